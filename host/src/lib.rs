@@ -1,1 +1,26 @@
+//! Weir: records from Kafka, rules in WebAssembly, Parquet that can be trusted, exactly once.
+//!
+//! ```text
+//! Source::next → Batch{records, covers} → Chain::apply → rows + rejects → Sink::write
+//!    roll:  Sink::seal → Sealed{files, spans} → Log::commit → Committed{version}
+//!                      → Publish::publish(&Committed) → mirror of the group offsets
+//! ```
+//! Reading order: `record`, `chain`, `sink`, `commit`, `pipeline`. Each heavy crate is named in one folder only:
+//! rdkafka in `kafka`, wasmtime in `plugin`, object_store in `store`, parquet in `zone`.
 
+pub mod chain;
+pub mod cli;
+pub mod clock;
+pub mod commit;
+pub mod config;
+pub mod deadletter;
+pub mod error;
+pub mod kafka;
+pub mod pipeline;
+pub mod plugin;
+pub mod record;
+pub mod sink;
+pub mod source;
+pub mod store;
+pub mod telemetry;
+pub mod zone;

@@ -1,0 +1,62 @@
+//! The two ledgers that close at every commit (DESIGN §1.2, PROTOCOL §2 `spans`).
+
+use serde::{Deserialize, Serialize};
+
+/// Records: `read = with_rows + refused + filtered`; of the first two, `refused_in_part` had some pieces refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Records {
+    pub read: u64,
+    pub with_rows: u64,
+    pub refused: u64,
+    pub filtered: u64,
+    pub refused_in_part: u64,
+}
+
+/// Rows: `made = written + refused + filtered + duplicates + late`; `late` is 0 until event time exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rows {
+    pub made: u64,
+    pub written: u64,
+    pub refused: u64,
+    pub filtered: u64,
+    pub duplicates: u64,
+    pub late: u64,
+}
+
+/// Both ledgers, and how many dead letters they stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    pub records: Records,
+    pub rows: Rows,
+    /// Rows of the dead-letter table: whole records and single pieces.
+    pub letters: u64,
+}
+
+impl Ledger {
+    pub fn closes(&self) -> bool {
+        let Ledger { records, rows, .. } = self;
+        records.read == records.with_rows + records.refused + records.filtered
+            && records.refused_in_part <= records.with_rows + records.refused
+            && rows.made
+                == rows.written + rows.refused + rows.filtered + rows.duplicates + rows.late
+    }
+
+    pub fn add(&mut self, other: &Ledger) {
+        let (a, b) = (&mut self.records, &other.records);
+        a.read += b.read;
+        a.with_rows += b.with_rows;
+        a.refused += b.refused;
+        a.filtered += b.filtered;
+        a.refused_in_part += b.refused_in_part;
+        let (a, b) = (&mut self.rows, &other.rows);
+        a.made += b.made;
+        a.written += b.written;
+        a.refused += b.refused;
+        a.filtered += b.filtered;
+        a.duplicates += b.duplicates;
+        a.late += b.late;
+        self.letters += other.letters;
+    }
+}

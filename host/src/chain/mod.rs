@@ -1,0 +1,123 @@
+//! Batch in, rows and refused pieces out; both ledgers counted on the way.
+//!
+//! A [`Transform`] is a pure function of its rows. The [`Chain`] carries, beside the columns, from which record each row
+//! came and which piece of it the row is (`_row`), so that a refusal can name the original bytes.
+
+mod ledger;
+mod run;
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use arrow_schema::SchemaRef;
+
+pub use ledger::{Ledger, Records, Rows};
+pub use run::Chain;
+
+use crate::error::Result;
+
+/// Columns of equal row count, some of which hold one value that stands for every row.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub schema: SchemaRef,
+    pub rows: usize,
+    pub columns: Vec<Column>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// `rows` long, or 1 where `constant`.
+    pub values: ArrayRef,
+    pub constant: bool,
+}
+
+/// Which input row each output row comes from (contract `row-map`), ascending.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RowMap {
+    /// Output row i is input row i.
+    Every,
+    /// Output row j comes from input row n[j]; may repeat only where the transform explodes.
+    Origin(Vec<u32>),
+}
+
+/// A refusal by a transform. Several may name one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// Row of the transform's input.
+    pub row: u32,
+    /// `None`: the whole input row. `Some(k)`: the k-th row it would have become; siblings keep their numbers.
+    pub part: Option<u32>,
+    pub code: String,
+    pub field: Option<String>,
+    pub message: String,
+}
+
+/// What a transform made of a table.
+#[derive(Clone, Debug)]
+pub struct Output {
+    pub rows: RowMap,
+    /// Columns of [`Transform::output_schema`]. Carried columns are taken over by the transform under the row map.
+    pub table: Table,
+    pub rejects: Vec<Reject>,
+    /// One number for each of [`Transform::counters`].
+    pub counters: Vec<u64>,
+}
+
+/// Who a transform is: named in every commit and in every dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The transform's name in the pipeline.
+    pub transform: String,
+    pub plugin: String,
+    pub version: String,
+    /// `sha256:…` of the component.
+    pub digest: String,
+    /// `sha256:…` of config, files and tables.
+    pub config_digest: String,
+}
+
+/// One place of a chain. `Err` from `apply` stops the pipeline: bad rows are rejects, never errors.
+pub trait Transform: Send + fmt::Debug {
+    fn identity(&self) -> &Identity;
+    fn output_schema(&self) -> &SchemaRef;
+    /// True: one input row may become several.
+    fn explodes(&self) -> bool;
+    fn counters(&self) -> &[String];
+    /// `input.rows` is at least 1.
+    fn apply(&mut self, input: &Table) -> Result<Output>;
+}
+
+/// A refused record or piece, with all its reasons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// Index of the record in its batch.
+    pub record: u32,
+    /// `_row` of the refused piece; `None` where the whole record was refused.
+    pub piece: Option<u32>,
+    pub by: Arc<Identity>,
+    /// At least one.
+    pub reasons: Vec<Reason>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub code: String,
+    pub field: Option<String>,
+    pub message: String,
+}
+
+/// What the chain made of one batch.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub table: Table,
+    /// Per row: index of its record in the batch, never decreasing.
+    pub record: Vec<u32>,
+    /// Per row: `_row`.
+    pub piece: Vec<u32>,
+    /// Ordered by record, then piece.
+    pub letters: Vec<Letter>,
+    pub ledger: Ledger,
+    /// (transform, counter, amount)
+    pub counters: Vec<(String, String, u64)>,
+}

@@ -1,0 +1,4 @@
+//! Batch in, rows and letters out.
+
+#[derive(Debug)]
+pub struct Chain;

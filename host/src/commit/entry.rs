@@ -1,0 +1,254 @@
+//! One entry of the commit log: names, fields and kinds of PROTOCOL §2, as they stand on disk.
+//!
+//! Frozen in 0.1. An entry with an unknown kind, field or format is refused by name, never skipped. Bytes are compact JSON
+//! in the order of the fields below; the digest of an entry is the sha256 of its bytes as stored.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chain::{Records, Rows};
+use crate::record::ChainId;
+
+/// Format number of every entry this version writes and reads.
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub format: u32,
+    pub version: u64,
+    /// `sha256:…` of the previous entry's bytes; empty for version 0.
+    pub parent: String,
+    pub kind: Kind,
+    /// 128 random bits in hex: one per attempt, never per writer.
+    pub attempt: String,
+    pub writer: Writer,
+    /// The proved version when the first file of this attempt was named.
+    pub base: u64,
+    /// Microseconds since 1970 UTC, by the writer's clock; for people.
+    pub time: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<Open>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Rules>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<AddedFile>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gc: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Swap>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader: Option<Reader>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// For `batch` and `void`: which plan, and the own version its dedup saw (D).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
+    /// User counters, exact: transform → counter → amount.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// What an entry is. Kinds of later issues (`rewind compact expire archived retry`) are refused by name today.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Init,
+    Open,
+    Data,
+    Gap,
+    Swap,
+    Gc,
+    Reader,
+    Plan,
+    Batch,
+    Void,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Writer {
+    /// Host and process, for people.
+    pub id: String,
+    /// When the process started, microseconds since 1970 UTC.
+    pub start: i64,
+}
+
+/// Version 0: whose log this is, and the rules in force from the start (gen 0).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Init {
+    pub pipeline: String,
+    pub zone: String,
+    /// Version of Weir that wrote it.
+    pub weir: String,
+    pub rules: Vec<Rule>,
+}
+
+/// W1: the resolved start of a chain, pinned before the first read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Open {
+    pub chain: ChainId,
+    /// Names for people and for finding the chain again when a topic was recreated: `topic`, `partition`.
+    pub topic: String,
+    pub partition: i32,
+    pub at: i64,
+    /// What was asked for: `earliest`, `latest`, `timestamp:…`, `offset`, `zone`.
+    pub start: String,
+}
+
+/// What one entry settles of one chain. A chain at most once per entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    pub chain: ChainId,
+    pub epoch: u64,
+    pub from: i64,
+    pub to: i64,
+    /// Offsets that were gone before they were read (`gap` only).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
+    pub records: Records,
+    pub rows: Rows,
+    /// Dead letters of this span: whole records and pieces; equals the rows of the letters files for this chain.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub letters: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// The rules that made the rows of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// Version of the entry (`init` or `swap`) that put them in force.
+    pub r#gen: u64,
+    pub rules: Vec<Rule>,
+}
+
+/// One transform's identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    pub transform: String,
+    pub plugin: String,
+    pub version: String,
+    /// `sha256:…` of the component.
+    pub component: String,
+    /// `sha256:…` of canonical config, files and tables.
+    pub config: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Rows,
+    Letters,
+    Keys,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddedFile {
+    /// A ULID, never used twice.
+    pub file: String,
+    /// Final path below the zone's root, fixed at birth.
+    pub path: String,
+    pub role: Role,
+    pub bytes: u64,
+    pub rows: u64,
+    pub sha256: String,
+    pub ranges: Vec<FileRange>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub partition: BTreeMap<String, String>,
+    /// `sha256:…` of the Arrow schema as JSON.
+    pub schema: String,
+    /// Digest of the rows as a multiset, independent of order and of file borders; hex.
+    pub row_digest: String,
+    /// Rows files of PROCESSED: the keys file that goes with it, by file id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<String>,
+}
+
+/// Which offsets of a chain have rows in a file: `[from, to)` is the tightest cover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRange {
+    pub chain: ChainId,
+    pub from: i64,
+    pub to: i64,
+    pub rows: u64,
+}
+
+/// §7: from the next version on, `rules` are in force for all chains.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Swap {
+    /// The gen it replaces (V12).
+    pub from: u64,
+    pub rules: Vec<Rule>,
+    /// Who and why, for people.
+    pub actor: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Component or config digests that may not come back unless forced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bar: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+/// §10, in the log of the zone that is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reader {
+    pub name: String,
+    pub r#gen: u64,
+    /// The proved version of this log that the position belongs to.
+    pub version: u64,
+    pub position: BTreeMap<ChainId, i64>,
+}
+
+/// §10 B1: what a batch will read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Which log is read: `<pipeline>/<zone>` below its root.
+    pub log: String,
+    /// Proved version of that log.
+    pub version: u64,
+    pub ranges: BTreeMap<ChainId, PlanRange>,
+    pub rules: Rules,
+    /// The batch's clock, microseconds since 1970 UTC: the same however often the plan is run.
+    pub now: i64,
+    /// Columns of the dedup key; empty = none.
+    pub dedup: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRange {
+    pub epoch: u64,
+    pub from: i64,
+    pub to: i64,
+}
+
+/// `batch` and `void`: the plan's version, and D, the own version that dedup saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub plan: u64,
+    pub dedup: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}

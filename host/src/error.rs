@@ -1,0 +1,165 @@
+//! One error at module edges: what kind, during which operation, where, and what to do now.
+//!
+//! The pipeline matches on [`Kind::remedy`] and on nothing else. Inside a module use small enums; convert once, here,
+//! with the place (topic, partition, offset, path, key) as context.
+
+use std::fmt;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, in words an operator can act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The configuration cannot mean anything; found before any record was read.
+    ConfigInvalid,
+    /// A broker cannot be reached or does not answer; it may come back.
+    SourceUnavailable,
+    /// Records that were to be read are gone, or a topic was recreated: going on would hide a loss.
+    SourceLost,
+    /// A store cannot be reached, is full, or timed out; it may come back.
+    StoreUnavailable,
+    /// The commit log breaks one of the rules of the protocol, or an entry or file is missing or altered.
+    LogCorrupt,
+    /// Another writer committed first; what was prepared is dropped and read again.
+    Conflict,
+    /// A plugin cannot be loaded: missing, wrong world, forbidden import, config refused.
+    PluginRefused,
+    /// A plugin trapped, erred or broke the contract in a way that bisecting cannot settle.
+    PluginBroken,
+    /// A named limit was reached.
+    LimitReached,
+    /// Told to stop: a signal or a deadline.
+    Stopped,
+    /// A defect of Weir itself.
+    Bug,
+}
+
+/// What the pipeline does about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Remedy {
+    /// Pause, say so, try the same again.
+    Retry,
+    /// Drop what is not committed and begin again at the log's positions.
+    RestartTask,
+    /// Stop the pipeline; a person has to act.
+    StopPipeline,
+}
+
+impl Kind {
+    pub fn remedy(self) -> Remedy {
+        match self {
+            Kind::SourceUnavailable | Kind::StoreUnavailable => Remedy::Retry,
+            Kind::Conflict => Remedy::RestartTask,
+            Kind::ConfigInvalid
+            | Kind::SourceLost
+            | Kind::LogCorrupt
+            | Kind::PluginRefused
+            | Kind::PluginBroken
+            | Kind::LimitReached
+            | Kind::Stopped
+            | Kind::Bug => Remedy::StopPipeline,
+        }
+    }
+
+    /// Stable code for logs, JSON and `docs/errors.md`.
+    pub fn code(self) -> &'static str {
+        match self {
+            Kind::ConfigInvalid => "config_invalid",
+            Kind::SourceUnavailable => "source_unavailable",
+            Kind::SourceLost => "source_lost",
+            Kind::StoreUnavailable => "store_unavailable",
+            Kind::LogCorrupt => "log_corrupt",
+            Kind::Conflict => "conflict",
+            Kind::PluginRefused => "plugin_refused",
+            Kind::PluginBroken => "plugin_broken",
+            Kind::LimitReached => "limit_reached",
+            Kind::Stopped => "stopped",
+            Kind::Bug => "bug",
+        }
+    }
+}
+
+/// `Display` is one line: message, operation, context. `source()` has the rest.
+pub struct Error {
+    kind: Kind,
+    op: &'static str,
+    message: String,
+    hint: Option<String>,
+    context: Vec<(&'static str, String)>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// `op` names the operation in progress (`log.commit`, `kafka.poll`); `message` says what was expected and found.
+    pub fn new(kind: Kind, op: &'static str, message: impl Into<String>) -> Self {
+        Error { kind, op, message: message.into(), hint: None, context: Vec::new(), source: None }
+    }
+
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
+        self.context.push((key, value.to_string()));
+        self
+    }
+
+    /// The command or change that mends it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn remedy(&self) -> Remedy {
+        self.kind.remedy()
+    }
+
+    pub fn op(&self) -> &'static str {
+        self.op
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.message)?;
+        if !self.context.is_empty() {
+            let pairs: Vec<String> = self.context.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            write!(f, " [{}]", pairs.join(" "))?;
+        }
+        if let Some(source) = &self.source {
+            write!(f, ": {source}")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} during {}: {self}", self.kind.code(), self.op)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|s| s as _)
+    }
+}

@@ -1,0 +1,306 @@
+//! Records and where they come from: plain data, no I/O.
+//!
+//! A [`Batch`] holds records of one partition in ascending offset order and the range of offsets it [`Covers`], which
+//! may be wider than the records in it: compaction, aborted transactions and filtered records leave gaps, and an empty
+//! batch still advances. Topic, partition, offset and `_row` together are a row's identity.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_array::builder::{BinaryBuilder, StringBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, ListArray, StringArray};
+use arrow_array::{StructArray, TimestampMicrosecondArray};
+use arrow_buffer::{OffsetBuffer, ScalarBuffer};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+
+/// Names of the columns a first transform sees (contract `setup.input`).
+pub const VALUE: &str = "value";
+pub const KEY: &str = "key";
+pub const HEADERS: &str = "headers";
+pub const TOPIC: &str = "_topic";
+pub const PARTITION: &str = "_partition";
+pub const OFFSET: &str = "_offset";
+pub const TIMESTAMP: &str = "_timestamp";
+/// Ordinal of a row inside its record; 0 where no transform explodes.
+pub const ROW: &str = "_row";
+
+/// One ordered sequence of positions: `kafka/<cluster id>/<topic id>/<partition>` and the like (PROTOCOL §2).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct ChainId(Arc<str>);
+
+impl ChainId {
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        ChainId(id.into())
+    }
+
+    /// Where a broker gives no topic id (librdkafka's mock cluster), the topic's name stands in its place.
+    pub fn kafka(cluster: &str, topic_id: &str, partition: i32) -> Self {
+        ChainId(format!("kafka/{cluster}/{topic_id}/{partition}").into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ChainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ChainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TopicPartition {
+    pub topic: Arc<str>,
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// `[from, to)`: `to` is the next offset to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OffsetRange {
+    pub from: i64,
+    pub to: i64,
+}
+
+/// What a batch accounts for, wider than its records where offsets are missing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Covers {
+    pub chain: ChainId,
+    pub epoch: u64,
+    pub tp: TopicPartition,
+    pub range: OffsetRange,
+}
+
+/// Records of one partition, ascending by offset, as columns.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub covers: Covers,
+    /// Null = tombstone.
+    pub value: BinaryArray,
+    pub key: BinaryArray,
+    /// `List<Struct<name: Utf8, value: Binary?>>`; `None` when no record of the batch has a header.
+    pub headers: Option<ListArray>,
+    pub offset: Int64Array,
+    /// UTC; null where the broker gave none.
+    pub timestamp: TimestampMicrosecondArray,
+}
+
+impl Batch {
+    pub fn len(&self) -> usize {
+        arrow_array::Array::len(&self.offset)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.value.value_data().len() + self.key.value_data().len()
+    }
+
+    /// The columns of [`input_schema`], in its order. The second is true where one value stands for every row.
+    pub fn columns(&self) -> Vec<(ArrayRef, bool)> {
+        let headers: (ArrayRef, bool) = match &self.headers {
+            Some(h) => (Arc::new(h.clone()), false),
+            None => (empty_headers(), true),
+        };
+        vec![
+            (Arc::new(self.value.clone()), false),
+            (Arc::new(self.key.clone()), false),
+            headers,
+            (Arc::new(StringArray::from(vec![self.covers.tp.topic.as_ref()])), true),
+            (Arc::new(Int32Array::from(vec![self.covers.tp.partition])), true),
+            (Arc::new(self.offset.clone()), false),
+            (Arc::new(self.timestamp.clone()), false),
+        ]
+    }
+}
+
+/// `value, key, headers, _topic, _partition, _offset, _timestamp` with the contract's types.
+pub fn input_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new(VALUE, DataType::Binary, true),
+        Field::new(KEY, DataType::Binary, true),
+        Field::new(HEADERS, headers_type(), false),
+        Field::new(TOPIC, DataType::Utf8, false),
+        Field::new(PARTITION, DataType::Int32, false),
+        Field::new(OFFSET, DataType::Int64, false),
+        Field::new(TIMESTAMP, timestamp_type(), true),
+    ]))
+}
+
+pub fn timestamp_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+pub fn headers_type() -> DataType {
+    DataType::List(header_item())
+}
+
+fn header_item() -> FieldRef {
+    Arc::new(Field::new("item", DataType::Struct(header_fields()), false))
+}
+
+fn header_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("name", DataType::Utf8, false),
+        Field::new("value", DataType::Binary, true),
+    ])
+}
+
+fn empty_headers() -> ArrayRef {
+    headers_array(&[0, 0], StringBuilder::new(), BinaryBuilder::new())
+}
+
+fn headers_array(ends: &[i32], mut names: StringBuilder, mut values: BinaryBuilder) -> ArrayRef {
+    let items = StructArray::new(
+        header_fields(),
+        vec![Arc::new(names.finish()), Arc::new(values.finish())],
+        None,
+    );
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(ends.to_vec()));
+    Arc::new(ListArray::new(header_item(), offsets, Arc::new(items), None))
+}
+
+/// Collects records of one partition into a [`Batch`].
+#[derive(Debug)]
+pub struct BatchBuilder {
+    value: BinaryBuilder,
+    key: BinaryBuilder,
+    /// Offsets of the headers list: one more entry than records.
+    header_ends: Vec<i32>,
+    header_names: StringBuilder,
+    header_values: BinaryBuilder,
+    offset: Vec<i64>,
+    timestamp: Vec<Option<i64>>,
+    bytes: usize,
+}
+
+impl Default for BatchBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl BatchBuilder {
+    pub fn new() -> Self {
+        BatchBuilder {
+            value: BinaryBuilder::new(),
+            key: BinaryBuilder::new(),
+            header_ends: vec![0],
+            header_names: StringBuilder::new(),
+            header_values: BinaryBuilder::new(),
+            offset: Vec::new(),
+            timestamp: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.offset.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.offset.is_empty()
+    }
+
+    /// Bytes of keys, values and headers so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// `timestamp` in microseconds since 1970 UTC. Offsets must ascend.
+    pub fn push<'a>(
+        &mut self,
+        offset: i64,
+        timestamp: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    ) {
+        debug_assert!(self.offset.last().is_none_or(|last| *last < offset));
+        self.offset.push(offset);
+        self.timestamp.push(timestamp);
+        self.key.append_option(key);
+        self.value.append_option(value);
+        self.bytes += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        let mut end = self.header_ends.last().copied().unwrap_or(0);
+        for (name, value) in headers {
+            self.header_names.append_value(name);
+            self.header_values.append_option(value);
+            self.bytes += name.len() + value.map_or(0, <[u8]>::len);
+            end += 1;
+        }
+        self.header_ends.push(end);
+    }
+
+    /// The batch of all records pushed since the last call; the builder is empty again.
+    pub fn finish(&mut self, covers: Covers) -> Batch {
+        let BatchBuilder {
+            mut value,
+            mut key,
+            header_ends,
+            header_names,
+            header_values,
+            offset,
+            timestamp,
+            ..
+        } = std::mem::take(self);
+        let headers = (header_ends.last() != Some(&0))
+            .then(|| headers_array(&header_ends, header_names, header_values));
+        Batch {
+            covers,
+            value: value.finish(),
+            key: key.finish(),
+            headers: headers.map(|h| h.as_list::<i32>().clone()),
+            offset: Int64Array::from(offset),
+            timestamp: TimestampMicrosecondArray::from(timestamp).with_timezone("UTC"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::Array;
+
+    #[test]
+    fn headers_stay_with_their_record() {
+        let mut builder = BatchBuilder::new();
+        let none = std::iter::empty;
+        builder.push(3, None, None, Some(b"a"), none());
+        builder.push(5, Some(7), Some(b"k"), None, [("h", Some(&b"1"[..])), ("h", None)].into_iter());
+        builder.push(6, None, None, Some(b"c"), none());
+        let covers = Covers {
+            chain: ChainId::kafka("c", "t", 0),
+            epoch: 0,
+            tp: TopicPartition { topic: "t".into(), partition: 0 },
+            range: OffsetRange { from: 3, to: 7 },
+        };
+        let batch = builder.finish(covers);
+        let headers = batch.headers.as_ref().expect("headers");
+        let counts: Vec<usize> = (0..3).map(|i| headers.value(i).len()).collect();
+        assert_eq!(counts, [0, 2, 0]);
+        assert!(batch.value.is_null(1) && batch.key.is_null(0));
+        for ((array, constant), field) in batch.columns().iter().zip(input_schema().fields()) {
+            assert_eq!(array.data_type(), field.data_type(), "{}", field.name());
+            assert_eq!(array.len(), if *constant { 1 } else { 3 });
+        }
+        assert!(builder.is_empty());
+    }
+}

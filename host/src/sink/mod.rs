@@ -1,0 +1,47 @@
+//! Where rows go. A sink seals what was written into files that a commit can name; it never publishes before that.
+//!
+//! `Sealed` is made by a sink, `Committed` only by the commit log: publishing before committing does not compile.
+
+use std::fmt;
+
+use crate::chain::Applied;
+use crate::commit::{AddedFile, Committed, Span};
+use crate::error::Result;
+use crate::record::Batch;
+
+/// A file written to the end but not yet durable; `finish` fsyncs it. Runs on the committer's thread.
+pub trait Finish: Send + fmt::Debug {
+    /// Makes the bytes durable under the staging name and checks their size.
+    fn finish(self: Box<Self>) -> Result<AddedFile>;
+    /// Gives the bytes up; whatever is left is an orphan for gc.
+    fn abandon(self: Box<Self>);
+}
+
+/// Everything since the last seal: files (rows, dead letters) and what they cover.
+#[derive(Debug)]
+pub struct Sealed {
+    pub files: Vec<Box<dyn Finish>>,
+    /// One per chain, chained on the span sealed before.
+    pub spans: Vec<Span>,
+    /// User counters since the last seal: (transform, counter, amount).
+    pub counters: Vec<(String, String, u64)>,
+}
+
+/// One task's writer. One file per table is open at a time; a seal closes them all.
+pub trait Sink: Send + fmt::Debug {
+    /// Rows and dead letters of one batch, and the offsets it covers.
+    fn write(&mut self, batch: &Batch, applied: Applied) -> Result<()>;
+    /// True when bytes, rows or age say so (`rotate.*`). Never true with nothing covered.
+    fn should_roll(&self) -> bool;
+    /// `None` when nothing was covered since the last seal.
+    fn seal(&mut self) -> Result<Option<Sealed>>;
+    /// Drops all that was written since the last seal.
+    fn discard(&mut self);
+    /// Bytes held in memory.
+    fn memory(&self) -> usize;
+}
+
+/// Makes committed files visible; repeating it is harmless.
+pub trait Publish: Send + fmt::Debug {
+    fn publish(&self, committed: &Committed) -> Result<()>;
+}

@@ -1,0 +1,39 @@
+//! Where records come from. A source yields batches; it never commits by itself.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::record::{Batch, ChainId, TopicPartition};
+
+/// A chain and where reading it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub chain: ChainId,
+    pub epoch: u64,
+    pub tp: TopicPartition,
+    /// Next offset to read.
+    pub next: i64,
+}
+
+/// One task's share of a source.
+pub trait Source: Send + fmt::Debug {
+    /// The next batch, within about `wait`. `None`: nothing came. Batches of one chain follow each other without a hole:
+    /// each `covers.range.from` is the position where the one before ended. An empty batch may advance over a gap.
+    fn next(&mut self, wait: Duration) -> Result<Option<Batch>>;
+
+    /// Go back (or on) to these positions; chains not named keep theirs. What was fetched and not given is dropped.
+    fn seek(&mut self, positions: &[Position]) -> Result<()>;
+
+    /// Also read these chains from now on.
+    fn assign(&mut self, positions: &[Position]) -> Result<()>;
+
+    /// Stop or go on fetching: memory is short, or the log is not taking commits.
+    fn pause(&mut self, paused: bool) -> Result<()>;
+
+    /// True when every chain stands where its end was when the source was opened (`available-now`).
+    fn caught_up(&self) -> bool;
+
+    /// Records known to be waiting behind the positions, for progress lines.
+    fn lag(&self) -> Option<u64>;
+}
