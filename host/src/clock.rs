@@ -19,13 +19,17 @@ pub struct SystemClock {
 
 impl SystemClock {
     pub fn shared() -> Arc<dyn Clock> {
-        Arc::new(SystemClock { start: Instant::now() })
+        Arc::new(SystemClock {
+            start: Instant::now(),
+        })
     }
 }
 
 impl Clock for SystemClock {
     fn now_micros(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     }
 
@@ -47,7 +51,10 @@ pub struct ManualClock {
 
 impl ManualClock {
     pub fn at(micros: i64) -> Arc<ManualClock> {
-        Arc::new(ManualClock { micros: Mutex::new(micros), start: micros })
+        Arc::new(ManualClock {
+            micros: Mutex::new(micros),
+            start: micros,
+        })
     }
 
     pub fn advance(&self, time: Duration) {

@@ -92,7 +92,14 @@ pub struct Error {
 impl Error {
     /// `op` names the operation in progress (`log.commit`, `kafka.poll`); `message` says what was expected and found.
     pub fn new(kind: Kind, op: &'static str, message: impl Into<String>) -> Self {
-        Error { kind, op, message: message.into(), hint: None, context: Vec::new(), source: None }
+        Error {
+            kind,
+            op,
+            message: message.into(),
+            hint: None,
+            context: Vec::new(),
+            source: None,
+        }
     }
 
     #[must_use]
@@ -139,7 +146,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message)?;
         if !self.context.is_empty() {
-            let pairs: Vec<String> = self.context.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let pairs: Vec<String> = self
+                .context
+                .iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect();
             write!(f, " [{}]", pairs.join(" "))?;
         }
         if let Some(source) = &self.source {

@@ -27,8 +27,20 @@ pub const ROW: &str = "_row";
 
 /// One ordered sequence of positions: `kafka/<cluster id>/<topic id>/<partition>` and the like (PROTOCOL §2).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
+#[serde(from = "String", into = "String")]
 pub struct ChainId(Arc<str>);
+
+impl From<String> for ChainId {
+    fn from(id: String) -> Self {
+        ChainId(id.into())
+    }
+}
+
+impl From<ChainId> for String {
+    fn from(id: ChainId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
 
 impl ChainId {
     pub fn new(id: impl Into<Arc<str>>) -> Self {
@@ -123,8 +135,14 @@ impl Batch {
             (Arc::new(self.value.clone()), false),
             (Arc::new(self.key.clone()), false),
             headers,
-            (Arc::new(StringArray::from(vec![self.covers.tp.topic.as_ref()])), true),
-            (Arc::new(Int32Array::from(vec![self.covers.tp.partition])), true),
+            (
+                Arc::new(StringArray::from(vec![self.covers.tp.topic.as_ref()])),
+                true,
+            ),
+            (
+                Arc::new(Int32Array::from(vec![self.covers.tp.partition])),
+                true,
+            ),
             (Arc::new(self.offset.clone()), false),
             (Arc::new(self.timestamp.clone()), false),
         ]
@@ -174,7 +192,12 @@ fn headers_array(ends: &[i32], mut names: StringBuilder, mut values: BinaryBuild
         None,
     );
     let offsets = OffsetBuffer::new(ScalarBuffer::from(ends.to_vec()));
-    Arc::new(ListArray::new(header_item(), offsets, Arc::new(items), None))
+    Arc::new(ListArray::new(
+        header_item(),
+        offsets,
+        Arc::new(items),
+        None,
+    ))
 }
 
 /// Collects records of one partition into a [`Batch`].
@@ -284,12 +307,21 @@ mod tests {
         let mut builder = BatchBuilder::new();
         let none = std::iter::empty;
         builder.push(3, None, None, Some(b"a"), none());
-        builder.push(5, Some(7), Some(b"k"), None, [("h", Some(&b"1"[..])), ("h", None)].into_iter());
+        builder.push(
+            5,
+            Some(7),
+            Some(b"k"),
+            None,
+            [("h", Some(&b"1"[..])), ("h", None)].into_iter(),
+        );
         builder.push(6, None, None, Some(b"c"), none());
         let covers = Covers {
             chain: ChainId::kafka("c", "t", 0),
             epoch: 0,
-            tp: TopicPartition { topic: "t".into(), partition: 0 },
+            tp: TopicPartition {
+                topic: "t".into(),
+                partition: 0,
+            },
             range: OffsetRange { from: 3, to: 7 },
         };
         let batch = builder.finish(covers);
