@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::clock::Clock;
 use crate::commit::{Committed, Draft, Dropped, Log, Open, Outcome, Receipt, Span, publish};
 use crate::error::{Error, Remedy, Result};
-use crate::kafka::LostRange;
+use crate::kafka::{LostRange, Mirror};
 use crate::pipeline::report::commit_report;
 use crate::pipeline::stop::Stop;
 use crate::pipeline::task::{Answer, Ask};
@@ -25,13 +25,10 @@ use crate::telemetry::Report;
 
 /// How long the committer sleeps when nobody asks.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// At the end of a run, for the last group offsets to arrive.
+const MIRROR_WAIT: Duration = Duration::from_secs(2);
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// Positions for other people's lag tools; never read back by a zone (PROTOCOL W7).
-pub trait MirrorOffsets: Send + std::fmt::Debug {
-    fn mirror(&mut self, positions: &[(TopicPartition, i64)]);
-}
 
 /// The proved version of a pipeline's log, as its sinks see it when they name a file (W2).
 #[derive(Clone, Debug, Default)]
@@ -58,7 +55,8 @@ pub struct Committer {
     pub owned: Vec<Vec<ChainId>>,
     /// New chains found while running, from the watcher; the answer goes to the task that reads least.
     pub found: Receiver<Vec<Open>>,
-    pub mirror: Option<Box<dyn MirrorOffsets>>,
+    /// Group offsets for lag tools; never read back by a zone (W7).
+    pub mirror: Mirror,
     pub report: Arc<dyn Report>,
     pub clock: Arc<dyn Clock>,
     pub stop: Stop,
@@ -89,10 +87,11 @@ impl Committer {
                     self.pass_over(&ranges)?;
                     self.answer(task, Answer::Positions(self.positions(task)));
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.mirror.tick(),
                 // Every task has ended: what it handed in last is committed without waiting for more.
                 Err(RecvTimeoutError::Disconnected) => {
                     self.commit(waiting.drain(..).collect())?;
+                    self.mirror.flush(MIRROR_WAIT);
                     return Ok(self.log);
                 }
             }
@@ -234,15 +233,10 @@ impl Committer {
         if faults > 0 {
             self.report.resumed();
         }
-        if let Some(mirror) = &mut self.mirror {
-            let spans = &committed.entry.spans;
-            let state = self.log.state();
-            let positions: Vec<_> = spans
-                .iter()
-                .filter_map(|span| Some((topic_partition(state, &span.chain)?, span.to)))
-                .collect();
-            mirror.mirror(&positions);
-        }
+        let spans = committed.entry.spans.iter();
+        let moved: Vec<Position> =
+            spans.filter_map(|span| position(self.log.state(), &span.chain)).collect();
+        self.mirror.mirror(&moved);
         let took = self.clock.elapsed().saturating_sub(begun);
         self.report.committed(commit_report(committed, self.log.state(), took));
         Ok(())
@@ -310,10 +304,6 @@ pub fn position(state: &crate::commit::State, chain: &ChainId) -> Option<Positio
         tp: TopicPartition { topic: at.topic.as_str().into(), partition: at.partition },
         next: at.to,
     })
-}
-
-fn topic_partition(state: &crate::commit::State, chain: &ChainId) -> Option<TopicPartition> {
-    position(state, chain).map(|p| p.tp)
 }
 
 /// A gap of one chain: offsets `[from, to)` were gone before they were read.

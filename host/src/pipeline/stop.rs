@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
+/// A child hears its parent at the latest after this time.
+const CHILD_WAIT: Duration = Duration::from_millis(50);
+
 /// Cheap to clone. Once asked, it stays asked.
 #[derive(Clone, Debug)]
 pub struct Stop {
     shared: Arc<Shared>,
+    /// The process's, for a pipeline.
+    parent: Option<Box<Stop>>,
 }
 
 #[derive(Debug)]
@@ -25,7 +30,16 @@ impl Stop {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let changed = (Mutex::new(()), Condvar::new());
         let deadline = AtomicI64::new(i64::MAX);
-        Stop { shared: Arc::new(Shared { asked: AtomicBool::new(false), deadline, changed, clock }) }
+        let shared = Shared { asked: AtomicBool::new(false), deadline, changed, clock };
+        Stop { shared: Arc::new(shared), parent: None }
+    }
+
+    /// Asked when the parent is; asking it does not ask the parent.
+    #[must_use]
+    pub fn child(&self) -> Stop {
+        let mut child = Stop::new(self.shared.clock.clone());
+        child.parent = Some(Box::new(self.clone()));
+        child
     }
 
     /// Ask for an end; what is in hand may be committed within `grace`. A second call cannot lengthen it.
@@ -39,7 +53,7 @@ impl Stop {
     }
 
     pub fn asked(&self) -> bool {
-        self.shared.asked.load(Ordering::SeqCst)
+        self.shared.asked.load(Ordering::SeqCst) || self.parent.as_ref().is_some_and(|p| p.asked())
     }
 
     /// True when the time for draining is over.
@@ -51,17 +65,20 @@ impl Stop {
     pub fn left(&self) -> Duration {
         let now = i64::try_from(self.shared.clock.elapsed().as_micros()).unwrap_or(i64::MAX);
         let left = self.shared.deadline.load(Ordering::SeqCst).saturating_sub(now);
-        Duration::from_micros(u64::try_from(left).unwrap_or(0))
+        let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
+        self.parent.as_ref().map_or(left, |parent| parent.left().min(left))
     }
 
     /// Waits, but not past the moment somebody asks. True when asked.
     pub fn wait(&self, time: Duration) -> bool {
-        let held = self.shared.changed.0.lock().unwrap_or_else(|e| e.into_inner());
-        if self.asked() {
-            return true;
+        let until = self.shared.clock.elapsed().saturating_add(time);
+        loop {
+            let left = until.saturating_sub(self.shared.clock.elapsed());
+            if self.asked() || left.is_zero() {
+                return self.asked();
+            }
+            let held = self.shared.changed.0.lock().unwrap_or_else(|e| e.into_inner());
+            drop(self.shared.changed.1.wait_timeout(held, left.min(CHILD_WAIT)));
         }
-        let waited = self.shared.changed.1.wait_timeout(held, time);
-        drop(waited);
-        self.asked()
     }
 }

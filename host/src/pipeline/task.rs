@@ -23,9 +23,6 @@ use crate::telemetry::Report;
 
 /// How long one poll of the source waits when nothing comes: the delay of a stop, a roll by age and an answer.
 const POLL_WAIT: Duration = Duration::from_millis(50);
-/// First pause after a fault that may pass, doubled up to [`BACKOFF_MAX`].
-const BACKOFF_MIN: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// What a task asks of its pipeline's committer.
 #[derive(Debug)]
@@ -61,6 +58,9 @@ pub struct TaskOptions {
     pub refuse_none: bool,
     /// Bytes of memory that the open files may hold before the task waits for its commit.
     pub memory: usize,
+    /// After a fault that may pass, doubled up to `longest_pause`.
+    pub first_pause: Duration,
+    pub longest_pause: Duration,
 }
 
 #[derive(Debug)]
@@ -205,7 +205,11 @@ impl Task {
     fn begin_again(&mut self, error: Error) -> Result<bool> {
         self.sink.discard();
         if error.remedy() == Remedy::Retry {
-            let pause = BACKOFF_MIN.saturating_mul(1 << self.state.faults.min(16)).min(BACKOFF_MAX);
+            let pause = self
+                .options
+                .first_pause
+                .saturating_mul(1 << self.state.faults.min(16))
+                .min(self.options.longest_pause);
             self.state.faults += 1;
             if !self.state.waiting {
                 self.state.waiting = true;
