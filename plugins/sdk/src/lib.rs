@@ -9,6 +9,8 @@ pub mod contract;
 pub mod json;
 pub mod log;
 pub mod rejects;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
 pub mod time;
 pub mod types;
 pub mod view;
