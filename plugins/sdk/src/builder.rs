@@ -34,6 +34,10 @@ impl Bits {
         self.len += 1;
     }
 
+    pub fn get(&self, n: usize) -> bool {
+        crate::view::bit(&self.bytes, n)
+    }
+
     pub fn clear(&mut self, n: usize) {
         if let Some(byte) = self.bytes.get_mut(n / 8) {
             *byte &= !(1 << (n % 8));
@@ -69,6 +73,17 @@ impl Validity {
         self.rows = self.rows.min(rows);
         if let Some(bits) = &mut self.bits {
             bits.truncate(rows);
+        }
+    }
+
+    fn retain(&mut self, kept: &Bits) {
+        match self.bits.take() {
+            None => self.rows = (0..self.rows).filter(|n| kept.get(*n)).count(),
+            Some(old) => {
+                let rows = std::mem::take(&mut self.rows);
+                self.bits = Some(Bits::default());
+                (0..rows).filter(|n| kept.get(*n)).for_each(|n| self.push(old.get(n)));
+            }
         }
     }
 
@@ -121,6 +136,23 @@ impl SpanBuilder {
         self.data.truncate(self.offsets.last().map_or(0, |last| *last as usize));
     }
 
+    fn retain(&mut self, kept: &Bits) {
+        let mut to = 0;
+        let mut rows = 0;
+        for row in 0..self.offsets.len() - 1 {
+            let (from, end) = (self.offsets[row] as usize, self.offsets[row + 1] as usize);
+            if kept.get(row) {
+                self.data.copy_within(from..end, to);
+                to += end - from;
+                rows += 1;
+                self.offsets[rows] = to as i32;
+            }
+        }
+        self.data.truncate(to);
+        self.offsets.truncate(rows + 1);
+        self.validity.retain(kept);
+    }
+
     fn finish(&mut self) -> Result<Buffers, String> {
         let built = std::mem::take(self);
         if i32::try_from(built.data.len()).is_err() {
@@ -154,6 +186,16 @@ impl<const WIDTH: usize> FixedBuilder<WIDTH> {
     fn truncate(&mut self, rows: usize) {
         self.data.truncate(rows * WIDTH);
         self.validity.truncate(rows);
+    }
+
+    fn retain(&mut self, kept: &Bits) {
+        let mut to = 0;
+        for row in (0..self.data.len() / WIDTH).filter(|row| kept.get(*row)) {
+            self.data.copy_within(row * WIDTH..(row + 1) * WIDTH, to);
+            to += WIDTH;
+        }
+        self.data.truncate(to);
+        self.validity.retain(kept);
     }
 
     fn finish(&mut self) -> Buffers {
@@ -226,6 +268,22 @@ impl Builder {
             Self::Bool(b) => {
                 b.values.truncate(rows);
                 b.validity.truncate(rows);
+            }
+        }
+    }
+
+    /// Keeps the rows whose bit is set, in their order.
+    pub fn retain(&mut self, kept: &Bits) {
+        match self {
+            Self::Span(b) => b.retain(kept),
+            Self::Four(b) => b.retain(kept),
+            Self::Eight(b) => b.retain(kept),
+            Self::Sixteen(b) => b.retain(kept),
+            Self::Bool(b) => {
+                let old = std::mem::take(&mut b.values);
+                let rows = 0..old.len;
+                rows.filter(|n| kept.get(*n)).for_each(|n| b.values.push(old.get(n)));
+                b.validity.retain(kept);
             }
         }
     }

@@ -116,6 +116,33 @@ impl Read {
     }
 }
 
+/// `yyyy-MM-dd` of a day since 1970-01-01.
+pub fn show_date(days: i64) -> String {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let of_era_year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * of_era_year + of_era_year / 4 - of_era_year / 100);
+    let march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * march + 2) / 5 + 1;
+    let month = if march < 10 { march + 3 } else { march - 9 };
+    let year = of_era_year + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// `yyyy-MM-ddTHH:mm:ss[.SSSSSS]Z` of microseconds since 1970-01-01T00:00Z.
+pub fn show_timestamp(micros: i64) -> String {
+    let seconds = micros.div_euclid(MICROS_PER_SECOND);
+    let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    let date = show_date(day);
+    let fraction = match micros.rem_euclid(MICROS_PER_SECOND) {
+        0 => String::new(),
+        micros => format!(".{micros:06}"),
+    };
+    format!("{date}T{hour:02}:{minute:02}:{:02}{fraction}Z", second % 60)
+}
+
 fn days_in_month(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,

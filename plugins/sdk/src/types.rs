@@ -3,7 +3,7 @@ use std::fmt;
 
 use crate::builder::{BoolBuilder, Builder, FixedBuilder, SpanBuilder};
 use crate::contract::Field;
-use crate::time::Pattern;
+use crate::time::{self, Pattern};
 
 /// `string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, `date`, `date(pattern)`, `timestamp`,
 /// `timestamp(pattern)`.
@@ -139,6 +139,42 @@ impl Type {
             Self::Decimal(precision, scale) => decimal(text, *precision, *scale).map(Value::Decimal),
             Self::Date(pattern) => pattern.date(text).map(Value::Date),
             Self::Timestamp(pattern) => pattern.timestamp(text).map(Value::Timestamp),
+        }
+    }
+}
+
+impl Type {
+    /// `read`, for values that outlive their text: every type but `string`.
+    pub fn read_static(&self, text: &[u8]) -> Option<Value<'static>> {
+        match self.read(text)? {
+            Value::Text(_) => None,
+            Value::Int(v) => Some(Value::Int(v)),
+            Value::Long(v) => Some(Value::Long(v)),
+            Value::Double(v) => Some(Value::Double(v)),
+            Value::Bool(v) => Some(Value::Bool(v)),
+            Value::Decimal(v) => Some(Value::Decimal(v)),
+            Value::Date(v) => Some(Value::Date(v)),
+            Value::Timestamp(v) => Some(Value::Timestamp(v)),
+        }
+    }
+
+    /// `value`, which is of this type, as a person writes it.
+    pub fn show(&self, value: Value<'_>) -> String {
+        match (value, self) {
+            (Value::Text(v), _) => v.to_owned(),
+            (Value::Int(v), _) => v.to_string(),
+            (Value::Long(v), _) => v.to_string(),
+            (Value::Double(v), _) => v.to_string(),
+            (Value::Bool(v), _) => v.to_string(),
+            (Value::Date(v), _) => time::show_date(i64::from(v)),
+            (Value::Timestamp(v), _) => time::show_timestamp(v),
+            (Value::Decimal(v), Self::Decimal(_, scale @ 1..)) => {
+                let scale = usize::from(*scale);
+                let digits = format!("{:0>width$}", v.unsigned_abs(), width = scale + 1);
+                let (whole, fraction) = digits.split_at(digits.len() - scale);
+                format!("{}{whole}.{fraction}", if v < 0 { "-" } else { "" })
+            }
+            (Value::Decimal(v), _) => v.to_string(),
         }
     }
 }
@@ -306,6 +342,21 @@ mod tests {
         assert_eq!(read("boolean", "TRUE"), Some(Value::Bool(true)));
         assert_eq!(read("boolean", "0"), Some(Value::Bool(false)));
         assert_eq!(read("boolean", "yes"), None);
+    }
+
+    #[test]
+    fn values_are_shown_as_they_are_written() {
+        for (spec, text) in [
+            ("date", "2024-02-29"),
+            ("date", "0001-01-01"),
+            ("timestamp", "1969-12-31T23:59:59.000001Z"),
+            ("decimal(9,2)", "-0.05"),
+            ("decimal(9,0)", "7"),
+            ("long", "-3"),
+        ] {
+            let kind = Type::parse(spec).unwrap();
+            assert_eq!(kind.show(kind.read(text.as_bytes()).unwrap()), text);
+        }
     }
 
     #[test]
