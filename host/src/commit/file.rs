@@ -11,7 +11,9 @@ pub fn digest(bytes: &[u8]) -> String {
     let mut text = String::from("sha256:");
     for byte in Sha256::digest(bytes) {
         // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
+        if write!(text, "{byte:02x}").is_err() {
+            break;
+        }
     }
     text
 }
@@ -19,9 +21,13 @@ pub fn digest(bytes: &[u8]) -> String {
 /// The bytes that are stored.
 pub fn encode(entry: &Entry) -> Result<Vec<u8>> {
     serde_json::to_vec(entry).map_err(|e| {
-        Error::new(Kind::Bug, "log.encode", "a log entry cannot be written as JSON")
-            .with("version", entry.version)
-            .source(e)
+        Error::new(
+            Kind::Bug,
+            "log.encode",
+            "a log entry cannot be written as JSON",
+        )
+        .with("version", entry.version)
+        .source(e)
     })
 }
 
@@ -32,9 +38,8 @@ pub fn decode(bytes: &[u8], path: &str) -> Result<Entry> {
             .with("entry", path)
             .hint("the log must not be edited; restore the entry from a copy of the store")
     };
-    let head: Head = serde_json::from_slice(bytes).map_err(|e| {
-        corrupt(format!("not a log entry ({} bytes)", bytes.len())).source(e)
-    })?;
+    let head: Head = serde_json::from_slice(bytes)
+        .map_err(|e| corrupt(format!("not a log entry ({} bytes)", bytes.len())).source(e))?;
     if head.format != FORMAT {
         return Err(corrupt(format!(
             "entry has format {}, this version of Weir reads format {FORMAT}",
@@ -43,9 +48,12 @@ pub fn decode(bytes: &[u8], path: &str) -> Result<Entry> {
         .hint("run the version of Weir that wrote it, or a newer one"));
     }
     serde_json::from_slice(bytes).map_err(|e| {
-        corrupt(format!("this version of Weir cannot read an entry of kind `{}`", head.kind))
-            .hint("run the version of Weir that wrote it, or a newer one")
-            .source(e)
+        corrupt(format!(
+            "this version of Weir cannot read an entry of kind `{}`",
+            head.kind
+        ))
+        .hint("run the version of Weir that wrote it, or a newer one")
+        .source(e)
     })
 }
 

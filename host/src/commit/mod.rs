@@ -8,6 +8,7 @@
 //! One log per pipeline and zone; rule names (V…, R…, W…, P…) are those of PROTOCOL.md. Writers need no lease: each span
 //! must begin where the log's chain ends, and only one entry of a version can exist.
 
+mod draft;
 pub mod entry;
 mod file;
 mod log;
@@ -167,6 +168,10 @@ pub enum Outcome {
 
 /// A proved entry (W6). Made only by the log.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::manual_non_exhaustive,
+    reason = "the private field keeps the rest of this crate from making one; non_exhaustive would not"
+)]
 pub struct Committed {
     pub version: u64,
     pub entry: Arc<Entry>,

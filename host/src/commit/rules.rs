@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Receipt;
 use super::entry::{
     AddedFile, Entry, FORMAT, Init, Input, Kind, Open, Plan, Reader, Role, Rule, Rules, Span, Swap,
 };
 use super::state::{State, Violation};
-use super::Receipt;
 use crate::chain::{Ledger, Records, Rows};
 use crate::record::ChainId;
 
@@ -52,7 +52,10 @@ pub(super) fn digests(rules: &[Rule]) -> impl Iterator<Item = &str> {
 pub(super) fn check_init(entry: &Entry) -> Result<&Init, Violation> {
     check_shape(entry)?;
     if entry.version != 0 || !entry.parent.is_empty() {
-        return Err(wrong("V1", "version 0 has no parent, and only it is an init"));
+        return Err(wrong(
+            "V1",
+            "version 0 has no parent, and only it is an init",
+        ));
     }
     entry
         .init
@@ -66,7 +69,11 @@ impl State {
         if entry.version != self.version + 1 {
             return Err(wrong(
                 "V1",
-                format!("expected version {}, found {}", self.version + 1, entry.version),
+                format!(
+                    "expected version {}, found {}",
+                    self.version + 1,
+                    entry.version
+                ),
             ));
         }
         if entry.parent != self.digest {
@@ -79,7 +86,10 @@ impl State {
         if entry.base > self.version {
             return Err(wrong(
                 "§2",
-                format!("base {} is above the version before, {}", entry.base, self.version),
+                format!(
+                    "base {} is above the version before, {}",
+                    entry.base, self.version
+                ),
             ));
         }
         for open in &entry.open {
@@ -124,7 +134,10 @@ impl State {
         if receipt.r#gen != self.rules.r#gen {
             return Err(moved(
                 "V3",
-                format!("rules of gen {} are in force, rows are of gen {}", self.rules.r#gen, receipt.r#gen),
+                format!(
+                    "rules of gen {} are in force, rows are of gen {}",
+                    self.rules.r#gen, receipt.r#gen
+                ),
             ));
         }
         self.check_rules(&self.rules)?;
@@ -140,7 +153,11 @@ impl State {
             None => Ok(()),
             Some(chain) => Err(moved(
                 "W1",
-                format!("open already, from {}, and stands at {}", chain.start(), chain.to),
+                format!(
+                    "open already, from {}, and stands at {}",
+                    chain.start(),
+                    chain.to
+                ),
             )
             .of(&open.chain)),
         }
@@ -155,7 +172,10 @@ impl State {
             if span.to <= span.from {
                 return Err(wrong(
                     "V2",
-                    format!("expected a span that moves on, found {}..{}", span.from, span.to),
+                    format!(
+                        "expected a span that moves on, found {}..{}",
+                        span.from, span.to
+                    ),
                 )
                 .of(&span.chain));
             }
@@ -172,7 +192,10 @@ impl State {
             if span.from != chain.to {
                 return Err(moved(
                     "V2",
-                    format!("expected a span from {}, found {}..{}", chain.to, span.from, span.to),
+                    format!(
+                        "expected a span from {}, found {}..{}",
+                        chain.to, span.from, span.to
+                    ),
                 )
                 .of(&span.chain));
             }
@@ -241,7 +264,10 @@ impl State {
         if reader.version > self.version {
             return Err(wrong(
                 "V11",
-                format!("reader {} saw version {}, newest is {}", reader.name, reader.version, self.version),
+                format!(
+                    "reader {} saw version {}, newest is {}",
+                    reader.name, reader.version, self.version
+                ),
             ));
         }
         for (chain, position) in &reader.position {
@@ -251,7 +277,12 @@ impl State {
             if *position > state.to || *position < state.start() {
                 return Err(wrong(
                     "V11",
-                    format!("reader {} at {position}, chain is {}..{}", reader.name, state.start(), state.to),
+                    format!(
+                        "reader {} at {position}, chain is {}..{}",
+                        reader.name,
+                        state.start(),
+                        state.to
+                    ),
                 )
                 .of(chain));
             }
@@ -262,13 +293,19 @@ impl State {
         if reader.r#gen != before.r#gen {
             return Err(moved(
                 "V11",
-                format!("reader {} is of gen {}, found {}", reader.name, before.r#gen, reader.r#gen),
+                format!(
+                    "reader {} is of gen {}, found {}",
+                    reader.name, before.r#gen, reader.r#gen
+                ),
             ));
         }
         if reader.version < before.version {
             return Err(moved(
                 "V11",
-                format!("reader {} is at version {}, found {}", reader.name, before.version, reader.version),
+                format!(
+                    "reader {} is at version {}, found {}",
+                    reader.name, before.version, reader.version
+                ),
             ));
         }
         for (chain, at) in &before.position {
@@ -276,7 +313,10 @@ impl State {
             if found.is_none_or(|p| p < at) {
                 return Err(moved(
                     "V11",
-                    format!("reader {} stands at {at} and never goes back, found {found:?}", reader.name),
+                    format!(
+                        "reader {} stands at {at} and never goes back, found {found:?}",
+                        reader.name
+                    ),
                 )
                 .of(chain));
             }
@@ -301,7 +341,10 @@ impl State {
             if range.from != chain.to {
                 return Err(moved(
                     "V10",
-                    format!("expected a plan from {}, found {}..{}", chain.to, range.from, range.to),
+                    format!(
+                        "expected a plan from {}, found {}..{}",
+                        chain.to, range.from, range.to
+                    ),
                 )
                 .of(id));
             }
@@ -332,7 +375,10 @@ impl State {
         if input.dedup > self.version || input.dedup < self.data_at {
             return Err(moved(
                 "V10",
-                format!("dedup saw version {}, rows changed at {}", input.dedup, self.data_at),
+                format!(
+                    "dedup saw version {}, rows changed at {}",
+                    input.dedup, self.data_at
+                ),
             ));
         }
         let planned: BTreeMap<&ChainId, (i64, i64)> = open
@@ -342,10 +388,16 @@ impl State {
             .filter(|(_, r)| r.to > r.from)
             .map(|(chain, r)| (chain, (r.from, r.to)))
             .collect();
-        let found: BTreeMap<&ChainId, (i64, i64)> =
-            entry.spans.iter().map(|s| (&s.chain, (s.from, s.to))).collect();
+        let found: BTreeMap<&ChainId, (i64, i64)> = entry
+            .spans
+            .iter()
+            .map(|s| (&s.chain, (s.from, s.to)))
+            .collect();
         if planned != found {
-            return Err(wrong("V10", format!("planned {planned:?}, found {found:?}")));
+            return Err(wrong(
+                "V10",
+                format!("planned {planned:?}, found {found:?}"),
+            ));
         }
         Ok(())
     }
@@ -354,14 +406,18 @@ impl State {
         if swap.from != self.rules.r#gen {
             return Err(moved(
                 "V12",
-                format!("gen {} is in force, the swap replaces {}", self.rules.r#gen, swap.from),
+                format!(
+                    "gen {} is in force, the swap replaces {}",
+                    self.rules.r#gen, swap.from
+                ),
             ));
         }
         let barred = |d: &&str| self.barred.contains(*d);
         match digests(&swap.rules).find(barred) {
-            Some(digest) if !swap.force => {
-                Err(moved("V12", format!("{digest} is barred, and the swap is not forced")))
-            }
+            Some(digest) if !swap.force => Err(moved(
+                "V12",
+                format!("{digest} is barred, and the swap is not forced"),
+            )),
             _ => Ok(()),
         }
     }
@@ -387,14 +443,23 @@ fn check_shape(entry: &Entry) -> Check {
         ("counters", !entry.counters.is_empty(), &[], &[Data, Batch]),
     ];
     if entry.format != FORMAT {
-        return Err(wrong("§2", format!("format {}, expected {FORMAT}", entry.format)));
+        return Err(wrong(
+            "§2",
+            format!("format {}, expected {FORMAT}", entry.format),
+        ));
     }
     for (field, present, must, may) in fields {
         if present && !must.contains(&kind) && !may.contains(&kind) {
-            return Err(wrong("§2", format!("an entry of kind {kind:?} has no `{field}`")));
+            return Err(wrong(
+                "§2",
+                format!("an entry of kind {kind:?} has no `{field}`"),
+            ));
         }
         if !present && must.contains(&kind) {
-            return Err(wrong("§2", format!("an entry of kind {kind:?} needs `{field}`")));
+            return Err(wrong(
+                "§2",
+                format!("an entry of kind {kind:?} needs `{field}`"),
+            ));
         }
     }
     Ok(())
@@ -415,12 +480,17 @@ fn check_ledgers(kind: Kind, spans: &[Span], files: &[AddedFile]) -> Check {
         let mut rows = 0;
         for range in &file.ranges {
             let Some((from, to, in_rows, in_letters)) = found.get_mut(&range.chain) else {
-                return Err(wrong("V2", format!("file {id} has rows without a span")).of(&range.chain));
+                return Err(
+                    wrong("V2", format!("file {id} has rows without a span")).of(&range.chain)
+                );
             };
             if range.from < *from || range.to > *to || range.to <= range.from {
                 return Err(wrong(
                     "V2",
-                    format!("file {id} has rows of {}..{}, the span is {from}..{to}", range.from, range.to),
+                    format!(
+                        "file {id} has rows of {}..{}, the span is {from}..{to}",
+                        range.from, range.to
+                    ),
                 )
                 .of(&range.chain));
             }
@@ -451,14 +521,16 @@ fn check_span_ledger(kind: Kind, span: &Span, in_rows: u64, in_letters: u64) -> 
         letters: span.letters,
     };
     if kind == Kind::Gap {
-        let empty = span.records == Records::default()
-            && span.rows == Rows::default()
-            && span.letters == 0;
+        let empty =
+            span.records == Records::default() && span.rows == Rows::default() && span.letters == 0;
         return match u64::try_from(span.to - span.from) {
             Ok(width) if empty && width == span.lost => Ok(()),
             _ => Err(wrong(
                 "V7",
-                format!("a gap of {}..{} that lost {}", span.from, span.to, span.lost),
+                format!(
+                    "a gap of {}..{} that lost {}",
+                    span.from, span.to, span.lost
+                ),
             )),
         };
     }
@@ -479,7 +551,10 @@ fn check_span_ledger(kind: Kind, span: &Span, in_rows: u64, in_letters: u64) -> 
     if in_rows != span.rows.written {
         return Err(wrong(
             "V7",
-            format!("{} rows written, {in_rows} rows in the files", span.rows.written),
+            format!(
+                "{} rows written, {in_rows} rows in the files",
+                span.rows.written
+            ),
         ));
     }
     if in_letters != span.letters {

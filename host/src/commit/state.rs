@@ -74,7 +74,10 @@ impl ChainState {
     /// The newest border at or below this version.
     pub fn border_at(&self, version: u64) -> Option<Border> {
         let after = self.borders.partition_point(|b| b.version <= version);
-        after.checked_sub(1).and_then(|i| self.borders.get(i)).copied()
+        after
+            .checked_sub(1)
+            .and_then(|i| self.borders.get(i))
+            .copied()
     }
 
     /// Rows written for `[from, to)`. `None` where one of them is no border.
@@ -305,7 +308,11 @@ impl State {
             }
             Kind::Void => {
                 if let Some(open) = self.open_plan.take() {
-                    match self.voids.iter_mut().find(|(p, _)| same_input(p, &open.plan)) {
+                    match self
+                        .voids
+                        .iter_mut()
+                        .find(|(p, _)| same_input(p, &open.plan))
+                    {
                         Some((_, n)) => *n += 1,
                         None => self.voids.push((open.plan, 1)),
                     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use fault::{Fault, FaultStore, Faults, Op, Script, Step};
+pub use fault::{Fault, FaultStore, Faults, Op, Script, Verb};
 pub use probe::probe;
 
 use crate::error::Result;
