@@ -5,31 +5,21 @@ use std::sync::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::Result;
 
 use super::props::config_error;
 
-/// Keeps the last reason of a failure, and what became of the last commit of group offsets.
+/// Keeps the last reason of a failure.
 #[derive(Default)]
 pub(super) struct Context {
     last: Mutex<Option<(RDKafkaErrorCode, String)>>,
-    committed: Mutex<Option<KafkaResult<()>>>,
 }
 
 impl Context {
     pub(super) fn last_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.last.lock().unwrap_or_else(|e| e.into_inner()).clone()
-    }
-
-    /// How the last commit ended; taken once.
-    pub(super) fn take_committed(&self) -> Option<KafkaResult<()>> {
-        self.committed
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .take()
     }
 }
 
@@ -53,11 +43,7 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        *self.committed.lock().unwrap_or_else(|e| e.into_inner()) = Some(result);
-    }
-}
+impl ConsumerContext for Context {}
 
 pub(super) type Consumer = BaseConsumer<Context>;
 

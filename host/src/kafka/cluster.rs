@@ -76,6 +76,8 @@ pub enum Change {
     },
 }
 
+/// librdkafka's mock cluster calls itself so; it never answers a question for a topic's id.
+const MOCK: &str = "mockCluster";
 const DESCRIBE: &str = "kafka.describe";
 
 impl KafkaCluster {
@@ -210,6 +212,9 @@ impl KafkaCluster {
         if partitions.is_empty() {
             let none = rdkafka::error::RDKafkaErrorCode::UnknownTopicOrPartition;
             return Err(failed(&KafkaError::MetadataFetch(none)));
+        }
+        if self.id.starts_with(MOCK) {
+            return Ok((topic.to_owned(), partitions));
         }
         match topic_id(&self.consumer, topic, REQUEST_TIMEOUT) {
             TopicId::Is(id) => Ok((id, partitions)),

@@ -1,15 +1,18 @@
 //! Group offsets, written after a commit for lag tools; they never set a position. A failure is a warning, no more.
+//!
+//! librdkafka tells nobody how an asynchronous commit ended, and a synchronous one may hang on a lost coordinator: so a
+//! thread of its own commits, and nobody waits for it longer than they said.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::record::TopicPartition;
 use crate::source::Position;
 
@@ -21,51 +24,70 @@ use super::props::{KafkaProps, REQUEST_TIMEOUT};
 const EVERY: Duration = Duration::from_secs(1);
 /// A failing mirror says so this often.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
+
+type Offsets = BTreeMap<TopicPartition, i64>;
+
+#[derive(Default)]
+struct State {
+    /// Not yet sent.
+    pending: Offsets,
+    /// A request is out.
+    busy: bool,
+    /// Somebody waits: do not pace.
+    hurry: bool,
+    closing: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Waits for a change, at most until `deadline`.
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, deadline: Instant) -> MutexGuard<'a, State> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let woken = self.changed.wait_timeout(state, left);
+        woken.unwrap_or_else(|e| e.into_inner()).0
+    }
+}
 
 pub struct Mirror {
-    consumer: Consumer,
+    consumer: Arc<Consumer>,
     group: String,
-    clock: Arc<dyn Clock>,
-    /// Not yet sent.
-    pending: BTreeMap<TopicPartition, i64>,
-    /// Sent, answer outstanding.
-    in_flight: bool,
-    sent: Option<Duration>,
-    warned: Option<Duration>,
+    shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Mirror {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mirror({}, {} pending)", self.group, self.pending.len())
+        write!(f, "Mirror({})", self.group)
     }
 }
 
 impl Mirror {
-    pub fn open(props: &KafkaProps, clock: Arc<dyn Clock>) -> Result<Mirror> {
-        Ok(Mirror {
-            consumer: client::consumer(&props.offsets())?,
+    pub fn open(props: &KafkaProps) -> Result<Mirror> {
+        let mirror = Mirror {
+            consumer: Arc::new(client::consumer(&props.offsets())?),
             group: props.group().to_owned(),
-            clock,
-            pending: BTreeMap::new(),
-            in_flight: false,
-            sent: None,
-            warned: None,
-        })
+            shared: Arc::default(),
+        };
+        let (consumer, shared) = (mirror.consumer.clone(), mirror.shared.clone());
+        let group = mirror.group.clone();
+        std::thread::Builder::new()
+            .name("mirror".to_owned())
+            .spawn(move || serve(&consumer, &group, &shared))
+            .map_err(|e| Error::new(Kind::Bug, "kafka.mirror", "no thread").source(e))?;
+        Ok(mirror)
     }
 
     /// What the group holds, for the alarm of R4: an offset above the chain's end says that entries were deleted.
     /// Partitions without an offset are missing.
     pub fn committed(&self, of: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>> {
-        const OP: &str = "kafka.committed";
-        let failed = |e| {
-            request_error(
-                OP,
-                "group offsets",
-                &e,
-                self.consumer.context().last_error(),
-            )
-        };
         if of.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -76,7 +98,10 @@ impl Mirror {
         let list = self
             .consumer
             .committed_offsets(list, REQUEST_TIMEOUT)
-            .map_err(failed)?;
+            .map_err(|e| {
+                let last = self.consumer.context().last_error();
+                request_error("kafka.committed", "group offsets", &e, last)
+            })?;
         let mut found = BTreeMap::new();
         for tp in of {
             let element = list.find_partition(&tp.topic, tp.partition);
@@ -87,76 +112,78 @@ impl Mirror {
         Ok(found)
     }
 
-    /// Call after each commit, and now and then: the newest positions go out once per second.
-    pub fn mirror(&mut self, positions: &[Position]) {
+    /// Call after each commit; the newest positions go out about once per second. Never waits.
+    pub fn mirror(&self, positions: &[Position]) {
+        let mut state = self.shared.state();
         for p in positions {
-            self.pending.insert(p.tp.clone(), p.next);
+            state.pending.insert(p.tp.clone(), p.next);
         }
-        self.tick();
+        self.shared.changed.notify_all();
     }
 
-    /// Sends what is due. Never waits.
-    pub fn tick(&mut self) {
-        self.pump(Duration::ZERO);
-        let now = self.clock.elapsed();
-        let due = self.sent.is_none_or(|sent| now >= sent + EVERY);
-        if due && !self.in_flight {
-            self.send(now);
+    /// Waits at most `wait` until all is sent and answered; false if it is not. For the end of a run.
+    pub fn flush(&self, wait: Duration) -> bool {
+        let deadline = Instant::now() + wait;
+        let mut state = self.shared.state();
+        state.hurry = true;
+        self.shared.changed.notify_all();
+        while (state.busy || !state.pending.is_empty()) && Instant::now() < deadline {
+            state = self.shared.wait(state, deadline);
         }
+        state.hurry = false;
+        !state.busy && state.pending.is_empty()
     }
+}
 
-    /// Sends what is left and waits at most `wait` for the answer: the end of a run.
-    pub fn flush(&mut self, wait: Duration) {
-        let deadline = self.clock.elapsed() + wait;
-        while self.clock.elapsed() < deadline && (self.in_flight || !self.pending.is_empty()) {
-            if !self.in_flight {
-                self.send(self.clock.elapsed());
-            }
-            self.pump(POLL);
+impl Drop for Mirror {
+    /// Does not wait: what is pending is not worth it, the log has it.
+    fn drop(&mut self) {
+        self.shared.state().closing = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+fn serve(consumer: &Consumer, group: &str, shared: &Shared) {
+    let mut warned: Option<Instant> = None;
+    loop {
+        let mut state = shared.state();
+        while state.pending.is_empty() && !state.closing {
+            state = shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(|e| e.into_inner());
         }
-    }
-
-    fn send(&mut self, now: Duration) {
-        if self.pending.is_empty() {
+        if state.closing {
             return;
         }
-        let mut list = TopicPartitionList::with_capacity(self.pending.len());
-        for (tp, at) in std::mem::take(&mut self.pending) {
-            if let Err(error) =
-                list.add_partition_offset(&tp.topic, tp.partition, Offset::Offset(at))
-            {
-                self.warn(&error.to_string());
-            }
-        }
-        self.sent = Some(now);
-        match self.consumer.commit(&list, CommitMode::Async) {
-            Ok(()) => self.in_flight = true,
-            Err(error) => self.warn(&error.to_string()),
-        }
-    }
+        let offsets = std::mem::take(&mut state.pending);
+        state.busy = true;
+        drop(state);
 
-    /// Serves the client; the answer to a commit arrives here.
-    fn pump(&mut self, wait: Duration) {
-        if self.consumer.poll(wait).is_some() {
-            tracing::trace!("the mirror's client told something");
+        let result = commit(consumer, &offsets);
+        // The client's log lines and errors.
+        while consumer.poll(Duration::ZERO).is_some() {}
+        let sent = Instant::now();
+        if let Err(error) = result
+            && warned.is_none_or(|at| sent >= at + WARN_EVERY)
+        {
+            warned = Some(sent);
+            tracing::warn!(group, %error, "group offsets not mirrored; only lag tools read them");
         }
-        if let Some(result) = self.consumer.context().take_committed() {
-            self.in_flight = false;
-            if let Err(error) = result {
-                self.warn(&error.to_string());
-            }
-        }
-    }
 
-    fn warn(&mut self, error: &str) {
-        let now = self.clock.elapsed();
-        if self.warned.is_none_or(|at| now >= at + WARN_EVERY) {
-            self.warned = Some(now);
-            tracing::warn!(
-                group = self.group,
-                error,
-                "group offsets not mirrored; only lag tools read them"
-            );
+        let mut state = shared.state();
+        state.busy = false;
+        shared.changed.notify_all();
+        while !state.hurry && !state.closing && Instant::now() < sent + EVERY {
+            state = shared.wait(state, sent + EVERY);
         }
     }
+}
+
+fn commit(consumer: &Consumer, offsets: &Offsets) -> KafkaResult<()> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (tp, at) in offsets {
+        list.add_partition_offset(&tp.topic, tp.partition, Offset::Offset(*at))?;
+    }
+    consumer.commit(&list, CommitMode::Sync)
 }

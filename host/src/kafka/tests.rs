@@ -254,7 +254,7 @@ fn an_outage_is_told_once_and_ends_by_itself() {
 #[test]
 fn group_offsets_are_mirrored_and_read_back() {
     let (_mock, props, topic, _cluster) = cluster(2);
-    let mut mirror = Mirror::open(&props, SystemClock::shared()).expect("mirror");
+    let mirror = Mirror::open(&props).expect("mirror");
     let tps: Vec<_> = topic.partitions.iter().map(|p| p.tp.clone()).collect();
     assert!(mirror.committed(&tps).expect("none yet").is_empty());
     let at = |next| Position {
@@ -265,7 +265,7 @@ fn group_offsets_are_mirrored_and_read_back() {
     };
     mirror.mirror(&[at(5)]);
     mirror.mirror(&[at(7)]);
-    mirror.flush(DEADLINE);
+    assert!(mirror.flush(DEADLINE));
     let found = mirror.committed(&tps).expect("committed");
     assert_eq!(found, BTreeMap::from([(tps[1].clone(), 7)]));
 }
