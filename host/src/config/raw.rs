@@ -54,6 +54,11 @@ impl Raw {
         insert(overlay, key, value, place)
     }
 
+    /// A profile that may hold no key.
+    pub fn declare_profile(&mut self, profile: &str) {
+        self.profiles.entry(profile.to_owned()).or_default();
+    }
+
     /// Lays a profile over the map; false where the file has none of this name.
     pub fn apply_profile(&mut self, profile: &str) -> bool {
         let Some(overlay) = self.profiles.get(profile).cloned() else {

@@ -40,9 +40,10 @@ impl Text {
     }
 
     pub fn has_reference(&self) -> bool {
-        matches!(pieces(&self.typed), Err(_))
-            || pieces(&self.typed)
-                .is_ok_and(|all| all.iter().any(|piece| !matches!(piece, Piece::Plain(_))))
+        match pieces(&self.typed) {
+            Ok(all) => all.iter().any(|piece| !matches!(piece, Piece::Plain(_))),
+            Err(_) => true,
+        }
     }
 
     /// What is wrong with how the references are written, without resolving any.
