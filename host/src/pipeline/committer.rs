@@ -15,13 +15,12 @@ use crate::clock::Clock;
 use crate::commit::{Committed, Draft, Dropped, Log, Open, Outcome, Receipt, Span, publish};
 use crate::error::{Error, Remedy, Result};
 use crate::kafka::{LostRange, Mirror};
-use crate::pipeline::report::commit_report;
-use crate::pipeline::stop::Stop;
-use crate::pipeline::task::{Answer, Ask};
+use super::stop::Stop;
+use super::task::{Answer, Ask};
 use crate::record::{ChainId, TopicPartition};
 use crate::sink::Sealed;
 use crate::source::Position;
-use crate::telemetry::Report;
+use super::report::Report;
 
 /// How long the committer sleeps when nobody asks.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -39,7 +38,7 @@ impl Base {
         self.0.load(Ordering::SeqCst)
     }
 
-    fn set(&self, version: u64) {
+    pub fn set(&self, version: u64) {
         self.0.store(version, Ordering::SeqCst);
     }
 }
@@ -87,7 +86,7 @@ impl Committer {
                     self.pass_over(&ranges)?;
                     self.answer(task, Answer::Positions(self.positions(task)));
                 }
-                Err(RecvTimeoutError::Timeout) => self.mirror.tick(),
+                Err(RecvTimeoutError::Timeout) => {}
                 // Every task has ended: what it handed in last is committed without waiting for more.
                 Err(RecvTimeoutError::Disconnected) => {
                     self.commit(waiting.drain(..).collect())?;
@@ -238,7 +237,7 @@ impl Committer {
             spans.filter_map(|span| position(self.log.state(), &span.chain)).collect();
         self.mirror.mirror(&moved);
         let took = self.clock.elapsed().saturating_sub(begun);
-        self.report.committed(commit_report(committed, self.log.state(), took));
+        self.report.committed(committed, self.log.state(), took);
         Ok(())
     }
 

@@ -7,6 +7,8 @@
 
 mod batch;
 mod committer;
+mod plan;
+mod report;
 mod rules;
 mod run;
 mod start;
@@ -17,6 +19,7 @@ mod task;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use report::Report;
 pub use run::{Ended, run};
 pub use stop::Stop;
 
@@ -24,7 +27,7 @@ use crate::clock::Clock;
 use crate::commit::{Draft, Log, Outcome};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::plugin::Plugins;
-use crate::telemetry::Report;
+
 
 /// What a pipeline gets from its process.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use super::committer::{gap, position};
 use super::rules::{chain_of, put_in_force, rules_of};
 use super::{Host, retry, until_settled};
 use crate::chain::Chain;
-use crate::commit::{Draft, Log, LogName, Open, Writer, own_table};
+use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, own_table};
 use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
 use crate::config::{RawZoneConfig, TableName};
 use crate::error::{Error, Kind, Result};
@@ -39,17 +39,9 @@ pub struct Ready {
 pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfig) -> Result<Ready> {
     let first = chain_of(host, config, &input_schema())?;
     let rules = rules_of(&first);
-    let store = open_store(host, config)?;
-    let mut log = retry(host, || {
-        let name = LogName::new(&config.name, &config.sink.zone);
-        let writer = Writer::this_process(host.clock.as_ref());
-        Log::open_or_init(store.clone(), name, host.clock.clone(), writer, rules.clone())
-    })?;
     let topics = kafka.topics.iter().map(|topic| config.sink.table.of(topic));
     let tables: BTreeSet<&str> = topics.chain([config.errors.dlq_table.as_str()]).collect();
-    for table in tables {
-        retry(host, || own_table(store.as_ref(), log.name(), table))?;
-    }
+    let (store, mut log) = open_zone(host, config, &tables, &rules)?;
     put_in_force(host, &mut log, rules)?;
 
     let properties = kafka.client_properties()?;
@@ -61,7 +53,7 @@ pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfi
     not_recreated(&log, &topics, kafka)?;
     pin_starts(host, &mut log, &cluster, &topics, kafka)?;
     still_there(host, &mut log, &topics, kafka)?;
-    let mirror = Mirror::open(&props, host.clock.clone())?;
+    let mirror = Mirror::open(&props)?;
     went_backwards(&mirror, &log, &topics)?;
 
     let assigned = assign(&log, &topics, config.tasks_max);
@@ -72,12 +64,29 @@ pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfi
     Ok(Ready { store, log, props, cluster, topics, mirror, assigned, chains })
 }
 
-pub fn open_store(host: &Host, config: &PipelineConfig) -> Result<Arc<dyn Store>> {
-    retry(host, || {
+/// The store proved for every table, the pipeline's log opened or begun, the tables its own.
+pub fn open_zone(
+    host: &Host,
+    config: &PipelineConfig,
+    tables: &BTreeSet<&str>,
+    rules: &[Rule],
+) -> Result<(Arc<dyn Store>, Log)> {
+    let name = LogName::new(&config.name, &config.sink.zone);
+    let store = retry(host, || {
         let store = store::open(&config.sink.url)?;
-        store::probe(store.as_ref())?;
+        for table in tables {
+            store::probe(store.as_ref(), &name.staging_dir(), table)?;
+        }
         Ok(store)
-    })
+    })?;
+    let log = retry(host, || {
+        let writer = Writer::this_process(host.clock.as_ref());
+        Log::open_or_init(store.clone(), name.clone(), host.clock.clone(), writer, rules.to_vec())
+    })?;
+    for table in tables {
+        retry(host, || own_table(store.as_ref(), &name, table))?;
+    }
+    Ok((store, log))
 }
 
 /// A chain of the same topic name and partition under another topic id: the topic was deleted and created again.

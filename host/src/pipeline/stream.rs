@@ -1,5 +1,6 @@
 //! A pipeline from Kafka to a zone: tasks, one committer, and a watcher for what changes in the topics.
 
+use std::cell::Cell;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -226,23 +227,32 @@ fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<JoinHandle<Result<T>>> {
-    struct Ended(Stop, Duration, bool);
-    impl Drop for Ended {
-        fn drop(&mut self) {
-            if !self.2 {
-                self.0.ask(self.1);
-            }
-        }
-    }
-    let mut ended = Ended(host.stop.clone(), config.limits.shutdown_timeout, false);
+    let stop = host.stop.clone();
+    let grace = config.limits.shutdown_timeout;
     std::thread::Builder::new()
         .name(format!("{}-{name}", config.name))
         .spawn(move || {
+            let guard = AskUnlessWell { stop, grace, well: Cell::new(false) };
             let result = body();
-            ended.2 = result.is_ok();
+            guard.well.set(result.is_ok());
             result
         })
         .map_err(|e| {
             Error::new(Kind::LimitReached, "pipeline.spawn", "no thread can be started").source(e)
         })
+}
+
+/// Asks on drop, so that a panic is heard too.
+struct AskUnlessWell {
+    stop: Stop,
+    grace: Duration,
+    well: Cell<bool>,
+}
+
+impl Drop for AskUnlessWell {
+    fn drop(&mut self) {
+        if !self.well.get() {
+            self.stop.ask(self.grace);
+        }
+    }
 }

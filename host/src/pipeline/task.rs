@@ -15,11 +15,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::chain::{Chain, Letter};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::kafka::{Lost, LostRange, lost};
-use crate::pipeline::stop::Stop;
+use super::stop::Stop;
 use crate::record::Batch;
 use crate::sink::{Sealed, Sink};
 use crate::source::{Position, Source};
-use crate::telemetry::Report;
+use super::report::Report;
 
 /// How long one poll of the source waits when nothing comes: the delay of a stop, a roll by age and an answer.
 const POLL_WAIT: Duration = Duration::from_millis(50);

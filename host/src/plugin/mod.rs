@@ -1,1 +1,7 @@
-//! (to be written by its owner)
+//! stub until merge
+use crate::chain::Transform;
+use crate::config::{PipelineConfig, Problem};
+use arrow_schema::SchemaRef;
+#[derive(Clone, Debug)]
+pub struct Plugins;
+pub fn transforms(_: &Plugins, _: &PipelineConfig, _: &SchemaRef) -> (Vec<Box<dyn Transform>>, Vec<Problem>) { (vec![], vec![]) }
