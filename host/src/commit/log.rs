@@ -99,13 +99,6 @@ impl Log {
         self
     }
 
-    /// Attempts and backoff from a seed, for simulations. Two writers must not share one.
-    #[must_use]
-    pub fn with_seed(mut self, seed: u64) -> Log {
-        self.random = StdRng::seed_from_u64(seed);
-        self
-    }
-
     /// R2: reads what others appended. Not while an attempt is unsettled.
     pub fn refresh(&mut self) -> Result<()> {
         if self.unsettled() {
