@@ -150,7 +150,7 @@ pub static KEYS: &[KeyDef] = keys! {
         "Table of the zone that is read.";
     // -------------------------------------------------------------------- sink
     "sink.type": Shape::Choice(&["zone"]), Required("`zone` (Parquet files with a commit log)"), High, Sink, Always,
-        "Where rows go.";
+        "Where the rows go.";
     "sink.url": Shape::Url, Required("a store's URL: `file:data/raw_zone`, `file:///srv/lake/raw`, `memory:name`"), High, Sink, Always,
         "Root of the zone's store. Created if it is not there.";
     "sink.zone": Shape::Name, Derived("last segment of `sink.url`"), Low, Sink, Always,

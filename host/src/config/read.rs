@@ -65,6 +65,13 @@ impl Lines {
         }
     }
 
+    /// Where `a` begins, given where `b` does in `a.b = …`.
+    fn start_of_key(&self, byte: usize) -> usize {
+        let before = self.text.get(..byte).unwrap_or("");
+        let dotted = |c: char| c.is_alphanumeric() || "._-\"'".contains(c);
+        before.trim_end_matches(dotted).len()
+    }
+
     /// Both count from 1; columns in characters.
     fn at(&self, byte: usize) -> (u32, u32) {
         let before = self.text.get(..byte).unwrap_or(&self.text);
@@ -154,6 +161,7 @@ impl Reader {
                 continue;
             };
             let at = key.span().or_else(|| item.span()).map_or(0, |s| s.start);
+            let at = self.lines.start_of_key(at);
             let top = prefix.is_empty();
             if top && name == "profile" && self.profile.is_none() {
                 self.profile_tables(item, at);
@@ -269,6 +277,7 @@ impl Reader {
             for (key, _) in table.iter().filter(|(key, _)| *key != "name") {
                 if let Some((written, item)) = table.get_key_value(key) {
                     let at = written.span().map_or(start, |span| span.start);
+                    let at = self.lines.start_of_key(at);
                     self.item(&format!("transforms.{name}.{key}"), item, at);
                 }
             }
