@@ -4,3 +4,5 @@ mod protocol;
 mod sim;
 mod sim_gate;
 mod sim_world;
+mod stream;
+mod world;

@@ -12,18 +12,23 @@ use std::time::Duration;
 
 use super::start::{open_zone, parquet_options};
 use super::{Host, plan, retry, stopped, until_settled};
-use crate::commit::{AddedFile, Draft, Input, Kind as EntryKind, Log, LogName, OpenPlan, Outcome};
+use arrow_schema::SchemaRef;
+
+use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
 use crate::commit::{Plan, Reader, Receipt, Role, Span, State, Writer, publish};
 use crate::config::{PipelineConfig, ProcessedZoneConfig, TableName, Trigger, ZoneSourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::record::ChainId;
 use crate::store::{self, Store};
-use crate::zone::{ChainRange, Processed, ProcessedBatch, ZoneName, read_rows};
+use crate::zone::{ChainRange, PartitionBy, Processed, ProcessedBatch, ProcessedOptions};
+use crate::zone::{ZoneName, read_rows};
 
 /// Between two looks at a zone that has nothing new, with `trigger = continuous`.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Rows of one plan, as many whole versions as fit: bounds the memory of a batch (about 300 bytes a row while sorting).
 const PLAN_ROWS_MAX: u64 = 2_000_000;
+/// Size at which a date's rows of one batch go on in another file.
+const TARGET_BYTES: u64 = 256 << 20;
 /// The same range voided so often: something is wrong with the zone that is read.
 const VOIDS_MAX: u32 = 2;
 
@@ -262,13 +267,12 @@ impl Batches<'_> {
         let files = rows_files(state, &self.source.table);
         let input_name = zone_name(input.log.name());
         let reader = read_rows(&input.store, &input_name, &files, &ranges)?;
-        let mut batch = self.open_batch(&open.plan, reader.schema())?;
+        let mut batch = self.open_batch(reader.schema())?;
         let mut read = 0;
         for rows in reader {
             let rows = rows?;
             read += rows.batch.num_rows() as u64;
-            let chain = state.chains.get(&rows.chain);
-            batch.push(&rows, &|offset| chain.and_then(|c| c.version_of(offset)).unwrap_or(0))?;
+            batch.push(rows)?;
         }
         if read != expected {
             return Ok(Err(mismatch("the zone holds another number of rows than its log says")
@@ -276,16 +280,31 @@ impl Batches<'_> {
                 .with("found", read)
                 .hint(format!("weir log {} --verify", self.source.url))));
         }
-        batch.finish(&self.keys_files()).map(Ok)
+        let live: Vec<AddedFile> =
+            self.log.state().live.values().map(|l| l.file.clone()).collect();
+        let version_of = |id: &ChainId, offset| state.chains.get(id)?.version_of(offset);
+        batch.finish(&live, &version_of).map(Ok)
     }
 
-    fn open_batch(&self, _plan: &Plan, schema: &arrow_schema::SchemaRef) -> Result<ProcessedBatch> {
-        todo!()
-    }
-
-    fn keys_files(&self) -> Vec<AddedFile> {
-        let live = self.log.state().live.values();
-        live.filter(|l| l.file.role == Role::Keys).map(|l| l.file.clone()).collect()
+    fn open_batch(&self, schema: &SchemaRef) -> Result<ProcessedBatch> {
+        let zone = self.zone;
+        let format = zone.partition_format.parse();
+        let options = ProcessedOptions {
+            name: zone_name(self.log.name()),
+            table: self.table.clone(),
+            partition: Some(PartitionBy {
+                field: zone.partition_field.clone(),
+                format: format.map_err(|e: String| Error::new(Kind::ConfigInvalid, OP, e))?,
+                name: zone.partition_name.clone(),
+            }),
+            dedup: zone.dedup_key.clone(),
+            lookback_days: zone.dedup_lookback_days,
+            sort: zone.sort.clone(),
+            parquet: parquet_options(self.config),
+            target_bytes: TARGET_BYTES,
+            max_rows: usize::MAX,
+        };
+        ProcessedBatch::new(self.store.clone(), self.host.clock.clone(), options, schema.clone())
     }
 
     fn receipt(&self, open: &OpenPlan, base: u64, processed: Processed) -> Result<Receipt> {

@@ -1,7 +1,6 @@
 //! Several pipelines in one process: each in a thread of its own, all drained when one fails or somebody asks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{Host, Stop, batch, stream};
 use crate::clock::Clock;

@@ -44,9 +44,7 @@ pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfi
     let (store, mut log) = open_zone(host, config, &tables, &rules)?;
     put_in_force(host, &mut log, rules)?;
 
-    let properties = kafka.client_properties()?;
-    let bootstrap = kafka.bootstrap_servers.resolve()?;
-    let props = KafkaProps::new(&bootstrap, &kafka.group_id, &properties)?;
+    let props = kafka_props(kafka)?;
     let cluster = retry(host, || KafkaCluster::connect(&props))?;
     let describe = || kafka.topics.iter().map(|topic| cluster.describe(topic)).collect();
     let topics: Vec<TopicInfo> = retry(host, describe)?;
@@ -62,6 +60,13 @@ pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfi
         chains.push(chain_of(host, config, &input_schema())?);
     }
     Ok(Ready { store, log, props, cluster, topics, mirror, assigned, chains })
+}
+
+/// References resolve here, at use.
+pub fn kafka_props(kafka: &KafkaSourceConfig) -> Result<KafkaProps> {
+    let mut properties = kafka.client_properties()?;
+    let bootstrap = properties.remove("bootstrap.servers").unwrap_or_default();
+    KafkaProps::new(&bootstrap, &kafka.group_id, &properties)
 }
 
 /// The store proved for every table, the pipeline's log opened or begun, the tables its own.

@@ -39,7 +39,9 @@ impl ZoneName {
 /// 26 characters, sorted by time. The clock is for people; 80 random bits make it unique.
 pub fn new_file_id(clock: &dyn Clock) -> String {
     let millis = u64::try_from(clock.now_micros() / 1000).unwrap_or(0);
-    ulid::Ulid::from_parts(millis, rand::random()).to_string()
+    let mut bytes = [0; 16];
+    rand::TryRngCore::try_fill_bytes(&mut rand::rngs::OsRng, &mut bytes).ok();
+    ulid::Ulid::from_parts(millis, u128::from_le_bytes(bytes)).to_string()
 }
 
 /// `sink.table`: a name, or one with `${topic}` in it.
