@@ -1,5 +1,6 @@
 //! All integration tests of Weir, in one binary.
 
+mod batch;
 mod protocol;
 mod sim;
 mod sim_gate;
