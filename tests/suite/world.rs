@@ -22,8 +22,12 @@ pub const TOPIC: &str = "books";
 pub struct Told(Mutex<Vec<String>>);
 
 impl Told {
-    pub fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+    pub fn count(&self, word: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|told| told.starts_with(word)).count()
+    }
+
+    pub fn has(&self, word: &str) -> bool {
+        self.count(word) > 0
     }
 
     fn push(&self, word: String) {
@@ -106,6 +110,16 @@ impl World {
     pub fn run(&self, configs: &[PipelineConfig]) -> Vec<Ended> {
         let plugins = Plugins::new(plugins_dir(), self.path("cache"));
         run(configs, &self.clock, &self.stop, &plugins, &|_| self.told.clone())
+    }
+
+    /// Waits for something that must come; names it when it does not.
+    pub fn until(&self, what: &str, done: impl Fn() -> bool) {
+        let begun = self.clock.elapsed();
+        while !done() {
+            let waited = self.clock.elapsed() - begun;
+            assert!(waited < Duration::from_secs(60), "{what} did not come: {:?}", self.told);
+            self.clock.sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn log(&self, root: &str, pipeline: &str) -> Log {
