@@ -86,7 +86,7 @@ macro_rules! export {
                 }
             }
 
-            $crate::contract::export_component!(Component with_types_in $crate::contract);
+    $crate::contract::export_component!(Component with_types_in $crate::contract);
         };
     };
 }
