@@ -436,6 +436,6 @@ fn syntax(text: &[u8], at: usize, error: &XmlError) -> Fault {
     let rest = text.get(at..).unwrap_or_default();
     match rest.get(..DOCTYPE.len()) {
         Some(start) if start.eq_ignore_ascii_case(DOCTYPE) => no_doctype(at),
-        _ => Fault::malformed(at, error.to_string()),
+        _ => Fault::malformed(at, weir_sdk::rejects::plain(&error.to_string())),
     }
 }
