@@ -18,7 +18,10 @@ pub struct Bits {
 
 impl Bits {
     pub fn filled(len: usize) -> Self {
-        let mut bits = Self { bytes: vec![0xFF; len.div_ceil(8)], len };
+        let mut bits = Self {
+            bytes: vec![0xFF; len.div_ceil(8)],
+            len,
+        };
         bits.truncate(len);
         bits
     }
@@ -47,7 +50,11 @@ impl Bits {
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
         self.bytes.truncate(self.len.div_ceil(8));
-        if let Some(last) = self.bytes.last_mut().filter(|_| !self.len.is_multiple_of(8)) {
+        if let Some(last) = self
+            .bytes
+            .last_mut()
+            .filter(|_| !self.len.is_multiple_of(8))
+        {
             *last &= (1 << (self.len % 8)) - 1;
         }
     }
@@ -82,7 +89,9 @@ impl Validity {
             Some(old) => {
                 let rows = std::mem::take(&mut self.rows);
                 self.bits = Some(Bits::default());
-                (0..rows).filter(|n| kept.get(*n)).for_each(|n| self.push(old.get(n)));
+                (0..rows)
+                    .filter(|n| kept.get(*n))
+                    .for_each(|n| self.push(old.get(n)));
             }
         }
     }
@@ -102,7 +111,11 @@ pub struct SpanBuilder {
 
 impl Default for SpanBuilder {
     fn default() -> Self {
-        Self { offsets: vec![0], data: Vec::new(), validity: Validity::default() }
+        Self {
+            offsets: vec![0],
+            data: Vec::new(),
+            validity: Validity::default(),
+        }
     }
 }
 
@@ -133,7 +146,8 @@ impl SpanBuilder {
     fn truncate(&mut self, rows: usize) {
         self.validity.truncate(rows);
         self.offsets.truncate(rows + 1);
-        self.data.truncate(self.offsets.last().map_or(0, |last| *last as usize));
+        self.data
+            .truncate(self.offsets.last().map_or(0, |last| *last as usize));
     }
 
     fn retain(&mut self, kept: &Bits) {
@@ -159,7 +173,11 @@ impl SpanBuilder {
             return Err("a column of this batch is larger than 2 GiB".into());
         }
         let mut validity = built.validity;
-        Ok(Buffers { validity: validity.take(), offsets: built.offsets, data: built.data })
+        Ok(Buffers {
+            validity: validity.take(),
+            offsets: built.offsets,
+            data: built.data,
+        })
     }
 }
 
@@ -200,7 +218,11 @@ impl<const WIDTH: usize> FixedBuilder<WIDTH> {
 
     fn finish(&mut self) -> Buffers {
         let mut built = std::mem::take(self);
-        Buffers { validity: built.validity.take(), offsets: Vec::new(), data: built.data }
+        Buffers {
+            validity: built.validity.take(),
+            offsets: Vec::new(),
+            data: built.data,
+        }
     }
 }
 
@@ -282,7 +304,8 @@ impl Builder {
             Self::Bool(b) => {
                 let old = std::mem::take(&mut b.values);
                 let rows = 0..old.len;
-                rows.filter(|n| kept.get(*n)).for_each(|n| b.values.push(old.get(n)));
+                rows.filter(|n| kept.get(*n))
+                    .for_each(|n| b.values.push(old.get(n)));
                 b.validity.retain(kept);
             }
         }
@@ -298,9 +321,16 @@ impl Builder {
             Self::Bool(b) => {
                 let mut built = std::mem::take(b);
                 let data = built.values.into_bytes();
-                Buffers { validity: built.validity.take(), offsets: Vec::new(), data }
+                Buffers {
+                    validity: built.validity.take(),
+                    offsets: Vec::new(),
+                    data,
+                }
             }
         };
-        Ok(Column { constant: false, nodes: vec![node] })
+        Ok(Column {
+            constant: false,
+            nodes: vec![node],
+        })
     }
 }

@@ -20,10 +20,18 @@ impl Config {
     pub fn parse(text: &str) -> Self {
         let mut problems = Vec::new();
         let keys = json::flat(text).unwrap_or_else(|message| {
-            problems.push(Problem { at: String::new(), code: "bad_config".into(), message });
+            problems.push(Problem {
+                at: String::new(),
+                code: "bad_config".into(),
+                message,
+            });
             BTreeMap::new()
         });
-        Self { keys, read: BTreeSet::new(), problems }
+        Self {
+            keys,
+            read: BTreeSet::new(),
+            problems,
+        }
     }
 
     /// The text of `key`, if it is there.
@@ -53,11 +61,18 @@ impl Config {
     /// The position of the value of `key` in `names`.
     pub fn choice(&mut self, key: &str, names: &[&str], default: &str) -> usize {
         let value = self.text(key, default);
-        names.iter().position(|name| *name == value).unwrap_or_else(|| {
-            let names = names.join(", ");
-            self.problem(key, "bad_value", format!("found `{value}`, expected one of {names}"));
-            0
-        })
+        names
+            .iter()
+            .position(|name| *name == value)
+            .unwrap_or_else(|| {
+                let names = names.join(", ");
+                self.problem(
+                    key,
+                    "bad_value",
+                    format!("found `{value}`, expected one of {names}"),
+                );
+                0
+            })
     }
 
     pub fn number<T: FromStr + PartialOrd + Display>(
@@ -66,7 +81,9 @@ impl Config {
         default: T,
         range: RangeInclusive<T>,
     ) -> T {
-        let Some(value) = self.get(key) else { return default };
+        let Some(value) = self.get(key) else {
+            return default;
+        };
         match value.parse() {
             Ok(number) if range.contains(&number) => number,
             _ => {
@@ -92,24 +109,44 @@ impl Config {
 
     pub fn problem(&mut self, key: &str, code: &str, message: impl Into<String>) {
         let at = pointer(key);
-        self.problems.push(Problem { at, code: code.into(), message: message.into() });
+        self.problems.push(Problem {
+            at,
+            code: code.into(),
+            message: message.into(),
+        });
     }
 
     /// For a problem inside a file that `key` names; lines and columns count from 1.
     pub fn problem_in_file(&mut self, key: &str, at: (usize, usize), code: &str, message: String) {
         let at = format!("{key}:{}:{}", at.0, at.1);
-        self.problems.push(Problem { at, code: code.into(), message });
+        self.problems.push(Problem {
+            at,
+            code: code.into(),
+            message,
+        });
     }
 
     /// Every problem, in the order of discovery, then the keys nobody read.
     pub fn finish(mut self) -> Result<(), Vec<Problem>> {
-        let unknown: Vec<String> =
-            self.keys.keys().filter(|key| !self.read.contains(*key)).cloned().collect();
+        let unknown: Vec<String> = self
+            .keys
+            .keys()
+            .filter(|key| !self.read.contains(*key))
+            .cloned()
+            .collect();
         for key in unknown {
             let near = nearest(&key, &self.read);
-            self.problem(&key, "unknown_key", format!("`{key}` is no key of this plugin{near}"));
+            self.problem(
+                &key,
+                "unknown_key",
+                format!("`{key}` is no key of this plugin{near}"),
+            );
         }
-        if self.problems.is_empty() { Ok(()) } else { Err(self.problems) }
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(self.problems)
+        }
     }
 }
 
@@ -152,7 +189,10 @@ mod tests {
         config.number("size", 1u32, 1..=9);
         config.choice("mode", &["a", "b"], "a");
         let problems = config.finish().unwrap_err();
-        let told: Vec<_> = problems.iter().map(|p| (p.at.as_str(), p.code.as_str())).collect();
+        let told: Vec<_> = problems
+            .iter()
+            .map(|p| (p.at.as_str(), p.code.as_str()))
+            .collect();
         assert_eq!(
             told,
             [
@@ -162,7 +202,11 @@ mod tests {
                 ("/moode", "unknown_key")
             ]
         );
-        assert!(problems[3].message.contains("did you mean `mode`?"), "{}", problems[3].message);
+        assert!(
+            problems[3].message.contains("did you mean `mode`?"),
+            "{}",
+            problems[3].message
+        );
     }
 
     #[test]

@@ -7,7 +7,10 @@ const MAX_DEPTH: usize = 32;
 /// Reads a JSON object into a flat map: tables join with dots, arrays of scalars with commas.
 /// `null` counts as absent. Numbers keep the text they have.
 pub fn flat(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let mut reader = Reader { bytes: text.as_bytes(), at: 0 };
+    let mut reader = Reader {
+        bytes: text.as_bytes(),
+        at: 0,
+    };
     let mut map = BTreeMap::new();
     reader.object("", &mut map, 0)?;
     reader.blank();
@@ -41,7 +44,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn fail(&self, expected: &str) -> String {
-        format!("the config is not JSON: expected {expected} at byte {}", self.at)
+        format!(
+            "the config is not JSON: expected {expected} at byte {}",
+            self.at
+        )
     }
 
     fn peek(&self) -> Option<u8> {
@@ -127,7 +133,10 @@ impl Reader<'_> {
             return self.string().map(Some);
         }
         let from = self.at;
-        while self.peek().is_some_and(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) {
+        while self
+            .peek()
+            .is_some_and(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+        {
             self.at += 1;
         }
         let word = str::from_utf8(&self.bytes[from..self.at]).unwrap_or("");
@@ -182,7 +191,10 @@ impl Reader<'_> {
     }
 
     fn hex4(&mut self) -> Result<u32, String> {
-        let digits = self.bytes.get(self.at..self.at + 4).and_then(|d| str::from_utf8(d).ok());
+        let digits = self
+            .bytes
+            .get(self.at..self.at + 4)
+            .and_then(|d| str::from_utf8(d).ok());
         let code = digits.and_then(|d| u32::from_str_radix(d, 16).ok());
         self.at += 4;
         code.ok_or_else(|| self.fail("four hex digits"))
@@ -212,7 +224,16 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_refused() {
-        for bad in ["", "{", "[]", "{\"a\"}", "{\"a\":}", "{\"a\":1}x", "{\"a\":\"\\q\"}", "{\"a\":tru}"] {
+        for bad in [
+            "",
+            "{",
+            "[]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1}x",
+            "{\"a\":\"\\q\"}",
+            "{\"a\":tru}",
+        ] {
             assert!(flat(bad).is_err(), "{bad}");
         }
     }

@@ -21,11 +21,19 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, field: None, message: message.into() }
+        Self {
+            code,
+            field: None,
+            message: message.into(),
+        }
     }
 
     pub fn of_field(code: &'static str, field: &str, message: impl Into<String>) -> Self {
-        Self { code, field: Some(field.to_owned()), message: message.into() }
+        Self {
+            code,
+            field: Some(field.to_owned()),
+            message: message.into(),
+        }
     }
 }
 
@@ -41,8 +49,18 @@ impl Rejects {
     }
 
     fn push(&mut self, row: usize, part: Option<u32>, why: Refusal) {
-        let Refusal { code, field, message } = why;
-        self.list.push(Reject { row: row as u32, part, code: code.into(), field, message });
+        let Refusal {
+            code,
+            field,
+            message,
+        } = why;
+        self.list.push(Reject {
+            row: row as u32,
+            part,
+            code: code.into(),
+            field,
+            message,
+        });
     }
 
     pub fn len(&self) -> usize {
@@ -76,4 +94,12 @@ pub fn shown(value: &[u8]) -> String {
     }
     out.push('"');
     out
+}
+
+/// `text` shortened, with nothing in it that a terminal or a line-based log would act on.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .take(3 * SHOWN)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }

@@ -1,8 +1,13 @@
 //! Runs a plugin natively, as a strict host would: whatever the contract forbids is a panic that says so.
-#![expect(clippy::panic, clippy::expect_used, reason = "a test harness: a breach of the contract fails the test")]
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test harness: a breach of the contract fails the test"
+)]
 
 use std::collections::BTreeMap;
 
+use crate::Transform;
 use crate::builder::Builder;
 use crate::contract::{
     Buffers, Column, Field, File, MadeColumn, Output, Plan, PlannedColumn, Problem, Reject, RowMap,
@@ -10,7 +15,6 @@ use crate::contract::{
 };
 use crate::types::Type;
 use crate::view::{Batch, bit};
-use crate::Transform;
 
 /// A table as texts: what a test compares. `None` is null.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -53,7 +57,10 @@ impl Bench {
             }
         }
         let format = "z".into();
-        self.input.push(vec![Field { format, ..Type::Text.field(name) }]);
+        self.input.push(vec![Field {
+            format,
+            ..Type::Text.field(name)
+        }]);
         self.columns.push(builder.finish().expect("small"));
         self
     }
@@ -81,6 +88,11 @@ impl Bench {
         self
     }
 
+    /// The input columns, in order.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
     pub fn setup(&self) -> Setup {
         let mut config = String::from("{");
         for (key, value) in &self.keys {
@@ -93,8 +105,16 @@ impl Bench {
         }
         config.push('}');
         let files = self.files.iter();
-        let files = files.map(|(key, bytes)| File { key: key.clone(), bytes: bytes.clone() });
-        Setup { config, files: files.collect(), tables: Vec::new(), input: self.input.clone() }
+        let files = files.map(|(key, bytes)| File {
+            key: key.clone(),
+            bytes: bytes.clone(),
+        });
+        Setup {
+            config,
+            files: files.collect(),
+            tables: Vec::new(),
+            input: self.input.clone(),
+        }
     }
 
     /// The problems of this config; a panic if it has none.
@@ -117,36 +137,58 @@ impl Bench {
 
     /// Runs a plugin that is there already.
     pub fn batch<T: Transform>(&self, plugin: &mut T, plan: &Plan, rows: usize) -> Table {
-        let columns = plan.reads.iter().map(|n| self.columns[*n as usize].clone()).collect();
+        let columns = plan
+            .reads
+            .iter()
+            .map(|n| self.columns[*n as usize].clone())
+            .collect();
         let batch = Batch::new(rows as u32, columns);
         let output = plugin.run(&batch).unwrap_or_else(|e| panic!("run: {e}"));
         let again = plugin.run(&batch).expect("a second run of the same batch");
-        assert_eq!(output, again, "the same batch gave something else the second time");
+        assert_eq!(
+            output, again,
+            "the same batch gave something else the second time"
+        );
         self.table(plan, rows, output)
     }
 
     fn table(&self, plan: &Plan, rows: usize, output: Output) -> Table {
         let origin = origin(&output.rows, rows);
         assert!(origin.is_sorted(), "output keeps input order");
-        assert!(origin.iter().all(|row| *row < rows), "a row that was not given");
+        assert!(
+            origin.iter().all(|row| *row < rows),
+            "a row that was not given"
+        );
         let repeats = origin.windows(2).any(|pair| pair[0] == pair[1]);
-        assert!(plan.explodes || !repeats, "a row came twice, but the plan does not explode");
+        assert!(
+            plan.explodes || !repeats,
+            "a row came twice, but the plan does not explode"
+        );
         check_rejects(&output.rejects, &origin, rows);
-        assert_eq!(output.counters.len(), plan.counters.len(), "one number per counter");
+        assert_eq!(
+            output.counters.len(),
+            plan.counters.len(),
+            "one number per counter"
+        );
 
         let mut made = output.columns.iter();
         let mut names = Vec::new();
         let mut columns: Vec<Vec<Option<String>>> = Vec::new();
         for planned in &plan.output {
             let (field, column, kept) = match planned {
-                PlannedColumn::Carry(n) => {
-                    (&self.input[*n as usize][0], &self.columns[*n as usize], true)
-                }
+                PlannedColumn::Carry(n) => (
+                    &self.input[*n as usize][0],
+                    &self.columns[*n as usize],
+                    true,
+                ),
                 PlannedColumn::Make(nodes) => match made.next().expect("a column per `make`") {
                     MadeColumn::Made(column) => (&nodes[0], column, false),
                     MadeColumn::Unchanged(n) => {
                         let n = plan.reads[*n as usize] as usize;
-                        assert_eq!(self.input[n][0].format, nodes[0].format, "unchanged, so the same type");
+                        assert_eq!(
+                            self.input[n][0].format, nodes[0].format,
+                            "unchanged, so the same type"
+                        );
                         (&nodes[0], &self.columns[n], true)
                     }
                 },
@@ -176,7 +218,10 @@ impl Table {
     pub fn codes(&self) -> Vec<String> {
         let line = |r: &Reject| {
             let part = r.part.map_or(String::new(), |part| format!("/{part}"));
-            let field = r.field.as_ref().map_or(String::new(), |field| format!(" {field}"));
+            let field = r
+                .field
+                .as_ref()
+                .map_or(String::new(), |field| format!(" {field}"));
             format!("{}{part} {}{field}", r.row, r.code)
         };
         self.rejects.iter().map(line).collect()
@@ -197,7 +242,10 @@ fn origin(map: &RowMap, rows: usize) -> Vec<usize> {
         RowMap::Every => (0..rows).collect(),
         RowMap::Kept(bits) => {
             assert_eq!(bits.len(), rows.div_ceil(8), "one bit per input row");
-            assert!((rows..bits.len() * 8).all(|n| !bit(bits, n)), "spare bits are 0");
+            assert!(
+                (rows..bits.len() * 8).all(|n| !bit(bits, n)),
+                "spare bits are 0"
+            );
             (0..rows).filter(|n| bit(bits, *n)).collect()
         }
         RowMap::Origin(list) => list.iter().map(|n| *n as usize).collect(),
@@ -206,19 +254,29 @@ fn origin(map: &RowMap, rows: usize) -> Vec<usize> {
 
 fn check_rejects(rejects: &[Reject], origin: &[usize], rows: usize) {
     for reject in rejects {
-        let Reject { row, part, code, .. } = reject;
-        assert!((*row as usize) < rows, "a reject of row {row}, which was not given");
+        let Reject {
+            row, part, code, ..
+        } = reject;
+        assert!(
+            (*row as usize) < rows,
+            "a reject of row {row}, which was not given"
+        );
         let snake = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         assert!(code.len() <= 64 && code.bytes().all(snake), "code `{code}`");
         let went_on = origin.binary_search(&(*row as usize)).is_ok();
-        assert!(part.is_some() || !went_on, "row {row} is refused whole and goes on");
+        assert!(
+            part.is_some() || !went_on,
+            "row {row} is refused whole and goes on"
+        );
     }
 }
 
 /// Each value as a text; panics on what Arrow would refuse.
 fn texts(field: &Field, column: &Column, rows: usize) -> Vec<Option<String>> {
     let stored = if column.constant { 1 } else { rows };
-    let [node] = column.nodes.as_slice() else { panic!("`{}` is not flat", field.name) };
+    let [node] = column.nodes.as_slice() else {
+        panic!("`{}` is not flat", field.name)
+    };
     check_node(&field.name, node, stored);
     let batch = Batch::new(rows as u32, vec![column.clone()]);
     let rows = 0..rows;
@@ -229,7 +287,8 @@ fn texts(field: &Field, column: &Column, rows: usize) -> Vec<Option<String>> {
         }
         "z" => {
             let view = batch.bytes(0).expect("bytes");
-            rows.map(|n| view.get(n).map(|b| String::from_utf8_lossy(b).into_owned())).collect()
+            rows.map(|n| view.get(n).map(|b| String::from_utf8_lossy(b).into_owned()))
+                .collect()
         }
         "i" | "tdD" => {
             let view = batch.i32s(0).expect("4-byte values");
@@ -251,16 +310,26 @@ fn texts(field: &Field, column: &Column, rows: usize) -> Vec<Option<String>> {
             let view = batch.i128s(0).expect("16-byte values");
             rows.map(|n| view.get(n).map(|v| v.to_string())).collect()
         }
-        other => panic!("`{}`: format {other} is not known to the harness", field.name),
+        other => panic!(
+            "`{}`: format {other} is not known to the harness",
+            field.name
+        ),
     }
 }
 
 fn check_node(name: &str, node: &Buffers, rows: usize) {
     if let Some(bits) = &node.validity {
         assert_eq!(bits.len(), rows.div_ceil(8), "`{name}`: validity bytes");
-        assert!((rows..bits.len() * 8).all(|n| !bit(bits, n)), "`{name}`: spare bits are 0");
+        assert!(
+            (rows..bits.len() * 8).all(|n| !bit(bits, n)),
+            "`{name}`: spare bits are 0"
+        );
     }
     if let Some(last) = node.offsets.last() {
-        assert_eq!(*last as usize, node.data.len(), "`{name}`: bytes nobody refers to");
+        assert_eq!(
+            *last as usize,
+            node.data.len(),
+            "`{name}`: bytes nobody refers to"
+        );
     }
 }

@@ -58,9 +58,14 @@ impl Pattern {
             return Err(format!("pattern `{text}`: `]` without `[`"));
         }
         if !names_a_day(&parts) {
-            return Err(format!("pattern `{text}` names no full day: it needs yyyy, MM and dd"));
+            return Err(format!(
+                "pattern `{text}` names no full day: it needs yyyy, MM and dd"
+            ));
         }
-        Ok(Self { text: text.to_owned(), parts })
+        Ok(Self {
+            text: text.to_owned(),
+            parts,
+        })
     }
 
     /// Days since 1970-01-01.
@@ -168,7 +173,10 @@ fn compile(rest: &mut &[u8], depth: usize) -> Result<Vec<Part>, String> {
             (b'X', 1..=3) => Part::Offset,
             (b'\'', _) => {
                 let inside = &rest[1..];
-                let close = inside.iter().position(|b| *b == b'\'').ok_or("pattern: `'` is open")?;
+                let close = inside
+                    .iter()
+                    .position(|b| *b == b'\'')
+                    .ok_or("pattern: `'` is open")?;
                 parts.push(Part::Literal(inside[..close].to_vec()));
                 *rest = &inside[close + 1..];
                 continue;
@@ -206,7 +214,11 @@ fn compile(rest: &mut &[u8], depth: usize) -> Result<Vec<Part>, String> {
 }
 
 fn names_a_day(parts: &[Part]) -> bool {
-    let has = |unit: Unit| parts.iter().any(|p| matches!(p, Part::Number(u, _, _) if *u == unit));
+    let has = |unit: Unit| {
+        parts
+            .iter()
+            .any(|p| matches!(p, Part::Number(u, _, _) if *u == unit))
+    };
     let month = has(Unit::Month) || parts.contains(&Part::MonthName);
     has(Unit::Year) && month && has(Unit::Day)
 }
@@ -234,7 +246,11 @@ fn step<'a>(parts: &[Part], mut text: &'a [u8], read: &mut Read) -> Option<&'a [
                 &text[3..]
             }
             Part::Fraction(most) => {
-                let count = text.iter().take(*most).take_while(|b| b.is_ascii_digit()).count();
+                let count = text
+                    .iter()
+                    .take(*most)
+                    .take_while(|b| b.is_ascii_digit())
+                    .count();
                 let (number, rest) = digits(text, 1, count)?;
                 let micros = if count <= 6 {
                     number * 10i64.pow(6 - count as u32)
@@ -307,12 +323,23 @@ mod tests {
         assert_eq!(date("yyyy-MM-dd", "1969-12-31"), Some(-1));
         assert_eq!(date("yyyy-MM-dd", "0001-01-01"), Some(-719162));
         assert_eq!(date("dd/MM/yyyy", "29/02/2024"), Some(19782));
-        assert_eq!(date("d MMM yyyy", "9 Sep 2021"), date("yyyyMMdd", "20210909"));
+        assert_eq!(
+            date("d MMM yyyy", "9 Sep 2021"),
+            date("yyyyMMdd", "20210909")
+        );
     }
 
     #[test]
     fn days_that_do_not_exist_are_refused() {
-        for bad in ["2023-02-29", "2023-13-01", "2023-00-10", "2023-04-31", "2023-1-01", "2023-01-01x", ""] {
+        for bad in [
+            "2023-02-29",
+            "2023-13-01",
+            "2023-00-10",
+            "2023-04-31",
+            "2023-1-01",
+            "2023-01-01x",
+            "",
+        ] {
             assert_eq!(date("yyyy-MM-dd", bad), None, "{bad}");
         }
     }
@@ -331,7 +358,15 @@ mod tests {
 
     #[test]
     fn patterns_that_name_no_day_or_no_known_letter_are_refused() {
-        for bad in ["HH:mm", "yyyy-MM", "yyyy-MM-dd QQ", "[yyyy-MM-dd", "yyyy-MM-dd]", "yy-MM-dd", "yyyy-MM-dd'T"] {
+        for bad in [
+            "HH:mm",
+            "yyyy-MM",
+            "yyyy-MM-dd QQ",
+            "[yyyy-MM-dd",
+            "yyyy-MM-dd]",
+            "yy-MM-dd",
+            "yyyy-MM-dd'T",
+        ] {
             assert!(Pattern::compile(bad).is_err(), "{bad}");
         }
     }

@@ -136,7 +136,9 @@ impl Type {
             Self::Long => integer(text).map(Value::Long),
             Self::Double => double(text).map(Value::Double),
             Self::Bool => boolean(text).map(Value::Bool),
-            Self::Decimal(precision, scale) => decimal(text, *precision, *scale).map(Value::Decimal),
+            Self::Decimal(precision, scale) => {
+                decimal(text, *precision, *scale).map(Value::Decimal)
+            }
             Self::Date(pattern) => pattern.date(text).map(Value::Date),
             Self::Timestamp(pattern) => pattern.timestamp(text).map(Value::Timestamp),
         }
@@ -218,7 +220,9 @@ fn decimal_type(inside: &str) -> Result<Type, String> {
         Some((precision @ 1..=38, scale)) if scale <= precision => {
             Ok(Type::Decimal(precision, scale))
         }
-        _ => Err(format!("decimal({inside}): expected decimal(P,S) with 1 ≤ P ≤ 38 and S ≤ P")),
+        _ => Err(format!(
+            "decimal({inside}): expected decimal(P,S) with 1 ≤ P ≤ 38 and S ≤ P"
+        )),
     }
 }
 
@@ -243,7 +247,11 @@ fn integer(text: &[u8]) -> Option<i64> {
         }
         let digit = i64::from(byte - b'0');
         number = number.checked_mul(10)?;
-        number = if negative { number.checked_sub(digit)? } else { number.checked_add(digit)? };
+        number = if negative {
+            number.checked_sub(digit)?
+        } else {
+            number.checked_add(digit)?
+        };
     }
     Some(number)
 }
@@ -268,7 +276,9 @@ fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
         if !byte.is_ascii_digit() {
             return None;
         }
-        number = number.checked_mul(10)?.checked_add(i128::from(byte - b'0'))?;
+        number = number
+            .checked_mul(10)?
+            .checked_add(i128::from(byte - b'0'))?;
     }
     number = number.checked_mul(10i128.pow(u32::from(scale) - kept.len() as u32))?;
     if number >= 10i128.pow(u32::from(precision)) {
@@ -283,7 +293,10 @@ fn double(text: &[u8]) -> Option<f64> {
         b"INF" | b"+INF" => Some(f64::INFINITY),
         b"-INF" => Some(f64::NEG_INFINITY),
         b"NaN" => Some(f64::NAN),
-        _ if text.iter().all(|b| b.is_ascii_digit() || b"+-.eE".contains(b)) => {
+        _ if text
+            .iter()
+            .all(|b| b.is_ascii_digit() || b"+-.eE".contains(b)) =>
+        {
             str::from_utf8(text).ok()?.parse().ok()
         }
         _ => None,
@@ -312,8 +325,21 @@ mod tests {
     fn integers_have_an_exact_range() {
         assert_eq!(read("int", "-2147483648"), Some(Value::Int(i32::MIN)));
         assert_eq!(read("int", "+7"), Some(Value::Int(7)));
-        assert_eq!(read("long", "-9223372036854775808"), Some(Value::Long(i64::MIN)));
-        for bad in ["", "-", "2147483648", "1_0", "1.0", " 1", "0x1", "９", "1e3"] {
+        assert_eq!(
+            read("long", "-9223372036854775808"),
+            Some(Value::Long(i64::MIN))
+        );
+        for bad in [
+            "",
+            "-",
+            "2147483648",
+            "1_0",
+            "1.0",
+            " 1",
+            "0x1",
+            "９",
+            "1e3",
+        ] {
             assert_eq!(read("int", bad), None, "{bad}");
         }
         assert_eq!(read("long", "9223372036854775808"), None);
@@ -328,7 +354,10 @@ mod tests {
             assert_eq!(read("decimal(5,2)", bad), None, "{bad}");
         }
         let nines = "9".repeat(38);
-        assert_eq!(read("decimal(38,0)", &nines), Some(Value::Decimal(10i128.pow(38) - 1)));
+        assert_eq!(
+            read("decimal(38,0)", &nines),
+            Some(Value::Decimal(10i128.pow(38) - 1))
+        );
         assert_eq!(read("decimal(38,0)", &format!("{nines}9")), None);
     }
 
@@ -361,11 +390,28 @@ mod tests {
 
     #[test]
     fn a_type_and_its_format_agree() {
-        for spec in ["string", "int", "long", "double", "boolean", "decimal(10,2)", "date", "timestamp"] {
+        for spec in [
+            "string",
+            "int",
+            "long",
+            "double",
+            "boolean",
+            "decimal(10,2)",
+            "date",
+            "timestamp",
+        ] {
             let kind = Type::parse(spec).unwrap();
             assert_eq!(Type::of_format(&kind.format()), Some(kind));
         }
-        for bad in ["text", "decimal", "decimal(39,1)", "decimal(2,3)", "date(HH)", "int(3)", ""] {
+        for bad in [
+            "text",
+            "decimal",
+            "decimal(39,1)",
+            "decimal(2,3)",
+            "date(HH)",
+            "int(3)",
+            "",
+        ] {
             assert!(Type::parse(bad).is_err(), "{bad}");
         }
     }

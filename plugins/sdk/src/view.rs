@@ -10,7 +10,10 @@ pub struct Batch {
 
 impl Batch {
     pub fn new(rows: u32, columns: Vec<Column>) -> Self {
-        Self { rows: rows as usize, columns }
+        Self {
+            rows: rows as usize,
+            columns,
+        }
     }
 
     /// At least 1.
@@ -19,14 +22,19 @@ impl Batch {
     }
 
     pub fn column(&self, n: usize) -> Result<&Column, String> {
-        self.columns.get(n).ok_or_else(|| format!("the host gave no column {n}"))
+        self.columns
+            .get(n)
+            .ok_or_else(|| format!("the host gave no column {n}"))
     }
 
     /// A `u` column.
     pub fn text(&self, n: usize) -> Result<Text<'_>, String> {
         let Bytes { spans, data } = self.bytes(n)?;
         let data = str::from_utf8(data).map_err(|e| format!("column {n} is not UTF-8: {e}"))?;
-        let cut = spans.offsets.iter().find(|o| !data.is_char_boundary(**o as usize));
+        let cut = spans
+            .offsets
+            .iter()
+            .find(|o| !data.is_char_boundary(**o as usize));
         match cut {
             None => Ok(Text { spans, data }),
             Some(at) => Err(format!("column {n}: offset {at} cuts a character")),
@@ -37,7 +45,10 @@ impl Batch {
     pub fn bytes(&self, n: usize) -> Result<Bytes<'_>, String> {
         let (node, rows, constant) = self.node(n)?;
         let spans = Spans::new(n, node, rows, constant)?;
-        Ok(Bytes { spans, data: &node.data })
+        Ok(Bytes {
+            spans,
+            data: &node.data,
+        })
     }
 
     /// A `b` column.
@@ -45,9 +56,15 @@ impl Batch {
         let (node, rows, constant) = self.node(n)?;
         let nulls = Nulls::new(n, node, rows, constant)?;
         if node.data.len() != rows.div_ceil(8) {
-            return Err(format!("column {n} has {} bytes for {rows} booleans", node.data.len()));
+            return Err(format!(
+                "column {n} has {} bytes for {rows} booleans",
+                node.data.len()
+            ));
         }
-        Ok(Bools { nulls, data: &node.data })
+        Ok(Bools {
+            nulls,
+            data: &node.data,
+        })
     }
 
     /// An `i` or `tdD` column.
@@ -71,7 +88,9 @@ impl Batch {
         let (values, rest) = node.data.as_chunks::<WIDTH>();
         if values.len() != rows || !rest.is_empty() {
             let found = node.data.len();
-            return Err(format!("column {n} has {found} bytes for {rows} rows of {WIDTH}"));
+            return Err(format!(
+                "column {n} has {found} bytes for {rows} rows of {WIDTH}"
+            ));
         }
         Ok(Fixed { nulls, values })
     }
@@ -82,7 +101,10 @@ impl Batch {
         let rows = if column.constant { 1 } else { self.rows };
         match column.nodes.as_slice() {
             [node] => Ok((node, rows, column.constant)),
-            nodes => Err(format!("column {n} has {} nodes, a flat one has 1", nodes.len())),
+            nodes => Err(format!(
+                "column {n} has {} nodes, a flat one has 1",
+                nodes.len()
+            )),
         }
     }
 }
@@ -97,9 +119,10 @@ impl<'a> Nulls<'a> {
     fn new(n: usize, node: &'a Buffers, rows: usize, constant: bool) -> Result<Self, String> {
         let bits = node.validity.as_deref();
         match bits {
-            Some(bits) if bits.len() != rows.div_ceil(8) => {
-                Err(format!("column {n} has {} validity bytes for {rows} rows", bits.len()))
-            }
+            Some(bits) if bits.len() != rows.div_ceil(8) => Err(format!(
+                "column {n} has {} validity bytes for {rows} rows",
+                bits.len()
+            )),
             _ => Ok(Self { bits, constant }),
         }
     }
@@ -131,12 +154,18 @@ impl<'a> Spans<'a> {
         let nulls = Nulls::new(n, node, rows, constant)?;
         let offsets = node.offsets.as_slice();
         if offsets.len() != rows + 1 {
-            return Err(format!("column {n} has {} offsets for {rows} rows", offsets.len()));
+            return Err(format!(
+                "column {n} has {} offsets for {rows} rows",
+                offsets.len()
+            ));
         }
         let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
         let last = offsets.last().map_or(0, |last| *last as usize);
         if offsets[0] != 0 || !rising || last > node.data.len() {
-            return Err(format!("column {n}: offsets do not fit {} bytes", node.data.len()));
+            return Err(format!(
+                "column {n}: offsets do not fit {} bytes",
+                node.data.len()
+            ));
         }
         Ok(Self { nulls, offsets })
     }

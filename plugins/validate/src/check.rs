@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use regex_lite::Regex;
 use weir_sdk::{Config, Refusal, Type, Value, shown};
 
+use crate::pattern::Pattern;
 use crate::rules::{Case, ColumnRules, Format, Literal, Place};
 
 /// The rules of one column, ready to run.
@@ -22,7 +22,7 @@ pub struct Check {
     trim: bool,
     case: Option<Case>,
     format: Option<Format>,
-    pattern: Option<(String, Regex)>,
+    pattern: Option<Pattern>,
     length: (usize, usize),
     min: Option<Bound>,
     max: Option<Bound>,
@@ -42,18 +42,25 @@ struct OneOf {
     values: Vec<Value<'static>>,
 }
 
-/// Longest pattern automaton, in bytes: what a rule file may cost.
-const PATTERN_SIZE_BYTES: usize = 1 << 20;
-
 impl Check {
     /// `from` is the type of the input column, or the rule's own where the column is missing and has a default.
     pub fn new(rules: &ColumnRules, from: Type, config: &mut Config) -> Self {
-        let kind = rules.kind.as_ref().map_or_else(|| from.clone(), |(kind, _)| kind.clone());
-        let mut tell = Teller { config, name: &rules.name };
+        let kind = rules
+            .kind
+            .as_ref()
+            .map_or_else(|| from.clone(), |(kind, _)| kind.clone());
+        let mut tell = Teller {
+            config,
+            name: &rules.name,
+        };
         if from != Type::Text {
             if kind.format() != from.format() {
                 let at = rules.kind.as_ref().map_or(rules.at, |(_, at)| *at);
-                tell.problem(at, "cannot_cast", format!("the column is {from}; only texts are cast"));
+                tell.problem(
+                    at,
+                    "cannot_cast",
+                    format!("the column is {from}; only texts are cast"),
+                );
             }
             let texts = [
                 ("trim", rules.trim),
@@ -65,12 +72,22 @@ impl Check {
             ];
             for (rule, at) in texts {
                 if let Some(at) = at {
-                    tell.problem(at, "needs_text", format!("`{rule}` is for texts; it is {from}"));
+                    tell.problem(
+                        at,
+                        "needs_text",
+                        format!("`{rule}` is for texts; it is {from}"),
+                    );
                 }
             }
         }
-        let min = rules.min.as_ref().and_then(|literal| tell.bound("min", literal, &kind));
-        let max = rules.max.as_ref().and_then(|literal| tell.bound("max", literal, &kind));
+        let min = rules
+            .min
+            .as_ref()
+            .and_then(|literal| tell.bound("min", literal, &kind));
+        let max = rules
+            .max
+            .as_ref()
+            .and_then(|literal| tell.bound("max", literal, &kind));
         if let (Some(low), Some(high), Some((_, at))) = (&min, &max, &rules.max)
             && low.value > high.value
         {
@@ -79,7 +96,11 @@ impl Check {
         }
         let default = rules.default.as_ref().map(|(literal, at)| {
             if typed(literal, &kind).is_none() && kind != Type::Text {
-                tell.problem(*at, "bad_value", format!("default `{}` is no {kind}", literal.0));
+                tell.problem(
+                    *at,
+                    "bad_value",
+                    format!("default `{}` is no {kind}", literal.0),
+                );
             }
             literal.0.clone()
         });
@@ -90,14 +111,20 @@ impl Check {
             trim: rules.trim.is_some(),
             case: rules.case.map(|(case, _)| case),
             format: rules.format.map(|(format, _)| format),
-            pattern: rules.pattern.as_ref().and_then(|pattern| tell.pattern(pattern)),
+            pattern: rules
+                .pattern
+                .as_ref()
+                .and_then(|pattern| tell.pattern(pattern)),
             length: (
                 rules.min_length.map_or(0, |(n, _)| n),
                 rules.max_length.map_or(usize::MAX, |(n, _)| n),
             ),
             min,
             max,
-            one_of: rules.one_of.as_ref().map(|(list, _)| tell.one_of(list, &kind)),
+            one_of: rules
+                .one_of
+                .as_ref()
+                .map(|(list, _)| tell.one_of(list, &kind)),
             from,
             kind,
         }
@@ -165,10 +192,15 @@ impl Check {
             let name = name.map_or("", |(name, _)| name);
             self.refuse(refuse, "bad_format", text, &format!("a valid {name}"));
         }
-        if let Some((pattern, regex)) = &self.pattern
-            && !regex.is_match(text)
+        if let Some(pattern) = &self.pattern
+            && !pattern.matches(text)
         {
-            self.refuse(refuse, "pattern_mismatch", text, &format!("all of it to match `{pattern}`"));
+            self.refuse(
+                refuse,
+                "pattern_mismatch",
+                text,
+                &format!("all of it to match `{pattern}`"),
+            );
         }
     }
 
@@ -181,9 +213,19 @@ impl Check {
         }
         let count = text.chars().count();
         if count < least {
-            self.refuse(refuse, "too_short", text, &format!("at least {least} characters, not {count}"));
+            self.refuse(
+                refuse,
+                "too_short",
+                text,
+                &format!("at least {least} characters, not {count}"),
+            );
         } else if count > most {
-            self.refuse(refuse, "too_long", text, &format!("at most {most} characters, not {count}"));
+            self.refuse(
+                refuse,
+                "too_long",
+                text,
+                &format!("at most {most} characters, not {count}"),
+            );
         }
     }
 
@@ -201,12 +243,23 @@ impl Check {
     #[inline]
     pub fn value(&self, value: Value<'_>, refuse: &mut impl FnMut(Refusal)) {
         if let Some(min) = &self.min
-            && !matches!(value.partial_cmp(&min.value), Some(Ordering::Greater | Ordering::Equal))
+            && !matches!(
+                value.partial_cmp(&min.value),
+                Some(Ordering::Greater | Ordering::Equal)
+            )
         {
-            self.refuse_value(refuse, "below_min", value, &format!("at least {}", min.text));
+            self.refuse_value(
+                refuse,
+                "below_min",
+                value,
+                &format!("at least {}", min.text),
+            );
         }
         if let Some(max) = &self.max
-            && !matches!(value.partial_cmp(&max.value), Some(Ordering::Less | Ordering::Equal))
+            && !matches!(
+                value.partial_cmp(&max.value),
+                Some(Ordering::Less | Ordering::Equal)
+            )
         {
             self.refuse_value(refuse, "above_max", value, &format!("at most {}", max.text));
         }
@@ -261,28 +314,45 @@ struct Teller<'a> {
 impl Teller<'_> {
     fn problem(&mut self, at: Place, code: &str, message: String) {
         let name = self.name;
-        self.config.problem_in_file("rules", at, code, format!("{name}: {message}"));
+        self.config
+            .problem_in_file("rules", at, code, format!("{name}: {message}"));
     }
 
-    fn bound(&mut self, rule: &str, (literal, at): &(Literal, Place), kind: &Type) -> Option<Bound> {
+    fn bound(
+        &mut self,
+        rule: &str,
+        (literal, at): &(Literal, Place),
+        kind: &Type,
+    ) -> Option<Bound> {
         if matches!(kind, Type::Text | Type::Bool) {
-            let message = format!("`{rule}` needs a type that has an order, such as type = \"int\"");
+            let message =
+                format!("`{rule}` needs a type that has an order, such as type = \"int\"");
             self.problem(*at, "needs_order", message);
             return None;
         }
         let value = typed(literal, kind);
         if value.is_none() {
-            self.problem(*at, "bad_value", format!("{rule} `{}` is no {kind}", literal.0));
+            self.problem(
+                *at,
+                "bad_value",
+                format!("{rule} `{}` is no {kind}", literal.0),
+            );
         }
-        value.map(|value| Bound { value, text: literal.0.clone() })
+        value.map(|value| Bound {
+            value,
+            text: literal.0.clone(),
+        })
     }
 
-    fn pattern(&mut self, (pattern, at): &(String, Place)) -> Option<(String, Regex)> {
-        let whole = format!("^(?:{pattern})$");
-        match regex_lite::RegexBuilder::new(&whole).size_limit(PATTERN_SIZE_BYTES).build() {
-            Ok(regex) => Some((pattern.clone(), regex)),
-            Err(error) => {
-                self.problem(*at, "bad_pattern", format!("pattern `{pattern}`: {error}"));
+    fn pattern(&mut self, (pattern, at): &(String, Place)) -> Option<Pattern> {
+        match Pattern::compile(pattern) {
+            Ok(pattern) => Some(pattern),
+            Err(message) => {
+                self.problem(
+                    *at,
+                    "bad_pattern",
+                    format!("pattern `{pattern}`: {message}"),
+                );
                 None
             }
         }

@@ -2,6 +2,7 @@
 //! every failure it has; columns without a rule go on unseen, and texts that needed no cleaning are not copied.
 mod check;
 mod format;
+mod pattern;
 mod rules;
 
 use std::borrow::Cow;
@@ -57,7 +58,11 @@ impl Transform for Validate {
         config.require("rules", "the path of the rule file");
         let file = match setup.files.iter().find(|file| file.key == "rules") {
             None => {
-                config.problem("rules", "missing_file", "the host gave no bytes for `rules`");
+                config.problem(
+                    "rules",
+                    "missing_file",
+                    "the host gave no bytes for `rules`",
+                );
                 RuleFile::default()
             }
             Some(file) => match str::from_utf8(&file.bytes) {
@@ -97,7 +102,10 @@ impl Transform for Validate {
                     columns.push(MadeColumn::Made(builder.finish()?));
                 }
                 Made::Constant(mut builder) => {
-                    let column = Column { constant: true, ..builder.finish()? };
+                    let column = Column {
+                        constant: true,
+                        ..builder.finish()?
+                    };
                     columns.push(MadeColumn::Made(column));
                 }
             }
@@ -107,7 +115,12 @@ impl Transform for Validate {
             false => RowMap::Kept(kept.into_bytes()),
         };
         let counters = vec![refused.defaults_applied];
-        Ok(Output { rows, columns, rejects: rejects.into_vec(), counters })
+        Ok(Output {
+            rows,
+            columns,
+            rejects: rejects.into_vec(),
+            counters,
+        })
     }
 }
 
@@ -120,7 +133,11 @@ fn plan(setup: &Setup, file: &RuleFile, config: &mut Config) -> (Validate, Plan)
         counters: vec!["defaults_applied".into()],
     };
     let mut steps = Vec::new();
-    let name = |n: usize| setup.input[n].first().map_or("", |field| field.name.as_str());
+    let name = |n: usize| {
+        setup.input[n]
+            .first()
+            .map_or("", |field| field.name.as_str())
+    };
     for (n, nodes) in setup.input.iter().enumerate() {
         let carry = PlannedColumn::Carry(n as u32);
         let Some(rules) = file.columns.iter().find(|rules| rules.name == name(n)) else {
@@ -128,7 +145,8 @@ fn plan(setup: &Setup, file: &RuleFile, config: &mut Config) -> (Validate, Plan)
                 Unknown::Allow => plan.output.push(carry),
                 Unknown::Drop => {}
                 Unknown::Reject => {
-                    let message = format!("column `{}` has no rule (unknown = \"reject\")", name(n));
+                    let message =
+                        format!("column `{}` has no rule (unknown = \"reject\")", name(n));
                     config.problem_in_file("rules", (1, 1), "unknown_column", message);
                 }
             }
@@ -146,7 +164,11 @@ fn plan(setup: &Setup, file: &RuleFile, config: &mut Config) -> (Validate, Plan)
             true => PlannedColumn::Make(nodes.clone()),
             false => carry,
         });
-        steps.push(Step { check, read: Some(plan.reads.len()), makes });
+        steps.push(Step {
+            check,
+            read: Some(plan.reads.len()),
+            makes,
+        });
         plan.reads.push(n as u32);
     }
     for rules in &file.columns {
@@ -156,14 +178,25 @@ fn plan(setup: &Setup, file: &RuleFile, config: &mut Config) -> (Validate, Plan)
         if rules.default.is_none() {
             let there: Vec<&str> = (0..setup.input.len()).map(name).collect();
             let there = there.join(", ");
-            let message = format!("no column `{}` and no default; there are: {there}", rules.name);
+            let message = format!(
+                "no column `{}` and no default; there are: {there}",
+                rules.name
+            );
             config.problem_in_file("rules", rules.at, "column_missing", message);
             continue;
         }
-        let kind = rules.kind.as_ref().map_or(Type::Text, |(kind, _)| kind.clone());
+        let kind = rules
+            .kind
+            .as_ref()
+            .map_or(Type::Text, |(kind, _)| kind.clone());
         let check = Check::new(rules, kind, config);
-        plan.output.push(PlannedColumn::Make(vec![check.kind.field(&check.name)]));
-        steps.push(Step { check, read: None, makes: true });
+        plan.output
+            .push(PlannedColumn::Make(vec![check.kind.field(&check.name)]));
+        steps.push(Step {
+            check,
+            read: None,
+            makes: true,
+        });
     }
     (Validate { steps }, plan)
 }
@@ -172,15 +205,16 @@ impl Step {
     fn run(&self, batch: &Batch, refused: &mut Refused) -> Result<Made, String> {
         let Some(read) = self.read else {
             let mut builder = self.check.kind.builder();
-            self.check.default_value().into_iter().for_each(|value| builder.push(value));
+            self.check
+                .default_value()
+                .into_iter()
+                .for_each(|value| builder.push(value));
             refused.defaults_applied += batch.rows() as u64;
             return Ok(Made::Constant(builder));
         };
         let rows = batch.rows();
         let made = match &self.check.from {
-            Type::Text if self.check.casts() => {
-                Some(self.cast(&batch.text(read)?, rows, refused))
-            }
+            Type::Text if self.check.casts() => Some(self.cast(&batch.text(read)?, rows, refused)),
             Type::Text => self.clean(&batch.text(read)?, rows, refused),
             Type::Int => {
                 let view = batch.i32s(read)?;

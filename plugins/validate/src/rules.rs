@@ -68,12 +68,25 @@ pub const FORMATS: [(&str, Format); 5] = [
     ("isbn", Format::Isbn),
 ];
 
-const UNKNOWNS: [(&str, Unknown); 3] =
-    [("allow", Unknown::Allow), ("reject", Unknown::Reject), ("drop", Unknown::Drop)];
+const UNKNOWNS: [(&str, Unknown); 3] = [
+    ("allow", Unknown::Allow),
+    ("reject", Unknown::Reject),
+    ("drop", Unknown::Drop),
+];
 const CASES: [(&str, Case); 2] = [("upper", Case::Upper), ("lower", Case::Lower)];
 const RULES: [&str; 12] = [
-    "type", "required", "default", "trim", "case", "format", "pattern", "min", "max", "min-length",
-    "max-length", "one-of",
+    "type",
+    "required",
+    "default",
+    "trim",
+    "case",
+    "format",
+    "pattern",
+    "min",
+    "max",
+    "min-length",
+    "max-length",
+    "one-of",
 ];
 
 /// Reads the file; every problem goes to `config`.
@@ -103,7 +116,11 @@ pub fn read(text: &str, config: &mut Config) -> RuleFile {
         }
     }
     if file.columns.is_empty() {
-        reader.problem((1, 1), "no_rules", "no [columns.<name>] table: nothing to check".into());
+        reader.problem(
+            (1, 1),
+            "no_rules",
+            "no [columns.<name>] table: nothing to check".into(),
+        );
     }
     file.columns.sort_by_key(|c| c.at);
     file
@@ -142,7 +159,11 @@ impl Reader<'_> {
     }
 
     fn column(&mut self, name: &str, at: Place, rules: &DeTable<'_>) -> ColumnRules {
-        let mut column = ColumnRules { name: name.to_owned(), at, ..ColumnRules::default() };
+        let mut column = ColumnRules {
+            name: name.to_owned(),
+            at,
+            ..ColumnRules::default()
+        };
         for (key, value) in rules {
             let at = self.place(value.span().start);
             match key.get_ref().as_ref() {
@@ -159,7 +180,9 @@ impl Reader<'_> {
                 "default" => column.default = self.literal(value).map(|v| (v, at)),
                 "one-of" => column.one_of = self.list(value).map(|v| (v, at)),
                 other => {
-                    let best = RULES.iter().min_by_key(|r| weir_sdk::config::edits(r, other));
+                    let best = RULES
+                        .iter()
+                        .min_by_key(|r| weir_sdk::config::edits(r, other));
                     let best = best.map_or("", |rule| rule);
                     let message = format!("`{other}` is no rule; did you mean `{best}`?");
                     let at = self.place(key.span().start);
@@ -170,7 +193,11 @@ impl Reader<'_> {
         if let (Some((low, _)), Some((high, at))) = (column.min_length, column.max_length)
             && low > high
         {
-            self.problem(at, "empty_range", format!("max-length {high} is below min-length {low}"));
+            self.problem(
+                at,
+                "empty_range",
+                format!("max-length {high} is below min-length {low}"),
+            );
         }
         column
     }
@@ -178,13 +205,18 @@ impl Reader<'_> {
     fn wrong<T>(&mut self, value: &Spanned<DeValue<'_>>, expected: &str) -> Option<T> {
         let at = self.place(value.span().start);
         let found = value.get_ref().type_str();
-        self.problem(at, "bad_value", format!("expected {expected}, found {found}"));
+        self.problem(
+            at,
+            "bad_value",
+            format!("expected {expected}, found {found}"),
+        );
         None
     }
 
     fn flag(&mut self, value: &Spanned<DeValue<'_>>) -> bool {
         let flag = value.get_ref().as_bool();
-        flag.or_else(|| self.wrong(value, "true or false")).unwrap_or(false)
+        flag.or_else(|| self.wrong(value, "true or false"))
+            .unwrap_or(false)
     }
 
     fn string(&mut self, value: &Spanned<DeValue<'_>>) -> Option<String> {
@@ -204,7 +236,10 @@ impl Reader<'_> {
 
     fn choice<T: Copy>(&mut self, value: &Spanned<DeValue<'_>>, all: &[(&str, T)]) -> Option<T> {
         let text = self.string(value)?;
-        let found = all.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
+        let found = all
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, choice)| *choice);
         if found.is_none() {
             let at = self.place(value.span().start);
             let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
@@ -215,7 +250,10 @@ impl Reader<'_> {
     }
 
     fn length(&mut self, value: &Spanned<DeValue<'_>>) -> Option<usize> {
-        let number = value.get_ref().as_integer().and_then(|i| i.as_str().parse().ok());
+        let number = value
+            .get_ref()
+            .as_integer()
+            .and_then(|i| i.as_str().parse().ok());
         number.or_else(|| self.wrong(value, "a number of characters"))
     }
 
@@ -231,7 +269,8 @@ impl Reader<'_> {
             DeValue::Datetime(when) => Some(when.to_string()),
             _ => None,
         };
-        text.map(Literal).or_else(|| self.wrong(value, "a text, number, boolean or date"))
+        text.map(Literal)
+            .or_else(|| self.wrong(value, "a text, number, boolean or date"))
     }
 
     fn list(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Vec<(Literal, Place)>> {

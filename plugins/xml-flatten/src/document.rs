@@ -37,7 +37,11 @@ pub fn read(
     walk.document(message)?;
     if walk.row_elements == 0 {
         let tag = String::from_utf8_lossy(&layout.row_tag).into_owned();
-        return Err(Fault::new("no_rows", 0, format!("no `{tag}` element in the message")));
+        return Err(Fault::new(
+            "no_rows",
+            0,
+            format!("no `{tag}` element in the message"),
+        ));
     }
     Ok(())
 }
@@ -154,7 +158,10 @@ impl<'w> Walk<'w> {
                 Event::PI(pi) => {
                     let (at, _) = self.span(pi.target());
                     if !strict::is_name(pi.target()) || pi.target().eq_ignore_ascii_case(b"xml") {
-                        return Err(Fault::malformed(at, "a processing instruction without a name"));
+                        return Err(Fault::malformed(
+                            at,
+                            "a processing instruction without a name",
+                        ));
                     }
                 }
                 Event::Decl(declaration) => {
@@ -177,14 +184,20 @@ impl<'w> Walk<'w> {
         match (self.depth, self.rooted) {
             (0, true) => Ok(()),
             (0, false) => Err(Fault::malformed(at, "no root element")),
-            (n, _) => Err(Fault::malformed(at, format!("the message ends with {n} open elements"))),
+            (n, _) => Err(Fault::malformed(
+                at,
+                format!("the message ends with {n} open elements"),
+            )),
         }
     }
 
     /// Where a piece that an event borrowed lies in the message.
     #[inline]
     fn span(&self, piece: &[u8]) -> (usize, usize) {
-        let from = piece.as_ptr().addr().wrapping_sub(self.text.as_ptr().addr());
+        let from = piece
+            .as_ptr()
+            .addr()
+            .wrapping_sub(self.text.as_ptr().addr());
         let from = from.min(self.text.len());
         (from, (from + piece.len()).min(self.text.len()))
     }
@@ -204,13 +217,21 @@ impl<'w> Walk<'w> {
             return Err(Fault::new("too_deep", name.0, message));
         }
         self.depth += 1;
-        let local = self.local(qualified);
-        let node = self.step(local);
+        let whole = self.step(qualified);
         // A wanted name was checked with the config; a prefix before it was not.
-        let known = node.is_some() && local.len() == qualified.len();
+        let known = whole.is_some();
+        let node = match whole {
+            None if self.layout.local_names && qualified.contains(&b':') => {
+                self.step(self.local(qualified))
+            }
+            whole => whole,
+        };
         if !known && !strict::is_name(qualified) {
             let shown = weir_sdk::shown(qualified);
-            return Err(Fault::malformed(name.0, format!("{shown} is no element name")));
+            return Err(Fault::malformed(
+                name.0,
+                format!("{shown} is no element name"),
+            ));
         }
         match node {
             Some(node) => self.frames.push(node),
@@ -248,7 +269,10 @@ impl<'w> Walk<'w> {
         let frame = &mut self.frames.list[self.frames.depth - 1];
         frame.has_child = true;
         let children = &self.layout.nodes[frame.node].children;
-        children.iter().find(|(n, _)| n.as_slice() == name).map(|(_, node)| *node)
+        children
+            .iter()
+            .find(|(n, _)| n.as_slice() == name)
+            .map(|(_, node)| *node)
     }
 
     fn attributes(&mut self, tag: &'w [u8], base: usize, node: Option<usize>) -> Result<(), Fault> {
@@ -290,7 +314,11 @@ impl<'w> Walk<'w> {
 
     fn too_long(&self, at: usize) -> Fault {
         let most = self.layout.limits.text;
-        Fault::new("text_too_long", at, format!("more than {most} bytes of text (max-text-bytes)"))
+        Fault::new(
+            "text_too_long",
+            at,
+            format!("more than {most} bytes of text (max-text-bytes)"),
+        )
     }
 
     #[inline]
@@ -329,7 +357,9 @@ impl<'w> Walk<'w> {
         let layout = self.layout;
         let open = &mut self.frames.list[..self.frames.depth];
         if layout.mixed == Mixed::All {
-            open.iter_mut().filter(|f| !layout.nodes[f.node].text.is_empty()).for_each(add);
+            open.iter_mut()
+                .filter(|f| !layout.nodes[f.node].text.is_empty())
+                .for_each(add);
         } else if self.unwanted == 0
             && let Some(top) = open.last_mut()
             && !layout.nodes[top.node].text.is_empty()
@@ -388,7 +418,8 @@ impl<'w> Walk<'w> {
             if mixed {
                 let Column { name, path, .. } = &layout.columns[column];
                 let message = format!("`{path}` holds both text and elements (mixed-content)");
-                self.rows.refuse(Refusal::of_field("mixed_content", name, message));
+                self.rows
+                    .refuse(Refusal::of_field("mixed_content", name, message));
             }
             self.rows.set(layout, column, cell, self.text);
         }
@@ -399,13 +430,17 @@ impl<'w> Walk<'w> {
 use crate::plan::Column;
 
 fn no_doctype(at: usize) -> Fault {
-    Fault::new("doctype_not_allowed", at, "a document type declaration is not allowed")
+    Fault::new(
+        "doctype_not_allowed",
+        at,
+        "a document type declaration is not allowed",
+    )
 }
 
 fn syntax(text: &[u8], at: usize, error: &XmlError) -> Fault {
     let rest = text.get(at..).unwrap_or_default();
     match rest.get(..DOCTYPE.len()) {
         Some(start) if start.eq_ignore_ascii_case(DOCTYPE) => no_doctype(at),
-        _ => Fault::malformed(at, error.to_string()),
+        _ => Fault::malformed(at, weir_sdk::rejects::plain(&error.to_string())),
     }
 }

@@ -59,7 +59,14 @@ impl Transform for Flatten {
             explodes: true,
             counters: vec!["repeats_dropped".into()],
         };
-        Ok((Self { layout, frames: Frames::default(), normal: Vec::new() }, plan))
+        Ok((
+            Self {
+                layout,
+                frames: Frames::default(),
+                normal: Vec::new(),
+            },
+            plan,
+        ))
     }
 
     fn run(&mut self, batch: &Batch) -> Result<Output, String> {
@@ -77,7 +84,10 @@ impl Transform for Flatten {
                 rows.rejects.row(row, why);
             }
         }
-        let made = rows.builders.iter_mut().map(|b| b.finish().map(MadeColumn::Made));
+        let made = rows
+            .builders
+            .iter_mut()
+            .map(|b| b.finish().map(MadeColumn::Made));
         Ok(Output {
             columns: made.collect::<Result<_, _>>()?,
             rows: RowMap::Origin(rows.origin),
@@ -95,7 +105,10 @@ impl Flatten {
             return Err(Refusal::new("empty_value", "the message is empty"));
         }
         if bytes.len() > MAX_MESSAGE_BYTES {
-            return Err(Refusal::new("message_too_long", "a message of more than 2 GiB"));
+            return Err(Refusal::new(
+                "message_too_long",
+                "a message of more than 2 GiB",
+            ));
         }
         let found = strict::look(bytes);
         let mut text = bytes;
@@ -103,7 +116,11 @@ impl Flatten {
             strict::line_ends(bytes, &mut self.normal);
             text = &self.normal;
         }
-        let mut message = Message { row, text, pieces: 0 };
+        let mut message = Message {
+            row,
+            text,
+            pieces: 0,
+        };
         let done = strict::characters(text, found).and_then(|()| {
             document::read(&self.layout, &mut self.frames, rows, &mut message, found)
         });
@@ -123,7 +140,10 @@ fn refusal(raw: &[u8], at: usize, fault: &Fault) -> Refusal {
     let line = 1 + before.iter().filter(|b| **b == b'\n').count();
     let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
     let message = &fault.message;
-    Refusal::new(fault.code, format!("line {line}, column {column} (byte {at}): {message}"))
+    Refusal::new(
+        fault.code,
+        format!("line {line}, column {column} (byte {at}): {message}"),
+    )
 }
 
 weir_sdk::export!(Flatten);

@@ -84,7 +84,9 @@ impl Layout {
     pub fn read(config: &mut Config) -> Self {
         let mut layout = Self {
             input: config.text("input", "value"),
-            row_tag: config.require("row-tag", "the element that becomes a row").into_bytes(),
+            row_tag: config
+                .require("row-tag", "the element that becomes a row")
+                .into_bytes(),
             columns: Vec::new(),
             exploded: Vec::new(),
             nodes: vec![Node::default()],
@@ -103,7 +105,11 @@ impl Layout {
             },
         };
         if !layout.row_tag.is_empty() && !strict::is_name(&layout.row_tag) {
-            config.problem("row-tag", "bad_name", "not an element name; give the name alone");
+            config.problem(
+                "row-tag",
+                "bad_name",
+                "not an element name; give the name alone",
+            );
         }
         layout.read_columns(config);
         layout
@@ -115,16 +121,25 @@ impl Layout {
         let separator = config.text("separator", "_");
         let named = config.below("columns.");
         let listed = config.get("columns");
-        if listed.is_some() == !named.is_empty() {
-            let code = if listed.is_some() { "columns_twice" } else { "missing_key" };
-            let message = "give `columns = \"path, name=path, …\"` or keys `columns.<name> = \"path\"`";
+        if listed.is_some() != named.is_empty() {
+            let code = if listed.is_some() {
+                "columns_twice"
+            } else {
+                "missing_key"
+            };
+            let message =
+                "give `columns = \"path, name=path, …\"` or keys `columns.<name> = \"path\"`";
             config.problem("columns", code, message);
         }
         let mut wanted: Vec<(String, String, String)> = Vec::new();
         for (name, path) in named {
             wanted.push((format!("columns.{name}"), name, path));
         }
-        for item in listed.iter().flat_map(|list| list.split(',')).map(str::trim) {
+        for item in listed
+            .iter()
+            .flat_map(|list| list.split(','))
+            .map(str::trim)
+        {
             let (name, path) = match item.split_once('=') {
                 Some((name, path)) => (name.trim().to_owned(), path.trim()),
                 None => (item.replace('@', &prefix).replace('/', &separator), item),
@@ -137,10 +152,17 @@ impl Layout {
         let mut exploding: Vec<(String, Vec<String>)> = Vec::new();
         if let Some(path) = config.get("explode") {
             match parse_path(&path, &value_tag) {
-                Ok(Path { elements, attribute: None }) if !elements.is_empty() => {
+                Ok(Path {
+                    elements,
+                    attribute: None,
+                }) if !elements.is_empty() => {
                     exploding.push(("explode".into(), elements));
                 }
-                _ => config.problem("explode", "bad_path", format!("`{path}` is no element path")),
+                _ => config.problem(
+                    "explode",
+                    "bad_path",
+                    format!("`{path}` is no element path"),
+                ),
             }
         }
         let mut paths = Vec::new();
@@ -171,7 +193,12 @@ impl Layout {
                         exploding.push((repeat_key, parsed.elements.clone()));
                     }
                     paths.push(parsed);
-                    self.columns.push(Column { name, path, kind, repeat });
+                    self.columns.push(Column {
+                        name,
+                        path,
+                        kind,
+                        repeat,
+                    });
                 }
                 Err(message) => config.problem(&key, "bad_path", message),
             }
@@ -192,7 +219,11 @@ impl Layout {
         let explode = exploding.first().map(|(_, elements)| elements.clone());
         for (key, elements) in exploding {
             if elements.is_empty() {
-                config.problem(key, "bad_path", "the row element itself already becomes rows");
+                config.problem(
+                    key,
+                    "bad_path",
+                    "the row element itself already becomes rows",
+                );
             } else if Some(elements) != explode.as_ref() {
                 let message = "only one element may explode beside the row tag";
                 config.problem(key, "explode_twice", message);
@@ -204,7 +235,10 @@ impl Layout {
                 Some(name) => self.nodes[node].attributes.push((name.into_bytes(), n)),
                 None => self.nodes[node].text.push(n),
             }
-            if explode.as_ref().is_some_and(|e| path.elements.starts_with(e)) {
+            if explode
+                .as_ref()
+                .is_some_and(|e| path.elements.starts_with(e))
+            {
                 self.exploded.push(n);
             }
         }
@@ -212,7 +246,11 @@ impl Layout {
             let node = self.node(&elements);
             self.nodes[node].explodes = true;
             if self.exploded.is_empty() {
-                config.problem("explode", "bad_path", "no column lies at or below this path");
+                config.problem(
+                    "explode",
+                    "bad_path",
+                    "no column lies at or below this path",
+                );
             }
         }
     }
@@ -221,7 +259,11 @@ impl Layout {
         let mut at = 0;
         for name in elements {
             let name = name.as_bytes();
-            let known = self.nodes[at].children.iter().find(|(n, _)| n == name).map(|(_, to)| *to);
+            let known = self.nodes[at]
+                .children
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, to)| *to);
             at = known.unwrap_or_else(|| {
                 let to = self.nodes.len();
                 self.nodes.push(Node::default());
@@ -234,17 +276,34 @@ impl Layout {
 }
 
 fn repeat(config: &mut Config, key: &str, word: &str) -> Repeat {
-    let all = [Repeat::Reject, Repeat::First, Repeat::Last, Repeat::Json, Repeat::Explode];
-    let chosen = REPEATS.iter().position(|name| *name == word).map(|n| all[n]);
+    let all = [
+        Repeat::Reject,
+        Repeat::First,
+        Repeat::Last,
+        Repeat::Json,
+        Repeat::Explode,
+    ];
+    let chosen = REPEATS
+        .iter()
+        .position(|name| *name == word)
+        .map(|n| all[n]);
     match chosen {
         Some(Repeat::Explode) if key == "repeat" => {
-            config.problem(key, "bad_value", "explode is for one column: repeat.<column>");
+            config.problem(
+                key,
+                "bad_value",
+                "explode is for one column: repeat.<column>",
+            );
             Repeat::Reject
         }
         Some(repeat) => repeat,
         None => {
             let names = REPEATS.join(", ");
-            config.problem(key, "bad_value", format!("found `{word}`, expected one of {names}"));
+            config.problem(
+                key,
+                "bad_value",
+                format!("found `{word}`, expected one of {names}"),
+            );
             Repeat::Reject
         }
     }
@@ -261,8 +320,15 @@ fn parse_path(path: &str, value_tag: &str) -> Result<Path, String> {
             elements.push(last);
         }
     }
-    match elements.iter().chain(&attribute).find(|name| !strict::is_name(name.as_bytes())) {
-        None => Ok(Path { elements, attribute }),
+    match elements
+        .iter()
+        .chain(&attribute)
+        .find(|name| !strict::is_name(name.as_bytes()))
+    {
+        None => Ok(Path {
+            elements,
+            attribute,
+        }),
         Some(name) => Err(format!(
             "`{path}`: `{name}` is no XML name; a path is element/element or element/@attribute"
         )),

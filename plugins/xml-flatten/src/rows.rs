@@ -64,7 +64,11 @@ impl Rows {
 
     pub fn mark(&self) -> Mark {
         let (rows, rejects) = (self.origin.len(), self.rejects.len());
-        Mark { rows, rejects, repeats_dropped: self.repeats_dropped }
+        Mark {
+            rows,
+            rejects,
+            repeats_dropped: self.repeats_dropped,
+        }
     }
 
     /// Forgets everything since `mark`.
@@ -114,7 +118,11 @@ impl Rows {
                 self.cells[n] = cell;
             }
             (Repeat::Reject | Repeat::Explode, _) => {
-                if !self.refusals.iter().any(|r| r.field.as_deref() == Some(&column.name)) {
+                if !self
+                    .refusals
+                    .iter()
+                    .any(|r| r.field.as_deref() == Some(&column.name))
+                {
                     let path = &column.path;
                     let name = &column.name;
                     let message = format!(
@@ -130,7 +138,11 @@ impl Rows {
         let mut json = std::mem::take(&mut self.json[n]);
         json.push(if json.is_empty() { '[' } else { ',' });
         let text = self.text(cell, message);
-        let text = if layout.trim { strict::trim(text) } else { text };
+        let text = if layout.trim {
+            strict::trim(text)
+        } else {
+            text
+        };
         weir_sdk::json::quote(&String::from_utf8_lossy(text), &mut json);
         self.json[n] = json;
     }
@@ -192,13 +204,18 @@ impl Rows {
             self.rejects.part(message.row, message.pieces, why.clone());
         }
         let mut builders = std::mem::take(&mut self.builders);
-        for ((column, builder), &cell) in layout.columns.iter().zip(&mut builders).zip(&self.cells) {
+        for ((column, builder), &cell) in layout.columns.iter().zip(&mut builders).zip(&self.cells)
+        {
             if cell == Cell::Missing {
                 builder.push_null();
                 continue;
             }
             let text = self.text(cell, message.text);
-            let text = if layout.trim { strict::trim(text) } else { text };
+            let text = if layout.trim {
+                strict::trim(text)
+            } else {
+                text
+            };
             let null = layout.null_value.as_deref() == Some(text)
                 || text.is_empty() && (layout.empty_as_null || column.kind != Type::Text);
             match (builder, &column.kind) {

@@ -14,7 +14,11 @@ pub const MALFORMED: &str = "malformed_xml";
 
 impl Fault {
     pub fn new(code: &'static str, at: usize, message: impl Into<String>) -> Self {
-        Self { code, at, message: message.into() }
+        Self {
+            code,
+            at,
+            message: message.into(),
+        }
     }
 
     pub fn malformed(at: usize, message: impl Into<String>) -> Self {
@@ -53,13 +57,19 @@ pub fn characters(bytes: &[u8], found: Found) -> Result<(), Fault> {
     if found.control {
         let bad = |b: &u8| *b < 0x20 && !matches!(b, 9 | 10 | 13);
         let at = bytes.iter().position(bad).unwrap_or(0);
-        return Err(Fault::malformed(at, format!("control character 0x{:02X}", bytes[at])));
+        return Err(Fault::malformed(
+            at,
+            format!("control character 0x{:02X}", bytes[at]),
+        ));
     }
     if found.non_ascii {
         let text = str::from_utf8(bytes)
             .map_err(|e| Fault::malformed(e.valid_up_to(), "bytes that are not UTF-8"))?;
         if let Some(at) = text.find(['\u{FFFE}', '\u{FFFF}']) {
-            return Err(Fault::malformed(at, "U+FFFE and U+FFFF are not allowed in XML"));
+            return Err(Fault::malformed(
+                at,
+                "U+FFFE and U+FFFF are not allowed in XML",
+            ));
         }
     }
     Ok(())
@@ -127,12 +137,16 @@ const NAME: [u8; 128] = {
 };
 
 pub fn is_name(name: &[u8]) -> bool {
-    let Some((first, rest)) = name.split_first() else { return false };
+    let Some((first, rest)) = name.split_first() else {
+        return false;
+    };
     if name.is_ascii() {
         let may = |b: u8, kind: u8| NAME[usize::from(b & 127)] & kind != 0;
         return may(*first, START) && rest.iter().all(|b| may(*b, INNER));
     }
-    let Ok(name) = str::from_utf8(name) else { return false };
+    let Ok(name) = str::from_utf8(name) else {
+        return false;
+    };
     let mut chars = name.chars();
     chars.next().is_some_and(is_name_start) && chars.all(is_name_char)
 }
@@ -174,7 +188,8 @@ pub fn reference(name: &[u8], at: usize, out: &mut Vec<u8>) -> Result<(), Fault>
         }
         _ if is_name(name) => {
             let name = String::from_utf8_lossy(name);
-            let message = format!("entity `&{name};` is not declared: only lt, gt, amp, apos, quot");
+            let message =
+                format!("entity `&{name};` is not declared: only lt, gt, amp, apos, quot");
             return Err(Fault::new("unknown_entity", at, message));
         }
         _ => return Err(Fault::malformed(at, "a bare `&`: write `&amp;`")),
@@ -189,7 +204,9 @@ fn character(number: &[u8]) -> Option<char> {
         _ => (number, 10),
     };
     let plain = digits.iter().all(|b| char::from(*b).is_digit(radix));
-    let code = u32::from_str_radix(str::from_utf8(digits).ok()?, radix).ok().filter(|_| plain)?;
+    let code = u32::from_str_radix(str::from_utf8(digits).ok()?, radix)
+        .ok()
+        .filter(|_| plain)?;
     let allowed = matches!(code, 9 | 10 | 13 | 0x20..=0xD7FF | 0xE000..=0xFFFD | 0x10000..);
     char::from_u32(code).filter(|_| allowed)
 }
@@ -209,7 +226,10 @@ pub fn attributes<'a>(
             return Ok(());
         }
         if gap == 0 {
-            return Err(Fault::malformed(base + at, "attributes need a blank between them"));
+            return Err(Fault::malformed(
+                base + at,
+                "attributes need a blank between them",
+            ));
         }
         at += gap;
         let name_at = at;
@@ -219,7 +239,10 @@ pub fn attributes<'a>(
         let name = &tag[name_at..at];
         if !is_name(name) {
             let name = String::from_utf8_lossy(name);
-            return Err(Fault::malformed(base + name_at, format!("`{name}` is no attribute name")));
+            return Err(Fault::malformed(
+                base + name_at,
+                format!("`{name}` is no attribute name"),
+            ));
         }
         at += blanks(tag, at);
         if tag.get(at) != Some(&b'=') {
@@ -229,7 +252,12 @@ pub fn attributes<'a>(
         at += blanks(tag, at);
         let quote = match tag.get(at) {
             Some(quote @ (b'"' | b'\'')) => *quote,
-            _ => return Err(Fault::malformed(base + at, "an attribute value without quotes")),
+            _ => {
+                return Err(Fault::malformed(
+                    base + at,
+                    "an attribute value without quotes",
+                ));
+            }
         };
         at += 1;
         let value_at = at;
@@ -240,11 +268,17 @@ pub fn attributes<'a>(
             at += 1;
         }
         if at == tag.len() {
-            return Err(Fault::malformed(base + value_at, "an attribute value that never ends"));
+            return Err(Fault::malformed(
+                base + value_at,
+                "an attribute value that never ends",
+            ));
         }
         if found.iter().any(|(other, _)| *other == name) {
             let name = String::from_utf8_lossy(name);
-            return Err(Fault::malformed(base + name_at, format!("attribute `{name}` comes twice")));
+            return Err(Fault::malformed(
+                base + name_at,
+                format!("attribute `{name}` comes twice"),
+            ));
         }
         if found.len() == most {
             let message = format!("more than {most} attributes (max-attributes)");
@@ -266,7 +300,8 @@ pub fn attribute_value(raw: &[u8], base: usize, out: &mut Vec<u8>) -> Result<(),
         if b == b'&' {
             let name = &raw[at + 1..];
             let end = name.iter().position(|b| *b == b';');
-            let end = end.ok_or_else(|| Fault::malformed(base + at, "a bare `&`: write `&amp;`"))?;
+            let end =
+                end.ok_or_else(|| Fault::malformed(base + at, "a bare `&`: write `&amp;`"))?;
             reference(&name[..end], base + at, out)?;
             at += end + 2;
         } else {
@@ -283,23 +318,38 @@ pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
     let base = 3; // past `xml`
     attributes(&content[base..], base, 3, &mut found)
         .map_err(|fault| Fault::malformed(at, format!("XML declaration: {}", fault.message)))?;
-    let mut rest = found.iter().map(|(name, span)| (*name, &content[span.clone()])).peekable();
-    let version = rest.next_if(|(name, _)| *name == b"version").map(|(_, value)| value);
+    let mut rest = found
+        .iter()
+        .map(|(name, span)| (*name, &content[span.clone()]))
+        .peekable();
+    let version = rest
+        .next_if(|(name, _)| *name == b"version")
+        .map(|(_, value)| value);
     let digits = version.and_then(|v| v.strip_prefix(b"1."));
     if !digits.is_some_and(|d| !d.is_empty() && d.iter().all(u8::is_ascii_digit)) {
-        return Err(Fault::malformed(at, "XML declaration without `version=\"1.0\"`"));
+        return Err(Fault::malformed(
+            at,
+            "XML declaration without `version=\"1.0\"`",
+        ));
     }
     if let Some((_, encoding)) = rest.next_if(|(name, _)| *name == b"encoding") {
-        let known = [&b"utf-8"[..], b"us-ascii"].iter().any(|e| encoding.eq_ignore_ascii_case(e));
+        let known = [&b"utf-8"[..], b"us-ascii"]
+            .iter()
+            .any(|e| encoding.eq_ignore_ascii_case(e));
         if !known {
             let encoding = String::from_utf8_lossy(encoding);
             let message = format!("encoding `{encoding}`: only UTF-8 can be read");
             return Err(Fault::new("encoding_not_supported", at, message));
         }
     }
-    let alone = rest.next_if(|(name, _)| *name == b"standalone").map(|(_, value)| value);
+    let alone = rest
+        .next_if(|(name, _)| *name == b"standalone")
+        .map(|(_, value)| value);
     if alone.is_some_and(|value| value != b"yes" && value != b"no") || rest.next().is_some() {
-        return Err(Fault::malformed(at, "XML declaration: something unknown in it"));
+        return Err(Fault::malformed(
+            at,
+            "XML declaration: something unknown in it",
+        ));
     }
     Ok(())
 }
