@@ -1,6 +1,7 @@
 //! All integration tests of Weir, in one binary.
 
 mod protocol;
+mod protocol_rules;
 mod sim;
 mod sim_gate;
 mod sim_world;
