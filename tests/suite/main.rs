@@ -8,6 +8,8 @@
 )]
 
 mod protocol;
+mod protocol_bench;
+mod protocol_log;
 mod protocol_rules;
 mod sim;
 mod sim_gate;
