@@ -2,6 +2,9 @@
 
 mod batch;
 mod protocol;
+mod protocol_bench;
+mod protocol_log;
+mod protocol_rules;
 mod sim;
 mod sim_gate;
 mod sim_world;
