@@ -41,6 +41,9 @@ const DICTIONARY_PAGE_BYTES: usize = 256 << 10;
 /// A row group takes at most this share of its bytes in one write, so that it overshoots its bound by no more.
 const WRITE_SHARE: usize = 4;
 
+/// A store's writer holds back at most about so much (one part) before it goes to the disk.
+const STORE_BUFFER_BYTES: usize = 4 << 20;
+
 /// Leaf columns of a table that are written without a dictionary.
 pub type Plain = BTreeSet<String>;
 
@@ -181,8 +184,15 @@ impl RowsFile {
             }
             None => {
                 let chain = chain.clone();
-                self.ranges
-                    .insert(chain.clone(), FileRange { chain, from, to, rows });
+                self.ranges.insert(
+                    chain.clone(),
+                    FileRange {
+                        chain,
+                        from,
+                        to,
+                        rows,
+                    },
+                );
             }
         }
     }
@@ -201,9 +211,11 @@ impl RowsFile {
         (self.writer.bytes_written() + open) as u64
     }
 
+    /// The row group, and what the store holds back of the bytes it was given.
     pub fn memory(&self) -> usize {
+        let store = self.writer.bytes_written().min(STORE_BUFFER_BYTES);
         let group = |g: &Group| g.columns.iter().map(|c| c.memory_size()).sum();
-        self.group.as_ref().map_or(0, group)
+        store + self.group.as_ref().map_or(0, group)
     }
 
     /// Writes the footer. The bytes are durable only after [`Finish::finish`].
@@ -250,7 +262,10 @@ impl fmt::Debug for RowsFile {
 
 impl Group {
     fn size(&self) -> usize {
-        self.columns.iter().map(|c| c.get_estimated_total_bytes()).sum()
+        self.columns
+            .iter()
+            .map(|c| c.get_estimated_total_bytes())
+            .sum()
     }
 }
 
@@ -306,7 +321,9 @@ fn fallen_back(group: &RowGroupMetaData) -> impl Iterator<Item = String> {
         let is_data = |t| matches!(t, PageType::DATA_PAGE | PageType::DATA_PAGE_V2);
         let is_dictionary = |e| matches!(e, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY);
         let fell = column.dictionary_page_offset().is_some()
-            && stats.iter().any(|s| is_data(s.page_type) && !is_dictionary(s.encoding));
+            && stats
+                .iter()
+                .any(|s| is_data(s.page_type) && !is_dictionary(s.encoding));
         let separator = SEPARATOR.to_string();
         fell.then(|| column.column_path().parts().join(&separator))
     })

@@ -1,11 +1,9 @@
-//! Where files of a zone lie: the only place that builds or takes apart these paths.
+//! Where files of a table lie: the only place that builds these paths (those below `_system` are `commit::LogName`'s).
 //!
 //! ```text
 //! <table>/ingest_date=YYYY-MM-DD/ingest_hour=HH/<ULID>.parquet    RAW rows
 //! <table>/ingest_date=YYYY-MM-DD/<ULID>.parquet                   dead letters
 //! <table>/<name>=<value>/<ULID>.parquet                           PROCESSED
-//! _system/<pipeline>/<zone>/staging/<ULID>                        any of them, before its commit
-//! _system/<pipeline>/<zone>/keys/<ULID>                           key sidecars
 //! ```
 //! Partition values are escaped as Hive does; a file's id and final path are fixed at its birth.
 
@@ -13,44 +11,18 @@ use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 
-use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 
 /// Value of a partition whose field is null or cannot be read as a date, as Hive and Spark name it.
 pub const NO_PARTITION_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Which log's `_system` folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ZoneName {
-    pub pipeline: String,
-    pub zone: String,
-}
-
-impl ZoneName {
-    pub fn staging(&self, file: &str) -> String {
-        format!("_system/{}/{}/staging/{file}", self.pipeline, self.zone)
-    }
-
-    pub fn keys(&self, file: &str) -> String {
-        format!("_system/{}/{}/keys/{file}", self.pipeline, self.zone)
-    }
-}
-
-/// 26 characters, sorted by time. The clock is for people; 80 random bits make it unique.
-pub fn new_file_id(clock: &dyn Clock) -> String {
-    let millis = u64::try_from(clock.now_micros() / 1000).unwrap_or(0);
-    let mut bytes = [0; 16];
-    rand::TryRngCore::try_fill_bytes(&mut rand::rngs::OsRng, &mut bytes).ok();
-    ulid::Ulid::from_parts(millis, u128::from_le_bytes(bytes)).to_string()
-}
-
 /// `sink.table`: a name, or one with `${topic}` in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table(String);
+pub struct TableName(String);
 
-impl Table {
-    pub fn new(template: impl Into<String>) -> Result<Table> {
-        let table = Table(template.into());
+impl TableName {
+    pub fn new(template: impl Into<String>) -> Result<TableName> {
+        let table = TableName(template.into());
         table.name("topic")?;
         Ok(table)
     }
@@ -133,27 +105,20 @@ mod tests {
             "books/ingest_date=2023-11-14/ingest_hour=22/01ABC.parquet"
         );
         let odd = vec![("d".to_owned(), "a/b=c %\u{7}é".to_owned())];
-        assert_eq!(parquet_path("t", &odd, "f"), "t/d=a%2Fb%3Dc %25%07é/f.parquet");
+        assert_eq!(
+            parquet_path("t", &odd, "f"),
+            "t/d=a%2Fb%3Dc %25%07é/f.parquet"
+        );
         assert_eq!(escape(""), NO_PARTITION_VALUE);
     }
 
     #[test]
     fn hidden_or_nested_tables_are_refused() {
         for bad in ["", "_system", ".x", "a/b", "${topic}/x", "a b"] {
-            assert!(Table::new(bad).is_err(), "{bad}");
+            assert!(TableName::new(bad).is_err(), "{bad}");
         }
-        let table = Table::new("${topic}").expect("legal");
+        let table = TableName::new("${topic}").expect("legal");
         assert_eq!(table.name("a.b-c_1").expect("legal"), "a.b-c_1");
         assert!(table.name("__consumer_offsets").is_err());
-    }
-
-    #[test]
-    fn file_ids_are_unique_and_sort_by_time() {
-        let clock = crate::clock::ManualClock::at(1_700_000_000_000_000);
-        let a = new_file_id(&*clock);
-        let b = new_file_id(&*clock);
-        clock.advance(std::time::Duration::from_millis(2));
-        let c = new_file_id(&*clock);
-        assert!(a != b && a < c && b < c && a.len() == 26);
     }
 }

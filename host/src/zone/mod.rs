@@ -19,11 +19,14 @@ mod read;
 mod schema;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::str::FromStr;
 
 pub use digest::RowDigest;
 pub use keys::KeyScheme;
-pub use layout::{Table, ZoneName, new_file_id};
+pub use layout::TableName;
 pub use partition::{PartitionBy, PartitionFormat};
 pub use processed::{Processed, ProcessedBatch, ProcessedOptions};
 pub use read::{ChainRange, FileRows, RowReader, Rows, read_file, read_rows, verify_file};

@@ -16,7 +16,7 @@ use arrow_select::take::take;
 
 use crate::chain::{Applied, Column, Ledger};
 use crate::clock::Clock;
-use crate::commit::{Role, Span};
+use crate::commit::{LogName, Role, Span, new_file_id};
 use crate::deadletter;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, ChainId, TopicPartition, headers_type};
@@ -25,7 +25,7 @@ use crate::store::Store;
 
 use super::ParquetOptions;
 use super::file::{Birth, Plain, RowsFile};
-use super::layout::{Table, ZoneName, ingest_partition, new_file_id, parquet_path};
+use super::layout::{TableName, ingest_partition, parquet_path};
 use super::schema::{is_system, system_fields};
 
 pub const ORIGINAL_VALUE: &str = "_value";
@@ -34,9 +34,9 @@ pub const ORIGINAL_HEADERS: &str = "_headers";
 
 #[derive(Clone, Debug)]
 pub struct ZoneOptions {
-    pub name: ZoneName,
-    pub table: Table,
-    pub letters_table: Table,
+    pub name: LogName,
+    pub table: TableName,
+    pub letters_table: TableName,
     pub rotate: Rotate,
     pub parquet: ParquetOptions,
     /// Also write the original bytes.
@@ -135,7 +135,10 @@ impl ZoneSink {
             let offset = |i: Option<&crate::chain::Letter>| {
                 i.map_or(0, |letter| batch.offset.value(letter.record as usize))
             };
-            let offsets = (offset(applied.letters.first()), offset(applied.letters.last()));
+            let offsets = (
+                offset(applied.letters.first()),
+                offset(applied.letters.last()),
+            );
             self.append(batch, table, Role::Letters, (fields, &columns), offsets)?;
         }
         Ok(())
@@ -198,7 +201,13 @@ impl ZoneSink {
         let mut fields = Vec::new();
         let mut columns = Vec::new();
         let system = system_fields();
-        for (field, column) in applied.table.schema.fields().iter().zip(&applied.table.columns) {
+        for (field, column) in applied
+            .table
+            .schema
+            .fields()
+            .iter()
+            .zip(&applied.table.columns)
+        {
             if is_system(field.name()) {
                 refuse_false_system(field, &system)?;
                 continue;
@@ -206,21 +215,31 @@ impl ZoneSink {
             let name = field.name().as_str();
             let kept = [ORIGINAL_VALUE, ORIGINAL_KEY, ORIGINAL_HEADERS].contains(&name);
             if self.options.keep_value && kept {
-                return Err(reserved(name, "sink.keep.value writes the original bytes under it"));
+                return Err(reserved(
+                    name,
+                    "sink.keep.value writes the original bytes under it",
+                ));
             }
             fields.push(field.clone());
             columns.push(column.clone());
         }
         let records = UInt32Array::from(applied.record.clone());
         let one_to_one = applied.record.len() == batch.len()
-            && applied.record.iter().enumerate().all(|(i, r)| i == *r as usize);
+            && applied
+                .record
+                .iter()
+                .enumerate()
+                .all(|(i, r)| i == *r as usize);
         let per_record = |values: ArrayRef| -> Result<Column> {
             let values = if one_to_one {
                 values
             } else {
                 take(&values, &records, None).map_err(|e| bug("rows name no record").source(e))?
             };
-            Ok(Column { values, constant: false })
+            Ok(Column {
+                values,
+                constant: false,
+            })
         };
         if self.options.keep_value {
             fields.extend(original_fields());
@@ -228,12 +247,18 @@ impl ZoneSink {
             columns.push(per_record(Arc::new(batch.key.clone()))?);
             let (headers, constant) = batch.columns().swap_remove(2);
             columns.push(if constant {
-                Column { values: headers, constant }
+                Column {
+                    values: headers,
+                    constant,
+                }
             } else {
                 per_record(headers)?
             });
         }
-        let pieces = applied.piece.iter().map(|p| i32::try_from(*p).unwrap_or(i32::MAX));
+        let pieces = applied
+            .piece
+            .iter()
+            .map(|p| i32::try_from(*p).unwrap_or(i32::MAX));
         fields.extend(system);
         columns.extend([
             Column {
@@ -268,9 +293,15 @@ impl ZoneSink {
         let fits = |open: &OpenFile| {
             open.table == table
                 && open.role == role
-                && open.chains.get(&covers.tp).is_none_or(|chain| *chain == covers.chain)
+                && open
+                    .chains
+                    .get(&covers.tp)
+                    .is_none_or(|chain| *chain == covers.chain)
         };
-        let found = self.open.as_ref().and_then(|open| open.files.iter().position(fits));
+        let found = self
+            .open
+            .as_ref()
+            .and_then(|open| open.files.iter().position(fits));
         let schema = Arc::new(Schema::new(fields));
         let created = match found {
             Some(_) => None,
@@ -290,18 +321,21 @@ impl ZoneSink {
             return Err(bug("rows without a file"));
         };
         if open.file.schema() != &schema {
-            return Err(bug("the columns changed inside a file; new rules begin with a seal")
-                .with("table", &open.table));
+            return Err(
+                bug("the columns changed inside a file; new rules begin with a seal")
+                    .with("table", &open.table),
+            );
         }
         open.chains.insert(covers.tp.clone(), covers.chain.clone());
         open.file.write(columns, rows)?;
-        open.file.cover(&covers.chain, offsets.0, offsets.1 + 1, rows as u64);
+        open.file
+            .cover(&covers.chain, offsets.0, offsets.1 + 1, rows as u64);
         Ok(())
     }
 
     fn create(&self, table: &str, role: Role, schema: &SchemaRef) -> Result<RowsFile> {
         let partition = ingest_partition(self.clock.now_micros(), role == Role::Rows);
-        let file = new_file_id(&*self.clock);
+        let file = new_file_id();
         let birth = Birth {
             staging: self.options.name.staging(&file),
             path: parquet_path(table, &partition, &file),
@@ -321,7 +355,9 @@ impl ZoneSink {
             self.plain.insert(open.table, plain);
             files.push(Box::new(staged));
         }
-        files.sort_by(|a, b| (a.added().role, &a.added().path).cmp(&(b.added().role, &b.added().path)));
+        files.sort_by(|a, b| {
+            (a.added().role, &a.added().path).cmp(&(b.added().role, &b.added().path))
+        });
         for span in &open.spans {
             self.next.insert(span.chain.clone(), span.to);
         }
@@ -332,6 +368,11 @@ impl ZoneSink {
             spans: open.spans,
             counters: counters.collect(),
         })
+    }
+
+    #[cfg(test)]
+    pub fn plain_columns(&self, table: &str) -> Plain {
+        self.plain.get(table).cloned().unwrap_or_default()
     }
 
     fn usable(&self) -> Result<()> {
@@ -413,7 +454,7 @@ fn check(batch: &Batch, applied: &Applied) -> Result<()> {
     let inside = |i: usize| (range.from..range.to).contains(&batch.offset.value(i));
     let wrong = if range.from > range.to {
         "a batch that ends before it begins"
-    } else if !batch.is_empty() && !(inside(0) && inside(batch.len() - 1)) {
+    } else if !(batch.is_empty() || inside(0) && inside(batch.len() - 1)) {
         "records outside of the offsets that the batch covers"
     } else if !applied.ledger.closes() {
         "a ledger that does not close"
@@ -446,7 +487,10 @@ fn refuse_false_system(field: &Field, system: &[FieldRef]) -> Result<()> {
     if ours.is_some_and(|ours| ours.data_type() == field.data_type()) {
         return Ok(());
     }
-    Err(reserved(field.name(), "it is a system column of every zone, of another type"))
+    Err(reserved(
+        field.name(),
+        "it is a system column of every zone, of another type",
+    ))
 }
 
 fn reserved(column: &str, why: &str) -> Error {
@@ -461,7 +505,10 @@ fn reserved(column: &str, why: &str) -> Error {
 /// Offsets of the first and the last row.
 fn row_offsets(batch: &Batch, applied: &Applied) -> (i64, i64) {
     let offset = |record: Option<&u32>| record.map_or(0, |r| batch.offset.value(*r as usize));
-    (offset(applied.record.first()), offset(applied.record.last()))
+    (
+        offset(applied.record.first()),
+        offset(applied.record.last()),
+    )
 }
 
 /// The file's rows: the length of its columns that are not constant (system columns always are there).
@@ -471,11 +518,13 @@ fn row_count(columns: &[Column]) -> usize {
 }
 
 pub fn plain_columns(batch: &RecordBatch) -> Vec<Column> {
-    let column = |values: &ArrayRef| Column { values: values.clone(), constant: false };
+    let column = |values: &ArrayRef| Column {
+        values: values.clone(),
+        constant: false,
+    };
     batch.columns().iter().map(column).collect()
 }
 
 fn bug(message: &str) -> Error {
     Error::new(Kind::Bug, "zone.write", message)
 }
-

@@ -4,34 +4,33 @@
 //! several of about `target_bytes`, each with its key sidecar. Rows keep their columns and coordinates; the partition column
 //! stands in the path only, so a column of that name is left out of the file.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_row::{RowConverter, SortField};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
-use arrow_select::interleave::interleave;
 
-use crate::chain::{Column, Ledger};
-use crate::clock::Clock;
-use crate::commit::{AddedFile, Role};
+use crate::chain::Ledger;
+use crate::commit::{AddedFile, LogName, Role};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ChainId, OFFSET, ROW};
 use crate::sink::Finish;
 use crate::store::Store;
 
-use super::ParquetOptions;
-use super::dedup::{Candidate, mark_known, mark_within};
-use super::file::{Birth, Plain, RowsFile, Staged};
-use super::keys::{Key, KeyScheme, KeyStream, write_keys};
-use super::layout::{Partition, Table, ZoneName, new_file_id, parquet_path};
-use super::partition::{PartitionBy, Period, WHOLE};
-use super::read::{Located, Rows};
+use crate::zone::ParquetOptions;
+use crate::zone::dedup::{Candidate, mark_known, mark_within};
+use crate::zone::keys::{KeyScheme, KeyStream};
+use crate::zone::layout::TableName;
+use crate::zone::partition::{PartitionBy, Period, WHOLE};
+use crate::zone::read::{Located, Rows};
 
 #[derive(Clone, Debug)]
 pub struct ProcessedOptions {
-    pub name: ZoneName,
+    pub name: LogName,
     /// Without `${topic}`: a table may gather several topics.
     pub table: String,
     /// `None`: files lie in the table's directory.
@@ -49,15 +48,9 @@ pub struct ProcessedOptions {
     pub max_rows: usize,
 }
 
-/// Rows decoded, taken and encoded at a time.
-const CHUNK_ROWS: usize = 8192;
-/// Files that wait for the committer with an open handle; further ones are made durable at once.
-const OPEN_FILES: usize = 64;
-
 /// A batch being gathered.
 pub struct ProcessedBatch {
     store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
     options: ProcessedOptions,
     schema: SchemaRef,
     scheme: KeyScheme,
@@ -94,11 +87,10 @@ impl ProcessedBatch {
     /// `schema`: of all rows to come. Refuses options that do not fit it.
     pub fn new(
         store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
         options: ProcessedOptions,
         schema: SchemaRef,
     ) -> Result<ProcessedBatch> {
-        Table::new(&*options.table)?;
+        TableName::new(&*options.table)?;
         let known = |name: &str| schema.field_with_name(name).ok();
         let missing = |key: &'static str, name: &str| {
             Error::new(
@@ -116,7 +108,10 @@ impl ProcessedBatch {
                 return Err(Error::new(
                     Kind::ConfigInvalid,
                     "zone.processed",
-                    format!("sink.partition.name `{}` is also another column of the rows", by.name),
+                    format!(
+                        "sink.partition.name `{}` is also another column of the rows",
+                        by.name
+                    ),
                 )
                 .hint("set sink.partition.name to a name that no column has"));
             }
@@ -131,7 +126,6 @@ impl ProcessedBatch {
         scheme.keys(&RecordBatch::new_empty(schema.clone()))?;
         Ok(ProcessedBatch {
             store,
-            clock,
             options,
             schema,
             scheme,
@@ -178,7 +172,8 @@ impl ProcessedBatch {
         if !self.options.dedup.is_empty() {
             for (i, key) in self.scheme.keys(&batch)?.into_iter().enumerate() {
                 let row = (self.rows.len() + i) as u32;
-                self.candidates.extend(key.map(|key| Candidate { key, row }));
+                self.candidates
+                    .extend(key.map(|key| Candidate { key, row }));
             }
         }
         for (i, ((offset, row), period)) in offsets.iter().zip(&pieces).zip(periods).enumerate() {
@@ -222,28 +217,26 @@ impl ProcessedBatch {
         let order = self.order(version_of)?;
         let duplicate = self.duplicates(live, &order)?;
         let ledgers = self.ledgers(&duplicate);
-        let mut keys = vec![None; if self.options.dedup.is_empty() { 0 } else { self.rows.len() }];
+        let mut keys = vec![
+            None;
+            if self.options.dedup.is_empty() {
+                0
+            } else {
+                self.rows.len()
+            }
+        ];
         for candidate in std::mem::take(&mut self.candidates) {
             keys[candidate.row as usize] = Some(candidate.key);
         }
         let mut kept: Vec<u32> = (0..self.rows.len() as u32).collect();
         kept.retain(|row| !duplicate[*row as usize]);
         self.sort(&mut kept, &order)?;
-        let mut files = Files {
-            batch: &self,
-            keys: &keys,
-            dropped: self.dropped_column(),
-            plain: Plain::new(),
-            done: Vec::new(),
-        };
-        for partition in kept.chunk_by(|a, b| self.period(*a) == self.period(*b)) {
-            files.write_partition(partition)?;
-        }
-        let (done, dropped) = (files.done, files.dropped);
+        let dropped_column = self.dropped_column();
+        let files = files::write(&self, &kept, &keys, dropped_column.as_deref())?;
         Ok(Processed {
-            files: done.into_iter().map(|f| Box::new(f) as Box<dyn Finish>).collect(),
+            files,
             ledgers,
-            dropped_column: dropped,
+            dropped_column,
         })
     }
 
@@ -267,7 +260,9 @@ impl ProcessedBatch {
         let mut last: Option<(u32, i64, u64)> = None;
         for row in &self.rows {
             let version = match last {
-                Some((chain, offset, version)) if (chain, offset) == (row.chain, row.offset) => version,
+                Some((chain, offset, version)) if (chain, offset) == (row.chain, row.offset) => {
+                    version
+                }
                 _ => {
                     let chain = &self.chains[row.chain as usize];
                     version_of(chain, row.offset).ok_or_else(|| {
@@ -301,7 +296,10 @@ impl ProcessedBatch {
             None => true,
         };
         let prefix = format!("{}/", self.options.table);
-        for rows in live.iter().filter(|f| f.role == Role::Rows && f.path.starts_with(&prefix)) {
+        for rows in live
+            .iter()
+            .filter(|f| f.role == Role::Rows && f.path.starts_with(&prefix))
+        {
             let period = self.period_of(rows)?;
             if !touched.iter().any(|t| near(*t, period)) {
                 continue;
@@ -325,7 +323,10 @@ impl ProcessedBatch {
             Error::new(
                 Kind::ConfigInvalid,
                 "zone.processed",
-                format!("the zone has files that are not partitioned by `{}`", by.name),
+                format!(
+                    "the zone has files that are not partitioned by `{}`",
+                    by.name
+                ),
             )
             .with("file", &file.path)
             .hint("set sink.partition.* back, or write to a new zone")
@@ -350,7 +351,9 @@ impl ProcessedBatch {
             };
             let duplicates = record.iter().filter(|(.., duplicate)| *duplicate).count() as u64;
             let made = record.len() as u64;
-            let ledger = ledgers.entry(self.chains[*chain as usize].clone()).or_default();
+            let ledger = ledgers
+                .entry(self.chains[*chain as usize].clone())
+                .or_default();
             ledger.records.read += 1;
             ledger.records.with_rows += u64::from(duplicates < made);
             ledger.records.filtered += u64::from(duplicates == made);
@@ -367,14 +370,25 @@ impl ProcessedBatch {
             true => &self.options.dedup,
             false => &self.options.sort,
         };
-        let types = names.iter().filter_map(|name| self.schema.field_with_name(name).ok());
-        let types = types.map(|field| SortField::new(field.data_type().clone())).collect();
+        let types = names
+            .iter()
+            .filter_map(|name| self.schema.field_with_name(name).ok());
+        let types = types
+            .map(|field| SortField::new(field.data_type().clone()))
+            .collect();
         let converter = RowConverter::new(types).map_err(|e| {
-            Error::new(Kind::ConfigInvalid, "zone.processed", "sink.sort cannot be sorted by").source(e)
+            Error::new(
+                Kind::ConfigInvalid,
+                "zone.processed",
+                "sink.sort cannot be sorted by",
+            )
+            .source(e)
         })?;
         let mut sorted = Vec::with_capacity(self.batches.len());
         for batch in &self.batches {
-            let columns = names.iter().filter_map(|name| batch.column_by_name(name).cloned());
+            let columns = names
+                .iter()
+                .filter_map(|name| batch.column_by_name(name).cloned());
             let columns: Vec<ArrayRef> = columns.collect();
             let rows = match columns.is_empty() {
                 true => converter.empty_rows(0, 0),
@@ -402,7 +416,10 @@ impl ProcessedBatch {
 
     fn dropped_column(&self) -> Option<String> {
         let by = self.options.partition.as_ref()?;
-        self.schema.field_with_name(&by.name).ok().map(|field| field.name().clone())
+        self.schema
+            .field_with_name(&by.name)
+            .ok()
+            .map(|field| field.name().clone())
     }
 }
 
@@ -415,121 +432,11 @@ impl fmt::Debug for ProcessedBatch {
     }
 }
 
-/// Writes the kept rows of a batch, partition after partition.
-struct Files<'a> {
-    batch: &'a ProcessedBatch,
-    keys: &'a [Option<Key>],
-    dropped: Option<String>,
-    plain: Plain,
-    done: Vec<Staged>,
-}
-
-impl Files<'_> {
-    fn write_partition(&mut self, rows: &[u32]) -> Result<()> {
-        let schema = self.schema();
-        let mut file: Option<(RowsFile, usize)> = None;
-        for (chunk, at) in rows.chunks(CHUNK_ROWS).zip((0..).step_by(CHUNK_ROWS)) {
-            if let Some((full, from)) =
-                file.take_if(|(file, _)| file.size() >= self.batch.options.target_bytes)
-            {
-                self.close(full, &rows[from..at])?;
-            }
-            if file.is_none() {
-                file = Some((self.create(rows[at], &schema)?, at));
-            }
-            if let Some((file, _)) = &mut file {
-                let columns = self.columns(chunk, &schema).map_err(arrow_failed)?;
-                file.write(&columns, chunk.len())?;
-                for row in chunk.iter().map(|row| self.batch.row(*row)) {
-                    let chain = &self.batch.chains[row.chain as usize];
-                    file.cover(chain, row.offset, row.offset + 1, 1);
-                }
-            }
-        }
-        match file {
-            Some((last, from)) => self.close(last, &rows[from..]),
-            None => Ok(()),
-        }
-    }
-
-    /// Without the partition column.
-    fn schema(&self) -> SchemaRef {
-        let fields = self.batch.schema.fields().iter();
-        let fields = fields.filter(|field| Some(field.name()) != self.dropped.as_ref());
-        Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
-    }
-
-    fn columns(&self, rows: &[u32], schema: &Schema) -> Result<Vec<Column>, ArrowError> {
-        let at = |row: &u32| {
-            let row = self.batch.row(*row);
-            (row.batch as usize, row.index as usize)
-        };
-        let at: Vec<(usize, usize)> = rows.iter().map(at).collect();
-        let column = |name: &str| {
-            let parts = self.batch.batches.iter().filter_map(|b| b.column_by_name(name));
-            let parts: Vec<&dyn Array> = parts.map(|part| part.as_ref()).collect();
-            let values = interleave(&parts, &at)?;
-            Ok(Column { values, constant: false })
-        };
-        schema.fields().iter().map(|field| column(field.name())).collect()
-    }
-
-    fn partition(&self, row: u32) -> Partition {
-        let by = self.batch.options.partition.iter();
-        by.map(|by| (by.name.clone(), by.value(self.batch.period(row)))).collect()
-    }
-
-    fn create(&self, row: u32, schema: &SchemaRef) -> Result<RowsFile> {
-        let options = &self.batch.options;
-        let partition = self.partition(row);
-        let file = new_file_id(&*self.batch.clock);
-        let path = parquet_path(&options.table, &partition, &file);
-        let birth = self.birth(file, path, Role::Rows, partition);
-        let plain = self.plain.clone();
-        RowsFile::create(&self.batch.store, birth, schema, &options.parquet, plain)
-    }
-
-    fn birth(&self, file: String, path: String, role: Role, partition: Partition) -> Birth {
-        let name = &self.batch.options.name;
-        Birth {
-            staging: name.staging(&file),
-            path,
-            role,
-            partition,
-            pipeline: name.pipeline.clone(),
-            file,
-        }
-    }
-
-    /// Closes a file that holds `rows`, and writes its sidecar.
-    fn close(&mut self, file: RowsFile, rows: &[u32]) -> Result<()> {
-        let (mut staged, plain) = file.close()?;
-        self.plain = plain;
-        let sidecar = match rows.first() {
-            Some(first) if !self.batch.options.dedup.is_empty() => {
-                let mut keys: Vec<Key> =
-                    rows.iter().filter_map(|row| self.keys[*row as usize]).collect();
-                keys.sort_unstable();
-                let id = new_file_id(&*self.batch.clock);
-                let path = self.batch.options.name.keys(&id);
-                let birth = self.birth(id.clone(), path, Role::Keys, self.partition(*first));
-                let ranges = staged.added().ranges.clone();
-                staged.added_mut().keys = Some(id);
-                Some(write_keys(&self.batch.store, birth, &self.batch.scheme, &keys, ranges)?)
-            }
-            _ => None,
-        };
-        for staged in [Some(staged), sidecar].into_iter().flatten() {
-            let full = self.done.len() >= OPEN_FILES;
-            self.done.push(if full { staged.settle()? } else { staged });
-        }
-        Ok(())
-    }
-}
-
 fn sidecar<'a>(rows: &AddedFile, live: &'a [AddedFile]) -> Result<&'a AddedFile> {
     let id = rows.keys.as_ref();
-    let found = live.iter().find(|f| f.role == Role::Keys && Some(&f.file) == id);
+    let found = live
+        .iter()
+        .find(|f| f.role == Role::Keys && Some(&f.file) == id);
     found.ok_or_else(|| {
         Error::new(
             Kind::ConfigInvalid,
@@ -553,8 +460,11 @@ fn numbers<T: arrow_array::ArrowPrimitiveType>(
     name: &str,
 ) -> Result<Vec<T::Native>> {
     use arrow_array::cast::AsArray;
-    let column = batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<T>());
-    let column = column.ok_or_else(|| bug("rows without their coordinates").with("column", name))?;
+    let column = batch
+        .column_by_name(name)
+        .and_then(|c| c.as_primitive_opt::<T>());
+    let column =
+        column.ok_or_else(|| bug("rows without their coordinates").with("column", name))?;
     Ok(column.values().to_vec())
 }
 
