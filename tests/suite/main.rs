@@ -1,5 +1,12 @@
 //! All integration tests of Weir, in one binary.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking; clippy.toml knows #[test] functions, not their helpers"
+)]
+
 mod batch;
 mod protocol;
 mod protocol_bench;
