@@ -1,0 +1,1 @@
+//! named tests of the protocol
