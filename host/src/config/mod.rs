@@ -19,7 +19,7 @@ pub mod text;
 mod together;
 pub mod values;
 
-pub use checked::PipelineConfig;
+pub use checked::*;
 pub use problem::{Place, Problem, Severity};
 pub use raw::Raw;
 pub use text::Text;
