@@ -12,7 +12,6 @@ use weir::config::{PipelineConfig, from_map};
 use weir::error::{Error, Result};
 use weir::kafka::{KafkaProps, MockBroker, Outgoing, Producer};
 use weir::pipeline::{Ended, Report, Stop, run};
-use weir::plugin::Plugins;
 use weir::store;
 
 pub const TOPIC: &str = "books";
@@ -42,6 +41,7 @@ impl Report for Told {
     fn committed(&self, committed: &Committed, _: &State, _: Duration) {
         self.push(format!("committed {}", committed.version));
     }
+    fn lag(&self, _: usize, _: Option<u64>) {}
     fn waiting(&self, error: &Error) {
         self.push(format!("waiting {error}"));
     }
@@ -93,7 +93,11 @@ impl World {
     /// A RAW pipeline of this world; `more` overrides.
     pub fn raw(&self, more: &[(&str, &str)]) -> PipelineConfig {
         let url = format!("file:{}", self.path("raw").display());
+        let plugins = plugins_dir().display().to_string();
+        let cache = self.path("cache").display().to_string();
         let mut map = BTreeMap::from([
+            ("plugin.path", plugins.as_str()),
+            ("plugin.cache", cache.as_str()),
             ("name", "raw"),
             ("source.type", "kafka"),
             ("source.topics", TOPIC),
@@ -108,8 +112,7 @@ impl World {
     }
 
     pub fn run(&self, configs: &[PipelineConfig]) -> Vec<Ended> {
-        let plugins = Plugins::new(plugins_dir(), self.path("cache"));
-        run(configs, &self.clock, &self.stop, &plugins, &|_| self.told.clone())
+        run(configs, &self.clock, &self.stop, &|_| self.told.clone())
     }
 
     /// Waits for something that must come; names it when it does not.

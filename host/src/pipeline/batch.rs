@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::record::ChainId;
 use crate::store::{self, Store};
 use crate::zone::{ChainRange, PartitionBy, Processed, ProcessedBatch, ProcessedOptions};
-use crate::zone::{ZoneName, read_rows};
+use crate::zone::read_rows;
 
 /// Between two looks at a zone that has nothing new, with `trigger = continuous`.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -265,8 +265,7 @@ impl Batches<'_> {
             });
         }
         let files = rows_files(state, &self.source.table);
-        let input_name = zone_name(input.log.name());
-        let reader = read_rows(&input.store, &input_name, &files, &ranges)?;
+        let reader = read_rows(&input.store, input.log.name(), &files, &ranges)?;
         let mut batch = self.open_batch(reader.schema())?;
         let mut read = 0;
         for rows in reader {
@@ -290,7 +289,7 @@ impl Batches<'_> {
         let zone = self.zone;
         let format = zone.partition_format.parse();
         let options = ProcessedOptions {
-            name: zone_name(self.log.name()),
+            name: self.log.name().clone(),
             table: self.table.clone(),
             partition: Some(PartitionBy {
                 field: zone.partition_field.clone(),
@@ -304,7 +303,7 @@ impl Batches<'_> {
             target_bytes: TARGET_BYTES,
             max_rows: usize::MAX,
         };
-        ProcessedBatch::new(self.store.clone(), self.host.clock.clone(), options, schema.clone())
+        ProcessedBatch::new(self.store.clone(), options, schema.clone())
     }
 
     fn receipt(&self, open: &OpenPlan, base: u64, processed: Processed) -> Result<Receipt> {
@@ -343,10 +342,6 @@ fn rows_files(state: &State, table: &str) -> Vec<AddedFile> {
     let mut live: Vec<_> = state.live.values().filter(|l| in_table(&l.file)).collect();
     live.sort_by_key(|l| l.version);
     live.into_iter().map(|l| l.file.clone()).collect()
-}
-
-pub fn zone_name(name: &LogName) -> ZoneName {
-    ZoneName { pipeline: name.pipeline.clone(), zone: name.zone.clone() }
 }
 
 fn mismatch(message: &str) -> Error {

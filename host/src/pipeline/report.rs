@@ -12,6 +12,8 @@ pub trait Report: Send + Sync + Debug {
     fn started(&self, config: &PipelineConfig, state: &State);
     /// An entry with rows or offsets is proved and published; `took` since its files began to be made durable.
     fn committed(&self, committed: &Committed, state: &State, took: Duration);
+    /// Records that wait behind a task's positions; `None` where the source cannot say.
+    fn lag(&self, task: usize, lag: Option<u64>);
     /// A fault that may pass; said once until `resumed`.
     fn waiting(&self, error: &Error);
     fn resumed(&self);

@@ -22,14 +22,13 @@ pub fn run(
     configs: &[PipelineConfig],
     clock: &Arc<dyn Clock>,
     stop: &Stop,
-    plugins: &Plugins,
     report: &(dyn Fn(&PipelineConfig) -> Arc<dyn Report> + Sync),
 ) -> Vec<Ended> {
     // With available-now a pipeline that reads a zone of this process comes after the one that fills it.
     let (first, then): (Vec<_>, Vec<_>) = configs.iter().partition(|c| !reads_one_of(c, configs));
-    let mut ended = together(&first, clock, stop, plugins, report);
+    let mut ended = together(&first, clock, stop, report);
     if ended.iter().all(|e| e.result.is_ok()) && !(stop.asked() && ended.is_empty()) {
-        ended.extend(together(&then, clock, stop, plugins, report));
+        ended.extend(together(&then, clock, stop, report));
     }
     ended
 }
@@ -47,7 +46,6 @@ fn together(
     configs: &[&PipelineConfig],
     clock: &Arc<dyn Clock>,
     stop: &Stop,
-    plugins: &Plugins,
     report: &(dyn Fn(&PipelineConfig) -> Arc<dyn Report> + Sync),
 ) -> Vec<Ended> {
     std::thread::scope(|scope| {
@@ -56,7 +54,7 @@ fn together(
             .map(|config| {
                 let report = report(config);
                 let body = move || {
-                    let result = keep_running(config, clock, stop, plugins, &report);
+                    let result = keep_running(config, clock, stop, &report);
                     if let Err(error) = &result {
                         report.failed(error);
                         stop.ask(config.limits.shutdown_timeout);
@@ -83,9 +81,9 @@ fn keep_running(
     config: &PipelineConfig,
     clock: &Arc<dyn Clock>,
     stop: &Stop,
-    plugins: &Plugins,
     report: &Arc<dyn Report>,
 ) -> Result<()> {
+    let plugins = Plugins::new(&config.plugin_path, &config.plugin_cache)?;
     let mut pause = config.retry.first;
     loop {
         let host = Host {

@@ -17,7 +17,7 @@ use crate::kafka::{self, KafkaCluster, KafkaProps, Mirror, TopicInfo};
 use crate::record::{ChainId, TopicPartition, input_schema};
 use crate::source::Position;
 use crate::store::{self, Store};
-use crate::zone::{Compression, ParquetOptions, Rotate, Table, ZoneName, ZoneOptions};
+use crate::zone::{self, Compression, ParquetOptions, Rotate, ZoneOptions};
 
 const OP: &str = "pipeline.start";
 
@@ -37,7 +37,7 @@ pub struct Ready {
 }
 
 pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfig) -> Result<Ready> {
-    let first = chain_of(host, config, &input_schema())?;
+    let first = chain_of(&host.plugins, config, &input_schema())?;
     let rules = rules_of(&first);
     let topics = kafka.topics.iter().map(|topic| config.sink.table.of(topic));
     let tables: BTreeSet<&str> = topics.chain([config.errors.dlq_table.as_str()]).collect();
@@ -57,7 +57,7 @@ pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfi
     let assigned = assign(&log, &topics, config.tasks_max);
     let mut chains = vec![first];
     while chains.len() < assigned.len() {
-        chains.push(chain_of(host, config, &input_schema())?);
+        chains.push(chain_of(&host.plugins, config, &input_schema())?);
     }
     Ok(Ready { store, log, props, cluster, topics, mirror, assigned, chains })
 }
@@ -254,9 +254,9 @@ pub fn zone_options(
         TableName::Fixed(name) => name,
     };
     Ok(ZoneOptions {
-        name: ZoneName { pipeline: name.pipeline.clone(), zone: name.zone.clone() },
-        table: Table::new(table)?,
-        letters_table: Table::new(&config.errors.dlq_table)?,
+        name: name.clone(),
+        table: zone::TableName::new(table)?,
+        letters_table: zone::TableName::new(&config.errors.dlq_table)?,
         rotate: Rotate {
             bytes: zone.rotate.bytes,
             age: zone.rotate.age,

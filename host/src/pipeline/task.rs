@@ -144,6 +144,7 @@ impl Task {
     }
 
     fn roll(&mut self) -> Result<()> {
+        self.report.lag(self.options.index, self.source.lag());
         if let Some(sealed) = self.sink.seal()? {
             self.state.in_flight = true;
             self.send(Ask::Commit { task: self.options.index, sealed })?;
