@@ -85,6 +85,23 @@ fn every_damaged_byte_and_every_cut_is_told() {
     read(&store, &file).expect("whole again");
 }
 
+#[test]
+fn a_store_that_holds_other_bytes_than_were_written_is_not_believed() {
+    let store = memory();
+    let birth = Birth {
+        file: "01K".into(),
+        staging: log().staging("01K"),
+        path: log().keys("01K"),
+        role: Role::Keys,
+        partition: Vec::new(),
+        pipeline: "p".into(),
+    };
+    let mut staged = write_keys(&store, birth, &scheme(), &[1], Vec::new()).expect("written");
+    staged.added_mut().bytes += 1;
+    let error = Box::new(staged).finish().expect_err("one byte short");
+    assert_eq!(error.kind(), Kind::StoreUnavailable);
+}
+
 fn key(values: ArrayRef) -> Vec<Option<Key>> {
     let field = Field::new("id", values.data_type().clone(), true);
     let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![values]);
