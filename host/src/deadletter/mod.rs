@@ -63,7 +63,8 @@ fn error_item() -> FieldRef {
 /// One row per letter, in their order. Letters name records of `batch`.
 pub fn rows(batch: &Batch, letters: &[Letter]) -> Result<RecordBatch> {
     let records = UInt32Array::from_iter_values(letters.iter().map(|letter| letter.record));
-    let wrong = |e| Error::new(Kind::Bug, "deadletter.rows", "letters do not fit the batch").source(e);
+    let wrong =
+        |e| Error::new(Kind::Bug, "deadletter.rows", "letters do not fit the batch").source(e);
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (values, constant) in batch.columns() {
         let zeros = || UInt32Array::from(vec![0; letters.len()]);
@@ -89,9 +90,17 @@ pub fn rows(batch: &Batch, letters: &[Letter]) -> Result<RecordBatch> {
 }
 
 fn errors(letters: &[Letter]) -> Result<ArrayRef, arrow_schema::ArrowError> {
-    let (mut codes, mut fields, mut messages) =
-        (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-    for Reason { code, field, message } in letters.iter().flat_map(|l| &l.reasons) {
+    let (mut codes, mut fields, mut messages) = (
+        StringBuilder::new(),
+        StringBuilder::new(),
+        StringBuilder::new(),
+    );
+    for Reason {
+        code,
+        field,
+        message,
+    } in letters.iter().flat_map(|l| &l.reasons)
+    {
         codes.append_value(code);
         fields.append_option(field.as_ref());
         messages.append_value(message);
@@ -124,7 +133,10 @@ mod tests {
         let batch = builder.finish(Covers {
             chain: ChainId::kafka("c", "t", 3),
             epoch: 0,
-            tp: TopicPartition { topic: "t".into(), partition: 3 },
+            tp: TopicPartition {
+                topic: "t".into(),
+                partition: 3,
+            },
             range: OffsetRange { from: 5, to: 10 },
         });
         let by = Arc::new(Identity {
@@ -140,7 +152,12 @@ mod tests {
             message: format!("{code}!"),
         };
         let letters = [
-            Letter { record: 0, piece: None, by: by.clone(), reasons: vec![reason("bad_xml", None)] },
+            Letter {
+                record: 0,
+                piece: None,
+                by: by.clone(),
+                reasons: vec![reason("bad_xml", None)],
+            },
             Letter {
                 record: 1,
                 piece: Some(2),

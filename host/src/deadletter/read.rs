@@ -78,7 +78,10 @@ pub fn counts(store: &Arc<dyn Store>, name: &ZoneName, files: &[AddedFile]) -> R
     let mut counts = Counts::new();
     for item in batches(store, name, files) {
         let (file, batch) = item?;
-        let columns = Columns { batch: &batch, file: &file };
+        let columns = Columns {
+            batch: &batch,
+            file: &file,
+        };
         for i in 0..batch.num_rows() {
             let key = (columns.text("code", i)?, columns.optional_text("field", i)?);
             *counts.entry(key).or_default() += 1;
@@ -102,7 +105,10 @@ fn batches<'a>(
             Err(e) => (None, Some(Err(e))),
         };
         let rows = rows.into_iter().flatten();
-        error.into_iter().chain(rows).map(move |batch| Ok((path.clone(), batch?)))
+        error
+            .into_iter()
+            .chain(rows)
+            .map(move |batch| Ok((path.clone(), batch?)))
     })
 }
 
@@ -122,7 +128,11 @@ fn letters(file: &Arc<str>, batch: &RecordBatch, filter: &Filter) -> Result<Vec<
             continue;
         }
         let reasons = columns.reasons(i)?;
-        if filter.code.as_ref().is_some_and(|code| reasons.iter().all(|r| r.code != *code)) {
+        if filter
+            .code
+            .as_ref()
+            .is_some_and(|code| reasons.iter().all(|r| r.code != *code))
+        {
             continue;
         }
         found.push(Stored {
@@ -153,13 +163,23 @@ struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    fn number<T: ArrowPrimitiveType>(&self, name: &'static str, i: usize) -> Result<Option<T::Native>> {
-        let array = self.column(name)?.as_primitive_opt::<T>().ok_or_else(|| self.wrong(name))?;
+    fn number<T: ArrowPrimitiveType>(
+        &self,
+        name: &'static str,
+        i: usize,
+    ) -> Result<Option<T::Native>> {
+        let array = self
+            .column(name)?
+            .as_primitive_opt::<T>()
+            .ok_or_else(|| self.wrong(name))?;
         Ok(array.is_valid(i).then(|| array.value(i)))
     }
 
     fn optional_text(&self, name: &'static str, i: usize) -> Result<Option<String>> {
-        let array = self.column(name)?.as_string_opt::<i32>().ok_or_else(|| self.wrong(name))?;
+        let array = self
+            .column(name)?
+            .as_string_opt::<i32>()
+            .ok_or_else(|| self.wrong(name))?;
         Ok(array.is_valid(i).then(|| array.value(i).to_owned()))
     }
 
@@ -168,20 +188,29 @@ impl Columns<'_> {
     }
 
     fn bytes(&self, name: &'static str, i: usize) -> Result<Option<Vec<u8>>> {
-        let array = self.column(name)?.as_binary_opt::<i32>().ok_or_else(|| self.wrong(name))?;
+        let array = self
+            .column(name)?
+            .as_binary_opt::<i32>()
+            .ok_or_else(|| self.wrong(name))?;
         Ok(array.is_valid(i).then(|| array.value(i).to_vec()))
     }
 
     fn headers(&self, i: usize) -> Result<Vec<(String, Option<Vec<u8>>)>> {
         let items = self.items(HEADERS, i)?;
-        let columns = Columns { batch: &items, file: self.file };
+        let columns = Columns {
+            batch: &items,
+            file: self.file,
+        };
         let header = |i| Ok((columns.text("name", i)?, columns.bytes("value", i)?));
         (0..items.num_rows()).map(header).collect()
     }
 
     fn reasons(&self, i: usize) -> Result<Vec<StoredReason>> {
         let items = self.items("errors", i)?;
-        let columns = Columns { batch: &items, file: self.file };
+        let columns = Columns {
+            batch: &items,
+            file: self.file,
+        };
         let reason = |i| {
             Ok(StoredReason {
                 code: columns.text("code", i)?,
@@ -194,7 +223,10 @@ impl Columns<'_> {
 
     /// The structs of a list cell, as a batch.
     fn items(&self, name: &'static str, i: usize) -> Result<RecordBatch> {
-        let list = self.column(name)?.as_list_opt::<i32>().ok_or_else(|| self.wrong(name))?;
+        let list = self
+            .column(name)?
+            .as_list_opt::<i32>()
+            .ok_or_else(|| self.wrong(name))?;
         let items = list.value(i);
         let items = items.as_struct_opt().ok_or_else(|| self.wrong(name))?;
         Ok(RecordBatch::from(items.clone()))

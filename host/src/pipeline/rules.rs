@@ -16,7 +16,11 @@ pub fn chain_of(host: &Host, config: &PipelineConfig, input: &SchemaRef) -> Resu
         config::Unit::Record => Unit::Record,
     };
     let (transforms, problems) = plugin::transforms(&host.plugins, config, input);
-    if problems.is_empty() { Chain::new(transforms, unit) } else { Err(config::refused(&problems)) }
+    if problems.is_empty() {
+        Chain::new(transforms, unit)
+    } else {
+        Err(config::refused(&problems))
+    }
 }
 
 pub fn rules_of(chain: &Chain) -> Vec<Rule> {
@@ -60,9 +64,13 @@ pub fn put_in_force(host: &Host, log: &mut Log, rules: Vec<Rule>) -> Result<()> 
                 Some(lost) if lost.reason.moved => log.refresh()?,
                 lost => {
                     let why = lost.map_or_else(String::new, |d| d.reason.to_string());
-                    return Err(Error::new(Kind::ConfigInvalid, "rules.swap", "the log refuses these rules")
-                        .with("why", why)
-                        .hint("a digest that was rolled back stays barred until a swap forces it"));
+                    return Err(Error::new(
+                        Kind::ConfigInvalid,
+                        "rules.swap",
+                        "the log refuses these rules",
+                    )
+                    .with("why", why)
+                    .hint("a digest that was rolled back stays barred until a swap forces it"));
                 }
             },
         }

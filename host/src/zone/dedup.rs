@@ -56,7 +56,10 @@ pub fn mark_within<O: Ord>(
     near: impl Fn(u32, u32) -> bool,
     duplicate: &mut [bool],
 ) {
-    for same in candidates.chunk_by(|a, b| a.key == b.key).filter(|same| same.len() > 1) {
+    for same in candidates
+        .chunk_by(|a, b| a.key == b.key)
+        .filter(|same| same.len() > 1)
+    {
         let mut rows: Vec<u32> = same.iter().map(|c| c.row).collect();
         rows.retain(|row| !duplicate[*row as usize]);
         rows.sort_unstable_by_key(|row| order(*row));
@@ -79,7 +82,10 @@ mod tests {
         let mut list: Vec<Candidate> = keys
             .iter()
             .enumerate()
-            .map(|(row, key)| Candidate { key: *key, row: row as u32 })
+            .map(|(row, key)| Candidate {
+                key: *key,
+                row: row as u32,
+            })
             .collect();
         list.sort_unstable();
         list
@@ -94,7 +100,11 @@ mod tests {
             let mut duplicate = vec![false; keys.len()];
             mark_known(&candidates, sidecar, |row| row != 3, &mut duplicate).expect("no error");
             for (row, key) in keys.iter().enumerate() {
-                assert_eq!(duplicate[row], key % step as u128 == 0 && row != 3, "{key} {step}");
+                assert_eq!(
+                    duplicate[row],
+                    key % step as u128 == 0 && row != 3,
+                    "{key} {step}"
+                );
             }
         }
     }
@@ -105,7 +115,12 @@ mod tests {
         // not written: it wins, and so on.
         let candidates = candidates(&[9, 9, 9, 9, 9]);
         let mut duplicate = vec![false; 5];
-        mark_within(&candidates, |row| row, |a, b| a.abs_diff(b) <= 1, &mut duplicate);
+        mark_within(
+            &candidates,
+            |row| row,
+            |a, b| a.abs_diff(b) <= 1,
+            &mut duplicate,
+        );
         assert_eq!(duplicate, [false, true, false, true, false]);
         let mut reverse = vec![false; 5];
         mark_within(&candidates, |row| 9 - row, |_, _| true, &mut reverse);

@@ -22,8 +22,8 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Date64Type, Decimal128Type, Float32Type, Float64Type,
-    Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
+    ArrowPrimitiveType, Date32Type, Date64Type, Decimal128Type, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
@@ -72,7 +72,9 @@ impl RowDigest {
             if column.constant {
                 let mut one = [0];
                 add_values(&mut one, &column.values, *seed)?;
-                self.sums.iter_mut().for_each(|sum| *sum = sum.wrapping_add(one[0]));
+                self.sums
+                    .iter_mut()
+                    .for_each(|sum| *sum = sum.wrapping_add(one[0]));
             } else {
                 add_values(&mut self.sums, &column.values, *seed)?;
             }
@@ -243,7 +245,10 @@ fn slices<O: arrow_array::OffsetSizeTrait>(
     seed: Seed,
 ) {
     each(sums, array, |i| {
-        bytes(&data[offsets[i].as_usize()..offsets[i + 1].as_usize()], seed)
+        bytes(
+            &data[offsets[i].as_usize()..offsets[i + 1].as_usize()],
+            seed,
+        )
     });
 }
 
@@ -270,7 +275,9 @@ fn structs(sums: &mut [u128], array: &ArrayRef, seed: Seed) -> Result<()> {
         add_values(&mut values, column, seed.child(place as u64))?;
         columns.push(values);
     }
-    each(sums, array, |i| fold_children(columns.iter().map(|column| column[i]), seed));
+    each(sums, array, |i| {
+        fold_children(columns.iter().map(|column| column[i]), seed)
+    });
     Ok(())
 }
 
@@ -350,8 +357,10 @@ mod tests {
             Field::new("id", DataType::Utf8, true),
             Field::new("year", DataType::Int32, true),
         ]);
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(StringArray::from(ids)), Arc::new(Int32Array::from(years))];
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(ids)),
+            Arc::new(Int32Array::from(years)),
+        ];
         RecordBatch::try_new(Arc::new(schema), columns).expect("equal lengths")
     }
 
@@ -365,10 +374,17 @@ mod tests {
 
     #[test]
     fn order_and_borders_do_not_count_but_every_row_does() {
-        let ids = vec![Some("a"), Some("b"), None, Some(""), Some("a longer id, over 16 bytes")];
+        let ids = vec![
+            Some("a"),
+            Some("b"),
+            None,
+            Some(""),
+            Some("a longer id, over 16 bytes"),
+        ];
         let all = books(ids, vec![Some(1), None, Some(3), Some(4), Some(5)]);
         let whole = digest(std::slice::from_ref(&all));
-        let shuffled = take_record_batch(&all, &UInt64Array::from(vec![4, 2, 0, 3, 1])).expect("take");
+        let shuffled =
+            take_record_batch(&all, &UInt64Array::from(vec![4, 2, 0, 3, 1])).expect("take");
         assert_eq!(digest(&[shuffled]), whole);
         assert_eq!(digest(&[all.slice(3, 2), all.slice(0, 3)]), whole);
         assert_ne!(digest(&[all.slice(0, 4)]), whole);
@@ -393,8 +409,14 @@ mod tests {
         let plain = books(vec![Some("x"), None, Some("x")], vec![Some(7); 3]);
         let encoded: DictionaryArray<I32> = vec![Some("x"), None, Some("x")].into_iter().collect();
         let columns = [
-            Column { values: Arc::new(encoded), constant: false },
-            Column { values: Arc::new(Int32Array::from(vec![7])), constant: true },
+            Column {
+                values: Arc::new(encoded),
+                constant: false,
+            },
+            Column {
+                values: Arc::new(Int32Array::from(vec![7])),
+                constant: true,
+            },
         ];
         let mut digest_ = RowDigest::new(&plain.schema());
         digest_.add(&columns, 3).expect("supported");
@@ -414,18 +436,22 @@ mod tests {
         let digest = |rows: Vec<Option<Vec<Option<i32>>>>| {
             let list = ListArray::from_iter_primitive::<I32, _, _>(rows);
             let field = Field::new("l", list.data_type().clone(), true);
-            let batch = RecordBatch::try_new(
-                Arc::new(Schema::new(vec![field])),
-                vec![Arc::new(list)],
-            );
+            let batch =
+                RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![Arc::new(list)]);
             let batch = batch.expect("one column");
             digest(&[batch])
         };
         let base = digest(vec![Some(vec![Some(1), Some(2)]), Some(vec![])]);
-        assert_ne!(base, digest(vec![Some(vec![Some(2), Some(1)]), Some(vec![])]));
+        assert_ne!(
+            base,
+            digest(vec![Some(vec![Some(2), Some(1)]), Some(vec![])])
+        );
         assert_ne!(base, digest(vec![Some(vec![Some(1)]), Some(vec![Some(2)])]));
         assert_ne!(base, digest(vec![Some(vec![Some(1), Some(2)]), None]));
-        assert_eq!(base, digest(vec![Some(vec![]), Some(vec![Some(1), Some(2)])]));
+        assert_eq!(
+            base,
+            digest(vec![Some(vec![]), Some(vec![Some(1), Some(2)])])
+        );
     }
 
     /// Not an assertion about time: run with `--ignored --nocapture` to see ns per row.
@@ -436,8 +462,13 @@ mod tests {
         let text: Vec<String> = (0..rows).map(|i| format!("bk{i:08} title")).collect();
         let strings: ArrayRef = Arc::new(StringArray::from(text));
         let ints: ArrayRef = Arc::new(Int32Array::from_iter_values(0..rows));
-        let column = |values: &ArrayRef| Column { values: values.clone(), constant: false };
-        let columns: Vec<Column> = (0..8).map(|i| column(if i < 5 { &strings } else { &ints })).collect();
+        let column = |values: &ArrayRef| Column {
+            values: values.clone(),
+            constant: false,
+        };
+        let columns: Vec<Column> = (0..8)
+            .map(|i| column(if i < 5 { &strings } else { &ints }))
+            .collect();
         let fields: Vec<Field> = (0..8)
             .map(|i| Field::new(format!("c{i}"), columns[i].values.data_type().clone(), true))
             .collect();
@@ -447,6 +478,9 @@ mod tests {
             digest.add(&columns, rows as usize).expect("supported");
         }
         let nanos = start.elapsed().as_nanos() / (20 * rows as u128);
-        println!("{nanos} ns per row of 8 columns, 5 of them strings ({})", digest.hex());
+        println!(
+            "{nanos} ns per row of 8 columns, 5 of them strings ({})",
+            digest.hex()
+        );
     }
 }

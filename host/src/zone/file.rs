@@ -181,8 +181,15 @@ impl RowsFile {
             }
             None => {
                 let chain = chain.clone();
-                self.ranges
-                    .insert(chain.clone(), FileRange { chain, from, to, rows });
+                self.ranges.insert(
+                    chain.clone(),
+                    FileRange {
+                        chain,
+                        from,
+                        to,
+                        rows,
+                    },
+                );
             }
         }
     }
@@ -250,7 +257,10 @@ impl fmt::Debug for RowsFile {
 
 impl Group {
     fn size(&self) -> usize {
-        self.columns.iter().map(|c| c.get_estimated_total_bytes()).sum()
+        self.columns
+            .iter()
+            .map(|c| c.get_estimated_total_bytes())
+            .sum()
     }
 }
 
@@ -306,7 +316,9 @@ fn fallen_back(group: &RowGroupMetaData) -> impl Iterator<Item = String> {
         let is_data = |t| matches!(t, PageType::DATA_PAGE | PageType::DATA_PAGE_V2);
         let is_dictionary = |e| matches!(e, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY);
         let fell = column.dictionary_page_offset().is_some()
-            && stats.iter().any(|s| is_data(s.page_type) && !is_dictionary(s.encoding));
+            && stats
+                .iter()
+                .any(|s| is_data(s.page_type) && !is_dictionary(s.encoding));
         let separator = SEPARATOR.to_string();
         fell.then(|| column.column_path().parts().join(&separator))
     })

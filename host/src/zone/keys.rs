@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Date64Type, Decimal128Type, Float32Type, Float64Type,
-    Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
+    ArrowPrimitiveType, Date32Type, Date64Type, Decimal128Type, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, RecordBatch};
@@ -87,7 +87,10 @@ impl KeyScheme {
                 unfit(name, "is not a column of the rows").hint("correct sink.dedup.key")
             })?;
             let put = canonical(column).ok_or_else(|| {
-                unfit(name, &format!("is {}, which cannot be compared", column.data_type()))
+                unfit(
+                    name,
+                    &format!("is {}, which cannot be compared", column.data_type()),
+                )
             })?;
             Ok((column, put))
         });
@@ -176,7 +179,10 @@ fn wide<'a, T: ArrowPrimitiveType, const N: usize>(
     bytes: impl Fn(T::Native) -> [u8; N] + 'a,
 ) -> Put<'a> {
     let values = column.as_primitive::<T>();
-    (tag, Box::new(move |i, out| out.extend(bytes(values.value(i)))))
+    (
+        tag,
+        Box::new(move |i, out| out.extend(bytes(values.value(i)))),
+    )
 }
 
 fn number<'a, T: ArrowPrimitiveType>(
@@ -206,7 +212,11 @@ fn float<'a, T: ArrowPrimitiveType>(
 ) -> Put<'a> {
     wide::<T, 8>(b'f', column, move |value| {
         let value = widen(value);
-        let value = if value.is_nan() { f64::NAN } else { value + 0.0 };
+        let value = if value.is_nan() {
+            f64::NAN
+        } else {
+            value + 0.0
+        };
         value.to_bits().to_le_bytes()
     })
 }
@@ -248,7 +258,12 @@ pub fn write_keys(
         Ok(())
     };
     let failed = |e: std::io::Error| {
-        Error::new(Kind::StoreUnavailable, "zone.keys", "writing a key sidecar failed").source(e)
+        Error::new(
+            Kind::StoreUnavailable,
+            "zone.keys",
+            "writing a key sidecar failed",
+        )
+        .source(e)
     };
     write().map_err(failed)?;
     out.write_all(&sha.finalize()).map_err(failed)?;

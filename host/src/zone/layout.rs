@@ -133,7 +133,10 @@ mod tests {
             "books/ingest_date=2023-11-14/ingest_hour=22/01ABC.parquet"
         );
         let odd = vec![("d".to_owned(), "a/b=c %\u{7}é".to_owned())];
-        assert_eq!(parquet_path("t", &odd, "f"), "t/d=a%2Fb%3Dc %25%07é/f.parquet");
+        assert_eq!(
+            parquet_path("t", &odd, "f"),
+            "t/d=a%2Fb%3Dc %25%07é/f.parquet"
+        );
         assert_eq!(escape(""), NO_PARTITION_VALUE);
     }
 

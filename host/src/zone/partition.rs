@@ -94,7 +94,9 @@ impl PartitionBy {
         let format = self.format;
         Ok(match values.data_type() {
             DataType::Date32 => by::<Date32Type>(values, |v| format.of_day(i64::from(v))),
-            DataType::Date64 => by::<Date64Type>(values, |v| format.of_day(v.div_euclid(86_400_000))),
+            DataType::Date64 => {
+                by::<Date64Type>(values, |v| format.of_day(v.div_euclid(86_400_000)))
+            }
             DataType::Timestamp(TimeUnit::Second, _) => {
                 by::<TimestampSecondType>(values, |v| format.of_day(v.div_euclid(86_400)))
             }
@@ -119,11 +121,17 @@ impl PartitionBy {
             DataType::UInt64 => by::<UInt64Type>(values, |v| of_year(v.try_into().unwrap_or(0))),
             DataType::LargeUtf8 => {
                 let strings = values.as_string::<i64>();
-                strings.iter().map(|s| Period(s.and_then(|s| format.of_text(s)))).collect()
+                strings
+                    .iter()
+                    .map(|s| Period(s.and_then(|s| format.of_text(s))))
+                    .collect()
             }
             _ => {
                 let strings = values.as_string::<i32>();
-                strings.iter().map(|s| Period(s.and_then(|s| format.of_text(s)))).collect()
+                strings
+                    .iter()
+                    .map(|s| Period(s.and_then(|s| format.of_text(s))))
+                    .collect()
             }
         })
     }
@@ -198,7 +206,9 @@ impl PartitionFormat {
                     return self.of_date(moment.to_zoned(TimeZone::UTC).date());
                 }
                 let (day, _) = text.split_once(['T', 't', ' '])?;
-                (day.len() == 10).then(|| day.parse().ok())?.and_then(|d| self.of_date(d))
+                (day.len() == 10)
+                    .then(|| day.parse().ok())?
+                    .and_then(|d| self.of_date(d))
             }
             _ => None,
         }
@@ -255,7 +265,11 @@ mod tests {
         let found: Vec<String> = periods.iter().map(|p| by.value(*p)).collect();
         assert_eq!(found, expected, "{format}");
         for (period, value) in periods.iter().zip(&found) {
-            assert_eq!(by.period(value), *period, "a value in a path stands for its period");
+            assert_eq!(
+                by.period(value),
+                *period,
+                "a value in a path stands for its period"
+            );
         }
     }
 
@@ -263,15 +277,39 @@ mod tests {
 
     #[test]
     fn every_kind_of_field_finds_its_date() {
-        let days = || Arc::new(Date32Array::from(vec![Some(0), Some(19_716), Some(-1), None, Some(i32::MAX)]));
-        check("%Y-%m-%d", days(), &["1970-01-01", "2023-12-25", "1969-12-31", NONE, NONE]);
-        check("%Y-%m", days(), &["1970-01", "2023-12", "1969-12", NONE, NONE]);
+        let days = || {
+            Arc::new(Date32Array::from(vec![
+                Some(0),
+                Some(19_716),
+                Some(-1),
+                None,
+                Some(i32::MAX),
+            ]))
+        };
+        check(
+            "%Y-%m-%d",
+            days(),
+            &["1970-01-01", "2023-12-25", "1969-12-31", NONE, NONE],
+        );
+        check(
+            "%Y-%m",
+            days(),
+            &["1970-01", "2023-12", "1969-12", NONE, NONE],
+        );
         check("%Y", days(), &["1970", "2023", "1969", NONE, NONE]);
         let moments = TimestampMillisecondArray::from(vec![-1, 86_399_999, 86_400_000]);
-        check("%Y-%m-%d", Arc::new(moments), &["1969-12-31", "1970-01-01", "1970-01-02"]);
+        check(
+            "%Y-%m-%d",
+            Arc::new(moments),
+            &["1969-12-31", "1970-01-01", "1970-01-02"],
+        );
         let years = Int32Array::from(vec![1999, 0, 10_000, 1]);
         check("%Y", Arc::new(years), &["1999", NONE, NONE, "0001"]);
-        assert!(by("%Y-%m").periods(&(Arc::new(Int32Array::from(vec![1999])) as ArrayRef)).is_err());
+        assert!(
+            by("%Y-%m")
+                .periods(&(Arc::new(Int32Array::from(vec![1999])) as ArrayRef))
+                .is_err()
+        );
     }
 
     #[test]
@@ -292,11 +330,25 @@ mod tests {
         ];
         let array = || Arc::new(StringArray::from(text.clone()));
         let day = "2024-02-28";
-        let expected =
-            ["2024-02-29", NONE, day, "2024-02-29", day, day, NONE, NONE, NONE, NONE, NONE, NONE];
+        let expected = [
+            "2024-02-29",
+            NONE,
+            day,
+            "2024-02-29",
+            day,
+            day,
+            NONE,
+            NONE,
+            NONE,
+            NONE,
+            NONE,
+            NONE,
+        ];
         check("%Y-%m-%d", array(), &expected);
         let year = "2024";
-        let expected = [year, NONE, year, year, year, year, year, year, NONE, NONE, NONE, NONE];
+        let expected = [
+            year, NONE, year, year, year, year, year, year, NONE, NONE, NONE, NONE,
+        ];
         check("%Y", array(), &expected);
     }
 

@@ -116,7 +116,10 @@ impl ProcessedBatch {
                 return Err(Error::new(
                     Kind::ConfigInvalid,
                     "zone.processed",
-                    format!("sink.partition.name `{}` is also another column of the rows", by.name),
+                    format!(
+                        "sink.partition.name `{}` is also another column of the rows",
+                        by.name
+                    ),
                 )
                 .hint("set sink.partition.name to a name that no column has"));
             }
@@ -178,7 +181,8 @@ impl ProcessedBatch {
         if !self.options.dedup.is_empty() {
             for (i, key) in self.scheme.keys(&batch)?.into_iter().enumerate() {
                 let row = (self.rows.len() + i) as u32;
-                self.candidates.extend(key.map(|key| Candidate { key, row }));
+                self.candidates
+                    .extend(key.map(|key| Candidate { key, row }));
             }
         }
         for (i, ((offset, row), period)) in offsets.iter().zip(&pieces).zip(periods).enumerate() {
@@ -222,7 +226,14 @@ impl ProcessedBatch {
         let order = self.order(version_of)?;
         let duplicate = self.duplicates(live, &order)?;
         let ledgers = self.ledgers(&duplicate);
-        let mut keys = vec![None; if self.options.dedup.is_empty() { 0 } else { self.rows.len() }];
+        let mut keys = vec![
+            None;
+            if self.options.dedup.is_empty() {
+                0
+            } else {
+                self.rows.len()
+            }
+        ];
         for candidate in std::mem::take(&mut self.candidates) {
             keys[candidate.row as usize] = Some(candidate.key);
         }
@@ -241,7 +252,10 @@ impl ProcessedBatch {
         }
         let (done, dropped) = (files.done, files.dropped);
         Ok(Processed {
-            files: done.into_iter().map(|f| Box::new(f) as Box<dyn Finish>).collect(),
+            files: done
+                .into_iter()
+                .map(|f| Box::new(f) as Box<dyn Finish>)
+                .collect(),
             ledgers,
             dropped_column: dropped,
         })
@@ -267,7 +281,9 @@ impl ProcessedBatch {
         let mut last: Option<(u32, i64, u64)> = None;
         for row in &self.rows {
             let version = match last {
-                Some((chain, offset, version)) if (chain, offset) == (row.chain, row.offset) => version,
+                Some((chain, offset, version)) if (chain, offset) == (row.chain, row.offset) => {
+                    version
+                }
                 _ => {
                     let chain = &self.chains[row.chain as usize];
                     version_of(chain, row.offset).ok_or_else(|| {
@@ -301,7 +317,10 @@ impl ProcessedBatch {
             None => true,
         };
         let prefix = format!("{}/", self.options.table);
-        for rows in live.iter().filter(|f| f.role == Role::Rows && f.path.starts_with(&prefix)) {
+        for rows in live
+            .iter()
+            .filter(|f| f.role == Role::Rows && f.path.starts_with(&prefix))
+        {
             let period = self.period_of(rows)?;
             if !touched.iter().any(|t| near(*t, period)) {
                 continue;
@@ -325,7 +344,10 @@ impl ProcessedBatch {
             Error::new(
                 Kind::ConfigInvalid,
                 "zone.processed",
-                format!("the zone has files that are not partitioned by `{}`", by.name),
+                format!(
+                    "the zone has files that are not partitioned by `{}`",
+                    by.name
+                ),
             )
             .with("file", &file.path)
             .hint("set sink.partition.* back, or write to a new zone")
@@ -350,7 +372,9 @@ impl ProcessedBatch {
             };
             let duplicates = record.iter().filter(|(.., duplicate)| *duplicate).count() as u64;
             let made = record.len() as u64;
-            let ledger = ledgers.entry(self.chains[*chain as usize].clone()).or_default();
+            let ledger = ledgers
+                .entry(self.chains[*chain as usize].clone())
+                .or_default();
             ledger.records.read += 1;
             ledger.records.with_rows += u64::from(duplicates < made);
             ledger.records.filtered += u64::from(duplicates == made);
@@ -367,14 +391,25 @@ impl ProcessedBatch {
             true => &self.options.dedup,
             false => &self.options.sort,
         };
-        let types = names.iter().filter_map(|name| self.schema.field_with_name(name).ok());
-        let types = types.map(|field| SortField::new(field.data_type().clone())).collect();
+        let types = names
+            .iter()
+            .filter_map(|name| self.schema.field_with_name(name).ok());
+        let types = types
+            .map(|field| SortField::new(field.data_type().clone()))
+            .collect();
         let converter = RowConverter::new(types).map_err(|e| {
-            Error::new(Kind::ConfigInvalid, "zone.processed", "sink.sort cannot be sorted by").source(e)
+            Error::new(
+                Kind::ConfigInvalid,
+                "zone.processed",
+                "sink.sort cannot be sorted by",
+            )
+            .source(e)
         })?;
         let mut sorted = Vec::with_capacity(self.batches.len());
         for batch in &self.batches {
-            let columns = names.iter().filter_map(|name| batch.column_by_name(name).cloned());
+            let columns = names
+                .iter()
+                .filter_map(|name| batch.column_by_name(name).cloned());
             let columns: Vec<ArrayRef> = columns.collect();
             let rows = match columns.is_empty() {
                 true => converter.empty_rows(0, 0),
@@ -402,7 +437,10 @@ impl ProcessedBatch {
 
     fn dropped_column(&self) -> Option<String> {
         let by = self.options.partition.as_ref()?;
-        self.schema.field_with_name(&by.name).ok().map(|field| field.name().clone())
+        self.schema
+            .field_with_name(&by.name)
+            .ok()
+            .map(|field| field.name().clone())
     }
 }
 
@@ -466,17 +504,29 @@ impl Files<'_> {
         };
         let at: Vec<(usize, usize)> = rows.iter().map(at).collect();
         let column = |name: &str| {
-            let parts = self.batch.batches.iter().filter_map(|b| b.column_by_name(name));
+            let parts = self
+                .batch
+                .batches
+                .iter()
+                .filter_map(|b| b.column_by_name(name));
             let parts: Vec<&dyn Array> = parts.map(|part| part.as_ref()).collect();
             let values = interleave(&parts, &at)?;
-            Ok(Column { values, constant: false })
+            Ok(Column {
+                values,
+                constant: false,
+            })
         };
-        schema.fields().iter().map(|field| column(field.name())).collect()
+        schema
+            .fields()
+            .iter()
+            .map(|field| column(field.name()))
+            .collect()
     }
 
     fn partition(&self, row: u32) -> Partition {
         let by = self.batch.options.partition.iter();
-        by.map(|by| (by.name.clone(), by.value(self.batch.period(row)))).collect()
+        by.map(|by| (by.name.clone(), by.value(self.batch.period(row))))
+            .collect()
     }
 
     fn create(&self, row: u32, schema: &SchemaRef) -> Result<RowsFile> {
@@ -507,15 +557,23 @@ impl Files<'_> {
         self.plain = plain;
         let sidecar = match rows.first() {
             Some(first) if !self.batch.options.dedup.is_empty() => {
-                let mut keys: Vec<Key> =
-                    rows.iter().filter_map(|row| self.keys[*row as usize]).collect();
+                let mut keys: Vec<Key> = rows
+                    .iter()
+                    .filter_map(|row| self.keys[*row as usize])
+                    .collect();
                 keys.sort_unstable();
                 let id = new_file_id(&*self.batch.clock);
                 let path = self.batch.options.name.keys(&id);
                 let birth = self.birth(id.clone(), path, Role::Keys, self.partition(*first));
                 let ranges = staged.added().ranges.clone();
                 staged.added_mut().keys = Some(id);
-                Some(write_keys(&self.batch.store, birth, &self.batch.scheme, &keys, ranges)?)
+                Some(write_keys(
+                    &self.batch.store,
+                    birth,
+                    &self.batch.scheme,
+                    &keys,
+                    ranges,
+                )?)
             }
             _ => None,
         };
@@ -529,7 +587,9 @@ impl Files<'_> {
 
 fn sidecar<'a>(rows: &AddedFile, live: &'a [AddedFile]) -> Result<&'a AddedFile> {
     let id = rows.keys.as_ref();
-    let found = live.iter().find(|f| f.role == Role::Keys && Some(&f.file) == id);
+    let found = live
+        .iter()
+        .find(|f| f.role == Role::Keys && Some(&f.file) == id);
     found.ok_or_else(|| {
         Error::new(
             Kind::ConfigInvalid,
@@ -553,8 +613,11 @@ fn numbers<T: arrow_array::ArrowPrimitiveType>(
     name: &str,
 ) -> Result<Vec<T::Native>> {
     use arrow_array::cast::AsArray;
-    let column = batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<T>());
-    let column = column.ok_or_else(|| bug("rows without their coordinates").with("column", name))?;
+    let column = batch
+        .column_by_name(name)
+        .and_then(|c| c.as_primitive_opt::<T>());
+    let column =
+        column.ok_or_else(|| bug("rows without their coordinates").with("column", name))?;
     Ok(column.values().to_vec())
 }
 

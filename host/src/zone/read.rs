@@ -89,7 +89,10 @@ pub fn read_rows(
     let mut order = Vec::new();
     for (file, _) in &wanted {
         if !schemas.contains_key(file.schema.as_str()) {
-            let schema = Located::find(store, name, file)?.metadata()?.schema().clone();
+            let schema = Located::find(store, name, file)?
+                .metadata()?
+                .schema()
+                .clone();
             schemas.insert(&file.schema, (&file.path, schema));
             order.push(file.schema.as_str());
         }
@@ -150,7 +153,9 @@ impl Iterator for RowReader {
 
 impl std::fmt::Debug for RowReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RowReader").field("files_left", &self.files.len()).finish_non_exhaustive()
+        f.debug_struct("RowReader")
+            .field("files_left", &self.files.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -200,7 +205,10 @@ fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
 /// False only where statistics prove that the group has no row of the range.
 fn may_hold(group: &RowGroupMetaData, range: &ChainRange) -> bool {
     let statistics = |name: &str| {
-        let column = group.columns().iter().find(|c| c.column_path().parts() == [name]);
+        let column = group
+            .columns()
+            .iter()
+            .find(|c| c.column_path().parts() == [name]);
         column.and_then(|c| c.statistics())
     };
     let partitions = match statistics(PARTITION) {
@@ -232,7 +240,10 @@ impl FileRows {
     fn open(file: Located, keep: impl Fn(&RowGroupMetaData) -> bool) -> Result<FileRows> {
         let metadata = file.metadata()?;
         let groups = metadata.metadata().row_groups().iter().enumerate();
-        let groups = groups.filter(|(_, group)| keep(group)).map(|(i, _)| i).collect();
+        let groups = groups
+            .filter(|(_, group)| keep(group))
+            .map(|(i, _)| i)
+            .collect();
         Ok(FileRows {
             file,
             metadata,
@@ -248,7 +259,9 @@ impl FileRows {
     fn advance(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             if let Some(batch) = self.reader.as_mut().and_then(Iterator::next) {
-                return batch.map(Some).map_err(|e| decode_failed(e, &self.file.path));
+                return batch
+                    .map(Some)
+                    .map_err(|e| decode_failed(e, &self.file.path));
             }
             let Some(index) = self.groups.pop_front() else {
                 return Ok(None);
@@ -264,11 +277,12 @@ impl FileRows {
                 bytes,
                 size: self.file.size,
             };
-            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(chunk, self.metadata.clone())
-                .with_row_groups(vec![index])
-                .with_batch_size(BATCH_ROWS)
-                .build()
-                .map_err(|e| decode_failed(e, &self.file.path))?;
+            let reader =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(chunk, self.metadata.clone())
+                    .with_row_groups(vec![index])
+                    .with_batch_size(BATCH_ROWS)
+                    .build()
+                    .map_err(|e| decode_failed(e, &self.file.path))?;
             self.reader = Some(reader);
         }
     }
@@ -284,12 +298,18 @@ impl Iterator for FileRows {
 
 impl std::fmt::Debug for FileRows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FileRows").field("file", &self.file.path).finish_non_exhaustive()
+        f.debug_struct("FileRows")
+            .field("file", &self.file.path)
+            .finish_non_exhaustive()
     }
 }
 
 /// What differs between a file and its entry; empty when the file is what the log says it is.
-pub fn verify_file(store: &Arc<dyn Store>, name: &ZoneName, file: &AddedFile) -> Result<Vec<String>> {
+pub fn verify_file(
+    store: &Arc<dyn Store>,
+    name: &ZoneName,
+    file: &AddedFile,
+) -> Result<Vec<String>> {
     let located = Located::find(store, name, file)?;
     let mut wrong = Vec::new();
     let mut differ = |what: &str, said: &str, found: &str| {
@@ -408,9 +428,13 @@ fn lost(path: &str) -> Error {
 }
 
 fn decode_failed(e: impl std::error::Error + Send + Sync + 'static, path: &str) -> Error {
-    Error::new(Kind::LogCorrupt, "zone.read", "a committed file cannot be decoded")
-        .with("file", path)
-        .source(e)
+    Error::new(
+        Kind::LogCorrupt,
+        "zone.read",
+        "a committed file cannot be decoded",
+    )
+    .with("file", path)
+    .source(e)
 }
 
 impl Length for Located {
@@ -430,9 +454,13 @@ impl ChunkReader for Located {
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         let end = start.saturating_add(length as u64);
         if end > self.size {
-            return Err(ParquetError::EOF(format!("{end} is past the end, {}", self.size)));
+            return Err(ParquetError::EOF(format!(
+                "{end} is past the end, {}",
+                self.size
+            )));
         }
-        self.get(start..end).map_err(|e| ParquetError::External(Box::new(e)))
+        self.get(start..end)
+            .map_err(|e| ParquetError::External(Box::new(e)))
     }
 }
 
@@ -465,8 +493,13 @@ impl ChunkReader for Chunk {
 
 impl Chunk {
     fn place(&self, start: u64, length: usize) -> Result<usize, ParquetError> {
-        let at = start.checked_sub(self.from).and_then(|at| usize::try_from(at).ok());
-        at.filter(|at| at.checked_add(length).is_some_and(|end| end <= self.bytes.len()))
-            .ok_or_else(|| io::Error::other("a page outside of its row group").into())
+        let at = start
+            .checked_sub(self.from)
+            .and_then(|at| usize::try_from(at).ok());
+        at.filter(|at| {
+            at.checked_add(length)
+                .is_some_and(|end| end <= self.bytes.len())
+        })
+        .ok_or_else(|| io::Error::other("a page outside of its row group").into())
     }
 }

@@ -45,9 +45,10 @@ fn field_json(field: &Field) -> Result<Value> {
     });
     let children: Vec<Value> = match field.data_type() {
         DataType::List(f) | DataType::LargeList(f) => vec![field_json(f)?],
-        DataType::Struct(fields) => {
-            fields.iter().map(|f| field_json(f)).collect::<Result<_>>()?
-        }
+        DataType::Struct(fields) => fields
+            .iter()
+            .map(|f| field_json(f))
+            .collect::<Result<_>>()?,
         _ => Vec::new(),
     };
     if !children.is_empty() {
@@ -122,7 +123,9 @@ pub fn union_schema<'a>(
             }
         }
         for field in schema.fields() {
-            let known = fields.iter_mut().find(|(known, _)| known.name() == field.name());
+            let known = fields
+                .iter_mut()
+                .find(|(known, _)| known.name() == field.name());
             match known {
                 Some((known, from)) if known.data_type() != field.data_type() => {
                     return Err(types_differ(known, from, field, file));
@@ -184,10 +187,7 @@ mod tests {
             ("at", timestamp_type(), true),
             ("price", DataType::Decimal128(10, 2), true),
         ]));
-        assert_eq!(
-            digest.expect("supported"),
-            "PIN"
-        );
+        assert_eq!(digest.expect("supported"), "PIN");
         let headers = schema(&[("h", crate::record::headers_type(), false)]);
         assert!(schema_digest(&headers).is_ok());
         let odd = schema(&[("x", DataType::Duration(TimeUnit::Second), true)]);
@@ -197,7 +197,10 @@ mod tests {
 
     #[test]
     fn columns_may_come_and_go_when_null_can_stand_in() {
-        let old = schema(&[("a", DataType::Utf8, false), (OFFSET, DataType::Int64, false)]);
+        let old = schema(&[
+            ("a", DataType::Utf8, false),
+            (OFFSET, DataType::Int64, false),
+        ]);
         let new = schema(&[
             ("a", DataType::Utf8, false),
             ("b", DataType::Int32, false),

@@ -135,7 +135,10 @@ impl ZoneSink {
             let offset = |i: Option<&crate::chain::Letter>| {
                 i.map_or(0, |letter| batch.offset.value(letter.record as usize))
             };
-            let offsets = (offset(applied.letters.first()), offset(applied.letters.last()));
+            let offsets = (
+                offset(applied.letters.first()),
+                offset(applied.letters.last()),
+            );
             self.append(batch, table, Role::Letters, (fields, &columns), offsets)?;
         }
         Ok(())
@@ -198,7 +201,13 @@ impl ZoneSink {
         let mut fields = Vec::new();
         let mut columns = Vec::new();
         let system = system_fields();
-        for (field, column) in applied.table.schema.fields().iter().zip(&applied.table.columns) {
+        for (field, column) in applied
+            .table
+            .schema
+            .fields()
+            .iter()
+            .zip(&applied.table.columns)
+        {
             if is_system(field.name()) {
                 refuse_false_system(field, &system)?;
                 continue;
@@ -206,21 +215,31 @@ impl ZoneSink {
             let name = field.name().as_str();
             let kept = [ORIGINAL_VALUE, ORIGINAL_KEY, ORIGINAL_HEADERS].contains(&name);
             if self.options.keep_value && kept {
-                return Err(reserved(name, "sink.keep.value writes the original bytes under it"));
+                return Err(reserved(
+                    name,
+                    "sink.keep.value writes the original bytes under it",
+                ));
             }
             fields.push(field.clone());
             columns.push(column.clone());
         }
         let records = UInt32Array::from(applied.record.clone());
         let one_to_one = applied.record.len() == batch.len()
-            && applied.record.iter().enumerate().all(|(i, r)| i == *r as usize);
+            && applied
+                .record
+                .iter()
+                .enumerate()
+                .all(|(i, r)| i == *r as usize);
         let per_record = |values: ArrayRef| -> Result<Column> {
             let values = if one_to_one {
                 values
             } else {
                 take(&values, &records, None).map_err(|e| bug("rows name no record").source(e))?
             };
-            Ok(Column { values, constant: false })
+            Ok(Column {
+                values,
+                constant: false,
+            })
         };
         if self.options.keep_value {
             fields.extend(original_fields());
@@ -228,12 +247,18 @@ impl ZoneSink {
             columns.push(per_record(Arc::new(batch.key.clone()))?);
             let (headers, constant) = batch.columns().swap_remove(2);
             columns.push(if constant {
-                Column { values: headers, constant }
+                Column {
+                    values: headers,
+                    constant,
+                }
             } else {
                 per_record(headers)?
             });
         }
-        let pieces = applied.piece.iter().map(|p| i32::try_from(*p).unwrap_or(i32::MAX));
+        let pieces = applied
+            .piece
+            .iter()
+            .map(|p| i32::try_from(*p).unwrap_or(i32::MAX));
         fields.extend(system);
         columns.extend([
             Column {
@@ -268,9 +293,15 @@ impl ZoneSink {
         let fits = |open: &OpenFile| {
             open.table == table
                 && open.role == role
-                && open.chains.get(&covers.tp).is_none_or(|chain| *chain == covers.chain)
+                && open
+                    .chains
+                    .get(&covers.tp)
+                    .is_none_or(|chain| *chain == covers.chain)
         };
-        let found = self.open.as_ref().and_then(|open| open.files.iter().position(fits));
+        let found = self
+            .open
+            .as_ref()
+            .and_then(|open| open.files.iter().position(fits));
         let schema = Arc::new(Schema::new(fields));
         let created = match found {
             Some(_) => None,
@@ -290,12 +321,15 @@ impl ZoneSink {
             return Err(bug("rows without a file"));
         };
         if open.file.schema() != &schema {
-            return Err(bug("the columns changed inside a file; new rules begin with a seal")
-                .with("table", &open.table));
+            return Err(
+                bug("the columns changed inside a file; new rules begin with a seal")
+                    .with("table", &open.table),
+            );
         }
         open.chains.insert(covers.tp.clone(), covers.chain.clone());
         open.file.write(columns, rows)?;
-        open.file.cover(&covers.chain, offsets.0, offsets.1 + 1, rows as u64);
+        open.file
+            .cover(&covers.chain, offsets.0, offsets.1 + 1, rows as u64);
         Ok(())
     }
 
@@ -321,7 +355,9 @@ impl ZoneSink {
             self.plain.insert(open.table, plain);
             files.push(Box::new(staged));
         }
-        files.sort_by(|a, b| (a.added().role, &a.added().path).cmp(&(b.added().role, &b.added().path)));
+        files.sort_by(|a, b| {
+            (a.added().role, &a.added().path).cmp(&(b.added().role, &b.added().path))
+        });
         for span in &open.spans {
             self.next.insert(span.chain.clone(), span.to);
         }
@@ -446,7 +482,10 @@ fn refuse_false_system(field: &Field, system: &[FieldRef]) -> Result<()> {
     if ours.is_some_and(|ours| ours.data_type() == field.data_type()) {
         return Ok(());
     }
-    Err(reserved(field.name(), "it is a system column of every zone, of another type"))
+    Err(reserved(
+        field.name(),
+        "it is a system column of every zone, of another type",
+    ))
 }
 
 fn reserved(column: &str, why: &str) -> Error {
@@ -461,7 +500,10 @@ fn reserved(column: &str, why: &str) -> Error {
 /// Offsets of the first and the last row.
 fn row_offsets(batch: &Batch, applied: &Applied) -> (i64, i64) {
     let offset = |record: Option<&u32>| record.map_or(0, |r| batch.offset.value(*r as usize));
-    (offset(applied.record.first()), offset(applied.record.last()))
+    (
+        offset(applied.record.first()),
+        offset(applied.record.last()),
+    )
 }
 
 /// The file's rows: the length of its columns that are not constant (system columns always are there).
@@ -471,11 +513,13 @@ fn row_count(columns: &[Column]) -> usize {
 }
 
 pub fn plain_columns(batch: &RecordBatch) -> Vec<Column> {
-    let column = |values: &ArrayRef| Column { values: values.clone(), constant: false };
+    let column = |values: &ArrayRef| Column {
+        values: values.clone(),
+        constant: false,
+    };
     batch.columns().iter().map(column).collect()
 }
 
 fn bug(message: &str) -> Error {
     Error::new(Kind::Bug, "zone.write", message)
 }
-
