@@ -33,8 +33,15 @@ fn the_first_of_each_key_is_kept_whatever_the_batches_are() {
     let world = World::new(3);
     let (raw, processed) = (world.raw(&[]), processed(&world, &[]));
     for round in 0..3 {
-        let values: Vec<String> = (0..200).map(|i| format!("{}", (i * 7 + round) % 200)).collect();
-        world.produce(values.iter().enumerate().map(|(i, v)| ((i % 3) as i32, v.as_bytes())));
+        let values: Vec<String> = (0..200)
+            .map(|i| format!("{}", (i * 7 + round) % 200))
+            .collect();
+        world.produce(
+            values
+                .iter()
+                .enumerate()
+                .map(|(i, v)| ((i % 3) as i32, v.as_bytes())),
+        );
         for ended in world.run(&[raw.clone(), processed.clone()]) {
             ended.result.unwrap();
         }
@@ -50,12 +57,21 @@ fn the_first_of_each_key_is_kept_whatever_the_batches_are() {
     assert_eq!(rows, 200);
 
     let input = world.log("raw", "raw");
-    let reader = input.state().readers.get("processed/processed").expect("registered");
+    let reader = input
+        .state()
+        .readers
+        .get("processed/processed")
+        .expect("registered");
     for (chain, at) in &reader.position {
         assert_eq!(input.state().chains[chain].to, *at, "{chain}");
     }
     let paths = files(&world.path("processed/books"), ".parquet");
-    assert!(paths.iter().all(|p| p.to_string_lossy().contains("/date=20")), "{paths:?}");
+    assert!(
+        paths
+            .iter()
+            .all(|p| p.to_string_lossy().contains("/date=20")),
+        "{paths:?}"
+    );
 }
 
 #[test]

@@ -8,10 +8,12 @@
 )]
 
 mod batch;
+mod brokers;
 mod protocol;
 mod protocol_bench;
 mod protocol_log;
 mod protocol_rules;
+mod real_kafka;
 mod sim;
 mod sim_gate;
 mod sim_world;

@@ -72,7 +72,13 @@ impl World {
         let clock = SystemClock::shared();
         let stop = Stop::new(clock.clone());
         let dir = tempfile::tempdir().unwrap();
-        World { broker, dir, told: Arc::default(), clock, stop }
+        World {
+            broker,
+            dir,
+            told: Arc::default(),
+            clock,
+            stop,
+        }
     }
 
     pub fn path(&self, below: &str) -> PathBuf {
@@ -83,8 +89,11 @@ impl World {
         let props = KafkaProps::new(self.broker.bootstrap(), "test", &BTreeMap::new()).unwrap();
         let producer = Producer::open(&props).unwrap();
         for (partition, value) in records {
-            let out =
-                Outgoing { value: Some(value), partition: Some(partition), ..Outgoing::default() };
+            let out = Outgoing {
+                value: Some(value),
+                partition: Some(partition),
+                ..Outgoing::default()
+            };
             producer.send(TOPIC, out).unwrap();
         }
         producer.flush(Duration::from_secs(30)).unwrap();
@@ -112,6 +121,7 @@ impl World {
     }
 
     pub fn run(&self, configs: &[PipelineConfig]) -> Vec<Ended> {
+<<<<<<< HEAD
         run(configs, &self.clock, &self.stop, &|_| self.told.clone())
     }
 
@@ -123,6 +133,12 @@ impl World {
             assert!(waited < Duration::from_secs(60), "{what} did not come: {:?}", self.told);
             self.clock.sleep(Duration::from_millis(10));
         }
+=======
+        let plugins = Plugins::new(plugins_dir(), self.path("cache"));
+        run(configs, &self.clock, &self.stop, &plugins, &|_| {
+            self.told.clone()
+        })
+>>>>>>> kafka
     }
 
     pub fn log(&self, root: &str, pipeline: &str) -> Log {

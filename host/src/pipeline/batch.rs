@@ -47,7 +47,15 @@ pub fn run(
     };
     let (store, log) = open_zone(host, config, &BTreeSet::from([table.as_str()]), &[])?;
     host.report.started(config, log.state());
-    let mut batches = Batches { host, config, source, zone, table, store, log };
+    let mut batches = Batches {
+        host,
+        config,
+        source,
+        zone,
+        table,
+        store,
+        log,
+    };
     let mut input = None;
     loop {
         let begun = host.clock.elapsed();
@@ -59,7 +67,9 @@ pub fn run(
         }
         let wait = match config.trigger {
             Trigger::AvailableNow => break,
-            Trigger::Every(every) => every.saturating_sub(host.clock.elapsed().saturating_sub(begun)),
+            Trigger::Every(every) => {
+                every.saturating_sub(host.clock.elapsed().saturating_sub(begun))
+            }
             Trigger::Continuous => LOOK_AGAIN,
         };
         if host.stop.wait(wait) {
@@ -155,7 +165,12 @@ impl Batches<'_> {
         if known.is_some_and(|reader| reader.position == position) {
             return Ok(());
         }
-        let reader = Reader { name, r#gen: 0, version: input.log.version(), position };
+        let reader = Reader {
+            name,
+            r#gen: 0,
+            version: input.log.version(),
+            position,
+        };
         match until_settled(self.host, &mut input.log, Draft::Reader(reader))? {
             Outcome::Committed { .. } => Ok(()),
             Outcome::Lost { dropped } => Err(lost("reader", &dropped)),
@@ -172,8 +187,7 @@ impl Batches<'_> {
             self.void(&open, "sink.dedup.key changed since the plan was made")?;
         }
         let state = self.log.state();
-        let ranges =
-            plan::next_ranges(input.log.state(), state, &self.source.table, PLAN_ROWS_MAX);
+        let ranges = plan::next_ranges(input.log.state(), state, &self.source.table, PLAN_ROWS_MAX);
         if ranges.is_empty() {
             return Ok(None);
         }
@@ -198,7 +212,11 @@ impl Batches<'_> {
 
     fn void(&mut self, open: &OpenPlan, reason: &str) -> Result<()> {
         let dedup = self.log.version();
-        let input = Input { plan: open.version, dedup, reason: reason.to_owned() };
+        let input = Input {
+            plan: open.version,
+            dedup,
+            reason: reason.to_owned(),
+        };
         tracing::warn!(plan = open.version, reason, "batch plan voided");
         until_settled(self.host, &mut self.log, Draft::Void(input)).map(drop)
     }
@@ -221,12 +239,27 @@ impl Batches<'_> {
                 }
             };
             let receipt = self.receipt(open, base, processed)?;
-            let batch = Input { plan: open.version, dedup: base, reason: String::new() };
-            match until_settled(self.host, &mut self.log, Draft::Batch { input: batch, receipt })? {
+            let batch = Input {
+                plan: open.version,
+                dedup: base,
+                reason: String::new(),
+            };
+            match until_settled(
+                self.host,
+                &mut self.log,
+                Draft::Batch {
+                    input: batch,
+                    receipt,
+                },
+            )? {
                 Outcome::Committed { committed, .. } => {
-                    retry(self.host, || publish(self.store.as_ref(), self.log.name(), &committed))?;
+                    retry(self.host, || {
+                        publish(self.store.as_ref(), self.log.name(), &committed)
+                    })?;
                     let took = self.host.clock.elapsed().saturating_sub(begun);
-                    self.host.report.committed(&committed, self.log.state(), took);
+                    self.host
+                        .report
+                        .committed(&committed, self.log.state(), took);
                     return Ok(());
                 }
                 Outcome::Lost { dropped } => {
@@ -250,10 +283,14 @@ impl Batches<'_> {
         let mut expected = 0;
         for (id, range) in &open.plan.ranges {
             let Some(chain) = state.chains.get(id).filter(|c| c.epoch == range.epoch) else {
-                return Ok(Err(mismatch("the chain's epoch is not the plan's").with("chain", id)));
+                return Ok(Err(
+                    mismatch("the chain's epoch is not the plan's").with("chain", id)
+                ));
             };
             let Some(rows) = chain.rows_between(range.from, range.to) else {
-                return Ok(Err(mismatch("the plan's range does not end at borders").with("chain", id)));
+                return Ok(Err(
+                    mismatch("the plan's range does not end at borders").with("chain", id)
+                ));
             };
             expected += rows;
             ranges.push(ChainRange {
@@ -274,13 +311,20 @@ impl Batches<'_> {
             batch.push(rows)?;
         }
         if read != expected {
-            return Ok(Err(mismatch("the zone holds another number of rows than its log says")
-                .with("expected", expected)
-                .with("found", read)
-                .hint(format!("weir log {} --verify", self.source.url))));
+            return Ok(Err(mismatch(
+                "the zone holds another number of rows than its log says",
+            )
+            .with("expected", expected)
+            .with("found", read)
+            .hint(format!("weir log {} --verify", self.source.url))));
         }
-        let live: Vec<AddedFile> =
-            self.log.state().live.values().map(|l| l.file.clone()).collect();
+        let live: Vec<AddedFile> = self
+            .log
+            .state()
+            .live
+            .values()
+            .map(|l| l.file.clone())
+            .collect();
         let version_of = |id: &ChainId, offset| state.chains.get(id)?.version_of(offset);
         batch.finish(&live, &version_of).map(Ok)
     }
@@ -303,7 +347,16 @@ impl Batches<'_> {
             target_bytes: TARGET_BYTES,
             max_rows: usize::MAX,
         };
+<<<<<<< HEAD
         ProcessedBatch::new(self.store.clone(), options, schema.clone())
+=======
+        ProcessedBatch::new(
+            self.store.clone(),
+            self.host.clock.clone(),
+            options,
+            schema.clone(),
+        )
+>>>>>>> kafka
     }
 
     fn receipt(&self, open: &OpenPlan, base: u64, processed: Processed) -> Result<Receipt> {
@@ -344,11 +397,27 @@ fn rows_files(state: &State, table: &str) -> Vec<AddedFile> {
     live.into_iter().map(|l| l.file.clone()).collect()
 }
 
+<<<<<<< HEAD
+=======
+pub fn zone_name(name: &LogName) -> ZoneName {
+    ZoneName {
+        pipeline: name.pipeline.clone(),
+        zone: name.zone.clone(),
+    }
+}
+
+>>>>>>> kafka
 fn mismatch(message: &str) -> Error {
     Error::new(Kind::LogCorrupt, "batch.read", message)
 }
 
 fn lost(what: &str, dropped: &[crate::commit::Dropped]) -> Error {
-    let why = dropped.first().map_or_else(String::new, |d| d.reason.to_string());
-    Error::new(Kind::LogCorrupt, OP, format!("the log refuses this {what}: {why}"))
+    let why = dropped
+        .first()
+        .map_or_else(String::new, |d| d.reason.to_string());
+    Error::new(
+        Kind::LogCorrupt,
+        OP,
+        format!("the log refuses this {what}: {why}"),
+    )
 }

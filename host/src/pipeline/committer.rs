@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use super::report::Report;
+use super::stop::Stop;
+use super::task::{Answer, Ask};
 use crate::clock::Clock;
 use crate::commit::{Committed, Draft, Dropped, Log, Open, Outcome, Receipt, Span, publish};
 use crate::error::{Error, Remedy, Result};
 use crate::kafka::{LostRange, Mirror};
-use super::stop::Stop;
-use super::task::{Answer, Ask};
 use crate::record::{ChainId, TopicPartition};
 use crate::sink::Sealed;
 use crate::source::Position;
-use super::report::Report;
 
 /// How long the committer sleeps when nobody asks.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -75,7 +75,11 @@ impl Committer {
         self.base.set(self.log.version());
         let mut waiting: VecDeque<Waiting> = VecDeque::new();
         loop {
-            let pause = if waiting.is_empty() { IDLE_WAIT } else { self.pace().min(IDLE_WAIT) };
+            let pause = if waiting.is_empty() {
+                IDLE_WAIT
+            } else {
+                self.pace().min(IDLE_WAIT)
+            };
             match self.asks.recv_timeout(pause) {
                 Ok(Ask::Commit { task, sealed }) => waiting.push_back(Waiting { task, sealed }),
                 Ok(Ask::Positions { task }) => {
@@ -105,7 +109,11 @@ impl Committer {
 
     /// How long to gather receipts yet; nothing is gathered while draining.
     fn pace(&self) -> Duration {
-        if self.stop.asked() { Duration::ZERO } else { self.log.ready_in() }
+        if self.stop.asked() {
+            Duration::ZERO
+        } else {
+            self.log.ready_in()
+        }
     }
 
     fn refresh(&mut self) -> Result<()> {
@@ -130,7 +138,9 @@ impl Committer {
         if *faults == 0 {
             self.report.waiting(error);
         }
-        let time = BACKOFF_MIN.saturating_mul(1 << (*faults).min(16)).min(BACKOFF_MAX);
+        let time = BACKOFF_MIN
+            .saturating_mul(1 << (*faults).min(16))
+            .min(BACKOFF_MAX);
         *faults += 1;
         if self.stop.asked() {
             self.clock.sleep(time.min(self.stop.left()));
@@ -161,7 +171,11 @@ impl Committer {
         if receipts.is_empty() {
             return Ok(());
         }
-        let Some(outcome) = self.settled(Draft::Data { receipts, swap: None })? else {
+        let Some(outcome) = self.settled(Draft::Data {
+            receipts,
+            swap: None,
+        })?
+        else {
             return Ok(());
         };
         self.base.set(self.log.version());
@@ -178,16 +192,31 @@ impl Committer {
 
     /// W2: every file durable under its staging name, its size checked.
     fn durable(&self, sealed: Sealed) -> Result<Receipt> {
-        let Sealed { base, files, spans, counters } = sealed;
+        let Sealed {
+            base,
+            files,
+            spans,
+            counters,
+        } = sealed;
         let mut added = Vec::with_capacity(files.len());
         for file in files {
             added.push(file.finish()?);
         }
         let mut sums: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
         for (transform, counter, amount) in counters {
-            *sums.entry(transform).or_default().entry(counter).or_default() += amount;
+            *sums
+                .entry(transform)
+                .or_default()
+                .entry(counter)
+                .or_default() += amount;
         }
-        Ok(Receipt { base, r#gen: self.r#gen, spans, files: added, counters: sums })
+        Ok(Receipt {
+            base,
+            r#gen: self.r#gen,
+            spans,
+            files: added,
+            counters: sums,
+        })
     }
 
     /// Commits, for as long as it takes. `None`: the deadline of a stop passed first; the attempt is in nobody's way.
@@ -233,8 +262,9 @@ impl Committer {
             self.report.resumed();
         }
         let spans = committed.entry.spans.iter();
-        let moved: Vec<Position> =
-            spans.filter_map(|span| position(self.log.state(), &span.chain)).collect();
+        let moved: Vec<Position> = spans
+            .filter_map(|span| position(self.log.state(), &span.chain))
+            .collect();
         self.mirror.mirror(&moved);
         let took = self.clock.elapsed().saturating_sub(begun);
         self.report.committed(committed, self.log.state(), took);
@@ -252,7 +282,13 @@ impl Committer {
 
     fn drop_receipt(&self, task: usize, why: &str) {
         let positions = self.positions(task);
-        self.answer(task, Answer::Dropped { positions, why: why.to_owned() });
+        self.answer(
+            task,
+            Answer::Dropped {
+                positions,
+                why: why.to_owned(),
+            },
+        );
     }
 
     /// A task that has ended needs no answer.
@@ -264,12 +300,18 @@ impl Committer {
 
     fn positions(&self, task: usize) -> Vec<Position> {
         let chains = self.owned.get(task).map(Vec::as_slice).unwrap_or_default();
-        chains.iter().filter_map(|chain| position(self.log.state(), chain)).collect()
+        chains
+            .iter()
+            .filter_map(|chain| position(self.log.state(), chain))
+            .collect()
     }
 
     fn pass_over(&mut self, ranges: &[LostRange]) -> Result<()> {
         let epoch = |chain| self.log.state().chains.get(chain).map_or(0, |c| c.epoch);
-        let spans = ranges.iter().map(|r| gap(&r.chain, epoch(&r.chain), r.from, r.to)).collect();
+        let spans = ranges
+            .iter()
+            .map(|r| gap(&r.chain, epoch(&r.chain), r.from, r.to))
+            .collect();
         self.settled(Draft::Gap(spans))?;
         self.base.set(self.log.version());
         Ok(())
@@ -285,7 +327,9 @@ impl Committer {
         for chain in chains {
             let known = self.owned.iter().any(|owned| owned.contains(&chain));
             let fewest = (0..self.owned.len()).min_by_key(|task| self.owned[*task].len());
-            if let (false, Some(task), Some(at)) = (known, fewest, position(self.log.state(), &chain)) {
+            if let (false, Some(task), Some(at)) =
+                (known, fewest, position(self.log.state(), &chain))
+            {
                 self.owned[task].push(chain);
                 self.answer(task, Answer::Assign(vec![at]));
             }
@@ -300,7 +344,10 @@ pub fn position(state: &crate::commit::State, chain: &ChainId) -> Option<Positio
     Some(Position {
         chain: chain.clone(),
         epoch: at.epoch,
-        tp: TopicPartition { topic: at.topic.as_str().into(), partition: at.partition },
+        tp: TopicPartition {
+            topic: at.topic.as_str().into(),
+            partition: at.partition,
+        },
         next: at.to,
     })
 }

@@ -29,7 +29,6 @@ use crate::commit::{Draft, Log, Outcome};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::plugin::Plugins;
 
-
 /// What a pipeline gets from its process.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -74,7 +73,11 @@ fn until_settled(host: &Host, log: &mut Log, draft: Draft) -> Result<Outcome> {
         Some(draft) => log.commit(draft),
         None => match log.settle()? {
             Some(outcome) => Ok(outcome),
-            None => Err(Error::new(Kind::Bug, "log.settle", "an attempt vanished unsettled")),
+            None => Err(Error::new(
+                Kind::Bug,
+                "log.settle",
+                "an attempt vanished unsettled",
+            )),
         },
     })
 }

@@ -12,8 +12,14 @@ use crate::record::ChainId;
 pub fn chains_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a ChainId, &'a ChainState)> {
     let mut tables: BTreeMap<&ChainId, BTreeSet<&str>> = BTreeMap::new();
     let mut all: BTreeSet<&str> = BTreeSet::new();
-    for live in input.live.values().filter(|live| live.file.role == Role::Rows) {
-        let Some((of, _)) = live.file.path.split_once('/') else { continue };
+    for live in input
+        .live
+        .values()
+        .filter(|live| live.file.role == Role::Rows)
+    {
+        let Some((of, _)) = live.file.path.split_once('/') else {
+            continue;
+        };
         all.insert(of);
         for range in &live.file.ranges {
             tables.entry(&range.chain).or_default().insert(of);
@@ -24,7 +30,11 @@ pub fn chains_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a ChainId, &
         Some(of) => of.contains(table),
         None => only || chain.topic == table,
     };
-    input.chains.iter().filter(|(id, chain)| belongs(id, chain)).collect()
+    input
+        .chains
+        .iter()
+        .filter(|(id, chain)| belongs(id, chain))
+        .collect()
 }
 
 /// Chains that the reader has not opened yet; they begin where the input's log began to read them.
@@ -57,10 +67,16 @@ pub fn next_ranges(
         })
         .collect();
     let new_borders = chains.iter().flat_map(|(_, chain, at)| {
-        chain.borders.iter().filter(move |b| b.to > *at).map(|b| b.version)
+        chain
+            .borders
+            .iter()
+            .filter(move |b| b.to > *at)
+            .map(|b| b.version)
     });
     let versions: BTreeSet<u64> = new_borders.collect();
-    let Some(mut cut) = versions.first().copied() else { return BTreeMap::new() };
+    let Some(mut cut) = versions.first().copied() else {
+        return BTreeMap::new();
+    };
     for version in versions {
         let rows = chains.iter().map(|(_, chain, at)| {
             let to = chain.border_at(version).map_or(*at, |b| b.to).max(*at);
@@ -73,7 +89,16 @@ pub fn next_ranges(
     }
     let ranges = chains.iter().filter_map(|(id, chain, from)| {
         let to = chain.border_at(cut)?.to;
-        (to > *from).then(|| ((*id).clone(), PlanRange { epoch: chain.epoch, from: *from, to }))
+        (to > *from).then(|| {
+            (
+                (*id).clone(),
+                PlanRange {
+                    epoch: chain.epoch,
+                    from: *from,
+                    to,
+                },
+            )
+        })
     });
     ranges.collect()
 }

@@ -17,8 +17,17 @@ pub fn chain_of(plugins: &Plugins, config: &PipelineConfig, input: &SchemaRef) -
         config::Unit::Row => Unit::Row,
         config::Unit::Record => Unit::Record,
     };
+<<<<<<< HEAD
     let (transforms, problems) = transforms_of(plugins, config, input);
     if problems.is_empty() { Chain::new(transforms, unit) } else { Err(config::refused(&problems)) }
+=======
+    let (transforms, problems) = plugin::transforms(&host.plugins, config, input);
+    if problems.is_empty() {
+        Chain::new(transforms, unit)
+    } else {
+        Err(config::refused(&problems))
+    }
+>>>>>>> kafka
 }
 
 /// The transforms in order, and everything that plugins find wrong with their keys. A plugin that does not come up ends the
@@ -148,9 +157,13 @@ pub fn put_in_force(host: &Host, log: &mut Log, rules: Vec<Rule>) -> Result<()> 
                 Some(lost) if lost.reason.moved => log.refresh()?,
                 lost => {
                     let why = lost.map_or_else(String::new, |d| d.reason.to_string());
-                    return Err(Error::new(Kind::ConfigInvalid, "rules.swap", "the log refuses these rules")
-                        .with("why", why)
-                        .hint("a digest that was rolled back stays barred until a swap forces it"));
+                    return Err(Error::new(
+                        Kind::ConfigInvalid,
+                        "rules.swap",
+                        "the log refuses these rules",
+                    )
+                    .with("why", why)
+                    .hint("a digest that was rolled back stays barred until a swap forces it"));
                 }
             },
         }

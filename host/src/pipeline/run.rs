@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use super::report::Report;
 use super::{Host, Stop, batch, stream};
 use crate::clock::Clock;
 use crate::config::{PipelineConfig, Source, Trigger, ZoneMode};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::plugin::Plugins;
-use super::report::Report;
 
 /// How one pipeline ended.
 #[derive(Debug)]
@@ -69,7 +69,11 @@ fn together(
             .map(|(config, thread)| Ended {
                 pipeline: config.name.clone(),
                 result: thread.join().unwrap_or_else(|_| {
-                    Err(Error::new(Kind::Bug, "pipeline", "the pipeline's thread panicked"))
+                    Err(Error::new(
+                        Kind::Bug,
+                        "pipeline",
+                        "the pipeline's thread panicked",
+                    ))
                 }),
             })
             .collect()
@@ -122,4 +126,3 @@ fn once(host: &Host, config: &PipelineConfig) -> Result<()> {
         .with("pipeline", &config.name)),
     }
 }
-

@@ -36,8 +36,17 @@ pub struct Ready {
     pub chains: Vec<Chain>,
 }
 
+<<<<<<< HEAD
 pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfig) -> Result<Ready> {
     let first = chain_of(&host.plugins, config, &input_schema())?;
+=======
+pub fn make_ready(
+    host: &Host,
+    config: &PipelineConfig,
+    kafka: &KafkaSourceConfig,
+) -> Result<Ready> {
+    let first = chain_of(host, config, &input_schema())?;
+>>>>>>> kafka
     let rules = rules_of(&first);
     let topics = kafka.topics.iter().map(|topic| config.sink.table.of(topic));
     let tables: BTreeSet<&str> = topics.chain([config.errors.dlq_table.as_str()]).collect();
@@ -46,7 +55,13 @@ pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfi
 
     let props = kafka_props(kafka)?;
     let cluster = retry(host, || KafkaCluster::connect(&props))?;
-    let describe = || kafka.topics.iter().map(|topic| cluster.describe(topic)).collect();
+    let describe = || {
+        kafka
+            .topics
+            .iter()
+            .map(|topic| cluster.describe(topic))
+            .collect()
+    };
     let topics: Vec<TopicInfo> = retry(host, describe)?;
     not_recreated(&log, &topics, kafka)?;
     pin_starts(host, &mut log, &cluster, &topics, kafka)?;
@@ -59,7 +74,16 @@ pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfi
     while chains.len() < assigned.len() {
         chains.push(chain_of(&host.plugins, config, &input_schema())?);
     }
-    Ok(Ready { store, log, props, cluster, topics, mirror, assigned, chains })
+    Ok(Ready {
+        store,
+        log,
+        props,
+        cluster,
+        topics,
+        mirror,
+        assigned,
+        chains,
+    })
 }
 
 /// References resolve here, at use.
@@ -86,7 +110,13 @@ pub fn open_zone(
     })?;
     let log = retry(host, || {
         let writer = Writer::this_process(host.clock.as_ref());
-        Log::open_or_init(store.clone(), name.clone(), host.clock.clone(), writer, rules.to_vec())
+        Log::open_or_init(
+            store.clone(),
+            name.clone(),
+            host.clock.clone(),
+            writer,
+            rules.to_vec(),
+        )
     })?;
     for table in tables {
         retry(host, || own_table(store.as_ref(), &name, table))?;
@@ -101,7 +131,11 @@ fn not_recreated(log: &Log, topics: &[TopicInfo], kafka: &KafkaSourceConfig) -> 
     }
     for topic in topics {
         let current: BTreeSet<&ChainId> = topic.partitions.iter().map(|p| &p.chain).collect();
-        let mut old = log.state().chains.iter().filter(|(_, c)| c.topic == *topic.name);
+        let mut old = log
+            .state()
+            .chains
+            .iter()
+            .filter(|(_, c)| c.topic == *topic.name);
         if let Some((chain, _)) = old.find(|(chain, _)| !current.contains(chain)) {
             return Err(recreated(&topic.name, chain.as_str(), &topic.id));
         }
@@ -138,12 +172,24 @@ fn pin_starts(
     let mut opens = Vec::new();
     for topic in topics {
         let chains = &log.state().chains;
-        if topic.partitions.iter().all(|p| chains.contains_key(&p.chain)) {
+        if topic
+            .partitions
+            .iter()
+            .all(|p| chains.contains_key(&p.chain))
+        {
             continue;
         }
         let read_before = chains.values().any(|c| c.topic == *topic.name);
-        let start = if read_before { kafka::Start::Earliest } else { start_of(kafka) };
-        let asked = if read_before { "earliest".to_owned() } else { kafka.start.to_string() };
+        let start = if read_before {
+            kafka::Start::Earliest
+        } else {
+            start_of(kafka)
+        };
+        let asked = if read_before {
+            "earliest".to_owned()
+        } else {
+            kafka.start.to_string()
+        };
         let starts = retry(host, || cluster.start(topic, start))?;
         let new = starts.iter().filter(|p| !chains.contains_key(&p.chain));
         opens.extend(new.map(|p| open_at(&p.chain, &p.tp, p.next, &asked)));
@@ -171,7 +217,9 @@ fn still_there(
 ) -> Result<()> {
     let mut gaps = Vec::new();
     for partition in topics.iter().flat_map(|t| &t.partitions) {
-        let Some(at) = log.state().chains.get(&partition.chain) else { continue };
+        let Some(at) = log.state().chains.get(&partition.chain) else {
+            continue;
+        };
         if at.to > partition.high {
             return Err(Error::new(
                 Kind::SourceLost,
@@ -188,10 +236,15 @@ fn still_there(
                 return Err(Error::new(
                     Kind::SourceLost,
                     OP,
-                    format!("offsets {}..{} aged out of the broker before they were read", at.to, partition.low),
+                    format!(
+                        "offsets {}..{} aged out of the broker before they were read",
+                        at.to, partition.low
+                    ),
                 )
                 .with("partition", &partition.tp)
-                .hint("source.on.data.loss = \"gap\" records the lost range in the log and goes on"));
+                .hint(
+                    "source.on.data.loss = \"gap\" records the lost range in the log and goes on",
+                ));
             }
             tracing::warn!(at = %partition.tp, from = at.to, to = partition.low, "offsets lost, recorded as a gap");
             gaps.push(gap(&partition.chain, at.epoch, at.to, partition.low));
@@ -205,8 +258,11 @@ fn still_there(
 
 /// R4: a mirrored group offset above the chain says that someone deleted entries of the log.
 fn went_backwards(mirror: &Mirror, log: &Log, topics: &[TopicInfo]) -> Result<()> {
-    let tps: Vec<TopicPartition> =
-        topics.iter().flat_map(|t| &t.partitions).map(|p| p.tp.clone()).collect();
+    let tps: Vec<TopicPartition> = topics
+        .iter()
+        .flat_map(|t| &t.partitions)
+        .map(|p| p.tp.clone())
+        .collect();
     let mirrored = match mirror.committed(&tps) {
         Ok(mirrored) => mirrored,
         Err(error) => {
@@ -215,7 +271,9 @@ fn went_backwards(mirror: &Mirror, log: &Log, topics: &[TopicInfo]) -> Result<()
         }
     };
     for partition in topics.iter().flat_map(|t| &t.partitions) {
-        let Some(at) = log.state().chains.get(&partition.chain) else { continue };
+        let Some(at) = log.state().chains.get(&partition.chain) else {
+            continue;
+        };
         if let Some(group) = mirrored.get(&partition.tp).filter(|group| **group > at.to) {
             tracing::error!(
                 partition = %partition.tp,
@@ -254,9 +312,18 @@ pub fn zone_options(
         TableName::Fixed(name) => name,
     };
     Ok(ZoneOptions {
+<<<<<<< HEAD
         name: name.clone(),
         table: zone::TableName::new(table)?,
         letters_table: zone::TableName::new(&config.errors.dlq_table)?,
+=======
+        name: ZoneName {
+            pipeline: name.pipeline.clone(),
+            zone: name.zone.clone(),
+        },
+        table: Table::new(table)?,
+        letters_table: Table::new(&config.errors.dlq_table)?,
+>>>>>>> kafka
         rotate: Rotate {
             bytes: zone.rotate.bytes,
             age: zone.rotate.age,

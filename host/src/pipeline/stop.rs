@@ -30,8 +30,16 @@ impl Stop {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let changed = (Mutex::new(()), Condvar::new());
         let deadline = AtomicI64::new(i64::MAX);
-        let shared = Shared { asked: AtomicBool::new(false), deadline, changed, clock };
-        Stop { shared: Arc::new(shared), parent: None }
+        let shared = Shared {
+            asked: AtomicBool::new(false),
+            deadline,
+            changed,
+            clock,
+        };
+        Stop {
+            shared: Arc::new(shared),
+            parent: None,
+        }
     }
 
     /// Asked when the parent is; asking it does not ask the parent.
@@ -44,11 +52,21 @@ impl Stop {
 
     /// Ask for an end; what is in hand may be committed within `grace`. A second call cannot lengthen it.
     pub fn ask(&self, grace: Duration) {
-        let until = self.shared.clock.elapsed().saturating_add(grace).as_micros();
+        let until = self
+            .shared
+            .clock
+            .elapsed()
+            .saturating_add(grace)
+            .as_micros();
         let until = i64::try_from(until).unwrap_or(i64::MAX);
         self.shared.deadline.fetch_min(until, Ordering::SeqCst);
         self.shared.asked.store(true, Ordering::SeqCst);
-        let _held = self.shared.changed.0.lock().unwrap_or_else(|e| e.into_inner());
+        let _held = self
+            .shared
+            .changed
+            .0
+            .lock()
+            .unwrap_or_else(|e| e.into_inner());
         self.shared.changed.1.notify_all();
     }
 
@@ -64,9 +82,15 @@ impl Stop {
     /// Time left for draining; very long while nobody asked.
     pub fn left(&self) -> Duration {
         let now = i64::try_from(self.shared.clock.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let left = self.shared.deadline.load(Ordering::SeqCst).saturating_sub(now);
+        let left = self
+            .shared
+            .deadline
+            .load(Ordering::SeqCst)
+            .saturating_sub(now);
         let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
-        self.parent.as_ref().map_or(left, |parent| parent.left().min(left))
+        self.parent
+            .as_ref()
+            .map_or(left, |parent| parent.left().min(left))
     }
 
     /// Waits, but not past the moment somebody asks. True when asked.
@@ -77,8 +101,18 @@ impl Stop {
             if self.asked() || left.is_zero() {
                 return self.asked();
             }
-            let held = self.shared.changed.0.lock().unwrap_or_else(|e| e.into_inner());
-            drop(self.shared.changed.1.wait_timeout(held, left.min(CHILD_WAIT)));
+            let held = self
+                .shared
+                .changed
+                .0
+                .lock()
+                .unwrap_or_else(|e| e.into_inner());
+            drop(
+                self.shared
+                    .changed
+                    .1
+                    .wait_timeout(held, left.min(CHILD_WAIT)),
+            );
         }
     }
 }

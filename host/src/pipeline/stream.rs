@@ -36,8 +36,16 @@ pub fn run(
     kafka: &KafkaSourceConfig,
     zone: &RawZoneConfig,
 ) -> Result<()> {
-    let Ready { store, log, props, cluster, topics, mirror, assigned, mut chains } =
-        start::make_ready(host, config, kafka)?;
+    let Ready {
+        store,
+        log,
+        props,
+        cluster,
+        topics,
+        mirror,
+        assigned,
+        mut chains,
+    } = start::make_ready(host, config, kafka)?;
     host.report.started(config, log.state());
     let base = Base::default();
     base.set(log.version());
@@ -53,8 +61,9 @@ pub fn run(
             queue_bytes: (memory / QUEUE_SHARE).clamp(QUEUE_MIN, QUEUE_MAX),
             ..Limits::default()
         };
-        let source =
-            retry(host, || KafkaSource::open(&props, positions, limits.clone(), host.clock.clone()))?;
+        let source = retry(host, || {
+            KafkaSource::open(&props, positions, limits.clone(), host.clock.clone())
+        })?;
         let options = start::zone_options(config, zone, log.name())?;
         let named = base.clone();
         let sink = ZoneSink::new(
@@ -93,7 +102,10 @@ pub fn run(
         base,
         asks,
         answers,
-        owned: assigned.iter().map(|p| p.iter().map(|p| p.chain.clone()).collect()).collect(),
+        owned: assigned
+            .iter()
+            .map(|p| p.iter().map(|p| p.chain.clone()).collect())
+            .collect(),
         found: finds,
         mirror,
         report: host.report.clone(),
@@ -101,12 +113,21 @@ pub fn run(
         stop: host.stop.clone(),
     };
     let committer = spawn(host, config, "committer", move || committer.run())?;
-    let watched = Watcher { host, kafka, cluster, topics, found }.watch(&threads, &committer);
+    let watched = Watcher {
+        host,
+        kafka,
+        cluster,
+        topics,
+        found,
+    }
+    .watch(&threads, &committer);
     end(host, config, threads, committer, watched)
 }
 
 fn next_chain(chains: &mut Vec<Chain>) -> Result<Chain> {
-    chains.pop().ok_or_else(|| Error::new(Kind::Bug, "pipeline.start", "fewer chains than tasks"))
+    chains
+        .pop()
+        .ok_or_else(|| Error::new(Kind::Bug, "pipeline.start", "fewer chains than tasks"))
 }
 
 /// Looks at the topics now and then, and at the threads all the time.
@@ -149,7 +170,9 @@ impl Watcher<'_> {
         for change in changes {
             match change {
                 Change::NewPartitions(partitions) => {
-                    let opens = partitions.iter().map(|p| start::open_at(&p.chain, &p.tp, p.low, "earliest"));
+                    let opens = partitions
+                        .iter()
+                        .map(|p| start::open_at(&p.chain, &p.tp, p.low, "earliest"));
                     let opens: Vec<Open> = opens.collect();
                     tracing::info!(partitions = opens.len(), "new partitions found");
                     for topic in &mut self.topics {
@@ -214,8 +237,14 @@ fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
         Ok(result) => result,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(Error::new(Kind::Bug, "pipeline", format!("a thread panicked: {text}")))
+            let text = text
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(Error::new(
+                Kind::Bug,
+                "pipeline",
+                format!("a thread panicked: {text}"),
+            ))
         }
     }
 }
@@ -232,13 +261,22 @@ fn spawn<T: Send + 'static>(
     std::thread::Builder::new()
         .name(format!("{}-{name}", config.name))
         .spawn(move || {
-            let guard = AskUnlessWell { stop, grace, well: Cell::new(false) };
+            let guard = AskUnlessWell {
+                stop,
+                grace,
+                well: Cell::new(false),
+            };
             let result = body();
             guard.well.set(result.is_ok());
             result
         })
         .map_err(|e| {
-            Error::new(Kind::LimitReached, "pipeline.spawn", "no thread can be started").source(e)
+            Error::new(
+                Kind::LimitReached,
+                "pipeline.spawn",
+                "no thread can be started",
+            )
+            .source(e)
         })
 }
 

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use super::report::Report;
+use super::stop::Stop;
 use crate::chain::{Chain, Letter};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::kafka::{Lost, LostRange, lost};
-use super::stop::Stop;
 use crate::record::Batch;
 use crate::sink::{Sealed, Sink};
 use crate::source::{Position, Source};
-use super::report::Report;
 
 /// How long one poll of the source waits when nothing comes: the delay of a stop, a roll by age and an answer.
 const POLL_WAIT: Duration = Duration::from_millis(50);
@@ -40,7 +40,10 @@ pub enum Ask {
 pub enum Answer {
     Committed,
     /// What was handed in is not in the log and never will be: drop what chains on it and go on here.
-    Dropped { positions: Vec<Position>, why: String },
+    Dropped {
+        positions: Vec<Position>,
+        why: String,
+    },
     Positions(Vec<Position>),
     /// Read these chains too.
     Assign(Vec<Position>),
@@ -147,7 +150,10 @@ impl Task {
         self.report.lag(self.options.index, self.source.lag());
         if let Some(sealed) = self.sink.seal()? {
             self.state.in_flight = true;
-            self.send(Ask::Commit { task: self.options.index, sealed })?;
+            self.send(Ask::Commit {
+                task: self.options.index,
+                sealed,
+            })?;
         }
         Ok(())
     }
@@ -172,7 +178,11 @@ impl Task {
                 Ok(())
             }
             Answer::Dropped { positions, why } => {
-                tracing::info!(task = self.options.index, why, "commit dropped, reading again");
+                tracing::info!(
+                    task = self.options.index,
+                    why,
+                    "commit dropped, reading again"
+                );
                 self.state.in_flight = false;
                 self.sink.discard();
                 self.source.seek(&positions)
@@ -199,7 +209,11 @@ impl Task {
         if self.state.in_flight {
             self.sink.discard();
         }
-        if self.stop.asked() || self.source.caught_up() { Ok(Step::End) } else { Ok(Step::On) }
+        if self.stop.asked() || self.source.caught_up() {
+            Ok(Step::End)
+        } else {
+            Ok(Step::On)
+        }
     }
 
     /// After a fault: wait, drop what is not committed, go back to the log's positions. False: asked to stop.
@@ -224,7 +238,9 @@ impl Task {
         if self.state.in_flight {
             return Ok(false);
         }
-        self.send(Ask::Positions { task: self.options.index })?;
+        self.send(Ask::Positions {
+            task: self.options.index,
+        })?;
         self.repositioned()
     }
 
@@ -236,7 +252,10 @@ impl Task {
         self.settle()?;
         self.roll()?;
         self.settle()?;
-        self.send(Ask::Gap { task: self.options.index, ranges })?;
+        self.send(Ask::Gap {
+            task: self.options.index,
+            ranges,
+        })?;
         self.repositioned().map(drop)
     }
 
@@ -271,12 +290,16 @@ impl Task {
 fn refused(batch: &Batch, letter: &Letter) -> Error {
     let offset = batch.offset.value(letter.record as usize);
     let reason = letter.reasons.first();
-    Error::new(Kind::RecordRefused, "chain.apply", "a record was refused and errors.tolerance is none")
-        .with("at", format!("{}@{offset}", batch.covers.tp))
-        .with("transform", &letter.by.transform)
-        .with("code", reason.map_or("", |r| &r.code))
-        .with("reason", reason.map_or("", |r| &r.message))
-        .hint("errors.tolerance = \"all\" sends refused records to the dead letters")
+    Error::new(
+        Kind::RecordRefused,
+        "chain.apply",
+        "a record was refused and errors.tolerance is none",
+    )
+    .with("at", format!("{}@{offset}", batch.covers.tp))
+    .with("transform", &letter.by.transform)
+    .with("code", reason.map_or("", |r| &r.code))
+    .with("reason", reason.map_or("", |r| &r.message))
+    .hint("errors.tolerance = \"all\" sends refused records to the dead letters")
 }
 
 /// The committer's own error says why; this one only ends the task.

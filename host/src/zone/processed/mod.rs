@@ -234,7 +234,14 @@ impl ProcessedBatch {
         let dropped_column = self.dropped_column();
         let files = files::write(&self, &kept, &keys, dropped_column.as_deref())?;
         Ok(Processed {
+<<<<<<< HEAD:host/src/zone/processed/mod.rs
             files,
+=======
+            files: done
+                .into_iter()
+                .map(|f| Box::new(f) as Box<dyn Finish>)
+                .collect(),
+>>>>>>> kafka:host/src/zone/processed.rs
             ledgers,
             dropped_column,
         })
@@ -432,6 +439,141 @@ impl fmt::Debug for ProcessedBatch {
     }
 }
 
+<<<<<<< HEAD:host/src/zone/processed/mod.rs
+=======
+/// Writes the kept rows of a batch, partition after partition.
+struct Files<'a> {
+    batch: &'a ProcessedBatch,
+    keys: &'a [Option<Key>],
+    dropped: Option<String>,
+    plain: Plain,
+    done: Vec<Staged>,
+}
+
+impl Files<'_> {
+    fn write_partition(&mut self, rows: &[u32]) -> Result<()> {
+        let schema = self.schema();
+        let mut file: Option<(RowsFile, usize)> = None;
+        for (chunk, at) in rows.chunks(CHUNK_ROWS).zip((0..).step_by(CHUNK_ROWS)) {
+            if let Some((full, from)) =
+                file.take_if(|(file, _)| file.size() >= self.batch.options.target_bytes)
+            {
+                self.close(full, &rows[from..at])?;
+            }
+            if file.is_none() {
+                file = Some((self.create(rows[at], &schema)?, at));
+            }
+            if let Some((file, _)) = &mut file {
+                let columns = self.columns(chunk, &schema).map_err(arrow_failed)?;
+                file.write(&columns, chunk.len())?;
+                for row in chunk.iter().map(|row| self.batch.row(*row)) {
+                    let chain = &self.batch.chains[row.chain as usize];
+                    file.cover(chain, row.offset, row.offset + 1, 1);
+                }
+            }
+        }
+        match file {
+            Some((last, from)) => self.close(last, &rows[from..]),
+            None => Ok(()),
+        }
+    }
+
+    /// Without the partition column.
+    fn schema(&self) -> SchemaRef {
+        let fields = self.batch.schema.fields().iter();
+        let fields = fields.filter(|field| Some(field.name()) != self.dropped.as_ref());
+        Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
+    }
+
+    fn columns(&self, rows: &[u32], schema: &Schema) -> Result<Vec<Column>, ArrowError> {
+        let at = |row: &u32| {
+            let row = self.batch.row(*row);
+            (row.batch as usize, row.index as usize)
+        };
+        let at: Vec<(usize, usize)> = rows.iter().map(at).collect();
+        let column = |name: &str| {
+            let parts = self
+                .batch
+                .batches
+                .iter()
+                .filter_map(|b| b.column_by_name(name));
+            let parts: Vec<&dyn Array> = parts.map(|part| part.as_ref()).collect();
+            let values = interleave(&parts, &at)?;
+            Ok(Column {
+                values,
+                constant: false,
+            })
+        };
+        schema
+            .fields()
+            .iter()
+            .map(|field| column(field.name()))
+            .collect()
+    }
+
+    fn partition(&self, row: u32) -> Partition {
+        let by = self.batch.options.partition.iter();
+        by.map(|by| (by.name.clone(), by.value(self.batch.period(row))))
+            .collect()
+    }
+
+    fn create(&self, row: u32, schema: &SchemaRef) -> Result<RowsFile> {
+        let options = &self.batch.options;
+        let partition = self.partition(row);
+        let file = new_file_id(&*self.batch.clock);
+        let path = parquet_path(&options.table, &partition, &file);
+        let birth = self.birth(file, path, Role::Rows, partition);
+        let plain = self.plain.clone();
+        RowsFile::create(&self.batch.store, birth, schema, &options.parquet, plain)
+    }
+
+    fn birth(&self, file: String, path: String, role: Role, partition: Partition) -> Birth {
+        let name = &self.batch.options.name;
+        Birth {
+            staging: name.staging(&file),
+            path,
+            role,
+            partition,
+            pipeline: name.pipeline.clone(),
+            file,
+        }
+    }
+
+    /// Closes a file that holds `rows`, and writes its sidecar.
+    fn close(&mut self, file: RowsFile, rows: &[u32]) -> Result<()> {
+        let (mut staged, plain) = file.close()?;
+        self.plain = plain;
+        let sidecar = match rows.first() {
+            Some(first) if !self.batch.options.dedup.is_empty() => {
+                let mut keys: Vec<Key> = rows
+                    .iter()
+                    .filter_map(|row| self.keys[*row as usize])
+                    .collect();
+                keys.sort_unstable();
+                let id = new_file_id(&*self.batch.clock);
+                let path = self.batch.options.name.keys(&id);
+                let birth = self.birth(id.clone(), path, Role::Keys, self.partition(*first));
+                let ranges = staged.added().ranges.clone();
+                staged.added_mut().keys = Some(id);
+                Some(write_keys(
+                    &self.batch.store,
+                    birth,
+                    &self.batch.scheme,
+                    &keys,
+                    ranges,
+                )?)
+            }
+            _ => None,
+        };
+        for staged in [Some(staged), sidecar].into_iter().flatten() {
+            let full = self.done.len() >= OPEN_FILES;
+            self.done.push(if full { staged.settle()? } else { staged });
+        }
+        Ok(())
+    }
+}
+
+>>>>>>> kafka:host/src/zone/processed.rs
 fn sidecar<'a>(rows: &AddedFile, live: &'a [AddedFile]) -> Result<&'a AddedFile> {
     let id = rows.keys.as_ref();
     let found = live
