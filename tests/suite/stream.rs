@@ -1,10 +1,7 @@
 //! Kafka (librdkafka's mock) to a RAW zone, in this process: what a run leaves behind, and what the next one does.
 
-<<<<<<< HEAD
 use std::time::Duration;
 
-=======
->>>>>>> kafka
 use weir::commit::{LogName, Role, verify};
 use weir::store;
 
@@ -42,10 +39,20 @@ fn records_land_once_and_a_second_run_adds_only_what_is_new() {
     assert_eq!(log.state().totals().rows.written, 1_001);
     assert!(log.version() > before);
 
-<<<<<<< HEAD
-    let live: u64 = log.state().live.values().filter(|l| l.file.role == Role::Rows).count() as u64;
-    assert_eq!(files(&world.path("raw/books"), ".parquet").len() as u64, live);
-    assert_eq!(files(&world.path("raw/_system/raw/raw/staging"), "").len(), 0);
+    let live: u64 = log
+        .state()
+        .live
+        .values()
+        .filter(|l| l.file.role == Role::Rows)
+        .count() as u64;
+    assert_eq!(
+        files(&world.path("raw/books"), ".parquet").len() as u64,
+        live
+    );
+    assert_eq!(
+        files(&world.path("raw/_system/raw/raw/staging"), "").len(),
+        0
+    );
     assert_eq!(verified(&world), Vec::<String>::new());
 }
 
@@ -96,27 +103,8 @@ fn a_broker_that_goes_away_is_waited_for() {
 
 fn verified(world: &World) -> Vec<String> {
     let store = store::open(&format!("file:{}", world.path("raw").display())).unwrap();
-    let verified = verify(store.as_ref(), &LogName::new("raw", "raw")).unwrap().unwrap();
-    verified.problems.iter().map(|p| format!("{p:?}")).collect()
-=======
-    let live: u64 = log
-        .state()
-        .live
-        .values()
-        .filter(|l| l.file.role == Role::Rows)
-        .count() as u64;
-    assert_eq!(
-        files(&world.path("raw/books"), ".parquet").len() as u64,
-        live
-    );
-    assert_eq!(
-        files(&world.path("raw/_system/raw/raw/staging"), "").len(),
-        0
-    );
-    let store = store::open(&format!("file:{}", world.path("raw").display())).unwrap();
     let verified = verify(store.as_ref(), &LogName::new("raw", "raw"))
         .unwrap()
         .unwrap();
-    assert!(verified.problems.is_empty(), "{:?}", verified.problems);
->>>>>>> kafka
+    verified.problems.iter().map(|p| format!("{p:?}")).collect()
 }

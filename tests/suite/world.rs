@@ -22,7 +22,12 @@ pub struct Told(Mutex<Vec<String>>);
 
 impl Told {
     pub fn count(&self, word: &str) -> usize {
-        self.0.lock().unwrap().iter().filter(|told| told.starts_with(word)).count()
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|told| told.starts_with(word))
+            .count()
     }
 
     pub fn has(&self, word: &str) -> bool {
@@ -121,7 +126,6 @@ impl World {
     }
 
     pub fn run(&self, configs: &[PipelineConfig]) -> Vec<Ended> {
-<<<<<<< HEAD
         run(configs, &self.clock, &self.stop, &|_| self.told.clone())
     }
 
@@ -130,15 +134,13 @@ impl World {
         let begun = self.clock.elapsed();
         while !done() {
             let waited = self.clock.elapsed() - begun;
-            assert!(waited < Duration::from_secs(60), "{what} did not come: {:?}", self.told);
+            assert!(
+                waited < Duration::from_secs(60),
+                "{what} did not come: {:?}",
+                self.told
+            );
             self.clock.sleep(Duration::from_millis(10));
         }
-=======
-        let plugins = Plugins::new(plugins_dir(), self.path("cache"));
-        run(configs, &self.clock, &self.stop, &plugins, &|_| {
-            self.told.clone()
-        })
->>>>>>> kafka
     }
 
     pub fn log(&self, root: &str, pipeline: &str) -> Log {

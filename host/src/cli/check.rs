@@ -65,7 +65,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
         print_problems(&problems);
         if !failed {
             for pipeline in &loaded.pipelines {
-                say(format!("{}: {} is fine", pipeline.raw.file, describe(pipeline)));
+                say(format!(
+                    "{}: {} is fine",
+                    pipeline.raw.file,
+                    describe(pipeline)
+                ));
             }
         }
     }
@@ -83,7 +87,9 @@ fn describe(pipeline: &PipelineConfig) -> String {
 pub fn check_plugins(pipeline: &PipelineConfig) -> Vec<Problem> {
     let plugins = match Plugins::new(&pipeline.plugin_path, &pipeline.plugin_cache) {
         Ok(plugins) => plugins,
-        Err(error) => return vec![pipeline.problem("plugin.path", problem::PLUGIN_CONFIG, error.to_string())],
+        Err(error) => {
+            return vec![pipeline.problem("plugin.path", problem::PLUGIN_CONFIG, error.to_string())];
+        }
     };
     pipeline::transforms_of(&plugins, pipeline, &input_schema()).1
 }

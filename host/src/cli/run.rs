@@ -9,10 +9,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Configs, Exit, print_problems};
+use crate::clock::SystemClock;
 use crate::config::PipelineConfig;
 use crate::config::checked::{LogConfig, LogFormat};
 use crate::error::{Error, Kind, Result};
-use crate::clock::SystemClock;
 use crate::pipeline::{self, Stop};
 use crate::telemetry::{Progress, ProgressMode, Tally, logs};
 
@@ -77,9 +77,12 @@ impl RunArgs {
             |first| first.log.clone(),
         );
         // With progress on the screen, log lines say only what is wrong, unless a level was asked for.
-        let asked = self.log_level.is_some()
-            || pipelines.iter().any(|p| p.raw.get("log.level").is_some());
-        let quiet = matches!(self.progress_mode(), ProgressMode::Bar | ProgressMode::Plain);
+        let asked =
+            self.log_level.is_some() || pipelines.iter().any(|p| p.raw.get("log.level").is_some());
+        let quiet = matches!(
+            self.progress_mode(),
+            ProgressMode::Bar | ProgressMode::Plain
+        );
         if quiet && !asked && log.format == LogFormat::Text {
             log.level = "warn".to_owned();
         }
@@ -122,7 +125,11 @@ pub(super) fn unresolved(pipelines: &[PipelineConfig]) -> Vec<crate::config::Pro
 fn start(args: &RunArgs, pipelines: &[PipelineConfig]) -> Result<Exit> {
     let clock = SystemClock::shared();
     let stop = Stop::new(clock.clone());
-    let grace = pipelines.iter().map(|p| p.limits.shutdown_timeout).max().unwrap_or_default();
+    let grace = pipelines
+        .iter()
+        .map(|p| p.limits.shutdown_timeout)
+        .max()
+        .unwrap_or_default();
     stop_on_signals(&stop, grace)?;
     let shown = Progress::shared(args.progress_mode());
     let report = |config: &PipelineConfig| -> Arc<dyn pipeline::Report> {
@@ -148,10 +155,15 @@ fn stop_on_signals(stop: &Stop, grace: Duration) -> Result<()> {
             if stop.asked() {
                 std::process::exit(128 + signal);
             }
-            tracing::info!(signal, "draining: what was read is committed, then the process ends");
+            tracing::info!(
+                signal,
+                "draining: what was read is committed, then the process ends"
+            );
             stop.ask(grace);
         }
     };
-    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(body);
+    let thread = std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(body);
     thread.map(drop).map_err(failed)
 }

@@ -20,8 +20,8 @@ use crate::config::{PipelineConfig, ProcessedZoneConfig, TableName, Trigger, Zon
 use crate::error::{Error, Kind, Result};
 use crate::record::ChainId;
 use crate::store::{self, Store};
-use crate::zone::{ChainRange, PartitionBy, Processed, ProcessedBatch, ProcessedOptions};
 use crate::zone::read_rows;
+use crate::zone::{ChainRange, PartitionBy, Processed, ProcessedBatch, ProcessedOptions};
 
 /// Between two looks at a zone that has nothing new, with `trigger = continuous`.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -347,16 +347,7 @@ impl Batches<'_> {
             target_bytes: TARGET_BYTES,
             max_rows: usize::MAX,
         };
-<<<<<<< HEAD
         ProcessedBatch::new(self.store.clone(), options, schema.clone())
-=======
-        ProcessedBatch::new(
-            self.store.clone(),
-            self.host.clock.clone(),
-            options,
-            schema.clone(),
-        )
->>>>>>> kafka
     }
 
     fn receipt(&self, open: &OpenPlan, base: u64, processed: Processed) -> Result<Receipt> {
@@ -397,16 +388,6 @@ fn rows_files(state: &State, table: &str) -> Vec<AddedFile> {
     live.into_iter().map(|l| l.file.clone()).collect()
 }
 
-<<<<<<< HEAD
-=======
-pub fn zone_name(name: &LogName) -> ZoneName {
-    ZoneName {
-        pipeline: name.pipeline.clone(),
-        zone: name.zone.clone(),
-    }
-}
-
->>>>>>> kafka
 fn mismatch(message: &str) -> Error {
     Error::new(Kind::LogCorrupt, "batch.read", message)
 }

@@ -17,17 +17,12 @@ pub fn chain_of(plugins: &Plugins, config: &PipelineConfig, input: &SchemaRef) -
         config::Unit::Row => Unit::Row,
         config::Unit::Record => Unit::Record,
     };
-<<<<<<< HEAD
     let (transforms, problems) = transforms_of(plugins, config, input);
-    if problems.is_empty() { Chain::new(transforms, unit) } else { Err(config::refused(&problems)) }
-=======
-    let (transforms, problems) = plugin::transforms(&host.plugins, config, input);
     if problems.is_empty() {
         Chain::new(transforms, unit)
     } else {
         Err(config::refused(&problems))
     }
->>>>>>> kafka
 }
 
 /// The transforms in order, and everything that plugins find wrong with their keys. A plugin that does not come up ends the
@@ -39,7 +34,10 @@ pub fn transforms_of(
 ) -> (Vec<Box<dyn Transform>>, Vec<Problem>) {
     let mut transforms: Vec<Box<dyn Transform>> = Vec::new();
     for transform in &config.transforms {
-        let before = transforms.last().map_or(input, |t| t.output_schema()).clone();
+        let before = transforms
+            .last()
+            .map_or(input, |t| t.output_schema())
+            .clone();
         match transform_of(plugins, config, transform, before) {
             Ok(made) => transforms.push(made),
             Err(problems) => return (transforms, problems),
@@ -62,12 +60,28 @@ fn transform_of(
             None => problem,
         }]
     };
-    let component = plugins.find(&transform.plugin.name).map_err(|e| broken(&type_key, &e))?;
+    let component = plugins
+        .find(&transform.plugin.name)
+        .map_err(|e| broken(&type_key, &e))?;
     let info = component.info();
-    if !transform.plugin.pin.takes(&info.version, component.digest()) {
+    if !transform
+        .plugin
+        .pin
+        .takes(&info.version, component.digest())
+    {
         let found = format!("`{}` asks for another build", transform.plugin);
-        let hint = format!("{} holds {}@{}, {}", plugins.dir().display(), info.name, info.version, component.digest());
-        return Err(vec![config.problem(&type_key, problem::PLUGIN_CONFIG, found).hint(hint)]);
+        let hint = format!(
+            "{} holds {}@{}, {}",
+            plugins.dir().display(),
+            info.name,
+            info.version,
+            component.digest()
+        );
+        return Err(vec![
+            config
+                .problem(&type_key, problem::PLUGIN_CONFIG, found)
+                .hint(hint),
+        ]);
     }
     let mut keys = BTreeMap::new();
     for (key, text) in &transform.config {
@@ -90,9 +104,10 @@ fn transform_of(
     };
     component.transform(setup).map_err(|error| match error {
         plugin::SetupError::Failed(error) => broken(&type_key, &error),
-        plugin::SetupError::Problems(problems) => {
-            problems.iter().map(|p| told(config, transform, &keys, p)).collect()
-        }
+        plugin::SetupError::Problems(problems) => problems
+            .iter()
+            .map(|p| told(config, transform, &keys, p))
+            .collect(),
     })
 }
 
@@ -107,10 +122,17 @@ fn told(
         "" => format!("transforms.{}.type", transform.name),
         key => format!("transforms.{}.{key}", transform.name),
     };
-    let message = format!("{}: {} ({})", transform.plugin.name, found.message, found.code);
+    let message = format!(
+        "{}: {} ({})",
+        transform.plugin.name, found.message, found.code
+    );
     let mut problem = config.problem(&key, problem::PLUGIN_CONFIG, message);
     if let (Some((line, column)), Some(file)) = (found.at, keys.get(&found.key)) {
-        problem.place = Place::File { file: file.as_str().into(), line, column };
+        problem.place = Place::File {
+            file: file.as_str().into(),
+            line,
+            column,
+        };
     }
     problem.hint = found.hint.clone();
     problem

@@ -36,17 +36,12 @@ pub struct Ready {
     pub chains: Vec<Chain>,
 }
 
-<<<<<<< HEAD
-pub fn make_ready(host: &Host, config: &PipelineConfig, kafka: &KafkaSourceConfig) -> Result<Ready> {
-    let first = chain_of(&host.plugins, config, &input_schema())?;
-=======
 pub fn make_ready(
     host: &Host,
     config: &PipelineConfig,
     kafka: &KafkaSourceConfig,
 ) -> Result<Ready> {
-    let first = chain_of(host, config, &input_schema())?;
->>>>>>> kafka
+    let first = chain_of(&host.plugins, config, &input_schema())?;
     let rules = rules_of(&first);
     let topics = kafka.topics.iter().map(|topic| config.sink.table.of(topic));
     let tables: BTreeSet<&str> = topics.chain([config.errors.dlq_table.as_str()]).collect();
@@ -312,18 +307,9 @@ pub fn zone_options(
         TableName::Fixed(name) => name,
     };
     Ok(ZoneOptions {
-<<<<<<< HEAD
         name: name.clone(),
         table: zone::TableName::new(table)?,
         letters_table: zone::TableName::new(&config.errors.dlq_table)?,
-=======
-        name: ZoneName {
-            pipeline: name.pipeline.clone(),
-            zone: name.zone.clone(),
-        },
-        table: Table::new(table)?,
-        letters_table: Table::new(&config.errors.dlq_table)?,
->>>>>>> kafka
         rotate: Rotate {
             bytes: zone.rotate.bytes,
             age: zone.rotate.age,

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Plugins: components found, refused or loaded, configured, run, and never trusted.
 //!
 //! ```text
@@ -93,23 +92,4 @@ pub mod codes {
     pub const OUT_OF_MEMORY: &str = "plugin_out_of_memory";
     /// The record alone burns more than [`super::Limits::fuel`].
     pub const FUEL_EXHAUSTED: &str = "fuel_exhausted";
-=======
-//! stub until merge
-use crate::chain::Transform;
-use crate::config::{PipelineConfig, Problem};
-use arrow_schema::SchemaRef;
-#[derive(Clone, Debug)]
-pub struct Plugins;
-impl Plugins {
-    pub fn new(_: std::path::PathBuf, _: std::path::PathBuf) -> Plugins {
-        Plugins
-    }
-}
-pub fn transforms(
-    _: &Plugins,
-    _: &PipelineConfig,
-    _: &SchemaRef,
-) -> (Vec<Box<dyn Transform>>, Vec<Problem>) {
-    (vec![], vec![])
->>>>>>> kafka
 }

@@ -40,8 +40,15 @@ struct Sums {
 
 impl Tally {
     pub fn new(pipeline: &str, to: Arc<dyn Report>, clock: Arc<dyn Clock>) -> Tally {
-        let sums = Sums { pipeline: pipeline.to_owned(), ..Sums::default() };
-        Tally { to, clock, sums: Mutex::new(sums) }
+        let sums = Sums {
+            pipeline: pipeline.to_owned(),
+            ..Sums::default()
+        };
+        Tally {
+            to,
+            clock,
+            sums: Mutex::new(sums),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sums> {
@@ -74,7 +81,11 @@ impl Tally {
 impl Sums {
     /// Unknown as soon as one task's is.
     fn total_lag(&self) -> Option<u64> {
-        if self.lag.is_empty() { None } else { self.lag.values().copied().sum() }
+        if self.lag.is_empty() {
+            None
+        } else {
+            self.lag.values().copied().sum()
+        }
     }
 }
 

@@ -488,11 +488,7 @@ mod tests {
         for _ in 0..20 {
             digest.add(&columns, rows as usize).expect("supported");
         }
-<<<<<<< HEAD
         let nanos = (cpu() - start) / (20 * rows as u128);
-=======
-        let nanos = start.elapsed().as_nanos() / (20 * rows as u128);
->>>>>>> kafka
         println!(
             "{nanos} ns per row of 8 columns, 5 of them strings ({})",
             digest.hex()

@@ -306,11 +306,7 @@ impl std::fmt::Debug for FileRows {
 /// What differs between a file and its entry; empty when the file is what the log says it is.
 pub fn verify_file(
     store: &Arc<dyn Store>,
-<<<<<<< HEAD
     name: &LogName,
-=======
-    name: &ZoneName,
->>>>>>> kafka
     file: &AddedFile,
 ) -> Result<Vec<String>> {
     let located = Located::find(store, name, file)?;

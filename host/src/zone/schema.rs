@@ -44,7 +44,6 @@ pub fn schema_digest(schema: &Schema) -> Result<String> {
     Ok(format!("sha256:{}", hex(&Sha256::digest(json))))
 }
 
-<<<<<<< HEAD
 #[derive(Serialize)]
 struct ColumnJson<'a> {
     name: &'a str,
@@ -66,21 +65,6 @@ fn columns<'a>(fields: impl Iterator<Item = &'a FieldRef>) -> Result<Vec<ColumnJ
                 _ => Vec::new(),
             },
         })
-=======
-fn field_json(field: &Field) -> Result<Value> {
-    let mut json = json!({
-        "name": field.name(),
-        "format": format_string(field.data_type()).ok_or_else(|| unsupported(field))?,
-        "nullable": field.is_nullable(),
-    });
-    let children: Vec<Value> = match field.data_type() {
-        DataType::List(f) | DataType::LargeList(f) => vec![field_json(f)?],
-        DataType::Struct(fields) => fields
-            .iter()
-            .map(|f| field_json(f))
-            .collect::<Result<_>>()?,
-        _ => Vec::new(),
->>>>>>> kafka
     };
     fields.map(column).collect()
 }
@@ -215,14 +199,10 @@ mod tests {
             ("at", timestamp_type(), true),
             ("price", DataType::Decimal128(10, 2), true),
         ]));
-<<<<<<< HEAD
         assert_eq!(
             digest.expect("supported"),
             "sha256:d959d005932c4f6f16f9eeaee578f04cca0e210af768ad79894335b0b8f27104"
         );
-=======
-        assert_eq!(digest.expect("supported"), "PIN");
->>>>>>> kafka
         let headers = schema(&[("h", crate::record::headers_type(), false)]);
         assert!(schema_digest(&headers).is_ok());
         let odd = schema(&[("x", DataType::Duration(TimeUnit::Second), true)]);
