@@ -29,11 +29,25 @@ impl Guest for Evil {
 
     fn init(setup: Setup) -> Result<Plan, Vec<Problem>> {
         // {"mode":"…"}
-        let mode = setup.config.split('"').nth(3).unwrap_or_default().to_owned();
-        let text = Field { name: "text".into(), format: "u".into(), nullable: true, children: 0, extension: None };
+        let mode = setup
+            .config
+            .split('"')
+            .nth(3)
+            .unwrap_or_default()
+            .to_owned();
+        let text = Field {
+            name: "text".into(),
+            format: "u".into(),
+            nullable: true,
+            children: 0,
+            extension: None,
+        };
         let mut plan = Plan {
             reads: vec![0],
-            output: vec![PlannedColumn::Make(vec![text.clone()]), PlannedColumn::Carry(5)],
+            output: vec![
+                PlannedColumn::Make(vec![text.clone()]),
+                PlannedColumn::Carry(5),
+            ],
             explodes: mode.starts_with("explode"),
             counters: vec!["rows".into()],
         };
@@ -41,11 +55,18 @@ impl Guest for Evil {
             "init-panic" => panic!("no init today"),
             "init-spin" => spin(),
             "init-problem" => {
-                return Err(vec![Problem { at: "/mode".into(), code: "bad_mode".into(), message: "never".into() }]);
+                return Err(vec![Problem {
+                    at: "/mode".into(),
+                    code: "bad_mode".into(),
+                    message: "never".into(),
+                }]);
             }
             "plan-reads" => plan.reads = vec![99],
             "plan-format" => {
-                plan.output = vec![PlannedColumn::Make(vec![Field { format: "+w:dict".into(), ..text }])];
+                plan.output = vec![PlannedColumn::Make(vec![Field {
+                    format: "+w:dict".into(),
+                    ..text
+                }])];
             }
             "plan-twice" => plan.output.push(PlannedColumn::Make(vec![text])),
             "plan-counters" => plan.counters = (0..300).map(|n| n.to_string()).collect(),
@@ -57,10 +78,16 @@ impl Guest for Evil {
 
     fn run(rows: u32, columns: Vec<Column>) -> Result<Output, String> {
         let mode = MODE.with_borrow(String::clone);
-        let value = columns.into_iter().next().and_then(|c| c.nodes.into_iter().next()).expect("value");
+        let value = columns
+            .into_iter()
+            .next()
+            .and_then(|c| c.nodes.into_iter().next())
+            .expect("value");
         let special = (0..rows as usize).find(|n| {
             let (from, to) = (value.offsets[*n] as usize, value.offsets[*n + 1] as usize);
-            value.data[from..to].windows(SPECIAL.len()).any(|w| w == SPECIAL)
+            value.data[from..to]
+                .windows(SPECIAL.len())
+                .any(|w| w == SPECIAL)
         });
         if mode.starts_with("always-") || special.is_some() {
             misbehave(&mode, rows, special.unwrap_or(0), value)
@@ -71,7 +98,10 @@ impl Guest for Evil {
 }
 
 fn honest(rows: u32, value: Buffers) -> Output {
-    let column = Column { constant: false, nodes: vec![value] };
+    let column = Column {
+        constant: false,
+        nodes: vec![value],
+    };
     Output {
         rows: RowMap::Every,
         columns: vec![MadeColumn::Made(column)],
@@ -92,7 +122,13 @@ fn recurse(depth: u64) -> u64 {
 }
 
 fn reject(row: u32) -> Reject {
-    Reject { row, part: None, code: "refused".into(), field: None, message: "because".into() }
+    Reject {
+        row,
+        part: None,
+        code: "refused".into(),
+        field: None,
+        message: "because".into(),
+    }
 }
 
 fn misbehave(mode: &str, rows: u32, special: usize, mut value: Buffers) -> Result<Output, String> {
@@ -116,7 +152,11 @@ fn misbehave(mode: &str, rows: u32, special: usize, mut value: Buffers) -> Resul
         }
         "giant" => {
             let text = vec![b'x'; 20 << 20];
-            value = Buffers { validity: None, offsets: vec![0, text.len() as i32], data: text };
+            value = Buffers {
+                validity: None,
+                offsets: vec![0, text.len() as i32],
+                data: text,
+            };
         }
         "offset-first" => value.offsets[0] = 1,
         "offset-back" => {
@@ -153,19 +193,51 @@ fn lie(mode: &str, rows: u32, special: u32, value: Buffers) -> Output {
     let mut output = honest(rows, value);
     match mode {
         "row-range" => output.rows = RowMap::Origin((1..=rows).collect()),
-        "row-order" => output.rows = RowMap::Origin((0..rows).rev().map(|n| n + u32::from(rows == 1)).collect()),
+        "row-order" => {
+            output.rows =
+                RowMap::Origin((0..rows).rev().map(|n| n + u32::from(rows == 1)).collect())
+        }
         "row-twice" => {
-            output = honest(rows, Buffers { validity: None, offsets: vec![0, 0, 0], data: vec![] });
+            output = honest(
+                rows,
+                Buffers {
+                    validity: None,
+                    offsets: vec![0, 0, 0],
+                    data: vec![],
+                },
+            );
             output.rows = RowMap::Origin(vec![special, special]);
         }
         "kept" => output.rows = RowMap::Kept(vec![0xff; 1 + rows.div_ceil(8) as usize]),
         "reject-range" => output.rejects = vec![reject(rows)],
-        "reject-code" => output.rejects = vec![Reject { code: "Not Snake".into(), ..reject(special) }],
+        "reject-code" => {
+            output.rejects = vec![Reject {
+                code: "Not Snake".into(),
+                ..reject(special)
+            }]
+        }
         "reject-kept" => output.rejects = vec![reject(special)],
-        "reject-piece" => output.rejects = vec![Reject { part: Some(0), ..reject(special) }],
-        "explode-piece" => output.rejects = vec![Reject { part: Some(7), ..reject(special) }],
+        "reject-piece" => {
+            output.rejects = vec![Reject {
+                part: Some(0),
+                ..reject(special)
+            }]
+        }
+        "explode-piece" => {
+            output.rejects = vec![Reject {
+                part: Some(7),
+                ..reject(special)
+            }]
+        }
         "million-rejects" => {
-            output = honest(rows, Buffers { validity: None, offsets: vec![0], data: vec![] });
+            output = honest(
+                rows,
+                Buffers {
+                    validity: None,
+                    offsets: vec![0],
+                    data: vec![],
+                },
+            );
             output.rows = RowMap::Origin(vec![]);
             output.rejects = (0..1_000_000).map(|n| reject(n % rows)).collect();
         }

@@ -9,7 +9,12 @@ export!(Plugin);
 impl Guest for Plugin {
     fn describe() -> Info {
         let name = "guest-random".into();
-        Info { name, version: "0.1.0".into(), summary: String::new(), config_schema: "{}".into() }
+        Info {
+            name,
+            version: "0.1.0".into(),
+            summary: String::new(),
+            config_schema: "{}".into(),
+        }
     }
 
     fn init(_: Setup) -> Result<Plan, Vec<Problem>> {
