@@ -30,7 +30,7 @@ build: need plugins
 	$(CARGO) build --locked --bin weir
 
 plugins: need
-	cd plugins && $(CARGO) build --locked --release --target $(GUEST_TARGET) --target-dir ../target/guests
+	cd plugins && $(CARGO) build --release --target $(GUEST_TARGET) --target-dir ../target/guests
 	@mkdir -p target/plugins
 	@for f in target/guests/$(GUEST_TARGET)/release/*.wasm; do \
 	  cp "$$f" "target/plugins/$$(basename "$$f" | tr _ -)"; done

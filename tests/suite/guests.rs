@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -460,13 +459,14 @@ fn books(count: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
+const BOOKS: [(&str, &str); 3] = [
+    ("row-tag", "book"),
+    ("columns", "id=@id, title, year"),
+    ("types.year", "int"),
+];
+
 fn flatten() -> Box<dyn Transform> {
-    let config = [
-        ("row-tag", "book"),
-        ("columns", "id=@id, title, year"),
-        ("types.year", "int"),
-    ];
-    make(shipped_dir(), "xml-flatten", &config, Limits::default()).expect("xml-flatten")
+    make(shipped_dir(), "xml-flatten", &BOOKS, Limits::default()).expect("xml-flatten")
 }
 
 type Flat = (
@@ -545,16 +545,11 @@ fn batches_may_fall_anyhow() {
 fn a_batch_larger_than_its_share_of_memory_crosses_in_parts() {
     let records = books(4000);
     let whole = table(&records.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    let config = [
-        ("row-tag", "book"),
-        ("columns", "id=@id, title, year"),
-        ("types.year", "int"),
-    ];
     let small = Limits {
         memory: 4 << 20,
         ..Limits::default()
     };
-    let mut narrow = make(shipped_dir(), "xml-flatten", &config, small).expect("made");
+    let mut narrow = make(shipped_dir(), "xml-flatten", &BOOKS, small).expect("made");
     let (mut wanted, mut found) = (Flat::default(), Flat::default());
     flat(&flatten().apply(&whole).expect("wide"), 0, &mut wanted);
     flat(&narrow.apply(&whole).expect("narrow"), 0, &mut found);
@@ -574,8 +569,7 @@ fn a_missing_rule_file_is_a_problem_of_its_key() {
         (told[0].key.as_str(), told[0].code.as_str()),
         ("rules", "file_unreadable")
     );
-    let missing: io::Error = io::ErrorKind::NotFound.into();
-    assert!(told[0].message.contains(&missing.to_string()) || told[0].message.contains("os error"));
+    assert!(told[0].message.contains("os error"), "{}", told[0].message);
 }
 
 /// A measurement, not a test: `cargo test -- --ignored --nocapture throughput_of`. CPU time of this thread, so that a
@@ -585,7 +579,11 @@ fn a_missing_rule_file_is_a_problem_of_its_key() {
 fn throughput_of_plugins() {
     let cpu = || -> f64 {
         let stat = fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-        stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("number") / 1e9
+        stat.split(' ')
+            .next()
+            .and_then(|ns| ns.parse::<f64>().ok())
+            .expect("number")
+            / 1e9
     };
     let records = books(2000);
     let bytes: usize = records.iter().map(Vec::len).sum();
@@ -601,7 +599,10 @@ fn throughput_of_plugins() {
             }
             let seconds = cpu() - start;
             let rate = (bytes * rounds) as f64 / seconds / 1e6;
-            println!("{name}: {rate:.0} MB/s, {:.0} rows/s", rows as f64 / seconds);
+            println!(
+                "{name}: {rate:.0} MB/s, {:.0} rows/s",
+                rows as f64 / seconds
+            );
         }
     }
 }

@@ -1,14 +1,179 @@
 //! The commit log: the entry is the commit.
+//!
+//! ```text
+//! open_or_init ─ R1, R2 ─ recover (P1, gc)          State = fold of proved entries
+//! commit(Draft) ─ W3 ─ W5 Create(P+1) ─ W6 ─→ Committed ─→ publish ─→ mirror, metrics
+//!                 └─ a receipt overtaken by another writer is dropped, the others go on
+//! ```
+//! One log per pipeline and zone; rule names (V…, R…, W…, P…) are those of PROTOCOL.md. Writers need no lease: each span
+//! must begin where the log's chain ends, and only one entry of a version can exist.
 
+mod draft;
 pub mod entry;
+mod file;
+mod log;
+mod owner;
+mod publish;
+mod rules;
+mod state;
+mod verify;
+mod write;
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-pub use entry::{AddedFile, Entry, FileRange, Kind, Role, Rule, Rules, Span};
+pub use entry::{
+    AddedFile, Entry, FileRange, Init, Input, Kind, Open, Plan, PlanRange, Reader, Role, Rule,
+    Rules, Span, Swap, Writer,
+};
+pub use file::{decode, digest, encode};
+pub use log::Log;
+pub use owner::own_table;
+pub use publish::publish;
+pub use state::{Border, ChainState, LiveFile, OpenPlan, State, Violation};
+pub use verify::{Problem, Verified, verify};
+pub use write::Limits;
 
-/// A proved entry. Made only by the log, after W6.
+use crate::clock::Clock;
+use crate::record::ChainId;
+
+/// Which log: `_system/<pipeline>/<zone>` below the root of the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogName {
+    pub pipeline: String,
+    pub zone: String,
+}
+
+impl LogName {
+    pub fn new(pipeline: impl Into<String>, zone: impl Into<String>) -> Self {
+        LogName {
+            pipeline: pipeline.into(),
+            zone: zone.into(),
+        }
+    }
+
+    /// `_system/<pipeline>/<zone>`
+    pub fn dir(&self) -> String {
+        format!("_system/{self}")
+    }
+
+    pub fn log_dir(&self) -> String {
+        format!("_system/{self}/log")
+    }
+
+    pub fn entry(&self, version: u64) -> String {
+        format!("_system/{self}/log/{version:020}.json")
+    }
+
+    pub fn staging_dir(&self) -> String {
+        format!("_system/{self}/staging")
+    }
+
+    /// Where the bytes of a file lie until its entry is proved.
+    pub fn staging(&self, file: &str) -> String {
+        format!("_system/{self}/staging/{file}")
+    }
+
+    /// Final path of a key sidecar.
+    pub fn keys(&self, file: &str) -> String {
+        format!("_system/{self}/keys/{file}")
+    }
+}
+
+/// `<pipeline>/<zone>`
+impl fmt::Display for LogName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.pipeline, self.zone)
+    }
+}
+
+impl Writer {
+    /// This process, as entries name it.
+    pub fn this_process(clock: &dyn Clock) -> Writer {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = match host.trim() {
+            "" => "localhost",
+            name => name,
+        };
+        Writer {
+            id: format!("{host}:{}", std::process::id()),
+            start: clock.now_micros(),
+        }
+    }
+}
+
+/// A new file id: a ULID, unique and sorted by time.
+pub fn new_file_id() -> String {
+    ulid::Ulid::generate().to_string()
+}
+
+/// What one task sealed: spans and the files that hold their rows and letters. Taken or dropped as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Receipt {
+    /// [`Log::version`] when the first of its files was named.
+    pub base: u64,
+    /// [`State::rules_gen`] under which its rows were made.
+    pub r#gen: u64,
+    pub spans: Vec<Span>,
+    pub files: Vec<AddedFile>,
+    pub counters: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// What is to be written. The log fills in version, parent, attempt, rules and what may be collected.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Draft {
+    /// W1: pins the start of chains. One that is open already is dropped (by its index).
+    Open(Vec<Open>),
+    /// Receipts of any number of tasks; a chain in at most one of them. With a swap: their rows are of the old rules.
+    Data {
+        receipts: Vec<Receipt>,
+        swap: Option<Swap>,
+    },
+    /// Offsets that were gone before they were read. One span = one index of [`Dropped`].
+    Gap(Vec<Span>),
+    Swap(Swap),
+    Reader(Reader),
+    Plan(Plan),
+    /// The rules are the plan's.
+    Batch {
+        input: Input,
+        receipt: Receipt,
+    },
+    Void(Input),
+    /// Files that were never live and may be deleted. Those that became live are left out.
+    Gc(Vec<String>),
+}
+
+/// A receipt (or open, or span of a gap) that did not get in, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Its place in the draft.
+    pub index: usize,
+    /// Its chains: seek them to [`ChainState::to`].
+    pub chains: Vec<ChainId>,
+    pub reason: Violation,
+}
+
+/// How a draft ended. Files of dropped receipts belong to the log now: it names them in a later `gc` and deletes them.
 #[derive(Clone, Debug)]
+pub enum Outcome {
+    Committed {
+        committed: Committed,
+        dropped: Vec<Dropped>,
+    },
+    /// Nothing of it is in the log, nor ever will be.
+    Lost { dropped: Vec<Dropped> },
+}
+
+/// A proved entry (W6). Made only by the log.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::manual_non_exhaustive,
+    reason = "the private field keeps the rest of this crate from making one; non_exhaustive would not"
+)]
 pub struct Committed {
     pub version: u64,
     pub entry: Arc<Entry>,
+    _proved: (),
 }

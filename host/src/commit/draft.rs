@@ -1,0 +1,297 @@
+//! From a draft to an entry: W3 for each of its parts on the proved state.
+
+use std::collections::BTreeSet;
+
+use super::entry::{Entry, FORMAT, Kind as EntryKind, Rules, Writer};
+use super::state::{State, Violation};
+use super::{Draft, Dropped, Receipt};
+use crate::error::{Error, Kind, Result};
+use crate::record::ChainId;
+
+/// An entry that still needs version, parent, attempt, writer and time.
+pub(super) struct Built {
+    pub entry: Entry,
+}
+
+impl Built {
+    pub(super) fn empty(kind: EntryKind) -> Entry {
+        Entry {
+            format: FORMAT,
+            version: 0,
+            parent: String::new(),
+            kind,
+            attempt: String::new(),
+            writer: Writer {
+                id: String::new(),
+                start: 0,
+            },
+            base: 0,
+            time: 0,
+            init: None,
+            open: Vec::new(),
+            spans: Vec::new(),
+            rules: None,
+            add: Vec::new(),
+            remove: Vec::new(),
+            gc: Vec::new(),
+            swap: None,
+            reader: None,
+            plan: None,
+            input: None,
+            counters: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// An empty one is allowed: it only takes the place of an attempt without files.
+    pub(super) fn gc(files: Vec<String>, base: u64) -> Built {
+        Built {
+            entry: Entry {
+                base,
+                gc: files,
+                ..Built::empty(EntryKind::Gc)
+            },
+        }
+    }
+}
+
+/// The entry of all parts that still hold; the others go to `dropped`. `None`: no part is left. Parts dropped before stay
+/// dropped.
+pub(super) fn build(
+    state: &State,
+    draft: &Draft,
+    dropped: &mut Vec<Dropped>,
+    orphans: &BTreeSet<String>,
+) -> Result<Option<Built>> {
+    let mut entry = Built::empty(EntryKind::Gc);
+    entry.base = state.version;
+    match draft {
+        Draft::Open(opens) => {
+            entry.kind = EntryKind::Open;
+            for (index, open) in opens.iter().enumerate() {
+                if holds(
+                    dropped,
+                    index,
+                    || vec![open.chain.clone()],
+                    || state.check_open(open),
+                )? {
+                    entry.open.push(open.clone());
+                }
+            }
+            Ok(some_if(!entry.open.is_empty(), entry))
+        }
+        Draft::Gap(spans) => {
+            entry.kind = EntryKind::Gap;
+            for (index, span) in spans.iter().enumerate() {
+                let check = || state.check_spans(EntryKind::Gap, std::slice::from_ref(span));
+                if holds(dropped, index, || vec![span.chain.clone()], check)? {
+                    entry.spans.push(span.clone());
+                }
+            }
+            Ok(some_if(!entry.spans.is_empty(), entry))
+        }
+        Draft::Gc(files) => {
+            for (index, file) in files.iter().enumerate() {
+                if holds(dropped, index, Vec::new, || state.check_gc(file))? {
+                    entry.gc.push(file.clone());
+                }
+            }
+            Ok(some_if(!entry.gc.is_empty(), entry))
+        }
+        Draft::Data { receipts, swap } => {
+            for (index, receipt) in receipts.iter().enumerate() {
+                let check = || {
+                    check_base(state, receipt)?;
+                    state.check_receipt(receipt)
+                };
+                if holds(dropped, index, || chains_of(receipt), check)? {
+                    take(&mut entry, receipt);
+                    entry.base = entry.base.min(receipt.base);
+                }
+            }
+            if let Some(swap) = swap
+                && holds(dropped, receipts.len(), Vec::new, || state.check_swap(swap))?
+            {
+                entry.swap = Some(swap.clone());
+            }
+            if entry.spans.is_empty() {
+                entry.kind = EntryKind::Swap;
+                return Ok(some_if(entry.swap.is_some(), entry));
+            }
+            entry.kind = EntryKind::Data;
+            entry.rules = Some(state.rules.clone());
+            entry.gc = orphans
+                .iter()
+                .filter(|file| state.check_gc(file).is_ok())
+                .filter(|file| !entry.add.iter().any(|added| added.file == **file))
+                .cloned()
+                .collect();
+            Ok(Some(Built { entry }))
+        }
+        Draft::Swap(swap) => {
+            entry.kind = EntryKind::Swap;
+            entry.swap = Some(swap.clone());
+            whole(state, entry, Vec::new(), dropped)
+        }
+        Draft::Reader(reader) => {
+            entry.kind = EntryKind::Reader;
+            entry.reader = Some(reader.clone());
+            whole(state, entry, Vec::new(), dropped)
+        }
+        Draft::Plan(plan) => {
+            entry.kind = EntryKind::Plan;
+            entry.plan = Some(plan.clone());
+            whole(state, entry, Vec::new(), dropped)
+        }
+        Draft::Void(input) => {
+            entry.kind = EntryKind::Void;
+            entry.input = Some(input.clone());
+            whole(state, entry, Vec::new(), dropped)
+        }
+        Draft::Batch { input, receipt } => {
+            entry.kind = EntryKind::Batch;
+            entry.input = Some(input.clone());
+            entry.rules = Some(plan_rules(state));
+            take(&mut entry, receipt);
+            entry.base = receipt.base;
+            whole(state, entry, chains_of(receipt), dropped)
+        }
+    }
+}
+
+/// Drops every part that is not dropped yet.
+pub(super) fn drop_rest(draft: &Draft, dropped: &mut Vec<Dropped>, reason: &Violation) {
+    let parts = match draft {
+        Draft::Open(opens) => opens.len(),
+        Draft::Gap(spans) => spans.len(),
+        Draft::Gc(files) => files.len(),
+        Draft::Data { receipts, swap } => receipts.len() + usize::from(swap.is_some()),
+        _ => 1,
+    };
+    for index in 0..parts {
+        if dropped.iter().any(|d| d.index == index) {
+            continue;
+        }
+        let chains = match draft {
+            Draft::Open(opens) => opens
+                .get(index)
+                .map(|o| o.chain.clone())
+                .into_iter()
+                .collect(),
+            Draft::Gap(spans) => spans
+                .get(index)
+                .map(|s| s.chain.clone())
+                .into_iter()
+                .collect(),
+            Draft::Data { receipts, .. } => receipts.get(index).map(chains_of).unwrap_or_default(),
+            Draft::Batch { receipt, .. } => chains_of(receipt),
+            _ => Vec::new(),
+        };
+        dropped.push(Dropped {
+            index,
+            chains,
+            reason: reason.clone(),
+        });
+    }
+}
+
+/// Files that one part of a draft would have added.
+pub(super) fn files_of(draft: &Draft, index: usize) -> Vec<String> {
+    let receipt = match draft {
+        Draft::Data { receipts, .. } => receipts.get(index),
+        Draft::Batch { receipt, .. } => Some(receipt),
+        _ => None,
+    };
+    receipt.map_or_else(Vec::new, |r| {
+        r.files.iter().map(|f| f.file.clone()).collect()
+    })
+}
+
+fn some_if(any: bool, entry: Entry) -> Option<Built> {
+    any.then_some(Built { entry })
+}
+
+/// Is this part still in? Wrong on any state: a defect of ours, and an error.
+fn holds(
+    dropped: &mut Vec<Dropped>,
+    index: usize,
+    chains: impl FnOnce() -> Vec<ChainId>,
+    check: impl FnOnce() -> Result<(), Violation>,
+) -> Result<bool> {
+    if dropped.iter().any(|d| d.index == index) {
+        return Ok(false);
+    }
+    match check() {
+        Ok(()) => Ok(true),
+        Err(reason) if reason.moved => {
+            dropped.push(Dropped {
+                index,
+                chains: chains(),
+                reason,
+            });
+            Ok(false)
+        }
+        Err(reason) => Err(defect(&reason)),
+    }
+}
+
+/// A draft of one part.
+fn whole(
+    state: &State,
+    entry: Entry,
+    chains: Vec<ChainId>,
+    dropped: &mut Vec<Dropped>,
+) -> Result<Option<Built>> {
+    let next = Entry {
+        version: state.version + 1,
+        parent: state.digest.clone(),
+        ..entry.clone()
+    };
+    let held = holds(dropped, 0, || chains, || state.check(&next))?;
+    Ok(some_if(held, entry))
+}
+
+fn defect(reason: &Violation) -> Error {
+    Error::new(
+        Kind::Bug,
+        "log.commit",
+        format!("what was to be committed breaks {reason}"),
+    )
+}
+
+fn check_base(state: &State, receipt: &Receipt) -> Result<(), Violation> {
+    if receipt.base <= state.version {
+        return Ok(());
+    }
+    Err(Violation {
+        rule: "W2",
+        message: format!(
+            "base {} is above the proved version {}",
+            receipt.base, state.version
+        ),
+        chain: None,
+        moved: false,
+    })
+}
+
+fn chains_of(receipt: &Receipt) -> Vec<ChainId> {
+    receipt.spans.iter().map(|s| s.chain.clone()).collect()
+}
+
+fn take(entry: &mut Entry, receipt: &Receipt) {
+    entry.spans.extend(receipt.spans.iter().cloned());
+    entry.add.extend(receipt.files.iter().cloned());
+    for (transform, counters) in &receipt.counters {
+        let sums = entry.counters.entry(transform.clone()).or_default();
+        for (counter, amount) in counters {
+            *sums.entry(counter.clone()).or_default() += amount;
+        }
+    }
+}
+
+/// V10 checks that the plan is the one meant.
+fn plan_rules(state: &State) -> Rules {
+    match &state.open_plan {
+        Some(open) => open.plan.rules.clone(),
+        None => state.rules.clone(),
+    }
+}

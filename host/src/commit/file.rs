@@ -1,0 +1,65 @@
+//! An entry as bytes: compact JSON, named by the sha256 of exactly these bytes.
+
+use sha2::{Digest, Sha256};
+
+use super::entry::{Entry, FORMAT};
+use crate::error::{Error, Kind, Result};
+
+/// `sha256:…` of these bytes.
+pub fn digest(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from("sha256:");
+    for byte in Sha256::digest(bytes) {
+        // Writing to a String cannot fail.
+        if write!(text, "{byte:02x}").is_err() {
+            break;
+        }
+    }
+    text
+}
+
+/// The bytes that are stored.
+pub fn encode(entry: &Entry) -> Result<Vec<u8>> {
+    serde_json::to_vec(entry).map_err(|e| {
+        Error::new(
+            Kind::Bug,
+            "log.encode",
+            "a log entry cannot be written as JSON",
+        )
+        .with("version", entry.version)
+        .source(e)
+    })
+}
+
+/// Refuses by name: torn or altered bytes, and formats, kinds and fields that this version does not know.
+pub fn decode(bytes: &[u8], path: &str) -> Result<Entry> {
+    let corrupt = |message: String| {
+        Error::new(Kind::LogCorrupt, "log.read", message)
+            .with("entry", path)
+            .hint("the log must not be edited; restore the entry from a copy of the store")
+    };
+    let head: Head = serde_json::from_slice(bytes)
+        .map_err(|e| corrupt(format!("not a log entry ({} bytes)", bytes.len())).source(e))?;
+    if head.format != FORMAT {
+        return Err(corrupt(format!(
+            "entry has format {}, this version of Weir reads format {FORMAT}",
+            head.format
+        ))
+        .hint("run the version of Weir that wrote it, or a newer one"));
+    }
+    serde_json::from_slice(bytes).map_err(|e| {
+        corrupt(format!(
+            "this version of Weir cannot read an entry of kind `{}`",
+            head.kind
+        ))
+        .hint("run the version of Weir that wrote it, or a newer one")
+        .source(e)
+    })
+}
+
+/// What an entry of any version has.
+#[derive(serde::Deserialize)]
+struct Head {
+    format: u32,
+    kind: String,
+}

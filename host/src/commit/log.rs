@@ -1,0 +1,338 @@
+//! Reading the log: only what is proved counts (PROTOCOL §4).
+//!
+//! The log holds P, the proved version, with its digest. Entries are read upwards from P to the first that does not exist,
+//! then P is read again: while it is still there with the same digest, nothing above it was ever deleted, and all that was
+//! read is the one history. No rule here needs a clock.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::entry::{Entry, Rule, Writer};
+use super::state::{State, Violation};
+use super::write::{Limits, Pace, Pending};
+use super::{Draft, LogName, Outcome, file};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::store::Store;
+
+/// Entries read before they are proved and folded: bounds memory while a long log is opened.
+const ENTRIES_AT_ONCE: usize = 256;
+
+/// One writer's view of a log, and its pen.
+#[derive(Debug)]
+pub struct Log {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) name: LogName,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) writer: Writer,
+    pub(super) state: State,
+    pub(super) limits: Limits,
+    pub(super) pace: Pace,
+    /// An attempt that may or may not be in the log.
+    pub(super) pending: Option<Pending>,
+    /// Own files that no entry will name: for the `gc` of the next data entry.
+    pub(super) orphans: BTreeSet<String>,
+    pub(super) random: StdRng,
+}
+
+impl Log {
+    /// R1, R2: reads the whole log and proves it. Publishes nothing, collects nothing, writes nothing: for `weir log`, and
+    /// for reading (and registering a `reader` in) the log of another zone. `None`: there is no log.
+    pub fn open(
+        store: Arc<dyn Store>,
+        name: LogName,
+        clock: Arc<dyn Clock>,
+        writer: Writer,
+    ) -> Result<Option<Log>> {
+        let Some(state) = read_all(&*store, &name)? else {
+            return Ok(None);
+        };
+        Ok(Some(Log::new(store, name, clock, writer, state)))
+    }
+
+    /// The owner's way in: opens the log or begins it with these rules, then redoes publishes and collects orphans.
+    /// Where the log exists, `rules` are not looked at: compare with [`State::rules`] and swap.
+    pub fn open_or_init(
+        store: Arc<dyn Store>,
+        name: LogName,
+        clock: Arc<dyn Clock>,
+        writer: Writer,
+        rules: Vec<Rule>,
+    ) -> Result<Log> {
+        let state = match read_all(&*store, &name)? {
+            Some(state) => state,
+            None => super::write::init(&*store, &name, &*clock, &writer, rules)?,
+        };
+        let mut log = Log::new(store, name, clock, writer, state);
+        log.recover()?;
+        Ok(log)
+    }
+
+    fn new(
+        store: Arc<dyn Store>,
+        name: LogName,
+        clock: Arc<dyn Clock>,
+        writer: Writer,
+        state: State,
+    ) -> Log {
+        Log {
+            store,
+            name,
+            clock,
+            writer,
+            state,
+            limits: Limits::default(),
+            pace: Pace::default(),
+            pending: None,
+            orphans: BTreeSet::new(),
+            random: StdRng::from_os_rng(),
+        }
+    }
+
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Log {
+        self.limits = limits;
+        self
+    }
+
+    /// R2: reads what others appended. Not while an attempt is unsettled.
+    pub fn refresh(&mut self) -> Result<()> {
+        if self.unsettled() {
+            return Err(Error::new(
+                Kind::Bug,
+                "log.refresh",
+                "an attempt is unsettled: settle it or leave it first",
+            ));
+        }
+        self.read_on()
+    }
+
+    pub(super) fn read_on(&mut self) -> Result<()> {
+        if read_from(&*self.store, &self.name, &mut self.state)? {
+            return Ok(());
+        }
+        self.read_again()
+    }
+
+    /// P is gone or altered: R1, and R4 against what was held.
+    pub(super) fn read_again(&mut self) -> Result<()> {
+        let held = (self.state.version, self.state.digest.clone());
+        let found = read_all(&*self.store, &self.name)?;
+        let backwards = |found: String| {
+            Error::new(
+                Kind::LogCorrupt,
+                "log.refresh",
+                format!(
+                    "R4: the log went backwards: version {} with digest {} was proved before, found {found}",
+                    held.0, held.1
+                ),
+            )
+            .with("log", &self.name)
+            .hint("entries were deleted or replaced; restore them from a copy of the store")
+        };
+        let Some(found) = found else {
+            return Err(backwards("no log".to_owned()));
+        };
+        if found.version < held.0 {
+            return Err(backwards(format!(
+                "version {} as the newest",
+                found.version
+            )));
+        }
+        let path = self.name.entry(held.0);
+        match self.store.get(&path)? {
+            Some(bytes) if file::digest(&bytes) == held.1 => {}
+            Some(bytes) => return Err(backwards(format!("digest {}", file::digest(&bytes)))),
+            None => return Err(backwards("no such entry".to_owned())),
+        }
+        self.state = found;
+        Ok(())
+    }
+
+    /// R4 against a position that is known from elsewhere (a mirrored group offset): above the chain, the alarm is raised.
+    /// It never sets a position.
+    pub fn check_mirror(&self, chain: &crate::record::ChainId, mirrored: i64) -> Result<()> {
+        let to = self.state.chains.get(chain).map_or(0, |c| c.to);
+        if mirrored <= to {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::LogCorrupt,
+            "log.open",
+            format!("R4: committed up to offset {mirrored} once, the log ends at {to}: it went backwards"),
+        )
+        .with("log", &self.name)
+        .with("chain", chain)
+        .hint("restore the log's newest entries; if the group belongs to someone else, set source.group.id"))
+    }
+
+    /// W3–W6. `Err` with remedy Retry: the store does not answer and the attempt is unsettled; it stays in here, and
+    /// [`Log::settle`] or [`Log::leave`] must end it before another draft may come. Does not wait for the pace, see
+    /// [`Log::ready_in`]. Publish what was committed.
+    pub fn commit(&mut self, draft: Draft) -> Result<Outcome> {
+        if self.unsettled() {
+            return Err(Error::new(
+                Kind::Bug,
+                "log.commit",
+                "an attempt is unsettled: settle it or leave it first",
+            ));
+        }
+        self.drive(Pending::new(draft))
+    }
+
+    /// Goes on with an unsettled attempt. `None`: there is none.
+    pub fn settle(&mut self) -> Result<Option<Outcome>> {
+        match self.pending.take() {
+            Some(pending) => self.drive(pending).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Ends an unsettled attempt by putting a `gc` entry of its files in its place: whichever lands settles it. For a
+    /// deadline; if this fails too, stopping is safe.
+    pub fn leave(&mut self) -> Result<Option<Outcome>> {
+        match self.pending.take() {
+            Some(pending) => self.drive_out(pending).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub fn unsettled(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// How long the committer should still gather receipts before the next data entry (PROTOCOL §5, Pace). Zero for the
+    /// first; skip it when draining.
+    pub fn ready_in(&self) -> Duration {
+        self.pace
+            .ready_in(self.clock.elapsed(), self.limits.pace, self.state.writers())
+    }
+
+    /// Files of this process that no entry will name (an abandoned seal): collected with the next data entry.
+    pub fn disown(&mut self, files: impl IntoIterator<Item = String>) {
+        self.orphans.extend(files);
+    }
+
+    /// The proved version P.
+    pub fn version(&self) -> u64 {
+        self.state.version
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn name(&self) -> &LogName {
+        &self.name
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+}
+
+/// R1 without checkpoints: P = 0, then R2. Also notices a hole: names above the head that was found.
+fn read_all(store: &dyn Store, name: &LogName) -> Result<Option<State>> {
+    // Listed before it is read: whatever is listed must be readable, whoever appends meanwhile.
+    let newest = newest_listed(store, name)?;
+    let path = name.entry(0);
+    let Some(bytes) = store.get(&path)? else {
+        return match newest {
+            None => Ok(None),
+            Some(newest) => Err(hole(name, 0, newest)),
+        };
+    };
+    let entry = file::decode(&bytes, &path)?;
+    let mut state = State::begin(&entry, file::digest(&bytes)).map_err(|v| invalid(name, 0, &v))?;
+    if !read_from(store, name, &mut state)? {
+        return Err(Error::new(
+            Kind::LogCorrupt,
+            "log.open",
+            "an entry changed while the log was read",
+        )
+        .with("log", name));
+    }
+    match newest {
+        Some(newest) if newest > state.version => Err(hole(name, state.version + 1, newest)),
+        _ => {
+            store.sync(&name.log_dir())?;
+            Ok(Some(state))
+        }
+    }
+}
+
+/// R2. False: P itself is gone or has changed, and what was read above it was thrown away.
+fn read_from(store: &dyn Store, name: &LogName, state: &mut State) -> Result<bool> {
+    loop {
+        let mut read: Vec<(Entry, String)> = Vec::new();
+        while read.len() < ENTRIES_AT_ONCE {
+            let path = name.entry(state.version + 1 + read.len() as u64);
+            let Some(bytes) = store.get(&path)? else {
+                break;
+            };
+            read.push((file::decode(&bytes, &path)?, file::digest(&bytes)));
+        }
+        let proved = store.get(&name.entry(state.version))?;
+        if proved.is_none_or(|bytes| file::digest(&bytes) != state.digest) {
+            return Ok(false);
+        }
+        if read.is_empty() {
+            return Ok(true);
+        }
+        store.sync(&name.log_dir())?;
+        let last = read.len() < ENTRIES_AT_ONCE;
+        for (entry, digest) in read {
+            let version = state.version + 1;
+            state
+                .step(&entry, digest)
+                .map_err(|v| invalid(name, version, &v))?;
+        }
+        if last {
+            return Ok(true);
+        }
+    }
+}
+
+/// The newest version whose name lies in `log/`. Names of another form are ignored.
+fn newest_listed(store: &dyn Store, name: &LogName) -> Result<Option<u64>> {
+    let listed = store.list(&name.log_dir())?;
+    Ok(listed.iter().filter_map(|l| version_of(&l.path)).max())
+}
+
+/// `^\d{20}\.json$`
+pub(super) fn version_of(path: &str) -> Option<u64> {
+    let file = path.rsplit('/').next()?;
+    let digits = file.strip_suffix(".json")?;
+    let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+pub(super) fn invalid(name: &LogName, version: u64, violation: &Violation) -> Error {
+    let error = Error::new(
+        Kind::LogCorrupt,
+        "log.read",
+        format!("version {version} of the log breaks {violation}"),
+    )
+    .with("log", name)
+    .with("entry", name.entry(version))
+    .hint("the log must not be edited; `weir log --verify` lists every problem");
+    match &violation.chain {
+        Some(chain) => error.with("chain", chain),
+        None => error,
+    }
+}
+
+fn hole(name: &LogName, missing: u64, newest: u64) -> Error {
+    Error::new(
+        Kind::LogCorrupt,
+        "log.open",
+        format!("R4: version {missing} of the log is missing, version {newest} exists"),
+    )
+    .with("log", name)
+    .with("entry", name.entry(missing))
+    .hint("restore the entry from a copy of the store")
+}

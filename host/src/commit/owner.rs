@@ -1,0 +1,60 @@
+//! Which log may write below a table: said once, in `_system/owners/<table>.json`.
+
+use serde::{Deserialize, Serialize};
+
+use super::LogName;
+use crate::error::{Error, Kind, Result};
+use crate::store::Store;
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Owner {
+    pipeline: String,
+    zone: String,
+}
+
+/// Claims a table (a directory directly below the root) for this log, once and for all. A table of another log is refused
+/// by name.
+pub fn own_table(store: &dyn Store, name: &LogName, table: &str) -> Result<()> {
+    const OP: &str = "zone.own";
+    let path = format!("_system/owners/{table}.json");
+    let mine = Owner {
+        pipeline: name.pipeline.clone(),
+        zone: name.zone.clone(),
+    };
+    let bytes = serde_json::to_vec(&mine)
+        .map_err(|e| Error::new(Kind::Bug, OP, "an owner cannot be written as JSON").source(e))?;
+    let created = store.create(&path, &bytes);
+    // Whatever the answer was: what lies there counts.
+    let Some(found) = store.get(&path)? else {
+        return Err(match created {
+            Err(e) => e,
+            Ok(_) => Error::new(
+                Kind::StoreUnavailable,
+                OP,
+                "an owner was written and is not there",
+            )
+            .with("path", path),
+        });
+    };
+    store.sync("_system/owners")?;
+    let owner: Owner = serde_json::from_slice(&found).map_err(|e| {
+        Error::new(Kind::LogCorrupt, OP, "not an owner of a table")
+            .with("path", &path)
+            .hint("restore the file from a copy of the store")
+            .source(e)
+    })?;
+    if owner == mine {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::ConfigInvalid,
+        OP,
+        format!(
+            "table {table} belongs to pipeline {} (zone {}), this is {} (zone {})",
+            owner.pipeline, owner.zone, name.pipeline, name.zone
+        ),
+    )
+    .with("store", store.url())
+    .with("owner", path)
+    .hint("write to another table (sink.table, errors.dlq.table) or another sink.url"))
+}

@@ -1,0 +1,567 @@
+//! The validity rules V1–V7 and V10–V12 of PROTOCOL §3, on the state before the entry.
+//!
+//! Checked by the writer before Create, by every reader, and offline: the same functions, so that nobody can write what
+//! nobody will read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Receipt;
+use super::entry::{
+    AddedFile, Entry, FORMAT, Init, Input, Kind, Open, Plan, Reader, Role, Rule, Rules, Span, Swap,
+};
+use super::state::{State, Violation};
+use crate::chain::{Ledger, Records, Rows};
+use crate::record::ChainId;
+
+type Check = Result<(), Violation>;
+
+/// Wrong on any state.
+fn wrong(rule: &'static str, message: impl Into<String>) -> Violation {
+    Violation {
+        rule,
+        message: message.into(),
+        chain: None,
+        moved: false,
+    }
+}
+
+/// Right once, perhaps, but not on this state.
+fn moved(rule: &'static str, message: impl Into<String>) -> Violation {
+    Violation {
+        moved: true,
+        ..wrong(rule, message)
+    }
+}
+
+impl Violation {
+    fn of(self, chain: &ChainId) -> Violation {
+        Violation {
+            chain: Some(chain.clone()),
+            ..self
+        }
+    }
+}
+
+/// Component and config digests: both can be barred.
+pub(super) fn digests(rules: &[Rule]) -> impl Iterator<Item = &str> {
+    rules
+        .iter()
+        .flat_map(|r| [r.component.as_str(), r.config.as_str()])
+}
+
+pub(super) fn check_init(entry: &Entry) -> Result<&Init, Violation> {
+    check_shape(entry)?;
+    if entry.version != 0 || !entry.parent.is_empty() {
+        return Err(wrong(
+            "V1",
+            "version 0 has no parent, and only it is an init",
+        ));
+    }
+    entry
+        .init
+        .as_ref()
+        .ok_or_else(|| wrong("§2", "version 0 is not an init entry"))
+}
+
+impl State {
+    /// Is `entry` the valid next one?
+    pub fn check(&self, entry: &Entry) -> Check {
+        if entry.version != self.version + 1 {
+            return Err(wrong(
+                "V1",
+                format!(
+                    "expected version {}, found {}",
+                    self.version + 1,
+                    entry.version
+                ),
+            ));
+        }
+        if entry.parent != self.digest {
+            return Err(wrong(
+                "V1",
+                format!("expected parent {}, found {}", self.digest, entry.parent),
+            ));
+        }
+        check_shape(entry)?;
+        if entry.base > self.version {
+            return Err(wrong(
+                "§2",
+                format!(
+                    "base {} is above the version before, {}",
+                    entry.base, self.version
+                ),
+            ));
+        }
+        for open in &entry.open {
+            self.check_open(open)?;
+        }
+        self.check_spans(entry.kind, &entry.spans)?;
+        if let Some(rules) = &entry.rules
+            && entry.kind == Kind::Data
+        {
+            self.check_rules(rules)?;
+        }
+        self.check_files(&entry.add)?;
+        check_ledgers(entry.kind, &entry.spans, &entry.add)?;
+        for file in &entry.remove {
+            if !self.live.contains_key(file) {
+                return Err(moved("V5", format!("removed file {file} is not live")));
+            }
+        }
+        for file in &entry.gc {
+            self.check_gc(file)?;
+        }
+        if let Some(reader) = &entry.reader {
+            self.check_reader(reader)?;
+        }
+        if let Some(plan) = &entry.plan {
+            self.check_plan(plan)?;
+        }
+        if let Some(input) = &entry.input {
+            self.check_input(input, entry)?;
+        }
+        match &entry.swap {
+            Some(swap) => self.check_swap(swap),
+            None => Ok(()),
+        }
+    }
+
+    /// W3 for one receipt of a data draft. Every entry after its `base` is folded into this state, and none of them can be
+    /// undone unseen: a chain that went back has a higher epoch, rules that came back have another gen, and the names in
+    /// `gced` and `removed` stay.
+    pub(super) fn check_receipt(&self, receipt: &Receipt) -> Check {
+        self.check_spans(Kind::Data, &receipt.spans)?;
+        if receipt.r#gen != self.rules.r#gen {
+            return Err(moved(
+                "V3",
+                format!(
+                    "rules of gen {} are in force, rows are of gen {}",
+                    self.rules.r#gen, receipt.r#gen
+                ),
+            ));
+        }
+        self.check_rules(&self.rules)?;
+        self.check_files(&receipt.files)?;
+        check_ledgers(Kind::Data, &receipt.spans, &receipt.files)
+    }
+
+    pub(super) fn check_open(&self, open: &Open) -> Check {
+        match self.chains.get(&open.chain) {
+            None if open.at < 0 => {
+                Err(wrong("W1", format!("cannot start at offset {}", open.at)).of(&open.chain))
+            }
+            None => Ok(()),
+            Some(chain) => Err(moved(
+                "W1",
+                format!(
+                    "open already, from {}, and stands at {}",
+                    chain.start(),
+                    chain.to
+                ),
+            )
+            .of(&open.chain)),
+        }
+    }
+
+    pub(super) fn check_spans(&self, kind: Kind, spans: &[Span]) -> Check {
+        let mut seen = BTreeSet::new();
+        for span in spans {
+            if !seen.insert(&span.chain) {
+                return Err(wrong("§2", "two spans of one chain").of(&span.chain));
+            }
+            if span.to <= span.from {
+                return Err(wrong(
+                    "V2",
+                    format!(
+                        "expected a span that moves on, found {}..{}",
+                        span.from, span.to
+                    ),
+                )
+                .of(&span.chain));
+            }
+            let Some(chain) = self.chains.get(&span.chain) else {
+                return Err(wrong("V2", "the chain was never opened").of(&span.chain));
+            };
+            if span.epoch != chain.epoch {
+                return Err(moved(
+                    "V2",
+                    format!("expected epoch {}, found {}", chain.epoch, span.epoch),
+                )
+                .of(&span.chain));
+            }
+            if span.from != chain.to {
+                return Err(moved(
+                    "V2",
+                    format!(
+                        "expected a span from {}, found {}..{}",
+                        chain.to, span.from, span.to
+                    ),
+                )
+                .of(&span.chain));
+            }
+            if kind != Kind::Gap && span.lost != 0 {
+                return Err(wrong("V7", "only a gap loses offsets").of(&span.chain));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_rules(&self, rules: &Rules) -> Check {
+        if *rules != self.rules {
+            return Err(moved(
+                "V3",
+                format!(
+                    "rules of gen {} are in force, found gen {} or other digests",
+                    self.rules.r#gen, rules.r#gen
+                ),
+            ));
+        }
+        self.check_not_barred("V3", &rules.rules)
+    }
+
+    fn check_not_barred(&self, rule: &'static str, rules: &[Rule]) -> Check {
+        match digests(rules).find(|d| self.barred.contains(*d)) {
+            Some(digest) => Err(moved(rule, format!("{digest} is barred"))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_files(&self, files: &[AddedFile]) -> Check {
+        let mut seen = BTreeSet::new();
+        for file in files {
+            let id = &file.file;
+            if !seen.insert(id) {
+                return Err(wrong("V4", format!("file {id} is added twice")));
+            }
+            let name = file.path.rsplit('/').next().unwrap_or_default();
+            if id.is_empty() || name.split('.').next() != Some(id) || file.path.contains("..") {
+                return Err(wrong(
+                    "V4",
+                    format!("file {id} must be named by its id, found {}", file.path),
+                ));
+            }
+            if self.live.contains_key(id) {
+                return Err(moved("V4", format!("file {id} is live already")));
+            }
+            if self.removed.contains(id) || self.gced.contains(id) {
+                return Err(moved("V4", format!("file {id} was removed or collected")));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_gc(&self, file: &str) -> Check {
+        if self.live.contains_key(file) || self.removed.contains(file) {
+            return Err(moved(
+                "V6",
+                format!("collected file {file} is or was part of the zone"),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_reader(&self, reader: &Reader) -> Check {
+        if reader.version > self.version {
+            return Err(wrong(
+                "V11",
+                format!(
+                    "reader {} saw version {}, newest is {}",
+                    reader.name, reader.version, self.version
+                ),
+            ));
+        }
+        for (chain, position) in &reader.position {
+            let Some(state) = self.chains.get(chain) else {
+                return Err(wrong("V11", "reader of a chain that was never opened").of(chain));
+            };
+            if *position > state.to || *position < state.start() {
+                return Err(wrong(
+                    "V11",
+                    format!(
+                        "reader {} at {position}, chain is {}..{}",
+                        reader.name,
+                        state.start(),
+                        state.to
+                    ),
+                )
+                .of(chain));
+            }
+        }
+        let Some(before) = self.readers.get(&reader.name) else {
+            return Ok(());
+        };
+        if reader.r#gen != before.r#gen {
+            return Err(moved(
+                "V11",
+                format!(
+                    "reader {} is of gen {}, found {}",
+                    reader.name, before.r#gen, reader.r#gen
+                ),
+            ));
+        }
+        if reader.version < before.version {
+            return Err(moved(
+                "V11",
+                format!(
+                    "reader {} is at version {}, found {}",
+                    reader.name, before.version, reader.version
+                ),
+            ));
+        }
+        for (chain, at) in &before.position {
+            let found = reader.position.get(chain);
+            if found.is_none_or(|p| p < at) {
+                return Err(moved(
+                    "V11",
+                    format!(
+                        "reader {} stands at {at} and never goes back, found {found:?}",
+                        reader.name
+                    ),
+                )
+                .of(chain));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_plan(&self, plan: &Plan) -> Check {
+        if let Some(open) = &self.open_plan {
+            return Err(moved("V10", format!("plan {} is open", open.version)));
+        }
+        if !plan.ranges.values().any(|r| r.to > r.from) {
+            return Err(wrong("V10", "a plan that reads nothing"));
+        }
+        for (id, range) in &plan.ranges {
+            if range.to < range.from {
+                return Err(wrong("V10", format!("plan of {}..{}", range.from, range.to)).of(id));
+            }
+            let Some(chain) = self.chains.get(id) else {
+                return Err(wrong("V10", "plan of a chain that was never opened").of(id));
+            };
+            if range.from != chain.to {
+                return Err(moved(
+                    "V10",
+                    format!(
+                        "expected a plan from {}, found {}..{}",
+                        chain.to, range.from, range.to
+                    ),
+                )
+                .of(id));
+            }
+        }
+        self.check_rules(&plan.rules)
+    }
+
+    /// V10 of `batch`, and of `void`. The rules of a batch are its plan's: a swap in between does not touch it unless it bars
+    /// one of them (§7), which closes the plan.
+    fn check_input(&self, input: &Input, entry: &Entry) -> Check {
+        let open = match &self.open_plan {
+            Some(open) if open.version == input.plan => open,
+            Some(open) => {
+                let found = format!("plan {} is open, found plan {}", open.version, input.plan);
+                return Err(moved("V10", found));
+            }
+            None => {
+                return Err(moved("V10", format!("plan {} is not open", input.plan)));
+            }
+        };
+        if entry.kind == Kind::Void {
+            return Ok(());
+        }
+        if entry.rules.as_ref() != Some(&open.plan.rules) {
+            return Err(wrong("V10", "the rules are not those of the plan"));
+        }
+        self.check_not_barred("V10", &open.plan.rules.rules)?;
+        if input.dedup > self.version || input.dedup < self.data_at {
+            return Err(moved(
+                "V10",
+                format!(
+                    "dedup saw version {}, rows changed at {}",
+                    input.dedup, self.data_at
+                ),
+            ));
+        }
+        let planned: BTreeMap<&ChainId, (i64, i64)> = open
+            .plan
+            .ranges
+            .iter()
+            .filter(|(_, r)| r.to > r.from)
+            .map(|(chain, r)| (chain, (r.from, r.to)))
+            .collect();
+        let found: BTreeMap<&ChainId, (i64, i64)> = entry
+            .spans
+            .iter()
+            .map(|s| (&s.chain, (s.from, s.to)))
+            .collect();
+        if planned != found {
+            return Err(wrong(
+                "V10",
+                format!("planned {planned:?}, found {found:?}"),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_swap(&self, swap: &Swap) -> Check {
+        if swap.from != self.rules.r#gen {
+            return Err(moved(
+                "V12",
+                format!(
+                    "gen {} is in force, the swap replaces {}",
+                    self.rules.r#gen, swap.from
+                ),
+            ));
+        }
+        let barred = |d: &&str| self.barred.contains(*d);
+        match digests(&swap.rules).find(barred) {
+            Some(digest) if !swap.force => Err(moved(
+                "V12",
+                format!("{digest} is barred, and the swap is not forced"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Only the fields of its kind.
+fn check_shape(entry: &Entry) -> Check {
+    use Kind::{Batch, Data, Gap, Gc, Init, Open, Plan, Reader, Swap, Void};
+    let kind = entry.kind;
+    let fields: [(&str, bool, &[Kind], &[Kind]); 12] = [
+        // field, is it there, kinds that must have it, kinds that may
+        ("init", entry.init.is_some(), &[Init], &[]),
+        ("open", !entry.open.is_empty(), &[Open], &[]),
+        ("spans", !entry.spans.is_empty(), &[Data, Gap, Batch], &[]),
+        ("rules", entry.rules.is_some(), &[Data, Batch], &[]),
+        ("add", !entry.add.is_empty(), &[], &[Data, Batch]),
+        ("remove", !entry.remove.is_empty(), &[], &[]),
+        ("gc", !entry.gc.is_empty(), &[], &[Gc, Data]),
+        ("swap", entry.swap.is_some(), &[Swap], &[Data]),
+        ("reader", entry.reader.is_some(), &[Reader], &[]),
+        ("plan", entry.plan.is_some(), &[Plan], &[]),
+        ("input", entry.input.is_some(), &[Batch, Void], &[]),
+        ("counters", !entry.counters.is_empty(), &[], &[Data, Batch]),
+    ];
+    if entry.format != FORMAT {
+        return Err(wrong(
+            "§2",
+            format!("format {}, expected {FORMAT}", entry.format),
+        ));
+    }
+    for (field, present, must, may) in fields {
+        if present && !must.contains(&kind) && !may.contains(&kind) {
+            return Err(wrong(
+                "§2",
+                format!("an entry of kind {kind:?} has no `{field}`"),
+            ));
+        }
+        if !present && must.contains(&kind) {
+            return Err(wrong(
+                "§2",
+                format!("an entry of kind {kind:?} needs `{field}`"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// V7, and the half of V2 that ties files to spans.
+fn check_ledgers(kind: Kind, spans: &[Span], files: &[AddedFile]) -> Check {
+    // chain → (from, to, rows in rows-files, rows in letters-files)
+    let mut found: BTreeMap<&ChainId, (i64, i64, u64, u64)> = spans
+        .iter()
+        .map(|s| (&s.chain, (s.from, s.to, 0, 0)))
+        .collect();
+    for file in files {
+        if file.role == Role::Keys {
+            continue;
+        }
+        let id = &file.file;
+        let mut rows = 0;
+        for range in &file.ranges {
+            let Some((from, to, in_rows, in_letters)) = found.get_mut(&range.chain) else {
+                return Err(
+                    wrong("V2", format!("file {id} has rows without a span")).of(&range.chain)
+                );
+            };
+            if range.from < *from || range.to > *to || range.to <= range.from {
+                return Err(wrong(
+                    "V2",
+                    format!(
+                        "file {id} has rows of {}..{}, the span is {from}..{to}",
+                        range.from, range.to
+                    ),
+                )
+                .of(&range.chain));
+            }
+            rows += range.rows;
+            match file.role {
+                Role::Letters => *in_letters += range.rows,
+                Role::Rows | Role::Keys => *in_rows += range.rows,
+            }
+        }
+        if rows != file.rows || rows == 0 {
+            return Err(wrong(
+                "V7",
+                format!("file {id} has {} rows, its ranges have {rows}", file.rows),
+            ));
+        }
+    }
+    for span in spans {
+        let (_, _, in_rows, in_letters) = found.get(&span.chain).copied().unwrap_or_default();
+        check_span_ledger(kind, span, in_rows, in_letters).map_err(|v| v.of(&span.chain))?;
+    }
+    Ok(())
+}
+
+fn check_span_ledger(kind: Kind, span: &Span, in_rows: u64, in_letters: u64) -> Check {
+    let ledger = Ledger {
+        records: span.records,
+        rows: span.rows,
+        letters: span.letters,
+    };
+    if kind == Kind::Gap {
+        let empty =
+            span.records == Records::default() && span.rows == Rows::default() && span.letters == 0;
+        return match u64::try_from(span.to - span.from) {
+            Ok(width) if empty && width == span.lost => Ok(()),
+            _ => Err(wrong(
+                "V7",
+                format!(
+                    "a gap of {}..{} that lost {}",
+                    span.from, span.to, span.lost
+                ),
+            )),
+        };
+    }
+    if !ledger.closes() {
+        return Err(wrong(
+            "V7",
+            format!("ledgers do not close: {:?}, {:?}", span.records, span.rows),
+        ));
+    }
+    // A span of RAW cannot have read more records than it has offsets; a batch reads rows.
+    let width = u64::try_from(span.to - span.from).unwrap_or(0);
+    if kind == Kind::Data && span.records.read > width {
+        return Err(wrong(
+            "V7",
+            format!("{} records read from {width} offsets", span.records.read),
+        ));
+    }
+    if in_rows != span.rows.written {
+        return Err(wrong(
+            "V7",
+            format!(
+                "{} rows written, {in_rows} rows in the files",
+                span.rows.written
+            ),
+        ));
+    }
+    if in_letters != span.letters {
+        return Err(wrong(
+            "V7",
+            format!("{} dead letters, {in_letters} in the files", span.letters),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,349 @@
+//! State = fold of proved entries: where each chain stands, which rules are in force, which files are live.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+
+use super::entry::{AddedFile, Entry, Init, Kind, Plan, Reader, Role, Rules, Writer};
+use crate::chain::Ledger;
+use crate::record::ChainId;
+
+/// Writers of the last so many entries count for the pace (PROTOCOL §5).
+const PACE_WINDOW: usize = 100;
+
+/// A rule of PROTOCOL §3 that an entry or draft breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// `V2`; `W1` for an `open`; `§2` where fields do not belong to the kind.
+    pub rule: &'static str,
+    /// Expected and found.
+    pub message: String,
+    pub chain: Option<ChainId>,
+    /// True: the state is not (or no longer) the one the writer worked on; read it and do the work again.
+    /// False: the entry is wrong on any state.
+    pub moved: bool,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.message)?;
+        match &self.chain {
+            Some(chain) => write!(f, " (chain {chain})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where one version left a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Border {
+    pub version: u64,
+    pub to: i64,
+    /// Rows written for this chain from its start up to `to`.
+    pub rows_written: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainState {
+    pub topic: String,
+    pub partition: i32,
+    /// Next offset to read.
+    pub to: i64,
+    pub epoch: u64,
+    pub totals: Ledger,
+    /// Offsets recorded as gone before they were read.
+    pub lost: u64,
+    /// Ascending; the first is the `open`.
+    pub borders: Vec<Border>,
+}
+
+impl ChainState {
+    /// Where reading this chain began.
+    pub fn start(&self) -> i64 {
+        self.borders.first().map_or(self.to, |b| b.to)
+    }
+
+    /// The version whose span holds this offset. `None` below the start and from `to` on.
+    pub fn version_of(&self, offset: i64) -> Option<u64> {
+        let after = self.borders.partition_point(|b| b.to <= offset);
+        match after {
+            0 => None,
+            i => self.borders.get(i).map(|b| b.version),
+        }
+    }
+
+    /// The newest border at or below this version.
+    pub fn border_at(&self, version: u64) -> Option<Border> {
+        let after = self.borders.partition_point(|b| b.version <= version);
+        after
+            .checked_sub(1)
+            .and_then(|i| self.borders.get(i))
+            .copied()
+    }
+
+    /// Rows written for `[from, to)`. `None` where one of them is no border.
+    pub fn rows_between(&self, from: i64, to: i64) -> Option<u64> {
+        let rows_at = |offset: i64| {
+            let i = self.borders.partition_point(|b| b.to < offset);
+            let border = self.borders.get(i)?;
+            (border.to == offset).then_some(border.rows_written)
+        };
+        rows_at(to)?.checked_sub(rows_at(from)?)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveFile {
+    pub file: AddedFile,
+    /// The version that added it.
+    pub version: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenPlan {
+    /// Its version, which `batch` and `void` name.
+    pub version: u64,
+    pub plan: Plan,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Of the newest entry folded in: P where the log has proved it.
+    pub version: u64,
+    /// `sha256:…` of that entry's bytes.
+    pub digest: String,
+    /// Whose log it is.
+    pub init: Init,
+    pub chains: BTreeMap<ChainId, ChainState>,
+    /// In force from the next version on.
+    pub rules: Rules,
+    pub barred: BTreeSet<String>,
+    pub live: BTreeMap<String, LiveFile>,
+    pub removed: BTreeSet<String>,
+    pub gced: BTreeSet<String>,
+    pub readers: BTreeMap<String, Reader>,
+    pub open_plan: Option<OpenPlan>,
+    /// The last version that changed rows; 0 = none did.
+    pub data_at: u64,
+    pub counters: BTreeMap<String, BTreeMap<String, u64>>,
+    writers: VecDeque<Writer>,
+    /// How often the ranges of a plan were voided since a batch last committed.
+    voids: Vec<(Plan, u32)>,
+}
+
+impl State {
+    /// Folds version 0.
+    pub fn begin(entry: &Entry, digest: String) -> Result<State, Violation> {
+        let init = super::rules::check_init(entry)?;
+        Ok(State {
+            version: 0,
+            digest,
+            init: init.clone(),
+            chains: BTreeMap::new(),
+            rules: Rules {
+                r#gen: 0,
+                rules: init.rules.clone(),
+            },
+            barred: BTreeSet::new(),
+            live: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            gced: BTreeSet::new(),
+            readers: BTreeMap::new(),
+            open_plan: None,
+            data_at: 0,
+            counters: BTreeMap::new(),
+            writers: VecDeque::from([entry.writer.clone()]),
+            voids: Vec::new(),
+        })
+    }
+
+    /// Checks the next entry under every rule, then folds it. On `Err` the state is as it was.
+    pub fn step(&mut self, entry: &Entry, digest: String) -> Result<(), Violation> {
+        self.check(entry)?;
+        self.fold(entry, digest);
+        Ok(())
+    }
+
+    /// The gen that new rows must be made under.
+    pub fn rules_gen(&self) -> u64 {
+        self.rules.r#gen
+    }
+
+    /// Writers (processes) among the last 100 entries.
+    pub fn writers(&self) -> usize {
+        let distinct: BTreeSet<(&str, i64)> = self
+            .writers
+            .iter()
+            .map(|w| (w.id.as_str(), w.start))
+            .collect();
+        distinct.len()
+    }
+
+    /// How often a plan of the same input ranges was voided since the last batch (§10 B2: at two, stop and name it).
+    pub fn voids_of(&self, plan: &Plan) -> u32 {
+        self.voids
+            .iter()
+            .find(|(p, _)| same_input(p, plan))
+            .map_or(0, |(_, n)| *n)
+    }
+
+    /// Live rows-files with rows in any of the ranges `chain → [from, to)`, by file id.
+    pub fn rows_files<'a>(
+        &'a self,
+        ranges: &'a BTreeMap<ChainId, (i64, i64)>,
+    ) -> impl Iterator<Item = &'a LiveFile> {
+        self.live.values().filter(move |live| {
+            live.file.role == Role::Rows
+                && live.file.ranges.iter().any(|r| {
+                    ranges
+                        .get(&r.chain)
+                        .is_some_and(|(from, to)| r.from < *to && *from < r.to)
+                })
+        })
+    }
+
+    /// Live keys-files whose partition column has one of these values, by file id.
+    pub fn keys_files<'a>(
+        &'a self,
+        column: &'a str,
+        values: &'a BTreeSet<String>,
+    ) -> impl Iterator<Item = &'a LiveFile> {
+        self.live.values().filter(move |live| {
+            live.file.role == Role::Keys
+                && live
+                    .file
+                    .partition
+                    .get(column)
+                    .is_some_and(|v| values.contains(v))
+        })
+    }
+
+    /// Both ledgers over all chains.
+    pub fn totals(&self) -> Ledger {
+        let mut sum = Ledger::default();
+        for chain in self.chains.values() {
+            sum.add(&chain.totals);
+        }
+        sum
+    }
+
+    fn fold(&mut self, entry: &Entry, digest: String) {
+        self.version = entry.version;
+        self.digest = digest;
+        self.writers.push_back(entry.writer.clone());
+        if self.writers.len() > PACE_WINDOW {
+            self.writers.pop_front();
+        }
+        for open in &entry.open {
+            let chain = ChainState {
+                topic: open.topic.clone(),
+                partition: open.partition,
+                to: open.at,
+                epoch: 0,
+                totals: Ledger::default(),
+                lost: 0,
+                borders: vec![Border {
+                    version: entry.version,
+                    to: open.at,
+                    rows_written: 0,
+                }],
+            };
+            self.chains.insert(open.chain.clone(), chain);
+        }
+        for span in &entry.spans {
+            let Some(chain) = self.chains.get_mut(&span.chain) else {
+                continue; // checked: V2
+            };
+            chain.to = span.to;
+            chain.lost += span.lost;
+            chain.totals.add(&Ledger {
+                records: span.records,
+                rows: span.rows,
+                letters: span.letters,
+            });
+            chain.borders.push(Border {
+                version: entry.version,
+                to: span.to,
+                rows_written: chain.totals.rows.written,
+            });
+        }
+        for file in &entry.add {
+            let live = LiveFile {
+                file: file.clone(),
+                version: entry.version,
+            };
+            self.live.insert(file.file.clone(), live);
+        }
+        for file in &entry.remove {
+            self.live.remove(file);
+            self.removed.insert(file.clone());
+        }
+        self.gced.extend(entry.gc.iter().cloned());
+        if !entry.add.is_empty() || !entry.remove.is_empty() {
+            self.data_at = entry.version;
+        }
+        for (transform, counters) in &entry.counters {
+            let sums = self.counters.entry(transform.clone()).or_default();
+            for (counter, amount) in counters {
+                *sums.entry(counter.clone()).or_default() += amount;
+            }
+        }
+        if let Some(reader) = &entry.reader {
+            self.readers.insert(reader.name.clone(), reader.clone());
+        }
+        self.fold_plan(entry);
+        self.fold_swap(entry);
+    }
+
+    fn fold_plan(&mut self, entry: &Entry) {
+        match entry.kind {
+            Kind::Plan => {
+                self.open_plan = entry.plan.clone().map(|plan| OpenPlan {
+                    version: entry.version,
+                    plan,
+                });
+            }
+            Kind::Batch => {
+                self.open_plan = None;
+                self.voids.clear();
+            }
+            Kind::Void => {
+                if let Some(open) = self.open_plan.take() {
+                    match self
+                        .voids
+                        .iter_mut()
+                        .find(|(p, _)| same_input(p, &open.plan))
+                    {
+                        Some((_, n)) => *n += 1,
+                        None => self.voids.push((open.plan, 1)),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Last of all: the entry's own spans are of the rules before.
+    fn fold_swap(&mut self, entry: &Entry) {
+        let Some(swap) = &entry.swap else { return };
+        if swap.force {
+            for digest in super::rules::digests(&swap.rules) {
+                self.barred.remove(digest);
+            }
+        }
+        self.barred.extend(swap.bar.iter().cloned());
+        self.rules = Rules {
+            r#gen: entry.version,
+            rules: swap.rules.clone(),
+        };
+        let barred = self.open_plan.as_ref().is_some_and(|open| {
+            super::rules::digests(&open.plan.rules.rules).any(|d| self.barred.contains(d))
+        });
+        if barred {
+            self.open_plan = None;
+        }
+    }
+}
+
+fn same_input(a: &Plan, b: &Plan) -> bool {
+    a.log == b.log && a.ranges == b.ranges
+}

@@ -1,0 +1,177 @@
+//! Do log, files and digests agree? Offline, on a store that nobody writes to at the moment.
+//!
+//! Goes on after a problem as far as that makes sense, so that one run lists them all. An entry that breaks a rule ends the
+//! replay: nothing above it means anything.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+
+use super::state::{LiveFile, State};
+use super::{LogName, file, log};
+use crate::error::Result;
+use crate::store::Store;
+
+/// Bytes of a file in memory at once.
+const CHUNK_BYTES: u64 = 4 << 20;
+
+/// Something that is not as the log says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub version: Option<u64>,
+    pub path: String,
+    pub message: String,
+}
+
+/// What `verify` looked at, and what it found wrong (nothing, one hopes).
+#[derive(Debug)]
+pub struct Verified {
+    /// After the last entry that holds. `None` where not even the first does.
+    pub state: Option<State>,
+    pub entries: u64,
+    pub files: u64,
+    pub bytes: u64,
+    pub problems: Vec<Problem>,
+}
+
+/// Replays every entry under every rule, reads every live file against its size and sha256, and looks for published files
+/// that no entry names. `None`: there is no log.
+pub fn verify(store: &dyn Store, name: &LogName) -> Result<Option<Verified>> {
+    let mut found = Verified {
+        state: None,
+        entries: 0,
+        files: 0,
+        bytes: 0,
+        problems: Vec::new(),
+    };
+    let listed = store.list(&name.log_dir())?;
+    let newest = listed.iter().filter_map(|l| log::version_of(&l.path)).max();
+    let Some(newest) = newest else {
+        return Ok(None);
+    };
+    for version in 0..=newest {
+        let path = name.entry(version);
+        if let Err(message) = replay(store, &mut found, version, &path)? {
+            found.problem(Some(version), &path, message);
+            break;
+        }
+        found.entries += 1;
+    }
+    if let Some(state) = found.state.take() {
+        for live in state.live.values() {
+            check_file(store, name, &mut found, live)?;
+        }
+        look_for_strangers(store, &mut found, &state)?;
+        found.state = Some(state);
+    }
+    Ok(Some(found))
+}
+
+impl Verified {
+    fn problem(&mut self, version: Option<u64>, path: &str, message: impl Into<String>) {
+        self.problems.push(Problem {
+            version,
+            path: path.to_owned(),
+            message: message.into(),
+        });
+    }
+}
+
+fn replay(
+    store: &dyn Store,
+    found: &mut Verified,
+    version: u64,
+    path: &str,
+) -> Result<Result<(), String>> {
+    let Some(bytes) = store.get(path)? else {
+        return Ok(Err("the entry is missing".to_owned()));
+    };
+    let digest = file::digest(&bytes);
+    let entry = match file::decode(&bytes, path) {
+        Ok(entry) => entry,
+        Err(e) => return Ok(Err(e.to_string())),
+    };
+    let stepped = match &mut found.state {
+        Some(state) => state.step(&entry, digest),
+        none if version == 0 => State::begin(&entry, digest).map(|state| *none = Some(state)),
+        None => return Ok(Err("no state to check it on".to_owned())),
+    };
+    Ok(stepped.map_err(|v| v.to_string()))
+}
+
+fn check_file(
+    store: &dyn Store,
+    name: &LogName,
+    found: &mut Verified,
+    live: &LiveFile,
+) -> Result<()> {
+    found.files += 1;
+    let staging = name.staging(&live.file.file);
+    let mut path = &live.file.path;
+    if store.size(path)?.is_none() && store.size(&staging)?.is_some() {
+        path = &staging; // committed, not published yet
+    }
+    let Some(bytes) = store.size(path)? else {
+        found.problem(Some(live.version), path, "the file is missing");
+        return Ok(());
+    };
+    found.bytes += bytes;
+    if bytes != live.file.bytes {
+        let message = format!(
+            "the log says {} bytes, the file has {bytes}",
+            live.file.bytes
+        );
+        found.problem(Some(live.version), path, message);
+        return Ok(());
+    }
+    let expected = live.file.sha256.trim_start_matches("sha256:");
+    let digest = sha256_of(store, path, bytes)?;
+    if digest != expected {
+        let message = format!("the log says sha256 {expected}, the file has {digest}");
+        found.problem(Some(live.version), path, message);
+    }
+    Ok(())
+}
+
+fn sha256_of(store: &dyn Store, path: &str, bytes: u64) -> Result<String> {
+    use std::fmt::Write as _;
+    let mut sum = Sha256::new();
+    let mut at = 0;
+    while at < bytes {
+        let end = (at + CHUNK_BYTES).min(bytes);
+        sum.update(store.get_range(path, at..end)?);
+        at = end;
+    }
+    let mut text = String::with_capacity(64);
+    for byte in sum.finalize() {
+        if write!(text, "{byte:02x}").is_err() {
+            break; // writing to a String cannot fail
+        }
+    }
+    Ok(text)
+}
+
+/// Files named by a ULID in directories where this log publishes, that it does not know: the log lost its newest entries, or
+/// somebody else writes here.
+fn look_for_strangers(store: &dyn Store, found: &mut Verified, state: &State) -> Result<()> {
+    let tables: BTreeSet<&str> = state
+        .live
+        .values()
+        .filter_map(|live| live.file.path.split_once('/').map(|(table, _)| table))
+        .filter(|table| *table != "_system")
+        .collect();
+    for table in tables {
+        for listed in store.list(table)? {
+            let file = listed.path.rsplit('/').next().unwrap_or_default();
+            let id = file.split('.').next().unwrap_or_default();
+            if ulid::Ulid::from_string(id).is_ok() && !state.live.contains_key(id) {
+                found.problem(
+                    None,
+                    &listed.path,
+                    "published, but no entry of the log names it",
+                );
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,474 @@
+//! Writing the log: an attempt becomes the next version, or somebody else's entry does (PROTOCOL §5).
+//!
+//! ```text
+//! draft ─W3→ check every part on the proved state; the overtaken are dropped
+//!       ─W5→ Create(P+1) ─ clear success ───────────────────────→ W6
+//!              └ anything else: GET P+1 ─ own bytes ────────────→ W6
+//!                                       ├ another's ────────────→ W3
+//!                                       └ nothing: same bytes again; unsettled until one answer is clear
+//!       ─W6→ GET P: same digest → committed
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::draft::{self, Built};
+use super::entry::{Entry, FORMAT, Init, Kind as EntryKind, Rule, Writer};
+use super::state::{State, Violation};
+use super::{Committed, Draft, Dropped, Log, LogName, Outcome, file};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::store::{Created, Store};
+
+/// Factor on the pace under contention: beyond it, more waiting no longer helps (PROTOCOL §5, Pace).
+const PACE_FACTOR_MAX: u32 = 64;
+
+/// Attempts per entry above which a shared log is too busy.
+const ATTEMPTS_BUSY: f64 = 1.5;
+
+/// Assumed until the first Create was timed.
+const LATENCY_FIRST: Duration = Duration::from_millis(20);
+
+/// Longest wait between two attempts, whatever the store's latency.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Creates without a clear answer before the caller is told that the store does not answer.
+    pub tries: u32,
+    /// Shortest time between two data entries of one writer.
+    pub pace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            tries: 8,
+            pace: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A draft on its way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    draft: Draft,
+    dropped: Vec<Dropped>,
+    /// Creates at different versions so far.
+    attempts: u32,
+    sent: Option<Sent>,
+    /// The `gc` entry that is to take its place (W5, leave).
+    left: Option<Sent>,
+}
+
+impl Pending {
+    pub(super) fn new(draft: Draft) -> Pending {
+        Pending {
+            draft,
+            dropped: Vec::new(),
+            attempts: 0,
+            sent: None,
+            left: None,
+        }
+    }
+}
+
+/// Bytes that may lie at their version, now or later.
+#[derive(Clone, Debug)]
+struct Sent {
+    entry: Arc<Entry>,
+    bytes: Vec<u8>,
+}
+
+/// What lies at the version.
+enum Settled {
+    /// The bytes just sent.
+    Ours,
+    /// Those sent before them for the same version.
+    Earlier,
+    Another,
+}
+
+impl Log {
+    /// Drives a draft to its end, or keeps it where the store does not answer.
+    pub(super) fn drive(&mut self, mut pending: Pending) -> Result<Outcome> {
+        if pending.left.is_some() {
+            return self.drive_out(pending);
+        }
+        let driven = self.try_drive(&mut pending);
+        self.keep(pending, driven)
+    }
+
+    /// W5: to leave.
+    pub(super) fn drive_out(&mut self, mut pending: Pending) -> Result<Outcome> {
+        let driven = self.try_leave(&mut pending);
+        self.keep(pending, driven)
+    }
+
+    /// What is still open stays; files of what was dropped are ours to collect. After an error that is no outage nothing is
+    /// known, so nothing is collected: the next opener does.
+    fn keep(&mut self, pending: Pending, driven: Result<Outcome>) -> Result<Outcome> {
+        match &driven {
+            Err(e) if e.kind() == Kind::StoreUnavailable => self.pending = Some(pending),
+            Err(_) => {}
+            Ok(Outcome::Committed { dropped, .. } | Outcome::Lost { dropped }) => {
+                for part in dropped {
+                    if part.reason.rule != "W6" {
+                        let files = draft::files_of(&pending.draft, part.index);
+                        let state = &self.state;
+                        self.orphans
+                            .extend(files.into_iter().filter(|f| !state.gced.contains(f)));
+                    }
+                }
+            }
+        }
+        driven
+    }
+
+    fn try_drive(&mut self, pending: &mut Pending) -> Result<Outcome> {
+        loop {
+            let sent = match &pending.sent {
+                Some(sent) => sent.clone(),
+                None => {
+                    self.read_on()?;
+                    let built = draft::build(
+                        &self.state,
+                        &pending.draft,
+                        &mut pending.dropped,
+                        &self.orphans,
+                    )?;
+                    let Some(built) = built else {
+                        let dropped = std::mem::take(&mut pending.dropped);
+                        return Ok(Outcome::Lost { dropped });
+                    };
+                    let sent = self.next_entry(built)?;
+                    pending.attempts += 1;
+                    pending.sent = Some(sent.clone());
+                    sent
+                }
+            };
+            match self.put(&sent, None)? {
+                Settled::Ours | Settled::Earlier => return self.confirm(sent, pending),
+                Settled::Another => {
+                    pending.sent = None;
+                    self.back_off(pending.attempts);
+                }
+            }
+        }
+    }
+
+    fn try_leave(&mut self, pending: &mut Pending) -> Result<Outcome> {
+        let why = |rule, message: &str| Violation {
+            rule,
+            message: message.to_owned(),
+            chain: None,
+            moved: true,
+        };
+        let Some(sent) = pending.sent.clone() else {
+            let reason = why("W5", "left before it was sent");
+            return Ok(lose_all(pending, &reason));
+        };
+        if self.state.version >= sent.entry.version {
+            return self.try_drive(pending); // already read: only W6 is open
+        }
+        let gc = match &pending.left {
+            Some(gc) => gc.clone(),
+            None => {
+                let files = sent.entry.add.iter().map(|f| f.file.clone()).collect();
+                let gc = self.next_entry(Built::gc(files, sent.entry.base))?;
+                pending.left = Some(gc.clone());
+                gc
+            }
+        };
+        match self.put(&gc, Some(&sent))? {
+            Settled::Earlier => self.confirm(sent, pending),
+            Settled::Ours => {
+                let before = pending.dropped.clone();
+                let confirmed = self.confirm(gc, pending)?;
+                if let Outcome::Lost { dropped } = confirmed {
+                    return Ok(Outcome::Lost { dropped }); // W6: not even that is known
+                }
+                pending.dropped = before;
+                Ok(lose_all(
+                    pending,
+                    &why("W5", "left; its files were collected"),
+                ))
+            }
+            Settled::Another => Ok(lose_all(
+                pending,
+                &why("W5", "left; another entry took its version"),
+            )),
+        }
+    }
+
+    fn next_entry(&mut self, built: Built) -> Result<Sent> {
+        let attempt: u128 = self.random.random();
+        let mut entry = built.entry;
+        entry.version = self.state.version + 1;
+        entry.parent.clone_from(&self.state.digest);
+        entry.attempt = format!("{attempt:032x}");
+        entry.writer = self.writer.clone();
+        entry.time = self.clock.now_micros();
+        self.state.check(&entry).map_err(|v| {
+            Error::new(
+                Kind::Bug,
+                "log.commit",
+                format!("a {:?} entry of our own breaks {v}", entry.kind),
+            )
+            .with("log", &self.name)
+        })?;
+        let bytes = file::encode(&entry)?;
+        Ok(Sent {
+            entry: Arc::new(entry),
+            bytes,
+        })
+    }
+
+    /// W5. `earlier`: other bytes of ours that may land at the same version.
+    fn put(&mut self, sent: &Sent, earlier: Option<&Sent>) -> Result<Settled> {
+        let path = self.name.entry(sent.entry.version);
+        let mut tries = 0;
+        loop {
+            let started = self.clock.elapsed();
+            let mut last = match self.store.create(&path, &sent.bytes) {
+                Ok(Created::Done) => {
+                    self.pace.took(self.clock.elapsed().saturating_sub(started));
+                    return Ok(Settled::Ours);
+                }
+                Ok(Created::Exists) => None,
+                Err(e) if e.kind() == Kind::StoreUnavailable => Some(e),
+                Err(e) => return Err(e),
+            };
+            match self.store.get(&path) {
+                Ok(Some(found)) => {
+                    if found == sent.bytes {
+                        self.store.sync(&self.name.log_dir())?;
+                        return Ok(Settled::Ours);
+                    }
+                    if earlier.is_some_and(|earlier| found == earlier.bytes) {
+                        self.store.sync(&self.name.log_dir())?;
+                        return Ok(Settled::Earlier);
+                    }
+                    return Ok(Settled::Another);
+                }
+                Ok(None) => {}
+                Err(e) if e.kind() == Kind::StoreUnavailable => last = Some(e),
+                Err(e) => return Err(e),
+            }
+            tries += 1;
+            if tries >= self.limits.tries {
+                let error = Error::new(
+                    Kind::StoreUnavailable,
+                    "log.commit",
+                    format!(
+                        "version {} is unsettled: {tries} attempts without a clear answer",
+                        sent.entry.version
+                    ),
+                )
+                .with("log", &self.name)
+                .hint("check the store; the same entry is tried again");
+                return Err(match last {
+                    Some(e) => error.source(e),
+                    None => error,
+                });
+            }
+            self.back_off(tries);
+        }
+    }
+
+    /// W6. Only here a `Committed` is made.
+    fn confirm(&mut self, sent: Sent, pending: &mut Pending) -> Result<Outcome> {
+        let version = sent.entry.version;
+        let parent = self.store.get(&self.name.entry(version - 1))?;
+        if parent.is_none_or(|bytes| file::digest(&bytes) != self.state.digest) {
+            // Nothing is known: publish nothing, delete nothing, read everything anew.
+            self.read_again()?;
+            let landed = self.store.get(&self.name.entry(version))?;
+            if landed.is_none_or(|bytes| bytes != sent.bytes) {
+                let reason = Violation {
+                    rule: "W6",
+                    message: "the version before is not the one that was proved".to_owned(),
+                    chain: None,
+                    moved: true,
+                };
+                return Ok(lose_all(pending, &reason));
+            }
+        } else {
+            let digest = file::digest(&sent.bytes);
+            self.state
+                .step(&sent.entry, digest)
+                .map_err(|v| super::log::invalid(&self.name, version, &v))?;
+        }
+        if matches!(sent.entry.kind, EntryKind::Data | EntryKind::Batch) {
+            self.pace.committed(self.clock.elapsed(), pending.attempts);
+        }
+        self.collect(&sent.entry.gc);
+        let dropped = std::mem::take(&mut pending.dropped);
+        Ok(Outcome::Committed {
+            committed: Committed {
+                version,
+                entry: sent.entry,
+                _proved: (),
+            },
+            dropped,
+        })
+    }
+
+    /// W8: only after a proved entry names them. What cannot be deleted now is deleted by a later opener.
+    pub(super) fn collect(&mut self, files: &[String]) {
+        for file in files {
+            self.orphans.remove(file);
+            let path = self.name.staging(file);
+            let deleted = self
+                .store
+                .delete(&path)
+                .and_then(|()| self.store.clear_leftovers(&path));
+            if let Err(e) = deleted {
+                tracing::debug!(path, error = %e, "a collected file stays until the next start");
+            }
+        }
+    }
+
+    /// Uniform over [0, tries × latency].
+    fn back_off(&mut self, tries: u32) {
+        let most = (self.pace.latency() * tries).min(BACKOFF_MAX);
+        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        let wait = self.random.random_range(0..=micros);
+        self.clock.sleep(Duration::from_micros(wait));
+    }
+}
+
+fn lose_all(pending: &mut Pending, reason: &Violation) -> Outcome {
+    let mut dropped = std::mem::take(&mut pending.dropped);
+    draft::drop_rest(&pending.draft, &mut dropped, reason);
+    Outcome::Lost { dropped }
+}
+
+/// Version 0, or the one that another process put there first.
+pub(super) fn init(
+    store: &dyn Store,
+    name: &LogName,
+    clock: &dyn Clock,
+    writer: &Writer,
+    rules: Vec<Rule>,
+) -> Result<State> {
+    let attempt: u128 = StdRng::from_os_rng().random();
+    let entry = Entry {
+        format: FORMAT,
+        attempt: format!("{attempt:032x}"),
+        writer: writer.clone(),
+        time: clock.now_micros(),
+        init: Some(Init {
+            pipeline: name.pipeline.clone(),
+            zone: name.zone.clone(),
+            weir: env!("CARGO_PKG_VERSION").to_owned(),
+            rules,
+        }),
+        ..Built::empty(EntryKind::Init)
+    };
+    let path = name.entry(0);
+    let bytes = file::encode(&entry)?;
+    let created = store.create(&path, &bytes);
+    // Whoever's it is: the log begins with what lies there.
+    let Some(found) = store.get(&path)? else {
+        return Err(match created {
+            Err(e) => e,
+            Ok(_) => Error::new(
+                Kind::LogCorrupt,
+                "log.init",
+                "the first entry of the log was written and is not there",
+            )
+            .with("entry", path),
+        });
+    };
+    store.sync(&name.log_dir())?;
+    let entry = file::decode(&found, &path)?;
+    State::begin(&entry, file::digest(&found)).map_err(|v| super::log::invalid(name, 0, &v))
+}
+
+// === impl Pace ===
+
+/// How busy this log is, as this writer sees it.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// By the clock's `elapsed`.
+    last_entry: Option<Duration>,
+    latency: Option<Duration>,
+    attempts_per_entry: f64,
+    factor: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            last_entry: None,
+            latency: None,
+            attempts_per_entry: 1.0,
+            factor: 1,
+        }
+    }
+}
+
+impl Pace {
+    fn latency(&self) -> Duration {
+        self.latency.unwrap_or(LATENCY_FIRST)
+    }
+
+    fn took(&mut self, time: Duration) {
+        self.latency = Some(match self.latency {
+            Some(before) => (before * 7 + time) / 8,
+            None => time,
+        });
+    }
+
+    fn committed(&mut self, now: Duration, attempts: u32) {
+        self.last_entry = Some(now);
+        self.attempts_per_entry = (self.attempts_per_entry * 7.0 + f64::from(attempts)) / 8.0;
+        self.factor = if self.attempts_per_entry > ATTEMPTS_BUSY {
+            (self.factor * 2).min(PACE_FACTOR_MAX)
+        } else {
+            1
+        };
+    }
+
+    pub(super) fn ready_in(&self, now: Duration, least: Duration, writers: usize) -> Duration {
+        let Some(last) = self.last_entry else {
+            return Duration::ZERO;
+        };
+        let writers = u32::try_from(writers).unwrap_or(u32::MAX);
+        let shared = self.latency().saturating_mul(3).saturating_mul(writers);
+        let pace = least.max(shared).saturating_mul(self.factor);
+        (last + pace).saturating_sub(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_entry_is_immediate_and_a_busy_log_slows_its_writers() {
+        let mut pace = Pace::default();
+        let second = Duration::from_secs(1);
+        let ready = |pace: &Pace, now: u64, writers| {
+            pace.ready_in(Duration::from_secs(now), second, writers)
+        };
+        assert_eq!(ready(&pace, 5, 1), Duration::ZERO);
+        pace.took(Duration::from_millis(100));
+        pace.committed(Duration::from_secs(10), 1);
+        assert_eq!(ready(&pace, 10, 1), second);
+        assert_eq!(ready(&pace, 11, 1), Duration::ZERO);
+        assert_eq!(ready(&pace, 10, 10), 3 * second); // W × 3 × latency
+        pace.committed(Duration::from_secs(20), 9);
+        assert_eq!(ready(&pace, 20, 1), 2 * second);
+        pace.committed(Duration::from_secs(30), 9);
+        assert_eq!(ready(&pace, 30, 1), 4 * second);
+        for _ in 0..16 {
+            pace.committed(Duration::from_secs(40), 1);
+        }
+        assert_eq!(ready(&pace, 40, 1), second);
+    }
+}

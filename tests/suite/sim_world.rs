@@ -1,0 +1,483 @@
+//! A small world for the log: a source whose every offset has a known fate, writers that load it, and an oracle.
+//!
+//! Files hold what they stand for: a JSON list of `[chain, offset]`. The oracle folds the entries by itself and shares no
+//! code with `commit::State`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use weir::chain::{Records, Rows};
+use weir::clock::Clock;
+use weir::commit::{
+    AddedFile, Draft, Entry, FileRange, Kind as EntryKind, Limits, Log, LogName, Open, Outcome,
+    Receipt, Role, Rule, Span, Swap, Writer, decode, digest, publish,
+};
+use weir::error::{Kind, Result};
+use weir::record::ChainId;
+use weir::store::Store;
+
+pub const CHAINS: usize = 2;
+/// Offsets of each chain.
+pub const END: i64 = 14;
+/// Where the chains begin.
+pub const START: i64 = 3;
+
+pub fn log_name() -> LogName {
+    LogName::new("books-raw", "raw")
+}
+
+pub fn chain(n: usize) -> ChainId {
+    ChainId::kafka("c", "t", i32::try_from(n).unwrap())
+}
+
+pub fn rule(version: u64) -> Vec<Rule> {
+    vec![Rule {
+        transform: "flatten".into(),
+        plugin: "xml-flatten".into(),
+        version: format!("0.1.{version}"),
+        component: format!("sha256:component{version}"),
+        config: "sha256:config".into(),
+    }]
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Row,
+    Letter,
+    Filtered,
+}
+
+/// What becomes of an offset, whoever reads it.
+pub fn fate(chain: &ChainId, offset: i64) -> Fate {
+    let salt: i64 = chain.as_str().bytes().map(i64::from).sum();
+    match (offset * 7 + salt) % 5 {
+        0 => Fate::Letter,
+        1 => Fate::Filtered,
+        _ => Fate::Row,
+    }
+}
+
+/// File ids in order of birth, the same for the same seed.
+#[derive(Debug, Default)]
+pub struct Ids(AtomicU64);
+
+impl Ids {
+    pub fn next(&self) -> String {
+        let n = self.0.fetch_add(1, Ordering::SeqCst);
+        ulid::Ulid::from_parts(1_700_000_000_000 + n, u128::from(n)).to_string()
+    }
+}
+
+/// What writers say about themselves, for the oracle.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Proved versions and their digests.
+    pub proved: BTreeSet<(u64, String)>,
+    /// Files of receipts that were reported as dropped.
+    pub dropped: BTreeSet<String>,
+    /// Drafts that were unsettled for a while, and those that were left.
+    pub unsettled: u64,
+    pub left: u64,
+}
+
+/// One process that loads the chains up to their ends.
+pub struct Loader {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<Ids>,
+    pub heard: Arc<Mutex<Heard>>,
+    pub seed: u64,
+    pub who: usize,
+}
+
+impl Loader {
+    pub fn run(self) -> Result<()> {
+        let mut random = StdRng::seed_from_u64(self.seed);
+        let writer = Writer {
+            id: format!("w{}", self.who),
+            start: i64::try_from(self.who).unwrap(),
+        };
+        let mut log = Log::open_or_init(
+            Arc::clone(&self.store),
+            log_name(),
+            Arc::clone(&self.clock),
+            writer,
+            rule(0),
+        )?
+        .with_limits(Limits {
+            tries: random.random_range(1..=3),
+            ..Limits::default()
+        });
+        self.hear(&log, None);
+        // Left once, perhaps: then nothing is open yet.
+        while log.state().chains.len() < CHAINS {
+            let opens = (0..CHAINS).map(|n| Open {
+                chain: chain(n),
+                topic: "t".into(),
+                partition: i32::try_from(n).unwrap(),
+                at: START,
+                start: "earliest".into(),
+            });
+            self.commit(&mut log, Draft::Open(opens.collect()))?;
+        }
+        while (0..CHAINS).any(|n| position(&log, n) < END) {
+            self.round(&mut log, &mut random)?;
+        }
+        Ok(())
+    }
+
+    /// Seals one or two chained drafts, as overlapping reading would, then commits them in turn.
+    fn round(&self, log: &mut Log, random: &mut StdRng) -> Result<()> {
+        let mut next: Vec<i64> = (0..CHAINS).map(|n| position(log, n)).collect();
+        let mut drafts = Vec::new();
+        for _ in 0..random.random_range(1..=2) {
+            let mut receipts = Vec::new();
+            // One task for all chains, or one for each.
+            let tasks: Vec<Vec<usize>> = if random.random_bool(0.5) {
+                vec![(0..CHAINS).collect()]
+            } else {
+                (0..CHAINS).map(|n| vec![n]).collect()
+            };
+            for chains in tasks {
+                let mut ranges = Vec::new();
+                for n in chains {
+                    let to = (next[n] + random.random_range(0..=4)).min(END);
+                    if to > next[n] {
+                        ranges.push((chain(n), next[n], to));
+                        next[n] = to;
+                    }
+                }
+                if !ranges.is_empty() {
+                    receipts.extend(self.seal(log, &ranges)?);
+                }
+            }
+            let swap = random.random_bool(0.1).then(|| swap_from(log));
+            if !receipts.is_empty() || swap.is_some() {
+                drafts.push(Draft::Data { receipts, swap });
+            }
+        }
+        for draft in drafts {
+            self.commit(log, draft)?;
+        }
+        Ok(())
+    }
+
+    /// W2. `None`: somebody collected a file meanwhile.
+    pub fn seal(&self, log: &Log, ranges: &[(ChainId, i64, i64)]) -> Result<Option<Receipt>> {
+        let mut receipt = Receipt {
+            base: log.version(),
+            r#gen: log.state().rules_gen(),
+            spans: ranges
+                .iter()
+                .map(|(chain, from, to)| span(chain, *from, *to))
+                .collect(),
+            files: Vec::new(),
+            counters: BTreeMap::new(),
+        };
+        for (role, wanted, dir) in [
+            (Role::Rows, Fate::Row, "books"),
+            (Role::Letters, Fate::Letter, "dead_letters"),
+        ] {
+            let id = self.ids.next();
+            match write_file(&*self.store, &id, role, wanted, dir, ranges) {
+                Ok(file) => receipt.files.extend(file),
+                Err(e) if e.kind() == Kind::Conflict => return Ok(None),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Some(receipt))
+    }
+
+    /// Commits and publishes; settles or leaves when the store gives no answer.
+    pub fn commit(&self, log: &mut Log, draft: Draft) -> Result<()> {
+        let files: Vec<Vec<String>> = match &draft {
+            Draft::Data { receipts, .. } => receipts
+                .iter()
+                .map(|r| r.files.iter().map(|f| f.file.clone()).collect())
+                .collect(),
+            _ => Vec::new(),
+        };
+        let mut outcome = log.commit(draft);
+        for patience in 0.. {
+            match outcome {
+                Err(e) if e.kind() == Kind::StoreUnavailable && patience < 6 => {
+                    self.heard.lock().unwrap().unsettled += 1;
+                    let leaves = patience >= self.seed % 3;
+                    let ended = if leaves { log.leave() } else { log.settle() };
+                    outcome = ended.map(|o| o.expect("an unsettled draft is pending"));
+                    let left = leaves && matches!(&outcome, Ok(Outcome::Lost { .. }));
+                    self.heard.lock().unwrap().left += u64::from(left);
+                }
+                _ => break,
+            }
+        }
+        let outcome = outcome?;
+        let (committed, dropped) = match outcome {
+            Outcome::Committed { committed, dropped } => (Some(committed), dropped),
+            Outcome::Lost { dropped } => (None, dropped),
+        };
+        for part in dropped {
+            if let Some(files) = files.get(part.index) {
+                self.heard
+                    .lock()
+                    .unwrap()
+                    .dropped
+                    .extend(files.iter().cloned());
+            }
+        }
+        self.hear(log, committed.as_ref().map(|c| &*c.entry));
+        if let Some(committed) = committed {
+            let mut published = Ok(());
+            for _ in 0..3 {
+                published = publish(&*self.store, log.name(), &committed);
+                match &published {
+                    Err(e) if e.kind() == Kind::StoreUnavailable => {}
+                    _ => break,
+                }
+            }
+            published?;
+        }
+        Ok(())
+    }
+
+    fn hear(&self, log: &Log, entry: Option<&Entry>) {
+        let state = log.state();
+        assert!(entry.is_none_or(|e| e.version == state.version));
+        let mut heard = self.heard.lock().unwrap();
+        heard.proved.insert((state.version, state.digest.clone()));
+    }
+}
+
+fn position(log: &Log, n: usize) -> i64 {
+    log.state().chains.get(&chain(n)).map_or(START, |c| c.to)
+}
+
+fn swap_from(log: &Log) -> Swap {
+    Swap {
+        from: log.state().rules_gen(),
+        rules: rule(log.version() % 3),
+        actor: "sim".into(),
+        reason: String::new(),
+        bar: Vec::new(),
+        force: false,
+    }
+}
+
+pub fn span(chain: &ChainId, from: i64, to: i64) -> Span {
+    let count = |wanted| (from..to).filter(|o| fate(chain, *o) == wanted).count() as u64;
+    let (rows, letters, filtered) = (count(Fate::Row), count(Fate::Letter), count(Fate::Filtered));
+    Span {
+        chain: chain.clone(),
+        epoch: 0,
+        from,
+        to,
+        lost: 0,
+        records: Records {
+            read: rows + letters + filtered,
+            with_rows: rows,
+            refused: letters,
+            filtered,
+            refused_in_part: 0,
+        },
+        rows: Rows {
+            made: rows,
+            written: rows,
+            ..Rows::default()
+        },
+        letters,
+    }
+}
+
+/// `None`: no offset has this fate.
+pub fn write_file(
+    store: &dyn Store,
+    id: &str,
+    role: Role,
+    wanted: Fate,
+    dir: &str,
+    ranges: &[(ChainId, i64, i64)],
+) -> Result<Option<AddedFile>> {
+    let mut coordinates: Vec<(ChainId, i64)> = Vec::new();
+    let mut file_ranges = Vec::new();
+    for (chain, from, to) in ranges {
+        let offsets: Vec<i64> = (*from..*to).filter(|o| fate(chain, *o) == wanted).collect();
+        if let (Some(first), Some(last)) = (offsets.first(), offsets.last()) {
+            file_ranges.push(FileRange {
+                chain: chain.clone(),
+                from: *first,
+                to: last + 1,
+                rows: offsets.len() as u64,
+            });
+        }
+        coordinates.extend(offsets.into_iter().map(|o| (chain.clone(), o)));
+    }
+    if coordinates.is_empty() {
+        return Ok(None);
+    }
+    let bytes = serde_json::to_vec(&coordinates).unwrap();
+    let mut file = store.write(&log_name().staging(id))?;
+    file.write_all(&bytes).unwrap();
+    let written = file.finish()?;
+    assert_eq!(written, bytes.len() as u64);
+    Ok(Some(AddedFile {
+        file: id.to_owned(),
+        path: format!("{dir}/hour=00/{id}.json"),
+        role,
+        bytes: written,
+        rows: coordinates.len() as u64,
+        sha256: digest(&bytes),
+        ranges: file_ranges,
+        partition: BTreeMap::new(),
+        schema: String::new(),
+        row_digest: String::new(),
+        keys: None,
+    }))
+}
+
+/// Watches the bare store, sees everything, believes nobody.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// Digest of each version ever seen.
+    history: Vec<String>,
+    entries: Vec<Entry>,
+    live: BTreeMap<String, AddedFile>,
+    gced: BTreeSet<String>,
+    to: BTreeMap<ChainId, i64>,
+    gen_in_force: u64,
+    visible: BTreeMap<String, Vec<(ChainId, i64)>>,
+    seen: BTreeSet<(ChainId, i64)>,
+}
+
+impl Oracle {
+    /// At any instant: I-contiguous, I-prefix, I-rules, I-exists, I-lister.
+    pub fn look(&mut self, store: &dyn Store) {
+        while let Some(bytes) = store
+            .get(&log_name().entry(self.entries.len() as u64))
+            .unwrap()
+        {
+            let entry = decode(&bytes, "oracle").unwrap();
+            let parent = self.history.last().cloned().unwrap_or_default();
+            assert_eq!(entry.parent, parent, "I-prefix: one history");
+            self.fold(&entry);
+            self.history.push(digest(&bytes));
+            self.entries.push(entry);
+        }
+        let staged: BTreeSet<String> = store
+            .list(&log_name().staging_dir())
+            .unwrap()
+            .into_iter()
+            .map(|l| l.path)
+            .collect();
+        let mut published = BTreeMap::new();
+        for dir in ["books", "dead_letters"] {
+            published.extend(
+                store
+                    .list(dir)
+                    .unwrap()
+                    .into_iter()
+                    .map(|l| (l.path, l.size)),
+            );
+        }
+        for file in self.live.values() {
+            assert!(
+                published.contains_key(&file.path)
+                    || staged.contains(&log_name().staging(&file.file)),
+                "I-exists: live file {} is nowhere",
+                file.path
+            );
+        }
+        for path in self.visible.keys() {
+            assert!(published.contains_key(path), "I-lister: {path} went away");
+        }
+        for (path, bytes) in published {
+            if self.visible.contains_key(&path) {
+                continue;
+            }
+            let file = self.live.values().find(|f| f.path == path);
+            let file = file.unwrap_or_else(|| panic!("I-lister: {path} was never committed"));
+            assert_eq!(file.bytes, bytes, "I-lister: {path} is not whole");
+            let content = store.get(&path).unwrap().unwrap();
+            let rows: Vec<(ChainId, i64)> = serde_json::from_slice(&content).unwrap();
+            for row in &rows {
+                assert!(self.seen.insert(row.clone()), "I-lister: {row:?} twice");
+            }
+            self.visible.insert(path, rows);
+        }
+    }
+
+    fn fold(&mut self, entry: &Entry) {
+        for open in &entry.open {
+            let before = self.to.insert(open.chain.clone(), open.at);
+            assert_eq!(before, None, "W1: opened twice");
+        }
+        for span in &entry.spans {
+            let to = self.to.insert(span.chain.clone(), span.to);
+            assert_eq!(to, Some(span.from), "I-contiguous: {entry:?}");
+        }
+        if entry.kind == EntryKind::Data {
+            let rules = entry.rules.as_ref().unwrap();
+            assert_eq!(rules.r#gen, self.gen_in_force, "I-rules: {entry:?}");
+        }
+        for file in &entry.add {
+            assert!(
+                !self.gced.contains(&file.file),
+                "a collected file was added"
+            );
+            assert!(self.live.insert(file.file.clone(), file.clone()).is_none());
+        }
+        for file in &entry.gc {
+            assert!(!self.live.contains_key(file), "a live file was collected");
+            self.gced.insert(file.clone());
+        }
+        if entry.swap.is_some() {
+            self.gen_in_force = entry.version;
+        }
+    }
+
+    /// When faults have stopped and a last process has finished: I-once, I-published, and what writers were told was true.
+    pub fn conclude(&mut self, store: &dyn Store, heard: &Heard) {
+        self.look(store);
+        for (version, digest) in self.history.iter().enumerate() {
+            let bytes = store.get(&log_name().entry(version as u64)).unwrap();
+            let found = bytes.map(|b| weir::commit::digest(&b));
+            assert_eq!(found.as_ref(), Some(digest), "I-prefix: history changed");
+        }
+        for (version, digest) in &heard.proved {
+            let version = usize::try_from(*version).unwrap();
+            assert_eq!(self.history.get(version), Some(digest), "I-prefix: proved");
+        }
+        for file in &heard.dropped {
+            assert!(
+                !self.live.contains_key(file),
+                "a dropped receipt is in the log"
+            );
+        }
+        for n in 0..CHAINS {
+            assert_eq!(self.to.get(&chain(n)), Some(&END), "all was loaded");
+            for offset in START..END {
+                let visible = self.seen.contains(&(chain(n), offset));
+                let expected = fate(&chain(n), offset) != Fate::Filtered;
+                assert_eq!(visible, expected, "I-once: {} {offset}", chain(n));
+            }
+        }
+        let filtered: u64 = self
+            .entries
+            .iter()
+            .flat_map(|e| &e.spans)
+            .map(|s| s.records.filtered)
+            .sum();
+        let all = (END - START) as u64 * CHAINS as u64;
+        assert_eq!(self.seen.len() as u64 + filtered, all, "I-once: the ledger");
+        assert_eq!(self.visible.len(), self.live.len(), "I-published");
+        let staged = store.list(&log_name().staging_dir()).unwrap();
+        assert_eq!(staged, vec![], "orphans were collected");
+    }
+
+    pub fn versions(&self) -> usize {
+        self.history.len()
+    }
+}
