@@ -9,6 +9,7 @@
 
 mod batch;
 mod brokers;
+mod guests;
 mod protocol;
 mod protocol_bench;
 mod protocol_log;

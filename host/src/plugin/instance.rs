@@ -100,21 +100,17 @@ impl Instance {
         base: u32,
         rows: u32,
         columns: &[wit::ColumnParam<'_>],
+        deadline: Duration,
     ) -> Result<wit::Output, Failure> {
         self.calls += 1;
         lock(&self.book).begin_call(base);
         self.store.data_mut().memory.denied = false;
-        arm(
-            &mut self.store,
-            self.stop,
-            self.limits.deadline,
-            self.limits.fuel,
-        );
+        arm(&mut self.store, self.stop, deadline, self.limits.fuel);
         let guest = self.plugin.weir_plugin_transform();
         match guest.call_run(&mut self.store, rows, columns) {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(told)) => Err(Failure::new(codes::ERROR, printable(cut(&told, 1000)))),
-            Err(e) => Err(failure(&self.store, &e, self.limits.deadline)),
+            Err(e) => Err(failure(&self.store, &e, deadline)),
         }
     }
 

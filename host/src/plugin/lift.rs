@@ -200,11 +200,9 @@ fn primitive_array<T: ArrowPrimitiveType>(
 mod tests {
     use super::*;
 
-    fn lift(
-        data_type: DataType,
-        rows: usize,
-        nodes: &[(Option<&[u8]>, &[i32], &[u8])],
-    ) -> Checked<ArrayRef> {
+    type Parts<'a> = (Option<&'a [u8]>, &'a [i32], &'a [u8]);
+
+    fn lift(data_type: DataType, rows: usize, nodes: &[Parts<'_>]) -> Checked<ArrayRef> {
         let nodes = nodes.iter().map(|(validity, offsets, data)| BuffersResult {
             validity: validity.map(<[u8]>::to_vec),
             offsets: offsets.to_vec(),
@@ -218,7 +216,8 @@ mod tests {
         let item = Arc::new(Field::new("item", DataType::Int32, false));
         let list = DataType::List(item);
         let big = 10i128.pow(5).to_le_bytes();
-        let cases: &[(DataType, usize, &[(Option<&[u8]>, &[i32], &[u8])], &str)] = &[
+        type Case<'a> = (DataType, usize, &'a [Parts<'a>], &'a str);
+        let cases: &[Case<'_>] = &[
             (DataType::Utf8, 2, &[(None, &[0, 1, 2], b"ab")], ""),
             (DataType::Utf8, 0, &[(None, &[0], b"")], ""),
             (DataType::Utf8, 2, &[(Some(&[0b10]), &[0, 0, 2], b"ab")], ""),

@@ -180,8 +180,11 @@ pub fn check_imports(engine: &Engine, component: &Component) -> Result<()> {
             }
             Some((_, prefix, _)) => wanted.push(format!("{name} (served: {prefix}x)")),
             None => {
-                hint = hint.or(Some(remedy(interface)));
                 let functions: Vec<&str> = functions.collect();
+                // An interface without functions only lends its types to another, which has the better hint.
+                if !functions.is_empty() {
+                    hint = hint.or(Some(remedy(interface)));
+                }
                 wanted.push(
                     format!("{name} {}", functions.join(" "))
                         .trim_end()

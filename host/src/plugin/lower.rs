@@ -142,10 +142,9 @@ mod tests {
     use arrow_array::{BooleanArray, Int64Array, ListArray, StringArray};
     use std::sync::Arc;
 
-    fn lowered(
-        array: ArrayRef,
-        rows: std::ops::Range<usize>,
-    ) -> Vec<(Option<Vec<u8>>, Vec<i32>, Vec<u8>)> {
+    type Parts = (Option<Vec<u8>>, Vec<i32>, Vec<u8>);
+
+    fn lowered(array: ArrayRef, rows: std::ops::Range<usize>) -> Vec<Parts> {
         let mut out = Vec::new();
         nodes(&array, rows, &mut out);
         let owned = |n: Node<'_>| (n.validity, n.offsets.into_owned(), n.data.into_owned());

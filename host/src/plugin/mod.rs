@@ -40,8 +40,8 @@ pub struct Limits {
     pub init_deadline: Duration,
     /// Bytes of all buffers that one call of `run` gives back.
     pub output_bytes: usize,
-    /// What one record may burn when time alone could not decide: about one unit a wasm instruction. Keep it above what
-    /// the fastest machine does within `deadline`, or two machines may disagree about a record.
+    /// What one record may burn when time alone could not decide: about one unit a wasm instruction. Keep it at
+    /// [`FUEL_PER_SECOND`] of `deadline` or more: else a fast machine may take in time what a slow one refuses.
     pub fuel: u64,
 }
 
@@ -52,14 +52,18 @@ impl Default for Limits {
             deadline: Duration::from_secs(2),
             init_deadline: Duration::from_secs(5),
             output_bytes: 64 << 20,
-            fuel: 10_000_000_000,
+            fuel: 2 * FUEL_PER_SECOND,
         }
     }
 }
 
+/// More than any machine burns in a second of a deadline.
+pub const FUEL_PER_SECOND: u64 = 5_000_000_000;
+
 /// A component file.
 pub const MAX_COMPONENT_BYTES: usize = 32 << 20;
-/// Records of one batch that may be set aside because the plugin failed on them; one more stops the pipeline.
+/// Records of one batch that may be set aside because the plugin failed on them; one more stops the pipeline. A record
+/// that was only slow and went on does not count.
 pub const MAX_ISOLATIONS: usize = 16;
 /// Calls after which an instance is replaced.
 pub const MAX_BATCHES: u64 = 10_000;

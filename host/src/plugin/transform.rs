@@ -4,6 +4,7 @@
 //! of its rows, so parts give what the whole would have given.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow_array::new_empty_array;
 use arrow_schema::SchemaRef;
@@ -129,12 +130,18 @@ impl PluginTransform {
     }
 
     /// One call on the rows `from..to`.
-    fn call(&mut self, input: &Table, from: usize, to: usize) -> std::result::Result<Piece, Miss> {
+    fn call(
+        &mut self,
+        input: &Table,
+        from: usize,
+        to: usize,
+        deadline: Duration,
+    ) -> std::result::Result<Piece, Miss> {
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
             None => self.fresh(Stop::Time, &input.schema).map_err(Miss::Fatal)?,
         };
-        let result = self.run(&mut instance, input, from, to);
+        let result = self.run(&mut instance, input, from..to, deadline);
         // A failed instance is dead or at least suspect; one that did too much is not.
         if matches!(result, Ok(_) | Err(Miss::TooMuch)) && !instance.worn() {
             self.instance = Some(instance);
@@ -146,16 +153,16 @@ impl PluginTransform {
         &self,
         instance: &mut Instance,
         input: &Table,
-        from: usize,
-        to: usize,
+        range: std::ops::Range<usize>,
+        deadline: Duration,
     ) -> std::result::Result<Piece, Miss> {
-        let rows = to - from;
+        let (from, rows) = (range.start, range.len());
         let mut columns = Vec::with_capacity(self.plan.reads.len());
         for n in &self.plan.reads {
             let column = &input.columns[*n];
-            let range = if column.constant { 0..1 } else { from..to };
+            let rows = if column.constant { 0..1 } else { range.clone() };
             let mut nodes = Vec::new();
-            lower::nodes(&column.values, range, &mut nodes);
+            lower::nodes(&column.values, rows, &mut nodes);
             columns.push((column.constant, nodes));
         }
         let bytes: usize = columns
@@ -177,7 +184,7 @@ impl PluginTransform {
                 nodes,
             })
             .collect();
-        let output = instance.run(from as u32, rows as u32, &params)?;
+        let output = instance.run(from as u32, rows as u32, &params, deadline)?;
         let read: Vec<Column> = self
             .plan
             .reads
@@ -197,7 +204,7 @@ impl PluginTransform {
     /// One record on which time ran out, decided by fuel, which is the same on every machine.
     fn metered(&self, input: &Table, row: usize) -> std::result::Result<Piece, Miss> {
         let mut instance = self.fresh(Stop::Fuel, &input.schema).map_err(Miss::Fatal)?;
-        self.run(&mut instance, input, row, row + 1)
+        self.run(&mut instance, input, row..row + 1, self.limits.deadline)
     }
 
     /// What becomes of a record on which the plugin failed.
@@ -224,50 +231,54 @@ impl PluginTransform {
 
     fn parts(&mut self, input: &Table) -> Result<Vec<Part>> {
         let mut parts = Vec::new();
-        let mut isolated = 0;
+        let mut set_aside = 0;
         // The next range is the last: parts come out in order.
-        let mut ranges = vec![(0, input.rows)];
-        while let Some((from, to)) = ranges.pop() {
-            let failure = match self.call(input, from, to) {
+        let mut ranges = vec![(0, input.rows, self.limits.deadline)];
+        while let Some((from, to, deadline)) = ranges.pop() {
+            let missed = match self.call(input, from, to, deadline) {
+                Ok(piece) => Ok(piece),
+                Err(Miss::Fatal(e)) => return Err(e),
+                Err(missed) if to - from > 1 => {
+                    let deadline = self.next_deadline(&missed, deadline);
+                    let middle = from + (to - from) / 2;
+                    ranges.push((middle, to, deadline));
+                    ranges.push((from, middle, deadline));
+                    continue;
+                }
+                Err(Miss::Failed(failure)) if failure.timeout => self.metered(input, from),
+                Err(missed) => Err(missed),
+            };
+            let failure = match missed {
                 Ok(piece) => {
                     parts.push((from, to - from, piece));
                     continue;
                 }
                 Err(Miss::Fatal(e)) => return Err(e),
-                Err(_) if to - from > 1 => {
-                    let middle = from + (to - from) / 2;
-                    ranges.push((middle, to));
-                    ranges.push((from, middle));
-                    continue;
-                }
                 Err(Miss::Failed(failure)) => failure,
                 Err(Miss::TooMuch) => Failure::new(codes::OUTPUT_INVALID, "one record is too much"),
             };
-            isolated += 1;
-            if isolated > MAX_ISOLATIONS {
+            set_aside += 1;
+            if set_aside > MAX_ISOLATIONS {
                 let what = format!(
                     "failed on more than {MAX_ISOLATIONS} records of one batch; the last: {}: {}",
                     failure.code, failure.message
                 );
                 return Err(self.broken(what).with("row", from));
             }
-            let decided = if failure.timeout {
-                self.metered(input, from)
-            } else {
-                Err(failure.into())
-            };
-            let piece = match decided {
-                Ok(piece) => piece,
-                Err(Miss::Fatal(e)) => return Err(e),
-                Err(Miss::Failed(failure)) => self.set_aside(&failure),
-                Err(Miss::TooMuch) => self.set_aside(&Failure::new(
-                    codes::OUTPUT_INVALID,
-                    "one record is too much",
-                )),
-            };
-            parts.push((from, 1, piece));
+            parts.push((from, 1, self.set_aside(&failure)));
         }
         Ok(parts)
+    }
+
+    /// Half the rows get half the time, down to an eighth of the limit: fuel decides in the end, so this changes only
+    /// how long the search for an endless record takes.
+    fn next_deadline(&self, missed: &Miss, deadline: Duration) -> Duration {
+        match missed {
+            Miss::Failed(failure) if failure.timeout => {
+                (deadline / 2).max(self.limits.deadline / 8)
+            }
+            _ => deadline,
+        }
     }
 }
 
