@@ -50,7 +50,11 @@ Exit codes:
 /// Kafka in, rules in WebAssembly, Parquet out, exactly once.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, after_help = EXIT_CODES, propagate_version = true)]
-#[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -114,7 +118,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to stdout and are no failure.
             let _closed = error.print();
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            };
             return ExitCode::from(exit as u8);
         }
     };
@@ -173,7 +181,11 @@ pub fn print_error(error: &Error) {
 pub fn print_problems(problems: &[Problem]) {
     let mut text = String::new();
     for problem in problems {
-        let severity = if problem.is_error() { "error" } else { "warning" };
+        let severity = if problem.is_error() {
+            "error"
+        } else {
+            "warning"
+        };
         let plain = format!("{severity}[{}]", problem.code);
         let shown = problem.to_string();
         text.push_str(&shown.replacen(&plain, &head(severity, problem.code), 1));

@@ -74,14 +74,22 @@ fn broken_configs_say_all_that_is_wrong() {
     ] {
         broken(name, &[file]);
     }
-    let three = ["together-one.toml", "together-two.toml", "together-three.toml"];
+    let three = [
+        "together-one.toml",
+        "together-two.toml",
+        "together-three.toml",
+    ];
     broken("together", &three);
 }
 
 #[test]
 fn the_configs_we_ship_are_fine() {
     let shipped = ["conf/books-raw.toml", "conf/books-processed.toml"];
-    let secure = [&["check", "--no-plugins", "--profile", "secure"][..], &shipped].concat();
+    let secure = [
+        &["check", "--no-plugins", "--profile", "secure"][..],
+        &shipped,
+    ]
+    .concat();
     assert_eq!(weir(&secure).status.code(), Some(0));
     for file in std::fs::read_dir(root().join("conf")).expect("conf") {
         let path = file.expect("entry").path();
@@ -95,19 +103,36 @@ fn the_configs_we_ship_are_fine() {
 
 #[test]
 fn the_json_of_check_has_every_field() {
-    let output = weir(&["check", "--json", "--no-plugins", "tests/configs/broken/typos.toml"]);
+    let output = weir(&[
+        "check",
+        "--json",
+        "--no-plugins",
+        "tests/configs/broken/typos.toml",
+    ]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
     assert_eq!(json["ok"], false);
     let first = &json["problems"][0];
-    for field in ["severity", "code", "file", "line", "column", "key", "message", "hint"] {
+    for field in [
+        "severity", "code", "file", "line", "column", "key", "message", "hint",
+    ] {
         assert!(!first[field].is_null(), "{field}");
     }
 }
 
 #[test]
 fn overrides_reach_the_pipelines_they_concern() {
-    let mut args = vec!["config", "show", "conf/books-raw.toml", "conf/books-processed.toml"];
-    args.extend(["--set", "sink.rotate.age=5s", "--set", "books-processed:sink.table=b"]);
+    let mut args = vec![
+        "config",
+        "show",
+        "conf/books-raw.toml",
+        "conf/books-processed.toml",
+    ];
+    args.extend([
+        "--set",
+        "sink.rotate.age=5s",
+        "--set",
+        "books-processed:sink.table=b",
+    ]);
     let said = text(&weir(&args).stdout);
     assert_eq!(said.matches("sink.rotate.age=5s").count(), 1, "{said}");
     assert_eq!(said.matches("sink.table=b\n").count(), 1, "{said}");
@@ -118,7 +143,12 @@ fn overrides_reach_the_pipelines_they_concern() {
 
 #[test]
 fn references_are_shown_as_references() {
-    let args = ["config", "show", "--resolved", "tests/configs/broken/references.toml"];
+    let args = [
+        "config",
+        "show",
+        "--resolved",
+        "tests/configs/broken/references.toml",
+    ];
     let output = weir(&args);
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(said.contains("${env:WEIR_TEST_SECRET}") && !said.contains(SECRET));

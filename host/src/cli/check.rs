@@ -62,7 +62,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
         print_problems(&problems);
         if !failed {
             for pipeline in &loaded.pipelines {
-                say(format!("{}: {} is fine", pipeline.raw.file, describe(pipeline)));
+                say(format!(
+                    "{}: {} is fine",
+                    pipeline.raw.file,
+                    describe(pipeline)
+                ));
             }
         }
     }

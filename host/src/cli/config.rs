@@ -76,14 +76,20 @@ fn as_lines(raw: &Raw, resolved: bool) {
             (entry.value.to_string(), entry.place.to_string()),
         );
     }
-    let mut lines = vec![vec!["KEY".to_owned(), "VALUE".to_owned(), "FROM".to_owned()]];
+    let mut lines = vec![vec![
+        "KEY".to_owned(),
+        "VALUE".to_owned(),
+        "FROM".to_owned(),
+    ]];
     lines.extend(rows.into_iter().map(|(k, (v, from))| vec![k, v, from]));
     table(&lines);
 }
 
 /// Of the keys that this source can have.
 fn defaults(raw: &Raw) -> Vec<(&'static str, String)> {
-    let zone = raw.get("source.type").is_some_and(|e| e.value.typed() == "zone");
+    let zone = raw
+        .get("source.type")
+        .is_some_and(|e| e.value.typed() == "zone");
     let other = if zone { Scope::Kafka } else { Scope::Zone };
     KEYS.iter()
         .filter(|def| def.scope != other)

@@ -35,5 +35,9 @@ pub struct DemoArgs {
 }
 
 pub(super) fn demo(_args: &DemoArgs) -> Result<Exit> {
-    Err(Error::new(Kind::Bug, "demo", "the demo is not wired to the command line"))
+    Err(Error::new(
+        Kind::Bug,
+        "demo",
+        "the demo is not wired to the command line",
+    ))
 }

@@ -61,8 +61,16 @@ pub(super) fn dlq(args: &DlqArgs) -> Result<Exit> {
     let found = place.find()?;
     for name in &found.logs {
         let log = place::open(&found, name)?;
-        let letters = log.state().live.values().filter(|l| l.file.role == Role::Letters);
+        let letters = log
+            .state()
+            .live
+            .values()
+            .filter(|l| l.file.role == Role::Letters);
         let _files: Vec<AddedFile> = letters.map(|l| l.file.clone()).collect();
     }
-    Err(Error::new(Kind::Bug, "dlq", "dead letters are not wired to the command line"))
+    Err(Error::new(
+        Kind::Bug,
+        "dlq",
+        "dead letters are not wired to the command line",
+    ))
 }

@@ -25,7 +25,9 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
         table(&rows);
         return Ok(Exit::Ok);
     };
-    let plain = code.trim_start_matches("error[").trim_start_matches("warning[");
+    let plain = code
+        .trim_start_matches("error[")
+        .trim_start_matches("warning[");
     let plain = plain.trim_end_matches(']');
     match sections.iter().find(|(known, _)| *known == plain) {
         Some((known, text)) => {

@@ -76,11 +76,18 @@ fn entry_json(name: &LogName, entry: &Entry, digest: &str) -> Result<Value> {
 fn show(found: &Found, name: &LogName, last: u64) -> Result<()> {
     let log = place::open(found, name)?;
     let state = log.state();
-    say(format!("{} / {}  in {}", name.pipeline, name.zone, found.store.url()));
+    say(format!(
+        "{} / {}  in {}",
+        name.pipeline,
+        name.zone,
+        found.store.url()
+    ));
     let mut rows = vec![
-        ["VERSION", "TIME", "KIND", "RECORDS", "ROWS", "DEAD", "FILES", "BYTES", "WHAT"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "VERSION", "TIME", "KIND", "RECORDS", "ROWS", "DEAD", "FILES", "BYTES", "WHAT",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     for (entry, _) in entries(found, name, log.version(), last)? {
         rows.push(row(&entry, state));
@@ -99,8 +106,11 @@ fn row(entry: &Entry, state: &State) -> Vec<String> {
         size += file.bytes;
     }
     let or_dash = |n: u64, shown: String| if n == 0 { "-".to_owned() } else { shown };
-    let [records, written, letters] =
-        [sum(|s| s.records.read), sum(|s| s.rows.written), sum(|s| s.letters)];
+    let [records, written, letters] = [
+        sum(|s| s.records.read),
+        sum(|s| s.rows.written),
+        sum(|s| s.letters),
+    ];
     vec![
         entry.version.to_string(),
         utc(entry.time),
@@ -130,7 +140,12 @@ fn what(entry: &Entry, state: &State) -> String {
         None => chain.to_string(),
     };
     let mut parts: Vec<String> = Vec::new();
-    parts.extend(entry.open.iter().map(|o| format!("{}/{} opens at {}", o.topic, o.partition, o.at)));
+    parts.extend(
+        entry
+            .open
+            .iter()
+            .map(|o| format!("{}/{} opens at {}", o.topic, o.partition, o.at)),
+    );
     parts.extend(entry.spans.iter().map(|span| {
         let lost = match span.lost {
             0 => String::new(),
@@ -155,7 +170,10 @@ fn what(entry: &Entry, state: &State) -> String {
 fn plan_ranges(plan: &commit::Plan) -> Vec<String> {
     match serde_json::to_value(plan) {
         Ok(value) => {
-            let ranges = value.get("ranges").and_then(Value::as_array).map_or(0, Vec::len);
+            let ranges = value
+                .get("ranges")
+                .and_then(Value::as_array)
+                .map_or(0, Vec::len);
             vec![format!("planned {ranges} ranges")]
         }
         Err(_) => Vec::new(),
@@ -175,7 +193,11 @@ fn rules(rules: &[commit::Rule]) -> String {
 
 fn summary(state: &State) {
     let total = state.totals();
-    let closes = if total.closes() { "closes" } else { "DOES NOT CLOSE" };
+    let closes = if total.closes() {
+        "closes"
+    } else {
+        "DOES NOT CLOSE"
+    };
     say(format!(
         "records  {} read = {} with rows + {} refused + {} filtered  (ledger {closes})",
         count(total.records.read),
@@ -222,7 +244,9 @@ pub(super) fn verify(found: &Found, name: &LogName, as_json: bool) -> Result<boo
         return Ok(good);
     }
     for problem in &verified.problems {
-        let version = problem.version.map_or_else(String::new, |v| format!(" (version {v})"));
+        let version = problem
+            .version
+            .map_or_else(String::new, |v| format!(" (version {v})"));
         say(format!("{}{version}: {}", problem.path, problem.message));
     }
     say(format!(

@@ -48,12 +48,17 @@ impl Where {
     }
 
     fn wanted(&self, log: &LogName) -> bool {
-        self.pipeline.as_ref().is_none_or(|name| log.pipeline == *name)
+        self.pipeline
+            .as_ref()
+            .is_none_or(|name| log.pipeline == *name)
     }
 
     fn by_name(&self) -> Result<PipelineConfig> {
         let mut known = Vec::new();
-        let files = std::fs::read_dir(&self.conf).into_iter().flatten().flatten();
+        let files = std::fs::read_dir(&self.conf)
+            .into_iter()
+            .flatten()
+            .flatten();
         for file in files {
             let path = file.path();
             let readable = path
@@ -74,7 +79,10 @@ impl Where {
         let message = format!("no config in {}/ has a pipeline `{}`", self.conf, self.at);
         let hint = match known.is_empty() {
             true => "give the zone's URL (file:data/raw_zone) or a config file".to_owned(),
-            false => format!("pipelines there: {}; or give the zone's URL", known.join(", ")),
+            false => format!(
+                "pipelines there: {}; or give the zone's URL",
+                known.join(", ")
+            ),
         };
         Err(Error::new(Kind::ConfigInvalid, "cli.find", message).hint(hint))
     }
@@ -92,7 +100,10 @@ pub(super) fn open(found: &Found, name: &LogName) -> Result<Log> {
 
 fn is_url(text: &str) -> bool {
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
-    scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    scheme.len() > 1
+        && scheme
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 fn from_file(file: &str) -> Result<PipelineConfig> {

@@ -100,7 +100,9 @@ fn read(path: &Path) -> Result<OnDisk> {
         let message = format!("{} cannot be read", path.display());
         Error::new(Kind::PluginRefused, "plugin.read", message).source(e)
     })?;
-    let name = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    let name = path
+        .file_stem()
+        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
     Ok(OnDisk {
         name,
         path: path.to_owned(),

@@ -56,5 +56,9 @@ pub(super) fn produce(args: &ProduceArgs) -> Result<Exit> {
 }
 
 fn produce_books(_args: &BooksArgs) -> Result<Exit> {
-    Err(Error::new(Kind::Bug, "produce", "the producer is not wired to the command line"))
+    Err(Error::new(
+        Kind::Bug,
+        "produce",
+        "the producer is not wired to the command line",
+    ))
 }

@@ -71,9 +71,12 @@ impl RunArgs {
             |first| first.log.clone(),
         );
         // With progress on the screen, log lines say only what is wrong, unless a level was asked for.
-        let asked = self.log_level.is_some()
-            || pipelines.iter().any(|p| p.raw.get("log.level").is_some());
-        let quiet = matches!(self.progress_mode(), ProgressMode::Bar | ProgressMode::Plain);
+        let asked =
+            self.log_level.is_some() || pipelines.iter().any(|p| p.raw.get("log.level").is_some());
+        let quiet = matches!(
+            self.progress_mode(),
+            ProgressMode::Bar | ProgressMode::Plain
+        );
         if quiet && !asked && log.format == LogFormat::Text {
             log.level = "warn".to_owned();
         }
@@ -114,5 +117,9 @@ pub(super) fn unresolved(pipelines: &[PipelineConfig]) -> Vec<crate::config::Pro
 
 /// Runs the pipelines and waits for them.
 fn start(_args: &RunArgs, _pipelines: Vec<PipelineConfig>) -> Result<Exit> {
-    Err(Error::new(Kind::Bug, "run", "the pipelines are not wired to the command line"))
+    Err(Error::new(
+        Kind::Bug,
+        "run",
+        "the pipelines are not wired to the command line",
+    ))
 }

@@ -68,11 +68,23 @@ struct Sums {
 fn ls(place: &Where, files: bool, json: bool) -> Result<Exit> {
     let found = place.find()?;
     let mut rows = match files {
-        true => vec![["FILE", "ROWS", "BYTES", "VERSION", "HOLDS"].map(str::to_owned).to_vec()],
-        false => vec![
-            ["TABLE", "PIPELINE", "HOLDS", "PARTITIONS", "FILES", "ROWS", "BYTES"]
+        true => vec![
+            ["FILE", "ROWS", "BYTES", "VERSION", "HOLDS"]
                 .map(str::to_owned)
                 .to_vec(),
+        ],
+        false => vec![
+            [
+                "TABLE",
+                "PIPELINE",
+                "HOLDS",
+                "PARTITIONS",
+                "FILES",
+                "ROWS",
+                "BYTES",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         ],
     };
     for name in &found.logs {
@@ -110,10 +122,20 @@ fn ls(place: &Where, files: bool, json: bool) -> Result<Exit> {
 
 fn tables(state: &State) -> BTreeMap<(String, Role), Sums> {
     let mut tables: BTreeMap<(String, Role), Sums> = BTreeMap::new();
-    for live in state.live.values().filter(|live| live.file.role != Role::Keys) {
-        let (table, rest) = live.file.path.split_once('/').unwrap_or((&live.file.path, ""));
+    for live in state
+        .live
+        .values()
+        .filter(|live| live.file.role != Role::Keys)
+    {
+        let (table, rest) = live
+            .file
+            .path
+            .split_once('/')
+            .unwrap_or((&live.file.path, ""));
         let partition = rest.rsplit_once('/').map_or("", |(partition, _)| partition);
-        let sums = tables.entry((table.to_owned(), live.file.role)).or_default();
+        let sums = tables
+            .entry((table.to_owned(), live.file.role))
+            .or_default();
         sums.files += 1;
         sums.rows += live.file.rows;
         sums.bytes += live.file.bytes;
@@ -123,7 +145,11 @@ fn tables(state: &State) -> BTreeMap<(String, Role), Sums> {
 }
 
 fn list_files(state: &State, json: bool, rows: &mut Vec<Vec<String>>) {
-    let mut live: Vec<_> = state.live.values().filter(|l| l.file.role != Role::Keys).collect();
+    let mut live: Vec<_> = state
+        .live
+        .values()
+        .filter(|l| l.file.role != Role::Keys)
+        .collect();
     live.sort_by(|a, b| a.file.path.cmp(&b.file.path));
     for one in live {
         let file = &one.file;
