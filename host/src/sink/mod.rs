@@ -11,6 +11,8 @@ use crate::record::Batch;
 
 /// A file written to the end but not yet durable; `finish` fsyncs it. Runs on the committer's thread.
 pub trait Finish: Send + fmt::Debug {
+    /// What the file will be in the entry, known before it is durable.
+    fn added(&self) -> &AddedFile;
     /// Makes the bytes durable under the staging name and checks their size.
     fn finish(self: Box<Self>) -> Result<AddedFile>;
     /// Gives the bytes up; whatever is left is an orphan for gc.
@@ -20,6 +22,8 @@ pub trait Finish: Send + fmt::Debug {
 /// Everything since the last seal: files (rows, dead letters) and what they cover.
 #[derive(Debug)]
 pub struct Sealed {
+    /// W2: the proved version when the first offset of this attempt was covered, so never after its first file was named.
+    pub base: u64,
     pub files: Vec<Box<dyn Finish>>,
     /// One per chain, chained on the span sealed before.
     pub spans: Vec<Span>,
@@ -28,6 +32,8 @@ pub struct Sealed {
 }
 
 /// One task's writer. One file per table is open at a time; a seal closes them all.
+///
+/// After an error of `write` or `seal` the only way on is [`discard`](Sink::discard): half a batch may have been taken.
 pub trait Sink: Send + fmt::Debug {
     /// Rows and dead letters of one batch, and the offsets it covers.
     fn write(&mut self, batch: &Batch, applied: Applied) -> Result<()>;

@@ -1,0 +1,459 @@
+//! One Parquet file, streamed to its staging name: row groups bounded by bytes, digests and ranges kept on the way.
+//!
+//! A column whose dictionary outgrew its page (256 KiB) is written without one from the next row group on, and in the next
+//! files of its table ([`Plain`]): a dictionary that is given up costs more than none.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use arrow_array::UInt32Array;
+use arrow_schema::SchemaRef;
+use arrow_select::take::take;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{
+    ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
+};
+use parquet::basic::{Compression as Codec, Encoding, PageType, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{KeyValue, RowGroupMetaData};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
+use sha2::{Digest, Sha256};
+
+use crate::chain::Column;
+use crate::commit::{AddedFile, FileRange, Role};
+use crate::error::{Error, Kind, Result};
+use crate::record::ChainId;
+use crate::sink::Finish;
+use crate::store::{FileWriter, Store};
+
+use super::digest::RowDigest;
+use super::layout::{Partition, partition_map};
+use super::schema::{hex, schema_digest};
+use super::{Compression, ParquetOptions};
+
+/// Past this a dictionary rarely pays, and every open file holds one per column.
+const DICTIONARY_PAGE_BYTES: usize = 256 << 10;
+
+/// A row group takes at most this share of its bytes in one write, so that it overshoots its bound by no more.
+const WRITE_SHARE: usize = 4;
+
+/// A store's writer holds back at most about so much (one part) before it goes to the disk.
+const STORE_BUFFER_BYTES: usize = 4 << 20;
+
+/// Leaf columns of a table that are written without a dictionary.
+pub type Plain = BTreeSet<String>;
+
+/// What a file is, fixed at its birth.
+#[derive(Clone, Debug)]
+pub struct Birth {
+    pub file: String,
+    pub staging: String,
+    pub path: String,
+    pub role: Role,
+    pub partition: Partition,
+    pub pipeline: String,
+}
+
+/// A file being written.
+pub struct RowsFile {
+    birth: Birth,
+    schema: SchemaRef,
+    schema_digest: String,
+    options: ParquetOptions,
+    writer: SerializedFileWriter<Out>,
+    group: Option<Group>,
+    plain: Plain,
+    rows: u64,
+    ranges: BTreeMap<ChainId, FileRange>,
+    digest: RowDigest,
+    store: Arc<dyn Store>,
+}
+
+struct Group {
+    columns: Vec<ArrowColumnWriter>,
+    rows: usize,
+}
+
+impl RowsFile {
+    pub fn create(
+        store: &Arc<dyn Store>,
+        birth: Birth,
+        schema: &SchemaRef,
+        options: &ParquetOptions,
+        plain: Plain,
+    ) -> Result<RowsFile> {
+        let schema_digest = schema_digest(schema)?;
+        let out = Out::create(&**store, &birth.staging)?;
+        let properties = properties(options, &plain, Some(&birth));
+        let (writer, _) = arrow_writer(out, schema, properties)?;
+        Ok(RowsFile {
+            schema: schema.clone(),
+            schema_digest,
+            options: options.clone(),
+            writer,
+            group: None,
+            plain,
+            rows: 0,
+            ranges: BTreeMap::new(),
+            digest: RowDigest::new(schema),
+            store: store.clone(),
+            birth,
+        })
+    }
+
+    /// Columns in the order of the schema; `rows` of them. Which rows they are goes to [`cover`](Self::cover).
+    pub fn write(&mut self, columns: &[Column], rows: usize) -> Result<()> {
+        self.digest.add(columns, rows)?;
+        let bytes: usize = columns.iter().map(column_bytes).sum();
+        let share = self.options.row_group_bytes / WRITE_SHARE;
+        let step = (rows * share / bytes.max(1)).clamp(1, rows.max(1));
+        let mut from = 0;
+        while from < rows {
+            let len = step.min(rows - from);
+            self.write_slice(columns, from, len).map_err(write_failed)?;
+            from += len;
+        }
+        self.rows += rows as u64;
+        Ok(())
+    }
+
+    fn write_slice(
+        &mut self,
+        columns: &[Column],
+        from: usize,
+        rows: usize,
+    ) -> Result<(), ParquetError> {
+        if self.group.is_none() {
+            let properties = properties(&self.options, &self.plain, None);
+            let (_, factory) = arrow_writer(io::sink(), &self.schema, properties)?;
+            let index = self.writer.flushed_row_groups().len();
+            let columns = factory.create_column_writers(index)?;
+            self.group = Some(Group { columns, rows: 0 });
+        }
+        let Some(group) = &mut self.group else {
+            return Ok(());
+        };
+        let mut leaves = group.columns.iter_mut();
+        for (field, column) in self.schema.fields().iter().zip(columns) {
+            let values = if column.constant {
+                take(&column.values, &UInt32Array::from(vec![0; rows]), None)?
+            } else {
+                column.values.slice(from, rows)
+            };
+            for leaf in compute_leaves(field, &values)? {
+                match leaves.next() {
+                    Some(writer) => writer.write(&leaf)?,
+                    None => return Err(ParquetError::General("more leaves than columns".into())),
+                }
+            }
+        }
+        group.rows += rows;
+        if group.size() >= self.options.row_group_bytes {
+            self.close_group()?;
+        }
+        Ok(())
+    }
+
+    fn close_group(&mut self) -> Result<(), ParquetError> {
+        let Some(group) = self.group.take() else {
+            return Ok(());
+        };
+        let mut out = self.writer.next_row_group()?;
+        for column in group.columns {
+            column.close()?.append_to_row_group(&mut out)?;
+        }
+        let closed = out.close()?;
+        self.plain.extend(fallen_back(&closed));
+        Ok(())
+    }
+
+    /// These rows are of `chain`, between `from` and `to` (exclusive).
+    pub fn cover(&mut self, chain: &ChainId, from: i64, to: i64, rows: u64) {
+        if rows == 0 {
+            return;
+        }
+        match self.ranges.get_mut(chain) {
+            Some(range) => {
+                range.from = range.from.min(from);
+                range.to = range.to.max(to);
+                range.rows += rows;
+            }
+            None => {
+                let chain = chain.clone();
+                self.ranges.insert(
+                    chain.clone(),
+                    FileRange {
+                        chain,
+                        from,
+                        to,
+                        rows,
+                    },
+                );
+            }
+        }
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes written and, by estimate, still to be written.
+    pub fn size(&self) -> u64 {
+        let open = self.group.as_ref().map_or(0, Group::size);
+        (self.writer.bytes_written() + open) as u64
+    }
+
+    /// The row group, and what the store holds back of the bytes it was given.
+    pub fn memory(&self) -> usize {
+        let store = self.writer.bytes_written().min(STORE_BUFFER_BYTES);
+        let group = |g: &Group| g.columns.iter().map(|c| c.memory_size()).sum();
+        store + self.group.as_ref().map_or(0, group)
+    }
+
+    /// Writes the footer. The bytes are durable only after [`Finish::finish`].
+    pub fn close(mut self) -> Result<(Staged, Plain)> {
+        self.close_group().map_err(write_failed)?;
+        let out = self.writer.into_inner().map_err(write_failed)?;
+        let added = AddedFile {
+            file: self.birth.file,
+            path: self.birth.path,
+            role: self.birth.role,
+            bytes: out.bytes,
+            rows: self.rows,
+            sha256: out.sha256(),
+            ranges: self.ranges.into_values().collect(),
+            partition: partition_map(&self.birth.partition),
+            schema: self.schema_digest,
+            row_digest: self.digest.hex(),
+            keys: None,
+        };
+        let staged = Staged {
+            added,
+            staging: self.birth.staging,
+            state: State::Open(out.inner),
+            store: self.store,
+        };
+        Ok((staged, self.plain))
+    }
+
+    pub fn abort(self) {
+        if let Ok(out) = self.writer.into_inner() {
+            out.inner.abort();
+        }
+    }
+}
+
+impl fmt::Debug for RowsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowsFile")
+            .field("birth", &self.birth)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    fn size(&self) -> usize {
+        self.columns
+            .iter()
+            .map(|c| c.get_estimated_total_bytes())
+            .sum()
+    }
+}
+
+fn column_bytes(column: &Column) -> usize {
+    // `get_slice_memory_size` counts the slice, not what it is cut from.
+    let data = column.values.to_data();
+    data.get_slice_memory_size().unwrap_or(0)
+}
+
+type Writer<W> = (SerializedFileWriter<W>, ArrowRowGroupWriterFactory);
+
+fn arrow_writer<W: Write + Send>(
+    out: W,
+    schema: &SchemaRef,
+    properties: WriterProperties,
+) -> Result<Writer<W>, ParquetError> {
+    let options = ArrowWriterOptions::new().with_properties(properties);
+    ArrowWriter::try_new_with_options(out, schema.clone(), options)?.into_serialized_writer()
+}
+
+fn properties(options: &ParquetOptions, plain: &Plain, birth: Option<&Birth>) -> WriterProperties {
+    let level = |n| ZstdLevel::try_new(n).unwrap_or_default();
+    let codec = match options.compression {
+        Compression::None => Codec::UNCOMPRESSED,
+        Compression::Snappy => Codec::SNAPPY,
+        Compression::Zstd(n) => Codec::ZSTD(level(n)),
+    };
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(codec)
+        .set_dictionary_page_size_limit(DICTIONARY_PAGE_BYTES)
+        .set_max_row_group_row_count(None);
+    for column in plain {
+        let path = ColumnPath::new(column.split(SEPARATOR).map(str::to_owned).collect());
+        builder = builder.set_column_dictionary_enabled(path, false);
+    }
+    if let Some(birth) = birth {
+        builder = builder.set_key_value_metadata(Some(vec![
+            KeyValue::new("weir.pipeline".to_owned(), birth.pipeline.clone()),
+            KeyValue::new("weir.file".to_owned(), birth.file.clone()),
+        ]));
+    }
+    builder.build()
+}
+
+/// Between the parts of a leaf's path; cannot stand in a column's name that came through XML or JSON.
+const SEPARATOR: char = '\u{1f}';
+
+/// Columns that began with a dictionary and went on without.
+fn fallen_back(group: &RowGroupMetaData) -> impl Iterator<Item = String> {
+    group.columns().iter().filter_map(|column| {
+        let stats = column.page_encoding_stats()?;
+        let is_data = |t| matches!(t, PageType::DATA_PAGE | PageType::DATA_PAGE_V2);
+        let is_dictionary = |e| matches!(e, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY);
+        let fell = column.dictionary_page_offset().is_some()
+            && stats
+                .iter()
+                .any(|s| is_data(s.page_type) && !is_dictionary(s.encoding));
+        let separator = SEPARATOR.to_string();
+        fell.then(|| column.column_path().parts().join(&separator))
+    })
+}
+
+pub fn write_failed(error: ParquetError) -> Error {
+    let kind = match &error {
+        ParquetError::External(e) if e.is::<io::Error>() => Kind::StoreUnavailable,
+        _ => Kind::Bug,
+    };
+    Error::new(kind, "zone.write", "writing a Parquet file failed").source(error)
+}
+
+impl From<ParquetError> for Error {
+    fn from(error: ParquetError) -> Error {
+        write_failed(error)
+    }
+}
+
+// === impl Out ===
+
+/// Counts and digests what goes to the store.
+pub struct Out {
+    inner: Box<dyn FileWriter>,
+    sha: Sha256,
+    bytes: u64,
+}
+
+impl Out {
+    pub fn create(store: &dyn Store, staging: &str) -> Result<Out> {
+        Ok(Out {
+            inner: store.write(staging)?,
+            sha: Sha256::new(),
+            bytes: 0,
+        })
+    }
+
+    pub fn sha256(&self) -> String {
+        format!("sha256:{}", hex(&self.sha.clone().finalize()))
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn staged(self, added: AddedFile, staging: String, store: Arc<dyn Store>) -> Staged {
+        Staged {
+            added,
+            staging,
+            state: State::Open(self.inner),
+            store,
+        }
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.sha.update(&bytes[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+// === impl Staged ===
+
+/// A file written to the end under its staging name; durable after `finish`.
+pub struct Staged {
+    added: AddedFile,
+    staging: String,
+    state: State,
+    store: Arc<dyn Store>,
+}
+
+enum State {
+    Open(Box<dyn FileWriter>),
+    Durable,
+}
+
+impl Staged {
+    /// Finishes now and lets go of the handle; `finish` has then nothing left to do.
+    pub fn settle(mut self) -> Result<Staged> {
+        if let State::Open(writer) = std::mem::replace(&mut self.state, State::Durable) {
+            let bytes = writer.finish()?;
+            let stored = self.store.size(&self.staging)?;
+            if bytes != self.added.bytes || stored != Some(self.added.bytes) {
+                return Err(Error::new(
+                    Kind::StoreUnavailable,
+                    "zone.finish",
+                    format!(
+                        "wrote {} bytes, the store took {bytes} and holds {}",
+                        self.added.bytes,
+                        stored.map_or("none".to_owned(), |n| n.to_string())
+                    ),
+                )
+                .with("file", &self.staging));
+            }
+        }
+        Ok(self)
+    }
+
+    pub fn added_mut(&mut self) -> &mut AddedFile {
+        &mut self.added
+    }
+}
+
+impl Finish for Staged {
+    fn added(&self) -> &AddedFile {
+        &self.added
+    }
+
+    fn finish(self: Box<Self>) -> Result<AddedFile> {
+        Ok(self.settle()?.added)
+    }
+
+    fn abandon(self: Box<Self>) {
+        if let State::Open(writer) = self.state {
+            writer.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staged")
+            .field("added", &self.added)
+            .finish_non_exhaustive()
+    }
+}

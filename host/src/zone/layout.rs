@@ -1,0 +1,124 @@
+//! Where files of a table lie: the only place that builds these paths (those below `_system` are `commit::LogName`'s).
+//!
+//! ```text
+//! <table>/ingest_date=YYYY-MM-DD/ingest_hour=HH/<ULID>.parquet    RAW rows
+//! <table>/ingest_date=YYYY-MM-DD/<ULID>.parquet                   dead letters
+//! <table>/<name>=<value>/<ULID>.parquet                           PROCESSED
+//! ```
+//! Partition values are escaped as Hive does; a file's id and final path are fixed at its birth.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+
+use crate::error::{Error, Kind, Result};
+
+/// Value of a partition whose field is null or cannot be read as a date, as Hive and Spark name it.
+pub const NO_PARTITION_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// `sink.table`: a name, or one with `${topic}` in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableName(String);
+
+impl TableName {
+    pub fn new(template: impl Into<String>) -> Result<TableName> {
+        let table = TableName(template.into());
+        table.name("topic")?;
+        Ok(table)
+    }
+
+    /// The table of this topic. Readers skip names that begin with `_` or `.`, so such a table would look empty.
+    pub fn name(&self, topic: &str) -> Result<String> {
+        let name = self.0.replace("${topic}", topic);
+        let legal = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.starts_with(['_', '.']) || !name.chars().all(legal) {
+            return Err(Error::new(
+                Kind::ConfigInvalid,
+                "zone.table",
+                format!(
+                    "`{name}` cannot be a table: letters, digits, `-`, `_` and `.`, not beginning with `_` or `.`, as readers hide those"
+                ),
+            )
+            .with("topic", topic)
+            .hint("set sink.table to a name of your own, for example `t_${topic}`"));
+        }
+        Ok(name)
+    }
+}
+
+/// Partition columns and values of a file, outermost first, as they stand in its path (values not yet escaped).
+pub type Partition = Vec<(String, String)>;
+
+/// `ingest_date` and `ingest_hour` of a moment, UTC.
+pub fn ingest_partition(micros: i64, with_hour: bool) -> Partition {
+    let moment = jiff::Timestamp::from_microsecond(micros)
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        .to_zoned(TimeZone::UTC);
+    let (y, m, d) = (moment.year(), moment.month(), moment.day());
+    let mut partition = vec![("ingest_date".to_owned(), format!("{y:04}-{m:02}-{d:02}"))];
+    if with_hour {
+        partition.push(("ingest_hour".to_owned(), format!("{:02}", moment.hour())));
+    }
+    partition
+}
+
+pub fn parquet_path(table: &str, partition: &Partition, file: &str) -> String {
+    let mut path = table.to_owned();
+    for (name, value) in partition {
+        path.push('/');
+        path.push_str(&escape(name));
+        path.push('=');
+        path.push_str(&escape(value));
+    }
+    format!("{path}/{file}.parquet")
+}
+
+pub fn partition_map(partition: &Partition) -> BTreeMap<String, String> {
+    partition.iter().cloned().collect()
+}
+
+/// Hive's escaping: control characters and `"#%'*/:=?\{[]^` become `%XX`; an empty value is the default partition.
+pub fn escape(value: &str) -> String {
+    if value.is_empty() {
+        return NO_PARTITION_VALUE.to_owned();
+    }
+    let mut out = String::with_capacity(value.len());
+    for c in value.chars() {
+        if c.is_ascii_control() || "\"#%'*/:=?\\{[]^".contains(c) {
+            out.push_str(&format!("%{:02X}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_what_hive_expects() {
+        let partition = ingest_partition(1_700_000_000_000_000, true);
+        assert_eq!(
+            parquet_path("books", &partition, "01ABC"),
+            "books/ingest_date=2023-11-14/ingest_hour=22/01ABC.parquet"
+        );
+        let odd = vec![("d".to_owned(), "a/b=c %\u{7}é".to_owned())];
+        assert_eq!(
+            parquet_path("t", &odd, "f"),
+            "t/d=a%2Fb%3Dc %25%07é/f.parquet"
+        );
+        assert_eq!(escape(""), NO_PARTITION_VALUE);
+    }
+
+    #[test]
+    fn hidden_or_nested_tables_are_refused() {
+        for bad in ["", "_system", ".x", "a/b", "${topic}/x", "a b"] {
+            assert!(TableName::new(bad).is_err(), "{bad}");
+        }
+        let table = TableName::new("${topic}").expect("legal");
+        assert_eq!(table.name("a.b-c_1").expect("legal"), "a.b-c_1");
+        assert!(table.name("__consumer_offsets").is_err());
+    }
+}

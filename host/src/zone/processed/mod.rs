@@ -1,0 +1,482 @@
+//! One batch of PROCESSED: rows in, duplicates dropped, sorted files per date out.
+//!
+//! Rows are held in memory until `finish`; the plan bounds them (`batch.max.rows`). Each touched partition gets one file, or
+//! several of about `target_bytes`, each with its key sidecar. Rows keep their columns and coordinates; the partition column
+//! stands in the path only, so a column of that name is left out of the file.
+
+mod files;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_row::{RowConverter, SortField};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
+
+use crate::chain::Ledger;
+use crate::commit::{AddedFile, LogName, Role};
+use crate::error::{Error, Kind, Result};
+use crate::record::{ChainId, OFFSET, ROW};
+use crate::sink::Finish;
+use crate::store::Store;
+
+use crate::zone::ParquetOptions;
+use crate::zone::dedup::{Candidate, mark_known, mark_within};
+use crate::zone::keys::{KeyScheme, KeyStream};
+use crate::zone::layout::TableName;
+use crate::zone::partition::{PartitionBy, Period, WHOLE};
+use crate::zone::read::{Located, Rows};
+
+#[derive(Clone, Debug)]
+pub struct ProcessedOptions {
+    pub name: LogName,
+    /// Without `${topic}`: a table may gather several topics.
+    pub table: String,
+    /// `None`: files lie in the table's directory.
+    pub partition: Option<PartitionBy>,
+    /// Key columns; empty = no deduplication and no sidecars.
+    pub dedup: Vec<String>,
+    /// Partitions within so many days are searched too.
+    pub lookback_days: u32,
+    /// Empty = the key columns; without those, by coordinates.
+    pub sort: Vec<String>,
+    pub parquet: ParquetOptions,
+    /// A partition's rows beyond this go to another file.
+    pub target_bytes: u64,
+    /// `batch.max.rows`: more are refused.
+    pub max_rows: usize,
+}
+
+/// A batch being gathered.
+pub struct ProcessedBatch {
+    store: Arc<dyn Store>,
+    options: ProcessedOptions,
+    schema: SchemaRef,
+    scheme: KeyScheme,
+    chains: Vec<ChainId>,
+    batches: Vec<RecordBatch>,
+    rows: Vec<Row>,
+    candidates: Vec<Candidate>,
+    bytes: usize,
+}
+
+/// Where a row is and what it is ordered by, without its columns.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    batch: u32,
+    index: u32,
+    chain: u32,
+    row: i32,
+    offset: i64,
+    period: Period,
+}
+
+/// What a batch came to.
+#[derive(Debug)]
+pub struct Processed {
+    /// Rows files, each followed by its sidecar.
+    pub files: Vec<Box<dyn Finish>>,
+    /// Per chain that had rows. A record all of whose rows are duplicates counts as filtered.
+    pub ledgers: BTreeMap<ChainId, Ledger>,
+    /// The column that is left out of the files because the partition column has its name.
+    pub dropped_column: Option<String>,
+}
+
+impl ProcessedBatch {
+    /// `schema`: of all rows to come. Refuses options that do not fit it.
+    pub fn new(
+        store: Arc<dyn Store>,
+        options: ProcessedOptions,
+        schema: SchemaRef,
+    ) -> Result<ProcessedBatch> {
+        TableName::new(&*options.table)?;
+        let known = |name: &str| schema.field_with_name(name).ok();
+        let missing = |key: &'static str, name: &str| {
+            Error::new(
+                Kind::ConfigInvalid,
+                "zone.processed",
+                format!("{key} names `{name}`, which is not a column of the rows"),
+            )
+            .with("columns", names(&schema))
+        };
+        if let Some(by) = &options.partition {
+            let field = known(&by.field);
+            let field = field.ok_or_else(|| missing("sink.partition.field", &by.field))?;
+            by.check(field.data_type())?;
+            if by.name != by.field && known(&by.name).is_some() {
+                return Err(Error::new(
+                    Kind::ConfigInvalid,
+                    "zone.processed",
+                    format!(
+                        "sink.partition.name `{}` is also another column of the rows",
+                        by.name
+                    ),
+                )
+                .hint("set sink.partition.name to a name that no column has"));
+            }
+        }
+        for name in &options.dedup {
+            known(name).ok_or_else(|| missing("sink.dedup.key", name))?;
+        }
+        for name in &options.sort {
+            known(name).ok_or_else(|| missing("sink.sort", name))?;
+        }
+        let scheme = KeyScheme::new(&options.dedup);
+        scheme.keys(&RecordBatch::new_empty(schema.clone()))?;
+        Ok(ProcessedBatch {
+            store,
+            options,
+            schema,
+            scheme,
+            chains: Vec::new(),
+            batches: Vec::new(),
+            rows: Vec::new(),
+            candidates: Vec::new(),
+            bytes: 0,
+        })
+    }
+
+    /// Rows of one chain, in any order.
+    pub fn push(&mut self, rows: Rows) -> Result<()> {
+        let Rows { chain, batch } = rows;
+        if batch.schema() != self.schema {
+            return Err(bug("rows of another schema than the batch began with"));
+        }
+        let total = self.rows.len() + batch.num_rows();
+        if total > self.options.max_rows {
+            return Err(Error::new(
+                Kind::LimitReached,
+                "zone.processed",
+                format!(
+                    "a batch of more than {} rows; its plan should have cut it",
+                    self.options.max_rows
+                ),
+            )
+            .hint("raise batch.max.rows, which takes memory, or commit RAW more often"));
+        }
+        let offsets = numbers::<arrow_array::types::Int64Type>(&batch, OFFSET)?;
+        let pieces = numbers::<arrow_array::types::Int32Type>(&batch, ROW)?;
+        let periods = match &self.options.partition {
+            Some(by) => match batch.column_by_name(&by.field) {
+                Some(column) => by.periods(column)?,
+                None => return Err(bug("the partition field is gone")),
+            },
+            None => vec![WHOLE; batch.num_rows()],
+        };
+        let known = self.chains.iter().position(|c| *c == chain);
+        let chain_index = known.unwrap_or(self.chains.len());
+        if known.is_none() {
+            self.chains.push(chain);
+        }
+        if !self.options.dedup.is_empty() {
+            for (i, key) in self.scheme.keys(&batch)?.into_iter().enumerate() {
+                let row = (self.rows.len() + i) as u32;
+                self.candidates
+                    .extend(key.map(|key| Candidate { key, row }));
+            }
+        }
+        for (i, ((offset, row), period)) in offsets.iter().zip(&pieces).zip(periods).enumerate() {
+            self.rows.push(Row {
+                batch: self.batches.len() as u32,
+                index: i as u32,
+                chain: chain_index as u32,
+                row: *row,
+                offset: *offset,
+                period,
+            });
+        }
+        self.bytes += batch.get_array_memory_size();
+        self.batches.push(batch);
+        Ok(())
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Bytes held; `finish` adds about 24 per row, the sort columns and one row group.
+    pub fn memory(&self) -> usize {
+        self.bytes
+            + self.rows.capacity() * size_of::<Row>()
+            + self.candidates.capacity() * size_of::<Candidate>()
+    }
+
+    /// Deduplicates against `live` (the files of the own zone at version D) and writes.
+    ///
+    /// `version_of(chain, offset)`: version of RAW whose span covers the offset.
+    pub fn finish(
+        mut self,
+        live: &[AddedFile],
+        version_of: &dyn Fn(&ChainId, i64) -> Option<u64>,
+    ) -> Result<Processed> {
+        let order = self.order(version_of)?;
+        let duplicate = self.duplicates(live, &order)?;
+        let ledgers = self.ledgers(&duplicate);
+        let mut keys = vec![
+            None;
+            if self.options.dedup.is_empty() {
+                0
+            } else {
+                self.rows.len()
+            }
+        ];
+        for candidate in std::mem::take(&mut self.candidates) {
+            keys[candidate.row as usize] = Some(candidate.key);
+        }
+        let mut kept: Vec<u32> = (0..self.rows.len() as u32).collect();
+        kept.retain(|row| !duplicate[*row as usize]);
+        self.sort(&mut kept, &order)?;
+        let dropped_column = self.dropped_column();
+        let files = files::write(&self, &kept, &keys, dropped_column.as_deref())?;
+        Ok(Processed {
+            files,
+            ledgers,
+            dropped_column,
+        })
+    }
+
+    fn row(&self, row: u32) -> &Row {
+        &self.rows[row as usize]
+    }
+
+    fn period(&self, row: u32) -> Period {
+        self.row(row).period
+    }
+
+    /// Per row: (RAW version, chain by topic id and partition); offset and `_row` are in [`Row`].
+    fn order(&self, version_of: &dyn Fn(&ChainId, i64) -> Option<u64>) -> Result<Vec<(u64, u32)>> {
+        let mut sorted: Vec<usize> = (0..self.chains.len()).collect();
+        sorted.sort_by_key(|i| split_chain(self.chains[*i].as_str()));
+        let mut ranks = vec![0; sorted.len()];
+        for (rank, chain) in sorted.into_iter().enumerate() {
+            ranks[chain] = rank as u32;
+        }
+        let mut order = Vec::with_capacity(self.rows.len());
+        let mut last: Option<(u32, i64, u64)> = None;
+        for row in &self.rows {
+            let version = match last {
+                Some((chain, offset, version)) if (chain, offset) == (row.chain, row.offset) => {
+                    version
+                }
+                _ => {
+                    let chain = &self.chains[row.chain as usize];
+                    version_of(chain, row.offset).ok_or_else(|| {
+                        Error::new(
+                            Kind::LogCorrupt,
+                            "zone.processed",
+                            "a row whose offset no commit of the source zone covers",
+                        )
+                        .with("chain", chain)
+                        .with("offset", row.offset)
+                    })?
+                }
+            };
+            last = Some((row.chain, row.offset, version));
+            order.push((version, ranks[row.chain as usize]));
+        }
+        Ok(order)
+    }
+
+    fn duplicates(&mut self, live: &[AddedFile], order: &[(u64, u32)]) -> Result<Vec<bool>> {
+        let mut duplicate = vec![false; self.rows.len()];
+        if self.options.dedup.is_empty() {
+            return Ok(duplicate);
+        }
+        self.candidates.sort_unstable();
+        let mut touched: Vec<Period> = self.rows.iter().map(|row| row.period).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let near = |a: Period, b: Period| match &self.options.partition {
+            Some(by) => by.near(a, b, self.options.lookback_days),
+            None => true,
+        };
+        let prefix = format!("{}/", self.options.table);
+        for rows in live
+            .iter()
+            .filter(|f| f.role == Role::Rows && f.path.starts_with(&prefix))
+        {
+            let period = self.period_of(rows)?;
+            if !touched.iter().any(|t| near(*t, period)) {
+                continue;
+            }
+            let located = Located::find(&self.store, &self.options.name, sidecar(rows, live)?)?;
+            let keys = KeyStream::open(located, &self.scheme)?;
+            let reaches = |row: u32| near(self.period(row), period);
+            mark_known(&self.candidates, keys, reaches, &mut duplicate)?;
+        }
+        let order = |row: u32| (order[row as usize], self.row(row).offset, self.row(row).row);
+        let near = |a: u32, b: u32| near(self.period(a), self.period(b));
+        mark_within(&self.candidates, order, near, &mut duplicate);
+        Ok(duplicate)
+    }
+
+    fn period_of(&self, file: &AddedFile) -> Result<Period> {
+        let Some(by) = &self.options.partition else {
+            return Ok(WHOLE);
+        };
+        let value = file.partition.get(&by.name).ok_or_else(|| {
+            Error::new(
+                Kind::ConfigInvalid,
+                "zone.processed",
+                format!(
+                    "the zone has files that are not partitioned by `{}`",
+                    by.name
+                ),
+            )
+            .with("file", &file.path)
+            .hint("set sink.partition.* back, or write to a new zone")
+        })?;
+        Ok(by.period(value))
+    }
+
+    fn ledgers(&self, duplicate: &[bool]) -> BTreeMap<ChainId, Ledger> {
+        let mut seen: Vec<(u32, i64, bool)> = self
+            .rows
+            .iter()
+            .zip(duplicate)
+            .map(|(row, duplicate)| (row.chain, row.offset, *duplicate))
+            .collect();
+        if !seen.is_sorted() {
+            seen.sort_unstable();
+        }
+        let mut ledgers: BTreeMap<ChainId, Ledger> = BTreeMap::new();
+        for record in seen.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let Some((chain, ..)) = record.first() else {
+                continue;
+            };
+            let duplicates = record.iter().filter(|(.., duplicate)| *duplicate).count() as u64;
+            let made = record.len() as u64;
+            let ledger = ledgers
+                .entry(self.chains[*chain as usize].clone())
+                .or_default();
+            ledger.records.read += 1;
+            ledger.records.with_rows += u64::from(duplicates < made);
+            ledger.records.filtered += u64::from(duplicates == made);
+            ledger.rows.made += made;
+            ledger.rows.written += made - duplicates;
+            ledger.rows.duplicates += duplicates;
+        }
+        ledgers
+    }
+
+    /// By partition, then the sort columns (nulls first), then the order of RAW.
+    fn sort(&self, kept: &mut [u32], order: &[(u64, u32)]) -> Result<()> {
+        let names = match self.options.sort.is_empty() {
+            true => &self.options.dedup,
+            false => &self.options.sort,
+        };
+        let types = names
+            .iter()
+            .filter_map(|name| self.schema.field_with_name(name).ok());
+        let types = types
+            .map(|field| SortField::new(field.data_type().clone()))
+            .collect();
+        let converter = RowConverter::new(types).map_err(|e| {
+            Error::new(
+                Kind::ConfigInvalid,
+                "zone.processed",
+                "sink.sort cannot be sorted by",
+            )
+            .source(e)
+        })?;
+        let mut sorted = Vec::with_capacity(self.batches.len());
+        for batch in &self.batches {
+            let columns = names
+                .iter()
+                .filter_map(|name| batch.column_by_name(name).cloned());
+            let columns: Vec<ArrayRef> = columns.collect();
+            let rows = match columns.is_empty() {
+                true => converter.empty_rows(0, 0),
+                false => converter.convert_columns(&columns).map_err(arrow_failed)?,
+            };
+            sorted.push(rows);
+        }
+        kept.sort_unstable_by(|a, b| {
+            let (x, y) = (self.row(*a), self.row(*b));
+            let columns = || {
+                if names.is_empty() {
+                    return std::cmp::Ordering::Equal;
+                }
+                let x = sorted[x.batch as usize].row(x.index as usize);
+                x.cmp(&sorted[y.batch as usize].row(y.index as usize))
+            };
+            let log = |row: u32, at: &Row| (order[row as usize], at.offset, at.row);
+            x.period
+                .cmp(&y.period)
+                .then_with(columns)
+                .then_with(|| log(*a, x).cmp(&log(*b, y)))
+        });
+        Ok(())
+    }
+
+    fn dropped_column(&self) -> Option<String> {
+        let by = self.options.partition.as_ref()?;
+        self.schema
+            .field_with_name(&by.name)
+            .ok()
+            .map(|field| field.name().clone())
+    }
+}
+
+impl fmt::Debug for ProcessedBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessedBatch")
+            .field("name", &self.options.name)
+            .field("rows", &self.rows.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn sidecar<'a>(rows: &AddedFile, live: &'a [AddedFile]) -> Result<&'a AddedFile> {
+    let id = rows.keys.as_ref();
+    let found = live
+        .iter()
+        .find(|f| f.role == Role::Keys && Some(&f.file) == id);
+    found.ok_or_else(|| {
+        Error::new(
+            Kind::ConfigInvalid,
+            "zone.processed",
+            "a file of the zone has no key sidecar: it was written without deduplication",
+        )
+        .with("file", &rows.path)
+        .hint("write deduplicated rows to a new zone")
+    })
+}
+
+/// `kafka/<cluster>/<topic id>/12` sorts by what stands before the number, then by the number.
+fn split_chain(chain: &str) -> (&str, i64) {
+    let split = chain.rsplit_once('/');
+    let parsed = split.and_then(|(prefix, n)| Some((prefix, n.parse().ok()?)));
+    parsed.unwrap_or((chain, 0))
+}
+
+fn numbers<T: arrow_array::ArrowPrimitiveType>(
+    batch: &RecordBatch,
+    name: &str,
+) -> Result<Vec<T::Native>> {
+    use arrow_array::cast::AsArray;
+    let column = batch
+        .column_by_name(name)
+        .and_then(|c| c.as_primitive_opt::<T>());
+    let column =
+        column.ok_or_else(|| bug("rows without their coordinates").with("column", name))?;
+    Ok(column.values().to_vec())
+}
+
+fn names(schema: &Schema) -> String {
+    let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    names.join(",")
+}
+
+fn arrow_failed(e: ArrowError) -> Error {
+    bug("gathering rows failed").source(e)
+}
+
+fn bug(message: &str) -> Error {
+    Error::new(Kind::Bug, "zone.processed", message)
+}

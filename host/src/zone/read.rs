@@ -1,0 +1,504 @@
+//! Reading committed files back: rows by coordinate, whole files, and the proof that a file is what its entry says.
+//!
+//! A row group is fetched with one request and decoded from memory; groups whose statistics exclude the wanted offsets are
+//! not fetched. A file is looked for under its final name, then under its staging name (committed, not yet published), then
+//! again under its final name; a live file that is nowhere, or of another size, stops the pipeline.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Cursor, Read};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow_schema::SchemaRef;
+use arrow_select::filter::filter_record_batch;
+use bytes::{Buf, Bytes};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::statistics::Statistics;
+use sha2::{Digest, Sha256};
+
+use crate::commit::{AddedFile, LogName, Role};
+use crate::error::{Error, Kind, Result};
+use crate::record::{ChainId, OFFSET, PARTITION, TOPIC};
+use crate::store::Store;
+
+use super::digest::RowDigest;
+use super::schema::{hex, schema_digest, union_schema};
+
+/// Rows decoded at a time.
+const BATCH_ROWS: usize = 8192;
+/// Bytes fetched at a time where a file is read from end to end.
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// `[from, to)` of a chain, and the coordinates its rows carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainRange {
+    pub chain: ChainId,
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub from: i64,
+    pub to: i64,
+}
+
+/// Rows of one chain, in the schema of the whole reading.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    pub chain: ChainId,
+    pub batch: RecordBatch,
+}
+
+/// Streams rows of many files. Order: files as given, then as written; a batch is of one chain.
+pub struct RowReader {
+    store: Arc<dyn Store>,
+    name: LogName,
+    schema: SchemaRef,
+    files: VecDeque<(AddedFile, Vec<ChainRange>)>,
+    current: Option<(FileRows, Vec<ChainRange>)>,
+    ready: VecDeque<Rows>,
+}
+
+/// The rows of `files` (those of role `rows`) whose coordinates lie in `ranges`.
+pub fn read_rows(
+    store: &Arc<dyn Store>,
+    name: &LogName,
+    files: &[AddedFile],
+    ranges: &[ChainRange],
+) -> Result<RowReader> {
+    let by_chain: BTreeMap<&ChainId, &ChainRange> = ranges.iter().map(|r| (&r.chain, r)).collect();
+    let mut wanted = VecDeque::new();
+    for file in files.iter().filter(|file| file.role == Role::Rows) {
+        let overlap = file.ranges.iter().filter_map(|of| {
+            let range = by_chain.get(&of.chain)?;
+            (of.from < range.to && range.from < of.to).then(|| (*range).clone())
+        });
+        let overlap: Vec<ChainRange> = overlap.collect();
+        if !overlap.is_empty() {
+            wanted.push_back((file.clone(), overlap));
+        }
+    }
+    let mut schemas: BTreeMap<&str, (&str, SchemaRef)> = BTreeMap::new();
+    let mut order = Vec::new();
+    for (file, _) in &wanted {
+        if !schemas.contains_key(file.schema.as_str()) {
+            let schema = Located::find(store, name, file)?
+                .metadata()?
+                .schema()
+                .clone();
+            schemas.insert(&file.schema, (&file.path, schema));
+            order.push(file.schema.as_str());
+        }
+    }
+    let schemas = order.iter().filter_map(|digest| schemas.get(digest));
+    let schema = union_schema(schemas.map(|(path, schema)| (*path, &**schema)))?;
+    Ok(RowReader {
+        store: store.clone(),
+        name: name.clone(),
+        schema,
+        files: wanted,
+        current: None,
+        ready: VecDeque::new(),
+    })
+}
+
+impl RowReader {
+    /// Of every batch to come.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn advance(&mut self) -> Result<Option<Rows>> {
+        loop {
+            if let Some(rows) = self.ready.pop_front() {
+                return Ok(Some(rows));
+            }
+            if let Some((file, ranges)) = &mut self.current {
+                match file.next() {
+                    Some(batch) => {
+                        let batch = batch?;
+                        for range in ranges {
+                            self.ready.extend(select(&batch, range, &self.schema)?);
+                        }
+                    }
+                    None => self.current = None,
+                }
+            } else if let Some((file, ranges)) = self.files.pop_front() {
+                let located = Located::find(&self.store, &self.name, &file)?;
+                let file = FileRows::open(located, |group| {
+                    ranges.iter().any(|range| may_hold(group, range))
+                })?;
+                self.current = Some((file, ranges));
+            } else {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Iterator for RowReader {
+    type Item = Result<Rows>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}
+
+impl std::fmt::Debug for RowReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowReader")
+            .field("files_left", &self.files.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn select(batch: &RecordBatch, range: &ChainRange, schema: &SchemaRef) -> Result<Option<Rows>> {
+    let column = |name: &str| batch.column_by_name(name).map(|c| c.as_ref() as &dyn Array);
+    let topics = column(TOPIC).and_then(|c| c.as_string_opt::<i32>());
+    let partitions = column(PARTITION).and_then(|c| c.as_primitive_opt::<Int32Type>());
+    let offsets = column(OFFSET).and_then(|c| c.as_primitive_opt::<Int64Type>());
+    let (Some(topics), Some(partitions), Some(offsets)) = (topics, partitions, offsets) else {
+        return Err(Error::new(
+            Kind::LogCorrupt,
+            "zone.read",
+            "a rows file without the columns _topic, _partition and _offset",
+        ));
+    };
+    let (partitions, offsets) = (partitions.values(), offsets.values());
+    let wanted = range.from..range.to;
+    let mask: BooleanArray = (0..batch.num_rows())
+        .map(|i| {
+            let here = partitions[i] == range.partition && wanted.contains(&offsets[i]);
+            Some(here && topics.value(i) == &*range.topic)
+        })
+        .collect();
+    let batch = match mask.true_count() {
+        0 => return Ok(None),
+        n if n == batch.num_rows() => batch.clone(),
+        _ => filter_record_batch(batch, &mask).map_err(|e| decode_failed(e, ""))?,
+    };
+    Ok(Some(Rows {
+        chain: range.chain.clone(),
+        batch: fit(&batch, schema)?,
+    }))
+}
+
+/// Columns in the order of `schema`; those the file does not have are null.
+fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    let columns = schema.fields().iter().map(|field| {
+        let own = batch.column_by_name(field.name()).cloned();
+        own.unwrap_or_else(|| new_null_array(field.data_type(), rows))
+    });
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema.clone(), columns.collect(), &options)
+        .map_err(|e| decode_failed(e, ""))
+}
+
+/// False only where statistics prove that the group has no row of the range.
+fn may_hold(group: &RowGroupMetaData, range: &ChainRange) -> bool {
+    let statistics = |name: &str| {
+        let column = group
+            .columns()
+            .iter()
+            .find(|c| c.column_path().parts() == [name]);
+        column.and_then(|c| c.statistics())
+    };
+    let partitions = match statistics(PARTITION) {
+        Some(Statistics::Int32(s)) => s.min_opt().zip(s.max_opt()),
+        _ => None,
+    };
+    let offsets = match statistics(OFFSET) {
+        Some(Statistics::Int64(s)) => s.min_opt().zip(s.max_opt()),
+        _ => None,
+    };
+    partitions.is_none_or(|(min, max)| (*min..=*max).contains(&range.partition))
+        && offsets.is_none_or(|(min, max)| *min < range.to && range.from <= *max)
+}
+
+/// All rows of one file, in its own schema.
+pub fn read_file(store: &Arc<dyn Store>, name: &LogName, file: &AddedFile) -> Result<FileRows> {
+    FileRows::open(Located::find(store, name, file)?, |_| true)
+}
+
+/// Rows of a file, one row group in memory at a time.
+pub struct FileRows {
+    file: Located,
+    metadata: ArrowReaderMetadata,
+    groups: VecDeque<usize>,
+    reader: Option<ParquetRecordBatchReader>,
+}
+
+impl FileRows {
+    fn open(file: Located, keep: impl Fn(&RowGroupMetaData) -> bool) -> Result<FileRows> {
+        let metadata = file.metadata()?;
+        let groups = metadata.metadata().row_groups().iter().enumerate();
+        let groups = groups
+            .filter(|(_, group)| keep(group))
+            .map(|(i, _)| i)
+            .collect();
+        Ok(FileRows {
+            file,
+            metadata,
+            groups,
+            reader: None,
+        })
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        self.metadata.schema()
+    }
+
+    fn advance(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if let Some(batch) = self.reader.as_mut().and_then(Iterator::next) {
+                return batch
+                    .map(Some)
+                    .map_err(|e| decode_failed(e, &self.file.path));
+            }
+            let Some(index) = self.groups.pop_front() else {
+                return Ok(None);
+            };
+            let group = self.metadata.metadata().row_group(index);
+            let spans = group.columns().iter().map(|column| column.byte_range());
+            let (from, to) = spans.fold((u64::MAX, 0), |(from, to), (start, len)| {
+                (from.min(start), to.max(start.saturating_add(len)))
+            });
+            let bytes = self.file.get(from..to)?;
+            let chunk = Chunk {
+                from,
+                bytes,
+                size: self.file.size,
+            };
+            let reader =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(chunk, self.metadata.clone())
+                    .with_row_groups(vec![index])
+                    .with_batch_size(BATCH_ROWS)
+                    .build()
+                    .map_err(|e| decode_failed(e, &self.file.path))?;
+            self.reader = Some(reader);
+        }
+    }
+}
+
+impl Iterator for FileRows {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}
+
+impl std::fmt::Debug for FileRows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileRows")
+            .field("file", &self.file.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What differs between a file and its entry; empty when the file is what the log says it is.
+pub fn verify_file(
+    store: &Arc<dyn Store>,
+    name: &LogName,
+    file: &AddedFile,
+) -> Result<Vec<String>> {
+    let located = Located::find(store, name, file)?;
+    let mut wrong = Vec::new();
+    let mut differ = |what: &str, said: &str, found: &str| {
+        if said != found {
+            wrong.push(format!("{what}: the log says {said}, the file {found}"));
+        }
+    };
+    let mut sha = Sha256::new();
+    for chunk in located.chunks() {
+        sha.update(&chunk?);
+    }
+    let sha256 = format!("sha256:{}", hex(&sha.finalize()));
+    differ("sha256", &file.sha256, &sha256);
+    if file.role == Role::Keys || sha256 != file.sha256 {
+        return Ok(wrong);
+    }
+    let rows = FileRows::open(located, |_| true)?;
+    differ("schema", &file.schema, &schema_digest(rows.schema())?);
+    let mut digest = RowDigest::new(rows.schema());
+    let mut count = 0;
+    for batch in rows {
+        let batch = batch?;
+        digest.add_batch(&batch)?;
+        count += batch.num_rows() as u64;
+    }
+    differ("rows", &file.rows.to_string(), &count.to_string());
+    differ("row digest", &file.row_digest, &digest.hex());
+    Ok(wrong)
+}
+
+// === impl Located ===
+
+/// A live file, where it was found.
+#[derive(Clone, Debug)]
+pub struct Located {
+    store: Arc<dyn Store>,
+    names: [String; 2],
+    path: String,
+    size: u64,
+}
+
+impl Located {
+    pub fn find(store: &Arc<dyn Store>, name: &LogName, file: &AddedFile) -> Result<Located> {
+        let names = [file.path.clone(), name.staging(&file.file)];
+        let (path, size) = find(&**store, &names)?.ok_or_else(|| lost(&file.path))?;
+        if size != file.bytes {
+            return Err(Error::new(
+                Kind::LogCorrupt,
+                "zone.read",
+                format!("a committed file has {size} bytes, its entry says {}", file.bytes),
+            )
+            .with("file", &path)
+            .hint("restore the file, or rewind to before its commit while the source still has the records"));
+        }
+        Ok(Located {
+            store: store.clone(),
+            names,
+            path,
+            size,
+        })
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub fn path(&self) -> &str {
+        &self.names[0]
+    }
+
+    /// A file may be published, so renamed, between two reads.
+    pub fn get(&self, range: Range<u64>) -> Result<Bytes> {
+        match self.store.get_range(&self.path, range.clone()) {
+            Ok(bytes) => Ok(bytes),
+            Err(e) => match find(&*self.store, &self.names)? {
+                Some((path, _)) if path != self.path => self.store.get_range(&path, range),
+                Some(_) => Err(e),
+                None => Err(lost(&self.names[0])),
+            },
+        }
+    }
+
+    pub fn chunks(&self) -> impl Iterator<Item = Result<Bytes>> + '_ {
+        let starts = (0..self.size).step_by(CHUNK_BYTES as usize);
+        starts.map(|from| self.get(from..self.size.min(from + CHUNK_BYTES)))
+    }
+
+    fn metadata(&self) -> Result<ArrowReaderMetadata> {
+        ArrowReaderMetadata::load(self, ArrowReaderOptions::new()).map_err(|e| match e {
+            ParquetError::External(e) => match e.downcast::<Error>() {
+                Ok(e) => *e,
+                Err(e) => decode_failed(ParquetError::External(e), &self.path),
+            },
+            e => decode_failed(e, &self.path),
+        })
+    }
+}
+
+fn find(store: &dyn Store, [path, staging]: &[String; 2]) -> Result<Option<(String, u64)>> {
+    for name in [path, staging, path] {
+        if let Some(size) = store.size(name)? {
+            return Ok(Some((name.clone(), size)));
+        }
+    }
+    Ok(None)
+}
+
+fn lost(path: &str) -> Error {
+    Error::new(
+        Kind::LogCorrupt,
+        "zone.read",
+        "a committed file is neither under its final nor under its staging name",
+    )
+    .with("file", path)
+    .hint("restore the file, or rewind to before its commit while the source still has the records")
+}
+
+fn decode_failed(e: impl std::error::Error + Send + Sync + 'static, path: &str) -> Error {
+    Error::new(
+        Kind::LogCorrupt,
+        "zone.read",
+        "a committed file cannot be decoded",
+    )
+    .with("file", path)
+    .source(e)
+}
+
+impl Length for Located {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for Located {
+    type T = Box<dyn Read + Send>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let bytes = self.get_bytes(start, (self.size - start.min(self.size)) as usize)?;
+        Ok(Box::new(Cursor::new(bytes)))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let end = start.saturating_add(length as u64);
+        if end > self.size {
+            return Err(ParquetError::EOF(format!(
+                "{end} is past the end, {}",
+                self.size
+            )));
+        }
+        self.get(start..end)
+            .map_err(|e| ParquetError::External(Box::new(e)))
+    }
+}
+
+/// One row group's bytes under the offsets of the file.
+struct Chunk {
+    from: u64,
+    bytes: Bytes,
+    size: u64,
+}
+
+impl Length for Chunk {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for Chunk {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let at = self.place(start, 0)?;
+        Ok(self.bytes.slice(at..).reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let at = self.place(start, length)?;
+        Ok(self.bytes.slice(at..at + length))
+    }
+}
+
+impl Chunk {
+    fn place(&self, start: u64, length: usize) -> Result<usize, ParquetError> {
+        let at = start
+            .checked_sub(self.from)
+            .and_then(|at| usize::try_from(at).ok());
+        at.filter(|at| {
+            at.checked_add(length)
+                .is_some_and(|end| end <= self.bytes.len())
+        })
+        .ok_or_else(|| io::Error::other("a page outside of its row group").into())
+    }
+}

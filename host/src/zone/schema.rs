@@ -1,0 +1,246 @@
+//! Schemas of files: their digest (a format), and one schema for several files.
+//!
+//! The digest is the sha256 of compact JSON `[{"name":…,"format":…,"nullable":…,"children":[…]},…]`, one object per
+//! column in file order, `format` being the Arrow C data interface's format string, `children` left out where there are
+//! none. Field metadata does not count.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Kind, Result};
+use crate::record::{OFFSET, PARTITION, ROW, TIMESTAMP, TOPIC, timestamp_type};
+
+/// System columns of a zone's rows, in their order, after the rule's columns.
+pub fn system_fields() -> Vec<FieldRef> {
+    [
+        Field::new(TOPIC, DataType::Utf8, false),
+        Field::new(PARTITION, DataType::Int32, false),
+        Field::new(OFFSET, DataType::Int64, false),
+        Field::new(ROW, DataType::Int32, false),
+        Field::new(TIMESTAMP, timestamp_type(), true),
+    ]
+    .map(Arc::new)
+    .to_vec()
+}
+
+pub fn is_system(name: &str) -> bool {
+    [TOPIC, PARTITION, OFFSET, ROW, TIMESTAMP].contains(&name)
+}
+
+/// `sha256:…` of the schema; refuses a type that has no place in a zone, naming the column.
+pub fn schema_digest(schema: &Schema) -> Result<String> {
+    let columns = columns(schema.fields().iter())?;
+    let json = serde_json::to_vec(&columns).map_err(|e| {
+        Error::new(
+            Kind::Bug,
+            "zone.schema",
+            "a schema cannot be written as JSON",
+        )
+        .source(e)
+    })?;
+    Ok(format!("sha256:{}", hex(&Sha256::digest(json))))
+}
+
+#[derive(Serialize)]
+struct ColumnJson<'a> {
+    name: &'a str,
+    format: String,
+    nullable: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    children: Vec<ColumnJson<'a>>,
+}
+
+fn columns<'a>(fields: impl Iterator<Item = &'a FieldRef>) -> Result<Vec<ColumnJson<'a>>> {
+    let column = |field: &'a FieldRef| {
+        Ok(ColumnJson {
+            name: field.name(),
+            format: format_string(field.data_type()).ok_or_else(|| unsupported(field))?,
+            nullable: field.is_nullable(),
+            children: match field.data_type() {
+                DataType::List(item) | DataType::LargeList(item) => columns([item].into_iter())?,
+                DataType::Struct(fields) => columns(fields.iter())?,
+                _ => Vec::new(),
+            },
+        })
+    };
+    fields.map(column).collect()
+}
+
+fn unsupported(field: &Field) -> Error {
+    Error::new(
+        Kind::ConfigInvalid,
+        "zone.schema",
+        format!(
+            "column `{}` has type {}, which a zone does not store",
+            field.name(),
+            field.data_type()
+        ),
+    )
+    .hint("let the last transform make another type of it")
+}
+
+/// Format string of the Arrow C data interface; dictionaries count as what they hold.
+pub fn format_string(data_type: &DataType) -> Option<String> {
+    let fixed = match data_type {
+        DataType::Boolean => "b",
+        DataType::Int8 => "c",
+        DataType::UInt8 => "C",
+        DataType::Int16 => "s",
+        DataType::UInt16 => "S",
+        DataType::Int32 => "i",
+        DataType::UInt32 => "I",
+        DataType::Int64 => "l",
+        DataType::UInt64 => "L",
+        DataType::Float32 => "f",
+        DataType::Float64 => "g",
+        DataType::Binary => "z",
+        DataType::LargeBinary => "Z",
+        DataType::Utf8 => "u",
+        DataType::LargeUtf8 => "U",
+        DataType::Date32 => "tdD",
+        DataType::Date64 => "tdm",
+        DataType::List(_) => "+l",
+        DataType::LargeList(_) => "+L",
+        DataType::Struct(_) => "+s",
+        DataType::Decimal128(precision, scale) => return Some(format!("d:{precision},{scale}")),
+        DataType::FixedSizeBinary(width) => return Some(format!("w:{width}")),
+        DataType::Timestamp(unit, zone) => {
+            let unit = match unit {
+                TimeUnit::Second => "s",
+                TimeUnit::Millisecond => "m",
+                TimeUnit::Microsecond => "u",
+                TimeUnit::Nanosecond => "n",
+            };
+            return Some(format!("ts{unit}:{}", zone.as_deref().unwrap_or("")));
+        }
+        DataType::Dictionary(_, value) => return format_string(value),
+        _ => return None,
+    };
+    Some(fixed.to_owned())
+}
+
+/// One schema that every file fits: equal columns, and nullable columns that only some files have. System columns last.
+pub fn union_schema<'a>(
+    schemas: impl IntoIterator<Item = (&'a str, &'a Schema)>,
+) -> Result<SchemaRef> {
+    let mut fields: Vec<(Field, &str)> = Vec::new();
+    let mut first = true;
+    for (file, schema) in schemas {
+        for (known, _) in &mut fields {
+            if schema.column_with_name(known.name()).is_none() {
+                known.set_nullable(true);
+            }
+        }
+        for field in schema.fields() {
+            let known = fields
+                .iter_mut()
+                .find(|(known, _)| known.name() == field.name());
+            match known {
+                Some((known, from)) if known.data_type() != field.data_type() => {
+                    return Err(types_differ(known, from, field, file));
+                }
+                Some((known, _)) => {
+                    known.set_nullable(known.is_nullable() || field.is_nullable());
+                }
+                None => {
+                    let nullable = field.is_nullable() || !first;
+                    let field = Field::new(field.name(), field.data_type().clone(), nullable);
+                    fields.push((field, file));
+                }
+            }
+        }
+        first = false;
+    }
+    let (system, own): (Vec<_>, Vec<_>) = fields
+        .into_iter()
+        .map(|(field, _)| field)
+        .partition(|field| is_system(field.name()));
+    Ok(Arc::new(Schema::new([own, system].concat())))
+}
+
+fn types_differ(known: &Field, from: &str, field: &Field, file: &str) -> Error {
+    Error::new(
+        Kind::ConfigInvalid,
+        "zone.schema",
+        format!(
+            "column `{}` is {} in one file and {} in another, both of the range to be read",
+            field.name(),
+            known.data_type(),
+            field.data_type()
+        ),
+    )
+    .with("file", from)
+    .with("other", file)
+    .hint("give the column another name when its type changes")
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(fields: &[(&str, DataType, bool)]) -> Schema {
+        let field = |(name, data_type, nullable): &(&str, DataType, bool)| {
+            Field::new(*name, data_type.clone(), *nullable)
+        };
+        Schema::new(fields.iter().map(field).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_digest_is_pinned() {
+        let digest = schema_digest(&schema(&[
+            ("id", DataType::Utf8, false),
+            ("at", timestamp_type(), true),
+            ("price", DataType::Decimal128(10, 2), true),
+        ]));
+        assert_eq!(
+            digest.expect("supported"),
+            "sha256:d959d005932c4f6f16f9eeaee578f04cca0e210af768ad79894335b0b8f27104"
+        );
+        let headers = schema(&[("h", crate::record::headers_type(), false)]);
+        assert!(schema_digest(&headers).is_ok());
+        let odd = schema(&[("x", DataType::Duration(TimeUnit::Second), true)]);
+        let error = schema_digest(&odd).expect_err("unsupported");
+        assert!(error.to_string().contains("column `x`"), "{error}");
+    }
+
+    #[test]
+    fn columns_may_come_and_go_when_null_can_stand_in() {
+        let old = schema(&[
+            ("a", DataType::Utf8, false),
+            (OFFSET, DataType::Int64, false),
+        ]);
+        let new = schema(&[
+            ("a", DataType::Utf8, false),
+            ("b", DataType::Int32, false),
+            (OFFSET, DataType::Int64, false),
+        ]);
+        for order in [[("1", &old), ("2", &new)], [("2", &new), ("1", &old)]] {
+            let union = union_schema(order).expect("additive");
+            let seen: Vec<_> = union
+                .fields()
+                .iter()
+                .map(|f| (f.name().as_str(), f.is_nullable()))
+                .collect();
+            assert_eq!(seen, [("a", false), ("b", true), (OFFSET, false)]);
+        }
+    }
+
+    #[test]
+    fn a_changed_type_names_column_types_and_files() {
+        let old = schema(&[("year", DataType::Int32, true)]);
+        let new = schema(&[("year", DataType::Utf8, true)]);
+        let text = union_schema([("f1", &old), ("f2", &new)])
+            .expect_err("types differ")
+            .to_string();
+        for part in ["`year`", "Int32", "Utf8", "f1", "f2"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! RAW: what is written can be read back by coordinate, and files say the truth about themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use arrow_array::{Array, RecordBatch};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::commit::Role;
+use crate::deadletter;
+use crate::error::Kind;
+use crate::sink::{Sealed, Sink};
+use crate::zone::*;
+
+const NOW: i64 = 1_700_000_000_000_000; // 2023-11-14T22:13:20Z
+
+struct World {
+    store: Arc<dyn Store>,
+    clock: Arc<ManualClock>,
+    sink: ZoneSink,
+}
+
+fn options() -> ZoneOptions {
+    ZoneOptions {
+        name: log(),
+        table: TableName::new("${topic}").expect("legal"),
+        letters_table: TableName::new("dead_letters").expect("legal"),
+        rotate: Rotate::default(),
+        parquet: ParquetOptions::default(),
+        keep_value: false,
+    }
+}
+
+fn world(options: ZoneOptions) -> World {
+    let (store, clock) = (memory(), ManualClock::at(NOW));
+    let sink = ZoneSink::new(store.clone(), clock.clone(), options, Arc::new(|| 7));
+    World { store, clock, sink }
+}
+
+impl World {
+    fn write(&mut self, batch: &Batch) {
+        self.sink.write(batch, apply(batch)).expect("written");
+    }
+
+    fn seal(&mut self) -> Sealed {
+        self.sink
+            .seal()
+            .expect("sealed")
+            .expect("something covered")
+    }
+
+    fn read(&self, files: &[AddedFile], ranges: &[(&str, i32, i64, i64)]) -> Vec<Rows> {
+        let range = |(topic, partition, from, to): &(&str, i32, i64, i64)| ChainRange {
+            chain: chain(topic, *partition),
+            topic: (*topic).into(),
+            partition: *partition,
+            from: *from,
+            to: *to,
+        };
+        let ranges: Vec<ChainRange> = ranges.iter().map(range).collect();
+        let reader = read_rows(&self.store, &log(), files, &ranges).expect("opened");
+        reader.map(|rows| rows.expect("read")).collect()
+    }
+}
+
+fn plain_read(store: &Arc<dyn Store>, path: &str) -> RecordBatch {
+    let bytes: Bytes = store.get(path).expect("get").expect("there");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("parquet");
+    let schema = reader.schema().clone();
+    let batches: Vec<RecordBatch> = reader
+        .build()
+        .expect("reader")
+        .map(|b| b.expect("batch"))
+        .collect();
+    arrow_select::concat::concat_batches(&schema, &batches).expect("one schema")
+}
+
+#[test]
+fn what_is_written_is_read_back_with_coordinates_ledgers_and_letters() {
+    let mut w = world(ZoneOptions {
+        keep_value: true,
+        ..options()
+    });
+    w.write(&records("books", 0, 0, 100));
+    w.write(&records("books", 1, 50, 60));
+    w.write(&records("books", 0, 100, 120));
+    let sealed = w.seal();
+    assert_eq!(sealed.base, 7);
+    assert_eq!(
+        sealed.counters,
+        [("rules".to_owned(), "seen".to_owned(), 130)]
+    );
+    let spans: Vec<_> = sealed
+        .spans
+        .iter()
+        .map(|s| (s.chain.clone(), s.from, s.to))
+        .collect();
+    assert_eq!(
+        spans,
+        [(chain("books", 0), 0, 120), (chain("books", 1), 50, 60)]
+    );
+    let (rows_expected, letters_expected) = sealed
+        .spans
+        .iter()
+        .fold((0, 0), |(r, l), s| (r + s.rows.written, l + s.letters));
+    let files = publish(&w.store, &log(), sealed.files);
+    assert_eq!(
+        files.iter().map(|f| f.role).collect::<Vec<_>>(),
+        [Role::Rows, Role::Letters]
+    );
+    let [rows, letters] = &files[..] else {
+        panic!("two files")
+    };
+    assert!(
+        rows.path
+            .starts_with("books/ingest_date=2023-11-14/ingest_hour=22/"),
+        "{}",
+        rows.path
+    );
+    assert!(
+        letters
+            .path
+            .starts_with("dead_letters/ingest_date=2023-11-14/0"),
+        "{}",
+        letters.path
+    );
+    assert_eq!((rows.rows, letters.rows), (rows_expected, letters_expected));
+    let tight = rows
+        .ranges
+        .iter()
+        .map(|r| (r.from, r.to))
+        .collect::<Vec<_>>();
+    assert_eq!(tight, [(1, 119), (50, 60)], "119 was refused");
+    let batch = plain_read(&w.store, &rows.path);
+    let names: Vec<_> = batch
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.name().clone())
+        .collect();
+    assert_eq!(
+        names.join(","),
+        "id,year,kind,_value,_key,_headers,_topic,_partition,_offset,_row,_timestamp"
+    );
+    let (ids, at) = (text(&batch, "id"), offsets(&batch));
+    let pieces = batch
+        .column_by_name("_row")
+        .expect("_row")
+        .as_primitive::<Int32Type>();
+    let values = batch
+        .column_by_name("_value")
+        .expect("_value")
+        .as_binary::<i32>();
+    let headers = batch
+        .column_by_name("_headers")
+        .expect("_headers")
+        .as_list::<i32>();
+    for i in 0..batch.num_rows() {
+        assert_eq!(ids[i], format!("bk{}", at[i]));
+        assert_eq!(values.value(i), format!("v{}", at[i]).as_bytes());
+        assert_eq!(headers.value(i).len() as i64, at[i] % 2);
+        assert!(
+            pieces.value(i) == 1 || at[i] % 10 != 0,
+            "a refused piece keeps its number"
+        );
+    }
+    assert!(text(&batch, "kind").iter().all(|kind| kind == "book"));
+    for file in &files {
+        assert_eq!(verify_file(&w.store, &log(), file).expect("read"), [""; 0]);
+    }
+    let filter = deadletter::Filter {
+        code: Some("bad_year".into()),
+        ..Default::default()
+    };
+    let name = log();
+    let found: Vec<_> = deadletter::read(&w.store, &name, &files, &filter)
+        .map(|l| l.expect("read"))
+        .collect();
+    assert!(found.iter().all(|l| l.row == Some(0) && l.offset % 10 == 0) && found.len() == 11);
+    assert_eq!(found[0].value.as_deref(), Some(&b"v10"[..]));
+    let counts = deadletter::counts(&w.store, &log(), &files).expect("read");
+    assert_eq!(counts.values().sum::<u64>(), letters.rows);
+    let one = deadletter::Filter {
+        partition: Some(1),
+        offset: Some(56),
+        ..Default::default()
+    };
+    assert_eq!(deadletter::read(&w.store, &name, &files, &one).count(), 1);
+}
+
+#[test]
+fn rows_are_found_by_coordinate_over_files_topics_and_row_groups() {
+    let parquet = ParquetOptions {
+        row_group_bytes: 2000,
+        ..ParquetOptions::default()
+    };
+    let mut w = world(ZoneOptions {
+        table: TableName::new("all").expect("legal"),
+        parquet,
+        ..options()
+    });
+    let mut files = Vec::new();
+    for from in (0..1000).step_by(200) {
+        for (topic, partition) in [("a", 0), ("a", 1), ("b", 0)] {
+            w.write(&records(topic, partition, from, from + 200));
+        }
+        let sealed = w.seal();
+        files.extend(publish(&w.store, &log(), sealed.files));
+    }
+    let found = w.read(&files, &[("a", 0, 150, 450), ("b", 0, 990, 2000)]);
+    let mut seen: Vec<(String, i64)> = Vec::new();
+    for rows in &found {
+        for offset in offsets(&rows.batch) {
+            seen.push((rows.chain.to_string(), offset));
+        }
+        let topic = rows.chain.as_str().split('/').nth(2).expect("topic");
+        assert!(text(&rows.batch, "_topic").iter().all(|t| t == topic));
+    }
+    let expected = |range: std::ops::Range<i64>| {
+        range
+            .filter(|o| o % 7 != 0)
+            .map(|o| if o % 10 == 0 { 1 } else { 2 })
+            .sum::<usize>()
+    };
+    let count = |topic: &str| seen.iter().filter(|(c, _)| c.contains(topic)).count();
+    assert_eq!(count("/a/"), expected(150..450));
+    assert_eq!(count("/b/"), expected(990..1000));
+    assert!(
+        seen.iter()
+            .all(|(c, o)| c.contains("/b/") || (150..450).contains(o))
+    );
+    let groups = ParquetRecordBatchReaderBuilder::try_new(
+        w.store.get(&files[0].path).expect("get").expect("there"),
+    );
+    let groups = groups.expect("parquet").metadata().num_row_groups();
+    assert!(groups > 3, "row groups are bounded by bytes: {groups}");
+}
+
+#[test]
+fn a_file_is_read_before_it_is_published_and_missed_when_it_is_gone() {
+    let mut w = world(options());
+    w.write(&records("books", 0, 0, 20));
+    let files: Vec<AddedFile> = w
+        .seal()
+        .files
+        .into_iter()
+        .map(|f| f.finish().expect("durable"))
+        .collect();
+    assert!(
+        !w.read(&files, &[("books", 0, 0, 20)]).is_empty(),
+        "from staging"
+    );
+    w.store
+        .delete(&log().staging(&files[0].file))
+        .expect("deleted");
+    let range = ChainRange {
+        chain: chain("books", 0),
+        topic: "books".into(),
+        partition: 0,
+        from: 0,
+        to: 9,
+    };
+    let error = read_rows(&w.store, &log(), &files, &[range]).expect_err("gone");
+    assert_eq!(error.kind(), Kind::LogCorrupt);
+    assert!(error.to_string().contains(&files[0].path), "{error}");
+}
+
+#[test]
+fn an_altered_file_is_told() {
+    let mut w = world(options());
+    w.write(&records("books", 0, 0, 50));
+    let sealed = w.seal();
+    let files = publish(&w.store, &log(), sealed.files);
+    let bytes = w
+        .store
+        .get(&files[0].path)
+        .expect("get")
+        .expect("there")
+        .to_vec();
+    let replace = |bytes: &[u8]| {
+        w.store.delete(&files[0].path).expect("deleted");
+        w.store.create(&files[0].path, bytes).expect("created");
+    };
+    let mut flipped = bytes.clone();
+    flipped[100] ^= 1;
+    replace(&flipped);
+    let wrong = verify_file(&w.store, &log(), &files[0]).expect("readable");
+    assert!(
+        wrong.len() == 1 && wrong[0].starts_with("sha256"),
+        "{wrong:?}"
+    );
+    replace(&bytes[..bytes.len() - 1]);
+    assert_eq!(
+        verify_file(&w.store, &log(), &files[0])
+            .expect_err("short")
+            .kind(),
+        Kind::LogCorrupt
+    );
+    replace(&bytes);
+    let lie = AddedFile {
+        row_digest: "0".repeat(32),
+        rows: 1,
+        ..files[0].clone()
+    };
+    let wrong = verify_file(&w.store, &log(), &lie).expect("readable");
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+}
+
+#[test]
+fn rolling_is_due_by_age_rows_or_bytes_and_never_for_nothing() {
+    let rotate = Rotate {
+        bytes: 1 << 30,
+        age: Duration::from_secs(10),
+        rows: 0,
+    };
+    let mut w = world(ZoneOptions {
+        rotate,
+        ..options()
+    });
+    w.clock.advance(Duration::from_secs(100));
+    assert!(!w.sink.should_roll() && w.sink.seal().expect("sealed").is_none());
+    w.write(&BatchBuilder::new().finish(covers("books", 0, 5, 5)));
+    assert!(w.sink.seal().expect("sealed").is_none(), "nothing covered");
+    w.write(&BatchBuilder::new().finish(covers("books", 0, 5, 9)));
+    w.clock.advance(Duration::from_secs(9));
+    assert!(!w.sink.should_roll());
+    w.clock.advance(Duration::from_secs(1));
+    assert!(w.sink.should_roll(), "offsets without rows also grow old");
+    let sealed = w.seal();
+    assert!(sealed.files.is_empty() && sealed.spans.len() == 1 && sealed.spans[0].to == 9);
+    assert!(!w.sink.should_roll());
+
+    let rotate = Rotate { rows: 30, ..rotate };
+    let mut w = world(ZoneOptions {
+        rotate,
+        ..options()
+    });
+    w.write(&records("books", 0, 0, 10));
+    assert!(!w.sink.should_roll());
+    w.write(&records("books", 0, 10, 20));
+    assert!(w.sink.should_roll());
+
+    let rotate = Rotate {
+        bytes: 20_000,
+        rows: 0,
+        ..rotate
+    };
+    let mut w = world(ZoneOptions {
+        rotate,
+        ..options()
+    });
+    let mut at = 0;
+    while !w.sink.should_roll() {
+        w.write(&records("books", 0, at, at + 100));
+        at += 100;
+        assert!(at < 100_000);
+    }
+    let size = w.seal().files[0].added().bytes;
+    assert!(
+        (8_000..40_000).contains(&size),
+        "the estimate is near: {size}"
+    );
+}
+
+#[test]
+fn a_hole_between_batches_and_a_broken_ledger_are_refused_and_stick() {
+    let mut w = world(options());
+    w.write(&records("books", 0, 0, 10));
+    w.seal();
+    let hole = records("books", 0, 11, 12);
+    assert_eq!(
+        w.sink.write(&hole, apply(&hole)).expect_err("hole").kind(),
+        Kind::Bug
+    );
+    let next = records("books", 0, 10, 12);
+    assert!(
+        w.sink.write(&next, apply(&next)).is_err() && w.sink.seal().is_err(),
+        "until discarded"
+    );
+    w.sink.discard();
+    let mut open_ledger = apply(&hole);
+    open_ledger.ledger.rows.made += 1;
+    assert!(w.sink.write(&hole, open_ledger).is_err());
+    w.sink.discard();
+    let mut fewer = apply(&hole);
+    fewer.letters.push(Letter {
+        record: 0,
+        piece: None,
+        by: identity(),
+        reasons: Vec::new(),
+    });
+    assert!(w.sink.write(&hole, fewer).is_err());
+    w.sink.discard();
+    w.write(&hole);
+    assert_eq!(
+        w.seal().spans[0].from,
+        11,
+        "after a discard the log's positions count"
+    );
+}
+
+#[test]
+fn discarded_files_leave_nothing() {
+    let mut w = world(options());
+    w.write(&records("books", 0, 0, 100));
+    w.sink.discard();
+    assert!(w.sink.seal().expect("sealed").is_none());
+    w.write(&records("books", 0, 0, 100));
+    let sealed = w.seal();
+    sealed.files.into_iter().for_each(|f| f.abandon());
+    assert_eq!(w.store.list("").expect("listed"), []);
+}
+
+#[test]
+fn a_recreated_topic_does_not_share_a_file_with_its_namesake() {
+    let mut w = world(options());
+    w.write(&records("books", 0, 0, 10));
+    let mut again = records("books", 0, 0, 10);
+    again.covers.chain = ChainId::kafka("c", "other-id", 0);
+    w.write(&again);
+    let sealed = w.seal();
+    let files = publish(&w.store, &log(), sealed.files);
+    let rows: Vec<_> = files.iter().filter(|f| f.role == Role::Rows).collect();
+    assert!(rows.len() == 2 && rows.iter().all(|f| f.ranges.len() == 1));
+    let total: usize = w
+        .read(&files, &[("books", 0, 0, 10)])
+        .iter()
+        .map(|r| r.batch.num_rows())
+        .sum();
+    assert_eq!(total as u64, rows[0].rows);
+}
+
+#[test]
+fn columns_under_system_names_are_replaced_or_refused() {
+    let mut w = world(ZoneOptions {
+        keep_value: true,
+        ..options()
+    });
+    let batch = records("books", 0, 1, 2);
+    let rename = |name: &str| {
+        let mut applied = apply(&batch);
+        let mut fields: Vec<Field> = books_schema()
+            .fields()
+            .iter()
+            .map(|f| f.as_ref().clone())
+            .collect();
+        fields[0] = fields[0].clone().with_name(name);
+        applied.table.schema = Arc::new(Schema::new(fields));
+        applied
+    };
+    let error = w
+        .sink
+        .write(&batch, rename("_offset"))
+        .expect_err("a string");
+    assert!(
+        error.kind() == Kind::ConfigInvalid && error.to_string().contains("`_offset`"),
+        "{error}"
+    );
+    w.sink.discard();
+    assert!(w.sink.write(&batch, rename("_value")).is_err());
+    w.sink.discard();
+    w.sink
+        .write(&batch, rename("_topic"))
+        .expect("a string, as ours");
+    let sealed = w.seal();
+    let files = publish(&w.store, &log(), sealed.files);
+    let topics = text(&plain_read(&w.store, &files[0].path), "_topic");
+    assert!(topics.iter().all(|t| t == "books"));
+}
+
+#[test]
+fn a_dictionary_that_is_given_up_is_not_tried_again() {
+    let parquet = ParquetOptions {
+        row_group_bytes: 1 << 20,
+        ..ParquetOptions::default()
+    };
+    let mut w = world(ZoneOptions {
+        parquet,
+        ..options()
+    });
+    let mut held = 0;
+    for from in (0..400_000).step_by(5000) {
+        w.write(&records("books", 0, from, from + 5000));
+        held = held.max(w.sink.memory());
+    }
+    assert!(held < 10 << 20, "{held} bytes for row groups of 1 MiB");
+    let sealed = w.seal();
+    let files = publish(&w.store, &log(), sealed.files);
+    let bytes = w.store.get(&files[0].path).expect("get").expect("there");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("parquet");
+    let has = |group: usize, column: usize| {
+        reader
+            .metadata()
+            .row_group(group)
+            .column(column)
+            .dictionary_page_offset()
+            .is_some()
+    };
+    let groups = reader.metadata().num_row_groups();
+    assert!(groups > 2, "{groups} groups");
+    assert!(
+        has(0, 0) && !has(1, 0) && !has(groups - 1, 0),
+        "the unique id"
+    );
+    assert!(has(0, 2) && has(1, 2), "the constant kind");
+    let plain = w.sink.plain_columns("books");
+    assert!(plain.contains("id") && !plain.contains("kind"));
+}

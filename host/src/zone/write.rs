@@ -1,0 +1,530 @@
+//! The RAW sink: rows and dead letters of one task into one open file per table, sealed together.
+//!
+//! The chain's columns come first, then the original bytes where asked for (`_value`, `_key`, `_headers`), then the system
+//! columns. A chain that carries columns under the names and types of system columns through (an empty chain does) gets
+//! them replaced by the host's own. One file holds at most one chain per topic and partition, so that in a file a
+//! coordinate names one record even after a topic was recreated.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray, UInt32Array};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_select::take::take;
+
+use crate::chain::{Applied, Column, Ledger};
+use crate::clock::Clock;
+use crate::commit::{LogName, Role, Span, new_file_id};
+use crate::deadletter;
+use crate::error::{Error, Kind, Result};
+use crate::record::{Batch, ChainId, TopicPartition, headers_type};
+use crate::sink::{Finish, Sealed, Sink};
+use crate::store::Store;
+
+use super::ParquetOptions;
+use super::file::{Birth, Plain, RowsFile};
+use super::layout::{TableName, ingest_partition, parquet_path};
+use super::schema::{is_system, system_fields};
+
+pub const ORIGINAL_VALUE: &str = "_value";
+pub const ORIGINAL_KEY: &str = "_key";
+pub const ORIGINAL_HEADERS: &str = "_headers";
+
+#[derive(Clone, Debug)]
+pub struct ZoneOptions {
+    pub name: LogName,
+    pub table: TableName,
+    pub letters_table: TableName,
+    pub rotate: Rotate,
+    pub parquet: ParquetOptions,
+    /// Also write the original bytes.
+    pub keep_value: bool,
+}
+
+/// When a seal is due. A commit closes every file of the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotate {
+    /// Of the largest file, by estimate of its encoded size.
+    pub bytes: u64,
+    /// Since the first offset covered.
+    pub age: Duration,
+    /// Rows and letters of all files; 0 = no limit.
+    pub rows: u64,
+}
+
+impl Default for Rotate {
+    fn default() -> Self {
+        Rotate {
+            bytes: 128 << 20,
+            age: Duration::from_secs(60),
+            rows: 0,
+        }
+    }
+}
+
+/// Gives the proved version of the log: what this attempt is checked against (W2).
+pub type Base = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+pub struct ZoneSink {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    options: ZoneOptions,
+    base: Base,
+    open: Option<Open>,
+    /// Where each chain stands after the last seal.
+    next: BTreeMap<ChainId, i64>,
+    /// Per table, see [`Plain`].
+    plain: BTreeMap<String, Plain>,
+    broken: bool,
+}
+
+/// Everything since the last seal.
+struct Open {
+    base: u64,
+    since: Duration,
+    files: Vec<OpenFile>,
+    spans: Vec<Span>,
+    counters: BTreeMap<(String, String), u64>,
+}
+
+struct OpenFile {
+    table: String,
+    role: Role,
+    chains: BTreeMap<TopicPartition, ChainId>,
+    file: RowsFile,
+}
+
+impl ZoneSink {
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        options: ZoneOptions,
+        base: Base,
+    ) -> ZoneSink {
+        ZoneSink {
+            store,
+            clock,
+            options,
+            base,
+            open: None,
+            next: BTreeMap::new(),
+            plain: BTreeMap::new(),
+            broken: false,
+        }
+    }
+
+    fn take(&mut self, batch: &Batch, applied: &Applied) -> Result<()> {
+        check(batch, applied)?;
+        if batch.covers.range.from == batch.covers.range.to {
+            return Ok(());
+        }
+        self.cover(batch, applied)?;
+        if applied.table.rows > 0 {
+            let (fields, columns) = self.columns(batch, applied)?;
+            let table = self.options.table.name(&batch.covers.tp.topic)?;
+            let offsets = row_offsets(batch, applied);
+            self.append(batch, table, Role::Rows, (fields, &columns), offsets)?;
+        }
+        if !applied.letters.is_empty() {
+            let letters = deadletter::rows(batch, &applied.letters)?;
+            let columns = plain_columns(&letters);
+            let fields = letters.schema().fields().to_vec();
+            let table = self.options.letters_table.name(&batch.covers.tp.topic)?;
+            let offset = |i: Option<&crate::chain::Letter>| {
+                i.map_or(0, |letter| batch.offset.value(letter.record as usize))
+            };
+            let offsets = (
+                offset(applied.letters.first()),
+                offset(applied.letters.last()),
+            );
+            self.append(batch, table, Role::Letters, (fields, &columns), offsets)?;
+        }
+        Ok(())
+    }
+
+    /// Extends the span of the batch's chain.
+    fn cover(&mut self, batch: &Batch, applied: &Applied) -> Result<()> {
+        let covers = &batch.covers;
+        let open = self.open.get_or_insert_with(|| Open {
+            base: (self.base)(),
+            since: self.clock.elapsed(),
+            files: Vec::new(),
+            spans: Vec::new(),
+            counters: BTreeMap::new(),
+        });
+        let expected = |span: Option<&Span>| span.map(|s| (s.epoch, s.to));
+        let span = open.spans.iter_mut().find(|s| s.chain == covers.chain);
+        let before = expected(span.as_deref())
+            .or_else(|| self.next.get(&covers.chain).map(|to| (covers.epoch, *to)));
+        if before.is_some_and(|before| before != (covers.epoch, covers.range.from)) {
+            return Err(bug("a batch does not begin where the one before it ended")
+                .with("chain", &covers.chain)
+                .with("expected", format!("{before:?}"))
+                .with("found", format!("{:?}", (covers.epoch, covers.range.from))));
+        }
+        let span = match span {
+            Some(span) => span,
+            None => {
+                open.spans.push(Span {
+                    chain: covers.chain.clone(),
+                    epoch: covers.epoch,
+                    from: covers.range.from,
+                    to: covers.range.from,
+                    lost: 0,
+                    records: Default::default(),
+                    rows: Default::default(),
+                    letters: 0,
+                });
+                let last = open.spans.len() - 1;
+                &mut open.spans[last]
+            }
+        };
+        let mut ledger = Ledger {
+            records: span.records,
+            rows: span.rows,
+            letters: span.letters,
+        };
+        ledger.add(&applied.ledger);
+        span.to = covers.range.to;
+        (span.records, span.rows, span.letters) = (ledger.records, ledger.rows, ledger.letters);
+        for (transform, counter, amount) in &applied.counters {
+            let key = (transform.clone(), counter.clone());
+            *open.counters.entry(key).or_default() += amount;
+        }
+        Ok(())
+    }
+
+    /// Columns of the rows file, in order.
+    fn columns(&self, batch: &Batch, applied: &Applied) -> Result<(Vec<FieldRef>, Vec<Column>)> {
+        let mut fields = Vec::new();
+        let mut columns = Vec::new();
+        let system = system_fields();
+        for (field, column) in applied
+            .table
+            .schema
+            .fields()
+            .iter()
+            .zip(&applied.table.columns)
+        {
+            if is_system(field.name()) {
+                refuse_false_system(field, &system)?;
+                continue;
+            }
+            let name = field.name().as_str();
+            let kept = [ORIGINAL_VALUE, ORIGINAL_KEY, ORIGINAL_HEADERS].contains(&name);
+            if self.options.keep_value && kept {
+                return Err(reserved(
+                    name,
+                    "sink.keep.value writes the original bytes under it",
+                ));
+            }
+            fields.push(field.clone());
+            columns.push(column.clone());
+        }
+        let records = UInt32Array::from(applied.record.clone());
+        let one_to_one = applied.record.len() == batch.len()
+            && applied
+                .record
+                .iter()
+                .enumerate()
+                .all(|(i, r)| i == *r as usize);
+        let per_record = |values: ArrayRef| -> Result<Column> {
+            let values = if one_to_one {
+                values
+            } else {
+                take(&values, &records, None).map_err(|e| bug("rows name no record").source(e))?
+            };
+            Ok(Column {
+                values,
+                constant: false,
+            })
+        };
+        if self.options.keep_value {
+            fields.extend(original_fields());
+            columns.push(per_record(Arc::new(batch.value.clone()))?);
+            columns.push(per_record(Arc::new(batch.key.clone()))?);
+            let (headers, constant) = batch.columns().swap_remove(2);
+            columns.push(if constant {
+                Column {
+                    values: headers,
+                    constant,
+                }
+            } else {
+                per_record(headers)?
+            });
+        }
+        let pieces = applied
+            .piece
+            .iter()
+            .map(|p| i32::try_from(*p).unwrap_or(i32::MAX));
+        fields.extend(system);
+        columns.extend([
+            Column {
+                values: Arc::new(StringArray::from(vec![batch.covers.tp.topic.as_ref()])),
+                constant: true,
+            },
+            Column {
+                values: Arc::new(Int32Array::from(vec![batch.covers.tp.partition])),
+                constant: true,
+            },
+            per_record(Arc::new(batch.offset.clone()))?,
+            Column {
+                values: Arc::new(Int32Array::from_iter_values(pieces)),
+                constant: false,
+            },
+            per_record(Arc::new(batch.timestamp.clone()))?,
+        ]);
+        Ok((fields, columns))
+    }
+
+    /// `offsets`: of the first and the last row.
+    fn append(
+        &mut self,
+        batch: &Batch,
+        table: String,
+        role: Role,
+        (fields, columns): (Vec<FieldRef>, &[Column]),
+        offsets: (i64, i64),
+    ) -> Result<()> {
+        let covers = &batch.covers;
+        let rows = row_count(columns);
+        let fits = |open: &OpenFile| {
+            open.table == table
+                && open.role == role
+                && open
+                    .chains
+                    .get(&covers.tp)
+                    .is_none_or(|chain| *chain == covers.chain)
+        };
+        let found = self
+            .open
+            .as_ref()
+            .and_then(|open| open.files.iter().position(fits));
+        let schema = Arc::new(Schema::new(fields));
+        let created = match found {
+            Some(_) => None,
+            None => Some(OpenFile {
+                file: self.create(&table, role, &schema)?,
+                table,
+                role,
+                chains: BTreeMap::new(),
+            }),
+        };
+        let Some(open) = &mut self.open else {
+            return Err(bug("rows without a span"));
+        };
+        open.files.extend(created);
+        let index = found.unwrap_or(open.files.len() - 1);
+        let Some(open) = open.files.get_mut(index) else {
+            return Err(bug("rows without a file"));
+        };
+        if open.file.schema() != &schema {
+            return Err(
+                bug("the columns changed inside a file; new rules begin with a seal")
+                    .with("table", &open.table),
+            );
+        }
+        open.chains.insert(covers.tp.clone(), covers.chain.clone());
+        open.file.write(columns, rows)?;
+        open.file
+            .cover(&covers.chain, offsets.0, offsets.1 + 1, rows as u64);
+        Ok(())
+    }
+
+    fn create(&self, table: &str, role: Role, schema: &SchemaRef) -> Result<RowsFile> {
+        let partition = ingest_partition(self.clock.now_micros(), role == Role::Rows);
+        let file = new_file_id();
+        let birth = Birth {
+            staging: self.options.name.staging(&file),
+            path: parquet_path(table, &partition, &file),
+            role,
+            partition,
+            pipeline: self.options.name.pipeline.clone(),
+            file,
+        };
+        let plain = self.plain.get(table).cloned().unwrap_or_default();
+        RowsFile::create(&self.store, birth, schema, &self.options.parquet, plain)
+    }
+
+    fn close(&mut self, open: Open) -> Result<Sealed> {
+        let mut files: Vec<Box<dyn Finish>> = Vec::new();
+        for open in open.files {
+            let (staged, plain) = open.file.close()?;
+            self.plain.insert(open.table, plain);
+            files.push(Box::new(staged));
+        }
+        files.sort_by(|a, b| {
+            (a.added().role, &a.added().path).cmp(&(b.added().role, &b.added().path))
+        });
+        for span in &open.spans {
+            self.next.insert(span.chain.clone(), span.to);
+        }
+        let counters = open.counters.into_iter().map(|((t, c), n)| (t, c, n));
+        Ok(Sealed {
+            base: open.base,
+            files,
+            spans: open.spans,
+            counters: counters.collect(),
+        })
+    }
+
+    #[cfg(test)]
+    pub fn plain_columns(&self, table: &str) -> Plain {
+        self.plain.get(table).cloned().unwrap_or_default()
+    }
+
+    fn usable(&self) -> Result<()> {
+        if self.broken {
+            return Err(bug("the sink failed before; discard what it holds first"));
+        }
+        Ok(())
+    }
+}
+
+impl Sink for ZoneSink {
+    fn write(&mut self, batch: &Batch, applied: Applied) -> Result<()> {
+        self.usable()?;
+        self.broken = true;
+        self.take(batch, &applied)?;
+        self.broken = false;
+        Ok(())
+    }
+
+    fn should_roll(&self) -> bool {
+        let Some(open) = &self.open else {
+            return false;
+        };
+        let rotate = &self.options.rotate;
+        let rows = || open.files.iter().map(|f| f.file.rows()).sum::<u64>();
+        let bytes = || open.files.iter().map(|f| f.file.size()).max().unwrap_or(0);
+        self.clock.elapsed().saturating_sub(open.since) >= rotate.age
+            || rotate.rows > 0 && rows() >= rotate.rows
+            || bytes() >= rotate.bytes
+    }
+
+    fn seal(&mut self) -> Result<Option<Sealed>> {
+        self.usable()?;
+        let Some(open) = self.open.take() else {
+            return Ok(None);
+        };
+        self.broken = true;
+        let sealed = self.close(open)?;
+        self.broken = false;
+        Ok(Some(sealed))
+    }
+
+    fn discard(&mut self) {
+        self.broken = false;
+        self.next.clear();
+        for open in self.open.take().into_iter().flat_map(|open| open.files) {
+            open.file.abort();
+        }
+    }
+
+    fn memory(&self) -> usize {
+        let files = self.open.iter().flat_map(|open| &open.files);
+        files.map(|open| open.file.memory()).sum()
+    }
+}
+
+impl fmt::Debug for ZoneSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZoneSink")
+            .field("name", &self.options.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn original_fields() -> [FieldRef; 3] {
+    [
+        Arc::new(Field::new(ORIGINAL_VALUE, DataType::Binary, true)),
+        Arc::new(Field::new(ORIGINAL_KEY, DataType::Binary, true)),
+        Arc::new(Field::new(ORIGINAL_HEADERS, headers_type(), false)),
+    ]
+}
+
+/// The chain's own sums are believed nowhere: what is written must be what the ledger says.
+fn check(batch: &Batch, applied: &Applied) -> Result<()> {
+    let rows = applied.table.rows;
+    let length = |column: &Column| column.values.len() == if column.constant { 1 } else { rows };
+    let in_batch = |record: u32| (record as usize) < batch.len();
+    let range = batch.covers.range;
+    let inside = |i: usize| (range.from..range.to).contains(&batch.offset.value(i));
+    let wrong = if range.from > range.to {
+        "a batch that ends before it begins"
+    } else if !(batch.is_empty() || inside(0) && inside(batch.len() - 1)) {
+        "records outside of the offsets that the batch covers"
+    } else if !applied.ledger.closes() {
+        "a ledger that does not close"
+    } else if applied.ledger.rows.written != rows as u64
+        || applied.record.len() != rows
+        || applied.piece.len() != rows
+        || applied.table.columns.len() != applied.table.schema.fields().len()
+        || !applied.table.columns.iter().all(length)
+    {
+        "rows that differ from their ledger or their columns"
+    } else if applied.ledger.letters != applied.letters.len() as u64 {
+        "letters that differ from their ledger"
+    } else if !applied.record.is_sorted()
+        || !applied.letters.is_sorted_by_key(|l| l.record)
+        || !applied.record.last().copied().is_none_or(in_batch)
+        || !applied.letters.last().is_none_or(|l| in_batch(l.record))
+    {
+        "rows or letters that name records out of order or of no batch"
+    } else {
+        return Ok(());
+    };
+    Err(bug(&format!("the chain gave {wrong}"))
+        .with("chain", &batch.covers.chain)
+        .with("from", range.from)
+        .with("to", range.to))
+}
+
+fn refuse_false_system(field: &Field, system: &[FieldRef]) -> Result<()> {
+    let ours = system.iter().find(|ours| ours.name() == field.name());
+    if ours.is_some_and(|ours| ours.data_type() == field.data_type()) {
+        return Ok(());
+    }
+    Err(reserved(
+        field.name(),
+        "it is a system column of every zone, of another type",
+    ))
+}
+
+fn reserved(column: &str, why: &str) -> Error {
+    Error::new(
+        Kind::ConfigInvalid,
+        "zone.columns",
+        format!("the last transform makes a column `{column}`: {why}"),
+    )
+    .hint("give the column another name")
+}
+
+/// Offsets of the first and the last row.
+fn row_offsets(batch: &Batch, applied: &Applied) -> (i64, i64) {
+    let offset = |record: Option<&u32>| record.map_or(0, |r| batch.offset.value(*r as usize));
+    (
+        offset(applied.record.first()),
+        offset(applied.record.last()),
+    )
+}
+
+/// The file's rows: the length of its columns that are not constant (system columns always are there).
+fn row_count(columns: &[Column]) -> usize {
+    let varying = columns.iter().find(|column| !column.constant);
+    varying.map_or(0, |column| column.values.len())
+}
+
+pub fn plain_columns(batch: &RecordBatch) -> Vec<Column> {
+    let column = |values: &ArrayRef| Column {
+        values: values.clone(),
+        constant: false,
+    };
+    batch.columns().iter().map(column).collect()
+}
+
+fn bug(message: &str) -> Error {
+    Error::new(Kind::Bug, "zone.write", message)
+}
