@@ -56,6 +56,8 @@ struct World {
     threads: BTreeMap<usize, JoinHandle<Result<()>>>,
     /// Not scheduled before this step.
     asleep: BTreeMap<usize, u32>,
+    /// Gets no clear answer before this step.
+    outage: BTreeMap<usize, u32>,
     trace: Vec<String>,
 }
 
@@ -72,6 +74,7 @@ impl World {
             stores: Vec::new(),
             threads: BTreeMap::new(),
             asleep: BTreeMap::new(),
+            outage: BTreeMap::new(),
             trace: Vec::new(),
         }
     }
@@ -140,7 +143,11 @@ impl World {
                 continue;
             }
             let op = waiting[&id].clone();
-            let fault = if faulty { self.fault(&op) } else { Fault::None };
+            let fault = if faulty {
+                self.fault(id, step, &op)
+            } else {
+                Fault::None
+            };
             self.trace
                 .push(format!("{id} {:?} {} {fault:?}", op.verb, op.path));
             self.gate.grant(id, fault);
@@ -187,8 +194,19 @@ impl World {
         self.oracle.look(&*self.bare);
     }
 
-    fn fault(&mut self, op: &Op) -> Fault {
+    fn fault(&mut self, id: usize, step: u32, op: &Op) -> Fault {
         let p: u32 = self.random.random_range(0..1000);
+        if p >= 980 {
+            self.outage
+                .insert(id, step + self.random.random_range(4..40));
+        }
+        if self.outage.get(&id).is_some_and(|until| *until > step) && op.verb.is_durable() {
+            return if p % 3 == 0 {
+                Fault::Late
+            } else {
+                Fault::FailBefore
+            };
+        }
         if !op.verb.is_durable() {
             return if p < 10 {
                 Fault::FailBefore
@@ -214,8 +232,16 @@ impl Drop for World {
     }
 }
 
-/// Number of versions, and what happened.
-fn simulate(seed: u64) -> (usize, Vec<String>) {
+/// What one simulation came to.
+#[derive(Debug, PartialEq)]
+struct Run {
+    versions: usize,
+    unsettled: u64,
+    left: u64,
+    trace: Vec<String>,
+}
+
+fn simulate(seed: u64) -> Run {
     let mut world = World::new(seed);
     let run = catch_unwind(AssertUnwindSafe(|| world.run()));
     let trace = std::mem::take(&mut world.trace);
@@ -225,29 +251,41 @@ fn simulate(seed: u64) -> (usize, Vec<String>) {
         eprintln!("replay: WEIR_SIM_SEED={seed} cargo test --test suite sim");
         std::panic::resume_unwind(panic);
     }
-    (world.oracle.versions(), trace)
+    let heard = world.heard.lock().unwrap();
+    Run {
+        versions: world.oracle.versions(),
+        unsettled: heard.unsettled,
+        left: heard.left,
+        trace,
+    }
 }
 
 #[test]
 fn two_writers_sleepers_crashes_and_late_requests() {
     if let Ok(seed) = std::env::var("WEIR_SIM_SEED") {
-        let (versions, trace) = simulate(seed.parse().expect("WEIR_SIM_SEED is a number"));
-        eprintln!("{}\n{versions} versions", trace.join("\n"));
+        let run = simulate(seed.parse().expect("WEIR_SIM_SEED is a number"));
+        eprintln!("{}\n{} versions", run.trace.join("\n"), run.versions);
         return;
     }
-    let mut versions = 0;
-    let mut crashed = 0;
+    let (mut versions, mut crashed, mut unsettled, mut left) = (0, 0, 0, 0);
     for seed in 0..SEEDS {
-        let (n, trace) = simulate(seed);
-        versions += n;
-        crashed += trace
+        let run = simulate(seed);
+        versions += run.versions;
+        unsettled += run.unsettled;
+        left += run.left;
+        crashed += run
+            .trace
             .iter()
             .filter(|l| l.contains("ended: Err(Stopped)"))
             .count();
     }
     // The world is rough enough to mean something.
-    assert!(versions > 5 * SEEDS as usize, "{versions} versions");
-    assert!(crashed > SEEDS as usize, "{crashed} crashes");
+    let seen =
+        format!("{versions} versions, {crashed} crashed, {unsettled} unsettled, {left} left");
+    eprintln!("{SEEDS} seeds: {seen}");
+    let seeds = usize::try_from(SEEDS).unwrap();
+    assert!(versions > 5 * seeds && crashed > seeds, "{seen}");
+    assert!(unsettled > SEEDS && left > SEEDS / 10, "{seen}");
 }
 
 #[test]

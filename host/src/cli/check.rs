@@ -4,8 +4,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Configs, Exit, print_problems, say};
-use crate::config::{self, PipelineConfig, Problem};
+use crate::config::{self, PipelineConfig, Problem, problem};
 use crate::error::Result;
+use crate::pipeline;
+use crate::plugin::Plugins;
+use crate::record::input_schema;
 
 /// Find everything that is wrong with configs, without touching a broker or a store.
 ///
@@ -81,6 +84,12 @@ fn describe(pipeline: &PipelineConfig) -> String {
 }
 
 /// Loads each transform's plugin and lets it read its keys; a plugin that is not there is a problem at `transforms.<name>.type`.
-pub fn check_plugins(_pipeline: &PipelineConfig) -> Vec<Problem> {
-    Vec::new()
+pub fn check_plugins(pipeline: &PipelineConfig) -> Vec<Problem> {
+    let plugins = match Plugins::new(&pipeline.plugin_path, &pipeline.plugin_cache) {
+        Ok(plugins) => plugins,
+        Err(error) => {
+            return vec![pipeline.problem("plugin.path", problem::PLUGIN_CONFIG, error.to_string())];
+        }
+    };
+    pipeline::transforms_of(&plugins, pipeline, &input_schema()).1
 }

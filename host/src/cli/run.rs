@@ -1,14 +1,20 @@
 //! `weir run`: pipelines until they end or are told to stop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::{Configs, Exit, print_problems};
+use crate::clock::SystemClock;
 use crate::config::PipelineConfig;
 use crate::config::checked::{LogConfig, LogFormat};
 use crate::error::{Error, Kind, Result};
-use crate::telemetry::{ProgressMode, logs};
+use crate::pipeline::{self, Stop};
+use crate::telemetry::{Progress, ProgressMode, Tally, logs};
 
 /// Run the pipelines of one or more config files until they end or are told to stop.
 ///
@@ -95,7 +101,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit> {
         return Ok(Exit::Usage);
     }
     logs::init(&args.logging(&loaded.pipelines))?;
-    start(args, loaded.pipelines)
+    start(args, &loaded.pipelines)
 }
 
 /// References that nothing stands behind: told before anything starts, all at once.
@@ -116,10 +122,48 @@ pub(super) fn unresolved(pipelines: &[PipelineConfig]) -> Vec<crate::config::Pro
 }
 
 /// Runs the pipelines and waits for them.
-fn start(_args: &RunArgs, _pipelines: Vec<PipelineConfig>) -> Result<Exit> {
-    Err(Error::new(
-        Kind::Bug,
-        "run",
-        "the pipelines are not wired to the command line",
-    ))
+fn start(args: &RunArgs, pipelines: &[PipelineConfig]) -> Result<Exit> {
+    let clock = SystemClock::shared();
+    let stop = Stop::new(clock.clone());
+    let grace = pipelines
+        .iter()
+        .map(|p| p.limits.shutdown_timeout)
+        .max()
+        .unwrap_or_default();
+    stop_on_signals(&stop, grace)?;
+    let shown = Progress::shared(args.progress_mode());
+    let report = |config: &PipelineConfig| -> Arc<dyn pipeline::Report> {
+        Arc::new(Tally::new(&config.name, shown.clone(), clock.clone()))
+    };
+    let ended = pipeline::run(pipelines, &clock, &stop, &report);
+    let failed = ended.into_iter().filter_map(|e| e.result.err());
+    match failed.last() {
+        Some(error) if error.kind() == Kind::ConfigInvalid => Ok(Exit::Usage),
+        Some(_) => Ok(Exit::Failed),
+        None if stop.overdue() => Ok(Exit::Deadline),
+        None => Ok(Exit::Ok),
+    }
+}
+
+/// The first SIGTERM or SIGINT drains; a second one ends the process at once, which loses nothing either.
+fn stop_on_signals(stop: &Stop, grace: Duration) -> Result<()> {
+    let failed = |e| Error::new(Kind::Bug, "run", "signals cannot be handled").source(e);
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let stop = stop.clone();
+    let body = move || {
+        for signal in signals.forever() {
+            if stop.asked() {
+                std::process::exit(128 + signal);
+            }
+            tracing::info!(
+                signal,
+                "draining: what was read is committed, then the process ends"
+            );
+            stop.ask(grace);
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(body);
+    thread.map(drop).map_err(failed)
 }

@@ -296,6 +296,7 @@ impl Store for Objects {
                 path: path.to_owned(),
                 part: Vec::new(),
                 bytes: 0,
+                broken: false,
             })),
             Err(e) => Err(self.failed(OP, path, e)),
         }
@@ -405,6 +406,8 @@ struct Upload {
     path: String,
     part: Vec<u8>,
     bytes: u64,
+    /// A part was lost: whatever follows, the file must not come to be.
+    broken: bool,
 }
 
 impl Upload {
@@ -412,10 +415,30 @@ impl Upload {
         if self.part.is_empty() {
             return Ok(());
         }
+        if self.broken {
+            return Err(Error::new(
+                Kind::StoreUnavailable,
+                "store.write",
+                "an earlier part of this file was not written",
+            )
+            .with("path", &self.path));
+        }
         let part = std::mem::take(&mut self.part);
         self.bytes += part.len() as u64;
+        self.broken = true;
         let sent = wait(self.upload.put_part(Bytes::from(part).into()))?;
-        sent.map_err(|e| self.store.failed("store.write", &self.path, e))
+        sent.map_err(|e| self.store.failed("store.write", &self.path, e))?;
+        self.broken = false;
+        Ok(())
+    }
+
+    fn collected(&self) -> Error {
+        Error::new(
+            Kind::Conflict,
+            "store.write",
+            "the file was collected by another process before it was committed",
+        )
+        .with("path", &self.path)
     }
 }
 
@@ -443,23 +466,34 @@ impl io::Write for Upload {
 impl FileWriter for Upload {
     fn finish(mut self: Box<Self>) -> Result<u64> {
         self.put_part()?;
-        match wait(self.upload.complete())? {
-            Ok(_) => Ok(self.bytes),
-            Err(e) => {
-                let collected = io_kind(&e) == Some(io::ErrorKind::NotFound);
-                if let Err(again) = self.store.clear_leftovers(&self.path) {
-                    tracing::debug!(path = %self.path, error = %again, "left for the next sweep");
-                }
-                if collected {
-                    return Err(Error::new(
-                        Kind::Conflict,
-                        "store.write",
-                        "the unfinished file was collected by another process",
-                    )
-                    .with("path", &self.path));
-                }
-                Err(self.store.failed("store.write", &self.path, e))
+        if self.broken {
+            return Err(Error::new(
+                Kind::StoreUnavailable,
+                "store.write",
+                "a part of this file was not written",
+            )
+            .with("path", &self.path));
+        }
+        if let Err(e) = wait(self.upload.complete())? {
+            let collected = io_kind(&e) == Some(io::ErrorKind::NotFound);
+            if let Err(again) = self.store.clear_leftovers(&self.path) {
+                tracing::debug!(path = %self.path, error = %again, "left for the next sweep");
             }
+            return Err(match collected {
+                true => self.collected(),
+                false => self.store.failed("store.write", &self.path, e),
+            });
+        }
+        // W2: the size that was written is the size that is there.
+        match self.store.size(&self.path)? {
+            Some(bytes) if bytes == self.bytes => Ok(bytes),
+            None => Err(self.collected()),
+            Some(bytes) => Err(Error::new(
+                Kind::StoreUnavailable,
+                "store.write",
+                format!("wrote {} bytes, the file has {bytes}", self.bytes),
+            )
+            .with("path", &self.path)),
         }
     }
 
@@ -566,6 +600,20 @@ mod tests {
         file.write_all(b"rows").unwrap();
         store.clear_leftovers("staging/X").unwrap();
         assert_eq!(file.finish().unwrap_err().kind(), Kind::Conflict);
+    }
+
+    #[test]
+    fn a_full_disk_is_an_outage_and_says_so() {
+        let store = open_directory(tempfile::tempdir().unwrap().path()).unwrap();
+        let root = store.local_path("").unwrap();
+        let objects = Objects {
+            inner: Arc::new(InMemory::new()),
+            url: "file:x".into(),
+            root: Some(root),
+        };
+        let full = objects.io_failed("store.write", "a", io::ErrorKind::StorageFull.into());
+        assert_eq!(full.kind(), Kind::StoreUnavailable);
+        assert!(full.to_string().contains("free space"), "{full}");
     }
 
     #[test]

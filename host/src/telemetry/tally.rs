@@ -1,5 +1,6 @@
 //! One pipeline's run, from the log's own words to the events of [`super::events`]: counts, sums and times in between.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::clock::Clock;
 use crate::commit::{Committed, Kind as EntryKind, State};
 use crate::config::PipelineConfig;
 use crate::error::{Error, Kind};
+use crate::pipeline;
 
 /// The pipeline calls it; it calls a [`Report`].
 #[derive(Debug)]
@@ -30,17 +32,22 @@ struct Sums {
     ledger: Ledger,
     files: u64,
     bytes: u64,
-    lag: Option<u64>,
+    /// Per task.
+    lag: BTreeMap<usize, Option<u64>>,
     waiting_since: Option<Duration>,
     stopped: bool,
 }
 
 impl Tally {
-    pub fn new(to: Arc<dyn Report>, clock: Arc<dyn Clock>) -> Tally {
+    pub fn new(pipeline: &str, to: Arc<dyn Report>, clock: Arc<dyn Clock>) -> Tally {
+        let sums = Sums {
+            pipeline: pipeline.to_owned(),
+            ..Sums::default()
+        };
         Tally {
             to,
             clock,
-            sums: Mutex::default(),
+            sums: Mutex::new(sums),
         }
     }
 
@@ -48,15 +55,45 @@ impl Tally {
         self.sums.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// What the source says still waits; shown with the next commit.
-    pub fn lag(&self, lag: Option<u64>) {
-        self.lock().lag = lag;
+    /// Once per start.
+    fn stop(&self, why: &str, error: Option<String>) {
+        let mut sums = self.lock();
+        if std::mem::replace(&mut sums.stopped, true) {
+            return;
+        }
+        let stopped = Stopped {
+            pipeline: sums.pipeline.clone(),
+            why: why.to_owned(),
+            error,
+            version: sums.version,
+            commits: sums.commits,
+            ledger: sums.ledger,
+            files: sums.files,
+            bytes: sums.bytes,
+            elapsed: self.clock.elapsed().saturating_sub(sums.start),
+            lag: sums.total_lag(),
+        };
+        drop(sums);
+        self.to.stopped(&stopped);
     }
+}
 
-    pub fn started(&self, config: &PipelineConfig, state: &State) {
+impl Sums {
+    /// Unknown as soon as one task's is.
+    fn total_lag(&self) -> Option<u64> {
+        if self.lag.is_empty() {
+            None
+        } else {
+            self.lag.values().copied().sum()
+        }
+    }
+}
+
+impl pipeline::Report for Tally {
+    fn started(&self, config: &PipelineConfig, state: &State) {
         let now = self.clock.elapsed();
         let mut sums = self.lock();
-        let lag = sums.lag;
+        let lag = std::mem::take(&mut sums.lag);
         *sums = Sums {
             pipeline: config.name.clone(),
             source: config.source_description(),
@@ -78,14 +115,14 @@ impl Tally {
                 .iter()
                 .map(|rule| format!("{}={}@{}", rule.transform, rule.plugin, rule.version))
                 .collect(),
-            lag,
+            lag: sums.total_lag(),
         };
         drop(sums);
         self.to.started(&started);
     }
 
     /// `took`: from the first file made durable to the last one published.
-    pub fn committed(&self, committed: &Committed, state: &State, took: Duration) {
+    fn committed(&self, committed: &Committed, state: &State, took: Duration) {
         let now = self.clock.elapsed();
         let entry = &committed.entry;
         let mut sums = self.lock();
@@ -108,7 +145,7 @@ impl Tally {
             bytes: entry.add.iter().map(|f| f.bytes).sum(),
             durations,
             since_last: now.saturating_sub(sums.last),
-            lag: sums.lag,
+            lag: sums.total_lag(),
             source: sums.source.clone(),
             sink: sums.sink.clone(),
         };
@@ -122,7 +159,7 @@ impl Tally {
         self.to.committed(&report);
     }
 
-    pub fn waiting(&self, error: &Error) {
+    fn waiting(&self, error: &Error) {
         let mut sums = self.lock();
         sums.waiting_since = Some(self.clock.elapsed());
         let pipeline = sums.pipeline.clone();
@@ -136,7 +173,7 @@ impl Tally {
         self.to.waiting(&pipeline, &Waiting { on, error });
     }
 
-    pub fn resumed(&self) {
+    fn resumed(&self) {
         let mut sums = self.lock();
         let since = sums.waiting_since.take();
         let pipeline = sums.pipeline.clone();
@@ -146,35 +183,17 @@ impl Tally {
         self.to.resumed(&pipeline, after);
     }
 
-    pub fn failed(&self, error: &Error) {
+    fn failed(&self, error: &Error) {
         self.stop(error.kind().code(), Some(error.to_string()));
     }
 
-    pub fn ended(&self, state: &State) {
+    fn ended(&self, state: &State) {
         self.lock().version = state.version;
         self.stop("all committed", None);
     }
 
-    /// Once per start.
-    fn stop(&self, why: &str, error: Option<String>) {
-        let mut sums = self.lock();
-        if std::mem::replace(&mut sums.stopped, true) {
-            return;
-        }
-        let stopped = Stopped {
-            pipeline: sums.pipeline.clone(),
-            why: why.to_owned(),
-            error,
-            version: sums.version,
-            commits: sums.commits,
-            ledger: sums.ledger,
-            files: sums.files,
-            bytes: sums.bytes,
-            elapsed: self.clock.elapsed().saturating_sub(sums.start),
-            lag: sums.lag,
-        };
-        drop(sums);
-        self.to.stopped(&stopped);
+    fn lag(&self, task: usize, lag: Option<u64>) {
+        self.lock().lag.insert(task, lag);
     }
 }
 

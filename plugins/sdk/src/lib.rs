@@ -1,7 +1,7 @@
 //! What a Weir plugin is written with. A plugin is a pure function of its code, its config and one row: it may keep
 //! nothing of one row that another row can see, so any batch may be split, joined or repeated.
 //!
-//! Write a `Transform` and `export!` it. `view` reads columns, `builder` makes them, `config` tells every problem at
+//! Write a `RowPlugin` (one row at a time) or a `Transform` (columns) and `export!` it. `view` reads columns, `builder` makes them, `config` tells every problem at
 //! once, `testing` holds a plugin to the contract in native tests.
 pub mod builder;
 pub mod config;
@@ -9,6 +9,7 @@ pub mod contract;
 pub mod json;
 pub mod log;
 pub mod rejects;
+pub mod rowwise;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 pub mod time;
@@ -20,6 +21,7 @@ pub use contract::{
     Column, Field, Level, MadeColumn, Output, Plan, PlannedColumn, Problem, Reject, RowMap, Setup,
 };
 pub use rejects::{Refusal, Rejects, shown};
+pub use rowwise::{RowPlugin, Rows, Rowwise};
 pub use types::{Type, Value};
 pub use view::Batch;
 
@@ -55,6 +57,8 @@ pub fn info<T: Transform>() -> contract::Info {
 #[macro_export]
 macro_rules! export {
     ($plugin:ty) => {
+        const _: fn() -> $crate::contract::Info = $crate::info::<$plugin>;
+
         #[cfg(target_family = "wasm")]
         const _: () = {
             use std::cell::RefCell;

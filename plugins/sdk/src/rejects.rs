@@ -95,3 +95,11 @@ pub fn shown(value: &[u8]) -> String {
     out.push('"');
     out
 }
+
+/// `text` shortened, with nothing in it that a terminal or a line-based log would act on.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .take(3 * SHOWN)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}

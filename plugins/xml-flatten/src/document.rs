@@ -217,10 +217,15 @@ impl<'w> Walk<'w> {
             return Err(Fault::new("too_deep", name.0, message));
         }
         self.depth += 1;
-        let local = self.local(qualified);
-        let node = self.step(local);
+        let whole = self.step(qualified);
         // A wanted name was checked with the config; a prefix before it was not.
-        let known = node.is_some() && local.len() == qualified.len();
+        let known = whole.is_some();
+        let node = match whole {
+            None if self.layout.local_names && qualified.contains(&b':') => {
+                self.step(self.local(qualified))
+            }
+            whole => whole,
+        };
         if !known && !strict::is_name(qualified) {
             let shown = weir_sdk::shown(qualified);
             return Err(Fault::malformed(
@@ -436,6 +441,6 @@ fn syntax(text: &[u8], at: usize, error: &XmlError) -> Fault {
     let rest = text.get(at..).unwrap_or_default();
     match rest.get(..DOCTYPE.len()) {
         Some(start) if start.eq_ignore_ascii_case(DOCTYPE) => no_doctype(at),
-        _ => Fault::malformed(at, error.to_string()),
+        _ => Fault::malformed(at, weir_sdk::rejects::plain(&error.to_string())),
     }
 }

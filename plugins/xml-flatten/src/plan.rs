@@ -121,7 +121,7 @@ impl Layout {
         let separator = config.text("separator", "_");
         let named = config.below("columns.");
         let listed = config.get("columns");
-        if listed.is_some() == !named.is_empty() {
+        if listed.is_some() != named.is_empty() {
             let code = if listed.is_some() {
                 "columns_twice"
             } else {
