@@ -1,9 +1,20 @@
 //! `weir produce`: sample messages for a topic.
 
-use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use super::Exit;
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{Exit, say};
+use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
+use crate::kafka::KafkaProps;
+use crate::source::books::{self, Dirty, ProduceOptions};
+use crate::telemetry::{bytes, count};
 
 #[derive(Debug, Args)]
 pub(super) struct ProduceArgs {
@@ -35,9 +46,6 @@ pub struct BooksArgs {
     /// Messages per second; 0 as fast as possible
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub rate: u64,
-    /// Books per message, 1 to N
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub books: u32,
     /// Seed of the sample data
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -47,6 +55,9 @@ pub struct BooksArgs {
     /// A property of librdkafka's producer, such as security.protocol=SSL; may be repeated
     #[arg(long = "property", short = 'X', value_name = "KEY=VALUE")]
     pub properties: Vec<String>,
+    /// Print the tally as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 pub(super) fn produce(args: &ProduceArgs) -> Result<Exit> {
@@ -55,10 +66,58 @@ pub(super) fn produce(args: &ProduceArgs) -> Result<Exit> {
     }
 }
 
-fn produce_books(_args: &BooksArgs) -> Result<Exit> {
-    Err(Error::new(
-        Kind::Bug,
-        "produce",
-        "the producer is not wired to the command line",
-    ))
+fn produce_books(args: &BooksArgs) -> Result<Exit> {
+    let mut properties = BTreeMap::new();
+    for property in &args.properties {
+        let (key, value) = property.split_once('=').ok_or_else(|| {
+            Error::new(Kind::ConfigInvalid, "produce", format!("`{property}` is not KEY=VALUE"))
+        })?;
+        properties.insert(key.to_owned(), value.to_owned());
+    }
+    let props = KafkaProps::new(&args.bootstrap_server, "weir-produce", &properties)?;
+    let options = ProduceOptions {
+        topic: args.topic.clone(),
+        count: (args.count > 0).then_some(args.count),
+        rate: args.rate as f64,
+        seed: args.seed,
+        dirty: if args.dirty { Dirty::SOME } else { Dirty::NONE },
+    };
+    let clock = SystemClock::shared();
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        let registered = signal_hook::flag::register(signal, stop.clone());
+        registered.map_err(|e| Error::new(Kind::Bug, "produce", "signals cannot be handled").source(e))?;
+    }
+    let bar = match args.count {
+        0 => ProgressBar::new_spinner(),
+        count => ProgressBar::new(count),
+    };
+    let report = books::produce(&props, &options, &clock, &stop, &mut |tally| {
+        bar.set_position(tally.messages);
+    })?;
+    bar.finish_and_clear();
+    let t = &report.tally;
+    if args.json {
+        say(json!(report).to_string());
+        return Ok(Exit::Ok);
+    }
+    say(format!(
+        "{} messages acknowledged by {} for {} in {:.1} s ({} messages/s, {})",
+        count(t.messages),
+        args.bootstrap_server,
+        args.topic,
+        report.seconds,
+        count((t.messages as f64 / report.seconds.max(0.001)) as u64),
+        bytes(t.bytes)
+    ));
+    say(format!(
+        "{} books in well-formed messages: {} clean, {} of them repeated; {} with a bad year, {} with a field missing; {} messages malformed",
+        count(t.books),
+        count(t.clean()),
+        count(t.repeated),
+        count(t.bad_year),
+        count(t.missing),
+        count(t.malformed)
+    ));
+    Ok(Exit::Ok)
 }
