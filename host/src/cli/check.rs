@@ -88,7 +88,11 @@ pub fn check_plugins(pipeline: &PipelineConfig) -> Vec<Problem> {
     let plugins = match Plugins::new(&pipeline.plugin_path, &pipeline.plugin_cache) {
         Ok(plugins) => plugins,
         Err(error) => {
-            return vec![pipeline.problem("plugin.path", problem::PLUGIN_CONFIG, error.to_string())];
+            return vec![pipeline.problem(
+                "plugin.path",
+                problem::PLUGIN_CONFIG,
+                error.to_string(),
+            )];
         }
     };
     pipeline::transforms_of(&plugins, pipeline, &input_schema()).1
