@@ -207,7 +207,7 @@ fn next_steps(places: &Places) {
          weir dlq ls {raw}              what was refused, by reason\n  \
          weir dlq show {raw} --code bad_int -n 1\n  \
          weir zone ls {processed}\n  \
-         duckdb -c \"select month, count(*) from read_parquet('{processed}/books/**/*.parquet', hive_partitioning = true) group by 1 order by 1\"\n\
+         duckdb -c \"select year, count(*) from read_parquet('{processed}/books/**/*.parquet', hive_partitioning = true) group by 1 order by 1\"\n\
          Your own broker:\n  \
          weir produce books --bootstrap-server localhost:9092 --count 10000 --dirty\n  \
          weir run conf/books-raw.toml conf/books-processed.toml --set source.bootstrap.servers=localhost:9092\n\

@@ -50,7 +50,7 @@ pub struct Outcome {
 #[derive(Debug, Serialize)]
 struct Pipeline {
     name: String,
-    url: String,
+    root: String,
     commits: u64,
     records: crate::chain::Records,
     rows: crate::chain::Rows,
@@ -102,7 +102,7 @@ impl Zone {
         live.filter(|l| l.file.role == role).map(|l| l.file.clone()).collect()
     }
 
-    fn pipeline(&self) -> Result<Pipeline> {
+    fn pipeline(&self, root: &Path) -> Result<Pipeline> {
         let totals = self.log.state().totals();
         let mut tables: BTreeMap<String, Tree> = BTreeMap::new();
         let mut directories: BTreeMap<String, std::collections::BTreeSet<String>> = BTreeMap::new();
@@ -126,7 +126,7 @@ impl Zone {
         let Ledger { records, rows, letters } = totals;
         Ok(Pipeline {
             name: self.name.pipeline.clone(),
-            url: self.store.url().to_owned(),
+            root: root.display().to_string(),
             commits: self.log.version(),
             records,
             rows,
@@ -141,7 +141,7 @@ impl Zone {
 pub fn read(places: &Places, produced: &Tally, kill: Option<Kill>) -> Result<Outcome> {
     let raw_zone = Zone::open(&places.raw, "books-raw")?;
     let processed_zone = Zone::open(&places.processed, "books-processed")?;
-    let (raw, processed) = (raw_zone.pipeline()?, processed_zone.pipeline()?);
+    let (raw, processed) = (raw_zone.pipeline(&places.raw)?, processed_zone.pipeline(&places.processed)?);
     let letters = raw_zone.files(Role::Letters);
     let mut rejects = BTreeMap::new();
     for ((code, field), n) in deadletter::counts(&raw_zone.store, &raw_zone.name, &letters)? {
@@ -155,7 +155,7 @@ pub fn read(places: &Places, produced: &Tally, kill: Option<Kill>) -> Result<Out
         check("malformed messages are dead letters, whole", produced.malformed, raw.letters - raw.rows.refused),
         check("bad books are dead letters, their siblings are not", refused_books, raw.rows.refused),
         check("every good book is a row of RAW", produced.books - refused_books, raw.rows.written),
-        check("every row of RAW was taken to PROCESSED", raw.rows.written, processed.records.read),
+        check("every row of RAW was taken to PROCESSED", raw.rows.written, processed.rows.made),
         check("repeated books were dropped, the first kept", produced.repeated, processed.rows.duplicates),
         check("PROCESSED holds each book once", produced.unique, processed.rows.written),
     ];
@@ -207,7 +207,7 @@ impl Outcome {
             for (name, tree) in &p.tables {
                 say(format!(
                     "  {}/{name}: {} rows in {} files, {} directories, {}",
-                    p.url, count(tree.rows), tree.files, tree.directories, bytes(tree.bytes)
+                    p.root, count(tree.rows), tree.files, tree.directories, bytes(tree.bytes)
                 ));
             }
         }
