@@ -104,25 +104,31 @@ fn a_lost_reply_is_read_back_and_commits_once() {
 }
 
 #[test]
-fn a_commit_whose_parent_vanished_is_no_commit() {
-    let bench = Bench::new("w6");
-    bench.opened();
-    let bare = Arc::clone(&bench.store);
-    let (mut log, _) = bench.faulty(ask(move |op: &Op| {
-        if op.verb == Verb::Create {
-            bare.delete(&log_name().entry(1)).unwrap(); // between W3 and W6
-        }
-        Fault::None
-    }));
-    let receipt = bench.sealed(&log, 0, 3, 8);
-    let staged = bench.staged();
-    let stopped = log.commit(data(vec![receipt])).unwrap_err();
-    assert_eq!(stopped.kind(), Kind::LogCorrupt, "{stopped}");
-    assert_eq!(
-        (bench.staged(), bench.published()),
-        (staged, 0),
-        "nothing is known"
-    );
+fn a_commit_whose_parent_vanished_or_changed_is_no_commit() {
+    for altered in [None, Some(b"{}")] {
+        let bench = Bench::new(&format!("w6-{}", altered.is_some()));
+        bench.opened();
+        let bare = Arc::clone(&bench.store);
+        let (mut log, _) = bench.faulty(ask(move |op: &Op| {
+            if op.verb == Verb::Create {
+                // Between W3 and W6.
+                bare.delete(&log_name().entry(1)).unwrap();
+                if let Some(bytes) = altered {
+                    bare.create(&log_name().entry(1), bytes).unwrap();
+                }
+            }
+            Fault::None
+        }));
+        let receipt = bench.sealed(&log, 0, 3, 8);
+        let staged = bench.staged();
+        let stopped = log.commit(data(vec![receipt])).unwrap_err();
+        assert_eq!(stopped.kind(), Kind::LogCorrupt, "{stopped}");
+        assert_eq!(
+            (bench.staged(), bench.published()),
+            (staged, 0),
+            "nothing is known"
+        );
+    }
 }
 
 #[test]

@@ -184,7 +184,11 @@ impl Loader {
         ] {
             let id = self.ids.next();
             match write_file(&*self.store, &id, role, wanted, dir, ranges) {
-                Ok(file) => receipt.files.extend(file),
+                // The gen its rows were made under, for the oracle.
+                Ok(file) => receipt.files.extend(file.map(|file| AddedFile {
+                    schema: receipt.r#gen.to_string(),
+                    ..file
+                })),
                 Err(e) if e.kind() == Kind::Conflict => return Ok(None),
                 Err(e) => return Err(e),
             }
@@ -421,6 +425,10 @@ impl Oracle {
         if entry.kind == EntryKind::Data {
             let rules = entry.rules.as_ref().unwrap();
             assert_eq!(rules.r#gen, self.gen_in_force, "I-rules: {entry:?}");
+            for file in &entry.add {
+                let made_under = self.gen_in_force.to_string();
+                assert_eq!(file.schema, made_under, "I-rules: rows of other rules");
+            }
         }
         for file in &entry.add {
             assert!(
