@@ -427,8 +427,6 @@ fn a_damaged_native_image_is_compiled_anew() {
         .expect("no cache");
 }
 
-// ------------------------------------------------------------------ shipped
-
 fn books(count: usize) -> Vec<Vec<u8>> {
     let book = |n: usize| {
         format!(
