@@ -3,6 +3,11 @@
 //! Fetched once into `target/test-servers`, offline afterwards. Every process ends with the test process, however that
 //! ends: a shell holds it and kills it when the pipe from us closes. Without java or mvn a test says what it skips, and
 //! fails where `CI=true`.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -426,8 +431,7 @@ impl DuckDb {
         let text = fs::read_to_string(self.dir.path().join("errors")).unwrap_or_default();
         let said = |l: &&str| l.contains("Error") || l.contains("Exception");
         text.lines()
-            .filter(said)
-            .next_back()
+            .rfind(said)
             .unwrap_or("nothing said")
             .to_owned()
     }

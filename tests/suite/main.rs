@@ -9,7 +9,7 @@
 
 mod batch;
 mod brokers;
-mod guests;
+mod check;
 mod protocol;
 mod protocol_bench;
 mod protocol_log;
@@ -19,4 +19,5 @@ mod sim;
 mod sim_gate;
 mod sim_world;
 mod stream;
+mod tidy;
 mod world;

@@ -1,4 +1,9 @@
 //! Against Apache Kafka: what the mock cluster cannot prove.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Exactly once under every fault: seeded simulations of several processes on one log, and each durable step of one commit
 //! with each fault.
 //!
-//! A failure prints its seed; `WEIR_SIM_SEED=<seed> cargo test --test suite sim` replays it alone, with its trace.
+//! A failure prints its seed; `WEIR_SIM_SEED=<seed> cargo test --test suite sim` replays it alone, with its trace, and
+//! `WEIR_SIM_SEEDS=<count>` runs more of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,7 @@ use weir::store::{self, Fault, FaultStore, Faults, Op, Script, Store};
 use crate::sim_gate::{Gate, Turns};
 use crate::sim_world::{Heard, Ids, Loader, Oracle};
 
+/// Of one run of the tests: a few seconds.
 const SEEDS: u64 = 300;
 /// Processes alive at once: two that work, and one that was replaced but only sleeps.
 const ALIVE_MAX: usize = 3;
@@ -201,7 +203,7 @@ impl World {
                 .insert(id, step + self.random.random_range(4..40));
         }
         if self.outage.get(&id).is_some_and(|until| *until > step) && op.verb.is_durable() {
-            return if p % 3 == 0 {
+            return if p.is_multiple_of(3) {
                 Fault::Late
             } else {
                 Fault::FailBefore
@@ -267,8 +269,12 @@ fn two_writers_sleepers_crashes_and_late_requests() {
         eprintln!("{}\n{} versions", run.trace.join("\n"), run.versions);
         return;
     }
+    let seeds: u64 = match std::env::var("WEIR_SIM_SEEDS") {
+        Ok(seeds) => seeds.parse().expect("WEIR_SIM_SEEDS is a number"),
+        Err(_) => SEEDS,
+    };
     let (mut versions, mut crashed, mut unsettled, mut left) = (0, 0, 0, 0);
-    for seed in 0..SEEDS {
+    for seed in 0..seeds {
         let run = simulate(seed);
         versions += run.versions;
         unsettled += run.unsettled;
@@ -282,10 +288,12 @@ fn two_writers_sleepers_crashes_and_late_requests() {
     // The world is rough enough to mean something.
     let seen =
         format!("{versions} versions, {crashed} crashed, {unsettled} unsettled, {left} left");
-    eprintln!("{SEEDS} seeds: {seen}");
-    let seeds = usize::try_from(SEEDS).unwrap();
-    assert!(versions > 5 * seeds && crashed > seeds, "{seen}");
-    assert!(unsettled > SEEDS && left > SEEDS / 10, "{seen}");
+    eprintln!("{seeds} seeds: {seen}");
+    assert!(
+        versions as u64 > 5 * seeds && crashed as u64 > seeds,
+        "{seen}"
+    );
+    assert!(unsettled > seeds && left > seeds / 10, "{seen}");
 }
 
 #[test]

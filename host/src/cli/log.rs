@@ -8,6 +8,7 @@ use super::{Exit, say, table};
 use crate::commit::{self, Entry, LogName, Role, State};
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::{bytes, count, kind_name};
+use crate::zone;
 
 /// Commits of a zone: offsets, rows, files, rules.
 ///
@@ -154,7 +155,16 @@ fn what(entry: &Entry, state: &State) -> String {
         format!("{}@{}-{}{lost}", name(&span.chain), span.from, span.to)
     }));
     if let Some(plan) = &entry.plan {
-        parts.extend(plan_ranges(plan));
+        let records: i64 = plan.ranges.values().map(|r| r.to - r.from).sum();
+        parts.push(format!(
+            "{} partitions of {} up to version {}, {records} offsets",
+            plan.ranges.len(),
+            plan.log,
+            plan.version
+        ));
+    }
+    if let Some(input) = &entry.input {
+        parts.push(format!("plan {}", input.plan));
     }
     if !entry.gc.is_empty() {
         parts.push(format!("{} orphans collected", entry.gc.len()));
@@ -165,19 +175,6 @@ fn what(entry: &Entry, state: &State) -> String {
         parts.push(format!("and {more} more"));
     }
     parts.join(" ")
-}
-
-fn plan_ranges(plan: &commit::Plan) -> Vec<String> {
-    match serde_json::to_value(plan) {
-        Ok(value) => {
-            let ranges = value
-                .get("ranges")
-                .and_then(Value::as_array)
-                .map_or(0, Vec::len);
-            vec![format!("planned {ranges} ranges")]
-        }
-        Err(_) => Vec::new(),
-    }
 }
 
 fn rules(rules: &[commit::Rule]) -> String {
@@ -226,9 +223,14 @@ fn summary(state: &State) {
 
 /// `--verify` and `zone verify`; true where everything agrees.
 pub(super) fn verify(found: &Found, name: &LogName, as_json: bool) -> Result<bool> {
-    let Some(verified) = commit::verify(&*found.store, name)? else {
+    let Some(mut verified) = commit::verify(&*found.store, name)? else {
         return Ok(true);
     };
+    if verified.problems.is_empty() {
+        verified
+            .problems
+            .extend(verify_rows(found, name, verified.state.as_ref())?);
+    }
     let good = verified.problems.is_empty();
     if as_json {
         let problems: Vec<Value> = verified
@@ -262,6 +264,25 @@ pub(super) fn verify(found: &Found, name: &LogName, as_json: bool) -> Result<boo
         }
     ));
     Ok(good)
+}
+
+/// Rows, schemas and row digests of every live file: what the sizes and sums of the bytes do not show.
+fn verify_rows(
+    found: &Found,
+    name: &LogName,
+    state: Option<&State>,
+) -> Result<Vec<commit::Problem>> {
+    let mut problems = Vec::new();
+    let live = state.into_iter().flat_map(|state| state.live.values());
+    for live in live.filter(|live| live.file.role != Role::Keys) {
+        let wrong = zone::verify_file(&found.store, name, &live.file)?;
+        problems.extend(wrong.into_iter().map(|message| commit::Problem {
+            version: Some(live.version),
+            path: live.file.path.clone(),
+            message,
+        }));
+    }
+    Ok(problems)
 }
 
 pub(super) fn utc(micros: i64) -> String {

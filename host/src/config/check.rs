@@ -10,7 +10,8 @@ use super::librdkafka::{Property, property};
 use super::nearest::nearest;
 use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
-use super::values::{Value, plugin_ref};
+use super::shape::Value;
+use super::values::plugin_ref;
 
 /// `None` where one of the problems is an error.
 pub fn check(raw: Raw) -> (Option<PipelineConfig>, Vec<Problem>) {
@@ -126,7 +127,10 @@ impl Checker<'_> {
                     def.name, refusal.expected
                 );
                 let secret = entry.value.has_reference();
-                let hint = refusal.hint.filter(|_| !secret);
+                let mut hint = refusal.hint.filter(|_| !secret);
+                if def.name == super::raw::CONNECTOR_CLASS {
+                    hint = Some("classes of Kafka Connect are not translated by this version; see docs/config.md".to_owned());
+                }
                 self.problem(def.name, refusal.code, message).hint = hint;
             }
         }
@@ -215,7 +219,9 @@ impl Checker<'_> {
                 continue;
             };
             let name = rest.split('.').next().unwrap_or(rest);
-            if listed.iter().any(|l| l == name) || told.contains(&name) {
+            let dotted = format!("{name}.");
+            let known = |listed: &String| listed == name || listed.starts_with(&dotted);
+            if listed.iter().any(known) || told.contains(&name) {
                 continue;
             }
             told.push(name);

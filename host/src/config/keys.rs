@@ -3,7 +3,7 @@
 //! The checker, `docs/config.md`, the JSON Schema and later Connect's validate endpoint read this table; nothing else
 //! knows a key's default. No key is a dotted prefix of another, so that every key can be written in a TOML table.
 
-use super::values::Shape;
+use super::shape::Shape;
 
 /// One key of the flat map.
 #[derive(Debug)]

@@ -15,9 +15,10 @@ pub mod raw;
 mod read;
 pub mod reference;
 pub mod schema;
+pub mod shape;
 pub mod text;
 mod together;
-pub mod values;
+mod values;
 
 pub use checked::*;
 pub use problem::{Place, Problem, Severity};

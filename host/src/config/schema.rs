@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Default, KAFKA_PREFIX, KEYS, KeyDef, Scope};
-use super::values::Shape;
+use super::shape::Shape;
 
 pub fn schema() -> Value {
     let mut root = json!({

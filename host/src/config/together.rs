@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::check::Checker;
 use super::checked::{PipelineConfig, Source, Start, TableName, Trigger};
-use super::keys::Scope;
+use super::keys::{KAFKA_PREFIX, Scope};
+use super::librdkafka::{Property, property};
 use super::problem::{self, Problem};
-use super::values::{Shape, show_bytes};
+use super::shape::Shape;
+use super::values::show_bytes;
 
 /// Contradictions inside one pipeline.
 pub(super) fn check(checker: &mut Checker<'_>) {
@@ -193,7 +195,11 @@ fn security(checker: &mut Checker<'_>) {
     }
     let given = |prefix: &str| {
         let prefix = format!("source.kafka.{prefix}");
-        let found = raw.iter().find(|(key, _)| key.starts_with(&prefix));
+        let known = |key: &str| {
+            let name = key.strip_prefix(KAFKA_PREFIX).unwrap_or(key);
+            key.starts_with(&prefix) && property(name) == Property::Consumer
+        };
+        let found = raw.iter().find(|(key, _)| known(key));
         found.map(|(key, _)| key.to_owned())
     };
     if let Some(sasl) = given("sasl.").filter(|_| !protocol.starts_with("sasl_")) {

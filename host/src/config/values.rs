@@ -2,160 +2,13 @@
 
 use std::time::Duration;
 
-use super::checked::{Compression, Pin, PluginRef, Start, TableName, Trigger};
+use super::checked::{Compression, Pin, PluginRef, Start, Trigger};
 use super::problem;
-
-/// The type of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// Any text; references stay unresolved.
-    Text,
-    /// Letters, digits, `.`, `_`, `-`; at most 100.
-    Name,
-    Names,
-    Topics,
-    /// `${topic}` or a table's name.
-    Table,
-    TableName,
-    Field,
-    Fields,
-    Int {
-        min: u64,
-        max: u64,
-    },
-    Flag,
-    Duration {
-        min_ms: u64,
-        max_ms: u64,
-    },
-    Bytes {
-        min: u64,
-        max: u64,
-    },
-    Days,
-    Choice(&'static [&'static str]),
-    Url,
-    Path,
-    Trigger,
-    Start,
-    DateFormat,
-    Compression,
-    Level,
-}
-
-/// A value of some shape.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
-    /// Text, Name, Field, TableName, Choice, Url (no slash at its end), Path, DateFormat, Level.
-    Text(String),
-    /// Names, Topics, Fields.
-    List(Vec<String>),
-    /// Int, Bytes, Days.
-    Number(u64),
-    Flag(bool),
-    Duration(Duration),
-    Trigger(Trigger),
-    Start(Start),
-    Compression(Compression),
-    Table(TableName),
-}
-
-/// Why a text is not of a shape. `found` is not in the message: where it came from a reference it may be a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub code: &'static str,
-    pub expected: String,
-    pub hint: Option<String>,
-}
-
-fn refuse(code: &'static str, expected: impl Into<String>) -> Refusal {
-    Refusal {
-        code,
-        expected: expected.into(),
-        hint: None,
-    }
-}
-
-impl Refusal {
-    fn hint(mut self, hint: impl Into<String>) -> Refusal {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-type Parsed<T> = Result<T, Refusal>;
-
-impl Shape {
-    pub fn parse(&self, text: &str) -> Parsed<Value> {
-        let text = text.trim();
-        match *self {
-            Shape::Text if text.is_empty() => Err(refuse(problem::MISSING, "a value, not nothing")),
-            Shape::Text => Ok(Value::Text(text.to_owned())),
-            Shape::Path if text.is_empty() => Err(refuse(problem::MISSING, "a path, not nothing")),
-            Shape::Path => Ok(Value::Text(text.to_owned())),
-            Shape::Name => name(text).map(Value::Text),
-            Shape::Names => list(text, name).map(Value::List),
-            Shape::Topics => list(text, topic).map(Value::List),
-            Shape::Table if text == "${topic}" => Ok(Value::Table(TableName::PerTopic)),
-            Shape::Table => table(text).map(|name| Value::Table(TableName::Fixed(name))),
-            Shape::TableName => table(text).map(Value::Text),
-            Shape::Field => field(text).map(Value::Text),
-            Shape::Fields => list(text, field).map(Value::List),
-            Shape::Int { min, max } => int(text, min, max).map(Value::Number),
-            Shape::Flag => flag(text).map(Value::Flag),
-            Shape::Duration { min_ms, max_ms } => {
-                duration_within(text, min_ms, max_ms).map(Value::Duration)
-            }
-            Shape::Bytes { min, max } => bytes_within(text, min, max).map(Value::Number),
-            Shape::Days => days(text).map(Value::Number),
-            Shape::Choice(choices) => choice(text, choices).map(Value::Text),
-            Shape::Url => url(text).map(Value::Text),
-            Shape::Trigger => trigger(text).map(Value::Trigger),
-            Shape::Start => start(text).map(Value::Start),
-            Shape::DateFormat => date_format(text).map(Value::Text),
-            Shape::Compression => compression(text).map(Value::Compression),
-            Shape::Level => level(text).map(Value::Text),
-        }
-    }
-
-    /// For documents: what may be written.
-    pub fn describe(&self) -> String {
-        match *self {
-            Shape::Text => "text".into(),
-            Shape::Path => "path".into(),
-            Shape::Name | Shape::TableName => "name".into(),
-            Shape::Names => "list of names".into(),
-            Shape::Topics => "list of topics".into(),
-            Shape::Table => "name or `${topic}`".into(),
-            Shape::Field => "column".into(),
-            Shape::Fields => "list of columns".into(),
-            Shape::Int { min, max } => format!("integer, {min} to {max}"),
-            Shape::Flag => "`true` or `false`".into(),
-            Shape::Duration { min_ms, max_ms } => {
-                format!("duration, {} to {}", show_ms(min_ms), show_ms(max_ms))
-            }
-            Shape::Bytes { min, max } => {
-                format!("size, {} to {}", show_bytes(min), show_bytes(max))
-            }
-            Shape::Days => "days: `0d` to `3660d`".into(),
-            Shape::Choice(choices) => choices
-                .iter()
-                .map(|c| format!("`{c}`"))
-                .collect::<Vec<_>>()
-                .join(" or "),
-            Shape::Url => "URL: `file:…`, `memory:…`".into(),
-            Shape::Trigger => "`continuous`, `available-now`, `every:<duration>`".into(),
-            Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`".into(),
-            Shape::DateFormat => "strftime of a date".into(),
-            Shape::Compression => "`none`, `snappy`, `zstd-1`…`zstd-22`".into(),
-            Shape::Level => "log level".into(),
-        }
-    }
-}
+use super::shape::{Parsed, refuse};
 
 const NAME_MAX: usize = 100;
 
-fn name(text: &str) -> Parsed<String> {
+pub(super) fn name(text: &str) -> Parsed<String> {
     named(text, "a name", NAME_MAX).map_err(|refusal| {
         let legal: String = text
             .chars()
@@ -188,12 +41,12 @@ fn named(text: &str, what: &str, max: usize) -> Parsed<String> {
     ))
 }
 
-fn table(text: &str) -> Parsed<String> {
+pub(super) fn table(text: &str) -> Parsed<String> {
     named(text, "a table's name", NAME_MAX)
 }
 
 /// Kafka's own rule.
-fn topic(text: &str) -> Parsed<String> {
+pub(super) fn topic(text: &str) -> Parsed<String> {
     let legal = !text.is_empty() && text.len() <= 249 && text.chars().all(name_char);
     if legal && text != "." && text != ".." {
         return Ok(text.to_owned());
@@ -204,7 +57,7 @@ fn topic(text: &str) -> Parsed<String> {
     ))
 }
 
-fn field(text: &str) -> Parsed<String> {
+pub(super) fn field(text: &str) -> Parsed<String> {
     let bad = |c: char| c.is_control() || matches!(c, '/' | '\\' | '=' | ',' | '"');
     if text.is_empty() || text.len() > 255 || text.contains(bad) {
         return Err(refuse(
@@ -215,7 +68,7 @@ fn field(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-fn list(text: &str, item: fn(&str) -> Parsed<String>) -> Parsed<Vec<String>> {
+pub(super) fn list(text: &str, item: fn(&str) -> Parsed<String>) -> Parsed<Vec<String>> {
     let mut out: Vec<String> = Vec::new();
     for part in text.split(',') {
         let part = item(part.trim())?;
@@ -227,7 +80,7 @@ fn list(text: &str, item: fn(&str) -> Parsed<String>) -> Parsed<Vec<String>> {
     Ok(out)
 }
 
-fn int(text: &str, min: u64, max: u64) -> Parsed<u64> {
+pub(super) fn int(text: &str, min: u64, max: u64) -> Parsed<u64> {
     let expected = format!("an integer from {min} to {max}");
     match text.replace('_', "").parse::<i128>() {
         Ok(n) if n >= i128::from(min) && n <= i128::from(max) => {
@@ -238,7 +91,7 @@ fn int(text: &str, min: u64, max: u64) -> Parsed<u64> {
     }
 }
 
-fn flag(text: &str) -> Parsed<bool> {
+pub(super) fn flag(text: &str) -> Parsed<bool> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -246,7 +99,7 @@ fn flag(text: &str) -> Parsed<bool> {
     }
 }
 
-fn choice(text: &str, choices: &[&str]) -> Parsed<String> {
+pub(super) fn choice(text: &str, choices: &[&str]) -> Parsed<String> {
     if choices.contains(&text) {
         return Ok(text.to_owned());
     }
@@ -259,7 +112,7 @@ fn choice(text: &str, choices: &[&str]) -> Parsed<String> {
 }
 
 /// `60s`, `1h30m`, `200ms`, `2d`.
-pub fn duration(text: &str) -> Parsed<Duration> {
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
     const UNITS: &[(&str, u64)] = &[
         ("ms", 1),
         ("s", 1000),
@@ -286,7 +139,7 @@ pub fn duration(text: &str) -> Parsed<Duration> {
     Ok(Duration::from_millis(total))
 }
 
-fn duration_within(text: &str, min_ms: u64, max_ms: u64) -> Parsed<Duration> {
+pub(super) fn duration_within(text: &str, min_ms: u64, max_ms: u64) -> Parsed<Duration> {
     let time = duration(text)?;
     let range = Duration::from_millis(min_ms)..=Duration::from_millis(max_ms);
     if range.contains(&time) {
@@ -297,7 +150,7 @@ fn duration_within(text: &str, min_ms: u64, max_ms: u64) -> Parsed<Duration> {
 }
 
 /// `0d`, `7d`; weeks as `2w`.
-fn days(text: &str) -> Parsed<u64> {
+pub(super) fn days(text: &str) -> Parsed<u64> {
     let expected = "days with their unit, such as `7d`";
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(refuse(problem::WRONG_UNIT, expected).hint(format!("write `{text}d`")));
@@ -313,7 +166,7 @@ fn days(text: &str) -> Parsed<u64> {
 }
 
 /// `128MiB` (powers of 1024), `1GB` (powers of 1000), `512KiB`, `100B`.
-pub fn bytes(text: &str) -> Parsed<u64> {
+pub(super) fn bytes(text: &str) -> Parsed<u64> {
     const UNITS: &[(&str, u64)] = &[
         ("B", 1),
         ("kB", 1000),
@@ -343,7 +196,7 @@ pub fn bytes(text: &str) -> Parsed<u64> {
         .ok_or_else(|| refuse(problem::OUT_OF_RANGE, expected))
 }
 
-fn bytes_within(text: &str, min: u64, max: u64) -> Parsed<u64> {
+pub(super) fn bytes_within(text: &str, min: u64, max: u64) -> Parsed<u64> {
     let size = bytes(text)?;
     if (min..=max).contains(&size) {
         return Ok(size);
@@ -394,7 +247,7 @@ pub fn show_bytes(bytes: u64) -> String {
     }
 }
 
-fn trigger(text: &str) -> Parsed<Trigger> {
+pub(super) fn trigger(text: &str) -> Parsed<Trigger> {
     let expected = "`continuous`, `available-now` or `every:<duration>`";
     match text {
         "continuous" => Ok(Trigger::Continuous),
@@ -409,7 +262,7 @@ fn trigger(text: &str) -> Parsed<Trigger> {
     }
 }
 
-fn start(text: &str) -> Parsed<Start> {
+pub(super) fn start(text: &str) -> Parsed<Start> {
     let expected = "`earliest`, `latest` or `timestamp:2024-01-01T00:00:00Z`";
     match text {
         "earliest" => Ok(Start::Earliest),
@@ -428,7 +281,7 @@ fn start(text: &str) -> Parsed<Start> {
     }
 }
 
-fn compression(text: &str) -> Parsed<Compression> {
+pub(super) fn compression(text: &str) -> Parsed<Compression> {
     match text {
         "none" => Ok(Compression::None),
         "snappy" => Ok(Compression::Snappy),
@@ -447,8 +300,11 @@ fn compression(text: &str) -> Parsed<Compression> {
 }
 
 /// Stores of this version. The slash at the end goes.
-fn url(text: &str) -> Parsed<String> {
+pub(super) fn url(text: &str) -> Parsed<String> {
     let expected = "a store's URL: `file:data/raw_zone`, `file:///srv/lake/raw` or `memory:name`";
+    if text.is_empty() {
+        return Err(refuse(problem::MISSING, expected));
+    }
     let Some((scheme, rest)) = text.split_once(':') else {
         let hint = format!("for a directory write `file:{text}`");
         return Err(refuse(problem::BAD_URL, expected).hint(hint));
@@ -471,7 +327,7 @@ fn url(text: &str) -> Parsed<String> {
 }
 
 /// A format whose values are directory names, in which a finer part never stands without the coarser ones.
-fn date_format(text: &str) -> Parsed<String> {
+pub(super) fn date_format(text: &str) -> Parsed<String> {
     let expected = "a date format such as `%Y-%m-%d`, `%Y-%m` or `%Y`";
     let refusal = || refuse(problem::BAD_FORMAT, expected);
     let mut parts = String::new();
@@ -517,9 +373,13 @@ fn date_format(text: &str) -> Parsed<String> {
     }
 }
 
-fn level(text: &str) -> Parsed<String> {
+pub(super) fn level(text: &str) -> Parsed<String> {
+    // A word alone is a level; tracing would take any other for a target.
+    let known = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word);
+    let words = text.split(',').filter(|part| !part.contains('='));
+    let levels = words.map(|word| word.trim().to_lowercase());
     match text.parse::<tracing_subscriber::filter::Targets>() {
-        Ok(_) if !text.is_empty() => Ok(text.to_owned()),
+        Ok(_) if levels.into_iter().all(|word| known(&word)) => Ok(text.to_owned()),
         _ => Err(refuse(
             problem::NOT_A_CHOICE,
             "`error`, `warn`, `info`, `debug`, `trace`, or a list such as `info,weir::kafka=debug`",

@@ -3,7 +3,7 @@
 //! An error of [`Kind::SourceUnavailable`] comes once per outage; [`KafkaSource::status`] says how it stands, and reading
 //! goes on by itself. One of [`Kind::SourceLost`] comes again at each call until the chain is sought elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// A seek right after an assignment waits this long for the fetcher to start.
 const SEEK_DEADLINE: Duration = Duration::from_secs(2);
 const SEEK_PAUSE: Duration = Duration::from_millis(5);
+/// Brokers tell each other of new partitions within this time.
+const METADATA_DEADLINE: Duration = Duration::from_secs(5);
+const METADATA_PAUSE: Duration = Duration::from_millis(50);
 
 /// Sizes of batches and of librdkafka's queues.
 #[derive(Clone, Debug)]
@@ -289,6 +292,37 @@ impl KafkaSource {
         Ok(low.into_iter().zip(high).map(known).collect())
     }
 
+    /// The same, once this client has heard of partitions that another client told us about.
+    fn known_ends(&self, positions: &[Position]) -> Result<Vec<(i64, i64)>> {
+        let deadline = self.clock.elapsed() + METADATA_DEADLINE;
+        loop {
+            let error = match self.ends(positions) {
+                Err(e) if e.kind() == Kind::ConfigInvalid => e,
+                ends => return ends,
+            };
+            if self.clock.elapsed() >= deadline {
+                return Err(error);
+            }
+            for topic in positions
+                .iter()
+                .map(|p| &p.tp.topic)
+                .collect::<BTreeSet<_>>()
+            {
+                self.kafka
+                    .consumer()
+                    .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+                    .map_err(|e| {
+                        Error::new(
+                            Kind::SourceUnavailable,
+                            "kafka.assign",
+                            format!("metadata: {e}"),
+                        )
+                    })?;
+            }
+            self.clock.sleep(METADATA_PAUSE);
+        }
+    }
+
     /// Out and in again. Only for partitions with nothing in the queue: not yet assigned, or stopped by an error.
     fn reassign(&self, positions: &[Position]) -> Result<()> {
         let list = list(positions)?;
@@ -456,7 +490,7 @@ impl Source for KafkaSource {
 
     /// A partition that is read already goes on from the new position, perhaps as another chain (a recreated topic).
     fn assign(&mut self, positions: &[Position]) -> Result<()> {
-        let ends = self.ends(positions)?;
+        let ends = self.known_ends(positions)?;
         let checked = positions.iter().zip(&ends);
         let lost: Vec<Lost> = checked
             .filter_map(|(p, &(low, high))| lost_of(p, low, high))

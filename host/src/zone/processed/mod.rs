@@ -83,14 +83,8 @@ pub struct Processed {
     pub dropped_column: Option<String>,
 }
 
-impl ProcessedBatch {
-    /// `schema`: of all rows to come. Refuses options that do not fit it.
-    pub fn new(
-        store: Arc<dyn Store>,
-        options: ProcessedOptions,
-        schema: SchemaRef,
-    ) -> Result<ProcessedBatch> {
-        TableName::new(&*options.table)?;
+impl ProcessedOptions {
+    fn fit(&self, schema: &SchemaRef) -> Result<()> {
         let known = |name: &str| schema.field_with_name(name).ok();
         let missing = |key: &'static str, name: &str| {
             Error::new(
@@ -98,9 +92,9 @@ impl ProcessedBatch {
                 "zone.processed",
                 format!("{key} names `{name}`, which is not a column of the rows"),
             )
-            .with("columns", names(&schema))
+            .with("columns", names(schema))
         };
-        if let Some(by) = &options.partition {
+        if let Some(by) = &self.partition {
             let field = known(&by.field);
             let field = field.ok_or_else(|| missing("sink.partition.field", &by.field))?;
             by.check(field.data_type())?;
@@ -116,14 +110,29 @@ impl ProcessedBatch {
                 .hint("set sink.partition.name to a name that no column has"));
             }
         }
-        for name in &options.dedup {
+        for name in &self.dedup {
             known(name).ok_or_else(|| missing("sink.dedup.key", name))?;
         }
-        for name in &options.sort {
+        for name in &self.sort {
             known(name).ok_or_else(|| missing("sink.sort", name))?;
         }
+        Ok(())
+    }
+}
+
+impl ProcessedBatch {
+    /// `schema`: of all rows to come; without columns where there will be none. Refuses options that do not fit it.
+    pub fn new(
+        store: Arc<dyn Store>,
+        options: ProcessedOptions,
+        schema: SchemaRef,
+    ) -> Result<ProcessedBatch> {
+        TableName::new(&*options.table)?;
         let scheme = KeyScheme::new(&options.dedup);
-        scheme.keys(&RecordBatch::new_empty(schema.clone()))?;
+        if !schema.fields().is_empty() {
+            options.fit(&schema)?;
+            scheme.keys(&RecordBatch::new_empty(schema.clone()))?;
+        }
         Ok(ProcessedBatch {
             store,
             options,
@@ -295,6 +304,11 @@ impl ProcessedBatch {
             Some(by) => by.near(a, b, self.options.lookback_days),
             None => true,
         };
+        let sidecars: BTreeMap<&str, &AddedFile> = live
+            .iter()
+            .filter(|f| f.role == Role::Keys)
+            .map(|f| (f.file.as_str(), f))
+            .collect();
         let prefix = format!("{}/", self.options.table);
         for rows in live
             .iter()
@@ -304,7 +318,8 @@ impl ProcessedBatch {
             if !touched.iter().any(|t| near(*t, period)) {
                 continue;
             }
-            let located = Located::find(&self.store, &self.options.name, sidecar(rows, live)?)?;
+            let located =
+                Located::find(&self.store, &self.options.name, sidecar(rows, &sidecars)?)?;
             let keys = KeyStream::open(located, &self.scheme)?;
             let reaches = |row: u32| near(self.period(row), period);
             mark_known(&self.candidates, keys, reaches, &mut duplicate)?;
@@ -432,12 +447,12 @@ impl fmt::Debug for ProcessedBatch {
     }
 }
 
-fn sidecar<'a>(rows: &AddedFile, live: &'a [AddedFile]) -> Result<&'a AddedFile> {
-    let id = rows.keys.as_ref();
-    let found = live
-        .iter()
-        .find(|f| f.role == Role::Keys && Some(&f.file) == id);
-    found.ok_or_else(|| {
+fn sidecar<'a>(
+    rows: &AddedFile,
+    sidecars: &BTreeMap<&str, &'a AddedFile>,
+) -> Result<&'a AddedFile> {
+    let found = rows.keys.as_deref().and_then(|id| sidecars.get(id));
+    found.copied().ok_or_else(|| {
         Error::new(
             Kind::ConfigInvalid,
             "zone.processed",

@@ -440,3 +440,22 @@ fn without_partition_and_key_rows_stay_in_log_order() {
     digest.add_batch(&reversed).expect("supported");
     assert_eq!(digest.hex(), live[0].row_digest);
 }
+
+#[test]
+fn a_range_without_rows_is_an_empty_batch() {
+    let (store, mut live) = (memory(), Vec::new());
+    run(&store, &options(0), &[&row(1, "a", 1)], &mut live).expect("ran");
+    let range = ChainRange {
+        chain: chain("books", 7),
+        topic: "books".into(),
+        partition: 7,
+        from: 0,
+        to: 9,
+    };
+    let reader = read_rows(&store, &options(0).name, &live, &[range]).expect("nothing to open");
+    let batch =
+        ProcessedBatch::new(store, options(0), reader.schema().clone()).expect("no columns");
+    assert_eq!(reader.count(), 0);
+    let done = batch.finish(&live, &version).expect("finished");
+    assert!(done.files.is_empty() && done.ledgers.is_empty());
+}
