@@ -83,13 +83,15 @@ impl Guest for Evil {
             .next()
             .and_then(|c| c.nodes.into_iter().next())
             .expect("value");
-        let special = (0..rows as usize).find(|n| {
+        let always = mode.starts_with("always-");
+        let searched = if always { 0 } else { rows as usize };
+        let special = (0..searched).find(|n| {
             let (from, to) = (value.offsets[*n] as usize, value.offsets[*n + 1] as usize);
             value.data[from..to]
                 .windows(SPECIAL.len())
                 .any(|w| w == SPECIAL)
         });
-        if mode.starts_with("always-") || special.is_some() {
+        if always || special.is_some() {
             misbehave(&mode, rows, special.unwrap_or(0), value)
         } else {
             Ok(honest(rows, value))
