@@ -459,3 +459,15 @@ fn a_range_without_rows_is_an_empty_batch() {
     let done = batch.finish(&live, &version).expect("finished");
     assert!(done.files.is_empty() && done.ledgers.is_empty());
 }
+
+#[test]
+fn the_lookback_reaches_dates_that_the_batch_does_not_touch() {
+    for (lookback, expected) in [(0, 2), (1, 2), (2, 1)] {
+        let (store, mut live) = (memory(), Vec::new());
+        let options = options(lookback);
+        run(&store, &options, &[&row(1, "a", 3)], &mut live).expect("ran");
+        run(&store, &options, &[&row(10, "a", 1)], &mut live).expect("ran");
+        let found = written(&store, &options.name, &live).len();
+        assert_eq!(found, expected, "lookback of {lookback} days");
+    }
+}

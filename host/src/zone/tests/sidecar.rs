@@ -102,6 +102,20 @@ fn a_store_that_holds_other_bytes_than_were_written_is_not_believed() {
     assert_eq!(error.kind(), Kind::StoreUnavailable);
 }
 
+#[test]
+fn a_file_may_be_published_while_it_is_read() {
+    let store = memory();
+    let keys: Vec<Key> = (0..40_000).collect();
+    let file = written(&store, &keys);
+    let located = Located::find(&store, &log(), &file).expect("staged");
+    let mut stream = KeyStream::open(located, &scheme()).expect("header");
+    assert_eq!(stream.next().expect("a key").expect("read"), 0);
+    store
+        .rename(&log().staging("01K"), &file.path)
+        .expect("published");
+    assert_eq!(stream.map(|key| key.expect("read")).count(), 39_999);
+}
+
 fn key(values: ArrayRef) -> Vec<Option<Key>> {
     let field = Field::new("id", values.data_type().clone(), true);
     let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![values]);
