@@ -167,7 +167,7 @@ fn random_rows(rng: &mut SmallRng, offsets: i64) -> Vec<In> {
 
 #[test]
 fn the_winners_do_not_depend_on_order_or_batches() {
-    for seed in 0..30 {
+    for seed in 0..12 {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut input = random_rows(&mut rng, 40);
         for lookback in [0, 1, 3] {
