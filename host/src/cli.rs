@@ -1,1 +1,265 @@
-//! Command line.
+//! Command line: one file per verb. Answers go to stdout, everything else to stderr; exit codes are stable.
+
+mod check;
+mod config;
+mod demo;
+mod dlq;
+mod explain;
+mod log;
+mod place;
+mod plugin;
+mod produce;
+mod run;
+mod zone;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self as conf, Loaded, Overlay, Problem};
+use crate::error::{Error, Kind, Result};
+
+pub use check::check_plugins;
+pub use demo::DemoArgs;
+pub use produce::BooksArgs;
+pub use run::RunArgs;
+
+/// How the process ends. Stable: scripts and service managers rely on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; or told to stop, and everything read is committed.
+    Ok = 0,
+    /// Something failed, or a verification found a difference.
+    Failed = 1,
+    /// The command line or a config is wrong; nothing was touched.
+    Usage = 2,
+    /// Told to stop, and `shutdown.timeout` passed before the last commit. Nothing is lost: it is read again.
+    Deadline = 3,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; or stopped by SIGTERM or SIGINT with everything committed
+  1  failed, or a verification found a difference
+  2  wrong usage or config; nothing was touched
+  3  stopped, and shutdown.timeout passed before the last commit (nothing is lost)
+
+`weir explain CODE` says what an error[code] means and what to do.";
+
+/// Kafka in, rules in WebAssembly, Parquet out, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, after_help = EXIT_CODES, propagate_version = true)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the pipelines of one or more config files until they end or are told to stop
+    Run(Box<RunArgs>),
+    /// Find everything that is wrong with configs, without touching a broker or a store
+    Check(check::CheckArgs),
+    /// Show a pipeline's config as the program sees it
+    Config(config::ConfigArgs),
+    /// See the whole system at work in a minute: broker, messages, two pipelines, a kill in the middle
+    Demo(DemoArgs),
+    /// Send sample messages to a topic
+    Produce(produce::ProduceArgs),
+    /// Commits of a zone: offsets, rows, files, rules
+    Log(log::LogArgs),
+    /// Tables and files of a zone
+    Zone(zone::ZoneArgs),
+    /// Dead letters: what was refused, by which rule, and the original bytes
+    Dlq(dlq::DlqArgs),
+    /// Plugins: WebAssembly components that transform records
+    Plugin(plugin::PluginArgs),
+    /// Explain an error or problem code
+    Explain(explain::ExplainArgs),
+}
+
+/// Config files and what lies over them.
+#[derive(Debug, Clone, Args)]
+pub struct Configs {
+    /// Config files, one pipeline each: TOML, .properties or Connect's JSON
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<String>,
+    /// Override a key; PIPELINE:KEY=VALUE for one pipeline of several
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Lay the tables [profile.NAME] over the files
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+}
+
+impl Configs {
+    pub fn load(&self) -> Loaded {
+        conf::load(&self.files, &self.overlay())
+    }
+
+    fn overlay(&self) -> Overlay {
+        Overlay {
+            profile: self.profile.clone(),
+            set: self.set.clone(),
+        }
+    }
+}
+
+/// Parses the arguments of this process, does what they say, prints what went wrong.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no failure.
+            let _closed = error.print();
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            };
+            return ExitCode::from(exit as u8);
+        }
+    };
+    let exit = match dispatch(cli.verb) {
+        Ok(exit) => exit,
+        Err(error) => {
+            print_error(&error);
+            exit_of(&error)
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn dispatch(verb: Verb) -> Result<Exit> {
+    match verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Check(args) => check::check(&args),
+        Verb::Config(args) => config::config(&args),
+        Verb::Demo(args) => demo::demo(&args),
+        Verb::Produce(args) => produce::produce(&args),
+        Verb::Log(args) => log::log(&args),
+        Verb::Zone(args) => zone::zone(&args),
+        Verb::Dlq(args) => dlq::dlq(&args),
+        Verb::Plugin(args) => plugin::plugin(&args),
+        Verb::Explain(args) => explain::explain(&args),
+    }
+}
+
+fn exit_of(error: &Error) -> Exit {
+    match error.kind() {
+        Kind::ConfigInvalid => Exit::Usage,
+        Kind::Stopped => Exit::Deadline,
+        _ => Exit::Failed,
+    }
+}
+
+/// `error[code]: message`, during what, the hint.
+pub fn print_error(error: &Error) {
+    let whole = error.to_string();
+    let message = match error.hint_text() {
+        Some(hint) => whole.strip_suffix(&format!("; {hint}")).unwrap_or(&whole),
+        None => &whole,
+    };
+    let mut text = format!(
+        "{}: {message}\n  during {}\n",
+        head("error", error.kind().code()),
+        error.op()
+    );
+    if let Some(hint) = error.hint_text() {
+        text.push_str(&format!("  hint: {hint}\n"));
+    }
+    to_stderr(&text);
+}
+
+/// All problems, then how many there are.
+pub fn print_problems(problems: &[Problem]) {
+    let mut text = String::new();
+    for problem in problems {
+        let severity = if problem.is_error() {
+            "error"
+        } else {
+            "warning"
+        };
+        let plain = format!("{severity}[{}]", problem.code);
+        let shown = problem.to_string();
+        text.push_str(&shown.replacen(&plain, &head(severity, problem.code), 1));
+        text.push_str("\n\n");
+    }
+    let errors = problems.iter().filter(|p| p.is_error()).count();
+    if !problems.is_empty() {
+        let warnings = problems.len() - errors;
+        text.push_str(&format!("{}\n", tell(errors, warnings)));
+    }
+    to_stderr(&text);
+}
+
+fn tell(errors: usize, warnings: usize) -> String {
+    let plural = |n: usize, word: &str| match n {
+        1 => format!("1 {word}"),
+        n => format!("{n} {word}s"),
+    };
+    match (errors, warnings) {
+        (0, w) => plural(w, "warning"),
+        (e, 0) => plural(e, "error"),
+        (e, w) => format!("{}, {}", plural(e, "error"), plural(w, "warning")),
+    }
+}
+
+fn head(severity: &str, code: &str) -> String {
+    let colour = if severity == "error" { 31 } else { 33 };
+    match io::stderr().is_terminal() {
+        true => format!("\u{1b}[1;{colour}m{severity}[{code}]\u{1b}[0m"),
+        false => format!("{severity}[{code}]"),
+    }
+}
+
+/// A closed stderr is nobody's fault.
+fn to_stderr(text: &str) {
+    let _closed = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// An answer. A closed stdout (`| head`) ends it without a word.
+fn say(line: impl AsRef<str>) {
+    let _closed = writeln!(io::stdout().lock(), "{}", line.as_ref());
+}
+
+/// A table with its columns aligned; the first line is the header. Right-aligned where every cell is a number.
+fn table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let numeric = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let layout: Vec<(usize, bool)> = (0..columns)
+        .map(|c| {
+            let cells = || rows.iter().filter_map(|row| row.get(c));
+            let width = cells().map(|cell| cell.chars().count()).max().unwrap_or(0);
+            (width, cells().skip(1).all(numeric) && rows.len() > 1)
+        })
+        .collect();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&layout)
+            .map(|(cell, (width, right))| match right {
+                true => format!("{cell:>width$}"),
+                false => format!("{cell:<width$}"),
+            })
+            .collect();
+        say(cells.join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -22,6 +22,8 @@ pub enum Kind {
     LogCorrupt,
     /// Another writer committed first; what was prepared is dropped and read again.
     Conflict,
+    /// A record was refused and `errors.tolerance` is `none`.
+    RecordRefused,
     /// A plugin cannot be loaded: missing, wrong world, forbidden import, config refused.
     PluginRefused,
     /// A plugin trapped, erred or broke the contract in a way that bisecting cannot settle.
@@ -52,6 +54,7 @@ impl Kind {
             Kind::Conflict => Remedy::RestartTask,
             Kind::ConfigInvalid
             | Kind::SourceLost
+            | Kind::RecordRefused
             | Kind::LogCorrupt
             | Kind::PluginRefused
             | Kind::PluginBroken
@@ -70,6 +73,7 @@ impl Kind {
             Kind::StoreUnavailable => "store_unavailable",
             Kind::LogCorrupt => "log_corrupt",
             Kind::Conflict => "conflict",
+            Kind::RecordRefused => "record_refused",
             Kind::PluginRefused => "plugin_refused",
             Kind::PluginBroken => "plugin_broken",
             Kind::LimitReached => "limit_reached",

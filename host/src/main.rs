@@ -1,1 +1,5 @@
-fn main() {}
+//! The `weir` program: the library's command line, nothing else.
+
+fn main() -> std::process::ExitCode {
+    weir::cli::main()
+}

@@ -1,6 +1,23 @@
 //! All integration tests of Weir, in one binary.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking; clippy.toml knows #[test] functions, not their helpers"
+)]
+
+mod batch;
+mod brokers;
+mod check;
 mod protocol;
+mod protocol_bench;
+mod protocol_log;
+mod protocol_rules;
+mod real_kafka;
 mod sim;
 mod sim_gate;
 mod sim_world;
+mod stream;
+mod tidy;
+mod world;

@@ -1,7 +1,8 @@
 //! Exactly once under every fault: seeded simulations of several processes on one log, and each durable step of one commit
 //! with each fault.
 //!
-//! A failure prints its seed; `WEIR_SIM_SEED=<seed> cargo test --test suite sim` replays it alone, with its trace.
+//! A failure prints its seed; `WEIR_SIM_SEED=<seed> cargo test --test suite sim` replays it alone, with its trace, and
+//! `WEIR_SIM_SEEDS=<count>` runs more of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,7 @@ use weir::store::{self, Fault, FaultStore, Faults, Op, Script, Store};
 use crate::sim_gate::{Gate, Turns};
 use crate::sim_world::{Heard, Ids, Loader, Oracle};
 
+/// Of one run of the tests: a few seconds.
 const SEEDS: u64 = 300;
 /// Processes alive at once: two that work, and one that was replaced but only sleeps.
 const ALIVE_MAX: usize = 3;
@@ -56,6 +58,8 @@ struct World {
     threads: BTreeMap<usize, JoinHandle<Result<()>>>,
     /// Not scheduled before this step.
     asleep: BTreeMap<usize, u32>,
+    /// Gets no clear answer before this step.
+    outage: BTreeMap<usize, u32>,
     trace: Vec<String>,
 }
 
@@ -72,6 +76,7 @@ impl World {
             stores: Vec::new(),
             threads: BTreeMap::new(),
             asleep: BTreeMap::new(),
+            outage: BTreeMap::new(),
             trace: Vec::new(),
         }
     }
@@ -140,7 +145,11 @@ impl World {
                 continue;
             }
             let op = waiting[&id].clone();
-            let fault = if faulty { self.fault(&op) } else { Fault::None };
+            let fault = if faulty {
+                self.fault(id, step, &op)
+            } else {
+                Fault::None
+            };
             self.trace
                 .push(format!("{id} {:?} {} {fault:?}", op.verb, op.path));
             self.gate.grant(id, fault);
@@ -187,8 +196,19 @@ impl World {
         self.oracle.look(&*self.bare);
     }
 
-    fn fault(&mut self, op: &Op) -> Fault {
+    fn fault(&mut self, id: usize, step: u32, op: &Op) -> Fault {
         let p: u32 = self.random.random_range(0..1000);
+        if p >= 980 {
+            self.outage
+                .insert(id, step + self.random.random_range(4..40));
+        }
+        if self.outage.get(&id).is_some_and(|until| *until > step) && op.verb.is_durable() {
+            return if p.is_multiple_of(3) {
+                Fault::Late
+            } else {
+                Fault::FailBefore
+            };
+        }
         if !op.verb.is_durable() {
             return if p < 10 {
                 Fault::FailBefore
@@ -214,8 +234,16 @@ impl Drop for World {
     }
 }
 
-/// Number of versions, and what happened.
-fn simulate(seed: u64) -> (usize, Vec<String>) {
+/// What one simulation came to.
+#[derive(Debug, PartialEq)]
+struct Run {
+    versions: usize,
+    unsettled: u64,
+    left: u64,
+    trace: Vec<String>,
+}
+
+fn simulate(seed: u64) -> Run {
     let mut world = World::new(seed);
     let run = catch_unwind(AssertUnwindSafe(|| world.run()));
     let trace = std::mem::take(&mut world.trace);
@@ -225,29 +253,47 @@ fn simulate(seed: u64) -> (usize, Vec<String>) {
         eprintln!("replay: WEIR_SIM_SEED={seed} cargo test --test suite sim");
         std::panic::resume_unwind(panic);
     }
-    (world.oracle.versions(), trace)
+    let heard = world.heard.lock().unwrap();
+    Run {
+        versions: world.oracle.versions(),
+        unsettled: heard.unsettled,
+        left: heard.left,
+        trace,
+    }
 }
 
 #[test]
 fn two_writers_sleepers_crashes_and_late_requests() {
     if let Ok(seed) = std::env::var("WEIR_SIM_SEED") {
-        let (versions, trace) = simulate(seed.parse().expect("WEIR_SIM_SEED is a number"));
-        eprintln!("{}\n{versions} versions", trace.join("\n"));
+        let run = simulate(seed.parse().expect("WEIR_SIM_SEED is a number"));
+        eprintln!("{}\n{} versions", run.trace.join("\n"), run.versions);
         return;
     }
-    let mut versions = 0;
-    let mut crashed = 0;
-    for seed in 0..SEEDS {
-        let (n, trace) = simulate(seed);
-        versions += n;
-        crashed += trace
+    let seeds: u64 = match std::env::var("WEIR_SIM_SEEDS") {
+        Ok(seeds) => seeds.parse().expect("WEIR_SIM_SEEDS is a number"),
+        Err(_) => SEEDS,
+    };
+    let (mut versions, mut crashed, mut unsettled, mut left) = (0, 0, 0, 0);
+    for seed in 0..seeds {
+        let run = simulate(seed);
+        versions += run.versions;
+        unsettled += run.unsettled;
+        left += run.left;
+        crashed += run
+            .trace
             .iter()
             .filter(|l| l.contains("ended: Err(Stopped)"))
             .count();
     }
     // The world is rough enough to mean something.
-    assert!(versions > 5 * SEEDS as usize, "{versions} versions");
-    assert!(crashed > SEEDS as usize, "{crashed} crashes");
+    let seen =
+        format!("{versions} versions, {crashed} crashed, {unsettled} unsettled, {left} left");
+    eprintln!("{seeds} seeds: {seen}");
+    assert!(
+        versions as u64 > 5 * seeds && crashed as u64 > seeds,
+        "{seen}"
+    );
+    assert!(unsettled > seeds && left > seeds / 10, "{seen}");
 }
 
 #[test]

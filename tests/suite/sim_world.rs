@@ -13,10 +13,10 @@ use rand::{Rng, SeedableRng};
 use weir::chain::{Records, Rows};
 use weir::clock::Clock;
 use weir::commit::{
-    AddedFile, Draft, Entry, FileRange, Kind as EntryKind, Log, LogName, Open, Outcome, Receipt,
-    Role, Rule, Span, Swap, Writer, decode, digest, publish,
+    AddedFile, Draft, Entry, FileRange, Kind as EntryKind, Limits, Log, LogName, Open, Outcome,
+    Receipt, Role, Rule, Span, Swap, Writer, decode, digest, publish,
 };
-use weir::error::{Error, Kind, Result};
+use weir::error::{Kind, Result};
 use weir::record::ChainId;
 use weir::store::Store;
 
@@ -79,6 +79,9 @@ pub struct Heard {
     pub proved: BTreeSet<(u64, String)>,
     /// Files of receipts that were reported as dropped.
     pub dropped: BTreeSet<String>,
+    /// Drafts that were unsettled for a while, and those that were left.
+    pub unsettled: u64,
+    pub left: u64,
 }
 
 /// One process that loads the chains up to their ends.
@@ -104,16 +107,23 @@ impl Loader {
             Arc::clone(&self.clock),
             writer,
             rule(0),
-        )?;
-        self.hear(&log, None);
-        let opens = (0..CHAINS).map(|n| Open {
-            chain: chain(n),
-            topic: "t".into(),
-            partition: i32::try_from(n).unwrap(),
-            at: START,
-            start: "earliest".into(),
+        )?
+        .with_limits(Limits {
+            tries: random.random_range(1..=3),
+            ..Limits::default()
         });
-        self.commit(&mut log, Draft::Open(opens.collect()))?;
+        self.hear(&log, None);
+        // Left once, perhaps: then nothing is open yet.
+        while log.state().chains.len() < CHAINS {
+            let opens = (0..CHAINS).map(|n| Open {
+                chain: chain(n),
+                topic: "t".into(),
+                partition: i32::try_from(n).unwrap(),
+                at: START,
+                start: "earliest".into(),
+            });
+            self.commit(&mut log, Draft::Open(opens.collect()))?;
+        }
         while (0..CHAINS).any(|n| position(&log, n) < END) {
             self.round(&mut log, &mut random)?;
         }
@@ -195,14 +205,12 @@ impl Loader {
         for patience in 0.. {
             match outcome {
                 Err(e) if e.kind() == Kind::StoreUnavailable && patience < 6 => {
-                    let ended = if patience < 2 {
-                        log.settle()
-                    } else {
-                        log.leave()
-                    };
-                    outcome = ended.and_then(|o| {
-                        o.ok_or_else(|| Error::new(Kind::Bug, "sim", "nothing was pending"))
-                    });
+                    self.heard.lock().unwrap().unsettled += 1;
+                    let leaves = patience >= self.seed % 3;
+                    let ended = if leaves { log.leave() } else { log.settle() };
+                    outcome = ended.map(|o| o.expect("an unsettled draft is pending"));
+                    let left = leaves && matches!(&outcome, Ok(Outcome::Lost { .. }));
+                    self.heard.lock().unwrap().left += u64::from(left);
                 }
                 _ => break,
             }

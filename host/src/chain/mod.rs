@@ -13,7 +13,7 @@ use arrow_array::ArrayRef;
 use arrow_schema::SchemaRef;
 
 pub use ledger::{Ledger, Records, Rows};
-pub use run::Chain;
+pub use run::{Chain, Unit};
 
 use crate::error::Result;
 

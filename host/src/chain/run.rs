@@ -1,4 +1,393 @@
-//! Batch in, rows and letters out.
+//! Runs the transforms of a pipeline over one batch and keeps the books.
+//!
+//! Ledger rules: with an exploding transform, rows begin to count there (`made` = what it gave out + the pieces it refused);
+//! without one, every record is one row from the start. A record refused before its rows exist counts as a record only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::new_empty_array;
+use arrow_schema::SchemaRef;
+
+use super::{Applied, Column, Identity, Ledger, Letter, Output, Reason, Reject, RowMap};
+use super::{Table, Transform};
+use crate::error::{Error, Kind, Result};
+use crate::record::{Batch, input_schema};
+
+const OP: &str = "chain.apply";
+
+/// What one bad piece refuses (`errors.unit`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// The piece alone; its siblings go on.
+    Row,
+    /// The whole record.
+    Record,
+}
 
 #[derive(Debug)]
-pub struct Chain;
+pub struct Chain {
+    transforms: Vec<Box<dyn Transform>>,
+    identities: Vec<Arc<Identity>>,
+    explodes_at: Option<usize>,
+    unit: Unit,
+}
+
+impl Chain {
+    /// No transforms: the record's own columns go on. Two exploding ones are refused: `_row` would have two meanings.
+    pub fn new(transforms: Vec<Box<dyn Transform>>, unit: Unit) -> Result<Chain> {
+        let exploding: Vec<usize> = (0..transforms.len())
+            .filter(|i| transforms[*i].explodes())
+            .collect();
+        if let [first, second, ..] = exploding[..] {
+            let name = |i: usize| transforms[i].identity().transform.clone();
+            return Err(Error::new(
+                Kind::ConfigInvalid,
+                "chain.new",
+                format!(
+                    "transforms '{}' and '{}' both make several rows of one; a chain may hold one such transform",
+                    name(first),
+                    name(second)
+                ),
+            )
+            .hint("land the first one's rows in a zone and explode them in a pipeline that reads it"));
+        }
+        let identities = transforms
+            .iter()
+            .map(|t| Arc::new(t.identity().clone()))
+            .collect();
+        Ok(Chain {
+            transforms,
+            identities,
+            explodes_at: exploding.first().copied(),
+            unit,
+        })
+    }
+
+    pub fn output_schema(&self) -> SchemaRef {
+        self.transforms
+            .last()
+            .map_or_else(input_schema, |t| t.output_schema().clone())
+    }
+
+    /// In the order of the chain.
+    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
+        self.identities.iter().map(Arc::as_ref)
+    }
+
+    pub fn apply(&mut self, batch: &Batch) -> Result<Applied> {
+        let mut books = Books::open(batch.len(), self.explodes_at.is_none());
+        let mut table = input(batch);
+        for (at, transform) in self.transforms.iter_mut().enumerate() {
+            if table.rows == 0 {
+                break;
+            }
+            let output = transform.apply(&table)?;
+            let by = &self.identities[at];
+            if Some(at) == self.explodes_at {
+                books.explode(&output, by)?;
+            } else {
+                books.pass(&output, table.rows, by)?;
+            }
+            for (name, amount) in transform.counters().iter().zip(&output.counters) {
+                books
+                    .counters
+                    .push((by.transform.clone(), name.clone(), *amount));
+            }
+            table = output.table;
+        }
+        if table.rows == 0 {
+            table = empty(self.output_schema());
+        }
+        let mut applied = books.close(table);
+        if self.unit == Unit::Record {
+            refuse_whole_records(&mut applied)?;
+        }
+        count_records(&mut applied);
+        if !applied.ledger.closes() {
+            return Err(
+                Error::new(Kind::Bug, OP, "the ledgers of a batch do not close")
+                    .with("at", &batch.covers.tp)
+                    .with("from", batch.covers.range.from)
+                    .with("ledger", format!("{:?}", applied.ledger)),
+            );
+        }
+        Ok(applied)
+    }
+}
+
+fn input(batch: &Batch) -> Table {
+    let columns = batch.columns().into_iter();
+    Table {
+        schema: input_schema(),
+        rows: batch.len(),
+        columns: columns
+            .map(|(values, constant)| Column { values, constant })
+            .collect(),
+    }
+}
+
+fn empty(schema: SchemaRef) -> Table {
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|f| Column {
+            values: new_empty_array(f.data_type()),
+            constant: false,
+        })
+        .collect();
+    Table {
+        schema,
+        rows: 0,
+        columns,
+    }
+}
+
+/// Where the rows now in the table came from, and what became of the others.
+struct Books {
+    record: Vec<u32>,
+    piece: Vec<u32>,
+    /// Rows exist: an exploding transform has run, or there is none.
+    rows_count: bool,
+    exploded: bool,
+    letters: Vec<Letter>,
+    ledger: Ledger,
+    counters: Vec<(String, String, u64)>,
+}
+
+impl Books {
+    fn open(records: usize, rows_count: bool) -> Books {
+        let mut ledger = Ledger::default();
+        ledger.records.read = records as u64;
+        if rows_count {
+            ledger.rows.made = records as u64;
+        }
+        Books {
+            record: (0..records as u32).collect(),
+            piece: vec![0; records],
+            rows_count,
+            exploded: false,
+            letters: Vec::new(),
+            ledger,
+            counters: Vec::new(),
+        }
+    }
+
+    /// One output row at most for each input row.
+    fn pass(&mut self, output: &Output, rows: usize, by: &Arc<Identity>) -> Result<()> {
+        let refused = group(&output.rejects, rows)?;
+        for ((row, part), reasons) in &refused {
+            if part.is_some_and(|p| p > 0) {
+                return Err(broken(
+                    by,
+                    format!("part {part:?} of row {row} refused, but it does not explode"),
+                ));
+            }
+            let piece = self.exploded.then(|| self.piece[*row as usize]);
+            self.letter(self.record[*row as usize], piece, by, reasons);
+        }
+        let origin = match &output.rows {
+            RowMap::Every if output.table.rows == rows => None,
+            RowMap::Every => return Err(broken(by, "every row claimed, another number given")),
+            RowMap::Origin(origin) => Some(checked(origin, output.table.rows, rows, by)?),
+        };
+        let refused = refused
+            .keys()
+            .map(|(row, _)| row)
+            .collect::<std::collections::BTreeSet<_>>();
+        if self.rows_count {
+            let gone = (rows - output.table.rows) as u64;
+            let refused = refused.len() as u64;
+            self.ledger.rows.refused += refused;
+            self.ledger.rows.filtered += gone
+                .checked_sub(refused)
+                .ok_or_else(|| broken(by, "a row was both refused and given on"))?;
+        }
+        if let Some(origin) = origin {
+            self.record = origin.iter().map(|i| self.record[*i as usize]).collect();
+            self.piece = origin.iter().map(|i| self.piece[*i as usize]).collect();
+        }
+        Ok(())
+    }
+
+    /// Numbers the pieces of each record: refused pieces keep theirs, the others fill the rest in order.
+    fn explode(&mut self, output: &Output, by: &Arc<Identity>) -> Result<()> {
+        let rows = self.record.len();
+        let every: Vec<u32>;
+        let origin = match &output.rows {
+            RowMap::Every => {
+                every = (0..rows as u32).collect();
+                checked(&every, output.table.rows, rows, by)?
+            }
+            RowMap::Origin(origin) => checked(origin, output.table.rows, rows, by)?,
+        };
+        let refused = group(&output.rejects, rows)?;
+        let mut record = Vec::with_capacity(origin.len());
+        let mut piece = Vec::with_capacity(origin.len());
+        let mut next = 0;
+        for (at, row) in origin.iter().enumerate() {
+            if at == 0 || origin[at - 1] != *row {
+                next = 0;
+            }
+            while refused.contains_key(&(*row, Some(next))) {
+                next += 1;
+            }
+            record.push(self.record[*row as usize]);
+            piece.push(next);
+            next += 1;
+        }
+        for ((row, part), reasons) in &refused {
+            if part.is_some() {
+                self.ledger.rows.made += 1;
+                self.ledger.rows.refused += 1;
+            }
+            self.letter(self.record[*row as usize], *part, by, reasons);
+        }
+        self.ledger.rows.made += origin.len() as u64;
+        (self.record, self.piece) = (record, piece);
+        (self.rows_count, self.exploded) = (true, true);
+        Ok(())
+    }
+
+    fn letter(&mut self, record: u32, piece: Option<u32>, by: &Arc<Identity>, reasons: &[&Reject]) {
+        let reasons = reasons.iter().map(|r| Reason {
+            code: r.code.clone(),
+            field: r.field.clone(),
+            message: r.message.clone(),
+        });
+        self.letters.push(Letter {
+            record,
+            piece,
+            by: by.clone(),
+            reasons: reasons.collect(),
+        });
+    }
+
+    fn close(mut self, table: Table) -> Applied {
+        self.letters.sort_by_key(|l| (l.record, l.piece));
+        self.ledger.rows.written = table.rows as u64;
+        self.ledger.letters = self.letters.len() as u64;
+        if table.rows == 0 {
+            self.record.clear();
+            self.piece.clear();
+        }
+        Applied {
+            table,
+            record: self.record,
+            piece: self.piece,
+            letters: self.letters,
+            ledger: self.ledger,
+            counters: self.counters,
+        }
+    }
+}
+
+type Refused<'a> = BTreeMap<(u32, Option<u32>), Vec<&'a Reject>>;
+
+/// All reasons of one row or piece together. A whole-row refusal swallows none of the pieces' own.
+fn group(rejects: &[Reject], rows: usize) -> Result<Refused<'_>> {
+    let mut refused = Refused::new();
+    for reject in rejects {
+        if reject.row as usize >= rows {
+            return Err(
+                Error::new(Kind::PluginBroken, OP, "a refused row is not in the batch")
+                    .with("row", reject.row),
+            );
+        }
+        refused
+            .entry((reject.row, reject.part))
+            .or_default()
+            .push(reject);
+    }
+    Ok(refused)
+}
+
+fn checked<'a>(origin: &'a [u32], given: usize, rows: usize, by: &Identity) -> Result<&'a [u32]> {
+    let in_range = origin.last().is_none_or(|last| (*last as usize) < rows);
+    if origin.len() == given && in_range && origin.is_sorted() {
+        Ok(origin)
+    } else {
+        Err(broken(by, "its row map does not fit its rows"))
+    }
+}
+
+fn broken(by: &Identity, message: impl Into<String>) -> Error {
+    Error::new(Kind::PluginBroken, OP, message)
+        .with("transform", &by.transform)
+        .with("plugin", format!("{}@{}", by.plugin, by.version))
+        .with("digest", &by.digest)
+}
+
+/// `errors.unit = record`: a record with a refused piece gives no row at all, and one letter with every reason.
+fn refuse_whole_records(applied: &mut Applied) -> Result<()> {
+    if applied.letters.is_empty() {
+        return Ok(());
+    }
+    let mut letters: Vec<Letter> = Vec::with_capacity(applied.letters.len());
+    for letter in applied.letters.drain(..) {
+        let piece = letter.piece;
+        let numbered = letter.reasons.into_iter().map(|r| match piece {
+            Some(k) => Reason {
+                message: format!("piece {k}: {}", r.message),
+                ..r
+            },
+            None => r,
+        });
+        match letters.last_mut() {
+            Some(last) if last.record == letter.record => last.reasons.extend(numbered),
+            _ => letters.push(Letter {
+                piece: None,
+                reasons: numbered.collect(),
+                ..letter
+            }),
+        }
+    }
+    let refused = |record: &u32| letters.binary_search_by_key(record, |l| l.record).is_ok();
+    let keep: Vec<u32> = (0..applied.record.len() as u32)
+        .filter(|row| !refused(&applied.record[*row as usize]))
+        .collect();
+    let dropped = (applied.record.len() - keep.len()) as u64;
+    if dropped > 0 {
+        let picks = arrow_array::UInt32Array::from(keep.clone());
+        for column in applied.table.columns.iter_mut().filter(|c| !c.constant) {
+            column.values = arrow_select::take::take(&column.values, &picks, None)
+                .map_err(|e| Error::new(Kind::Bug, OP, "rows cannot be picked").source(e))?;
+        }
+        applied.table.rows = keep.len();
+        applied.record = keep.iter().map(|i| applied.record[*i as usize]).collect();
+        applied.piece = keep.iter().map(|i| applied.piece[*i as usize]).collect();
+        applied.ledger.rows.refused += dropped;
+        applied.ledger.rows.written -= dropped;
+    }
+    applied.ledger.letters = letters.len() as u64;
+    applied.letters = letters;
+    Ok(())
+}
+
+/// Which records ended how. `record` and `letters` are both sorted by record.
+fn count_records(applied: &mut Applied) {
+    let mut with_rows = 0;
+    let mut previous = None;
+    for record in &applied.record {
+        if previous != Some(*record) {
+            with_rows += 1;
+            previous = Some(*record);
+        }
+    }
+    let mut refused = 0;
+    let mut in_part = 0;
+    for letters in applied.letters.chunk_by(|a, b| a.record == b.record) {
+        let record = letters[0].record;
+        refused += u64::from(applied.record.binary_search(&record).is_err());
+        in_part += u64::from(letters.iter().any(|l| l.piece.is_some()));
+    }
+    let records = &mut applied.ledger.records;
+    records.with_rows = with_rows;
+    records.refused = refused;
+    records.filtered = records.read - with_rows - refused;
+    records.refused_in_part = in_part;
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -248,6 +248,16 @@ fn read_all(store: &dyn Store, name: &LogName) -> Result<Option<State>> {
     };
     let entry = file::decode(&bytes, &path)?;
     let mut state = State::begin(&entry, file::digest(&bytes)).map_err(|v| invalid(name, 0, &v))?;
+    if state.init.pipeline != name.pipeline || state.init.zone != name.zone {
+        let (pipeline, zone) = (&state.init.pipeline, &state.init.zone);
+        return Err(Error::new(
+            Kind::LogCorrupt,
+            "log.open",
+            format!("this is the log of {pipeline}/{zone}, not of {name}"),
+        )
+        .with("entry", path)
+        .hint("a log stays where it was made; restore the directory's name"));
+    }
     if !read_from(store, name, &mut state)? {
         return Err(Error::new(
             Kind::LogCorrupt,

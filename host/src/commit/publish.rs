@@ -96,8 +96,11 @@ impl Log {
             // Those that became live meanwhile are left out; the rest is deleted once the entry is proved.
             self.commit(Draft::Gc(unnamed))?;
         }
-        for path in self.store.leftovers(&self.name.log_dir(), LEFTOVER_IDLE)? {
-            self.store.clear_leftovers(&path)?;
+        // Creates that were killed half-way: never part of the log.
+        for dir in [self.name.log_dir(), "_system/owners".to_owned()] {
+            for path in self.store.leftovers(&dir, LEFTOVER_IDLE)? {
+                self.store.clear_leftovers(&path)?;
+            }
         }
         Ok(())
     }

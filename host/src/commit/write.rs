@@ -117,8 +117,10 @@ impl Log {
             Ok(Outcome::Committed { dropped, .. } | Outcome::Lost { dropped }) => {
                 for part in dropped {
                     if part.reason.rule != "W6" {
+                        let files = draft::files_of(&pending.draft, part.index);
+                        let state = &self.state;
                         self.orphans
-                            .extend(draft::files_of(&pending.draft, part.index));
+                            .extend(files.into_iter().filter(|f| !state.gced.contains(f)));
                     }
                 }
             }
@@ -184,7 +186,12 @@ impl Log {
         match self.put(&gc, Some(&sent))? {
             Settled::Earlier => self.confirm(sent, pending),
             Settled::Ours => {
-                self.confirm(gc, pending)?;
+                let before = pending.dropped.clone();
+                let confirmed = self.confirm(gc, pending)?;
+                if let Outcome::Lost { dropped } = confirmed {
+                    return Ok(Outcome::Lost { dropped }); // W6: not even that is known
+                }
+                pending.dropped = before;
                 Ok(lose_all(
                     pending,
                     &why("W5", "left; its files were collected"),

@@ -1,1 +1,190 @@
-//! (to be written by its owner)
+//! A pipeline is a flat map. It is read twice: raw (what was typed, with places) → checked (what it means).
+//!
+//! [`load`] reads the files of one run and tells all problems of all of them at once; nothing after [`checked`]
+//! validates again. [`keys`] is the one table of keys, from which the checker, the documents and the schema come.
+
+mod check;
+pub mod checked;
+mod json;
+pub mod keys;
+mod librdkafka;
+pub mod nearest;
+pub mod problem;
+mod properties;
+pub mod raw;
+mod read;
+pub mod reference;
+pub mod schema;
+pub mod shape;
+pub mod text;
+mod together;
+mod values;
+
+pub use checked::*;
+pub use problem::{Place, Problem, Severity};
+pub use raw::Raw;
+pub use text::Text;
+
+use crate::error::{Error, Kind, Result};
+
+/// What lies over the files.
+#[derive(Debug, Clone, Default)]
+pub struct Overlay {
+    /// `--profile`: at least one of the files has it.
+    pub profile: Option<String>,
+    /// `--set key=value`, for every file that the key can concern; `<pipeline>:key=value` for one of them.
+    pub set: Vec<String>,
+}
+
+/// The pipelines of one run, and what is wrong with their configs.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Those without errors, in the order of the files.
+    pub pipelines: Vec<PipelineConfig>,
+    /// In the order of files, lines and keys; warnings too.
+    pub problems: Vec<Problem>,
+}
+
+impl Loaded {
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(Problem::is_error)
+    }
+}
+
+/// Reads and checks the files of one run. Touches no broker, no store, no plugin.
+pub fn load(files: &[String], overlay: &Overlay) -> Loaded {
+    let (raws, mut problems) = load_raw(files, overlay);
+    let mut pipelines = Vec::new();
+    for (raw, readable) in raws {
+        if readable {
+            let (pipeline, found) = check::check(raw);
+            pipelines.extend(pipeline);
+            problems.extend(found);
+        }
+    }
+    problems.extend(together::between(&pipelines));
+    Loaded {
+        pipelines,
+        problems,
+    }
+}
+
+/// One pipeline from a map of keys, as a test, a demo or a REST call has it; `label` stands where a file's name would.
+pub fn from_map<'a>(
+    label: &str,
+    map: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<PipelineConfig> {
+    let mut raw = Raw::new(label);
+    for (key, value) in map {
+        let place = raw.start_of_file();
+        raw.insert(key.to_owned(), value.to_owned(), place)
+            .map_err(|p| refused(&[p]))?;
+    }
+    let (pipeline, problems) = check::check(raw);
+    pipeline.ok_or_else(|| refused(&problems))
+}
+
+/// One error that names the first problem and counts the others.
+pub fn refused(problems: &[Problem]) -> Error {
+    let errors: Vec<&Problem> = problems.iter().filter(|p| p.is_error()).collect();
+    let first = errors.first().map_or_else(
+        || "the config was refused".to_owned(),
+        |p| format!("{} ({})", p.message, p.place),
+    );
+    Error::new(Kind::ConfigInvalid, "config.load", first).with("problems", errors.len())
+}
+
+/// The flat maps as they are after profile and `--set`; false where a file could not be read as a map.
+pub fn load_raw(files: &[String], overlay: &Overlay) -> (Vec<(Raw, bool)>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut raws: Vec<(Raw, bool)> = Vec::new();
+    for file in files {
+        let (raw, found) = read::read(file);
+        let unreadable = [problem::UNREADABLE, problem::SYNTAX];
+        let broken = |p: &Problem| p.key.is_empty() || unreadable.contains(&p.code);
+        raws.push((raw, !found.iter().any(broken)));
+        problems.extend(found);
+    }
+    if let Some(profile) = &overlay.profile {
+        problems.extend(apply_profile(&mut raws, profile));
+    }
+    for (number, assignment) in (1u32..).zip(&overlay.set) {
+        problems.extend(apply_set(&mut raws, number, assignment));
+    }
+    (raws, problems)
+}
+
+fn apply_profile(raws: &mut [(Raw, bool)], profile: &str) -> Option<Problem> {
+    let mut found = raws.iter().any(|(_, readable)| !readable);
+    for (raw, _) in raws.iter_mut() {
+        found |= raw.apply_profile(profile);
+    }
+    let (first, _) = raws.first().filter(|_| !found)?;
+    let mut known: Vec<&str> = raws.iter().flat_map(|(raw, _)| raw.profiles()).collect();
+    known.sort_unstable();
+    known.dedup();
+    let hint = match known.is_empty() {
+        true => format!("add a table [profile.{profile}]"),
+        false => format!("the profiles are: {}", known.join(", ")),
+    };
+    let message = format!("no file of this run has a profile `{profile}`");
+    Some(Problem::new(first.start_of_file(), "", problem::UNKNOWN_PROFILE, message).hint(hint))
+}
+
+fn apply_set(raws: &mut [(Raw, bool)], number: u32, assignment: &str) -> Option<Problem> {
+    let place = Place::Set(number);
+    let Some((key, value)) = assignment.split_once('=') else {
+        let message = format!("`--set {assignment}` has no `=`");
+        return Some(
+            Problem::new(place, assignment, problem::SYNTAX, message).hint("write --set key=value"),
+        );
+    };
+    let (pipeline, key) = match key.split_once(':') {
+        Some((pipeline, key)) => (Some(pipeline.trim()), key.trim()),
+        None => (None, key.trim()),
+    };
+    let alone = raws.len() == 1;
+    let mut hit = false;
+    for (raw, _) in raws.iter_mut() {
+        let name = raw.get("name").map(|entry| entry.value.typed().to_owned());
+        let meant = match pipeline {
+            Some(pipeline) => name.as_deref() == Some(pipeline),
+            None => alone || concerns(raw, key),
+        };
+        if meant {
+            raw.set(key, value.trim(), number);
+            hit = true;
+        }
+    }
+    if hit {
+        return None;
+    }
+    let message = format!("`--set {assignment}` concerns no pipeline of this run");
+    Some(
+        Problem::new(place, key, problem::UNKNOWN_KEY, message)
+            .hint("name one: --set pipeline:key=value"),
+    )
+}
+
+/// Of several files, a key without a pipeline's name lies over those that it can concern.
+fn concerns(raw: &Raw, key: &str) -> bool {
+    use keys::{KAFKA_PREFIX, Scope, TRANSFORM_PREFIX};
+    let typed = raw.get("source.type").map(|entry| entry.value.typed());
+    if let Some(transform) = key.strip_prefix(TRANSFORM_PREFIX) {
+        let name = transform.split('.').next().unwrap_or(transform);
+        let listed = raw
+            .get("transforms")
+            .map_or("", |entry| entry.value.typed());
+        return listed.split(',').any(|one| one.trim() == name);
+    }
+    let scope = match keys::find(key) {
+        Some(def) => def.scope,
+        None if key.starts_with(KAFKA_PREFIX) => Scope::Kafka,
+        None => Scope::Always,
+    };
+    match scope {
+        Scope::Always => true,
+        Scope::Kafka => typed != Some("zone"),
+        Scope::Zone => typed != Some("kafka"),
+    }
+}

@@ -1,1 +1,30 @@
-//! (to be written by its owner)
+//! Kafka: the only folder that names rdkafka. What it hands out are records, positions and errors of our own.
+//!
+//! Partitions are assigned by us, never by a group; positions come from the commit log. Group offsets are written for lag
+//! tools ([`Mirror`]) and never set a position. Three files hold the raw calls that rdkafka does not wrap: `queue`
+//! (events with topic and offset), `topic_id`, and nothing else is unsafe.
+
+mod client;
+mod cluster;
+mod collect;
+mod errors;
+mod mirror;
+mod mock;
+mod partition;
+mod producer;
+mod props;
+mod queue;
+mod source;
+#[doc(hidden)]
+pub mod testkit;
+#[cfg(test)]
+mod tests;
+mod topic_id;
+
+pub use cluster::{Change, KafkaCluster, PartitionInfo, Start, TopicInfo};
+pub use errors::{Lost, LostRange, lost};
+pub use mirror::Mirror;
+pub use mock::{MIN_PARTITIONS, MockBroker};
+pub use producer::{Delivered, Outgoing, Producer};
+pub use props::{KafkaProps, refused};
+pub use source::{KafkaSource, Limits, Status};

@@ -1,1 +1,87 @@
-//! (to be written by its owner)
+//! Pipelines: what runs between a source and a zone. No I/O of its own but through source, chain, sink and log.
+//!
+//! ```text
+//! run.rs ── one thread per pipeline ─┬─ stream.rs  Kafka → zone: tasks (task.rs), one committer (committer.rs)
+//!                                    └─ batch.rs   zone → zone: plan, read, dedup, commit
+//! ```
+
+mod batch;
+mod committer;
+mod plan;
+mod report;
+mod rules;
+mod run;
+mod start;
+mod stop;
+mod stream;
+mod task;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use report::Report;
+pub use rules::transforms_of;
+pub use run::{Ended, run};
+pub use stop::Stop;
+
+use crate::clock::Clock;
+use crate::commit::{Draft, Log, Outcome};
+use crate::error::{Error, Kind, Remedy, Result};
+use crate::plugin::Plugins;
+
+/// What a pipeline gets from its process.
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub clock: Arc<dyn Clock>,
+    /// The pipeline's own; a child of the process's.
+    pub stop: Stop,
+    pub report: Arc<dyn Report>,
+    pub plugins: Plugins,
+    /// `retry.*`: first and longest pause after a fault that may pass.
+    pub pauses: (Duration, Duration),
+}
+
+/// Repeats what may pass (broker or store away) until it works or somebody asks to stop. Says so once, and when it is over.
+fn retry<T>(host: &Host, mut body: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut pause = host.pauses.0;
+    let mut waiting = false;
+    loop {
+        match body() {
+            Err(error) if error.remedy() == Remedy::Retry => {
+                if !std::mem::replace(&mut waiting, true) {
+                    host.report.waiting(&error);
+                }
+                if host.stop.wait(pause) {
+                    return Err(stopped());
+                }
+                pause = pause.saturating_mul(2).min(host.pauses.1);
+            }
+            done => {
+                if waiting && done.is_ok() {
+                    host.report.resumed();
+                }
+                return done;
+            }
+        }
+    }
+}
+
+/// Commits an entry without receipts, for as long as it takes.
+fn until_settled(host: &Host, log: &mut Log, draft: Draft) -> Result<Outcome> {
+    let mut draft = Some(draft);
+    retry(host, || match draft.take() {
+        Some(draft) => log.commit(draft),
+        None => match log.settle()? {
+            Some(outcome) => Ok(outcome),
+            None => Err(Error::new(
+                Kind::Bug,
+                "log.settle",
+                "an attempt vanished unsettled",
+            )),
+        },
+    })
+}
+
+fn stopped() -> Error {
+    Error::new(Kind::Stopped, "pipeline", "asked to stop")
+}

@@ -1,1 +1,99 @@
-//! (to be written by its owner)
+//! Plugins: components found, refused or loaded, configured, run, and never trusted.
+//!
+//! ```text
+//! Plugins::find(name) → Component{info, digest} → transform(Setup) → Box<dyn Transform>
+//! ```
+//! The only folder that names wasmtime. What a plugin can do to a pipeline is bounded by [`Limits`] and the constants
+//! beside it; what it gives back is checked buffer by buffer before it becomes Arrow (`lift`, `output`). A call that
+//! fails is repeated on halves of the batch, each with a fresh instance, until one record is alone: that record is
+//! refused with one of [`codes`], and the others go on unharmed.
+
+mod bindings;
+mod cache;
+mod component;
+mod config;
+mod engine;
+mod instance;
+mod join;
+mod lift;
+mod linker;
+mod log;
+mod lower;
+mod output;
+mod plan;
+mod transform;
+mod types;
+
+use std::time::Duration;
+
+pub use component::{Component, Info, Plugins};
+pub use config::{Setup, SetupError, SetupProblem};
+
+/// What one plugin instance may use. The defaults suit plugins written in Rust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of one instance, all its memories together. A batch crosses in parts of at most an eighth of it.
+    pub memory: usize,
+    /// One call of `run`.
+    pub deadline: Duration,
+    /// One call of `init`, and of `describe`.
+    pub init_deadline: Duration,
+    /// Bytes of all buffers that one call of `run` gives back.
+    pub output_bytes: usize,
+    /// What one record may burn when time alone could not decide: about one unit a wasm instruction. Keep it at
+    /// [`FUEL_PER_SECOND`] of `deadline` or more: else a fast machine may take in time what a slow one refuses.
+    pub fuel: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory: 64 << 20,
+            deadline: Duration::from_secs(2),
+            init_deadline: Duration::from_secs(5),
+            output_bytes: 64 << 20,
+            fuel: 2 * FUEL_PER_SECOND,
+        }
+    }
+}
+
+/// More than any machine burns in a second of a deadline.
+pub const FUEL_PER_SECOND: u64 = 5_000_000_000;
+
+/// A component file.
+pub const MAX_COMPONENT_BYTES: usize = 32 << 20;
+/// Records of one batch that may be set aside because the plugin failed on them; one more stops the pipeline. A record
+/// that was only slow and went on does not count.
+pub const MAX_ISOLATIONS: usize = 16;
+/// Calls after which an instance is replaced.
+pub const MAX_BATCHES: u64 = 10_000;
+/// Columns (nodes) of a plan.
+pub const MAX_COLUMNS: usize = 4_096;
+/// Rows that one call may give. One exploding record may become many rows, so this is no multiple of the input's; a
+/// batch that gives more is run in halves.
+pub const MAX_ROWS: usize = 1 << 20;
+/// Names of user counters.
+pub const MAX_COUNTERS: usize = 256;
+/// Bytes of the message and of the field name of one reject.
+pub const MAX_REJECT_TEXT: usize = 256;
+/// Reasons kept for one row or piece of a row; the rest is counted in the last one.
+pub const MAX_REASONS: usize = 64;
+/// Reject text of one call. A batch that has more is run in halves; one record that has more loses the later messages.
+pub const MAX_REJECTS_TEXT: usize = 1 << 20;
+/// Log lines and bytes of one batch; the rest is counted.
+pub const MAX_LOG_LINES: usize = 64;
+pub const MAX_LOG_BYTES: usize = 8 << 10;
+
+/// Why a record was set aside although no rule refused it.
+pub mod codes {
+    /// A panic, a memory fault, a stack overflow, a call of `exit`.
+    pub const TRAPPED: &str = "plugin_trapped";
+    /// `run` gave an error.
+    pub const ERROR: &str = "plugin_error";
+    /// What came back breaks a rule of the contract or a cap.
+    pub const OUTPUT_INVALID: &str = "plugin_output_invalid";
+    /// More memory was wanted than the limit allows.
+    pub const OUT_OF_MEMORY: &str = "plugin_out_of_memory";
+    /// The record alone burns more than [`super::Limits::fuel`].
+    pub const FUEL_EXHAUSTED: &str = "fuel_exhausted";
+}

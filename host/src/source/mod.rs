@@ -1,5 +1,8 @@
 //! Where records come from. A source yields batches; it never commits by itself.
 
+pub mod books;
+mod books_words;
+
 use std::fmt;
 use std::time::Duration;
 

@@ -53,7 +53,7 @@ pub enum Fault {
     FailBefore,
     CrashBefore,
     CrashAfter,
-    /// Power goes in the middle: a plain write leaves half of its bytes under its name; a create leaves nothing to be seen.
+    /// The power goes in the middle: half of a file under its name, both names of a rename; nothing of a create.
     Torn,
     /// Done, and an error.
     ReplyLost,
@@ -186,13 +186,20 @@ impl Change {
         }
     }
 
-    /// Half of the bytes under the name, where the store could do that: a plain file, never a create.
+    /// Half-way: a plain file has half of its bytes, a rename both names (linked, not unlinked). A create or delete leaves
+    /// nothing to be seen.
     fn tear(&self, store: &dyn Store) -> Result<()> {
-        if let Change::Write(path, bytes) = self {
-            let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
-            store.create(path, half)?;
+        match self {
+            Change::Write(path, bytes) => {
+                let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
+                store.create(path, half).map(|_| ())
+            }
+            Change::Rename(from, to) => match store.get(from)? {
+                Some(bytes) => store.create(to, &bytes).map(|_| ()),
+                None => Ok(()),
+            },
+            Change::Create(..) | Change::Delete(_) => Ok(()),
         }
-        Ok(())
     }
 
     fn lie(&self) -> Answer {

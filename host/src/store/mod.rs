@@ -7,6 +7,7 @@
 mod fault;
 mod objects;
 mod probe;
+mod upload;
 
 use std::fmt::Debug;
 use std::io;

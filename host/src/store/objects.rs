@@ -16,14 +16,12 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio::runtime::Runtime;
 
+use super::upload::Upload;
 use super::{Created, FileWriter, Listed, Renamed, Store};
 use crate::error::{Error, Kind, Result};
-
-/// Bytes of a file held back before they go to the disk.
-const PART_BYTES: usize = 4 << 20;
 
 /// object_store's calls are short and block elsewhere: one worker is enough for timers and hand-overs.
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
@@ -36,7 +34,7 @@ static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
 
 static MEMORY: Mutex<BTreeMap<String, Arc<Objects>>> = Mutex::new(BTreeMap::new());
 
-fn wait<T>(future: impl Future<Output = T>) -> Result<T> {
+pub(super) fn wait<T>(future: impl Future<Output = T>) -> Result<T> {
     match &*RUNTIME {
         Ok(runtime) => Ok(runtime.block_on(future)),
         Err(e) => Err(Error::new(
@@ -48,7 +46,7 @@ fn wait<T>(future: impl Future<Output = T>) -> Result<T> {
 }
 
 #[derive(Debug)]
-struct Objects {
+pub(super) struct Objects {
     inner: Arc<dyn ObjectStore>,
     url: String,
     /// Directories only.
@@ -134,7 +132,7 @@ impl Objects {
         })
     }
 
-    fn failed(&self, op: &'static str, path: &str, e: object_store::Error) -> Error {
+    pub(super) fn failed(&self, op: &'static str, path: &str, e: object_store::Error) -> Error {
         let io_kind = io_kind(&e);
         let (kind, message, hint) = match io_kind {
             Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => (
@@ -162,7 +160,7 @@ impl Objects {
 }
 
 /// The io error at the bottom, if there is one.
-fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
+pub(super) fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(e) = next {
         if let Some(io) = e.downcast_ref::<io::Error>() {
@@ -286,17 +284,14 @@ impl Store for Objects {
         const OP: &str = "store.write";
         let at = Self::path(OP, path)?;
         match wait(self.inner.put_multipart(&at))? {
-            Ok(upload) => Ok(Box::new(Upload {
-                store: Objects {
+            Ok(upload) => {
+                let store = Objects {
                     inner: Arc::clone(&self.inner),
                     url: self.url.clone(),
                     root: self.root.clone(),
-                },
-                upload,
-                path: path.to_owned(),
-                part: Vec::new(),
-                bytes: 0,
-            })),
+                };
+                Ok(Box::new(Upload::new(store, upload, path)))
+            }
             Err(e) => Err(self.failed(OP, path, e)),
         }
     }
@@ -396,81 +391,11 @@ fn leftover_of(name: &str) -> Option<&str> {
     (digits && !target.is_empty()).then_some(target)
 }
 
-// === impl Upload ===
-
-#[derive(Debug)]
-struct Upload {
-    store: Objects,
-    upload: Box<dyn MultipartUpload>,
-    path: String,
-    part: Vec<u8>,
-    bytes: u64,
-}
-
-impl Upload {
-    fn put_part(&mut self) -> Result<()> {
-        if self.part.is_empty() {
-            return Ok(());
-        }
-        let part = std::mem::take(&mut self.part);
-        self.bytes += part.len() as u64;
-        let sent = wait(self.upload.put_part(Bytes::from(part).into()))?;
-        sent.map_err(|e| self.store.failed("store.write", &self.path, e))
-    }
-}
-
-impl io::Write for Upload {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.part.capacity() == 0 {
-            self.part.reserve_exact(PART_BYTES);
-        }
-        let room = PART_BYTES - self.part.len();
-        let taken = bytes.len().min(room);
-        self.part
-            .extend_from_slice(bytes.get(..taken).unwrap_or_default());
-        if self.part.len() >= PART_BYTES {
-            self.put_part().map_err(io::Error::other)?;
-        }
-        Ok(taken)
-    }
-
-    /// Nothing is durable before `finish`.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl FileWriter for Upload {
-    fn finish(mut self: Box<Self>) -> Result<u64> {
-        self.put_part()?;
-        match wait(self.upload.complete())? {
-            Ok(_) => Ok(self.bytes),
-            Err(e) => {
-                let collected = io_kind(&e) == Some(io::ErrorKind::NotFound);
-                if let Err(again) = self.store.clear_leftovers(&self.path) {
-                    tracing::debug!(path = %self.path, error = %again, "left for the next sweep");
-                }
-                if collected {
-                    return Err(Error::new(
-                        Kind::Conflict,
-                        "store.write",
-                        "the unfinished file was collected by another process",
-                    )
-                    .with("path", &self.path));
-                }
-                Err(self.store.failed("store.write", &self.path, e))
-            }
-        }
-    }
-
-    /// Dropping the upload removes what was written.
-    fn abort(self: Box<Self>) {}
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
+    use super::super::upload::PART_BYTES;
     use super::*;
 
     fn suite(store: &dyn Store) {
@@ -566,6 +491,20 @@ mod tests {
         file.write_all(b"rows").unwrap();
         store.clear_leftovers("staging/X").unwrap();
         assert_eq!(file.finish().unwrap_err().kind(), Kind::Conflict);
+    }
+
+    #[test]
+    fn a_full_disk_is_an_outage_and_says_so() {
+        let store = open_directory(tempfile::tempdir().unwrap().path()).unwrap();
+        let root = store.local_path("").unwrap();
+        let objects = Objects {
+            inner: Arc::new(InMemory::new()),
+            url: "file:x".into(),
+            root: Some(root),
+        };
+        let full = objects.io_failed("store.write", "a", io::ErrorKind::StorageFull.into());
+        assert_eq!(full.kind(), Kind::StoreUnavailable);
+        assert!(full.to_string().contains("free space"), "{full}");
     }
 
     #[test]

@@ -1,1 +1,16 @@
-//! (to be written by its owner)
+//! What a run tells: log lines on stderr, one event per commit, progress for people or for programs.
+//!
+//! The pipeline reports facts to a [`Report`]; how they look is decided here. An event is a type ([`events`]): one value
+//! makes the log line, the progress line, the bar and the JSON, and every field's name stands in one file.
+
+mod bars;
+pub mod events;
+pub mod logs;
+pub mod progress;
+mod tally;
+mod words;
+
+pub use events::{CommitReport, Durations, Report, SpanReport, Started, Stopped, Waiting};
+pub use progress::{Progress, ProgressMode};
+pub use tally::{Tally, kind_name, ledger_of};
+pub use words::{bytes, count, time};

@@ -1,0 +1,99 @@
+//! `weir check`: all problems of all configs at once.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Configs, Exit, print_problems, say};
+use crate::config::{self, PipelineConfig, Problem, problem};
+use crate::error::Result;
+use crate::pipeline;
+use crate::plugin::Plugins;
+use crate::record::input_schema;
+
+/// Find everything that is wrong with configs, without touching a broker or a store.
+///
+/// Each problem comes with file, line, key, code and hint. The plugins are loaded too, and asked what they think of their keys.
+/// Exit code 2 where a config would not run; warnings alone are 0.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Config files, one pipeline each: TOML, .properties or Connect's JSON
+    #[arg(value_name = "FILE", required_unless_present = "schema")]
+    files: Vec<String>,
+    /// Override a key; PIPELINE:KEY=VALUE for one pipeline of several
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Lay the tables [profile.NAME] over the files
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Print the problems as one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+    /// Print the JSON Schema of a config and exit
+    #[arg(long)]
+    schema: bool,
+    /// Do not load the plugins
+    #[arg(long)]
+    no_plugins: bool,
+}
+
+pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
+    if args.schema {
+        say(format!("{:#}", config::schema::schema()));
+        return Ok(Exit::Ok);
+    }
+    let configs = Configs {
+        files: args.files.clone(),
+        set: args.set.clone(),
+        profile: args.profile.clone(),
+    };
+    let loaded = configs.load();
+    let mut problems = loaded.problems;
+    for pipeline in &loaded.pipelines {
+        // A check may run where the secrets are not: that they are missing is said, and no error.
+        let missing = super::run::unresolved(std::slice::from_ref(pipeline));
+        problems.extend(missing.into_iter().map(Problem::warning));
+        if !args.no_plugins {
+            problems.extend(check_plugins(pipeline));
+        }
+    }
+    let failed = problems.iter().any(Problem::is_error);
+    if args.json {
+        let all: Vec<_> = problems.iter().map(Problem::to_json).collect();
+        let names: Vec<&str> = loaded.pipelines.iter().map(|p| p.name.as_str()).collect();
+        say(json!({ "ok": !failed, "pipelines": names, "problems": all }).to_string());
+    } else {
+        print_problems(&problems);
+        if !failed {
+            for pipeline in &loaded.pipelines {
+                say(format!(
+                    "{}: {} is fine",
+                    pipeline.raw.file,
+                    describe(pipeline)
+                ));
+            }
+        }
+    }
+    Ok(if failed { Exit::Usage } else { Exit::Ok })
+}
+
+fn describe(pipeline: &PipelineConfig) -> String {
+    let mut path = vec![pipeline.source_description()];
+    path.extend(pipeline.transforms.iter().map(|t| t.plugin.to_string()));
+    path.push(pipeline.sink_description());
+    format!("{} ({})", pipeline.name, path.join(" -> "))
+}
+
+/// Loads each transform's plugin and lets it read its keys; a plugin that is not there is a problem at `transforms.<name>.type`.
+pub fn check_plugins(pipeline: &PipelineConfig) -> Vec<Problem> {
+    let plugins = match Plugins::new(&pipeline.plugin_path, &pipeline.plugin_cache) {
+        Ok(plugins) => plugins,
+        Err(error) => {
+            return vec![pipeline.problem(
+                "plugin.path",
+                problem::PLUGIN_CONFIG,
+                error.to_string(),
+            )];
+        }
+    };
+    pipeline::transforms_of(&plugins, pipeline, &input_schema()).1
+}

@@ -1,0 +1,59 @@
+//! `weir explain CODE`: the section of `docs/errors.md`, which is built in.
+
+use clap::Args;
+
+use super::{Exit, say, table};
+use crate::config::nearest::nearest;
+use crate::error::{Error, Kind, Result};
+
+const PAGE: &str = include_str!("../../../docs/errors.md");
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// A code as it stands in error[code]; all codes where none is given
+    code: Option<String>,
+}
+
+pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
+    let sections = sections();
+    let Some(code) = &args.code else {
+        let mut rows = vec![vec!["CODE".to_owned(), "MEANS".to_owned()]];
+        rows.extend(sections.iter().map(|(code, text)| {
+            let first = text.lines().find(|line| !line.trim().is_empty());
+            vec![(*code).to_owned(), first.unwrap_or_default().to_owned()]
+        }));
+        table(&rows);
+        return Ok(Exit::Ok);
+    };
+    let plain = code
+        .trim_start_matches("error[")
+        .trim_start_matches("warning[");
+    let plain = plain.trim_end_matches(']');
+    match sections.iter().find(|(known, _)| *known == plain) {
+        Some((known, text)) => {
+            say(format!("{known}\n\n{}", text.trim()));
+            Ok(Exit::Ok)
+        }
+        None => {
+            let near = nearest(plain, sections.iter().map(|(known, _)| *known));
+            let hint = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`weir explain` lists all codes".to_owned(),
+            };
+            let message = format!("there is no code `{plain}`");
+            Err(Error::new(Kind::ConfigInvalid, "explain", message).hint(hint))
+        }
+    }
+}
+
+/// Code → text, for each heading "### `code`".
+fn sections() -> Vec<(&'static str, &'static str)> {
+    PAGE.split("\n### `")
+        .skip(1)
+        .filter_map(|section| {
+            let (code, text) = section.split_once('`')?;
+            let end = text.find("\n## ").unwrap_or(text.len());
+            Some((code, text.get(..end)?.trim_start()))
+        })
+        .collect()
+}

@@ -1,0 +1,293 @@
+//! `weir log`: the commits of a zone.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::place::{self, Found, Where};
+use super::{Exit, say, table};
+use crate::commit::{self, Entry, LogName, Role, State};
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::{bytes, count, kind_name};
+use crate::zone;
+
+/// Commits of a zone: offsets, rows, files, rules.
+///
+/// One line per entry of the commit log, the newest last. The entry is the commit: what it names is in the zone, nothing else is.
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    #[command(flatten)]
+    place: Where,
+    /// Show the last N entries; 0 shows all
+    #[arg(short = 'n', value_name = "N", default_value_t = 20)]
+    last: u64,
+    /// One JSON object per entry, as it stands in the log, with its digest
+    #[arg(long)]
+    json: bool,
+    /// Prove that files, log and digests agree; exit code 1 where they do not
+    #[arg(long)]
+    verify: bool,
+}
+
+pub(super) fn log(args: &LogArgs) -> Result<Exit> {
+    let found = args.place.find()?;
+    let mut exit = Exit::Ok;
+    for name in &found.logs {
+        if args.verify {
+            if !verify(&found, name, args.json)? {
+                exit = Exit::Failed;
+            }
+        } else if args.json {
+            let log = place::open(&found, name)?;
+            for (entry, digest) in entries(&found, name, log.version(), args.last)? {
+                say(entry_json(name, &entry, &digest)?.to_string());
+            }
+        } else {
+            show(&found, name, args.last)?;
+        }
+    }
+    Ok(exit)
+}
+
+fn entries(found: &Found, name: &LogName, newest: u64, last: u64) -> Result<Vec<(Entry, String)>> {
+    let first = match last {
+        0 => 0,
+        n => (newest + 1).saturating_sub(n),
+    };
+    let mut out = Vec::new();
+    for version in first..=newest {
+        let path = name.entry(version);
+        let bytes = found.store.get(&path)?.ok_or_else(|| {
+            Error::new(Kind::LogCorrupt, "cli.log", "an entry is missing").with("path", &path)
+        })?;
+        out.push((commit::decode(&bytes, &path)?, commit::digest(&bytes)));
+    }
+    Ok(out)
+}
+
+fn entry_json(name: &LogName, entry: &Entry, digest: &str) -> Result<Value> {
+    let mut value = serde_json::to_value(entry)
+        .map_err(|e| Error::new(Kind::Bug, "cli.log", "an entry is not JSON").source(e))?;
+    if let Some(object) = value.as_object_mut() {
+        object.insert("log".into(), json!(name.dir()));
+        object.insert("digest".into(), json!(digest));
+    }
+    Ok(value)
+}
+
+fn show(found: &Found, name: &LogName, last: u64) -> Result<()> {
+    let log = place::open(found, name)?;
+    let state = log.state();
+    say(format!(
+        "{} / {}  in {}",
+        name.pipeline,
+        name.zone,
+        found.store.url()
+    ));
+    let mut rows = vec![
+        [
+            "VERSION", "TIME", "KIND", "RECORDS", "ROWS", "DEAD", "FILES", "BYTES", "WHAT",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
+    for (entry, _) in entries(found, name, log.version(), last)? {
+        rows.push(row(&entry, state));
+    }
+    table(&rows);
+    summary(state);
+    Ok(())
+}
+
+fn row(entry: &Entry, state: &State) -> Vec<String> {
+    let sum = |of: fn(&commit::Span) -> u64| entry.spans.iter().map(of).sum::<u64>();
+    let files = entry.add.iter().filter(|f| f.role != Role::Keys);
+    let (mut number, mut size) = (0, 0);
+    for file in files {
+        number += 1;
+        size += file.bytes;
+    }
+    let or_dash = |n: u64, shown: String| if n == 0 { "-".to_owned() } else { shown };
+    let [records, written, letters] = [
+        sum(|s| s.records.read),
+        sum(|s| s.rows.written),
+        sum(|s| s.letters),
+    ];
+    vec![
+        entry.version.to_string(),
+        utc(entry.time),
+        kind_name(entry.kind).to_owned(),
+        or_dash(records, count(records)),
+        or_dash(written, count(written)),
+        or_dash(letters, count(letters)),
+        or_dash(number, number.to_string()),
+        or_dash(size, bytes(size)),
+        what(entry, state),
+    ]
+}
+
+/// Offsets where there are some; else what the entry decided.
+fn what(entry: &Entry, state: &State) -> String {
+    if let Some(init) = &entry.init {
+        return format!("begun by weir {} with {}", init.weir, rules(&init.rules));
+    }
+    if let Some(swap) = &entry.swap {
+        return format!("rules are now {}", rules(&swap.rules));
+    }
+    if let Some(reader) = &entry.reader {
+        return format!("reader {}", reader.name);
+    }
+    let name = |chain: &crate::record::ChainId| match state.chains.get(chain) {
+        Some(chain) => format!("{}/{}", chain.topic, chain.partition),
+        None => chain.to_string(),
+    };
+    let mut parts: Vec<String> = Vec::new();
+    parts.extend(
+        entry
+            .open
+            .iter()
+            .map(|o| format!("{}/{} opens at {}", o.topic, o.partition, o.at)),
+    );
+    parts.extend(entry.spans.iter().map(|span| {
+        let lost = match span.lost {
+            0 => String::new(),
+            n => format!(" ({n} lost)"),
+        };
+        format!("{}@{}-{}{lost}", name(&span.chain), span.from, span.to)
+    }));
+    if let Some(plan) = &entry.plan {
+        let records: i64 = plan.ranges.values().map(|r| r.to - r.from).sum();
+        parts.push(format!(
+            "{} partitions of {} up to version {}, {records} offsets",
+            plan.ranges.len(),
+            plan.log,
+            plan.version
+        ));
+    }
+    if let Some(input) = &entry.input {
+        parts.push(format!("plan {}", input.plan));
+    }
+    if !entry.gc.is_empty() {
+        parts.push(format!("{} orphans collected", entry.gc.len()));
+    }
+    if parts.len() > 4 {
+        let more = parts.len() - 4;
+        parts.truncate(4);
+        parts.push(format!("and {more} more"));
+    }
+    parts.join(" ")
+}
+
+fn rules(rules: &[commit::Rule]) -> String {
+    match rules.is_empty() {
+        true => "no transforms".to_owned(),
+        false => rules
+            .iter()
+            .map(|r| format!("{}={}@{}", r.transform, r.plugin, r.version))
+            .collect::<Vec<_>>()
+            .join(" "),
+    }
+}
+
+fn summary(state: &State) {
+    let total = state.totals();
+    let closes = if total.closes() {
+        "closes"
+    } else {
+        "DOES NOT CLOSE"
+    };
+    say(format!(
+        "records  {} read = {} with rows + {} refused + {} filtered  (ledger {closes})",
+        count(total.records.read),
+        count(total.records.with_rows),
+        count(total.records.refused),
+        count(total.records.filtered)
+    ));
+    say(format!(
+        "rows     {} made = {} written + {} refused + {} filtered + {} duplicates",
+        count(total.rows.made),
+        count(total.rows.written),
+        count(total.rows.refused),
+        count(total.rows.filtered),
+        count(total.rows.duplicates)
+    ));
+    for chain in state.chains.values() {
+        say(format!(
+            "position {}/{} at {} (from {})",
+            chain.topic,
+            chain.partition,
+            chain.to,
+            chain.start()
+        ));
+    }
+}
+
+/// `--verify` and `zone verify`; true where everything agrees.
+pub(super) fn verify(found: &Found, name: &LogName, as_json: bool) -> Result<bool> {
+    let Some(mut verified) = commit::verify(&*found.store, name)? else {
+        return Ok(true);
+    };
+    if verified.problems.is_empty() {
+        verified
+            .problems
+            .extend(verify_rows(found, name, verified.state.as_ref())?);
+    }
+    let good = verified.problems.is_empty();
+    if as_json {
+        let problems: Vec<Value> = verified
+            .problems
+            .iter()
+            .map(|p| json!({ "version": p.version, "path": p.path, "message": p.message }))
+            .collect();
+        say(json!({
+            "log": name.dir(), "ok": good, "entries": verified.entries, "files": verified.files,
+            "bytes": verified.bytes, "problems": problems,
+        })
+        .to_string());
+        return Ok(good);
+    }
+    for problem in &verified.problems {
+        let version = problem
+            .version
+            .map_or_else(String::new, |v| format!(" (version {v})"));
+        say(format!("{}{version}: {}", problem.path, problem.message));
+    }
+    say(format!(
+        "{} / {}: {} entries, {} files, {}: {}",
+        name.pipeline,
+        name.zone,
+        count(verified.entries),
+        count(verified.files),
+        bytes(verified.bytes),
+        match verified.problems.len() {
+            0 => "log, files and digests agree".to_owned(),
+            n => format!("{n} differences"),
+        }
+    ));
+    Ok(good)
+}
+
+/// Rows, schemas and row digests of every live file: what the sizes and sums of the bytes do not show.
+fn verify_rows(
+    found: &Found,
+    name: &LogName,
+    state: Option<&State>,
+) -> Result<Vec<commit::Problem>> {
+    let mut problems = Vec::new();
+    let live = state.into_iter().flat_map(|state| state.live.values());
+    for live in live.filter(|live| live.file.role != Role::Keys) {
+        let wrong = zone::verify_file(&found.store, name, &live.file)?;
+        problems.extend(wrong.into_iter().map(|message| commit::Problem {
+            version: Some(live.version),
+            path: live.file.path.clone(),
+            message,
+        }));
+    }
+    Ok(problems)
+}
+
+pub(super) fn utc(micros: i64) -> String {
+    match jiff::Timestamp::from_microsecond(micros) {
+        Ok(time) => format!("{time:.0}"),
+        Err(_) => micros.to_string(),
+    }
+}

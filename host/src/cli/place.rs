@@ -1,0 +1,142 @@
+//! NAME or URL on the command line → commit logs. A name is a pipeline's, looked up in config files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::clock::SystemClock;
+use crate::commit::{self, Log, LogName};
+use crate::config::{self, Overlay, PipelineConfig};
+use crate::error::{Error, Kind, Result};
+use crate::store::{self, Store};
+
+#[derive(Debug, Args)]
+pub(super) struct Where {
+    /// Root of a zone (file:data/raw_zone), a config file, or a pipeline's name
+    #[arg(value_name = "NAME|URL|FILE")]
+    pub at: String,
+    /// Where to look for the config of a pipeline's name
+    #[arg(long, value_name = "DIR", default_value = "conf")]
+    pub conf: String,
+    /// Only this pipeline's log, where a root has several
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+}
+
+/// A store and the logs found in it, at least one.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub store: Arc<dyn Store>,
+    pub logs: Vec<LogName>,
+}
+
+impl Where {
+    pub(super) fn find(&self) -> Result<Found> {
+        if is_url(&self.at) {
+            let url = self.at.trim_end_matches('/');
+            return found(url, |log| self.wanted(log));
+        }
+        let config = match Path::new(&self.at).is_file() {
+            true => from_file(&self.at)?,
+            false => self.by_name()?,
+        };
+        let (pipeline, zone) = (&config.name, &config.sink.zone);
+        found(&config.sink.url, |log| {
+            log.pipeline == *pipeline && log.zone == *zone
+        })
+    }
+
+    fn wanted(&self, log: &LogName) -> bool {
+        self.pipeline
+            .as_ref()
+            .is_none_or(|name| log.pipeline == *name)
+    }
+
+    fn by_name(&self) -> Result<PipelineConfig> {
+        let mut known = Vec::new();
+        let files = std::fs::read_dir(&self.conf)
+            .into_iter()
+            .flatten()
+            .flatten();
+        for file in files {
+            let path = file.path();
+            let readable = path
+                .extension()
+                .is_some_and(|e| e == "toml" || e == "properties" || e == "json");
+            let Some(path) = path.to_str().filter(|_| readable) else {
+                continue;
+            };
+            let loaded = config::load(&[path.to_owned()], &Overlay::default());
+            for pipeline in loaded.pipelines {
+                if pipeline.name == self.at {
+                    return Ok(pipeline);
+                }
+                known.push(pipeline.name);
+            }
+        }
+        known.sort();
+        let message = format!("no config in {}/ has a pipeline `{}`", self.conf, self.at);
+        let hint = match known.is_empty() {
+            true => "give the zone's URL (file:data/raw_zone) or a config file".to_owned(),
+            false => format!(
+                "pipelines there: {}; or give the zone's URL",
+                known.join(", ")
+            ),
+        };
+        Err(Error::new(Kind::ConfigInvalid, "cli.find", message).hint(hint))
+    }
+}
+
+/// Opens for reading; nothing is recovered, published or collected.
+pub(super) fn open(found: &Found, name: &LogName) -> Result<Log> {
+    let clock = SystemClock::shared();
+    let writer = commit::Writer::this_process(&*clock);
+    Log::open(Arc::clone(&found.store), name.clone(), clock, writer)?.ok_or_else(|| {
+        let message = format!("there is no commit log {}", name.log_dir());
+        Error::new(Kind::LogCorrupt, "cli.open", message)
+    })
+}
+
+fn is_url(text: &str) -> bool {
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    scheme.len() > 1
+        && scheme
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
+fn from_file(file: &str) -> Result<PipelineConfig> {
+    let loaded = config::load(&[file.to_owned()], &Overlay::default());
+    let refused = || config::refused(&loaded.problems).hint(format!("see `weir check {file}`"));
+    loaded.pipelines.first().cloned().ok_or_else(refused)
+}
+
+fn found(url: &str, wanted: impl Fn(&LogName) -> bool) -> Result<Found> {
+    let nothing = |message: String| {
+        Error::new(Kind::ConfigInvalid, "cli.find", message)
+            .hint("a zone's root has `_system/<pipeline>/<zone>/log/`; give the sink.url of a pipeline that has run")
+    };
+    if let Some(path) = url.strip_prefix("file:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if !Path::new(path).is_dir() {
+            return Err(nothing(format!("{url} is not there")));
+        }
+    }
+    let store = store::open(url)?;
+    let mut logs: Vec<LogName> = Vec::new();
+    for listed in store.list("_system/")? {
+        let parts: Vec<&str> = listed.path.split('/').collect();
+        if let ["_system", pipeline, zone, "log", _] = parts.as_slice() {
+            let log = LogName::new(*pipeline, *zone);
+            if !logs.contains(&log) && wanted(&log) {
+                logs.push(log);
+            }
+        }
+    }
+    if logs.is_empty() {
+        return Err(nothing(format!("{url} has no such commit log")));
+    }
+    logs.sort_by_key(LogName::dir);
+    Ok(Found { store, logs })
+}

@@ -1,0 +1,169 @@
+//! `weir run`: pipelines until they end or are told to stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{Configs, Exit, print_problems};
+use crate::clock::SystemClock;
+use crate::config::PipelineConfig;
+use crate::config::checked::{LogConfig, LogFormat};
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::{self, Stop};
+use crate::telemetry::{Progress, ProgressMode, Tally, logs};
+
+/// Run the pipelines of one or more config files until they end or are told to stop.
+///
+/// Positions come from each zone's commit log, so a pipeline goes on exactly where it was, whatever stopped it.
+/// SIGTERM and SIGINT drain: what was read is committed within shutdown.timeout, then the process ends with 0.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub configs: Configs,
+    /// Take what is there now, commit, exit 0; overrides `trigger`
+    #[arg(long)]
+    pub available_now: bool,
+    /// How progress is shown: bars on a terminal, plain lines elsewhere, JSON (one object per commit) on stdout, or none
+    #[arg(long, value_name = "plain|bar|json|none", value_parser = ProgressMode::NAMES)]
+    pub progress: Option<String>,
+    /// Form of the log lines on stderr; overrides log.format
+    #[arg(long, value_name = "text|json", value_parser = ["text", "json"])]
+    pub log_format: Option<String>,
+    /// error, warn, info, debug, trace, or a list such as info,weir::kafka=debug; overrides log.level
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Directory of the plugins; overrides plugin.path
+    #[arg(long, value_name = "DIR")]
+    pub plugin_path: Option<PathBuf>,
+}
+
+impl RunArgs {
+    pub fn progress_mode(&self) -> ProgressMode {
+        let given = self.progress.as_deref().and_then(|text| text.parse().ok());
+        given.unwrap_or_else(ProgressMode::automatic)
+    }
+
+    /// The flags as overrides, before the user's own `--set`.
+    fn with_flags(&self) -> Configs {
+        let mut configs = self.configs.clone();
+        let mut set = Vec::new();
+        if self.available_now {
+            set.push("trigger=available-now".to_owned());
+        }
+        if let Some(format) = &self.log_format {
+            set.push(format!("log.format={format}"));
+        }
+        if let Some(level) = &self.log_level {
+            set.push(format!("log.level={level}"));
+        }
+        if let Some(path) = &self.plugin_path {
+            set.push(format!("plugin.path={}", path.display()));
+        }
+        configs.set.extend(set);
+        configs
+    }
+
+    /// Log lines: in one run the first file decides.
+    fn logging(&self, pipelines: &[PipelineConfig]) -> LogConfig {
+        let mut log = pipelines.first().map_or_else(
+            || LogConfig {
+                format: LogFormat::Text,
+                level: "info".to_owned(),
+            },
+            |first| first.log.clone(),
+        );
+        // With progress on the screen, log lines say only what is wrong, unless a level was asked for.
+        let asked =
+            self.log_level.is_some() || pipelines.iter().any(|p| p.raw.get("log.level").is_some());
+        let quiet = matches!(
+            self.progress_mode(),
+            ProgressMode::Bar | ProgressMode::Plain
+        );
+        if quiet && !asked && log.format == LogFormat::Text {
+            log.level = "warn".to_owned();
+        }
+        log
+    }
+}
+
+pub(super) fn run(args: &RunArgs) -> Result<Exit> {
+    let loaded = args.with_flags().load();
+    let mut problems = loaded.problems.clone();
+    if !loaded.has_errors() {
+        problems.extend(unresolved(&loaded.pipelines));
+    }
+    print_problems(&problems);
+    if problems.iter().any(crate::config::Problem::is_error) {
+        return Ok(Exit::Usage);
+    }
+    logs::init(&args.logging(&loaded.pipelines))?;
+    start(args, &loaded.pipelines)
+}
+
+/// References that nothing stands behind: told before anything starts, all at once.
+pub(super) fn unresolved(pipelines: &[PipelineConfig]) -> Vec<crate::config::Problem> {
+    let mut problems = Vec::new();
+    for pipeline in pipelines {
+        for (key, entry) in pipeline.raw.iter() {
+            if let Err(error) = entry.value.resolve() {
+                let message = format!("`{key}`: {}", error.message());
+                let mut problem =
+                    pipeline.problem(key, crate::config::problem::UNRESOLVED, message);
+                problem.hint = error.hint_text().map(str::to_owned);
+                problems.push(problem);
+            }
+        }
+    }
+    problems
+}
+
+/// Runs the pipelines and waits for them.
+fn start(args: &RunArgs, pipelines: &[PipelineConfig]) -> Result<Exit> {
+    let clock = SystemClock::shared();
+    let stop = Stop::new(clock.clone());
+    let grace = pipelines
+        .iter()
+        .map(|p| p.limits.shutdown_timeout)
+        .max()
+        .unwrap_or_default();
+    stop_on_signals(&stop, grace)?;
+    let shown = Progress::shared(args.progress_mode());
+    let report = |config: &PipelineConfig| -> Arc<dyn pipeline::Report> {
+        Arc::new(Tally::new(&config.name, shown.clone(), clock.clone()))
+    };
+    let ended = pipeline::run(pipelines, &clock, &stop, &report);
+    let failed = ended.into_iter().filter_map(|e| e.result.err());
+    match failed.last() {
+        Some(error) if error.kind() == Kind::ConfigInvalid => Ok(Exit::Usage),
+        Some(_) => Ok(Exit::Failed),
+        None if stop.overdue() => Ok(Exit::Deadline),
+        None => Ok(Exit::Ok),
+    }
+}
+
+/// The first SIGTERM or SIGINT drains; a second one ends the process at once, which loses nothing either.
+fn stop_on_signals(stop: &Stop, grace: Duration) -> Result<()> {
+    let failed = |e| Error::new(Kind::Bug, "run", "signals cannot be handled").source(e);
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let stop = stop.clone();
+    let body = move || {
+        for signal in signals.forever() {
+            if stop.asked() {
+                std::process::exit(128 + signal);
+            }
+            tracing::info!(
+                signal,
+                "draining: what was read is committed, then the process ends"
+            );
+            stop.ask(grace);
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(body);
+    thread.map(drop).map_err(failed)
+}

@@ -1,0 +1,179 @@
+//! `weir zone`: tables and files of a zone, and whether they are what the log says.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::place::{self, Where};
+use super::{Exit, say, table};
+use crate::commit::{Role, State};
+use crate::error::Result;
+use crate::telemetry::{bytes, count};
+
+#[derive(Debug, Args)]
+pub(super) struct ZoneArgs {
+    #[command(subcommand)]
+    verb: ZoneVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum ZoneVerb {
+    /// List tables, or with --files every file, as the log knows them
+    Ls {
+        #[command(flatten)]
+        place: Where,
+        /// Every file with its rows, bytes and offsets
+        #[arg(long)]
+        files: bool,
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every file and entry and compare sizes, digests, rows and ledgers; exit code 1 where they differ
+    Verify {
+        #[command(flatten)]
+        place: Where,
+        /// One JSON object per log
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn zone(args: &ZoneArgs) -> Result<Exit> {
+    match &args.verb {
+        ZoneVerb::Ls { place, files, json } => ls(place, *files, *json),
+        ZoneVerb::Verify { place, json } => verify(place, *json),
+    }
+}
+
+fn verify(place: &Where, json: bool) -> Result<Exit> {
+    let found = place.find()?;
+    let mut good = true;
+    for name in &found.logs {
+        good &= super::log::verify(&found, name, json)?;
+    }
+    Ok(if good { Exit::Ok } else { Exit::Failed })
+}
+
+/// What a table's live files add up to.
+#[derive(Debug, Default)]
+struct Sums {
+    files: u64,
+    rows: u64,
+    bytes: u64,
+    partitions: BTreeMap<String, u64>,
+}
+
+fn ls(place: &Where, files: bool, json: bool) -> Result<Exit> {
+    let found = place.find()?;
+    let mut rows = match files {
+        true => vec![
+            ["FILE", "ROWS", "BYTES", "VERSION", "HOLDS"]
+                .map(str::to_owned)
+                .to_vec(),
+        ],
+        false => vec![
+            [
+                "TABLE",
+                "PIPELINE",
+                "HOLDS",
+                "PARTITIONS",
+                "FILES",
+                "ROWS",
+                "BYTES",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        ],
+    };
+    for name in &found.logs {
+        let log = place::open(&found, name)?;
+        if files {
+            list_files(log.state(), json, &mut rows);
+            continue;
+        }
+        for ((table_name, role), sums) in tables(log.state()) {
+            if json {
+                say(json!({
+                    "table": table_name, "pipeline": name.pipeline, "zone": name.zone,
+                    "holds": role_name(role), "files": sums.files, "rows": sums.rows,
+                    "bytes": sums.bytes, "partitions": sums.partitions,
+                })
+                .to_string());
+            }
+            rows.push(vec![
+                table_name,
+                name.pipeline.clone(),
+                role_name(role).to_owned(),
+                count(sums.partitions.len() as u64),
+                count(sums.files),
+                count(sums.rows),
+                bytes(sums.bytes),
+            ]);
+        }
+    }
+    if !json {
+        say(found.store.url());
+        table(&rows);
+    }
+    Ok(Exit::Ok)
+}
+
+fn tables(state: &State) -> BTreeMap<(String, Role), Sums> {
+    let mut tables: BTreeMap<(String, Role), Sums> = BTreeMap::new();
+    for live in state
+        .live
+        .values()
+        .filter(|live| live.file.role != Role::Keys)
+    {
+        let (table, rest) = live
+            .file
+            .path
+            .split_once('/')
+            .unwrap_or((&live.file.path, ""));
+        let partition = rest.rsplit_once('/').map_or("", |(partition, _)| partition);
+        let sums = tables
+            .entry((table.to_owned(), live.file.role))
+            .or_default();
+        sums.files += 1;
+        sums.rows += live.file.rows;
+        sums.bytes += live.file.bytes;
+        *sums.partitions.entry(partition.to_owned()).or_default() += live.file.rows;
+    }
+    tables
+}
+
+fn list_files(state: &State, json: bool, rows: &mut Vec<Vec<String>>) {
+    let mut live: Vec<_> = state
+        .live
+        .values()
+        .filter(|l| l.file.role != Role::Keys)
+        .collect();
+    live.sort_by(|a, b| a.file.path.cmp(&b.file.path));
+    for one in live {
+        let file = &one.file;
+        if json {
+            say(json!({
+                "path": file.path, "rows": file.rows, "bytes": file.bytes, "version": one.version,
+                "holds": role_name(file.role), "sha256": file.sha256, "ranges": file.ranges,
+            })
+            .to_string());
+        }
+        rows.push(vec![
+            file.path.clone(),
+            count(file.rows),
+            bytes(file.bytes),
+            one.version.to_string(),
+            role_name(file.role).to_owned(),
+        ]);
+    }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Rows => "rows",
+        Role::Letters => "dead letters",
+        Role::Keys => "keys",
+    }
+}

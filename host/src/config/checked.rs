@@ -1,0 +1,403 @@
+//! What a config means. Whoever holds these structs has nothing left to validate.
+//!
+//! Made only by [`super::load`]. Strings that reach other people's systems (broker addresses, Kafka properties, plugin
+//! keys) stay [`Text`]: they resolve at use. `Debug` of a [`PipelineConfig`] is its canonical map, references unresolved.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::problem::{Place, Problem};
+use super::raw::Raw;
+use super::text::Text;
+
+/// One pipeline: source → transforms → sink.
+#[derive(Clone)]
+pub struct PipelineConfig {
+    pub name: String,
+    /// `plugin.path`: directory of `<plugin>.wasm`.
+    pub plugin_path: PathBuf,
+    /// `plugin.cache`: directory of native images, safe to delete.
+    pub plugin_cache: PathBuf,
+    pub tasks_max: usize,
+    pub trigger: Trigger,
+    pub source: Source,
+    /// In the order in which they run. May be empty.
+    pub transforms: Vec<TransformConfig>,
+    pub sink: ZoneSinkConfig,
+    pub errors: ErrorsConfig,
+    pub limits: Limits,
+    pub retry: Retry,
+    pub log: LogConfig,
+    /// What was typed, flat, with its places. Shown by `config show`, never interpreted again.
+    pub raw: Raw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// Read on and on.
+    Continuous,
+    /// Take what is there now, commit, end.
+    AvailableNow,
+    /// Take what is there, commit, wait; `0 <` the time between two starts.
+    Every(Duration),
+}
+
+#[derive(Clone, Debug)]
+pub enum Source {
+    Kafka(KafkaSourceConfig),
+    Zone(ZoneSourceConfig),
+}
+
+#[derive(Clone, Debug)]
+pub struct KafkaSourceConfig {
+    /// At least one, no duplicates.
+    pub topics: Vec<String>,
+    pub start: Start,
+    /// Comma list of host:port. `client_properties` has it too.
+    pub bootstrap_servers: Text,
+    /// Group under which positions are mirrored for lag tools; never read back.
+    pub group_id: String,
+    /// `source.kafka.*`: property → value. None that the protocol owns.
+    pub properties: BTreeMap<String, Text>,
+    pub on_data_loss: OnDataLoss,
+    pub on_topic_recreated: OnTopicRecreated,
+    pub metadata_refresh: Duration,
+}
+
+/// Where a partition without a committed position begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    /// First record at or after it; microseconds since 1970 UTC.
+    Timestamp(i64),
+}
+
+/// Records between the committed position and the first one that the broker still has are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDataLoss {
+    /// Stop and name the lost range.
+    Fail,
+    /// Commit the lost range as a gap and go on.
+    Gap,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTopicRecreated {
+    Fail,
+    /// Read the new topic from its beginning, as a new chain.
+    Continue,
+}
+
+/// Rows of another pipeline's zone, by its log.
+#[derive(Clone, Debug)]
+pub struct ZoneSourceConfig {
+    /// Root of the store.
+    pub url: String,
+    /// The pipeline that writes that zone.
+    pub pipeline: String,
+    /// Name of the zone in that pipeline's log.
+    pub zone: String,
+    /// The table that is read.
+    pub table: String,
+}
+
+#[derive(Clone)]
+pub struct TransformConfig {
+    /// Its name in this pipeline.
+    pub name: String,
+    pub plugin: PluginRef,
+    /// The plugin's own keys, flat, as typed. The plugin's schema says which are files, secrets, numbers.
+    pub config: BTreeMap<String, Text>,
+}
+
+/// `name`, `name@0.1`, `name@0.1.2`, `name@sha256:…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginRef {
+    pub name: String,
+    pub pin: Pin,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    Any,
+    /// Leading parts of the version: `0.1` takes 0.1.0 and 0.1.7, not 0.10.0.
+    Version(Vec<u64>),
+    /// `sha256:` and 64 lower-case hex digits (or a prefix of at least 12).
+    Digest(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct ZoneSinkConfig {
+    /// Root of the store, without a slash at the end.
+    pub url: String,
+    /// Names the log: `_system/<pipeline>/<zone>/`.
+    pub zone: String,
+    pub table: TableName,
+    pub compression: Compression,
+    pub row_group_bytes: usize,
+    pub mode: ZoneMode,
+}
+
+/// `sink.table`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableName {
+    /// `${topic}`: one table per topic.
+    PerTopic,
+    Fixed(String),
+}
+
+impl TableName {
+    /// The table of a topic's rows.
+    pub fn of<'a>(&'a self, topic: &'a str) -> &'a str {
+        match self {
+            TableName::PerTopic => topic,
+            TableName::Fixed(name) => name,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Snappy,
+    /// 1..=22
+    Zstd(i32),
+}
+
+/// How the zone is laid out: by the hour of ingestion, or by a field.
+#[derive(Clone, Debug)]
+pub enum ZoneMode {
+    /// Source is Kafka.
+    Raw(RawZoneConfig),
+    /// Source is a zone.
+    Processed(ProcessedZoneConfig),
+}
+
+#[derive(Clone, Debug)]
+pub struct RawZoneConfig {
+    pub rotate: Rotate,
+    /// Keep the original bytes of each record in column `_value`.
+    pub keep_value: bool,
+}
+
+/// A file closes, and commits, when the first of these is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotate {
+    pub bytes: u64,
+    pub age: Duration,
+    pub rows: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProcessedZoneConfig {
+    /// Column whose value decides the partition.
+    pub partition_field: String,
+    /// strftime of a date or timestamp: `%Y-%m-%d`, `%Y-%m`, `%Y`.
+    pub partition_format: String,
+    /// Directory name: `<partition_name>=<value>/`. Differs from every field named here.
+    pub partition_name: String,
+    /// Empty: no deduplication. Else the first row per key wins.
+    pub dedup_key: Vec<String>,
+    /// Also look for the key in the partitions of so many days around the touched ones.
+    pub dedup_lookback_days: u32,
+    /// Order inside files; empty: log order.
+    pub sort: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ErrorsConfig {
+    pub tolerance: Tolerance,
+    pub unit: Unit,
+    /// Table of the dead letters, in the sink's zone.
+    pub dlq_table: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tolerance {
+    /// The first refused piece stops the pipeline.
+    None,
+    /// Refused pieces become dead letters.
+    All,
+}
+
+/// What one bad piece refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Row,
+    Record,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Records per call of the chain.
+    pub batch_rows: usize,
+    /// Bytes of keys and values per call of the chain.
+    pub batch_bytes: usize,
+    /// What batches, open files and Kafka's queues may hold together, all tasks.
+    pub memory_budget: usize,
+    /// From SIGTERM to the last commit.
+    pub shutdown_timeout: Duration,
+    pub plugin: PluginLimits,
+}
+
+/// Per instance of a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PluginLimits {
+    pub memory: usize,
+    /// One call of `run`.
+    pub deadline: Duration,
+    pub init_deadline: Duration,
+    pub output_bytes: usize,
+}
+
+/// Waits double from `first` up to `max`, for ever: only a person gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub first: Duration,
+    pub max: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    /// `error|warn|info|debug|trace`, or tracing's `target=level` list.
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl PipelineConfig {
+    /// The canonical map: `connector.class=weir` in it, references unresolved, defaults not filled in.
+    pub fn canonical(&self) -> BTreeMap<String, String> {
+        self.raw.canonical()
+    }
+
+    /// Where a key was typed; the file's first line where it was not.
+    pub fn place(&self, key: &str) -> Place {
+        self.raw.place(key)
+    }
+
+    /// A problem found later than here, by a plugin for instance, at the place of its key.
+    pub fn problem(&self, key: &str, code: &'static str, message: impl Into<String>) -> Problem {
+        Problem::new(self.place(key), key, code, message)
+    }
+
+    /// Names of topics (Kafka) or of the table read (zone); for log lines.
+    pub fn source_description(&self) -> String {
+        match &self.source {
+            Source::Kafka(kafka) => format!("kafka[{}]", kafka.topics.join(",")),
+            Source::Zone(zone) => format!("zone[{}/{}]", zone.url, zone.table),
+        }
+    }
+
+    pub fn sink_description(&self) -> String {
+        let table = match &self.sink.table {
+            TableName::PerTopic => "${topic}",
+            TableName::Fixed(name) => name,
+        };
+        format!("zone[{}/{table}]", self.sink.url)
+    }
+}
+
+impl KafkaSourceConfig {
+    /// What librdkafka needs to connect, resolved now: `bootstrap.servers` and `source.kafka.*`.
+    pub fn client_properties(&self) -> crate::error::Result<BTreeMap<String, String>> {
+        let mut all = BTreeMap::new();
+        for (key, value) in &self.properties {
+            let value = value
+                .resolve()
+                .map_err(|e| e.with("key", format!("source.kafka.{key}")))?;
+            all.insert(key.clone(), value);
+        }
+        let servers = self
+            .bootstrap_servers
+            .resolve()
+            .map_err(|e| e.with("key", "source.bootstrap.servers"))?;
+        all.insert("bootstrap.servers".to_owned(), servers);
+        Ok(all)
+    }
+}
+
+impl fmt::Debug for PipelineConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.canonical()).finish()
+    }
+}
+
+impl fmt::Debug for TransformConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {:?} {:?}", self.name, self.plugin, self.config)
+    }
+}
+
+impl fmt::Display for PluginRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match &self.pin {
+            Pin::Any => Ok(()),
+            Pin::Digest(digest) => write!(f, "@{digest}"),
+            Pin::Version(parts) => {
+                let parts: Vec<String> = parts.iter().map(u64::to_string).collect();
+                write!(f, "@{}", parts.join("."))
+            }
+        }
+    }
+}
+
+impl Pin {
+    /// Whether a component of this version and digest (`sha256:…`) is meant.
+    pub fn takes(&self, version: &str, digest: &str) -> bool {
+        match self {
+            Pin::Any => true,
+            Pin::Digest(wanted) => digest.starts_with(wanted),
+            Pin::Version(parts) => {
+                let core = version.split(['-', '+']).next().unwrap_or(version);
+                let found: Vec<Option<u64>> = core.split('.').map(|p| p.parse().ok()).collect();
+                parts.len() <= found.len()
+                    && parts
+                        .iter()
+                        .zip(&found)
+                        .all(|(want, got)| Some(*want) == *got)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Start::Earliest => f.write_str("earliest"),
+            Start::Latest => f.write_str("latest"),
+            Start::Timestamp(micros) => match jiff::Timestamp::from_microsecond(*micros) {
+                Ok(time) => write!(f, "timestamp:{time}"),
+                Err(_) => write!(f, "timestamp:{micros}us"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_pin_takes_by_parts() {
+        let pin = Pin::Version(vec![0, 1]);
+        for (version, takes) in [
+            ("0.1.0", true),
+            ("0.1.7-rc1", true),
+            ("0.10.0", false),
+            ("0", false),
+        ] {
+            assert_eq!(pin.takes(version, ""), takes, "{version}");
+        }
+        assert!(Pin::Digest("sha256:abcdefabcdef".into()).takes("9", "sha256:abcdefabcdef00"));
+    }
+}

@@ -1,0 +1,53 @@
+//! The table of keys as Markdown: the generated part of `docs/config.md`.
+
+use std::fmt::Write;
+
+use super::keys::{Default, GROUPS, Importance, KEYS, Scope};
+
+pub const BEGIN: &str =
+    "<!-- keys: begin (written by `UPDATE=1 cargo test`, from host/src/config/keys.rs) -->";
+pub const END: &str = "<!-- keys: end -->";
+
+/// One table per group.
+pub fn markdown() -> String {
+    let mut out = String::new();
+    for (group, title) in GROUPS {
+        let _unfailing = write!(
+            out,
+            "\n### {title}\n\n| Key | Type | Default | Importance | |\n|---|---|---|---|---|\n"
+        );
+        for def in KEYS.iter().filter(|def| def.group == *group) {
+            let default = match def.default {
+                Default::Required(_) => "**required**".to_owned(),
+                Default::Is(value) => format!("`{value}`"),
+                Default::Derived(how) => how.to_owned(),
+                Default::Unset => "not set".to_owned(),
+            };
+            let importance = match def.importance {
+                Importance::High => "high",
+                Importance::Medium => "medium",
+                Importance::Low => "low",
+            };
+            let scope = match def.scope {
+                Scope::Always => "",
+                Scope::Kafka => "*Kafka source.* ",
+                Scope::Zone => "*Zone source.* ",
+            };
+            let _unfailing = writeln!(
+                out,
+                "| `{}` | {} | {default} | {importance} | {scope}{} |",
+                def.name,
+                def.shape.describe(),
+                def.doc
+            );
+        }
+    }
+    out
+}
+
+/// `page` with its generated part replaced; `None` where the marks are not there.
+pub fn refresh(page: &str) -> Option<String> {
+    let (head, rest) = page.split_once(BEGIN)?;
+    let (_, tail) = rest.split_once(END)?;
+    Some(format!("{head}{BEGIN}\n{}\n{END}{tail}", markdown()))
+}

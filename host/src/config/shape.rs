@@ -1,0 +1,155 @@
+//! The types of keys, and what a value of each is.
+
+use std::time::Duration;
+
+use super::checked::{Compression, Start, TableName, Trigger};
+use super::problem;
+use super::values::*;
+
+/// The type of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Any text; references stay unresolved.
+    Text,
+    /// Letters, digits, `.`, `_`, `-`; at most 100.
+    Name,
+    Names,
+    Topics,
+    /// `${topic}` or a table's name.
+    Table,
+    TableName,
+    Field,
+    Fields,
+    Int {
+        min: u64,
+        max: u64,
+    },
+    Flag,
+    Duration {
+        min_ms: u64,
+        max_ms: u64,
+    },
+    Bytes {
+        min: u64,
+        max: u64,
+    },
+    Days,
+    Choice(&'static [&'static str]),
+    Url,
+    Path,
+    Trigger,
+    Start,
+    DateFormat,
+    Compression,
+    Level,
+}
+
+/// A value of some shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Text, Name, Field, TableName, Choice, Url (no slash at its end), Path, DateFormat, Level.
+    Text(String),
+    /// Names, Topics, Fields.
+    List(Vec<String>),
+    /// Int, Bytes, Days.
+    Number(u64),
+    Flag(bool),
+    Duration(Duration),
+    Trigger(Trigger),
+    Start(Start),
+    Compression(Compression),
+    Table(TableName),
+}
+
+/// Why a text is not of a shape. `found` is not in the message: where it came from a reference it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: &'static str,
+    pub expected: String,
+    pub hint: Option<String>,
+}
+
+pub(super) fn refuse(code: &'static str, expected: impl Into<String>) -> Refusal {
+    Refusal {
+        code,
+        expected: expected.into(),
+        hint: None,
+    }
+}
+
+impl Refusal {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Refusal {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+pub type Parsed<T> = Result<T, Refusal>;
+
+impl Shape {
+    pub fn parse(&self, text: &str) -> Parsed<Value> {
+        let text = text.trim();
+        match *self {
+            Shape::Text if text.is_empty() => Err(refuse(problem::MISSING, "a value, not nothing")),
+            Shape::Text => Ok(Value::Text(text.to_owned())),
+            Shape::Path if text.is_empty() => Err(refuse(problem::MISSING, "a path, not nothing")),
+            Shape::Path => Ok(Value::Text(text.to_owned())),
+            Shape::Name => name(text).map(Value::Text),
+            Shape::Names => list(text, name).map(Value::List),
+            Shape::Topics => list(text, topic).map(Value::List),
+            Shape::Table if text == "${topic}" => Ok(Value::Table(TableName::PerTopic)),
+            Shape::Table => table(text).map(|name| Value::Table(TableName::Fixed(name))),
+            Shape::TableName => table(text).map(Value::Text),
+            Shape::Field => field(text).map(Value::Text),
+            Shape::Fields => list(text, field).map(Value::List),
+            Shape::Int { min, max } => int(text, min, max).map(Value::Number),
+            Shape::Flag => flag(text).map(Value::Flag),
+            Shape::Duration { min_ms, max_ms } => {
+                duration_within(text, min_ms, max_ms).map(Value::Duration)
+            }
+            Shape::Bytes { min, max } => bytes_within(text, min, max).map(Value::Number),
+            Shape::Days => days(text).map(Value::Number),
+            Shape::Choice(choices) => choice(text, choices).map(Value::Text),
+            Shape::Url => url(text).map(Value::Text),
+            Shape::Trigger => trigger(text).map(Value::Trigger),
+            Shape::Start => start(text).map(Value::Start),
+            Shape::DateFormat => date_format(text).map(Value::Text),
+            Shape::Compression => compression(text).map(Value::Compression),
+            Shape::Level => level(text).map(Value::Text),
+        }
+    }
+
+    /// For documents: what may be written.
+    pub fn describe(&self) -> String {
+        match *self {
+            Shape::Text => "text".into(),
+            Shape::Path => "path".into(),
+            Shape::Name | Shape::TableName => "name".into(),
+            Shape::Names => "list of names".into(),
+            Shape::Topics => "list of topics".into(),
+            Shape::Table => "name or `${topic}`".into(),
+            Shape::Field => "column".into(),
+            Shape::Fields => "list of columns".into(),
+            Shape::Int { min, max } => format!("integer, {min} to {max}"),
+            Shape::Flag => "`true` or `false`".into(),
+            Shape::Duration { min_ms, max_ms } => {
+                format!("duration, {} to {}", show_ms(min_ms), show_ms(max_ms))
+            }
+            Shape::Bytes { min, max } => {
+                format!("size, {} to {}", show_bytes(min), show_bytes(max))
+            }
+            Shape::Days => "days: `0d` to `3660d`".into(),
+            Shape::Choice(choices) => choices
+                .iter()
+                .map(|c| format!("`{c}`"))
+                .collect::<Vec<_>>()
+                .join(" or "),
+            Shape::Url => "URL: `file:…`, `memory:…`".into(),
+            Shape::Trigger => "`continuous`, `available-now`, `every:<duration>`".into(),
+            Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`".into(),
+            Shape::DateFormat => "strftime of a date".into(),
+            Shape::Compression => "`none`, `snappy`, `zstd-1`…`zstd-22`".into(),
+            Shape::Level => "log level".into(),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Values that may hold references: `${env:NAME}`, `${env:NAME:-default}`, `${file:path:key}`.
+//!
+//! A [`Text`] keeps what was typed. [`Text::resolve`] reads the environment or the file at the moment of use; whatever is
+//! printed, logged, stored or compared is the reference. This is the only file that reads the environment.
+
+use std::fmt;
+
+use crate::error::{Error, Kind, Result};
+
+/// A string as typed, references unresolved. `Display`, `Debug` and JSON show the references, never what they stand for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text {
+    typed: String,
+}
+
+/// One piece of a typed string.
+#[derive(Debug, PartialEq, Eq)]
+enum Piece<'a> {
+    Plain(&'a str),
+    Env {
+        name: &'a str,
+        default: Option<&'a str>,
+    },
+    File {
+        path: &'a str,
+        key: &'a str,
+    },
+}
+
+impl Text {
+    pub fn new(typed: impl Into<String>) -> Text {
+        Text {
+            typed: typed.into(),
+        }
+    }
+
+    /// As typed: references stand as references.
+    pub fn typed(&self) -> &str {
+        &self.typed
+    }
+
+    pub fn has_reference(&self) -> bool {
+        match pieces(&self.typed) {
+            Ok(all) => all.iter().any(|piece| !matches!(piece, Piece::Plain(_))),
+            Err(_) => true,
+        }
+    }
+
+    /// What is wrong with how the references are written, without resolving any.
+    pub fn check_form(&self) -> Result<(), String> {
+        pieces(&self.typed).map(drop)
+    }
+
+    /// What the references stand for now. Keep the answer no longer than its use needs.
+    pub fn resolve(&self) -> Result<String> {
+        let bad = |message: String| Error::new(Kind::ConfigInvalid, "config.resolve", message);
+        let mut out = String::new();
+        for piece in pieces(&self.typed).map_err(bad)? {
+            match piece {
+                Piece::Plain(text) => out.push_str(text),
+                Piece::Env { name, default } => out.push_str(&from_env(name, default)?),
+                Piece::File { path, key } => out.push_str(&from_file(path, key)?),
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.typed)
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.typed)
+    }
+}
+
+impl serde::Serialize for Text {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.serialize_str(&self.typed)
+    }
+}
+
+impl From<&str> for Text {
+    fn from(typed: &str) -> Text {
+        Text::new(typed)
+    }
+}
+
+/// `${topic}` and other braces without a provider are plain text: they are filled in elsewhere.
+fn pieces(typed: &str) -> Result<Vec<Piece<'_>>, String> {
+    let mut out = Vec::new();
+    let mut rest = typed;
+    while let Some(start) = rest.find("${") {
+        let Some(length) = rest[start..].find('}') else {
+            return Err(format!("`{}` is never closed with a brace", &rest[start..]));
+        };
+        let (whole, inside) = (
+            &rest[start..=start + length],
+            &rest[start + 2..start + length],
+        );
+        let piece = match inside.split_once(':') {
+            None => Piece::Plain(whole),
+            Some(("env", name)) => env_piece(whole, name)?,
+            Some(("file", place)) => file_piece(whole, place)?,
+            Some((provider, _)) => {
+                return Err(format!(
+                    "`{whole}` names the provider `{provider}`; the providers are env and file"
+                ));
+            }
+        };
+        if start > 0 {
+            out.push(Piece::Plain(&rest[..start]));
+        }
+        out.push(piece);
+        rest = &rest[start + length + 1..];
+    }
+    if !rest.is_empty() {
+        out.push(Piece::Plain(rest));
+    }
+    Ok(out)
+}
+
+fn env_piece<'a>(whole: &str, inside: &'a str) -> Result<Piece<'a>, String> {
+    let (name, default) = match inside.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inside, None),
+    };
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || !name.chars().all(legal) {
+        return Err(format!(
+            "`{whole}` needs the name of an environment variable: ${{env:NAME}} or ${{env:NAME:-default}}"
+        ));
+    }
+    Ok(Piece::Env { name, default })
+}
+
+fn file_piece<'a>(whole: &str, inside: &'a str) -> Result<Piece<'a>, String> {
+    match inside.rsplit_once(':') {
+        Some((path, key)) if !path.is_empty() && !key.is_empty() => Ok(Piece::File { path, key }),
+        _ => Err(format!(
+            "`{whole}` needs a path and a key: ${{file:/etc/weir/secrets.properties:password}}"
+        )),
+    }
+}
+
+fn from_env(name: &str, default: Option<&str>) -> Result<String> {
+    match (std::env::var(name), default) {
+        (Ok(value), _) => Ok(value),
+        (Err(std::env::VarError::NotPresent), Some(default)) => Ok(default.to_owned()),
+        (Err(_), _) => Err(Error::new(
+            Kind::ConfigInvalid,
+            "config.resolve",
+            format!("the environment variable {name} is not set"),
+        )
+        .hint(format!("set {name}, or give a default: ${{env:{name}:-…}}"))),
+    }
+}
+
+fn from_file(path: &str, key: &str) -> Result<String> {
+    let error = |message: String| Error::new(Kind::ConfigInvalid, "config.resolve", message);
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| error(format!("the secrets file {path} cannot be read")).source(e))?;
+    super::properties::parse(&text)
+        .into_iter()
+        .rev()
+        .find(|line| line.key == key)
+        .map(|line| line.value)
+        .ok_or_else(|| error(format!("the secrets file {path} has no key {key}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_shown_never_resolved() {
+        let text = Text::new("user=${env:HOME} ${topic}");
+        assert_eq!(text.to_string(), "user=${env:HOME} ${topic}");
+        assert_eq!(format!("{text:?}"), "\"user=${env:HOME} ${topic}\"");
+        assert!(text.has_reference());
+        assert!(!Text::new("${topic}").has_reference());
+        assert!(text.resolve().expect("HOME is set").ends_with(" ${topic}"));
+    }
+
+    #[test]
+    fn defaults_and_files_resolve_at_use() {
+        let text = Text::new("${env:WEIR_TEST_NOT_SET:-localhost:9092},b");
+        assert_eq!(text.resolve().expect("default"), "localhost:9092,b");
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("secrets.properties");
+        std::fs::write(&path, "# no\npassword = s3:cr=t\n").expect("write");
+        let text = Text::new(format!("${{file:{}:password}}", path.display()));
+        assert_eq!(text.resolve().expect("file"), "s3:cr=t");
+        let missing = Text::new(format!("${{file:{}:other}}", path.display()));
+        assert!(missing.resolve().is_err());
+    }
+
+    #[test]
+    fn bad_references_say_what_is_missing() {
+        for (typed, says) in [
+            ("${env:", "never closed"),
+            ("${env:A-B}", "name of an environment variable"),
+            ("${file:/x}", "path and a key"),
+            ("${vault:x:y}", "providers are env and file"),
+        ] {
+            let message = Text::new(typed).check_form().expect_err(typed);
+            assert!(message.contains(says), "{typed}: {message}");
+        }
+    }
+}

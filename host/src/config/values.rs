@@ -1,0 +1,491 @@
+//! How a value is written: durations, sizes, choices, lists, names, formats. One parser per shape.
+
+use std::time::Duration;
+
+use super::checked::{Compression, Pin, PluginRef, Start, Trigger};
+use super::problem;
+use super::shape::{Parsed, refuse};
+
+const NAME_MAX: usize = 100;
+
+pub(super) fn name(text: &str) -> Parsed<String> {
+    named(text, "a name", NAME_MAX).map_err(|refusal| {
+        let legal: String = text
+            .chars()
+            .map(|c| if name_char(c) { c } else { '-' })
+            .collect();
+        match legal.trim_matches(['-', '.']) {
+            "" => refusal,
+            legal => refusal.hint(format!("for instance `{legal}`")),
+        }
+    })
+}
+
+fn name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+fn named(text: &str, what: &str, max: usize) -> Parsed<String> {
+    let legal = !text.is_empty()
+        && text.len() <= max
+        && text.chars().all(name_char)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if legal {
+        return Ok(text.to_owned());
+    }
+    Err(refuse(
+        problem::BAD_NAME,
+        format!(
+            "{what} that starts with a letter or digit and has only letters, digits, `.`, `_`, `-` (at most {max})"
+        ),
+    ))
+}
+
+pub(super) fn table(text: &str) -> Parsed<String> {
+    named(text, "a table's name", NAME_MAX)
+}
+
+/// Kafka's own rule.
+pub(super) fn topic(text: &str) -> Parsed<String> {
+    let legal = !text.is_empty() && text.len() <= 249 && text.chars().all(name_char);
+    if legal && text != "." && text != ".." {
+        return Ok(text.to_owned());
+    }
+    Err(refuse(
+        problem::BAD_NAME,
+        "names of topics: letters, digits, `.`, `_`, `-`, at most 249 each",
+    ))
+}
+
+pub(super) fn field(text: &str) -> Parsed<String> {
+    let bad = |c: char| c.is_control() || matches!(c, '/' | '\\' | '=' | ',' | '"');
+    if text.is_empty() || text.len() > 255 || text.contains(bad) {
+        return Err(refuse(
+            problem::BAD_NAME,
+            "a column's name without `/`, `\\`, `=`, `,`, quotes",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn list(text: &str, item: fn(&str) -> Parsed<String>) -> Parsed<Vec<String>> {
+    let mut out: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        let part = item(part.trim())?;
+        if out.contains(&part) {
+            return Err(refuse(problem::DUPLICATE, "each item once"));
+        }
+        out.push(part);
+    }
+    Ok(out)
+}
+
+pub(super) fn int(text: &str, min: u64, max: u64) -> Parsed<u64> {
+    let expected = format!("an integer from {min} to {max}");
+    match text.replace('_', "").parse::<i128>() {
+        Ok(n) if n >= i128::from(min) && n <= i128::from(max) => {
+            Ok(u64::try_from(n).unwrap_or(max))
+        }
+        Ok(_) => Err(refuse(problem::OUT_OF_RANGE, expected)),
+        Err(_) => Err(refuse(problem::WRONG_TYPE, expected)),
+    }
+}
+
+pub(super) fn flag(text: &str) -> Parsed<bool> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(refuse(problem::WRONG_TYPE, "`true` or `false`")),
+    }
+}
+
+pub(super) fn choice(text: &str, choices: &[&str]) -> Parsed<String> {
+    if choices.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let all: Vec<String> = choices.iter().map(|c| format!("`{c}`")).collect();
+    let refusal = refuse(problem::NOT_A_CHOICE, all.join(" or "));
+    match super::nearest::nearest(&text.to_lowercase(), choices.iter().copied()) {
+        Some(near) => Err(refusal.hint(format!("did you mean `{near}`?"))),
+        None => Err(refusal),
+    }
+}
+
+/// `60s`, `1h30m`, `200ms`, `2d`.
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    const UNITS: &[(&str, u64)] = &[
+        ("ms", 1),
+        ("s", 1000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+    ];
+    let expected = "a duration with its unit, such as `200ms`, `60s`, `5m`, `1h30m`, `2d`";
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        let hint = format!("write `{text}s` or `{text}ms`");
+        return Err(refuse(problem::WRONG_UNIT, expected).hint(hint));
+    }
+    let parts = number_unit_pairs(text).ok_or_else(|| refuse(problem::WRONG_TYPE, expected))?;
+    let mut total: u64 = 0;
+    for (number, unit) in parts {
+        let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+            return Err(refuse(problem::WRONG_UNIT, expected));
+        };
+        let part = number.checked_mul(*factor);
+        total = part
+            .and_then(|part| total.checked_add(part))
+            .ok_or_else(|| refuse(problem::OUT_OF_RANGE, expected))?;
+    }
+    Ok(Duration::from_millis(total))
+}
+
+pub(super) fn duration_within(text: &str, min_ms: u64, max_ms: u64) -> Parsed<Duration> {
+    let time = duration(text)?;
+    let range = Duration::from_millis(min_ms)..=Duration::from_millis(max_ms);
+    if range.contains(&time) {
+        return Ok(time);
+    }
+    let expected = format!("a duration from {} to {}", show_ms(min_ms), show_ms(max_ms));
+    Err(refuse(problem::OUT_OF_RANGE, expected))
+}
+
+/// `0d`, `7d`; weeks as `2w`.
+pub(super) fn days(text: &str) -> Parsed<u64> {
+    let expected = "days with their unit, such as `7d`";
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(refuse(problem::WRONG_UNIT, expected).hint(format!("write `{text}d`")));
+    }
+    let pairs = number_unit_pairs(text).ok_or_else(|| refuse(problem::WRONG_TYPE, expected))?;
+    let days = match pairs.as_slice() {
+        [(n, "d")] => Some(*n),
+        [(n, "w")] => n.checked_mul(7),
+        _ => return Err(refuse(problem::WRONG_UNIT, expected)),
+    };
+    days.filter(|n| *n <= 3660)
+        .ok_or_else(|| refuse(problem::OUT_OF_RANGE, "at most `3660d`"))
+}
+
+/// `128MiB` (powers of 1024), `1GB` (powers of 1000), `512KiB`, `100B`.
+pub(super) fn bytes(text: &str) -> Parsed<u64> {
+    const UNITS: &[(&str, u64)] = &[
+        ("B", 1),
+        ("kB", 1000),
+        ("KB", 1000),
+        ("KiB", 1 << 10),
+        ("MB", 1_000_000),
+        ("MiB", 1 << 20),
+        ("GB", 1_000_000_000),
+        ("GiB", 1 << 30),
+        ("TB", 1_000_000_000_000),
+        ("TiB", 1 << 40),
+    ];
+    let expected = "a size with its unit, such as `64KiB`, `128MiB`, `1GB`";
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        let hint = format!("write `{text}B`, or use KiB, MiB, GiB");
+        return Err(refuse(problem::WRONG_UNIT, expected).hint(hint));
+    }
+    let pairs = number_unit_pairs(text).ok_or_else(|| refuse(problem::WRONG_TYPE, expected))?;
+    let [(number, unit)] = pairs.as_slice() else {
+        return Err(refuse(problem::WRONG_TYPE, expected));
+    };
+    let Some((_, factor)) = UNITS.iter().find(|(name, _)| name == unit) else {
+        return Err(refuse(problem::WRONG_UNIT, expected));
+    };
+    number
+        .checked_mul(*factor)
+        .ok_or_else(|| refuse(problem::OUT_OF_RANGE, expected))
+}
+
+pub(super) fn bytes_within(text: &str, min: u64, max: u64) -> Parsed<u64> {
+    let size = bytes(text)?;
+    if (min..=max).contains(&size) {
+        return Ok(size);
+    }
+    let expected = format!("a size from {} to {}", show_bytes(min), show_bytes(max));
+    Err(refuse(problem::OUT_OF_RANGE, expected))
+}
+
+/// `1h30m` → [(1, "h"), (30, "m")]; `None` where it is not of that form.
+fn number_unit_pairs(text: &str) -> Option<Vec<(u64, &str)>> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, tail) = rest.split_at(digits);
+        let tail = tail.trim_start();
+        let letters = tail
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        if number.is_empty() || unit.is_empty() {
+            return None;
+        }
+        out.push((number.parse().ok()?, unit));
+        rest = tail.trim_start();
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+pub fn show_ms(ms: u64) -> String {
+    match ms {
+        0 => "0s".into(),
+        n if n % 86_400_000 == 0 => format!("{}d", n / 86_400_000),
+        n if n % 3_600_000 == 0 => format!("{}h", n / 3_600_000),
+        n if n % 60_000 == 0 => format!("{}m", n / 60_000),
+        n if n % 1000 == 0 => format!("{}s", n / 1000),
+        n => format!("{n}ms"),
+    }
+}
+
+pub fn show_bytes(bytes: u64) -> String {
+    match bytes {
+        n if n >= 1 << 40 && n % (1 << 40) == 0 => format!("{}TiB", n >> 40),
+        n if n >= 1 << 30 && n % (1 << 30) == 0 => format!("{}GiB", n >> 30),
+        n if n >= 1 << 20 && n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
+        n if n >= 1 << 10 && n % (1 << 10) == 0 => format!("{}KiB", n >> 10),
+        n => format!("{n}B"),
+    }
+}
+
+pub(super) fn trigger(text: &str) -> Parsed<Trigger> {
+    let expected = "`continuous`, `available-now` or `every:<duration>`";
+    match text {
+        "continuous" => Ok(Trigger::Continuous),
+        "available-now" => Ok(Trigger::AvailableNow),
+        _ => match text.strip_prefix("every:") {
+            Some(time) => duration_within(time, 1000, 366 * 86_400_000).map(Trigger::Every),
+            None if duration(text).is_ok() => {
+                Err(refuse(problem::NOT_A_CHOICE, expected).hint(format!("write `every:{text}`")))
+            }
+            None => Err(refuse(problem::NOT_A_CHOICE, expected)),
+        },
+    }
+}
+
+pub(super) fn start(text: &str) -> Parsed<Start> {
+    let expected = "`earliest`, `latest` or `timestamp:2024-01-01T00:00:00Z`";
+    match text {
+        "earliest" => Ok(Start::Earliest),
+        "latest" => Ok(Start::Latest),
+        _ => {
+            let Some(time) = text.strip_prefix("timestamp:") else {
+                return Err(refuse(problem::NOT_A_CHOICE, expected));
+            };
+            time.parse::<jiff::Timestamp>()
+                .map(|time| Start::Timestamp(time.as_microsecond()))
+                .map_err(|_| {
+                    refuse(problem::WRONG_TYPE, "a time with date, hour and zone")
+                        .hint("for instance timestamp:2024-01-01T00:00:00Z")
+                })
+        }
+    }
+}
+
+pub(super) fn compression(text: &str) -> Parsed<Compression> {
+    match text {
+        "none" => Ok(Compression::None),
+        "snappy" => Ok(Compression::Snappy),
+        "zstd" => Ok(Compression::Zstd(1)),
+        _ => {
+            let Some(level) = text.strip_prefix("zstd-") else {
+                let expected = "`none`, `snappy` or `zstd-1` to `zstd-22`";
+                return Err(refuse(problem::NOT_A_CHOICE, expected));
+            };
+            match level.parse::<i32>() {
+                Ok(n @ 1..=22) => Ok(Compression::Zstd(n)),
+                _ => Err(refuse(problem::OUT_OF_RANGE, "a zstd level from 1 to 22")),
+            }
+        }
+    }
+}
+
+/// Stores of this version. The slash at the end goes.
+pub(super) fn url(text: &str) -> Parsed<String> {
+    let expected = "a store's URL: `file:data/raw_zone`, `file:///srv/lake/raw` or `memory:name`";
+    if text.is_empty() {
+        return Err(refuse(problem::MISSING, expected));
+    }
+    let Some((scheme, rest)) = text.split_once(':') else {
+        let hint = format!("for a directory write `file:{text}`");
+        return Err(refuse(problem::BAD_URL, expected).hint(hint));
+    };
+    let rest = rest.trim_end_matches('/');
+    match scheme {
+        "file" | "memory" if rest.is_empty() => Err(refuse(problem::BAD_URL, expected)),
+        "file" if rest.starts_with("//") && !rest.starts_with("///") => {
+            let hint = "two slashes name a host; write three for an absolute path, none for a relative one";
+            Err(refuse(problem::BAD_URL, expected).hint(hint))
+        }
+        "file" | "memory" => Ok(format!("{scheme}:{rest}")),
+        "s3" | "s3a" | "gs" | "az" | "abfs" | "hdfs" | "webhdfs" => {
+            let hint =
+                format!("`{scheme}:` stores are planned; this version writes to file: and memory:");
+            Err(refuse(problem::BAD_URL, expected).hint(hint))
+        }
+        _ => Err(refuse(problem::BAD_URL, expected)),
+    }
+}
+
+/// A format whose values are directory names, in which a finer part never stands without the coarser ones.
+pub(super) fn date_format(text: &str) -> Parsed<String> {
+    let expected = "a date format such as `%Y-%m-%d`, `%Y-%m` or `%Y`";
+    let refusal = || refuse(problem::BAD_FORMAT, expected);
+    let mut parts = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '%' => match chars.next() {
+                Some(part @ ('Y' | 'm' | 'd' | 'H' | 'j' | 'G' | 'V')) => parts.push(part),
+                _ => {
+                    return Err(refusal().hint(
+                        "the parts are %Y %m %d %H, %j (day of year), %G and %V (ISO week)",
+                    ));
+                }
+            },
+            c if name_char(c) => {}
+            '/' => {
+                return Err(
+                    refusal().hint("a partition is one directory; write `-` instead of `/`")
+                );
+            }
+            _ => {
+                return Err(refusal().hint("between the parts only letters, digits, `-`, `_`, `.`"));
+            }
+        }
+    }
+    if parts.is_empty()
+        && ["yyyy", "YYYY", "MM", "dd"]
+            .iter()
+            .any(|p| text.contains(p))
+    {
+        return Err(refusal().hint("the parts are written %Y, %m, %d, not yyyy, MM, dd"));
+    }
+    let has = |part| parts.contains(part);
+    let day = (has('m') && has('d')) || has('j');
+    let whole = (has('Y') || (has('G') && has('V')))
+        && (!has('d') || has('m'))
+        && (!has('H') || day)
+        && (!has('V') || has('G'));
+    if whole {
+        Ok(text.to_owned())
+    } else {
+        Err(refusal().hint("a finer part needs the coarser ones before it, or days of different months fall together"))
+    }
+}
+
+pub(super) fn level(text: &str) -> Parsed<String> {
+    // A word alone is a level; tracing would take any other for a target.
+    let known = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word);
+    let words = text.split(',').filter(|part| !part.contains('='));
+    let levels = words.map(|word| word.trim().to_lowercase());
+    match text.parse::<tracing_subscriber::filter::Targets>() {
+        Ok(_) if levels.into_iter().all(|word| known(&word)) => Ok(text.to_owned()),
+        _ => Err(refuse(
+            problem::NOT_A_CHOICE,
+            "`error`, `warn`, `info`, `debug`, `trace`, or a list such as `info,weir::kafka=debug`",
+        )),
+    }
+}
+
+/// `name`, `name@0.1`, `name@sha256:…`.
+pub fn plugin_ref(text: &str) -> Parsed<PluginRef> {
+    let expected = "a plugin: `name`, `name@0.1`, `name@0.1.2` or `name@sha256:…`";
+    let refusal = || refuse(problem::BAD_PLUGIN, expected);
+    let (name, pin) = match text.trim().split_once('@') {
+        None => (text.trim(), Pin::Any),
+        Some((name, digest)) if digest.starts_with("sha256:") => {
+            let hex = digest.trim_start_matches("sha256:");
+            let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            if !(12..=64).contains(&hex.len()) || !hex.bytes().all(lower_hex) {
+                return Err(refusal().hint("a digest has 12 to 64 lower-case hex digits"));
+            }
+            (name, Pin::Digest(digest.to_owned()))
+        }
+        Some((name, version)) => {
+            let parts: Result<Vec<u64>, _> = version.split('.').map(str::parse).collect();
+            match parts {
+                Ok(parts) if parts.len() <= 3 => (name, Pin::Version(parts)),
+                _ => return Err(refusal().hint("a version is one to three numbers: 0.1.2")),
+            }
+        }
+    };
+    if name.ends_with(".wasm") || name.contains('/') {
+        return Err(refusal().hint("name the plugin, and its directory with plugin.path"));
+    }
+    let name = named(name, "", 64).map_err(|_| refusal())?;
+    Ok(PluginRef { name, pin })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code<T: std::fmt::Debug>(parsed: Parsed<T>) -> &'static str {
+        parsed.expect_err("refused").code
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
+        assert_eq!(code(duration("60")), problem::WRONG_UNIT);
+        assert_eq!(code(duration("5 weeks")), problem::WRONG_UNIT);
+        assert_eq!(code(duration("soon")), problem::WRONG_TYPE);
+        assert_eq!(code(duration("")), problem::WRONG_TYPE);
+        assert_eq!(code(duration_within("0s", 1, 9)), problem::OUT_OF_RANGE);
+        assert_eq!(code(duration("99999999999999999d")), problem::OUT_OF_RANGE);
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(bytes("128MiB"), Ok(128 << 20));
+        assert_eq!(bytes("1 GB"), Ok(1_000_000_000));
+        assert_eq!(code(bytes("128")), problem::WRONG_UNIT);
+        assert_eq!(code(bytes("128Mb")), problem::WRONG_UNIT);
+        assert_eq!(code(bytes("-1B")), problem::WRONG_TYPE);
+        for size in [0, 1, 1 << 10, 3 << 20, 5 << 30, 1 << 41] {
+            assert_eq!(bytes(&show_bytes(size)), Ok(size));
+        }
+    }
+
+    #[test]
+    fn partition_formats_never_merge_months() {
+        for good in ["%Y-%m-%d", "%Y-%m", "%Y", "%Y%m%d%H", "%G-W%V", "%Y-%j"] {
+            assert!(date_format(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "%Y-%d",
+            "%m-%d",
+            "%Y/%m",
+            "yyyy-MM-dd",
+            "%Y-%H",
+            "%q",
+            "",
+            "%",
+        ] {
+            assert_eq!(code(date_format(bad)), problem::BAD_FORMAT, "{bad}");
+        }
+    }
+
+    #[test]
+    fn urls_and_plugins() {
+        assert_eq!(url("file:data/raw/"), Ok("file:data/raw".into()));
+        for bad in ["data/raw", "file:", "file://host/x", "s3://b/p", "ftp://x"] {
+            assert_eq!(code(url(bad)), problem::BAD_URL, "{bad}");
+        }
+        let plugin = plugin_ref("xml-flatten@0.1").expect("ref");
+        assert_eq!(plugin.pin, Pin::Version(vec![0, 1]));
+        assert_eq!(plugin.to_string(), "xml-flatten@0.1");
+        for bad in [
+            "",
+            "@1",
+            "a b",
+            "x@latest",
+            "x@sha256:12",
+            "./x.wasm",
+            "x@1.2.3.4",
+        ] {
+            assert_eq!(code(plugin_ref(bad)), problem::BAD_PLUGIN, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! What is there to read: cluster, topics with their ids, partitions with their ends, and where a chain begins.
+//!
+//! Ends are those of `read_committed`: the last stable offset, behind which nothing may be read yet.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::error::{Error, Kind, Result};
+use crate::record::{ChainId, TopicPartition};
+use crate::source::Position;
+
+use super::client::{self, Consumer};
+use super::errors::{Class, class, request_error};
+use super::props::{KafkaProps, REQUEST_TIMEOUT};
+use super::topic_id::{TopicId, topic_id};
+
+/// A cluster that answered.
+pub struct KafkaCluster {
+    consumer: Consumer,
+    id: String,
+    brokers: Vec<String>,
+}
+
+impl fmt::Debug for KafkaCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KafkaCluster({} {:?})", self.id, self.brokers)
+    }
+}
+
+/// A topic as it stands now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    pub name: Arc<str>,
+    /// Kafka's topic id; the name where the broker has no ids.
+    pub id: String,
+    /// Ascending by partition.
+    pub partitions: Vec<PartitionInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionInfo {
+    pub chain: ChainId,
+    pub tp: TopicPartition,
+    /// First offset that is still there.
+    pub low: i64,
+    /// Next offset after the last that may be read.
+    pub high: i64,
+}
+
+/// Where a chain begins that has no position yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    /// First record at or after this time, milliseconds since 1970 UTC; the end if there is none.
+    Timestamp(i64),
+}
+
+/// What differs from the topics known so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Whatever the start policy, new partitions are read from their low end: their records are all new.
+    NewPartitions(Vec<PartitionInfo>),
+    /// Deleted and created again: old positions mean nothing in it.
+    Recreated {
+        was: String,
+        now: TopicInfo,
+    },
+    Gone {
+        topic: Arc<str>,
+    },
+}
+
+/// librdkafka's mock cluster calls itself so; it never answers a question for a topic's id.
+const MOCK: &str = "mockCluster";
+const DESCRIBE: &str = "kafka.describe";
+
+impl KafkaCluster {
+    /// Waits at most 10 s for a broker that answers.
+    pub fn connect(props: &KafkaProps) -> Result<KafkaCluster> {
+        const OP: &str = "kafka.connect";
+        props.check()?;
+        let consumer = client::consumer(&props.metadata())?;
+        let what = format!("no broker of {} answered", props.bootstrap());
+        let metadata = consumer
+            .fetch_metadata(None, REQUEST_TIMEOUT)
+            .map_err(|e| failed(&consumer, OP, &what, &e))?;
+        let brokers = metadata
+            .brokers()
+            .iter()
+            .map(|b| format!("{}:{}", b.host(), b.port()))
+            .collect();
+        drop(metadata);
+        let id = consumer.client().fetch_cluster_id(REQUEST_TIMEOUT);
+        let id = id.filter(|id| !id.is_empty()).ok_or_else(|| {
+            Error::new(Kind::SourceUnavailable, OP, "the broker gave no cluster id")
+                .with("brokers", props.bootstrap())
+        })?;
+        Ok(KafkaCluster {
+            consumer,
+            id,
+            brokers,
+        })
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// `host:port` as the cluster advertises them.
+    pub fn brokers(&self) -> &[String] {
+        &self.brokers
+    }
+
+    pub fn describe(&self, topic: &str) -> Result<TopicInfo> {
+        let (id, partitions) = self.identify(topic)?;
+        let name: Arc<str> = topic.into();
+        Ok(TopicInfo {
+            partitions: self.ends(&name, &id, &partitions)?,
+            name,
+            id,
+        })
+    }
+
+    /// A position for every partition of a topic that has none yet (W1: pin it in the log before the first read).
+    pub fn start(&self, topic: &TopicInfo, start: Start) -> Result<Vec<Position>> {
+        let tps: Vec<&TopicPartition> = topic.partitions.iter().map(|p| &p.tp).collect();
+        let times = match start {
+            Start::Timestamp(millis) => {
+                Some(list_offsets(&self.consumer, &tps, Offset::Offset(millis))?)
+            }
+            Start::Earliest | Start::Latest => None,
+        };
+        let positions = topic.partitions.iter().enumerate().map(|(i, p)| Position {
+            chain: p.chain.clone(),
+            epoch: 0,
+            tp: p.tp.clone(),
+            next: match (start, &times) {
+                (Start::Earliest, _) => p.low,
+                (Start::Latest, _) => p.high,
+                (Start::Timestamp(_), times) => {
+                    let found = times.as_ref().and_then(|t| t.get(i).copied().flatten());
+                    found.map_or(p.high, |at| at.clamp(p.low, p.high))
+                }
+            },
+        });
+        Ok(positions.collect())
+    }
+
+    /// Looks again: new partitions, topics recreated or gone. One or two small requests per topic.
+    pub fn refresh(&self, known: &[TopicInfo]) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        for topic in known {
+            let (id, partitions) = match self.identify(&topic.name) {
+                Ok(found) => found,
+                // identify() says ConfigInvalid of a missing topic and of a refused user only.
+                Err(e) if e.kind() == Kind::ConfigInvalid && self.is_gone(&topic.name) => {
+                    let topic = topic.name.clone();
+                    changes.push(Change::Gone { topic });
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let had_id = topic.id != *topic.name;
+            if had_id && id != topic.id {
+                changes.push(Change::Recreated {
+                    was: topic.id.clone(),
+                    now: self.describe(&topic.name)?,
+                });
+                continue;
+            }
+            let is_new = |p: &i32| !topic.partitions.iter().any(|k| k.tp.partition == *p);
+            let new: Vec<i32> = partitions.into_iter().filter(is_new).collect();
+            if !new.is_empty() {
+                changes.push(Change::NewPartitions(self.ends(
+                    &topic.name,
+                    &topic.id,
+                    &new,
+                )?));
+            }
+        }
+        Ok(changes)
+    }
+
+    fn is_gone(&self, topic: &str) -> bool {
+        topic_gone(&self.consumer, topic, REQUEST_TIMEOUT)
+    }
+
+    /// Topic id (or name) and partitions.
+    fn identify(&self, topic: &str) -> Result<(String, Vec<i32>)> {
+        let what = format!("topic '{topic}' on cluster {}", self.id);
+        let failed = |e: &KafkaError| failed(&self.consumer, DESCRIBE, &what, e);
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+            .map_err(|e| failed(&e))?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic);
+        let mut partitions: Vec<i32> = match found {
+            Some(t) => match t.error() {
+                Some(e) => return Err(failed(&KafkaError::MetadataFetch(e.into()))),
+                None => t.partitions().iter().map(|p| p.id()).collect(),
+            },
+            None => Vec::new(),
+        };
+        drop(metadata);
+        partitions.sort_unstable();
+        if partitions.is_empty() {
+            let none = rdkafka::error::RDKafkaErrorCode::UnknownTopicOrPartition;
+            return Err(failed(&KafkaError::MetadataFetch(none)));
+        }
+        if self.id.starts_with(MOCK) {
+            return Ok((topic.to_owned(), partitions));
+        }
+        match topic_id(&self.consumer, topic, REQUEST_TIMEOUT) {
+            TopicId::Is(id) => Ok((id, partitions)),
+            TopicId::None => Ok((topic.to_owned(), partitions)),
+            // Never fall back to the name here: another name would be another chain, read again from its start.
+            TopicId::Failed(code, text) => {
+                Err(failed(&KafkaError::MetadataFetch(code)).with("answer", text))
+            }
+        }
+    }
+
+    fn ends(&self, topic: &Arc<str>, id: &str, partitions: &[i32]) -> Result<Vec<PartitionInfo>> {
+        let tps: Vec<TopicPartition> = partitions
+            .iter()
+            .map(|&partition| TopicPartition {
+                topic: topic.clone(),
+                partition,
+            })
+            .collect();
+        let refs: Vec<&TopicPartition> = tps.iter().collect();
+        let low = list_offsets(&self.consumer, &refs, Offset::Beginning)?;
+        let high = list_offsets(&self.consumer, &refs, Offset::End)?;
+        let ends = low.into_iter().zip(high);
+        tps.into_iter()
+            .zip(ends)
+            .map(|(tp, ends)| match ends {
+                (Some(low), Some(high)) => Ok(PartitionInfo {
+                    chain: ChainId::kafka(&self.id, id, tp.partition),
+                    tp,
+                    low,
+                    high,
+                }),
+                _ => Err(Error::new(
+                    Kind::SourceUnavailable,
+                    DESCRIBE,
+                    "the broker gave no first and last offset",
+                )
+                .with("partition", tp)),
+            })
+            .collect()
+    }
+}
+
+fn failed(consumer: &Consumer, op: &'static str, what: &str, error: &KafkaError) -> Error {
+    // The reasons wait in the queue until it is polled.
+    for _ in 0..32 {
+        if consumer.poll(Duration::ZERO).is_none() {
+            break;
+        }
+    }
+    request_error(op, what, error, consumer.context().last_error())
+}
+
+pub(super) fn topic_gone(consumer: &Consumer, topic: &str, timeout: Duration) -> bool {
+    match consumer.fetch_metadata(Some(topic), timeout) {
+        Ok(metadata) => metadata.topics().iter().any(|t| {
+            let code = t.error().map(Into::into);
+            t.name() == topic && code.is_some_and(|c| class(c) == Class::NoTopic)
+        }),
+        Err(_) => false,
+    }
+}
+
+/// First, last (of `read_committed`) or timed offsets of many partitions, one request per broker. `None`: no such record.
+pub(super) fn list_offsets(
+    consumer: &Consumer,
+    tps: &[&TopicPartition],
+    at: Offset,
+) -> Result<Vec<Option<i64>>> {
+    const OP: &str = "kafka.list_offsets";
+    if tps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let what = "first and last offsets";
+    let mut list = TopicPartitionList::with_capacity(tps.len());
+    for tp in tps {
+        list.add_partition_offset(&tp.topic, tp.partition, at)
+            .map_err(|e| failed(consumer, OP, what, &e))?;
+    }
+    let list = consumer
+        .offsets_for_times(list, REQUEST_TIMEOUT)
+        .map_err(|e| failed(consumer, OP, what, &e))?;
+    let mut found = Vec::with_capacity(tps.len());
+    for tp in tps {
+        let element = list.find_partition(&tp.topic, tp.partition);
+        let offset = match element {
+            Some(element) => {
+                element
+                    .error()
+                    .map_err(|e| failed(consumer, OP, what, &e).with("partition", tp))?;
+                element.offset()
+            }
+            None => Offset::Invalid,
+        };
+        found.push(match offset {
+            Offset::Offset(n) => Some(n),
+            _ => None,
+        });
+    }
+    Ok(found)
+}

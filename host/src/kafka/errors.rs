@@ -1,0 +1,153 @@
+//! librdkafka's codes in our words: which kind, and what the operator can do about it.
+
+use std::fmt;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::error::{Error, Kind};
+use crate::record::{ChainId, TopicPartition};
+
+/// Offsets `[from, to)` that were to be read and are gone. `to` is where reading could go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostRange {
+    pub chain: ChainId,
+    pub tp: TopicPartition,
+    pub from: i64,
+    pub to: i64,
+}
+
+/// What a [`Kind::SourceLost`] error of this folder carries as its source; see [`lost`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Retention or DeleteRecords was faster than we were: a `gap` entry can account for it.
+    AgedOut(Vec<LostRange>),
+    /// The position lies above the end: the log was truncated or the topic recreated. No entry accounts for it.
+    AboveEnd(Vec<LostRange>),
+    /// The topic is not there any more.
+    TopicGone(String),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = match self {
+            Lost::TopicGone(topic) => return write!(f, "topic '{topic}' is gone"),
+            Lost::AgedOut(ranges) | Lost::AboveEnd(ranges) => ranges,
+        };
+        for (i, r) in ranges.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{} offsets {}..{}", r.tp, r.from, r.to)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Lost {}
+
+impl Lost {
+    pub(super) fn into_error(self, op: &'static str) -> Error {
+        let error = match &self {
+            Lost::AgedOut(_) => Error::new(
+                Kind::SourceLost,
+                op,
+                "records aged out of the broker before they were read",
+            )
+            .hint("source.on.data.loss = \"gap\" records the lost range in the log and goes on"),
+            Lost::AboveEnd(_) => Error::new(
+                Kind::SourceLost,
+                op,
+                "the committed position lies above the end of the partition",
+            )
+            .hint("the topic was truncated or recreated: start a new pipeline for it"),
+            Lost::TopicGone(_) => {
+                Error::new(Kind::SourceLost, op, "a topic that was being read is gone")
+                    .hint("if it comes back it is another topic: source.on.topic.recreated")
+            }
+        };
+        error.source(self)
+    }
+}
+
+/// The lost ranges behind an error, if that is what it is about.
+pub fn lost(error: &Error) -> Option<&Lost> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// What a code means to whoever runs the pipeline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Class {
+    /// Not allowed, or not who we say we are.
+    Auth,
+    /// The topic or partition is not there.
+    NoTopic,
+    /// All brokers are unreachable.
+    AllDown,
+    /// One broker or one request failed; librdkafka tries again by itself.
+    Passing,
+    /// The position is not in the partition.
+    OutOfRange,
+}
+
+pub(super) fn class(code: RDKafkaErrorCode) -> Class {
+    use RDKafkaErrorCode as C;
+    match code {
+        C::Authentication
+        | C::SaslAuthenticationFailed
+        | C::UnsupportedSASLMechanism
+        | C::IllegalSASLState
+        | C::SSL
+        | C::TopicAuthorizationFailed
+        | C::GroupAuthorizationFailed
+        | C::ClusterAuthorizationFailed => Class::Auth,
+        C::UnknownTopic | C::UnknownTopicOrPartition | C::UnknownPartition => Class::NoTopic,
+        C::AllBrokersDown => Class::AllDown,
+        C::AutoOffsetReset | C::OffsetOutOfRange => Class::OutOfRange,
+        _ => Class::Passing,
+    }
+}
+
+pub(super) fn auth_hint(code: RDKafkaErrorCode) -> &'static str {
+    use RDKafkaErrorCode as C;
+    match code {
+        C::SSL => "check source.kafka.ssl.ca.location and that the listener speaks TLS",
+        C::TopicAuthorizationFailed => "the user needs READ and DESCRIBE on the topic",
+        C::GroupAuthorizationFailed => "the user needs READ on the group (for mirrored offsets)",
+        C::ClusterAuthorizationFailed => "the user needs DESCRIBE on the cluster",
+        _ => {
+            "check source.kafka.security.protocol, sasl.mechanisms, sasl.username and sasl.password"
+        }
+    }
+}
+
+/// An error of a request made while connecting or describing; `why` is the last reason librdkafka gave.
+pub(super) fn request_error(
+    op: &'static str,
+    what: &str,
+    error: &KafkaError,
+    why: Option<(RDKafkaErrorCode, String)>,
+) -> Error {
+    let own = error.rdkafka_error_code();
+    let told = why.as_ref().filter(|(code, _)| class(*code) == Class::Auth);
+    let code = told.map(|(code, _)| *code).or(own);
+    let text = why
+        .as_ref()
+        .map(|(_, text)| format!(" ({text})"))
+        .unwrap_or_default();
+    match code {
+        Some(code) if class(code) == Class::Auth => Error::new(
+            Kind::ConfigInvalid,
+            op,
+            format!("{what}: refused by the broker: {error}{text}"),
+        )
+        .hint(auth_hint(code)),
+        Some(code) if class(code) == Class::NoTopic => {
+            Error::new(Kind::ConfigInvalid, op, format!("{what}: no such topic"))
+                .hint("create it, or correct source.topics")
+        }
+        _ => Error::new(
+            Kind::SourceUnavailable,
+            op,
+            format!("{what}: {error}{text}"),
+        )
+        .hint("is the broker up, and reachable under the address it advertises?"),
+    }
+}

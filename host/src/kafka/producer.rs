@@ -1,0 +1,186 @@
+//! Sends records: idempotent, in order per partition, and nothing counts as sent before the broker said so.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+
+use crate::error::{Error, Kind, Result};
+
+use super::client::log_line;
+use super::errors::request_error;
+use super::props::{KafkaProps, config_error};
+
+/// A full queue is served this long at a time.
+const POLL: Duration = Duration::from_millis(50);
+
+/// What is to be sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outgoing<'a> {
+    pub key: Option<&'a [u8]>,
+    /// `None` = tombstone.
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+    /// `None`: by the hash of the key.
+    pub partition: Option<i32>,
+    /// Milliseconds since 1970 UTC; `None` = now.
+    pub timestamp: Option<i64>,
+}
+
+/// What became of the records sent so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Acknowledged by the broker.
+    pub records: u64,
+    pub failed: u64,
+    /// Why the first of them failed.
+    pub first_failure: Option<String>,
+}
+
+#[derive(Default)]
+struct State {
+    delivered: Delivered,
+    last: Option<(RDKafkaErrorCode, String)>,
+}
+
+#[derive(Clone, Default)]
+struct Deliveries(Arc<Mutex<State>>);
+
+impl Deliveries {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log_line(level as i32, fac, message);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+        if let Some(code) = error.rdkafka_error_code() {
+            self.state().last = Some((code, reason.to_owned()));
+        }
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut state = self.state();
+        match result {
+            Ok(_) => state.delivered.records += 1,
+            Err((error, _)) => {
+                state.delivered.failed += 1;
+                let first = &mut state.delivered.first_failure;
+                first.get_or_insert_with(|| error.to_string());
+            }
+        }
+    }
+}
+
+pub struct Producer {
+    producer: BaseProducer<Deliveries>,
+    deliveries: Deliveries,
+    bootstrap: String,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Producer({}, {:?})", self.bootstrap, self.delivered())
+    }
+}
+
+impl Producer {
+    pub fn open(props: &KafkaProps) -> Result<Producer> {
+        let deliveries = Deliveries::default();
+        let producer = BaseProducer::from_config_and_context(&props.producer(), deliveries.clone())
+            .map_err(|e| config_error(&e))?;
+        Ok(Producer {
+            producer,
+            deliveries,
+            bootstrap: props.bootstrap().to_owned(),
+        })
+    }
+
+    /// Puts a record in the queue, waiting while it is full. An earlier failure ends the sending.
+    pub fn send(&self, topic: &str, out: Outgoing<'_>) -> Result<()> {
+        let mut record = BaseRecord::<[u8], [u8]>::to(topic);
+        if let Some(key) = out.key {
+            record = record.key(key);
+        }
+        if let Some(value) = out.value {
+            record = record.payload(value);
+        }
+        if let Some(partition) = out.partition {
+            record = record.partition(partition);
+        }
+        if let Some(timestamp) = out.timestamp {
+            record = record.timestamp(timestamp);
+        }
+        if !out.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(out.headers.len());
+            for &(key, value) in out.headers {
+                headers = headers.insert(Header { key, value });
+            }
+            record = record.headers(headers);
+        }
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                // Ends: librdkafka fails what it cannot deliver within message.timeout.ms.
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.producer.poll(POLL);
+                    self.check()?;
+                }
+                Err((error, _)) => return Err(self.error(topic, &error)),
+            }
+        }
+    }
+
+    /// Serves delivery reports; fails if any record failed.
+    pub fn check(&self) -> Result<()> {
+        self.producer.poll(Duration::ZERO);
+        let state = self.deliveries.state();
+        match &state.delivered.first_failure {
+            None => Ok(()),
+            Some(text) => {
+                let told = state.last.as_ref().map(|(_, t)| format!(" ({t})"));
+                Err(Error::new(
+                    Kind::SourceUnavailable,
+                    "kafka.produce",
+                    format!("not delivered: {text}{}", told.unwrap_or_default()),
+                )
+                .with("failed", state.delivered.failed)
+                .with("delivered", state.delivered.records))
+            }
+        }
+    }
+
+    /// Waits until every record was acknowledged or refused.
+    pub fn flush(&self, wait: Duration) -> Result<Delivered> {
+        self.producer.flush(wait).map_err(|e| self.error("", &e))?;
+        self.check()?;
+        Ok(self.delivered())
+    }
+
+    pub fn delivered(&self) -> Delivered {
+        self.deliveries.state().delivered.clone()
+    }
+
+    fn error(&self, topic: &str, error: &KafkaError) -> Error {
+        let last = self.deliveries.state().last.clone();
+        let what = format!("records for '{topic}' at {}", self.bootstrap);
+        request_error("kafka.produce", &what, error, last)
+    }
+}

@@ -1,0 +1,262 @@
+//! What the user may say about the connection, and what the protocol has already decided.
+//!
+//! Any librdkafka property passes through, except those whose value the commit protocol rests on: these are refused by
+//! name, with the reason. `Debug` prints names only, never values: some are passwords.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+
+use crate::error::{Error, Kind, Result};
+
+use super::source::Limits;
+
+/// Consumer, metadata and producer requests give up after this long; librdkafka retries inside.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A lost broker is tried again at the latest after this long.
+const RECONNECT_MAX_MS: &str = "2000";
+
+const POSITIONS: &str = "positions come from the commit log and nowhere else";
+const GROUPS: &str = "Weir assigns partitions itself and joins no group";
+
+/// Why a property may not be set, or `None` if it may.
+pub fn refused(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "bootstrap.servers" | "metadata.broker.list" => "set source.bootstrap.servers instead",
+        "group.id" => "set source.group.id instead",
+        "auto.offset.reset" => {
+            "a position that is gone must stop the pipeline (source.on.data.loss)"
+        }
+        "enable.auto.commit" | "auto.commit.enable" | "auto.commit.interval.ms" => POSITIONS,
+        "enable.auto.offset.store" | "offset.store.method" | "offset.store.path" => POSITIONS,
+        "offset.store.sync.interval.ms" => POSITIONS,
+        "group.instance.id" | "group.protocol" | "group.protocol.type" => GROUPS,
+        "group.remote.assignor" | "partition.assignment.strategy" => GROUPS,
+        "enable.partition.eof" => "the end of a partition is how gaps at its end are seen",
+        "isolation.level" => "records of aborted transactions must never be read",
+        "enable.idempotence" | "transactional.id" => "the producer is idempotent by itself",
+        "allow.auto.create.topics" => "a topic that is not there must be an error",
+        "plugin.library.paths" => "it would load foreign code into the process",
+        "log.queue" | "opaque" | "interceptors" => "the client's own plumbing",
+        key if key.starts_with("test.mock.") => "for tests of librdkafka",
+        key if key.ends_with("_cb") => "callbacks are the client's own plumbing",
+        _ => return None,
+    })
+}
+
+/// Where the cluster is and how to talk to it.
+#[derive(Clone)]
+pub struct KafkaProps {
+    bootstrap: String,
+    group: String,
+    overrides: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for KafkaProps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&String> = self.overrides.keys().collect();
+        f.debug_struct("KafkaProps")
+            .field("bootstrap", &self.bootstrap)
+            .field("group", &self.group)
+            .field("overrides", &names)
+            .finish()
+    }
+}
+
+impl KafkaProps {
+    /// `group` is for the mirrored offsets only; `overrides` are librdkafka properties without prefix.
+    pub fn new(
+        bootstrap: &str,
+        group: &str,
+        overrides: &BTreeMap<String, String>,
+    ) -> Result<KafkaProps> {
+        for key in overrides.keys() {
+            if let Some(reason) = refused(key) {
+                return Err(invalid(format!("'{key}' cannot be set: {reason}")).with("key", key));
+            }
+        }
+        if bootstrap.trim().is_empty() {
+            return Err(
+                invalid("no broker is named").hint("set source.bootstrap.servers = \"host:9092\"")
+            );
+        }
+        Ok(KafkaProps {
+            bootstrap: bootstrap.to_owned(),
+            group: group.to_owned(),
+            overrides: overrides.clone(),
+        })
+    }
+
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Names and values as librdkafka sees them; nothing is sent.
+    pub fn check(&self) -> Result<()> {
+        self.consumer(&Limits::default())
+            .create_native_config()
+            .map(drop)
+            .map_err(|e| config_error(&e))
+    }
+
+    fn base(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("client.id", "weir")
+            .set("socket.keepalive.enable", "true")
+            .set("log.connection.close", "false")
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", RECONNECT_MAX_MS)
+            .set_log_level(RDKafkaLogLevel::Notice);
+        config
+    }
+
+    fn overridden(&self, mut config: ClientConfig) -> ClientConfig {
+        for (key, value) in &self.overrides {
+            config.set(key, value);
+        }
+        config
+    }
+
+    /// For reading records. The queues are small; `fetch.queue.backoff.ms` at its default of 1,000 would stall them.
+    pub(super) fn consumer(&self, limits: &Limits) -> ClientConfig {
+        let mut config = self.base();
+        config
+            .set("queued.min.messages", limits.queue_messages.to_string())
+            .set(
+                "queued.max.messages.kbytes",
+                limits.queue_bytes.div_ceil(1024).to_string(),
+            )
+            .set(
+                "fetch.queue.backoff.ms",
+                limits.queue_backoff.as_millis().to_string(),
+            )
+            .set("fetch.max.bytes", limits.queue_bytes.to_string())
+            .set("fetch.error.backoff.ms", "200");
+        let mut config = self.overridden(config);
+        config
+            .set("group.id", &self.group)
+            .set("auto.offset.reset", "error")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", "read_committed")
+            .set("allow.auto.create.topics", "false");
+        config
+    }
+
+    /// For metadata, watermarks and topic ids: no group, nothing fetched.
+    pub(super) fn metadata(&self) -> ClientConfig {
+        let mut config = self.overridden(self.base());
+        config
+            .set("isolation.level", "read_committed")
+            .set("allow.auto.create.topics", "false");
+        config
+    }
+
+    /// For group offsets.
+    pub(super) fn offsets(&self) -> ClientConfig {
+        let mut config = self.metadata();
+        config
+            .set("group.id", &self.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false");
+        config
+    }
+
+    pub(super) fn producer(&self) -> ClientConfig {
+        let mut config = self.base();
+        config
+            .set("linger.ms", "10")
+            .set("compression.type", "lz4")
+            .set("queue.buffering.max.kbytes", "32768")
+            .set("message.timeout.ms", "120000");
+        let mut config = self.overridden(config);
+        config.set("enable.idempotence", "true");
+        config
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Kind::ConfigInvalid, "kafka.config", message)
+}
+
+/// A name or value that librdkafka refuses, or a client that cannot be made of them.
+pub(super) fn config_error(e: &KafkaError) -> Error {
+    match e {
+        KafkaError::ClientConfig(_, text, key, _) => {
+            invalid(format!("librdkafka refuses '{key}': {text}"))
+                .with("key", key)
+                .hint("names and values: librdkafka's CONFIGURATION.md")
+        }
+        KafkaError::ClientCreation(text) => invalid(format!("no client can be made: {text}")),
+        other => invalid(format!("no client can be made: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    fn with(key: &str, value: &str) -> Result<KafkaProps> {
+        let overrides = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        KafkaProps::new("localhost:1", "g", &overrides)
+    }
+
+    #[test]
+    fn what_the_protocol_owns_is_refused_by_name() {
+        for key in [
+            "auto.offset.reset",
+            "enable.auto.commit",
+            "group.id",
+            "isolation.level",
+            "test.mock.num.brokers",
+        ] {
+            let error = with(key, "x").expect_err(key);
+            assert_eq!(error.kind(), Kind::ConfigInvalid);
+            assert!(error.to_string().contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn other_properties_are_checked_by_librdkafka() {
+        with("fetch.min.bytes", "10")
+            .and_then(|p| p.check())
+            .expect("fine");
+        with("compression.codec", "zstd")
+            .and_then(|p| p.check())
+            .expect("zstd built in");
+        with("security.protocol", "sasl_ssl")
+            .and_then(|p| p.check())
+            .expect("tls built in");
+        with("sasl.mechanisms", "SCRAM-SHA-256")
+            .and_then(|p| p.check())
+            .expect("scram built in");
+        let error = with("fetch.min.bites", "10")
+            .and_then(|p| p.check())
+            .expect_err("no such name");
+        assert!(error.to_string().contains("fetch.min.bites"), "{error}");
+        let error = with("fetch.min.bytes", "ten")
+            .and_then(|p| p.check())
+            .expect_err("no number");
+        assert!(error.to_string().contains("fetch.min.bytes"), "{error}");
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let shown = format!("{:?}", with("sasl.password", "hunter2").expect("props"));
+        assert!(
+            shown.contains("sasl.password") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+}

@@ -1,0 +1,538 @@
+//! Records of assigned partitions as batches. Positions are given to it; it never asks the group, never resets.
+//!
+//! An error of [`Kind::SourceUnavailable`] comes once per outage; [`KafkaSource::status`] says how it stands, and reading
+//! goes on by itself. One of [`Kind::SourceLost`] comes again at each call until the chain is sought elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::record::Batch;
+use crate::source::{Position, Source};
+
+use super::cluster::{list_offsets, topic_gone};
+use super::collect::Collector;
+use super::errors::{Class, Lost, LostRange, auth_hint, class};
+use super::partition::Partition;
+use super::props::{KafkaProps, REQUEST_TIMEOUT};
+use super::queue::{EventConsumer, Failure, Told};
+
+/// A lost cluster is asked this long whether it is back.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// And this often.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// A seek right after an assignment waits this long for the fetcher to start.
+const SEEK_DEADLINE: Duration = Duration::from_secs(2);
+const SEEK_PAUSE: Duration = Duration::from_millis(5);
+/// Brokers tell each other of new partitions within this time.
+const METADATA_DEADLINE: Duration = Duration::from_secs(5);
+const METADATA_PAUSE: Duration = Duration::from_millis(50);
+
+/// Sizes of batches and of librdkafka's queues.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub batch_records: usize,
+    /// A batch ends with the record that reaches this.
+    pub batch_bytes: usize,
+    /// Over all partitions: what may be collected in unfinished batches.
+    pub collected_bytes: usize,
+    /// librdkafka's queue per consumer; a fetch in flight may come on top once.
+    pub queue_bytes: usize,
+    pub queue_messages: usize,
+    /// How long a full queue keeps the fetcher away (librdkafka's default of 1 s starves small queues).
+    pub queue_backoff: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            batch_records: 1_024,
+            batch_bytes: 1 << 20,
+            collected_bytes: 4 << 20,
+            queue_bytes: 16 << 20,
+            queue_messages: 100_000,
+            queue_backoff: Duration::from_millis(10),
+        }
+    }
+}
+
+/// Whether the cluster answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    Up,
+    /// Since this moment of the clock ([`Clock::elapsed`]), and why.
+    Down {
+        since: Duration,
+        reason: String,
+    },
+}
+
+pub struct KafkaSource {
+    kafka: EventConsumer,
+    collector: Collector,
+    clock: Arc<dyn Clock>,
+    status: Status,
+    /// When a lost cluster was last asked.
+    probed: Duration,
+    /// What a single broker last complained about.
+    reason: String,
+    /// Seeks that librdkafka has not carried out; nothing is read before they are.
+    unsought: Vec<Position>,
+    paused: bool,
+}
+
+impl fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let given: BTreeMap<_, _> = self
+            .collector
+            .parts
+            .iter()
+            .map(|p| (p.tp().to_string(), p.given()))
+            .collect();
+        f.debug_struct("KafkaSource")
+            .field("status", &self.status)
+            .field("given", &given)
+            .finish()
+    }
+}
+
+impl KafkaSource {
+    /// Checks every position against the ends of its partition, then begins to fetch.
+    pub fn open(
+        props: &KafkaProps,
+        positions: &[Position],
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+    ) -> Result<KafkaSource> {
+        let mut source = KafkaSource {
+            kafka: EventConsumer::open(&props.consumer(&limits))?,
+            collector: Collector::new(limits),
+            clock,
+            status: Status::Up,
+            probed: Duration::ZERO,
+            reason: String::new(),
+            unsought: Vec::new(),
+            paused: false,
+        };
+        source.assign(positions)?;
+        Ok(source)
+    }
+
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// End of what was given away, per chain.
+    pub fn positions(&self) -> Vec<Position> {
+        let given = |p: &Partition| Position {
+            next: p.given(),
+            ..p.position().clone()
+        };
+        self.collector.parts.iter().map(given).collect()
+    }
+
+    // === errors ===
+
+    fn failure(&mut self, failure: Failure) -> Result<()> {
+        let index = failure.at.as_ref().and_then(|(topic, partition, _)| {
+            self.index(|p| p.tp().partition == *partition && *p.tp().topic == **topic)
+        });
+        if failure.code == RDKafkaErrorCode::PartitionEOF {
+            if let (Some(i), Some((_, _, offset))) = (index, failure.at) {
+                self.collector.ended(i, offset);
+            }
+            self.up();
+            return Ok(());
+        }
+        tracing::debug!(code = ?failure.code, reason = failure.reason, "consumer error");
+        match (class(failure.code), index) {
+            (Class::OutOfRange, Some(i)) => self.out_of_range(i),
+            (Class::NoTopic, Some(i)) => {
+                self.topic_missing(i);
+                Ok(())
+            }
+            (Class::Auth, _) => {
+                let reason = format!("refused by the broker: {}", failure.reason);
+                self.down(reason, auth_hint(failure.code))
+            }
+            (Class::AllDown, _) => {
+                let reason = match self.reason.is_empty() {
+                    true => failure.reason,
+                    false => self.reason.clone(),
+                };
+                if self.answers() {
+                    return Ok(());
+                }
+                let hint = "waiting for it; nothing is lost";
+                self.down(format!("no broker answers: {reason}"), hint)
+            }
+            _ if failure.fatal => Err(Error::new(
+                Kind::Bug,
+                "kafka.poll",
+                format!("librdkafka gave up: {}", failure.reason),
+            )),
+            _ => {
+                self.reason = failure.reason;
+                Ok(())
+            }
+        }
+    }
+
+    /// Says so once; afterwards [`Self::status`] does.
+    fn down(&mut self, reason: String, hint: &str) -> Result<()> {
+        if self.status != Status::Up {
+            return Ok(());
+        }
+        self.probed = self.clock.elapsed();
+        self.status = Status::Down {
+            since: self.probed,
+            reason: reason.clone(),
+        };
+        Err(Error::new(Kind::SourceUnavailable, "kafka.poll", reason).hint(hint))
+    }
+
+    fn up(&mut self) {
+        if self.status != Status::Up {
+            self.status = Status::Up;
+            self.reason.clear();
+        }
+    }
+
+    fn answers(&self) -> bool {
+        let topic = self.collector.parts.first().map(|p| p.tp().topic.as_ref());
+        let metadata = self.kafka.consumer().fetch_metadata(topic, PROBE_TIMEOUT);
+        metadata.is_ok()
+    }
+
+    /// While the cluster is lost and silent: ask now and then whether it is back.
+    fn probe(&mut self) {
+        if self.status == Status::Up || self.clock.elapsed() < self.probed + PROBE_EVERY {
+            return;
+        }
+        if self.answers() {
+            self.up();
+        }
+        self.probed = self.clock.elapsed();
+    }
+
+    fn topic_missing(&mut self, i: usize) {
+        let Some(topic) = self.collector.parts.get(i).map(|p| p.tp().topic.clone()) else {
+            return;
+        };
+        if topic_gone(self.kafka.consumer(), &topic, REQUEST_TIMEOUT) {
+            let of = self
+                .collector
+                .parts
+                .iter_mut()
+                .filter(|p| p.tp().topic == topic);
+            for part in of {
+                part.lost = Some(Lost::TopicGone(topic.to_string()));
+            }
+        }
+    }
+
+    /// The broker refused our offset: it aged out, or lies above the end, or the answer was about an older one.
+    fn out_of_range(&mut self, i: usize) -> Result<()> {
+        let Some(part) = self.collector.parts.get(i) else {
+            return Ok(());
+        };
+        let at = Position {
+            next: part.taken(),
+            ..part.position().clone()
+        };
+        let ends = self.ends(std::slice::from_ref(&at));
+        let lost = match &ends {
+            Ok(ends) => ends
+                .first()
+                .and_then(|&(low, high)| lost_of(&at, low, high)),
+            // The broker went away meanwhile: take it up where we are, and be told again.
+            Err(_) => None,
+        };
+        if lost.is_some() {
+            self.collector.finish(i);
+            if let Some(part) = self.collector.parts.get_mut(i) {
+                part.lost = lost;
+            }
+            return Ok(());
+        }
+        self.reassign(std::slice::from_ref(&at))
+    }
+
+    /// All that is lost, as one error.
+    fn lost(&self) -> Result<()> {
+        let parts = self.collector.parts.iter();
+        match merge(parts.filter_map(|p| p.lost.as_ref())) {
+            Some(lost) => Err(lost.into_error("kafka.poll")),
+            None => Ok(()),
+        }
+    }
+
+    // === positions ===
+
+    fn index(&self, is: impl Fn(&Partition) -> bool) -> Option<usize> {
+        self.collector.parts.iter().position(is)
+    }
+
+    /// First offset and readable end of each.
+    fn ends(&self, positions: &[Position]) -> Result<Vec<(i64, i64)>> {
+        let tps: Vec<_> = positions.iter().map(|p| &p.tp).collect();
+        let low = list_offsets(self.kafka.consumer(), &tps, Offset::Beginning)?;
+        let high = list_offsets(self.kafka.consumer(), &tps, Offset::End)?;
+        let known = |(low, high): (Option<i64>, Option<i64>)| {
+            let low = low.unwrap_or(0);
+            (low, high.unwrap_or(low))
+        };
+        Ok(low.into_iter().zip(high).map(known).collect())
+    }
+
+    /// The same, once this client has heard of partitions that another client told us about.
+    fn known_ends(&self, positions: &[Position]) -> Result<Vec<(i64, i64)>> {
+        let deadline = self.clock.elapsed() + METADATA_DEADLINE;
+        loop {
+            let error = match self.ends(positions) {
+                Err(e) if e.kind() == Kind::ConfigInvalid => e,
+                ends => return ends,
+            };
+            if self.clock.elapsed() >= deadline {
+                return Err(error);
+            }
+            for topic in positions
+                .iter()
+                .map(|p| &p.tp.topic)
+                .collect::<BTreeSet<_>>()
+            {
+                self.kafka
+                    .consumer()
+                    .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+                    .map_err(|e| {
+                        Error::new(
+                            Kind::SourceUnavailable,
+                            "kafka.assign",
+                            format!("metadata: {e}"),
+                        )
+                    })?;
+            }
+            self.clock.sleep(METADATA_PAUSE);
+        }
+    }
+
+    /// Out and in again. Only for partitions with nothing in the queue: not yet assigned, or stopped by an error.
+    fn reassign(&self, positions: &[Position]) -> Result<()> {
+        let list = list(positions)?;
+        let consumer = self.kafka.consumer();
+        if let Err(error) = consumer.incremental_unassign(&list) {
+            tracing::debug!(%error, "was not assigned");
+        }
+        consumer
+            .incremental_assign(&list)
+            .map_err(|e| bug("partitions cannot be assigned", &e))
+    }
+
+    /// Moves the fetcher. librdkafka raises these partitions' version in this thread: what was fetched is outdated at once.
+    fn settle(&mut self) -> Result<()> {
+        if self.unsought.is_empty() {
+            return Ok(());
+        }
+        let deadline = self.clock.elapsed() + SEEK_DEADLINE;
+        loop {
+            let done = self
+                .kafka
+                .consumer()
+                .seek_partitions(list(&self.unsought)?, REQUEST_TIMEOUT)
+                .map_err(|e| {
+                    Error::new(Kind::SourceUnavailable, "kafka.seek", format!("seek: {e}"))
+                })?;
+            self.unsought.retain(|p| {
+                let element = done.find_partition(&p.tp.topic, p.tp.partition);
+                element.is_none_or(|e| e.error().is_err())
+            });
+            drop(done);
+            if self.unsought.is_empty() {
+                return Ok(());
+            }
+            if self.clock.elapsed() >= deadline {
+                // Never started, or stopped by an error: nothing of them is in the queue.
+                self.reassign(&self.unsought)?;
+                self.unsought.clear();
+                return Ok(());
+            }
+            self.clock.sleep(SEEK_PAUSE);
+        }
+    }
+
+    /// `target`: its readable end, where that is another than before.
+    fn jump(&mut self, i: usize, position: &Position, target: Option<i64>) {
+        self.collector.forget(i);
+        if let Some(part) = self.collector.parts.get_mut(i) {
+            let target = target.unwrap_or(part.target());
+            *part = Partition::new(position.clone(), target);
+        }
+        self.unsought.retain(|p| p.tp != position.tp);
+        self.unsought.push(position.clone());
+    }
+}
+
+fn list(positions: &[Position]) -> Result<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for p in positions {
+        list.add_partition_offset(&p.tp.topic, p.tp.partition, Offset::Offset(p.next))
+            .map_err(|e| bug("an impossible position", &e).with("position", p.next))?;
+    }
+    Ok(list)
+}
+
+fn bug(what: &str, error: &rdkafka::error::KafkaError) -> Error {
+    Error::new(Kind::Bug, "kafka.assign", format!("{what}: {error}"))
+}
+
+fn lost_of(at: &Position, low: i64, high: i64) -> Option<Lost> {
+    let range = |from, to| {
+        vec![LostRange {
+            chain: at.chain.clone(),
+            tp: at.tp.clone(),
+            from,
+            to,
+        }]
+    };
+    if at.next < low {
+        Some(Lost::AgedOut(range(at.next, low)))
+    } else if at.next > high {
+        Some(Lost::AboveEnd(range(at.next, high)))
+    } else {
+        None
+    }
+}
+
+/// The worst first: a topic that is gone, then positions above the end, then ranges that a gap can account for.
+fn merge<'a>(all: impl Iterator<Item = &'a Lost>) -> Option<Lost> {
+    let (mut aged, mut above) = (Vec::new(), Vec::new());
+    for lost in all {
+        match lost {
+            Lost::TopicGone(topic) => return Some(Lost::TopicGone(topic.clone())),
+            Lost::AboveEnd(ranges) => above.extend_from_slice(ranges),
+            Lost::AgedOut(ranges) => aged.extend_from_slice(ranges),
+        }
+    }
+    if !above.is_empty() {
+        return Some(Lost::AboveEnd(above));
+    }
+    (!aged.is_empty()).then_some(Lost::AgedOut(aged))
+}
+
+impl Source for KafkaSource {
+    fn next(&mut self, wait: Duration) -> Result<Option<Batch>> {
+        self.settle()?;
+        if let Some(batch) = self.collector.give() {
+            return Ok(Some(batch));
+        }
+        self.lost()?;
+        if self.paused {
+            self.clock.sleep(wait);
+            return Ok(None);
+        }
+        let deadline = self.clock.elapsed() + wait;
+        let mut left = wait;
+        while !self.collector.is_ready() {
+            let Some(event) = self.kafka.poll(left) else {
+                break;
+            };
+            let failure = match event.told() {
+                Told::Message(message) => {
+                    self.collector.take(message);
+                    // Once something came, take what is there and wait no more.
+                    left = Duration::ZERO;
+                    continue;
+                }
+                Told::Error(failure) => Some(failure),
+                Told::Nothing => None,
+            };
+            drop(event);
+            if let Some(failure) = failure {
+                self.failure(failure)?;
+            }
+            if !left.is_zero() {
+                left = deadline.saturating_sub(self.clock.elapsed());
+            }
+        }
+        if !self.collector.is_ready() {
+            self.collector.flush();
+        }
+        match self.collector.give() {
+            Some(batch) => {
+                self.up();
+                Ok(Some(batch))
+            }
+            None => {
+                self.probe();
+                self.lost().map(|()| None)
+            }
+        }
+    }
+
+    fn seek(&mut self, positions: &[Position]) -> Result<()> {
+        for p in positions {
+            let i = self.index(|part| part.position().chain == p.chain);
+            let i = i.ok_or_else(|| {
+                Error::new(Kind::Bug, "kafka.seek", "a chain that is not read")
+                    .with("chain", &p.chain)
+            })?;
+            self.jump(i, p, None);
+        }
+        self.settle()
+    }
+
+    /// A partition that is read already goes on from the new position, perhaps as another chain (a recreated topic).
+    fn assign(&mut self, positions: &[Position]) -> Result<()> {
+        let ends = self.known_ends(positions)?;
+        let checked = positions.iter().zip(&ends);
+        let lost: Vec<Lost> = checked
+            .filter_map(|(p, &(low, high))| lost_of(p, low, high))
+            .collect();
+        if let Some(lost) = merge(lost.iter()) {
+            return Err(lost.into_error("kafka.assign"));
+        }
+        let mut new = Vec::new();
+        for (p, &(_, high)) in positions.iter().zip(&ends) {
+            match self.index(|part| part.tp() == &p.tp) {
+                Some(i) => self.jump(i, p, Some(high)),
+                None => {
+                    new.push(p.clone());
+                    let part = Partition::new(p.clone(), high);
+                    self.collector.parts.push(part);
+                }
+            }
+        }
+        if !new.is_empty() {
+            self.kafka
+                .consumer()
+                .incremental_assign(&list(&new)?)
+                .map_err(|e| bug("partitions cannot be assigned", &e))?;
+        }
+        self.settle()
+    }
+
+    /// Nothing is taken while paused; librdkafka fills its queue ([`Limits::queue_bytes`]) and stops there.
+    fn pause(&mut self, paused: bool) -> Result<()> {
+        self.paused = paused;
+        Ok(())
+    }
+
+    fn caught_up(&self) -> bool {
+        self.unsought.is_empty() && self.collector.parts.iter().all(Partition::caught_up)
+    }
+
+    fn lag(&self) -> Option<u64> {
+        let behind = |p: &Partition| {
+            let end = self.kafka.known_end(p.topic(), p.tp().partition);
+            u64::try_from(end.unwrap_or(p.target()) - p.given()).unwrap_or(0)
+        };
+        Some(self.collector.parts.iter().map(behind).sum())
+    }
+}

@@ -1,0 +1,404 @@
+//! A pipeline from a zone to a zone: batches over exact ranges of the other zone's log (PROTOCOL §10).
+//!
+//! ```text
+//! B0 refresh both logs, register as reader → B1 plan → B2 rows by coordinate → B3 first wins → B4 batch → B5 publish, advance
+//! ```
+//! A plan is in the log before anything is read, so a crash leaves it open and the next start runs the same one: same
+//! ranges, same clock, same winners.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::start::{open_zone, parquet_options};
+use super::{Host, plan, retry, stopped, until_settled};
+use arrow_schema::SchemaRef;
+
+use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
+use crate::commit::{Plan, Reader, Receipt, Role, Span, State, Writer, publish};
+use crate::config::{PipelineConfig, ProcessedZoneConfig, TableName, Trigger, ZoneSourceConfig};
+use crate::error::{Error, Kind, Result};
+use crate::record::ChainId;
+use crate::store::{self, Store};
+use crate::zone::read_rows;
+use crate::zone::{ChainRange, PartitionBy, Processed, ProcessedBatch, ProcessedOptions};
+
+/// Between two looks at a zone that has nothing new, with `trigger = continuous`.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Rows of one plan, as many whole versions as fit: bounds the memory of a batch (about 300 bytes a row while sorting).
+const PLAN_ROWS_MAX: u64 = 2_000_000;
+/// Size at which a date's rows of one batch go on in another file.
+const TARGET_BYTES: u64 = 256 << 20;
+/// The same range voided so often: something is wrong with the zone that is read.
+const VOIDS_MAX: u32 = 2;
+
+const OP: &str = "batch";
+
+/// Runs until asked to stop, or once over what is there (`available-now`).
+pub fn run(
+    host: &Host,
+    config: &PipelineConfig,
+    source: &ZoneSourceConfig,
+    zone: &ProcessedZoneConfig,
+) -> Result<()> {
+    let table = match &config.sink.table {
+        TableName::Fixed(name) => name.clone(),
+        TableName::PerTopic => source.table.clone(),
+    };
+    let (store, log) = open_zone(host, config, &BTreeSet::from([table.as_str()]), &[])?;
+    host.report.started(config, log.state());
+    let mut batches = Batches {
+        host,
+        config,
+        source,
+        zone,
+        table,
+        store,
+        log,
+    };
+    let mut input = None;
+    loop {
+        let begun = host.clock.elapsed();
+        if input.is_none() {
+            input = batches.open_input()?;
+        }
+        if let Some(input) = &mut input {
+            while !host.stop.asked() && batches.next(input)? {}
+        }
+        let wait = match config.trigger {
+            Trigger::AvailableNow => break,
+            Trigger::Every(every) => {
+                every.saturating_sub(host.clock.elapsed().saturating_sub(begun))
+            }
+            Trigger::Continuous => LOOK_AGAIN,
+        };
+        if host.stop.wait(wait) {
+            break;
+        }
+    }
+    host.report.ended(batches.log.state());
+    Ok(())
+}
+
+struct Batches<'a> {
+    host: &'a Host,
+    config: &'a PipelineConfig,
+    source: &'a ZoneSourceConfig,
+    zone: &'a ProcessedZoneConfig,
+    table: String,
+    store: Arc<dyn Store>,
+    log: Log,
+}
+
+/// The zone that is read.
+struct InputZone {
+    store: Arc<dyn Store>,
+    log: Log,
+}
+
+impl Batches<'_> {
+    /// `None`: its pipeline has not begun yet.
+    fn open_input(&self) -> Result<Option<InputZone>> {
+        retry(self.host, || {
+            let store = store::open(&self.source.url)?;
+            let name = LogName::new(&self.source.pipeline, &self.source.zone);
+            let writer = Writer::this_process(self.host.clock.as_ref());
+            let log = Log::open(store.clone(), name, self.host.clock.clone(), writer)?;
+            Ok(log.map(|log| InputZone { store, log }))
+        })
+    }
+
+    /// Plans and runs one batch. False: nothing was new.
+    fn next(&mut self, input: &mut InputZone) -> Result<bool> {
+        retry(self.host, || input.log.refresh())?;
+        retry(self.host, || self.log.refresh())?;
+        self.register(input)?;
+        let opens = plan::to_open(input.log.state(), self.log.state(), &self.source.table);
+        if !opens.is_empty() {
+            until_settled(self.host, &mut self.log, Draft::Open(opens))?;
+        }
+        let Some(open) = self.planned(input)? else {
+            self.advance(input)?;
+            return Ok(false);
+        };
+        self.carry_out(input, &open)?;
+        self.advance(input)?;
+        Ok(true)
+    }
+
+    /// The name under which the other log keeps this pipeline's position.
+    fn reader_name(&self) -> String {
+        self.log.name().to_string()
+    }
+
+    /// V11: registered before the first read.
+    fn register(&self, input: &mut InputZone) -> Result<()> {
+        let name = self.reader_name();
+        match input.log.state().readers.get(&name) {
+            Some(reader) if reader.r#gen == 0 => Ok(()),
+            Some(reader) => Err(Error::new(
+                Kind::LogCorrupt,
+                OP,
+                "the zone that is read was rewound below this pipeline's position",
+            )
+            .with("reader", name)
+            .with("gen", reader.r#gen)
+            .hint("this version of Weir cannot follow a rewind; use the one that wrote it")),
+            None => self.write_position(input, name),
+        }
+    }
+
+    /// B5: after the batch is committed; may lag, never leads. Also mends what a crash left behind.
+    fn advance(&self, input: &mut InputZone) -> Result<()> {
+        let name = self.reader_name();
+        self.write_position(input, name)
+    }
+
+    fn write_position(&self, input: &mut InputZone, name: String) -> Result<()> {
+        let own = &self.log.state().chains;
+        let chains = plan::chains_of_table(input.log.state(), &self.source.table);
+        let position: BTreeMap<ChainId, i64> = chains
+            .into_iter()
+            .map(|(id, chain)| (id.clone(), own.get(id).map_or(chain.start(), |c| c.to)))
+            .collect();
+        let known = input.log.state().readers.get(&name);
+        if known.is_some_and(|reader| reader.position == position) {
+            return Ok(());
+        }
+        let reader = Reader {
+            name,
+            r#gen: 0,
+            version: input.log.version(),
+            position,
+        };
+        match until_settled(self.host, &mut input.log, Draft::Reader(reader))? {
+            Outcome::Committed { .. } => Ok(()),
+            Outcome::Lost { dropped } => Err(lost("reader", &dropped)),
+        }
+    }
+
+    /// The open plan, or a new one. B1.
+    fn planned(&mut self, input: &InputZone) -> Result<Option<OpenPlan>> {
+        if let Some(open) = self.log.state().open_plan.clone() {
+            let same = open.plan.dedup == self.zone.dedup_key;
+            if same {
+                return Ok(Some(open));
+            }
+            self.void(&open, "sink.dedup.key changed since the plan was made")?;
+        }
+        let state = self.log.state();
+        let ranges = plan::next_ranges(input.log.state(), state, &self.source.table, PLAN_ROWS_MAX);
+        if ranges.is_empty() {
+            return Ok(None);
+        }
+        let plan = Plan {
+            log: input.log.name().to_string(),
+            version: input.log.version(),
+            ranges,
+            rules: state.rules.clone(),
+            now: self.host.clock.now_micros(),
+            dedup: self.zone.dedup_key.clone(),
+        };
+        match until_settled(self.host, &mut self.log, Draft::Plan(plan))? {
+            Outcome::Committed { .. } => Ok(self.log.state().open_plan.clone()),
+            // Another process planned first: its plan is as good.
+            Outcome::Lost { dropped } if dropped.iter().all(|d| d.reason.moved) => {
+                retry(self.host, || self.log.refresh())?;
+                Ok(self.log.state().open_plan.clone())
+            }
+            Outcome::Lost { dropped } => Err(lost("plan", &dropped)),
+        }
+    }
+
+    fn void(&mut self, open: &OpenPlan, reason: &str) -> Result<()> {
+        let dedup = self.log.version();
+        let input = Input {
+            plan: open.version,
+            dedup,
+            reason: reason.to_owned(),
+        };
+        tracing::warn!(plan = open.version, reason, "batch plan voided");
+        until_settled(self.host, &mut self.log, Draft::Void(input)).map(drop)
+    }
+
+    /// B2–B4, again from the dedup on when another batch came in between.
+    fn carry_out(&mut self, input: &mut InputZone, open: &OpenPlan) -> Result<()> {
+        loop {
+            if self.host.stop.overdue() {
+                return Err(stopped());
+            }
+            let begun = self.host.clock.elapsed();
+            let base = self.log.version();
+            let processed = match self.process(input, open)? {
+                Ok(processed) => processed,
+                Err(mismatch) => {
+                    if self.log.state().voids_of(&open.plan) >= VOIDS_MAX {
+                        return Err(mismatch);
+                    }
+                    return self.void(open, mismatch.message());
+                }
+            };
+            let receipt = self.receipt(open, base, processed)?;
+            let batch = Input {
+                plan: open.version,
+                dedup: base,
+                reason: String::new(),
+            };
+            match until_settled(
+                self.host,
+                &mut self.log,
+                Draft::Batch {
+                    input: batch,
+                    receipt,
+                },
+            )? {
+                Outcome::Committed { committed, .. } => {
+                    retry(self.host, || {
+                        publish(self.store.as_ref(), self.log.name(), &committed)
+                    })?;
+                    let took = self.host.clock.elapsed().saturating_sub(begun);
+                    self.host
+                        .report
+                        .committed(&committed, self.log.state(), took);
+                    return Ok(());
+                }
+                Outcome::Lost { dropped } => {
+                    if !dropped.iter().all(|d| d.reason.moved) {
+                        return Err(lost("batch", &dropped));
+                    }
+                    retry(self.host, || self.log.refresh())?;
+                    let still = self.log.state().open_plan.as_ref();
+                    if still.is_none_or(|now| now.version != open.version) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the rows of the plan and writes the winners; the inner error says that the input is not what the plan saw.
+    fn process(&self, input: &InputZone, open: &OpenPlan) -> Result<Result<Processed>> {
+        let state = input.log.state();
+        let mut ranges = Vec::new();
+        let mut expected = 0;
+        for (id, range) in &open.plan.ranges {
+            let Some(chain) = state.chains.get(id).filter(|c| c.epoch == range.epoch) else {
+                return Ok(Err(
+                    mismatch("the chain's epoch is not the plan's").with("chain", id)
+                ));
+            };
+            let Some(rows) = chain.rows_between(range.from, range.to) else {
+                return Ok(Err(
+                    mismatch("the plan's range does not end at borders").with("chain", id)
+                ));
+            };
+            expected += rows;
+            ranges.push(ChainRange {
+                chain: id.clone(),
+                topic: chain.topic.as_str().into(),
+                partition: chain.partition,
+                from: range.from,
+                to: range.to,
+            });
+        }
+        let files = rows_files(state, &self.source.table);
+        let reader = read_rows(&input.store, input.log.name(), &files, &ranges)?;
+        let mut batch = self.open_batch(reader.schema())?;
+        let mut read = 0;
+        for rows in reader {
+            let rows = rows?;
+            read += rows.batch.num_rows() as u64;
+            batch.push(rows)?;
+        }
+        if read != expected {
+            return Ok(Err(mismatch(
+                "the zone holds another number of rows than its log says",
+            )
+            .with("expected", expected)
+            .with("found", read)
+            .hint(format!("weir log {} --verify", self.source.url))));
+        }
+        let live: Vec<AddedFile> = self
+            .log
+            .state()
+            .live
+            .values()
+            .map(|l| l.file.clone())
+            .collect();
+        let version_of = |id: &ChainId, offset| state.chains.get(id)?.version_of(offset);
+        batch.finish(&live, &version_of).map(Ok)
+    }
+
+    fn open_batch(&self, schema: &SchemaRef) -> Result<ProcessedBatch> {
+        let zone = self.zone;
+        let format = zone.partition_format.parse();
+        let options = ProcessedOptions {
+            name: self.log.name().clone(),
+            table: self.table.clone(),
+            partition: Some(PartitionBy {
+                field: zone.partition_field.clone(),
+                format: format.map_err(|e: String| Error::new(Kind::ConfigInvalid, OP, e))?,
+                name: zone.partition_name.clone(),
+            }),
+            dedup: zone.dedup_key.clone(),
+            lookback_days: zone.dedup_lookback_days,
+            sort: zone.sort.clone(),
+            parquet: parquet_options(self.config),
+            target_bytes: TARGET_BYTES,
+            max_rows: usize::MAX,
+        };
+        ProcessedBatch::new(self.store.clone(), options, schema.clone())
+    }
+
+    fn receipt(&self, open: &OpenPlan, base: u64, processed: Processed) -> Result<Receipt> {
+        let mut files = Vec::new();
+        for file in processed.files {
+            files.push(file.finish()?);
+        }
+        let spans = open.plan.ranges.iter().map(|(id, range)| {
+            let ledger = processed.ledgers.get(id).copied().unwrap_or_default();
+            Span {
+                chain: id.clone(),
+                epoch: self.log.state().chains.get(id).map_or(0, |c| c.epoch),
+                from: range.from,
+                to: range.to,
+                lost: 0,
+                records: ledger.records,
+                rows: ledger.rows,
+                letters: ledger.letters,
+            }
+        });
+        Ok(Receipt {
+            base,
+            r#gen: open.plan.rules.r#gen,
+            spans: spans.collect(),
+            files,
+            counters: BTreeMap::new(),
+        })
+    }
+}
+
+fn rows_files(state: &State, table: &str) -> Vec<AddedFile> {
+    let in_table = |file: &AddedFile| {
+        file.role == Role::Rows && file.path.split_once('/').is_some_and(|(of, _)| of == table)
+    };
+    // By version: the order in which rows were committed.
+    let mut live: Vec<_> = state.live.values().filter(|l| in_table(&l.file)).collect();
+    live.sort_by_key(|l| l.version);
+    live.into_iter().map(|l| l.file.clone()).collect()
+}
+
+fn mismatch(message: &str) -> Error {
+    Error::new(Kind::LogCorrupt, "batch.read", message)
+}
+
+fn lost(what: &str, dropped: &[crate::commit::Dropped]) -> Error {
+    let why = dropped
+        .first()
+        .map_or_else(String::new, |d| d.reason.to_string());
+    Error::new(
+        Kind::LogCorrupt,
+        OP,
+        format!("the log refuses this {what}: {why}"),
+    )
+}

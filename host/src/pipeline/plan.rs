@@ -1,0 +1,104 @@
+//! What a batch reads: exact ranges of another zone's log since the last batch, cut at its versions (PROTOCOL B1).
+//!
+//! Cuts lie on versions, so the winner of a key does not depend on where a batch ended (B3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::commit::{ChainState, Open, PlanRange, Role, State};
+use crate::record::ChainId;
+
+/// Chains whose rows lie in `table` of the zone that is read: those with a file there, and those without any file yet
+/// that are named after it or have no other table to go to.
+pub fn chains_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a ChainId, &'a ChainState)> {
+    let mut tables: BTreeMap<&ChainId, BTreeSet<&str>> = BTreeMap::new();
+    let mut all: BTreeSet<&str> = BTreeSet::new();
+    for live in input
+        .live
+        .values()
+        .filter(|live| live.file.role == Role::Rows)
+    {
+        let Some((of, _)) = live.file.path.split_once('/') else {
+            continue;
+        };
+        all.insert(of);
+        for range in &live.file.ranges {
+            tables.entry(&range.chain).or_default().insert(of);
+        }
+    }
+    let only = all.iter().all(|of| *of == table);
+    let belongs = |id: &ChainId, chain: &ChainState| match tables.get(id) {
+        Some(of) => of.contains(table),
+        None => only || chain.topic == table,
+    };
+    input
+        .chains
+        .iter()
+        .filter(|(id, chain)| belongs(id, chain))
+        .collect()
+}
+
+/// Chains that the reader has not opened yet; they begin where the input's log began to read them.
+pub fn to_open(input: &State, own: &State, table: &str) -> Vec<Open> {
+    let new = chains_of_table(input, table).into_iter();
+    new.filter(|(id, _)| !own.chains.contains_key(*id))
+        .map(|(id, chain)| Open {
+            chain: id.clone(),
+            topic: chain.topic.clone(),
+            partition: chain.partition,
+            at: chain.start(),
+            start: "zone".to_owned(),
+        })
+        .collect()
+}
+
+/// The ranges of the next batch: everything new, or as many whole versions as hold `max_rows` rows; at least one.
+/// Empty: nothing is new.
+pub fn next_ranges(
+    input: &State,
+    own: &State,
+    table: &str,
+    max_rows: u64,
+) -> BTreeMap<ChainId, PlanRange> {
+    let chains: Vec<(&ChainId, &ChainState, i64)> = chains_of_table(input, table)
+        .into_iter()
+        .filter_map(|(id, chain)| {
+            let at = own.chains.get(id)?.to;
+            (chain.to > at).then_some((id, chain, at))
+        })
+        .collect();
+    let new_borders = chains.iter().flat_map(|(_, chain, at)| {
+        chain
+            .borders
+            .iter()
+            .filter(move |b| b.to > *at)
+            .map(|b| b.version)
+    });
+    let versions: BTreeSet<u64> = new_borders.collect();
+    let Some(mut cut) = versions.first().copied() else {
+        return BTreeMap::new();
+    };
+    for version in versions {
+        let rows = chains.iter().map(|(_, chain, at)| {
+            let to = chain.border_at(version).map_or(*at, |b| b.to).max(*at);
+            chain.rows_between(*at, to).unwrap_or(0)
+        });
+        if version != cut && rows.sum::<u64>() > max_rows {
+            break;
+        }
+        cut = version;
+    }
+    let ranges = chains.iter().filter_map(|(id, chain, from)| {
+        let to = chain.border_at(cut)?.to;
+        (to > *from).then(|| {
+            (
+                (*id).clone(),
+                PlanRange {
+                    epoch: chain.epoch,
+                    from: *from,
+                    to,
+                },
+            )
+        })
+    });
+    ranges.collect()
+}

@@ -1,0 +1,23 @@
+//! What a pipeline tells about itself: one call per event. Lines, bars, JSON and metrics are made of it in `telemetry`.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use crate::commit::{Committed, State};
+use crate::config::PipelineConfig;
+use crate::error::Error;
+
+pub trait Report: Send + Sync + Debug {
+    /// Ready to read; the state is the log's at that moment.
+    fn started(&self, config: &PipelineConfig, state: &State);
+    /// An entry with rows or offsets is proved and published; `took` since its files began to be made durable.
+    fn committed(&self, committed: &Committed, state: &State, took: Duration);
+    /// Records that wait behind a task's positions; `None` where the source cannot say.
+    fn lag(&self, task: usize, lag: Option<u64>);
+    /// A fault that may pass; said once until `resumed`.
+    fn waiting(&self, error: &Error);
+    fn resumed(&self);
+    fn failed(&self, error: &Error);
+    /// Everything is drained.
+    fn ended(&self, state: &State);
+}

@@ -1,0 +1,128 @@
+//! Several pipelines in one process: each in a thread of its own, all drained when one fails or somebody asks.
+
+use std::sync::Arc;
+
+use super::report::Report;
+use super::{Host, Stop, batch, stream};
+use crate::clock::Clock;
+use crate::config::{PipelineConfig, Source, Trigger, ZoneMode};
+use crate::error::{Error, Kind, Remedy, Result};
+use crate::plugin::Plugins;
+
+/// How one pipeline ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub pipeline: String,
+    pub result: Result<()>,
+}
+
+/// Runs until all have ended. One that fails makes the others drain: a process is whole or it is down, so that whoever
+/// restarts it (systemd, an operator) sees it.
+pub fn run(
+    configs: &[PipelineConfig],
+    clock: &Arc<dyn Clock>,
+    stop: &Stop,
+    report: &(dyn Fn(&PipelineConfig) -> Arc<dyn Report> + Sync),
+) -> Vec<Ended> {
+    // With available-now a pipeline that reads a zone of this process comes after the one that fills it.
+    let (first, then): (Vec<_>, Vec<_>) = configs.iter().partition(|c| !reads_one_of(c, configs));
+    let mut ended = together(&first, clock, stop, report);
+    if ended.iter().all(|e| e.result.is_ok()) && !(stop.asked() && ended.is_empty()) {
+        ended.extend(together(&then, clock, stop, report));
+    }
+    ended
+}
+
+fn reads_one_of(config: &PipelineConfig, all: &[PipelineConfig]) -> bool {
+    match &config.source {
+        Source::Zone(zone) if config.trigger == Trigger::AvailableNow => {
+            all.iter().any(|other| other.name == zone.pipeline)
+        }
+        _ => false,
+    }
+}
+
+fn together(
+    configs: &[&PipelineConfig],
+    clock: &Arc<dyn Clock>,
+    stop: &Stop,
+    report: &(dyn Fn(&PipelineConfig) -> Arc<dyn Report> + Sync),
+) -> Vec<Ended> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = configs
+            .iter()
+            .map(|config| {
+                let report = report(config);
+                let body = move || {
+                    let result = keep_running(config, clock, stop, &report);
+                    if let Err(error) = &result {
+                        report.failed(error);
+                        stop.ask(config.limits.shutdown_timeout);
+                    }
+                    result
+                };
+                (config, scope.spawn(body))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|(config, thread)| Ended {
+                pipeline: config.name.clone(),
+                result: thread.join().unwrap_or_else(|_| {
+                    Err(Error::new(
+                        Kind::Bug,
+                        "pipeline",
+                        "the pipeline's thread panicked",
+                    ))
+                }),
+            })
+            .collect()
+    })
+}
+
+/// Begins again after faults that may pass; every beginning reads the log anew.
+fn keep_running(
+    config: &PipelineConfig,
+    clock: &Arc<dyn Clock>,
+    stop: &Stop,
+    report: &Arc<dyn Report>,
+) -> Result<()> {
+    let plugins = Plugins::new(&config.plugin_path, &config.plugin_cache)?;
+    let mut pause = config.retry.first;
+    loop {
+        let host = Host {
+            clock: clock.clone(),
+            stop: stop.child(),
+            report: report.clone(),
+            plugins: plugins.clone(),
+            pauses: (config.retry.first, config.retry.max),
+        };
+        let begun = clock.elapsed();
+        match once(&host, config) {
+            Err(error) if error.remedy() != Remedy::StopPipeline && !stop.asked() => {
+                report.waiting(&error);
+                // Ran well for a while: a new fault, not the old one again.
+                if clock.elapsed().saturating_sub(begun) > config.retry.max {
+                    pause = config.retry.first;
+                }
+                stop.wait(pause);
+                pause = pause.saturating_mul(2).min(config.retry.max);
+            }
+            Err(error) if error.kind() == Kind::Stopped => return Ok(()),
+            done => return done,
+        }
+    }
+}
+
+fn once(host: &Host, config: &PipelineConfig) -> Result<()> {
+    match (&config.source, &config.sink.mode) {
+        (Source::Kafka(kafka), ZoneMode::Raw(zone)) => stream::run(host, config, kafka, zone),
+        (Source::Zone(source), ZoneMode::Processed(zone)) => batch::run(host, config, source, zone),
+        _ => Err(Error::new(
+            Kind::Bug,
+            "pipeline",
+            "the config pairs a source with a layout that it cannot fill",
+        )
+        .with("pipeline", &config.name)),
+    }
+}

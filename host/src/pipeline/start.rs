@@ -1,0 +1,332 @@
+//! What must hold before the first record is read, in this order:
+//! store proved → log opened (publishes redone, orphans collected) → tables owned → rules in force → topics found by id →
+//! starts pinned in the log (W1) → positions inside what the broker still has.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::committer::{gap, position};
+use super::rules::{chain_of, put_in_force, rules_of};
+use super::{Host, retry, until_settled};
+use crate::chain::Chain;
+use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, own_table};
+use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
+use crate::config::{RawZoneConfig, TableName};
+use crate::error::{Error, Kind, Result};
+use crate::kafka::{self, KafkaCluster, KafkaProps, Mirror, TopicInfo};
+use crate::record::{ChainId, TopicPartition, input_schema};
+use crate::source::Position;
+use crate::store::{self, Store};
+use crate::zone::{self, Compression, ParquetOptions, Rotate, ZoneOptions};
+
+const OP: &str = "pipeline.start";
+
+/// Everything that tasks and committer are made of.
+#[derive(Debug)]
+pub struct Ready {
+    pub store: Arc<dyn Store>,
+    pub log: Log,
+    pub props: KafkaProps,
+    pub cluster: KafkaCluster,
+    pub topics: Vec<TopicInfo>,
+    pub mirror: Mirror,
+    /// At least one; never more than there are partitions.
+    pub assigned: Vec<Vec<Position>>,
+    /// One per task.
+    pub chains: Vec<Chain>,
+}
+
+pub fn make_ready(
+    host: &Host,
+    config: &PipelineConfig,
+    kafka: &KafkaSourceConfig,
+) -> Result<Ready> {
+    let first = chain_of(&host.plugins, config, &input_schema())?;
+    let rules = rules_of(&first);
+    let topics = kafka.topics.iter().map(|topic| config.sink.table.of(topic));
+    let tables: BTreeSet<&str> = topics.chain([config.errors.dlq_table.as_str()]).collect();
+    let (store, mut log) = open_zone(host, config, &tables, &rules)?;
+    put_in_force(host, &mut log, rules)?;
+
+    let props = kafka_props(kafka)?;
+    let cluster = retry(host, || KafkaCluster::connect(&props))?;
+    let describe = || {
+        kafka
+            .topics
+            .iter()
+            .map(|topic| cluster.describe(topic))
+            .collect()
+    };
+    let topics: Vec<TopicInfo> = retry(host, describe)?;
+    not_recreated(&log, &topics, kafka)?;
+    pin_starts(host, &mut log, &cluster, &topics, kafka)?;
+    still_there(host, &mut log, &topics, kafka)?;
+    let mirror = Mirror::open(&props)?;
+    went_backwards(&mirror, &log, &topics)?;
+
+    let assigned = assign(&log, &topics, config.tasks_max);
+    let mut chains = vec![first];
+    while chains.len() < assigned.len() {
+        chains.push(chain_of(&host.plugins, config, &input_schema())?);
+    }
+    Ok(Ready {
+        store,
+        log,
+        props,
+        cluster,
+        topics,
+        mirror,
+        assigned,
+        chains,
+    })
+}
+
+/// References resolve here, at use.
+pub fn kafka_props(kafka: &KafkaSourceConfig) -> Result<KafkaProps> {
+    let mut properties = kafka.client_properties()?;
+    let bootstrap = properties.remove("bootstrap.servers").unwrap_or_default();
+    KafkaProps::new(&bootstrap, &kafka.group_id, &properties)
+}
+
+/// The store proved for every table, the pipeline's log opened or begun, the tables its own.
+pub fn open_zone(
+    host: &Host,
+    config: &PipelineConfig,
+    tables: &BTreeSet<&str>,
+    rules: &[Rule],
+) -> Result<(Arc<dyn Store>, Log)> {
+    let name = LogName::new(&config.name, &config.sink.zone);
+    let store = retry(host, || {
+        let store = store::open(&config.sink.url)?;
+        for table in tables {
+            store::probe(store.as_ref(), &name.staging_dir(), table)?;
+        }
+        Ok(store)
+    })?;
+    let log = retry(host, || {
+        let writer = Writer::this_process(host.clock.as_ref());
+        Log::open_or_init(
+            store.clone(),
+            name.clone(),
+            host.clock.clone(),
+            writer,
+            rules.to_vec(),
+        )
+    })?;
+    for table in tables {
+        retry(host, || own_table(store.as_ref(), &name, table))?;
+    }
+    Ok((store, log))
+}
+
+/// A chain of the same topic name and partition under another topic id: the topic was deleted and created again.
+fn not_recreated(log: &Log, topics: &[TopicInfo], kafka: &KafkaSourceConfig) -> Result<()> {
+    if kafka.on_topic_recreated == OnTopicRecreated::Continue {
+        return Ok(());
+    }
+    for topic in topics {
+        let current: BTreeSet<&ChainId> = topic.partitions.iter().map(|p| &p.chain).collect();
+        let mut old = log
+            .state()
+            .chains
+            .iter()
+            .filter(|(_, c)| c.topic == *topic.name);
+        if let Some((chain, _)) = old.find(|(chain, _)| !current.contains(chain)) {
+            return Err(recreated(&topic.name, chain.as_str(), &topic.id));
+        }
+    }
+    Ok(())
+}
+
+pub fn recreated(topic: &str, was: &str, now: &str) -> Error {
+    Error::new(Kind::SourceLost, OP, format!("topic '{topic}' was deleted and created again"))
+        .with("was", was)
+        .with("now", now)
+        .hint("its offsets mean other records now; source.on.topic.recreated = \"continue\" reads the new topic from its beginning")
+}
+
+pub fn open_at(chain: &ChainId, tp: &TopicPartition, at: i64, start: &str) -> Open {
+    Open {
+        chain: chain.clone(),
+        topic: tp.topic.to_string(),
+        partition: tp.partition,
+        at,
+        start: start.to_owned(),
+    }
+}
+
+/// W1. A chain whose topic name was read before is a recreated topic or a new partition: its records are all new,
+/// whatever `source.start` says.
+fn pin_starts(
+    host: &Host,
+    log: &mut Log,
+    cluster: &KafkaCluster,
+    topics: &[TopicInfo],
+    kafka: &KafkaSourceConfig,
+) -> Result<()> {
+    let mut opens = Vec::new();
+    for topic in topics {
+        let chains = &log.state().chains;
+        if topic
+            .partitions
+            .iter()
+            .all(|p| chains.contains_key(&p.chain))
+        {
+            continue;
+        }
+        let read_before = chains.values().any(|c| c.topic == *topic.name);
+        let start = if read_before {
+            kafka::Start::Earliest
+        } else {
+            start_of(kafka)
+        };
+        let asked = if read_before {
+            "earliest".to_owned()
+        } else {
+            kafka.start.to_string()
+        };
+        let starts = retry(host, || cluster.start(topic, start))?;
+        let new = starts.iter().filter(|p| !chains.contains_key(&p.chain));
+        opens.extend(new.map(|p| open_at(&p.chain, &p.tp, p.next, &asked)));
+    }
+    if !opens.is_empty() {
+        until_settled(host, log, Draft::Open(opens))?;
+    }
+    Ok(())
+}
+
+fn start_of(kafka: &KafkaSourceConfig) -> kafka::Start {
+    match kafka.start {
+        crate::config::Start::Earliest => kafka::Start::Earliest,
+        crate::config::Start::Latest => kafka::Start::Latest,
+        crate::config::Start::Timestamp(micros) => kafka::Start::Timestamp(micros / 1_000),
+    }
+}
+
+/// Offsets that aged out while nobody read are an error, or a gap on the record.
+fn still_there(
+    host: &Host,
+    log: &mut Log,
+    topics: &[TopicInfo],
+    kafka: &KafkaSourceConfig,
+) -> Result<()> {
+    let mut gaps = Vec::new();
+    for partition in topics.iter().flat_map(|t| &t.partitions) {
+        let Some(at) = log.state().chains.get(&partition.chain) else {
+            continue;
+        };
+        if at.to > partition.high {
+            return Err(Error::new(
+                Kind::SourceLost,
+                OP,
+                "the committed position lies above the end of the partition",
+            )
+            .with("partition", &partition.tp)
+            .with("position", at.to)
+            .with("end", partition.high)
+            .hint("the broker lost records that were read, or the topic is another one: start a new pipeline for it"));
+        }
+        if at.to < partition.low {
+            if kafka.on_data_loss == OnDataLoss::Fail {
+                return Err(Error::new(
+                    Kind::SourceLost,
+                    OP,
+                    format!(
+                        "offsets {}..{} aged out of the broker before they were read",
+                        at.to, partition.low
+                    ),
+                )
+                .with("partition", &partition.tp)
+                .hint(
+                    "source.on.data.loss = \"gap\" records the lost range in the log and goes on",
+                ));
+            }
+            tracing::warn!(at = %partition.tp, from = at.to, to = partition.low, "offsets lost, recorded as a gap");
+            gaps.push(gap(&partition.chain, at.epoch, at.to, partition.low));
+        }
+    }
+    if !gaps.is_empty() {
+        until_settled(host, log, Draft::Gap(gaps))?;
+    }
+    Ok(())
+}
+
+/// R4: a mirrored group offset above the chain says that someone deleted entries of the log.
+fn went_backwards(mirror: &Mirror, log: &Log, topics: &[TopicInfo]) -> Result<()> {
+    let tps: Vec<TopicPartition> = topics
+        .iter()
+        .flat_map(|t| &t.partitions)
+        .map(|p| p.tp.clone())
+        .collect();
+    let mirrored = match mirror.committed(&tps) {
+        Ok(mirrored) => mirrored,
+        Err(error) => {
+            tracing::debug!(%error, "group offsets cannot be read; the log does not need them");
+            return Ok(());
+        }
+    };
+    for partition in topics.iter().flat_map(|t| &t.partitions) {
+        let Some(at) = log.state().chains.get(&partition.chain) else {
+            continue;
+        };
+        if let Some(group) = mirrored.get(&partition.tp).filter(|group| **group > at.to) {
+            tracing::error!(
+                partition = %partition.tp,
+                group_offset = group,
+                log_position = at.to,
+                "R4: the group's offset lies above the commit log. Were entries of the log deleted, or is the group \
+                 shared with another consumer? The log's position is used"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Partitions dealt out in turn: task i takes every n-th.
+fn assign(log: &Log, topics: &[TopicInfo], tasks_max: usize) -> Vec<Vec<Position>> {
+    let all: Vec<Position> = topics
+        .iter()
+        .flat_map(|t| &t.partitions)
+        .filter_map(|p| position(log.state(), &p.chain))
+        .collect();
+    let tasks = tasks_max.min(all.len()).max(1);
+    let mut assigned = vec![Vec::new(); tasks];
+    for (at, position) in all.into_iter().enumerate() {
+        assigned[at % tasks].push(position);
+    }
+    assigned
+}
+
+pub fn zone_options(
+    config: &PipelineConfig,
+    zone: &RawZoneConfig,
+    name: &LogName,
+) -> Result<ZoneOptions> {
+    let table = match &config.sink.table {
+        TableName::PerTopic => "${topic}",
+        TableName::Fixed(name) => name,
+    };
+    Ok(ZoneOptions {
+        name: name.clone(),
+        table: zone::TableName::new(table)?,
+        letters_table: zone::TableName::new(&config.errors.dlq_table)?,
+        rotate: Rotate {
+            bytes: zone.rotate.bytes,
+            age: zone.rotate.age,
+            rows: zone.rotate.rows.unwrap_or(0),
+        },
+        parquet: parquet_options(config),
+        keep_value: zone.keep_value,
+    })
+}
+
+pub fn parquet_options(config: &PipelineConfig) -> ParquetOptions {
+    ParquetOptions {
+        compression: match config.sink.compression {
+            crate::config::Compression::None => Compression::None,
+            crate::config::Compression::Snappy => Compression::Snappy,
+            crate::config::Compression::Zstd(level) => Compression::Zstd(level),
+        },
+        row_group_bytes: config.sink.row_group_bytes,
+    }
+}

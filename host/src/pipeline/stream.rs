@@ -1,0 +1,296 @@
+//! A pipeline from Kafka to a zone: tasks, one committer, and a watcher for what changes in the topics.
+
+use std::cell::Cell;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, unbounded};
+
+use super::committer::{Base, Committer};
+use super::start::{self, Ready};
+use super::stop::Stop;
+use super::task::{Task, TaskOptions};
+use super::{Host, retry};
+use crate::chain::Chain;
+use crate::commit::{Log, Open};
+use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
+use crate::config::{RawZoneConfig, Tolerance, Trigger};
+use crate::error::{Error, Kind, Remedy, Result};
+use crate::kafka::{Change, KafkaCluster, KafkaSource, Limits, TopicInfo};
+use crate::zone::ZoneSink;
+
+/// How long the watcher sleeps between two looks at the threads.
+const WATCH_WAIT: Duration = Duration::from_millis(50);
+/// 1 / share of a task's memory for its open files; the rest is batches, guests and librdkafka's queue.
+const FILES_SHARE: usize = 2;
+/// 1 / share of a task's memory for librdkafka's queue, inside the bounds of DESIGN §6.
+const QUEUE_SHARE: usize = 8;
+const QUEUE_MIN: usize = 1 << 20;
+const QUEUE_MAX: usize = 16 << 20;
+
+/// Runs until asked to stop, or to the end of what is there (`available-now`). An error with remedy Retry asks for
+/// another call: a topic was recreated, for instance, and is to be read as a new one.
+pub fn run(
+    host: &Host,
+    config: &PipelineConfig,
+    kafka: &KafkaSourceConfig,
+    zone: &RawZoneConfig,
+) -> Result<()> {
+    let Ready {
+        store,
+        log,
+        props,
+        cluster,
+        topics,
+        mirror,
+        assigned,
+        mut chains,
+    } = start::make_ready(host, config, kafka)?;
+    host.report.started(config, log.state());
+    let base = Base::default();
+    base.set(log.version());
+    let memory = config.limits.memory_budget / assigned.len();
+    let (ask, asks) = unbounded();
+    let (found, finds) = unbounded();
+    let mut answers = Vec::new();
+    let mut threads = Vec::new();
+    for (index, positions) in assigned.iter().enumerate() {
+        let limits = Limits {
+            batch_records: config.limits.batch_rows,
+            batch_bytes: config.limits.batch_bytes,
+            queue_bytes: (memory / QUEUE_SHARE).clamp(QUEUE_MIN, QUEUE_MAX),
+            ..Limits::default()
+        };
+        let source = retry(host, || {
+            KafkaSource::open(&props, positions, limits.clone(), host.clock.clone())
+        })?;
+        let options = start::zone_options(config, zone, log.name())?;
+        let named = base.clone();
+        let sink = ZoneSink::new(
+            store.clone(),
+            host.clock.clone(),
+            options,
+            std::sync::Arc::new(move || named.get()),
+        );
+        let (answer, hears) = unbounded();
+        answers.push(answer);
+        let task = Task {
+            options: TaskOptions {
+                index,
+                available_now: config.trigger == Trigger::AvailableNow,
+                gaps: kafka.on_data_loss == OnDataLoss::Gap,
+                refuse_none: config.errors.tolerance == Tolerance::None,
+                memory: memory / FILES_SHARE,
+                first_pause: config.retry.first,
+                longest_pause: config.retry.max,
+            },
+            source: Box::new(source),
+            chain: next_chain(&mut chains)?,
+            sink: Box::new(sink),
+            ask: ask.clone(),
+            answers: hears,
+            stop: host.stop.clone(),
+            report: host.report.clone(),
+            state: Default::default(),
+        };
+        threads.push(spawn(host, config, &index.to_string(), move || task.run())?);
+    }
+    drop(ask);
+    let committer = Committer {
+        r#gen: log.state().rules_gen(),
+        log,
+        base,
+        asks,
+        answers,
+        owned: assigned
+            .iter()
+            .map(|p| p.iter().map(|p| p.chain.clone()).collect())
+            .collect(),
+        found: finds,
+        mirror,
+        report: host.report.clone(),
+        clock: host.clock.clone(),
+        stop: host.stop.clone(),
+    };
+    let committer = spawn(host, config, "committer", move || committer.run())?;
+    let watched = Watcher {
+        host,
+        kafka,
+        cluster,
+        topics,
+        found,
+    }
+    .watch(&threads, &committer);
+    end(host, config, threads, committer, watched)
+}
+
+fn next_chain(chains: &mut Vec<Chain>) -> Result<Chain> {
+    chains
+        .pop()
+        .ok_or_else(|| Error::new(Kind::Bug, "pipeline.start", "fewer chains than tasks"))
+}
+
+/// Looks at the topics now and then, and at the threads all the time.
+struct Watcher<'a> {
+    host: &'a Host,
+    kafka: &'a KafkaSourceConfig,
+    cluster: KafkaCluster,
+    topics: Vec<TopicInfo>,
+    found: Sender<Vec<Open>>,
+}
+
+impl Watcher<'_> {
+    /// Returns when a thread has ended, or with the error that must end them all.
+    fn watch(
+        mut self,
+        tasks: &[JoinHandle<Result<()>>],
+        committer: &JoinHandle<Result<Log>>,
+    ) -> Result<()> {
+        let clock = self.host.clock.as_ref();
+        let mut looked = clock.elapsed();
+        loop {
+            if committer.is_finished() || tasks.iter().all(|t| t.is_finished()) {
+                return Ok(());
+            }
+            clock.sleep(WATCH_WAIT);
+            if !self.host.stop.asked() && clock.elapsed() >= looked + self.kafka.metadata_refresh {
+                self.look()?;
+                looked = clock.elapsed();
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<()> {
+        let changes = match self.cluster.refresh(&self.topics) {
+            Ok(changes) => changes,
+            // The tasks say so themselves.
+            Err(error) if error.remedy() == Remedy::Retry => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for change in changes {
+            match change {
+                Change::NewPartitions(partitions) => {
+                    let opens = partitions
+                        .iter()
+                        .map(|p| start::open_at(&p.chain, &p.tp, p.low, "earliest"));
+                    let opens: Vec<Open> = opens.collect();
+                    tracing::info!(partitions = opens.len(), "new partitions found");
+                    for topic in &mut self.topics {
+                        let new = partitions.iter().filter(|p| p.tp.topic == topic.name);
+                        topic.partitions.extend(new.cloned());
+                    }
+                    drop(self.found.send(opens));
+                }
+                Change::Recreated { was, now } => {
+                    if self.kafka.on_topic_recreated == OnTopicRecreated::Fail {
+                        return Err(start::recreated(&now.name, &was, &now.id));
+                    }
+                    return Err(Error::new(
+                        Kind::SourceUnavailable,
+                        "kafka.watch",
+                        format!("topic '{}' was deleted and created again", now.name),
+                    ));
+                }
+                Change::Gone { topic } => {
+                    return Err(Error::new(
+                        Kind::SourceLost,
+                        "kafka.watch",
+                        format!("topic '{topic}' was deleted"),
+                    )
+                    .hint("what was read of it is committed; take it out of source.topics to go on with the others"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Joins everything; the first error with a cause of its own is the pipeline's.
+fn end(
+    host: &Host,
+    config: &PipelineConfig,
+    tasks: Vec<JoinHandle<Result<()>>>,
+    committer: JoinHandle<Result<Log>>,
+    watched: Result<()>,
+) -> Result<()> {
+    let mut errors: Vec<Error> = watched.err().into_iter().collect();
+    if !errors.is_empty() {
+        host.stop.ask(config.limits.shutdown_timeout);
+    }
+    for task in tasks {
+        errors.extend(joined(task).err());
+    }
+    let log = joined(committer);
+    match log {
+        Ok(log) => host.report.ended(log.state()),
+        Err(error) => errors.push(error),
+    }
+    // "The committer has ended" is an echo of the committer's own error.
+    match errors.iter().position(|e| e.kind() != Kind::Stopped) {
+        Some(at) => Err(errors.swap_remove(at)),
+        None => errors.pop().map_or(Ok(()), Err),
+    }
+}
+
+fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    match thread.join() {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(Error::new(
+                Kind::Bug,
+                "pipeline",
+                format!("a thread panicked: {text}"),
+            ))
+        }
+    }
+}
+
+/// A thread whose failure, by error or panic, asks the whole pipeline to drain and end.
+fn spawn<T: Send + 'static>(
+    host: &Host,
+    config: &PipelineConfig,
+    name: &str,
+    body: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<JoinHandle<Result<T>>> {
+    let stop = host.stop.clone();
+    let grace = config.limits.shutdown_timeout;
+    std::thread::Builder::new()
+        .name(format!("{}-{name}", config.name))
+        .spawn(move || {
+            let guard = AskUnlessWell {
+                stop,
+                grace,
+                well: Cell::new(false),
+            };
+            let result = body();
+            guard.well.set(result.is_ok());
+            result
+        })
+        .map_err(|e| {
+            Error::new(
+                Kind::LimitReached,
+                "pipeline.spawn",
+                "no thread can be started",
+            )
+            .source(e)
+        })
+}
+
+/// Asks on drop, so that a panic is heard too.
+struct AskUnlessWell {
+    stop: Stop,
+    grace: Duration,
+    well: Cell<bool>,
+}
+
+impl Drop for AskUnlessWell {
+    fn drop(&mut self) {
+        if !self.well.get() {
+            self.stop.ask(self.grace);
+        }
+    }
+}

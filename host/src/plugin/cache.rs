@@ -1,0 +1,83 @@
+//! Native images on disk: rebuildable, readable by this user alone, never loaded unless their hash fits.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        // Writing to a String cannot fail.
+        write!(out, "{byte:02x}").ok();
+        out
+    })
+}
+
+/// `sha256:` and 64 digits.
+pub fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+/// Where the image of one component for one engine lies: `<cache>/<engine key>/<digest>.cwasm`, its hash in `.sum`.
+#[derive(Debug)]
+pub struct Slot {
+    image: PathBuf,
+    sum: PathBuf,
+}
+
+impl Slot {
+    pub fn new(cache: &Path, engine_key: &str, component: &str) -> Slot {
+        let name = component.trim_start_matches("sha256:");
+        let dir = cache.join(engine_key);
+        Slot {
+            image: dir.join(format!("{name}.cwasm")),
+            sum: dir.join(format!("{name}.sum")),
+        }
+    }
+
+    /// The image, if it is there and whole.
+    pub fn read(&self) -> Option<Vec<u8>> {
+        let sum = fs::read_to_string(&self.sum).ok()?;
+        let image = fs::read(&self.image).ok()?;
+        if digest(&image) == sum {
+            return Some(image);
+        }
+        tracing::warn!(image = %self.image.display(), "native image is damaged, compiling anew");
+        None
+    }
+
+    pub fn write(&self, image: &[u8]) -> io::Result<()> {
+        if let Some(dir) = self.image.parent() {
+            private_dir(dir)?;
+        }
+        replace(&self.image, image)?;
+        replace(&self.sum, digest(image).as_bytes())
+    }
+}
+
+fn private_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+/// The whole file or the old one; a reader that finds image and sum of two writers sees a wrong hash and compiles.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_added_extension(ulid::Ulid::generate().to_string());
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        fs::remove_file(&temporary).ok();
+    }
+    written
+}

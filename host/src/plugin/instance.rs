@@ -1,0 +1,204 @@
+//! One instance of a component: called under a deadline or on a fuel budget, dead after its first failure.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+use super::bindings::exports::weir::plugin::transform as wit;
+use super::bindings::{Plugin, PluginPre};
+use super::codes;
+use super::engine::{Stop, TICK};
+use super::linker::State;
+use super::log::{LogBook, cut, printable};
+use super::{Limits, MAX_REJECTS_TEXT};
+
+/// Frames of a trap that are told.
+const FRAMES: usize = 3;
+
+/// Why a call did not give what it should. The instance is not to be called again.
+#[derive(Debug)]
+pub struct Failure {
+    /// One of `codes`.
+    pub code: &'static str,
+    pub message: String,
+    /// Time ran out, which says nothing about any record.
+    pub timeout: bool,
+}
+
+impl Failure {
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Failure {
+            code,
+            message: message.into(),
+            timeout: false,
+        }
+    }
+}
+
+pub struct Instance {
+    store: Store<State>,
+    plugin: Plugin,
+    stop: Stop,
+    limits: Limits,
+    book: Arc<Mutex<LogBook>>,
+    calls: u64,
+}
+
+impl Instance {
+    pub fn new(
+        pre: &PluginPre<State>,
+        stop: Stop,
+        limits: &Limits,
+        book: &Arc<Mutex<LogBook>>,
+    ) -> Result<Self, Failure> {
+        let mut store = Store::new(pre.engine(), State::new(limits.memory, Arc::clone(book)));
+        store.limiter(|state| &mut state.memory);
+        // Lists of the output and the records that hold them.
+        store.set_hostcall_fuel(limits.output_bytes.saturating_add(8 * MAX_REJECTS_TEXT));
+        lock(book).begin_call(0);
+        arm(&mut store, stop, limits.init_deadline, limits.fuel);
+        match pre.instantiate(&mut store) {
+            Ok(plugin) => Ok(Instance {
+                store,
+                plugin,
+                stop,
+                limits: limits.clone(),
+                book: Arc::clone(book),
+                calls: 0,
+            }),
+            Err(e) => Err(failure(&store, &e, limits.init_deadline)),
+        }
+    }
+
+    pub fn describe(&mut self) -> Result<wit::Info, Failure> {
+        let guest = self.plugin.weir_plugin_transform();
+        guest
+            .call_describe(&mut self.store)
+            .map_err(|e| failure(&self.store, &e, self.limits.init_deadline))
+    }
+
+    pub fn init(
+        &mut self,
+        setup: wit::Setup<'_>,
+    ) -> Result<Result<wit::Plan, Vec<wit::Problem>>, Failure> {
+        arm(
+            &mut self.store,
+            self.stop,
+            self.limits.init_deadline,
+            self.limits.fuel,
+        );
+        let guest = self.plugin.weir_plugin_transform();
+        guest
+            .call_init(&mut self.store, setup)
+            .map_err(|e| failure(&self.store, &e, self.limits.init_deadline))
+    }
+
+    /// `base`: the row of the batch that the guest sees as its row 0.
+    pub fn run(
+        &mut self,
+        base: u32,
+        rows: u32,
+        columns: &[wit::ColumnParam<'_>],
+        deadline: Duration,
+    ) -> Result<wit::Output, Failure> {
+        self.calls += 1;
+        lock(&self.book).begin_call(base);
+        self.store.data_mut().memory.denied = false;
+        arm(&mut self.store, self.stop, deadline, self.limits.fuel);
+        let guest = self.plugin.weir_plugin_transform();
+        match guest.call_run(&mut self.store, rows, columns) {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(told)) => Err(Failure::new(codes::ERROR, printable(cut(&told, 1000)))),
+            Err(e) => Err(failure(&self.store, &e, deadline)),
+        }
+    }
+
+    /// Has it been used so long, or has it grown so much, that a new one is due?
+    pub fn worn(&self) -> bool {
+        let used = self.store.data().memory.used;
+        self.calls >= super::MAX_BATCHES || used >= self.limits.memory / 4 * 3
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let memory = self.store.data().memory.used;
+        f.debug_struct("Instance")
+            .field("calls", &self.calls)
+            .field("memory", &memory)
+            .finish()
+    }
+}
+
+pub fn lock(book: &Mutex<LogBook>) -> std::sync::MutexGuard<'_, LogBook> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn arm(store: &mut Store<State>, stop: Stop, deadline: Duration, fuel: u64) {
+    match stop {
+        Stop::Time => {
+            let ticks = deadline.as_millis().div_ceil(TICK.as_millis());
+            // One more: the tick now running may end at once.
+            store.set_epoch_deadline(
+                u64::try_from(ticks)
+                    .unwrap_or(u64::MAX / 2)
+                    .saturating_add(1),
+            );
+        }
+        // Fails only on engines without fuel.
+        Stop::Fuel => drop(store.set_fuel(fuel)),
+    }
+}
+
+fn failure(store: &Store<State>, error: &wasmtime::Error, deadline: Duration) -> Failure {
+    let state = store.data();
+    let trap = error.downcast_ref::<Trap>();
+    let denied = state.memory.denied
+        && matches!(
+            trap,
+            None | Some(Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds)
+        );
+    match trap {
+        Some(Trap::Interrupt) => Failure {
+            timeout: true,
+            ..Failure::new(codes::TRAPPED, format!("ran longer than {deadline:?}"))
+        },
+        Some(Trap::OutOfFuel) => Failure::new(codes::FUEL_EXHAUSTED, "burnt all its fuel"),
+        _ if denied => Failure::new(codes::OUT_OF_MEMORY, "asked for more memory than its limit"),
+        Some(
+            trap @ (Trap::InvalidChar
+            | Trap::InvalidDiscriminant
+            | Trap::ListOutOfBounds
+            | Trap::StringOutOfBounds
+            | Trap::UnalignedPointer),
+        ) => Failure::new(codes::OUTPUT_INVALID, trap.to_string()),
+        Some(trap) => Failure::new(codes::TRAPPED, story(state, &trap.to_string(), error)),
+        None if state.exited => Failure::new(codes::TRAPPED, story(state, "called exit", error)),
+        None => Failure::new(
+            codes::OUTPUT_INVALID,
+            printable(&error.root_cause().to_string()),
+        ),
+    }
+}
+
+/// What happened, where, and what the guest said about it.
+fn story(state: &State, what: &str, error: &wasmtime::Error) -> String {
+    let mut story = what.to_owned();
+    if let Some(trace) = error.downcast_ref::<WasmBacktrace>() {
+        let frame = |frame: &wasmtime::FrameInfo| match frame.func_name() {
+            Some(name) => name.to_owned(),
+            None => format!("function {}", frame.func_index()),
+        };
+        let frames: Vec<String> = trace.frames().iter().take(FRAMES).map(frame).collect();
+        if !frames.is_empty() {
+            story.push_str(&format!(" in {}", frames.join(" < ")));
+        }
+    }
+    let words = lock(&state.book).last_words();
+    if !words.is_empty() {
+        story.push_str(": ");
+        story.push_str(&words);
+    }
+    story
+}

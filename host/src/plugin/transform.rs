@@ -1,0 +1,359 @@
+//! A plugin in its place of a chain: batches in, checked rows out, and no record harmed by its neighbour.
+//!
+//! What fails is run again in halves, each with a fresh instance, until one record is alone. A plugin is a pure function
+//! of its rows, so parts give what the whole would have given.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow_array::new_empty_array;
+use arrow_schema::SchemaRef;
+
+use super::bindings::exports::weir::plugin::transform as wit;
+use super::component::Component;
+use super::config::{Canonical, SetupError, SetupProblem};
+use super::engine::Stop;
+use super::instance::{Failure, Instance, lock};
+use super::join::{self, Part};
+use super::log::{LogBook, cut, printable};
+use super::output::{self, Piece, Refused};
+use super::plan::Plan;
+use super::{Limits, MAX_ISOLATIONS, codes, lower, types};
+use crate::chain::{Column, Identity, Output, Reject, RowMap, Table, Transform};
+use crate::error::{Error, Kind, Result};
+
+/// Bytes of the message with which a record is set aside.
+const MAX_STORY: usize = 512;
+
+#[derive(Debug)]
+pub struct PluginTransform {
+    identity: Identity,
+    component: Component,
+    config: Canonical,
+    input: Vec<Vec<types::Node>>,
+    plan: Plan,
+    limits: Limits,
+    book: Arc<Mutex<LogBook>>,
+    /// None after a failure, until the next call.
+    instance: Option<Instance>,
+}
+
+/// What one call came to, where it is not a piece.
+enum Miss {
+    /// Too much at once, nothing wrong.
+    TooMuch,
+    Failed(Failure),
+    Fatal(Error),
+}
+
+impl From<Failure> for Miss {
+    fn from(failure: Failure) -> Self {
+        Miss::Failed(failure)
+    }
+}
+
+impl PluginTransform {
+    pub(super) fn new(
+        component: Component,
+        name: &str,
+        config: Canonical,
+        input: SchemaRef,
+        limits: Limits,
+    ) -> std::result::Result<Self, SetupError> {
+        let info = component.info();
+        let identity = Identity {
+            transform: name.to_owned(),
+            plugin: info.name.clone(),
+            version: info.version.clone(),
+            digest: component.digest().to_owned(),
+            config_digest: config.digest.clone(),
+        };
+        let refused = |what: String| {
+            Error::new(Kind::PluginRefused, "plugin.init", what)
+                .with("transform", name)
+                .with("plugin", &component.info().name)
+        };
+        let nodes: std::result::Result<Vec<_>, String> = input
+            .fields()
+            .iter()
+            .map(|field| types::nodes(field))
+            .collect();
+        let nodes = nodes.map_err(|e| refused(format!("{e}, which the contract cannot carry")))?;
+        let book = Arc::new(Mutex::new(LogBook::new(name, &info.name)));
+        let mut instance = Instance::new(component.pre(Stop::Time)?, Stop::Time, &limits, &book)
+            .map_err(|f| refused(format!("does not start: {}: {}", f.code, f.message)))?;
+        let plan = init(&mut instance, &config, &nodes)
+            .map_err(|f| refused(format!("init failed: {}: {}", f.code, f.message)))?
+            .map_err(|told| SetupError::Problems(problems(told)))?;
+        let plan = Plan::check(plan, &input)
+            .map_err(|e| refused(format!("its plan breaks the contract: {e}")))?;
+        lock(&book).end_batch();
+        Ok(PluginTransform {
+            identity,
+            component,
+            config,
+            input: nodes,
+            plan,
+            limits,
+            book,
+            instance: Some(instance),
+        })
+    }
+
+    /// A new instance that has given the same plan as the first.
+    fn fresh(&self, stop: Stop, schema: &SchemaRef) -> Result<Instance> {
+        let pre = self.component.pre(stop)?;
+        let again =
+            |what: String| self.broken(format!("a fresh instance does not come up: {what}"));
+        let told = |f: Failure| again(format!("{}: {}", f.code, f.message));
+        let mut instance = Instance::new(pre, stop, &self.limits, &self.book).map_err(told)?;
+        let plan = init(&mut instance, &self.config, &self.input).map_err(told)?;
+        let plan = plan.map_err(|_| again("init refuses the config it took before".into()))?;
+        match Plan::check(plan, schema) {
+            Ok(plan) if plan == self.plan => Ok(instance),
+            _ => Err(again("the same setup gave another plan".into())),
+        }
+    }
+
+    fn broken(&self, what: String) -> Error {
+        let Identity {
+            transform,
+            plugin,
+            digest,
+            ..
+        } = &self.identity;
+        Error::new(Kind::PluginBroken, "plugin.run", what)
+            .with("transform", transform)
+            .with("plugin", plugin)
+            .with("digest", digest)
+            .hint("mend the plugin, or pin the version that worked: type = \"<plugin>@<version>\"")
+    }
+
+    /// One call on the rows `from..to`.
+    fn call(
+        &mut self,
+        input: &Table,
+        from: usize,
+        to: usize,
+        deadline: Duration,
+    ) -> std::result::Result<Piece, Miss> {
+        let mut instance = match self.instance.take() {
+            Some(instance) => instance,
+            None => self.fresh(Stop::Time, &input.schema).map_err(Miss::Fatal)?,
+        };
+        let result = self.run(&mut instance, input, from..to, deadline);
+        // A failed instance is dead or at least suspect; one that did too much is not.
+        if matches!(result, Ok(_) | Err(Miss::TooMuch)) && !instance.worn() {
+            self.instance = Some(instance);
+        }
+        result
+    }
+
+    fn run(
+        &self,
+        instance: &mut Instance,
+        input: &Table,
+        range: std::ops::Range<usize>,
+        deadline: Duration,
+    ) -> std::result::Result<Piece, Miss> {
+        let (from, rows) = (range.start, range.len());
+        let mut columns = Vec::with_capacity(self.plan.reads.len());
+        for n in &self.plan.reads {
+            let column = &input.columns[*n];
+            let rows = if column.constant { 0..1 } else { range.clone() };
+            let mut nodes = Vec::new();
+            lower::nodes(&column.values, rows, &mut nodes);
+            columns.push((column.constant, nodes));
+        }
+        let bytes: usize = columns
+            .iter()
+            .flat_map(|(_, nodes)| nodes)
+            .map(lower::Node::bytes)
+            .sum();
+        if bytes > self.limits.memory / 8 && rows > 1 {
+            return Err(Miss::TooMuch);
+        }
+        let params: Vec<(bool, Vec<wit::BuffersParam<'_>>)> = columns
+            .iter()
+            .map(|(constant, nodes)| (*constant, nodes.iter().map(lower::Node::param).collect()))
+            .collect();
+        let params: Vec<wit::ColumnParam<'_>> = params
+            .iter()
+            .map(|(constant, nodes)| wit::ColumnParam {
+                constant: *constant,
+                nodes,
+            })
+            .collect();
+        let output = instance.run(from as u32, rows as u32, &params, deadline)?;
+        let read: Vec<Column> = self
+            .plan
+            .reads
+            .iter()
+            .map(|n| part(&input.columns[*n], from, rows))
+            .collect();
+        output::check(&self.plan, output, &read, rows, self.limits.output_bytes).map_err(
+            |e| match e {
+                Refused::TooMuch => Miss::TooMuch,
+                Refused::Defect(what) => {
+                    Miss::Failed(Failure::new(codes::OUTPUT_INVALID, printable(&what)))
+                }
+            },
+        )
+    }
+
+    /// One record on which time ran out, decided by fuel, which is the same on every machine.
+    fn metered(&self, input: &Table, row: usize) -> std::result::Result<Piece, Miss> {
+        let mut instance = self.fresh(Stop::Fuel, &input.schema).map_err(Miss::Fatal)?;
+        self.run(&mut instance, input, row..row + 1, self.limits.deadline)
+    }
+
+    /// What becomes of a record on which the plugin failed.
+    fn set_aside(&self, failure: &Failure) -> Piece {
+        let reject = Reject {
+            row: 0,
+            part: None,
+            code: failure.code.to_owned(),
+            field: None,
+            message: cut(&failure.message, MAX_STORY).to_owned(),
+        };
+        let empty = |field: &arrow_schema::FieldRef| Column {
+            values: new_empty_array(field.data_type()),
+            constant: false,
+        };
+        Piece {
+            rows: RowMap::Origin(Vec::new()),
+            len: 0,
+            made: self.plan.makes.iter().map(empty).collect(),
+            rejects: vec![reject],
+            counters: vec![0; self.plan.counters.len()],
+        }
+    }
+
+    fn parts(&mut self, input: &Table) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        let mut set_aside = 0;
+        // The next range is the last: parts come out in order.
+        let mut ranges = vec![(0, input.rows, self.limits.deadline)];
+        while let Some((from, to, deadline)) = ranges.pop() {
+            let missed = match self.call(input, from, to, deadline) {
+                Ok(piece) => Ok(piece),
+                Err(Miss::Fatal(e)) => return Err(e),
+                Err(missed) if to - from > 1 => {
+                    let deadline = self.next_deadline(&missed, deadline);
+                    let middle = from + (to - from) / 2;
+                    ranges.push((middle, to, deadline));
+                    ranges.push((from, middle, deadline));
+                    continue;
+                }
+                Err(Miss::Failed(failure)) if failure.timeout => self.metered(input, from),
+                Err(missed) => Err(missed),
+            };
+            let failure = match missed {
+                Ok(piece) => {
+                    parts.push((from, to - from, piece));
+                    continue;
+                }
+                Err(Miss::Fatal(e)) => return Err(e),
+                Err(Miss::Failed(failure)) => failure,
+                Err(Miss::TooMuch) => Failure::new(codes::OUTPUT_INVALID, "one record is too much"),
+            };
+            set_aside += 1;
+            if set_aside > MAX_ISOLATIONS {
+                let what = format!(
+                    "failed on more than {MAX_ISOLATIONS} records of one batch; the last: {}: {}",
+                    failure.code, failure.message
+                );
+                return Err(self.broken(what).with("row", from));
+            }
+            parts.push((from, 1, self.set_aside(&failure)));
+        }
+        Ok(parts)
+    }
+
+    /// Half the rows get half the time, down to an eighth of the limit: fuel decides in the end, so this changes only
+    /// how long the search for an endless record takes.
+    fn next_deadline(&self, missed: &Miss, deadline: Duration) -> Duration {
+        match missed {
+            Miss::Failed(failure) if failure.timeout => {
+                (deadline / 2).max(self.limits.deadline / 8)
+            }
+            _ => deadline,
+        }
+    }
+}
+
+impl Transform for PluginTransform {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn output_schema(&self) -> &SchemaRef {
+        &self.plan.schema
+    }
+
+    fn explodes(&self) -> bool {
+        self.plan.explodes
+    }
+
+    fn counters(&self) -> &[String] {
+        &self.plan.counters
+    }
+
+    fn apply(&mut self, input: &Table) -> Result<Output> {
+        let parts = self.parts(input);
+        lock(&self.book).end_batch();
+        join::output(&self.plan, input, parts?).map_err(|e| {
+            Error::new(Kind::Bug, "plugin.join", e).with("transform", &self.identity.transform)
+        })
+    }
+}
+
+/// `rows` of a column from `from` on.
+fn part(column: &Column, from: usize, rows: usize) -> Column {
+    match column.constant {
+        true => column.clone(),
+        false => Column {
+            values: column.values.slice(from, rows),
+            constant: false,
+        },
+    }
+}
+
+fn problems(told: Vec<wit::Problem>) -> Vec<SetupProblem> {
+    told.into_iter()
+        .map(|p| SetupProblem::told(&p.at, p.code, printable(&p.message)))
+        .collect()
+}
+
+fn init(
+    instance: &mut Instance,
+    config: &Canonical,
+    input: &[Vec<types::Node>],
+) -> std::result::Result<std::result::Result<wit::Plan, Vec<wit::Problem>>, Failure> {
+    let files: Vec<wit::File<'_>> = config
+        .files
+        .iter()
+        .map(|(key, bytes)| wit::File { key, bytes })
+        .collect();
+    let columns: Vec<Vec<wit::FieldParam<'_>>> = input
+        .iter()
+        .map(|nodes| nodes.iter().map(field).collect())
+        .collect();
+    let columns: Vec<&[wit::FieldParam<'_>]> = columns.iter().map(Vec::as_slice).collect();
+    instance.init(wit::Setup {
+        config: &config.text,
+        files: &files,
+        tables: &[],
+        input: &columns,
+    })
+}
+
+fn field(node: &types::Node) -> wit::FieldParam<'_> {
+    wit::FieldParam {
+        name: &node.name,
+        format: &node.format,
+        nullable: node.nullable,
+        children: node.children,
+        extension: node.extension.as_deref(),
+    }
+}

@@ -1,0 +1,403 @@
+//! The facts a pipeline reports, and their names in logs and in progress JSON.
+//!
+//! Progress JSON has the field names of Spark's `StreamingQueryProgress` where the meaning is the same (`batchId` is the
+//! version of the commit), and ours beside them: `lag`, `deadLetters`, `duplicates`, `files`, `bytes`, `ledger`.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::chain::Ledger;
+use crate::error::Error;
+
+/// Given to every pipeline as `Arc<dyn Report>`. Called from the pipeline's and the committer's threads; never blocks long.
+pub trait Report: Send + Sync + Debug {
+    fn started(&self, started: &Started);
+    /// After the commit is in the log and published.
+    fn committed(&self, report: &CommitReport);
+    /// Refused so far and not yet committed: a batch's letters, by the transform that refused most of them.
+    fn rejected(&self, pipeline: &str, by: &str, letters: u64);
+    /// Going on is not possible now and will be tried again. Once per cause, not per try.
+    fn waiting(&self, pipeline: &str, waiting: &Waiting<'_>);
+    /// What was waited for is there again.
+    fn resumed(&self, pipeline: &str, after: Duration);
+    fn stopped(&self, stopped: &Stopped);
+}
+
+/// A pipeline that stands at its log's positions and begins to read.
+#[derive(Debug, Clone)]
+pub struct Started {
+    pub pipeline: String,
+    /// `kafka[topic]`, `zone[url/table]`.
+    pub source: String,
+    pub sink: String,
+    pub tasks: usize,
+    /// Version of the log it goes on from.
+    pub version: u64,
+    /// `transform=plugin@version` in order.
+    pub rules: Vec<String>,
+    /// Records known to wait; for a bar's length.
+    pub lag: Option<u64>,
+}
+
+/// One commit.
+#[derive(Debug, Clone)]
+pub struct CommitReport {
+    pub pipeline: String,
+    pub version: u64,
+    /// The entry's kind: `data`, `batch`, `gap`.
+    pub kind: &'static str,
+    /// Wall clock, microseconds since 1970 UTC.
+    pub time: i64,
+    pub spans: Vec<SpanReport>,
+    /// Of this commit.
+    pub ledger: Ledger,
+    /// Rows and dead-letter files.
+    pub files: u64,
+    pub bytes: u64,
+    pub durations: Durations,
+    /// Since the commit before, or since the start: the time these records had.
+    pub since_last: Duration,
+    /// Records that still wait, over all partitions.
+    pub lag: Option<u64>,
+    pub source: String,
+    pub sink: String,
+}
+
+/// What one commit settles of one partition.
+#[derive(Debug, Clone)]
+pub struct SpanReport {
+    pub topic: String,
+    pub partition: i32,
+    pub from: i64,
+    pub to: i64,
+    /// End of the partition, where it is known.
+    pub latest: Option<i64>,
+    pub records: u64,
+    /// Offsets that were gone (`gap`).
+    pub lost: u64,
+}
+
+/// Where the time of one commit went. Zero where it was not measured.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Durations {
+    pub read: Duration,
+    pub transform: Duration,
+    pub write: Duration,
+    /// Closing files and making them durable.
+    pub seal: Duration,
+    /// The entry: put, read back, proved.
+    pub commit: Duration,
+    pub publish: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'a> {
+    /// For whom: `kafka`, `store`, `memory`.
+    pub on: &'static str,
+    pub error: Option<&'a Error>,
+}
+
+/// Why a pipeline ended, and what it did in this run.
+#[derive(Debug, Clone)]
+pub struct Stopped {
+    pub pipeline: String,
+    /// `caught up`, `signal`, or the error's code.
+    pub why: String,
+    pub error: Option<String>,
+    pub version: u64,
+    pub commits: u64,
+    pub ledger: Ledger,
+    pub files: u64,
+    pub bytes: u64,
+    pub elapsed: Duration,
+    pub lag: Option<u64>,
+}
+
+impl Durations {
+    pub fn total(&self) -> Duration {
+        self.read + self.transform + self.write + self.seal + self.commit + self.publish
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Per second, to one decimal.
+#[expect(clippy::cast_precision_loss, reason = "a rate is shown to one decimal")]
+pub(super) fn rate(n: u64, time: Duration) -> f64 {
+    match time.as_secs_f64() {
+        seconds if seconds > 0.0 => (n as f64 / seconds * 10.0).round() / 10.0,
+        _ => 0.0,
+    }
+}
+
+pub(super) fn utc(micros: i64) -> String {
+    match jiff::Timestamp::from_microsecond(micros) {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => micros.to_string(),
+    }
+}
+
+impl CommitReport {
+    /// `topic/partition@from-to`, the widest first, at most four.
+    pub fn offsets(&self) -> String {
+        let mut spans: Vec<&SpanReport> = self.spans.iter().collect();
+        spans.sort_by_key(|span| std::cmp::Reverse(span.to - span.from));
+        let mut out: Vec<String> = spans
+            .iter()
+            .take(4)
+            .map(|s| format!("{}/{}@{}-{}", s.topic, s.partition, s.from, s.to))
+            .collect();
+        if spans.len() > 4 {
+            out.push(format!("and {} more", spans.len() - 4));
+        }
+        out.join(" ")
+    }
+
+    /// One line of `--progress json`.
+    pub fn progress_json(&self) -> Value {
+        let Ledger {
+            records,
+            rows,
+            letters,
+        } = &self.ledger;
+        let busy = self.durations.total();
+        let sources: Vec<Value> = self.topics().iter().map(|t| self.source_json(t)).collect();
+        json!({
+            "id": self.pipeline,
+            "name": self.pipeline,
+            "timestamp": utc(self.time),
+            "batchId": self.version,
+            "kind": self.kind,
+            "batchDuration": ms(self.since_last),
+            "numInputRows": records.read,
+            "inputRowsPerSecond": rate(records.read, self.since_last),
+            "processedRowsPerSecond": rate(records.read, busy),
+            "durationMs": {
+                "latestOffset": 0,
+                "getBatch": ms(self.durations.read),
+                "transform": ms(self.durations.transform),
+                "write": ms(self.durations.write),
+                "seal": ms(self.durations.seal),
+                "commitOffsets": ms(self.durations.commit),
+                "publish": ms(self.durations.publish),
+                "triggerExecution": ms(busy),
+            },
+            "stateOperators": [],
+            "sources": sources,
+            "sink": { "description": self.sink, "numOutputRows": rows.written },
+            "lag": self.lag,
+            "deadLetters": letters,
+            "duplicates": rows.duplicates,
+            "files": self.files,
+            "bytes": self.bytes,
+            "ledger": { "records": records, "rows": rows, "closes": self.ledger.closes() },
+        })
+    }
+
+    fn topics(&self) -> Vec<&str> {
+        let mut topics: Vec<&str> = self.spans.iter().map(|s| s.topic.as_str()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        topics
+    }
+
+    /// Offsets as Spark writes them: `{"topic": {"0": 17}}`.
+    fn source_json(&self, topic: &str) -> Value {
+        let spans = || self.spans.iter().filter(|s| s.topic == topic);
+        let offsets = |of: fn(&SpanReport) -> Option<i64>| -> Value {
+            let all: serde_json::Map<String, Value> = spans()
+                .filter_map(|s| Some((s.partition.to_string(), json!(of(s)?))))
+                .collect();
+            json!({ topic: all })
+        };
+        let read: u64 = spans().map(|s| s.records).sum();
+        json!({
+            "description": self.source,
+            "startOffset": offsets(|s| Some(s.from)),
+            "endOffset": offsets(|s| Some(s.to)),
+            "latestOffset": offsets(|s| s.latest),
+            "numInputRows": read,
+            "inputRowsPerSecond": rate(read, self.since_last),
+            "processedRowsPerSecond": rate(read, self.durations.total()),
+            "lostOffsets": spans().map(|s| s.lost).sum::<u64>(),
+        })
+    }
+}
+
+// === the same facts as log lines ===
+
+pub(super) fn log_started(s: &Started) {
+    tracing::info!(
+        pipeline = s.pipeline,
+        source = s.source,
+        sink = s.sink,
+        tasks = s.tasks,
+        version = s.version,
+        rules = s.rules.join(" "),
+        lag = s.lag,
+        "pipeline started"
+    );
+}
+
+pub(super) fn log_committed(c: &CommitReport) {
+    tracing::info!(
+        pipeline = c.pipeline,
+        version = c.version,
+        kind = c.kind,
+        offsets = c.offsets(),
+        records = c.ledger.records.read,
+        rows = c.ledger.rows.written,
+        letters = c.ledger.letters,
+        duplicates = c.ledger.rows.duplicates,
+        files = c.files,
+        bytes = c.bytes,
+        ms = ms(c.durations.total()),
+        lag = c.lag,
+        "committed"
+    );
+    for span in c.spans.iter().filter(|span| span.lost > 0) {
+        tracing::warn!(
+            pipeline = c.pipeline,
+            version = c.version,
+            topic = span.topic,
+            partition = span.partition,
+            from = span.from,
+            to = span.to,
+            lost = span.lost,
+            "records were gone before they were read; committed as a gap"
+        );
+    }
+    if !c.ledger.closes() {
+        tracing::error!(
+            pipeline = c.pipeline, version = c.version, ledger = ?c.ledger,
+            "the ledger of this commit does not close"
+        );
+    }
+}
+
+pub(super) fn log_rejected(pipeline: &str, by: &str, letters: u64) {
+    tracing::debug!(pipeline, by, letters, "refused");
+}
+
+pub(super) fn log_waiting(pipeline: &str, waiting: &Waiting<'_>) {
+    match waiting.error {
+        Some(error) => tracing::warn!(
+            pipeline, on = waiting.on, code = error.kind().code(), error = %error,
+            "waiting, will go on by itself"
+        ),
+        None => tracing::info!(pipeline, on = waiting.on, "waiting, will go on by itself"),
+    }
+}
+
+pub(super) fn log_resumed(pipeline: &str, after: Duration) {
+    tracing::info!(pipeline, ms = ms(after), "going on");
+}
+
+pub(super) fn log_stopped(s: &Stopped) {
+    let Ledger {
+        records,
+        rows,
+        letters,
+    } = &s.ledger;
+    match &s.error {
+        None => tracing::info!(
+            pipeline = s.pipeline,
+            why = s.why,
+            version = s.version,
+            commits = s.commits,
+            records = records.read,
+            rows = rows.written,
+            letters,
+            duplicates = rows.duplicates,
+            files = s.files,
+            bytes = s.bytes,
+            ms = ms(s.elapsed),
+            lag = s.lag,
+            "pipeline stopped"
+        ),
+        Some(error) => tracing::error!(
+            pipeline = s.pipeline,
+            why = s.why,
+            error,
+            version = s.version,
+            commits = s.commits,
+            records = records.read,
+            rows = rows.written,
+            letters,
+            ms = ms(s.elapsed),
+            "pipeline failed"
+        ),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn sample() -> CommitReport {
+        let span = |partition| SpanReport {
+            topic: "books".into(),
+            partition,
+            from: 10,
+            to: 30,
+            latest: Some(40),
+            records: 20,
+            lost: 0,
+        };
+        let mut ledger = Ledger::default();
+        ledger.records.read = 40;
+        ledger.records.with_rows = 40;
+        ledger.rows.made = 80;
+        ledger.rows.written = 80;
+        CommitReport {
+            pipeline: "books-raw".into(),
+            version: 7,
+            kind: "data",
+            time: 1_700_000_000_000_000,
+            spans: vec![span(0), span(1)],
+            ledger,
+            files: 1,
+            bytes: 4096,
+            durations: Durations {
+                read: Duration::from_millis(100),
+                ..Durations::default()
+            },
+            since_last: Duration::from_secs(2),
+            lag: Some(20),
+            source: "kafka[books]".into(),
+            sink: "zone[file:raw/${topic}]".into(),
+        }
+    }
+
+    #[test]
+    fn progress_has_sparks_names_and_ours() {
+        let json = sample().progress_json();
+        for name in [
+            "id",
+            "name",
+            "timestamp",
+            "batchId",
+            "numInputRows",
+            "inputRowsPerSecond",
+            "processedRowsPerSecond",
+            "durationMs",
+            "sources",
+            "sink",
+            "lag",
+            "deadLetters",
+            "duplicates",
+            "files",
+        ] {
+            assert!(!json[name].is_null(), "{name}");
+        }
+        assert_eq!(json["timestamp"], "2023-11-14T22:13:20.000Z");
+        assert_eq!(json["inputRowsPerSecond"], 20.0);
+        assert_eq!(json["sources"][0]["endOffset"]["books"]["1"], 30);
+        assert_eq!(json["sink"]["numOutputRows"], 80);
+        assert_eq!(json["ledger"]["closes"], true);
+    }
+}

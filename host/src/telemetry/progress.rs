@@ -1,0 +1,175 @@
+//! How progress looks: bars on a terminal, plain lines elsewhere, JSON for programs, or nothing.
+
+use std::io::{self, IsTerminal, Write};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bars::Bars;
+use super::events::{self, CommitReport, Report, Started, Stopped, Waiting, rate};
+use super::words::{bytes, count, time};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgressMode {
+    /// One line per commit on stdout.
+    Plain,
+    /// One bar per pipeline on stderr.
+    Bar,
+    /// One JSON object per commit on stdout.
+    Json,
+    None,
+}
+
+impl ProgressMode {
+    pub const NAMES: [&'static str; 4] = ["plain", "bar", "json", "none"];
+
+    /// Bars where both stdout and stderr are a terminal.
+    pub fn automatic() -> ProgressMode {
+        match io::stderr().is_terminal() && io::stdout().is_terminal() {
+            true => ProgressMode::Bar,
+            false => ProgressMode::Plain,
+        }
+    }
+}
+
+impl FromStr for ProgressMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ProgressMode, String> {
+        match text {
+            "plain" => Ok(ProgressMode::Plain),
+            "bar" => Ok(ProgressMode::Bar),
+            "json" => Ok(ProgressMode::Json),
+            "none" => Ok(ProgressMode::None),
+            _ => Err(format!("expected one of {}", Self::NAMES.join(", "))),
+        }
+    }
+}
+
+/// Every event as a log line, and progress in the chosen form.
+#[derive(Debug)]
+pub struct Progress {
+    mode: ProgressMode,
+    bars: Bars,
+}
+
+impl Progress {
+    pub fn shared(mode: ProgressMode) -> Arc<dyn Report> {
+        Arc::new(Progress {
+            mode,
+            bars: Bars::default(),
+        })
+    }
+
+    /// A closed stdout (a pager, `head`) must not stop a pipeline.
+    fn line(&self, line: &str) {
+        let _closed = writeln!(io::stdout().lock(), "{line}");
+    }
+}
+
+impl Report for Progress {
+    fn started(&self, started: &Started) {
+        events::log_started(started);
+        if self.mode == ProgressMode::Bar {
+            self.bars.started(started);
+        }
+    }
+
+    fn committed(&self, report: &CommitReport) {
+        events::log_committed(report);
+        match self.mode {
+            ProgressMode::Plain => self.line(&plain(report)),
+            ProgressMode::Json => self.line(&report.progress_json().to_string()),
+            ProgressMode::Bar => self.bars.committed(report),
+            ProgressMode::None => {}
+        }
+    }
+
+    fn rejected(&self, pipeline: &str, by: &str, letters: u64) {
+        events::log_rejected(pipeline, by, letters);
+    }
+
+    fn waiting(&self, pipeline: &str, waiting: &Waiting<'_>) {
+        events::log_waiting(pipeline, waiting);
+        if self.mode == ProgressMode::Bar {
+            self.bars
+                .say(pipeline, &format!("waiting for {}", waiting.on));
+        }
+    }
+
+    fn resumed(&self, pipeline: &str, after: Duration) {
+        events::log_resumed(pipeline, after);
+        if self.mode == ProgressMode::Bar {
+            self.bars.say(pipeline, "going on");
+        }
+    }
+
+    fn stopped(&self, stopped: &Stopped) {
+        events::log_stopped(stopped);
+        match self.mode {
+            ProgressMode::Plain => self.line(&end(stopped)),
+            ProgressMode::Bar => self.bars.stopped(&stopped.pipeline, &end(stopped)),
+            ProgressMode::Json | ProgressMode::None => {}
+        }
+    }
+}
+
+/// `books-raw  commit 7  40 records  80 rows  0 dead  4.00 KiB  20/s  lag 20`
+pub(super) fn plain(c: &CommitReport) -> String {
+    let mut out = format!(
+        "{}  commit {}  {} records  {} rows",
+        c.pipeline,
+        c.version,
+        count(c.ledger.records.read),
+        count(c.ledger.rows.written)
+    );
+    let mut add = |n: u64, what: &str| {
+        if n > 0 {
+            out.push_str(&format!("  {} {what}", count(n)));
+        }
+    };
+    add(c.ledger.letters, "dead letters");
+    add(c.ledger.rows.duplicates, "duplicates");
+    out.push_str(&format!(
+        "  {} in {} files  {:.0} records/s",
+        bytes(c.bytes),
+        c.files,
+        rate(c.ledger.records.read, c.since_last)
+    ));
+    if let Some(lag) = c.lag {
+        out.push_str(&format!("  lag {}", count(lag)));
+    }
+    out
+}
+
+fn end(s: &Stopped) -> String {
+    let mut out = format!(
+        "{}  stopped ({}) at version {}: {} records, {} rows, {} dead letters in {} commits, {}",
+        s.pipeline,
+        s.why,
+        s.version,
+        count(s.ledger.records.read),
+        count(s.ledger.rows.written),
+        count(s.ledger.letters),
+        count(s.commits),
+        time(s.elapsed)
+    );
+    if s.ledger.rows.duplicates > 0 {
+        out.push_str(&format!(", {} duplicates", count(s.ledger.rows.duplicates)));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_one_line() {
+        let line = plain(&events::tests::sample());
+        assert_eq!(
+            line,
+            "books-raw  commit 7  40 records  80 rows  4.00 KiB in 1 files  20 records/s  lag 20"
+        );
+    }
+}

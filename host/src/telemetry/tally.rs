@@ -1,0 +1,243 @@
+//! One pipeline's run, from the log's own words to the events of [`super::events`]: counts, sums and times in between.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::events::{CommitReport, Durations, Report, SpanReport, Started, Stopped, Waiting};
+use crate::chain::Ledger;
+use crate::clock::Clock;
+use crate::commit::{Committed, Kind as EntryKind, State};
+use crate::config::PipelineConfig;
+use crate::error::{Error, Kind};
+use crate::pipeline;
+
+/// The pipeline calls it; it calls a [`Report`].
+#[derive(Debug)]
+pub struct Tally {
+    to: Arc<dyn Report>,
+    clock: Arc<dyn Clock>,
+    sums: Mutex<Sums>,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    pipeline: String,
+    source: String,
+    sink: String,
+    start: Duration,
+    last: Duration,
+    version: u64,
+    commits: u64,
+    ledger: Ledger,
+    files: u64,
+    bytes: u64,
+    /// Per task.
+    lag: BTreeMap<usize, Option<u64>>,
+    waiting_since: Option<Duration>,
+    stopped: bool,
+}
+
+impl Tally {
+    pub fn new(pipeline: &str, to: Arc<dyn Report>, clock: Arc<dyn Clock>) -> Tally {
+        let sums = Sums {
+            pipeline: pipeline.to_owned(),
+            ..Sums::default()
+        };
+        Tally {
+            to,
+            clock,
+            sums: Mutex::new(sums),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sums> {
+        self.sums.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Once per start.
+    fn stop(&self, why: &str, error: Option<String>) {
+        let mut sums = self.lock();
+        if std::mem::replace(&mut sums.stopped, true) {
+            return;
+        }
+        let stopped = Stopped {
+            pipeline: sums.pipeline.clone(),
+            why: why.to_owned(),
+            error,
+            version: sums.version,
+            commits: sums.commits,
+            ledger: sums.ledger,
+            files: sums.files,
+            bytes: sums.bytes,
+            elapsed: self.clock.elapsed().saturating_sub(sums.start),
+            lag: sums.total_lag(),
+        };
+        drop(sums);
+        self.to.stopped(&stopped);
+    }
+}
+
+impl Sums {
+    /// Unknown as soon as one task's is.
+    fn total_lag(&self) -> Option<u64> {
+        if self.lag.is_empty() {
+            None
+        } else {
+            self.lag.values().copied().sum()
+        }
+    }
+}
+
+impl pipeline::Report for Tally {
+    fn started(&self, config: &PipelineConfig, state: &State) {
+        let now = self.clock.elapsed();
+        let mut sums = self.lock();
+        let lag = std::mem::take(&mut sums.lag);
+        *sums = Sums {
+            pipeline: config.name.clone(),
+            source: config.source_description(),
+            sink: config.sink_description(),
+            start: now,
+            last: now,
+            version: state.version,
+            lag,
+            ..Sums::default()
+        };
+        let rules = &state.rules.rules;
+        let started = Started {
+            pipeline: config.name.clone(),
+            source: sums.source.clone(),
+            sink: sums.sink.clone(),
+            tasks: config.tasks_max,
+            version: state.version,
+            rules: rules
+                .iter()
+                .map(|rule| format!("{}={}@{}", rule.transform, rule.plugin, rule.version))
+                .collect(),
+            lag: sums.total_lag(),
+        };
+        drop(sums);
+        self.to.started(&started);
+    }
+
+    /// `took`: from the first file made durable to the last one published.
+    fn committed(&self, committed: &Committed, state: &State, took: Duration) {
+        let now = self.clock.elapsed();
+        let entry = &committed.entry;
+        let mut sums = self.lock();
+        let durations = Durations {
+            commit: took,
+            ..Durations::default()
+        };
+        let report = CommitReport {
+            pipeline: sums.pipeline.clone(),
+            version: committed.version,
+            kind: kind_name(entry.kind),
+            time: entry.time,
+            spans: spans(committed, state),
+            ledger: ledger_of(committed),
+            files: entry
+                .add
+                .iter()
+                .filter(|f| f.role != crate::commit::Role::Keys)
+                .count() as u64,
+            bytes: entry.add.iter().map(|f| f.bytes).sum(),
+            durations,
+            since_last: now.saturating_sub(sums.last),
+            lag: sums.total_lag(),
+            source: sums.source.clone(),
+            sink: sums.sink.clone(),
+        };
+        sums.last = now;
+        sums.version = committed.version;
+        sums.commits += 1;
+        sums.ledger.add(&report.ledger);
+        sums.files += report.files;
+        sums.bytes += report.bytes;
+        drop(sums);
+        self.to.committed(&report);
+    }
+
+    fn waiting(&self, error: &Error) {
+        let mut sums = self.lock();
+        sums.waiting_since = Some(self.clock.elapsed());
+        let pipeline = sums.pipeline.clone();
+        drop(sums);
+        let on = match error.kind() {
+            Kind::SourceUnavailable => "the source",
+            Kind::StoreUnavailable => "the store",
+            kind => kind.code(),
+        };
+        let error = Some(error);
+        self.to.waiting(&pipeline, &Waiting { on, error });
+    }
+
+    fn resumed(&self) {
+        let mut sums = self.lock();
+        let since = sums.waiting_since.take();
+        let pipeline = sums.pipeline.clone();
+        drop(sums);
+        let now = self.clock.elapsed();
+        let after = now.saturating_sub(since.unwrap_or(now));
+        self.to.resumed(&pipeline, after);
+    }
+
+    fn failed(&self, error: &Error) {
+        self.stop(error.kind().code(), Some(error.to_string()));
+    }
+
+    fn ended(&self, state: &State) {
+        self.lock().version = state.version;
+        self.stop("all committed", None);
+    }
+
+    fn lag(&self, task: usize, lag: Option<u64>) {
+        self.lock().lag.insert(task, lag);
+    }
+}
+
+/// An entry's kind as it stands in the log.
+pub fn kind_name(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Init => "init",
+        EntryKind::Open => "open",
+        EntryKind::Data => "data",
+        EntryKind::Gap => "gap",
+        EntryKind::Swap => "swap",
+        EntryKind::Gc => "gc",
+        EntryKind::Reader => "reader",
+        EntryKind::Plan => "plan",
+        EntryKind::Batch => "batch",
+        EntryKind::Void => "void",
+    }
+}
+
+/// Sum of the entry's spans.
+pub fn ledger_of(committed: &Committed) -> Ledger {
+    let mut sum = Ledger::default();
+    for span in &committed.entry.spans {
+        sum.add(&Ledger {
+            records: span.records,
+            rows: span.rows,
+            letters: span.letters,
+        });
+    }
+    sum
+}
+
+fn spans(committed: &Committed, state: &State) -> Vec<SpanReport> {
+    let spans = committed.entry.spans.iter().map(|span| {
+        let chain = state.chains.get(&span.chain);
+        SpanReport {
+            topic: chain.map_or_else(|| span.chain.to_string(), |c| c.topic.clone()),
+            partition: chain.map_or(0, |c| c.partition),
+            from: span.from,
+            to: span.to,
+            latest: None,
+            records: span.records.read,
+            lost: span.lost,
+        }
+    });
+    spans.collect()
+}

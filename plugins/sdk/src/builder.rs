@@ -1,0 +1,336 @@
+//! Builders of output columns in Arrow's layout. A builder can be cut back to an earlier row, so that a message whose
+//! end turns out to be broken leaves nothing behind.
+use crate::contract::{Buffers, Column};
+
+/// One bit a row, made only when the first null comes.
+#[derive(Debug, Default, Clone)]
+struct Validity {
+    bits: Option<Bits>,
+    rows: usize,
+}
+
+/// Packed booleans, lowest bit first; spare bits stay 0.
+#[derive(Debug, Default, Clone)]
+pub struct Bits {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Bits {
+    pub fn filled(len: usize) -> Self {
+        let mut bits = Self {
+            bytes: vec![0xFF; len.div_ceil(8)],
+            len,
+        };
+        bits.truncate(len);
+        bits
+    }
+
+    #[inline]
+    pub fn push(&mut self, bit: bool) {
+        if self.len.is_multiple_of(8) {
+            self.bytes.push(0);
+        }
+        if let Some(last) = self.bytes.last_mut() {
+            *last |= u8::from(bit) << (self.len % 8);
+        }
+        self.len += 1;
+    }
+
+    pub fn get(&self, n: usize) -> bool {
+        crate::view::bit(&self.bytes, n)
+    }
+
+    pub fn clear(&mut self, n: usize) {
+        if let Some(byte) = self.bytes.get_mut(n / 8) {
+            *byte &= !(1 << (n % 8));
+        }
+    }
+
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        self.bytes.truncate(self.len.div_ceil(8));
+        if let Some(last) = self
+            .bytes
+            .last_mut()
+            .filter(|_| !self.len.is_multiple_of(8))
+        {
+            *last &= (1 << (self.len % 8)) - 1;
+        }
+    }
+
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+impl Validity {
+    #[inline]
+    fn push(&mut self, valid: bool) {
+        if !valid && self.bits.is_none() {
+            self.bits = Some(Bits::filled(self.rows));
+        }
+        if let Some(bits) = &mut self.bits {
+            bits.push(valid);
+        }
+        self.rows += 1;
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.rows = self.rows.min(rows);
+        if let Some(bits) = &mut self.bits {
+            bits.truncate(rows);
+        }
+    }
+
+    fn retain(&mut self, kept: &Bits) {
+        match self.bits.take() {
+            None => self.rows = (0..self.rows).filter(|n| kept.get(*n)).count(),
+            Some(old) => {
+                let rows = std::mem::take(&mut self.rows);
+                self.bits = Some(Bits::default());
+                (0..rows)
+                    .filter(|n| kept.get(*n))
+                    .for_each(|n| self.push(old.get(n)));
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Vec<u8>> {
+        std::mem::take(self).bits.map(Bits::into_bytes)
+    }
+}
+
+/// Texts or byte strings.
+#[derive(Debug, Clone)]
+pub struct SpanBuilder {
+    offsets: Vec<i32>,
+    data: Vec<u8>,
+    validity: Validity,
+}
+
+impl Default for SpanBuilder {
+    fn default() -> Self {
+        Self {
+            offsets: vec![0],
+            data: Vec::new(),
+            validity: Validity::default(),
+        }
+    }
+}
+
+impl SpanBuilder {
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.offsets.reserve(rows);
+        self.data.reserve(bytes);
+    }
+
+    /// A text column asks for UTF-8 here; the host checks it again.
+    #[inline]
+    pub fn push(&mut self, value: &[u8]) {
+        self.data.extend_from_slice(value);
+        self.end(true);
+    }
+
+    #[inline]
+    pub fn push_null(&mut self) {
+        self.end(false);
+    }
+
+    #[inline]
+    fn end(&mut self, valid: bool) {
+        self.validity.push(valid);
+        self.offsets.push(self.data.len() as i32); // `finish` refuses more than 2 GiB
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.validity.truncate(rows);
+        self.offsets.truncate(rows + 1);
+        self.data
+            .truncate(self.offsets.last().map_or(0, |last| *last as usize));
+    }
+
+    fn retain(&mut self, kept: &Bits) {
+        let mut to = 0;
+        let mut rows = 0;
+        for row in 0..self.offsets.len() - 1 {
+            let (from, end) = (self.offsets[row] as usize, self.offsets[row + 1] as usize);
+            if kept.get(row) {
+                self.data.copy_within(from..end, to);
+                to += end - from;
+                rows += 1;
+                self.offsets[rows] = to as i32;
+            }
+        }
+        self.data.truncate(to);
+        self.offsets.truncate(rows + 1);
+        self.validity.retain(kept);
+    }
+
+    fn finish(&mut self) -> Result<Buffers, String> {
+        let built = std::mem::take(self);
+        if i32::try_from(built.data.len()).is_err() {
+            return Err("a column of this batch is larger than 2 GiB".into());
+        }
+        let mut validity = built.validity;
+        Ok(Buffers {
+            validity: validity.take(),
+            offsets: built.offsets,
+            data: built.data,
+        })
+    }
+}
+
+/// Numbers of one width, little endian.
+#[derive(Debug, Default, Clone)]
+pub struct FixedBuilder<const WIDTH: usize> {
+    data: Vec<u8>,
+    validity: Validity,
+}
+
+impl<const WIDTH: usize> FixedBuilder<WIDTH> {
+    #[inline]
+    pub fn push(&mut self, value: [u8; WIDTH]) {
+        self.data.extend_from_slice(&value);
+        self.validity.push(true);
+    }
+
+    #[inline]
+    pub fn push_null(&mut self) {
+        self.data.extend_from_slice(&[0; WIDTH]);
+        self.validity.push(false);
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.data.truncate(rows * WIDTH);
+        self.validity.truncate(rows);
+    }
+
+    fn retain(&mut self, kept: &Bits) {
+        let mut to = 0;
+        for row in (0..self.data.len() / WIDTH).filter(|row| kept.get(*row)) {
+            self.data.copy_within(row * WIDTH..(row + 1) * WIDTH, to);
+            to += WIDTH;
+        }
+        self.data.truncate(to);
+        self.validity.retain(kept);
+    }
+
+    fn finish(&mut self) -> Buffers {
+        let mut built = std::mem::take(self);
+        Buffers {
+            validity: built.validity.take(),
+            offsets: Vec::new(),
+            data: built.data,
+        }
+    }
+}
+
+/// Booleans.
+#[derive(Debug, Default, Clone)]
+pub struct BoolBuilder {
+    values: Bits,
+    validity: Validity,
+}
+
+impl BoolBuilder {
+    #[inline]
+    pub fn push(&mut self, value: bool) {
+        self.values.push(value);
+        self.validity.push(true);
+    }
+
+    #[inline]
+    pub fn push_null(&mut self) {
+        self.values.push(false);
+        self.validity.push(false);
+    }
+}
+
+/// A builder of one column of any flat type.
+#[derive(Debug, Clone)]
+pub enum Builder {
+    /// `u` and `z`.
+    Span(SpanBuilder),
+    /// `i` and `tdD`.
+    Four(FixedBuilder<4>),
+    /// `l`, `g` and `tsu:`.
+    Eight(FixedBuilder<8>),
+    /// `d:P,S`.
+    Sixteen(FixedBuilder<16>),
+    /// `b`.
+    Bool(BoolBuilder),
+}
+
+impl Builder {
+    #[inline]
+    pub fn push_null(&mut self) {
+        match self {
+            Self::Span(b) => b.push_null(),
+            Self::Four(b) => b.push_null(),
+            Self::Eight(b) => b.push_null(),
+            Self::Sixteen(b) => b.push_null(),
+            Self::Bool(b) => b.push_null(),
+        }
+    }
+
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
+        if let Self::Span(b) = self {
+            b.reserve(rows, bytes);
+        }
+    }
+
+    /// Forgets every row from `rows` on.
+    pub fn truncate(&mut self, rows: usize) {
+        match self {
+            Self::Span(b) => b.truncate(rows),
+            Self::Four(b) => b.truncate(rows),
+            Self::Eight(b) => b.truncate(rows),
+            Self::Sixteen(b) => b.truncate(rows),
+            Self::Bool(b) => {
+                b.values.truncate(rows);
+                b.validity.truncate(rows);
+            }
+        }
+    }
+
+    /// Keeps the rows whose bit is set, in their order.
+    pub fn retain(&mut self, kept: &Bits) {
+        match self {
+            Self::Span(b) => b.retain(kept),
+            Self::Four(b) => b.retain(kept),
+            Self::Eight(b) => b.retain(kept),
+            Self::Sixteen(b) => b.retain(kept),
+            Self::Bool(b) => {
+                let old = std::mem::take(&mut b.values);
+                let rows = 0..old.len;
+                rows.filter(|n| kept.get(*n))
+                    .for_each(|n| b.values.push(old.get(n)));
+                b.validity.retain(kept);
+            }
+        }
+    }
+
+    /// The column; the builder is empty again.
+    pub fn finish(&mut self) -> Result<Column, String> {
+        let node = match self {
+            Self::Span(b) => b.finish()?,
+            Self::Four(b) => b.finish(),
+            Self::Eight(b) => b.finish(),
+            Self::Sixteen(b) => b.finish(),
+            Self::Bool(b) => {
+                let mut built = std::mem::take(b);
+                let data = built.values.into_bytes();
+                Buffers {
+                    validity: built.validity.take(),
+                    offsets: Vec::new(),
+                    data,
+                }
+            }
+        };
+        Ok(Column {
+            constant: false,
+            nodes: vec![node],
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! What a Weir plugin is written with. A plugin is a pure function of its code, its config and one row: it may keep
+//! nothing of one row that another row can see, so any batch may be split, joined or repeated.
+//!
+//! Write a `RowPlugin` (one row at a time) or a `Transform` (columns) and `export!` it. `view` reads columns, `builder` makes them, `config` tells every problem at
+//! once, `testing` holds a plugin to the contract in native tests.
+pub mod builder;
+pub mod config;
+pub mod contract;
+pub mod json;
+pub mod log;
+pub mod rejects;
+pub mod rowwise;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+pub mod time;
+pub mod types;
+pub mod view;
+
+pub use config::Config;
+pub use contract::{
+    Column, Field, Level, MadeColumn, Output, Plan, PlannedColumn, Problem, Reject, RowMap, Setup,
+};
+pub use rejects::{Refusal, Rejects, shown};
+pub use rowwise::{RowPlugin, Rows, Rowwise};
+pub use types::{Type, Value};
+pub use view::Batch;
+
+/// A plugin. Columns in, columns and rejects out.
+pub trait Transform: Sized {
+    /// What the config calls it.
+    const NAME: &'static str;
+    const VERSION: &'static str;
+    /// One sentence, for lists of plugins.
+    const SUMMARY: &'static str;
+    /// JSON Schema (2020-12) of the config: keys are the flat ones, below the transform's name.
+    const SCHEMA: &'static str;
+
+    /// The same setup must give the same plan. All problems at once.
+    fn init(setup: &Setup) -> Result<(Self, Plan), Vec<Problem>>;
+
+    /// `self` may keep buffers from call to call, never anything a row said.
+    /// An error says that the plugin is broken, never that a row is bad.
+    fn run(&mut self, batch: &Batch) -> Result<Output, String>;
+}
+
+/// `describe` of the contract.
+pub fn info<T: Transform>() -> contract::Info {
+    contract::Info {
+        name: T::NAME.into(),
+        version: T::VERSION.into(),
+        summary: T::SUMMARY.into(),
+        config_schema: T::SCHEMA.into(),
+    }
+}
+
+/// Makes `$plugin` the component's one export. Does nothing in native builds, where tests call the `Transform`.
+#[macro_export]
+macro_rules! export {
+    ($plugin:ty) => {
+        const _: fn() -> $crate::contract::Info = $crate::info::<$plugin>;
+
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            use std::cell::RefCell;
+            use $crate::Transform;
+            use $crate::contract::{Column, Info, Output, Plan, Problem, Setup};
+
+            thread_local! {
+                static PLUGIN: RefCell<Option<$plugin>> = const { RefCell::new(None) };
+            }
+
+            struct Component;
+
+            impl $crate::contract::Guest for Component {
+                fn describe() -> Info {
+                    $crate::info::<$plugin>()
+                }
+
+                fn init(setup: Setup) -> Result<Plan, Vec<Problem>> {
+                    let (plugin, plan) = <$plugin>::init(&setup)?;
+                    PLUGIN.with_borrow_mut(|slot| *slot = Some(plugin));
+                    Ok(plan)
+                }
+
+                fn run(rows: u32, columns: Vec<Column>) -> Result<Output, String> {
+                    PLUGIN.with_borrow_mut(|slot| match slot {
+                        Some(plugin) => plugin.run(&$crate::Batch::new(rows, columns)),
+                        None => Err("run was called before init".into()),
+                    })
+                }
+            }
+
+    $crate::contract::export_component!(Component with_types_in $crate::contract);
+        };
+    };
+}

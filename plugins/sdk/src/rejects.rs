@@ -1,0 +1,105 @@
+//! Refusals: which row, which piece of it, and why, in words for the person who reads the dead letter.
+use crate::contract::Reject;
+
+/// Longest piece of a value that a message shows, in characters.
+const SHOWN: usize = 60;
+
+/// The refusals of one batch.
+#[derive(Debug, Default)]
+pub struct Rejects {
+    list: Vec<Reject>,
+}
+
+/// One reason.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// Stable, snake_case, at most 64 bytes.
+    pub code: &'static str,
+    pub field: Option<String>,
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            field: None,
+            message: message.into(),
+        }
+    }
+
+    pub fn of_field(code: &'static str, field: &str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            field: Some(field.to_owned()),
+            message: message.into(),
+        }
+    }
+}
+
+impl Rejects {
+    /// Refuses input row `row` whole: no output row may come from it.
+    pub fn row(&mut self, row: usize, why: Refusal) {
+        self.push(row, None, why);
+    }
+
+    /// Refuses the `part`-th row that input row `row` would have become; its siblings keep their numbers.
+    pub fn part(&mut self, row: usize, part: usize, why: Refusal) {
+        self.push(row, Some(part as u32), why);
+    }
+
+    fn push(&mut self, row: usize, part: Option<u32>, why: Refusal) {
+        let Refusal {
+            code,
+            field,
+            message,
+        } = why;
+        self.list.push(Reject {
+            row: row as u32,
+            part,
+            code: code.into(),
+            field,
+            message,
+        });
+    }
+
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Forgets every refusal from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.list.truncate(len);
+    }
+
+    pub fn into_vec(self) -> Vec<Reject> {
+        self.list
+    }
+}
+
+/// `value` in quotes, shortened, with nothing in it that a terminal would act on.
+pub fn shown(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    let mut out = String::from("\"");
+    for (n, c) in text.chars().enumerate() {
+        if n == SHOWN {
+            out.push('…');
+            break;
+        }
+        out.extend(c.escape_debug());
+    }
+    out.push('"');
+    out
+}
+
+/// `text` shortened, with nothing in it that a terminal or a line-based log would act on.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .take(3 * SHOWN)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}

@@ -1,0 +1,418 @@
+//! The types a column can have, how config names them, and how a text becomes a value.
+use std::fmt;
+
+use crate::builder::{BoolBuilder, Builder, FixedBuilder, SpanBuilder};
+use crate::contract::Field;
+use crate::time::{self, Pattern};
+
+/// `string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, `date`, `date(pattern)`, `timestamp`,
+/// `timestamp(pattern)`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Type {
+    Text,
+    Int,
+    Long,
+    Double,
+    Bool,
+    Decimal(u8, u8),
+    Date(Pattern),
+    Timestamp(Pattern),
+}
+
+/// A value of any of the types, for comparing.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub enum Value<'a> {
+    Text(&'a str),
+    Int(i32),
+    Long(i64),
+    Double(f64),
+    Bool(bool),
+    /// Unscaled.
+    Decimal(i128),
+    /// Days since 1970-01-01.
+    Date(i32),
+    /// Microseconds since 1970-01-01T00:00Z.
+    Timestamp(i64),
+}
+
+pub const NAMES: &str = "string, int, long, double, boolean, decimal(P,S), date, date(pattern), \
+                         timestamp, timestamp(pattern)";
+
+impl Type {
+    pub fn parse(spec: &str) -> Result<Self, String> {
+        let spec = spec.trim();
+        let (name, inside) = match spec.strip_suffix(')').and_then(|s| s.split_once('(')) {
+            Some((name, inside)) => (name.trim(), Some(inside.trim())),
+            None => (spec, None),
+        };
+        match (name, inside) {
+            ("string", None) => Ok(Self::Text),
+            ("int" | "integer", None) => Ok(Self::Int),
+            ("long" | "bigint", None) => Ok(Self::Long),
+            ("double", None) => Ok(Self::Double),
+            ("bool" | "boolean", None) => Ok(Self::Bool),
+            ("decimal", Some(inside)) => decimal_type(inside),
+            ("date", pattern) => Pattern::compile(pattern.unwrap_or(Pattern::DATE)).map(Self::Date),
+            ("timestamp", pattern) => {
+                Pattern::compile(pattern.unwrap_or(Pattern::TIMESTAMP)).map(Self::Timestamp)
+            }
+            _ => Err(format!("`{spec}` is no type; there are: {NAMES}")),
+        }
+    }
+
+    /// The type of a flat column; nothing where it is none of ours.
+    pub fn of_format(format: &str) -> Option<Self> {
+        let date = || Pattern::compile(Pattern::DATE);
+        let timestamp = || Pattern::compile(Pattern::TIMESTAMP);
+        match format {
+            "u" => Some(Self::Text),
+            "i" => Some(Self::Int),
+            "l" => Some(Self::Long),
+            "g" => Some(Self::Double),
+            "b" => Some(Self::Bool),
+            "tdD" => date().ok().map(Self::Date),
+            "tsu:" | "tsu:UTC" => timestamp().ok().map(Self::Timestamp),
+            _ => decimal_type(format.strip_prefix("d:")?).ok(),
+        }
+    }
+
+    /// Arrow's format string.
+    pub fn format(&self) -> String {
+        match self {
+            Self::Text => "u".into(),
+            Self::Int => "i".into(),
+            Self::Long => "l".into(),
+            Self::Double => "g".into(),
+            Self::Bool => "b".into(),
+            Self::Decimal(precision, scale) => format!("d:{precision},{scale}"),
+            Self::Date(_) => "tdD".into(),
+            Self::Timestamp(_) => "tsu:UTC".into(),
+        }
+    }
+
+    /// A flat, nullable column of this type.
+    pub fn field(&self, name: &str) -> Field {
+        Field {
+            name: name.into(),
+            format: self.format(),
+            nullable: true,
+            children: 0,
+            extension: None,
+        }
+    }
+
+    pub fn builder(&self) -> Builder {
+        match self {
+            Self::Text => Builder::Span(SpanBuilder::default()),
+            Self::Int | Self::Date(_) => Builder::Four(FixedBuilder::default()),
+            Self::Long | Self::Double | Self::Timestamp(_) => {
+                Builder::Eight(FixedBuilder::default())
+            }
+            Self::Decimal(..) => Builder::Sixteen(FixedBuilder::default()),
+            Self::Bool => Builder::Bool(BoolBuilder::default()),
+        }
+    }
+
+    /// `bad_int`, `bad_date`, …: the code of a text that is none.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Text => "bad_string",
+            Self::Int => "bad_int",
+            Self::Long => "bad_long",
+            Self::Double => "bad_double",
+            Self::Bool => "bad_boolean",
+            Self::Decimal(..) => "bad_decimal",
+            Self::Date(_) => "bad_date",
+            Self::Timestamp(_) => "bad_timestamp",
+        }
+    }
+
+    /// The value of `text`, which must be the whole of it: blanks around it are the caller's to trim.
+    #[inline]
+    pub fn read<'a>(&self, text: &'a [u8]) -> Option<Value<'a>> {
+        match self {
+            Self::Text => str::from_utf8(text).ok().map(Value::Text),
+            Self::Int => i32::try_from(integer(text)?).ok().map(Value::Int),
+            Self::Long => integer(text).map(Value::Long),
+            Self::Double => double(text).map(Value::Double),
+            Self::Bool => boolean(text).map(Value::Bool),
+            Self::Decimal(precision, scale) => {
+                decimal(text, *precision, *scale).map(Value::Decimal)
+            }
+            Self::Date(pattern) => pattern.date(text).map(Value::Date),
+            Self::Timestamp(pattern) => pattern.timestamp(text).map(Value::Timestamp),
+        }
+    }
+}
+
+impl Type {
+    /// `read`, for values that outlive their text: every type but `string`.
+    pub fn read_static(&self, text: &[u8]) -> Option<Value<'static>> {
+        match self.read(text)? {
+            Value::Text(_) => None,
+            Value::Int(v) => Some(Value::Int(v)),
+            Value::Long(v) => Some(Value::Long(v)),
+            Value::Double(v) => Some(Value::Double(v)),
+            Value::Bool(v) => Some(Value::Bool(v)),
+            Value::Decimal(v) => Some(Value::Decimal(v)),
+            Value::Date(v) => Some(Value::Date(v)),
+            Value::Timestamp(v) => Some(Value::Timestamp(v)),
+        }
+    }
+
+    /// `value`, which is of this type, as a person writes it.
+    pub fn show(&self, value: Value<'_>) -> String {
+        match (value, self) {
+            (Value::Text(v), _) => v.to_owned(),
+            (Value::Int(v), _) => v.to_string(),
+            (Value::Long(v), _) => v.to_string(),
+            (Value::Double(v), _) => v.to_string(),
+            (Value::Bool(v), _) => v.to_string(),
+            (Value::Date(v), _) => time::show_date(i64::from(v)),
+            (Value::Timestamp(v), _) => time::show_timestamp(v),
+            (Value::Decimal(v), Self::Decimal(_, scale @ 1..)) => {
+                let scale = usize::from(*scale);
+                let digits = format!("{:0>width$}", v.unsigned_abs(), width = scale + 1);
+                let (whole, fraction) = digits.split_at(digits.len() - scale);
+                format!("{}{whole}.{fraction}", if v < 0 { "-" } else { "" })
+            }
+            (Value::Decimal(v), _) => v.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => f.write_str("string"),
+            Self::Int => f.write_str("int"),
+            Self::Long => f.write_str("long"),
+            Self::Double => f.write_str("double"),
+            Self::Bool => f.write_str("boolean"),
+            Self::Decimal(precision, scale) => write!(f, "decimal({precision},{scale})"),
+            Self::Date(pattern) => write!(f, "date({pattern})"),
+            Self::Timestamp(pattern) => write!(f, "timestamp({pattern})"),
+        }
+    }
+}
+
+impl Builder {
+    /// `value` must be of the builder's type; one that is not leaves a null.
+    #[inline]
+    pub fn push(&mut self, value: Value<'_>) {
+        match (self, value) {
+            (Self::Span(b), Value::Text(v)) => b.push(v.as_bytes()),
+            (Self::Four(b), Value::Int(v) | Value::Date(v)) => b.push(v.to_le_bytes()),
+            (Self::Eight(b), Value::Long(v) | Value::Timestamp(v)) => b.push(v.to_le_bytes()),
+            (Self::Eight(b), Value::Double(v)) => b.push(v.to_le_bytes()),
+            (Self::Sixteen(b), Value::Decimal(v)) => b.push(v.to_le_bytes()),
+            (Self::Bool(b), Value::Bool(v)) => b.push(v),
+            (other, _) => other.push_null(),
+        }
+    }
+}
+
+fn decimal_type(inside: &str) -> Result<Type, String> {
+    let numbers = inside.split_once(',').and_then(|(precision, scale)| {
+        Some((precision.trim().parse().ok()?, scale.trim().parse().ok()?))
+    });
+    match numbers {
+        Some((precision @ 1..=38, scale)) if scale <= precision => {
+            Ok(Type::Decimal(precision, scale))
+        }
+        _ => Err(format!(
+            "decimal({inside}): expected decimal(P,S) with 1 ≤ P ≤ 38 and S ≤ P"
+        )),
+    }
+}
+
+fn sign(text: &[u8]) -> (bool, &[u8]) {
+    match text.split_first() {
+        Some((b'-', rest)) => (true, rest),
+        Some((b'+', rest)) => (false, rest),
+        _ => (false, text),
+    }
+}
+
+#[inline]
+fn integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = sign(text);
+    if digits.is_empty() {
+        return None;
+    }
+    let mut number = 0i64;
+    for byte in digits {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        let digit = i64::from(byte - b'0');
+        number = number.checked_mul(10)?;
+        number = if negative {
+            number.checked_sub(digit)?
+        } else {
+            number.checked_add(digit)?
+        };
+    }
+    Some(number)
+}
+
+/// Digits, at most one point, no exponent. More digits behind the point than `scale` are refused unless they are zeros:
+/// nothing is rounded in silence.
+fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
+    let (negative, digits) = sign(text);
+    let mut parts = digits.splitn(2, |b| *b == b'.');
+    let whole = parts.next()?;
+    let fraction = parts.next().unwrap_or(b"");
+    let kept = &fraction[..fraction.len().min(scale as usize)];
+    let rest = &fraction[kept.len()..];
+    if whole.len() + fraction.len() == 0
+        || !fraction.iter().all(u8::is_ascii_digit)
+        || rest.iter().any(|b| *b != b'0')
+    {
+        return None;
+    }
+    let mut number = 0i128;
+    for byte in whole.iter().chain(kept) {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        number = number
+            .checked_mul(10)?
+            .checked_add(i128::from(byte - b'0'))?;
+    }
+    number = number.checked_mul(10i128.pow(u32::from(scale) - kept.len() as u32))?;
+    if number >= 10i128.pow(u32::from(precision)) {
+        return None;
+    }
+    Some(if negative { -number } else { number })
+}
+
+/// XML Schema's doubles: a decimal with an optional exponent, `INF`, `-INF`, `NaN`.
+fn double(text: &[u8]) -> Option<f64> {
+    match text {
+        b"INF" | b"+INF" => Some(f64::INFINITY),
+        b"-INF" => Some(f64::NEG_INFINITY),
+        b"NaN" => Some(f64::NAN),
+        _ if text
+            .iter()
+            .all(|b| b.is_ascii_digit() || b"+-.eE".contains(b)) =>
+        {
+            str::from_utf8(text).ok()?.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+fn boolean(text: &[u8]) -> Option<bool> {
+    match text {
+        b"true" | b"1" => Some(true),
+        b"false" | b"0" => Some(false),
+        _ if text.eq_ignore_ascii_case(b"true") => Some(true),
+        _ if text.eq_ignore_ascii_case(b"false") => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<'a>(spec: &str, text: &'a str) -> Option<Value<'a>> {
+        Type::parse(spec).unwrap().read(text.as_bytes())
+    }
+
+    #[test]
+    fn integers_have_an_exact_range() {
+        assert_eq!(read("int", "-2147483648"), Some(Value::Int(i32::MIN)));
+        assert_eq!(read("int", "+7"), Some(Value::Int(7)));
+        assert_eq!(
+            read("long", "-9223372036854775808"),
+            Some(Value::Long(i64::MIN))
+        );
+        for bad in [
+            "",
+            "-",
+            "2147483648",
+            "1_0",
+            "1.0",
+            " 1",
+            "0x1",
+            "９",
+            "1e3",
+        ] {
+            assert_eq!(read("int", bad), None, "{bad}");
+        }
+        assert_eq!(read("long", "9223372036854775808"), None);
+    }
+
+    #[test]
+    fn decimals_are_never_rounded() {
+        assert_eq!(read("decimal(5,2)", "-123.4"), Some(Value::Decimal(-12340)));
+        assert_eq!(read("decimal(5,2)", "1.500"), Some(Value::Decimal(150)));
+        assert_eq!(read("decimal(5,2)", ".5"), Some(Value::Decimal(50)));
+        for bad in ["1.505", "1000", "1,5", "", ".", "1.2.3", "1e2", "1.5x"] {
+            assert_eq!(read("decimal(5,2)", bad), None, "{bad}");
+        }
+        let nines = "9".repeat(38);
+        assert_eq!(
+            read("decimal(38,0)", &nines),
+            Some(Value::Decimal(10i128.pow(38) - 1))
+        );
+        assert_eq!(read("decimal(38,0)", &format!("{nines}9")), None);
+    }
+
+    #[test]
+    fn doubles_and_booleans_take_xml_schema_words() {
+        assert_eq!(read("double", "-1.5e3"), Some(Value::Double(-1500.0)));
+        assert_eq!(read("double", "INF"), Some(Value::Double(f64::INFINITY)));
+        for bad in ["inf", "nan", "infinity", "", "1d", "--1"] {
+            assert_eq!(read("double", bad), None, "{bad}");
+        }
+        assert_eq!(read("boolean", "TRUE"), Some(Value::Bool(true)));
+        assert_eq!(read("boolean", "0"), Some(Value::Bool(false)));
+        assert_eq!(read("boolean", "yes"), None);
+    }
+
+    #[test]
+    fn values_are_shown_as_they_are_written() {
+        for (spec, text) in [
+            ("date", "2024-02-29"),
+            ("date", "0001-01-01"),
+            ("timestamp", "1969-12-31T23:59:59.000001Z"),
+            ("decimal(9,2)", "-0.05"),
+            ("decimal(9,0)", "7"),
+            ("long", "-3"),
+        ] {
+            let kind = Type::parse(spec).unwrap();
+            assert_eq!(kind.show(kind.read(text.as_bytes()).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn a_type_and_its_format_agree() {
+        for spec in [
+            "string",
+            "int",
+            "long",
+            "double",
+            "boolean",
+            "decimal(10,2)",
+            "date",
+            "timestamp",
+        ] {
+            let kind = Type::parse(spec).unwrap();
+            assert_eq!(Type::of_format(&kind.format()), Some(kind));
+        }
+        for bad in [
+            "text",
+            "decimal",
+            "decimal(39,1)",
+            "decimal(2,3)",
+            "date(HH)",
+            "int(3)",
+            "",
+        ] {
+            assert!(Type::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

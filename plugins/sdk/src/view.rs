@@ -1,0 +1,270 @@
+//! Typed views of the columns a batch brings. Buffers are checked once, when the view is made; `get` cannot fail.
+use crate::contract::{Buffers, Column};
+
+/// The columns of one `run` call: those of the plan's `reads`, in its order.
+#[derive(Debug)]
+pub struct Batch {
+    rows: usize,
+    columns: Vec<Column>,
+}
+
+impl Batch {
+    pub fn new(rows: u32, columns: Vec<Column>) -> Self {
+        Self {
+            rows: rows as usize,
+            columns,
+        }
+    }
+
+    /// At least 1.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn column(&self, n: usize) -> Result<&Column, String> {
+        self.columns
+            .get(n)
+            .ok_or_else(|| format!("the host gave no column {n}"))
+    }
+
+    /// A `u` column.
+    pub fn text(&self, n: usize) -> Result<Text<'_>, String> {
+        let Bytes { spans, data } = self.bytes(n)?;
+        let data = str::from_utf8(data).map_err(|e| format!("column {n} is not UTF-8: {e}"))?;
+        let cut = spans
+            .offsets
+            .iter()
+            .find(|o| !data.is_char_boundary(**o as usize));
+        match cut {
+            None => Ok(Text { spans, data }),
+            Some(at) => Err(format!("column {n}: offset {at} cuts a character")),
+        }
+    }
+
+    /// A `z` column (or a `u` column, as bytes).
+    pub fn bytes(&self, n: usize) -> Result<Bytes<'_>, String> {
+        let (node, rows, constant) = self.node(n)?;
+        let spans = Spans::new(n, node, rows, constant)?;
+        Ok(Bytes {
+            spans,
+            data: &node.data,
+        })
+    }
+
+    /// A `b` column.
+    pub fn bools(&self, n: usize) -> Result<Bools<'_>, String> {
+        let (node, rows, constant) = self.node(n)?;
+        let nulls = Nulls::new(n, node, rows, constant)?;
+        if node.data.len() != rows.div_ceil(8) {
+            return Err(format!(
+                "column {n} has {} bytes for {rows} booleans",
+                node.data.len()
+            ));
+        }
+        Ok(Bools {
+            nulls,
+            data: &node.data,
+        })
+    }
+
+    /// An `i` or `tdD` column.
+    pub fn i32s(&self, n: usize) -> Result<Fixed<'_, 4>, String> {
+        self.fixed(n)
+    }
+
+    /// An `l`, `tsu:` or `g` column: see `Fixed::i64` and `Fixed::f64`.
+    pub fn i64s(&self, n: usize) -> Result<Fixed<'_, 8>, String> {
+        self.fixed(n)
+    }
+
+    /// A `d:P,S` column, unscaled.
+    pub fn i128s(&self, n: usize) -> Result<Fixed<'_, 16>, String> {
+        self.fixed(n)
+    }
+
+    fn fixed<const WIDTH: usize>(&self, n: usize) -> Result<Fixed<'_, WIDTH>, String> {
+        let (node, rows, constant) = self.node(n)?;
+        let nulls = Nulls::new(n, node, rows, constant)?;
+        let (values, rest) = node.data.as_chunks::<WIDTH>();
+        if values.len() != rows || !rest.is_empty() {
+            let found = node.data.len();
+            return Err(format!(
+                "column {n} has {found} bytes for {rows} rows of {WIDTH}"
+            ));
+        }
+        Ok(Fixed { nulls, values })
+    }
+
+    /// The single node of a flat column, and how many rows it holds.
+    fn node(&self, n: usize) -> Result<(&Buffers, usize, bool), String> {
+        let column = self.column(n)?;
+        let rows = if column.constant { 1 } else { self.rows };
+        match column.nodes.as_slice() {
+            [node] => Ok((node, rows, column.constant)),
+            nodes => Err(format!(
+                "column {n} has {} nodes, a flat one has 1",
+                nodes.len()
+            )),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Nulls<'a> {
+    bits: Option<&'a [u8]>,
+    constant: bool,
+}
+
+impl<'a> Nulls<'a> {
+    fn new(n: usize, node: &'a Buffers, rows: usize, constant: bool) -> Result<Self, String> {
+        let bits = node.validity.as_deref();
+        match bits {
+            Some(bits) if bits.len() != rows.div_ceil(8) => Err(format!(
+                "column {n} has {} validity bytes for {rows} rows",
+                bits.len()
+            )),
+            _ => Ok(Self { bits, constant }),
+        }
+    }
+
+    /// Where row `row` is stored, or nothing if it has no value.
+    #[inline]
+    fn index(&self, row: usize) -> Option<usize> {
+        let row = if self.constant { 0 } else { row };
+        match self.bits {
+            None => Some(row),
+            Some(bits) => bit(bits, row).then_some(row),
+        }
+    }
+}
+
+#[inline]
+pub(crate) fn bit(bits: &[u8], n: usize) -> bool {
+    bits.get(n / 8).is_some_and(|byte| byte >> (n % 8) & 1 == 1)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Spans<'a> {
+    nulls: Nulls<'a>,
+    offsets: &'a [i32],
+}
+
+impl<'a> Spans<'a> {
+    fn new(n: usize, node: &'a Buffers, rows: usize, constant: bool) -> Result<Self, String> {
+        let nulls = Nulls::new(n, node, rows, constant)?;
+        let offsets = node.offsets.as_slice();
+        if offsets.len() != rows + 1 {
+            return Err(format!(
+                "column {n} has {} offsets for {rows} rows",
+                offsets.len()
+            ));
+        }
+        let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
+        let last = offsets.last().map_or(0, |last| *last as usize);
+        if offsets[0] != 0 || !rising || last > node.data.len() {
+            return Err(format!(
+                "column {n}: offsets do not fit {} bytes",
+                node.data.len()
+            ));
+        }
+        Ok(Self { nulls, offsets })
+    }
+
+    #[inline]
+    fn get(&self, row: usize) -> Option<(usize, usize)> {
+        let row = self.nulls.index(row)?;
+        match self.offsets.get(row..row + 2) {
+            Some([from, to]) => Some((*from as usize, *to as usize)),
+            _ => None,
+        }
+    }
+}
+
+/// Texts, one a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
+    spans: Spans<'a>,
+    data: &'a str,
+}
+
+impl<'a> Text<'a> {
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<&'a str> {
+        let (from, to) = self.spans.get(row)?;
+        self.data.get(from..to)
+    }
+}
+
+/// Byte strings, one a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes<'a> {
+    spans: Spans<'a>,
+    data: &'a [u8],
+}
+
+impl<'a> Bytes<'a> {
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<&'a [u8]> {
+        let (from, to) = self.spans.get(row)?;
+        self.data.get(from..to)
+    }
+
+    /// Bytes of all rows together: what to reserve.
+    pub fn total(&self) -> usize {
+        self.data.len()
+    }
+}
+
+/// Numbers of one width, one a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Fixed<'a, const WIDTH: usize> {
+    nulls: Nulls<'a>,
+    values: &'a [[u8; WIDTH]],
+}
+
+impl<const WIDTH: usize> Fixed<'_, WIDTH> {
+    #[inline]
+    pub fn raw(&self, row: usize) -> Option<[u8; WIDTH]> {
+        self.values.get(self.nulls.index(row)?).copied()
+    }
+}
+
+impl Fixed<'_, 4> {
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<i32> {
+        self.raw(row).map(i32::from_le_bytes)
+    }
+}
+
+impl Fixed<'_, 8> {
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<i64> {
+        self.raw(row).map(i64::from_le_bytes)
+    }
+
+    #[inline]
+    pub fn f64(&self, row: usize) -> Option<f64> {
+        self.raw(row).map(f64::from_le_bytes)
+    }
+}
+
+impl Fixed<'_, 16> {
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<i128> {
+        self.raw(row).map(i128::from_le_bytes)
+    }
+}
+
+/// Booleans, one a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Bools<'a> {
+    nulls: Nulls<'a>,
+    data: &'a [u8],
+}
+
+impl Bools<'_> {
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<bool> {
+        Some(bit(self.data, self.nulls.index(row)?))
+    }
+}

@@ -1,0 +1,149 @@
+//! `xml-flatten`: XML messages to rows. Each message is parsed once, strictly; each row element becomes a row whose
+//! columns are named by path and typed. A message that is not well-formed XML is refused whole, with the place; a row
+//! whose field is not of its type is refused alone, and its siblings keep their numbers.
+mod document;
+pub mod plan;
+mod rows;
+pub mod strict;
+
+use weir_sdk::{
+    Batch, Config, Field, MadeColumn, Output, Plan, PlannedColumn, Problem, Refusal, RowMap, Setup,
+    Transform,
+};
+
+use document::Frames;
+use plan::{Layout, Repeat};
+use rows::{Message, Rows};
+use strict::Fault;
+
+/// The plugin. Between calls it keeps buffers, nothing of a row.
+#[derive(Debug)]
+pub struct Flatten {
+    layout: Layout,
+    frames: Frames,
+    /// A message with its line ends normalised.
+    normal: Vec<u8>,
+}
+
+const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
+/// Cells address a message with 32 bits.
+const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
+
+impl Transform for Flatten {
+    const NAME: &'static str = "xml-flatten";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &'static str =
+        "XML messages to rows: one streaming parse, columns by path, typed";
+    const SCHEMA: &'static str = include_str!("schema.json");
+
+    fn init(setup: &Setup) -> Result<(Self, Plan), Vec<Problem>> {
+        let mut config = Config::parse(&setup.config);
+        let layout = Layout::read(&mut config);
+        let named = |nodes: &Vec<Field>| nodes.first().is_some_and(|f| f.name == layout.input);
+        let input = setup.input.iter().position(named);
+        let format = input.map(|n| setup.input[n][0].format.as_str());
+        if !matches!(format, Some("z" | "u")) {
+            let found = format.unwrap_or("no such column");
+            let message = format!("`{}`: expected bytes or text, found {found}", layout.input);
+            config.problem("input", "bad_input", message);
+        }
+        config.finish()?;
+        let output = layout.columns.iter().map(|column| {
+            let mut field = column.kind.field(&column.name);
+            field.extension = (column.repeat == Repeat::Json).then(|| "arrow.json".into());
+            PlannedColumn::Make(vec![field])
+        });
+        let plan = Plan {
+            reads: input.iter().map(|n| *n as u32).collect(),
+            output: output.collect(),
+            explodes: true,
+            counters: vec!["repeats_dropped".into()],
+        };
+        Ok((
+            Self {
+                layout,
+                frames: Frames::default(),
+                normal: Vec::new(),
+            },
+            plan,
+        ))
+    }
+
+    fn run(&mut self, batch: &Batch) -> Result<Output, String> {
+        let messages = batch.bytes(0)?;
+        let mut rows = Rows::new(&self.layout);
+        let share = messages.total() / self.layout.columns.len().max(1) / 2;
+        for builder in &mut rows.builders {
+            builder.reserve(batch.rows() * 4, share);
+        }
+        for row in 0..batch.rows() {
+            let mark = rows.mark();
+            let message = messages.get(row).unwrap_or_default();
+            if let Err(why) = self.message(row, message, &mut rows) {
+                rows.cut_back(mark);
+                rows.rejects.row(row, why);
+            }
+        }
+        let made = rows
+            .builders
+            .iter_mut()
+            .map(|b| b.finish().map(MadeColumn::Made));
+        Ok(Output {
+            columns: made.collect::<Result<_, _>>()?,
+            rows: RowMap::Origin(rows.origin),
+            rejects: rows.rejects.into_vec(),
+            counters: vec![rows.repeats_dropped],
+        })
+    }
+}
+
+impl Flatten {
+    fn message(&mut self, row: usize, raw: &[u8], rows: &mut Rows) -> Result<(), Refusal> {
+        let bytes = raw.strip_prefix(UTF8_BOM).unwrap_or(raw);
+        let bom = raw.len() - bytes.len();
+        if strict::trim(bytes).is_empty() {
+            return Err(Refusal::new("empty_value", "the message is empty"));
+        }
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            return Err(Refusal::new(
+                "message_too_long",
+                "a message of more than 2 GiB",
+            ));
+        }
+        let found = strict::look(bytes);
+        let mut text = bytes;
+        if found.carriage_return {
+            strict::line_ends(bytes, &mut self.normal);
+            text = &self.normal;
+        }
+        let mut message = Message {
+            row,
+            text,
+            pieces: 0,
+        };
+        let done = strict::characters(text, found).and_then(|()| {
+            document::read(&self.layout, &mut self.frames, rows, &mut message, found)
+        });
+        done.map_err(|fault| {
+            let at = match found.carriage_return {
+                true => strict::before_line_ends(bytes, fault.at),
+                false => fault.at,
+            };
+            refusal(raw, bom + at, &fault)
+        })
+    }
+}
+
+/// The fault with its place, as people count it: lines and columns (in bytes) from 1.
+fn refusal(raw: &[u8], at: usize, fault: &Fault) -> Refusal {
+    let before = &raw[..at.min(raw.len())];
+    let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+    let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+    let message = &fault.message;
+    Refusal::new(
+        fault.code,
+        format!("line {line}, column {column} (byte {at}): {message}"),
+    )
+}
+
+weir_sdk::export!(Flatten);

@@ -1,0 +1,242 @@
+//! The row being read: its cells, and how a finished row becomes output rows or refusals.
+use weir_sdk::builder::Builder;
+use weir_sdk::{Refusal, Rejects, Type, shown};
+
+use crate::plan::{Layout, Repeat};
+use crate::strict;
+
+/// Where the text of a cell lies.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Cell {
+    #[default]
+    Missing,
+    /// In the message, as it came.
+    Message(u32, u32),
+    /// In `Rows::scratch`: text that had to be put together.
+    Scratch(u32, u32),
+}
+
+/// The output of one batch.
+#[derive(Debug, Default)]
+pub struct Rows {
+    pub builders: Vec<Builder>,
+    pub origin: Vec<u32>,
+    pub rejects: Rejects,
+    /// Values dropped by `repeat = first` or `last`.
+    pub repeats_dropped: u64,
+    cells: Vec<Cell>,
+    /// The open JSON arrays, one for each column.
+    json: Vec<String>,
+    /// One entry of `cells` for each repetition of the exploded element.
+    groups: Vec<Cell>,
+    /// Pieces this row has become whole.
+    repetitions: usize,
+    scratch: Vec<u8>,
+    /// Why the whole row is refused.
+    refusals: Vec<Refusal>,
+}
+
+/// How far the output was when a message began: what to cut back to if its end is broken.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    rows: usize,
+    rejects: usize,
+    repeats_dropped: u64,
+}
+
+/// A message, and how many rows it has become.
+#[derive(Debug)]
+pub struct Message<'a> {
+    pub row: usize,
+    pub text: &'a [u8],
+    pub pieces: usize,
+}
+
+impl Rows {
+    pub fn new(layout: &Layout) -> Self {
+        Self {
+            builders: layout.columns.iter().map(|c| c.kind.builder()).collect(),
+            cells: vec![Cell::Missing; layout.columns.len()],
+            json: vec![String::new(); layout.columns.len()],
+            ..Self::default()
+        }
+    }
+
+    pub fn mark(&self) -> Mark {
+        let (rows, rejects) = (self.origin.len(), self.rejects.len());
+        Mark {
+            rows,
+            rejects,
+            repeats_dropped: self.repeats_dropped,
+        }
+    }
+
+    /// Forgets everything since `mark`.
+    pub fn cut_back(&mut self, mark: Mark) {
+        self.truncate(mark.rows);
+        self.rejects.truncate(mark.rejects);
+        self.repeats_dropped = mark.repeats_dropped;
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.origin.truncate(rows);
+        for builder in &mut self.builders {
+            builder.truncate(rows);
+        }
+    }
+
+    pub fn begin(&mut self) {
+        self.cells.fill(Cell::Missing);
+        self.json.iter_mut().for_each(String::clear);
+        self.groups.clear();
+        self.repetitions = 0;
+        self.scratch.clear();
+        self.refusals.clear();
+    }
+
+    /// Keeps text that is not in the message in one piece.
+    pub fn keep(&mut self, text: &[u8]) -> Cell {
+        let from = self.scratch.len();
+        self.scratch.extend_from_slice(text);
+        Cell::Scratch(from as u32, self.scratch.len() as u32)
+    }
+
+    pub fn refuse(&mut self, why: Refusal) {
+        self.refusals.push(why);
+    }
+
+    /// One value of column `n`; what a second one means is the column's `repeat`.
+    #[inline]
+    pub fn set(&mut self, layout: &Layout, n: usize, cell: Cell, message: &[u8]) {
+        let column = &layout.columns[n];
+        match (column.repeat, self.cells[n]) {
+            (Repeat::Json, _) => self.append_json(layout, n, cell, message),
+            (_, Cell::Missing) => self.cells[n] = cell,
+            (Repeat::First, _) => self.repeats_dropped += 1,
+            (Repeat::Last, _) => {
+                self.repeats_dropped += 1;
+                self.cells[n] = cell;
+            }
+            (Repeat::Reject | Repeat::Explode, _) => {
+                if !self
+                    .refusals
+                    .iter()
+                    .any(|r| r.field.as_deref() == Some(&column.name))
+                {
+                    let path = &column.path;
+                    let name = &column.name;
+                    let message = format!(
+                        "`{path}` comes more than once in a row; set repeat.{name} to first, last, json or explode"
+                    );
+                    self.refuse(Refusal::of_field("repeated_element", name, message));
+                }
+            }
+        }
+    }
+
+    fn append_json(&mut self, layout: &Layout, n: usize, cell: Cell, message: &[u8]) {
+        let mut json = std::mem::take(&mut self.json[n]);
+        json.push(if json.is_empty() { '[' } else { ',' });
+        let text = self.text(cell, message);
+        let text = if layout.trim {
+            strict::trim(text)
+        } else {
+            text
+        };
+        weir_sdk::json::quote(&String::from_utf8_lossy(text), &mut json);
+        self.json[n] = json;
+    }
+
+    /// Turns the array of column `n`, if it has one, into its cell.
+    fn close_json(&mut self, n: usize) {
+        if !self.json[n].is_empty() {
+            let mut json = std::mem::take(&mut self.json[n]);
+            json.push(']');
+            self.cells[n] = self.keep(json.as_bytes());
+            json.clear();
+            self.json[n] = json;
+        }
+    }
+
+    #[inline]
+    fn text<'a>(&'a self, cell: Cell, message: &'a [u8]) -> &'a [u8] {
+        match cell {
+            Cell::Missing => b"",
+            Cell::Message(from, to) => &message[from as usize..to as usize],
+            Cell::Scratch(from, to) => &self.scratch[from as usize..to as usize],
+        }
+    }
+
+    /// The exploded element has ended: its cells are one piece.
+    pub fn end_repetition(&mut self, layout: &Layout) {
+        for &n in &layout.exploded {
+            self.close_json(n);
+            self.groups.push(std::mem::take(&mut self.cells[n]));
+        }
+        self.repetitions += 1;
+    }
+
+    /// The row has ended: one output row, or one for each repetition of the exploded element.
+    pub fn end(&mut self, layout: &Layout, message: &mut Message<'_>) -> Result<(), usize> {
+        for n in 0..self.json.len() {
+            self.close_json(n);
+        }
+        for repetition in 0..self.repetitions.max(1) {
+            if message.pieces == layout.limits.rows {
+                return Err(layout.limits.rows);
+            }
+            if self.repetitions > 0 {
+                let width = layout.exploded.len();
+                for (k, &n) in layout.exploded.iter().enumerate() {
+                    self.cells[n] = self.groups[repetition * width + k];
+                }
+            }
+            self.piece(layout, message);
+            message.pieces += 1;
+        }
+        Ok(())
+    }
+
+    fn piece(&mut self, layout: &Layout, message: &Message<'_>) {
+        let rows = self.origin.len();
+        let mut refused = !self.refusals.is_empty();
+        for why in &self.refusals {
+            self.rejects.part(message.row, message.pieces, why.clone());
+        }
+        let mut builders = std::mem::take(&mut self.builders);
+        for ((column, builder), &cell) in layout.columns.iter().zip(&mut builders).zip(&self.cells)
+        {
+            if cell == Cell::Missing {
+                builder.push_null();
+                continue;
+            }
+            let text = self.text(cell, message.text);
+            let text = if layout.trim {
+                strict::trim(text)
+            } else {
+                text
+            };
+            let null = layout.null_value.as_deref() == Some(text)
+                || text.is_empty() && (layout.empty_as_null || column.kind != Type::Text);
+            match (builder, &column.kind) {
+                (builder, _) if null => builder.push_null(),
+                (Builder::Span(b), Type::Text) => b.push(text),
+                (builder, kind) => match kind.read(text) {
+                    Some(value) => builder.push(value),
+                    None => {
+                        refused = true;
+                        builder.push_null();
+                        let found = format!("found {}, expected {kind}", shown(text));
+                        let why = Refusal::of_field(kind.code(), &column.name, found);
+                        self.rejects.part(message.row, message.pieces, why);
+                    }
+                },
+            }
+        }
+        self.builders = builders;
+        self.origin.push(message.row as u32);
+        if refused {
+            self.truncate(rows);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! What XML 1.0 (fifth edition) asks of names, attributes, references and characters beyond what the event reader
+//! checks. Together they make a document that is not well-formed a refusal, never a guess.
+use std::ops::Range;
+
+/// Why a message is refused, and at which byte of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    pub code: &'static str,
+    pub at: usize,
+    pub message: String,
+}
+
+pub const MALFORMED: &str = "malformed_xml";
+
+impl Fault {
+    pub fn new(code: &'static str, at: usize, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            at,
+            message: message.into(),
+        }
+    }
+
+    pub fn malformed(at: usize, message: impl Into<String>) -> Self {
+        Self::new(MALFORMED, at, message)
+    }
+}
+
+/// What one pass over a message found in it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Found {
+    pub control: bool,
+    pub carriage_return: bool,
+    pub non_ascii: bool,
+    pub bracket: bool,
+}
+
+/// One vectorised pass.
+pub fn look(bytes: &[u8]) -> Found {
+    let (mut control, mut carriage_return, mut high, mut bracket) = (0u8, 0u8, 0u8, 0u8);
+    for &b in bytes {
+        control |= u8::from((b < 0x20) & (b != 9) & (b != 10) & (b != 13));
+        carriage_return |= u8::from(b == 13);
+        bracket |= u8::from(b == b']');
+        high |= b;
+    }
+    Found {
+        control: control != 0,
+        carriage_return: carriage_return != 0,
+        non_ascii: high >= 0x80,
+        bracket: bracket != 0,
+    }
+}
+
+/// Refuses bytes that no XML document may hold.
+pub fn characters(bytes: &[u8], found: Found) -> Result<(), Fault> {
+    if found.control {
+        let bad = |b: &u8| *b < 0x20 && !matches!(b, 9 | 10 | 13);
+        let at = bytes.iter().position(bad).unwrap_or(0);
+        return Err(Fault::malformed(
+            at,
+            format!("control character 0x{:02X}", bytes[at]),
+        ));
+    }
+    if found.non_ascii {
+        let text = str::from_utf8(bytes)
+            .map_err(|e| Fault::malformed(e.valid_up_to(), "bytes that are not UTF-8"))?;
+        if let Some(at) = text.find(['\u{FFFE}', '\u{FFFF}']) {
+            return Err(Fault::malformed(
+                at,
+                "U+FFFE and U+FFFF are not allowed in XML",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// XML's line ends: CR LF and CR become LF.
+pub fn line_ends(bytes: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|b| *b == b'\r') {
+        out.extend_from_slice(&rest[..at]);
+        out.push(b'\n');
+        rest = &rest[at + 1..];
+        rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+    }
+    out.extend_from_slice(rest);
+}
+
+/// The byte of the message that byte `at` of its `line_ends` form came from.
+pub fn before_line_ends(bytes: &[u8], at: usize) -> usize {
+    let mut from = 0;
+    for _ in 0..at {
+        from += 1 + usize::from(bytes[from..].starts_with(b"\r\n"));
+    }
+    from
+}
+
+#[inline]
+pub fn is_blank(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+#[inline]
+pub fn trim(mut text: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = text
+        && is_blank(*first)
+    {
+        text = rest;
+    }
+    while let [rest @ .., last] = text
+        && is_blank(*last)
+    {
+        text = rest;
+    }
+    text
+}
+
+const START: u8 = 1;
+const INNER: u8 = 2;
+
+/// Which ASCII bytes may begin, and which may continue, a name.
+const NAME: [u8; 128] = {
+    let mut table = [0; 128];
+    let mut b = 0;
+    while b < 128 {
+        let c = b as u8;
+        if c.is_ascii_alphabetic() || c == b'_' || c == b':' {
+            table[b] = START | INNER;
+        } else if c.is_ascii_digit() || c == b'-' || c == b'.' {
+            table[b] = INNER;
+        }
+        b += 1;
+    }
+    table
+};
+
+pub fn is_name(name: &[u8]) -> bool {
+    let Some((first, rest)) = name.split_first() else {
+        return false;
+    };
+    if name.is_ascii() {
+        let may = |b: u8, kind: u8| NAME[usize::from(b & 127)] & kind != 0;
+        return may(*first, START) && rest.iter().all(|b| may(*b, INNER));
+    }
+    let Ok(name) = str::from_utf8(name) else {
+        return false;
+    };
+    let mut chars = name.chars();
+    chars.next().is_some_and(is_name_start) && chars.all(is_name_char)
+}
+
+fn is_name_start(c: char) -> bool {
+    match c {
+        '\0'..='\x7F' => NAME[c as usize] & START != 0,
+        '\u{C0}'..='\u{D6}' | '\u{D8}'..='\u{F6}' | '\u{F8}'..='\u{2FF}' => true,
+        '\u{370}'..='\u{37D}' | '\u{37F}'..='\u{1FFF}' | '\u{200C}'..='\u{200D}' => true,
+        '\u{2070}'..='\u{218F}' | '\u{2C00}'..='\u{2FEF}' | '\u{3001}'..='\u{D7FF}' => true,
+        '\u{F900}'..='\u{FDCF}' | '\u{FDF0}'..='\u{FFFD}' | '\u{10000}'..='\u{EFFFF}' => true,
+        _ => false,
+    }
+}
+
+fn is_name_char(c: char) -> bool {
+    match c {
+        '\0'..='\x7F' => NAME[c as usize] & INNER != 0,
+        '\u{B7}' | '\u{300}'..='\u{36F}' | '\u{203F}'..='\u{2040}' => true,
+        c => is_name_start(c),
+    }
+}
+
+/// Appends what `&name;` stands for: one of XML's five entities or a character reference.
+pub fn reference(name: &[u8], at: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let byte = match name {
+        b"lt" => b'<',
+        b"gt" => b'>',
+        b"amp" => b'&',
+        b"apos" => b'\'',
+        b"quot" => b'"',
+        [b'#', number @ ..] => {
+            let c = character(number).ok_or_else(|| {
+                let name = String::from_utf8_lossy(name);
+                Fault::malformed(at, format!("`&{name};` names no character XML allows"))
+            })?;
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            return Ok(());
+        }
+        _ if is_name(name) => {
+            let name = String::from_utf8_lossy(name);
+            let message =
+                format!("entity `&{name};` is not declared: only lt, gt, amp, apos, quot");
+            return Err(Fault::new("unknown_entity", at, message));
+        }
+        _ => return Err(Fault::malformed(at, "a bare `&`: write `&amp;`")),
+    };
+    out.push(byte);
+    Ok(())
+}
+
+fn character(number: &[u8]) -> Option<char> {
+    let (digits, radix) = match number {
+        [b'x', hex @ ..] => (hex, 16),
+        _ => (number, 10),
+    };
+    let plain = digits.iter().all(|b| char::from(*b).is_digit(radix));
+    let code = u32::from_str_radix(str::from_utf8(digits).ok()?, radix)
+        .ok()
+        .filter(|_| plain)?;
+    let allowed = matches!(code, 9 | 10 | 13 | 0x20..=0xD7FF | 0xE000..=0xFFFD | 0x10000..);
+    char::from_u32(code).filter(|_| allowed)
+}
+
+/// Walks the attributes of a tag: `tag` is what follows its name, `base` where that lies in the message.
+/// Gives each name and raw value; a value with `<`, no quotes or no name is malformed. At most `most` attributes.
+pub fn attributes<'a>(
+    tag: &'a [u8],
+    base: usize,
+    most: usize,
+    found: &mut Vec<(&'a [u8], Range<usize>)>,
+) -> Result<(), Fault> {
+    let mut at = 0;
+    loop {
+        let gap = blanks(tag, at);
+        if at + gap == tag.len() {
+            return Ok(());
+        }
+        if gap == 0 {
+            return Err(Fault::malformed(
+                base + at,
+                "attributes need a blank between them",
+            ));
+        }
+        at += gap;
+        let name_at = at;
+        while tag.get(at).is_some_and(|b| !is_blank(*b) && *b != b'=') {
+            at += 1;
+        }
+        let name = &tag[name_at..at];
+        if !is_name(name) {
+            let name = String::from_utf8_lossy(name);
+            return Err(Fault::malformed(
+                base + name_at,
+                format!("`{name}` is no attribute name"),
+            ));
+        }
+        at += blanks(tag, at);
+        if tag.get(at) != Some(&b'=') {
+            return Err(Fault::malformed(base + at, "an attribute without `=`"));
+        }
+        at += 1;
+        at += blanks(tag, at);
+        let quote = match tag.get(at) {
+            Some(quote @ (b'"' | b'\'')) => *quote,
+            _ => {
+                return Err(Fault::malformed(
+                    base + at,
+                    "an attribute value without quotes",
+                ));
+            }
+        };
+        at += 1;
+        let value_at = at;
+        while tag.get(at).is_some_and(|b| *b != quote) {
+            if tag[at] == b'<' {
+                return Err(Fault::malformed(base + at, "`<` in an attribute value"));
+            }
+            at += 1;
+        }
+        if at == tag.len() {
+            return Err(Fault::malformed(
+                base + value_at,
+                "an attribute value that never ends",
+            ));
+        }
+        if found.iter().any(|(other, _)| *other == name) {
+            let name = String::from_utf8_lossy(name);
+            return Err(Fault::malformed(
+                base + name_at,
+                format!("attribute `{name}` comes twice"),
+            ));
+        }
+        if found.len() == most {
+            let message = format!("more than {most} attributes (max-attributes)");
+            return Err(Fault::new("too_many_attributes", base + name_at, message));
+        }
+        found.push((name, base + value_at..base + at));
+        at += 1;
+    }
+}
+
+fn blanks(tag: &[u8], at: usize) -> usize {
+    tag[at..].iter().take_while(|b| is_blank(**b)).count()
+}
+
+/// Appends an attribute's value as XML normalises it: blanks become spaces, references what they stand for.
+pub fn attribute_value(raw: &[u8], base: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let mut at = 0;
+    while let Some(&b) = raw.get(at) {
+        if b == b'&' {
+            let name = &raw[at + 1..];
+            let end = name.iter().position(|b| *b == b';');
+            let end =
+                end.ok_or_else(|| Fault::malformed(base + at, "a bare `&`: write `&amp;`"))?;
+            reference(&name[..end], base + at, out)?;
+            at += end + 2;
+        } else {
+            out.push(if is_blank(b) { b' ' } else { b });
+            at += 1;
+        }
+    }
+    Ok(())
+}
+
+/// `version`, then `encoding`, then `standalone`; only UTF-8 and its subset ASCII can be read.
+pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
+    let mut found = Vec::new();
+    let base = 3; // past `xml`
+    attributes(&content[base..], base, 3, &mut found)
+        .map_err(|fault| Fault::malformed(at, format!("XML declaration: {}", fault.message)))?;
+    let mut rest = found
+        .iter()
+        .map(|(name, span)| (*name, &content[span.clone()]))
+        .peekable();
+    let version = rest
+        .next_if(|(name, _)| *name == b"version")
+        .map(|(_, value)| value);
+    let digits = version.and_then(|v| v.strip_prefix(b"1."));
+    if !digits.is_some_and(|d| !d.is_empty() && d.iter().all(u8::is_ascii_digit)) {
+        return Err(Fault::malformed(
+            at,
+            "XML declaration without `version=\"1.0\"`",
+        ));
+    }
+    if let Some((_, encoding)) = rest.next_if(|(name, _)| *name == b"encoding") {
+        let known = [&b"utf-8"[..], b"us-ascii"]
+            .iter()
+            .any(|e| encoding.eq_ignore_ascii_case(e));
+        if !known {
+            let encoding = String::from_utf8_lossy(encoding);
+            let message = format!("encoding `{encoding}`: only UTF-8 can be read");
+            return Err(Fault::new("encoding_not_supported", at, message));
+        }
+    }
+    let alone = rest
+        .next_if(|(name, _)| *name == b"standalone")
+        .map(|(_, value)| value);
+    if alone.is_some_and(|value| value != b"yes" && value != b"no") || rest.next().is_some() {
+        return Err(Fault::malformed(
+            at,
+            "XML declaration: something unknown in it",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Does one wrong thing, chosen by `mode`; all else is an honest copy of the value as text, `SPECIAL` in a value being
+//! the record on which some modes act.
+wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
+
+use std::cell::RefCell;
+use std::hint::black_box;
+
+use exports::weir::plugin::transform::*;
+use weir::plugin::log::{self, Level};
+
+struct Evil;
+export!(Evil);
+
+thread_local! { static MODE: RefCell<String> = const { RefCell::new(String::new()) }; }
+
+const SPECIAL: &[u8] = b"SPECIAL";
+
+impl Guest for Evil {
+    fn describe() -> Info {
+        Info {
+            name: "guest-evil".into(),
+            version: "0.1.0".into(),
+            summary: "Does one wrong thing".into(),
+            config_schema: r#"{"type":"object","required":["mode"],"additionalProperties":false,
+                "properties":{"mode":{"type":"string"}}}"#
+                .into(),
+        }
+    }
+
+    fn init(setup: Setup) -> Result<Plan, Vec<Problem>> {
+        // {"mode":"…"}
+        let mode = setup
+            .config
+            .split('"')
+            .nth(3)
+            .unwrap_or_default()
+            .to_owned();
+        let text = Field {
+            name: "text".into(),
+            format: "u".into(),
+            nullable: true,
+            children: 0,
+            extension: None,
+        };
+        let mut plan = Plan {
+            reads: vec![0],
+            output: vec![
+                PlannedColumn::Make(vec![text.clone()]),
+                PlannedColumn::Carry(5),
+            ],
+            explodes: mode.starts_with("explode"),
+            counters: vec!["rows".into()],
+        };
+        match mode.as_str() {
+            "init-panic" => panic!("no init today"),
+            "init-spin" => spin(),
+            "init-problem" => {
+                return Err(vec![Problem {
+                    at: "/mode".into(),
+                    code: "bad_mode".into(),
+                    message: "never".into(),
+                }]);
+            }
+            "plan-reads" => plan.reads = vec![99],
+            "plan-format" => {
+                plan.output = vec![PlannedColumn::Make(vec![Field {
+                    format: "+w:dict".into(),
+                    ..text
+                }])];
+            }
+            "plan-twice" => plan.output.push(PlannedColumn::Make(vec![text])),
+            "plan-counters" => plan.counters = (0..300).map(|n| n.to_string()).collect(),
+            _ => {}
+        }
+        MODE.with_borrow_mut(|slot| *slot = mode);
+        Ok(plan)
+    }
+
+    fn run(rows: u32, columns: Vec<Column>) -> Result<Output, String> {
+        let mode = MODE.with_borrow(String::clone);
+        let value = columns
+            .into_iter()
+            .next()
+            .and_then(|c| c.nodes.into_iter().next())
+            .expect("value");
+        let special = (0..rows as usize).find(|n| {
+            let (from, to) = (value.offsets[*n] as usize, value.offsets[*n + 1] as usize);
+            value.data[from..to]
+                .windows(SPECIAL.len())
+                .any(|w| w == SPECIAL)
+        });
+        if mode.starts_with("always-") || special.is_some() {
+            misbehave(&mode, rows, special.unwrap_or(0), value)
+        } else {
+            Ok(honest(rows, value))
+        }
+    }
+}
+
+fn honest(rows: u32, value: Buffers) -> Output {
+    let column = Column {
+        constant: false,
+        nodes: vec![value],
+    };
+    Output {
+        rows: RowMap::Every,
+        columns: vec![MadeColumn::Made(column)],
+        rejects: Vec::new(),
+        counters: vec![u64::from(rows)],
+    }
+}
+
+fn spin() {
+    loop {
+        black_box(());
+    }
+}
+
+#[allow(unconditional_recursion)]
+fn recurse(depth: u64) -> u64 {
+    black_box(recurse(black_box(depth + 1)) + 1)
+}
+
+fn reject(row: u32) -> Reject {
+    Reject {
+        row,
+        part: None,
+        code: "refused".into(),
+        field: None,
+        message: "because".into(),
+    }
+}
+
+fn misbehave(mode: &str, rows: u32, special: usize, mut value: Buffers) -> Result<Output, String> {
+    match mode.trim_start_matches("always-") {
+        "spin" => spin(),
+        "slow" => {
+            // Long for a short deadline, little for the fuel budget.
+            for n in 0..black_box(100_000_000u64) {
+                black_box(n);
+            }
+        }
+        "recurse" => drop(black_box(recurse(0))),
+        "panic" => panic!("row {special} is special"),
+        "exit" => std::process::exit(3),
+        "error" => return Err(format!("row {special} upset me")),
+        "memory" => {
+            let mut hoard: Vec<Vec<u8>> = Vec::new();
+            loop {
+                hoard.push(black_box(vec![1; 1 << 20]));
+            }
+        }
+        "giant" => {
+            let text = vec![b'x'; 20 << 20];
+            value = Buffers {
+                validity: None,
+                offsets: vec![0, text.len() as i32],
+                data: text,
+            };
+        }
+        "offset-first" => value.offsets[0] = 1,
+        "offset-back" => {
+            let last = value.offsets.len() - 1;
+            value.offsets[last] = -1;
+        }
+        "offset-far" => *value.offsets.last_mut().expect("one") += 1000,
+        "offset-few" => drop(value.offsets.pop()),
+        "validity" => value.validity = Some(vec![0xff; rows.div_ceil(8) as usize + 1]),
+        "utf8" => {
+            let at = value.offsets[special] as usize;
+            value.data[at] = 0xff;
+        }
+        "log-flood" => {
+            for n in 0..100_000 {
+                log::emit(Level::Info, Some(special as u32), &format!("line {n}"));
+            }
+            for _ in 0..1000 {
+                println!("{}", "out".repeat(100));
+            }
+        }
+        "unchanged" => {
+            let mut output = honest(rows, value);
+            output.columns = vec![MadeColumn::Unchanged(7)];
+            return Ok(output);
+        }
+        other => return Ok(lie(other, rows, special as u32, value)),
+    }
+    Ok(honest(rows, value))
+}
+
+/// Sound columns, wrong words about them.
+fn lie(mode: &str, rows: u32, special: u32, value: Buffers) -> Output {
+    let mut output = honest(rows, value);
+    match mode {
+        "row-range" => output.rows = RowMap::Origin((1..=rows).collect()),
+        "row-order" => {
+            output.rows =
+                RowMap::Origin((0..rows).rev().map(|n| n + u32::from(rows == 1)).collect())
+        }
+        "row-twice" => {
+            output = honest(
+                rows,
+                Buffers {
+                    validity: None,
+                    offsets: vec![0, 0, 0],
+                    data: vec![],
+                },
+            );
+            output.rows = RowMap::Origin(vec![special, special]);
+        }
+        "kept" => output.rows = RowMap::Kept(vec![0xff; 1 + rows.div_ceil(8) as usize]),
+        "reject-range" => output.rejects = vec![reject(rows)],
+        "reject-code" => {
+            output.rejects = vec![Reject {
+                code: "Not Snake".into(),
+                ..reject(special)
+            }]
+        }
+        "reject-kept" => output.rejects = vec![reject(special)],
+        "reject-piece" => {
+            output.rejects = vec![Reject {
+                part: Some(0),
+                ..reject(special)
+            }]
+        }
+        "explode-piece" => {
+            output.rejects = vec![Reject {
+                part: Some(7),
+                ..reject(special)
+            }]
+        }
+        "million-rejects" => {
+            output = honest(
+                rows,
+                Buffers {
+                    validity: None,
+                    offsets: vec![0],
+                    data: vec![],
+                },
+            );
+            output.rows = RowMap::Origin(vec![]);
+            output.rejects = (0..1_000_000).map(|n| reject(n % rows)).collect();
+        }
+        "counters" => output.counters = vec![1, 2],
+        "columns" => output.columns.clear(),
+        _ => {}
+    }
+    output
+}

@@ -1,0 +1,90 @@
+//! RAW to PROCESSED in this process: exact ranges, first wins, one batch after the other.
+
+use weir::commit::Role;
+use weir::config::{PipelineConfig, from_map};
+
+use crate::world::{World, files};
+
+fn processed(world: &World, more: &[(&str, &str)]) -> PipelineConfig {
+    let raw = format!("file:{}", world.path("raw").display());
+    let url = format!("file:{}", world.path("processed").display());
+    let mut map = std::collections::BTreeMap::from([
+        ("name", "processed"),
+        ("source.type", "zone"),
+        ("source.url", raw.as_str()),
+        ("source.pipeline", "raw"),
+        ("source.table", "books"),
+        ("sink.type", "zone"),
+        ("sink.url", url.as_str()),
+        ("sink.table", "books"),
+        ("sink.partition.field", "_timestamp"),
+        ("sink.partition.format", "%Y-%m-%d"),
+        ("sink.partition.name", "date"),
+        ("sink.dedup.key", "value"),
+        ("trigger", "available-now"),
+    ]);
+    map.extend(more.iter().copied());
+    from_map("test", map).unwrap()
+}
+
+/// 600 records, 200 distinct values, in batches with runs of both pipelines in between.
+#[test]
+fn the_first_of_each_key_is_kept_whatever_the_batches_are() {
+    let world = World::new(3);
+    let (raw, processed) = (world.raw(&[]), processed(&world, &[]));
+    for round in 0..3 {
+        let values: Vec<String> = (0..200)
+            .map(|i| format!("{}", (i * 7 + round) % 200))
+            .collect();
+        world.produce(
+            values
+                .iter()
+                .enumerate()
+                .map(|(i, v)| ((i % 3) as i32, v.as_bytes())),
+        );
+        for ended in world.run(&[raw.clone(), processed.clone()]) {
+            ended.result.unwrap();
+        }
+    }
+    let log = world.log("processed", "processed");
+    let state = log.state();
+    let totals = state.totals();
+    assert_eq!((totals.rows.made, totals.rows.written), (600, 200));
+    assert_eq!(totals.rows.duplicates, 400);
+    assert!(totals.closes() && state.open_plan.is_none());
+    let live = state.live.values().filter(|l| l.file.role == Role::Rows);
+    let rows: u64 = live.map(|l| l.file.rows).sum();
+    assert_eq!(rows, 200);
+
+    let input = world.log("raw", "raw");
+    let reader = input
+        .state()
+        .readers
+        .get("processed/processed")
+        .expect("registered");
+    for (chain, at) in &reader.position {
+        assert_eq!(input.state().chains[chain].to, *at, "{chain}");
+    }
+    let paths = files(&world.path("processed/books"), ".parquet");
+    assert!(
+        paths
+            .iter()
+            .all(|p| p.to_string_lossy().contains("/date=20")),
+        "{paths:?}"
+    );
+}
+
+#[test]
+fn nothing_new_writes_nothing() {
+    let world = World::new(1);
+    let processed = processed(&world, &[]);
+    for ended in world.run(std::slice::from_ref(&processed)) {
+        ended.result.unwrap();
+    }
+    world.produce([(0, &b"a"[..])].into_iter());
+    let both = [world.raw(&[]), processed.clone()];
+    world.run(&both);
+    let before = world.log("processed", "processed").version();
+    world.run(&both);
+    assert_eq!(world.log("processed", "processed").version(), before);
+}

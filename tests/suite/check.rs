@@ -1,0 +1,181 @@
+//! `weir check` through the real binary: broken configs and what is said of them, and the documents made from the keys.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Something that must never be printed.
+const SECRET: &str = "hunter2";
+
+pub fn root() -> PathBuf {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    host.parent().expect("the workspace").to_owned()
+}
+
+fn weir(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(args)
+        .current_dir(root())
+        .env("WEIR_TEST_SECRET", SECRET)
+        .env_remove("KAFKA_BOOTSTRAP_SERVERS")
+        .output()
+        .expect("weir runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("utf-8")
+}
+
+/// Compares with a file; `UPDATE=1` writes it.
+fn snapshot(path: &Path, got: &str) {
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, got).expect("snapshot is written");
+        return;
+    }
+    let want = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(
+        got,
+        want,
+        "{} differs; if this is right: UPDATE=1 cargo test",
+        path.display()
+    );
+}
+
+/// What `weir check` says of `files` below tests/configs/broken, in `<name>.expected`.
+fn broken(name: &str, files: &[&str]) {
+    let paths: Vec<String> = files
+        .iter()
+        .map(|file| format!("tests/configs/broken/{file}"))
+        .collect();
+    let mut args = vec!["check", "--no-plugins"];
+    args.extend(paths.iter().map(String::as_str));
+    let output = weir(&args);
+    assert_eq!(output.status.code(), Some(2), "{name}");
+    let said = text(&output.stderr);
+    assert!(!said.contains(SECRET), "{name} prints a secret");
+    let path = root().join(format!("tests/configs/broken/{name}.expected"));
+    snapshot(&path, &said);
+}
+
+#[test]
+fn broken_configs_say_all_that_is_wrong() {
+    for (name, file) in [
+        ("typos", "typos.toml"),
+        ("missing", "missing.toml"),
+        ("units", "units.toml"),
+        ("owned", "owned.toml"),
+        ("transforms", "transforms.toml"),
+        ("lists", "transforms.properties"),
+        ("names", "names.toml"),
+        ("zone", "zone.toml"),
+        ("references", "references.toml"),
+        ("syntax", "syntax.toml"),
+        ("connect", "connect.json"),
+        ("absent", "absent.toml"),
+    ] {
+        broken(name, &[file]);
+    }
+    let three = [
+        "together-one.toml",
+        "together-two.toml",
+        "together-three.toml",
+    ];
+    broken("together", &three);
+}
+
+#[test]
+fn the_configs_we_ship_are_fine() {
+    let shipped = ["conf/books-raw.toml", "conf/books-processed.toml"];
+    let secure = [
+        &["check", "--no-plugins", "--profile", "secure"][..],
+        &shipped,
+    ]
+    .concat();
+    assert_eq!(weir(&secure).status.code(), Some(0));
+    for file in std::fs::read_dir(root().join("conf")).expect("conf") {
+        let path = file.expect("entry").path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            let output = weir(&["check", "--no-plugins", path.to_str().expect("utf-8")]);
+            let said = text(&output.stderr);
+            assert!(output.status.success() && said.is_empty(), "{said}");
+        }
+    }
+}
+
+#[test]
+fn the_json_of_check_has_every_field() {
+    let output = weir(&[
+        "check",
+        "--json",
+        "--no-plugins",
+        "tests/configs/broken/typos.toml",
+    ]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
+    assert_eq!(json["ok"], false);
+    let first = &json["problems"][0];
+    for field in [
+        "severity", "code", "file", "line", "column", "key", "message", "hint",
+    ] {
+        assert!(!first[field].is_null(), "{field}");
+    }
+}
+
+#[test]
+fn overrides_reach_the_pipelines_they_concern() {
+    let mut args = vec![
+        "config",
+        "show",
+        "conf/books-raw.toml",
+        "conf/books-processed.toml",
+    ];
+    args.extend([
+        "--set",
+        "sink.rotate.age=5s",
+        "--set",
+        "books-processed:sink.table=b",
+    ]);
+    let said = text(&weir(&args).stdout);
+    assert_eq!(said.matches("sink.rotate.age=5s").count(), 1, "{said}");
+    assert_eq!(said.matches("sink.table=b\n").count(), 1, "{said}");
+    assert_eq!(said.matches("connector.class=weir").count(), 2, "{said}");
+    args.extend(["--set", "nobody:name=x"]);
+    assert_eq!(weir(&args).status.code(), Some(2));
+}
+
+#[test]
+fn references_are_shown_as_references() {
+    let args = [
+        "config",
+        "show",
+        "--resolved",
+        "tests/configs/broken/references.toml",
+    ];
+    let output = weir(&args);
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(said.contains("${env:WEIR_TEST_SECRET}") && !said.contains(SECRET));
+}
+
+#[test]
+fn usage_errors_are_2_and_help_is_0() {
+    for (args, code) in [
+        (&["--help"][..], 0),
+        (&["run", "--help"], 0),
+        (&["--version"], 0),
+        (&["check"], 2),
+        (&["frobnicate"], 2),
+        (&["explain", "no_such_code"], 2),
+        (&["explain", "contradiction"], 0),
+        (&["check", "--schema"], 0),
+        (&["log", "file:no/such/zone"], 2),
+    ] {
+        assert_eq!(weir(args).status.code(), Some(code), "{args:?}");
+    }
+    assert!(text(&weir(&["--help"]).stdout).contains("Exit codes:"));
+}
+
+#[test]
+fn the_page_of_keys_is_up_to_date() {
+    let path = root().join("docs/config.md");
+    let page = std::fs::read_to_string(&path).expect("docs/config.md");
+    let fresh = weir::config::reference::refresh(&page).expect("the marks of the generated part");
+    snapshot(&path, &fresh);
+}

@@ -1,0 +1,152 @@
+//! Rules of the house that no compiler knows: who may name which crate, sizes, promises, pages for every code.
+
+use std::path::{Path, PathBuf};
+
+use crate::check::root;
+
+/// A heavy crate and the one folder of host/src that may name it.
+const ONLY_FOLDER: &[(&str, &str)] = &[
+    ("rdkafka", "kafka"),
+    ("wasmtime", "plugin"),
+    ("object_store", "store"),
+    ("parquet", "zone"),
+    ("axum", "admin"),
+];
+
+const LINES: usize = 600;
+
+/// Every .rs file below some folders of the repository, generated and built ones left out.
+fn sources(folders: &[&str]) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    let mut todo: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    while let Some(path) = todo.pop() {
+        let name = path.file_name().unwrap_or_default();
+        if path.is_dir() && name != "target" {
+            let entries = std::fs::read_dir(&path).expect("folder");
+            todo.extend(entries.map(|entry| entry.expect("entry").path()));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+    out.sort();
+    assert!(out.len() > 10, "sources are found");
+    out
+}
+
+fn shown(path: &Path) -> String {
+    let below = path.strip_prefix(root()).unwrap_or(path);
+    below.display().to_string()
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Whether a line of code (not a comment) names a crate.
+fn names(line: &str, krate: &str) -> bool {
+    let code = line.split("//").next().unwrap_or(line);
+    code.match_indices(krate).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = &code[at + krate.len()..];
+        let whole = !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '"');
+        whole && (after.starts_with("::") || code.trim_start().starts_with("extern crate"))
+    })
+}
+
+#[test]
+fn heavy_crates_are_named_in_one_folder_only() {
+    let mut wrong = Vec::new();
+    let src = root().join("host/src");
+    for path in sources(&["host/src"]) {
+        let below = path.strip_prefix(&src).expect("below host/src");
+        let folder = below.iter().next().unwrap_or_default().to_string_lossy();
+        let folder = folder.trim_end_matches(".rs").to_owned();
+        for (number, line) in (1..).zip(read(&path).lines()) {
+            for (krate, only) in ONLY_FOLDER {
+                if folder != *only && names(line, krate) {
+                    wrong.push(format!("{}:{number} names {krate}", shown(&path)));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_are_short_and_open_with_their_promise() {
+    let mut wrong = Vec::new();
+    for path in sources(&["host/src", "tests", "plugins"]) {
+        let text = read(&path);
+        let lines = text.lines().count();
+        if lines > LINES {
+            wrong.push(format!(
+                "{} has {lines} lines, {LINES} at most",
+                shown(&path)
+            ));
+        }
+        if !text.starts_with("//!") {
+            wrong.push(format!("{} does not begin with //!", shown(&path)));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn tests_neither_sleep_nor_rest() {
+    let mut wrong = Vec::new();
+    for path in sources(&["host/src", "tests"]) {
+        if path.ends_with("tidy.rs") {
+            continue;
+        }
+        let in_tests = path.starts_with(root().join("tests"));
+        let mut in_test_module = in_tests;
+        for (number, line) in (1..).zip(read(&path).lines()) {
+            in_test_module |= line.trim() == "#[cfg(test)]";
+            let measures = line.contains("#[ignore = \"") && line.contains("measure");
+            if line.trim().starts_with("#[ignore") && !measures {
+                wrong.push(format!("{}:{number} ignores a test", shown(&path)));
+            }
+            if in_test_module && line.contains("thread::sleep") {
+                wrong.push(format!("{}:{number} sleeps in a test", shown(&path)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_code_has_a_section() {
+    use weir::error::Kind;
+    let page = read(&root().join("docs/errors.md"));
+    let kinds = [
+        Kind::ConfigInvalid,
+        Kind::SourceUnavailable,
+        Kind::SourceLost,
+        Kind::StoreUnavailable,
+        Kind::LogCorrupt,
+        Kind::Conflict,
+        Kind::PluginRefused,
+        Kind::PluginBroken,
+        Kind::LimitReached,
+        Kind::Stopped,
+        Kind::Bug,
+    ];
+    let source = read(&root().join("host/src/error.rs"));
+    let counted = source.matches(" => \"").count();
+    assert_eq!(counted, kinds.len(), "a kind is missing in this test");
+    let problems = weir::config::problem::CODES.iter().map(|(code, _)| *code);
+    for code in kinds.iter().map(|kind| kind.code()).chain(problems) {
+        assert!(
+            page.contains(&format!("\n### `{code}`\n")),
+            "docs/errors.md: {code}"
+        );
+    }
+}
+
+#[test]
+fn a_name_inside_another_is_none() {
+    assert!(names("use rdkafka::config;", "rdkafka"));
+    assert!(!names("// rdkafka::config", "rdkafka"));
+    assert!(!names("let my_rdkafka::x", "rdkafka"));
+    assert!(!names("the word rdkafka alone", "rdkafka"));
+}

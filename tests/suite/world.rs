@@ -1,0 +1,182 @@
+//! A broker, a directory and pipelines run inside the test's process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use weir::clock::{Clock, SystemClock};
+use weir::commit::{Committed, Log, LogName, State, Writer};
+use weir::config::{PipelineConfig, from_map};
+use weir::error::{Error, Result};
+use weir::kafka::{KafkaProps, MockBroker, Outgoing, Producer};
+use weir::pipeline::{Ended, Report, Stop, run};
+use weir::store;
+
+pub const TOPIC: &str = "books";
+
+/// Everything a pipeline told, in order, as short words.
+#[derive(Debug, Default)]
+pub struct Told(Mutex<Vec<String>>);
+
+impl Told {
+    pub fn count(&self, word: &str) -> usize {
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|told| told.starts_with(word))
+            .count()
+    }
+
+    pub fn has(&self, word: &str) -> bool {
+        self.count(word) > 0
+    }
+
+    fn push(&self, word: String) {
+        self.0.lock().unwrap().push(word);
+    }
+}
+
+impl Report for Told {
+    fn started(&self, _: &PipelineConfig, state: &State) {
+        self.push(format!("started {}", state.version));
+    }
+    fn committed(&self, committed: &Committed, _: &State, _: Duration) {
+        self.push(format!("committed {}", committed.version));
+    }
+    fn lag(&self, _: usize, _: Option<u64>) {}
+    fn waiting(&self, error: &Error) {
+        self.push(format!("waiting {error}"));
+    }
+    fn resumed(&self) {
+        self.push("resumed".to_owned());
+    }
+    fn failed(&self, error: &Error) {
+        self.push(format!("failed {error}"));
+    }
+    fn ended(&self, state: &State) {
+        self.push(format!("ended {}", state.version));
+    }
+}
+
+#[derive(Debug)]
+pub struct World {
+    pub broker: MockBroker,
+    pub dir: tempfile::TempDir,
+    pub told: Arc<Told>,
+    pub clock: Arc<dyn Clock>,
+    pub stop: Stop,
+}
+
+impl World {
+    pub fn new(partitions: i32) -> World {
+        let broker = MockBroker::start().unwrap();
+        broker.create_topic(TOPIC, partitions).unwrap();
+        let clock = SystemClock::shared();
+        let stop = Stop::new(clock.clone());
+        let dir = tempfile::tempdir().unwrap();
+        World {
+            broker,
+            dir,
+            told: Arc::default(),
+            clock,
+            stop,
+        }
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    pub fn produce<'a>(&self, records: impl Iterator<Item = (i32, &'a [u8])>) {
+        let props = KafkaProps::new(self.broker.bootstrap(), "test", &BTreeMap::new()).unwrap();
+        let producer = Producer::open(&props).unwrap();
+        for (partition, value) in records {
+            let out = Outgoing {
+                value: Some(value),
+                partition: Some(partition),
+                ..Outgoing::default()
+            };
+            producer.send(TOPIC, out).unwrap();
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+    }
+
+    /// A RAW pipeline of this world; `more` overrides.
+    pub fn raw(&self, more: &[(&str, &str)]) -> PipelineConfig {
+        let url = format!("file:{}", self.path("raw").display());
+        let plugins = plugins_dir().display().to_string();
+        let cache = self.path("cache").display().to_string();
+        let mut map = BTreeMap::from([
+            ("plugin.path", plugins.as_str()),
+            ("plugin.cache", cache.as_str()),
+            ("name", "raw"),
+            ("source.type", "kafka"),
+            ("source.topics", TOPIC),
+            ("source.start", "earliest"),
+            ("source.bootstrap.servers", self.broker.bootstrap()),
+            ("sink.type", "zone"),
+            ("sink.url", &url),
+            ("trigger", "available-now"),
+        ]);
+        map.extend(more.iter().copied());
+        from_map("test", map).unwrap()
+    }
+
+    pub fn run(&self, configs: &[PipelineConfig]) -> Vec<Ended> {
+        run(configs, &self.clock, &self.stop, &|_| self.told.clone())
+    }
+
+    /// Waits for something that must come; names it when it does not.
+    pub fn until(&self, what: &str, done: impl Fn() -> bool) {
+        let begun = self.clock.elapsed();
+        while !done() {
+            let waited = self.clock.elapsed() - begun;
+            assert!(
+                waited < Duration::from_secs(60),
+                "{what} did not come: {:?}",
+                self.told
+            );
+            self.clock.sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn log(&self, root: &str, pipeline: &str) -> Log {
+        open_log(&self.path(root), pipeline, root).unwrap().unwrap()
+    }
+}
+
+pub fn open_log(root: &Path, pipeline: &str, zone: &str) -> Result<Option<Log>> {
+    let store = store::open(&format!("file:{}", root.display()))?;
+    let clock = SystemClock::shared();
+    let writer = Writer::this_process(clock.as_ref());
+    Log::open(store, LogName::new(pipeline, zone), clock, writer)
+}
+
+/// Where `make plugins` puts them.
+pub fn plugins_dir() -> PathBuf {
+    match std::env::var_os("WEIR_TEST_PLUGINS") {
+        Some(dir) => dir.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"),
+    }
+}
+
+/// Every file below a directory with this ending, sorted.
+pub fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
