@@ -154,11 +154,24 @@ fn parts_of_a_key_do_not_run_into_each_other() {
     let field = |name: &str| Field::new(name, DataType::Utf8, true);
     let schema = Arc::new(Schema::new(vec![field("a"), field("b")]));
     let column = |v: Vec<Option<&str>>| Arc::new(StringArray::from(v)) as ArrayRef;
+    // Without lengths the bytes of the last two would be the same.
     let columns = vec![
-        column(vec![Some("x"), Some("xy"), None]),
-        column(vec![Some("yz"), Some("z"), Some("z")]),
+        column(vec![
+            Some("x"),
+            Some("xy"),
+            None,
+            Some("x"),
+            Some("xs\0\0\0\0y"),
+        ]),
+        column(vec![
+            Some("yz"),
+            Some("z"),
+            Some("z"),
+            Some("ys\0\0\0\0z"),
+            Some("z"),
+        ]),
     ];
     let batch = RecordBatch::try_new(schema, columns).expect("two columns");
     let keys = scheme.keys(&batch).expect("comparable");
-    assert!(keys[0] != keys[1] && keys[2].is_none());
+    assert!(keys[0] != keys[1] && keys[2].is_none() && keys[3] != keys[4]);
 }
