@@ -327,6 +327,7 @@ mod tests {
             "",
             "2024/02/28",
             "é024-02-28",
+            "0000-02-28",
         ];
         let array = || Arc::new(StringArray::from(text.clone()));
         let day = "2024-02-28";
@@ -343,11 +344,12 @@ mod tests {
             NONE,
             NONE,
             NONE,
+            NONE,
         ];
         check("%Y-%m-%d", array(), &expected);
         let year = "2024";
         let expected = [
-            year, NONE, year, year, year, year, year, year, NONE, NONE, NONE, NONE,
+            year, NONE, year, year, year, year, year, year, NONE, NONE, NONE, NONE, NONE,
         ];
         check("%Y", array(), &expected);
     }

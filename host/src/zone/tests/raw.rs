@@ -15,6 +15,7 @@ use crate::commit::Role;
 use crate::deadletter;
 use crate::error::Kind;
 use crate::sink::{Sealed, Sink};
+use crate::store::{Fault, FaultStore, Script, Verb};
 use crate::zone::*;
 
 const NOW: i64 = 1_700_000_000_000_000; // 2023-11-14T22:13:20Z
@@ -510,6 +511,19 @@ fn a_dictionary_that_is_given_up_is_not_tried_again() {
     assert!(has(0, 2) && has(1, 2), "the constant kind");
     let plain = w.sink.plain_columns("books");
     assert!(plain.contains("id") && !plain.contains("kind"));
+}
+
+#[test]
+fn a_store_that_only_says_that_it_wrote_is_found_out() {
+    let faults = Arc::new(Script::on(Verb::Write, "staging", 0, Fault::Lying));
+    let store: Arc<dyn Store> = FaultStore::new(memory(), faults);
+    let clock = ManualClock::at(NOW);
+    let mut sink = ZoneSink::new(store, clock, options(), Arc::new(|| 0));
+    let batch = records("books", 0, 0, 10);
+    sink.write(&batch, apply(&batch)).expect("written");
+    let mut files = sink.seal().expect("sealed").expect("covered").files;
+    let error = files.remove(0).finish().expect_err("nothing is there");
+    assert_eq!(error.kind(), Kind::StoreUnavailable);
 }
 
 /// Prints rows per CPU-second of this thread; `--ignored --nocapture`.

@@ -102,6 +102,20 @@ fn a_store_that_holds_other_bytes_than_were_written_is_not_believed() {
     assert_eq!(error.kind(), Kind::StoreUnavailable);
 }
 
+#[test]
+fn a_file_may_be_published_while_it_is_read() {
+    let store = memory();
+    let keys: Vec<Key> = (0..40_000).collect();
+    let file = written(&store, &keys);
+    let located = Located::find(&store, &log(), &file).expect("staged");
+    let mut stream = KeyStream::open(located, &scheme()).expect("header");
+    assert_eq!(stream.next().expect("a key").expect("read"), 0);
+    store
+        .rename(&log().staging("01K"), &file.path)
+        .expect("published");
+    assert_eq!(stream.map(|key| key.expect("read")).count(), 39_999);
+}
+
 fn key(values: ArrayRef) -> Vec<Option<Key>> {
     let field = Field::new("id", values.data_type().clone(), true);
     let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![values]);
@@ -140,11 +154,24 @@ fn parts_of_a_key_do_not_run_into_each_other() {
     let field = |name: &str| Field::new(name, DataType::Utf8, true);
     let schema = Arc::new(Schema::new(vec![field("a"), field("b")]));
     let column = |v: Vec<Option<&str>>| Arc::new(StringArray::from(v)) as ArrayRef;
+    // Without lengths the bytes of the last two would be the same.
     let columns = vec![
-        column(vec![Some("x"), Some("xy"), None]),
-        column(vec![Some("yz"), Some("z"), Some("z")]),
+        column(vec![
+            Some("x"),
+            Some("xy"),
+            None,
+            Some("x"),
+            Some("xs\0\0\0\0y"),
+        ]),
+        column(vec![
+            Some("yz"),
+            Some("z"),
+            Some("z"),
+            Some("ys\0\0\0\0z"),
+            Some("z"),
+        ]),
     ];
     let batch = RecordBatch::try_new(schema, columns).expect("two columns");
     let keys = scheme.keys(&batch).expect("comparable");
-    assert!(keys[0] != keys[1] && keys[2].is_none());
+    assert!(keys[0] != keys[1] && keys[2].is_none() && keys[3] != keys[4]);
 }
