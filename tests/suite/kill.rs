@@ -14,7 +14,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use weir::clock::{Clock, SystemClock};
 use weir::commit::{LogName, Role, verify};
-use weir::kafka::{KafkaProps, testkit};
+use weir::kafka::KafkaProps;
+use weir::kafka::testkit::Admin;
 use weir::source::books::{self, Dirty, ProduceOptions, Tally};
 use weir::store;
 
@@ -84,7 +85,7 @@ fn kill(mut child: Child) {
 fn fifty_kills_lose_nothing_and_double_nothing() {
     let (Some(broker), Some(mut duckdb)) = (kafka(), DuckDb::start()) else { return };
     let topic = "kill-books".to_owned();
-    testkit::create_topic(&broker.props("kill"), &topic, PARTITIONS, &[]).unwrap();
+    Admin::connect(broker.bootstrap()).unwrap().create_topic(&topic, PARTITIONS, &[]).unwrap();
     let estate =
         Estate { dir: tempfile::tempdir().unwrap(), topic, bootstrap: broker.bootstrap().to_owned() };
     let done = Arc::new(AtomicBool::new(false));
