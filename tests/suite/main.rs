@@ -10,6 +10,7 @@
 mod batch;
 mod brokers;
 mod check;
+mod guests;
 mod protocol;
 mod protocol_bench;
 mod protocol_log;
