@@ -4,6 +4,7 @@
 //! Meanwhile DuckDB counts the zones by plain listing, as any user's engine would.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use weir::clock::{Clock, SystemClock};
+use weir::clock::SystemClock;
 use weir::commit::{LogName, Role, verify};
 use weir::kafka::KafkaProps;
 use weir::kafka::testkit::Admin;
@@ -58,8 +59,8 @@ impl Estate {
             command.args(["--set", &set]);
         }
         command.args(flags).stdin(Stdio::null()).stdout(Stdio::null());
-        let log = std::fs::OpenOptions::new().create(true).append(true);
-        command.stderr(log.clone().open(self.dir.path().join("weir.log")).unwrap());
+        let log = self.dir.path().join("weir.log");
+        command.stderr(OpenOptions::new().create(true).append(true).open(log).unwrap());
         command
     }
 
