@@ -11,6 +11,7 @@ mod batch;
 mod brokers;
 mod check;
 mod guests;
+mod guests_amplify;
 mod protocol;
 mod protocol_bench;
 mod protocol_log;
