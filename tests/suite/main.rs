@@ -11,6 +11,7 @@ mod batch;
 mod brokers;
 mod check;
 mod guests;
+mod guests_amplify;
 mod kill;
 mod protocol;
 mod protocol_bench;
