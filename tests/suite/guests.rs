@@ -562,29 +562,3 @@ fn a_missing_rule_file_is_a_problem_of_its_key() {
     );
     assert!(told[0].message.contains("os error"), "{}", told[0].message);
 }
-
-/// CPU time of this thread, so that a busy machine does not count; it comes in ticks, so the rounds are many.
-#[test]
-fn the_boundary_costs_little_beside_the_work() {
-    let cpu = || -> f64 {
-        let stat = fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-        let nanos = stat.split(' ').next().expect("a first number");
-        nanos.parse::<f64>().expect("number") / 1e9
-    };
-    let records = books(2000);
-    let bytes: usize = records.iter().map(Vec::len).sum();
-    let whole = table(&records.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    let rate = |name, rounds, mut transform: Box<dyn Transform>| {
-        transform.apply(&whole).expect("warm");
-        let start = cpu();
-        for _ in 0..rounds {
-            transform.apply(&whole).expect("run");
-        }
-        let rate = (bytes * rounds) as f64 / (cpu() - start) / 1e6;
-        println!("{name}: {rate:.0} MB of XML a CPU second");
-        rate
-    };
-    let work = rate("xml-flatten", 20, flatten());
-    let boundary = rate("copy, the boundary alone", 1000, evil("always-copy"));
-    assert!(boundary > 4.0 * work, "{boundary} {work}");
-}
