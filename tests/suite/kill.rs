@@ -20,7 +20,7 @@ use weir::kafka::testkit::Admin;
 use weir::source::books::{self, Dirty, ProduceOptions, Tally};
 use weir::store;
 
-use crate::brokers::{DuckDb, Row, kafka, until};
+use crate::brokers::{Broker, DuckDb, Row, kafka, until};
 use crate::world::{open_log, plugins_dir};
 
 const KILLS: u32 = 50;
@@ -28,6 +28,8 @@ const PARTITIONS: i32 = 4;
 /// Long enough to commit now and then, short enough that most kills hit something half done.
 const LIFE_MILLIS: std::ops::Range<u64> = 150..1_600;
 const SEED: u64 = 11;
+/// `weir::store`'s switch for tests.
+const ABORT_AT: &str = "WEIR_ABORT_AT";
 const MESSAGES_PER_SECOND: f64 = 600.0;
 
 struct Estate {
@@ -88,6 +90,29 @@ impl Estate {
     }
 }
 
+impl Estate {
+    fn new(broker: &Broker, topic: &str) -> Estate {
+        let admin = Admin::connect(broker.bootstrap()).unwrap();
+        admin.create_topic(topic, PARTITIONS, &[]).unwrap();
+        let bootstrap = broker.bootstrap().to_owned();
+        Estate {
+            dir: tempfile::tempdir().unwrap(),
+            topic: topic.to_owned(),
+            bootstrap,
+        }
+    }
+
+    /// Other zones for the same topic.
+    fn again(&self) -> Estate {
+        let (topic, bootstrap) = (self.topic.clone(), self.bootstrap.clone());
+        Estate {
+            dir: tempfile::tempdir().unwrap(),
+            topic,
+            bootstrap,
+        }
+    }
+}
+
 fn kill(mut child: Child) {
     child.kill().unwrap();
     child.wait().unwrap();
@@ -98,18 +123,9 @@ fn fifty_kills_lose_nothing_and_double_nothing() {
     let (Some(broker), Some(mut duckdb)) = (kafka(), DuckDb::start()) else {
         return;
     };
-    let topic = "kill-books".to_owned();
-    Admin::connect(broker.bootstrap())
-        .unwrap()
-        .create_topic(&topic, PARTITIONS, &[])
-        .unwrap();
-    let estate = Estate {
-        dir: tempfile::tempdir().unwrap(),
-        topic,
-        bootstrap: broker.bootstrap().to_owned(),
-    };
+    let estate = Estate::new(broker, "kill-books");
     let done = Arc::new(AtomicBool::new(false));
-    let producer = produce(&estate, done.clone());
+    let producer = produce(&estate, None, done.clone());
 
     let clock = SystemClock::shared();
     let mut rng = SmallRng::seed_from_u64(SEED);
@@ -142,12 +158,52 @@ fn fifty_kills_lose_nothing_and_double_nothing() {
     );
 }
 
-fn produce(estate: &Estate, done: Arc<AtomicBool>) -> std::thread::JoinHandle<Tally> {
+/// Before each change of either store, in turn: the process ends there, the next one finishes the job.
+#[test]
+fn an_end_at_every_durable_step_loses_nothing_and_doubles_nothing() {
+    let (Some(broker), Some(mut duckdb)) = (kafka(), DuckDb::start()) else {
+        return;
+    };
+    let first = Estate::new(broker, "step-books");
+    let produced = produce(&first, Some(300), Arc::default()).join().unwrap();
+    let mut steps = 0;
+    loop {
+        let estate = first.again();
+        let mut listed = Listed::default();
+        let status = estate
+            .weir(&["--available-now"])
+            .env(ABORT_AT, steps.to_string())
+            .status();
+        let ended_by_itself = status.unwrap().success();
+        listed.look(&estate, &mut duckdb);
+        let status = estate.weir(&["--available-now"]).status().unwrap();
+        assert!(status.success(), "after step {steps}: {}", estate.said());
+        listed.look(&estate, &mut duckdb);
+        settled(&estate, &produced, &mut duckdb);
+        if ended_by_itself {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 30, "only {steps} steps: is the variable heard?");
+    println!("{steps} steps");
+}
+
+/// `count: None`: until done.
+fn produce(
+    estate: &Estate,
+    count: Option<u64>,
+    done: Arc<AtomicBool>,
+) -> std::thread::JoinHandle<Tally> {
     let props = KafkaProps::new(&estate.bootstrap, "kill-producer", &BTreeMap::new()).unwrap();
     let options = ProduceOptions {
         topic: estate.topic.clone(),
-        count: None,
-        rate: MESSAGES_PER_SECOND,
+        count,
+        rate: if count.is_some() {
+            0.0
+        } else {
+            MESSAGES_PER_SECOND
+        },
         seed: SEED,
         dirty: Dirty::SOME,
     };

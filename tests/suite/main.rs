@@ -7,9 +7,11 @@
     reason = "tests fail by panicking; clippy.toml knows #[test] functions, not their helpers"
 )]
 
+mod bad_input;
 mod batch;
 mod brokers;
 mod check;
+mod cli;
 mod guests;
 mod guests_amplify;
 mod kill;
@@ -18,6 +20,7 @@ mod protocol_bench;
 mod protocol_log;
 mod protocol_rules;
 mod real_kafka;
+mod real_stream;
 mod sim;
 mod sim_gate;
 mod sim_world;

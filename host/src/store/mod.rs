@@ -4,6 +4,7 @@
 //! lives in here and nobody outside sees it. An `Err` from a call that changes something means *unknown*: it may have
 //! happened, or may still happen later. Whoever cares reads back (PROTOCOL §5, W5).
 
+mod abort;
 mod fault;
 mod objects;
 mod probe;
@@ -86,5 +87,5 @@ pub trait FileWriter: io::Write + Send + Debug {
 /// `file:relative/or/absolute`, `file:///absolute`, `memory:name`. A missing directory is made; memory stores of one name
 /// are shared inside the process.
 pub fn open(url: &str) -> Result<Arc<dyn Store>> {
-    objects::open(url)
+    objects::open(url).map(abort::wrapped)
 }

@@ -456,42 +456,4 @@ mod tests {
             digest(vec![Some(vec![]), Some(vec![Some(1), Some(2)])])
         );
     }
-
-    /// Not an assertion about time: run with `--ignored --nocapture` to see ns per row.
-    #[test]
-    #[ignore = "prints a measurement"]
-    fn measure() {
-        let rows = 100_000;
-        let text: Vec<String> = (0..rows).map(|i| format!("bk{i:08} title")).collect();
-        let strings: ArrayRef = Arc::new(StringArray::from(text));
-        let ints: ArrayRef = Arc::new(Int32Array::from_iter_values(0..rows));
-        let column = |values: &ArrayRef| Column {
-            values: values.clone(),
-            constant: false,
-        };
-        let columns: Vec<Column> = (0..8)
-            .map(|i| column(if i < 5 { &strings } else { &ints }))
-            .collect();
-        let fields: Vec<Field> = (0..8)
-            .map(|i| Field::new(format!("c{i}"), columns[i].values.data_type().clone(), true))
-            .collect();
-        let mut digest = RowDigest::new(&Schema::new(fields));
-        let cpu = || -> u128 {
-            // Nanoseconds this thread ran: other work on the machine does not count.
-            let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("linux");
-            stat.split(' ')
-                .next()
-                .and_then(|n| n.parse().ok())
-                .expect("a number")
-        };
-        let start = cpu();
-        for _ in 0..20 {
-            digest.add(&columns, rows as usize).expect("supported");
-        }
-        let nanos = (cpu() - start) / (20 * rows as u128);
-        println!(
-            "{nanos} ns per row of 8 columns, 5 of them strings ({})",
-            digest.hex()
-        );
-    }
 }

@@ -525,32 +525,3 @@ fn a_store_that_only_says_that_it_wrote_is_found_out() {
     let error = files.remove(0).finish().expect_err("nothing is there");
     assert_eq!(error.kind(), Kind::StoreUnavailable);
 }
-
-/// Prints rows per CPU-second of this thread; `--ignored --nocapture`.
-#[test]
-#[ignore = "prints a measurement"]
-fn measure() {
-    let cpu = || -> f64 {
-        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("linux");
-        stat.split(' ')
-            .next()
-            .and_then(|n| n.parse().ok())
-            .expect("a number")
-    };
-    for records_per_batch in [10, 100, 4000] {
-        let mut w = world(options());
-        let (mut spent, mut rows) = (0.0, 0);
-        for from in (0..200_000).step_by(records_per_batch) {
-            let batch = records("books", 0, from, from + records_per_batch as i64);
-            let applied = apply(&batch);
-            rows += applied.table.rows;
-            let start = cpu();
-            w.sink.write(&batch, applied).expect("written");
-            spent += cpu() - start;
-        }
-        println!(
-            "{records_per_batch} records a batch: {:.0} ns per row",
-            spent / rows as f64
-        );
-    }
-}

@@ -1,0 +1,139 @@
+//! Every kind of bad message through the real components: a dead letter with the right code, its siblings unharmed.
+
+use std::collections::BTreeMap;
+
+use weir::commit::Role;
+use weir::deadletter::{self, Filter};
+use weir::store;
+
+use crate::world::World;
+
+const GOOD: &str = "<book lang='en'><record_id>6f1ed002-ab6a-4b0c-9d4a-8f1f3f2f0a01</record_id><title>T</title>\
+    <author><name>A</name></author><publication_year>2020</publication_year>\
+    <published>2020-01-02</published><price>1.50</price></book>";
+
+fn good(change: &[(&str, &str)]) -> String {
+    change.iter().fold(GOOD.to_owned(), |book, (from, to)| {
+        assert!(book.contains(from), "{from}");
+        book.replace(from, to)
+    })
+}
+
+fn library(books: &[String]) -> Vec<u8> {
+    format!("<library>{}</library>", books.concat()).into_bytes()
+}
+
+#[test]
+fn each_ends_in_a_dead_letter_with_its_code() {
+    let one = |change: &[(&str, &str)]| library(&[GOOD.to_owned(), good(change)]);
+    let deep = format!(
+        "<library>{}{}</library>",
+        "<a>".repeat(100),
+        "</a>".repeat(100)
+    );
+    let attributes: String = (0..300).map(|i| format!(" a{i}='x'")).collect();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        // Whole messages.
+        ("empty_value", Vec::new()),
+        ("malformed_xml", b"<library><book></library>".to_vec()),
+        ("malformed_xml", b"not xml at all".to_vec()),
+        (
+            "malformed_xml",
+            [library(&[GOOD.to_owned()]), b"<again/>".to_vec()].concat(),
+        ),
+        (
+            "malformed_xml",
+            [b"<library>", &[0xff, 0xfe][..], b"</library>"].concat(),
+        ),
+        ("unknown_entity", b"<library>&nosuch;</library>".to_vec()),
+        (
+            "doctype_not_allowed",
+            b"<!DOCTYPE l [<!ENTITY a 'b'>]><library>&a;</library>".to_vec(),
+        ),
+        ("no_rows", b"<library></library>".to_vec()),
+        ("too_deep", deep.into_bytes()),
+        (
+            "too_many_attributes",
+            format!("<library{attributes}></library>").into_bytes(),
+        ),
+        // One book of two.
+        (
+            "bad_int",
+            one(&[("<publication_year>2020", "<publication_year>MMXX")]),
+        ),
+        ("bad_date", one(&[("2020-01-02", "2020-13-02")])),
+        ("bad_decimal", one(&[("1.50", "1,50")])),
+        (
+            "repeated_element",
+            one(&[("<title>T</title>", "<title>T</title><title>U</title>")]),
+        ),
+        ("required_missing", one(&[("<title>T</title>", "")])),
+        (
+            "below_min",
+            one(&[("<publication_year>2020", "<publication_year>1999")]),
+        ),
+        (
+            "above_max",
+            one(&[("<publication_year>2020", "<publication_year>2024")]),
+        ),
+        ("bad_format", one(&[("6f1ed002", "zzzzzzzz")])),
+        (
+            "too_long",
+            one(&[("<title>T", &format!("<title>{}", "x".repeat(300)))]),
+        ),
+        ("pattern_mismatch", one(&[("lang='en'", "lang='e1'")])),
+    ];
+    let world = World::new(1);
+    let whole = cases
+        .iter()
+        .filter(|(_, m)| !m.windows(10).any(|w| w == b"<record_id"))
+        .count();
+    world.produce(cases.iter().map(|(_, message)| (0, message.as_slice())));
+    let conf = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf/rules/books.toml");
+    let config = world.raw(&[
+        ("transforms", "flatten,rules"),
+        ("transforms.flatten.type", "xml-flatten@0.1"),
+        ("transforms.flatten.row-tag", "book"),
+        (
+            "transforms.flatten.columns",
+            "record_id,title,author/name,author/country,lang=@lang,publication_year,published,price",
+        ),
+        ("transforms.flatten.types.publication_year", "int"),
+        ("transforms.flatten.types.published", "date"),
+        ("transforms.flatten.types.price", "decimal(10,2)"),
+        ("transforms.rules.type", "validate@0.1"),
+        ("transforms.rules.rules", &conf.display().to_string()),
+        ("errors.tolerance", "all"),
+    ]);
+    for ended in world.run(&[config]) {
+        ended.result.unwrap();
+    }
+    let log = world.log("raw", "raw");
+    let totals = log.state().totals();
+    assert_eq!(totals.records.read, cases.len() as u64);
+    // One of the whole ones holds a good book before its second root: it is refused whole all the same.
+    let pieces = cases.len() - whole - 1;
+    assert_eq!(
+        totals.rows.written, pieces as u64,
+        "siblings of refused pieces are rows"
+    );
+    let store = store::open(&format!("file:{}", world.path("raw").display())).unwrap();
+    let live = log.state().live.values().map(|l| l.file.clone());
+    let files: Vec<_> = live.filter(|f| f.role == Role::Letters).collect();
+    let filter = Filter::default();
+    let found: BTreeMap<i64, _> = deadletter::read(&store, log.name(), &files, &filter)
+        .map(|letter| letter.unwrap())
+        .map(|letter| (letter.offset, letter))
+        .collect();
+    for (offset, (code, message)) in cases.iter().enumerate() {
+        let letter = found
+            .get(&(offset as i64))
+            .unwrap_or_else(|| panic!("no letter for {code}"));
+        assert_eq!(letter.reasons[0].code, *code, "{:?}", letter.reasons);
+        assert_eq!(
+            letter.value.as_deref().unwrap_or_default(),
+            message.as_slice(),
+            "{code}"
+        );
+    }
+}
