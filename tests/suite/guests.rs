@@ -562,38 +562,3 @@ fn a_missing_rule_file_is_a_problem_of_its_key() {
     );
     assert!(told[0].message.contains("os error"), "{}", told[0].message);
 }
-
-/// A measurement, not a test: `cargo test -- --ignored --nocapture throughput_of`. CPU time of this thread, so that a
-/// busy machine does not count.
-#[test]
-#[ignore = "prints numbers of this machine"]
-fn throughput_of_plugins() {
-    let cpu = || -> f64 {
-        let stat = fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-        stat.split(' ')
-            .next()
-            .and_then(|ns| ns.parse::<f64>().ok())
-            .expect("number")
-            / 1e9
-    };
-    let records = books(2000);
-    let bytes: usize = records.iter().map(Vec::len).sum();
-    let whole = table(&records.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    for (name, mut transform) in [
-        ("xml-flatten", flatten()),
-        ("copy, the boundary alone", evil("always-copy")),
-    ] {
-        for _ in 0..4 {
-            let (start, rounds, mut rows) = (cpu(), 20, 0);
-            for _ in 0..rounds {
-                rows += transform.apply(&whole).expect("run").table.rows;
-            }
-            let seconds = cpu() - start;
-            let rate = (bytes * rounds) as f64 / seconds / 1e6;
-            println!(
-                "{name}: {rate:.0} MB/s, {:.0} rows/s",
-                rows as f64 / seconds
-            );
-        }
-    }
-}

@@ -10,6 +10,9 @@
 mod batch;
 mod brokers;
 mod check;
+mod guests;
+mod guests_amplify;
+mod kill;
 mod protocol;
 mod protocol_bench;
 mod protocol_log;

@@ -60,7 +60,7 @@ fn records_land_once_and_a_second_run_adds_only_what_is_new() {
 #[test]
 fn two_processes_on_one_pipeline_double_nothing_and_lose_nothing() {
     let world = World::new(4);
-    let value = vec![b'x'; 100];
+    let value = [b'x'; 100];
     world.produce((0..40_000).map(|i| (i % 4, &value[..])));
     let config = world.raw(&[("sink.rotate.rows", "3000"), ("tasks.max", "2")]);
     std::thread::scope(|scope| {

@@ -66,8 +66,10 @@ pub struct DemoArgs {
 pub(super) fn demo(args: &DemoArgs) -> Result<Exit> {
     for file in [RAW, PROCESSED] {
         if !Path::new(file).exists() {
-            return Err(Error::new(Kind::ConfigInvalid, "demo", format!("{file} is not here"))
-                .hint("run the demo in the project's directory: make demo"));
+            return Err(
+                Error::new(Kind::ConfigInvalid, "demo", format!("{file} is not here"))
+                    .hint("run the demo in the project's directory: make demo"),
+            );
         }
     }
     let clock = SystemClock::shared();
@@ -97,9 +99,16 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Exit> {
     let outcome = outcome::read(&places, &produced.tally, kill)?;
     outcome.print(clock.elapsed().saturating_sub(begun))?;
     outcome.write(&args.dir.join("summary.json"))?;
-    say(format!("summary    {}", args.dir.join("summary.json").display()));
+    say(format!(
+        "summary    {}",
+        args.dir.join("summary.json").display()
+    ));
     next_steps(&places);
-    Ok(if outcome.holds() { Exit::Ok } else { Exit::Failed })
+    Ok(if outcome.holds() {
+        Exit::Ok
+    } else {
+        Exit::Failed
+    })
 }
 
 /// Where the demo's zones lie.
@@ -110,15 +119,22 @@ struct Places {
 
 impl Places {
     fn of(dir: &Path) -> Places {
-        Places { raw: dir.join("raw_zone"), processed: dir.join("processed_zone") }
+        Places {
+            raw: dir.join("raw_zone"),
+            processed: dir.join("processed_zone"),
+        }
     }
 }
 
 fn prepare(dir: &Path) -> Result<()> {
     let failed = |e: std::io::Error| {
-        Error::new(Kind::StoreUnavailable, "demo.prepare", "the directory cannot be made ready")
-            .with("dir", dir.display())
-            .source(e)
+        Error::new(
+            Kind::StoreUnavailable,
+            "demo.prepare",
+            "the directory cannot be made ready",
+        )
+        .with("dir", dir.display())
+        .source(e)
     };
     let marker = dir.join(MARKER);
     let empty = fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
@@ -159,7 +175,9 @@ fn run_live(
     let mut child = Child::start(args, broker, "run-1", &[])?;
     let mut kill = None;
     if !args.no_kill {
-        child.until(clock, PATIENCE, "commits", |seen| seen.raw_commits >= KILL_AFTER)?;
+        child.until(clock, PATIENCE, "commits", |seen| {
+            seen.raw_commits >= KILL_AFTER
+        })?;
         let before = child.seen().clone();
         child.kill()?;
         say(format!(
@@ -169,7 +187,9 @@ fn run_live(
         ));
         let again = clock.elapsed();
         child = Child::start(args, broker, "run-2", &[])?;
-        child.until(clock, PATIENCE, "a commit after the kill", |seen| seen.raw_commits >= 1)?;
+        child.until(clock, PATIENCE, "a commit after the kill", |seen| {
+            seen.raw_commits >= 1
+        })?;
         let took = clock.elapsed().saturating_sub(again);
         let seen = child.seen().clone();
         let at = seen.raw_starts.first().cloned().unwrap_or_default();

@@ -70,7 +70,11 @@ fn produce_books(args: &BooksArgs) -> Result<Exit> {
     let mut properties = BTreeMap::new();
     for property in &args.properties {
         let (key, value) = property.split_once('=').ok_or_else(|| {
-            Error::new(Kind::ConfigInvalid, "produce", format!("`{property}` is not KEY=VALUE"))
+            Error::new(
+                Kind::ConfigInvalid,
+                "produce",
+                format!("`{property}` is not KEY=VALUE"),
+            )
         })?;
         properties.insert(key.to_owned(), value.to_owned());
     }
@@ -86,7 +90,8 @@ fn produce_books(args: &BooksArgs) -> Result<Exit> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         let registered = signal_hook::flag::register(signal, stop.clone());
-        registered.map_err(|e| Error::new(Kind::Bug, "produce", "signals cannot be handled").source(e))?;
+        registered
+            .map_err(|e| Error::new(Kind::Bug, "produce", "signals cannot be handled").source(e))?;
     }
     let bar = match args.count {
         0 => ProgressBar::new_spinner(),

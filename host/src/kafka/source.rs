@@ -75,6 +75,7 @@ pub enum Status {
 }
 
 pub struct KafkaSource {
+    props: KafkaProps,
     kafka: EventConsumer,
     collector: Collector,
     clock: Arc<dyn Clock>,
@@ -112,6 +113,7 @@ impl KafkaSource {
         clock: Arc<dyn Clock>,
     ) -> Result<KafkaSource> {
         let mut source = KafkaSource {
+            props: props.clone(),
             kafka: EventConsumer::open(&props.consumer(&limits))?,
             collector: Collector::new(limits),
             clock,
@@ -262,7 +264,7 @@ impl KafkaSource {
             }
             return Ok(());
         }
-        self.reassign(std::slice::from_ref(&at))
+        self.reopen()
     }
 
     /// All that is lost, as one error.
@@ -323,15 +325,27 @@ impl KafkaSource {
         }
     }
 
-    /// Out and in again. Only for partitions with nothing in the queue: not yet assigned, or stopped by an error.
-    fn reassign(&self, positions: &[Position]) -> Result<()> {
-        let list = list(positions)?;
-        let consumer = self.kafka.consumer();
-        if let Err(error) = consumer.incremental_unassign(&list) {
-            tracing::debug!(%error, "was not assigned");
+    /// A new client for all partitions, from where each was given away. librdkafka's incremental assignment was seen to
+    /// drop records of other partitions that lay in its queue (2.12.1, Kafka 4.1.1): a hole without an error.
+    fn reopen(&mut self) -> Result<()> {
+        for i in 0..self.collector.parts.len() {
+            self.collector.forget(i);
+            if let Some(part) = self.collector.parts.get_mut(i) {
+                let at = Position {
+                    next: part.given(),
+                    ..part.position().clone()
+                };
+                let lost = part.lost.take();
+                *part = Partition::new(at, part.target());
+                part.lost = lost;
+            }
         }
-        consumer
-            .incremental_assign(&list)
+        self.unsought.clear();
+        let all = self.positions();
+        self.kafka = EventConsumer::open(&self.props.consumer(&self.collector.limits))?;
+        self.kafka
+            .consumer()
+            .assign(&list(&all)?)
             .map_err(|e| bug("partitions cannot be assigned", &e))
     }
 
@@ -358,21 +372,17 @@ impl KafkaSource {
                 return Ok(());
             }
             if self.clock.elapsed() >= deadline {
-                // Never started, or stopped by an error: nothing of them is in the queue.
-                self.reassign(&self.unsought)?;
-                self.unsought.clear();
-                return Ok(());
+                // Never started, or stopped by an error.
+                return self.reopen();
             }
             self.clock.sleep(SEEK_PAUSE);
         }
     }
 
-    /// `target`: its readable end, where that is another than before.
-    fn jump(&mut self, i: usize, position: &Position, target: Option<i64>) {
+    fn jump(&mut self, i: usize, position: &Position) {
         self.collector.forget(i);
         if let Some(part) = self.collector.parts.get_mut(i) {
-            let target = target.unwrap_or(part.target());
-            *part = Partition::new(position.clone(), target);
+            *part = Partition::new(position.clone(), part.target());
         }
         self.unsought.retain(|p| p.tp != position.tp);
         self.unsought.push(position.clone());
@@ -483,7 +493,7 @@ impl Source for KafkaSource {
                 Error::new(Kind::Bug, "kafka.seek", "a chain that is not read")
                     .with("chain", &p.chain)
             })?;
-            self.jump(i, p, None);
+            self.jump(i, p);
         }
         self.settle()
     }
@@ -498,24 +508,19 @@ impl Source for KafkaSource {
         if let Some(lost) = merge(lost.iter()) {
             return Err(lost.into_error("kafka.assign"));
         }
-        let mut new = Vec::new();
         for (p, &(_, high)) in positions.iter().zip(&ends) {
+            let part = Partition::new(p.clone(), high);
             match self.index(|part| part.tp() == &p.tp) {
-                Some(i) => self.jump(i, p, Some(high)),
-                None => {
-                    new.push(p.clone());
-                    let part = Partition::new(p.clone(), high);
-                    self.collector.parts.push(part);
+                Some(i) => {
+                    self.collector.forget(i);
+                    if let Some(old) = self.collector.parts.get_mut(i) {
+                        *old = part;
+                    }
                 }
+                None => self.collector.parts.push(part),
             }
         }
-        if !new.is_empty() {
-            self.kafka
-                .consumer()
-                .incremental_assign(&list(&new)?)
-                .map_err(|e| bug("partitions cannot be assigned", &e))?;
-        }
-        self.settle()
+        self.reopen()
     }
 
     /// Nothing is taken while paused; librdkafka fills its queue ([`Limits::queue_bytes`]) and stops there.

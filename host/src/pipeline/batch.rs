@@ -25,8 +25,9 @@ use crate::zone::{ChainRange, PartitionBy, Processed, ProcessedBatch, ProcessedO
 
 /// Between two looks at a zone that has nothing new, with `trigger = continuous`.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Rows of one plan, as many whole versions as fit: bounds the memory of a batch (about 300 bytes a row while sorting).
-const PLAN_ROWS_MAX: u64 = 2_000_000;
+/// What a row of a batch takes in memory while it is ordered, about. `memory.budget` divided by it bounds the rows of a
+/// plan; a single version with more of them is one plan all the same.
+const ROW_BYTES: usize = 300;
 /// Size at which a date's rows of one batch go on in another file.
 const TARGET_BYTES: u64 = 256 << 20;
 /// The same range voided so often: something is wrong with the zone that is read.
@@ -187,7 +188,8 @@ impl Batches<'_> {
             self.void(&open, "sink.dedup.key changed since the plan was made")?;
         }
         let state = self.log.state();
-        let ranges = plan::next_ranges(input.log.state(), state, &self.source.table, PLAN_ROWS_MAX);
+        let rows_max = (self.config.limits.memory_budget / ROW_BYTES) as u64;
+        let ranges = plan::next_ranges(input.log.state(), state, &self.source.table, rows_max);
         if ranges.is_empty() {
             return Ok(None);
         }

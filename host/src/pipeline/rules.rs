@@ -99,7 +99,8 @@ fn transform_of(
             deadline: limits.deadline,
             init_deadline: limits.init_deadline,
             output_bytes: limits.output_bytes,
-            ..plugin::Limits::default()
+            // What decides alone must not allow less than time did.
+            fuel: plugin::FUEL_PER_SECOND.saturating_mul(limits.deadline.as_secs().max(2)),
         },
     };
     component.transform(setup).map_err(|error| match error {
@@ -122,10 +123,20 @@ fn told(
         "" => format!("transforms.{}.type", transform.name),
         key => format!("transforms.{}.{key}", transform.name),
     };
-    let message = format!(
+    let mut message = format!(
         "{}: {} ({})",
         transform.plugin.name, found.message, found.code
     );
+    // A plugin may quote what it found; what a reference stood for is nobody's to print.
+    for (key, text) in transform
+        .config
+        .iter()
+        .filter(|(_, text)| text.has_reference())
+    {
+        if let Some(value) = keys.get(key).filter(|value| !value.is_empty()) {
+            message = message.replace(value.as_str(), text.typed());
+        }
+    }
     let mut problem = config.problem(&key, problem::PLUGIN_CONFIG, message);
     if let (Some((line, column)), Some(file)) = (found.at, keys.get(&found.key)) {
         problem.place = Place::File {

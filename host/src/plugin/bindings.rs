@@ -11,6 +11,7 @@
 wasmtime::component::bindgen!({
     world: "weir:plugin/plugin",
     path: "../wit",
+    imports: { default: trappable },
     ownership: Borrowing { duplicate_if_necessary: true },
 });
 

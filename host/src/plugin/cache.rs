@@ -57,6 +57,36 @@ impl Slot {
     }
 }
 
+/// Can only this user put files there? Images are native code: a folder that others can write to is not used at all.
+pub fn trusted(dir: &Path) -> bool {
+    let told = check_owner(dir);
+    if let Err(e) = &told {
+        tracing::warn!(cache = %dir.display(), "native images are neither read nor kept: {e}");
+    }
+    told.is_ok()
+}
+
+#[cfg(unix)]
+fn check_owner(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    private_dir(dir)?;
+    // A file made now belongs to whom this process writes as.
+    let probe = dir.join(format!("probe-{}", ulid::Ulid::generate()));
+    let made = fs::File::create_new(&probe).and_then(|file| file.metadata());
+    fs::remove_file(&probe).ok();
+    let (made, found) = (made?, fs::metadata(dir)?);
+    if found.uid() != made.uid() || found.mode() & 0o022 != 0 {
+        let message = "another user can write there; chmod go-w it, or name another plugin.cache";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_owner(dir: &Path) -> io::Result<()> {
+    private_dir(dir)
+}
+
 fn private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -80,4 +110,26 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::remove_file(&temporary).ok();
     }
     written
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_folder_that_others_write_to_is_not_used() {
+        let dir = tempfile::tempdir().expect("dir");
+        let cache = dir.path().join("native");
+        assert!(trusted(&cache), "made by ourselves");
+        for (mode, wanted) in [(0o777, false), (0o720, false), (0o755, true)] {
+            fs::set_permissions(&cache, fs::Permissions::from_mode(mode)).expect("mode");
+            assert_eq!(trusted(&cache), wanted, "{mode:o}");
+        }
+        assert_eq!(
+            fs::read_dir(&cache).expect("list").count(),
+            0,
+            "no probe is left"
+        );
+    }
 }

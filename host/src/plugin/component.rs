@@ -10,9 +10,9 @@ use super::config::{Setup, SetupError, canonical};
 use super::engine::{Engines, Stop};
 use super::instance::Instance;
 use super::linker::{self, State};
-use super::log::LogBook;
+use super::log::{LogBook, cut, printable};
 use super::transform::PluginTransform;
-use super::{Limits, MAX_COMPONENT_BYTES, cache};
+use super::{Limits, MAX_COMPONENT_BYTES, MAX_NAME, MAX_SCHEMA, MAX_SUMMARY, cache};
 use crate::chain::Transform;
 use crate::error::{Error, Kind, Result};
 
@@ -63,7 +63,7 @@ impl Plugins {
     /// Reads, checks, compiles (or finds compiled) and describes `<dir>/<name>.wasm`.
     pub fn find(&self, name: &str) -> Result<Component> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() || !name.chars().all(plain) {
+        if !(1..=MAX_NAME).contains(&name.len()) || !name.chars().all(plain) {
             return Err(refused(format!("`{name}` is no plugin name"))
                 .hint("letters, digits, - and _; the file is <plugin.path>/<name>.wasm"));
         }
@@ -83,12 +83,30 @@ impl Plugins {
             .describe()
             .map_err(|f| refused(format!("describe failed: {}: {}", f.code, f.message)))?;
         if info.name != name {
+            let said = printable(cut(&info.name, MAX_NAME));
             return Err(
-                refused(format!("the plugin says that its name is `{}`", info.name)).hint(format!(
-                    "call the file {}.wasm, or change the name in `describe`",
-                    info.name
+                refused(format!("the plugin says that its name is `{said}`")).hint(format!(
+                    "call the file {said}.wasm, or change the name in `describe`"
                 )),
             );
+        }
+        let version = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
+        if !(1..=MAX_NAME).contains(&info.version.len()) || !info.version.chars().all(version) {
+            return Err(refused(format!(
+                "its version is no version of at most {MAX_NAME} bytes: `{}`",
+                printable(cut(&info.version, MAX_NAME))
+            ))
+            .hint("digits, letters, . - +, as in 0.1.2"));
+        }
+        for (what, bytes, most) in [
+            ("summary", info.summary.len(), MAX_SUMMARY),
+            ("config schema", info.config_schema.len(), MAX_SCHEMA),
+        ] {
+            if bytes > most {
+                return Err(refused(format!(
+                    "its {what} has {bytes} bytes; at most {most}"
+                )));
+            }
         }
         let schema: std::result::Result<serde_json::Map<String, serde_json::Value>, _> =
             serde_json::from_str(&info.config_schema);
@@ -98,7 +116,7 @@ impl Plugins {
         let info = Info {
             name: info.name,
             version: info.version,
-            summary: info.summary,
+            summary: printable(&info.summary),
             config_schema: info.config_schema,
         };
         Ok(Component {

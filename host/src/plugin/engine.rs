@@ -29,6 +29,7 @@ pub struct Engines {
     pub cache_dir: PathBuf,
     time: Engine,
     fuel: OnceLock<Engine>,
+    cache_trusted: OnceLock<bool>,
 }
 
 impl Engines {
@@ -52,6 +53,7 @@ impl Engines {
             cache_dir,
             time,
             fuel: OnceLock::new(),
+            cache_trusted: OnceLock::new(),
         })
     }
 
@@ -70,7 +72,11 @@ impl Engines {
     pub fn component(&self, stop: Stop, digest: &str, bytes: &[u8]) -> Result<Component> {
         let engine = self.get(stop)?;
         let slot = cache::Slot::new(&self.cache_dir, &key(engine), digest);
-        if let Some(component) = slot.read().and_then(|image| native(engine, &image)) {
+        let trusted = *self
+            .cache_trusted
+            .get_or_init(|| cache::trusted(&self.cache_dir));
+        let kept = trusted.then(|| slot.read()).flatten();
+        if let Some(component) = kept.and_then(|image| native(engine, &image)) {
             return Ok(component);
         }
         let image = engine.precompile_component(bytes).map_err(|e| {
@@ -82,7 +88,7 @@ impl Engines {
             .with("digest", digest)
             .hint("build it for wasm32-wasip2 as a cdylib (docs/write-a-plugin.md)")
         })?;
-        if let Err(e) = slot.write(&image) {
+        if trusted && let Err(e) = slot.write(&image) {
             tracing::warn!(cache = %self.cache_dir.display(), "native image not kept: {e}");
         }
         native(engine, &image).ok_or_else(|| {
@@ -102,7 +108,7 @@ impl Engines {
 )]
 fn native(engine: &Engine, image: &[u8]) -> Option<Component> {
     // SAFETY: `image` was made by `precompile_component` of this program, either just now or in an earlier run whose
-    // bytes still have the SHA-256 written then, in a directory that only this user can write. It is in memory, so it
+    // bytes still have the SHA-256 written then, in a directory that only this user can write (`cache::trusted`). It is in memory, so it
     // cannot change between the check and here; wasmtime itself refuses images of other versions and settings.
     match unsafe { Component::deserialize(engine, image) } {
         Ok(component) => Some(component),

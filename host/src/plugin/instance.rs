@@ -104,7 +104,7 @@ impl Instance {
     ) -> Result<wit::Output, Failure> {
         self.calls += 1;
         lock(&self.book).begin_call(base);
-        self.store.data_mut().memory.denied = false;
+        self.store.data_mut().begin_call();
         arm(&mut self.store, self.stop, deadline, self.limits.fuel);
         let guest = self.plugin.weir_plugin_transform();
         match guest.call_run(&mut self.store, rows, columns) {
@@ -174,6 +174,9 @@ fn failure(store: &Store<State>, error: &wasmtime::Error, deadline: Duration) ->
             | Trap::UnalignedPointer),
         ) => Failure::new(codes::OUTPUT_INVALID, trap.to_string()),
         Some(trap) => Failure::new(codes::TRAPPED, story(state, &trap.to_string(), error)),
+        None if state.talked_out => {
+            Failure::new(codes::TRAPPED, printable(&error.root_cause().to_string()))
+        }
         None if state.exited => Failure::new(codes::TRAPPED, story(state, "called exit", error)),
         None => Failure::new(
             codes::OUTPUT_INVALID,

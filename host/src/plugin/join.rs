@@ -42,7 +42,9 @@ fn joined(plan: &Plan, parts: Vec<Part>) -> Result<Piece, String> {
     let mut rejects: Vec<Reject> = Vec::new();
     let mut counters = vec![0u64; plan.counters.len()];
     let mut made: Vec<Vec<(Column, usize)>> = plan.makes.iter().map(|_| Vec::new()).collect();
+    let mut bytes = 0;
     for (first, rows, piece) in parts {
+        bytes += piece.bytes;
         let base = first as u32;
         match piece.rows {
             RowMap::Every => origin.extend(base..base + rows as u32),
@@ -74,6 +76,7 @@ fn joined(plan: &Plan, parts: Vec<Part>) -> Result<Piece, String> {
         });
     Ok(Piece {
         len: origin.len(),
+        bytes,
         rows: RowMap::Origin(origin),
         made: made.collect::<Result<_, _>>()?,
         rejects,

@@ -10,6 +10,7 @@ use wasmtime::{Engine, ResourceLimiter, StoreContextMut};
 use super::bindings::weir::plugin::log::{self as guest_log, Level};
 use super::bindings::{Plugin, StreamError};
 use super::log::LogBook;
+use super::{HOST_CALL, MAX_HOST_TALK};
 use crate::error::{Error, Kind, Result};
 
 /// Core tables of an instance, entries each.
@@ -25,6 +26,9 @@ pub struct State {
     /// `exit` was called.
     pub exited: bool,
     handles: usize,
+    /// Bytes that this call may still say to the host, and whether it wanted more.
+    talk: usize,
+    pub talked_out: bool,
 }
 
 impl State {
@@ -39,10 +43,31 @@ impl State {
             book,
             exited: false,
             handles: 0,
+            talk: MAX_HOST_TALK,
+            talked_out: false,
         }
     }
 
+    /// A new call of the guest.
+    pub fn begin_call(&mut self) {
+        self.memory.denied = false;
+        self.talk = MAX_HOST_TALK;
+    }
+
+    /// Takes a host call with so many bytes from what this call of the guest may say.
+    fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        match self.talk.checked_sub(bytes.saturating_add(HOST_CALL)) {
+            Some(left) => self.talk = left,
+            None => {
+                self.talked_out = true;
+                wasmtime::bail!("said more than {MAX_HOST_TALK} bytes to its log and host");
+            }
+        }
+        Ok(())
+    }
+
     fn handle<T: 'static>(&mut self, rep: u32) -> wasmtime::Result<Resource<T>> {
+        self.charge(0)?;
         self.handles += 1;
         if self.handles > MAX_HANDLES {
             wasmtime::bail!("more than {MAX_HANDLES} stream handles open");
@@ -104,9 +129,11 @@ impl ResourceLimiter for Memory {
 }
 
 impl guest_log::Host for State {
-    fn emit(&mut self, level: Level, row: Option<u32>, message: String) {
+    fn emit(&mut self, level: Level, row: Option<u32>, message: String) -> wasmtime::Result<()> {
+        self.charge(message.len())?;
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.emit(level, row, &message);
+        Ok(())
     }
 }
 
@@ -235,13 +262,18 @@ type Ctx<'a> = StoreContextMut<'a, State>;
 
 fn cli(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut environment = linker.instance("wasi:cli/environment@0.2.0")?;
-    environment.func_wrap("get-environment", |_: Ctx<'_>, ()| {
+    environment.func_wrap("get-environment", |mut ctx: Ctx<'_>, ()| {
+        ctx.data_mut().charge(0)?;
         Ok((Vec::<(String, String)>::new(),))
     })?;
-    environment.func_wrap("get-arguments", |_: Ctx<'_>, ()| {
+    environment.func_wrap("get-arguments", |mut ctx: Ctx<'_>, ()| {
+        ctx.data_mut().charge(0)?;
         Ok((Vec::<String>::new(),))
     })?;
-    environment.func_wrap("initial-cwd", |_: Ctx<'_>, ()| Ok((None::<String>,)))?;
+    environment.func_wrap("initial-cwd", |mut ctx: Ctx<'_>, ()| {
+        ctx.data_mut().charge(0)?;
+        Ok((None::<String>,))
+    })?;
     let mut exit = linker.instance("wasi:cli/exit@0.2.0")?;
     exit.func_wrap(
         "exit",
@@ -267,7 +299,8 @@ fn cli(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     }
     for name in ["stdin", "stdout", "stderr"] {
         let mut terminal = linker.instance(&format!("wasi:cli/terminal-{name}@0.2.0"))?;
-        terminal.func_wrap(&format!("get-terminal-{name}"), |_: Ctx<'_>, ()| {
+        terminal.func_wrap(&format!("get-terminal-{name}"), |mut ctx: Ctx<'_>, ()| {
+            ctx.data_mut().charge(0)?;
             Ok((None::<Resource<Terminal>>,))
         })?;
     }
@@ -287,29 +320,41 @@ fn io(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     error.resource("error", ResourceType::host::<IoError>(), dropped)?;
     error.func_wrap(
         "[method]error.to-debug-string",
-        |_: Ctx<'_>, (_,): (Resource<IoError>,)| Ok(("closed".to_owned(),)),
+        |mut ctx: Ctx<'_>, (_,): (Resource<IoError>,)| {
+            ctx.data_mut().charge(0)?;
+            Ok(("closed".to_owned(),))
+        },
     )?;
 
     let mut poll = linker.instance("wasi:io/poll@0.2.0")?;
     poll.resource("pollable", ResourceType::host::<Pollable>(), dropped)?;
     poll.func_wrap(
         "[method]pollable.block",
-        |_: Ctx<'_>, (_,): (Resource<Pollable>,)| Ok(()),
+        |mut ctx: Ctx<'_>, (_,): (Resource<Pollable>,)| ctx.data_mut().charge(0),
     )?;
     poll.func_wrap(
         "[method]pollable.ready",
-        |_: Ctx<'_>, (_,): (Resource<Pollable>,)| Ok((true,)),
+        |mut ctx: Ctx<'_>, (_,): (Resource<Pollable>,)| {
+            ctx.data_mut().charge(0)?;
+            Ok((true,))
+        },
     )?;
-    poll.func_wrap("poll", |_: Ctx<'_>, (list,): (Vec<Resource<Pollable>>,)| {
-        Ok(((0..list.len() as u32).collect::<Vec<u32>>(),))
-    })?;
+    poll.func_wrap(
+        "poll",
+        |mut ctx: Ctx<'_>, (list,): (Vec<Resource<Pollable>>,)| {
+            ctx.data_mut()
+                .charge(list.len().saturating_mul(HOST_CALL))?;
+            Ok(((0..list.len() as u32).collect::<Vec<u32>>(),))
+        },
+    )?;
 
     let mut streams = linker.instance("wasi:io/streams@0.2.0")?;
     streams.resource("input-stream", ResourceType::host::<Input>(), dropped)?;
     streams.resource("output-stream", ResourceType::host::<Output>(), dropped)?;
     for name in ["read", "blocking-read"] {
         let name = format!("[method]input-stream.{name}");
-        streams.func_wrap(&name, |_: Ctx<'_>, (_, _): (Resource<Input>, u64)| {
+        streams.func_wrap(&name, |mut ctx: Ctx<'_>, (_, _): (Resource<Input>, u64)| {
+            ctx.data_mut().charge(0)?;
             Ok((Streamed::<Vec<u8>>::Err(StreamError::Closed),))
         })?;
     }
@@ -323,13 +368,17 @@ fn io(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     )?;
     streams.func_wrap(
         "[method]output-stream.check-write",
-        |_: Ctx<'_>, (_,): (Resource<Output>,)| Ok((Streamed::Ok(4096u64),)),
+        |mut ctx: Ctx<'_>, (_,): (Resource<Output>,)| {
+            ctx.data_mut().charge(0)?;
+            Ok((Streamed::Ok(4096u64),))
+        },
     )?;
     for name in ["write", "blocking-write-and-flush"] {
         let name = format!("[method]output-stream.{name}");
         streams.func_wrap(
             &name,
-            |ctx: Ctx<'_>, (to, bytes): (Resource<Output>, Vec<u8>)| {
+            |mut ctx: Ctx<'_>, (to, bytes): (Resource<Output>, Vec<u8>)| {
+                ctx.data_mut().charge(bytes.len())?;
                 ctx.data().write(&to, &bytes);
                 Ok((Streamed::Ok(()),))
             },
@@ -337,7 +386,8 @@ fn io(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     }
     for name in ["flush", "blocking-flush"] {
         let name = format!("[method]output-stream.{name}");
-        streams.func_wrap(&name, |_: Ctx<'_>, (_,): (Resource<Output>,)| {
+        streams.func_wrap(&name, |mut ctx: Ctx<'_>, (_,): (Resource<Output>,)| {
+            ctx.data_mut().charge(0)?;
             Ok((Streamed::Ok(()),))
         })?;
     }

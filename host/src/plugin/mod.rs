@@ -72,12 +72,28 @@ pub const MAX_COLUMNS: usize = 4_096;
 /// Rows that one call may give. One exploding record may become many rows, so this is no multiple of the input's; a
 /// batch that gives more is run in halves.
 pub const MAX_ROWS: usize = 1 << 20;
-/// Names of user counters.
+/// Names of user counters, and bytes of one.
 pub const MAX_COUNTERS: usize = 256;
+pub const MAX_COUNTER_NAME: usize = 64;
+/// What one call may add to a counter: sums of a commit neither overflow nor lose digits in JSON.
+pub const MAX_COUNT: u64 = 1 << 40;
+/// Bytes of a plugin's name or version, which stand in every commit and dead letter; of its summary; of its schema.
+pub const MAX_NAME: usize = 64;
+pub const MAX_SUMMARY: usize = 1 << 10;
+pub const MAX_SCHEMA: usize = 1 << 20;
+/// Bytes that one call may say to the host (log, standard streams), each call counted as [`HOST_CALL`] more. No clock
+/// and no fuel runs inside the host, so without it a guest could keep the metered engine busy for hours.
+pub const MAX_HOST_TALK: usize = 256 << 20;
+pub const HOST_CALL: usize = 64;
+/// All that one batch may become, in calls' full outputs: halving a batch that gives too much keeps each call small, and
+/// this keeps their sum so. More stops the pipeline, for no single record is to blame.
+pub const MAX_FULL_CALLS: usize = 4;
 /// Bytes of the message and of the field name of one reject.
 pub const MAX_REJECT_TEXT: usize = 256;
 /// Reasons kept for one row or piece of a row; the rest is counted in the last one.
 pub const MAX_REASONS: usize = 64;
+/// Reasons of one call. A batch that has more is run in halves; one record that has more is set aside whole.
+pub const MAX_REJECTS: usize = 1 << 16;
 /// Reject text of one call. A batch that has more is run in halves; one record that has more loses the later messages.
 pub const MAX_REJECTS_TEXT: usize = 1 << 20;
 /// Log lines and bytes of one batch; the rest is counted.

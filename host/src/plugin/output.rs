@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use arrow_array::UInt32Array;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, UInt32Array};
+use arrow_schema::DataType;
 use arrow_select::take::take;
 
 use super::bindings::exports::weir::plugin::transform as wit;
 use super::lift::{self, Checked};
 use super::log::cut;
 use super::plan::Plan;
-use super::{MAX_REASONS, MAX_REJECT_TEXT, MAX_REJECTS_TEXT, MAX_ROWS};
+use super::{MAX_COUNT, MAX_REASONS, MAX_REJECT_TEXT, MAX_REJECTS, MAX_REJECTS_TEXT, MAX_ROWS};
 use crate::chain::{Column, Reject, RowMap};
 
 /// What became of some rows of a batch.
@@ -19,6 +21,8 @@ pub struct Piece {
     pub rows: RowMap,
     /// How many rows come out.
     pub len: usize,
+    /// Of all columns, with what the row map repeats.
+    pub bytes: usize,
     /// One for each of `Plan::makes`.
     pub made: Vec<Column>,
     pub rejects: Vec<Reject>,
@@ -40,16 +44,34 @@ impl From<String> for Refused {
     }
 }
 
-/// `read`: the input columns that crossed, cut to the `rows` that crossed.
+/// Input of the call: the columns that crossed, and those that go on unseen, cut to its rows.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    pub read: &'a [Column],
+    pub carried: &'a [Column],
+    pub rows: usize,
+}
+
 pub fn check(
     plan: &Plan,
     output: wit::Output,
-    read: &[Column],
-    rows: usize,
+    given: Given<'_>,
     max_bytes: usize,
 ) -> Result<Piece, Refused> {
-    let bytes: usize = output.columns.iter().map(bytes).sum();
+    let Given {
+        read,
+        carried,
+        rows,
+    } = given;
     let (map, len) = row_map(output.rows, rows, plan.explodes)?;
+    // What is repeated costs nothing in the guest and all of it here.
+    let unchanged = output.columns.iter().filter_map(|column| match column {
+        wit::MadeColumn::Unchanged(n) => read.get(*n as usize),
+        wit::MadeColumn::Made(_) => None,
+    });
+    let bytes = (carried.iter().chain(unchanged).map(|c| repeated(c, &map)))
+        .chain(output.columns.iter().map(bytes))
+        .fold(0, usize::saturating_add);
     if bytes > max_bytes || len > MAX_ROWS {
         return match rows {
             1 => Err(Refused::Defect(format!(
@@ -68,6 +90,11 @@ pub fn check(
         let (found, wanted) = (output.counters.len(), plan.counters.len());
         return Err(Refused::Defect(format!(
             "{found} counters where the plan names {wanted}"
+        )));
+    }
+    if let Some(count) = output.counters.iter().find(|count| **count > MAX_COUNT) {
+        return Err(Refused::Defect(format!(
+            "a counter is raised by {count}; at most {MAX_COUNT} a call"
         )));
     }
     let rejects = rejects(output.rejects, &map, rows, plan.explodes)?;
@@ -109,10 +136,48 @@ pub fn check(
     Ok(Piece {
         rows: map,
         len,
+        bytes,
         made,
         rejects,
         counters: output.counters,
     })
+}
+
+/// Bytes of a column under a row map; none where it is shared with the input.
+fn repeated(column: &Column, map: &RowMap) -> usize {
+    match map {
+        RowMap::Origin(rows) if !column.constant => rows
+            .iter()
+            .map(|n| span(&column.values, *n as usize, *n as usize + 1))
+            .fold(0, usize::saturating_add),
+        _ => 0,
+    }
+}
+
+/// Bytes of the rows `from..to`.
+fn span(array: &ArrayRef, from: usize, to: usize) -> usize {
+    let within = |offsets: &[i32]| (offsets[from] as usize, offsets[to] as usize);
+    let offsets = (to - from) * 4;
+    match array.data_type() {
+        DataType::Utf8 => {
+            let (first, last) = within(array.as_string::<i32>().value_offsets());
+            offsets + last - first
+        }
+        DataType::Binary => {
+            let (first, last) = within(array.as_binary::<i32>().value_offsets());
+            offsets + last - first
+        }
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let (first, last) = within(list.value_offsets());
+            offsets + span(list.values(), first, last)
+        }
+        DataType::Struct(_) => {
+            let columns = array.as_struct().columns().iter();
+            columns.map(|child| span(child, from, to)).sum()
+        }
+        other => (to - from) * other.primitive_width().unwrap_or(1),
+    }
 }
 
 /// A column under a row map. A constant one stays what it is.
@@ -194,7 +259,7 @@ fn rejects(
     explodes: bool,
 ) -> Result<Vec<Reject>, Refused> {
     let mut reasons: BTreeMap<Place, (Vec<Reject>, u64)> = BTreeMap::new();
-    let mut text = 0;
+    let (mut text, mut count) = (0, 0);
     for reject in list {
         if reject.row as usize >= rows {
             return Err(Refused::Defect(format!(
@@ -212,6 +277,15 @@ fn rejects(
         if kept.len() == MAX_REASONS {
             *more += 1;
             continue;
+        }
+        count += 1;
+        if count > MAX_REJECTS {
+            return match rows {
+                1 => Err(Refused::Defect(format!(
+                    "one record has more than {MAX_REJECTS} refused pieces and reasons"
+                ))),
+                _ => Err(Refused::TooMuch),
+            };
         }
         let mut reject = Reject {
             row: reject.row,
@@ -258,6 +332,9 @@ fn check_pieces<V>(reasons: &BTreeMap<Place, V>, map: &RowMap, explodes: bool) -
         }
         if whole && gone_on > 0 {
             return Err(format!("row {row} is refused whole and goes on"));
+        }
+        if whole && parts > 0 {
+            return Err(format!("row {row} is refused whole and in pieces"));
         }
         if whole {
             continue;

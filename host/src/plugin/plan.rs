@@ -7,7 +7,7 @@ use arrow_schema::{FieldRef, Schema, SchemaRef};
 
 use super::bindings::exports::weir::plugin::transform as wit;
 use super::types;
-use super::{MAX_COLUMNS, MAX_COUNTERS};
+use super::{MAX_COLUMNS, MAX_COUNTER_NAME, MAX_COUNTERS};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Planned {
@@ -67,6 +67,12 @@ impl Plan {
             }
             fields.push(field);
         }
+        let short = |name: &String| (1..=MAX_COUNTER_NAME).contains(&name.len());
+        if !plan.counters.iter().all(short) {
+            return Err(format!(
+                "a counter's name has 1 to {MAX_COUNTER_NAME} bytes"
+            ));
+        }
         let distinct: BTreeSet<&String> = plan.counters.iter().collect();
         if plan.counters.len() > MAX_COUNTERS || distinct.len() < plan.counters.len() {
             return Err(format!("counters: at most {MAX_COUNTERS}, no name twice"));
@@ -78,6 +84,14 @@ impl Plan {
             schema: Arc::new(Schema::new(fields)),
             explodes: plan.explodes,
             counters: plan.counters,
+        })
+    }
+
+    /// Input columns that go on unseen.
+    pub fn carries(&self) -> impl Iterator<Item = usize> + '_ {
+        self.output.iter().filter_map(|planned| match planned {
+            Planned::Carry(n) => Some(*n),
+            Planned::Make(_) => None,
         })
     }
 }

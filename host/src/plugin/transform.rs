@@ -18,12 +18,14 @@ use super::join::{self, Part};
 use super::log::{LogBook, cut, printable};
 use super::output::{self, Piece, Refused};
 use super::plan::Plan;
-use super::{Limits, MAX_ISOLATIONS, codes, lower, types};
+use super::{Limits, MAX_FULL_CALLS, MAX_ISOLATIONS, MAX_REJECTS, MAX_ROWS, codes, lower, types};
 use crate::chain::{Column, Identity, Output, Reject, RowMap, Table, Transform};
 use crate::error::{Error, Kind, Result};
 
 /// Bytes of the message with which a record is set aside.
 const MAX_STORY: usize = 512;
+/// Problems of a config that a plugin may tell at once.
+const MAX_PROBLEMS: usize = 1_000;
 
 #[derive(Debug)]
 pub struct PluginTransform {
@@ -191,14 +193,20 @@ impl PluginTransform {
             .iter()
             .map(|n| part(&input.columns[*n], from, rows))
             .collect();
-        output::check(&self.plan, output, &read, rows, self.limits.output_bytes).map_err(
-            |e| match e {
-                Refused::TooMuch => Miss::TooMuch,
-                Refused::Defect(what) => {
-                    Miss::Failed(Failure::new(codes::OUTPUT_INVALID, printable(&what)))
-                }
-            },
-        )
+        let carried: Vec<Column> = (self.plan.carries())
+            .map(|n| part(&input.columns[n], from, rows))
+            .collect();
+        let given = output::Given {
+            read: &read,
+            carried: &carried,
+            rows,
+        };
+        output::check(&self.plan, output, given, self.limits.output_bytes).map_err(|e| match e {
+            Refused::TooMuch => Miss::TooMuch,
+            Refused::Defect(what) => {
+                Miss::Failed(Failure::new(codes::OUTPUT_INVALID, printable(&what)))
+            }
+        })
     }
 
     /// One record on which time ran out, decided by fuel, which is the same on every machine.
@@ -223,6 +231,7 @@ impl PluginTransform {
         Piece {
             rows: RowMap::Origin(Vec::new()),
             len: 0,
+            bytes: 0,
             made: self.plan.makes.iter().map(empty).collect(),
             rejects: vec![reject],
             counters: vec![0; self.plan.counters.len()],
@@ -232,6 +241,7 @@ impl PluginTransform {
     fn parts(&mut self, input: &Table) -> Result<Vec<Part>> {
         let mut parts = Vec::new();
         let mut set_aside = 0;
+        let mut size = Size::default();
         // The next range is the last: parts come out in order.
         let mut ranges = vec![(0, input.rows, self.limits.deadline)];
         while let Some((from, to, deadline)) = ranges.pop() {
@@ -250,6 +260,10 @@ impl PluginTransform {
             };
             let failure = match missed {
                 Ok(piece) => {
+                    size.add(&piece);
+                    if let Some(what) = size.over(self.limits.output_bytes) {
+                        return Err(self.broken(what).with("row", from));
+                    }
                     parts.push((from, to - from, piece));
                     continue;
                 }
@@ -308,6 +322,38 @@ impl Transform for PluginTransform {
     }
 }
 
+/// What the calls of one batch have come to.
+#[derive(Default)]
+struct Size {
+    rows: usize,
+    bytes: usize,
+    rejects: usize,
+}
+
+impl Size {
+    fn add(&mut self, piece: &Piece) {
+        self.rows += piece.len;
+        self.bytes = self.bytes.saturating_add(piece.bytes);
+        self.rejects += piece.rejects.len();
+    }
+
+    fn over(&self, output_bytes: usize) -> Option<String> {
+        let Size {
+            rows,
+            bytes,
+            rejects,
+        } = *self;
+        let most = |one: usize| one.saturating_mul(MAX_FULL_CALLS);
+        let (row_limit, byte_limit, reject_limit) =
+            (most(MAX_ROWS), most(output_bytes), most(MAX_REJECTS));
+        (rows > row_limit || bytes > byte_limit || rejects > reject_limit).then(|| {
+            format!(
+                "made {rows} rows, {bytes} bytes and {rejects} rejects of one batch; at most {row_limit}, {byte_limit} and {reject_limit}"
+            )
+        })
+    }
+}
+
 /// `rows` of a column from `from` on.
 fn part(column: &Column, from: usize, rows: usize) -> Column {
     match column.constant {
@@ -321,7 +367,11 @@ fn part(column: &Column, from: usize, rows: usize) -> Column {
 
 fn problems(told: Vec<wit::Problem>) -> Vec<SetupProblem> {
     told.into_iter()
-        .map(|p| SetupProblem::told(&p.at, p.code, printable(&p.message)))
+        .take(MAX_PROBLEMS)
+        .map(|p| {
+            let short = |text: &str| printable(cut(text, MAX_STORY));
+            SetupProblem::told(&short(&p.at), short(&p.code), short(&p.message))
+        })
         .collect()
 }
 

@@ -14,6 +14,7 @@ mod file;
 mod keys;
 mod layout;
 mod partition;
+mod parts;
 mod processed;
 mod read;
 mod schema;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::store::Store;
 use super::ParquetOptions;
 use super::file::{Birth, Plain, RowsFile};
 use super::layout::{TableName, ingest_partition, parquet_path};
+use super::parts::{original_bytes, parts, parts_of_letters, rows_of};
 use super::schema::{is_system, system_fields};
 
 pub const ORIGINAL_VALUE: &str = "_value";
@@ -121,24 +123,32 @@ impl ZoneSink {
             return Ok(());
         }
         self.cover(batch, applied)?;
-        if applied.table.rows > 0 {
-            let (fields, columns) = self.columns(batch, applied)?;
+        let bytes_of = |record: u32| original_bytes(batch, record);
+        let kept = |row: &u32| {
+            if self.options.keep_value {
+                bytes_of(*row)
+            } else {
+                0
+            }
+        };
+        let parts: Vec<Range<usize>> = parts(applied.record.iter().map(kept)).collect();
+        for part in parts {
+            let part = rows_of(applied, part);
+            let (fields, columns) = self.columns(batch, &part)?;
             let table = self.options.table.name(&batch.covers.tp.topic)?;
-            let offsets = row_offsets(batch, applied);
+            let offsets = row_offsets(batch, &part);
             self.append(batch, table, Role::Rows, (fields, &columns), offsets)?;
         }
-        if !applied.letters.is_empty() {
-            let letters = deadletter::rows(batch, &applied.letters)?;
-            let columns = plain_columns(&letters);
-            let fields = letters.schema().fields().to_vec();
+        for part in parts_of_letters(batch, &applied.letters) {
+            let letters = &applied.letters[part];
+            let rows = deadletter::rows(batch, letters)?;
+            let columns = plain_columns(&rows);
+            let fields = rows.schema().fields().to_vec();
             let table = self.options.letters_table.name(&batch.covers.tp.topic)?;
             let offset = |i: Option<&crate::chain::Letter>| {
                 i.map_or(0, |letter| batch.offset.value(letter.record as usize))
             };
-            let offsets = (
-                offset(applied.letters.first()),
-                offset(applied.letters.last()),
-            );
+            let offsets = (offset(letters.first()), offset(letters.last()));
             self.append(batch, table, Role::Letters, (fields, &columns), offsets)?;
         }
         Ok(())

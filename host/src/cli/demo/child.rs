@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -37,7 +37,12 @@ pub struct Child {
 }
 
 impl Child {
-    pub fn start(args: &DemoArgs, broker: &MockBroker, name: &str, flags: &[&str]) -> Result<Child> {
+    pub fn start(
+        args: &DemoArgs,
+        broker: &MockBroker,
+        name: &str,
+        flags: &[&str],
+    ) -> Result<Child> {
         let places = Places::of(&args.dir);
         let (raw, processed) = (places.raw.display(), places.processed.display());
         let set = [
@@ -54,25 +59,46 @@ impl Child {
         };
         let stderr = args.dir.join(format!("{name}.log"));
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.args(["run", RAW, PROCESSED, "--progress", "json", "--log-level", "info"]);
+        command.args([
+            "run",
+            RAW,
+            PROCESSED,
+            "--progress",
+            "json",
+            "--log-level",
+            "info",
+        ]);
         for set in set {
             command.args(["--set", &set]);
         }
-        command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         command.stderr(File::create(&stderr).map_err(failed)?);
         let mut process = command.spawn().map_err(failed)?;
         let (tell, lines) = channel();
         if let Some(stdout) = process.stdout.take() {
             std::thread::spawn(move || {
-                for line in BufReader::new(stdout).lines().map_while(std::io::Result::ok) {
-                    let Ok(line) = serde_json::from_str(&line) else { continue };
+                for line in BufReader::new(stdout)
+                    .lines()
+                    .map_while(std::io::Result::ok)
+                {
+                    let Ok(line) = serde_json::from_str(&line) else {
+                        continue;
+                    };
                     if tell.send(line).is_err() {
                         return;
                     }
                 }
             });
         }
-        Ok(Child { process, lines, seen: Seen::default(), stderr })
+        Ok(Child {
+            process,
+            lines,
+            seen: Seen::default(),
+            stderr,
+        })
     }
 
     pub fn seen(&self) -> &Seen {
@@ -100,7 +126,9 @@ impl Child {
 
     pub fn kill(&mut self) -> Result<()> {
         let killed = self.process.kill().and_then(|()| self.process.wait());
-        killed.map(drop).map_err(|e| self.failed("it cannot be killed".to_owned()).source(e))
+        killed
+            .map(drop)
+            .map_err(|e| self.failed("it cannot be killed".to_owned()).source(e))
     }
 
     /// SIGTERM, and the drain it asks for.
@@ -155,8 +183,12 @@ impl Child {
     }
 
     fn failed(&self, message: String) -> Error {
-        Error::new(Kind::Bug, "demo.child", format!("the pipelines' process: {message}"))
-            .hint(format!("its log: {}", self.stderr.display()))
+        Error::new(
+            Kind::Bug,
+            "demo.child",
+            format!("the pipelines' process: {message}"),
+        )
+        .hint(format!("its log: {}", self.stderr.display()))
     }
 }
 
@@ -164,7 +196,10 @@ impl Drop for Child {
     /// Nothing of the demo outlives it.
     fn drop(&mut self) {
         if matches!(self.process.try_wait(), Ok(None)) {
-            let _gone = self.process.kill().and_then(|()| self.process.wait().map(drop));
+            let _gone = self
+                .process
+                .kill()
+                .and_then(|()| self.process.wait().map(drop));
         }
     }
 }

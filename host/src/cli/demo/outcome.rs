@@ -85,7 +85,10 @@ struct Zone {
 
 impl Zone {
     fn open(root: &Path, pipeline: &str) -> Result<Zone> {
-        let zone = root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let zone = root
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let name = LogName::new(pipeline, zone);
         let store = store::open(&format!("file:{}", root.display()))?;
         let clock = SystemClock::shared();
@@ -99,21 +102,30 @@ impl Zone {
 
     fn files(&self, role: Role) -> Vec<AddedFile> {
         let live = self.log.state().live.values();
-        live.filter(|l| l.file.role == role).map(|l| l.file.clone()).collect()
+        live.filter(|l| l.file.role == role)
+            .map(|l| l.file.clone())
+            .collect()
     }
 
     fn pipeline(&self, root: &Path) -> Result<Pipeline> {
         let totals = self.log.state().totals();
         let mut tables: BTreeMap<String, Tree> = BTreeMap::new();
         let mut directories: BTreeMap<String, std::collections::BTreeSet<String>> = BTreeMap::new();
-        for file in self.files(Role::Rows).into_iter().chain(self.files(Role::Letters)) {
+        for file in self
+            .files(Role::Rows)
+            .into_iter()
+            .chain(self.files(Role::Letters))
+        {
             let (table, rest) = file.path.split_once('/').unwrap_or((&file.path, ""));
             let tree = tables.entry(table.to_owned()).or_default();
             tree.files += 1;
             tree.rows += file.rows;
             tree.bytes += file.bytes;
             let directory = rest.rsplit_once('/').map_or("", |(d, _)| d);
-            directories.entry(table.to_owned()).or_default().insert(directory.to_owned());
+            directories
+                .entry(table.to_owned())
+                .or_default()
+                .insert(directory.to_owned());
         }
         for (table, tree) in &mut tables {
             tree.directories = directories.get(table).map_or(0, |d| d.len() as u64);
@@ -121,9 +133,18 @@ impl Zone {
         let verified = commit::verify(self.store.as_ref(), &self.name)?;
         let problems = verified.map_or_else(
             || vec!["there is no log".to_owned()],
-            |v| v.problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect(),
+            |v| {
+                v.problems
+                    .iter()
+                    .map(|p| format!("{}: {}", p.path, p.message))
+                    .collect()
+            },
         );
-        let Ledger { records, rows, letters } = totals;
+        let Ledger {
+            records,
+            rows,
+            letters,
+        } = totals;
         Ok(Pipeline {
             name: self.name.pipeline.clone(),
             root: root.display().to_string(),
@@ -141,23 +162,58 @@ impl Zone {
 pub fn read(places: &Places, produced: &Tally, kill: Option<Kill>) -> Result<Outcome> {
     let raw_zone = Zone::open(&places.raw, "books-raw")?;
     let processed_zone = Zone::open(&places.processed, "books-processed")?;
-    let (raw, processed) = (raw_zone.pipeline(&places.raw)?, processed_zone.pipeline(&places.processed)?);
+    let (raw, processed) = (
+        raw_zone.pipeline(&places.raw)?,
+        processed_zone.pipeline(&places.processed)?,
+    );
     let letters = raw_zone.files(Role::Letters);
     let mut rejects = BTreeMap::new();
     for ((code, field), n) in deadletter::counts(&raw_zone.store, &raw_zone.name, &letters)? {
         let field = field.map_or_else(String::new, |f| format!(" in {f}"));
         *rejects.entry(format!("{code}{field}")).or_insert(0) += n;
     }
-    let check = |what: &str, expected, found| Check { what: what.to_owned(), expected, found };
+    let check = |what: &str, expected, found| Check {
+        what: what.to_owned(),
+        expected,
+        found,
+    };
     let refused_books = produced.bad_year + produced.missing;
     let checks = vec![
-        check("every message of the topic was read once", produced.messages, raw.records.read),
-        check("malformed messages are dead letters, whole", produced.malformed, raw.letters - raw.rows.refused),
-        check("bad books are dead letters, their siblings are not", refused_books, raw.rows.refused),
-        check("every good book is a row of RAW", produced.books - refused_books, raw.rows.written),
-        check("every row of RAW was taken to PROCESSED", raw.rows.written, processed.rows.made),
-        check("repeated books were dropped, the first kept", produced.repeated, processed.rows.duplicates),
-        check("PROCESSED holds each book once", produced.unique, processed.rows.written),
+        check(
+            "every message of the topic was read once",
+            produced.messages,
+            raw.records.read,
+        ),
+        check(
+            "malformed messages are dead letters, whole",
+            produced.malformed,
+            raw.letters - raw.rows.refused,
+        ),
+        check(
+            "bad books are dead letters, their siblings are not",
+            refused_books,
+            raw.rows.refused,
+        ),
+        check(
+            "every good book is a row of RAW",
+            produced.books - refused_books,
+            raw.rows.written,
+        ),
+        check(
+            "every row of RAW was taken to PROCESSED",
+            raw.rows.written,
+            processed.rows.made,
+        ),
+        check(
+            "repeated books were dropped, the first kept",
+            produced.repeated,
+            processed.rows.duplicates,
+        ),
+        check(
+            "PROCESSED holds each book once",
+            produced.unique,
+            processed.rows.written,
+        ),
     ];
     Ok(Outcome {
         produced: produced.clone(),
@@ -174,14 +230,20 @@ pub fn read(places: &Places, produced: &Tally, kill: Option<Kill>) -> Result<Out
 impl Outcome {
     pub fn holds(&self) -> bool {
         let whole = |p: &Pipeline| p.closes && p.problems.is_empty();
-        self.checks.iter().all(|c| c.expected == c.found) && whole(&self.raw) && whole(&self.processed)
+        self.checks.iter().all(|c| c.expected == c.found)
+            && whole(&self.raw)
+            && whole(&self.processed)
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |e: String| {
-            Error::new(Kind::StoreUnavailable, "demo.summary", "summary.json cannot be written")
-                .with("path", path.display())
-                .source(e)
+            Error::new(
+                Kind::StoreUnavailable,
+                "demo.summary",
+                "summary.json cannot be written",
+            )
+            .with("path", path.display())
+            .source(e)
         };
         let text = serde_json::to_string_pretty(self).map_err(|e| failed(e.to_string()))?;
         fs::write(path, text).map_err(|e| failed(e.to_string()))
@@ -193,21 +255,40 @@ impl Outcome {
             let (r, w) = (&p.records, &p.rows);
             say(format!(
                 "  records  {} read = {} with rows + {} refused + {} filtered ({} refused in part)",
-                count(r.read), count(r.with_rows), count(r.refused), count(r.filtered), count(r.refused_in_part)
+                count(r.read),
+                count(r.with_rows),
+                count(r.refused),
+                count(r.filtered),
+                count(r.refused_in_part)
             ));
             say(format!(
                 "  rows     {} made = {} written + {} refused + {} filtered + {} duplicates",
-                count(w.made), count(w.written), count(w.refused), count(w.filtered), count(w.duplicates)
+                count(w.made),
+                count(w.written),
+                count(w.refused),
+                count(w.filtered),
+                count(w.duplicates)
             ));
-            let closes = if p.closes { "✓ both ledgers close" } else { "✗ THE LEDGERS DO NOT CLOSE" };
+            let closes = if p.closes {
+                "✓ both ledgers close"
+            } else {
+                "✗ THE LEDGERS DO NOT CLOSE"
+            };
             match p.problems.first() {
                 None => say(format!("  {closes}; files, log and digests agree")),
-                Some(problem) => say(format!("  {closes}; ✗ {problem} ({} in all)", p.problems.len())),
+                Some(problem) => say(format!(
+                    "  {closes}; ✗ {problem} ({} in all)",
+                    p.problems.len()
+                )),
             }
             for (name, tree) in &p.tables {
                 say(format!(
                     "  {}/{name}: {} rows in {} files, {} directories, {}",
-                    p.root, count(tree.rows), tree.files, tree.directories, bytes(tree.bytes)
+                    p.root,
+                    count(tree.rows),
+                    tree.files,
+                    tree.directories,
+                    bytes(tree.bytes)
                 ));
             }
         }
@@ -222,16 +303,31 @@ impl Outcome {
         say("");
         for c in &self.checks {
             let mark = if c.expected == c.found { "✓" } else { "✗" };
-            say(format!("{mark} {}: {} of {}", c.what, count(c.found), count(c.expected)));
+            say(format!(
+                "{mark} {}: {} of {}",
+                c.what,
+                count(c.found),
+                count(c.expected)
+            ));
         }
-        say(format!("\n{} in {:.0} s", if self.holds() { "All of it holds" } else { "NOT ALL OF IT HOLDS" }, took.as_secs_f64()));
+        say(format!(
+            "\n{} in {:.0} s",
+            if self.holds() {
+                "All of it holds"
+            } else {
+                "NOT ALL OF IT HOLDS"
+            },
+            took.as_secs_f64()
+        ));
         Ok(())
     }
 }
 
 /// The first rows of the first file, without the coordinates.
 fn sample_rows(zone: &Zone) -> Result<Vec<Vec<String>>> {
-    let Some(file) = zone.files(Role::Rows).into_iter().next() else { return Ok(Vec::new()) };
+    let Some(file) = zone.files(Role::Rows).into_iter().next() else {
+        return Ok(Vec::new());
+    };
     match zone::read_file(&zone.store, &zone.name, &file)?.next() {
         Some(batch) => cells(&batch?, SHOWN),
         None => Ok(Vec::new()),
@@ -242,14 +338,21 @@ fn sample_rows(zone: &Zone) -> Result<Vec<Vec<String>>> {
 fn cells(batch: &RecordBatch, rows: usize) -> Result<Vec<Vec<String>>> {
     let failed = |e| Error::new(Kind::Bug, "demo.rows", "a value cannot be shown").source(e);
     let schema = batch.schema();
-    let shown: Vec<usize> =
-        (0..schema.fields().len()).filter(|i| !schema.field(*i).name().starts_with('_')).collect();
-    let mut table = vec![shown.iter().map(|i| schema.field(*i).name().clone()).collect::<Vec<_>>()];
+    let shown: Vec<usize> = (0..schema.fields().len())
+        .filter(|i| !schema.field(*i).name().starts_with('_'))
+        .collect();
+    let mut table = vec![
+        shown
+            .iter()
+            .map(|i| schema.field(*i).name().clone())
+            .collect::<Vec<_>>(),
+    ];
     let options = FormatOptions::default();
     for row in 0..rows.min(batch.num_rows()) {
         let mut line = Vec::new();
         for column in &shown {
-            let format = ArrayFormatter::try_new(batch.column(*column), &options).map_err(failed)?;
+            let format =
+                ArrayFormatter::try_new(batch.column(*column), &options).map_err(failed)?;
             line.push(short(&format.value(row).to_string(), 28));
         }
         table.push(line);
@@ -258,18 +361,29 @@ fn cells(batch: &RecordBatch, rows: usize) -> Result<Vec<Vec<String>>> {
 }
 
 fn sample_letters(zone: &Zone, files: &[AddedFile]) -> Result<Vec<Vec<String>>> {
-    let mut table = vec![["at", "refused by", "code", "field", "message"].map(str::to_owned).to_vec()];
+    let mut table = vec![
+        ["at", "refused by", "code", "field", "message"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     let mut codes = std::collections::BTreeSet::new();
     for letter in deadletter::read(&zone.store, &zone.name, files, &Filter::default()) {
         let letter = letter?;
-        let Some(reason) = letter.reasons.first() else { continue };
+        let Some(reason) = letter.reasons.first() else {
+            continue;
+        };
         // One of each code, while there are others.
         if !codes.insert(reason.code.clone()) {
             continue;
         }
-        let piece = letter.row.map_or_else(String::new, |row| format!(" piece {row}"));
+        let piece = letter
+            .row
+            .map_or_else(String::new, |row| format!(" piece {row}"));
         table.push(vec![
-            format!("{}/{}@{}{piece}", letter.topic, letter.partition, letter.offset),
+            format!(
+                "{}/{}@{}{piece}",
+                letter.topic, letter.partition, letter.offset
+            ),
             format!("{}={}@{}", letter.transform, letter.plugin, letter.version),
             reason.code.clone(),
             reason.field.clone().unwrap_or_default(),

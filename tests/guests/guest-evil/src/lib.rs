@@ -48,10 +48,10 @@ impl Guest for Evil {
                 PlannedColumn::Make(vec![text.clone()]),
                 PlannedColumn::Carry(5),
             ],
-            explodes: mode.starts_with("explode"),
+            explodes: mode.trim_start_matches("always-").starts_with("explode"),
             counters: vec!["rows".into()],
         };
-        match mode.as_str() {
+        match mode.trim_start_matches("always-") {
             "init-panic" => panic!("no init today"),
             "init-spin" => spin(),
             "init-problem" => {
@@ -69,6 +69,8 @@ impl Guest for Evil {
                 }])];
             }
             "plan-twice" => plan.output.push(PlannedColumn::Make(vec![text])),
+            "explode-carry" | "explode-batch" => plan.output.push(PlannedColumn::Carry(0)),
+            "plan-counter-name" => plan.counters = vec!["x".repeat(1 << 20)],
             "plan-counters" => plan.counters = (0..300).map(|n| n.to_string()).collect(),
             _ => {}
         }
@@ -150,6 +152,13 @@ fn misbehave(mode: &str, rows: u32, special: usize, mut value: Buffers) -> Resul
             let mut hoard: Vec<Vec<u8>> = Vec::new();
             loop {
                 hoard.push(black_box(vec![1; 1 << 20]));
+            }
+        }
+        "talk" => {
+            // Little fuel, much work for the host.
+            let line = "x".repeat(1 << 20);
+            loop {
+                log::emit(Level::Debug, None, &line);
             }
         }
         "giant" => {
@@ -243,9 +252,80 @@ fn lie(mode: &str, rows: u32, special: u32, value: Buffers) -> Output {
             output.rows = RowMap::Origin(vec![]);
             output.rejects = (0..1_000_000).map(|n| reject(n % rows)).collect();
         }
+        "reject-both" | "explode-both" => {
+            output = honest(
+                rows,
+                Buffers {
+                    validity: None,
+                    offsets: vec![0],
+                    data: vec![],
+                },
+            );
+            output.rows = RowMap::Origin(vec![]);
+            output.rejects = vec![
+                reject(special),
+                Reject {
+                    part: Some(7),
+                    ..reject(special)
+                },
+            ];
+        }
+        "explode-refused" => {
+            output = honest(
+                rows,
+                Buffers {
+                    validity: None,
+                    offsets: vec![0],
+                    data: vec![],
+                },
+            );
+            output.rows = RowMap::Origin(vec![]);
+            output.rejects = (0..300_000)
+                .map(|n| Reject {
+                    part: Some(n),
+                    message: String::new(),
+                    ..reject(special)
+                })
+                .collect();
+        }
+        // Few rows for the guest to name, many bytes for the host to repeat.
+        "explode-carry" => output = repeated(special, 2_000),
+        "explode-batch" => {
+            let all: Vec<u32> = (0..rows)
+                .flat_map(|n| std::iter::repeat_n(n, 1_500))
+                .collect();
+            output = repeated(special, 0);
+            output.columns = vec![MadeColumn::Made(Column {
+                constant: true,
+                nodes: vec![Buffers {
+                    validity: None,
+                    offsets: vec![0, 1],
+                    data: vec![b'x'],
+                }],
+            })];
+            output.rows = RowMap::Origin(all);
+        }
+        "counter-huge" => output.counters = vec![u64::MAX],
         "counters" => output.counters = vec![1, 2],
         "columns" => output.columns.clear(),
         _ => {}
     }
     output
+}
+
+/// The row `special` so many times, with one value for all of them.
+fn repeated(special: u32, times: usize) -> Output {
+    Output {
+        rows: RowMap::Origin(vec![special; times]),
+        columns: vec![MadeColumn::Made(Column {
+            constant: true,
+            nodes: vec![Buffers {
+                validity: None,
+                offsets: vec![0, 1],
+                data: vec![b'x'],
+            }],
+        })],
+        rejects: Vec::new(),
+        counters: vec![times as u64],
+    }
 }
