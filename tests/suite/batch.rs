@@ -78,9 +78,18 @@ fn the_first_of_each_key_is_kept_whatever_the_batches_are() {
 fn nothing_new_writes_nothing() {
     let world = World::new(1);
     let processed = processed(&world, &[]);
-    for ended in world.run(std::slice::from_ref(&processed)) {
-        ended.result.unwrap();
-    }
+    let alone = world
+        .run(std::slice::from_ref(&processed))
+        .pop()
+        .unwrap()
+        .result;
+    let error = alone.unwrap_err().to_string();
+    assert!(error.contains("pipeline 'raw' has no log"), "{error}");
+    assert!(!world.path("raw").exists(), "looking makes nothing");
+    let world = World {
+        stop: weir::pipeline::Stop::new(world.clock.clone()),
+        ..world
+    };
     world.produce([(0, &b"a"[..])].into_iter());
     let both = [world.raw(&[]), processed.clone()];
     world.run(&both);

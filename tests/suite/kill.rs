@@ -329,8 +329,9 @@ fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
             .dir
             .path()
             .join("raw_zone/_system/books-raw/raw_zone/staging");
-        // `#`: what a killed writer had not finished; collected once it is ten minutes old.
-        let left = crate::world::files(&staging, "");
+        // What a killed writer had not finished (`#`, collected once it is ten minutes old), and empty probes.
+        let mut left = crate::world::files(&staging, "");
+        left.retain(|f| !f.to_string_lossy().contains("/.probe-"));
         left.iter()
             .all(|f| f.to_string_lossy().contains('#'))
             .then_some(())

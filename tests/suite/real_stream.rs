@@ -77,10 +77,12 @@ impl Case {
         from_map("test", map).unwrap()
     }
 
+    /// A run that failed has asked for an end, so each has a stop of its own below the case's.
     fn run(&self, more: &[(&str, &str)]) -> Result<(), Error> {
         let config = self.config(more);
+        let stop = self.stop.child();
         let report = |_: &PipelineConfig| -> Arc<dyn weir::pipeline::Report> { self.told.clone() };
-        let mut ended = run(&[config], &SystemClock::shared(), &self.stop, &report);
+        let mut ended = run(&[config], &SystemClock::shared(), &stop, &report);
         ended.pop().unwrap().result
     }
 

@@ -11,7 +11,7 @@ use weir::commit::{Committed, Log, LogName, State, Writer};
 use weir::config::{PipelineConfig, from_map};
 use weir::error::{Error, Result};
 use weir::kafka::{KafkaProps, MockBroker, Outgoing, Producer};
-use weir::pipeline::{Ended, Report, Stop, run};
+use weir::pipeline::{Ended, Report, Stages, Stop, run};
 use weir::store;
 
 pub const TOPIC: &str = "books";
@@ -47,6 +47,7 @@ impl Report for Told {
         self.push(format!("committed {}", committed.version));
     }
     fn lag(&self, _: usize, _: Option<u64>) {}
+    fn stages(&self, _: usize, _: Stages) {}
     fn waiting(&self, error: &Error) {
         self.push(format!("waiting {error}"));
     }

@@ -38,7 +38,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
             let near = nearest(plain, sections.iter().map(|(known, _)| *known));
             let hint = match near {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "`weir explain` lists all codes".to_owned(),
+                None => "`weir explain` lists all codes; codes of dead letters are the plugins': docs/plugins/".to_owned(),
             };
             let message = format!("there is no code `{plain}`");
             Err(Error::new(Kind::ConfigInvalid, "explain", message).hint(hint))

@@ -13,7 +13,7 @@ use crate::store::{self, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct Where {
-    /// Root of a zone (file:data/raw_zone), a config file, or a pipeline's name
+    /// Root of a zone (data/raw_zone, or file:data/raw_zone), a config file, or a pipeline's name
     #[arg(value_name = "NAME|URL|FILE")]
     pub at: String,
     /// Where to look for the config of a pipeline's name
@@ -36,6 +36,10 @@ impl Where {
         if is_url(&self.at) {
             let url = self.at.trim_end_matches('/');
             return found(url, |log| self.wanted(log));
+        }
+        if Path::new(&self.at).is_dir() {
+            let url = format!("file:{}", self.at.trim_end_matches('/'));
+            return found(&url, |log| self.wanted(log));
         }
         let config = match Path::new(&self.at).is_file() {
             true => from_file(&self.at)?,

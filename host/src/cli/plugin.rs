@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Exit, say, table};
 use crate::commit::digest;
 use crate::error::{Error, Kind, Result};
+use crate::plugin::Plugins;
 use crate::telemetry::bytes;
 
 #[derive(Debug, Args)]
@@ -129,7 +130,14 @@ fn inspect(plugin: &str, dir: &Path, json: bool) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// What the component says of itself (`info`): version, summary, config schema.
-fn describe(_path: &Path) -> Result<serde_json::Value> {
-    Ok(json!({}))
+/// What the component says of itself: version, summary, the keys it takes.
+fn describe(path: &Path) -> Result<serde_json::Value> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let name = path
+        .file_stem()
+        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    let component = Plugins::new(dir, dir.join(".cache"))?.find(&name)?;
+    let info = component.info();
+    let schema: serde_json::Value = serde_json::from_str(&info.config_schema).unwrap_or_default();
+    Ok(json!({ "version": info.version, "summary": info.summary, "config": schema }))
 }

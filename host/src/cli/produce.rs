@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::{Exit, say};
 use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
-use crate::kafka::KafkaProps;
+use crate::kafka::{KafkaCluster, KafkaProps};
 use crate::source::books::{self, Dirty, ProduceOptions};
 use crate::telemetry::{bytes, count};
 
@@ -79,6 +79,8 @@ fn produce_books(args: &BooksArgs) -> Result<Exit> {
         properties.insert(key.to_owned(), value.to_owned());
     }
     let props = KafkaProps::new(&args.bootstrap_server, "weir-produce", &properties)?;
+    // A broker that is not there is told at once, not after the two minutes that librdkafka gives a message.
+    KafkaCluster::connect(&props)?;
     let options = ProduceOptions {
         topic: args.topic.clone(),
         count: (args.count > 0).then_some(args.count),

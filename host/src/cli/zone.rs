@@ -23,7 +23,7 @@ enum ZoneVerb {
     Ls {
         #[command(flatten)]
         place: Where,
-        /// Every file with its rows, bytes and offsets
+        /// Every file with its rows and bytes
         #[arg(long)]
         files: bool,
         /// One JSON object per line

@@ -56,5 +56,8 @@ pub fn own_table(store: &dyn Store, name: &LogName, table: &str) -> Result<()> {
     )
     .with("store", store.url())
     .with("owner", path)
-    .hint("write to another table (sink.table, errors.dlq.table) or another sink.url"))
+    .hint(format!(
+        "write to another table (sink.table, errors.dlq.table) or another sink.url; if the zone was moved, sink.zone = \"{}\"",
+        owner.zone
+    )))
 }

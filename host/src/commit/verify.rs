@@ -61,7 +61,10 @@ pub fn verify(store: &dyn Store, name: &LogName) -> Result<Option<Verified>> {
         for live in state.live.values() {
             check_file(store, name, &mut found, live)?;
         }
-        look_for_strangers(store, &mut found, &state)?;
+        // Behind an entry that does not hold nothing is known: its files are no strangers.
+        if found.entries > newest {
+            look_for_strangers(store, &mut found, &state)?;
+        }
         found.state = Some(state);
     }
     Ok(Some(found))

@@ -375,13 +375,7 @@ impl Checker<'_> {
             return self.text("sink.partition.name");
         }
         let format = self.text("sink.partition.format")?;
-        let finest = [
-            ("%H", "hour"),
-            ("%d", "date"),
-            ("%j", "date"),
-            ("%V", "week"),
-            ("%m", "month"),
-        ];
+        let finest = [("%d", "date"), ("%m", "month")];
         let found = finest.iter().find(|(part, _)| format.contains(part));
         Some(found.map_or("year", |(_, name)| name).to_owned())
     }

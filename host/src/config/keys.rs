@@ -173,14 +173,14 @@ pub static KEYS: &[KeyDef] = keys! {
         "Column (date, timestamp, or text that starts like an ISO date) that decides the partition of a row.";
     "sink.partition.format": Shape::DateFormat, Is("%Y-%m-%d"), High, Sink, Zone,
         "strftime of the partition's value: `%Y-%m-%d`, `%Y-%m`, `%Y`.";
-    "sink.partition.name": Shape::Field, Derived("`date`, `month`, `year` or `hour`, by the format"), Low, Sink, Zone,
+    "sink.partition.name": Shape::Field, Derived("`date`, `month` or `year`, by the format"), Low, Sink, Zone,
         "Name of the partition directories, `<name>=<value>`. Not the name of a column.";
     "sink.dedup.key": Shape::Fields, Unset, High, Sink, Zone,
         "Columns that identify a row. The first row of each key wins, by log order, then offset and `_row`. Not set: rows are kept as they come.";
     "sink.dedup.lookback": Shape::Days, Is("0d"), Medium, Sink, Zone,
         "Also look for the key in the partitions of so many days before and after the touched ones.";
     "sink.sort": Shape::Fields, Unset, Medium, Sink, Zone,
-        "Columns by which rows are sorted inside files. Not set: log order.";
+        "Columns by which rows are sorted inside files. Not set: the key of `sink.dedup.key`, and without one log order.";
     // ------------------------------------------------------------------ errors
     "errors.tolerance": Shape::Choice(&["none", "all"]), Is("none"), High, Errors, Always,
         "`none`: the first refused record stops the pipeline. `all`: refused records become dead letters, committed with the rows.";

@@ -147,7 +147,7 @@ impl Shape {
             Shape::Url => "URL: `file:…`, `memory:…`".into(),
             Shape::Trigger => "`continuous`, `available-now`, `every:<duration>`".into(),
             Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`".into(),
-            Shape::DateFormat => "strftime of a date".into(),
+            Shape::DateFormat => "`%Y-%m-%d`, `%Y-%m` or `%Y`".into(),
             Shape::Compression => "`none`, `snappy`, `zstd-1`…`zstd-22`".into(),
             Shape::Level => "log level".into(),
         }

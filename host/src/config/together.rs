@@ -15,6 +15,7 @@ use super::values::show_bytes;
 pub(super) fn check(checker: &mut Checker<'_>) {
     trigger_and_tasks(checker);
     sizes(checker);
+    transforms_of_a_zone(checker);
     tables(checker);
     zone_names(checker);
     partition(checker);
@@ -67,6 +68,18 @@ fn sizes(checker: &mut Checker<'_>) {
     if first.is_some() && max.is_some() && first > max {
         let message = "`retry.backoff` is longer than `retry.max.backoff`".to_owned();
         contradiction(checker, "retry.backoff", message, "lower the first wait");
+    }
+}
+
+/// Rows of a zone were transformed on their way into it; this version does not do it again on the way out.
+fn transforms_of_a_zone(checker: &mut Checker<'_>) {
+    let listed = checker.list("transforms").unwrap_or_default();
+    if checker.scope == Some(Scope::Zone) && !listed.is_empty() {
+        let message =
+            "`transforms`: a pipeline that reads a zone has none in this version".to_owned();
+        checker
+            .problem("transforms", problem::DOES_NOT_APPLY, message)
+            .hint = Some("put them into the pipeline that fills the zone".to_owned());
     }
 }
 

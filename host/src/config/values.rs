@@ -328,48 +328,19 @@ pub(super) fn url(text: &str) -> Parsed<String> {
 
 /// A format whose values are directory names, in which a finer part never stands without the coarser ones.
 pub(super) fn date_format(text: &str) -> Parsed<String> {
-    let expected = "a date format such as `%Y-%m-%d`, `%Y-%m` or `%Y`";
-    let refusal = || refuse(problem::BAD_FORMAT, expected);
-    let mut parts = String::new();
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '%' => match chars.next() {
-                Some(part @ ('Y' | 'm' | 'd' | 'H' | 'j' | 'G' | 'V')) => parts.push(part),
-                _ => {
-                    return Err(refusal().hint(
-                        "the parts are %Y %m %d %H, %j (day of year), %G and %V (ISO week)",
-                    ));
-                }
-            },
-            c if name_char(c) => {}
-            '/' => {
-                return Err(
-                    refusal().hint("a partition is one directory; write `-` instead of `/`")
-                );
-            }
-            _ => {
-                return Err(refusal().hint("between the parts only letters, digits, `-`, `_`, `.`"));
-            }
-        }
-    }
-    if parts.is_empty()
-        && ["yyyy", "YYYY", "MM", "dd"]
+    let refusal = || {
+        let expected = "one of `%Y-%m-%d`, `%Y-%m` and `%Y`";
+        refuse(problem::BAD_FORMAT, expected)
+    };
+    match text {
+        "%Y-%m-%d" | "%Y-%m" | "%Y" => Ok(text.to_owned()),
+        _ if ["yyyy", "YYYY", "MM", "dd"]
             .iter()
-            .any(|p| text.contains(p))
-    {
-        return Err(refusal().hint("the parts are written %Y, %m, %d, not yyyy, MM, dd"));
-    }
-    let has = |part| parts.contains(part);
-    let day = (has('m') && has('d')) || has('j');
-    let whole = (has('Y') || (has('G') && has('V')))
-        && (!has('d') || has('m'))
-        && (!has('H') || day)
-        && (!has('V') || has('G'));
-    if whole {
-        Ok(text.to_owned())
-    } else {
-        Err(refusal().hint("a finer part needs the coarser ones before it, or days of different months fall together"))
+            .any(|p| text.contains(p)) =>
+        {
+            Err(refusal().hint("the parts are written %Y, %m, %d, not yyyy, MM, dd"))
+        }
+        _ => Err(refusal()),
     }
 }
 
@@ -450,11 +421,13 @@ mod tests {
 
     #[test]
     fn partition_formats_never_merge_months() {
-        for good in ["%Y-%m-%d", "%Y-%m", "%Y", "%Y%m%d%H", "%G-W%V", "%Y-%j"] {
+        for good in ["%Y-%m-%d", "%Y-%m", "%Y"] {
             assert!(date_format(good).is_ok(), "{good}");
         }
         for bad in [
             "%Y-%d",
+            "%Y%m%d%H",
+            "%G-W%V",
             "%m-%d",
             "%Y/%m",
             "yyyy-MM-dd",

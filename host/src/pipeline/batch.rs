@@ -62,6 +62,9 @@ pub fn run(
         let begun = host.clock.elapsed();
         if input.is_none() {
             input = batches.open_input()?;
+            if input.is_none() {
+                batches.nothing_there(config.trigger == Trigger::AvailableNow)?;
+            }
         }
         if let Some(input) = &mut input {
             while !host.stop.asked() && batches.next(input)? {}
@@ -101,12 +104,36 @@ impl Batches<'_> {
     /// `None`: its pipeline has not begun yet.
     fn open_input(&self) -> Result<Option<InputZone>> {
         retry(self.host, || {
-            let store = store::open(&self.source.url)?;
+            let Some(store) = store::open_existing(&self.source.url)? else {
+                return Ok(None);
+            };
             let name = LogName::new(&self.source.pipeline, &self.source.zone);
             let writer = Writer::this_process(self.host.clock.as_ref());
             let log = Log::open(store.clone(), name, self.host.clock.clone(), writer)?;
             Ok(log.map(|log| InputZone { store, log }))
         })
+    }
+
+    /// An interval waits for the other pipeline's first run; a single pass has nothing to do and says so.
+    fn nothing_there(&self, single: bool) -> Result<()> {
+        let error = Error::new(
+            if single {
+                Kind::ConfigInvalid
+            } else {
+                Kind::SourceUnavailable
+            },
+            OP,
+            format!(
+                "pipeline '{}' has no log in {} yet",
+                self.source.pipeline, self.source.url
+            ),
+        )
+        .hint("source.url, source.pipeline and source.zone must name a zone that has been written");
+        if single {
+            return Err(error);
+        }
+        self.host.report.waiting(&error);
+        Ok(())
     }
 
     /// Plans and runs one batch. False: nothing was new.

@@ -312,9 +312,13 @@ impl Committer {
             .iter()
             .map(|r| gap(&r.chain, epoch(&r.chain), r.from, r.to))
             .collect();
-        self.settled(Draft::Gap(spans))?;
+        let begun = self.clock.elapsed();
+        let outcome = self.settled(Draft::Gap(spans))?;
         self.base.set(self.log.version());
-        Ok(())
+        match outcome {
+            Some(Outcome::Committed { committed, .. }) => self.announce(&committed, begun),
+            _ => Ok(()),
+        }
     }
 
     /// New chains: pinned in the log first (W1), then read by the task with the fewest.

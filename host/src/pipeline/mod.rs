@@ -19,7 +19,7 @@ mod task;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use report::Report;
+pub use report::{Report, Stages};
 pub use rules::transforms_of;
 pub use run::{Ended, run};
 pub use stop::Stop;

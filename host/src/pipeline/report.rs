@@ -7,6 +7,18 @@ use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
 use crate::error::Error;
 
+/// Wall time of a task by stage; polling an empty topic is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// From librdkafka's queue to columns.
+    pub read: Duration,
+    pub transform: Duration,
+    /// Columns to Parquet.
+    pub write: Duration,
+    /// Closing the files; making them durable is the committer's.
+    pub seal: Duration,
+}
+
 pub trait Report: Send + Sync + Debug {
     /// Ready to read; the state is the log's at that moment.
     fn started(&self, config: &PipelineConfig, state: &State);
@@ -14,6 +26,8 @@ pub trait Report: Send + Sync + Debug {
     fn committed(&self, committed: &Committed, state: &State, took: Duration);
     /// Records that wait behind a task's positions; `None` where the source cannot say.
     fn lag(&self, task: usize, lag: Option<u64>);
+    /// Where a task's time went since its last seal.
+    fn stages(&self, task: usize, stages: Stages);
     /// A fault that may pass; said once until `resumed`.
     fn waiting(&self, error: &Error);
     fn resumed(&self);

@@ -1,6 +1,7 @@
 //! Several pipelines in one process: each in a thread of its own, all drained when one fails or somebody asks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::report::Report;
 use super::{Host, Stop, batch, stream};
@@ -109,8 +110,20 @@ fn keep_running(
                 pause = pause.saturating_mul(2).min(config.retry.max);
             }
             Err(error) if error.kind() == Kind::Stopped => return Ok(()),
-            done => return done,
+            Err(error) => return Err(error),
+            Ok(()) => match pass_again(config, clock.elapsed().saturating_sub(begun)) {
+                Some(wait) if !stop.wait(wait) => pause = config.retry.first,
+                _ => return Ok(()),
+            },
         }
+    }
+}
+
+/// `trigger = every:…` from Kafka: each pass takes what is there; the next one begins an interval after the last began.
+fn pass_again(config: &PipelineConfig, took: Duration) -> Option<Duration> {
+    match (&config.source, config.trigger) {
+        (Source::Kafka(_), Trigger::Every(every)) => Some(every.saturating_sub(took)),
+        _ => None,
     }
 }
 

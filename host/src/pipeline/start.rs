@@ -103,6 +103,9 @@ pub fn open_zone(
         }
         Ok(store)
     })?;
+    for table in tables {
+        retry(host, || own_table(store.as_ref(), &name, table))?;
+    }
     let log = retry(host, || {
         let writer = Writer::this_process(host.clock.as_ref());
         Log::open_or_init(
@@ -113,9 +116,6 @@ pub fn open_zone(
             rules.to_vec(),
         )
     })?;
-    for table in tables {
-        retry(host, || own_table(store.as_ref(), &name, table))?;
-    }
     Ok((store, log))
 }
 

@@ -77,7 +77,7 @@ pub fn run(
         let task = Task {
             options: TaskOptions {
                 index,
-                available_now: config.trigger == Trigger::AvailableNow,
+                available_now: config.trigger != Trigger::Continuous,
                 gaps: kafka.on_data_loss == OnDataLoss::Gap,
                 refuse_none: config.errors.tolerance == Tolerance::None,
                 memory: memory / FILES_SHARE,
@@ -91,6 +91,7 @@ pub fn run(
             answers: hears,
             stop: host.stop.clone(),
             report: host.report.clone(),
+            clock: host.clock.clone(),
             state: Default::default(),
         };
         threads.push(spawn(host, config, &index.to_string(), move || task.run())?);

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::report::Report;
+use super::report::{Report, Stages};
 use super::stop::Stop;
 use crate::chain::{Chain, Letter};
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::kafka::{Lost, LostRange, lost};
 use crate::record::Batch;
@@ -76,6 +77,7 @@ pub struct Task {
     pub answers: Receiver<Answer>,
     pub stop: Stop,
     pub report: Arc<dyn Report>,
+    pub clock: Arc<dyn Clock>,
     pub state: TaskState,
 }
 
@@ -86,6 +88,7 @@ pub struct TaskState {
     /// Faults in a row since the last commit or batch, for backoff.
     faults: u32,
     waiting: bool,
+    stages: Stages,
 }
 
 enum Step {
@@ -124,15 +127,22 @@ impl Task {
         if self.stop.asked() || self.options.available_now && self.source.caught_up() {
             return self.drain();
         }
+        let begun = self.clock.elapsed();
         if let Some(batch) = self.source.next(POLL_WAIT)? {
             self.resumed();
+            let read = self.clock.elapsed();
             let applied = self.chain.apply(&batch)?;
+            let transformed = self.clock.elapsed();
             if self.options.refuse_none
                 && let Some(letter) = applied.letters.first()
             {
                 return Err(refused(&batch, letter));
             }
             self.sink.write(&batch, applied)?;
+            let stages = &mut self.state.stages;
+            stages.read += read.saturating_sub(begun);
+            stages.transform += transformed.saturating_sub(read);
+            stages.write += self.clock.elapsed().saturating_sub(transformed);
         }
         let full = self.sink.memory() > self.options.memory;
         if full && self.state.in_flight {
@@ -147,8 +157,12 @@ impl Task {
     }
 
     fn roll(&mut self) -> Result<()> {
+        let begun = self.clock.elapsed();
         self.report.lag(self.options.index, self.source.lag());
         if let Some(sealed) = self.sink.seal()? {
+            let mut stages = std::mem::take(&mut self.state.stages);
+            stages.seal = self.clock.elapsed().saturating_sub(begun);
+            self.report.stages(self.options.index, stages);
             self.state.in_flight = true;
             self.send(Ask::Commit {
                 task: self.options.index,

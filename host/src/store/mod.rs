@@ -89,3 +89,14 @@ pub trait FileWriter: io::Write + Send + Debug {
 pub fn open(url: &str) -> Result<Arc<dyn Store>> {
     objects::open(url).map(abort::wrapped)
 }
+
+/// As [`open`], but makes nothing: `None` where the directory is not there.
+pub fn open_existing(url: &str) -> Result<Option<Arc<dyn Store>>> {
+    let path = url
+        .strip_prefix("file:")
+        .map(|path| path.strip_prefix("//").unwrap_or(path));
+    if path.is_some_and(|path| !std::path::Path::new(path).is_dir()) {
+        return Ok(None);
+    }
+    open(url).map(Some)
+}

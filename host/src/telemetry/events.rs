@@ -72,8 +72,6 @@ pub struct SpanReport {
     pub partition: i32,
     pub from: i64,
     pub to: i64,
-    /// End of the partition, where it is known.
-    pub latest: Option<i64>,
     pub records: u64,
     /// Offsets that were gone (`gap`).
     pub lost: u64,
@@ -85,11 +83,10 @@ pub struct Durations {
     pub read: Duration,
     pub transform: Duration,
     pub write: Duration,
-    /// Closing files and making them durable.
+    /// Closing files.
     pub seal: Duration,
-    /// The entry: put, read back, proved.
+    /// From the first file made durable to the last one published: fsync, entry, proof, renames.
     pub commit: Duration,
-    pub publish: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +114,7 @@ pub struct Stopped {
 
 impl Durations {
     pub fn total(&self) -> Duration {
-        self.read + self.transform + self.write + self.seal + self.commit + self.publish
+        self.read + self.transform + self.write + self.seal + self.commit
     }
 }
 
@@ -177,13 +174,11 @@ impl CommitReport {
             "inputRowsPerSecond": rate(records.read, self.since_last),
             "processedRowsPerSecond": rate(records.read, busy),
             "durationMs": {
-                "latestOffset": 0,
                 "getBatch": ms(self.durations.read),
                 "transform": ms(self.durations.transform),
                 "write": ms(self.durations.write),
                 "seal": ms(self.durations.seal),
                 "commitOffsets": ms(self.durations.commit),
-                "publish": ms(self.durations.publish),
                 "triggerExecution": ms(busy),
             },
             "stateOperators": [],
@@ -219,7 +214,7 @@ impl CommitReport {
             "description": self.source,
             "startOffset": offsets(|s| Some(s.from)),
             "endOffset": offsets(|s| Some(s.to)),
-            "latestOffset": offsets(|s| s.latest),
+            "latestOffset": null,
             "numInputRows": read,
             "inputRowsPerSecond": rate(read, self.since_last),
             "processedRowsPerSecond": rate(read, self.durations.total()),
@@ -344,7 +339,6 @@ pub(super) mod tests {
             partition,
             from: 10,
             to: 30,
-            latest: Some(40),
             records: 20,
             lost: 0,
         };

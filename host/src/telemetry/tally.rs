@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::commit::{Committed, Kind as EntryKind, State};
 use crate::config::PipelineConfig;
 use crate::error::{Error, Kind};
-use crate::pipeline;
+use crate::pipeline::{self, Stages};
 
 /// The pipeline calls it; it calls a [`Report`].
 #[derive(Debug)]
@@ -32,6 +32,8 @@ struct Sums {
     ledger: Ledger,
     files: u64,
     bytes: u64,
+    /// Of all tasks since the last commit; they work side by side, so the sum may pass the wall time.
+    stages: Stages,
     /// Per task.
     lag: BTreeMap<usize, Option<u64>>,
     waiting_since: Option<Duration>,
@@ -126,9 +128,13 @@ impl pipeline::Report for Tally {
         let now = self.clock.elapsed();
         let entry = &committed.entry;
         let mut sums = self.lock();
+        let stages = std::mem::take(&mut sums.stages);
         let durations = Durations {
+            read: stages.read,
+            transform: stages.transform,
+            write: stages.write,
+            seal: stages.seal,
             commit: took,
-            ..Durations::default()
         };
         let report = CommitReport {
             pipeline: sums.pipeline.clone(),
@@ -192,6 +198,14 @@ impl pipeline::Report for Tally {
         self.stop("all committed", None);
     }
 
+    fn stages(&self, _: usize, stages: Stages) {
+        let sums = &mut self.lock().stages;
+        sums.read += stages.read;
+        sums.transform += stages.transform;
+        sums.write += stages.write;
+        sums.seal += stages.seal;
+    }
+
     fn lag(&self, task: usize, lag: Option<u64>) {
         self.lock().lag.insert(task, lag);
     }
@@ -234,7 +248,6 @@ fn spans(committed: &Committed, state: &State) -> Vec<SpanReport> {
             partition: chain.map_or(0, |c| c.partition),
             from: span.from,
             to: span.to,
-            latest: None,
             records: span.records.read,
             lost: span.lost,
         }

@@ -283,7 +283,7 @@ impl Outcome {
             }
             for (name, tree) in &p.tables {
                 say(format!(
-                    "  {}/{name}: {} rows in {} files, {} directories, {}",
+                    "  {}/{name}: {} rows, {} files, {} partitions, {}",
                     p.root,
                     count(tree.rows),
                     tree.files,
