@@ -2,6 +2,8 @@
 //! checks. Together they make a document that is not well-formed a refusal, never a guess.
 use std::ops::Range;
 
+use memchr::memchr_iter;
+
 /// Why a message is refused, and at which byte of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
@@ -65,7 +67,11 @@ pub fn characters(bytes: &[u8], found: Found) -> Result<(), Fault> {
     if found.non_ascii {
         let text = str::from_utf8(bytes)
             .map_err(|e| Fault::malformed(e.valid_up_to(), "bytes that are not UTF-8"))?;
-        if let Some(at) = text.find(['\u{FFFE}', '\u{FFFF}']) {
+        let no_character = |at: &usize| {
+            let rest = &text.as_bytes()[*at..];
+            rest.starts_with(b"\xEF\xBF\xBE") || rest.starts_with(b"\xEF\xBF\xBF")
+        };
+        if let Some(at) = memchr_iter(0xEF, text.as_bytes()).find(no_character) {
             return Err(Fault::malformed(
                 at,
                 "U+FFFE and U+FFFF are not allowed in XML",
@@ -170,32 +176,26 @@ fn is_name_char(c: char) -> bool {
     }
 }
 
-/// Appends what `&name;` stands for: one of XML's five entities or a character reference.
-pub fn reference(name: &[u8], at: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
-    let byte = match name {
-        b"lt" => b'<',
-        b"gt" => b'>',
-        b"amp" => b'&',
-        b"apos" => b'\'',
-        b"quot" => b'"',
-        [b'#', number @ ..] => {
-            let c = character(number).ok_or_else(|| {
-                let name = String::from_utf8_lossy(name);
-                Fault::malformed(at, format!("`&{name};` names no character XML allows"))
-            })?;
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            return Ok(());
-        }
+/// What `&name;` stands for: one of XML's five entities or a character reference.
+pub fn reference(name: &[u8], at: usize) -> Result<char, Fault> {
+    match name {
+        b"lt" => Ok('<'),
+        b"gt" => Ok('>'),
+        b"amp" => Ok('&'),
+        b"apos" => Ok('\''),
+        b"quot" => Ok('"'),
+        [b'#', number @ ..] => character(number).ok_or_else(|| {
+            let name = String::from_utf8_lossy(name);
+            Fault::malformed(at, format!("`&{name};` names no character XML allows"))
+        }),
         _ if is_name(name) => {
             let name = String::from_utf8_lossy(name);
             let message =
                 format!("entity `&{name};` is not declared: only lt, gt, amp, apos, quot");
-            return Err(Fault::new("unknown_entity", at, message));
+            Err(Fault::new("unknown_entity", at, message))
         }
-        _ => return Err(Fault::malformed(at, "a bare `&`: write `&amp;`")),
-    };
-    out.push(byte);
-    Ok(())
+        _ => Err(Fault::malformed(at, "a bare `&`: write `&amp;`")),
+    }
 }
 
 fn character(number: &[u8]) -> Option<char> {
@@ -289,7 +289,7 @@ pub fn attributes<'a>(
     }
 }
 
-fn blanks(tag: &[u8], at: usize) -> usize {
+pub fn blanks(tag: &[u8], at: usize) -> usize {
     tag[at..].iter().take_while(|b| is_blank(**b)).count()
 }
 
@@ -302,7 +302,8 @@ pub fn attribute_value(raw: &[u8], base: usize, out: &mut Vec<u8>) -> Result<(),
             let end = name.iter().position(|b| *b == b';');
             let end =
                 end.ok_or_else(|| Fault::malformed(base + at, "a bare `&`: write `&amp;`"))?;
-            reference(&name[..end], base + at, out)?;
+            let value = reference(&name[..end], base + at)?;
+            out.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
             at += end + 2;
         } else {
             out.push(if is_blank(b) { b' ' } else { b });
