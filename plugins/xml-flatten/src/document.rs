@@ -1,14 +1,13 @@
 //! One message, read from front to back: what is not well-formed is refused, what a column wants becomes a cell.
 mod scan;
 
-use memchr::memchr_iter;
 use quick_xml::Reader as Events;
 use quick_xml::errors::Error as XmlError;
 use quick_xml::events::Event;
 
 use crate::plan::{Layout, Mixed};
 use crate::rows::{Cell, Message, Rows};
-use crate::strict::{self, Fault, Found};
+use crate::strict::{self, Attribute, Fault, Found};
 use weir_sdk::Refusal;
 
 /// A namespace declaration is an attribute of this name, or of one that begins with it and a colon.
@@ -135,6 +134,10 @@ struct Walk<'w> {
     rooted: bool,
     namespaces: usize,
     row_elements: usize,
+    /// The attributes of one tag; empty in between.
+    attributes: Vec<Attribute<'w>>,
+    /// CDATA sections.
+    sections: usize,
 }
 
 impl<'w> Walk<'w> {
@@ -159,6 +162,8 @@ impl<'w> Walk<'w> {
             rooted: false,
             namespaces: 0,
             row_elements: 0,
+            attributes: Vec::new(),
+            sections: 0,
         }
     }
 
@@ -183,7 +188,10 @@ impl<'w> Walk<'w> {
                 }
                 Event::Text(text) => {
                     let (from, to) = self.span(&text);
-                    self.text(from, to)?;
+                    if self.found.bracket && strict::cdata_ends(&text) > 0 {
+                        return Err(Fault::malformed(from, "`]]>` in text: write `]]&gt;`"));
+                    }
+                    self.characters(from, to)?;
                 }
                 Event::CData(text) => {
                     let (from, to) = self.span(&text);
@@ -328,9 +336,9 @@ impl<'w> Walk<'w> {
     }
 
     fn attributes(&mut self, tag: &'w [u8], base: usize, node: Option<usize>) -> Result<(), Fault> {
-        let mut found = Vec::new();
+        let mut found = std::mem::take(&mut self.attributes);
         strict::attributes(tag, base, self.layout.limits.attributes, &mut found)?;
-        for (name, span) in found {
+        for (name, span) in found.drain(..) {
             let raw = &self.text[span.clone()];
             let declares = name == XMLNS || name.starts_with(b"xmlns:");
             if declares {
@@ -361,6 +369,7 @@ impl<'w> Walk<'w> {
                 }
             }
         }
+        self.attributes = found;
         Ok(())
     }
 
@@ -373,21 +382,8 @@ impl<'w> Walk<'w> {
         )
     }
 
-    #[inline]
-    fn text(&mut self, from: usize, to: usize) -> Result<(), Fault> {
-        if self.holds_cdata_end(from, to) {
-            return Err(Fault::malformed(from, "`]]>` in text: write `]]&gt;`"));
-        }
-        self.characters(from, to)
-    }
-
-    #[inline]
-    fn holds_cdata_end(&self, from: usize, to: usize) -> bool {
-        let text = &self.text[from..to];
-        self.found.bracket && memchr_iter(b']', text).any(|n| text[n..].starts_with(b"]]>"))
-    }
-
     fn cdata(&mut self, from: usize, to: usize) -> Result<(), Fault> {
+        self.sections += 1;
         match self.depth {
             0 => Err(Fault::malformed(from, "CDATA outside the root element")),
             _ => self.characters(from, to),

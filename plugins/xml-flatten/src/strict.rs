@@ -65,13 +65,14 @@ pub fn characters(bytes: &[u8], found: Found) -> Result<(), Fault> {
         ));
     }
     if found.non_ascii {
-        let text = str::from_utf8(bytes)
-            .map_err(|e| Fault::malformed(e.valid_up_to(), "bytes that are not UTF-8"))?;
+        if let Some(at) = not_utf8(bytes) {
+            return Err(Fault::malformed(at, "bytes that are not UTF-8"));
+        }
         let no_character = |at: &usize| {
-            let rest = &text.as_bytes()[*at..];
+            let rest = &bytes[*at..];
             rest.starts_with(b"\xEF\xBF\xBE") || rest.starts_with(b"\xEF\xBF\xBF")
         };
-        if let Some(at) = memchr_iter(0xEF, text.as_bytes()).find(no_character) {
+        if let Some(at) = memchr_iter(0xEF, bytes).find(no_character) {
             return Err(Fault::malformed(
                 at,
                 "U+FFFE and U+FFFF are not allowed in XML",
@@ -79,6 +80,41 @@ pub fn characters(bytes: &[u8], found: Found) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// The first byte that is not UTF-8. ASCII is passed over in blocks: no character reaches into one.
+fn not_utf8(bytes: &[u8]) -> Option<usize> {
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    let mut n = 0;
+    loop {
+        n += blocks[n..].iter().take_while(|b| is_ascii(b)).count();
+        let from = n * BLOCK;
+        n += blocks[n..].iter().take_while(|b| !is_ascii(b)).count();
+        let to = match n < blocks.len() {
+            true => n * BLOCK,
+            false => bytes.len(),
+        };
+        if let Err(error) = str::from_utf8(&bytes[from..to]) {
+            return Some(from + error.valid_up_to());
+        }
+        if to == bytes.len() {
+            return None;
+        }
+    }
+}
+
+const BLOCK: usize = 32;
+
+#[inline]
+fn is_ascii(block: &[u8; BLOCK]) -> bool {
+    block.iter().fold(0, |all, byte| all | byte) < 0x80
+}
+
+/// How often `]]>` occurs.
+pub fn cdata_ends(text: &[u8]) -> usize {
+    memchr_iter(b']', text)
+        .filter(|at| text[*at..].starts_with(b"]]>"))
+        .count()
 }
 
 /// XML's line ends: CR LF and CR become LF.
@@ -146,9 +182,12 @@ pub fn is_name(name: &[u8]) -> bool {
     let Some((first, rest)) = name.split_first() else {
         return false;
     };
+    let may = |b: u8, kind: u8| NAME.get(usize::from(b)).is_some_and(|k| k & kind != 0);
+    if may(*first, START) && rest.iter().all(|b| may(*b, INNER)) {
+        return true;
+    }
     if name.is_ascii() {
-        let may = |b: u8, kind: u8| NAME[usize::from(b & 127)] & kind != 0;
-        return may(*first, START) && rest.iter().all(|b| may(*b, INNER));
+        return false;
     }
     let Ok(name) = str::from_utf8(name) else {
         return false;
@@ -211,13 +250,16 @@ fn character(number: &[u8]) -> Option<char> {
     char::from_u32(code).filter(|_| allowed)
 }
 
+/// A name, and where the value lies.
+pub type Attribute<'a> = (&'a [u8], Range<usize>);
+
 /// Walks the attributes of a tag: `tag` is what follows its name, `base` where that lies in the message.
 /// Gives each name and raw value; a value with `<`, no quotes or no name is malformed. At most `most` attributes.
 pub fn attributes<'a>(
     tag: &'a [u8],
     base: usize,
     most: usize,
-    found: &mut Vec<(&'a [u8], Range<usize>)>,
+    found: &mut Vec<Attribute<'a>>,
 ) -> Result<(), Fault> {
     let mut at = 0;
     loop {
@@ -353,4 +395,31 @@ pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn utf8_faults_are_found_where_the_library_finds_them() {
+        for pad in 0..=70 {
+            for piece in [
+                &b"\xC3"[..],
+                b"\xE2\x82",
+                b"\xF0\x9F\x98\x80",
+                b"\xFF",
+                b"\xE2\x82\xAC\x80",
+                b"a",
+            ] {
+                for after in [0, 1, 31, 32, 33, 64] {
+                    let mut bytes = vec![b'x'; pad];
+                    bytes.extend_from_slice(piece);
+                    bytes.resize(bytes.len() + after, b'y');
+                    let expected = str::from_utf8(&bytes).err().map(|e| e.valid_up_to());
+                    assert_eq!(not_utf8(&bytes), expected, "{bytes:?}");
+                }
+            }
+        }
+    }
 }

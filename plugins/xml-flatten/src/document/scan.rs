@@ -25,7 +25,7 @@ impl Walk<'_> {
             let from = at;
             at += length;
             if length > 0 {
-                self.text(from, at)?;
+                self.characters(from, at)?;
             }
             at = match (text[at], text.get(at + 1)) {
                 (b'&', _) => self.scan_reference(at + 1)?,
@@ -36,7 +36,11 @@ impl Walk<'_> {
             };
         }
         if at < text.len() {
-            self.text(at, text.len())?;
+            self.characters(at, text.len())?;
+        }
+        // One ends each CDATA section; another might stand in text, where it may not.
+        if self.found.bracket && strict::cdata_ends(text) != self.sections {
+            return Err(Doubt);
         }
         Ok(self.end()?)
     }
@@ -101,7 +105,7 @@ impl Walk<'_> {
         let end_tag = text[to..].strip_prefix(b"</")?;
         let name = &text[name.0..name.1];
         let whole = begins(end_tag, name) && end_tag.get(name.len()) == Some(&b'>');
-        if !whole || length > layout.limits.text || self.holds_cdata_end(from, to) {
+        if !whole || length > layout.limits.text {
             return None;
         }
         for &column in &node.text {
