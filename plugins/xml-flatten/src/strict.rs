@@ -107,7 +107,9 @@ const BLOCK: usize = 32;
 
 #[inline]
 fn is_ascii(block: &[u8; BLOCK]) -> bool {
-    block.iter().fold(0, |all, byte| all | byte) < 0x80
+    let (words, _) = block.as_chunks::<8>();
+    let all = words.iter().fold(0, |all, w| all | u64::from_le_bytes(*w));
+    all & 0x8080_8080_8080_8080 == 0
 }
 
 /// How often `]]>` occurs.

@@ -3,7 +3,7 @@
 use weir_sdk::testing::Bench;
 use xml_flatten::Flatten;
 
-const SEEDS: [&str; 7] = [
+const SEEDS: [&str; 8] = [
     include_str!("../testdata/library.xml"),
     "<l><book><record_id>1</record_id><t>a</t><t>b</t><year>5</year></book><book/></l>",
     "<book a='1' b=\"2\">x&amp;y<![CDATA[z]]><?p q?><!-- c --><title>&#65;</title></book>",
@@ -12,6 +12,7 @@ const SEEDS: [&str; 7] = [
      <author>\n      <name> <![CDATA[N]]>\t</name><country/>\n    </author>\n    <year>2001</year>\n  </book>\n</library>\n",
     "<book><book><title>a<title>b</title></title></book><author ><name\n>x]]</name ></author><u><book/><title>n</title></u></book>",
     "<l><!-- r --><book><title/><title></title><very_long_element_name>v</very_long_element_name><year> 7 </year></book></l><!-- e -->",
+    "<book>own<record_id>1</record_id><t>2</t><title>3</title><author><name>4</name></author></book>",
 ];
 const PIECES: [&str; 36] = [
     "<",
