@@ -101,6 +101,24 @@ impl Validity {
     }
 }
 
+/// `extend_from_slice` for short values, in pieces of fixed size: in WebAssembly a copy of any length is a call out.
+#[inline]
+fn append(data: &mut Vec<u8>, value: &[u8]) {
+    if value.len() > 64 {
+        return data.extend_from_slice(value);
+    }
+    let (chunks, rest) = value.as_chunks::<16>();
+    data.reserve(value.len());
+    chunks
+        .iter()
+        .for_each(|chunk| data.extend_from_slice(chunk));
+    let (chunks, rest) = rest.as_chunks::<4>();
+    chunks
+        .iter()
+        .for_each(|chunk| data.extend_from_slice(chunk));
+    rest.iter().for_each(|byte| data.push(*byte));
+}
+
 /// Texts or byte strings.
 #[derive(Debug, Clone)]
 pub struct SpanBuilder {
@@ -128,7 +146,7 @@ impl SpanBuilder {
     /// A text column asks for UTF-8 here; the host checks it again.
     #[inline]
     pub fn push(&mut self, value: &[u8]) {
-        self.data.extend_from_slice(value);
+        append(&mut self.data, value);
         self.end(true);
     }
 

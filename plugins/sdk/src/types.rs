@@ -234,6 +234,9 @@ fn sign(text: &[u8]) -> (bool, &[u8]) {
     }
 }
 
+/// A number below it has room for another digit.
+const SAFE: u64 = (i64::MAX / 10) as u64;
+
 #[inline]
 fn integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = sign(text);
@@ -246,6 +249,11 @@ fn integer(text: &[u8]) -> Option<i64> {
             return None;
         }
         let digit = i64::from(byte - b'0');
+        if number.unsigned_abs() < SAFE {
+            // No overflow: a checked product is a wide one, a call in WebAssembly.
+            number = number * 10 + if negative { -digit } else { digit };
+            continue;
+        }
         number = number.checked_mul(10)?;
         number = if negative {
             number.checked_sub(digit)?
@@ -270,6 +278,21 @@ fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
         || rest.iter().any(|b| *b != b'0')
     {
         return None;
+    }
+    // Nearly always 64 bits are enough, and far cheaper.
+    if whole.len() + usize::from(scale) <= 18 {
+        let mut number = 0i64;
+        for byte in whole.iter().chain(kept) {
+            if !byte.is_ascii_digit() {
+                return None;
+            }
+            number = number * 10 + i64::from(byte - b'0');
+        }
+        number *= 10i64.pow(u32::from(scale) - kept.len() as u32);
+        if precision < 18 && number >= 10i64.pow(u32::from(precision)) {
+            return None;
+        }
+        return Some(i128::from(if negative { -number } else { number }));
     }
     let mut number = 0i128;
     for byte in whole.iter().chain(kept) {
@@ -342,13 +365,31 @@ mod tests {
         ] {
             assert_eq!(read("int", bad), None, "{bad}");
         }
-        assert_eq!(read("long", "9223372036854775808"), None);
+        assert_eq!(
+            read("long", "9223372036854775807"),
+            Some(Value::Long(i64::MAX))
+        );
+        for bad in [
+            "9223372036854775808",
+            "-9223372036854775809",
+            "92233720368547758070",
+        ] {
+            assert_eq!(read("long", bad), None, "{bad}");
+        }
     }
 
     #[test]
     fn decimals_are_never_rounded() {
         assert_eq!(read("decimal(5,2)", "-123.4"), Some(Value::Decimal(-12340)));
         assert_eq!(read("decimal(5,2)", "1.500"), Some(Value::Decimal(150)));
+        let edge = "9".repeat(18);
+        for digits in [&edge[1..], &edge, "1000000000000000000"] {
+            let number = digits.parse().unwrap();
+            let wide = read("decimal(38,0)", digits);
+            assert_eq!(wide, Some(Value::Decimal(number)));
+            let fits = digits.len() <= 18;
+            assert_eq!(read("decimal(18,0)", digits), wide.filter(|_| fits));
+        }
         assert_eq!(read("decimal(5,2)", ".5"), Some(Value::Decimal(50)));
         for bad in ["1.505", "1000", "1,5", "", ".", "1.2.3", "1e2", "1.5x"] {
             assert_eq!(read("decimal(5,2)", bad), None, "{bad}");

@@ -1,16 +1,27 @@
-//! One message, read once from front to back: what is not well-formed is refused, what a column wants becomes a cell.
-use quick_xml::Reader;
+//! One message, read from front to back: what is not well-formed is refused, what a column wants becomes a cell.
+mod scan;
+
+use quick_xml::Reader as Events;
 use quick_xml::errors::Error as XmlError;
 use quick_xml::events::Event;
 
 use crate::plan::{Layout, Mixed};
 use crate::rows::{Cell, Message, Rows};
-use crate::strict::{self, Fault, Found};
+use crate::strict::{self, Attribute, Fault, Found};
 use weir_sdk::Refusal;
 
 /// A namespace declaration is an attribute of this name, or of one that begins with it and a colon.
 const XMLNS: &[u8] = b"xmlns";
 const DOCTYPE: &[u8] = b"<!DOCTYPE";
+
+/// Who takes a message apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reader {
+    /// The fast one, which asks for the other where it is in doubt.
+    Scan,
+    /// The one that knows every form and words every fault.
+    Events,
+}
 
 /// Reads `message` into `rows`. After a fault the caller cuts `rows` back.
 pub fn read(
@@ -19,22 +30,17 @@ pub fn read(
     rows: &mut Rows,
     message: &mut Message<'_>,
     found: Found,
+    reader: Reader,
 ) -> Result<(), Fault> {
-    frames.depth = 0;
-    let mut walk = Walk {
-        layout,
-        frames,
-        rows,
-        text: message.text,
-        found,
-        depth: 0,
-        unwanted: 0,
-        in_row: false,
-        rooted: false,
-        namespaces: 0,
-        row_elements: 0,
-    };
-    walk.document(message)?;
+    let mark = rows.mark();
+    let mut walk = Walk::new(layout, frames, rows, message.text, found);
+    if reader == Reader::Events {
+        walk.document(message)?;
+    } else if walk.scan(message).is_err() {
+        rows.cut_back(mark);
+        message.pieces = 0;
+        return read(layout, frames, rows, message, found, Reader::Events);
+    }
     if walk.row_elements == 0 {
         let tag = String::from_utf8_lossy(&layout.row_tag).into_owned();
         return Err(Fault::new(
@@ -51,11 +57,15 @@ pub fn read(
 pub struct Frames {
     list: Vec<Frame>,
     depth: usize,
+    /// Where the names of all open elements lie; kept by the scan alone.
+    names: Vec<(usize, usize)>,
 }
 
 #[derive(Debug, Default)]
 struct Frame {
     node: usize,
+    /// The child that comes next if it comes in the order of the columns.
+    next: usize,
     has_child: bool,
     text: Text,
     buffer: Vec<u8>,
@@ -77,10 +87,17 @@ impl Frames {
         }
         let frame = &mut self.list[self.depth];
         frame.node = node;
+        frame.next = 0;
         frame.has_child = false;
         frame.text = Text::None;
         frame.buffer.clear();
         self.depth += 1;
+    }
+
+    /// Only while a row is open.
+    #[inline]
+    fn top(&mut self) -> &mut Frame {
+        &mut self.list[self.depth - 1]
     }
 }
 
@@ -117,11 +134,41 @@ struct Walk<'w> {
     rooted: bool,
     namespaces: usize,
     row_elements: usize,
+    /// The attributes of one tag; empty in between.
+    attributes: Vec<Attribute<'w>>,
+    /// CDATA sections.
+    sections: usize,
 }
 
 impl<'w> Walk<'w> {
+    fn new(
+        layout: &'w Layout,
+        frames: &'w mut Frames,
+        rows: &'w mut Rows,
+        text: &'w [u8],
+        found: Found,
+    ) -> Self {
+        frames.depth = 0;
+        frames.names.clear();
+        Self {
+            layout,
+            frames,
+            rows,
+            text,
+            found,
+            depth: 0,
+            unwanted: 0,
+            in_row: false,
+            rooted: false,
+            namespaces: 0,
+            row_elements: 0,
+            attributes: Vec::new(),
+            sections: 0,
+        }
+    }
+
     fn document(&mut self, message: &mut Message<'_>) -> Result<(), Fault> {
-        let mut reader = Reader::from_reader(self.text);
+        let mut reader = Events::from_reader(self.text);
         reader.config_mut().check_comments = true;
         loop {
             let event = reader.read_event().map_err(|error| {
@@ -141,41 +188,47 @@ impl<'w> Walk<'w> {
                 }
                 Event::Text(text) => {
                     let (from, to) = self.span(&text);
-                    if self.found.bracket && text.windows(3).any(|w| w == b"]]>") {
+                    if self.found.bracket && strict::cdata_ends(&text) > 0 {
                         return Err(Fault::malformed(from, "`]]>` in text: write `]]&gt;`"));
                     }
                     self.characters(from, to)?;
                 }
                 Event::CData(text) => {
                     let (from, to) = self.span(&text);
-                    if self.depth == 0 {
-                        return Err(Fault::malformed(from, "CDATA outside the root element"));
-                    }
-                    self.characters(from, to)?;
+                    self.cdata(from, to)?;
                 }
                 Event::GeneralRef(name) => self.reference(self.span(&name))?,
                 Event::Comment(_) => {}
                 Event::PI(pi) => {
                     let (at, _) = self.span(pi.target());
-                    if !strict::is_name(pi.target()) || pi.target().eq_ignore_ascii_case(b"xml") {
-                        return Err(Fault::malformed(
-                            at,
-                            "a processing instruction without a name",
-                        ));
-                    }
+                    self.instruction(pi.target(), at)?;
                 }
                 Event::Decl(declaration) => {
                     let (at, _) = self.span(&declaration);
-                    if at != b"<?".len() {
-                        return Err(Fault::malformed(at, "an XML declaration that is not first"));
-                    }
-                    strict::declaration(&declaration, at)?;
+                    self.declaration(&declaration, at)?;
                 }
                 Event::DocType(doctype) => {
                     return Err(no_doctype(self.span(&doctype).0));
                 }
                 Event::Eof => return self.end(),
             }
+        }
+    }
+
+    fn instruction(&self, target: &[u8], at: usize) -> Result<(), Fault> {
+        match strict::is_name(target) && !target.eq_ignore_ascii_case(b"xml") {
+            true => Ok(()),
+            false => Err(Fault::malformed(
+                at,
+                "a processing instruction without a name",
+            )),
+        }
+    }
+
+    fn declaration(&self, content: &[u8], at: usize) -> Result<(), Fault> {
+        match at == b"<?".len() {
+            true => strict::declaration(content, at),
+            false => Err(Fault::malformed(at, "an XML declaration that is not first")),
         }
     }
 
@@ -202,21 +255,28 @@ impl<'w> Walk<'w> {
         (from, (from + piece.len()).min(self.text.len()))
     }
 
-    fn open(&mut self, name: (usize, usize), tag: (usize, usize)) -> Result<(), Fault> {
-        let text = self.text;
-        let qualified = &text[name.0..name.1];
+    /// One level down.
+    #[inline]
+    fn enter(&mut self, at: usize) -> Result<(), Fault> {
         if self.depth == 0 {
             if self.rooted {
-                return Err(Fault::malformed(name.0, "a second root element"));
+                return Err(Fault::malformed(at, "a second root element"));
             }
             self.rooted = true;
         }
         if self.depth == self.layout.limits.depth {
             let most = self.layout.limits.depth;
             let message = format!("elements nested deeper than {most} (max-depth)");
-            return Err(Fault::new("too_deep", name.0, message));
+            return Err(Fault::new("too_deep", at, message));
         }
         self.depth += 1;
+        Ok(())
+    }
+
+    fn open(&mut self, name: (usize, usize), tag: (usize, usize)) -> Result<(), Fault> {
+        let text = self.text;
+        let qualified = &text[name.0..name.1];
+        self.enter(name.0)?;
         let whole = self.step(qualified);
         // A wanted name was checked with the config; a prefix before it was not.
         let known = whole.is_some();
@@ -266,19 +326,19 @@ impl<'w> Walk<'w> {
         if self.unwanted > 0 {
             return None;
         }
-        let frame = &mut self.frames.list[self.frames.depth - 1];
+        let layout = self.layout;
+        let frame = self.frames.top();
         frame.has_child = true;
-        let children = &self.layout.nodes[frame.node].children;
-        children
-            .iter()
-            .find(|(n, _)| n.as_slice() == name)
-            .map(|(_, node)| *node)
+        let children = &layout.nodes[frame.node].children;
+        let n = children.iter().position(|(n, _)| n == name)?;
+        frame.next = n + 1;
+        Some(children[n].1)
     }
 
     fn attributes(&mut self, tag: &'w [u8], base: usize, node: Option<usize>) -> Result<(), Fault> {
-        let mut found = Vec::new();
+        let mut found = std::mem::take(&mut self.attributes);
         strict::attributes(tag, base, self.layout.limits.attributes, &mut found)?;
-        for (name, span) in found {
+        for (name, span) in found.drain(..) {
             let raw = &self.text[span.clone()];
             let declares = name == XMLNS || name.starts_with(b"xmlns:");
             if declares {
@@ -309,6 +369,7 @@ impl<'w> Walk<'w> {
                 }
             }
         }
+        self.attributes = found;
         Ok(())
     }
 
@@ -319,6 +380,14 @@ impl<'w> Walk<'w> {
             at,
             format!("more than {most} bytes of text (max-text-bytes)"),
         )
+    }
+
+    fn cdata(&mut self, from: usize, to: usize) -> Result<(), Fault> {
+        self.sections += 1;
+        match self.depth {
+            0 => Err(Fault::malformed(from, "CDATA outside the root element")),
+            _ => self.characters(from, to),
+        }
     }
 
     #[inline]
@@ -340,9 +409,10 @@ impl<'w> Walk<'w> {
         if self.depth == 0 {
             return Err(Fault::malformed(at, "a reference outside the root element"));
         }
-        let mut value = Vec::new();
-        strict::reference(&text[name.0..name.1], at, &mut value)?;
-        self.listeners(|frame| frame.add(&value, text));
+        let value = strict::reference(&text[name.0..name.1], at)?;
+        let mut utf8 = [0; 4];
+        let value = value.encode_utf8(&mut utf8).as_bytes();
+        self.listeners(|frame| frame.add(value, text));
         let most = self.layout.limits.text;
         let open = &self.frames.list[..self.frames.depth];
         match open.last().is_some_and(|frame| frame.buffer.len() > most) {

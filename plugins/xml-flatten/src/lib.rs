@@ -11,7 +11,7 @@ use weir_sdk::{
     Transform,
 };
 
-use document::Frames;
+use document::{Frames, Reader};
 use plan::{Layout, Repeat};
 use rows::{Message, Rows};
 use strict::Fault;
@@ -23,6 +23,7 @@ pub struct Flatten {
     frames: Frames,
     /// A message with its line ends normalised.
     normal: Vec<u8>,
+    reader: Reader,
 }
 
 const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -64,6 +65,7 @@ impl Transform for Flatten {
                 layout,
                 frames: Frames::default(),
                 normal: Vec::new(),
+                reader: Reader::Scan,
             },
             plan,
         ))
@@ -98,6 +100,12 @@ impl Transform for Flatten {
 }
 
 impl Flatten {
+    /// The same plugin, reading with quick-xml alone: what the scan is held against.
+    pub fn by_events(mut self) -> Self {
+        self.reader = Reader::Events;
+        self
+    }
+
     fn message(&mut self, row: usize, raw: &[u8], rows: &mut Rows) -> Result<(), Refusal> {
         let bytes = raw.strip_prefix(UTF8_BOM).unwrap_or(raw);
         let bom = raw.len() - bytes.len();
@@ -122,7 +130,15 @@ impl Flatten {
             pieces: 0,
         };
         let done = strict::characters(text, found).and_then(|()| {
-            document::read(&self.layout, &mut self.frames, rows, &mut message, found)
+            let reader = self.reader;
+            document::read(
+                &self.layout,
+                &mut self.frames,
+                rows,
+                &mut message,
+                found,
+                reader,
+            )
         });
         done.map_err(|fault| {
             let at = match found.carriage_return {

@@ -2,6 +2,8 @@
 //! checks. Together they make a document that is not well-formed a refusal, never a guess.
 use std::ops::Range;
 
+use memchr::memchr_iter;
+
 /// Why a message is refused, and at which byte of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
@@ -63,9 +65,14 @@ pub fn characters(bytes: &[u8], found: Found) -> Result<(), Fault> {
         ));
     }
     if found.non_ascii {
-        let text = str::from_utf8(bytes)
-            .map_err(|e| Fault::malformed(e.valid_up_to(), "bytes that are not UTF-8"))?;
-        if let Some(at) = text.find(['\u{FFFE}', '\u{FFFF}']) {
+        if let Some(at) = not_utf8(bytes) {
+            return Err(Fault::malformed(at, "bytes that are not UTF-8"));
+        }
+        let no_character = |at: &usize| {
+            let rest = &bytes[*at..];
+            rest.starts_with(b"\xEF\xBF\xBE") || rest.starts_with(b"\xEF\xBF\xBF")
+        };
+        if let Some(at) = memchr_iter(0xEF, bytes).find(no_character) {
             return Err(Fault::malformed(
                 at,
                 "U+FFFE and U+FFFF are not allowed in XML",
@@ -73,6 +80,43 @@ pub fn characters(bytes: &[u8], found: Found) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// The first byte that is not UTF-8. ASCII is passed over in blocks: no character reaches into one.
+fn not_utf8(bytes: &[u8]) -> Option<usize> {
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    let mut n = 0;
+    loop {
+        n += blocks[n..].iter().take_while(|b| is_ascii(b)).count();
+        let from = n * BLOCK;
+        n += blocks[n..].iter().take_while(|b| !is_ascii(b)).count();
+        let to = match n < blocks.len() {
+            true => n * BLOCK,
+            false => bytes.len(),
+        };
+        if let Err(error) = str::from_utf8(&bytes[from..to]) {
+            return Some(from + error.valid_up_to());
+        }
+        if to == bytes.len() {
+            return None;
+        }
+    }
+}
+
+const BLOCK: usize = 32;
+
+#[inline]
+fn is_ascii(block: &[u8; BLOCK]) -> bool {
+    let (words, _) = block.as_chunks::<8>();
+    let all = words.iter().fold(0, |all, w| all | u64::from_le_bytes(*w));
+    all & 0x8080_8080_8080_8080 == 0
+}
+
+/// How often `]]>` occurs.
+pub fn cdata_ends(text: &[u8]) -> usize {
+    memchr_iter(b']', text)
+        .filter(|at| text[*at..].starts_with(b"]]>"))
+        .count()
 }
 
 /// XML's line ends: CR LF and CR become LF.
@@ -140,9 +184,12 @@ pub fn is_name(name: &[u8]) -> bool {
     let Some((first, rest)) = name.split_first() else {
         return false;
     };
+    let may = |b: u8, kind: u8| NAME.get(usize::from(b)).is_some_and(|k| k & kind != 0);
+    if may(*first, START) && rest.iter().all(|b| may(*b, INNER)) {
+        return true;
+    }
     if name.is_ascii() {
-        let may = |b: u8, kind: u8| NAME[usize::from(b & 127)] & kind != 0;
-        return may(*first, START) && rest.iter().all(|b| may(*b, INNER));
+        return false;
     }
     let Ok(name) = str::from_utf8(name) else {
         return false;
@@ -170,32 +217,26 @@ fn is_name_char(c: char) -> bool {
     }
 }
 
-/// Appends what `&name;` stands for: one of XML's five entities or a character reference.
-pub fn reference(name: &[u8], at: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
-    let byte = match name {
-        b"lt" => b'<',
-        b"gt" => b'>',
-        b"amp" => b'&',
-        b"apos" => b'\'',
-        b"quot" => b'"',
-        [b'#', number @ ..] => {
-            let c = character(number).ok_or_else(|| {
-                let name = String::from_utf8_lossy(name);
-                Fault::malformed(at, format!("`&{name};` names no character XML allows"))
-            })?;
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            return Ok(());
-        }
+/// What `&name;` stands for: one of XML's five entities or a character reference.
+pub fn reference(name: &[u8], at: usize) -> Result<char, Fault> {
+    match name {
+        b"lt" => Ok('<'),
+        b"gt" => Ok('>'),
+        b"amp" => Ok('&'),
+        b"apos" => Ok('\''),
+        b"quot" => Ok('"'),
+        [b'#', number @ ..] => character(number).ok_or_else(|| {
+            let name = String::from_utf8_lossy(name);
+            Fault::malformed(at, format!("`&{name};` names no character XML allows"))
+        }),
         _ if is_name(name) => {
             let name = String::from_utf8_lossy(name);
             let message =
                 format!("entity `&{name};` is not declared: only lt, gt, amp, apos, quot");
-            return Err(Fault::new("unknown_entity", at, message));
+            Err(Fault::new("unknown_entity", at, message))
         }
-        _ => return Err(Fault::malformed(at, "a bare `&`: write `&amp;`")),
-    };
-    out.push(byte);
-    Ok(())
+        _ => Err(Fault::malformed(at, "a bare `&`: write `&amp;`")),
+    }
 }
 
 fn character(number: &[u8]) -> Option<char> {
@@ -211,13 +252,16 @@ fn character(number: &[u8]) -> Option<char> {
     char::from_u32(code).filter(|_| allowed)
 }
 
+/// A name, and where the value lies.
+pub type Attribute<'a> = (&'a [u8], Range<usize>);
+
 /// Walks the attributes of a tag: `tag` is what follows its name, `base` where that lies in the message.
 /// Gives each name and raw value; a value with `<`, no quotes or no name is malformed. At most `most` attributes.
 pub fn attributes<'a>(
     tag: &'a [u8],
     base: usize,
     most: usize,
-    found: &mut Vec<(&'a [u8], Range<usize>)>,
+    found: &mut Vec<Attribute<'a>>,
 ) -> Result<(), Fault> {
     let mut at = 0;
     loop {
@@ -289,7 +333,7 @@ pub fn attributes<'a>(
     }
 }
 
-fn blanks(tag: &[u8], at: usize) -> usize {
+pub fn blanks(tag: &[u8], at: usize) -> usize {
     tag[at..].iter().take_while(|b| is_blank(**b)).count()
 }
 
@@ -302,7 +346,8 @@ pub fn attribute_value(raw: &[u8], base: usize, out: &mut Vec<u8>) -> Result<(),
             let end = name.iter().position(|b| *b == b';');
             let end =
                 end.ok_or_else(|| Fault::malformed(base + at, "a bare `&`: write `&amp;`"))?;
-            reference(&name[..end], base + at, out)?;
+            let value = reference(&name[..end], base + at)?;
+            out.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
             at += end + 2;
         } else {
             out.push(if is_blank(b) { b' ' } else { b });
@@ -352,4 +397,31 @@ pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn utf8_faults_are_found_where_the_library_finds_them() {
+        for pad in 0..=70 {
+            for piece in [
+                &b"\xC3"[..],
+                b"\xE2\x82",
+                b"\xF0\x9F\x98\x80",
+                b"\xFF",
+                b"\xE2\x82\xAC\x80",
+                b"a",
+            ] {
+                for after in [0, 1, 31, 32, 33, 64] {
+                    let mut bytes = vec![b'x'; pad];
+                    bytes.extend_from_slice(piece);
+                    bytes.resize(bytes.len() + after, b'y');
+                    let expected = str::from_utf8(&bytes).err().map(|e| e.valid_up_to());
+                    assert_eq!(not_utf8(&bytes), expected, "{bytes:?}");
+                }
+            }
+        }
+    }
 }
