@@ -11,7 +11,9 @@ use weir::config::{Overlay, PipelineConfig, load};
 use weir::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
 use weir::pipeline::transforms_of;
 use weir::plugin::Plugins;
-use weir::record::{Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema};
+use weir::record::{
+    Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema,
+};
 use weir::sink::{Sealed, Sink};
 use weir::source::books::{Books, Dirty};
 use weir::source::{Position, Source};
@@ -43,7 +45,9 @@ impl Plugged {
         Plugged {
             config: loaded.pipelines.remove(0),
             plugins: Plugins::new(&place.plugins, &place.cache).unwrap(),
-            library: place.root.join("target/guests-native/release/examples/libnative.so"),
+            library: place
+                .root
+                .join("target/guests-native/release/examples/libnative.so"),
         }
     }
 
@@ -102,7 +106,9 @@ fn task(
     let mut source = KafkaSource::open(props, own, limits.clone(), clock).unwrap();
     let (mut records, mut rows) = (0, 0);
     while !source.caught_up() {
-        let Some(batch) = source.next(POLL).unwrap() else { continue };
+        let Some(batch) = source.next(POLL).unwrap() else {
+            continue;
+        };
         let applied = chain.apply(&batch).unwrap();
         records += applied.ledger.records.read;
         rows += applied.ledger.rows.written;
@@ -116,13 +122,20 @@ fn task(
 }
 
 fn close(sink: &mut ZoneSink) {
-    for file in sink.seal().unwrap().into_iter().flat_map(|sealed| sealed.files) {
+    for file in sink
+        .seal()
+        .unwrap()
+        .into_iter()
+        .flat_map(|sealed| sealed.files)
+    {
         file.finish().unwrap();
     }
 }
 
 pub fn chains(mut transforms: impl FnMut() -> Vec<Box<dyn Transform>>) -> Vec<Chain> {
-    (0..TASKS).map(|_| Chain::new(transforms(), Unit::Row).unwrap()).collect()
+    (0..TASKS)
+        .map(|_| Chain::new(transforms(), Unit::Row).unwrap())
+        .collect()
 }
 
 fn sink(store: &Arc<dyn store::Store>, zone: &str) -> ZoneSink {
@@ -134,7 +147,12 @@ fn sink(store: &Arc<dyn store::Store>, zone: &str) -> ZoneSink {
         parquet: ParquetOptions::default(),
         keep_value: false,
     };
-    ZoneSink::new(store.clone(), SystemClock::shared(), options, Arc::new(|| 0))
+    ZoneSink::new(
+        store.clone(),
+        SystemClock::shared(),
+        options,
+        Arc::new(|| 0),
+    )
 }
 
 // === single plugins ===
@@ -146,7 +164,13 @@ pub fn batches(messages: usize, limits: &Limits) -> Vec<Batch> {
     for offset in 0..messages as i64 {
         let sample = books.next().unwrap();
         let none = std::iter::empty();
-        builder.push(offset, Some(0), Some(sample.key.as_bytes()), Some(&sample.value), none);
+        builder.push(
+            offset,
+            Some(0),
+            Some(sample.key.as_bytes()),
+            Some(&sample.value),
+            none,
+        );
         let full = builder.bytes() >= limits.batch_bytes || builder.len() >= limits.batch_records;
         if full || offset + 1 == messages as i64 {
             out.push(builder.finish(covers(from, offset + 1, 0)));
@@ -157,9 +181,17 @@ pub fn batches(messages: usize, limits: &Limits) -> Vec<Batch> {
 }
 
 fn covers(from: i64, to: i64, epoch: u64) -> Covers {
-    let tp = TopicPartition { topic: "bench".into(), partition: 0 };
+    let tp = TopicPartition {
+        topic: "bench".into(),
+        partition: 0,
+    };
     let chain = ChainId::kafka("bench", "bench", 0);
-    Covers { chain, epoch, tp, range: OffsetRange { from, to } }
+    Covers {
+        chain,
+        epoch,
+        tp,
+        range: OffsetRange { from, to },
+    }
 }
 
 fn table(batch: &Batch) -> Table {
@@ -179,17 +211,28 @@ pub fn plugins(plugged: &Plugged, batches: &[Batch]) -> (Vec<Series>, Vec<Series
     let mut all = [plugged.components(), plugged.components(), plugged.native()];
     let messages: Vec<Table> = batches.iter().map(table).collect();
     let xml: usize = batches.iter().map(|b| b.value.value_data().len()).sum();
-    let rows: Vec<Table> = messages.iter().map(|t| all[0][0].apply(t).unwrap().table).collect();
+    let rows: Vec<Table> = messages
+        .iter()
+        .map(|t| all[0][0].apply(t).unwrap().table)
+        .collect();
     for at in [0, 1] {
         for input in if at == 0 { &messages } else { &rows } {
-            let (a, b) = (all[0][at].apply(input).unwrap(), all[2][at].apply(input).unwrap());
+            let (a, b) = (
+                all[0][at].apply(input).unwrap(),
+                all[2][at].apply(input).unwrap(),
+            );
             assert!(native::same(&a, &b), "component and native give the same");
         }
     }
     let names = ["component", "component again", "native"];
     let mut pass = |way: usize, at: usize, tables: &[Table]| {
         let plugin = &mut all[way][at];
-        let body = || tables.iter().map(|t| plugin.apply(t).unwrap().table.rows).sum::<usize>();
+        let body = || {
+            tables
+                .iter()
+                .map(|t| plugin.apply(t).unwrap().table.rows)
+                .sum::<usize>()
+        };
         Cpu::Thread.of(body).0
     };
     let flatten = series(&names, |way| xml as f64 / 1e6 / pass(way, 0, &messages));
@@ -210,7 +253,13 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
     let mut log = Log::open_or_init(store.clone(), name, clock, writer, Vec::new()).unwrap();
     let Covers { chain: id, tp, .. } = covers(0, 0, 0);
     let topic = tp.topic.to_string();
-    let open = Open { chain: id.clone(), topic, partition: 0, at: 0, start: "earliest".into() };
+    let open = Open {
+        chain: id.clone(),
+        topic,
+        partition: 0,
+        at: 0,
+        start: "earliest".into(),
+    };
     settle(&mut log, Draft::Open(vec![open]));
     let mut chain = Chain::new(plugged.native(), Unit::Row).unwrap();
     let mut books = Books::new(crate::SEED, Dirty::SOME);
@@ -221,7 +270,13 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
         for offset in from..from + 10 {
             let sample = books.next().unwrap();
             let key = Some(sample.key.as_bytes());
-            builder.push(offset, Some(0), key, Some(&sample.value), std::iter::empty());
+            builder.push(
+                offset,
+                Some(0),
+                key,
+                Some(&sample.value),
+                std::iter::empty(),
+            );
         }
         let batch = builder.finish(covers(from, from + 10, epoch));
         let applied: Applied = chain.apply(&batch).unwrap();
@@ -234,7 +289,13 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
             files: files.into_iter().map(|f| f.finish().unwrap()).collect(),
             counters: Default::default(),
         };
-        settle(&mut log, Draft::Data { receipts: vec![receipt], swap: None });
+        settle(
+            &mut log,
+            Draft::Data {
+                receipts: vec![receipt],
+                swap: None,
+            },
+        );
     }
 }
 

@@ -20,6 +20,7 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use child::{Place, Ran};
@@ -43,18 +44,29 @@ const PLUGIN_MESSAGES: usize = 60_000;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-fn main() {
-    // `cargo clippy --all-targets` and the like build this; `cargo test --benches` would run it with other arguments.
-    if !std::env::args().any(|arg| arg == "--bench") {
-        println!("run by `make bench`");
-        return;
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, launch, command @ ..] = args.as_slice()
+        && launch == child::LAUNCH
+    {
+        return child::launch(command);
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    // `cargo clippy --all-targets` and the like build this; `cargo test --benches` would run it with other arguments.
+    if !args.iter().any(|arg| arg == "--bench") {
+        println!("run by `make bench`");
+        return ExitCode::SUCCESS;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .unwrap();
     std::env::set_current_dir(&root).unwrap();
     let out = root.join("target/bench");
     std::fs::create_dir_all(&out).unwrap();
     let machine = Machine::now();
-    let Some(broker) = brokers::kafka() else { return };
+    let Some(broker) = brokers::kafka() else {
+        return ExitCode::FAILURE;
+    };
     let dir = tempfile::tempdir_in(&out).unwrap();
     let place = Place {
         dir: dir.path().to_owned(),
@@ -77,14 +89,22 @@ fn main() {
     figures.push(processed(&place));
     figures.push(first_commit(&place, broker.bootstrap()));
     figures.push(log_open(&place, &plugged));
-    let report = Report { machine, tally, figures };
+    let report = Report {
+        machine,
+        tally,
+        figures,
+    };
     println!("\n{}", report.markdown());
     report.write(&out);
+    ExitCode::SUCCESS
 }
 
 fn produce(props: &KafkaProps, topic: &str, count: u64) -> Tally {
     say(&format!("{count} messages into {topic}"));
-    Admin::connect(props.bootstrap()).unwrap().create_topic(topic, PARTITIONS, &[]).unwrap();
+    Admin::connect(props.bootstrap())
+        .unwrap()
+        .create_topic(topic, PARTITIONS, &[])
+        .unwrap();
     let props = KafkaProps::new(props.bootstrap(), "bench-producer", &BTreeMap::new()).unwrap();
     let options = ProduceOptions {
         topic: topic.to_owned(),
@@ -94,7 +114,13 @@ fn produce(props: &KafkaProps, topic: &str, count: u64) -> Tally {
         dirty: Dirty::SOME,
     };
     let clock = SystemClock::shared();
-    let report = books::produce(&props, &options, &clock, &AtomicBool::new(false), &mut |_| {});
+    let report = books::produce(
+        &props,
+        &options,
+        &clock,
+        &AtomicBool::new(false),
+        &mut |_| {},
+    );
     report.unwrap().tally
 }
 
@@ -109,7 +135,12 @@ fn raw(
     say("Kafka -> RAW: the child, and the chain without a log");
     let mut peaks = [Vec::new(), Vec::new()];
     let mut counted = None;
-    let names = ["weir run", "weir run again", "components, no log", "native, no log"];
+    let names = [
+        "weir run",
+        "weir run again",
+        "components, no log",
+        "native, no log",
+    ];
     let mut all = series(&names, |way| {
         if way < 2 {
             let ran = place.raw(props.bootstrap(), TOPIC, "raw_zone");
@@ -125,7 +156,11 @@ fn raw(
         };
         let body = || inside::without_log(place, props, TOPIC, limits, chains);
         let (cpu, total) = Cpu::Process.of(body);
-        assert_eq!(*counted.get_or_insert(total), total, "all ways write the same rows");
+        assert_eq!(
+            *counted.get_or_insert(total),
+            total,
+            "all ways write the same rows"
+        );
         total.0 as f64 / cpu
     });
     let beside = all.split_off(2);
@@ -136,8 +171,18 @@ fn raw(
         .map(|(name, peaks)| Series::new(name, peaks[1..].to_vec()))
         .collect();
     vec![
-        Figure::new("Kafka to RAW, both plugins", "messages per CPU-second", all, beside),
-        Figure::new("Peak memory of that child, two tasks", "MiB resident", peaks, Vec::new()),
+        Figure::new(
+            "Kafka to RAW, both plugins",
+            "messages per CPU-second",
+            all,
+            beside,
+        ),
+        Figure::new(
+            "Peak memory of that child, two tasks",
+            "MiB resident",
+            peaks,
+            Vec::new(),
+        ),
     ]
 }
 
@@ -147,7 +192,12 @@ fn single_plugins(plugged: &Plugged, limits: &Limits) -> Vec<Figure> {
     let (mut flatten, mut validate) = inside::plugins(plugged, &batches);
     let (f, v) = (flatten.split_off(2), validate.split_off(2));
     vec![
-        Figure::new("xml-flatten, epochs on", "MB of XML per CPU-second", flatten, f),
+        Figure::new(
+            "xml-flatten, epochs on",
+            "MB of XML per CPU-second",
+            flatten,
+            f,
+        ),
         Figure::new("validate, rules of books", "CPU ns per row", validate, v),
     ]
 }
@@ -160,7 +210,12 @@ fn processed(place: &Place) -> Figure {
         assert!(total.rows.written > 0);
         total.rows.written as f64 / ended.cpu
     });
-    Figure::new("RAW to PROCESSED", "rows written per CPU-second", all, Vec::new())
+    Figure::new(
+        "RAW to PROCESSED",
+        "rows written per CPU-second",
+        all,
+        Vec::new(),
+    )
 }
 
 fn first_commit(place: &Place, bootstrap: &str) -> Figure {
@@ -168,7 +223,10 @@ fn first_commit(place: &Place, bootstrap: &str) -> Figure {
     let names = ["warm cache", "warm cache again", "no cache"];
     let runs = rounds(&names, |way| {
         if way == 2 {
-            let cold = Place { cache: place.dir.join("cold"), ..place.clone() };
+            let cold = Place {
+                cache: place.dir.join("cold"),
+                ..place.clone()
+            };
             cold.empty("cold");
             return cold.raw(bootstrap, FEW, "few_zone").first_commit_ms;
         }

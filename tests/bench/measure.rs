@@ -40,7 +40,8 @@ impl Cpu {
 }
 
 fn cpu(usage: &libc::rusage) -> Duration {
-    let time = |t: libc::timeval| Duration::from_micros(t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64);
+    let time =
+        |t: libc::timeval| Duration::from_micros(t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64);
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
@@ -58,7 +59,12 @@ pub fn ended(child: &Child) -> Result<Ended, String> {
     let mut usage = MaybeUninit::uninit();
     // SAFETY: both pointers are to whole values; nobody else waits for this child.
     let pid = unsafe { libc::wait4(child.id() as i32, &raw mut status, 0, usage.as_mut_ptr()) };
-    assert_eq!(pid, child.id() as i32, "wait4: {}", io::Error::last_os_error());
+    assert_eq!(
+        pid,
+        child.id() as i32,
+        "wait4: {}",
+        io::Error::last_os_error()
+    );
     // SAFETY: wait4 filled it in.
     let usage = unsafe { usage.assume_init() };
     match ExitStatus::from_raw(status) {
@@ -88,7 +94,12 @@ impl Series {
 
     /// Of each round to the same round of another.
     pub fn over(&self, other: &Series) -> Spread {
-        let ratios: Vec<f64> = self.values.iter().zip(&other.values).map(|(a, b)| a / b).collect();
+        let ratios: Vec<f64> = self
+            .values
+            .iter()
+            .zip(&other.values)
+            .map(|(a, b)| a / b)
+            .collect();
         Spread::of(&ratios)
     }
 
@@ -142,5 +153,6 @@ pub fn rounds<T>(
 /// [`rounds`] of plain numbers.
 pub fn series(names: &[&'static str], run: impl FnMut(usize) -> f64) -> Vec<Series> {
     let all = rounds(names, run).into_iter();
-    all.map(|(name, values)| Series::new(name, values)).collect()
+    all.map(|(name, values)| Series::new(name, values))
+        .collect()
 }

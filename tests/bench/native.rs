@@ -34,7 +34,9 @@ unsafe impl Send for Native {}
 
 impl std::fmt::Debug for Native {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Native").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Native")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,25 +55,28 @@ pub fn transforms(
     let (flatten, validate) = (keys(0), keys(1));
     let rules = std::fs::read(validate["rules"].as_str().unwrap()).unwrap();
     let (flatten, validate) = (flatten.to_string(), validate.to_string());
-    let made = [FLATTEN, VALIDATE].into_iter().zip(like).map(|(which, like)| {
-        let slices = (
-            Slice::of(flatten.as_bytes()),
-            Slice::of(validate.as_bytes()),
-            Slice::of(&rules),
-        );
-        // SAFETY: the slices outlive the call; the library holds to the same declarations.
-        let plugin = unsafe { open(slices.0, slices.1, slices.2) };
-        let native: Box<dyn Transform> = Box::new(Native {
-            plugin,
-            run,
-            which,
-            crossing: if which == FLATTEN { 1 } else { usize::MAX },
-            identity: like.identity().clone(),
-            schema: like.output_schema().clone(),
-            counters: like.counters().to_vec(),
+    let made = [FLATTEN, VALIDATE]
+        .into_iter()
+        .zip(like)
+        .map(|(which, like)| {
+            let slices = (
+                Slice::of(flatten.as_bytes()),
+                Slice::of(validate.as_bytes()),
+                Slice::of(&rules),
+            );
+            // SAFETY: the slices outlive the call; the library holds to the same declarations.
+            let plugin = unsafe { open(slices.0, slices.1, slices.2) };
+            let native: Box<dyn Transform> = Box::new(Native {
+                plugin,
+                run,
+                which,
+                crossing: if which == FLATTEN { 1 } else { usize::MAX },
+                identity: like.identity().clone(),
+                schema: like.output_schema().clone(),
+                counters: like.counters().to_vec(),
+            });
+            native
         });
-        native
-    });
     made.collect()
 }
 
@@ -117,27 +122,42 @@ impl Transform for Native {
             .take(self.crossing)
             .map(|c| (c.values.to_data(), c.constant))
             .collect();
-        let nodes: Vec<Node> = data.iter().map(|(data, constant)| node(data, *constant)).collect();
+        let nodes: Vec<Node> = data
+            .iter()
+            .map(|(data, constant)| node(data, *constant))
+            .collect();
         // SAFETY: the arrays outlive the call, and what it gives stays until the next one.
         let out: &Out = unsafe {
-            &*(self.run)(self.plugin, self.which, input.rows as u32, Slice::of(&nodes))
+            &*(self.run)(
+                self.plugin,
+                self.which,
+                input.rows as u32,
+                Slice::of(&nodes),
+            )
         };
         // SAFETY: as above.
-        let (origin, columns, refused, counters) =
-            unsafe { (out.origin.get(), out.columns.get(), out.refused.get(), out.counters.get()) };
+        let (origin, columns, refused, counters) = unsafe {
+            (
+                out.origin.get(),
+                out.columns.get(),
+                out.refused.get(),
+                out.counters.get(),
+            )
+        };
         let (rows, len) = match out.every {
             true => (RowMap::Every, input.rows),
             false => (RowMap::Origin(origin.to_vec()), origin.len()),
         };
-        let made = columns.iter().zip(self.schema.fields()).map(|(node, field)| {
-            match usize::try_from(node.unchanged) {
+        let made = columns
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(node, field)| match usize::try_from(node.unchanged) {
                 Ok(n) => mapped(&input.columns[n], &rows),
                 Err(_) => Column {
                     values: array(node, field.data_type(), if node.constant { 1 } else { len }),
                     constant: node.constant,
                 },
-            }
-        });
+            });
         let columns = made.collect();
         // SAFETY: as above.
         let text = |s: Slice<u8>| String::from_utf8(unsafe { s.get() }.to_vec()).unwrap();
@@ -151,7 +171,11 @@ impl Transform for Native {
         Ok(Output {
             rejects: rejects.collect(),
             counters: counters.to_vec(),
-            table: Table { schema: self.schema.clone(), rows: len, columns },
+            table: Table {
+                schema: self.schema.clone(),
+                rows: len,
+                columns,
+            },
             rows,
         })
     }
@@ -165,7 +189,10 @@ fn node(data: &ArrayData, constant: bool) -> Node {
     let (offsets, bytes) = match data.data_type() {
         DataType::Utf8 | DataType::Binary => {
             let offsets = &data.buffers()[0].typed_data::<i32>()[..=rows];
-            (offsets, &data.buffers()[1].as_slice()[..offsets[rows] as usize])
+            (
+                offsets,
+                &data.buffers()[1].as_slice()[..offsets[rows] as usize],
+            )
         }
         fixed => {
             let width = fixed.primitive_width().unwrap();

@@ -29,7 +29,12 @@ impl Figure {
         own: Vec<Series>,
         beside: Vec<Series>,
     ) -> Figure {
-        Figure { name, unit, own, beside }
+        Figure {
+            name,
+            unit,
+            own,
+            beside,
+        }
     }
 
     fn json(&self) -> Value {
@@ -67,7 +72,10 @@ impl Machine {
     pub fn now() -> Machine {
         let after = |file: &str, key: &str| {
             let text = fs::read_to_string(file).unwrap_or_default();
-            let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap_or("unknown");
+            let line = text
+                .lines()
+                .find_map(|l| l.strip_prefix(key))
+                .unwrap_or("unknown");
             line.trim_start_matches([' ', '\t', ':']).to_owned()
         };
         let kib: f64 = after("/proc/meminfo", "MemTotal")
@@ -84,15 +92,24 @@ impl Machine {
         let head = commit(&["rev-parse", "--short=12", "HEAD"]).unwrap_or("unknown".into());
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let now = std::time::SystemTime::now();
-        let seconds = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let seconds = now
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs());
         let date = jiff::Timestamp::from_second(seconds as i64).unwrap();
         Machine {
             date: date.to_string(),
-            commit: if changed { format!("{head} with local changes") } else { head },
+            commit: if changed {
+                format!("{head} with local changes")
+            } else {
+                head
+            },
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             cpu: after("/proc/cpuinfo", "model name"),
             memory: format!("{:.1} GiB", kib / 1024.0 / 1024.0),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().into(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .into(),
             load: load.split(' ').take(3).collect::<Vec<_>>().join(" "),
         }
     }
@@ -134,14 +151,20 @@ impl Report {
         out.push_str("| figure | unit | Weir | again : Weir | beside it | Weir : beside |\n");
         out.push_str("| --- | --- | --- | --- | --- | --- |\n");
         for f in &self.figures {
-            let own = spread(self_of(f).spread());
+            let own = spread(f.own[0].spread());
             let again = ratio(f.own[1].over(&f.own[0]));
             let mut lines = f.beside.iter();
-            let mut line = |figure: &str, unit: &str, own: &str, again: &str, s: Option<&Series>| {
-                let beside = s.map_or("".into(), |s| format!("{}: {}", s.name, spread(s.spread())));
-                let over = s.map_or("".into(), |s| ratio(f.own[0].over(s)));
-                writeln!(out, "| {figure} | {unit} | {own} | {again} | {beside} | {over} |").unwrap();
-            };
+            let mut line =
+                |figure: &str, unit: &str, own: &str, again: &str, s: Option<&Series>| {
+                    let beside =
+                        s.map_or("".into(), |s| format!("{}: {}", s.name, spread(s.spread())));
+                    let over = s.map_or("".into(), |s| ratio(f.own[0].over(s)));
+                    writeln!(
+                        out,
+                        "| {figure} | {unit} | {own} | {again} | {beside} | {over} |"
+                    )
+                    .unwrap();
+                };
             line(f.name, f.unit, &own, &again, lines.next());
             for s in lines {
                 line("", "", "", "", Some(s));
@@ -159,13 +182,13 @@ impl Report {
             "messages": self.tally,
             "figures": figures,
         });
-        fs::write(dir.join("bench.json"), serde_json::to_string_pretty(&json).unwrap()).unwrap();
+        fs::write(
+            dir.join("bench.json"),
+            serde_json::to_string_pretty(&json).unwrap(),
+        )
+        .unwrap();
         fs::write(dir.join("bench.md"), self.markdown()).unwrap();
     }
-}
-
-fn self_of(figure: &Figure) -> &Series {
-    &figure.own[0]
 }
 
 fn spread(Spread { median, min, max }: Spread) -> String {
