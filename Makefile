@@ -49,8 +49,12 @@ test: build guests need-java
 	cd plugins && $(CARGO) test --locked --target-dir ../target/guests-native
 	$(CARGO) test --locked
 
-bench: build
-	$(CARGO) run --locked --bin weir -- bench
+# Our own code optimised fully and without assertions, as the dependencies are; the plugins once more as a native
+# library, to compare.
+BENCH = $(foreach set,opt-level=3 debug-assertions=false overflow-checks=false,--config profile.dev.package.weir.$(set))
+bench: plugins need-java
+	cd plugins && $(CARGO) build --locked --release --example native -p validate --target-dir ../target/guests-native
+	$(CARGO) bench --locked --profile dev $(BENCH) --bench weir
 
 lint: need
 	$(CARGO) fmt --all --check

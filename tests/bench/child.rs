@@ -1,0 +1,161 @@
+//! `weir run` as a child process: the program that people start, with the configs of `conf/`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use weir::chain::Ledger;
+use weir::clock::SystemClock;
+use weir::commit::{Log, LogName, Writer};
+use weir::store;
+
+use crate::measure::{Ended, ended};
+
+/// First argument of this program as a launcher: see [`launch`].
+pub const LAUNCH: &str = "--launch";
+
+/// Runs the rest of the arguments and says when it begins and what it took. A process inherits the peak memory of the
+/// one that made it, and this one is small where the bench is not.
+pub fn launch(command: &[String]) -> ExitCode {
+    println!("{}", json!({ "launch": "now" }));
+    let child = Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .spawn();
+    match ended(&child.unwrap()) {
+        Ok(Ended { cpu, peak_bytes }) => {
+            println!(
+                "{}",
+                json!({ "launch": "ended", "cpu": cpu, "peak": peak_bytes })
+            );
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where everything of one pipeline run lies.
+#[derive(Clone)]
+pub struct Place {
+    pub dir: PathBuf,
+    pub cache: PathBuf,
+    pub plugins: PathBuf,
+    pub root: PathBuf,
+}
+
+/// A run that has ended, and what its log says of all that it wrote.
+pub struct Ran {
+    pub ended: Ended,
+    pub total: Ledger,
+    /// From spawn to the first line about a data commit.
+    pub first_commit_ms: f64,
+}
+
+impl Place {
+    pub fn zone(&self, name: &str) -> String {
+        format!("file:{}", self.dir.join(name).display())
+    }
+
+    /// `--set`s and flags that all runs have.
+    fn weir(&self, conf: &str, sets: &[String]) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([LAUNCH, env!("CARGO_BIN_EXE_weir")]);
+        command
+            .current_dir(&self.root)
+            .args(["run", conf, "--available-now"]);
+        command.args(["--progress", "json", "--log-level", "warn"]);
+        command.args(["--set", &format!("plugin.path={}", self.plugins.display())]);
+        command.args(["--set", &format!("plugin.cache={}", self.cache.display())]);
+        for set in sets {
+            command.args(["--set", set]);
+        }
+        let log = File::create(self.dir.join("weir.log")).unwrap();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        command
+    }
+
+    /// Kafka → RAW into `zone`, from nothing.
+    pub fn raw(&self, bootstrap: &str, topic: &str, zone: &str) -> Ran {
+        let sets = raw_sets(bootstrap, topic, &self.zone(zone));
+        self.run("conf/books-raw.toml", &sets, zone, "books-raw")
+    }
+
+    /// RAW → PROCESSED into `zone`, from nothing.
+    pub fn processed(&self, raw: &str, zone: &str) -> Ran {
+        let sets = [
+            format!("source.url={}", self.zone(raw)),
+            "source.table=books".to_owned(),
+            format!("sink.url={}", self.zone(zone)),
+        ];
+        self.run("conf/books-processed.toml", &sets, zone, "books-processed")
+    }
+
+    fn run(&self, conf: &str, sets: &[String], zone: &str, pipeline: &str) -> Ran {
+        self.empty(zone);
+        let mut command = self.weir(conf, sets);
+        let mut child = command.spawn().unwrap();
+        let mut begun = Instant::now();
+        let (mut first_commit_ms, mut ended) = (f64::NAN, None);
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let number = |key: &str| line[key].as_f64().unwrap();
+            if line["launch"] == "now" {
+                begun = Instant::now();
+            } else if line["launch"] == "ended" {
+                ended = Some(Ended {
+                    cpu: number("cpu"),
+                    peak_bytes: number("peak"),
+                });
+            } else if first_commit_ms.is_nan() && number("numInputRows") > 0.0 {
+                first_commit_ms = begun.elapsed().as_secs_f64() * 1e3;
+            }
+        }
+        child.wait().unwrap();
+        let ended = ended.unwrap_or_else(|| {
+            let said = std::fs::read_to_string(self.dir.join("weir.log")).unwrap_or_default();
+            panic!("weir run {conf}: {said}")
+        });
+        let total = log(&self.dir.join(zone), pipeline, zone).state().totals();
+        assert!(total.closes(), "the ledgers of {zone} close");
+        Ran {
+            ended,
+            total,
+            first_commit_ms,
+        }
+    }
+
+    pub fn empty(&self, zone: &str) {
+        let dir = self.dir.join(zone);
+        if dir.exists() {
+            std::fs::remove_dir_all(dir).unwrap();
+        }
+    }
+}
+
+/// What `conf/books-raw.toml` is run with; also for the chain without a log.
+pub fn raw_sets(bootstrap: &str, topic: &str, url: &str) -> Vec<String> {
+    vec![
+        format!("source.bootstrap.servers={bootstrap}"),
+        format!("source.topics={topic}"),
+        format!("sink.url={url}"),
+        "sink.table=books".to_owned(),
+    ]
+}
+
+pub fn log(root: &Path, pipeline: &str, zone: &str) -> Log {
+    let store = store::open(&format!("file:{}", root.display())).unwrap();
+    let clock = SystemClock::shared();
+    let writer = Writer::this_process(clock.as_ref());
+    Log::open(store, LogName::new(pipeline, zone), clock, writer)
+        .unwrap()
+        .unwrap()
+}

@@ -1,0 +1,318 @@
+//! What runs in the bench's own process: the chain without a log, single plugins, and the opening of logs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir::chain::{Applied, Chain, Table, Transform, Unit};
+use weir::clock::SystemClock;
+use weir::commit::{Draft, Log, LogName, Open, Outcome, Receipt, Writer, publish};
+use weir::config::{Overlay, PipelineConfig, load};
+use weir::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
+use weir::pipeline::transforms_of;
+use weir::plugin::Plugins;
+use weir::record::{
+    Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema,
+};
+use weir::sink::{Sealed, Sink};
+use weir::source::books::{Books, Dirty};
+use weir::source::{Position, Source};
+use weir::store;
+use weir::zone::{ParquetOptions, Rotate, TableName, ZoneOptions, ZoneSink};
+
+use crate::child::{Place, raw_sets};
+use crate::measure::{Cpu, Series, series};
+use crate::native;
+
+const TASKS: usize = 2;
+/// Open files of one task hold this much before they are closed; what the child's budget comes to.
+const FILES_MEMORY: usize = 48 << 20;
+const POLL: Duration = Duration::from_millis(50);
+
+/// The pipeline of `conf/books-raw.toml` and its plugins, both ways.
+pub struct Plugged {
+    pub config: PipelineConfig,
+    plugins: Plugins,
+    library: std::path::PathBuf,
+}
+
+impl Plugged {
+    pub fn new(place: &Place) -> Plugged {
+        let set = raw_sets("unused:9092", "unused", &place.zone("unused"));
+        let overlay = Overlay { profile: None, set };
+        let mut loaded = load(&["conf/books-raw.toml".to_owned()], &overlay);
+        assert!(!loaded.has_errors(), "{:?}", loaded.problems);
+        Plugged {
+            config: loaded.pipelines.remove(0),
+            plugins: Plugins::new(&place.plugins, &place.cache).unwrap(),
+            library: place
+                .root
+                .join("target/guests-native/release/examples/libnative.so"),
+        }
+    }
+
+    pub fn components(&self) -> Vec<Box<dyn Transform>> {
+        let (transforms, problems) = transforms_of(&self.plugins, &self.config, &input_schema());
+        assert!(problems.is_empty(), "{problems:?}");
+        transforms
+    }
+
+    pub fn native(&self) -> Vec<Box<dyn Transform>> {
+        native::transforms(&self.library, &self.config, &self.components())
+    }
+}
+
+// === the chain without a log ===
+
+/// Reads a topic to its end, in two threads as the child does, through `chains` into Parquet files that no log names.
+/// Records and rows counted.
+pub fn without_log(
+    place: &Place,
+    props: &KafkaProps,
+    topic: &str,
+    limits: &Limits,
+    chains: Vec<Chain>,
+) -> (u64, u64) {
+    place.empty("bare");
+    let store = store::open(&place.zone("bare")).unwrap();
+    let cluster = KafkaCluster::connect(props).unwrap();
+    let topic = cluster.describe(topic).unwrap();
+    let positions = cluster.start(&topic, Start::Earliest).unwrap();
+    let tasks = chains.len();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = chains
+            .into_iter()
+            .enumerate()
+            .map(|(at, chain)| {
+                let own: Vec<Position> =
+                    positions.iter().skip(at).step_by(tasks).cloned().collect();
+                let sink = sink(&store, "bare");
+                scope.spawn(move || task(props, &own, limits, chain, sink))
+            })
+            .collect();
+        let ended = threads.into_iter().map(|t| t.join().unwrap());
+        ended.fold((0, 0), |(a, b), (records, rows)| (a + records, b + rows))
+    })
+}
+
+fn task(
+    props: &KafkaProps,
+    own: &[Position],
+    limits: &Limits,
+    mut chain: Chain,
+    mut sink: ZoneSink,
+) -> (u64, u64) {
+    let clock = SystemClock::shared();
+    let mut source = KafkaSource::open(props, own, limits.clone(), clock).unwrap();
+    let (mut records, mut rows) = (0, 0);
+    while !source.caught_up() {
+        let Some(batch) = source.next(POLL).unwrap() else {
+            continue;
+        };
+        let applied = chain.apply(&batch).unwrap();
+        records += applied.ledger.records.read;
+        rows += applied.ledger.rows.written;
+        sink.write(&batch, applied).unwrap();
+        if sink.should_roll() || sink.memory() > FILES_MEMORY {
+            close(&mut sink);
+        }
+    }
+    close(&mut sink);
+    (records, rows)
+}
+
+fn close(sink: &mut ZoneSink) {
+    for file in sink
+        .seal()
+        .unwrap()
+        .into_iter()
+        .flat_map(|sealed| sealed.files)
+    {
+        file.finish().unwrap();
+    }
+}
+
+pub fn chains(mut transforms: impl FnMut() -> Vec<Box<dyn Transform>>) -> Vec<Chain> {
+    (0..TASKS)
+        .map(|_| Chain::new(transforms(), Unit::Row).unwrap())
+        .collect()
+}
+
+fn sink(store: &Arc<dyn store::Store>, zone: &str) -> ZoneSink {
+    let options = ZoneOptions {
+        name: LogName::new("bench", zone),
+        table: TableName::new("books").unwrap(),
+        letters_table: TableName::new("dead_letters").unwrap(),
+        rotate: Rotate::default(),
+        parquet: ParquetOptions::default(),
+        keep_value: false,
+    };
+    ZoneSink::new(
+        store.clone(),
+        SystemClock::shared(),
+        options,
+        Arc::new(|| 0),
+    )
+}
+
+// === single plugins ===
+
+/// Messages in batches as a task gets them.
+pub fn batches(messages: usize, limits: &Limits) -> Vec<Batch> {
+    let mut books = Books::new(crate::SEED, Dirty::SOME);
+    let (mut builder, mut out, mut from) = (BatchBuilder::new(), Vec::new(), 0);
+    for offset in 0..messages as i64 {
+        let sample = books.next().unwrap();
+        let none = std::iter::empty();
+        builder.push(
+            offset,
+            Some(0),
+            Some(sample.key.as_bytes()),
+            Some(&sample.value),
+            none,
+        );
+        let full = builder.bytes() >= limits.batch_bytes || builder.len() >= limits.batch_records;
+        if full || offset + 1 == messages as i64 {
+            out.push(builder.finish(covers(from, offset + 1, 0)));
+            from = offset + 1;
+        }
+    }
+    out
+}
+
+fn covers(from: i64, to: i64, epoch: u64) -> Covers {
+    let tp = TopicPartition {
+        topic: "bench".into(),
+        partition: 0,
+    };
+    let chain = ChainId::kafka("bench", "bench", 0);
+    Covers {
+        chain,
+        epoch,
+        tp,
+        range: OffsetRange { from, to },
+    }
+}
+
+fn table(batch: &Batch) -> Table {
+    let columns = batch.columns().into_iter();
+    Table {
+        schema: input_schema(),
+        rows: batch.len(),
+        columns: columns
+            .map(|(values, constant)| weir::chain::Column { values, constant })
+            .collect(),
+    }
+}
+
+/// What each of the two plugins does in a second: flatten in bytes of XML, validate in rows.
+/// First the component, then the component again, then native.
+pub fn plugins(plugged: &Plugged, batches: &[Batch]) -> (Vec<Series>, Vec<Series>) {
+    let mut all = [plugged.components(), plugged.components(), plugged.native()];
+    let messages: Vec<Table> = batches.iter().map(table).collect();
+    let xml: usize = batches.iter().map(|b| b.value.value_data().len()).sum();
+    let rows: Vec<Table> = messages
+        .iter()
+        .map(|t| all[0][0].apply(t).unwrap().table)
+        .collect();
+    for at in [0, 1] {
+        for input in if at == 0 { &messages } else { &rows } {
+            let (a, b) = (
+                all[0][at].apply(input).unwrap(),
+                all[2][at].apply(input).unwrap(),
+            );
+            assert!(native::same(&a, &b), "component and native give the same");
+        }
+    }
+    let names = ["component", "component again", "native"];
+    let mut pass = |way: usize, at: usize, tables: &[Table]| {
+        let plugin = &mut all[way][at];
+        let body = || {
+            tables
+                .iter()
+                .map(|t| plugin.apply(t).unwrap().table.rows)
+                .sum::<usize>()
+        };
+        Cpu::Thread.of(body).0
+    };
+    let flatten = series(&names, |way| xml as f64 / 1e6 / pass(way, 0, &messages));
+    let count: usize = rows.iter().map(|t| t.rows).sum();
+    let validate = series(&names, |way| pass(way, 1, &rows) * 1e9 / count as f64);
+    (flatten, validate)
+}
+
+// === logs ===
+
+/// A zone with `commits` data commits of ten messages each, files and all.
+pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
+    place.empty(zone);
+    let store = store::open(&place.zone(zone)).unwrap();
+    let clock = SystemClock::shared();
+    let writer = Writer::this_process(clock.as_ref());
+    let name = LogName::new("bench", zone);
+    let mut log = Log::open_or_init(store.clone(), name, clock, writer, Vec::new()).unwrap();
+    let Covers { chain: id, tp, .. } = covers(0, 0, 0);
+    let topic = tp.topic.to_string();
+    let open = Open {
+        chain: id.clone(),
+        topic,
+        partition: 0,
+        at: 0,
+        start: "earliest".into(),
+    };
+    settle(&mut log, Draft::Open(vec![open]));
+    let mut chain = Chain::new(plugged.native(), Unit::Row).unwrap();
+    let mut books = Books::new(crate::SEED, Dirty::SOME);
+    let mut sink = sink(&store, zone);
+    for _ in 0..commits {
+        let (from, epoch) = (log.state().chains[&id].to, log.state().chains[&id].epoch);
+        let mut builder = BatchBuilder::new();
+        for offset in from..from + 10 {
+            let sample = books.next().unwrap();
+            let key = Some(sample.key.as_bytes());
+            builder.push(
+                offset,
+                Some(0),
+                key,
+                Some(&sample.value),
+                std::iter::empty(),
+            );
+        }
+        let batch = builder.finish(covers(from, from + 10, epoch));
+        let applied: Applied = chain.apply(&batch).unwrap();
+        sink.write(&batch, applied).unwrap();
+        let Sealed { files, spans, .. } = sink.seal().unwrap().unwrap();
+        let receipt = Receipt {
+            base: log.version(),
+            r#gen: log.state().rules_gen(),
+            spans,
+            files: files.into_iter().map(|f| f.finish().unwrap()).collect(),
+            counters: Default::default(),
+        };
+        settle(
+            &mut log,
+            Draft::Data {
+                receipts: vec![receipt],
+                swap: None,
+            },
+        );
+    }
+}
+
+fn settle(log: &mut Log, draft: Draft) {
+    match log.commit(draft).unwrap() {
+        Outcome::Committed { committed, dropped } if dropped.is_empty() => {
+            publish(log.store().as_ref(), log.name(), &committed).unwrap();
+        }
+        other => panic!("not committed: {other:?}"),
+    }
+}
+
+/// Milliseconds until the log's state is there.
+pub fn open_log(root: &Path, zone: &str) -> f64 {
+    let begun = Instant::now();
+    let log = crate::child::log(root, "bench", zone);
+    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    assert!(log.version() > 0);
+    ms
+}

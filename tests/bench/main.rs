@@ -1,0 +1,255 @@
+//! `make bench`: what Weir costs on this machine, each figure beside a bound measured in the same run and beside itself
+//! measured twice. Nothing here passes or fails by time. docs/bench.md says what each figure is.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unsafe_code,
+    reason = "a bench fails by panicking; it asks the kernel for CPU times and calls a native library"
+)]
+
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../suite/brokers.rs"]
+mod brokers;
+mod child;
+mod inside;
+mod measure;
+mod native;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use child::{Place, Ran};
+use inside::{Plugged, chains};
+use measure::{Cpu, Series, rounds, series};
+use report::{Figure, Machine, Report};
+use weir::clock::SystemClock;
+use weir::kafka::testkit::Admin;
+use weir::kafka::{KafkaProps, Limits};
+use weir::source::books::{self, Dirty, ProduceOptions, Tally};
+
+pub const SEED: u64 = 1;
+const TOPIC: &str = "bench-books";
+const FEW: &str = "bench-few";
+const PARTITIONS: i32 = 4;
+const MESSAGES: u64 = 200_000;
+/// Waiting in the topic when the time to the first commit is taken.
+const FEW_MESSAGES: u64 = 1_000;
+/// Through single plugins.
+const PLUGIN_MESSAGES: usize = 60_000;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, launch, command @ ..] = args.as_slice()
+        && launch == child::LAUNCH
+    {
+        return child::launch(command);
+    }
+    // `cargo clippy --all-targets` and the like build this; `cargo test --benches` would run it with other arguments.
+    if !args.iter().any(|arg| arg == "--bench") {
+        println!("run by `make bench`");
+        return ExitCode::SUCCESS;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .unwrap();
+    std::env::set_current_dir(&root).unwrap();
+    let out = root.join("target/bench");
+    std::fs::create_dir_all(&out).unwrap();
+    let machine = Machine::now();
+    let Some(broker) = brokers::kafka() else {
+        return ExitCode::FAILURE;
+    };
+    let dir = tempfile::tempdir_in(&out).unwrap();
+    let place = Place {
+        dir: dir.path().to_owned(),
+        cache: dir.path().join("cache"),
+        plugins: root.join("target/plugins"),
+        root,
+    };
+    let props = broker.props("bench");
+    let tally = produce(&props, TOPIC, MESSAGES);
+    produce(&props, FEW, FEW_MESSAGES);
+
+    let plugged = Plugged::new(&place);
+    let limits = Limits {
+        batch_records: plugged.config.limits.batch_rows,
+        batch_bytes: plugged.config.limits.batch_bytes,
+        ..Limits::default()
+    };
+    let mut figures = raw(&place, &plugged, &props, &limits, &tally);
+    figures.extend(single_plugins(&plugged, &limits));
+    figures.push(processed(&place));
+    figures.push(first_commit(&place, broker.bootstrap()));
+    figures.push(log_open(&place, &plugged));
+    let report = Report {
+        machine,
+        tally,
+        figures,
+    };
+    println!("\n{}", report.markdown());
+    report.write(&out);
+    ExitCode::SUCCESS
+}
+
+fn produce(props: &KafkaProps, topic: &str, count: u64) -> Tally {
+    say(&format!("{count} messages into {topic}"));
+    Admin::connect(props.bootstrap())
+        .unwrap()
+        .create_topic(topic, PARTITIONS, &[])
+        .unwrap();
+    let props = KafkaProps::new(props.bootstrap(), "bench-producer", &BTreeMap::new()).unwrap();
+    let options = ProduceOptions {
+        topic: topic.to_owned(),
+        count: Some(count),
+        rate: 0.0,
+        seed: SEED,
+        dirty: Dirty::SOME,
+    };
+    let clock = SystemClock::shared();
+    let report = books::produce(
+        &props,
+        &options,
+        &clock,
+        &AtomicBool::new(false),
+        &mut |_| {},
+    );
+    report.unwrap().tally
+}
+
+/// Kafka → RAW: the child twice, the same chain without a log with components and natively, in turn.
+fn raw(
+    place: &Place,
+    plugged: &Plugged,
+    props: &KafkaProps,
+    limits: &Limits,
+    tally: &Tally,
+) -> Vec<Figure> {
+    say("Kafka -> RAW: the child, and the chain without a log");
+    let mut peaks = [Vec::new(), Vec::new()];
+    let mut counted = None;
+    let names = [
+        "weir run",
+        "weir run again",
+        "components, no log",
+        "native, no log",
+    ];
+    let mut all = series(&names, |way| {
+        if way < 2 {
+            let ran = place.raw(props.bootstrap(), TOPIC, "raw_zone");
+            let total = (ran.total.records.read, ran.total.rows.written);
+            assert_eq!(total.0, tally.messages, "every message is in the log");
+            assert_eq!(*counted.get_or_insert(total), total);
+            peaks[way].push(ran.ended.peak_bytes / MIB);
+            return total.0 as f64 / ran.ended.cpu;
+        }
+        let chains = match way {
+            2 => chains(|| plugged.components()),
+            _ => chains(|| plugged.native()),
+        };
+        let body = || inside::without_log(place, props, TOPIC, limits, chains);
+        let (cpu, total) = Cpu::Process.of(body);
+        assert_eq!(
+            *counted.get_or_insert(total),
+            total,
+            "all ways write the same rows"
+        );
+        total.0 as f64 / cpu
+    });
+    let beside = all.split_off(2);
+    let peaks: Vec<Series> = names
+        .into_iter()
+        .zip(peaks)
+        // The round that does not count is no different here, but the others are counted alike.
+        .map(|(name, peaks)| Series::new(name, peaks[1..].to_vec()))
+        .collect();
+    vec![
+        Figure::new(
+            "Kafka to RAW, both plugins",
+            "messages per CPU-second",
+            all,
+            beside,
+        ),
+        Figure::new(
+            "Peak memory of that child, two tasks",
+            "MiB resident",
+            peaks,
+            Vec::new(),
+        ),
+    ]
+}
+
+fn single_plugins(plugged: &Plugged, limits: &Limits) -> Vec<Figure> {
+    say("single plugins");
+    let batches = inside::batches(PLUGIN_MESSAGES, limits);
+    let (mut flatten, mut validate) = inside::plugins(plugged, &batches);
+    let (f, v) = (flatten.split_off(2), validate.split_off(2));
+    vec![
+        Figure::new(
+            "xml-flatten, epochs on",
+            "MB of XML per CPU-second",
+            flatten,
+            f,
+        ),
+        Figure::new("validate, rules of books", "CPU ns per row", validate, v),
+    ]
+}
+
+/// Over the RAW zone that the last run of [`raw`] left.
+fn processed(place: &Place) -> Figure {
+    say("RAW -> PROCESSED");
+    let all = series(&["weir run", "weir run again"], |_| {
+        let Ran { ended, total, .. } = place.processed("raw_zone", "processed_zone");
+        assert!(total.rows.written > 0);
+        total.rows.written as f64 / ended.cpu
+    });
+    Figure::new(
+        "RAW to PROCESSED",
+        "rows written per CPU-second",
+        all,
+        Vec::new(),
+    )
+}
+
+fn first_commit(place: &Place, bootstrap: &str) -> Figure {
+    say("start to first commit");
+    let names = ["warm cache", "warm cache again", "no cache"];
+    let runs = rounds(&names, |way| {
+        if way == 2 {
+            let cold = Place {
+                cache: place.dir.join("cold"),
+                ..place.clone()
+            };
+            cold.empty("cold");
+            return cold.raw(bootstrap, FEW, "few_zone").first_commit_ms;
+        }
+        place.raw(bootstrap, FEW, "few_zone").first_commit_ms
+    });
+    let mut all: Vec<Series> = runs.into_iter().map(|(n, v)| Series::new(n, v)).collect();
+    let beside = all.split_off(2);
+    Figure::new("Start to first commit", "ms", all, beside)
+}
+
+fn log_open(place: &Place, plugged: &Plugged) -> Figure {
+    say("opening logs");
+    inside::log_with(place, plugged, "ten", 10);
+    inside::log_with(place, plugged, "thousand", 1_000);
+    let names = ["1,000 commits", "1,000 commits again", "10 commits"];
+    let mut all = series(&names, |way| {
+        let zone = if way == 2 { "ten" } else { "thousand" };
+        inside::open_log(&place.dir.join(zone), zone)
+    });
+    let beside = all.split_off(2);
+    Figure::new("Opening the log after 1,000 commits", "ms", all, beside)
+}
+
+fn say(what: &str) {
+    eprintln!("bench: {what}");
+}
