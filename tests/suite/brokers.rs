@@ -114,7 +114,8 @@ impl Held {
     /// `command`'s own stdin is empty; stdout and stderr are the shell's.
     fn start(command: &Command, out: Stdio, err: Stdio) -> Held {
         // cat ends when our end of the pipe closes; a background job of sh reads /dev/null.
-        const HOLD: &str = r#""$@" & echo $! >&3; exec 3>&-; cat >/dev/null; kill -9 $!"#;
+        const HOLD: &str =
+            r#"trap '' INT; "$@" & echo $! >&3; exec 3>&-; cat >/dev/null; kill -9 $!"#;
         let file = tempfile::NamedTempFile::new().expect("pid file");
         let shell = Command::new("sh")
             .arg("-c")
