@@ -97,3 +97,34 @@ fn nothing_new_writes_nothing() {
     world.run(&both);
     assert_eq!(world.log("processed", "processed").version(), before);
 }
+
+/// Each plan takes as many whole versions as the budget holds, so a long stop is caught up in several batches.
+#[test]
+fn a_plan_takes_no_more_versions_than_memory_holds() {
+    let world = World::new(1);
+    for _ in 0..3 {
+        world.produce((0..80_000).map(|_| (0, &b"x"[..])));
+        world.run(&[world.raw(&[])]).pop().unwrap().result.unwrap();
+    }
+    // 32 MiB hold about 111,000 rows: one version of 80,000, not two.
+    let small = [
+        ("memory.budget", "32MiB"),
+        ("sink.row.group.bytes", "1MiB"),
+        ("sink.dedup.key", "_offset"),
+    ];
+    world
+        .run(&[processed(&world, &small)])
+        .pop()
+        .unwrap()
+        .result
+        .unwrap();
+    let log = world.log("processed", "processed");
+    assert_eq!(log.state().totals().rows.written, 240_000);
+    let borders: Vec<i64> = log
+        .state()
+        .chains
+        .values()
+        .flat_map(|c| c.borders.iter().map(|b| b.to))
+        .collect();
+    assert_eq!(borders, [0, 80_000, 160_000, 240_000]);
+}
