@@ -320,3 +320,7 @@ fn refused(batch: &Batch, letter: &Letter) -> Error {
 fn committer_gone() -> Error {
     Error::new(Kind::Stopped, "task", "the pipeline's committer has ended")
 }
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::events::{CommitReport, Started};
 use super::logs::drawing;
@@ -32,10 +32,10 @@ impl Bars {
     pub(super) fn started(&self, started: &Started) {
         let bar = match started.lag {
             Some(lag) if lag > 0 => ProgressBar::new(lag).with_style(style(
-                "{prefix:18} {bar:28} {human_pos:>11}/{human_len} {per_sec:>12}  {msg}",
+                "{prefix:18} {bar:28} {human_pos:>11}/{human_len} {rate:>12}  {msg}",
             )),
             _ => ProgressBar::new_spinner().with_style(style(
-                "{prefix:18} {spinner} {human_pos:>11} {per_sec:>12}  {msg}",
+                "{prefix:18} {spinner} {human_pos:>11} {rate:>12}  {msg}",
             )),
         };
         let bar = drawing().add(bar.with_prefix(started.pipeline.clone()));
@@ -87,5 +87,12 @@ impl Bars {
 
 /// A template that does not parse would show indicatif's own bar.
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style = ProgressStyle::with_template(template);
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key(
+        "rate",
+        |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let _full = write!(out, "{:.0}/s", state.per_sec());
+        },
+    )
 }

@@ -1,0 +1,148 @@
+//! A task between a source, a sink and a committer that are all played by the test.
+
+use crossbeam_channel::unbounded;
+
+use super::*;
+use crate::chain::{Applied, Unit};
+use crate::clock::SystemClock;
+use crate::commit::{Committed, State};
+use crate::config::PipelineConfig;
+use crate::record::{Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Gives one record after the other; tells when it is paused.
+#[derive(Debug)]
+struct Endless {
+    next: i64,
+    paused: Sender<bool>,
+}
+
+impl Source for Endless {
+    fn next(&mut self, _: Duration) -> Result<Option<Batch>> {
+        let mut builder = BatchBuilder::new();
+        builder.push(self.next, None, None, Some(b"x"), std::iter::empty());
+        let range = OffsetRange {
+            from: self.next,
+            to: self.next + 1,
+        };
+        self.next += 1;
+        let tp = TopicPartition {
+            topic: "t".into(),
+            partition: 0,
+        };
+        Ok(Some(builder.finish(Covers {
+            chain: ChainId::kafka("c", "t", 0),
+            epoch: 0,
+            tp,
+            range,
+        })))
+    }
+    fn seek(&mut self, _: &[Position]) -> Result<()> {
+        Ok(())
+    }
+    fn assign(&mut self, _: &[Position]) -> Result<()> {
+        Ok(())
+    }
+    fn pause(&mut self, paused: bool) -> Result<()> {
+        self.paused.send(paused).unwrap();
+        Ok(())
+    }
+    fn caught_up(&self) -> bool {
+        false
+    }
+    fn lag(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Holds a hundred bytes for each batch since the last seal.
+#[derive(Debug, Default)]
+struct Hoard(usize);
+
+impl Sink for Hoard {
+    fn write(&mut self, _: &Batch, _: Applied) -> Result<()> {
+        self.0 += 100;
+        Ok(())
+    }
+    fn should_roll(&self) -> bool {
+        false
+    }
+    fn seal(&mut self) -> Result<Option<Sealed>> {
+        let sealed = Sealed {
+            base: 0,
+            files: vec![],
+            spans: vec![],
+            counters: vec![],
+        };
+        Ok((std::mem::take(&mut self.0) > 0).then_some(sealed))
+    }
+    fn discard(&mut self) {
+        self.0 = 0;
+    }
+    fn memory(&self) -> usize {
+        self.0
+    }
+}
+
+#[derive(Debug)]
+struct Silent;
+
+impl Report for Silent {
+    fn started(&self, _: &PipelineConfig, _: &State) {}
+    fn committed(&self, _: &Committed, _: &State, _: Duration) {}
+    fn lag(&self, _: usize, _: Option<u64>) {}
+    fn stages(&self, _: usize, _: Stages) {}
+    fn waiting(&self, _: &Error) {}
+    fn resumed(&self) {}
+    fn failed(&self, _: &Error) {}
+    fn ended(&self, _: &State) {}
+}
+
+#[test]
+fn with_memory_full_and_a_commit_in_flight_the_source_is_paused_until_the_answer() {
+    let clock = SystemClock::shared();
+    let stop = Stop::new(clock.clone());
+    let (ask, asks) = unbounded();
+    let (answer, answers) = unbounded();
+    let (paused, pauses) = unbounded();
+    let task = Task {
+        options: TaskOptions {
+            index: 0,
+            available_now: false,
+            gaps: false,
+            refuse_none: false,
+            memory: 250,
+            first_pause: Duration::from_millis(1),
+            longest_pause: Duration::from_millis(1),
+        },
+        source: Box::new(Endless { next: 0, paused }),
+        chain: Chain::new(vec![], Unit::Row).unwrap(),
+        sink: Box::<Hoard>::default(),
+        ask,
+        answers,
+        stop: stop.clone(),
+        report: Arc::new(Silent),
+        clock,
+        state: TaskState::default(),
+    };
+    let running = std::thread::spawn(move || task.run());
+    assert!(matches!(
+        asks.recv_timeout(PATIENCE),
+        Ok(Ask::Commit { .. })
+    ));
+    // It read on into the next file until that is full too.
+    assert_eq!(pauses.recv_timeout(PATIENCE), Ok(true));
+    assert!(pauses.is_empty() && asks.is_empty(), "it waits");
+    answer.send(Answer::Committed).unwrap();
+    assert_eq!(pauses.recv_timeout(PATIENCE), Ok(false));
+    assert!(matches!(
+        asks.recv_timeout(PATIENCE),
+        Ok(Ask::Commit { .. })
+    ));
+    stop.ask(PATIENCE);
+    for _ in 0..4 {
+        drop(answer.send(Answer::Committed));
+    }
+    running.join().unwrap().unwrap();
+}
