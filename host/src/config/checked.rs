@@ -20,6 +20,10 @@ pub struct PipelineConfig {
     pub plugin_path: PathBuf,
     /// `plugin.cache`: directory of native images, safe to delete.
     pub plugin_cache: PathBuf,
+    /// `plugin.store`: components by digest and the configs they ran with.
+    pub plugin_store: PathBuf,
+    /// Put edits of files and keys in force while running.
+    pub watch: bool,
     pub tasks_max: usize,
     pub trigger: Trigger,
     pub source: Source,
