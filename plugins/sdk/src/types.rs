@@ -210,6 +210,15 @@ impl Builder {
             (other, _) => other.push_null(),
         }
     }
+
+    /// `push`, or a null.
+    #[inline]
+    pub fn put(&mut self, value: Option<Value<'_>>) {
+        match value {
+            Some(value) => self.push(value),
+            None => self.push_null(),
+        }
+    }
 }
 
 fn decimal_type(inside: &str) -> Result<Type, String> {
