@@ -195,6 +195,7 @@ impl Rows {
     }
 
     /// The wildcard of one piece.
+    #[cold]
     fn left_over(&mut self, n: usize, repetition: usize) -> Cell {
         let mut json = std::mem::take(&mut self.json[n]);
         self.rest.object(repetition, &mut json);

@@ -63,6 +63,7 @@ impl Scope {
 }
 
 impl<'w> Walk<'w> {
+    #[cold]
     pub(super) fn open_full(
         &mut self,
         name: (usize, usize),
@@ -299,6 +300,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The attributes of one tag whose columns are found by namespace, or that the wildcard takes.
+    #[cold]
     pub(super) fn attribute_full(
         &mut self,
         name: &[u8],
@@ -376,6 +378,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The element of the frame at `frames.depth`, just closed: its text, if nobody took it, and its scope.
+    #[cold]
     pub(super) fn close_full(&mut self) -> Result<(), Fault> {
         let layout = self.layout;
         let Some(level) = self.frames.scope.levels.pop() else {
@@ -420,6 +423,7 @@ impl<'w> Walk<'w> {
     }
 
     /// Takes the prefixes of elements deeper than `self.depth` out of force.
+    #[cold]
     pub(super) fn undeclare(&mut self) {
         let bindings = &mut self.frames.scope.bindings;
         while bindings.last().is_some_and(|b| b.depth > self.depth) {
