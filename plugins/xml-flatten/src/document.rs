@@ -1,4 +1,5 @@
 //! One message, read from front to back: what is not well-formed is refused, what a column wants becomes a cell.
+mod full;
 mod scan;
 
 use quick_xml::Reader as Events;
@@ -8,6 +9,7 @@ use quick_xml::events::Event;
 use crate::plan::{Layout, Mixed};
 use crate::rows::{Cell, Message, Rows};
 use crate::strict::{self, Attribute, Fault, Found};
+use full::Scope;
 use weir_sdk::Refusal;
 
 /// A namespace declaration is an attribute of this name, or of one that begins with it and a colon.
@@ -42,7 +44,7 @@ pub fn read(
         return read(layout, frames, rows, message, found, Reader::Events);
     }
     if walk.row_elements == 0 {
-        let tag = String::from_utf8_lossy(&layout.row_tag).into_owned();
+        let tag = &layout.row_name;
         return Err(Fault::new(
             "no_rows",
             0,
@@ -59,6 +61,8 @@ pub struct Frames {
     depth: usize,
     /// Where the names of all open elements lie; kept by the scan alone.
     names: Vec<(usize, usize)>,
+    /// Kept for layouts with `needs_events` alone.
+    scope: Scope,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +154,7 @@ impl<'w> Walk<'w> {
     ) -> Self {
         frames.depth = 0;
         frames.names.clear();
+        frames.scope.clear();
         Self {
             layout,
             frames,
@@ -274,6 +279,9 @@ impl<'w> Walk<'w> {
     }
 
     fn open(&mut self, name: (usize, usize), tag: (usize, usize)) -> Result<(), Fault> {
+        if self.layout.needs_events {
+            return self.open_full(name, tag);
+        }
         let text = self.text;
         let qualified = &text[name.0..name.1];
         self.enter(name.0)?;
@@ -338,6 +346,7 @@ impl<'w> Walk<'w> {
     fn attributes(&mut self, tag: &'w [u8], base: usize, node: Option<usize>) -> Result<(), Fault> {
         let mut found = std::mem::take(&mut self.attributes);
         strict::attributes(tag, base, self.layout.limits.attributes, &mut found)?;
+        let mut resolved = Vec::new();
         for (name, span) in found.drain(..) {
             let raw = &self.text[span.clone()];
             let declares = name == XMLNS || name.starts_with(b"xmlns:");
@@ -360,6 +369,10 @@ impl<'w> Walk<'w> {
                 strict::attribute_value(raw, span.start, &mut value)?;
                 self.rows.keep(&value)
             };
+            if self.layout.needs_events && !declares {
+                self.attribute_full(name, node, cell, &mut resolved)?;
+                continue;
+            }
             let Some(node) = node else { continue };
             let local = if declares { name } else { self.local(name) };
             let layout = self.layout;
@@ -426,13 +439,13 @@ impl<'w> Walk<'w> {
     fn listeners(&mut self, mut add: impl FnMut(&mut Frame)) {
         let layout = self.layout;
         let open = &mut self.frames.list[..self.frames.depth];
-        if layout.mixed == Mixed::All {
-            open.iter_mut()
-                .filter(|f| !layout.nodes[f.node].text.is_empty())
-                .for_each(add);
+        let takes = |f: &Frame| !layout.nodes[f.node].text.is_empty();
+        let wildcard = layout.wildcard.is_some();
+        if layout.mixed == Mixed::All && (!wildcard || open.iter().any(takes)) {
+            open.iter_mut().filter(|f| takes(f)).for_each(add);
         } else if self.unwanted == 0
             && let Some(top) = open.last_mut()
-            && !layout.nodes[top.node].text.is_empty()
+            && (takes(top) || wildcard)
         {
             add(top);
         }
@@ -440,6 +453,9 @@ impl<'w> Walk<'w> {
 
     fn close(&mut self, message: &mut Message<'_>) -> Result<(), Fault> {
         self.depth -= 1;
+        if self.layout.needs_events {
+            self.undeclare();
+        }
         if self.unwanted > 0 {
             self.unwanted -= 1;
             return Ok(());
@@ -449,6 +465,9 @@ impl<'w> Walk<'w> {
         }
         self.frames.depth -= 1;
         let layout = self.layout;
+        if layout.needs_events {
+            self.close_full()?;
+        }
         let frame = &self.frames.list[self.frames.depth];
         let node = &layout.nodes[frame.node];
         if !node.text.is_empty() {

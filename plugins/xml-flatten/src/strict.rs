@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use memchr::memchr_iter;
 
+use crate::encoding;
+
 /// Why a message is refused, and at which byte of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
@@ -357,7 +359,7 @@ pub fn attribute_value(raw: &[u8], base: usize, out: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// `version`, then `encoding`, then `standalone`; only UTF-8 and its subset ASCII can be read.
+/// `version`, then `encoding`, then `standalone`. That the bytes are of this encoding, `encoding::sniff` has seen to.
 pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
     let mut found = Vec::new();
     let base = 3; // past `xml`
@@ -377,15 +379,12 @@ pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
             "XML declaration without `version=\"1.0\"`",
         ));
     }
-    if let Some((_, encoding)) = rest.next_if(|(name, _)| *name == b"encoding") {
-        let known = [&b"utf-8"[..], b"us-ascii"]
-            .iter()
-            .any(|e| encoding.eq_ignore_ascii_case(e));
-        if !known {
-            let encoding = String::from_utf8_lossy(encoding);
-            let message = format!("encoding `{encoding}`: only UTF-8 can be read");
-            return Err(Fault::new("encoding_not_supported", at, message));
-        }
+    if let Some((_, encoding)) = rest.next_if(|(name, _)| *name == b"encoding")
+        && !encoding::is_known(encoding)
+    {
+        let name = String::from_utf8_lossy(encoding);
+        let message = format!("encoding `{name}`: expected one of {}", encoding::KNOWN);
+        return Err(Fault::new("encoding_not_supported", at, message));
     }
     let alone = rest
         .next_if(|(name, _)| *name == b"standalone")
