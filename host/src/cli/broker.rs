@@ -1,7 +1,7 @@
 //! `weir broker`: a broker for trying things out, so that a guide can be followed without one installed.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -23,41 +23,60 @@ pub(super) struct BrokerArgs {
     /// Partitions of each topic
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(i32).range(1..=64))]
     partitions: i32,
-    /// Also write the address to this file
-    #[arg(long, value_name = "FILE")]
-    address_file: Option<PathBuf>,
+    /// Serve from a process of its own and print the shell commands that name it: eval "$(weir broker --background)"
+    #[arg(long)]
+    background: bool,
 }
 
 pub(super) fn broker(args: &BrokerArgs) -> Result<Exit> {
+    if args.background {
+        return background(args);
+    }
     let unheard = |e| Error::new(Kind::Bug, "broker", "signals cannot be handled").source(e);
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(unheard)?;
     let broker = MockBroker::start()?;
     for topic in &args.topic {
         broker.create_topic(topic, args.partitions)?;
     }
-    if let Some(file) = &args.address_file {
-        // Renamed into place: whoever waits for the file finds it whole.
-        let temporary = file.with_added_extension("part");
-        std::fs::write(&temporary, broker.bootstrap())
-            .and_then(|()| std::fs::rename(&temporary, file))
-            .map_err(|e| {
-                Error::new(
-                    Kind::ConfigInvalid,
-                    "broker",
-                    "the address file cannot be written",
-                )
-                .with("file", file.display())
-                .source(e)
-            })?;
-    }
     say(broker.bootstrap());
-    // Piped output is read by scripts that wait for the line.
+    // Whoever reads a pipe waits for this line.
     let _closed = std::io::stdout().flush();
-    eprintln!(
-        "serving {} with {} partitions each; Ctrl-C ends it and forgets everything",
-        args.topic.join(", "),
-        args.partitions
-    );
     signals.forever().next();
+    Ok(Exit::Ok)
+}
+
+/// As ssh-agent does: the address and the process as variables of the shell that asked.
+fn background(args: &BrokerArgs) -> Result<Exit> {
+    let failed = |e: std::io::Error| {
+        Error::new(
+            Kind::Bug,
+            "broker",
+            "the broker's process cannot be started",
+        )
+        .source(e)
+    };
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.args(["broker", "--partitions", &args.partitions.to_string()]);
+    for topic in &args.topic {
+        command.args(["--topic", topic]);
+    }
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    // Ctrl-C in the shell that asked is not meant for it.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let mut address = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout)
+            .read_line(&mut address)
+            .map_err(failed)?;
+    }
+    if address.trim().is_empty() {
+        return Err(failed(std::io::Error::other("it ended at once")));
+    }
+    say(format!("export KAFKA_BOOTSTRAP_SERVERS={}", address.trim()));
+    say(format!(
+        "export WEIR_BROKER_PID={}   # kill $WEIR_BROKER_PID ends it",
+        child.id()
+    ));
     Ok(Exit::Ok)
 }
