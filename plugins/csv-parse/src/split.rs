@@ -121,7 +121,7 @@ impl<'a> Split<'a> {
         Ok(Some(field))
     }
 
-    /// The next field of a message that has no quote: what csv-core would give, by three quarters of its time.
+    /// The next field of a message that has no quote: what csv-core would give, in three quarters of its time.
     fn plain(&mut self, out: &mut [u8]) -> Option<Field> {
         let (from, separator) = (self.at, self.dialect.separator);
         let rest = &self.bytes[from..];
