@@ -94,6 +94,9 @@ impl<'a> Split<'a> {
             self.at += blanks.take_while(|b| self.dialect.blank(**b)).count();
         }
         let from = self.at;
+        if !self.quotes {
+            return Ok(self.plain(out));
+        }
         let (mut result, read, mut len) = self.reader.read_field(&self.bytes[from..], out);
         self.at += read;
         let mut to = self.at - usize::from(read > 0); // a separator or a line end closed it
@@ -118,32 +121,57 @@ impl<'a> Split<'a> {
         Ok(Some(field))
     }
 
+    /// The next field of a message that has no quote: what csv-core would give, in three quarters of its time.
+    fn plain(&mut self, out: &mut [u8]) -> Option<Field> {
+        let (from, separator) = (self.at, self.dialect.separator);
+        let rest = &self.bytes[from..];
+        if rest.is_empty() && self.starts {
+            return None;
+        }
+        let ends = |byte: &u8| *byte == separator || matches!(byte, b'\n' | b'\r');
+        let to = rest.iter().position(ends).unwrap_or(rest.len());
+        let last = rest.get(to) != Some(&separator);
+        self.at = (from + to + 1).min(self.bytes.len());
+        self.starts = last;
+        let len = to - self.blanks(&rest[..to]);
+        out[..len].copy_from_slice(&rest[..len]);
+        Some(Field {
+            from,
+            len,
+            quoted: false,
+            last,
+            bare_quote: None,
+        })
+    }
+
+    /// How many blanks end a text that has no quotes around it.
+    fn blanks(&self, text: &[u8]) -> usize {
+        let from_end = text.iter().rev();
+        from_end.take_while(|b| self.dialect.blank(**b)).count()
+    }
+
     /// Cuts blanks off the end, and finds quotes where none may be.
     fn finish(&self, field: &mut Field, to: usize, out: &[u8]) -> Result<(), Fault> {
         let body = &self.bytes[field.from..to];
-        let mut blanks = 0;
-        match self.dialect.quote.filter(|_| self.quotes) {
+        let blanks = match self.dialect.quote {
             Some(quote) if body.first() == Some(&quote) => {
                 field.quoted = true;
                 let close = self
                     .closing(body, quote)
                     .ok_or(Fault::OpenQuote(field.from))?;
                 let rest = &body[close + 1..];
-                blanks = rest.len();
                 if let Some(n) = rest.iter().position(|b| !self.dialect.blank(*b)) {
                     return Err(Fault::AfterQuote(field.from + close + 1 + n));
                 }
+                rest.len()
             }
             quote => {
                 let bare = quote.and_then(|quote| memchr(quote, body));
                 field.bare_quote = bare.map(|n| field.from + n);
-                if self.dialect.trim {
-                    let text = out[..field.len].iter().rev();
-                    blanks = text.take_while(|b| self.dialect.blank(**b)).count();
-                }
+                self.blanks(&out[..field.len])
             }
-        }
-        field.len -= blanks.min(field.len);
+        };
+        field.len -= blanks;
         Ok(())
     }
 
@@ -198,6 +226,30 @@ mod tests {
         }
         assert_eq!(split(&dialect(), "").unwrap(), "");
         assert_eq!(split(&dialect(), ",\n,").unwrap(), "|/|/");
+    }
+
+    #[test]
+    fn messages_without_quotes_are_read_alike_in_both_ways() {
+        let letters = b"ab,;\n\r \t";
+        for trim in [false, true] {
+            let dialect = Dialect { trim, ..dialect() };
+            let (mut one, mut other) = (dialect.reader(), dialect.reader());
+            // All texts of six letters.
+            for n in 0..8u32.pow(6) {
+                let digits = (0..6).map(|place| letters[(n >> (3 * place) & 7) as usize]);
+                let text: Vec<u8> = digits.collect();
+                let mut plain = Split::new(&dialect, &mut one, &text);
+                let mut full = Split::new(&dialect, &mut other, &text);
+                full.quotes = true;
+                let (mut a, mut b) = ([0; 7], [0; 7]);
+                loop {
+                    let (x, y) = (plain.next(&mut a).unwrap(), full.next(&mut b).unwrap());
+                    assert_eq!(x, y, "{text:?}");
+                    let Some(field) = x else { break };
+                    assert_eq!(a[..field.len], b[..field.len], "{text:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,65 +7,60 @@ use weir_sdk::{Type, Value};
 /// Any number would do; a fixed one makes equal tables equal.
 const SEED: u64 = 0x77_65_69_72;
 
-/// Keys lie one behind the other in `bytes`.
+/// Keys lie one behind the other in `bytes`, that of row n before `ends[n]`; a row that cannot be found has none.
 #[derive(Debug)]
 pub struct Index {
     bytes: Vec<u8>,
-    entries: Vec<Entry>,
+    ends: Vec<u32>,
     found: HashTable<u32>,
     hasher: FixedState,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    from: u32,
-    to: u32,
-    row: u32,
-}
-
-impl Default for Index {
-    fn default() -> Self {
+impl Index {
+    /// Room for so many keys of so many bytes: growing by doubling would need the memory twice.
+    pub fn with_capacity(keys: usize, bytes: usize) -> Self {
         Self {
-            bytes: Vec::new(),
-            entries: Vec::new(),
-            found: HashTable::new(),
+            bytes: Vec::with_capacity(bytes),
+            ends: Vec::with_capacity(keys),
+            found: HashTable::with_capacity(keys),
             hasher: FixedState::with_seed(SEED),
         }
     }
-}
 
-impl Index {
     /// The table's row with this key.
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<u32> {
-        let at = self.found.find(self.hasher.hash_one(key), |at| {
-            self.key(self.entries[*at as usize]) == key
-        })?;
-        Some(self.entries[*at as usize].row)
+        let same = |row: &u32| span_of(&self.bytes, &self.ends, *row) == key;
+        self.found.find(self.hasher.hash_one(key), same).copied()
     }
 
-    /// Keeps the key, or tells the earlier row that has it.
-    pub fn insert(&mut self, key: &[u8], row: u32) -> Result<(), u32> {
+    /// The key of the next row of the table, or the earlier row that has it already.
+    pub fn insert(&mut self, key: &[u8]) -> Result<(), u32> {
         if let Some(earlier) = self.get(key) {
+            self.skip();
             return Err(earlier);
         }
-        let from = self.bytes.len() as u32; // a guest has far less than 4 GiB
+        let row = self.ends.len() as u32;
         self.bytes.extend_from_slice(key);
-        let to = self.bytes.len() as u32;
-        let at = self.entries.len() as u32;
-        self.entries.push(Entry { from, to, row });
-        let (bytes, entries, hasher) = (&self.bytes, &self.entries, &self.hasher);
+        self.skip();
+        let (bytes, ends, hasher) = (&self.bytes, &self.ends, &self.hasher);
         self.found
-            .insert_unique(self.hasher.hash_one(key), at, |at| {
-                let entry = entries[*at as usize];
-                hasher.hash_one(&bytes[entry.from as usize..entry.to as usize])
+            .insert_unique(self.hasher.hash_one(key), row, |row| {
+                hasher.hash_one(span_of(bytes, ends, *row))
             });
         Ok(())
     }
 
-    fn key(&self, entry: Entry) -> &[u8] {
-        &self.bytes[entry.from as usize..entry.to as usize]
+    /// The next row of the table cannot be found.
+    pub fn skip(&mut self) {
+        self.ends.push(self.bytes.len() as u32); // a guest has far less than 4 GiB
     }
+}
+
+fn span_of<'a>(bytes: &'a [u8], ends: &[u32], row: u32) -> &'a [u8] {
+    let row = row as usize;
+    let from = if row == 0 { 0 } else { ends[row - 1] };
+    &bytes[from as usize..ends[row] as usize]
 }
 
 /// What may be a key: equal values have equal bytes, so no floating point.
@@ -120,15 +115,18 @@ mod tests {
 
     #[test]
     fn a_key_is_found_again_and_a_second_one_names_the_first() {
-        let mut index = Index::default();
+        let mut index = Index::with_capacity(10, 0);
         for row in 0..1000u32 {
-            assert_eq!(index.insert(&row.to_le_bytes(), row), Ok(()));
+            assert_eq!(index.insert(&row.to_le_bytes()), Ok(()));
         }
-        assert_eq!(index.insert(&7u32.to_le_bytes(), 2000), Err(7));
-        for row in 0..1000u32 {
+        index.skip();
+        assert_eq!(index.insert(&7u32.to_le_bytes()), Err(7));
+        assert_eq!(index.insert(&1002u32.to_le_bytes()), Ok(()));
+        for row in (0..1000u32).chain([1002]) {
             assert_eq!(index.get(&row.to_le_bytes()), Some(row));
         }
         assert_eq!(index.get(&1000u32.to_le_bytes()), None);
+        assert_eq!(index.get(b""), None);
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Transform for Enrich {
         let complete = keys.len() == names.len();
         let mut plugin = Self {
             keys,
-            index: Index::default(),
+            index: Index::with_capacity(0, 0),
             added,
             missing,
             fold,
@@ -207,6 +207,8 @@ impl Enrich {
         {
             views.push(table.columns.values(*n, kind)?);
         }
+        let sizes = self.keys.iter().map(|key| data_len(table, key.table.0));
+        self.index = Index::with_capacity(table.rows(), sizes.sum());
         let mut bad = Rows::default();
         let mut twice = Rows::default();
         let mut bytes = Vec::new();
@@ -214,15 +216,17 @@ impl Enrich {
             bytes.clear();
             for (n, (key, view)) in self.keys.iter().zip(&views).enumerate() {
                 let Some(value) = view.get(row) else {
+                    self.index.skip();
                     continue 'rows;
                 };
                 let last = n + 1 == views.len();
                 if let Err(why) = key.encode(value, self.fold, last, &mut bytes) {
                     bad.push(row, &why);
+                    self.index.skip();
                     continue 'rows;
                 }
             }
-            if let Err(earlier) = self.index.insert(&bytes, row as u32) {
+            if let Err(earlier) = self.index.insert(&bytes) {
                 let parts = self.keys.iter().zip(&views).filter_map(|(key, view)| {
                     let value = show(view.get(row)?, &key.table.1);
                     Some(format!("{} = {value}", key.table_name))
@@ -399,6 +403,13 @@ fn nodes(nodes: &[Field], name: &str) -> impl Iterator<Item = Field> {
         },
         _ => field.clone(),
     })
+}
+
+/// Bytes of the values of a flat column.
+fn data_len(table: &Table<'_>, n: usize) -> usize {
+    let column = table.columns.column(n).ok();
+    let node = column.and_then(|column| column.nodes.first());
+    node.map_or(0, |node| node.data.len())
 }
 
 fn show(value: Value<'_>, kind: &Type) -> String {

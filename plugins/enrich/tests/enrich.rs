@@ -1,7 +1,7 @@
 //! What is joined, what a key that the table lacks does, what may be a key, and every mistake of a config.
 use enrich::Enrich;
 use weir_sdk::testing::Bench;
-use weir_sdk::{Batch, PlannedColumn, RowMap, Transform};
+use weir_sdk::{Batch, MadeColumn, PlannedColumn, RowMap, Transform};
 
 const CODES: &[Option<&str>] = &[Some("DE"), Some("FR"), None, Some("IT")];
 const NAMES: &[Option<&str>] = &[Some("Germany"), Some("France"), Some("Nowhere"), None];
@@ -334,4 +334,44 @@ fn every_mistake_is_told_at_once() {
         told(&date.key("key", "n").key("table-key", "a")),
         ["/table-key key_types_differ"]
     );
+}
+
+#[test]
+fn null_and_the_empty_text_are_two_keys() {
+    let bench = |key: &str| {
+        Bench::default()
+            .key("table", "t.csv")
+            .key("key", key)
+            .table(
+                "table",
+                &[
+                    ("a", "string", &[Some("x")]),
+                    ("b", "string", &[Some("")]),
+                    ("v", "string", &[Some("met")]),
+                ],
+            )
+            .key("columns", "v")
+            .column("a", "string", &[Some("x"), Some("x")])
+            .column("b", "string", &[None, Some("")])
+    };
+    for key in ["b", "a,b"] {
+        assert_eq!(bench(key).run::<Enrich>(2).lines(), ["x|∅|∅", "x||met"]);
+    }
+}
+
+#[test]
+fn one_value_may_stand_for_a_whole_column_of_the_table() {
+    let mut setup = countries().setup();
+    let name = &mut setup.tables[0].columns[1];
+    name.constant = true;
+    name.nodes[0].offsets.truncate(2);
+    name.nodes[0].data.truncate("Germany".len());
+    name.nodes[0].validity = None;
+    let (mut plugin, _) = Enrich::init(&setup).unwrap();
+    let columns = vec![countries().columns()[1].clone()];
+    let output = plugin.run(&Batch::new(4, columns)).unwrap();
+    let MadeColumn::Made(made) = &output.columns[0] else {
+        panic!("no column")
+    };
+    assert_eq!(made.nodes[0].data, b"GermanyGermany");
 }
