@@ -6,6 +6,7 @@ mod demo;
 mod dlq;
 mod explain;
 mod log;
+mod pipeline;
 mod place;
 mod plugin;
 mod produce;
@@ -72,6 +73,8 @@ enum Verb {
     Demo(DemoArgs),
     /// Send sample messages to a topic
     Produce(produce::ProduceArgs),
+    /// Rules of a pipeline: change them while it runs, go back, see which made what
+    Pipeline(pipeline::PipelineArgs),
     /// Commits of a zone: offsets, rows, files, rules
     Log(log::LogArgs),
     /// Tables and files of a zone
@@ -143,6 +146,7 @@ fn dispatch(verb: Verb) -> Result<Exit> {
         Verb::Config(args) => config::config(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Produce(args) => produce::produce(&args),
+        Verb::Pipeline(args) => pipeline::pipeline(&args),
         Verb::Log(args) => log::log(&args),
         Verb::Zone(args) => zone::zone(&args),
         Verb::Dlq(args) => dlq::dlq(&args),
