@@ -212,7 +212,10 @@ impl Committer {
 
     /// All that waits, and a swap of the rules after it, in one entry. What became of the swap: the log took it, or
     /// whatever was in the way; `None` where there was none, or where the deadline of a stop came first.
-    pub(super) fn commit(&mut self, swap: Option<Swap>) -> Result<Option<Result<Committed, String>>> {
+    pub(super) fn commit(
+        &mut self,
+        swap: Option<Swap>,
+    ) -> Result<Option<Result<Committed, String>>> {
         let begun = self.clock.elapsed();
         let mut tasks = Vec::new();
         let mut receipts = Vec::new();

@@ -16,7 +16,7 @@ use crate::chain::{Chain, Transform, Unit};
 use crate::commit::{Draft, Log, Outcome, Rule, State, Swap, actor, rules_digest};
 use crate::config::{self, PipelineConfig, Place, Problem, Text, TransformConfig, problem};
 use crate::error::{Error, Kind, Result};
-use crate::plugin::{Canonical, Component, Keys, Places, Plugins, SetupError, SetupProblem, Stage};
+use crate::plugin::{Canonical, Component, Keys, Plugins, SetupError, SetupProblem, Stage};
 use crate::plugin::{FUEL_PER_SECOND, Limits};
 use crate::record::input_schema;
 
@@ -32,19 +32,13 @@ pub struct Part {
 #[derive(Clone, Debug, Default)]
 pub struct Parts(Vec<Part>);
 
-/// Where a config keeps its plugins.
-pub fn places(config: &PipelineConfig) -> Places {
-    Places {
-        path: config.plugin_path.clone(),
-        store: config.plugin_store.clone(),
-        cache: config.plugin_cache.clone(),
-    }
-}
-
 impl Parts {
     /// What the config file, `--set` and `--profile` come to now.
     pub fn declared(plugins: &Plugins, config: &PipelineConfig) -> Result<Parts, Vec<Problem>> {
-        let parts = config.transforms.iter().map(|t| part_of(plugins, config, t));
+        let parts = config
+            .transforms
+            .iter()
+            .map(|t| part_of(plugins, config, t));
         parts.collect::<Result<_, _>>().map(Parts)
     }
 
@@ -190,7 +184,9 @@ pub fn part_of(
     let type_key = format!("transforms.{}.type", transform.name);
     let pin = &transform.plugin.pin;
     let component = plugins
-        .find(&transform.plugin.name, &|version, digest| pin.takes(version, digest))
+        .find(&transform.plugin.name, &|version, digest| {
+            pin.takes(version, digest)
+        })
         .map_err(|error| vec![broken(config, &type_key, &error)])?;
     let typed = |(key, text): (&String, &Text)| (key.clone(), text.typed().to_owned());
     let keys: BTreeMap<String, String> = transform.config.iter().map(typed).collect();
@@ -228,7 +224,11 @@ fn refusals(
 ) -> Vec<Problem> {
     match error {
         SetupError::Failed(error) => {
-            vec![broken(config, &format!("transforms.{transform}.type"), &error)]
+            vec![broken(
+                config,
+                &format!("transforms.{transform}.type"),
+                &error,
+            )]
         }
         SetupError::Problems(problems) => {
             let told = |p: &SetupProblem| told(config, transform, plugin, p);

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::report::Report;
-use super::{Declared, Host, Stop, batch, rules, stream};
+use super::{Declared, Host, Stop, batch, stream};
 use crate::clock::Clock;
 use crate::config::{PipelineConfig, Source, Trigger, ZoneMode};
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::plugin::Plugins;
+use crate::plugin::{Places, Plugins};
 
 /// How one pipeline ended.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ fn keep_running(
     stop: &Stop,
     report: &Arc<dyn Report>,
 ) -> Result<()> {
-    let plugins = Plugins::open(rules::places(config))?;
+    let plugins = Plugins::open(Places::of(config))?;
     let declared = Declared::default();
     let mut pause = config.retry.first;
     loop {

@@ -44,7 +44,10 @@ pub fn other_rules(state: &State) -> Error {
     Error::new(
         Kind::Conflict,
         "rules.follow",
-        format!("the rules of version {} are in force now", state.rules_gen()),
+        format!(
+            "the rules of version {} are in force now",
+            state.rules_gen()
+        ),
     )
 }
 
@@ -134,7 +137,9 @@ impl Committer {
                 "did not seal in time for new rules; what it had not handed in is read again"
             );
         }
-        self.state.late.extend(missing.into_iter().map(|task| (task, None)));
+        self.state
+            .late
+            .extend(missing.into_iter().map(|task| (task, None)));
         Ok(later)
     }
 

@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
+use super::Host;
 use super::pending::{Answer, Id, Pending};
-use super::rules::{Parts, part_of};
+use super::rules::Parts;
 use super::stop::Stop;
 use super::swap::Prepared;
-use super::{Declared, Host};
 use crate::commit::{LogName, Swap, actor, rules_digest};
 use crate::config::{self, PipelineConfig};
 use crate::error::{Error, Result};
@@ -214,8 +214,12 @@ impl Watched {
             self.fresh = Some(now);
             return false;
         }
-        let changed = now.iter().filter(|(path, stamp)| self.stamps.get(*path) != Some(*stamp));
-        let changed: Vec<String> = changed.map(|(path, _)| path.display().to_string()).collect();
+        let changed = now
+            .iter()
+            .filter(|(path, stamp)| self.stamps.get(*path) != Some(*stamp));
+        let changed: Vec<String> = changed
+            .map(|(path, _)| path.display().to_string())
+            .collect();
         self.what = changed.join(", ");
         self.stamps = now;
         self.fresh = None;
@@ -225,17 +229,28 @@ impl Watched {
 
 /// Of the config's files, of every file that a transform's key names, of the plugins and of the store's list of them.
 fn stamps(config: &PipelineConfig) -> BTreeMap<PathBuf, Stamp> {
-    let mut paths: Vec<PathBuf> = config.origin.iter().flat_map(|o| &o.files).map(PathBuf::from).collect();
+    let mut paths: Vec<PathBuf> = config
+        .origin
+        .iter()
+        .flat_map(|o| &o.files)
+        .map(PathBuf::from)
+        .collect();
     for transform in &config.transforms {
         let name = &transform.plugin.name;
         paths.push(config.plugin_path.join(format!("{name}.wasm")));
         paths.push(config.plugin_store.join("refs").join(name));
-        let named = transform.config.values().filter_map(|text| text.resolve().ok());
+        let named = transform
+            .config
+            .values()
+            .filter_map(|text| text.resolve().ok());
         paths.extend(named.map(PathBuf::from).filter(|path| path.is_file()));
     }
     let stamp = |path: &PathBuf| {
         let about = std::fs::metadata(path).ok()?;
         Some((about.modified().ok()?, about.len()))
     };
-    paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect()
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), stamp(&path)))
+        .collect()
 }

@@ -19,7 +19,9 @@ pub type Counters = BTreeMap<String, BTreeMap<String, u64>>;
 pub fn counted(counters: &Counters) -> String {
     let one = |(transform, counts): (&String, &BTreeMap<String, u64>)| -> Vec<String> {
         let counts = counts.iter().filter(|(_, amount)| **amount > 0);
-        counts.map(|(name, amount)| format!("{transform}.{name}={amount}")).collect()
+        counts
+            .map(|(name, amount)| format!("{transform}.{name}={amount}"))
+            .collect()
     };
     counters.iter().flat_map(one).collect::<Vec<_>>().join(" ")
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::events::{CommitReport, Durations, Report, SpanReport, Started, Stopped, Swapped, Waiting};
+use super::events::{
+    CommitReport, Durations, Report, SpanReport, Started, Stopped, Swapped, Waiting,
+};
 use crate::chain::Ledger;
 use crate::clock::Clock;
 use crate::commit::{Committed, Kind as EntryKind, Rule, State};

@@ -36,9 +36,11 @@ pub(super) fn history(args: &HistoryArgs) -> Result<Exit> {
         }
         say(format!("{name}  in {}", found.store.url()));
         let mut rows = vec![
-            ["GEN", "VERSIONS", "OFFSETS", "RULES", "CONFIG", "SINCE", "BY", "WHY", "NOW"]
-                .map(str::to_owned)
-                .to_vec(),
+            [
+                "GEN", "VERSIONS", "OFFSETS", "RULES", "CONFIG", "SINCE", "BY", "WHY", "NOW",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         ];
         for era in &eras {
             rows.extend(lines(era, state));
@@ -68,7 +70,13 @@ fn lines(era: &Era, state: &State) -> Vec<Vec<String>> {
             first(format!("{}..{to}", era.r#gen + 1)),
             offsets.get(at).cloned().unwrap_or_default(),
             rule.map_or_else(String::new, |r| {
-                format!("{}={}@{} {}", r.transform, r.plugin, r.version, short(&r.component))
+                format!(
+                    "{}={}@{} {}",
+                    r.transform,
+                    r.plugin,
+                    r.version,
+                    short(&r.component)
+                )
             }),
             rule.map_or_else(String::new, |r| short(&r.config)),
             first(utc(era.time)),
@@ -84,7 +92,14 @@ fn standing(era: &Era, state: &State) -> &'static str {
     let barred = |digest: &String| state.barred.contains(digest);
     match era.until {
         None => "in force",
-        Some(_) if era.rules.iter().any(|r| barred(&r.component) || barred(&r.config)) => "barred",
+        Some(_)
+            if era
+                .rules
+                .iter()
+                .any(|r| barred(&r.component) || barred(&r.config)) =>
+        {
+            "barred"
+        }
         Some(_) => "",
     }
 }
