@@ -196,3 +196,7 @@ fn extend(first: &mut Span, next: &Span) {
     first.to = next.to;
     (first.records, first.rows, first.letters) = (sum.records, sum.rows, sum.letters);
 }
+
+#[cfg(test)]
+#[path = "swap_tests.rs"]
+mod tests;

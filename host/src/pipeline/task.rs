@@ -196,9 +196,12 @@ impl Task {
     }
 
     fn swap(&mut self, chain: Chain) -> Result<()> {
+        let begun = self.clock.elapsed();
         let sealed = self.sink.seal();
         self.chain = chain;
         self.state.era += 1;
+        let micros = self.clock.elapsed().saturating_sub(begun).as_micros();
+        tracing::debug!(task = self.options.index, micros, "went over to new rules");
         // What cannot be sealed is dropped by the error and read again, under the new rules.
         let (sealed, result) = match sealed {
             Ok(sealed) => (sealed, Ok(())),
