@@ -129,10 +129,10 @@ cache = "{plugins}/../plugins-test/cache"
     }
 
     /// A running process that has begun to read.
-    pub fn running(&self) -> Running {
+    pub fn running(&self) -> Running<'_> {
         let begun = self.said().matches("pipeline started").count();
         let child = self.run(&[]).spawn().unwrap();
-        let running = Running(Some(child));
+        let running = Running(self, Some(child));
         until("the pipeline's start", || {
             (self.said().matches("pipeline started").count() > begun).then_some(())
         });
@@ -281,25 +281,26 @@ fn coordinates(batch: &RecordBatch) -> Vec<(i32, i64)> {
 }
 
 /// A child that is killed when the test ends, however it ends.
-pub struct Running(Option<Child>);
+pub struct Running<'a>(&'a Rig, Option<Child>);
 
-impl Running {
+impl Running<'_> {
     /// SIGTERM, and a clean end.
     pub fn stop(mut self) {
-        let mut child = self.0.take().unwrap();
+        let mut child = self.1.take().unwrap();
         let pid = child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        assert!(child.wait().unwrap().success());
+        let end = child.wait().unwrap();
+        assert!(end.success(), "{end:?}: {}", self.0.said());
     }
 
     pub fn alive(&mut self) -> bool {
-        self.0.as_mut().unwrap().try_wait().unwrap().is_none()
+        self.1.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 }
 
-impl Drop for Running {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
+        if let Some(mut child) = self.1.take() {
             drop(child.kill());
             drop(child.wait());
         }

@@ -103,7 +103,8 @@ fn keep_running(
         let begun = clock.elapsed();
         match once(&host, config) {
             // Nothing is wrong: another process put other rules in force.
-            Err(error) if error.remedy() == Remedy::RestartTask && !stop.asked() => {
+            Err(error) if error.remedy() == Remedy::RestartTask && stop.asked() => return Ok(()),
+            Err(error) if error.remedy() == Remedy::RestartTask => {
                 tracing::info!(pipeline = config.name, why = %error, "beginning again at the log's positions");
                 if clock.elapsed().saturating_sub(begun) < config.retry.first {
                     stop.wait(config.retry.first);
