@@ -7,6 +7,7 @@ mod demo;
 mod dlq;
 mod explain;
 mod log;
+mod pipeline;
 mod place;
 mod plugin;
 mod produce;
@@ -75,6 +76,8 @@ enum Verb {
     Broker(broker::BrokerArgs),
     /// Send sample messages to a topic
     Produce(produce::ProduceArgs),
+    /// Rules of a pipeline: change them while it runs, go back, see which made what
+    Pipeline(pipeline::PipelineArgs),
     /// Commits of a zone: offsets, rows, files, rules
     Log(log::LogArgs),
     /// Tables and files of a zone
@@ -147,6 +150,7 @@ fn dispatch(verb: Verb) -> Result<Exit> {
         Verb::Broker(args) => broker::broker(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Produce(args) => produce::produce(&args),
+        Verb::Pipeline(args) => pipeline::pipeline(&args),
         Verb::Log(args) => log::log(&args),
         Verb::Zone(args) => zone::zone(&args),
         Verb::Dlq(args) => dlq::dlq(&args),
