@@ -1,6 +1,4 @@
 //! One message, read from front to back: what is not well-formed is refused, what a column wants becomes a cell.
-mod scan;
-
 use quick_xml::Reader as Events;
 use quick_xml::errors::Error as XmlError;
 use quick_xml::events::Event;
@@ -14,15 +12,6 @@ use weir_sdk::Refusal;
 const XMLNS: &[u8] = b"xmlns";
 const DOCTYPE: &[u8] = b"<!DOCTYPE";
 
-/// Who takes a message apart.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Reader {
-    /// The fast one, which asks for the other where it is in doubt.
-    Scan,
-    /// The one that knows every form and words every fault.
-    Events,
-}
-
 /// Reads `message` into `rows`. After a fault the caller cuts `rows` back.
 pub fn read(
     layout: &Layout,
@@ -30,17 +19,9 @@ pub fn read(
     rows: &mut Rows,
     message: &mut Message<'_>,
     found: Found,
-    reader: Reader,
 ) -> Result<(), Fault> {
-    let mark = rows.mark();
     let mut walk = Walk::new(layout, frames, rows, message.text, found);
-    if reader == Reader::Events {
-        walk.document(message)?;
-    } else if walk.scan(message).is_err() {
-        rows.cut_back(mark);
-        message.pieces = 0;
-        return read(layout, frames, rows, message, found, Reader::Events);
-    }
+    walk.document(message)?;
     if walk.row_elements == 0 {
         let tag = String::from_utf8_lossy(&layout.row_tag).into_owned();
         return Err(Fault::new(
@@ -57,15 +38,11 @@ pub fn read(
 pub struct Frames {
     list: Vec<Frame>,
     depth: usize,
-    /// Where the names of all open elements lie; kept by the scan alone.
-    names: Vec<(usize, usize)>,
 }
 
 #[derive(Debug, Default)]
 struct Frame {
     node: usize,
-    /// The child that comes next if it comes in the order of the columns.
-    next: usize,
     has_child: bool,
     text: Text,
     buffer: Vec<u8>,
@@ -87,7 +64,6 @@ impl Frames {
         }
         let frame = &mut self.list[self.depth];
         frame.node = node;
-        frame.next = 0;
         frame.has_child = false;
         frame.text = Text::None;
         frame.buffer.clear();
@@ -136,8 +112,6 @@ struct Walk<'w> {
     row_elements: usize,
     /// The attributes of one tag; empty in between.
     attributes: Vec<Attribute<'w>>,
-    /// CDATA sections.
-    sections: usize,
 }
 
 impl<'w> Walk<'w> {
@@ -149,7 +123,6 @@ impl<'w> Walk<'w> {
         found: Found,
     ) -> Self {
         frames.depth = 0;
-        frames.names.clear();
         Self {
             layout,
             frames,
@@ -163,7 +136,6 @@ impl<'w> Walk<'w> {
             namespaces: 0,
             row_elements: 0,
             attributes: Vec::new(),
-            sections: 0,
         }
     }
 
@@ -331,7 +303,6 @@ impl<'w> Walk<'w> {
         frame.has_child = true;
         let children = &layout.nodes[frame.node].children;
         let n = children.iter().position(|(n, _)| n == name)?;
-        frame.next = n + 1;
         Some(children[n].1)
     }
 
@@ -383,7 +354,6 @@ impl<'w> Walk<'w> {
     }
 
     fn cdata(&mut self, from: usize, to: usize) -> Result<(), Fault> {
-        self.sections += 1;
         match self.depth {
             0 => Err(Fault::malformed(from, "CDATA outside the root element")),
             _ => self.characters(from, to),

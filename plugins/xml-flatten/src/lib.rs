@@ -2,6 +2,7 @@
 //! columns are named by path and typed. A message that is not well-formed XML is refused whole, with the place; a row
 //! whose field is not of its type is refused alone, and its siblings keep their numbers.
 mod document;
+mod fast;
 pub mod plan;
 mod rows;
 pub mod strict;
@@ -11,7 +12,8 @@ use weir_sdk::{
     Transform,
 };
 
-use document::{Frames, Reader};
+use document::Frames;
+use fast::Fast;
 use plan::{Layout, Repeat};
 use rows::{Message, Rows};
 use strict::Fault;
@@ -23,7 +25,8 @@ pub struct Flatten {
     frames: Frames,
     /// A message with its line ends normalised.
     normal: Vec<u8>,
-    reader: Reader,
+    /// Asked first; nothing where the event reader is to read alone.
+    fast: Option<Fast>,
 }
 
 const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -62,10 +65,10 @@ impl Transform for Flatten {
         };
         Ok((
             Self {
+                fast: Some(Fast::new(&layout)),
                 layout,
                 frames: Frames::default(),
                 normal: Vec::new(),
-                reader: Reader::Scan,
             },
             plan,
         ))
@@ -78,9 +81,18 @@ impl Transform for Flatten {
         for builder in &mut rows.builders {
             builder.reserve(batch.rows() * 4, share);
         }
+        if let Some(fast) = &mut self.fast {
+            fast.begin();
+        }
         for row in 0..batch.rows() {
+            let (rest, len) = messages.with_rest(row);
+            if let Some(fast) = &mut self.fast
+                && fast.read(&self.layout, &mut rows, row, rest, len)
+            {
+                continue;
+            }
             let mark = rows.mark();
-            let message = messages.get(row).unwrap_or_default();
+            let message = &rest[..len];
             if let Err(why) = self.message(row, message, &mut rows) {
                 rows.cut_back(mark);
                 rows.rejects.row(row, why);
@@ -100,9 +112,9 @@ impl Transform for Flatten {
 }
 
 impl Flatten {
-    /// The same plugin, reading with quick-xml alone: what the scan is held against.
+    /// The same plugin, reading with quick-xml alone: what the fast reader is held against.
     pub fn by_events(mut self) -> Self {
-        self.reader = Reader::Events;
+        self.fast = None;
         self
     }
 
@@ -130,14 +142,12 @@ impl Flatten {
             pieces: 0,
         };
         let done = strict::characters(text, found).and_then(|()| {
-            let reader = self.reader;
             document::read(
                 &self.layout,
                 &mut self.frames,
                 rows,
                 &mut message,
                 found,
-                reader,
             )
         });
         done.map_err(|fault| {

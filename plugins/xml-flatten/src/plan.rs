@@ -334,3 +334,10 @@ fn parse_path(path: &str, value_tag: &str) -> Result<Path, String> {
         )),
     }
 }
+
+impl Layout {
+    /// Whether the fast reader knows every feature this layout uses.
+    pub fn plain(&self) -> bool {
+        true
+    }
+}
