@@ -31,10 +31,13 @@ pub struct Fast {
     index: Index,
     shapes: Shapes,
     frames: Vec<Frame>,
+    values: Vec<(usize, usize, usize)>,
     /// A message that has not enough bytes behind it.
     padded: Vec<u8>,
     /// A message with its line ends normalised.
     normal: Vec<u8>,
+    /// The last message had carriage returns.
+    returns: bool,
     /// The last XML declaration that was found to be right.
     declared: Vec<u8>,
 }
@@ -46,8 +49,10 @@ impl Fast {
             index: Index::default(),
             shapes: Shapes::default(),
             frames: Vec::new(),
+            values: Vec::new(),
             padded: Vec::new(),
             normal: Vec::new(),
+            returns: false,
             declared: Vec::new(),
         }
     }
@@ -56,6 +61,7 @@ impl Fast {
     pub fn begin(&mut self) {
         self.shapes.clear();
         self.declared.clear();
+        self.returns = false;
     }
 
     /// Reads the message `row`, the first `len` of `bytes`; false, and nothing is left of it, if it is not sure.
@@ -80,15 +86,16 @@ impl Fast {
             Some(source) => source,
             None => Source::copied(&bytes[..len], &mut self.padded),
         };
-        if !self.index.fill(source) {
-            let kinds = index::kinds(source);
-            if kinds.control || kinds.non_ascii && !index::is_text(source) {
-                return Err(Doubt);
-            }
-            if kinds.carriage_return {
-                index::line_ends(source, &mut self.normal);
-                source = Source::padded(&mut self.normal);
-                self.index.fill(source);
+        // Where one message has carriage returns, the next one will.
+        let expected = self.returns;
+        if !expected {
+            self.returns = !self.index.fill(source) && index::examine(source).ok_or(Doubt)?;
+        }
+        if self.returns {
+            self.returns = index::line_ends(source, &mut self.normal);
+            source = Source::padded(&mut self.normal);
+            if !self.index.fill(source) && expected {
+                index::examine(source).ok_or(Doubt)?;
             }
         }
         let mut walk = Walk {
@@ -102,6 +109,7 @@ impl Fast {
             listening: 0,
             message: Message { row, text: source.text(), pieces: 0 },
             namespaces: 0,
+            values: &mut self.values,
             at: 0,
             next: 0,
         };

@@ -1,10 +1,12 @@
 //! The first pass over a message: where its `<`, `>` and `&` are, and what kinds of bytes it holds.
-use super::lanes::{Lanes, Source, WIDTH};
+use weir_sdk::builder::append_over;
+
+use super::lanes::{Lanes, SLACK, Source, WIDTH};
 
 /// Bytes that one step looks at: one bit each in a word.
 const BLOCK: usize = 64;
 /// Positions written at once, without looking at how many there are.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 12;
 /// Entries behind the last position, all the length of the text: what a look ahead finds.
 pub const SENTINELS: usize = 4;
 
@@ -15,21 +17,13 @@ pub struct Index {
     len: usize,
 }
 
-/// What the bytes of a message are, beyond plain ASCII with tabs and line feeds.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Kinds {
-    pub carriage_return: bool,
-    pub control: bool,
-    pub non_ascii: bool,
-}
-
 impl Index {
     #[inline]
     pub fn positions(&self) -> &[u32] {
         &self.positions[..self.len]
     }
 
-    /// Reads all of `source`: false if it may hold bytes that `kinds` has to tell apart.
+    /// Reads all of `source`: false if it may hold bytes that `examine` has to judge.
     pub fn fill(&mut self, source: Source<'_>) -> bool {
         let (and, more, two) = (Lanes::splat(b'&'), Lanes::splat(b'>'), Lanes::splat(b'<' ^ b'>'));
         let (line_feed, tab) = (Lanes::splat(b'\n'), Lanes::splat(b'\t'));
@@ -39,8 +33,7 @@ impl Index {
         let len = source.len();
         while at < len {
             let mut found = 0u64;
-            for n in 0..BLOCK / WIDTH {
-                let lanes = source.load(at + n * WIDTH);
+            for (n, lanes) in source.load_block(at).into_iter().enumerate() {
                 let special = lanes.or(two).equal(more).or(lanes.equal(and));
                 found |= u64::from(special.bits()) << (n * WIDTH);
                 let blank = lanes.equal(line_feed).or(lanes.equal(tab));
@@ -72,26 +65,8 @@ impl Index {
     }
 }
 
-/// Exactly what `source` holds.
-pub fn kinds(source: Source<'_>) -> Kinds {
-    let (line_feed, tab, cr) = (Lanes::splat(b'\n'), Lanes::splat(b'\t'), Lanes::splat(b'\r'));
-    let (mut high, mut low, mut returns) = (0, 0, 0);
-    let mut at = 0;
-    while at < source.len() {
-        let lanes = source.load(at);
-        let odd = lanes.below_or_high(b' ').without(lanes.equal(line_feed).or(lanes.equal(tab)));
-        let within = (1u32 << (source.len() - at).min(WIDTH)) - 1;
-        let (odd, above, cr) = (odd.bits() & within, lanes.bits() & within, lanes.equal(cr).bits() & within);
-        high |= above;
-        returns |= cr;
-        low |= odd & !above & !cr;
-        at += WIDTH;
-    }
-    Kinds { carriage_return: returns != 0, control: low != 0, non_ascii: high != 0 }
-}
-
-/// XML's line ends: CR LF and CR become LF.
-pub fn line_ends(source: Source<'_>, out: &mut Vec<u8>) {
+/// XML's line ends: CR LF and CR become LF. Whether there was a CR.
+pub fn line_ends(source: Source<'_>, out: &mut Vec<u8>) -> bool {
     out.clear();
     out.reserve(source.len() + 2 * BLOCK);
     let cr = Lanes::splat(b'\r');
@@ -106,7 +81,7 @@ pub fn line_ends(source: Source<'_>, out: &mut Vec<u8>) {
                 break;
             }
             if to >= from {
-                weir_sdk::builder::append_over(out, &bytes[from..], to - from);
+                append_over(out, &bytes[from..], to - from);
             }
             from = to + 1;
             if to + 1 >= source.len() || bytes[to + 1] != b'\n' {
@@ -115,7 +90,8 @@ pub fn line_ends(source: Source<'_>, out: &mut Vec<u8>) {
         }
         at += WIDTH;
     }
-    weir_sdk::builder::append_over(out, &bytes[from..], source.len() - from);
+    append_over(out, &bytes[from..], source.len() - from);
+    from > 0
 }
 
 const TOO_SHORT: u8 = 1;
@@ -165,41 +141,47 @@ const SECOND_UPPER: [u8; 16] = {
     table
 };
 
-/// Whether `source` is UTF-8 without U+FFFE and U+FFFF, which XML forbids. After Keiser and Lemire, "Validating UTF-8
-/// in less than one instruction per byte" (2020).
-pub fn is_text(source: Source<'_>) -> bool {
+/// Whether `source` has carriage returns; nothing if it holds what no XML document may: other control characters,
+/// U+FFFE or U+FFFF, or what is not UTF-8. After Keiser and Lemire, "Validating UTF-8 in less than one instruction per
+/// byte" (2020).
+pub fn examine(source: Source<'_>) -> Option<bool> {
     let len = source.len();
-    let mut head = [0; 3 * WIDTH + super::lanes::SLACK];
-    let first = len.min(WIDTH);
-    head[WIDTH..WIDTH + first].copy_from_slice(&source.text()[..first]);
-    let Some(head) = Source::new(&head, 2 * WIDTH) else {
-        return false;
-    };
-    if wrong(head, WIDTH).any() {
-        return false;
-    }
-    let mut at = WIDTH;
+    let (line_feed, tab, cr) = (Lanes::splat(b'\n'), Lanes::splat(b'\t'), Lanes::splat(b'\r'));
+    let (mut control, mut returns) = (0, 0);
+    let last_at = len - len % WIDTH;
+    let (first, last) = (edge(source, 0), edge(source, last_at));
+    let (mut at, mut before) = (0, 0);
     while at < len {
-        let rest = len - at;
-        // ASCII after whole characters: nothing to ask.
-        let ascii = source.load(at).or(source.load(at - 3)).bits() == 0;
-        if !ascii && wrong(source, at).bits_within(rest) {
-            return false;
+        let (here, place) = match at {
+            0 => (Source::new(&first, 2 * WIDTH)?, WIDTH),
+            _ if at == last_at => (Source::new(&last, 2 * WIDTH)?, WIDTH),
+            _ => (source, at),
+        };
+        let lanes = here.load(place);
+        let blank = lanes.equal(line_feed).or(lanes.equal(tab));
+        let (carriage, high) = (lanes.equal(cr).bits(), lanes.bits());
+        returns |= carriage;
+        control |= lanes.below_or_high(b' ').without(blank).bits() & !high & !carriage;
+        if high | before != 0 && wrong(here, place).any() {
+            return None;
         }
+        before = high;
         at += WIDTH;
     }
     let text = source.text();
     let ends = |back: usize, least: u8| len >= back && text[len - back] >= least;
-    !(ends(1, 0xC0) || ends(2, 0xE0) || ends(3, 0xF0))
+    let cut = ends(1, 0xC0) || ends(2, 0xE0) || ends(3, 0xF0);
+    (!cut && control == 0).then_some(returns != 0)
 }
 
-impl Lanes {
-    /// Whether one of the first `count` bytes is not 0.
-    #[inline]
-    fn bits_within(self, count: usize) -> bool {
-        let within = (1u32 << count.min(WIDTH)) - 1;
-        !self.equal(Self::splat(0)).bits() & within != 0
-    }
+/// The 16 bytes from `at`, with the 16 before them, and blanks where the text does not reach.
+fn edge(source: Source<'_>, at: usize) -> [u8; 2 * WIDTH + SLACK] {
+    let mut room = [b' '; 2 * WIDTH + SLACK];
+    let text = source.text();
+    let (from, to) = (at.saturating_sub(WIDTH), text.len().min(at + WIDTH));
+    let begin = WIDTH + from - at;
+    room[begin..begin + to - from].copy_from_slice(&text[from..to]);
+    room
 }
 
 /// Bytes that are not 0 where what precedes them, up to three bytes back, forbids them.

@@ -19,7 +19,7 @@ const MAX_CHILDREN: usize = 128;
 /// Longer names are the event reader's.
 const MAX_NAME_BYTES: usize = 256;
 /// Attributes remembered for one path.
-pub const MAX_ATTRIBUTES: usize = 16;
+const MAX_ATTRIBUTES: usize = 16;
 
 /// A tag as it is expected, byte for byte.
 #[derive(Debug, Clone, Copy)]

@@ -12,6 +12,9 @@ use crate::strict;
 const COMMENT: &[u8] = b"<!--";
 const CDATA: &[u8] = b"<![CDATA[";
 
+const ENTITIES: [(&[u8], char); 5] =
+    [(b"&amp;", '&'), (b"&lt;", '<'), (b"&gt;", '>'), (b"&quot;", '"'), (b"&apos;", '\'')];
+
 impl Walk<'_> {
     /// Reads what stands at the next entry of the index, inside element `current`.
     #[inline(never)]
@@ -34,7 +37,7 @@ impl Walk<'_> {
                 if hears {
                     self.hear(from, at, false);
                 }
-                let (value, length) = self.reference(at)?;
+                let (value, length) = self.reference(at, self.next).ok_or(Doubt)?;
                 if hears {
                     self.hear_made(value.encode_utf8(&mut [0; 4]).as_bytes());
                 }
@@ -100,18 +103,22 @@ impl Walk<'_> {
         }
     }
 
-    /// What `&…;` at `at` stands for, and its length.
-    fn reference(&self, at: usize) -> Result<(char, usize), Doubt> {
+    /// What `&…;` at `at`, which is entry `entry` of the index, stands for, and its length.
+    #[inline]
+    pub fn reference(&self, at: usize, entry: usize) -> Option<(char, usize)> {
         let text = self.source.text();
-        let known = [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&quot;", '"'), ("&apos;", '\'')];
-        if let Some((name, value)) = known.iter().find(|(name, _)| text[at..].starts_with(name.as_bytes())) {
-            return Ok((*value, name.len()));
+        let word = u64::from_le_bytes(*self.source.bytes()[at..].first_chunk()?);
+        for (name, value) in ENTITIES {
+            let all = u64::MAX >> (64 - 8 * name.len());
+            if word & all == name.iter().rev().fold(0, |word, b| word << 8 | u64::from(*b)) {
+                return (at + name.len() <= text.len()).then_some((value, name.len()));
+            }
         }
-        let end = self.index[self.next + 1] as usize;
+        let end = self.index[entry + 1] as usize;
         let name = &text[at + 1..end];
-        let length = name.iter().position(|b| *b == b';').ok_or(Doubt)?;
-        let value = strict::reference(&name[..length], at).map_err(|_| Doubt)?;
-        Ok((value, length + "&;".len()))
+        let length = name.iter().position(|b| *b == b';')?;
+        let value = strict::reference(&name[..length], at).ok()?;
+        Some((value, length + "&;".len()))
     }
 
     fn end_tag(&mut self, current: u32, at: usize) -> Result<Step, Doubt> {
@@ -249,8 +256,7 @@ impl Walk<'_> {
         let close = self.index[self.next + 1] as usize;
         let mut at = from;
         let mut next = 0;
-        let mut values = [(0, 0, 0); shapes::MAX_ATTRIBUTES];
-        let mut found = 0;
+        self.values.clear();
         loop {
             at += usize::from(strict::is_blank(bytes[at]) && at + 2 >= close);
             if at >= close || bytes[at] == b'/' && at + 1 == close {
@@ -291,16 +297,17 @@ impl Walk<'_> {
                 }
                 at += WIDTH;
             }
-            values[found] = (next, from, at);
-            found += 1;
+            self.values.push((next, from, at));
             next += 1;
             at += 1;
         }
         if bytes[close] != b'>' || close == source.len() {
             return Ok(None);
         }
-        for &(n, from, to) in &values[..found] {
-            let attribute = self.shapes.get(shape).attributes[n];
+        for value in 0..self.values.len() {
+            let (n, from, to) = self.values[value];
+            let attribute = &self.shapes.get(shape).attributes[n];
+            let column = attribute.column;
             if attribute.declares {
                 self.declare()?;
             }
@@ -308,7 +315,7 @@ impl Walk<'_> {
                 return Err(Doubt);
             }
             let cell = Cell::Message(from as u32, to as u32);
-            match attribute.column {
+            match column {
                 NONE => {}
                 column => self.set_one(column as usize, cell),
             }

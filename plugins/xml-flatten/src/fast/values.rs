@@ -12,8 +12,8 @@ use crate::strict;
 enum Sink {
     Text,
     Int,
-    /// Precision, scale, 10 to the scale; of at most 18 digits.
-    Decimal(u8, u8, i64),
+    /// Scale, 10 to the scale, 10 to the precision; of at most 18 digits.
+    Decimal(usize, i64, i64),
     /// `yyyy-MM-dd`.
     Date,
     Other,
@@ -35,7 +35,8 @@ impl Sinks {
             Type::Text => Sink::Text,
             Type::Int => Sink::Int,
             Type::Decimal(precision, scale) if *precision <= MAX_DIGITS && *scale <= 8 => {
-                Sink::Decimal(*precision, *scale, 10i64.pow(u32::from(*scale)))
+                let ten = |power: &u8| 10i64.pow(u32::from(*power));
+                Sink::Decimal(usize::from(*scale), ten(scale), ten(precision))
             }
             Type::Date(pattern) if pattern.to_string() == weir_sdk::time::Pattern::DATE => Sink::Date,
             _ => Sink::Other,
@@ -59,7 +60,7 @@ impl Sinks {
                 Cell::Message(from, to) => (source.bytes(), from as usize, to as usize),
                 Cell::Scratch(from, to) => (scratch.as_slice(), from as usize, to as usize),
             };
-            if layout.trim {
+            if layout.trim && from < to && (bytes[from] <= b' ' || bytes[to - 1] <= b' ') {
                 while from < to && strict::is_blank(bytes[from]) {
                     from += 1;
                 }
@@ -78,9 +79,9 @@ impl Sinks {
                     continue;
                 }
                 (Sink::Int, Builder::Four(b)) => number(bytes, from, to).map(|n| b.push((n as i32).to_le_bytes())),
-                (Sink::Decimal(precision, scale, power), Builder::Sixteen(b)) => {
-                    decimal(bytes, from, to, *precision, *scale, *power)
-                        .map(|n| b.push(i128::from(n).to_le_bytes()))
+                (&Sink::Decimal(scale, power, most), Builder::Sixteen(b)) => {
+                    let unscaled = decimal(bytes, from, to, scale, power);
+                    unscaled.filter(|n| *n < most).map(|n| b.push(i128::from(n).to_le_bytes()))
                 }
                 (Sink::Date, Builder::Four(b)) => date(bytes, from, to).map(|days| b.push(days.to_le_bytes())),
                 _ => None,
@@ -92,6 +93,7 @@ impl Sinks {
                 }
             }
         }
+        rows.cells.fill(Cell::Missing);
         true
     }
 }
@@ -129,26 +131,28 @@ fn number(bytes: &[u8], from: usize, to: usize) -> Option<u64> {
 
 /// Digits without a sign, with a point before exactly `scale` of them, or with none.
 #[inline(always)]
-fn decimal(bytes: &[u8], from: usize, to: usize, precision: u8, scale: u8, power: i64) -> Option<i64> {
-    let point = to.wrapping_sub(1 + usize::from(scale));
-    let unscaled = if scale > 0 && point > from && point < to && bytes[point] == b'.' {
-        number(bytes, from, point)? as i64 * power + number(bytes, point + 1, to)? as i64
-    } else {
-        number(bytes, from, to)? as i64 * power
-    };
-    let most = 10i64.pow(u32::from(precision));
-    (unscaled < most).then_some(unscaled)
+fn decimal(bytes: &[u8], from: usize, to: usize, scale: usize, power: i64) -> Option<i64> {
+    let point = to.wrapping_sub(1 + scale);
+    if scale > 0 && point > from && point < to && bytes[point] == b'.' {
+        return Some(number(bytes, from, point)? as i64 * power + number(bytes, point + 1, to)? as i64);
+    }
+    Some(number(bytes, from, to)? as i64 * power)
 }
 
 /// Days since 1970-01-01 of `yyyy-MM-dd`, for days that every month has.
 #[inline(always)]
 fn date(bytes: &[u8], from: usize, to: usize) -> Option<i32> {
-    let text: &[u8; 10] = bytes.get(from..to)?.try_into().ok()?;
-    if text[4] != b'-' || text[7] != b'-' {
+    if to.wrapping_sub(from) != 10 {
         return None;
     }
-    let [y1, y2, y3, y4, _, m1, m2, _, d1, d2] = *text;
-    let number = eight(u64::from_le_bytes([y1, y2, y3, y4, m1, m2, d1, d2]))? as u32;
+    let text: &[u8; 16] = bytes.get(from..)?.first_chunk()?;
+    let text = u128::from_le_bytes(*text);
+    let (first, last) = (text as u64, (text >> 64) as u64);
+    if first & 0xFF00_00FF_0000_0000 != u64::from_le_bytes(*b"\0\0\0\0-\0\0-") {
+        return None;
+    }
+    let month = first >> 8 & 0x0000_FFFF_0000_0000;
+    let number = eight(first & 0xFFFF_FFFF | month | last << 48)? as u32;
     let (year, month, day) = (number / 10_000, number / 100 % 100, number % 100);
     if year == 0 || month.wrapping_sub(1) >= 12 || day.wrapping_sub(1) >= 28 {
         return None;

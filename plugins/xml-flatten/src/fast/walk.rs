@@ -7,6 +7,7 @@ use super::values::Sinks;
 use crate::plan::{Layout, Mixed};
 use crate::rows::{Cell, Message, Rows};
 use crate::strict;
+use weir_sdk::builder::append_over;
 
 /// An element whose text is being collected. Kept from message to message for its buffer.
 #[derive(Debug, Default)]
@@ -51,6 +52,8 @@ pub struct Walk<'w> {
     pub listening: usize,
     pub message: Message<'w>,
     pub namespaces: usize,
+    /// The attributes of one tag: which of the known, and where the value lies.
+    pub values: &'w mut Vec<(usize, usize, usize)>,
     /// Where the next text begins, and the next entry of the index.
     pub at: usize,
     pub next: usize,
@@ -85,6 +88,7 @@ impl Walk<'_> {
         let (mut at, mut next) = (self.at, self.next);
         let mut current = DOCUMENT;
         let mut opened = root;
+        let mut hears = false;
         // Whose expectation is at stake, and whether it is the one after its end.
         let (mut before, mut ended);
         loop {
@@ -92,7 +96,8 @@ impl Walk<'_> {
             let shape = self.shapes.get(opened);
             let mut expected = shape.after_open;
             let to = index[next] as usize;
-            if expected == NONE && shape.simple && self.shapes.stands(&shape.close, source, to) {
+            let (plain, special) = (expected == NONE && shape.simple, shape.special);
+            if plain && self.shapes.stands(&shape.close, source, to) {
                 if to - at > limit {
                     return Err(Doubt);
                 }
@@ -102,10 +107,15 @@ impl Walk<'_> {
                 at = to + length;
                 next += 2;
                 (before, ended) = (opened, true);
+            } else if plain && source.bytes()[to] == b'&' && self.escaped(opened, at, next) {
+                (at, next) = (self.at, self.next);
+                expected = self.shapes.get(opened).after_close;
+                (before, ended) = (opened, true);
             } else {
-                if shape.special {
+                if special {
                     self.enter(opened);
                 }
+                hears = self.shapes.get(opened).hears;
                 current = opened;
                 (before, ended) = (opened, false);
             }
@@ -116,7 +126,7 @@ impl Walk<'_> {
                     let shape = self.shapes.get(expected);
                     if self.shapes.stands(&shape.open, source, to) && to - at <= limit {
                         let length = shape.open.len;
-                        if self.shapes.get(current).hears {
+                        if hears {
                             self.hear(at, to, true);
                         }
                         at = to + length;
@@ -129,18 +139,17 @@ impl Walk<'_> {
                     let length = shape.close.len;
                     let (parent, special) = (shape.parent, shape.special);
                     expected = shape.after_close;
-                    if special {
-                        if shape.hears {
-                            self.hear(at, to, false);
-                        }
-                        self.leave(current)?;
-                    } else if shape.hears {
+                    if hears {
                         self.hear(at, to, false);
+                    }
+                    if special {
+                        self.leave(current)?;
                     }
                     at = to + length;
                     next += 2;
                     (before, ended) = (current, true);
                     current = parent;
+                    hears = self.shapes.get(current).hears;
                     if current == DOCUMENT {
                         (self.at, self.next) = (at, next);
                         return Ok(());
@@ -166,6 +175,7 @@ impl Walk<'_> {
                         (before, ended) = (current, true);
                         expected = shape.after_close;
                         current = shape.parent;
+                        hears = self.shapes.get(current).hears;
                         if current == DOCUMENT {
                             return Ok(());
                         }
@@ -173,6 +183,36 @@ impl Walk<'_> {
                 }
             };
         }
+    }
+
+    /// Reads the content of `shape`, text and references alone, from `from` to behind its end tag; false, and nothing
+    /// done, if there is more to it.
+    #[inline(never)]
+    fn escaped(&mut self, shape: u32, mut from: usize, mut next: usize) -> bool {
+        let (source, bytes) = (self.source, self.source.bytes());
+        let (begin, start) = (from, self.rows.scratch.len());
+        let mut to = self.index[next] as usize;
+        while bytes[to] == b'&' {
+            let Some((value, length)) = self.reference(to, next) else {
+                break;
+            };
+            append_over(&mut self.rows.scratch, &bytes[from..], to - from);
+            self.rows.scratch.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
+            from = to + length;
+            next += 1;
+            to = self.index[next] as usize;
+        }
+        let element = self.shapes.get(shape);
+        let whole = to >= from && self.shapes.stands(&element.close, source, to);
+        if !whole || to - begin > self.layout.limits.text {
+            self.rows.scratch.truncate(start);
+            return false;
+        }
+        let (column, length) = (element.column, element.close.len);
+        append_over(&mut self.rows.scratch, &bytes[from..], to - from);
+        self.set(column, shape, Cell::Scratch(start as u32, self.rows.scratch.len() as u32));
+        (self.at, self.next) = (to + length, next + 2);
+        true
     }
 
     fn expect(&mut self, before: u32, ended: bool, shape: u32) {
@@ -262,12 +302,14 @@ impl Walk<'_> {
         let rows = self.rows.origin.len();
         let plain = self.rows.is_plain() && !self.sinks.json && self.message.pieces < self.layout.limits.rows;
         if plain && self.sinks.append(self.layout, self.rows, self.source) {
+            // What `begin` would clear and the row has used.
+            self.rows.scratch.clear();
             self.rows.origin.push(self.message.row as u32);
             self.message.pieces += 1;
-        } else {
-            self.rows.truncate(rows);
-            self.rows.end(self.layout, &mut self.message).map_err(|_| Doubt)?;
+            return Ok(());
         }
+        self.rows.truncate(rows);
+        self.rows.end(self.layout, &mut self.message).map_err(|_| Doubt)?;
         self.rows.begin();
         Ok(())
     }
