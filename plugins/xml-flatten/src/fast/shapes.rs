@@ -29,6 +29,8 @@ pub struct Pattern {
     tail: Lanes,
     /// One bit for each byte of `head` that counts.
     bits: u32,
+    /// The bit of the last byte, if it lies in `head`; otherwise none that `differs` can give.
+    pub last: u32,
     pub len: usize,
     /// Where all of it lies in `Shapes::names`; looked at only for what lies between head and tail.
     whole: usize,
@@ -102,6 +104,7 @@ impl Pattern {
             head: Lanes::load(&head),
             tail: Lanes::load(&tail),
             bits: ((1u64 << first) - 1) as u32,
+            last: if first == tag.len() { (1u32 << first) >> 1 } else { u32::MAX },
             len: tag.len(),
             whole,
         }

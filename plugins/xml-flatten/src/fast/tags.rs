@@ -129,15 +129,10 @@ impl Walk<'_> {
             return Err(Doubt);
         }
         self.go_to(text.len() - rest.len() + blanks + 1);
-        self.close(current)?;
-        Ok(Step::Closed)
-    }
-
-    fn close(&mut self, shape: u32) -> Result<(), Doubt> {
-        match self.shapes.get(shape).special {
-            true => self.leave(shape),
-            false => Ok(()),
+        if self.shapes.get(current).special {
+            self.leave(current)?;
         }
+        Ok(Step::Closed)
     }
 
     /// `<!--…-->` or `<?…?>`.
@@ -233,7 +228,7 @@ impl Walk<'_> {
                 self.next += 2;
                 true
             }
-            _ => match self.known_attributes(shape, from)? {
+            _ => match self.known_attributes(shape, from, self.next)? {
                 Some(empty) => empty,
                 None => self.attributes(shape, from)?,
             },
@@ -244,16 +239,15 @@ impl Walk<'_> {
         if !empty {
             return Ok(Step::Opened(shape));
         }
-        self.enter(shape);
-        self.close(shape)?;
+        self.nothing_in(shape)?;
         Ok(Step::Empty(shape))
     }
 
-    /// Attributes that came before, in their order, without references, blanks to normalise or `>`: whether the element
-    /// is empty, or nothing if it is not as simple as that.
-    fn known_attributes(&mut self, shape: u32, from: usize) -> Result<Option<bool>, Doubt> {
+    /// Attributes that came before, in their order, without references, blanks to normalise or `>`, in the tag that is
+    /// entry `entry` of the index: whether the element is empty, or nothing if it is not as simple as that.
+    pub fn known_attributes(&mut self, shape: u32, from: usize, entry: usize) -> Result<Option<bool>, Doubt> {
         let (source, bytes) = (self.source, self.source.bytes());
-        let close = self.index[self.next + 1] as usize;
+        let close = self.index[entry + 1] as usize;
         let mut at = from;
         let mut next = 0;
         self.values.clear();
@@ -321,7 +315,7 @@ impl Walk<'_> {
             }
         }
         self.at = close + 1;
-        self.next += 2;
+        self.next = entry + 2;
         Ok(Some(at < close))
     }
 

@@ -133,6 +133,25 @@ impl Walk<'_> {
                         next += 2;
                         break expected;
                     }
+                    // The expected name, and attributes.
+                    let end = to + shape.open.len - 1;
+                    if shape.open.differs(source, to) == shape.open.last
+                        && source.bytes()[end] == b' '
+                        && to - at <= limit
+                        && let Some(empty) = self.known_attributes(expected, end, next)?
+                    {
+                        if hears {
+                            self.hear(at, to, true);
+                        }
+                        (at, next) = (self.at, self.next);
+                        if !empty {
+                            break expected;
+                        }
+                        self.nothing_in(expected)?;
+                        (before, ended) = (expected, true);
+                        expected = self.shapes.get(expected).after_close;
+                        continue;
+                    }
                 }
                 let shape = self.shapes.get(current);
                 if self.shapes.stands(&shape.close, source, to) && to - at <= limit {
@@ -213,6 +232,18 @@ impl Walk<'_> {
         self.set(column, shape, Cell::Scratch(start as u32, self.rows.scratch.len() as u32));
         (self.at, self.next) = (to + length, next + 2);
         true
+    }
+
+    /// An element has begun and ended.
+    #[inline(never)]
+    pub fn nothing_in(&mut self, shape: u32) -> Result<(), Doubt> {
+        match self.shapes.get(shape).special {
+            true => {
+                self.enter(shape);
+                self.leave(shape)
+            }
+            false => Ok(()),
+        }
     }
 
     fn expect(&mut self, before: u32, ended: bool, shape: u32) {
