@@ -47,6 +47,8 @@ pub struct Node {
 #[derive(Debug)]
 pub struct Child {
     pub key: Vec<u8>,
+    /// Of the key.
+    pub tag: u64,
     /// The key as the index of an array's element.
     pub index: Option<usize>,
     pub node: usize,
@@ -213,6 +215,7 @@ impl Layout {
                     let node = self.add(path);
                     self.nodes[at].children.push(Child {
                         key: token.clone().into_bytes(),
+                        tag: tag(token.as_bytes()),
                         index: index(token),
                         node,
                     });
@@ -327,7 +330,7 @@ fn unescape(token: &str) -> Option<String> {
     Some(out)
 }
 
-pub fn escape(token: &str) -> String {
+fn escape(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
 
@@ -335,4 +338,17 @@ fn index(token: &str) -> Option<usize> {
     let plain = token == "0" || !token.starts_with('0');
     let digits = plain && token.bytes().all(|b| b.is_ascii_digit());
     token.parse().ok().filter(|_| digits)
+}
+
+/// The first seven bytes of a key, and its length as far as it fits: unequal for most unequal keys, and for all that
+/// are shorter than eight bytes. It saves calls: in WebAssembly comparing bytes is one.
+#[inline]
+pub fn tag(key: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    match key.first_chunk::<8>() {
+        Some(chunk) => word = *chunk,
+        None => word.iter_mut().zip(key).for_each(|(w, b)| *w = *b),
+    }
+    word[7] = key.len().min(255) as u8;
+    u64::from_le_bytes(word)
 }

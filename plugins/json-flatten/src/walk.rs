@@ -6,7 +6,7 @@ use hifijson::token::Lex as _;
 use hifijson::{Expect, Read as _, SliceLexer};
 use weir_sdk::{Refusal, json};
 
-use crate::plan::{Layout, Node, escape};
+use crate::plan::{Child, Layout, Node, tag};
 use crate::rows::{Cell, Kind, Rows, Span};
 
 /// Why a message is refused, and at which byte of it.
@@ -49,13 +49,16 @@ impl From<Expect> for Fault {
 pub struct Buffers {
     /// The keys of all open objects.
     keys: Vec<Key>,
-    /// The pointer to the value being read, kept for a wildcard alone.
-    pointer: String,
+    /// The keys and indexes that lead to the value being read.
+    pointer: Vec<Span>,
+    /// One pointer, written out.
+    written: String,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Key {
     span: Span,
+    tag: u64,
     at: usize,
 }
 
@@ -68,6 +71,8 @@ pub struct Walk<'w> {
     depth: usize,
     /// The exploded array has been read.
     after_array: bool,
+    /// Steps of the pointer that lead to the exploded array whose element is open.
+    array: usize,
     /// A json column takes what is being read whole.
     taken: bool,
 }
@@ -91,6 +96,7 @@ pub fn read(
         text,
         depth: 0,
         after_array: false,
+        array: 0,
         taken: false,
     };
     let mut lexer = SliceLexer::new(text);
@@ -256,19 +262,19 @@ impl<'w> Walk<'w> {
             }
             let at = self.at(lexer);
             let span = self.string(lexer.discarded())?;
-            self.key(keys, Key { span, at })?;
+            let tag = tag(self.rows.text(span, self.text));
+            self.key(keys, Key { span, tag, at })?;
             lexer.expect(Lexer::ws_peek, b':').ok_or(Expect::Colon)?;
             let next = lexer.ws_peek().ok_or(Expect::Value)?;
             let Some(node) = node else {
                 return self.value(next, lexer, None);
             };
             let name = self.rows.text(span, self.text);
-            match child(node, name, &mut expected) {
+            match child(node, name, tag, &mut expected) {
                 Some(child) => {
-                    let length = self.buffers.pointer.len();
-                    self.step(span);
+                    self.buffers.pointer.push(span);
                     self.value(next, lexer, Some(child))?;
-                    self.buffers.pointer.truncate(length);
+                    self.buffers.pointer.pop();
                     Ok(())
                 }
                 None => self.left_over(next, lexer, span),
@@ -312,10 +318,9 @@ impl<'w> Walk<'w> {
             n += 1;
             match child {
                 Some(child) => {
-                    let length = self.buffers.pointer.len();
-                    self.step(index);
+                    self.buffers.pointer.push(index);
                     self.value(next, lexer, Some(child.node))?;
-                    self.buffers.pointer.truncate(length);
+                    self.buffers.pointer.pop();
                     Ok(())
                 }
                 None => self.left_over(next, lexer, index),
@@ -334,11 +339,11 @@ impl<'w> Walk<'w> {
             let message = format!("more than {most} rows in one message (max-rows)");
             return Err(Fault::new("too_many_rows", self.at(lexer), message));
         }
-        let outer = std::mem::replace(&mut self.buffers.pointer, ".".into());
+        let outer = std::mem::replace(&mut self.array, self.buffers.pointer.len());
         self.rows.inside = true;
         self.value(next, lexer, Some(each))?;
         self.rows.inside = false;
-        self.buffers.pointer = outer;
+        self.array = outer;
         self.rows.end_element(self.layout);
         Ok(())
     }
@@ -350,28 +355,32 @@ impl<'w> Walk<'w> {
         if self.layout.wildcard.is_none() || self.taken {
             return Ok(());
         }
-        let length = self.buffers.pointer.len();
-        self.step(key);
+        let mut pointer = std::mem::take(&mut self.buffers.written);
+        pointer.clear();
+        if self.rows.inside {
+            pointer.push('.');
+        }
+        for step in self.buffers.pointer[self.array..].iter().chain([&key]) {
+            pointer.push('/');
+            for c in String::from_utf8_lossy(self.rows.text(*step, self.text)).chars() {
+                match c {
+                    '~' => pointer.push_str("~0"),
+                    '/' => pointer.push_str("~1"),
+                    c => pointer.push(c),
+                }
+            }
+        }
         let value = &self.text[from..self.at(lexer)];
         let (rest, start) = self.rows.rest_here(self.after_array);
         rest.push(',');
-        json::quote(&self.buffers.pointer, rest);
+        json::quote(&pointer, rest);
         rest.push(':');
         rest.push_str(&String::from_utf8_lossy(value));
         let long = rest.len() - start > self.layout.limits.text;
-        self.buffers.pointer.truncate(length);
+        self.buffers.written = pointer;
         match long {
             true => Err(self.too_long(from)),
             false => Ok(()),
-        }
-    }
-
-    /// One key further, if anyone will read the pointer.
-    fn step(&mut self, key: Span) {
-        if self.layout.wildcard.is_some() {
-            let key = String::from_utf8_lossy(self.rows.text(key, self.text));
-            self.buffers.pointer.push('/');
-            self.buffers.pointer.push_str(&escape(&key));
         }
     }
 
@@ -386,7 +395,7 @@ impl<'w> Walk<'w> {
         }
         let name = self.rows.text(key.span, self.text);
         if count < FEW {
-            let same = |k: &Key| self.rows.text(k.span, self.text) == name;
+            let same = |k: &Key| k.tag == key.tag && self.rows.text(k.span, self.text) == name;
             if keys[from..].iter().any(same) {
                 return Err(duplicate(key.at, name));
             }
@@ -497,15 +506,13 @@ fn duplicate(at: usize, name: &[u8]) -> Fault {
 
 /// The node that `name` leads to. Messages mostly have the order of the columns, or of each other.
 #[inline]
-fn child(node: &Node, name: &[u8], expected: &mut usize) -> Option<usize> {
+fn child(node: &Node, name: &[u8], tag: u64, expected: &mut usize) -> Option<usize> {
     let children = &node.children;
-    if let Some(child) = children.get(*expected)
-        && child.key == name
-    {
-        *expected += 1;
-        return Some(child.node);
-    }
-    let n = children.iter().position(|c| c.key == name)?;
+    let same = |c: &Child| c.tag == tag && (name.len() < 8 || c.key == name);
+    let n = match children.get(*expected) {
+        Some(child) if same(child) => *expected,
+        _ => children.iter().position(same)?,
+    };
     *expected = n + 1;
     Some(children[n].node)
 }

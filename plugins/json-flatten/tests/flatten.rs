@@ -464,6 +464,16 @@ fn each_kind_of_bad_message_has_its_code_and_place() {
 }
 
 #[test]
+fn a_key_may_come_again_in_another_object() {
+    let text = r#"{"a":{"a":1,"b":{"a":2}},"l":[{"b":1},{"b":2}],"b":3}"#;
+    assert_eq!(run(of("a/b/a,b"), &[text]).lines(), ["2|3"]);
+    // Keys that begin alike, and of the same length.
+    let text = r#"{"recording_a":1,"recording_b":2,"recording":3,"recordin":4,"recordi":5}"#;
+    let columns = "recordi,recordin,recording,recording_a,recording_b,recording_c";
+    assert_eq!(run(of(columns), &[text]).lines(), ["5|4|3|1|2|∅"]);
+}
+
+#[test]
 fn a_key_among_many_is_found_twice() {
     let object = |names: &[usize]| {
         let members: Vec<String> = names.iter().map(|n| format!("\"k{n}\":0")).collect();

@@ -1,6 +1,5 @@
 //! One message, read from front to back: what is not well-formed is refused, what a column wants becomes a cell.
 mod full;
-mod scan;
 
 use quick_xml::Reader as Events;
 use quick_xml::errors::Error as XmlError;
@@ -16,15 +15,6 @@ use weir_sdk::Refusal;
 const XMLNS: &[u8] = b"xmlns";
 const DOCTYPE: &[u8] = b"<!DOCTYPE";
 
-/// Who takes a message apart.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Reader {
-    /// The fast one, which asks for the other where it is in doubt.
-    Scan,
-    /// The one that knows every form and words every fault.
-    Events,
-}
-
 /// Reads `message` into `rows`. After a fault the caller cuts `rows` back.
 pub fn read(
     layout: &Layout,
@@ -32,17 +22,9 @@ pub fn read(
     rows: &mut Rows,
     message: &mut Message<'_>,
     found: Found,
-    reader: Reader,
 ) -> Result<(), Fault> {
-    let mark = rows.mark();
     let mut walk = Walk::new(layout, frames, rows, message.text, found);
-    if reader == Reader::Events {
-        walk.document(message)?;
-    } else if walk.scan(message).is_err() {
-        rows.cut_back(mark);
-        message.pieces = 0;
-        return read(layout, frames, rows, message, found, Reader::Events);
-    }
+    walk.document(message)?;
     if walk.row_elements == 0 {
         let tag = &layout.row_name;
         return Err(Fault::new(
@@ -59,8 +41,6 @@ pub fn read(
 pub struct Frames {
     list: Vec<Frame>,
     depth: usize,
-    /// Where the names of all open elements lie; kept by the scan alone.
-    names: Vec<(usize, usize)>,
     /// Kept for layouts with `needs_events` alone.
     scope: Scope,
 }
@@ -68,8 +48,6 @@ pub struct Frames {
 #[derive(Debug, Default)]
 struct Frame {
     node: usize,
-    /// The child that comes next if it comes in the order of the columns.
-    next: usize,
     has_child: bool,
     text: Text,
     buffer: Vec<u8>,
@@ -91,7 +69,6 @@ impl Frames {
         }
         let frame = &mut self.list[self.depth];
         frame.node = node;
-        frame.next = 0;
         frame.has_child = false;
         frame.text = Text::None;
         frame.buffer.clear();
@@ -140,8 +117,6 @@ struct Walk<'w> {
     row_elements: usize,
     /// The attributes of one tag; empty in between.
     attributes: Vec<Attribute<'w>>,
-    /// CDATA sections.
-    sections: usize,
 }
 
 impl<'w> Walk<'w> {
@@ -153,7 +128,6 @@ impl<'w> Walk<'w> {
         found: Found,
     ) -> Self {
         frames.depth = 0;
-        frames.names.clear();
         frames.scope.clear();
         Self {
             layout,
@@ -168,7 +142,6 @@ impl<'w> Walk<'w> {
             namespaces: 0,
             row_elements: 0,
             attributes: Vec::new(),
-            sections: 0,
         }
     }
 
@@ -232,7 +205,7 @@ impl<'w> Walk<'w> {
 
     fn declaration(&self, content: &[u8], at: usize) -> Result<(), Fault> {
         match at == b"<?".len() {
-            true => strict::declaration(content, at),
+            true => strict::declaration(content, at).map(drop),
             false => Err(Fault::malformed(at, "an XML declaration that is not first")),
         }
     }
@@ -339,7 +312,6 @@ impl<'w> Walk<'w> {
         frame.has_child = true;
         let children = &layout.nodes[frame.node].children;
         let n = children.iter().position(|(n, _)| n == name)?;
-        frame.next = n + 1;
         Some(children[n].1)
     }
 
@@ -396,7 +368,6 @@ impl<'w> Walk<'w> {
     }
 
     fn cdata(&mut self, from: usize, to: usize) -> Result<(), Fault> {
-        self.sections += 1;
         match self.depth {
             0 => Err(Fault::malformed(from, "CDATA outside the root element")),
             _ => self.characters(from, to),

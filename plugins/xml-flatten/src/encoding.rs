@@ -21,7 +21,7 @@ pub struct Sniffed {
 
 pub const KNOWN: &str = "UTF-8, US-ASCII, UTF-16, ISO-8859-1, windows-1252";
 
-const NOT_SUPPORTED: &str = "encoding_not_supported";
+pub const NOT_SUPPORTED: &str = "encoding_not_supported";
 const MISMATCH: &str = "encoding_mismatch";
 
 const LABELS: [(&[u8], Encoding); 13] = [
@@ -48,14 +48,10 @@ const WINDOWS_1252: [char; 32] = [
     '\u{2122}', '\u{0161}', '\u{203A}', '\u{0153}', '\0', '\u{017E}', '\u{0178}',
 ];
 
-fn label(name: &[u8]) -> Option<Encoding> {
+/// What a declaration calls `name`; of UTF-16 the mark says the order.
+pub fn label(name: &[u8]) -> Option<Encoding> {
     let same = |(known, _): &&(&[u8], Encoding)| name.eq_ignore_ascii_case(known);
     LABELS.iter().find(same).map(|(_, encoding)| *encoding)
-}
-
-/// Whether a message may declare this encoding.
-pub fn is_known(name: &[u8]) -> bool {
-    label(name).is_some()
 }
 
 /// Faults name a byte of `raw`.

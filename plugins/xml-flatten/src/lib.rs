@@ -3,6 +3,7 @@
 //! whose field is not of its type is refused alone, and its siblings keep their numbers.
 mod document;
 mod encoding;
+mod fast;
 mod paths;
 pub mod plan;
 mod rest;
@@ -14,8 +15,9 @@ use weir_sdk::{
     Transform,
 };
 
-use document::{Frames, Reader};
+use document::Frames;
 use encoding::{Encoding, Sniffed};
+use fast::Fast;
 use plan::{Layout, Repeat};
 use rows::{Message, Rows};
 use strict::Fault;
@@ -31,7 +33,8 @@ pub struct Flatten {
     decoded: Vec<u8>,
     /// The input is text: its characters are known, whatever a message declares.
     text: bool,
-    reader: Reader,
+    /// Asked first; nothing where the event reader is to read alone.
+    fast: Option<Fast>,
 }
 
 /// Cells address a message with 32 bits.
@@ -69,12 +72,12 @@ impl Transform for Flatten {
         };
         Ok((
             Self {
+                fast: Some(Fast::new(&layout)),
                 layout,
                 frames: Frames::default(),
                 normal: Vec::new(),
                 decoded: Vec::new(),
                 text: format == Some("u"),
-                reader: Reader::Scan,
             },
             plan,
         ))
@@ -87,9 +90,18 @@ impl Transform for Flatten {
         for builder in &mut rows.builders {
             builder.reserve(batch.rows() * 4, share);
         }
+        if let Some(fast) = &mut self.fast {
+            fast.begin();
+        }
         for row in 0..batch.rows() {
+            let (rest, len) = messages.with_rest(row);
+            if let Some(fast) = &mut self.fast
+                && fast.read(&self.layout, &mut rows, row, rest, len)
+            {
+                continue;
+            }
             let mark = rows.mark();
-            let message = messages.get(row).unwrap_or_default();
+            let message = &rest[..len];
             if let Err(why) = self.message(row, message, &mut rows) {
                 rows.cut_back(mark);
                 rows.rejects.row(row, why);
@@ -109,9 +121,9 @@ impl Transform for Flatten {
 }
 
 impl Flatten {
-    /// The same plugin, reading with quick-xml alone: what the scan is held against.
+    /// The same plugin, reading with quick-xml alone: what the fast reader is held against.
     pub fn by_events(mut self) -> Self {
-        self.reader = Reader::Events;
+        self.fast = None;
         self
     }
 
@@ -149,17 +161,12 @@ impl Flatten {
             pieces: 0,
         };
         let done = strict::characters(text, found).and_then(|()| {
-            let reader = match self.layout.needs_events {
-                true => Reader::Events,
-                false => self.reader,
-            };
             document::read(
                 &self.layout,
                 &mut self.frames,
                 rows,
                 &mut message,
                 found,
-                reader,
             )
         });
         done.map_err(|fault| {

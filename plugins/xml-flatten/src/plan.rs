@@ -396,3 +396,10 @@ fn repeat(config: &mut Config, key: &str, word: &str) -> Repeat {
         }
     }
 }
+
+impl Layout {
+    /// Whether the fast reader knows every feature this layout uses.
+    pub fn plain(&self) -> bool {
+        !self.needs_events
+    }
+}

@@ -25,14 +25,14 @@ pub struct Rows {
     pub rejects: Rejects,
     /// Values dropped by `repeat = first` or `last`.
     pub repeats_dropped: u64,
-    cells: Vec<Cell>,
+    pub cells: Vec<Cell>,
     /// The open JSON arrays, one for each column.
     json: Vec<String>,
     /// One entry of `cells` for each repetition of the exploded element.
     groups: Vec<Cell>,
     /// Pieces this row has become whole.
     repetitions: usize,
-    scratch: Vec<u8>,
+    pub scratch: Vec<u8>,
     /// What the wildcard takes.
     pub rest: Rest,
     /// Why the whole row is refused.
@@ -81,7 +81,7 @@ impl Rows {
         self.repeats_dropped = mark.repeats_dropped;
     }
 
-    fn truncate(&mut self, rows: usize) {
+    pub fn truncate(&mut self, rows: usize) {
         self.origin.truncate(rows);
         for builder in &mut self.builders {
             builder.truncate(rows);
@@ -96,6 +96,12 @@ impl Rows {
         self.scratch.clear();
         self.refusals.clear();
         self.rest.begin();
+    }
+
+    /// Nothing is known against the row, and it is one piece.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.refusals.is_empty() && self.repetitions == 0
     }
 
     /// Keeps text that is not in the message in one piece.

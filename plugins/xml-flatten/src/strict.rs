@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use memchr::memchr_iter;
 
-use crate::encoding;
+use crate::encoding::{self, Encoding};
 
 /// Why a message is refused, and at which byte of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -359,8 +359,9 @@ pub fn attribute_value(raw: &[u8], base: usize, out: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// `version`, then `encoding`, then `standalone`. That the bytes are of this encoding, `encoding::sniff` has seen to.
-pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
+/// `version`, then `encoding`, then `standalone`: the encoding that is declared. Whether the bytes are of it,
+/// `encoding::sniff` knows.
+pub fn declaration(content: &[u8], at: usize) -> Result<Encoding, Fault> {
     let mut found = Vec::new();
     let base = 3; // past `xml`
     attributes(&content[base..], base, 3, &mut found)
@@ -379,12 +380,13 @@ pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
             "XML declaration without `version=\"1.0\"`",
         ));
     }
-    if let Some((_, encoding)) = rest.next_if(|(name, _)| *name == b"encoding")
-        && !encoding::is_known(encoding)
-    {
-        let name = String::from_utf8_lossy(encoding);
-        let message = format!("encoding `{name}`: expected one of {}", encoding::KNOWN);
-        return Err(Fault::new("encoding_not_supported", at, message));
+    let mut declared = Encoding::Utf8;
+    if let Some((_, name)) = rest.next_if(|(name, _)| *name == b"encoding") {
+        declared = encoding::label(name).ok_or_else(|| {
+            let name = weir_sdk::shown(name);
+            let message = format!("{name}: expected one of {}", encoding::KNOWN);
+            Fault::new(encoding::NOT_SUPPORTED, at, message)
+        })?;
     }
     let alone = rest
         .next_if(|(name, _)| *name == b"standalone")
@@ -395,7 +397,7 @@ pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
             "XML declaration: something unknown in it",
         ));
     }
-    Ok(())
+    Ok(declared)
 }
 
 #[cfg(test)]

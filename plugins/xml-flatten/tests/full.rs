@@ -129,6 +129,9 @@ fn every_encoding_reads_to_the_same_rows() {
             (vec!["Straße|ü".into()], vec![])
         );
     }
+    // ISO-8859-1 that would pass for UTF-8.
+    let both = b"<?xml version='1.0' encoding='latin1'?><r><a>\xC3\xA9</a></r>";
+    assert_eq!(run_bytes(of("a"), &[both]).lines(), ["\u{c3}\u{a9}"]);
     let euro = b"<?xml version='1.0' encoding='cp1252'?><r><a>\x80 \x93x\x94</a></r>";
     assert_eq!(run_bytes(of("a"), &[euro]).lines(), ["€ “x”"]);
     // A text column is text already, whatever its messages declared when they were bytes.
