@@ -12,6 +12,7 @@ mod batch;
 mod brokers;
 mod check;
 mod cli;
+mod friday;
 mod guests;
 mod guests_amplify;
 mod kill;
