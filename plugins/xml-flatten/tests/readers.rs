@@ -277,7 +277,7 @@ fn the_fast_reader_and_the_event_reader_say_the_same() {
         if !options.iter().any(|(key, _)| *key == "repeat") {
             bench = bench
                 .key("types.year", "int")
-                .key("types.price", "decimal(10,2)")
+                .key("types.price", "decimal(6,2)")
                 .key("types.published", "date");
         }
         for (key, value) in options {
