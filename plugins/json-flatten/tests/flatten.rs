@@ -148,6 +148,8 @@ fn a_missing_field_is_null_or_refused_and_null_is_no_missing_field() {
     );
     let one = bench().key("missing", "reject").key("missing.b", "null");
     assert_eq!(run(one, &texts).codes(), ["1/0 missing_field a"]);
+    let both = bench().key("missing.*", "reject").key("missing.b", "null");
+    assert_eq!(run(both, &texts).codes(), ["1/0 missing_field a"]);
     let other = run(bench().key("missing.b", "reject"), &texts);
     assert_eq!(other.codes(), ["1/0 missing_field b"]);
     assert_eq!(other.rejects[0].message, "no `b` in the message (missing)");
