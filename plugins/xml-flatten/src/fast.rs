@@ -84,6 +84,10 @@ impl Fast {
         let done = self.try_read(layout, rows, row, bytes, len);
         if done.is_err() {
             rows.cut_back(mark);
+            // One message full of names must not slow down those after it.
+            if self.shapes.is_crowded() {
+                self.shapes.clear();
+            }
         }
         done.is_ok()
     }

@@ -129,8 +129,9 @@ const TEXTS: [&str; 34] = [
     "2020-02-29",
     "1969-12-31",
 ];
-const ATTRIBUTES: [&str; 12] = [
+const ATTRIBUTES: [&str; 13] = [
     " a='1'",
+    " a='x\ty'",
     " a=\"en\"",
     " lang=\"de\"",
     " x:lang='\u{e9}'",

@@ -149,6 +149,11 @@ impl Shapes {
         });
     }
 
+    /// Whether a message may be in doubt for want of room.
+    pub fn is_crowded(&self) -> bool {
+        self.list.len() > MAX_CHILDREN
+    }
+
     #[inline(always)]
     pub fn get(&self, shape: u32) -> &Shape {
         &self.list[shape as usize]
