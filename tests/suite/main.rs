@@ -27,5 +27,8 @@ mod sim_world;
 mod store;
 mod store_setup;
 mod stream;
+mod swap;
+mod swap_kill;
+mod swap_rig;
 mod tidy;
 mod world;
