@@ -12,7 +12,7 @@ use serde_json::Value;
 use weir::chain::{Column, Table, Transform};
 use weir::config::{PipelineConfig, Text};
 use weir::error::Result;
-use weir::pipeline::{declared, transforms_of};
+use weir::pipeline::{part_of, transforms_of};
 use weir::plugin::{
     Canonical, Component, Keys, Limits, Places, Plugins, SetupError, SetupProblem, Stage,
 };
@@ -32,7 +32,6 @@ fn component(shelf: &Shelf) -> Component {
     plugins.find("guest-table", &|_, _| true).unwrap()
 }
 
-/// Keys of a transform as `declared` gives them.
 fn problems(component: &Component, config: &[(&str, &str)]) -> Vec<SetupProblem> {
     let config: BTreeMap<String, String> = (config.iter())
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
@@ -456,8 +455,8 @@ fn a_run_leaves_no_secret_behind_and_gc_keeps_what_its_log_names() {
     ];
     let config = pipeline(&world, &shelf, &more);
     let plugins = Plugins::open(Places::of(&config)).unwrap();
-    let (component, named) = declared(&plugins, &config, &config.transforms[0]).unwrap();
-    plugins.keep(&component, &named).unwrap();
+    let part = part_of(&plugins, &config, &config.transforms[0]).unwrap();
+    let (component, named) = (part.component, part.config);
     for ended in world.run(std::slice::from_ref(&config)) {
         ended.result.unwrap();
     }
