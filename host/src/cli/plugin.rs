@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Exit, say, table};
 use crate::commit::digest;
 use crate::error::{Error, Kind, Result};
-use crate::plugin::Plugins;
+use crate::plugin::{Places, Plugins};
 use crate::telemetry::bytes;
 
 #[derive(Debug, Args)]
@@ -136,7 +136,12 @@ fn describe(path: &Path) -> Result<serde_json::Value> {
     let name = path
         .file_stem()
         .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-    let component = Plugins::new(dir, dir.join(".cache"))?.find(&name)?;
+    let places = Places {
+        path: dir.to_owned(),
+        store: dir.join("store"),
+        cache: dir.join(".cache"),
+    };
+    let component = Plugins::open(places)?.find(&name, &|_, _| true)?;
     let info = component.info();
     let schema: serde_json::Value = serde_json::from_str(&info.config_schema).unwrap_or_default();
     Ok(json!({ "version": info.version, "summary": info.summary, "config": schema }))

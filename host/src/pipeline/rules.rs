@@ -7,9 +7,9 @@ use arrow_schema::SchemaRef;
 use super::{Host, until_settled};
 use crate::chain::{Chain, Transform, Unit};
 use crate::commit::{Draft, Log, Outcome, Rule, Swap};
-use crate::config::{self, PipelineConfig, Place, Problem, TransformConfig, problem};
+use crate::config::{self, PipelineConfig, Place, Problem, Text, TransformConfig, problem};
 use crate::error::{Error, Kind, Result};
-use crate::plugin::{self, Plugins};
+use crate::plugin::{self, Canonical, Component, Keys, Plugins, SetupError, SetupProblem, Stage};
 
 /// Loads and initialises every plugin of a pipeline.
 pub fn chain_of(plugins: &Plugins, config: &PipelineConfig, input: &SchemaRef) -> Result<Chain> {
@@ -52,101 +52,99 @@ fn transform_of(
     transform: &TransformConfig,
     input: SchemaRef,
 ) -> Result<Box<dyn Transform>, Vec<Problem>> {
-    let type_key = format!("transforms.{}.type", transform.name);
-    let broken = |key: &str, error: &Error| {
-        let problem = config.problem(key, problem::PLUGIN_CONFIG, error.to_string());
-        vec![match error.hint_text() {
-            Some(hint) => problem.hint(hint),
-            None => problem,
-        }]
-    };
-    let component = plugins
-        .find(&transform.plugin.name)
-        .map_err(|e| broken(&type_key, &e))?;
-    let info = component.info();
-    if !transform
-        .plugin
-        .pin
-        .takes(&info.version, component.digest())
-    {
-        let found = format!("`{}` asks for another build", transform.plugin);
-        let hint = format!(
-            "{} holds {}@{}, {}",
-            plugins.dir().display(),
-            info.name,
-            info.version,
-            component.digest()
-        );
-        return Err(vec![
-            config
-                .problem(&type_key, problem::PLUGIN_CONFIG, found)
-                .hint(hint),
-        ]);
-    }
-    let mut keys = BTreeMap::new();
-    for (key, text) in &transform.config {
-        let full = format!("transforms.{}.{key}", transform.name);
-        keys.insert(key.clone(), text.resolve().map_err(|e| broken(&full, &e))?);
-    }
-    let limits = &config.limits.plugin;
-    let setup = plugin::Setup {
+    let (component, canonical) = declared(plugins, config, transform)?;
+    let stage = Stage {
         transform: &transform.name,
-        config: &keys,
-        read_file: &|path| std::fs::read(path),
         input,
-        limits: plugin::Limits {
-            memory: limits.memory,
-            deadline: limits.deadline,
-            init_deadline: limits.init_deadline,
-            output_bytes: limits.output_bytes,
-            // What decides alone must not allow less than time did.
-            fuel: plugin::FUEL_PER_SECOND.saturating_mul(limits.deadline.as_secs().max(2)),
-        },
+        limits: limits_of(config),
+        resolve: &resolve,
     };
-    component.transform(setup).map_err(|error| match error {
-        plugin::SetupError::Failed(error) => broken(&type_key, &error),
-        plugin::SetupError::Problems(problems) => problems
-            .iter()
-            .map(|p| told(config, transform, &keys, p))
-            .collect(),
-    })
+    component
+        .transform(stage, canonical)
+        .map_err(|error| match error {
+            SetupError::Failed(error) => vec![broken(config, &type_key(transform), &error)],
+            SetupError::Problems(found) => told(config, transform, &found),
+        })
 }
 
-/// A plugin's own problem at the place of its key, or inside the file that the key names.
+/// The build and the config that the config file asks for now.
+fn declared(
+    plugins: &Plugins,
+    config: &PipelineConfig,
+    transform: &TransformConfig,
+) -> Result<(Component, Canonical), Vec<Problem>> {
+    let plugin = &transform.plugin;
+    let component = plugins
+        .find(&plugin.name, &|version, digest| {
+            plugin.pin.takes(version, digest)
+        })
+        .map_err(|e| vec![broken(config, &type_key(transform), &e)])?;
+    let typed: BTreeMap<String, String> = (transform.config.iter())
+        .map(|(key, text)| (key.clone(), text.typed().to_owned()))
+        .collect();
+    let keys = Keys {
+        config: &typed,
+        resolve: &resolve,
+        read_file: &|path| std::fs::read(path),
+    };
+    match component.canonical(&keys) {
+        Ok(canonical) => Ok((component, canonical)),
+        Err(found) => Err(told(config, transform, &found)),
+    }
+}
+
+fn resolve(typed: &str) -> Result<String> {
+    Text::new(typed).resolve()
+}
+
+fn limits_of(config: &PipelineConfig) -> plugin::Limits {
+    let limits = &config.limits.plugin;
+    plugin::Limits {
+        memory: limits.memory,
+        deadline: limits.deadline,
+        init_deadline: limits.init_deadline,
+        output_bytes: limits.output_bytes,
+        // What decides alone must not allow less than time did.
+        fuel: plugin::FUEL_PER_SECOND.saturating_mul(limits.deadline.as_secs().max(2)),
+    }
+}
+
+fn type_key(transform: &TransformConfig) -> String {
+    format!("transforms.{}.type", transform.name)
+}
+
+fn broken(config: &PipelineConfig, key: &str, error: &Error) -> Problem {
+    let mut problem = config.problem(key, problem::PLUGIN_CONFIG, error.to_string());
+    problem.hint = error.hint_text().map(str::to_owned);
+    problem
+}
+
+/// Problems with a transform's keys at the places of these keys, or inside the files that they name.
 fn told(
     config: &PipelineConfig,
     transform: &TransformConfig,
-    keys: &BTreeMap<String, String>,
-    found: &plugin::SetupProblem,
-) -> Problem {
-    let key = match found.key.as_str() {
-        "" => format!("transforms.{}.type", transform.name),
-        key => format!("transforms.{}.{key}", transform.name),
-    };
-    let mut message = format!(
-        "{}: {} ({})",
-        transform.plugin.name, found.message, found.code
-    );
-    // A plugin may quote what it found; what a reference stood for is nobody's to print.
-    for (key, text) in transform
-        .config
-        .iter()
-        .filter(|(_, text)| text.has_reference())
-    {
-        if let Some(value) = keys.get(key).filter(|value| !value.is_empty()) {
-            message = message.replace(value.as_str(), text.typed());
-        }
-    }
-    let mut problem = config.problem(&key, problem::PLUGIN_CONFIG, message);
-    if let (Some((line, column)), Some(file)) = (found.at, keys.get(&found.key)) {
-        problem.place = Place::File {
-            file: file.as_str().into(),
-            line,
-            column,
+    found: &[SetupProblem],
+) -> Vec<Problem> {
+    let one = |found: &SetupProblem| {
+        let key = match found.key.as_str() {
+            "" => type_key(transform),
+            key => format!("transforms.{}.{key}", transform.name),
         };
-    }
-    problem.hint = found.hint.clone();
-    problem
+        let plugin = &transform.plugin.name;
+        let message = format!("{plugin}: {} ({})", found.message, found.code);
+        let mut problem = config.problem(&key, problem::PLUGIN_CONFIG, message);
+        let file = || transform.config.get(&found.key)?.resolve().ok();
+        if let Some(((line, column), file)) = found.at.zip(file()) {
+            problem.place = Place::File {
+                file: file.into(),
+                line,
+                column,
+            };
+        }
+        problem.hint = found.hint.clone();
+        problem
+    };
+    found.iter().map(one).collect()
 }
 
 pub fn rules_of(chain: &Chain) -> Vec<Rule> {

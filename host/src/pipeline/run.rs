@@ -8,7 +8,7 @@ use super::{Host, Stop, batch, stream};
 use crate::clock::Clock;
 use crate::config::{PipelineConfig, Source, Trigger, ZoneMode};
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::plugin::Plugins;
+use crate::plugin::{Places, Plugins};
 
 /// How one pipeline ended.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ fn keep_running(
     stop: &Stop,
     report: &Arc<dyn Report>,
 ) -> Result<()> {
-    let plugins = Plugins::new(&config.plugin_path, &config.plugin_cache)?;
+    let plugins = Plugins::open(Places::of(config))?;
     let mut pause = config.retry.first;
     loop {
         let host = Host {
