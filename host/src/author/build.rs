@@ -11,7 +11,8 @@ use super::{failed, invalid, sdk};
 use crate::error::{Error, Result};
 
 pub const TARGET: &str = "wasm32-wasip2";
-const INSTALL_RUST: &str = "install Rust: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh";
+const INSTALL_RUST: &str =
+    "install Rust: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh";
 
 /// A component that was just built, or found fresh.
 #[derive(Clone, Debug)]
@@ -40,7 +41,10 @@ pub fn build(dir: &Path, say: Say) -> Result<Built> {
     let refreshed = sdk::refresh(dir)?;
     let mut cargo = cargo(dir, say);
     // Not RUSTFLAGS: it would replace the flags of .cargo/config.toml, and make every crate anew.
-    let flags: Vec<String> = remaps(dir).iter().map(|flag| Value::from(flag.as_str()).to_string()).collect();
+    let flags: Vec<String> = remaps(dir)
+        .iter()
+        .map(|flag| Value::from(flag.as_str()).to_string())
+        .collect();
     cargo
         .args(["--release", "--lib", "--target", TARGET, "--config"])
         .arg(format!("target.{TARGET}.rustflags=[{}]", flags.join(",")));
@@ -57,7 +61,11 @@ pub fn build(dir: &Path, say: Say) -> Result<Built> {
     let target = file.ancestors().nth(3).unwrap_or(dir);
     let wasm = target.join("plugin").join(format!("{name}.wasm"));
     place(&file, &wasm)?;
-    Ok(Built { name, wasm, refreshed })
+    Ok(Built {
+        name,
+        wasm,
+        refreshed,
+    })
 }
 
 /// Builds `examples/native.rs`; `None` where the crate has none.
@@ -68,7 +76,10 @@ pub fn native(dir: &Path) -> Result<Option<PathBuf>> {
     let mut cargo = cargo(dir, Say::Errors);
     cargo.args(["--release", "--example", "native"]);
     let artifacts = run(cargo, "the native example does not build")?;
-    let found = artifacts.iter().rev().find_map(|a| a["executable"].as_str());
+    let found = artifacts
+        .iter()
+        .rev()
+        .find_map(|a| a["executable"].as_str());
     Ok(found.map(PathBuf::from))
 }
 
@@ -76,15 +87,26 @@ fn is_crate(dir: &Path) -> Result<()> {
     if dir.join("Cargo.toml").is_file() {
         return Ok(());
     }
-    let message = format!("{} is no plugin's crate: there is no Cargo.toml", dir.display());
-    Err(invalid(message).hint("`weir plugin new NAME` makes one; or give its folder: weir plugin build DIR"))
+    let message = format!(
+        "{} is no plugin's crate: there is no Cargo.toml",
+        dir.display()
+    );
+    Err(invalid(message)
+        .hint("`weir plugin new NAME` makes one; or give its folder: weir plugin build DIR"))
 }
 
 /// Says what is missing in one line. rustup, where it is there, is asked for the target.
 fn need(dir: &Path) -> Result<()> {
     let ask = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).current_dir(dir).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        let output = Command::new(program)
+            .args(args)
+            .current_dir(dir)
+            .output()
+            .ok()?;
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     };
     if ask("cargo", &["--version"]).is_none() {
         return Err(failed("cargo is not there").hint(INSTALL_RUST));
@@ -98,7 +120,10 @@ fn need(dir: &Path) -> Result<()> {
         let message = format!("Rust has no target {TARGET}, and rustup is not there to add it");
         return Err(failed(message).hint(INSTALL_RUST));
     }
-    let added = Command::new("rustup").args(["target", "add", TARGET]).current_dir(dir).status();
+    let added = Command::new("rustup")
+        .args(["target", "add", TARGET])
+        .current_dir(dir)
+        .status();
     match added {
         Ok(status) if status.success() => Ok(()),
         _ => Err(failed(format!("Rust has no target {TARGET}"))
@@ -125,9 +150,11 @@ fn cargo(dir: &Path, say: Say) -> Command {
 
 /// Runs cargo; what it made, one JSON object each.
 fn run(mut cargo: Command, what: &str) -> Result<Vec<Value>> {
-    let output = cargo
-        .output()
-        .map_err(|e| failed("cargo cannot be started").source(e).hint(INSTALL_RUST))?;
+    let output = cargo.output().map_err(|e| {
+        failed("cargo cannot be started")
+            .source(e)
+            .hint(INSTALL_RUST)
+    })?;
     if !output.status.success() {
         return Err(failed(what).hint("cargo says why, above"));
     }
@@ -145,7 +172,10 @@ fn component(artifact: &Value, dir: &Path) -> Option<(String, PathBuf)> {
     if fs::canonicalize(ours).ok()? != manifest {
         return None;
     }
-    let mut files = artifact["filenames"].as_array()?.iter().filter_map(Value::as_str);
+    let mut files = artifact["filenames"]
+        .as_array()?
+        .iter()
+        .filter_map(Value::as_str);
     let file = files.find(|file| file.ends_with(".wasm"))?;
     // path+file:///…/decade#0.1.0 or …#decade@0.1.0
     let id = artifact["package_id"].as_str()?.rsplit('#').next()?;
@@ -164,15 +194,18 @@ fn remaps(dir: &Path) -> Vec<String> {
     let here = fs::canonicalize(dir).ok();
     // rustc takes the last that fits, so the nearest comes last.
     let places = [(cargo_home, "/cargo"), (here, "/plugin")];
-    let known = places.into_iter().filter_map(|(from, to)| Some((from?, to)));
-    known.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
+    let known = places
+        .into_iter()
+        .filter_map(|(from, to)| Some((from?, to)));
+    known
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+        .collect()
 }
 
 /// Copies by rename, so that whoever reads the file sees a whole one. A file that is the same keeps its time.
 fn place(from: &Path, to: &Path) -> Result<()> {
-    let cannot = |e: std::io::Error| -> Error {
-        failed(format!("cannot write {}", to.display())).source(e)
-    };
+    let cannot =
+        |e: std::io::Error| -> Error { failed(format!("cannot write {}", to.display())).source(e) };
     let bytes = fs::read(from).map_err(cannot)?;
     if fs::read(to).is_ok_and(|found| found == bytes) {
         return Ok(());
@@ -181,5 +214,7 @@ fn place(from: &Path, to: &Path) -> Result<()> {
         fs::create_dir_all(folder).map_err(cannot)?;
     }
     let new = to.with_extension(format!("wasm.{}", std::process::id()));
-    fs::write(&new, bytes).and_then(|()| fs::rename(&new, to)).map_err(cannot)
+    fs::write(&new, bytes)
+        .and_then(|()| fs::rename(&new, to))
+        .map_err(cannot)
 }

@@ -31,7 +31,8 @@ pub fn to_json(array: &dyn Array, row: usize) -> Value {
         },
         DataType::Float64 => {
             let number = array.as_primitive::<Float64Type>().value(row);
-            serde_json::Number::from_f64(number).map_or_else(|| number.to_string().into(), Value::Number)
+            serde_json::Number::from_f64(number)
+                .map_or_else(|| number.to_string().into(), Value::Number)
         }
         DataType::Utf8 => array.as_string::<i32>().value(row).into(),
         DataType::Binary => match array.as_binary::<i32>().value(row) {
@@ -75,8 +76,10 @@ pub fn type_named(name: &str) -> Option<DataType> {
         name => {
             let inside = name.strip_prefix("decimal(")?.strip_suffix(')')?;
             let (precision, scale) = inside.split_once(',')?;
-            let (precision, scale): (u8, i8) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
-            let sound = (1..=38).contains(&precision) && (0..=precision.cast_signed()).contains(&scale);
+            let (precision, scale): (u8, i8) =
+                (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+            let sound =
+                (1..=38).contains(&precision) && (0..=precision.cast_signed()).contains(&scale);
             sound.then_some(DataType::Decimal128(precision, scale))?
         }
     })
@@ -117,7 +120,11 @@ pub fn from_json(values: &[Value], kind: &DataType) -> Result<ArrayRef, String> 
     };
     let cast = cast_with_options(&texts, kind, &options).map_err(|e| e.to_string())?;
     match (0..values.len()).find(|n| cast.is_null(*n) && !texts.is_null(*n)) {
-        Some(n) => Err(format!("row {n}: {} is no value of type {}", values[n], name_of(kind))),
+        Some(n) => Err(format!(
+            "row {n}: {} is no value of type {}",
+            values[n],
+            name_of(kind)
+        )),
         None => Ok(cast),
     }
 }
@@ -129,7 +136,9 @@ fn binary(value: &Value) -> Result<Option<Vec<u8>>, String> {
         Value::Object(map) => {
             let text = map.get("base64").and_then(Value::as_str);
             let bytes = text.and_then(|text| STANDARD.decode(text).ok());
-            bytes.map(Some).ok_or_else(|| format!("{value} is no {{\"base64\": …}}"))
+            bytes
+                .map(Some)
+                .ok_or_else(|| format!("{value} is no {{\"base64\": …}}"))
         }
         other => Err(format!("{other} is neither a string nor {{\"base64\": …}}")),
     }
@@ -159,14 +168,23 @@ mod tests {
     fn values_of_every_type_survive() {
         let cases = [
             ("int", json!([1, null, -2147483648i64])),
-            ("long", json!([9007199254740992i64, "9223372036854775807", null])),
+            (
+                "long",
+                json!([9007199254740992i64, "9223372036854775807", null]),
+            ),
             ("double", json!([1.5, null, -2.0])),
             ("boolean", json!([true, null, false])),
             ("string", json!(["é", null, ""])),
             ("binary", json!(["text", {"base64": "//4="}, null])),
             ("date", json!(["2020-02-29", null, "0001-01-01"])),
-            ("timestamp", json!(["2020-02-29T12:00:00Z", "2020-02-29T12:00:00.000001Z", null])),
-            ("decimal(38,2)", json!(["123456789012345678901234567890123456.78", "-0.01", null])),
+            (
+                "timestamp",
+                json!(["2020-02-29T12:00:00Z", "2020-02-29T12:00:00.000001Z", null]),
+            ),
+            (
+                "decimal(38,2)",
+                json!(["123456789012345678901234567890123456.78", "-0.01", null]),
+            ),
         ];
         for (name, values) in cases {
             let kind = type_named(name).expect(name);

@@ -2,7 +2,7 @@
 //! brings it down, and what a row costs.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -13,6 +13,7 @@ use super::sample::Sample;
 use super::subject::{Subject, apply};
 use super::{golden, hostile, input, outcome};
 use crate::chain::{Table, Transform};
+use crate::clock::SystemClock;
 use crate::error::Result;
 use crate::plugin::codes;
 
@@ -38,10 +39,11 @@ fn checked(
     name: &'static str,
     run: impl FnOnce(&mut Vec<String>) -> Result<String>,
 ) -> Result<Checked> {
-    let begun = Instant::now();
+    let clock = SystemClock::shared();
+    let begun = clock.elapsed();
     let mut faults = Vec::new();
     let told = run(&mut faults)?;
-    let time = begun.elapsed();
+    let time = clock.elapsed() - begun;
     Ok(Checked {
         name,
         told,
@@ -94,11 +96,18 @@ pub fn purity(subject: &Subject, samples: &[Sample], seed: u64) -> Result<Checke
                     false => &mut *used,
                 };
                 let told = differs(transform, &sample.table, &whole, &batches)?;
-                faults.extend(told.into_iter().map(|line| format!("{}: {way}: {line}", sample.name)));
+                faults.extend(
+                    told.into_iter()
+                        .map(|line| format!("{}: {way}: {line}", sample.name)),
+                );
             }
         }
         let rows: usize = samples.iter().map(|s| s.table.rows).sum();
-        Ok(format!("{} in {}", plural(rows, "row"), plural(ways, "way")))
+        Ok(format!(
+            "{} in {}",
+            plural(rows, "row"),
+            plural(ways, "way")
+        ))
     })
 }
 
@@ -117,9 +126,17 @@ fn batches(rows: u32, seed: u64) -> Vec<Way> {
         ("a fresh instance", true, vec![all.clone()]),
         ("two halves", false, halves.map(<[u32]>::to_vec).collect()),
         ("each row alone", false, singles.collect()),
-        ("rows in reverse", false, vec![all.iter().rev().copied().collect()]),
+        (
+            "rows in reverse",
+            false,
+            vec![all.iter().rev().copied().collect()],
+        ),
         ("rows shuffled", true, vec![shuffled]),
-        ("each row twice", false, vec![all.iter().flat_map(|row| [*row, *row]).collect()]),
+        (
+            "each row twice",
+            false,
+            vec![all.iter().flat_map(|row| [*row, *row]).collect()],
+        ),
     ]
 }
 
@@ -161,7 +178,10 @@ fn differs(
     for (name, n) in counted {
         let found = counters.get(name).copied().unwrap_or(0);
         if found != n * times {
-            return Ok(vec![format!("counter {name} comes to {found}, expected {}", n * times)]);
+            return Ok(vec![format!(
+                "counter {name} comes to {found}, expected {}",
+                n * times
+            )]);
         }
     }
     Ok(Vec::new())
@@ -209,12 +229,23 @@ pub fn hostility(subject: &Subject, samples: &[Sample], seed: u64) -> Result<Che
                 let count = found.len();
                 let first = found.into_iter().next();
                 faults.extend(first.map(|first| {
-                    let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
-                    format!("{}: {}: {first}{more}; --seed {seed} makes it again", sample.name, shape.name)
+                    let more = if count > 1 {
+                        format!(" (and {} more)", count - 1)
+                    } else {
+                        String::new()
+                    };
+                    format!(
+                        "{}: {}: {first}{more}; --seed {seed} makes it again",
+                        sample.name, shape.name
+                    )
                 }));
             }
         }
-        Ok(format!("{} of {} shapes, seed {seed}", plural(rows, "row"), shapes))
+        Ok(format!(
+            "{} of {} shapes, seed {seed}",
+            plural(rows, "row"),
+            shapes
+        ))
     })
 }
 
@@ -231,9 +262,19 @@ fn broken(transform: &mut dyn Transform, table: &Table) -> Vec<String> {
         Ok(output) => output,
         Err(error) => return vec![error.to_string()],
     };
-    let aside = output.rejects.iter().filter(|r| r.part.is_none() && ASIDE.contains(&r.code.as_str()));
+    let aside = output
+        .rejects
+        .iter()
+        .filter(|r| r.part.is_none() && ASIDE.contains(&r.code.as_str()));
     aside
-        .map(|r| format!("{}: {} on {}", r.code, r.message, hostile::shown(table, r.row as usize)))
+        .map(|r| {
+            format!(
+                "{}: {} on {}",
+                r.code,
+                r.message,
+                hostile::shown(table, r.row as usize)
+            )
+        })
         .collect()
 }
 
@@ -244,18 +285,28 @@ pub fn cost(subject: &Subject, samples: &[Sample], most: Option<u64>) -> Result<
         for sample in samples {
             let table = repeated(&sample.table)?;
             let rows = table.rows as u64;
-            let each = subject.fuel(&sample.settings, &table)?.div_ceil(rows.max(1));
+            let each = subject
+                .fuel(&sample.settings, &table)?
+                .div_ceil(rows.max(1));
             if each >= worst.0 {
                 worst = (each, sample.name.clone());
             }
             if let Some(most) = most.filter(|most| each > *most) {
                 let name = &sample.name;
-                faults.push(format!("{name}: {each} fuel a row, more than --max-fuel-per-row {most}"));
+                faults.push(format!(
+                    "{name}: {each} fuel a row, more than --max-fuel-per-row {most}"
+                ));
             }
         }
         let number = crate::telemetry::count(worst.0);
-        let sample = if samples.len() > 1 { format!(" ({})", worst.1) } else { String::new() };
-        Ok(format!("{number} fuel a row{sample}; about one an instruction, the same everywhere"))
+        let sample = if samples.len() > 1 {
+            format!(" ({})", worst.1)
+        } else {
+            String::new()
+        };
+        Ok(format!(
+            "{number} fuel a row{sample}; about one an instruction, the same everywhere"
+        ))
     })
 }
 
@@ -270,7 +321,7 @@ pub fn repeated(table: &Table) -> Result<Table> {
 
 /// A seed for those who give none: checks find more when each run tries something else.
 pub fn any_seed() -> u64 {
-    rand::rng().random_range(0..1_000_000)
+    SmallRng::from_os_rng().random_range(0..1_000_000)
 }
 
 pub fn plural(n: usize, word: &str) -> String {

@@ -26,9 +26,20 @@ pub fn compare(sample: &Sample, found: &[String]) -> Vec<String> {
     let mut told = Vec::new();
     for n in differing.iter().take(TOLD) {
         let (a, b) = (expected.get(*n), found.get(*n));
-        told.push(format!("{}/{EXPECTED}:{}: {}", sample.name, n + 1, why(a, b)));
-        told.push(format!("  - {}", a.map_or("(no such line)".into(), |line| cut(line))));
-        told.push(format!("  + {}", b.map_or("(no such line)".into(), |line| cut(line))));
+        told.push(format!(
+            "{}/{EXPECTED}:{}: {}",
+            sample.name,
+            n + 1,
+            why(a, b)
+        ));
+        told.push(format!(
+            "  - {}",
+            a.map_or("(no such line)".into(), |line| cut(line))
+        ));
+        told.push(format!(
+            "  + {}",
+            b.map_or("(no such line)".into(), |line| cut(line))
+        ));
     }
     if differing.len() > TOLD {
         told.push(format!("  … and {} lines more", differing.len() - TOLD));
@@ -68,11 +79,22 @@ fn why(expected: Option<&String>, found: Option<&String>) -> String {
     format!("{at}{}", differing.join("; "))
 }
 
-fn differing(a: &serde_json::Map<String, Value>, b: &serde_json::Map<String, Value>) -> Vec<String> {
+fn differing(
+    a: &serde_json::Map<String, Value>,
+    b: &serde_json::Map<String, Value>,
+) -> Vec<String> {
     let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     let differ = keys.into_iter().filter(|key| a.get(*key) != b.get(*key));
     let show = |value: Option<&Value>| value.map_or("nothing".into(), |v| cut(&v.to_string()));
-    differ.map(|key| format!("{key}: expected {}, found {}", show(a.get(key)), show(b.get(key)))).collect()
+    differ
+        .map(|key| {
+            format!(
+                "{key}: expected {}, found {}",
+                show(a.get(key)),
+                show(b.get(key))
+            )
+        })
+        .collect()
 }
 
 fn cut(line: &str) -> String {
@@ -100,17 +122,27 @@ mod tests {
 
     #[test]
     fn what_differs_is_named_by_line_row_and_column() {
-        let found = [r#"{"row":0,"piece":0,"out":{"a":1}}"#, r#"{"row":1,"piece":0,"out":{"a":2}}"#].map(String::from);
+        let found = [
+            r#"{"row":0,"piece":0,"out":{"a":1}}"#,
+            r#"{"row":1,"piece":0,"out":{"a":2}}"#,
+        ]
+        .map(String::from);
         let same = sample(Some(&[r#"{"piece":0, "row":0, "out":{"a":1}}"#, &found[1]]));
         assert!(compare(&same, &found).is_empty(), "as JSON they are equal");
         let other = sample(Some(&[&found[0], r#"{"row":1,"piece":0,"out":{"a":3}}"#]));
         let told = compare(&other, &found);
-        assert_eq!(told[0], "first/expected.jsonl:2: row 1: a: expected 3, found 2");
+        assert_eq!(
+            told[0],
+            "first/expected.jsonl:2: row 1: a: expected 3, found 2"
+        );
         assert_eq!(told.len(), 3);
         let told = compare(&sample(Some(&[&found[0]])), &found);
         assert_eq!(told[0], "first/expected.jsonl:2: not expected");
         let told = compare(&sample(Some(&[])), &vec![found[0].clone(); 5]);
-        assert_eq!(told.last().map(String::as_str), Some("  … and 2 lines more"));
+        assert_eq!(
+            told.last().map(String::as_str),
+            Some("  … and 2 lines more")
+        );
         assert!(compare(&sample(None), &found)[0].contains("--update"));
     }
 }

@@ -57,7 +57,11 @@ pub const SHAPES: &[Shape] = &[
 ];
 
 const fn shape(name: &'static str, batches: usize, make: Make) -> Shape {
-    Shape { name, batches, make }
+    Shape {
+        name,
+        batches,
+        make,
+    }
 }
 
 /// A batch of this shape with the columns of `like`. Those that no message can bend (not nullable, nested, constant) keep
@@ -65,7 +69,8 @@ const fn shape(name: &'static str, batches: usize, make: Make) -> Shape {
 pub fn table(shape: &Shape, like: &Table, rng: &mut SmallRng) -> Table {
     let fields = like.schema.fields().iter();
     let columns = fields.zip(&like.columns).map(|(field, column)| {
-        let values = match column.constant || !field.is_nullable() || field.data_type().is_nested() {
+        let values = match column.constant || !field.is_nullable() || field.data_type().is_nested()
+        {
             true if column.constant => return column.clone(),
             true => sampled(&column.values, rng),
             false => values(shape.make, field, &column.values, rng),
@@ -96,7 +101,8 @@ fn values(make: Make, field: &Field, like: &ArrayRef, rng: &mut SmallRng) -> Arr
     }
     match kind {
         DataType::Utf8 => Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| {
-            let original = some(like, rng).map(|row| like.as_string::<i32>().value(row).as_bytes().to_vec());
+            let original =
+                some(like, rng).map(|row| like.as_string::<i32>().value(row).as_bytes().to_vec());
             String::from_utf8_lossy(&bytes(make, n, original, rng)).into_owned()
         }))),
         DataType::Binary => Arc::new(BinaryArray::from_iter_values((0..ROWS).map(|n| {
@@ -140,7 +146,7 @@ fn bytes(make: Make, n: usize, original: Option<Vec<u8>>, rng: &mut SmallRng) ->
             let fill = *b"a<[\"9 \n,".get(n).unwrap_or(&b'a');
             let mut long = vec![fill; LONG];
             // Half of them begin like a message.
-            if let (true, Some(original)) = (n % 2 == 0, original) {
+            if let (true, Some(original)) = (n.is_multiple_of(2), original) {
                 let head = original.len() / 2;
                 long.splice(..0, original[..head].iter().copied());
             }
@@ -164,7 +170,9 @@ fn bytes(make: Make, n: usize, original: Option<Vec<u8>>, rng: &mut SmallRng) ->
             let signs = b"<>/=\"'{}[],:.-+eE0123456789 \n\t&;!?\\aZ\xc3\xa9\xff";
             match n % 2 {
                 0 => (0..length).map(|_| rng.random()).collect(),
-                _ => (0..length).map(|_| signs[rng.random_range(0..signs.len())]).collect(),
+                _ => (0..length)
+                    .map(|_| signs[rng.random_range(0..signs.len())])
+                    .collect(),
             }
         }
         Make::Mutated => mutated(original.unwrap_or_default(), rng),
@@ -220,12 +228,23 @@ fn numbers(make: Make, kind: &DataType, rng: &mut SmallRng) -> ArrayRef {
             Arc::new(array.with_timezone_opt(zone.clone()))
         }
         DataType::Float64 => {
-            let ends = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::MIN, f64::MAX, f64::MIN_POSITIVE, 0.1];
-            Arc::new(Float64Array::from_iter_values((0..ROWS).map(|n| match make {
-                Make::Noise | Make::Mutated => f64::from_bits(rng.random()),
-                Make::Empty => 0.0,
-                _ => ends[n % ROWS],
-            })))
+            let ends = [
+                f64::NAN,
+                f64::INFINITY,
+                f64::NEG_INFINITY,
+                -0.0,
+                f64::MIN,
+                f64::MAX,
+                f64::MIN_POSITIVE,
+                0.1,
+            ];
+            Arc::new(Float64Array::from_iter_values((0..ROWS).map(
+                |n| match make {
+                    Make::Noise | Make::Mutated => f64::from_bits(rng.random()),
+                    Make::Empty => 0.0,
+                    _ => ends[n % ROWS],
+                },
+            )))
         }
         DataType::Decimal128(precision, scale) => {
             let most = 10i128.pow(u32::from(*precision)) - 1;
@@ -253,7 +272,10 @@ pub fn shown(table: &Table, row: usize) -> String {
             DataType::Utf8 => quoted(values.as_string::<i32>().value(row).as_bytes()),
             DataType::Int32 => values.as_primitive::<Int32Type>().value(row).to_string(),
             DataType::Int64 => values.as_primitive::<Int64Type>().value(row).to_string(),
-            DataType::Decimal128(..) => values.as_primitive::<Decimal128Type>().value(row).to_string(),
+            DataType::Decimal128(..) => values
+                .as_primitive::<Decimal128Type>()
+                .value(row)
+                .to_string(),
             _ => return None,
         };
         Some(format!("{}={value}", field.name()))
@@ -280,10 +302,21 @@ mod tests {
     #[test]
     fn every_type_has_every_shape_and_a_seed_repeats_it() {
         let names = [
-            "int", "long", "double", "boolean", "string", "binary", "date", "timestamp", "decimal(10,2)",
+            "int",
+            "long",
+            "double",
+            "boolean",
+            "string",
+            "binary",
+            "date",
+            "timestamp",
+            "decimal(10,2)",
         ];
         let kinds = names.map(|name| cell::type_named(name).expect(name));
-        let fields = kinds.iter().zip(names).map(|(kind, name)| Field::new(name, kind.clone(), true));
+        let fields = kinds
+            .iter()
+            .zip(names)
+            .map(|(kind, name)| Field::new(name, kind.clone(), true));
         let column = |kind: &DataType| Column {
             values: cell::from_json(&[json!(null)], kind).expect("null"),
             constant: false,
@@ -296,7 +329,12 @@ mod tests {
         for shape in SHAPES {
             let make = || table(shape, &like, &mut SmallRng::seed_from_u64(7));
             for ((a, b), kind) in make().columns.iter().zip(&make().columns).zip(&kinds) {
-                assert_eq!((a.values.data_type(), a.values.len()), (kind, ROWS), "{}", shape.name);
+                assert_eq!(
+                    (a.values.data_type(), a.values.len()),
+                    (kind, ROWS),
+                    "{}",
+                    shape.name
+                );
                 assert_eq!(&a.values, &b.values);
             }
         }
@@ -307,7 +345,10 @@ mod tests {
         let like = input::table(&[input::Message::default()]);
         let bent = table(&SHAPES[6], &like, &mut SmallRng::seed_from_u64(1));
         for (field, column) in like.schema.fields().iter().zip(&bent.columns) {
-            assert!(field.is_nullable() || column.values.null_count() == 0, "{field}");
+            assert!(
+                field.is_nullable() || column.values.null_count() == 0,
+                "{field}"
+            );
         }
     }
 }

@@ -68,7 +68,9 @@ pub fn listed(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(cannot)? {
         let path = entry.map_err(cannot)?.path();
-        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        let hidden = path
+            .file_name()
+            .is_some_and(|n| n.to_string_lossy().starts_with('.'));
         if path.is_file() && !hidden {
             files.push(path);
         }
@@ -93,7 +95,12 @@ pub fn read_text(path: &Path) -> Result<String> {
 }
 
 /// The first `limit` records of a topic, partition by partition as they come, from the earliest that is there.
-pub fn topic(props: &KafkaProps, topic: &str, limit: usize, clock: Arc<dyn Clock>) -> Result<Vec<Message>> {
+pub fn topic(
+    props: &KafkaProps,
+    topic: &str,
+    limit: usize,
+    clock: Arc<dyn Clock>,
+) -> Result<Vec<Message>> {
     let cluster = KafkaCluster::connect(props)?;
     let described = cluster.describe(topic)?;
     let positions = cluster.start(&described, Start::Earliest)?;
@@ -117,11 +124,15 @@ pub fn topic(props: &KafkaProps, topic: &str, limit: usize, clock: Arc<dyn Clock
 
 fn of_batch(batch: &Batch, row: usize) -> Message {
     use arrow_array::Array as _;
-    let bytes = |array: &arrow_array::BinaryArray| array.is_valid(row).then(|| array.value(row).to_vec());
+    let bytes =
+        |array: &arrow_array::BinaryArray| array.is_valid(row).then(|| array.value(row).to_vec());
     Message {
         key: bytes(&batch.key),
         value: bytes(&batch.value),
-        timestamp: batch.timestamp.is_valid(row).then(|| batch.timestamp.value(row)),
+        timestamp: batch
+            .timestamp
+            .is_valid(row)
+            .then(|| batch.timestamp.value(row)),
     }
 }
 
@@ -175,7 +186,10 @@ pub fn rows(path: &Path, types: &BTreeMap<String, String>) -> Result<Table> {
     }
     let names: BTreeSet<&String> = objects.iter().flat_map(Map::keys).collect();
     if let Some(unknown) = types.keys().find(|name| !names.contains(name)) {
-        let message = format!("types.toml names `{unknown}`, which no row of {} has", path.display());
+        let message = format!(
+            "types.toml names `{unknown}`, which no row of {} has",
+            path.display()
+        );
         return Err(invalid(message));
     }
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
@@ -186,8 +200,9 @@ pub fn rows(path: &Path, types: &BTreeMap<String, String>) -> Result<Table> {
             .collect();
         let kind = match types.get(name) {
             Some(named) => cell::type_named(named).ok_or_else(|| {
-                invalid(format!("`{named}` is no type, for column `{name}`"))
-                    .hint("int, long, double, boolean, string, binary, date, timestamp, decimal(P,S)")
+                invalid(format!("`{named}` is no type, for column `{name}`")).hint(
+                    "int, long, double, boolean, string, binary, date, timestamp, decimal(P,S)",
+                )
             })?,
             None => cell::type_of(&values),
         };

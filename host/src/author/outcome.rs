@@ -61,7 +61,12 @@ impl Outcome {
             if at == 0 || origin[at - 1] != *row {
                 next = 0;
             }
-            let taken = |n| output.rejects.iter().any(|r| r.row == *row && r.part == Some(n));
+            let taken = |n| {
+                output
+                    .rejects
+                    .iter()
+                    .any(|r| r.row == *row && r.part == Some(n))
+            };
             while explodes && taken(next) {
                 next += 1;
             }
@@ -71,7 +76,10 @@ impl Outcome {
         let mut outcome = Outcome::rows(&output.table, &origin, &pieces);
         outcome.refused = output.rejects.iter().map(Refused::of).collect();
         outcome.refused.sort_by_key(|r| (r.row, r.piece));
-        let counted = counters.iter().cloned().zip(output.counters.iter().copied());
+        let counted = counters
+            .iter()
+            .cloned()
+            .zip(output.counters.iter().copied());
         outcome.counters = counted.collect();
         outcome
     }
@@ -80,13 +88,15 @@ impl Outcome {
     pub fn of_chain(applied: &Applied) -> Outcome {
         let mut outcome = Outcome::rows(&applied.table, &applied.record, &applied.piece);
         for letter in &applied.letters {
-            outcome.refused.extend(letter.reasons.iter().map(|reason| Refused {
-                row: letter.record,
-                piece: letter.piece,
-                code: reason.code.clone(),
-                field: reason.field.clone(),
-                message: reason.message.clone(),
-            }));
+            outcome
+                .refused
+                .extend(letter.reasons.iter().map(|reason| Refused {
+                    row: letter.record,
+                    piece: letter.piece,
+                    code: reason.code.clone(),
+                    field: reason.field.clone(),
+                    message: reason.message.clone(),
+                }));
         }
         let counters = applied.counters.iter();
         outcome.counters = counters
@@ -105,7 +115,10 @@ impl Outcome {
         let row = |(at, (row, piece)): (usize, (&u32, &u32))| Row {
             row: *row,
             piece: *piece,
-            values: wanted.iter().map(|n| value(&table.columns[*n], at)).collect(),
+            values: wanted
+                .iter()
+                .map(|n| value(&table.columns[*n], at))
+                .collect(),
         };
         Outcome {
             columns: names.collect(),
@@ -164,7 +177,9 @@ impl Refused {
 
 /// A JSON object with its keys in this order.
 fn object<'a>(pairs: impl Iterator<Item = (&'a String, Value)>) -> String {
-    let pairs: Vec<String> = pairs.map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+    let pairs: Vec<String> = pairs
+        .map(|(name, value)| format!("{}:{value}", json!(name)))
+        .collect();
     format!("{{{}}}", pairs.join(","))
 }
 

@@ -36,7 +36,11 @@ pub struct Sample {
 /// Every case below `dir`, in name order; at least one.
 pub fn read_all(dir: &Path, plugin: &str) -> Result<Vec<Sample>> {
     let entries = fs::read_dir(dir).map_err(|_| no_samples(dir))?;
-    let mut cases: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    let mut cases: Vec<PathBuf> = entries
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.is_dir())
+        .collect();
     cases.sort();
     if cases.is_empty() {
         return Err(no_samples(dir));
@@ -45,7 +49,11 @@ pub fn read_all(dir: &Path, plugin: &str) -> Result<Vec<Sample>> {
 }
 
 fn read(dir: &Path, plugin: &str) -> Result<Sample> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = dir
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let config = dir.join("config.toml");
     let settings = match config.is_file() {
         true => Settings::read(&config, plugin)?,
@@ -68,7 +76,11 @@ fn read(dir: &Path, plugin: &str) -> Result<Sample> {
             input::table(&messages)
         }
         _ => {
-            let found = if inputs.is_empty() { "none".to_owned() } else { inputs.join(" and ") };
+            let found = if inputs.is_empty() {
+                "none".to_owned()
+            } else {
+                inputs.join(" and ")
+            };
             let message = format!("{}: expected one input, found {found}", dir.display());
             return Err(invalid(message).hint("messages.txt, messages/ or rows.jsonl"));
         }
@@ -98,7 +110,9 @@ pub fn types(path: &Path) -> Result<BTreeMap<String, String>> {
         return Err(config::refused(&problems));
     }
     let entries = raws.iter().flat_map(|(raw, _)| raw.iter());
-    Ok(entries.map(|(key, entry)| (key.to_owned(), entry.value.typed().to_owned())).collect())
+    Ok(entries
+        .map(|(key, entry)| (key.to_owned(), entry.value.typed().to_owned()))
+        .collect())
 }
 
 impl Sample {
@@ -108,8 +122,12 @@ impl Sample {
             return Ok(false);
         }
         let path = self.dir.join(EXPECTED);
-        let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-        fs::write(&path, text).map_err(|e| failed(format!("cannot write {}", path.display())).source(e))?;
+        let text = lines
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>();
+        fs::write(&path, text)
+            .map_err(|e| failed(format!("cannot write {}", path.display())).source(e))?;
         Ok(true)
     }
 }

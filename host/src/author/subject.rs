@@ -10,7 +10,9 @@ use super::{Outcome, failed, invalid};
 use crate::chain::{Table, Transform};
 use crate::config::{self, Overlay, Text};
 use crate::error::{Error, Kind, Result};
-use crate::plugin::{Canonical, Component, Keys, Limits, Places, Plugins, SetupError, SetupProblem, Stage};
+use crate::plugin::{
+    Canonical, Component, Keys, Limits, Places, Plugins, SetupError, SetupProblem, Stage,
+};
 
 /// A loaded component, and the crate it comes from.
 #[derive(Debug)]
@@ -38,9 +40,14 @@ impl Subject {
             false => plugin_path.join(format!("{}.wasm", what.display())),
         };
         if !file.is_file() {
-            let message = format!("{}: no crate, no file, and no plugin {}", what.display(), file.display());
-            return Err(invalid(message)
-                .hint("give a plugin's folder, its .wasm file, or its name and --plugin-path DIR"));
+            let message = format!(
+                "{}: no crate, no file, and no plugin {}",
+                what.display(),
+                file.display()
+            );
+            return Err(invalid(message).hint(
+                "give a plugin's folder, its .wasm file, or its name and --plugin-path DIR",
+            ));
         }
         Ok(Subject {
             component: load(&file)?,
@@ -80,7 +87,11 @@ impl Subject {
 /// Applies it to the table.
 pub fn apply(transform: &mut dyn Transform, input: &Table) -> Result<Outcome> {
     let output = transform.apply(input)?;
-    Ok(Outcome::of(&output, transform.explodes(), transform.counters()))
+    Ok(Outcome::of(
+        &output,
+        transform.explodes(),
+        transform.counters(),
+    ))
 }
 
 fn stage<'a>(name: &'a str, input: &SchemaRef) -> Stage<'a> {
@@ -99,7 +110,9 @@ fn resolve(text: &str) -> Result<String> {
 /// A component by its file; its name is the file's.
 fn load(file: &Path) -> Result<Component> {
     let dir = file.parent().unwrap_or(Path::new("."));
-    let name = file.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    let name = file
+        .file_stem()
+        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
     let places = Places {
         path: dir.to_owned(),
         store: dir.join("store"),
@@ -127,7 +140,10 @@ impl Settings {
         }
         let mut all = BTreeMap::new();
         for (raw, _) in &raws {
-            all.extend(raw.iter().map(|(key, entry)| (key.to_owned(), entry.value.typed().to_owned())));
+            all.extend(
+                raw.iter()
+                    .map(|(key, entry)| (key.to_owned(), entry.value.typed().to_owned())),
+            );
         }
         let mut settings = Settings {
             keys: all,
@@ -139,7 +155,9 @@ impl Settings {
             settings.base = PathBuf::new();
             settings.only(&names, plugin)?;
         }
-        settings.keys.retain(|key, _| key != "name" && key != "type");
+        settings
+            .keys
+            .retain(|key, _| key != "name" && key != "type");
         Ok(settings)
     }
 
@@ -178,13 +196,20 @@ impl Settings {
             SetupError::Failed(error) => return error,
             SetupError::Problems(problems) => problems,
         };
-        let label = if self.label.is_empty() { "config" } else { &self.label };
+        let label = if self.label.is_empty() {
+            "config"
+        } else {
+            &self.label
+        };
         let lines: Vec<String> = problems.iter().map(|p| told(label, p)).collect();
         let error = Error::new(Kind::ConfigInvalid, "plugin.init", lines.join("\n  "));
         let column = problems.iter().any(|p| p.code == "bad_input");
         let hint = problems.iter().find_map(|p| p.hint.clone());
         match (input.filter(|_| column), hint) {
-            (Some(input), _) => error.hint(format!("the columns are: {}", super::input::describe(input))),
+            (Some(input), _) => error.hint(format!(
+                "the columns are: {}",
+                super::input::describe(input)
+            )),
             (None, Some(hint)) => error.hint(hint),
             (None, None) => error,
         }
@@ -192,7 +217,9 @@ impl Settings {
 }
 
 fn told(label: &str, problem: &SetupProblem) -> String {
-    let at = problem.at.map_or(String::new(), |(line, column)| format!(":{line}:{column}"));
+    let at = problem
+        .at
+        .map_or(String::new(), |(line, column)| format!(":{line}:{column}"));
     let key = match problem.key.as_str() {
         "" => String::new(),
         key => format!(" {key}{at}:"),

@@ -1,5 +1,9 @@
 //! `weir plugin`: components on disk.
 
+mod author;
+mod tryout;
+mod verify;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -19,6 +23,8 @@ pub(super) struct PluginArgs {
 
 #[derive(Debug, Subcommand)]
 enum PluginVerb {
+    #[command(flatten)]
+    Author(author::AuthorVerb),
     /// List the plugins of a directory
     Ls {
         /// Directory of the plugins
@@ -52,6 +58,7 @@ struct OnDisk {
 
 pub(super) fn plugin(args: &PluginArgs) -> Result<Exit> {
     match &args.verb {
+        PluginVerb::Author(verb) => author::author(verb),
         PluginVerb::Ls { plugin_path, json } => ls(plugin_path, *json),
         PluginVerb::Inspect {
             plugin,

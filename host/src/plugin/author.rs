@@ -6,9 +6,9 @@ use super::config::Canonical;
 use super::engine::Stop;
 use super::setup::{SetupError, Stage};
 use super::transform::PluginTransform;
-use super::{codes, lower, types};
+use super::{lower, types};
 use crate::chain::{Column, Table};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 
 /// A column as it crosses: the nodes of its type, and the buffers of each.
 #[derive(Clone, Debug)]
@@ -30,25 +30,34 @@ pub struct CrossingNode {
 }
 
 impl Component {
+    /// The interfaces it asks the host for, as `weir:plugin/log@0.1.0`; all of them are allowed, or it would not be here.
+    pub fn imports(&self) -> Result<Vec<String>> {
+        let pre = self.pre(Stop::Time)?;
+        let component = pre.instance_pre().component();
+        let kind = component.component_type();
+        let imports = kind.imports(pre.engine());
+        Ok(imports.map(|(name, _)| name.to_owned()).collect())
+    }
+
     /// Fuel that one call of `run` with the whole table burns. The plugin must take the table in one piece.
     pub fn fuel_of(
         &self,
         stage: Stage<'_>,
         config: Canonical,
         input: &Table,
-    ) -> Result<u64, SetupError> {
+    ) -> std::result::Result<u64, SetupError> {
         let transform = PluginTransform::new(self.clone(), stage, config)?;
         Ok(transform.fuel(input)?)
     }
 }
 
 /// Every column of the table; `Err` names a type that the contract cannot carry.
-pub fn crossing(table: &Table) -> crate::error::Result<Vec<Crossing>> {
+pub fn crossing(table: &Table) -> Result<Vec<Crossing>> {
     let fields = table.schema.fields().iter().zip(&table.columns);
     fields.map(|(field, column)| one(field, column)).collect()
 }
 
-fn one(field: &arrow_schema::Field, column: &Column) -> crate::error::Result<Crossing> {
+fn one(field: &arrow_schema::Field, column: &Column) -> Result<Crossing> {
     let told = |e| Error::new(Kind::PluginRefused, "plugin.lower", e);
     let kinds = types::nodes(field).map_err(told)?;
     let mut buffers = Vec::new();

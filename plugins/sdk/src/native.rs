@@ -43,20 +43,31 @@ fn run<T: Transform>() -> Result<(), String> {
     let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let (setup, rows, columns) = read(&bytes).ok_or("the file is not of this SDK's layout")?;
     let (mut plugin, plan) = T::init(&setup).map_err(|told| format!("init: {told:#?}"))?;
-    let columns: Option<Vec<&Column>> = plan.reads.iter().map(|n| columns.get(*n as usize)).collect();
+    let columns: Option<Vec<&Column>> = plan
+        .reads
+        .iter()
+        .map(|n| columns.get(*n as usize))
+        .collect();
     let columns = columns.ok_or("the plan reads a column that is not there")?;
     let mut answers = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|e| e.to_string())?;
-        let rounds: u32 = line.trim().parse().map_err(|_| format!("`{line}` is no number"))?;
+        let rounds: u32 = line
+            .trim()
+            .parse()
+            .map_err(|_| format!("`{line}` is no number"))?;
         let begun = Instant::now();
         for _ in 0..rounds {
             let batch = Batch::new(rows, columns.iter().map(|c| (*c).clone()).collect());
             black_box(plugin.run(black_box(&batch))?);
         }
         let nanos = begun.elapsed().as_nanos();
-        let told = writeln!(answers, "{{\"rounds\":{rounds},\"rows\":{rows},\"nanos\":{nanos}}}");
-        told.and_then(|()| answers.flush()).map_err(|e| e.to_string())?;
+        let told = writeln!(
+            answers,
+            "{{\"rounds\":{rounds},\"rows\":{rows},\"nanos\":{nanos}}}"
+        );
+        told.and_then(|()| answers.flush())
+            .map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -75,7 +86,12 @@ fn read(bytes: &[u8]) -> Option<(Setup, u32, Vec<Column>)> {
         let nodes = from.list(Reader::buffers)?;
         Some(Column { constant, nodes })
     })?;
-    let setup = Setup { config, files, tables: Vec::new(), input };
+    let setup = Setup {
+        config,
+        files,
+        tables: Vec::new(),
+        input,
+    };
     from.0.is_empty().then_some((setup, rows, columns))
 }
 
@@ -129,6 +145,10 @@ impl<'a> Reader<'a> {
             false => None,
         };
         let offsets = self.list(|from| from.number().map(u32::cast_signed))?;
-        Some(Buffers { validity, offsets, data: self.bytes()?.to_vec() })
+        Some(Buffers {
+            validity,
+            offsets,
+            data: self.bytes()?.to_vec(),
+        })
     }
 }
