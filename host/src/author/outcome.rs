@@ -190,8 +190,14 @@ fn shown_columns(schema: &SchemaRef) -> Vec<usize> {
     shown.map(|(n, _)| n).collect()
 }
 
-/// Bytes that a table holds, constant columns left out.
+/// Bytes of a table's messages; of its rows, where it has no messages. Constant columns count nothing.
 pub fn bytes(table: &Table) -> usize {
-    let columns = table.columns.iter().filter(|c| !c.constant);
-    columns.map(|c| c.values.get_buffer_memory_size()).sum()
+    let fields = table.schema.fields().iter();
+    let value = fields.clone().any(|field| field.name() == record::VALUE);
+    let wanted = |name: &str| !value || name == record::VALUE;
+    let columns = fields.zip(&table.columns);
+    let columns = columns.filter(|(field, column)| !column.constant && wanted(field.name()));
+    columns
+        .map(|(_, column)| column.values.to_data().get_slice_memory_size().unwrap_or(0))
+        .sum()
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use report::{Report, Stages};
-pub use rules::transforms_of;
+pub use rules::{declared, transforms_of};
 pub use run::{Ended, run};
 pub use stop::Stop;
 

@@ -68,7 +68,7 @@ fn transform_of(
 }
 
 /// The build and the config that the config file asks for now.
-fn declared(
+pub fn declared(
     plugins: &Plugins,
     config: &PipelineConfig,
     transform: &TransformConfig,

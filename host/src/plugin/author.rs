@@ -1,9 +1,8 @@
-//! What the author of a plugin asks of a component, and no pipeline does: what it imports, what a batch costs in fuel, and
-//! the columns as they cross, for a native build to be measured on.
+//! What the author of a plugin asks of a component, and no pipeline does: what a batch costs in fuel, and the
+//! columns as they cross, for a native build to be measured on.
 
 use super::component::Component;
 use super::config::Canonical;
-use super::engine::Stop;
 use super::setup::{SetupError, Stage};
 use super::transform::PluginTransform;
 use super::{lower, types};
@@ -30,15 +29,6 @@ pub struct CrossingNode {
 }
 
 impl Component {
-    /// The interfaces it asks the host for, as `weir:plugin/log@0.1.0`; all of them are allowed, or it would not be here.
-    pub fn imports(&self) -> Result<Vec<String>> {
-        let pre = self.pre(Stop::Time)?;
-        let component = pre.instance_pre().component();
-        let kind = component.component_type();
-        let imports = kind.imports(pre.engine());
-        Ok(imports.map(|(name, _)| name.to_owned()).collect())
-    }
-
     /// Fuel that one call of `run` with the whole table burns. The plugin must take the table in one piece.
     pub fn fuel_of(
         &self,

@@ -284,7 +284,7 @@ impl<'a> Schema<'a> {
 }
 
 /// `columns.` of `^columns\..+$`.
-fn literal(pattern: &str) -> Option<String> {
+pub fn literal(pattern: &str) -> Option<String> {
     let inner = pattern.strip_prefix('^')?;
     let inner = inner.strip_suffix('$').unwrap_or(inner);
     let inner = inner

@@ -10,6 +10,9 @@ use super::page::{Line, Page, key, some_of};
 /// Objects inside each other that become columns; what lies deeper stays JSON.
 const MAX_DEPTH: usize = 16;
 
+/// JSON writes 12.50 as 12.5: fewer digits seen say little.
+const LEAST_SCALE: usize = 2;
+
 /// Of one pointer, over all rows.
 #[derive(Debug, Default)]
 struct Column {
@@ -184,7 +187,10 @@ fn see(
     match value {
         Value::Null => column.nulls += 1,
         Value::Bool(_) => column.booleans += 1,
-        Value::Number(number) => column.numbers.see(&number.to_string()),
+        Value::Number(number) => {
+            column.numbers.least_scale = LEAST_SCALE;
+            column.numbers.see(&number.to_string());
+        }
         Value::String(text) => column.strings.see(text),
         Value::Array(_) => column.nested += 1,
         Value::Object(inner) if depth < MAX_DEPTH && !inner.is_empty() => {

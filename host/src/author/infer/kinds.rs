@@ -27,6 +27,8 @@ pub struct Texts {
     largest: u64,
     whole_digits: usize,
     scale: usize,
+    /// Digits behind the point that a decimal has at least.
+    pub least_scale: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +99,12 @@ impl Texts {
             Kind::Whole if self.largest < INT_ROOM.unsigned_abs() => "int",
             Kind::Whole if self.largest < i64::MAX.unsigned_abs() => "long",
             Kind::Whole | Kind::Decimal => {
-                let digits = (self.whole_digits + self.scale).max(DECIMAL_ROOM);
-                return (digits <= 38).then(|| format!("decimal({digits},{})", self.scale));
+                let scale = match kind {
+                    Kind::Whole => 0,
+                    _ => self.scale.max(self.least_scale),
+                };
+                let digits = (self.whole_digits + scale).max(DECIMAL_ROOM);
+                return (digits <= 38).then(|| format!("decimal({digits},{scale})"));
             }
             Kind::Double => "double",
             Kind::Date => "date",

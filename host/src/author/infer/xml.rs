@@ -112,6 +112,11 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
         let Some(column) = columns.get(&path) else {
             continue;
         };
+        // Elsewhere it has fields, here it is only empty.
+        let below = format!("{path}/");
+        if column.texts.filled == 0 && columns.keys().any(|other| other.starts_with(&below)) {
+            continue;
+        }
         // xml-flatten calls a/b a_b and @a _a; attributes of the row element read better without the prefix.
         let given = path.replace(['/', '@'], "_");
         let name = unlike(given.trim_start_matches('_').to_owned(), &mut used);

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::author::build::Say;
 use crate::author::check::{self, Checked};
 use crate::author::{Subject, sample};
-use crate::cli::{Exit, say, table};
+use crate::cli::{Exit, say};
 use crate::error::Result;
 use crate::telemetry::time;
 
@@ -46,7 +46,10 @@ pub(super) fn test(args: &TestArgs) -> Result<Exit> {
     let subject = Subject::find(&args.plugin, &args.plugin_path, Say::Errors)?;
     let dir = match &args.samples {
         Some(dir) => dir.clone(),
-        None => subject.dir.join("samples"),
+        None => match subject.dir == Path::new(".") {
+            true => PathBuf::from("samples"),
+            false => subject.dir.join("samples"),
+        },
     };
     let samples = sample::read_all(&dir, &subject.component.info().name)?;
     let seed = args.seed.unwrap_or_else(check::any_seed);
@@ -82,17 +85,21 @@ fn show(subject: &Subject, dir: &Path, checks: &[Checked], failed: usize) {
         info.version,
         dir.display()
     ));
-    let row = |check: &Checked| {
+    let widest = |text: fn(&Checked) -> &str| checks.iter().map(|c| text(c).chars().count()).max();
+    let name = widest(|check| check.name).unwrap_or(0);
+    let told = widest(|check| &check.told).unwrap_or(0);
+    for check in checks {
         let verdict = if check.faults.is_empty() {
-            "  ok"
+            "ok"
         } else {
-            "  FAILED"
+            "FAILED"
         };
-        [verdict, check.name, &check.told, &time(check.time)]
-            .map(str::to_owned)
-            .to_vec()
-    };
-    table(&checks.iter().map(row).collect::<Vec<_>>());
+        let took = time(check.time);
+        say(format!(
+            "  {verdict:<6}  {:<name$}  {:<told$}  {took}",
+            check.name, check.told
+        ));
+    }
     for fault in checks.iter().flat_map(|check| &check.faults) {
         say(fault);
     }
