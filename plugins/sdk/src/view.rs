@@ -209,6 +209,15 @@ impl<'a> Bytes<'a> {
         self.data.get(from..to)
     }
 
+    /// All bytes from the start of row `row` on, and how many of them are its own; none of a null.
+    #[inline]
+    pub fn with_rest(&self, row: usize) -> (&'a [u8], usize) {
+        match self.spans.get(row) {
+            Some((from, to)) if from <= to && to <= self.data.len() => (&self.data[from..], to - from),
+            _ => (&[], 0),
+        }
+    }
+
     /// Bytes of all rows together: what to reserve.
     pub fn total(&self) -> usize {
         self.data.len()
