@@ -179,7 +179,10 @@ fn build_(dir: &Path, json: bool) -> Result<Exit> {
         rows.push(vec![name.to_owned(), told]);
     }
     table(&rows);
-    say("next: weir plugin test, weir plugin run FILE, weir plugin push");
+    say(format!(
+        "next: weir plugin test, weir plugin run FILE, weir plugin push {} --plugin-path DIR",
+        shown(wasm)
+    ));
     Ok(Exit::Ok)
 }
 
