@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::kinds::{Texts, unlike};
-use super::page::{Line, Page, key, some_of};
+use super::page::{Line, Page, key, quoted, some_of};
 
 /// Objects inside each other that become columns; what lies deeper stays JSON.
 const MAX_DEPTH: usize = 16;
@@ -69,7 +69,7 @@ pub fn infer(messages: &[&[u8]]) -> Result<Page, String> {
             some_of(&per_message)
         ));
         page.keys.push(Line::noted(
-            format!("explode = {pointer:?}"),
+            format!("explode = {}", quoted(pointer)),
             "the array whose elements become rows",
         ));
     }
@@ -140,13 +140,13 @@ fn fill(page: &mut Page, rows: &[&Value], exploded: bool) {
             (false, path) => path.to_owned(),
         };
         page.columns.push(Line::noted(
-            format!("{:?},", format!("{name}={place}")),
+            format!("{},", quoted(&format!("{name}={place}"))),
             column.about(rows.len()),
         ));
         let kind = column.kind();
         if kind != "string" {
             page.types.push(Line::noted(
-                format!("types.{} = {kind:?}", key(&name)),
+                format!("types.{} = {}", key(&name), quoted(&kind)),
                 column.seen(),
             ));
         }

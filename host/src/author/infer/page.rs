@@ -22,7 +22,7 @@ impl Line {
     pub fn noted(text: impl Into<String>, note: impl Into<String>) -> Line {
         Line {
             text: text.into(),
-            note: note.into().replace(['\n', '\r'], " "),
+            note: comment(&note.into()),
         }
     }
 
@@ -82,8 +82,18 @@ impl fmt::Display for Page {
         self.repeats.iter().try_for_each(|line| line.write("", f))?;
         self.notes
             .iter()
-            .try_for_each(|note| writeln!(f, "# {}", note.replace('\n', " ")))
+            .try_for_each(|note| writeln!(f, "# {}", comment(note)))
     }
+}
+
+/// A TOML string; what JSON escapes, TOML does too.
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// TOML's comments hold no control characters.
+fn comment(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// A part of a dotted key, quoted where TOML wants it.
@@ -91,7 +101,7 @@ pub fn key(name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     match !name.is_empty() && name.chars().all(bare) {
         true => name.to_owned(),
-        false => format!("{name:?}"),
+        false => quoted(name),
     }
 }
 

@@ -6,7 +6,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::kinds::{Texts, unlike};
-use super::page::{Line, Page, some_of};
+use super::page::{Line, Page, key, quoted, some_of};
 
 /// Elements inside each other; deeper messages are told as unread.
 const MAX_DEPTH: usize = 64;
@@ -106,7 +106,8 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
         }
     }
     page.keys.push(Line::new("type = \"xml-flatten\""));
-    page.keys.push(Line::new(format!("row-tag = {tag:?}")));
+    page.keys
+        .push(Line::new(format!("row-tag = {}", quoted(tag))));
     let mut used = BTreeSet::new();
     for path in order {
         let Some(column) = columns.get(&path) else {
@@ -126,7 +127,7 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
             format!("{name}={path}")
         };
         page.columns.push(Line::noted(
-            format!("{entry:?},"),
+            format!("{},", quoted(&entry)),
             about(column, rows.len()),
         ));
         if column.most > 1 {
@@ -135,14 +136,14 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
                 column.most
             );
             page.repeats.push(Line::noted(
-                format!("repeat.{} = \"json\"", super::page::key(&name)),
+                format!("repeat.{} = \"json\"", key(&name)),
                 note,
             ));
         } else if column.texts.named() != "string" {
             let seen = column.texts.shown.join(", ");
             let kind = column.texts.named();
             page.types.push(Line::noted(
-                format!("types.{} = {kind:?}", super::page::key(&name)),
+                format!("types.{} = {}", key(&name), quoted(&kind)),
                 seen,
             ));
         }
