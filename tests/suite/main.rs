@@ -7,6 +7,7 @@
     reason = "tests fail by panicking; clippy.toml knows #[test] functions, not their helpers"
 )]
 
+mod author;
 mod bad_input;
 mod batch;
 mod brokers;

@@ -114,6 +114,11 @@ impl Instance {
         }
     }
 
+    /// Of the last call; 0 where time stops it, not fuel.
+    pub fn fuel_left(&self) -> u64 {
+        self.store.get_fuel().unwrap_or(0)
+    }
+
     /// Has it been used so long, or has it grown so much, that a new one is due?
     pub fn worn(&self) -> bool {
         let used = self.store.data().memory.used;

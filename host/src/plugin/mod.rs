@@ -10,6 +10,7 @@
 //! fails is repeated on halves of the batch, each with a fresh instance, until one record is alone: that record is
 //! refused with one of [`codes`], and the others go on unharmed.
 
+mod author;
 mod bindings;
 mod cache;
 mod compile;
@@ -36,6 +37,7 @@ mod version;
 
 use std::time::Duration;
 
+pub use author::{Crossing, CrossingNode, crossing};
 pub use compile::{child as compile_stdin, this_is_weir};
 pub use component::{Component, Info};
 pub use config::{Attached, Canonical};
