@@ -60,9 +60,6 @@ impl Swapper {
 
     /// Until asked to stop. Nothing that goes wrong in here touches the pipeline.
     pub fn run(self) -> Result<()> {
-        if let Err(error) = self.pending.forget_all() {
-            tracing::debug!(%error, "old requests for swaps stay");
-        }
         let mut watched = self.config.watch.then(|| Watched::of(&self.config));
         let mut looked = self.host.clock.elapsed();
         while !self.stop.wait(LOOK_EVERY) {
@@ -100,7 +97,7 @@ impl Swapper {
         let answer = match parts.and_then(|parts| self.put(&parts, swap, false)) {
             Ok(Some(Ok(version))) => Answer::InForce(version),
             Ok(Some(Err(why))) => Answer::Refused(why),
-            // The pipeline ends: the asker finds its request given back.
+            // The pipeline ends or begins again: the asker finds its request given back.
             Ok(None) => return self.pending.forget(id),
             Err(error) => Answer::Refused(error.to_string()),
         };
