@@ -58,7 +58,10 @@ fn a_rule_is_changed_on_friday_afternoon() {
     let page = fs::read_to_string(root().join("docs/change-a-rule.md")).unwrap();
     let script = commands(&page);
     assert!(script.lines().count() > 15, "{script}");
-    let ran = shell(dir.path(), &format!("trap 'kill ${{WEIR_BROKER_PID:-}} %1 2>/dev/null || true' ERR\n{script}"));
+    let ran = shell(
+        dir.path(),
+        &format!("trap 'kill ${{WEIR_BROKER_PID:-}} %1 2>/dev/null || true' ERR\n{script}"),
+    );
     let told = format!(
         "{}\n{}",
         String::from_utf8_lossy(&ran.stdout),
@@ -85,15 +88,22 @@ fn a_rule_is_changed_on_friday_afternoon() {
     assert_eq!(config(0), config(2), "the rollback went back");
     assert_eq!(config(1), config(3), "Monday is Friday's rule");
     assert_ne!(config(0), config(1));
-    assert!(eras.iter().all(|e| e["barred"] == false), "forced: no longer barred");
+    assert!(
+        eras.iter().all(|e| e["barred"] == false),
+        "forced: no longer barred"
+    );
 
     // 1999 was refused before the swap and after the rollback, and let through between them.
-    let told = shell(dir.path(), "weir dlq show books-raw --code below_min -n 0 --json");
+    let told = shell(
+        dir.path(),
+        "weir dlq show books-raw --code below_min -n 0 --json",
+    );
     let letters = String::from_utf8(told.stdout).unwrap();
     let between = |topic_partition: u64, offset: i64| {
         eras[1]["ranges"].as_array().unwrap().iter().any(|range| {
             range["partition"] == topic_partition
-                && (range["from"].as_i64().unwrap()..range["to"].as_i64().unwrap()).contains(&offset)
+                && (range["from"].as_i64().unwrap()..range["to"].as_i64().unwrap())
+                    .contains(&offset)
         })
     };
     let mut of_1999 = 0;

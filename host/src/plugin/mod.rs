@@ -17,6 +17,8 @@ mod compile;
 mod component;
 mod config;
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod inspect;
 mod instance;
 mod join;
@@ -24,6 +26,8 @@ mod lift;
 mod linker;
 mod log;
 mod lower;
+#[cfg(test)]
+mod oracle;
 mod output;
 mod plan;
 mod plugins;
@@ -58,8 +62,8 @@ pub struct Limits {
     pub init_deadline: Duration,
     /// Bytes of all buffers that one call of `run` gives back.
     pub output_bytes: usize,
-    /// What one record may burn when time alone could not decide: about one unit a wasm instruction. Keep it at
-    /// [`FUEL_PER_SECOND`] of `deadline` or more: else a fast machine may take in time what a slow one refuses.
+    /// Wasm instructions of one record when time alone could not decide, 32 bytes moved in bulk counted as one. Never
+    /// less than [`FUEL_PER_SECOND`] of `deadline`: else a fast machine takes in time what a slow one refuses.
     pub fuel: u64,
 }
 
@@ -75,7 +79,7 @@ impl Default for Limits {
     }
 }
 
-/// More than any machine burns in a second of a deadline.
+/// More instructions than any machine does in a second of a deadline.
 pub const FUEL_PER_SECOND: u64 = 5_000_000_000;
 
 /// A component file.
