@@ -10,7 +10,7 @@ use weir::commit::{Draft, Log, LogName, Open, Outcome, Receipt, Writer, publish}
 use weir::config::{Overlay, PipelineConfig, load};
 use weir::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
 use weir::pipeline::transforms_of;
-use weir::plugin::Plugins;
+use weir::plugin::{Places, Plugins};
 use weir::record::{
     Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema,
 };
@@ -44,7 +44,12 @@ impl Plugged {
         assert!(!loaded.has_errors(), "{:?}", loaded.problems);
         Plugged {
             config: loaded.pipelines.remove(0),
-            plugins: Plugins::new(&place.plugins, &place.cache).unwrap(),
+            plugins: Plugins::open(Places {
+                path: place.plugins.clone(),
+                store: place.plugins.join("store"),
+                cache: place.cache.clone(),
+            })
+            .unwrap(),
             library: place
                 .root
                 .join("target/guests-native/release/examples/libnative.so"),

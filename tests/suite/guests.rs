@@ -11,7 +11,9 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use weir::chain::{Column, Output, RowMap, Table, Transform};
 use weir::error::Kind;
-use weir::plugin::{Limits, MAX_ISOLATIONS, Plugins, Setup, SetupError, SetupProblem};
+use weir::plugin::{
+    Keys, Limits, MAX_ISOLATIONS, Places, Plugins, SetupError, SetupProblem, Stage,
+};
 use weir::record::{BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema};
 
 fn folder(variable: &str, default: &str) -> PathBuf {
@@ -27,9 +29,22 @@ fn shipped_dir() -> PathBuf {
     folder("WEIR_TEST_PLUGINS", "target/plugins")
 }
 
+/// Loose files alone: the store is never there.
+fn places(path: PathBuf, cache: &std::path::Path) -> Places {
+    Places {
+        store: path.join("no-store"),
+        path,
+        cache: cache.to_owned(),
+    }
+}
+
 /// One cache for all tests of a run, so that each guest compiles once or a few times, not for each test.
 fn plugins(dir: PathBuf) -> Plugins {
-    Plugins::new(dir, concat!(env!("CARGO_TARGET_TMPDIR"), "/native")).expect("engine")
+    Plugins::open(places(
+        dir,
+        concat!(env!("CARGO_TARGET_TMPDIR"), "/native").as_ref(),
+    ))
+    .expect("engine")
 }
 
 fn table(values: &[&[u8]]) -> Table {
@@ -99,13 +114,20 @@ fn make(
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect();
-    plugins(dir).find(plugin)?.transform(Setup {
-        transform: "t",
+    let component = plugins(dir).find(plugin, &|_, _| true)?;
+    let keys = Keys {
         config: &config,
+        resolve: &|typed| Ok(typed.to_owned()),
         read_file: &|path| fs::read(path),
+    };
+    let config = component.canonical(&keys).map_err(SetupError::Problems)?;
+    let stage = Stage {
+        transform: "t",
         input: input_schema(),
         limits,
-    })
+        resolve: &|typed| Ok(typed.to_owned()),
+    };
+    component.transform(stage, config)
 }
 
 fn evil(mode: &str) -> Box<dyn Transform> {
@@ -113,7 +135,9 @@ fn evil(mode: &str) -> Box<dyn Transform> {
 }
 
 fn refusal(plugin: &str) -> String {
-    let error = plugins(evil_dir()).find(plugin).expect_err("refused");
+    let error = plugins(evil_dir())
+        .find(plugin, &|_, _| true)
+        .expect_err("refused");
     assert_eq!(error.kind(), Kind::PluginRefused);
     error.to_string()
 }
@@ -371,7 +395,9 @@ fn files_that_are_no_components_are_refused() {
     let dir = tempfile::tempdir().expect("dir");
     let found = |bytes: &[u8]| {
         fs::write(dir.path().join("x.wasm"), bytes).expect("write");
-        let error = plugins(dir.path().into()).find("x").expect_err("refused");
+        let error = plugins(dir.path().into())
+            .find("x", &|_, _| true)
+            .expect_err("refused");
         assert_eq!(error.kind(), Kind::PluginRefused);
         error.to_string()
     };
@@ -387,7 +413,8 @@ fn files_that_are_no_components_are_refused() {
 fn a_damaged_native_image_is_compiled_anew() {
     let cache = tempfile::tempdir().expect("dir");
     let find = || {
-        let component = Plugins::new(evil_dir(), cache.path())?.find("guest-evil")?;
+        let plugins = Plugins::open(places(evil_dir(), cache.path()))?;
+        let component = plugins.find("guest-evil", &|_, _| true)?;
         Ok::<_, weir::error::Error>(component.digest().to_owned())
     };
     let digest = find().expect("compiled");
@@ -422,8 +449,8 @@ fn a_damaged_native_image_is_compiled_anew() {
     assert_eq!(find().expect("compiled anew"), digest);
     // A cache that cannot be written costs time, not the pipeline.
     let file = tempfile::NamedTempFile::new().expect("file");
-    Plugins::new(evil_dir(), file.path())
-        .and_then(|p| p.find("guest-evil"))
+    Plugins::open(places(evil_dir(), file.path()))
+        .and_then(|p| p.find("guest-evil", &|_, _| true))
         .expect("no cache");
 }
 

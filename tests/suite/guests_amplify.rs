@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use weir::chain::{Column, Output, Table, Transform};
 use weir::error::{Error, Kind};
-use weir::plugin::{Limits, Plugins, Setup, SetupError};
+use weir::plugin::{Keys, Limits, Places, Plugins, SetupError, Stage};
 use weir::record::{BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema};
 
 const BAD: usize = 5;
@@ -15,19 +15,30 @@ fn evil(mode: &str) -> Result<Box<dyn Transform>, SetupError> {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/plugins-test");
     let dir =
         std::env::var_os("WEIR_TEST_GUESTS").map_or_else(|| PathBuf::from(built), PathBuf::from);
-    let plugins = Plugins::new(dir, concat!(env!("CARGO_TARGET_TMPDIR"), "/native"))?;
+    let plugins = Plugins::open(Places {
+        store: dir.join("no-store"),
+        path: dir,
+        cache: concat!(env!("CARGO_TARGET_TMPDIR"), "/native").into(),
+    })?;
     let config = BTreeMap::from([("mode".to_owned(), mode.to_owned())]);
-    plugins.find("guest-evil")?.transform(Setup {
-        transform: "t",
+    let component = plugins.find("guest-evil", &|_, _| true)?;
+    let keys = Keys {
         config: &config,
+        resolve: &|typed| Ok(typed.to_owned()),
         read_file: &|path| std::fs::read(path),
+    };
+    let config = component.canonical(&keys).map_err(SetupError::Problems)?;
+    let stage = Stage {
+        transform: "t",
         input: input_schema(),
         limits: Limits {
             deadline: Duration::from_millis(200),
             fuel: 1_000_000_000,
             ..Limits::default()
         },
-    })
+        resolve: &|typed| Ok(typed.to_owned()),
+    };
+    component.transform(stage, config)
 }
 
 /// Ten records, of which one is special; each of `bytes`.

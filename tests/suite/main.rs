@@ -25,5 +25,8 @@ mod sim;
 mod sim_gate;
 mod sim_world;
 mod stream;
+mod swap;
+mod swap_kill;
+mod swap_rig;
 mod tidy;
 mod world;

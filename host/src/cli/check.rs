@@ -7,7 +7,7 @@ use super::{Configs, Exit, print_problems, say};
 use crate::config::{self, PipelineConfig, Problem, problem};
 use crate::error::Result;
 use crate::pipeline;
-use crate::plugin::Plugins;
+use crate::plugin::{Places, Plugins};
 use crate::record::input_schema;
 
 /// Find everything that is wrong with configs, without touching a broker or a store.
@@ -85,7 +85,7 @@ fn describe(pipeline: &PipelineConfig) -> String {
 
 /// Loads each transform's plugin and lets it read its keys; a plugin that is not there is a problem at `transforms.<name>.type`.
 pub fn check_plugins(pipeline: &PipelineConfig) -> Vec<Problem> {
-    let plugins = match Plugins::new(&pipeline.plugin_path, &pipeline.plugin_cache) {
+    let plugins = match Plugins::open(Places::of(pipeline)) {
         Ok(plugins) => plugins,
         Err(error) => {
             return vec![pipeline.problem(

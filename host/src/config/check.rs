@@ -389,10 +389,17 @@ impl Checker<'_> {
             Some(cache) => PathBuf::from(cache),
             None => plugin_path.join(".cache"),
         };
+        let plugin_store = match self.text("plugin.store") {
+            Some(store) => PathBuf::from(store),
+            None => plugin_path.join("store"),
+        };
         Some(PipelineConfig {
             name: self.text("name")?,
+            origin: None,
             plugin_path,
             plugin_cache,
+            plugin_store,
+            watch: self.value("watch")? == Value::Flag(true),
             tasks_max: self.size("tasks.max")?,
             trigger: self.trigger()?,
             source: self.source()?,

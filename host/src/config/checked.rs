@@ -20,6 +20,10 @@ pub struct PipelineConfig {
     pub plugin_path: PathBuf,
     /// `plugin.cache`: directory of native images, safe to delete.
     pub plugin_cache: PathBuf,
+    /// `plugin.store`: components by digest and the configs they ran with.
+    pub plugin_store: PathBuf,
+    /// Put edits of files and keys in force while running.
+    pub watch: bool,
     pub tasks_max: usize,
     pub trigger: Trigger,
     pub source: Source,
@@ -30,6 +34,8 @@ pub struct PipelineConfig {
     pub limits: Limits,
     pub retry: Retry,
     pub log: LogConfig,
+    /// `None` where it was made from a map.
+    pub origin: Option<super::Origin>,
     /// What was typed, flat, with its places. Shown by `config show`, never interpreted again.
     pub raw: Raw,
 }

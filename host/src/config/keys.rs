@@ -121,6 +121,8 @@ pub static KEYS: &[KeyDef] = keys! {
         "When to read: `continuous`, `available-now` (take what is there, commit, exit) or `every:<duration>` (the same, again and again).";
     "transforms": Shape::Names, Unset, High, Pipeline, Always,
         "Names of the transforms in the order in which they run, with `transforms.<name>.type` and the plugin's own keys for each. In TOML: `[[transforms]]` tables with `name`.";
+    "watch": Shape::Flag, Is("false"), Medium, Pipeline, Always,
+        "Put edits of rule files, lookup tables, plugins and transform keys in force while the pipeline runs, each as a swap. Edits that do not check leave the old rules in force.";
     // ------------------------------------------------------------------ source
     "source.type": Shape::Choice(&["kafka", "zone"]), Required("`kafka` or `zone` (the commit log of another pipeline's zone)"),
         High, Source, Always, "Where records come from.";
@@ -208,6 +210,8 @@ pub static KEYS: &[KeyDef] = keys! {
         "Directory of the plugins, `<plugin>.wasm` each, relative to the working directory.";
     "plugin.cache": Shape::Path, Derived("`.cache` below `plugin.path`"), Low, Plugins, Always,
         "Directory of compiled plugins. May be deleted at any time.";
+    "plugin.store": Shape::Path, Derived("`store` below `plugin.path`"), Medium, Plugins, Always,
+        "Directory of the plugin store: every component that was pushed or has run, by digest, with the configs it ran with. Never emptied but by `weir plugin gc`.";
     "plugin.memory": bytes(MIB, 4 * GIB), Is("64MiB"), Medium, Plugins, Always,
         "Most memory of one plugin instance. Its records are refused or it is started anew, never the host.";
     "plugin.deadline": duration(10 * MS, 10 * MINUTE), Is("2s"), Medium, Plugins, Always,

@@ -9,6 +9,7 @@ use crossbeam_channel::{Sender, unbounded};
 use super::committer::{Base, Committer};
 use super::start::{self, Ready};
 use super::stop::Stop;
+use super::swapper::Swapper;
 use super::task::{Task, TaskOptions};
 use super::{Host, retry};
 use crate::chain::Chain;
@@ -52,6 +53,7 @@ pub fn run(
     let memory = config.limits.memory_budget / assigned.len();
     let (ask, asks) = unbounded();
     let (found, finds) = unbounded();
+    let (swap, swaps) = unbounded();
     let mut answers = Vec::new();
     let mut threads = Vec::new();
     for (index, positions) in assigned.iter().enumerate() {
@@ -108,11 +110,23 @@ pub fn run(
             .map(|p| p.iter().map(|p| p.chain.clone()).collect())
             .collect(),
         found: finds,
+        swaps,
         mirror,
         report: host.report.clone(),
         clock: host.clock.clone(),
         stop: host.stop.clone(),
+        state: Default::default(),
     };
+    let ends_with_it = host.stop.child();
+    let swapper = Swapper::new(
+        host,
+        config,
+        assigned.len(),
+        (store, committer.log.name()),
+        swap,
+        ends_with_it.clone(),
+    );
+    let swapper = spawn(host, config, "swapper", move || swapper.run())?;
     let committer = spawn(host, config, "committer", move || committer.run())?;
     let watched = Watcher {
         host,
@@ -122,7 +136,9 @@ pub fn run(
         found,
     }
     .watch(&threads, &committer);
-    end(host, config, threads, committer, watched)
+    let ended = end(host, config, threads, committer, watched);
+    ends_with_it.ask(Duration::ZERO);
+    ended.and(joined(swapper))
 }
 
 fn next_chain(chains: &mut Vec<Chain>) -> Result<Chain> {

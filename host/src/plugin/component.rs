@@ -1,27 +1,20 @@
-//! Components on disk: found by name, refused with a reason, or loaded and able to become transforms.
+//! One component: refused with a reason, or loaded and able to become transforms.
 
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::bindings::PluginPre;
-use super::config::{Setup, SetupError, canonical};
+use super::bindings::exports::weir::plugin::transform as wit;
+use super::config::{Canonical, canonical};
 use super::engine::{Engines, Stop};
 use super::instance::Instance;
 use super::linker::{self, State};
 use super::log::{LogBook, cut, printable};
+use super::setup::{Keys, SetupError, SetupProblem, Stage};
 use super::transform::PluginTransform;
-use super::{Limits, MAX_COMPONENT_BYTES, MAX_NAME, MAX_SCHEMA, MAX_SUMMARY, cache};
+use super::{Limits, MAX_COMPONENT_BYTES, MAX_NAME, MAX_SCHEMA, MAX_SUMMARY};
 use crate::chain::Transform;
 use crate::error::{Error, Kind, Result};
-
-/// A directory of `<name>.wasm`, and one of native images that may be deleted at any time.
-#[derive(Clone, Debug)]
-pub struct Plugins {
-    dir: PathBuf,
-    engines: Arc<Engines>,
-}
 
 /// What a plugin says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +26,7 @@ pub struct Info {
     pub config_schema: String,
 }
 
-/// A loaded component: allowed imports, the contract's exports, a name that is its file's.
+/// A loaded component: allowed imports, the contract's exports, a name and a version.
 #[derive(Clone)]
 pub struct Component {
     inner: Arc<Inner>,
@@ -42,52 +35,20 @@ pub struct Component {
 struct Inner {
     info: Info,
     digest: String,
-    bytes: Vec<u8>,
+    bytes: Arc<[u8]>,
     engines: Arc<Engines>,
     time: PluginPre<State>,
     fuel: OnceLock<PluginPre<State>>,
 }
 
-impl Plugins {
-    pub fn new(dir: impl Into<PathBuf>, cache_dir: impl Into<PathBuf>) -> Result<Plugins> {
-        Ok(Plugins {
-            dir: dir.into(),
-            engines: Arc::new(Engines::new(cache_dir.into())?),
-        })
-    }
-
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Reads, checks, compiles (or finds compiled) and describes `<dir>/<name>.wasm`.
-    pub fn find(&self, name: &str) -> Result<Component> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if !(1..=MAX_NAME).contains(&name.len()) || !name.chars().all(plain) {
-            return Err(refused(format!("`{name}` is no plugin name"))
-                .hint("letters, digits, - and _; the file is <plugin.path>/<name>.wasm"));
-        }
-        let path = self.dir.join(format!("{name}.wasm"));
-        self.load(name, &path)
-            .map_err(|e| e.with("plugin", path.display()))
-    }
-
-    fn load(&self, name: &str, path: &Path) -> Result<Component> {
-        let bytes = read(path)?;
-        let digest = cache::digest(&bytes);
-        let pre = link(&self.engines, Stop::Time, &digest, &bytes)?;
-        let book = Arc::new(Mutex::new(LogBook::new("describe", name)));
-        let mut instance = Instance::new(&pre, Stop::Time, &Limits::default(), &book)
-            .map_err(|f| refused(format!("does not start: {}: {}", f.code, f.message)))?;
-        let info = instance
-            .describe()
-            .map_err(|f| refused(format!("describe failed: {}: {}", f.code, f.message)))?;
-        if info.name != name {
+impl Info {
+    /// What `describe` gave, held to the limits of what commits, lists and forms carry.
+    fn checked(info: wit::Info) -> Result<Info> {
+        if !plain_name(&info.name) {
             let said = printable(cut(&info.name, MAX_NAME));
             return Err(
-                refused(format!("the plugin says that its name is `{said}`")).hint(format!(
-                    "call the file {said}.wasm, or change the name in `describe`"
-                )),
+                refused(format!("the plugin says that its name is `{said}`"))
+                    .hint(format!("1 to {MAX_NAME} letters, digits, - and _")),
             );
         }
         let version = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
@@ -113,26 +74,48 @@ impl Plugins {
         if let Err(e) = schema {
             return Err(refused(format!("its config schema is no JSON object: {e}")));
         }
-        let info = Info {
+        Ok(Info {
             name: info.name,
             version: info.version,
             summary: printable(&info.summary),
             config_schema: info.config_schema,
-        };
+        })
+    }
+}
+
+/// A name that can be a file's.
+pub(super) fn plain_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(plain)
+}
+
+impl Component {
+    /// Checks, compiles (or finds compiled) and describes the component in `bytes`.
+    pub(super) fn load(
+        engines: &Arc<Engines>,
+        digest: &str,
+        bytes: Arc<[u8]>,
+    ) -> Result<Component> {
+        check_kind(&bytes)?;
+        let pre = link(engines, Stop::Time, digest, &bytes)?;
+        let book = Arc::new(Mutex::new(LogBook::new("describe", digest)));
+        let mut instance = Instance::new(&pre, Stop::Time, &Limits::default(), &book)
+            .map_err(|f| refused(format!("does not start: {}: {}", f.code, f.message)))?;
+        let info = instance
+            .describe()
+            .map_err(|f| refused(format!("describe failed: {}: {}", f.code, f.message)))?;
         Ok(Component {
             inner: Arc::new(Inner {
-                info,
-                digest,
+                info: Info::checked(info)?,
+                digest: digest.to_owned(),
                 bytes,
-                engines: Arc::clone(&self.engines),
+                engines: Arc::clone(engines),
                 time: pre,
                 fuel: OnceLock::new(),
             }),
         })
     }
-}
 
-impl Component {
     pub fn info(&self) -> &Info {
         &self.inner.info
     }
@@ -142,22 +125,22 @@ impl Component {
         &self.inner.digest
     }
 
-    /// Checks the config, reads its files, calls `init` and holds the plan to the input's columns.
+    pub fn bytes(&self) -> &[u8] {
+        &self.inner.bytes
+    }
+
+    /// Checks the keys against the plugin's schema and reads the files they name; no guest code runs.
+    pub fn canonical(&self, keys: &Keys<'_>) -> std::result::Result<Canonical, Vec<SetupProblem>> {
+        canonical(&self.inner.info.config_schema, keys)
+    }
+
+    /// Resolves secrets, calls `init` and holds the plan to the input's columns.
     pub fn transform(
         &self,
-        setup: Setup<'_>,
+        stage: Stage<'_>,
+        config: Canonical,
     ) -> std::result::Result<Box<dyn Transform>, SetupError> {
-        let schema = &self.inner.info.config_schema;
-        let config =
-            canonical(schema, setup.config, setup.read_file).map_err(SetupError::Problems)?;
-        let transform = PluginTransform::new(
-            self.clone(),
-            setup.transform,
-            config,
-            setup.input,
-            setup.limits,
-        )?;
-        Ok(Box::new(transform))
+        Ok(Box::new(PluginTransform::new(self.clone(), stage, config)?))
     }
 
     pub(super) fn pre(&self, stop: Stop) -> Result<&PluginPre<State>> {
@@ -180,37 +163,26 @@ impl fmt::Debug for Component {
     }
 }
 
-fn refused(message: String) -> Error {
+pub(super) fn refused(message: String) -> Error {
     Error::new(Kind::PluginRefused, "plugin.load", message)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let told = |e: std::io::Error| {
-        let missing = e.kind() == std::io::ErrorKind::NotFound;
-        let hint = if missing {
-            "`make plugins` builds the shipped ones"
-        } else {
-            "check its permissions"
-        };
-        refused("cannot read the plugin".into())
-            .source(e)
-            .hint(hint)
-    };
-    let size = fs::metadata(path).map_err(told)?.len();
-    if size > MAX_COMPONENT_BYTES as u64 {
-        return Err(
-            refused(format!("{size} bytes; at most {MAX_COMPONENT_BYTES}"))
-                .hint("build it with --release and strip = true"),
-        );
+fn check_kind(bytes: &[u8]) -> Result<()> {
+    if bytes.len() > MAX_COMPONENT_BYTES {
+        return Err(too_large(bytes.len() as u64));
     }
-    let bytes = fs::read(path).map_err(told)?;
     match bytes.get(..8) {
-        Some(b"\0asm\x0d\0\x01\0") => Ok(bytes),
+        Some(b"\0asm\x0d\0\x01\0") => Ok(()),
         Some(b"\0asm\x01\0\0\0") => {
             Err(refused("a core module, not a component".into()).hint("build it for wasm32-wasip2"))
         }
         _ => Err(refused("no WebAssembly component".into()).hint("build it for wasm32-wasip2")),
     }
+}
+
+pub(super) fn too_large(bytes: u64) -> Error {
+    refused(format!("{bytes} bytes; at most {MAX_COMPONENT_BYTES}"))
+        .hint("build it with --release and strip = true")
 }
 
 fn link(engines: &Engines, stop: Stop, digest: &str, bytes: &[u8]) -> Result<PluginPre<State>> {

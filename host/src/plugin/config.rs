@@ -1,138 +1,157 @@
 //! A plugin's config against its own schema: all problems at once, then one canonical text that its digest stands for.
 //!
 //! Understood of JSON Schema: `properties` and `patternProperties` (`^literal.+$`) with `type`, `enum`, `minimum`,
-//! `maximum`, `default`, `format: weir-file`; `required`; `additionalProperties`. The plugin itself checks the rest.
+//! `maximum`, `default`, `format` (`weir-file`, `weir-table`, `weir-secret`); `required`; `additionalProperties`. The
+//! plugin itself checks the rest.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fmt;
+use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
+use arrow_array::RecordBatch;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Limits, cache};
-use crate::error::Error;
+use super::secrets::Revealed;
+use super::setup::{Keys, SetupProblem};
+use super::{cache, tables};
+use crate::config::Text;
+use crate::error::Result;
 
-/// What a transform is made from.
-pub struct Setup<'a> {
-    /// The transform's name in the pipeline.
-    pub transform: &'a str,
-    /// Flat keys without the transform's prefix, references resolved.
-    pub config: &'a BTreeMap<String, String>,
-    /// Bytes of the file that a key marked `weir-file` names.
-    pub read_file: &'a dyn Fn(&str) -> io::Result<Vec<u8>>,
-    /// Columns of the stage before.
-    pub input: SchemaRef,
-    pub limits: Limits,
-}
-
-#[derive(Debug)]
-pub enum SetupError {
-    /// Something is wrong in the config; at least one.
-    Problems(Vec<SetupProblem>),
-    /// The plugin itself does not come up.
-    Failed(Error),
-}
-
-impl From<Error> for SetupError {
-    fn from(error: Error) -> Self {
-        SetupError::Failed(error)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetupProblem {
-    /// Flat key without the transform's prefix; empty where the config as a whole is meant.
-    pub key: String,
-    /// Line and column, from 1, in the file that the key names.
-    pub at: Option<(u32, u32)>,
-    pub code: String,
-    pub message: String,
-    pub hint: Option<String>,
-}
-
-impl SetupProblem {
-    fn new(key: &str, code: &str, message: String) -> Self {
-        let (key, code) = (key.to_owned(), code.to_owned());
-        SetupProblem {
-            key,
-            at: None,
-            code,
-            message,
-            hint: None,
-        }
-    }
-
-    /// From a plugin: `at` is a JSON Pointer, or a file's key and `:line:column`.
-    pub fn told(at: &str, code: String, message: String) -> Self {
-        let mut problem = SetupProblem::new("", &code, message);
-        if let Some(pointer) = at.strip_prefix('/') {
-            problem.key = pointer.replace("~1", "/").replace("~0", "~");
-            return problem;
-        }
-        let mut parts = at.rsplitn(3, ':');
-        let (column, line, key) = (parts.next(), parts.next(), parts.next());
-        let number = |text: Option<&str>| text.and_then(|n| n.parse().ok());
-        match (number(line), number(column), key) {
-            (Some(line), Some(column), Some(key)) => {
-                problem.key = key.to_owned();
-                problem.at = Some((line, column));
-            }
-            _ => problem.key = at.to_owned(),
-        }
-        problem
-    }
-}
-
-/// What crosses in `init`, and its digest.
-#[derive(Debug)]
+/// What crosses in `init`, and its digest. A secret stands as its reference, here and wherever this is kept.
+#[derive(Clone)]
 pub struct Canonical {
-    pub text: String,
-    pub files: Vec<(String, Vec<u8>)>,
+    text: String,
+    attached: Vec<Attached>,
+    digest: String,
+}
+
+/// A file or table that a key names.
+#[derive(Clone)]
+pub struct Attached {
+    pub key: String,
     pub digest: String,
+    pub bytes: Arc<[u8]>,
+    /// The rows, where the key asks for a table.
+    pub table: Option<RecordBatch>,
+}
+
+impl Canonical {
+    /// `attached` in the order of their keys.
+    pub(super) fn new(text: String, attached: Vec<Attached>) -> Canonical {
+        let mut sha = Sha256::new();
+        sha.update(text.as_bytes());
+        for Attached { key, digest, .. } in &attached {
+            sha.update(format!("\n{key} {digest}"));
+        }
+        let digest = format!("sha256:{}", cache::hex(&sha.finalize()));
+        Canonical {
+            text,
+            attached,
+            digest,
+        }
+    }
+
+    /// `sha256:…` over the text and the digests of files and tables.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Canonical JSON (RFC 8785), references as typed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub fn attached(&self) -> &[Attached] {
+        &self.attached
+    }
+
+    /// The text as it crosses: keys that `schema` marks `weir-secret` resolved; and what must be shown to nobody.
+    pub(super) fn reveal(
+        &self,
+        schema: &str,
+        resolve: &dyn Fn(&str) -> Result<String>,
+    ) -> std::result::Result<Revealed, Vec<SetupProblem>> {
+        let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+        let values: serde_json::Map<String, Value> =
+            serde_json::from_str(&self.text).unwrap_or_default();
+        let (mut texts, mut secrets, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (key, value) in values {
+            let secret = Schema(&schema).spec(&key).is_some_and(is_secret);
+            let text = match value.as_str().filter(|_| secret) {
+                None => value.to_string(),
+                Some(typed) => match resolve(typed) {
+                    Ok(value) => {
+                        let text = quoted(&value);
+                        secrets.push((value, typed.to_owned()));
+                        text
+                    }
+                    Err(e) => {
+                        problems.push(SetupProblem::unresolved(&key, &e));
+                        continue;
+                    }
+                },
+            };
+            texts.insert(key, text);
+        }
+        match problems.is_empty() {
+            true => Ok(Revealed::new(object(&texts), secrets)),
+            false => Err(problems),
+        }
+    }
+}
+
+impl fmt::Debug for Canonical {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attached = self
+            .attached
+            .iter()
+            .map(|a| format!("{} {}", a.key, a.digest));
+        f.debug_struct("Canonical")
+            .field("digest", &self.digest)
+            .field("text", &self.text)
+            .field("attached", &attached.collect::<Vec<_>>())
+            .finish()
+    }
 }
 
 pub fn canonical(
     schema: &str,
-    config: &BTreeMap<String, String>,
-    read_file: &dyn Fn(&str) -> io::Result<Vec<u8>>,
-) -> Result<Canonical, Vec<SetupProblem>> {
+    keys: &Keys<'_>,
+) -> std::result::Result<Canonical, Vec<SetupProblem>> {
     let schema: Value = serde_json::from_str(schema).unwrap_or_default();
     let schema = Schema(&schema);
-    let (mut values, mut files, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut values, mut attached, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (key, default) in schema.defaults() {
         values.insert(key.to_owned(), default);
     }
-    for (key, value) in config {
+    for (key, value) in keys.config {
         let Some(spec) = schema.spec(key) else {
             problems.push(schema.unknown(key));
             continue;
         };
+        let format = spec.get("format").and_then(Value::as_str);
+        if !matches!(format, Some("weir-secret" | "weir-file" | "weir-table"))
+            && Text::new(value.as_str()).has_reference()
+        {
+            problems.push(reference_not_secret(key, value));
+            continue;
+        }
         match typed(key, value, spec) {
             Ok(json) => {
                 values.insert(key.clone(), json);
             }
             Err(problem) => problems.push(problem),
         }
-        match spec.get("format").and_then(Value::as_str) {
-            Some("weir-file") => match read_file(value) {
-                Ok(bytes) => files.push((key.clone(), bytes)),
-                Err(e) => problems.push(SetupProblem::new(
-                    key,
-                    "file_unreadable",
-                    format!("cannot read `{value}`: {e}"),
-                )),
-            },
-            Some("weir-table") => problems.push(SetupProblem::new(
-                key,
-                "table_unsupported",
-                "lookup tables are not served by this version".into(),
-            )),
-            _ => {}
+        if let Some(format @ ("weir-file" | "weir-table")) = format {
+            match attach(key, value, format == "weir-table", keys) {
+                Ok(file) => attached.push(file),
+                Err(problem) => problems.push(problem),
+            }
         }
     }
     for key in schema.required() {
-        if !values.contains_key(key) {
+        if !values.contains_key(key) && !keys.config.contains_key(key) {
             let about = schema
                 .spec(key)
                 .and_then(|s| s.get("description")?.as_str());
@@ -141,20 +160,47 @@ pub fn canonical(
             problems.push(problem);
         }
     }
-    if !problems.is_empty() {
-        return Err(problems);
+    match problems.is_empty() {
+        true => Ok(Canonical::new(object(&values), attached)),
+        false => Err(problems),
     }
-    let text = object(&values);
-    let mut sha = Sha256::new();
-    sha.update(text.as_bytes());
-    for (key, bytes) in &files {
-        sha.update(format!("\n{key} {}", cache::digest(bytes)));
-    }
-    let digest = format!("sha256:{}", cache::hex(&sha.finalize()));
-    Ok(Canonical {
-        text,
-        files,
-        digest,
+}
+
+fn reference_not_secret(key: &str, value: &str) -> SetupProblem {
+    let message = format!("`{value}` is a reference, and `{key}` is no secret of this plugin");
+    SetupProblem::new(key, "reference_not_secret", message).hint(
+        "rules must not change with the machine they run on: write the value, or set it with --set or a profile",
+    )
+}
+
+fn is_secret(spec: &Value) -> bool {
+    spec.get("format").and_then(Value::as_str) == Some("weir-secret")
+}
+
+/// Reads the file that a key names; a reference in its path is resolved for that alone.
+fn attach(
+    key: &str,
+    typed: &str,
+    table: bool,
+    keys: &Keys<'_>,
+) -> std::result::Result<Attached, SetupProblem> {
+    let path = (keys.resolve)(typed).map_err(|e| SetupProblem::unresolved(key, &e))?;
+    let bytes = (keys.read_file)(&path).map_err(|e| {
+        SetupProblem::new(
+            key,
+            "file_unreadable",
+            format!("cannot read `{typed}`: {e}"),
+        )
+    })?;
+    let table = match table {
+        true => Some(tables::named(key, typed, &path, &bytes)?),
+        false => None,
+    };
+    Ok(Attached {
+        key: key.to_owned(),
+        digest: cache::digest(&bytes),
+        bytes: bytes.into(),
+        table,
     })
 }
 
@@ -238,7 +284,7 @@ impl<'a> Schema<'a> {
 }
 
 /// `columns.` of `^columns\..+$`.
-fn literal(pattern: &str) -> Option<String> {
+pub fn literal(pattern: &str) -> Option<String> {
     let inner = pattern.strip_prefix('^')?;
     let inner = inner.strip_suffix('$').unwrap_or(inner);
     let inner = inner
@@ -255,7 +301,7 @@ fn matches(pattern: &str, key: &str) -> bool {
 }
 
 /// The value as JSON, by the schema's type: text is a string unless the schema wants something else.
-fn typed(key: &str, value: &str, spec: &Value) -> Result<String, SetupProblem> {
+fn typed(key: &str, value: &str, spec: &Value) -> std::result::Result<String, SetupProblem> {
     let wrong = |code, wanted: String| {
         let message = format!("found `{value}`, expected {wanted}");
         Err(SetupProblem::new(key, code, message))
@@ -310,6 +356,7 @@ fn edits(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     const SCHEMA: &str = r#"{"required":["tag"],"additionalProperties":false,"properties":{
         "tag":{"type":"string"},"deep":{"type":"integer","minimum":1,"maximum":9,"default":4},
@@ -317,15 +364,20 @@ mod tests {
         "rules":{"type":"string","format":"weir-file"}},
         "patternProperties":{"^columns\\..+$":{"type":"string"}}}"#;
 
-    fn run(pairs: &[(&str, &str)]) -> Result<Canonical, Vec<SetupProblem>> {
+    fn run(pairs: &[(&str, &str)]) -> std::result::Result<Canonical, Vec<SetupProblem>> {
         let config = pairs
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        canonical(SCHEMA, &config, &|path| match path {
-            "there" => Ok(b"x".to_vec()),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        })
+        let keys = Keys {
+            config: &config,
+            resolve: &|text| Ok(text.replace("${env:PLACE}", "there")),
+            read_file: &|path| match path {
+                "there" => Ok(b"x".to_vec()),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            },
+        };
+        canonical(SCHEMA, &keys)
     }
 
     #[test]
@@ -339,7 +391,8 @@ mod tests {
         let done = done.expect("sound");
         let text = r#"{"columns.a":"a/b","deep":7,"rules":"there","tag":"b\"k","trim":true}"#;
         assert_eq!(done.text, text);
-        assert_eq!(done.files, [("rules".to_owned(), b"x".to_vec())]);
+        assert_eq!(done.attached[0].key, "rules");
+        assert_eq!(&*done.attached[0].bytes, b"x");
         let again = run(&[
             ("deep", "7"),
             ("tag", "b\"k"),
@@ -373,16 +426,5 @@ mod tests {
         ];
         assert_eq!(codes, wanted);
         assert_eq!(told[3].hint.as_deref(), Some("did you mean `tag`?"));
-    }
-
-    #[test]
-    fn a_plugins_places_become_keys() {
-        let at = |at: &str| {
-            let p = SetupProblem::told(at, "c".into(), "m".into());
-            (p.key, p.at)
-        };
-        assert_eq!(at("/a~1b~0c"), ("a/b~c".into(), None));
-        assert_eq!(at("rules:3:14"), ("rules".into(), Some((3, 14))));
-        assert_eq!(at(""), (String::new(), None));
     }
 }

@@ -1,6 +1,9 @@
 //! What a plugin says, bounded: so many lines and bytes of a batch go to the log, the rest is counted.
 
+use std::borrow::Cow;
+
 use super::bindings::weir::plugin::log::Level;
+use super::secrets::Hidden;
 use super::{MAX_LOG_BYTES, MAX_LOG_LINES};
 
 /// Last bytes of standard error kept for a trap's message: where a panic says why.
@@ -19,6 +22,7 @@ pub struct LogBook {
     lost: u64,
     open_line: Vec<u8>,
     tail: Vec<u8>,
+    hidden: Hidden,
 }
 
 impl LogBook {
@@ -32,7 +36,14 @@ impl LogBook {
             lost: 0,
             open_line: Vec::new(),
             tail: Vec::new(),
+            hidden: Hidden::default(),
         }
+    }
+
+    /// Secrets that no line may show.
+    pub fn hiding(mut self, hidden: Hidden) -> Self {
+        self.hidden = hidden;
+        self
     }
 
     /// A new call on rows from `base` on.
@@ -57,7 +68,11 @@ impl LogBook {
             self.lost += 1;
             return;
         }
-        let text = printable(cut(message, room));
+        let mut message = Cow::Borrowed(message);
+        if !self.hidden.is_empty() {
+            self.hidden.scrub(message.to_mut());
+        }
+        let text = printable(cut(&message, room));
         self.lines += 1;
         self.bytes += message.len().min(room);
         let row = row.map(|row| u64::from(self.base) + u64::from(row));
@@ -98,7 +113,9 @@ impl LogBook {
 
     /// The end of standard error of this call, on one line.
     pub fn last_words(&self) -> String {
-        printable(String::from_utf8_lossy(&self.tail).trim())
+        let mut words = String::from_utf8_lossy(&self.tail).into_owned();
+        self.hidden.scrub(&mut words);
+        printable(words.trim())
     }
 }
 

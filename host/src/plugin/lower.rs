@@ -7,11 +7,14 @@ use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type,
     TimestampMicrosecondType,
 };
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::DataType;
 
-use super::bindings::exports::weir::plugin::transform::BuffersParam;
+use super::bindings::exports::weir::plugin::transform::{
+    BuffersParam, ColumnParam, FieldParam, Table,
+};
+use super::types;
 
 /// Buffers of one node.
 #[derive(Debug)]
@@ -32,6 +35,96 @@ impl Node<'_> {
             offsets: &self.offsets,
             data: &self.data,
         }
+    }
+}
+
+/// A lookup table on its way into `init`. The contract wants lists of lists of borrowed lists: each step borrows from the
+/// one before, and the last is what crosses.
+#[derive(Debug)]
+pub struct Lookup<'a> {
+    key: &'a str,
+    rows: u32,
+    fields: Vec<Vec<types::Node>>,
+    columns: Vec<Vec<Node<'a>>>,
+}
+
+pub struct LookupParts<'a> {
+    key: &'a str,
+    rows: u32,
+    fields: Vec<Vec<FieldParam<'a>>>,
+    columns: Vec<Vec<BuffersParam<'a>>>,
+}
+
+pub struct LookupLists<'a> {
+    key: &'a str,
+    rows: u32,
+    fields: Vec<&'a [FieldParam<'a>]>,
+    columns: Vec<ColumnParam<'a>>,
+}
+
+impl<'a> Lookup<'a> {
+    pub fn of(key: &'a str, table: &'a RecordBatch) -> Result<Self, String> {
+        let fields = table.schema_ref().fields().iter();
+        let columns = table.columns().iter().map(|array| {
+            let mut out = Vec::new();
+            nodes(array, 0..table.num_rows(), &mut out);
+            out
+        });
+        Ok(Lookup {
+            key,
+            rows: u32::try_from(table.num_rows()).map_err(|e| e.to_string())?,
+            fields: fields.map(|f| types::nodes(f)).collect::<Result<_, _>>()?,
+            columns: columns.collect(),
+        })
+    }
+
+    pub fn parts(&self) -> LookupParts<'_> {
+        LookupParts {
+            key: self.key,
+            rows: self.rows,
+            fields: (self.fields.iter())
+                .map(|nodes| nodes.iter().map(field).collect())
+                .collect(),
+            columns: (self.columns.iter())
+                .map(|nodes| nodes.iter().map(Node::param).collect())
+                .collect(),
+        }
+    }
+}
+
+impl LookupParts<'_> {
+    pub fn lists(&self) -> LookupLists<'_> {
+        let column = |nodes| ColumnParam {
+            constant: false,
+            nodes,
+        };
+        LookupLists {
+            key: self.key,
+            rows: self.rows,
+            fields: self.fields.iter().map(Vec::as_slice).collect(),
+            columns: self.columns.iter().map(|nodes| column(nodes)).collect(),
+        }
+    }
+}
+
+impl LookupLists<'_> {
+    pub fn param(&self) -> Table<'_> {
+        Table {
+            key: self.key,
+            rows: self.rows,
+            fields: &self.fields,
+            columns: &self.columns,
+        }
+    }
+}
+
+pub fn field(node: &types::Node) -> FieldParam<'_> {
+    FieldParam {
+        name: &node.name,
+        format: &node.format,
+        nullable: node.nullable,
+        children: node.children,
+        extension: node.extension.as_deref(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Plugins: components found, refused or loaded, configured, run, and never trusted.
 //!
 //! ```text
-//! Plugins::find(name) → Component{info, digest} → transform(Setup) → Box<dyn Transform>
+//! Plugins::find(name, pin) → Component{info, digest} → canonical(Keys) → Canonical{digest}
+//!                                  → transform(Stage, Canonical) → Box<dyn Transform>
 //! ```
+//! [`Plugins::keep`] stores component and config for good, so that later both are found by the digests that a log names.
 //! The only folder that names wasmtime. What a plugin can do to a pipeline is bounded by [`Limits`] and the constants
 //! beside it; what it gives back is checked buffer by buffer before it becomes Arrow (`lift`, `output`). A call that
 //! fails is repeated on halves of the batch, each with a fresh instance, until one record is alone: that record is
@@ -10,9 +12,11 @@
 
 mod bindings;
 mod cache;
+mod compile;
 mod component;
 mod config;
 mod engine;
+mod inspect;
 mod instance;
 mod join;
 mod lift;
@@ -21,13 +25,25 @@ mod log;
 mod lower;
 mod output;
 mod plan;
+mod plugins;
+mod secrets;
+mod setup;
+mod store;
+mod tables;
 mod transform;
 mod types;
+mod version;
 
 use std::time::Duration;
 
-pub use component::{Component, Info, Plugins};
-pub use config::{Setup, SetupError, SetupProblem};
+pub use compile::{child as compile_stdin, this_is_weir};
+pub use component::{Component, Info};
+pub use config::{Attached, Canonical};
+pub use engine::Stop;
+pub use inspect::{ConfigKey, Import, Shape};
+pub use plugins::{Places, Plugins};
+pub use setup::{Keys, SetupError, SetupProblem, Stage};
+pub use store::{Item, PluginStore, Pushed, Ref};
 
 /// What one plugin instance may use. The defaults suit plugins written in Rust.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +78,12 @@ pub const FUEL_PER_SECOND: u64 = 5_000_000_000;
 
 /// A component file.
 pub const MAX_COMPONENT_BYTES: usize = 32 << 20;
+/// A file that a `weir-table` key names. Tables cross whole, once per instance; larger ones belong into a store of their own.
+pub const MAX_TABLE_BYTES: usize = 16 << 20;
+/// Rows and cells of a lookup table, and its size in memory: a compressed file may be far smaller than what it holds.
+pub const MAX_TABLE_ROWS: usize = 1 << 20;
+pub const MAX_TABLE_CELLS: usize = 1 << 23;
+pub const MAX_TABLE_MEMORY: usize = 64 << 20;
 /// Records of one batch that may be set aside because the plugin failed on them; one more stops the pipeline. A record
 /// that was only slow and went on does not count.
 pub const MAX_ISOLATIONS: usize = 16;

@@ -11,13 +11,15 @@ use arrow_schema::SchemaRef;
 
 use super::bindings::exports::weir::plugin::transform as wit;
 use super::component::Component;
-use super::config::{Canonical, SetupError, SetupProblem};
+use super::config::{Attached, Canonical};
 use super::engine::Stop;
 use super::instance::{Failure, Instance, lock};
 use super::join::{self, Part};
 use super::log::{LogBook, cut, printable};
 use super::output::{self, Piece, Refused};
 use super::plan::Plan;
+use super::secrets::{Hidden, Revealed};
+use super::setup::{SetupError, SetupProblem, Stage};
 use super::{Limits, MAX_FULL_CALLS, MAX_ISOLATIONS, MAX_REJECTS, MAX_ROWS, codes, lower, types};
 use crate::chain::{Column, Identity, Output, Reject, RowMap, Table, Transform};
 use crate::error::{Error, Kind, Result};
@@ -32,6 +34,7 @@ pub struct PluginTransform {
     identity: Identity,
     component: Component,
     config: Canonical,
+    revealed: Revealed,
     input: Vec<Vec<types::Node>>,
     plan: Plan,
     limits: Limits,
@@ -57,20 +60,28 @@ impl From<Failure> for Miss {
 impl PluginTransform {
     pub(super) fn new(
         component: Component,
-        name: &str,
+        stage: Stage<'_>,
         config: Canonical,
-        input: SchemaRef,
-        limits: Limits,
     ) -> std::result::Result<Self, SetupError> {
+        let Stage {
+            transform: name,
+            input,
+            limits,
+            resolve,
+        } = stage;
+        let revealed = config
+            .reveal(&component.info().config_schema, resolve)
+            .map_err(SetupError::Problems)?;
         let info = component.info();
         let identity = Identity {
             transform: name.to_owned(),
             plugin: info.name.clone(),
             version: info.version.clone(),
             digest: component.digest().to_owned(),
-            config_digest: config.digest.clone(),
+            config_digest: config.digest().to_owned(),
         };
-        let refused = |what: String| {
+        let refused = |mut what: String| {
+            revealed.hidden().scrub(&mut what);
             Error::new(Kind::PluginRefused, "plugin.init", what)
                 .with("transform", name)
                 .with("plugin", &component.info().name)
@@ -81,12 +92,13 @@ impl PluginTransform {
             .map(|field| types::nodes(field))
             .collect();
         let nodes = nodes.map_err(|e| refused(format!("{e}, which the contract cannot carry")))?;
-        let book = Arc::new(Mutex::new(LogBook::new(name, &info.name)));
+        let book = LogBook::new(name, &info.name).hiding(revealed.hidden().clone());
+        let book = Arc::new(Mutex::new(book));
         let mut instance = Instance::new(component.pre(Stop::Time)?, Stop::Time, &limits, &book)
             .map_err(|f| refused(format!("does not start: {}: {}", f.code, f.message)))?;
-        let plan = init(&mut instance, &config, &nodes)
+        let plan = init(&mut instance, &config, &revealed, &nodes)
             .map_err(|f| refused(format!("init failed: {}: {}", f.code, f.message)))?
-            .map_err(|told| SetupError::Problems(problems(told)))?;
+            .map_err(|told| SetupError::Problems(problems(told, revealed.hidden())))?;
         let plan = Plan::check(plan, &input)
             .map_err(|e| refused(format!("its plan breaks the contract: {e}")))?;
         lock(&book).end_batch();
@@ -94,6 +106,7 @@ impl PluginTransform {
             identity,
             component,
             config,
+            revealed,
             input: nodes,
             plan,
             limits,
@@ -109,7 +122,7 @@ impl PluginTransform {
             |what: String| self.broken(format!("a fresh instance does not come up: {what}"));
         let told = |f: Failure| again(format!("{}: {}", f.code, f.message));
         let mut instance = Instance::new(pre, stop, &self.limits, &self.book).map_err(told)?;
-        let plan = init(&mut instance, &self.config, &self.input).map_err(told)?;
+        let plan = init(&mut instance, &self.config, &self.revealed, &self.input).map_err(told)?;
         let plan = plan.map_err(|_| again("init refuses the config it took before".into()))?;
         match Plan::check(plan, schema) {
             Ok(plan) if plan == self.plan => Ok(instance),
@@ -117,7 +130,8 @@ impl PluginTransform {
         }
     }
 
-    fn broken(&self, what: String) -> Error {
+    fn broken(&self, mut what: String) -> Error {
+        self.revealed.hidden().scrub(&mut what);
         let Identity {
             transform,
             plugin,
@@ -186,7 +200,13 @@ impl PluginTransform {
                 nodes,
             })
             .collect();
-        let output = instance.run(from as u32, rows as u32, &params, deadline)?;
+        let mut output = instance.run(from as u32, rows as u32, &params, deadline)?;
+        let hidden = self.revealed.hidden();
+        if !hidden.is_empty() {
+            for reject in &mut output.rejects {
+                hidden.scrub(&mut reject.message);
+            }
+        }
         let read: Vec<Column> = self
             .plan
             .reads
@@ -217,12 +237,14 @@ impl PluginTransform {
 
     /// What becomes of a record on which the plugin failed.
     fn set_aside(&self, failure: &Failure) -> Piece {
+        let mut message = failure.message.clone();
+        self.revealed.hidden().scrub(&mut message);
         let reject = Reject {
             row: 0,
             part: None,
             code: failure.code.to_owned(),
             field: None,
-            message: cut(&failure.message, MAX_STORY).to_owned(),
+            message: cut(&message, MAX_STORY).to_owned(),
         };
         let empty = |field: &arrow_schema::FieldRef| Column {
             values: new_empty_array(field.data_type()),
@@ -365,10 +387,11 @@ fn part(column: &Column, from: usize, rows: usize) -> Column {
     }
 }
 
-fn problems(told: Vec<wit::Problem>) -> Vec<SetupProblem> {
+fn problems(told: Vec<wit::Problem>, hidden: &Hidden) -> Vec<SetupProblem> {
     told.into_iter()
         .take(MAX_PROBLEMS)
-        .map(|p| {
+        .map(|mut p| {
+            hidden.scrub(&mut p.message);
             let short = |text: &str| printable(cut(text, MAX_STORY));
             SetupProblem::told(&short(&p.at), short(&p.code), short(&p.message))
         })
@@ -378,32 +401,33 @@ fn problems(told: Vec<wit::Problem>) -> Vec<SetupProblem> {
 fn init(
     instance: &mut Instance,
     config: &Canonical,
+    revealed: &Revealed,
     input: &[Vec<types::Node>],
 ) -> std::result::Result<std::result::Result<wit::Plan, Vec<wit::Problem>>, Failure> {
-    let files: Vec<wit::File<'_>> = config
-        .files
+    let (tables, files): (Vec<_>, Vec<_>) =
+        (config.attached().iter()).partition(|attached| attached.table.is_some());
+    let files: Vec<wit::File<'_>> = files
         .iter()
-        .map(|(key, bytes)| wit::File { key, bytes })
+        .map(|Attached { key, bytes, .. }| wit::File { key, bytes })
         .collect();
+    let tables: Vec<lower::Lookup<'_>> = (tables.iter())
+        .filter_map(|attached| Some((attached, attached.table.as_ref()?)))
+        .map(|(attached, rows)| lower::Lookup::of(&attached.key, rows))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|e| Failure::new(codes::ERROR, e))?;
+    let tables: Vec<lower::LookupParts<'_>> = tables.iter().map(lower::Lookup::parts).collect();
+    let tables: Vec<lower::LookupLists<'_>> =
+        tables.iter().map(lower::LookupParts::lists).collect();
+    let tables: Vec<wit::Table<'_>> = tables.iter().map(lower::LookupLists::param).collect();
     let columns: Vec<Vec<wit::FieldParam<'_>>> = input
         .iter()
-        .map(|nodes| nodes.iter().map(field).collect())
+        .map(|nodes| nodes.iter().map(lower::field).collect())
         .collect();
     let columns: Vec<&[wit::FieldParam<'_>]> = columns.iter().map(Vec::as_slice).collect();
     instance.init(wit::Setup {
-        config: &config.text,
+        config: revealed.text(),
         files: &files,
-        tables: &[],
+        tables: &tables,
         input: &columns,
     })
-}
-
-fn field(node: &types::Node) -> wit::FieldParam<'_> {
-    wit::FieldParam {
-        name: &node.name,
-        format: &node.format,
-        nullable: node.nullable,
-        children: node.children,
-        extension: node.extension.as_deref(),
-    }
 }

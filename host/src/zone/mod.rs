@@ -18,6 +18,7 @@ mod parts;
 mod processed;
 mod read;
 mod schema;
+mod table;
 mod write;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use partition::{PartitionBy, PartitionFormat};
 pub use processed::{Processed, ProcessedBatch, ProcessedOptions};
 pub use read::{ChainRange, FileRows, RowReader, Rows, read_file, read_rows, verify_file};
 pub use schema::schema_digest;
+pub use table::{TableLimits, read_table};
 pub use write::{Rotate, ZoneOptions, ZoneSink};
 
 /// How Parquet is written.

@@ -1,4 +1,6 @@
 //! One message, read from front to back: what is not well-formed is refused, what a column wants becomes a cell.
+mod full;
+
 use quick_xml::Reader as Events;
 use quick_xml::errors::Error as XmlError;
 use quick_xml::events::Event;
@@ -6,6 +8,7 @@ use quick_xml::events::Event;
 use crate::plan::{Layout, Mixed};
 use crate::rows::{Cell, Message, Rows};
 use crate::strict::{self, Attribute, Fault, Found};
+use full::Scope;
 use weir_sdk::Refusal;
 
 /// A namespace declaration is an attribute of this name, or of one that begins with it and a colon.
@@ -23,7 +26,7 @@ pub fn read(
     let mut walk = Walk::new(layout, frames, rows, message.text, found);
     walk.document(message)?;
     if walk.row_elements == 0 {
-        let tag = String::from_utf8_lossy(&layout.row_tag).into_owned();
+        let tag = &layout.row_name;
         return Err(Fault::new(
             "no_rows",
             0,
@@ -38,6 +41,8 @@ pub fn read(
 pub struct Frames {
     list: Vec<Frame>,
     depth: usize,
+    /// Kept for layouts with `needs_events` alone.
+    scope: Scope,
 }
 
 #[derive(Debug, Default)]
@@ -123,6 +128,7 @@ impl<'w> Walk<'w> {
         found: Found,
     ) -> Self {
         frames.depth = 0;
+        frames.scope.clear();
         Self {
             layout,
             frames,
@@ -199,7 +205,7 @@ impl<'w> Walk<'w> {
 
     fn declaration(&self, content: &[u8], at: usize) -> Result<(), Fault> {
         match at == b"<?".len() {
-            true => strict::declaration(content, at),
+            true => strict::declaration(content, at).map(drop),
             false => Err(Fault::malformed(at, "an XML declaration that is not first")),
         }
     }
@@ -246,6 +252,9 @@ impl<'w> Walk<'w> {
     }
 
     fn open(&mut self, name: (usize, usize), tag: (usize, usize)) -> Result<(), Fault> {
+        if self.layout.needs_events {
+            return self.open_full(name, tag);
+        }
         let text = self.text;
         let qualified = &text[name.0..name.1];
         self.enter(name.0)?;
@@ -309,6 +318,7 @@ impl<'w> Walk<'w> {
     fn attributes(&mut self, tag: &'w [u8], base: usize, node: Option<usize>) -> Result<(), Fault> {
         let mut found = std::mem::take(&mut self.attributes);
         strict::attributes(tag, base, self.layout.limits.attributes, &mut found)?;
+        let mut resolved = Vec::new();
         for (name, span) in found.drain(..) {
             let raw = &self.text[span.clone()];
             let declares = name == XMLNS || name.starts_with(b"xmlns:");
@@ -331,6 +341,10 @@ impl<'w> Walk<'w> {
                 strict::attribute_value(raw, span.start, &mut value)?;
                 self.rows.keep(&value)
             };
+            if self.layout.needs_events && !declares {
+                self.attribute_full(name, node, cell, &mut resolved)?;
+                continue;
+            }
             let Some(node) = node else { continue };
             let local = if declares { name } else { self.local(name) };
             let layout = self.layout;
@@ -396,13 +410,13 @@ impl<'w> Walk<'w> {
     fn listeners(&mut self, mut add: impl FnMut(&mut Frame)) {
         let layout = self.layout;
         let open = &mut self.frames.list[..self.frames.depth];
-        if layout.mixed == Mixed::All {
-            open.iter_mut()
-                .filter(|f| !layout.nodes[f.node].text.is_empty())
-                .for_each(add);
+        let takes = |f: &Frame| !layout.nodes[f.node].text.is_empty();
+        let wildcard = layout.wildcard.is_some();
+        if layout.mixed == Mixed::All && (!wildcard || open.iter().any(takes)) {
+            open.iter_mut().filter(|f| takes(f)).for_each(add);
         } else if self.unwanted == 0
             && let Some(top) = open.last_mut()
-            && !layout.nodes[top.node].text.is_empty()
+            && (takes(top) || wildcard)
         {
             add(top);
         }
@@ -410,6 +424,9 @@ impl<'w> Walk<'w> {
 
     fn close(&mut self, message: &mut Message<'_>) -> Result<(), Fault> {
         self.depth -= 1;
+        if self.layout.needs_events {
+            self.undeclare();
+        }
         if self.unwanted > 0 {
             self.unwanted -= 1;
             return Ok(());
@@ -419,6 +436,9 @@ impl<'w> Walk<'w> {
         }
         self.frames.depth -= 1;
         let layout = self.layout;
+        if layout.needs_events {
+            self.close_full()?;
+        }
         let frame = &self.frames.list[self.frames.depth];
         let node = &layout.nodes[frame.node];
         if !node.text.is_empty() {

@@ -3,6 +3,7 @@ use weir_sdk::builder::Builder;
 use weir_sdk::{Refusal, Rejects, Type, shown};
 
 use crate::plan::{Layout, Repeat};
+use crate::rest::Rest;
 use crate::strict;
 
 /// Where the text of a cell lies.
@@ -32,6 +33,8 @@ pub struct Rows {
     /// Pieces this row has become whole.
     repetitions: usize,
     pub scratch: Vec<u8>,
+    /// What the wildcard takes.
+    pub rest: Rest,
     /// Why the whole row is refused.
     refusals: Vec<Refusal>,
 }
@@ -92,6 +95,7 @@ impl Rows {
         self.repetitions = 0;
         self.scratch.clear();
         self.refusals.clear();
+        self.rest.begin();
     }
 
     /// Nothing is known against the row, and it is one piece.
@@ -173,11 +177,51 @@ impl Rows {
         }
     }
 
+    /// Keeps what no column took for the wildcard. Whether there is room.
+    #[must_use]
+    pub fn leave_over(
+        &mut self,
+        layout: &Layout,
+        path: &[u8],
+        cell: Cell,
+        message: &[u8],
+        order: u32,
+    ) -> bool {
+        let text = match cell {
+            Cell::Missing => b"",
+            Cell::Message(from, to) => &message[from as usize..to as usize],
+            Cell::Scratch(from, to) => &self.scratch[from as usize..to as usize],
+        };
+        let text = if layout.trim {
+            strict::trim(text)
+        } else {
+            text
+        };
+        self.rest.add(path, text, order, layout.limits.text)
+    }
+
+    /// The wildcard of one piece.
+    #[cold]
+    fn left_over(&mut self, n: usize, repetition: usize) -> Cell {
+        let mut json = std::mem::take(&mut self.json[n]);
+        self.rest.object(repetition, &mut json);
+        let cell = match json.is_empty() {
+            true => Cell::Missing,
+            false => self.keep(json.as_bytes()),
+        };
+        json.clear();
+        self.json[n] = json;
+        cell
+    }
+
     /// The exploded element has ended: its cells are one piece.
     pub fn end_repetition(&mut self, layout: &Layout) {
         for &n in &layout.exploded {
             self.close_json(n);
             self.groups.push(std::mem::take(&mut self.cells[n]));
+        }
+        if layout.wildcard.is_some() {
+            self.rest.end_repetition();
         }
         self.repetitions += 1;
     }
@@ -197,7 +241,12 @@ impl Rows {
                     self.cells[n] = self.groups[repetition * width + k];
                 }
             }
+            let kept = self.scratch.len();
+            if let Some(n) = layout.wildcard {
+                self.cells[n] = self.left_over(n, repetition);
+            }
             self.piece(layout, message);
+            self.scratch.truncate(kept);
             message.pieces += 1;
         }
         Ok(())

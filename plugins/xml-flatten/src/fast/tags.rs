@@ -6,6 +6,7 @@ use super::Doubt;
 use super::lanes::{Lanes, WIDTH};
 use super::shapes::{self, MANY, NONE};
 use super::walk::{Step, Walk};
+use crate::encoding::Encoding;
 use crate::rows::Cell;
 use crate::strict;
 
@@ -181,7 +182,11 @@ impl Walk<'_> {
             } else {
                 let end = memchr_iter(b'>', content).find(|n| content[..*n].ends_with(b"?"));
                 let end = "<?xml".len() + end.ok_or(Doubt)?;
-                strict::declaration(&text[2..end - 1], 2).map_err(|_| Doubt)?;
+                // Bytes of another encoding may pass for UTF-8: only the other reader decodes.
+                match strict::declaration(&text[2..end - 1], 2) {
+                    Ok(Encoding::Utf8) => {}
+                    _ => return Err(Doubt),
+                }
                 known.clear();
                 known.extend_from_slice(&text[..=end]);
                 self.go_to(end + 1);
