@@ -101,9 +101,9 @@ fn declared(raw: &[u8], mark: usize, seen: Encoding) -> Result<Sniffed, Fault> {
     let low = usize::from(seen == Utf16Be);
     let text = &raw[mark..];
     // A declaration is ASCII: one byte of each unit is all of it. A unit that is not shows as a byte outside ASCII.
-    let narrow = |u: &[u8]| match u.get(1 - low) {
-        Some(0) => u[low],
-        _ => 0xFF,
+    let narrow = |u: &[u8]| match (u.get(1 - low), u.get(low)) {
+        (Some(0), Some(byte)) => *byte,
+        _ => 0xFF, // also half a unit, at the end
     };
     let length = match unit {
         1 => text.iter().position(|b| *b == b'>'),
