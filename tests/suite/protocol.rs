@@ -145,6 +145,7 @@ fn hole_10_rows_of_a_committer_that_died_before_the_rename_are_published() {
             reason: String::new(),
             bar: Vec::new(),
             force: false,
+            declared: None,
         };
         committed(reading.commit(Draft::Swap(swap)));
     }

@@ -178,6 +178,7 @@ fn rows_of_the_rules_before_a_swap_are_dropped_after_it() {
         reason: String::new(),
         bar: Vec::new(),
         force: false,
+        declared: None,
     };
     // Flushed and swapped in one entry: its own rows are of the old rules.
     let flushed = bench.sealed(&two, 1, 3, 8);

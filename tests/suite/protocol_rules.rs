@@ -36,6 +36,7 @@ fn state() -> State {
         zone: "z".into(),
         weir: "0.1.0".into(),
         rules: rule(0),
+        declared: None,
     });
     let mut state = State::begin(&init, "d0".into()).unwrap();
     let mut open = entry(&state, Kind::Open);
@@ -199,6 +200,7 @@ fn swap_to(n: u64, from: u64) -> Swap {
         reason: String::new(),
         bar: Vec::new(),
         force: false,
+        declared: None,
     }
 }
 

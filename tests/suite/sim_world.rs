@@ -268,6 +268,7 @@ fn swap_from(log: &Log) -> Swap {
         reason: String::new(),
         bar: Vec::new(),
         force: false,
+        declared: None,
     }
 }
 

@@ -46,6 +46,9 @@ impl Report for Told {
     fn committed(&self, committed: &Committed, _: &State, _: Duration) {
         self.push(format!("committed {}", committed.version));
     }
+    fn swapped(&self, committed: &Committed) {
+        self.push(format!("swapped {}", committed.version));
+    }
     fn lag(&self, _: usize, _: Option<u64>) {}
     fn stages(&self, _: usize, _: Stages) {}
     fn waiting(&self, error: &Error) {

@@ -7,7 +7,7 @@ use super::place::{self, Found, Where};
 use super::{Exit, say, table};
 use crate::commit::{self, Entry, LogName, Role, State};
 use crate::error::{Error, Kind, Result};
-use crate::telemetry::{bytes, count, kind_name};
+use crate::telemetry::{bytes, count, counted, kind_name};
 use crate::zone;
 
 /// Commits of a zone: offsets, rows, files, rules.
@@ -130,7 +130,9 @@ fn what(entry: &Entry, state: &State) -> String {
     if let Some(init) = &entry.init {
         return format!("begun by weir {} with {}", init.weir, rules(&init.rules));
     }
-    if let Some(swap) = &entry.swap {
+    if let Some(swap) = &entry.swap
+        && entry.spans.is_empty()
+    {
         return format!("rules are now {}", rules(&swap.rules));
     }
     if let Some(reader) = &entry.reader {
@@ -174,6 +176,10 @@ fn what(entry: &Entry, state: &State) -> String {
         parts.truncate(4);
         parts.push(format!("and {more} more"));
     }
+    parts.extend(Some(counted(&entry.counters)).filter(|text| !text.is_empty()));
+    if let Some(swap) = &entry.swap {
+        parts.push(format!("then rules {}", rules(&swap.rules)));
+    }
     parts.join(" ")
 }
 
@@ -210,6 +216,10 @@ fn summary(state: &State) {
         count(total.rows.filtered),
         count(total.rows.duplicates)
     ));
+    match counted(&state.counters) {
+        none if none.is_empty() => {}
+        counted => say(format!("counted  {counted}")),
+    }
     for chain in state.chains.values() {
         say(format!(
             "position {}/{} at {} (from {})",

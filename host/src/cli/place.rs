@@ -50,10 +50,7 @@ impl Where {
             let url = format!("file:{}", self.at.trim_end_matches('/'));
             return found(&url, |log| self.wanted(log));
         }
-        let config = match Path::new(&self.at).is_file() {
-            true => from_file(&self.at)?,
-            false => self.by_name()?,
-        };
+        let config = config_of(&self.at, &self.conf, &Overlay::default())?;
         let (pipeline, zone) = (&config.name, &config.sink.zone);
         found(&config.sink.url, |log| {
             log.pipeline == *pipeline && log.zone == *zone
@@ -65,40 +62,66 @@ impl Where {
             .as_ref()
             .is_none_or(|name| log.pipeline == *name)
     }
+}
 
-    fn by_name(&self) -> Result<PipelineConfig> {
-        let mut known = Vec::new();
-        let files = std::fs::read_dir(&self.conf)
-            .into_iter()
-            .flatten()
-            .flatten();
-        for file in files {
-            let path = file.path();
-            let readable = path
-                .extension()
-                .is_some_and(|e| e == "toml" || e == "properties" || e == "json");
-            let Some(path) = path.to_str().filter(|_| readable) else {
-                continue;
-            };
-            let loaded = config::load(&[path.to_owned()], &Overlay::default());
-            for pipeline in loaded.pipelines {
-                if pipeline.name == self.at {
-                    return Ok(pipeline);
-                }
-                known.push(pipeline.name);
-            }
-        }
-        known.sort();
-        let message = format!("no config in {}/ has a pipeline `{}`", self.conf, self.at);
-        let hint = match known.is_empty() {
-            true => "give the zone's URL (file:data/raw_zone) or a config file".to_owned(),
-            false => format!(
-                "pipelines there: {}; or give the zone's URL",
-                known.join(", ")
-            ),
-        };
-        Err(Error::new(Kind::ConfigInvalid, "cli.find", message).hint(hint))
+/// The config of a pipeline's name or in a file, with what lies over it. What `--set` says to other pipelines of a run is
+/// none of its business.
+pub(super) fn config_of(at: &str, conf: &str, overlay: &Overlay) -> Result<PipelineConfig> {
+    let file = match Path::new(at).is_file() {
+        true => at.to_owned(),
+        false => file_of(at, conf)?,
+    };
+    let name = names_in(&file).pop().unwrap_or_default();
+    let mine = |set: &&String| match set.split_once('=').and_then(|(key, _)| key.split_once(':')) {
+        Some((pipeline, _)) => pipeline.trim() == name,
+        None => true,
+    };
+    let overlay = Overlay {
+        profile: overlay.profile.clone(),
+        set: overlay.set.iter().filter(mine).cloned().collect(),
+    };
+    let loaded = config::load(std::slice::from_ref(&file), &overlay);
+    let refused = || config::refused(&loaded.problems).hint(format!("see `weir check {file}`"));
+    match loaded.pipelines.first() {
+        Some(pipeline) if !loaded.has_errors() => Ok(pipeline.clone()),
+        _ => Err(refused()),
     }
+}
+
+/// The config file of a pipeline's name.
+fn file_of(name: &str, conf: &str) -> Result<String> {
+    let mut known = Vec::new();
+    let files = std::fs::read_dir(conf).into_iter().flatten().flatten();
+    for file in files {
+        let path = file.path();
+        let readable = path
+            .extension()
+            .is_some_and(|e| e == "toml" || e == "properties" || e == "json");
+        let Some(path) = path.to_str().filter(|_| readable) else {
+            continue;
+        };
+        let names = names_in(path);
+        if names.iter().any(|found| found == name) {
+            return Ok(path.to_owned());
+        }
+        known.extend(names);
+    }
+    known.sort();
+    let message = format!("no config in {conf}/ has a pipeline `{name}`");
+    let hint = match known.is_empty() {
+        true => "give the zone's URL (file:data/raw_zone) or a config file".to_owned(),
+        false => format!(
+            "pipelines there: {}; or give the zone's URL",
+            known.join(", ")
+        ),
+    };
+    Err(Error::new(Kind::ConfigInvalid, "cli.find", message).hint(hint))
+}
+
+fn names_in(file: &str) -> Vec<String> {
+    let (raws, _) = config::load_raw(&[file.to_owned()], &Overlay::default());
+    let names = raws.iter().filter_map(|(raw, _)| raw.get("name"));
+    names.map(|entry| entry.value.typed().to_owned()).collect()
 }
 
 /// Opens for reading; nothing is recovered, published or collected.
@@ -117,12 +140,6 @@ fn is_url(text: &str) -> bool {
         && scheme
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-}
-
-fn from_file(file: &str) -> Result<PipelineConfig> {
-    let loaded = config::load(&[file.to_owned()], &Overlay::default());
-    let refused = || config::refused(&loaded.problems).hint(format!("see `weir check {file}`"));
-    loaded.pipelines.first().cloned().ok_or_else(refused)
 }
 
 fn found(url: &str, wanted: impl Fn(&LogName) -> bool) -> Result<Found> {

@@ -90,6 +90,9 @@ pub struct Init {
     /// Version of Weir that wrote it.
     pub weir: String,
     pub rules: Vec<Rule>,
+    /// As in [`Swap`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<String>,
 }
 
 /// W1: the resolved start of a chain, pinned before the first read.
@@ -206,6 +209,10 @@ pub struct Swap {
     pub bar: Vec<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// Digest ([`rules_digest`](super::rules_digest)) of the rules that the config declared when this was written; absent:
+    /// those of this entry. A start that finds another digest knows that the config was edited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<String>,
 }
 
 /// §10, in the log of the zone that is read.

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::entry::{Entry, FORMAT};
+use super::entry::{Entry, FORMAT, Rule};
 use crate::error::{Error, Kind, Result};
 
 /// `sha256:…` of these bytes.
@@ -16,6 +16,12 @@ pub fn digest(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// `sha256:…` of rules as compact JSON, in their order.
+pub fn rules_digest(rules: &[Rule]) -> String {
+    // Structs of strings: writing them as JSON cannot fail.
+    digest(&serde_json::to_vec(rules).unwrap_or_default())
 }
 
 /// The bytes that are stored.

@@ -212,6 +212,12 @@ impl Log {
             .ready_in(self.clock.elapsed(), self.limits.pace, self.state.writers())
     }
 
+    /// Whether somebody wrote above the proved version; nothing is read or proved.
+    pub fn grown(&self) -> Result<bool> {
+        let next = self.name.entry(self.state.version + 1);
+        Ok(self.store.size(&next)?.is_some())
+    }
+
     /// Files of this process that no entry will name (an abandoned seal): collected with the next data entry.
     pub fn disown(&mut self, files: impl IntoIterator<Item = String>) {
         self.orphans.extend(files);

@@ -11,6 +11,7 @@
 mod draft;
 pub mod entry;
 mod file;
+mod history;
 mod log;
 mod owner;
 mod publish;
@@ -27,7 +28,8 @@ pub use entry::{
     AddedFile, Entry, FileRange, Init, Input, Kind, Open, Plan, PlanRange, Reader, Role, Rule,
     Rules, Span, Swap, Writer,
 };
-pub use file::{decode, digest, encode};
+pub use file::{decode, digest, encode, rules_digest};
+pub use history::{Era, history};
 pub use log::Log;
 pub use owner::own_table;
 pub use publish::publish;
@@ -66,6 +68,11 @@ impl LogName {
         format!("_system/{self}/log/{version:020}.json")
     }
 
+    /// Where requests for a swap lie until somebody takes them. No part of the protocol.
+    pub fn pending_dir(&self) -> String {
+        format!("_system/{self}/pending")
+    }
+
     pub fn staging_dir(&self) -> String {
         format!("_system/{self}/staging")
     }
@@ -91,15 +98,32 @@ impl fmt::Display for LogName {
 impl Writer {
     /// This process, as entries name it.
     pub fn this_process(clock: &dyn Clock) -> Writer {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = match host.trim() {
-            "" => "localhost",
-            name => name,
-        };
         Writer {
-            id: format!("{host}:{}", std::process::id()),
+            id: format!("{}:{}", host_name(), std::process::id()),
             start: clock.now_micros(),
         }
+    }
+}
+
+/// `user@host` of this process, for people.
+pub fn actor() -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let uid = std::fs::metadata("/proc/self").map_or(0, |of| of.uid());
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let found = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, id) = (fields.next()?, fields.nth(1)?);
+        (id.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    let user = found.unwrap_or_else(|| format!("uid{uid}"));
+    format!("{user}@{}", host_name())
+}
+
+fn host_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => "localhost".to_owned(),
+        name => name.to_owned(),
     }
 }
 

@@ -402,7 +402,8 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn check_swap(&self, swap: &Swap) -> Check {
+    /// V12. For whoever asks before doing the work; the log checks it again.
+    pub fn check_swap(&self, swap: &Swap) -> Result<(), Violation> {
         if swap.from != self.rules.r#gen {
             return Err(moved(
                 "V12",

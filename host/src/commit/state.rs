@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
-use super::entry::{AddedFile, Entry, Init, Kind, Plan, Reader, Role, Rules, Writer};
+use super::entry::{AddedFile, Entry, Init, Kind, Plan, Reader, Role, Rule, Rules, Writer};
+use super::file::rules_digest;
 use crate::chain::Ledger;
 use crate::record::ChainId;
 
@@ -116,6 +117,8 @@ pub struct State {
     pub chains: BTreeMap<ChainId, ChainState>,
     /// In force from the next version on.
     pub rules: Rules,
+    /// Digest of the rules that the config declared when the newest `init` or `swap` was written.
+    pub declared: String,
     pub barred: BTreeSet<String>,
     pub live: BTreeMap<String, LiveFile>,
     pub removed: BTreeSet<String>,
@@ -143,6 +146,7 @@ impl State {
                 r#gen: 0,
                 rules: init.rules.clone(),
             },
+            declared: declared(&init.declared, &init.rules),
             barred: BTreeSet::new(),
             live: BTreeMap::new(),
             removed: BTreeSet::new(),
@@ -331,6 +335,7 @@ impl State {
             }
         }
         self.barred.extend(swap.bar.iter().cloned());
+        self.declared = declared(&swap.declared, &swap.rules);
         self.rules = Rules {
             r#gen: entry.version,
             rules: swap.rules.clone(),
@@ -342,6 +347,10 @@ impl State {
             self.open_plan = None;
         }
     }
+}
+
+fn declared(said: &Option<String>, rules: &[Rule]) -> String {
+    said.clone().unwrap_or_else(|| rules_digest(rules))
 }
 
 fn same_input(a: &Plan, b: &Plan) -> bool {

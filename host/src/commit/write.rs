@@ -366,6 +366,7 @@ pub(super) fn init(
             zone: name.zone.clone(),
             weir: env!("CARGO_PKG_VERSION").to_owned(),
             rules,
+            declared: None,
         }),
         ..Built::empty(EntryKind::Init)
     };

@@ -395,6 +395,7 @@ impl Checker<'_> {
         };
         Some(PipelineConfig {
             name: self.text("name")?,
+            origin: None,
             plugin_path,
             plugin_cache,
             plugin_store,

@@ -34,6 +34,8 @@ pub struct PipelineConfig {
     pub limits: Limits,
     pub retry: Retry,
     pub log: LogConfig,
+    /// `None` where it was made from a map.
+    pub origin: Option<super::Origin>,
     /// What was typed, flat, with its places. Shown by `config show`, never interpreted again.
     pub raw: Raw,
 }

@@ -24,6 +24,7 @@ pub use checked::*;
 pub use problem::{Place, Problem, Severity};
 pub use raw::Raw;
 pub use text::Text;
+pub use values::{duration, plugin_ref};
 
 use crate::error::{Error, Kind, Result};
 
@@ -34,6 +35,14 @@ pub struct Overlay {
     pub profile: Option<String>,
     /// `--set key=value`, for every file that the key can concern; `<pipeline>:key=value` for one of them.
     pub set: Vec<String>,
+}
+
+/// Where a config came from, so that it can be read again.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Of the whole run.
+    pub files: Vec<String>,
+    pub overlay: Overlay,
 }
 
 /// The pipelines of one run, and what is wrong with their configs.
@@ -57,7 +66,13 @@ pub fn load(files: &[String], overlay: &Overlay) -> Loaded {
     let mut pipelines = Vec::new();
     for (raw, readable) in raws {
         if readable {
-            let (pipeline, found) = check::check(raw);
+            let (mut pipeline, found) = check::check(raw);
+            if let Some(pipeline) = &mut pipeline {
+                pipeline.origin = Some(Origin {
+                    files: files.to_vec(),
+                    overlay: overlay.clone(),
+                });
+            }
             pipelines.extend(pipeline);
             problems.extend(found);
         }
@@ -67,6 +82,27 @@ pub fn load(files: &[String], overlay: &Overlay) -> Loaded {
         pipelines,
         problems,
     }
+}
+
+/// The same pipeline as its files say now; itself where it has none. Everything that is wrong with the files, if anything is.
+pub fn reload(config: &PipelineConfig) -> std::result::Result<PipelineConfig, Vec<Problem>> {
+    let Some(origin) = &config.origin else {
+        return Ok(config.clone());
+    };
+    let loaded = load(&origin.files, &origin.overlay);
+    if loaded.has_errors() {
+        return Err(loaded.problems);
+    }
+    let mut found = loaded.pipelines.into_iter();
+    found.find(|now| now.name == config.name).ok_or_else(|| {
+        let message = format!("the pipeline `{}` is no longer in it", config.name);
+        vec![config.problem("name", problem::BAD_NAME, message)]
+    })
+}
+
+/// As [`reload`]; the config that is held where its files are wrong now.
+pub fn reloaded(config: &PipelineConfig) -> PipelineConfig {
+    reload(config).unwrap_or_else(|_| config.clone())
 }
 
 /// One pipeline from a map of keys, as a test, a demo or a REST call has it; `label` stands where a file's name would.

@@ -112,7 +112,7 @@ pub(super) fn choice(text: &str, choices: &[&str]) -> Parsed<String> {
 }
 
 /// `60s`, `1h30m`, `200ms`, `2d`.
-pub(super) fn duration(text: &str) -> Parsed<Duration> {
+pub fn duration(text: &str) -> Parsed<Duration> {
     const UNITS: &[(&str, u64)] = &[
         ("ms", 1),
         ("s", 1000),

@@ -46,7 +46,9 @@ pub fn run(
         TableName::Fixed(name) => name.clone(),
         TableName::PerTopic => source.table.clone(),
     };
-    let (store, log) = open_zone(host, config, &BTreeSet::from([table.as_str()]), &[])?;
+    let (store, log) = open_zone(host, config, &BTreeSet::from([table.as_str()]), || {
+        Ok(Vec::new())
+    })?;
     host.report.started(config, log.state());
     let mut batches = Batches {
         host,

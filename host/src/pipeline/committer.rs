@@ -2,9 +2,9 @@
 //!
 //! Order, never another: files durable → entry (W3–W6) → publish → mirror → report → answer to the task. Waits for the
 //! pace of the log between data entries and gathers receipts meanwhile. While the store does not answer it repeats the
-//! same attempt; a receipt that lost is answered with the log's positions.
+//! same attempt; a receipt that lost is answered with the log's positions. Swaps of rules are in [`super::swap`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,9 +13,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::report::Report;
 use super::stop::Stop;
+use super::swap::{Prepared, other_rules};
 use super::task::{Answer, Ask};
 use crate::clock::Clock;
-use crate::commit::{Committed, Draft, Dropped, Log, Open, Outcome, Receipt, Span, publish};
+use crate::commit::{Committed, Draft, Dropped, Log, Open, Outcome, Receipt, Span, Swap, publish};
 use crate::error::{Error, Remedy, Result};
 use crate::kafka::{LostRange, Mirror};
 use crate::record::{ChainId, TopicPartition};
@@ -24,6 +25,8 @@ use crate::source::Position;
 
 /// How long the committer sleeps when nobody asks.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// Between two looks of an idle committer for entries of other processes; a swap among them is followed.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// At the end of a run, for the last group offsets to arrive.
 const MIRROR_WAIT: Duration = Duration::from_secs(2);
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
@@ -54,6 +57,8 @@ pub struct Committer {
     pub owned: Vec<Vec<ChainId>>,
     /// New chains found while running, from the watcher; the answer goes to the task that reads least.
     pub found: Receiver<Vec<Open>>,
+    /// New rules, with a chain for each task.
+    pub swaps: Receiver<Prepared>,
     /// Group offsets for lag tools; never read back by a zone (W7).
     pub mirror: Mirror,
     pub report: Arc<dyn Report>,
@@ -61,39 +66,45 @@ pub struct Committer {
     pub stop: Stop,
     /// Rules under which the tasks make rows.
     pub r#gen: u64,
+    pub state: CommitterState,
+}
+
+/// What changes while it runs.
+#[derive(Debug, Default)]
+pub struct CommitterState {
+    /// At most one of each task, of the rules in force.
+    pub(super) waiting: Vec<Waiting>,
+    /// Swaps handed out to the tasks.
+    pub(super) era: u64,
+    /// Tasks that have not yet said what they had of the rules before; the answer they wait for.
+    pub(super) late: BTreeMap<usize, Option<Answer>>,
+    /// Tasks that have ended.
+    pub(super) ended: std::collections::BTreeSet<usize>,
+    looked: Duration,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    task: usize,
-    sealed: Sealed,
+pub(super) struct Waiting {
+    pub task: usize,
+    pub sealed: Sealed,
 }
 
 impl Committer {
-    /// Runs until every task has hung up.
+    /// Runs until every task has hung up. `Conflict`: other rules are in force than the tasks run.
     pub fn run(mut self) -> Result<Log> {
         self.base.set(self.log.version());
-        let mut waiting: VecDeque<Waiting> = VecDeque::new();
         loop {
-            let pause = if waiting.is_empty() {
+            let pause = if self.state.waiting.is_empty() {
                 IDLE_WAIT
             } else {
                 self.pace().min(IDLE_WAIT)
             };
             match self.asks.recv_timeout(pause) {
-                Ok(Ask::Commit { task, sealed }) => waiting.push_back(Waiting { task, sealed }),
-                Ok(Ask::Positions { task }) => {
-                    self.refresh()?;
-                    self.answer(task, Answer::Positions(self.positions(task)));
-                }
-                Ok(Ask::Gap { task, ranges }) => {
-                    self.pass_over(&ranges)?;
-                    self.answer(task, Answer::Positions(self.positions(task)));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(ask) => self.take(ask)?,
+                Err(RecvTimeoutError::Timeout) => self.look()?,
                 // Every task has ended: what it handed in last is committed without waiting for more.
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.commit(waiting.drain(..).collect())?;
+                    self.commit(None)?;
                     self.mirror.flush(MIRROR_WAIT);
                     return Ok(self.log);
                 }
@@ -101,9 +112,58 @@ impl Committer {
             while let Ok(opens) = self.found.try_recv() {
                 self.open(opens)?;
             }
-            if !waiting.is_empty() && self.pace().is_zero() {
-                self.commit(waiting.drain(..).collect())?;
+            if !self.state.waiting.is_empty() && self.pace().is_zero() {
+                self.commit(None)?;
             }
+            if !self.stop.asked()
+                && let Ok(prepared) = self.swaps.try_recv()
+            {
+                self.swap(prepared)?;
+            }
+            if self.log.state().rules_gen() != self.r#gen {
+                return Err(other_rules(self.log.state()));
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, ask: Ask) -> Result<()> {
+        match ask {
+            Ask::Commit { task, sealed, era } if era == self.state.era => {
+                self.state.waiting.push(Waiting { task, sealed });
+            }
+            Ask::Commit { task, sealed, .. } => self.too_late(task, Some(sealed)),
+            Ask::Flushed { task, sealed } => self.flushed_late(task, sealed),
+            Ask::Ended { task } => {
+                self.state.ended.insert(task);
+            }
+            Ask::Positions { task } => {
+                self.refresh()?;
+                self.answer(task, Answer::Positions(self.positions(task)));
+            }
+            Ask::Gap { task, ranges } => {
+                self.pass_over(&ranges)?;
+                self.answer(task, Answer::Positions(self.positions(task)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Idle: did another process put other rules in force? A store that does not answer is no news; commits tell.
+    fn look(&mut self) -> Result<()> {
+        let now = self.clock.elapsed();
+        let idle = self.state.waiting.is_empty() && !self.stop.asked();
+        if !idle || now < self.state.looked + LOOK_EVERY {
+            return Ok(());
+        }
+        self.state.looked = now;
+        let grown = self.log.grown().and_then(|grown| match grown {
+            true => self.log.refresh(),
+            false => Ok(()),
+        });
+        self.base.set(self.log.version());
+        match grown {
+            Err(error) if error.remedy() != Remedy::Retry => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -116,7 +176,7 @@ impl Committer {
         }
     }
 
-    fn refresh(&mut self) -> Result<()> {
+    pub(super) fn refresh(&mut self) -> Result<()> {
         let mut faults = 0;
         loop {
             match self.log.refresh() {
@@ -150,11 +210,16 @@ impl Committer {
         self.stop.overdue()
     }
 
-    fn commit(&mut self, waiting: Vec<Waiting>) -> Result<()> {
+    /// All that waits, and a swap of the rules after it, in one entry. What became of the swap: the log took it, or
+    /// whatever was in the way; `None` where there was none, or where the deadline of a stop came first.
+    pub(super) fn commit(
+        &mut self,
+        swap: Option<Swap>,
+    ) -> Result<Option<Result<Committed, String>>> {
         let begun = self.clock.elapsed();
         let mut tasks = Vec::new();
         let mut receipts = Vec::new();
-        for Waiting { task, sealed } in waiting {
+        for Waiting { task, sealed } in std::mem::take(&mut self.state.waiting) {
             match self.durable(sealed) {
                 Ok(receipt) => {
                     tasks.push(task);
@@ -168,15 +233,12 @@ impl Committer {
                 }
             }
         }
-        if receipts.is_empty() {
-            return Ok(());
+        if receipts.is_empty() && swap.is_none() {
+            return Ok(None);
         }
-        let Some(outcome) = self.settled(Draft::Data {
-            receipts,
-            swap: None,
-        })?
-        else {
-            return Ok(());
+        let (swaps, swap_at) = (swap.is_some(), receipts.len());
+        let Some(outcome) = self.settled(Draft::Data { receipts, swap })? else {
+            return Ok(None);
         };
         self.base.set(self.log.version());
         let (committed, dropped) = match outcome {
@@ -187,7 +249,12 @@ impl Committer {
             self.announce(committed, begun)?;
         }
         self.reply(&tasks, &dropped);
-        Ok(())
+        let lost = dropped.into_iter().find(|d| d.index == swap_at);
+        Ok(match (swaps, committed, lost) {
+            (true, _, Some(lost)) => Some(Err(lost.reason.to_string())),
+            (true, Some(committed), None) => Some(Ok(committed)),
+            _ => None,
+        })
     }
 
     /// W2: every file durable under its staging name, its size checked.
@@ -267,11 +334,16 @@ impl Committer {
             .collect();
         self.mirror.mirror(&moved);
         let took = self.clock.elapsed().saturating_sub(begun);
-        self.report.committed(committed, self.log.state(), took);
+        if !committed.entry.spans.is_empty() {
+            self.report.committed(committed, self.log.state(), took);
+        }
+        if committed.entry.swap.is_some() {
+            self.report.swapped(committed);
+        }
         Ok(())
     }
 
-    fn reply(&self, tasks: &[usize], dropped: &[Dropped]) {
+    fn reply(&mut self, tasks: &[usize], dropped: &[Dropped]) {
         for (index, task) in tasks.iter().enumerate() {
             match dropped.iter().find(|d| d.index == index) {
                 Some(lost) => self.drop_receipt(*task, &lost.reason.to_string()),
@@ -280,7 +352,7 @@ impl Committer {
         }
     }
 
-    fn drop_receipt(&self, task: usize, why: &str) {
+    pub(super) fn drop_receipt(&mut self, task: usize, why: &str) {
         let positions = self.positions(task);
         self.answer(
             task,
@@ -291,8 +363,13 @@ impl Committer {
         );
     }
 
-    /// A task that has ended needs no answer.
-    fn answer(&self, task: usize, answer: Answer) {
+    /// A task that has ended needs no answer. One that is late with a swap gets a single one, when it has spoken.
+    pub(super) fn answer(&mut self, task: usize, answer: Answer) {
+        let settles = matches!(answer, Answer::Committed | Answer::Dropped { .. });
+        if settles && let Some(owed) = self.state.late.get_mut(&task) {
+            *owed = Some(answer);
+            return;
+        }
         if let Some(sender) = self.answers.get(task) {
             drop(sender.send(answer));
         }

@@ -3,24 +3,28 @@
 //! ```text
 //! run.rs ── one thread per pipeline ─┬─ stream.rs  Kafka → zone: tasks (task.rs), one committer (committer.rs)
 //!                                    └─ batch.rs   zone → zone: plan, read, dedup, commit
+//! rules.rs  which rules a start runs        swapper.rs → swap.rs  rules change while records flow
 //! ```
 
 mod batch;
 mod committer;
+pub mod pending;
 mod plan;
 mod report;
-mod rules;
+pub mod rules;
 mod run;
 mod start;
 mod stop;
 mod stream;
+mod swap;
+mod swapper;
 mod task;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use report::{Report, Stages};
-pub use rules::{declared, transforms_of};
+pub use rules::{part_of, transforms_of};
 pub use run::{Ended, run};
 pub use stop::Stop;
 
@@ -37,8 +41,25 @@ pub struct Host {
     pub stop: Stop,
     pub report: Arc<dyn Report>,
     pub plugins: Plugins,
+    pub declared: Declared,
     /// `retry.*`: first and longest pause after a fault that may pass.
     pub pauses: (Duration, Duration),
+}
+
+/// Which rules of its config this process has put before the log. From then on it follows the log: of two processes with
+/// different configs, none undoes what the other put in force.
+#[derive(Clone, Debug, Default)]
+pub struct Declared(Arc<Mutex<Option<String>>>);
+
+impl Declared {
+    fn seen(&self, digest: &str) -> bool {
+        let held = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        held.as_deref() == Some(digest)
+    }
+
+    fn see(&self, digest: &str) {
+        *self.0.lock().unwrap_or_else(|e| e.into_inner()) = Some(digest.to_owned());
+    }
 }
 
 /// Repeats what may pass (broker or store away) until it works or somebody asks to stop. Says so once, and when it is over.

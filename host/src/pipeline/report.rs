@@ -24,6 +24,8 @@ pub trait Report: Send + Sync + Debug {
     fn started(&self, config: &PipelineConfig, state: &State);
     /// An entry with rows or offsets is proved and published; `took` since its files began to be made durable.
     fn committed(&self, committed: &Committed, state: &State, took: Duration);
+    /// Other rules are in force from the next version on.
+    fn swapped(&self, committed: &Committed);
     /// Records that wait behind a task's positions; `None` where the source cannot say.
     fn lag(&self, task: usize, lag: Option<u64>);
     /// Where a task's time went since its last seal.

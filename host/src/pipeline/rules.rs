@@ -1,95 +1,151 @@
-//! From config to a chain of plugins, and the rules that a log says are in force.
+//! Rules by digest: what a config declares, what a log says is in force, and which of both a start runs.
+//!
+//! ```text
+//! config ─ Parts::declared ─┐                              ┌─ keep: everything that runs is in the plugin store
+//! log ──── Parts::in_force ─┴─→ Parts{component, config}* ─┴─ chain
+//! ```
+//! A swap or rollback by hand stays in force over restarts: the log wins, unless the config was edited since.
 
 use std::collections::BTreeMap;
 
 use arrow_schema::SchemaRef;
 
+use super::swap::names;
 use super::{Host, until_settled};
 use crate::chain::{Chain, Transform, Unit};
-use crate::commit::{Draft, Log, Outcome, Rule, Swap};
+use crate::commit::{Draft, Log, Outcome, Rule, State, Swap, actor, rules_digest};
 use crate::config::{self, PipelineConfig, Place, Problem, Text, TransformConfig, problem};
 use crate::error::{Error, Kind, Result};
-use crate::plugin::{self, Canonical, Component, Keys, Plugins, SetupError, SetupProblem, Stage};
+use crate::plugin::{Canonical, Component, Keys, Plugins, SetupError, SetupProblem, Stage};
+use crate::plugin::{FUEL_PER_SECOND, Limits};
+use crate::record::input_schema;
 
-/// Loads and initialises every plugin of a pipeline.
-pub fn chain_of(plugins: &Plugins, config: &PipelineConfig, input: &SchemaRef) -> Result<Chain> {
-    let unit = match config.errors.unit {
-        config::Unit::Row => Unit::Row,
-        config::Unit::Record => Unit::Record,
-    };
-    let (transforms, problems) = transforms_of(plugins, config, input);
-    if problems.is_empty() {
-        Chain::new(transforms, unit)
-    } else {
-        Err(config::refused(&problems))
-    }
+/// One transform with all that makes it what it is.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub transform: String,
+    pub component: Component,
+    pub config: Canonical,
 }
 
-/// The transforms in order, and everything that plugins find wrong with their keys. A plugin that does not come up ends the
-/// list: those after it would get other columns than they will see.
-pub fn transforms_of(
-    plugins: &Plugins,
-    config: &PipelineConfig,
-    input: &SchemaRef,
-) -> (Vec<Box<dyn Transform>>, Vec<Problem>) {
-    let mut transforms: Vec<Box<dyn Transform>> = Vec::new();
-    for transform in &config.transforms {
-        let before = transforms
-            .last()
-            .map_or(input, |t| t.output_schema())
-            .clone();
-        match transform_of(plugins, config, transform, before) {
-            Ok(made) => transforms.push(made),
-            Err(problems) => return (transforms, problems),
+/// The transforms of a pipeline, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Parts(Vec<Part>);
+
+impl Parts {
+    /// What the config file, `--set` and `--profile` come to now.
+    pub fn declared(plugins: &Plugins, config: &PipelineConfig) -> Result<Parts, Vec<Problem>> {
+        let parts = config
+            .transforms
+            .iter()
+            .map(|t| part_of(plugins, config, t));
+        parts.collect::<Result<_, _>>().map(Parts)
+    }
+
+    /// The rules that a log names, from the plugin store.
+    pub fn in_force(plugins: &Plugins, rules: &[Rule]) -> Result<Parts> {
+        let part = |rule: &Rule| {
+            let missing = |error: Error, what: &str, digest: &str| {
+                error.with("transform", &rule.transform).hint(format!(
+                    "the log's rules need {what} {digest} of {}@{}, which the plugin store does not have: restore \
+                     plugin.store, or push the plugin again; `weir pipeline swap --reload` goes back to the config's rules",
+                    rule.plugin, rule.version
+                ))
+            };
+            let component = plugins
+                .component(&rule.component)
+                .map_err(|e| missing(e, "component", &rule.component))?;
+            let config = plugins
+                .config(&rule.config)
+                .map_err(|e| missing(e, "config", &rule.config))?;
+            Ok(Part {
+                transform: rule.transform.clone(),
+                component,
+                config,
+            })
+        };
+        rules.iter().map(part).collect::<Result<_>>().map(Parts)
+    }
+
+    /// Another component, with the config's own keys, for one transform. `None`: there is no such transform.
+    pub fn replace(&mut self, part: Part) -> Option<()> {
+        let at = self.0.iter_mut().find(|p| p.transform == part.transform)?;
+        *at = part;
+        Some(())
+    }
+
+    pub fn rules(&self) -> Vec<Rule> {
+        let rule = |part: &Part| Rule {
+            transform: part.transform.clone(),
+            plugin: part.component.info().name.clone(),
+            version: part.component.info().version.clone(),
+            component: part.component.digest().to_owned(),
+            config: part.config.digest().to_owned(),
+        };
+        self.0.iter().map(rule).collect()
+    }
+
+    /// Durable, before an entry names them.
+    pub fn keep(&self, plugins: &Plugins) -> Result<()> {
+        let mut parts = self.0.iter();
+        parts.try_for_each(|part| plugins.keep(&part.component, &part.config))
+    }
+
+    /// Compiled, initialised, each with the columns of the one before.
+    pub fn chain(&self, config: &PipelineConfig) -> Result<Chain> {
+        let unit = match config.errors.unit {
+            config::Unit::Row => Unit::Row,
+            config::Unit::Record => Unit::Record,
+        };
+        let (transforms, problems) = self.transforms(config, &input_schema());
+        match problems.is_empty() {
+            true => Chain::new(transforms, unit),
+            false => Err(config::refused(&problems)),
         }
     }
-    (transforms, Vec::new())
+
+    /// A plugin that does not come up ends the list: those after it would get other columns than they will see.
+    fn transforms(
+        &self,
+        config: &PipelineConfig,
+        input: &SchemaRef,
+    ) -> (Vec<Box<dyn Transform>>, Vec<Problem>) {
+        let mut transforms: Vec<Box<dyn Transform>> = Vec::new();
+        for part in &self.0 {
+            let before = transforms.last().map_or(input, |t| t.output_schema());
+            match part.transform(config, before.clone()) {
+                Ok(made) => transforms.push(made),
+                Err(problems) => return (transforms, problems),
+            }
+        }
+        (transforms, Vec::new())
+    }
 }
 
-fn transform_of(
-    plugins: &Plugins,
-    config: &PipelineConfig,
-    transform: &TransformConfig,
-    input: SchemaRef,
-) -> Result<Box<dyn Transform>, Vec<Problem>> {
-    let (component, canonical) = declared(plugins, config, transform)?;
-    let stage = Stage {
-        transform: &transform.name,
-        input,
-        limits: limits_of(config),
-        resolve: &resolve,
-    };
-    component
-        .transform(stage, canonical)
-        .map_err(|error| match error {
-            SetupError::Failed(error) => vec![broken(config, &type_key(transform), &error)],
-            SetupError::Problems(found) => told(config, transform, &found),
-        })
-}
-
-/// The build and the config that the config file asks for now.
-pub fn declared(
-    plugins: &Plugins,
-    config: &PipelineConfig,
-    transform: &TransformConfig,
-) -> Result<(Component, Canonical), Vec<Problem>> {
-    let plugin = &transform.plugin;
-    let component = plugins
-        .find(&plugin.name, &|version, digest| {
-            plugin.pin.takes(version, digest)
-        })
-        .map_err(|e| vec![broken(config, &type_key(transform), &e)])?;
-    let typed: BTreeMap<String, String> = (transform.config.iter())
-        .map(|(key, text)| (key.clone(), text.typed().to_owned()))
-        .collect();
-    let keys = Keys {
-        config: &typed,
-        resolve: &resolve,
-        read_file: &|path| std::fs::read(path),
-    };
-    match component.canonical(&keys) {
-        Ok(canonical) => Ok((component, canonical)),
-        Err(found) => Err(told(config, transform, &found)),
+impl Part {
+    fn transform(
+        &self,
+        config: &PipelineConfig,
+        input: SchemaRef,
+    ) -> Result<Box<dyn Transform>, Vec<Problem>> {
+        let limits = &config.limits.plugin;
+        let stage = Stage {
+            transform: &self.transform,
+            input,
+            limits: Limits {
+                memory: limits.memory,
+                deadline: limits.deadline,
+                init_deadline: limits.init_deadline,
+                output_bytes: limits.output_bytes,
+                // What decides alone must not allow less than time did.
+                fuel: FUEL_PER_SECOND.saturating_mul(limits.deadline.as_secs().max(2)),
+            },
+            resolve: &resolve,
+        };
+        let plugin = &self.component.info().name;
+        self.component
+            .transform(stage, self.config.clone())
+            .map_err(|error| refusals(config, &self.transform, plugin, error))
     }
 }
 
@@ -97,106 +153,218 @@ fn resolve(typed: &str) -> Result<String> {
     Text::new(typed).resolve()
 }
 
-fn limits_of(config: &PipelineConfig) -> plugin::Limits {
-    let limits = &config.limits.plugin;
-    plugin::Limits {
-        memory: limits.memory,
-        deadline: limits.deadline,
-        init_deadline: limits.init_deadline,
-        output_bytes: limits.output_bytes,
-        // What decides alone must not allow less than time did.
-        fuel: plugin::FUEL_PER_SECOND.saturating_mul(limits.deadline.as_secs().max(2)),
+/// The transforms in order, and everything that plugins find wrong with their keys.
+pub fn transforms_of(
+    plugins: &Plugins,
+    config: &PipelineConfig,
+    input: &SchemaRef,
+) -> (Vec<Box<dyn Transform>>, Vec<Problem>) {
+    let mut parts = Parts::default();
+    let mut problems = Vec::new();
+    for transform in &config.transforms {
+        match part_of(plugins, config, transform) {
+            Ok(part) => parts.0.push(part),
+            Err(found) => {
+                problems = found;
+                break;
+            }
+        }
     }
+    let (transforms, found) = parts.transforms(config, input);
+    problems.splice(0..0, found);
+    (transforms, problems)
 }
 
-fn type_key(transform: &TransformConfig) -> String {
-    format!("transforms.{}.type", transform.name)
+/// The plugin that the transform's `type` means now, and its keys in canonical form.
+pub fn part_of(
+    plugins: &Plugins,
+    config: &PipelineConfig,
+    transform: &TransformConfig,
+) -> Result<Part, Vec<Problem>> {
+    let type_key = format!("transforms.{}.type", transform.name);
+    let pin = &transform.plugin.pin;
+    let component = plugins
+        .find(&transform.plugin.name, &|version, digest| {
+            pin.takes(version, digest)
+        })
+        .map_err(|error| vec![broken(config, &type_key, &error)])?;
+    let typed = |(key, text): (&String, &Text)| (key.clone(), text.typed().to_owned());
+    let keys: BTreeMap<String, String> = transform.config.iter().map(typed).collect();
+    let plugin = &component.info().name;
+    let canonical = component
+        .canonical(&Keys {
+            config: &keys,
+            resolve: &resolve,
+            read_file: &|path| std::fs::read(path),
+        })
+        .map_err(|problems| {
+            let told = |p: &SetupProblem| told(config, &transform.name, plugin, p);
+            problems.iter().map(told).collect::<Vec<_>>()
+        })?;
+    Ok(Part {
+        transform: transform.name.clone(),
+        component,
+        config: canonical,
+    })
 }
 
 fn broken(config: &PipelineConfig, key: &str, error: &Error) -> Problem {
-    let mut problem = config.problem(key, problem::PLUGIN_CONFIG, error.to_string());
-    problem.hint = error.hint_text().map(str::to_owned);
+    let problem = config.problem(key, problem::PLUGIN_CONFIG, error.to_string());
+    match error.hint_text() {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
+}
+
+fn refusals(
+    config: &PipelineConfig,
+    transform: &str,
+    plugin: &str,
+    error: SetupError,
+) -> Vec<Problem> {
+    match error {
+        SetupError::Failed(error) => {
+            vec![broken(
+                config,
+                &format!("transforms.{transform}.type"),
+                &error,
+            )]
+        }
+        SetupError::Problems(problems) => {
+            let told = |p: &SetupProblem| told(config, transform, plugin, p);
+            problems.iter().map(told).collect()
+        }
+    }
+}
+
+/// A plugin's own problem at the place of its key, or inside the file that the key names.
+fn told(config: &PipelineConfig, transform: &str, plugin: &str, found: &SetupProblem) -> Problem {
+    let key = match found.key.as_str() {
+        "" => format!("transforms.{transform}.type"),
+        key => format!("transforms.{transform}.{key}"),
+    };
+    let message = format!("{plugin}: {} ({})", found.message, found.code);
+    let mut problem = config.problem(&key, problem::PLUGIN_CONFIG, message);
+    let named = config
+        .transforms
+        .iter()
+        .find(|t| t.name == transform)
+        .and_then(|t| t.config.get(&found.key))
+        .and_then(|text| text.resolve().ok());
+    if let (Some((line, column)), Some(file)) = (found.at, named) {
+        problem.place = Place::File {
+            file: file.as_str().into(),
+            line,
+            column,
+        };
+    }
+    problem.hint = found.hint.clone();
     problem
 }
 
-/// Problems with a transform's keys at the places of these keys, or inside the files that they name.
-fn told(
+/// Which rules a start runs, with the chain that was built of them.
+#[derive(Debug)]
+pub struct Start {
+    pub parts: Parts,
+    pub chain: Chain,
+}
+
+/// The log wins unless the config was edited since its newest swap; an edit is a swap. `chain`: of the declared rules, or
+/// why there is none.
+pub fn at_start(
+    host: &Host,
     config: &PipelineConfig,
-    transform: &TransformConfig,
-    found: &[SetupProblem],
-) -> Vec<Problem> {
-    let one = |found: &SetupProblem| {
-        let key = match found.key.as_str() {
-            "" => type_key(transform),
-            key => format!("transforms.{}.{key}", transform.name),
-        };
-        let plugin = &transform.plugin.name;
-        let message = format!("{plugin}: {} ({})", found.message, found.code);
-        let mut problem = config.problem(&key, problem::PLUGIN_CONFIG, message);
-        let file = || transform.config.get(&found.key)?.resolve().ok();
-        if let Some(((line, column), file)) = found.at.zip(file()) {
-            problem.place = Place::File {
-                file: file.into(),
-                line,
-                column,
-            };
-        }
-        problem.hint = found.hint.clone();
-        problem
-    };
-    found.iter().map(one).collect()
-}
-
-pub fn rules_of(chain: &Chain) -> Vec<Rule> {
-    let rules = chain.identities().map(|i| Rule {
-        transform: i.transform.clone(),
-        plugin: i.plugin.clone(),
-        version: i.version.clone(),
-        component: i.digest.clone(),
-        config: i.config_digest.clone(),
-    });
-    rules.collect()
-}
-
-/// Rules that differ from those of the last run are a swap: from the entry on, the new ones hold (PROTOCOL §7).
-pub fn put_in_force(host: &Host, log: &mut Log, rules: Vec<Rule>) -> Result<()> {
+    log: &mut Log,
+    declared: Parts,
+    chain: Result<Chain>,
+) -> Result<Start> {
+    let rules = declared.rules();
+    let digest = rules_digest(&rules);
     loop {
         let state = log.state();
-        if state.rules.rules == rules {
-            return Ok(());
+        let same = state.rules.rules == rules;
+        let seen = host.declared.seen(&digest);
+        let reason = match (same, state.declared == digest) {
+            (true, true) => break,
+            (true, false) if seen => break,
+            (false, known) if known || seen => {
+                host.declared.see(&digest);
+                return by_the_log(host, config, state, &rules);
+            }
+            (true, _) => "the config declares the rules in force",
+            (false, _) => "config or plugin changed between two runs",
+        };
+        if !same && let Err(error) = chain {
+            return Err(error);
         }
-        let changed: Vec<String> = rules
-            .iter()
-            .filter(|rule| !state.rules.rules.contains(rule))
-            .map(|rule| format!("{}={}@{}", rule.transform, rule.plugin, rule.version))
-            .collect();
         let swap = Swap {
             from: state.rules_gen(),
             rules: rules.clone(),
-            actor: "run".to_owned(),
-            reason: "config or plugin changed between two runs".to_owned(),
+            actor: actor(),
+            reason: reason.to_owned(),
             bar: Vec::new(),
             force: false,
+            declared: None,
         };
         match until_settled(host, log, Draft::Swap(swap))? {
             Outcome::Committed { committed, .. } => {
-                tracing::info!(version = committed.version, ?changed, "rules swapped");
-                return Ok(());
+                host.report.swapped(&committed);
+                break;
             }
             Outcome::Lost { dropped } => match dropped.first() {
-                // Another writer swapped in between: look again.
-                Some(lost) if lost.reason.moved => log.refresh()?,
+                // Another writer swapped in between: look again. What is barred stays so.
+                Some(lost) if lost.reason.moved && !barred(log.state(), &rules) => log.refresh()?,
                 lost => {
                     let why = lost.map_or_else(String::new, |d| d.reason.to_string());
-                    return Err(Error::new(
-                        Kind::ConfigInvalid,
-                        "rules.swap",
-                        "the log refuses these rules",
-                    )
-                    .with("why", why)
-                    .hint("a digest that was rolled back stays barred until a swap forces it"));
+                    return Err(refused(&why));
                 }
             },
         }
     }
+    host.declared.see(&digest);
+    Ok(Start {
+        parts: declared,
+        chain: chain?,
+    })
+}
+
+pub fn barred(state: &State, rules: &[Rule]) -> bool {
+    let mut digests = rules.iter().flat_map(|r| [&r.component, &r.config]);
+    digests.any(|digest| state.barred.contains(digest))
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(
+        Kind::ConfigInvalid,
+        "rules.swap",
+        "the log refuses the rules that the config declares",
+    )
+    .with("why", why)
+    .hint(
+        "a digest that was rolled back stays barred: change the plugin or its keys, or force it once with \
+         `weir pipeline swap NAME --reload --force`",
+    )
+}
+
+/// A swap or rollback by hand, or by another process, is in force, and the config is as it was then.
+fn by_the_log(
+    host: &Host,
+    config: &PipelineConfig,
+    state: &State,
+    declared: &[Rule],
+) -> Result<Start> {
+    tracing::warn!(
+        pipeline = config.name,
+        version = state.rules_gen(),
+        in_force = names(&state.rules.rules),
+        declared = names(declared),
+        hint = format!(
+            "edit the config to say what is in force, or put the config in force: weir pipeline swap {} --reload",
+            config.name
+        ),
+        "the rules in force are those of the log, not of the config"
+    );
+    let parts = Parts::in_force(&host.plugins, &state.rules.rules)?;
+    let chain = parts.chain(config)?;
+    Ok(Start { parts, chain })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::report::Report;
-use super::{Host, Stop, batch, stream};
+use super::{Declared, Host, Stop, batch, stream};
 use crate::clock::Clock;
 use crate::config::{PipelineConfig, Source, Trigger, ZoneMode};
 use crate::error::{Error, Kind, Remedy, Result};
@@ -89,6 +89,7 @@ fn keep_running(
     report: &Arc<dyn Report>,
 ) -> Result<()> {
     let plugins = Plugins::open(Places::of(config))?;
+    let declared = Declared::default();
     let mut pause = config.retry.first;
     loop {
         let host = Host {
@@ -96,10 +97,19 @@ fn keep_running(
             stop: stop.child(),
             report: report.clone(),
             plugins: plugins.clone(),
+            declared: declared.clone(),
             pauses: (config.retry.first, config.retry.max),
         };
         let begun = clock.elapsed();
         match once(&host, config) {
+            // Nothing is wrong: another process put other rules in force.
+            Err(error) if error.remedy() == Remedy::RestartTask && stop.asked() => return Ok(()),
+            Err(error) if error.remedy() == Remedy::RestartTask => {
+                tracing::info!(pipeline = config.name, why = %error, "beginning again at the log's positions");
+                if clock.elapsed().saturating_sub(begun) < config.retry.first {
+                    stop.wait(config.retry.first);
+                }
+            }
             Err(error) if error.remedy() != Remedy::StopPipeline && !stop.asked() => {
                 report.waiting(&error);
                 // Ran well for a while: a new fault, not the old one again.

@@ -6,15 +6,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::committer::{gap, position};
-use super::rules::{chain_of, put_in_force, rules_of};
-use super::{Host, retry, until_settled};
+use super::rules::{Parts, Start, at_start};
+use super::{Host, retry, stopped, until_settled};
 use crate::chain::Chain;
 use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, own_table};
-use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
+use crate::config::{self, KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
 use crate::config::{RawZoneConfig, TableName};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::{self, KafkaCluster, KafkaProps, Mirror, TopicInfo};
-use crate::record::{ChainId, TopicPartition, input_schema};
+use crate::record::{ChainId, TopicPartition};
 use crate::source::Position;
 use crate::store::{self, Store};
 use crate::zone::{self, Compression, ParquetOptions, Rotate, ZoneOptions};
@@ -41,12 +41,23 @@ pub fn make_ready(
     config: &PipelineConfig,
     kafka: &KafkaSourceConfig,
 ) -> Result<Ready> {
-    let first = chain_of(&host.plugins, config, &input_schema())?;
-    let rules = rules_of(&first);
+    let declared =
+        Parts::declared(&host.plugins, config).map_err(|problems| config::refused(&problems))?;
+    let mut chain = declared.chain(config);
+    declared.keep(&host.plugins)?;
+    let rules = declared.rules();
     let topics = kafka.topics.iter().map(|topic| config.sink.table.of(topic));
     let tables: BTreeSet<&str> = topics.chain([config.errors.dlq_table.as_str()]).collect();
-    let (store, mut log) = open_zone(host, config, &tables, &rules)?;
-    put_in_force(host, &mut log, rules)?;
+    // A log begins with rules that come up; one that exists may have others in force.
+    let first = || match std::mem::replace(&mut chain, Err(stopped())) {
+        Ok(built) => {
+            chain = Ok(built);
+            Ok(rules)
+        }
+        Err(error) => Err(error),
+    };
+    let (store, mut log) = open_zone(host, config, &tables, first)?;
+    let Start { parts, chain } = at_start(host, config, &mut log, declared, chain)?;
 
     let props = kafka_props(kafka)?;
     let cluster = retry(host, || KafkaCluster::connect(&props))?;
@@ -65,9 +76,9 @@ pub fn make_ready(
     went_backwards(&mirror, &log, &topics)?;
 
     let assigned = assign(&log, &topics, config.tasks_max);
-    let mut chains = vec![first];
+    let mut chains = vec![chain];
     while chains.len() < assigned.len() {
-        chains.push(chain_of(&host.plugins, config, &input_schema())?);
+        chains.push(parts.chain(config)?);
     }
     Ok(Ready {
         store,
@@ -88,12 +99,13 @@ pub fn kafka_props(kafka: &KafkaSourceConfig) -> Result<KafkaProps> {
     KafkaProps::new(&bootstrap, &kafka.group_id, &properties)
 }
 
-/// The store proved for every table, the pipeline's log opened or begun, the tables its own.
+/// The store proved for every table, the pipeline's log opened or begun, the tables its own. `rules` is asked where there is
+/// no log yet.
 pub fn open_zone(
     host: &Host,
     config: &PipelineConfig,
     tables: &BTreeSet<&str>,
-    rules: &[Rule],
+    rules: impl FnOnce() -> Result<Vec<Rule>>,
 ) -> Result<(Arc<dyn Store>, Log)> {
     let name = LogName::new(&config.name, &config.sink.zone);
     let store = retry(host, || {
@@ -103,6 +115,8 @@ pub fn open_zone(
         }
         Ok(store)
     })?;
+    let begun = retry(host, || store.size(&name.entry(0)))?.is_some();
+    let rules = if begun { Vec::new() } else { rules()? };
     for table in tables {
         retry(host, || own_table(store.as_ref(), &name, table))?;
     }
@@ -113,7 +127,7 @@ pub fn open_zone(
             name.clone(),
             host.clock.clone(),
             writer,
-            rules.to_vec(),
+            rules.clone(),
         )
     })?;
     Ok((store, log))

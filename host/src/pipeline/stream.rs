@@ -7,8 +7,10 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, unbounded};
 
 use super::committer::{Base, Committer};
+use super::pending::Pending;
 use super::start::{self, Ready};
 use super::stop::Stop;
+use super::swapper::Swapper;
 use super::task::{Task, TaskOptions};
 use super::{Host, retry};
 use crate::chain::Chain;
@@ -46,12 +48,17 @@ pub fn run(
         assigned,
         mut chains,
     } = start::make_ready(host, config, kafka)?;
+    // Whoever asked before hears no answer from here, and writes the entry.
+    if let Err(error) = Pending::new(store.clone(), log.name()).forget_all() {
+        tracing::debug!(%error, "old requests for swaps stay");
+    }
     host.report.started(config, log.state());
     let base = Base::default();
     base.set(log.version());
     let memory = config.limits.memory_budget / assigned.len();
     let (ask, asks) = unbounded();
     let (found, finds) = unbounded();
+    let (swap, swaps) = unbounded();
     let mut answers = Vec::new();
     let mut threads = Vec::new();
     for (index, positions) in assigned.iter().enumerate() {
@@ -108,11 +115,23 @@ pub fn run(
             .map(|p| p.iter().map(|p| p.chain.clone()).collect())
             .collect(),
         found: finds,
+        swaps,
         mirror,
         report: host.report.clone(),
         clock: host.clock.clone(),
         stop: host.stop.clone(),
+        state: Default::default(),
     };
+    let ends_with_it = host.stop.child();
+    let swapper = Swapper::new(
+        host,
+        config,
+        assigned.len(),
+        (store, committer.log.name()),
+        swap,
+        ends_with_it.clone(),
+    );
+    let swapper = spawn(host, config, "swapper", move || swapper.run())?;
     let committer = spawn(host, config, "committer", move || committer.run())?;
     let watched = Watcher {
         host,
@@ -122,7 +141,9 @@ pub fn run(
         found,
     }
     .watch(&threads, &committer);
-    end(host, config, threads, committer, watched)
+    let ended = end(host, config, threads, committer, watched);
+    ends_with_it.ask(Duration::ZERO);
+    ended.and(joined(swapper))
 }
 
 fn next_chain(chains: &mut Vec<Chain>) -> Result<Chain> {

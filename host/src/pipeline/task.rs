@@ -6,6 +6,9 @@
 //! Commits overlap reading: at most one is in flight, and the file opened after it chains on it. When it fails, both are
 //! dropped and reading begins again at the log's positions. No record is lost by that and none is written twice: what
 //! was not committed was never visible.
+//!
+//! New rules come as an answer. What was made under the old ones is sealed apart and handed in, also where a commit is in
+//! flight (the committer makes one of both), and the next batch goes through the new chain.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +31,16 @@ const POLL_WAIT: Duration = Duration::from_millis(50);
 /// What a task asks of its pipeline's committer.
 #[derive(Debug)]
 pub enum Ask {
-    /// Commit this; answered by `Committed` or `Dropped`.
-    Commit { task: usize, sealed: Sealed },
+    /// Commit this; answered by `Committed` or `Dropped`. `era`: swaps that the task had heard of when it made the rows.
+    Commit {
+        task: usize,
+        sealed: Sealed,
+        era: u64,
+    },
+    /// What was left of the rules before a swap. One answer for it and a commit in flight; none where there is neither.
+    Flushed { task: usize, sealed: Option<Sealed> },
+    /// Nothing more comes from this task.
+    Ended { task: usize },
     /// Where does the log say that the chains of this task go on? Answered by `Positions`.
     Positions { task: usize },
     /// Offsets gone before they were read: commit them as a gap, then answer `Positions`.
@@ -48,6 +59,8 @@ pub enum Answer {
     Positions(Vec<Position>),
     /// Read these chains too.
     Assign(Vec<Position>),
+    /// Other rules from the next batch on; heard as soon as the batch in hand is written.
+    Swap(Box<Chain>),
 }
 
 /// How a task is set up; nothing in here changes while it runs.
@@ -85,6 +98,8 @@ pub struct Task {
 #[derive(Debug, Default)]
 pub struct TaskState {
     in_flight: bool,
+    /// Swaps heard of.
+    era: u64,
     /// Faults in a row since the last commit or batch, for backoff.
     faults: u32,
     waiting: bool,
@@ -99,6 +114,13 @@ enum Step {
 impl Task {
     /// Runs until asked to stop, or until the end of what was there (`available_now`).
     pub fn run(mut self) -> Result<()> {
+        let ended = self.go_on();
+        let task = self.options.index;
+        drop(self.ask.send(Ask::Ended { task }));
+        ended
+    }
+
+    fn go_on(&mut self) -> Result<()> {
         loop {
             match self.step() {
                 Ok(Step::On) => {}
@@ -167,9 +189,30 @@ impl Task {
             self.send(Ask::Commit {
                 task: self.options.index,
                 sealed,
+                era: self.state.era,
             })?;
         }
         Ok(())
+    }
+
+    fn swap(&mut self, chain: Chain) -> Result<()> {
+        let begun = self.clock.elapsed();
+        let sealed = self.sink.seal();
+        self.chain = chain;
+        self.state.era += 1;
+        let micros = self.clock.elapsed().saturating_sub(begun).as_micros();
+        tracing::debug!(task = self.options.index, micros, "went over to new rules");
+        // What cannot be sealed is dropped by the error and read again, under the new rules.
+        let (sealed, result) = match sealed {
+            Ok(sealed) => (sealed, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        self.state.in_flight |= sealed.is_some();
+        self.send(Ask::Flushed {
+            task: self.options.index,
+            sealed,
+        })?;
+        result
     }
 
     /// Waits for the answer to the commit in flight.
@@ -206,6 +249,7 @@ impl Task {
                 self.source.seek(&positions)
             }
             Answer::Assign(positions) => self.source.assign(&positions),
+            Answer::Swap(chain) => self.swap(*chain),
         }
     }
 

@@ -91,6 +91,7 @@ struct Silent;
 impl Report for Silent {
     fn started(&self, _: &PipelineConfig, _: &State) {}
     fn committed(&self, _: &Committed, _: &State, _: Duration) {}
+    fn swapped(&self, _: &Committed) {}
     fn lag(&self, _: usize, _: Option<u64>) {}
     fn stages(&self, _: usize, _: Stages) {}
     fn waiting(&self, _: &Error) {}

@@ -8,6 +8,7 @@ use wasmtime::component::types::ComponentItem;
 
 use super::component::{Component, Info};
 use super::engine::Stop;
+use super::log::printable;
 use crate::error::Result;
 
 /// One interface that a component imports, all of it served or it would not have loaded.
@@ -151,14 +152,14 @@ impl Info {
         });
         let mut keys: Vec<ConfigKey> = (named.chain(patterns))
             .map(|(key, spec)| ConfigKey {
-                kind: kind(&spec),
+                kind: printable(&kind(&spec)),
                 default: spec.get("default").map(|value| match value.as_str() {
-                    Some(text) => text.to_owned(),
+                    Some(text) => printable(text),
                     None => value.to_string(),
                 }),
                 required: required.contains(&key.as_str()),
-                about: spec["description"].as_str().unwrap_or_default().to_owned(),
-                key,
+                about: printable(spec["description"].as_str().unwrap_or_default()),
+                key: printable(&key),
             })
             .collect();
         keys.sort_by_key(|key| !key.required);

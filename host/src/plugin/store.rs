@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Attached, Canonical};
+use super::config::{Attached, Canonical, digest_of};
 use super::{cache, tables};
 use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
@@ -121,23 +121,29 @@ impl PluginStore {
         self.keep(&self.config_path(config.digest())?, &to_json(&stored)?)
     }
 
-    /// What a config names, unchecked; None where it is not.
+    /// A config without its files, held to its digest; None where it is not.
     pub fn stored_config(&self, digest: &str) -> Result<Option<StoredConfig>> {
         let path = self.config_path(digest)?;
         let Some(bytes) = read(&path)? else {
             return Ok(None);
         };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| damaged(&path, format!("no config: {e}")).hint(RESTORE))
+        let stored: StoredConfig = serde_json::from_slice(&bytes)
+            .map_err(|e| damaged(&path, format!("no config: {e}")).hint(RESTORE))?;
+        let listed: BTreeMap<&str, &str> = (stored.files.iter().chain(&stored.tables))
+            .map(|(key, digest)| (key.as_str(), digest.as_str()))
+            .collect();
+        let found = digest_of(&stored.text, listed.into_iter());
+        if found == digest {
+            return Ok(Some(stored));
+        }
+        Err(damaged(&path, format!("its content has the digest {found}")).hint(RESTORE))
     }
 
-    /// A config with its files and tables, held to its digest.
+    /// A config with its files and tables.
     pub fn config(&self, digest: &str) -> Result<Option<Canonical>> {
         let Some(stored) = self.stored_config(digest)? else {
             return Ok(None);
         };
-        let path = self.config_path(digest)?;
         let listed = (stored.files.iter().map(|(key, blob)| (key, blob, false)))
             .chain(stored.tables.iter().map(|(key, blob)| (key, blob, true)));
         let mut attached = Vec::new();
@@ -150,7 +156,10 @@ impl PluginStore {
                 .hint(RESTORE)
             })?;
             let table = match is_table {
-                true => Some(tables::kept(&bytes).map_err(|e| damaged(&path, e))?),
+                true => Some(
+                    tables::kept(&bytes)
+                        .map_err(|e| refused(format!("{blob} is no table: {e}")))?,
+                ),
                 false => None,
             };
             attached.push(Attached {
@@ -161,12 +170,7 @@ impl PluginStore {
             });
         }
         attached.sort_by(|a, b| a.key.cmp(&b.key));
-        let config = Canonical::new(stored.text, attached);
-        if config.digest() == digest {
-            return Ok(Some(config));
-        }
-        let what = format!("its content has the digest {}", config.digest());
-        Err(damaged(&path, what).hint(RESTORE))
+        Ok(Some(Canonical::new(stored.text, attached)))
     }
 
     /// Names a kept component `name@version`, once and for all. The same again is fine; another build is refused.

@@ -3,6 +3,7 @@
 //! Progress JSON has the field names of Spark's `StreamingQueryProgress` where the meaning is the same (`batchId` is the
 //! version of the commit), and ours beside them: `lag`, `deadLetters`, `duplicates`, `files`, `bytes`, `ledger`.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -11,11 +12,26 @@ use serde_json::{Value, json};
 use crate::chain::Ledger;
 use crate::error::Error;
 
+/// What plugins counted: transform → counter → amount.
+pub type Counters = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// `transform.counter=amount`, those that counted anything.
+pub fn counted(counters: &Counters) -> String {
+    let one = |(transform, counts): (&String, &BTreeMap<String, u64>)| -> Vec<String> {
+        let counts = counts.iter().filter(|(_, amount)| **amount > 0);
+        counts
+            .map(|(name, amount)| format!("{transform}.{name}={amount}"))
+            .collect()
+    };
+    counters.iter().flat_map(one).collect::<Vec<_>>().join(" ")
+}
+
 /// Given to every pipeline as `Arc<dyn Report>`. Called from the pipeline's and the committer's threads; never blocks long.
 pub trait Report: Send + Sync + Debug {
     fn started(&self, started: &Started);
     /// After the commit is in the log and published.
     fn committed(&self, report: &CommitReport);
+    fn swapped(&self, swapped: &Swapped);
     /// Refused so far and not yet committed: a batch's letters, by the transform that refused most of them.
     fn rejected(&self, pipeline: &str, by: &str, letters: u64);
     /// Going on is not possible now and will be tried again. Once per cause, not per try.
@@ -53,6 +69,8 @@ pub struct CommitReport {
     pub spans: Vec<SpanReport>,
     /// Of this commit.
     pub ledger: Ledger,
+    /// What plugins counted: transform → counter → amount.
+    pub counters: Counters,
     /// Rows and dead-letter files.
     pub files: u64,
     pub bytes: u64,
@@ -63,6 +81,19 @@ pub struct CommitReport {
     pub lag: Option<u64>,
     pub source: String,
     pub sink: String,
+}
+
+/// Other rules are in force from the next version on.
+#[derive(Debug, Clone)]
+pub struct Swapped {
+    pub pipeline: String,
+    pub version: u64,
+    /// The version whose rules these replace.
+    pub from: u64,
+    /// `transform=plugin@version` in order.
+    pub rules: Vec<String>,
+    pub actor: String,
+    pub reason: String,
 }
 
 /// What one commit settles of one partition.
@@ -187,6 +218,7 @@ impl CommitReport {
             "lag": self.lag,
             "deadLetters": letters,
             "duplicates": rows.duplicates,
+            "counters": self.counters,
             "files": self.files,
             "bytes": self.bytes,
             "ledger": { "records": records, "rows": rows, "closes": self.ledger.closes() },
@@ -250,6 +282,7 @@ pub(super) fn log_committed(c: &CommitReport) {
         duplicates = c.ledger.rows.duplicates,
         files = c.files,
         bytes = c.bytes,
+        counters = counted(&c.counters),
         ms = ms(c.durations.total()),
         lag = c.lag,
         "committed"
@@ -272,6 +305,18 @@ pub(super) fn log_committed(c: &CommitReport) {
             "the ledger of this commit does not close"
         );
     }
+}
+
+pub(super) fn log_swapped(s: &Swapped) {
+    tracing::info!(
+        pipeline = s.pipeline,
+        version = s.version,
+        from = s.from,
+        rules = s.rules.join(" "),
+        actor = s.actor,
+        reason = s.reason,
+        "rules swapped"
+    );
 }
 
 pub(super) fn log_rejected(pipeline: &str, by: &str, letters: u64) {
@@ -354,6 +399,7 @@ pub(super) mod tests {
             time: 1_700_000_000_000_000,
             spans: vec![span(0), span(1)],
             ledger,
+            counters: BTreeMap::from([("flatten".into(), BTreeMap::from([("empty".into(), 3)]))]),
             files: 1,
             bytes: 4096,
             durations: Durations {
@@ -393,5 +439,6 @@ pub(super) mod tests {
         assert_eq!(json["sources"][0]["endOffset"]["books"]["1"], 30);
         assert_eq!(json["sink"]["numOutputRows"], 80);
         assert_eq!(json["ledger"]["closes"], true);
+        assert_eq!(json["counters"]["flatten"]["empty"], 3);
     }
 }

@@ -10,7 +10,8 @@ pub mod progress;
 mod tally;
 mod words;
 
-pub use events::{CommitReport, Durations, Report, SpanReport, Started, Stopped, Waiting};
+pub use events::{CommitReport, Durations, Report, SpanReport, Started, Stopped, Swapped, Waiting};
+pub use events::{Counters, counted};
 pub use progress::{Progress, ProgressMode};
 pub use tally::{Tally, kind_name, ledger_of};
 pub use words::{bytes, count, time};

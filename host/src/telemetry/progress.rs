@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bars::Bars;
-use super::events::{self, CommitReport, Report, Started, Stopped, Waiting, rate};
+use super::events::{self, CommitReport, Report, Started, Stopped, Swapped, Waiting, rate};
 use super::words::{bytes, count, time};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +85,21 @@ impl Report for Progress {
         }
     }
 
+    fn swapped(&self, swapped: &Swapped) {
+        events::log_swapped(swapped);
+        let rules = swapped.rules.join(" ");
+        match self.mode {
+            ProgressMode::Plain => self.line(&format!(
+                "{}  swap {}  rules are now {rules}",
+                swapped.pipeline, swapped.version
+            )),
+            ProgressMode::Bar => self
+                .bars
+                .say(&swapped.pipeline, &format!("rules are now {rules}")),
+            ProgressMode::Json | ProgressMode::None => {}
+        }
+    }
+
     fn rejected(&self, pipeline: &str, by: &str, letters: u64) {
         events::log_rejected(pipeline, by, letters);
     }
@@ -139,7 +154,10 @@ pub(super) fn plain(c: &CommitReport) -> String {
     if let Some(lag) = c.lag {
         out.push_str(&format!("  lag {}", count(lag)));
     }
-    out
+    match events::counted(&c.counters).as_str() {
+        "" => out,
+        counted => format!("{out}  {counted}"),
+    }
 }
 
 fn end(s: &Stopped) -> String {
@@ -169,7 +187,7 @@ mod tests {
         let line = plain(&events::tests::sample());
         assert_eq!(
             line,
-            "books-raw  commit 7  40 records  80 rows  4.00 KiB in 1 files  20 records/s  lag 20"
+            "books-raw  commit 7  40 records  80 rows  4.00 KiB in 1 files  20 records/s  lag 20  flatten.empty=3"
         );
     }
 }

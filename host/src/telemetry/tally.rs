@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::events::{CommitReport, Durations, Report, SpanReport, Started, Stopped, Waiting};
+use super::events::{
+    CommitReport, Durations, Report, SpanReport, Started, Stopped, Swapped, Waiting,
+};
 use crate::chain::Ledger;
 use crate::clock::Clock;
-use crate::commit::{Committed, Kind as EntryKind, State};
+use crate::commit::{Committed, Kind as EntryKind, Rule, State};
 use crate::config::PipelineConfig;
 use crate::error::{Error, Kind};
 use crate::pipeline::{self, Stages};
@@ -106,17 +108,13 @@ impl pipeline::Report for Tally {
             lag,
             ..Sums::default()
         };
-        let rules = &state.rules.rules;
         let started = Started {
             pipeline: config.name.clone(),
             source: sums.source.clone(),
             sink: sums.sink.clone(),
             tasks: config.tasks_max,
             version: state.version,
-            rules: rules
-                .iter()
-                .map(|rule| format!("{}={}@{}", rule.transform, rule.plugin, rule.version))
-                .collect(),
+            rules: named(&state.rules.rules),
             lag: sums.total_lag(),
         };
         drop(sums);
@@ -143,6 +141,7 @@ impl pipeline::Report for Tally {
             time: entry.time,
             spans: spans(committed, state),
             ledger: ledger_of(committed),
+            counters: entry.counters.clone(),
             files: entry
                 .add
                 .iter()
@@ -163,6 +162,24 @@ impl pipeline::Report for Tally {
         sums.bytes += report.bytes;
         drop(sums);
         self.to.committed(&report);
+    }
+
+    fn swapped(&self, committed: &Committed) {
+        let Some(swap) = &committed.entry.swap else {
+            return;
+        };
+        let mut sums = self.lock();
+        sums.version = committed.version;
+        let pipeline = sums.pipeline.clone();
+        drop(sums);
+        self.to.swapped(&Swapped {
+            pipeline,
+            version: committed.version,
+            from: swap.from,
+            rules: named(&swap.rules),
+            actor: swap.actor.clone(),
+            reason: swap.reason.clone(),
+        });
     }
 
     fn waiting(&self, error: &Error) {
@@ -209,6 +226,11 @@ impl pipeline::Report for Tally {
     fn lag(&self, task: usize, lag: Option<u64>) {
         self.lock().lag.insert(task, lag);
     }
+}
+
+fn named(rules: &[Rule]) -> Vec<String> {
+    let name = |rule: &Rule| format!("{}={}@{}", rule.transform, rule.plugin, rule.version);
+    rules.iter().map(name).collect()
 }
 
 /// An entry's kind as it stands in the log.

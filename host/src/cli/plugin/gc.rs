@@ -168,10 +168,10 @@ impl Needed {
                     ..Places::of(pipeline)
                 })?;
                 for transform in &pipeline.transforms {
-                    match pipeline::declared(&plugins, pipeline, transform) {
-                        Ok((component, config)) => {
-                            self.digests.insert(component.digest().to_owned());
-                            self.digests.insert(config.digest().to_owned());
+                    match pipeline::part_of(&plugins, pipeline, transform) {
+                        Ok(part) => {
+                            self.digests.insert(part.component.digest().to_owned());
+                            self.digests.insert(part.config.digest().to_owned());
                         }
                         // What does not come up has nothing in the store that this run could tell.
                         Err(problems) => print_problems(

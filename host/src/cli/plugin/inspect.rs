@@ -75,17 +75,17 @@ fn show(component: &Component, shape: &Shape) {
     ));
     say(format!("exports {}", shape.exports.join(", ")));
     say("\nWhat it may touch (a plugin has no clock, randomness, file or network):");
-    let mut rows = vec![
-        ["IMPORT", "CALLS", "WHAT IT COMES TO"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let head = ["IMPORT", "WHAT IT COMES TO", "CALLS"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     for import in &shape.imports {
-        let calls = match import.functions.len() {
-            0 => "none".to_owned(),
-            _ => import.functions.join(" "),
+        let calls: Vec<&str> = (import.functions.iter())
+            .map(|function| function.trim_start_matches("[method]"))
+            .collect();
+        let calls = match calls.is_empty() {
+            true => "none".to_owned(),
+            false => calls.join(" "),
         };
-        rows.push(vec![import.name.clone(), calls, import.means.to_owned()]);
+        rows.push(vec![import.name.clone(), import.means.to_owned(), calls]);
     }
     table(&rows);
     let keys = info.keys();

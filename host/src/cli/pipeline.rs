@@ -1,0 +1,71 @@
+//! `weir pipeline`: the rules of a pipeline, changed while it runs or while it does not.
+
+mod change;
+mod columns;
+mod history;
+
+use clap::{Args, Subcommand};
+
+use super::Exit;
+use crate::config::Overlay;
+use crate::error::Result;
+
+#[derive(Debug, Args)]
+pub(super) struct PipelineArgs {
+    #[command(subcommand)]
+    verb: PipelineVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum PipelineVerb {
+    /// Put other rules in force: another plugin of a transform, or what the config says now
+    Swap(change::SwapArgs),
+    /// Put earlier rules in force again and bar those that are in force now
+    Rollback(change::RollbackArgs),
+    /// Which rules made which offsets, since when, by whom and why
+    History(history::HistoryArgs),
+}
+
+/// The pipeline that is meant, with its config.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// A pipeline's name, or its config file
+    #[arg(value_name = "NAME|FILE")]
+    at: String,
+    /// Where to look for the config of a pipeline's name
+    #[arg(long, value_name = "DIR", default_value = "conf")]
+    conf: String,
+    /// Override a key, as `weir run` does
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Lay the table [profile.NAME] over the file
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// As one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+impl Which {
+    fn overlay(&self) -> Overlay {
+        Overlay {
+            profile: self.profile.clone(),
+            set: self.set.clone(),
+        }
+    }
+}
+
+pub(super) fn pipeline(args: &PipelineArgs) -> Result<Exit> {
+    match &args.verb {
+        PipelineVerb::Swap(args) => change::swap(args),
+        PipelineVerb::Rollback(args) => change::rollback(args),
+        PipelineVerb::History(args) => history::history(args),
+    }
+}
+
+/// Enough of a digest to know it by.
+fn short(digest: &str) -> String {
+    const HEX_SHOWN: usize = 12;
+    let hex = digest.trim_start_matches("sha256:");
+    hex.chars().take(HEX_SHOWN).collect()
+}

@@ -1,0 +1,116 @@
+//! What other rules do to the columns of a table.
+
+use arrow_schema::{Field, Schema};
+use serde_json::{Value, json};
+
+/// What a change means to whoever reads the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Effect {
+    Same,
+    /// Files of both kinds are read together: what one does not have is null.
+    Additive,
+    /// A query that worked may fail, or see less.
+    Breaking,
+}
+
+impl Effect {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Effect::Same => "same",
+            Effect::Additive => "additive",
+            Effect::Breaking => "breaking",
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub column: String,
+    /// `int32`, `utf8 or null`; empty where it is not there.
+    pub from: String,
+    pub to: String,
+    pub effect: Effect,
+}
+
+/// The columns that change, in the order of the old table, then what is new.
+pub(super) fn changes(old: &Schema, new: &Schema) -> Vec<Change> {
+    let mut found = Vec::new();
+    for field in old.fields() {
+        let now = new.column_with_name(field.name()).map(|(_, now)| now);
+        let effect = match now {
+            None => Effect::Breaking,
+            Some(now) if now.data_type() != field.data_type() => Effect::Breaking,
+            Some(now) if now.is_nullable() && !field.is_nullable() => Effect::Breaking,
+            Some(now) if now.is_nullable() != field.is_nullable() => Effect::Additive,
+            Some(_) => continue,
+        };
+        found.push(change(Some(field), now, effect));
+    }
+    let added = new.fields().iter();
+    let added = added.filter(|field| old.column_with_name(field.name()).is_none());
+    found.extend(added.map(|field| change(None, Some(field), Effect::Additive)));
+    found
+}
+
+fn change(from: Option<&Field>, to: Option<&Field>, effect: Effect) -> Change {
+    let column = from.or(to).map_or("", |field| field.name());
+    Change {
+        column: column.to_owned(),
+        from: from.map_or_else(String::new, shown),
+        to: to.map_or_else(String::new, shown),
+        effect,
+    }
+}
+
+fn shown(field: &Field) -> String {
+    let or_null = if field.is_nullable() { " or null" } else { "" };
+    format!("{}{or_null}", field.data_type())
+}
+
+pub(super) fn worst(changes: &[Change]) -> Effect {
+    let effects = changes.iter().map(|change| change.effect);
+    effects.max().unwrap_or(Effect::Same)
+}
+
+pub(super) fn to_json(changes: &[Change]) -> Value {
+    let one = |c: &Change| json!({ "column": c.column, "from": c.from, "to": c.to, "effect": c.effect.word() });
+    json!({ "effect": worst(changes).word(), "changes": changes.iter().map(one).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_schema::DataType;
+
+    #[test]
+    fn only_what_readers_would_miss_is_breaking() {
+        let old = Schema::new(vec![
+            Field::new("a", DataType::Int32, false),
+            Field::new("b", DataType::Utf8, true),
+            Field::new("c", DataType::Utf8, true),
+            Field::new("d", DataType::Utf8, true),
+        ]);
+        let new = Schema::new(vec![
+            Field::new("d", DataType::Utf8, true),
+            Field::new("a", DataType::Int64, false),
+            Field::new("b", DataType::Utf8, false),
+            Field::new("e", DataType::Date32, true),
+        ]);
+        let found = changes(&old, &new);
+        let seen: Vec<_> = found
+            .iter()
+            .map(|c| (c.column.as_str(), c.effect))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("a", Effect::Breaking),
+                ("b", Effect::Additive),
+                ("c", Effect::Breaking),
+                ("e", Effect::Additive)
+            ]
+        );
+        assert_eq!(worst(&found), Effect::Breaking);
+        assert_eq!(worst(&changes(&old, &old)), Effect::Same);
+    }
+}

@@ -1,0 +1,400 @@
+//! A committer between a log and tasks that the test plays: what a swap makes of what they hand in, and when.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, bounded, unbounded};
+
+use super::*;
+use crate::chain::{Records, Unit};
+use crate::clock::{Clock, ManualClock};
+use crate::commit::{Committed, Draft, Entry, Log, LogName, Open, Outcome, Writer, decode};
+use crate::config::PipelineConfig;
+use crate::kafka::{KafkaProps, Mirror, MockBroker};
+use crate::pipeline::committer::Base;
+use crate::pipeline::{Report, Stages, Stop};
+use crate::record::ChainId;
+use crate::store::{self, Fault, FaultStore, Faults, Op, Store, Verb};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn rules(version: &str) -> Vec<Rule> {
+    vec![Rule {
+        transform: "t".into(),
+        plugin: "p".into(),
+        version: version.into(),
+        component: format!("sha256:{version}"),
+        config: "sha256:c".into(),
+    }]
+}
+
+fn chain(task: usize) -> ChainId {
+    ChainId::kafka("c", "t", i32::try_from(task).unwrap())
+}
+
+/// All filtered: no files are needed.
+fn sealed(task: usize, from: i64, to: i64) -> Sealed {
+    let read = u64::try_from(to - from).unwrap();
+    Sealed {
+        base: 0,
+        files: vec![],
+        spans: vec![Span {
+            chain: chain(task),
+            epoch: 0,
+            from,
+            to,
+            lost: 0,
+            records: Records {
+                read,
+                filtered: read,
+                ..Records::default()
+            },
+            rows: Default::default(),
+            letters: 0,
+        }],
+        counters: vec![("t".into(), "seen".into(), read)],
+    }
+}
+
+/// Creates in the log fail while it is on.
+#[derive(Debug, Default)]
+struct Outage(AtomicBool);
+
+impl Faults for Outage {
+    fn decide(&self, op: &Op) -> Fault {
+        let hit = op.verb == Verb::Create && op.path.contains("/log/");
+        match hit && self.0.load(Ordering::SeqCst) {
+            true => Fault::FailBefore,
+            false => Fault::None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    waiting: AtomicBool,
+}
+
+impl Report for Heard {
+    fn started(&self, _: &PipelineConfig, _: &State) {}
+    fn committed(&self, _: &Committed, _: &State, _: Duration) {}
+    fn swapped(&self, _: &Committed) {}
+    fn lag(&self, _: usize, _: Option<u64>) {}
+    fn stages(&self, _: usize, _: Stages) {}
+    fn waiting(&self, _: &Error) {
+        self.waiting.store(true, Ordering::SeqCst);
+    }
+    fn resumed(&self) {}
+    fn failed(&self, _: &Error) {}
+    fn ended(&self, _: &State) {}
+}
+
+/// Two tasks' side of the channels.
+struct Stage {
+    ask: Sender<Ask>,
+    answers: Vec<Receiver<Answer>>,
+    swap: Sender<Prepared>,
+    store: Arc<dyn Store>,
+    outage: Arc<Outage>,
+    clock: Arc<ManualClock>,
+    heard: Arc<Heard>,
+    running: JoinHandle<Result<Log>>,
+    _broker: MockBroker,
+}
+
+const NAME: (&str, &str) = ("p", "z");
+
+fn open(store: Arc<dyn Store>, clock: Arc<dyn Clock>, who: &str) -> Log {
+    let writer = Writer {
+        id: who.into(),
+        start: 0,
+    };
+    Log::open_or_init(
+        store,
+        LogName::new(NAME.0, NAME.1),
+        clock,
+        writer,
+        rules("0"),
+    )
+    .unwrap()
+}
+
+impl Stage {
+    fn set(name: &str) -> Stage {
+        let store = store::open(&format!("memory:swap-{name}")).unwrap();
+        let outage = Arc::<Outage>::default();
+        let failing = FaultStore::new(store.clone(), outage.clone());
+        let clock = ManualClock::at(1_700_000_000_000_000);
+        let mut log = open(failing, clock.clone(), "me");
+        let opens = [0, 1].map(|n| Open {
+            chain: chain(n),
+            topic: "t".into(),
+            partition: i32::try_from(n).unwrap(),
+            at: 0,
+            start: "earliest".into(),
+        });
+        log.commit(Draft::Open(opens.into())).unwrap();
+        let broker = MockBroker::start().unwrap();
+        let props = KafkaProps::new(broker.bootstrap(), "g", &Default::default()).unwrap();
+        let (ask, asks) = unbounded();
+        let (swap, swaps) = unbounded();
+        let (to_tasks, answers): (Vec<_>, Vec<_>) = (0..2).map(|_| unbounded()).unzip();
+        let heard = Arc::<Heard>::default();
+        let committer = Committer {
+            r#gen: log.state().rules_gen(),
+            log,
+            base: Base::default(),
+            asks,
+            answers: to_tasks,
+            owned: vec![vec![chain(0)], vec![chain(1)]],
+            found: unbounded().1,
+            swaps,
+            mirror: Mirror::open(&props).unwrap(),
+            report: heard.clone(),
+            clock: clock.clone(),
+            stop: Stop::new(clock.clone()),
+            state: Default::default(),
+        };
+        let running = std::thread::spawn(move || committer.run());
+        Stage {
+            ask,
+            answers,
+            swap,
+            store,
+            outage,
+            clock,
+            heard,
+            running,
+            _broker: broker,
+        }
+    }
+
+    fn commit(&self, task: usize, from: i64, to: i64, era: u64) {
+        let sealed = sealed(task, from, to);
+        self.ask.send(Ask::Commit { task, sealed, era }).unwrap();
+    }
+
+    fn flushed(&self, task: usize, sealed: Option<Sealed>) {
+        self.ask.send(Ask::Flushed { task, sealed }).unwrap();
+    }
+
+    fn prepared(&self, from: u64, version: &str) -> Receiver<Result<u64, String>> {
+        let (answer, hears) = bounded(1);
+        let swap = Swap {
+            from,
+            rules: rules(version),
+            actor: "me".into(),
+            reason: String::new(),
+            bar: vec![],
+            force: false,
+            declared: None,
+        };
+        let chains = (0..2).map(|_| Chain::new(vec![], Unit::Row).unwrap());
+        let prepared = Prepared {
+            swap,
+            own: false,
+            chains: chains.collect(),
+            answer,
+        };
+        self.swap.send(prepared).unwrap();
+        hears
+    }
+
+    fn hear(&self, task: usize) -> Answer {
+        self.answers[task].recv_timeout(PATIENCE).unwrap()
+    }
+
+    fn hears_swap(&self, task: usize) {
+        let heard = self.hear(task);
+        assert!(matches!(heard, Answer::Swap(_)), "{heard:?}");
+    }
+
+    fn hears_committed(&self, task: usize) {
+        let heard = self.hear(task);
+        assert!(matches!(heard, Answer::Committed), "{heard:?}");
+    }
+
+    /// From which offset the task is to read again.
+    fn hears_dropped(&self, task: usize) -> i64 {
+        match self.hear(task) {
+            Answer::Dropped { positions, .. } => positions[0].next,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn entry(&self, version: u64) -> Entry {
+        let path = LogName::new(NAME.0, NAME.1).entry(version);
+        decode(&self.store.get(&path).unwrap().unwrap(), &path).unwrap()
+    }
+
+    /// Lets time pass until the answer is there.
+    fn pass<T>(&self, answer: &Receiver<T>) -> T {
+        loop {
+            if let Ok(answer) = answer.recv_timeout(Duration::from_millis(5)) {
+                return answer;
+            }
+            self.clock.advance(Duration::from_millis(500));
+        }
+    }
+
+    fn end(self) -> Result<Log> {
+        drop((self.ask, self.swap));
+        self.running.join().unwrap()
+    }
+}
+
+/// `[from, to)` of the entry's spans, by chain.
+fn spans(entry: &Entry) -> Vec<(i64, i64)> {
+    let mut spans: Vec<_> = entry.spans.iter().collect();
+    spans.sort_by_key(|span| &span.chain);
+    spans.iter().map(|span| (span.from, span.to)).collect()
+}
+
+#[test]
+fn what_was_in_flight_and_what_was_at_hand_go_into_the_entry_of_the_swap() {
+    let stage = Stage::set("join");
+    stage.commit(0, 0, 2, 0);
+    stage.hears_committed(0);
+    // Within the pace of the log: it waits, and the swap does not.
+    stage.commit(0, 2, 5, 0);
+    let answer = stage.prepared(0, "1");
+    stage.hears_swap(0);
+    stage.hears_swap(1);
+    // Nothing at hand, and already at work under the new rules.
+    stage.flushed(1, None);
+    stage.commit(1, 0, 4, 1);
+    assert!(
+        stage.answers[1].is_empty(),
+        "not before the swap is in the log"
+    );
+    stage.flushed(0, Some(sealed(0, 5, 7)));
+    let version = answer.recv_timeout(PATIENCE).unwrap().unwrap();
+    stage.hears_committed(0);
+    stage.clock.advance(Duration::from_secs(2));
+    stage.hears_committed(1);
+    let swap = stage.entry(version);
+    assert_eq!(spans(&swap), [(2, 7)]);
+    assert_eq!(swap.rules.unwrap().r#gen, 0);
+    assert_eq!(swap.counters["t"]["seen"], 5);
+    assert!(swap.swap.is_some());
+    let next = stage.entry(version + 1);
+    assert_eq!(
+        (spans(&next), next.rules.unwrap().r#gen),
+        (vec![(0, 4)], version)
+    );
+    assert!(
+        stage.answers.iter().all(Receiver::is_empty),
+        "one answer for both"
+    );
+    assert_eq!(stage.end().unwrap().state().rules_gen(), version);
+}
+
+#[test]
+fn a_task_that_seals_too_late_reads_again_under_the_new_rules() {
+    let stage = Stage::set("late");
+    stage.commit(1, 0, 3, 0);
+    stage.hears_committed(1);
+    stage.commit(1, 3, 5, 0);
+    let answer = stage.prepared(0, "1");
+    stage.hears_swap(0);
+    stage.hears_swap(1);
+    stage.flushed(0, Some(sealed(0, 0, 2)));
+    let version = stage.pass(&answer).unwrap();
+    stage.hears_committed(0);
+    // What it had handed in is in, and it is not told before it has spoken.
+    assert_eq!(spans(&stage.entry(version)), [(0, 2), (3, 5)]);
+    assert!(stage.answers[1].is_empty());
+    stage.flushed(1, Some(sealed(1, 5, 9)));
+    assert_eq!(stage.hears_dropped(1), 5);
+    assert!(stage.answers[1].is_empty(), "one answer");
+    stage.clock.advance(Duration::from_secs(2));
+    stage.commit(1, 5, 9, 1);
+    stage.hears_committed(1);
+    assert!(stage.end().is_ok());
+}
+
+#[test]
+fn a_swap_that_another_process_overtakes_begins_the_pipeline_again() {
+    let stage = Stage::set("lost");
+    let mut other = open(stage.store.clone(), stage.clock.clone(), "other");
+    let theirs = Swap {
+        from: 0,
+        rules: rules("2"),
+        actor: "other".into(),
+        reason: String::new(),
+        bar: vec![],
+        force: false,
+        declared: None,
+    };
+    // The committer has not seen it yet: time stands still, so it does not look.
+    let won = other.commit(Draft::Swap(theirs)).unwrap();
+    assert!(matches!(won, Outcome::Committed { .. }));
+    let answer = stage.prepared(0, "1");
+    stage.hears_swap(0);
+    stage.hears_swap(1);
+    stage.flushed(0, Some(sealed(0, 0, 2)));
+    stage.flushed(1, None);
+    let why = answer.recv_timeout(PATIENCE).unwrap().unwrap_err();
+    assert!(why.contains("V12"), "{why}");
+    assert_eq!(stage.hears_dropped(0), 0);
+    let ended = stage.end().unwrap_err();
+    assert_eq!(ended.kind(), Kind::Conflict);
+}
+
+#[test]
+fn an_idle_committer_sees_the_swap_of_another_process() {
+    let stage = Stage::set("idle");
+    let mut other = open(stage.store.clone(), stage.clock.clone(), "other");
+    let swap = Swap {
+        from: 0,
+        rules: rules("2"),
+        actor: "other".into(),
+        reason: String::new(),
+        bar: vec![],
+        force: false,
+        declared: None,
+    };
+    other.commit(Draft::Swap(swap)).unwrap();
+    stage.clock.advance(Duration::from_secs(1));
+    let ended = stage.running.join().unwrap().unwrap_err();
+    assert_eq!(ended.kind(), Kind::Conflict);
+}
+
+#[test]
+fn what_the_log_would_refuse_disturbs_no_task() {
+    let stage = Stage::set("refused");
+    let answer = stage.prepared(7, "1");
+    let why = answer.recv_timeout(PATIENCE).unwrap().unwrap_err();
+    assert!(why.contains("V12"), "{why}");
+    assert!(stage.answers.iter().all(Receiver::is_empty));
+    stage.commit(0, 0, 2, 0);
+    stage.hears_committed(0);
+    assert!(stage.end().is_ok());
+}
+
+#[test]
+fn while_the_store_fails_a_swap_waits_and_says_so() {
+    let stage = Stage::set("outage");
+    stage.outage.0.store(true, Ordering::SeqCst);
+    let answer = stage.prepared(0, "1");
+    stage.hears_swap(0);
+    stage.hears_swap(1);
+    stage.flushed(0, Some(sealed(0, 0, 2)));
+    stage.flushed(1, None);
+    while !stage.heard.waiting.load(Ordering::SeqCst) {
+        assert!(answer.recv_timeout(Duration::from_millis(5)).is_err());
+        stage.clock.advance(Duration::from_millis(100));
+    }
+    // Meanwhile the tasks go on under the new rules.
+    stage.commit(0, 2, 4, 1);
+    assert!(answer.is_empty());
+    stage.outage.0.store(false, Ordering::SeqCst);
+    let version = stage.pass(&answer).unwrap();
+    stage.hears_committed(0);
+    stage.clock.advance(Duration::from_secs(2));
+    stage.hears_committed(0);
+    assert_eq!(spans(&stage.entry(version)), [(0, 2)]);
+    assert_eq!(stage.entry(version + 1).rules.unwrap().r#gen, version);
+    assert!(stage.end().is_ok());
+}

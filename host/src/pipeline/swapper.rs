@@ -1,0 +1,253 @@
+//! Where new rules come from while a pipeline runs: requests of `weir pipeline swap`, and with `watch = true` edits of the
+//! config, its rule files and tables, and the plugins.
+//!
+//! One thread beside the path of the records. It builds a chain for each task, which may take a while (compiling, `init`),
+//! and hands them to the committer. What does not build is answered with the reason, and the old rules stay.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+use super::Host;
+use super::pending::{Answer, Id, Pending};
+use super::rules::Parts;
+use super::stop::Stop;
+use super::swap::Prepared;
+use crate::commit::{LogName, Swap, actor, rules_digest};
+use crate::config::{self, PipelineConfig};
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// Between two looks for requests: with the sealing of all tasks an idle pipeline swaps well within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Between two looks at watched files. An edit counts once two looks in a row find the same: editors and copies take a
+/// moment to write.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks at a stop while the committer works on a swap.
+const ANSWER_WAIT: Duration = Duration::from_millis(50);
+
+pub struct Swapper {
+    host: Host,
+    config: PipelineConfig,
+    tasks: usize,
+    pending: Pending,
+    swaps: Sender<Prepared>,
+    stop: Stop,
+}
+
+impl Swapper {
+    /// `stop`: of this thread; it ends with its pipeline.
+    pub fn new(
+        host: &Host,
+        config: &PipelineConfig,
+        tasks: usize,
+        (store, log): (Arc<dyn Store>, &LogName),
+        swaps: Sender<Prepared>,
+        stop: Stop,
+    ) -> Swapper {
+        Swapper {
+            host: host.clone(),
+            config: config.clone(),
+            tasks,
+            pending: Pending::new(store, log),
+            swaps,
+            stop,
+        }
+    }
+
+    /// Until asked to stop. Nothing that goes wrong in here touches the pipeline.
+    pub fn run(self) -> Result<()> {
+        let mut watched = self.config.watch.then(|| Watched::of(&self.config));
+        let mut looked = self.host.clock.elapsed();
+        while !self.stop.wait(LOOK_EVERY) {
+            // A store that is away is the committer's to report.
+            for id in self.pending.open().unwrap_or_default() {
+                if let Err(error) = self.serve(&id) {
+                    tracing::warn!(%error, "a request for a swap was not answered");
+                }
+            }
+            let now = self.host.clock.elapsed();
+            if let Some(watched) = &mut watched
+                && now >= looked + WATCH_EVERY
+            {
+                looked = now;
+                if watched.settled_edit(&self.config) {
+                    self.edited(watched);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(&self, id: &Id) -> Result<()> {
+        if !self.pending.take(id, &actor())? {
+            return Ok(());
+        }
+        let Some(mut swap) = self.pending.read(id)? else {
+            return Ok(());
+        };
+        // This process knows best where its config comes from.
+        if let Ok(declared) = self.declared(&config::reloaded(&self.config)) {
+            swap.declared = Some(rules_digest(&declared.rules()));
+        }
+        let parts = Parts::in_force(&self.host.plugins, &swap.rules);
+        let answer = match parts.and_then(|parts| self.put(&parts, swap, false)) {
+            Ok(Some(Ok(version))) => Answer::InForce(version),
+            Ok(Some(Err(why))) => Answer::Refused(why),
+            // The pipeline ends or begins again: the asker finds its request given back.
+            Ok(None) => return self.pending.forget(id),
+            Err(error) => Answer::Refused(error.to_string()),
+        };
+        self.pending.tell(id, &answer)
+    }
+
+    fn declared(&self, config: &PipelineConfig) -> Result<Parts> {
+        Parts::declared(&self.host.plugins, config).map_err(|problems| config::refused(&problems))
+    }
+
+    /// Builds, hands over, waits. `None`: the pipeline ended first.
+    fn put(&self, parts: &Parts, swap: Swap, own: bool) -> Result<Option<Result<u64, String>>> {
+        let chains = (0..self.tasks).map(|_| parts.chain(&self.config));
+        let chains = chains.collect::<Result<_>>()?;
+        let (answer, hears) = bounded(1);
+        let prepared = Prepared {
+            swap,
+            own,
+            chains,
+            answer,
+        };
+        if self.swaps.send(prepared).is_err() {
+            return Ok(None);
+        }
+        loop {
+            match hears.recv_timeout(ANSWER_WAIT) {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) if self.stop.asked() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Puts an edit in force, or says why not.
+    fn edited(&self, watched: &Watched) {
+        let config = match config::reload(&self.config) {
+            Ok(config) => config,
+            Err(problems) => return refused(&self.config, &config::refused(&problems)),
+        };
+        let edit = self.declared(&config).and_then(|parts| {
+            let rules = parts.rules();
+            let digest = rules_digest(&rules);
+            if self.host.declared.seen(&digest) {
+                return Ok(None); // touched, not changed; or a key that is no rule
+            }
+            parts.keep(&self.host.plugins)?;
+            let swap = Swap {
+                from: 0,
+                rules,
+                actor: actor(),
+                reason: format!("edited: {}", watched.what),
+                bar: Vec::new(),
+                force: false,
+                declared: None,
+            };
+            let answer = self.put(&parts, swap, true)?;
+            Ok(answer.map(|answer| (answer, digest)))
+        });
+        match edit {
+            Ok(Some((Ok(_), digest))) => self.host.declared.see(&digest),
+            Ok(Some((Err(why), _))) => tracing::warn!(
+                pipeline = self.config.name,
+                why,
+                "an edit was refused by the log, the old rules stay in force"
+            ),
+            Ok(None) => {}
+            Err(error) => refused(&self.config, &error),
+        }
+    }
+}
+
+fn refused(config: &PipelineConfig, error: &Error) {
+    tracing::warn!(
+        pipeline = config.name,
+        %error,
+        hint = error.hint_text(),
+        "an edit was refused, the old rules stay in force"
+    );
+}
+
+/// A file as far as a look at its directory tells.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// Files that decide about the declared rules.
+struct Watched {
+    stamps: BTreeMap<PathBuf, Stamp>,
+    /// Changed since `stamps`, seen once.
+    fresh: Option<BTreeMap<PathBuf, Stamp>>,
+    /// Names of the files of the last edit.
+    what: String,
+}
+
+impl Watched {
+    fn of(config: &PipelineConfig) -> Watched {
+        Watched {
+            stamps: stamps(config),
+            fresh: None,
+            what: String::new(),
+        }
+    }
+
+    /// True once for each edit, when two looks found the same.
+    fn settled_edit(&mut self, config: &PipelineConfig) -> bool {
+        let now = stamps(&config::reloaded(config));
+        if now == self.stamps {
+            self.fresh = None;
+            return false;
+        }
+        if self.fresh.as_ref() != Some(&now) {
+            self.fresh = Some(now);
+            return false;
+        }
+        let changed = now
+            .iter()
+            .filter(|(path, stamp)| self.stamps.get(*path) != Some(*stamp));
+        let changed: Vec<String> = changed
+            .map(|(path, _)| path.display().to_string())
+            .collect();
+        self.what = changed.join(", ");
+        self.stamps = now;
+        self.fresh = None;
+        true
+    }
+}
+
+/// Of the config's files, of every file that a transform's key names, of the plugins and of the store's list of them.
+fn stamps(config: &PipelineConfig) -> BTreeMap<PathBuf, Stamp> {
+    let mut paths: Vec<PathBuf> = config
+        .origin
+        .iter()
+        .flat_map(|o| &o.files)
+        .map(PathBuf::from)
+        .collect();
+    for transform in &config.transforms {
+        let name = &transform.plugin.name;
+        paths.push(config.plugin_path.join(format!("{name}.wasm")));
+        paths.push(config.plugin_store.join("refs").join(name));
+        let named = transform
+            .config
+            .values()
+            .filter_map(|text| text.resolve().ok());
+        paths.extend(named.map(PathBuf::from).filter(|path| path.is_file()));
+    }
+    let stamp = |path: &PathBuf| {
+        let about = std::fs::metadata(path).ok()?;
+        Some((about.modified().ok()?, about.len()))
+    };
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), stamp(&path)))
+        .collect()
+}
