@@ -189,66 +189,6 @@ fn build_(dir: &Path, json: bool) -> Result<Exit> {
     }
     table(&rows);
     say(format!(
-        "next: cd {dir} && weir plugin test && weir plugin run samples/first/messages.txt"
-    ));
-    Ok(Exit::Ok)
-}
-
-/// Without the `./` that nobody typed.
-fn plain(path: &Path) -> String {
-    let text = path.display().to_string();
-    text.strip_prefix("./").unwrap_or(&text).to_owned()
-}
-
-fn build_(dir: &Path, json: bool) -> Result<Exit> {
-    let subject = Subject::find(
-        dir,
-        Path::new(""),
-        if json { Say::Errors } else { Say::All },
-    )?;
-    let (info, digest) = (subject.component.info(), subject.component.digest());
-    let imports = subject.component.shape()?.imports;
-    let Some(Built {
-        wasm, refreshed, ..
-    }) = &subject.built
-    else {
-        return Err(Error::new(
-            Kind::ConfigInvalid,
-            "plugin.build",
-            format!("{} is no folder", dir.display()),
-        )
-        .hint("give the folder of the plugin's crate"));
-    };
-    let size = subject.component.bytes().len();
-    if json {
-        say(json!({
-            "plugin": info.name, "version": info.version, "digest": digest, "bytes": size,
-            "path": wasm.display().to_string(), "imports": imports,
-        })
-        .to_string());
-        return Ok(Exit::Ok);
-    }
-    if *refreshed > 0 {
-        say(format!(
-            "{} was of another release: {refreshed} files written anew",
-            sdk::FOLDER
-        ));
-    }
-    say(format!("{} {}: {}", info.name, info.version, info.summary));
-    let mut rows = vec![
-        vec!["  component".to_owned(), shown(wasm)],
-        vec!["  size".to_owned(), bytes(size as u64)],
-        vec!["  digest".to_owned(), digest.to_owned()],
-    ];
-    let called = imports.iter().filter(|import| !import.functions.is_empty());
-    for (n, import) in called.enumerate() {
-        let name = if n == 0 { "  imports" } else { "" };
-        let interface = import.name.split('@').next().unwrap_or(&import.name);
-        let told = format!("{interface}: {}", import.means);
-        rows.push(vec![name.to_owned(), told]);
-    }
-    table(&rows);
-    say(format!(
         "next: weir plugin test, weir plugin run FILE, weir plugin push {} --plugin-path DIR",
         shown(wasm)
     ));
