@@ -1,5 +1,6 @@
 //! Command line: one file per verb. Answers go to stdout, everything else to stderr; exit codes are stable.
 
+mod broker;
 mod check;
 mod config;
 mod demo;
@@ -71,6 +72,8 @@ enum Verb {
     Config(config::ConfigArgs),
     /// See the whole system at work in a minute: broker, messages, two pipelines, a kill in the middle
     Demo(DemoArgs),
+    /// A small broker in this process, for trying things out
+    Broker(broker::BrokerArgs),
     /// Send sample messages to a topic
     Produce(produce::ProduceArgs),
     /// Rules of a pipeline: change them while it runs, go back, see which made what
@@ -144,6 +147,7 @@ fn dispatch(verb: Verb) -> Result<Exit> {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Config(args) => config::config(&args),
+        Verb::Broker(args) => broker::broker(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Produce(args) => produce::produce(&args),
         Verb::Pipeline(args) => pipeline::pipeline(&args),

@@ -24,6 +24,8 @@ mod real_stream;
 mod sim;
 mod sim_gate;
 mod sim_world;
+mod store;
+mod store_setup;
 mod stream;
 mod swap;
 mod swap_kill;

@@ -32,6 +32,15 @@ pub(super) struct Found {
 }
 
 impl Where {
+    /// Every log of one place, a pipeline's name looked up in `conf`.
+    pub(super) fn at(at: &str) -> Where {
+        Where {
+            at: at.to_owned(),
+            conf: "conf".to_owned(),
+            pipeline: None,
+        }
+    }
+
     pub(super) fn find(&self) -> Result<Found> {
         if is_url(&self.at) {
             let url = self.at.trim_end_matches('/');

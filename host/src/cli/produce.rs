@@ -1,6 +1,7 @@
 //! `weir produce`: sample messages for a topic.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -55,6 +56,9 @@ pub struct BooksArgs {
     /// A property of librdkafka's producer, such as security.protocol=SSL; may be repeated
     #[arg(long = "property", short = 'X', value_name = "KEY=VALUE")]
     pub properties: Vec<String>,
+    /// Print the messages to stdout, one a line, and send nothing: input for `weir plugin run` and `infer`
+    #[arg(long, conflicts_with_all = ["bootstrap_server", "rate", "properties", "json"])]
+    pub print: bool,
     /// Print the tally as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -66,7 +70,37 @@ pub(super) fn produce(args: &ProduceArgs) -> Result<Exit> {
     }
 }
 
+/// One message a line. Blanks between elements say nothing, so a line end in a message becomes a blank.
+fn print(args: &BooksArgs) -> Exit {
+    let dirty = if args.dirty { Dirty::SOME } else { Dirty::NONE };
+    let all = books::Books::new(args.seed, dirty);
+    let most = match args.count {
+        0 => usize::MAX,
+        count => usize::try_from(count).unwrap_or(usize::MAX),
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    for sample in all.take(most) {
+        let line: Vec<u8> = sample
+            .value
+            .iter()
+            .map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { *b })
+            .collect();
+        // A reader that has seen enough (`| head`) ends it.
+        if out
+            .write_all(&line)
+            .and_then(|()| out.write_all(b"\n"))
+            .is_err()
+        {
+            break;
+        }
+    }
+    Exit::Ok
+}
+
 fn produce_books(args: &BooksArgs) -> Result<Exit> {
+    if args.print {
+        return Ok(print(args));
+    }
     let mut properties = BTreeMap::new();
     for property in &args.properties {
         let (key, value) = property.split_once('=').ok_or_else(|| {

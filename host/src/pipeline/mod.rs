@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use report::{Report, Stages};
-pub use rules::transforms_of;
+pub use rules::{part_of, transforms_of};
 pub use run::{Ended, run};
 pub use stop::Stop;
 

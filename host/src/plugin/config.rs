@@ -39,12 +39,7 @@ pub struct Attached {
 impl Canonical {
     /// `attached` in the order of their keys.
     pub(super) fn new(text: String, attached: Vec<Attached>) -> Canonical {
-        let mut sha = Sha256::new();
-        sha.update(text.as_bytes());
-        for Attached { key, digest, .. } in &attached {
-            sha.update(format!("\n{key} {digest}"));
-        }
-        let digest = format!("sha256:{}", cache::hex(&sha.finalize()));
+        let digest = digest_of(&text, attached.iter().map(|a| (&*a.key, &*a.digest)));
         Canonical {
             text,
             attached,
@@ -83,6 +78,8 @@ impl Canonical {
                 Some(typed) => match resolve(typed) {
                     Ok(value) => {
                         let text = quoted(&value);
+                        // As itself, and as it stands in the text.
+                        secrets.push((text[1..text.len() - 1].to_owned(), typed.to_owned()));
                         secrets.push((value, typed.to_owned()));
                         text
                     }
@@ -113,6 +110,16 @@ impl fmt::Debug for Canonical {
             .field("attached", &attached.collect::<Vec<_>>())
             .finish()
     }
+}
+
+/// `attached`: keys in their order, each with the digest of what it names.
+pub fn digest_of<'a>(text: &str, attached: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut sha = Sha256::new();
+    sha.update(text.as_bytes());
+    for (key, digest) in attached {
+        sha.update(format!("\n{key} {digest}"));
+    }
+    format!("sha256:{}", cache::hex(&sha.finalize()))
 }
 
 pub fn canonical(
@@ -284,7 +291,7 @@ impl<'a> Schema<'a> {
 }
 
 /// `columns.` of `^columns\..+$`.
-fn literal(pattern: &str) -> Option<String> {
+pub fn literal(pattern: &str) -> Option<String> {
     let inner = pattern.strip_prefix('^')?;
     let inner = inner.strip_suffix('$').unwrap_or(inner);
     let inner = inner

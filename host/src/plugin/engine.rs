@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, Strategy};
 
-use super::cache;
+use super::{cache, compile};
 use crate::error::{Error, Kind, Result};
 
 pub const TICK: Duration = Duration::from_millis(10);
@@ -24,12 +24,24 @@ pub enum Stop {
     Fuel,
 }
 
+impl Stop {
+    /// As `weir plugin compile` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stop::Time => "time",
+            Stop::Fuel => "fuel",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Engines {
     pub cache_dir: PathBuf,
     time: Engine,
     fuel: OnceLock<Engine>,
     cache_trusted: OnceLock<bool>,
+    /// The `weir` program, where it is not this process.
+    compiler: OnceLock<PathBuf>,
 }
 
 impl Engines {
@@ -54,7 +66,12 @@ impl Engines {
             time,
             fuel: OnceLock::new(),
             cache_trusted: OnceLock::new(),
+            compiler: OnceLock::new(),
         })
+    }
+
+    pub fn set_compiler(&self, program: PathBuf) {
+        self.compiler.get_or_init(|| program);
     }
 
     pub fn get(&self, stop: Stop) -> Result<&Engine> {
@@ -79,15 +96,9 @@ impl Engines {
         if let Some(component) = kept.and_then(|image| native(engine, &image)) {
             return Ok(component);
         }
-        let image = engine.precompile_component(bytes).map_err(|e| {
-            Error::new(
-                Kind::PluginRefused,
-                "plugin.compile",
-                format!("not a valid component: {e:#}"),
-            )
-            .with("digest", digest)
-            .hint("build it for wasm32-wasip2 as a cdylib (docs/write-a-plugin.md)")
-        })?;
+        let compiler = self.compiler.get().map(PathBuf::as_path);
+        let image = compile::compile(compiler.or(compile::program()), stop, bytes)
+            .map_err(|e| e.with("digest", digest))?;
         if trusted && let Err(e) = slot.write(&image) {
             tracing::warn!(cache = %self.cache_dir.display(), "native image not kept: {e}");
         }
@@ -119,7 +130,7 @@ fn native(engine: &Engine, image: &[u8]) -> Option<Component> {
     }
 }
 
-fn engine(stop: Stop) -> Result<Engine> {
+pub fn engine(stop: Stop) -> Result<Engine> {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)

@@ -12,9 +12,11 @@
 
 mod bindings;
 mod cache;
+mod compile;
 mod component;
 mod config;
 mod engine;
+mod inspect;
 mod instance;
 mod join;
 mod lift;
@@ -34,11 +36,14 @@ mod version;
 
 use std::time::Duration;
 
+pub use compile::{child as compile_stdin, this_is_weir};
 pub use component::{Component, Info};
 pub use config::{Attached, Canonical};
+pub use engine::Stop;
+pub use inspect::{ConfigKey, Import, Shape};
 pub use plugins::{Places, Plugins};
 pub use setup::{Keys, SetupError, SetupProblem, Stage};
-pub use store::PluginStore;
+pub use store::{Item, PluginStore, Pushed, Ref};
 
 /// What one plugin instance may use. The defaults suit plugins written in Rust.
 #[derive(Clone, Debug, PartialEq, Eq)]

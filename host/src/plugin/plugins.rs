@@ -62,6 +62,13 @@ impl Plugins {
         })
     }
 
+    /// Compiles in children of this `weir` program; for processes that are not it themselves.
+    #[must_use]
+    pub fn with_compiler(self, program: impl Into<PathBuf>) -> Plugins {
+        self.engines.set_compiler(program.into());
+        self
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

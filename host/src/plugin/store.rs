@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Attached, Canonical};
+use super::config::{Attached, Canonical, digest_of};
 use super::{cache, tables};
+use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
 
 const OP: &str = "plugin.store";
@@ -93,11 +95,7 @@ impl PluginStore {
 
     /// Keeps `bytes` for good; a damaged blob is mended.
     pub fn put_blob(&self, digest: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.blob_path(digest)?;
-        if read(&path)?.is_some_and(|kept| kept == bytes) {
-            return Ok(());
-        }
-        self.write(&path, bytes)
+        self.keep(&self.blob_path(digest)?, bytes)
     }
 
     pub fn put_config(&self, config: &Canonical) -> Result<()> {
@@ -120,31 +118,32 @@ impl PluginStore {
             };
             list.insert(key.clone(), digest.clone());
         }
-        let path = self.config_path(config.digest())?;
-        let json = to_json(&stored)?;
-        if read(&path)?.is_some_and(|kept| kept == json) {
-            return Ok(());
-        }
-        self.write(&path, &json)
+        self.keep(&self.config_path(config.digest())?, &to_json(&stored)?)
     }
 
-    /// What a config names, unchecked; None where it is not.
+    /// A config without its files, held to its digest; None where it is not.
     pub fn stored_config(&self, digest: &str) -> Result<Option<StoredConfig>> {
         let path = self.config_path(digest)?;
         let Some(bytes) = read(&path)? else {
             return Ok(None);
         };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| damaged(&path, format!("no config: {e}")).hint(RESTORE))
+        let stored: StoredConfig = serde_json::from_slice(&bytes)
+            .map_err(|e| damaged(&path, format!("no config: {e}")).hint(RESTORE))?;
+        let listed: BTreeMap<&str, &str> = (stored.files.iter().chain(&stored.tables))
+            .map(|(key, digest)| (key.as_str(), digest.as_str()))
+            .collect();
+        let found = digest_of(&stored.text, listed.into_iter());
+        if found == digest {
+            return Ok(Some(stored));
+        }
+        Err(damaged(&path, format!("its content has the digest {found}")).hint(RESTORE))
     }
 
-    /// A config with its files and tables, held to its digest.
+    /// A config with its files and tables.
     pub fn config(&self, digest: &str) -> Result<Option<Canonical>> {
         let Some(stored) = self.stored_config(digest)? else {
             return Ok(None);
         };
-        let path = self.config_path(digest)?;
         let listed = (stored.files.iter().map(|(key, blob)| (key, blob, false)))
             .chain(stored.tables.iter().map(|(key, blob)| (key, blob, true)));
         let mut attached = Vec::new();
@@ -157,7 +156,10 @@ impl PluginStore {
                 .hint(RESTORE)
             })?;
             let table = match is_table {
-                true => Some(tables::kept(&bytes).map_err(|e| damaged(&path, e))?),
+                true => Some(
+                    tables::kept(&bytes)
+                        .map_err(|e| refused(format!("{blob} is no table: {e}")))?,
+                ),
                 false => None,
             };
             attached.push(Attached {
@@ -168,36 +170,47 @@ impl PluginStore {
             });
         }
         attached.sort_by(|a, b| a.key.cmp(&b.key));
-        let config = Canonical::new(stored.text, attached);
-        if config.digest() == digest {
-            return Ok(Some(config));
-        }
-        let what = format!("its content has the digest {}", config.digest());
-        Err(damaged(&path, what).hint(RESTORE))
+        Ok(Some(Canonical::new(stored.text, attached)))
     }
 
     /// Names a kept component `name@version`, once and for all. The same again is fine; another build is refused.
     pub fn push(&self, name: &str, version: &str, pushed: &Pushed) -> Result<()> {
         let path = self.ref_path(name, version, "json");
-        if !create(&path, &to_json(pushed)?)
-            .and_then(|made| sync_up(&path, &self.root).map(|()| made))
-            .map_err(|e| cannot_write(&path, e))?
-        {
-            let there = self.read_ref(name, version)?;
-            if there.pushed.digest != pushed.digest {
-                let (old, new) = (there.pushed.digest, &pushed.digest);
-                return Err(refused(format!(
-                    "{name}@{version} is {old} already, this build is {new}"
-                ))
-                .hint("a version never changes: raise the version in the plugin, build and push again"));
-            }
+        create(&path, &to_json(pushed)?)
+            .and_then(|_| sync_up(&path, &self.root))
+            .map_err(|e| cannot_write(&path, e))?;
+        // Whoever came first: what lies there counts.
+        self.may_push(name, version, &pushed.digest)
+    }
+
+    /// Refuses another build of a version that is there, and one that was yanked.
+    pub fn may_push(&self, name: &str, version: &str, digest: &str) -> Result<()> {
+        if !self.ref_path(name, version, "json").exists() {
+            return Ok(());
+        }
+        let there = self.pushed(name, version)?;
+        let old = &there.pushed.digest;
+        if old != digest {
+            return Err(refused(format!(
+                "{name}@{version} is {old} already, this build is {digest}"
+            ))
+            .hint(
+                "a version never changes: raise the version in the plugin, build and push again",
+            ));
+        }
+        if there.yanked {
+            return Err(
+                refused(format!("{name}@{version} was pushed before and yanked")).hint(format!(
+                    "`weir plugin yank {name}@{version} --undo` puts it back into use"
+                )),
+            );
         }
         Ok(())
     }
 
     /// Takes a version out of use, or back into it.
     pub fn yank(&self, name: &str, version: &str, yanked: bool) -> Result<()> {
-        self.read_ref(name, version)?;
+        self.pushed(name, version)?;
         let path = self.ref_path(name, version, "yanked");
         match yanked {
             true => create(&path, b"").map(drop),
@@ -215,7 +228,7 @@ impl PluginStore {
         let mut refs = Vec::new();
         for file in list(&self.root.join("refs").join(name))? {
             if let Some(version) = file.strip_suffix(".json") {
-                refs.push(self.read_ref(name, version)?);
+                refs.push(self.pushed(name, version)?);
             }
         }
         Ok(refs)
@@ -231,28 +244,32 @@ impl PluginStore {
 
     /// Digests of all blobs.
     pub fn blobs(&self) -> Result<Vec<String>> {
-        let mut blobs = Vec::new();
-        let root = self.root.join("blobs/sha256");
-        for prefix in list(&root)? {
-            let names = list(&root.join(&prefix))?.into_iter();
-            blobs.extend(
-                names
-                    .map(|hex| format!("sha256:{hex}"))
-                    .filter(|d| hex_of(d).is_ok()),
-            );
-        }
-        Ok(blobs)
+        let items = self.items()?.into_iter();
+        Ok(items.filter_map(|item| item.blob).collect())
     }
 
-    /// Digests of all configs.
-    pub fn configs(&self) -> Result<Vec<String>> {
-        let names = list(&self.root.join("configs"))?;
-        let digest = |name: &String| Some(format!("sha256:{}", name.strip_suffix(".json")?));
-        Ok(names
-            .iter()
-            .filter_map(digest)
-            .filter(|d| hex_of(d).is_ok())
-            .collect())
+    /// All files but the refs: blobs, configs, and what a crash left half written.
+    pub fn items(&self) -> Result<Vec<Item>> {
+        let mut items = Vec::new();
+        let (blobs, configs) = (self.root.join("blobs/sha256"), self.root.join("configs"));
+        let digest = |hex: &str| Some(format!("sha256:{hex}")).filter(|d| hex_of(d).is_ok());
+        for prefix in list(&blobs)? {
+            for name in list(&blobs.join(&prefix))? {
+                let item = Item::at(blobs.join(&prefix).join(&name))?;
+                items.extend(item.map(|item| Item {
+                    blob: digest(&name),
+                    ..item
+                }));
+            }
+        }
+        for name in list(&configs)? {
+            let item = Item::at(configs.join(&name))?;
+            items.extend(item.map(|item| Item {
+                config: name.strip_suffix(".json").and_then(digest),
+                ..item
+            }));
+        }
+        Ok(items)
     }
 
     fn ref_path(&self, name: &str, version: &str, extension: &str) -> PathBuf {
@@ -260,7 +277,8 @@ impl PluginStore {
         self.root.join("refs").join(name).join(file)
     }
 
-    fn read_ref(&self, name: &str, version: &str) -> Result<Ref> {
+    /// A pushed version, yanked or not.
+    pub fn pushed(&self, name: &str, version: &str) -> Result<Ref> {
         let path = self.ref_path(name, version, "json");
         let bytes = read(&path)?.ok_or_else(|| {
             refused(format!("{} has no {name}@{version}", self.root.display()))
@@ -277,14 +295,62 @@ impl PluginStore {
         })
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+    fn keep(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        if read(path)?.is_some_and(|kept| kept == bytes) {
+            // As young as a new one for `gc`, which spares what is about to be named. Where this cannot write, it cannot
+            // delete either.
+            File::open(path)
+                .and_then(|file| file.set_modified(now()))
+                .ok();
+            return Ok(());
+        }
         replace(path, bytes)
             .and_then(|()| sync_up(path, &self.root))
             .map_err(|e| cannot_write(path, e))
     }
 }
 
+/// One file of the store.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub path: PathBuf,
+    /// Its digest, where it is a blob; else `config`, where it is a config; neither: never finished.
+    pub blob: Option<String>,
+    pub config: Option<String>,
+    pub bytes: u64,
+    pub modified: SystemTime,
+}
+
+impl Item {
+    /// None where it vanished meanwhile.
+    fn at(path: PathBuf) -> Result<Option<Item>> {
+        match fs::metadata(&path).and_then(|found| Ok((found.len(), found.modified()?))) {
+            Ok((bytes, modified)) => Ok(Some(Item {
+                path,
+                blob: None,
+                config: None,
+                bytes,
+                modified,
+            })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(refused(format!("{} cannot be read", path.display())).source(e)),
+        }
+    }
+
+    pub fn remove(&self) -> Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(cannot_write(&self.path, e)),
+            _ => Ok(()),
+        }
+    }
+}
+
 const RESTORE: &str = "restore the plugin store from a copy (docs/plugin-store.md)";
+
+fn now() -> SystemTime {
+    let micros = SystemClock::shared().now_micros();
+    UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
 
 /// `sha256:` and 64 lower-case hex digits, which are a safe file name; the digits.
 fn hex_of(digest: &str) -> Result<&str> {

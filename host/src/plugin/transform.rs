@@ -205,6 +205,9 @@ impl PluginTransform {
         if !hidden.is_empty() {
             for reject in &mut output.rejects {
                 hidden.scrub(&mut reject.message);
+                if let Some(field) = &mut reject.field {
+                    hidden.scrub(field);
+                }
             }
         }
         let read: Vec<Column> = self
@@ -391,6 +394,7 @@ fn problems(told: Vec<wit::Problem>, hidden: &Hidden) -> Vec<SetupProblem> {
     told.into_iter()
         .take(MAX_PROBLEMS)
         .map(|mut p| {
+            hidden.scrub(&mut p.at);
             hidden.scrub(&mut p.message);
             let short = |text: &str| printable(cut(text, MAX_STORY));
             SetupProblem::told(&short(&p.at), short(&p.code), short(&p.message))

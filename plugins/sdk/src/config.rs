@@ -53,6 +53,16 @@ impl Config {
         value
     }
 
+    /// The items of `key`: a TOML list, or texts with commas between them. Blank ones are dropped.
+    pub fn list(&mut self, key: &str) -> Vec<String> {
+        let value = self.text(key, "");
+        let items = value.split(',').map(str::trim);
+        items
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
     pub fn flag(&mut self, key: &str, default: bool) -> bool {
         let default = if default { "true" } else { "false" };
         self.choice(key, &["true", "false"], default) == 0
@@ -135,7 +145,7 @@ impl Config {
             .cloned()
             .collect();
         for key in unknown {
-            let near = nearest(&key, &self.read);
+            let near = nearest(&key, self.read.iter().map(String::as_str));
             self.problem(
                 &key,
                 "unknown_key",
@@ -154,9 +164,9 @@ fn pointer(key: &str) -> String {
     format!("/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
-/// `; did you mean …?` where a known key is at most two edits away.
-fn nearest(key: &str, known: &BTreeSet<String>) -> String {
-    let best = known.iter().map(|name| (edits(key, name), name)).min();
+/// `; did you mean …?` where a known name is at most two edits away.
+pub(crate) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let best = known.map(|name| (edits(key, name), name)).min();
     match best {
         Some((1..=2, name)) => format!("; did you mean `{name}`?"),
         _ => String::new(),
@@ -207,6 +217,14 @@ mod tests {
             "{}",
             problems[3].message
         );
+    }
+
+    #[test]
+    fn a_list_is_written_with_brackets_or_commas() {
+        let mut config = Config::parse(r#"{"a":["x","y"],"b":"x, y,,","c":""}"#);
+        assert_eq!(config.list("a"), ["x", "y"]);
+        assert_eq!(config.list("b"), ["x", "y"]);
+        assert!(config.list("c").is_empty() && config.list("d").is_empty());
     }
 
     #[test]

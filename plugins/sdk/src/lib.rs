@@ -10,6 +10,8 @@ pub mod json;
 pub mod log;
 pub mod rejects;
 pub mod rowwise;
+pub mod schema;
+pub mod table;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 pub mod time;
@@ -22,6 +24,8 @@ pub use contract::{
 };
 pub use rejects::{Refusal, Rejects, shown};
 pub use rowwise::{RowPlugin, Rows, Rowwise};
+pub use schema::Schema;
+pub use table::Table;
 pub use types::{Type, Value};
 pub use view::Batch;
 
@@ -32,7 +36,10 @@ pub trait Transform: Sized {
     const VERSION: &'static str;
     /// One sentence, for lists of plugins.
     const SUMMARY: &'static str;
-    /// JSON Schema (2020-12) of the config: keys are the flat ones, below the transform's name.
+    /// JSON Schema (2020-12) of the config: keys are the flat ones, below the transform's name. Three formats speak to
+    /// the host: `weir-file` (it reads the file that the key names into `Setup::files`), `weir-table` (a CSV or Parquet
+    /// file into `Setup::tables`, see `Table`) and `weir-secret`: only there is a reference such as `${env:…}` resolved;
+    /// the plugin finds a plain text, and must not repeat it in a problem, a reject or a log line.
     const SCHEMA: &'static str;
 
     /// The same setup must give the same plan. All problems at once.

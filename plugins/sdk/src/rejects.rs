@@ -1,4 +1,5 @@
 //! Refusals: which row, which piece of it, and why, in words for the person who reads the dead letter.
+use crate::builder::Bits;
 use crate::contract::Reject;
 
 /// Longest piece of a value that a message shows, in characters.
@@ -74,6 +75,20 @@ impl Rejects {
     /// Forgets every refusal from `len` on.
     pub fn truncate(&mut self, len: usize) {
         self.list.truncate(len);
+    }
+
+    /// In the order of the rows, for plugins that go column by column; the reasons of one row keep their order.
+    pub fn sort(&mut self) {
+        self.list.sort_by_key(|reject| reject.row);
+    }
+
+    /// Which of `rows` input rows no refusal names.
+    pub fn kept(&self, rows: usize) -> Bits {
+        let mut kept = Bits::filled(rows);
+        self.list
+            .iter()
+            .for_each(|reject| kept.clear(reject.row as usize));
+        kept
     }
 
     pub fn into_vec(self) -> Vec<Reject> {

@@ -11,7 +11,7 @@ use crate::Transform;
 use crate::builder::Builder;
 use crate::contract::{
     Buffers, Column, Field, File, MadeColumn, Output, Plan, PlannedColumn, Problem, Reject, RowMap,
-    Setup,
+    Setup, Table as LookupTable,
 };
 use crate::types::Type;
 use crate::view::{Batch, bit};
@@ -32,6 +32,7 @@ pub struct Table {
 pub struct Bench {
     keys: BTreeMap<String, String>,
     files: Vec<(String, Vec<u8>)>,
+    tables: Vec<LookupTable>,
     input: Vec<Vec<Field>>,
     columns: Vec<Column>,
 }
@@ -44,6 +45,23 @@ impl Bench {
 
     pub fn file(mut self, key: &str, bytes: &str) -> Self {
         self.files.push((key.into(), bytes.into()));
+        self
+    }
+
+    /// A lookup table from texts: name, type and values of each column.
+    pub fn table(mut self, key: &str, columns: &[(&str, &str, &[Option<&str>])]) -> Self {
+        self.tables.push(LookupTable {
+            key: key.into(),
+            rows: columns.first().map_or(0, |(_, _, rows)| rows.len() as u32),
+            fields: columns
+                .iter()
+                .map(|(name, spec, _)| vec![typed(spec).field(name)])
+                .collect(),
+            columns: columns
+                .iter()
+                .map(|(_, spec, rows)| filled(spec, rows))
+                .collect(),
+        });
         self
     }
 
@@ -67,16 +85,8 @@ impl Bench {
 
     /// An input column of type `spec` from texts.
     pub fn column(mut self, name: &str, spec: &str, rows: &[Option<&str>]) -> Self {
-        let kind = Type::parse(spec).expect("a type");
-        let mut builder = kind.builder();
-        for row in rows {
-            match row.map(|text| kind.read(text.as_bytes()).expect("a value of the type")) {
-                Some(value) => builder.push(value),
-                None => builder.push_null(),
-            }
-        }
-        self.input.push(vec![kind.field(name)]);
-        self.columns.push(builder.finish().expect("small"));
+        self.input.push(vec![typed(spec).field(name)]);
+        self.columns.push(filled(spec, rows));
         self
     }
 
@@ -112,7 +122,7 @@ impl Bench {
         Setup {
             config,
             files: files.collect(),
-            tables: Vec::new(),
+            tables: self.tables.clone(),
             input: self.input.clone(),
         }
     }
@@ -149,10 +159,10 @@ impl Bench {
             output, again,
             "the same batch gave something else the second time"
         );
-        self.table(plan, rows, output)
+        self.outcome(plan, rows, output)
     }
 
-    fn table(&self, plan: &Plan, rows: usize, output: Output) -> Table {
+    fn outcome(&self, plan: &Plan, rows: usize, output: Output) -> Table {
         let origin = origin(&output.rows, rows);
         assert!(origin.is_sorted(), "output keeps input order");
         assert!(
@@ -235,6 +245,19 @@ impl Table {
         };
         self.rows.iter().map(line).collect()
     }
+}
+
+fn typed(spec: &str) -> Type {
+    Type::parse(spec).expect("a type")
+}
+
+fn filled(spec: &str, rows: &[Option<&str>]) -> Column {
+    let kind = typed(spec);
+    let mut builder = kind.builder();
+    for row in rows {
+        builder.put(row.map(|text| kind.read(text.as_bytes()).expect("a value of the type")));
+    }
+    builder.finish().expect("small")
 }
 
 fn origin(map: &RowMap, rows: usize) -> Vec<usize> {

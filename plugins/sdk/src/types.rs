@@ -166,6 +166,7 @@ impl Type {
             (Value::Text(v), _) => v.to_owned(),
             (Value::Int(v), _) => v.to_string(),
             (Value::Long(v), _) => v.to_string(),
+            (Value::Double(v), _) if v.is_infinite() => if v > 0.0 { "INF" } else { "-INF" }.into(),
             (Value::Double(v), _) => v.to_string(),
             (Value::Bool(v), _) => v.to_string(),
             (Value::Date(v), _) => time::show_date(i64::from(v)),
@@ -208,6 +209,15 @@ impl Builder {
             (Self::Sixteen(b), Value::Decimal(v)) => b.push(v.to_le_bytes()),
             (Self::Bool(b), Value::Bool(v)) => b.push(v),
             (other, _) => other.push_null(),
+        }
+    }
+
+    /// `push`, or a null.
+    #[inline]
+    pub fn put(&mut self, value: Option<Value<'_>>) {
+        match value {
+            Some(value) => self.push(value),
+            None => self.push_null(),
         }
     }
 }
@@ -423,6 +433,8 @@ mod tests {
             ("decimal(9,2)", "-0.05"),
             ("decimal(9,0)", "7"),
             ("long", "-3"),
+            ("double", "-INF"),
+            ("double", "NaN"),
         ] {
             let kind = Type::parse(spec).unwrap();
             assert_eq!(kind.show(kind.read(text.as_bytes()).unwrap()), text);

@@ -1,5 +1,6 @@
 //! Typed views of the columns a batch brings. Buffers are checked once, when the view is made; `get` cannot fail.
 use crate::contract::{Buffers, Column};
+use crate::types::{Type, Value};
 
 /// The columns of one `run` call: those of the plan's `reads`, in its order.
 #[derive(Debug)]
@@ -21,14 +22,76 @@ impl Batch {
         self.rows
     }
 
+    pub fn columns(&self) -> Columns<'_> {
+        Columns {
+            rows: self.rows,
+            columns: &self.columns,
+        }
+    }
+
     pub fn column(&self, n: usize) -> Result<&Column, String> {
+        self.columns().column(n)
+    }
+
+    /// A `u` column.
+    pub fn text(&self, n: usize) -> Result<Text<'_>, String> {
+        self.columns().text(n)
+    }
+
+    /// A `z` column (or a `u` column, as bytes).
+    pub fn bytes(&self, n: usize) -> Result<Bytes<'_>, String> {
+        self.columns().bytes(n)
+    }
+
+    /// A `b` column.
+    pub fn bools(&self, n: usize) -> Result<Bools<'_>, String> {
+        self.columns().bools(n)
+    }
+
+    /// An `i` or `tdD` column.
+    pub fn i32s(&self, n: usize) -> Result<Fixed<'_, 4>, String> {
+        self.columns().fixed(n)
+    }
+
+    /// An `l`, `tsu:` or `g` column: see `Fixed::i64` and `Fixed::f64`.
+    pub fn i64s(&self, n: usize) -> Result<Fixed<'_, 8>, String> {
+        self.columns().fixed(n)
+    }
+
+    /// A `d:P,S` column, unscaled.
+    pub fn i128s(&self, n: usize) -> Result<Fixed<'_, 16>, String> {
+        self.columns().fixed(n)
+    }
+
+    /// A column of type `kind`, read as its values.
+    pub fn values(&self, n: usize, kind: &Type) -> Result<Values<'_>, String> {
+        self.columns().values(n, kind)
+    }
+}
+
+/// Columns of equally many rows: those of a batch, or those of a lookup table.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a> {
+    rows: usize,
+    columns: &'a [Column],
+}
+
+impl<'a> Columns<'a> {
+    pub fn new(rows: u32, columns: &'a [Column]) -> Self {
+        Self {
+            rows: rows as usize,
+            columns,
+        }
+    }
+
+    pub fn column(&self, n: usize) -> Result<&'a Column, String> {
         self.columns
             .get(n)
             .ok_or_else(|| format!("the host gave no column {n}"))
     }
 
     /// A `u` column.
-    pub fn text(&self, n: usize) -> Result<Text<'_>, String> {
+    pub fn text(&self, n: usize) -> Result<Text<'a>, String> {
         let Bytes { spans, data } = self.bytes(n)?;
         let data = str::from_utf8(data).map_err(|e| format!("column {n} is not UTF-8: {e}"))?;
         let cut = spans
@@ -42,7 +105,7 @@ impl Batch {
     }
 
     /// A `z` column (or a `u` column, as bytes).
-    pub fn bytes(&self, n: usize) -> Result<Bytes<'_>, String> {
+    pub fn bytes(&self, n: usize) -> Result<Bytes<'a>, String> {
         let (node, rows, constant) = self.node(n)?;
         let spans = Spans::new(n, node, rows, constant)?;
         Ok(Bytes {
@@ -52,7 +115,7 @@ impl Batch {
     }
 
     /// A `b` column.
-    pub fn bools(&self, n: usize) -> Result<Bools<'_>, String> {
+    pub fn bools(&self, n: usize) -> Result<Bools<'a>, String> {
         let (node, rows, constant) = self.node(n)?;
         let nulls = Nulls::new(n, node, rows, constant)?;
         if node.data.len() != rows.div_ceil(8) {
@@ -67,22 +130,8 @@ impl Batch {
         })
     }
 
-    /// An `i` or `tdD` column.
-    pub fn i32s(&self, n: usize) -> Result<Fixed<'_, 4>, String> {
-        self.fixed(n)
-    }
-
-    /// An `l`, `tsu:` or `g` column: see `Fixed::i64` and `Fixed::f64`.
-    pub fn i64s(&self, n: usize) -> Result<Fixed<'_, 8>, String> {
-        self.fixed(n)
-    }
-
-    /// A `d:P,S` column, unscaled.
-    pub fn i128s(&self, n: usize) -> Result<Fixed<'_, 16>, String> {
-        self.fixed(n)
-    }
-
-    fn fixed<const WIDTH: usize>(&self, n: usize) -> Result<Fixed<'_, WIDTH>, String> {
+    /// A column of values that are `WIDTH` bytes wide.
+    pub fn fixed<const WIDTH: usize>(&self, n: usize) -> Result<Fixed<'a, WIDTH>, String> {
         let (node, rows, constant) = self.node(n)?;
         let nulls = Nulls::new(n, node, rows, constant)?;
         let (values, rest) = node.data.as_chunks::<WIDTH>();
@@ -95,8 +144,22 @@ impl Batch {
         Ok(Fixed { nulls, values })
     }
 
+    /// A column of type `kind`, read as its values.
+    pub fn values(&self, n: usize, kind: &Type) -> Result<Values<'a>, String> {
+        Ok(match kind {
+            Type::Text => Values::Text(self.text(n)?),
+            Type::Int => Values::Int(self.fixed(n)?),
+            Type::Date(_) => Values::Date(self.fixed(n)?),
+            Type::Long => Values::Long(self.fixed(n)?),
+            Type::Double => Values::Double(self.fixed(n)?),
+            Type::Timestamp(_) => Values::Timestamp(self.fixed(n)?),
+            Type::Decimal(..) => Values::Decimal(self.fixed(n)?),
+            Type::Bool => Values::Bool(self.bools(n)?),
+        })
+    }
+
     /// The single node of a flat column, and how many rows it holds.
-    fn node(&self, n: usize) -> Result<(&Buffers, usize, bool), String> {
+    fn node(&self, n: usize) -> Result<(&'a Buffers, usize, bool), String> {
         let column = self.column(n)?;
         let rows = if column.constant { 1 } else { self.rows };
         match column.nodes.as_slice() {
@@ -105,6 +168,35 @@ impl Batch {
                 "column {n} has {} nodes, a flat one has 1",
                 nodes.len()
             )),
+        }
+    }
+}
+
+/// A column of any flat type but bytes. Where one type is sure, its own view is faster.
+#[derive(Debug, Clone, Copy)]
+pub enum Values<'a> {
+    Text(Text<'a>),
+    Int(Fixed<'a, 4>),
+    Date(Fixed<'a, 4>),
+    Long(Fixed<'a, 8>),
+    Double(Fixed<'a, 8>),
+    Timestamp(Fixed<'a, 8>),
+    Decimal(Fixed<'a, 16>),
+    Bool(Bools<'a>),
+}
+
+impl<'a> Values<'a> {
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<Value<'a>> {
+        match self {
+            Self::Text(view) => view.get(row).map(Value::Text),
+            Self::Int(view) => view.get(row).map(Value::Int),
+            Self::Date(view) => view.get(row).map(Value::Date),
+            Self::Long(view) => view.get(row).map(Value::Long),
+            Self::Double(view) => view.f64(row).map(Value::Double),
+            Self::Timestamp(view) => view.get(row).map(Value::Timestamp),
+            Self::Decimal(view) => view.get(row).map(Value::Decimal),
+            Self::Bool(view) => view.get(row).map(Value::Bool),
         }
     }
 }
@@ -207,6 +299,15 @@ impl<'a> Bytes<'a> {
     pub fn get(&self, row: usize) -> Option<&'a [u8]> {
         let (from, to) = self.spans.get(row)?;
         self.data.get(from..to)
+    }
+
+    /// All bytes from the start of row `row` on, and how many of them are its own; none of a null.
+    #[inline]
+    pub fn with_rest(&self, row: usize) -> (&'a [u8], usize) {
+        match self.spans.get(row) {
+            Some((from, to)) if from <= to && to <= self.data.len() => (&self.data[from..], to - from),
+            _ => (&[], 0),
+        }
     }
 
     /// Bytes of all rows together: what to reserve.

@@ -42,6 +42,24 @@ struct OneOf {
     values: Vec<Value<'static>>,
 }
 
+/// What most values of a column are found good by, without a look at any other rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Range<T> {
+    min: Option<T>,
+    max: Option<T>,
+    /// No rule but these two.
+    whole: bool,
+}
+
+impl<T: PartialOrd> Range<T> {
+    #[inline]
+    pub fn holds(&self, value: T) -> bool {
+        self.whole
+            && self.min.as_ref().is_none_or(|min| value >= *min)
+            && self.max.as_ref().is_none_or(|max| value <= *max)
+    }
+}
+
 impl Check {
     /// `from` is the type of the input column, or the rule's own where the column is missing and has a default.
     pub fn new(rules: &ColumnRules, from: Type, config: &mut Config) -> Self {
@@ -148,26 +166,13 @@ impl Check {
         }
     }
 
-    /// The text after trim and case.
+    /// The text after trim and case. Borrowed unless a letter changed: then only its ends may be gone.
     #[inline]
-    pub fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let text = if self.trim { text.trim() } else { text };
+    pub fn clean<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        let text = if self.trim { trim(text) } else { text };
         match self.case {
             None => Cow::Borrowed(text),
-            Some(Case::Upper) if text.is_ascii() => {
-                match text.bytes().any(|b| b.is_ascii_lowercase()) {
-                    true => Cow::Owned(text.to_ascii_uppercase()),
-                    false => Cow::Borrowed(text),
-                }
-            }
-            Some(Case::Lower) if text.is_ascii() => {
-                match text.bytes().any(|b| b.is_ascii_uppercase()) {
-                    true => Cow::Owned(text.to_ascii_lowercase()),
-                    false => Cow::Borrowed(text),
-                }
-            }
-            Some(Case::Upper) => Cow::Owned(text.to_uppercase()),
-            Some(Case::Lower) => Cow::Owned(text.to_lowercase()),
+            Some(case) => cased(text, case),
         }
     }
 
@@ -180,7 +185,7 @@ impl Check {
 
     /// Checks of a text that are about its letters.
     #[inline]
-    pub fn text(&self, text: &str, refuse: &mut impl FnMut(Refusal)) {
+    pub fn text(&self, text: &[u8], refuse: &mut impl FnMut(Refusal)) {
         let (least, most) = self.length;
         if least > 0 || most < usize::MAX {
             self.check_length(text, refuse);
@@ -202,16 +207,22 @@ impl Check {
                 &format!("all of it to match `{pattern}`"),
             );
         }
+        if let Some(one_of) = &self.one_of
+            && matches!(self.kind, Type::Text)
+            && !one_of.texts.iter().any(|t| t.as_bytes() == text)
+        {
+            self.refuse(refuse, "not_in_enum", text, &one_of.expected());
+        }
     }
 
     /// A text has between a quarter of its bytes and its bytes as characters: most need no counting.
     #[inline]
-    fn check_length(&self, text: &str, refuse: &mut impl FnMut(Refusal)) {
+    fn check_length(&self, text: &[u8], refuse: &mut impl FnMut(Refusal)) {
         let (least, most) = self.length;
         if text.len() <= most && text.len().div_ceil(4) >= least {
             return;
         }
-        let count = text.chars().count();
+        let count = text.iter().filter(|b| **b & 0xC0 != 0x80).count();
         if count < least {
             self.refuse(
                 refuse,
@@ -231,12 +242,24 @@ impl Check {
 
     /// The value of a text, or nothing and a refusal.
     #[inline]
-    pub fn cast<'a>(&self, text: &'a str, refuse: &mut impl FnMut(Refusal)) -> Option<Value<'a>> {
-        let value = self.kind.read(text.as_bytes());
+    pub fn cast<'a>(&self, text: &'a [u8], refuse: &mut impl FnMut(Refusal)) -> Option<Value<'a>> {
+        let value = self.kind.read(text);
         if value.is_none() {
             self.refuse(refuse, "bad_type", text, &self.kind.to_string());
         }
         value
+    }
+
+    /// The bounds, as `of` takes them out of their values.
+    pub fn range<T>(&self, of: fn(Value<'static>) -> Option<T>) -> Range<T> {
+        let bound = |bound: &Option<Bound>| bound.as_ref().and_then(|bound| of(bound.value));
+        let (min, max) = (bound(&self.min), bound(&self.max));
+        let told = min.is_some() == self.min.is_some() && max.is_some() == self.max.is_some();
+        Range {
+            whole: told && self.one_of.is_none(),
+            min,
+            max,
+        }
     }
 
     /// Checks of a value that are about its size.
@@ -263,15 +286,10 @@ impl Check {
         {
             self.refuse_value(refuse, "above_max", value, &format!("at most {}", max.text));
         }
-        if let Some(one_of) = &self.one_of {
-            let known = match value {
-                Value::Text(text) => one_of.texts.iter().any(|t| t == text),
-                value => one_of.values.contains(&value),
-            };
-            if !known {
-                let expected = format!("one of {}", one_of.texts.join(", "));
-                self.refuse_value(refuse, "not_in_enum", value, &expected);
-            }
+        if let Some(one_of) = &self.one_of
+            && !one_of.values.contains(&value)
+        {
+            self.refuse_value(refuse, "not_in_enum", value, &one_of.expected());
         }
     }
 
@@ -283,19 +301,59 @@ impl Check {
         expected: &str,
     ) {
         let found = self.kind.show(value);
-        self.refuse(refuse, code, &found, expected);
+        self.refuse(refuse, code, found.as_bytes(), expected);
     }
 
     fn refuse(
         &self,
         refuse: &mut impl FnMut(Refusal),
         code: &'static str,
-        found: &str,
+        found: &[u8],
         expected: &str,
     ) {
-        let message = format!("found {}, expected {expected}", shown(found.as_bytes()));
+        let message = format!("found {}, expected {expected}", shown(found));
         refuse(Refusal::of_field(code, &self.name, message));
     }
+}
+
+impl OneOf {
+    fn expected(&self) -> String {
+        format!("one of {}", self.texts.join(", "))
+    }
+}
+
+/// Without Unicode's white space at both ends.
+#[inline]
+fn trim(text: &[u8]) -> &[u8] {
+    match text {
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
+        _ => str::from_utf8(text).map_or(text, |text| text.trim().as_bytes()),
+    }
+}
+
+#[inline]
+fn cased(text: &[u8], case: Case) -> Cow<'_, [u8]> {
+    let other = match case {
+        Case::Upper => any(text, |b| b.is_ascii_lowercase() | !b.is_ascii()),
+        Case::Lower => any(text, |b| b.is_ascii_uppercase() | !b.is_ascii()),
+    };
+    if !other {
+        return Cow::Borrowed(text);
+    }
+    match (str::from_utf8(text), case) {
+        (Ok(text), Case::Upper) => Cow::Owned(text.to_uppercase().into_bytes()),
+        (Ok(text), Case::Lower) => Cow::Owned(text.to_lowercase().into_bytes()),
+        (Err(_), _) => Cow::Borrowed(text),
+    }
+}
+
+/// Every byte is looked at, without a branch: so it is done 16 at a time.
+#[inline]
+fn any(text: &[u8], is: impl Fn(u8) -> bool) -> bool {
+    let (chunks, rest) = text.as_chunks::<16>();
+    let count = |bytes: &[u8]| bytes.iter().fold(0, |found, b| found | u8::from(is(*b)));
+    let chunks = chunks.iter().fold(0, |found, chunk| found | count(chunk));
+    chunks | count(rest) != 0
 }
 
 /// A literal as a value of `kind`; TOML's own dates are read by the default pattern too.

@@ -3,31 +3,26 @@ use crate::rules::Format;
 
 impl Format {
     #[inline]
-    pub fn accepts(self, text: &str) -> bool {
+    pub fn accepts(self, text: &[u8]) -> bool {
+        let is = |check: fn(&str) -> bool| str::from_utf8(text).is_ok_and(check);
         match self {
-            Self::Uuid => is_uuid(text.as_bytes()),
-            Self::Email => is_email(text),
-            Self::Url => is_url(text),
-            Self::Ipv4 => is_ipv4(text),
-            Self::Isbn => is_isbn(text.as_bytes()),
+            Self::Uuid => is_uuid(text),
+            Self::Email => is(is_email),
+            Self::Url => is(is_url),
+            Self::Ipv4 => is(is_ipv4),
+            Self::Isbn => is_isbn(text),
         }
     }
 }
 
-/// 8-4-4-4-12 hex digits, any version.
+/// 8-4-4-4-12 hex digits, any version. Counted without a branch: 16 bytes at a time.
 fn is_uuid(text: &[u8]) -> bool {
     let Ok(text) = <&[u8; 36]>::try_from(text) else {
         return false;
     };
-    let mut good = true;
-    for (n, b) in text.iter().enumerate() {
-        good &= if matches!(n, 8 | 13 | 18 | 23) {
-            *b == b'-'
-        } else {
-            b.is_ascii_hexdigit()
-        };
-    }
-    good
+    let digits = |n: u8, b: &u8| n + u8::from(b.is_ascii_hexdigit());
+    let hyphens = [8, 13, 18, 23].iter().all(|n| text[*n] == b'-');
+    hyphens && text.iter().fold(0, digits) == 32
 }
 
 /// One `@`, something before it, a domain with a dot behind it, no blanks.
@@ -155,11 +150,11 @@ mod tests {
         ];
         for (format, good, bad) in cases {
             assert!(
-                good.iter().all(|t| format.accepts(t)),
+                good.iter().all(|t| format.accepts(t.as_bytes())),
                 "{format:?} refuses a good one"
             );
             for text in bad {
-                assert!(!format.accepts(text), "{format:?} takes {text}");
+                assert!(!format.accepts(text.as_bytes()), "{format:?} takes {text}");
             }
         }
     }

@@ -7,14 +7,14 @@ mod rules;
 
 use std::borrow::Cow;
 
-use weir_sdk::builder::{Bits, Builder};
-use weir_sdk::view::{Bools, Fixed, Text};
+use weir_sdk::builder::{Bits, Builder, SpanBuilder};
+use weir_sdk::view::Bytes;
 use weir_sdk::{
     Batch, Column, Config, MadeColumn, Output, Plan, PlannedColumn, Problem, Refusal, Rejects,
     RowMap, Setup, Transform, Type, Value,
 };
 
-use check::Check;
+use check::{Check, Range};
 use rules::{RuleFile, Unknown};
 
 /// The plugin. It keeps the rules, nothing of a row.
@@ -213,33 +213,28 @@ impl Step {
             return Ok(Made::Constant(builder));
         };
         let rows = batch.rows();
-        let made = match &self.check.from {
-            Type::Text if self.check.casts() => Some(self.cast(&batch.text(read)?, rows, refused)),
-            Type::Text => self.clean(&batch.text(read)?, rows, refused),
-            Type::Int => {
-                let view = batch.i32s(read)?;
-                self.values(rows, refused, |n| view.get(n).map(Value::Int))
-            }
-            Type::Date(_) => {
-                let view = batch.i32s(read)?;
-                self.values(rows, refused, |n| view.get(n).map(Value::Date))
-            }
-            Type::Long => self.values(rows, refused, longs(batch.i64s(read)?, Value::Long)),
-            Type::Timestamp(_) => {
-                self.values(rows, refused, longs(batch.i64s(read)?, Value::Timestamp))
-            }
-            Type::Double => {
-                let view = batch.i64s(read)?;
-                self.values(rows, refused, |n| view.f64(n).map(Value::Double))
-            }
-            Type::Decimal(..) => {
-                let view = batch.i128s(read)?;
-                self.values(rows, refused, |n| view.get(n).map(Value::Decimal))
-            }
-            Type::Bool => {
-                let view: Bools<'_> = batch.bools(read)?;
-                self.values(rows, refused, |n| view.get(n).map(Value::Bool))
-            }
+        let check = &self.check;
+        macro_rules! values {
+            ($kind:ident, $view:expr, $get:ident) => {{
+                let range = check.range(|value| match value {
+                    Value::$kind(value) => Some(value),
+                    _ => None,
+                });
+                let view = $view?;
+                self.values(rows, refused, range, |n| view.$get(n), Value::$kind)
+            }};
+        }
+        // Texts as bytes: the host has checked that they are UTF-8, and checks what goes on again.
+        let made = match &check.from {
+            Type::Text if check.casts() => Some(self.cast(&batch.bytes(read)?, rows, refused)),
+            Type::Text => self.clean(&batch.bytes(read)?, rows, refused),
+            Type::Int => values!(Int, batch.i32s(read), get),
+            Type::Date(_) => values!(Date, batch.i32s(read), get),
+            Type::Long => values!(Long, batch.i64s(read), get),
+            Type::Timestamp(_) => values!(Timestamp, batch.i64s(read), get),
+            Type::Double => values!(Double, batch.i64s(read), f64),
+            Type::Decimal(..) => values!(Decimal, batch.i128s(read), get),
+            Type::Bool => values!(Bool, batch.bools(read), get),
         };
         Ok(match made {
             _ if !self.makes => Made::Nothing,
@@ -249,44 +244,45 @@ impl Step {
     }
 
     /// A text column that stays one; nothing where no text changed.
-    fn clean(&self, view: &Text<'_>, rows: usize, refused: &mut Refused) -> Option<Builder> {
+    fn clean(&self, view: &Bytes<'_>, rows: usize, refused: &mut Refused) -> Option<Builder> {
         let check = &self.check;
-        let mut made: Option<Builder> = None;
+        let mut made: Option<SpanBuilder> = None;
         for row in 0..rows {
             let raw = view.get(row);
             let mut text = raw.map(|raw| check.clean(raw));
-            if text.as_deref().is_none_or(str::is_empty)
-                && let Some(default) = &check.default
+            let mut changed = match (&text, raw) {
+                (Some(Cow::Borrowed(text)), Some(raw)) => text.len() != raw.len(),
+                (Some(Cow::Owned(text)), Some(raw)) => text != raw,
+                _ => false,
+            };
+            if let Some(default) = &check.default
+                && text.as_deref().is_none_or(<[u8]>::is_empty)
             {
                 refused.defaults_applied += 1;
-                text = Some(Cow::Borrowed(default));
+                changed = raw != Some(default.as_bytes());
+                text = Some(Cow::Borrowed(default.as_bytes()));
             }
             let refuse = &mut |why| refused.list.push((row, why));
             match text.as_deref() {
                 None => check.missing(refuse),
-                Some("") if check.required => check.missing(refuse),
-                Some(text) => {
-                    check.text(text, refuse);
-                    check.value(Value::Text(text), refuse);
-                }
+                Some(b"") if check.required => check.missing(refuse),
+                Some(text) => check.text(text, refuse),
             }
-            let text = text.as_deref();
-            if made.is_none() && text != raw {
-                let mut builder = Type::Text.builder();
-                for before in 0..row {
-                    push(&mut builder, view.get(before).map(Value::Text));
-                }
+            if changed && made.is_none() {
+                let mut builder = SpanBuilder::default();
+                builder.reserve(rows, view.total());
+                (0..row).for_each(|before| push_text(&mut builder, view.get(before)));
                 made = Some(builder);
             }
             if let Some(builder) = &mut made {
-                push(builder, text.map(Value::Text));
+                push_text(builder, text.as_deref());
             }
         }
-        made
+        made.map(Builder::Span)
     }
 
     /// A text column that becomes another type. An empty text is null.
-    fn cast(&self, view: &Text<'_>, rows: usize, refused: &mut Refused) -> Builder {
+    fn cast(&self, view: &Bytes<'_>, rows: usize, refused: &mut Refused) -> Builder {
         let check = &self.check;
         let default = check.default_value();
         let mut builder = check.kind.builder();
@@ -317,46 +313,53 @@ impl Step {
     }
 
     /// A column that has its type; nothing where no default was needed.
-    fn values<'a>(
+    fn values<'a, T: PartialOrd + Copy>(
         &'a self,
         rows: usize,
         refused: &mut Refused,
-        get: impl Fn(usize) -> Option<Value<'a>>,
+        range: Range<T>,
+        get: impl Fn(usize) -> Option<T>,
+        wrap: fn(T) -> Value<'static>,
     ) -> Option<Builder> {
         let check = &self.check;
         let default = check.default_value();
         let mut made: Option<Builder> = None;
         for row in 0..rows {
-            let value = get(row).or(default);
-            match value {
-                Some(value) => check.value(value, &mut |why| refused.list.push((row, why))),
-                None => check.missing(&mut |why| refused.list.push((row, why))),
+            let found = get(row);
+            match found {
+                Some(value) if range.holds(value) => {}
+                Some(value) => check.value(wrap(value), &mut |why| refused.list.push((row, why))),
+                None => match default {
+                    Some(value) => check.value(value, &mut |why| refused.list.push((row, why))),
+                    None => check.missing(&mut |why| refused.list.push((row, why))),
+                },
             }
-            if default.is_some() && get(row).is_none() {
+            if default.is_some() && found.is_none() {
                 refused.defaults_applied += 1;
                 made.get_or_insert_with(|| {
                     let mut builder = check.kind.builder();
-                    (0..row).for_each(|before| push(&mut builder, get(before)));
+                    (0..row).for_each(|before| push(&mut builder, get(before).map(wrap)));
                     builder
                 });
             }
             if let Some(builder) = &mut made {
-                push(builder, value);
+                push(builder, found.map(wrap).or(default));
             }
         }
         made
     }
 }
 
-fn longs<'a>(
-    view: Fixed<'a, 8>,
-    wrap: fn(i64) -> Value<'static>,
-) -> impl Fn(usize) -> Option<Value<'a>> {
-    move |n| view.get(n).map(wrap)
+#[inline]
+fn push(builder: &mut Builder, value: Option<Value<'_>>) {
+    match value {
+        Some(value) => builder.push(value),
+        None => builder.push_null(),
+    }
 }
 
 #[inline]
-fn push(builder: &mut Builder, value: Option<Value<'_>>) {
+fn push_text(builder: &mut SpanBuilder, value: Option<&[u8]>) {
     match value {
         Some(value) => builder.push(value),
         None => builder.push_null(),

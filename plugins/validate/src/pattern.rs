@@ -2,15 +2,17 @@
 //! `\d`, `\w` and `\s` mean ASCII; `.` and classes mean characters.
 use std::fmt;
 
+use regex_automata::Anchored;
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson;
-use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input};
+use regex_automata::util::primitives::StateID;
+use regex_automata::util::{start, syntax};
 
 #[derive(Debug)]
 pub struct Pattern {
     text: String,
     table: dense::DFA<Vec<u32>>,
+    start: StateID,
 }
 
 /// What the table of one pattern may take, and what building it may take.
@@ -32,19 +34,22 @@ impl Pattern {
             .thompson(thompson::Config::new().nfa_size_limit(Some(TABLE_BYTES)))
             .configure(config)
             .build(&whole);
-        match table {
-            Ok(table) => Ok(Self {
-                text: text.to_owned(),
-                table,
-            }),
-            Err(error) => Err(format!("{error}; it may be too large")),
-        }
+        let table = table.map_err(|error| format!("{error}; it may be too large"))?;
+        let start = start::Config::new().anchored(Anchored::Yes);
+        let start = table.start_state(&start).map_err(|e| e.to_string())?;
+        Ok(Self {
+            text: text.to_owned(),
+            table,
+            start,
+        })
     }
 
     #[inline]
-    pub fn matches(&self, text: &str) -> bool {
-        let input = Input::new(text).anchored(Anchored::Yes);
-        matches!(self.table.try_search_fwd(&input), Ok(Some(found)) if found.offset() == text.len())
+    pub fn matches(&self, text: &[u8]) -> bool {
+        // `$` is part of the pattern, so only the step behind the last byte can match.
+        let step = |state, byte: &u8| self.table.next_state(state, *byte);
+        let last = text.iter().fold(self.start, step);
+        self.table.is_match_state(self.table.next_eoi_state(last))
     }
 }
 
@@ -103,8 +108,8 @@ mod tests {
             (r"\bfoo\b.*", "foo bar", "foobar"),
         ] {
             let compiled = Pattern::compile(pattern).unwrap();
-            assert!(compiled.matches(good), "{pattern} on {good}");
-            assert!(!compiled.matches(bad), "{pattern} on {bad}");
+            assert!(compiled.matches(good.as_bytes()), "{pattern} on {good}");
+            assert!(!compiled.matches(bad.as_bytes()), "{pattern} on {bad}");
         }
     }
 

@@ -1,5 +1,5 @@
 //! One message, read from front to back: what is not well-formed is refused, what a column wants becomes a cell.
-mod scan;
+mod full;
 
 use quick_xml::Reader as Events;
 use quick_xml::errors::Error as XmlError;
@@ -8,20 +8,12 @@ use quick_xml::events::Event;
 use crate::plan::{Layout, Mixed};
 use crate::rows::{Cell, Message, Rows};
 use crate::strict::{self, Attribute, Fault, Found};
+use full::Scope;
 use weir_sdk::Refusal;
 
 /// A namespace declaration is an attribute of this name, or of one that begins with it and a colon.
 const XMLNS: &[u8] = b"xmlns";
 const DOCTYPE: &[u8] = b"<!DOCTYPE";
-
-/// Who takes a message apart.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Reader {
-    /// The fast one, which asks for the other where it is in doubt.
-    Scan,
-    /// The one that knows every form and words every fault.
-    Events,
-}
 
 /// Reads `message` into `rows`. After a fault the caller cuts `rows` back.
 pub fn read(
@@ -30,19 +22,11 @@ pub fn read(
     rows: &mut Rows,
     message: &mut Message<'_>,
     found: Found,
-    reader: Reader,
 ) -> Result<(), Fault> {
-    let mark = rows.mark();
     let mut walk = Walk::new(layout, frames, rows, message.text, found);
-    if reader == Reader::Events {
-        walk.document(message)?;
-    } else if walk.scan(message).is_err() {
-        rows.cut_back(mark);
-        message.pieces = 0;
-        return read(layout, frames, rows, message, found, Reader::Events);
-    }
+    walk.document(message)?;
     if walk.row_elements == 0 {
-        let tag = String::from_utf8_lossy(&layout.row_tag).into_owned();
+        let tag = &layout.row_name;
         return Err(Fault::new(
             "no_rows",
             0,
@@ -57,15 +41,13 @@ pub fn read(
 pub struct Frames {
     list: Vec<Frame>,
     depth: usize,
-    /// Where the names of all open elements lie; kept by the scan alone.
-    names: Vec<(usize, usize)>,
+    /// Kept for layouts with `needs_events` alone.
+    scope: Scope,
 }
 
 #[derive(Debug, Default)]
 struct Frame {
     node: usize,
-    /// The child that comes next if it comes in the order of the columns.
-    next: usize,
     has_child: bool,
     text: Text,
     buffer: Vec<u8>,
@@ -87,7 +69,6 @@ impl Frames {
         }
         let frame = &mut self.list[self.depth];
         frame.node = node;
-        frame.next = 0;
         frame.has_child = false;
         frame.text = Text::None;
         frame.buffer.clear();
@@ -136,8 +117,6 @@ struct Walk<'w> {
     row_elements: usize,
     /// The attributes of one tag; empty in between.
     attributes: Vec<Attribute<'w>>,
-    /// CDATA sections.
-    sections: usize,
 }
 
 impl<'w> Walk<'w> {
@@ -149,7 +128,7 @@ impl<'w> Walk<'w> {
         found: Found,
     ) -> Self {
         frames.depth = 0;
-        frames.names.clear();
+        frames.scope.clear();
         Self {
             layout,
             frames,
@@ -163,7 +142,6 @@ impl<'w> Walk<'w> {
             namespaces: 0,
             row_elements: 0,
             attributes: Vec::new(),
-            sections: 0,
         }
     }
 
@@ -227,7 +205,7 @@ impl<'w> Walk<'w> {
 
     fn declaration(&self, content: &[u8], at: usize) -> Result<(), Fault> {
         match at == b"<?".len() {
-            true => strict::declaration(content, at),
+            true => strict::declaration(content, at).map(drop),
             false => Err(Fault::malformed(at, "an XML declaration that is not first")),
         }
     }
@@ -274,6 +252,9 @@ impl<'w> Walk<'w> {
     }
 
     fn open(&mut self, name: (usize, usize), tag: (usize, usize)) -> Result<(), Fault> {
+        if self.layout.needs_events {
+            return self.open_full(name, tag);
+        }
         let text = self.text;
         let qualified = &text[name.0..name.1];
         self.enter(name.0)?;
@@ -331,13 +312,13 @@ impl<'w> Walk<'w> {
         frame.has_child = true;
         let children = &layout.nodes[frame.node].children;
         let n = children.iter().position(|(n, _)| n == name)?;
-        frame.next = n + 1;
         Some(children[n].1)
     }
 
     fn attributes(&mut self, tag: &'w [u8], base: usize, node: Option<usize>) -> Result<(), Fault> {
         let mut found = std::mem::take(&mut self.attributes);
         strict::attributes(tag, base, self.layout.limits.attributes, &mut found)?;
+        let mut resolved = Vec::new();
         for (name, span) in found.drain(..) {
             let raw = &self.text[span.clone()];
             let declares = name == XMLNS || name.starts_with(b"xmlns:");
@@ -360,6 +341,10 @@ impl<'w> Walk<'w> {
                 strict::attribute_value(raw, span.start, &mut value)?;
                 self.rows.keep(&value)
             };
+            if self.layout.needs_events && !declares {
+                self.attribute_full(name, node, cell, &mut resolved)?;
+                continue;
+            }
             let Some(node) = node else { continue };
             let local = if declares { name } else { self.local(name) };
             let layout = self.layout;
@@ -383,7 +368,6 @@ impl<'w> Walk<'w> {
     }
 
     fn cdata(&mut self, from: usize, to: usize) -> Result<(), Fault> {
-        self.sections += 1;
         match self.depth {
             0 => Err(Fault::malformed(from, "CDATA outside the root element")),
             _ => self.characters(from, to),
@@ -426,13 +410,13 @@ impl<'w> Walk<'w> {
     fn listeners(&mut self, mut add: impl FnMut(&mut Frame)) {
         let layout = self.layout;
         let open = &mut self.frames.list[..self.frames.depth];
-        if layout.mixed == Mixed::All {
-            open.iter_mut()
-                .filter(|f| !layout.nodes[f.node].text.is_empty())
-                .for_each(add);
+        let takes = |f: &Frame| !layout.nodes[f.node].text.is_empty();
+        let wildcard = layout.wildcard.is_some();
+        if layout.mixed == Mixed::All && (!wildcard || open.iter().any(takes)) {
+            open.iter_mut().filter(|f| takes(f)).for_each(add);
         } else if self.unwanted == 0
             && let Some(top) = open.last_mut()
-            && !layout.nodes[top.node].text.is_empty()
+            && (takes(top) || wildcard)
         {
             add(top);
         }
@@ -440,6 +424,9 @@ impl<'w> Walk<'w> {
 
     fn close(&mut self, message: &mut Message<'_>) -> Result<(), Fault> {
         self.depth -= 1;
+        if self.layout.needs_events {
+            self.undeclare();
+        }
         if self.unwanted > 0 {
             self.unwanted -= 1;
             return Ok(());
@@ -449,6 +436,9 @@ impl<'w> Walk<'w> {
         }
         self.frames.depth -= 1;
         let layout = self.layout;
+        if layout.needs_events {
+            self.close_full()?;
+        }
         let frame = &self.frames.list[self.frames.depth];
         let node = &layout.nodes[frame.node];
         if !node.text.is_empty() {

@@ -2,7 +2,11 @@
 //! columns are named by path and typed. A message that is not well-formed XML is refused whole, with the place; a row
 //! whose field is not of its type is refused alone, and its siblings keep their numbers.
 mod document;
+mod encoding;
+mod fast;
+mod paths;
 pub mod plan;
+mod rest;
 mod rows;
 pub mod strict;
 
@@ -11,7 +15,9 @@ use weir_sdk::{
     Transform,
 };
 
-use document::{Frames, Reader};
+use document::Frames;
+use encoding::{Encoding, Sniffed};
+use fast::Fast;
 use plan::{Layout, Repeat};
 use rows::{Message, Rows};
 use strict::Fault;
@@ -23,10 +29,14 @@ pub struct Flatten {
     frames: Frames,
     /// A message with its line ends normalised.
     normal: Vec<u8>,
-    reader: Reader,
+    /// A message that was not UTF-8.
+    decoded: Vec<u8>,
+    /// The input is text: its characters are known, whatever a message declares.
+    text: bool,
+    /// Asked first; nothing where the event reader is to read alone.
+    fast: Option<Fast>,
 }
 
-const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 /// Cells address a message with 32 bits.
 const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
 
@@ -62,10 +72,12 @@ impl Transform for Flatten {
         };
         Ok((
             Self {
+                fast: Some(Fast::new(&layout)),
                 layout,
                 frames: Frames::default(),
                 normal: Vec::new(),
-                reader: Reader::Scan,
+                decoded: Vec::new(),
+                text: format == Some("u"),
             },
             plan,
         ))
@@ -78,9 +90,18 @@ impl Transform for Flatten {
         for builder in &mut rows.builders {
             builder.reserve(batch.rows() * 4, share);
         }
+        if let Some(fast) = &mut self.fast {
+            fast.begin();
+        }
         for row in 0..batch.rows() {
+            let (rest, len) = messages.with_rest(row);
+            if let Some(fast) = &mut self.fast
+                && fast.read(&self.layout, &mut rows, row, rest, len)
+            {
+                continue;
+            }
             let mark = rows.mark();
-            let message = messages.get(row).unwrap_or_default();
+            let message = &rest[..len];
             if let Err(why) = self.message(row, message, &mut rows) {
                 rows.cut_back(mark);
                 rows.rejects.row(row, why);
@@ -100,15 +121,25 @@ impl Transform for Flatten {
 }
 
 impl Flatten {
-    /// The same plugin, reading with quick-xml alone: what the scan is held against.
+    /// The same plugin, reading with quick-xml alone: what the fast reader is held against.
     pub fn by_events(mut self) -> Self {
-        self.reader = Reader::Events;
+        self.fast = None;
         self
     }
 
     fn message(&mut self, row: usize, raw: &[u8], rows: &mut Rows) -> Result<(), Refusal> {
-        let bytes = raw.strip_prefix(UTF8_BOM).unwrap_or(raw);
-        let bom = raw.len() - bytes.len();
+        let Sniffed { encoding, mark } = match self.text {
+            true => encoding::of_text(raw),
+            false => encoding::sniff(raw).map_err(|f| refusal(raw, f.at, f.at, &f))?,
+        };
+        let mut bytes = &raw[mark..];
+        if encoding != Encoding::Utf8 {
+            encoding::decode(encoding, bytes, &mut self.decoded).map_err(|fault| {
+                let (at, text) = (fault.at, &self.decoded);
+                refusal(text, text.len(), mark + at, &fault)
+            })?;
+            bytes = &self.decoded;
+        }
         if strict::trim(bytes).is_empty() {
             return Err(Refusal::new("empty_value", "the message is empty"));
         }
@@ -130,14 +161,12 @@ impl Flatten {
             pieces: 0,
         };
         let done = strict::characters(text, found).and_then(|()| {
-            let reader = self.reader;
             document::read(
                 &self.layout,
                 &mut self.frames,
                 rows,
                 &mut message,
                 found,
-                reader,
             )
         });
         done.map_err(|fault| {
@@ -145,20 +174,25 @@ impl Flatten {
                 true => strict::before_line_ends(bytes, fault.at),
                 false => fault.at,
             };
-            refusal(raw, bom + at, &fault)
+            let byte = mark + encoding::before_decoding(encoding, bytes, at);
+            match encoding {
+                Encoding::Utf8 => refusal(raw, byte, byte, &fault),
+                _ => refusal(bytes, at, byte, &fault),
+            }
         })
     }
 }
 
-/// The fault with its place, as people count it: lines and columns (in bytes) from 1.
-fn refusal(raw: &[u8], at: usize, fault: &Fault) -> Refusal {
-    let before = &raw[..at.min(raw.len())];
+/// The fault with its place, as people count it: lines and columns (in bytes of UTF-8) from 1, and the byte of the
+/// message as it came.
+fn refusal(text: &[u8], at: usize, byte: usize, fault: &Fault) -> Refusal {
+    let before = &text[..at.min(text.len())];
     let line = 1 + before.iter().filter(|b| **b == b'\n').count();
     let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
     let message = &fault.message;
     Refusal::new(
         fault.code,
-        format!("line {line}, column {column} (byte {at}): {message}"),
+        format!("line {line}, column {column} (byte {byte}): {message}"),
     )
 }
 

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 
 use weir_sdk::{Config, Type};
 
+use crate::paths::{self, End, MAX_NAMESPACES, Namespace, Path, Step, XML_URI};
 use crate::strict;
 
 /// What the config means.
@@ -10,13 +11,24 @@ use crate::strict;
 pub struct Layout {
     /// The name of the input column that holds the messages.
     pub input: String,
+    /// As the walk compares it: see `paths::key`.
     pub row_tag: Vec<u8>,
+    /// As the config says it.
+    pub row_name: String,
     pub columns: Vec<Column>,
     /// Columns at or below the exploded element.
     pub exploded: Vec<usize>,
     /// The wanted paths as a tree; 0 is the row element.
     pub nodes: Vec<Node>,
     pub local_names: bool,
+    /// Not empty: names are matched by namespace.
+    pub namespaces: Vec<Namespace>,
+    /// The last column, if it takes what no other column took.
+    pub wildcard: Option<usize>,
+    /// What a path calls the text of the row element.
+    pub value_tag: String,
+    /// Namespaces, an index or a wildcard: only the event reader knows them.
+    pub needs_events: bool,
     pub trim: bool,
     pub empty_as_null: bool,
     pub null_value: Option<Vec<u8>>,
@@ -36,10 +48,19 @@ pub struct Column {
 #[derive(Debug, Default)]
 pub struct Node {
     pub children: Vec<(Vec<u8>, usize)>,
+    /// Single occurrences; they go before `children`.
+    pub indexed: Vec<Indexed>,
     pub attributes: Vec<(Vec<u8>, usize)>,
     /// Columns that take this element's text.
     pub text: Vec<usize>,
     pub explodes: bool,
+}
+
+/// Elements of one name of which single ones are wanted: the nodes by number of occurrence, from 1.
+#[derive(Debug)]
+pub struct Indexed {
+    pub name: Vec<u8>,
+    pub nodes: Vec<(u32, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,24 +94,24 @@ pub struct Limits {
 
 const REPEATS: [&str; 5] = ["reject", "first", "last", "json", "explode"];
 
-/// A path, taken apart: the elements, and the attribute at its end.
-struct Path {
-    elements: Vec<String>,
-    attribute: Option<String>,
-}
-
 impl Layout {
     /// Problems go to `config`; what comes back is then only good for `config.finish()`.
     pub fn read(config: &mut Config) -> Self {
+        let row_name = config.require("row-tag", "the element that becomes a row");
+        let namespaces = namespaces(config);
         let mut layout = Self {
             input: config.text("input", "value"),
-            row_tag: config
-                .require("row-tag", "the element that becomes a row")
-                .into_bytes(),
+            row_tag: row_name.clone().into_bytes(),
+            row_name,
             columns: Vec::new(),
             exploded: Vec::new(),
             nodes: vec![Node::default()],
-            local_names: config.choice("namespaces", &["ignore", "keep"], "ignore") == 0,
+            local_names: config.choice("namespaces", &["ignore", "keep"], "ignore") == 0
+                && namespaces.is_empty(),
+            namespaces,
+            wildcard: None,
+            value_tag: config.text("value-tag", "_VALUE"),
+            needs_events: false,
             trim: config.flag("ignore-surrounding-spaces", true),
             empty_as_null: config.flag("empty-as-null", false),
             null_value: config.get("null-value").map(String::into_bytes),
@@ -104,19 +125,24 @@ impl Layout {
                 rows: config.number("max-rows", 10_000, 1..=1_000_000),
             },
         };
-        if !layout.row_tag.is_empty() && !strict::is_name(&layout.row_tag) {
-            config.problem(
-                "row-tag",
-                "bad_name",
-                "not an element name; give the name alone",
-            );
+        if !layout.row_tag.is_empty() {
+            match paths::key(&layout.row_name, &layout.namespaces) {
+                Ok(key) => layout.row_tag = key,
+                Err(("bad_path", _)) => config.problem(
+                    "row-tag",
+                    "bad_name",
+                    "not an element name; give the name alone",
+                ),
+                Err((code, message)) => config.problem("row-tag", code, message),
+            }
         }
         layout.read_columns(config);
+        let indexed = layout.nodes.iter().any(|node| !node.indexed.is_empty());
+        layout.needs_events = indexed || !layout.namespaces.is_empty() || layout.wildcard.is_some();
         layout
     }
 
     fn read_columns(&mut self, config: &mut Config) {
-        let value_tag = config.text("value-tag", "_VALUE");
         let prefix = config.text("attribute-prefix", "_");
         let separator = config.text("separator", "_");
         let named = config.below("columns.");
@@ -142,21 +168,31 @@ impl Layout {
         {
             let (name, path) = match item.split_once('=') {
                 Some((name, path)) => (name.trim().to_owned(), path.trim()),
-                None => (item.replace('@', &prefix).replace('/', &separator), item),
+                None => {
+                    let mut name = item.replace('@', &prefix).replace('[', &separator);
+                    name.retain(|c| c != ']');
+                    if !self.namespaces.is_empty() {
+                        name = name.replace(':', &separator);
+                    }
+                    (name.replace('/', &separator), item)
+                }
             };
             wanted.push(("columns".into(), name, path.to_owned()));
         }
         let default = config.get("repeat").or_else(|| config.get("repeat.*"));
         let default = default.map_or(Repeat::Reject, |word| repeat(config, "repeat", &word));
         let mut names = BTreeSet::new();
-        let mut exploding: Vec<(String, Vec<String>)> = Vec::new();
+        let mut exploding: Vec<(String, Vec<Step>)> = Vec::new();
         if let Some(path) = config.get("explode") {
-            match parse_path(&path, &value_tag) {
+            match self.path(&path) {
                 Ok(Path {
                     elements,
                     attribute: None,
                 }) if !elements.is_empty() => {
                     exploding.push(("explode".into(), elements));
+                }
+                Err(("undeclared_prefix", message)) => {
+                    config.problem("explode", "undeclared_prefix", message);
                 }
                 _ => config.problem(
                     "explode",
@@ -187,7 +223,7 @@ impl Layout {
                 let message = "repeat = json gives a JSON array of texts: the type must be string";
                 config.problem(&repeat_key, "json_not_string", message);
             }
-            match parse_path(&path, &value_tag) {
+            match self.path(&path) {
                 Ok(parsed) => {
                     if repeat == Repeat::Explode {
                         exploding.push((repeat_key, parsed.elements.clone()));
@@ -200,8 +236,21 @@ impl Layout {
                         repeat,
                     });
                 }
-                Err(message) => config.problem(&key, "bad_path", message),
+                Err((code, message)) => config.problem(&key, code, message),
             }
+        }
+        if let Some(name) = config.get("wildcard") {
+            if name.is_empty() || names.contains(&name) {
+                let message = format!("`{name}`: the wildcard needs a name that no column has");
+                config.problem("wildcard", "duplicate_column", message);
+            }
+            self.wildcard = Some(self.columns.len());
+            self.columns.push(Column {
+                name,
+                path: "*".into(),
+                kind: Type::Text,
+                repeat: Repeat::Json,
+            });
         }
         for (prefix, what) in [("types.", "a type"), ("repeat.", "a repeat")] {
             for (name, _) in config.below(prefix) {
@@ -214,8 +263,12 @@ impl Layout {
         self.grow(config, paths, &exploding);
     }
 
+    fn path(&self, path: &str) -> Result<Path, paths::Wrong> {
+        Path::parse(path, &self.value_tag, &self.namespaces)
+    }
+
     /// Builds the tree of paths and marks what explodes.
-    fn grow(&mut self, config: &mut Config, paths: Vec<Path>, exploding: &[(String, Vec<String>)]) {
+    fn grow(&mut self, config: &mut Config, paths: Vec<Path>, exploding: &[(String, Vec<Step>)]) {
         let explode = exploding.first().map(|(_, elements)| elements.clone());
         for (key, elements) in exploding {
             if elements.is_empty() {
@@ -227,24 +280,25 @@ impl Layout {
             } else if Some(elements) != explode.as_ref() {
                 let message = "only one element may explode beside the row tag";
                 config.problem(key, "explode_twice", message);
+            } else if elements.last().is_some_and(|step| step.index.is_some()) {
+                let message = "an element with an index comes once: there is nothing to explode";
+                config.problem(key, "bad_path", message);
             }
         }
+        let mut wanted = Vec::new();
         for (n, path) in paths.into_iter().enumerate() {
-            let node = self.node(&path.elements);
-            match path.attribute {
-                Some(name) => self.nodes[node].attributes.push((name.into_bytes(), n)),
-                None => self.nodes[node].text.push(n),
-            }
-            if explode
-                .as_ref()
-                .is_some_and(|e| path.elements.starts_with(e))
-            {
+            let below = |e: &Vec<Step>| path.elements.starts_with(e);
+            if explode.as_ref().is_some_and(below) {
                 self.exploded.push(n);
             }
+            let end = match path.attribute {
+                Some(name) => End::Attribute(name, n),
+                None => End::Text(n),
+            };
+            wanted.push((path.elements, end));
         }
         if let Some(elements) = explode {
-            let node = self.node(&elements);
-            self.nodes[node].explodes = true;
+            wanted.push((elements, End::Explode));
             if self.exploded.is_empty() {
                 config.problem(
                     "explode",
@@ -253,26 +307,60 @@ impl Layout {
                 );
             }
         }
-    }
-
-    fn node(&mut self, elements: &[String]) -> usize {
-        let mut at = 0;
-        for name in elements {
-            let name = name.as_bytes();
-            let known = self.nodes[at]
-                .children
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, to)| *to);
-            at = known.unwrap_or_else(|| {
-                let to = self.nodes.len();
-                self.nodes.push(Node::default());
-                self.nodes[at].children.push((name.to_vec(), to));
-                to
-            });
+        match paths::tree(&wanted) {
+            Some(nodes) => {
+                self.nodes = nodes;
+                if self.wildcard.is_some() {
+                    self.nodes.push(Node::default()); // of every element without a path
+                }
+            }
+            None => {
+                let message = "paths with and without an index lead to too many combinations";
+                config.problem("columns", "too_many_paths", message);
+            }
         }
-        at
     }
+}
+
+/// `namespaces.<prefix>`, in the order of the prefixes.
+fn namespaces(config: &mut Config) -> Vec<Namespace> {
+    let mut all: Vec<Namespace> = Vec::new();
+    for (prefix, uri) in config.below("namespaces.") {
+        let key = format!("namespaces.{prefix}");
+        let name = strict::is_name(prefix.as_bytes()) && !prefix.contains(':');
+        if !name || prefix.to_ascii_lowercase().starts_with("xml") {
+            let message = format!("`{prefix}` is no prefix: expected a name that is not `xml…`");
+            config.problem(&key, "bad_name", message);
+        }
+        if uri.is_empty() {
+            let message = "a namespace is never empty; a name without prefix is in none";
+            config.problem(&key, "bad_value", message);
+        }
+        if let Some(other) = all.iter().find(|n| n.uri == uri.as_bytes()) {
+            let message = format!("`{}` stands for `{uri}` already", other.prefix);
+            config.problem(&key, "duplicate_namespace", message);
+        }
+        let uri = uri.into_bytes();
+        all.push(Namespace { prefix, uri });
+    }
+    if all.is_empty() {
+        return all;
+    }
+    if config.get("namespaces").is_some() {
+        let message = "give `namespaces = \"ignore\"` or `\"keep\"`, or keys `namespaces.<prefix>`";
+        config.problem("namespaces", "namespaces_twice", message);
+    }
+    if !all.iter().any(|n| n.uri == XML_URI) {
+        let prefix = "xml".into();
+        let uri = XML_URI.into();
+        all.push(Namespace { prefix, uri });
+    }
+    if all.len() > MAX_NAMESPACES {
+        let message = format!("more than {} namespaces", MAX_NAMESPACES - 1);
+        config.problem("namespaces", "too_many_namespaces", message);
+        all.truncate(MAX_NAMESPACES);
+    }
+    all
 }
 
 fn repeat(config: &mut Config, key: &str, word: &str) -> Repeat {
@@ -309,28 +397,9 @@ fn repeat(config: &mut Config, key: &str, word: &str) -> Repeat {
     }
 }
 
-/// `a/b`, `a/@b`, `@b`, `a/_VALUE` (the same as `a`) or `_VALUE` (the text of the row element).
-fn parse_path(path: &str, value_tag: &str) -> Result<Path, String> {
-    let mut elements: Vec<String> = path.trim().split('/').map(str::to_owned).collect();
-    let mut attribute = None;
-    if let Some(last) = elements.pop() {
-        if let Some(name) = last.strip_prefix('@') {
-            attribute = Some(name.to_owned());
-        } else if last != value_tag || value_tag.is_empty() {
-            elements.push(last);
-        }
-    }
-    match elements
-        .iter()
-        .chain(&attribute)
-        .find(|name| !strict::is_name(name.as_bytes()))
-    {
-        None => Ok(Path {
-            elements,
-            attribute,
-        }),
-        Some(name) => Err(format!(
-            "`{path}`: `{name}` is no XML name; a path is element/element or element/@attribute"
-        )),
+impl Layout {
+    /// Whether the fast reader knows every feature this layout uses.
+    pub fn plain(&self) -> bool {
+        !self.needs_events
     }
 }

@@ -3,6 +3,7 @@ use weir_sdk::builder::Builder;
 use weir_sdk::{Refusal, Rejects, Type, shown};
 
 use crate::plan::{Layout, Repeat};
+use crate::rest::Rest;
 use crate::strict;
 
 /// Where the text of a cell lies.
@@ -24,14 +25,16 @@ pub struct Rows {
     pub rejects: Rejects,
     /// Values dropped by `repeat = first` or `last`.
     pub repeats_dropped: u64,
-    cells: Vec<Cell>,
+    pub cells: Vec<Cell>,
     /// The open JSON arrays, one for each column.
     json: Vec<String>,
     /// One entry of `cells` for each repetition of the exploded element.
     groups: Vec<Cell>,
     /// Pieces this row has become whole.
     repetitions: usize,
-    scratch: Vec<u8>,
+    pub scratch: Vec<u8>,
+    /// What the wildcard takes.
+    pub rest: Rest,
     /// Why the whole row is refused.
     refusals: Vec<Refusal>,
 }
@@ -78,7 +81,7 @@ impl Rows {
         self.repeats_dropped = mark.repeats_dropped;
     }
 
-    fn truncate(&mut self, rows: usize) {
+    pub fn truncate(&mut self, rows: usize) {
         self.origin.truncate(rows);
         for builder in &mut self.builders {
             builder.truncate(rows);
@@ -92,6 +95,13 @@ impl Rows {
         self.repetitions = 0;
         self.scratch.clear();
         self.refusals.clear();
+        self.rest.begin();
+    }
+
+    /// Nothing is known against the row, and it is one piece.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.refusals.is_empty() && self.repetitions == 0
     }
 
     /// Keeps text that is not in the message in one piece.
@@ -167,11 +177,51 @@ impl Rows {
         }
     }
 
+    /// Keeps what no column took for the wildcard. Whether there is room.
+    #[must_use]
+    pub fn leave_over(
+        &mut self,
+        layout: &Layout,
+        path: &[u8],
+        cell: Cell,
+        message: &[u8],
+        order: u32,
+    ) -> bool {
+        let text = match cell {
+            Cell::Missing => b"",
+            Cell::Message(from, to) => &message[from as usize..to as usize],
+            Cell::Scratch(from, to) => &self.scratch[from as usize..to as usize],
+        };
+        let text = if layout.trim {
+            strict::trim(text)
+        } else {
+            text
+        };
+        self.rest.add(path, text, order, layout.limits.text)
+    }
+
+    /// The wildcard of one piece.
+    #[cold]
+    fn left_over(&mut self, n: usize, repetition: usize) -> Cell {
+        let mut json = std::mem::take(&mut self.json[n]);
+        self.rest.object(repetition, &mut json);
+        let cell = match json.is_empty() {
+            true => Cell::Missing,
+            false => self.keep(json.as_bytes()),
+        };
+        json.clear();
+        self.json[n] = json;
+        cell
+    }
+
     /// The exploded element has ended: its cells are one piece.
     pub fn end_repetition(&mut self, layout: &Layout) {
         for &n in &layout.exploded {
             self.close_json(n);
             self.groups.push(std::mem::take(&mut self.cells[n]));
+        }
+        if layout.wildcard.is_some() {
+            self.rest.end_repetition();
         }
         self.repetitions += 1;
     }
@@ -191,7 +241,12 @@ impl Rows {
                     self.cells[n] = self.groups[repetition * width + k];
                 }
             }
+            let kept = self.scratch.len();
+            if let Some(n) = layout.wildcard {
+                self.cells[n] = self.left_over(n, repetition);
+            }
             self.piece(layout, message);
+            self.scratch.truncate(kept);
             message.pieces += 1;
         }
         Ok(())

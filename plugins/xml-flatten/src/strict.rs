@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use memchr::memchr_iter;
 
+use crate::encoding::{self, Encoding};
+
 /// Why a message is refused, and at which byte of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
@@ -357,8 +359,9 @@ pub fn attribute_value(raw: &[u8], base: usize, out: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// `version`, then `encoding`, then `standalone`; only UTF-8 and its subset ASCII can be read.
-pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
+/// `version`, then `encoding`, then `standalone`: the encoding that is declared. Whether the bytes are of it,
+/// `encoding::sniff` knows.
+pub fn declaration(content: &[u8], at: usize) -> Result<Encoding, Fault> {
     let mut found = Vec::new();
     let base = 3; // past `xml`
     attributes(&content[base..], base, 3, &mut found)
@@ -377,15 +380,13 @@ pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
             "XML declaration without `version=\"1.0\"`",
         ));
     }
-    if let Some((_, encoding)) = rest.next_if(|(name, _)| *name == b"encoding") {
-        let known = [&b"utf-8"[..], b"us-ascii"]
-            .iter()
-            .any(|e| encoding.eq_ignore_ascii_case(e));
-        if !known {
-            let encoding = String::from_utf8_lossy(encoding);
-            let message = format!("encoding `{encoding}`: only UTF-8 can be read");
-            return Err(Fault::new("encoding_not_supported", at, message));
-        }
+    let mut declared = Encoding::Utf8;
+    if let Some((_, name)) = rest.next_if(|(name, _)| *name == b"encoding") {
+        declared = encoding::label(name).ok_or_else(|| {
+            let name = weir_sdk::shown(name);
+            let message = format!("{name}: expected one of {}", encoding::KNOWN);
+            Fault::new(encoding::NOT_SUPPORTED, at, message)
+        })?;
     }
     let alone = rest
         .next_if(|(name, _)| *name == b"standalone")
@@ -396,7 +397,7 @@ pub fn declaration(content: &[u8], at: usize) -> Result<(), Fault> {
             "XML declaration: something unknown in it",
         ));
     }
-    Ok(())
+    Ok(declared)
 }
 
 #[cfg(test)]

@@ -258,7 +258,7 @@ fn each_kind_of_bad_message_has_its_code() {
         ("<r>&e;</r>", "unknown_entity"),
         ("<r a='&e;'/>", "unknown_entity"),
         (
-            "<?xml version='1.0' encoding='ISO-8859-1'?><r/>",
+            "<?xml version='1.0' encoding='KOI8-R'?><r/>",
             "encoding_not_supported",
         ),
         ("<r><a></r>", "malformed_xml"),

@@ -43,6 +43,15 @@ impl Dice {
 
     fn mutant(&mut self) -> Vec<u8> {
         let mut text = SEEDS[self.roll(SEEDS.len())].as_bytes().to_vec();
+        match self.roll(16) {
+            0 => {
+                let units = String::from_utf8_lossy(&text);
+                let units = "\u{FEFF}".encode_utf16().chain(units.encode_utf16());
+                text = units.flat_map(u16::to_le_bytes).collect();
+            }
+            1 => drop(text.splice(0..0, *b"<?xml version='1.0' encoding='windows-1252'?>")),
+            _ => {}
+        }
         for _ in 0..self.roll(4) {
             let at = self.roll(text.len() + 1);
             match self.roll(4) {
@@ -109,6 +118,32 @@ fn every_mutant_is_rows_or_refusals_and_batches_do_not_matter() {
         turned.reverse();
         assert_eq!(turned, together);
     }
+}
+
+/// With a wildcard and an index another walk reads the message: the other columns must not notice.
+#[test]
+fn a_wildcard_changes_nothing_of_the_other_columns() {
+    let mut dice = Dice(0xCAFE);
+    let (mut plain, plan) = bench(&[]).init::<Flatten>();
+    let wide = |messages: &[Option<&[u8]>]| {
+        let columns = "record_id,title,author/name,@a,t,publication_year,author[7]/name";
+        let wide = bench(messages).key("columns", columns);
+        wide.key("wildcard", "rest")
+    };
+    let (mut full, full_plan) = wide(&[]).init::<Flatten>();
+    let mut rests = 0;
+    for _ in 0..ROUNDS / BATCH {
+        let mutants: Vec<Vec<u8>> = (0..BATCH).map(|_| dice.mutant()).collect();
+        let messages: Vec<Option<&[u8]>> = mutants.iter().map(|m| Some(m.as_slice())).collect();
+        let mut found = wide(&messages).batch(&mut full, &full_plan, BATCH);
+        found.names.truncate(6);
+        for row in &mut found.rows {
+            rests += usize::from(row[7].is_some());
+            row.truncate(6);
+        }
+        assert_eq!(found, bench(&messages).batch(&mut plain, &plan, BATCH));
+    }
+    assert!(rests > ROUNDS / 10, "{rests}");
 }
 
 #[test]

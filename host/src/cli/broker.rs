@@ -1,0 +1,82 @@
+//! `weir broker`: a broker for trying things out, so that a guide can be followed without one installed.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{Exit, say};
+use crate::error::{Error, Kind, Result};
+use crate::kafka::MockBroker;
+
+/// Serve topics on 127.0.0.1 until Ctrl-C: a broker for trying things out.
+///
+/// It keeps the last 5 MiB of each partition, in memory, and forgets everything at its end. Its address is the first
+/// line on stdout. Nothing about exactly once is proved on it: use Apache Kafka for that.
+#[derive(Debug, Args)]
+pub(super) struct BrokerArgs {
+    /// A topic to create; may be repeated
+    #[arg(long, value_name = "TOPIC", default_value = "book_data_topic")]
+    topic: Vec<String>,
+    /// Partitions of each topic
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(i32).range(1..=64))]
+    partitions: i32,
+    /// Serve from a process of its own and print the shell commands that name it: eval "$(weir broker --background)"
+    #[arg(long)]
+    background: bool,
+}
+
+pub(super) fn broker(args: &BrokerArgs) -> Result<Exit> {
+    if args.background {
+        return background(args);
+    }
+    let unheard = |e| Error::new(Kind::Bug, "broker", "signals cannot be handled").source(e);
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(unheard)?;
+    let broker = MockBroker::start()?;
+    for topic in &args.topic {
+        broker.create_topic(topic, args.partitions)?;
+    }
+    say(broker.bootstrap());
+    // Whoever reads a pipe waits for this line.
+    let _closed = std::io::stdout().flush();
+    signals.forever().next();
+    Ok(Exit::Ok)
+}
+
+/// As ssh-agent does: the address and the process as variables of the shell that asked.
+fn background(args: &BrokerArgs) -> Result<Exit> {
+    let failed = |e: std::io::Error| {
+        Error::new(
+            Kind::Bug,
+            "broker",
+            "the broker's process cannot be started",
+        )
+        .source(e)
+    };
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.args(["broker", "--partitions", &args.partitions.to_string()]);
+    for topic in &args.topic {
+        command.args(["--topic", topic]);
+    }
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    // Ctrl-C in the shell that asked is not meant for it.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let mut address = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout)
+            .read_line(&mut address)
+            .map_err(failed)?;
+    }
+    if address.trim().is_empty() {
+        return Err(failed(std::io::Error::other("it ended at once")));
+    }
+    say(format!("export KAFKA_BOOTSTRAP_SERVERS={}", address.trim()));
+    say(format!(
+        "export WEIR_BROKER_PID={}   # kill $WEIR_BROKER_PID ends it",
+        child.id()
+    ));
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,206 @@
+//! `weir plugin gc`: what no version, log or config needs leaves the plugin store.
+//!
+//! A log keeps every digest that its entries hold, whatever field they stand in. What was written within [`GRACE`] stays:
+//! a swap stores first and is named in the log after that.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use serde_json::json;
+
+use super::PlacesArgs;
+use crate::cli::place::{self, Found, Where};
+use crate::cli::{Exit, print_problems, say};
+use crate::clock::SystemClock;
+use crate::commit::LogName;
+use crate::config::{self, Overlay};
+use crate::error::{Error, Kind, Result};
+use crate::pipeline;
+use crate::plugin::{Item, Places, PluginStore, Plugins};
+use crate::telemetry::bytes;
+
+/// Longer than any swap waits between storing and its entry.
+const GRACE: Duration = Duration::from_secs(3_600);
+const DIGEST: &str = "sha256:";
+const DIGITS: usize = 64;
+
+#[derive(Debug, Args)]
+pub(super) struct GcArgs {
+    /// Keep what the logs of this zone name; give every zone that uses the store, one --zone each
+    #[arg(long, value_name = "NAME|URL|FILE")]
+    zone: Vec<String>,
+    /// Keep what the configs in this directory point to
+    #[arg(long, value_name = "DIR", default_value = "conf")]
+    conf: String,
+    /// No zone uses this store: delete all that no version and no config needs
+    #[arg(long, conflicts_with = "zone")]
+    all_unreferenced: bool,
+    #[command(flatten)]
+    places: PlacesArgs,
+    /// Say what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn gc(args: &GcArgs) -> Result<Exit> {
+    if args.zone.is_empty() && !args.all_unreferenced && !args.dry_run {
+        let message = "no zone was named, so nobody knows what logs still need";
+        return Err(Error::new(Kind::ConfigInvalid, "plugin.gc", message).hint(
+            "--zone for every zone that uses this store; --all-unreferenced if none does; --dry-run to look",
+        ));
+    }
+    let places = args.places.places();
+    let plugins = Plugins::open(places.clone())?;
+    let store = plugins.store();
+    let mut needed = Needed::default();
+    for found in store.all_refs()?.into_iter().filter(|r| !r.yanked) {
+        needed.digests.insert(found.pushed.digest);
+    }
+    for at in &args.zone {
+        let found = Where::at(at).find()?;
+        for name in &found.logs {
+            needed.of_log(&found, name)?;
+        }
+    }
+    if !needed.of_configs(Path::new(&args.conf), &places)? {
+        return Ok(Exit::Usage);
+    }
+    needed.follow(store)?;
+    let now = now();
+    let (gone, kept): (Vec<Item>, Vec<Item>) = (store.items()?.into_iter())
+        .partition(|item| !needed.holds(item) && age(now, item.modified) > GRACE);
+    let sum = |items: &[Item]| items.iter().map(|item| item.bytes).sum::<u64>();
+    let (freed, left) = (sum(&gone), sum(&kept));
+    let would = if args.dry_run {
+        "would delete"
+    } else {
+        "deleting"
+    };
+    if args.json {
+        let paths: Vec<String> = (gone.iter())
+            .map(|i| i.path.display().to_string())
+            .collect();
+        say(json!({ "dry_run": args.dry_run, "delete": paths, "bytes": freed, "kept": kept.len(), "kept_bytes": left }).to_string());
+    } else {
+        for item in &gone {
+            say(format!(
+                "{would} {} ({})",
+                item.path.display(),
+                bytes(item.bytes)
+            ));
+        }
+        say(format!(
+            "{would} {} files ({}), {} stay ({})",
+            gone.len(),
+            bytes(freed),
+            kept.len(),
+            bytes(left)
+        ));
+    }
+    if !args.dry_run {
+        gone.iter().try_for_each(Item::remove)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn now() -> SystemTime {
+    let micros = SystemClock::shared().now_micros();
+    UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+/// Nothing where it was written in what this machine takes for the future.
+fn age(now: SystemTime, modified: SystemTime) -> Duration {
+    now.duration_since(modified).unwrap_or_default()
+}
+
+#[derive(Debug, Default)]
+struct Needed {
+    digests: BTreeSet<String>,
+}
+
+impl Needed {
+    /// Every digest in every entry of a log that is proved whole.
+    fn of_log(&mut self, found: &Found, name: &LogName) -> Result<()> {
+        let log = place::open(found, name)?;
+        for version in 0..=log.version() {
+            let path = name.entry(version);
+            let entry = found.store.get(&path)?.ok_or_else(|| {
+                Error::new(Kind::LogCorrupt, "plugin.gc", "an entry is missing").with("path", &path)
+            })?;
+            self.of_text(&String::from_utf8_lossy(&entry));
+        }
+        Ok(())
+    }
+
+    fn of_text(&mut self, text: &str) {
+        for (at, _) in text.match_indices(DIGEST) {
+            let digits = text.get(at + DIGEST.len()..at + DIGEST.len() + DIGITS);
+            let hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+            if let Some(digits) = digits.filter(|digits| digits.bytes().all(hex)) {
+                self.digests.insert(format!("{DIGEST}{digits}"));
+            }
+        }
+    }
+
+    /// What each config in a directory comes to now. False, and the problems on stderr, where one cannot be understood.
+    fn of_configs(&mut self, dir: &Path, places: &Places) -> Result<bool> {
+        for file in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = file.path();
+            let readable = path
+                .extension()
+                .is_some_and(|e| e == "toml" || e == "properties" || e == "json");
+            let Some(path) = path.to_str().filter(|_| readable) else {
+                continue;
+            };
+            let loaded = config::load(&[path.to_owned()], &Overlay::default());
+            if loaded.has_errors() {
+                print_problems(&loaded.problems);
+                return Ok(false);
+            }
+            for pipeline in &loaded.pipelines {
+                let plugins = Plugins::open(Places {
+                    store: places.store.clone(),
+                    ..Places::of(pipeline)
+                })?;
+                for transform in &pipeline.transforms {
+                    match pipeline::part_of(&plugins, pipeline, transform) {
+                        Ok(part) => {
+                            self.digests.insert(part.component.digest().to_owned());
+                            self.digests.insert(part.config.digest().to_owned());
+                        }
+                        // What does not come up has nothing in the store that this run could tell.
+                        Err(problems) => print_problems(
+                            &problems
+                                .into_iter()
+                                .map(config::Problem::warning)
+                                .collect::<Vec<_>>(),
+                        ),
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Files and tables of the configs that are needed.
+    fn follow(&mut self, store: &PluginStore) -> Result<()> {
+        for digest in self.digests.clone() {
+            if let Some(config) = store.stored_config(&digest)? {
+                self.digests.extend(config.files.into_values());
+                self.digests.extend(config.tables.into_values());
+            }
+        }
+        Ok(())
+    }
+
+    fn holds(&self, item: &Item) -> bool {
+        let named =
+            |digest: &Option<String>| digest.as_ref().is_some_and(|d| self.digests.contains(d));
+        named(&item.blob) || named(&item.config)
+    }
+}

@@ -1,0 +1,105 @@
+//! `weir plugin`: components on disk and in the plugin store.
+
+mod gc;
+mod inspect;
+mod store;
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Exit;
+use crate::error::{Error, Kind, Result};
+use crate::plugin::{self, Places, Plugins, Stop};
+
+#[derive(Debug, Args)]
+pub(super) struct PluginArgs {
+    #[command(subcommand)]
+    verb: PluginVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginVerb {
+    /// List plugins: loose builds and pushed versions
+    Ls(store::LsArgs),
+    /// Show what a plugin says of itself and what it may touch: version, digest, imports, the keys it takes
+    Inspect(inspect::InspectArgs),
+    /// Check a component and put it into the plugin store under its name and version, for good
+    Push(store::PushArgs),
+    /// Take a pushed version out of use; what runs by its digest goes on
+    Yank(store::YankArgs),
+    /// Delete from the plugin store what no version, log or config needs
+    Gc(gc::GcArgs),
+    /// The compiler's own process: a component on stdin, native code on stdout
+    #[command(hide = true)]
+    Compile {
+        #[arg(long, value_parser = ["time", "fuel"])]
+        stop: String,
+    },
+}
+
+/// Where plugins are.
+#[derive(Debug, Clone, Args)]
+pub(super) struct PlacesArgs {
+    /// Directory of loose builds, <name>.wasm
+    #[arg(long, value_name = "DIR", default_value = "target/plugins")]
+    pub plugin_path: PathBuf,
+    /// The plugin store [default: <plugin-path>/store]
+    #[arg(long, value_name = "DIR")]
+    pub plugin_store: Option<PathBuf>,
+    /// Native code, rebuilt when it is gone [default: <plugin-path>/.cache]
+    #[arg(long, value_name = "DIR")]
+    pub plugin_cache: Option<PathBuf>,
+}
+
+impl PlacesArgs {
+    pub(super) fn places(&self) -> Places {
+        let or = |given: &Option<PathBuf>, name: &str| match given {
+            Some(given) => given.clone(),
+            None => self.plugin_path.join(name),
+        };
+        Places {
+            path: self.plugin_path.clone(),
+            store: or(&self.plugin_store, "store"),
+            cache: or(&self.plugin_cache, ".cache"),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<Plugins> {
+        Plugins::open(self.places())
+    }
+}
+
+pub(super) fn plugin(args: &PluginArgs) -> Result<Exit> {
+    match &args.verb {
+        PluginVerb::Ls(args) => store::ls(args),
+        PluginVerb::Inspect(args) => inspect::inspect(args),
+        PluginVerb::Push(args) => store::push(args),
+        PluginVerb::Yank(args) => store::yank(args),
+        PluginVerb::Gc(args) => gc::gc(args),
+        PluginVerb::Compile { stop } => compile(stop),
+    }
+}
+
+fn compile(stop: &str) -> Result<Exit> {
+    let stop = match stop {
+        "fuel" => Stop::Fuel,
+        _ => Stop::Time,
+    };
+    let failed = |e: io::Error| {
+        Error::new(Kind::Bug, "plugin.compile", "the pipes to the parent broke").source(e)
+    };
+    match plugin::compile_stdin(stop).map_err(failed)? {
+        true => Ok(Exit::Ok),
+        false => Ok(Exit::Failed),
+    }
+}
+
+/// The bytes of a file that the command line names.
+fn read(path: &std::path::Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| {
+        let message = format!("{} cannot be read", path.display());
+        Error::new(Kind::PluginRefused, "plugin.read", message).source(e)
+    })
+}

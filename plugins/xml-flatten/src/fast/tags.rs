@@ -1,0 +1,386 @@
+//! What does not stand where it was expected, read in full: attributes, references, CDATA, comments, processing
+//! instructions, names met for the first time.
+use memchr::{memchr_iter, memchr3_iter};
+
+use super::Doubt;
+use super::lanes::{Lanes, WIDTH};
+use super::shapes::{self, MANY, NONE};
+use super::walk::{Step, Walk};
+use crate::encoding::Encoding;
+use crate::rows::Cell;
+use crate::strict;
+
+const COMMENT: &[u8] = b"<!--";
+const CDATA: &[u8] = b"<![CDATA[";
+
+const ENTITIES: [(&[u8], char); 5] =
+    [(b"&amp;", '&'), (b"&lt;", '<'), (b"&gt;", '>'), (b"&quot;", '"'), (b"&apos;", '\'')];
+
+impl Walk<'_> {
+    /// Reads what stands at the next entry of the index, inside element `current`.
+    #[inline(never)]
+    pub fn slow(&mut self, current: u32, expected: u32) -> Result<Step, Doubt> {
+        let (bytes, from) = (self.source.bytes(), self.at);
+        let at = self.index[self.next] as usize;
+        if at - from > self.layout.limits.text || at == self.source.len() {
+            return Err(Doubt);
+        }
+        let hears = self.shapes.get(current).hears;
+        match (bytes[at], bytes[at + 1]) {
+            (b'>', _) => {
+                self.next += 1;
+                return match bytes[..at].ends_with(b"]]") {
+                    true => Err(Doubt),
+                    false => Ok(Step::Passed),
+                };
+            }
+            (b'&', _) => {
+                if hears {
+                    self.hear(from, at, false);
+                }
+                let (value, length) = self.reference(at, self.next).ok_or(Doubt)?;
+                if hears {
+                    self.hear_made(value.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+                self.at = at + length;
+                self.next += 1;
+                return Ok(Step::Passed);
+            }
+            (_, b'/') => {
+                if hears {
+                    self.hear(from, at, false);
+                }
+                return self.end_tag(current, at);
+            }
+            (_, b'!' | b'?') => {
+                if hears {
+                    self.hear(from, at, false);
+                }
+            }
+            _ => {
+                if hears {
+                    self.hear(from, at, true);
+                }
+                return self.tag(current, expected);
+            }
+        }
+        if self.source.text()[at..].starts_with(CDATA) {
+            let from = at + CDATA.len();
+            let to = self.until(b"]]", from)?;
+            if to - from > self.layout.limits.text {
+                return Err(Doubt);
+            }
+            if hears {
+                self.hear(from, to, false);
+            }
+            return Ok(Step::Passed);
+        }
+        self.comment_or_instruction(at)?;
+        Ok(Step::Passed)
+    }
+
+    /// Goes behind the first `>` that has `before` right before it and begins at `from` or later: where `before` begins.
+    fn until(&mut self, before: &[u8; 2], from: usize) -> Result<usize, Doubt> {
+        let bytes = self.source.bytes();
+        while let Some(&at) = self.index.get(self.next) {
+            self.next += 1;
+            let at = at as usize;
+            if at == self.source.len() {
+                break;
+            }
+            if bytes[at] == b'>' && at >= from + before.len() && bytes[at - before.len()..at] == *before {
+                self.at = at + 1;
+                return Ok(at - before.len());
+            }
+        }
+        Err(Doubt)
+    }
+
+    /// Goes past the entries of the index before `at`, and on to it.
+    fn go_to(&mut self, at: usize) {
+        self.at = at;
+        while (self.index[self.next] as usize) < at {
+            self.next += 1;
+        }
+    }
+
+    /// What `&…;` at `at`, which is entry `entry` of the index, stands for, and its length.
+    #[inline]
+    pub fn reference(&self, at: usize, entry: usize) -> Option<(char, usize)> {
+        let text = self.source.text();
+        let word = u64::from_le_bytes(*self.source.bytes()[at..].first_chunk()?);
+        for (name, value) in ENTITIES {
+            let all = u64::MAX >> (64 - 8 * name.len());
+            if word & all == name.iter().rev().fold(0, |word, b| word << 8 | u64::from(*b)) {
+                return (at + name.len() <= text.len()).then_some((value, name.len()));
+            }
+        }
+        let end = self.index[entry + 1] as usize;
+        let name = &text[at + 1..end];
+        let length = name.iter().position(|b| *b == b';')?;
+        let value = strict::reference(&name[..length], at).ok()?;
+        Some((value, length + "&;".len()))
+    }
+
+    fn end_tag(&mut self, current: u32, at: usize) -> Result<Step, Doubt> {
+        let text = self.source.text();
+        let rest = text[at + "</".len()..].strip_prefix(self.shapes.name(current)).ok_or(Doubt)?;
+        let blanks = strict::blanks(rest, 0);
+        if rest.get(blanks) != Some(&b'>') {
+            return Err(Doubt);
+        }
+        self.go_to(text.len() - rest.len() + blanks + 1);
+        if self.shapes.get(current).special {
+            self.leave(current)?;
+        }
+        Ok(Step::Closed)
+    }
+
+    /// `<!--…-->` or `<?…?>`.
+    fn comment_or_instruction(&mut self, at: usize) -> Result<(), Doubt> {
+        let text = self.source.text();
+        if let Some(comment) = text[at..].strip_prefix(COMMENT) {
+            let dashes = memchr_iter(b'-', comment).find(|n| comment.get(n + 1) == Some(&b'-'));
+            let end = dashes.ok_or(Doubt)? + "--".len();
+            if comment.get(end) != Some(&b'>') {
+                return Err(Doubt);
+            }
+            self.go_to(at + COMMENT.len() + end + 1);
+            return Ok(());
+        }
+        let content = text[at..].strip_prefix(b"<?").ok_or(Doubt)?;
+        let end = memchr_iter(b'>', content).find(|n| content[..*n].ends_with(b"?"));
+        let end = end.ok_or(Doubt)?;
+        let target = content[..end - 1].split(|b| strict::is_blank(*b)).next().unwrap_or_default();
+        if !strict::is_name(target) || target.eq_ignore_ascii_case(b"xml") {
+            return Err(Doubt);
+        }
+        self.go_to(at + "<?".len() + end + 1);
+        Ok(())
+    }
+
+    /// Goes to the tag that comes next, or to the end: blanks, comments, instructions; first, a declaration.
+    /// `declared` is one that was found to be right.
+    pub fn outside(&mut self, declared: Option<&mut Vec<u8>>) -> Result<(), Doubt> {
+        let text = self.source.text();
+        if let Some(known) = declared
+            && let Some(content) = text.strip_prefix(b"<?xml")
+            && content.first().is_some_and(|b| strict::is_blank(*b))
+        {
+            if !known.is_empty() && text.starts_with(known) {
+                self.go_to(known.len());
+            } else {
+                let end = memchr_iter(b'>', content).find(|n| content[..*n].ends_with(b"?"));
+                let end = "<?xml".len() + end.ok_or(Doubt)?;
+                // Bytes of another encoding may pass for UTF-8: only the other reader decodes.
+                match strict::declaration(&text[2..end - 1], 2) {
+                    Ok(Encoding::Utf8) => {}
+                    _ => return Err(Doubt),
+                }
+                known.clear();
+                known.extend_from_slice(&text[..=end]);
+                self.go_to(end + 1);
+            }
+        }
+        loop {
+            let at = self.index[self.next] as usize;
+            if !text[self.at..at].iter().all(|b| strict::is_blank(*b)) || at - self.at > self.layout.limits.text {
+                return Err(Doubt);
+            }
+            self.at = at;
+            match (text.get(at), text.get(at + 1)) {
+                (None, _) => return Ok(()),
+                (Some(b'<'), Some(b'!' | b'?')) => self.comment_or_instruction(at)?,
+                (Some(b'<'), _) => return Ok(()),
+                _ => return Err(Doubt),
+            }
+        }
+    }
+
+    /// The start tag at the next entry of the index, inside `parent`.
+    pub fn tag(&mut self, parent: u32, expected: u32) -> Result<Step, Doubt> {
+        let at = self.index[self.next] as usize;
+        if self.source.text().get(at) != Some(&b'<') {
+            return Err(Doubt);
+        }
+        let mut shape = NONE;
+        if expected != NONE {
+            // All but the `>`: the expected name, with attributes or an end.
+            let open = &self.shapes.get(expected).open;
+            if open.len <= WIDTH && open.differs(self.source, at) == 1 << (open.len - 1) {
+                shape = expected;
+            }
+        }
+        let bytes = self.source.bytes();
+        let ends = |b: u8| strict::is_blank(b) || b == b'/' || b == b'>';
+        if shape == NONE || !ends(bytes[at + self.shapes.get(shape).open.len - 1]) {
+            let name = &self.source.text()[at + 1..];
+            let length = name.iter().position(|b| ends(*b)).ok_or(Doubt)?;
+            shape = self.shapes.child(parent, &name[..length], self.layout).ok_or(Doubt)?;
+        }
+        let from = at + self.shapes.get(shape).open.len - 1;
+        if from >= self.source.len() {
+            return Err(Doubt);
+        }
+        let empty = match bytes[from] {
+            b'>' => {
+                self.at = from + 1;
+                self.next += 2;
+                false
+            }
+            b'/' if bytes[from + 1] == b'>' => {
+                self.at = from + 2;
+                self.next += 2;
+                true
+            }
+            _ => match self.known_attributes(shape, from, self.next)? {
+                Some(empty) => empty,
+                None => self.attributes(shape, from)?,
+            },
+        };
+        if self.at > self.source.len() {
+            return Err(Doubt);
+        }
+        if !empty {
+            return Ok(Step::Opened(shape));
+        }
+        self.nothing_in(shape)?;
+        Ok(Step::Empty(shape))
+    }
+
+    /// Attributes that came before, in their order, without references, blanks to normalise or `>`, in the tag that is
+    /// entry `entry` of the index: whether the element is empty, or nothing if it is not as simple as that.
+    pub fn known_attributes(&mut self, shape: u32, from: usize, entry: usize) -> Result<Option<bool>, Doubt> {
+        let (source, bytes) = (self.source, self.source.bytes());
+        let close = self.index[entry + 1] as usize;
+        let mut at = from;
+        let mut next = 0;
+        self.values.clear();
+        loop {
+            at += usize::from(strict::is_blank(bytes[at]) && at + 2 >= close);
+            if at >= close || bytes[at] == b'/' && at + 1 == close {
+                break;
+            }
+            let known = &self.shapes.get(shape).attributes;
+            let here = known[next..].iter().position(|a| self.shapes.stands(&a.opening, source, at));
+            let Some(skipped) = here else {
+                return Ok(None);
+            };
+            next += skipped;
+            let attribute = &known[next];
+            if attribute.column == MANY {
+                return Ok(None);
+            }
+            let from = at + attribute.opening.len;
+            let quote = Lanes::splat(attribute.quote);
+            at = from;
+            loop {
+                if at >= close {
+                    return Ok(None);
+                }
+                let lanes = source.load(at);
+                let ends = lanes.equal(quote).bits();
+                let control = lanes.below_or_high(b' ').bits() & !lanes.bits();
+                if ends != 0 {
+                    if control & (ends ^ (ends - 1)) != 0 {
+                        return Ok(None);
+                    }
+                    at += ends.trailing_zeros() as usize;
+                    if at >= close {
+                        return Ok(None); // the `>` stands in the value
+                    }
+                    break;
+                }
+                if control != 0 {
+                    return Ok(None);
+                }
+                at += WIDTH;
+            }
+            self.values.push((next, from, at));
+            next += 1;
+            at += 1;
+        }
+        if bytes[close] != b'>' || close == source.len() {
+            return Ok(None);
+        }
+        for value in 0..self.values.len() {
+            let (n, from, to) = self.values[value];
+            let attribute = &self.shapes.get(shape).attributes[n];
+            let column = attribute.column;
+            if attribute.declares {
+                self.declare()?;
+            }
+            if to - from > self.layout.limits.text {
+                return Err(Doubt);
+            }
+            let cell = Cell::Message(from as u32, to as u32);
+            match column {
+                NONE => {}
+                column => self.set_one(column as usize, cell),
+            }
+        }
+        self.at = close + 1;
+        self.next = entry + 2;
+        Ok(Some(at < close))
+    }
+
+    fn declare(&mut self) -> Result<(), Doubt> {
+        self.namespaces += 1;
+        match self.namespaces > self.layout.limits.namespaces {
+            true => Err(Doubt),
+            false => Ok(()),
+        }
+    }
+
+    /// Any attributes.
+    fn attributes(&mut self, shape: u32, from: usize) -> Result<bool, Doubt> {
+        let (text, layout) = (self.source.text(), self.layout);
+        let close = from + tag_length(&text[from..]).ok_or(Doubt)?;
+        let empty = text[close - 1] == b'/';
+        let tag = &text[from..close - usize::from(empty)];
+        let mut found = Vec::new();
+        strict::attributes(tag, from, layout.limits.attributes, &mut found).map_err(|_| Doubt)?;
+        for (name, span) in &found {
+            let raw = &text[span.clone()];
+            let declares = shapes::declares(name);
+            if declares {
+                self.declare()?;
+            }
+            if raw.len() > layout.limits.text {
+                return Err(Doubt);
+            }
+            let cell = match raw.iter().any(|b| matches!(b, b'&' | b'\n' | b'\t')) {
+                false => Cell::Message(span.start as u32, span.end as u32),
+                true => {
+                    let mut value = Vec::with_capacity(raw.len());
+                    strict::attribute_value(raw, span.start, &mut value).map_err(|_| Doubt)?;
+                    self.rows.keep(&value)
+                }
+            };
+            let Some(node) = layout.nodes.get(self.shapes.get(shape).node as usize) else {
+                continue;
+            };
+            let wanted = if declares { name } else { shapes::local(name, layout) };
+            for (_, column) in node.attributes.iter().filter(|(n, _)| n == wanted) {
+                self.rows.set(layout, *column, cell, text);
+            }
+        }
+        self.shapes.learn(shape, &found, text, layout);
+        self.go_to(close + 1);
+        Ok(empty)
+    }
+}
+
+/// Bytes up to the `>` that ends a tag: one outside quotes.
+fn tag_length(tag: &[u8]) -> Option<usize> {
+    let mut open = None;
+    memchr3_iter(b'>', b'\'', b'"', tag).find(|n| {
+        match (open, tag[*n]) {
+            (None, b'>') => return true,
+            (None, quote) => open = Some(quote),
+            (Some(quote), b) if b == quote => open = None,
+            _ => {}
+        }
+        false
+    })
+}
