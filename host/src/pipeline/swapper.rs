@@ -141,7 +141,7 @@ impl Swapper {
         let edit = self.declared(&config).and_then(|parts| {
             let rules = parts.rules();
             let digest = rules_digest(&rules);
-            if self.host.declared.seen(&digest) {
+            if self.host.declared.last().as_ref() == Some(&digest) {
                 return Ok(None); // touched, not changed; or a key that is no rule
             }
             parts.keep(&self.host.plugins)?;
@@ -158,7 +158,7 @@ impl Swapper {
             Ok(answer.map(|answer| (answer, digest)))
         });
         match edit {
-            Ok(Some((Ok(_), digest))) => self.host.declared.see(&digest),
+            Ok(Some((Ok(_), digest))) => self.host.declared.set(&digest),
             Ok(Some((Err(why), _))) => tracing::warn!(
                 pipeline = self.config.name,
                 why,
