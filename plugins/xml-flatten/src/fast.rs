@@ -14,6 +14,7 @@ use shapes::Shapes;
 use values::Sinks;
 use walk::{Frame, Walk};
 
+use crate::encoding::UTF8_BOM;
 use crate::plan::Layout;
 use crate::rows::{Message, Rows};
 
@@ -23,7 +24,6 @@ pub struct Doubt;
 
 /// Longer messages are the event reader's: the index takes four bytes for each `<`, `>` and `&`, and is kept.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
-const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 
 #[derive(Debug)]
 pub struct Fast {
