@@ -31,7 +31,7 @@ pub struct Fast {
     index: Index,
     shapes: Shapes,
     frames: Vec<Frame>,
-    values: Vec<(usize, usize, usize)>,
+    values: Vec<(usize, usize, usize, bool)>,
     /// A message that has not enough bytes behind it.
     padded: Vec<u8>,
     /// A message with its line ends normalised.
