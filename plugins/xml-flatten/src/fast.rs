@@ -31,7 +31,7 @@ pub struct Fast {
     index: Index,
     shapes: Shapes,
     frames: Vec<Frame>,
-    values: Vec<(usize, usize, usize)>,
+    values: Vec<(usize, usize, usize, bool)>,
     /// A message that has not enough bytes behind it.
     padded: Vec<u8>,
     /// A message with its line ends normalised.
@@ -105,16 +105,15 @@ impl Fast {
             None => Source::copied(&bytes[..len], &mut self.padded),
         };
         // Where one message has carriage returns, the next one will.
-        let expected = self.returns;
-        if !expected {
-            self.returns = !self.index.fill(source) && index::examine(source).ok_or(Doubt)?;
+        if !self.returns {
+            let odd = self.index.fill(source);
+            self.returns = index::examine(source, odd).ok_or(Doubt)?;
         }
         if self.returns {
             self.returns = index::line_ends(source, &mut self.normal);
             source = Source::padded(&mut self.normal);
-            if !self.index.fill(source) && expected {
-                index::examine(source).ok_or(Doubt)?;
-            }
+            let odd = self.index.fill(source);
+            index::examine(source, odd).ok_or(Doubt)?;
         }
         let mut walk = Walk {
             layout,
