@@ -369,14 +369,16 @@ fn a_store_that_lost_the_rules_in_force_is_named_with_the_way_out() {
     let (_broker, rig) = rig("");
     produce(&rig, 0..10);
     rig.catch_up();
-    rig.swap_to("high");
+    rig.declare("high", "");
+    rig.catch_up();
+    rig.asked(&["rollback"]);
     let digest = rig.log().state().rules.rules[1].config.clone();
     std::fs::remove_dir_all(rig.path("store")).unwrap();
     let status = rig.run(&["--available-now"]).status().unwrap();
     assert_eq!(status.code(), Some(1), "{}", rig.said());
     assert!(rig.said().contains(&digest), "{}", rig.said());
     assert!(rig.said().contains("--reload"), "{}", rig.said());
-    rig.asked(&["swap", "--reload"]);
+    rig.asked(&["swap", "--reload", "--force"]);
     rig.catch_up();
-    assert_eq!(rig.in_force(), "low");
+    assert_eq!(rig.in_force(), "high");
 }

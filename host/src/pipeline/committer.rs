@@ -132,7 +132,7 @@ impl Committer {
                 self.state.waiting.push(Waiting { task, sealed });
             }
             Ask::Commit { task, sealed, .. } => self.too_late(task, Some(sealed)),
-            Ask::Flushed { task, sealed } => self.flushed_late(task, sealed),
+            Ask::Flushed { task, sealed, .. } => self.flushed_late(task, sealed),
             Ask::Ended { task } => {
                 self.state.ended.insert(task);
             }

@@ -110,20 +110,22 @@ impl Committer {
     /// Takes what the tasks have of the old rules. What they hand in of the new ones meanwhile comes back.
     fn gather(&mut self, mut missing: BTreeSet<usize>) -> Result<Vec<Waiting>> {
         let mut later = Vec::new();
+        let (old, new) = (self.state.era - 1, self.state.era);
         let until = self.clock.elapsed() + FLUSH_MAX;
         while !missing.is_empty() {
             let left = until.saturating_sub(self.clock.elapsed());
             if left.is_zero() || self.stop.overdue() {
                 break;
             }
+            // What is of neither is of a task that was late before.
             match self.asks.recv_timeout(left.min(FLUSH_WAIT)) {
-                Ok(Ask::Commit { task, sealed, era }) if era == self.state.era => {
+                Ok(Ask::Commit { task, sealed, era }) if era == new => {
                     later.push(Waiting { task, sealed });
                 }
-                Ok(Ask::Commit { task, sealed, .. }) => {
+                Ok(Ask::Commit { task, sealed, era }) if era == old => {
                     self.state.waiting.push(Waiting { task, sealed });
                 }
-                Ok(Ask::Flushed { task, sealed }) if missing.remove(&task) => {
+                Ok(Ask::Flushed { task, sealed, era }) if era == old && missing.remove(&task) => {
                     if let Some(sealed) = sealed {
                         self.add(task, sealed);
                     }
@@ -144,9 +146,9 @@ impl Committer {
                 "did not seal in time for new rules; what it had not handed in is read again"
             );
         }
-        self.state
-            .late
-            .extend(missing.into_iter().map(|task| (task, None)));
+        for task in missing {
+            self.state.late.entry(task).or_insert(None);
+        }
         Ok(later)
     }
 

@@ -176,7 +176,11 @@ impl Stage {
     }
 
     fn flushed(&self, task: usize, sealed: Option<Sealed>) {
-        self.ask.send(Ask::Flushed { task, sealed }).unwrap();
+        self.flushed_of(task, sealed, 0);
+    }
+
+    fn flushed_of(&self, task: usize, sealed: Option<Sealed>, era: u64) {
+        self.ask.send(Ask::Flushed { task, sealed, era }).unwrap();
     }
 
     fn prepared(&self, from: u64, version: &str) -> Receiver<Result<u64, String>> {
@@ -310,6 +314,33 @@ fn a_task_that_seals_too_late_reads_again_under_the_new_rules() {
     assert!(stage.answers[1].is_empty(), "one answer");
     stage.clock.advance(Duration::from_secs(2));
     stage.commit(1, 5, 9, 1);
+    stage.hears_committed(1);
+    assert!(stage.end().is_ok());
+}
+
+/// What it made under the first rules is not of the second, and must not pass for it.
+#[test]
+fn a_task_that_is_late_for_two_swaps_mixes_nothing() {
+    let stage = Stage::set("late-twice");
+    let first = stage.prepared(0, "1");
+    stage.hears_swap(0);
+    stage.hears_swap(1);
+    stage.flushed(0, None);
+    let version = stage.pass(&first).unwrap();
+    let second = stage.prepared(version, "2");
+    stage.hears_swap(0);
+    stage.hears_swap(1);
+    stage.commit(1, 0, 2, 0);
+    stage.flushed_of(1, Some(sealed(1, 2, 4)), 0);
+    stage.flushed_of(1, Some(sealed(1, 4, 6)), 1);
+    stage.flushed_of(0, Some(sealed(0, 0, 3)), 1);
+    let version = second.recv_timeout(PATIENCE).unwrap().unwrap();
+    stage.hears_committed(0);
+    while stage.hears_dropped(1) == 0 && !stage.answers[1].is_empty() {}
+    assert_eq!(spans(&stage.entry(version)), [(0, 3)]);
+    assert_eq!(stage.entry(version).rules.unwrap().r#gen, version - 1);
+    stage.clock.advance(Duration::from_secs(2));
+    stage.commit(1, 0, 6, 2);
     stage.hears_committed(1);
     assert!(stage.end().is_ok());
 }

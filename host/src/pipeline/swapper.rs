@@ -16,7 +16,7 @@ use super::pending::{Answer, Id, Pending};
 use super::rules::Parts;
 use super::stop::Stop;
 use super::swap::Prepared;
-use crate::commit::{LogName, Swap, actor, rules_digest};
+use crate::commit::{LogName, Swap, Writer, actor, rules_digest};
 use crate::config::{self, PipelineConfig};
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -83,7 +83,8 @@ impl Swapper {
     }
 
     fn serve(&self, id: &Id) -> Result<()> {
-        if !self.pending.take(id, &actor())? {
+        let by = Writer::this_process(&*self.host.clock).id;
+        if !self.pending.take(id, &by)? {
             return Ok(());
         }
         let Some(mut swap) = self.pending.read(id)? else {

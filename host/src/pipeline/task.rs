@@ -38,7 +38,11 @@ pub enum Ask {
         era: u64,
     },
     /// What was left of the rules before a swap. One answer for it and a commit in flight; none where there is neither.
-    Flushed { task: usize, sealed: Option<Sealed> },
+    Flushed {
+        task: usize,
+        sealed: Option<Sealed>,
+        era: u64,
+    },
     /// Nothing more comes from this task.
     Ended { task: usize },
     /// Where does the log say that the chains of this task go on? Answered by `Positions`.
@@ -199,6 +203,7 @@ impl Task {
         let begun = self.clock.elapsed();
         let sealed = self.sink.seal();
         self.chain = chain;
+        let era = self.state.era;
         self.state.era += 1;
         let micros = self.clock.elapsed().saturating_sub(begun).as_micros();
         tracing::debug!(task = self.options.index, micros, "went over to new rules");
@@ -211,6 +216,7 @@ impl Task {
         self.send(Ask::Flushed {
             task: self.options.index,
             sealed,
+            era,
         })?;
         result
     }

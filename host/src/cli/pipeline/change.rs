@@ -104,8 +104,7 @@ pub(super) fn swap(args: &SwapArgs) -> Result<Exit> {
             "`weir pipeline history` says which and why; --force puts it in force all the same",
         ));
     }
-    let breaks = columns::worst(&change.columns) == Effect::Breaking;
-    if breaks && !args.allow_breaking {
+    if change.breaks() && !args.allow_breaking {
         if !args.which.json {
             scene.show(&change);
         }
@@ -181,7 +180,15 @@ struct Scene {
 struct Change {
     parts: Parts,
     swap: Swap,
-    columns: Vec<columns::Change>,
+    /// Or why those in force are not known.
+    columns: std::result::Result<Vec<columns::Change>, String>,
+}
+
+impl Change {
+    fn breaks(&self) -> bool {
+        let changes = self.columns.as_deref().unwrap_or_default();
+        columns::worst(changes) == Effect::Breaking
+    }
 }
 
 /// Who put it in force.
@@ -255,14 +262,9 @@ impl Scene {
         let new = parts.chain(&self.config)?;
         // Where the store has lost what is in force, going back to the config must still be possible.
         let old = self.current().and_then(|parts| parts.chain(&self.config));
-        if let Err(error) = &old {
-            tracing::warn!(%error, "the columns of the rules in force are not known");
-        }
+        let columns = old.map(|old| columns::changes(&old.output_schema(), &new.output_schema()));
         Ok(Change {
-            columns: old.map_or_else(
-                |_| Vec::new(),
-                |old| columns::changes(&old.output_schema(), &new.output_schema()),
-            ),
+            columns: columns.map_err(|error| error.to_string()),
             swap: Swap {
                 from: self.log.state().rules_gen(),
                 rules: parts.rules(),
@@ -324,7 +326,7 @@ impl Scene {
         let waited = || self.clock.elapsed().saturating_sub(begun);
         while !pending.is_taken(id)? {
             if waited() >= TAKEN_WITHIN {
-                if pending.take(id, &commit::actor())? {
+                if pending.take(id, &Writer::this_process(&*self.clock).id)? {
                     return Ok(None);
                 }
                 break;
@@ -404,27 +406,7 @@ impl Scene {
             ]);
         }
         table(&rows);
-        say(format!(
-            "columns: {}",
-            columns::worst(&change.columns).word()
-        ));
-        let or_none = |text: &str| {
-            if text.is_empty() {
-                "-".to_owned()
-            } else {
-                text.to_owned()
-            }
-        };
-        let lines = change.columns.iter().map(|c| {
-            vec![
-                format!("  {}", c.column),
-                or_none(&c.from),
-                "->".to_owned(),
-                or_none(&c.to),
-                c.effect.word().to_owned(),
-            ]
-        });
-        table(&lines.collect::<Vec<_>>());
+        show_columns(&change.columns);
         for digest in &change.swap.bar {
             say(format!("bars {digest}"));
         }
@@ -489,9 +471,36 @@ impl Scene {
             "log": self.log.name().dir(), "state": state, "version": version,
             "by_process": matches!(done, Some(Done::Process(_))),
             "from": change.swap.from, "rules": change.swap.rules, "bar": change.swap.bar,
-            "columns": columns::to_json(&change.columns), "hints": self.config_says(change),
+            "columns": match &change.columns {
+                Ok(changes) => columns::to_json(changes),
+                Err(why) => json!({ "effect": "unknown", "why": why }),
+            },
+            "hints": self.config_says(change),
         })
     }
+}
+
+fn show_columns(columns: &std::result::Result<Vec<columns::Change>, String>) {
+    let changes = match columns {
+        Ok(changes) => changes,
+        Err(why) => return say(format!("columns: those in force are not known: {why}")),
+    };
+    say(format!("columns: {}", columns::worst(changes).word()));
+    let or_none = |text: &str| match text {
+        "" => "-".to_owned(),
+        text => text.to_owned(),
+    };
+    let line = |c: &columns::Change| {
+        let effect = c.effect.word().to_owned();
+        vec![
+            format!("  {}", c.column),
+            or_none(&c.from),
+            "->".to_owned(),
+            or_none(&c.to),
+            effect,
+        ]
+    };
+    table(&changes.iter().map(line).collect::<Vec<_>>());
 }
 
 fn has(rules: &[Rule], transform: &str) -> bool {
