@@ -74,7 +74,7 @@ fn show(component: &Component, shape: &Shape) {
     say(format!("{}@{}  {}", info.name, info.version, info.summary));
     say(component.digest());
     say(format!(
-        "{}, {} core modules, {} inner components",
+        "{}; core modules: {}, components inside: {}",
         bytes(component.bytes().len() as u64),
         shape.core_modules,
         shape.components
