@@ -8,6 +8,7 @@
 //! Reading order: `record`, `chain`, `sink`, `commit`, `pipeline`. Each heavy crate is named in one folder only:
 //! rdkafka in `kafka`, wasmtime in `plugin`, object_store in `store`, parquet in `zone`.
 
+pub mod author;
 pub mod chain;
 pub mod cli;
 pub mod clock;

@@ -21,11 +21,11 @@ fn folder(variable: &str, default: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(|| PathBuf::from(root).join(default), PathBuf::from)
 }
 
-fn evil_dir() -> PathBuf {
+pub fn evil_dir() -> PathBuf {
     folder("WEIR_TEST_GUESTS", "target/plugins-test")
 }
 
-fn shipped_dir() -> PathBuf {
+pub fn shipped_dir() -> PathBuf {
     folder("WEIR_TEST_PLUGINS", "target/plugins")
 }
 
@@ -39,7 +39,7 @@ fn places(path: PathBuf, cache: &std::path::Path) -> Places {
 }
 
 /// One cache for all tests of a run, so that each guest compiles once or a few times, not for each test.
-fn plugins(dir: PathBuf) -> Plugins {
+pub fn plugins(dir: PathBuf) -> Plugins {
     Plugins::open(places(
         dir,
         concat!(env!("CARGO_TARGET_TMPDIR"), "/native").as_ref(),
@@ -47,7 +47,7 @@ fn plugins(dir: PathBuf) -> Plugins {
     .expect("engine")
 }
 
-fn table(values: &[&[u8]]) -> Table {
+pub fn table(values: &[&[u8]]) -> Table {
     let mut builder = BatchBuilder::new();
     for (n, value) in values.iter().enumerate() {
         let headers = [("n", Some(&b"1"[..]))].into_iter().filter(|_| n % 2 == 0);
@@ -81,7 +81,7 @@ fn table(values: &[&[u8]]) -> Table {
     }
 }
 
-fn cut(table: &Table, from: usize, rows: usize) -> Table {
+pub fn cut(table: &Table, from: usize, rows: usize) -> Table {
     let column = |c: &Column| match c.constant {
         true => c.clone(),
         false => Column {
@@ -96,7 +96,7 @@ fn cut(table: &Table, from: usize, rows: usize) -> Table {
     }
 }
 
-fn limits() -> Limits {
+pub fn limits() -> Limits {
     Limits {
         deadline: Duration::from_millis(50),
         fuel: 2_000_000_000,
@@ -104,7 +104,7 @@ fn limits() -> Limits {
     }
 }
 
-fn make(
+pub fn make(
     dir: PathBuf,
     plugin: &str,
     config: &[(&str, &str)],
@@ -130,7 +130,7 @@ fn make(
     component.transform(stage, config)
 }
 
-fn evil(mode: &str) -> Box<dyn Transform> {
+pub fn evil(mode: &str) -> Box<dyn Transform> {
     make(evil_dir(), "guest-evil", &[("mode", mode)], limits()).expect(mode)
 }
 
@@ -142,7 +142,7 @@ fn refusal(plugin: &str) -> String {
     error.to_string()
 }
 
-const ROWS: usize = 100;
+pub const ROWS: usize = 100;
 const BAD: usize = 37;
 
 fn records() -> Vec<Vec<u8>> {
@@ -151,7 +151,7 @@ fn records() -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn record_table() -> Table {
+pub fn record_table() -> Table {
     let records = records();
     table(&records.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
@@ -165,7 +165,7 @@ fn text(output: &Output, column: usize) -> Vec<String> {
 }
 
 /// All but the bad record go on untouched; it is refused with `code`.
-fn only_the_bad_one(mode: &str, code: &str, says: &str) {
+pub fn only_the_bad_one(mode: &str, code: &str, says: &str) {
     let mut transform = evil(mode);
     // Twice: the second batch runs on a fresh instance.
     for _ in 0..2 {
@@ -454,7 +454,7 @@ fn a_damaged_native_image_is_compiled_anew() {
         .expect("no cache");
 }
 
-fn books(count: usize) -> Vec<Vec<u8>> {
+pub fn books(count: usize) -> Vec<Vec<u8>> {
     let book = |n: usize| {
         format!(
             "<book id=\"b{n}\"><title>Überschrift &amp; {n}</title><year>{}</year></book>",
@@ -477,7 +477,7 @@ fn books(count: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-const BOOKS: [(&str, &str); 3] = [
+pub const BOOKS: [(&str, &str); 3] = [
     ("row-tag", "book"),
     ("columns", "id=@id, title, year"),
     ("types.year", "int"),
@@ -487,14 +487,14 @@ fn flatten() -> Box<dyn Transform> {
     make(shipped_dir(), "xml-flatten", &BOOKS, Limits::default()).expect("xml-flatten")
 }
 
-type Flat = (
+pub type Flat = (
     Vec<(u32, Vec<String>)>,
     Vec<(u32, Option<u32>, String)>,
     Vec<u64>,
 );
 
 /// Rows with their record, rejects, counters: what must not depend on how records are batched.
-fn flat(output: &Output, base: u32, into: &mut Flat) {
+pub fn flat(output: &Output, base: u32, into: &mut Flat) {
     let origin: Vec<u32> = match &output.rows {
         RowMap::Every => (0..output.table.rows as u32).collect(),
         RowMap::Origin(rows) => rows.clone(),

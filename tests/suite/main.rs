@@ -7,13 +7,18 @@
     reason = "tests fail by panicking; clippy.toml knows #[test] functions, not their helpers"
 )]
 
+mod author;
 mod bad_input;
 mod batch;
 mod brokers;
 mod check;
 mod cli;
+mod friday;
 mod guests;
 mod guests_amplify;
+mod guests_evil;
+mod guests_hostile;
+mod guests_refused;
 mod kill;
 mod protocol;
 mod protocol_bench;

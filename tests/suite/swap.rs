@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use weir::commit::{Draft, Swap};
 use weir::kafka::MockBroker;
 
 use crate::brokers::until;
-use crate::swap_rig::{Load, Rig, produce, text};
+use crate::swap_rig::{LOW, Load, Rig, produce, text};
 
 const TOPIC: &str = "numbers";
 
@@ -289,4 +290,93 @@ fn of_changes_asked_for_at_once_each_is_whole_or_refused() {
     running.stop();
     rig.catch_up();
     rig.exact(messages);
+}
+
+/// A rollback after another build bars the build, not the config that both share.
+#[test]
+fn another_build_is_another_rule_and_its_rollback_bars_the_build() {
+    let (_broker, rig) = rig("watch = true");
+    produce(&rig, 0..10);
+    let running = rig.running();
+    more_rows(&rig);
+    rig.rebuild("validate", 1);
+    until("the new build", || (rig.eras().len() == 2).then_some(()));
+    let (old, new) = (
+        rig.eras()[0].rules[1].clone(),
+        rig.eras()[1].rules[1].clone(),
+    );
+    assert_eq!(old.config, new.config);
+    assert_ne!(old.component, new.component);
+    produce(&rig, 10..20);
+    more_rows(&rig);
+    let back = rig.asked(&["rollback"]);
+    assert_eq!(back["bar"], serde_json::json!([new.component]));
+    assert_eq!(rig.log().state().rules.rules[1], old);
+    // Named by its digest, it is found in the store, and is barred.
+    let named = format!("rules=validate@{}", new.component);
+    let barred = rig.pipeline(&["swap", &named]);
+    assert!(text(&barred.stderr).contains("barred"), "{barred:?}");
+    rig.asked(&["swap", &named, "--force"]);
+    assert_eq!(rig.log().state().rules.rules[1], new);
+    running.stop();
+    produce(&rig, 20..30);
+    rig.catch_up();
+    rig.exact(120);
+}
+
+/// After its start a process follows the log: neither half an edit nor a new beginning changes rules.
+#[test]
+fn a_new_beginning_inside_a_process_follows_the_log() {
+    for watch in ["", "watch = true"] {
+        let (_broker, rig) = rig(watch);
+        produce(&rig, 0..10);
+        let running = rig.running();
+        more_rows(&rig);
+        rig.swap_to("high");
+        if watch.is_empty() {
+            std::fs::write(rig.path("low.toml"), "half an ed").unwrap();
+        } else {
+            rig.declare("low", "watch = true\n# an edit that changes no rule");
+        }
+        // Another process swaps, by the log alone.
+        let mut log = rig.log();
+        let first = rig.eras()[0].rules.clone();
+        let swap = Swap {
+            from: log.state().rules_gen(),
+            rules: first,
+            actor: "another".into(),
+            reason: String::new(),
+            bar: Vec::new(),
+            force: false,
+            declared: Some(log.state().declared.clone()),
+        };
+        log.commit(Draft::Swap(swap)).unwrap();
+        until("a new beginning", || {
+            (rig.said().matches("pipeline started").count() == 2).then_some(())
+        });
+        produce(&rig, 10..20);
+        more_rows(&rig);
+        running.stop();
+        assert_eq!(rig.eras().len(), 3);
+        std::fs::write(rig.path("low.toml"), LOW).unwrap();
+        rig.catch_up();
+        rig.exact(80);
+    }
+}
+
+#[test]
+fn a_store_that_lost_the_rules_in_force_is_named_with_the_way_out() {
+    let (_broker, rig) = rig("");
+    produce(&rig, 0..10);
+    rig.catch_up();
+    rig.swap_to("high");
+    let digest = rig.log().state().rules.rules[1].config.clone();
+    std::fs::remove_dir_all(rig.path("store")).unwrap();
+    let status = rig.run(&["--available-now"]).status().unwrap();
+    assert_eq!(status.code(), Some(1), "{}", rig.said());
+    assert!(rig.said().contains(&digest), "{}", rig.said());
+    assert!(rig.said().contains("--reload"), "{}", rig.said());
+    rig.asked(&["swap", "--reload"]);
+    rig.catch_up();
+    assert_eq!(rig.in_force(), "low");
 }

@@ -209,5 +209,8 @@ fn a_hundred_swaps_under_full_load_lose_double_and_mix_nothing() {
         !rig.said().contains("commit dropped"),
         "nothing was read twice"
     );
-    println!("{SWAPS} swaps, {messages} messages, {with_rows} rules with rows");
+    println!(
+        "{SWAPS} swaps, {messages} messages, {with_rows} rules with rows; a task was away for {} us at most",
+        rig.longest_change()
+    );
 }

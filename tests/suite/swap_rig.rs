@@ -28,6 +28,8 @@ use crate::world::{files, open_log, plugins_dir};
 pub const PIPELINE: &str = "numbers";
 /// `weir::store`'s switch for tests.
 pub const ABORT_AT: &str = "WEIR_ABORT_AT";
+pub const LOW: &str = "[columns.n]\nrequired = true\nmax = 49\n";
+const LEVEL: &str = "info,weir::pipeline::task=debug";
 const CONFIG: &str = "numbers.toml";
 
 pub struct Rig {
@@ -55,8 +57,12 @@ impl Rig {
             topic: topic.to_owned(),
             partitions,
         };
+        fs::create_dir(rig.path("plugins")).unwrap();
+        for plugin in ["xml-flatten.wasm", "validate.wasm"] {
+            fs::copy(plugins_dir().join(plugin), rig.path("plugins").join(plugin)).unwrap();
+        }
         let [low, high] = [rig.path("low.toml"), rig.path("high.toml")];
-        fs::write(&low, "[columns.n]\nrequired = true\nmax = 49\n").unwrap();
+        fs::write(&low, LOW).unwrap();
         fs::write(&high, "[columns.n]\nrequired = true\nmin = 50\n").unwrap();
         rig.declare("low", more);
         rig
@@ -99,7 +105,7 @@ rotate.age = "200ms"
 tolerance = "all"
 dlq.type = "zone"
 [plugin]
-path = "{plugins}"
+path = "{dir}/plugins"
 store = "{dir}/store"
 cache = "{plugins}/../plugins-test/cache"
 "#
@@ -114,14 +120,41 @@ cache = "{plugins}/../plugins-test/cache"
         command
     }
 
+    /// Another build of a plugin: the same code under another digest, by a custom section.
+    pub fn rebuild(&self, plugin: &str, mark: u8) {
+        let path = self.path("plugins").join(format!("{plugin}.wasm"));
+        let mut bytes = fs::read(plugins_dir().join(format!("{plugin}.wasm"))).unwrap();
+        bytes.extend([0, 6, 4, b'm', b'a', b'r', b'k', mark]);
+        let fresh = self.path("fresh.wasm");
+        fs::write(&fresh, bytes).unwrap();
+        fs::rename(fresh, path).unwrap();
+    }
+
     /// `weir run` of this pipeline; its log lines are in [`said`](Self::said).
     pub fn run(&self, flags: &[&str]) -> Command {
-        let mut command = self.weir(&["run", CONFIG, "--progress", "none", "--log-level", "info"]);
+        let mut command = self.weir(&["run", CONFIG, "--progress", "none", "--log-level", LEVEL]);
         let log = self.path("weir.log");
         let log = OpenOptions::new().create(true).append(true).open(log);
         command.args(flags).stdout(Stdio::null());
         command.stderr(log.unwrap());
         command
+    }
+
+    /// The longest that a task was away from its records to go over to new rules, in microseconds.
+    pub fn longest_change(&self) -> u64 {
+        let said = self.said();
+        let lines = said
+            .lines()
+            .filter(|l| l.contains("went over to new rules"));
+        let micros = lines.filter_map(|line| {
+            line.split("micros=")
+                .nth(1)?
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        });
+        micros.max().unwrap_or(0)
     }
 
     pub fn said(&self) -> String {

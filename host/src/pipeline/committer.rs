@@ -176,7 +176,7 @@ impl Committer {
         }
     }
 
-    fn refresh(&mut self) -> Result<()> {
+    pub(super) fn refresh(&mut self) -> Result<()> {
         let mut faults = 0;
         loop {
             match self.log.refresh() {

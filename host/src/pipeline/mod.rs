@@ -46,18 +46,18 @@ pub struct Host {
     pub pauses: (Duration, Duration),
 }
 
-/// Which rules of its config this process has put before the log. From then on it follows the log: of two processes with
-/// different configs, none undoes what the other put in force.
+/// Digest of the rules of its config that this process has put before the log last. With it the config has had its say:
+/// whenever the pipeline begins again it follows the log, so that half an edit stops nothing, and of two processes with
+/// different configs none undoes what the other put in force.
 #[derive(Clone, Debug, Default)]
 pub struct Declared(Arc<Mutex<Option<String>>>);
 
 impl Declared {
-    fn seen(&self, digest: &str) -> bool {
-        let held = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        held.as_deref() == Some(digest)
+    fn last(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    fn see(&self, digest: &str) {
+    fn set(&self, digest: &str) {
         *self.0.lock().unwrap_or_else(|e| e.into_inner()) = Some(digest.to_owned());
     }
 }

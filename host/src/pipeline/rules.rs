@@ -262,39 +262,68 @@ fn told(config: &PipelineConfig, transform: &str, plugin: &str, found: &SetupPro
     problem
 }
 
-/// Which rules a start runs, with the chain that was built of them.
+/// Rules and the chain that was built of them.
 #[derive(Debug)]
-pub struct Start {
+pub struct Built {
     pub parts: Parts,
     pub chain: Chain,
 }
 
-/// The log wins unless the config was edited since its newest swap; an edit is a swap. `chain`: of the declared rules, or
-/// why there is none.
+/// What the config declares at this beginning; `None`: the log decides alone. The inner error says why it does not come up,
+/// which matters only where it is to be in force.
+pub fn at_hand(host: &Host, config: &PipelineConfig) -> Result<Option<(Parts, Result<Chain>)>> {
+    let last = host.declared.last();
+    if last.is_some() && !config.watch {
+        return Ok(None);
+    }
+    let now = match last {
+        Some(_) => config::reloaded(config),
+        None => config.clone(),
+    };
+    match (Parts::declared(&host.plugins, &now), last) {
+        (Ok(parts), None) => {
+            let chain = parts.chain(config);
+            parts.keep(&host.plugins)?;
+            Ok(Some((parts, chain)))
+        }
+        (Err(problems), None) => Err(config::refused(&problems)),
+        // An edit between two beginnings of a process that watches; a bad one is told by the swapper.
+        (Ok(parts), Some(last)) if rules_digest(&parts.rules()) != last => {
+            let chain = parts.chain(config).and_then(|chain| {
+                parts.keep(&host.plugins)?;
+                Ok(chain)
+            });
+            Ok(chain.ok().map(|chain| (parts, Ok(chain))))
+        }
+        (_, Some(_)) => Ok(None),
+    }
+}
+
+/// The log wins unless the config was edited since its newest swap; an edit is a swap.
 pub fn at_start(
     host: &Host,
     config: &PipelineConfig,
     log: &mut Log,
-    declared: Parts,
-    chain: Result<Chain>,
-) -> Result<Start> {
+    at_hand: Option<(Parts, Result<Chain>)>,
+) -> Result<Built> {
+    let Some((declared, chain)) = at_hand else {
+        return by_the_log(host, config, log.state());
+    };
     let rules = declared.rules();
     let digest = rules_digest(&rules);
     loop {
         let state = log.state();
-        let same = state.rules.rules == rules;
-        let seen = host.declared.seen(&digest);
-        let reason = match (same, state.declared == digest) {
+        let reason = match (state.rules.rules == rules, state.declared == digest) {
             (true, true) => break,
-            (true, false) if seen => break,
-            (false, known) if known || seen => {
-                host.declared.see(&digest);
-                return by_the_log(host, config, state, &rules);
+            (true, false) => "the config declares the rules in force",
+            (false, true) => {
+                host.declared.set(&digest);
+                differ(config, state, &rules);
+                return by_the_log(host, config, state);
             }
-            (true, _) => "the config declares the rules in force",
-            (false, _) => "config or plugin changed between two runs",
+            (false, false) => "config or plugin changed between two runs",
         };
-        if !same && let Err(error) = chain {
+        if let Err(error) = chain {
             return Err(error);
         }
         let swap = Swap {
@@ -321,8 +350,8 @@ pub fn at_start(
             },
         }
     }
-    host.declared.see(&digest);
-    Ok(Start {
+    host.declared.set(&digest);
+    Ok(Built {
         parts: declared,
         chain: chain?,
     })
@@ -346,13 +375,8 @@ fn refused(why: &str) -> Error {
     )
 }
 
-/// A swap or rollback by hand, or by another process, is in force, and the config is as it was then.
-fn by_the_log(
-    host: &Host,
-    config: &PipelineConfig,
-    state: &State,
-    declared: &[Rule],
-) -> Result<Start> {
+/// A swap or rollback by hand is in force, and the config is as it was then.
+fn differ(config: &PipelineConfig, state: &State, declared: &[Rule]) {
     tracing::warn!(
         pipeline = config.name,
         version = state.rules_gen(),
@@ -364,7 +388,10 @@ fn by_the_log(
         ),
         "the rules in force are those of the log, not of the config"
     );
+}
+
+fn by_the_log(host: &Host, config: &PipelineConfig, state: &State) -> Result<Built> {
     let parts = Parts::in_force(&host.plugins, &state.rules.rules)?;
     let chain = parts.chain(config)?;
-    Ok(Start { parts, chain })
+    Ok(Built { parts, chain })
 }

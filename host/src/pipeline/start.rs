@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::committer::{gap, position};
-use super::rules::{Parts, Start, at_start};
-use super::{Host, retry, stopped, until_settled};
+use super::rules::{self, Built};
+use super::{Host, retry, until_settled};
 use crate::chain::Chain;
 use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, own_table};
-use crate::config::{self, KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
+use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
 use crate::config::{RawZoneConfig, TableName};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::{self, KafkaCluster, KafkaProps, Mirror, TopicInfo};
@@ -41,23 +41,25 @@ pub fn make_ready(
     config: &PipelineConfig,
     kafka: &KafkaSourceConfig,
 ) -> Result<Ready> {
-    let declared =
-        Parts::declared(&host.plugins, config).map_err(|problems| config::refused(&problems))?;
-    let mut chain = declared.chain(config);
-    declared.keep(&host.plugins)?;
-    let rules = declared.rules();
+    let mut at_hand = rules::at_hand(host, config)?;
     let topics = kafka.topics.iter().map(|topic| config.sink.table.of(topic));
     let tables: BTreeSet<&str> = topics.chain([config.errors.dlq_table.as_str()]).collect();
     // A log begins with rules that come up; one that exists may have others in force.
-    let first = || match std::mem::replace(&mut chain, Err(stopped())) {
-        Ok(built) => {
-            chain = Ok(built);
+    let first = || match at_hand.take() {
+        Some((parts, Ok(chain))) => {
+            let rules = parts.rules();
+            at_hand = Some((parts, Ok(chain)));
             Ok(rules)
         }
-        Err(error) => Err(error),
+        Some((_, Err(error))) => Err(error),
+        None => Err(Error::new(
+            Kind::LogCorrupt,
+            OP,
+            "the log was there before and is gone",
+        )),
     };
     let (store, mut log) = open_zone(host, config, &tables, first)?;
-    let Start { parts, chain } = at_start(host, config, &mut log, declared, chain)?;
+    let Built { parts, chain } = rules::at_start(host, config, &mut log, at_hand)?;
 
     let props = kafka_props(kafka)?;
     let cluster = retry(host, || KafkaCluster::connect(&props))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, unbounded};
 
 use super::committer::{Base, Committer};
+use super::pending::Pending;
 use super::start::{self, Ready};
 use super::stop::Stop;
 use super::swapper::Swapper;
@@ -47,6 +48,10 @@ pub fn run(
         assigned,
         mut chains,
     } = start::make_ready(host, config, kafka)?;
+    // Whoever asked before hears no answer from here, and writes the entry.
+    if let Err(error) = Pending::new(store.clone(), log.name()).forget_all() {
+        tracing::debug!(%error, "old requests for swaps stay");
+    }
     host.report.started(config, log.state());
     let base = Base::default();
     base.set(log.version());

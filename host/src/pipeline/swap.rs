@@ -66,9 +66,16 @@ impl Committer {
             chains,
             answer,
         } = prepared;
-        let state = self.log.state();
         if own {
-            swap.from = state.rules_gen();
+            swap.from = self.r#gen;
+        }
+        // It may know of an entry that was not seen here yet.
+        if swap.from != self.r#gen {
+            self.refresh()?;
+        }
+        let state = self.log.state();
+        if state.rules_gen() != self.r#gen {
+            return Ok(()); // no answer: whoever asked writes the entry, and this pipeline begins again
         }
         if let Err(reason) = state.check_swap(&swap) {
             drop(answer.send(Err(reason.to_string())));

@@ -60,9 +60,6 @@ impl Swapper {
 
     /// Until asked to stop. Nothing that goes wrong in here touches the pipeline.
     pub fn run(self) -> Result<()> {
-        if let Err(error) = self.pending.forget_all() {
-            tracing::debug!(%error, "old requests for swaps stay");
-        }
         let mut watched = self.config.watch.then(|| Watched::of(&self.config));
         let mut looked = self.host.clock.elapsed();
         while !self.stop.wait(LOOK_EVERY) {
@@ -100,7 +97,7 @@ impl Swapper {
         let answer = match parts.and_then(|parts| self.put(&parts, swap, false)) {
             Ok(Some(Ok(version))) => Answer::InForce(version),
             Ok(Some(Err(why))) => Answer::Refused(why),
-            // The pipeline ends: the asker finds its request given back.
+            // The pipeline ends or begins again: the asker finds its request given back.
             Ok(None) => return self.pending.forget(id),
             Err(error) => Answer::Refused(error.to_string()),
         };
@@ -144,7 +141,7 @@ impl Swapper {
         let edit = self.declared(&config).and_then(|parts| {
             let rules = parts.rules();
             let digest = rules_digest(&rules);
-            if self.host.declared.seen(&digest) {
+            if self.host.declared.last().as_ref() == Some(&digest) {
                 return Ok(None); // touched, not changed; or a key that is no rule
             }
             parts.keep(&self.host.plugins)?;
@@ -161,7 +158,7 @@ impl Swapper {
             Ok(answer.map(|answer| (answer, digest)))
         });
         match edit {
-            Ok(Some((Ok(_), digest))) => self.host.declared.see(&digest),
+            Ok(Some((Ok(_), digest))) => self.host.declared.set(&digest),
             Ok(Some((Err(why), _))) => tracing::warn!(
                 pipeline = self.config.name,
                 why,

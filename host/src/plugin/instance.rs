@@ -8,10 +8,10 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use super::bindings::exports::weir::plugin::transform as wit;
 use super::bindings::{Plugin, PluginPre};
 use super::codes;
-use super::engine::{Stop, TICK};
-use super::linker::State;
+use super::engine::{INSTRUCTION, Stop, TICK};
+use super::linker::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, State};
 use super::log::{LogBook, cut, printable};
-use super::{Limits, MAX_REJECTS_TEXT};
+use super::{FUEL_PER_SECOND, Limits, MAX_REJECTS_TEXT};
 
 /// Frames of a trap that are told.
 const FRAMES: usize = 3;
@@ -57,7 +57,7 @@ impl Instance {
         // Lists of the output and the records that hold them.
         store.set_hostcall_fuel(limits.output_bytes.saturating_add(8 * MAX_REJECTS_TEXT));
         lock(book).begin_call(0);
-        arm(&mut store, stop, limits.init_deadline, limits.fuel);
+        arm(&mut store, stop, limits.init_deadline, limits);
         match pre.instantiate(&mut store) {
             Ok(plugin) => Ok(Instance {
                 store,
@@ -67,7 +67,7 @@ impl Instance {
                 book: Arc::clone(book),
                 calls: 0,
             }),
-            Err(e) => Err(failure(&store, &e, limits.init_deadline)),
+            Err(e) => Err(start_failure(&store, &e, limits.init_deadline)),
         }
     }
 
@@ -86,7 +86,7 @@ impl Instance {
             &mut self.store,
             self.stop,
             self.limits.init_deadline,
-            self.limits.fuel,
+            &self.limits,
         );
         let guest = self.plugin.weir_plugin_transform();
         guest
@@ -105,13 +105,18 @@ impl Instance {
         self.calls += 1;
         lock(&self.book).begin_call(base);
         self.store.data_mut().begin_call();
-        arm(&mut self.store, self.stop, deadline, self.limits.fuel);
+        arm(&mut self.store, self.stop, deadline, &self.limits);
         let guest = self.plugin.weir_plugin_transform();
         match guest.call_run(&mut self.store, rows, columns) {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(told)) => Err(Failure::new(codes::ERROR, printable(cut(&told, 1000)))),
             Err(e) => Err(failure(&self.store, &e, deadline)),
         }
+    }
+
+    /// Of the last call; 0 where time stops it, not fuel.
+    pub fn fuel_left(&self) -> u64 {
+        self.store.get_fuel().unwrap_or(0)
     }
 
     /// Has it been used so long, or has it grown so much, that a new one is due?
@@ -135,7 +140,7 @@ pub fn lock(book: &Mutex<LogBook>) -> std::sync::MutexGuard<'_, LogBook> {
     book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn arm(store: &mut Store<State>, stop: Stop, deadline: Duration, fuel: u64) {
+fn arm(store: &mut Store<State>, stop: Stop, deadline: Duration, limits: &Limits) {
     match stop {
         Stop::Time => {
             let ticks = deadline.as_millis().div_ceil(TICK.as_millis());
@@ -146,9 +151,27 @@ fn arm(store: &mut Store<State>, stop: Stop, deadline: Duration, fuel: u64) {
                     .saturating_add(1),
             );
         }
-        // Fails only on engines without fuel.
-        Stop::Fuel => drop(store.set_fuel(fuel)),
+        Stop::Fuel => {
+            // What any machine may do in time, fuel allows on every machine.
+            let nanos = u64::try_from(limits.deadline.as_nanos()).unwrap_or(u64::MAX);
+            let least = nanos.saturating_mul(FUEL_PER_SECOND / 1_000_000_000);
+            let units = limits.fuel.max(least).saturating_mul(INSTRUCTION);
+            // Fails only on engines without fuel.
+            drop(store.set_fuel(units));
+        }
     }
+}
+
+/// Before any export is called: start functions ran, and the parts of the component were counted.
+fn start_failure(store: &Store<State>, error: &wasmtime::Error, deadline: Duration) -> Failure {
+    let cause = error.root_cause().to_string();
+    if !cause.starts_with("resource limit exceeded") {
+        return failure(store, error, deadline);
+    }
+    let most = format!(
+        "at most {MAX_CORE_INSTANCES} core instances, {MAX_MEMORIES} memories and {MAX_TABLES} tables"
+    );
+    Failure::new(codes::OUT_OF_MEMORY, format!("{cause}; {most}"))
 }
 
 fn failure(store: &Store<State>, error: &wasmtime::Error, deadline: Duration) -> Failure {
@@ -165,7 +188,10 @@ fn failure(store: &Store<State>, error: &wasmtime::Error, deadline: Duration) ->
             ..Failure::new(codes::TRAPPED, format!("ran longer than {deadline:?}"))
         },
         Some(Trap::OutOfFuel) => Failure::new(codes::FUEL_EXHAUSTED, "burnt all its fuel"),
-        _ if denied => Failure::new(codes::OUT_OF_MEMORY, "asked for more memory than its limit"),
+        _ if denied => Failure::new(
+            codes::OUT_OF_MEMORY,
+            "asked for more memory or table entries than its limit",
+        ),
         Some(
             trap @ (Trap::InvalidChar
             | Trap::InvalidDiscriminant

@@ -13,8 +13,12 @@ use super::log::LogBook;
 use super::{HOST_CALL, MAX_HOST_TALK};
 use crate::error::{Error, Kind, Result};
 
-/// Core tables of an instance, entries each.
-const TABLE_ENTRIES: usize = 100_000;
+/// What a component is made of. A plugin in Rust has three core instances, one memory and two tables.
+pub const MAX_CORE_INSTANCES: usize = 10;
+pub const MAX_MEMORIES: usize = 4;
+pub const MAX_TABLES: usize = 10;
+/// Of all tables together: each entry is eight bytes of the host.
+pub const MAX_TABLE_ENTRIES: usize = 100_000;
 /// Stream and pollable handles that a guest may hold at once.
 const MAX_HANDLES: usize = 1_000;
 
@@ -36,6 +40,7 @@ impl State {
         let memory = Memory {
             limit: memory,
             used: 0,
+            table_entries: 0,
             denied: false,
         };
         State {
@@ -70,6 +75,7 @@ impl State {
         self.charge(0)?;
         self.handles += 1;
         if self.handles > MAX_HANDLES {
+            self.talked_out = true;
             wasmtime::bail!("more than {MAX_HANDLES} stream handles open");
         }
         Ok(Resource::new_own(rep))
@@ -86,6 +92,8 @@ pub struct Memory {
     limit: usize,
     /// Linear memory of the instance, all memories together. It never shrinks.
     pub used: usize,
+    /// Of all tables.
+    table_entries: usize,
     /// More was asked for than there is.
     pub denied: bool,
 }
@@ -108,23 +116,29 @@ impl ResourceLimiter for Memory {
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ENTRIES)
+        let entries = self.table_entries + (desired - current);
+        if entries > MAX_TABLE_ENTRIES {
+            self.denied = true;
+            return Ok(false);
+        }
+        self.table_entries = entries;
+        Ok(true)
     }
 
     fn instances(&self) -> usize {
-        10
+        MAX_CORE_INSTANCES
     }
 
     fn tables(&self) -> usize {
-        10
+        MAX_TABLES
     }
 
     fn memories(&self) -> usize {
-        4
+        MAX_MEMORIES
     }
 }
 

@@ -10,12 +10,15 @@
 //! fails is repeated on halves of the batch, each with a fresh instance, until one record is alone: that record is
 //! refused with one of [`codes`], and the others go on unharmed.
 
+mod author;
 mod bindings;
 mod cache;
 mod compile;
 mod component;
 mod config;
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod inspect;
 mod instance;
 mod join;
@@ -23,6 +26,8 @@ mod lift;
 mod linker;
 mod log;
 mod lower;
+#[cfg(test)]
+mod oracle;
 mod output;
 mod plan;
 mod plugins;
@@ -36,6 +41,7 @@ mod version;
 
 use std::time::Duration;
 
+pub use author::{Crossing, CrossingNode, crossing};
 pub use compile::{child as compile_stdin, this_is_weir};
 pub use component::{Component, Info};
 pub use config::{Attached, Canonical};
@@ -56,8 +62,8 @@ pub struct Limits {
     pub init_deadline: Duration,
     /// Bytes of all buffers that one call of `run` gives back.
     pub output_bytes: usize,
-    /// What one record may burn when time alone could not decide: about one unit a wasm instruction. Keep it at
-    /// [`FUEL_PER_SECOND`] of `deadline` or more: else a fast machine may take in time what a slow one refuses.
+    /// Wasm instructions of one record when time alone could not decide, 32 bytes moved in bulk counted as one. Never
+    /// less than [`FUEL_PER_SECOND`] of `deadline`: else a fast machine takes in time what a slow one refuses.
     pub fuel: u64,
 }
 
@@ -73,7 +79,7 @@ impl Default for Limits {
     }
 }
 
-/// More than any machine burns in a second of a deadline.
+/// More instructions than any machine does in a second of a deadline.
 pub const FUEL_PER_SECOND: u64 = 5_000_000_000;
 
 /// A component file.

@@ -69,7 +69,9 @@ pub fn check(
         wit::MadeColumn::Unchanged(n) => read.get(*n as usize),
         wit::MadeColumn::Made(_) => None,
     });
-    let bytes = (carried.iter().chain(unchanged).map(|c| repeated(c, &map)))
+    let bytes = (carried.iter().chain(unchanged))
+        .filter(|_| plan.explodes) // else no row comes twice
+        .map(|c| repeated(c, &map))
         .chain(output.columns.iter().map(bytes))
         .fold(0, usize::saturating_add);
     if bytes > max_bytes || len > MAX_ROWS {

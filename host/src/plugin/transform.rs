@@ -238,6 +238,20 @@ impl PluginTransform {
         self.run(&mut instance, input, row..row + 1, self.limits.deadline)
     }
 
+    /// Fuel that one call with the whole table burns.
+    pub(super) fn fuel(&self, input: &Table) -> Result<u64> {
+        let mut instance = self.fresh(Stop::Fuel, &input.schema)?;
+        let run = self.run(&mut instance, input, 0..input.rows, self.limits.deadline);
+        match run {
+            Ok(_) => Ok(self.limits.fuel.saturating_sub(instance.fuel_left())),
+            Err(Miss::Fatal(error)) => Err(error),
+            Err(Miss::TooMuch) => Err(self.broken("the batch is too much for one call".into())),
+            Err(Miss::Failed(failure)) => {
+                Err(self.broken(format!("{}: {}", failure.code, failure.message)))
+            }
+        }
+    }
+
     /// What becomes of a record on which the plugin failed.
     fn set_aside(&self, failure: &Failure) -> Piece {
         let mut message = failure.message.clone();

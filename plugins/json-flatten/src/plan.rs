@@ -119,7 +119,12 @@ impl Layout {
 
     fn read_columns(&mut self, config: &mut Config, explode: Option<&(Vec<String>, usize)>) {
         let separator = config.text("separator", "_");
-        let missing = MISSING[config.choice("missing", &MISSING, "null")];
+        // In TOML `missing` cannot stand beside `missing.<name>`.
+        let key = match config.get("missing") {
+            Some(_) => "missing",
+            None => "missing.*",
+        };
+        let missing = MISSING[config.choice(key, &MISSING, "null")];
         let mut names = BTreeSet::new();
         for (key, name, path) in wanted(config, &separator) {
             if name.is_empty() || !names.insert(name.clone()) {
@@ -156,7 +161,7 @@ impl Layout {
         }
         for (prefix, what) in [("types.", "a type"), ("missing.", "`missing`")] {
             for (name, _) in config.below(prefix) {
-                if !names.contains(&name) {
+                if !names.contains(&name) && (name != "*" || prefix == "types.") {
                     let message = format!("{what} for `{name}`, which is no column");
                     config.problem(&format!("{prefix}{name}"), "unknown_column", message);
                 }

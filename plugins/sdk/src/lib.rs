@@ -2,12 +2,14 @@
 //! nothing of one row that another row can see, so any batch may be split, joined or repeated.
 //!
 //! Write a `RowPlugin` (one row at a time) or a `Transform` (columns) and `export!` it. `view` reads columns, `builder` makes them, `config` tells every problem at
-//! once, `testing` holds a plugin to the contract in native tests.
+//! once, `testing` holds a plugin to the contract in native tests, `native` measures it.
 pub mod builder;
 pub mod config;
 pub mod contract;
 pub mod json;
 pub mod log;
+#[cfg(not(target_family = "wasm"))]
+pub mod native;
 pub mod rejects;
 pub mod rowwise;
 pub mod schema;

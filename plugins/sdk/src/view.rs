@@ -305,7 +305,9 @@ impl<'a> Bytes<'a> {
     #[inline]
     pub fn with_rest(&self, row: usize) -> (&'a [u8], usize) {
         match self.spans.get(row) {
-            Some((from, to)) if from <= to && to <= self.data.len() => (&self.data[from..], to - from),
+            Some((from, to)) if from <= to && to <= self.data.len() => {
+                (&self.data[from..], to - from)
+            }
             _ => (&[], 0),
         }
     }

@@ -1,20 +1,20 @@
-//! The guide's plugin, as the guide prints it.
+//! The guide's second plugin, as the guide prints it.
 
 use weir_sdk::{Config, RowPlugin, Rows, Rowwise};
 
 weir_sdk::input! {
-    struct Book<'a> { title: &'a str, publication_year: i32 }
+    pub struct Book<'a> { title: &'a str, publication_year: i32 }
 }
 
 weir_sdk::output! {
-    struct Decade { decade: i32, short_title: String }
+    pub struct Decade { decade: i32, short_title: String }
 }
 
-struct DecadePlugin {
+pub struct Plugin {
     first_year: i32,
 }
 
-impl RowPlugin for DecadePlugin {
+impl RowPlugin for Plugin {
     const NAME: &'static str = "decade";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "The decade of each book, and its title up to the colon";
@@ -48,7 +48,7 @@ impl RowPlugin for DecadePlugin {
     }
 }
 
-weir_sdk::export!(Rowwise<DecadePlugin>);
+weir_sdk::export!(Rowwise<Plugin>);
 
 #[cfg(test)]
 mod tests {
@@ -69,7 +69,7 @@ mod tests {
                 "int",
                 &[Some("1965"), None, Some("1808")],
             )
-            .run::<Rowwise<DecadePlugin>>(3);
+            .run::<Rowwise<Plugin>>(3);
         assert_eq!(table.lines(), ["Dune: a novel|1965|1960|Dune", "∅|∅|∅|∅"]);
         assert_eq!(table.codes(), ["2 too_old publication_year"]);
     }

@@ -1,12 +1,22 @@
-//! The guide prints a plugin that compiles and passes: the one in `decade.rs`.
+//! The guide prints plugins that compile and pass: the one in `decade.rs`, and the one that `weir plugin new` writes.
+
+const GUIDE: &str = include_str!("../../../docs/write-a-plugin.md");
 
 #[test]
 fn the_guide_prints_the_tested_plugin() {
-    let guide = include_str!("../../../docs/write-a-plugin.md");
     let tested = include_str!("decade.rs");
     let (_, code) = tested.split_once('\n').unwrap();
     assert!(
-        guide.contains(code),
+        GUIDE.contains(code),
         "docs/write-a-plugin.md and sdk/tests/decade.rs differ"
+    );
+}
+
+#[test]
+fn the_guide_prints_what_new_writes() {
+    let template = include_str!("../../../host/src/author/template/lib.rs.txt");
+    assert!(
+        GUIDE.contains(&template.replace("{{name}}", "order-lines")),
+        "docs/write-a-plugin.md and the template differ"
     );
 }

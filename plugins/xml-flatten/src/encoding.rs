@@ -2,6 +2,8 @@
 //! to UTF-8. What marks, declaration and bytes say must agree; nothing is guessed from the text.
 use crate::strict::{self, Fault};
 
+pub const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Encoding {
     Utf8,
@@ -77,11 +79,7 @@ pub fn sniff(raw: &[u8]) -> Result<Sniffed, Fault> {
 
 /// A text is UTF-8, whatever it declares.
 pub fn of_text(raw: &[u8]) -> Sniffed {
-    let mark = if raw.starts_with(b"\xEF\xBB\xBF") {
-        3
-    } else {
-        0
-    };
+    let mark = if raw.starts_with(UTF8_BOM) { 3 } else { 0 };
     Sniffed { mark, ..UTF8 }
 }
 
@@ -101,8 +99,8 @@ fn declared(raw: &[u8], mark: usize, seen: Encoding) -> Result<Sniffed, Fault> {
     let low = usize::from(seen == Utf16Be);
     let text = &raw[mark..];
     // A declaration is ASCII: one byte of each unit is all of it. A unit that is not shows as a byte outside ASCII.
-    let narrow = |u: &[u8]| match u.get(1 - low) {
-        Some(0) => u[low],
+    let narrow = |u: &[u8]| match (u.get(low), u.get(1 - low)) {
+        (Some(byte), Some(0)) => *byte,
         _ => 0xFF,
     };
     let length = match unit {
@@ -295,6 +293,9 @@ mod tests {
         }
         for utf32 in [&b"\0\0\xFE\xFF\0\0\0<"[..], b"\xFF\xFE\0\0<\0\0\0"] {
             assert_eq!(found(utf32), Err(NOT_SUPPORTED));
+        }
+        for half in [&b"\xFE\xFF\0<\0?\0"[..], b"\xFF\xFE<\0?\0x", b"\0<\0?\0"] {
+            assert!(found(half).is_ok(), "{half:?}");
         }
         for plain in [
             &b"<r/>"[..],

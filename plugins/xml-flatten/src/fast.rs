@@ -14,6 +14,7 @@ use shapes::Shapes;
 use values::Sinks;
 use walk::{Frame, Walk};
 
+use crate::encoding::UTF8_BOM;
 use crate::plan::Layout;
 use crate::rows::{Message, Rows};
 
@@ -23,7 +24,6 @@ pub struct Doubt;
 
 /// Longer messages are the event reader's: the index takes four bytes for each `<`, `>` and `&`, and is kept.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
-const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 
 #[derive(Debug)]
 pub struct Fast {
@@ -65,7 +65,14 @@ impl Fast {
     }
 
     /// Reads the message `row`, the first `len` of `bytes`; false, and nothing is left of it, if it is not sure.
-    pub fn read(&mut self, layout: &Layout, rows: &mut Rows, row: usize, bytes: &[u8], len: usize) -> bool {
+    pub fn read(
+        &mut self,
+        layout: &Layout,
+        rows: &mut Rows,
+        row: usize,
+        bytes: &[u8],
+        len: usize,
+    ) -> bool {
         let (bytes, len) = match bytes[..len].strip_prefix(UTF8_BOM) {
             Some(rest) => (&bytes[UTF8_BOM.len()..], rest.len()),
             None => (bytes, len),
@@ -77,11 +84,22 @@ impl Fast {
         let done = self.try_read(layout, rows, row, bytes, len);
         if done.is_err() {
             rows.cut_back(mark);
+            // One message full of names must not slow down those after it.
+            if self.shapes.is_crowded() {
+                self.shapes.clear();
+            }
         }
         done.is_ok()
     }
 
-    fn try_read(&mut self, layout: &Layout, rows: &mut Rows, row: usize, bytes: &[u8], len: usize) -> Result<(), Doubt> {
+    fn try_read(
+        &mut self,
+        layout: &Layout,
+        rows: &mut Rows,
+        row: usize,
+        bytes: &[u8],
+        len: usize,
+    ) -> Result<(), Doubt> {
         let mut source = match Source::new(bytes, len) {
             Some(source) => source,
             None => Source::copied(&bytes[..len], &mut self.padded),
@@ -107,7 +125,11 @@ impl Fast {
             index: self.index.positions(),
             frames: &mut self.frames,
             listening: 0,
-            message: Message { row, text: source.text(), pieces: 0 },
+            message: Message {
+                row,
+                text: source.text(),
+                pieces: 0,
+            },
             namespaces: 0,
             values: &mut self.values,
             at: 0,

@@ -161,13 +161,7 @@ impl Flatten {
             pieces: 0,
         };
         let done = strict::characters(text, found).and_then(|()| {
-            document::read(
-                &self.layout,
-                &mut self.frames,
-                rows,
-                &mut message,
-                found,
-            )
+            document::read(&self.layout, &mut self.frames, rows, &mut message, found)
         });
         done.map_err(|fault| {
             let at = match found.carriage_return {

@@ -200,6 +200,14 @@ pub fn is_name(name: &[u8]) -> bool {
     chars.next().is_some_and(is_name_start) && chars.all(is_name_char)
 }
 
+/// Whether what goes on as a name begins as one.
+pub fn begins_name(name: &[u8]) -> bool {
+    match name.first() {
+        Some(b) if b.is_ascii() => NAME[usize::from(*b)] & START != 0,
+        _ => is_name(name),
+    }
+}
+
 fn is_name_start(c: char) -> bool {
     match c {
         '\0'..='\x7F' => NAME[c as usize] & START != 0,

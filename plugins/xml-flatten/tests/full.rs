@@ -79,6 +79,10 @@ fn namespaces_in_messages_are_held_to_the_standard() {
         ("<l a:b:c='1'/>", "malformed_xml"),
         ("<l:/>", "malformed_xml"),
         ("<:l/>", "malformed_xml"),
+        ("<1:l/>", "malformed_xml"),
+        ("<l xmlns:p='u'><p:1/></l>", "malformed_xml"),
+        ("<l xmlns:p='u'><p:a\u{d7}/></l>", "malformed_xml"),
+        ("<r xmlns='urn:b'><1/></r>", "malformed_xml"),
         (
             "<l xmlns:p='u' xmlns:q='u' p:a='' q:a=''/>",
             "malformed_xml",

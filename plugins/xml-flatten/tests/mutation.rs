@@ -47,7 +47,8 @@ impl Dice {
             0 => {
                 let units = String::from_utf8_lossy(&text);
                 let units = "\u{FEFF}".encode_utf16().chain(units.encode_utf16());
-                text = units.flat_map(u16::to_le_bytes).collect();
+                let order = [u16::to_le_bytes, u16::to_be_bytes][self.roll(2)];
+                text = units.flat_map(order).collect();
             }
             1 => drop(text.splice(0..0, *b"<?xml version='1.0' encoding='windows-1252'?>")),
             _ => {}

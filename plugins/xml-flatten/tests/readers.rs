@@ -55,7 +55,11 @@ const PIECES: [&str; 36] = [
 const OPTIONS: [&[(&str, &str)]; 8] = [
     &[],
     &[("null-value", "n"), ("repeat.t", "first")],
-    &[("explode", "author"), ("repeat.title", "json"), ("mixed-content", "all")],
+    &[
+        ("explode", "author"),
+        ("repeat.title", "json"),
+        ("mixed-content", "all"),
+    ],
     &[("mixed-content", "all"), ("namespaces", "keep")],
     &[("mixed-content", "reject"), ("repeat", "json")],
     &[("repeat", "last"), ("ignore-surrounding-spaces", "false")],
@@ -125,8 +129,9 @@ const TEXTS: [&str; 34] = [
     "2020-02-29",
     "1969-12-31",
 ];
-const ATTRIBUTES: [&str; 12] = [
+const ATTRIBUTES: [&str; 13] = [
     " a='1'",
+    " a='x\ty'",
     " a=\"en\"",
     " lang=\"de\"",
     " x:lang='\u{e9}'",
@@ -195,7 +200,11 @@ impl Dice {
         }
         if name == "author" || name == "book" || name == "unknown" && depth < 3 {
             // Mostly the same children in the same order, as messages have them.
-            let all = if name == "author" { &NAMES[4..6] } else { &NAMES[..] };
+            let all = if name == "author" {
+                &NAMES[4..6]
+            } else {
+                &NAMES[..]
+            };
             for name in all {
                 let times = match self.roll(60) {
                     0 => 2,
@@ -203,10 +212,14 @@ impl Dice {
                     _ => 1,
                 };
                 let deep = depth > 0 && *name == "author" || depth > 1;
-                (0..times).filter(|_| !deep).for_each(|_| self.element(name, gap, depth + 1, out));
+                (0..times)
+                    .filter(|_| !deep)
+                    .for_each(|_| self.element(name, gap, depth + 1, out));
             }
         } else {
-            let typed = ["year", "price", "published"].iter().position(|n| *n == name);
+            let typed = ["year", "price", "published"]
+                .iter()
+                .position(|n| *n == name);
             let good: &[&str] = match typed {
                 Some(0) => &["1999", "7"],
                 Some(1) => &["12.5", "0.99", "7"],
@@ -219,13 +232,20 @@ impl Dice {
             }
         }
         *out += gap;
-        *out += &format!("</{prefix}{name}{}>", if self.roll(30) == 0 { "\n" } else { "" });
+        *out += &format!(
+            "</{prefix}{name}{}>",
+            if self.roll(30) == 0 { "\n" } else { "" }
+        );
     }
 
     fn document(&mut self) -> Vec<u8> {
         let mut out = String::from(self.one_of(&PROLOGS));
         let gap = self.one_of(&GAPS);
-        out += if self.roll(5) == 0 { "<l xmlns='u'>" } else { "<l>" };
+        out += if self.roll(5) == 0 {
+            "<l xmlns='u'>"
+        } else {
+            "<l>"
+        };
         for _ in 0..self.roll(4) {
             self.element("book", gap, 0, &mut out);
         }
@@ -252,11 +272,13 @@ fn the_fast_reader_and_the_event_reader_say_the_same() {
     let mut dice = Dice(0xB00C);
     let (mut rows, mut refusals) = (0, 0);
     for options in OPTIONS {
-        let mut bench = Bench::default().key("row-tag", "book").key("columns", COLUMNS);
+        let mut bench = Bench::default()
+            .key("row-tag", "book")
+            .key("columns", COLUMNS);
         if !options.iter().any(|(key, _)| *key == "repeat") {
             bench = bench
                 .key("types.year", "int")
-                .key("types.price", "decimal(10,2)")
+                .key("types.price", "decimal(6,2)")
                 .key("types.published", "date");
         }
         for (key, value) in options {
@@ -266,7 +288,16 @@ fn the_fast_reader_and_the_event_reader_say_the_same() {
         let (events, _) = bench.clone().bytes("value", &[]).init::<Flatten>();
         let mut events = events.by_events();
         for _ in 0..ROUNDS / BATCH / OPTIONS.len() {
-            let all: Vec<Vec<u8>> = (0..BATCH).map(|_| dice.message()).collect();
+            let mut all: Vec<Vec<u8>> = Vec::new();
+            while all.len() < BATCH {
+                let mut message = dice.message();
+                // Now and then, what a message lacks is what follows it in memory.
+                if dice.roll(8) == 0 {
+                    let rest = message.split_off(dice.roll(message.len() + 1));
+                    all.push(std::mem::replace(&mut message, rest));
+                }
+                all.push(message);
+            }
             let messages: Vec<Option<&[u8]>> = all.iter().map(|m| Some(m.as_slice())).collect();
             let mut both = |messages: &[Option<&[u8]>]| {
                 let bench = bench.clone().bytes("value", messages);
@@ -294,4 +325,79 @@ fn the_fast_reader_and_the_event_reader_say_the_same() {
         rows > ROUNDS / 4 && refusals > ROUNDS / 4,
         "{rows} rows, {refusals} refusals"
     );
+}
+
+fn same(bench: &Bench, messages: &[Vec<u8>]) {
+    let messages: Vec<Option<&[u8]>> = messages.iter().map(|m| Some(m.as_slice())).collect();
+    let bench = bench.clone().bytes("value", &messages);
+    let (mut fast, plan) = bench.init::<Flatten>();
+    let (events, _) = bench.init::<Flatten>();
+    let (fast, slow) = (
+        bench.batch(&mut fast, &plan, messages.len()),
+        bench.batch(&mut events.by_events(), &plan, messages.len()),
+    );
+    let (rows, rejects) = (fast.rows.len(), fast.rejects.len());
+    assert!(
+        fast == slow,
+        "{rows} of {} rows, {rejects} refusals",
+        slow.rows.len()
+    );
+}
+
+#[test]
+fn a_message_ends_where_it_ends() {
+    let bench = Bench::default()
+        .key("row-tag", "book")
+        .key("columns", "@a,title,_VALUE");
+    let whole = "<?xml version='1.0'?><!-- c --><book a='1'>&lt;é<title x='2'>T&foo;</title><![CDATA[d]]></book>\r\n";
+    let good = whole.replace("&foo;", "&#x41;");
+    for text in [whole, &good, &good.replace('é', "e").replace('\r', "")] {
+        // What is cut off follows as the next message; and each piece ends the batch once.
+        let mut all = vec![Vec::new(), good.clone().into_bytes()];
+        for at in 0..=text.len() {
+            let (before, after) = text.as_bytes().split_at(at);
+            all.extend([before.to_vec(), after.to_vec()]);
+            same(&bench, &[good.clone().into_bytes(), before.to_vec()]);
+        }
+        same(&bench, &all);
+    }
+}
+
+#[test]
+fn limits_of_the_fast_reader_are_none_of_the_plugin() {
+    let bench = Bench::default()
+        .key("row-tag", "r")
+        .key("columns", "a,b,_VALUE")
+        .key("max-depth", "1024")
+        .key("mixed-content", "all")
+        .key("repeat", "last");
+    let names = |count: usize| {
+        (0..count)
+            .map(|n| format!("<e{n}>{n}</e{n}>"))
+            .collect::<String>()
+    };
+    let deep = |depth: usize| "<d>".repeat(depth) + "x" + &"</d>".repeat(depth);
+    let long = |length: usize| format!("<{0}>x</{0}>", "n".repeat(length));
+    let large = |bytes: usize| "<b>text &amp; more</b>".repeat(bytes / 22);
+    let parts = [
+        names(100),
+        names(128),
+        names(129),
+        names(3000),
+        deep(60),
+        deep(1000),
+        deep(1023),
+        deep(1024),
+        long(256),
+        long(257),
+        long(70_000),
+        large(70_000),
+        large(1 << 20),
+        large((4 << 20) + 100),
+    ];
+    let messages = parts.map(|part| format!("<r><a>1</a>{part}<a>2</a></r>").into_bytes());
+    same(&bench, &messages);
+    messages
+        .into_iter()
+        .for_each(|message| same(&bench, &[message]));
 }

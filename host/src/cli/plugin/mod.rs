@@ -1,8 +1,11 @@
 //! `weir plugin`: components on disk and in the plugin store.
 
+mod author;
 mod gc;
 mod inspect;
 mod store;
+mod tryout;
+mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,6 +24,8 @@ pub(super) struct PluginArgs {
 
 #[derive(Debug, Subcommand)]
 enum PluginVerb {
+    #[command(flatten)]
+    Author(author::AuthorVerb),
     /// List plugins: loose builds and pushed versions
     Ls(store::LsArgs),
     /// Show what a plugin says of itself and what it may touch: version, digest, imports, the keys it takes
@@ -73,6 +78,7 @@ impl PlacesArgs {
 
 pub(super) fn plugin(args: &PluginArgs) -> Result<Exit> {
     match &args.verb {
+        PluginVerb::Author(verb) => author::author(verb),
         PluginVerb::Ls(args) => store::ls(args),
         PluginVerb::Inspect(args) => inspect::inspect(args),
         PluginVerb::Push(args) => store::push(args),

@@ -42,6 +42,8 @@ struct Level {
     path: usize,
     order: u32,
     has_attribute: bool,
+    /// The child that comes next if all come in the order of the columns.
+    next: usize,
 }
 
 /// A name taken apart.
@@ -72,11 +74,10 @@ impl<'w> Walk<'w> {
         let text = self.text;
         let qualified = &text[name.0..name.1];
         self.enter(name.0)?;
-        if !strict::is_name(qualified) {
+        let no_name = || {
             let shown = weir_sdk::shown(qualified);
-            let message = format!("{shown} is no element name");
-            return Err(Fault::malformed(name.0, message));
-        }
+            Fault::malformed(name.0, format!("{shown} is no element name"))
+        };
         let attributes = name.1..tag.1;
         if self.layout.namespaces.is_empty() {
             let whole = Name {
@@ -88,14 +89,23 @@ impl<'w> Walk<'w> {
                 ..whole
             };
             let node = match self.step_full(whole) {
+                None if !strict::is_name(qualified) => return Err(no_name()),
                 None if local.local.len() < qualified.len() => self.step_full(local),
                 node => node,
             };
             self.enter_node(node, local);
         } else {
             self.declare(&text[attributes.clone()], attributes.start)?;
-            let name = self.resolve(qualified, name.0, true)?;
+            // A prefix in force and a wanted name were checked, each where it came from.
+            let resolved = self.resolve(qualified, name.0, true);
+            let name = match resolved {
+                Err(_) if !strict::is_name(qualified) => return Err(no_name()),
+                resolved => resolved?,
+            };
             let node = self.step_full(name);
+            if node.is_none() && !strict::is_name(qualified) {
+                return Err(no_name());
+            }
             self.enter_node(node, name);
         }
         let node = match self.unwanted {
@@ -114,11 +124,29 @@ impl<'w> Walk<'w> {
         let wanted = self.key(name, &mut key);
         let node = match wanted {
             true if !self.in_row => self.step(&key),
-            true => self.occurrence(&key).or_else(|| self.step(&key)),
+            true => self.occurrence(&key).or_else(|| self.child(&key)),
             false => None,
         };
         self.frames.scope.key = key;
         node
+    }
+
+    /// `step` inside a row: messages mostly have the order of the columns, or of each other.
+    fn child(&mut self, key: &[u8]) -> Option<usize> {
+        if self.unwanted > 0 {
+            return None;
+        }
+        let layout = self.layout;
+        let frame = self.frames.top();
+        frame.has_child = true;
+        let children = &layout.nodes[frame.node].children;
+        let level = self.frames.scope.levels.last_mut()?;
+        let n = match children.get(level.next) {
+            Some((name, _)) if name == key => level.next,
+            _ => children.iter().position(|(name, _)| name == key)?,
+        };
+        level.next = n + 1;
+        Some(children[n].1)
     }
 
     /// The node of this very occurrence of an element called `key`, which it counts.
@@ -161,6 +189,7 @@ impl<'w> Walk<'w> {
             path: scope.path.len(),
             order: scope.order,
             has_attribute: false,
+            next: 0,
         });
         let indexed = layout.nodes[node].indexed.len();
         scope.counts.resize(scope.counts.len() + indexed, 0);
@@ -273,7 +302,7 @@ impl<'w> Walk<'w> {
             Some(colon) => (&name[..colon], &name[colon + 1..]),
         };
         let whole = local.len() == name.len();
-        if !whole && (prefix.is_empty() || local.contains(&b':') || !strict::is_name(local)) {
+        if !whole && (prefix.is_empty() || local.contains(&b':') || !strict::begins_name(local)) {
             let message = format!("{}: expected prefix:name", weir_sdk::shown(name));
             return Err(Fault::malformed(at, message));
         }

@@ -25,7 +25,11 @@ impl Index {
 
     /// Reads all of `source`: false if it may hold bytes that `examine` has to judge.
     pub fn fill(&mut self, source: Source<'_>) -> bool {
-        let (and, more, two) = (Lanes::splat(b'&'), Lanes::splat(b'>'), Lanes::splat(b'<' ^ b'>'));
+        let (and, more, two) = (
+            Lanes::splat(b'&'),
+            Lanes::splat(b'>'),
+            Lanes::splat(b'<' ^ b'>'),
+        );
         let (line_feed, tab) = (Lanes::splat(b'\n'), Lanes::splat(b'\t'));
         let mut odd = Lanes::splat(0);
         let mut count = 0;
@@ -58,7 +62,8 @@ impl Index {
             count = last;
             at += BLOCK;
         }
-        self.positions.resize(self.positions.len().max(count + SENTINELS), 0);
+        self.positions
+            .resize(self.positions.len().max(count + SENTINELS), 0);
         self.positions[count..count + SENTINELS].fill(len as u32);
         self.len = count + SENTINELS;
         !odd.any()
@@ -146,7 +151,11 @@ const SECOND_UPPER: [u8; 16] = {
 /// byte" (2020).
 pub fn examine(source: Source<'_>) -> Option<bool> {
     let len = source.len();
-    let (line_feed, tab, cr) = (Lanes::splat(b'\n'), Lanes::splat(b'\t'), Lanes::splat(b'\r'));
+    let (line_feed, tab, cr) = (
+        Lanes::splat(b'\n'),
+        Lanes::splat(b'\t'),
+        Lanes::splat(b'\r'),
+    );
     let (mut control, mut returns) = (0, 0);
     let last_at = len - len % WIDTH;
     let (first, last) = (edge(source, 0), edge(source, last_at));
@@ -194,7 +203,101 @@ fn wrong(source: Source<'_>, at: usize) -> Lanes {
         .pick(one.upper())
         .and(Lanes::load(&FIRST_LOWER).pick(one.and(lower)))
         .and(Lanes::load(&SECOND_UPPER).pick(now.upper()));
-    let continued = two.at_least(0xE0).or(three.at_least(0xF0)).and(Lanes::splat(0x80));
-    let no_character = two.equal(Lanes::splat(0xEF)).and(one.equal(Lanes::splat(0xBF))).and(now.at_least(0xBE));
+    let continued = two
+        .at_least(0xE0)
+        .or(three.at_least(0xF0))
+        .and(Lanes::splat(0x80));
+    let no_character = two
+        .equal(Lanes::splat(0xEF))
+        .and(one.equal(Lanes::splat(0xBF)))
+        .and(now.at_least(0xBE));
     pairs.xor(continued).or(no_character)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strict;
+
+    /// `text` between bytes that would be found if they were looked at.
+    fn each(texts: impl Iterator<Item = Vec<u8>>, mut check: impl FnMut(&[u8], Source<'_>)) {
+        for text in texts {
+            for behind in [b'<', b'\r', 0, 0x80, 0xE2] {
+                let bytes = [&text[..], &[behind; SLACK]].concat();
+                check(&text, Source::new(&bytes, text.len()).unwrap());
+            }
+        }
+    }
+
+    fn pieces() -> impl Iterator<Item = Vec<u8>> {
+        let pieces: [&[u8]; 22] = [
+            b"<",
+            b"<>&<>&<>&<>&<>&<>&<>&<>&<>&<>&<>&",
+            b"\r",
+            b"\r\n\r",
+            b"\t\n",
+            b"\x1F",
+            b"\x7F",
+            b"\0",
+            b"\xC3\xA9",
+            b"\xC3",
+            b"\xA9",
+            b"\xC0\xAF",
+            b"\xE2\x82\xAC",
+            b"\xE2\x82",
+            b"\xE0\x9F\xBF",
+            b"\xED\xA0\x80",
+            b"\xEF\xBF\xBD",
+            b"\xEF\xBF\xBE",
+            b"\xF0\x9F\x98\x80",
+            b"\xF0\x8F\xBF\xBF",
+            b"\xF4\x90\x80\x80",
+            b"\xF8\x88\x80\x80\x80",
+        ];
+        pieces.into_iter().flat_map(|piece| {
+            (0..70).flat_map(move |before| {
+                [0, 1, 2, 15, 16, 17, 63, 64]
+                    .map(|after| [&vec![b'x'; before], piece, &vec![b'y'; after]].concat())
+            })
+        })
+    }
+
+    #[test]
+    fn every_special_byte_has_its_place_and_none_behind_the_text() {
+        let mut index = Index::default();
+        each(pieces(), |text, source| {
+            index.fill(source);
+            let special = |n: &usize| matches!(text[*n], b'<' | b'>' | b'&');
+            let mut expected: Vec<u32> =
+                (0..text.len()).filter(special).map(|n| n as u32).collect();
+            expected.extend([text.len() as u32; SENTINELS]);
+            assert_eq!(index.positions(), expected, "{text:?}");
+        });
+    }
+
+    #[test]
+    fn what_may_not_stand_in_a_document_is_found_as_the_event_reader_finds_it() {
+        let mut index = Index::default();
+        each(pieces(), |text, source| {
+            let found = strict::look(text);
+            let good = strict::characters(text, found).is_ok();
+            assert_eq!(
+                examine(source),
+                good.then_some(found.carriage_return),
+                "{text:?}"
+            );
+            let odd = found.control || found.non_ascii || found.carriage_return;
+            assert!(!index.fill(source) || !odd, "{text:?}");
+        });
+    }
+
+    #[test]
+    fn line_ends_are_those_of_the_event_reader() {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        each(pieces(), |text, source| {
+            let any = line_ends(source, &mut ours);
+            strict::line_ends(text, &mut theirs);
+            assert_eq!((any, &ours), (text.contains(&b'\r'), &theirs), "{text:?}");
+        });
+    }
 }

@@ -51,17 +51,29 @@ impl<'a> Source<'a> {
 
     /// The 64 bytes from `at`, which lies within the text.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "one comparison in place of a slice's two, for four loads")]
+    #[expect(
+        unsafe_code,
+        reason = "one comparison in place of a slice's two, for four loads"
+    )]
     pub fn load_block(&self, at: usize) -> [Lanes; SLACK / WIDTH] {
         assert!(at <= self.bytes.len() - SLACK);
         // SAFETY: as in `load`, of 64 bytes.
-        let block = unsafe { &*self.bytes.as_ptr().add(at).cast::<[[u8; WIDTH]; SLACK / WIDTH]>() };
+        let block = unsafe {
+            &*self
+                .bytes
+                .as_ptr()
+                .add(at)
+                .cast::<[[u8; WIDTH]; SLACK / WIDTH]>()
+        };
         block.each_ref().map(Lanes::load)
     }
 
     /// Sixteen bytes from `at`, which lies at most `SLACK - WIDTH` past the end.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "one comparison in place of a slice's two, on every load there is")]
+    #[expect(
+        unsafe_code,
+        reason = "one comparison in place of a slice's two, on every load there is"
+    )]
     pub fn load(&self, at: usize) -> Lanes {
         assert!(at <= self.bytes.len() - WIDTH);
         // SAFETY: every `Source` has at least `SLACK` bytes, so the subtraction above does not wrap, and 16 bytes from
@@ -237,7 +249,9 @@ mod imp {
         /// The highest bit of each byte, the first byte's lowest.
         #[inline(always)]
         pub fn bits(self) -> u32 {
-            let gather = |half: u64| (half >> 7 & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+            let gather = |half: u64| {
+                (half >> 7 & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
+            };
             (gather(self.0 as u64) | gather((self.0 >> 64) as u64) << 8) as u32
         }
 

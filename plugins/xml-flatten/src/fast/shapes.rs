@@ -104,7 +104,11 @@ impl Pattern {
             head: Lanes::load(&head),
             tail: Lanes::load(&tail),
             bits: ((1u64 << first) - 1) as u32,
-            last: if first == tag.len() { (1u32 << first) >> 1 } else { u32::MAX },
+            last: if first == tag.len() {
+                (1u32 << first) >> 1
+            } else {
+                u32::MAX
+            },
             len: tag.len(),
             whole,
         }
@@ -145,6 +149,11 @@ impl Shapes {
         });
     }
 
+    /// Whether a message may be in doubt for want of room.
+    pub fn is_crowded(&self) -> bool {
+        self.list.len() > MAX_CHILDREN
+    }
+
     #[inline(always)]
     pub fn get(&self, shape: u32) -> &Shape {
         &self.list[shape as usize]
@@ -181,7 +190,11 @@ impl Shapes {
         let above = self.get(parent);
         let depth = above.depth + 1;
         let full = children.len() == MAX_CHILDREN || self.list.len() == MAX_SHAPES;
-        if full || name.len() > MAX_NAME_BYTES || depth > layout.limits.depth || !strict::is_name(name) {
+        if full
+            || name.len() > MAX_NAME_BYTES
+            || depth > layout.limits.depth
+            || !strict::is_name(name)
+        {
             return None;
         }
         let mut state = step(layout, above.state, name);
@@ -231,7 +244,13 @@ impl Shapes {
     }
 
     /// Remembers what attributes an element had, unless it is known to have more.
-    pub fn learn(&mut self, shape: u32, found: &[strict::Attribute<'_>], text: &[u8], layout: &Layout) {
+    pub fn learn(
+        &mut self,
+        shape: u32,
+        found: &[strict::Attribute<'_>],
+        text: &[u8],
+        layout: &Layout,
+    ) {
         let before = &self.get(shape).attributes;
         let long = |(name, _): &strict::Attribute<'_>| name.len() > 2 * WIDTH - " =\"".len();
         if found.len() < before.len() || found.len() > MAX_ATTRIBUTES || found.iter().any(long) {
@@ -249,7 +268,12 @@ impl Shapes {
                 .collect();
             let quote = text[value.start - 1];
             let opening = [b" ", *name, &[b'=', quote]].concat();
-            Known { opening: Pattern::new(&opening, 0), quote, column: single(layout, &columns), declares }
+            Known {
+                opening: Pattern::new(&opening, 0),
+                quote,
+                column: single(layout, &columns),
+                declares,
+            }
         });
         self.list[shape as usize].attributes = known.collect();
     }

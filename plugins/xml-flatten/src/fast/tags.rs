@@ -13,8 +13,13 @@ use crate::strict;
 const COMMENT: &[u8] = b"<!--";
 const CDATA: &[u8] = b"<![CDATA[";
 
-const ENTITIES: [(&[u8], char); 5] =
-    [(b"&amp;", '&'), (b"&lt;", '<'), (b"&gt;", '>'), (b"&quot;", '"'), (b"&apos;", '\'')];
+const ENTITIES: [(&[u8], char); 5] = [
+    (b"&amp;", '&'),
+    (b"&lt;", '<'),
+    (b"&gt;", '>'),
+    (b"&quot;", '"'),
+    (b"&apos;", '\''),
+];
 
 impl Walk<'_> {
     /// Reads what stands at the next entry of the index, inside element `current`.
@@ -88,7 +93,10 @@ impl Walk<'_> {
             if at == self.source.len() {
                 break;
             }
-            if bytes[at] == b'>' && at >= from + before.len() && bytes[at - before.len()..at] == *before {
+            if bytes[at] == b'>'
+                && at >= from + before.len()
+                && bytes[at - before.len()..at] == *before
+            {
                 self.at = at + 1;
                 return Ok(at - before.len());
             }
@@ -108,15 +116,13 @@ impl Walk<'_> {
     #[inline]
     pub fn reference(&self, at: usize, entry: usize) -> Option<(char, usize)> {
         let text = self.source.text();
-        let word = u64::from_le_bytes(*self.source.bytes()[at..].first_chunk()?);
         for (name, value) in ENTITIES {
-            let all = u64::MAX >> (64 - 8 * name.len());
-            if word & all == name.iter().rev().fold(0, |word, b| word << 8 | u64::from(*b)) {
-                return (at + name.len() <= text.len()).then_some((value, name.len()));
+            if text.get(at..)?.starts_with(name) {
+                return Some((value, name.len()));
             }
         }
         let end = self.index[entry + 1] as usize;
-        let name = &text[at + 1..end];
+        let name = text.get(at + 1..end)?;
         let length = name.iter().position(|b| *b == b';')?;
         let value = strict::reference(&name[..length], at).ok()?;
         Some((value, length + "&;".len()))
@@ -124,7 +130,8 @@ impl Walk<'_> {
 
     fn end_tag(&mut self, current: u32, at: usize) -> Result<Step, Doubt> {
         let text = self.source.text();
-        let rest = text[at + "</".len()..].strip_prefix(self.shapes.name(current)).ok_or(Doubt)?;
+        let rest = text[at..].strip_prefix(b"</").ok_or(Doubt)?;
+        let rest = rest.strip_prefix(self.shapes.name(current)).ok_or(Doubt)?;
         let blanks = strict::blanks(rest, 0);
         if rest.get(blanks) != Some(&b'>') {
             return Err(Doubt);
@@ -151,7 +158,10 @@ impl Walk<'_> {
         let content = text[at..].strip_prefix(b"<?").ok_or(Doubt)?;
         let end = memchr_iter(b'>', content).find(|n| content[..*n].ends_with(b"?"));
         let end = end.ok_or(Doubt)?;
-        let target = content[..end - 1].split(|b| strict::is_blank(*b)).next().unwrap_or_default();
+        let target = content[..end - 1]
+            .split(|b| strict::is_blank(*b))
+            .next()
+            .unwrap_or_default();
         if !strict::is_name(target) || target.eq_ignore_ascii_case(b"xml") {
             return Err(Doubt);
         }
@@ -184,7 +194,9 @@ impl Walk<'_> {
         }
         loop {
             let at = self.index[self.next] as usize;
-            if !text[self.at..at].iter().all(|b| strict::is_blank(*b)) || at - self.at > self.layout.limits.text {
+            if !text[self.at..at].iter().all(|b| strict::is_blank(*b))
+                || at - self.at > self.layout.limits.text
+            {
                 return Err(Doubt);
             }
             self.at = at;
@@ -216,7 +228,10 @@ impl Walk<'_> {
         if shape == NONE || !ends(bytes[at + self.shapes.get(shape).open.len - 1]) {
             let name = &self.source.text()[at + 1..];
             let length = name.iter().position(|b| ends(*b)).ok_or(Doubt)?;
-            shape = self.shapes.child(parent, &name[..length], self.layout).ok_or(Doubt)?;
+            shape = self
+                .shapes
+                .child(parent, &name[..length], self.layout)
+                .ok_or(Doubt)?;
         }
         let from = at + self.shapes.get(shape).open.len - 1;
         if from >= self.source.len() {
@@ -250,7 +265,12 @@ impl Walk<'_> {
 
     /// Attributes that came before, in their order, without references, blanks to normalise or `>`, in the tag that is
     /// entry `entry` of the index: whether the element is empty, or nothing if it is not as simple as that.
-    pub fn known_attributes(&mut self, shape: u32, from: usize, entry: usize) -> Result<Option<bool>, Doubt> {
+    pub fn known_attributes(
+        &mut self,
+        shape: u32,
+        from: usize,
+        entry: usize,
+    ) -> Result<Option<bool>, Doubt> {
         let (source, bytes) = (self.source, self.source.bytes());
         let close = self.index[entry + 1] as usize;
         let mut at = from;
@@ -262,7 +282,9 @@ impl Walk<'_> {
                 break;
             }
             let known = &self.shapes.get(shape).attributes;
-            let here = known[next..].iter().position(|a| self.shapes.stands(&a.opening, source, at));
+            let here = known[next..]
+                .iter()
+                .position(|a| self.shapes.stands(&a.opening, source, at));
             let Some(skipped) = here else {
                 return Ok(None);
             };
@@ -360,7 +382,11 @@ impl Walk<'_> {
             let Some(node) = layout.nodes.get(self.shapes.get(shape).node as usize) else {
                 continue;
             };
-            let wanted = if declares { name } else { shapes::local(name, layout) };
+            let wanted = if declares {
+                name
+            } else {
+                shapes::local(name, layout)
+            };
             for (_, column) in node.attributes.iter().filter(|(n, _)| n == wanted) {
                 self.rows.set(layout, *column, cell, text);
             }

@@ -38,20 +38,40 @@ impl Sinks {
                 let ten = |power: &u8| 10i64.pow(u32::from(*power));
                 Sink::Decimal(usize::from(*scale), ten(scale), ten(precision))
             }
-            Type::Date(pattern) if pattern.to_string() == weir_sdk::time::Pattern::DATE => Sink::Date,
+            Type::Date(pattern) if pattern.to_string() == weir_sdk::time::Pattern::DATE => {
+                Sink::Date
+            }
             _ => Sink::Other,
         };
         Self {
-            list: layout.columns.iter().map(|column| sink(&column.kind)).collect(),
-            json: layout.columns.iter().any(|column| column.repeat == Repeat::Json),
+            list: layout
+                .columns
+                .iter()
+                .map(|column| sink(&column.kind))
+                .collect(),
+            json: layout
+                .columns
+                .iter()
+                .any(|column| column.repeat == Repeat::Json),
         }
     }
 
     /// Appends the row's cells. False, with nothing appended that the caller would not cut back, if one is not of its
     /// type.
     pub fn append(&self, layout: &Layout, rows: &mut Rows, source: Source<'_>) -> bool {
-        let Rows { builders, cells, scratch, .. } = rows;
-        for (((sink, builder), cell), column) in self.list.iter().zip(builders).zip(cells.iter()).zip(&layout.columns) {
+        let Rows {
+            builders,
+            cells,
+            scratch,
+            ..
+        } = rows;
+        for (((sink, builder), cell), column) in self
+            .list
+            .iter()
+            .zip(builders)
+            .zip(cells.iter())
+            .zip(&layout.columns)
+        {
             let (bytes, mut from, mut to) = match *cell {
                 Cell::Missing => {
                     builder.push_null();
@@ -69,7 +89,12 @@ impl Sinks {
                 }
             }
             let null = from == to && (layout.empty_as_null || !matches!(sink, Sink::Text));
-            if null || layout.null_value.as_deref().is_some_and(|null| *null == bytes[from..to]) {
+            if null
+                || layout
+                    .null_value
+                    .as_deref()
+                    .is_some_and(|null| *null == bytes[from..to])
+            {
                 builder.push_null();
                 continue;
             }
@@ -78,12 +103,18 @@ impl Sinks {
                     b.push_over(&bytes[from..], to - from);
                     continue;
                 }
-                (Sink::Int, Builder::Four(b)) => number(bytes, from, to).map(|n| b.push((n as i32).to_le_bytes())),
+                (Sink::Int, Builder::Four(b)) => {
+                    number(bytes, from, to).map(|n| b.push((n as i32).to_le_bytes()))
+                }
                 (&Sink::Decimal(scale, power, most), Builder::Sixteen(b)) => {
                     let unscaled = decimal(bytes, from, to, scale, power);
-                    unscaled.filter(|n| *n < most).map(|n| b.push(i128::from(n).to_le_bytes()))
+                    unscaled
+                        .filter(|n| *n < most)
+                        .map(|n| b.push(i128::from(n).to_le_bytes()))
                 }
-                (Sink::Date, Builder::Four(b)) => date(bytes, from, to).map(|days| b.push(days.to_le_bytes())),
+                (Sink::Date, Builder::Four(b)) => {
+                    date(bytes, from, to).map(|days| b.push(days.to_le_bytes()))
+                }
                 _ => None,
             };
             if done.is_none() {
@@ -134,7 +165,9 @@ fn number(bytes: &[u8], from: usize, to: usize) -> Option<u64> {
 fn decimal(bytes: &[u8], from: usize, to: usize, scale: usize, power: i64) -> Option<i64> {
     let point = to.wrapping_sub(1 + scale);
     if scale > 0 && point > from && point < to && bytes[point] == b'.' {
-        return Some(number(bytes, from, point)? as i64 * power + number(bytes, point + 1, to)? as i64);
+        return Some(
+            number(bytes, from, point)? as i64 * power + number(bytes, point + 1, to)? as i64,
+        );
     }
     Some(number(bytes, from, to)? as i64 * power)
 }
@@ -163,4 +196,130 @@ fn date(bytes: &[u8], from: usize, to: usize) -> Option<i32> {
     let century = year / 100;
     let days = year * 365 + year / 4 - century + century / 4 + of_year;
     Some(days as i32 - 719_468)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_sdk::Value;
+
+    const TEXTS: [&str; 44] = [
+        "",
+        "0",
+        "7",
+        "12",
+        "123",
+        "12345678",
+        "123456789",
+        "-1",
+        "+1",
+        "1a",
+        "a",
+        "/",
+        ":",
+        "1 2",
+        "1234567/",
+        "12345678.99",
+        "123456789.99",
+        "0.5",
+        ".5",
+        "5.",
+        "5.5",
+        "5.55",
+        "5.555",
+        "5.500",
+        "1..2",
+        "1.2.3",
+        "99999999.99",
+        "100000000.00",
+        "00000000.00",
+        "12.3x",
+        "x2.34",
+        "1-1",
+        "2021-03-11",
+        "2021-02-28",
+        "2021-02-29",
+        "2020-02-29",
+        "1970-01-01",
+        "1969-12-31",
+        "0001-01-01",
+        "0000-01-01",
+        "9999-12-28",
+        "2021-13-01",
+        "2021/03/11",
+        "2021-00-10",
+    ];
+
+    #[test]
+    fn what_is_read_here_is_what_the_type_reads() {
+        let types = [
+            "decimal(10,2)",
+            "decimal(3,2)",
+            "decimal(18,0)",
+            "decimal(18,8)",
+        ]
+        .map(|t| Type::parse(t).unwrap());
+        let date_type = Type::parse("date").unwrap();
+        let mut here = [0; 3];
+        for text in TEXTS {
+            for behind in ["0123456789012345", "................", "ab"] {
+                let bytes = format!("-{text}{behind}");
+                let (bytes, to) = (bytes.as_bytes(), 1 + text.len());
+                if let Some(n) = number(bytes, 1, to) {
+                    assert_eq!(
+                        Type::Int.read(text.as_bytes()),
+                        Some(Value::Int(n as i32)),
+                        "{text}"
+                    );
+                    here[0] += 1;
+                }
+                for kind in &types {
+                    let &Type::Decimal(precision, scale) = kind else {
+                        continue;
+                    };
+                    let unscaled = decimal(
+                        bytes,
+                        1,
+                        to,
+                        usize::from(scale),
+                        10i64.pow(u32::from(scale)),
+                    );
+                    if let Some(n) = unscaled.filter(|n| *n < 10i64.pow(u32::from(precision))) {
+                        assert_eq!(
+                            kind.read(text.as_bytes()),
+                            Some(Value::Decimal(n.into())),
+                            "{text} {kind}"
+                        );
+                        here[1] += 1;
+                    }
+                }
+                if let Some(days) = date(bytes, 1, to) {
+                    assert_eq!(
+                        date_type.read(text.as_bytes()),
+                        Some(Value::Date(days)),
+                        "{text}"
+                    );
+                    here[2] += 1;
+                }
+            }
+        }
+        // The common forms are read here, not elsewhere.
+        assert_eq!(here.map(|n| n >= 10), [true; 3], "{here:?}");
+    }
+
+    #[test]
+    fn days_are_right_in_every_year() {
+        let kind = Type::parse("date").unwrap();
+        for year in 1..10_000 {
+            for day in ["-01-01", "-02-28", "-03-01", "-12-28"] {
+                let text = format!("{year:04}{day}      ");
+                let expected = kind.read(&text.as_bytes()[..10]);
+                assert_eq!(
+                    date(text.as_bytes(), 0, 10).map(Value::Date),
+                    expected,
+                    "{text}"
+                );
+            }
+        }
+    }
 }

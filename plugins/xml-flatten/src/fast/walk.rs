@@ -216,7 +216,9 @@ impl Walk<'_> {
                 break;
             };
             append_over(&mut self.rows.scratch, &bytes[from..], to - from);
-            self.rows.scratch.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
+            self.rows
+                .scratch
+                .extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
             from = to + length;
             next += 1;
             to = self.index[next] as usize;
@@ -229,7 +231,11 @@ impl Walk<'_> {
         }
         let (column, length) = (element.column, element.close.len);
         append_over(&mut self.rows.scratch, &bytes[from..], to - from);
-        self.set(column, shape, Cell::Scratch(start as u32, self.rows.scratch.len() as u32));
+        self.set(
+            column,
+            shape,
+            Cell::Scratch(start as u32, self.rows.scratch.len() as u32),
+        );
         (self.at, self.next) = (to + length, next + 2);
         true
     }
@@ -298,7 +304,13 @@ impl Walk<'_> {
     /// An element that is special ends.
     #[inline]
     pub fn leave(&mut self, shape: u32) -> Result<(), Doubt> {
-        let &super::shapes::Shape { listens, explodes, row, column, .. } = self.shapes.get(shape);
+        let &super::shapes::Shape {
+            listens,
+            explodes,
+            row,
+            column,
+            ..
+        } = self.shapes.get(shape);
         if listens {
             self.listening -= 1;
             let frame = &self.frames[self.listening];
@@ -331,7 +343,9 @@ impl Walk<'_> {
 
     fn end_row(&mut self) -> Result<(), Doubt> {
         let rows = self.rows.origin.len();
-        let plain = self.rows.is_plain() && !self.sinks.json && self.message.pieces < self.layout.limits.rows;
+        let plain = self.rows.is_plain()
+            && !self.sinks.json
+            && self.message.pieces < self.layout.limits.rows;
         if plain && self.sinks.append(self.layout, self.rows, self.source) {
             // What `begin` would clear and the row has used.
             self.rows.scratch.clear();
@@ -340,7 +354,9 @@ impl Walk<'_> {
             return Ok(());
         }
         self.rows.truncate(rows);
-        self.rows.end(self.layout, &mut self.message).map_err(|_| Doubt)?;
+        self.rows
+            .end(self.layout, &mut self.message)
+            .map_err(|_| Doubt)?;
         self.rows.begin();
         Ok(())
     }
@@ -376,7 +392,9 @@ impl Walk<'_> {
             Mixed::All => 0,
             Mixed::Own | Mixed::Reject => open.len().saturating_sub(1),
         };
-        open[first..].iter_mut().for_each(|frame| frame.add(made, text));
+        open[first..]
+            .iter_mut()
+            .for_each(|frame| frame.add(made, text));
     }
 }
 

@@ -15,12 +15,27 @@ thread_local! { static MODE: RefCell<String> = const { RefCell::new(String::new(
 
 const SPECIAL: &[u8] = b"SPECIAL";
 
+/// `describe` has no config: a test writes its mode over these bytes of the component.
+#[used]
+static DESCRIBE: [u8; 24] = *b"describe:honest         ";
+
 impl Guest for Evil {
     fn describe() -> Info {
+        // SAFETY: a static of this module.
+        let mode = unsafe { std::ptr::read_volatile(&DESCRIBE) };
+        let mode = std::str::from_utf8(&mode).unwrap_or_default().trim_end();
+        let mut summary = "Does one wrong thing".to_owned();
+        match mode {
+            "describe:spin" => spin(),
+            "describe:panic" => panic!("no word about me"),
+            "describe:megabytes" => summary = "x".repeat(20 << 20),
+            "describe:overlap" => summary = overlap(1 << 30),
+            _ => {}
+        }
         Info {
             name: "guest-evil".into(),
             version: "0.1.0".into(),
-            summary: "Does one wrong thing".into(),
+            summary,
             config_schema: r#"{"type":"object","required":["mode"],"additionalProperties":false,
                 "properties":{"mode":{"type":"string"}}}"#
                 .into(),
@@ -61,6 +76,14 @@ impl Guest for Evil {
                     message: "never".into(),
                 }]);
             }
+            "init-memory" => drop(hoard()),
+            "init-exit" => std::process::exit(0),
+            "init-overlap" => plan.counters = (0..200).map(|_| overlap(32 << 20)).collect(),
+            "nan" => plan.output.push(PlannedColumn::Make(vec![Field {
+                name: "nan".into(),
+                format: "g".into(),
+                ..text
+            }])),
             "plan-reads" => plan.reads = vec![99],
             "plan-format" => {
                 plan.output = vec![PlannedColumn::Make(vec![Field {
@@ -93,6 +116,18 @@ impl Guest for Evil {
                 .windows(SPECIAL.len())
                 .any(|w| w == SPECIAL)
         });
+        if mode == "nan" {
+            let mut output = honest(rows, value);
+            output.columns.push(MadeColumn::Made(Column {
+                constant: false,
+                nodes: vec![Buffers {
+                    validity: None,
+                    offsets: vec![],
+                    data: (0..rows).flat_map(|n| nan(n).to_le_bytes()).collect(),
+                }],
+            }));
+            return Ok(output);
+        }
         if always || special.is_some() {
             misbehave(&mode, rows, special.unwrap_or(0), value)
         } else {
@@ -111,6 +146,32 @@ fn honest(rows: u32, value: Buffers) -> Output {
         columns: vec![MadeColumn::Made(column)],
         rejects: Vec::new(),
         counters: vec![u64::from(rows)],
+    }
+}
+
+/// Bits of a sum of NaN, each time with another payload and made in another way.
+fn nan(n: u32) -> u64 {
+    let payload = black_box(f64::from_bits(0xfff8_0000_0000_0001 + u64::from(n)));
+    let made = match n % 5 {
+        0 => payload + 1.0,
+        1 => black_box(0.0) / black_box(0.0),
+        2 => black_box(-1.0f64).sqrt(),
+        3 => f64::from(payload as f32),
+        _ => payload * payload - payload,
+    };
+    made.to_bits()
+}
+
+/// A text that says it has so many bytes, wherever they may be.
+fn overlap(bytes: usize) -> String {
+    // SAFETY: none. It is never dropped: the host reads it, or stops.
+    unsafe { String::from_raw_parts(std::ptr::dangling_mut(), bytes, bytes) }
+}
+
+fn hoard() -> Vec<Vec<u8>> {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(black_box(vec![1; 1 << 20]));
     }
 }
 
@@ -148,11 +209,29 @@ fn misbehave(mode: &str, rows: u32, special: usize, mut value: Buffers) -> Resul
         "panic" => panic!("row {special} is special"),
         "exit" => std::process::exit(3),
         "error" => return Err(format!("row {special} upset me")),
-        "memory" => {
-            let mut hoard: Vec<Vec<u8>> = Vec::new();
-            loop {
-                hoard.push(black_box(vec![1; 1 << 20]));
+        "memory" => drop(hoard()),
+        #[cfg(target_family = "wasm")]
+        "grow" => while std::arch::wasm32::memory_grow(0, 16) != usize::MAX {},
+        #[cfg(target_family = "wasm")]
+        "grow-for-ever" => loop {
+            black_box(std::arch::wasm32::memory_grow(0, 1));
+        },
+        "copy" => {
+            // As little fuel for a byte as there is, as many bytes as there is fuel.
+            let (from, mut to) = (vec![1u8; 64 << 10], vec![0u8; 64 << 10]);
+            for _ in 0..black_box(20_000) {
+                to.copy_from_slice(black_box(&from));
+                black_box(&mut to);
             }
+        }
+        "upset-utf8" => return Err(unsafe { String::from_utf8_unchecked(vec![0xff; 9]) }),
+        "two-gib" => {
+            let text = overlap(i32::MAX as usize).into_bytes();
+            value = Buffers {
+                validity: None,
+                offsets: vec![0, i32::MAX],
+                data: text,
+            };
         }
         "talk" => {
             // Little fuel, much work for the host.
@@ -239,6 +318,15 @@ fn lie(mode: &str, rows: u32, special: u32, value: Buffers) -> Output {
                 part: Some(7),
                 ..reject(special)
             }]
+        }
+        // One text of half a MiB, a hundred thousand times: 50 GiB for who believes it.
+        "overlap" => {
+            output.rejects = (0..100_000)
+                .map(|_| Reject {
+                    message: overlap(1 << 19),
+                    ..reject(special)
+                })
+                .collect();
         }
         "million-rejects" => {
             output = honest(

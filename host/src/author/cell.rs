@@ -1,0 +1,210 @@
+//! Values of columns as JSON and back: what golden samples hold, and what people read.
+//!
+//! Exact both ways: decimals, dates, timestamps, and whole numbers that a double cannot hold are strings.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int32Type, Int64Type};
+use arrow_array::{Array, ArrayRef, BinaryArray, StringArray};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{DataType, TimeUnit};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+/// Whole numbers up to here survive every JSON reader.
+const EXACT: u64 = 1 << 53;
+
+/// The value in `row`; a binary value that is text is a string, another is `{"base64": …}`.
+pub fn to_json(array: &dyn Array, row: usize) -> Value {
+    if array.is_null(row) {
+        return Value::Null;
+    }
+    match array.data_type() {
+        DataType::Boolean => array.as_boolean().value(row).into(),
+        DataType::Int32 => array.as_primitive::<Int32Type>().value(row).into(),
+        DataType::Int64 => match array.as_primitive::<Int64Type>().value(row) {
+            n if n.unsigned_abs() <= EXACT => n.into(),
+            n => n.to_string().into(),
+        },
+        DataType::Float64 => {
+            let number = array.as_primitive::<Float64Type>().value(row);
+            serde_json::Number::from_f64(number)
+                .map_or_else(|| number.to_string().into(), Value::Number)
+        }
+        DataType::Utf8 => array.as_string::<i32>().value(row).into(),
+        DataType::Binary => match array.as_binary::<i32>().value(row) {
+            bytes if std::str::from_utf8(bytes).is_ok() => String::from_utf8_lossy(bytes).into(),
+            bytes => json!({ "base64": STANDARD.encode(bytes) }),
+        },
+        DataType::List(_) => {
+            let items = array.as_list::<i32>().value(row);
+            (0..items.len()).map(|n| to_json(&items, n)).collect()
+        }
+        DataType::Struct(fields) => {
+            let columns = array.as_struct().columns();
+            let pairs = fields.iter().zip(columns);
+            let pairs = pairs.map(|(field, column)| (field.name().clone(), to_json(column, row)));
+            Value::Object(pairs.collect::<Map<_, _>>())
+        }
+        _ => shown(array, row).into(),
+    }
+}
+
+/// As Arrow writes it: `12.30`, `2020-02-29`, `2020-02-29T12:00:00Z`.
+fn shown(array: &dyn Array, row: usize) -> String {
+    let options = FormatOptions::default();
+    match ArrayFormatter::try_new(array, &options) {
+        Ok(formatter) => formatter.value(row).to_string(),
+        Err(e) => format!("({e})"),
+    }
+}
+
+/// `int`, `long`, `double`, `boolean`, `string`, `binary`, `date`, `timestamp`, `decimal(P,S)`.
+pub fn type_named(name: &str) -> Option<DataType> {
+    Some(match name.trim() {
+        "int" | "integer" => DataType::Int32,
+        "long" | "bigint" => DataType::Int64,
+        "double" => DataType::Float64,
+        "boolean" | "bool" => DataType::Boolean,
+        "string" => DataType::Utf8,
+        "binary" => DataType::Binary,
+        "date" => DataType::Date32,
+        "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        name => {
+            let inside = name.strip_prefix("decimal(")?.strip_suffix(')')?;
+            let (precision, scale) = inside.split_once(',')?;
+            let (precision, scale): (u8, i8) =
+                (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+            let sound =
+                (1..=38).contains(&precision) && (0..=precision.cast_signed()).contains(&scale);
+            sound.then_some(DataType::Decimal128(precision, scale))?
+        }
+    })
+}
+
+/// The type that JSON alone tells: text, unless every value says something else.
+pub fn type_of(values: &[Value]) -> DataType {
+    let all = |is: fn(&Value) -> bool| {
+        let mut known = values.iter().filter(|v| !v.is_null()).peekable();
+        known.peek().is_some() && known.all(is)
+    };
+    if all(Value::is_boolean) {
+        DataType::Boolean
+    } else if all(Value::is_i64) {
+        DataType::Int64
+    } else if all(Value::is_number) {
+        DataType::Float64
+    } else {
+        DataType::Utf8
+    }
+}
+
+/// A column of `kind`. `Err` names the row and the value that is none of it.
+pub fn from_json(values: &[Value], kind: &DataType) -> Result<ArrayRef, String> {
+    if *kind == DataType::Binary {
+        let bytes: Result<Vec<Option<Vec<u8>>>, String> = values.iter().map(binary).collect();
+        return Ok(Arc::new(BinaryArray::from_iter(bytes?)));
+    }
+    let texts = StringArray::from_iter(values.iter().map(|value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }));
+    let texts: ArrayRef = Arc::new(texts);
+    let options = CastOptions {
+        safe: true,
+        ..CastOptions::default()
+    };
+    let cast = cast_with_options(&texts, kind, &options).map_err(|e| e.to_string())?;
+    match (0..values.len()).find(|n| cast.is_null(*n) && !texts.is_null(*n)) {
+        Some(n) => Err(format!(
+            "row {n}: {} is no value of type {}",
+            values[n],
+            name_of(kind)
+        )),
+        None => Ok(cast),
+    }
+}
+
+fn binary(value: &Value) -> Result<Option<Vec<u8>>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone().into_bytes())),
+        Value::Object(map) => {
+            let text = map.get("base64").and_then(Value::as_str);
+            let bytes = text.and_then(|text| STANDARD.decode(text).ok());
+            bytes
+                .map(Some)
+                .ok_or_else(|| format!("{value} is no {{\"base64\": …}}"))
+        }
+        other => Err(format!("{other} is neither a string nor {{\"base64\": …}}")),
+    }
+}
+
+/// As `types.toml` and configs name it.
+pub fn name_of(kind: &DataType) -> String {
+    match kind {
+        DataType::Boolean => "boolean".into(),
+        DataType::Int32 => "int".into(),
+        DataType::Int64 => "long".into(),
+        DataType::Float64 => "double".into(),
+        DataType::Utf8 => "string".into(),
+        DataType::Binary => "binary".into(),
+        DataType::Date32 => "date".into(),
+        DataType::Timestamp(..) => "timestamp".into(),
+        DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_every_type_survive() {
+        let cases = [
+            ("int", json!([1, null, -2147483648i64])),
+            (
+                "long",
+                json!([9007199254740992i64, "9223372036854775807", null]),
+            ),
+            ("double", json!([1.5, null, -2.0])),
+            ("boolean", json!([true, null, false])),
+            ("string", json!(["é", null, ""])),
+            ("binary", json!(["text", {"base64": "//4="}, null])),
+            ("date", json!(["2020-02-29", null, "0001-01-01"])),
+            (
+                "timestamp",
+                json!(["2020-02-29T12:00:00Z", "2020-02-29T12:00:00.000001Z", null]),
+            ),
+            (
+                "decimal(38,2)",
+                json!(["123456789012345678901234567890123456.78", "-0.01", null]),
+            ),
+        ];
+        for (name, values) in cases {
+            let kind = type_named(name).expect(name);
+            assert_eq!(name_of(&kind), name);
+            let values = values.as_array().expect("array");
+            let column = from_json(values, &kind).expect(name);
+            let back: Vec<Value> = (0..column.len()).map(|n| to_json(&column, n)).collect();
+            assert_eq!(back, *values, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_none_is_named() {
+        let told = from_json(&[json!("1"), json!("x")], &DataType::Int32).expect_err("x");
+        assert_eq!(told, "row 1: \"x\" is no value of type int");
+        for bad in ["text", "decimal(39,0)", "decimal(2,3)", ""] {
+            assert!(type_named(bad).is_none(), "{bad}");
+        }
+        let mixed = [json!(1), json!(null), json!(2.5)];
+        assert_eq!(type_of(&mixed), DataType::Float64);
+        assert_eq!(type_of(&[json!(null)]), DataType::Utf8);
+    }
+}

@@ -1,0 +1,275 @@
+//! What type the texts of a column have, and how sure that is. A type is named only where every text seen is of it.
+
+use std::collections::BTreeSet;
+
+use jiff::civil::{Date, DateTime};
+
+/// Different texts that are kept to be shown.
+const SHOWN: usize = 3;
+/// Characters of one of them.
+const WIDTH: usize = 40;
+/// A whole number up to here may be an `int`; larger ones will soon not fit.
+const INT_ROOM: i64 = 1 << 30;
+/// Decimals get room to grow: so many digits, unless more were seen.
+const DECIMAL_ROOM: usize = 18;
+/// Part of the texts that must be of a type for it to be mentioned where others are not.
+const NEARLY: f64 = 0.8;
+
+/// Counts over all texts of one column.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    pub filled: u64,
+    pub empty: u64,
+    pub shown: Vec<String>,
+    counts: [u64; KINDS.len()],
+    /// The first text that is not of the kind.
+    others: [Option<String>; KINDS.len()],
+    largest: u64,
+    whole_digits: usize,
+    scale: usize,
+    /// Digits behind the point that a decimal has at least.
+    pub least_scale: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Boolean,
+    Whole,
+    Decimal,
+    Double,
+    Date,
+    PointedDate,
+    Timestamp,
+    SpacedTimestamp,
+}
+
+/// The narrower one first.
+const KINDS: [Kind; 8] = [
+    Kind::Boolean,
+    Kind::Whole,
+    Kind::Decimal,
+    Kind::Double,
+    Kind::Date,
+    Kind::PointedDate,
+    Kind::Timestamp,
+    Kind::SpacedTimestamp,
+];
+
+impl Texts {
+    pub fn see(&mut self, text: &str) {
+        let text = text.trim();
+        if text.is_empty() {
+            self.empty += 1;
+            return;
+        }
+        self.filled += 1;
+        for (n, kind) in KINDS.iter().enumerate() {
+            if is(*kind, text) {
+                self.counts[n] += 1;
+            } else if self.others[n].is_none() {
+                self.others[n] = Some(cut(text));
+            }
+        }
+        if is(Kind::Decimal, text) {
+            let digits = text.trim_start_matches('-');
+            let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+            self.whole_digits = self.whole_digits.max(whole.trim_start_matches('0').len());
+            self.scale = self.scale.max(fraction.len());
+            self.largest = self.largest.max(whole.parse().unwrap_or(u64::MAX));
+        }
+        let short = cut(text);
+        if self.shown.len() < SHOWN && !self.shown.contains(&short) {
+            self.shown.push(short);
+        }
+    }
+
+    /// The narrowest type that every text is of, as configs name it.
+    pub fn named(&self) -> String {
+        let all = |n: &usize| self.filled > 0 && self.counts[*n] == self.filled;
+        let found = (0..KINDS.len()).find(all);
+        found
+            .and_then(|n| self.name(KINDS[n]))
+            .unwrap_or_else(|| "string".into())
+    }
+
+    /// Nothing where the texts cannot be held exactly.
+    fn name(&self, kind: Kind) -> Option<String> {
+        let named = match kind {
+            Kind::Boolean => "boolean",
+            Kind::Whole if self.largest < INT_ROOM.unsigned_abs() => "int",
+            Kind::Whole if self.largest < i64::MAX.unsigned_abs() => "long",
+            Kind::Whole | Kind::Decimal => {
+                let scale = match kind {
+                    Kind::Whole => 0,
+                    _ => self.scale.max(self.least_scale),
+                };
+                let digits = (self.whole_digits + scale).max(DECIMAL_ROOM);
+                return (digits <= 38).then(|| format!("decimal({digits},{scale})"));
+            }
+            Kind::Double => "double",
+            Kind::Date => "date",
+            Kind::PointedDate => "date(dd.MM.yyyy)",
+            Kind::Timestamp => "timestamp",
+            Kind::SpacedTimestamp => "timestamp(yyyy-MM-dd HH:mm:ss[.SSSSSS])",
+        };
+        Some(named.into())
+    }
+
+    /// A type that most texts are of, and the first that is not.
+    pub fn conflict(&self) -> Option<String> {
+        if self.named() != "string" || self.filled == 0 {
+            return None;
+        }
+        let most = (0..KINDS.len()).max_by_key(|n| (self.counts[*n], KINDS.len() - n))?;
+        let count = self.counts[most];
+        if count == self.filled || (count as f64) < NEARLY * self.filled as f64 {
+            return None;
+        }
+        let (name, other) = (self.name(KINDS[most])?, self.others[most].as_ref()?);
+        Some(format!(
+            "{count} of {} are {name}, but not {other:?}: as {name}, such rows would be refused",
+            self.filled
+        ))
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(WIDTH) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+fn is(kind: Kind, text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.strip_prefix('-').unwrap_or(text);
+    match kind {
+        Kind::Boolean => matches!(text, "true" | "false"),
+        // 007 is a name, not a number.
+        Kind::Whole => digits(number) && (number == "0" || !number.starts_with('0')),
+        Kind::Decimal => match number.split_once('.') {
+            Some((whole, fraction)) => {
+                digits(fraction) && (whole == "0" || digits(whole) && !whole.starts_with('0'))
+            }
+            None => is(Kind::Whole, text),
+        },
+        Kind::Double => {
+            let plain = text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+            let leading = number.starts_with('0') && number.len() > 1 && !number.starts_with("0.");
+            plain && !leading && text.parse::<f64>().is_ok()
+        }
+        Kind::Date => text.len() == 10 && shape(text, "dddd-dd-dd") && text.parse::<Date>().is_ok(),
+        Kind::PointedDate => {
+            let pieces: Vec<&str> = text.split('.').collect();
+            let [day, month, year] = pieces[..] else {
+                return false;
+            };
+            shape(text, "dd.dd.dddd") && format!("{year}-{month}-{day}").parse::<Date>().is_ok()
+        }
+        Kind::Timestamp => timestamp(text, 'T').is_some_and(|rest| match rest {
+            "" | "Z" => true,
+            offset => {
+                let signed = offset.strip_prefix(['+', '-']);
+                signed.is_some_and(|hours| shape(hours, "dd:dd"))
+            }
+        }),
+        Kind::SpacedTimestamp => timestamp(text, ' ') == Some(""),
+    }
+}
+
+/// `d` is a digit.
+fn shape(text: &str, pattern: &str) -> bool {
+    let fits = |(a, b): (u8, u8)| {
+        if b == b'd' {
+            a.is_ascii_digit()
+        } else {
+            a == b
+        }
+    };
+    text.len() == pattern.len() && text.bytes().zip(pattern.bytes()).all(fits)
+}
+
+/// What follows the seconds and their fraction, where that begins a valid time.
+fn timestamp(text: &str, between: char) -> Option<&str> {
+    let head = text.get(..19)?;
+    let sound = shape(head, &format!("dddd-dd-dd{between}dd:dd:dd"));
+    if !sound || head.replace(' ', "T").parse::<DateTime>().is_err() {
+        return None;
+    }
+    let rest = &text[19..];
+    let Some(fraction) = rest.strip_prefix('.') else {
+        return Some(rest);
+    };
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    (1..=6).contains(&digits).then(|| &fraction[digits..])
+}
+
+/// A column's name out of a path, unlike those in use.
+pub fn unlike(name: String, used: &mut BTreeSet<String>) -> String {
+    let mut free = name.clone();
+    let mut n = 2;
+    while !used.insert(free.clone()) {
+        free = format!("{name}_{n}");
+        n += 1;
+    }
+    free
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(texts: &[&str]) -> String {
+        let mut seen = Texts::default();
+        texts.iter().for_each(|text| seen.see(text));
+        seen.named()
+    }
+
+    #[test]
+    fn the_narrowest_type_that_fits_all() {
+        let cases: &[(&[&str], &str)] = &[
+            (&["1", "", "-20"], "int"),
+            (&["1", "3000000000"], "long"),
+            (&["1", "99999999999999999999"], "decimal(20,0)"),
+            (&["1", "2.50"], "decimal(18,2)"),
+            (&["1", "2.5e3"], "double"),
+            (&["true", "false"], "boolean"),
+            (&["0", "1"], "int"),
+            (&["007", "1"], "string"),
+            (&["2020-02-29", "1999-12-31"], "date"),
+            (&["2021-02-29"], "string"),
+            (&["31.12.1999"], "date(dd.MM.yyyy)"),
+            (
+                &["2020-01-01T00:00:00Z", "2020-01-01T00:00:00.123456+02:00"],
+                "timestamp",
+            ),
+            (
+                &["2020-01-01 00:00:00"],
+                "timestamp(yyyy-MM-dd HH:mm:ss[.SSSSSS])",
+            ),
+            (&["2020-01-01T25:00:00"], "string"),
+            (&["", " "], "string"),
+            (&["1", "x"], "string"),
+            (&["1.2.3"], "string"),
+        ];
+        for (texts, wanted) in cases {
+            assert_eq!(named(texts), *wanted, "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_is_told_where_most_are_of_one_type() {
+        let mut seen = Texts::default();
+        (0..9).for_each(|n| seen.see(&n.to_string()));
+        seen.see("n/a");
+        let told = seen.conflict().expect("nine of ten");
+        assert!(
+            told.starts_with("9 of 10 are int, but not \"n/a\""),
+            "{told}"
+        );
+        (0..9).for_each(|_| seen.see("word"));
+        assert_eq!(seen.conflict(), None);
+    }
+}

@@ -1,0 +1,358 @@
+//! XML messages to the map of `xml-flatten`: the element that repeats is the row, what hangs below it are the columns.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+
+use super::kinds::{Texts, unlike};
+use super::page::{Line, Page, key, quoted, some_of};
+
+/// Elements inside each other; deeper messages are told as unread.
+const MAX_DEPTH: usize = 64;
+
+#[derive(Debug, Default)]
+struct Element {
+    name: String,
+    attributes: Vec<(String, String)>,
+    children: Vec<Element>,
+    text: String,
+}
+
+impl Element {
+    /// More than a text: it can be a row.
+    fn has_fields(&self) -> bool {
+        !self.children.is_empty() || !self.attributes.is_empty()
+    }
+
+    /// Fields that are texts, below or beside which rows may repeat.
+    fn has_values(&self) -> bool {
+        let leaf = |child: &Element| !child.has_fields();
+        self.children.iter().any(leaf) || !self.attributes.is_empty()
+    }
+}
+
+/// Of one column, over all rows.
+#[derive(Debug, Default)]
+struct Column {
+    texts: Texts,
+    rows: u64,
+    most: u64,
+    /// It has children too.
+    mixed: bool,
+}
+
+/// The map; `Err` says why there is none.
+pub fn infer(messages: &[&[u8]], row_tag: Option<&str>) -> Result<Page, String> {
+    let mut page = Page::default();
+    let mut roots = Vec::new();
+    for (n, message) in messages.iter().enumerate() {
+        match parse(message) {
+            Ok(root) => roots.push(root),
+            Err(why) => page.unread(n, why),
+        }
+    }
+    let first = roots.first().ok_or_else(|| page.nothing("XML"))?;
+    let guessed = row_of(&roots);
+    let tag = match row_tag {
+        Some(tag) => tag.to_owned(),
+        None => guessed.clone().unwrap_or_else(|| first.name.clone()),
+    };
+    let mut rows = Vec::new();
+    let mut per_message = Vec::new();
+    for root in &roots {
+        let before = rows.len();
+        collect(root, &tag, &mut rows);
+        per_message.push(rows.len() - before);
+    }
+    if rows.is_empty() {
+        return Err(format!("no message has an element `{tag}`"));
+    }
+    page.head = vec![
+        format!(
+            "xml-flatten: {} of {} messages read",
+            roots.len(),
+            messages.len()
+        ),
+        format!(
+            "row element `{tag}`: {} in all, {} a message",
+            rows.len(),
+            some_of(&per_message)
+        ),
+    ];
+    if let Some(outer) = holder(&roots, &tag) {
+        page.head.push(format!(
+            "`{outer}` around it has values too: row-tag = \"{outer}\" makes a row of each `{outer}`, with those"
+        ));
+    }
+    fill(&mut page, &tag, &rows);
+    Ok(page)
+}
+
+fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
+    let (mut order, mut columns) = (Vec::new(), BTreeMap::<String, Column>::new());
+    let mut repeated = BTreeMap::new();
+    for row in rows {
+        let mut seen: BTreeMap<String, Vec<(String, bool)>> = BTreeMap::new();
+        walk(row, "", &mut order, &mut seen, &mut repeated);
+        for (path, texts) in seen {
+            let column = columns.entry(path).or_default();
+            column.rows += 1;
+            column.most = column.most.max(texts.len() as u64);
+            for (text, mixed) in texts {
+                column.texts.see(&text);
+                column.mixed |= mixed;
+            }
+        }
+    }
+    page.keys.push(Line::new("type = \"xml-flatten\""));
+    page.keys
+        .push(Line::new(format!("row-tag = {}", quoted(tag))));
+    let mut used = BTreeSet::new();
+    for path in order {
+        let Some(column) = columns.get(&path) else {
+            continue;
+        };
+        // Elsewhere it has fields, here it is only empty.
+        let below = format!("{path}/");
+        if column.texts.filled == 0 && columns.keys().any(|other| other.starts_with(&below)) {
+            continue;
+        }
+        // xml-flatten calls a/b a_b and @a _a; attributes of the row element read better without the prefix.
+        let given = path.replace(['/', '@'], "_");
+        let name = unlike(given.trim_start_matches('_').to_owned(), &mut used);
+        let entry = if name == given {
+            path.clone()
+        } else {
+            format!("{name}={path}")
+        };
+        page.columns.push(Line::noted(
+            format!("{},", quoted(&entry)),
+            about(column, rows.len()),
+        ));
+        if column.most > 1 {
+            let note = format!(
+                "up to {} in a row; or \"first\", \"last\", \"explode\"",
+                column.most
+            );
+            page.repeats.push(Line::noted(
+                format!("repeat.{} = \"json\"", key(&name)),
+                note,
+            ));
+        } else if column.texts.named() != "string" {
+            let seen = column.texts.shown.join(", ");
+            let kind = column.texts.named();
+            page.types.push(Line::noted(
+                format!("types.{} = {}", key(&name), quoted(&kind)),
+                seen,
+            ));
+        }
+        if let Some(conflict) = column.texts.conflict() {
+            page.notes.push(format!("{name}: {conflict}"));
+        }
+        if column.mixed {
+            page.notes.push(format!(
+                "{name}: text and elements together; mixed-content says which text counts"
+            ));
+        }
+    }
+    for (path, most) in repeated {
+        if !columns.contains_key(&path) {
+            page.notes.push(format!(
+                "`{path}` comes up to {most} times in a row: explode = {path:?} makes each a row of its own, instead of the repeat lines below it"
+            ));
+        }
+    }
+}
+
+/// How many rows have it, what it looks like.
+fn about(column: &Column, rows: usize) -> String {
+    let mut told = match column.rows == rows as u64 {
+        true => "in every row".to_owned(),
+        false => format!("in {} of {rows} rows", column.rows),
+    };
+    if column.texts.empty > 0 {
+        told.push_str(&format!(", {} empty", column.texts.empty));
+    }
+    if let (Some(example), "string") = (column.texts.shown.first(), column.texts.named().as_str()) {
+        told.push_str(&format!(": {example}"));
+    }
+    told
+}
+
+/// The values of one row, path by path; elements that repeat under one parent.
+fn walk(
+    element: &Element,
+    path: &str,
+    order: &mut Vec<String>,
+    seen: &mut BTreeMap<String, Vec<(String, bool)>>,
+    repeated: &mut BTreeMap<String, usize>,
+) {
+    let below = |name: &str| match path {
+        "" => name.to_owned(),
+        path => format!("{path}/{name}"),
+    };
+    let mut value = |path: String, text: &str, mixed: bool| {
+        if !order.contains(&path) {
+            order.push(path.clone());
+        }
+        seen.entry(path).or_default().push((text.to_owned(), mixed));
+    };
+    for (name, text) in &element.attributes {
+        value(below(&format!("@{name}")), text, false);
+    }
+    let text = element.text.trim();
+    let leaf = element.children.is_empty();
+    if !path.is_empty() && (leaf || !text.is_empty()) {
+        value(path.to_owned(), text, !leaf);
+    } else if path.is_empty() && !text.is_empty() {
+        value("_VALUE".to_owned(), text, !leaf);
+    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for child in &element.children {
+        *counts.entry(&child.name).or_default() += 1;
+        walk(child, &below(&child.name), order, seen, repeated);
+    }
+    for (name, count) in counts.into_iter().filter(|(_, count)| *count > 1) {
+        let most = repeated.entry(below(name)).or_default();
+        *most = count.max(*most);
+    }
+}
+
+fn collect<'a>(element: &'a Element, tag: &str, rows: &mut Vec<&'a Element>) {
+    if element.name == tag {
+        rows.push(element);
+    } else {
+        element
+            .children
+            .iter()
+            .for_each(|child| collect(child, tag, rows));
+    }
+}
+
+/// The highest element with fields that repeats under one parent; where none does, the first below the root's envelopes
+/// that has values.
+fn row_of(roots: &[Element]) -> Option<String> {
+    let mut found: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for root in roots {
+        repeats(root, 0, &mut found);
+    }
+    let best = found
+        .into_iter()
+        .min_by_key(|(_, (depth, count))| (*depth, std::cmp::Reverse(*count)));
+    if let Some((name, _)) = best {
+        return Some(name.to_owned());
+    }
+    let mut element = roots.first()?;
+    while let ([only], false) = (&element.children[..], element.has_values()) {
+        element = only;
+    }
+    Some(element.name.clone())
+}
+
+fn repeats<'a>(element: &'a Element, depth: usize, found: &mut BTreeMap<&'a str, (usize, usize)>) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for child in element.children.iter().filter(|child| child.has_fields()) {
+        *counts.entry(&child.name).or_default() += 1;
+    }
+    for (name, count) in counts.into_iter().filter(|(_, count)| *count > 1) {
+        let known = found.entry(name).or_insert((depth, 0));
+        *known = (known.0.min(depth), known.1 + count);
+    }
+    element
+        .children
+        .iter()
+        .for_each(|child| repeats(child, depth + 1, found));
+}
+
+/// The name of an element that holds rows and has children with plain text beside them.
+fn holder(roots: &[Element], tag: &str) -> Option<String> {
+    fn look(element: &Element, tag: &str) -> Option<String> {
+        if element.name == tag {
+            return None;
+        }
+        let holds = {
+            let mut rows = Vec::new();
+            collect(element, tag, &mut rows);
+            !rows.is_empty()
+        };
+        let texts = element
+            .children
+            .iter()
+            .any(|child| !child.has_fields() && child.name != tag);
+        let inner = element.children.iter().find_map(|child| look(child, tag));
+        inner.or_else(|| (holds && texts).then(|| element.name.clone()))
+    }
+    roots.iter().find_map(|root| look(root, tag))
+}
+
+fn parse(message: &[u8]) -> Result<Element, String> {
+    let text = str::from_utf8(message).map_err(|e| format!("not UTF-8: {e}"))?;
+    let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
+    let mut open: Vec<Element> = vec![Element::default()];
+    loop {
+        let event = reader
+            .read_event()
+            .map_err(|e| format!("{e} at byte {}", reader.error_position()))?;
+        match event {
+            Event::Start(start) => {
+                if open.len() > MAX_DEPTH {
+                    return Err(format!("deeper than {MAX_DEPTH} elements"));
+                }
+                open.push(element(&start)?);
+            }
+            Event::Empty(start) => {
+                let element = element(&start)?;
+                if let Some(parent) = open.last_mut() {
+                    parent.children.push(element);
+                }
+            }
+            Event::End(_) => {
+                if let (Some(done), Some(parent)) = (open.pop(), open.last_mut()) {
+                    parent.children.push(done);
+                }
+            }
+            Event::Text(text) => push(&mut open, &String::from_utf8_lossy(&text)),
+            Event::CData(text) => push(&mut open, &String::from_utf8_lossy(&text)),
+            Event::GeneralRef(name) => {
+                let whole = format!("&{};", String::from_utf8_lossy(&name));
+                let text = quick_xml::escape::unescape(&whole);
+                push(&mut open, &text.map_err(|e| e.to_string())?);
+            }
+            Event::Eof => break,
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+        }
+    }
+    match open.pop() {
+        Some(mut top) if open.is_empty() && top.children.len() == 1 => Ok(top.children.remove(0)),
+        Some(_) if !open.is_empty() => Err("it ends inside an element".into()),
+        _ => Err("expected one root element".into()),
+    }
+}
+
+fn push(open: &mut [Element], text: &str) {
+    if let Some(element) = open.last_mut() {
+        element.text.push_str(text);
+    }
+}
+
+/// Names without their prefix, as xml-flatten matches them; declarations of namespaces are no attributes.
+fn element(start: &BytesStart<'_>) -> Result<Element, String> {
+    let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut attributes = Vec::new();
+    for attribute in start.attributes() {
+        let attribute = attribute.map_err(|e| e.to_string())?;
+        if attribute.key.as_namespace_binding().is_none() {
+            let value = attribute.unescape_value().map_err(|e| e.to_string())?;
+            attributes.push((
+                name(attribute.key.local_name().into_inner()),
+                value.into_owned(),
+            ));
+        }
+    }
+    Ok(Element {
+        name: name(start.local_name().into_inner()),
+        attributes,
+        ..Element::default()
+    })
+}

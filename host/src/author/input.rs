@@ -1,0 +1,254 @@
+//! What a plugin is tried on: messages of a file, a folder or a topic, or rows of columns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_schema::{Field, Schema, SchemaRef};
+use serde_json::{Map, Value};
+
+use super::{cell, failed, invalid};
+use crate::chain::{Column, Table};
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
+use crate::record::{
+    Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema,
+};
+use crate::source::Source;
+
+/// A file of samples is read whole.
+pub const MAX_BYTES: u64 = 256 << 20;
+/// A topic that gives nothing for so long is at its end as far as a look at it goes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One message, with as much of its record as is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    /// Microseconds since 1970 UTC.
+    pub timestamp: Option<i64>,
+}
+
+/// Messages of one file: one a line, or the whole file where it is `whole`. A folder: one message a file, in name order.
+pub fn messages(path: &Path, whole: bool) -> Result<Vec<Message>> {
+    let mut out = Vec::new();
+    if path.is_dir() {
+        for file in listed(path)? {
+            out.push(message(read(&file)?));
+        }
+    } else if whole {
+        out.push(message(read(path)?));
+    } else {
+        let bytes = read(path)?;
+        let body = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        let lines = body.split(|byte| *byte == b'\n');
+        let plain = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).to_vec();
+        out.extend(lines.map(|line| message(plain(line))));
+    }
+    match out.is_empty() {
+        true => Err(invalid(format!("{} holds no message", path.display()))),
+        false => Ok(out),
+    }
+}
+
+fn message(value: Vec<u8>) -> Message {
+    Message {
+        value: Some(value),
+        ..Message::default()
+    }
+}
+
+/// Plain files of a folder, in name order; hidden ones are not meant.
+pub fn listed(dir: &Path) -> Result<Vec<PathBuf>> {
+    let cannot = |e| failed(format!("{} cannot be read", dir.display())).source(e);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(cannot)? {
+        let path = entry.map_err(cannot)?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        if path.is_file() && !hidden {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let cannot = |e| failed(format!("{} cannot be read", path.display())).source(e);
+    let size = fs::metadata(path).map_err(cannot)?.len();
+    if size > MAX_BYTES {
+        let message = format!("{} has {size} bytes; at most {MAX_BYTES}", path.display());
+        return Err(invalid(message).hint("head -n 1000 FILE > SAMPLE"));
+    }
+    fs::read(path).map_err(cannot)
+}
+
+pub fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read(path)?)
+        .map_err(|e| invalid(format!("{} is not UTF-8: {e}", path.display())))
+}
+
+/// The first `limit` records of a topic, partition by partition as they come, from the earliest that is there.
+pub fn topic(
+    props: &KafkaProps,
+    topic: &str,
+    limit: usize,
+    clock: Arc<dyn Clock>,
+) -> Result<Vec<Message>> {
+    let cluster = KafkaCluster::connect(props)?;
+    let described = cluster.describe(topic)?;
+    let positions = cluster.start(&described, Start::Earliest)?;
+    let mut source = KafkaSource::open(props, &positions, Limits::default(), Arc::clone(&clock))?;
+    let mut out = Vec::new();
+    let mut last = clock.elapsed();
+    while out.len() < limit && !source.caught_up() && clock.elapsed() - last < PATIENCE {
+        let Some(batch) = source.next(Duration::from_millis(100))? else {
+            continue;
+        };
+        last = clock.elapsed();
+        let wanted = (limit - out.len()).min(batch.len());
+        out.extend((0..wanted).map(|row| of_batch(&batch, row)));
+    }
+    match out.is_empty() {
+        true => Err(invalid(format!("topic {topic} holds no record"))
+            .hint("`weir produce books --topic TOPIC` sends sample messages")),
+        false => Ok(out),
+    }
+}
+
+fn of_batch(batch: &Batch, row: usize) -> Message {
+    use arrow_array::Array as _;
+    let bytes =
+        |array: &arrow_array::BinaryArray| array.is_valid(row).then(|| array.value(row).to_vec());
+    Message {
+        key: bytes(&batch.key),
+        value: bytes(&batch.value),
+        timestamp: batch
+            .timestamp
+            .is_valid(row)
+            .then(|| batch.timestamp.value(row)),
+    }
+}
+
+/// Messages as a record batch of partition 0 of `topic`, offsets from 0.
+pub fn batch(topic: &str, messages: &[Message]) -> Batch {
+    let mut builder = BatchBuilder::new();
+    for (offset, message) in (0i64..).zip(messages) {
+        let (key, value) = (message.key.as_deref(), message.value.as_deref());
+        builder.push(offset, message.timestamp, key, value, std::iter::empty());
+    }
+    let to = i64::try_from(messages.len()).unwrap_or(i64::MAX);
+    builder.finish(Covers {
+        chain: ChainId::kafka("samples", topic, 0),
+        epoch: 0,
+        tp: TopicPartition {
+            topic: topic.into(),
+            partition: 0,
+        },
+        range: OffsetRange { from: 0, to },
+    })
+}
+
+/// The seven columns of a record.
+pub fn table(messages: &[Message]) -> Table {
+    let batch = batch("samples", messages);
+    let columns = batch.columns().into_iter();
+    Table {
+        schema: input_schema(),
+        rows: batch.len(),
+        columns: columns
+            .map(|(values, constant)| Column { values, constant })
+            .collect(),
+    }
+}
+
+/// One JSON object of columns a line; columns by name. `types` says what JSON cannot.
+pub fn rows(path: &Path, types: &BTreeMap<String, String>) -> Result<Table> {
+    let text = read_text(path)?;
+    let mut objects: Vec<Map<String, Value>> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if line.trim().is_empty() {
+            continue;
+        }
+        objects.push(serde_json::from_str(line).map_err(|e| {
+            invalid(format!("{}:{number}: no JSON object: {e}", path.display()))
+                .hint("one row a line: {\"column\": value, …}")
+        })?);
+    }
+    if objects.is_empty() {
+        return Err(invalid(format!("{} holds no row", path.display())));
+    }
+    let names: BTreeSet<&String> = objects.iter().flat_map(Map::keys).collect();
+    if let Some(unknown) = types.keys().find(|name| !names.contains(name)) {
+        let message = format!(
+            "types.toml names `{unknown}`, which no row of {} has",
+            path.display()
+        );
+        return Err(invalid(message));
+    }
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for name in names {
+        let values: Vec<Value> = objects
+            .iter()
+            .map(|row| row.get(name).cloned().unwrap_or_default())
+            .collect();
+        let kind = match types.get(name) {
+            Some(named) => cell::type_named(named).ok_or_else(|| {
+                invalid(format!("`{named}` is no type, for column `{name}`")).hint(
+                    "int, long, double, boolean, string, binary, date, timestamp, decimal(P,S)",
+                )
+            })?,
+            None => cell::type_of(&values),
+        };
+        let values = cell::from_json(&values, &kind)
+            .map_err(|e| invalid(format!("{}: column `{name}`, {e}", path.display())))?;
+        fields.push(Field::new(name, kind, true));
+        columns.push(Column {
+            values,
+            constant: false,
+        });
+    }
+    Ok(Table {
+        schema: Arc::new(Schema::new(fields)),
+        rows: objects.len(),
+        columns,
+    })
+}
+
+/// A table of the same columns, row by row as `rows` says.
+pub fn take(table: &Table, rows: &[u32]) -> Result<Table> {
+    let rows_of = arrow_array::UInt32Array::from(rows.to_vec());
+    let columns: Result<Vec<Column>> = table
+        .columns
+        .iter()
+        .map(|column| match column.constant {
+            true => Ok(column.clone()),
+            false => {
+                let values = arrow_select::take::take(&column.values, &rows_of, None)
+                    .map_err(|e| failed(format!("rows cannot be taken: {e}")))?;
+                Ok(Column {
+                    values,
+                    constant: false,
+                })
+            }
+        })
+        .collect();
+    Ok(Table {
+        schema: Arc::clone(&table.schema),
+        rows: rows.len(),
+        columns: columns?,
+    })
+}
+
+/// `(name, type)` of every column, for messages.
+pub fn describe(schema: &SchemaRef) -> String {
+    let fields = schema.fields().iter();
+    let told = fields.map(|f| format!("{} {}", f.name(), cell::name_of(f.data_type())));
+    told.collect::<Vec<_>>().join(", ")
+}

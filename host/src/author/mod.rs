@@ -1,0 +1,36 @@
+//! What the author of a plugin needs, from nothing to rows on the screen: a template, a build, golden samples, checks that
+//! every plugin must pass, a race against the native build, and the map of a message that nobody has described.
+//!
+//! ```text
+//! create → build → Built{name, wasm} → Subject{component} → stage(config, input) → Outcome → golden, checks, race
+//! ```
+//! It names neither wasmtime nor rdkafka: what it runs is what a pipeline runs, under the same limits.
+
+pub mod build;
+pub mod cell;
+pub mod check;
+pub mod create;
+pub mod golden;
+mod hostile;
+pub mod infer;
+pub mod input;
+pub mod outcome;
+pub mod race;
+pub mod sample;
+pub mod sdk;
+pub mod subject;
+
+pub use outcome::Outcome;
+pub use subject::{Settings, Subject};
+
+use crate::error::{Error, Kind};
+
+/// Something that was tried did not work.
+fn failed(message: impl Into<String>) -> Error {
+    Error::new(Kind::PluginRefused, "plugin.author", message)
+}
+
+/// What was asked for cannot mean anything; nothing was touched.
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Kind::ConfigInvalid, "plugin.author", message)
+}

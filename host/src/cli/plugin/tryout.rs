@@ -1,0 +1,322 @@
+//! `weir plugin run`: messages of a file, a folder or a topic through one plugin or a pipeline's whole chain, on the screen.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::author::build::Say;
+use crate::author::input::{self, Message};
+use crate::author::outcome::{Outcome, Refused, Row};
+use crate::author::{Settings, Subject, sample, subject};
+use crate::chain::{Chain, Table, Unit};
+use crate::cli::{Exit, print_problems, say, table};
+use crate::clock::SystemClock;
+use crate::config::{self, Overlay, PipelineConfig};
+use crate::error::{Error, Kind, Result};
+use crate::kafka::KafkaProps;
+use crate::pipeline;
+use crate::plugin::{Places, Plugins};
+use crate::record::input_schema;
+use crate::telemetry::count;
+
+/// Messages where nothing is said.
+const LIMIT: usize = 100;
+/// Characters of one cell.
+const CELL: usize = 48;
+
+/// Where messages come from.
+#[derive(Debug, Clone, Args)]
+pub(super) struct InputArgs {
+    /// A file, a folder of one message a file, or (with --bootstrap.servers) a topic
+    #[arg(value_name = "FILE|DIR|TOPIC")]
+    from: String,
+    /// The file is one message; .xml and .json files are so anyway
+    #[arg(long)]
+    whole: bool,
+    /// One message a line, also in .xml and .json files
+    #[arg(long, conflicts_with = "whole")]
+    lines: bool,
+    /// The first N messages
+    #[arg(long, short = 'n', value_name = "N")]
+    limit: Option<usize>,
+    /// host:port of one or more brokers: read a topic from its earliest records
+    #[arg(
+        long = "bootstrap.servers",
+        alias = "bootstrap-server",
+        value_name = "HOST:PORT"
+    )]
+    bootstrap: Option<String>,
+    /// A property of librdkafka's consumer, such as security.protocol=SSL; may be repeated
+    #[arg(long = "property", short = 'X', value_name = "KEY=VALUE")]
+    properties: Vec<String>,
+}
+
+/// What was read, and how much there is.
+pub(super) struct Messages {
+    pub list: Vec<Message>,
+    left_out: usize,
+}
+
+impl InputArgs {
+    pub(super) fn messages(&self, limit: usize) -> Result<Messages> {
+        let limit = self.limit.unwrap_or(limit).max(1);
+        let path = Path::new(&self.from);
+        if let Some(bootstrap) = &self.bootstrap {
+            let props = KafkaProps::new(bootstrap, "weir-plugin", &pairs(&self.properties)?)?;
+            let list = input::topic(&props, &self.from, limit, SystemClock::shared())?;
+            return Ok(Messages { list, left_out: 0 });
+        }
+        if !path.exists() {
+            let message = format!("there is no file {}", path.display());
+            return Err(
+                Error::new(Kind::ConfigInvalid, "plugin.run", message).hint(format!(
+                    "for a topic: {} --bootstrap.servers localhost:9092",
+                    self.from
+                )),
+            );
+        }
+        let document = path.extension().is_some_and(|e| e == "xml" || e == "json");
+        let mut list = input::messages(path, self.whole || document && !self.lines)?;
+        let left_out = list.len().saturating_sub(limit);
+        list.truncate(limit);
+        Ok(Messages { list, left_out })
+    }
+}
+
+fn pairs(properties: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |text: &String| {
+        let pair = text
+            .split_once('=')
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let wrong = || {
+            Error::new(
+                Kind::ConfigInvalid,
+                "plugin.run",
+                format!("`{text}` is not KEY=VALUE"),
+            )
+        };
+        pair.ok_or_else(wrong)
+    };
+    properties.iter().map(pair).collect()
+}
+
+/// Prints the rows a plugin makes, and what it refuses: row, piece, code, field, message.
+///
+/// One message a line; a .xml or .json file is one message; a folder holds one message a file. With --rows the file holds
+/// rows of columns, for a plugin that comes after another.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    /// Folder of a crate (it is built), a .wasm file, or a name in --plugin-path
+    #[arg(long, value_name = "DIR|FILE.wasm|NAME", default_value = ".")]
+    plugin: PathBuf,
+    /// Directory of loose plugins
+    #[arg(long, value_name = "DIR", default_value = "target/plugins")]
+    plugin_path: PathBuf,
+    /// A key of the plugin; may be repeated
+    #[arg(short = 'c', value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// A file with the plugin's keys, or with a [[transforms]] table of it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The file holds rows, one JSON object a line; types.toml beside it says what JSON cannot
+    #[arg(long)]
+    rows: bool,
+    /// All transforms of a pipeline's config, in order, in the place of one plugin
+    #[arg(long, value_name = "CONFIG", conflicts_with_all = ["config", "set", "rows"])]
+    transforms: Option<String>,
+    /// With --transforms: the rows after each transform
+    #[arg(long, requires = "transforms")]
+    verbose: bool,
+    /// Lines as in expected.jsonl
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &RunArgs) -> Result<Exit> {
+    if let Some(config) = &args.transforms {
+        return run_chain(args, config);
+    }
+    let subject = Subject::find(&args.plugin, &args.plugin_path, Say::Errors)?;
+    let info = subject.component.info();
+    let mut settings = match &args.config {
+        Some(path) => Settings::read(path, &info.name)?,
+        None => Settings::default(),
+    };
+    settings.set(&args.set)?;
+    let (table, left_out) = args.table()?;
+    let mut transform = subject.transform(&settings, &table.schema)?;
+    let outcome = subject::apply(&mut *transform, &table)?;
+    let what = if args.rows { "rows" } else { "messages" };
+    show(&outcome, table.rows, what, left_out, args.json);
+    Ok(Exit::Ok)
+}
+
+impl RunArgs {
+    fn table(&self) -> Result<(Table, usize)> {
+        if !self.rows {
+            let messages = self.input.messages(LIMIT)?;
+            return Ok((input::table(&messages.list), messages.left_out));
+        }
+        let path = Path::new(&self.input.from);
+        let types = sample::types(&path.with_file_name("types.toml"))?;
+        let table = input::rows(path, &types)?;
+        let rows =
+            u32::try_from(self.input.limit.unwrap_or(LIMIT).min(table.rows)).unwrap_or(u32::MAX);
+        let left_out = table.rows - rows as usize;
+        Ok((
+            input::take(&table, &(0..rows).collect::<Vec<u32>>())?,
+            left_out,
+        ))
+    }
+}
+
+fn run_chain(args: &RunArgs, config: &str) -> Result<Exit> {
+    let loaded = config::load(&[config.to_owned()], &Overlay::default());
+    print_problems(&loaded.problems);
+    let Some(config) = loaded.pipelines.first() else {
+        return Ok(Exit::Usage);
+    };
+    let messages = args.input.messages(LIMIT)?;
+    let plugins = Plugins::open(Places::of(config))?;
+    let batch = input::batch("samples", &messages.list);
+    let all = config.transforms.len();
+    let from = if args.verbose { 1 } else { all };
+    let unit = match config.errors.unit {
+        config::Unit::Row => Unit::Row,
+        config::Unit::Record => Unit::Record,
+    };
+    for stages in from.max(1)..=all {
+        let mut part: PipelineConfig = config.clone();
+        part.transforms.truncate(stages);
+        let (transforms, problems) = pipeline::transforms_of(&plugins, &part, &input_schema());
+        if !problems.is_empty() {
+            print_problems(&problems);
+            return Ok(Exit::Usage);
+        }
+        let mut chain = Chain::new(transforms, unit)?;
+        let outcome = Outcome::of_chain(&chain.apply(&batch)?);
+        if args.verbose {
+            let last = part.transforms.last().map_or("", |t| t.name.as_str());
+            say(format!("after {last}:"));
+        }
+        show(
+            &outcome,
+            messages.list.len(),
+            "messages",
+            messages.left_out,
+            args.json,
+        );
+    }
+    Ok(Exit::Ok)
+}
+
+fn show(outcome: &Outcome, rows: usize, what: &str, left_out: usize, json: bool) {
+    if json {
+        outcome.lines().iter().for_each(say);
+        return;
+    }
+    let pieces = outcome.rows.iter().any(|row| row.piece > 0);
+    if !outcome.rows.is_empty() {
+        let mut head = vec!["ROW".to_owned()];
+        head.extend(pieces.then(|| "PIECE".to_owned()));
+        head.extend(outcome.columns.iter().cloned());
+        let cells = |row: &Row| {
+            let mut cells = vec![row.row.to_string()];
+            cells.extend(pieces.then(|| row.piece.to_string()));
+            cells.extend(row.values.iter().map(cell));
+            cells
+        };
+        let lines: Vec<Vec<String>> = std::iter::once(head)
+            .chain(outcome.rows.iter().map(cells))
+            .collect();
+        table(&lines);
+    }
+    if !outcome.refused.is_empty() {
+        say(if outcome.rows.is_empty() {
+            "refused:"
+        } else {
+            "\nrefused:"
+        });
+        let mut lines = vec![
+            ["ROW", "PIECE", "CODE", "FIELD", "MESSAGE"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
+        let line = |refused: &Refused| {
+            let piece = refused
+                .piece
+                .map_or("all".to_owned(), |piece| piece.to_string());
+            let field = refused.field.clone().unwrap_or_default();
+            vec![
+                refused.row.to_string(),
+                piece,
+                refused.code.clone(),
+                field,
+                clean(&refused.message),
+            ]
+        };
+        lines.extend(outcome.refused.iter().map(line));
+        table(&lines);
+    }
+    let plural = |n: usize, word: &str| {
+        format!(
+            "{} {word}{}",
+            count(n as u64),
+            if n == 1 { "" } else { "s" }
+        )
+    };
+    let mut told = vec![
+        plural(outcome.rows.len(), "row"),
+        plural(outcome.refused.len(), "refusal"),
+        format!("{} filtered", outcome.filtered(rows)),
+    ];
+    told.extend(
+        outcome
+            .counters
+            .iter()
+            .map(|(name, n)| format!("{name} {n}")),
+    );
+    say(format!(
+        "\n{} {} → {}",
+        count(rows as u64),
+        if rows == 1 {
+            &what[..what.len() - 1]
+        } else {
+            what
+        },
+        told.join(", ")
+    ));
+    if left_out > 0 {
+        say(format!(
+            "{} more are there: --limit N",
+            count(left_out as u64)
+        ));
+    }
+}
+
+/// A value on one line, shortened; a null is a sign that no text is.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "∅".to_owned(),
+        Value::String(text) => cut(&clean(text)),
+        other => cut(&other.to_string()),
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(CELL) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// Nothing in it that a terminal would act on.
+fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}

@@ -1,0 +1,120 @@
+//! The guide "Change a rule on Friday afternoon" is followed word for word, by a shell, in a directory of its own.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::check::root;
+use crate::world::plugins_dir;
+
+/// Everything between ```sh and ```, in order.
+fn commands(page: &str) -> String {
+    let mut script = String::new();
+    let mut inside = false;
+    for line in page.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            line if inside => script.push_str(&format!("{line}\n")),
+            _ => {}
+        }
+    }
+    script
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn shell(dir: &Path, script: &str) -> Output {
+    let weir = Path::new(env!("CARGO_BIN_EXE_weir")).parent().unwrap();
+    let path = format!("{}:{}", weir.display(), std::env::var("PATH").unwrap());
+    Command::new("bash")
+        .args(["-e", "-u", "-o", "pipefail", "-c", script])
+        .env("PATH", path)
+        .current_dir(dir)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_rule_is_changed_on_friday_afternoon() {
+    let dir = tempfile::tempdir().unwrap();
+    copy(&root().join("conf"), &dir.path().join("conf"));
+    let plugins = dir.path().join("target/plugins");
+    fs::create_dir_all(&plugins).unwrap();
+    for plugin in ["xml-flatten.wasm", "validate.wasm"] {
+        fs::copy(plugins_dir().join(plugin), plugins.join(plugin)).unwrap();
+    }
+    let page = fs::read_to_string(root().join("docs/change-a-rule.md")).unwrap();
+    let script = commands(&page);
+    assert!(script.lines().count() > 15, "{script}");
+    let ran = shell(
+        dir.path(),
+        &format!("trap 'kill ${{WEIR_BROKER_PID:-}} %1 2>/dev/null || true' ERR\n{script}"),
+    );
+    let told = format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    assert!(ran.status.success(), "{told}");
+    assert!(told.contains("refused, as it should be"), "{told}");
+
+    let told = shell(dir.path(), "weir pipeline history books-raw --json");
+    let eras: Vec<Value> = String::from_utf8(told.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let why: Vec<&str> = eras.iter().map(|e| e["reason"].as_str().unwrap()).collect();
+    let wanted = [
+        "",
+        "the archive delivers books since 1990",
+        "not before Monday",
+        "Monday",
+    ];
+    assert_eq!(why, wanted, "{eras:#?}");
+    let config = |n: usize| eras[n]["rules"][1]["config"].clone();
+    assert_eq!(config(0), config(2), "the rollback went back");
+    assert_eq!(config(1), config(3), "Monday is Friday's rule");
+    assert_ne!(config(0), config(1));
+    assert!(
+        eras.iter().all(|e| e["barred"] == false),
+        "forced: no longer barred"
+    );
+
+    // 1999 was refused before the swap and after the rollback, and let through between them.
+    let told = shell(
+        dir.path(),
+        "weir dlq show books-raw --code below_min -n 0 --json",
+    );
+    let letters = String::from_utf8(told.stdout).unwrap();
+    let between = |topic_partition: u64, offset: i64| {
+        eras[1]["ranges"].as_array().unwrap().iter().any(|range| {
+            range["partition"] == topic_partition
+                && (range["from"].as_i64().unwrap()..range["to"].as_i64().unwrap())
+                    .contains(&offset)
+        })
+    };
+    let mut of_1999 = 0;
+    for line in letters.lines() {
+        let letter: Value = serde_json::from_str(line).unwrap();
+        if !line.contains("1999") {
+            continue;
+        }
+        of_1999 += 1;
+        let (partition, offset) = (letter["partition"].as_u64(), letter["offset"].as_i64());
+        assert!(!between(partition.unwrap(), offset.unwrap()), "{line}");
+    }
+    assert!(of_1999 > 0, "the sample has books of 1999: {letters}");
+}
