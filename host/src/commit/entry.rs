@@ -152,6 +152,24 @@ pub struct Rule {
     pub config: String,
 }
 
+/// Digits of a digest that people read.
+const SHORT: usize = 12;
+
+/// `rules=validate@0.1.0 (config 881b5850f1e2)`: enough for people to tell two rules apart.
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hex = self.config.trim_start_matches("sha256:");
+        let config = hex.get(..SHORT).unwrap_or(hex);
+        let Rule {
+            transform,
+            plugin,
+            version,
+            ..
+        } = self;
+        write!(f, "{transform}={plugin}@{version} (config {config})")
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {

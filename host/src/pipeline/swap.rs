@@ -52,8 +52,7 @@ pub fn other_rules(state: &State) -> Error {
 }
 
 pub fn names(rules: &[Rule]) -> String {
-    let one = |r: &Rule| format!("{}={}@{}", r.transform, r.plugin, r.version);
-    let all: Vec<String> = rules.iter().map(one).collect();
+    let all: Vec<String> = rules.iter().map(Rule::to_string).collect();
     all.join(" ")
 }
 

@@ -90,7 +90,7 @@ pub struct Swapped {
     pub version: u64,
     /// The version whose rules these replace.
     pub from: u64,
-    /// `transform=plugin@version` in order.
+    /// `transform=plugin@version (config …)` in order.
     pub rules: Vec<String>,
     pub actor: String,
     pub reason: String,

@@ -176,7 +176,7 @@ impl pipeline::Report for Tally {
             pipeline,
             version: committed.version,
             from: swap.from,
-            rules: named(&swap.rules),
+            rules: swap.rules.iter().map(ToString::to_string).collect(),
             actor: swap.actor.clone(),
             reason: swap.reason.clone(),
         });
