@@ -157,6 +157,24 @@ fn shipped_plugins_pass_their_own_samples() {
         );
     }
     assert!(tested > 2, "{tested} plugins have samples");
+    let plugins = plugins_dir().display().to_string();
+    let samples = root()
+        .join("plugins/validate/samples")
+        .display()
+        .to_string();
+    let gate = ["--samples", &samples, "--max-fuel-per-row", "10"];
+    let args = [
+        &["plugin", "test", "validate", "--plugin-path", &plugins],
+        &gate[..],
+    ]
+    .concat();
+    let output = weir(&root(), &args);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("more than --max-fuel-per-row 10"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]

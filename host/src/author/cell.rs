@@ -5,13 +5,16 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int32Type, Int64Type};
-use arrow_array::{Array, ArrayRef, BinaryArray, StringArray};
+use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, TimeUnit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
 /// Whole numbers up to here survive every JSON reader.
@@ -49,11 +52,27 @@ pub fn to_json(array: &dyn Array, row: usize) -> Value {
             let pairs = pairs.map(|(field, column)| (field.name().clone(), to_json(column, row)));
             Value::Object(pairs.collect::<Map<_, _>>())
         }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
+            instant(micros, zone.is_some()).into()
+        }
         _ => shown(array, row).into(),
     }
 }
 
-/// As Arrow writes it: `12.30`, `2020-02-29`, `2020-02-29T12:00:00Z`.
+/// `2020-02-29T12:00:00Z`; the number where no calendar has the time.
+fn instant(micros: i64, utc: bool) -> String {
+    let Ok(time) = Timestamp::from_microsecond(micros) else {
+        return micros.to_string();
+    };
+    let text = time.to_string();
+    match utc {
+        true => text,
+        false => text.trim_end_matches('Z').to_owned(),
+    }
+}
+
+/// As Arrow writes it: `12.30`, `2020-02-29`.
 fn shown(array: &dyn Array, row: usize) -> String {
     let options = FormatOptions::default();
     match ArrayFormatter::try_new(array, &options) {
@@ -108,6 +127,12 @@ pub fn from_json(values: &[Value], kind: &DataType) -> Result<ArrayRef, String> 
         let bytes: Result<Vec<Option<Vec<u8>>>, String> = values.iter().map(binary).collect();
         return Ok(Arc::new(BinaryArray::from_iter(bytes?)));
     }
+    if let DataType::Timestamp(TimeUnit::Microsecond, zone) = kind {
+        let micros: Result<Vec<Option<i64>>, String> =
+            values.iter().enumerate().map(micros).collect();
+        let array = TimestampMicrosecondArray::from(micros?);
+        return Ok(Arc::new(array.with_timezone_opt(zone.clone())));
+    }
     let texts = StringArray::from_iter(values.iter().map(|value| match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
@@ -126,6 +151,24 @@ pub fn from_json(values: &[Value], kind: &DataType) -> Result<ArrayRef, String> 
             name_of(kind)
         )),
         None => Ok(cast),
+    }
+}
+
+/// With an offset, or in UTC without one.
+fn micros((row, value): (usize, &Value)) -> Result<Option<i64>, String> {
+    let text = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => text.as_str(),
+        _ => "",
+    };
+    let civil = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok();
+    let time = text
+        .parse::<Timestamp>()
+        .ok()
+        .or_else(|| Some(civil()?.timestamp()));
+    match time {
+        Some(time) => Ok(Some(time.as_microsecond())),
+        None => Err(format!("row {row}: {value} is no value of type timestamp")),
     }
 }
 

@@ -26,7 +26,7 @@ macro_rules! sources {
 
 const SOURCES: &[(&str, &str)] = sources! {
     "builder.rs" "config.rs" "contract.rs" "json.rs" "lib.rs" "log.rs" "native.rs" "rejects.rs" "rowwise.rs"
-    "testing.rs" "time.rs" "types.rs" "view.rs"
+    "schema.rs" "table.rs" "testing.rs" "time.rs" "types.rs" "view.rs"
 };
 const WIT: &str = include_str!("../../../wit/weir.wit");
 const WORKSPACE: &str = include_str!("../../../plugins/Cargo.toml");

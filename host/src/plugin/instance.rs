@@ -114,9 +114,12 @@ impl Instance {
         }
     }
 
-    /// Of the last call; 0 where time stops it, not fuel.
-    pub fn fuel_left(&self) -> u64 {
-        self.store.get_fuel().unwrap_or(0)
+    /// What the last call burnt, in instructions as `Limits::fuel` counts them. Only where fuel stops it, not time.
+    pub fn burnt(&self) -> u64 {
+        let left = self.store.get_fuel().unwrap_or(0);
+        budget(&self.limits)
+            .saturating_sub(left)
+            .div_ceil(INSTRUCTION)
     }
 
     /// Has it been used so long, or has it grown so much, that a new one is due?
@@ -151,15 +154,16 @@ fn arm(store: &mut Store<State>, stop: Stop, deadline: Duration, limits: &Limits
                     .saturating_add(1),
             );
         }
-        Stop::Fuel => {
-            // What any machine may do in time, fuel allows on every machine.
-            let nanos = u64::try_from(limits.deadline.as_nanos()).unwrap_or(u64::MAX);
-            let least = nanos.saturating_mul(FUEL_PER_SECOND / 1_000_000_000);
-            let units = limits.fuel.max(least).saturating_mul(INSTRUCTION);
-            // Fails only on engines without fuel.
-            drop(store.set_fuel(units));
-        }
+        // Fails only on engines without fuel.
+        Stop::Fuel => drop(store.set_fuel(budget(limits))),
     }
+}
+
+/// Units of fuel for one call. What any machine may do in time, fuel allows on every machine.
+fn budget(limits: &Limits) -> u64 {
+    let nanos = u64::try_from(limits.deadline.as_nanos()).unwrap_or(u64::MAX);
+    let least = nanos.saturating_mul(FUEL_PER_SECOND / 1_000_000_000);
+    limits.fuel.max(least).saturating_mul(INSTRUCTION)
 }
 
 /// Before any export is called: start functions ran, and the parts of the component were counted.

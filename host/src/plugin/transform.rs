@@ -243,7 +243,7 @@ impl PluginTransform {
         let mut instance = self.fresh(Stop::Fuel, &input.schema)?;
         let run = self.run(&mut instance, input, 0..input.rows, self.limits.deadline);
         match run {
-            Ok(_) => Ok(self.limits.fuel.saturating_sub(instance.fuel_left())),
+            Ok(_) => Ok(instance.burnt()),
             Err(Miss::Fatal(error)) => Err(error),
             Err(Miss::TooMuch) => Err(self.broken("the batch is too much for one call".into())),
             Err(Miss::Failed(failure)) => {

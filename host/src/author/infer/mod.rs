@@ -95,7 +95,8 @@ mod tests {
             "  \"id=@id\", ",
             "  \"a/n\",",
             "types.id = \"int\"",
-            "types.y = \"int\"                            # 1999, 2001, 2002\n",
+            "types.y = \"int\" ",
+            "# 1999, 2001, 2002\n",
             "types.p = \"decimal(18,2)\"",
             "repeat.g = \"json\"",
         ] {
