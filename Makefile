@@ -1,14 +1,18 @@
 # A list of names. `make demo` shows it working, `make test` proves it, `make help` explains the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test bench plugins guests lint fmt clean need need-java
+.PHONY: help demo build test fuzz fuzz-build bench plugins guests lint fmt clean need need-java
 
 CARGO ?= cargo
 GUEST_TARGET := wasm32-wasip2
 WEIR := target/debug/weir
+# How long each fuzz target runs, and from which seed: `make fuzz SECONDS=3600 SEED=1000000`.
+SECONDS ?= 600
+SEED ?= 1
 
 help:
 	@echo 'make demo     the whole job on an embedded broker, with a kill -9 in the middle (first build: about ten minutes)'
 	@echo 'make test     everything that proves it; starts its own Apache Kafka'
+	@echo 'make fuzz     longer random tests: SECONDS (600) for each of two targets, from SEED (1) on'
 	@echo 'make build    host (target/debug/weir) and plugins (target/plugins/*.wasm)'
 	@echo 'make plugins  the plugins alone'
 	@echo 'make bench    recorded measurements of this machine, with controls'
@@ -45,9 +49,20 @@ guests: need
 demo: build
 	$(WEIR) demo
 
-test: build guests need-java
+# Random tests have a minute here.
+test: build guests need-java fuzz-build
 	cd plugins && $(CARGO) test --locked --target-dir ../target/guests-native
-	$(CARGO) test --locked
+	$(FUZZ) xml --seed $(SEED) --seconds 60
+	WEIR_FUZZ_SEED=$(SEED) WEIR_FUZZ_SECONDS=60 $(CARGO) test --locked
+
+FUZZ := target/fuzz/release/weir-fuzz
+fuzz-build:
+	cd tests/fuzz && $(CARGO) build --locked --release --target-dir ../../target/fuzz
+
+# A difference ends with the seed that shows it again.
+fuzz: fuzz-build
+	$(FUZZ) xml --seed $(SEED) --seconds $(SECONDS)
+	WEIR_FUZZ_SEED=$(SEED) WEIR_FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked --lib plugin::fuzz -- --nocapture
 
 # Our own code optimised fully and without assertions, as the dependencies are; the plugins once more as a native
 # library, to compare.
@@ -59,12 +74,15 @@ bench: plugins need-java
 lint: need
 	$(CARGO) fmt --all --check
 	cd plugins && $(CARGO) fmt --all --check
+	cd tests/fuzz && $(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	cd plugins && $(CARGO) clippy --locked --all-targets --target-dir ../target/guests-native -- -D warnings
+	cd tests/fuzz && $(CARGO) clippy --locked --release --target-dir ../../target/fuzz -- -D warnings
 
 fmt:
 	$(CARGO) fmt --all
 	cd plugins && $(CARGO) fmt --all
+	cd tests/fuzz && $(CARGO) fmt
 
 clean:
 	rm -rf target

@@ -45,6 +45,7 @@ pub fn launch(command: &[String]) -> ExitCode {
 pub struct Place {
     pub dir: PathBuf,
     pub cache: PathBuf,
+    pub store: PathBuf,
     pub plugins: PathBuf,
     pub root: PathBuf,
 }
@@ -63,16 +64,14 @@ impl Place {
     }
 
     /// `--set`s and flags that all runs have.
-    fn weir(&self, conf: &str, sets: &[String]) -> Command {
+    pub fn weir(&self, conf: &str, sets: &[String]) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([LAUNCH, env!("CARGO_BIN_EXE_weir")]);
         command
             .current_dir(&self.root)
             .args(["run", conf, "--available-now"]);
         command.args(["--progress", "json", "--log-level", "warn"]);
-        command.args(["--set", &format!("plugin.path={}", self.plugins.display())]);
-        command.args(["--set", &format!("plugin.cache={}", self.cache.display())]);
-        for set in sets {
+        for set in self.plugin_sets().iter().chain(sets) {
             command.args(["--set", set]);
         }
         let log = File::create(self.dir.join("weir.log")).unwrap();
@@ -81,6 +80,14 @@ impl Place {
             .stdout(Stdio::piped())
             .stderr(log);
         command
+    }
+
+    pub fn plugin_sets(&self) -> [String; 3] {
+        [
+            format!("plugin.path={}", self.plugins.display()),
+            format!("plugin.store={}", self.store.display()),
+            format!("plugin.cache={}", self.cache.display()),
+        ]
     }
 
     /// Kafka → RAW into `zone`, from nothing.
@@ -103,23 +110,36 @@ impl Place {
         self.empty(zone);
         let mut command = self.weir(conf, sets);
         let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ran = self.ran(conf, zone, pipeline, lines.map(Result::unwrap));
+        child.wait().unwrap();
+        ran
+    }
+
+    /// What the lines of a launched run, as they come, and its log afterwards say.
+    pub fn ran(
+        &self,
+        conf: &str,
+        zone: &str,
+        pipeline: &str,
+        lines: impl IntoIterator<Item = String>,
+    ) -> Ran {
         let mut begun = Instant::now();
         let (mut first_commit_ms, mut ended) = (f64::NAN, None);
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            let number = |key: &str| line[key].as_f64().unwrap();
+        for line in lines {
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let number = |key: &str| line[key].as_f64();
             if line["launch"] == "now" {
                 begun = Instant::now();
             } else if line["launch"] == "ended" {
                 ended = Some(Ended {
-                    cpu: number("cpu"),
-                    peak_bytes: number("peak"),
+                    cpu: number("cpu").unwrap(),
+                    peak_bytes: number("peak").unwrap(),
                 });
-            } else if first_commit_ms.is_nan() && number("numInputRows") > 0.0 {
+            } else if first_commit_ms.is_nan() && number("numInputRows").is_some_and(|n| n > 0.0) {
                 first_commit_ms = begun.elapsed().as_secs_f64() * 1e3;
             }
         }
-        child.wait().unwrap();
         let ended = ended.unwrap_or_else(|| {
             let said = std::fs::read_to_string(self.dir.join("weir.log")).unwrap_or_default();
             panic!("weir run {conf}: {said}")

@@ -37,8 +37,10 @@ pub struct Plugged {
 }
 
 impl Plugged {
-    pub fn new(place: &Place) -> Plugged {
-        let set = raw_sets("unused:9092", "unused", &place.zone("unused"));
+    /// The transforms of `conf/books-raw.toml`, with `more` over them.
+    pub fn new(place: &Place, more: &[String]) -> Plugged {
+        let mut set = raw_sets("unused:9092", "unused", &place.zone("unused"));
+        set.extend_from_slice(more);
         let overlay = Overlay { profile: None, set };
         let mut loaded = load(&["conf/books-raw.toml".to_owned()], &overlay);
         assert!(!loaded.has_errors(), "{:?}", loaded.problems);
@@ -46,7 +48,7 @@ impl Plugged {
             config: loaded.pipelines.remove(0),
             plugins: Plugins::open(Places {
                 path: place.plugins.clone(),
-                store: place.plugins.join("store"),
+                store: place.store.clone(),
                 cache: place.cache.clone(),
             })
             .unwrap(),
@@ -162,25 +164,80 @@ fn sink(store: &Arc<dyn store::Store>, zone: &str) -> ZoneSink {
 
 // === single plugins ===
 
+/// Columns of a plain message: four texts, an integer, a decimal and a date.
+pub const PLAIN: &str = "transforms.flatten.columns=record_id,title,author/name,author/country,publication_year,price,published";
+
+/// Six checks a row.
+pub const SIX: &str = r#"
+unknown = "allow"
+[columns.record_id]
+required = true
+format = "uuid"
+[columns.title]
+required = true
+max-length = 200
+[columns.publication_year]
+min = 2000
+max = 2023
+"#;
+
+/// The same books without attributes, entities, CDATA, comments and characters beyond ASCII.
+pub fn plain(messages: usize, limits: &Limits) -> Vec<Batch> {
+    let ascii = |text: &str| -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || " .-".contains(c);
+        text.chars()
+            .map(|c| if plain(c) { c } else { 'x' })
+            .collect()
+    };
+    let values = Books::new(crate::SEED, Dirty::NONE).map(|sample| {
+        let mut xml = String::from("<library>\n");
+        for (b, _) in &sample.books {
+            let fields = [
+                ("record_id", ascii(&b.record_id)),
+                ("title", ascii(&b.title)),
+                (
+                    "author",
+                    format!(
+                        "\n      <name>{}</name>\n      <country>{}</country>\n    ",
+                        ascii(&b.author_name),
+                        ascii(&b.author_country)
+                    ),
+                ),
+                ("publication_year", b.publication_year.to_string()),
+                ("price", b.price.clone()),
+                ("published", b.published.clone()),
+            ];
+            xml += "  <book>\n";
+            for (tag, text) in fields {
+                xml += &format!("    <{tag}>{text}</{tag}>\n");
+            }
+            xml += "  </book>\n";
+        }
+        (sample.key, (xml + "</library>").into_bytes())
+    });
+    batches_of(values.take(messages), limits)
+}
+
 /// Messages in batches as a task gets them.
 pub fn batches(messages: usize, limits: &Limits) -> Vec<Batch> {
-    let mut books = Books::new(crate::SEED, Dirty::SOME);
-    let (mut builder, mut out, mut from) = (BatchBuilder::new(), Vec::new(), 0);
-    for offset in 0..messages as i64 {
-        let sample = books.next().unwrap();
+    let books = Books::new(crate::SEED, Dirty::SOME);
+    batches_of(books.map(|b| (b.key, b.value)).take(messages), limits)
+}
+
+fn batches_of(samples: impl Iterator<Item = (String, Vec<u8>)>, limits: &Limits) -> Vec<Batch> {
+    let (mut builder, mut out) = (BatchBuilder::new(), Vec::new());
+    let (mut from, mut next) = (0, 0);
+    for (key, value) in samples {
         let none = std::iter::empty();
-        builder.push(
-            offset,
-            Some(0),
-            Some(sample.key.as_bytes()),
-            Some(&sample.value),
-            none,
-        );
-        let full = builder.bytes() >= limits.batch_bytes || builder.len() >= limits.batch_records;
-        if full || offset + 1 == messages as i64 {
-            out.push(builder.finish(covers(from, offset + 1, 0)));
-            from = offset + 1;
+        builder.push(next, Some(0), Some(key.as_bytes()), Some(&value), none);
+        next += 1;
+        if builder.bytes() >= limits.batch_bytes || builder.len() >= limits.batch_records {
+            out.push(builder.finish(covers(from, next, 0)));
+            from = next;
         }
+    }
+    if from < next {
+        out.push(builder.finish(covers(from, next, 0)));
     }
     out
 }
@@ -244,6 +301,18 @@ pub fn plugins(plugged: &Plugged, batches: &[Batch]) -> (Vec<Series>, Vec<Series
     let count: usize = rows.iter().map(|t| t.rows).sum();
     let validate = series(&names, |way| pass(way, 1, &rows) * 1e9 / count as f64);
     (flatten, validate)
+}
+
+/// Milliseconds until a plugin can make transforms; with an empty cache it is compiled first.
+pub fn plugin_load(place: &Place, cache: &Path) -> f64 {
+    let begun = Instant::now();
+    let plugins = Plugins::open(Places {
+        path: place.plugins.clone(),
+        store: place.store.clone(),
+        cache: cache.to_owned(),
+    });
+    plugins.unwrap().find("validate", &|_, _| true).unwrap();
+    begun.elapsed().as_secs_f64() * 1e3
 }
 
 // === logs ===

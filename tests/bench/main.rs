@@ -14,6 +14,7 @@
 mod brokers;
 mod child;
 mod inside;
+mod live;
 mod measure;
 mod native;
 mod report;
@@ -35,10 +36,14 @@ use weir::source::books::{self, Dirty, ProduceOptions, Tally};
 pub const SEED: u64 = 1;
 const TOPIC: &str = "bench-books";
 const FEW: &str = "bench-few";
+const MANY: &str = "bench-many";
 const PARTITIONS: i32 = 4;
 const MESSAGES: u64 = 200_000;
 /// Waiting in the topic when the time to the first commit is taken.
 const FEW_MESSAGES: u64 = 1_000;
+/// While rules are swapped and plugins are compiled: some seconds of work.
+const MANY_MESSAGES: u64 = 600_000;
+const LARGE_COMPONENT: usize = 12 << 20;
 /// Through single plugins.
 const PLUGIN_MESSAGES: usize = 60_000;
 
@@ -71,14 +76,16 @@ fn main() -> ExitCode {
     let place = Place {
         dir: dir.path().to_owned(),
         cache: dir.path().join("cache"),
+        store: dir.path().join("store"),
         plugins: root.join("target/plugins"),
         root,
     };
     let props = broker.props("bench");
     let tally = produce(&props, TOPIC, MESSAGES);
     produce(&props, FEW, FEW_MESSAGES);
+    produce(&props, MANY, MANY_MESSAGES);
 
-    let plugged = Plugged::new(&place);
+    let plugged = Plugged::new(&place, &[]);
     let limits = Limits {
         batch_records: plugged.config.limits.batch_rows,
         batch_bytes: plugged.config.limits.batch_bytes,
@@ -86,6 +93,10 @@ fn main() -> ExitCode {
     };
     let mut figures = raw(&place, &plugged, &props, &limits, &tally);
     figures.extend(single_plugins(&plugged, &limits));
+    figures.extend(plain_and_six(&place, &limits));
+    figures.extend(swaps(&place, broker.bootstrap()));
+    figures.push(beside_a_push(&place, broker.bootstrap()));
+    figures.push(plugin_load(&place));
     figures.push(processed(&place));
     figures.push(first_commit(&place, broker.bootstrap()));
     figures.push(log_open(&place, &plugged));
@@ -191,15 +202,103 @@ fn single_plugins(plugged: &Plugged, limits: &Limits) -> Vec<Figure> {
     let batches = inside::batches(PLUGIN_MESSAGES, limits);
     let (mut flatten, mut validate) = inside::plugins(plugged, &batches);
     let (f, v) = (flatten.split_off(2), validate.split_off(2));
+    let unit = "MB of XML per CPU-second";
     vec![
-        Figure::new(
-            "xml-flatten, epochs on",
-            "MB of XML per CPU-second",
-            flatten,
-            f,
-        ),
+        Figure::new("xml-flatten, sample books, epochs on", unit, flatten, f),
         Figure::new("validate, rules of books", "CPU ns per row", validate, v),
     ]
+}
+
+/// The shape of message that flatteners are usually measured with, and six checks of its rows.
+fn plain_and_six(place: &Place, limits: &Limits) -> Vec<Figure> {
+    say("single plugins, plain messages");
+    let six = place.dir.join("six.toml");
+    std::fs::write(&six, inside::SIX).unwrap();
+    let rules = format!("transforms.rules.rules={}", six.display());
+    let plugged = Plugged::new(place, &[inside::PLAIN.to_owned(), rules]);
+    let batches = inside::plain(PLUGIN_MESSAGES, limits);
+    let (mut flatten, mut validate) = inside::plugins(&plugged, &batches);
+    let (f, v) = (flatten.split_off(2), validate.split_off(2));
+    let unit = "MB of XML per CPU-second";
+    vec![
+        Figure::new("xml-flatten, plain messages, epochs on", unit, flatten, f),
+        Figure::new("validate, six checks", "CPU ns per row", validate, v),
+    ]
+}
+
+/// Rules swapped as fast as the command can while the topic is read at full speed: nothing is lost or doubled (the log's
+/// totals are those of a run without swaps), and how long the tasks stood for it.
+fn swaps(place: &Place, bootstrap: &str) -> Vec<Figure> {
+    say("swaps under full load");
+    let names = ["swaps", "swaps again", "no swaps"];
+    let mut counted = None;
+    let mut swaps = 0;
+    let mut pauses = [Vec::new(), Vec::new()];
+    let mut all = series(&names, |way| {
+        let ran = match way {
+            2 => place.raw(bootstrap, MANY, "live_zone"),
+            _ => {
+                let swapped = live::swapped(place, bootstrap, MANY);
+                swaps += swapped.swaps;
+                pauses[way].push(swapped.longest_pause_ms);
+                swapped.ran
+            }
+        };
+        let total = (ran.total.records.read, ran.total.rows.written);
+        assert_eq!(total.0, MANY_MESSAGES, "every message is in the log");
+        assert_eq!(
+            *counted.get_or_insert(total),
+            total,
+            "swaps change no total"
+        );
+        total.0 as f64 / ran.ended.cpu
+    });
+    say(&format!("{swaps} swaps"));
+    assert!(swaps > 0);
+    let beside = all.split_off(2);
+    let pauses = names.into_iter().zip(pauses);
+    let pauses = pauses.map(|(name, all)| Series::new(name, all[1..].to_vec()));
+    vec![
+        Figure::new(
+            "Kafka to RAW, rules swapped all the while",
+            "messages per CPU-second",
+            all,
+            beside,
+        ),
+        Figure::new(
+            "Longest pause of a task for a swap, per run",
+            "ms",
+            pauses.collect(),
+            Vec::new(),
+        ),
+    ]
+}
+
+fn beside_a_push(place: &Place, bootstrap: &str) -> Figure {
+    say("a component of 12 MB compiled beside the records");
+    let large = live::large_component(place, LARGE_COMPONENT);
+    let names = ["beside a push", "beside a push again", "alone"];
+    let mut all = series(&names, |way| {
+        let push = (way < 2).then_some(large.as_path());
+        live::pushed_beside(place, bootstrap, MANY, push)
+    });
+    let beside = all.split_off(2);
+    let name = "Kafka to RAW while 12 MB of component compile";
+    Figure::new(name, "messages per second of the clock", all, beside)
+}
+
+fn plugin_load(place: &Place) -> Figure {
+    say("loading a plugin");
+    let names = ["from the cache", "from the cache again", "no cache"];
+    let mut all = series(&names, |way| {
+        if way == 2 {
+            place.empty("cold");
+            return inside::plugin_load(place, &place.dir.join("cold"));
+        }
+        inside::plugin_load(place, &place.cache)
+    });
+    let beside = all.split_off(2);
+    Figure::new("Loading a plugin (validate)", "ms", all, beside)
 }
 
 /// Over the RAW zone that the last run of [`raw`] left.

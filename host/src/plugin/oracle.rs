@@ -134,8 +134,11 @@ fn node(
         field.data_type(),
         DataType::Utf8 | DataType::Binary | DataType::List(_)
     );
-    let rising = offsets.len() == rows + 1 && offsets[0] == 0 && offsets.is_sorted();
-    if spans != rising && (spans || !offsets.is_empty()) {
+    let sound = match spans {
+        true => offsets.len() == rows + 1 && offsets[0] == 0 && offsets.is_sorted(),
+        false => offsets.is_empty(),
+    };
+    if !sound {
         return Some("offsets");
     }
     let end = offsets.last().map_or(0, |last| *last as usize);

@@ -313,8 +313,8 @@ impl Step {
     }
 
     /// A column that has its type; nothing where no default was needed.
-    fn values<'a, T: PartialOrd + Copy>(
-        &'a self,
+    fn values<T: PartialOrd + Copy>(
+        &self,
         rows: usize,
         refused: &mut Refused,
         range: Range<T>,

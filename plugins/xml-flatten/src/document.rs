@@ -5,6 +5,7 @@ use quick_xml::Reader as Events;
 use quick_xml::errors::Error as XmlError;
 use quick_xml::events::Event;
 
+use crate::encoding::UTF8_BOM;
 use crate::plan::{Layout, Mixed};
 use crate::rows::{Cell, Message, Rows};
 use crate::strict::{self, Attribute, Fault, Found};
@@ -23,6 +24,10 @@ pub fn read(
     message: &mut Message<'_>,
     found: Found,
 ) -> Result<(), Fault> {
+    // The message's own is off; quick-xml would pass over another.
+    if message.text.starts_with(UTF8_BOM) {
+        return Err(Fault::malformed(0, "a second byte order mark"));
+    }
     let mut walk = Walk::new(layout, frames, rows, message.text, found);
     walk.document(message)?;
     if walk.row_elements == 0 {

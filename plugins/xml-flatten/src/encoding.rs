@@ -2,6 +2,8 @@
 //! to UTF-8. What marks, declaration and bytes say must agree; nothing is guessed from the text.
 use crate::strict::{self, Fault};
 
+pub const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Encoding {
     Utf8,
@@ -77,11 +79,7 @@ pub fn sniff(raw: &[u8]) -> Result<Sniffed, Fault> {
 
 /// A text is UTF-8, whatever it declares.
 pub fn of_text(raw: &[u8]) -> Sniffed {
-    let mark = if raw.starts_with(b"\xEF\xBB\xBF") {
-        3
-    } else {
-        0
-    };
+    let mark = if raw.starts_with(UTF8_BOM) { 3 } else { 0 };
     Sniffed { mark, ..UTF8 }
 }
 

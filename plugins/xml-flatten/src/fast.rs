@@ -14,6 +14,7 @@ use shapes::Shapes;
 use values::Sinks;
 use walk::{Frame, Walk};
 
+use crate::encoding::UTF8_BOM;
 use crate::plan::Layout;
 use crate::rows::{Message, Rows};
 
@@ -23,7 +24,6 @@ pub struct Doubt;
 
 /// Longer messages are the event reader's: the index takes four bytes for each `<`, `>` and `&`, and is kept.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
-const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 
 #[derive(Debug)]
 pub struct Fast {
@@ -31,7 +31,7 @@ pub struct Fast {
     index: Index,
     shapes: Shapes,
     frames: Vec<Frame>,
-    values: Vec<(usize, usize, usize)>,
+    values: Vec<(usize, usize, usize, bool)>,
     /// A message that has not enough bytes behind it.
     padded: Vec<u8>,
     /// A message with its line ends normalised.
@@ -105,16 +105,15 @@ impl Fast {
             None => Source::copied(&bytes[..len], &mut self.padded),
         };
         // Where one message has carriage returns, the next one will.
-        let expected = self.returns;
-        if !expected {
-            self.returns = !self.index.fill(source) && index::examine(source).ok_or(Doubt)?;
+        if !self.returns {
+            let odd = self.index.fill(source);
+            self.returns = index::examine(source, odd).ok_or(Doubt)?;
         }
         if self.returns {
             self.returns = index::line_ends(source, &mut self.normal);
             source = Source::padded(&mut self.normal);
-            if !self.index.fill(source) && expected {
-                index::examine(source).ok_or(Doubt)?;
-            }
+            let odd = self.index.fill(source);
+            index::examine(source, odd).ok_or(Doubt)?;
         }
         let mut walk = Walk {
             layout,

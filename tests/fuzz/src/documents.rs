@@ -205,7 +205,7 @@ fn spoil(r: &mut Random, bytes: &mut Vec<u8>) {
         3 => bytes
             .get_mut(at)
             .into_iter()
-            .for_each(|b| *b = r.next() as u8),
+            .for_each(|b| *b = r.number() as u8),
         4 => bytes.truncate(at),
         _ => {
             let from = r.below(bytes.len() + 1).min(at);

@@ -81,6 +81,10 @@ pub fn flatten(config: &Config, message: &[u8]) -> Result<Flat, &'static str> {
     if !text.chars().all(is_character) {
         return Err(MALFORMED);
     }
+    // quick-xml would pass over a second mark.
+    if text.starts_with('\u{FEFF}') {
+        return Err(MALFORMED);
+    }
     let root = tree(config, &text)?;
     let mut rows = Vec::new();
     find_rows(config, &root, &mut rows);
@@ -183,13 +187,17 @@ fn add(
     piece: &str,
     literal: bool,
 ) -> Result<(), &'static str> {
-    let Some(element) = open.last_mut() else {
-        let blank = piece.chars().all(|c| " \t\n".contains(c));
-        return if blank { Ok(()) } else { Err(MALFORMED) };
-    };
+    let blank = piece.chars().all(|c| " \t\n".contains(c));
+    if open.is_empty() && !blank {
+        return Err(MALFORMED);
+    }
+    // Blanks around the root are a text too.
     if literal && piece.len() > config.text {
         return Err("text_too_long");
     }
+    let Some(element) = open.last_mut() else {
+        return Ok(());
+    };
     element.content.push(Content::Text(piece.to_owned()));
     Ok(())
 }
@@ -217,25 +225,28 @@ fn start(
         name: name.to_owned(),
         ..Element::default()
     };
-    for (name, raw) in attributes(rest)? {
-        if element.attributes.iter().any(|(other, _)| other == name) {
+    let given = attributes(rest)?;
+    for (n, (name, _)) in given.iter().enumerate() {
+        if given[..n].iter().any(|(other, _)| other == name) {
             return Err(MALFORMED);
         }
-        if element.attributes.len() == config.attributes {
-            return Err("too_many_attributes");
-        }
+    }
+    if given.len() > config.attributes {
+        return Err("too_many_attributes");
+    }
+    for (name, raw) in given {
         if name == "xmlns" || name.starts_with("xmlns:") {
             *namespaces += 1;
         }
-        let too_long = raw.len() > config.text;
-        let value = attribute_value(raw)?;
         if *namespaces > config.namespaces {
             return Err("too_many_namespaces");
         }
-        if too_long {
+        if raw.len() > config.text {
             return Err("text_too_long");
         }
-        element.attributes.push((name.to_owned(), value));
+        element
+            .attributes
+            .push((name.to_owned(), attribute_value(raw)?));
     }
     Ok(element)
 }

@@ -171,12 +171,21 @@ fn build_(dir: &Path, json: bool) -> Result<Exit> {
         vec!["  size".to_owned(), bytes(size as u64)],
         vec!["  digest".to_owned(), digest.to_owned()],
     ];
-    let called = imports.iter().filter(|import| !import.functions.is_empty());
-    for (n, import) in called.enumerate() {
-        let name = if n == 0 { "  imports" } else { "" };
+    // Interfaces that come to the same share a line.
+    let mut means: Vec<(&str, Vec<&str>)> = Vec::new();
+    for import in imports.iter().filter(|import| !import.functions.is_empty()) {
         let interface = import.name.split('@').next().unwrap_or(&import.name);
-        let told = format!("{interface}: {}", import.means);
-        rows.push(vec![name.to_owned(), told]);
+        match means.iter_mut().find(|(means, _)| *means == import.means) {
+            Some((_, interfaces)) => interfaces.push(interface),
+            None => means.push((import.means, vec![interface])),
+        }
+    }
+    for (n, (means, interfaces)) in means.iter().enumerate() {
+        let name = if n == 0 { "  imports" } else { "" };
+        rows.push(vec![
+            name.to_owned(),
+            format!("{}: {means}", interfaces.join(", ")),
+        ]);
     }
     table(&rows);
     say(format!(

@@ -62,7 +62,11 @@ pub(super) fn gc(args: &GcArgs) -> Result<Exit> {
         needed.digests.insert(found.pushed.digest);
     }
     for at in &args.zone {
-        let found = Where::at(at).find()?;
+        let place = Where {
+            conf: args.conf.clone(),
+            ..Where::at(at)
+        };
+        let found = place.find()?;
         for name in &found.logs {
             needed.of_log(&found, name)?;
         }

@@ -23,7 +23,13 @@ pub(super) struct InspectArgs {
 }
 
 pub(super) fn inspect(args: &InspectArgs) -> Result<Exit> {
-    let component = find(&args.places.open()?, &args.plugin)?;
+    let mut places = args.places.places();
+    let file = Path::new(&args.plugin);
+    // A file may lie anywhere; its native code is kept beside it.
+    if args.plugin.ends_with(".wasm") && args.places.plugin_cache.is_none() {
+        places.cache = file.with_file_name(".cache");
+    }
+    let component = find(&Plugins::open(places)?, &args.plugin)?;
     let shape = component.shape()?;
     match args.json {
         true => say(as_json(&component, &shape).to_string()),
@@ -68,7 +74,7 @@ fn show(component: &Component, shape: &Shape) {
     say(format!("{}@{}  {}", info.name, info.version, info.summary));
     say(component.digest());
     say(format!(
-        "{}, {} core modules, {} inner components",
+        "{}; core modules: {}, components inside: {}",
         bytes(component.bytes().len() as u64),
         shape.core_modules,
         shape.components

@@ -272,8 +272,12 @@ pub(super) fn yank(args: &YankArgs) -> Result<Exit> {
         found.pushed.digest
     ));
     for (pipeline, zone) in &running {
+        say(format!("in force in pipeline {pipeline} (zone {zone})"));
+    }
+    if !running.is_empty() && !args.undo {
         say(format!(
-            "in force in pipeline {pipeline} (zone {zone}), which goes on with it"
+            "what runs goes on; the next start takes another version, or this build if its config says type = \"{name}@{}\"",
+            found.pushed.digest
         ));
     }
     if running.is_empty() && !args.zone.is_empty() {

@@ -250,7 +250,7 @@ fn show(outcome: &Outcome, rows: usize, what: &str, left_out: usize, json: bool)
             let piece = refused
                 .piece
                 .map_or("all".to_owned(), |piece| piece.to_string());
-            let field = refused.field.clone().unwrap_or_else(|| "-".to_owned());
+            let field = refused.field.clone().unwrap_or_default();
             vec![
                 refused.row.to_string(),
                 piece,

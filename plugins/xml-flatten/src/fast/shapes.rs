@@ -37,9 +37,12 @@ pub struct Pattern {
 }
 
 /// An attribute that came before: ` name="` and what it means.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Known {
     pub opening: Pattern,
+    name: Vec<u8>,
+    /// The place of the first one of this name, which may have other quotes.
+    pub first: usize,
     /// `NONE`, a column to set, or `MANY`: see the layout.
     pub column: u32,
     pub quote: u8,
@@ -243,7 +246,7 @@ impl Shapes {
         Some(new)
     }
 
-    /// Remembers what attributes an element had, unless it is known to have more.
+    /// Remembers the attributes of an element.
     pub fn learn(
         &mut self,
         shape: u32,
@@ -251,13 +254,15 @@ impl Shapes {
         text: &[u8],
         layout: &Layout,
     ) {
-        let before = &self.get(shape).attributes;
-        let long = |(name, _): &strict::Attribute<'_>| name.len() > 2 * WIDTH - " =\"".len();
-        if found.len() < before.len() || found.len() > MAX_ATTRIBUTES || found.iter().any(long) {
-            return;
-        }
         let node = layout.nodes.get(self.get(shape).node as usize);
-        let known = found.iter().map(|(name, value)| {
+        let known = &mut self.list[shape as usize].attributes;
+        for (name, value) in found {
+            let quote = text[value.start - 1];
+            let long = name.len() > 2 * WIDTH - " =\"".len();
+            let met = known.iter().any(|k| k.name == *name && k.quote == quote);
+            if met || long || known.len() == MAX_ATTRIBUTES {
+                continue;
+            }
             let declares = declares(name);
             let wanted = if declares { name } else { local(name, layout) };
             let columns: Vec<usize> = node
@@ -266,16 +271,17 @@ impl Shapes {
                 .filter(|(n, _)| n == wanted)
                 .map(|(_, column)| *column)
                 .collect();
-            let quote = text[value.start - 1];
             let opening = [b" ", *name, &[b'=', quote]].concat();
-            Known {
+            let first = known.iter().position(|k| k.name == *name);
+            known.push(Known {
                 opening: Pattern::new(&opening, 0),
+                name: name.to_vec(),
+                first: first.unwrap_or(known.len()),
                 quote,
                 column: single(layout, &columns),
                 declares,
-            }
-        });
-        self.list[shape as usize].attributes = known.collect();
+            });
+        }
     }
 }
 

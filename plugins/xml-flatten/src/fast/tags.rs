@@ -11,7 +11,7 @@ use crate::rows::Cell;
 use crate::strict;
 
 const COMMENT: &[u8] = b"<!--";
-const CDATA: &[u8] = b"<![CDATA[";
+pub const CDATA: &[u8] = b"<![CDATA[";
 
 const ENTITIES: [(&[u8], char); 5] = [
     (b"&amp;", '&'),
@@ -85,7 +85,7 @@ impl Walk<'_> {
     }
 
     /// Goes behind the first `>` that has `before` right before it and begins at `from` or later: where `before` begins.
-    fn until(&mut self, before: &[u8; 2], from: usize) -> Result<usize, Doubt> {
+    pub fn until(&mut self, before: &[u8; 2], from: usize) -> Result<usize, Doubt> {
         let bytes = self.source.bytes();
         while let Some(&at) = self.index.get(self.next) {
             self.next += 1;
@@ -263,70 +263,85 @@ impl Walk<'_> {
         Ok(Step::Empty(shape))
     }
 
-    /// Attributes that came before, in their order, without references, blanks to normalise or `>`, in the tag that is
-    /// entry `entry` of the index: whether the element is empty, or nothing if it is not as simple as that.
+    /// Attributes that came before, without blanks to normalise, in the tag that is entry `entry` of the index: whether
+    /// the element is empty, or nothing if it is not as simple as that.
     pub fn known_attributes(
         &mut self,
         shape: u32,
         from: usize,
         entry: usize,
     ) -> Result<Option<bool>, Doubt> {
-        let (source, bytes) = (self.source, self.source.bytes());
-        let close = self.index[entry + 1] as usize;
-        let mut at = from;
-        let mut next = 0;
+        let (source, bytes, len) = (self.source, self.source.bytes(), self.source.len());
+        let known = &self.shapes.get(shape).attributes;
+        let (mut at, mut entry, mut expected, mut seen) = (from, entry + 1, 0, 0u32);
         self.values.clear();
-        loop {
-            at += usize::from(strict::is_blank(bytes[at]) && at + 2 >= close);
-            if at >= close || bytes[at] == b'/' && at + 1 == close {
-                break;
+        let empty = loop {
+            if at >= len {
+                return Ok(None);
             }
-            let known = &self.shapes.get(shape).attributes;
-            let here = known[next..]
-                .iter()
-                .position(|a| self.shapes.stands(&a.opening, source, at));
-            let Some(skipped) = here else {
+            let ends = |b: u8| strict::is_blank(b) || b == b'/' || b == b'>';
+            while at < len && strict::is_blank(bytes[at]) && ends(bytes[at + 1]) {
+                at += 1;
+            }
+            match bytes[at] {
+                b'>' => break false,
+                b'/' if bytes[at + 1] == b'>' => break true,
+                _ => {}
+            }
+            let stands = |n: &usize| self.shapes.stands(&known[*n].opening, source, at);
+            let Some(here) = (expected..known.len()).chain(0..expected).find(stands) else {
                 return Ok(None);
             };
-            next += skipped;
-            let attribute = &known[next];
-            if attribute.column == MANY {
+            let attribute = &known[here];
+            let bit = 1 << attribute.first;
+            if attribute.column == MANY || seen & bit != 0 {
                 return Ok(None);
             }
+            seen |= bit;
+            expected = here + 1;
             let from = at + attribute.opening.len;
             let quote = Lanes::splat(attribute.quote);
             at = from;
             loop {
-                if at >= close {
+                if at >= len {
                     return Ok(None);
                 }
                 let lanes = source.load(at);
                 let ends = lanes.equal(quote).bits();
                 let control = lanes.below_or_high(b' ').bits() & !lanes.bits();
-                if ends != 0 {
-                    if control & (ends ^ (ends - 1)) != 0 {
-                        return Ok(None);
-                    }
-                    at += ends.trailing_zeros() as usize;
-                    if at >= close {
-                        return Ok(None); // the `>` stands in the value
-                    }
-                    break;
-                }
-                if control != 0 {
+                if control & (ends ^ ends.wrapping_sub(1)) != 0 {
                     return Ok(None);
+                }
+                if ends != 0 {
+                    at += ends.trailing_zeros() as usize;
+                    break;
                 }
                 at += WIDTH;
             }
-            self.values.push((next, from, at));
-            next += 1;
+            if at >= len {
+                return Ok(None);
+            }
+            let mut refers = false;
+            while (self.index[entry] as usize) < at {
+                match bytes[self.index[entry] as usize] {
+                    b'&' => refers = true,
+                    b'>' => {}
+                    _ => return Ok(None),
+                }
+                entry += 1;
+            }
+            self.values.push((here, from, at, refers));
             at += 1;
-        }
-        if bytes[close] != b'>' || close == source.len() {
+        };
+        let close = at + usize::from(empty);
+        if self.index[entry] as usize != close
+            || close >= len
+            || self.values.len() > self.layout.limits.attributes
+        {
             return Ok(None);
         }
         for value in 0..self.values.len() {
-            let (n, from, to) = self.values[value];
+            let (n, from, to, refers) = self.values[value];
             let attribute = &self.shapes.get(shape).attributes[n];
             let column = attribute.column;
             if attribute.declares {
@@ -335,15 +350,20 @@ impl Walk<'_> {
             if to - from > self.layout.limits.text {
                 return Err(Doubt);
             }
-            let cell = Cell::Message(from as u32, to as u32);
+            let mut cell = Cell::Message(from as u32, to as u32);
+            if refers {
+                let mut value = Vec::with_capacity(to - from);
+                strict::attribute_value(&bytes[from..to], from, &mut value).map_err(|_| Doubt)?;
+                cell = self.rows.keep(&value);
+            }
             match column {
                 NONE => {}
                 column => self.set_one(column as usize, cell),
             }
         }
         self.at = close + 1;
-        self.next = entry + 2;
-        Ok(Some(at < close))
+        self.next = entry + 1;
+        Ok(Some(empty))
     }
 
     fn declare(&mut self) -> Result<(), Doubt> {

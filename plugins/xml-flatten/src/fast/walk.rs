@@ -3,6 +3,7 @@
 use super::Doubt;
 use super::lanes::Source;
 use super::shapes::{DOCUMENT, MANY, NONE, Shapes};
+use super::tags::CDATA;
 use super::values::Sinks;
 use crate::plan::{Layout, Mixed};
 use crate::rows::{Cell, Message, Rows};
@@ -52,8 +53,8 @@ pub struct Walk<'w> {
     pub listening: usize,
     pub message: Message<'w>,
     pub namespaces: usize,
-    /// The attributes of one tag: which of the known, and where the value lies.
-    pub values: &'w mut Vec<(usize, usize, usize)>,
+    /// The attributes of one tag: which of the known, where the value lies, and whether it refers.
+    pub values: &'w mut Vec<(usize, usize, usize, bool)>,
     /// Where the next text begins, and the next entry of the index.
     pub at: usize,
     pub next: usize,
@@ -107,7 +108,7 @@ impl Walk<'_> {
                 at = to + length;
                 next += 2;
                 (before, ended) = (opened, true);
-            } else if plain && source.bytes()[to] == b'&' && self.escaped(opened, at, next) {
+            } else if plain && self.escaped(opened, at, next) {
                 (at, next) = (self.at, self.next);
                 expected = self.shapes.get(opened).after_close;
                 (before, ended) = (opened, true);
@@ -204,23 +205,36 @@ impl Walk<'_> {
         }
     }
 
-    /// Reads the content of `shape`, text and references alone, from `from` to behind its end tag; false, and nothing
-    /// done, if there is more to it.
+    /// Reads the content of `shape`, text with references and CDATA, from `from` to behind its end tag; false, and
+    /// nothing done, if there is something else in it.
     #[inline(never)]
     fn escaped(&mut self, shape: u32, mut from: usize, mut next: usize) -> bool {
         let (source, bytes) = (self.source, self.source.bytes());
         let (begin, start) = (from, self.rows.scratch.len());
         let mut to = self.index[next] as usize;
-        while bytes[to] == b'&' {
-            let Some((value, length)) = self.reference(to, next) else {
+        loop {
+            if bytes[to] == b'&' {
+                let Some((value, length)) = self.reference(to, next) else {
+                    break;
+                };
+                append_over(&mut self.rows.scratch, &bytes[from..], to - from);
+                let utf8 = &mut [0; 4];
+                let value = value.encode_utf8(utf8).as_bytes();
+                self.rows.scratch.extend_from_slice(value);
+                from = to + length;
+                next += 1;
+            } else if bytes[to + 1] == b'!' && bytes[to..].starts_with(CDATA) && to < source.len() {
+                append_over(&mut self.rows.scratch, &bytes[from..], to - from);
+                from = to + CDATA.len();
+                self.next = next;
+                let Ok(end) = self.until(b"]]", from) else {
+                    break;
+                };
+                append_over(&mut self.rows.scratch, &bytes[from..], end - from);
+                (from, next) = (self.at, self.next);
+            } else {
                 break;
-            };
-            append_over(&mut self.rows.scratch, &bytes[from..], to - from);
-            self.rows
-                .scratch
-                .extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
-            from = to + length;
-            next += 1;
+            }
             to = self.index[next] as usize;
         }
         let element = self.shapes.get(shape);
