@@ -321,28 +321,35 @@ fn a_task_that_seals_too_late_reads_again_under_the_new_rules() {
 /// What it made under the first rules is not of the second, and must not pass for it.
 #[test]
 fn a_task_that_is_late_for_two_swaps_mixes_nothing() {
-    let stage = Stage::set("late-twice");
-    let first = stage.prepared(0, "1");
-    stage.hears_swap(0);
-    stage.hears_swap(1);
-    stage.flushed(0, None);
-    let version = stage.pass(&first).unwrap();
-    let second = stage.prepared(version, "2");
-    stage.hears_swap(0);
-    stage.hears_swap(1);
-    stage.commit(1, 0, 2, 0);
-    stage.flushed_of(1, Some(sealed(1, 2, 4)), 0);
-    stage.flushed_of(1, Some(sealed(1, 4, 6)), 1);
-    stage.flushed_of(0, Some(sealed(0, 0, 3)), 1);
-    let version = second.recv_timeout(PATIENCE).unwrap().unwrap();
-    stage.hears_committed(0);
-    while stage.hears_dropped(1) == 0 && !stage.answers[1].is_empty() {}
-    assert_eq!(spans(&stage.entry(version)), [(0, 3)]);
-    assert_eq!(stage.entry(version).rules.unwrap().r#gen, version - 1);
-    stage.clock.advance(Duration::from_secs(2));
-    stage.commit(1, 0, 6, 2);
-    stage.hears_committed(1);
-    assert!(stage.end().is_ok());
+    for handed_in_before in [true, false] {
+        let stage = Stage::set(&format!("late-twice-{handed_in_before}"));
+        let first = stage.prepared(0, "1");
+        stage.hears_swap(0);
+        stage.hears_swap(1);
+        stage.flushed(0, None);
+        let version = stage.pass(&first).unwrap();
+        let second = stage.prepared(version, "2");
+        stage.hears_swap(0);
+        stage.hears_swap(1);
+        if handed_in_before {
+            stage.commit(1, 0, 4, 0);
+            stage.flushed_of(1, None, 0);
+        } else {
+            stage.flushed_of(1, Some(sealed(1, 0, 4)), 0);
+        }
+        assert_eq!(stage.hears_dropped(1), 0);
+        stage.flushed_of(1, None, 1);
+        stage.flushed_of(0, Some(sealed(0, 0, 3)), 1);
+        let version = second.recv_timeout(PATIENCE).unwrap().unwrap();
+        stage.hears_committed(0);
+        assert!(stage.answers[1].is_empty(), "one answer");
+        assert_eq!(spans(&stage.entry(version)), [(0, 3)]);
+        assert_eq!(stage.entry(version).rules.unwrap().r#gen, version - 1);
+        stage.clock.advance(Duration::from_secs(2));
+        stage.commit(1, 0, 6, 2);
+        stage.hears_committed(1);
+        assert!(stage.end().is_ok());
+    }
 }
 
 #[test]
