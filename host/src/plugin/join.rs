@@ -4,7 +4,7 @@ use arrow_array::{Array, ArrayRef, UInt32Array, new_empty_array};
 use arrow_select::concat::concat;
 use arrow_select::take::take;
 
-use super::output::{Piece, mapped};
+use super::output::{Mapping, Piece};
 use super::plan::{Plan, Planned};
 use crate::chain::{Column, Output, Reject, RowMap, Table};
 
@@ -18,8 +18,9 @@ pub fn output(plan: &Plan, input: &Table, mut parts: Vec<Part>) -> Result<Output
         _ => joined(plan, parts)?,
     };
     let mut made: Vec<Option<Column>> = piece.made.into_iter().map(Some).collect();
+    let mapping = Mapping::new(&piece.rows, input.rows);
     let columns = plan.output.iter().map(|planned| match planned {
-        Planned::Carry(n) => mapped(&input.columns[*n], &piece.rows),
+        Planned::Carry(n) => mapping.of(&input.columns[*n]),
         Planned::Make(n) => made[*n]
             .take()
             .ok_or_else(|| "a column is made twice".to_owned()),

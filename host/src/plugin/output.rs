@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, UInt32Array};
+use arrow_array::{Array, ArrayRef, BooleanArray, UInt32Array};
+use arrow_buffer::BooleanBufferBuilder;
 use arrow_schema::DataType;
+use arrow_select::filter::{FilterBuilder, FilterPredicate};
 use arrow_select::take::take;
 
 use super::bindings::exports::weir::plugin::transform as wit;
@@ -100,6 +102,7 @@ pub fn check(
         )));
     }
     let rejects = rejects(output.rejects, &map, rows, plan.explodes)?;
+    let mapping = Mapping::new(&map, rows);
     let mut made = Vec::with_capacity(plan.makes.len());
     for (field, column) in plan.makes.iter().zip(output.columns) {
         made.push(match column {
@@ -131,7 +134,7 @@ pub fn check(
                         field.name()
                     ))?;
                 }
-                mapped(source, &map)?
+                mapping.of(source)?
             }
         });
     }
@@ -182,18 +185,42 @@ fn span(array: &ArrayRef, from: usize, to: usize) -> usize {
     }
 }
 
-/// A column under a row map. A constant one stays what it is.
-pub fn mapped(column: &Column, map: &RowMap) -> Checked<Column> {
-    match map {
-        RowMap::Origin(rows) if !column.constant => {
-            let rows = UInt32Array::from(rows.clone());
-            let values = take(&column.values, &rows, None).map_err(|e| e.to_string())?;
-            Ok(Column {
-                values,
-                constant: false,
-            })
+/// A row map, made ready for many columns.
+pub enum Mapping {
+    Same,
+    /// No row comes twice: most are kept, in long runs, which are copied as one.
+    Kept(FilterPredicate),
+    Repeated(UInt32Array),
+}
+
+impl Mapping {
+    /// `rows` is the number of input rows.
+    pub fn new(map: &RowMap, rows: usize) -> Self {
+        let RowMap::Origin(origin) = map else {
+            return Mapping::Same;
+        };
+        if origin.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Mapping::Repeated(UInt32Array::from(origin.clone()));
         }
-        _ => Ok(column.clone()),
+        let mut kept = BooleanBufferBuilder::new(rows);
+        kept.append_n(rows, false);
+        origin.iter().for_each(|n| kept.set_bit(*n as usize, true));
+        let kept = BooleanArray::new(kept.finish(), None);
+        Mapping::Kept(FilterBuilder::new(&kept).optimize().build())
+    }
+
+    /// A column under the map. A constant one stays what it is.
+    pub fn of(&self, column: &Column) -> Checked<Column> {
+        let values = match self {
+            _ if column.constant => return Ok(column.clone()),
+            Mapping::Same => return Ok(column.clone()),
+            Mapping::Kept(kept) => kept.filter(&column.values),
+            Mapping::Repeated(rows) => take(&column.values, rows, None),
+        };
+        Ok(Column {
+            values: values.map_err(|e| e.to_string())?,
+            constant: false,
+        })
     }
 }
 

@@ -184,8 +184,9 @@ fn foreign(document: &[u8]) -> bool {
     let utf8_named = |text: &str| {
         let quoted = text.trim_start_matches([' ', '\t', '\n', '\r', '=']);
         let quote = quoted.chars().next().unwrap_or_default();
-        let name = quoted.split(quote).nth(1).unwrap_or_default();
-        name.eq_ignore_ascii_case("utf-8")
+        let mut parts = quoted.split(quote).skip(1);
+        let name = parts.next().unwrap_or_default();
+        name.eq_ignore_ascii_case("utf-8") && parts.next().is_some()
     };
     let head = String::from_utf8_lossy(&document[..document.len().min(200)]).into_owned();
     let mut named = head.split("encoding").skip(1);
