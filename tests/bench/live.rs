@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use weir::clock::SystemClock;
 
 use crate::child::{Place, Ran, raw_sets};
 
@@ -70,6 +71,7 @@ pub fn swapped(place: &Place, bootstrap: &str, topic: &str) -> Swapped {
 pub fn pushed_beside(place: &Place, bootstrap: &str, topic: &str, push: Option<&Path>) -> f64 {
     let zone = "live_zone";
     let sets = raw_sets(bootstrap, topic, &place.zone(zone));
+    let clock = SystemClock::shared();
     let begun = Instant::now();
     let mut ended = begun;
     let ran = place.raw_while(&sets, zone, &mut |child| {
@@ -81,7 +83,7 @@ pub fn pushed_beside(place: &Place, bootstrap: &str, topic: &str, push: Option<&
             if let Some(file) = push.filter(|_| idle) {
                 beside = Some(pushing(place, file));
             }
-            std::thread::sleep(Duration::from_millis(10));
+            clock.sleep(Duration::from_millis(10));
         }
         ended = Instant::now();
         if let Some(mut push) = beside {
