@@ -88,9 +88,25 @@ fn a_command_that_dies_anywhere_leaves_old_rules_or_new_ones() {
     rig.exact(messages * i64::from(PARTITIONS));
 }
 
+/// What the process is asked for while it dies.
+#[derive(Clone, Copy, PartialEq)]
+enum Change {
+    Swap,
+    Rollback,
+}
+
 /// The process ends before each change of its store in turn, from its start until it has carried out a swap.
 #[test]
 fn a_process_that_dies_anywhere_in_a_swap_loses_nothing_and_mixes_nothing() {
+    die_everywhere(Change::Swap);
+}
+
+#[test]
+fn a_process_that_dies_anywhere_in_a_rollback_loses_nothing_and_mixes_nothing() {
+    die_everywhere(Change::Rollback);
+}
+
+fn die_everywhere(change: Change) {
     let broker = MockBroker::start().unwrap();
     let steps: Vec<u64> = std::thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES)
@@ -98,7 +114,7 @@ fn a_process_that_dies_anywhere_in_a_swap_loses_nothing_and_mixes_nothing() {
                 let topic = format!("numbers-{lane}");
                 broker.create_topic(&topic, PARTITIONS).unwrap();
                 let rig = Rig::new(broker.bootstrap(), &topic, PARTITIONS, "");
-                scope.spawn(move || die_at_steps(&rig, lane as u64))
+                scope.spawn(move || die_at_steps(&rig, lane as u64, change))
             })
             .collect();
         lanes.into_iter().map(|lane| lane.join().unwrap()).collect()
@@ -108,15 +124,24 @@ fn a_process_that_dies_anywhere_in_a_swap_loses_nothing_and_mixes_nothing() {
     println!("{steps} steps");
 }
 
-/// The first step, of every [`LANES`]-th, that a whole swap does not reach.
-fn die_at_steps(rig: &Rig, first: u64) -> u64 {
+/// The first step, of every [`LANES`]-th, that a whole change does not reach.
+fn die_at_steps(rig: &Rig, first: u64, change: Change) -> u64 {
     produce(rig, 0..MORE);
     rig.catch_up();
     let mut messages = MORE;
     for step in (first..STEPS_MAX).step_by(LANES) {
         produce(rig, messages..messages + MORE);
         messages += MORE;
-        let wanted = other(rig.in_force());
+        let before = rig.in_force();
+        let wanted = match change {
+            Change::Swap => other(before),
+            Change::Rollback => {
+                // Something to go back from, which the config declares too; barred by the rollback before.
+                rig.declare(other(before), "");
+                rig.asked(&["swap", "--reload", "--force"]);
+                before
+            }
+        };
         let begun = rig.said().matches("pipeline started").count();
         let mut process = rig
             .run(&[])
@@ -128,30 +153,39 @@ fn die_at_steps(rig: &Rig, first: u64) -> u64 {
             (started || process.try_wait().unwrap().is_some()).then_some(())
         });
         let set = rig.set(wanted);
-        let args = [
+        let verb = match change {
+            Change::Swap => vec!["swap", "--reload", "--set", &set],
+            Change::Rollback => vec!["rollback"],
+        };
+        let mut args = vec![
             "pipeline",
-            "swap",
+            verb[0],
             "numbers.toml",
-            "--reload",
             "--wait",
             "2s",
             "--json",
-            "--set",
-            &set,
         ];
+        args.extend(&verb[1..]);
         let asked = rig.weir(&args).stderr(Stdio::null()).output().unwrap();
         let by_process = String::from_utf8_lossy(&asked.stdout).contains("\"by_process\":true");
         let survived = process.try_wait().unwrap().is_none();
         drop(process.kill());
         process.wait().unwrap();
         rig.catch_up();
-        rig.swap_to(wanted);
+        match change {
+            Change::Swap => drop(rig.swap_to(wanted)),
+            Change::Rollback if asked.status.success() => assert_eq!(rig.in_force(), wanted),
+            Change::Rollback => {}
+        }
         rig.exact(messages * i64::from(PARTITIONS));
         if survived && by_process {
             return step;
         }
     }
-    panic!("no step of {STEPS_MAX} lets a swap through: {}", rig.said());
+    panic!(
+        "no step of {STEPS_MAX} lets a change through: {}",
+        rig.said()
+    );
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub struct Instance {
     limits: Limits,
     book: Arc<Mutex<LogBook>>,
     calls: u64,
+    /// Memory in use when `init` came back: rules and tables, which a new instance would need as well.
+    settled: usize,
 }
 
 impl Instance {
@@ -66,6 +68,7 @@ impl Instance {
                 limits: limits.clone(),
                 book: Arc::clone(book),
                 calls: 0,
+                settled: 0,
             }),
             Err(e) => Err(start_failure(&store, &e, limits.init_deadline)),
         }
@@ -89,9 +92,11 @@ impl Instance {
             &self.limits,
         );
         let guest = self.plugin.weir_plugin_transform();
-        guest
+        let plan = guest
             .call_init(&mut self.store, setup)
-            .map_err(|e| failure(&self.store, &e, self.limits.init_deadline))
+            .map_err(|e| failure(&self.store, &e, self.limits.init_deadline));
+        self.settled = self.store.data().memory.used;
+        plan
     }
 
     /// `base`: the row of the batch that the guest sees as its row 0.
@@ -122,10 +127,11 @@ impl Instance {
             .div_ceil(INSTRUCTION)
     }
 
-    /// Has it been used so long, or has it grown so much, that a new one is due?
+    /// Has it been used so long, or has it taken so much of what `init` left free, that a new one is due?
     pub fn worn(&self) -> bool {
-        let used = self.store.data().memory.used;
-        self.calls >= super::MAX_BATCHES || used >= self.limits.memory / 4 * 3
+        let grown = self.store.data().memory.used.saturating_sub(self.settled);
+        let free = self.limits.memory.saturating_sub(self.settled);
+        self.calls >= super::MAX_BATCHES || grown >= free / 4 * 3
     }
 }
 
