@@ -124,12 +124,7 @@ fn time_never_decides_about_a_record() {
             "{deadline} ms"
         );
     }
-    assert_eq!(
-        outcome("slow", 10, 0),
-        exhausted,
-        "50 million instructions at least, for 10 ms"
-    );
-    // 1.3 GB copied: longer than 10 ms, and no more than 40 million instructions of fuel.
+    // 1.3 GB copied: longer than 10 ms, and no more than 40 million instructions of fuel; 10 ms allow 50 million at least.
     for deadline in [10, 1000] {
         assert_eq!(outcome("copy", deadline, 0), None, "{deadline} ms");
     }
