@@ -15,7 +15,7 @@ help:
 	@echo 'make fuzz     longer random tests: SECONDS (600) for each of two targets, from SEED (1) on'
 	@echo 'make build    host (target/debug/weir) and plugins (target/plugins/*.wasm)'
 	@echo 'make plugins  the plugins alone'
-	@echo 'make bench    recorded measurements of this machine, with controls'
+	@echo 'make bench    recorded measurements of this machine, with controls; ONLY=swaps for one part'
 	@echo 'make lint     formatting and lints, warnings are errors'
 
 # What must be there already, each with its remedy in one line.
@@ -69,7 +69,7 @@ fuzz: fuzz-build
 BENCH = $(foreach set,opt-level=3 debug-assertions=false overflow-checks=false,--config profile.dev.package.weir.$(set))
 bench: plugins need-java
 	cd plugins && $(CARGO) build --locked --release --example native -p validate --target-dir ../target/guests-native
-	$(CARGO) bench --locked --profile dev $(BENCH) --bench weir
+	ONLY=$(ONLY) $(CARGO) bench --locked --profile dev $(BENCH) --bench weir
 
 lint: need
 	$(CARGO) fmt --all --check

@@ -64,13 +64,14 @@ impl Place {
     }
 
     /// `--set`s and flags that all runs have.
-    pub fn weir(&self, conf: &str, sets: &[String]) -> Command {
+    pub fn weir(&self, conf: &str, sets: &[String], log_level: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([LAUNCH, env!("CARGO_BIN_EXE_weir")]);
         command
             .current_dir(&self.root)
             .args(["run", conf, "--available-now"]);
-        command.args(["--progress", "json", "--log-level", "warn"]);
+        command.args(["--progress", "json", "--log-format", "json"]);
+        command.args(["--log-level", log_level]);
         for set in self.plugin_sets().iter().chain(sets) {
             command.args(["--set", set]);
         }
@@ -108,7 +109,7 @@ impl Place {
 
     fn run(&self, conf: &str, sets: &[String], zone: &str, pipeline: &str) -> Ran {
         self.empty(zone);
-        let mut command = self.weir(conf, sets);
+        let mut command = self.weir(conf, sets, "warn");
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ran = self.ran(conf, zone, pipeline, lines.map(Result::unwrap));

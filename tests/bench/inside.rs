@@ -28,6 +28,8 @@ const TASKS: usize = 2;
 /// Open files of one task hold this much before they are closed; what the child's budget comes to.
 const FILES_MEMORY: usize = 48 << 20;
 const POLL: Duration = Duration::from_millis(50);
+/// Over the same batches, in one measurement of a plugin.
+const PASSES: usize = 10;
 
 /// The pipeline of `conf/books-raw.toml` and its plugins, both ways.
 pub struct Plugged {
@@ -287,15 +289,17 @@ pub fn plugins(plugged: &Plugged, batches: &[Batch]) -> (Vec<Series>, Vec<Series
         }
     }
     let names = ["component", "component again", "native"];
+    // The kernel counts a thread's time in ticks of some milliseconds: a pass takes many.
     let mut pass = |way: usize, at: usize, tables: &[Table]| {
         let plugin = &mut all[way][at];
         let body = || {
-            tables
-                .iter()
-                .map(|t| plugin.apply(t).unwrap().table.rows)
-                .sum::<usize>()
+            for _ in 0..PASSES {
+                for table in tables {
+                    plugin.apply(table).unwrap();
+                }
+            }
         };
-        Cpu::Thread.of(body).0
+        Cpu::Thread.of(body).0 / PASSES as f64
     };
     let flatten = series(&names, |way| xml as f64 / 1e6 / pass(way, 0, &messages));
     let count: usize = rows.iter().map(|t| t.rows).sum();

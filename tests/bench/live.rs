@@ -55,9 +55,9 @@ pub fn swapped(place: &Place, bootstrap: &str, topic: &str) -> Swapped {
     let said = fs::read_to_string(place.dir.join("weir.log")).unwrap();
     let micros = said.lines().filter_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;
-        let fields = &line["fields"];
-        let went = fields["message"] == "went over to new rules";
-        went.then(|| fields["micros"].as_f64()).flatten()
+        let went = line["message"] == "went over to new rules";
+        went.then(|| line["micros"].as_str()?.parse::<f64>().ok())
+            .flatten()
     });
     let longest = micros.fold(0.0, f64::max);
     Swapped {
@@ -190,13 +190,7 @@ impl Place {
     /// Kafka → RAW into `zone`, from nothing, with something else going on until the child ends.
     fn raw_while(&self, sets: &[String], zone: &str, beside: &mut dyn FnMut(&mut Child)) -> Ran {
         self.empty(zone);
-        let mut command = self.weir("conf/books-raw.toml", sets);
-        command.args([
-            "--log-format",
-            "json",
-            "--log-level",
-            "warn,weir::pipeline=debug",
-        ]);
+        let mut command = self.weir("conf/books-raw.toml", sets, "warn,weir::pipeline=debug");
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let lines = std::thread::spawn(move || {

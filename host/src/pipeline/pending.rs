@@ -9,6 +9,7 @@
 //! replaces, so it comes into force at most once.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,8 @@ use crate::commit::{LogName, Swap};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Created, Store};
 
+/// Nobody waits for a request to be taken for so long: after a second the asker takes it back.
+const WAITED_FOR: Duration = Duration::from_secs(5);
 const REQUEST: &str = ".json";
 const TAKEN: &str = ".taken";
 const ANSWER: &str = ".answer.json";
@@ -111,10 +114,20 @@ impl Pending {
         Ok(())
     }
 
-    /// At the start of a process: whoever asked sees that nobody answers, and writes the entry.
-    pub fn forget_all(&self) -> Result<()> {
+    /// At a start: what an earlier process took is given back, and what nobody waits for any more goes. A request that
+    /// somebody has just made stays: it is as good for this process as for the one before.
+    pub fn forget_old(&self, now: SystemTime) -> Result<()> {
+        let fresh = |id: &Id| {
+            let made = ulid::Ulid::from_string(&id.0).ok().map(|id| id.datetime());
+            made.is_some_and(|made| made + WAITED_FOR > now)
+        };
+        let keep: Vec<Id> = self.open()?.into_iter().filter(fresh).collect();
         for listed in self.store.list(&self.dir)? {
-            self.store.delete(&listed.path)?;
+            let name = listed.path.rsplit('/').next().unwrap_or_default();
+            let id = name.split('.').next().unwrap_or_default();
+            if !keep.iter().any(|kept| kept.0 == id) {
+                self.store.delete(&listed.path)?;
+            }
         }
         Ok(())
     }
@@ -145,4 +158,35 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
         )
         .source(e)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store;
+
+    #[test]
+    fn a_start_leaves_what_was_just_asked_and_gives_back_what_was_taken() {
+        let store = store::open("memory:pending").expect("store");
+        let pending = Pending::new(store.clone(), &LogName::new("p", "z"));
+        let swap = Swap {
+            from: 0,
+            rules: Vec::new(),
+            actor: "a".into(),
+            reason: String::new(),
+            bar: Vec::new(),
+            force: false,
+            declared: None,
+        };
+        let [fresh, taken] = [(); 2].map(|()| pending.ask(&swap).expect("asked"));
+        assert!(pending.take(&taken, "a process that ended").expect("store"));
+        pending.forget_old(SystemTime::now()).expect("store");
+        assert_eq!(pending.open().expect("store"), [fresh]);
+        assert!(!pending.is_taken(&taken).expect("store"));
+        pending
+            .forget_old(SystemTime::now() + WAITED_FOR)
+            .expect("store");
+        assert_eq!(pending.open().expect("store"), []);
+        assert!(store.list(&pending.dir).expect("store").is_empty());
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crossbeam_channel::{Sender, unbounded};
 
@@ -48,8 +48,9 @@ pub fn run(
         assigned,
         mut chains,
     } = start::make_ready(host, config, kafka)?;
-    // Whoever asked before hears no answer from here, and writes the entry.
-    if let Err(error) = Pending::new(store.clone(), log.name()).forget_all() {
+    // Whoever took a request and ended does not answer it: the asker writes the entry.
+    let now = UNIX_EPOCH + Duration::from_micros(host.clock.now_micros().unsigned_abs());
+    if let Err(error) = Pending::new(store.clone(), log.name()).forget_old(now) {
         tracing::debug!(%error, "old requests for swaps stay");
     }
     host.report.started(config, log.state());
