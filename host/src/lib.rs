@@ -6,22 +6,26 @@
 //!                      → Publish::publish(&Committed) → mirror of the group offsets
 //! ```
 //! Reading order: `record`, `chain`, `sink`, `commit`, `pipeline`. Each heavy crate is named in one folder only:
-//! rdkafka in `kafka`, wasmtime in `plugin`, object_store in `store`, parquet in `zone`.
+//! rdkafka in `kafka`, wasmtime in `plugin`, object_store in `store`, parquet in `zone`, axum in `admin`.
 
+pub mod admin;
 pub mod author;
 pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod commit;
 pub mod config;
+pub mod connect;
 pub mod deadletter;
 pub mod error;
 pub mod kafka;
+pub mod ops;
 pub mod pipeline;
 pub mod plugin;
 pub mod record;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;
 pub mod zone;

@@ -11,6 +11,11 @@ const ONLY_FOLDER: &[(&str, &str)] = &[
     ("object_store", "store"),
     ("parquet", "zone"),
     ("axum", "admin"),
+    ("hyper", "admin"),
+    ("hyper_util", "admin"),
+    ("openssl", "admin"),
+    ("tokio_openssl", "admin"),
+    ("prometheus_client", "telemetry"),
 ];
 
 const LINES: usize = 600;

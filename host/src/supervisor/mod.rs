@@ -1,0 +1,106 @@
+//! Many pipelines in one process, each fenced from the others' failures: configs and target states that survive restarts,
+//! states that people and Connect's clients read, restarts with backoff. Knows nothing of HTTP.
+
+use std::collections::BTreeMap;
+
+use crate::config::Problem;
+use crate::error::Error;
+
+/// What a person wants; survives restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    Running,
+    /// Drained, its tasks kept in view.
+    Paused,
+    /// Drained, without tasks: offsets may be altered.
+    Stopped,
+}
+
+/// What is. Words as Kafka Connect's REST API has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    Unassigned,
+    Running,
+    Paused,
+    Failed,
+    Restarting,
+    /// Of pipelines only, never of tasks.
+    Stopped,
+}
+
+/// Connect's `type` of a connector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Source,
+    Sink,
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskStatus {
+    pub id: usize,
+    pub standing: Standing,
+    /// Error, causes and hint of a failure, one per line.
+    pub trace: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub name: String,
+    pub kind: Kind,
+    pub standing: Standing,
+    pub trace: Option<String>,
+    pub tasks: Vec<TaskStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    pub name: String,
+    pub kind: Kind,
+    /// As it was given, with `name`; references unresolved, defaults not filled in.
+    pub config: BTreeMap<String, String>,
+    pub target: Target,
+    /// Ids of its tasks: none while stopped or never started.
+    pub tasks: usize,
+}
+
+/// Who asked, for the history: `user@host` or the name by which somebody authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor(pub String);
+
+/// Why a request changed nothing.
+#[derive(Debug)]
+pub enum Refused {
+    NotFound(String),
+    Exists(String),
+    /// Every problem of the config, at once.
+    Invalid(Vec<Problem>),
+    /// The request itself is wrong; one line for people.
+    Bad(String),
+    /// Not now: worth trying again.
+    Conflict(String),
+    Failed(Error),
+}
+
+impl Standing {
+    pub fn word(self) -> &'static str {
+        match self {
+            Standing::Unassigned => "UNASSIGNED",
+            Standing::Running => "RUNNING",
+            Standing::Paused => "PAUSED",
+            Standing::Failed => "FAILED",
+            Standing::Restarting => "RESTARTING",
+            Standing::Stopped => "STOPPED",
+        }
+    }
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Source => "source",
+            Kind::Sink => "sink",
+            Kind::Unknown => "unknown",
+        }
+    }
+}
