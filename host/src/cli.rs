@@ -3,6 +3,7 @@
 mod broker;
 mod check;
 mod config;
+mod daemon;
 mod demo;
 mod dlq;
 mod explain;
@@ -23,6 +24,7 @@ use crate::config::{self as conf, Loaded, Overlay, Problem};
 use crate::error::{Error, Kind, Result};
 
 pub use check::check_plugins;
+pub use daemon::DaemonArgs;
 pub use demo::DemoArgs;
 pub use produce::BooksArgs;
 pub use run::RunArgs;
@@ -66,6 +68,8 @@ struct Cli {
 enum Verb {
     /// Run the pipelines of one or more config files until they end or are told to stop
     Run(Box<RunArgs>),
+    /// Run many pipelines as a service, with Kafka Connect's REST
+    Daemon(daemon::DaemonArgs),
     /// Find everything that is wrong with configs, without touching a broker or a store
     Check(check::CheckArgs),
     /// Show a pipeline's config as the program sees it
@@ -145,6 +149,7 @@ pub fn main() -> ExitCode {
 fn dispatch(verb: Verb) -> Result<Exit> {
     match verb {
         Verb::Run(args) => run::run(&args),
+        Verb::Daemon(args) => daemon::daemon(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Config(args) => config::config(&args),
         Verb::Broker(args) => broker::broker(&args),
@@ -235,6 +240,12 @@ fn to_stderr(text: &str) {
 /// An answer. A closed stdout (`| head`) ends it without a word.
 fn say(line: impl AsRef<str>) {
     let _closed = writeln!(io::stdout().lock(), "{}", line.as_ref());
+}
+
+/// One JSON object a line, as HTTP answers with it.
+fn say_json(value: &impl serde::Serialize) -> Result<()> {
+    say(crate::ops::to_json(value)?.to_string());
+    Ok(())
 }
 
 /// A table with its columns aligned; the first line is the header. Right-aligned where every cell is a number.

@@ -32,6 +32,8 @@ pub enum Kind {
     LimitReached,
     /// Told to stop: a signal or a deadline.
     Stopped,
+    /// A daemon that was asked over HTTP cannot be reached, broke off or failed.
+    DaemonUnavailable,
     /// A defect of Weir itself.
     Bug,
 }
@@ -47,7 +49,29 @@ pub enum Remedy {
     StopPipeline,
 }
 
+/// Every kind there is.
+const KINDS: [Kind; 13] = [
+    Kind::ConfigInvalid,
+    Kind::SourceUnavailable,
+    Kind::SourceLost,
+    Kind::StoreUnavailable,
+    Kind::LogCorrupt,
+    Kind::Conflict,
+    Kind::RecordRefused,
+    Kind::PluginRefused,
+    Kind::PluginBroken,
+    Kind::LimitReached,
+    Kind::Stopped,
+    Kind::DaemonUnavailable,
+    Kind::Bug,
+];
+
 impl Kind {
+    /// The inverse of [`Kind::code`].
+    pub fn of_code(code: &str) -> Option<Kind> {
+        KINDS.into_iter().find(|kind| kind.code() == code)
+    }
+
     pub fn remedy(self) -> Remedy {
         match self {
             Kind::SourceUnavailable | Kind::StoreUnavailable => Remedy::Retry,
@@ -60,6 +84,7 @@ impl Kind {
             | Kind::PluginBroken
             | Kind::LimitReached
             | Kind::Stopped
+            | Kind::DaemonUnavailable
             | Kind::Bug => Remedy::StopPipeline,
         }
     }
@@ -78,6 +103,7 @@ impl Kind {
             Kind::PluginBroken => "plugin_broken",
             Kind::LimitReached => "limit_reached",
             Kind::Stopped => "stopped",
+            Kind::DaemonUnavailable => "daemon_unavailable",
             Kind::Bug => "bug",
         }
     }
@@ -139,6 +165,24 @@ impl Error {
 
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// For people, over several lines: code and message, operation, every cause, hint.
+    pub fn trace(&self) -> String {
+        let mut out = format!("{}: {}", self.kind.code(), self.message);
+        for (key, value) in &self.context {
+            out.push_str(&format!("\n    {key}={value}"));
+        }
+        out.push_str(&format!("\n  during {}", self.op));
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            out.push_str(&format!("\n  caused by: {error}"));
+            cause = error.source();
+        }
+        if let Some(hint) = &self.hint {
+            out.push_str(&format!("\n  hint: {hint}"));
+        }
+        out
     }
 
     pub fn hint_text(&self) -> Option<&str> {

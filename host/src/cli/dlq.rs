@@ -1,15 +1,12 @@
 //! `weir dlq`: what was refused, why, and the original bytes.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 
 use super::place::{self, Found, Where};
-use super::{Exit, say, table};
-use crate::commit::{AddedFile, LogName, Role};
-use crate::deadletter::{self, Filter, Stored};
+use super::{Exit, say, say_json, table};
+use crate::deadletter::Filter;
 use crate::error::Result;
+use crate::ops::dlq::{self as ops_dlq, Count, Letter};
 use crate::telemetry::count;
 
 #[derive(Debug, Args)]
@@ -82,35 +79,24 @@ pub(super) fn dlq(args: &DlqArgs) -> Result<Exit> {
     }
 }
 
-/// The live files of dead letters, in the order of their commits.
-fn letters(found: &Found, name: &LogName) -> Result<Vec<AddedFile>> {
-    let log = place::open(found, name)?;
-    let mut live: Vec<_> = log.state().live.values().collect();
-    live.retain(|live| live.file.role == Role::Letters);
-    live.sort_by(|a, b| (a.version, &a.file.path).cmp(&(b.version, &b.file.path)));
-    Ok(live.into_iter().map(|live| live.file.clone()).collect())
+fn ls(found: &Found, json: bool) -> Result<Exit> {
+    let mut counts = Vec::new();
+    for name in &found.logs {
+        counts.extend(ops_dlq::counts(&found.store, &place::open(found, name)?)?);
+    }
+    show_counts(counts, json)
 }
 
-fn ls(found: &Found, json: bool) -> Result<Exit> {
+fn show_counts(counts: Vec<Count>, json: bool) -> Result<Exit> {
+    if json {
+        counts.iter().try_for_each(say_json)?;
+        return Ok(Exit::Ok);
+    }
     let header = ["PIPELINE", "CODE", "FIELD", "LETTERS"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for name in &found.logs {
-        let counts = deadletter::counts(&found.store, name, &letters(found, name)?)?;
-        let mut counts: Vec<_> = counts.into_iter().collect();
-        counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-        for ((code, field), n) in counts {
-            if json {
-                let line = json!({
-                    "pipeline": name.pipeline, "code": code, "field": field, "letters": n,
-                });
-                say(line.to_string());
-            }
-            let field = field.unwrap_or_else(|| "-".to_owned());
-            rows.push(vec![name.pipeline.clone(), code, field, count(n)]);
-        }
-    }
-    if json {
-        return Ok(Exit::Ok);
+    for of in counts {
+        let field = of.field.unwrap_or_else(|| "-".to_owned());
+        rows.push(vec![of.pipeline, of.code, field, count(of.letters)]);
     }
     match rows.len() {
         1 => say("no dead letters"),
@@ -122,17 +108,20 @@ fn ls(found: &Found, json: bool) -> Result<Exit> {
 fn show(found: &Found, filter: &Filter, limit: usize, json: bool) -> Result<Exit> {
     let most = if limit == 0 { usize::MAX } else { limit };
     let mut shown = 0;
+    let mut failed = None;
     for name in &found.logs {
-        let files = letters(found, name)?;
-        let all = deadletter::read(&found.store, name, &files, filter);
-        for letter in all.take(most - shown) {
-            let letter = letter?;
-            match json {
-                true => say(as_json(&letter).to_string()),
-                false => as_text(&letter),
-            }
+        let log = place::open(found, name)?;
+        ops_dlq::letters(&found.store, &log, filter, |letter| {
+            failed = show_letter(&letter, json).err();
             shown += 1;
+            shown < most && failed.is_none()
+        })?;
+        if shown >= most || failed.is_some() {
+            break;
         }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     if shown == 0 && !json {
         say("no dead letters");
@@ -140,41 +129,23 @@ fn show(found: &Found, filter: &Filter, limit: usize, json: bool) -> Result<Exit
     Ok(Exit::Ok)
 }
 
-fn as_json(letter: &Stored) -> Value {
-    let base64 = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| STANDARD.encode(b));
-    let text = |bytes: &Option<Vec<u8>>| {
-        let bytes = bytes.as_ref()?;
-        String::from_utf8(bytes.clone()).ok()
-    };
-    let headers: Vec<Value> = letter
-        .headers
-        .iter()
-        .map(|(name, value)| json!({ "name": name, "value": base64(value) }))
-        .collect();
-    let reasons: Vec<Value> = letter
-        .reasons
-        .iter()
-        .map(|r| json!({ "code": r.code, "field": r.field, "message": r.message }))
-        .collect();
-    json!({
-        "topic": letter.topic, "partition": letter.partition, "offset": letter.offset,
-        "row": letter.row, "timestamp": letter.timestamp.map(super::log::utc),
-        "transform": letter.transform, "plugin": letter.plugin, "version": letter.version,
-        "digest": letter.digest, "config_digest": letter.config_digest, "errors": reasons,
-        "key": base64(&letter.key), "value": base64(&letter.value),
-        "value_text": text(&letter.value), "headers": headers, "file": letter.file.as_ref(),
-    })
+fn show_letter(letter: &Letter, json: bool) -> Result<()> {
+    match json {
+        true => say_json(letter)?,
+        false => as_text(letter),
+    }
+    Ok(())
 }
 
 /// Characters of a value that are shown; `--json` has all of it.
 const VALUE_CHARS: usize = 600;
 
-fn as_text(letter: &Stored) {
+fn as_text(letter: &Letter) {
     let piece = match letter.row {
         Some(row) => format!("  row {row}"),
         None => "  whole record".to_owned(),
     };
-    let time = letter.timestamp.map(super::log::utc).unwrap_or_default();
+    let time = letter.timestamp.as_deref().unwrap_or_default();
     say(format!(
         "{}/{}@{}{piece}  {time}",
         letter.topic, letter.partition, letter.offset
@@ -184,15 +155,15 @@ fn as_text(letter: &Stored) {
         "  by {} ({} {}, {digest}…)",
         letter.transform, letter.plugin, letter.version
     ));
-    for reason in &letter.reasons {
+    for reason in &letter.errors {
         let field = reason.field.as_deref().unwrap_or("-");
         say(format!("  {}  {field}  {}", reason.code, reason.message));
     }
     if let Some(key) = &letter.key {
-        say(format!("  key    {}", readable(key)));
+        say(format!("  key    {}", readable(&Letter::bytes(key))));
     }
     match &letter.value {
-        Some(value) => say(format!("  value  {}", readable(value))),
+        Some(value) => say(format!("  value  {}", readable(&Letter::bytes(value)))),
         None => say("  value  (none)"),
     }
     say("");

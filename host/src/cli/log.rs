@@ -1,14 +1,15 @@
 //! `weir log`: the commits of a zone.
 
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::place::{self, Found, Where};
-use super::{Exit, say, table};
-use crate::commit::{self, Entry, LogName, Role, State};
-use crate::error::{Error, Kind, Result};
+use super::{Exit, say, say_json, table};
+use crate::commit::{self, Entry, LogName, Role};
+use crate::error::Result;
+use crate::ops::log::{self as of_log, Page};
+use crate::ops::utc;
+use crate::record::ChainId;
 use crate::telemetry::{bytes, count, counted, kind_name};
-use crate::zone;
 
 /// Commits of a zone: offsets, rows, files, rules.
 ///
@@ -36,53 +37,26 @@ pub(super) fn log(args: &LogArgs) -> Result<Exit> {
             if !verify(&found, name, args.json)? {
                 exit = Exit::Failed;
             }
-        } else if args.json {
-            let log = place::open(&found, name)?;
-            for (entry, digest) in entries(&found, name, log.version(), args.last)? {
-                say(entry_json(name, &entry, &digest)?.to_string());
-            }
-        } else {
-            show(&found, name, args.last)?;
+            continue;
         }
+        let log = place::open(&found, name)?;
+        let page = of_log::page(&found.store, &log, None, args.last)?;
+        let title = format!(
+            "{} / {}  in {}",
+            name.pipeline,
+            name.zone,
+            found.store.url()
+        );
+        show(&title, &page, args.json)?;
     }
     Ok(exit)
 }
 
-fn entries(found: &Found, name: &LogName, newest: u64, last: u64) -> Result<Vec<(Entry, String)>> {
-    let first = match last {
-        0 => 0,
-        n => (newest + 1).saturating_sub(n),
-    };
-    let mut out = Vec::new();
-    for version in first..=newest {
-        let path = name.entry(version);
-        let bytes = found.store.get(&path)?.ok_or_else(|| {
-            Error::new(Kind::LogCorrupt, "cli.log", "an entry is missing").with("path", &path)
-        })?;
-        out.push((commit::decode(&bytes, &path)?, commit::digest(&bytes)));
+fn show(title: &str, page: &Page, json: bool) -> Result<()> {
+    if json {
+        return page.entries.iter().try_for_each(say_json);
     }
-    Ok(out)
-}
-
-fn entry_json(name: &LogName, entry: &Entry, digest: &str) -> Result<Value> {
-    let mut value = serde_json::to_value(entry)
-        .map_err(|e| Error::new(Kind::Bug, "cli.log", "an entry is not JSON").source(e))?;
-    if let Some(object) = value.as_object_mut() {
-        object.insert("log".into(), json!(name.dir()));
-        object.insert("digest".into(), json!(digest));
-    }
-    Ok(value)
-}
-
-fn show(found: &Found, name: &LogName, last: u64) -> Result<()> {
-    let log = place::open(found, name)?;
-    let state = log.state();
-    say(format!(
-        "{} / {}  in {}",
-        name.pipeline,
-        name.zone,
-        found.store.url()
-    ));
+    say(title);
     let mut rows = vec![
         [
             "VERSION", "TIME", "KIND", "RECORDS", "ROWS", "DEAD", "FILES", "BYTES", "WHAT",
@@ -90,15 +64,13 @@ fn show(found: &Found, name: &LogName, last: u64) -> Result<()> {
         .map(str::to_owned)
         .to_vec(),
     ];
-    for (entry, _) in entries(found, name, log.version(), last)? {
-        rows.push(row(&entry, state));
-    }
+    rows.extend(page.entries.iter().map(|logged| row(&logged.entry, page)));
     table(&rows);
-    summary(state);
+    summary(page);
     Ok(())
 }
 
-fn row(entry: &Entry, state: &State) -> Vec<String> {
+fn row(entry: &Entry, page: &Page) -> Vec<String> {
     let sum = |of: fn(&commit::Span) -> u64| entry.spans.iter().map(of).sum::<u64>();
     let files = entry.add.iter().filter(|f| f.role != Role::Keys);
     let (mut number, mut size) = (0, 0);
@@ -121,12 +93,12 @@ fn row(entry: &Entry, state: &State) -> Vec<String> {
         or_dash(letters, count(letters)),
         or_dash(number, number.to_string()),
         or_dash(size, bytes(size)),
-        what(entry, state),
+        what(entry, page),
     ]
 }
 
 /// Offsets where there are some; else what the entry decided.
-fn what(entry: &Entry, state: &State) -> String {
+fn what(entry: &Entry, page: &Page) -> String {
     if let Some(init) = &entry.init {
         return format!("begun by weir {} with {}", init.weir, rules(&init.rules));
     }
@@ -138,7 +110,7 @@ fn what(entry: &Entry, state: &State) -> String {
     if let Some(reader) = &entry.reader {
         return format!("reader {}", reader.name);
     }
-    let name = |chain: &crate::record::ChainId| match state.chains.get(chain) {
+    let name = |chain: &ChainId| match page.positions.iter().find(|p| p.chain == *chain) {
         Some(chain) => format!("{}/{}", chain.topic, chain.partition),
         None => chain.to_string(),
     };
@@ -194,9 +166,8 @@ fn rules(rules: &[commit::Rule]) -> String {
     }
 }
 
-fn summary(state: &State) {
-    let total = state.totals();
-    let closes = if total.closes() {
+fn summary(total: &Page) {
+    let closes = if total.closes {
         "closes"
     } else {
         "DOES NOT CLOSE"
@@ -216,44 +187,26 @@ fn summary(state: &State) {
         count(total.rows.filtered),
         count(total.rows.duplicates)
     ));
-    match counted(&state.counters) {
+    match counted(&total.counters) {
         none if none.is_empty() => {}
         counted => say(format!("counted  {counted}")),
     }
-    for chain in state.chains.values() {
+    for chain in &total.positions {
         say(format!(
             "position {}/{} at {} (from {})",
-            chain.topic,
-            chain.partition,
-            chain.to,
-            chain.start()
+            chain.topic, chain.partition, chain.to, chain.start
         ));
     }
 }
 
 /// `--verify` and `zone verify`; true where everything agrees.
 pub(super) fn verify(found: &Found, name: &LogName, as_json: bool) -> Result<bool> {
-    let Some(mut verified) = commit::verify(&*found.store, name)? else {
+    let Some(verified) = of_log::verify(&found.store, name)? else {
         return Ok(true);
     };
-    if verified.problems.is_empty() {
-        verified
-            .problems
-            .extend(verify_rows(found, name, verified.state.as_ref())?);
-    }
-    let good = verified.problems.is_empty();
     if as_json {
-        let problems: Vec<Value> = verified
-            .problems
-            .iter()
-            .map(|p| json!({ "version": p.version, "path": p.path, "message": p.message }))
-            .collect();
-        say(json!({
-            "log": name.dir(), "ok": good, "entries": verified.entries, "files": verified.files,
-            "bytes": verified.bytes, "problems": problems,
-        })
-        .to_string());
-        return Ok(good);
+        say_json(&verified)?;
+        return Ok(verified.ok);
     }
     for problem in &verified.problems {
         let version = problem
@@ -273,31 +226,5 @@ pub(super) fn verify(found: &Found, name: &LogName, as_json: bool) -> Result<boo
             n => format!("{n} differences"),
         }
     ));
-    Ok(good)
-}
-
-/// Rows, schemas and row digests of every live file: what the sizes and sums of the bytes do not show.
-fn verify_rows(
-    found: &Found,
-    name: &LogName,
-    state: Option<&State>,
-) -> Result<Vec<commit::Problem>> {
-    let mut problems = Vec::new();
-    let live = state.into_iter().flat_map(|state| state.live.values());
-    for live in live.filter(|live| live.file.role != Role::Keys) {
-        let wrong = zone::verify_file(&found.store, name, &live.file)?;
-        problems.extend(wrong.into_iter().map(|message| commit::Problem {
-            version: Some(live.version),
-            path: live.file.path.clone(),
-            message,
-        }));
-    }
-    Ok(problems)
-}
-
-pub(super) fn utc(micros: i64) -> String {
-    match jiff::Timestamp::from_microsecond(micros) {
-        Ok(time) => format!("{time:.0}"),
-        Err(_) => micros.to_string(),
-    }
+    Ok(verified.ok)
 }

@@ -1,7 +1,6 @@
 //! `weir pipeline`: the rules of a pipeline, changed while it runs or while it does not.
 
 mod change;
-mod columns;
 mod history;
 
 use clap::{Args, Subcommand};
@@ -61,11 +60,4 @@ pub(super) fn pipeline(args: &PipelineArgs) -> Result<Exit> {
         PipelineVerb::Rollback(args) => change::rollback(args),
         PipelineVerb::History(args) => history::history(args),
     }
-}
-
-/// Enough of a digest to know it by.
-fn short(digest: &str) -> String {
-    const HEX_SHOWN: usize = 12;
-    let hex = digest.trim_start_matches("sha256:");
-    hex.chars().take(HEX_SHOWN).collect()
 }

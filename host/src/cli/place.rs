@@ -6,9 +6,10 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::clock::SystemClock;
-use crate::commit::{self, Log, LogName};
+use crate::commit::{Log, LogName};
 use crate::config::{self, Overlay, PipelineConfig};
 use crate::error::{Error, Kind, Result};
+use crate::ops;
 use crate::store::{self, Store};
 
 #[derive(Debug, Args)]
@@ -126,15 +127,10 @@ fn names_in(file: &str) -> Vec<String> {
 
 /// Opens for reading; nothing is recovered, published or collected.
 pub(super) fn open(found: &Found, name: &LogName) -> Result<Log> {
-    let clock = SystemClock::shared();
-    let writer = commit::Writer::this_process(&*clock);
-    Log::open(Arc::clone(&found.store), name.clone(), clock, writer)?.ok_or_else(|| {
-        let message = format!("there is no commit log {}", name.log_dir());
-        Error::new(Kind::LogCorrupt, "cli.open", message)
-    })
+    ops::open(&found.store, name, &SystemClock::shared())
 }
 
-fn is_url(text: &str) -> bool {
+pub(super) fn is_url(text: &str) -> bool {
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
     scheme.len() > 1
         && scheme

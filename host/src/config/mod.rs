@@ -7,7 +7,7 @@ mod check;
 pub mod checked;
 mod json;
 pub mod keys;
-mod librdkafka;
+pub mod librdkafka;
 pub mod nearest;
 pub mod problem;
 mod properties;
@@ -19,6 +19,7 @@ pub mod shape;
 pub mod text;
 mod together;
 mod values;
+pub mod worker;
 
 pub use checked::*;
 pub use problem::{Place, Problem, Severity};
@@ -118,6 +119,29 @@ pub fn from_map<'a>(
     }
     let (pipeline, problems) = check::check(raw);
     pipeline.ok_or_else(|| refused(&problems))
+}
+
+/// As [`from_map`], with every problem and the places of the map's keys in a file named `label`.
+pub fn check_map(
+    label: &str,
+    map: &std::collections::BTreeMap<String, String>,
+) -> std::result::Result<PipelineConfig, Vec<Problem>> {
+    let mut raw = Raw::new(label);
+    for (key, value) in map {
+        let place = raw.start_of_file();
+        raw.insert(key.clone(), value.clone(), place)
+            .map_err(|p| vec![p])?;
+    }
+    let (pipeline, problems) = check::check(raw);
+    pipeline.ok_or(problems)
+}
+
+/// What a further pipeline of the same process would take from `others`: a name, a table, a source.
+pub fn beside<'a>(
+    new: &PipelineConfig,
+    others: impl IntoIterator<Item = &'a PipelineConfig>,
+) -> Vec<Problem> {
+    together::beside(new, others)
 }
 
 /// One error that names the first problem and counts the others.

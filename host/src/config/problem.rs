@@ -139,6 +139,7 @@ pub const UNKNOWN_PROFILE: &str = "unknown_profile";
 pub const SAME_PIPELINE: &str = "same_pipeline";
 pub const SAME_TABLE: &str = "same_table";
 pub const PLUGIN_CONFIG: &str = "plugin_config";
+pub const LITERAL_SECRET: &str = "literal_secret";
 
 /// Every code with its one sentence; `docs/errors.md` has a section for each.
 pub const CODES: &[(&str, &str)] = &[
@@ -192,4 +193,8 @@ pub const CODES: &[(&str, &str)] = &[
     (SAME_PIPELINE, "two pipelines of one run have the same name"),
     (SAME_TABLE, "two pipelines would own the same table or log"),
     (PLUGIN_CONFIG, "a plugin refused its config"),
+    (
+        LITERAL_SECRET,
+        "a password or token stands in the config itself, not as a reference",
+    ),
 ];

@@ -46,6 +46,23 @@ impl Text {
         }
     }
 
+    /// Where a secret belongs: it stands there itself, without a reference or as a reference's default.
+    pub fn is_literal_secret(&self) -> bool {
+        let default = |piece: &Piece<'_>| {
+            matches!(
+                piece,
+                Piece::Env {
+                    default: Some(_),
+                    ..
+                }
+            )
+        };
+        match pieces(&self.typed) {
+            Ok(all) => !self.has_reference() || all.iter().any(default),
+            Err(_) => false,
+        }
+    }
+
     /// What is wrong with how the references are written, without resolving any.
     pub fn check_form(&self) -> Result<(), String> {
         pieces(&self.typed).map(drop)

@@ -252,6 +252,20 @@ pub(super) fn between(pipelines: &[PipelineConfig]) -> Vec<Problem> {
     problems
 }
 
+/// The same for one more pipeline beside those that are there.
+pub(super) fn beside<'a>(
+    new: &PipelineConfig,
+    others: impl IntoIterator<Item = &'a PipelineConfig>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for other in others {
+        problems.extend(same_name(other, new));
+        problems.extend(same_table(other, new));
+        problems.extend(not_its_zone(new, other));
+    }
+    problems
+}
+
 fn same_name(earlier: &PipelineConfig, later: &PipelineConfig) -> Option<Problem> {
     let message = format!(
         "`name`: {} is a pipeline named `{}` too",

@@ -1,4 +1,18 @@
 //! Kafka Connect's configs here: which class becomes what, and Connect's own file connectors.
+//!
+//! ```text
+//! map of keys ─ job ─┬─ class `weir`: the native keys
+//!                    ├─ Confluent's S3 and HDFS sinks: translate → the native keys, and notes on what differs
+//!                    └─ FileStreamSource, FileStreamSink: file::run
+//! ```
+
+mod classes;
+mod framework;
+mod smt;
+mod storage;
+
+pub use classes::{Class, FILE_SINK, FILE_SOURCE, HDFS_SINK, HDFS3_SINK, Importance, Key, S3_SINK};
+pub use classes::{Type, Width, classes, definitions};
 
 use std::collections::BTreeMap;
 

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 pub use report::{Report, Stages};
 pub use rules::{part_of, transforms_of};
-pub use run::{Ended, run};
+pub use run::{Ended, Given, keep_running, run};
 pub use stop::Stop;
 
 use crate::clock::Clock;

@@ -55,7 +55,15 @@ fn together(
             .map(|config| {
                 let report = report(config);
                 let body = move || {
-                    let result = keep_running(config, clock, stop, &report);
+                    let result = Plugins::open(Places::of(config)).and_then(|plugins| {
+                        let given = Given {
+                            clock: clock.clone(),
+                            stop: stop.clone(),
+                            report: report.clone(),
+                            plugins,
+                        };
+                        keep_running(config, &given)
+                    });
                     if let Err(error) = &result {
                         report.failed(error);
                         stop.ask(config.limits.shutdown_timeout);
@@ -81,14 +89,24 @@ fn together(
     })
 }
 
+/// What a pipeline gets from whoever runs it.
+#[derive(Clone, Debug)]
+pub struct Given {
+    pub clock: Arc<dyn Clock>,
+    /// Asked: drain and end.
+    pub stop: Stop,
+    pub report: Arc<dyn Report>,
+    pub plugins: Plugins,
+}
+
 /// Begins again after faults that may pass; every beginning reads the log anew.
-fn keep_running(
-    config: &PipelineConfig,
-    clock: &Arc<dyn Clock>,
-    stop: &Stop,
-    report: &Arc<dyn Report>,
-) -> Result<()> {
-    let plugins = Plugins::open(Places::of(config))?;
+pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
+    let Given {
+        clock,
+        stop,
+        report,
+        plugins,
+    } = given;
     let declared = Declared::default();
     let mut pause = config.retry.first;
     loop {
@@ -101,7 +119,10 @@ fn keep_running(
             pauses: (config.retry.first, config.retry.max),
         };
         let begun = clock.elapsed();
-        match once(&host, config) {
+        let ended = once(&host, config);
+        // Whatever of it still runs, after a beginning that failed half way, ends too.
+        host.stop.ask(Duration::ZERO);
+        match ended {
             // Nothing is wrong: another process put other rules in force.
             Err(error) if error.remedy() == Remedy::RestartTask && stop.asked() => return Ok(()),
             Err(error) if error.remedy() == Remedy::RestartTask => {

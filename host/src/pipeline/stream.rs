@@ -53,6 +53,7 @@ pub fn run(
     if let Err(error) = Pending::new(store.clone(), log.name()).forget_old(now) {
         tracing::debug!(%error, "old requests for swaps stay");
     }
+    host.report.tasks(assigned.len());
     host.report.started(config, log.state());
     let base = Base::default();
     base.set(log.version());

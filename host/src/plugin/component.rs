@@ -51,8 +51,7 @@ impl Info {
                     .hint(format!("1 to {MAX_NAME} letters, digits, - and _")),
             );
         }
-        let version = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
-        if !(1..=MAX_NAME).contains(&info.version.len()) || !info.version.chars().all(version) {
+        if !plain_version(&info.version) {
             return Err(refused(format!(
                 "its version is no version of at most {MAX_NAME} bytes: `{}`",
                 printable(cut(&info.version, MAX_NAME))
@@ -87,6 +86,12 @@ impl Info {
 pub(super) fn plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     (1..=MAX_NAME).contains(&name.len()) && name.chars().all(plain)
+}
+
+/// A version that can be part of a file's name.
+pub(super) fn plain_version(version: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
+    (1..=MAX_NAME).contains(&version.len()) && version.chars().all(plain)
 }
 
 impl Component {

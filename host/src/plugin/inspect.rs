@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wasmtime::component::types::ComponentItem;
 
@@ -12,12 +12,12 @@ use super::log::printable;
 use crate::error::Result;
 
 /// One interface that a component imports, all of it served or it would not have loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
     pub name: String,
     pub functions: Vec<String>,
     /// What the host answers.
-    pub means: &'static str,
+    pub means: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,7 +30,7 @@ pub struct Shape {
 }
 
 /// A key of a plugin's config, as its schema has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigKey {
     /// `<name>` stands for what a pattern leaves open.
     pub key: String,
@@ -58,7 +58,7 @@ impl Component {
             Import {
                 name: name.to_owned(),
                 functions,
-                means: meaning(name.split('@').next().unwrap_or(name)),
+                means: meaning(name.split('@').next().unwrap_or(name)).to_owned(),
             }
         });
         let (components, core_modules) = parts(self.bytes());

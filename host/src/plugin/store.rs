@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::component::{plain_name, plain_version};
 use super::config::{Attached, Canonical, digest_of};
 use super::{cache, tables};
 use crate::clock::SystemClock;
@@ -226,6 +227,9 @@ impl PluginStore {
     /// All versions of a plugin, in no order.
     pub fn refs(&self, name: &str) -> Result<Vec<Ref>> {
         let mut refs = Vec::new();
+        if !plain_name(name) {
+            return Ok(refs);
+        }
         for file in list(&self.root.join("refs").join(name))? {
             if let Some(version) = file.strip_suffix(".json") {
                 refs.push(self.pushed(name, version)?);
@@ -280,7 +284,12 @@ impl PluginStore {
     /// A pushed version, yanked or not.
     pub fn pushed(&self, name: &str, version: &str) -> Result<Ref> {
         let path = self.ref_path(name, version, "json");
-        let bytes = read(&path)?.ok_or_else(|| {
+        // Any other name could lead out of the store.
+        let found = match plain_name(name) && plain_version(version) {
+            true => read(&path)?,
+            false => None,
+        };
+        let bytes = found.ok_or_else(|| {
             refused(format!("{} has no {name}@{version}", self.root.display()))
                 .hint("`weir plugin ls` lists what is there")
         })?;

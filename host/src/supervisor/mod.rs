@@ -1,13 +1,27 @@
 //! Many pipelines in one process, each fenced from the others' failures: configs and target states that survive restarts,
 //! states that people and Connect's clients read, restarts with backoff. Knows nothing of HTTP.
 
+mod book;
+mod heard;
+mod jobs;
+mod journal;
+mod offsets;
+mod unit;
+
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::config::Problem;
 use crate::error::Error;
 
+pub use book::Supervisor;
+pub use journal::{Change, What};
+
 /// What a person wants; survives restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Target {
     Running,
     /// Drained, its tasks kept in view.
@@ -80,6 +94,34 @@ pub enum Refused {
     /// Not now: worth trying again.
     Conflict(String),
     Failed(Error),
+}
+
+/// One place in a source, in the shape that Connect gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offset {
+    /// `{"kafka_topic": …, "kafka_partition": …}` for what reads Kafka.
+    pub partition: Map<String, Value>,
+    /// `None`: back to where it began.
+    pub offset: Option<Map<String, Value>>,
+}
+
+/// Of the daemon, not of its pipelines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    Starting,
+    Healthy,
+    /// It cannot acknowledge changes; the reason.
+    Unhealthy(String),
+}
+
+impl Target {
+    pub fn word(self) -> &'static str {
+        match self {
+            Target::Running => "RUNNING",
+            Target::Paused => "PAUSED",
+            Target::Stopped => "STOPPED",
+        }
+    }
 }
 
 impl Standing {

@@ -177,7 +177,7 @@ fn build_(dir: &Path, json: bool) -> Result<Exit> {
         let interface = import.name.split('@').next().unwrap_or(&import.name);
         match means.iter_mut().find(|(means, _)| *means == import.means) {
             Some((_, interfaces)) => interfaces.push(interface),
-            None => means.push((import.means, vec![interface])),
+            None => means.push((&import.means, vec![interface])),
         }
     }
     for (n, (means, interfaces)) in means.iter().enumerate() {

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::{PlacesArgs, read};
-use crate::cli::{Exit, say, table};
+use crate::cli::{Exit, say, say_json, table};
 use crate::error::{Error, Result};
-use crate::plugin::{Component, Plugins, Shape};
+use crate::ops::plugins::{self as ops_plugins, Inspected};
+use crate::plugin::{Component, Plugins};
 use crate::telemetry::bytes;
 
 #[derive(Debug, Args)]
@@ -30,12 +30,7 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<Exit> {
         places.cache = file.with_file_name(".cache");
     }
     let component = find(&Plugins::open(places)?, &args.plugin)?;
-    let shape = component.shape()?;
-    match args.json {
-        true => say(as_json(&component, &shape).to_string()),
-        false => show(&component, &shape),
-    }
-    Ok(Exit::Ok)
+    show(&ops_plugins::inspect(&component)?, args.json)
 }
 
 fn find(plugins: &Plugins, wanted: &str) -> Result<Component> {
@@ -43,47 +38,30 @@ fn find(plugins: &Plugins, wanted: &str) -> Result<Component> {
         let named = |e: Error| e.with("plugin", wanted);
         return plugins.from_bytes(read(Path::new(wanted))?).map_err(named);
     }
-    if wanted.starts_with("sha256:") {
-        return plugins.component(wanted);
+    ops_plugins::find(plugins, wanted)
+}
+
+fn show(plugin: &Inspected, json: bool) -> Result<Exit> {
+    if json {
+        say_json(plugin)?;
+        return Ok(Exit::Ok);
     }
-    let Some((name, pin)) = wanted.split_once('@') else {
-        return plugins.find(wanted, &|_, _| true);
-    };
-    plugins.find(name, &|version, digest| match pin.starts_with("sha256:") {
-        true => digest.starts_with(pin),
-        false => version
-            .strip_prefix(pin)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
-    })
-}
-
-fn as_json(component: &Component, shape: &Shape) -> Value {
-    let info = component.info();
-    let schema: Value = serde_json::from_str(&info.config_schema).unwrap_or_default();
-    json!({
-        "plugin": info.name, "version": info.version, "summary": info.summary,
-        "digest": component.digest(), "bytes": component.bytes().len(),
-        "components": shape.components, "core_modules": shape.core_modules,
-        "exports": shape.exports, "imports": shape.imports,
-        "keys": info.keys(), "config": schema,
-    })
-}
-
-fn show(component: &Component, shape: &Shape) {
-    let info = component.info();
-    say(format!("{}@{}  {}", info.name, info.version, info.summary));
-    say(component.digest());
+    say(format!(
+        "{}@{}  {}",
+        plugin.plugin, plugin.version, plugin.summary
+    ));
+    say(&plugin.digest);
     say(format!(
         "{}; core modules: {}, components inside: {}",
-        bytes(component.bytes().len() as u64),
-        shape.core_modules,
-        shape.components
+        bytes(plugin.bytes),
+        plugin.core_modules,
+        plugin.components
     ));
-    say(format!("exports {}", shape.exports.join(", ")));
+    say(format!("exports {}", plugin.exports.join(", ")));
     say("\nWhat it may touch (a plugin has no clock, randomness, file or network):");
     let head = ["IMPORT", "WHAT IT COMES TO", "CALLS"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for import in &shape.imports {
+    for import in &plugin.imports {
         let calls: Vec<&str> = (import.functions.iter())
             .map(|function| function.trim_start_matches("[method]"))
             .collect();
@@ -91,13 +69,12 @@ fn show(component: &Component, shape: &Shape) {
             true => "none".to_owned(),
             false => calls.join(" "),
         };
-        rows.push(vec![import.name.clone(), import.means.to_owned(), calls]);
+        rows.push(vec![import.name.clone(), import.means.clone(), calls]);
     }
     table(&rows);
-    let keys = info.keys();
-    if keys.is_empty() {
+    if plugin.keys.is_empty() {
         say("\nIt takes no keys.");
-        return;
+        return Ok(Exit::Ok);
     }
     say("\nKeys:");
     let mut rows = vec![
@@ -105,13 +82,19 @@ fn show(component: &Component, shape: &Shape) {
             .map(str::to_owned)
             .to_vec(),
     ];
-    for key in keys {
-        let default = match (key.default, key.required) {
-            (Some(default), _) => default,
+    for key in &plugin.keys {
+        let default = match (&key.default, key.required) {
+            (Some(default), _) => default.clone(),
             (None, true) => "required".to_owned(),
             (None, false) => "-".to_owned(),
         };
-        rows.push(vec![key.key, key.kind, default, key.about]);
+        rows.push(vec![
+            key.key.clone(),
+            key.kind.clone(),
+            default,
+            key.about.clone(),
+        ]);
     }
     table(&rows);
+    Ok(Exit::Ok)
 }

@@ -3,17 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
 use super::{PlacesArgs, read};
-use crate::cli::log::utc;
-use crate::cli::place::{self, Where};
-use crate::cli::{Exit, say, table};
+use crate::cli::place::Where;
+use crate::cli::{Exit, say, say_json, table};
 use crate::clock::SystemClock;
-use crate::commit::{self, Writer};
+use crate::commit::Writer;
 use crate::config::Text;
 use crate::error::{Error, Kind, Result};
-use crate::plugin::{Plugins, Pushed, Ref};
+use crate::ops::plugins::{self as ops_plugins, Claim, InForce, Listed, Pushed, Yanked};
 use crate::telemetry::bytes;
 
 #[derive(Debug, Args)]
@@ -64,36 +62,35 @@ pub(super) struct YankArgs {
 pub(super) fn push(args: &PushArgs) -> Result<Exit> {
     let plugins = args.places.open()?;
     let named = |e: Error| e.with("plugin", args.file.display());
-    let component = plugins.from_bytes(read(&args.file)?).map_err(named)?;
-    let (info, digest) = (component.info(), component.digest());
-    let pushed = Pushed {
-        digest: digest.to_owned(),
-        at: SystemClock::shared().now_micros(),
-        by: whoami(),
-    };
-    let store = plugins.store();
-    if args.dry_run {
-        store.may_push(&info.name, &info.version, digest)?;
-    } else {
-        store.put_blob(digest, component.bytes())?;
-        store.push(&info.name, &info.version, &pushed)?;
-    }
-    let size = component.bytes().len() as u64;
-    if args.json {
-        say(json!({
-            "plugin": info.name, "version": info.version, "digest": digest, "bytes": size,
-            "store": store.root().display().to_string(), "dry_run": args.dry_run,
-        })
-        .to_string());
+    let pushed = ops_plugins::push(
+        &plugins,
+        read(&args.file)?,
+        Claim::default(),
+        &SystemClock::shared(),
+        &whoami(),
+        args.dry_run,
+    );
+    let pushed = pushed.map_err(|refused| named(*refused.error))?;
+    show_pushed(&pushed, args.json)
+}
+
+fn show_pushed(pushed: &Pushed, json: bool) -> Result<Exit> {
+    if json {
+        say_json(pushed)?;
         return Ok(Exit::Ok);
     }
-    let done = if args.dry_run { "would push" } else { "pushed" };
-    let store = store.root().display();
+    let done = if pushed.dry_run {
+        "would push"
+    } else {
+        "pushed"
+    };
     say(format!(
-        "{done} {}@{} ({}) into {store}\n{digest}",
-        info.name,
-        info.version,
-        bytes(size)
+        "{done} {}@{} ({}) into {}\n{}",
+        pushed.plugin,
+        pushed.version,
+        bytes(pushed.bytes),
+        pushed.store,
+        pushed.digest
     ));
     Ok(Exit::Ok)
 }
@@ -107,61 +104,22 @@ fn whoami() -> String {
     format!("{user}@{host}")
 }
 
-/// One line of the list.
-#[derive(Debug)]
-struct Listed {
-    name: String,
-    /// Empty where the file is refused; `note` says why.
-    version: String,
-    digest: String,
-    bytes: Option<u64>,
-    /// Path of a loose file; none for a pushed version.
-    path: Option<PathBuf>,
-    pushed: Option<Pushed>,
-    yanked: bool,
-    note: String,
-}
-
 pub(super) fn ls(args: &LsArgs) -> Result<Exit> {
     let plugins = args.places.open()?;
-    let mut listed = loose(&plugins)?;
-    let mut refs = plugins.store().all_refs()?;
-    refs.sort_by(|a, b| (&a.name, a.pushed.at).cmp(&(&b.name, b.pushed.at)));
-    for Ref {
-        name,
-        version,
-        pushed,
-        yanked,
-    } in refs
-    {
-        let blob = plugins.store().blob_path(&pushed.digest)?;
-        let size = std::fs::metadata(&blob).map(|found| found.len()).ok();
-        let missing = if size.is_none() {
-            "not in the store"
-        } else {
-            ""
-        };
-        listed.push(Listed {
-            name,
-            version,
-            digest: pushed.digest.clone(),
-            bytes: size,
-            path: None,
-            pushed: Some(pushed),
-            yanked,
-            note: missing.to_owned(),
-        });
+    let listed = ops_plugins::list(&plugins)?;
+    if listed.is_empty() && !args.json {
+        let (path, store) = (plugins.path().display(), plugins.store().root().display());
+        say(format!(
+            "no plugins in {path} or {store}; `make plugins` builds the shipped ones"
+        ));
+        return Ok(Exit::Ok);
     }
-    listed.sort_by(|a, b| a.name.cmp(&b.name));
-    if args.json {
-        for one in listed {
-            say(json!({
-                "plugin": one.name, "version": one.version, "digest": one.digest, "bytes": one.bytes,
-                "path": one.path.map(|p| p.display().to_string()), "yanked": one.yanked, "note": one.note,
-                "pushed": one.pushed.map(|p| json!({ "at": utc(p.at), "by": p.by })),
-            })
-            .to_string());
-        }
+    show_list(listed, args.json)
+}
+
+fn show_list(listed: Vec<Listed>, json: bool) -> Result<Exit> {
+    if json {
+        listed.iter().try_for_each(say_json)?;
         return Ok(Exit::Ok);
     }
     let head = ["PLUGIN", "VERSION", "BYTES", "WHERE", "PUSHED", "DIGEST"];
@@ -174,7 +132,7 @@ pub(super) fn ls(args: &LsArgs) -> Result<Exit> {
         };
         let pushed = one
             .pushed
-            .map_or_else(|| "-".to_owned(), |p| format!("{} {}", utc(p.at), p.by));
+            .map_or_else(|| "-".to_owned(), |p| format!("{} {}", p.at, p.by));
         let note = match one.note.as_str() {
             "" => String::new(),
             note => format!("  {note}"),
@@ -185,7 +143,7 @@ pub(super) fn ls(args: &LsArgs) -> Result<Exit> {
             &one.version
         };
         rows.push(vec![
-            one.name,
+            one.plugin,
             version.to_owned(),
             one.bytes.map_or_else(|| "-".to_owned(), bytes),
             place.to_owned(),
@@ -193,52 +151,8 @@ pub(super) fn ls(args: &LsArgs) -> Result<Exit> {
             format!("{}{note}", one.digest),
         ]);
     }
-    if rows.len() == 1 {
-        let (path, store) = (plugins.path().display(), plugins.store().root().display());
-        say(format!(
-            "no plugins in {path} or {store}; `make plugins` builds the shipped ones"
-        ));
-        return Ok(Exit::Ok);
-    }
     table(&rows);
     Ok(Exit::Ok)
-}
-
-/// The loose files; one that is refused is listed with the reason.
-fn loose(plugins: &Plugins) -> Result<Vec<Listed>> {
-    let entries = match std::fs::read_dir(plugins.path()) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => {
-            let message = format!("{} cannot be read", plugins.path().display());
-            return Err(Error::new(Kind::PluginRefused, "plugin.ls", message).source(e));
-        }
-    };
-    let mut listed = Vec::new();
-    for path in entries.flatten().map(|file| file.path()) {
-        if path.extension().is_none_or(|e| e != "wasm") {
-            continue;
-        }
-        let content = read(&path)?;
-        let (size, digest) = (content.len() as u64, commit::digest(&content));
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let (version, note) = match plugins.from_bytes(content) {
-            Ok(c) if c.info().name == stem => (c.info().version.clone(), String::new()),
-            Ok(c) => (String::new(), format!("calls itself `{}`", c.info().name)),
-            Err(e) => (String::new(), format!("refused: {}", e.message())),
-        };
-        listed.push(Listed {
-            name: stem.into_owned(),
-            version,
-            digest,
-            bytes: Some(size),
-            path: Some(path),
-            pushed: None,
-            yanked: false,
-            note,
-        });
-    }
-    Ok(listed)
 }
 
 pub(super) fn yank(args: &YankArgs) -> Result<Exit> {
@@ -248,61 +162,52 @@ pub(super) fn yank(args: &YankArgs) -> Result<Exit> {
             .hint("NAME@VERSION, as `weir plugin ls` lists it"));
     };
     let plugins = args.places.open()?;
-    let store = plugins.store();
-    let found = store.pushed(name, version)?;
-    let running = in_force(&args.zone, &found.pushed.digest)?;
-    if !args.dry_run {
-        store.yank(name, version, !args.undo)?;
-    }
-    if args.json {
-        let running: Vec<_> = (running.iter())
-            .map(|(pipeline, zone)| json!({ "pipeline": pipeline, "zone": zone }))
-            .collect();
-        say(json!({
-            "plugin": name, "version": version, "digest": found.pushed.digest,
-            "yanked": !args.undo, "in_force": running, "dry_run": args.dry_run,
-        })
-        .to_string());
+    let running = |digest: &str| in_force(&args.zone, digest);
+    let yanked = ops_plugins::yank(&plugins, (name, version), args.undo, args.dry_run, running)?;
+    show_yanked(&yanked, !args.zone.is_empty(), args.json)
+}
+
+/// `looked`: for pipelines that have it in force.
+fn show_yanked(yanked: &Yanked, looked: bool, json: bool) -> Result<Exit> {
+    if json {
+        say_json(yanked)?;
         return Ok(Exit::Ok);
     }
-    let would = if args.dry_run { "would be " } else { "" };
-    let done = if args.undo { "back in use" } else { "yanked" };
-    say(format!(
-        "{name}@{version} {would}{done}: {}",
-        found.pushed.digest
-    ));
-    for (pipeline, zone) in &running {
+    let (name, version) = (&yanked.plugin, &yanked.version);
+    let would = if yanked.dry_run { "would be " } else { "" };
+    let done = if yanked.yanked {
+        "yanked"
+    } else {
+        "back in use"
+    };
+    say(format!("{name}@{version} {would}{done}: {}", yanked.digest));
+    for InForce { pipeline, zone } in &yanked.in_force {
         say(format!("in force in pipeline {pipeline} (zone {zone})"));
     }
-    if !running.is_empty() && !args.undo {
+    if !yanked.in_force.is_empty() && yanked.yanked {
         say(format!(
             "what runs goes on; the next start takes another version, or this build if its config says type = \"{name}@{}\"",
-            found.pushed.digest
+            yanked.digest
         ));
     }
-    if running.is_empty() && !args.zone.is_empty() {
+    if yanked.in_force.is_empty() && looked {
         say("in force in no pipeline of these zones");
     }
     Ok(Exit::Ok)
 }
 
 /// Pipelines and zones whose rules in force have this component.
-fn in_force(zones: &[String], digest: &str) -> Result<Vec<(String, String)>> {
+fn in_force(zones: &[String], digest: &str) -> Result<Vec<InForce>> {
+    let clock = SystemClock::shared();
     let mut running = Vec::new();
     for at in zones {
         let found = Where::at(at).find()?;
-        for name in &found.logs {
-            let log = place::open(&found, name)?;
-            if log
-                .state()
-                .rules
-                .rules
-                .iter()
-                .any(|rule| rule.component == digest)
-            {
-                running.push((name.pipeline.clone(), name.zone.clone()));
-            }
-        }
+        running.extend(ops_plugins::in_force(
+            &found.store,
+            &found.logs,
+            &clock,
+            digest,
+        )?);
     }
     Ok(running)
 }

@@ -1,11 +1,14 @@
 //! What other rules do to the columns of a table.
 
 use arrow_schema::{Field, Schema};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 /// What a change means to whoever reads the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Effect {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// The columns in force are not known.
+    Unknown,
     Same,
     /// Files of both kinds are read together: what one does not have is null.
     Additive,
@@ -14,8 +17,9 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    pub(super) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
+            Effect::Unknown => "unknown",
             Effect::Same => "same",
             Effect::Additive => "additive",
             Effect::Breaking => "breaking",
@@ -23,8 +27,8 @@ impl Effect {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Change {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
     pub column: String,
     /// `int32`, `utf8 or null`; empty where it is not there.
     pub from: String,
@@ -32,8 +36,38 @@ pub(super) struct Change {
     pub effect: Effect,
 }
 
+/// All that changes, and the worst of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Columns {
+    pub effect: Effect,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<Change>>,
+    /// Why the columns in force are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl Columns {
+    pub(super) fn between(old: &Schema, new: &Schema) -> Columns {
+        let changes = changes(old, new);
+        Columns {
+            effect: worst(&changes),
+            changes: Some(changes),
+            why: None,
+        }
+    }
+
+    pub(super) fn unknown(why: String) -> Columns {
+        Columns {
+            effect: Effect::Unknown,
+            changes: None,
+            why: Some(why),
+        }
+    }
+}
+
 /// The columns that change, in the order of the old table, then what is new.
-pub(super) fn changes(old: &Schema, new: &Schema) -> Vec<Change> {
+fn changes(old: &Schema, new: &Schema) -> Vec<Change> {
     let mut found = Vec::new();
     for field in old.fields() {
         let now = new.column_with_name(field.name()).map(|(_, now)| now);
@@ -67,14 +101,9 @@ fn shown(field: &Field) -> String {
     format!("{}{or_null}", field.data_type())
 }
 
-pub(super) fn worst(changes: &[Change]) -> Effect {
+fn worst(changes: &[Change]) -> Effect {
     let effects = changes.iter().map(|change| change.effect);
     effects.max().unwrap_or(Effect::Same)
-}
-
-pub(super) fn to_json(changes: &[Change]) -> Value {
-    let one = |c: &Change| json!({ "column": c.column, "from": c.from, "to": c.to, "effect": c.effect.word() });
-    json!({ "effect": worst(changes).word(), "changes": changes.iter().map(one).collect::<Vec<_>>() })
 }
 
 #[cfg(test)]

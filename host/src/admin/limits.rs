@@ -1,0 +1,35 @@
+//! What the server bounds beside the worker's `rest.*` keys: constants, each with its reason.
+
+use std::time::Duration;
+
+/// Threads that move bytes. Handlers do not run on them.
+pub(super) const IO_THREADS: usize = 2;
+/// Handlers at a time; further requests wait for one to end, within `rest.request.timeout`. Enough for the slowest
+/// calls (a dry run of a swap) not to hold up status pages, few enough for 2 cores.
+pub(super) const HANDLERS: usize = 32;
+/// Beside those, for probes: they answer while every handler is busy.
+pub(super) const PROBES: usize = 4;
+/// Connect's limit of `/health`.
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection without a request is closed after this; longer than the 30 s for which common clients pool theirs.
+pub(super) const IDLE: Duration = Duration::from_secs(60);
+/// A client that takes no byte of its answer for so long is cut off.
+pub(super) const STALLED: Duration = Duration::from_secs(30);
+/// How often connections are looked over: limits of time are kept to within this.
+pub(super) const TICK: Duration = Duration::from_millis(250);
+/// Header fields of one request.
+pub(super) const HEADER_FIELDS: usize = 100;
+/// How much of a body that is too large is read and dropped, so that the client sees the answer instead of a reset.
+pub(super) const DRAIN: usize = 4 << 20;
+/// For how long.
+pub(super) const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Peers whose rate is remembered; beyond that, those that have been quiet are forgotten.
+pub(super) const PEERS: usize = 4096;
+/// What a failed login costs of a peer's rate: at the default, 20 guesses a second.
+pub(super) const FAILED_LOGIN: f64 = 50.0;
+/// Connections over the limit that are told so at a time; more are closed without a word.
+pub(super) const TURNED_AWAY: usize = 32;
+/// Pieces of an upload between socket and handler.
+pub(super) const PIECES: usize = 4;
+/// After an accept that failed (no file descriptors left): long enough not to spin.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

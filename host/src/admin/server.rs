@@ -1,0 +1,356 @@
+//! Sockets: listens, bounds connections, speaks TLS and HTTP/1.1, ends within a deadline.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::{Either, select};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use openssl::ssl::{AlpnError, Ssl, SslAcceptor, SslFiletype, SslMethod, select_next_proto};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tokio_openssl::SslStream;
+
+use super::fault::Fault;
+use super::limits::{
+    ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, PROBES, TICK, TURNED_AWAY,
+};
+use super::serve::{Peer, Shared, serve};
+use super::watched::{Activity, Watched};
+use crate::config::worker::{Listen, RestConfig, TlsFiles};
+use crate::error::{Error, Kind, Result};
+
+/// hyper's least buffer, and room for pieces of bodies.
+const BUFFER: usize = 64 << 10;
+
+pub(super) struct Server {
+    runtime: Runtime,
+    stop: watch::Sender<bool>,
+    connections: Arc<Semaphore>,
+    most: usize,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server of {} connections at most", self.most)
+    }
+}
+
+/// A bound address.
+pub(super) struct Door {
+    listener: TcpListener,
+    tls: Option<Arc<SslAcceptor>>,
+    pub addr: SocketAddr,
+}
+
+/// Listens; nothing is accepted yet.
+pub(super) fn bind(rest: &RestConfig) -> Result<Vec<Door>> {
+    let doors = rest.listen.iter().map(|listen| {
+        let tls = match (&rest.tls, listen.tls) {
+            (Some(files), true) => Some(Arc::new(acceptor(files)?)),
+            (None, true) => {
+                return Err(refused(format!("{listen} is to speak TLS, without a certificate"))
+                    .hint("set rest.tls.certificate and rest.tls.key"));
+            }
+            (_, false) => None,
+        };
+        let (listener, addr) = open(listen)?;
+        Ok(Door {
+            listener,
+            tls,
+            addr,
+        })
+    });
+    doors.collect()
+}
+
+fn refused(message: String) -> Error {
+    Error::new(Kind::ConfigInvalid, "rest.listen", message)
+}
+
+fn open(listen: &Listen) -> Result<(TcpListener, SocketAddr)> {
+    let host = listen.host.trim_matches(['[', ']']);
+    let bound = if host.is_empty() {
+        TcpListener::bind(("::", listen.port)).or_else(|_| TcpListener::bind(("0.0.0.0", listen.port)))
+    } else {
+        TcpListener::bind((host, listen.port))
+    };
+    let opened = bound.and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        Ok((listener, addr))
+    });
+    opened.map_err(|error| {
+        refused(format!("cannot listen on {listen}"))
+            .source(error)
+            .hint("another daemon or worker may hold the port; rest.listen names another")
+    })
+}
+
+fn acceptor(files: &TlsFiles) -> Result<SslAcceptor> {
+    let made = || -> std::result::Result<SslAcceptor, (&str, openssl::error::ErrorStack)> {
+        let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())
+            .map_err(|error| ("TLS", error))?;
+        builder
+            .set_certificate_chain_file(&files.certificate)
+            .map_err(|error| ("rest.tls.certificate", error))?;
+        builder
+            .set_private_key_file(&files.key, SslFiletype::PEM)
+            .map_err(|error| ("rest.tls.key", error))?;
+        builder
+            .check_private_key()
+            .map_err(|error| ("rest.tls.key is not the certificate's", error))?;
+        builder.set_alpn_select_callback(|_, offered| {
+            select_next_proto(b"\x08http/1.1", offered).ok_or(AlpnError::NOACK)
+        });
+        Ok(builder.build())
+    };
+    made().map_err(|(what, error)| {
+        Error::new(Kind::ConfigInvalid, "rest.tls", what.to_owned())
+            .with("certificate", files.certificate.display())
+            .with("key", files.key.display())
+            .source(error)
+            .hint("both are PEM files; the certificate's may hold its chain")
+    })
+}
+
+impl Server {
+    pub fn start(doors: Vec<Door>, shared: Shared) -> Result<Server> {
+        let broken = |error: std::io::Error| {
+            Error::new(Kind::Bug, "rest.start", "no threads for HTTP").source(error)
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(IO_THREADS)
+            .max_blocking_threads(HANDLERS + PROBES)
+            .thread_name("rest")
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(broken)?;
+        let most = shared.rest.max_connections;
+        let connections = Arc::new(Semaphore::new(most));
+        let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::new(shared);
+        for door in doors {
+            let listener = {
+                let _inside = runtime.enter();
+                tokio::net::TcpListener::from_std(door.listener).map_err(broken)?
+            };
+            runtime.spawn(accept(Accepting {
+                listener,
+                tls: door.tls,
+                shared: Arc::clone(&shared),
+                connections: Arc::clone(&connections),
+                turned_away: Arc::clone(&turned_away),
+                stopped: stopped.clone(),
+            }));
+        }
+        Ok(Server {
+            runtime,
+            stop,
+            connections,
+            most,
+        })
+    }
+
+    /// No new connections; requests under way have `grace` to be answered.
+    pub fn stop(self, grace: Duration) {
+        self.stop.send_replace(true);
+        let all = u32::try_from(self.most).unwrap_or(u32::MAX);
+        let quiet = self.runtime.block_on(async {
+            timeout(grace, self.connections.acquire_many(all)).await
+        });
+        if quiet.is_err() {
+            tracing::warn!("requests were cut off: {grace:?} were over");
+        }
+        // A handler that still blocks is left behind; the process ends after this.
+        self.runtime.shutdown_timeout(TICK);
+    }
+}
+
+struct Accepting {
+    listener: tokio::net::TcpListener,
+    tls: Option<Arc<SslAcceptor>>,
+    shared: Arc<Shared>,
+    connections: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+}
+
+async fn accept(mut own: Accepting) {
+    loop {
+        let accepted = {
+            let stopped = pin!(own.stopped.wait_for(|stop| *stop));
+            match select(stopped, pin!(own.listener.accept())).await {
+                Either::Left(_) => return,
+                Either::Right((accepted, _)) => accepted,
+            }
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&own.connections).try_acquire_owned() else {
+            // Over TLS there is nothing to say before the handshake.
+            if own.tls.is_none()
+                && let Ok(permit) = Arc::clone(&own.turned_away).try_acquire_owned()
+            {
+                let most = own.shared.rest.max_connections;
+                tokio::spawn(async move {
+                    turn_away(stream, most).await;
+                    drop(permit);
+                });
+            }
+            continue;
+        };
+        let (shared, tls, stopped) = (
+            Arc::clone(&own.shared),
+            own.tls.clone(),
+            own.stopped.clone(),
+        );
+        tokio::spawn(async move {
+            connection(shared, stream, peer, tls, stopped).await;
+            drop(permit);
+        });
+    }
+}
+
+/// 503 to one connection too many: waiting in line would look like a dead server to a probe.
+async fn turn_away(mut stream: TcpStream, most: usize) {
+    let body = Fault::new(
+        503,
+        format!("all {most} connections are in use (rest.max.connections)"),
+    )
+    .body();
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let told = timeout(Duration::from_secs(1), async {
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&body).await?;
+        stream.shutdown().await?;
+        // Unread bytes would make the close a reset, which can overtake the answer.
+        let mut dropped = [0; 4096];
+        while stream.read(&mut dropped).await? > 0 {}
+        std::io::Result::Ok(())
+    });
+    if let Ok(Err(error)) = told.await {
+        tracing::debug!(%error, "a connection over the limit was gone");
+    }
+}
+
+async fn connection(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    addr: SocketAddr,
+    tls: Option<Arc<SslAcceptor>>,
+    stopped: watch::Receiver<bool>,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    let peer = Peer {
+        ip: addr.ip().to_canonical(),
+        tls: tls.is_some(),
+    };
+    let Some(acceptor) = tls else {
+        speak(shared, stream, peer, stopped).await;
+        return;
+    };
+    let limit = shared.rest.header_timeout;
+    let shaken = async {
+        let ssl = Ssl::new(acceptor.context())?;
+        let mut stream = SslStream::new(ssl, stream)?;
+        std::pin::Pin::new(&mut stream).accept().await?;
+        Ok::<_, openssl::ssl::Error>(stream)
+    };
+    match timeout(limit, shaken).await {
+        Ok(Ok(stream)) => speak(shared, stream, peer, stopped).await,
+        Ok(Err(error)) => tracing::debug!(peer = %peer.ip, %error, "no TLS handshake"),
+        Err(_) => tracing::debug!(peer = %peer.ip, "no TLS handshake in time"),
+    }
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    shared: Arc<Shared>,
+    stream: S,
+    peer: Peer,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let activity = Activity::new();
+    let limit = shared.rest.header_timeout;
+    let header = shared.rest.max_header;
+    let service = {
+        let activity = activity.clone();
+        service_fn(move |request| {
+            activity.busy();
+            let (shared, activity) = (Arc::clone(&shared), activity.clone());
+            async move {
+                let response = serve(shared, peer, request).await;
+                activity.answered();
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
+    let socket = TokioIo::new(Watched::new(stream, activity.clone()));
+    let mut builder = http1::Builder::new();
+    builder
+        .header_read_timeout(None) // `overdue` keeps it, and tells an idle connection from a slow one
+        .half_close(true)
+        .max_headers(HEADER_FIELDS)
+        .max_header_size(header)
+        .max_buf_size(BUFFER.max(header));
+    let mut talk = pin!(builder.serve_connection(socket, service));
+    let mut overdue = pin!(activity.overdue(limit));
+    let stop = pin!(stopped.wait_for(|stop| *stop));
+    let over = {
+        let early = pin!(select(stop, &mut overdue));
+        match select(talk.as_mut(), early).await {
+            Either::Left((done, _)) => {
+                ended(peer, done);
+                return;
+            }
+            Either::Right((Either::Left(_), _)) => false,
+            Either::Right((Either::Right(_), _)) => true,
+        }
+    };
+    if over {
+        tracing::debug!(peer = %peer.ip, "a client took too long and was cut off");
+        return;
+    }
+    talk.as_mut().graceful_shutdown();
+    if let Either::Left((done, _)) = select(talk, overdue).await {
+        ended(peer, done);
+    }
+}
+
+fn ended(peer: Peer, done: hyper::Result<()>) {
+    if let Err(error) = done {
+        tracing::debug!(peer = %peer.ip, %error, "a connection broke");
+    }
+}
+
+/// `future`, or `None` after `limit` from `since`.
+pub(super) async fn within<F: Future>(
+    since: Instant,
+    limit: Duration,
+    future: F,
+) -> Option<F::Output> {
+    let left = limit.saturating_sub(since.elapsed());
+    timeout(left, future).await.ok()
+}

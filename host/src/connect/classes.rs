@@ -1,0 +1,326 @@
+//! The connector classes that a config may name, each with all of its keys as Connect's ConfigDef describes them: what web
+//! consoles draw forms from, and what the plugin list, `config` and `validate` of REST answer with.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use super::framework::{self, Def};
+use super::{smt, storage};
+use crate::config::keys::{self, Default, GROUPS, KEYS, KeyDef, Scope};
+use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
+use crate::config::shape::Shape;
+use crate::supervisor::Kind;
+
+pub const FILE_SOURCE: &str = "org.apache.kafka.connect.file.FileStreamSourceConnector";
+pub const FILE_SINK: &str = "org.apache.kafka.connect.file.FileStreamSinkConnector";
+pub const S3_SINK: &str = "io.confluent.connect.s3.S3SinkConnector";
+pub const HDFS_SINK: &str = "io.confluent.connect.hdfs.HdfsSinkConnector";
+pub const HDFS3_SINK: &str = "io.confluent.connect.hdfs3.Hdfs3SinkConnector";
+
+/// A value of `connector.class` that means something here.
+#[derive(Debug)]
+pub struct Class {
+    /// The full name.
+    pub name: &'static str,
+    /// What else it answers to: the simple name, and that without `Connector`.
+    pub aliases: Vec<&'static str>,
+    pub kind: Kind,
+    pub version: &'static str,
+    /// The connector's own keys first, then the framework's, as Connect lists them.
+    pub keys: Vec<Key>,
+}
+
+/// `ConfigKeyInfo` of Connect's REST API; `dependents` is always empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub name: String,
+    pub kind: Type,
+    /// Has no default and must be given.
+    pub required: bool,
+    /// `None`: null.
+    pub default: Option<String>,
+    pub importance: Importance,
+    pub documentation: String,
+    pub group: String,
+    /// Within its group, from 1.
+    pub order: i32,
+    pub width: Width,
+    pub display_name: String,
+    /// Values that a form may offer.
+    pub recommended: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    Boolean,
+    String,
+    Int,
+    Long,
+    List,
+    Class,
+    Password,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Importance {
+    High,
+    Medium,
+    Low,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    None,
+    Short,
+    Medium,
+    Long,
+}
+
+impl Type {
+    pub fn word(self) -> &'static str {
+        match self {
+            Type::Boolean => "BOOLEAN",
+            Type::String => "STRING",
+            Type::Int => "INT",
+            Type::Long => "LONG",
+            Type::List => "LIST",
+            Type::Class => "CLASS",
+            Type::Password => "PASSWORD",
+        }
+    }
+}
+
+impl Importance {
+    pub fn word(self) -> &'static str {
+        match self {
+            Importance::High => "HIGH",
+            Importance::Medium => "MEDIUM",
+            Importance::Low => "LOW",
+        }
+    }
+}
+
+impl Width {
+    pub fn word(self) -> &'static str {
+        match self {
+            Width::None => "NONE",
+            Width::Short => "SHORT",
+            Width::Medium => "MEDIUM",
+            Width::Long => "LONG",
+        }
+    }
+}
+
+impl Class {
+    pub fn find(name: &str) -> Option<&'static Class> {
+        let name = name.trim();
+        classes()
+            .iter()
+            .find(|class| class.name == name || class.aliases.contains(&name))
+    }
+
+    pub fn key(&self, name: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+/// Every class, ours first.
+pub fn classes() -> &'static [Class] {
+    static CLASSES: LazyLock<Vec<Class>> = LazyLock::new(|| {
+        let file = |defs: &[Def], more: &[Def]| own(defs).chain(own(more)).collect::<Vec<_>>();
+        vec![
+            class(OUR_CLASS, &["Weir"], Kind::Sink, weir()),
+            class(
+                FILE_SOURCE,
+                &["FileStreamSourceConnector", "FileStreamSource"],
+                Kind::Source,
+                file(framework::FILE_SOURCE, framework::SOURCE),
+            ),
+            class(
+                FILE_SINK,
+                &["FileStreamSinkConnector", "FileStreamSink"],
+                Kind::Sink,
+                file(framework::FILE_SINK, framework::SINK),
+            ),
+            class(
+                S3_SINK,
+                &["S3SinkConnector", "S3Sink"],
+                Kind::Sink,
+                file(storage::S3, framework::SINK),
+            ),
+            class(
+                HDFS_SINK,
+                &["HdfsSinkConnector", "HdfsSink"],
+                Kind::Sink,
+                file(storage::HDFS, framework::SINK),
+            ),
+            class(
+                HDFS3_SINK,
+                &["Hdfs3SinkConnector", "Hdfs3Sink"],
+                Kind::Sink,
+                file(storage::HDFS, framework::SINK),
+            ),
+        ]
+    });
+    &CLASSES
+}
+
+/// The keys that a config can have: those of its class, and a block for each transform and predicate that it lists.
+/// `None`: its class is missing or unknown.
+pub fn definitions(config: &BTreeMap<String, String>) -> Option<Vec<Key>> {
+    let class = Class::find(config.get(CONNECTOR_CLASS)?)?;
+    let scope = match config.get("source.type").map(|typed| typed.trim()) {
+        Some("zone") => Some(Scope::Kafka),
+        Some("kafka") => Some(Scope::Zone),
+        _ => None,
+    };
+    let ours = class.name == OUR_CLASS;
+    let other = |key: &&Key| !ours || keys::find(&key.name).is_none_or(|d| Some(d.scope) != scope);
+    let mut all: Vec<Key> = class.keys.iter().filter(other).cloned().collect();
+    for (list, title) in [("transforms", "Transforms"), ("predicates", "Predicates")] {
+        let listed = config.get(list).map_or("", String::as_str);
+        for alias in listed.split(',').map(str::trim).filter(|a| !a.is_empty()) {
+            let group = format!("{title}: {alias}");
+            let typed = config.get(&format!("{list}.{alias}.type"));
+            let defs = match list {
+                "transforms" => smt::keys(typed.map_or("", String::as_str), ours),
+                _ => framework::PREDICATE.to_vec(),
+            };
+            let block = (1..).zip(defs.iter()).map(|(order, def)| {
+                let mut key = def.key(&group, order);
+                key.name = format!("{list}.{alias}.{}", def.name);
+                key
+            });
+            all.extend(block);
+        }
+    }
+    Some(all)
+}
+
+fn class(name: &'static str, aliases: &[&'static str], kind: Kind, keys: Vec<Key>) -> Class {
+    Class {
+        name,
+        aliases: aliases.to_vec(),
+        kind,
+        version: env!("CARGO_PKG_VERSION"),
+        keys: ordered(keys),
+    }
+}
+
+fn own(defs: &[Def]) -> impl Iterator<Item = Key> {
+    defs.iter().map(|def| def.key(def.group, 0))
+}
+
+/// Numbers each group's keys.
+fn ordered(mut keys: Vec<Key>) -> Vec<Key> {
+    let mut last: BTreeMap<String, i32> = BTreeMap::new();
+    for key in &mut keys {
+        let order = last.entry(key.group.clone()).or_default();
+        *order += 1;
+        key.order = *order;
+    }
+    keys
+}
+
+fn weir() -> Vec<Key> {
+    KEYS.iter().map(of_ours).collect()
+}
+
+fn of_ours(def: &KeyDef) -> Key {
+    let required = matches!(def.default, Default::Required(_));
+    let (default, more) = match def.default {
+        Default::Is(value) => (Some(value.to_owned()), String::new()),
+        Default::Required(how) => (None, format!(" Give {how}.")),
+        Default::Derived(how) => (Some(String::new()), format!(" Not given: {how}.")),
+        Default::Unset => (Some(String::new()), String::new()),
+    };
+    let kind = match def.shape {
+        Shape::Names | Shape::Topics | Shape::Fields => Type::List,
+        Shape::Int { .. } => Type::Long,
+        Shape::Flag => Type::Boolean,
+        _ if def.name == CONNECTOR_CLASS => Type::Class,
+        _ => Type::String,
+    };
+    let recommended = match def.shape {
+        Shape::Choice(choices) => choices.iter().map(|c| (*c).to_owned()).collect(),
+        Shape::Flag => vec!["true".to_owned(), "false".to_owned()],
+        _ => Vec::new(),
+    };
+    let group = GROUPS.iter().find(|(group, _)| *group == def.group);
+    Key {
+        name: def.name.to_owned(),
+        kind,
+        required,
+        default,
+        importance: match def.importance {
+            keys::Importance::High => Importance::High,
+            keys::Importance::Medium => Importance::Medium,
+            keys::Importance::Low => Importance::Low,
+        },
+        documentation: format!("{}{more} Type: {}.", def.doc, def.shape.describe()),
+        group: group.map_or("", |(_, title)| title).to_owned(),
+        order: 0,
+        width: match kind {
+            Type::List => Width::Long,
+            Type::Boolean | Type::Long => Width::Short,
+            _ => Width::Medium,
+        },
+        display_name: framework::display_name(def.name),
+        recommended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_answer_to_their_names_and_describe_each_key_once() {
+        for (typed, name) in [
+            ("weir", OUR_CLASS),
+            ("FileStreamSource", FILE_SOURCE),
+            ("FileStreamSinkConnector", FILE_SINK),
+            (" io.confluent.connect.s3.S3SinkConnector ", S3_SINK),
+            ("HdfsSink", HDFS_SINK),
+        ] {
+            assert_eq!(Class::find(typed).map(|c| c.name), Some(name), "{typed}");
+        }
+        assert!(Class::find("JdbcSinkConnector").is_none());
+        for class in classes() {
+            let mut seen = std::collections::BTreeSet::new();
+            for key in &class.keys {
+                assert!(seen.insert(&key.name), "{}: {} twice", class.name, key.name);
+                assert!(key.documentation.len() > 15, "{}: {}", class.name, key.name);
+                assert!(key.order > 0 && !key.group.is_empty() && !key.display_name.is_empty());
+                assert!(!key.required || key.default.is_none(), "{}", key.name);
+            }
+            for must in [CONNECTOR_CLASS, "name", "tasks.max", "transforms"] {
+                assert!(class.key(must).is_some(), "{}: {must}", class.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_config_has_a_block_for_each_transform_and_no_key_of_the_other_source() {
+        let config = |pairs: &[(&str, &str)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            definitions(&pairs.collect()).expect("known class")
+        };
+        let zone = config(&[("connector.class", "weir"), ("source.type", "zone")]);
+        let named = |keys: &[Key], name: &str| keys.iter().any(|key| key.name == name);
+        assert!(named(&zone, "source.table") && !named(&zone, "source.topics"));
+        let s3 = config(&[
+            ("connector.class", "S3Sink"),
+            ("transforms", "a, b"),
+            (
+                "transforms.a.type",
+                "org.apache.kafka.connect.transforms.Cast$Value",
+            ),
+        ]);
+        assert!(named(&s3, "transforms.a.spec") && !named(&s3, "transforms.b.spec"));
+        assert!(named(&s3, "transforms.b.predicate"));
+        assert!(s3.iter().any(|key| key.group == "Transforms: b"));
+    }
+}

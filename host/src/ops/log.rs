@@ -1,0 +1,194 @@
+//! Entries of a commit log, a page at a time, and what they come to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::chain::{Records, Rows};
+use crate::commit::{self, Entry, Log, LogName, Role, State};
+use crate::error::{Error, Kind, Result};
+use crate::record::ChainId;
+use crate::store::Store;
+use crate::zone;
+
+/// One entry as it stands in the log, with its digest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub struct Logged {
+    /// `_system/<pipeline>/<zone>`
+    pub log: String,
+    pub entry: Entry,
+    pub digest: String,
+}
+
+impl From<Logged> for Value {
+    fn from(logged: Logged) -> Value {
+        // An entry is made of what JSON has.
+        let mut value = serde_json::to_value(&logged.entry).unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            object.insert("log".into(), json!(logged.log));
+            object.insert("digest".into(), json!(logged.digest));
+        }
+        value
+    }
+}
+
+impl TryFrom<Value> for Logged {
+    type Error = serde_json::Error;
+
+    fn try_from(mut value: Value) -> Result<Logged, serde_json::Error> {
+        let mut take = |key: &str| {
+            let found = value.as_object_mut().and_then(|object| object.remove(key));
+            serde_json::from_value(found.unwrap_or_default())
+        };
+        Ok(Logged {
+            log: take("log")?,
+            digest: take("digest")?,
+            entry: serde_json::from_value(value)?,
+        })
+    }
+}
+
+/// Some entries, and what all of them come to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// `_system/<pipeline>/<zone>`
+    pub log: String,
+    /// Of the newest entry.
+    pub version: u64,
+    /// Ascending.
+    pub entries: Vec<Logged>,
+    /// Where the next page begins; `None`: this one has the newest entry.
+    pub next: Option<u64>,
+    pub records: Records,
+    pub rows: Rows,
+    /// Both ledgers close.
+    pub closes: bool,
+    /// User counters: transform → counter → amount.
+    pub counters: BTreeMap<String, BTreeMap<String, u64>>,
+    pub positions: Vec<Position>,
+}
+
+/// How far one partition was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    pub chain: ChainId,
+    pub topic: String,
+    pub partition: i32,
+    /// Where reading began.
+    pub start: i64,
+    /// Next offset to read.
+    pub to: i64,
+}
+
+/// `limit` entries from version `from` on, or the newest ones; a limit of 0 is none.
+pub fn page(store: &Arc<dyn Store>, log: &Log, from: Option<u64>, limit: u64) -> Result<Page> {
+    let (name, state, newest) = (log.name(), log.state(), log.version());
+    let first = match (from, limit) {
+        (Some(from), _) => from,
+        (None, 0) => 0,
+        (None, n) => (newest + 1).saturating_sub(n),
+    };
+    let last = match limit {
+        0 => newest,
+        n => newest.min(first.saturating_add(n - 1)),
+    };
+    let mut entries = Vec::new();
+    for version in first..=last {
+        let path = name.entry(version);
+        let bytes = store.get(&path)?.ok_or_else(|| {
+            Error::new(Kind::LogCorrupt, "cli.log", "an entry is missing").with("path", &path)
+        })?;
+        entries.push(Logged {
+            log: name.dir(),
+            entry: commit::decode(&bytes, &path)?,
+            digest: commit::digest(&bytes),
+        });
+    }
+    let total = state.totals();
+    Ok(Page {
+        log: name.dir(),
+        version: newest,
+        entries,
+        next: (last < newest).then(|| last + 1),
+        records: total.records,
+        rows: total.rows,
+        closes: total.closes(),
+        counters: state.counters.clone(),
+        positions: positions(state),
+    })
+}
+
+pub fn positions(state: &State) -> Vec<Position> {
+    let of = |(chain, at): (&ChainId, &commit::ChainState)| Position {
+        chain: chain.clone(),
+        topic: at.topic.clone(),
+        partition: at.partition,
+        start: at.start(),
+        to: at.to,
+    };
+    state.chains.iter().map(of).collect()
+}
+
+/// What a reading of everything found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    pub log: String,
+    pub ok: bool,
+    pub entries: u64,
+    pub files: u64,
+    pub bytes: u64,
+    pub problems: Vec<Difference>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub version: Option<u64>,
+    pub path: String,
+    pub message: String,
+}
+
+/// Log, files and digests, then the rows of every live file. `None`: there is no log.
+pub fn verify(store: &Arc<dyn Store>, name: &LogName) -> Result<Option<Verified>> {
+    let Some(found) = commit::verify(store.as_ref(), name)? else {
+        return Ok(None);
+    };
+    let told = |p: commit::Problem| Difference {
+        version: p.version,
+        path: p.path,
+        message: p.message,
+    };
+    let mut problems: Vec<Difference> = found.problems.into_iter().map(told).collect();
+    if problems.is_empty() {
+        problems = verify_rows(store, name, found.state.as_ref())?;
+    }
+    Ok(Some(Verified {
+        log: name.dir(),
+        ok: problems.is_empty(),
+        entries: found.entries,
+        files: found.files,
+        bytes: found.bytes,
+        problems,
+    }))
+}
+
+/// Rows, schemas and row digests of every live file: what the sizes and sums of the bytes do not show.
+fn verify_rows(
+    store: &Arc<dyn Store>,
+    name: &LogName,
+    state: Option<&State>,
+) -> Result<Vec<Difference>> {
+    let mut problems = Vec::new();
+    let live = state.into_iter().flat_map(|state| state.live.values());
+    for live in live.filter(|live| live.file.role != Role::Keys) {
+        let wrong = zone::verify_file(store, name, &live.file)?;
+        problems.extend(wrong.into_iter().map(|message| Difference {
+            version: Some(live.version),
+            path: live.file.path.clone(),
+            message,
+        }));
+    }
+    Ok(problems)
+}

@@ -1,0 +1,441 @@
+//! Other rules for a pipeline: say what changes, see that it works, and put it in force.
+//!
+//! ```text
+//! Scene ─ swap / rollback ─→ Planned ── told() ─────────→ Swapped{state: dry_run}
+//!                                    └─ carry_out(wait) → Swapped{state: in_force}, by the running process or written here
+//! ```
+//! What changes is found, compiled and started with the pipeline's keys and columns before anything is asked or written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Columns, Effect, Refused, Why, short};
+use crate::clock::Clock;
+use crate::commit::{self, Draft, Log, LogName, Outcome, Rule, Swap, Writer, rules_digest};
+use crate::config::{self, PipelineConfig, TransformConfig};
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::pending::{Answer, Id, Pending};
+use crate::pipeline::rules::{Parts, barred, part_of};
+use crate::plugin::Plugins;
+use crate::store::{self, Store};
+
+/// For a running process to take a request: it looks every 200 ms.
+const TAKEN_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const OP: &str = "pipeline.swap";
+
+/// Which rules are to be in force.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Transform → `plugin[@version|@sha256:…]`, with the keys that the config has for the transform.
+    pub rules: Vec<(String, String)>,
+    /// All that the config declares now.
+    pub reload: bool,
+    /// Also where columns go or change their type.
+    pub allow_breaking: bool,
+    /// Also what a rollback barred.
+    pub force: bool,
+    pub reason: String,
+}
+
+/// What changes, and whether it is in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Swapped {
+    /// `_system/<pipeline>/<zone>`
+    pub log: String,
+    pub state: Standing,
+    /// The entry after which the new rules hold.
+    pub version: Option<u64>,
+    /// A running process did it; else the entry was written for the next one.
+    pub by_process: bool,
+    /// Version of the rules that are replaced.
+    pub from: u64,
+    pub replaces: Vec<Rule>,
+    pub rules: Vec<Rule>,
+    /// Digests that this bars.
+    pub bar: Vec<String>,
+    pub columns: Columns,
+    /// Where the config declares something else than what will be in force.
+    pub hints: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Nothing was written.
+    DryRun,
+    /// These rules were in force before.
+    Already,
+    InForce,
+}
+
+/// A pipeline, its log, what its config declares, and who asks.
+#[derive(Debug)]
+pub struct Scene {
+    config: PipelineConfig,
+    plugins: Plugins,
+    declared: Parts,
+    store: Arc<dyn Store>,
+    log: Log,
+    clock: Arc<dyn Clock>,
+    actor: String,
+}
+
+/// Checked, and ready to be put in force.
+#[derive(Debug)]
+pub struct Planned {
+    scene: Scene,
+    parts: Parts,
+    swap: Swap,
+    columns: Columns,
+}
+
+impl Scene {
+    /// `actor` is written into the log.
+    pub fn open(
+        config: PipelineConfig,
+        plugins: Plugins,
+        clock: &Arc<dyn Clock>,
+        actor: &str,
+    ) -> Result<Scene, Refused> {
+        let declared =
+            Parts::declared(&plugins, &config).map_err(|problems| config::refused(&problems))?;
+        let none = || {
+            let error = usage(format!("pipeline `{}` has no log yet", config.name))
+                .hint("its first `weir run` begins with the rules of the config");
+            Refused::new(Why::Conflict, error)
+        };
+        let store = store::open_existing(&config.sink.url)?.ok_or_else(none)?;
+        let name = LogName::new(&config.name, &config.sink.zone);
+        let writer = Writer::this_process(&**clock);
+        let log = Log::open(store.clone(), name, clock.clone(), writer)?.ok_or_else(none)?;
+        Ok(Scene {
+            config,
+            plugins,
+            declared,
+            store,
+            log,
+            clock: clock.clone(),
+            actor: actor.to_owned(),
+        })
+    }
+
+    pub fn swap(self, wanted: &Wanted) -> Result<Planned, Refused> {
+        if wanted.rules.is_empty() && !wanted.reload {
+            return Err(nothing_named().into());
+        }
+        let mut parts = match wanted.reload {
+            true => self.declared.clone(),
+            false => self.current()?,
+        };
+        for (transform, plugin) in &wanted.rules {
+            let part = part_of(&self.plugins, &self.config, &self.named(transform, plugin)?);
+            let part = part.map_err(|problems| config::refused(&problems))?;
+            let name = part.transform.clone();
+            parts.replace(part).ok_or_else(|| {
+                usage(format!("the rules in force have no transform `{name}`"))
+                    .hint("--reload takes the whole chain from the config")
+            })?;
+        }
+        let planned = self.plan(parts, &wanted.reason, Vec::new(), wanted.force)?;
+        if barred(planned.scene.log.state(), &planned.swap.rules) && !wanted.force {
+            let error = usage("a rollback barred one of these rules").hint(
+                "`weir pipeline history` says which and why; --force puts it in force all the same",
+            );
+            return Err(planned.refused(Why::Conflict, error));
+        }
+        if planned.columns.effect == Effect::Breaking && !wanted.allow_breaking {
+            let error =
+                usage("columns go or change their type: whoever reads the table would see it")
+                    .hint("--allow-breaking, where the readers know");
+            return Err(planned.refused(Why::Wrong, error));
+        }
+        Ok(planned)
+    }
+
+    /// To the rules of gen `to`, or to the newest ones before those in force that are not barred.
+    pub fn rollback(self, to: Option<u64>, reason: &str) -> Result<Planned, Refused> {
+        let state = self.log.state();
+        let eras = commit::history(self.store.as_ref(), self.log.name(), self.log.version())?;
+        let now = &state.rules.rules;
+        let target = match to {
+            Some(wanted) => eras.iter().find(|era| era.r#gen == wanted).ok_or_else(|| {
+                usage(format!("no gen {wanted} in this log"))
+                    .hint("`weir pipeline history` lists them")
+            })?,
+            None => {
+                let other = |era: &&commit::Era| era.rules != *now && !barred(state, &era.rules);
+                eras.iter().rev().find(other).ok_or_else(|| {
+                    let error = usage("there is nothing to roll back to: no other rules were in force before, or all of them are barred")
+                        .hint("`weir pipeline history` lists them; --to GEN names one");
+                    Refused::new(Why::Conflict, error)
+                })?
+            }
+        };
+        if target.rules == *now {
+            let message = format!("the rules of gen {} are those in force", target.r#gen);
+            return Err(Refused::new(Why::Conflict, usage(message)));
+        }
+        if barred(state, &target.rules) {
+            let error = usage(format!("the rules of gen {} are barred", target.r#gen))
+                .hint("`weir pipeline swap --force` puts barred rules in force");
+            return Err(Refused::new(Why::Conflict, error));
+        }
+        let parts = Parts::in_force(&self.plugins, &target.rules)?;
+        let bar = to_bar(now, &target.rules);
+        self.plan(parts, reason, bar, false)
+    }
+
+    /// What is in force: from the plugin store, or from the config where that declares the same.
+    fn current(&self) -> Result<Parts> {
+        let rules = &self.log.state().rules.rules;
+        match self.declared.rules() == *rules {
+            true => Ok(self.declared.clone()),
+            false => Parts::in_force(&self.plugins, rules),
+        }
+    }
+
+    /// A plugin with the transform's keys from the config.
+    fn named(&self, transform: &str, plugin: &str) -> Result<TransformConfig> {
+        let mut all = self.config.transforms.iter();
+        let found = all.find(|t| t.name == transform.trim()).ok_or_else(|| {
+            let transforms = self.config.transforms.iter();
+            let names: Vec<&str> = transforms.map(|t| t.name.as_str()).collect();
+            usage(format!("the config has no transform `{transform}`"))
+                .hint(format!("it has: {}", names.join(", ")))
+        })?;
+        let plugin = config::plugin_ref(plugin)
+            .map_err(|r| malformed(&format!("{transform}={plugin}"), &r.expected))?;
+        Ok(TransformConfig {
+            plugin,
+            ..found.clone()
+        })
+    }
+
+    /// Admission: everything comes up with the columns it will see.
+    fn plan(
+        self,
+        parts: Parts,
+        reason: &str,
+        bar: Vec<String>,
+        force: bool,
+    ) -> Result<Planned, Refused> {
+        let new = parts.chain(&self.config)?;
+        // Where the store has lost what is in force, going back to the config must still be possible.
+        let old = self.current().and_then(|parts| parts.chain(&self.config));
+        let columns = match old {
+            Ok(old) => Columns::between(&old.output_schema(), &new.output_schema()),
+            Err(error) => Columns::unknown(error.to_string()),
+        };
+        Ok(Planned {
+            columns,
+            swap: Swap {
+                from: self.log.state().rules_gen(),
+                rules: parts.rules(),
+                actor: self.actor.clone(),
+                reason: reason.to_owned(),
+                bar,
+                force,
+                declared: Some(rules_digest(&self.declared.rules())),
+            },
+            parts,
+            scene: self,
+        })
+    }
+
+    /// A running process changes over by itself; where none answers, the entry is written here.
+    fn ask(&mut self, swap: &Swap, wait: Duration) -> Result<Done, Refused> {
+        let pending = Pending::new(self.store.clone(), self.log.name());
+        let id = pending.ask(swap)?;
+        let answer = self.answered(&pending, &id, wait);
+        // Left over, it is removed by the next start; whoever took it answers to nobody.
+        let forgotten = pending.forget(&id);
+        match answer? {
+            Some(Answer::InForce(version)) => Ok(Done::Process(version)),
+            Some(Answer::Refused(why)) => {
+                let message = format!("the running process refuses it: {why}");
+                let error = Error::new(Kind::ConfigInvalid, OP, message)
+                    .hint("nothing was written; the rules in force stay");
+                Err(Refused::new(Why::Conflict, error))
+            }
+            None => {
+                forgotten?;
+                self.write(swap)
+            }
+        }
+    }
+
+    /// `None`: nobody took it, or whoever did gave it back or was silent for too long.
+    fn answered(&self, pending: &Pending, id: &Id, wait: Duration) -> Result<Option<Answer>> {
+        let begun = self.clock.elapsed();
+        let waited = || self.clock.elapsed().saturating_sub(begun);
+        while !pending.is_taken(id)? {
+            if waited() >= TAKEN_WITHIN {
+                if pending.take(id, &Writer::this_process(&*self.clock).id)? {
+                    return Ok(None);
+                }
+                break;
+            }
+            self.clock.sleep(LOOK_EVERY);
+        }
+        loop {
+            if let Some(answer) = pending.answer(id)? {
+                return Ok(Some(answer));
+            }
+            if waited() >= wait || !pending.is_taken(id)? {
+                return Ok(None);
+            }
+            self.clock.sleep(LOOK_EVERY);
+        }
+    }
+
+    /// The entry is the atomic point, whoever writes it: `from` lets it into the log once.
+    fn write(&mut self, swap: &Swap) -> Result<Done, Refused> {
+        match self.log.commit(Draft::Swap(swap.clone()))? {
+            Outcome::Committed { committed, .. } => Ok(Done::Here(committed.version)),
+            Outcome::Lost { dropped } => {
+                self.log.refresh()?;
+                let state = self.log.state();
+                if state.rules.rules == swap.rules {
+                    return Ok(Done::Process(state.rules_gen())); // it was only late
+                }
+                let why = dropped
+                    .first()
+                    .map_or_else(String::new, |d| d.reason.to_string());
+                let message = "somebody else changed the rules meanwhile";
+                Err(Error::new(Kind::Conflict, OP, message)
+                    .with("why", why)
+                    .hint("`weir pipeline history` shows them; ask again if you still want this")
+                    .into())
+            }
+        }
+    }
+
+    /// Where the config declares something else than what will be in force, and what to write there.
+    fn config_says(&self, rules: &[Rule]) -> Vec<String> {
+        let declared = self.declared.rules();
+        let other = rules.iter().filter(|rule| !declared.contains(rule));
+        let mut lines: Vec<String> = other
+            .map(|rule| {
+                let key = format!("transforms.{}.type", rule.transform);
+                let place = self.config.place(&key);
+                match declared.iter().find(|d| d.transform == rule.transform) {
+                    Some(d) if d.component == rule.component => format!(
+                        "{place}: the keys or files of `{}` come to config {} there, {} is in force",
+                        rule.transform, short(&d.config), short(&rule.config)
+                    ),
+                    _ => format!(
+                        "{place}: to say what is in force, write {key} = \"{}@{}\"",
+                        rule.plugin, rule.component
+                    ),
+                }
+            })
+            .collect();
+        if !lines.is_empty() {
+            lines.push("the log wins over restarts until the config is edited".to_owned());
+        }
+        lines
+    }
+}
+
+/// Who put it in force.
+enum Done {
+    Process(u64),
+    Here(u64),
+}
+
+impl Planned {
+    /// What would change.
+    pub fn told(&self) -> Swapped {
+        self.swapped(Standing::DryRun, None)
+    }
+
+    /// Waits for a running process that took the request, at most for `wait`.
+    pub fn carry_out(mut self, wait: Duration) -> Result<Swapped, Refused> {
+        if self.swap.rules == self.scene.log.state().rules.rules {
+            return Ok(self.swapped(Standing::Already, None));
+        }
+        let told = self.swapped(Standing::InForce, None);
+        self.parts.keep(&self.scene.plugins)?;
+        let done = self
+            .scene
+            .ask(&self.swap, wait)
+            .map_err(|refused| Refused {
+                change: Some(Box::new(self.told())),
+                ..refused
+            })?;
+        let (version, by_process) = match done {
+            Done::Process(version) => (version, true),
+            Done::Here(version) => (version, false),
+        };
+        Ok(Swapped {
+            version: Some(version),
+            by_process,
+            ..told
+        })
+    }
+
+    fn refused(&self, why: Why, error: Error) -> Refused {
+        Refused {
+            why,
+            error: Box::new(error),
+            change: Some(Box::new(self.told())),
+        }
+    }
+
+    fn swapped(&self, state: Standing, version: Option<u64>) -> Swapped {
+        Swapped {
+            log: self.scene.log.name().dir(),
+            state,
+            version,
+            by_process: false,
+            from: self.swap.from,
+            replaces: self.scene.log.state().rules.rules.clone(),
+            rules: self.swap.rules.clone(),
+            bar: self.swap.bar.clone(),
+            columns: self.columns.clone(),
+            hints: self.scene.config_says(&self.swap.rules),
+        }
+    }
+}
+
+/// Of each transform that changes: its component, or its config where the component stays. Nothing that is wanted.
+fn to_bar(now: &[Rule], target: &[Rule]) -> Vec<String> {
+    let wanted = |digest: &str| {
+        target
+            .iter()
+            .any(|r| r.component == digest || r.config == digest)
+    };
+    let changed = now.iter().filter(|rule| !target.contains(rule));
+    let differs = changed.filter_map(|rule| {
+        let digests = [&rule.component, &rule.config];
+        digests.into_iter().find(|digest| !wanted(digest))
+    });
+    differs.cloned().collect()
+}
+
+/// `TRANSFORM=PLUGIN[@VERSION|@sha256:…]`
+pub fn rule(text: &str) -> Result<(String, String)> {
+    let (transform, plugin) = text
+        .split_once('=')
+        .ok_or_else(|| malformed(text, "no `=`"))?;
+    Ok((transform.trim().to_owned(), plugin.to_owned()))
+}
+
+fn malformed(text: &str, expected: &str) -> Error {
+    usage(format!(
+        "`{text}`: expected TRANSFORM=PLUGIN[@VERSION]; {expected}"
+    ))
+}
+
+/// What a swap without anything to swap hears.
+pub fn nothing_named() -> Error {
+    usage("nothing to swap is named")
+        .hint("TRANSFORM=PLUGIN@VERSION, or --reload for all that the config declares now")
+}
+
+fn usage(message: impl Into<String>) -> Error {
+    Error::new(Kind::ConfigInvalid, OP, message)
+}

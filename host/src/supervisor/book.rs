@@ -1,0 +1,612 @@
+//! The daemon's pipelines: what was recorded of each, and the unit that runs it.
+//!
+//! A change is checked, then journalled, then done. Changes of one pipeline come one after another; those of different
+//! pipelines wait for each other only while the journal is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::jobs::{self, Pool, Product};
+use super::journal::{Change, Journal, Recorded, What, standing};
+use super::unit::{Gear, Runner, Seen, Unit, Wanted};
+use super::{Actor, Health, Info, Kind, Offset, Refused, Standing, Status, Target, offsets};
+use crate::clock::Clock;
+use crate::config::worker::WorkerConfig;
+use crate::config::{self, PipelineConfig, Problem};
+use crate::connect::Job;
+use crate::error::{self, Error, Result};
+use crate::pipeline::Stop;
+use crate::plugin::{Places, Plugins};
+use crate::telemetry::{self, Tally};
+
+/// After the grace of a shutdown: for threads that gave up to come to their end.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Every call blocks for seconds at most. Pipelines end when [`Supervisor::shut_down`] says so.
+#[derive(Debug)]
+pub struct Supervisor {
+    worker: WorkerConfig,
+    clock: Arc<dyn Clock>,
+    shown: Arc<dyn telemetry::Report>,
+    pool: Arc<Pool>,
+    gear: Gear,
+    address: Mutex<String>,
+    started: AtomicBool,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug)]
+struct Book {
+    journal: Journal,
+    entries: BTreeMap<String, Arc<Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    /// Held by whoever changes it.
+    changes: Mutex<()>,
+    record: Mutex<Record>,
+    unit: Unit,
+    topics: Arc<Mutex<BTreeSet<String>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    config: BTreeMap<String, String>,
+    target: Target,
+    /// Or what is wrong with a config that was good when it was recorded.
+    job: Result<Arc<Job>, Vec<Problem>>,
+    deleted: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Entry {
+    fn record(&self) -> Record {
+        lock(&self.record).clone()
+    }
+
+    fn wanted(record: &Record) -> Wanted {
+        let told = |problems: &Vec<Problem>| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            lines.join("\n")
+        };
+        Wanted {
+            target: record.target,
+            job: record.job.as_ref().map(Arc::clone).map_err(told),
+        }
+    }
+}
+
+impl Supervisor {
+    /// Takes the directory and starts what is to run. An error says who has the directory, or what is wrong in it.
+    pub fn open(
+        worker: &WorkerConfig,
+        clock: Arc<dyn Clock>,
+        shown: Arc<dyn telemetry::Report>,
+    ) -> Result<Arc<Supervisor>> {
+        let pool = Arc::new(Pool::default());
+        let runner = Arc::new(Product {
+            clock: clock.clone(),
+            pool: pool.clone(),
+        });
+        Supervisor::open_with(worker, clock, shown, pool, runner)
+    }
+
+    pub(super) fn open_with(
+        worker: &WorkerConfig,
+        clock: Arc<dyn Clock>,
+        shown: Arc<dyn telemetry::Report>,
+        pool: Arc<Pool>,
+        runner: Arc<dyn Runner>,
+    ) -> Result<Arc<Supervisor>> {
+        let address = advertised(worker, None);
+        let (journal, changes) = Journal::open(&worker.data_dir, &address)?;
+        let supervisor = Supervisor {
+            worker: worker.clone(),
+            gear: Gear {
+                stop: Stop::new(clock.clone()),
+                clock: clock.clone(),
+                restart: worker.restart,
+                runner,
+            },
+            clock,
+            shown,
+            pool,
+            address: Mutex::new(address),
+            started: AtomicBool::new(false),
+            book: Mutex::new(Book {
+                journal,
+                entries: BTreeMap::new(),
+            }),
+        };
+        for (name, recorded) in standing(&changes) {
+            let entry = supervisor.entry(&name, &recorded)?;
+            lock(&supervisor.book).entries.insert(name, entry);
+        }
+        let known: BTreeSet<&str> = changes.iter().map(|c| c.name.as_str()).collect();
+        supervisor.first_time(&known)?;
+        supervisor.started.store(true, Ordering::SeqCst);
+        Ok(Arc::new(supervisor))
+    }
+
+    /// `pipelines`: files whose names the journal has never known.
+    fn first_time(&self, known: &BTreeSet<&str>) -> Result<()> {
+        let loaded = config::load(&self.worker.pipelines, &config::Overlay::default());
+        if loaded.has_errors() {
+            return Err(config::refused(&loaded.problems));
+        }
+        let by = Actor(crate::commit::actor());
+        for pipeline in loaded.pipelines {
+            if known.contains(pipeline.name.as_str()) {
+                continue;
+            }
+            let created = self.create(&pipeline.name, pipeline.canonical(), Target::Running, &by);
+            if let Err(refused) = created {
+                return Err(refused.into_error().with("file", &pipeline.raw.file));
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&self, name: &str, recorded: &Recorded) -> Result<Arc<Entry>> {
+        let record = Record {
+            config: recorded.config.clone(),
+            target: recorded.target,
+            job: jobs::job(&self.worker, name, &recorded.config).map(Arc::new),
+            deleted: false,
+        };
+        let topics: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let (shown, clock) = (self.shown.clone(), self.clock.clone());
+        let (owned, wanted) = (name.to_owned(), Entry::wanted(&record));
+        let seen = topics.clone();
+        let report = move |heard| -> Arc<dyn crate::pipeline::Report> {
+            Arc::new(super::heard::Both {
+                first: heard,
+                tally: Tally::new(&owned, shown.clone(), clock.clone()),
+                topics: seen.clone(),
+            })
+        };
+        Ok(Arc::new(Entry {
+            name: name.to_owned(),
+            changes: Mutex::new(()),
+            record: Mutex::new(record),
+            unit: Unit::start(name, self.gear.clone(), wanted, report)?,
+            topics,
+        }))
+    }
+
+    // ------------------------------------------------------------- looking
+
+    pub fn worker(&self) -> &WorkerConfig {
+        &self.worker
+    }
+
+    /// `host:port` as others reach it.
+    pub fn worker_id(&self) -> String {
+        lock(&self.address).clone()
+    }
+
+    /// What the listener got, where the config left it open.
+    pub fn listens_on(&self, address: SocketAddr) -> Result<()> {
+        let address = advertised(&self.worker, Some(address));
+        lock(&self.address).clone_from(&address);
+        lock(&self.book).journal.say_who(&address)
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.book).entries.keys().cloned().collect()
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Entry>, Refused> {
+        let found = lock(&self.book).entries.get(name).cloned();
+        found.ok_or_else(|| Refused::NotFound(format!("Connector {name} not found")))
+    }
+
+    pub fn info(&self, name: &str) -> Result<Info, Refused> {
+        let entry = self.find(name)?;
+        Ok(info(&entry.name, &entry.record(), &entry.unit.seen()))
+    }
+
+    pub fn status(&self, name: &str) -> Result<Status, Refused> {
+        let entry = self.find(name)?;
+        Ok(status(&entry.name, &entry.record(), &entry.unit.seen()))
+    }
+
+    pub fn topics(&self, name: &str) -> Vec<String> {
+        let topics = self
+            .find(name)
+            .map(|e| lock(&e.topics).iter().cloned().collect());
+        topics.unwrap_or_default()
+    }
+
+    pub fn reset_topics(&self, name: &str) {
+        if let Ok(entry) = self.find(name) {
+            lock(&entry.topics).clear();
+        }
+    }
+
+    pub fn history(&self, name: &str) -> Result<Vec<Change>, Refused> {
+        let history = lock(&self.book).journal.history(name);
+        match history.map_err(Refused::Failed)? {
+            none if none.is_empty() => {
+                Err(Refused::NotFound(format!("Connector {name} not found")))
+            }
+            history => Ok(history),
+        }
+    }
+
+    /// What runs under this name.
+    pub fn pipeline(&self, name: &str) -> Result<Arc<PipelineConfig>, Refused> {
+        let job = self.find(name)?.record().job.map_err(Refused::Invalid)?;
+        let config = jobs::pipeline_of(&job).cloned().map(Arc::new);
+        config.ok_or_else(|| Refused::Bad(format!("{name} is no pipeline but a file connector")))
+    }
+
+    /// The worker's own plugin places.
+    pub fn plugins(&self) -> Result<Plugins> {
+        self.pool.at(Places {
+            path: self.worker.plugin_path.clone(),
+            store: self.worker.plugin_store.clone(),
+            cache: self.worker.plugin_cache.clone(),
+        })
+    }
+
+    pub fn health(&self) -> Health {
+        if !self.started.load(Ordering::SeqCst) {
+            return Health::Starting;
+        }
+        match lock(&self.book).journal.broken() {
+            Some(why) => Health::Unhealthy(why.to_owned()),
+            None => Health::Healthy,
+        }
+    }
+
+    pub fn metrics(&self) -> String {
+        String::new()
+    }
+
+    pub fn set_level(&self, logger: &str, level: &str) -> Result<Vec<String>, Refused> {
+        telemetry::logs::set_level(logger, level, self.clock.now_micros() / 1000)
+            .map_err(Refused::NotFound)
+    }
+
+    /// Loggers with a level of their own, and when it was set, milliseconds since 1970 UTC.
+    pub fn levels(&self) -> BTreeMap<String, (String, Option<i64>)> {
+        telemetry::logs::levels()
+    }
+
+    /// Everything that is wrong with a config. Changes nothing.
+    pub fn validate(&self, config: &BTreeMap<String, String>) -> Vec<Problem> {
+        let name = config.get("name").map_or("", String::as_str);
+        match self.checked(name, config) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems,
+        }
+    }
+
+    // ------------------------------------------------------------ changing
+
+    /// The job, or everything that is wrong: the config alone, and beside the other pipelines.
+    fn checked(
+        &self,
+        name: &str,
+        config: &BTreeMap<String, String>,
+    ) -> Result<Arc<Job>, Vec<Problem>> {
+        let job = jobs::job(&self.worker, name, config)?;
+        let problems = self.beside(name, &job);
+        match problems.iter().any(Problem::is_error) {
+            true => Err(problems),
+            false => Ok(Arc::new(job)),
+        }
+    }
+
+    fn beside(&self, name: &str, job: &Job) -> Vec<Problem> {
+        let Some(new) = jobs::pipeline_of(job) else {
+            return Vec::new();
+        };
+        let others: Vec<Arc<Job>> = (lock(&self.book).entries.values())
+            .filter(|entry| entry.name != name)
+            .filter_map(|entry| entry.record().job.ok())
+            .collect();
+        config::beside(new, others.iter().filter_map(|job| jobs::pipeline_of(job)))
+    }
+
+    fn record(&self, book: &mut Book, name: &str, by: &Actor, what: What) -> Result<(), Refused> {
+        let change = Change {
+            name: name.to_owned(),
+            time: self.clock.now_micros(),
+            by: by.0.clone(),
+            what,
+        };
+        book.journal.append(&change).map_err(Refused::Failed)
+    }
+
+    pub fn create(
+        &self,
+        name: &str,
+        config: BTreeMap<String, String>,
+        target: Target,
+        by: &Actor,
+    ) -> Result<Info, Refused> {
+        let config = named(name, config)?;
+        if self.find(name).is_ok() {
+            return Err(exists(name));
+        }
+        self.checked(name, &config).map_err(Refused::Invalid)?;
+        let mut book = lock(&self.book);
+        if book.entries.contains_key(name) {
+            return Err(exists(name));
+        }
+        let recorded = Recorded {
+            config: config.clone(),
+            target,
+        };
+        // Not to be undone: first the thread, then the promise, then the start.
+        self.record(&mut book, name, by, What::Created { config, target })?;
+        let entry = self.entry(name, &recorded).map_err(Refused::Failed)?;
+        book.entries.insert(name.to_owned(), entry.clone());
+        drop(book);
+        Ok(info(name, &entry.record(), &entry.unit.seen()))
+    }
+
+    pub fn put(
+        &self,
+        name: &str,
+        config: BTreeMap<String, String>,
+        by: &Actor,
+    ) -> Result<(Info, bool), Refused> {
+        if self.find(name).is_err() {
+            match self.create(name, config.clone(), Target::Running, by) {
+                Err(Refused::Exists(_)) => {}
+                created => return created.map(|info| (info, true)),
+            }
+        }
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        self.replace(&entry, config, by).map(|info| (info, false))
+    }
+
+    pub fn patch(
+        &self,
+        name: &str,
+        changes: BTreeMap<String, Option<String>>,
+        by: &Actor,
+    ) -> Result<Info, Refused> {
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        let mut config = entry.record().config;
+        for (key, value) in changes {
+            match value {
+                Some(value) => config.insert(key, value),
+                None => config.remove(&key),
+            };
+        }
+        self.replace(&entry, config, by)
+    }
+
+    /// Under the entry's `changes`.
+    fn replace(
+        &self,
+        entry: &Entry,
+        config: BTreeMap<String, String>,
+        by: &Actor,
+    ) -> Result<Info, Refused> {
+        let name = &entry.name;
+        let config = named(name, config)?;
+        let before = entry.record();
+        if before.deleted {
+            return Err(gone(name));
+        }
+        let job = self.checked(name, &config).map_err(Refused::Invalid)?;
+        if before.config != config {
+            let what = What::Config {
+                config: config.clone(),
+            };
+            self.record(&mut lock(&self.book), name, by, what)?;
+            let record = {
+                let mut record = lock(&entry.record);
+                record.config = config;
+                record.job = Ok(job);
+                record.clone()
+            };
+            entry.unit.want(Entry::wanted(&record));
+        }
+        Ok(info(name, &entry.record(), &entry.unit.seen()))
+    }
+
+    /// Config and status go; zone and log stay.
+    pub fn delete(&self, name: &str, by: &Actor) -> Result<(), Refused> {
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        let mut book = lock(&self.book);
+        if lock(&entry.record).deleted {
+            return Err(gone(name));
+        }
+        self.record(&mut book, name, by, What::Deleted)?;
+        lock(&entry.record).deleted = true;
+        book.entries.remove(name);
+        drop(book);
+        entry.unit.quit(self.worker.shutdown_timeout);
+        Ok(())
+    }
+
+    /// Returns when it is recorded, not when it is done.
+    pub fn set_target(&self, name: &str, target: Target, by: &Actor) -> Result<(), Refused> {
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        let before = entry.record();
+        if before.deleted {
+            return Err(gone(name));
+        }
+        if before.target == target {
+            return Ok(());
+        }
+        self.record(&mut lock(&self.book), name, by, What::Target { target })?;
+        lock(&entry.record).target = target;
+        entry.unit.want(Entry::wanted(&entry.record()));
+        Ok(())
+    }
+
+    /// The tasks of a pipeline commit together, so they begin again together.
+    pub fn restart(
+        &self,
+        name: &str,
+        _tasks: bool,
+        only_failed: bool,
+        by: &Actor,
+    ) -> Result<Status, Refused> {
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        let failed = entry.unit.seen().standing == Standing::Failed;
+        if entry.record().target == Target::Running && (failed || !only_failed) {
+            self.record(&mut lock(&self.book), name, by, What::Restarted)?;
+            entry.unit.restart();
+        }
+        Ok(status(name, &entry.record(), &entry.unit.seen()))
+    }
+
+    pub fn restart_task(&self, name: &str, task: usize, by: &Actor) -> Result<(), Refused> {
+        let entry = self.find(name)?;
+        let seen = entry.unit.seen();
+        if entry.record().target == Target::Stopped {
+            let message = format!("Connector {name} is stopped and has no tasks to restart");
+            return Err(Refused::Conflict(message));
+        }
+        if task >= seen.tasks {
+            return Err(Refused::NotFound(format!("Unknown task: {name}-{task}")));
+        }
+        self.restart(name, true, false, by).map(drop)
+    }
+
+    // ------------------------------------------------------------- offsets
+
+    pub fn offsets(&self, name: &str) -> Result<Vec<Offset>, Refused> {
+        offsets::offsets(&*self.pipeline(name)?).map_err(Refused::Failed)
+    }
+
+    pub fn alter_offsets(
+        &self,
+        name: &str,
+        wanted: Vec<Offset>,
+        by: &Actor,
+    ) -> Result<String, Refused> {
+        let _ = (wanted, by);
+        self.find(name)?;
+        Err(Refused::Bad("offsets cannot be altered yet".to_owned()))
+    }
+
+    pub fn reset_offsets(&self, name: &str, by: &Actor) -> Result<String, Refused> {
+        let _ = by;
+        self.find(name)?;
+        Err(Refused::Bad("offsets cannot be altered yet".to_owned()))
+    }
+
+    // ----------------------------------------------------------------- end
+
+    /// Drains all. False: the time passed before all had ended.
+    pub fn shut_down(&self, grace: Duration) -> bool {
+        self.gear.stop.ask(grace);
+        let entries: Vec<Arc<Entry>> = lock(&self.book).entries.values().cloned().collect();
+        for entry in &entries {
+            entry.unit.quit(grace);
+        }
+        let until = std::time::Instant::now() + grace;
+        let all = || entries.iter().all(|entry| entry.unit.has_ended());
+        let wait = |until: std::time::Instant| {
+            while !all() && std::time::Instant::now() < until {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            all()
+        };
+        let in_time = wait(until);
+        wait(until + LAST_WAIT);
+        in_time
+    }
+}
+
+fn advertised(worker: &WorkerConfig, got: Option<SocketAddr>) -> String {
+    let first = worker.rest.listen.first();
+    match (&worker.rest.advertised, first, got) {
+        (Some(advertised), _, _) => advertised.clone(),
+        (None, Some(listen), Some(got)) if !listen.host.is_empty() => {
+            format!("{}:{}", listen.host, got.port())
+        }
+        (None, _, Some(got)) => got.to_string(),
+        (None, Some(listen), None) => listen.to_string(),
+        (None, None, None) => String::new(),
+    }
+}
+
+/// The config with its name in it.
+fn named(
+    name: &str,
+    mut config: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Refused> {
+    match config.get("name") {
+        Some(other) if other != name => Err(Refused::Bad(format!(
+            "Connector name configuration ({other}) doesn't match connector name in the URL ({name})"
+        ))),
+        Some(_) => Ok(config),
+        None => {
+            config.insert("name".to_owned(), name.to_owned());
+            Ok(config)
+        }
+    }
+}
+
+fn exists(name: &str) -> Refused {
+    Refused::Exists(format!("Connector {name} already exists"))
+}
+
+fn gone(name: &str) -> Refused {
+    Refused::NotFound(format!("Connector {name} not found"))
+}
+
+fn kind(record: &Record) -> Kind {
+    match &record.job {
+        Ok(_) => Kind::Sink,
+        Err(_) => Kind::Unknown,
+    }
+}
+
+fn info(name: &str, record: &Record, seen: &Seen) -> Info {
+    Info {
+        name: name.to_owned(),
+        kind: kind(record),
+        config: record.config.clone(),
+        target: record.target,
+        tasks: seen.tasks,
+    }
+}
+
+fn status(name: &str, record: &Record, seen: &Seen) -> Status {
+    Status {
+        name: name.to_owned(),
+        kind: kind(record),
+        standing: seen.standing,
+        trace: seen.trace.clone(),
+        tasks: seen.task_states(),
+    }
+}
+
+impl Refused {
+    /// Where there is no request to answer.
+    pub fn into_error(self) -> Error {
+        let new = |message: String| Error::new(error::Kind::ConfigInvalid, "daemon", message);
+        match self {
+            Refused::Failed(error) => error,
+            Refused::Invalid(problems) => config::refused(&problems),
+            Refused::NotFound(m) | Refused::Exists(m) | Refused::Bad(m) | Refused::Conflict(m) => {
+                new(m)
+            }
+        }
+    }
+}

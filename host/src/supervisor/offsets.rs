@@ -1,0 +1,36 @@
+//! Positions as Connect's clients see and set them; the commit log has them.
+
+use serde_json::{Map, Value, json};
+
+use super::Offset;
+use crate::clock::SystemClock;
+use crate::commit::{Log, LogName, Writer};
+use crate::config::PipelineConfig;
+use crate::error::Result;
+use crate::store;
+
+/// From the log, whatever state the pipeline is in; none where nothing was read yet.
+pub fn offsets(config: &PipelineConfig) -> Result<Vec<Offset>> {
+    let clock = SystemClock::shared();
+    let Some(store) = store::open_existing(&config.sink.url)? else {
+        return Ok(Vec::new());
+    };
+    let name = LogName::new(&config.name, &config.sink.zone);
+    let writer = Writer::this_process(clock.as_ref());
+    let Some(log) = Log::open(store, name, clock, writer)? else {
+        return Ok(Vec::new());
+    };
+    let chains = log.state().chains.values();
+    Ok(chains.map(|c| shown(&c.topic, c.partition, c.to)).collect())
+}
+
+fn shown(topic: &str, partition: i32, to: i64) -> Offset {
+    let map = |value: Value| match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    Offset {
+        partition: map(json!({ "kafka_topic": topic, "kafka_partition": partition })),
+        offset: Some(map(json!({ "kafka_offset": to }))),
+    }
+}
