@@ -12,6 +12,7 @@ mod pipeline;
 mod place;
 mod plugin;
 mod produce;
+mod remote;
 mod run;
 mod zone;
 
@@ -80,7 +81,7 @@ enum Verb {
     Broker(broker::BrokerArgs),
     /// Send sample messages to a topic
     Produce(produce::ProduceArgs),
-    /// Rules of a pipeline: change them while it runs, go back, see which made what
+    /// Rules of a pipeline: change them while it runs, go back, see which made what; pipelines of a daemon
     Pipeline(pipeline::PipelineArgs),
     /// Commits of a zone: offsets, rows, files, rules
     Log(log::LogArgs),

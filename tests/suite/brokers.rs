@@ -35,14 +35,14 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-fn servers() -> PathBuf {
+pub(crate) fn servers() -> PathBuf {
     let dir = root().join("target/test-servers");
     fs::create_dir_all(&dir).expect("target/test-servers");
     dir
 }
 
-/// True and said aloud: what cannot be tested here.
-fn skip(what: &str, why: &str) {
+/// Said aloud: what cannot be tested here.
+pub(crate) fn skip(what: &str, why: &str) {
     assert!(
         std::env::var("CI").as_deref() != Ok("true"),
         "{what}: {why}"
@@ -56,7 +56,7 @@ fn has(tool: &str) -> bool {
 }
 
 /// The jars of `tests/<name>/pom.xml`, fetched once.
-fn jars(name: &str) -> Option<PathBuf> {
+pub(crate) fn jars(name: &str) -> Option<PathBuf> {
     static FETCH: Mutex<()> = Mutex::new(());
     let _one = FETCH.lock().unwrap_or_else(|e| e.into_inner());
     if !has("java") {
@@ -105,14 +105,14 @@ fn java(jars: &Path, args: &[&str]) -> Command {
 }
 
 /// A process that dies when this value, or this whole process, does.
-struct Held {
+pub(crate) struct Held {
     shell: Child,
-    pid: u32,
+    pub pid: u32,
 }
 
 impl Held {
     /// `command`'s own stdin is empty; stdout and stderr are the shell's.
-    fn start(command: &Command, out: Stdio, err: Stdio) -> Held {
+    pub fn start(command: &Command, out: Stdio, err: Stdio) -> Held {
         // cat ends when our end of the pipe closes; a background job of sh reads /dev/null.
         const HOLD: &str =
             r#"trap '' INT; "$@" & echo $! >&3; exec 3>&-; cat >/dev/null; kill -9 $!"#;
@@ -135,7 +135,7 @@ impl Held {
         Held { shell, pid }
     }
 
-    fn alive(&self) -> bool {
+    pub fn alive(&self) -> bool {
         // A killed child of sh is a zombie until sh waits: state Z.
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let state = stat.rsplit(") ").next().and_then(|s| s.chars().next());
@@ -143,7 +143,7 @@ impl Held {
     }
 
     /// kill -9.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         drop(self.shell.stdin.take());
         self.shell.wait().expect("sh");
     }
@@ -156,13 +156,18 @@ impl Drop for Held {
 }
 
 /// Asks until there is an answer; fails at the deadline.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    within(DEADLINE, ask).unwrap_or_else(|| panic!("in vain: {what}"))
+}
+
+/// Asks until there is an answer or the time is over.
+pub fn within<T>(time: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + time;
     loop {
-        if let Some(answer) = ask() {
+        let answer = ask();
+        if answer.is_some() || Instant::now() >= deadline {
             return answer;
         }
-        assert!(Instant::now() < deadline, "in vain: {what}");
         std::thread::sleep(PAUSE);
     }
 }
@@ -248,7 +253,7 @@ impl Broker {
     }
 }
 
-fn free_ports() -> (u16, u16) {
+pub(crate) fn free_ports() -> (u16, u16) {
     let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
     let (a, b) = (bind(), bind());
     let port = |l: &TcpListener| l.local_addr().expect("address").port();

@@ -12,7 +12,13 @@ mod bad_input;
 mod batch;
 mod brokers;
 mod check;
+
 mod cli;
+mod connect_compare;
+mod connect_differences;
+mod connect_http;
+mod connect_script;
+mod connect_worker;
 mod friday;
 mod guests;
 mod guests_amplify;

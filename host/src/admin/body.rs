@@ -123,7 +123,8 @@ pub(super) fn config(object: Map<String, Value>) -> Result<BTreeMap<String, Stri
     }
 }
 
-fn null(key: &str) -> Problem {
+/// Connect's words for a value that is null.
+pub(super) fn null(key: &str) -> Problem {
     let place = Place::File {
         file: "request".into(),
         line: 1,

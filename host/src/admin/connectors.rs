@@ -40,7 +40,7 @@ macro_rules! route {
     ($method:ident $path:literal $may:ident $summary:literal, $takes:expr, [$($gives:expr),*], [$($fault:literal),*], $handler:expr $(, query: $query:expr)?) => {
         Route {
             method: Method::$method, path: $path, may: May::$may, tag: TAG, summary: $summary,
-            query: { const NONE: &[Param] = &[]; let all = NONE; $(let all: &[Param] = $query; )? all },
+            query: { const ALL: &[&[Param]] = &[$($query)?]; match ALL { [all] => all, _ => &[] } },
             takes: $takes, gives: &[$($gives),*], faults: &[$($fault),*], handler: $handler,
         }
     };

@@ -91,7 +91,10 @@ impl Doors {
     fn refusal(&self) -> Fault {
         let mut fault = Fault::new(401, "HTTP 401 Unauthorized");
         if !self.basic.is_empty() {
-            fault = fault.header("www-authenticate", "Basic realm=\"weir\", charset=\"UTF-8\"");
+            fault = fault.header(
+                "www-authenticate",
+                "Basic realm=\"weir\", charset=\"UTF-8\"",
+            );
         }
         if !self.bearer.is_empty() {
             fault = fault.header("www-authenticate", "Bearer realm=\"weir\"");
@@ -256,7 +259,10 @@ mod tests {
     fn the_right_secret_of_the_right_name_opens() {
         let doors = doors();
         let enter = |header: &[u8]| doors.enter(Some(header), PEER).map(|(a, r)| (a.0, r)).ok();
-        assert_eq!(enter(&basic("ann:pass:word")), Some(("ann".into(), Role::Full)));
+        assert_eq!(
+            enter(&basic("ann:pass:word")),
+            Some(("ann".into(), Role::Full))
+        );
         assert_eq!(enter(&basic("bob:b")), Some(("bob".into(), Role::ReadOnly)));
         assert_eq!(enter(b"bearer t0ken"), Some(("ci".into(), Role::Full)));
         let wrong: [&[u8]; 8] = [
@@ -281,7 +287,10 @@ mod tests {
     fn without_locks_everybody_is_anonymous() {
         let open = Doors::new([], [], []);
         let (actor, role) = open.enter(Some(b"Basic nonsense"), PEER).expect("open");
-        assert_eq!((actor.0.as_str(), role), ("anonymous@127.0.0.1", Role::Full));
+        assert_eq!(
+            (actor.0.as_str(), role),
+            ("anonymous@127.0.0.1", Role::Full)
+        );
     }
 
     #[test]

@@ -112,12 +112,16 @@ pub(super) fn invalid(problems: &[Problem]) -> Fault {
 }
 
 /// One line: key, what is wrong, what mends it.
-pub(super) fn line(problem: &Problem) -> String {
-    let mut text = String::new();
-    if !problem.key.is_empty() {
-        text = format!("{}: ", problem.key);
+fn line(problem: &Problem) -> String {
+    match problem.key.as_str() {
+        "" => words(problem),
+        key => format!("{key}: {}", words(problem)),
     }
-    text.push_str(&problem.message);
+}
+
+/// The same without the key.
+pub(super) fn words(problem: &Problem) -> String {
+    let mut text = problem.message.clone();
     if let Some(hint) = &problem.hint {
         text.push_str(&format!(" ({hint})"));
     }

@@ -119,7 +119,6 @@ impl std::fmt::Debug for Route {
 pub(super) struct Ctx {
     pub supervisor: Arc<Supervisor>,
     pub actor: Actor,
-    pub role: Role,
 }
 
 /// A request that passed the doors and the limits.

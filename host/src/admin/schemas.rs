@@ -53,7 +53,6 @@ const STATES: &[&str] = &[
     "STOPPED",
 ];
 const TASK_STATES: &[&str] = &["UNASSIGNED", "RUNNING", "PAUSED", "FAILED", "RESTARTING"];
-pub(super) const LEVELS: &[&str] = &["OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
 
 fn connector_state(states: &[&str]) -> Value {
     with_optional(
@@ -78,7 +77,10 @@ fn task_id() -> Value {
 }
 
 fn offset(offset: Value) -> Value {
-    object(&[("partition", json!({ "type": "object" })), ("offset", offset)])
+    object(&[
+        ("partition", json!({ "type": "object" })),
+        ("offset", offset),
+    ])
 }
 
 fn key_info() -> Value {
@@ -119,7 +121,10 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
             "Error",
             with_optional(
                 &[
-                    ("error_code", json!({ "type": "integer", "minimum": 400, "maximum": 599 })),
+                    (
+                        "error_code",
+                        json!({ "type": "integer", "minimum": 400, "maximum": 599 }),
+                    ),
                     ("message", or_null("string")),
                 ],
                 &[("details", json!({}))],
@@ -127,7 +132,11 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
         ),
         (
             "ServerInfo",
-            object(&[("version", text()), ("commit", text()), ("kafka_cluster_id", text())]),
+            object(&[
+                ("version", text()),
+                ("commit", text()),
+                ("kafka_cluster_id", text()),
+            ]),
         ),
         (
             "WorkerStatus",
@@ -149,10 +158,13 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
             "CreateConnector",
             with_optional(
                 &[("name", text()), ("config", named("Config"))],
-                &[("initial_state", json!({
-                    "type": ["string", "null"],
-                    "pattern": "^([Rr][Uu][Nn][Nn][Ii][Nn][Gg]|[Pp][Aa][Uu][Ss][Ee][Dd]|[Ss][Tt][Oo][Pp][Pp][Ee][Dd])$",
-                }))],
+                &[(
+                    "initial_state",
+                    json!({
+                        "type": ["string", "null"],
+                        "pattern": "^([Rr][Uu][Nn][Nn][Ii][Nn][Gg]|[Pp][Aa][Uu][Ss][Ee][Dd]|[Ss][Tt][Oo][Pp][Pp][Ee][Dd])$",
+                    }),
+                )],
             ),
         ),
         (
@@ -196,14 +208,20 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
         ),
         (
             "Offsets",
-            object(&[("offsets", list(offset(json!({ "type": ["object", "null"] }))))]),
+            object(&[(
+                "offsets",
+                list(offset(json!({ "type": ["object", "null"] }))),
+            )]),
         ),
         (
             "AlterOffsets",
-            object(&[("offsets", json!({
-                "type": "array", "minItems": 1,
-                "items": offset(json!({ "type": ["object", "null"] })),
-            }))]),
+            object(&[(
+                "offsets",
+                json!({
+                    "type": "array", "minItems": 1,
+                    "items": offset(json!({ "type": ["object", "null"] })),
+                }),
+            )]),
         ),
         ("Message", object(&[("message", text())])),
         (
@@ -211,9 +229,17 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
             with_optional(
                 &[
                     ("class", text()),
-                    ("type", one_of(&[
-                        "sink", "source", "converter", "header_converter", "transformation", "predicate",
-                    ])),
+                    (
+                        "type",
+                        one_of(&[
+                            "sink",
+                            "source",
+                            "converter",
+                            "header_converter",
+                            "transformation",
+                            "predicate",
+                        ]),
+                    ),
                 ],
                 &[("version", text())],
             ),
@@ -235,10 +261,16 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
                 ("name", text()),
                 ("error_count", whole()),
                 ("groups", list(text())),
-                ("configs", list(object(&[
-                    ("definition", json!({ "oneOf": [named("ConfigKeyInfo"), { "type": "null" }] })),
-                    ("value", named("ConfigValueInfo")),
-                ]))),
+                (
+                    "configs",
+                    list(object(&[
+                        (
+                            "definition",
+                            json!({ "oneOf": [named("ConfigKeyInfo"), { "type": "null" }] }),
+                        ),
+                        ("value", named("ConfigValueInfo")),
+                    ])),
+                ),
             ]),
         ),
         (

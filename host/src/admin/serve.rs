@@ -1,23 +1,23 @@
 //! One request: rate, door, route, role, media types, body, handler, answer. In this order; each refusal is JSON.
 
-use std::io::{self, Read};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
-    CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE,
+    HOST, HeaderName, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Response, StatusCode};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 use super::doors::{Cors, Doors, Rates};
 use super::fault::Fault;
-use super::limits::{DRAIN, DRAIN_TIME, PIECES, PROBE_TIMEOUT};
+use super::intake;
+use super::limits::PROBE_TIMEOUT;
 use super::route::{
     self, Answer, Content, Ctx, Found, Gives, May, Method, Request, Role, Route, Takes,
 };
@@ -56,7 +56,9 @@ pub(super) async fn serve(shared: Arc<Shared>, peer: Peer, wire: Wire) -> Respon
         handle(&shared, peer, wire, began, &mut closes).await
     };
     let mut answer = result.unwrap_or_else(refusal);
-    answer.headers.extend(shared.cors.headers(origin.as_deref()));
+    answer
+        .headers
+        .extend(shared.cors.headers(origin.as_deref()));
     let response = written(answer, closes);
     let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     // The query is left out: people put tokens there.
@@ -170,14 +172,18 @@ async fn handle(
         Found::Route(route, params) => (route, params),
         Found::Unknown => return Err(Fault::not_found("HTTP 404 Not Found")),
         Found::OtherMethods(methods) => {
-            return Err(Fault::new(405, "HTTP 405 Method Not Allowed")
-                .header("allow", allowed(&methods)));
+            return Err(
+                Fault::new(405, "HTTP 405 Method Not Allowed").header("allow", allowed(&methods))
+            );
         }
     };
     if route.may == May::Writer {
         if role == Role::ReadOnly {
             let who = &actor.0;
-            return Err(Fault::new(403, format!("`{who}` may only read (rest.auth.read.only)")));
+            return Err(Fault::new(
+                403,
+                format!("`{who}` may only read (rest.auth.read.only)"),
+            ));
         }
         foreign_page(shared, wire.headers())?;
     }
@@ -194,24 +200,24 @@ async fn handle(
     let ctx = Ctx {
         supervisor: Arc::clone(&shared.supervisor),
         actor,
-        role,
     };
-    match route.takes {
-        Takes::Bytes => push(shared, route, ctx, request, wire, began, closes).await,
-        Takes::Nothing => {
-            // Read, so that the connection can go on.
-            let _dropped = whole(shared, wire.into_body(), closes).await?;
-            run(shared, route, ctx, request, began).await
-        }
-        Takes::Json(_) => {
-            let kind = wire.headers().get(CONTENT_TYPE).cloned();
-            request.body = whole(shared, wire.into_body(), closes).await?;
-            if !request.body.is_empty() {
-                json_only(kind.as_ref())?;
-            }
-            run(shared, route, ctx, request, began).await
-        }
+    let kind = wire.headers().get(CONTENT_TYPE).cloned();
+    let body = wire.into_body();
+    if let Takes::Bytes = route.takes {
+        let (upload, feed) = intake::stream(&shared.rest, body);
+        request.upload = Some(Box::new(upload));
+        let running = run(shared, route, ctx, request, began);
+        let (fed, result) = futures::future::join(feed, running).await;
+        return fed.explains(result, closes).await;
     }
+    let bytes = intake::whole(&shared.rest, body, closes).await?;
+    if let Takes::Json(_) = route.takes {
+        if !bytes.is_empty() {
+            json_only(kind.as_ref())?;
+        }
+        request.body = bytes;
+    }
+    run(shared, route, ctx, request, began).await
 }
 
 /// A page of another site must not move pipelines through its reader's browser; browsers say so on addresses of this machine.
@@ -278,62 +284,6 @@ fn base(wire: &Wire, peer: Peer) -> String {
     host.map_or_else(String::new, |host| format!("{scheme}://{host}"))
 }
 
-/// A body of at most `rest.max.body`, within `rest.body.timeout`.
-async fn whole(shared: &Shared, mut body: Incoming, closes: &mut bool) -> Result<Vec<u8>, Fault> {
-    let most = shared.rest.max_body;
-    let limit = shared.rest.body_timeout;
-    let began = Instant::now();
-    let declared = body.size_hint().lower();
-    let mut bytes = Vec::new();
-    let mut too_large = usize::try_from(declared).map_or(true, |declared| declared > most);
-    while !too_large {
-        let Some(frame) = within(began, limit, body.frame()).await else {
-            *closes = true;
-            return Err(slow(limit));
-        };
-        match frame {
-            None => return Ok(bytes),
-            Some(Err(error)) => {
-                *closes = true;
-                return Err(Fault::bad(format!("the body broke off: {error}")));
-            }
-            Some(Ok(frame)) => {
-                let Some(piece) = frame.data_ref() else {
-                    continue;
-                };
-                too_large = bytes.len() + piece.len() > most;
-                bytes.extend_from_slice(piece);
-            }
-        }
-    }
-    drop(bytes);
-    *closes = true;
-    drain(body).await;
-    Err(Fault::new(
-        413,
-        format!("the body is larger than {most} bytes (rest.max.body)"),
-    ))
-}
-
-fn slow(limit: Duration) -> Fault {
-    Fault::new(
-        408,
-        format!("the body did not arrive within {limit:?} (rest.body.timeout)"),
-    )
-}
-
-/// Some of what still comes, so that the refusal is read before the connection closes.
-async fn drain(mut body: Incoming) {
-    let began = Instant::now();
-    let mut dropped = 0;
-    while dropped < DRAIN {
-        match within(began, DRAIN_TIME, body.frame()).await {
-            Some(Some(Ok(frame))) => dropped += frame.data_ref().map_or(0, Bytes::len),
-            _ => return,
-        }
-    }
-}
-
 /// The handler on a thread of its own; its panic is one request's.
 async fn run(
     shared: &Shared,
@@ -380,99 +330,5 @@ async fn run(
                 "Request timed out. The worker is currently handling {route:?}, which began {limit:?} ago. It goes on."
             )))
         }
-    }
-}
-
-/// An upload: pieces go to the handler as they come.
-async fn push(
-    shared: &Arc<Shared>,
-    route: &'static Route,
-    ctx: Ctx,
-    mut request: Request,
-    wire: Wire,
-    began: Instant,
-    closes: &mut bool,
-) -> Result<Answer, Fault> {
-    let (pieces, inbox) = mpsc::channel(PIECES);
-    request.upload = Some(Box::new(Upload {
-        inbox,
-        piece: Bytes::new(),
-    }));
-    let fault = Arc::new(Mutex::new(None));
-    let feeding = feed(shared, wire.into_body(), pieces, Arc::clone(&fault));
-    let running = run(shared, route, ctx, request, began);
-    let (rest, result) = futures::future::join(feeding, running).await;
-    // What the client did wrong explains the handler's error better than the handler can.
-    let told = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(body) = rest {
-        *closes = true;
-        drain(body).await;
-    }
-    match (result, told) {
-        (Err(_), Some(fault)) => {
-            *closes = true;
-            Err(fault)
-        }
-        (result, _) => result,
-    }
-}
-
-/// Passes the body on. What is left of it, where the handler wanted no more or the body is too large.
-async fn feed(
-    shared: &Shared,
-    mut body: Incoming,
-    pieces: mpsc::Sender<io::Result<Bytes>>,
-    fault: Arc<Mutex<Option<Fault>>>,
-) -> Option<Incoming> {
-    let most = shared.rest.max_plugin;
-    let limit = shared.rest.body_timeout;
-    let mut passed = 0;
-    let stop = |why: Fault| {
-        let error = io::Error::other(why.message.clone());
-        *fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-        error
-    };
-    loop {
-        let error = match within(Instant::now(), limit, body.frame()).await {
-            None => stop(slow(limit)),
-            Some(None) => return None,
-            Some(Some(Err(error))) => stop(Fault::bad(format!("the body broke off: {error}"))),
-            Some(Some(Ok(frame))) => {
-                let Ok(piece) = frame.into_data() else {
-                    continue;
-                };
-                passed += piece.len();
-                if passed <= most {
-                    if pieces.send(Ok(piece)).await.is_err() {
-                        return (!body.is_end_stream()).then_some(body);
-                    }
-                    continue;
-                }
-                let text = format!("the body is larger than {most} bytes (rest.max.plugin)");
-                stop(Fault::new(413, text))
-            }
-        };
-        let _handler_gone = pieces.send(Err(error)).await;
-        return Some(body);
-    }
-}
-
-/// The handler's side. An end without error is the body's true end.
-struct Upload {
-    inbox: mpsc::Receiver<io::Result<Bytes>>,
-    piece: Bytes,
-}
-
-impl Read for Upload {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.inbox.blocking_recv() {
-                None => return Ok(0),
-                Some(piece) => self.piece = piece?,
-            }
-        }
-        let taken = self.piece.split_to(into.len().min(self.piece.len()));
-        into[..taken.len()].copy_from_slice(&taken);
-        Ok(taken.len())
     }
 }

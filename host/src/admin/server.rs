@@ -20,9 +20,7 @@ use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 use super::fault::Fault;
-use super::limits::{
-    ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, PROBES, TICK, TURNED_AWAY,
-};
+use super::limits::{ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, PROBES, TICK, TURNED_AWAY};
 use super::serve::{Peer, Shared, serve};
 use super::watched::{Activity, Watched};
 use crate::config::worker::{Listen, RestConfig, TlsFiles};
@@ -57,8 +55,10 @@ pub(super) fn bind(rest: &RestConfig) -> Result<Vec<Door>> {
         let tls = match (&rest.tls, listen.tls) {
             (Some(files), true) => Some(Arc::new(acceptor(files)?)),
             (None, true) => {
-                return Err(refused(format!("{listen} is to speak TLS, without a certificate"))
-                    .hint("set rest.tls.certificate and rest.tls.key"));
+                return Err(
+                    refused(format!("{listen} is to speak TLS, without a certificate"))
+                        .hint("set rest.tls.certificate and rest.tls.key"),
+                );
             }
             (_, false) => None,
         };
@@ -79,7 +79,8 @@ fn refused(message: String) -> Error {
 fn open(listen: &Listen) -> Result<(TcpListener, SocketAddr)> {
     let host = listen.host.trim_matches(['[', ']']);
     let bound = if host.is_empty() {
-        TcpListener::bind(("::", listen.port)).or_else(|_| TcpListener::bind(("0.0.0.0", listen.port)))
+        TcpListener::bind(("::", listen.port))
+            .or_else(|_| TcpListener::bind(("0.0.0.0", listen.port)))
     } else {
         TcpListener::bind((host, listen.port))
     };
@@ -166,9 +167,9 @@ impl Server {
     pub fn stop(self, grace: Duration) {
         self.stop.send_replace(true);
         let all = u32::try_from(self.most).unwrap_or(u32::MAX);
-        let quiet = self.runtime.block_on(async {
-            timeout(grace, self.connections.acquire_many(all)).await
-        });
+        let quiet = self
+            .runtime
+            .block_on(async { timeout(grace, self.connections.acquire_many(all)).await });
         if quiet.is_err() {
             tracing::warn!("requests were cut off: {grace:?} were over");
         }

@@ -1,14 +1,18 @@
-//! `weir config show`: the flat map, and with `--resolved` what every key means.
+//! `weir config show`: the flat map, and with `--resolved` what every key means. `weir config convert`: a config of Kafka
+//! Connect in native keys.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Configs, Exit, print_problems, say, table};
+use crate::author::input;
 use crate::config::keys::{Default, KEYS, Scope};
-use crate::config::{self, Problem, Raw};
-use crate::error::Result;
+use crate::config::{self, Overlay, Problem, Raw};
+use crate::connect::{self, Defaults, Note, page};
+use crate::error::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
 pub(super) struct ConfigArgs {
@@ -29,24 +33,132 @@ enum ConfigVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Print a Kafka Connect sink config in native keys, with what changes in meaning as comments
+    ///
+    /// Confluent's S3 and HDFS sinks are understood. What cannot be honoured is a problem of its key, as in `weir check`.
+    Convert(ConvertArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConvertArgs {
+    /// Connect's config: JSON or .properties
+    #[arg(value_name = "FILE")]
+    file: String,
+    /// Messages of the topic, one a line, or a folder of them: columns of JSON are learned from them
+    #[arg(long, value_name = "FILE")]
+    sample: Option<PathBuf>,
+    /// Override a key of the file, or set a native one: sink.url=file:/mnt/lake
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// A directory that stands for a store: s3://bucket=file:/mnt/bucket
+    #[arg(long, value_name = "PREFIX=URL")]
+    store: Vec<String>,
+    /// TOML with the notes as comments (the default)
+    #[arg(long, conflicts_with_all = ["json", "properties"])]
+    toml: bool,
+    /// .properties with the notes as comments
+    #[arg(long, conflicts_with = "json")]
+    properties: bool,
+    /// Connect's JSON; the notes go to stderr
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn config(args: &ConfigArgs) -> Result<Exit> {
-    let ConfigVerb::Show {
-        configs,
-        resolved,
-        json,
-    } = &args.verb;
+    match &args.verb {
+        ConfigVerb::Show {
+            configs,
+            resolved,
+            json,
+        } => show(configs, *resolved, *json),
+        ConfigVerb::Convert(args) => convert(args),
+    }
+}
+
+fn show(configs: &Configs, resolved: bool, json: bool) -> Result<Exit> {
     let (raws, problems) = config::load_raw(&configs.files, &configs.overlay());
     print_problems(&problems);
     for (raw, _) in raws.iter().filter(|(_, readable)| *readable) {
         match json {
-            true => say(as_json(raw, *resolved).to_string()),
-            false => as_lines(raw, *resolved),
+            true => say(as_json(raw, resolved).to_string()),
+            false => as_lines(raw, resolved),
         }
     }
     let failed = problems.iter().any(Problem::is_error);
     Ok(if failed { Exit::Usage } else { Exit::Ok })
+}
+
+/// Where nothing says which brokers.
+const SERVERS: &str = "${env:KAFKA_BOOTSTRAP_SERVERS:-localhost:9092}";
+
+fn convert(args: &ConvertArgs) -> Result<Exit> {
+    let overlay = Overlay {
+        set: args.set.clone(),
+        ..Overlay::default()
+    };
+    let (raws, mut problems) = config::load_raw(std::slice::from_ref(&args.file), &overlay);
+    let sample = match &args.sample {
+        Some(path) => {
+            let messages = input::messages(path, false)?;
+            Some(
+                messages
+                    .into_iter()
+                    .filter_map(|m| m.value)
+                    .collect::<Vec<_>>(),
+            )
+        }
+        None => None,
+    };
+    let mut stores = Vec::new();
+    for store in &args.store {
+        let Some((prefix, url)) = store.split_once('=') else {
+            let message = format!("`--store {store}` has no `=`");
+            return Err(Error::new(Kind::ConfigInvalid, "config.convert", message)
+                .hint("write --store s3://bucket=file:/mnt/bucket"));
+        };
+        stores.push((prefix.to_owned(), url.to_owned()));
+    }
+    let defaults = Defaults {
+        bootstrap_servers: Some(SERVERS.to_owned()),
+        stores,
+        ..Defaults::default()
+    };
+    let mut done = None;
+    if let Some((raw, _)) = raws.iter().find(|(_, readable)| *readable) {
+        let (translated, found) = connect::native(raw, &defaults, sample.as_deref());
+        problems.extend(found);
+        if let Some(translated) = translated {
+            let (_, found) = config::check_raw(translated.raw.clone());
+            problems.extend(found.into_iter().map(|problem| translated.back(problem)));
+            done = Some(translated);
+        }
+    }
+    problems.sort_by(|a, b| (&a.place, &a.key).cmp(&(&b.place, &b.key)));
+    print_problems(&problems);
+    let failed = problems.iter().any(Problem::is_error);
+    let Some(done) = done.filter(|_| !failed) else {
+        return Ok(Exit::Usage);
+    };
+    let about = [
+        format!("Made of {} by `weir config convert`.", args.file),
+        "What follows a key of Kafka Connect says what it means here.".to_owned(),
+    ];
+    let text = if args.json {
+        for note in &done.notes {
+            tell_note(note);
+        }
+        page::json(&done)
+    } else if args.properties {
+        page::properties(&done, &about)
+    } else {
+        page::toml(&done, &about)
+    };
+    say(text.trim_end());
+    Ok(Exit::Ok)
+}
+
+fn tell_note(note: &Note) {
+    super::to_stderr(&format!("note: {}: {}\n", note.key, note.text));
 }
 
 fn as_json(raw: &Raw, resolved: bool) -> serde_json::Value {

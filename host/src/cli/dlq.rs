@@ -3,7 +3,10 @@
 use clap::{Args, Subcommand};
 
 use super::place::{self, Found, Where};
+use super::remote::{Remote, local_only, read};
 use super::{Exit, say, say_json, table};
+use crate::admin::Letters;
+use crate::admin::client::{Client, query, segment};
 use crate::deadletter::Filter;
 use crate::error::Result;
 use crate::ops::dlq::{self as ops_dlq, Count, Letter};
@@ -24,6 +27,8 @@ enum DlqVerb {
         /// One JSON object per line
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        remote: Remote,
     },
     /// Show dead letters: the reasons, the rule that refused, the record's coordinates and bytes
     Show {
@@ -37,6 +42,8 @@ enum DlqVerb {
         /// One JSON object per line, bytes in base64
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        remote: Remote,
     },
 }
 
@@ -69,14 +76,74 @@ impl FilterArgs {
 
 pub(super) fn dlq(args: &DlqArgs) -> Result<Exit> {
     match &args.verb {
-        DlqVerb::Ls { place, json } => ls(&place.find()?, *json),
+        DlqVerb::Ls {
+            place,
+            json,
+            remote,
+        } => match client(remote, place)? {
+            Some(client) => {
+                let path = format!("/pipelines/{}/dlq/counts", segment(&place.at));
+                show_counts(read(client.get(&path)?)?, *json)
+            }
+            None => ls(&place.find()?, *json),
+        },
         DlqVerb::Show {
             place,
             filter,
             limit,
             json,
-        } => show(&place.find()?, &filter.filter(), *limit, *json),
+            remote,
+        } => match client(remote, place)? {
+            Some(client) => show_remote(&client, &place.at, &filter.filter(), *limit, *json),
+            None => show(&place.find()?, &filter.filter(), *limit, *json),
+        },
     }
+}
+
+fn client(remote: &Remote, place: &Where) -> Result<Option<Client>> {
+    let client = remote.client(&place.at)?;
+    if client.is_some() {
+        local_only(&[("--pipeline", place.pipeline.is_some())])?;
+    }
+    Ok(client)
+}
+
+/// Page by page, as large as a daemon makes them.
+fn show_remote(
+    client: &Client,
+    name: &str,
+    filter: &Filter,
+    limit: usize,
+    json: bool,
+) -> Result<Exit> {
+    const PAGE: usize = 1000;
+    let most = if limit == 0 { usize::MAX } else { limit };
+    let (mut shown, mut skip) = (0, 0);
+    while shown < most {
+        let text = |n: Option<i64>| n.map(|n| n.to_string());
+        let query = query(&[
+            ("limit", Some((most - shown).min(PAGE).to_string())),
+            ("skip", Some(skip.to_string())),
+            ("code", filter.code.clone()),
+            ("topic", filter.topic.clone()),
+            ("partition", text(filter.partition.map(i64::from))),
+            ("offset", text(filter.offset)),
+        ]);
+        let page = client.get(&format!("/pipelines/{}/dlq{query}", segment(name)))?;
+        let page: Letters = read(page)?;
+        for letter in &page.letters {
+            show_letter(letter, json)?;
+        }
+        shown += page.letters.len();
+        match page.next {
+            Some(next) => skip = next,
+            None => break,
+        }
+    }
+    if shown == 0 && !json {
+        say("no dead letters");
+    }
+    Ok(Exit::Ok)
 }
 
 fn ls(found: &Found, json: bool) -> Result<Exit> {

@@ -3,7 +3,9 @@
 use clap::Args;
 
 use super::place::{self, Found, Where};
+use super::remote::{Remote, local_only, read};
 use super::{Exit, say, say_json, table};
+use crate::admin::client::{Client, query, segment};
 use crate::commit::{self, Entry, LogName, Role};
 use crate::error::Result;
 use crate::ops::log::{self as of_log, Page};
@@ -27,9 +29,18 @@ pub(super) struct LogArgs {
     /// Prove that files, log and digests agree; exit code 1 where they do not
     #[arg(long)]
     verify: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 pub(super) fn log(args: &LogArgs) -> Result<Exit> {
+    if let Some(client) = args.remote.client(&args.place.at)? {
+        local_only(&[
+            ("--verify", args.verify),
+            ("--pipeline", args.place.pipeline.is_some()),
+        ])?;
+        return remote(&client, &args.place.at, args.last, args.json);
+    }
     let found = args.place.find()?;
     let mut exit = Exit::Ok;
     for name in &found.logs {
@@ -50,6 +61,32 @@ pub(super) fn log(args: &LogArgs) -> Result<Exit> {
         show(&title, &page, args.json)?;
     }
     Ok(exit)
+}
+
+/// Page by page, as large as a daemon makes them.
+fn remote(client: &Client, name: &str, last: u64, json: bool) -> Result<Exit> {
+    const PAGE: u64 = 1000;
+    let get = |from: Option<u64>, limit: u64| -> Result<Page> {
+        let limit = Some(limit.clamp(1, PAGE).to_string());
+        let from = from.map(|version| version.to_string());
+        let query = query(&[("from", from), ("limit", limit)]);
+        read(client.get(&format!("/pipelines/{}/log{query}", segment(name)))?)
+    };
+    let first = match last {
+        0 => Some(0),
+        n if n <= PAGE => None,
+        n => Some((get(None, 1)?.version + 1).saturating_sub(n)),
+    };
+    let mut page = get(first, if last == 0 { PAGE } else { last })?;
+    while let Some(next) = page.next {
+        let more = get(Some(next), PAGE)?;
+        let mut entries = page.entries;
+        entries.extend(more.entries.iter().cloned());
+        page = Page { entries, ..more };
+    }
+    let title = page.log.trim_start_matches("_system/").replace('/', " / ");
+    show(&format!("{title}  at {}", client.url()), &page, json)?;
+    Ok(Exit::Ok)
 }
 
 fn show(title: &str, page: &Page, json: bool) -> Result<()> {

@@ -1,11 +1,14 @@
-//! `weir pipeline`: the rules of a pipeline, changed while it runs or while it does not.
+//! `weir pipeline`: the rules of a pipeline, changed while it runs or while it does not; and the pipelines of a daemon.
 
 mod change;
 mod history;
+mod manage;
 
 use clap::{Args, Subcommand};
 
 use super::Exit;
+use super::remote::{Remote, local_only};
+use crate::admin::client::Client;
 use crate::config::Overlay;
 use crate::error::Result;
 
@@ -23,6 +26,8 @@ enum PipelineVerb {
     Rollback(change::RollbackArgs),
     /// Which rules made which offsets, since when, by whom and why
     History(history::HistoryArgs),
+    #[command(flatten)]
+    Manage(manage::ManageVerb),
 }
 
 /// The pipeline that is meant, with its config.
@@ -43,9 +48,23 @@ pub(super) struct Which {
     /// As one JSON object on stdout
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 impl Which {
+    /// The daemon that is asked, if one is.
+    fn client(&self) -> Result<Option<Client>> {
+        let client = self.remote.client(&self.at)?;
+        if client.is_some() {
+            local_only(&[
+                ("--set", !self.set.is_empty()),
+                ("--profile", self.profile.is_some()),
+            ])?;
+        }
+        Ok(client)
+    }
+
     fn overlay(&self) -> Overlay {
         Overlay {
             profile: self.profile.clone(),
@@ -59,5 +78,6 @@ pub(super) fn pipeline(args: &PipelineArgs) -> Result<Exit> {
         PipelineVerb::Swap(args) => change::swap(args),
         PipelineVerb::Rollback(args) => change::rollback(args),
         PipelineVerb::History(args) => history::history(args),
+        PipelineVerb::Manage(verb) => manage::manage(verb),
     }
 }

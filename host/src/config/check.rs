@@ -127,10 +127,7 @@ impl Checker<'_> {
                     def.name, refusal.expected
                 );
                 let secret = entry.value.has_reference();
-                let mut hint = refusal.hint.filter(|_| !secret);
-                if def.name == super::raw::CONNECTOR_CLASS {
-                    hint = Some("classes of Kafka Connect are not translated by this version; see docs/config.md".to_owned());
-                }
+                let hint = refusal.hint.filter(|_| !secret);
                 self.problem(def.name, refusal.code, message).hint = hint;
             }
         }
@@ -241,12 +238,13 @@ impl Checker<'_> {
         let prefix = format!("{TRANSFORM_PREFIX}{name}.");
         let type_key = format!("{prefix}type");
         let mut config = BTreeMap::new();
-        let mut plugin = None;
+        let (mut plugin, mut version) = (None, None);
         let raw = self.raw;
         for (key, entry) in raw.iter() {
             match key.strip_prefix(&prefix) {
                 None => {}
                 Some("type") => plugin = Some(entry),
+                Some("plugin.version") => version = Some(entry),
                 Some(key) => {
                     config.insert(key.to_owned(), entry.value.clone());
                 }
@@ -271,7 +269,13 @@ impl Checker<'_> {
                 Some(format!("write {type_key} = \"plugin@version\""));
             return None;
         };
-        let typed = entry.value.resolve().unwrap_or_default();
+        let mut typed = entry.value.resolve().unwrap_or_default();
+        // Connect's way to say which one.
+        if let Some(version) = version.and_then(|entry| entry.value.resolve().ok())
+            && !typed.contains('@')
+        {
+            typed = format!("{}@{}", typed.trim(), version.trim());
+        }
         match plugin_ref(&typed) {
             Ok(plugin) => Some(TransformConfig {
                 name: name.to_owned(),

@@ -27,6 +27,7 @@ pub use raw::Raw;
 pub use text::Text;
 pub use values::{duration, plugin_ref};
 
+use crate::connect::{self, Defaults};
 use crate::error::{Error, Kind, Result};
 
 /// What lies over the files.
@@ -67,7 +68,7 @@ pub fn load(files: &[String], overlay: &Overlay) -> Loaded {
     let mut pipelines = Vec::new();
     for (raw, readable) in raws {
         if readable {
-            let (mut pipeline, found) = check::check(raw);
+            let (mut pipeline, found) = connect::pipeline(raw, &Defaults::default());
             if let Some(pipeline) = &mut pipeline {
                 pipeline.origin = Some(Origin {
                     files: files.to_vec(),
@@ -142,6 +143,16 @@ pub fn beside<'a>(
     others: impl IntoIterator<Item = &'a PipelineConfig>,
 ) -> Vec<Problem> {
     together::beside(new, others)
+}
+
+/// A native map, checked.
+pub fn check_raw(raw: Raw) -> (Option<PipelineConfig>, Vec<Problem>) {
+    check::check(raw)
+}
+
+/// TOML that no file holds; `label` stands where its name would.
+pub fn text(label: &str, toml: &str) -> (Raw, Vec<Problem>) {
+    read::text(label, toml)
 }
 
 /// One error that names the first problem and counts the others.

@@ -140,6 +140,7 @@ pub const SAME_PIPELINE: &str = "same_pipeline";
 pub const SAME_TABLE: &str = "same_table";
 pub const PLUGIN_CONFIG: &str = "plugin_config";
 pub const LITERAL_SECRET: &str = "literal_secret";
+pub const NOT_TRANSLATED: &str = "not_translated";
 
 /// Every code with its one sentence; `docs/errors.md` has a section for each.
 pub const CODES: &[(&str, &str)] = &[
@@ -196,5 +197,9 @@ pub const CODES: &[(&str, &str)] = &[
     (
         LITERAL_SECRET,
         "a password or token stands in the config itself, not as a reference",
+    ),
+    (
+        NOT_TRANSLATED,
+        "a key of a Kafka Connect config that cannot be honoured",
     ),
 ];

@@ -43,6 +43,19 @@ pub fn read(path: &str) -> (Raw, Vec<Problem>) {
     (reader.raw, reader.problems)
 }
 
+/// TOML from elsewhere.
+pub fn text(label: &str, toml: &str) -> (Raw, Vec<Problem>) {
+    let mut reader = Reader {
+        raw: Raw::new(label),
+        file: label.into(),
+        lines: Lines::of(toml),
+        problems: Vec::new(),
+        profile: None,
+    };
+    reader.toml(toml);
+    (reader.raw, reader.problems)
+}
+
 struct Reader {
     raw: Raw,
     file: Arc<str>,

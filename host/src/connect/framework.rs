@@ -75,10 +75,6 @@ pub(super) use defs;
 
 use self::Value::{Is, Null, Required};
 
-pub const STRING_CONVERTER: &str = "org.apache.kafka.connect.storage.StringConverter";
-pub const BYTES_CONVERTER: &str = "org.apache.kafka.connect.converters.ByteArrayConverter";
-pub const JSON_CONVERTER: &str = "org.apache.kafka.connect.json.JsonConverter";
-
 /// Of every sink.
 pub static SINK: &[Def] = defs! {
     "Common" {

@@ -7,25 +7,248 @@
 //! ```
 
 mod classes;
+pub mod file;
 mod framework;
+pub mod page;
 mod smt;
 mod storage;
+pub mod translate;
 
 pub use classes::{Class, FILE_SINK, FILE_SOURCE, HDFS_SINK, HDFS3_SINK, Importance, Key, S3_SINK};
 pub use classes::{Type, Width, classes, definitions};
+pub use file::{FileSink, FileSource};
+pub use translate::Translated;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use crate::config::{PipelineConfig, Problem};
+use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
+use crate::config::{self, PipelineConfig, Problem, Raw, problem};
+use crate::supervisor::Kind;
 
 /// What a config of a `connector.class` asks for.
 #[derive(Debug)]
 pub enum Job {
     Pipeline(Box<PipelineConfig>),
+    FileSource(FileSource),
+    FileSink(FileSink),
 }
 
-/// A config as REST has it, with `name` in it → what is to run, or everything that is wrong with it.
-pub fn job(config: &BTreeMap<String, String>) -> Result<Job, Vec<Problem>> {
-    let _ = config;
-    Err(Vec::new())
+/// What the worker says for configs that do not.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    pub bootstrap_servers: Option<String>,
+    pub plugin_path: Option<PathBuf>,
+    pub plugin_store: Option<PathBuf>,
+    pub plugin_cache: Option<PathBuf>,
+    /// Prefix of a store's URL (`s3://bucket`) → the `file:` URL that stands for it.
+    pub stores: Vec<(String, String)>,
+}
+
+/// What a key means that it did not mean in Connect, or that it means nothing.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Note {
+    /// As it was given.
+    pub key: String,
+    pub text: String,
+}
+
+/// A connector's config in native keys.
+#[derive(Debug)]
+pub struct Translation {
+    pub config: BTreeMap<String, String>,
+    pub notes: Vec<Note>,
+}
+
+impl Job {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Job::Pipeline(_) | Job::FileSink(_) => Kind::Sink,
+            Job::FileSource(_) => Kind::Source,
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        match self {
+            Job::Pipeline(config) => &config.name,
+            Job::FileSource(job) => &job.name,
+            Job::FileSink(job) => &job.name,
+        }
+    }
+}
+
+impl Defaults {
+    /// As native keys of a pipeline that reads Kafka.
+    pub(super) fn native(&self) -> Vec<(&'static str, String)> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
+        [
+            ("source.bootstrap.servers", self.bootstrap_servers.clone()),
+            ("plugin.path", path(&self.plugin_path)),
+            ("plugin.store", path(&self.plugin_store)),
+            ("plugin.cache", path(&self.plugin_cache)),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+    }
+}
+
+/// A config as REST has it, with `name` in it → what is to run, or everything that is wrong with it. Touches nothing.
+pub fn job(config: &BTreeMap<String, String>, defaults: &Defaults) -> Result<Job, Vec<Problem>> {
+    let raw = of_map(config)?;
+    if raw.get(CONNECTOR_CLASS).is_none() {
+        return Err(vec![no_class(&raw)]);
+    }
+    let class = class(&raw)?;
+    let (job, problems) = match class.name {
+        FILE_SOURCE => {
+            let (job, problems) = FileSource::read(&raw, class, defaults);
+            (job.map(Job::FileSource), problems)
+        }
+        FILE_SINK => {
+            let (job, problems) = FileSink::read(&raw, class, defaults);
+            (job.map(Job::FileSink), problems)
+        }
+        _ => {
+            let (config, problems) = pipeline(raw, defaults);
+            (
+                config.map(|config| Job::Pipeline(Box::new(config))),
+                problems,
+            )
+        }
+    };
+    let failed = problems.iter().any(Problem::is_error);
+    job.filter(|_| !failed).ok_or(problems)
+}
+
+/// A storage sink's config in native keys; one that is native already comes back as it is.
+pub fn translate(
+    config: &BTreeMap<String, String>,
+    defaults: &Defaults,
+) -> Result<Translation, Vec<Problem>> {
+    let raw = of_map(config)?;
+    let (done, problems) = native(&raw, defaults, None);
+    match done {
+        Some(done) => Ok(Translation {
+            config: done.raw.canonical(),
+            notes: done.notes,
+        }),
+        None => Err(problems),
+    }
+}
+
+/// The pipeline of a config of any class that is one; a problem where it is none.
+pub fn pipeline(raw: Raw, defaults: &Defaults) -> (Option<PipelineConfig>, Vec<Problem>) {
+    if is_ours(&raw) {
+        return config::check_raw(with(raw, defaults));
+    }
+    let (done, mut problems) = native(&raw, defaults, None);
+    let Some(done) = done else {
+        return (None, problems);
+    };
+    let (pipeline, found) = config::check_raw(done.raw.clone());
+    problems.extend(found.into_iter().map(|problem| done.back(problem)));
+    (pipeline, problems)
+}
+
+/// A config of any class that is a pipeline, in native keys and with notes; warnings too. `sample`: values of messages
+/// that columns are learned from.
+pub fn native(
+    raw: &Raw,
+    defaults: &Defaults,
+    sample: Option<&[Vec<u8>]>,
+) -> (Option<Translated>, Vec<Problem>) {
+    if is_ours(raw) {
+        let done = Translated {
+            raw: with(raw.clone(), defaults),
+            notes: Vec::new(),
+            from: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        return (Some(done), Vec::new());
+    }
+    let class = match class(raw) {
+        Ok(class) => class,
+        Err(problems) => return (None, problems),
+    };
+    if class.name == FILE_SOURCE || class.name == FILE_SINK {
+        let message = format!(
+            "`{CONNECTOR_CLASS}`: {} runs in the daemon only",
+            class.name
+        );
+        let problem = Problem::new(
+            raw.place(CONNECTOR_CLASS),
+            CONNECTOR_CLASS,
+            problem::NOT_TRANSLATED,
+            message,
+        );
+        let hint = "start `weir daemon` and send it there: POST /connectors";
+        return (None, vec![problem.hint(hint)]);
+    }
+    let mut done = translate::translate(raw, class, defaults, sample);
+    let problems = std::mem::take(&mut done.problems);
+    let failed = problems.iter().any(Problem::is_error);
+    ((!failed).then_some(done), problems)
+}
+
+impl Translated {
+    /// A problem of a native key, told of the key that it was made of.
+    pub fn back(&self, mut problem: Problem) -> Problem {
+        if let Some(from) = self.from.get(&problem.key)
+            && *from != problem.key
+        {
+            problem.message = format!("`{from}` becomes `{}`; {}", problem.key, problem.message);
+            problem.key.clone_from(from);
+        }
+        problem
+    }
+}
+
+fn is_ours(raw: &Raw) -> bool {
+    let typed = raw.get(CONNECTOR_CLASS).map(|e| e.value.typed().trim());
+    typed.is_none_or(|typed| Class::find(typed).is_some_and(|class| class.name == OUR_CLASS))
+}
+
+fn class(raw: &Raw) -> Result<&'static Class, Vec<Problem>> {
+    let typed = raw.get(CONNECTOR_CLASS).map_or("", |e| e.value.typed());
+    Class::find(typed).ok_or_else(|| {
+        let known: Vec<&str> = classes().iter().map(|class| class.name).collect();
+        let message = format!("`{CONNECTOR_CLASS}`: there is no connector `{typed}` here");
+        let place = raw.place(CONNECTOR_CLASS);
+        let problem = Problem::new(place, CONNECTOR_CLASS, problem::NOT_A_CHOICE, message);
+        vec![problem.hint(format!("the classes are {}", known.join(", ")))]
+    })
+}
+
+fn no_class(raw: &Raw) -> Problem {
+    let message = format!("`{CONNECTOR_CLASS}` is missing and has no default");
+    let place = raw.start_of_file();
+    Problem::new(place, CONNECTOR_CLASS, problem::MISSING, message)
+        .hint("`weir`, or a class of Kafka Connect: GET /connector-plugins lists them")
+}
+
+fn of_map(config: &BTreeMap<String, String>) -> Result<Raw, Vec<Problem>> {
+    let mut raw = Raw::new("config");
+    for (key, value) in config {
+        let place = raw.start_of_file();
+        raw.insert(key.clone(), value.clone(), place)
+            .map_err(|problem| vec![problem])?;
+    }
+    Ok(raw)
+}
+
+/// Our own class, with what the worker says for it.
+fn with(mut raw: Raw, defaults: &Defaults) -> Raw {
+    let zone = raw
+        .get("source.type")
+        .is_some_and(|e| e.value.typed().trim() == "zone");
+    for (key, value) in defaults.native() {
+        if raw.get(key).is_none() && !(zone && key == "source.bootstrap.servers") {
+            let place = raw.start_of_file();
+            // Cannot be there already.
+            let inserted = raw.insert(key.to_owned(), value, place);
+            debug_assert!(inserted.is_ok());
+        }
+    }
+    raw
 }

@@ -187,7 +187,8 @@ impl KafkaCluster {
         Ok(changes)
     }
 
-    fn is_gone(&self, topic: &str) -> bool {
+    /// The cluster answers, and has no such topic.
+    pub fn is_gone(&self, topic: &str) -> bool {
         topic_gone(&self.consumer, topic, REQUEST_TIMEOUT)
     }
 

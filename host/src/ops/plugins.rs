@@ -238,6 +238,21 @@ pub fn find(plugins: &Plugins, wanted: &str) -> Result<Component> {
     })
 }
 
+/// One version, yanked or not; a part of one (`0.2`), `latest` or a build's digest, as a pin finds it.
+pub fn exact(plugins: &Plugins, name: &str, version: &str) -> Result<Component, Refused> {
+    let missing = |e: Error| match e.kind() {
+        Kind::PluginRefused => Refused::new(Why::Missing, e),
+        _ => e.into(),
+    };
+    if version == "latest" {
+        return find(plugins, name).map_err(missing);
+    }
+    match plugins.store().pushed(name, version) {
+        Ok(found) => Ok(plugins.component(&found.pushed.digest)?),
+        Err(_) => find(plugins, &format!("{name}@{version}")).map_err(missing),
+    }
+}
+
 pub fn inspect(component: &Component) -> Result<Inspected> {
     let (info, shape) = (component.info(), component.shape()?);
     Ok(Inspected {

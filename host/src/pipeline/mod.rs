@@ -8,6 +8,7 @@
 
 mod batch;
 mod committer;
+mod edits;
 pub mod pending;
 mod plan;
 mod report;
@@ -23,6 +24,7 @@ mod task;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use edits::{Edit, Edited, Edits};
 pub use report::{Report, Stages};
 pub use rules::{part_of, transforms_of};
 pub use run::{Ended, Given, keep_running, run};
@@ -42,6 +44,7 @@ pub struct Host {
     pub report: Arc<dyn Report>,
     pub plugins: Plugins,
     pub declared: Declared,
+    pub edits: Edits,
     /// `retry.*`: first and longest pause after a fault that may pass.
     pub pauses: (Duration, Duration),
 }

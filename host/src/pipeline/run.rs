@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::report::Report;
-use super::{Declared, Host, Stop, batch, stream};
+use super::{Declared, Edits, Host, Stop, batch, stream};
 use crate::clock::Clock;
 use crate::config::{PipelineConfig, Source, Trigger, ZoneMode};
 use crate::error::{Error, Kind, Remedy, Result};
@@ -61,6 +61,7 @@ fn together(
                             stop: stop.clone(),
                             report: report.clone(),
                             plugins,
+                            edits: Edits::default(),
                         };
                         keep_running(config, &given)
                     });
@@ -97,6 +98,8 @@ pub struct Given {
     pub stop: Stop,
     pub report: Arc<dyn Report>,
     pub plugins: Plugins,
+    /// Other configs while it runs, if anybody has one.
+    pub edits: Edits,
 }
 
 /// Begins again after faults that may pass; every beginning reads the log anew.
@@ -106,16 +109,20 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
         stop,
         report,
         plugins,
+        edits,
     } = given;
+    let first = config;
     let declared = Declared::default();
     let mut pause = config.retry.first;
     loop {
+        let config = &edits.or(first);
         let host = Host {
             clock: clock.clone(),
             stop: stop.child(),
             report: report.clone(),
             plugins: plugins.clone(),
             declared: declared.clone(),
+            edits: edits.clone(),
             pauses: (config.retry.first, config.retry.max),
         };
         let begun = clock.elapsed();

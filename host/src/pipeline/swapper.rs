@@ -1,5 +1,5 @@
-//! Where new rules come from while a pipeline runs: requests of `weir pipeline swap`, and with `watch = true` edits of the
-//! config, its rule files and tables, and the plugins.
+//! Where new rules come from while a pipeline runs: requests of `weir pipeline swap`, another config from whoever runs the
+//! pipeline, and with `watch = true` edits of the config, its rule files and tables, and the plugins.
 //!
 //! One thread beside the path of the records. It builds a chain for each task, which may take a while (compiling, `init`),
 //! and hands them to the committer. What does not build is answered with the reason, and the old rules stay.
@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::Host;
+use super::edits::{Edit, Edited};
 use super::pending::{Answer, Id, Pending};
 use super::rules::Parts;
 use super::stop::Stop;
@@ -59,7 +60,7 @@ impl Swapper {
     }
 
     /// Until asked to stop. Nothing that goes wrong in here touches the pipeline.
-    pub fn run(self) -> Result<()> {
+    pub fn run(mut self) -> Result<()> {
         let mut watched = self.config.watch.then(|| Watched::of(&self.config));
         let mut looked = self.host.clock.elapsed();
         while !self.stop.wait(LOOK_EVERY) {
@@ -67,6 +68,17 @@ impl Swapper {
             for id in self.pending.open().unwrap_or_default() {
                 if let Err(error) = self.serve(&id) {
                     tracing::warn!(%error, "a request for a swap was not answered");
+                }
+            }
+            while let Some((edit, answer)) = self.host.edits.take() {
+                // Unanswered where the pipeline ends or begins again: whoever asked begins it with that config.
+                if let Some(edited) = self.put_edit(&edit) {
+                    if matches!(edited, Edited::InForce(_) | Edited::Same) {
+                        self.config = edit.config;
+                        self.host.edits.is_now(&self.config);
+                        watched = self.config.watch.then(|| Watched::of(&self.config));
+                    }
+                    drop(answer.send(edited));
                 }
             }
             let now = self.host.clock.elapsed();
@@ -133,42 +145,74 @@ impl Swapper {
         }
     }
 
+    /// The rules of another config. `None`: the pipeline ended first.
+    fn put_edit(&self, edit: &Edit) -> Option<Edited> {
+        let put = self.put_declared(&edit.config, &edit.actor, &edit.reason);
+        match put {
+            Ok(Put::Same) => Some(Edited::Same),
+            Ok(Put::InForce(version)) => Some(Edited::InForce(version)),
+            Ok(Put::Refused(why)) => Some(Edited::Refused(why)),
+            Ok(Put::Ended) => None,
+            Err(error) => Some(Edited::Refused(error.to_string())),
+        }
+    }
+
+    /// The rules that a config declares, where it declares others than before.
+    fn put_declared(&self, config: &PipelineConfig, actor: &str, reason: &str) -> Result<Put> {
+        let parts = self.declared(config)?;
+        let rules = parts.rules();
+        let digest = rules_digest(&rules);
+        if self.host.declared.last().as_ref() == Some(&digest) {
+            return Ok(Put::Same); // touched, not changed; or a key that is no rule
+        }
+        parts.keep(&self.host.plugins)?;
+        let swap = Swap {
+            from: 0,
+            rules,
+            actor: actor.to_owned(),
+            reason: reason.to_owned(),
+            bar: Vec::new(),
+            force: false,
+            declared: None,
+        };
+        Ok(match self.put(&parts, swap, true)? {
+            Some(Ok(version)) => {
+                self.host.declared.set(&digest);
+                Put::InForce(version)
+            }
+            Some(Err(why)) => Put::Refused(why),
+            None => Put::Ended,
+        })
+    }
+
     /// Puts an edit in force, or says why not.
     fn edited(&self, watched: &Watched) {
         let config = match config::reload(&self.config) {
             Ok(config) => config,
             Err(problems) => return refused(&self.config, &config::refused(&problems)),
         };
-        let edit = self.declared(&config).and_then(|parts| {
-            let rules = parts.rules();
-            let digest = rules_digest(&rules);
-            if self.host.declared.last().as_ref() == Some(&digest) {
-                return Ok(None); // touched, not changed; or a key that is no rule
-            }
-            parts.keep(&self.host.plugins)?;
-            let swap = Swap {
-                from: 0,
-                rules,
-                actor: actor(),
-                reason: format!("edited: {}", watched.what),
-                bar: Vec::new(),
-                force: false,
-                declared: None,
-            };
-            let answer = self.put(&parts, swap, true)?;
-            Ok(answer.map(|answer| (answer, digest)))
-        });
-        match edit {
-            Ok(Some((Ok(_), digest))) => self.host.declared.set(&digest),
-            Ok(Some((Err(why), _))) => tracing::warn!(
+        let reason = format!("edited: {}", watched.what);
+        match self.put_declared(&config, &actor(), &reason) {
+            Ok(Put::Refused(why)) => tracing::warn!(
                 pipeline = self.config.name,
                 why,
                 "an edit was refused by the log, the old rules stay in force"
             ),
-            Ok(None) => {}
+            Ok(_) => {}
             Err(error) => refused(&self.config, &error),
         }
     }
+}
+
+/// What became of declared rules.
+enum Put {
+    /// They are what was declared before.
+    Same,
+    InForce(u64),
+    /// By the log.
+    Refused(String),
+    /// The pipeline ended first.
+    Ended,
 }
 
 fn refused(config: &PipelineConfig, error: &Error) {

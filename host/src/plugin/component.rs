@@ -134,6 +134,11 @@ impl Component {
         &self.inner.bytes
     }
 
+    /// Whether the plugin's schema marks this key of its config as a secret.
+    pub fn is_secret(&self, key: &str) -> bool {
+        super::config::is_secret_key(&self.info().config_schema, key)
+    }
+
     /// Checks the keys against the plugin's schema and reads the files they name; no guest code runs.
     pub fn canonical(&self, keys: &Keys<'_>) -> std::result::Result<Canonical, Vec<SetupProblem>> {
         canonical(&self.inner.info.config_schema, keys)

@@ -180,6 +180,12 @@ fn reference_not_secret(key: &str, value: &str) -> SetupProblem {
     )
 }
 
+/// Whether a plugin's schema marks a key as a secret.
+pub(super) fn is_secret_key(schema: &str, key: &str) -> bool {
+    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+    Schema(&schema).spec(key).is_some_and(is_secret)
+}
+
 fn is_secret(spec: &Value) -> bool {
     spec.get("format").and_then(Value::as_str) == Some("weir-secret")
 }

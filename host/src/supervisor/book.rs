@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::jobs::{self, Pool, Product};
-use super::journal::{Change, Journal, Recorded, What, standing};
+use super::journal::{Change, Journal, Recorded, standing};
 use super::unit::{Gear, Runner, Seen, Unit, Wanted};
-use super::{Actor, Health, Info, Kind, Offset, Refused, Standing, Status, Target, offsets};
+use super::{Actor, Health, Info, Kind, Refused, Status, Target};
 use crate::clock::Clock;
 use crate::config::worker::WorkerConfig;
 use crate::config::{self, PipelineConfig, Problem};
@@ -29,51 +29,58 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Every call blocks for seconds at most. Pipelines end when [`Supervisor::shut_down`] says so.
 #[derive(Debug)]
 pub struct Supervisor {
-    worker: WorkerConfig,
-    clock: Arc<dyn Clock>,
+    pub(super) worker: WorkerConfig,
+    pub(super) clock: Arc<dyn Clock>,
     shown: Arc<dyn telemetry::Report>,
-    pool: Arc<Pool>,
+    pub(super) pool: Arc<Pool>,
     gear: Gear,
     address: Mutex<String>,
     started: AtomicBool,
-    book: Mutex<Book>,
+    pub(super) book: Mutex<Book>,
 }
 
 #[derive(Debug)]
-struct Book {
-    journal: Journal,
-    entries: BTreeMap<String, Arc<Entry>>,
+pub(super) struct Book {
+    pub journal: Journal,
+    pub entries: BTreeMap<String, Arc<Entry>>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    name: String,
+pub(super) struct Entry {
+    pub name: String,
     /// Held by whoever changes it.
-    changes: Mutex<()>,
-    record: Mutex<Record>,
-    unit: Unit,
+    pub changes: Mutex<()>,
+    pub record: Mutex<Record>,
+    pub unit: Unit,
     topics: Arc<Mutex<BTreeSet<String>>>,
 }
 
 #[derive(Clone, Debug)]
-struct Record {
-    config: BTreeMap<String, String>,
-    target: Target,
+pub(super) struct Record {
+    pub config: BTreeMap<String, String>,
+    pub target: Target,
     /// Or what is wrong with a config that was good when it was recorded.
-    job: Result<Arc<Job>, Vec<Problem>>,
-    deleted: bool,
+    pub job: Result<Arc<Job>, Vec<Problem>>,
+    pub deleted: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Entry {
-    fn record(&self) -> Record {
+    pub fn record(&self) -> Record {
         lock(&self.record).clone()
     }
 
-    fn wanted(record: &Record) -> Wanted {
+    pub fn is_now(&self, config: &BTreeMap<String, String>, job: &Arc<Job>) -> Record {
+        let mut record = lock(&self.record);
+        record.config.clone_from(config);
+        record.job = Ok(job.clone());
+        record.clone()
+    }
+
+    pub fn wanted(record: &Record) -> Wanted {
         let told = |problems: &Vec<Problem>| {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             lines.join("\n")
@@ -96,6 +103,7 @@ impl Supervisor {
         let runner = Arc::new(Product {
             clock: clock.clone(),
             pool: pool.clone(),
+            state_dir: jobs::state_dir(worker),
         });
         Supervisor::open_with(worker, clock, shown, pool, runner)
     }
@@ -156,11 +164,11 @@ impl Supervisor {
         Ok(())
     }
 
-    fn entry(&self, name: &str, recorded: &Recorded) -> Result<Arc<Entry>> {
+    pub(super) fn entry(&self, name: &str, recorded: &Recorded) -> Result<Arc<Entry>> {
         let record = Record {
             config: recorded.config.clone(),
             target: recorded.target,
-            job: jobs::job(&self.worker, name, &recorded.config).map(Arc::new),
+            job: jobs::job(&self.worker, &recorded.config).map(Arc::new),
             deleted: false,
         };
         let topics: Arc<Mutex<BTreeSet<String>>> = Arc::default();
@@ -205,7 +213,7 @@ impl Supervisor {
         lock(&self.book).entries.keys().cloned().collect()
     }
 
-    fn find(&self, name: &str) -> Result<Arc<Entry>, Refused> {
+    pub(super) fn find(&self, name: &str) -> Result<Arc<Entry>, Refused> {
         let found = lock(&self.book).entries.get(name).cloned();
         found.ok_or_else(|| Refused::NotFound(format!("Connector {name} not found")))
     }
@@ -259,6 +267,11 @@ impl Supervisor {
         })
     }
 
+    /// The places of one pipeline's config.
+    pub fn plugins_of(&self, config: &PipelineConfig) -> Result<Plugins> {
+        self.pool.of(config)
+    }
+
     pub fn health(&self) -> Health {
         if !self.started.load(Ordering::SeqCst) {
             return Health::Starting;
@@ -290,223 +303,6 @@ impl Supervisor {
             Ok(_) => Vec::new(),
             Err(problems) => problems,
         }
-    }
-
-    // ------------------------------------------------------------ changing
-
-    /// The job, or everything that is wrong: the config alone, and beside the other pipelines.
-    fn checked(
-        &self,
-        name: &str,
-        config: &BTreeMap<String, String>,
-    ) -> Result<Arc<Job>, Vec<Problem>> {
-        let job = jobs::job(&self.worker, name, config)?;
-        let problems = self.beside(name, &job);
-        match problems.iter().any(Problem::is_error) {
-            true => Err(problems),
-            false => Ok(Arc::new(job)),
-        }
-    }
-
-    fn beside(&self, name: &str, job: &Job) -> Vec<Problem> {
-        let Some(new) = jobs::pipeline_of(job) else {
-            return Vec::new();
-        };
-        let others: Vec<Arc<Job>> = (lock(&self.book).entries.values())
-            .filter(|entry| entry.name != name)
-            .filter_map(|entry| entry.record().job.ok())
-            .collect();
-        config::beside(new, others.iter().filter_map(|job| jobs::pipeline_of(job)))
-    }
-
-    fn record(&self, book: &mut Book, name: &str, by: &Actor, what: What) -> Result<(), Refused> {
-        let change = Change {
-            name: name.to_owned(),
-            time: self.clock.now_micros(),
-            by: by.0.clone(),
-            what,
-        };
-        book.journal.append(&change).map_err(Refused::Failed)
-    }
-
-    pub fn create(
-        &self,
-        name: &str,
-        config: BTreeMap<String, String>,
-        target: Target,
-        by: &Actor,
-    ) -> Result<Info, Refused> {
-        let config = named(name, config)?;
-        if self.find(name).is_ok() {
-            return Err(exists(name));
-        }
-        self.checked(name, &config).map_err(Refused::Invalid)?;
-        let mut book = lock(&self.book);
-        if book.entries.contains_key(name) {
-            return Err(exists(name));
-        }
-        let recorded = Recorded {
-            config: config.clone(),
-            target,
-        };
-        // Not to be undone: first the thread, then the promise, then the start.
-        self.record(&mut book, name, by, What::Created { config, target })?;
-        let entry = self.entry(name, &recorded).map_err(Refused::Failed)?;
-        book.entries.insert(name.to_owned(), entry.clone());
-        drop(book);
-        Ok(info(name, &entry.record(), &entry.unit.seen()))
-    }
-
-    pub fn put(
-        &self,
-        name: &str,
-        config: BTreeMap<String, String>,
-        by: &Actor,
-    ) -> Result<(Info, bool), Refused> {
-        if self.find(name).is_err() {
-            match self.create(name, config.clone(), Target::Running, by) {
-                Err(Refused::Exists(_)) => {}
-                created => return created.map(|info| (info, true)),
-            }
-        }
-        let entry = self.find(name)?;
-        let _one = lock(&entry.changes);
-        self.replace(&entry, config, by).map(|info| (info, false))
-    }
-
-    pub fn patch(
-        &self,
-        name: &str,
-        changes: BTreeMap<String, Option<String>>,
-        by: &Actor,
-    ) -> Result<Info, Refused> {
-        let entry = self.find(name)?;
-        let _one = lock(&entry.changes);
-        let mut config = entry.record().config;
-        for (key, value) in changes {
-            match value {
-                Some(value) => config.insert(key, value),
-                None => config.remove(&key),
-            };
-        }
-        self.replace(&entry, config, by)
-    }
-
-    /// Under the entry's `changes`.
-    fn replace(
-        &self,
-        entry: &Entry,
-        config: BTreeMap<String, String>,
-        by: &Actor,
-    ) -> Result<Info, Refused> {
-        let name = &entry.name;
-        let config = named(name, config)?;
-        let before = entry.record();
-        if before.deleted {
-            return Err(gone(name));
-        }
-        let job = self.checked(name, &config).map_err(Refused::Invalid)?;
-        if before.config != config {
-            let what = What::Config {
-                config: config.clone(),
-            };
-            self.record(&mut lock(&self.book), name, by, what)?;
-            let record = {
-                let mut record = lock(&entry.record);
-                record.config = config;
-                record.job = Ok(job);
-                record.clone()
-            };
-            entry.unit.want(Entry::wanted(&record));
-        }
-        Ok(info(name, &entry.record(), &entry.unit.seen()))
-    }
-
-    /// Config and status go; zone and log stay.
-    pub fn delete(&self, name: &str, by: &Actor) -> Result<(), Refused> {
-        let entry = self.find(name)?;
-        let _one = lock(&entry.changes);
-        let mut book = lock(&self.book);
-        if lock(&entry.record).deleted {
-            return Err(gone(name));
-        }
-        self.record(&mut book, name, by, What::Deleted)?;
-        lock(&entry.record).deleted = true;
-        book.entries.remove(name);
-        drop(book);
-        entry.unit.quit(self.worker.shutdown_timeout);
-        Ok(())
-    }
-
-    /// Returns when it is recorded, not when it is done.
-    pub fn set_target(&self, name: &str, target: Target, by: &Actor) -> Result<(), Refused> {
-        let entry = self.find(name)?;
-        let _one = lock(&entry.changes);
-        let before = entry.record();
-        if before.deleted {
-            return Err(gone(name));
-        }
-        if before.target == target {
-            return Ok(());
-        }
-        self.record(&mut lock(&self.book), name, by, What::Target { target })?;
-        lock(&entry.record).target = target;
-        entry.unit.want(Entry::wanted(&entry.record()));
-        Ok(())
-    }
-
-    /// The tasks of a pipeline commit together, so they begin again together.
-    pub fn restart(
-        &self,
-        name: &str,
-        _tasks: bool,
-        only_failed: bool,
-        by: &Actor,
-    ) -> Result<Status, Refused> {
-        let entry = self.find(name)?;
-        let _one = lock(&entry.changes);
-        let failed = entry.unit.seen().standing == Standing::Failed;
-        if entry.record().target == Target::Running && (failed || !only_failed) {
-            self.record(&mut lock(&self.book), name, by, What::Restarted)?;
-            entry.unit.restart();
-        }
-        Ok(status(name, &entry.record(), &entry.unit.seen()))
-    }
-
-    pub fn restart_task(&self, name: &str, task: usize, by: &Actor) -> Result<(), Refused> {
-        let entry = self.find(name)?;
-        let seen = entry.unit.seen();
-        if entry.record().target == Target::Stopped {
-            let message = format!("Connector {name} is stopped and has no tasks to restart");
-            return Err(Refused::Conflict(message));
-        }
-        if task >= seen.tasks {
-            return Err(Refused::NotFound(format!("Unknown task: {name}-{task}")));
-        }
-        self.restart(name, true, false, by).map(drop)
-    }
-
-    // ------------------------------------------------------------- offsets
-
-    pub fn offsets(&self, name: &str) -> Result<Vec<Offset>, Refused> {
-        offsets::offsets(&*self.pipeline(name)?).map_err(Refused::Failed)
-    }
-
-    pub fn alter_offsets(
-        &self,
-        name: &str,
-        wanted: Vec<Offset>,
-        by: &Actor,
-    ) -> Result<String, Refused> {
-        let _ = (wanted, by);
-        self.find(name)?;
-        Err(Refused::Bad("offsets cannot be altered yet".to_owned()))
-    }
-
-    pub fn reset_offsets(&self, name: &str, by: &Actor) -> Result<String, Refused> {
-        let _ = by;
-        self.find(name)?;
-        Err(Refused::Bad("offsets cannot be altered yet".to_owned()))
     }
 
     // ----------------------------------------------------------------- end
@@ -545,39 +341,14 @@ fn advertised(worker: &WorkerConfig, got: Option<SocketAddr>) -> String {
     }
 }
 
-/// The config with its name in it.
-fn named(
-    name: &str,
-    mut config: BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, Refused> {
-    match config.get("name") {
-        Some(other) if other != name => Err(Refused::Bad(format!(
-            "Connector name configuration ({other}) doesn't match connector name in the URL ({name})"
-        ))),
-        Some(_) => Ok(config),
-        None => {
-            config.insert("name".to_owned(), name.to_owned());
-            Ok(config)
-        }
-    }
-}
-
-fn exists(name: &str) -> Refused {
-    Refused::Exists(format!("Connector {name} already exists"))
-}
-
-fn gone(name: &str) -> Refused {
-    Refused::NotFound(format!("Connector {name} not found"))
-}
-
 fn kind(record: &Record) -> Kind {
     match &record.job {
-        Ok(_) => Kind::Sink,
+        Ok(job) => job.kind(),
         Err(_) => Kind::Unknown,
     }
 }
 
-fn info(name: &str, record: &Record, seen: &Seen) -> Info {
+pub(super) fn info(name: &str, record: &Record, seen: &Seen) -> Info {
     Info {
         name: name.to_owned(),
         kind: kind(record),
@@ -587,7 +358,7 @@ fn info(name: &str, record: &Record, seen: &Seen) -> Info {
     }
 }
 
-fn status(name: &str, record: &Record, seen: &Seen) -> Status {
+pub(super) fn status(name: &str, record: &Record, seen: &Seen) -> Status {
     Status {
         name: name.to_owned(),
         kind: kind(record),

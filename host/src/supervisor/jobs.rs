@@ -8,42 +8,43 @@ use super::unit::{Run, Runner};
 use crate::clock::Clock;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::worker::WorkerConfig;
-use crate::config::{self, PipelineConfig, Problem};
-use crate::connect::{self, Job};
+use crate::config::{PipelineConfig, Problem};
+use crate::connect::file::{self, FileContext};
+use crate::connect::{self, Defaults, Job};
 use crate::error::Result;
 use crate::pipeline::{self, Given};
 use crate::plugin::{Places, Plugins};
 
 /// Everything that is wrong with a config, or what it means here.
-pub fn job(
-    worker: &WorkerConfig,
-    name: &str,
-    config: &BTreeMap<String, String>,
-) -> Result<Job, Vec<Problem>> {
-    let class = config.get(CONNECTOR_CLASS).map_or(OUR_CLASS, |c| c.trim());
-    if class != OUR_CLASS {
-        return connect::job(config);
+pub fn job(worker: &WorkerConfig, config: &BTreeMap<String, String>) -> Result<Job, Vec<Problem>> {
+    // Without a class it is ours: Connect's clients always send one, files of `weir run` need none.
+    let mut config = config.clone();
+    config
+        .entry(CONNECTOR_CLASS.to_owned())
+        .or_insert_with(|| OUR_CLASS.to_owned());
+    connect::job(&config, &defaults(worker))
+}
+
+/// Where file connectors keep their positions.
+pub fn state_dir(worker: &WorkerConfig) -> PathBuf {
+    worker.data_dir.join("connect")
+}
+
+fn defaults(worker: &WorkerConfig) -> Defaults {
+    Defaults {
+        bootstrap_servers: worker.bootstrap_servers.clone(),
+        plugin_path: Some(worker.plugin_path.clone()),
+        plugin_store: Some(worker.plugin_store.clone()),
+        plugin_cache: Some(worker.plugin_cache.clone()),
+        stores: worker.stores.clone(),
     }
-    let mut filled = config.clone();
-    let path = |path: &PathBuf| path.display().to_string();
-    if !config.contains_key("plugin.path") {
-        let own = [
-            ("plugin.path", path(&worker.plugin_path)),
-            ("plugin.store", path(&worker.plugin_store)),
-            ("plugin.cache", path(&worker.plugin_cache)),
-        ];
-        for (key, value) in own {
-            filled.entry(key.to_owned()).or_insert(value);
-        }
-    }
-    let checked = config::check_map(name, &filled)?;
-    Ok(Job::Pipeline(Box::new(checked)))
 }
 
 /// `None`: a file connector.
 pub fn pipeline_of(job: &Job) -> Option<&PipelineConfig> {
     match job {
         Job::Pipeline(config) => Some(config),
+        Job::FileSource(_) | Job::FileSink(_) => None,
     }
 }
 
@@ -73,16 +74,27 @@ impl Pool {
 pub struct Product {
     pub clock: Arc<dyn Clock>,
     pub pool: Arc<Pool>,
+    /// For the positions of file connectors.
+    pub state_dir: PathBuf,
 }
 
 impl Runner for Product {
     fn run(&self, job: &Job, run: &Run) -> Result<()> {
-        let Job::Pipeline(config) = job;
+        let Some(config) = pipeline_of(job) else {
+            let ctx = FileContext {
+                clock: self.clock.clone(),
+                stop: run.stop.clone(),
+                report: run.report.clone(),
+                state_dir: self.state_dir.clone(),
+            };
+            return file::run(job, &ctx);
+        };
         let given = Given {
             clock: self.clock.clone(),
             stop: run.stop.clone(),
             report: run.report.clone(),
             plugins: self.pool.of(config)?,
+            edits: run.edits.clone(),
         };
         pipeline::keep_running(config, &given)
     }

@@ -2,6 +2,8 @@
 //! states that people and Connect's clients read, restarts with backoff. Knows nothing of HTTP.
 
 mod book;
+mod change;
+mod check;
 mod heard;
 mod jobs;
 mod journal;

@@ -1,16 +1,35 @@
-//! Positions as Connect's clients see and set them; the commit log has them.
+//! Positions as Connect's clients see and set them: a pipeline's are in its commit log, a file connector's in a file of its
+//! own.
+
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::Offset;
+use super::jobs::pipeline_of;
 use crate::clock::SystemClock;
 use crate::commit::{Log, LogName, Writer};
 use crate::config::PipelineConfig;
+use crate::connect::{Job, file};
 use crate::error::Result;
 use crate::store;
 
-/// From the log, whatever state the pipeline is in; none where nothing was read yet.
-pub fn offsets(config: &PipelineConfig) -> Result<Vec<Offset>> {
+/// Whatever state the job is in; none where nothing was read yet.
+pub fn offsets(job: &Job, state_dir: &Path) -> Result<Vec<Offset>> {
+    match pipeline_of(job) {
+        Some(config) => of_log(config),
+        None => {
+            let found = file::offsets(job, state_dir)?;
+            let one = |found: file::Offset| Offset {
+                partition: found.partition,
+                offset: found.offset,
+            };
+            Ok(found.into_iter().map(one).collect())
+        }
+    }
+}
+
+fn of_log(config: &PipelineConfig) -> Result<Vec<Offset>> {
     let clock = SystemClock::shared();
     let Some(store) = store::open_existing(&config.sink.url)? else {
         return Ok(Vec::new());

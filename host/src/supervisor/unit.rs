@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::worker::RestartConfig;
 use crate::connect::Job;
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::{self, Stop};
+use crate::pipeline::{self, Edit, Edited, Edits, Stop};
 
 /// Between two looks at the clock while a restart is due.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -39,6 +39,7 @@ pub trait Runner: Send + Sync + Debug {
 pub struct Run {
     pub stop: Stop,
     pub report: Arc<dyn pipeline::Report>,
+    pub edits: Edits,
 }
 
 /// What units share.
@@ -95,6 +96,7 @@ struct Inner {
     quit: bool,
     /// Of the run, while there is one.
     stop: Option<Stop>,
+    edits: Edits,
     standing: Standing,
     trace: Option<String>,
     tasks: usize,
@@ -124,6 +126,7 @@ impl Unit {
                 order: 0,
                 quit: false,
                 stop: None,
+                edits: Edits::default(),
                 standing: Standing::Unassigned,
                 trace: None,
                 tasks: 0,
@@ -162,6 +165,25 @@ impl Unit {
         let mut inner = self.shared.lock();
         inner.wanted = wanted;
         self.shared.order(&mut inner);
+    }
+
+    /// Hands other rules to what runs. `None`: it takes none now, and [`Unit::want`] is the way.
+    pub fn edit(&self, edit: Edit, job: &Arc<Job>) -> Option<Edited> {
+        let (edits, order) = {
+            let inner = self.shared.lock();
+            inner.stop.as_ref()?;
+            (inner.edits.clone(), inner.order)
+        };
+        let edited = edits.put(edit)?;
+        let mut inner = self.shared.lock();
+        if edited != Edited::Same && !matches!(edited, Edited::InForce(_)) {
+            return Some(edited);
+        }
+        if inner.order != order {
+            return None;
+        }
+        inner.wanted.job = Ok(job.clone());
+        Some(edited)
     }
 
     /// Drains what runs and begins again. A unit that is not to run stays as it is.
@@ -243,11 +265,12 @@ impl Shared {
     }
 
     fn body(&self, report: &Arc<dyn pipeline::Report>) {
-        while let Some((job, order, stop)) = self.next() {
+        while let Some((job, order, stop, edits)) = self.next() {
             let begun = self.gear.clock.elapsed();
             let run = Run {
                 stop: stop.clone(),
                 report: report.clone(),
+                edits,
             };
             let fenced = catch_unwind(AssertUnwindSafe(|| self.gear.runner.run(&job, &run)));
             let result = fenced.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
@@ -259,7 +282,7 @@ impl Shared {
     }
 
     /// Waits until there is something to run. `None`: the unit ends.
-    fn next(&self) -> Option<(Arc<Job>, u64, Stop)> {
+    fn next(&self) -> Option<(Arc<Job>, u64, Stop, Edits)> {
         let mut inner = self.lock();
         loop {
             if inner.quit {
@@ -286,8 +309,9 @@ impl Shared {
                         inner.restarts += u64::from(inner.attempts > 0);
                         let stop = self.gear.stop.child();
                         inner.stop = Some(stop.clone());
+                        inner.edits = Edits::default();
                         self.stand(&mut inner, Standing::Running, None);
-                        return Some((job, inner.order, stop));
+                        return Some((job, inner.order, stop, inner.edits.clone()));
                     }
                 }
             }
@@ -401,3 +425,7 @@ impl pipeline::Report for Heard {
     fn failed(&self, _: &Error) {}
     fn ended(&self, _: &crate::commit::State) {}
 }
+
+#[cfg(test)]
+#[path = "unit_tests.rs"]
+mod tests;

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 
+use serde_json::{Value, json};
+
+use super::super::remote::read;
 use super::super::{Exit, say, say_json, table};
 use super::Which;
+use crate::admin::client::{Carries, Client, segment};
 use crate::clock::SystemClock;
 use crate::commit::{self, Rule};
 use crate::config;
@@ -72,6 +76,16 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 
 pub(super) fn swap(args: &SwapArgs) -> Result<Exit> {
     let wanted = args.wanted()?;
+    if let Some(client) = args.which.client()? {
+        let rules: serde_json::Map<String, Value> = (wanted.rules.into_iter())
+            .map(|(transform, plugin)| (transform, Value::from(plugin)))
+            .collect();
+        let asked = json!({
+            "rules": rules, "reload": wanted.reload, "allow_breaking": wanted.allow_breaking,
+            "force": wanted.force,
+        });
+        return ask(&client, &args.which, "swap", asked, &args.how);
+    }
     let planned = scene(&args.which)?.swap(&wanted);
     finish(planned, &args.how, args.which.json)
 }
@@ -92,6 +106,10 @@ impl SwapArgs {
 }
 
 pub(super) fn rollback(args: &RollbackArgs) -> Result<Exit> {
+    if let Some(client) = args.which.client()? {
+        let asked = json!({ "to": args.to });
+        return ask(&client, &args.which, "rollback", asked, &args.how);
+    }
     let planned = scene(&args.which)?.rollback(args.to, &args.how.reason);
     finish(planned, &args.how, args.which.json)
 }
@@ -105,6 +123,30 @@ fn scene(which: &Which) -> Result<Scene> {
         &SystemClock::shared(),
         &commit::actor(),
     )?)
+}
+
+/// The same of a daemon: what changes is shown with what became of it.
+fn ask(client: &Client, which: &Which, verb: &str, mut asked: Value, how: &How) -> Result<Exit> {
+    asked["reason"] = json!(how.reason);
+    asked["dry_run"] = json!(how.dry_run);
+    asked["wait_ms"] = json!(u64::try_from(how.wait.as_millis()).unwrap_or(u64::MAX));
+    let path = format!("/pipelines/{}/{verb}", segment(&which.at));
+    let done: Swapped = match client.post(&path, &Carries::Json(asked)) {
+        Ok(answer) => read(answer)?,
+        Err(denied) => {
+            let change = denied.details.get("swap").cloned();
+            let change = change.and_then(|c| serde_json::from_value::<Swapped>(c).ok());
+            show_breaking(change.as_ref(), which.json);
+            return Err(denied.error);
+        }
+    };
+    if which.json {
+        say_json(&done)?;
+    } else {
+        show(&done);
+        tell(&done);
+    }
+    Ok(Exit::Ok)
 }
 
 /// Shows what changes before it waits for anybody.
@@ -128,15 +170,19 @@ fn finish(planned: Result<swap::Planned, Refused>, how: &How, json: bool) -> Res
     Ok(Exit::Ok)
 }
 
-/// Breaking columns are shown: they are the reason.
 fn refusal(refused: Refused, json: bool) -> crate::error::Error {
-    if let Some(change) = &refused.change
+    show_breaking(refused.change.as_deref(), json);
+    *refused.error
+}
+
+/// Of a refused change: breaking columns are the reason.
+fn show_breaking(change: Option<&Swapped>, json: bool) {
+    if let Some(change) = change
         && change.columns.effect == Effect::Breaking
         && !json
     {
         show(change);
     }
-    *refused.error
 }
 
 fn show(change: &Swapped) {

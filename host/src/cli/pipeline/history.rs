@@ -3,7 +3,10 @@
 use clap::Args;
 
 use super::super::place::{self, Where};
+use super::super::remote::{Remote, local_only, read};
 use super::super::{Exit, say, say_json, table};
+use crate::admin::History;
+use crate::admin::client::segment;
 use crate::error::Result;
 use crate::ops::history::{Era, Range, history as eras_of};
 use crate::ops::{short, utc};
@@ -18,9 +21,26 @@ pub(super) struct HistoryArgs {
     /// One JSON object per line and change
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 pub(super) fn history(args: &HistoryArgs) -> Result<Exit> {
+    if let Some(client) = args.remote.client(&args.place.at)? {
+        local_only(&[("--pipeline", args.place.pipeline.is_some())])?;
+        let name = segment(&args.place.at);
+        let history: History = read(client.get(&format!("/pipelines/{name}/history?limit=1000"))?)?;
+        let title = history.log.trim_start_matches("_system/");
+        show(
+            &format!("{title}  in {}", history.url),
+            &history.eras,
+            args.json,
+        )?;
+        if history.more && !args.json {
+            say("older ones are left out");
+        }
+        return Ok(Exit::Ok);
+    }
     let found = args.place.find()?;
     for name in &found.logs {
         let log = place::open(&found, name)?;

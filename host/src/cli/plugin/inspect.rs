@@ -5,6 +5,8 @@ use std::path::Path;
 use clap::Args;
 
 use super::{PlacesArgs, read};
+use crate::admin::client::segment;
+use crate::cli::remote::{Remote, read as value};
 use crate::cli::{Exit, say, say_json, table};
 use crate::error::{Error, Result};
 use crate::ops::plugins::{self as ops_plugins, Inspected};
@@ -20,9 +22,20 @@ pub(super) struct InspectArgs {
     /// As JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 pub(super) fn inspect(args: &InspectArgs) -> Result<Exit> {
+    if let Some(client) = args.places.client(&args.remote, &args.plugin)?
+        && !args.plugin.ends_with(".wasm")
+    {
+        let path = match args.plugin.split_once('@') {
+            Some((name, version)) => format!("/plugins/{}/{}", segment(name), segment(version)),
+            None => format!("/plugins/{}/latest", segment(&args.plugin)),
+        };
+        return show(&value(client.get(&path)?)?, args.json);
+    }
     let mut places = args.places.places();
     let file = Path::new(&args.plugin);
     // A file may lie anywhere; its native code is kept beside it.

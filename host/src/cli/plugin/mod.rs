@@ -8,11 +8,13 @@ mod tryout;
 mod verify;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::Exit;
+use super::remote::{Remote, local_only};
+use crate::admin::client::Client;
 use crate::error::{Error, Kind, Result};
 use crate::plugin::{self, Places, Plugins, Stop};
 
@@ -44,11 +46,13 @@ enum PluginVerb {
     },
 }
 
+const PLUGIN_PATH: &str = "target/plugins";
+
 /// Where plugins are.
 #[derive(Debug, Clone, Args)]
 pub(super) struct PlacesArgs {
     /// Directory of loose builds, <name>.wasm
-    #[arg(long, value_name = "DIR", default_value = "target/plugins")]
+    #[arg(long, value_name = "DIR", default_value = PLUGIN_PATH)]
     pub plugin_path: PathBuf,
     /// The plugin store [default: <plugin-path>/store]
     #[arg(long, value_name = "DIR")]
@@ -73,6 +77,21 @@ impl PlacesArgs {
 
     pub(super) fn open(&self) -> Result<Plugins> {
         Plugins::open(self.places())
+    }
+
+    /// The daemon that is asked, if one is; WEIR_URL does not count where places here are named.
+    fn client(&self, remote: &Remote, at: &str) -> Result<Option<Client>> {
+        let given = self.plugin_store.is_some()
+            || self.plugin_cache.is_some()
+            || self.plugin_path != Path::new(PLUGIN_PATH);
+        if given && !remote.is_named() {
+            return Ok(None);
+        }
+        let client = remote.client(at)?;
+        if client.is_some() {
+            local_only(&[("--plugin-path, --plugin-store or --plugin-cache", given)])?;
+        }
+        Ok(client)
     }
 }
 
@@ -103,7 +122,7 @@ fn compile(stop: &str) -> Result<Exit> {
 }
 
 /// The bytes of a file that the command line names.
-fn read(path: &std::path::Path) -> Result<Vec<u8>> {
+fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| {
         let message = format!("{} cannot be read", path.display());
         Error::new(Kind::PluginRefused, "plugin.read", message).source(e)

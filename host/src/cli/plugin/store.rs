@@ -1,17 +1,20 @@
 //! `weir plugin push`, `ls`, `yank`: versions by name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::{PlacesArgs, read};
+use crate::admin::client::{Carries, Client, query, segment};
 use crate::cli::place::Where;
+use crate::cli::remote::{Remote, local_only, read as value};
 use crate::cli::{Exit, say, say_json, table};
 use crate::clock::SystemClock;
 use crate::commit::Writer;
 use crate::config::Text;
 use crate::error::{Error, Kind, Result};
 use crate::ops::plugins::{self as ops_plugins, Claim, InForce, Listed, Pushed, Yanked};
+use crate::plugin::MAX_COMPONENT_BYTES;
 use crate::telemetry::bytes;
 
 #[derive(Debug, Args)]
@@ -21,12 +24,14 @@ pub(super) struct LsArgs {
     /// One JSON object per line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct PushArgs {
-    /// The component
-    #[arg(value_name = "FILE.wasm")]
+    /// The component: a file, or the name of a loose build in --plugin-path
+    #[arg(value_name = "FILE.wasm|NAME")]
     file: PathBuf,
     #[command(flatten)]
     places: PlacesArgs,
@@ -36,6 +41,8 @@ pub(super) struct PushArgs {
     /// As JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 #[derive(Debug, Args)]
@@ -57,20 +64,56 @@ pub(super) struct YankArgs {
     /// As JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 pub(super) fn push(args: &PushArgs) -> Result<Exit> {
+    let file = args.component();
+    let named = |e: Error| e.with("plugin", file.display());
+    // A path here says what is pushed; where it goes is the daemon's.
+    let client = match args.remote.is_named() {
+        true => args.remote.client("")?,
+        false => args.places.client(&args.remote, "")?,
+    };
+    if let Some(client) = client {
+        return push_remote(&client, &file, args).map_err(named);
+    }
     let plugins = args.places.open()?;
-    let named = |e: Error| e.with("plugin", args.file.display());
     let pushed = ops_plugins::push(
         &plugins,
-        read(&args.file)?,
+        read(&file)?,
         Claim::default(),
         &SystemClock::shared(),
         &whoami(),
         args.dry_run,
     );
     let pushed = pushed.map_err(|refused| named(*refused.error))?;
+    show_pushed(&pushed, args.json)
+}
+
+impl PushArgs {
+    /// A name without a path or an ending is a loose build's.
+    fn component(&self) -> PathBuf {
+        let bare = self.file.components().count() == 1 && self.file.extension().is_none();
+        match bare && !self.file.exists() {
+            true => (self.places.plugin_path).join(format!("{}.wasm", self.file.display())),
+            false => self.file.clone(),
+        }
+    }
+}
+
+fn push_remote(client: &Client, file: &Path, args: &PushArgs) -> Result<Exit> {
+    let bytes = read(file)?;
+    // As a push here would; the daemon's own limit may be lower.
+    if bytes.len() > MAX_COMPONENT_BYTES {
+        let message = format!("{} bytes; at most {MAX_COMPONENT_BYTES}", bytes.len());
+        return Err(Error::new(Kind::PluginRefused, "plugin.push", message)
+            .hint("build it with --release and strip = true"));
+    }
+    let dry_run = args.dry_run.then(|| "true".to_owned());
+    let path = format!("/plugins{}", query(&[("dry_run", dry_run)]));
+    let pushed = value(client.post(&path, &Carries::Bytes(bytes))?)?;
     show_pushed(&pushed, args.json)
 }
 
@@ -105,6 +148,14 @@ fn whoami() -> String {
 }
 
 pub(super) fn ls(args: &LsArgs) -> Result<Exit> {
+    if let Some(client) = args.places.client(&args.remote, "")? {
+        let listed: Vec<Listed> = value(client.get("/plugins")?)?;
+        if listed.is_empty() && !args.json {
+            say(format!("no plugins at {}", client.url()));
+            return Ok(Exit::Ok);
+        }
+        return show_list(listed, args.json);
+    }
     let plugins = args.places.open()?;
     let listed = ops_plugins::list(&plugins)?;
     if listed.is_empty() && !args.json {
@@ -161,14 +212,29 @@ pub(super) fn yank(args: &YankArgs) -> Result<Exit> {
         return Err(Error::new(Kind::ConfigInvalid, "plugin.yank", message)
             .hint("NAME@VERSION, as `weir plugin ls` lists it"));
     };
+    if let Some(client) = args.places.client(&args.remote, "")? {
+        local_only(&[("--zone", !args.zone.is_empty())])?;
+        let verb = if args.undo { "unyank" } else { "yank" };
+        let dry_run = args.dry_run.then(|| "true".to_owned());
+        let (name, version) = (segment(name), segment(version));
+        let query = query(&[("dry_run", dry_run)]);
+        let path = format!("/plugins/{name}/{version}/{verb}{query}");
+        let yanked = value(client.post(&path, &Carries::Nothing)?)?;
+        return show_yanked(&yanked, "of this daemon", args.json);
+    }
     let plugins = args.places.open()?;
     let running = |digest: &str| in_force(&args.zone, digest);
     let yanked = ops_plugins::yank(&plugins, (name, version), args.undo, args.dry_run, running)?;
-    show_yanked(&yanked, !args.zone.is_empty(), args.json)
+    let looked = if args.zone.is_empty() {
+        ""
+    } else {
+        "of these zones"
+    };
+    show_yanked(&yanked, looked, args.json)
 }
 
-/// `looked`: for pipelines that have it in force.
-fn show_yanked(yanked: &Yanked, looked: bool, json: bool) -> Result<Exit> {
+/// `looked`: where pipelines were looked for that have it in force; empty: nowhere.
+fn show_yanked(yanked: &Yanked, looked: &str, json: bool) -> Result<Exit> {
     if json {
         say_json(yanked)?;
         return Ok(Exit::Ok);
@@ -190,8 +256,8 @@ fn show_yanked(yanked: &Yanked, looked: bool, json: bool) -> Result<Exit> {
             yanked.digest
         ));
     }
-    if yanked.in_force.is_empty() && looked {
-        say("in force in no pipeline of these zones");
+    if yanked.in_force.is_empty() && !looked.is_empty() {
+        say(format!("in force in no pipeline {looked}"));
     }
     Ok(Exit::Ok)
 }

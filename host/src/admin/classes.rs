@@ -1,0 +1,430 @@
+//! `/connector-plugins`: the classes that a config may name, the plugins of the worker's places, and validation, from which
+//! web consoles draw their forms.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::body;
+use super::fault::{self, Fault};
+use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes};
+use super::schemas;
+use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
+use crate::config::{self, Problem};
+use crate::connect::{self, Class, Importance, Key, Type, Width};
+use crate::plugin::{ConfigKey, Plugins};
+
+const HIDDEN: &str = "[hidden]";
+
+pub(super) fn routes() -> Vec<Route> {
+    let base = Route {
+        method: Method::Get,
+        path: "/connector-plugins",
+        may: May::Reader,
+        tag: "connector plugins",
+        summary: "Connector classes; with connectorsOnly=false the plugins for `transforms` too",
+        query: &[Param {
+            name: "connectorsOnly",
+            schema: schemas::text,
+            doc: "`true` in any case, or absent: classes only. Anything else: all.",
+            many: false,
+        }],
+        takes: Takes::Nothing,
+        gives: &[(
+            200,
+            Gives::Json(|| schemas::list(schemas::named("PluginInfo"))),
+        )],
+        faults: &[],
+        handler: list,
+    };
+    vec![
+        base,
+        Route {
+            path: "/connector-plugins/{plugin}/config",
+            summary: "All keys of a class or plugin",
+            query: &[],
+            gives: &[(
+                200,
+                Gives::Json(|| schemas::list(schemas::named("ConfigKeyInfo"))),
+            )],
+            faults: &[404],
+            handler: keys,
+            ..base
+        },
+        Route {
+            method: Method::Put,
+            path: "/connector-plugins/{plugin}/config/validate",
+            summary: "Check a config without keeping it: every key with its definition, value and errors",
+            query: &[],
+            takes: Takes::Json(|| schemas::named("ConfigChanges")),
+            gives: &[(200, Gives::Json(|| schemas::named("ConfigInfos")))],
+            faults: &[404],
+            handler: validate,
+            ..base
+        },
+    ]
+}
+
+// ------------------------------------------------------------------- shapes
+
+#[derive(Serialize)]
+struct PluginInfo {
+    class: String,
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ConfigKeyInfo<'a> {
+    name: &'a str,
+    r#type: &'static str,
+    required: bool,
+    default_value: Option<&'a str>,
+    importance: &'static str,
+    documentation: &'a str,
+    group: &'a str,
+    width: &'static str,
+    display_name: &'a str,
+    /// Always empty: some clients read objects here.
+    dependents: [String; 0],
+    order: i32,
+}
+
+impl<'a> From<&'a Key> for ConfigKeyInfo<'a> {
+    fn from(key: &'a Key) -> Self {
+        ConfigKeyInfo {
+            name: &key.name,
+            r#type: key.kind.word(),
+            required: key.required,
+            default_value: key.default.as_deref(),
+            importance: key.importance.word(),
+            documentation: &key.documentation,
+            group: &key.group,
+            width: key.width.word(),
+            display_name: &key.display_name,
+            dependents: [],
+            order: key.order,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ConfigValueInfo<'a> {
+    name: &'a str,
+    value: Option<&'a str>,
+    recommended_values: &'a [String],
+    errors: Vec<String>,
+    visible: bool,
+}
+
+#[derive(Serialize)]
+struct ConfigInfo<'a> {
+    definition: Option<ConfigKeyInfo<'a>>,
+    value: ConfigValueInfo<'a>,
+}
+
+#[derive(Serialize)]
+struct ConfigInfos<'a> {
+    name: &'a str,
+    error_count: usize,
+    groups: Vec<&'a str>,
+    configs: Vec<ConfigInfo<'a>>,
+}
+
+// --------------------------------------------------------------------- list
+
+fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let classes = connect::classes().iter().map(|class| PluginInfo {
+        class: class.name.to_owned(),
+        r#type: class.kind.word(),
+        version: Some(class.version.to_owned()),
+    });
+    let mut all: Vec<PluginInfo> = classes.collect();
+    if request.query("connectorsOnly").is_some() && !request.flag("connectorsOnly") {
+        all.extend(transformations(&ctx.supervisor.plugins()?)?);
+    }
+    Answer::json(200, &all)
+}
+
+/// What was pushed, with versions; loose files of `plugin.path` by name alone, as nothing is compiled for a list.
+fn transformations(plugins: &Plugins) -> Result<Vec<PluginInfo>, Fault> {
+    let refs = plugins.store().all_refs()?.into_iter();
+    let mut found: Vec<(String, Option<String>)> = refs
+        .filter(|r| !r.yanked)
+        .map(|r| (r.name, Some(r.version)))
+        .collect();
+    for name in loose(plugins) {
+        if !found.iter().any(|(known, _)| *known == name) {
+            found.push((name, None));
+        }
+    }
+    found.sort();
+    let of = |(class, version)| PluginInfo {
+        class,
+        r#type: "transformation",
+        version,
+    };
+    Ok(found.into_iter().map(of).collect())
+}
+
+fn loose(plugins: &Plugins) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(plugins.path()) else {
+        return Vec::new();
+    };
+    let names = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        Some(name.strip_suffix(".wasm")?.to_owned())
+    });
+    names.collect()
+}
+
+// --------------------------------------------------------------------- keys
+
+fn keys(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let name = request.param("plugin");
+    if let Some(class) = Class::find(name) {
+        let all: Vec<ConfigKeyInfo<'_>> = class.keys.iter().map(ConfigKeyInfo::from).collect();
+        return Answer::json(200, &all);
+    }
+    let plugins = ctx.supervisor.plugins()?;
+    let known = loose(&plugins).iter().any(|loose| loose == name) || {
+        let refs = plugins.store().all_refs()?;
+        refs.iter().any(|pushed| pushed.name == name)
+    };
+    if !known {
+        return Err(Fault::not_found(format!(
+            "Unknown plugin {name}. GET /connector-plugins?connectorsOnly=false lists what there is"
+        )));
+    }
+    let own = plugin_keys(&plugins, name, "", "Plugin", 1)?;
+    let all: Vec<ConfigKeyInfo<'_>> = own.iter().map(ConfigKeyInfo::from).collect();
+    Answer::json(200, &all)
+}
+
+/// A plugin's own keys from the schema that it carries.
+fn plugin_keys(
+    plugins: &Plugins,
+    typed: &str,
+    prefix: &str,
+    group: &str,
+    first: i32,
+) -> Result<Vec<Key>, Fault> {
+    let wanted = config::plugin_ref(typed).map_err(|refusal| Fault::bad(refusal.expected))?;
+    let component = plugins.find(&wanted.name, &|version, digest| {
+        wanted.pin.takes(version, digest)
+    })?;
+    let own = component.info().keys();
+    let shown = (first..)
+        .zip(own)
+        .map(|(order, key)| of_plugin(key, prefix, group, order));
+    Ok(shown.collect())
+}
+
+fn of_plugin(key: ConfigKey, prefix: &str, group: &str, order: i32) -> Key {
+    let kind = match key.kind.as_str() {
+        "boolean" => Type::Boolean,
+        "integer" | "number" => Type::Long,
+        "array" => Type::List,
+        "secret" => Type::Password,
+        _ => Type::String,
+    };
+    let (default, required) = match (key.default, key.required) {
+        (Some(default), _) => (Some(default), false),
+        (None, true) => (None, true),
+        (None, false) => (Some(String::new()), false),
+    };
+    let mut documentation = key.about;
+    if !documentation.is_empty() && !documentation.ends_with('.') {
+        documentation.push('.');
+    }
+    documentation.push_str(&format!(" Type: {}.", key.kind));
+    Key {
+        name: format!("{prefix}{}", key.key),
+        kind,
+        required,
+        default,
+        importance: if required {
+            Importance::High
+        } else {
+            Importance::Medium
+        },
+        documentation: documentation.trim().to_owned(),
+        group: group.to_owned(),
+        order,
+        width: match kind {
+            Type::Boolean | Type::Long => Width::Short,
+            _ => Width::Medium,
+        },
+        display_name: key.key,
+        recommended: Vec::new(),
+    }
+}
+
+// ----------------------------------------------------------------- validate
+
+/// `a.b.FooSinkConnector`, `FooSinkConnector` and `FooSink` are one.
+fn same_class(path: &str, class: &str) -> bool {
+    let bare = |name: &str| {
+        let name = name.trim();
+        name.strip_suffix("Connector").unwrap_or(name).to_owned()
+    };
+    let (path, class) = (bare(path), bare(class));
+    path.ends_with(&class) || class.ends_with(&path)
+}
+
+fn validate(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let path = request.param("plugin").to_owned();
+    let mut config = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (key, value) in body::changes(request.object()?)? {
+        match value {
+            Some(value) => {
+                config.insert(key, value);
+            }
+            None => problems.push(body::null(&key)),
+        }
+    }
+    let ours = Class::find(&path).is_some_and(|class| class.name == OUR_CLASS);
+    if ours {
+        // The key's default.
+        config
+            .entry(CONNECTOR_CLASS.to_owned())
+            .or_insert_with(|| OUR_CLASS.to_owned());
+    }
+    let typed = config.get(CONNECTOR_CLASS).map_or("", |class| class.trim());
+    if typed.is_empty() {
+        return Err(Fault::bad(format!(
+            "Connector config {{{}}} contains no connector type",
+            config.keys().cloned().collect::<Vec<_>>().join(", ")
+        )));
+    }
+    let full = Class::find(typed).map_or(typed, |class| class.name);
+    if !same_class(&path, typed) && !same_class(&path, full) {
+        return Err(Fault::bad(format!(
+            "Included connector type {typed} does not match request type {path}"
+        )));
+    }
+    let Some(mut keys) = connect::definitions(&config) else {
+        let known: Vec<&str> = connect::classes().iter().map(|class| class.name).collect();
+        return Err(Fault::bad(format!(
+            "Failed to find any class that implements Connector and which name matches {typed}, \
+             available connectors are: {}",
+            known.join(", ")
+        )));
+    };
+    of_transforms(ctx, &config, &mut keys)?;
+    problems.extend(ctx.supervisor.validate(&config));
+    Answer::json(200, &infos(typed, &config, &keys, &problems))
+}
+
+/// A block for each transform that is one of our plugins. One that cannot be found has its error from the check.
+fn of_transforms(
+    ctx: &Ctx,
+    config: &BTreeMap<String, String>,
+    keys: &mut Vec<Key>,
+) -> Result<(), Fault> {
+    let listed = config.get("transforms").map_or("", String::as_str);
+    let mut plugins = None;
+    for alias in listed.split(',').map(str::trim).filter(|a| !a.is_empty()) {
+        let Some(typed) = config.get(&format!("transforms.{alias}.type")) else {
+            continue;
+        };
+        if config::plugin_ref(typed).is_err() {
+            continue;
+        }
+        let plugins = match &plugins {
+            Some(plugins) => plugins,
+            None => plugins.insert(ctx.supervisor.plugins()?),
+        };
+        let group = format!("Transforms: {alias}");
+        let prefix = format!("transforms.{alias}.");
+        let last = keys.iter().filter(|key| key.group == group).count();
+        let first = i32::try_from(last).unwrap_or(i32::MAX - 1) + 1;
+        if let Ok(own) = plugin_keys(plugins, typed, &prefix, &group, first) {
+            let new = |key: &Key| !keys.iter().any(|known| known.name == key.name);
+            let own: Vec<Key> = own.into_iter().filter(new).collect();
+            keys.extend(own);
+        }
+    }
+    Ok(())
+}
+
+fn infos<'a>(
+    name: &'a str,
+    config: &'a BTreeMap<String, String>,
+    keys: &'a [Key],
+    problems: &'a [Problem],
+) -> ConfigInfos<'a> {
+    // What concerns no key is shown at the class: a form has to show it somewhere.
+    let place = |problem: &'a Problem| match problem.key.as_str() {
+        "" => CONNECTOR_CLASS,
+        key => key,
+    };
+    let mut errors: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for problem in problems.iter().filter(|problem| problem.is_error()) {
+        let line = fault::words(problem);
+        errors.entry(place(problem)).or_default().push(line);
+    }
+    let error_count = errors.values().map(Vec::len).sum();
+    let mut configs = Vec::new();
+    for key in keys {
+        let given = config.get(&key.name).or(key.default.as_ref());
+        let secret = key.kind == Type::Password;
+        configs.push(ConfigInfo {
+            definition: Some(ConfigKeyInfo::from(key)),
+            value: ConfigValueInfo {
+                name: &key.name,
+                value: given.map(|value| if secret { HIDDEN } else { value.as_str() }),
+                recommended_values: &key.recommended,
+                errors: errors.remove(key.name.as_str()).unwrap_or_default(),
+                visible: true,
+            },
+        });
+    }
+    let defined = |name: &str| keys.iter().any(|key| key.name == name);
+    let mut unknown: Vec<&str> = config.keys().map(String::as_str).collect();
+    unknown.extend(errors.keys().copied());
+    unknown.retain(|name| !defined(name));
+    unknown.sort_unstable();
+    unknown.dedup();
+    for name in unknown {
+        configs.push(ConfigInfo {
+            definition: None,
+            value: ConfigValueInfo {
+                name,
+                value: config.get(name).map(String::as_str),
+                recommended_values: &[],
+                errors: errors.remove(name).unwrap_or_default(),
+                visible: true,
+            },
+        });
+    }
+    let mut groups: Vec<&str> = Vec::new();
+    for key in keys {
+        if !groups.contains(&key.group.as_str()) {
+            groups.push(&key.group);
+        }
+    }
+    ConfigInfos {
+        name,
+        error_count,
+        groups,
+        configs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_class;
+
+    #[test]
+    fn a_class_answers_to_its_simple_name_with_and_without_connector() {
+        let full = "org.apache.kafka.connect.file.FileStreamSinkConnector";
+        for path in [full, "FileStreamSinkConnector", "FileStreamSink"] {
+            assert!(same_class(path, full), "{path}");
+        }
+        assert!(same_class(full, "FileStreamSink"));
+        assert!(!same_class("FileStreamSource", full) && !same_class("weir", full));
+    }
+}

@@ -1,0 +1,183 @@
+//! Bodies from the socket: bounded in size and time, whole or in pieces for a handler that reads.
+
+use std::future::Future;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::sync::mpsc;
+
+use super::fault::Fault;
+use super::limits::{DRAIN, DRAIN_TIME, PIECES};
+use super::route::Answer;
+use super::server::within;
+use crate::config::worker::RestConfig;
+
+/// A body of at most `rest.max.body`, within `rest.body.timeout`. `closes`: the connection cannot be used again.
+pub(super) async fn whole(
+    rest: &RestConfig,
+    mut body: Incoming,
+    closes: &mut bool,
+) -> Result<Vec<u8>, Fault> {
+    let most = rest.max_body;
+    let limit = rest.body_timeout;
+    let began = Instant::now();
+    let declared = body.size_hint().lower();
+    let mut bytes = Vec::new();
+    let mut too_large = usize::try_from(declared).map_or(true, |declared| declared > most);
+    while !too_large {
+        let Some(frame) = within(began, limit, body.frame()).await else {
+            *closes = true;
+            return Err(slow(limit));
+        };
+        match frame {
+            None => return Ok(bytes),
+            Some(Err(error)) => {
+                *closes = true;
+                return Err(Fault::bad(format!("the body broke off: {error}")));
+            }
+            Some(Ok(frame)) => {
+                let Some(piece) = frame.data_ref() else {
+                    continue;
+                };
+                too_large = bytes.len() + piece.len() > most;
+                bytes.extend_from_slice(piece);
+            }
+        }
+    }
+    drop(bytes);
+    *closes = true;
+    drain(body).await;
+    Err(large(most, "rest.max.body"))
+}
+
+fn slow(limit: Duration) -> Fault {
+    Fault::new(
+        408,
+        format!("the body did not arrive within {limit:?} (rest.body.timeout)"),
+    )
+}
+
+fn large(most: usize, key: &str) -> Fault {
+    Fault::new(413, format!("the body is larger than {most} bytes ({key})"))
+}
+
+/// Some of what still comes, so that the refusal is read before the connection closes.
+async fn drain(mut body: Incoming) {
+    let began = Instant::now();
+    let mut dropped = 0;
+    while dropped < DRAIN {
+        match within(began, DRAIN_TIME, body.frame()).await {
+            Some(Some(Ok(frame))) => dropped += frame.data_ref().map_or(0, Bytes::len),
+            _ => return,
+        }
+    }
+}
+
+/// What became of a body that was passed on.
+pub(super) struct Fed {
+    /// What the client did wrong.
+    fault: Option<Fault>,
+    /// What nobody read.
+    rest: Option<Incoming>,
+}
+
+impl Fed {
+    /// The client's fault explains the handler's error better than the handler can.
+    pub async fn explains(
+        self,
+        result: Result<Answer, Fault>,
+        closes: &mut bool,
+    ) -> Result<Answer, Fault> {
+        if let Some(body) = self.rest {
+            *closes = true;
+            drain(body).await;
+        }
+        match (result, self.fault) {
+            (Err(_), Some(fault)) => Err(fault),
+            (result, _) => result,
+        }
+    }
+}
+
+/// The handler's end of a body of at most `rest.max.plugin`, and what feeds it. `rest.body.timeout` is for each piece; for
+/// the whole there is `rest.request.timeout`.
+pub(super) fn stream(
+    rest: &RestConfig,
+    body: Incoming,
+) -> (Upload, impl Future<Output = Fed> + use<>) {
+    let (pieces, inbox) = mpsc::channel(PIECES);
+    let upload = Upload {
+        inbox,
+        piece: Bytes::new(),
+    };
+    (
+        upload,
+        feed(rest.max_plugin, rest.body_timeout, body, pieces),
+    )
+}
+
+async fn feed(
+    most: usize,
+    limit: Duration,
+    mut body: Incoming,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+) -> Fed {
+    let mut passed = 0;
+    let fault = loop {
+        match within(Instant::now(), limit, body.frame()).await {
+            None => break slow(limit),
+            Some(None) => {
+                return Fed {
+                    fault: None,
+                    rest: None,
+                };
+            }
+            Some(Some(Err(error))) => break Fault::bad(format!("the body broke off: {error}")),
+            Some(Some(Ok(frame))) => {
+                let Ok(piece) = frame.into_data() else {
+                    continue;
+                };
+                passed += piece.len();
+                if passed > most {
+                    break large(most, "rest.max.plugin");
+                }
+                // A handler that stands still holds the client up no longer than the client may hold it up.
+                let taken = within(Instant::now(), limit, pieces.send(Ok(piece))).await;
+                if !matches!(taken, Some(Ok(()))) {
+                    let rest = (!body.is_end_stream()).then_some(body);
+                    return Fed { fault: None, rest };
+                }
+            }
+        }
+    };
+    let error = Err(io::Error::other(fault.message.clone()));
+    let _handler_gone = within(Instant::now(), limit, pieces.send(error)).await;
+    Fed {
+        fault: Some(fault),
+        rest: Some(body),
+    }
+}
+
+/// The handler's side. An end without error is the body's true end.
+#[derive(Debug)]
+pub(super) struct Upload {
+    inbox: mpsc::Receiver<io::Result<Bytes>>,
+    piece: Bytes,
+}
+
+impl Read for Upload {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.inbox.blocking_recv() {
+                None => return Ok(0),
+                Some(piece) => self.piece = piece?,
+            }
+        }
+        let taken = self.piece.split_to(into.len().min(self.piece.len()));
+        into[..taken.len()].copy_from_slice(&taken);
+        Ok(taken.len())
+    }
+}

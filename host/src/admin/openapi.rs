@@ -1,0 +1,166 @@
+//! `/openapi.json` (OpenAPI 3.1) from the table of routes: nothing is described that no row says.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::route::{Gives, May, Method, Param, Route, Takes};
+use super::schemas;
+
+/// What the server can answer before or after a handler, on every route.
+const SHARED: &[(u16, &str)] = &[
+    (400, "The request is wrong; the message says where"),
+    (401, "No name and secret that are known here"),
+    (406, "The client takes no JSON"),
+    (408, "The body did not arrive in time"),
+    (413, "The body is too large"),
+    (429, "Too many requests from this address"),
+    (500, "A failure, or the request took too long"),
+    (503, "Too many connections"),
+];
+
+pub(super) fn document(routes: &[Route]) -> Value {
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for route in routes {
+        let method = route.method.word().to_ascii_lowercase();
+        let operations = paths.entry(route.path).or_default();
+        operations.insert(method, operation(route));
+    }
+    let named = super::schemas();
+    let schemas: Map<String, Value> = named.map(|(name, s)| (name.to_owned(), s)).collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Weir",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Kafka Connect's REST API and Weir's own beside it.",
+            "license": { "name": "Apache-2.0" },
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "basic": { "type": "http", "scheme": "basic" },
+                "bearer": { "type": "http", "scheme": "bearer" },
+            },
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let mut operation = json!({
+        "tags": [route.tag],
+        "summary": route.summary,
+        "operationId": id(route),
+        "parameters": parameters(route),
+        "responses": responses(route),
+    });
+    // The empty one: a daemon without locks.
+    let locked = match route.may {
+        May::Anyone => json!([]),
+        May::Reader | May::Writer => json!([{}, { "basic": [] }, { "bearer": [] }]),
+    };
+    operation["security"] = locked;
+    match route.takes {
+        Takes::Nothing => {}
+        Takes::Json(schema) => {
+            operation["requestBody"] = json!({
+                "required": true, "content": { "application/json": { "schema": schema() } },
+            });
+        }
+        Takes::Bytes => {
+            operation["requestBody"] = json!({
+                "required": true,
+                "content": { "application/wasm": { "schema": { "type": "string", "format": "binary" } } },
+            });
+        }
+    }
+    operation
+}
+
+fn id(route: &Route) -> String {
+    let mut id = route.method.word().to_ascii_lowercase();
+    for part in route.path.split(['/', '-', '.', '{', '}']) {
+        let mut letters = part.chars();
+        if let Some(first) = letters.next() {
+            id.push(first.to_ascii_uppercase());
+            id.push_str(letters.as_str());
+        }
+    }
+    id
+}
+
+fn parameters(route: &Route) -> Vec<Value> {
+    let segments = route.path.split('/');
+    let named = segments.filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
+    let in_path = named.map(|name| {
+        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } })
+    });
+    in_path.chain(route.query.iter().map(parameter)).collect()
+}
+
+fn parameter(param: &Param) -> Value {
+    let schema = (param.schema)();
+    let schema = match param.many {
+        true => schemas::list(schema),
+        false => schema,
+    };
+    json!({ "name": param.name, "in": "query", "required": false, "description": param.doc, "schema": schema })
+}
+
+fn responses(route: &Route) -> Map<String, Value> {
+    let mut all = Map::new();
+    let error = || json!({ "application/json": { "schema": schemas::named("Error") } });
+    let mut fault = |code: u16, says: &str| {
+        let answer = json!({ "description": says, "content": error() });
+        all.insert(code.to_string(), answer);
+    };
+    let open = route.may == May::Anyone;
+    for (code, says) in SHARED {
+        if !(open && matches!(code, 401)) {
+            fault(*code, says);
+        }
+    }
+    if route.may == May::Writer {
+        fault(403, "This name may only read");
+    }
+    if matches!(route.takes, Takes::Json(_)) {
+        fault(415, "The body says that it is no JSON");
+    }
+    if route.path.contains('{') {
+        fault(
+            404,
+            "Unknown path: a value in it is none that a path of this API can have",
+        );
+        fault(
+            405,
+            "The path is another's, which does not take this method",
+        );
+    }
+    for code in route.faults {
+        fault(*code, reason(*code, route.method));
+    }
+    for (code, gives) in route.gives {
+        let answer = match gives {
+            Gives::Nothing => json!({ "description": "Done" }),
+            Gives::Json(schema) => json!({
+                "description": "As asked", "content": { "application/json": { "schema": schema() } },
+            }),
+            Gives::Text(kind) => json!({
+                "description": "As asked", "content": { *kind: { "schema": { "type": "string" } } },
+            }),
+        };
+        all.insert(code.to_string(), answer);
+    }
+    all
+}
+
+fn reason(code: u16, method: Method) -> &'static str {
+    match (code, method) {
+        (403, _) => "Not for this caller",
+        (404, _) => "No such thing",
+        (409, Method::Post) => "It exists, or it cannot be now: try again",
+        (409, _) => "It cannot be now: try again",
+        _ => "Refused; the message says why",
+    }
+}

@@ -1,0 +1,386 @@
+//! What the file connectors read of their configs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::config::{Problem, Raw, Text, problem};
+use crate::connect::translate::{Work, client_property};
+use crate::connect::{Class, Defaults};
+use crate::error::Result;
+use crate::kafka::{KafkaProps, Start};
+
+/// Lines of a file, one record each.
+#[derive(Clone, Debug)]
+pub struct FileSource {
+    pub name: String,
+    pub file: PathBuf,
+    /// As it was typed: what Connect's offsets call the file.
+    pub filename: String,
+    pub topic: String,
+    /// Most lines that are read and sent at once.
+    pub batch: usize,
+    pub written: Written,
+    pub kafka: Client,
+}
+
+/// Records of topics as lines of a file.
+#[derive(Clone, Debug)]
+pub struct FileSink {
+    pub name: String,
+    pub file: PathBuf,
+    pub topics: Vec<String>,
+    /// Where a partition begins that was never read.
+    pub start: Start,
+    pub lines: Lines,
+    /// Records that are no JSON are passed over, as errors.tolerance = all asks.
+    pub tolerant: bool,
+    pub kafka: Client,
+}
+
+/// What a record holds of its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The line itself.
+    Text,
+    /// A JSON string.
+    Json,
+    /// The same in the envelope of JsonConverter.
+    Envelope,
+}
+
+/// What a line holds of its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    Text,
+    /// As Java prints what JsonConverter makes of it.
+    Json,
+    Envelope,
+}
+
+/// How to reach the cluster; references unresolved.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub bootstrap_servers: Text,
+    /// librdkafka's properties.
+    pub properties: BTreeMap<String, Text>,
+    /// `connect-<name>`: where lag tools look.
+    pub group: String,
+}
+
+impl Client {
+    pub fn props(&self) -> Result<KafkaProps> {
+        let mut properties = BTreeMap::new();
+        for (name, value) in &self.properties {
+            properties.insert(name.clone(), value.resolve()?);
+        }
+        KafkaProps::new(&self.bootstrap_servers.resolve()?, &self.group, &properties)
+    }
+}
+
+/// Accepted without an effect: key → why.
+const IDLE: &[&str] = &[
+    "config.action.reload",
+    "connector.class",
+    "connector.plugin.version",
+    "errors.log.enable",
+    "errors.log.include.messages",
+    "errors.retry.delay.max.ms",
+    "errors.retry.timeout",
+    "header.converter",
+    "key.converter",
+    "predicates",
+    "tasks.max.enforce",
+    "transaction.boundary",
+];
+
+impl FileSource {
+    pub fn read(
+        raw: &Raw,
+        class: &'static Class,
+        defaults: &Defaults,
+    ) -> (Option<FileSource>, Vec<Problem>) {
+        let mut work = Work::new(raw, class, defaults);
+        let name = common(&mut work);
+        let file = file(&mut work, "standard input is not read");
+        let topic = required(&mut work, "topic", "the topic that gets the lines");
+        if let Some(topic) = &topic
+            && !is_topic(topic)
+        {
+            let message = format!("`topic`: `{topic}` is no name of a topic");
+            work.problem("topic", problem::BAD_NAME, message).hint =
+                Some("letters, digits, `.`, `_`, `-`, at most 249; one topic".to_owned());
+        }
+        let batch = work.int("batch.size", 1, 1_000_000).unwrap_or(2000);
+        let written = match converter(&mut work) {
+            Some(Converter::Text) | None => Written::Text,
+            Some(Converter::Json { schemas: false }) => Written::Json,
+            Some(Converter::Json { schemas: true }) => Written::Envelope,
+            Some(Converter::Bytes) => {
+                work.refuse(
+                    "value.converter",
+                    "a line is a text, which ByteArrayConverter refuses in Connect too",
+                    "write StringConverter: the bytes of the line, UTF-8",
+                );
+                Written::Text
+            }
+        };
+        if work.get("exactly.once.support").as_deref() == Some("required") {
+            work.refuse(
+                "exactly.once.support",
+                "lines are sent at least once: after a kill the last batch may come twice",
+                "write requested, or take the key out",
+            );
+        }
+        for key in [
+            "transaction.boundary.interval.ms",
+            "offsets.storage.topic",
+            "topic.creation.groups",
+        ] {
+            if work.get(key).is_some() {
+                work.refuse(key, "it has no equal here", "take the key out");
+            }
+        }
+        work.used("errors.tolerance");
+        let kafka = client(&mut work, "producer.override.", name.as_deref());
+        let rest = work.below("topic.creation.");
+        for key in rest {
+            work.used(&format!("topic.creation.{key}"));
+        }
+        work.strangers();
+        let job = || {
+            let filename = file?;
+            Some(FileSource {
+                name: name?,
+                file: PathBuf::from(&filename),
+                filename,
+                topic: topic?,
+                batch: usize::try_from(batch).ok()?,
+                written,
+                kafka: kafka?,
+            })
+        };
+        (job(), work.into_problems())
+    }
+}
+
+impl FileSink {
+    pub fn read(
+        raw: &Raw,
+        class: &'static Class,
+        defaults: &Defaults,
+    ) -> (Option<FileSink>, Vec<Problem>) {
+        let mut work = Work::new(raw, class, defaults);
+        let name = common(&mut work);
+        let file = file(&mut work, "standard output is not written");
+        let topics = work.list("topics");
+        if work.get("topics.regex").is_some() {
+            work.refuse(
+                "topics.regex",
+                "topics are read by name",
+                "name them in `topics`",
+            );
+        } else if topics.is_empty() {
+            let message = "`topics` is missing: a sink reads at least one".to_owned();
+            work.problem("topics", problem::MISSING, message);
+        }
+        for (n, topic) in topics.iter().enumerate() {
+            if !is_topic(topic) || topics.iter().take(n).any(|t| t == topic) {
+                let message = format!("`topics`: `{topic}` is no name of a topic, or there twice");
+                work.problem("topics", problem::BAD_NAME, message);
+            }
+        }
+        let lines = match converter(&mut work) {
+            Some(Converter::Text | Converter::Bytes) | None => Lines::Text,
+            Some(Converter::Json { schemas: false }) => Lines::Json,
+            Some(Converter::Json { schemas: true }) => Lines::Envelope,
+        };
+        let tolerance = work
+            .get("errors.tolerance")
+            .unwrap_or_default()
+            .to_lowercase();
+        if !["", "none", "all"].contains(&tolerance.as_str()) {
+            let message =
+                format!("`errors.tolerance`: expected `none` or `all`, found `{tolerance}`");
+            work.problem("errors.tolerance", problem::NOT_A_CHOICE, message);
+        }
+        if work.get("errors.deadletterqueue.topic.name").is_some() {
+            work.refuse(
+                "errors.deadletterqueue.topic.name",
+                "a file of lines has no dead letters",
+                "take the key out; a pipeline (connector.class = weir) keeps them in a table",
+            );
+        }
+        for key in [
+            "errors.deadletterqueue.topic.replication.factor",
+            "errors.deadletterqueue.context.headers.enable",
+        ] {
+            work.used(key);
+        }
+        const RESET: &str = "consumer.override.auto.offset.reset";
+        let start = match work.get(RESET).as_deref() {
+            None | Some("earliest") => Start::Earliest,
+            Some("latest") => Start::Latest,
+            Some(other) => {
+                let reason = format!("`{other}` names no place to begin at");
+                work.refuse(RESET, reason, "write earliest or latest");
+                Start::Earliest
+            }
+        };
+        let kafka = client(&mut work, "consumer.override.", name.as_deref());
+        work.strangers();
+        let job = || {
+            Some(FileSink {
+                name: name?,
+                file: PathBuf::from(file?),
+                topics,
+                start,
+                lines,
+                tolerant: tolerance == "all",
+                kafka: kafka?,
+            })
+        };
+        (job(), work.into_problems())
+    }
+}
+
+fn required(work: &mut Work<'_>, key: &str, what: &str) -> Option<String> {
+    let found = work.get(key);
+    if found.is_none() && !work.is_there(key) {
+        let message = format!("`{key}` is missing and has no default: {what}");
+        work.problem(key, problem::MISSING, message);
+    } else if found.is_none() {
+        let message = format!("`{key}` is empty: {what}");
+        work.problem(key, problem::MISSING, message);
+    }
+    found
+}
+
+fn file(work: &mut Work<'_>, why: &str) -> Option<String> {
+    required(work, "file", &format!("a path on this machine ({why})"))
+}
+
+fn is_topic(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && name.len() <= 249 && name.chars().all(legal) && name != "." && name != ".."
+}
+
+/// What both read alike; the name.
+fn common(work: &mut Work<'_>) -> Option<String> {
+    for key in IDLE {
+        work.used(key);
+    }
+    for prefix in ["key.converter.", "header.converter.", "predicates."] {
+        for name in work.below(prefix) {
+            work.used(&format!("{prefix}{name}"));
+        }
+    }
+    let tasks = work.int("tasks.max", 1, 1_000_000);
+    if tasks.is_some_and(|n| n > 1) {
+        work.note("tasks.max", "a file has one task");
+    }
+    if work.get("transforms").is_some() {
+        work.refuse(
+            "transforms",
+            "file connectors have no transforms here",
+            "take it out; rules run in pipelines (connector.class = weir)",
+        );
+        for name in work.below("transforms.") {
+            work.used(&format!("transforms.{name}"));
+        }
+    }
+    let name = required(work, "name", "what the connector is called")?;
+    match crate::config::shape::Shape::Name.parse(&name) {
+        Ok(_) => Some(name),
+        Err(refusal) => {
+            let message = format!("`name`: expected {}, found `{name}`", refusal.expected);
+            work.problem("name", refusal.code, message).hint = refusal.hint;
+            None
+        }
+    }
+}
+
+enum Converter {
+    Text,
+    Bytes,
+    Json { schemas: bool },
+}
+
+fn converter(work: &mut Work<'_>) -> Option<Converter> {
+    const KEY: &str = "value.converter";
+    let class = work.get(KEY);
+    let schemas = work.flag("value.converter.schemas.enable").unwrap_or(true);
+    for name in work.below("value.converter.") {
+        work.used(&format!("{KEY}.{name}"));
+    }
+    let class = class?;
+    match class.rsplit('.').next().unwrap_or(&class) {
+        "StringConverter" => Some(Converter::Text),
+        "ByteArrayConverter" => Some(Converter::Bytes),
+        "JsonConverter" => Some(Converter::Json { schemas }),
+        name => {
+            let reason = format!("`{name}` is not among the converters of file connectors here");
+            work.refuse(
+                KEY,
+                reason,
+                "StringConverter, ByteArrayConverter or JsonConverter",
+            );
+            None
+        }
+    }
+}
+
+fn client(work: &mut Work<'_>, mine: &str, name: Option<&str>) -> Option<Client> {
+    let mut properties = BTreeMap::new();
+    let (mut servers, mut group) = (None, None);
+    for name in work.below(mine) {
+        let key = format!("{mine}{name}");
+        match name.as_str() {
+            "bootstrap.servers" => servers = work.typed(&key).map(str::to_owned),
+            "group.id" if mine.starts_with("consumer") => group = work.get(&key),
+            "auto.offset.reset" => {}
+            "max.poll.records"
+            | "isolation.level"
+            | "acks"
+            | "enable.idempotence"
+            | "retries"
+            | "max.in.flight.requests.per.connection"
+            | "delivery.timeout.ms"
+            | "max.block.ms"
+            | "buffer.memory"
+            | "transactional.id"
+            | "transaction.timeout.ms" => {
+                work.used(&key);
+                work.note(
+                    &key,
+                    "no effect: decided by the connector, for the sake of its promises",
+                );
+            }
+            _ => {
+                let role = mine.starts_with("producer");
+                for (property, value) in client_property(work, &key, &name, role) {
+                    properties.insert(property, Text::new(value));
+                }
+            }
+        }
+    }
+    for prefix in [
+        "producer.override.",
+        "consumer.override.",
+        "admin.override.",
+    ] {
+        for name in work.below(prefix) {
+            work.used(&format!("{prefix}{name}"));
+        }
+    }
+    let servers = servers.or_else(|| work.defaults.bootstrap_servers.clone());
+    if servers.is_none() {
+        let key = format!("{mine}bootstrap.servers");
+        let message = "no brokers: the worker's bootstrap.servers is not set".to_owned();
+        work.problem(&key, problem::MISSING, message);
+    }
+    Some(Client {
+        bootstrap_servers: Text::new(servers?),
+        properties,
+        group: group.unwrap_or_else(|| format!("connect-{}", name.unwrap_or_default())),
+    })
+}

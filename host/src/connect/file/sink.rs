@@ -1,0 +1,337 @@
+//! Records as lines of a file, each once: the file's length and the positions are saved together, and at a start the file
+//! is cut back to that length, so that lines whose positions were not saved are written again and not twice.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use arrow_array::Array;
+
+use super::state::{Length, Read, State, store};
+use super::{FileContext, FileSink, print};
+use crate::error::{Error, Kind, Remedy, Result};
+use crate::kafka::{Change, KafkaCluster, KafkaSource, Limits, Mirror, Start, TopicInfo};
+use crate::record::Batch;
+use crate::source::{Position, Source as _};
+
+/// Lines are made durable after so long, and positions with them.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// Or when so many bytes wait.
+const SAVE_BYTES: usize = 8 << 20;
+/// Longest wait for records before stop is looked at.
+const POLL: Duration = Duration::from_millis(100);
+/// New partitions are looked for this often.
+const REFRESH: Duration = Duration::from_secs(30);
+/// First and longest wait before a broker or disk that is away is tried again.
+pub(super) const PAUSES: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_secs(30));
+
+pub(super) fn run(job: &FileSink, ctx: &FileContext) -> Result<()> {
+    patient(ctx, || once(job, ctx))
+}
+
+/// Begins again after what may pass; every beginning reads the saved positions.
+pub(super) fn patient(ctx: &FileContext, mut body: impl FnMut() -> Result<()>) -> Result<()> {
+    let mut pause = PAUSES.0;
+    loop {
+        let begun = ctx.clock.elapsed();
+        match body() {
+            Err(error) if error.remedy() == Remedy::Retry => {
+                ctx.report.waiting(&error);
+                if ctx.clock.elapsed().saturating_sub(begun) > PAUSES.1 {
+                    pause = PAUSES.0;
+                }
+                if ctx.stop.wait(pause) {
+                    return Ok(());
+                }
+                pause = pause.saturating_mul(2).min(PAUSES.1);
+            }
+            Err(error) if error.kind() == Kind::Stopped => return Ok(()),
+            done => return done,
+        }
+    }
+}
+
+struct Writer<'a> {
+    job: &'a FileSink,
+    ctx: &'a FileContext,
+    state: State,
+    file: File,
+    /// Lines that are not in the file yet.
+    lines: Vec<u8>,
+    /// Positions behind those lines.
+    moved: Vec<Position>,
+    /// When the oldest of them came.
+    since: Option<Duration>,
+    mirror: Option<Mirror>,
+    waiting: bool,
+}
+
+fn once(job: &FileSink, ctx: &FileContext) -> Result<()> {
+    let props = job.kafka.props()?;
+    let mut state = State::load(&ctx.state_dir, &job.name)?;
+    let file = open(job, &mut state)?;
+    let cluster = KafkaCluster::connect(&props)?;
+    let mut topics = Vec::new();
+    let mut positions = Vec::new();
+    for name in &job.topics {
+        if cluster.is_gone(name) {
+            return Err(Error::new(
+                Kind::SourceUnavailable,
+                "file.sink",
+                format!("there is no topic {name} yet"),
+            )
+            .hint("create it, or correct `topics`"));
+        }
+        let topic = cluster.describe(name)?;
+        positions.extend(begin(&cluster, &topic, job.start, &state)?);
+        topics.push(topic);
+    }
+    remember(&mut state, &topics, &positions);
+    state.save(&ctx.state_dir, &job.name)?;
+    let mut writer = Writer {
+        job,
+        ctx,
+        state,
+        file,
+        lines: Vec::new(),
+        moved: Vec::new(),
+        since: None,
+        mirror: Mirror::open(&props).ok(),
+        waiting: false,
+    };
+    let mut source = KafkaSource::open(&props, &positions, Limits::default(), ctx.clock.clone())?;
+    writer.copy(&mut source, &cluster, &mut topics)
+}
+
+/// The file, cut back to what the positions account for; it is created if it is not there.
+fn open(job: &FileSink, state: &mut State) -> Result<File> {
+    let path = &job.file;
+    let failed = |what: &'static str| move |e| store(what, path, e);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(failed("cannot be opened"))?;
+    let there = file
+        .metadata()
+        .map_err(failed("cannot be looked at"))?
+        .len();
+    let known = state.written.as_ref().filter(|length| length.file == *path);
+    let bytes = match known.map(|length| length.bytes) {
+        Some(bytes) if there < bytes => {
+            return Err(Error::new(
+                Kind::LogCorrupt,
+                "file.sink",
+                format!(
+                    "{} has {there} bytes, and {bytes} were written: somebody cut it",
+                    path.display()
+                ),
+            )
+            .hint("put it back; or write to another file; or stop the connector, remove the file and its positions, and start anew"));
+        }
+        Some(bytes) => bytes,
+        None => there,
+    };
+    if there > bytes {
+        file.set_len(bytes).map_err(failed("cannot be cut"))?;
+    }
+    file.seek(SeekFrom::End(0))
+        .map_err(failed("cannot be sought in"))?;
+    file.sync_all().map_err(failed("cannot be synced"))?;
+    sync_parent(path).map_err(failed("has a directory that cannot be synced"))?;
+    state.written = Some(Length {
+        file: path.clone(),
+        bytes,
+    });
+    Ok(file)
+}
+
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Saved positions; where a partition has none, where it begins.
+fn begin(
+    cluster: &KafkaCluster,
+    topic: &TopicInfo,
+    start: Start,
+    state: &State,
+) -> Result<Vec<Position>> {
+    let saved = state.topics.get(topic.name.as_ref());
+    // A partition that was added later is read whole.
+    let start = if saved.is_some_and(|s| !s.is_empty()) {
+        Start::Earliest
+    } else {
+        start
+    };
+    let mut positions = cluster.start(topic, start)?;
+    for position in &mut positions {
+        let Some(read) = saved.and_then(|saved| saved.get(&position.tp.partition)) else {
+            continue;
+        };
+        if !read.id.is_empty() && read.id != topic.id {
+            return Err(Error::new(
+                Kind::SourceLost,
+                "file.sink",
+                format!("the topic {} was deleted and created again", topic.name),
+            )
+            .hint("stop the connector and reset its offsets (DELETE /connectors/NAME/offsets): it then reads the new one"));
+        }
+        position.next = read.next;
+    }
+    Ok(positions)
+}
+
+fn remember(state: &mut State, topics: &[TopicInfo], positions: &[Position]) {
+    for position in positions {
+        let topic = position.tp.topic.as_ref();
+        let id = topics.iter().find(|t| t.name.as_ref() == topic);
+        let read = Read {
+            next: position.next,
+            id: id.map_or(String::new(), |t| t.id.clone()),
+        };
+        let of_topic = state.topics.entry(topic.to_owned()).or_default();
+        of_topic.insert(position.tp.partition, read);
+    }
+}
+
+impl Writer<'_> {
+    fn copy(
+        &mut self,
+        source: &mut KafkaSource,
+        cluster: &KafkaCluster,
+        topics: &mut [TopicInfo],
+    ) -> Result<()> {
+        let mut looked = self.ctx.clock.elapsed();
+        loop {
+            if self.ctx.stop.asked() {
+                return self.save(topics);
+            }
+            match source.next(POLL) {
+                Ok(Some(batch)) => {
+                    self.take(&batch)?;
+                    if std::mem::take(&mut self.waiting) {
+                        self.ctx.report.resumed();
+                    }
+                }
+                Ok(None) => {}
+                Err(error) if error.remedy() == Remedy::Retry => {
+                    self.waiting = true;
+                    self.ctx.report.waiting(&error);
+                }
+                Err(error) => {
+                    self.save(topics)?;
+                    return Err(error);
+                }
+            }
+            let now = self.ctx.clock.elapsed();
+            let due = self
+                .since
+                .is_some_and(|since| now.saturating_sub(since) >= SAVE_EVERY);
+            if due || self.lines.len() >= SAVE_BYTES {
+                self.save(topics)?;
+                self.ctx.report.lag(0, source.lag());
+            }
+            if now.saturating_sub(looked) >= REFRESH {
+                looked = now;
+                self.grow(source, cluster, topics)?;
+            }
+        }
+    }
+
+    fn take(&mut self, batch: &Batch) -> Result<()> {
+        let tp = &batch.covers.tp;
+        for row in 0..batch.len() {
+            let value = (!batch.value.is_null(row)).then(|| batch.value.value(row));
+            match print::line(value, self.job.lines, &mut self.lines) {
+                Ok(()) => self.lines.push(b'\n'),
+                Err(why) => {
+                    let offset = batch.offset.value(row);
+                    if !self.job.tolerant {
+                        return Err(Error::new(Kind::RecordRefused, "file.sink", why)
+                            .with("record", format!("{tp}/{offset}"))
+                            .hint("errors.tolerance = all passes over such records; or correct value.converter"));
+                    }
+                    tracing::warn!(connector = self.job.name, record = %format!("{tp}/{offset}"), why, "record passed over");
+                }
+            }
+        }
+        let next = Position {
+            chain: batch.covers.chain.clone(),
+            epoch: batch.covers.epoch,
+            tp: tp.clone(),
+            next: batch.covers.range.to,
+        };
+        self.moved.retain(|p| p.tp != next.tp);
+        self.moved.push(next);
+        self.since.get_or_insert(self.ctx.clock.elapsed());
+        Ok(())
+    }
+
+    /// Lines first, then the length and positions that account for them.
+    fn save(&mut self, topics: &[TopicInfo]) -> Result<()> {
+        if self.moved.is_empty() {
+            return Ok(());
+        }
+        let path = &self.job.file;
+        let wrote = self
+            .file
+            .write_all(&self.lines)
+            .and_then(|()| self.file.sync_data());
+        wrote.map_err(|e| store("cannot be written", path, e))?;
+        if let Some(length) = &mut self.state.written {
+            length.bytes += self.lines.len() as u64;
+        }
+        remember(&mut self.state, topics, &self.moved);
+        self.state.save(&self.ctx.state_dir, &self.job.name)?;
+        if let Some(mirror) = &self.mirror {
+            mirror.mirror(&self.moved);
+        }
+        self.lines.clear();
+        self.moved.clear();
+        self.since = None;
+        Ok(())
+    }
+
+    /// Partitions that were added are read from their beginning; a topic that was made anew stops the connector.
+    fn grow(
+        &mut self,
+        source: &mut KafkaSource,
+        cluster: &KafkaCluster,
+        topics: &mut [TopicInfo],
+    ) -> Result<()> {
+        let Ok(changes) = cluster.refresh(topics) else {
+            return Ok(()); // the source says it if the cluster is away
+        };
+        for change in changes {
+            let Change::NewPartitions(new) = change else {
+                // The next start says what to do.
+                self.save(topics)?;
+                return Err(Error::new(
+                    Kind::SourceUnavailable,
+                    "file.sink",
+                    "a topic is gone or was created again",
+                ));
+            };
+            let positions: Vec<Position> = new
+                .iter()
+                .map(|p| Position {
+                    chain: p.chain.clone(),
+                    epoch: 0,
+                    tp: p.tp.clone(),
+                    next: p.low,
+                })
+                .collect();
+            source.assign(&positions)?;
+            for topic in topics.iter_mut() {
+                let mine = new.iter().filter(|p| p.tp.topic == topic.name);
+                topic.partitions.extend(mine.cloned());
+            }
+        }
+        Ok(())
+    }
+}

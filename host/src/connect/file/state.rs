@@ -1,0 +1,229 @@
+//! Positions of file connectors: one small JSON file each, replaced whole and fsynced, so that it is the old one or the new
+//! one after a kill. REST's offsets read and change it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{FileSink, FileSource};
+use crate::connect::Job;
+use crate::error::{Error, Kind, Result};
+
+/// Version of the file's form.
+const FORMAT: u32 = 1;
+
+/// `{partition, offset}` of Connect's offsets routes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offset {
+    pub partition: Map<String, Value>,
+    /// `None`: null.
+    pub offset: Option<Map<String, Value>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    format: u32,
+    /// Source: file → bytes of it that were sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, u64>,
+    /// Sink: topic → partition → next offset.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub topics: BTreeMap<String, BTreeMap<i32, Read>>,
+    /// Sink: the file, and how long it was when `topics` was true of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Length>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Read {
+    pub next: i64,
+    /// Kafka's id of the topic; empty where a person set the offset.
+    #[serde(default)]
+    pub id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Length {
+    pub file: PathBuf,
+    pub bytes: u64,
+}
+
+impl State {
+    fn new() -> State {
+        State {
+            format: FORMAT,
+            files: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            written: None,
+        }
+    }
+
+    /// Nothing where there is no file yet.
+    pub fn load(dir: &Path, name: &str) -> Result<State> {
+        let path = path(dir, name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(State::new()),
+            Err(e) => return Err(store("cannot be read", &path, e)),
+        };
+        match serde_json::from_slice::<State>(&bytes) {
+            Ok(state) if state.format == FORMAT => Ok(state),
+            Ok(_) | Err(_) => Err(Error::new(
+                Kind::LogCorrupt,
+                "file.state",
+                format!("{} is no file of positions of this version", path.display()),
+            )
+            .hint("restore it from a copy; without it the connector begins anew")),
+        }
+    }
+
+    /// Returns when it would survive a loss of power.
+    pub fn save(&self, dir: &Path, name: &str) -> Result<()> {
+        let path = path(dir, name);
+        let part = path.with_extension("json.part");
+        let write = || -> std::io::Result<()> {
+            fs::create_dir_all(dir)?;
+            let bytes = serde_json::to_vec(self)?;
+            let mut file = File::create(&part)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&part, &path)?;
+            File::open(dir)?.sync_all()
+        };
+        write().map_err(|e| store("cannot be written", &path, e))
+    }
+}
+
+fn path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.offsets.json"))
+}
+
+pub(super) fn store(what: &str, path: &Path, error: std::io::Error) -> Error {
+    Error::new(
+        Kind::StoreUnavailable,
+        "file.store",
+        format!("{} {what}", path.display()),
+    )
+    .source(error)
+}
+
+// ------------------------------------------------------------------ offsets
+
+/// What Connect's GET offsets shows.
+pub fn offsets(job: &Job, dir: &Path) -> Result<Vec<Offset>> {
+    let state = State::load(dir, job.name())?;
+    let object = |value: Value| match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    let files = state.files.iter().map(|(file, position)| Offset {
+        partition: object(json!({ "filename": file })),
+        offset: Some(object(json!({ "position": position }))),
+    });
+    let topics = state.topics.iter().flat_map(|(topic, partitions)| {
+        partitions.iter().map(move |(partition, read)| Offset {
+            partition: object(json!({ "kafka_topic": topic, "kafka_partition": partition })),
+            offset: Some(object(json!({ "kafka_offset": read.next }))),
+        })
+    });
+    Ok(files.chain(topics).collect())
+}
+
+/// Changes the partitions that are named; null takes one away. Only for a connector that does not run. `ConfigInvalid`:
+/// what was asked cannot be, and nothing was changed.
+pub fn alter(job: &Job, dir: &Path, wanted: &[Offset]) -> Result<()> {
+    let mut state = State::load(dir, job.name())?;
+    for one in wanted {
+        match job {
+            Job::FileSource(job) => alter_source(&mut state, job, one)?,
+            Job::FileSink(job) => alter_sink(&mut state, job, one)?,
+            Job::Pipeline(_) => {
+                return Err(bad("a pipeline's positions are in its log".to_owned()));
+            }
+        }
+    }
+    state.save(dir, job.name())
+}
+
+/// Forgets every position. What a sink has written stays.
+pub fn reset(job: &Job, dir: &Path) -> Result<()> {
+    let mut state = State::load(dir, job.name())?;
+    state.files.clear();
+    state.topics.clear();
+    state.save(dir, job.name())
+}
+
+fn bad(message: String) -> Error {
+    Error::new(Kind::ConfigInvalid, "file.offsets", message)
+}
+
+/// A number, or a text that is one.
+fn number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(n) => n.as_i64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn alter_source(state: &mut State, job: &FileSource, wanted: &Offset) -> Result<()> {
+    let Some(Value::String(file)) = wanted.partition.get("filename") else {
+        return Err(bad(
+            "a partition of a file source is {\"filename\": \"…\"}".to_owned()
+        ));
+    };
+    let Some(offset) = &wanted.offset else {
+        state.files.remove(file);
+        return Ok(());
+    };
+    if *file != job.filename {
+        return Err(bad(format!(
+            "the connector reads {}, not {file}",
+            job.filename
+        )));
+    }
+    let position = offset.get("position").and_then(number);
+    let Some(position) = position.and_then(|n| u64::try_from(n).ok()) else {
+        return Err(bad(
+            "an offset of a file source is {\"position\": N}, from 0".to_owned(),
+        ));
+    };
+    state.files.insert(file.clone(), position);
+    Ok(())
+}
+
+fn alter_sink(state: &mut State, job: &FileSink, wanted: &Offset) -> Result<()> {
+    let topic = wanted.partition.get("kafka_topic").and_then(Value::as_str);
+    let partition = wanted.partition.get("kafka_partition").and_then(number);
+    let (Some(topic), Some(partition)) = (topic, partition.and_then(|n| i32::try_from(n).ok()))
+    else {
+        return Err(bad(
+            "a partition of a sink is {\"kafka_topic\": \"…\", \"kafka_partition\": N}".to_owned(),
+        ));
+    };
+    if !job.topics.iter().any(|known| known == topic) || partition < 0 {
+        return Err(bad(format!(
+            "the connector does not read {topic}/{partition}"
+        )));
+    }
+    let of_topic = state.topics.entry(topic.to_owned()).or_default();
+    let Some(offset) = &wanted.offset else {
+        of_topic.remove(&partition);
+        return Ok(());
+    };
+    let next = offset.get("kafka_offset").and_then(number);
+    let Some(next) = next.filter(|n| *n >= 0) else {
+        return Err(bad(
+            "an offset of a sink is {\"kafka_offset\": N}, from 0".to_owned()
+        ));
+    };
+    let id = of_topic
+        .get(&partition)
+        .map_or(String::new(), |read| read.id.clone());
+    of_topic.insert(partition, Read { next, id });
+    Ok(())
+}

@@ -1,0 +1,375 @@
+//! The chain of transforms: plugins pass, Connect's own become plugins that do the same, the rest is refused by name.
+
+use super::Work;
+use super::columns::{self, Column, Keys};
+use super::converters::{Start, VALUE};
+use crate::config::{plugin_ref, problem};
+use crate::connect::smt::{Side, Smt};
+
+mod apply;
+
+pub use apply::SMT_TABLE;
+
+/// One listed transform.
+struct Step {
+    alias: String,
+    what: What,
+}
+
+enum What {
+    /// With its pin.
+    Plugin(String),
+    Smt(Smt),
+}
+
+/// What transforms have made so far.
+struct Chain {
+    names: Vec<String>,
+    /// `None`: a plugin has made them, nobody here knows which.
+    columns: Option<Vec<Column>>,
+    /// The value is still one text or bytes, and keys and headers are columns beside it.
+    whole: bool,
+}
+
+pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<u8>]>) {
+    let listed = work.list("transforms");
+    for (n, alias) in listed.iter().enumerate() {
+        if listed.iter().take(n).any(|before| before == alias) {
+            let message = format!("`transforms`: `{alias}` is listed twice");
+            work.problem("transforms", problem::DUPLICATE, message);
+        }
+    }
+    let steps: Vec<Step> = listed
+        .iter()
+        .filter_map(|alias| step(work, alias))
+        .collect();
+    let mut chain = Chain {
+        names: Vec::new(),
+        columns: None,
+        whole: false,
+    };
+    let rest = match start {
+        Start::Whole { text } => {
+            whole(work, &mut chain, &steps, text);
+            &steps[..]
+        }
+        Start::Json { root } => json(work, &mut chain, &steps, root, sample),
+        Start::Unknown => &steps[..],
+    };
+    for step in rest {
+        match &step.what {
+            What::Plugin(plugin) => {
+                let keys = own_keys(work, &step.alias);
+                chain.columns = None;
+                chain.whole = false;
+                emit(work, &mut chain, &step.alias, plugin, keys, &step.alias);
+            }
+            What::Smt(smt) => apply::apply(work, &mut chain, &step.alias, *smt),
+        }
+    }
+    if !chain.names.is_empty() {
+        let from = if work.is_there("transforms") {
+            "transforms"
+        } else {
+            VALUE
+        };
+        work.put("transforms", chain.names.join(","), from);
+    }
+}
+
+/// `None` where it is refused, which is said.
+fn step(work: &mut Work<'_>, alias: &str) -> Option<Step> {
+    let key = |name: &str| format!("transforms.{alias}.{name}");
+    let (typed, version) = (work.get(&key("type")), work.get(&key("plugin.version")));
+    let (predicate, negate) = (work.get(&key("predicate")), work.flag(&key("negate")));
+    if predicate.is_some() {
+        work.refuse(
+            &key("predicate"),
+            "a rule sees every record; there are no predicates",
+            "a plugin of your own can decide by topic, key and headers",
+        );
+    } else if negate == Some(true) {
+        work.refuse(
+            &key("negate"),
+            "there is no predicate to negate",
+            "take the key out",
+        );
+    }
+    let Some(typed) = typed else {
+        let message = format!("`{}` is missing", key("type"));
+        work.problem(&key("type"), problem::MISSING, message);
+        return None;
+    };
+    let what = if let Some(smt) = Smt::find(&typed) {
+        if version.is_some() {
+            work.note(&key("plugin.version"), "no effect: it is of a Java class");
+        }
+        What::Smt(smt)
+    } else if java(&typed) {
+        used(work, alias);
+        work.refuse(
+            &key("type"),
+            format!("`{typed}` is a Java class that cannot be loaded"),
+            stranger(&typed),
+        );
+        return None;
+    } else {
+        let pinned = match version {
+            Some(version) if !typed.contains('@') => format!("{typed}@{version}"),
+            _ => typed,
+        };
+        if let Err(refusal) = plugin_ref(&pinned) {
+            let message = format!(
+                "`{}`: expected {}, found `{pinned}`",
+                key("type"),
+                refusal.expected
+            );
+            work.problem(&key("type"), refusal.code, message).hint = refusal.hint;
+            used(work, alias);
+            return None;
+        }
+        What::Plugin(pinned)
+    };
+    Some(Step {
+        alias: alias.to_owned(),
+        what,
+    })
+}
+
+/// Plugins are named by a word.
+fn java(typed: &str) -> bool {
+    let name = typed.split('@').next().unwrap_or(typed);
+    name.contains(['$', '.'])
+}
+
+fn stranger(class: &str) -> String {
+    match class {
+        "io.debezium.transforms.ExtractNewRecordState" => "Debezium's row is at /payload/after (without schemas /after): json-flatten with columns from there".to_owned(),
+        _ => "plugins that are shipped: select, cast, mask, validate, enrich, json-flatten, xml-flatten, csv-parse; or write one: weir plugin new".to_owned(),
+    }
+}
+
+fn used(work: &mut Work<'_>, alias: &str) {
+    for name in work.below(&format!("transforms.{alias}.")) {
+        work.used(&format!("transforms.{alias}.{name}"));
+    }
+}
+
+/// A plugin's keys, references unresolved.
+fn own_keys(work: &mut Work<'_>, alias: &str) -> Keys {
+    let prefix = format!("transforms.{alias}.");
+    let mut keys = Keys::new();
+    for name in work.below(&prefix) {
+        let key = format!("{prefix}{name}");
+        work.used(&key);
+        let host = ["type", "plugin.version", "predicate", "negate"];
+        if !host.contains(&name.as_str())
+            && let Some(entry) = work.raw.get(&key)
+        {
+            keys.insert(name, entry.value.typed().to_owned());
+        }
+    }
+    keys
+}
+
+/// `from`: the transform that it was made of; the native one is called `alias`.
+fn emit(work: &mut Work<'_>, chain: &mut Chain, alias: &str, plugin: &str, keys: Keys, from: &str) {
+    let of = |name: &str, work: &Work<'_>| {
+        let key = format!("transforms.{from}.{name}");
+        match work.is_there(&key) {
+            true => key,
+            false if work.is_there(&format!("transforms.{from}.type")) => {
+                format!("transforms.{from}.type")
+            }
+            false => VALUE.to_owned(),
+        }
+    };
+    let key = of("type", work);
+    work.put(&format!("transforms.{alias}.type"), plugin, &key);
+    for (name, value) in keys {
+        let key = of(&name, work);
+        work.put(&format!("transforms.{alias}.{name}"), value, &key);
+    }
+    chain.names.push(alias.to_owned());
+}
+
+/// A name that no listed transform has.
+fn free(steps: &[Step], wanted: &str) -> String {
+    let taken = |name: &str| steps.iter().any(|step| step.alias == name);
+    let mut name = wanted.to_owned();
+    while taken(&name) {
+        name.push_str("-0");
+    }
+    name
+}
+
+/// Strings and bytes: columns `value`, `key`, `headers`, or what the first plugin makes of them.
+fn whole(work: &mut Work<'_>, chain: &mut Chain, steps: &[Step], text: bool) {
+    if let Some(What::Plugin(_)) = steps.first().map(|step| &step.what) {
+        return;
+    }
+    work.note(VALUE, "rows hold the whole value in column value, with key and headers beside it; a plugin such as json-flatten, csv-parse or xml-flatten makes columns of it");
+    chain.whole = true;
+    let kind = if text { "string" } else { "bytes" };
+    chain.columns = Some(vec![Column {
+        name: "value".to_owned(),
+        kind: kind.to_owned(),
+    }]);
+    let hoisted = steps
+        .iter()
+        .any(|step| matches!(step.what, What::Smt(smt) if smt.name == "Cast"));
+    if text && !hoisted {
+        let keys = Keys::from([("types.value".to_owned(), "string".to_owned())]);
+        emit(work, chain, &free(steps, "text"), "cast", keys, "");
+        work.note(
+            VALUE,
+            "values that are not UTF-8 are refused (bad_string), where Java puts a question mark",
+        );
+    }
+}
+
+/// JSON: `ExtractField` in front moves the place where the record begins, then json-flatten makes the columns. The steps after.
+fn json<'s>(
+    work: &mut Work<'_>,
+    chain: &mut Chain,
+    steps: &'s [Step],
+    root: &str,
+    sample: Option<&[Vec<u8>]>,
+) -> &'s [Step] {
+    let mut root = root.to_owned();
+    let mut extracted = None;
+    let mut rest = steps;
+    let explicit = steps
+        .iter()
+        .any(|step| matches!(step.what, What::Plugin(_)));
+    while let Some((first, after)) = rest.split_first() {
+        let What::Smt(smt) = &first.what else { break };
+        match (smt.name, smt.side) {
+            ("ExtractField", Side::Value) => {
+                root.push_str(&extract(work, &first.alias));
+                extracted = Some(first.alias.clone());
+            }
+            _ if apply::inert(*smt) => apply::apply(work, chain, &first.alias, *smt),
+            _ if explicit => {
+                used(work, &first.alias);
+                let key = format!("transforms.{}.type", first.alias);
+                work.refuse(
+                    &key,
+                    "it works on columns, and stands before the plugin that makes them",
+                    "list it behind that plugin",
+                );
+            }
+            _ => break,
+        }
+        rest = after;
+    }
+    if let Some((first, after)) = rest.split_first()
+        && let What::Plugin(plugin) = &first.what
+    {
+        let mut keys = own_keys(work, &first.alias);
+        if plugin.split('@').next() == Some(columns::PLUGIN) {
+            if !root.is_empty() && keys.contains_key("wildcard") {
+                let key = format!("transforms.{}.wildcard", first.alias);
+                work.refuse(
+                    &key,
+                    "it would take what stands around the record too, the schema for instance",
+                    "name the columns",
+                );
+            }
+            chain.columns = Some(columns::below(&mut keys, &root));
+        } else if let Some(alias) = extracted {
+            let key = format!("transforms.{alias}.type");
+            work.refuse(
+                &key,
+                format!("the plugin behind it, {plugin}, reads whole messages"),
+                "put json-flatten behind it",
+            );
+        } else if !root.is_empty() {
+            work.note(
+                VALUE,
+                format!(
+                    "the plugin {plugin} reads whole messages, with the envelope around the payload"
+                ),
+            );
+        }
+        emit(work, chain, &first.alias, plugin, keys, &first.alias);
+        return after;
+    }
+    learned(work, chain, steps, &root, sample);
+    rest
+}
+
+/// The field that `ExtractField` takes, as a pointer.
+fn extract(work: &mut Work<'_>, alias: &str) -> String {
+    let key = |name: &str| format!("transforms.{alias}.{name}");
+    let syntax = work.get(&key("field.syntax.version"));
+    work.used(&key("replace.null.with.default"));
+    let Some(field) = work.get(&key("field")) else {
+        let message = format!("`{}` is missing", key("field"));
+        work.problem(&key("field"), problem::MISSING, message);
+        return String::new();
+    };
+    let dotted = syntax.is_some_and(|v| v.eq_ignore_ascii_case("V2")) && !field.contains('`');
+    let parts: Vec<&str> = if dotted {
+        field.split('.').collect()
+    } else {
+        vec![&field]
+    };
+    work.note(
+        &key("type"),
+        format!("the columns are read from below `{field}`; a message without it gives nulls"),
+    );
+    parts.into_iter().map(columns::part).collect()
+}
+
+fn learned(
+    work: &mut Work<'_>,
+    chain: &mut Chain,
+    steps: &[Step],
+    root: &str,
+    sample: Option<&[Vec<u8>]>,
+) {
+    let flatten = steps.iter().find(|step| matches!(step.what, What::Smt(smt) if smt.name == "Flatten" && smt.side == Side::Value));
+    let delimiter = flatten.map(|step| {
+        work.get(&format!("transforms.{}.delimiter", step.alias))
+            .unwrap_or_else(|| ".".to_owned())
+    });
+    let Some(sample) = sample else {
+        work.refuse(
+            VALUE,
+            "JSON has no columns of its own, and nothing here names them",
+            "weir config convert FILE --sample MESSAGES learns them from messages, one a line; or list a transform of type json-flatten",
+        );
+        return;
+    };
+    match columns::learn(sample, root, delimiter.as_deref()) {
+        Ok(mut keys) => {
+            keys.remove("type");
+            work.note(VALUE, format!("columns and types are those of {} sample messages; nested objects become columns of their own, arrays JSON texts", sample.len()));
+            if keys.contains_key("explode") {
+                work.note(
+                    VALUE,
+                    "each element of the one array of a message becomes a row",
+                );
+            }
+            // Already moved below the root.
+            chain.columns = Some(columns::below(&mut keys.clone(), ""));
+            emit(
+                work,
+                chain,
+                &free(steps, "flatten"),
+                columns::PLUGIN,
+                keys,
+                "",
+            );
+        }
+        Err(why) => {
+            let reason = format!("the sample tells no columns: {why}");
+            work.refuse(
+                VALUE,
+                reason,
+                "one JSON message a line, as they are in the topic",
+            );
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! What may be asked of the daemon's pipelines: each is checked, then journalled, then done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::book::{Book, Entry, Supervisor, info, lock, status};
+use super::journal::{Change, Recorded, What};
+use super::{Actor, Info, Offset, Refused, Standing, Status, Target, check, jobs, offsets};
+use crate::config::keys::TRANSFORM_PREFIX;
+use crate::config::{self, PipelineConfig, Problem, problem};
+use crate::connect::Job;
+use crate::error::Result;
+use crate::pipeline::{Edit, Edited};
+
+impl Supervisor {
+    /// The job, or everything that is wrong: the config alone, and beside the other pipelines.
+    pub(super) fn checked(
+        &self,
+        name: &str,
+        config: &BTreeMap<String, String>,
+    ) -> Result<Arc<Job>, Vec<Problem>> {
+        // First: what else is wrong with it must not be told with a secret in it.
+        let secrets = check::literal_secrets(name, config);
+        if !secrets.is_empty() {
+            return Err(secrets);
+        }
+        let job = jobs::job(&self.worker, config)?;
+        let mut problems = beside(&lock(&self.book), name, &job);
+        if let Some(config) = jobs::pipeline_of(&job) {
+            problems.extend(check::unresolved(config));
+            if problems.is_empty() {
+                problems.extend(self.of_plugins(config));
+            }
+        }
+        match problems.iter().any(Problem::is_error) {
+            true => Err(problems),
+            false => Ok(Arc::new(job)),
+        }
+    }
+
+    fn of_plugins(&self, config: &PipelineConfig) -> Vec<Problem> {
+        match self.pool.of(config) {
+            Ok(plugins) => check::plugins(config, &plugins),
+            Err(error) => {
+                let code = problem::PLUGIN_CONFIG;
+                vec![config.problem("plugin.path", code, error.to_string())]
+            }
+        }
+    }
+
+    fn record(&self, book: &mut Book, name: &str, by: &Actor, what: What) -> Result<(), Refused> {
+        let change = Change {
+            name: name.to_owned(),
+            time: self.clock.now_micros(),
+            by: by.0.clone(),
+            what,
+        };
+        book.journal.append(&change).map_err(Refused::Failed)
+    }
+
+    pub fn create(
+        &self,
+        name: &str,
+        config: BTreeMap<String, String>,
+        target: Target,
+        by: &Actor,
+    ) -> Result<Info, Refused> {
+        let config = named(name, config)?;
+        if self.find(name).is_ok() {
+            return Err(exists(name));
+        }
+        let job = self.checked(name, &config).map_err(Refused::Invalid)?;
+        let mut book = lock(&self.book);
+        if book.entries.contains_key(name) {
+            return Err(exists(name));
+        }
+        none(beside(&book, name, &job))?;
+        let recorded = Recorded {
+            config: config.clone(),
+            target,
+        };
+        self.record(&mut book, name, by, What::Created { config, target })?;
+        let entry = self.entry(name, &recorded).map_err(Refused::Failed)?;
+        book.entries.insert(name.to_owned(), entry.clone());
+        drop(book);
+        Ok(info(name, &entry.record(), &entry.unit.seen()))
+    }
+
+    pub fn put(
+        &self,
+        name: &str,
+        config: BTreeMap<String, String>,
+        by: &Actor,
+    ) -> Result<(Info, bool), Refused> {
+        if self.find(name).is_err() {
+            match self.create(name, config.clone(), Target::Running, by) {
+                Err(Refused::Exists(_)) => {}
+                created => return created.map(|info| (info, true)),
+            }
+        }
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        self.replace(&entry, config, by).map(|info| (info, false))
+    }
+
+    pub fn patch(
+        &self,
+        name: &str,
+        changes: BTreeMap<String, Option<String>>,
+        by: &Actor,
+    ) -> Result<Info, Refused> {
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        let mut config = entry.record().config;
+        for (key, value) in changes {
+            match value {
+                Some(value) => config.insert(key, value),
+                None => config.remove(&key),
+            };
+        }
+        self.replace(&entry, config, by)
+    }
+
+    /// Under the entry's `changes`.
+    fn replace(
+        &self,
+        entry: &Entry,
+        config: BTreeMap<String, String>,
+        by: &Actor,
+    ) -> Result<Info, Refused> {
+        let name = &entry.name;
+        let config = named(name, config)?;
+        let before = entry.record();
+        if before.deleted {
+            return Err(gone(name));
+        }
+        let job = self.checked(name, &config).map_err(Refused::Invalid)?;
+        if before.config == config {
+            return Ok(info(name, &before, &entry.unit.seen()));
+        }
+        let what = What::Config {
+            config: config.clone(),
+        };
+        let differs = match (&before.job, before.target) {
+            (Ok(now), Target::Running) => differs(now, &job),
+            _ => Differs::More,
+        };
+        {
+            let mut book = lock(&self.book);
+            none(beside(&book, name, &job))?;
+            self.record(&mut book, name, by, what)?;
+            // Others must not take its tables from now on.
+            if matches!(differs, Differs::More) {
+                entry.is_now(&config, &job);
+            }
+        }
+        let edited = match (differs, jobs::pipeline_of(&job)) {
+            (Differs::InRules, Some(config)) => {
+                let edit = Edit {
+                    config: config.clone(),
+                    actor: by.0.clone(),
+                    reason: "another config".to_owned(),
+                };
+                entry.unit.edit(edit, &job)
+            }
+            (Differs::Nowhere, _) => Some(Edited::Same),
+            _ => None,
+        };
+        if let Some(Edited::Refused(why)) = edited {
+            return Err(self.take_back(entry, before.config, &why, by));
+        }
+        let record = entry.is_now(&config, &job);
+        if edited.is_none() {
+            entry.unit.want(Entry::wanted(&record));
+        }
+        Ok(info(name, &record, &entry.unit.seen()))
+    }
+
+    /// The rules of a config that was recorded could not be put in force: what ran before goes on.
+    fn take_back(
+        &self,
+        entry: &Entry,
+        config: BTreeMap<String, String>,
+        why: &str,
+        by: &Actor,
+    ) -> Refused {
+        let name = &entry.name;
+        let what = What::TakenBack {
+            config,
+            why: why.to_owned(),
+        };
+        if let Err(refused) = self.record(&mut lock(&self.book), name, by, what) {
+            return refused;
+        }
+        let message = format!("`transforms`: the rules cannot be put in force: {why}");
+        let place = config::Place::File {
+            file: name.as_str().into(),
+            line: 1,
+            column: 1,
+        };
+        let problem = Problem::new(place, "transforms", problem::PLUGIN_CONFIG, message);
+        Refused::Invalid(vec![problem.hint("the rules before are still in force")])
+    }
+
+    /// Config and status go; zone and log stay.
+    pub fn delete(&self, name: &str, by: &Actor) -> Result<(), Refused> {
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        let mut book = lock(&self.book);
+        if lock(&entry.record).deleted {
+            return Err(gone(name));
+        }
+        self.record(&mut book, name, by, What::Deleted)?;
+        lock(&entry.record).deleted = true;
+        book.entries.remove(name);
+        drop(book);
+        entry.unit.quit(self.worker.shutdown_timeout);
+        Ok(())
+    }
+
+    /// Returns when it is recorded, not when it is done.
+    pub fn set_target(&self, name: &str, target: Target, by: &Actor) -> Result<(), Refused> {
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        let before = entry.record();
+        if before.deleted {
+            return Err(gone(name));
+        }
+        if before.target == target {
+            return Ok(());
+        }
+        self.record(&mut lock(&self.book), name, by, What::Target { target })?;
+        lock(&entry.record).target = target;
+        entry.unit.want(Entry::wanted(&entry.record()));
+        Ok(())
+    }
+
+    /// The tasks of a pipeline commit together, so they begin again together.
+    pub fn restart(
+        &self,
+        name: &str,
+        _tasks: bool,
+        only_failed: bool,
+        by: &Actor,
+    ) -> Result<Status, Refused> {
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        let failed = entry.unit.seen().standing == Standing::Failed;
+        if entry.record().target == Target::Running && (failed || !only_failed) {
+            self.record(&mut lock(&self.book), name, by, What::Restarted)?;
+            entry.unit.restart();
+        }
+        Ok(status(name, &entry.record(), &entry.unit.seen()))
+    }
+
+    pub fn restart_task(&self, name: &str, task: usize, by: &Actor) -> Result<(), Refused> {
+        let entry = self.find(name)?;
+        let seen = entry.unit.seen();
+        if entry.record().target == Target::Stopped {
+            let message = format!("Connector {name} is stopped and has no tasks to restart");
+            return Err(Refused::Conflict(message));
+        }
+        if task >= seen.tasks {
+            return Err(Refused::NotFound(format!("Unknown task: {name}-{task}")));
+        }
+        self.restart(name, true, false, by).map(drop)
+    }
+
+    // ------------------------------------------------------------- offsets
+
+    pub fn offsets(&self, name: &str) -> Result<Vec<Offset>, Refused> {
+        let job = self.find(name)?.record().job.map_err(Refused::Invalid)?;
+        offsets::offsets(&job, &jobs::state_dir(&self.worker)).map_err(Refused::Failed)
+    }
+
+    pub fn alter_offsets(
+        &self,
+        name: &str,
+        wanted: Vec<Offset>,
+        by: &Actor,
+    ) -> Result<String, Refused> {
+        let _ = (wanted, by);
+        self.find(name)?;
+        Err(Refused::Bad("offsets cannot be altered yet".to_owned()))
+    }
+
+    pub fn reset_offsets(&self, name: &str, by: &Actor) -> Result<String, Refused> {
+        let _ = by;
+        self.find(name)?;
+        Err(Refused::Bad("offsets cannot be altered yet".to_owned()))
+    }
+}
+
+fn none(problems: Vec<Problem>) -> Result<(), Refused> {
+    match problems.iter().any(Problem::is_error) {
+        true => Err(Refused::Invalid(problems)),
+        false => Ok(()),
+    }
+}
+
+/// Names and tables that other pipelines have.
+fn beside(book: &Book, name: &str, job: &Job) -> Vec<Problem> {
+    let Some(new) = jobs::pipeline_of(job) else {
+        return Vec::new();
+    };
+    let others: Vec<Arc<Job>> = (book.entries.values())
+        .filter(|entry| entry.name != name)
+        .filter_map(|entry| entry.record().job.ok())
+        .collect();
+    config::beside(new, others.iter().filter_map(|job| jobs::pipeline_of(job)))
+}
+
+/// The config with its name in it.
+fn named(
+    name: &str,
+    mut config: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Refused> {
+    match config.get("name") {
+        Some(other) if other != name => Err(Refused::Bad(format!(
+            "Connector name configuration ({other}) doesn't match connector name in the URL ({name})"
+        ))),
+        Some(_) => Ok(config),
+        None => {
+            config.insert("name".to_owned(), name.to_owned());
+            Ok(config)
+        }
+    }
+}
+
+/// How two configs of a pipeline differ.
+enum Differs {
+    Nowhere,
+    /// In the transforms alone: no reason to stop.
+    InRules,
+    More,
+}
+
+fn differs(now: &Job, next: &Job) -> Differs {
+    let (Some(now), Some(next)) = (jobs::pipeline_of(now), jobs::pipeline_of(next)) else {
+        return Differs::More;
+    };
+    let (now, next) = (now.canonical(), next.canonical());
+    if now == next {
+        return Differs::Nowhere;
+    }
+    let rule = |key: &String| key == "transforms" || key.starts_with(TRANSFORM_PREFIX);
+    let rest = |map: &BTreeMap<String, String>| -> Vec<(String, String)> {
+        let rest = map.iter().filter(|(key, _)| !rule(key));
+        rest.map(|(k, v)| (k.clone(), v.clone())).collect()
+    };
+    match rest(&now) == rest(&next) {
+        true => Differs::InRules,
+        false => Differs::More,
+    }
+}
+
+fn exists(name: &str) -> Refused {
+    Refused::Exists(format!("Connector {name} already exists"))
+}
+
+fn gone(name: &str) -> Refused {
+    Refused::NotFound(format!("Connector {name} not found"))
+}

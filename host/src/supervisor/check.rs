@@ -1,0 +1,176 @@
+//! What a config must hold before it is written down: no secret in it, every reference stands for something, its plugins
+//! are there and take their keys. Changes nothing.
+
+use std::collections::BTreeMap;
+
+use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
+use crate::config::{PipelineConfig, Place, Problem, Text, problem};
+use crate::pipeline::transforms_of;
+use crate::plugin::Plugins;
+use crate::record::input_schema;
+
+/// Keys that hold secrets end so, whoever defines them: librdkafka, Kafka's Java clients, Confluent's sinks.
+const SECRET_ENDINGS: &[&str] = &[
+    "password",
+    "passphrase",
+    "passwd",
+    "secret",
+    "secret.key",
+    "secret.access.key",
+    "session.token",
+    "access.token",
+    "auth.token",
+    "bearer.token",
+    "sas.token",
+    "account.key",
+    "api.key",
+    "ssl.key.pem",
+    "ssl.keystore.key",
+    "private.key.pem",
+    "jaas.config",
+    "user.info",
+    "credentials.json",
+];
+
+/// Where a login is written inside a longer text: `password="…"` of JAAS.
+const INSIDE: &[&str] = &["password=", "clientSecret=", "secret="];
+
+fn place(name: &str) -> Place {
+    Place::File {
+        file: name.into(),
+        line: 1,
+        column: 1,
+    }
+}
+
+/// Secrets that stand in the config itself. The messages do not show them.
+pub fn literal_secrets(name: &str, config: &BTreeMap<String, String>) -> Vec<Problem> {
+    let ours = config.get(CONNECTOR_CLASS).is_none_or(|c| c == OUR_CLASS);
+    let mut problems = Vec::new();
+    for (key, value) in config {
+        // A plugin's schema says which of its keys are secrets.
+        let by_plugin = ours && key.starts_with("transforms.");
+        let named = !by_plugin && is_secret_name(key);
+        let literal = named && !value.trim().is_empty() && holds_secret(value);
+        if literal || has_login(value) {
+            problems.push(literal_secret(name, key));
+        }
+    }
+    problems
+}
+
+fn literal_secret(name: &str, key: &str) -> Problem {
+    let message = format!("`{key}` holds a secret itself, and configs are kept and shown");
+    Problem::new(place(name), key, problem::LITERAL_SECRET, message).hint(format!(
+        "write a reference without a default: \"{key}\": \"${{env:NAME}}\" or \"${{file:/etc/weir/secrets.properties:name}}\""
+    ))
+}
+
+fn is_secret_name(key: &str) -> bool {
+    let key = key.to_lowercase().replace(['_', '-'], ".");
+    let ends = |ending: &str| {
+        key.strip_suffix(ending)
+            .is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    };
+    SECRET_ENDINGS.iter().any(|ending| ends(ending))
+}
+
+fn holds_secret(value: &str) -> bool {
+    Text::new(value).is_literal_secret() || INSIDE.iter().any(|word| literal_after(value, word))
+}
+
+/// `word"x"`, where x does not begin with a reference.
+fn literal_after(value: &str, word: &str) -> bool {
+    value.match_indices(word).any(|(at, _)| {
+        let rest = value[at + word.len()..].trim_start_matches(['"', '\'', '\\']);
+        !rest.is_empty() && !rest.starts_with("${")
+    })
+}
+
+/// `scheme://user:password@host`.
+fn has_login(value: &str) -> bool {
+    value.match_indices("://").any(|(at, _)| {
+        let rest = &value[at + 3..];
+        let end = rest.find(['/', ' ', '?', ',']).unwrap_or(rest.len());
+        let login = rest[..end].rsplit_once('@').map(|(login, _)| login);
+        let password = login.and_then(|login| login.split_once(':'));
+        password.is_some_and(|(_, password)| !password.is_empty() && !password.contains("${"))
+    })
+}
+
+/// References that nothing stands behind on this machine.
+pub fn unresolved(config: &PipelineConfig) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (key, entry) in config.raw.iter() {
+        if let Err(error) = entry.value.resolve() {
+            let message = format!("`{key}`: {}", error.message());
+            let mut problem = config.problem(key, problem::UNRESOLVED, message);
+            problem.hint = error.hint_text().map(str::to_owned);
+            problems.push(problem);
+        }
+    }
+    problems
+}
+
+/// What the plugins find wrong: not there, keys refused, secrets that stand in the config.
+pub fn plugins(config: &PipelineConfig, plugins: &Plugins) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for transform in &config.transforms {
+        let pin = &transform.plugin.pin;
+        let takes = |version: &str, digest: &str| pin.takes(version, digest);
+        let Ok(component) = plugins.find(&transform.plugin.name, &takes) else {
+            continue; // told below
+        };
+        let literal = |(key, value): &(&String, &Text)| {
+            component.is_secret(key) && !value.typed().is_empty() && holds_secret(value.typed())
+        };
+        let found = transform.config.iter().filter(literal);
+        let key = |key: &String| format!("transforms.{}.{key}", transform.name);
+        problems.extend(found.map(|(k, _)| literal_secret(&config.name, &key(k))));
+    }
+    if problems.is_empty() && !config.transforms.is_empty() {
+        problems = transforms_of(plugins, config, &input_schema()).1;
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_known_by_name_and_by_form() {
+        let jaas = "x.LoginModule required username=\"u\" password=\"hunter2\";";
+        let good_jaas = "x.LoginModule required username=\"u\" password=\"${env:P}\";";
+        for (key, value, literal) in [
+            ("source.kafka.sasl.password", "hunter2", true),
+            ("source.kafka.sasl.password", "${env:P}", false),
+            ("source.kafka.sasl.password", "${env:P:-hunter2}", true),
+            ("source.kafka.sasl.password", "", false),
+            ("aws.secret.access.key", "hunter2", true),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2", true),
+            ("database.password", "hunter2", true),
+            ("consumer.override.sasl.jaas.config", jaas, true),
+            ("consumer.override.sasl.jaas.config", good_jaas, false),
+            ("source.kafka.ssl.key.pem", "-----BEGIN", true),
+            ("schema.registry.url", "http://me:hunter2@host:1/x", true),
+            ("schema.registry.url", "http://me:${env:P}@host:1/x", false),
+            ("schema.registry.url", "http://host:1/a@b:c", false),
+            ("sink.url", "file:///srv/a:b@c", false),
+            ("source.kafka.ssl.key.location", "/etc/key.pem", false),
+            (
+                "sasl.oauthbearer.token.endpoint.url",
+                "https://x/token",
+                false,
+            ),
+            ("mysecret", "x", false),
+        ] {
+            let map = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+            let found = literal_secrets("p", &map);
+            assert_eq!(!found.is_empty(), literal, "{key} = {value}");
+            for problem in found {
+                assert!(!problem.to_string().contains("hunter2"), "{problem}");
+            }
+        }
+    }
+}

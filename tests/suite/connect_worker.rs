@@ -1,0 +1,186 @@
+//! A real Apache Kafka Connect worker with the file connectors, and a Weir daemon: the two hosts that the Connect script
+//! and the clients are run against.
+//!
+//! One of each per test process, on the shared broker; both end with the test process.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use weir::kafka::{Admin, Outgoing, Producer};
+
+use crate::brokers::{self, DEADLINE, Held, until};
+use crate::connect_http as http;
+
+/// Records in each partition of the topic to read from.
+pub const RECORDS: usize = 6;
+pub const PARTITIONS: i32 = 2;
+
+pub struct Host {
+    pub addr: SocketAddr,
+    process: Held,
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn ready(self, what: &str) -> Host {
+        until(what, || {
+            let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            assert!(self.process.alive(), "{what} ended: {}", tail(&log()));
+            let answer = http::ask(self.addr, "GET", "/health", &[], None).ok()?;
+            (answer.json()["status"] == "healthy").then_some(())
+        });
+        self
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+pub fn tail(text: &str) -> &str {
+    let mut from = text.len().saturating_sub(4_000);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    text.get(from..).unwrap_or_default()
+}
+
+/// The worker that all tests of this process share; `None` where it cannot run.
+pub fn worker() -> Option<&'static Host> {
+    static SHARED: OnceLock<Option<Host>> = OnceLock::new();
+    SHARED.get_or_init(start_worker).as_ref()
+}
+
+fn start_worker() -> Option<Host> {
+    let broker = brokers::kafka()?;
+    let jars = brokers::jars("kafka")?;
+    let dir = tempfile::tempdir().expect("directory");
+    let plugins = dir.path().join("plugins");
+    fs::create_dir(&plugins).expect("plugins");
+    // A plugin on both paths would be listed twice.
+    let (mut path, mut files) = (Vec::new(), 0);
+    for entry in fs::read_dir(&jars).expect("jars") {
+        let jar = entry.expect("entry").path();
+        let name = jar.file_name().unwrap_or_default().to_owned();
+        if name.to_string_lossy().starts_with("connect-file-") {
+            std::os::unix::fs::symlink(&jar, plugins.join(name)).expect("link");
+            files += 1;
+        } else {
+            path.push(jar.display().to_string());
+        }
+    }
+    assert_eq!(files, 1, "connect-file is fetched");
+    let (port, _) = brokers::free_ports();
+    let properties = dir.path().join("worker.properties");
+    let text = format!(
+        "bootstrap.servers={}\ngroup.id=weir-oracle\nlisteners=http://127.0.0.1:{port}\n\
+         rest.advertised.host.name=127.0.0.1\nrest.advertised.port={port}\nplugin.path={}\n\
+         config.storage.topic=connect-configs\noffset.storage.topic=connect-offsets\n\
+         status.storage.topic=connect-status\nconfig.storage.replication.factor=1\n\
+         offset.storage.replication.factor=1\nstatus.storage.replication.factor=1\n\
+         offset.storage.partitions=1\nstatus.storage.partitions=1\n\
+         key.converter=org.apache.kafka.connect.storage.StringConverter\n\
+         value.converter=org.apache.kafka.connect.storage.StringConverter\n\
+         offset.flush.interval.ms=500\nscheduled.rebalance.max.delay.ms=0\n",
+        broker.bootstrap(),
+        plugins.display(),
+    );
+    fs::write(&properties, text).expect("worker.properties");
+    let mut command = Command::new("java");
+    command
+        .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"])
+        .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
+        .arg(path.join(":"))
+        .arg("org.apache.kafka.connect.cli.ConnectDistributed")
+        .arg(&properties);
+    Some(start(dir, &command, port).ready("a Connect worker"))
+}
+
+fn start(dir: tempfile::TempDir, command: &Command, port: u16) -> Host {
+    let log = File::create(dir.path().join("log")).expect("log");
+    let err = log.try_clone().expect("log");
+    Host {
+        addr: SocketAddr::from(([127, 0, 0, 1], port)),
+        process: Held::start(command, Stdio::from(log), Stdio::from(err)),
+        dir,
+    }
+}
+
+/// The daemon that all tests of this process share; `None` where there is no broker.
+pub fn daemon() -> Option<&'static Host> {
+    static SHARED: OnceLock<Option<Host>> = OnceLock::new();
+    SHARED
+        .get_or_init(|| {
+            let (port, _) = brokers::free_ports();
+            own_daemon(port)
+        })
+        .as_ref()
+}
+
+/// A daemon on a directory of its own.
+fn own_daemon(port: u16) -> Option<Host> {
+    let broker = brokers::kafka()?;
+    let dir = tempfile::tempdir().expect("directory");
+    let config = dir.path().join("worker.toml");
+    let text = format!(
+        "\"bootstrap.servers\" = \"{}\"\n\"rest.listen\" = \"127.0.0.1:{port}\"\n\
+         \"data.dir\" = \"{1}/data\"\n\"plugin.path\" = \"{1}/plugins\"\n",
+        broker.bootstrap(),
+        dir.path().display(),
+    );
+    fs::write(&config, text).expect("worker.toml");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.arg("daemon").arg(&config);
+    Some(start(dir, &command, port).ready("weir daemon"))
+}
+
+/// What the script and the clients read from and write to: `<tag>-in` with records, `<tag>-out` empty, and a file.
+pub fn furnish(tag: &str, dir: &Path) {
+    let broker = brokers::kafka().expect("a broker");
+    let admin = Admin::connect(broker.bootstrap()).expect("admin");
+    let read = format!("{tag}-in");
+    admin.create_topic(&read, PARTITIONS, &[]).expect("topic");
+    (admin.create_topic(&format!("{tag}-out"), 1, &[])).expect("topic");
+    let cluster = broker.cluster();
+    until("the topic's partitions", || {
+        let topic = cluster.describe(&read).ok()?;
+        (topic.partitions.len() == PARTITIONS as usize).then_some(())
+    });
+    let producer = Producer::open(&broker.props(tag)).expect("producer");
+    for partition in 0..PARTITIONS {
+        for i in 0..RECORDS {
+            let value = format!("value {i}");
+            let out = Outgoing {
+                value: Some(value.as_bytes()),
+                partition: Some(partition),
+                ..Outgoing::default()
+            };
+            producer.send(&read, out).expect("send");
+        }
+    }
+    producer.flush(DEADLINE).expect("flush");
+    let lines: String = (1..=7).map(|i| format!("line number {i}\n")).collect();
+    fs::write(dir.join("in.txt"), lines).expect("in.txt");
+}
+
+/// One answer's body, as JSON.
+pub fn get(host: &Host, target: &str) -> Value {
+    let answer = http::ask(host.addr, "GET", target, &[], None).expect("an answer");
+    answer.json()
+}
