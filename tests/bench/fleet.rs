@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir::clock::{Clock, SystemClock};
+use weir::clock::SystemClock;
 use weir::config::{self, Overlay};
 
 use crate::child::{Place, log, raw_sets};
@@ -104,7 +104,11 @@ impl Daemon {
         };
         let loaded = config::load(&["conf/books-raw.toml".to_owned()], &overlay);
         let map: BTreeMap<String, String> = loaded.pipelines[0].canonical();
-        let answer = self.ask("POST", "/connectors", Some(&json!({ "name": name, "config": map })));
+        let answer = self.ask(
+            "POST",
+            "/connectors",
+            Some(&json!({ "name": name, "config": map })),
+        );
         assert_eq!(answer.status, 201, "{}", answer.text());
     }
 

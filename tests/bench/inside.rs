@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use weir::chain::{Applied, Chain, Table, Transform, Unit};
 use weir::clock::SystemClock;
-use weir::commit::{Draft, Log, LogName, Open, Outcome, Receipt, Writer, publish};
+use weir::commit::{Draft, Log, LogName, Open, Outcome, Receipt, Writer};
 use weir::config::{Overlay, PipelineConfig, load};
 use weir::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
 use weir::pipeline::transforms_of;
@@ -380,7 +380,7 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
 fn settle(log: &mut Log, draft: Draft) {
     match log.commit(draft).unwrap() {
         Outcome::Committed { committed, dropped } if dropped.is_empty() => {
-            publish(log.store().as_ref(), log.name(), &committed).unwrap();
+            log.publish(&committed).unwrap();
         }
         other => panic!("not committed: {other:?}"),
     }

@@ -13,6 +13,10 @@
 #[path = "../suite/brokers.rs"]
 mod brokers;
 mod child;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../suite/connect_http.rs"]
+mod connect_http;
+mod fleet;
 mod inside;
 mod live;
 mod measure;
@@ -44,6 +48,8 @@ const FEW_MESSAGES: u64 = 1_000;
 /// While rules are swapped and plugins are compiled: some seconds of work.
 const MANY_MESSAGES: u64 = 600_000;
 const LARGE_COMPONENT: usize = 12 << 20;
+/// Pipelines of one daemon.
+const FLEET: usize = 50;
 /// Through single plugins.
 const PLUGIN_MESSAGES: usize = 60_000;
 
@@ -108,6 +114,7 @@ fn main() -> ExitCode {
         ("processed", &|| vec![processed(&place, bootstrap)]),
         ("start", &|| vec![first_commit(&place, bootstrap)]),
         ("log", &|| vec![log_open(&place, &plugged)]),
+        ("daemon", &|| daemon(&place, bootstrap)),
     ] {
         if only.as_ref().is_none_or(|only| only == part) {
             figures.extend(measure());
@@ -347,6 +354,49 @@ fn first_commit(place: &Place, bootstrap: &str) -> Figure {
     let mut all: Vec<Series> = runs.into_iter().map(|(n, v)| Series::new(n, v)).collect();
     let beside = all.split_off(2);
     Figure::new("Start to first commit", "ms", all, beside)
+}
+
+/// Many pipelines in one process, and its answers while it works.
+fn daemon(place: &Place, bootstrap: &str) -> Vec<Figure> {
+    say("the daemon: memory of many pipelines");
+    let fleet = series(&["daemon", "daemon again"], |_| {
+        fleet::idle(place, bootstrap, FEW, FEW_MESSAGES, FLEET)
+    });
+    say("the daemon: throughput");
+    let names = ["daemon", "daemon again", "weir run"];
+    let mut alone = series(&names, |way| match way {
+        2 => {
+            let ran = place.raw(bootstrap, MANY, "raw_zone");
+            ran.total.records.read as f64 / ran.ended.cpu
+        }
+        _ => fleet::throughput(place, bootstrap, MANY, MANY_MESSAGES),
+    });
+    let beside = alone.split_off(2);
+    say("the daemon: answers while two pipelines read as fast as they can");
+    let answers = series(&["p99", "p99 again"], |_| {
+        let times = fleet::answers(place, bootstrap, MANY, MANY_MESSAGES);
+        times[times.len() * 99 / 100]
+    });
+    vec![
+        Figure::new(
+            "Memory of a daemon with 50 pipelines that wait",
+            "MiB resident",
+            fleet,
+            Vec::new(),
+        ),
+        Figure::new(
+            "Kafka to RAW in the daemon",
+            "messages per CPU-second",
+            alone,
+            beside,
+        ),
+        Figure::new(
+            "REST answers, p99, two pipelines flat out",
+            "ms",
+            answers,
+            Vec::new(),
+        ),
+    ]
 }
 
 fn log_open(place: &Place, plugged: &Plugged) -> Figure {

@@ -26,7 +26,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Compares with a file; `UPDATE=1` writes it.
-fn snapshot(path: &Path, got: &str) {
+pub fn snapshot(path: &Path, got: &str) {
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(path, got).expect("snapshot is written");
         return;

@@ -55,7 +55,7 @@ pub fn differences(connect: &Transcript, weir: &Transcript) -> Vec<Found> {
 }
 
 /// `*` stands for anything, several choices are separated by blanks.
-fn fits(pattern: &str, text: &str) -> bool {
+pub fn fits(pattern: &str, text: &str) -> bool {
     pattern.split(' ').any(|choice| one_fits(choice, text))
 }
 

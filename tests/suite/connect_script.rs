@@ -19,7 +19,7 @@
 //! `$T` is the run's tag (in names of connectors and topics), `$DIR` its directory.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -212,12 +212,8 @@ impl Run<'_> {
         text.replace("$T", self.tag).replace("$DIR", &dir)
     }
 
-    /// What differs between two runs by nature, taken out of a text.
     fn neutral(&self, text: &str) -> String {
-        let dir = self.dir.display().to_string();
-        text.replace(&dir, "$DIR")
-            .replace(self.tag, "$T")
-            .replace(&format!("http://{}", self.addr), "$BASE")
+        neutral(text, self.addr, self.tag, &self.dir)
     }
 
     fn kept(&self, step: &Step, answer: &Answer) -> Value {
@@ -262,6 +258,19 @@ impl Run<'_> {
         reduce(&mut body, "");
         body
     }
+}
+
+/// What differs between two runs by nature, taken out of a text.
+pub fn neutral(text: &str, addr: SocketAddr, tag: &str, dir: &Path) -> String {
+    text.replace(&dir.display().to_string(), "$DIR")
+        .replace(tag, "$T")
+        .replace(&format!("http://{addr}"), "$BASE")
+}
+
+/// What counts of a JSON answer.
+pub fn reduced(mut value: Value) -> Value {
+    reduce(&mut value, "");
+    value
 }
 
 /// Lists without an order of their own are sorted; what a run, a release or an author decides becomes a placeholder.

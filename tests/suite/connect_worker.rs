@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use weir::kafka::{Admin, Outgoing, Producer};
+use weir::kafka::testkit::Admin;
+use weir::kafka::{Outgoing, Producer};
 
 use crate::brokers::{self, DEADLINE, Held, until};
 use crate::connect_http as http;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use weir::commit::{Draft, Kind as EntryKind, Swap, decode, publish};
+use weir::commit::{Draft, Kind as EntryKind, Swap, decode};
 use weir::error::{Kind, Remedy};
 use weir::store::{Fault, FaultStore, Op, Script, Verb};
 
@@ -71,7 +71,7 @@ fn hole_05_leaving_finds_that_the_put_had_landed() {
         (committed.version, committed.entry.kind),
         (2, EntryKind::Data)
     );
-    publish(&*bench.store, log.name(), &committed).unwrap();
+    log.publish(&committed).unwrap();
     bench.conclude();
 }
 
@@ -95,7 +95,7 @@ fn hole_07_gc_from_a_stale_view_spares_what_was_committed_meanwhile() {
     let stale = FaultStore::new(Arc::clone(&bench.store), Arc::new(meanwhile));
     bench.open_through(stale).unwrap();
     let committed = done.lock().unwrap().take().expect("the writer committed");
-    publish(&*bench.store, &log_name(), &committed).unwrap();
+    bench.reader_log().publish(&committed).unwrap();
     bench.conclude();
 }
 
@@ -133,7 +133,7 @@ fn hole_10_rows_of_a_committer_that_died_before_the_rename_are_published() {
     let (mut log, _) = bench.faulty(Script::on(Verb::Rename, "", 0, Fault::CrashBefore));
     let receipt = bench.sealed(&log, 0, 3, 8);
     let done = committed(log.commit(data(vec![receipt])));
-    assert!(publish(&**log.store(), log.name(), &done).is_err());
+    assert!(log.publish(&done).is_err());
     assert_eq!(bench.published(), 0);
     // Longer ago than the versions whose files are looked at one by one.
     let mut reading = bench.reader_log();
@@ -161,8 +161,8 @@ fn a_live_file_that_is_nowhere_stops_the_start() {
     let mut log = bench.opened();
     let receipt = bench.sealed(&log, 0, 3, 8);
     let done = committed(log.commit(data(vec![receipt])));
-    publish(&*bench.store, log.name(), &done).unwrap();
-    publish(&*bench.store, log.name(), &done).unwrap(); // harmless
+    log.publish(&done).unwrap();
+    log.publish(&done).unwrap(); // harmless
     bench.store.delete(&done.entry.add[0].path).unwrap();
     let stopped = bench.open_through(Arc::clone(&bench.store)).unwrap_err();
     assert_eq!(stopped.kind(), Kind::LogCorrupt);
@@ -270,7 +270,7 @@ fn dead_letters_are_invisible_until_the_commit_is_proved() {
     // In the log, not proved by this process: without a `Committed` there is nothing to publish with.
     assert_eq!(bench.published(), 0);
     let done = committed(log.settle().map(Option::unwrap));
-    publish(&*bench.store, log.name(), &done).unwrap();
+    log.publish(&done).unwrap();
     assert_eq!(bench.published(), done.entry.add.len());
     bench.conclude();
 }

@@ -59,6 +59,7 @@ impl Bench {
             ids: Arc::clone(&self.ids),
             heard: Arc::default(),
             seed: 1,
+            rewinds: 0.0,
             who: 0,
         }
     }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use weir::chain::{Records, Rows};
 use weir::clock::ManualClock;
 use weir::commit::{
-    Draft, Input, Log, Outcome, Plan, PlanRange, Reader, Span, Swap, Writer, own_table, publish,
-    verify,
+    Draft, Input, Log, Outcome, Plan, PlanRange, Reader, Span, Swap, Writer, own_table, verify,
 };
 use weir::error::{Kind, Remedy};
 use weir::record::ChainId;
@@ -30,8 +29,8 @@ fn torn_altered_and_unknown_entries_stop_by_name() {
         (String::new(), "not a log entry"),
         (good.replace("\"time\":1", "\"time\":2"), "V1"), // the next entry's parent no longer fits
         (
-            good.replace("\"kind\":\"open\"", "\"kind\":\"rewind\""),
-            "rewind",
+            good.replace("\"kind\":\"open\"", "\"kind\":\"compact\""),
+            "compact",
         ),
         (good.replace("\"base\":", "\"extra\":1,\"base\":"), "extra"),
         (good.replace("\"format\":1", "\"format\":2"), "format 2"),
@@ -99,7 +98,7 @@ fn a_lost_reply_is_read_back_and_commits_once() {
     let receipt = bench.sealed(&log, 0, 3, 8);
     let done = committed(log.commit(data(vec![receipt])));
     assert_eq!((done.version, log.version()), (2, 2));
-    publish(&*bench.store, log.name(), &done).unwrap();
+    log.publish(&done).unwrap();
     bench.conclude();
 }
 
@@ -153,14 +152,14 @@ fn an_overtaken_receipt_is_dropped_and_the_others_go_on() {
     assert_eq!(dropped[0].chains, [chain(1)]);
     assert_eq!(one.state().chains[&chain(1)].to, 6);
     for entry in [&won, &done] {
-        publish(&*bench.store, one.name(), entry).unwrap();
+        one.publish(entry).unwrap();
     }
     // W8: the loser's files stay until its next entry names them.
     assert_eq!(bench.staged(), loser.files.len());
     let next = bench.sealed(&one, 1, 6, 8);
     let next = committed(one.commit(data(vec![next])));
     assert_eq!(next.entry.gc.len(), loser.files.len());
-    publish(&*bench.store, one.name(), &next).unwrap();
+    one.publish(&next).unwrap();
     assert_eq!(bench.staged(), 0);
     bench.conclude();
 }
@@ -186,7 +185,7 @@ fn rows_of_the_rules_before_a_swap_are_dropped_after_it() {
         receipts: vec![flushed],
         swap: Some(swap),
     }));
-    publish(&*bench.store, two.name(), &done).unwrap();
+    two.publish(&done).unwrap();
     assert_eq!(done.entry.rules.as_ref().unwrap().r#gen, 0);
     assert_eq!(two.state().rules_gen(), 2);
     let dropped = lost(one.commit(data(vec![late])));
@@ -377,7 +376,7 @@ fn a_batch_ends_its_plan_and_the_reader_advances_in_the_log_that_was_read() {
         receipt,
     };
     let done = committed(log.commit(batch(mine)));
-    publish(&*bench.store, log.name(), &done).unwrap();
+    log.publish(&done).unwrap();
     let refused = lost(other.commit(batch(theirs)));
     assert_eq!(refused[0].chains, [chain(0)]);
     assert_eq!(other.state().data_at, done.version);

@@ -14,7 +14,7 @@ use weir::chain::{Records, Rows};
 use weir::clock::Clock;
 use weir::commit::{
     AddedFile, Draft, Entry, FileRange, Kind as EntryKind, Limits, Log, LogName, Open, Outcome,
-    Receipt, Role, Rule, Span, Swap, Writer, decode, digest, publish,
+    Receipt, Role, Rule, Span, Swap, Writer, decode, digest,
 };
 use weir::error::{Kind, Result};
 use weir::record::ChainId;
@@ -23,6 +23,8 @@ use weir::store::Store;
 pub const CHAINS: usize = 2;
 /// Offsets of each chain.
 pub const END: i64 = 14;
+/// Rewinds of one process at most.
+const REWINDS: u32 = 3;
 /// Where the chains begin.
 pub const START: i64 = 3;
 
@@ -91,6 +93,8 @@ pub struct Loader {
     pub ids: Arc<Ids>,
     pub heard: Arc<Mutex<Heard>>,
     pub seed: u64,
+    /// How likely a rewind is after each round.
+    pub rewinds: f64,
     pub who: usize,
 }
 
@@ -124,8 +128,13 @@ impl Loader {
             });
             self.commit(&mut log, Draft::Open(opens.collect()))?;
         }
+        let mut rewinds = REWINDS;
         while (0..CHAINS).any(|n| position(&log, n) < END) {
             self.round(&mut log, &mut random)?;
+            if rewinds > 0 && random.random_bool(self.rewinds) {
+                rewinds -= 1;
+                self.go_back(&mut log, &mut random)?;
+            }
         }
         Ok(())
     }
@@ -173,7 +182,10 @@ impl Loader {
             r#gen: log.state().rules_gen(),
             spans: ranges
                 .iter()
-                .map(|(chain, from, to)| span(chain, *from, *to))
+                .map(|(chain, from, to)| Span {
+                    epoch: epoch(log, chain),
+                    ..span(chain, *from, *to)
+                })
                 .collect(),
             files: Vec::new(),
             counters: BTreeMap::new(),
@@ -184,9 +196,10 @@ impl Loader {
         ] {
             let id = self.ids.next();
             match write_file(&*self.store, &id, role, wanted, dir, ranges) {
-                // The gen its rows were made under, for the oracle.
+                // The gen its rows were made under and the epochs they were read in, for the oracle.
                 Ok(file) => receipt.files.extend(file.map(|file| AddedFile {
                     schema: receipt.r#gen.to_string(),
+                    row_digest: epochs(&file, |chain| epoch(log, chain)),
                     ..file
                 })),
                 Err(e) if e.kind() == Kind::Conflict => return Ok(None),
@@ -199,6 +212,7 @@ impl Loader {
     /// Commits and publishes; settles or leaves when the store gives no answer.
     pub fn commit(&self, log: &mut Log, draft: Draft) -> Result<()> {
         let files: Vec<Vec<String>> = match &draft {
+            Draft::Rewind { rests, .. } => vec![rests.iter().map(|f| f.file.clone()).collect()],
             Draft::Data { receipts, .. } => receipts
                 .iter()
                 .map(|r| r.files.iter().map(|f| f.file.clone()).collect())
@@ -237,7 +251,7 @@ impl Loader {
         if let Some(committed) = committed {
             let mut published = Ok(());
             for _ in 0..3 {
-                published = publish(&*self.store, log.name(), &committed);
+                published = log.publish(&committed);
                 match &published {
                     Err(e) if e.kind() == Kind::StoreUnavailable => {}
                     _ => break,
@@ -254,6 +268,15 @@ impl Loader {
         let mut heard = self.heard.lock().unwrap();
         heard.proved.insert((state.version, state.digest.clone()));
     }
+}
+
+fn epoch(log: &Log, chain: &ChainId) -> u64 {
+    log.state().chains.get(chain).map_or(0, |c| c.epoch)
+}
+
+fn epochs(file: &AddedFile, of: impl Fn(&ChainId) -> u64) -> String {
+    let epochs = file.ranges.iter().map(|r| of(&r.chain).to_string());
+    epochs.collect::<Vec<_>>().join(" ")
 }
 
 fn position(log: &Log, n: usize) -> i64 {
@@ -323,24 +346,38 @@ pub fn write_file(
     if coordinates.is_empty() {
         return Ok(None);
     }
-    let bytes = serde_json::to_vec(&coordinates).unwrap();
-    let mut file = store.write(&log_name().staging(id))?;
-    file.write_all(&bytes).unwrap();
-    let written = file.finish()?;
-    assert_eq!(written, bytes.len() as u64);
-    Ok(Some(AddedFile {
+    let like = AddedFile {
         file: id.to_owned(),
         path: format!("{dir}/hour=00/{id}.json"),
         role,
-        bytes: written,
-        rows: coordinates.len() as u64,
-        sha256: digest(&bytes),
+        bytes: 0,
+        rows: 0,
+        sha256: String::new(),
         ranges: file_ranges,
         partition: BTreeMap::new(),
         schema: String::new(),
         row_digest: String::new(),
         keys: None,
-    }))
+    };
+    write_rows(store, like, &coordinates).map(Some)
+}
+
+pub fn write_rows(
+    store: &dyn Store,
+    like: AddedFile,
+    rows: &[(ChainId, i64)],
+) -> Result<AddedFile> {
+    let bytes = serde_json::to_vec(rows).unwrap();
+    let mut file = store.write(&log_name().staging(&like.file))?;
+    file.write_all(&bytes).unwrap();
+    let written = file.finish()?;
+    assert_eq!(written, bytes.len() as u64);
+    Ok(AddedFile {
+        bytes: written,
+        rows: rows.len() as u64,
+        sha256: digest(&bytes),
+        ..like
+    })
 }
 
 /// Watches the bare store, sees everything, believes nobody.
@@ -350,7 +387,9 @@ pub struct Oracle {
     history: Vec<String>,
     entries: Vec<Entry>,
     live: BTreeMap<String, AddedFile>,
+    removed: BTreeMap<String, AddedFile>,
     gced: BTreeSet<String>,
+    epochs: BTreeMap<ChainId, u64>,
     to: BTreeMap<ChainId, i64>,
     gen_in_force: u64,
     visible: BTreeMap<String, Vec<(ChainId, i64)>>,
@@ -395,14 +434,23 @@ impl Oracle {
                 file.path
             );
         }
-        for path in self.visible.keys() {
-            assert!(published.contains_key(path), "I-lister: {path} went away");
+        let gone = self.visible.keys().filter(|p| !published.contains_key(*p));
+        for path in gone.cloned().collect::<Vec<_>>() {
+            assert!(
+                self.removed.values().any(|f| f.path == path),
+                "I-lister: {path} went away"
+            );
+            for row in self.visible.remove(&path).unwrap() {
+                self.seen.remove(&row);
+            }
         }
         for (path, bytes) in published {
             if self.visible.contains_key(&path) {
                 continue;
             }
-            let file = self.live.values().find(|f| f.path == path);
+            // A publisher that slept may show a removed file until its names are gone, but never beside its rows read again.
+            let mut ever = self.live.values().chain(self.removed.values());
+            let file = ever.find(|f| f.path == path);
             let file = file.unwrap_or_else(|| panic!("I-lister: {path} was never committed"));
             assert_eq!(file.bytes, bytes, "I-lister: {path} is not whole");
             let content = store.get(&path).unwrap().unwrap();
@@ -422,6 +470,9 @@ impl Oracle {
         for span in &entry.spans {
             let to = self.to.insert(span.chain.clone(), span.to);
             assert_eq!(to, Some(span.from), "I-contiguous: {entry:?}");
+            let epoch = self.epochs.entry(span.chain.clone()).or_default();
+            *epoch += u64::from(entry.kind == EntryKind::Rewind);
+            assert_eq!(span.epoch, *epoch, "I-rewind: {entry:?}");
         }
         if entry.kind == EntryKind::Data {
             let rules = entry.rules.as_ref().unwrap();
@@ -429,6 +480,8 @@ impl Oracle {
             for file in &entry.add {
                 let made_under = self.gen_in_force.to_string();
                 assert_eq!(file.schema, made_under, "I-rules: rows of other rules");
+                let now = epochs(file, |chain| self.epochs[chain]);
+                assert_eq!(file.row_digest, now, "I-rewind: rows read before a rewind");
             }
         }
         for file in &entry.add {
@@ -437,6 +490,16 @@ impl Oracle {
                 "a collected file was added"
             );
             assert!(self.live.insert(file.file.clone(), file.clone()).is_none());
+        }
+        for id in &entry.remove {
+            let file = self.live.remove(id).expect("only live files leave");
+            self.removed.insert(id.clone(), file);
+        }
+        if entry.kind == EntryKind::Rewind {
+            for range in self.live.values().flat_map(|f| &f.ranges) {
+                let to = self.to[&range.chain];
+                assert!(range.to <= to, "I-rewind: rows above {to} stayed");
+            }
         }
         for file in &entry.gc {
             assert!(!self.live.contains_key(file), "a live file was collected");
@@ -473,17 +536,23 @@ impl Oracle {
                 assert_eq!(visible, expected, "I-once: {} {offset}", chain(n));
             }
         }
-        let filtered: u64 = self
-            .entries
-            .iter()
-            .flat_map(|e| &e.spans)
-            .map(|s| s.records.filtered)
-            .sum();
+        let sum = |back: bool| -> u64 {
+            let entries = self.entries.iter();
+            let entries = entries.filter(|e| (e.kind == EntryKind::Rewind) == back);
+            let spans = entries.flat_map(|e| &e.spans);
+            spans.map(|s| s.records.filtered).sum()
+        };
+        let filtered = sum(false) - sum(true);
         let all = (END - START) as u64 * CHAINS as u64;
         assert_eq!(self.seen.len() as u64 + filtered, all, "I-once: the ledger");
         assert_eq!(self.visible.len(), self.live.len(), "I-published");
         let staged = store.list(&log_name().staging_dir()).unwrap();
         assert_eq!(staged, vec![], "orphans were collected");
+    }
+
+    pub fn rewinds(&self) -> usize {
+        let kinds = self.entries.iter().map(|e| e.kind);
+        kinds.filter(|kind| *kind == EntryKind::Rewind).count()
     }
 
     pub fn versions(&self) -> usize {

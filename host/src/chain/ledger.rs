@@ -44,19 +44,30 @@ impl Ledger {
     }
 
     pub fn add(&mut self, other: &Ledger) {
+        self.each(other, |a, b| *a += b);
+    }
+
+    /// What came since `earlier`, an earlier stand of the same sums.
+    pub fn since(&self, earlier: &Ledger) -> Ledger {
+        let mut since = *self;
+        since.each(earlier, |a, b| *a = a.saturating_sub(b));
+        since
+    }
+
+    fn each(&mut self, other: &Ledger, with: impl Fn(&mut u64, u64)) {
         let (a, b) = (&mut self.records, &other.records);
-        a.read += b.read;
-        a.with_rows += b.with_rows;
-        a.refused += b.refused;
-        a.filtered += b.filtered;
-        a.refused_in_part += b.refused_in_part;
+        with(&mut a.read, b.read);
+        with(&mut a.with_rows, b.with_rows);
+        with(&mut a.refused, b.refused);
+        with(&mut a.filtered, b.filtered);
+        with(&mut a.refused_in_part, b.refused_in_part);
         let (a, b) = (&mut self.rows, &other.rows);
-        a.made += b.made;
-        a.written += b.written;
-        a.refused += b.refused;
-        a.filtered += b.filtered;
-        a.duplicates += b.duplicates;
-        a.late += b.late;
-        self.letters += other.letters;
+        with(&mut a.made, b.made);
+        with(&mut a.written, b.written);
+        with(&mut a.refused, b.refused);
+        with(&mut a.filtered, b.filtered);
+        with(&mut a.duplicates, b.duplicates);
+        with(&mut a.late, b.late);
+        with(&mut self.letters, other.letters);
     }
 }

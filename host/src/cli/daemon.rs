@@ -1,22 +1,30 @@
 //! `weir daemon`: many pipelines in one process until it is told to stop.
 
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Exit, print_problems, say};
+use super::{Exit, print_problems};
+use crate::admin::Admin;
 use crate::clock::SystemClock;
-use crate::config::{Problem, worker};
+use crate::config::worker::{self, WorkerConfig};
 use crate::error::{Error, Kind, Result};
 use crate::supervisor::Supervisor;
 use crate::telemetry::{Progress, ProgressMode, logs};
 
-/// Run many pipelines, created, changed and watched over HTTP as with Kafka Connect.
+/// For requests under way when all pipelines have drained.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Run many pipelines as a service, with Kafka Connect's REST.
 ///
-/// Pipelines and what they are told to do are kept in data.dir and survive restarts. One that fails begins again by itself
-/// and touches no other. SIGTERM and SIGINT drain all within shutdown.timeout; a second one ends the process at once.
+/// Pipelines are created, changed and watched over HTTP. They and what they are told to do are kept in data.dir and survive
+/// restarts. One that fails begins again by itself and touches no other. SIGTERM and SIGINT drain all within
+/// shutdown.timeout; a second one ends the process at once, which loses nothing either.
 #[derive(Debug, Clone, Args)]
 pub struct DaemonArgs {
     /// The daemon's config: TOML, or a Connect worker's .properties
@@ -51,10 +59,10 @@ impl DaemonArgs {
 pub(super) fn daemon(args: &DaemonArgs) -> Result<Exit> {
     let (worker, problems) = worker::load(&args.file, &args.overrides());
     print_problems(&problems);
-    let Some(worker) = worker.filter(|_| !problems.iter().any(Problem::is_error)) else {
+    let Some(worker) = worker else {
         return Ok(Exit::Usage);
     };
-    logs::init(&worker.log)?;
+    logs::init_with(&worker.log, worker.log_dir.as_deref())?;
     if !worker.ignored.is_empty() {
         tracing::info!(
             keys = worker.ignored.join(" "),
@@ -62,29 +70,73 @@ pub(super) fn daemon(args: &DaemonArgs) -> Result<Exit> {
         );
     }
     // Before anything starts: a signal must not find a process half up.
-    let mut signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|e| Error::new(Kind::Bug, "daemon", "signals cannot be handled").source(e))?;
-    let supervisor = Supervisor::open(
-        &worker,
-        SystemClock::shared(),
-        Progress::shared(ProgressMode::None),
-    )?;
-    say(format!(
-        "weir daemon: {} pipelines",
-        supervisor.names().len()
-    ));
+    let failed = |e| Error::new(Kind::Bug, "daemon", "signals cannot be handled").source(e);
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let shown = Progress::shared(ProgressMode::None);
+    let supervisor = Supervisor::open(&worker, SystemClock::shared(), shown)?;
+    let admin = match serve(&supervisor, &worker) {
+        Ok(admin) => admin,
+        Err(error) => {
+            supervisor.shut_down(worker.shutdown_timeout);
+            return Err(error);
+        }
+    };
+    tracing::info!(
+        address = supervisor.worker_id(),
+        pipelines = supervisor.names().len(),
+        data = %worker.data_dir.display(),
+        "daemon ready"
+    );
+    tell_manager("READY=1");
     let signal = signals.forever().next();
+    tell_manager("STOPPING=1");
     tracing::info!(
         signal,
         "draining: what was read is committed, then the process ends"
     );
-    std::thread::spawn(move || {
+    let again = move || {
         if let Some(signal) = signals.forever().next() {
             std::process::exit(128 + signal);
         }
-    });
-    match supervisor.shut_down(worker.shutdown_timeout) {
-        true => Ok(Exit::Ok),
-        false => Ok(Exit::Deadline),
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread.spawn(again).map_err(failed)?;
+    let in_time = supervisor.shut_down(worker.shutdown_timeout);
+    admin.stop(LAST_ANSWERS);
+    tracing::info!(in_time, "daemon ended");
+    Ok(match in_time {
+        true => Exit::Ok,
+        false => Exit::Deadline,
+    })
+}
+
+fn serve(supervisor: &Arc<Supervisor>, worker: &WorkerConfig) -> Result<Admin> {
+    let admin = Admin::serve(Arc::clone(supervisor), worker)?;
+    supervisor.listens_on(admin.addr())?;
+    Ok(admin)
+}
+
+/// systemd's `Type=notify`: a datagram to the socket that it names, if it does.
+fn tell_manager(state: &str) {
+    let Ok(path) = crate::config::Text::new("${env:NOTIFY_SOCKET:-}").resolve() else {
+        return;
+    };
+    if path.is_empty() {
+        return;
     }
+    if let Err(error) = notify(&path, state) {
+        tracing::warn!(%error, state, "the service manager was not told");
+    }
+}
+
+fn notify(path: &str, state: &str) -> std::io::Result<()> {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::SocketAddr;
+    // `@`: the abstract namespace.
+    let address = match path.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(path)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)?;
+    Ok(())
 }

@@ -121,13 +121,16 @@ fn row(entry: &Entry, page: &Page) -> Vec<String> {
         sum(|s| s.rows.written),
         sum(|s| s.letters),
     ];
+    // A rewind takes its counts back.
+    let sign = if entry.rewind.is_some() { "-" } else { "" };
+    let signed = |n: u64| or_dash(n, format!("{sign}{}", count(n)));
     vec![
         entry.version.to_string(),
         utc(entry.time),
         kind_name(entry.kind).to_owned(),
-        or_dash(records, count(records)),
-        or_dash(written, count(written)),
-        or_dash(letters, count(letters)),
+        signed(records),
+        signed(written),
+        signed(letters),
         or_dash(number, number.to_string()),
         or_dash(size, bytes(size)),
         what(entry, page),
@@ -177,6 +180,9 @@ fn what(entry: &Entry, page: &Page) -> String {
     if let Some(input) = &entry.input {
         parts.push(format!("plan {}", input.plan));
     }
+    if !entry.remove.is_empty() {
+        parts.push(format!("{} files removed", entry.remove.len()));
+    }
     if !entry.gc.is_empty() {
         parts.push(format!("{} orphans collected", entry.gc.len()));
     }
@@ -186,6 +192,13 @@ fn what(entry: &Entry, page: &Page) -> String {
         parts.push(format!("and {more} more"));
     }
     parts.extend(Some(counted(&entry.counters)).filter(|text| !text.is_empty()));
+    if let Some(rewind) = &entry.rewind {
+        let why = match rewind.reason.as_str() {
+            "" => String::new(),
+            reason => format!(": {reason}"),
+        };
+        parts.push(format!("by {}{why}", rewind.actor));
+    }
     if let Some(swap) = &entry.swap {
         parts.push(format!("then rules {}", rules(&swap.rules)));
     }

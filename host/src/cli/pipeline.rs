@@ -1,8 +1,10 @@
-//! `weir pipeline`: the rules of a pipeline, changed while it runs or while it does not; and the pipelines of a daemon.
+//! `weir pipeline`: the rules of a pipeline, changed while it runs or while it does not, its positions, and the pipelines of a
+//! daemon.
 
 mod change;
 mod history;
 mod manage;
+mod rewind;
 
 use clap::{Args, Subcommand};
 
@@ -28,6 +30,8 @@ enum PipelineVerb {
     History(history::HistoryArgs),
     #[command(flatten)]
     Manage(manage::ManageVerb),
+    /// Put the positions of a stopped pipeline elsewhere: read offsets again, or skip some
+    Rewind(rewind::RewindArgs),
 }
 
 /// The pipeline that is meant, with its config.
@@ -79,5 +83,6 @@ pub(super) fn pipeline(args: &PipelineArgs) -> Result<Exit> {
         PipelineVerb::Rollback(args) => change::rollback(args),
         PipelineVerb::History(args) => history::history(args),
         PipelineVerb::Manage(verb) => manage::manage(verb),
+        PipelineVerb::Rewind(args) => rewind::rewind(args),
     }
 }

@@ -35,6 +35,7 @@ impl Built {
             remove: Vec::new(),
             gc: Vec::new(),
             swap: None,
+            rewind: None,
             reader: None,
             plan: None,
             input: None,
@@ -132,6 +133,24 @@ pub(super) fn build(
             entry.swap = Some(swap.clone());
             whole(state, entry, Vec::new(), dropped)
         }
+        Draft::Rewind {
+            rewind,
+            back,
+            rests,
+            base,
+        } => {
+            entry.kind = EntryKind::Rewind;
+            entry.base = *base;
+            entry.spans.clone_from(&back.spans);
+            entry.remove.clone_from(&back.remove);
+            entry.add.clone_from(rests);
+            entry.rewind = Some(super::Rewind {
+                readers: back.readers.clone(),
+                ..rewind.clone()
+            });
+            let chains = back.spans.iter().map(|s| s.chain.clone()).collect();
+            whole(state, entry, chains, dropped)
+        }
         Draft::Reader(reader) => {
             entry.kind = EntryKind::Reader;
             entry.reader = Some(reader.clone());
@@ -184,6 +203,7 @@ pub(super) fn drop_rest(draft: &Draft, dropped: &mut Vec<Dropped>, reason: &Viol
                 .collect(),
             Draft::Data { receipts, .. } => receipts.get(index).map(chains_of).unwrap_or_default(),
             Draft::Batch { receipt, .. } => chains_of(receipt),
+            Draft::Rewind { back, .. } => back.spans.iter().map(|s| s.chain.clone()).collect(),
             _ => Vec::new(),
         };
         dropped.push(Dropped {
@@ -196,6 +216,9 @@ pub(super) fn drop_rest(draft: &Draft, dropped: &mut Vec<Dropped>, reason: &Viol
 
 /// Files that one part of a draft would have added.
 pub(super) fn files_of(draft: &Draft, index: usize) -> Vec<String> {
+    if let Draft::Rewind { rests, .. } = draft {
+        return rests.iter().map(|f| f.file.clone()).collect();
+    }
     let receipt = match draft {
         Draft::Data { receipts, .. } => receipts.get(index),
         Draft::Batch { receipt, .. } => Some(receipt),

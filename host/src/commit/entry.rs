@@ -45,6 +45,8 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<Swap>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewind: Option<Rewind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reader: Option<Reader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
@@ -56,7 +58,7 @@ pub struct Entry {
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-/// What an entry is. Kinds of later issues (`rewind compact expire archived retry`) are refused by name today.
+/// What an entry is. Kinds of later issues (`compact expire archived retry`) are refused by name today.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -65,6 +67,7 @@ pub enum Kind {
     Data,
     Gap,
     Swap,
+    Rewind,
     Gc,
     Reader,
     Plan,
@@ -109,6 +112,9 @@ pub struct Open {
 }
 
 /// What one entry settles of one chain. A chain at most once per entry.
+///
+/// In a `rewind`, `to` lies below `from`, `epoch` is the one that begins, and the counts (`lost` too) are those that are taken
+/// back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
@@ -231,6 +237,22 @@ pub struct Swap {
     /// those of this entry. A start that finds another digest knows that the config was edited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<String>,
+}
+
+/// §8: chains go back to earlier borders; which and how far is in the spans.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewind {
+    /// Who and why, for people.
+    pub actor: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Readers of this zone that had read above a target, as they stand from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<Reader>,
+    /// PROCESSED: the gen of its reader in the log it reads, which it follows with this entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#gen: Option<u64>,
 }
 
 /// §10, in the log of the zone that is read.

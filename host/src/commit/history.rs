@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{Entry, Rule};
+use super::entry::{Entry, Kind, Rule, Span};
 use super::{LogName, file};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind as Fault, Result};
 use crate::record::ChainId;
 use crate::store::Store;
 
@@ -19,7 +19,7 @@ pub struct Era {
     /// Version of the entry that ended it; `None`: in force.
     pub until: Option<u64>,
     pub rules: Vec<Rule>,
-    /// Offsets that were settled under them, `[from, to)` per chain.
+    /// Offsets that were settled under them and not taken back, `[from, to)` per chain.
     pub ranges: BTreeMap<ChainId, (i64, i64)>,
     /// Microseconds since 1970 UTC, by the writer's clock.
     pub time: i64,
@@ -38,7 +38,7 @@ pub fn history(store: &dyn Store, name: &LogName, version: u64) -> Result<Vec<Er
         let path = name.entry(at);
         let Some(bytes) = store.get(&path)? else {
             return Err(
-                Error::new(Kind::LogCorrupt, "log.history", "an entry is missing")
+                Error::new(Fault::LogCorrupt, "log.history", "an entry is missing")
                     .with("entry", path)
                     .hint("`weir log --verify` lists every problem"),
             );
@@ -49,7 +49,9 @@ pub fn history(store: &dyn Store, name: &LogName, version: u64) -> Result<Vec<Er
 }
 
 fn fold(eras: &mut Vec<Era>, entry: &Entry) {
-    if let Some(era) = eras.last_mut() {
+    if entry.kind == Kind::Rewind {
+        entry.spans.iter().for_each(|span| take_back(eras, span));
+    } else if let Some(era) = eras.last_mut() {
         for span in &entry.spans {
             let range = era.ranges.entry(span.chain.clone());
             range.or_insert((span.from, span.to)).1 = span.to;
@@ -81,4 +83,16 @@ fn fold(eras: &mut Vec<Era>, entry: &Entry) {
         before.until = Some(entry.version);
     }
     eras.push(era);
+}
+
+/// Offsets from the span's target on belong to no era any more.
+fn take_back(eras: &mut [Era], span: &Span) {
+    for era in eras {
+        if let Some((from, to)) = era.ranges.get_mut(&span.chain) {
+            *to = span.to.min(*to);
+            if *from >= *to {
+                era.ranges.remove(&span.chain);
+            }
+        }
+    }
 }

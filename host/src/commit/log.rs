@@ -36,6 +36,8 @@ pub struct Log {
     pub(super) pending: Option<Pending>,
     /// Own files that no entry will name: for the `gc` of the next data entry.
     pub(super) orphans: BTreeSet<String>,
+    /// Files removed up to this version have no name any more. `None`: not looked yet.
+    pub(super) swept: Option<u64>,
     pub(super) random: StdRng,
 }
 
@@ -89,6 +91,7 @@ impl Log {
             pace: Pace::default(),
             pending: None,
             orphans: BTreeSet::new(),
+            swept: None,
             random: StdRng::from_os_rng(),
         }
     }
@@ -153,11 +156,14 @@ impl Log {
         Ok(())
     }
 
-    /// R4 against a position that is known from elsewhere (a mirrored group offset): above the chain, the alarm is raised.
-    /// It never sets a position.
+    /// R4 against a position that is known from elsewhere (a mirrored group offset): above all that the chain
+    /// ever reached, the alarm is raised. It never sets a position.
     pub fn check_mirror(&self, chain: &crate::record::ChainId, mirrored: i64) -> Result<()> {
-        let to = self.state.chains.get(chain).map_or(0, |c| c.to);
-        if mirrored <= to {
+        let (to, peak) = match self.state.chains.get(chain) {
+            Some(chain) => (chain.to, chain.peak),
+            None => (0, 0),
+        };
+        if mirrored <= peak {
             return Ok(());
         }
         Err(Error::new(

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open_or_init ─ R1, R2 ─ recover (P1, gc)          State = fold of proved entries
-//! commit(Draft) ─ W3 ─ W5 Create(P+1) ─ W6 ─→ Committed ─→ publish ─→ mirror, metrics
+//! commit(Draft) ─ W3 ─ W5 Create(P+1) ─ W6 ─→ Committed ─→ sweep, publish ─→ mirror, metrics
 //!                 └─ a receipt overtaken by another writer is dropped, the others go on
 //! ```
 //! One log per pipeline and zone; rule names (V…, R…, W…, P…) are those of PROTOCOL.md. Writers need no lease: each span
@@ -15,6 +15,7 @@ mod history;
 mod log;
 mod owner;
 mod publish;
+mod rewind;
 mod rules;
 mod state;
 mod verify;
@@ -25,15 +26,15 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use entry::{
-    AddedFile, Entry, FileRange, Init, Input, Kind, Open, Plan, PlanRange, Reader, Role, Rule,
-    Rules, Span, Swap, Writer,
+    AddedFile, Entry, FileRange, Init, Input, Kind, Open, Plan, PlanRange, Reader, Rewind, Role,
+    Rule, Rules, Span, Swap, Writer,
 };
 pub use file::{decode, digest, encode, rules_digest};
 pub use history::{Era, history};
 pub use log::Log;
 pub use owner::own_table;
-pub use publish::publish;
-pub use state::{Border, ChainState, LiveFile, OpenPlan, State, Violation};
+pub use rewind::{Back, Straddling};
+pub use state::{Border, ChainState, LiveFile, OpenPlan, RemovedFile, State, Violation};
 pub use verify::{Problem, Verified, verify};
 pub use write::Limits;
 
@@ -157,6 +158,15 @@ pub enum Draft {
     /// Offsets that were gone before they were read. One span = one index of [`Dropped`].
     Gap(Vec<Span>),
     Swap(Swap),
+    /// §8, whole or not at all: [`State::back_to`] on the state it was computed on. Any conflict: compute it anew.
+    Rewind {
+        rewind: Rewind,
+        back: Back,
+        /// The rests of [`Back::straddling`], in their order, durable under their staging names.
+        rests: Vec<AddedFile>,
+        /// [`Log::version`] when the first rest was named.
+        base: u64,
+    },
     Reader(Reader),
     Plan(Plan),
     /// The rules are the plan's.

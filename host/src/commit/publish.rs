@@ -1,5 +1,6 @@
-//! From staging to the final name (PROTOCOL §6), and what an owner does first when it opens its log.
+//! From staging to the final name and away again (PROTOCOL §6), and what an owner does first when it opens its log.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::entry::AddedFile;
@@ -15,14 +16,6 @@ const VERSIONS_LOOKED_AT: u64 = 50;
 /// A file still being written by another live process is spared, so that two processes do not starve each other.
 const LEFTOVER_IDLE: Duration = Duration::from_secs(600);
 
-/// P1: every file of the entry gets its final name. Repeating it is harmless, by any process.
-pub fn publish(store: &dyn Store, name: &LogName, committed: &Committed) -> Result<()> {
-    for file in &committed.entry.add {
-        place(store, name, file)?;
-    }
-    Ok(())
-}
-
 fn place(store: &dyn Store, name: &LogName, file: &AddedFile) -> Result<()> {
     let staging = name.staging(&file.file);
     match store.rename(&staging, &file.path)? {
@@ -37,7 +30,6 @@ fn place(store: &dyn Store, name: &LogName, file: &AddedFile) -> Result<()> {
     }
 }
 
-/// A live file of this kinds never leaves again: nowhere means lost.
 fn check_final(store: &dyn Store, name: &LogName, file: &AddedFile) -> Result<()> {
     let found = match store.size(&file.path)? {
         Some(bytes) if bytes == file.bytes => return Ok(()),
@@ -55,32 +47,123 @@ fn check_final(store: &dyn Store, name: &LogName, file: &AddedFile) -> Result<()
 }
 
 impl Log {
-    /// For the owner, at start: redoes publishes, then collects what no entry names. Another live process that had staged
-    /// a file without committing it loses that work by W3 (`V4` on its receipt) and reads the records again.
-    pub(super) fn recover(&mut self) -> Result<()> {
-        let staged = self.store.list(&self.name.staging_dir())?;
-        let staged: Vec<&str> = staged
-            .iter()
-            .filter_map(|l| l.path.rsplit('/').next())
-            .filter(|id| is_file_id(id))
-            .collect();
-        for id in &staged {
-            if let Some(live) = self.state.live.get(*id) {
-                place(&*self.store, &self.name, &live.file)?;
+    /// P1, P3: what was removed goes, then every file of the entry gets its final name. Repeating it is harmless, by any
+    /// process. Not while an attempt is unsettled.
+    pub fn publish(&mut self, committed: &Committed) -> Result<()> {
+        self.sweep()?;
+        for file in &committed.entry.add {
+            self.with_live(file, place)?;
+        }
+        Ok(())
+    }
+
+    /// P2: what proved entries removed loses its staging name, then its final one. After it, no publisher that slept can
+    /// bring such a file back.
+    pub fn sweep(&mut self) -> Result<()> {
+        let swept = match self.swept {
+            Some(version) => version,
+            None => self.published_up_to()?,
+        };
+        if self.state.removed_at > swept {
+            let mut dirs = BTreeSet::from([self.name.staging_dir()]);
+            for (id, removed) in &self.state.removed {
+                if removed.version > swept {
+                    self.store.delete(&self.name.staging(id))?;
+                    self.store.delete(&removed.path)?;
+                    dirs.extend(removed.path.rsplit_once('/').map(|(dir, _)| dir.to_owned()));
+                }
+            }
+            for dir in dirs {
+                self.store.sync(&dir)?;
             }
         }
-        let newest = self.state.version;
-        for live in self.state.live.values() {
-            if live.version + VERSIONS_LOOKED_AT > newest {
-                check_final(&*self.store, &self.name, &live.file)?;
+        self.swept = Some(self.state.version);
+        Ok(())
+    }
+
+    /// A version up to which every removal is done: P3 lets no file of an entry get its final name before that.
+    fn published_up_to(&self) -> Result<u64> {
+        if self.state.removed_at == 0 {
+            return Ok(0);
+        }
+        let mut newest: Vec<_> = self.state.live.values().collect();
+        newest.sort_by_key(|live| std::cmp::Reverse(live.version));
+        for live in newest {
+            if self.store.size(&live.file.path)?.is_some() {
+                return Ok(live.version);
             }
+        }
+        Ok(0)
+    }
+
+    /// A file that is nowhere may have been removed since the log was read. Still live and nowhere: lost.
+    fn with_live(
+        &mut self,
+        file: &AddedFile,
+        act: impl Fn(&dyn Store, &LogName, &AddedFile) -> Result<()>,
+    ) -> Result<()> {
+        if self.state.removed.contains_key(&file.file) {
+            return Ok(());
+        }
+        match act(&*self.store, &self.name, file) {
+            Err(error) if error.kind() == Kind::LogCorrupt => {
+                self.read_on()?;
+                match self.state.removed.contains_key(&file.file) {
+                    true => Ok(()),
+                    false => Err(error),
+                }
+            }
+            done => done,
+        }
+    }
+
+    /// Redoes removals and publishes that were cut short, and collects nothing. For whoever is about to write rows' entries
+    /// but may not be the only owner.
+    pub fn redo(&mut self) -> Result<()> {
+        let staged = self.staged()?;
+        self.redo_of(&staged)
+    }
+
+    fn redo_of(&mut self, staged: &[String]) -> Result<()> {
+        self.sweep()?;
+        for id in staged {
+            if let Some(file) = self.state.live.get(id).map(|live| live.file.clone()) {
+                self.with_live(&file, place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn staged(&self) -> Result<Vec<String>> {
+        let staged = self.store.list(&self.name.staging_dir())?;
+        let names = staged.iter().filter_map(|l| l.path.rsplit('/').next());
+        Ok(names
+            .filter(|id| is_file_id(id))
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// For the owner, at start: redoes removals and publishes, then collects what no entry names. Another live process that
+    /// had staged a file without committing it loses that work by W3 (`V4` on its receipt) and reads the records again.
+    pub(super) fn recover(&mut self) -> Result<()> {
+        let staged = self.staged()?;
+        self.redo_of(&staged)?;
+        let newest = self.state.version;
+        let recent = self.state.live.values();
+        let recent: Vec<AddedFile> = recent
+            .filter(|live| live.version + VERSIONS_LOOKED_AT > newest)
+            .map(|live| live.file.clone())
+            .collect();
+        for file in &recent {
+            self.with_live(file, check_final)?;
         }
         let unfinished = self
             .store
             .leftovers(&self.name.staging_dir(), LEFTOVER_IDLE)?;
         let unfinished = unfinished.iter().filter_map(|path| path.rsplit('/').next());
         let mut orphans: Vec<String> = staged
-            .into_iter()
+            .iter()
+            .map(String::as_str)
             .chain(unfinished.filter(|id| is_file_id(id)))
             .filter(|id| self.state.check_gc(id).is_ok())
             .map(str::to_owned)

@@ -1,4 +1,4 @@
-//! The validity rules V1–V7 and V10–V12 of PROTOCOL §3, on the state before the entry.
+//! The validity rules V1–V7 and V10–V12 of PROTOCOL §3, on the state before the entry. V8 is in `rewind`.
 //!
 //! Checked by the writer before Create, by every reader, and offline: the same functions, so that nobody can write what
 //! nobody will read.
@@ -16,7 +16,7 @@ use crate::record::ChainId;
 type Check = Result<(), Violation>;
 
 /// Wrong on any state.
-fn wrong(rule: &'static str, message: impl Into<String>) -> Violation {
+pub(super) fn wrong(rule: &'static str, message: impl Into<String>) -> Violation {
     Violation {
         rule,
         message: message.into(),
@@ -26,7 +26,7 @@ fn wrong(rule: &'static str, message: impl Into<String>) -> Violation {
 }
 
 /// Right once, perhaps, but not on this state.
-fn moved(rule: &'static str, message: impl Into<String>) -> Violation {
+pub(super) fn moved(rule: &'static str, message: impl Into<String>) -> Violation {
     Violation {
         moved: true,
         ..wrong(rule, message)
@@ -34,7 +34,7 @@ fn moved(rule: &'static str, message: impl Into<String>) -> Violation {
 }
 
 impl Violation {
-    fn of(self, chain: &ChainId) -> Violation {
+    pub(super) fn of(self, chain: &ChainId) -> Violation {
         Violation {
             chain: Some(chain.clone()),
             ..self
@@ -95,14 +95,19 @@ impl State {
         for open in &entry.open {
             self.check_open(open)?;
         }
-        self.check_spans(entry.kind, &entry.spans)?;
+        match entry.kind {
+            Kind::Rewind => self.check_rewind(entry)?,
+            kind => self.check_spans(kind, &entry.spans)?,
+        }
         if let Some(rules) = &entry.rules
             && entry.kind == Kind::Data
         {
             self.check_rules(rules)?;
         }
         self.check_files(&entry.add)?;
-        check_ledgers(entry.kind, &entry.spans, &entry.add)?;
+        if entry.kind != Kind::Rewind {
+            check_ledgers(entry.kind, &entry.spans, &entry.add)?;
+        }
         for file in &entry.remove {
             if !self.live.contains_key(file) {
                 return Err(moved("V5", format!("removed file {file} is not live")));
@@ -243,7 +248,7 @@ impl State {
             if self.live.contains_key(id) {
                 return Err(moved("V4", format!("file {id} is live already")));
             }
-            if self.removed.contains(id) || self.gced.contains(id) {
+            if self.removed.contains_key(id) || self.gced.contains(id) {
                 return Err(moved("V4", format!("file {id} was removed or collected")));
             }
         }
@@ -251,7 +256,7 @@ impl State {
     }
 
     pub(super) fn check_gc(&self, file: &str) -> Check {
-        if self.live.contains_key(file) || self.removed.contains(file) {
+        if self.live.contains_key(file) || self.removed.contains_key(file) {
             return Err(moved(
                 "V6",
                 format!("collected file {file} is or was part of the zone"),
@@ -274,6 +279,16 @@ impl State {
             let Some(state) = self.chains.get(chain) else {
                 return Err(wrong("V11", "reader of a chain that was never opened").of(chain));
             };
+            if state.rewound_at > reader.version {
+                return Err(moved(
+                    "V11",
+                    format!(
+                        "reader {} saw version {}, the chain was rewound at {}",
+                        reader.name, reader.version, state.rewound_at
+                    ),
+                )
+                .of(chain));
+            }
             if *position > state.to || *position < state.start() {
                 return Err(wrong(
                     "V11",
@@ -290,6 +305,9 @@ impl State {
         let Some(before) = self.readers.get(&reader.name) else {
             return Ok(());
         };
+        if reader.r#gen == before.r#gen + 1 && reader.version >= before.version {
+            return self.check_set_back(before, reader);
+        }
         if reader.r#gen != before.r#gen {
             return Err(moved(
                 "V11",
@@ -426,18 +444,24 @@ impl State {
 
 /// Only the fields of its kind.
 fn check_shape(entry: &Entry) -> Check {
-    use Kind::{Batch, Data, Gap, Gc, Init, Open, Plan, Reader, Swap, Void};
+    use Kind::{Batch, Data, Gap, Gc, Init, Open, Plan, Reader, Rewind, Swap, Void};
     let kind = entry.kind;
-    let fields: [(&str, bool, &[Kind], &[Kind]); 12] = [
+    let fields: [(&str, bool, &[Kind], &[Kind]); 13] = [
         // field, is it there, kinds that must have it, kinds that may
         ("init", entry.init.is_some(), &[Init], &[]),
         ("open", !entry.open.is_empty(), &[Open], &[]),
-        ("spans", !entry.spans.is_empty(), &[Data, Gap, Batch], &[]),
+        (
+            "spans",
+            !entry.spans.is_empty(),
+            &[Data, Gap, Batch],
+            &[Rewind],
+        ),
         ("rules", entry.rules.is_some(), &[Data, Batch], &[]),
-        ("add", !entry.add.is_empty(), &[], &[Data, Batch]),
-        ("remove", !entry.remove.is_empty(), &[], &[]),
+        ("add", !entry.add.is_empty(), &[], &[Data, Batch, Rewind]),
+        ("remove", !entry.remove.is_empty(), &[], &[Rewind]),
         ("gc", !entry.gc.is_empty(), &[], &[Gc, Data]),
         ("swap", entry.swap.is_some(), &[Swap], &[Data]),
+        ("rewind", entry.rewind.is_some(), &[Rewind], &[]),
         ("reader", entry.reader.is_some(), &[Reader], &[]),
         ("plan", entry.plan.is_some(), &[Plan], &[]),
         ("input", entry.input.is_some(), &[Batch, Void], &[]),

@@ -39,8 +39,10 @@ impl fmt::Display for Violation {
 pub struct Border {
     pub version: u64,
     pub to: i64,
-    /// Rows written for this chain from its start up to `to`.
-    pub rows_written: u64,
+    /// Of this chain from its start up to `to`.
+    pub totals: Ledger,
+    /// Likewise, offsets that were gone before they were read.
+    pub lost: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +55,14 @@ pub struct ChainState {
     pub totals: Ledger,
     /// Offsets recorded as gone before they were read.
     pub lost: u64,
-    /// Ascending; the first is the `open`.
+    /// Ascending; the first is the `open`. A rewind takes back those above its target.
     pub borders: Vec<Border>,
+    /// Version of the last rewind of this chain; 0 = none.
+    pub rewound_at: u64,
+    /// The highest `to` it ever had: a group offset may still stand there after a rewind.
+    pub peak: i64,
+    /// PROCESSED: the epoch of this chain in the log that is read, as the last batch saw it.
+    pub input_epoch: u64,
 }
 
 impl ChainState {
@@ -81,12 +89,31 @@ impl ChainState {
             .copied()
     }
 
+    /// The newest border at or below this offset. `None`: reading began above it.
+    pub fn border_below(&self, offset: i64) -> Option<Border> {
+        let after = self.borders.partition_point(|b| b.to <= offset);
+        after
+            .checked_sub(1)
+            .and_then(|i| self.borders.get(i))
+            .copied()
+    }
+
+    /// `to` is a border (checked: V8).
+    fn go_back(&mut self, to: i64, epoch: u64, version: u64) {
+        self.borders
+            .truncate(self.borders.partition_point(|b| b.to <= to));
+        if let Some(border) = self.borders.last() {
+            (self.totals, self.lost) = (border.totals, border.lost);
+        }
+        (self.to, self.epoch, self.rewound_at) = (to, epoch, version);
+    }
+
     /// Rows written for `[from, to)`. `None` where one of them is no border.
     pub fn rows_between(&self, from: i64, to: i64) -> Option<u64> {
         let rows_at = |offset: i64| {
             let i = self.borders.partition_point(|b| b.to < offset);
             let border = self.borders.get(i)?;
-            (border.to == offset).then_some(border.rows_written)
+            (border.to == offset).then_some(border.totals.rows.written)
         };
         rows_at(to)?.checked_sub(rows_at(from)?)
     }
@@ -96,6 +123,14 @@ impl ChainState {
 pub struct LiveFile {
     pub file: AddedFile,
     /// The version that added it.
+    pub version: u64,
+}
+
+/// A file that left the live set. Its names go before anything later is published (P3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedFile {
+    pub path: String,
+    /// The version that removed it.
     pub version: u64,
 }
 
@@ -121,9 +156,18 @@ pub struct State {
     pub declared: String,
     pub barred: BTreeSet<String>,
     pub live: BTreeMap<String, LiveFile>,
-    pub removed: BTreeSet<String>,
+    /// Files that left, by id.
+    pub removed: BTreeMap<String, RemovedFile>,
     pub gced: BTreeSet<String>,
     pub readers: BTreeMap<String, Reader>,
+    /// Positions that each reader registered, ascending; a rewind sets a reader back to one of them (V8).
+    pub cuts: BTreeMap<String, Vec<BTreeMap<ChainId, i64>>>,
+    /// PROCESSED: the gen of its reader that it follows (§10 B0).
+    pub followed: u64,
+    /// The last version that took rows back or files away; 0 = none did.
+    pub removed_at: u64,
+    /// PROCESSED: some batch was committed.
+    pub(super) batched: bool,
     pub open_plan: Option<OpenPlan>,
     /// The last version that changed rows; 0 = none did.
     pub data_at: u64,
@@ -149,9 +193,13 @@ impl State {
             declared: declared(&init.declared, &init.rules),
             barred: BTreeSet::new(),
             live: BTreeMap::new(),
-            removed: BTreeSet::new(),
+            removed: BTreeMap::new(),
             gced: BTreeSet::new(),
             readers: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            followed: 0,
+            removed_at: 0,
+            batched: false,
             open_plan: None,
             data_at: 0,
             counters: BTreeMap::new(),
@@ -180,6 +228,11 @@ impl State {
             .map(|w| (w.id.as_str(), w.start))
             .collect();
         distinct.len()
+    }
+
+    /// Who wrote the newest entry.
+    pub fn last_writer(&self) -> Option<&Writer> {
+        self.writers.back()
     }
 
     /// How often a plan of the same input ranges was voided since the last batch (§10 B2: at two, stop and name it).
@@ -248,8 +301,12 @@ impl State {
                 borders: vec![Border {
                     version: entry.version,
                     to: open.at,
-                    rows_written: 0,
+                    totals: Ledger::default(),
+                    lost: 0,
                 }],
+                rewound_at: 0,
+                peak: open.at,
+                input_epoch: 0,
             };
             self.chains.insert(open.chain.clone(), chain);
         }
@@ -257,7 +314,12 @@ impl State {
             let Some(chain) = self.chains.get_mut(&span.chain) else {
                 continue; // checked: V2
             };
+            if entry.kind == Kind::Rewind {
+                chain.go_back(span.to, span.epoch, entry.version);
+                continue;
+            }
             chain.to = span.to;
+            chain.peak = chain.peak.max(span.to);
             chain.lost += span.lost;
             chain.totals.add(&Ledger {
                 records: span.records,
@@ -267,7 +329,8 @@ impl State {
             chain.borders.push(Border {
                 version: entry.version,
                 to: span.to,
-                rows_written: chain.totals.rows.written,
+                totals: chain.totals,
+                lost: chain.lost,
             });
         }
         for file in &entry.add {
@@ -278,8 +341,13 @@ impl State {
             self.live.insert(file.file.clone(), live);
         }
         for file in &entry.remove {
-            self.live.remove(file);
-            self.removed.insert(file.clone());
+            if let Some(live) = self.live.remove(file) {
+                let removed = RemovedFile {
+                    path: live.file.path,
+                    version: entry.version,
+                };
+                self.removed.insert(file.clone(), removed);
+            }
         }
         self.gced.extend(entry.gc.iter().cloned());
         if !entry.add.is_empty() || !entry.remove.is_empty() {
@@ -292,10 +360,32 @@ impl State {
             }
         }
         if let Some(reader) = &entry.reader {
-            self.readers.insert(reader.name.clone(), reader.clone());
+            self.fold_reader(reader);
+        }
+        if let Some(rewind) = &entry.rewind {
+            rewind.readers.iter().for_each(|r| self.fold_reader(r));
+            self.followed = rewind.r#gen.unwrap_or(self.followed);
+            self.removed_at = entry.version;
+            self.data_at = entry.version;
         }
         self.fold_plan(entry);
         self.fold_swap(entry);
+    }
+
+    /// A position below the one before is a set-back: the cuts above it are undone.
+    fn fold_reader(&mut self, reader: &Reader) {
+        let cuts = self.cuts.entry(reader.name.clone()).or_default();
+        let before = self.readers.insert(reader.name.clone(), reader.clone());
+        if before.is_some_and(|before| before.r#gen != reader.r#gen) {
+            let above = |cut: &BTreeMap<ChainId, i64>| {
+                cut.iter()
+                    .any(|(chain, at)| reader.position.get(chain).is_none_or(|p| p < at))
+            };
+            cuts.truncate(cuts.partition_point(|cut| !above(cut)));
+        }
+        if cuts.last() != Some(&reader.position) {
+            cuts.push(reader.position.clone());
+        }
     }
 
     fn fold_plan(&mut self, entry: &Entry) {
@@ -307,6 +397,17 @@ impl State {
                 });
             }
             Kind::Batch => {
+                let plan = self.open_plan.take();
+                for (id, range) in plan.iter().flat_map(|open| &open.plan.ranges) {
+                    if let Some(chain) = self.chains.get_mut(id) {
+                        chain.input_epoch = range.epoch;
+                    }
+                }
+                self.batched = true;
+                self.voids.clear();
+            }
+            // Its ranges begin where the chains no longer end.
+            Kind::Rewind => {
                 self.open_plan = None;
                 self.voids.clear();
             }

@@ -160,7 +160,9 @@ fn look_for_strangers(store: &dyn Store, found: &mut Verified, state: &State) ->
     let tables: BTreeSet<&str> = state
         .live
         .values()
-        .filter_map(|live| live.file.path.split_once('/').map(|(table, _)| table))
+        .map(|live| &live.file.path)
+        .chain(state.removed.values().map(|removed| &removed.path))
+        .filter_map(|path| path.split_once('/').map(|(table, _)| table))
         .filter(|table| *table != "_system")
         .collect();
     for table in tables {
@@ -168,11 +170,14 @@ fn look_for_strangers(store: &dyn Store, found: &mut Verified, state: &State) ->
             let file = listed.path.rsplit('/').next().unwrap_or_default();
             let id = file.split('.').next().unwrap_or_default();
             if ulid::Ulid::from_string(id).is_ok() && !state.live.contains_key(id) {
-                found.problem(
-                    None,
-                    &listed.path,
-                    "published, but no entry of the log names it",
-                );
+                let message = match state.removed.get(id) {
+                    Some(removed) => format!(
+                        "removed by version {}, but still there; the next start deletes it",
+                        removed.version
+                    ),
+                    None => "published, but no entry of the log names it".to_owned(),
+                };
+                found.problem(None, &listed.path, message);
             }
         }
     }

@@ -122,6 +122,16 @@ pub fn from_map<'a>(
     pipeline.ok_or_else(|| refused(&problems))
 }
 
+/// A native map, checked.
+pub fn check_raw(raw: Raw) -> (Option<PipelineConfig>, Vec<Problem>) {
+    check::check(raw)
+}
+
+/// TOML that no file holds; `label` stands where its name would.
+pub fn text(label: &str, toml: &str) -> (Raw, Vec<Problem>) {
+    read::text(label, toml)
+}
+
 /// As [`from_map`], with every problem and the places of the map's keys in a file named `label`.
 pub fn check_map(
     label: &str,
@@ -143,16 +153,6 @@ pub fn beside<'a>(
     others: impl IntoIterator<Item = &'a PipelineConfig>,
 ) -> Vec<Problem> {
     together::beside(new, others)
-}
-
-/// A native map, checked.
-pub fn check_raw(raw: Raw) -> (Option<PipelineConfig>, Vec<Problem>) {
-    check::check(raw)
-}
-
-/// TOML that no file holds; `label` stands where its name would.
-pub fn text(label: &str, toml: &str) -> (Raw, Vec<Problem>) {
-    read::text(label, toml)
 }
 
 /// One error that names the first problem and counts the others.

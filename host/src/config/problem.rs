@@ -139,8 +139,8 @@ pub const UNKNOWN_PROFILE: &str = "unknown_profile";
 pub const SAME_PIPELINE: &str = "same_pipeline";
 pub const SAME_TABLE: &str = "same_table";
 pub const PLUGIN_CONFIG: &str = "plugin_config";
-pub const LITERAL_SECRET: &str = "literal_secret";
 pub const NOT_TRANSLATED: &str = "not_translated";
+pub const LITERAL_SECRET: &str = "literal_secret";
 
 /// Every code with its one sentence; `docs/errors.md` has a section for each.
 pub const CODES: &[(&str, &str)] = &[
@@ -195,11 +195,11 @@ pub const CODES: &[(&str, &str)] = &[
     (SAME_TABLE, "two pipelines would own the same table or log"),
     (PLUGIN_CONFIG, "a plugin refused its config"),
     (
-        LITERAL_SECRET,
-        "a password or token stands in the config itself, not as a reference",
-    ),
-    (
         NOT_TRANSLATED,
         "a key of a Kafka Connect config that cannot be honoured",
+    ),
+    (
+        LITERAL_SECRET,
+        "a password or token stands in the config itself, not as a reference",
     ),
 ];

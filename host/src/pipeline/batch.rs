@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::start::{open_zone, parquet_options};
-use super::{Host, plan, retry, stopped, until_settled};
+use super::{Host, plan, retry, rewind, stopped, until_settled};
 use arrow_schema::SchemaRef;
 
 use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
-use crate::commit::{Plan, Reader, Receipt, Role, Span, State, Writer, publish};
+use crate::commit::{Plan, Receipt, Role, Span, State, Writer};
 use crate::config::{PipelineConfig, ProcessedZoneConfig, TableName, Trigger, ZoneSourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::record::ChainId;
@@ -32,6 +32,8 @@ const ROW_BYTES: usize = 300;
 const TARGET_BYTES: u64 = 256 << 20;
 /// The same range voided so often: something is wrong with the zone that is read.
 const VOIDS_MAX: u32 = 2;
+/// The position in the other log is overtaken so often in a row only where two processes of one pipeline fight.
+const CONFLICTS_MAX: usize = 16;
 
 const OP: &str = "batch";
 
@@ -142,7 +144,8 @@ impl Batches<'_> {
     fn next(&mut self, input: &mut InputZone) -> Result<bool> {
         retry(self.host, || input.log.refresh())?;
         retry(self.host, || self.log.refresh())?;
-        self.register(input)?;
+        // V11: registered before the first read. B0, and what a crash left behind.
+        self.advance(input)?;
         let opens = plan::to_open(input.log.state(), self.log.state(), &self.source.table);
         if !opens.is_empty() {
             until_settled(self.host, &mut self.log, Draft::Open(opens))?;
@@ -156,55 +159,31 @@ impl Batches<'_> {
         Ok(true)
     }
 
-    /// The name under which the other log keeps this pipeline's position.
-    fn reader_name(&self) -> String {
-        self.log.name().to_string()
-    }
-
-    /// V11: registered before the first read.
-    fn register(&self, input: &mut InputZone) -> Result<()> {
-        let name = self.reader_name();
-        match input.log.state().readers.get(&name) {
-            Some(reader) if reader.r#gen == 0 => Ok(()),
-            Some(reader) => Err(Error::new(
-                Kind::LogCorrupt,
-                OP,
-                "the zone that is read was rewound below this pipeline's position",
-            )
-            .with("reader", name)
-            .with("gen", reader.r#gen)
-            .hint("this version of Weir cannot follow a rewind; use the one that wrote it")),
-            None => self.write_position(input, name),
+    /// B0, then B5: the position in the other log is written after the batch is committed; it may lag, it never leads, and
+    /// it never covers rows that were taken back.
+    fn advance(&mut self, input: &mut InputZone) -> Result<()> {
+        let host = self.host;
+        let parquet = parquet_options(self.config);
+        let mut last = None;
+        for _ in 0..CONFLICTS_MAX {
+            let by = rewind::By::pipeline(&input.log);
+            let commit = &mut |log: &mut Log, draft| until_settled(host, log, draft);
+            rewind::follow(&mut self.log, &input.log, &by, &parquet, commit)?;
+            let Some(reader) = rewind::position(&self.log, &input.log, &self.source.table) else {
+                return Ok(());
+            };
+            match until_settled(host, &mut input.log, Draft::Reader(reader))? {
+                Outcome::Committed { .. } => return Ok(()),
+                // Rewound in this moment, or another process of this pipeline was first.
+                Outcome::Lost { dropped } if dropped.iter().all(|d| d.reason.moved) => {
+                    last = Some(dropped);
+                    retry(host, || input.log.refresh())?;
+                    retry(host, || self.log.refresh())?;
+                }
+                Outcome::Lost { dropped } => return Err(lost("reader", &dropped)),
+            }
         }
-    }
-
-    /// B5: after the batch is committed; may lag, never leads. Also mends what a crash left behind.
-    fn advance(&self, input: &mut InputZone) -> Result<()> {
-        let name = self.reader_name();
-        self.write_position(input, name)
-    }
-
-    fn write_position(&self, input: &mut InputZone, name: String) -> Result<()> {
-        let own = &self.log.state().chains;
-        let chains = plan::chains_of_table(input.log.state(), &self.source.table);
-        let position: BTreeMap<ChainId, i64> = chains
-            .into_iter()
-            .map(|(id, chain)| (id.clone(), own.get(id).map_or(chain.start(), |c| c.to)))
-            .collect();
-        let known = input.log.state().readers.get(&name);
-        if known.is_some_and(|reader| reader.position == position) {
-            return Ok(());
-        }
-        let reader = Reader {
-            name,
-            r#gen: 0,
-            version: input.log.version(),
-            position,
-        };
-        match until_settled(self.host, &mut input.log, Draft::Reader(reader))? {
-            Outcome::Committed { .. } => Ok(()),
-            Outcome::Lost { dropped } => Err(lost("reader", &dropped)),
-        }
+        Err(lost("reader", &last.unwrap_or_default()))
     }
 
     /// The open plan, or a new one. B1.
@@ -260,7 +239,16 @@ impl Batches<'_> {
             }
             let begun = self.host.clock.elapsed();
             let base = self.log.version();
-            let processed = match self.process(input, open)? {
+            let processed = match self.process(input, open) {
+                Err(error) if error.kind() == Kind::LogCorrupt => {
+                    match self.removed_meanwhile(input, open, error)? {
+                        Some(mismatch) => Err(mismatch),
+                        None => return Ok(()),
+                    }
+                }
+                done => done?,
+            };
+            let processed = match processed {
                 Ok(processed) => processed,
                 Err(mismatch) => {
                     if self.log.state().voids_of(&open.plan) >= VOIDS_MAX {
@@ -284,9 +272,7 @@ impl Batches<'_> {
                 },
             )? {
                 Outcome::Committed { committed, .. } => {
-                    retry(self.host, || {
-                        publish(self.store.as_ref(), self.log.name(), &committed)
-                    })?;
+                    retry(self.host, || self.log.publish(&committed))?;
                     let took = self.host.clock.elapsed().saturating_sub(begun);
                     self.host
                         .report
@@ -305,6 +291,30 @@ impl Batches<'_> {
                 }
             }
         }
+    }
+
+    /// A file that is gone may have left with a rewind since the logs were read. `None`: this plan is no longer open.
+    fn removed_meanwhile(
+        &mut self,
+        input: &mut InputZone,
+        open: &OpenPlan,
+        error: Error,
+    ) -> Result<Option<Error>> {
+        let before = input.log.version();
+        retry(self.host, || input.log.refresh())?;
+        retry(self.host, || self.log.refresh())?;
+        let still = self.log.state().open_plan.as_ref();
+        if still.is_none_or(|now| now.version != open.version) {
+            return Ok(None);
+        }
+        let chains = &input.log.state().chains;
+        let same = |(id, range): (&ChainId, &crate::commit::PlanRange)| {
+            chains.get(id).is_some_and(|c| c.epoch == range.epoch)
+        };
+        if before == input.log.version() || open.plan.ranges.iter().all(same) {
+            return Err(error);
+        }
+        Ok(Some(mismatch("the zone was rewound while it was read")))
     }
 
     /// Reads the rows of the plan and writes the winners; the inner error says that the input is not what the plan saw.

@@ -16,7 +16,7 @@ use super::stop::Stop;
 use super::swap::{Prepared, other_rules};
 use super::task::{Answer, Ask};
 use crate::clock::Clock;
-use crate::commit::{Committed, Draft, Dropped, Log, Open, Outcome, Receipt, Span, Swap, publish};
+use crate::commit::{Committed, Draft, Dropped, Log, Open, Outcome, Receipt, Span, Swap};
 use crate::error::{Error, Remedy, Result};
 use crate::kafka::{LostRange, Mirror};
 use crate::record::{ChainId, TopicPartition};
@@ -81,6 +81,8 @@ pub struct CommitterState {
     /// Tasks that have ended.
     pub(super) ended: std::collections::BTreeSet<usize>,
     looked: Duration,
+    /// The last rewind that the tasks were told of.
+    rewound: u64,
 }
 
 #[derive(Debug)]
@@ -93,6 +95,7 @@ impl Committer {
     /// Runs until every task has hung up. `Conflict`: other rules are in force than the tasks run.
     pub fn run(mut self) -> Result<Log> {
         self.base.set(self.log.version());
+        self.state.rewound = self.log.state().removed_at;
         loop {
             let pause = if self.state.waiting.is_empty() {
                 IDLE_WAIT
@@ -123,6 +126,22 @@ impl Committer {
             if self.log.state().rules_gen() != self.r#gen {
                 return Err(other_rules(self.log.state()));
             }
+            self.follow_rewind();
+        }
+    }
+
+    /// Somebody put chains back. A task that reads on is stopped by its next commit; one with nothing to commit is told here.
+    fn follow_rewind(&mut self) {
+        let rewound = self.log.state().removed_at;
+        if std::mem::replace(&mut self.state.rewound, rewound) == rewound {
+            return;
+        }
+        tracing::info!(
+            version = rewound,
+            "the log was rewound, reading again from its positions"
+        );
+        for task in 0..self.answers.len() {
+            self.answer(task, Answer::Positions(self.positions(task)));
         }
     }
 
@@ -312,7 +331,7 @@ impl Committer {
     fn announce(&mut self, committed: &Committed, begun: Duration) -> Result<()> {
         let mut faults = 0;
         loop {
-            match publish(self.log.store().as_ref(), self.log.name(), committed) {
+            match self.log.publish(committed) {
                 // Whoever opens the log next publishes: leaving now loses nothing.
                 Err(error) if error.remedy() == Remedy::Retry => {
                     if self.pause(&error, &mut faults) {

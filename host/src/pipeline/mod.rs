@@ -3,15 +3,18 @@
 //! ```text
 //! run.rs ── one thread per pipeline ─┬─ stream.rs  Kafka → zone: tasks (task.rs), one committer (committer.rs)
 //!                                    └─ batch.rs   zone → zone: plan, read, dedup, commit
+//! offsets.rs, rewind.rs  a stopped pipeline goes back, and whoever reads its zone follows
 //! rules.rs  which rules a start runs        swapper.rs → swap.rs  rules change while records flow
 //! ```
 
 mod batch;
 mod committer;
 mod edits;
+pub mod offsets;
 pub mod pending;
 mod plan;
 mod report;
+mod rewind;
 pub mod rules;
 mod run;
 mod start;

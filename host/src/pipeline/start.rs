@@ -267,7 +267,7 @@ fn still_there(
     Ok(())
 }
 
-/// R4: a mirrored group offset above the chain says that someone deleted entries of the log.
+/// R4: a mirrored group offset above all that the chain ever reached says that someone deleted entries of the log.
 fn went_backwards(mirror: &Mirror, log: &Log, topics: &[TopicInfo]) -> Result<()> {
     let tps: Vec<TopicPartition> = topics
         .iter()
@@ -285,7 +285,10 @@ fn went_backwards(mirror: &Mirror, log: &Log, topics: &[TopicInfo]) -> Result<()
         let Some(at) = log.state().chains.get(&partition.chain) else {
             continue;
         };
-        if let Some(group) = mirrored.get(&partition.tp).filter(|group| **group > at.to) {
+        if let Some(group) = mirrored
+            .get(&partition.tp)
+            .filter(|group| **group > at.peak)
+        {
             tracing::error!(
                 partition = %partition.tp,
                 group_offset = group,

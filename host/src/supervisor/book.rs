@@ -12,26 +12,31 @@ use std::time::Duration;
 use super::jobs::{self, Pool, Product};
 use super::journal::{Change, Journal, Recorded, standing};
 use super::unit::{Gear, Runner, Seen, Unit, Wanted};
-use super::{Actor, Health, Info, Kind, Refused, Status, Target};
+use super::{Actor, Health, Info, Kind, Refused, Standing, Status, Target};
 use crate::clock::Clock;
+use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::worker::WorkerConfig;
 use crate::config::{self, PipelineConfig, Problem};
 use crate::connect::Job;
 use crate::error::{self, Error, Result};
 use crate::pipeline::Stop;
 use crate::plugin::{Places, Plugins};
+use crate::telemetry::Meters;
+use crate::telemetry::metrics::{self, Shown};
 use crate::telemetry::{self, Tally};
 
 /// After the grace of a shutdown: for threads that gave up to come to their end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Below `data.dir`: positions of file connectors.
+pub(super) const FILES: &str = "files";
 
 /// Every call blocks for seconds at most. Pipelines end when [`Supervisor::shut_down`] says so.
 #[derive(Debug)]
 pub struct Supervisor {
     pub(super) worker: WorkerConfig,
     pub(super) clock: Arc<dyn Clock>,
-    shown: Arc<dyn telemetry::Report>,
+    pub(super) meters: Arc<Meters>,
     pub(super) pool: Arc<Pool>,
     gear: Gear,
     address: Mutex<String>,
@@ -43,6 +48,8 @@ pub struct Supervisor {
 pub(super) struct Book {
     pub journal: Journal,
     pub entries: BTreeMap<String, Arc<Entry>>,
+    /// Deleted, and not yet drained.
+    pub leaving: Vec<Arc<Entry>>,
 }
 
 #[derive(Debug)]
@@ -103,7 +110,7 @@ impl Supervisor {
         let runner = Arc::new(Product {
             clock: clock.clone(),
             pool: pool.clone(),
-            state_dir: jobs::state_dir(worker),
+            state_dir: worker.data_dir.join(FILES),
         });
         Supervisor::open_with(worker, clock, shown, pool, runner)
     }
@@ -125,14 +132,15 @@ impl Supervisor {
                 restart: worker.restart,
                 runner,
             },
+            meters: Meters::new(shown, clock.clone()),
             clock,
-            shown,
             pool,
             address: Mutex::new(address),
             started: AtomicBool::new(false),
             book: Mutex::new(Book {
                 journal,
                 entries: BTreeMap::new(),
+                leaving: Vec::new(),
             }),
         };
         for (name, recorded) in standing(&changes) {
@@ -168,11 +176,11 @@ impl Supervisor {
         let record = Record {
             config: recorded.config.clone(),
             target: recorded.target,
-            job: jobs::job(&self.worker, &recorded.config).map(Arc::new),
+            job: jobs::job(&self.worker, name, &recorded.config).map(Arc::new),
             deleted: false,
         };
         let topics: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-        let (shown, clock) = (self.shown.clone(), self.clock.clone());
+        let (shown, clock) = (self.meters.clone(), self.clock.clone());
         let (owned, wanted) = (name.to_owned(), Entry::wanted(&record));
         let seen = topics.clone();
         let report = move |heard| -> Arc<dyn crate::pipeline::Report> {
@@ -282,8 +290,30 @@ impl Supervisor {
         }
     }
 
+    /// Prometheus' text, as of now.
     pub fn metrics(&self) -> String {
-        String::new()
+        let entries: Vec<Arc<Entry>> = lock(&self.book).entries.values().cloned().collect();
+        let shown = entries.iter().map(|entry| {
+            let (record, seen) = (entry.record(), entry.unit.seen());
+            let class = record.config.get(CONNECTOR_CLASS);
+            let state = |standing: Standing| standing.word().to_lowercase();
+            Shown {
+                name: entry.name.clone(),
+                class: class.map_or(OUR_CLASS, String::as_str).to_owned(),
+                kind: kind(&record).word(),
+                state: state(seen.standing),
+                target: record.target.word().to_lowercase(),
+                tasks: seen
+                    .task_states()
+                    .iter()
+                    .map(|t| state(t.standing))
+                    .collect(),
+                restarts: seen.restarts,
+                failures: seen.failures,
+                meter: self.meters.of(&entry.name),
+            }
+        });
+        metrics::text(&shown.collect::<Vec<_>>(), self.clock.elapsed())
     }
 
     pub fn set_level(&self, logger: &str, level: &str) -> Result<Vec<String>, Refused> {
@@ -310,7 +340,11 @@ impl Supervisor {
     /// Drains all. False: the time passed before all had ended.
     pub fn shut_down(&self, grace: Duration) -> bool {
         self.gear.stop.ask(grace);
-        let entries: Vec<Arc<Entry>> = lock(&self.book).entries.values().cloned().collect();
+        let entries: Vec<Arc<Entry>> = {
+            let book = lock(&self.book);
+            let all = book.entries.values().chain(&book.leaving);
+            all.cloned().collect()
+        };
         for entry in &entries {
             entry.unit.quit(grace);
         }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::book::{Book, Entry, Supervisor, info, lock, status};
+use super::book::{Book, Entry, FILES, Supervisor, info, lock, status};
 use super::journal::{Change, Recorded, What};
 use super::{Actor, Info, Offset, Refused, Standing, Status, Target, check, jobs, offsets};
 use crate::config::keys::TRANSFORM_PREFIX;
@@ -11,6 +12,10 @@ use crate::config::{self, PipelineConfig, Problem, problem};
 use crate::connect::Job;
 use crate::error::Result;
 use crate::pipeline::{Edit, Edited};
+
+/// For a deleted pipeline to drain before one of its name is created; later the request is worth trying again.
+const LEFT_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Supervisor {
     /// The job, or everything that is wrong: the config alone, and beside the other pipelines.
@@ -24,7 +29,7 @@ impl Supervisor {
         if !secrets.is_empty() {
             return Err(secrets);
         }
-        let job = jobs::job(&self.worker, config)?;
+        let job = jobs::job(&self.worker, name, config)?;
         let mut problems = beside(&lock(&self.book), name, &job);
         if let Some(config) = jobs::pipeline_of(&job) {
             problems.extend(check::unresolved(config));
@@ -70,6 +75,7 @@ impl Supervisor {
             return Err(exists(name));
         }
         let job = self.checked(name, &config).map_err(Refused::Invalid)?;
+        self.predecessor_left(name)?;
         let mut book = lock(&self.book);
         if book.entries.contains_key(name) {
             return Err(exists(name));
@@ -84,6 +90,24 @@ impl Supervisor {
         book.entries.insert(name.to_owned(), entry.clone());
         drop(book);
         Ok(info(name, &entry.record(), &entry.unit.seen()))
+    }
+
+    /// One of the same name that was deleted drains first.
+    fn predecessor_left(&self, name: &str) -> Result<(), Refused> {
+        let until = self.clock.elapsed() + LEFT_WITHIN;
+        let there = || {
+            let mut book = lock(&self.book);
+            book.leaving.retain(|entry| !entry.unit.has_ended());
+            book.leaving.iter().any(|entry| entry.name == name)
+        };
+        while there() {
+            if self.clock.elapsed() >= until {
+                let message = format!("Connector {name} was deleted and is still draining");
+                return Err(Refused::Conflict(message));
+            }
+            self.clock.sleep(LOOK_EVERY);
+        }
+        Ok(())
     }
 
     pub fn put(
@@ -213,8 +237,11 @@ impl Supervisor {
         self.record(&mut book, name, by, What::Deleted)?;
         lock(&entry.record).deleted = true;
         book.entries.remove(name);
+        book.leaving.retain(|entry| !entry.unit.has_ended());
+        book.leaving.push(entry.clone());
         drop(book);
         entry.unit.quit(self.worker.shutdown_timeout);
+        self.meters.forget(name);
         Ok(())
     }
 
@@ -270,7 +297,7 @@ impl Supervisor {
 
     pub fn offsets(&self, name: &str) -> Result<Vec<Offset>, Refused> {
         let job = self.find(name)?.record().job.map_err(Refused::Invalid)?;
-        offsets::offsets(&job, &jobs::state_dir(&self.worker)).map_err(Refused::Failed)
+        offsets::offsets(&job, &self.worker.data_dir.join(FILES)).map_err(Refused::Failed)
     }
 
     pub fn alter_offsets(

@@ -16,28 +16,29 @@ use crate::pipeline::{self, Given};
 use crate::plugin::{Places, Plugins};
 
 /// Everything that is wrong with a config, or what it means here.
-pub fn job(worker: &WorkerConfig, config: &BTreeMap<String, String>) -> Result<Job, Vec<Problem>> {
-    // Without a class it is ours: Connect's clients always send one, files of `weir run` need none.
+pub fn job(
+    worker: &WorkerConfig,
+    name: &str,
+    config: &BTreeMap<String, String>,
+) -> Result<Job, Vec<Problem>> {
     let mut config = config.clone();
+    let ours = || OUR_CLASS.to_owned();
     config
         .entry(CONNECTOR_CLASS.to_owned())
-        .or_insert_with(|| OUR_CLASS.to_owned());
-    connect::job(&config, &defaults(worker))
-}
-
-/// Where file connectors keep their positions.
-pub fn state_dir(worker: &WorkerConfig) -> PathBuf {
-    worker.data_dir.join("connect")
-}
-
-fn defaults(worker: &WorkerConfig) -> Defaults {
-    Defaults {
+        .or_insert_with(ours);
+    config
+        .entry("name".to_owned())
+        .or_insert_with(|| name.to_owned());
+    let own = !config.contains_key("plugin.path");
+    let place = |path: &PathBuf| own.then(|| path.clone());
+    let defaults = Defaults {
         bootstrap_servers: worker.bootstrap_servers.clone(),
-        plugin_path: Some(worker.plugin_path.clone()),
-        plugin_store: Some(worker.plugin_store.clone()),
-        plugin_cache: Some(worker.plugin_cache.clone()),
+        plugin_path: place(&worker.plugin_path),
+        plugin_store: place(&worker.plugin_store),
+        plugin_cache: place(&worker.plugin_cache),
         stores: worker.stores.clone(),
-    }
+    };
+    connect::job(&config, &defaults)
 }
 
 /// `None`: a file connector.
@@ -74,20 +75,20 @@ impl Pool {
 pub struct Product {
     pub clock: Arc<dyn Clock>,
     pub pool: Arc<Pool>,
-    /// For the positions of file connectors.
+    /// Positions of file connectors.
     pub state_dir: PathBuf,
 }
 
 impl Runner for Product {
     fn run(&self, job: &Job, run: &Run) -> Result<()> {
-        let Some(config) = pipeline_of(job) else {
-            let ctx = FileContext {
+        let Job::Pipeline(config) = job else {
+            let context = FileContext {
                 clock: self.clock.clone(),
                 stop: run.stop.clone(),
                 report: run.report.clone(),
                 state_dir: self.state_dir.clone(),
             };
-            return file::run(job, &ctx);
+            return file::run(job, &context);
         };
         let given = Given {
             clock: self.clock.clone(),

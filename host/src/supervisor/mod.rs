@@ -148,3 +148,6 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod fence_tests;

@@ -18,14 +18,7 @@ use crate::store;
 pub fn offsets(job: &Job, state_dir: &Path) -> Result<Vec<Offset>> {
     match pipeline_of(job) {
         Some(config) => of_log(config),
-        None => {
-            let found = file::offsets(job, state_dir)?;
-            let one = |found: file::Offset| Offset {
-                partition: found.partition,
-                offset: found.offset,
-            };
-            Ok(found.into_iter().map(one).collect())
-        }
+        None => file::offsets(job, state_dir),
     }
 }
 

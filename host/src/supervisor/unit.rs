@@ -265,6 +265,7 @@ impl Shared {
     }
 
     fn body(&self, report: &Arc<dyn pipeline::Report>) {
+        crate::telemetry::logs::works_for(Some(self.name.as_str().into()));
         while let Some((job, order, stop, edits)) = self.next() {
             let begun = self.gear.clock.elapsed();
             let run = Run {

@@ -1,15 +1,20 @@
-//! Log lines: text or JSON, on stderr, through whatever draws there.
+//! Log lines: text or JSON, on stderr through whatever draws there, and where a directory is named one file per pipeline.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use indicatif::MultiProgress;
+use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::checked::{LogConfig, LogFormat};
 use crate::error::{Error, Kind, Result};
@@ -38,37 +43,38 @@ pub const ROOT: &str = "root";
 
 /// Once per process, before the first event. A second call changes nothing.
 pub fn init(config: &LogConfig) -> Result<()> {
-    let bad = |error: Box<dyn std::error::Error + Send + Sync>| {
+    init_with(config, None)
+}
+
+/// `dir`: what the threads of a pipeline say stands in `<dir>/<pipeline>.log` too.
+pub fn init_with(config: &LogConfig, dir: Option<&Path>) -> Result<()> {
+    let filter = EnvFilter::try_new(&config.level).map_err(|error| {
         Error::new(
             Kind::ConfigInvalid,
             "telemetry.init",
             "log.level is not a level",
         )
         .source(error)
-    };
-    let filter = EnvFilter::try_new(&config.level).map_err(|e| bad(e.into()))?;
+    })?;
+    if let Some(dir) = dir {
+        std::fs::create_dir_all(dir).map_err(|error| {
+            let message = "the directory for log files cannot be made";
+            Error::new(Kind::StoreUnavailable, "telemetry.init", message)
+                .with("path", dir.display())
+                .source(error)
+                .hint("log.dir names it")
+        })?;
+    }
     let (filter, handle) = reload::Layer::new(filter);
+    let files = dir.map(|dir| {
+        let to = Files {
+            dir: dir.to_owned(),
+        };
+        layer(config.format, false, to)
+    });
+    let lines = layer(config.format, io::stderr().is_terminal(), AsideStderr);
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(AsideStderr);
-    let done = match config.format {
-        LogFormat::Json => registry
-            .with(
-                lines
-                    .json()
-                    .flatten_event(true)
-                    .with_current_span(false)
-                    .with_span_list(false),
-            )
-            .try_init(),
-        LogFormat::Text => registry
-            .with(
-                lines
-                    .with_ansi(io::stderr().is_terminal())
-                    .with_target(false),
-            )
-            .try_init(),
-    };
-    match done {
+    match registry.with(lines).with(files).try_init() {
         Ok(()) => {
             let set = Mutex::new(given(&config.level));
             LEVELS.get_or_init(|| Levels { handle, set });
@@ -76,6 +82,88 @@ pub fn init(config: &LogConfig) -> Result<()> {
         Err(error) => tracing::debug!(%error, "log lines were set up before"),
     }
     Ok(())
+}
+
+fn layer<S, W>(format: LogFormat, colours: bool, to: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(to);
+    match format {
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            let lines = lines.with_current_span(false).with_span_list(false);
+            lines.boxed()
+        }
+        LogFormat::Text => lines.with_ansi(colours).with_target(false).boxed(),
+    }
+}
+
+thread_local! {
+    /// The pipeline that this thread works for.
+    static PIPELINE: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
+}
+
+/// The pipeline that this thread works for, to be handed to threads that it starts.
+pub fn pipeline() -> Option<Arc<str>> {
+    PIPELINE.with(|pipeline| pipeline.borrow().clone())
+}
+
+/// From now on this thread works for that pipeline.
+pub fn works_for(pipeline: Option<Arc<str>>) {
+    PIPELINE.with(|now| *now.borrow_mut() = pipeline);
+}
+
+/// One file per pipeline, opened for each line: one that was moved away is begun anew.
+#[derive(Debug)]
+struct Files {
+    dir: PathBuf,
+}
+
+#[derive(Debug)]
+struct FileLine {
+    path: Option<PathBuf>,
+    bytes: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for Files {
+    type Writer = FileLine;
+
+    fn make_writer(&'a self) -> FileLine {
+        let path = pipeline().map(|pipeline| self.dir.join(format!("{pipeline}.log")));
+        FileLine {
+            path,
+            bytes: Vec::new(),
+        }
+    }
+}
+
+impl Write for FileLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.path.is_some() {
+            self.bytes.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let bytes = std::mem::take(&mut self.bytes);
+        match &self.path {
+            Some(path) if !bytes.is_empty() => {
+                let file = OpenOptions::new().append(true).create(true).open(path);
+                file.and_then(|mut file| file.write_all(&bytes))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for FileLine {
+    fn drop(&mut self) {
+        // A full disk must not stop a pipeline; stderr has the line too.
+        let _lost = self.flush();
+    }
 }
 
 /// `info,weir::kafka=debug` by logger.

@@ -6,12 +6,15 @@
 mod bars;
 pub mod events;
 pub mod logs;
+mod meters;
+pub mod metrics;
 pub mod progress;
 mod tally;
 mod words;
 
 pub use events::{CommitReport, Durations, Report, SpanReport, Started, Stopped, Swapped, Waiting};
 pub use events::{Counters, counted};
+pub use meters::{Meter, Meters};
 pub use progress::{Progress, ProgressMode};
 pub use tally::{Tally, kind_name, ledger_of};
 pub use words::{bytes, count, time};

@@ -241,6 +241,7 @@ pub fn kind_name(kind: EntryKind) -> &'static str {
         EntryKind::Data => "data",
         EntryKind::Gap => "gap",
         EntryKind::Swap => "swap",
+        EntryKind::Rewind => "rewind",
         EntryKind::Gc => "gc",
         EntryKind::Reader => "reader",
         EntryKind::Plan => "plan",

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! RAW        write.rs (ZoneSink) ── file.rs (one streamed Parquet file) ── Finish → commit
-//! reading    read.rs (rows by coordinate), schema.rs (several files, one schema)
+//! reading    read.rs (rows by coordinate), schema.rs (several files, one schema), rest.rs (what a rewind leaves of a file)
 //! PROCESSED  processed.rs (a batch) ── partition.rs (which date) ── dedup.rs (who wins) ── keys.rs (sidecars)
 //! ```
 //! Formats that other versions must keep: paths (`layout.rs`), the schema digest (`schema.rs`), the row digest
@@ -17,6 +17,7 @@ mod partition;
 mod parts;
 mod processed;
 mod read;
+mod rest;
 mod schema;
 mod table;
 mod write;
@@ -32,6 +33,7 @@ pub use layout::TableName;
 pub use partition::{PartitionBy, PartitionFormat};
 pub use processed::{Processed, ProcessedBatch, ProcessedOptions};
 pub use read::{ChainRange, FileRows, RowReader, Rows, read_file, read_rows, verify_file};
+pub use rest::write_rest;
 pub use schema::schema_digest;
 pub use table::{TableLimits, read_table};
 pub use write::{Rotate, ZoneOptions, ZoneSink};

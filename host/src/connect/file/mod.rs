@@ -11,7 +11,7 @@ mod source;
 mod state;
 
 pub use config::{FileSink, FileSource, Lines, Written};
-pub use state::{Offset, alter, offsets, reset};
+pub use state::{alter, offsets, reset};
 
 use std::path::PathBuf;
 use std::sync::Arc;

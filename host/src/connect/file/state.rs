@@ -12,17 +12,10 @@ use serde_json::{Map, Value, json};
 use super::{FileSink, FileSource};
 use crate::connect::Job;
 use crate::error::{Error, Kind, Result};
+use crate::supervisor::Offset;
 
 /// Version of the file's form.
 const FORMAT: u32 = 1;
-
-/// `{partition, offset}` of Connect's offsets routes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offset {
-    pub partition: Map<String, Value>,
-    /// `None`: null.
-    pub offset: Option<Map<String, Value>>,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {

@@ -42,6 +42,7 @@ pub fn translate(
 ) -> Translated {
     let mut work = Work::new(raw, class, defaults);
     work.native_keys();
+    work.used(CONNECTOR_CLASS);
     work.put(CONNECTOR_CLASS, OUR_CLASS, CONNECTOR_CLASS);
     source::translate(&mut work);
     sink::translate(&mut work);
@@ -64,6 +65,8 @@ pub(super) struct Work<'a> {
     used: BTreeSet<String>,
     notes: Vec<Note>,
     problems: Vec<Problem>,
+    /// There are no columns, which is told already.
+    pub columns_failed: bool,
 }
 
 impl<'a> Work<'a> {
@@ -77,6 +80,7 @@ impl<'a> Work<'a> {
             used: BTreeSet::new(),
             notes: Vec::new(),
             problems: Vec::new(),
+            columns_failed: false,
         }
     }
 

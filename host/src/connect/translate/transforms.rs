@@ -54,7 +54,10 @@ pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<
             &steps[..]
         }
         Start::Json { root } => json(work, &mut chain, &steps, root, sample),
-        Start::Unknown => &steps[..],
+        Start::Unknown => {
+            work.columns_failed = true;
+            &steps[..]
+        }
     };
     for step in rest {
         match &step.what {
@@ -335,6 +338,7 @@ fn learned(
             .unwrap_or_else(|| ".".to_owned())
     });
     let Some(sample) = sample else {
+        work.columns_failed = true;
         work.refuse(
             VALUE,
             "JSON has no columns of its own, and nothing here names them",
@@ -364,6 +368,7 @@ fn learned(
             );
         }
         Err(why) => {
+            work.columns_failed = true;
             let reason = format!("the sample tells no columns: {why}");
             work.refuse(
                 VALUE,

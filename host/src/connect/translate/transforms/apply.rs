@@ -365,6 +365,8 @@ impl Step<'_, '_> {
         for field in fields {
             match self.kind(&field) {
                 Some("string") => {}
+                // What is wrong with the columns is told already.
+                None if self.work.columns_failed => continue,
                 None if replacement.is_some() => {
                     let text = format!("{field} becomes a text, whatever it was");
                     let key = self.key("fields");

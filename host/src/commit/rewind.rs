@@ -1,0 +1,272 @@
+//! V8: chains go back to earlier borders, and everything above leaves with them (PROTOCOL §8).
+//!
+//! What a rewind comes to follows from the state and the targets alone; only the rests of files that straddle a target are
+//! written by somebody. Writer and readers compute it with the same function and compare.
+
+use std::collections::BTreeMap;
+
+use super::entry::{AddedFile, Entry, FileRange, Reader, Role, Span};
+use super::rules::{moved, wrong};
+use super::state::{LiveFile, State, Violation};
+use crate::record::ChainId;
+
+/// What going back to some targets means on one state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Back {
+    /// Ascending by chain; counts are those taken back.
+    pub spans: Vec<Span>,
+    /// Ids of live files with a row at or above a target, ascending.
+    pub remove: Vec<String>,
+    /// Those of them that have rows of other chains too.
+    pub straddling: Vec<Straddling>,
+    /// Readers that are set back.
+    pub readers: Vec<Reader>,
+}
+
+/// A file of which a rest stays: its rows in these ranges, in a new file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Straddling {
+    pub file: AddedFile,
+    pub rest: Vec<FileRange>,
+}
+
+impl State {
+    /// Each target must be a border of its chain below its `to`.
+    pub fn back_to(&self, targets: &BTreeMap<ChainId, i64>) -> Result<Back, Violation> {
+        let mut spans = Vec::new();
+        let mut first_undone = u64::MAX;
+        for (id, to) in targets {
+            let chain = self
+                .chains
+                .get(id)
+                .ok_or_else(|| moved("V8", "a rewind of a chain that was never opened").of(id))?;
+            let border = chain.border_below(*to).filter(|b| b.to == *to);
+            let Some(border) = border.filter(|_| *to < chain.to) else {
+                let message = format!(
+                    "expected a border of {}..{} to go back to, found {to}",
+                    chain.start(),
+                    chain.to
+                );
+                return Err(moved("V8", message).of(id));
+            };
+            let undone = chain.borders.iter().find(|b| b.to > *to);
+            first_undone = first_undone.min(undone.map_or(u64::MAX, |b| b.version));
+            let since = chain.totals.since(&border.totals);
+            spans.push(Span {
+                chain: id.clone(),
+                epoch: chain.epoch + 1,
+                from: chain.to,
+                to: *to,
+                lost: chain.lost.saturating_sub(border.lost),
+                records: since.records,
+                rows: since.rows,
+                letters: since.letters,
+            });
+        }
+        if self.batched {
+            self.check_cut(targets, first_undone)?;
+        }
+        let mut remove = Vec::new();
+        let mut straddling = Vec::new();
+        for (id, live) in &self.live {
+            if let Some(rest) = rest_of(live, targets)? {
+                remove.push(id.clone());
+                if !rest.is_empty() {
+                    let file = live.file.clone();
+                    straddling.push(Straddling { file, rest });
+                }
+            }
+        }
+        Ok(Back {
+            spans,
+            remove,
+            straddling,
+            readers: self.set_back(targets)?,
+        })
+    }
+
+    /// §10 B0: what a batch dropped as known may be known from any batch before it, so from the first undone one on all
+    /// leave.
+    fn check_cut(&self, targets: &BTreeMap<ChainId, i64>, first: u64) -> Result<(), Violation> {
+        for (id, chain) in &self.chains {
+            let at = targets.get(id).copied().unwrap_or(chain.to);
+            let stays = chain.borders.iter().skip(1).take_while(|b| b.to <= at);
+            if stays.last().is_some_and(|b| b.version >= first) {
+                let message =
+                    format!("the batches from version {first} on leave together, not some of them");
+                return Err(moved("V8", message).of(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every reader above a target goes back to the last position it registered that fits.
+    fn set_back(&self, targets: &BTreeMap<ChainId, i64>) -> Result<Vec<Reader>, Violation> {
+        let mut back = Vec::new();
+        for (name, reader) in &self.readers {
+            let above = |position: &BTreeMap<ChainId, i64>| {
+                targets
+                    .iter()
+                    .any(|(chain, to)| position.get(chain).is_some_and(|at| at > to))
+            };
+            if !above(&reader.position) {
+                continue;
+            }
+            let cuts = self.cuts.get(name).into_iter().flatten();
+            let Some(cut) = cuts.rev().find(|cut| !above(cut)) else {
+                let message = format!("reader {name} has no earlier position to be set back to");
+                return Err(moved("V8", message));
+            };
+            back.push(Reader {
+                name: name.clone(),
+                r#gen: reader.r#gen + 1,
+                version: self.version + 1,
+                position: self.position_at(reader, cut),
+            });
+        }
+        Ok(back)
+    }
+
+    /// An earlier cut of a reader; chains that it did not know then are at their start.
+    pub fn position_at(
+        &self,
+        reader: &Reader,
+        cut: &BTreeMap<ChainId, i64>,
+    ) -> BTreeMap<ChainId, i64> {
+        let start = |id| self.chains.get(id).map_or(0, |c| c.start());
+        let chains = reader.position.keys();
+        chains
+            .map(|id| {
+                (
+                    id.clone(),
+                    cut.get(id).copied().unwrap_or_else(|| start(id)),
+                )
+            })
+            .collect()
+    }
+
+    /// V11 where a reader's owner goes back: to a position that it registered, under the next gen.
+    pub(super) fn check_set_back(&self, before: &Reader, reader: &Reader) -> Result<(), Violation> {
+        let mut cuts = self.cuts.get(&reader.name).into_iter().flatten();
+        let registered = cuts.any(|cut| self.position_at(before, cut) == reader.position);
+        if registered && reader.position != before.position {
+            return Ok(());
+        }
+        Err(moved(
+            "V11",
+            format!(
+                "reader {} is set back to a position that it did not register",
+                reader.name
+            ),
+        ))
+    }
+
+    /// V8 of an entry.
+    pub(super) fn check_rewind(&self, entry: &Entry) -> Result<(), Violation> {
+        let Some(rewind) = &entry.rewind else {
+            return Ok(()); // its shape was checked
+        };
+        if entry.spans.is_empty() && rewind.r#gen.is_none() {
+            return Err(wrong(
+                "V8",
+                "a rewind that takes nothing back and follows nobody",
+            ));
+        }
+        let targets: BTreeMap<ChainId, i64> = entry
+            .spans
+            .iter()
+            .map(|s| (s.chain.clone(), s.to))
+            .collect();
+        let back = self.back_to(&targets)?;
+        for (expected, found) in back.spans.iter().zip(&entry.spans) {
+            if expected != found {
+                let message = format!("expected {expected:?}, found {found:?}");
+                return Err(moved("V8", message).of(&found.chain));
+            }
+        }
+        if back.spans.len() != entry.spans.len() {
+            return Err(moved("V8", "two spans of one chain"));
+        }
+        if back.remove != entry.remove {
+            let message = format!(
+                "files with rows at or above the targets are {:?}, found {:?}",
+                back.remove, entry.remove
+            );
+            return Err(moved("V8", message));
+        }
+        if back.readers != rewind.readers {
+            let message = format!(
+                "expected readers {:?}, found {:?}",
+                back.readers, rewind.readers
+            );
+            return Err(moved("V8", message));
+        }
+        if let Some(found) = rewind.r#gen
+            && found <= self.followed
+        {
+            let message = format!(
+                "follows reader gen {} already, found {found}",
+                self.followed
+            );
+            return Err(moved("V8", message));
+        }
+        check_rests(&back.straddling, &entry.add)
+    }
+}
+
+/// `None`: the file stays. Else its ranges that are not undone.
+fn rest_of(
+    live: &LiveFile,
+    targets: &BTreeMap<ChainId, i64>,
+) -> Result<Option<Vec<FileRange>>, Violation> {
+    let file = &live.file;
+    let target = |range: &FileRange| targets.get(&range.chain).copied().unwrap_or(i64::MAX);
+    let (undone, rest): (Vec<&FileRange>, Vec<&FileRange>) =
+        file.ranges.iter().partition(|r| r.to > target(r));
+    if undone.is_empty() {
+        return Ok(None);
+    }
+    let id = &file.file;
+    if let Some(cut) = undone.iter().find(|r| r.from < target(r)) {
+        let message = format!("file {id} has rows of both sides of the target");
+        return Err(moved("V8", message).of(&cut.chain));
+    }
+    if !rest.is_empty() && (file.role == Role::Keys || file.keys.is_some()) {
+        return Err(moved(
+            "V8",
+            format!("file {id} of a batch leaves as a whole"),
+        ));
+    }
+    Ok(Some(rest.into_iter().cloned().collect()))
+}
+
+/// Each rest in the place of its file: same table and partition, same columns, exactly the rows that stay.
+fn check_rests(straddling: &[Straddling], rests: &[AddedFile]) -> Result<(), Violation> {
+    if straddling.len() != rests.len() {
+        let message = format!(
+            "{} files straddle the targets, found {} rests",
+            straddling.len(),
+            rests.len()
+        );
+        return Err(moved("V8", message));
+    }
+    for (Straddling { file, rest }, found) in straddling.iter().zip(rests) {
+        let dir = |path: &str| path.rsplit_once('/').map(|(dir, _)| dir.to_owned());
+        let rows: u64 = rest.iter().map(|r| r.rows).sum();
+        let fits = found.role == file.role
+            && dir(&found.path) == dir(&file.path)
+            && found.partition == file.partition
+            && found.schema == file.schema
+            && found.keys.is_none()
+            && found.ranges == *rest
+            && found.rows == rows;
+        if !fits {
+            let message = format!(
+                "file {} is not the rest of {}: expected {rest:?}, found {:?}",
+                found.file, file.file, found.ranges
+            );
+            return Err(moved("V8", message));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! The text of a scrape: names, labels, sums; and that every line of it parses.
+
+use std::sync::Arc;
+
+use super::super::Meters;
+use super::super::events::tests::sample;
+use super::super::events::{Report, Started};
+use super::super::progress::{Progress, ProgressMode};
+use super::*;
+use crate::clock::{Clock as _, ManualClock};
+
+fn scrape() -> String {
+    let clock = ManualClock::at(0);
+    let meters = Meters::new(Progress::shared(ProgressMode::None), clock.clone());
+    meters.started(&Started {
+        pipeline: "books-raw".into(),
+        source: String::new(),
+        sink: String::new(),
+        tasks: 2,
+        version: 6,
+        rules: Vec::new(),
+        lag: None,
+    });
+    clock.advance(Duration::from_secs(10));
+    let mut report = sample();
+    report.durations.commit = Duration::from_millis(30);
+    meters.committed(&report);
+    report.durations.commit = Duration::from_secs(40);
+    report.lag = Some(7);
+    meters.committed(&report);
+    let shown = Shown {
+        name: "books-raw".into(),
+        class: "weir".into(),
+        kind: "sink",
+        state: "running".into(),
+        target: "running".into(),
+        tasks: vec!["running".into(), "failed".into()],
+        restarts: 1,
+        failures: 2,
+        meter: meters.of("books-raw"),
+    };
+    text(&[shown], clock.elapsed())
+}
+
+#[test]
+fn a_scrape_has_connects_names_and_ours_with_their_values() {
+    let text = scrape();
+    let pipeline = "pipeline=\"books-raw\"";
+    let connector = "connector=\"books-raw\"";
+    for line in [
+        format!("weir_pipeline_state{{{pipeline},state=\"running\"}} 1.0"),
+        format!("weir_pipeline_state{{{pipeline},state=\"failed\"}} 0.0"),
+        format!("weir_lag_records{{{pipeline}}} 7.0"),
+        format!("weir_records_total{{{pipeline},fate=\"with_rows\"}} 80.0"),
+        format!("weir_rows_total{{{pipeline},fate=\"written\"}} 160.0"),
+        format!("weir_dead_letters_total{{{pipeline}}} 0.0"),
+        format!("weir_restarts_total{{{pipeline}}} 1.0"),
+        format!("weir_log_version{{{pipeline}}} 7.0"),
+        format!(
+            "weir_plugin_counter_total{{{pipeline},transform=\"flatten\",counter=\"empty\"}} 6.0"
+        ),
+        format!("weir_commit_seconds_bucket{{le=\"0.05\",{pipeline}}} 1"),
+        format!("weir_commit_seconds_bucket{{le=\"30.0\",{pipeline}}} 1"),
+        format!("weir_commit_seconds_bucket{{le=\"+Inf\",{pipeline}}} 2"),
+        format!("weir_commit_seconds_count{{{pipeline}}} 2"),
+        "kafka_connect_connect_worker_metrics_connector_count{connector=\"aggregate\"} 1.0"
+            .to_owned(),
+        format!(
+            "kafka_connect_connect_worker_metrics_connector_failed_task_count{{{connector}}} 1.0"
+        ),
+        format!("kafka_connect_connector_metrics{{{connector},status=\"running\"}} 1.0"),
+        format!(
+            "kafka_connect_connector_task_metrics_status_info{{{connector},task=\"1\",status=\"failed\"}} 1.0"
+        ),
+        format!(
+            "kafka_connect_sink_task_metrics_sink_record_read_total{{{connector},task=\"0\"}} 80.0"
+        ),
+        format!(
+            "kafka_connect_sink_task_metrics_sink_record_read_rate{{{connector},task=\"0\"}} 8.0"
+        ),
+        format!(
+            "kafka_connect_task_error_metrics_deadletterqueue_produce_requests{{{connector},task=\"0\"}} 0.0"
+        ),
+        format!(
+            "kafka_connect_connector_task_metrics_batch_size_avg{{{connector},task=\"0\"}} 40.0"
+        ),
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\nin\n{text}");
+    }
+}
+
+/// One TYPE per name, samples of a name together, a number at the end of each: what every scraper relies on.
+#[test]
+fn a_scrape_is_well_formed() {
+    let text = scrape();
+    let mut seen: Vec<String> = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let name = rest.split(' ').next().unwrap_or_default().to_owned();
+            assert!(!seen.contains(&name), "{name} twice");
+            seen.push(name);
+        } else if !line.starts_with('#') {
+            let (series, value) = line.rsplit_once(' ').expect("a value");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            let family = seen.last().expect("a TYPE before");
+            assert!(series.starts_with(family.as_str()), "{line} under {family}");
+        }
+    }
+    assert!(
+        text.ends_with("# EOF\n") && seen.len() > 40,
+        "{}",
+        seen.len()
+    );
+}

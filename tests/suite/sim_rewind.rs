@@ -1,0 +1,79 @@
+//! Rewinds in the small world of the simulations: to any border, of one chain or of all, whatever others do meanwhile.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use weir::commit::{AddedFile, Draft, Log, Rewind, Straddling};
+use weir::error::{Kind, Result};
+use weir::record::ChainId;
+
+use crate::sim_world::{CHAINS, Loader, chain, log_name, write_rows};
+
+impl Loader {
+    /// One chain or all of them, to some border below.
+    pub fn go_back(&self, log: &mut Log, random: &mut StdRng) -> Result<()> {
+        let first = random.random_range(0..CHAINS);
+        let all = random.random_bool(0.3);
+        let mut targets = BTreeMap::new();
+        for n in (0..CHAINS).filter(|n| all || *n == first) {
+            let borders = &log.state().chains[&chain(n)].borders;
+            if borders.len() > 1 {
+                let border = borders[random.random_range(0..borders.len() - 1)];
+                targets.insert(chain(n), border.to);
+            }
+        }
+        match targets.is_empty() {
+            true => Ok(()),
+            false => self.go_back_to(log, &targets),
+        }
+    }
+
+    pub fn go_back_to(&self, log: &mut Log, targets: &BTreeMap<ChainId, i64>) -> Result<()> {
+        let draft = self.rewinding(log, targets)?;
+        draft.map_or(Ok(()), |draft| self.commit(log, draft))
+    }
+
+    /// `None`: a file to be rewritten is gone, or the rest was collected meanwhile.
+    pub fn rewinding(&self, log: &Log, targets: &BTreeMap<ChainId, i64>) -> Result<Option<Draft>> {
+        let base = log.version();
+        let back = log.state().back_to(targets).unwrap();
+        let mut rests = Vec::new();
+        for Straddling { file, rest } in &back.straddling {
+            let content = self.store.get(&file.path)?;
+            let content = match content {
+                Some(content) => Some(content),
+                None => self.store.get(&log_name().staging(&file.file))?,
+            };
+            let Some(content) = content else {
+                return Ok(None);
+            };
+            let mut rows: Vec<(ChainId, i64)> = serde_json::from_slice(&content).unwrap();
+            rows.retain(|(chain, _)| rest.iter().any(|r| r.chain == *chain));
+            let id = self.ids.next();
+            let like = AddedFile {
+                file: id.clone(),
+                path: file.path.replace(&file.file, &id),
+                ranges: rest.clone(),
+                ..file.clone()
+            };
+            match write_rows(&*self.store, like, &rows) {
+                Ok(file) => rests.push(file),
+                Err(e) if e.kind() == Kind::Conflict => return Ok(None),
+                Err(e) => return Err(e),
+            }
+        }
+        let rewind = Rewind {
+            actor: "sim".into(),
+            reason: String::new(),
+            readers: Vec::new(),
+            r#gen: None,
+        };
+        Ok(Some(Draft::Rewind {
+            rewind,
+            back,
+            rests,
+            base,
+        }))
+    }
+}
