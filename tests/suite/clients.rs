@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::brokers::{self, Held, servers, skip, until, within};
 use crate::check::root;
-use crate::connect_compare::{Found, fits};
+use crate::connect_diff::{Found, Row, differences, explains};
 use crate::connect_http as http;
 use crate::connect_script::{neutral, reduced};
 use crate::connect_worker::{self, Host};
@@ -59,7 +59,7 @@ fn ran(what: &str, command: &mut Command) -> Result<(), String> {
 }
 
 /// A Python client in a virtual environment of its own.
-fn python(name: &str) -> Option<PathBuf> {
+pub fn python(name: &str) -> Option<PathBuf> {
     let list = root().join("tests/clients").join(format!("{name}.txt"));
     let wanted = fs::read_to_string(&list).expect("requirements");
     once(name, &wanted, |dir| {
@@ -411,26 +411,19 @@ fn on_both(
     }))
 }
 
-/// The client, its line, where, what Connect and Weir bring it to print, and why.
-type Known = (
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static str,
-);
-
-fn the_same(runs: &[Lines; 2], known: &[Known]) {
+/// What differs must be known, and what is known must differ still.
+fn the_same(runs: &[Lines; 2], known: &[Row]) {
     let [theirs, ours] = runs;
-    let found = crate::connect_compare::differences(theirs, ours);
-    let explained = |(line, place, theirs, ours): &Found| {
-        known.iter().any(|(lines, places, connect, weir, _)| {
-            let said = |pattern: &str, text: &str| pattern == "*" || pattern == text;
-            fits(lines, line) && fits(places, place) && said(connect, theirs) && said(weir, ours)
-        })
-    };
+    let found = differences(theirs, ours);
+    let explained = |found: &&Found| known.iter().any(|row| explains(row, found));
     let unknown: Vec<&Found> = found.iter().filter(|found| !explained(found)).collect();
-    assert!(unknown.is_empty(), "{unknown:#?}");
+    let gone: Vec<&Row> = (known.iter())
+        .filter(|row| !found.iter().any(|found| explains(row, found)))
+        .collect();
+    assert!(
+        unknown.is_empty() && gone.is_empty(),
+        "{unknown:#?}\nno longer: {gone:#?}"
+    );
 }
 
 #[test]

@@ -97,9 +97,13 @@ impl Bench {
 
     /// Neither publishes nor collects.
     pub fn reader_log(&self) -> Log {
+        self.reader_log_through(Arc::clone(&self.store))
+    }
+
+    pub fn reader_log_through(&self, store: Arc<dyn Store>) -> Log {
         let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
         let writer = Writer::this_process(&*clock);
-        Log::open(Arc::clone(&self.store), log_name(), clock, writer)
+        Log::open(store, log_name(), clock, writer)
             .unwrap()
             .unwrap()
     }

@@ -10,7 +10,7 @@ use weir::commit::{
 
 use crate::sim_world::{chain, rule};
 
-fn entry(state: &State, kind: Kind) -> Entry {
+pub fn entry(state: &State, kind: Kind) -> Entry {
     Entry {
         version: state.version + 1,
         parent: state.digest.clone(),
@@ -29,7 +29,7 @@ fn blank(kind: Kind) -> Entry {
 }
 
 /// Chains 0 and 1 open at 10, rules of gen 0.
-fn state() -> State {
+pub fn state() -> State {
     let mut init = blank(Kind::Init);
     init.init = Some(weir::commit::Init {
         pipeline: "p".into(),
@@ -56,14 +56,14 @@ fn opening(n: usize, at: i64) -> Open {
 }
 
 #[track_caller]
-fn then(state: &mut State, make: impl FnOnce(&State) -> Entry) {
+pub fn then(state: &mut State, make: impl FnOnce(&State) -> Entry) {
     let entry = make(state);
     let digest = format!("d{}", entry.version);
     state.step(&entry, digest).unwrap();
 }
 
 /// Reads `[from, to)`: one row each, no letters.
-fn moves(n: usize, from: i64, to: i64) -> Span {
+pub fn moves(n: usize, from: i64, to: i64) -> Span {
     let count = u64::try_from(to - from).unwrap();
     Span {
         chain: chain(n),
@@ -85,7 +85,7 @@ fn moves(n: usize, from: i64, to: i64) -> Span {
     }
 }
 
-fn file(id: &str, role: Role, n: usize, from: i64, to: i64) -> AddedFile {
+pub fn file(id: &str, role: Role, n: usize, from: i64, to: i64) -> AddedFile {
     let rows = u64::try_from(to - from).unwrap();
     AddedFile {
         file: id.into(),
@@ -107,7 +107,7 @@ fn file(id: &str, role: Role, n: usize, from: i64, to: i64) -> AddedFile {
     }
 }
 
-fn data(state: &State, id: &str, from: i64, to: i64) -> Entry {
+pub fn data(state: &State, id: &str, from: i64, to: i64) -> Entry {
     Entry {
         rules: Some(state.rules.clone()),
         spans: vec![moves(0, from, to)],
@@ -117,7 +117,7 @@ fn data(state: &State, id: &str, from: i64, to: i64) -> Entry {
 }
 
 #[track_caller]
-fn refused(state: &State, entry: &Entry, rule: &str) -> Violation {
+pub fn refused(state: &State, entry: &Entry, rule: &str) -> Violation {
     let before = state.clone();
     let mut after = state.clone();
     let violation = after.step(entry, "x".into()).unwrap_err();

@@ -53,8 +53,8 @@ impl Daemon {
     }
 
     fn start(&mut self) {
-        let log = File::options().create(true).append(true);
-        let log = log.clone().open(self.dir.path().join("log")).unwrap();
+        let log = self.dir.path().join("log");
+        let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
         command
             .arg("daemon")
@@ -68,7 +68,10 @@ impl Daemon {
     }
 
     fn kill(&mut self) {
-        self.process.take().unwrap().kill();
+        let mut process = self.process.take().unwrap();
+        process.kill();
+        // Until then its lock may hold.
+        until("its end", || (!process.alive()).then_some(()));
     }
 
     fn said(&self) -> String {

@@ -70,6 +70,15 @@ pub(super) fn text(object: &Map<String, Value>, key: &str) -> Result<Option<Stri
     }
 }
 
+/// As [`text`]; a number or boolean stands for its text, as Connect reads names and levels.
+pub(super) fn word(object: &Map<String, Value>, key: &str) -> Result<Option<String>, Fault> {
+    match object.get(key) {
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(Value::Bool(flag)) => Ok(Some(flag.to_string())),
+        _ => text(object, key),
+    }
+}
+
 /// A member that must be a boolean if it is there and not null.
 pub(super) fn flag(object: &Map<String, Value>, key: &str) -> Result<Option<bool>, Fault> {
     match object.get(key) {
@@ -82,16 +91,18 @@ pub(super) fn flag(object: &Map<String, Value>, key: &str) -> Result<Option<bool
     }
 }
 
-/// A config with `None` where null stood. Numbers and booleans become strings, as Connect stores them.
+/// A config with `None` where null stood. Numbers and booleans become strings, as Connect stores them: each as it was
+/// typed, so that 1.10 stays 1.10.
 pub(super) fn changes(
     object: Map<String, Value>,
+    mut typed: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, Option<String>>, Fault> {
     let entries = object.into_iter().map(|(key, value)| {
         let text = match value {
             Value::Null => None,
             Value::String(text) => Some(text),
             Value::Bool(flag) => Some(flag.to_string()),
-            Value::Number(number) => Some(number.to_string()),
+            Value::Number(number) => typed.remove(&key).or_else(|| Some(number.to_string())),
             Value::Array(_) | Value::Object(_) => {
                 return Err(Fault::bad(format!(
                     "the config's {key:?} is {}; a string, number or boolean is expected",
@@ -105,10 +116,13 @@ pub(super) fn changes(
 }
 
 /// A config without nulls.
-pub(super) fn config(object: Map<String, Value>) -> Result<BTreeMap<String, String>, Fault> {
+pub(super) fn config(
+    object: Map<String, Value>,
+    typed: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Fault> {
     let mut problems = Vec::new();
     let mut config = BTreeMap::new();
-    for (key, value) in changes(object)? {
+    for (key, value) in changes(object, typed)? {
         match value {
             Some(value) => {
                 config.insert(key, value);
@@ -123,6 +137,75 @@ pub(super) fn config(object: Map<String, Value>) -> Result<BTreeMap<String, Stri
     }
 }
 
+/// The numbers among the members of a JSON object, as they were typed; of the body itself, or of its member `under`.
+/// The text has been found to be JSON.
+pub(super) fn numbers(body: &[u8], under: Option<&str>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let Ok(text) = std::str::from_utf8(body) else {
+        return found;
+    };
+    // The key being read of each open object; none within an array.
+    let mut open: Vec<Option<String>> = Vec::new();
+    let mut key_next = false;
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '"' => string_length(rest),
+            '-' | '0'..='9' => rest.find([',', '}', ']', ' ', '\n', '\r', '\t']),
+            _ => None,
+        };
+        let (token, after) = rest.split_at(length.unwrap_or(first.len_utf8()));
+        rest = after;
+        match first {
+            '{' => {
+                open.push(Some(String::new()));
+                key_next = true;
+            }
+            '[' => {
+                open.push(None);
+                key_next = false;
+            }
+            '}' | ']' => {
+                open.pop();
+                key_next = false;
+            }
+            ',' => key_next = open.last().is_some_and(Option::is_some),
+            '"' if key_next => {
+                if let Some(key) = open.last_mut() {
+                    *key = serde_json::from_str(token).ok();
+                }
+                key_next = false;
+            }
+            '-' | '0'..='9' => {
+                let key = match (under, open.as_slice()) {
+                    (None, [Some(key)]) => Some(key),
+                    (Some(under), [Some(outer), Some(key)]) if outer == under => Some(key),
+                    _ => None,
+                };
+                if let Some(key) = key {
+                    found.insert(key.clone(), token.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// With both quotes.
+fn string_length(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Connect's words for a value that is null.
 pub(super) fn null(key: &str) -> Problem {
     let place = Place::File {
@@ -132,4 +215,27 @@ pub(super) fn null(key: &str) -> Problem {
     };
     let message = "Null value can not be supplied as the configuration value.";
     Problem::new(place, key, problem::WRONG_TYPE, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_as_they_were_typed() {
+        let body = br#"{"a": 1.10, "b":1e5,"c\"}":-0.0, "s":"7, \"x\": 8", "n":[{"a":9}, 3],
+            "config": {"a": 12345678901234567890123, "o":{"d":4}, "t":true}, "z":2}"#;
+        serde_json::from_slice::<Value>(body).expect("JSON");
+        let pairs = |found: BTreeMap<String, String>| found.into_iter().collect::<Vec<_>>();
+        let of = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+            let all = all.iter();
+            all.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        };
+        let top = [("a", "1.10"), ("b", "1e5"), ("c\"}", "-0.0"), ("z", "2")];
+        assert_eq!(pairs(numbers(body, None)), of(&top));
+        let inner = [("a", "12345678901234567890123")];
+        assert_eq!(pairs(numbers(body, Some("config"))), of(&inner));
+        assert!(numbers(b"5", None).is_empty() && numbers(b"[1]", None).is_empty());
+    }
 }

@@ -277,7 +277,8 @@ fn validate(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let path = request.param("plugin").to_owned();
     let mut config = BTreeMap::new();
     let mut problems = Vec::new();
-    for (key, value) in body::changes(request.object()?)? {
+    let typed = body::numbers(&request.body, None);
+    for (key, value) in body::changes(request.object()?, typed)? {
         match value {
             Some(value) => {
                 config.insert(key, value);

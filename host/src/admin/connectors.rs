@@ -258,9 +258,11 @@ fn location(request: &Request, name: &str) -> String {
 
 fn create(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let object = request.members(&["name", "config", "initial_state"])?;
-    let given = body::text(&object, "name")?.unwrap_or_default();
+    let given = body::word(&object, "name")?.unwrap_or_default();
     let mut config = match object.get("config") {
-        Some(Value::Object(config)) => body::config(config.clone())?,
+        Some(Value::Object(config)) => {
+            body::config(config.clone(), body::numbers(&request.body, Some("config")))?
+        }
         Some(other) => {
             return Err(Fault::bad(format!(
                 "`config` is {}; an object is expected",
@@ -326,7 +328,7 @@ fn delete(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
 fn put(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let name = request.param("name").to_owned();
     check_name(&name)?;
-    let mut config = body::config(request.object()?)?;
+    let mut config = body::config(request.object()?, body::numbers(&request.body, None))?;
     named(&mut config, &name)?;
     let (info, created) = ctx.supervisor.put(&name, config, &ctx.actor)?;
     if created {
@@ -338,7 +340,7 @@ fn put(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
 
 fn patch(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let name = request.param("name").to_owned();
-    let changes = body::changes(request.object()?)?;
+    let changes = body::changes(request.object()?, body::numbers(&request.body, None))?;
     if let Some(other) = changes.get("name")
         && other.as_deref() != Some(name.as_str())
     {

@@ -21,6 +21,9 @@ pub const DIFFERENCES: &[Difference] = differences! {
         "400 that says what is wrong and where", "the client's fault; no client known depends on 500";
     "nested-values": "POST /connectors, PUT and PATCH config", "500", "400 that names the key", "the client's fault";
     "initial-state": "POST /connectors", "500 for an unknown initial_state", "400 that lists the states", "the client's fault";
+    "null-values": "POST /connectors, PUT config", "stored as null where the key may be null", "400 that names the key", "a config is of strings";
+    "name-letters": "POST /connectors, PUT config of class weir", "spaces, signs and letters beyond ASCII are fine", "400: letters, digits, `.`, `_`, `-`",
+        "the name of a pipeline is a part of its commit log's path";
     "names": "POST /connectors, PUT config", "a name with `/`, `\\` or `%` is created and can then be named by no path", "400 at creation",
         "nobody could delete it";
     "name-length": "POST /connectors, PUT config", "any length", "400 above 200 bytes, and for `.` and `..`", "names are parts of file names";
@@ -40,5 +43,9 @@ pub const DIFFERENCES: &[Difference] = differences! {
     "cross-site": "what changes something", "a page of another site may send it through a browser", "403 if the browser says `Sec-Fetch-Site: cross-site` and access.control.allow.origin does not list the page",
         "no page may move pipelines behind its reader's back";
     "limits": "all", "no limits of size, rate and connections", "408, 413, 429, 431, 503", "bounded; every limit is a key of the worker's config";
+    "plugin-versions": "GET plugin config", "`?version=` of a version that is not there: 400", "the parameter is ignored", "there is one version of a class";
+    "path-spelling": "/connectors;a=b", "as /connectors", "404", "not in use by any client";
+    "media-type-of-errors": "requests that the HTTP layer refuses", "400 or 505 as HTML", "400, 414 or 431, mostly without a body", "nothing to say beyond the status";
+    "allow": "405", "no Allow header, and no Content-Type", "both", "RFC 9110";
     "missing-type": "bodies without Content-Type", "415", "read as JSON", "some scripts send none";
 };

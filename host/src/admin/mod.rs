@@ -24,6 +24,8 @@ mod schemas;
 mod serve;
 mod server;
 mod shapes;
+#[cfg(test)]
+mod tests;
 mod watched;
 mod worker;
 

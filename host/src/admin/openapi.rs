@@ -71,7 +71,7 @@ fn operation(route: &Route) -> Value {
         Takes::Bytes => {
             operation["requestBody"] = json!({
                 "required": true,
-                "content": { "application/wasm": { "schema": { "type": "string", "format": "binary" } } },
+                "content": { "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } },
             });
         }
     }

@@ -160,7 +160,7 @@ fn push(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let status = if pushed.new && !dry_run { 201 } else { 200 };
     let (name, version) = (encoded(&pushed.plugin), encoded(&pushed.version));
     let at = format!("{}/plugins/{name}/{version}", request.base);
-    Ok(Answer::json(status, &pushed)?.header("Location", at))
+    Ok(Answer::json(status, &pushed)?.header("location", at))
 }
 
 /// The body, by way of a file without a name: many slow uploads take no memory, and a crash leaves nothing behind.

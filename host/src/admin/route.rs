@@ -162,11 +162,13 @@ impl Request {
             .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// A number in the query; 400 that names the parameter where it is none.
+    /// A number of digits alone in the query; 400 that names the parameter where it is none.
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Fault> {
         self.query(name)
             .map(|text| {
-                text.parse().map_err(|_| {
+                let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+                let number = text.parse().ok().filter(|_| digits);
+                number.ok_or_else(|| {
                     Fault::bad(format!(
                         "the parameter `{name}` takes a whole number, not {text:?}"
                     ))

@@ -157,7 +157,7 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
         (
             "CreateConnector",
             with_optional(
-                &[("name", text()), ("config", named("Config"))],
+                &[("name", value(&[])), ("config", named("Config"))],
                 &[(
                     "initial_state",
                     json!({
@@ -281,6 +281,9 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
             "Loggers",
             json!({ "type": "object", "additionalProperties": named("LoggerLevel") }),
         ),
-        ("SetLevel", object(&[("level", text())])),
+        (
+            "SetLevel",
+            json!({ "type": "object", "properties": { "level": value(&[]) }, "required": ["level"] }),
+        ),
     ]
 }

@@ -148,6 +148,11 @@ async fn handle(
     closes: &mut bool,
 ) -> Result<Answer, Fault> {
     shared.rates.take(peer.ip, began)?;
+    let hosts = wire.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && wire.version() == hyper::Version::HTTP_11) {
+        *closes = true;
+        return Err(Fault::bad("a request has one Host header"));
+    }
     let method = Method::of(wire.method().as_str());
     let found = route::find(shared.routes, method, wire.uri().path());
     let anyone = matches!(&found, Ok(Found::Route(route, _)) if route.may == May::Anyone);

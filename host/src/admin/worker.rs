@@ -216,8 +216,9 @@ fn level(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
 }
 
 fn set_level(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
-    let object = request.members(&["level"])?;
-    let Some(level) = body::text(&object, "level")? else {
+    // Other members are passed over, as by Connect.
+    let object = request.object()?;
+    let Some(level) = body::word(&object, "level")? else {
         return Err(Fault::bad(
             "Desired 'level' parameter was not specified in request.",
         ));

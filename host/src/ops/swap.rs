@@ -144,7 +144,7 @@ impl Scene {
             let error = usage("a rollback barred one of these rules").hint(
                 "`weir pipeline history` says which and why; --force puts it in force all the same",
             );
-            return Err(planned.refused(Why::Conflict, error));
+            return Err(Refused::new(Why::Conflict, error));
         }
         if planned.columns.effect == Effect::Breaking && !wanted.allow_breaking {
             let error =

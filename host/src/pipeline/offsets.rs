@@ -430,6 +430,8 @@ fn alter_zone(
     dry_run: bool,
 ) -> Result<Altered> {
     let name = own.name().to_string();
+    // Never older than the position that it registered.
+    own.refresh()?;
     let asked = asked_of_zone(own.state(), wanted)?;
     let before: BTreeMap<ChainId, i64> = own
         .state()

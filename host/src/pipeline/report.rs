@@ -22,6 +22,8 @@ pub struct Stages {
 pub trait Report: Send + Sync + Debug {
     /// How many tasks are about to read; 1 where nobody says.
     fn tasks(&self, _count: usize) {}
+    /// Records came from or went to a topic of which no commit speaks.
+    fn topic(&self, _topic: &str) {}
     /// Ready to read; the state is the log's at that moment.
     fn started(&self, config: &PipelineConfig, state: &State);
     /// An entry with rows or offsets is proved and published; `took` since its files began to be made durable.

@@ -121,6 +121,22 @@ fn open(store: Arc<dyn Store>, clock: Arc<dyn Clock>, who: &str) -> Log {
 }
 
 impl Stage {
+    /// Another process puts rules `2` in force.
+    fn overtaken(&self) {
+        let mut other = open(self.store.clone(), self.clock.clone(), "other");
+        let theirs = Swap {
+            from: 0,
+            rules: rules("2"),
+            actor: "other".into(),
+            reason: String::new(),
+            bar: vec![],
+            force: false,
+            declared: None,
+        };
+        let won = other.commit(Draft::Swap(theirs)).unwrap();
+        assert!(matches!(won, Outcome::Committed { .. }));
+    }
+
     fn set(name: &str) -> Stage {
         let store = store::open(&format!("memory:swap-{name}")).unwrap();
         let outage = Arc::<Outage>::default();
@@ -355,19 +371,8 @@ fn a_task_that_is_late_for_two_swaps_mixes_nothing() {
 #[test]
 fn a_swap_that_another_process_overtakes_begins_the_pipeline_again() {
     let stage = Stage::set("lost");
-    let mut other = open(stage.store.clone(), stage.clock.clone(), "other");
-    let theirs = Swap {
-        from: 0,
-        rules: rules("2"),
-        actor: "other".into(),
-        reason: String::new(),
-        bar: vec![],
-        force: false,
-        declared: None,
-    };
     // The committer has not seen it yet: time stands still, so it does not look.
-    let won = other.commit(Draft::Swap(theirs)).unwrap();
-    assert!(matches!(won, Outcome::Committed { .. }));
+    stage.overtaken();
     let answer = stage.prepared(0, "1");
     stage.hears_swap(0);
     stage.hears_swap(1);
@@ -383,17 +388,7 @@ fn a_swap_that_another_process_overtakes_begins_the_pipeline_again() {
 #[test]
 fn an_idle_committer_sees_the_swap_of_another_process() {
     let stage = Stage::set("idle");
-    let mut other = open(stage.store.clone(), stage.clock.clone(), "other");
-    let swap = Swap {
-        from: 0,
-        rules: rules("2"),
-        actor: "other".into(),
-        reason: String::new(),
-        bar: vec![],
-        force: false,
-        declared: None,
-    };
-    other.commit(Draft::Swap(swap)).unwrap();
+    stage.overtaken();
     stage.clock.advance(Duration::from_secs(1));
     let ended = stage.running.join().unwrap().unwrap_err();
     assert_eq!(ended.kind(), Kind::Conflict);

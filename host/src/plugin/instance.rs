@@ -129,10 +129,15 @@ impl Instance {
 
     /// Has it been used so long, or has it taken so much of what `init` left free, that a new one is due?
     pub fn worn(&self) -> bool {
-        let grown = self.store.data().memory.used.saturating_sub(self.settled);
-        let free = self.limits.memory.saturating_sub(self.settled);
-        self.calls >= super::MAX_BATCHES || grown >= free / 4 * 3
+        let used = self.store.data().memory.used;
+        self.calls >= super::MAX_BATCHES || outgrown(used, self.settled, self.limits.memory)
     }
+}
+
+/// Three quarters of what `init` left free are taken.
+fn outgrown(used: usize, settled: usize, most: usize) -> bool {
+    let free = most.saturating_sub(settled);
+    used.saturating_sub(settled) >= free / 4 * 3
 }
 
 impl std::fmt::Debug for Instance {
@@ -240,4 +245,22 @@ fn story(state: &State, what: &str, error: &wasmtime::Error) -> String {
         story.push_str(&words);
     }
     story
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_growth_since_init_wears_an_instance_out() {
+        let (settled, most) = (40 << 20, 64 << 20);
+        // What rules and tables hold is no growth, however much it is.
+        assert!(!outgrown(settled, settled, most));
+        assert!(!outgrown(settled + (17 << 20), settled, most));
+        assert!(outgrown(settled + (18 << 20), settled, most));
+        assert!(!outgrown(47 << 20, 0, most));
+        assert!(outgrown(48 << 20, 0, most));
+        // Memory that shrank since is none either.
+        assert!(!outgrown(1 << 20, settled, most));
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::heard::Live;
 use super::jobs::{self, Pool, Product};
 use super::journal::{Change, Journal, Recorded, standing};
 use super::unit::{Gear, Runner, Seen, Unit, Wanted};
@@ -59,7 +60,7 @@ pub(super) struct Entry {
     pub changes: Mutex<()>,
     pub record: Mutex<Record>,
     pub unit: Unit,
-    topics: Arc<Mutex<BTreeSet<String>>>,
+    pub live: Arc<Live>,
 }
 
 #[derive(Clone, Debug)]
@@ -155,18 +156,22 @@ impl Supervisor {
 
     /// `pipelines`: files whose names the journal has never known.
     fn first_time(&self, known: &BTreeSet<&str>) -> Result<()> {
-        let loaded = config::load(&self.worker.pipelines, &config::Overlay::default());
-        if loaded.has_errors() {
-            return Err(config::refused(&loaded.problems));
+        // As they were typed: what a class of Kafka Connect means is found out like that of a config over HTTP.
+        let overlay = config::Overlay::default();
+        let (raws, problems) = config::load_raw(&self.worker.pipelines, &overlay);
+        if problems.iter().any(Problem::is_error) {
+            return Err(config::refused(&problems));
         }
         let by = Actor(crate::commit::actor());
-        for pipeline in loaded.pipelines {
-            if known.contains(pipeline.name.as_str()) {
+        for (raw, _) in raws {
+            let config = raw.canonical();
+            let name = config.get("name").cloned().unwrap_or_default();
+            if known.contains(name.as_str()) {
                 continue;
             }
-            let created = self.create(&pipeline.name, pipeline.canonical(), Target::Running, &by);
+            let created = self.create(&name, config, Target::Running, &by);
             if let Err(refused) = created {
-                return Err(refused.into_error().with("file", &pipeline.raw.file));
+                return Err(refused.into_error().with("file", &raw.file));
             }
         }
         Ok(())
@@ -179,15 +184,15 @@ impl Supervisor {
             job: jobs::job(&self.worker, name, &recorded.config).map(Arc::new),
             deleted: false,
         };
-        let topics: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let live: Arc<Live> = Arc::default();
         let (shown, clock) = (self.meters.clone(), self.clock.clone());
         let (owned, wanted) = (name.to_owned(), Entry::wanted(&record));
-        let seen = topics.clone();
+        let heard_live = live.clone();
         let report = move |heard| -> Arc<dyn crate::pipeline::Report> {
             Arc::new(super::heard::Both {
                 first: heard,
                 tally: Tally::new(&owned, shown.clone(), clock.clone()),
-                topics: seen.clone(),
+                live: heard_live.clone(),
             })
         };
         Ok(Arc::new(Entry {
@@ -195,7 +200,7 @@ impl Supervisor {
             changes: Mutex::new(()),
             record: Mutex::new(record),
             unit: Unit::start(name, self.gear.clone(), wanted, report)?,
-            topics,
+            live,
         }))
     }
 
@@ -239,13 +244,13 @@ impl Supervisor {
     pub fn topics(&self, name: &str) -> Vec<String> {
         let topics = self
             .find(name)
-            .map(|e| lock(&e.topics).iter().cloned().collect());
+            .map(|e| lock(&e.live.topics).iter().cloned().collect());
         topics.unwrap_or_default()
     }
 
     pub fn reset_topics(&self, name: &str) {
         if let Ok(entry) = self.find(name) {
-            lock(&entry.topics).clear();
+            lock(&entry.live.topics).clear();
         }
     }
 
@@ -296,6 +301,8 @@ impl Supervisor {
         let shown = entries.iter().map(|entry| {
             let (record, seen) = (entry.record(), entry.unit.seen());
             let class = record.config.get(CONNECTOR_CLASS);
+            let mut meter = self.meters.of(&entry.name);
+            meter.lag = entry.live.lag().or(meter.lag);
             let state = |standing: Standing| standing.word().to_lowercase();
             Shown {
                 name: entry.name.clone(),
@@ -310,7 +317,7 @@ impl Supervisor {
                     .collect(),
                 restarts: seen.restarts,
                 failures: seen.failures,
-                meter: self.meters.of(&entry.name),
+                meter,
             }
         });
         metrics::text(&shown.collect::<Vec<_>>(), self.clock.elapsed())
@@ -348,16 +355,16 @@ impl Supervisor {
         for entry in &entries {
             entry.unit.quit(grace);
         }
-        let until = std::time::Instant::now() + grace;
         let all = || entries.iter().all(|entry| entry.unit.has_ended());
-        let wait = |until: std::time::Instant| {
-            while !all() && std::time::Instant::now() < until {
-                std::thread::sleep(LOOK_EVERY);
-            }
-            all()
-        };
-        let in_time = wait(until);
-        wait(until + LAST_WAIT);
+        let late = || self.gear.stop.overdue();
+        while !all() && !late() {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let in_time = all() && !late();
+        let until = std::time::Instant::now() + LAST_WAIT;
+        while !all() && std::time::Instant::now() < until {
+            std::thread::sleep(LOOK_EVERY);
+        }
         in_time
     }
 }

@@ -1,6 +1,7 @@
 //! What may be asked of the daemon's pipelines: each is checked, then journalled, then done.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 impl Supervisor {
     /// The job, or everything that is wrong: the config alone, and beside the other pipelines.
     pub(super) fn checked(
+        &self,
+        name: &str,
+        config: &BTreeMap<String, String>,
+    ) -> Result<Arc<Job>, Vec<Problem>> {
+        self.read(name, config).map_err(|mut problems| {
+            problems.retain(Problem::is_error);
+            problems
+        })
+    }
+
+    fn read(
         &self,
         name: &str,
         config: &BTreeMap<String, String>,
@@ -297,7 +309,7 @@ impl Supervisor {
 
     pub fn offsets(&self, name: &str) -> Result<Vec<Offset>, Refused> {
         let job = self.find(name)?.record().job.map_err(Refused::Invalid)?;
-        offsets::offsets(&job, &self.worker.data_dir.join(FILES)).map_err(Refused::Failed)
+        offsets::shown(&job, &self.worker.data_dir.join(FILES)).map_err(Refused::Failed)
     }
 
     pub fn alter_offsets(
@@ -306,15 +318,51 @@ impl Supervisor {
         wanted: Vec<Offset>,
         by: &Actor,
     ) -> Result<String, Refused> {
-        let _ = (wanted, by);
-        self.find(name)?;
-        Err(Refused::Bad("offsets cannot be altered yet".to_owned()))
+        self.move_offsets(name, by, |job, dir| {
+            offsets::alter(job, dir, &self.clock, &wanted, by)
+        })
     }
 
     pub fn reset_offsets(&self, name: &str, by: &Actor) -> Result<String, Refused> {
-        let _ = by;
-        self.find(name)?;
-        Err(Refused::Bad("offsets cannot be altered yet".to_owned()))
+        self.move_offsets(name, by, |job, dir| {
+            offsets::reset(job, dir, &self.clock, by)
+        })
+    }
+
+    /// Only where nothing of it runs, and nothing can begin meanwhile.
+    fn move_offsets(
+        &self,
+        name: &str,
+        by: &Actor,
+        change: impl FnOnce(&Job, &Path) -> Result<String, Refused>,
+    ) -> Result<String, Refused> {
+        let entry = self.find(name)?;
+        let _one = lock(&entry.changes);
+        let record = entry.record();
+        if record.deleted {
+            return Err(gone(name));
+        }
+        if record.target != Target::Stopped {
+            return Err(Refused::Bad(format!(
+                "Connectors must be in the STOPPED state before their offsets can be modified. This can be done for the \
+                 specified connector by issuing a 'PUT' request to the '/connectors/{name}/stop' endpoint"
+            )));
+        }
+        if !entry.unit.seen().at_rest {
+            let message = format!("Connector {name} is stopping: its tasks have not ended yet");
+            return Err(Refused::Conflict(message));
+        }
+        let job = record.job.map_err(Refused::Invalid)?;
+        let message = change(&job, &self.worker.data_dir.join(FILES))?;
+        let what = What::Offsets {
+            message: message.clone(),
+        };
+        // It is done, and stands in the commit log: only the daemon's own history would lack it.
+        if let Err(refused) = self.record(&mut lock(&self.book), name, by, what) {
+            let error = refused.into_error();
+            tracing::warn!(pipeline = name, %error, "altered offsets are missing in the history");
+        }
+        Ok(message)
     }
 }
 

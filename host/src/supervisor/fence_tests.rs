@@ -261,7 +261,7 @@ fn targets_and_configs_are_there_after_a_restart_and_nothing_else_is() {
         .expect("created");
     daemon.delete("never-drains", &by()).expect("deleted");
     until("rows", || position(&daemon, "good").filter(|p| *p == 10));
-    let changes = BTreeMap::from([("sink.rotate.age".to_owned(), Some("50ms".to_owned()))]);
+    let changes = BTreeMap::from([("sink.rotate.age".to_owned(), Some("200ms".to_owned()))]);
     let info = daemon
         .patch("good", changes, &Actor("alice".to_owned()))
         .expect("patched");

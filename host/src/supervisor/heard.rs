@@ -1,6 +1,6 @@
-//! Everybody who hears what a pipeline tells: its unit, the tally that logs and counts, the list of its topics.
+//! Everybody who hears what a pipeline tells: its unit, the tally that logs and counts, the list of its topics, its lag.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,14 +15,47 @@ pub struct Both {
     /// The unit.
     pub first: Arc<dyn Report>,
     pub tally: Tally,
+    pub live: Arc<Live>,
+}
+
+/// What is known at any moment, not only at a commit.
+#[derive(Debug, Default)]
+pub struct Live {
     /// Topics that records came from.
-    pub topics: Arc<Mutex<BTreeSet<String>>>,
+    pub topics: Mutex<BTreeSet<String>>,
+    /// Per task.
+    lag: Mutex<BTreeMap<usize, Option<u64>>>,
+}
+
+impl Live {
+    /// Records that wait; unknown as soon as one task's is.
+    pub fn lag(&self) -> Option<u64> {
+        let lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        match lag.is_empty() {
+            true => None,
+            false => lag.values().copied().sum(),
+        }
+    }
 }
 
 impl Report for Both {
     fn tasks(&self, count: usize) {
+        let mut lag = self.live.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        lag.clear();
+        drop(lag);
         self.first.tasks(count);
         self.tally.tasks(count);
+    }
+
+    fn topic(&self, topic: &str) {
+        let mut topics = self
+            .live
+            .topics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !topics.contains(topic) {
+            topics.insert(topic.to_owned());
+        }
     }
 
     fn started(&self, config: &PipelineConfig, state: &State) {
@@ -34,7 +67,11 @@ impl Report for Both {
         let spans = committed.entry.spans.iter();
         let chains = spans.filter(|span| span.records.read > 0);
         let read = chains.filter_map(|span| state.chains.get(&span.chain));
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self
+            .live
+            .topics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for chain in read {
             if !topics.contains(&chain.topic) {
                 topics.insert(chain.topic.clone());
@@ -49,6 +86,9 @@ impl Report for Both {
     }
 
     fn lag(&self, task: usize, lag: Option<u64>) {
+        let all = self.live.lag.lock();
+        all.unwrap_or_else(PoisonError::into_inner)
+            .insert(task, lag);
         self.tally.lag(task, lag);
     }
 

@@ -2,47 +2,190 @@
 //! own.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::Offset;
 use super::jobs::pipeline_of;
-use crate::clock::SystemClock;
-use crate::commit::{Log, LogName, Writer};
-use crate::config::PipelineConfig;
+use super::{Actor, Offset, Refused};
+use crate::clock::Clock;
 use crate::connect::{Job, file};
-use crate::error::Result;
-use crate::store;
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::offsets::{self, Altered, To, Wanted};
+
+/// As Connect's sinks answer.
+const ALTERED: &str = "The offsets for this connector have been altered successfully";
+const RESET: &str = "The offsets for this connector have been reset successfully";
+const REASON: &str = "asked for over HTTP";
 
 /// Whatever state the job is in; none where nothing was read yet.
-pub fn offsets(job: &Job, state_dir: &Path) -> Result<Vec<Offset>> {
-    match pipeline_of(job) {
-        Some(config) => of_log(config),
-        None => file::offsets(job, state_dir),
+pub fn shown(job: &Job, state_dir: &Path) -> Result<Vec<Offset>> {
+    let Some(config) = pipeline_of(job) else {
+        return file::offsets(job, state_dir);
+    };
+    let positions = offsets::offsets(config)?;
+    let one = |at: offsets::Position| Offset {
+        partition: map(json!({ "kafka_topic": at.topic, "kafka_partition": at.partition })),
+        offset: Some(map(json!({ "kafka_offset": at.to }))),
+    };
+    Ok(positions.into_iter().map(one).collect())
+}
+
+/// Of a job that does not run. The message says where a position could not be exactly what was asked.
+pub fn alter(
+    job: &Job,
+    state_dir: &Path,
+    clock: &Arc<dyn Clock>,
+    wanted: &[Offset],
+    by: &Actor,
+) -> Result<String, Refused> {
+    let Some(config) = pipeline_of(job) else {
+        file::alter(job, state_dir, wanted).map_err(refused)?;
+        return Ok(ALTERED.to_owned());
+    };
+    let all = wanted.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let altered = offsets::alter(config, clock, &all, &by.0, REASON, false);
+    Ok(told(ALTERED, &altered.map_err(refused)?))
+}
+
+/// Back to where reading began.
+pub fn reset(
+    job: &Job,
+    state_dir: &Path,
+    clock: &Arc<dyn Clock>,
+    by: &Actor,
+) -> Result<String, Refused> {
+    let Some(config) = pipeline_of(job) else {
+        file::reset(job, state_dir).map_err(refused)?;
+        return Ok(RESET.to_owned());
+    };
+    let reset = offsets::reset(config, clock, &by.0, REASON, false);
+    Ok(told(RESET, &reset.map_err(refused)?))
+}
+
+fn told(done: &str, altered: &Altered) -> String {
+    let moved = altered.moved.iter().filter(|one| one.to != one.asked);
+    let elsewhere: Vec<String> = moved
+        .map(|one| {
+            let (topic, partition, asked, to) = (&one.topic, one.partition, one.asked, one.to);
+            format!("{topic}/{partition} stands at {to}, the commit before {asked}")
+        })
+        .collect();
+    match elsewhere.is_empty() {
+        true => done.to_owned(),
+        false => format!("{done}; {}", elsewhere.join(", ")),
     }
 }
 
-fn of_log(config: &PipelineConfig) -> Result<Vec<Offset>> {
-    let clock = SystemClock::shared();
-    let Some(store) = store::open_existing(&config.sink.url)? else {
-        return Ok(Vec::new());
-    };
-    let name = LogName::new(&config.name, &config.sink.zone);
-    let writer = Writer::this_process(clock.as_ref());
-    let Some(log) = Log::open(store, name, clock, writer)? else {
-        return Ok(Vec::new());
-    };
-    let chains = log.state().chains.values();
-    Ok(chains.map(|c| shown(&c.topic, c.partition, c.to)).collect())
+fn refused(error: Error) -> Refused {
+    match error.kind() {
+        Kind::ConfigInvalid => Refused::Bad(error.to_string()),
+        Kind::Conflict => Refused::Conflict(error.to_string()),
+        _ => Refused::Failed(error),
+    }
 }
 
-fn shown(topic: &str, partition: i32, to: i64) -> Offset {
-    let map = |value: Value| match value {
+fn map(value: Value) -> Map<String, Value> {
+    match value {
         Value::Object(map) => map,
         _ => Map::new(),
+    }
+}
+
+/// `{"kafka_topic", "kafka_partition"}` and `{"kafka_offset"}`; numbers also as text, as Connect takes them.
+fn read(offset: &Offset) -> Result<Wanted, Refused> {
+    let bad = |message: &str| Refused::Bad(message.to_owned());
+    let number = |value: Option<&Value>| match value {
+        Some(Value::Number(n)) => n.as_i64(),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        _ => None,
     };
-    Offset {
-        partition: map(json!({ "kafka_topic": topic, "kafka_partition": partition })),
-        offset: Some(map(json!({ "kafka_offset": to }))),
+    let known = |map: &Map<String, Value>, keys: &[&str]| {
+        map.keys().all(|key| keys.contains(&key.as_str()))
+    };
+    let partition = &offset.partition;
+    if !known(partition, &["kafka_topic", "kafka_partition"]) {
+        return Err(bad(
+            "a partition has only `kafka_topic` and `kafka_partition`",
+        ));
+    }
+    let Some(Value::String(topic)) = partition.get("kafka_topic") else {
+        return Err(bad("a partition needs `kafka_topic`, a text"));
+    };
+    let at = number(partition.get("kafka_partition")).and_then(|n| i32::try_from(n).ok());
+    let at = at
+        .filter(|n| *n >= 0)
+        .ok_or_else(|| bad("a partition needs `kafka_partition`, a number from 0"))?;
+    let to = match &offset.offset {
+        None => To::Start,
+        Some(offset) => {
+            if !known(offset, &["kafka_offset"]) {
+                return Err(bad("an offset has only `kafka_offset`"));
+            }
+            let to = number(offset.get("kafka_offset")).filter(|to| *to >= 0);
+            To::Offset(to.ok_or_else(|| bad("an offset needs `kafka_offset`, a number from 0"))?)
+        }
+    };
+    Ok(Wanted {
+        topic: topic.clone(),
+        partition: at,
+        to,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(partition: Value, offset: Value) -> Result<Wanted, String> {
+        let offset = Offset {
+            partition: map(partition),
+            offset: (!offset.is_null()).then(|| map(offset)),
+        };
+        read(&offset).map_err(|refused| match refused {
+            Refused::Bad(message) => message,
+            other => format!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn numbers_may_be_text_and_everything_else_is_named() {
+        let tp = || json!({ "kafka_topic": "t", "kafka_partition": "3" });
+        let good = wanted(tp(), json!({ "kafka_offset": "17" })).expect("good");
+        assert_eq!((good.topic.as_str(), good.partition), ("t", 3));
+        assert!(matches!(good.to, To::Offset(17)));
+        assert!(matches!(
+            wanted(tp(), Value::Null).expect("good").to,
+            To::Start
+        ));
+        for (partition, offset, says) in [
+            (
+                json!({ "kafka_topic": "t" }),
+                Value::Null,
+                "kafka_partition",
+            ),
+            (json!({ "kafka_partition": 1 }), Value::Null, "kafka_topic"),
+            (
+                json!({ "kafka_topic": 1, "kafka_partition": 1 }),
+                Value::Null,
+                "kafka_topic",
+            ),
+            (
+                json!({ "kafka_topic": "t", "kafka_partition": -1 }),
+                Value::Null,
+                "from 0",
+            ),
+            (
+                json!({ "kafka_topic": "t", "kafka_partition": 1, "x": 1 }),
+                Value::Null,
+                "only",
+            ),
+            (tp(), json!({ "kafka_offset": -1 }), "from 0"),
+            (tp(), json!({ "kafka_offset": 1.5 }), "from 0"),
+            (tp(), json!({ "position": 1 }), "only `kafka_offset`"),
+        ] {
+            let refused = wanted(partition.clone(), offset).expect_err("refused");
+            assert!(refused.contains(says), "{partition}: {refused}");
+        }
     }
 }

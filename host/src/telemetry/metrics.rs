@@ -102,7 +102,7 @@ impl Collector for Scrape {
                             .zip(meter.commit_buckets)
                             .collect();
                         let counted: u64 = meter.commit_buckets.iter().sum();
-                        buckets.push((f64::MAX, meter.commit.count - counted));
+                        buckets.push((f64::INFINITY, meter.commit.count - counted));
                         let (sum, count) = (meter.commit.sum, meter.commit.count);
                         let mut one = family.encode_family(labels)?;
                         one.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;

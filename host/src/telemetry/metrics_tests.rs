@@ -1,7 +1,5 @@
 //! The text of a scrape: names, labels, sums; and that every line of it parses.
 
-use std::sync::Arc;
-
 use super::super::Meters;
 use super::super::events::tests::sample;
 use super::super::events::{Report, Started};

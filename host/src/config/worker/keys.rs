@@ -93,7 +93,7 @@ pub static KEYS: &[WorkerKey] = keys! {
     "rest.max.header": bytes(8 * KIB, MIB), Is("16KiB"), "Limits of REST",
         "Most bytes of a request's line and headers.";
     "rest.max.connections": int(1, 100_000), Is("256"), "Limits of REST",
-        "Most open connections; one more is closed at once.";
+        "Most open connections; one more is answered with 503 and closed.";
     "rest.max.rate": int(1, 1_000_000), Is("1000"), "Limits of REST",
         "Most requests in a second from one peer; more are answered with 429.";
     "rest.request.timeout": duration(SECOND, HOUR), Is("90s"), "Limits of REST",
@@ -101,7 +101,7 @@ pub static KEYS: &[WorkerKey] = keys! {
     "rest.header.timeout": duration(100 * MS, 10 * MINUTE), Is("10s"), "Limits of REST",
         "Longest time for a request's line and headers to arrive.";
     "rest.body.timeout": duration(100 * MS, HOUR), Is("30s"), "Limits of REST",
-        "Longest time without a byte of a request's body.";
+        "Longest time for a request's body to arrive; of a pushed plugin, for the next piece of it.";
     "bootstrap.servers": Shape::Text, Unset, "Pipelines",
         "Brokers for configs of Connect's classes, which name none themselves.";
     "plugin.path": Shape::Path, Is("target/plugins"), "Pipelines",

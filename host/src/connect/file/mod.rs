@@ -10,6 +10,7 @@ mod sink;
 mod source;
 mod state;
 
+pub use crate::supervisor::Offset;
 pub use config::{FileSink, FileSource, Lines, Written};
 pub use state::{alter, offsets, reset};
 
@@ -33,6 +34,7 @@ pub struct FileContext {
 
 /// Runs until somebody asks it to stop or nothing can mend what is wrong. Brokers that are away are waited for.
 pub fn run(job: &Job, ctx: &FileContext) -> Result<()> {
+    ctx.report.tasks(1);
     match job {
         Job::FileSource(job) => source::run(job, ctx),
         Job::FileSink(job) => sink::run(job, ctx),

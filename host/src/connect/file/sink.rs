@@ -213,7 +213,11 @@ impl Writer<'_> {
             }
             match source.next(POLL) {
                 Ok(Some(batch)) => {
-                    self.take(&batch)?;
+                    if let Err(error) = self.take(&batch) {
+                        // What came before the refused record is written.
+                        self.save(topics)?;
+                        return Err(error);
+                    }
                     if std::mem::take(&mut self.waiting) {
                         self.ctx.report.resumed();
                     }
@@ -245,31 +249,37 @@ impl Writer<'_> {
 
     fn take(&mut self, batch: &Batch) -> Result<()> {
         let tp = &batch.covers.tp;
+        self.since.get_or_insert(self.ctx.clock.elapsed());
         for row in 0..batch.len() {
             let value = (!batch.value.is_null(row)).then(|| batch.value.value(row));
-            match print::line(value, self.job.lines, &mut self.lines) {
-                Ok(()) => self.lines.push(b'\n'),
-                Err(why) => {
-                    let offset = batch.offset.value(row);
-                    if !self.job.tolerant {
-                        return Err(Error::new(Kind::RecordRefused, "file.sink", why)
-                            .with("record", format!("{tp}/{offset}"))
-                            .hint("errors.tolerance = all passes over such records; or correct value.converter"));
-                    }
-                    tracing::warn!(connector = self.job.name, record = %format!("{tp}/{offset}"), why, "record passed over");
-                }
+            let Err(why) = print::line(value, self.job.lines, &mut self.lines) else {
+                self.lines.push(b'\n');
+                continue;
+            };
+            let offset = batch.offset.value(row);
+            let record = format!("{tp}/{offset}");
+            if !self.job.tolerant {
+                self.moved_to(batch, offset);
+                return Err(Error::new(Kind::RecordRefused, "file.sink", why)
+                    .with("record", record)
+                    .hint("errors.tolerance = all passes over such records; or correct value.converter"));
             }
+            tracing::warn!(connector = self.job.name, record, why, "record passed over");
         }
-        let next = Position {
+        self.moved_to(batch, batch.covers.range.to);
+        Ok(())
+    }
+
+    fn moved_to(&mut self, batch: &Batch, next: i64) {
+        let position = Position {
             chain: batch.covers.chain.clone(),
             epoch: batch.covers.epoch,
-            tp: tp.clone(),
-            next: batch.covers.range.to,
+            tp: batch.covers.tp.clone(),
+            next,
         };
-        self.moved.retain(|p| p.tp != next.tp);
-        self.moved.push(next);
-        self.since.get_or_insert(self.ctx.clock.elapsed());
-        Ok(())
+        self.ctx.report.topic(&position.tp.topic);
+        self.moved.retain(|p| p.tp != position.tp);
+        self.moved.push(position);
     }
 
     /// Lines first, then the length and positions that account for them.

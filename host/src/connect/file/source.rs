@@ -69,6 +69,7 @@ fn once(job: &FileSource, ctx: &FileContext) -> Result<()> {
             if !acknowledged(&producer, sent, ctx)? {
                 return Ok(());
             }
+            ctx.report.topic(&job.topic);
             state.files.insert(job.filename.clone(), text.position);
             state.save(&ctx.state_dir, &job.name)?;
         }

@@ -96,12 +96,15 @@ fn path(dir: &Path, name: &str) -> PathBuf {
 }
 
 pub(super) fn store(what: &str, path: &Path, error: std::io::Error) -> Error {
-    Error::new(
-        Kind::StoreUnavailable,
-        "file.store",
-        format!("{} {what}", path.display()),
-    )
-    .source(error)
+    // A folder that is not there, or not ours, does not come back by itself as a disk may.
+    let kind = match error.kind() {
+        ErrorKind::NotFound
+        | ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory
+        | ErrorKind::PermissionDenied => Kind::ConfigInvalid,
+        _ => Kind::StoreUnavailable,
+    };
+    Error::new(kind, "file.store", format!("{} {what}", path.display())).source(error)
 }
 
 // ------------------------------------------------------------------ offsets

@@ -183,6 +183,9 @@ pub(super) fn translate(work: &mut Work<'_>) {
             work.refuse(key, *reason, *hint);
         }
     }
+    for name in work.below("predicates.") {
+        work.used(&format!("predicates.{name}"));
+    }
     let foreign: Vec<String> = work
         .raw
         .iter()

@@ -54,6 +54,15 @@ fn store(work: &mut Work<'_>) {
     if dir.contains("${") {
         let reason = "the directory is one for all topics; each topic is a table below it";
         work.refuse("topics.dir", reason, "write a plain path");
+        for key in [
+            "s3.bucket.name",
+            "store.url",
+            "hdfs.url",
+            "directory.delim",
+            "file.delim",
+        ] {
+            work.used(key);
+        }
         return;
     }
     for (key, plain) in [("directory.delim", "/"), ("file.delim", "+")] {
@@ -270,7 +279,9 @@ fn nulls(work: &mut Work<'_>) {
     let Some(behaviour) = work.get(KEY) else {
         return;
     };
-    let tolerant = work.get("errors.tolerance").is_some_and(|t| t == "all");
+    let tolerant = work
+        .get("errors.tolerance")
+        .is_some_and(|t| t.eq_ignore_ascii_case("all"));
     match behaviour.to_lowercase().as_str() {
         "fail" => work.note(KEY, "a rule that reads values refuses a record without one (empty_value); where values are kept as they are it is a row with null"),
         "ignore" if tolerant => work.note(KEY, "records without a value become dead letters (empty_value) instead of nothing"),

@@ -1,6 +1,7 @@
 //! Name, topics, tasks, client settings and errors: what Connect's framework reads of every sink.
 
 use super::Work;
+use crate::config::keys::KAFKA_PREFIX;
 use crate::config::librdkafka::{Property, property};
 use crate::config::problem;
 
@@ -212,8 +213,13 @@ pub(in crate::connect) fn client_property(
         }
         Property::Unknown { hint } => {
             let reason = "the client here (librdkafka) has no such setting";
-            let hint = hint.unwrap_or_else(|| "take the key out".to_owned());
-            work.refuse(key, reason, hint);
+            let prefix = key.strip_suffix(name).unwrap_or_default();
+            let hint = hint.map(|hint| hint.replace(KAFKA_PREFIX, prefix));
+            work.refuse(
+                key,
+                reason,
+                hint.unwrap_or_else(|| "take the key out".to_owned()),
+            );
             Vec::new()
         }
     }
