@@ -173,10 +173,13 @@ pub fn raw_sets(bootstrap: &str, topic: &str, url: &str) -> Vec<String> {
 }
 
 pub fn log(root: &Path, pipeline: &str, zone: &str) -> Log {
+    log_if_any(root, pipeline, zone).unwrap()
+}
+
+/// `None` before its first entry.
+pub fn log_if_any(root: &Path, pipeline: &str, zone: &str) -> Option<Log> {
     let store = store::open(&format!("file:{}", root.display())).unwrap();
     let clock = SystemClock::shared();
     let writer = Writer::this_process(clock.as_ref());
-    Log::open(store, LogName::new(pipeline, zone), clock, writer)
-        .unwrap()
-        .unwrap()
+    Log::open(store, LogName::new(pipeline, zone), clock, writer).unwrap()
 }

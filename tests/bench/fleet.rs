@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use weir::clock::SystemClock;
 use weir::config::{self, Overlay};
 
-use crate::child::{Place, log, raw_sets};
+use crate::child::{Place, log_if_any, raw_sets};
 use crate::connect_http::{Answer, ask};
+use crate::live;
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// Between two looks at what is committed.
@@ -21,6 +22,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const DEADLINE: Duration = Duration::from_secs(180);
 /// Between two requests of the client whose answers are timed.
 const ASK_EVERY: Duration = Duration::from_millis(5);
+
+/// Between the last row and its commit, where a figure holds a commit.
+const SOON: (&str, &str) = ("sink.rotate.age", "1s");
 
 /// Reads what is there and commits it, without waiting for a file to be old enough.
 const ONE_PASS: (&str, &str) = ("trigger", "every:1h");
@@ -123,11 +127,8 @@ impl Daemon {
             return 0;
         }
         // The zone's name in the log is its directory's.
-        log(&self.place.dir.join(name), name, name)
-            .state()
-            .totals()
-            .records
-            .read
+        let log = log_if_any(&self.place.dir.join(name), name, name);
+        log.map_or(0, |log| log.state().totals().records.read)
     }
 
     /// Seconds of both cores so far.
@@ -157,7 +158,7 @@ pub fn idle(place: &Place, bootstrap: &str, topic: &str, messages: u64, pipeline
     let daemon = Daemon::start(place);
     let names: Vec<String> = (0..pipelines).map(|n| format!("idle-{n}")).collect();
     for name in &names {
-        daemon.create(name, bootstrap, topic, &[("sink.rotate.age", "1s")]);
+        daemon.create(name, bootstrap, topic, &[SOON]);
     }
     for name in &names {
         daemon.read_all(name, messages);
@@ -205,4 +206,38 @@ pub fn answers(place: &Place, bootstrap: &str, topic: &str, messages: u64) -> Ve
     }
     times.sort_by(f64::total_cmp);
     times
+}
+
+/// Seconds from the first byte of a pushed plugin to the first commit of rows that it made, while the pipeline reads: its
+/// check and compilation, the swap, and a commit of up to [`SOON`]. `name` is a shipped plugin, with other bytes each time.
+pub fn pushed(
+    place: &Place,
+    (bootstrap, topic): (&str, &str),
+    messages: u64,
+    (transform, plugin): (&str, &str),
+) -> f64 {
+    let mut place = place.clone();
+    place.store = place.dir.join("pushed-over-http");
+    place.empty("pushed-over-http");
+    let daemon = Daemon::start(&place);
+    let name = "pushed";
+    daemon.create(name, bootstrap, topic, &[("tasks.max", "1"), SOON]);
+    daemon.until("the first commit", || daemon.committed(name) > 0);
+    let component = fs::read(place.plugins.join(format!("{plugin}.wasm"))).unwrap();
+    let component = live::another(component);
+    let begun = Instant::now();
+    let binary = [(
+        "Content-Type".to_owned(),
+        "application/octet-stream".to_owned(),
+    )];
+    let pushed = ask(daemon.addr, "POST", "/plugins", &binary, Some(&component)).unwrap();
+    assert_eq!(pushed.status, 201, "{}", pushed.text());
+    let digest = pushed.json()["digest"].as_str().unwrap().to_owned();
+    let swap = json!({ "rules": { transform: format!("{plugin}@{digest}") }, "wait_ms": 10_000 });
+    let swapped = daemon.ask("POST", "/pipelines/pushed/swap", Some(&swap));
+    assert_eq!(swapped.status, 200, "{}", swapped.text());
+    let before = daemon.committed(name);
+    assert!(before < messages, "nothing is left for the new rules");
+    daemon.until("rows of the new rules", || daemon.committed(name) > before);
+    begun.elapsed().as_secs_f64()
 }

@@ -105,6 +105,18 @@ fn pushing(place: &Place, file: &Path) -> Child {
     command.spawn().unwrap()
 }
 
+/// The same component in other bytes, by a custom section that nobody reads.
+pub fn another(mut component: Vec<u8>) -> Vec<u8> {
+    let stamp = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let said = format!("\x05bench{}", stamp.as_nanos());
+    component.push(0); // section: custom
+    leb(&mut component, said.len());
+    component.extend(said.into_bytes());
+    component
+}
+
 /// The validate component with a core module beside it that brings it to `bytes`: all of it is compiled.
 pub fn large_component(place: &Place, bytes: usize) -> PathBuf {
     let mut component = fs::read(place.plugins.join("validate.wasm")).unwrap();

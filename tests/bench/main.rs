@@ -377,7 +377,22 @@ fn daemon(place: &Place, bootstrap: &str) -> Vec<Figure> {
         let times = fleet::answers(place, bootstrap, MANY, MANY_MESSAGES);
         times[times.len() * 99 / 100]
     });
+    say("the daemon: from a push to rows of it");
+    let mut pushed = series(&["xml-flatten", "xml-flatten again", "validate"], |way| {
+        let plugin = match way {
+            2 => ("rules", "validate"),
+            _ => ("flatten", "xml-flatten"),
+        };
+        fleet::pushed(place, (bootstrap, MANY), MANY_MESSAGES, plugin)
+    });
+    let small = pushed.split_off(2);
     vec![
+        Figure::new(
+            "Push over HTTP to the first commit of its rows",
+            "s",
+            pushed,
+            small,
+        ),
         Figure::new(
             "Memory of a daemon with 50 pipelines that wait",
             "MiB resident",

@@ -135,11 +135,17 @@ impl Held {
         Held { shell, pid }
     }
 
+    /// Until its last thread is gone: files and locks are held so long.
     pub fn alive(&self) -> bool {
-        // A killed child of sh is a zombie until sh waits: state Z.
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        let state = stat.rsplit(") ").next().and_then(|s| s.chars().next());
-        state.is_some_and(|s| s != 'Z')
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
+            return false;
+        };
+        // A killed child of sh is a zombie until somebody waits for it: state Z.
+        threads.flatten().any(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit(") ").next().and_then(|s| s.chars().next());
+            state.is_some_and(|s| s != 'Z' && s != 'X')
+        })
     }
 
     /// kill -9.

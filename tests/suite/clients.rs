@@ -133,6 +133,10 @@ impl<'a> Rig<'a> {
             Ok(value) => reduced(value),
             Err(_) => text(&out.stdout),
         };
+        let mut said = said;
+        if args.iter().any(|arg| arg.contains("restart")) {
+            passing(&mut said);
+        }
         json!({ "code": out.status.code(), "out": said, "err": text(&out.stderr) })
     }
 
@@ -150,10 +154,35 @@ impl<'a> Rig<'a> {
         assert!(came.is_some(), "{name} {at} {state}: {}", self.status(name));
     }
 
+    fn read(&self, name: &str) {
+        until("the records are read", || {
+            let path = self.filled(&format!("/connectors/{name}/topics"));
+            let topics = connect_worker::get(self.host, &path);
+            let topics = topics.get(self.filled(name))?.get("topics")?.as_array()?;
+            (!topics.is_empty()).then_some(())
+        });
+    }
+
     /// The connector and its only task.
     fn both(&self, name: &str, state: &str) {
         self.wait_for(name, "/connector/state", state);
         self.wait_for(name, "/tasks/0/state", state);
+    }
+}
+
+/// How far a restart is when it is answered is a matter of moments.
+fn passing(said: &mut Value) {
+    match said {
+        Value::Object(map) => {
+            for (key, value) in map {
+                if key == "state" && value.is_string() {
+                    *value = "a state".into();
+                }
+                passing(value);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(passing),
+        _ => {}
     }
 }
 
@@ -163,7 +192,15 @@ fn words(text: &str) -> Value {
         .lines()
         // kofr prints where in its own source it is.
         .filter(|line| !line.starts_with('['))
+        // Connectors of the tests beside this one.
+        .filter(|line| !line.contains("theirs") && !line.contains("atours"))
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .map(|line| line.trim_end_matches(',').to_owned())
+        // kc says when.
+        .map(|line| match line.split_once(" - kafka-connect - ") {
+            Some((_, said)) => said.to_owned(),
+            None => line,
+        })
         .map(|line| match line.split_once("\"message\":") {
             Some((before, _)) => format!("{before}\"message\":…"),
             None => line,
@@ -198,14 +235,7 @@ fn kc(rig: &Rig<'_>, program: &Path) -> Lines {
     run(&["list-plugins"]);
     run(&["create", "-d", SINK]);
     rig.both("$T-one", "RUNNING");
-    until("the records are read", || {
-        let topics = connect_worker::get(rig.host, &rig.filled("/connectors/$T-one/topics"));
-        let topics = topics
-            .get(rig.filled("$T-one"))?
-            .get("topics")?
-            .as_array()?;
-        (!topics.is_empty()).then_some(())
-    });
+    rig.read("$T-one");
     run(&["create", "-d", SINK]);
     run(&[
         "create",
@@ -226,7 +256,13 @@ fn kc(rig: &Rig<'_>, program: &Path) -> Lines {
     run(&["list-topics", "$T-one"]);
     run(&["update", "$T-one", "-d", CONFIG]);
     rig.both("$T-one", "RUNNING");
-    run(&["update", "$T-two", "-d", CONFIG]);
+    // A file has one writer.
+    run(&[
+        "update",
+        "$T-two",
+        "-d",
+        &CONFIG.replace("one.txt", "two.txt"),
+    ]);
     rig.both("$T-two", "RUNNING");
     run(&["pause", "$T-one"]);
     rig.both("$T-one", "PAUSED");
@@ -329,6 +365,7 @@ fn kofr_lines(rig: &Rig<'_>, program: &Path) -> Lines {
     run(&["task", "status", "$T-one", "0"]);
     run(&["task", "restart", "$T-one", "0"]);
     rig.both("$T-one", "RUNNING");
+    rig.read("$T-one");
     run(&["topic", "list", "$T-one"]);
     run(&["topic", "reset", "$T-one"]);
     run(&["connector", "status", "$T-never"]);
@@ -403,13 +440,34 @@ fn on_both(
     tags: [&'static str; 2],
     lines: impl Fn(&Rig<'_>) -> Lines + Sync,
 ) -> Option<[Lines; 2]> {
-    let hosts = [connect_worker::worker()?, connect_worker::daemon()?];
+    let (_one, hosts) = connect_worker::both()?;
     let rigs = [Rig::new(hosts[0], tags[0]), Rig::new(hosts[1], tags[1])];
     Some(std::thread::scope(|scope| {
         let runs = rigs.each_ref().map(|rig| scope.spawn(|| lines(rig)));
         runs.map(|run| run.join().expect("a client's run"))
     }))
 }
+
+/// What docs/connect-differences.md explains, as the clients show it: cluster-id, plugin-list, task-configs, error-texts,
+/// state-version, keys and form-hints. Patterns have no blanks.
+const KC: &[Row] = &[
+    ("kc*info", "/out/kafka_cluster_id", "*", "*"),
+    ("kc*list-plugins", "/out/*", "*", "*"),
+    ("kc*list-tasks*", "/out/*/config/task.class", "*", "-"),
+    // Of a connector that never ran, too.
+    ("kc*", "*/version", "*", "-"),
+    // A string instead of a map: 500 there, 400 here.
+    ("kc*validate-config*", "/out*", "*", "*"),
+];
+const KOFR_KNOWN: &[Row] = &[
+    ("kofr*cluster*", "/out/*", "*", "*"),
+    ("kofr*plugin*list", "/out/*", "*", "*"),
+    ("kofr*plugin*validate-config*", "/out/configs/*", "*", "*"),
+    ("kofr*plugin*validate-config*", "/out/groups*", "*", "*"),
+    ("kofr*task*status*", "/out/config/task.class", "*", "-"),
+];
+/// failed-connectors; the rate counts the connectors of other tests, too.
+const PROBE: &[Row] = &[("the*probe*of*a*failed*task", "/out/failure*", "*", "*")];
 
 /// What differs must be known, and what is known must differ still.
 fn the_same(runs: &[Lines; 2], known: &[Row]) {
@@ -435,7 +493,7 @@ fn kc_sees_no_difference() {
     let Some(runs) = on_both(["kctheirs", "kcatours"], |rig| kc(rig, &program)) else {
         return;
     };
-    the_same(&runs, &[]);
+    the_same(&runs, KC);
     let failed = |lines: &Lines| lines.iter().filter(|(_, said)| said["code"] != 0).count();
     assert_eq!(failed(&runs[1]), failed(&runs[0]));
     // Not all of them failed alike.
@@ -453,7 +511,7 @@ fn kofr_sees_no_difference() {
     }) else {
         return;
     };
-    the_same(&runs, &[]);
+    the_same(&runs, KOFR_KNOWN);
     let one = (runs[1].iter()).find(|(line, _)| line == "kofr connector describe $T-one");
     let one = one.expect("kofr describe");
     assert_eq!(one.1["out"]["connector"]["state"], "RUNNING", "{one:?}");
@@ -469,6 +527,6 @@ fn the_healthcheck_sees_no_difference() {
     let Some(runs) = on_both(tags, |rig| healthcheck(rig, &program)) else {
         return;
     };
-    the_same(&runs, &[]);
+    the_same(&runs, PROBE);
     assert_eq!(runs[1][0].1["code"], 503, "{:?}", runs[1]);
 }

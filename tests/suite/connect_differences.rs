@@ -284,10 +284,10 @@ pub const DIFFERENCES: &[Difference] = differences! {
         ("offsets/source-patch-wrong-* offsets/source-patch-negative offsets/source-patch-word offsets/source-patch-number-as-text", "/status /body/error_code", "500", "400")
     }
     "loggers" {
-        "Loggers are objects of classes: one level set for a prefix names all below it.",
-        "Loggers are prefixes: the level set is named alone.",
+        "Loggers are objects of classes: one level set for a prefix names all below it whose level changes by that.",
+        "Loggers are prefixes: the level set is named alone, and always.",
         "There are no logger objects here.";
-        ("loggers/set-parent-names-children", BODY, "*", "-")
+        ("loggers/set-parent-names-children loggers/unknown-field", "/body*", "*", "*")
     }
     "task-configs" {
         "GET tasks has each task's own config with task.class.",

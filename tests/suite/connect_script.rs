@@ -344,7 +344,7 @@ fn holds(answer: &Answer, at: &str, is: &str) -> bool {
     }
     match body.pointer(at) {
         Some(Value::String(text)) => text == is,
-        Some(other) => other.to_string() == is,
+        Some(other) => serde_json::from_str::<Value>(is).is_ok_and(|is| is == *other),
         None => is == "absent" && answer.status == 200,
     }
 }

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::Value;
 use weir::kafka::testkit::Admin;
@@ -31,14 +31,6 @@ impl Host {
         format!("http://{}", self.addr)
     }
 
-    pub fn pid(&self) -> u32 {
-        self.process.pid
-    }
-
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     fn ready(self, what: &str) -> Host {
         until(what, || {
             let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
@@ -47,10 +39,6 @@ impl Host {
             (answer.json()["status"] == "healthy").then_some(())
         });
         self
-    }
-
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 }
 
@@ -62,8 +50,15 @@ pub fn tail(text: &str) -> &str {
     text.get(from..).unwrap_or_default()
 }
 
+/// The worker and the daemon, for one test at a time: lists show what others made. `None` where they cannot run.
+pub fn both() -> Option<(MutexGuard<'static, ()>, [&'static Host; 2])> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Some((one, [worker()?, daemon()?]))
+}
+
 /// The worker that all tests of this process share; `None` where it cannot run.
-pub fn worker() -> Option<&'static Host> {
+fn worker() -> Option<&'static Host> {
     static SHARED: OnceLock<Option<Host>> = OnceLock::new();
     SHARED.get_or_init(start_worker).as_ref()
 }
@@ -124,7 +119,7 @@ fn start(dir: tempfile::TempDir, command: &Command, port: u16) -> Host {
 }
 
 /// The daemon that all tests of this process share; `None` where there is no broker.
-pub fn daemon() -> Option<&'static Host> {
+fn daemon() -> Option<&'static Host> {
     static SHARED: OnceLock<Option<Host>> = OnceLock::new();
     SHARED
         .get_or_init(|| {

@@ -8,7 +8,7 @@ use weir::connect::{self, Defaults, HDFS_SINK, HDFS3_SINK, Job, S3_SINK, classes
 
 use crate::check::root;
 
-fn weir(args: &[&str]) -> Output {
+pub fn weir(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_weir"))
         .args(args)
         .current_dir(root())
@@ -119,11 +119,10 @@ fn base() -> BTreeMap<String, String> {
     pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
 }
 
-fn defaults() -> Defaults {
+pub fn defaults() -> Defaults {
     Defaults {
         bootstrap_servers: Some("broker:9092".to_owned()),
         stores: vec![
-            ("s3://".to_owned(), "file:/never".to_owned()),
             ("s3://b".to_owned(), "file:/mnt/b".to_owned()),
             ("hdfs://nn/data".to_owned(), "file:/mnt/hdfs/".to_owned()),
         ],
@@ -132,7 +131,12 @@ fn defaults() -> Defaults {
 }
 
 /// Changes to [`base`], the key that is refused, a word of the message.
-const REFUSED: &[(&[(&str, &str)], &str, &str)] = &[
+type Refused = (
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    &'static str,
+);
+const REFUSED: &[Refused] = &[
     (&[("topics", "")], "topics", "missing"),
     (&[("topics.regex", "a.*")], "topics.regex", "history"),
     (&[("tasks.max", "300")], "tasks.max", "256"),
@@ -398,6 +402,15 @@ fn stores_are_mapped_by_the_longest_prefix_and_native_keys_win() {
         native(&[("s3.bucket.name", "x"), ("store.url", "/srv/lake/")])["sink.url"],
         "file:/srv/lake/x/topics"
     );
+    let mut all = defaults();
+    all.stores
+        .push(("s3://".to_owned(), "file:/s3/".to_owned()));
+    for (bucket, url) in [("b", "file:/mnt/b/topics"), ("bb", "file:/s3/bb/topics")] {
+        let mut config = base();
+        config.insert("s3.bucket.name".to_owned(), bucket.to_owned());
+        let native = connect::translate(&config, &all).expect("translated");
+        assert_eq!(native.config["sink.url"], url);
+    }
     let hdfs = [
         ("connector.class", HDFS3_SINK),
         ("hdfs.url", "hdfs://nn/data/lake"),
@@ -454,6 +467,7 @@ fn no_key_of_a_storage_sink_is_passed_over() {
         .filter(|c| [S3_SINK, HDFS_SINK, HDFS3_SINK].contains(&c.name))
     {
         let mut config = base();
+        config.retain(|key, _| class.key(key).is_some());
         config.insert("connector.class".to_owned(), class.name.to_owned());
         for key in &class.keys {
             let value = key
@@ -538,57 +552,4 @@ fn the_page_lists_what_the_module_does() {
         now.trim(),
         "UPDATE=1 cargo test writes the tables"
     );
-}
-
-#[test]
-fn file_connectors_are_jobs_of_the_daemon() {
-    let of = |pairs: &[(&str, &str)]| {
-        let pairs = pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        connect::job(&pairs.collect(), &defaults())
-    };
-    let source = [
-        ("name", "s"),
-        ("connector.class", "FileStreamSource"),
-        ("file", "/tmp/x"),
-        ("topic", "t"),
-    ];
-    assert!(matches!(of(&source), Ok(Job::FileSource(_))));
-    let sink = [
-        ("name", "s"),
-        ("connector.class", "FileStreamSinkConnector"),
-        ("file", "/tmp/x"),
-        ("topics", "t,u"),
-    ];
-    assert!(matches!(of(&sink), Ok(Job::FileSink(_))));
-    for (key, value) in [
-        ("file", ""),
-        ("topic", "a b"),
-        ("transforms", "x"),
-        ("exactly.once.support", "required"),
-        (
-            "value.converter",
-            "org.apache.kafka.connect.converters.ByteArrayConverter",
-        ),
-    ] {
-        let mut pairs = source.to_vec();
-        pairs.retain(|(k, _)| *k != key);
-        pairs.push((key, value));
-        let problems = of(&pairs).expect_err(key);
-        assert!(
-            problems.iter().any(|p| p.is_error() && p.key == key),
-            "{key}: {problems:?}"
-        );
-    }
-    let dir = tempfile::tempdir().expect("tempdir");
-    let file = dir.path().join("source.properties");
-    std::fs::write(
-        &file,
-        "name=s\nconnector.class=FileStreamSource\nfile=x\ntopic=t\n",
-    )
-    .expect("written");
-    let output = weir(&["check", file.to_str().expect("utf-8")]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("runs in the daemon only"));
 }

@@ -23,6 +23,7 @@ use weir::{store, zone};
 
 use crate::brokers::until;
 use crate::check::root;
+use crate::convert::{defaults, weir};
 use crate::world::{World, open_log, plugins_dir};
 
 // ------------------------------------------------------------- storage sinks
@@ -354,6 +355,9 @@ fn lines_go_through_a_topic_into_another_file() {
     fs::write(&to, "").unwrap();
     let error = file::run(&sink, &context(&world)).unwrap_err();
     assert_eq!(error.kind(), Kind::LogCorrupt);
+    // As its hint says: begun anew.
+    file::reset(&sink, &state).unwrap();
+    during(&world, &sink, || lines(&to).len() == 6);
     fs::write(&from, "").unwrap();
     let error = file::run(&source, &context(&world)).unwrap_err();
     assert_eq!(error.kind(), Kind::SourceLost);
@@ -496,4 +500,57 @@ fn kills_of_the_daemon_neither_lose_nor_double_a_line_of_the_sink() {
     got.sort();
     all.sort();
     assert_eq!(got, all);
+}
+
+#[test]
+fn file_connectors_are_jobs_of_the_daemon() {
+    let of = |pairs: &[(&str, &str)]| {
+        let pairs = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        connect::job(&pairs.collect(), &defaults())
+    };
+    let source = [
+        ("name", "s"),
+        ("connector.class", "FileStreamSource"),
+        ("file", "/tmp/x"),
+        ("topic", "t"),
+    ];
+    assert!(matches!(of(&source), Ok(Job::FileSource(_))));
+    let sink = [
+        ("name", "s"),
+        ("connector.class", "FileStreamSinkConnector"),
+        ("file", "/tmp/x"),
+        ("topics", "t,u"),
+    ];
+    assert!(matches!(of(&sink), Ok(Job::FileSink(_))));
+    for (key, value) in [
+        ("file", ""),
+        ("topic", "a b"),
+        ("transforms", "x"),
+        ("exactly.once.support", "required"),
+        (
+            "value.converter",
+            "org.apache.kafka.connect.converters.ByteArrayConverter",
+        ),
+    ] {
+        let mut pairs = source.to_vec();
+        pairs.retain(|(k, _)| *k != key);
+        pairs.push((key, value));
+        let problems = of(&pairs).expect_err(key);
+        assert!(
+            problems.iter().any(|p| p.is_error() && p.key == key),
+            "{key}: {problems:?}"
+        );
+    }
+    let dir = tempfile::tempdir().expect("tempdir");
+    let file = dir.path().join("source.properties");
+    std::fs::write(
+        &file,
+        "name=s\nconnector.class=FileStreamSource\nfile=x\ntopic=t\n",
+    )
+    .expect("written");
+    let output = weir(&["check", file.to_str().expect("utf-8")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("runs in the daemon only"));
 }

@@ -207,10 +207,10 @@ fn told_to_stop_it_commits_what_was_read_and_tells_the_service_manager() {
     command.env("NOTIFY_SOCKET", &path);
     let daemon = rig.start_as(command);
     assert_eq!(told(), "READY=1");
+    rig.produce("a", &["x"; 25]);
     // Nothing but the end of the process makes this one commit.
     let slow = [("sink.rotate.age", "1h")];
     assert_eq!(daemon.put_config("a", &rig.config("a", &slow)).status, 201);
-    rig.produce("a", &["x"; 25]);
     until("the records to be read", || {
         let metrics = daemon.ask("GET", "/metrics", None).text();
         let lag = "weir_lag_records{pipeline=\"a\"} 0.0";

@@ -49,6 +49,7 @@ impl Rig {
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         command.args(["daemon", "worker.toml", "--listen", "127.0.0.1:0"]);
         command.args(["--data-dir", "data", "--set", "log.format=json"]);
+        command.args(["--set", "rest.max.rate=100000"]);
         let plugins = format!("plugin.path={}", plugins_dir().display());
         command.args(["--set", &plugins]);
         let cache = plugins_dir().join("../plugins-test/cache");

@@ -224,6 +224,42 @@ fn log_and_dead_letters_are_read_page_by_page() {
     assert_eq!(daemon.get("/pipelines/nobody/log").0, 404);
 }
 
+/// Positions go back while it is stopped, and what was read is read again.
+fn rewound(daemon: &Daemon) {
+    let rewind = ["pipeline", "rewind", PIPELINE, "numbers/0=0"];
+    let running = daemon.weir(&rewind);
+    assert_eq!(running.status.code(), Some(1), "{running:?}");
+    assert!(text(&running.stderr).contains("STOPPED"), "{running:?}");
+    daemon.said(&["pipeline", "stop", PIPELINE]);
+    until("the stop", || {
+        let one = daemon.json(&["pipeline", "status", PIPELINE]);
+        (one["state"] == "STOPPED").then_some(())
+    });
+    let dry = daemon.json(&[&rewind[..], &["--dry-run"]].concat());
+    assert_eq!(
+        (&dry["moved"][0]["to"], &dry["version"]),
+        (&json!(0), &Value::Null)
+    );
+    let done = daemon.json(&[&rewind[..], &["--reason", "once more"]].concat());
+    let (_, page) = daemon.get(&format!("/pipelines/{PIPELINE}/log?limit=1"));
+    let entry = &page["entries"][0];
+    assert_eq!(entry["version"], done["version"], "{page}");
+    let by = &entry["rewind"];
+    assert_eq!(
+        (&by["actor"], &by["reason"]),
+        (&json!("anonymous@127.0.0.1"), &json!("once more"))
+    );
+    let bad = json!({ "to": ["numbers"] });
+    assert_eq!(
+        daemon
+            .post(&format!("/pipelines/{PIPELINE}/rewind"), &bad)
+            .0,
+        400
+    );
+    daemon.said(&["pipeline", "resume", PIPELINE]);
+    daemon.settled(20);
+}
+
 #[test]
 fn pipelines_are_managed_from_the_command_line() {
     let daemon = Daemon::start("");
@@ -294,6 +330,8 @@ fn pipelines_are_managed_from_the_command_line() {
     );
     let offsets = daemon.said(&["pipeline", "offsets", PIPELINE]);
     assert!(offsets.contains("kafka_topic=numbers"), "{offsets}");
+    daemon.settled(20);
+    rewound(&daemon);
     daemon.said(&["pipeline", "delete", PIPELINE]);
     assert_eq!(daemon.get(&format!("/pipelines/{PIPELINE}")).0, 404);
     let (status, changes) = daemon.get(&format!("/pipelines/{PIPELINE}/configs?limit=1"));

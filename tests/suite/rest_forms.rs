@@ -176,6 +176,72 @@ fn a_transforms_own_keys_are_part_of_the_form() {
 }
 
 #[test]
+fn what_a_reference_stands_for_is_in_no_error() {
+    let rig = Rig::new(&[]);
+    let file = rig.dir.path().join("secrets.properties");
+    std::fs::write(&file, "token=_t0ps3cret\nbare=t0ps3cret\n").expect("secrets");
+    let of = |key: &str| format!("${{file:{}:{key}}}", file.display());
+    for (table, letters) in [(of("bare"), of("bare")), ("rows".to_owned(), of("token"))] {
+        let mut config = rig.config("p");
+        config["sink.table"] = json!(table);
+        config["errors.dlq.table"] = json!(letters);
+        let body = json!({ "name": "p", "config": config });
+        for reply in [
+            rig.send(
+                "PUT",
+                "/connector-plugins/weir/config/validate",
+                &body["config"],
+            ),
+            rig.send("POST", "/connectors", &body),
+        ] {
+            assert!(!reply.text().contains("t0ps3cret"), "{}", reply.text());
+        }
+        let _made_or_not = rig.bare("DELETE", "/connectors/p");
+    }
+    // Nothing that never ends is read.
+    let mut config = rig.config("p");
+    config["sink.table"] = json!("${file:/dev/zero:key}");
+    let reply = rig.send(
+        "POST",
+        "/connectors",
+        &json!({ "name": "p", "config": config }),
+    );
+    assert!(
+        reply.status == 400 && reply.text().contains("no secrets file"),
+        "{}",
+        reply.text()
+    );
+}
+
+#[test]
+fn two_sinks_of_one_file_are_refused() {
+    let rig = Rig::new(&[("bootstrap.servers", "127.0.0.1:1")]);
+    let sink = |name: &str, file: &str| {
+        let path = rig.dir.path().join(file).display().to_string();
+        json!({ "name": name, "initial_state": "STOPPED", "config": {
+            "connector.class": "FileStreamSink", "topics": "t", "file": path,
+        } })
+    };
+    assert_eq!(
+        rig.send("POST", "/connectors", &sink("a", "out.txt"))
+            .status,
+        201
+    );
+    let refused = rig.send("POST", "/connectors", &sink("b", "out.txt"));
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.text().contains("written by the connector `a`"),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(
+        rig.send("POST", "/connectors", &sink("b", "other.txt"))
+            .status,
+        201
+    );
+}
+
+#[test]
 fn the_document_describes_every_route_and_resolves() {
     let rig = Rig::new(&[]);
     let document = rig.get("/openapi.json").json();
@@ -203,5 +269,29 @@ fn the_document_describes_every_route_and_resolves() {
             let described = &operations[method]["responses"][reply.status.to_string()];
             assert!(described.is_object(), "{method} {path}: {}", reply.text());
         }
+    }
+}
+
+#[test]
+fn without_locks_only_names_of_this_machine_are_answered() {
+    let rig = Rig::new(&[("rest.advertised", "weir-1.example.com:8083")]);
+    let under = |host: &str| {
+        let head = format!("GET /connectors HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        rig.raw(head.as_bytes()).status
+    };
+    for own in [
+        "localhost",
+        "127.0.0.1:8083",
+        "[::1]:8083",
+        "Weir-1.example.com:1",
+    ] {
+        assert_eq!(under(own), 200, "{own}");
+    }
+    for other in [
+        "evil.example:8083",
+        "127.0.0.1.evil.example",
+        "10.0.0.1:8083",
+    ] {
+        assert_eq!(under(other), 403, "{other}");
     }
 }

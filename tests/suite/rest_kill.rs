@@ -264,22 +264,23 @@ impl Client<'_> {
             assert_eq!(status.status, 404, "no config, but a status");
             return Some(None);
         }
-        let all = self.ask("GET", "/pipelines", None)?.json();
-        let list = all
-            .as_array()
-            .or(all.get("pipelines").and_then(Value::as_array));
-        let list = list.unwrap_or_else(|| panic!("{all}"));
-        let one = list.iter().find(|p| p["name"] == self.name.as_str());
-        let one = one.unwrap_or_else(|| panic!("{} has a config: {all}", self.name));
-        let target = ["RUNNING", "PAUSED", "STOPPED"];
-        let target = target.into_iter().find(|t| one["target"] == *t);
+        // On the way to its target it shows other states.
+        let path = format!("/connectors/{}/status", self.name);
+        let target = until("a state that stays", || {
+            let Some(status) = self.ask("GET", &path, None) else {
+                return Some(None);
+            };
+            let state = status.json()["connector"]["state"].clone();
+            let target = ["RUNNING", "PAUSED", "STOPPED"];
+            target.into_iter().find(|t| state == *t).map(Some)
+        })?;
         let offsets = self.ask("GET", &format!("/connectors/{}/offsets", self.name), None)?;
         let offsets = offsets.json();
         let first = offsets["offsets"].as_array().into_iter().flatten();
         let mut first = first.filter(|o| o["partition"]["kafka_partition"] == 0);
         Some(Some(Wanted {
             config: serde_json::from_slice(&config.body).expect("a flat map"),
-            target: target.unwrap_or_else(|| panic!("{one}")),
+            target,
             offset: first
                 .next()
                 .and_then(|o| o["offset"]["kafka_offset"].as_i64()),
@@ -310,7 +311,7 @@ fn flat(rig: &Rig, bootstrap: &str, rules: &str) -> Value {
 struct Swapper<'a> {
     client: Client<'a>,
     rig: &'a Rig,
-    swaps: u64,
+    swaps: &'a AtomicU64,
     /// What may be in force.
     in_force: Vec<&'static str>,
 }
@@ -338,7 +339,7 @@ impl Swapper<'_> {
         {
             Some(answer) if answer.status == 200 => {
                 self.in_force = vec![to];
-                self.swaps += 1;
+                self.swaps.fetch_add(1, Ordering::SeqCst);
                 self.client.acknowledged.fetch_add(1, Ordering::SeqCst);
             }
             // It starts again, or somebody was faster: ask once more.
@@ -358,6 +359,15 @@ impl Swapper<'_> {
     }
 }
 
+/// True once dropped, by a failed assertion too.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn what_was_acknowledged_survives_kills_under_rest_load() {
     let Some(broker) = brokers::kafka() else {
@@ -371,6 +381,7 @@ fn what_was_acknowledged_survives_kills_under_rest_load() {
     produce(&rig, 0..1);
     let mut daemon = Daemon::new(broker.bootstrap());
     let (acknowledged, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let swaps = AtomicU64::new(0);
     let client = |i: u64| Client {
         addr: daemon.addr,
         name: format!("{TAG}-{i}"),
@@ -392,15 +403,18 @@ fn what_was_acknowledged_survives_kills_under_rest_load() {
     let mut swapper = Swapper {
         client: client(0),
         rig: &rig,
-        swaps: 0,
+        swaps: &swaps,
         in_force: vec!["low"],
     };
     let load = Load::from(&rig, 1, 20, Duration::from_millis(10));
     let mut random = SmallRng::seed_from_u64(42);
     std::thread::scope(|scope| {
+        // What fails here ends the other threads, too.
+        let ended = Ended(&done);
         let done = &done;
         for client in &mut clients {
             scope.spawn(move || {
+                let _ended = Ended(done);
                 while !done.load(Ordering::SeqCst) {
                     client.step();
                 }
@@ -408,19 +422,24 @@ fn what_was_acknowledged_survives_kills_under_rest_load() {
         }
         let swapper = &mut swapper;
         scope.spawn(move || {
+            let _ended = Ended(done);
             while !done.load(Ordering::SeqCst) {
                 swapper.step();
             }
         });
-        for _ in 0..KILLS {
+        for round in 0..KILLS {
+            // Every third kill waits for a swap too; the others come while one is under way.
+            let swapped = swaps.load(Ordering::SeqCst) + u64::from(round % 3 == 0);
             let goal = acknowledged.load(Ordering::SeqCst) + random.random_range(BETWEEN);
             until("changes", || {
-                (acknowledged.load(Ordering::SeqCst) >= goal).then_some(())
+                assert!(!done.load(Ordering::SeqCst), "a client failed");
+                let enough = acknowledged.load(Ordering::SeqCst) >= goal;
+                (enough && swaps.load(Ordering::SeqCst) >= swapped).then_some(())
             });
             daemon.kill();
             daemon.start();
         }
-        done.store(true, Ordering::SeqCst);
+        drop(ended);
     });
     let messages = load.end();
     // Once more, with nobody asking for anything: all is as acknowledged.
@@ -439,9 +458,9 @@ fn what_was_acknowledged_survives_kills_under_rest_load() {
     let unknown: u64 = clients.iter().map(|client| client.unknown).sum();
     let changes = acknowledged.load(Ordering::SeqCst);
     assert!(unknown > 0, "no kill hit a request");
-    assert!(swapper.swaps >= 3, "{} swaps", swapper.swaps);
+    let swaps = swaps.load(Ordering::SeqCst);
+    assert!(swaps >= 4, "{swaps} swaps");
     println!(
-        "{changes} changes acknowledged, {unknown} without an answer, {} swaps, {messages} messages",
-        swapper.swaps
+        "{changes} changes acknowledged, {unknown} without an answer, {swaps} swaps, {messages} messages"
     );
 }

@@ -116,7 +116,7 @@ impl Rig {
     /// One request with these headers and body.
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let mut bytes =
-            format!("{method} {path} HTTP/1.1\r\nHost: worker:8083\r\nConnection: close\r\n");
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost:8083\r\nConnection: close\r\n");
         for (name, value) in headers {
             bytes.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -54,6 +54,8 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             method: Method::Put,
             path: "/connector-plugins/{plugin}/config/validate",
+            // It resolves references and opens what the config names.
+            may: May::Writer,
             summary: "Check a config without keeping it: every key with its definition, value and errors",
             query: &[],
             takes: Takes::Json(|| schemas::named("ConfigChanges")),

@@ -296,7 +296,10 @@ fn create(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         Refused::Exists(_) => Fault::conflict(format!("Connector {name} already exists")),
         other => Fault::from(other),
     })?;
-    let answer = Answer::json(201, &ConnectorInfo::from(&info))?;
+    // Without tasks, as with Connect: whether they run already is a matter of a moment.
+    let mut shown = ConnectorInfo::from(&info);
+    shown.tasks.clear();
+    let answer = Answer::json(201, &shown)?;
     Ok(answer.header("location", location(request, &name)))
 }
 

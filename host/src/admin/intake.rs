@@ -102,8 +102,17 @@ impl Fed {
     }
 }
 
-/// The handler's end of a body of at most `rest.max.plugin`, and what feeds it. `rest.body.timeout` is for each piece; for
-/// the whole there is `rest.request.timeout`.
+/// What the handler's end hears.
+#[derive(Debug)]
+enum Heard {
+    Piece(Bytes),
+    Broken(io::Error),
+    /// The body's true end. Without it the upload was given up.
+    End,
+}
+
+/// The handler's end of a body of at most `rest.max.plugin`, and what feeds it. `rest.body.timeout` is for each piece,
+/// `rest.request.timeout` for the whole.
 pub(super) fn stream(
     rest: &RestConfig,
     body: Incoming,
@@ -112,24 +121,31 @@ pub(super) fn stream(
     let upload = Upload {
         inbox,
         piece: Bytes::new(),
+        ended: false,
     };
-    (
-        upload,
-        feed(rest.max_plugin, rest.body_timeout, body, pieces),
-    )
+    let times = (rest.body_timeout, rest.request_timeout);
+    (upload, feed(rest.max_plugin, times, body, pieces))
 }
 
 async fn feed(
     most: usize,
-    limit: Duration,
+    (limit, whole): (Duration, Duration),
     mut body: Incoming,
-    pieces: mpsc::Sender<io::Result<Bytes>>,
+    pieces: mpsc::Sender<Heard>,
 ) -> Fed {
+    let began = Instant::now();
     let mut passed = 0;
     let fault = loop {
+        if began.elapsed() >= whole {
+            break Fault::new(
+                408,
+                format!("the body did not arrive within {whole:?} (rest.request.timeout)"),
+            );
+        }
         match within(Instant::now(), limit, body.frame()).await {
             None => break slow(limit),
             Some(None) => {
+                let _handler_gone = within(Instant::now(), limit, pieces.send(Heard::End)).await;
                 return Fed {
                     fault: None,
                     rest: None,
@@ -145,7 +161,7 @@ async fn feed(
                     break large(most, "rest.max.plugin");
                 }
                 // A handler that stands still holds the client up no longer than the client may hold it up.
-                let taken = within(Instant::now(), limit, pieces.send(Ok(piece))).await;
+                let taken = within(Instant::now(), limit, pieces.send(Heard::Piece(piece))).await;
                 if !matches!(taken, Some(Ok(()))) {
                     let rest = (!body.is_end_stream()).then_some(body);
                     return Fed { fault: None, rest };
@@ -153,7 +169,7 @@ async fn feed(
             }
         }
     };
-    let error = Err(io::Error::other(fault.message.clone()));
+    let error = Heard::Broken(io::Error::other(fault.message.clone()));
     let _handler_gone = within(Instant::now(), limit, pieces.send(error)).await;
     Fed {
         fault: Some(fault),
@@ -164,16 +180,27 @@ async fn feed(
 /// The handler's side. An end without error is the body's true end.
 #[derive(Debug)]
 pub(super) struct Upload {
-    inbox: mpsc::Receiver<io::Result<Bytes>>,
+    inbox: mpsc::Receiver<Heard>,
     piece: Bytes,
+    ended: bool,
 }
 
 impl Read for Upload {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
+            if self.ended {
+                return Ok(0);
+            }
             match self.inbox.blocking_recv() {
-                None => return Ok(0),
-                Some(piece) => self.piece = piece?,
+                Some(Heard::Piece(piece)) => self.piece = piece,
+                Some(Heard::Broken(error)) => return Err(error),
+                Some(Heard::End) => self.ended = true,
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the upload was given up: nobody took its pieces in time",
+                    ));
+                }
             }
         }
         let taken = self.piece.split_to(into.len().min(self.piece.len()));

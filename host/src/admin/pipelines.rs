@@ -1,7 +1,7 @@
 //! `/pipelines`: what Connect's API has no word for: rules and their history, the commit log, dead letters.
 //!
 //! ```text
-//! /pipelines/{pipeline}/swap rollback history configs log      rules and commits
+//! /pipelines/{pipeline}/swap rollback rewind history configs log      rules and commits
 //!                      /dlq  /dlq/counts  /dlq/{topic}/{partition}/{offset}
 //! ```
 //! Every answer is a page of bounded size. Docs/rest.md says where further routes go.
@@ -24,9 +24,10 @@ use crate::deadletter::Filter;
 use crate::ops::dlq::{self, Letter};
 use crate::ops::history::Era;
 use crate::ops::swap::{Scene, Wanted};
-use crate::ops::{self, log as commits, status};
+use crate::ops::{self, log as commits, rewind, status};
+use crate::pipeline::offsets;
 use crate::store::{self, Store};
-use crate::supervisor::Refused;
+use crate::supervisor::{Refused, Standing};
 
 const TAG: &str = "pipelines";
 
@@ -143,6 +144,17 @@ pub(super) fn routes() -> Vec<Route> {
             gives: &[(200, SWAPPED)],
             faults: &[404, 409, 500, 503],
             handler: rollback,
+            ..ONE
+        },
+        Route {
+            method: Method::Post,
+            path: "/pipelines/{pipeline}/rewind",
+            may: May::Writer,
+            summary: "Put positions of a STOPPED pipeline elsewhere, or with `dry_run` say what would move",
+            takes: Takes::Json(|| schemas::named("RewindRequest")),
+            gives: &[(200, Gives::Json(|| schemas::named("Rewound")))],
+            faults: &[404, 409, 500, 503],
+            handler: put_back,
             ..ONE
         },
         Route {
@@ -410,6 +422,55 @@ fn carry_out(planned: ops::swap::Planned, how: &How) -> Result<Answer, Fault> {
     }
 }
 
+fn put_back(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let object = request.members(&["to", "all", "reason", "dry_run"])?;
+    let how = how(ctx, &object)?;
+    let wrong = || Fault::bad("`to` is no list of \"topic/partition=offset\"");
+    let to = match object.get("to") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) => list
+            .iter()
+            .map(|one| rewind::wanted(one.as_str().ok_or_else(wrong)?).map_err(told))
+            .collect::<Result<Vec<_>, Fault>>()?,
+        Some(_) => return Err(wrong()),
+    };
+    let all = body::text(&object, "all")?;
+    match (&all, to.is_empty()) {
+        (None, false) => {}
+        (Some(all), true) if all == "start" => {}
+        _ => {
+            return Err(Fault::bad(
+                "either `to` names partitions with their offsets, or `all` is \"start\"",
+            ));
+        }
+    }
+    let config = config_of(ctx, request)?;
+    let standing = ctx.supervisor.status(request.param("pipeline"))?.standing;
+    if standing != Standing::Stopped && !how.dry_run {
+        return Err(Fault::conflict(format!(
+            "pipeline `{}` is {}; positions move while it is STOPPED only",
+            config.name,
+            standing.word()
+        )));
+    }
+    let (clock, by) = (SystemClock::shared(), &ctx.actor.0);
+    let change = |config: &PipelineConfig| match all {
+        Some(_) => offsets::reset(config, &clock, by, &how.reason, how.dry_run),
+        None => offsets::alter(config, &clock, &to, by, &how.reason, how.dry_run),
+    };
+    let altered = match how.dry_run {
+        true => change(&config).map_err(told)?,
+        // The fault of the change itself is told as such.
+        false => {
+            let name = request.param("pipeline");
+            ctx.supervisor
+                .rewind(name, &ctx.actor, |config| Ok(change(config)))?
+                .map_err(told)?
+        }
+    };
+    Answer::json(200, &rewind::rewound(&config.name, how.dry_run, altered))
+}
+
 /// `GET …/history`
 #[derive(Debug, Serialize, Deserialize)]
 pub struct History {
@@ -492,7 +553,7 @@ fn page(at: &Opened, filter: &Filter, skip: usize, limit: usize) -> Result<Lette
             next = Some(seen - 1);
             return false;
         }
-        bytes += letter.value.as_ref().map_or(0, String::len);
+        bytes += letter.size();
         letters.push(letter);
         true
     };

@@ -153,6 +153,9 @@ async fn handle(
         *closes = true;
         return Err(Fault::bad("a request has one Host header"));
     }
+    if !shared.doors.locked() && !shared.rest.open_to_network {
+        of_this_machine(&shared.rest, text(wire.headers(), &HOST))?;
+    }
     let method = Method::of(wire.method().as_str());
     let found = route::find(shared.routes, method, wire.uri().path());
     let anyone = matches!(&found, Ok(Found::Route(route, _)) if route.may == May::Anyone);
@@ -190,7 +193,7 @@ async fn handle(
                 format!("`{who}` may only read (rest.auth.read.only)"),
             ));
         }
-        foreign_page(shared, wire.headers())?;
+        foreign_page(shared, peer, wire.headers())?;
     }
     acceptable(route, wire.headers())?;
     let base = base(&wire, peer);
@@ -225,11 +228,47 @@ async fn handle(
     run(shared, route, ctx, request, began).await
 }
 
-/// A page of another site must not move pipelines through its reader's browser; browsers say so on addresses of this machine.
-fn foreign_page(shared: &Shared, headers: &HeaderMap) -> Result<(), Fault> {
+/// Without locks only this machine may come in, under a name of its own: a page whose name was made to mean 127.0.0.1
+/// names itself here.
+fn of_this_machine(rest: &RestConfig, host: Option<&str>) -> Result<(), Fault> {
+    fn name(host: &str) -> &str {
+        match host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or(rest),
+            None => host.split(':').next().unwrap_or(host),
+        }
+    }
+    let Some(host) = host else { return Ok(()) };
+    let known = rest.advertised.as_deref().map(name);
+    let name = name(host);
+    let ip = name.parse::<IpAddr>();
+    if name.is_empty()
+        || known.is_some_and(|known| known.eq_ignore_ascii_case(name))
+        || name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
+    {
+        return Ok(());
+    }
+    Err(Fault::new(
+        403,
+        format!(
+            "{host:?} is no name of this machine; ask 127.0.0.1 or localhost, set rest.advertised, or let people log in (rest.auth.…)"
+        ),
+    ))
+}
+
+/// A page of another site must not move pipelines through its reader's browser. Browsers name the page's origin in every
+/// request that could change something, and say on addresses of this machine whether it is of another site.
+fn foreign_page(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Fault> {
     let site = headers.get("sec-fetch-site");
-    let foreign = site.is_some_and(|site| site.as_bytes() == b"cross-site");
-    if foreign && !text(headers, &ORIGIN).is_some_and(|origin| shared.cors.allows(origin)) {
+    let elsewhere = site.is_some_and(|site| site.as_bytes() == b"cross-site");
+    let origin = text(headers, &ORIGIN);
+    let own = || {
+        let scheme = if peer.tls { "https" } else { "http" };
+        text(headers, &HOST).map(|host| format!("{scheme}://{host}"))
+    };
+    let other = origin.is_some_and(|origin| own().is_none_or(|own| own != origin));
+    if (elsewhere || other) && !origin.is_some_and(|origin| shared.cors.allows(origin)) {
         return Err(Fault::new(
             403,
             "a page of another site may not change anything here; access.control.allow.origin lists those that may",

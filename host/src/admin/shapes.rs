@@ -149,6 +149,8 @@ fn rules() -> Members {
         ("from", whole()),
         ("to", whole()),
     ];
+    let moved = ["partition", "from", "asked", "to"].map(|name| (name, whole()));
+    let moved = moved.to_vec();
     vec![
         ("Rule", with(&rule, Vec::new())),
         (
@@ -161,6 +163,29 @@ fn rules() -> Members {
             ]),
         ),
         ("RollbackRequest", request(vec![("to", or_null(whole()))])),
+        (
+            "RewindRequest",
+            with_optional(
+                &[],
+                &[
+                    ("to", or_null(list(text()))),
+                    ("all", or_null(one_of(&["start"]))),
+                    ("reason", or_null(text())),
+                    ("dry_run", or_null(flag())),
+                ],
+            ),
+        ),
+        (
+            "Rewound",
+            with(
+                &["pipeline"],
+                vec![
+                    ("dry_run", flag()),
+                    ("version", or_null(whole())),
+                    ("moved", list(with(&["topic"], moved))),
+                ],
+            ),
+        ),
         (
             "Swap",
             with(

@@ -150,7 +150,7 @@ impl Rig {
         let mut socket = TcpStream::connect(self.addr).expect("connection");
         let patience = Some(Duration::from_secs(30));
         socket.set_read_timeout(patience).expect("timeout");
-        let head = format!("{head} HTTP/1.1\r\nHost: w\r\nConnection: close\r\n");
+        let head = format!("{head} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         let sent = socket.write_all(head.as_bytes());
         let _cut_off = sent.and_then(|()| socket.write_all(body));
         socket

@@ -66,7 +66,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             path: "/metrics",
             summary: "Numbers for Prometheus",
-            gives: &[(200, Gives::Text(PROMETHEUS))],
+            gives: &[(200, Gives::Text(OPENMETRICS))],
             handler: metrics,
             ..base
         },
@@ -163,18 +163,10 @@ fn ready(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     Ok(answer)
 }
 
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 fn metrics(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
-    let text = ctx.supervisor.metrics();
-    // The mark at the end is what tells one format from the other.
-    let kind = if text.ends_with("# EOF\n") {
-        OPENMETRICS
-    } else {
-        PROMETHEUS
-    };
-    Ok(Answer::text(200, kind, text))
+    Ok(Answer::text(200, OPENMETRICS, ctx.supervisor.metrics()))
 }
 
 fn document(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {

@@ -70,6 +70,15 @@ impl Checker<'_> {
         self.raw.get(key).is_some()
     }
 
+    /// `value` of a key for a message: as typed where a reference was, which may be a secret's.
+    pub(super) fn shown(&self, key: &str, value: &str) -> String {
+        let typed = self.raw.get(key).map(|entry| &entry.value);
+        match typed.filter(|typed| typed.has_reference()) {
+            Some(typed) => typed.to_string(),
+            None => value.to_owned(),
+        }
+    }
+
     // ------------------------------------------------------------ each key
 
     fn each_key(&mut self) {

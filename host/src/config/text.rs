@@ -177,10 +177,20 @@ fn from_env(name: &str, default: Option<&str>) -> Result<String> {
     }
 }
 
+/// Largest file of secrets. Theirs are some KiB; anything larger is no such file.
+const SECRETS_MAX: u64 = 1 << 20;
+
 fn from_file(path: &str, key: &str) -> Result<String> {
     let error = |message: String| Error::new(Kind::ConfigInvalid, "config.resolve", message);
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| error(format!("the secrets file {path} cannot be read")).source(e))?;
+    let cannot = |e| error(format!("the secrets file {path} cannot be read")).source(e);
+    // A pipe or a device might give bytes without end, or none, ever.
+    let there = std::fs::metadata(path).map_err(cannot)?;
+    if !there.is_file() || there.len() > SECRETS_MAX {
+        return Err(error(format!(
+            "{path} is no secrets file: a plain file of at most {SECRETS_MAX} bytes is expected"
+        )));
+    }
+    let text = std::fs::read_to_string(path).map_err(cannot)?;
     super::properties::parse(&text)
         .into_iter()
         .rev()

@@ -99,8 +99,10 @@ fn tables(checker: &mut Checker<'_>) {
     };
     let hidden = rows.iter().find(|name| name.starts_with(['_', '.', '-']));
     if let Some(topic) = hidden {
+        // As typed: the topic may have come out of a reference.
+        let shown = checker.shown("source.topics", topic);
         let message = format!(
-            "`sink.table`: engines do not see a directory with the topic's name, `{topic}`"
+            "`sink.table`: engines do not see a directory with the topic's name, `{shown}`"
         );
         checker
             .problem("sink.table", problem::BAD_NAME, message)
@@ -110,7 +112,8 @@ fn tables(checker: &mut Checker<'_>) {
         return;
     };
     if rows.contains(&letters) {
-        let message = format!("`errors.dlq.table`: `{letters}` is also the table of the rows");
+        let shown = checker.shown("errors.dlq.table", &letters);
+        let message = format!("`errors.dlq.table`: `{shown}` is also the table of the rows");
         let hint = "dead letters and rows need a table each";
         contradiction(checker, "errors.dlq.table", message, hint);
     }
@@ -288,8 +291,13 @@ fn same_table(earlier: &PipelineConfig, later: &PipelineConfig) -> Option<Proble
         true => "errors.dlq.table",
         false => "sink.table",
     };
+    let typed = later.raw.get(key).map(|entry| &entry.value);
+    let shown = match typed.filter(|typed| typed.has_reference()) {
+        Some(typed) => typed.to_string(),
+        None => table.to_string(),
+    };
     let message = format!(
-        "`{key}`: the table `{table}` in {} belongs to the pipeline `{}` of {}",
+        "`{key}`: the table `{shown}` in {} belongs to the pipeline `{}` of {}",
         later.sink.url, earlier.name, earlier.raw.file
     );
     Some(

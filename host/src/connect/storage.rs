@@ -79,7 +79,7 @@ pub static S3: &[Def] = with_common! {
         "s3.part.size": Int, Is("26214400"), High, [],
             "Kept: memory.budget bounds what is buffered.";
         "format.class": Class, Required, High, ["io.confluent.connect.s3.format.parquet.ParquetFormat"],
-            "Parquet only.";
+            "Parquet only: any other is refused by its name.";
         "aws.access.key.id": String, Is(""), High, [],
             "Kept: no service is asked.";
         "aws.secret.access.key": Password, Is(""), High, [],
@@ -140,7 +140,7 @@ pub static HDFS: &[Def] = with_common! {
         "hdfs.url": String, Is(""), High, [],
             "The file system. `file:` and what the worker maps to it with store.map are honoured.";
         "store.url": String, Null, High, [],
-            "As hdfs.url.";
+            "As hdfs.url, which comes first.";
         "format.class": Class, Is("io.confluent.connect.hdfs.avro.AvroFormat"), High, ["io.confluent.connect.hdfs.parquet.ParquetFormat"],
             "Parquet only; it must be named, as Connect's default is Avro.";
         "hadoop.conf.dir": String, Is(""), High, [],

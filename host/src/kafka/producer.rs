@@ -45,6 +45,8 @@ pub struct Delivered {
 #[derive(Default)]
 struct State {
     delivered: Delivered,
+    /// The code of `first_failure`.
+    first: Option<RDKafkaErrorCode>,
     last: Option<(RDKafkaErrorCode, String)>,
 }
 
@@ -81,11 +83,25 @@ impl ProducerContext for Deliveries {
             Ok(_) => state.delivered.records += 1,
             Err((error, _)) => {
                 state.delivered.failed += 1;
+                if state.delivered.first_failure.is_none() {
+                    state.first = error.rdkafka_error_code();
+                }
                 let first = &mut state.delivered.first_failure;
                 first.get_or_insert_with(|| error.to_string());
             }
         }
     }
+}
+
+fn is_too_large(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge
+    )
+}
+
+fn is_refused(code: RDKafkaErrorCode) -> bool {
+    super::errors::class(code) == super::errors::Class::Auth
 }
 
 pub struct Producer {
@@ -154,6 +170,15 @@ impl Producer {
         let state = self.deliveries.state();
         match &state.delivered.first_failure {
             None => Ok(()),
+            Some(_)
+                if state
+                    .first
+                    .is_some_and(|code| is_too_large(code) || is_refused(code)) =>
+            {
+                let code = state.first.unwrap_or(RDKafkaErrorCode::Unknown);
+                drop(state);
+                Err(self.error("", &KafkaError::MessageProduction(code)))
+            }
             Some(text) => {
                 let told = state.last.as_ref().map(|(_, t)| format!(" ({t})"));
                 Err(Error::new(
@@ -178,7 +203,18 @@ impl Producer {
         self.deliveries.state().delivered.clone()
     }
 
+    /// No further try helps where the record or the user is refused.
     fn error(&self, topic: &str, error: &KafkaError) -> Error {
+        if error.rdkafka_error_code().is_some_and(is_too_large) {
+            return Error::new(
+                Kind::RecordRefused,
+                "kafka.produce",
+                format!(
+                    "a record for '{topic}' is larger than the broker or this client takes: {error}"
+                ),
+            )
+            .hint("raise max.message.bytes of the topic and message.max.bytes of the producer");
+        }
         let last = self.deliveries.state().last.clone();
         let what = format!("records for '{topic}' at {}", self.bootstrap);
         request_error("kafka.produce", &what, error, last)

@@ -46,6 +46,17 @@ pub struct Letter {
     pub file: String,
 }
 
+impl Letter {
+    /// About how much it takes, for pages that are bounded.
+    pub fn size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let reasons = self.errors.iter().map(|e| e.message.len());
+        let headers = (self.headers.iter()).map(|h| h.name.len() + text(&h.value));
+        let body = text(&self.key) + text(&self.value) + text(&self.value_text);
+        body + reasons.sum::<usize>() + headers.sum::<usize>()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     pub code: String,

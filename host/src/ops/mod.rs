@@ -7,6 +7,7 @@ pub mod dlq;
 pub mod history;
 pub mod log;
 pub mod plugins;
+pub mod rewind;
 pub mod status;
 pub mod swap;
 

@@ -28,6 +28,9 @@ use crate::source::{Position, Source};
 /// How long one poll of the source waits when nothing comes: the delay of a stop, a roll by age and an answer.
 const POLL_WAIT: Duration = Duration::from_millis(50);
 
+/// How often a task says how far behind it is; metrics are scraped no faster.
+const LAG_EVERY: Duration = Duration::from_secs(1);
+
 /// What a task asks of its pipeline's committer.
 #[derive(Debug)]
 pub enum Ask {
@@ -107,6 +110,8 @@ pub struct TaskState {
     /// Faults in a row since the last commit or batch, for backoff.
     faults: u32,
     waiting: bool,
+    /// When to say the lag again.
+    lag_due: Duration,
     stages: Stages,
 }
 
@@ -154,6 +159,9 @@ impl Task {
             return self.drain();
         }
         let begun = self.clock.elapsed();
+        if begun >= self.state.lag_due {
+            self.tell_lag(begun);
+        }
         if let Some(batch) = self.source.next(POLL_WAIT)? {
             self.resumed();
             let read = self.clock.elapsed();
@@ -182,9 +190,14 @@ impl Task {
         Ok(Step::On)
     }
 
+    fn tell_lag(&mut self, now: Duration) {
+        self.report.lag(self.options.index, self.source.lag());
+        self.state.lag_due = now.saturating_add(LAG_EVERY);
+    }
+
     fn roll(&mut self) -> Result<()> {
         let begun = self.clock.elapsed();
-        self.report.lag(self.options.index, self.source.lag());
+        self.tell_lag(begun);
         if let Some(sealed) = self.sink.seal()? {
             let mut stages = std::mem::take(&mut self.state.stages);
             stages.seal = self.clock.elapsed().saturating_sub(begun);

@@ -255,8 +255,8 @@ impl Supervisor {
     }
 
     pub fn history(&self, name: &str) -> Result<Vec<Change>, Refused> {
-        let history = lock(&self.book).journal.history(name);
-        match history.map_err(Refused::Failed)? {
+        let so_far = lock(&self.book).journal.so_far();
+        match so_far.history(name).map_err(Refused::Failed)? {
             none if none.is_empty() => {
                 Err(Refused::NotFound(format!("Connector {name} not found")))
             }

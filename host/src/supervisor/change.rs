@@ -92,13 +92,24 @@ impl Supervisor {
         if book.entries.contains_key(name) {
             return Err(exists(name));
         }
+        // Made and deleted by somebody else since.
+        if book.still_leaving(name) {
+            return Err(draining(name));
+        }
         none(beside(&book, name, &job))?;
         let recorded = Recorded {
             config: config.clone(),
             target,
         };
         self.record(&mut book, name, by, What::Created { config, target })?;
-        let entry = self.entry(name, &recorded).map_err(Refused::Failed)?;
+        let entry = match self.entry(name, &recorded) {
+            Ok(entry) => entry,
+            // It was recorded, and must not begin at the next start.
+            Err(error) => {
+                self.record(&mut book, name, by, What::Deleted)?;
+                return Err(Refused::Failed(error));
+            }
+        };
         book.entries.insert(name.to_owned(), entry.clone());
         drop(book);
         Ok(info(name, &entry.record(), &entry.unit.seen()))
@@ -107,15 +118,9 @@ impl Supervisor {
     /// One of the same name that was deleted drains first.
     fn predecessor_left(&self, name: &str) -> Result<(), Refused> {
         let until = self.clock.elapsed() + LEFT_WITHIN;
-        let there = || {
-            let mut book = lock(&self.book);
-            book.leaving.retain(|entry| !entry.unit.has_ended());
-            book.leaving.iter().any(|entry| entry.name == name)
-        };
-        while there() {
+        while lock(&self.book).still_leaving(name) {
             if self.clock.elapsed() >= until {
-                let message = format!("Connector {name} was deleted and is still draining");
-                return Err(Refused::Conflict(message));
+                return Err(draining(name));
             }
             self.clock.sleep(LOOK_EVERY);
         }
@@ -229,11 +234,7 @@ impl Supervisor {
             return refused;
         }
         let message = format!("`transforms`: the rules cannot be put in force: {why}");
-        let place = config::Place::File {
-            file: name.as_str().into(),
-            line: 1,
-            column: 1,
-        };
+        let place = check::place(name);
         let problem = Problem::new(place, "transforms", problem::PLUGIN_CONFIG, message);
         Refused::Invalid(vec![problem.hint("the rules before are still in force")])
     }
@@ -284,6 +285,9 @@ impl Supervisor {
     ) -> Result<Status, Refused> {
         let entry = self.find(name)?;
         let _one = lock(&entry.changes);
+        if entry.record().deleted {
+            return Err(gone(name));
+        }
         let failed = entry.unit.seen().standing == Standing::Failed;
         if entry.record().target == Target::Running && (failed || !only_failed) {
             self.record(&mut lock(&self.book), name, by, What::Restarted)?;
@@ -319,23 +323,40 @@ impl Supervisor {
         by: &Actor,
     ) -> Result<String, Refused> {
         self.move_offsets(name, by, |job, dir| {
-            offsets::alter(job, dir, &self.clock, &wanted, by)
+            let message = offsets::alter(job, dir, &self.clock, &wanted, by)?;
+            Ok((message.clone(), message))
         })
     }
 
     pub fn reset_offsets(&self, name: &str, by: &Actor) -> Result<String, Refused> {
         self.move_offsets(name, by, |job, dir| {
-            offsets::reset(job, dir, &self.clock, by)
+            let message = offsets::reset(job, dir, &self.clock, by)?;
+            Ok((message.clone(), message))
         })
     }
 
-    /// Only where nothing of it runs, and nothing can begin meanwhile.
-    fn move_offsets(
+    /// Positions of a stopped pipeline put elsewhere by `change`, and recorded.
+    pub fn rewind<T>(
         &self,
         name: &str,
         by: &Actor,
-        change: impl FnOnce(&Job, &Path) -> Result<String, Refused>,
-    ) -> Result<String, Refused> {
+        change: impl FnOnce(&PipelineConfig) -> Result<T, Refused>,
+    ) -> Result<T, Refused> {
+        self.move_offsets(name, by, |job, _| {
+            let config = jobs::pipeline_of(job).ok_or_else(|| {
+                Refused::Bad(format!("{name} is no pipeline but a file connector"))
+            })?;
+            Ok((change(config)?, "rewound".to_owned()))
+        })
+    }
+
+    /// Only where nothing of it runs, and nothing can begin meanwhile. `change` says what is recorded, too.
+    fn move_offsets<T>(
+        &self,
+        name: &str,
+        by: &Actor,
+        change: impl FnOnce(&Job, &Path) -> Result<(T, String), Refused>,
+    ) -> Result<T, Refused> {
         let entry = self.find(name)?;
         let _one = lock(&entry.changes);
         let record = entry.record();
@@ -353,17 +374,28 @@ impl Supervisor {
             return Err(Refused::Conflict(message));
         }
         let job = record.job.map_err(Refused::Invalid)?;
-        let message = change(&job, &self.worker.data_dir.join(FILES))?;
-        let what = What::Offsets {
-            message: message.clone(),
-        };
+        let (done, message) = change(&job, &self.worker.data_dir.join(FILES))?;
+        let what = What::Offsets { message };
         // It is done, and stands in the commit log: only the daemon's own history would lack it.
         if let Err(refused) = self.record(&mut lock(&self.book), name, by, what) {
             let error = refused.into_error();
             tracing::warn!(pipeline = name, %error, "altered offsets are missing in the history");
         }
-        Ok(message)
+        Ok(done)
     }
+}
+
+impl Book {
+    fn still_leaving(&mut self, name: &str) -> bool {
+        self.leaving.retain(|entry| !entry.unit.has_ended());
+        self.leaving.iter().any(|entry| entry.name == name)
+    }
+}
+
+fn draining(name: &str) -> Refused {
+    Refused::Conflict(format!(
+        "Connector {name} was deleted and is still draining"
+    ))
 }
 
 fn none(problems: Vec<Problem>) -> Result<(), Refused> {
@@ -373,16 +405,43 @@ fn none(problems: Vec<Problem>) -> Result<(), Refused> {
     }
 }
 
-/// Names and tables that other pipelines have.
+/// Names, tables and files that others have, those too that still drain.
 fn beside(book: &Book, name: &str, job: &Job) -> Vec<Problem> {
-    let Some(new) = jobs::pipeline_of(job) else {
-        return Vec::new();
+    let new = match job {
+        Job::Pipeline(new) => new,
+        Job::FileSource(_) => return Vec::new(),
+        Job::FileSink(new) => return same_file(book, name, &new.file),
     };
     let others: Vec<Arc<Job>> = (book.entries.values())
         .filter(|entry| entry.name != name)
         .filter_map(|entry| entry.record().job.ok())
         .collect();
     config::beside(new, others.iter().filter_map(|job| jobs::pipeline_of(job)))
+}
+
+/// Two sinks that append to one file would write over each other's lines.
+fn same_file(book: &Book, name: &str, file: &Path) -> Vec<Problem> {
+    let whole = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let leaving = book.leaving.iter().filter(|entry| !entry.unit.has_ended());
+    let mut others = book.entries.values().chain(leaving);
+    let owner = others.find(|entry| {
+        let job = entry.record().job;
+        let theirs = job.as_deref().map(|job| match job {
+            Job::FileSink(sink) => whole(&sink.file) == whole(file),
+            Job::Pipeline(_) | Job::FileSource(_) => false,
+        });
+        entry.name != name && theirs.unwrap_or(false)
+    });
+    let of = |owner: &Arc<Entry>| {
+        let message = format!(
+            "`file`: {} is written by the connector `{}`",
+            file.display(),
+            owner.name
+        );
+        Problem::new(check::place(name), "file", problem::SAME_TABLE, message)
+            .hint("a file has one writer; give this connector another")
+    };
+    owner.map(of).into_iter().collect()
 }
 
 /// The config with its name in it.

@@ -35,7 +35,7 @@ const SECRET_ENDINGS: &[&str] = &[
 /// Where a login is written inside a longer text: `password="…"` of JAAS.
 const INSIDE: &[&str] = &["password=", "clientSecret=", "secret="];
 
-fn place(name: &str) -> Place {
+pub(super) fn place(name: &str) -> Place {
     Place::File {
         file: name.into(),
         line: 1,

@@ -99,7 +99,7 @@ impl Journal {
     /// Takes the directory and reads all changes, the oldest first. Changes nothing where another daemon has it.
     pub fn open(dir: &Path, address: &str) -> Result<(Journal, Vec<Change>)> {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-        std::fs::create_dir_all(&dir).map_err(|e| {
+        durable_dir(&dir).map_err(|e| {
             failed("the daemon's directory cannot be made", &dir)
                 .source(e)
                 .hint("data.dir names it")
@@ -133,10 +133,10 @@ impl Journal {
         }
         if journal.len == 0 {
             journal.write(HEAD.as_bytes())?;
-            // The file's name must last too.
-            let dir = File::open(&journal.dir).and_then(|dir| dir.sync_all());
-            dir.map_err(|e| failed("cannot be made durable", &path).source(e))?;
         }
+        // The file's name must last too; whoever made it may have died before this.
+        let dir = File::open(&journal.dir).and_then(|dir| dir.sync_all());
+        dir.map_err(|e| failed("cannot be made durable", &path).source(e))?;
         journal.say_who(address)?;
         Ok((journal, changes))
     }
@@ -155,11 +155,11 @@ impl Journal {
     }
 
     /// Every change of one name, the oldest first; of a deleted one too.
-    pub fn history(&self, name: &str) -> Result<Vec<Change>> {
-        let path = self.path();
-        let bytes = std::fs::read(&path).map_err(|e| failed("cannot be read", &path).source(e))?;
-        let (changes, _) = read(&bytes, &path)?;
-        Ok(changes.into_iter().filter(|c| c.name == name).collect())
+    pub fn so_far(&self) -> SoFar {
+        SoFar {
+            path: self.path(),
+            len: self.len,
+        }
     }
 
     /// Why no change can be acknowledged, if so.
@@ -256,7 +256,18 @@ fn read(bytes: &[u8], path: &Path) -> Result<(Vec<Change>, usize)> {
     let mut whole = HEAD.len();
     while !rest.is_empty() {
         let end = rest.iter().position(|byte| *byte == b'\n');
-        let change = end.and_then(|end| line(rest.get(..end)?));
+        let change = match end.and_then(|end| line(rest.get(..end)?)) {
+            // Whole, and so acknowledged, but of a later version: it must not be cut off as if it were torn.
+            Some(None) => {
+                let number = changes.len() + 2;
+                return Err(corrupt(
+                    format!("line {number} is of a later version"),
+                    path,
+                ));
+            }
+            Some(change) => change,
+            None => None,
+        };
         match (change, end) {
             (Some(change), Some(end)) => {
                 changes.push(change);
@@ -277,10 +288,11 @@ fn read(bytes: &[u8], path: &Path) -> Result<(Vec<Change>, usize)> {
     Ok((changes, whole))
 }
 
-fn line(bytes: &[u8]) -> Option<Change> {
+/// `None`: not what was written; `Some(None)`: what was written, and nothing that this version knows.
+fn line(bytes: &[u8]) -> Option<Option<Change>> {
     let (sum, json) = (bytes.get(..DIGITS)?, bytes.get(DIGITS + 1..)?);
     let good = digest(json).as_bytes() == sum && bytes.get(DIGITS) == Some(&b' ');
-    good.then(|| serde_json::from_slice(json).ok()).flatten()
+    good.then(|| serde_json::from_slice(json).ok())
 }
 
 fn digest(json: &[u8]) -> String {
@@ -289,6 +301,42 @@ fn digest(json: &[u8]) -> String {
         .take(DIGITS / 2)
         .map(|b| format!("{b:02x}"))
         .collect()
+}
+
+/// A directory that is there after a loss of power, its ancestors too.
+pub(crate) fn durable_dir(dir: &Path) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        durable_dir(parent)?;
+    }
+    match std::fs::create_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// The journal up to a moment; read without holding up those who write it.
+pub struct SoFar {
+    path: PathBuf,
+    len: u64,
+}
+
+impl SoFar {
+    /// The changes of one name, the oldest first.
+    pub fn history(&self, name: &str) -> Result<Vec<Change>> {
+        let failed = |e| failed("cannot be read", &self.path).source(e);
+        let file = File::open(&self.path).map_err(failed)?;
+        let mut bytes = Vec::new();
+        file.take(self.len)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        let (changes, _) = read(&bytes, &self.path)?;
+        Ok(changes.into_iter().filter(|c| c.name == name).collect())
+    }
 }
 
 /// What stands after all changes; a name that was deleted has none.
@@ -396,6 +444,22 @@ mod tests {
     }
 
     #[test]
+    fn an_acknowledged_change_of_a_later_version_is_not_cut_off() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        written(dir.path());
+        let path = dir.path().join("journal");
+        let mut bytes = std::fs::read(&path).expect("journal");
+        let json = br#"{"name":"p","time":1,"by":"x","what":{"canary":1}}"#;
+        bytes.extend_from_slice(format!("{} ", digest(json)).as_bytes());
+        bytes.extend_from_slice(json);
+        bytes.push(b'\n');
+        std::fs::write(&path, &bytes).expect("write");
+        let error = Journal::open(dir.path(), "here:1").expect_err("later");
+        assert!(error.to_string().contains("later version"), "{error}");
+        assert_eq!(std::fs::read(&path).expect("journal"), bytes);
+    }
+
+    #[test]
     fn what_stands_is_the_sum_of_the_changes() {
         let dir = tempfile::tempdir().expect("tempdir");
         let all = written(dir.path());
@@ -404,7 +468,7 @@ mod tests {
         assert_eq!(stands["p"].target, Target::Paused);
         let (journal, _) = Journal::open(dir.path(), "here:1").expect("open");
         assert_eq!(
-            journal.history("q").expect("history"),
+            journal.so_far().history("q").expect("history"),
             [all[1].clone(), all[3].clone()]
         );
     }

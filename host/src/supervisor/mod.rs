@@ -19,6 +19,7 @@ use crate::config::Problem;
 use crate::error::Error;
 
 pub use book::Supervisor;
+pub(crate) use journal::durable_dir;
 pub use journal::{Change, What};
 
 /// What a person wants; survives restarts.

@@ -118,6 +118,11 @@ impl Unit {
         wanted: Wanted,
         report: impl Fn(Arc<dyn pipeline::Report>) -> Arc<dyn pipeline::Report> + Send + 'static,
     ) -> Result<Unit> {
+        let standing = match wanted.target {
+            Target::Running => Standing::Unassigned,
+            Target::Paused => Standing::Paused,
+            Target::Stopped => Standing::Stopped,
+        };
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             gear,
@@ -127,7 +132,7 @@ impl Unit {
                 quit: false,
                 stop: None,
                 edits: Edits::default(),
-                standing: Standing::Unassigned,
+                standing,
                 trace: None,
                 tasks: 0,
                 finished: false,

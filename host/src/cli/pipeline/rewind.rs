@@ -5,12 +5,15 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::super::{Exit, place, say, table};
+use super::super::remote::read;
+use super::super::{Exit, place, say, say_json, table};
 use super::Which;
+use crate::admin::client::{Carries, segment};
 use crate::clock::{Clock, SystemClock};
 use crate::commit;
-use crate::error::{Error, Kind, Result};
-use crate::pipeline::offsets::{self, Altered, To, Wanted};
+use crate::error::Result;
+use crate::ops::rewind::{self as ops_rewind, Rewound, rewound};
+use crate::pipeline::offsets;
 
 /// Put positions of a stopped pipeline elsewhere: read offsets again, or skip some.
 ///
@@ -47,6 +50,14 @@ pub(super) fn rewind(args: &RewindArgs) -> Result<Exit> {
         dry_run,
         reason,
     } = args;
+    if let Some(client) = which.client()? {
+        let asked = json!({
+            "to": to, "all": all, "dry_run": dry_run, "reason": reason,
+        });
+        let path = format!("/pipelines/{}/rewind", segment(&which.at));
+        let rewound: Rewound = read(client.post(&path, &Carries::Json(asked))?)?;
+        return show(&rewound, which.json);
+    }
     let config = place::config_of(&which.at, &which.conf, &which.overlay())?;
     let clock: Arc<dyn Clock> = SystemClock::shared();
     if let Some(process) = offsets::running(&config)? {
@@ -58,52 +69,28 @@ pub(super) fn rewind(args: &RewindArgs) -> Result<Exit> {
     let altered = match all {
         Some(_) => offsets::reset(&config, &clock, &actor, reason, *dry_run)?,
         None => {
-            let wanted = to.iter().map(|text| parse(text));
+            let wanted = to.iter().map(|text| ops_rewind::wanted(text));
             let wanted = wanted.collect::<Result<Vec<_>>>()?;
             offsets::alter(&config, &clock, &wanted, &actor, reason, *dry_run)?
         }
     };
-    show(&altered, &config.name, *dry_run, which.json);
-    Ok(Exit::Ok)
+    show(&rewound(&config.name, *dry_run, altered), which.json)
 }
 
-fn parse(text: &str) -> Result<Wanted> {
-    let wrong = || {
-        let message = format!("expected TOPIC/PARTITION=OFFSET, found `{text}`");
-        Error::new(Kind::ConfigInvalid, "cli.rewind", message)
-            .hint("for example books/0=1200 or books/0=start")
-    };
-    let (at, to) = text.split_once('=').ok_or_else(wrong)?;
-    let (topic, partition) = at.rsplit_once('/').ok_or_else(wrong)?;
-    let to = match to {
-        "start" => To::Start,
-        number => To::Offset(number.parse().map_err(|_| wrong())?),
-    };
-    Ok(Wanted {
-        topic: topic.to_owned(),
-        partition: partition.parse().map_err(|_| wrong())?,
-        to,
-    })
-}
-
-fn show(altered: &Altered, pipeline: &str, dry_run: bool, as_json: bool) {
-    let Altered { version, moved } = altered;
-    if as_json {
-        let moved = moved.iter().map(|m| {
-            json!({
-                "topic": m.topic, "partition": m.partition, "from": m.from, "asked": m.asked, "to": m.to,
-            })
-        });
-        let moved: Vec<_> = moved.collect();
-        say(json!({
-            "pipeline": pipeline, "dry_run": dry_run, "version": version, "moved": moved,
-        })
-        .to_string());
-        return;
+fn show(rewound: &Rewound, json: bool) -> Result<Exit> {
+    let Rewound {
+        pipeline,
+        version,
+        moved,
+        ..
+    } = rewound;
+    if json {
+        say_json(rewound)?;
+        return Ok(Exit::Ok);
     }
     if moved.is_empty() {
         say(format!("{pipeline}: nothing to do, it stands there"));
-        return;
+        return Ok(Exit::Ok);
     }
     let mut rows = vec![
         ["PARTITION", "FROM", "ASKED", "TO", "OFFSETS"]
@@ -128,25 +115,5 @@ fn show(altered: &Altered, pipeline: &str, dry_run: bool, as_json: bool) {
         )),
         None => say(format!("{pipeline}: a dry run, nothing was written")),
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_are_named_with_their_offsets() {
-        let wanted = parse("a.b-c/12=7").expect("legal");
-        let expected = Wanted {
-            topic: "a.b-c".to_owned(),
-            partition: 12,
-            to: To::Offset(7),
-        };
-        assert_eq!(wanted, expected);
-        assert_eq!(parse("t/0=start").expect("legal").to, To::Start);
-        for bad in ["t", "t/0", "t=1", "t/x=1", "t/0=x", "t/0=", "t/0=1.5"] {
-            let error = parse(bad).expect_err(bad);
-            assert!(error.message().contains(bad), "{error}");
-        }
-    }
+    Ok(Exit::Ok)
 }

@@ -1,6 +1,7 @@
 //! Records as lines of a file, each once: the file's length and the positions are saved together, and at a start the file
 //! is cut back to that length, so that lines whose positions were not saved are written again and not twice.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -28,16 +29,26 @@ pub(super) const PAUSES: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(30));
 
 pub(super) fn run(job: &FileSink, ctx: &FileContext) -> Result<()> {
-    patient(ctx, || once(job, ctx))
+    patient(ctx, |there| once(job, ctx, there))
 }
 
-/// Begins again after what may pass; every beginning reads the saved positions.
-pub(super) fn patient(ctx: &FileContext, mut body: impl FnMut() -> Result<()>) -> Result<()> {
+/// Begins again after what may pass; every beginning reads the saved positions. `body` says when all is there again.
+pub(super) fn patient(
+    ctx: &FileContext,
+    mut body: impl FnMut(&dyn Fn()) -> Result<()>,
+) -> Result<()> {
     let mut pause = PAUSES.0;
+    let waiting = Cell::new(false);
+    let there = || {
+        if waiting.replace(false) {
+            ctx.report.resumed();
+        }
+    };
     loop {
         let begun = ctx.clock.elapsed();
-        match body() {
+        match body(&there) {
             Err(error) if error.remedy() == Remedy::Retry => {
+                waiting.set(true);
                 ctx.report.waiting(&error);
                 if ctx.clock.elapsed().saturating_sub(begun) > PAUSES.1 {
                     pause = PAUSES.0;
@@ -68,7 +79,7 @@ struct Writer<'a> {
     waiting: bool,
 }
 
-fn once(job: &FileSink, ctx: &FileContext) -> Result<()> {
+fn once(job: &FileSink, ctx: &FileContext, there: &dyn Fn()) -> Result<()> {
     let props = job.kafka.props()?;
     let mut state = State::load(&ctx.state_dir, &job.name)?;
     let file = open(job, &mut state)?;
@@ -90,6 +101,7 @@ fn once(job: &FileSink, ctx: &FileContext) -> Result<()> {
     }
     remember(&mut state, &topics, &positions);
     state.save(&ctx.state_dir, &job.name)?;
+    there();
     let mut writer = Writer {
         job,
         ctx,
@@ -130,7 +142,7 @@ fn open(job: &FileSink, state: &mut State) -> Result<File> {
                     path.display()
                 ),
             )
-            .hint("put it back; or write to another file; or stop the connector, remove the file and its positions, and start anew"));
+            .hint("put it back; or write to another file; or stop the connector and reset its offsets (DELETE /connectors/NAME/offsets) to begin anew"));
         }
         Some(bytes) => bytes,
         None => there,

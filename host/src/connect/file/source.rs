@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::sink::patient;
 use super::state::{State, store};
 use super::{FileContext, FileSource, Written};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Remedy, Result};
 use crate::kafka::{Outgoing, Producer};
 
 /// Read at once.
@@ -21,10 +21,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_millis(5);
 
 pub(super) fn run(job: &FileSource, ctx: &FileContext) -> Result<()> {
-    patient(ctx, || once(job, ctx))
+    patient(ctx, |there| once(job, ctx, there))
 }
 
-fn once(job: &FileSource, ctx: &FileContext) -> Result<()> {
+fn once(job: &FileSource, ctx: &FileContext, there: &dyn Fn()) -> Result<()> {
     let mut state = State::load(&ctx.state_dir, &job.name)?;
     let producer = Producer::open(&job.kafka.props()?)?;
     let position = state.files.get(&job.filename).copied().unwrap_or(0);
@@ -32,15 +32,15 @@ fn once(job: &FileSource, ctx: &FileContext) -> Result<()> {
         return Ok(());
     };
     let failed = |what: &'static str| move |e| store(what, &job.file, e);
-    let there = file
+    let long = file
         .metadata()
         .map_err(failed("cannot be looked at"))?
         .len();
-    if there < position {
+    if long < position {
         return Err(Error::new(
             Kind::SourceLost,
             "file.source",
-            format!("{} has {there} bytes, and {position} were read: it was cut or replaced", job.file.display()),
+            format!("{} has {long} bytes, and {position} were read: it was cut or replaced", job.file.display()),
         )
         .hint("stop the connector and reset its offsets (DELETE /connectors/NAME/offsets) to read the file from its beginning"));
     }
@@ -55,13 +55,23 @@ fn once(job: &FileSource, ctx: &FileContext) -> Result<()> {
     loop {
         let mut batch = 0;
         while batch < job.batch {
+            let before = text.position;
             let Some(line) = text.next() else { break };
             let value = written(&line, job.written);
             let out = Outgoing {
                 value: Some(&value),
                 ..Outgoing::default()
             };
-            producer.send(&job.topic, out)?;
+            if let Err(error) = producer.send(&job.topic, out) {
+                // What stands before a line that is refused for good is not sent again and again.
+                if error.remedy() != Remedy::Retry
+                    && acknowledged(&producer, sent + batch as u64, ctx)?
+                {
+                    state.files.insert(job.filename.clone(), before);
+                    state.save(&ctx.state_dir, &job.name)?;
+                }
+                return Err(error.with("byte", before).with("file", job.file.display()));
+            }
             batch += 1;
         }
         if batch > 0 {
@@ -69,6 +79,7 @@ fn once(job: &FileSource, ctx: &FileContext) -> Result<()> {
             if !acknowledged(&producer, sent, ctx)? {
                 return Ok(());
             }
+            there();
             ctx.report.topic(&job.topic);
             state.files.insert(job.filename.clone(), text.position);
             state.save(&ctx.state_dir, &job.name)?;

@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 use super::{FileSink, FileSource};
 use crate::connect::Job;
 use crate::error::{Error, Kind, Result};
-use crate::supervisor::Offset;
+use crate::kafka::KafkaCluster;
+use crate::supervisor::{Offset, durable_dir};
 
 /// Version of the file's form.
 const FORMAT: u32 = 1;
@@ -79,7 +80,7 @@ impl State {
         let path = path(dir, name);
         let part = path.with_extension("json.part");
         let write = || -> std::io::Result<()> {
-            fs::create_dir_all(dir)?;
+            durable_dir(dir)?;
             let bytes = serde_json::to_vec(self)?;
             let mut file = File::create(&part)?;
             file.write_all(&bytes)?;
@@ -133,23 +134,45 @@ pub fn offsets(job: &Job, dir: &Path) -> Result<Vec<Offset>> {
 /// what was asked cannot be, and nothing was changed.
 pub fn alter(job: &Job, dir: &Path, wanted: &[Offset]) -> Result<()> {
     let mut state = State::load(dir, job.name())?;
-    for one in wanted {
-        match job {
-            Job::FileSource(job) => alter_source(&mut state, job, one)?,
-            Job::FileSink(job) => alter_sink(&mut state, job, one)?,
-            Job::Pipeline(_) => {
-                return Err(bad("a pipeline's positions are in its log".to_owned()));
+    match job {
+        Job::FileSource(job) => {
+            for one in wanted {
+                alter_source(&mut state, job, one)?;
             }
+        }
+        Job::FileSink(job) => {
+            let mut there = BTreeMap::new();
+            for one in wanted {
+                let (topic, partition) = alter_sink(&mut state, job, one)?;
+                there.entry(topic).or_insert_with(Vec::new).push(partition);
+            }
+            are_there(job, &there)?;
+        }
+        Job::Pipeline(_) => {
+            return Err(bad("a pipeline's positions are in its log".to_owned()));
         }
     }
     state.save(dir, job.name())
 }
 
-/// Forgets every position. What a sink has written stays.
+/// Forgets every position. What a sink has written stays, but for lines whose positions were never saved.
 pub fn reset(job: &Job, dir: &Path) -> Result<()> {
     let mut state = State::load(dir, job.name())?;
     state.files.clear();
     state.topics.clear();
+    if let (Job::FileSink(_), Some(written)) = (job, state.written.take()) {
+        match fs::OpenOptions::new().write(true).open(&written.file) {
+            Ok(file) => {
+                let failed = |e| store("cannot be cut", &written.file, e);
+                if file.metadata().map_err(failed)?.len() > written.bytes {
+                    file.set_len(written.bytes).map_err(failed)?;
+                    file.sync_all().map_err(failed)?;
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(store("cannot be opened", &written.file, e)),
+        }
+    }
     state.save(dir, job.name())
 }
 
@@ -182,17 +205,32 @@ fn alter_source(state: &mut State, job: &FileSource, wanted: &Offset) -> Result<
             job.filename
         )));
     }
-    let position = offset.get("position").and_then(number);
-    let Some(position) = position.and_then(|n| u64::try_from(n).ok()) else {
+    // A text is none, as with Connect's own file source.
+    let Some(position) = offset.get("position").and_then(Value::as_u64) else {
         return Err(bad(
-            "an offset of a file source is {\"position\": N}, from 0".to_owned(),
+            "an offset of a file source is {\"position\": N}, a number from 0".to_owned(),
         ));
     };
     state.files.insert(file.clone(), position);
     Ok(())
 }
 
-fn alter_sink(state: &mut State, job: &FileSink, wanted: &Offset) -> Result<()> {
+/// Whether the broker knows all these partitions.
+fn are_there(job: &FileSink, wanted: &BTreeMap<String, Vec<i32>>) -> Result<()> {
+    let cluster = KafkaCluster::connect(&job.kafka.props()?)?;
+    for (topic, partitions) in wanted {
+        let known = cluster.describe(topic)?.partitions;
+        let missing = |n: &&i32| !known.iter().any(|p| p.tp.partition == **n);
+        if let Some(missing) = partitions.iter().find(missing) {
+            let message = format!("topic '{topic}' has no partition {missing}");
+            return Err(bad(message).hint(format!("it has {}, from 0", known.len())));
+        }
+    }
+    Ok(())
+}
+
+/// Topic and partition that were named.
+fn alter_sink(state: &mut State, job: &FileSink, wanted: &Offset) -> Result<(String, i32)> {
     let topic = wanted.partition.get("kafka_topic").and_then(Value::as_str);
     let partition = wanted.partition.get("kafka_partition").and_then(number);
     let (Some(topic), Some(partition)) = (topic, partition.and_then(|n| i32::try_from(n).ok()))
@@ -206,10 +244,11 @@ fn alter_sink(state: &mut State, job: &FileSink, wanted: &Offset) -> Result<()> 
             "the connector does not read {topic}/{partition}"
         )));
     }
+    let at = (topic.to_owned(), partition);
     let of_topic = state.topics.entry(topic.to_owned()).or_default();
     let Some(offset) = &wanted.offset else {
         of_topic.remove(&partition);
-        return Ok(());
+        return Ok(at);
     };
     let next = offset.get("kafka_offset").and_then(number);
     let Some(next) = next.filter(|n| *n >= 0) else {
@@ -221,5 +260,5 @@ fn alter_sink(state: &mut State, job: &FileSink, wanted: &Offset) -> Result<()> 
         .get(&partition)
         .map_or(String::new(), |read| read.id.clone());
     of_topic.insert(partition, Read { next, id });
-    Ok(())
+    Ok(at)
 }

@@ -166,14 +166,21 @@ fn directory(url: &str) -> Option<String> {
     }
 }
 
-/// By the longest prefix that the worker maps.
+/// By the longest prefix that the worker maps, of whole parts; `s3://` maps every bucket.
 fn mapped(work: &Work<'_>, wanted: &str) -> Option<String> {
     let stores = work.defaults.stores.iter();
     let of = |(prefix, to): &(String, String)| {
         let prefix = prefix.trim_end_matches('/');
         let rest = wanted.strip_prefix(prefix)?;
         let whole = rest.is_empty() || rest.starts_with('/');
-        whole.then(|| (prefix.len(), format!("{}{rest}", to.trim_end_matches('/'))))
+        let below = rest.trim_start_matches('/');
+        let to = to.trim_end_matches('/');
+        let to = if below.is_empty() {
+            to.to_owned()
+        } else {
+            format!("{to}/{below}")
+        };
+        whole.then_some((prefix.len(), to))
     };
     let longest = stores.filter_map(of).max_by_key(|(length, _)| *length);
     longest.map(|(_, to)| to)

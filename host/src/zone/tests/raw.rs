@@ -485,7 +485,7 @@ fn a_dictionary_that_is_given_up_is_not_tried_again() {
         ..options()
     });
     let mut held = 0;
-    for from in (0..400_000).step_by(5000) {
+    for from in (0..600_000).step_by(5000) {
         w.write(&records("books", 0, from, from + 5000));
         held = held.max(w.sink.memory());
     }
