@@ -13,20 +13,22 @@ use crate::error::{Error, Kind, Result};
 /// Where a daemon listens that nobody configured.
 const DEFAULT_URL: &str = "http://127.0.0.1:8083";
 
+/// Heading of these options alone: set for the struct, clap would put the later options of a command below it too.
+const HEADING: &str = "Against a daemon";
+
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Against a daemon")]
 pub(super) struct Remote {
     /// Ask the daemon there instead of files here [env: WEIR_URL]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = HEADING, value_name = "URL")]
     url: Option<String>,
     /// File with a token that the daemon knows [env: WEIR_TOKEN]
-    #[arg(long, value_name = "FILE", conflicts_with = "password_file")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", conflicts_with = "password_file")]
     token_file: Option<PathBuf>,
     /// File with USER:PASSWORD [env: WEIR_USER and WEIR_PASSWORD]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// PEM file of the certificates to trust, instead of the system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     ca: Option<PathBuf>,
 }
 

@@ -33,7 +33,10 @@ const SECRET_ENDINGS: &[&str] = &[
 ];
 
 /// Where a login is written inside a longer text: `password="…"` of JAAS.
-const INSIDE: &[&str] = &["password=", "clientSecret=", "secret="];
+const INSIDE: &[&str] = &["password", "clientSecret", "secret"];
+
+/// Keys of this kind have a secret somewhere inside; of all others it is the whole value.
+const LONGER: &[&str] = &["jaas.config", "user.info"];
 
 pub(super) fn place(name: &str) -> Place {
     Place::File {
@@ -51,7 +54,8 @@ pub fn literal_secrets(name: &str, config: &BTreeMap<String, String>) -> Vec<Pro
         // A plugin's schema says which of its keys are secrets.
         let by_plugin = ours && key.starts_with("transforms.");
         let named = !by_plugin && is_secret_name(key);
-        let literal = named && !value.trim().is_empty() && holds_secret(value);
+        let beside = || !ends_with(key, LONGER) && is_more_than_references(value);
+        let literal = named && !value.trim().is_empty() && (holds_secret(value) || beside());
         if literal || has_login(value) {
             problems.push(literal_secret(name, key));
         }
@@ -67,22 +71,39 @@ fn literal_secret(name: &str, key: &str) -> Problem {
 }
 
 fn is_secret_name(key: &str) -> bool {
+    ends_with(key, SECRET_ENDINGS)
+}
+
+fn ends_with(key: &str, endings: &[&str]) -> bool {
     let key = key.to_lowercase().replace(['_', '-'], ".");
     let ends = |ending: &str| {
         key.strip_suffix(ending)
             .is_some_and(|before| before.is_empty() || before.ends_with('.'))
     };
-    SECRET_ENDINGS.iter().any(|ending| ends(ending))
+    endings.iter().any(|ending| ends(ending))
 }
 
 fn holds_secret(value: &str) -> bool {
     Text::new(value).is_literal_secret() || INSIDE.iter().any(|word| literal_after(value, word))
 }
 
-/// `word"x"`, where x does not begin with a reference.
+/// `hunter2${env:X}`: letters or digits that stand beside a reference.
+fn is_more_than_references(value: &str) -> bool {
+    let outside = value.split("${").enumerate().map(|(at, piece)| match at {
+        0 => piece,
+        _ => piece.split_once('}').map_or("", |(_, after)| after),
+    });
+    outside.flat_map(str::chars).any(char::is_alphanumeric)
+}
+
+/// `word = "x"`, where x does not begin with a reference.
 fn literal_after(value: &str, word: &str) -> bool {
     value.match_indices(word).any(|(at, _)| {
-        let rest = value[at + word.len()..].trim_start_matches(['"', '\'', '\\']);
+        let rest = value[at + word.len()..].trim_start();
+        let Some(rest) = rest.strip_prefix('=') else {
+            return false;
+        };
+        let rest = rest.trim_start().trim_start_matches(['"', '\'', '\\']);
         !rest.is_empty() && !rest.starts_with("${")
     })
 }
@@ -142,11 +163,16 @@ mod tests {
     fn secrets_are_known_by_name_and_by_form() {
         let jaas = "x.LoginModule required username=\"u\" password=\"hunter2\";";
         let good_jaas = "x.LoginModule required username=\"u\" password=\"${env:P}\";";
+        let spaced = "x.LoginModule required username=\"${env:U}\" password = \"hunter2\";";
         for (key, value, literal) in [
             ("source.kafka.sasl.password", "hunter2", true),
             ("source.kafka.sasl.password", "${env:P}", false),
             ("source.kafka.sasl.password", "${env:P:-hunter2}", true),
             ("source.kafka.sasl.password", "", false),
+            ("source.kafka.sasl.password", "hunter2${env:P}", true),
+            ("source.kafka.sasl.password", "${env:P}${env:Q}", false),
+            ("consumer.override.sasl.jaas.config", spaced, true),
+            ("basic.auth.user.info", "me:${env:P}", false),
             ("aws.secret.access.key", "hunter2", true),
             ("AWS_SECRET_ACCESS_KEY", "hunter2", true),
             ("database.password", "hunter2", true),
