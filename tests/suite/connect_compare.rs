@@ -54,13 +54,13 @@ fn the_script_has_named_steps() {
 
 #[test]
 fn weir_answers_as_connect_does_but_for_the_differences_listed() {
-    let Some((_one, [worker, daemon])) = connect_worker::both() else {
+    let Some([worker, daemon]) = connect_worker::both("script") else {
         return;
     };
     // Both at once: each waits more than it works.
     let (connect, weir) = std::thread::scope(|scope| {
-        let theirs = scope.spawn(|| run(worker, "scripttheirs"));
-        let ours = scope.spawn(|| run(daemon, "scriptatours"));
+        let theirs = scope.spawn(|| run(&worker, "scripttheirs"));
+        let ours = scope.spawn(|| run(&daemon, "scriptatours"));
         let join = |side: std::thread::ScopedJoinHandle<'_, Transcript>| side.join().expect("run");
         (join(theirs), join(ours))
     });

@@ -1,13 +1,13 @@
 //! A real Apache Kafka Connect worker with the file connectors, and a Weir daemon: the two hosts that the Connect script
 //! and the clients are run against.
 //!
-//! One of each per test process, on the shared broker; both end with the test process.
+//! A pair for each test, on the shared broker, ended with it: the script leaves connectors behind whose names a real
+//! worker cannot delete, and lists show what others made.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::Value;
 use weir::kafka::testkit::Admin;
@@ -50,20 +50,12 @@ pub fn tail(text: &str) -> &str {
     text.get(from..).unwrap_or_default()
 }
 
-/// The worker and the daemon, for one test at a time: lists show what others made. `None` where they cannot run.
-pub fn both() -> Option<(MutexGuard<'static, ()>, [&'static Host; 2])> {
-    static ONE: Mutex<()> = Mutex::new(());
-    let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    Some((one, [worker()?, daemon()?]))
+/// A new worker and a new daemon; `None` where they cannot run. `tag` is the worker's group.
+pub fn both(tag: &str) -> Option<[Host; 2]> {
+    Some([worker(tag)?, daemon()?])
 }
 
-/// The worker that all tests of this process share; `None` where it cannot run.
-fn worker() -> Option<&'static Host> {
-    static SHARED: OnceLock<Option<Host>> = OnceLock::new();
-    SHARED.get_or_init(start_worker).as_ref()
-}
-
-fn start_worker() -> Option<Host> {
+fn worker(tag: &str) -> Option<Host> {
     let broker = brokers::kafka()?;
     let jars = brokers::jars("kafka")?;
     let dir = tempfile::tempdir().expect("directory");
@@ -85,10 +77,10 @@ fn start_worker() -> Option<Host> {
     let (port, _) = brokers::free_ports();
     let properties = dir.path().join("worker.properties");
     let text = format!(
-        "bootstrap.servers={}\ngroup.id=weir-oracle\nlisteners=http://127.0.0.1:{port}\n\
+        "bootstrap.servers={}\ngroup.id={tag}\nlisteners=http://127.0.0.1:{port}\n\
          rest.advertised.host.name=127.0.0.1\nrest.advertised.port={port}\nplugin.path={}\n\
-         config.storage.topic=connect-configs\noffset.storage.topic=connect-offsets\n\
-         status.storage.topic=connect-status\nconfig.storage.replication.factor=1\n\
+         config.storage.topic={tag}-configs\noffset.storage.topic={tag}-offsets\n\
+         status.storage.topic={tag}-status\nconfig.storage.replication.factor=1\n\
          offset.storage.replication.factor=1\nstatus.storage.replication.factor=1\n\
          offset.storage.partitions=1\nstatus.storage.partitions=1\n\
          key.converter=org.apache.kafka.connect.storage.StringConverter\n\
@@ -118,19 +110,9 @@ fn start(dir: tempfile::TempDir, command: &Command, port: u16) -> Host {
     }
 }
 
-/// The daemon that all tests of this process share; `None` where there is no broker.
-fn daemon() -> Option<&'static Host> {
-    static SHARED: OnceLock<Option<Host>> = OnceLock::new();
-    SHARED
-        .get_or_init(|| {
-            let (port, _) = brokers::free_ports();
-            own_daemon(port)
-        })
-        .as_ref()
-}
-
 /// A daemon on a directory of its own.
-fn own_daemon(port: u16) -> Option<Host> {
+fn daemon() -> Option<Host> {
+    let (port, _) = brokers::free_ports();
     let broker = brokers::kafka()?;
     let dir = tempfile::tempdir().expect("directory");
     let config = dir.path().join("worker.toml");
