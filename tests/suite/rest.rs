@@ -68,6 +68,20 @@ fn a_plugin_push_has_its_own_limit() {
 }
 
 #[test]
+fn who_sends_everything_before_reading_sees_the_refusal_and_no_reset() {
+    let rig = Rig::new(&[]);
+    for (path, status) in [("/none", 404), ("/health", 405), ("/connectors", 413)] {
+        let mut socket = rig.socket();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n");
+        let head =
+            format!("{head}Content-Type: application/json\r\nContent-Length: 25165824\r\n\r\n");
+        socket.write_all(head.as_bytes()).unwrap();
+        socket.write_all(&vec![b' '; 24 << 20]).unwrap();
+        assert_eq!(Reply::read(&mut socket).unwrap().status, status, "{path}");
+    }
+}
+
+#[test]
 fn slow_clients_are_cut_off() {
     let rig = Rig::new(&[
         ("rest.header.timeout", "400ms"),

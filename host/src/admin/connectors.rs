@@ -296,11 +296,15 @@ fn create(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         Refused::Exists(_) => Fault::conflict(format!("Connector {name} already exists")),
         other => Fault::from(other),
     })?;
-    // Without tasks, as with Connect: whether they run already is a matter of a moment.
-    let mut shown = ConnectorInfo::from(&info);
+    created_as(&info, request, &name)
+}
+
+/// Without tasks, as with Connect: whether they run already is a matter of a moment.
+fn created_as(info: &Info, request: &Request, name: &str) -> Result<Answer, Fault> {
+    let mut shown = ConnectorInfo::from(info);
     shown.tasks.clear();
     let answer = Answer::json(201, &shown)?;
-    Ok(answer.header("location", location(request, &name)))
+    Ok(answer.header("location", location(request, name)))
 }
 
 fn not_found(name: &str) -> String {
@@ -335,8 +339,7 @@ fn put(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     named(&mut config, &name)?;
     let (info, created) = ctx.supervisor.put(&name, config, &ctx.actor)?;
     if created {
-        let answer = Answer::json(201, &ConnectorInfo::from(&info))?;
-        return Ok(answer.header("location", location(request, &name)));
+        return created_as(&info, request, &name);
     }
     Answer::json(200, &ConnectorInfo::from(&info))
 }

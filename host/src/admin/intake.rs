@@ -10,7 +10,7 @@ use hyper::body::{Body, Incoming};
 use tokio::sync::mpsc;
 
 use super::fault::Fault;
-use super::limits::{DRAIN, DRAIN_TIME, PIECES};
+use super::limits::PIECES;
 use super::route::Answer;
 use super::server::within;
 use crate::config::worker::RestConfig;
@@ -47,9 +47,7 @@ pub(super) async fn whole(
             }
         }
     }
-    drop(bytes);
     *closes = true;
-    drain(body).await;
     Err(large(most, "rest.max.body"))
 }
 
@@ -62,18 +60,6 @@ fn slow(limit: Duration) -> Fault {
 
 fn large(most: usize, key: &str) -> Fault {
     Fault::new(413, format!("the body is larger than {most} bytes ({key})"))
-}
-
-/// Some of what still comes, so that the refusal is read before the connection closes.
-async fn drain(mut body: Incoming) {
-    let began = Instant::now();
-    let mut dropped = 0;
-    while dropped < DRAIN {
-        match within(began, DRAIN_TIME, body.frame()).await {
-            Some(Some(Ok(frame))) => dropped += frame.data_ref().map_or(0, Bytes::len),
-            _ => return,
-        }
-    }
 }
 
 /// What became of a body that was passed on.
@@ -91,10 +77,7 @@ impl Fed {
         result: Result<Answer, Fault>,
         closes: &mut bool,
     ) -> Result<Answer, Fault> {
-        if let Some(body) = self.rest {
-            *closes = true;
-            drain(body).await;
-        }
+        *closes |= self.rest.is_some();
         match (result, self.fault) {
             (Err(_), Some(fault)) => Err(fault),
             (result, _) => result,

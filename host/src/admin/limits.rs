@@ -19,10 +19,9 @@ pub(super) const STALLED: Duration = Duration::from_secs(30);
 pub(super) const TICK: Duration = Duration::from_millis(250);
 /// Header fields of one request.
 pub(super) const HEADER_FIELDS: usize = 100;
-/// How much of a body that is too large is read and dropped, so that the client sees the answer instead of a reset.
-pub(super) const DRAIN: usize = 4 << 20;
-/// For how long.
-pub(super) const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// For how long a client that was answered before it had sent everything is still read, so that it sees the answer and
+/// not a reset: some clients look only when they are done. A body of `rest.max.plugin` at 7 MB/s.
+pub(super) const LINGER: Duration = Duration::from_secs(10);
 /// Peers whose rate is remembered; beyond that, those that have been quiet are forgotten.
 pub(super) const PEERS: usize = 4096;
 /// What a failed login costs of a peer's rate: at the default, 20 guesses a second.

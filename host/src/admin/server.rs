@@ -1,9 +1,9 @@
 //! Sockets: listens, bounds connections, speaks TLS and HTTP/1.1, ends within a deadline.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,9 @@ use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 use super::fault::Fault;
-use super::limits::{ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, PROBES, TICK, TURNED_AWAY};
+use super::limits::{
+    ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, LINGER, PROBES, TICK, TURNED_AWAY,
+};
 use super::serve::{Peer, Shared, serve};
 use super::watched::{Activity, Watched};
 use crate::config::worker::{Listen, RestConfig, TlsFiles};
@@ -241,18 +243,23 @@ async fn turn_away(mut stream: TcpStream, most: usize) {
          content-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    let told = timeout(Duration::from_secs(1), async {
+    let told = timeout(LINGER, async {
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&body).await?;
-        stream.shutdown().await?;
-        // Unread bytes would make the close a reset, which can overtake the answer.
-        let mut dropped = [0; 4096];
-        while stream.read(&mut dropped).await? > 0 {}
-        std::io::Result::Ok(())
+        linger(&mut stream).await
     });
     if let Ok(Err(error)) = told.await {
         tracing::debug!(%error, "a connection over the limit was gone");
     }
+}
+
+/// Says that nothing more comes and reads on until the client is done: unread bytes would make the close a reset, which
+/// can overtake the answer.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> std::io::Result<()> {
+    stream.shutdown().await?;
+    let mut dropped = [0; 4096];
+    while stream.read(&mut dropped).await? > 0 {}
+    Ok(())
 }
 
 async fn connection(
@@ -277,7 +284,7 @@ async fn connection(
     let shaken = async {
         let ssl = Ssl::new(acceptor.context())?;
         let mut stream = SslStream::new(ssl, stream)?;
-        std::pin::Pin::new(&mut stream).accept().await?;
+        Pin::new(&mut stream).accept().await?;
         Ok::<_, openssl::ssl::Error>(stream)
     };
     match timeout(limit, shaken).await {
@@ -301,11 +308,11 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         service_fn(move |request| {
             activity.busy();
             let (shared, activity) = (Arc::clone(&shared), activity.clone());
-            async move {
+            Box::pin(async move {
                 let response = serve(shared, peer, request).await;
                 activity.answered();
                 Ok::<_, Infallible>(response)
-            }
+            })
         })
     };
     let socket = TokioIo::new(Watched::new(stream, activity.clone()));
@@ -316,34 +323,40 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_headers(HEADER_FIELDS)
         .max_header_size(header)
         .max_buf_size(BUFFER.max(header));
-    let mut talk = pin!(builder.serve_connection(socket, service));
+    let mut talk = builder.serve_connection(socket, service);
     let mut overdue = pin!(activity.overdue(limit));
-    let stop = pin!(stopped.wait_for(|stop| *stop));
-    let over = {
+    let done = {
+        let stop = pin!(stopped.wait_for(|stop| *stop));
         let early = pin!(select(stop, &mut overdue));
-        match select(talk.as_mut(), early).await {
-            Either::Left((done, _)) => {
-                ended(peer, done);
+        match select(poll_fn(|cx| talk.poll_without_shutdown(cx)), early).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right((Either::Left(_), _)) => None,
+            Either::Right((Either::Right(_), _)) => {
+                tracing::debug!(peer = %peer.ip, "a client took too long and was cut off");
                 return;
             }
-            Either::Right((Either::Left(_), _)) => false,
-            Either::Right((Either::Right(_), _)) => true,
         }
     };
-    if over {
-        tracing::debug!(peer = %peer.ip, "a client took too long and was cut off");
-        return;
-    }
-    talk.as_mut().graceful_shutdown();
-    if let Either::Left((done, _)) = select(talk, overdue).await {
-        ended(peer, done);
-    }
-}
-
-fn ended(peer: Peer, done: hyper::Result<()>) {
+    let done = match done {
+        Some(done) => done,
+        None => {
+            Pin::new(&mut talk).graceful_shutdown();
+            match select(poll_fn(|cx| talk.poll_without_shutdown(cx)), overdue).await {
+                Either::Left((done, _)) => done,
+                Either::Right(_) => return,
+            }
+        }
+    };
     if let Err(error) = done {
         tracing::debug!(peer = %peer.ip, %error, "a connection broke");
     }
+    let mut stream = talk.into_parts().io.into_inner();
+    let stopping = async {
+        drop(stopped.wait_for(|stop| *stop).await);
+        tokio::time::sleep(TICK).await;
+    };
+    let lingering = pin!(timeout(LINGER, linger(&mut stream)));
+    select(lingering, pin!(stopping)).await;
 }
 
 /// `future`, or `None` after `limit` from `since`.

@@ -1,5 +1,5 @@
-//! Records as lines of a file, each once: the file's length and the positions are saved together, and at a start the file
-//! is cut back to that length, so that lines whose positions were not saved are written again and not twice.
+//! Records as lines of a file, each once: the file's length and the positions are saved together, and before lines are
+//! written it is saved how many bytes they are. What a kill left of them is cut off at the next start, and only that.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -117,7 +117,7 @@ fn once(job: &FileSink, ctx: &FileContext, there: &dyn Fn()) -> Result<()> {
     writer.copy(&mut source, &cluster, &mut topics)
 }
 
-/// The file, cut back to what the positions account for; it is created if it is not there.
+/// The file, without lines that the positions do not account for; it is created if it is not there.
 fn open(job: &FileSink, state: &mut State) -> Result<File> {
     let path = &job.file;
     let failed = |what: &'static str| move |e| store(what, path, e);
@@ -131,33 +131,22 @@ fn open(job: &FileSink, state: &mut State) -> Result<File> {
         .metadata()
         .map_err(failed("cannot be looked at"))?
         .len();
-    let known = state.written.as_ref().filter(|length| length.file == *path);
-    let bytes = match known.map(|length| length.bytes) {
-        Some(bytes) if there < bytes => {
-            return Err(Error::new(
-                Kind::LogCorrupt,
-                "file.sink",
-                format!(
-                    "{} has {there} bytes, and {bytes} were written: somebody cut it",
-                    path.display()
-                ),
-            )
-            .hint("put it back; or write to another file; or stop the connector and reset its offsets (DELETE /connectors/NAME/offsets) to begin anew"));
-        }
-        Some(bytes) => bytes,
-        None => there,
+    let mut written = Length {
+        file: path.clone(),
+        bytes: there,
+        begun: 0,
     };
-    if there > bytes {
-        file.set_len(bytes).map_err(failed("cannot be cut"))?;
+    match state.written.take() {
+        Some(known) if known.file == *path => written = known,
+        Some(other) => other.leave()?,
+        None => {}
     }
+    written.settle(&file, there)?;
     file.seek(SeekFrom::End(0))
         .map_err(failed("cannot be sought in"))?;
     file.sync_all().map_err(failed("cannot be synced"))?;
     sync_parent(path).map_err(failed("has a directory that cannot be synced"))?;
-    state.written = Some(Length {
-        file: path.clone(),
-        bytes,
-    });
+    state.written = Some(written);
     Ok(file)
 }
 
@@ -294,19 +283,25 @@ impl Writer<'_> {
         self.moved.push(position);
     }
 
-    /// Lines first, then the length and positions that account for them.
+    /// How many bytes come, then the lines, then the length and positions that account for them.
     fn save(&mut self, topics: &[TopicInfo]) -> Result<()> {
         if self.moved.is_empty() {
             return Ok(());
         }
         let path = &self.job.file;
+        let bytes = self.lines.len() as u64;
+        if let Some(length) = self.state.written.as_mut().filter(|_| bytes > 0) {
+            length.begun = bytes;
+            self.state.save(&self.ctx.state_dir, &self.job.name)?;
+        }
         let wrote = self
             .file
             .write_all(&self.lines)
             .and_then(|()| self.file.sync_data());
         wrote.map_err(|e| store("cannot be written", path, e))?;
         if let Some(length) = &mut self.state.written {
-            length.bytes += self.lines.len() as u64;
+            length.bytes += bytes;
+            length.begun = 0;
         }
         remember(&mut self.state, topics, &self.moved);
         self.state.save(&self.ctx.state_dir, &self.job.name)?;

@@ -44,6 +44,61 @@ pub(super) struct Read {
 pub(super) struct Length {
     pub file: PathBuf,
     pub bytes: u64,
+    /// Bytes behind those that were about to be written: after a kill there may be some of them. Whatever else is behind
+    /// is not ours.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub begun: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Length {
+    /// What a kill left of lines whose positions were not saved is cut off a file of `there` bytes. `LogCorrupt`: the
+    /// file is not as it was left.
+    pub fn settle(&mut self, file: &File, there: u64) -> Result<()> {
+        let (path, bytes) = (self.file.display(), self.bytes);
+        let changed = |what: String| {
+            Err(Error::new(Kind::LogCorrupt, "file.sink", what)
+                .hint("put it back; or write to another file; or stop the connector and reset its offsets (DELETE /connectors/NAME/offsets) to begin anew"))
+        };
+        if there < bytes {
+            return changed(format!(
+                "{path} has {there} bytes, and {bytes} were written: somebody cut it"
+            ));
+        }
+        if self.begun == 0 {
+            self.bytes = there;
+            return Ok(());
+        }
+        if there - bytes > self.begun {
+            return changed(format!(
+                "{path} has {there} bytes: after a write of {} bytes behind {bytes} broke off, somebody else wrote to it",
+                self.begun
+            ));
+        }
+        let cut = file.set_len(bytes).and_then(|()| file.sync_all());
+        cut.map_err(|e| store("cannot be cut", &self.file, e))?;
+        self.begun = 0;
+        Ok(())
+    }
+
+    /// Settles a file that will not be written to as it was; gone or changed, it is left alone.
+    pub fn leave(mut self) -> Result<()> {
+        let opened = fs::OpenOptions::new().write(true).open(&self.file);
+        let looked = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
+        let settled = match looked {
+            Ok((there, file)) => self.settle(&file, there),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(store("cannot be looked at", &self.file, e)),
+        };
+        match settled {
+            Err(error) if error.kind() == Kind::LogCorrupt => Ok(()),
+            settled => settled,
+        }
+    }
 }
 
 impl State {
@@ -161,17 +216,7 @@ pub fn reset(job: &Job, dir: &Path) -> Result<()> {
     state.files.clear();
     state.topics.clear();
     if let (Job::FileSink(_), Some(written)) = (job, state.written.take()) {
-        match fs::OpenOptions::new().write(true).open(&written.file) {
-            Ok(file) => {
-                let failed = |e| store("cannot be cut", &written.file, e);
-                if file.metadata().map_err(failed)?.len() > written.bytes {
-                    file.set_len(written.bytes).map_err(failed)?;
-                    file.sync_all().map_err(failed)?;
-                }
-            }
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(store("cannot be opened", &written.file, e)),
-        }
+        written.leave()?;
     }
     state.save(dir, job.name())
 }
