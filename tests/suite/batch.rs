@@ -1,37 +1,14 @@
 //! RAW to PROCESSED in this process: exact ranges, first wins, one batch after the other.
 
 use weir::commit::Role;
-use weir::config::{PipelineConfig, from_map};
 
 use crate::world::{World, files};
-
-fn processed(world: &World, more: &[(&str, &str)]) -> PipelineConfig {
-    let raw = format!("file:{}", world.path("raw").display());
-    let url = format!("file:{}", world.path("processed").display());
-    let mut map = std::collections::BTreeMap::from([
-        ("name", "processed"),
-        ("source.type", "zone"),
-        ("source.url", raw.as_str()),
-        ("source.pipeline", "raw"),
-        ("source.table", "books"),
-        ("sink.type", "zone"),
-        ("sink.url", url.as_str()),
-        ("sink.table", "books"),
-        ("sink.partition.field", "_timestamp"),
-        ("sink.partition.format", "%Y-%m-%d"),
-        ("sink.partition.name", "date"),
-        ("sink.dedup.key", "value"),
-        ("trigger", "available-now"),
-    ]);
-    map.extend(more.iter().copied());
-    from_map("test", map).unwrap()
-}
 
 /// 600 records, 200 distinct values, in batches with runs of both pipelines in between.
 #[test]
 fn the_first_of_each_key_is_kept_whatever_the_batches_are() {
     let world = World::new(3);
-    let (raw, processed) = (world.raw(&[]), processed(&world, &[]));
+    let (raw, processed) = (world.raw(&[]), world.processed("processed", &[]));
     for round in 0..3 {
         let values: Vec<String> = (0..200)
             .map(|i| format!("{}", (i * 7 + round) % 200))
@@ -77,7 +54,7 @@ fn the_first_of_each_key_is_kept_whatever_the_batches_are() {
 #[test]
 fn nothing_new_writes_nothing() {
     let world = World::new(1);
-    let processed = processed(&world, &[]);
+    let processed = world.processed("processed", &[]);
     let alone = world
         .run(std::slice::from_ref(&processed))
         .pop()
@@ -113,7 +90,7 @@ fn a_plan_takes_no_more_versions_than_memory_holds() {
         ("sink.dedup.key", "_offset"),
     ];
     world
-        .run(&[processed(&world, &small)])
+        .run(&[world.processed("processed", &small)])
         .pop()
         .unwrap()
         .result

@@ -227,6 +227,11 @@ fn only_lines_that_were_begun_and_not_accounted_for_are_cut() {
     world.produce([(0, SIX)].into_iter());
     during(&world, &elsewhere, || lines(&other) == ["six"]);
     assert_eq!(lines(&to).len(), 7);
+    // A file that cannot be settled any more keeps nobody from going on to another.
+    fs::remove_file(&other).unwrap();
+    fs::create_dir(&other).unwrap();
+    world.produce([(0, SIX)].into_iter());
+    during(&world, &sink, || lines(&to).len() == 8);
 }
 
 #[test]

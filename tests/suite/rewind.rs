@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use weir::commit::{Kind as EntryKind, Log, LogName, Role, decode, verify};
-use weir::config::{PipelineConfig, from_map};
+use weir::config::PipelineConfig;
 use weir::error::Kind;
 use weir::pipeline::offsets::{self, Altered, To, Wanted};
 use weir::store;
@@ -105,28 +105,6 @@ fn kinds(log: &Log) -> Vec<EntryKind> {
         decode(&bytes, &path).unwrap().kind
     };
     (0..=log.version()).map(kind).collect()
-}
-
-pub fn processed(world: &World, name: &str, more: &[(&str, &str)]) -> PipelineConfig {
-    let raw = format!("file:{}", world.path("raw").display());
-    let url = format!("file:{}", world.path(name).display());
-    let mut map = BTreeMap::from([
-        ("name", name),
-        ("source.type", "zone"),
-        ("source.url", raw.as_str()),
-        ("source.pipeline", "raw"),
-        ("source.table", TOPIC),
-        ("sink.type", "zone"),
-        ("sink.url", url.as_str()),
-        ("sink.table", TOPIC),
-        ("sink.partition.field", "_timestamp"),
-        ("sink.partition.format", "%Y-%m-%d"),
-        ("sink.partition.name", "date"),
-        ("sink.dedup.key", "value"),
-        ("trigger", "available-now"),
-    ]);
-    map.extend(more.iter().copied());
-    from_map("test", map).unwrap()
 }
 
 /// One file holds rows of both partitions; one of them goes back, the other one's rows stay where they are.
@@ -265,13 +243,13 @@ fn a_higher_offset_is_a_gap_that_counts_as_lost() {
 
 /// What somebody who begins today gets from the same RAW zone.
 fn fresh(world: &World, name: &str) -> BTreeMap<Coordinate, String> {
-    run(world, &[processed(world, name, &[])]);
+    run(world, &[world.processed(name, &[])]);
     listed(world, name, TOPIC)
 }
 
 /// Three commits of RAW, a batch after each; values repeat across partitions and commits.
 fn three_batches(world: &World) -> (PipelineConfig, PipelineConfig) {
-    let (raw, processed) = (world.raw(&[]), processed(world, "processed", &[]));
+    let (raw, processed) = (world.raw(&[]), world.processed("processed", &[]));
     for from in [0, 30, 60] {
         produce(world, 3, from..from + 30);
         run(world, &[raw.clone(), processed.clone()]);

@@ -129,6 +129,29 @@ impl World {
         from_map("test", map).unwrap()
     }
 
+    /// A PROCESSED pipeline over it, into the directory `name`; `more` overrides.
+    pub fn processed(&self, name: &str, more: &[(&str, &str)]) -> PipelineConfig {
+        let raw = format!("file:{}", self.path("raw").display());
+        let url = format!("file:{}", self.path(name).display());
+        let mut map = BTreeMap::from([
+            ("name", name),
+            ("source.type", "zone"),
+            ("source.url", raw.as_str()),
+            ("source.pipeline", "raw"),
+            ("source.table", TOPIC),
+            ("sink.type", "zone"),
+            ("sink.url", url.as_str()),
+            ("sink.table", TOPIC),
+            ("sink.partition.field", "_timestamp"),
+            ("sink.partition.format", "%Y-%m-%d"),
+            ("sink.partition.name", "date"),
+            ("sink.dedup.key", "value"),
+            ("trigger", "available-now"),
+        ]);
+        map.extend(more.iter().copied());
+        from_map("test", map).unwrap()
+    }
+
     pub fn run(&self, configs: &[PipelineConfig]) -> Vec<Ended> {
         run(configs, &self.clock, &self.stop, &|_| self.told.clone())
     }

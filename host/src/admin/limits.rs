@@ -28,6 +28,8 @@ pub(super) const PEERS: usize = 4096;
 pub(super) const FAILED_LOGIN: f64 = 50.0;
 /// Connections over the limit that are told so at a time; more are closed without a word.
 pub(super) const TURNED_AWAY: usize = 32;
+/// Time to tell one of them: a slow one must not keep the others from hearing it.
+pub(super) const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
 /// Pieces of an upload between socket and handler.
 pub(super) const PIECES: usize = 4;
 /// After an accept that failed (no file descriptors left): long enough not to spin.

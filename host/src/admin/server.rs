@@ -21,7 +21,8 @@ use tokio_openssl::SslStream;
 
 use super::fault::Fault;
 use super::limits::{
-    ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, LINGER, PROBES, TICK, TURNED_AWAY,
+    ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, LINGER, PROBES, TICK, TURN_AWAY_TIME,
+    TURNED_AWAY,
 };
 use super::serve::{Peer, Shared, serve};
 use super::watched::{Activity, Watched};
@@ -243,7 +244,7 @@ async fn turn_away(mut stream: TcpStream, most: usize) {
          content-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    let told = timeout(LINGER, async {
+    let told = timeout(TURN_AWAY_TIME, async {
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&body).await?;
         linger(&mut stream).await

@@ -73,31 +73,11 @@ pub fn find(name: &str) -> Option<&'static KeyDef> {
     KEYS.iter().find(|def| def.name == name)
 }
 
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-const GIB: u64 = 1024 * MIB;
-const MS: u64 = 1;
-const SECOND: u64 = 1000 * MS;
-const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
-
-const fn duration(min_ms: u64, max_ms: u64) -> Shape {
-    Shape::Duration { min_ms, max_ms }
-}
-
-const fn bytes(min: u64, max: u64) -> Shape {
-    Shape::Bytes { min, max }
-}
-
-const fn int(min: u64, max: u64) -> Shape {
-    Shape::Int { min, max }
-}
-
 use self::Default::{Derived, Is, Required, Unset};
 use self::Group::{Errors, Limits, Logging, Pipeline, Plugins, Sink, Source};
 use self::Importance::{High, Low, Medium};
 use self::Scope::{Always, Kafka, Zone};
+use super::shape::unit::{DAY, GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, bytes, duration, int};
 
 macro_rules! keys {
     ($($name:literal: $shape:expr, $default:expr, $importance:expr, $group:expr, $scope:expr, $doc:expr;)*) => {

@@ -44,6 +44,32 @@ pub enum Shape {
     Level,
 }
 
+/// Units of the limits in the tables of keys: bytes, and milliseconds.
+pub(super) mod unit {
+    use super::Shape;
+
+    pub const KIB: u64 = 1024;
+    pub const MIB: u64 = 1024 * KIB;
+    pub const GIB: u64 = 1024 * MIB;
+    pub const MS: u64 = 1;
+    pub const SECOND: u64 = 1000 * MS;
+    pub const MINUTE: u64 = 60 * SECOND;
+    pub const HOUR: u64 = 60 * MINUTE;
+    pub const DAY: u64 = 24 * HOUR;
+
+    pub const fn duration(min_ms: u64, max_ms: u64) -> Shape {
+        Shape::Duration { min_ms, max_ms }
+    }
+
+    pub const fn bytes(min: u64, max: u64) -> Shape {
+        Shape::Bytes { min, max }
+    }
+
+    pub const fn int(min: u64, max: u64) -> Shape {
+        Shape::Int { min, max }
+    }
+}
+
 /// A value of some shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {

@@ -355,15 +355,16 @@ impl Supervisor {
         for entry in &entries {
             entry.unit.quit(grace);
         }
+        let clock = &self.gear.clock;
         let all = || entries.iter().all(|entry| entry.unit.has_ended());
         let late = || self.gear.stop.overdue();
         while !all() && !late() {
-            std::thread::sleep(LOOK_EVERY);
+            clock.sleep(LOOK_EVERY);
         }
         let in_time = all() && !late();
-        let until = std::time::Instant::now() + LAST_WAIT;
-        while !all() && std::time::Instant::now() < until {
-            std::thread::sleep(LOOK_EVERY);
+        let until = clock.elapsed() + LAST_WAIT;
+        while !all() && clock.elapsed() < until {
+            clock.sleep(LOOK_EVERY);
         }
         in_time
     }

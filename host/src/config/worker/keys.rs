@@ -2,6 +2,9 @@
 
 use super::super::keys::Default;
 use super::super::shape::Shape;
+use super::super::shape::unit::{
+    DAY, GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, bytes, duration, int,
+};
 
 #[derive(Debug)]
 pub struct WorkerKey {
@@ -35,27 +38,6 @@ pub const GROUPS: &[&str] = &[
     "Restarts",
     "Logging",
 ];
-
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-const GIB: u64 = 1024 * MIB;
-const MS: u64 = 1;
-const SECOND: u64 = 1000 * MS;
-const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
-
-const fn duration(min_ms: u64, max_ms: u64) -> Shape {
-    Shape::Duration { min_ms, max_ms }
-}
-
-const fn bytes(min: u64, max: u64) -> Shape {
-    Shape::Bytes { min, max }
-}
-
-const fn int(min: u64, max: u64) -> Shape {
-    Shape::Int { min, max }
-}
 
 macro_rules! keys {
     ($($name:literal: $shape:expr, $default:expr, $group:literal, $doc:expr;)*) => {

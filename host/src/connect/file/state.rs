@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{FileSink, FileSource};
 use crate::connect::Job;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Remedy, Result};
 use crate::kafka::KafkaCluster;
 use crate::supervisor::{Offset, durable_dir};
 
@@ -85,18 +85,17 @@ impl Length {
         Ok(())
     }
 
-    /// Settles a file that will not be written to as it was; gone or changed, it is left alone.
+    /// Settles a file that will not be written to as it was; gone, changed or closed to us, it is left alone.
     pub fn leave(mut self) -> Result<()> {
         let opened = fs::OpenOptions::new().write(true).open(&self.file);
         let looked = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
         let settled = match looked {
             Ok((there, file)) => self.settle(&file, there),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             Err(e) => Err(store("cannot be looked at", &self.file, e)),
         };
         match settled {
-            Err(error) if error.kind() == Kind::LogCorrupt => Ok(()),
-            settled => settled,
+            Err(error) if error.remedy() == Remedy::Retry => Err(error),
+            _ => Ok(()),
         }
     }
 }
