@@ -1,4 +1,4 @@
-//! PROTOCOL.md on the real code: holes 5, 7, 10 and those by argument (research/protocol-holes.md). What reading and writing
+//! docs/protocol.md on the real code: holes 5, 7, 10 and those by argument. What reading and writing
 //! promise is in `protocol_log`, the validity rules one by one in `protocol_rules`.
 
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! Each validity rule of PROTOCOL §3: an entry that breaks only this rule is refused by this rule's name.
+//! Each validity rule of docs/protocol.md §3: an entry that breaks only this rule is refused by this rule's name.
 
 use std::collections::BTreeMap;
 

@@ -140,6 +140,56 @@ fn every_code_has_a_section() {
     }
 }
 
+/// Rules of the commit protocol that a text cites: `V2`, `W5`, `B0`, …
+fn cited(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let cited = words.filter(|word| {
+        let (letter, number) = word.split_at_checked(1).unwrap_or(("", ""));
+        matches!(letter, "V" | "R" | "W" | "P" | "B")
+            && (1..=2).contains(&number.len())
+            && number.bytes().all(|b| b.is_ascii_digit())
+    });
+    cited.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_cited_rule_of_the_protocol_has_a_heading() {
+    let page = read(&root().join("docs/protocol.md"));
+    let rooms =
+        ["commit", "pipeline", "sink", "store", "zone"].map(|room| format!("host/src/{room}"));
+    let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+    let mut missing = Vec::new();
+    for path in sources(&rooms) {
+        for rule in cited(&read(&path)) {
+            if !page.contains(&format!("\n### {rule}\n")) {
+                missing.push(format!("{}: {rule}", shown(&path)));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "docs/protocol.md: {missing:#?}");
+    assert_eq!(cited("V2, hole W5: R44x and _P1"), ["V2", "W5"]);
+}
+
+#[test]
+fn comments_name_only_documents_that_are_here() {
+    let mut wrong = Vec::new();
+    for path in sources(&["host/src", "tests", "plugins"]) {
+        for (number, line) in (1..).zip(read(&path).lines()) {
+            let Some((_, comment)) = line.split_once("//") else {
+                continue;
+            };
+            for word in comment.split(|c: char| c.is_whitespace() || "`()[],;\"".contains(c)) {
+                let word = word.split('#').next().unwrap_or(word).trim_end_matches('.');
+                let page = word.starts_with("docs/") && word.ends_with(".md");
+                if page && !root().join(word).is_file() {
+                    wrong.push(format!("{}:{number} names {word}", shown(&path)));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn a_name_inside_another_is_none() {
     assert!(names("use rdkafka::config;", "rdkafka"));

@@ -1,4 +1,4 @@
-//! The two ledgers that close at every commit (DESIGN §1.2, PROTOCOL §2 `spans`).
+//! The two ledgers that close at every commit (V7 of docs/protocol.md).
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! One entry of the commit log: names, fields and kinds of PROTOCOL §2, as they stand on disk.
+//! One entry of the commit log: names, fields and kinds of docs/protocol.md §2, as they stand on disk.
 //!
 //! Frozen in 0.1. An entry with an unknown kind, field or format is refused by name, never skipped. Bytes are compact JSON
 //! in the order of the fields below; the digest of an entry is the sha256 of its bytes as stored.

@@ -1,4 +1,4 @@
-//! Reading the log: only what is proved counts (PROTOCOL §4).
+//! Reading the log: only what is proved counts (docs/protocol.md §4).
 //!
 //! The log holds P, the proved version, with its digest. Entries are read upwards from P to the first that does not exist,
 //! then P is read again: while it is still there with the same digest, nothing above it was ever deleted, and all that was
@@ -211,7 +211,7 @@ impl Log {
         self.pending.is_some()
     }
 
-    /// How long the committer should still gather receipts before the next data entry (PROTOCOL §5, Pace). Zero for the
+    /// How long the committer should still gather receipts before the next data entry (docs/protocol.md §5, Pace). Zero for the
     /// first; skip it when draining.
     pub fn ready_in(&self) -> Duration {
         self.pace

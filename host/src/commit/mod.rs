@@ -5,7 +5,7 @@
 //! commit(Draft) ─ W3 ─ W5 Create(P+1) ─ W6 ─→ Committed ─→ sweep, publish ─→ mirror, metrics
 //!                 └─ a receipt overtaken by another writer is dropped, the others go on
 //! ```
-//! One log per pipeline and zone; rule names (V…, R…, W…, P…) are those of PROTOCOL.md. Writers need no lease: each span
+//! One log per pipeline and zone; rule names (V…, R…, W…, P…) are those of docs/protocol.md. Writers need no lease: each span
 //! must begin where the log's chain ends, and only one entry of a version can exist.
 
 mod draft;

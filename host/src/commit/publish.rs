@@ -1,4 +1,4 @@
-//! From staging to the final name and away again (PROTOCOL §6), and what an owner does first when it opens its log.
+//! From staging to the final name and away again (docs/protocol.md §6), and what an owner does first when it opens its log.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! V8: chains go back to earlier borders, and everything above leaves with them (PROTOCOL §8).
+//! V8: chains go back to earlier borders, and everything above leaves with them (docs/protocol.md §8).
 //!
 //! What a rewind comes to follows from the state and the targets alone; only the rests of files that straddle a target are
 //! written by somebody. Writer and readers compute it with the same function and compare.

@@ -1,4 +1,4 @@
-//! The validity rules V1–V7 and V10–V12 of PROTOCOL §3, on the state before the entry. V8 is in `rewind`.
+//! The validity rules V1–V7 and V10–V12 of docs/protocol.md §3, on the state before the entry. V8 is in `rewind`.
 //!
 //! Checked by the writer before Create, by every reader, and offline: the same functions, so that nobody can write what
 //! nobody will read.

@@ -8,10 +8,10 @@ use super::file::rules_digest;
 use crate::chain::Ledger;
 use crate::record::ChainId;
 
-/// Writers of the last so many entries count for the pace (PROTOCOL §5).
+/// Writers of the last so many entries count for the pace (docs/protocol.md §5).
 const PACE_WINDOW: usize = 100;
 
-/// A rule of PROTOCOL §3 that an entry or draft breaks.
+/// A rule of docs/protocol.md §3 that an entry or draft breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// `V2`; `W1` for an `open`; `§2` where fields do not belong to the kind.

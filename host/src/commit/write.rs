@@ -1,4 +1,4 @@
-//! Writing the log: an attempt becomes the next version, or somebody else's entry does (PROTOCOL §5).
+//! Writing the log: an attempt becomes the next version, or somebody else's entry does (docs/protocol.md §5).
 //!
 //! ```text
 //! draft ─W3→ check every part on the proved state; the overtaken are dropped
@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Created, Store};
 
-/// Factor on the pace under contention: beyond it, more waiting no longer helps (PROTOCOL §5, Pace).
+/// Factor on the pace under contention: beyond it, more waiting no longer helps (docs/protocol.md §5, Pace).
 const PACE_FACTOR_MAX: u32 = 64;
 
 /// Attempts per entry above which a shared log is too busy.

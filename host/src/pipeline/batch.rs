@@ -1,4 +1,4 @@
-//! A pipeline from a zone to a zone: batches over exact ranges of the other zone's log (PROTOCOL §10).
+//! A pipeline from a zone to a zone: batches over exact ranges of the other zone's log (docs/protocol.md §10).
 //!
 //! ```text
 //! B0 refresh both logs, register as reader → B1 plan → B2 rows by coordinate → B3 first wins → B4 batch → B5 publish, advance

@@ -1,4 +1,4 @@
-//! What a batch reads: exact ranges of another zone's log since the last batch, cut at its versions (PROTOCOL B1).
+//! What a batch reads: exact ranges of another zone's log since the last batch, cut at its versions (B1 of docs/protocol.md).
 //!
 //! Cuts lie on versions, so the winner of a key does not depend on where a batch ended (B3).
 

@@ -1,4 +1,4 @@
-//! A log goes back to earlier borders, and whoever reads its zone follows (PROTOCOL §8, §10 B0).
+//! A log goes back to earlier borders, and whoever reads its zone follows (docs/protocol.md §8, §10 B0).
 //!
 //! ```text
 //! go_back  targets → State::back_to → rests of straddling files → rewind entry → sweep → rests published

@@ -25,7 +25,7 @@ use crate::zone::ZoneSink;
 const WATCH_WAIT: Duration = Duration::from_millis(50);
 /// 1 / share of a task's memory for its open files; the rest is batches, guests and librdkafka's queue.
 const FILES_SHARE: usize = 2;
-/// 1 / share of a task's memory for librdkafka's queue, inside the bounds of DESIGN §6.
+/// 1 / share of a task's memory for librdkafka's queue.
 const QUEUE_SHARE: usize = 8;
 const QUEUE_MIN: usize = 1 << 20;
 const QUEUE_MAX: usize = 16 << 20;

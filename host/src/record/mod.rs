@@ -25,7 +25,7 @@ pub const TIMESTAMP: &str = "_timestamp";
 /// Ordinal of a row inside its record; 0 where no transform explodes.
 pub const ROW: &str = "_row";
 
-/// One ordered sequence of positions: `kafka/<cluster id>/<topic id>/<partition>` and the like (PROTOCOL §2).
+/// One ordered sequence of positions: `kafka/<cluster id>/<topic id>/<partition>` and the like (docs/protocol.md §2).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct ChainId(Arc<str>);

@@ -2,7 +2,7 @@
 //!
 //! Paths are relative to the root, with `/` between their parts. Every call blocks; the runtime that `object_store` needs
 //! lives in here and nobody outside sees it. An `Err` from a call that changes something means *unknown*: it may have
-//! happened, or may still happen later. Whoever cares reads back (PROTOCOL §5, W5).
+//! happened, or may still happen later. Whoever cares reads back (docs/protocol.md §5, W5).
 
 mod abort;
 mod fault;
