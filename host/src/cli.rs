@@ -175,14 +175,10 @@ fn exit_of(error: &Error) -> Exit {
 
 /// `error[code]: message`, during what, the hint.
 pub fn print_error(error: &Error) {
-    let whole = error.to_string();
-    let message = match error.hint_text() {
-        Some(hint) => whole.strip_suffix(&format!("; {hint}")).unwrap_or(&whole),
-        None => &whole,
-    };
     let mut text = format!(
-        "{}: {message}\n  during {}\n",
+        "{}: {}\n  during {}\n",
         head("error", error.kind().code()),
+        error.told(),
         error.op()
     );
     if let Some(hint) = error.hint_text() {

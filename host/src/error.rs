@@ -185,6 +185,20 @@ impl Error {
         out
     }
 
+    /// One line: message, context, cause; without the hint.
+    pub fn told(&self) -> String {
+        let mut out = self.message.clone();
+        if !self.context.is_empty() {
+            let pair = |(key, value): &(&str, String)| format!("{key}={value}");
+            let pairs: Vec<String> = self.context.iter().map(pair).collect();
+            out.push_str(&format!(" [{}]", pairs.join(" ")));
+        }
+        if let Some(source) = &self.source {
+            out.push_str(&format!(": {source}"));
+        }
+        out
+    }
+
     pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }
@@ -192,18 +206,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.message)?;
-        if !self.context.is_empty() {
-            let pairs: Vec<String> = self
-                .context
-                .iter()
-                .map(|(k, v)| format!("{k}={v}"))
-                .collect();
-            write!(f, " [{}]", pairs.join(" "))?;
-        }
-        if let Some(source) = &self.source {
-            write!(f, ": {source}")?;
-        }
+        f.write_str(&self.told())?;
         if let Some(hint) = &self.hint {
             write!(f, "; {hint}")?;
         }

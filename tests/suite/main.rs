@@ -24,6 +24,7 @@ mod convert;
 mod convert_run;
 mod daemon;
 mod daemon_rig;
+mod endings;
 mod file_connectors;
 mod friday;
 mod guests;

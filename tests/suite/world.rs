@@ -11,7 +11,7 @@ use weir::commit::{Committed, Log, LogName, State, Writer};
 use weir::config::{PipelineConfig, from_map};
 use weir::error::{Error, Result};
 use weir::kafka::{KafkaProps, MockBroker, Outgoing, Producer};
-use weir::pipeline::{Ended, Report, Stages, Stop, run};
+use weir::pipeline::{Ended, Ending, Report, Stages, Stop, run};
 use weir::store;
 
 pub const TOPIC: &str = "books";
@@ -57,11 +57,12 @@ impl Report for Told {
     fn resumed(&self) {
         self.push("resumed".to_owned());
     }
-    fn failed(&self, error: &Error) {
-        self.push(format!("failed {error}"));
-    }
-    fn ended(&self, state: &State) {
-        self.push(format!("ended {}", state.version));
+    fn ended(&self, ending: &Ending<'_>) {
+        self.push(match ending {
+            Ending::Well { .. } => "ended".to_owned(),
+            Ending::Failed(error) => format!("failed {error}"),
+            Ending::NotBegun { .. } => "not begun".to_owned(),
+        });
     }
 }
 

@@ -136,13 +136,15 @@ fn start(args: &RunArgs, pipelines: &[PipelineConfig]) -> Result<Exit> {
         Arc::new(Tally::new(&config.name, shown.clone(), clock.clone()))
     };
     let ended = pipeline::run(pipelines, &clock, &stop, &report);
-    let failed = ended.into_iter().filter_map(|e| e.result.err());
-    match failed.last() {
-        Some(error) if error.kind() == Kind::ConfigInvalid => Ok(Exit::Usage),
-        Some(_) => Ok(Exit::Failed),
-        None if stop.overdue() => Ok(Exit::Deadline),
-        None => Ok(Exit::Ok),
-    }
+    let failed: Vec<Error> = ended.into_iter().filter_map(|e| e.result.err()).collect();
+    // 2 tells a service manager not to try again: only where every failure is of that sort.
+    let config = failed.iter().all(|e| e.kind() == Kind::ConfigInvalid);
+    Ok(match failed.is_empty() {
+        false if config => Exit::Usage,
+        false => Exit::Failed,
+        true if stop.overdue() => Exit::Deadline,
+        true => Exit::Ok,
+    })
 }
 
 /// The first SIGTERM or SIGINT drains; a second one ends the process at once, which loses nothing either.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::start::{open_zone, parquet_options};
-use super::{Host, plan, retry, rewind, stopped, until_settled};
+use super::{Host, Left, plan, retry, rewind, stopped, until_settled};
 use arrow_schema::SchemaRef;
 
 use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
@@ -62,30 +62,12 @@ pub fn run(
         log,
     };
     let mut input = None;
-    loop {
-        let begun = host.clock.elapsed();
-        if input.is_none() {
-            input = batches.open_input()?;
-            if input.is_none() {
-                batches.nothing_there(config.trigger == Trigger::AvailableNow)?;
-            }
-        }
-        if let Some(input) = &mut input {
-            while !host.stop.asked() && batches.next(input)? {}
-        }
-        let wait = match config.trigger {
-            Trigger::AvailableNow => break,
-            Trigger::Every(every) => {
-                every.saturating_sub(host.clock.elapsed().saturating_sub(begun))
-            }
-            Trigger::Continuous => LOOK_AGAIN,
-        };
-        if host.stop.wait(wait) {
-            break;
-        }
+    let ended = batches.keep_looking(&mut input);
+    host.report.stands(batches.log.state());
+    if let Some(input) = &input {
+        host.report.left(0, batches.left(input));
     }
-    host.report.ended(batches.log.state());
-    Ok(())
+    ended
 }
 
 struct Batches<'a> {
@@ -105,6 +87,47 @@ struct InputZone {
 }
 
 impl Batches<'_> {
+    /// Until asked to stop, or once over what is there.
+    fn keep_looking(&mut self, input: &mut Option<InputZone>) -> Result<()> {
+        let (host, config) = (self.host, self.config);
+        loop {
+            let begun = host.clock.elapsed();
+            if input.is_none() {
+                *input = self.open_input()?;
+                if input.is_none() {
+                    self.nothing_there(config.trigger == Trigger::AvailableNow)?;
+                }
+            }
+            if let Some(input) = input {
+                while !host.stop.asked() && self.next(input)? {}
+            }
+            let wait = match config.trigger {
+                Trigger::AvailableNow => return Ok(()),
+                Trigger::Every(every) => {
+                    every.saturating_sub(host.clock.elapsed().saturating_sub(begun))
+                }
+                Trigger::Continuous => LOOK_AGAIN,
+            };
+            if host.stop.wait(wait) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Offsets of the other zone that wait, as far as its log was read last.
+    fn left(&self, input: &InputZone) -> Left {
+        let own = &self.log.state().chains;
+        let chains = plan::chains_of_table(input.log.state(), &self.source.table);
+        let behind = chains.into_iter().map(|(id, chain)| {
+            let at = own.get(id).map_or(chain.start(), |own| own.to);
+            u64::try_from(chain.to - at).unwrap_or(0)
+        });
+        Left {
+            uncommitted: 0,
+            lag: Some(behind.sum()),
+        }
+    }
+
     /// `None`: its pipeline has not begun yet.
     fn open_input(&self) -> Result<Option<InputZone>> {
         retry(self.host, || {

@@ -28,9 +28,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use edits::{Edit, Edited, Edits};
-pub use report::{Report, Stages};
+pub use report::{Ending, Left, Report, Stages};
 pub use rules::{part_of, transforms_of};
-pub use run::{Ended, Given, keep_running, run};
+pub use run::{Ended, Given, keep_running, panicked, run};
 pub use stop::Stop;
 
 use crate::clock::Clock;

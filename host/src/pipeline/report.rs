@@ -19,6 +19,29 @@ pub struct Stages {
     pub seal: Duration,
 }
 
+/// How a pipeline ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending<'a> {
+    /// It took what it was to take, or was asked to stop.
+    Well {
+        /// The pipeline of this process whose failure made it stop.
+        because: Option<&'a str>,
+    },
+    /// A person has to act.
+    Failed(&'a Error),
+    /// It was never begun, because that pipeline of this process failed.
+    NotBegun { because: &'a str },
+}
+
+/// What a task leaves behind when it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Offsets that it read and nobody committed; they are read again.
+    pub uncommitted: u64,
+    /// Records behind the committed positions, the uncommitted ones among them; `None` where the source cannot say.
+    pub lag: Option<u64>,
+}
+
 pub trait Report: Send + Sync + Debug {
     /// How many tasks are about to read; 1 where nobody says.
     fn tasks(&self, _count: usize) {}
@@ -37,7 +60,10 @@ pub trait Report: Send + Sync + Debug {
     /// A fault that may pass; said once until `resumed`.
     fn waiting(&self, error: &Error);
     fn resumed(&self);
-    fn failed(&self, error: &Error);
-    /// Everything is drained.
-    fn ended(&self, state: &State);
+    /// What a task leaves when it ends by itself, well or not; one that panics says nothing.
+    fn left(&self, _task: usize, _left: Left) {}
+    /// Where the log stands when all threads have ended.
+    fn stands(&self, _state: &State) {}
+    /// The pipeline's one ending, said by whoever runs it, after the last of its threads.
+    fn ended(&self, ending: &Ending<'_>);
 }

@@ -1,9 +1,11 @@
 //! Several pipelines in one process: each in a thread of its own, all drained when one fails or somebody asks.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::report::Report;
+use super::report::{Ending, Report};
 use super::{Declared, Edits, Host, Stop, batch, stream};
 use crate::clock::Clock;
 use crate::config::{PipelineConfig, Source, Trigger, ZoneMode};
@@ -27,9 +29,21 @@ pub fn run(
 ) -> Vec<Ended> {
     // With available-now a pipeline that reads a zone of this process comes after the one that fills it.
     let (first, then): (Vec<_>, Vec<_>) = configs.iter().partition(|c| !reads_one_of(c, configs));
-    let mut ended = together(&first, clock, stop, report);
-    if ended.iter().all(|e| e.result.is_ok()) && !(stop.asked() && ended.is_empty()) {
-        ended.extend(together(&then, clock, stop, report));
+    let together = Together {
+        clock,
+        stop,
+        report,
+        failed: OnceLock::new(),
+    };
+    let mut ended = together.run(&first);
+    match together.failed.get() {
+        None if stop.asked() && ended.is_empty() => {}
+        None => ended.extend(together.run(&then)),
+        Some(because) => {
+            for config in then {
+                report(config).ended(&Ending::NotBegun { because });
+            }
+        }
     }
     ended
 }
@@ -43,51 +57,71 @@ fn reads_one_of(config: &PipelineConfig, all: &[PipelineConfig]) -> bool {
     }
 }
 
-fn together(
-    configs: &[&PipelineConfig],
-    clock: &Arc<dyn Clock>,
-    stop: &Stop,
-    report: &(dyn Fn(&PipelineConfig) -> Arc<dyn Report> + Sync),
-) -> Vec<Ended> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = configs
-            .iter()
-            .map(|config| {
-                let report = report(config);
-                let body = move || {
-                    let result = Plugins::open(Places::of(config)).and_then(|plugins| {
-                        let given = Given {
-                            clock: clock.clone(),
-                            stop: stop.clone(),
-                            report: report.clone(),
-                            plugins,
-                            edits: Edits::default(),
-                        };
-                        keep_running(config, &given)
-                    });
-                    if let Err(error) = &result {
-                        report.failed(error);
-                        stop.ask(config.limits.shutdown_timeout);
-                    }
-                    result
-                };
-                (config, scope.spawn(body))
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|(config, thread)| Ended {
-                pipeline: config.name.clone(),
-                result: thread.join().unwrap_or_else(|_| {
-                    Err(Error::new(
-                        Kind::Bug,
-                        "pipeline",
-                        "the pipeline's thread panicked",
-                    ))
-                }),
-            })
-            .collect()
-    })
+struct Together<'a> {
+    clock: &'a Arc<dyn Clock>,
+    stop: &'a Stop,
+    report: &'a (dyn Fn(&PipelineConfig) -> Arc<dyn Report> + Sync),
+    /// The first pipeline that failed; the others drain because of it.
+    failed: OnceLock<String>,
+}
+
+impl Together<'_> {
+    fn run(&self, configs: &[&PipelineConfig]) -> Vec<Ended> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = configs
+                .iter()
+                .map(|config| (config, scope.spawn(|| self.one(config))))
+                .collect();
+            threads
+                .into_iter()
+                .map(|(config, thread)| Ended {
+                    pipeline: config.name.clone(),
+                    result: thread
+                        .join()
+                        .unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
+                })
+                .collect()
+        })
+    }
+
+    /// Runs one and tells its ending.
+    fn one(&self, config: &PipelineConfig) -> Result<()> {
+        let report = (self.report)(config);
+        let run = || {
+            let given = Given {
+                clock: self.clock.clone(),
+                stop: self.stop.clone(),
+                report: report.clone(),
+                plugins: Plugins::open(Places::of(config))?,
+                edits: Edits::default(),
+            };
+            keep_running(config, &given)
+        };
+        let result = catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        match &result {
+            Ok(()) => {
+                let because = self.failed.get().filter(|_| self.stop.asked());
+                let because = because.map(String::as_str);
+                report.ended(&Ending::Well { because });
+            }
+            Err(error) => {
+                let _first = self.failed.set(config.name.clone());
+                self.stop.ask(config.limits.shutdown_timeout);
+                report.ended(&Ending::Failed(error));
+            }
+        }
+        result
+    }
+}
+
+/// A panic as an error of the pipeline whose thread it was.
+pub fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    let message = format!("the pipeline panicked: {}", text.unwrap_or("no message"));
+    Error::new(Kind::Bug, "pipeline", message)
+        .hint("a defect of Weir: please report it with this message; what is committed is safe")
 }
 
 /// What a pipeline gets from whoever runs it.
@@ -132,13 +166,18 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
         match ended {
             // Nothing is wrong: another process put other rules in force.
             Err(error) if error.remedy() == Remedy::RestartTask && stop.asked() => return Ok(()),
+            // Asked to stop while the broker or the store was away: what was not committed is read again.
+            Err(error) if error.remedy() == Remedy::Retry && stop.asked() => {
+                report.waiting(&error);
+                return Ok(());
+            }
             Err(error) if error.remedy() == Remedy::RestartTask => {
                 tracing::info!(pipeline = config.name, why = %error, "beginning again at the log's positions");
                 if clock.elapsed().saturating_sub(begun) < config.retry.first {
                     stop.wait(config.retry.first);
                 }
             }
-            Err(error) if error.remedy() != Remedy::StopPipeline && !stop.asked() => {
+            Err(error) if error.remedy() == Remedy::Retry => {
                 report.waiting(&error);
                 // Ran well for a while: a new fault, not the old one again.
                 if clock.elapsed().saturating_sub(begun) > config.retry.max {
@@ -150,8 +189,18 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
             Err(error) if error.kind() == Kind::Stopped => return Ok(()),
             Err(error) => return Err(error),
             Ok(()) => match pass_again(config, clock.elapsed().saturating_sub(begun)) {
-                Some(wait) if !stop.wait(wait) => pause = config.retry.first,
-                _ => return Ok(()),
+                None => return Ok(()),
+                Some(wait) => {
+                    tracing::info!(
+                        pipeline = config.name,
+                        next_in_s = wait.as_secs(),
+                        "a pass is done: what was there is committed"
+                    );
+                    if stop.wait(wait) {
+                        return Ok(());
+                    }
+                    pause = config.retry.first;
+                }
             },
         }
     }

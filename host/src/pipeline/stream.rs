@@ -12,7 +12,7 @@ use super::start::{self, Ready};
 use super::stop::Stop;
 use super::swapper::Swapper;
 use super::task::{Task, TaskOptions};
-use super::{Host, retry};
+use super::{Host, panicked, retry};
 use crate::chain::Chain;
 use crate::commit::{Log, Open};
 use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
@@ -62,7 +62,7 @@ pub fn run(
     let (found, finds) = unbounded();
     let (swap, swaps) = unbounded();
     let mut answers = Vec::new();
-    let mut threads = Vec::new();
+    let mut tasks = Vec::new();
     for (index, positions) in assigned.iter().enumerate() {
         let limits = Limits {
             batch_records: config.limits.batch_rows,
@@ -103,7 +103,7 @@ pub fn run(
             clock: host.clock.clone(),
             state: Default::default(),
         };
-        threads.push(spawn(host, config, &index.to_string(), move || task.run())?);
+        tasks.push(task);
     }
     drop(ask);
     let committer = Committer {
@@ -124,28 +124,119 @@ pub fn run(
         stop: host.stop.clone(),
         state: Default::default(),
     };
-    let ends_with_it = host.stop.child();
+    let mut threads = Threads::new(host);
     let swapper = Swapper::new(
         host,
         config,
         assigned.len(),
         (store, committer.log.name()),
         swap,
-        ends_with_it.clone(),
+        threads.ends_with_it.clone(),
     );
-    let swapper = spawn(host, config, "swapper", move || swapper.run())?;
-    let committer = spawn(host, config, "committer", move || committer.run())?;
-    let watched = Watcher {
+    for task in tasks {
+        let name = task.options.index.to_string();
+        let task = spawn(host, config, &name, move || task.run())?;
+        threads.tasks.push(task);
+    }
+    threads.swapper = Some(spawn(host, config, "swapper", move || swapper.run())?);
+    threads.committer = Some(spawn(host, config, "committer", move || committer.run())?);
+    let watcher = Watcher {
         host,
         kafka,
         cluster,
         topics,
         found,
+    };
+    let watched = watcher.watch(&threads);
+    if watched.is_err() {
+        host.stop.ask(config.limits.shutdown_timeout);
     }
-    .watch(&threads, &committer);
-    let ended = end(host, config, threads, committer, watched);
-    ends_with_it.ask(Duration::ZERO);
-    ended.and(joined(swapper))
+    threads.end(watched)
+}
+
+/// Everything that runs for the pipeline. Whoever leaves early (a thread that cannot be started, a panic of the watcher)
+/// waits for them too: an ending is told when nothing of the pipeline runs any more.
+struct Threads<'a> {
+    host: &'a Host,
+    /// The swapper's stop.
+    ends_with_it: Stop,
+    tasks: Vec<JoinHandle<Result<()>>>,
+    swapper: Option<JoinHandle<Result<()>>>,
+    committer: Option<JoinHandle<Result<Log>>>,
+}
+
+impl<'a> Threads<'a> {
+    fn new(host: &'a Host) -> Threads<'a> {
+        Threads {
+            host,
+            ends_with_it: host.stop.child(),
+            tasks: Vec::new(),
+            swapper: None,
+            committer: None,
+        }
+    }
+
+    fn work_is_over(&self) -> bool {
+        let committer = self.committer.as_ref();
+        committer.is_none_or(JoinHandle::is_finished) || self.tasks.iter().all(|t| t.is_finished())
+    }
+
+    /// Waits for all of them; what went wrong.
+    fn end(mut self, watched: Result<()>) -> Result<()> {
+        cause(watched.err(), self.join())
+    }
+
+    fn join(&mut self) -> Vec<Error> {
+        let mut errors: Vec<Error> = Vec::new();
+        for task in self.tasks.drain(..) {
+            errors.extend(joined(task).err());
+        }
+        if let Some(committer) = self.committer.take() {
+            match joined(committer) {
+                Ok(log) => self.host.report.stands(log.state()),
+                Err(error) => errors.push(error),
+            }
+        }
+        self.ends_with_it.ask(Duration::ZERO);
+        if let Some(swapper) = self.swapper.take() {
+            errors.extend(joined(swapper).err());
+        }
+        errors
+    }
+}
+
+impl Drop for Threads<'_> {
+    fn drop(&mut self) {
+        if self.committer.is_some() || self.swapper.is_some() || !self.tasks.is_empty() {
+            self.host.stop.ask(Duration::ZERO);
+            for error in self.join() {
+                tracing::warn!(%error, "ended with the pipeline");
+            }
+        }
+    }
+}
+
+/// The error that is the pipeline's. What the watcher saw explains what the tasks met; then comes what a person has to act
+/// on; an echo ("the committer has ended") only where there is nothing else. What else went wrong stands beside it.
+fn cause(watched: Option<Error>, mut others: Vec<Error>) -> Result<()> {
+    others.sort_by_key(|error| match (error.kind(), error.remedy()) {
+        (Kind::Stopped, _) => 2,
+        (_, Remedy::StopPipeline) => 0,
+        _ => 1,
+    });
+    let mut all = watched.into_iter().chain(others);
+    let Some(mut first) = all.next() else {
+        return Ok(());
+    };
+    for other in all.filter(|e| e.kind() != Kind::Stopped) {
+        if other.kind() != first.kind() {
+            first = first.with(
+                "also",
+                format!("{}: {}", other.kind().code(), other.message()),
+            );
+        }
+    }
+    Err(first)
 }
 
 fn next_chain(chains: &mut Vec<Chain>) -> Result<Chain> {
@@ -165,15 +256,11 @@ struct Watcher<'a> {
 
 impl Watcher<'_> {
     /// Returns when a thread has ended, or with the error that must end them all.
-    fn watch(
-        mut self,
-        tasks: &[JoinHandle<Result<()>>],
-        committer: &JoinHandle<Result<Log>>,
-    ) -> Result<()> {
+    fn watch(mut self, threads: &Threads<'_>) -> Result<()> {
         let clock = self.host.clock.as_ref();
         let mut looked = clock.elapsed();
         loop {
-            if committer.is_finished() || tasks.iter().all(|t| t.is_finished()) {
+            if threads.work_is_over() {
                 return Ok(());
             }
             clock.sleep(WATCH_WAIT);
@@ -229,46 +316,12 @@ impl Watcher<'_> {
     }
 }
 
-/// Joins everything; the first error with a cause of its own is the pipeline's.
-fn end(
-    host: &Host,
-    config: &PipelineConfig,
-    tasks: Vec<JoinHandle<Result<()>>>,
-    committer: JoinHandle<Result<Log>>,
-    watched: Result<()>,
-) -> Result<()> {
-    let mut errors: Vec<Error> = watched.err().into_iter().collect();
-    if !errors.is_empty() {
-        host.stop.ask(config.limits.shutdown_timeout);
-    }
-    for task in tasks {
-        errors.extend(joined(task).err());
-    }
-    let log = joined(committer);
-    match log {
-        Ok(log) => host.report.ended(log.state()),
-        Err(error) => errors.push(error),
-    }
-    // "The committer has ended" is an echo of the committer's own error.
-    match errors.iter().position(|e| e.kind() != Kind::Stopped) {
-        Some(at) => Err(errors.swap_remove(at)),
-        None => errors.pop().map_or(Ok(()), Err),
-    }
-}
-
 fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
-    match thread.join() {
-        Ok(result) => result,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            Err(Error::new(
-                Kind::Bug,
-                "pipeline",
-                format!("a thread panicked: {text}"),
-            ))
+    let thread = (thread.thread().name().map(str::to_owned), thread.join());
+    match thread {
+        (_, Ok(result)) => result,
+        (name, Err(panic)) => {
+            Err(panicked(panic.as_ref()).with("thread", name.unwrap_or_default()))
         }
     }
 }

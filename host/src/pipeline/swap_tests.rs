@@ -13,7 +13,7 @@ use crate::commit::{Committed, Draft, Entry, Log, LogName, Open, Outcome, Writer
 use crate::config::PipelineConfig;
 use crate::kafka::{KafkaProps, Mirror, MockBroker};
 use crate::pipeline::committer::Base;
-use crate::pipeline::{Report, Stages, Stop};
+use crate::pipeline::{Ending, Report, Stages, Stop};
 use crate::record::ChainId;
 use crate::store::{self, Fault, FaultStore, Faults, Op, Store, Verb};
 
@@ -86,8 +86,7 @@ impl Report for Heard {
         self.waiting.store(true, Ordering::SeqCst);
     }
     fn resumed(&self) {}
-    fn failed(&self, _: &Error) {}
-    fn ended(&self, _: &State) {}
+    fn ended(&self, _: &Ending<'_>) {}
 }
 
 /// Two tasks' side of the channels.

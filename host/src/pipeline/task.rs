@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::report::{Report, Stages};
+use super::report::{Left, Report, Stages};
 use super::stop::Stop;
 use crate::chain::{Chain, Letter};
 use crate::clock::Clock;
@@ -113,6 +113,9 @@ pub struct TaskState {
     /// When to say the lag again.
     lag_due: Duration,
     stages: Stages,
+    /// Offsets read since the last seal, and those sealed and not yet committed.
+    open: u64,
+    sealed: u64,
 }
 
 enum Step {
@@ -125,6 +128,9 @@ impl Task {
     pub fn run(mut self) -> Result<()> {
         let ended = self.go_on();
         let task = self.options.index;
+        let uncommitted = self.state.open + self.state.sealed;
+        let lag = self.source.lag().map(|behind| behind + uncommitted);
+        self.report.left(task, Left { uncommitted, lag });
         drop(self.ask.send(Ask::Ended { task }));
         ended
     }
@@ -164,15 +170,18 @@ impl Task {
         }
         if let Some(batch) = self.source.next(POLL_WAIT)? {
             self.resumed();
+            let range = batch.covers.range;
+            self.state.open += u64::try_from(range.to - range.from).unwrap_or(0);
             let read = self.clock.elapsed();
-            let applied = self.chain.apply(&batch)?;
+            let at = |error: Error| error.with("at", place(&batch));
+            let applied = self.chain.apply(&batch).map_err(at)?;
             let transformed = self.clock.elapsed();
             if self.options.refuse_none
                 && let Some(letter) = applied.letters.first()
             {
                 return Err(refused(&batch, letter));
             }
-            self.sink.write(&batch, applied)?;
+            self.sink.write(&batch, applied).map_err(at)?;
             let stages = &mut self.state.stages;
             stages.read += read.saturating_sub(begun);
             stages.transform += transformed.saturating_sub(read);
@@ -203,6 +212,7 @@ impl Task {
             stages.seal = self.clock.elapsed().saturating_sub(begun);
             self.report.stages(self.options.index, stages);
             self.state.in_flight = true;
+            self.state.sealed += std::mem::take(&mut self.state.open);
             self.send(Ask::Commit {
                 task: self.options.index,
                 sealed,
@@ -225,7 +235,10 @@ impl Task {
             Ok(sealed) => (sealed, Ok(())),
             Err(error) => (None, Err(error)),
         };
-        self.state.in_flight |= sealed.is_some();
+        if sealed.is_some() {
+            self.state.in_flight = true;
+            self.state.sealed += std::mem::take(&mut self.state.open);
+        }
         self.send(Ask::Flushed {
             task: self.options.index,
             sealed,
@@ -251,6 +264,7 @@ impl Task {
             Answer::Committed => {
                 self.state.in_flight = false;
                 self.state.faults = 0;
+                self.state.sealed = 0;
                 Ok(())
             }
             Answer::Dropped { positions, why } => {
@@ -260,16 +274,20 @@ impl Task {
                     "commit dropped, reading again"
                 );
                 self.state.in_flight = false;
-                self.sink.discard();
-                self.source.seek(&positions)
+                self.go_to(&positions)
             }
-            Answer::Positions(positions) => {
-                self.sink.discard();
-                self.source.seek(&positions)
-            }
+            Answer::Positions(positions) => self.go_to(&positions),
             Answer::Assign(positions) => self.source.assign(&positions),
             Answer::Swap(chain) => self.swap(*chain),
         }
+    }
+
+    /// The log's positions: what was made after them is dropped.
+    fn go_to(&mut self, positions: &[Position]) -> Result<()> {
+        self.sink.discard();
+        self.source.seek(positions)?;
+        (self.state.open, self.state.sealed) = (0, 0);
+        Ok(())
     }
 
     /// Commits what is in hand, if the deadline allows. With `available_now`, a dropped commit means going on.
@@ -362,6 +380,12 @@ impl Task {
     fn send(&self, ask: Ask) -> Result<()> {
         self.ask.send(ask).map_err(|_| committer_gone())
     }
+}
+
+/// `topic/partition@from..to` of what was read.
+fn place(batch: &Batch) -> String {
+    let range = batch.covers.range;
+    format!("{}@{}..{}", batch.covers.tp, range.from, range.to)
 }
 
 fn refused(batch: &Batch, letter: &Letter) -> Error {

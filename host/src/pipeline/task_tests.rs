@@ -7,6 +7,7 @@ use crate::chain::{Applied, Unit};
 use crate::clock::SystemClock;
 use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
+use crate::pipeline::Ending;
 use crate::record::{Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -96,8 +97,7 @@ impl Report for Silent {
     fn stages(&self, _: usize, _: Stages) {}
     fn waiting(&self, _: &Error) {}
     fn resumed(&self) {}
-    fn failed(&self, _: &Error) {}
-    fn ended(&self, _: &State) {}
+    fn ended(&self, _: &Ending<'_>) {}
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::config::worker::{self, WorkerConfig};
 use crate::connect::Job;
 use crate::error::{Kind as ErrorKind, Result};
 use crate::kafka::{KafkaProps, MockBroker, Outgoing, Producer};
-use crate::pipeline::{Report, Stages};
+use crate::pipeline::{Ending, Report, Stages};
 use crate::telemetry::{Progress, ProgressMode};
 
 /// The product's runner, but pipelines with these names go wrong in the middle of their work.
@@ -63,10 +63,9 @@ impl Report for Bomb {
     fn stages(&self, _: usize, _: Stages) {}
     fn waiting(&self, _: &Error) {}
     fn resumed(&self) {}
-    fn failed(&self, error: &Error) {
-        self.0.failed(error);
+    fn ended(&self, ending: &Ending<'_>) {
+        self.0.ended(ending);
     }
-    fn ended(&self, _: &State) {}
 }
 
 struct World {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
 use crate::error::Error;
-use crate::pipeline::{Report, Stages};
+use crate::pipeline::{Ending, Left, Report, Stages};
 use crate::telemetry::Tally;
 
 #[derive(Debug)]
@@ -104,13 +104,16 @@ impl Report for Both {
         self.tally.resumed();
     }
 
-    fn failed(&self, error: &Error) {
-        self.first.failed(error);
-        self.tally.failed(error);
+    fn left(&self, task: usize, left: Left) {
+        self.tally.left(task, left);
     }
 
-    fn ended(&self, state: &State) {
-        self.first.ended(state);
-        self.tally.ended(state);
+    fn stands(&self, state: &State) {
+        self.tally.stands(state);
+    }
+
+    fn ended(&self, ending: &Ending<'_>) {
+        self.first.ended(ending);
+        self.tally.ended(ending);
     }
 }

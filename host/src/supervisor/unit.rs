@@ -9,7 +9,6 @@
 //! ```
 //! Nothing that happens in here reaches another unit: an error, a panic of any of its threads, a drain that takes its time.
 
-use std::any::Any;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::worker::RestartConfig;
 use crate::connect::Job;
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::{self, Edit, Edited, Edits, Stop};
+use crate::pipeline::{self, Edit, Edited, Edits, Ending, Stop};
 
 /// Between two looks at the clock while a restart is due.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -279,7 +278,7 @@ impl Shared {
                 edits,
             };
             let fenced = catch_unwind(AssertUnwindSafe(|| self.gear.runner.run(&job, &run)));
-            let result = fenced.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+            let result = fenced.unwrap_or_else(|panic| Err(pipeline::panicked(panic.as_ref())));
             // Its other threads, if it left any.
             stop.ask(Duration::ZERO);
             let ran = self.gear.clock.elapsed().saturating_sub(begun);
@@ -302,6 +301,14 @@ impl Shared {
                 }
                 (Target::Running, Err(problems)) => {
                     inner.tasks = 0;
+                    if inner.standing != Standing::Failed {
+                        tracing::error!(
+                            pipeline = self.name,
+                            code = Kind::ConfigInvalid.code(),
+                            error = problems,
+                            "pipeline failed"
+                        );
+                    }
                     self.stand(&mut inner, Standing::Failed, Some(problems));
                 }
                 (Target::Running, Ok(_)) if inner.finished => {}
@@ -341,21 +348,19 @@ impl Shared {
         ran: Duration,
         report: &Arc<dyn pipeline::Report>,
     ) {
-        if let Err(error) = &result {
-            report.failed(error);
-        }
+        report.ended(&match &result {
+            Ok(()) => Ending::Well { because: None },
+            Err(error) => Ending::Failed(error),
+        });
         let mut inner = self.lock();
         inner.stop = None;
         let asked = inner.order != order || inner.quit;
         match result {
-            Ok(()) if asked => {}
+            _ if asked => {}
             Ok(()) => {
                 inner.finished = true;
                 inner.tasks = 0;
                 self.stand(&mut inner, Standing::Stopped, None);
-            }
-            Err(error) if asked => {
-                tracing::warn!(pipeline = self.name, %error, "failed while it drained");
             }
             Err(error) => self.failed(&mut inner, &error, ran),
         }
@@ -400,14 +405,6 @@ fn grace(wanted: &Wanted) -> Duration {
     config.map_or(DRAIN_MAX, |config| config.limits.shutdown_timeout)
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    let message = format!("the pipeline panicked: {}", text.unwrap_or("no message"));
-    Error::new(Kind::Bug, "daemon.unit", message)
-        .hint("a defect of Weir: please report it with this trace; other pipelines go on")
-}
-
 /// What the unit itself hears of its pipeline.
 #[derive(Debug)]
 struct Heard(Arc<Shared>);
@@ -428,8 +425,7 @@ impl pipeline::Report for Heard {
     fn stages(&self, _: usize, _: pipeline::Stages) {}
     fn waiting(&self, _: &Error) {}
     fn resumed(&self) {}
-    fn failed(&self, _: &Error) {}
-    fn ended(&self, _: &crate::commit::State) {}
+    fn ended(&self, _: &Ending<'_>) {}
 }
 
 #[cfg(test)]

@@ -127,20 +127,29 @@ pub struct Waiting<'a> {
     pub error: Option<&'a Error>,
 }
 
-/// Why a pipeline ended, and what it did in this run.
+/// How a pipeline ended, and what it did in this run.
 #[derive(Debug, Clone)]
 pub struct Stopped {
     pub pipeline: String,
-    /// `caught up`, `signal`, or the error's code.
+    /// In words, or the error's code.
     pub why: String,
-    pub error: Option<String>,
+    pub failure: Option<Failure>,
     pub version: u64,
     pub commits: u64,
     pub ledger: Ledger,
     pub files: u64,
     pub bytes: u64,
     pub elapsed: Duration,
+    /// Records that were left behind the committed positions.
     pub lag: Option<u64>,
+}
+
+/// What a person has to act on.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What, where and why.
+    pub error: String,
+    pub hint: Option<String>,
 }
 
 impl Durations {
@@ -337,14 +346,15 @@ pub(super) fn log_resumed(pipeline: &str, after: Duration) {
     tracing::info!(pipeline, ms = ms(after), "going on");
 }
 
+/// The one line of an ending. Where log lines of level error are filtered out, a failure is still said on stderr.
 pub(super) fn log_stopped(s: &Stopped) {
     let Ledger {
         records,
         rows,
         letters,
     } = &s.ledger;
-    match &s.error {
-        None => tracing::info!(
+    let Some(Failure { error, hint }) = &s.failure else {
+        tracing::info!(
             pipeline = s.pipeline,
             why = s.why,
             version = s.version,
@@ -358,20 +368,27 @@ pub(super) fn log_stopped(s: &Stopped) {
             ms = ms(s.elapsed),
             lag = s.lag,
             "pipeline stopped"
-        ),
-        Some(error) => tracing::error!(
-            pipeline = s.pipeline,
-            why = s.why,
-            error,
-            version = s.version,
-            commits = s.commits,
-            records = records.read,
-            rows = rows.written,
-            letters,
-            ms = ms(s.elapsed),
-            "pipeline failed"
-        ),
+        );
+        return;
+    };
+    if !tracing::enabled!(tracing::Level::ERROR) {
+        let line = format!("weir: pipeline {} failed: {}: {error}\n", s.pipeline, s.why);
+        super::logs::aside(line.as_bytes());
     }
+    tracing::error!(
+        pipeline = s.pipeline,
+        code = s.why,
+        error,
+        hint,
+        version = s.version,
+        commits = s.commits,
+        records = records.read,
+        rows = rows.written,
+        letters,
+        ms = ms(s.elapsed),
+        lag = s.lag,
+        "pipeline failed"
+    );
 }
 
 #[cfg(test)]

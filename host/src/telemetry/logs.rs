@@ -231,6 +231,11 @@ struct Line {
     bytes: Vec<u8>,
 }
 
+/// To stderr, whatever the levels are. A closed stderr must not stop a pipeline.
+pub(super) fn aside(bytes: &[u8]) {
+    let _closed = drawing().suspend(|| io::stderr().lock().write_all(bytes));
+}
+
 impl<'a> MakeWriter<'a> for AsideStderr {
     type Writer = Line;
 

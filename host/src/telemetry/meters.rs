@@ -217,7 +217,7 @@ impl Report for Meters {
         let now = self.clock.now_micros() / 1000;
         self.with(&stopped.pipeline, |meter| {
             meter.waiting = false;
-            if stopped.error.is_some() {
+            if stopped.failure.is_some() {
                 meter.last_error = Some(now);
             }
         });

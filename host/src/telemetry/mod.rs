@@ -12,8 +12,9 @@ pub mod progress;
 mod tally;
 mod words;
 
-pub use events::{CommitReport, Durations, Report, SpanReport, Started, Stopped, Swapped, Waiting};
+pub use events::{CommitReport, Durations, Failure, Report, SpanReport, Started, Stopped};
 pub use events::{Counters, counted};
+pub use events::{Swapped, Waiting};
 pub use meters::{Meter, Meters};
 pub use progress::{Progress, ProgressMode};
 pub use tally::{Tally, kind_name, ledger_of};

@@ -162,8 +162,13 @@ pub(super) fn plain(c: &CommitReport) -> String {
 
 fn end(s: &Stopped) -> String {
     let mut out = format!(
-        "{}  stopped ({}) at version {}: {} records, {} rows, {} dead letters in {} commits, {}",
+        "{}  {} ({}) at version {}: {} records, {} rows, {} dead letters in {} commits, {}",
         s.pipeline,
+        if s.failure.is_some() {
+            "failed"
+        } else {
+            "stopped"
+        },
         s.why,
         s.version,
         count(s.ledger.records.read),
@@ -174,6 +179,9 @@ fn end(s: &Stopped) -> String {
     );
     if s.ledger.rows.duplicates > 0 {
         out.push_str(&format!(", {} duplicates", count(s.ledger.rows.duplicates)));
+    }
+    if let (Some(_), Some(lag)) = (&s.failure, s.lag) {
+        out.push_str(&format!(", {} records wait", count(lag)));
     }
     out
 }

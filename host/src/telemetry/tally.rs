@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::events::{
-    CommitReport, Durations, Report, SpanReport, Started, Stopped, Swapped, Waiting,
+    CommitReport, Durations, Failure, Report, SpanReport, Started, Stopped, Swapped, Waiting,
 };
+use super::words::count;
 use crate::chain::Ledger;
 use crate::clock::Clock;
 use crate::commit::{Committed, Kind as EntryKind, Rule, State};
 use crate::config::PipelineConfig;
 use crate::error::{Error, Kind};
-use crate::pipeline::{self, Stages};
+use crate::pipeline::{self, Ending, Left, Stages};
 
 /// The pipeline calls it; it calls a [`Report`].
 #[derive(Debug)]
@@ -27,7 +28,8 @@ struct Sums {
     pipeline: String,
     source: String,
     sink: String,
-    start: Duration,
+    /// Since the first beginning of this run.
+    start: Option<Duration>,
     last: Duration,
     version: u64,
     commits: u64,
@@ -39,7 +41,10 @@ struct Sums {
     /// Per task.
     lag: BTreeMap<usize, Option<u64>>,
     waiting_since: Option<Duration>,
-    stopped: bool,
+    waiting_for: &'static str,
+    tasks: usize,
+    /// Per task that has ended by itself.
+    left: BTreeMap<usize, Left>,
 }
 
 impl Tally {
@@ -59,25 +64,28 @@ impl Tally {
         self.sums.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Once per start.
-    fn stop(&self, why: &str, error: Option<String>) {
+    fn stop(&self, why: impl FnOnce(&Sums) -> String, failure: Option<Failure>) {
         let mut sums = self.lock();
-        if std::mem::replace(&mut sums.stopped, true) {
-            return;
-        }
-        let stopped = Stopped {
+        let next = Sums {
             pipeline: sums.pipeline.clone(),
-            why: why.to_owned(),
-            error,
+            version: sums.version,
+            ..Sums::default()
+        };
+        let sums = std::mem::replace(&mut *sums, next);
+        let stopped = Stopped {
+            why: why(&sums),
+            failure,
             version: sums.version,
             commits: sums.commits,
             ledger: sums.ledger,
             files: sums.files,
             bytes: sums.bytes,
-            elapsed: self.clock.elapsed().saturating_sub(sums.start),
-            lag: sums.total_lag(),
+            elapsed: sums.start.map_or(Duration::ZERO, |start| {
+                self.clock.elapsed().saturating_sub(start)
+            }),
+            lag: sums.left_lag(),
+            pipeline: sums.pipeline,
         };
-        drop(sums);
         self.to.stopped(&stopped);
     }
 }
@@ -91,23 +99,51 @@ impl Sums {
             self.lag.values().copied().sum()
         }
     }
+
+    /// What all tasks left; unknown where one of them could not say.
+    fn left_lag(&self) -> Option<u64> {
+        match self.left.len() {
+            0 => None,
+            told if told < self.tasks => None,
+            _ => self.left.values().map(|left| left.lag).sum(),
+        }
+    }
+
+    /// How it ended that ended well.
+    fn words(&self) -> String {
+        let uncommitted: u64 = self.left.values().map(|left| left.uncommitted).sum();
+        let mut words = match (uncommitted, self.left_lag()) {
+            (0, None | Some(0)) => "all committed".to_owned(),
+            (0, Some(lag)) => format!("what was read is committed, {} records wait", count(lag)),
+            (n, _) => format!(
+                "not all is committed, {} records that were read are read again at the next start",
+                count(n)
+            ),
+        };
+        if self.waiting_since.is_some() {
+            words.push_str(&format!("; it was waiting for {}", self.waiting_for));
+        }
+        words
+    }
 }
 
 impl pipeline::Report for Tally {
+    fn tasks(&self, count: usize) {
+        self.lock().tasks = count;
+    }
+
     fn started(&self, config: &PipelineConfig, state: &State) {
         let now = self.clock.elapsed();
         let mut sums = self.lock();
-        let lag = std::mem::take(&mut sums.lag);
-        *sums = Sums {
-            pipeline: config.name.clone(),
-            source: config.source_description(),
-            sink: config.sink_description(),
-            start: now,
-            last: now,
-            version: state.version,
-            lag,
-            ..Sums::default()
-        };
+        sums.pipeline.clone_from(&config.name);
+        sums.source = config.source_description();
+        sums.sink = config.sink_description();
+        sums.start.get_or_insert(now);
+        sums.last = now;
+        sums.version = state.version;
+        sums.stages = Stages::default();
+        sums.waiting_since = None;
+        sums.left.clear();
         let started = Started {
             pipeline: config.name.clone(),
             source: sums.source.clone(),
@@ -183,15 +219,16 @@ impl pipeline::Report for Tally {
     }
 
     fn waiting(&self, error: &Error) {
-        let mut sums = self.lock();
-        sums.waiting_since = Some(self.clock.elapsed());
-        let pipeline = sums.pipeline.clone();
-        drop(sums);
         let on = match error.kind() {
             Kind::SourceUnavailable => "the source",
             Kind::StoreUnavailable => "the store",
             kind => kind.code(),
         };
+        let mut sums = self.lock();
+        sums.waiting_since = Some(self.clock.elapsed());
+        sums.waiting_for = on;
+        let pipeline = sums.pipeline.clone();
+        drop(sums);
         let error = Some(error);
         self.to.waiting(&pipeline, &Waiting { on, error });
     }
@@ -206,13 +243,35 @@ impl pipeline::Report for Tally {
         self.to.resumed(&pipeline, after);
     }
 
-    fn failed(&self, error: &Error) {
-        self.stop(error.kind().code(), Some(error.to_string()));
+    fn left(&self, task: usize, left: Left) {
+        self.lock().left.insert(task, left);
     }
 
-    fn ended(&self, state: &State) {
+    fn stands(&self, state: &State) {
         self.lock().version = state.version;
-        self.stop("all committed", None);
+    }
+
+    fn ended(&self, ending: &Ending<'_>) {
+        match ending {
+            Ending::Well { because: None } => self.stop(Sums::words, None),
+            Ending::Well {
+                because: Some(failed),
+            } => {
+                let words =
+                    |sums: &Sums| format!("drained, because {failed} failed: {}", sums.words());
+                self.stop(words, None);
+            }
+            Ending::NotBegun { because } => {
+                self.stop(|_| format!("not begun, because {because} failed"), None);
+            }
+            Ending::Failed(error) => {
+                let failure = Failure {
+                    error: error.told(),
+                    hint: error.hint_text().map(str::to_owned),
+                };
+                self.stop(|_| error.kind().code().to_owned(), Some(failure));
+            }
+        }
     }
 
     fn stages(&self, _: usize, stages: Stages) {
