@@ -18,6 +18,8 @@ pub mod config;
 pub mod connect;
 pub mod deadletter;
 pub mod error;
+mod instant;
+mod json;
 pub mod kafka;
 pub mod ops;
 pub mod pipeline;

@@ -131,9 +131,108 @@ fn each_ends_in_a_dead_letter_with_its_code() {
             .unwrap_or_else(|| panic!("no letter for {code}"));
         assert_eq!(letter.reasons[0].code, *code, "{:?}", letter.reasons);
         assert_eq!(
-            letter.value.as_deref().unwrap_or_default(),
+            letter.original.value.as_deref().unwrap_or_default(),
             message.as_slice(),
             "{code}"
         );
     }
+}
+
+/// `weir dlq show …` on the zone: what it prints.
+fn shown(world: &World, args: &[&str]) -> String {
+    let zone = format!("file:{}", world.path("raw").display());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["dlq", "show", &zone])
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Items whose count is no number; the noise is more than a codec can make small.
+fn bad_items(items: usize, noise: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut letter = || {
+        state = (state.wrapping_mul(6_364_136_223_846_793_005)).wrapping_add(1);
+        char::from(b'0' + (state >> 58) as u8)
+    };
+    let mut item = |id| {
+        let note: String = std::iter::repeat_with(&mut letter).take(noise).collect();
+        let note = note.replace(['<', '>'], "x");
+        format!("<item><id>{id}</id><count>n{id}</count><note>{note}</note></item>")
+    };
+    let items: String = (0..items).map(&mut item).collect();
+    format!("<list>{items}<item><id>good</id><count>1</count></item></list>").into_bytes()
+}
+
+#[test]
+fn a_message_of_bad_pieces_is_stored_once_and_shown_once() {
+    let world = World::new(1);
+    let many = bad_items(200, 4_500);
+    // More than become dead letters of their own.
+    let too_many = bad_items(10_001, 0);
+    world.produce(
+        [&many, &too_many]
+            .map(|message| (0, message.as_slice()))
+            .into_iter(),
+    );
+    let config = world.raw(&[
+        ("transforms", "items"),
+        ("transforms.items.type", "xml-flatten@0.1"),
+        ("transforms.items.row-tag", "item"),
+        ("transforms.items.columns", "id,count"),
+        ("transforms.items.types.count", "int"),
+        ("transforms.items.max-rows", "20000"),
+        ("errors.tolerance", "all"),
+    ]);
+    for ended in world.run(&[config]) {
+        ended.result.unwrap();
+    }
+    let log = world.log("raw", "raw");
+    let totals = log.state().totals();
+    assert_eq!(totals.rows.written, 1, "the good sibling of the first");
+    let files = log.state().live.values().map(|live| &live.file);
+    let bytes: u64 = files
+        .filter(|f| f.role == Role::Letters)
+        .map(|f| f.bytes)
+        .sum();
+    let messages = (many.len() + too_many.len()) as u64;
+    assert!(bytes < messages, "{bytes} bytes for messages of {messages}");
+
+    let lines = shown(&world, &["--json", "-n", "0"]);
+    let letters: Vec<serde_json::Value> = (lines.lines())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(letters.len(), 201);
+    for (n, letter) in letters.iter().enumerate() {
+        let first = n == 0 || n == 200;
+        assert_eq!(letter["holds_bytes"], first, "{n}");
+        assert_eq!(letter["value"].is_string(), first, "{n}");
+    }
+    assert_eq!(
+        letters[0]["value_text"].as_str(),
+        str::from_utf8(&many).ok()
+    );
+    let whole = &letters[200];
+    assert_eq!(
+        (&whole["offset"], &whole["row"]),
+        (&1.into(), &serde_json::Value::Null)
+    );
+    let codes: Vec<_> = (whole["errors"].as_array().unwrap().iter())
+        .map(|reason| reason["code"].as_str().unwrap())
+        .collect();
+    assert_eq!(codes, ["too_many_rejects", "bad_int"]);
+
+    let text = shown(&world, &["--offset", "0", "-n", "3"]);
+    assert_eq!(
+        text.matches("value  the same message as above").count(),
+        2,
+        "{text}"
+    );
+    assert_eq!(
+        text.matches("value  <list><item><id>0</id>").count(),
+        1,
+        "{text}"
+    );
 }

@@ -8,6 +8,7 @@
 )]
 
 mod author;
+mod author_tools;
 mod bad_input;
 mod batch;
 mod brokers;

@@ -543,21 +543,17 @@ fn letters(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
 }
 
 fn page(at: &Opened, filter: &Filter, skip: usize, limit: usize) -> Result<Letters, Fault> {
-    let (mut letters, mut bytes, mut seen, mut next) = (Vec::new(), 0, 0, None);
+    let (mut letters, mut bytes, mut next) = (Vec::new(), 0, None);
     let each = |letter: Letter| {
-        seen += 1;
-        if seen <= skip {
-            return true;
-        }
         if letters.len() == limit || bytes > PAGE_BYTES {
-            next = Some(seen - 1);
+            next = Some(skip + letters.len());
             return false;
         }
         bytes += letter.size();
         letters.push(letter);
         true
     };
-    dlq::letters(&at.store, &at.log, filter, each).map_err(told)?;
+    dlq::letters(&at.store, &at.log, filter, skip, each).map_err(told)?;
     Ok(Letters { letters, next })
 }
 

@@ -301,6 +301,7 @@ fn letters() -> Members {
                     ("row", or_null(whole())),
                     ("timestamp", or_null(text())),
                     ("errors", list(reason)),
+                    ("holds_bytes", flag()),
                     ("key", or_null(text())),
                     ("value", or_null(text())),
                     ("value_text", or_null(text())),

@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, BinaryArray, StringArray, TimestampMicrosecondArray};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, Decimal128Array, Int32Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
+};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, TimeUnit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
+
+use crate::instant;
+use crate::json::{Decimal, Json};
 
 /// Whole numbers up to here survive every JSON reader.
 const EXACT: u64 = 1 << 53;
@@ -62,13 +65,10 @@ pub fn to_json(array: &dyn Array, row: usize) -> Value {
 
 /// `2020-02-29T12:00:00Z`; the number where no calendar has the time.
 fn instant(micros: i64, utc: bool) -> String {
-    let Ok(time) = Timestamp::from_microsecond(micros) else {
-        return micros.to_string();
-    };
-    let text = time.to_string();
-    match utc {
-        true => text,
-        false => text.trim_end_matches('Z').to_owned(),
+    match instant::civil(micros) {
+        Some(time) if utc => format!("{time}Z"),
+        Some(time) => time.to_string(),
+        None => micros.to_string(),
     }
 }
 
@@ -104,38 +104,90 @@ pub fn type_named(name: &str) -> Option<DataType> {
     })
 }
 
-/// The type that JSON alone tells: text, unless every value says something else.
-pub fn type_of(values: &[Value]) -> DataType {
-    let all = |is: fn(&Value) -> bool| {
-        let mut known = values.iter().filter(|v| !v.is_null()).peekable();
+/// The type that JSON alone tells: text, unless every value says something else. Whole numbers that 64 bits do not hold are
+/// `decimal(38,0)`, which does.
+pub fn type_of(values: &[Json]) -> DataType {
+    let all = |is: fn(&Json) -> bool| {
+        let mut known = values.iter().filter(|v| **v != Json::Null).peekable();
         known.peek().is_some() && known.all(is)
     };
-    if all(Value::is_boolean) {
+    if all(|v| matches!(v, Json::Bool(_))) {
         DataType::Boolean
-    } else if all(Value::is_i64) {
+    } else if all(|v| whole(v).is_some_and(|n| i64::try_from(n).is_ok())) {
         DataType::Int64
-    } else if all(Value::is_number) {
+    } else if all(|v| whole(v).is_some()) {
+        DataType::Decimal128(38, 0)
+    } else if all(|v| matches!(v, Json::Number(n) if !n.is_whole() || whole(v).is_some())) {
         DataType::Float64
     } else {
         DataType::Utf8
     }
 }
 
-/// A column of `kind`. `Err` names the row and the value that is none of it.
-pub fn from_json(values: &[Value], kind: &DataType) -> Result<ArrayRef, String> {
-    if *kind == DataType::Binary {
-        let bytes: Result<Vec<Option<Vec<u8>>>, String> = values.iter().map(binary).collect();
-        return Ok(Arc::new(BinaryArray::from_iter(bytes?)));
+fn whole(value: &Json) -> Option<i128> {
+    match value {
+        Json::Number(number) if number.is_whole() => Decimal::parse(number.text())?.scaled(0),
+        _ => None,
     }
-    if let DataType::Timestamp(TimeUnit::Microsecond, zone) = kind {
-        let micros: Result<Vec<Option<i64>>, String> =
-            values.iter().enumerate().map(micros).collect();
-        let array = TimestampMicrosecondArray::from(micros?);
-        return Ok(Arc::new(array.with_timezone_opt(zone.clone())));
-    }
+}
+
+/// A column of `kind`. `Err` names the row and the value that is none of it, or not exactly.
+pub fn from_json(values: &[Json], kind: &DataType) -> Result<ArrayRef, String> {
+    Ok(match kind {
+        DataType::Int32 => Arc::new(Int32Array::from(each(values, kind, |text| {
+            i32::try_from(Decimal::parse(text)?.scaled(0)?).ok()
+        })?)),
+        DataType::Int64 => Arc::new(Int64Array::from(each(values, kind, |text| {
+            i64::try_from(Decimal::parse(text)?.scaled(0)?).ok()
+        })?)),
+        DataType::Decimal128(precision, scale) => {
+            let most = 10i128.pow(u32::from(*precision));
+            let number = |text: &str| {
+                let number = Decimal::parse(text)?.scaled(scale.unsigned_abs())?;
+                (number.abs() < most).then_some(number)
+            };
+            let array = Decimal128Array::from(each(values, kind, number)?);
+            let array = array.with_precision_and_scale(*precision, *scale);
+            Arc::new(array.map_err(|e| e.to_string())?)
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let micros = |text: &str| {
+                let time = instant::parse(text, true)?;
+                (time.subsec_nanosecond() % 1000 == 0).then(|| instant::micros(time))
+            };
+            let array = TimestampMicrosecondArray::from(each(values, kind, micros)?);
+            Arc::new(array.with_timezone_opt(zone.clone()))
+        }
+        DataType::Binary => {
+            let bytes: Result<Vec<Option<Vec<u8>>>, String> = values.iter().map(binary).collect();
+            Arc::new(BinaryArray::from_iter(bytes?))
+        }
+        _ => return cast(values, kind),
+    })
+}
+
+/// What `read` makes of each text or number.
+fn each<T>(
+    values: &[Json],
+    kind: &DataType,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<Option<T>>, String> {
+    let one = |(row, value): (usize, &Json)| {
+        let made = match value {
+            Json::Null => return Ok(None),
+            Json::Text(text) => read(text.trim()),
+            Json::Number(number) => read(number.text()),
+            _ => None,
+        };
+        made.map(Some).ok_or_else(|| none_of(row, value, kind))
+    };
+    values.iter().enumerate().map(one).collect()
+}
+
+fn cast(values: &[Json], kind: &DataType) -> Result<ArrayRef, String> {
     let texts = StringArray::from_iter(values.iter().map(|value| match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
+        Json::Null => None,
+        Json::Text(text) => Some(text.clone()),
         other => Some(other.to_string()),
     }));
     let texts: ArrayRef = Arc::new(texts);
@@ -145,39 +197,21 @@ pub fn from_json(values: &[Value], kind: &DataType) -> Result<ArrayRef, String> 
     };
     let cast = cast_with_options(&texts, kind, &options).map_err(|e| e.to_string())?;
     match (0..values.len()).find(|n| cast.is_null(*n) && !texts.is_null(*n)) {
-        Some(n) => Err(format!(
-            "row {n}: {} is no value of type {}",
-            values[n],
-            name_of(kind)
-        )),
+        Some(n) => Err(none_of(n, &values[n], kind)),
         None => Ok(cast),
     }
 }
 
-/// With an offset, or in UTC without one.
-fn micros((row, value): (usize, &Value)) -> Result<Option<i64>, String> {
-    let text = match value {
-        Value::Null => return Ok(None),
-        Value::String(text) => text.as_str(),
-        _ => "",
-    };
-    let civil = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok();
-    let time = text
-        .parse::<Timestamp>()
-        .ok()
-        .or_else(|| Some(civil()?.timestamp()));
-    match time {
-        Some(time) => Ok(Some(time.as_microsecond())),
-        None => Err(format!("row {row}: {value} is no value of type timestamp")),
-    }
+fn none_of(row: usize, value: &Json, kind: &DataType) -> String {
+    format!("row {row}: {value} is no value of type {}", name_of(kind))
 }
 
-fn binary(value: &Value) -> Result<Option<Vec<u8>>, String> {
+fn binary(value: &Json) -> Result<Option<Vec<u8>>, String> {
     match value {
-        Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text.clone().into_bytes())),
-        Value::Object(map) => {
-            let text = map.get("base64").and_then(Value::as_str);
+        Json::Null => Ok(None),
+        Json::Text(text) => Ok(Some(text.clone().into_bytes())),
+        Json::Object(_) => {
+            let text = value.get("base64").and_then(Json::as_text);
             let bytes = text.and_then(|text| STANDARD.decode(text).ok());
             bytes
                 .map(Some)
@@ -207,6 +241,11 @@ pub fn name_of(kind: &DataType) -> String {
 mod tests {
     use super::*;
 
+    fn exact(values: &Value) -> Vec<Json> {
+        let parsed = Json::parse(values.to_string().as_bytes()).expect("JSON");
+        parsed.as_list().expect("a list").to_vec()
+    }
+
     #[test]
     fn values_of_every_type_survive() {
         let cases = [
@@ -222,7 +261,13 @@ mod tests {
             ("date", json!(["2020-02-29", null, "0001-01-01"])),
             (
                 "timestamp",
-                json!(["2020-02-29T12:00:00Z", "2020-02-29T12:00:00.000001Z", null]),
+                json!([
+                    "2020-02-29T12:00:00Z",
+                    "2020-02-29T12:00:00.000001Z",
+                    null,
+                    "9999-12-31T23:59:59.999999Z",
+                    "0001-01-01T00:00:00Z"
+                ]),
             ),
             (
                 "decimal(38,2)",
@@ -233,7 +278,7 @@ mod tests {
             let kind = type_named(name).expect(name);
             assert_eq!(name_of(&kind), name);
             let values = values.as_array().expect("array");
-            let column = from_json(values, &kind).expect(name);
+            let column = from_json(&exact(&json!(values)), &kind).expect(name);
             let back: Vec<Value> = (0..column.len()).map(|n| to_json(&column, n)).collect();
             assert_eq!(back, *values, "{name}");
         }
@@ -241,13 +286,40 @@ mod tests {
 
     #[test]
     fn a_value_that_is_none_is_named() {
-        let told = from_json(&[json!("1"), json!("x")], &DataType::Int32).expect_err("x");
+        let told = from_json(&exact(&json!(["1", "x"])), &DataType::Int32).expect_err("x");
         assert_eq!(told, "row 1: \"x\" is no value of type int");
         for bad in ["text", "decimal(39,0)", "decimal(2,3)", ""] {
             assert!(type_named(bad).is_none(), "{bad}");
         }
-        let mixed = [json!(1), json!(null), json!(2.5)];
-        assert_eq!(type_of(&mixed), DataType::Float64);
-        assert_eq!(type_of(&[json!(null)]), DataType::Utf8);
+        let typed = |text: &str| {
+            type_of(
+                Json::parse(text.as_bytes())
+                    .expect(text)
+                    .as_list()
+                    .expect(text),
+            )
+        };
+        assert_eq!(typed("[1,null,2.5]"), DataType::Float64);
+        assert_eq!(typed("[null]"), DataType::Utf8);
+        assert_eq!(typed("[1,-9223372036854775808]"), DataType::Int64);
+        assert_eq!(
+            typed("[1,9223372036854775808]"),
+            DataType::Decimal128(38, 0)
+        );
+        let inexact = [
+            ("decimal(10,2)", "12.505"),
+            ("decimal(3,0)", "1000"),
+            ("int", "2147483648"),
+            ("long", "1.5"),
+            ("timestamp", "\"2024-01-01T00:00:00.0000001Z\""),
+        ];
+        for (name, value) in inexact {
+            let values = Json::parse(format!("[{value}]").as_bytes()).expect(value);
+            let told = from_json(
+                values.as_list().expect("list"),
+                &type_named(name).expect(name),
+            );
+            assert!(told.expect_err(value).contains(value), "{name}");
+        }
     }
 }

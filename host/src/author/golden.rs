@@ -1,8 +1,9 @@
 //! Golden samples: what a plugin makes now against what it was once said to make, line by line.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
 
 use super::sample::{EXPECTED, Sample};
+use crate::json::Json;
 
 /// Differing lines that are told of one sample.
 const TOLD: usize = 3;
@@ -47,8 +48,22 @@ pub fn compare(sample: &Sample, found: &[String]) -> Vec<String> {
     told
 }
 
-fn json(line: &str) -> Option<Value> {
-    serde_json::from_str(line).ok()
+/// Members in the order of their names, so that lines are compared as JSON is.
+fn json(line: &str) -> Option<Json> {
+    Json::parse(line.as_bytes()).ok().map(sorted)
+}
+
+fn sorted(value: Json) -> Json {
+    match value {
+        Json::Object(members) => {
+            let members = members.into_iter().map(|(name, v)| (name, sorted(v)));
+            let mut members: Vec<_> = members.collect();
+            members.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Json::Object(members)
+        }
+        Json::List(items) => Json::List(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
 }
 
 /// `row 3: quantity: expected 3, found 4`, where both lines are of one row.
@@ -61,31 +76,29 @@ fn why(expected: Option<&String>, found: Option<&String>) -> String {
     let (Some(expected), Some(found)) = (json(expected), json(found)) else {
         return "the expected line is no JSON".into();
     };
-    let row = |line: &Value| line["row"].as_u64();
+    let row = |line: &Json| line.get("row").map(Json::to_string);
     if row(&expected) != row(&found) {
-        let show = |line: &Value| row(line).map_or("no row".into(), |n| format!("row {n}"));
+        let show = |line: &Json| row(line).map_or("no row".into(), |n| format!("row {n}"));
         return format!("expected {}, found {}", show(&expected), show(&found));
     }
     let at = row(&expected).map_or(String::new(), |n| format!("row {n}: "));
-    let differing = match (expected["out"].as_object(), found["out"].as_object()) {
+    let differing = match (expected.get("out"), found.get("out")) {
         (Some(a), Some(b)) => differing(a, b),
-        (None, None) => match (expected.as_object(), found.as_object()) {
-            (Some(a), Some(b)) => differing(a, b),
-            _ => Vec::new(),
-        },
+        (None, None) => differing(&expected, &found),
         (Some(_), None) => vec!["expected a row, found a refusal".into()],
         (None, Some(_)) => vec!["expected a refusal, found a row".into()],
     };
     format!("{at}{}", differing.join("; "))
 }
 
-fn differing(
-    a: &serde_json::Map<String, Value>,
-    b: &serde_json::Map<String, Value>,
-) -> Vec<String> {
-    let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    let differ = keys.into_iter().filter(|key| a.get(*key) != b.get(*key));
-    let show = |value: Option<&Value>| value.map_or("nothing".into(), |v| cut(&v.to_string()));
+fn differing(a: &Json, b: &Json) -> Vec<String> {
+    let names = |of: &'_ Json| -> Vec<String> {
+        let members = of.as_object().unwrap_or_default().iter();
+        members.map(|(name, _)| name.clone()).collect()
+    };
+    let keys: BTreeSet<String> = [names(a), names(b)].concat().into_iter().collect();
+    let differ = keys.iter().filter(|key| a.get(key) != b.get(key));
+    let show = |value: Option<&Json>| value.map_or("nothing".into(), |v| cut(&v.to_string()));
     differ
         .map(|key| {
             format!(
@@ -97,7 +110,7 @@ fn differing(
         .collect()
 }
 
-fn cut(line: &str) -> String {
+pub(super) fn cut(line: &str) -> String {
     match line.char_indices().nth(WIDTH) {
         Some((at, _)) => format!("{}…", &line[..at]),
         None => line.to_owned(),

@@ -295,9 +295,9 @@ fn quoted(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::author::{cell, input};
+    use crate::json::Json;
     use arrow_schema::Schema;
     use rand::SeedableRng;
-    use serde_json::json;
 
     #[test]
     fn every_type_has_every_shape_and_a_seed_repeats_it() {
@@ -318,7 +318,7 @@ mod tests {
             .zip(names)
             .map(|(kind, name)| Field::new(name, kind.clone(), true));
         let column = |kind: &DataType| Column {
-            values: cell::from_json(&[json!(null)], kind).expect("null"),
+            values: cell::from_json(&[Json::Null], kind).expect("null"),
             constant: false,
         };
         let like = Table {

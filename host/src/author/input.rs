@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::{Field, Schema, SchemaRef};
-use serde_json::{Map, Value};
 
-use super::{cell, failed, invalid};
+use super::{cell, failed, golden, invalid};
 use crate::chain::{Column, Table};
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::json::Json;
 use crate::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
 use crate::record::{
     Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema,
@@ -171,12 +171,17 @@ pub fn table(messages: &[Message]) -> Table {
 /// One JSON object of columns a line; columns by name. `types` says what JSON cannot.
 pub fn rows(path: &Path, types: &BTreeMap<String, String>) -> Result<Table> {
     let text = read_text(path)?;
-    let mut objects: Vec<Map<String, Value>> = Vec::new();
+    let mut objects: Vec<BTreeMap<String, Json>> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         if line.trim().is_empty() {
             continue;
         }
-        objects.push(serde_json::from_str(line).map_err(|e| {
+        let object = match Json::parse(line.as_bytes()) {
+            Ok(Json::Object(members)) => Ok(members.into_iter().collect()),
+            Ok(other) => Err(format!("found {}", golden::cut(&other.to_string()))),
+            Err(e) => Err(e),
+        };
+        objects.push(object.map_err(|e| {
             invalid(format!("{}:{number}: no JSON object: {e}", path.display()))
                 .hint("one row a line: {\"column\": value, …}")
         })?);
@@ -184,7 +189,7 @@ pub fn rows(path: &Path, types: &BTreeMap<String, String>) -> Result<Table> {
     if objects.is_empty() {
         return Err(invalid(format!("{} holds no row", path.display())));
     }
-    let names: BTreeSet<&String> = objects.iter().flat_map(Map::keys).collect();
+    let names: BTreeSet<&String> = objects.iter().flat_map(BTreeMap::keys).collect();
     if let Some(unknown) = types.keys().find(|name| !names.contains(name)) {
         let message = format!(
             "types.toml names `{unknown}`, which no row of {} has",
@@ -194,7 +199,7 @@ pub fn rows(path: &Path, types: &BTreeMap<String, String>) -> Result<Table> {
     }
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for name in names {
-        let values: Vec<Value> = objects
+        let values: Vec<Json> = objects
             .iter()
             .map(|row| row.get(name).cloned().unwrap_or_default())
             .collect();

@@ -5,24 +5,14 @@ use arrow_schema::SchemaRef;
 use serde_json::{Value, json};
 
 use super::cell;
-use crate::chain::{Applied, Column, Output, Reject, RowMap, Table};
+use crate::chain::{Applied, Chain, Column, Output, Reject, RowMap, Table, Transform};
 use crate::record;
-
-/// Columns that every record has; samples leave them out.
-const SYSTEM: &[&str] = &[
-    record::VALUE,
-    record::KEY,
-    record::HEADERS,
-    record::TOPIC,
-    record::PARTITION,
-    record::OFFSET,
-    record::TIMESTAMP,
-];
 
 /// Rows and refusals, ordered by input row and piece.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Names of the columns that go on, system columns left out.
+    /// Names of the columns that go on. The record's own columns are left out where no transform touched them; a column that
+    /// a transform made is shown, whatever it is called.
     pub columns: Vec<String>,
     pub rows: Vec<Row>,
     pub refused: Vec<Refused>,
@@ -50,7 +40,8 @@ pub struct Refused {
 
 impl Outcome {
     /// Of one transform. Pieces are numbered as a chain does it: refused ones keep their number, the others fill the rest.
-    pub fn of(output: &Output, explodes: bool, counters: &[String]) -> Outcome {
+    pub fn of(output: &Output, transform: &dyn Transform, input: &SchemaRef) -> Outcome {
+        let explodes = transform.explodes();
         let origin: Vec<u32> = match &output.rows {
             RowMap::Every => (0u32..).take(output.table.rows).collect(),
             RowMap::Origin(origin) => origin.clone(),
@@ -73,20 +64,23 @@ impl Outcome {
             pieces.push(next);
             next += 1;
         }
-        let mut outcome = Outcome::rows(&output.table, &origin, &pieces);
+        let record = *input == record::input_schema();
+        let untouched = |n| record && transform.carries(n).is_some();
+        let mut outcome = Outcome::rows(&output.table, untouched, &origin, &pieces);
         outcome.refused = output.rejects.iter().map(Refused::of).collect();
         outcome.refused.sort_by_key(|r| (r.row, r.piece));
-        let counted = counters
-            .iter()
-            .cloned()
-            .zip(output.counters.iter().copied());
+        let counters = transform.counters().iter().cloned();
+        let counted = counters.zip(output.counters.iter().copied());
         outcome.counters = counted.collect();
         outcome
     }
 
     /// Of a whole chain.
-    pub fn of_chain(applied: &Applied) -> Outcome {
-        let mut outcome = Outcome::rows(&applied.table, &applied.record, &applied.piece);
+    pub fn of_chain(applied: &Applied, chain: &Chain) -> Outcome {
+        let untouched = chain.untouched();
+        let untouched = |n: usize| untouched.get(n).copied().unwrap_or(false);
+        let table = &applied.table;
+        let mut outcome = Outcome::rows(table, untouched, &applied.record, &applied.piece);
         for letter in &applied.letters {
             outcome
                 .refused
@@ -105,8 +99,14 @@ impl Outcome {
         outcome
     }
 
-    fn rows(table: &Table, rows: &[u32], pieces: &[u32]) -> Outcome {
-        let wanted = shown_columns(&table.schema);
+    fn rows(
+        table: &Table,
+        untouched: impl Fn(usize) -> bool,
+        rows: &[u32],
+        pieces: &[u32],
+    ) -> Outcome {
+        let columns = 0..table.schema.fields().len();
+        let wanted: Vec<usize> = columns.filter(|n| !untouched(*n)).collect();
         let names = wanted.iter().map(|n| table.schema.field(*n).name().clone());
         let value = |column: &Column, at: usize| {
             let at = if column.constant { 0 } else { at };
@@ -180,13 +180,6 @@ fn object<'a>(pairs: impl Iterator<Item = (&'a String, Value)>) -> String {
         .map(|(name, value)| format!("{}:{value}", json!(name)))
         .collect();
     format!("{{{}}}", pairs.join(","))
-}
-
-/// Positions of the columns that are not the record's own.
-fn shown_columns(schema: &SchemaRef) -> Vec<usize> {
-    let fields = schema.fields().iter().enumerate();
-    let shown = fields.filter(|(_, field)| !SYSTEM.contains(&field.name().as_str()));
-    shown.map(|(n, _)| n).collect()
 }
 
 /// Bytes of a table's messages; of its rows, where it has no messages. Constant columns count nothing.

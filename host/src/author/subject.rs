@@ -87,11 +87,7 @@ impl Subject {
 /// Applies it to the table.
 pub fn apply(transform: &mut dyn Transform, input: &Table) -> Result<Outcome> {
     let output = transform.apply(input)?;
-    Ok(Outcome::of(
-        &output,
-        transform.explodes(),
-        transform.counters(),
-    ))
+    Ok(Outcome::of(&output, transform, &input.schema))
 }
 
 fn stage<'a>(name: &'a str, input: &SchemaRef) -> Stage<'a> {

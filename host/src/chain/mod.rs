@@ -4,6 +4,7 @@
 //! came and which piece of it the row is (`_row`), so that a refusal can name the original bytes.
 
 mod ledger;
+mod refuse;
 mod run;
 
 use std::fmt;
@@ -16,6 +17,22 @@ pub use ledger::{Ledger, Records, Rows};
 pub use run::{Chain, Unit};
 
 use crate::error::Result;
+
+/// Dead letters of one record. A record that would have more is refused once, as a whole: each letter costs some hundred
+/// bytes, so ten thousand cost a few megabytes at most, and nobody reads more of them one by one.
+pub const MAX_LETTERS: usize = 10_000;
+
+/// Bytes (value, key and headers) that `sink.keep.value` writes for one record that becomes several rows, which each get
+/// all of them. Four times what one call of a plugin may give out.
+pub const MAX_KEPT_BYTES: usize = 256 << 20;
+
+/// Why a record was refused although each of its pieces was within its rules.
+pub mod codes {
+    /// More refused pieces than [`super::MAX_LETTERS`].
+    pub const TOO_MANY_REJECTS: &str = "too_many_rejects";
+    /// More bytes than [`super::MAX_KEPT_BYTES`].
+    pub const TOO_MANY_BYTES: &str = "too_many_bytes";
+}
 
 /// Columns of equal row count, some of which hold one value that stands for every row.
 #[derive(Clone, Debug)]
@@ -84,6 +101,10 @@ pub trait Transform: Send + fmt::Debug {
     /// True: one input row may become several.
     fn explodes(&self) -> bool;
     fn counters(&self) -> &[String];
+    /// The input column that this output column repeats, unseen and untouched; `None` where the transform made it.
+    fn carries(&self, _column: usize) -> Option<usize> {
+        None
+    }
     /// `input.rows` is at least 1.
     fn apply(&mut self, input: &Table) -> Result<Output>;
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow_array::new_empty_array;
 use arrow_schema::SchemaRef;
 
-use super::{Applied, Column, Identity, Ledger, Letter, Output, Reason, Reject, RowMap};
+use super::{Applied, Column, Identity, Ledger, Letter, Output, Reason, Reject, RowMap, refuse};
 use super::{Table, Transform};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, input_schema};
@@ -31,6 +31,7 @@ pub struct Chain {
     identities: Vec<Arc<Identity>>,
     explodes_at: Option<usize>,
     unit: Unit,
+    keeps_bytes: bool,
 }
 
 impl Chain {
@@ -61,13 +62,32 @@ impl Chain {
             identities,
             explodes_at: exploding.first().copied(),
             unit,
+            keeps_bytes: false,
         })
+    }
+
+    /// The sink writes a record's original bytes beside each of its rows (`sink.keep.value`), which is then bounded.
+    pub fn keeping_bytes(mut self, keeps: bool) -> Chain {
+        self.keeps_bytes = keeps;
+        self
     }
 
     pub fn output_schema(&self) -> SchemaRef {
         self.transforms
             .last()
             .map_or_else(input_schema, |t| t.output_schema().clone())
+    }
+
+    /// Per column of the output: it is a column of the record that no transform has touched.
+    pub fn untouched(&self) -> Vec<bool> {
+        let mut from: Vec<Option<usize>> = (0..input_schema().fields().len()).map(Some).collect();
+        for transform in &self.transforms {
+            let columns = 0..transform.output_schema().fields().len();
+            from = columns
+                .map(|n| from.get(transform.carries(n)?).copied().flatten())
+                .collect();
+        }
+        from.iter().map(Option::is_some).collect()
     }
 
     /// In the order of the chain.
@@ -101,7 +121,11 @@ impl Chain {
         }
         let mut applied = books.close(table);
         if self.unit == Unit::Record {
-            refuse_whole_records(&mut applied)?;
+            refuse::records_with_a_bad_piece(&mut applied)?;
+        }
+        refuse::too_many_letters(&mut applied)?;
+        if let (true, Some(at)) = (self.keeps_bytes, self.explodes_at) {
+            refuse::too_many_bytes(&mut applied, batch, &self.identities[at])?;
         }
         count_records(&mut applied);
         if !applied.ledger.closes() {
@@ -316,52 +340,6 @@ fn broken(by: &Identity, message: impl Into<String>) -> Error {
         .with("transform", &by.transform)
         .with("plugin", format!("{}@{}", by.plugin, by.version))
         .with("digest", &by.digest)
-}
-
-/// `errors.unit = record`: a record with a refused piece gives no row at all, and one letter with every reason.
-fn refuse_whole_records(applied: &mut Applied) -> Result<()> {
-    if applied.letters.is_empty() {
-        return Ok(());
-    }
-    let mut letters: Vec<Letter> = Vec::with_capacity(applied.letters.len());
-    for letter in applied.letters.drain(..) {
-        let piece = letter.piece;
-        let numbered = letter.reasons.into_iter().map(|r| match piece {
-            Some(k) => Reason {
-                message: format!("piece {k}: {}", r.message),
-                ..r
-            },
-            None => r,
-        });
-        match letters.last_mut() {
-            Some(last) if last.record == letter.record => last.reasons.extend(numbered),
-            _ => letters.push(Letter {
-                piece: None,
-                reasons: numbered.collect(),
-                ..letter
-            }),
-        }
-    }
-    let refused = |record: &u32| letters.binary_search_by_key(record, |l| l.record).is_ok();
-    let keep: Vec<u32> = (0..applied.record.len() as u32)
-        .filter(|row| !refused(&applied.record[*row as usize]))
-        .collect();
-    let dropped = (applied.record.len() - keep.len()) as u64;
-    if dropped > 0 {
-        let picks = arrow_array::UInt32Array::from(keep.clone());
-        for column in applied.table.columns.iter_mut().filter(|c| !c.constant) {
-            column.values = arrow_select::take::take(&column.values, &picks, None)
-                .map_err(|e| Error::new(Kind::Bug, OP, "rows cannot be picked").source(e))?;
-        }
-        applied.table.rows = keep.len();
-        applied.record = keep.iter().map(|i| applied.record[*i as usize]).collect();
-        applied.piece = keep.iter().map(|i| applied.piece[*i as usize]).collect();
-        applied.ledger.rows.refused += dropped;
-        applied.ledger.rows.written -= dropped;
-    }
-    applied.ledger.letters = letters.len() as u64;
-    applied.letters = letters;
-    Ok(())
 }
 
 /// Which records ended how. `record` and `letters` are both sorted by record.

@@ -6,7 +6,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::record::{BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
+use crate::chain::MAX_LETTERS;
+use crate::record::{BatchBuilder, ChainId, Covers, OFFSET, OffsetRange, TopicPartition};
 
 type Verdicts = Box<dyn FnMut(usize) -> (Option<Vec<u32>>, Vec<Reject>) + Send>;
 
@@ -48,7 +49,9 @@ impl Transform for Fake {
             });
         };
         let picks = UInt32Array::from(origin.clone());
-        let columns = input.columns.iter().map(|c| match c.constant {
+        let carried = (input.schema.fields().iter().zip(&input.columns))
+            .filter(|(field, _)| self.schema.column_with_name(field.name()).is_some());
+        let columns = carried.map(|(_, c)| match c.constant {
             true => c.clone(),
             false => Column {
                 values: arrow_select::take::take(&c.values, &picks, None).unwrap(),
@@ -56,7 +59,7 @@ impl Transform for Fake {
             },
         });
         let table = Table {
-            schema: input.schema.clone(),
+            schema: self.schema.clone(),
             rows: origin.len(),
             columns: columns.collect(),
         };
@@ -74,7 +77,15 @@ fn fake(
     explodes: bool,
     verdicts: impl FnMut(usize) -> (Option<Vec<u32>>, Vec<Reject>) + Send + 'static,
 ) -> Box<dyn Transform> {
-    Box::new(Fake {
+    Box::new(faked(name, explodes, verdicts))
+}
+
+fn faked(
+    name: &str,
+    explodes: bool,
+    verdicts: impl FnMut(usize) -> (Option<Vec<u32>>, Vec<Reject>) + Send + 'static,
+) -> Fake {
+    Fake {
         identity: Identity {
             transform: name.into(),
             plugin: name.into(),
@@ -85,7 +96,7 @@ fn fake(
         schema: input_schema(),
         explodes,
         verdicts: Box::new(verdicts),
-    })
+    }
 }
 
 fn reject(row: u32, part: Option<u32>, code: &str) -> Reject {
@@ -199,6 +210,81 @@ fn unit_record_refuses_the_siblings_too() {
         (1, 1, 0)
     );
     assert_eq!((rows.made, rows.written, rows.refused), (4, 1, 3));
+}
+
+#[test]
+fn a_record_with_too_many_refused_pieces_is_refused_once() {
+    let explode = |pieces: usize| {
+        fake("flatten", true, move |_| {
+            let refused = (0..pieces).map(|k| reject(0, Some(k as u32), "bad"));
+            // One good piece of record 0, after the bad ones; record 1 is good.
+            (Some(vec![0, 1]), refused.collect())
+        })
+    };
+    let mut chain = Chain::new(vec![explode(MAX_LETTERS)], Unit::Row).unwrap();
+    let applied = chain.apply(&batch(2)).unwrap();
+    assert_eq!(offsets(&applied), [(10, MAX_LETTERS as u32), (11, 0)]);
+    assert_eq!(applied.letters.len(), MAX_LETTERS);
+
+    let mut chain = Chain::new(vec![explode(MAX_LETTERS + 1)], Unit::Row).unwrap();
+    let applied = chain.apply(&batch(2)).unwrap();
+    assert_eq!(offsets(&applied), [(11, 0)], "its neighbour goes on");
+    let [letter] = &applied.letters[..] else {
+        panic!("{} letters", applied.letters.len())
+    };
+    assert_eq!((letter.record, letter.piece), (0, None));
+    let told: Vec<_> = letter.reasons.iter().map(|r| r.code.as_str()).collect();
+    assert_eq!(told, ["too_many_rejects", "bad"]);
+    let message = &letter.reasons[0].message;
+    assert!(
+        message.contains("10001 pieces") && message.contains("at most 10000"),
+        "{message}"
+    );
+    let Ledger {
+        records,
+        rows,
+        letters,
+    } = applied.ledger;
+    assert_eq!((records.with_rows, records.refused, letters), (1, 1, 1));
+    assert_eq!((rows.made, rows.written, rows.refused), (10_003, 1, 10_002));
+}
+
+#[test]
+fn bytes_that_are_kept_beside_each_row_are_bounded() {
+    // A message of 200 KiB and one of 2 bytes, two thousand rows each.
+    let value = vec![b'x'; 200 << 10];
+    let mut builder = BatchBuilder::new();
+    builder.push(10, None, None, Some(&value), std::iter::empty());
+    builder.push(11, None, None, Some(b"xy"), std::iter::empty());
+    let mut batch = builder.finish(batch(2).covers);
+    batch.covers.range.to = 12;
+    let chain = || {
+        let mut thousands = faked("flatten", true, |_| {
+            let rows = [vec![0; 2_000], vec![1; 2_000]].concat();
+            (Some(rows), Vec::new())
+        });
+        let offset = input_schema().field_with_name(OFFSET).unwrap().clone();
+        thousands.schema = Arc::new(arrow_schema::Schema::new(vec![offset]));
+        Chain::new(vec![Box::new(thousands)], Unit::Row).unwrap()
+    };
+    let applied = chain().apply(&batch).unwrap();
+    assert_eq!(
+        applied.table.rows, 4_000,
+        "without sink.keep.value nothing is repeated"
+    );
+
+    let applied = chain().keeping_bytes(true).apply(&batch).unwrap();
+    assert_eq!(applied.table.rows, 2_000);
+    assert!(applied.record.iter().all(|record| *record == 1));
+    let [letter] = &applied.letters[..] else {
+        panic!("{} letters", applied.letters.len())
+    };
+    assert_eq!((letter.record, letter.piece), (0, None));
+    let reason = &letter.reasons[0];
+    assert_eq!(reason.code, "too_many_bytes");
+    for part in ["sink.keep.value", "204800 bytes", "2000 rows", "268435456"] {
+        assert!(reason.message.contains(part), "{part}: {}", reason.message);
+    }
 }
 
 #[test]

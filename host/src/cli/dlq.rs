@@ -178,7 +178,7 @@ fn show(found: &Found, filter: &Filter, limit: usize, json: bool) -> Result<Exit
     let mut failed = None;
     for name in &found.logs {
         let log = place::open(found, name)?;
-        ops_dlq::letters(&found.store, &log, filter, |letter| {
+        ops_dlq::letters(&found.store, &log, filter, 0, |letter| {
             failed = show_letter(&letter, json).err();
             shown += 1;
             shown < most && failed.is_none()
@@ -230,6 +230,7 @@ fn as_text(letter: &Letter) {
         say(format!("  key    {}", readable(&Letter::bytes(key))));
     }
     match &letter.value {
+        _ if !letter.holds_bytes => say("  value  the same message as above"),
         Some(value) => say(format!("  value  {}", readable(&Letter::bytes(value)))),
         None => say("  value  (none)"),
     }

@@ -381,9 +381,9 @@ impl fmt::Display for Start {
         match self {
             Start::Earliest => f.write_str("earliest"),
             Start::Latest => f.write_str("latest"),
-            Start::Timestamp(micros) => match jiff::Timestamp::from_microsecond(*micros) {
-                Ok(time) => write!(f, "timestamp:{time}"),
-                Err(_) => write!(f, "timestamp:{micros}us"),
+            Start::Timestamp(micros) => match crate::instant::civil(*micros) {
+                Some(time) => write!(f, "timestamp:{time}Z"),
+                None => write!(f, "timestamp:{micros}us"),
             },
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::checked::{Compression, Pin, PluginRef, Start, Trigger};
 use super::problem;
 use super::shape::{Parsed, refuse};
+use crate::instant;
 
 const NAME_MAX: usize = 100;
 
@@ -271,9 +272,9 @@ pub(super) fn start(text: &str) -> Parsed<Start> {
             let Some(time) = text.strip_prefix("timestamp:") else {
                 return Err(refuse(problem::NOT_A_CHOICE, expected));
             };
-            time.parse::<jiff::Timestamp>()
-                .map(|time| Start::Timestamp(time.as_microsecond()))
-                .map_err(|_| {
+            instant::parse(time, false)
+                .map(|time| Start::Timestamp(instant::micros(time)))
+                .ok_or_else(|| {
                     refuse(problem::WRONG_TYPE, "a time with date, hour and zone")
                         .hint("for instance timestamp:2024-01-01T00:00:00Z")
                 })

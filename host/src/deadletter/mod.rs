@@ -1,6 +1,7 @@
-//! What a refused record looks like: one row per refused record or piece, with the original bytes and every reason.
+//! What a refused record looks like: one row per refused record or piece, with every reason; the original bytes stand once.
 //!
-//! A whole refused record has no `_row`. `code`, `field` and `message` are those of the first reason, `errors` holds all.
+//! Letters of one record follow each other in one file. The first has the record's bytes and `holds_bytes`; the others have
+//! no value, no key and no headers, so that a message with thousands of bad pieces costs its own size once. A whole refused record has no `_row`. `code`, `field` and `message` are those of the first reason, `errors` holds all.
 //! Dead letters are a table of the zone, sealed and committed together with the rows of the same records.
 
 mod read;
@@ -8,20 +9,22 @@ mod read;
 use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
+use arrow_array::cast::AsArray;
 use arrow_array::{
-    ArrayRef, Int32Array, ListArray, RecordBatch, StringArray, StructArray, UInt32Array,
+    ArrayRef, BooleanArray, Int32Array, ListArray, RecordBatch, StringArray, StructArray,
+    UInt32Array,
 };
 use arrow_buffer::OffsetBuffer;
-use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow_select::take::take;
 
-pub use read::{Counts, Filter, Stored, StoredReason, counts, read};
+pub use read::{Counts, Filter, Original, Stored, StoredReason, counts, read};
 
 use crate::chain::{Letter, Reason};
 use crate::error::{Error, Kind, Result};
 use crate::record::{
     Batch, HEADERS, KEY, OFFSET, PARTITION, ROW, TIMESTAMP, TOPIC, VALUE, headers_type,
-    timestamp_type,
+    input_schema, timestamp_type,
 };
 
 /// Columns of the dead-letter table, in file order. A format: columns may be added, never changed.
@@ -45,8 +48,13 @@ pub fn schema() -> SchemaRef {
         Field::new("field", DataType::Utf8, true),
         text("message"),
         Field::new("errors", DataType::List(error_item()), false),
+        Field::new(HOLDS_BYTES, DataType::Boolean, false),
     ]))
 }
+
+/// True: the record's bytes stand in this row. False: they stand in the record's first row of the same file. Files that
+/// were written before there was this column have the bytes in every row.
+const HOLDS_BYTES: &str = "holds_bytes";
 
 fn error_fields() -> Fields {
     Fields::from(vec![
@@ -60,16 +68,24 @@ fn error_item() -> FieldRef {
     Arc::new(Field::new("item", DataType::Struct(error_fields()), false))
 }
 
-/// One row per letter, in their order. Letters name records of `batch`.
+/// One row per letter, in their order, which is that of their records. Letters name records of `batch`.
 pub fn rows(batch: &Batch, letters: &[Letter]) -> Result<RecordBatch> {
-    let records = UInt32Array::from_iter_values(letters.iter().map(|letter| letter.record));
     let wrong =
         |e| Error::new(Kind::Bug, "deadletter.rows", "letters do not fit the batch").source(e);
+    let records = UInt32Array::from_iter_values(letters.iter().map(|letter| letter.record));
+    let first = |at: usize| at == 0 || letters[at - 1].record != letters[at].record;
+    let holds: Vec<bool> = (0..letters.len()).map(first).collect();
+    let holders = letters.iter().zip(&holds);
+    let holders = UInt32Array::from_iter(holders.map(|(l, holds)| holds.then_some(l.record)));
     let mut columns: Vec<ArrayRef> = Vec::new();
-    for (values, constant) in batch.columns() {
-        let zeros = || UInt32Array::from(vec![0; letters.len()]);
-        let at = if constant { zeros() } else { records.clone() };
-        columns.push(take(&values, &at, None).map_err(wrong)?);
+    for (field, (values, constant)) in input_schema().fields().iter().zip(batch.columns()) {
+        let values = match field.name().as_str() {
+            _ if constant => take(&values, &UInt32Array::from(vec![0; letters.len()]), None),
+            VALUE | KEY => take(&values, &holders, None),
+            HEADERS => take(&values, &holders, None).and_then(|taken| without_nulls(&taken)),
+            _ => take(&values, &records, None),
+        };
+        columns.push(values.map_err(wrong)?);
     }
     let piece = |letter: &Letter| letter.piece.map(|p| i32::try_from(p).unwrap_or(i32::MAX));
     columns.push(Arc::new(Int32Array::from_iter(letters.iter().map(piece))));
@@ -86,10 +102,25 @@ pub fn rows(batch: &Batch, letters: &[Letter]) -> Result<RecordBatch> {
     columns.push(Arc::new(StringArray::from_iter(letters.iter().map(field))));
     columns.push(text(|l| l.reasons.first().map_or("", |r| &r.message)));
     columns.push(errors(letters).map_err(wrong)?);
+    columns.push(Arc::new(BooleanArray::from(holds)));
     RecordBatch::try_new(schema(), columns).map_err(wrong)
 }
 
-fn errors(letters: &[Letter]) -> Result<ArrayRef, arrow_schema::ArrowError> {
+/// Lists that are null become empty: the column has no nulls.
+fn without_nulls(lists: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let (item, offsets, values, nulls) = lists.as_list::<i32>().clone().into_parts();
+    let length = |(i, pair): (usize, &[i32])| match nulls.as_ref().is_some_and(|n| n.is_null(i)) {
+        true => 0,
+        false => (pair[1] - pair[0]) as usize,
+    };
+    let lengths = OffsetBuffer::from_lengths(offsets.windows(2).enumerate().map(length));
+    if lengths.last() != offsets.last() {
+        return Err(ArrowError::ComputeError("a null list with values".into()));
+    }
+    Ok(Arc::new(ListArray::try_new(item, lengths, values, None)?))
+}
+
+fn errors(letters: &[Letter]) -> Result<ArrayRef, ArrowError> {
     let (mut codes, mut fields, mut messages) = (
         StringBuilder::new(),
         StringBuilder::new(),
@@ -122,7 +153,6 @@ mod tests {
     use crate::chain::Identity;
     use crate::record::{BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
     use arrow_array::Array;
-    use arrow_array::cast::AsArray;
     use arrow_array::types::Int64Type;
 
     #[test]
@@ -161,19 +191,34 @@ mod tests {
             Letter {
                 record: 1,
                 piece: Some(2),
-                by,
+                by: by.clone(),
                 reasons: vec![reason("type", Some("year")), reason("required", Some("id"))],
+            },
+            Letter {
+                record: 1,
+                piece: Some(3),
+                by,
+                reasons: vec![reason("type", Some("year"))],
             },
         ];
         let rows = rows(&batch, &letters).expect("fits");
         assert_eq!(rows.schema(), schema());
         let column = |name: &str| rows.column_by_name(name).expect("column").clone();
-        assert_eq!(column(OFFSET).as_primitive::<Int64Type>().values(), &[5, 9]);
+        assert_eq!(
+            column(OFFSET).as_primitive::<Int64Type>().values(),
+            &[5, 9, 9]
+        );
         assert_eq!(column(VALUE).as_binary::<i32>().value(0), b"<a");
         assert!(column(VALUE).is_null(1) && column(ROW).is_null(0) && column("field").is_null(0));
         assert_eq!(column("code").as_string::<i32>().value(1), "type");
         let errors = column("errors");
         assert_eq!(errors.as_list::<i32>().value(1).len(), 2);
-        assert_eq!(column(HEADERS).as_list::<i32>().value(1).len(), 1);
+        let headers = column(HEADERS);
+        let headers = headers.as_list::<i32>();
+        assert!(headers.value(0).is_empty() && headers.value(2).is_empty());
+        assert_eq!(headers.value(1).len(), 1);
+        let holds = column(HOLDS_BYTES);
+        let holds: Vec<_> = holds.as_boolean().iter().map(Option::unwrap).collect();
+        assert_eq!(holds, [true, true, false], "once for each record");
     }
 }

@@ -1,4 +1,4 @@
-//! Reading dead letters back: list, show, count.
+//! Reading dead letters back: list, show, count. Every letter comes with its record's bytes, which its siblings share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
 
+use super::HOLDS_BYTES;
 use crate::commit::{AddedFile, LogName, Role};
 use crate::error::{Error, Kind, Result};
 use crate::record::{HEADERS, KEY, OFFSET, PARTITION, ROW, TIMESTAMP, TOPIC, VALUE};
@@ -28,9 +29,8 @@ pub struct Filter {
 pub struct Stored {
     /// Path of the file it lies in.
     pub file: Arc<str>,
-    pub value: Option<Vec<u8>>,
-    pub key: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Shared by the letters of a record.
+    pub original: Arc<Original>,
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
@@ -45,6 +45,14 @@ pub struct Stored {
     pub config_digest: String,
     /// The first is the one that `code`, `field`, `message` of the table repeat.
     pub reasons: Vec<StoredReason>,
+}
+
+/// The bytes of a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Original {
+    pub value: Option<Vec<u8>>,
+    pub key: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +72,9 @@ pub fn read<'a>(
     files: &'a [AddedFile],
     filter: &'a Filter,
 ) -> impl Iterator<Item = Result<Stored>> + 'a {
+    let mut record = None;
     batches(store, name, files).flat_map(move |item| {
-        let found = item.and_then(|(file, batch)| letters(&file, &batch, filter));
+        let found = item.and_then(|(file, batch)| letters(&file, &batch, filter, &mut record));
         match found {
             Ok(letters) => letters.into_iter().map(Ok).collect(),
             Err(e) => vec![Err(e)],
@@ -112,7 +121,41 @@ fn batches<'a>(
     })
 }
 
-fn letters(file: &Arc<str>, batch: &RecordBatch, filter: &Filter) -> Result<Vec<Stored>> {
+/// The record whose letters are being read: where its bytes stand, and the bytes once a letter wants them.
+struct Record {
+    file: Arc<str>,
+    at: (String, i32, i64),
+    batch: RecordBatch,
+    row: usize,
+    original: Option<Arc<Original>>,
+}
+
+impl Record {
+    fn original(&mut self) -> Result<Arc<Original>> {
+        if let Some(original) = &self.original {
+            return Ok(original.clone());
+        }
+        let columns = Columns {
+            batch: &self.batch,
+            file: &self.file,
+        };
+        let original = Arc::new(Original {
+            value: columns.bytes(VALUE, self.row)?,
+            key: columns.bytes(KEY, self.row)?,
+            headers: columns.headers(self.row)?,
+        });
+        self.original = Some(original.clone());
+        Ok(original)
+    }
+}
+
+/// `record`: of the letter before, for letters of one record may lie in two batches of a file.
+fn letters(
+    file: &Arc<str>,
+    batch: &RecordBatch,
+    filter: &Filter,
+    record: &mut Option<Record>,
+) -> Result<Vec<Stored>> {
     let columns = Columns { batch, file };
     let mut found = Vec::new();
     for i in 0..batch.num_rows() {
@@ -127,6 +170,21 @@ fn letters(file: &Arc<str>, batch: &RecordBatch, filter: &Filter) -> Result<Vec<
         if filter.topic.as_ref().is_some_and(|t| *t != topic) {
             continue;
         }
+        let at = (topic, partition, offset);
+        let known = record
+            .take()
+            .filter(|known| known.at == at && known.file == *file);
+        let of = match known {
+            Some(known) => record.insert(known),
+            None if columns.holds_bytes(i)? => record.insert(Record {
+                file: file.clone(),
+                at,
+                batch: batch.clone(),
+                row: i,
+                original: None,
+            }),
+            None => return Err(columns.wrong("value")),
+        };
         let reasons = columns.reasons(i)?;
         if filter
             .code
@@ -137,10 +195,8 @@ fn letters(file: &Arc<str>, batch: &RecordBatch, filter: &Filter) -> Result<Vec<
         }
         found.push(Stored {
             file: file.clone(),
-            value: columns.bytes(VALUE, i)?,
-            key: columns.bytes(KEY, i)?,
-            headers: columns.headers(i)?,
-            topic,
+            original: of.original()?,
+            topic: of.at.0.clone(),
             partition,
             offset,
             timestamp: columns.number::<TimestampMicrosecondType>(TIMESTAMP, i)?,
@@ -193,6 +249,15 @@ impl Columns<'_> {
             .as_binary_opt::<i32>()
             .ok_or_else(|| self.wrong(name))?;
         Ok(array.is_valid(i).then(|| array.value(i).to_vec()))
+    }
+
+    /// Files of older versions have the bytes in every row, and no column that says so.
+    fn holds_bytes(&self, i: usize) -> Result<bool> {
+        let Some(column) = self.batch.column_by_name(HOLDS_BYTES) else {
+            return Ok(true);
+        };
+        let column = (column.as_boolean_opt()).ok_or_else(|| self.wrong(HOLDS_BYTES))?;
+        Ok(column.value(i))
     }
 
     fn headers(&self, i: usize) -> Result<Vec<(String, Option<Vec<u8>>)>> {

@@ -1,4 +1,4 @@
-//! Dead letters: how many of what, and each with its reasons and original bytes.
+//! Dead letters: how many of what, and each with its reasons; the original bytes stand with the first of each record.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::utc;
 use crate::commit::{AddedFile, Log, Role};
-use crate::deadletter::{self, Filter, Stored};
+use crate::deadletter::{self, Filter, Original, Stored};
 use crate::error::Result;
 use crate::store::Store;
 
@@ -37,6 +37,8 @@ pub struct Letter {
     pub digest: String,
     pub config_digest: String,
     pub errors: Vec<Reason>,
+    /// False: `key`, `value` and `headers` stand in the letter of the same record that came first.
+    pub holds_bytes: bool,
     pub key: Option<String>,
     pub value: Option<String>,
     /// Where it is UTF-8.
@@ -77,20 +79,31 @@ impl Letter {
     }
 }
 
-impl From<Stored> for Letter {
-    fn from(stored: Stored) -> Letter {
-        let base64 = |bytes: Option<Vec<u8>>| bytes.map(|b| STANDARD.encode(b));
+impl Letter {
+    /// With the record's bytes, or without them where a sibling before it has them.
+    fn of(stored: Stored, holds_bytes: bool) -> Letter {
+        let base64 = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| STANDARD.encode(b));
         let reason = |r: deadletter::StoredReason| Reason {
             code: r.code,
             field: r.field,
             message: r.message,
         };
-        let header = |(name, value)| Header {
-            name,
+        let header = |(name, value): &(String, Option<Vec<u8>>)| Header {
+            name: name.clone(),
             value: base64(value),
         };
+        let none = Original::default();
+        let original = if holds_bytes {
+            &*stored.original
+        } else {
+            &none
+        };
         Letter {
-            value_text: (stored.value.clone()).and_then(|b| String::from_utf8(b).ok()),
+            holds_bytes,
+            key: base64(&original.key),
+            value: base64(&original.value),
+            value_text: (original.value.clone()).and_then(|b| String::from_utf8(b).ok()),
+            headers: original.headers.iter().map(header).collect(),
             topic: stored.topic,
             partition: stored.partition,
             offset: stored.offset,
@@ -102,9 +115,6 @@ impl From<Stored> for Letter {
             digest: stored.digest,
             config_digest: stored.config_digest,
             errors: stored.reasons.into_iter().map(reason).collect(),
-            key: base64(stored.key),
-            value: base64(stored.value),
-            headers: stored.headers.into_iter().map(header).collect(),
             file: stored.file.to_string(),
         }
     }
@@ -132,16 +142,26 @@ pub fn counts(store: &Arc<dyn Store>, log: &Log) -> Result<Vec<Count>> {
     Ok(counts.into_iter().map(count).collect())
 }
 
-/// Hands over one letter after the other, in the order of their commits, until `each` says no.
+/// Hands over one letter after the other from the `skip`-th on, in the order of their commits, until `each` says no. Of the
+/// letters of one record the first that is handed over has the bytes.
 pub fn letters(
     store: &Arc<dyn Store>,
     log: &Log,
     filter: &Filter,
+    skip: usize,
     mut each: impl FnMut(Letter) -> bool,
 ) -> Result<()> {
     let files = files(log);
-    for letter in deadletter::read(store, log.name(), &files, filter) {
-        if !each(letter?.into()) {
+    let mut before: Option<Arc<Original>> = None;
+    for (at, stored) in deadletter::read(store, log.name(), &files, filter).enumerate() {
+        let stored = stored?;
+        if at < skip {
+            continue;
+        }
+        let original = stored.original.clone();
+        let first = !before.is_some_and(|before| Arc::ptr_eq(&before, &original));
+        before = Some(original);
+        if !each(Letter::of(stored, first)) {
             break;
         }
     }

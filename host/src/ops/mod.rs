@@ -105,9 +105,9 @@ pub fn open(store: &Arc<dyn Store>, name: &LogName, clock: &Arc<dyn Clock>) -> R
 
 /// Microseconds since 1970 → UTC, to the second.
 pub fn utc(micros: i64) -> String {
-    match jiff::Timestamp::from_microsecond(micros) {
-        Ok(time) => format!("{time:.0}"),
-        Err(_) => micros.to_string(),
+    match crate::instant::civil(micros) {
+        Some(time) => format!("{time:.0}Z"),
+        None => micros.to_string(),
     }
 }
 

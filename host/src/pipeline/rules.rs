@@ -14,7 +14,9 @@ use super::swap::names;
 use super::{Host, until_settled};
 use crate::chain::{Chain, Transform, Unit};
 use crate::commit::{Draft, Log, Outcome, Rule, State, Swap, actor, rules_digest};
-use crate::config::{self, PipelineConfig, Place, Problem, Text, TransformConfig, problem};
+use crate::config::{
+    self, PipelineConfig, Place, Problem, Text, TransformConfig, ZoneMode, problem,
+};
 use crate::error::{Error, Kind, Result};
 use crate::plugin::{Canonical, Component, Keys, Plugins, SetupError, SetupProblem, Stage};
 use crate::plugin::{FUEL_PER_SECOND, Limits};
@@ -97,9 +99,13 @@ impl Parts {
             config::Unit::Row => Unit::Row,
             config::Unit::Record => Unit::Record,
         };
+        let keeps_bytes = match &config.sink.mode {
+            ZoneMode::Raw(zone) => zone.keep_value,
+            ZoneMode::Processed(_) => false,
+        };
         let (transforms, problems) = self.transforms(config, &input_schema());
         match problems.is_empty() {
-            true => Chain::new(transforms, unit),
+            true => Ok(Chain::new(transforms, unit)?.keeping_bytes(keeps_bytes)),
             false => Err(config::refused(&problems)),
         }
     }

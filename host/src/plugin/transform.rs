@@ -17,7 +17,7 @@ use super::instance::{Failure, Instance, lock};
 use super::join::{self, Part};
 use super::log::{LogBook, cut, printable};
 use super::output::{self, Piece, Refused};
-use super::plan::Plan;
+use super::plan::{Plan, Planned};
 use super::secrets::{Hidden, Revealed};
 use super::setup::{SetupError, SetupProblem, Stage};
 use super::{Limits, MAX_FULL_CALLS, MAX_ISOLATIONS, MAX_REJECTS, MAX_ROWS, codes, lower, types};
@@ -350,6 +350,13 @@ impl Transform for PluginTransform {
 
     fn counters(&self) -> &[String] {
         &self.plan.counters
+    }
+
+    fn carries(&self, column: usize) -> Option<usize> {
+        match self.plan.output.get(column)? {
+            Planned::Carry(n) => Some(*n),
+            Planned::Make(_) => None,
+        }
     }
 
     fn apply(&mut self, input: &Table) -> Result<Output> {

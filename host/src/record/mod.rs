@@ -125,6 +125,16 @@ impl Batch {
         self.value.value_data().len() + self.key.value_data().len()
     }
 
+    /// Bytes of value, key and headers of one record.
+    pub fn bytes_of(&self, record: usize) -> usize {
+        let of = |bytes: &BinaryArray| bytes.value_length(record).max(0) as usize;
+        let headers = self.headers.as_ref().map_or(0, |headers| {
+            let data = arrow_array::Array::to_data(&headers.value(record));
+            data.get_slice_memory_size().unwrap_or(0)
+        });
+        of(&self.value) + of(&self.key) + headers
+    }
+
     /// The columns of [`input_schema`], in its order. The second is true where one value stands for every row.
     pub fn columns(&self) -> Vec<(ArrayRef, bool)> {
         let headers: (ArrayRef, bool) = match &self.headers {

@@ -172,9 +172,9 @@ pub(super) fn rate(n: u64, time: Duration) -> f64 {
 }
 
 pub(super) fn utc(micros: i64) -> String {
-    match jiff::Timestamp::from_microsecond(micros) {
-        Ok(time) => format!("{time:.3}"),
-        Err(_) => micros.to_string(),
+    match crate::instant::civil(micros) {
+        Some(time) => format!("{time:.3}Z"),
+        None => micros.to_string(),
     }
 }
 

@@ -9,9 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use jiff::tz::TimeZone;
-
 use crate::error::{Error, Kind, Result};
+use crate::instant;
 
 /// Value of a partition whose field is null or cannot be read as a date, as Hive and Spark name it.
 pub const NO_PARTITION_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -51,9 +50,9 @@ pub type Partition = Vec<(String, String)>;
 
 /// `ingest_date` and `ingest_hour` of a moment, UTC.
 pub fn ingest_partition(micros: i64, with_hour: bool) -> Partition {
-    let moment = jiff::Timestamp::from_microsecond(micros)
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-        .to_zoned(TimeZone::UTC);
+    // A clock that no calendar has is broken; its files still need a place.
+    let moment =
+        instant::civil(micros).unwrap_or(jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0));
     let (y, m, d) = (moment.year(), moment.month(), moment.day());
     let mut partition = vec![("ingest_date".to_owned(), format!("{y:04}-{m:02}-{d:02}"))];
     if with_hour {

@@ -20,9 +20,9 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, TimeUnit};
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
 use crate::error::{Error, Kind, Result};
+use crate::instant;
 
 use super::layout::NO_PARTITION_VALUE;
 
@@ -202,8 +202,8 @@ impl PartitionFormat {
             }
             (4, true) if self == PartitionFormat::Year => of_year(text.parse().ok()?),
             (11.., false) => {
-                if let Ok(moment) = text.parse::<jiff::Timestamp>() {
-                    return self.of_date(moment.to_zoned(TimeZone::UTC).date());
+                if instant::has_offset(text) {
+                    return self.of_date(instant::parse(text, false)?.date());
                 }
                 let (day, _) = text.split_once(['T', 't', ' '])?;
                 (day.len() == 10)
@@ -347,6 +347,12 @@ mod tests {
             NONE,
         ];
         check("%Y-%m-%d", array(), &expected);
+        let last = vec!["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-01:00"];
+        check(
+            "%Y-%m-%d",
+            Arc::new(StringArray::from(last)),
+            &["9999-12-31", NONE],
+        );
         let year = "2024";
         let expected = [
             year, NONE, year, year, year, year, year, year, NONE, NONE, NONE, NONE, NONE,

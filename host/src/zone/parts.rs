@@ -1,18 +1,12 @@
-//! Rows and letters a part at a time, where their original bytes are written beside them.
+//! Rows a part at a time, where their original bytes are written beside them.
 
 use std::ops::Range;
 
-use crate::chain::{Applied, Column, Ledger, Letter, Table};
-use crate::record::Batch;
+use crate::chain::{Applied, Column, Ledger, Table};
 
-/// Original bytes that are repeated in memory at a time: a message that becomes a thousand rows or letters has its bytes
-/// beside each of them in the file, but never all at once here.
+/// Original bytes that are repeated in memory at a time: a message that becomes a thousand rows has its bytes beside
+/// each of them in the file, but never all at once here.
 const REPEATED_BYTES: usize = 8 << 20;
-
-pub fn original_bytes(batch: &Batch, record: u32) -> usize {
-    let record = record as usize;
-    batch.value.value(record).len() + batch.key.value(record).len()
-}
 
 /// Runs of rows whose original bytes come to about [`REPEATED_BYTES`]; at least one row each.
 pub fn parts(sizes: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<usize>> {
@@ -29,14 +23,6 @@ pub fn parts(sizes: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<u
         bytes += size;
     }
     ranges.into_iter()
-}
-
-pub fn parts_of_letters(batch: &Batch, letters: &[Letter]) -> impl Iterator<Item = Range<usize>> {
-    parts(
-        letters
-            .iter()
-            .map(|letter| original_bytes(batch, letter.record)),
-    )
 }
 
 /// Some of the rows, without letters and books.

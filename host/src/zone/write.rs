@@ -15,7 +15,7 @@ use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray, UInt32A
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_select::take::take;
 
-use crate::chain::{Applied, Column, Ledger};
+use crate::chain::{Applied, Column, Ledger, Letter};
 use crate::clock::Clock;
 use crate::commit::{LogName, Role, Span, new_file_id};
 use crate::deadletter;
@@ -27,7 +27,7 @@ use crate::store::Store;
 use super::ParquetOptions;
 use super::file::{Birth, Plain, RowsFile};
 use super::layout::{TableName, ingest_partition, parquet_path};
-use super::parts::{original_bytes, parts, parts_of_letters, rows_of};
+use super::parts::{parts, rows_of};
 use super::schema::{is_system, system_fields};
 
 pub const ORIGINAL_VALUE: &str = "_value";
@@ -123,13 +123,9 @@ impl ZoneSink {
             return Ok(());
         }
         self.cover(batch, applied)?;
-        let bytes_of = |record: u32| original_bytes(batch, record);
-        let kept = |row: &u32| {
-            if self.options.keep_value {
-                bytes_of(*row)
-            } else {
-                0
-            }
+        let kept = |record: &u32| match self.options.keep_value {
+            true => batch.bytes_of(*record as usize),
+            false => 0,
         };
         let parts: Vec<Range<usize>> = parts(applied.record.iter().map(kept)).collect();
         for part in parts {
@@ -139,16 +135,14 @@ impl ZoneSink {
             let offsets = row_offsets(batch, &part);
             self.append(batch, table, Role::Rows, (fields, &columns), offsets)?;
         }
-        for part in parts_of_letters(batch, &applied.letters) {
-            let letters = &applied.letters[part];
+        let letters = &applied.letters;
+        if let (Some(first), Some(last)) = (letters.first(), letters.last()) {
             let rows = deadletter::rows(batch, letters)?;
             let columns = plain_columns(&rows);
             let fields = rows.schema().fields().to_vec();
             let table = self.options.letters_table.name(&batch.covers.tp.topic)?;
-            let offset = |i: Option<&crate::chain::Letter>| {
-                i.map_or(0, |letter| batch.offset.value(letter.record as usize))
-            };
-            let offsets = (offset(letters.first()), offset(letters.last()));
+            let offset = |letter: &Letter| batch.offset.value(letter.record as usize);
+            let offsets = (offset(first), offset(last));
             self.append(batch, table, Role::Letters, (fields, &columns), offsets)?;
         }
         Ok(())

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
-
 use super::kinds::{Texts, unlike};
 use super::page::{Line, Page, key, quoted, some_of};
+use crate::json::Json;
 
 /// Objects inside each other that become columns; what lies deeper stays JSON.
 const MAX_DEPTH: usize = 16;
@@ -31,10 +30,10 @@ pub fn infer(messages: &[&[u8]]) -> Result<Page, String> {
     let mut page = Page::default();
     let mut values = Vec::new();
     for (n, message) in messages.iter().enumerate() {
-        match serde_json::from_slice::<Value>(message) {
-            Ok(value @ (Value::Object(_) | Value::Array(_))) => values.push(value),
+        match Json::parse(message) {
+            Ok(value @ (Json::Object(_) | Json::List(_))) => values.push(value),
             Ok(_) => page.unread(n, "neither an object nor an array".into()),
-            Err(e) => page.unread(n, e.to_string()),
+            Err(e) => page.unread(n, e),
         }
     }
     if values.is_empty() {
@@ -45,13 +44,7 @@ pub fn infer(messages: &[&[u8]]) -> Result<Page, String> {
     for value in &values {
         let before = rows.len();
         match &explode {
-            Some(pointer) => rows.extend(
-                value
-                    .pointer(pointer)
-                    .and_then(Value::as_array)
-                    .into_iter()
-                    .flatten(),
-            ),
+            Some(explode) => rows.extend(explode.items(value)),
             None => rows.push(value),
         }
         per_message.push(rows.len() - before);
@@ -62,14 +55,14 @@ pub fn infer(messages: &[&[u8]]) -> Result<Page, String> {
         messages.len()
     )];
     page.keys.push(Line::new("type = \"json-flatten\""));
-    if let Some(pointer) = &explode {
+    if let Some(pointer) = explode.as_ref().map(Explode::pointer) {
         page.head.push(format!(
             "each element of {pointer:?} is a row: {} in all, {} a message",
             rows.len(),
             some_of(&per_message)
         ));
         page.keys.push(Line::noted(
-            format!("explode = {}", quoted(pointer)),
+            format!("explode = {}", quoted(&pointer)),
             "the array whose elements become rows",
         ));
     }
@@ -77,33 +70,51 @@ pub fn infer(messages: &[&[u8]]) -> Result<Page, String> {
     Ok(page)
 }
 
+/// The array whose elements are rows: the member of this name, or the message itself.
+struct Explode(Option<String>);
+
+impl Explode {
+    fn pointer(&self) -> String {
+        let name = self.0.as_ref();
+        name.map_or(String::new(), |name| format!("/{}", escaped(name)))
+    }
+
+    fn items<'a>(&self, value: &'a Json) -> &'a [Json] {
+        let list = match &self.0 {
+            Some(name) => value.get(name),
+            None => Some(value),
+        };
+        list.and_then(Json::as_list).unwrap_or_default()
+    }
+}
+
 /// The array of objects that is all a message holds; the message itself where that is an array.
-fn envelope(values: &[Value]) -> Option<String> {
-    let objects = |value: &Value| {
-        value
-            .as_array()
-            .is_some_and(|items| items.iter().all(Value::is_object))
+fn envelope(values: &[Json]) -> Option<Explode> {
+    let objects = |value: &Json| {
+        let items = value.as_list();
+        items.is_some_and(|items| items.iter().all(|item| item.as_object().is_some()))
     };
-    if values.iter().all(Value::is_array) {
-        return Some(String::new());
+    if values.iter().all(|value| value.as_list().is_some()) {
+        return Some(Explode(None));
     }
     let mut name = None;
     for value in values {
-        let mut members = value.as_object()?.iter();
-        let (key, inner) = members.next()?;
-        if members.next().is_some() || !objects(inner) || name.is_some_and(|n| n != key) {
+        let [(key, inner)] = value.as_object()? else {
+            return None;
+        };
+        if !objects(inner) || name.is_some_and(|n| n != key) {
             return None;
         }
         name = Some(key);
     }
-    name.map(|name| format!("/{}", escaped(name)))
+    name.map(|name| Explode(Some(name.clone())))
 }
 
 fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-fn fill(page: &mut Page, rows: &[&Value], exploded: bool) {
+fn fill(page: &mut Page, rows: &[&Json], exploded: bool) {
     let (mut order, mut columns) = (Vec::new(), BTreeMap::<String, Column>::new());
     for row in rows {
         match row.as_object() {
@@ -155,13 +166,13 @@ fn fill(page: &mut Page, rows: &[&Value], exploded: bool) {
 }
 
 fn walk(
-    object: &Map<String, Value>,
+    members: &[(String, Json)],
     path: &str,
     depth: usize,
     order: &mut Vec<String>,
     columns: &mut BTreeMap<String, Column>,
 ) {
-    for (name, value) in object {
+    for (name, value) in members {
         see(
             value,
             format!("{path}/{}", escaped(name)),
@@ -173,7 +184,7 @@ fn walk(
 }
 
 fn see(
-    value: &Value,
+    value: &Json,
     path: String,
     depth: usize,
     order: &mut Vec<String>,
@@ -185,19 +196,19 @@ fn see(
     let column = columns.entry(path.clone()).or_default();
     column.rows += 1;
     match value {
-        Value::Null => column.nulls += 1,
-        Value::Bool(_) => column.booleans += 1,
-        Value::Number(number) => {
+        Json::Null => column.nulls += 1,
+        Json::Bool(_) => column.booleans += 1,
+        Json::Number(number) => {
             column.numbers.least_scale = LEAST_SCALE;
-            column.numbers.see(&number.to_string());
+            column.numbers.see(number.text());
         }
-        Value::String(text) => column.strings.see(text),
-        Value::Array(_) => column.nested += 1,
-        Value::Object(inner) if depth < MAX_DEPTH && !inner.is_empty() => {
+        Json::Text(text) => column.strings.see(text),
+        Json::List(_) => column.nested += 1,
+        Json::Object(inner) if depth < MAX_DEPTH && !inner.is_empty() => {
             column.objects += 1;
             walk(inner, &path, depth + 1, order, columns);
         }
-        Value::Object(_) => column.nested += 1,
+        Json::Object(_) => column.nested += 1,
     }
 }
 

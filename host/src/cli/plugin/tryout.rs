@@ -198,7 +198,7 @@ fn run_chain(args: &RunArgs, config: &str) -> Result<Exit> {
             return Ok(Exit::Usage);
         }
         let mut chain = Chain::new(transforms, unit)?;
-        let outcome = Outcome::of_chain(&chain.apply(&batch)?);
+        let outcome = Outcome::of_chain(&chain.apply(&batch)?, &chain);
         if args.verbose {
             let last = part.transforms.last().map_or("", |t| t.name.as_str());
             say(format!("after {last}:"));

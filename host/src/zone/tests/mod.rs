@@ -1,5 +1,6 @@
 //! Zones written and read back through a store: what each file promises, and what is refused when it is broken.
 
+mod letters;
 mod processed;
 mod raw;
 mod sidecar;

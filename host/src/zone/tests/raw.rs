@@ -20,13 +20,13 @@ use crate::zone::*;
 
 const NOW: i64 = 1_700_000_000_000_000; // 2023-11-14T22:13:20Z
 
-struct World {
-    store: Arc<dyn Store>,
+pub(super) struct World {
+    pub store: Arc<dyn Store>,
     clock: Arc<ManualClock>,
-    sink: ZoneSink,
+    pub sink: ZoneSink,
 }
 
-fn options() -> ZoneOptions {
+pub(super) fn options() -> ZoneOptions {
     ZoneOptions {
         name: log(),
         table: TableName::new("${topic}").expect("legal"),
@@ -37,7 +37,7 @@ fn options() -> ZoneOptions {
     }
 }
 
-fn world(options: ZoneOptions) -> World {
+pub(super) fn world(options: ZoneOptions) -> World {
     let (store, clock) = (memory(), ManualClock::at(NOW));
     let sink = ZoneSink::new(store.clone(), clock.clone(), options, Arc::new(|| 7));
     World { store, clock, sink }
@@ -48,7 +48,7 @@ impl World {
         self.sink.write(batch, apply(batch)).expect("written");
     }
 
-    fn seal(&mut self) -> Sealed {
+    pub fn seal(&mut self) -> Sealed {
         self.sink
             .seal()
             .expect("sealed")
@@ -183,7 +183,7 @@ fn what_is_written_is_read_back_with_coordinates_ledgers_and_letters() {
         .map(|l| l.expect("read"))
         .collect();
     assert!(found.iter().all(|l| l.row == Some(0) && l.offset % 10 == 0) && found.len() == 11);
-    assert_eq!(found[0].value.as_deref(), Some(&b"v10"[..]));
+    assert_eq!(found[0].original.value.as_deref(), Some(&b"v10"[..]));
     let counts = deadletter::counts(&w.store, &log(), &files).expect("read");
     assert_eq!(counts.values().sum::<u64>(), letters.rows);
     let one = deadletter::Filter {

@@ -1,0 +1,123 @@
+//! Records refused whole after the transforms have run: for one bad piece where the config asks for it, and where one
+//! message would become out of proportion more bytes on the disk than it has.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::UInt32Array;
+use arrow_select::take::take;
+
+use super::{Applied, Identity, Letter, MAX_KEPT_BYTES, MAX_LETTERS, Reason, codes};
+use crate::error::{Error, Kind, Result};
+use crate::record::Batch;
+
+/// `errors.unit = record`: a record with a refused piece gives no row at all, and one letter with every reason.
+pub(super) fn records_with_a_bad_piece(applied: &mut Applied) -> Result<()> {
+    let mut whole: BTreeMap<u32, Letter> = BTreeMap::new();
+    for letter in &applied.letters {
+        let piece = letter.piece;
+        let numbered = letter.reasons.iter().map(|reason| Reason {
+            message: match piece {
+                Some(k) => format!("piece {k}: {}", reason.message),
+                None => reason.message.clone(),
+            },
+            ..reason.clone()
+        });
+        let one = whole.entry(letter.record).or_insert_with(|| Letter {
+            record: letter.record,
+            piece: None,
+            by: letter.by.clone(),
+            reasons: Vec::new(),
+        });
+        one.reasons.extend(numbered);
+    }
+    refuse(applied, whole)
+}
+
+/// A record with more than [`MAX_LETTERS`] refused pieces is refused once.
+pub(super) fn too_many_letters(applied: &mut Applied) -> Result<()> {
+    let mut whole = BTreeMap::new();
+    for letters in applied.letters.chunk_by(|a, b| a.record == b.record) {
+        let (Some(first), true) = (letters.first(), letters.len() > MAX_LETTERS) else {
+            continue;
+        };
+        let told = Reason {
+            code: codes::TOO_MANY_REJECTS.to_owned(),
+            field: None,
+            message: format!(
+                "{} pieces of this message were refused, expected at most {MAX_LETTERS}; the reason of the first follows",
+                letters.len()
+            ),
+        };
+        let letter = Letter {
+            record: first.record,
+            piece: None,
+            by: first.by.clone(),
+            reasons: [vec![told], first.reasons.clone()].concat(),
+        };
+        whole.insert(first.record, letter);
+    }
+    refuse(applied, whole)
+}
+
+/// A record whose bytes, written beside each of its rows, come to more than [`MAX_KEPT_BYTES`] is refused once.
+pub(super) fn too_many_bytes(
+    applied: &mut Applied,
+    batch: &Batch,
+    by: &Arc<Identity>,
+) -> Result<()> {
+    let mut whole = BTreeMap::new();
+    for rows in applied.record.chunk_by(|a, b| a == b) {
+        let [record, _, ..] = rows else {
+            continue;
+        };
+        let one = batch.bytes_of(*record as usize);
+        if one.saturating_mul(rows.len()) <= MAX_KEPT_BYTES {
+            continue;
+        }
+        let letter = Letter {
+            record: *record,
+            piece: None,
+            by: by.clone(),
+            reasons: vec![Reason {
+                code: codes::TOO_MANY_BYTES.to_owned(),
+                field: None,
+                message: format!(
+                    "sink.keep.value writes the {one} bytes of this message beside each of its {} rows, expected at most {MAX_KEPT_BYTES} bytes in all",
+                    rows.len()
+                ),
+            }],
+        };
+        whole.insert(*record, letter);
+    }
+    refuse(applied, whole)
+}
+
+/// `whole` takes the place of all rows and letters of its records.
+fn refuse(applied: &mut Applied, whole: BTreeMap<u32, Letter>) -> Result<()> {
+    if whole.is_empty() {
+        return Ok(());
+    }
+    let keep: Vec<u32> = (0..applied.record.len() as u32)
+        .filter(|row| !whole.contains_key(&applied.record[*row as usize]))
+        .collect();
+    let dropped = (applied.record.len() - keep.len()) as u64;
+    if dropped > 0 {
+        let picks = UInt32Array::from(keep.clone());
+        for column in applied.table.columns.iter_mut().filter(|c| !c.constant) {
+            column.values = take(&column.values, &picks, None).map_err(|e| {
+                Error::new(Kind::Bug, "chain.refuse", "rows cannot be picked").source(e)
+            })?;
+        }
+        applied.table.rows = keep.len();
+        applied.record = keep.iter().map(|i| applied.record[*i as usize]).collect();
+        applied.piece = keep.iter().map(|i| applied.piece[*i as usize]).collect();
+        applied.ledger.rows.refused += dropped;
+        applied.ledger.rows.written -= dropped;
+    }
+    applied.letters.retain(|l| !whole.contains_key(&l.record));
+    applied.letters.extend(whole.into_values());
+    applied.letters.sort_by_key(|l| (l.record, l.piece));
+    applied.ledger.letters = applied.letters.len() as u64;
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! What `weir plugin run`, `test` and `infer` show is what is there: every column, every digit, every day.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::world::plugins_dir;
+
+/// `weir plugin VERB …` in a folder with these files.
+fn weir(dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.current_dir(dir).arg("plugin").args(args);
+    if args[0] == "run" {
+        command.arg("--plugin-path").arg(plugins_dir());
+    }
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn done(dir: &Path, args: &[&str]) -> String {
+    let output = weir(dir, args);
+    let said = text(&output.stdout);
+    let told = text(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}{told}");
+    said
+}
+
+fn folder(files: &[(&str, &[u8])]) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for (name, bytes) in files {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn columns_of_a_plugin_are_shown_whatever_they_are_called() {
+    let xml = "<x><r><key>1</key><value>2</value><_offset>4</_offset><n>3</n></r></x>";
+    let dir = folder(&[("input.xml", xml.as_bytes())]);
+    let flatten = ["run", "input.xml", "--plugin", "xml-flatten"];
+    let flatten = |more: &[&'static str]| done(dir.path(), &[&flatten[..], more].concat());
+    let columns = ["-c", "row-tag=r", "-c", "columns=key,value,headers,n"];
+    let shown = flatten(&columns);
+    let head = shown.lines().next().unwrap();
+    let head: Vec<&str> = head.split_whitespace().collect();
+    assert_eq!(head, ["ROW", "key", "value", "headers", "n"], "{shown}");
+    let lines = flatten(&[&columns[..], &["--json"]].concat());
+    let line: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    let expected = json!({"key": "1", "value": "2", "headers": null, "n": "3"});
+    assert_eq!(
+        line["out"], expected,
+        "the record's own columns are left out"
+    );
+
+    // Rows are columns of the author's own.
+    let dir = folder(&[("rows.jsonl", br#"{"key":"k","value":"v"}"#)]);
+    let line = done(
+        dir.path(),
+        &[
+            "run",
+            "rows.jsonl",
+            "--rows",
+            "--plugin",
+            "select",
+            "-c",
+            "keep=key,value",
+            "--json",
+        ],
+    );
+    let line: Value = serde_json::from_str(line.trim()).unwrap();
+    assert_eq!(line["out"], json!({"key": "k", "value": "v"}));
+}
+
+#[test]
+fn numbers_and_times_of_rows_come_through_unchanged() {
+    let rows = concat!(
+        r#"{"f":7311704574626553.0,"m":1234567890.0123456789,"n":12345678901234567890123456789012345678,"#,
+        r#""t":"9999-12-31T23:59:59Z","w":18446744073709551616}"#
+    );
+    let types =
+        "f = \"double\"\nm = \"decimal(20,10)\"\nn = \"decimal(38,0)\"\nt = \"timestamp\"\n";
+    let dir = folder(&[
+        ("rows.jsonl", rows.as_bytes()),
+        ("types.toml", types.as_bytes()),
+    ]);
+    let run = ["run", "rows.jsonl", "--rows", "--json", "--plugin"];
+    let line = done(
+        dir.path(),
+        &[&run[..], &["select", "-c", "keep=f,m,n,t,w"]].concat(),
+    );
+    let out = concat!(
+        r#""out":{"f":7311704574626553.0,"m":"1234567890.0123456789","n":"12345678901234567890123456789012345678","#,
+        r#""t":"9999-12-31T23:59:59Z","w":"18446744073709551616"}"#
+    );
+    assert!(line.contains(out), "{line}");
+    let line = done(
+        dir.path(),
+        &[&run[..], &["cast", "-c", "types.t=date"]].concat(),
+    );
+    assert!(line.contains(r#""t":"9999-12-31""#), "{line}");
+
+    let dir = folder(&[("in.json", br#"{"v":"9999-12-31T23:59:59Z"}"#)]);
+    let flatten = [
+        "run",
+        "in.json",
+        "--plugin",
+        "json-flatten",
+        "-c",
+        "columns=v",
+        "-c",
+    ];
+    let shown = done(dir.path(), &[&flatten[..], &["types.v=timestamp"]].concat());
+    assert!(shown.contains("9999-12-31T23:59:59Z"), "{shown}");
+
+    // What a type does not hold exactly is refused, and never rounded.
+    let dir = folder(&[
+        ("rows.jsonl", br#"{"m":12.505}"#),
+        ("types.toml", b"m = \"decimal(10,2)\""),
+    ]);
+    let output = weir(
+        dir.path(),
+        &[&run[..], &["select", "-c", "keep=m"]].concat(),
+    );
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(
+        told.contains("row 0: 12.505 is no value of type decimal(10,2)"),
+        "{told}"
+    );
+}
+
+#[test]
+fn golden_lines_that_differ_in_the_last_digit_differ() {
+    let dir = folder(&[]);
+    let case = dir.path().join("samples/exact");
+    std::fs::create_dir_all(&case).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(case.join(name), text).unwrap();
+    write("config.toml", "keep = [\"f\", \"key\"]\n");
+    write("rows.jsonl", r#"{"f":7311704574626553.0,"key":"k"}"#);
+    write("types.toml", "f = \"double\"\n");
+    let plugin = plugins_dir().join("select.wasm").display().to_string();
+    let test = |number: &str, key: &str| {
+        let line = format!(r#"{{"row":0,"piece":0,"out":{{"f":{number},"key":"{key}"}}}}"#);
+        write("expected.jsonl", &(line + "\n"));
+        weir(
+            dir.path(),
+            &["test", &plugin, "--samples", "samples", "--seed", "7"],
+        )
+    };
+    let same = test("7.311704574626553e15", "k");
+    assert!(same.status.success(), "{}", text(&same.stdout));
+    for (number, key, told) in [
+        (
+            "7311704574626554.0",
+            "k",
+            "f: expected 7311704574626554.0, found 7311704574626553.0",
+        ),
+        (
+            "7311704574626553.0",
+            "other",
+            "key: expected \"other\", found \"k\"",
+        ),
+    ] {
+        let other = test(number, key);
+        let said = text(&other.stdout) + &text(&other.stderr);
+        assert!(
+            !other.status.success() && said.contains(told),
+            "{told}: {said}"
+        );
+    }
+}
