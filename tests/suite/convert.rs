@@ -100,7 +100,7 @@ fn what_cannot_be_honoured_is_told_all_at_once_at_its_place() {
     }
 }
 
-fn base() -> BTreeMap<String, String> {
+pub fn base() -> BTreeMap<String, String> {
     let pairs = [
         ("name", "n"),
         ("connector.class", S3_SINK),

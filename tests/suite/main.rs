@@ -63,4 +63,5 @@ mod swap;
 mod swap_kill;
 mod swap_rig;
 mod tidy;
+mod worker_file;
 mod world;

@@ -63,10 +63,15 @@ pub(super) fn daemon(args: &DaemonArgs) -> Result<Exit> {
         return Ok(Exit::Usage);
     };
     logs::init_with(&worker.log, worker.log_dir.as_deref())?;
-    if !worker.ignored.is_empty() {
+    for missed in &worker.idle.missed {
+        tracing::warn!("{missed}");
+    }
+    if !worker.idle.keys.is_empty() {
+        let keys = worker.idle.keys.iter();
+        let keys: Vec<String> = keys.map(|(key, why)| format!("{key} ({why})")).collect();
         tracing::info!(
-            keys = worker.ignored.join(" "),
-            "keys of a Connect worker that mean nothing here are ignored"
+            "these keys of the worker's file have no effect: {}",
+            keys.join("; ")
         );
     }
     // Before anything starts: a signal must not find a process half up.

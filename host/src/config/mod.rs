@@ -5,6 +5,7 @@
 
 mod check;
 pub mod checked;
+pub mod java;
 mod json;
 pub mod keys;
 pub mod librdkafka;

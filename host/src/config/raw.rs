@@ -81,6 +81,13 @@ impl Raw {
         self.entries.insert(key.to_owned(), entry);
     }
 
+    /// What the worker says; whatever is there already stays.
+    pub fn default(&mut self, key: &str, value: Text) {
+        let place = self.start_of_file();
+        let entry = Entry { value, place };
+        self.entries.entry(key.to_owned()).or_insert(entry);
+    }
+
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.entries.get(key)
     }

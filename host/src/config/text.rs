@@ -11,6 +11,8 @@ use crate::error::{Error, Kind, Result};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text {
     typed: String,
+    /// What `typed` stands for, where somebody else's file said it.
+    held: Option<Box<Text>>,
 }
 
 /// One piece of a typed string.
@@ -31,6 +33,15 @@ impl Text {
     pub fn new(typed: impl Into<String>) -> Text {
         Text {
             typed: typed.into(),
+            held: None,
+        }
+    }
+
+    /// `value` is what it resolves to; `shown`, a reference like all others, is what people see of it.
+    pub fn held(shown: impl Into<String>, value: Text) -> Text {
+        Text {
+            typed: shown.into(),
+            held: Some(Box::new(value)),
         }
     }
 
@@ -40,14 +51,18 @@ impl Text {
     }
 
     pub fn has_reference(&self) -> bool {
-        match pieces(&self.typed) {
-            Ok(all) => all.iter().any(|piece| !matches!(piece, Piece::Plain(_))),
-            Err(_) => true,
-        }
+        self.held.is_some()
+            || match pieces(&self.typed) {
+                Ok(all) => all.iter().any(|piece| !matches!(piece, Piece::Plain(_))),
+                Err(_) => true,
+            }
     }
 
     /// Where a secret belongs: it stands there itself, without a reference or as a reference's default.
     pub fn is_literal_secret(&self) -> bool {
+        if self.held.is_some() {
+            return false;
+        }
         let default = |piece: &Piece<'_>| {
             matches!(
                 piece,
@@ -65,11 +80,17 @@ impl Text {
 
     /// What is wrong with how the references are written, without resolving any.
     pub fn check_form(&self) -> Result<(), String> {
-        pieces(&self.typed).map(drop)
+        match &self.held {
+            Some(held) => held.check_form(),
+            None => pieces(&self.typed).map(drop),
+        }
     }
 
     /// What the references stand for now. Keep the answer no longer than its use needs.
     pub fn resolve(&self) -> Result<String> {
+        if let Some(held) = &self.held {
+            return held.resolve();
+        }
         let bad = |message: String| Error::new(Kind::ConfigInvalid, "config.resolve", message);
         let mut out = String::new();
         for piece in pieces(&self.typed).map_err(bad)? {
@@ -181,22 +202,30 @@ fn from_env(name: &str, default: Option<&str>) -> Result<String> {
 const SECRETS_MAX: u64 = 1 << 20;
 
 fn from_file(path: &str, key: &str) -> Result<String> {
-    let error = |message: String| Error::new(Kind::ConfigInvalid, "config.resolve", message);
-    let cannot = |e| error(format!("the secrets file {path} cannot be read")).source(e);
-    // A pipe or a device might give bytes without end, or none, ever.
-    let there = std::fs::metadata(path).map_err(cannot)?;
-    if !there.is_file() || there.len() > SECRETS_MAX {
-        return Err(error(format!(
-            "{path} is no secrets file: a plain file of at most {SECRETS_MAX} bytes is expected"
-        )));
-    }
-    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    let text = small_file(path)?;
     super::properties::parse(&text)
         .into_iter()
         .rev()
         .find(|line| line.key == key)
         .map(|line| line.value)
-        .ok_or_else(|| error(format!("the secrets file {path} has no key {key}")))
+        .ok_or_else(|| unresolved(format!("the secrets file {path} has no key {key}")))
+}
+
+/// What stands in a plain file of bounded size.
+pub(super) fn small_file(path: &str) -> Result<String> {
+    let cannot = |e| unresolved(format!("the secrets file {path} cannot be read")).source(e);
+    // A pipe or a device might give bytes without end, or none, ever.
+    let there = std::fs::metadata(path).map_err(cannot)?;
+    if !there.is_file() || there.len() > SECRETS_MAX {
+        return Err(unresolved(format!(
+            "{path} is no secrets file: a plain file of at most {SECRETS_MAX} bytes is expected"
+        )));
+    }
+    std::fs::read_to_string(path).map_err(cannot)
+}
+
+fn unresolved(message: String) -> Error {
+    Error::new(Kind::ConfigInvalid, "config.resolve", message)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The daemon's config: a flat map in TOML, or Kafka Connect's worker `.properties` with its other keys ignored.
+//! The daemon's config: a flat map in TOML, or Kafka Connect's worker `.properties`.
 //!
 //! Read once, all problems at once, each with place, code and hint. Whoever holds a [`WorkerConfig`] has nothing left to
 //! validate.
@@ -16,9 +16,13 @@ use super::raw::{Entry, Raw};
 use super::shape::Value;
 use super::text::Text;
 
+pub mod connect;
 pub mod keys;
+pub mod theirs;
 
-use keys::{BASIC, BEARER, FAMILIAR, KEYS, STORE_MAP};
+pub use connect::{CONVERTERS, Client, DECIDED, Idle, Overrides, Theirs};
+
+use keys::{BASIC, BEARER, KEYS, STORE_MAP};
 
 #[derive(Clone)]
 pub struct WorkerConfig {
@@ -37,8 +41,10 @@ pub struct WorkerConfig {
     pub restart: RestartConfig,
     pub log: LogConfig,
     pub log_dir: Option<PathBuf>,
-    /// Keys of a Connect worker that mean nothing here.
-    pub ignored: Vec<String>,
+    /// What a Connect worker's file says for connectors.
+    pub theirs: Theirs,
+    /// Keys of a Connect worker that decide nothing here.
+    pub idle: Idle,
     /// As typed, references unresolved.
     pub raw: Raw,
 }
@@ -161,7 +167,7 @@ fn check(raw: Raw) -> (Option<WorkerConfig>, Vec<Problem>) {
             .is_some_and(|e| e == "properties"),
         raw: &raw,
         values: BTreeMap::new(),
-        ignored: Vec::new(),
+        idle: Idle::default(),
         problems: Vec::new(),
     };
     reader.each_key();
@@ -177,7 +183,7 @@ struct Reader<'a> {
     /// A Connect worker's file: keys that mean nothing here are passed over.
     lenient: bool,
     values: BTreeMap<&'static str, Value>,
-    ignored: Vec<String>,
+    idle: Idle,
     problems: Vec<Problem>,
 }
 
@@ -195,11 +201,8 @@ impl Reader<'_> {
                 self.known(def, entry);
             } else if let Some(name) = key.strip_prefix(BASIC).or(key.strip_prefix(BEARER)) {
                 self.secret(key, name, &entry.value);
-            } else if !key.starts_with(STORE_MAP) && FAMILIAR.iter().all(|(f, _)| f != &key) {
-                match self.lenient {
-                    true => self.ignored.push(key.to_owned()),
-                    false => self.unknown(key),
-                }
+            } else if !key.starts_with(STORE_MAP) {
+                self.theirs(key, &entry.value);
             }
         }
         for profile in raw.profiles() {
@@ -338,10 +341,11 @@ impl Reader<'_> {
 
     /// `None` only where a problem was told.
     fn build(&mut self) -> Option<WorkerConfig> {
-        let rest = self.rest();
+        let theirs = self.connect();
+        let rest = self.rest(&theirs.logins);
         let shutdown_timeout = self.shutdown_timeout();
         let stores = self.stores();
-        let plugin_path = self.path("plugin.path")?;
+        let plugin_path = self.plugin_folder()?;
         let restart = RestartConfig {
             backoff: self.duration("restart.backoff")?,
             max_backoff: self.duration("restart.max.backoff")?,
@@ -372,7 +376,8 @@ impl Reader<'_> {
                 level: self.text("log.level")?,
             },
             log_dir: self.path("log.dir"),
-            ignored: std::mem::take(&mut self.ignored),
+            theirs,
+            idle: std::mem::take(&mut self.idle),
             raw: self.raw.clone(),
         })
     }
@@ -417,7 +422,7 @@ impl Reader<'_> {
         out
     }
 
-    fn rest(&mut self) -> Option<RestConfig> {
+    fn rest(&mut self, logins: &BTreeMap<String, Text>) -> Option<RestConfig> {
         let tls = match (self.path("rest.tls.certificate"), self.path("rest.tls.key")) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
             (None, None) => None,
@@ -439,6 +444,7 @@ impl Reader<'_> {
             self.raw.iter().filter_map(of).collect()
         };
         let (basic, bearer): (BTreeMap<_, _>, BTreeMap<_, _>) = (secrets(BASIC), secrets(BEARER));
+        let basic: BTreeMap<_, _> = logins.clone().into_iter().chain(basic).collect();
         let read_only: BTreeSet<String> = self.items("rest.auth.read.only").into_iter().collect();
         for name in &read_only {
             if !basic.contains_key(name) && !bearer.contains_key(name) {

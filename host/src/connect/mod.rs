@@ -7,6 +7,7 @@
 //! ```
 
 mod classes;
+mod defaults;
 pub mod file;
 mod framework;
 pub mod page;
@@ -16,15 +17,17 @@ pub mod translate;
 
 pub use classes::{Class, FILE_SINK, FILE_SOURCE, HDFS_SINK, HDFS3_SINK, Importance, Key, S3_SINK};
 pub use classes::{Type, Width, classes, definitions};
+pub use defaults::Defaults;
 pub use file::{FileSink, FileSource};
 pub use translate::Translated;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{self, PipelineConfig, Problem, Raw, problem};
 use crate::supervisor::Kind;
+
+const SERVERS: &str = "source.bootstrap.servers";
 
 /// What a config of a `connector.class` asks for.
 #[derive(Debug)]
@@ -32,17 +35,6 @@ pub enum Job {
     Pipeline(Box<PipelineConfig>),
     FileSource(FileSource),
     FileSink(FileSink),
-}
-
-/// What the worker says for configs that do not.
-#[derive(Clone, Debug, Default)]
-pub struct Defaults {
-    pub bootstrap_servers: Option<String>,
-    pub plugin_path: Option<PathBuf>,
-    pub plugin_store: Option<PathBuf>,
-    pub plugin_cache: Option<PathBuf>,
-    /// Prefix of a store's URL (`s3://bucket`) → the `file:` URL that stands for it.
-    pub stores: Vec<(String, String)>,
 }
 
 /// What a key means that it did not mean in Connect, or that it means nothing.
@@ -77,36 +69,24 @@ impl Job {
     }
 }
 
-impl Defaults {
-    /// As native keys of a pipeline that reads Kafka.
-    pub(super) fn native(&self) -> Vec<(&'static str, String)> {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
-        [
-            ("source.bootstrap.servers", self.bootstrap_servers.clone()),
-            ("plugin.path", path(&self.plugin_path)),
-            ("plugin.store", path(&self.plugin_store)),
-            ("plugin.cache", path(&self.plugin_cache)),
-        ]
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value?)))
-        .collect()
-    }
-}
-
 /// A config as REST has it, with `name` in it → what is to run, or everything that is wrong with it. Touches nothing.
 pub fn job(config: &BTreeMap<String, String>, defaults: &Defaults) -> Result<Job, Vec<Problem>> {
-    let raw = of_map(config)?;
+    let mut raw = of_map(config)?;
     if raw.get(CONNECTOR_CLASS).is_none() {
         return Err(vec![no_class(&raw)]);
     }
     let class = class(&raw)?;
     let (job, problems) = match class.name {
         FILE_SOURCE => {
-            let (job, problems) = FileSource::read(&raw, class, defaults);
+            let mut problems = defaults.keys(&mut raw);
+            let (job, found) = FileSource::read(&raw, class, defaults);
+            problems.extend(found);
             (job.map(Job::FileSource), problems)
         }
         FILE_SINK => {
-            let (job, problems) = FileSink::read(&raw, class, defaults);
+            let mut problems = defaults.keys(&mut raw);
+            let (job, found) = FileSink::read(&raw, class, defaults);
+            problems.extend(found);
             (job.map(Job::FileSink), problems)
         }
         _ => {
@@ -140,7 +120,11 @@ pub fn translate(
 /// The pipeline of a config of any class that is one; a problem where it is none.
 pub fn pipeline(raw: Raw, defaults: &Defaults) -> (Option<PipelineConfig>, Vec<Problem>) {
     if is_ours(&raw) {
-        return config::check_raw(with(raw, defaults));
+        let mut raw = raw;
+        let unsafe_brokers = defaults.complete(&mut raw, SERVERS);
+        let (pipeline, mut problems) = config::check_raw(raw);
+        problems.extend(unsafe_brokers);
+        return (pipeline, problems);
     }
     let (done, mut problems) = native(&raw, defaults, None);
     let Some(done) = done else {
@@ -158,16 +142,18 @@ pub fn native(
     defaults: &Defaults,
     sample: Option<&[Vec<u8>]>,
 ) -> (Option<Translated>, Vec<Problem>) {
-    if is_ours(raw) {
+    let mut raw = raw.clone();
+    if is_ours(&raw) {
+        let problems = Vec::from_iter(defaults.complete(&mut raw, SERVERS));
         let done = Translated {
-            raw: with(raw.clone(), defaults),
+            raw,
             notes: Vec::new(),
             from: BTreeMap::new(),
             problems: Vec::new(),
         };
-        return (Some(done), Vec::new());
+        return (Some(done).filter(|_| problems.is_empty()), problems);
     }
-    let class = match class(raw) {
+    let class = match class(&raw) {
         Ok(class) => class,
         Err(problems) => return (None, problems),
     };
@@ -185,8 +171,9 @@ pub fn native(
         let hint = "start `weir daemon` and send it there: POST /connectors";
         return (None, vec![problem.hint(hint)]);
     }
-    let mut done = translate::translate(raw, class, defaults, sample);
-    let problems = std::mem::take(&mut done.problems);
+    let mut problems = defaults.keys(&mut raw);
+    let mut done = translate::translate(&raw, class, defaults, sample);
+    problems.append(&mut done.problems);
     let failed = problems.iter().any(Problem::is_error);
     ((!failed).then_some(done), problems)
 }
@@ -235,20 +222,4 @@ fn of_map(config: &BTreeMap<String, String>) -> Result<Raw, Vec<Problem>> {
             .map_err(|problem| vec![problem])?;
     }
     Ok(raw)
-}
-
-/// Our own class, with what the worker says for it.
-fn with(mut raw: Raw, defaults: &Defaults) -> Raw {
-    let zone = raw
-        .get("source.type")
-        .is_some_and(|e| e.value.typed().trim() == "zone");
-    for (key, value) in defaults.native() {
-        if raw.get(key).is_none() && !(zone && key == "source.bootstrap.servers") {
-            let place = raw.start_of_file();
-            // Cannot be there already.
-            let inserted = raw.insert(key.to_owned(), value, place);
-            debug_assert!(inserted.is_ok());
-        }
-    }
-    raw
 }

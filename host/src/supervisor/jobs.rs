@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::unit::{Run, Runner};
 use crate::clock::Clock;
+use crate::config::keys::KAFKA_PREFIX;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::worker::WorkerConfig;
-use crate::config::{PipelineConfig, Problem};
+use crate::config::{PipelineConfig, Problem, problem};
 use crate::connect::file::{self, FileContext};
 use crate::connect::{self, Defaults, Job};
 use crate::error::Result;
@@ -21,7 +22,18 @@ pub fn job(
     name: &str,
     config: &BTreeMap<String, String>,
 ) -> Result<Job, Vec<Problem>> {
+    let problems = overridden(worker, name, config);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let mut config = config.clone();
+    for value in config.values_mut() {
+        for (theirs, ours) in &worker.theirs.providers {
+            if theirs != ours {
+                *value = value.replace(&format!("${{{theirs}:"), &format!("${{{ours}:"));
+            }
+        }
+    }
     let ours = || OUR_CLASS.to_owned();
     config
         .entry(CONNECTOR_CLASS.to_owned())
@@ -37,8 +49,42 @@ pub fn job(
         plugin_store: place(&worker.plugin_store),
         plugin_cache: place(&worker.plugin_cache),
         stores: worker.stores.clone(),
+        theirs: worker.theirs.clone(),
     };
     connect::job(&config, &defaults)
+}
+
+/// Settings of clients that connector.client.config.override.policy does not leave to connectors.
+fn overridden(
+    worker: &WorkerConfig,
+    name: &str,
+    config: &BTreeMap<String, String>,
+) -> Vec<Problem> {
+    const SERVERS: &str = "bootstrap.servers";
+    let policy = &worker.theirs.overrides;
+    let prefixes = [
+        "consumer.override.",
+        "producer.override.",
+        "admin.override.",
+        KAFKA_PREFIX,
+    ];
+    let of = |key: &str| -> Option<String> {
+        let below = prefixes.iter().find_map(|prefix| key.strip_prefix(prefix));
+        // The same by our own key, unless it names the brokers that are named anyway.
+        let ours = key == "source.bootstrap.servers"
+            && config.get(key) != worker.bootstrap_servers.as_ref();
+        below.or(ours.then_some(SERVERS)).map(str::to_owned)
+    };
+    let refused = config.keys().filter_map(|key| {
+        let setting = of(key).filter(|setting| !policy.allows(setting))?;
+        let message = format!(
+            "The '{}' policy does not allow '{setting}' to be overridden in the connector configuration.",
+            policy.word()
+        );
+        let problem = Problem::new(super::check::place(name), key, problem::NOT_TRANSLATED, message);
+        Some(problem.hint("connector.client.config.override.policy of the worker says so; take the key out"))
+    });
+    refused.collect()
 }
 
 /// `None`: a file connector.

@@ -87,7 +87,7 @@ pub static KEYS: &[WorkerKey] = keys! {
     "bootstrap.servers": Shape::Text, Unset, "Pipelines",
         "Brokers for configs of Connect's classes, which name none themselves.";
     "plugin.path": Shape::Path, Is("target/plugins"), "Pipelines",
-        "Directory of the plugins, for pipelines that do not say.";
+        "Directory of the plugins, for pipelines that do not say. Of a list, as a Connect worker has it, the one with components in it.";
     "plugin.store": Shape::Path, Derived("`store` below `plugin.path`"), "Pipelines",
         "Directory of the plugin store, for pipelines that do not say.";
     "plugin.cache": Shape::Path, Derived("`.cache` below `plugin.path`"), "Pipelines",
@@ -134,14 +134,6 @@ pub static PREFIXES: &[WorkerPrefix] = &[
     },
 ];
 
-/// Keys of a Connect worker that are read, and ours that they set.
-pub static FAMILIAR: &[(&str, &str)] = &[
-    ("listeners", "rest.listen"),
-    ("rest.advertised.host.name", "rest.advertised"),
-    ("rest.advertised.port", "rest.advertised"),
-    ("task.shutdown.graceful.timeout.ms", "shutdown.timeout"),
-];
-
 pub fn find(name: &str) -> Option<&'static WorkerKey> {
     KEYS.iter().find(|key| key.name == name)
 }
@@ -176,6 +168,7 @@ pub fn markdown() -> String {
             ));
         }
     }
+    out.push_str(&super::theirs::markdown());
     out
 }
 
@@ -195,9 +188,6 @@ mod tests {
                 "{}",
                 key.name
             );
-        }
-        for (theirs, ours) in FAMILIAR {
-            assert!(find(theirs).is_none() && find(ours).is_some(), "{theirs}");
         }
     }
 }

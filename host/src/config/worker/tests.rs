@@ -75,14 +75,15 @@ fn secrets_stand_as_references_only() {
 }
 
 #[test]
-fn a_connect_workers_file_is_read_and_the_rest_of_it_ignored() {
+fn a_connect_workers_file_is_read_and_what_decides_nothing_is_said() {
     let text = "listeners=http://127.0.0.1:18083,HTTP://localhost:18084\nbootstrap.servers=k:9092\n\
                 rest.advertised.host.name=me\ntask.shutdown.graceful.timeout.ms=7000\n\
                 key.converter=org.apache.kafka.connect.storage.StringConverter\ngroup.id=x\n";
     let (config, told) = problems("connect-distributed.properties", text);
     assert_eq!(told, []);
     let config = config.expect("config");
-    assert_eq!(config.ignored, ["group.id", "key.converter"]);
+    assert!(config.idle.missed[0].starts_with("group.id: "));
+    assert_eq!(config.theirs.connector.len(), 1);
     assert_eq!(config.rest.listen[1].to_string(), "localhost:18084");
     assert_eq!(config.rest.advertised.as_deref(), Some("me:18083"));
     assert_eq!(config.shutdown_timeout, Duration::from_secs(7));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::config::worker::DECIDED;
 use crate::config::{Problem, Raw, Text, problem};
 use crate::connect::translate::{Work, client_property};
 use crate::connect::{Class, Defaults};
@@ -338,17 +339,7 @@ fn client(work: &mut Work<'_>, mine: &str, name: Option<&str>) -> Option<Client>
             "bootstrap.servers" => servers = work.typed(&key).map(str::to_owned),
             "group.id" if mine.starts_with("consumer") => group = work.get(&key),
             "auto.offset.reset" => {}
-            "max.poll.records"
-            | "isolation.level"
-            | "acks"
-            | "enable.idempotence"
-            | "retries"
-            | "max.in.flight.requests.per.connection"
-            | "delivery.timeout.ms"
-            | "max.block.ms"
-            | "buffer.memory"
-            | "transactional.id"
-            | "transaction.timeout.ms" => {
+            decided if DECIDED.contains(&decided) => {
                 work.used(&key);
                 work.note(
                     &key,
@@ -358,7 +349,7 @@ fn client(work: &mut Work<'_>, mine: &str, name: Option<&str>) -> Option<Client>
             _ => {
                 let role = mine.starts_with("producer");
                 for (property, value) in client_property(work, &key, &name, role) {
-                    properties.insert(property, Text::new(value));
+                    properties.insert(property, value);
                 }
             }
         }
@@ -372,7 +363,22 @@ fn client(work: &mut Work<'_>, mine: &str, name: Option<&str>) -> Option<Client>
             work.used(&format!("{prefix}{name}"));
         }
     }
-    let servers = servers.or_else(|| work.defaults.bootstrap_servers.clone());
+    let defaults = work.defaults;
+    let client = match mine.starts_with("producer") {
+        true => &defaults.theirs.producer,
+        false => &defaults.theirs.consumer,
+    };
+    let own = |name: &str| Some(properties.get(name)?.typed().to_owned());
+    match defaults.of_client(client, servers.as_deref(), &own) {
+        Ok(more) => properties.extend(more),
+        Err(message) => {
+            let key = format!("{mine}bootstrap.servers");
+            work.problem(&key, problem::CONTRADICTION, message).hint = Some(format!(
+                "say how to talk to them: `{mine}security.protocol` and what goes with it"
+            ));
+        }
+    }
+    let servers = servers.or_else(|| defaults.servers(client));
     if servers.is_none() {
         let key = format!("{mine}bootstrap.servers");
         let message = "no brokers: the worker's bootstrap.servers is not set".to_owned();

@@ -34,9 +34,11 @@ pub(super) fn translate(work: &mut Work<'_>) -> Start {
 
 fn value(work: &mut Work<'_>) -> Start {
     let Some(class) = work.get(VALUE) else {
-        let message = "`value.converter` is missing: Connect's worker has one for connectors that say nothing, and there is none here".to_owned();
+        let message =
+            "`value.converter` is missing, and no worker says one for connectors that name none"
+                .to_owned();
         work.problem(VALUE, problem::MISSING, message).hint = Some(
-            "StringConverter, ByteArrayConverter or JsonConverter, as the worker had it".to_owned(),
+            "write StringConverter, ByteArrayConverter or JsonConverter, as your worker had it; or give the daemon your worker's file".to_owned(),
         );
         return Start::Unknown;
     };

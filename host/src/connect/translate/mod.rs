@@ -233,17 +233,15 @@ impl<'a> Work<'a> {
 
     /// What the worker says for connectors that do not.
     fn places(&mut self, defaults: &Defaults) {
-        for (key, value) in defaults.native() {
-            if !self.has(key) {
-                let place = self.raw.start_of_file();
-                let inserted = self.out.insert(key.to_owned(), value, place);
-                self.problems.extend(inserted.err());
-            }
-        }
+        const SERVERS: &str = "consumer.override.bootstrap.servers";
+        let own = match self.raw.get("source.bootstrap.servers") {
+            Some(_) => "source.bootstrap.servers",
+            None => SERVERS,
+        };
+        self.problems.extend(defaults.complete(&mut self.out, own));
         if !self.has("source.bootstrap.servers") {
-            let message =
-                "no brokers: Connect's worker names them, and there is none here".to_owned();
-            self.problem("consumer.override.bootstrap.servers", problem::MISSING, message)
+            let message = "no brokers: Connect's worker names them, and none does here".to_owned();
+            self.problem(SERVERS, problem::MISSING, message)
                 .hint = Some("--set source.bootstrap.servers=host:9092, a key `consumer.override.bootstrap.servers`, or bootstrap.servers of the daemon".to_owned());
         }
     }

@@ -1,58 +1,9 @@
 //! Name, topics, tasks, client settings and errors: what Connect's framework reads of every sink.
 
 use super::Work;
+use crate::config::java::{self, Said};
 use crate::config::keys::KAFKA_PREFIX;
-use crate::config::librdkafka::{Property, property};
-use crate::config::problem;
-
-/// Java's name, librdkafka's.
-const RENAMED: &[(&str, &str)] = &[
-    ("fetch.max.wait.ms", "fetch.wait.max.ms"),
-    ("receive.buffer.bytes", "socket.receive.buffer.bytes"),
-    ("request.timeout.ms", "socket.timeout.ms"),
-    ("send.buffer.bytes", "socket.send.buffer.bytes"),
-];
-
-/// Settings of Java's consumer that decide nothing here, and why.
-const IDLE: &[(&str, &str)] = &[
-    (
-        "default.api.timeout.ms",
-        "brokers that are away are waited for",
-    ),
-    ("enable.auto.commit", "positions are in the commit log"),
-    ("auto.commit.interval.ms", "positions are in the commit log"),
-    (
-        "exclude.internal.topics",
-        "only the topics that are named are read",
-    ),
-    (
-        "group.instance.id",
-        "partitions are assigned without a group",
-    ),
-    ("group.protocol", "partitions are assigned without a group"),
-    (
-        "heartbeat.interval.ms",
-        "partitions are assigned without a group",
-    ),
-    ("key.deserializer", "keys are read as bytes"),
-    (
-        "max.poll.interval.ms",
-        "partitions are assigned without a group",
-    ),
-    ("metric.reporters", "metrics are the worker's"),
-    ("metrics.num.samples", "metrics are the worker's"),
-    ("metrics.recording.level", "metrics are the worker's"),
-    ("metrics.sample.window.ms", "metrics are the worker's"),
-    (
-        "partition.assignment.strategy",
-        "partitions are assigned without a group",
-    ),
-    (
-        "session.timeout.ms",
-        "partitions are assigned without a group",
-    ),
-    ("value.deserializer", "values are read as bytes"),
-];
+use crate::config::{Text, problem};
 
 pub(super) fn translate(work: &mut Work<'_>) {
     overrides(work);
@@ -117,7 +68,7 @@ fn overrides(work: &mut Work<'_>) {
             }
             _ => {
                 for (property, value) in client_property(work, &key, &name, false) {
-                    work.put(&format!("source.kafka.{property}"), value, &key);
+                    work.put(&format!("source.kafka.{property}"), value.typed(), &key);
                 }
             }
         }
@@ -161,118 +112,26 @@ pub(in crate::connect) fn client_property(
     key: &str,
     name: &str,
     producer: bool,
-) -> Vec<(String, String)> {
+) -> Vec<(String, Text)> {
     let Some(typed) = work.typed(key).map(str::to_owned) else {
         return Vec::new();
     };
-    if let Some((_, why)) = IDLE.iter().find(|(idle, _)| *idle == name) {
-        work.note(key, format!("no effect: {why}"));
-        return Vec::new();
-    }
-    if producer && name == "request.timeout.ms" {
-        return vec![(name.to_owned(), typed)];
-    }
-    if let Some((_, theirs)) = RENAMED.iter().find(|(java, _)| *java == name) {
-        return vec![((*theirs).to_owned(), typed)];
-    }
-    match name {
-        "sasl.jaas.config" => return jaas(work, key, &typed),
-        "sasl.login.callback.handler.class" | "interceptor.classes" => {
-            work.refuse(key, "a Java class cannot be loaded", "take the key out");
-            return Vec::new();
-        }
-        "ssl.truststore.location" | "ssl.truststore.password" | "ssl.truststore.type" => {
-            return truststore(work, key, name, typed);
-        }
-        "ssl.keystore.type" => {
-            if !typed.eq_ignore_ascii_case("PKCS12") {
-                let reason = format!("a key store of type {typed} cannot be read");
-                work.refuse(
-                    key,
-                    reason,
-                    "convert it: keytool -importkeystore -deststoretype PKCS12",
-                );
-            }
-            return Vec::new();
-        }
-        "ssl.endpoint.identification.algorithm" if typed.is_empty() => {
-            return vec![(name.to_owned(), "none".to_owned())];
-        }
-        _ => {}
-    }
-    match property(name) {
-        Property::Consumer => vec![(name.to_owned(), typed)],
-        Property::Producer if producer => vec![(name.to_owned(), typed)],
-        Property::Owned(why) => {
-            work.refuse(key, "it is decided by the host", why);
-            Vec::new()
-        }
-        Property::Producer => {
-            work.note(key, "no effect: it is a setting of producers");
-            Vec::new()
-        }
-        Property::Unknown { hint } => {
-            let reason = "the client here (librdkafka) has no such setting";
-            let prefix = key.strip_suffix(name).unwrap_or_default();
-            let hint = hint.map(|hint| hint.replace(KAFKA_PREFIX, prefix));
-            work.refuse(
-                key,
-                reason,
-                hint.unwrap_or_else(|| "take the key out".to_owned()),
-            );
-            Vec::new()
-        }
-    }
-}
-
-/// `…PlainLoginModule required username="u" password="p";`
-fn jaas(work: &mut Work<'_>, key: &str, typed: &str) -> Vec<(String, String)> {
-    let value = |name: &str| {
-        let (_, rest) = typed.split_once(&format!("{name}=\""))?;
-        let mut out = String::new();
-        let mut chars = rest.chars();
-        loop {
-            match chars.next()? {
-                '"' => return Some(out),
-                '\\' => out.push(chars.next()?),
-                c => out.push(c),
-            }
-        }
+    let prefix = key.strip_suffix(name).unwrap_or_default();
+    let raw = work.raw;
+    let beside = |name: &str| {
+        let entry = raw.get(&format!("{prefix}{name}"))?;
+        Some(entry.value.typed().trim().to_owned())
     };
-    let known = ["PlainLoginModule", "ScramLoginModule"];
-    match (value("username"), value("password")) {
-        (Some(user), Some(password)) if known.iter().any(|m| typed.contains(m)) => {
-            vec![
-                ("sasl.username".to_owned(), user),
-                ("sasl.password".to_owned(), password),
-            ]
-        }
-        _ => {
-            work.refuse(
-                key,
-                "only the Plain and Scram login modules with username=\"…\" password=\"…\" are understood",
-                "write consumer.override.sasl.username and consumer.override.sasl.password instead",
-            );
+    match java::setting(name, &typed, &beside, producer) {
+        Said::Is(properties) => properties,
+        Said::Idle(why) => {
+            work.note(key, format!("no effect: {why}"));
             Vec::new()
         }
-    }
-}
-
-fn truststore(work: &mut Work<'_>, key: &str, name: &str, typed: String) -> Vec<(String, String)> {
-    let prefix = key.strip_suffix(name).unwrap_or_default().to_owned();
-    let kind = work.get(&format!("{prefix}ssl.truststore.type"));
-    let pem = kind.is_some_and(|kind| kind.eq_ignore_ascii_case("PEM"));
-    match name {
-        "ssl.truststore.location" if pem => vec![("ssl.ca.location".to_owned(), typed)],
-        "ssl.truststore.location" => {
-            work.refuse(
-                key,
-                "certificates are read as PEM, not from a Java key store",
-                format!("keytool -exportcert -rfc, then {prefix}ssl.ca.location=FILE.pem"),
-            );
+        Said::Refused { reason, hint } => {
+            work.refuse(key, reason, hint.replace(KAFKA_PREFIX, prefix));
             Vec::new()
         }
-        _ => Vec::new(),
     }
 }
 
