@@ -1,6 +1,6 @@
 //! Lookup tables that config keys name: CSV and Parquet files as rows that a guest gets in `init`.
 //!
-//! CSV is UTF-8 with a header row; each column is text, and an empty cell is null. Parquet keeps its types, where the
+//! CSV is UTF-8 with a header row, as strict as `csv-parse` is with messages; each column is text, and an empty cell is null. Parquet keeps its types, where the
 //! contract has them. The content decides what a file is (Parquet begins with `PAR1`), its name has to agree.
 
 use std::sync::Arc;
@@ -95,6 +95,7 @@ fn too_long(rows: usize, cells: usize) -> String {
 fn csv(bytes: &[u8]) -> Result<RecordBatch, Wrong> {
     // A byte order mark is no part of the first column's name.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    check_quotes(bytes)?;
     let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
     let header = reader.headers().map_err(|e| broken(&e))?.clone();
     let at_header = |message: String| Wrong {
@@ -141,6 +142,52 @@ fn csv(bytes: &[u8]) -> Result<RecordBatch, Wrong> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(schema, arrays, &options)
         .map_err(|e| Wrong::from(e.to_string()))
+}
+
+/// Finds quotes that do not belong together: the crate would take an open one for a cell up to the end of the file, and
+/// text behind a closing one, or a quote inside of a bare cell, for what somebody may have meant.
+fn check_quotes(bytes: &[u8]) -> Result<(), Wrong> {
+    let quote = |bytes: &[u8]| bytes.iter().position(|b| *b == b'"');
+    let ends_line = |b: u8| matches!(b, b'\n' | b'\r');
+    let ends_cell = |b: u8| b == b',' || ends_line(b);
+    let wrong = |at: usize, message: &str| {
+        let before = &bytes[..at];
+        let lone = |pair: &[u8]| pair[0] == b'\r' && pair[1] != b'\n';
+        let feeds = before.iter().filter(|b| **b == b'\n').count();
+        let lines = 1 + feeds + bytes[..=at].windows(2).filter(|pair| lone(pair)).count();
+        Err(Wrong {
+            line: Some(lines as u64),
+            message: message.to_owned(),
+        })
+    };
+    let mut at = 0;
+    while at < bytes.len() {
+        let from = at;
+        if bytes[from] == b'"' {
+            at += 1;
+            loop {
+                match quote(&bytes[at..]) {
+                    None => return wrong(from, "this quote is never closed"),
+                    Some(n) if bytes.get(at + n + 1) == Some(&b'"') => at += n + 2,
+                    Some(n) => break at += n + 1,
+                }
+            }
+            if bytes.get(at).is_some_and(|b| !ends_cell(*b)) {
+                let message = "expected a comma or the end of the line after a closing quote";
+                return wrong(at, message);
+            }
+        } else {
+            let end = bytes[from..].iter().position(|b| ends_cell(*b));
+            at = end.map_or(bytes.len(), |n| from + n);
+            if let Some(n) = quote(&bytes[from..at]) {
+                let message = "a quote inside a cell that does not begin with one; \
+                    put the cell in quotes, and double it there";
+                return wrong(from + n, message);
+            }
+        }
+        at += 1; // what ended the cell
+    }
+    Ok(())
 }
 
 /// The crate's own words, without the place that we name ourselves.

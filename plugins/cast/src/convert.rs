@@ -1,5 +1,6 @@
 //! One value to another type. Nothing is rounded, cut off or wrapped round: a value that the type cannot hold exactly
 //! is none of it. The exceptions are named in `convert`.
+use weir_sdk::time::{is_day, is_instant};
 use weir_sdk::{Type, Value};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -84,12 +85,15 @@ impl Target {
                 let whole = rescaled(v, scale_of(from), 0, 38)?;
                 self.whole(i64::try_from(whole).ok()?)
             }
-            (Value::Date(v), Type::Date(_)) => Some(Value::Date(v)),
+            (Value::Date(v), Type::Date(_)) => is_day(v.into()).then_some(Value::Date(v)),
             (Value::Date(v), Type::Timestamp(_)) => since(v.into(), MICROS_PER_DAY),
-            (Value::Timestamp(v), Type::Timestamp(_)) => Some(Value::Timestamp(v)),
-            (Value::Timestamp(v), Type::Date(_)) => i32::try_from(v.div_euclid(MICROS_PER_DAY))
-                .ok()
-                .map(Value::Date),
+            (Value::Timestamp(v), Type::Timestamp(_)) => {
+                is_instant(v).then_some(Value::Timestamp(v))
+            }
+            (Value::Timestamp(v), Type::Date(_)) if is_instant(v) => {
+                let day = v.div_euclid(MICROS_PER_DAY);
+                i32::try_from(day).ok().map(Value::Date)
+            }
             _ => None,
         }
     }
@@ -113,7 +117,8 @@ impl Target {
 }
 
 fn since(count: i64, micros: i64) -> Option<Value<'static>> {
-    count.checked_mul(micros).map(Value::Timestamp)
+    let instant = count.checked_mul(micros)?;
+    is_instant(instant).then_some(Value::Timestamp(instant))
 }
 
 fn scale_of(kind: &Type) -> u8 {

@@ -1,6 +1,6 @@
 //! The message being read: its cells, and how they become output rows or refusals.
 use weir_sdk::builder::Builder;
-use weir_sdk::{Refusal, Rejects, Type, Value, shown};
+use weir_sdk::{Refusal, Refused, Rejects, Type, Value, shown};
 
 use crate::plan::{Column, Layout};
 
@@ -48,8 +48,8 @@ pub struct Rows {
     pub inside: bool,
     /// Strings that had escapes.
     pub scratch: Vec<u8>,
-    /// Why rows are refused: one element's, or all.
-    refusals: Vec<(Option<usize>, Refusal)>,
+    /// What is known against the message, and against its elements.
+    refused: Refused,
     /// What the wildcard takes before the array, after it, and in each element: members of an object, each behind a
     /// comma.
     pub rest: [String; 3],
@@ -99,14 +99,14 @@ impl Rows {
         self.elements = 0;
         self.inside = false;
         self.scratch.clear();
-        self.refusals.clear();
+        self.refused.clear();
         self.rest.iter_mut().for_each(String::clear);
         self.ends.clear();
     }
 
     pub fn refuse(&mut self, why: Refusal) {
         let element = self.inside.then_some(self.elements);
-        self.refusals.push((element, why));
+        self.refused.add(element, why);
     }
 
     /// An element has ended: its cells are one piece.
@@ -183,8 +183,9 @@ impl Rows {
     fn piece(&mut self, layout: &Layout, row: usize, piece: usize, message: &[u8]) {
         let rows = self.origin.len();
         let mut refused = false;
-        for (element, why) in &self.refusals {
-            if element.is_none_or(|n| n == piece) {
+        if !self.refused.is_empty() {
+            let own = self.refused.of(Some(piece));
+            for why in self.refused.of(None).chain(own) {
                 refused = true;
                 self.rejects.part(row, piece, why.clone());
             }
@@ -256,7 +257,7 @@ fn mismatch(column: &Column, found: &str) -> Refusal {
     Refusal::of_field(kind.code(), &column.name, message)
 }
 
-/// The value of a scalar, if a JSON value of this kind may be one of this type. Doubles are finite.
+/// The value of a scalar, if a JSON value of this kind may be one of this type.
 fn read<'a>(wanted: &Type, kind: Kind, text: &'a [u8], quoted: bool) -> Option<Value<'a>> {
     let fits = match wanted {
         Type::Text => true,
@@ -267,8 +268,9 @@ fn read<'a>(wanted: &Type, kind: Kind, text: &'a [u8], quoted: bool) -> Option<V
         Type::Decimal(..) => kind != Kind::Boolean,
         Type::Date(_) | Type::Timestamp(_) => kind == Kind::String,
     };
-    match wanted.read(text).filter(|_| fits) {
-        Some(Value::Double(number)) if !number.is_finite() && kind == Kind::Number => None,
-        value => value,
+    match kind {
+        _ if !fits => None,
+        Kind::Number => wanted.read_number(text),
+        _ => wanted.read(text),
     }
 }

@@ -10,6 +10,7 @@ pub mod json;
 pub mod log;
 #[cfg(not(target_family = "wasm"))]
 pub mod native;
+mod numbers;
 pub mod rejects;
 pub mod rowwise;
 pub mod schema;
@@ -24,7 +25,7 @@ pub use config::Config;
 pub use contract::{
     Column, Field, Level, MadeColumn, Output, Plan, PlannedColumn, Problem, Reject, RowMap, Setup,
 };
-pub use rejects::{Refusal, Rejects, shown};
+pub use rejects::{Refusal, Refused, Rejects, shown};
 pub use rowwise::{RowPlugin, Rows, Rowwise};
 pub use schema::Schema;
 pub use table::Table;

@@ -38,6 +38,46 @@ impl Refusal {
     }
 }
 
+/// What is known against the message being read: against all pieces that it becomes, and against single ones.
+#[derive(Debug, Default)]
+pub struct Refused {
+    all: Vec<Refusal>,
+    /// With the number of the piece, which only rises.
+    own: Vec<(usize, Refusal)>,
+}
+
+impl Refused {
+    pub fn clear(&mut self) {
+        self.all.clear();
+        self.own.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.own.is_empty()
+    }
+
+    /// Against `piece`, which is no lower than those before, or against all.
+    pub fn add(&mut self, piece: Option<usize>, why: Refusal) {
+        match piece {
+            Some(piece) => self.own.push((piece, why)),
+            None => self.all.push(why),
+        }
+    }
+
+    /// Against all pieces (`None`), or against one alone.
+    pub fn of(&self, piece: Option<usize>) -> impl Iterator<Item = &Refusal> {
+        let (all, own) = match piece {
+            None => (self.all.as_slice(), &[][..]),
+            Some(piece) => {
+                let from = self.own.partition_point(|(n, _)| *n < piece);
+                let count = self.own[from..].iter().take_while(|(n, _)| *n == piece);
+                (&[][..], &self.own[from..from + count.count()])
+            }
+        };
+        all.iter().chain(own.iter().map(|(_, why)| why))
+    }
+}
+
 impl Rejects {
     /// Refuses input row `row` whole: no output row may come from it.
     pub fn row(&mut self, row: usize, why: Refusal) {
@@ -117,4 +157,26 @@ pub fn plain(text: &str) -> String {
         .take(3 * SHOWN)
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_has_its_own_refusals_and_those_of_all() {
+        let mut refused = Refused::default();
+        let why = |code| Refusal::new(code, "");
+        for (piece, code) in [(Some(1), "a"), (None, "b"), (Some(1), "c"), (Some(4), "d")] {
+            refused.add(piece, why(code));
+        }
+        let of = |piece| refused.of(piece).map(|why| why.code).collect::<String>();
+        assert_eq!(of(None), "b");
+        assert_eq!(
+            [0, 1, 2, 4, 5].map(|n| of(Some(n))),
+            ["", "ac", "", "d", ""]
+        );
+        refused.clear();
+        assert!(refused.is_empty() && refused.of(Some(1)).next().is_none());
+    }
 }

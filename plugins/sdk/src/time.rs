@@ -1,8 +1,13 @@
-//! Dates and timestamps by pattern, in the letters that Spark and Java use; proleptic Gregorian, UTC.
+//! Dates and timestamps by pattern, in the letters that Spark and Java use; proleptic Gregorian, UTC. A text is read
+//! exactly or not at all: what cannot be kept (a nanosecond, a year beyond 9999) is refused.
+mod compile;
+
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// A compiled pattern. `yyyy M MM MMM d dd H HH m mm s ss`, `S`… (a fraction of up to as many digits), `X`/`XXX`
-/// (`Z` or an offset), `'literal'`, `[optional]`; any other character that is no letter stands for itself.
+/// (`Z` or an offset), `'literal'`, `''` (a quote), `[optional]`; any other character that is no letter and none of
+/// `{`, `}`, `#` stands for itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pattern {
     text: String,
@@ -27,69 +32,77 @@ enum Unit {
     Hour,
     Minute,
     Second,
+    Micros,
+    /// Minutes east of UTC.
+    Offset,
 }
 
-/// What a text said, before it is one instant.
+/// What a text said, before it is one instant: a value for each `Unit`.
 #[derive(Debug, Clone, Copy)]
 struct Read {
-    year: i64,
-    month: i64,
-    day: i64,
-    hour: i64,
-    minute: i64,
-    second: i64,
-    micros: i64,
-    offset_minutes: i64,
+    values: [i64; 8],
+    /// A bit for each unit that the text gave.
+    given: u8,
 }
 
 const MONTHS: [&[u8; 3]; 12] = [
     b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec",
 ];
 const MICROS_PER_SECOND: i64 = 1_000_000;
+const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+/// What Java's, Spark's and Python's offsets have in common: up to 18 hours.
+const MAX_OFFSET_MINUTES: i64 = 18 * 60;
+/// 0001-01-01 to 9999-12-31, the days that SQL, Spark and Python have, since 1970-01-01.
+const DAYS: RangeInclusive<i64> = -719_162..=2_932_896;
+/// Every microsecond of `DAYS`.
+const INSTANTS: RangeInclusive<i64> =
+    *DAYS.start() * MICROS_PER_DAY..=(*DAYS.end() + 1) * MICROS_PER_DAY - 1;
+
+/// Whether a day since 1970-01-01 is in the years 0001 to 9999.
+pub fn is_day(days: i64) -> bool {
+    DAYS.contains(&days)
+}
+
+/// Whether microseconds since 1970-01-01T00:00Z are in the years 0001 to 9999, in UTC.
+pub fn is_instant(micros: i64) -> bool {
+    INSTANTS.contains(&micros)
+}
 
 impl Pattern {
-    pub const DATE: &'static str = "yyyy-MM-dd";
-    pub const TIMESTAMP: &'static str = "yyyy-MM-dd'T'HH:mm:ss[.SSSSSS][XXX]";
+    /// With the zone that XML Schema allows behind a date.
+    pub const DATE: &'static str = "yyyy-MM-dd[XXX]";
+    /// What Java, .NET, Python and XML Schema write: with or without seconds, up to nine digits behind them.
+    pub const TIMESTAMP: &'static str = "yyyy-MM-dd'T'HH:mm[:ss[.SSSSSSSSS]][XXX]";
 
     pub fn compile(text: &str) -> Result<Self, String> {
-        let mut rest = text.as_bytes();
-        let parts = compile(&mut rest, 0)?;
-        if !rest.is_empty() {
-            return Err(format!("pattern `{text}`: `]` without `[`"));
-        }
-        if !names_a_day(&parts) {
-            return Err(format!(
-                "pattern `{text}` names no full day: it needs yyyy, MM and dd"
-            ));
-        }
-        Ok(Self {
-            text: text.to_owned(),
-            parts,
-        })
+        let parts = compile::parts(text).map_err(|why| format!("pattern `{text}`: {why}"))?;
+        let text = text.to_owned();
+        Ok(Self { text, parts })
     }
 
-    /// Days since 1970-01-01.
+    /// Days since 1970-01-01: the day as it is written, whatever time and offset follow. A day that ends at 24:00:00 is
+    /// none, since that moment belongs to the next one.
     pub fn date(&self, text: &[u8]) -> Option<i32> {
-        i32::try_from(self.read(text)?.days()).ok()
+        let read = self.read(text)?;
+        i32::try_from(read.days())
+            .ok()
+            .filter(|_| read.get(Unit::Hour) < 24)
     }
 
     /// Microseconds since 1970-01-01T00:00Z; a text without an offset is in UTC.
     pub fn timestamp(&self, text: &[u8]) -> Option<i64> {
         let read = self.read(text)?;
-        let minutes = read.days() * 1440 + read.hour * 60 + read.minute - read.offset_minutes;
-        Some((minutes * 60 + read.second) * MICROS_PER_SECOND + read.micros)
+        let hours = read.days() * 24 + read.get(Unit::Hour);
+        let minutes = hours * 60 + read.get(Unit::Minute) - read.get(Unit::Offset);
+        let seconds = minutes * 60 + read.get(Unit::Second);
+        let micros = seconds * MICROS_PER_SECOND + read.get(Unit::Micros);
+        is_instant(micros).then_some(micros)
     }
 
     fn read(&self, text: &[u8]) -> Option<Read> {
         let mut read = Read {
-            year: 1970,
-            month: 1,
-            day: 1,
-            hour: 0,
-            minute: 0,
-            second: 0,
-            micros: 0,
-            offset_minutes: 0,
+            values: [1970, 1, 1, 0, 0, 0, 0, 0],
+            given: 0,
         };
         let rest = step(&self.parts, text, &mut read)?;
         (rest.is_empty() && read.exists()).then_some(read)
@@ -103,25 +116,46 @@ impl fmt::Display for Pattern {
 }
 
 impl Read {
+    #[inline]
+    fn get(&self, unit: Unit) -> i64 {
+        self.values[unit as usize]
+    }
+
+    /// Nothing where the text gave another value for this unit before.
+    #[inline]
+    fn give(&mut self, unit: Unit, value: i64) -> Option<()> {
+        let bit = 1 << unit as u8;
+        if self.given & bit != 0 && self.get(unit) != value {
+            return None;
+        }
+        self.given |= bit;
+        self.values[unit as usize] = value;
+        Some(())
+    }
+
     fn exists(&self) -> bool {
-        (1..=12).contains(&self.month)
-            && (1..=days_in_month(self.year, self.month)).contains(&self.day)
-            && self.hour < 24
-            && self.minute < 60
-            && self.second < 60
+        let [year, month, day, hour, minute, second, micros, _] = self.values;
+        let midnight = hour == 24 && minute == 0 && second == 0 && micros == 0;
+        (1..=9999).contains(&year)
+            && (1..=12).contains(&month)
+            && (1..=days_in_month(year, month)).contains(&day)
+            && (hour < 24 || midnight)
+            && minute < 60
+            && second < 60
     }
 
     /// Howard Hinnant's `days_from_civil`.
     fn days(&self) -> i64 {
-        let year = self.year - i64::from(self.month <= 2);
+        let [year, month, day, ..] = self.values;
+        let year = year - i64::from(month <= 2);
         let era = year.div_euclid(400);
         let of_era = year.rem_euclid(400);
-        let of_year = (153 * ((self.month + 9) % 12) + 2) / 5 + self.day - 1;
+        let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
         era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
     }
 }
 
-/// `yyyy-MM-dd` of a day since 1970-01-01.
+/// `yyyy-MM-dd` of a day since 1970-01-01; years that have more digits, or are before 0, with a sign as in ISO 8601.
 pub fn show_date(days: i64) -> String {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -132,7 +166,10 @@ pub fn show_date(days: i64) -> String {
     let day = of_year - (153 * march + 2) / 5 + 1;
     let month = if march < 10 { march + 3 } else { march - 9 };
     let year = of_era_year + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    match year {
+        0..=9999 => format!("{year:04}-{month:02}-{day:02}"),
+        _ => format!("{year:+05}-{month:02}-{day:02}"),
+    }
 }
 
 /// `yyyy-MM-ddTHH:mm:ss[.SSSSSS]Z` of microseconds since 1970-01-01T00:00Z.
@@ -157,72 +194,6 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-fn compile(rest: &mut &[u8], depth: usize) -> Result<Vec<Part>, String> {
-    let mut parts = Vec::new();
-    while let Some(&letter) = rest.first() {
-        let run = rest.iter().take_while(|b| **b == letter).count();
-        let part = match (letter, run) {
-            (b'y', 4) => Part::Number(Unit::Year, 4, 4),
-            (b'M', 3) => Part::MonthName,
-            (b'M', n @ 1..=2) => Part::Number(Unit::Month, n, 2),
-            (b'd', n @ 1..=2) => Part::Number(Unit::Day, n, 2),
-            (b'H', n @ 1..=2) => Part::Number(Unit::Hour, n, 2),
-            (b'm', n @ 1..=2) => Part::Number(Unit::Minute, n, 2),
-            (b's', n @ 1..=2) => Part::Number(Unit::Second, n, 2),
-            (b'S', n @ 1..=9) => Part::Fraction(n),
-            (b'X', 1..=3) => Part::Offset,
-            (b'\'', _) => {
-                let inside = &rest[1..];
-                let close = inside
-                    .iter()
-                    .position(|b| *b == b'\'')
-                    .ok_or("pattern: `'` is open")?;
-                parts.push(Part::Literal(inside[..close].to_vec()));
-                *rest = &inside[close + 1..];
-                continue;
-            }
-            (b'[', _) => {
-                if depth == 8 {
-                    return Err("pattern: too many `[` in each other".into());
-                }
-                *rest = &rest[1..];
-                let inside = compile(rest, depth + 1)?;
-                if rest.first() != Some(&b']') {
-                    return Err("pattern: `[` is open".into());
-                }
-                *rest = &rest[1..];
-                parts.push(Part::Optional(inside));
-                continue;
-            }
-            (b']', _) => return Ok(parts),
-            (letter, _) if letter.is_ascii_alphabetic() => {
-                let found = String::from_utf8_lossy(&rest[..run]).into_owned();
-                return Err(format!(
-                    "pattern letters `{found}` are not known; use yyyy MM MMM dd HH mm ss S XXX, or quote them"
-                ));
-            }
-            (other, _) => {
-                parts.push(Part::Literal(vec![other; run]));
-                *rest = &rest[run..];
-                continue;
-            }
-        };
-        parts.push(part);
-        *rest = &rest[run..];
-    }
-    Ok(parts)
-}
-
-fn names_a_day(parts: &[Part]) -> bool {
-    let has = |unit: Unit| {
-        parts
-            .iter()
-            .any(|p| matches!(p, Part::Number(u, _, _) if *u == unit))
-    };
-    let month = has(Unit::Month) || parts.contains(&Part::MonthName);
-    has(Unit::Year) && month && has(Unit::Day)
-}
-
 /// Reads `text` by `parts`; what is left of it.
 fn step<'a>(parts: &[Part], mut text: &'a [u8], read: &mut Read) -> Option<&'a [u8]> {
     for part in parts {
@@ -230,37 +201,27 @@ fn step<'a>(parts: &[Part], mut text: &'a [u8], read: &mut Read) -> Option<&'a [
             Part::Literal(literal) => text.strip_prefix(literal.as_slice())?,
             Part::Number(unit, least, most) => {
                 let (number, rest) = digits(text, *least, *most)?;
-                *match unit {
-                    Unit::Year => &mut read.year,
-                    Unit::Month => &mut read.month,
-                    Unit::Day => &mut read.day,
-                    Unit::Hour => &mut read.hour,
-                    Unit::Minute => &mut read.minute,
-                    Unit::Second => &mut read.second,
-                } = number;
+                read.give(*unit, number)?;
                 rest
             }
             Part::MonthName => {
                 let name = text.first_chunk::<3>()?.to_ascii_lowercase();
-                read.month = 1 + MONTHS.iter().position(|month| month[..] == name[..])? as i64;
+                let month = MONTHS.iter().position(|month| month[..] == name[..])?;
+                read.give(Unit::Month, 1 + month as i64)?;
                 &text[3..]
             }
             Part::Fraction(most) => {
-                let count = text
-                    .iter()
-                    .take(*most)
-                    .take_while(|b| b.is_ascii_digit())
-                    .count();
-                let (number, rest) = digits(text, 1, count)?;
-                let micros = if count <= 6 {
-                    number * 10i64.pow(6 - count as u32)
-                } else {
-                    number / 10i64.pow(count as u32 - 6)
-                };
-                read.micros = micros;
+                let (micros, rest) = fraction(text, *most)?;
+                read.give(Unit::Micros, micros)?;
                 rest
             }
-            Part::Offset => offset(text, read)?,
+            Part::Offset => {
+                let (minutes, rest) = offset(text)?;
+                read.give(Unit::Offset, minutes)?;
+                rest
+            }
+            // Nothing is left for it.
+            Part::Optional(_) if text.is_empty() => text,
             Part::Optional(inside) => {
                 let mut tried = *read;
                 match step(inside, text, &mut tried) {
@@ -276,13 +237,23 @@ fn step<'a>(parts: &[Part], mut text: &'a [u8], read: &mut Read) -> Option<&'a [
     Some(text)
 }
 
-/// `Z`, `+hh`, `+hhmm` or `+hh:mm`.
-fn offset<'a>(text: &'a [u8], read: &mut Read) -> Option<&'a [u8]> {
+/// Microseconds, of up to `most` digits behind the point; those that a microsecond cannot hold must be zeros.
+fn fraction(text: &[u8], most: usize) -> Option<(i64, &[u8])> {
+    let ends = |b: &u8| !b.is_ascii_digit();
+    let count = text.iter().take(most).position(ends);
+    let count = count.unwrap_or(most.min(text.len()));
+    let (number, rest) = digits(text, 1, count)?;
+    if count <= 6 {
+        return Some((number * 10i64.pow(6 - count as u32), rest));
+    }
+    let beyond = 10i64.pow(count as u32 - 6);
+    (number % beyond == 0).then_some((number / beyond, rest))
+}
+
+/// `Z`, `+hh`, `+hhmm` or `+hh:mm`, in minutes.
+fn offset(text: &[u8]) -> Option<(i64, &[u8])> {
     let (sign, rest) = match text.split_first()? {
-        (b'Z', rest) => {
-            read.offset_minutes = 0;
-            return Some(rest);
-        }
+        (b'Z' | b'z', rest) => return Some((0, rest)),
         (b'+', rest) => (1, rest),
         (b'-', rest) => (-1, rest),
         _ => return None,
@@ -290,11 +261,8 @@ fn offset<'a>(text: &'a [u8], read: &mut Read) -> Option<&'a [u8]> {
     let (hours, rest) = digits(rest, 2, 2)?;
     let tail = rest.strip_prefix(b":").unwrap_or(rest);
     let (minutes, rest) = digits(tail, 2, 2).unwrap_or((0, rest));
-    if hours > 18 || minutes > 59 {
-        return None;
-    }
-    read.offset_minutes = sign * (hours * 60 + minutes);
-    Some(rest)
+    let total = hours * 60 + minutes;
+    (minutes < 60 && total <= MAX_OFFSET_MINUTES).then_some((sign * total, rest))
 }
 
 #[inline]
@@ -352,8 +320,139 @@ mod tests {
         assert_eq!(at("1970-01-01T00:00:01.5Z"), Some(1_500_000));
         assert_eq!(at("1970-01-01T02:00:00.000001+02:00"), Some(1));
         assert_eq!(at("1969-12-31T23:59:59"), Some(-1_000_000));
-        assert_eq!(at("1970-01-01T24:00:00"), None);
         assert_eq!(at("1970-01-01T00:00:00+19:00"), None);
+    }
+
+    #[test]
+    fn the_default_takes_what_java_dotnet_and_xml_schema_write() {
+        let p = Pattern::compile(Pattern::TIMESTAMP).unwrap();
+        let second = 1_000_000;
+        for (text, micros) in [
+            ("1970-01-01T00:00:01.1234560Z", second + 123_456), // .NET's `o`
+            ("1970-01-01T00:00:01.1234560+00:00", second + 123_456), // .NET's DateTimeOffset
+            ("1970-01-01T00:00:01.123456000Z", second + 123_456), // Java's Instant
+            ("1970-01-01T00:01Z", 60 * second),                 // Java's OffsetDateTime
+            ("1970-01-01T00:01", 60 * second),
+            ("1970-01-01T00:01+00:01", 0),
+            ("1970-01-01T00:00:01z", second),
+            ("1970-01-01T24:00:00", MICROS_PER_DAY), // xs:dateTime
+            ("1970-01-01T24:00:00.000Z", MICROS_PER_DAY),
+            ("1970-01-01T24:00-18:00", MICROS_PER_DAY + 64_800 * second),
+            ("2024-02-28T24:00:00Z", 19_782 * MICROS_PER_DAY),
+            (
+                "9999-12-31T24:00:00+00:01",
+                *INSTANTS.end() + 1 - 60 * second,
+            ),
+            ("9999-12-31T23:59:59.999999Z", *INSTANTS.end()),
+            ("0001-01-01T00:00:00Z", *INSTANTS.start()),
+        ] {
+            assert_eq!(p.timestamp(text.as_bytes()), Some(micros), "{text}");
+        }
+        for bad in [
+            "1970-01-01T00:00:01.1234561Z",
+            "1970-01-01T00:00:01.123456789Z",
+            "1970-01-01T00:00:01.0000000000Z", // ten digits
+            "1970-01-01T00:00:01.Z",
+            "1970-01-01T00Z",
+            "1970-01-01T00:00.5Z",
+            "1970-01-01T24:00:01Z",
+            "1970-01-01T24:01:00Z",
+            "1970-01-01T24:00:00.000001Z",
+            "1970-01-01T25:00:00Z",
+            "2016-12-31T23:59:60Z", // a leap second has no microsecond of its own
+            "2023-02-29T00:00:00Z",
+            "1970-01-01T00:00:00+18:01",
+            "1970-01-01T00:00:00-18:30",
+            "1970-01-01T00:00:00+01:60",
+            "1970-01-01T00:00:00ZZ",
+            "1970-01-01 00:00:00",
+            "1970-01-01",
+            "9999-12-31T24:00:00Z",
+            "9999-12-31T23:59:59-00:01",
+            "0001-01-01T00:00:00+00:01",
+            "0000-12-31T23:59:59Z",
+            "0000-12-31T23:59:59-01:00",
+            "-0001-01-01T00:00:00Z",
+            "+10000-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+        ] {
+            assert_eq!(p.timestamp(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_the_day_as_it_is_written() {
+        for text in [
+            "2024-02-29Z",
+            "2024-02-29+18:00",
+            "2024-02-29-11:30",
+            "2024-02-29z",
+        ] {
+            assert_eq!(date(Pattern::DATE, text), Some(19_782), "{text}");
+        }
+        let minute = "yyyy-MM-dd'T'HH:mm[X]";
+        assert_eq!(date(minute, "2024-02-29T23:59-05"), Some(19_782));
+        for (pattern, bad) in [
+            (Pattern::DATE, "2024-02-29+19:00"),
+            (Pattern::DATE, "2024-02-29+"),
+            (Pattern::DATE, "0000-01-01"),
+            (minute, "2024-02-28T24:00"),
+        ] {
+            assert_eq!(date(pattern, bad), None, "{bad}");
+        }
+        let edges = [
+            date(Pattern::DATE, "0001-01-01"),
+            date(Pattern::DATE, "9999-12-31"),
+        ];
+        assert_eq!(
+            edges.map(|day| day.map(i64::from)),
+            [DAYS.start(), DAYS.end()].map(|d| Some(*d))
+        );
+    }
+
+    #[test]
+    fn fractions_keep_every_digit_or_none() {
+        let nanos = Pattern::compile("yyyy-MM-dd HH:mm:ss.SSSSSSSSS").unwrap();
+        let at = |digits: &str| nanos.timestamp(format!("1970-01-01 00:00:00.{digits}").as_bytes());
+        assert_eq!(at("123456000"), Some(123_456));
+        assert_eq!(at("1"), Some(100_000));
+        assert_eq!(at("1234567"), None);
+        assert_eq!(at("000000001"), None);
+        assert_eq!(at("0000000000"), None);
+        assert_eq!(at(""), None);
+    }
+
+    #[test]
+    fn quotes_are_javas() {
+        for (pattern, text) in [
+            ("dd 'o''clock' MM yyyy", "05 o'clock 06 2024"),
+            ("dd''MM''yyyy", "05'06'2024"),
+            ("dd'''of'''MM yyyy", "05'of'06 2024"),
+            ("dd '{#}' MM yyyy", "05 {#} 06 2024"),
+            ("yyyy-MM-dd''''", "2024-06-05''"),
+        ] {
+            assert_eq!(date(pattern, text), Some(19_879), "{pattern}");
+        }
+        assert_eq!(date("dd 'o''clock' MM yyyy", "05 oclock 06 2024"), None);
+    }
+
+    #[test]
+    fn a_unit_that_comes_twice_says_the_same_twice() {
+        let twice = "yyyy-MM-dd (dd MMM)";
+        assert_eq!(date(twice, "2024-02-29 (29 Feb)"), Some(19_782));
+        assert_eq!(date(twice, "2024-02-29 (28 Feb)"), None);
+        assert_eq!(date(twice, "2024-02-29 (29 Jan)"), None);
+    }
+
+    #[test]
+    fn years_beyond_four_digits_are_shown_with_a_sign() {
+        assert_eq!(show_date(*DAYS.end() + 1), "+10000-01-01");
+        assert_eq!(show_date(*DAYS.start() - 1), "0000-12-31");
+        assert_eq!(show_date(*DAYS.start() - 367), "-0001-12-31");
+        assert_eq!(
+            show_timestamp(*INSTANTS.end()),
+            "9999-12-31T23:59:59.999999Z"
+        );
     }
 
     #[test]
@@ -366,6 +465,17 @@ mod tests {
             "yyyy-MM-dd]",
             "yy-MM-dd",
             "yyyy-MM-dd'T",
+            "yyyy-MM-dd'''",
+            "yyyy-MM-dd {HH}",
+            "yyyy-MM-dd#",
+            "dMyyyy",
+            "dMMyyyy",
+            "yyyy-MM-dd[H][m]",
+            "yyyy-MM-d'1'",
+            "yyyy-MM-dd HH:mm:ss.SSSss",
+            "XXXyyyy-MM-dd",
+            "yyyyy-MM-dd",
+            "yyyy-MM-dd hh",
         ] {
             assert!(Pattern::compile(bad).is_err(), "{bad}");
         }

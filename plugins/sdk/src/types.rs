@@ -3,6 +3,7 @@ use std::fmt;
 
 use crate::builder::{BoolBuilder, Builder, FixedBuilder, SpanBuilder};
 use crate::contract::Field;
+use crate::numbers;
 use crate::time::{self, Pattern};
 
 /// `string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, `date`, `date(pattern)`, `timestamp`,
@@ -132,12 +133,12 @@ impl Type {
     pub fn read<'a>(&self, text: &'a [u8]) -> Option<Value<'a>> {
         match self {
             Self::Text => str::from_utf8(text).ok().map(Value::Text),
-            Self::Int => i32::try_from(integer(text)?).ok().map(Value::Int),
-            Self::Long => integer(text).map(Value::Long),
-            Self::Double => double(text).map(Value::Double),
-            Self::Bool => boolean(text).map(Value::Bool),
+            Self::Int => i32::try_from(numbers::integer(text)?).ok().map(Value::Int),
+            Self::Long => numbers::integer(text).map(Value::Long),
+            Self::Double => numbers::double(text).map(Value::Double),
+            Self::Bool => numbers::boolean(text).map(Value::Bool),
             Self::Decimal(precision, scale) => {
-                decimal(text, *precision, *scale).map(Value::Decimal)
+                numbers::decimal(text, *precision, *scale).map(Value::Decimal)
             }
             Self::Date(pattern) => pattern.date(text).map(Value::Date),
             Self::Timestamp(pattern) => pattern.timestamp(text).map(Value::Timestamp),
@@ -146,6 +147,28 @@ impl Type {
 }
 
 impl Type {
+    /// `read`, of a number as JSON writes it: `1e3` and `1.0` are whole numbers too.
+    #[inline]
+    pub fn read_number<'a>(&self, text: &'a [u8]) -> Option<Value<'a>> {
+        self.read(text).or_else(|| self.read_scaled(text))
+    }
+
+    #[cold]
+    fn read_scaled(&self, text: &[u8]) -> Option<Value<'static>> {
+        match self {
+            Self::Int => i32::try_from(numbers::scaled(text, 0)?)
+                .ok()
+                .map(Value::Int),
+            Self::Long => i64::try_from(numbers::scaled(text, 0)?)
+                .ok()
+                .map(Value::Long),
+            Self::Decimal(precision, scale) => numbers::scaled(text, *scale)
+                .filter(|n| n.unsigned_abs() < 10u128.pow(u32::from(*precision)))
+                .map(Value::Decimal),
+            _ => None,
+        }
+    }
+
     /// `read`, for values that outlive their text: every type but `string`.
     pub fn read_static(&self, text: &[u8]) -> Option<Value<'static>> {
         match self.read(text)? {
@@ -236,193 +259,9 @@ fn decimal_type(inside: &str) -> Result<Type, String> {
     }
 }
 
-fn sign(text: &[u8]) -> (bool, &[u8]) {
-    match text.split_first() {
-        Some((b'-', rest)) => (true, rest),
-        Some((b'+', rest)) => (false, rest),
-        _ => (false, text),
-    }
-}
-
-/// A number below it has room for another digit.
-const SAFE: u64 = (i64::MAX / 10) as u64;
-
-#[inline]
-fn integer(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = sign(text);
-    if digits.is_empty() {
-        return None;
-    }
-    let mut number = 0i64;
-    for byte in digits {
-        if !byte.is_ascii_digit() {
-            return None;
-        }
-        let digit = i64::from(byte - b'0');
-        if number.unsigned_abs() < SAFE {
-            // No overflow: a checked product is a wide one, a call in WebAssembly.
-            number = number * 10 + if negative { -digit } else { digit };
-            continue;
-        }
-        number = number.checked_mul(10)?;
-        number = if negative {
-            number.checked_sub(digit)?
-        } else {
-            number.checked_add(digit)?
-        };
-    }
-    Some(number)
-}
-
-/// Digits, at most one point, no exponent. More digits behind the point than `scale` are refused unless they are zeros:
-/// nothing is rounded in silence.
-fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
-    let (negative, digits) = sign(text);
-    let mut parts = digits.splitn(2, |b| *b == b'.');
-    let whole = parts.next()?;
-    let fraction = parts.next().unwrap_or(b"");
-    let kept = &fraction[..fraction.len().min(scale as usize)];
-    let rest = &fraction[kept.len()..];
-    if whole.len() + fraction.len() == 0
-        || !fraction.iter().all(u8::is_ascii_digit)
-        || rest.iter().any(|b| *b != b'0')
-    {
-        return None;
-    }
-    // Nearly always 64 bits are enough, and far cheaper.
-    if whole.len() + usize::from(scale) <= 18 {
-        let mut number = 0i64;
-        for byte in whole.iter().chain(kept) {
-            if !byte.is_ascii_digit() {
-                return None;
-            }
-            number = number * 10 + i64::from(byte - b'0');
-        }
-        number *= 10i64.pow(u32::from(scale) - kept.len() as u32);
-        if precision < 18 && number >= 10i64.pow(u32::from(precision)) {
-            return None;
-        }
-        return Some(i128::from(if negative { -number } else { number }));
-    }
-    let mut number = 0i128;
-    for byte in whole.iter().chain(kept) {
-        if !byte.is_ascii_digit() {
-            return None;
-        }
-        number = number
-            .checked_mul(10)?
-            .checked_add(i128::from(byte - b'0'))?;
-    }
-    number = number.checked_mul(10i128.pow(u32::from(scale) - kept.len() as u32))?;
-    if number >= 10i128.pow(u32::from(precision)) {
-        return None;
-    }
-    Some(if negative { -number } else { number })
-}
-
-/// XML Schema's doubles: a decimal with an optional exponent, `INF`, `-INF`, `NaN`.
-fn double(text: &[u8]) -> Option<f64> {
-    match text {
-        b"INF" | b"+INF" => Some(f64::INFINITY),
-        b"-INF" => Some(f64::NEG_INFINITY),
-        b"NaN" => Some(f64::NAN),
-        _ if text
-            .iter()
-            .all(|b| b.is_ascii_digit() || b"+-.eE".contains(b)) =>
-        {
-            str::from_utf8(text).ok()?.parse().ok()
-        }
-        _ => None,
-    }
-}
-
-fn boolean(text: &[u8]) -> Option<bool> {
-    match text {
-        b"true" | b"1" => Some(true),
-        b"false" | b"0" => Some(false),
-        _ if text.eq_ignore_ascii_case(b"true") => Some(true),
-        _ if text.eq_ignore_ascii_case(b"false") => Some(false),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read<'a>(spec: &str, text: &'a str) -> Option<Value<'a>> {
-        Type::parse(spec).unwrap().read(text.as_bytes())
-    }
-
-    #[test]
-    fn integers_have_an_exact_range() {
-        assert_eq!(read("int", "-2147483648"), Some(Value::Int(i32::MIN)));
-        assert_eq!(read("int", "+7"), Some(Value::Int(7)));
-        assert_eq!(
-            read("long", "-9223372036854775808"),
-            Some(Value::Long(i64::MIN))
-        );
-        for bad in [
-            "",
-            "-",
-            "2147483648",
-            "1_0",
-            "1.0",
-            " 1",
-            "0x1",
-            "９",
-            "1e3",
-        ] {
-            assert_eq!(read("int", bad), None, "{bad}");
-        }
-        assert_eq!(
-            read("long", "9223372036854775807"),
-            Some(Value::Long(i64::MAX))
-        );
-        for bad in [
-            "9223372036854775808",
-            "-9223372036854775809",
-            "92233720368547758070",
-        ] {
-            assert_eq!(read("long", bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn decimals_are_never_rounded() {
-        assert_eq!(read("decimal(5,2)", "-123.4"), Some(Value::Decimal(-12340)));
-        assert_eq!(read("decimal(5,2)", "1.500"), Some(Value::Decimal(150)));
-        let edge = "9".repeat(18);
-        for digits in [&edge[1..], &edge, "1000000000000000000"] {
-            let number = digits.parse().unwrap();
-            let wide = read("decimal(38,0)", digits);
-            assert_eq!(wide, Some(Value::Decimal(number)));
-            let fits = digits.len() <= 18;
-            assert_eq!(read("decimal(18,0)", digits), wide.filter(|_| fits));
-        }
-        assert_eq!(read("decimal(5,2)", ".5"), Some(Value::Decimal(50)));
-        for bad in ["1.505", "1000", "1,5", "", ".", "1.2.3", "1e2", "1.5x"] {
-            assert_eq!(read("decimal(5,2)", bad), None, "{bad}");
-        }
-        let nines = "9".repeat(38);
-        assert_eq!(
-            read("decimal(38,0)", &nines),
-            Some(Value::Decimal(10i128.pow(38) - 1))
-        );
-        assert_eq!(read("decimal(38,0)", &format!("{nines}9")), None);
-    }
-
-    #[test]
-    fn doubles_and_booleans_take_xml_schema_words() {
-        assert_eq!(read("double", "-1.5e3"), Some(Value::Double(-1500.0)));
-        assert_eq!(read("double", "INF"), Some(Value::Double(f64::INFINITY)));
-        for bad in ["inf", "nan", "infinity", "", "1d", "--1"] {
-            assert_eq!(read("double", bad), None, "{bad}");
-        }
-        assert_eq!(read("boolean", "TRUE"), Some(Value::Bool(true)));
-        assert_eq!(read("boolean", "0"), Some(Value::Bool(false)));
-        assert_eq!(read("boolean", "yes"), None);
-    }
 
     #[test]
     fn values_are_shown_as_they_are_written() {

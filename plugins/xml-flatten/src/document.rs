@@ -10,7 +10,6 @@ use crate::plan::{Layout, Mixed};
 use crate::rows::{Cell, Message, Rows};
 use crate::strict::{self, Attribute, Fault, Found};
 use full::Scope;
-use weir_sdk::Refusal;
 
 /// A namespace declaration is an attribute of this name, or of one that begins with it and a colon.
 const XMLNS: &[u8] = b"xmlns";
@@ -199,13 +198,15 @@ impl<'w> Walk<'w> {
     }
 
     fn instruction(&self, target: &[u8], at: usize) -> Result<(), Fault> {
-        match strict::is_name(target) && !target.eq_ignore_ascii_case(b"xml") {
-            true => Ok(()),
-            false => Err(Fault::malformed(
-                at,
-                "a processing instruction without a name",
-            )),
+        if !strict::is_name(target) || target.eq_ignore_ascii_case(b"xml") {
+            let message = "a processing instruction without a name";
+            return Err(Fault::malformed(at, message));
         }
+        if !self.layout.namespaces.is_empty() && target.contains(&b':') {
+            let message = "a processing instruction whose name has a colon";
+            return Err(Fault::malformed(at, message));
+        }
+        Ok(())
     }
 
     fn declaration(&self, content: &[u8], at: usize) -> Result<(), Fault> {
@@ -481,18 +482,15 @@ impl<'w> Walk<'w> {
         let mixed = mixed && !strict::trim(own).is_empty();
         for &column in &layout.nodes[frame.node].text {
             if mixed {
-                let Column { name, path, .. } = &layout.columns[column];
+                let path = &layout.columns[column].path;
                 let message = format!("`{path}` holds both text and elements (mixed-content)");
-                self.rows
-                    .refuse(Refusal::of_field("mixed_content", name, message));
+                self.rows.refuse(layout, column, "mixed_content", &message);
             }
             self.rows.set(layout, column, cell, self.text);
         }
         Ok(())
     }
 }
-
-use crate::plan::Column;
 
 fn no_doctype(at: usize) -> Fault {
     Fault::new(

@@ -23,6 +23,8 @@ const MAX_NODES: usize = 1 << 16;
 
 /// The namespace that `xml:` means everywhere.
 pub const XML_URI: &[u8] = b"http://www.w3.org/XML/1998/namespace";
+/// Of declarations: no prefix may stand for it.
+pub const XMLNS_URI: &[u8] = b"http://www.w3.org/2000/xmlns/";
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 
 use weir_sdk::{Config, Type};
 
-use crate::paths::{self, End, MAX_NAMESPACES, Namespace, Path, Step, XML_URI};
+use crate::paths::{self, End, MAX_NAMESPACES, Namespace, Path, Step, XML_URI, XMLNS_URI};
 use crate::strict;
 
 /// What the config means.
@@ -334,6 +334,10 @@ fn namespaces(config: &mut Config) -> Vec<Namespace> {
         }
         if uri.is_empty() {
             let message = "a namespace is never empty; a name without prefix is in none";
+            config.problem(&key, "bad_value", message);
+        }
+        if uri.as_bytes() == XMLNS_URI {
+            let message = "no prefix may stand for this namespace: it is that of `xmlns` itself";
             config.problem(&key, "bad_value", message);
         }
         if let Some(other) = all.iter().find(|n| n.uri == uri.as_bytes()) {

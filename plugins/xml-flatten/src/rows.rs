@@ -1,6 +1,6 @@
 //! The row being read: its cells, and how a finished row becomes output rows or refusals.
 use weir_sdk::builder::Builder;
-use weir_sdk::{Refusal, Rejects, Type, shown};
+use weir_sdk::{Refusal, Refused, Rejects, Type, shown};
 
 use crate::plan::{Layout, Repeat};
 use crate::rest::Rest;
@@ -35,8 +35,8 @@ pub struct Rows {
     pub scratch: Vec<u8>,
     /// What the wildcard takes.
     pub rest: Rest,
-    /// Why the whole row is refused.
-    refusals: Vec<Refusal>,
+    /// What is known against the row, and against its pieces.
+    refused: Refused,
 }
 
 /// How far the output was when a message began: what to cut back to if its end is broken.
@@ -94,14 +94,14 @@ impl Rows {
         self.groups.clear();
         self.repetitions = 0;
         self.scratch.clear();
-        self.refusals.clear();
+        self.refused.clear();
         self.rest.begin();
     }
 
     /// Nothing is known against the row, and it is one piece.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.refusals.is_empty() && self.repetitions == 0
+        self.refused.is_empty() && self.repetitions == 0
     }
 
     /// Keeps text that is not in the message in one piece.
@@ -111,8 +111,16 @@ impl Rows {
         Cell::Scratch(from as u32, self.scratch.len() as u32)
     }
 
-    pub fn refuse(&mut self, why: Refusal) {
-        self.refusals.push(why);
+    /// Refuses what column `n` belongs to: the open repetition, or the whole row. One reason of a kind is enough.
+    #[cold]
+    pub fn refuse(&mut self, layout: &Layout, n: usize, code: &'static str, message: &str) {
+        let name = &layout.columns[n].name;
+        let piece = layout.exploded.contains(&n).then_some(self.repetitions);
+        let same = |why: &Refusal| why.code == code && why.field.as_deref() == Some(name);
+        if !self.refused.of(piece).any(same) {
+            self.refused
+                .add(piece, Refusal::of_field(code, name, message));
+        }
     }
 
     /// One value of column `n`; what a second one means is the column's `repeat`.
@@ -128,18 +136,11 @@ impl Rows {
                 self.cells[n] = cell;
             }
             (Repeat::Reject | Repeat::Explode, _) => {
-                if !self
-                    .refusals
-                    .iter()
-                    .any(|r| r.field.as_deref() == Some(&column.name))
-                {
-                    let path = &column.path;
-                    let name = &column.name;
-                    let message = format!(
-                        "`{path}` comes more than once in a row; set repeat.{name} to first, last, json or explode"
-                    );
-                    self.refuse(Refusal::of_field("repeated_element", name, message));
-                }
+                let (path, name) = (&column.path, &column.name);
+                let message = format!(
+                    "`{path}` comes more than once in a row; set repeat.{name} to first, last, json or explode"
+                );
+                self.refuse(layout, n, "repeated_element", &message);
             }
         }
     }
@@ -245,18 +246,22 @@ impl Rows {
             if let Some(n) = layout.wildcard {
                 self.cells[n] = self.left_over(n, repetition);
             }
-            self.piece(layout, message);
+            self.piece(layout, repetition, message);
             self.scratch.truncate(kept);
             message.pieces += 1;
         }
         Ok(())
     }
 
-    fn piece(&mut self, layout: &Layout, message: &Message<'_>) {
+    fn piece(&mut self, layout: &Layout, repetition: usize, message: &Message<'_>) {
         let rows = self.origin.len();
-        let mut refused = !self.refusals.is_empty();
-        for why in &self.refusals {
-            self.rejects.part(message.row, message.pieces, why.clone());
+        let mut refused = false;
+        if !self.refused.is_empty() {
+            let own = self.refused.of(Some(repetition));
+            for why in self.refused.of(None).chain(own) {
+                refused = true;
+                self.rejects.part(message.row, message.pieces, why.clone());
+            }
         }
         let mut builders = std::mem::take(&mut self.builders);
         for ((column, builder), &cell) in layout.columns.iter().zip(&mut builders).zip(&self.cells)

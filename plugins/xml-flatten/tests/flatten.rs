@@ -209,6 +209,38 @@ fn an_exploded_element_multiplies_its_row() {
 }
 
 #[test]
+fn a_repetition_that_is_refused_leaves_its_siblings() {
+    let bench = || {
+        of("k,i/n,i/@x")
+            .key("explode", "i")
+            .key("mixed-content", "reject")
+    };
+    let text = "<l><r><i x='1'><n>1</n><n>2</n><n>3</n></i><i x='2'><n>3</n></i><i x='3'/>\
+        <i x='4'><n>b<u/></n></i><i x='5' y:x='6'><n>4</n></i><i><n>5</n></i></r>\
+        <r><i><n>6</n></i><k>1</k><k>2</k><i><n>7</n><n>8</n></i></r><r><i><n>9</n></i></r></l>";
+    let codes = [
+        "0/0 repeated_element i_n",
+        "0/3 mixed_content i_n",
+        "0/4 repeated_element i__x",
+        // What is outside of the repetitions is every row's.
+        "0/6 repeated_element k",
+        "0/7 repeated_element k",
+        "0/7 repeated_element i_n",
+    ];
+    let lines = ["∅|3|2", "∅|∅|3", "∅|5|∅", "∅|9|∅"];
+    for events in [false, true] {
+        let bench = bench().bytes("value", &[Some(text.as_bytes())]);
+        let (mut plugin, plan) = bench.init::<Flatten>();
+        if events {
+            plugin = plugin.by_events();
+        }
+        let table = bench.batch(&mut plugin, &plan, 1);
+        assert_eq!(table.codes(), codes, "events {events}");
+        assert_eq!(table.lines(), lines, "events {events}");
+    }
+}
+
+#[test]
 fn mixed_content_is_own_all_or_refused() {
     let text = "<r><a>War <i>and</i> Peace</a></r>";
     assert_eq!(run(of("a"), &[text]).lines(), ["War  Peace"]);

@@ -76,6 +76,26 @@ fn namespaces_in_messages_are_held_to_the_standard() {
             "malformed_xml",
         ),
         ("<l xmlns:xmlns='u'/>", "malformed_xml"),
+        // W3C's rmt-ns10-016, -033, -042, rmt-ns-e1.0-13b, and what they leave out.
+        ("<l xmlns:=''/>", "malformed_xml"),
+        ("<l xmlns:='u'/>", "malformed_xml"),
+        (
+            "<l xmlns:p='http://www.w3.org/2000/xmlns/'/>",
+            "malformed_xml",
+        ),
+        (
+            "<l xmlns='http://www.w3.org/2000/xmlns/'/>",
+            "malformed_xml",
+        ),
+        ("<l><?p:q x?></l>", "malformed_xml"),
+        ("<?p:q?><l/>", "malformed_xml"),
+        ("<l xmlns:1p='u'/>", "malformed_xml"),
+        ("<l xmlns:p:q='u'/>", "malformed_xml"),
+        ("<xmlns:l/>", "malformed_xml"),
+        (
+            "<l xmlns='http://www.w3.org/XML/1998/namespace'/>",
+            "malformed_xml",
+        ),
         ("<l a:b:c='1'/>", "malformed_xml"),
         ("<l:/>", "malformed_xml"),
         ("<:l/>", "malformed_xml"),
@@ -389,7 +409,15 @@ fn what_a_config_contradicts_is_told() {
             .map(|p| format!("{} {}", p.at, p.code))
             .collect()
     };
-    let cases: [(&[(&str, &str)], &str); 12] = [
+    let cases: [(&[(&str, &str)], &str); 13] = [
+        (
+            &[
+                ("row-tag", "r"),
+                ("columns", "a"),
+                ("namespaces.b", "http://www.w3.org/2000/xmlns/"),
+            ],
+            "/namespaces.b bad_value",
+        ),
         (
             &[
                 ("row-tag", "r"),

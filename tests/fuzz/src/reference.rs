@@ -432,7 +432,7 @@ fn trimmed<'t>(config: &Config, text: &'t str) -> &'t str {
     }
 }
 
-/// What is refused of a whole row, by code and column.
+/// What is refused of a row or of one repetition in it, by code and column.
 type Refusals = Vec<(String, String)>;
 
 /// The one value of `column` below `from`, where `path` leads.
@@ -536,6 +536,7 @@ fn flatten_row(config: &Config, row: &Element, flat: &mut Flat) -> Result<(), &'
     for group in groups {
         let mut shared = shared.iter().cloned();
         let mut cells = Vec::new();
+        let mut own = Refusals::new();
         for column in &config.columns {
             cells.push(match group {
                 _ if !below(column) => shared.next().flatten(),
@@ -547,19 +548,19 @@ fn flatten_row(config: &Config, row: &Element, flat: &mut Flat) -> Result<(), &'
                         column,
                         element,
                         path,
-                        &mut refusals,
+                        &mut own,
                         &mut flat.dropped,
                     )?
                 }
             });
         }
-        pieces.push(cells);
+        pieces.push((cells, own));
     }
-    for cells in pieces {
+    for (cells, own) in pieces {
         if flat.pieces.len() == config.rows {
             return Err("too_many_rows");
         }
-        let mut why = refusals.clone();
+        let mut why = [refusals.clone(), own].concat();
         let mut row = Vec::new();
         for (column, cell) in config.columns.iter().zip(cells) {
             let cell = cell.map(|cell| trimmed(config, &cell).to_owned());

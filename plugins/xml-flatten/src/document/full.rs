@@ -2,7 +2,7 @@
 use std::ops::Range;
 
 use super::{Frame, Mixed, Text, Walk, XMLNS};
-use crate::paths::XML_URI;
+use crate::paths::{XML_URI, XMLNS_URI};
 use crate::rows::Cell;
 use crate::strict::{self, Fault};
 
@@ -252,15 +252,20 @@ impl<'w> Walk<'w> {
             let Some(prefix) = name.strip_prefix(XMLNS) else {
                 continue;
             };
-            let prefix = match prefix.split_first() {
-                None => &name[XMLNS.len()..],
-                Some((b':', prefix)) => prefix,
+            // The default namespace has an empty one; `xmlns:` has none at all.
+            let (prefix, sound) = match prefix.split_first() {
+                None => (prefix, true),
+                Some((b':', prefix)) => {
+                    let sound = strict::begins_name(prefix) && !prefix.contains(&b':');
+                    (prefix, sound)
+                }
                 Some(_) => continue,
             };
             let mut uri = Vec::new();
             strict::attribute_value(&self.text[span.clone()], span.start, &mut uri)?;
-            let reserved = prefix == XMLNS || (prefix == b"xml") != (uri == XML_URI);
-            if reserved || uri.is_empty() && !prefix.is_empty() || prefix.contains(&b':') {
+            let of_xml = (prefix == b"xml") != (uri == XML_URI);
+            let reserved = prefix == XMLNS || uri == XMLNS_URI || of_xml;
+            if !sound || reserved || uri.is_empty() && !prefix.is_empty() {
                 let shown = weir_sdk::shown(&uri);
                 let name = String::from_utf8_lossy(name);
                 let message = format!("`{name}` may not stand for {shown}");
@@ -315,6 +320,10 @@ impl<'w> Walk<'w> {
         let namespace = match found {
             Some(binding) => binding.namespace,
             None if whole => 0,
+            None if prefix == XMLNS => {
+                let message = "the prefix `xmlns` is for declarations alone";
+                return Err(Fault::malformed(at, message));
+            }
             None if prefix == b"xml" => {
                 let declared = self.layout.namespaces.iter();
                 declared.take_while(|n| n.uri != XML_URI).count() + 1

@@ -1,6 +1,7 @@
 //! A row's cells to its columns: the common forms of the common types at once, everything else as `Type::read` does.
 use weir_sdk::Type;
 use weir_sdk::builder::Builder;
+use weir_sdk::time::Pattern;
 
 use super::lanes::Source;
 use crate::plan::{Layout, Repeat};
@@ -38,7 +39,9 @@ impl Sinks {
                 let ten = |power: &u8| 10i64.pow(u32::from(*power));
                 Sink::Decimal(usize::from(*scale), ten(scale), ten(precision))
             }
-            Type::Date(pattern) if pattern.to_string() == weir_sdk::time::Pattern::DATE => {
+            Type::Date(pattern)
+                if ["yyyy-MM-dd", Pattern::DATE].contains(&pattern.to_string().as_str()) =>
+            {
                 Sink::Date
             }
             _ => Sink::Other,
@@ -203,7 +206,7 @@ mod tests {
     use super::*;
     use weir_sdk::Value;
 
-    const TEXTS: [&str; 44] = [
+    const TEXTS: [&str; 45] = [
         "",
         "0",
         "7",
@@ -243,6 +246,7 @@ mod tests {
         "1970-01-01",
         "1969-12-31",
         "0001-01-01",
+        "2021-03-11Z",
         "0000-01-01",
         "9999-12-28",
         "2021-13-01",
