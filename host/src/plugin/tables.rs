@@ -68,7 +68,10 @@ pub fn named(
 
 /// The rows of a file whose name is gone.
 pub fn kept(bytes: &[u8]) -> Result<RecordBatch, String> {
-    rows(bytes).map_err(|wrong| wrong.message)
+    rows(bytes).map_err(|Wrong { line, message }| match line {
+        Some(line) => format!("line {line}: {message}"),
+        None => message,
+    })
 }
 
 fn rows(bytes: &[u8]) -> Result<RecordBatch, Wrong> {

@@ -11,6 +11,7 @@ pub mod log;
 #[cfg(not(target_family = "wasm"))]
 pub mod native;
 mod numbers;
+mod pattern;
 pub mod rejects;
 pub mod rowwise;
 pub mod schema;

@@ -1,9 +1,9 @@
 //! Dates and timestamps by pattern, in the letters that Spark and Java use; proleptic Gregorian, UTC. A text is read
 //! exactly or not at all: what cannot be kept (a nanosecond, a year beyond 9999) is refused.
-mod compile;
-
 use std::fmt;
 use std::ops::RangeInclusive;
+
+use crate::pattern;
 
 /// A compiled pattern. `yyyy M MM MMM d dd H HH m mm s ss`, `S`… (a fraction of up to as many digits), `X`/`XXX`
 /// (`Z` or an offset), `'literal'`, `''` (a quote), `[optional]`; any other character that is no letter and none of
@@ -15,7 +15,7 @@ pub struct Pattern {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Part {
+pub(crate) enum Part {
     Literal(Vec<u8>),
     Number(Unit, usize, usize),
     MonthName,
@@ -25,7 +25,7 @@ enum Part {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Unit {
+pub(crate) enum Unit {
     Year,
     Month,
     Day,
@@ -75,7 +75,7 @@ impl Pattern {
     pub const TIMESTAMP: &'static str = "yyyy-MM-dd'T'HH:mm[:ss[.SSSSSSSSS]][XXX]";
 
     pub fn compile(text: &str) -> Result<Self, String> {
-        let parts = compile::parts(text).map_err(|why| format!("pattern `{text}`: {why}"))?;
+        let parts = pattern::parts(text).map_err(|why| format!("pattern `{text}`: {why}"))?;
         let text = text.to_owned();
         Ok(Self { text, parts })
     }

@@ -1,5 +1,5 @@
 //! A pattern's letters to its parts. What is not read is refused here, when the pipeline starts.
-use super::{Part, Unit};
+use crate::time::{Part, Unit};
 
 /// `[` inside each other.
 const MAX_OPTIONAL: usize = 8;
