@@ -185,7 +185,17 @@ pub struct Broker {
     jars: PathBuf,
     dir: tempfile::TempDir,
     bootstrap: String,
+    ports: (u16, u16),
     process: Option<Held>,
+}
+
+/// What a broker has beside its plaintext listener.
+#[derive(Default)]
+pub struct More {
+    /// Name, security protocol and port, each on `localhost`.
+    pub listeners: Vec<(&'static str, &'static str, u16)>,
+    /// Of `server.properties`.
+    pub lines: String,
 }
 
 /// The broker that all tests of this process share; `None` where it cannot run.
@@ -196,23 +206,24 @@ pub fn kafka() -> Option<&'static Broker> {
 
 /// A broker for one test, to be killed and started again.
 pub fn own_kafka() -> Option<Broker> {
+    own_kafka_with(&More::default())
+}
+
+pub fn own_kafka_with(more: &More) -> Option<Broker> {
     let jars = jars("kafka")?;
     let formatted = formatted(&jars);
     let dir = tempfile::tempdir().expect("broker directory");
     let logs = dir.path().join("logs");
     copy(&formatted, &logs);
-    let (port, controller) = free_ports();
-    fs::write(
-        dir.path().join("server.properties"),
-        config(&logs, port, controller),
-    )
-    .expect("server.properties");
+    let ports = free_ports();
     let mut broker = Broker {
         jars,
         dir,
-        bootstrap: format!("127.0.0.1:{port}"),
+        bootstrap: format!("127.0.0.1:{}", ports.0),
+        ports,
         process: None,
     };
+    broker.configure(more);
     broker.start();
     Some(broker)
 }
@@ -229,6 +240,12 @@ impl Broker {
 
     pub fn cluster(&self) -> KafkaCluster {
         KafkaCluster::connect(&self.props("tests")).expect("cluster")
+    }
+
+    /// For the next start.
+    pub fn configure(&self, more: &More) {
+        let text = config(&self.dir.path().join("logs"), self.ports, more);
+        fs::write(self.dir.path().join("server.properties"), text).expect("server.properties");
     }
 
     /// kill -9; its directory and ports stay.
@@ -266,20 +283,26 @@ pub(crate) fn free_ports() -> (u16, u16) {
     (port(&a), port(&b))
 }
 
-fn config(logs: &Path, port: u16, controller: u16) -> String {
+fn config(logs: &Path, (port, controller): (u16, u16), more: &More) -> String {
+    let (mut listeners, mut protocols) = (String::new(), String::new());
+    for (name, protocol, port) in &more.listeners {
+        listeners.push_str(&format!(",{name}://localhost:{port}"));
+        protocols.push_str(&format!(",{name}:{protocol}"));
+    }
+    let lines = &more.lines;
     format!(
         "process.roles=broker,controller\nnode.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
          controller.listener.names=CONTROLLER\nlog.dirs={}\n\
          offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
          transaction.state.log.num.partitions=1\nshare.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n\
          auto.create.topics.enable=false\nlog.cleaner.backoff.ms=100\nlog.cleaner.dedupe.buffer.size=4194304\n\
-         log.cleaner.threads=1\nnum.network.threads=2\nnum.io.threads=2\nbackground.threads=2\n",
+         log.cleaner.threads=1\nnum.network.threads=2\nnum.io.threads=2\nbackground.threads=2\n{lines}",
         logs.display()
     )
 }
@@ -293,7 +316,7 @@ fn formatted(jars: &Path) -> PathBuf {
         return dir;
     }
     let properties = servers().join("kafka-format.properties");
-    fs::write(&properties, config(&dir, 1, 2)).expect("properties");
+    fs::write(&properties, config(&dir, (1, 2), &More::default())).expect("properties");
     let file = properties.to_str().expect("utf-8");
     let tool = "kafka.tools.StorageTool";
     let out = java(jars, &[tool, "format", "-t", CLUSTER_ID, "-c", file])

@@ -44,25 +44,25 @@ key = ["_partition", "_offset"]
 "#;
 
 /// A directory with configs, and processes of this build in it.
-struct Case {
+pub(crate) struct Case {
     dir: tempfile::TempDir,
     bootstrap: String,
 }
 
 impl Case {
-    fn new(bootstrap: &str) -> Case {
+    pub(crate) fn new(bootstrap: &str) -> Case {
         Case {
             dir: tempfile::tempdir().unwrap(),
             bootstrap: bootstrap.to_owned(),
         }
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }
 
     /// `<name>.toml`: from `topic` into `file:raw`, a table of its own.
-    fn config(&self, name: &str, topic: &str, more: &str) -> String {
+    pub(crate) fn config(&self, name: &str, topic: &str, more: &str) -> String {
         let text = format!(
             "name = \"{name}\"\n{more}\n[source]\ntype = \"kafka\"\nbootstrap.servers = \"{}\"\n\
              topics = [\"{topic}\"]\nstart = \"earliest\"\nmetadata.refresh = \"1s\"\n\
@@ -73,12 +73,12 @@ impl Case {
         self.write(&format!("{name}.toml"), &text)
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         fs::write(self.path(name), text).unwrap();
         name.to_owned()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         command.arg("run").args(args);
@@ -90,12 +90,12 @@ impl Case {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
     /// Runs until it ends by itself; what it says lies in `said`.
-    fn start(&self, args: &[&str]) -> Started {
+    pub(crate) fn start(&self, args: &[&str]) -> Started {
         let said = self.path("said");
         let mut command = self.command(args);
         let file = File::create(&said).unwrap();
@@ -106,7 +106,7 @@ impl Case {
         }
     }
 
-    fn produce(&self, topic: &str, values: &[&str]) {
+    pub(crate) fn produce(&self, topic: &str, values: &[&str]) {
         let props = KafkaProps::new(&self.bootstrap, "test", &Default::default()).unwrap();
         let producer = Producer::open(&props).unwrap();
         for value in values {
@@ -121,28 +121,28 @@ impl Case {
     }
 }
 
-struct Started {
+pub(crate) struct Started {
     child: Child,
     said: PathBuf,
 }
 
 impl Started {
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.said).unwrap()
     }
 
-    fn says(&self, what: &str) {
+    pub(crate) fn says(&self, what: &str) {
         until(what, || self.said().contains(what).then_some(()));
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let mut kill = Command::new("kill");
         let killed = kill.args([&format!("-{name}"), &pid]).status();
         assert!(killed.unwrap().success());
     }
 
-    fn wait(mut self) -> (Option<i32>, String) {
+    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let status = until("the end", || self.child.try_wait().unwrap());
         (status.code(), self.said())
     }
@@ -156,7 +156,7 @@ impl Drop for Started {
 }
 
 /// Exactly one line of an ending, and it has all of `parts`.
-fn told_once(said: &str, parts: &[&str]) {
+pub(crate) fn told_once(said: &str, parts: &[&str]) {
     let lines: Vec<&str> = said
         .lines()
         .filter(|line| line.contains("pipeline failed"))
@@ -169,11 +169,11 @@ fn told_once(said: &str, parts: &[&str]) {
     assert!(!said.contains("all committed"), "{said}");
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

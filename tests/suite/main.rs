@@ -52,6 +52,7 @@ mod rest_kill;
 mod rest_rig;
 mod rewind;
 mod rewind_kill;
+mod secured;
 mod sim;
 mod sim_gate;
 mod sim_rewind;

@@ -1,25 +1,53 @@
 //! What every client does alike: librdkafka's log lines go to tracing, its reasons are kept for our errors.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::Result;
 
+use super::errors::refusal;
 use super::props::config_error;
 
-/// Keeps the last reason of a failure.
+/// librdkafka's log lines and errors are taken from its queue until none comes for so long.
+const QUIET: Duration = Duration::from_millis(20);
+/// And no more of them at once.
+const EVENTS_MAX: usize = 100;
+
+pub(super) type Reason = (RDKafkaErrorCode, String);
+
+/// Keeps the reasons of failures since a broker last answered.
 #[derive(Default)]
 pub(super) struct Context {
-    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    reasons: Mutex<Reasons>,
+}
+
+#[derive(Default)]
+struct Reasons {
+    last: Option<Reason>,
+    /// A broker and this client do not agree on who they are. Where a name has several addresses, other failures may
+    /// come after it.
+    refusal: Option<Reason>,
 }
 
 impl Context {
-    pub(super) fn last_error(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.last.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    fn reasons(&self) -> MutexGuard<'_, Reasons> {
+        self.reasons.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Why there is no answer: a refusal before anything else.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        let reasons = self.reasons();
+        reasons.refusal.as_ref().or(reasons.last.as_ref()).cloned()
+    }
+
+    /// A broker answered: what was wrong before is over.
+    pub(super) fn answered(&self) {
+        *self.reasons() = Reasons::default();
     }
 }
 
@@ -35,10 +63,13 @@ impl ClientContext for Context {
         let Some(code) = error.rdkafka_error_code() else {
             return;
         };
-        let mut last = self.last.lock().unwrap_or_else(|e| e.into_inner());
+        let mut reasons = self.reasons();
+        if let Some(code) = refusal(code, reason) {
+            reasons.refusal = Some((code, reason.to_owned()));
+        }
         // "All brokers are down" says less than what came before it.
-        if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
-            *last = Some((code, reason.to_owned()));
+        if code != RDKafkaErrorCode::AllBrokersDown || reasons.last.is_none() {
+            reasons.last = Some((code, reason.to_owned()));
         }
     }
 }
@@ -51,6 +82,16 @@ pub(super) fn consumer(config: &ClientConfig) -> Result<Consumer> {
     config
         .create_with_context(Context::default())
         .map_err(|e| config_error(&e))
+}
+
+/// Why a request had no answer, once all that librdkafka says of it is heard. Not for a consumer that reads records.
+pub(super) fn heard(consumer: &Consumer) -> Option<Reason> {
+    for _ in 0..EVENTS_MAX {
+        if consumer.poll(QUIET).is_none() {
+            break;
+        }
+    }
+    consumer.context().reason()
 }
 
 /// syslog levels: librdkafka says ERROR of every refused connection, which is a state and not a defect.

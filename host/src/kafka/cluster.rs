@@ -4,10 +4,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::error::{Error, Kind, Result};
@@ -79,6 +80,10 @@ pub enum Change {
 /// librdkafka's mock cluster calls itself so; it never answers a question for a topic's id.
 const MOCK: &str = "mockCluster";
 const DESCRIBE: &str = "kafka.describe";
+/// The first of the growing slices in which a cluster is asked for the first time.
+const FIRST_SLICE: Duration = Duration::from_millis(500);
+/// When one broker refuses this client, the others of the list have so long to answer.
+const OTHERS_MAY_ANSWER: Duration = Duration::from_secs(1);
 
 impl KafkaCluster {
     /// Waits at most 10 s for a broker that answers.
@@ -87,9 +92,7 @@ impl KafkaCluster {
         props.check()?;
         let consumer = client::consumer(&props.metadata())?;
         let what = format!("no broker of {} answered", props.bootstrap());
-        let metadata = consumer
-            .fetch_metadata(None, REQUEST_TIMEOUT)
-            .map_err(|e| failed(&consumer, OP, &what, &e))?;
+        let metadata = first_answer(&consumer, OP, &what)?;
         let brokers = metadata
             .brokers()
             .iter()
@@ -200,6 +203,7 @@ impl KafkaCluster {
             .consumer
             .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
             .map_err(|e| failed(&e))?;
+        self.consumer.context().answered();
         let found = metadata.topics().iter().find(|t| t.name() == topic);
         let mut partitions: Vec<i32> = match found {
             Some(t) => match t.error() {
@@ -259,14 +263,35 @@ impl KafkaCluster {
     }
 }
 
-fn failed(consumer: &Consumer, op: &'static str, what: &str, error: &KafkaError) -> Error {
-    // The reasons wait in the queue until it is polled.
-    for _ in 0..32 {
-        if consumer.poll(Duration::ZERO).is_none() {
-            break;
+/// Asks in growing slices of [`REQUEST_TIMEOUT`], so that a refusal is heard when it comes and not when the time is over.
+fn first_answer(consumer: &Consumer, op: &'static str, what: &str) -> Result<Metadata> {
+    let begun = Instant::now();
+    let mut slice = FIRST_SLICE;
+    let mut refused: Option<Instant> = None;
+    loop {
+        let left = REQUEST_TIMEOUT.saturating_sub(begun.elapsed());
+        let error = match consumer.fetch_metadata(None, slice.min(left)) {
+            Ok(metadata) => {
+                consumer.context().answered();
+                return Ok(metadata);
+            }
+            Err(error) => failed(consumer, op, what, &error),
+        };
+        let over = begun.elapsed() >= REQUEST_TIMEOUT;
+        if error.kind() == Kind::ConfigInvalid {
+            let since = *refused.get_or_insert_with(Instant::now);
+            if over || since.elapsed() >= OTHERS_MAY_ANSWER {
+                return Err(error);
+            }
+        } else if over {
+            return Err(error);
         }
+        slice = slice.saturating_mul(2);
     }
-    request_error(op, what, error, consumer.context().last_error())
+}
+
+fn failed(consumer: &Consumer, op: &'static str, what: &str, error: &KafkaError) -> Error {
+    request_error(op, what, error, client::heard(consumer))
 }
 
 pub(super) fn topic_gone(consumer: &Consumer, topic: &str, timeout: Duration) -> bool {

@@ -7,6 +7,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::error::{Error, Kind};
 use crate::record::{ChainId, TopicPartition};
 
+use super::client::Reason;
+
 /// Offsets `[from, to)` that were to be read and are gone. `to` is where reading could go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostRange {
@@ -105,10 +107,42 @@ pub(super) fn class(code: RDKafkaErrorCode) -> Class {
     }
 }
 
-pub(super) fn auth_hint(code: RDKafkaErrorCode) -> &'static str {
+/// What a handshake that broke off for another reason says. It may work the next time.
+const BROKEN_OFF: [&str; 5] = [
+    "Disconnected",
+    "hung up",
+    "transport",
+    "timed out",
+    "Timed out",
+];
+/// TLS 1.3: the broker refuses a client's certificate after the handshake, when the client believes itself connected.
+const ALERT: &str = "SSL alert number";
+
+/// The code of a refusal, if a failure of a connection is one: broker and client do not agree on who they are, and will
+/// not by themselves.
+pub(super) fn refusal(code: RDKafkaErrorCode, reason: &str) -> Option<RDKafkaErrorCode> {
+    if code == RDKafkaErrorCode::BrokerTransportFailure && reason.contains(ALERT) {
+        return Some(RDKafkaErrorCode::SSL);
+    }
+    let broken_off = BROKEN_OFF.iter().any(|text| reason.contains(text));
+    (class(code) == Class::Auth && !broken_off).then_some(code)
+}
+
+pub(super) fn refused(op: &'static str, what: &str, code: RDKafkaErrorCode, reason: &str) -> Error {
+    Error::new(Kind::ConfigInvalid, op, format!("{what}: {reason}")).hint(auth_hint(code, reason))
+}
+
+pub(super) fn auth_hint(code: RDKafkaErrorCode, reason: &str) -> &'static str {
     use RDKafkaErrorCode as C;
     match code {
-        C::SSL => "check source.kafka.ssl.ca.location and that the listener speaks TLS",
+        C::SSL if reason.contains(ALERT) => {
+            "the broker does not take this client's certificate, or wants one: check source.kafka.ssl.certificate.location \
+             and source.kafka.ssl.key.location"
+        }
+        C::SSL => {
+            "this client does not trust the broker's certificate: source.kafka.ssl.ca.location must hold the CA that signed \
+             it, and source.bootstrap.servers a host name that stands in it"
+        }
         C::TopicAuthorizationFailed => "the user needs READ and DESCRIBE on the topic",
         C::GroupAuthorizationFailed => "the user needs READ on the group (for mirrored offsets)",
         C::ClusterAuthorizationFailed => "the user needs DESCRIBE on the cluster",
@@ -123,22 +157,21 @@ pub(super) fn request_error(
     op: &'static str,
     what: &str,
     error: &KafkaError,
-    why: Option<(RDKafkaErrorCode, String)>,
+    why: Option<Reason>,
 ) -> Error {
-    let own = error.rdkafka_error_code();
-    let told = why.as_ref().filter(|(code, _)| class(*code) == Class::Auth);
-    let code = told.map(|(code, _)| *code).or(own);
+    if let Some((code, text)) = &why
+        && let Some(code) = refusal(*code, text)
+    {
+        return refused(op, what, code, text);
+    }
     let text = why
         .as_ref()
         .map(|(_, text)| format!(" ({text})"))
         .unwrap_or_default();
-    match code {
-        Some(code) if class(code) == Class::Auth => Error::new(
-            Kind::ConfigInvalid,
-            op,
-            format!("{what}: refused by the broker: {error}{text}"),
-        )
-        .hint(auth_hint(code)),
+    match error.rdkafka_error_code() {
+        Some(code) if class(code) == Class::Auth => {
+            refused(op, what, code, &format!("{error}{text}"))
+        }
         Some(code) if class(code) == Class::NoTopic => {
             Error::new(Kind::ConfigInvalid, op, format!("{what}: no such topic"))
                 .hint("create it, or correct source.topics")

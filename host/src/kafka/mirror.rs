@@ -99,8 +99,8 @@ impl Mirror {
             .consumer
             .committed_offsets(list, REQUEST_TIMEOUT)
             .map_err(|e| {
-                let last = self.consumer.context().last_error();
-                request_error("kafka.committed", "group offsets", &e, last)
+                let why = client::heard(&self.consumer);
+                request_error("kafka.committed", "group offsets", &e, why)
             })?;
         let mut found = BTreeMap::new();
         for tp in of {

@@ -27,4 +27,4 @@ pub use mirror::Mirror;
 pub use mock::{MIN_PARTITIONS, MockBroker};
 pub use producer::{Delivered, Outgoing, Producer};
 pub use props::{KafkaProps, refused};
-pub use source::{KafkaSource, Limits, Status};
+pub use source::{KafkaSource, Limits, REFUSED_FOR, Status};

@@ -12,8 +12,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _,
 
 use crate::error::{Error, Kind, Result};
 
-use super::client::log_line;
-use super::errors::request_error;
+use super::client::{Reason, log_line};
+use super::errors::{refusal, refused, request_error};
 use super::props::{KafkaProps, config_error};
 
 /// A full queue is served this long at a time.
@@ -47,7 +47,8 @@ struct State {
     delivered: Delivered,
     /// The code of `first_failure`.
     first: Option<RDKafkaErrorCode>,
-    last: Option<(RDKafkaErrorCode, String)>,
+    /// The last reason of a failure since a record was acknowledged.
+    last: Option<Reason>,
 }
 
 #[derive(Clone, Default)]
@@ -68,8 +69,15 @@ impl ClientContext for Deliveries {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, reason);
-        if let Some(code) = error.rdkafka_error_code() {
-            self.state().last = Some((code, reason.to_owned()));
+        let Some(code) = error.rdkafka_error_code() else {
+            return;
+        };
+        // A refusal says more than what comes after it.
+        let mut state = self.state();
+        let kept = state.last.as_ref();
+        let refused = kept.is_some_and(|(code, text)| refusal(*code, text).is_some());
+        if !refused || refusal(code, reason).is_some() {
+            state.last = Some((code, reason.to_owned()));
         }
     }
 }
@@ -80,7 +88,10 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         let mut state = self.state();
         match result {
-            Ok(_) => state.delivered.records += 1,
+            Ok(_) => {
+                state.delivered.records += 1;
+                state.last = None;
+            }
             Err((error, _)) => {
                 state.delivered.failed += 1;
                 if state.delivered.first_failure.is_none() {
@@ -180,6 +191,11 @@ impl Producer {
                 Err(self.error("", &KafkaError::MessageProduction(code)))
             }
             Some(text) => {
+                if let Some((code, why)) = &state.last
+                    && let Some(code) = refusal(*code, why)
+                {
+                    return Err(refused("kafka.produce", "not delivered", code, why));
+                }
                 let told = state.last.as_ref().map(|(_, t)| format!(" ({t})"));
                 Err(Error::new(
                     Kind::SourceUnavailable,

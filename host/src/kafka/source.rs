@@ -19,7 +19,7 @@ use crate::source::{Position, Source};
 
 use super::cluster::{list_offsets, topic_gone};
 use super::collect::Collector;
-use super::errors::{Class, Lost, LostRange, auth_hint, class};
+use super::errors::{Class, Lost, LostRange, auth_hint, class, refusal, refused};
 use super::partition::Partition;
 use super::props::{KafkaProps, REQUEST_TIMEOUT};
 use super::queue::{EventConsumer, Failure, Told};
@@ -28,6 +28,9 @@ use super::queue::{EventConsumer, Failure, Told};
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// And this often.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// A client that is refused while it reads is refused for good after so long. A broker that begins again, or credentials
+/// that are being changed, may refuse for a moment.
+pub const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// A seek right after an assignment waits this long for the fetcher to start.
 const SEEK_DEADLINE: Duration = Duration::from_secs(2);
 const SEEK_PAUSE: Duration = Duration::from_millis(5);
@@ -84,9 +87,17 @@ pub struct KafkaSource {
     probed: Duration,
     /// What a single broker last complained about.
     reason: String,
+    /// Since when this client is refused, and why.
+    refused: Option<Refused>,
     /// Seeks that librdkafka has not carried out; nothing is read before they are.
     unsought: Vec<Position>,
     paused: bool,
+}
+
+struct Refused {
+    since: Duration,
+    code: RDKafkaErrorCode,
+    reason: String,
 }
 
 impl fmt::Debug for KafkaSource {
@@ -120,6 +131,7 @@ impl KafkaSource {
             status: Status::Up,
             probed: Duration::ZERO,
             reason: String::new(),
+            refused: None,
             unsought: Vec::new(),
             paused: false,
         };
@@ -154,16 +166,20 @@ impl KafkaSource {
             return Ok(());
         }
         tracing::debug!(code = ?failure.code, reason = failure.reason, "consumer error");
-        match (class(failure.code), index) {
+        let refusal = refusal(failure.code, &failure.reason);
+        let class = match (refusal, class(failure.code)) {
+            (Some(_), _) => Class::Auth,
+            // Broken off in a handshake.
+            (None, Class::Auth) => Class::Passing,
+            (None, class) => class,
+        };
+        match (class, index) {
             (Class::OutOfRange, Some(i)) => self.out_of_range(i),
             (Class::NoTopic, Some(i)) => {
                 self.topic_missing(i);
                 Ok(())
             }
-            (Class::Auth, _) => {
-                let reason = format!("refused by the broker: {}", failure.reason);
-                self.down(reason, auth_hint(failure.code))
-            }
+            (Class::Auth, _) => self.is_refused(refusal.unwrap_or(failure.code), failure.reason),
             (Class::AllDown, _) => {
                 let reason = match self.reason.is_empty() {
                     true => failure.reason,
@@ -172,8 +188,9 @@ impl KafkaSource {
                 if self.answers() {
                     return Ok(());
                 }
-                let hint = "waiting for it; nothing is lost";
-                self.down(format!("no broker answers: {reason}"), hint)
+                let brokers = self.props.bootstrap();
+                let reason = format!("no broker of {brokers} answers: {reason}");
+                self.down(reason, "waiting for it; nothing is lost")
             }
             _ if failure.fatal => Err(Error::new(
                 Kind::Bug,
@@ -205,23 +222,59 @@ impl KafkaSource {
             self.status = Status::Up;
             self.reason.clear();
         }
+        // A topic that is kept from us stays so while others are read.
+        let of_topic = |r: &Refused| r.code == RDKafkaErrorCode::TopicAuthorizationFailed;
+        self.refused = self.refused.take().filter(of_topic);
     }
 
+    /// Waited for at first.
+    fn is_refused(&mut self, code: RDKafkaErrorCode, reason: String) -> Result<()> {
+        let since = self.refused.take().map(|refused| refused.since);
+        let since = since.unwrap_or_else(|| self.clock.elapsed());
+        let told = format!("the broker and this client do not agree: {reason}");
+        let hint = auth_hint(code, &reason);
+        self.refused = Some(Refused {
+            since,
+            code,
+            reason,
+        });
+        self.down(told, hint)
+    }
+
+    /// It answers, and does not keep any topic of ours from us.
     fn answers(&self) -> bool {
-        let topic = self.collector.parts.first().map(|p| p.tp().topic.as_ref());
-        let metadata = self.kafka.consumer().fetch_metadata(topic, PROBE_TIMEOUT);
-        metadata.is_ok()
+        let parts = self.collector.parts.iter();
+        let topics: BTreeSet<&str> = parts.map(|p| p.tp().topic.as_ref()).collect();
+        topics.iter().all(|topic| {
+            let metadata = self.kafka.consumer();
+            let metadata = metadata.fetch_metadata(Some(topic), PROBE_TIMEOUT);
+            metadata.is_ok_and(|found| {
+                let errors = found.topics().iter().filter_map(|t| t.error());
+                errors
+                    .map(Into::into)
+                    .all(|code| class(code) != Class::Auth)
+            })
+        })
     }
 
     /// While the cluster is lost and silent: ask now and then whether it is back.
-    fn probe(&mut self) {
-        if self.status == Status::Up || self.clock.elapsed() < self.probed + PROBE_EVERY {
-            return;
+    fn probe(&mut self) -> Result<()> {
+        let fine = self.status == Status::Up && self.refused.is_none();
+        if fine || self.clock.elapsed() < self.probed + PROBE_EVERY {
+            return Ok(());
         }
         if self.answers() {
+            self.refused = None;
             self.up();
         }
         self.probed = self.clock.elapsed();
+        match &self.refused {
+            Some(r) if self.probed >= r.since + REFUSED_FOR => {
+                let what = "the broker and this client do not agree any more";
+                Err(refused("kafka.poll", what, r.code, &r.reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn topic_missing(&mut self, i: usize) {
@@ -480,7 +533,7 @@ impl Source for KafkaSource {
                 Ok(Some(batch))
             }
             None => {
-                self.probe();
+                self.probe()?;
                 self.lost().map(|()| None)
             }
         }

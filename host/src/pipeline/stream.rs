@@ -18,7 +18,7 @@ use crate::commit::{Log, Open};
 use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
 use crate::config::{RawZoneConfig, Tolerance, Trigger};
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::kafka::{Change, KafkaCluster, KafkaSource, Limits, TopicInfo};
+use crate::kafka::{Change, KafkaCluster, KafkaSource, Limits, REFUSED_FOR, TopicInfo};
 use crate::zone::ZoneSink;
 
 /// How long the watcher sleeps between two looks at the threads.
@@ -146,6 +146,7 @@ pub fn run(
         cluster,
         topics,
         found,
+        refused: None,
     };
     let watched = watcher.watch(&threads);
     if watched.is_err() {
@@ -252,6 +253,8 @@ struct Watcher<'a> {
     cluster: KafkaCluster,
     topics: Vec<TopicInfo>,
     found: Sender<Vec<Open>>,
+    /// Since when the brokers refuse it.
+    refused: Option<Duration>,
 }
 
 impl Watcher<'_> {
@@ -276,8 +279,17 @@ impl Watcher<'_> {
             Ok(changes) => changes,
             // The tasks say so themselves.
             Err(error) if error.remedy() == Remedy::Retry => return Ok(()),
+            Err(error) if error.kind() == Kind::ConfigInvalid => {
+                let now = self.host.clock.elapsed();
+                let since = *self.refused.get_or_insert(now);
+                return match now >= since + REFUSED_FOR {
+                    true => Err(error),
+                    false => Ok(()),
+                };
+            }
             Err(error) => return Err(error),
         };
+        self.refused = None;
         for change in changes {
             match change {
                 Change::NewPartitions(partitions) => {

@@ -9,7 +9,7 @@ use super::sink::patient;
 use super::state::{State, store};
 use super::{FileContext, FileSource, Written};
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::kafka::{Outgoing, Producer};
+use crate::kafka::{KafkaCluster, Outgoing, Producer};
 
 /// Read at once.
 const CHUNK: usize = 1 << 20;
@@ -26,7 +26,10 @@ pub(super) fn run(job: &FileSource, ctx: &FileContext) -> Result<()> {
 
 fn once(job: &FileSource, ctx: &FileContext, there: &dyn Fn()) -> Result<()> {
     let mut state = State::load(&ctx.state_dir, &job.name)?;
-    let producer = Producer::open(&job.kafka.props()?)?;
+    let props = job.kafka.props()?;
+    // A producer alone would wait for a broker that refuses it.
+    KafkaCluster::connect(&props)?;
+    let producer = Producer::open(&props)?;
     let position = state.files.get(&job.filename).copied().unwrap_or(0);
     let Some(mut file) = wait_for(job, ctx)? else {
         return Ok(());

@@ -1,0 +1,287 @@
+//! A broker that asks who is there: what is refused for good ends at once with the broker's reason, everywhere.
+
+use std::fs;
+use std::path::Path;
+
+use openssl::asn1::Asn1Time;
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509NameBuilder, X509Ref};
+use weir::kafka::testkit::Admin;
+
+use crate::brokers::{Broker, More, free_ports, own_kafka_with, until};
+use crate::daemon_rig::Rig;
+use crate::endings::{Case, stderr, told_once};
+
+/// A certificate and its key.
+struct Paper {
+    certificate: X509,
+    key: PKey<Private>,
+}
+
+impl Paper {
+    /// Signed by `ca`, or a CA itself. It stands for `localhost` and for no address.
+    fn new(name: &str, ca: Option<&Paper>) -> Paper {
+        let rsa = openssl::rsa::Rsa::generate(2048).unwrap();
+        let key = PKey::from_rsa(rsa).unwrap();
+        let mut subject = X509NameBuilder::new().unwrap();
+        subject.append_entry_by_text("CN", name).unwrap();
+        let subject = subject.build();
+        let issuer = ca.map_or(&*subject, |ca| X509Ref::subject_name(&ca.certificate));
+        let mut made = X509::builder().unwrap();
+        made.set_version(2).unwrap();
+        made.set_subject_name(&subject).unwrap();
+        made.set_issuer_name(issuer).unwrap();
+        made.set_pubkey(&key).unwrap();
+        let from = Asn1Time::days_from_now(0).unwrap();
+        let to = Asn1Time::days_from_now(2).unwrap();
+        made.set_not_before(&from).unwrap();
+        made.set_not_after(&to).unwrap();
+        if ca.is_none() {
+            let basic = BasicConstraints::new().critical().ca().build().unwrap();
+            made.append_extension(basic).unwrap();
+        }
+        let context = made.x509v3_context(None, None);
+        let names = SubjectAlternativeName::new()
+            .dns("localhost")
+            .build(&context);
+        made.append_extension(names.unwrap()).unwrap();
+        let signer = ca.map_or(&key, |ca| &ca.key);
+        made.sign(signer, MessageDigest::sha256()).unwrap();
+        let certificate = made.build();
+        Paper { certificate, key }
+    }
+
+    fn certificate(&self, dir: &Path, name: &str) -> String {
+        let path = dir.join(name);
+        fs::write(&path, self.certificate.to_pem().unwrap()).unwrap();
+        path.display().to_string()
+    }
+
+    fn key(&self, dir: &Path, name: &str) -> String {
+        let path = dir.join(name);
+        fs::write(&path, self.key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+        path.display().to_string()
+    }
+
+    /// Key and certificate in one file, as Kafka reads a PEM key store.
+    fn both(&self, dir: &Path, name: &str) -> String {
+        let path = dir.join(name);
+        let mut text = self.key.private_key_to_pem_pkcs8().unwrap();
+        text.extend(self.certificate.to_pem().unwrap());
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+/// Apache Kafka with a listener for users and one for certificates.
+struct Secured {
+    broker: Broker,
+    dir: tempfile::TempDir,
+    sasl: u16,
+    mutual: u16,
+    ca: String,
+    other_ca: String,
+}
+
+fn users(password: &str) -> String {
+    format!(
+        "listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+         user_alice=\"{password}\";\n"
+    )
+}
+
+impl Secured {
+    fn start() -> Option<Secured> {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Paper::new("weir test CA", None);
+        let store = Paper::new("broker", Some(&ca)).both(dir.path(), "broker.pem");
+        let other_ca = Paper::new("another CA", None).certificate(dir.path(), "other.pem");
+        let ca_file = ca.certificate(dir.path(), "ca.pem");
+        let client = Paper::new("client", Some(&ca));
+        client.certificate(dir.path(), "client.pem");
+        client.key(dir.path(), "client.key");
+        let (sasl, mutual) = free_ports();
+        let secured = Secured {
+            broker: own_kafka_with(&more(sasl, mutual, &store, &ca_file, "secret"))?,
+            dir,
+            sasl,
+            mutual,
+            ca: ca_file,
+            other_ca,
+        };
+        let admin = Admin::connect(secured.broker.bootstrap()).unwrap();
+        admin.create_topic("lines", 1, &[]).unwrap();
+        let plain = Case::new(secured.broker.bootstrap());
+        plain.produce("lines", &["one"]);
+        Some(secured)
+    }
+
+    fn with(&self, password: &str) -> More {
+        let store = self.dir.path().join("broker.pem").display().to_string();
+        more(self.sasl, self.mutual, &store, &self.ca, password)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// Properties of librdkafka for alice, and where she connects.
+    fn alice(&self, password: &str, ca: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("security.protocol", "SASL_SSL".to_owned()),
+            ("sasl.mechanisms", "PLAIN".to_owned()),
+            ("sasl.username", "alice".to_owned()),
+            ("sasl.password", password.to_owned()),
+            ("ssl.ca.location", ca.to_owned()),
+        ]
+    }
+}
+
+fn more(sasl: u16, mutual: u16, store: &str, ca: &str, password: &str) -> More {
+    let mut lines = format!(
+        "ssl.keystore.type=PEM\nssl.keystore.location={store}\nssl.truststore.type=PEM\nssl.truststore.location={ca}\n\
+         listener.name.mutual.ssl.client.auth=required\n\
+         listener.name.sasl_ssl.sasl.enabled.mechanisms=PLAIN\n"
+    );
+    lines.push_str(&users(password));
+    More {
+        listeners: vec![("SASL_SSL", "SASL_SSL", sasl), ("MUTUAL", "SSL", mutual)],
+        lines,
+    }
+}
+
+/// `--set` for each property.
+fn set(properties: &[(&str, String)]) -> Vec<String> {
+    let each = properties
+        .iter()
+        .flat_map(|(key, value)| ["--set".to_owned(), format!("source.kafka.{key}={value}")]);
+    each.collect()
+}
+
+#[test]
+fn who_is_refused_ends_with_the_brokers_reason_and_the_others_read() {
+    let Some(secured) = Secured::start() else {
+        return;
+    };
+    let sasl = format!("localhost:{}", secured.sasl);
+    let mutual = format!("localhost:{}", secured.mutual);
+    let ssl = |more: &[(&'static str, String)]| {
+        let mut all = vec![
+            ("security.protocol", "SSL".to_owned()),
+            ("ssl.ca.location", secured.ca.clone()),
+        ];
+        all.extend_from_slice(more);
+        all
+    };
+    let paper = [
+        ("ssl.certificate.location", secured.file("client.pem")),
+        ("ssl.key.location", secured.file("client.key")),
+    ];
+    let good = secured.alice("secret", &secured.ca);
+    let mut unknown = good.clone();
+    unknown[1].1 = "SCRAM-SHA-512".to_owned();
+    let by_address = format!("127.0.0.1:{}", secured.sasl);
+    let cases = [
+        (
+            "password",
+            &sasl,
+            secured.alice("wrong", &secured.ca),
+            "Authentication failed",
+            "sasl.password",
+        ),
+        (
+            "mechanism",
+            &sasl,
+            unknown,
+            "supported mechanisms",
+            "sasl.mechanisms",
+        ),
+        (
+            "another CA",
+            &sasl,
+            secured.alice("secret", &secured.other_ca),
+            "certificate verify failed",
+            "ssl.ca.location",
+        ),
+        (
+            "host name",
+            &by_address,
+            good.clone(),
+            "certificate verify failed",
+            "host name",
+        ),
+        (
+            "no certificate",
+            &mutual,
+            ssl(&[]),
+            "alert",
+            "ssl.certificate.location",
+        ),
+    ];
+    for (what, bootstrap, properties, says, hint) in cases {
+        let case = Case::new(bootstrap);
+        let config = case.config("raw", "lines", "");
+        let args = [config, "--progress".to_owned(), "none".to_owned()];
+        let args = [&args[..], &set(&properties)].concat();
+        let output = case.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{what}: {said}");
+        told_once(&said, &["config_invalid", says, hint, bootstrap.as_str()]);
+    }
+    for (bootstrap, properties) in [(&sasl, good), (&mutual, ssl(&paper))] {
+        let case = Case::new(bootstrap);
+        let config = case.config("raw", "lines", "");
+        let args = [
+            &[config, "--available-now".to_owned()][..],
+            &set(&properties),
+        ]
+        .concat();
+        let output = case.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+
+    // In the daemon: FAILED, with the reason, and in its log.
+    let mut rig = Rig::new(&[]);
+    let daemon = rig.start(&["restart.attempts=0"]);
+    fs::write(rig.path("passwords.properties"), "alice=wrong\n").unwrap();
+    let mut config = rig.config("lines", &[("source.bootstrap.servers", &sasl)]);
+    let password = format!(
+        "${{file:{}:alice}}",
+        rig.path("passwords.properties").display()
+    );
+    for (key, value) in secured.alice(&password, &secured.ca) {
+        config.insert(format!("source.kafka.{key}"), value);
+    }
+    let put = daemon.put_config("refused", &config);
+    assert_eq!(put.status, 201, "{}", put.text());
+    until("the refusal", || {
+        (daemon.state("refused") == "FAILED").then_some(())
+    });
+    let status = daemon.get("/connectors/refused/status");
+    let trace = status["connector"]["trace"].as_str().unwrap();
+    assert!(trace.contains("Authentication failed"), "{trace}");
+    told_once(&rig.log(), &["config_invalid", "Authentication failed"]);
+}
+
+/// A broker that begins again with other credentials: waited for first, then an ending with the reason.
+#[test]
+fn credentials_that_are_taken_away_while_it_reads_end_it() {
+    let Some(mut secured) = Secured::start() else {
+        return;
+    };
+    let case = Case::new(&format!("localhost:{}", secured.sasl));
+    let config = case.config("raw", "lines", "");
+    let args = [config, "--progress".to_owned(), "none".to_owned()];
+    let args = [&args[..], &set(&secured.alice("secret", &secured.ca))].concat();
+    let running = case.start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    running.says("committed");
+    secured.broker.kill();
+    running.says("waiting, will go on by itself");
+    secured.broker.configure(&secured.with("changed"));
+    secured.broker.start();
+    let (code, said) = running.wait();
+    assert_eq!(code, Some(2), "{said}");
+    told_once(&said, &["config_invalid", "Authentication failed"]);
+}
