@@ -13,8 +13,8 @@ help:
 	@echo 'make demo     the whole job on an embedded broker, with a kill -9 in the middle (first build: about ten minutes)'
 	@echo 'make test     everything that proves it; starts its own Apache Kafka'
 	@echo 'make fuzz     longer random tests: SECONDS (600) for each of two targets, from SEED (1) on'
-	@echo 'make build    host (target/debug/weir) and plugins (target/plugins/*.wasm)'
-	@echo 'make plugins  the plugins alone'
+	@echo 'make build    the program, plugins and all: target/debug/weir'
+	@echo 'make plugins  the plugins alone: target/plugins/*.wasm'
 	@echo 'make bench    recorded measurements of this machine, with controls; ONLY=swaps for one part'
 	@echo 'make lint     formatting and lints, warnings are errors'
 
@@ -29,12 +29,13 @@ need-java:
 	@command -v java >/dev/null && command -v mvn >/dev/null || \
 	  echo 'missing: a JDK or Maven. The tests against Apache Kafka and DuckDB are skipped here; CI fails without them'
 
-build: need plugins
+# The shipped plugins are part of the program: cargo builds them on the way.
+build: need
 	@[ -x $(WEIR) ] || echo 'building Weir: about ten minutes on two cores, once (wasmtime, librdkafka, Arrow, OpenSSL)'
 	$(CARGO) build --locked --bin weir
 
 plugins: need
-	cd plugins && $(CARGO) build --release --target $(GUEST_TARGET) --target-dir ../target/guests
+	cd plugins && $(CARGO) build --release --target $(GUEST_TARGET) --target-dir ../target/guests # as shipped/build.rs does
 	@mkdir -p target/plugins
 	@for f in target/guests/$(GUEST_TARGET)/release/*.wasm; do \
 	  cp "$$f" "target/plugins/$$(basename "$$f" | tr _ -)"; done
@@ -50,7 +51,7 @@ demo: build
 	$(WEIR) demo
 
 # Random tests have a minute here.
-test: build guests need-java fuzz-build
+test: build plugins guests need-java fuzz-build
 	cd plugins && $(CARGO) test --locked --target-dir ../target/guests-native
 	$(FUZZ) xml --seed $(SEED) --seconds 60
 	WEIR_FUZZ_SEED=$(SEED) WEIR_FUZZ_SECONDS=60 $(CARGO) test --locked

@@ -14,6 +14,7 @@ mod plugin;
 mod produce;
 mod remote;
 mod run;
+mod table;
 mod zone;
 
 use std::io::{self, IsTerminal, Write};
@@ -23,12 +24,14 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self as conf, Loaded, Overlay, Problem};
 use crate::error::{Error, Kind, Result};
+use crate::telemetry;
 
 pub use check::check_plugins;
 pub use daemon::DaemonArgs;
 pub use demo::DemoArgs;
 pub use produce::BooksArgs;
 pub use run::RunArgs;
+use table::table;
 
 /// How the process ends. Stable: scripts and service managers rely on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,42 +234,24 @@ fn head(severity: &str, code: &str) -> String {
 
 /// A closed stderr is nobody's fault.
 fn to_stderr(text: &str) {
+    let text = telemetry::on_stderr(text);
     let _closed = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// An answer. A closed stdout (`| head`) ends it without a word.
+/// An answer, as it is: it may be copied or read by a program. A closed stdout (`| head`) ends it without a word.
 fn say(line: impl AsRef<str>) {
     let _closed = writeln!(io::stdout().lock(), "{}", line.as_ref());
+}
+
+/// An answer in words, folded to the width of a terminal.
+fn say_words(line: impl AsRef<str>) {
+    say(telemetry::on_stdout(line.as_ref()));
 }
 
 /// One JSON object a line, as HTTP answers with it.
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
     say(crate::ops::to_json(value)?.to_string());
     Ok(())
-}
-
-/// A table with its columns aligned; the first line is the header. Right-aligned where every cell is a number.
-fn table(rows: &[Vec<String>]) {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let numeric = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    let layout: Vec<(usize, bool)> = (0..columns)
-        .map(|c| {
-            let cells = || rows.iter().filter_map(|row| row.get(c));
-            let width = cells().map(|cell| cell.chars().count()).max().unwrap_or(0);
-            (width, cells().skip(1).all(numeric) && rows.len() > 1)
-        })
-        .collect();
-    for row in rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&layout)
-            .map(|(cell, (width, right))| match right {
-                true => format!("{cell:>width$}"),
-                false => format!("{cell:<width$}"),
-            })
-            .collect();
-        say(cells.join("  ").trim_end());
-    }
 }
 
 #[cfg(test)]

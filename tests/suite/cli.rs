@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::world::{files, plugins_dir};
+use crate::first_hour;
+use crate::world::files;
 
 fn weir(args: &[&str]) -> Output {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -30,19 +31,13 @@ fn json_lines(output: &Output) -> Vec<Value> {
 #[test]
 fn a_demo_can_be_looked_at_verified_and_caught_lying() {
     let dir = tempfile::tempdir().unwrap();
-    let demo = dir.path().join("demo");
-    let text = demo.display().to_string();
-    let plugins = plugins_dir().display().to_string();
-    let done = weir(&[
-        "demo",
-        "--dir",
-        &text,
-        "--messages",
-        "3000",
-        "--plugin-path",
-        &plugins,
-    ]);
+    // In an empty directory: it needs no file of the project, and makes one folder.
+    let mut demo = first_hour::weir(dir.path());
+    let done = demo.args(["demo", "--messages", "3000"]).output().unwrap();
     assert!(done.status.success(), "{}", said(&done));
+    let made: Vec<_> = std::fs::read_dir(dir.path()).unwrap().flatten().collect();
+    assert_eq!(made.len(), 1, "{made:?}");
+    let demo = dir.path().join("weir-demo");
     let summary: Value =
         serde_json::from_slice(&std::fs::read(demo.join("summary.json")).unwrap()).unwrap();
     assert_eq!(summary["raw"]["records"]["read"], 3000);

@@ -7,7 +7,6 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::check::root;
-use crate::world::plugins_dir;
 
 /// Everything between ```sh and ```, in order.
 fn commands(page: &str) -> String {
@@ -50,11 +49,6 @@ fn shell(dir: &Path, script: &str) -> Output {
 fn a_rule_is_changed_on_friday_afternoon() {
     let dir = tempfile::tempdir().unwrap();
     copy(&root().join("conf"), &dir.path().join("conf"));
-    let plugins = dir.path().join("target/plugins");
-    fs::create_dir_all(&plugins).unwrap();
-    for plugin in ["xml-flatten.wasm", "validate.wasm"] {
-        fs::copy(plugins_dir().join(plugin), plugins.join(plugin)).unwrap();
-    }
     let page = fs::read_to_string(root().join("docs/change-a-rule.md")).unwrap();
     let script = commands(&page);
     assert!(script.lines().count() > 15, "{script}");

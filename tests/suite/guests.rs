@@ -386,7 +386,7 @@ fn what_a_component_may_not_have_is_named() {
         told.contains("`another-name`") && told.contains("another-name.wasm"),
         "{told}"
     );
-    assert!(refusal("guest-absent").contains("make plugins"));
+    assert!(refusal("guest-absent").contains("plugin.path"));
     assert!(refusal("../guest-evil").contains("no plugin name"));
 }
 

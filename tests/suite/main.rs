@@ -27,6 +27,7 @@ mod daemon;
 mod daemon_rig;
 mod endings;
 mod file_connectors;
+mod first_hour;
 mod friday;
 mod guests;
 mod guests_amplify;

@@ -218,11 +218,11 @@ fn commands(page: &str) -> String {
 fn the_guides_commands_against_a_daemon_are_run() {
     let daemon = Daemon::start("");
     let path = |below: &str| daemon.rig.path(below);
-    fs::create_dir_all(path("target/plugins")).unwrap();
+    fs::create_dir_all(path("data/plugins")).unwrap();
     fs::create_dir_all(path("conf")).unwrap();
     fs::copy(
         path("plugins/validate.wasm"),
-        path("target/plugins/validate.wasm"),
+        path("data/plugins/validate.wasm"),
     )
     .unwrap();
     let config = fs::read_to_string(path("numbers.toml")).unwrap();

@@ -434,7 +434,11 @@ fn push_ls_inspect_yank_on_the_command_line() {
 
     said(&["yank", "guest-table@1.0.0"], 0);
     let listed = said(&["ls", "--json"], 0);
-    let listed: Value = serde_json::from_str(listed.trim()).unwrap();
+    let listed = listed.lines().map(serde_json::from_str::<Value>);
+    let own = listed.map(Result::unwrap).filter(|l| l["shipped"] == false);
+    let [listed] = &own.collect::<Vec<_>>()[..] else {
+        panic!("one version is its own");
+    };
     assert_eq!(
         (&listed["yanked"], &listed["version"]),
         (&Value::Bool(true), &Value::from("1.0.0"))

@@ -12,7 +12,7 @@ use super::schemas;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{self, Problem};
 use crate::connect::{self, Class, Importance, Key, Type, Width};
-use crate::plugin::{ConfigKey, Plugins};
+use crate::plugin::{ConfigKey, Plugins, shipped};
 
 const HIDDEN: &str = "[hidden]";
 
@@ -149,7 +149,8 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     Answer::json(200, &all)
 }
 
-/// What was pushed, with versions; loose files of `plugin.path` by name alone, as nothing is compiled for a list.
+/// What was pushed or is shipped, with versions; loose files of `plugin.path` by name alone, as nothing is compiled for a
+/// list.
 fn transformations(plugins: &Plugins) -> Result<Vec<PluginInfo>, Fault> {
     let refs = plugins.store().all_refs()?.into_iter();
     let mut found: Vec<(String, Option<String>)> = refs
@@ -159,6 +160,12 @@ fn transformations(plugins: &Plugins) -> Result<Vec<PluginInfo>, Fault> {
     for name in loose(plugins) {
         if !found.iter().any(|(known, _)| *known == name) {
             found.push((name, None));
+        }
+    }
+    for plugin in shipped() {
+        if !found.iter().any(|(known, _)| known == plugin.name) {
+            let version = Some(plugin.version.to_owned());
+            found.push((plugin.name.to_owned(), version));
         }
     }
     found.sort();
@@ -190,10 +197,12 @@ fn keys(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         return Answer::json(200, &all);
     }
     let plugins = ctx.supervisor.plugins()?;
-    let known = loose(&plugins).iter().any(|loose| loose == name) || {
-        let refs = plugins.store().all_refs()?;
-        refs.iter().any(|pushed| pushed.name == name)
-    };
+    let known = loose(&plugins).iter().any(|loose| loose == name)
+        || shipped().iter().any(|shipped| shipped.name == name)
+        || {
+            let refs = plugins.store().all_refs()?;
+            refs.iter().any(|pushed| pushed.name == name)
+        };
     if !known {
         return Err(Fault::not_found(format!(
             "Unknown plugin {name}. GET /connector-plugins?connectorsOnly=false lists what there is"

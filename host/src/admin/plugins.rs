@@ -46,7 +46,7 @@ const READ: Route = Route {
     path: "/plugins",
     may: May::Reader,
     tag: TAG,
-    summary: "Loose builds and pushed versions",
+    summary: "Loose builds, pushed versions and shipped plugins",
     query: &[],
     takes: Takes::Nothing,
     gives: &[(200, LISTED)],

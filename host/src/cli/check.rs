@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Configs, Exit, print_problems, say};
+use super::{Configs, Exit, print_problems, say, say_words};
 use crate::config::{self, PipelineConfig, Problem, problem};
 use crate::error::Result;
 use crate::pipeline;
@@ -65,7 +65,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
         print_problems(&problems);
         if !failed {
             for pipeline in &loaded.pipelines {
-                say(format!(
+                say_words(format!(
                     "{}: {} is fine",
                     pipeline.raw.file,
                     describe(pipeline)

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Exit, say};
+use super::{Exit, say, say_words};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::{KafkaProps, MockBroker};
@@ -27,8 +27,25 @@ use child::Child;
 const TOPIC: &str = "book_data_topic";
 const RAW: &str = "conf/books-raw.toml";
 const PROCESSED: &str = "conf/books-processed.toml";
+/// What it runs, part of the program: a demo needs no file of the project.
+const CONF: [(&str, &str); 3] = [
+    (RAW, include_str!("../../../conf/books-raw.toml")),
+    (
+        PROCESSED,
+        include_str!("../../../conf/books-processed.toml"),
+    ),
+    (
+        "conf/rules/books.toml",
+        include_str!("../../../conf/rules/books.toml"),
+    ),
+];
 /// Written first, so that a later demo knows what it may remove.
 const MARKER: &str = ".weir-demo";
+const RAW_ZONE: &str = "raw_zone";
+const PROCESSED_ZONE: &str = "processed_zone";
+const PLUGINS: &str = "plugins";
+/// What a demo makes, and what the next one removes. Anything else in the directory is the user's.
+const MADE: [&str; 4] = [RAW_ZONE, PROCESSED_ZONE, PLUGINS, "conf"];
 /// Seconds over which the messages are spread, so that there is a middle to be killed in.
 const SECONDS: u64 = 10;
 /// The child is killed after so many commits of RAW.
@@ -38,13 +55,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// See the whole system at work in a minute: broker, messages, two pipelines, a kill in the middle.
 ///
-/// Starts an embedded broker for trying out, sends seeded XML messages, some of them broken, runs conf/books-raw.toml and
-/// conf/books-processed.toml in a child process, kills it with SIGKILL in the middle, starts it again, and shows that
-/// nothing was lost or doubled. Everything stays in --dir, with a summary.json.
+/// Starts an embedded broker for trying out, sends seeded XML messages, some of them broken, runs two pipelines in a child
+/// process, kills it with SIGKILL in the middle, starts it again, and shows that nothing was lost or doubled. Configs,
+/// rules, zones and a summary.json stay in --dir.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
     /// Where everything is written; what an earlier demo left there is removed
-    #[arg(long, value_name = "DIR", default_value = "target/demo")]
+    #[arg(long, value_name = "DIR", default_value = "weir-demo")]
     pub dir: PathBuf,
     /// How many messages
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=30_000))]
@@ -58,33 +75,27 @@ pub struct DemoArgs {
     /// Do not kill the child in the middle
     #[arg(long)]
     pub no_kill: bool,
-    /// Directory of the plugins
-    #[arg(long, value_name = "DIR", default_value = "target/plugins")]
-    pub plugin_path: PathBuf,
+    /// Directory of other builds of the plugins; without it the shipped ones run
+    #[arg(long, value_name = "DIR")]
+    pub plugin_path: Option<PathBuf>,
 }
 
 pub(super) fn demo(args: &DemoArgs) -> Result<Exit> {
-    for file in [RAW, PROCESSED] {
-        if !Path::new(file).exists() {
-            return Err(
-                Error::new(Kind::ConfigInvalid, "demo", format!("{file} is not here"))
-                    .hint("run the demo in the project's directory: make demo"),
-            );
-        }
-    }
     let clock = SystemClock::shared();
     let begun = clock.elapsed();
     prepare(&args.dir)?;
-    say("Weir demo: XML from Kafka, two rules in WebAssembly, two zones of Parquet, one kill -9.");
+    say_words(
+        "Weir demo: XML from Kafka, two rules in WebAssembly, two zones of Parquet, one kill -9.",
+    );
     let broker = MockBroker::start()?;
     broker.create_topic(TOPIC, args.partitions)?;
-    say(format!(
+    say_words(format!(
         "broker     {} ({} partitions of {TOPIC}; librdkafka's mock cluster in this process: for trying out, it keeps nothing)",
         broker.bootstrap(),
         args.partitions
     ));
     let (produced, kill) = run_live(args, &broker, &clock)?;
-    say(format!(
+    say_words(format!(
         "produced   {} messages, {} books, {} of XML; {} malformed messages, {} bad years, {} missing fields, {} repeated books",
         count(produced.tally.messages),
         count(produced.tally.books),
@@ -99,11 +110,11 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Exit> {
     let outcome = outcome::read(&places, &produced.tally, kill)?;
     outcome.print(clock.elapsed().saturating_sub(begun))?;
     outcome.write(&args.dir.join("summary.json"))?;
-    say(format!(
+    say_words(format!(
         "summary    {}",
         args.dir.join("summary.json").display()
     ));
-    next_steps(&places);
+    next_steps(&args.dir);
     Ok(if outcome.holds() {
         Exit::Ok
     } else {
@@ -120,8 +131,8 @@ struct Places {
 impl Places {
     fn of(dir: &Path) -> Places {
         Places {
-            raw: dir.join("raw_zone"),
-            processed: dir.join("processed_zone"),
+            raw: dir.join(RAW_ZONE),
+            processed: dir.join(PROCESSED_ZONE),
         }
     }
 }
@@ -146,11 +157,22 @@ fn prepare(dir: &Path) -> Result<()> {
         )
         .hint("name another directory with --dir, or remove it yourself"));
     }
-    if !empty {
-        fs::remove_dir_all(dir).map_err(failed)?;
+    for made in MADE.map(|name| dir.join(name)) {
+        match fs::remove_dir_all(&made) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => {}
+        }
     }
     fs::create_dir_all(dir).map_err(failed)?;
-    fs::write(&marker, b"").map_err(failed)
+    fs::write(&marker, b"").map_err(failed)?;
+    for (name, text) in CONF {
+        let file = dir.join(name);
+        let folder = file.parent().unwrap_or(dir);
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&file, text))
+            .map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Messages arrive while the pipelines run; in the middle the child is killed and started again.
@@ -180,7 +202,7 @@ fn run_live(
         })?;
         let before = child.seen().clone();
         child.kill()?;
-        say(format!(
+        say_words(format!(
             "✗ killed   SIGKILL after commit {} of books-raw, {} records in; both pipelines are gone at once",
             before.raw_version,
             count(before.raw_records)
@@ -193,7 +215,7 @@ fn run_live(
         let took = clock.elapsed().saturating_sub(again);
         let seen = child.seen().clone();
         let at = seen.raw_starts.first().cloned().unwrap_or_default();
-        say(format!(
+        say_words(format!(
             "✓ back     first new commit {:.1} s after the start, from {at}: the position is the log's",
             took.as_secs_f64()
         ));
@@ -207,7 +229,7 @@ fn run_live(
     let joined = producer.join();
     let produced = joined.map_err(|_| Error::new(Kind::Bug, "demo", "the producer panicked"))??;
     child.stop(clock, PATIENCE)?;
-    say("stopped    SIGTERM: what was read is committed, the child ended with 0");
+    say_words("stopped    SIGTERM: what was read is committed, the child ended with 0");
     Ok((produced, kill))
 }
 
@@ -215,22 +237,38 @@ fn run_live(
 fn finish(args: &DemoArgs, broker: &MockBroker, clock: &Arc<dyn Clock>) -> Result<()> {
     let mut child = Child::start(args, broker, "run-last", &["--available-now"])?;
     child.wait(clock, PATIENCE)?;
-    say("finished   weir run … --available-now took what was left and ended with 0");
+    say_words("finished   weir run … --available-now took what was left and ended with 0");
     Ok(())
 }
 
-fn next_steps(places: &Places) {
-    let (raw, processed) = (places.raw.display(), places.processed.display());
+/// Commands stand as they are typed: nothing folds them.
+fn next_steps(dir: &Path) {
+    // Called by its path: the next commands find it too.
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let by_path = called.filter(|called| called.components().count() > 1);
+    let folder = by_path.and_then(|called| {
+        std::path::absolute(called)
+            .ok()?
+            .parent()
+            .map(Path::to_owned)
+    });
+    let path = folder.map_or_else(String::new, |folder| {
+        format!("  export PATH={}:$PATH\n", folder.display())
+    });
     say(format!(
-        "\nLook around:\n  \
-         weir log {raw}                 every commit: offsets, rows, files, rule digests (--verify proves them)\n  \
-         weir dlq ls {raw}              what was refused, by reason\n  \
-         weir dlq show {raw} --code bad_int -n 1\n  \
-         weir zone ls {processed}\n  \
-         duckdb -c \"select year, count(*) from read_parquet('{processed}/books/**/*.parquet', hive_partitioning = true) group by 1 order by 1\"\n\
-         Your own broker:\n  \
-         weir produce books --bootstrap-server localhost:9092 --count 10000 --dirty\n  \
-         weir run conf/books-raw.toml conf/books-processed.toml --set source.bootstrap.servers=localhost:9092\n\
-         (weir is target/debug/weir)"
+        "\nLook around: commits (--verify proves them), what was refused, tables\n{path}  \
+         cd {}\n  \
+         weir log {RAW_ZONE}\n  \
+         weir dlq ls {RAW_ZONE}\n  \
+         weir dlq show {RAW_ZONE} --code bad_int -n 1\n  \
+         weir zone ls {PROCESSED_ZONE}\n  \
+         duckdb -c \"select year, count(*) from\n    \
+         read_parquet('{PROCESSED_ZONE}/books/**/*.parquet')\n    \
+         group by 1 order by 1\"\n\n\
+         Your own broker, with the configs and rules that ran here\n  \
+         export KAFKA_BOOTSTRAP_SERVERS=localhost:9092\n  \
+         weir produce books --bootstrap-server $KAFKA_BOOTSTRAP_SERVERS --dirty\n  \
+         weir run {RAW} {PROCESSED}",
+        dir.display()
     ));
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::place::{self, Found, Where};
 use super::remote::{Remote, local_only, read};
-use super::{Exit, say, say_json, table};
+use super::{Exit, say_json, say_words, table};
 use crate::admin::client::{Client, query, segment};
 use crate::commit::{self, Entry, LogName, Role};
 use crate::error::Result;
@@ -93,7 +93,7 @@ fn show(title: &str, page: &Page, json: bool) -> Result<()> {
     if json {
         return page.entries.iter().try_for_each(say_json);
     }
-    say(title);
+    say_words(title);
     let mut rows = vec![
         [
             "VERSION", "TIME", "KIND", "RECORDS", "ROWS", "DEAD", "FILES", "BYTES", "WHAT",
@@ -222,14 +222,14 @@ fn summary(total: &Page) {
     } else {
         "DOES NOT CLOSE"
     };
-    say(format!(
+    say_words(format!(
         "records  {} read = {} with rows + {} refused + {} filtered  (ledger {closes})",
         count(total.records.read),
         count(total.records.with_rows),
         count(total.records.refused),
         count(total.records.filtered)
     ));
-    say(format!(
+    say_words(format!(
         "rows     {} made = {} written + {} refused + {} filtered + {} duplicates",
         count(total.rows.made),
         count(total.rows.written),
@@ -239,10 +239,10 @@ fn summary(total: &Page) {
     ));
     match counted(&total.counters) {
         none if none.is_empty() => {}
-        counted => say(format!("counted  {counted}")),
+        counted => say_words(format!("counted  {counted}")),
     }
     for chain in &total.positions {
-        say(format!(
+        say_words(format!(
             "position {}/{} at {} (from {})",
             chain.topic, chain.partition, chain.to, chain.start
         ));
@@ -262,9 +262,9 @@ pub(super) fn verify(found: &Found, name: &LogName, as_json: bool) -> Result<boo
         let version = problem
             .version
             .map_or_else(String::new, |v| format!(" (version {v})"));
-        say(format!("{}{version}: {}", problem.path, problem.message));
+        say_words(format!("{}{version}: {}", problem.path, problem.message));
     }
-    say(format!(
+    say_words(format!(
         "{} / {}: {} entries, {} files, {}: {}",
         name.pipeline,
         name.zone,

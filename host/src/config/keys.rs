@@ -186,8 +186,8 @@ pub static KEYS: &[KeyDef] = keys! {
     "retry.max.backoff": duration(MS, HOUR), Is("30s"), Low, Limits, Always,
         "Longest wait between two tries. There is no last try.";
     // ----------------------------------------------------------------- plugins
-    "plugin.path": Shape::Path, Is("target/plugins"), Medium, Plugins, Always,
-        "Directory of the plugins, `<plugin>.wasm` each, relative to the working directory.";
+    "plugin.path": Shape::Path, Is("data/plugins"), Medium, Plugins, Always,
+        "Directory of your own plugins, `<plugin>.wasm` each, relative to the working directory. The shipped ones are part of the program.";
     "plugin.cache": Shape::Path, Derived("`.cache` below `plugin.path`"), Low, Plugins, Always,
         "Directory of compiled plugins. May be deleted at any time.";
     "plugin.store": Shape::Path, Derived("`store` below `plugin.path`"), Medium, Plugins, Always,

@@ -9,7 +9,7 @@ use super::{Refused, Why, utc};
 use crate::clock::Clock;
 use crate::commit::{self, LogName};
 use crate::error::{Error, Kind, Result};
-use crate::plugin::{Component, ConfigKey, Import, MAX_COMPONENT_BYTES, Plugins};
+use crate::plugin::{Component, ConfigKey, Import, MAX_COMPONENT_BYTES, Plugins, shipped};
 use crate::store::Store;
 
 /// A component that is, or could be, in the store under its name and version.
@@ -35,9 +35,11 @@ pub struct Listed {
     pub version: String,
     pub digest: String,
     pub bytes: Option<u64>,
-    /// Path of a loose file; none for a pushed version.
+    /// Path of a loose file; none for a pushed version and a shipped plugin.
     pub path: Option<String>,
     pub pushed: Option<By>,
+    /// Part of the program.
+    pub shipped: bool,
     pub yanked: bool,
     pub note: String,
 }
@@ -60,6 +62,8 @@ pub struct Inspected {
     /// Components inside this one.
     pub components: usize,
     pub core_modules: usize,
+    /// This build is part of the program.
+    pub shipped: bool,
     pub exports: Vec<String>,
     pub imports: Vec<Import>,
     pub keys: Vec<ConfigKey>,
@@ -154,7 +158,7 @@ pub fn push(
     })
 }
 
-/// Loose builds and pushed versions, by name.
+/// Loose builds, pushed versions and shipped plugins, by name.
 pub fn list(plugins: &Plugins) -> Result<Vec<Listed>> {
     let mut listed = loose(plugins)?;
     let mut refs = plugins.store().all_refs()?;
@@ -176,10 +180,22 @@ pub fn list(plugins: &Plugins) -> Result<Vec<Listed>> {
                 at: utc(found.pushed.at),
                 by: found.pushed.by,
             }),
+            shipped: false,
             yanked: found.yanked,
             note: note.to_owned(),
         });
     }
+    listed.extend(shipped().iter().map(|found| Listed {
+        plugin: found.name.to_owned(),
+        version: found.version.to_owned(),
+        digest: found.digest.clone(),
+        bytes: Some(found.bytes.len() as u64),
+        path: None,
+        pushed: None,
+        shipped: true,
+        yanked: false,
+        note: String::new(),
+    }));
     listed.sort_by(|a, b| a.plugin.cmp(&b.plugin));
     Ok(listed)
 }
@@ -215,6 +231,7 @@ fn loose(plugins: &Plugins) -> Result<Vec<Listed>> {
             bytes: Some(size),
             path: Some(path.display().to_string()),
             pushed: None,
+            shipped: false,
             yanked: false,
             note,
         });
@@ -263,6 +280,7 @@ pub fn inspect(component: &Component) -> Result<Inspected> {
         bytes: component.bytes().len() as u64,
         components: shape.components,
         core_modules: shape.core_modules,
+        shipped: shipped().iter().any(|s| s.digest == component.digest()),
         exports: shape.exports,
         imports: shape.imports,
         keys: info.keys(),

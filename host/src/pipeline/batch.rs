@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::start::{open_zone, parquet_options};
-use super::{Host, Left, plan, retry, rewind, stopped, until_settled};
+use super::{Host, Left, Rest, plan, retry, rewind, stopped, until_settled};
 use arrow_schema::SchemaRef;
 
 use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
@@ -23,8 +23,11 @@ use crate::store::{self, Store};
 use crate::zone::read_rows;
 use crate::zone::{ChainRange, PartitionBy, Processed, ProcessedBatch, ProcessedOptions};
 
-/// Between two looks at a zone that has nothing new, with `trigger = continuous`.
+/// Between two looks at a zone that has nothing new with `trigger = continuous`, and with any trigger at one that nothing
+/// was ever taken from: the first rows wait for no interval.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A zone that is to be read and is not there after so long: perhaps its name is mistyped.
+const EXPECTED_WITHIN: Duration = Duration::from_secs(30);
 /// What a row of a batch takes in memory while it is ordered, about. `memory.budget` divided by it bounds the rows of a
 /// plan; a single version with more of them is one plan all the same.
 const ROW_BYTES: usize = 300;
@@ -70,6 +73,47 @@ pub fn run(
     ended
 }
 
+/// What was said about a zone that has nothing to read yet: once that it is so, once that this is strange.
+#[derive(Default)]
+struct Missing {
+    said: bool,
+    since: Option<Duration>,
+    warned: bool,
+}
+
+impl Missing {
+    fn empty(&mut self, host: &Host, wait: Duration) {
+        if !std::mem::replace(&mut self.said, true) {
+            host.report.resting(Rest::NothingYet, wait);
+        }
+    }
+
+    fn told(&mut self, host: &Host, source: &ZoneSourceConfig) {
+        let now = host.clock.elapsed();
+        let since = *self.since.get_or_insert(now);
+        if !self.warned && now.saturating_sub(since) >= EXPECTED_WITHIN {
+            self.warned = true;
+            let error = nothing_there(source, Kind::SourceUnavailable);
+            host.report.waiting(&error);
+        }
+    }
+
+    fn found(&mut self, host: &Host) {
+        if std::mem::take(&mut self.warned) {
+            host.report.resumed();
+        }
+    }
+}
+
+fn nothing_there(source: &ZoneSourceConfig, kind: Kind) -> Error {
+    let message = format!(
+        "pipeline '{}' has no log in {} yet",
+        source.pipeline, source.url
+    );
+    Error::new(kind, OP, message)
+        .hint("source.url, source.pipeline and source.zone must name a zone that has been written")
+}
+
 struct Batches<'a> {
     host: &'a Host,
     config: &'a PipelineConfig,
@@ -90,12 +134,17 @@ impl Batches<'_> {
     /// Until asked to stop, or once over what is there.
     fn keep_looking(&mut self, input: &mut Option<InputZone>) -> Result<()> {
         let (host, config) = (self.host, self.config);
+        let mut missing = Missing::default();
         loop {
             let begun = host.clock.elapsed();
             if input.is_none() {
                 *input = self.open_input()?;
-                if input.is_none() {
-                    self.nothing_there(config.trigger == Trigger::AvailableNow)?;
+                match &input {
+                    Some(_) => missing.found(host),
+                    None if config.trigger == Trigger::AvailableNow => {
+                        return Err(nothing_there(self.source, Kind::ConfigInvalid));
+                    }
+                    None => missing.told(host, self.source),
                 }
             }
             if let Some(input) = input {
@@ -103,11 +152,17 @@ impl Batches<'_> {
             }
             let wait = match config.trigger {
                 Trigger::AvailableNow => return Ok(()),
-                Trigger::Every(every) => {
-                    every.saturating_sub(host.clock.elapsed().saturating_sub(begun))
+                Trigger::Every(every) if self.began() => {
+                    let wait = every.saturating_sub(host.clock.elapsed().saturating_sub(begun));
+                    host.report.resting(Rest::Done, wait);
+                    wait
                 }
+                Trigger::Every(every) => every.min(LOOK_AGAIN),
                 Trigger::Continuous => LOOK_AGAIN,
             };
+            if !self.began() {
+                missing.empty(host, wait);
+            }
             if host.stop.wait(wait) {
                 return Ok(());
             }
@@ -141,26 +196,10 @@ impl Batches<'_> {
         })
     }
 
-    /// An interval waits for the other pipeline's first run; a single pass has nothing to do and says so.
-    fn nothing_there(&self, single: bool) -> Result<()> {
-        let error = Error::new(
-            if single {
-                Kind::ConfigInvalid
-            } else {
-                Kind::SourceUnavailable
-            },
-            OP,
-            format!(
-                "pipeline '{}' has no log in {} yet",
-                self.source.pipeline, self.source.url
-            ),
-        )
-        .hint("source.url, source.pipeline and source.zone must name a zone that has been written");
-        if single {
-            return Err(error);
-        }
-        self.host.report.waiting(&error);
-        Ok(())
+    /// Something was taken from the other zone, in this run or before it.
+    fn began(&self) -> bool {
+        let mut chains = self.log.state().chains.values();
+        chains.any(|chain| chain.to > chain.start())
     }
 
     /// Plans and runs one batch. False: nothing was new.

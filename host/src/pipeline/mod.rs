@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use edits::{Edit, Edited, Edits};
-pub use report::{Ending, Left, Report, Stages};
+pub use report::{Ending, Left, Report, Rest, Stages};
 pub use rules::{part_of, transforms_of};
 pub use run::{Ended, Given, keep_running, panicked, run};
 pub use stop::Stop;

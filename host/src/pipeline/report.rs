@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
 use crate::error::Error;
+use crate::sink::Gathered;
 
 /// Wall time of a task by stage; polling an empty topic is not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,15 @@ pub struct Left {
     pub lag: Option<u64>,
 }
 
+/// Why a pipeline does nothing for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// What it reads has not begun yet; it looks again all the time.
+    NothingYet,
+    /// All that was there is done; it looks again when its trigger says so.
+    Done,
+}
+
 pub trait Report: Send + Sync + Debug {
     /// How many tasks are about to read; 1 where nobody says.
     fn tasks(&self, _count: usize) {}
@@ -57,6 +67,10 @@ pub trait Report: Send + Sync + Debug {
     fn lag(&self, task: usize, lag: Option<u64>);
     /// Where a task's time went since its last seal.
     fn stages(&self, task: usize, stages: Stages);
+    /// What a task has read since its last seal; said every second.
+    fn gathered(&self, _task: usize, _gathered: Gathered) {}
+    /// Nothing is done before `next` has passed.
+    fn resting(&self, _why: Rest, _next: Duration) {}
     /// A fault that may pass; said once until `resumed`.
     fn waiting(&self, error: &Error);
     fn resumed(&self);

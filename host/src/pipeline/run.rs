@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::report::{Ending, Report};
+use super::report::{Ending, Report, Rest};
 use super::{Declared, Edits, Host, Stop, batch, stream};
 use crate::clock::Clock;
 use crate::config::{PipelineConfig, Source, Trigger, ZoneMode};
@@ -189,18 +189,14 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
             Err(error) if error.kind() == Kind::Stopped => return Ok(()),
             Err(error) => return Err(error),
             Ok(()) => match pass_again(config, clock.elapsed().saturating_sub(begun)) {
-                None => return Ok(()),
-                Some(wait) => {
-                    tracing::info!(
-                        pipeline = config.name,
-                        next_in_s = wait.as_secs(),
-                        "a pass is done: what was there is committed"
-                    );
+                Some(wait) if !stop.asked() => {
+                    report.resting(Rest::Done, wait);
                     if stop.wait(wait) {
                         return Ok(());
                     }
                     pause = config.retry.first;
                 }
+                _ => return Ok(()),
             },
         }
     }

@@ -28,8 +28,8 @@ use crate::source::{Position, Source};
 /// How long one poll of the source waits when nothing comes: the delay of a stop, a roll by age and an answer.
 const POLL_WAIT: Duration = Duration::from_millis(50);
 
-/// How often a task says how far behind it is; metrics are scraped no faster.
-const LAG_EVERY: Duration = Duration::from_secs(1);
+/// How often a task says how far behind it is and what it has read; metrics are scraped no faster.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What a task asks of its pipeline's committer.
 #[derive(Debug)]
@@ -110,8 +110,8 @@ pub struct TaskState {
     /// Faults in a row since the last commit or batch, for backoff.
     faults: u32,
     waiting: bool,
-    /// When to say the lag again.
-    lag_due: Duration,
+    /// When to say again where it stands.
+    tell_due: Duration,
     stages: Stages,
     /// Offsets read since the last seal, and those sealed and not yet committed.
     open: u64,
@@ -165,8 +165,8 @@ impl Task {
             return self.drain();
         }
         let begun = self.clock.elapsed();
-        if begun >= self.state.lag_due {
-            self.tell_lag(begun);
+        if begun >= self.state.tell_due {
+            self.tell(begun);
         }
         if let Some(batch) = self.source.next(POLL_WAIT)? {
             self.resumed();
@@ -199,14 +199,16 @@ impl Task {
         Ok(Step::On)
     }
 
-    fn tell_lag(&mut self, now: Duration) {
-        self.report.lag(self.options.index, self.source.lag());
-        self.state.lag_due = now.saturating_add(LAG_EVERY);
+    fn tell(&mut self, now: Duration) {
+        let task = self.options.index;
+        self.report.lag(task, self.source.lag());
+        self.report.gathered(task, self.sink.gathered());
+        self.state.tell_due = now.saturating_add(TELL_EVERY);
     }
 
     fn roll(&mut self) -> Result<()> {
         let begun = self.clock.elapsed();
-        self.tell_lag(begun);
+        self.tell(begun);
         if let Some(sealed) = self.sink.seal()? {
             let mut stages = std::mem::take(&mut self.state.stages);
             stages.seal = self.clock.elapsed().saturating_sub(begun);

@@ -9,6 +9,7 @@ use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
 use crate::pipeline::Ending;
 use crate::record::{Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
+use crate::sink::Gathered;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -80,6 +81,9 @@ impl Sink for Hoard {
     }
     fn discard(&mut self) {
         self.0 = 0;
+    }
+    fn gathered(&self) -> Gathered {
+        Gathered::default()
     }
     fn memory(&self) -> usize {
         self.0

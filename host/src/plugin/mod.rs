@@ -33,6 +33,7 @@ mod plan;
 mod plugins;
 mod secrets;
 mod setup;
+mod shipped;
 mod store;
 mod tables;
 mod transform;
@@ -49,6 +50,7 @@ pub use engine::Stop;
 pub use inspect::{ConfigKey, Import, Shape};
 pub use plugins::{Places, Plugins};
 pub use setup::{Keys, SetupError, SetupProblem, Stage};
+pub use shipped::{Shipped, all as shipped};
 pub use store::{Item, PluginStore, Pushed, Ref};
 
 /// What one plugin instance may use. The defaults suit plugins written in Rust.

@@ -1,4 +1,4 @@
-//! Where components and configs are found: loose files of a directory, and the plugin store.
+//! Where components and configs are found: loose files of a directory, the plugin store, and the program itself.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::component::{Component, plain_name, refused, too_large};
 use super::config::Canonical;
 use super::engine::Engines;
+use super::shipped;
 use super::store::{PluginStore, Ref};
 use super::{MAX_COMPONENT_BYTES, cache, version};
 use crate::config::PipelineConfig;
@@ -78,7 +79,8 @@ impl Plugins {
     }
 
     /// The highest version that `takes` (version, digest) takes, of the loose file and of what was pushed and not yanked;
-    /// the loose file where both have it. A digest finds its build whatever became of its version.
+    /// the loose file where both have it, and the shipped plugin where neither has it. A digest finds its build whatever
+    /// became of its version.
     pub fn find(&self, name: &str, takes: &dyn Fn(&str, &str) -> bool) -> Result<Component> {
         if !plain_name(name) {
             return Err(refused(format!("`{name}` is no plugin name"))
@@ -102,13 +104,24 @@ impl Plugins {
             (None, Some(pushed)) => Some(self.pushed(pushed)?),
             (None, None) => match self.store.blobs()?.iter().find(|digest| by_digest(digest)) {
                 Some(digest) => Some(self.component(digest)?).filter(|c| c.info().name == name),
-                None => None,
+                None => {
+                    let yanked = |s: &&shipped::Shipped| {
+                        let of = |r: &Ref| r.version == s.version || r.pushed.digest == s.digest;
+                        refs.iter().any(|r| r.yanked && of(r))
+                    };
+                    let named = shipped::all().iter().filter(|s| s.name == name);
+                    let mut taken = named.filter(|s| takes(s.version, &s.digest));
+                    match taken.find(|s| by_digest(&s.digest) || !yanked(s)) {
+                        Some(found) => Some(self.load(&found.digest, found.bytes.to_vec())?),
+                        None => None,
+                    }
+                }
             },
         };
         found.ok_or_else(|| self.nothing(name, loose.as_ref(), &refs))
     }
 
-    /// The build with this digest: from the store, or a loose file that has it.
+    /// The build with this digest: from the store, a loose file that has it, or a shipped one.
     pub fn component(&self, digest: &str) -> Result<Component> {
         if let Some(loaded) = self.loaded(digest) {
             return Ok(loaded);
@@ -128,6 +141,9 @@ impl Plugins {
                     .load(digest, bytes)
                     .map_err(|e| e.with("plugin", path.display()));
             }
+        }
+        if let Some(shipped) = shipped::build(digest) {
+            return self.load(digest, shipped.bytes.to_vec());
         }
         let (store, path) = (self.store.root().display(), self.path.display());
         Err(refused(format!("no component {digest} in {store} or {path}"))
@@ -211,11 +227,18 @@ impl Plugins {
                 pushed.digest
             ));
         }
+        let shipped = shipped::all().iter().filter(|s| s.name == name);
+        there.extend(shipped.map(|s| format!("shipped: {name}@{}, {}", s.version, s.digest)));
         if there.is_empty() {
             let (path, store) = (self.path.display(), self.store.root().display());
-            return refused(format!("no plugin `{name}` in {path} or {store}")).hint(
-                "`make plugins` builds the shipped ones; `weir plugin ls` lists what is there",
-            );
+            let shipped: Vec<&str> = shipped::all().iter().map(|s| s.name).collect();
+            let shipped = shipped.join(", ");
+            return refused(format!(
+                "no plugin `{name}`: not in {path}, not in {store}, and not shipped"
+            ))
+            .hint(format!(
+                "shipped are {shipped}; plugin.path names the directory of your own, <name>.wasm each"
+            ));
         }
         refused(format!("no build of `{name}` is the one asked for")).hint(there.join("; "))
     }

@@ -3,6 +3,7 @@
 //! `Sealed` is made by a sink, `Committed` only by the commit log: publishing before committing does not compile.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::chain::Applied;
 use crate::commit::{AddedFile, Committed, Span};
@@ -31,6 +32,14 @@ pub struct Sealed {
     pub counters: Vec<(String, String, u64)>,
 }
 
+/// What was written since the last seal: read, and not committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gathered {
+    pub records: u64,
+    /// When it is sealed at the latest, from now on. `None`: nothing was covered.
+    pub due: Option<Duration>,
+}
+
 /// One task's writer. One file per table is open at a time; a seal closes them all.
 ///
 /// After an error of `write` or `seal` the only way on is [`discard`](Sink::discard): half a batch may have been taken.
@@ -43,6 +52,7 @@ pub trait Sink: Send + fmt::Debug {
     fn seal(&mut self) -> Result<Option<Sealed>>;
     /// Drops all that was written since the last seal.
     fn discard(&mut self);
+    fn gathered(&self) -> Gathered;
     /// Bytes held in memory.
     fn memory(&self) -> usize;
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
 use crate::error::Error;
-use crate::pipeline::{Ending, Left, Report, Stages};
+use crate::pipeline::{Ending, Left, Report, Rest, Stages};
+use crate::sink::Gathered;
 use crate::telemetry::Tally;
 
 #[derive(Debug)]
@@ -94,6 +95,14 @@ impl Report for Both {
 
     fn stages(&self, task: usize, stages: Stages) {
         self.tally.stages(task, stages);
+    }
+
+    fn gathered(&self, task: usize, gathered: Gathered) {
+        self.tally.gathered(task, gathered);
+    }
+
+    fn resting(&self, why: Rest, next: Duration) {
+        self.tally.resting(why, next);
     }
 
     fn waiting(&self, error: &Error) {

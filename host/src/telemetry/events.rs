@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::words::time;
+
 use crate::chain::Ledger;
 use crate::error::Error;
 
@@ -34,6 +36,10 @@ pub trait Report: Send + Sync + Debug {
     fn swapped(&self, swapped: &Swapped);
     /// Refused so far and not yet committed: a batch's letters, by the transform that refused most of them.
     fn rejected(&self, pipeline: &str, by: &str, letters: u64);
+    /// Where the tasks stand between two commits; every second.
+    fn reading(&self, reading: &Reading);
+    /// Nothing to do for a while.
+    fn resting(&self, resting: &Resting);
     /// Going on is not possible now and will be tried again. Once per cause, not per try.
     fn waiting(&self, pipeline: &str, waiting: &Waiting<'_>);
     /// What was waited for is there again.
@@ -81,6 +87,32 @@ pub struct CommitReport {
     pub lag: Option<u64>,
     pub source: String,
     pub sink: String,
+}
+
+/// What was read and is not committed yet.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    pub pipeline: String,
+    /// Records since the start, committed or not.
+    pub read: u64,
+    pub uncommitted: u64,
+    /// The next commit comes within this time. `None`: there is nothing to commit.
+    pub due: Option<Duration>,
+    /// Since the last commit, or since the start.
+    pub since_last: Duration,
+    /// Records that still wait, over all partitions.
+    pub lag: Option<u64>,
+}
+
+/// A pipeline that looks again later.
+#[derive(Debug, Clone)]
+pub struct Resting {
+    pub pipeline: String,
+    /// All that was there is done; else nothing was there yet.
+    pub done: bool,
+    pub next: Duration,
+    /// Wall clock of the next look, microseconds since 1970 UTC.
+    pub at: i64,
 }
 
 /// Other rules are in force from the next version on.
@@ -150,6 +182,26 @@ pub struct Failure {
     /// What, where and why.
     pub error: String,
     pub hint: Option<String>,
+}
+
+impl Resting {
+    /// Said where somebody waits for it: a look within this time needs no words.
+    const WORTH_SAYING: Duration = Duration::from_secs(10);
+
+    /// `None`: it looks again at once.
+    pub fn words(&self) -> Option<String> {
+        if !self.done {
+            return Some("nothing to read yet; looks again every second".to_owned());
+        }
+        (self.next >= Self::WORTH_SAYING).then(|| {
+            let at = jiff::Timestamp::from_microsecond(self.at);
+            let at = at.map_or_else(
+                |_| String::new(),
+                |at| at.strftime(" at %H:%M:%S UTC,").to_string(),
+            );
+            format!("all is read; looks again{at} in {}", time(self.next))
+        })
+    }
 }
 
 impl Durations {
@@ -330,6 +382,13 @@ pub(super) fn log_swapped(s: &Swapped) {
 
 pub(super) fn log_rejected(pipeline: &str, by: &str, letters: u64) {
     tracing::debug!(pipeline, by, letters, "refused");
+}
+
+pub(super) fn log_resting(r: &Resting) {
+    match r.words() {
+        Some(words) => tracing::info!(pipeline = r.pipeline, next_ms = ms(r.next), "{words}"),
+        None => tracing::debug!(pipeline = r.pipeline, next_ms = ms(r.next), "resting"),
+    }
 }
 
 pub(super) fn log_waiting(pipeline: &str, waiting: &Waiting<'_>) {

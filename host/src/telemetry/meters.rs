@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::events::{
-    CommitReport, Counters, Durations, Report, Started, Stopped, Swapped, Waiting,
+    CommitReport, Counters, Durations, Reading, Report, Resting, Started, Stopped, Swapped, Waiting,
 };
 use crate::chain::Ledger;
 use crate::clock::Clock;
@@ -198,6 +198,14 @@ impl Report for Meters {
 
     fn rejected(&self, pipeline: &str, by: &str, letters: u64) {
         self.to.rejected(pipeline, by, letters);
+    }
+
+    fn reading(&self, reading: &Reading) {
+        self.to.reading(reading);
+    }
+
+    fn resting(&self, resting: &Resting) {
+        self.to.resting(resting);
     }
 
     fn waiting(&self, pipeline: &str, waiting: &Waiting<'_>) {

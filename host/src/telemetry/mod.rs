@@ -9,13 +9,15 @@ pub mod logs;
 mod meters;
 pub mod metrics;
 pub mod progress;
+mod screen;
 mod tally;
 mod words;
 
-pub use events::{CommitReport, Durations, Failure, Report, SpanReport, Started, Stopped};
+pub use events::{CommitReport, Durations, Failure, Reading, Report, Resting, SpanReport};
 pub use events::{Counters, counted};
-pub use events::{Swapped, Waiting};
+pub use events::{Started, Stopped, Swapped, Waiting};
 pub use meters::{Meter, Meters};
 pub use progress::{Progress, ProgressMode};
+pub use screen::{columns, fold, on_stderr, on_stdout, width};
 pub use tally::{Tally, kind_name, ledger_of};
 pub use words::{bytes, count, time};

@@ -1,13 +1,20 @@
 //! How progress looks: bars on a terminal, plain lines elsewhere, JSON for programs, or nothing.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::bars::Bars;
-use super::events::{self, CommitReport, Report, Started, Stopped, Swapped, Waiting, rate};
+use super::events::{self, CommitReport, Reading, Report, Resting, Started, Stopped, Swapped};
+use super::events::{Waiting, rate};
+use super::screen::on_stdout;
 use super::words::{bytes, count, time};
+
+/// With plain lines, records that wait for their commit are told of after this much silence, and then this often.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+const NEXT_WORDS: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgressMode {
@@ -51,6 +58,8 @@ impl FromStr for ProgressMode {
 pub struct Progress {
     mode: ProgressMode,
     bars: Bars,
+    /// Words about records that wait, since the last commit of each pipeline.
+    words: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Progress {
@@ -58,18 +67,33 @@ impl Progress {
         Arc::new(Progress {
             mode,
             bars: Bars::default(),
+            words: Mutex::default(),
         })
     }
 
     /// A closed stdout (a pager, `head`) must not stop a pipeline.
     fn line(&self, line: &str) {
-        let _closed = writeln!(io::stdout().lock(), "{line}");
+        let _closed = writeln!(io::stdout().lock(), "{}", on_stdout(line));
+    }
+
+    fn words(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is time for another word about records that wait.
+    fn speaks(&self, pipeline: &str, since_last: Duration) -> bool {
+        let mut words = self.words();
+        let said = words.entry(pipeline.to_owned()).or_default();
+        let speaks = since_last >= FIRST_WORD + NEXT_WORDS * *said;
+        *said += u32::from(speaks);
+        speaks
     }
 }
 
 impl Report for Progress {
     fn started(&self, started: &Started) {
         events::log_started(started);
+        self.words().remove(&started.pipeline);
         if self.mode == ProgressMode::Bar {
             self.bars.started(started);
         }
@@ -77,9 +101,13 @@ impl Report for Progress {
 
     fn committed(&self, report: &CommitReport) {
         events::log_committed(report);
+        self.words().remove(&report.pipeline);
         match self.mode {
             ProgressMode::Plain => self.line(&plain(report)),
-            ProgressMode::Json => self.line(&report.progress_json().to_string()),
+            // A program reads this one: a line is never broken.
+            ProgressMode::Json => {
+                let _closed = writeln!(io::stdout().lock(), "{}", report.progress_json());
+            }
             ProgressMode::Bar => self.bars.committed(report),
             ProgressMode::None => {}
         }
@@ -104,6 +132,31 @@ impl Report for Progress {
         events::log_rejected(pipeline, by, letters);
     }
 
+    fn reading(&self, reading: &Reading) {
+        match self.mode {
+            ProgressMode::Bar => self.bars.reading(reading),
+            ProgressMode::Plain
+                if reading.uncommitted > 0
+                    && self.speaks(&reading.pipeline, reading.since_last) =>
+            {
+                self.line(&gathered(reading));
+            }
+            ProgressMode::Plain | ProgressMode::Json | ProgressMode::None => {}
+        }
+    }
+
+    fn resting(&self, resting: &Resting) {
+        events::log_resting(resting);
+        let Some(words) = resting.words() else {
+            return;
+        };
+        match self.mode {
+            ProgressMode::Plain => self.line(&format!("{}  {words}", resting.pipeline)),
+            ProgressMode::Bar => self.bars.say(&resting.pipeline, &words),
+            ProgressMode::Json | ProgressMode::None => {}
+        }
+    }
+
     fn waiting(&self, pipeline: &str, waiting: &Waiting<'_>) {
         events::log_waiting(pipeline, waiting);
         if self.mode == ProgressMode::Bar {
@@ -115,7 +168,7 @@ impl Report for Progress {
     fn resumed(&self, pipeline: &str, after: Duration) {
         events::log_resumed(pipeline, after);
         if self.mode == ProgressMode::Bar {
-            self.bars.say(pipeline, "going on");
+            self.bars.goes_on(pipeline);
         }
     }
 
@@ -157,6 +210,33 @@ pub(super) fn plain(c: &CommitReport) -> String {
     match events::counted(&c.counters).as_str() {
         "" => out,
         counted => format!("{out}  {counted}"),
+    }
+}
+
+/// `books-raw  12,345 records read, not committed yet; next commit within 48 s`
+fn gathered(r: &Reading) -> String {
+    let due = due(r).map_or_else(String::new, |due| format!("; {due}"));
+    format!(
+        "{}  {} records read, not committed yet{due}",
+        r.pipeline,
+        count(r.uncommitted)
+    )
+}
+
+/// `next commit within 48 s`
+pub(super) fn due(r: &Reading) -> Option<String> {
+    let due = r.due?;
+    Some(match due.as_secs() {
+        0 => "next commit any moment".to_owned(),
+        seconds => format!("next commit within {}", seconds_of(seconds + 1)),
+    })
+}
+
+/// `48 s`, `2 min 05 s`
+fn seconds_of(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        more => time(Duration::from_secs(more)),
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::events::{
-    CommitReport, Durations, Failure, Report, SpanReport, Started, Stopped, Swapped, Waiting,
+    CommitReport, Durations, Failure, Reading, Report, Resting, SpanReport, Started, Stopped,
+    Swapped, Waiting,
 };
 use super::words::count;
 use crate::chain::Ledger;
@@ -13,7 +14,8 @@ use crate::clock::Clock;
 use crate::commit::{Committed, Kind as EntryKind, Rule, State};
 use crate::config::PipelineConfig;
 use crate::error::{Error, Kind};
-use crate::pipeline::{self, Ending, Left, Stages};
+use crate::pipeline::{self, Ending, Left, Rest, Stages};
+use crate::sink::Gathered;
 
 /// The pipeline calls it; it calls a [`Report`].
 #[derive(Debug)]
@@ -40,6 +42,10 @@ struct Sums {
     stages: Stages,
     /// Per task.
     lag: BTreeMap<usize, Option<u64>>,
+    /// Per task: read since its last seal.
+    gathered: BTreeMap<usize, Gathered>,
+    /// Read since the start. What a task has sealed counts before its commit is known, so this never goes back.
+    read: u64,
     waiting_since: Option<Duration>,
     waiting_for: &'static str,
     tasks: usize,
@@ -194,6 +200,7 @@ impl pipeline::Report for Tally {
         sums.version = committed.version;
         sums.commits += 1;
         sums.ledger.add(&report.ledger);
+        sums.read = sums.read.max(sums.ledger.records.read);
         sums.files += report.files;
         sums.bytes += report.bytes;
         drop(sums);
@@ -215,6 +222,39 @@ impl pipeline::Report for Tally {
             rules: swap.rules.iter().map(ToString::to_string).collect(),
             actor: swap.actor.clone(),
             reason: swap.reason.clone(),
+        });
+    }
+
+    fn gathered(&self, task: usize, gathered: Gathered) {
+        let mut sums = self.lock();
+        sums.gathered.insert(task, gathered);
+        let open = sums.gathered.values();
+        let committed = sums.ledger.records.read;
+        let (records, due) = open.fold((0, None), |(records, due), task| {
+            let sooner = due.into_iter().chain(task.due).min();
+            (records + task.records, sooner)
+        });
+        sums.read = sums.read.max(committed + records);
+        let reading = Reading {
+            pipeline: sums.pipeline.clone(),
+            read: sums.read,
+            uncommitted: sums.read - committed,
+            due,
+            since_last: self.clock.elapsed().saturating_sub(sums.last),
+            lag: sums.total_lag(),
+        };
+        drop(sums);
+        self.to.reading(&reading);
+    }
+
+    fn resting(&self, why: Rest, next: Duration) {
+        let pipeline = self.lock().pipeline.clone();
+        let micros = i64::try_from(next.as_micros()).unwrap_or(i64::MAX);
+        self.to.resting(&Resting {
+            pipeline,
+            done: why == Rest::Done,
+            next,
+            at: self.clock.now_micros().saturating_add(micros),
         });
     }
 

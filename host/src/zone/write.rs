@@ -21,7 +21,7 @@ use crate::commit::{LogName, Role, Span, new_file_id};
 use crate::deadletter;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, ChainId, TopicPartition, headers_type};
-use crate::sink::{Finish, Sealed, Sink};
+use crate::sink::{Finish, Gathered, Sealed, Sink};
 use crate::store::Store;
 
 use super::ParquetOptions;
@@ -424,6 +424,17 @@ impl Sink for ZoneSink {
         self.next.clear();
         for open in self.open.take().into_iter().flat_map(|open| open.files) {
             open.file.abort();
+        }
+    }
+
+    fn gathered(&self) -> Gathered {
+        let Some(open) = &self.open else {
+            return Gathered::default();
+        };
+        let age = self.clock.elapsed().saturating_sub(open.since);
+        Gathered {
+            records: open.spans.iter().map(|span| span.records.read).sum(),
+            due: Some(self.options.rotate.age.saturating_sub(age)),
         }
     }
 

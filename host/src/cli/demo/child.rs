@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{DemoArgs, PROCESSED, Places, RAW};
-use crate::cli::say;
+use super::{DemoArgs, PLUGINS, PROCESSED, PROCESSED_ZONE, RAW, RAW_ZONE};
+use crate::cli::say_words;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::MockBroker;
@@ -43,23 +43,25 @@ impl Child {
         name: &str,
         flags: &[&str],
     ) -> Result<Child> {
-        let places = Places::of(&args.dir);
-        let (raw, processed) = (places.raw.display(), places.processed.display());
-        let set = [
-            format!("source.bootstrap.servers={}", broker.bootstrap()),
-            format!("books-raw:sink.url=file:{raw}"),
-            format!("books-processed:source.url=file:{raw}"),
-            format!("books-processed:sink.url=file:{processed}"),
-            "books-raw:sink.rotate.age=1s".to_owned(),
-            "books-processed:trigger=every:3s".to_owned(),
-            format!("plugin.path={}", args.plugin_path.display()),
-        ];
         let failed = |e: std::io::Error| {
             Error::new(Kind::Bug, "demo.child", "the pipelines cannot be started").source(e)
         };
+        let plugins = match &args.plugin_path {
+            Some(dir) => std::path::absolute(dir).map_err(failed)?,
+            None => PLUGINS.into(),
+        };
+        let set = [
+            format!("source.bootstrap.servers={}", broker.bootstrap()),
+            format!("books-raw:sink.url=file:{RAW_ZONE}"),
+            format!("books-processed:source.url=file:{RAW_ZONE}"),
+            format!("books-processed:sink.url=file:{PROCESSED_ZONE}"),
+            "books-raw:sink.rotate.age=1s".to_owned(),
+            "books-processed:trigger=every:3s".to_owned(),
+            format!("plugin.path={}", plugins.display()),
+        ];
         let stderr = args.dir.join(format!("{name}.log"));
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.args([
+        command.current_dir(&args.dir).args([
             "run",
             RAW,
             PROCESSED,
@@ -163,15 +165,22 @@ impl Child {
     fn take(&mut self, line: &Value) {
         let number = |key: &str| line[key].as_u64().unwrap_or(0);
         let name = line["name"].as_str().unwrap_or("");
-        say(format!(
-            "  {name:<16} commit {:<4} read {:>7}  rows {:>7}  dead {:>4}  duplicates {:>4}  files {}",
+        let mut told = format!(
+            "  {name:<16} commit {:<4} {:>6} read  {:>6} rows",
             number("batchId"),
             count(number("numInputRows")),
             count(line["sink"]["numOutputRows"].as_u64().unwrap_or(0)),
-            number("deadLetters"),
-            number("duplicates"),
-            number("files"),
-        ));
+        );
+        for (key, what) in [
+            ("deadLetters", "dead letters"),
+            ("duplicates", "duplicates"),
+        ] {
+            let n = number(key);
+            if n > 0 {
+                told.push_str(&format!("  {:>4} {what}", count(n)));
+            }
+        }
+        say_words(told);
         if name == "books-raw" {
             if self.seen.raw_commits == 0 {
                 self.seen.raw_starts = starts(line);

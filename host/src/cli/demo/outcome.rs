@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Places;
 use crate::chain::Ledger;
-use crate::cli::{say, table};
+use crate::cli::{say_words, table};
 use crate::clock::SystemClock;
 use crate::commit::{self, AddedFile, Log, LogName, Role, Writer};
 use crate::deadletter::{self, Filter};
@@ -251,9 +251,9 @@ impl Outcome {
 
     pub fn print(&self, took: Duration) -> Result<()> {
         for p in [&self.raw, &self.processed] {
-            say(format!("\n{} ({} commits)", p.name, p.commits));
+            say_words(format!("\n{} ({} commits)", p.name, p.commits));
             let (r, w) = (&p.records, &p.rows);
-            say(format!(
+            say_words(format!(
                 "  records  {} read = {} with rows + {} refused + {} filtered ({} refused in part)",
                 count(r.read),
                 count(r.with_rows),
@@ -261,7 +261,7 @@ impl Outcome {
                 count(r.filtered),
                 count(r.refused_in_part)
             ));
-            say(format!(
+            say_words(format!(
                 "  rows     {} made = {} written + {} refused + {} filtered + {} duplicates",
                 count(w.made),
                 count(w.written),
@@ -275,14 +275,14 @@ impl Outcome {
                 "✗ THE LEDGERS DO NOT CLOSE"
             };
             match p.problems.first() {
-                None => say(format!("  {closes}; files, log and digests agree")),
-                Some(problem) => say(format!(
+                None => say_words(format!("  {closes}; files, log and digests agree")),
+                Some(problem) => say_words(format!(
                     "  {closes}; ✗ {problem} ({} in all)",
                     p.problems.len()
                 )),
             }
             for (name, tree) in &p.tables {
-                say(format!(
+                say_words(format!(
                     "  {}/{name}: {} rows, {} files, {} partitions, {}",
                     p.root,
                     count(tree.rows),
@@ -292,25 +292,25 @@ impl Outcome {
                 ));
             }
         }
-        say("\nrefused, by reason");
+        say_words("\nrefused, by reason");
         for (reason, n) in &self.rejects {
-            say(format!("  {:>6}  {reason}", count(*n)));
+            say_words(format!("  {:>6}  {reason}", count(*n)));
         }
-        say("\nfive rows of PROCESSED");
+        say_words("\nfive rows of PROCESSED");
         table(&self.rows);
-        say("\nfive dead letters");
+        say_words("\nfive dead letters");
         table(&self.letters);
-        say("");
+        say_words("");
         for c in &self.checks {
             let mark = if c.expected == c.found { "✓" } else { "✗" };
-            say(format!(
+            say_words(format!(
                 "{mark} {}: {} of {}",
                 c.what,
                 count(c.found),
                 count(c.expected)
             ));
         }
-        say(format!(
+        say_words(format!(
             "\n{} in {:.0} s",
             if self.holds() {
                 "All of it holds"

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::super::place::{self, Where};
 use super::super::remote::{Remote, local_only, read};
-use super::super::{Exit, say, say_json, table};
+use super::super::{Exit, say_json, say_words, table};
 use crate::admin::History;
 use crate::admin::client::segment;
 use crate::error::Result;
@@ -37,7 +37,7 @@ pub(super) fn history(args: &HistoryArgs) -> Result<Exit> {
             args.json,
         )?;
         if history.more && !args.json {
-            say("older ones are left out");
+            say_words("older ones are left out");
         }
         return Ok(Exit::Ok);
     }
@@ -58,7 +58,7 @@ fn show(title: &str, eras: &[Era], json: bool) -> Result<()> {
     if json {
         return eras.iter().try_for_each(say_json);
     }
-    say(title);
+    say_words(title);
     let header = [
         "GEN", "VERSIONS", "OFFSETS", "RULES", "CONFIG", "SINCE", "BY", "WHY", "NOW",
     ];

@@ -64,6 +64,9 @@ fn show(plugin: &Inspected, json: bool) -> Result<Exit> {
         plugin.plugin, plugin.version, plugin.summary
     ));
     say(&plugin.digest);
+    if plugin.shipped {
+        say(concat!("shipped with weir ", env!("CARGO_PKG_VERSION")));
+    }
     say(format!(
         "{}; core modules: {}, components inside: {}",
         bytes(plugin.bytes),

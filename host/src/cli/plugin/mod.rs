@@ -46,12 +46,13 @@ enum PluginVerb {
     },
 }
 
-const PLUGIN_PATH: &str = "target/plugins";
+/// As `plugin.path` without a config says.
+const PLUGIN_PATH: &str = "data/plugins";
 
 /// Where plugins are.
 #[derive(Debug, Clone, Args)]
 pub(super) struct PlacesArgs {
-    /// Directory of loose builds, <name>.wasm
+    /// Directory of your own builds, <name>.wasm
     #[arg(long, value_name = "DIR", default_value = PLUGIN_PATH)]
     pub plugin_path: PathBuf,
     /// The plugin store [default: <plugin-path>/store]

@@ -158,13 +158,6 @@ pub(super) fn ls(args: &LsArgs) -> Result<Exit> {
     }
     let plugins = args.places.open()?;
     let listed = ops_plugins::list(&plugins)?;
-    if listed.is_empty() && !args.json {
-        let (path, store) = (plugins.path().display(), plugins.store().root().display());
-        say(format!(
-            "no plugins in {path} or {store}; `make plugins` builds the shipped ones"
-        ));
-        return Ok(Exit::Ok);
-    }
     show_list(listed, args.json)
 }
 
@@ -178,6 +171,7 @@ fn show_list(listed: Vec<Listed>, json: bool) -> Result<Exit> {
     for one in listed {
         let place = match (&one.path, one.yanked) {
             (Some(_), _) => "loose",
+            (None, _) if one.shipped => "shipped",
             (None, false) => "store",
             (None, true) => "store, yanked",
         };

@@ -114,7 +114,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "DIR|FILE.wasm|NAME", default_value = ".")]
     plugin: PathBuf,
     /// Directory of loose plugins
-    #[arg(long, value_name = "DIR", default_value = "target/plugins")]
+    #[arg(long, value_name = "DIR", default_value = super::PLUGIN_PATH)]
     plugin_path: PathBuf,
     /// A key of the plugin; may be repeated
     #[arg(short = 'c', value_name = "KEY=VALUE")]

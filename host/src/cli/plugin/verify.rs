@@ -23,7 +23,7 @@ pub(super) struct TestArgs {
     #[arg(value_name = "DIR|FILE.wasm|NAME", default_value = ".")]
     plugin: PathBuf,
     /// Directory of loose plugins
-    #[arg(long, value_name = "DIR", default_value = "target/plugins")]
+    #[arg(long, value_name = "DIR", default_value = super::PLUGIN_PATH)]
     plugin_path: PathBuf,
     /// Folder of the samples [default: samples/ beside the crate]
     #[arg(long, value_name = "DIR")]

@@ -86,8 +86,8 @@ pub static KEYS: &[WorkerKey] = keys! {
         "Longest time for a request's body to arrive; of a pushed plugin, for the next piece of it.";
     "bootstrap.servers": Shape::Text, Unset, "Pipelines",
         "Brokers for configs of Connect's classes, which name none themselves.";
-    "plugin.path": Shape::Path, Is("target/plugins"), "Pipelines",
-        "Directory of the plugins, for pipelines that do not say. Of a list, as a Connect worker has it, the one with components in it.";
+    "plugin.path": Shape::Path, Is("data/plugins"), "Pipelines",
+        "Directory of your own plugins, `<plugin>.wasm` each, for pipelines that do not say; the shipped ones are part of the program. Of a list, as a Connect worker has it, the one with components in it.";
     "plugin.store": Shape::Path, Derived("`store` below `plugin.path`"), "Pipelines",
         "Directory of the plugin store, for pipelines that do not say.";
     "plugin.cache": Shape::Path, Derived("`.cache` below `plugin.path`"), "Pipelines",

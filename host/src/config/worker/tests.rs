@@ -20,7 +20,7 @@ fn an_empty_file_is_a_daemon_of_this_machine_alone() {
     assert!(config.rest.listen[0].is_loopback() && !config.rest.listen[0].tls);
     assert_eq!(config.rest.max_body, 1 << 20);
     assert_eq!(config.restart.attempts, 10);
-    assert_eq!(config.plugin_store, Path::new("target/plugins/store"));
+    assert_eq!(config.plugin_store, Path::new("data/plugins/store"));
 }
 
 #[test]

@@ -1,0 +1,130 @@
+//! The terminal's width, and text that keeps to it: what goes to a file or a pipe is never broken.
+
+use std::io::{self, IsTerminal};
+
+/// A line of prose is no longer than this on a wide terminal either, as `--help` is.
+const WIDEST: usize = 100;
+/// A terminal narrower than this gets lines for this width.
+const NARROWEST: usize = 40;
+/// A label at the start of a line (`records  …`) ends within so many columns; what is folded hangs below the text after it.
+const LABEL: usize = 20;
+
+/// Columns of the terminal behind stdout or stderr. `None`: it is none.
+pub fn width(of: &(impl IsTerminal + std::os::fd::AsFd)) -> Option<usize> {
+    if !of.is_terminal() {
+        return None;
+    }
+    let (width, _) = terminal_size::terminal_size_of(of)?;
+    Some(usize::from(width.0).max(NARROWEST))
+}
+
+/// For lines on stdout; whole where that is no terminal.
+pub fn on_stdout(text: &str) -> String {
+    fold(text, width(&io::stdout()))
+}
+
+pub fn on_stderr(text: &str) -> String {
+    fold(text, width(&io::stderr()))
+}
+
+/// Each line broken between words, so that none is wider; what has no blanks stays whole.
+pub fn fold(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else {
+        return text.to_owned();
+    };
+    let width = width.min(WIDEST);
+    let mut out = String::with_capacity(text.len() + 16);
+    for (at, line) in text.split('\n').enumerate() {
+        if at > 0 {
+            out.push('\n');
+        }
+        if columns(line) <= width {
+            out.push_str(line);
+        } else {
+            fold_line(line, width, &mut out);
+        }
+    }
+    out
+}
+
+fn fold_line(line: &str, width: usize, out: &mut String) {
+    let hang = " ".repeat(hang(line));
+    let mut used = 0;
+    // A word with the blanks before it.
+    let mut rest = line;
+    while !rest.is_empty() {
+        let blanks = rest.len() - rest.trim_start_matches(' ').len();
+        let end = rest[blanks..].find(' ').map_or(rest.len(), |i| blanks + i);
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        let wide = columns(word);
+        if used > 0 && used + wide > width && !word.trim_start().is_empty() {
+            out.push('\n');
+            out.push_str(&hang);
+            let word = word.trim_start();
+            out.push_str(word);
+            used = hang.len() + columns(word);
+        } else {
+            out.push_str(word);
+            used += wide;
+        }
+    }
+}
+
+/// Where the lines after the first begin: below the text that follows a label, else two further in than the first.
+fn hang(line: &str) -> usize {
+    let indent = line.len() - line.trim_start_matches(' ').len();
+    let text = &line[indent..];
+    let label = text.find("  ").filter(|end| *end > 0 && *end <= LABEL);
+    match label {
+        Some(end) => {
+            let after = &text[end..];
+            let gap = after.len() - after.trim_start_matches(' ').len();
+            columns(&line[..indent + end]) + gap
+        }
+        None => indent + 2,
+    }
+}
+
+/// One for each character; escape sequences of colours take none.
+pub fn columns(text: &str) -> usize {
+    let mut wide = 0;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => drop(chars.by_ref().find(|c| *c == 'm')),
+            _ => wide += 1,
+        }
+    }
+    wide
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_keep_to_the_width_and_lose_nothing() {
+        let line = "records  19,631 read = 19,477 with rows + 0 refused + 154 filtered";
+        let folded = fold(line, Some(44));
+        assert_eq!(
+            folded,
+            "records  19,631 read = 19,477 with rows + 0\n         refused + 154 filtered"
+        );
+        assert_eq!(fold(line, None), line);
+        assert_eq!(
+            fold("  a hint that is long", Some(40)),
+            "  a hint that is long"
+        );
+        let plain = fold("one two three four five six seven eight nine ten", Some(40));
+        assert_eq!(plain, "one two three four five six seven eight\n  nine ten");
+        let digest = "x".repeat(71);
+        assert_eq!(
+            fold(&digest, Some(60)),
+            digest,
+            "what has no blanks stays whole"
+        );
+        let coloured = format!("\u{1b}[1;31merror[x]\u{1b}[0m: {}", "y".repeat(30));
+        assert_eq!(fold(&coloured, Some(40)), coloured);
+    }
+}
