@@ -174,3 +174,172 @@ fn golden_lines_that_differ_in_the_last_digit_differ() {
         );
     }
 }
+
+#[test]
+fn where_reading_stops_is_said_with_the_flag_that_goes_on() {
+    let lines: String = (0..250).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let dir = folder(&[
+        ("in.jsonl", lines.as_bytes()),
+        ("rows.jsonl", lines.as_bytes()),
+    ]);
+    let flatten = [
+        "run",
+        "in.jsonl",
+        "--plugin",
+        "json-flatten",
+        "-c",
+        "columns=n",
+        "--json",
+    ];
+    let select = [
+        "run",
+        "rows.jsonl",
+        "--rows",
+        "--plugin",
+        "select",
+        "-c",
+        "keep=n",
+        "--json",
+    ];
+    let infer = ["infer", "in.jsonl", "--limit", "10"];
+    for (args, read, left) in [
+        (&flatten[..], "100 messages", "150"),
+        (&select[..], "100 rows", "150"),
+        (&infer[..], "10 messages", "240"),
+    ] {
+        let output = weir(dir.path(), args);
+        let told = text(&output.stderr);
+        let expected = format!(
+            "stopped after {read}, {left} more are there: --limit N reads N of them, --limit 0 all\n"
+        );
+        assert_eq!(told, expected, "{args:?}");
+        assert!(
+            !text(&output.stdout).contains("stopped"),
+            "rows may go into a file"
+        );
+        let all = weir(dir.path(), &[args, &["-n", "0"]].concat());
+        if args[0] == "run" {
+            assert_eq!(
+                text(&all.stdout)
+                    .lines()
+                    .filter(|l| l.contains("out"))
+                    .count(),
+                250
+            );
+            assert_eq!(text(&all.stderr), "");
+        }
+    }
+}
+
+#[test]
+fn a_topic_that_has_more_says_so() {
+    let broker = weir::kafka::MockBroker::start().unwrap();
+    broker.create_topic("lines", 1).unwrap();
+    let dir = folder(&[]);
+    let produced = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["produce", "books", "--bootstrap-server", broker.bootstrap()])
+        .args(["--topic", "lines", "--count", "120"])
+        .output()
+        .unwrap();
+    assert!(produced.status.success(), "{produced:?}");
+    let run = |limit: &[&str]| {
+        let flatten = [
+            "run",
+            "lines",
+            "--plugin",
+            "xml-flatten",
+            "-c",
+            "row-tag=book",
+            "-c",
+            "columns=title",
+            "--json",
+        ];
+        let topic = ["--bootstrap.servers", broker.bootstrap()];
+        weir(dir.path(), &[&flatten[..], &topic[..], limit].concat())
+    };
+    let some = text(&run(&[]).stderr);
+    assert!(
+        some.contains("stopped after 100 messages, more are there: --limit N"),
+        "{some}"
+    );
+    for all in [&["-n", "120"], &["-n", "0"]] {
+        let told = text(&run(all).stderr);
+        assert!(!told.contains("stopped"), "{told}");
+    }
+}
+
+/// Words in backquotes that look like a code.
+fn codes_in(text: &str) -> impl Iterator<Item = &str> {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    let code = move |word: &&str| word.contains('_') && word.bytes().all(letter);
+    text.split('`').skip(1).step_by(2).filter(code)
+}
+
+#[test]
+fn every_code_of_a_dead_letter_is_explained() {
+    use weir::{chain, plugin};
+    let root = crate::check::root();
+    let mut codes: Vec<String> = [
+        plugin::codes::TRAPPED,
+        plugin::codes::ERROR,
+        plugin::codes::OUTPUT_INVALID,
+        plugin::codes::OUT_OF_MEMORY,
+        plugin::codes::FUEL_EXHAUSTED,
+        chain::codes::TOO_MANY_REJECTS,
+        chain::codes::TOO_MANY_BYTES,
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for page in std::fs::read_dir(root.join("docs/plugins")).unwrap() {
+        let path = page.unwrap().path();
+        let page = std::fs::read_to_string(&path).unwrap();
+        let refusals = page
+            .split("\n## ")
+            .filter(|section| section.starts_with("Refusals"));
+        let mut of_page: Vec<&str> = refusals.flat_map(codes_in).collect();
+        if path.ends_with("validate.md") {
+            // The last column of the table of rules says which code a rule refuses with.
+            let rules = page.lines().filter(|line| line.starts_with("| `"));
+            of_page.extend(rules.flat_map(codes_in));
+        }
+        let silent = ["mask.md", "select.md", "types.md"]
+            .iter()
+            .any(|name| path.ends_with(name));
+        assert_eq!(of_page.is_empty(), silent, "{}", path.display());
+        codes.extend(of_page.into_iter().map(str::to_owned));
+    }
+    assert!(codes.len() > 60, "{codes:?}");
+    codes.sort();
+    codes.dedup();
+    let explain = |code: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.arg("explain").args(code).output().unwrap()
+    };
+    let list = text(&explain(None).stdout);
+    for code in &codes {
+        let told = explain(Some(code));
+        let said = text(&told.stdout);
+        assert!(
+            told.status.success(),
+            "docs/refusals.md has no section of {code}"
+        );
+        assert!(
+            said.contains("*Likely cause.*") && said.contains("*What to do.*"),
+            "{said}"
+        );
+        assert!(
+            list.lines()
+                .any(|line| line.split_whitespace().next() == Some(code)),
+            "{code}"
+        );
+    }
+    let page = std::fs::read_to_string(root.join("docs/refusals.md")).unwrap();
+    let sections = page.split("\n### `").skip(1);
+    let sections: Vec<&str> = sections.filter_map(|s| s.split('`').next()).collect();
+    for section in sections {
+        assert!(
+            codes.iter().any(|code| code == section),
+            "nobody refuses with {section}"
+        );
+    }
+}

@@ -75,7 +75,9 @@ pub fn native(dir: &Path) -> Result<Option<PathBuf>> {
     }
     let mut cargo = cargo(dir, Say::Errors);
     cargo.args(["--release", "--example", "native"]);
-    let artifacts = run(cargo, "the native example does not build")?;
+    let artifacts = run(cargo, "the native example does not build").map_err(|e| {
+        e.hint("examples/native.rs: fn main() -> std::process::ExitCode { CRATE::native_main() }")
+    })?;
     let found = artifacts
         .iter()
         .rev()

@@ -19,7 +19,7 @@ use crate::record::{
 };
 use crate::source::Source;
 
-/// A file of samples is read whole.
+/// A file of samples is read whole; so much of a topic is kept.
 pub const MAX_BYTES: u64 = 256 << 20;
 /// A topic that gives nothing for so long is at its end as far as a look at it goes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -105,13 +105,19 @@ pub fn topic(
     let described = cluster.describe(topic)?;
     let positions = cluster.start(&described, Start::Earliest)?;
     let mut source = KafkaSource::open(props, &positions, Limits::default(), Arc::clone(&clock))?;
-    let mut out = Vec::new();
+    let (mut out, mut bytes) = (Vec::new(), 0);
     let mut last = clock.elapsed();
     while out.len() < limit && !source.caught_up() && clock.elapsed() - last < PATIENCE {
         let Some(batch) = source.next(Duration::from_millis(100))? else {
             continue;
         };
         last = clock.elapsed();
+        bytes += batch.bytes() as u64;
+        if bytes > MAX_BYTES {
+            let read = out.len();
+            let message = format!("more than {MAX_BYTES} bytes after {read} messages of {topic}");
+            return Err(invalid(message).hint("--limit N reads the first N messages"));
+        }
         let wanted = (limit - out.len()).min(batch.len());
         out.extend((0..wanted).map(|row| of_batch(&batch, row)));
     }

@@ -1,4 +1,4 @@
-//! `weir explain CODE`: the section of `docs/errors.md`, which is built in.
+//! `weir explain CODE`: the section of `docs/errors.md` or, for dead letters, of `docs/refusals.md`, which are built in.
 
 use clap::Args;
 
@@ -6,25 +6,24 @@ use super::{Exit, say, table};
 use crate::config::nearest::nearest;
 use crate::error::{Error, Kind, Result};
 
-const PAGE: &str = include_str!("../../../docs/errors.md");
+const ERRORS: &str = include_str!("../../../docs/errors.md");
+const REFUSALS: &str = include_str!("../../../docs/refusals.md");
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// A code as it stands in error[code]; all codes where none is given
+    /// A code as it stands in error[code] or in a dead letter; all codes where none is given
     code: Option<String>,
 }
 
 pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
-    let sections = sections();
+    let (errors, refusals) = (sections(ERRORS), sections(REFUSALS));
     let Some(code) = &args.code else {
-        let mut rows = vec![vec!["CODE".to_owned(), "MEANS".to_owned()]];
-        rows.extend(sections.iter().map(|(code, text)| {
-            let first = text.lines().find(|line| !line.trim().is_empty());
-            vec![(*code).to_owned(), first.unwrap_or_default().to_owned()]
-        }));
-        table(&rows);
+        list("ERROR", &errors);
+        say("");
+        list("DEAD LETTER", &refusals);
         return Ok(Exit::Ok);
     };
+    let sections = [errors, refusals].concat();
     let plain = code
         .trim_start_matches("error[")
         .trim_start_matches("warning[");
@@ -38,7 +37,10 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
             let near = nearest(plain, sections.iter().map(|(known, _)| *known));
             let hint = match near {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "`weir explain` lists all codes; codes of dead letters are the plugins': docs/plugins/".to_owned(),
+                None => {
+                    "`weir explain` lists all codes; a plugin that is not Weir's explains its own"
+                        .to_owned()
+                }
             };
             let message = format!("there is no code `{plain}`");
             Err(Error::new(Kind::ConfigInvalid, "explain", message).hint(hint))
@@ -46,9 +48,18 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
     }
 }
 
-/// Code → text, for each heading "### `code`".
-fn sections() -> Vec<(&'static str, &'static str)> {
-    PAGE.split("\n### `")
+fn list(what: &str, sections: &[(&str, &str)]) {
+    let mut rows = vec![vec![what.to_owned(), "MEANS".to_owned()]];
+    rows.extend(sections.iter().map(|(code, text)| {
+        let first = text.lines().find(|line| !line.trim().is_empty());
+        vec![(*code).to_owned(), first.unwrap_or_default().to_owned()]
+    }));
+    table(&rows);
+}
+
+/// Code → text, for each heading "### `code`" of the page.
+fn sections(page: &'static str) -> Vec<(&'static str, &'static str)> {
+    page.split("\n### `")
         .skip(1)
         .filter_map(|section| {
             let (code, text) = section.split_once('`')?;

@@ -64,11 +64,18 @@ pub fn info<T: Transform>() -> contract::Info {
     }
 }
 
-/// Makes `$plugin` the component's one export. Does nothing in native builds, where tests call the `Transform`.
+/// Makes `$plugin`, a `Transform` or a `Rowwise<…>`, the component's one export. Stands at the root of the crate: in native
+/// builds, where tests call the plugin itself, it makes `native_main` there, which `examples/native.rs` runs.
 #[macro_export]
 macro_rules! export {
     ($plugin:ty) => {
         const _: fn() -> $crate::contract::Info = $crate::info::<$plugin>;
+
+        /// The `main` of `examples/native.rs`: what `weir plugin bench` holds the component against.
+        #[cfg(not(target_family = "wasm"))]
+        pub fn native_main() -> ::std::process::ExitCode {
+            $crate::native::main::<$plugin>()
+        }
 
         #[cfg(target_family = "wasm")]
         const _: () = {

@@ -14,7 +14,7 @@ use crate::{Batch, Transform};
 /// The first bytes of the file: another layout has another number.
 pub const MAGIC: &[u8] = b"weir-native-1\n";
 
-/// The `main` of `examples/native.rs`.
+/// The `main` of an `examples/native.rs` that names its plugin, as those of older releases do.
 #[macro_export]
 macro_rules! native_main {
     ($plugin:ty) => {

@@ -94,6 +94,7 @@ pub(super) fn author(verb: &AuthorVerb) -> Result<Exit> {
             let messages = args.input.messages(INFER_LIMIT)?;
             let map = infer::infer(&messages.list, args.format, args.row_tag.as_deref())?;
             say(map.trim_end());
+            messages.left.say(messages.list.len(), "messages");
             Ok(Exit::Ok)
         }
     }

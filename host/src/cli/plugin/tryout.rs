@@ -11,7 +11,7 @@ use crate::author::input::{self, Message};
 use crate::author::outcome::{Outcome, Refused, Row};
 use crate::author::{Settings, Subject, sample, subject};
 use crate::chain::{Chain, Table, Unit};
-use crate::cli::{Exit, print_problems, say, table};
+use crate::cli::{Exit, print_problems, say, table, to_stderr};
 use crate::clock::SystemClock;
 use crate::config::{self, Overlay, PipelineConfig};
 use crate::error::{Error, Kind, Result};
@@ -38,7 +38,7 @@ pub(super) struct InputArgs {
     /// One message a line, also in .xml and .json files
     #[arg(long, conflicts_with = "whole")]
     lines: bool,
-    /// The first N messages
+    /// The first N messages; 0: all
     #[arg(long, short = 'n', value_name = "N")]
     limit: Option<usize>,
     /// host:port of one or more brokers: read a topic from its earliest records
@@ -53,20 +53,67 @@ pub(super) struct InputArgs {
     properties: Vec<String>,
 }
 
-/// What was read, and how much there is.
+/// What was read, and how much more there is.
 pub(super) struct Messages {
     pub list: Vec<Message>,
-    left_out: usize,
+    pub left: Left,
+}
+
+/// What a limit left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// So many of a file or folder.
+    Known(usize),
+    /// A topic has more, nobody counted how many.
+    Some,
+}
+
+impl Left {
+    fn of(there: usize, limit: usize) -> Left {
+        match there.saturating_sub(limit) {
+            0 => Left::Nothing,
+            n => Left::Known(n),
+        }
+    }
+
+    /// Says where reading stopped, and how it goes on. Not among the rows, which may go into a file.
+    pub(super) fn say(self, read: usize, what: &str) {
+        let more = match self {
+            Left::Nothing => return,
+            Left::Known(n) => format!("{} more are there", count(n as u64)),
+            Left::Some => "more are there".to_owned(),
+        };
+        to_stderr(&format!(
+            "stopped after {} {what}, {more}: --limit N reads N of them, --limit 0 all\n",
+            count(read as u64)
+        ));
+    }
+}
+
+/// `--limit`, or what is taken without it; 0 is no limit.
+fn limit(given: Option<usize>, default: usize) -> usize {
+    match given.unwrap_or(default) {
+        0 => usize::MAX,
+        n => n,
+    }
 }
 
 impl InputArgs {
     pub(super) fn messages(&self, limit: usize) -> Result<Messages> {
-        let limit = self.limit.unwrap_or(limit).max(1);
+        let limit = self::limit(self.limit, limit);
         let path = Path::new(&self.from);
         if let Some(bootstrap) = &self.bootstrap {
             let props = KafkaProps::new(bootstrap, "weir-plugin", &pairs(&self.properties)?)?;
-            let list = input::topic(&props, &self.from, limit, SystemClock::shared())?;
-            return Ok(Messages { list, left_out: 0 });
+            // One more tells whether there are more.
+            let most = limit.saturating_add(1);
+            let mut list = input::topic(&props, &self.from, most, SystemClock::shared())?;
+            let left = match list.len() > limit {
+                true => Left::Some,
+                false => Left::Nothing,
+            };
+            list.truncate(limit);
+            return Ok(Messages { list, left });
         }
         if !path.exists() {
             let message = format!("there is no file {}", path.display());
@@ -79,9 +126,9 @@ impl InputArgs {
         }
         let document = path.extension().is_some_and(|e| e == "xml" || e == "json");
         let mut list = input::messages(path, self.whole || document && !self.lines)?;
-        let left_out = list.len().saturating_sub(limit);
+        let left = Left::of(list.len(), limit);
         list.truncate(limit);
-        Ok(Messages { list, left_out })
+        Ok(Messages { list, left })
     }
 }
 
@@ -147,30 +194,28 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit> {
         None => Settings::default(),
     };
     settings.set(&args.set)?;
-    let (table, left_out) = args.table()?;
+    let (table, left) = args.table()?;
     let mut transform = subject.transform(&settings, &table.schema)?;
     let outcome = subject::apply(&mut *transform, &table)?;
     let what = if args.rows { "rows" } else { "messages" };
-    show(&outcome, table.rows, what, left_out, args.json);
+    show(&outcome, table.rows, what, args.json);
+    left.say(table.rows, what);
     Ok(Exit::Ok)
 }
 
 impl RunArgs {
-    fn table(&self) -> Result<(Table, usize)> {
+    fn table(&self) -> Result<(Table, Left)> {
         if !self.rows {
             let messages = self.input.messages(LIMIT)?;
-            return Ok((input::table(&messages.list), messages.left_out));
+            return Ok((input::table(&messages.list), messages.left));
         }
         let path = Path::new(&self.input.from);
         let types = sample::types(&path.with_file_name("types.toml"))?;
         let table = input::rows(path, &types)?;
-        let rows =
-            u32::try_from(self.input.limit.unwrap_or(LIMIT).min(table.rows)).unwrap_or(u32::MAX);
-        let left_out = table.rows - rows as usize;
-        Ok((
-            input::take(&table, &(0..rows).collect::<Vec<u32>>())?,
-            left_out,
-        ))
+        let limit = limit(self.input.limit, LIMIT);
+        let rows = u32::try_from(limit.min(table.rows)).unwrap_or(u32::MAX);
+        let taken = input::take(&table, &(0..rows).collect::<Vec<u32>>())?;
+        Ok((taken, Left::of(table.rows, limit)))
     }
 }
 
@@ -203,18 +248,13 @@ fn run_chain(args: &RunArgs, config: &str) -> Result<Exit> {
             let last = part.transforms.last().map_or("", |t| t.name.as_str());
             say(format!("after {last}:"));
         }
-        show(
-            &outcome,
-            messages.list.len(),
-            "messages",
-            messages.left_out,
-            args.json,
-        );
+        show(&outcome, messages.list.len(), "messages", args.json);
     }
+    messages.left.say(messages.list.len(), "messages");
     Ok(Exit::Ok)
 }
 
-fn show(outcome: &Outcome, rows: usize, what: &str, left_out: usize, json: bool) {
+fn show(outcome: &Outcome, rows: usize, what: &str, json: bool) {
     if json {
         outcome.lines().iter().for_each(say);
         return;
@@ -290,12 +330,6 @@ fn show(outcome: &Outcome, rows: usize, what: &str, left_out: usize, json: bool)
         },
         told.join(", ")
     ));
-    if left_out > 0 {
-        say(format!(
-            "{} more are there: --limit N",
-            count(left_out as u64)
-        ));
-    }
 }
 
 /// A value on one line, shortened; a null is a sign that no text is.
