@@ -18,6 +18,7 @@ pub mod config;
 pub mod connect;
 pub mod deadletter;
 pub mod error;
+pub mod fs;
 mod instant;
 mod json;
 pub mod kafka;

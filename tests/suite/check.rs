@@ -181,3 +181,19 @@ fn the_page_of_keys_is_up_to_date() {
     let fresh = weir::config::reference::refresh(&page).expect("the marks of the generated part");
     snapshot(&path, &fresh);
 }
+
+#[test]
+fn the_page_of_kafka_properties_is_up_to_date() {
+    let path = root().join("docs/kafka-properties.md");
+    let page = std::fs::read_to_string(&path).expect("docs/kafka-properties.md");
+    let (head, rest) = page
+        .split_once("<!-- properties: begin")
+        .expect("the first mark");
+    let (mark, rest) = rest.split_once('\n').expect("a line");
+    let (_, tail) = rest
+        .split_once("<!-- properties: end")
+        .expect("the last mark");
+    let tables = weir::config::librdkafka::markdown();
+    let fresh = format!("{head}<!-- properties: begin{mark}\n{tables}\n<!-- properties: end{tail}");
+    snapshot(&path, &fresh);
+}

@@ -7,6 +7,7 @@
     reason = "tests fail by panicking; clippy.toml knows #[test] functions, not their helpers"
 )]
 
+mod attacks;
 mod author;
 mod author_tools;
 mod bad_input;

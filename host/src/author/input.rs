@@ -12,6 +12,7 @@ use super::{cell, failed, golden, invalid};
 use crate::chain::{Column, Table};
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::fs::Limit;
 use crate::json::Json;
 use crate::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
 use crate::record::{
@@ -20,7 +21,10 @@ use crate::record::{
 use crate::source::Source;
 
 /// A file of samples is read whole; so much of a topic is kept.
-pub const MAX_BYTES: u64 = 256 << 20;
+const SAMPLES: Limit = Limit {
+    bytes: 256 << 20,
+    of: "a file of samples",
+};
 /// A topic that gives nothing for so long is at its end as far as a look at it goes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -81,12 +85,14 @@ pub fn listed(dir: &Path) -> Result<Vec<PathBuf>> {
 
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let cannot = |e| failed(format!("{} cannot be read", path.display())).source(e);
-    let size = fs::metadata(path).map_err(cannot)?.len();
-    if size > MAX_BYTES {
-        let message = format!("{} has {size} bytes; at most {MAX_BYTES}", path.display());
+    // A person's own, so it may be a pipe; what it gives is bounded all the same.
+    let file = fs::File::open(path).map_err(cannot)?;
+    let size = file.metadata().map_err(cannot)?.len();
+    if size > SAMPLES.bytes {
+        let message = format!("{} has {size} bytes; {SAMPLES}", path.display());
         return Err(invalid(message).hint("head -n 1000 FILE > SAMPLE"));
     }
-    fs::read(path).map_err(cannot)
+    crate::fs::read_open(file, SAMPLES).map_err(cannot)
 }
 
 pub fn read_text(path: &Path) -> Result<String> {
@@ -113,9 +119,9 @@ pub fn topic(
         };
         last = clock.elapsed();
         bytes += batch.bytes() as u64;
-        if bytes > MAX_BYTES {
+        if bytes > SAMPLES.bytes {
             let read = out.len();
-            let message = format!("more than {MAX_BYTES} bytes after {read} messages of {topic}");
+            let message = format!("more than {SAMPLES.bytes} bytes after {read} messages of {topic}");
             return Err(invalid(message).hint("--limit N reads the first N messages"));
         }
         let wanted = (limit - out.len()).min(batch.len());

@@ -11,7 +11,8 @@ use crate::chain::{Table, Transform};
 use crate::config::{self, Overlay, Text};
 use crate::error::{Error, Kind, Result};
 use crate::plugin::{
-    Canonical, Component, Keys, Limits, Places, Plugins, SetupError, SetupProblem, Stage,
+    Canonical, Component, FILE_OF_RULES, Keys, Limits, Places, Plugins, SetupError, SetupProblem,
+    Stage,
 };
 
 /// A loaded component, and the crate it comes from.
@@ -61,7 +62,7 @@ impl Subject {
         let keys = Keys {
             config: &settings.keys,
             resolve: &resolve,
-            read_file: &|path| std::fs::read(settings.base.join(path)),
+            read_file: &|path| crate::fs::read(&settings.base.join(path), FILE_OF_RULES),
         };
         let told = |problems| settings.refused(SetupError::Problems(problems), None);
         self.component.canonical(&keys).map_err(told)

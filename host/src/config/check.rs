@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::checked::*;
 use super::keys::{self, Default, FAMILIAR, KAFKA_PREFIX, KEYS, KeyDef, Scope, TRANSFORM_PREFIX};
-use super::librdkafka::{Property, property};
+use super::librdkafka::{self, Property, Side, property};
 use super::nearest::nearest;
 use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
@@ -88,7 +88,7 @@ impl Checker<'_> {
             } else if let Some(def) = keys::find(key) {
                 self.known(def, entry);
             } else if let Some(name) = key.strip_prefix(KAFKA_PREFIX) {
-                self.kafka_property(key, name);
+                self.kafka_property(key, name, entry);
             } else if !key.starts_with(TRANSFORM_PREFIX) {
                 self.unknown(key);
             }
@@ -142,7 +142,7 @@ impl Checker<'_> {
         }
     }
 
-    fn kafka_property(&mut self, key: &str, name: &str) {
+    fn kafka_property(&mut self, key: &str, name: &str, entry: &Entry) {
         if self.scope == Some(Scope::Zone) {
             let message = format!("`{key}` belongs to source.type=\"kafka\"; here it is \"zone\"");
             self.problem(key, problem::DOES_NOT_APPLY, message).hint =
@@ -150,19 +150,33 @@ impl Checker<'_> {
             return;
         }
         match property(name) {
-            Property::Consumer => {}
-            Property::Owned(why) => {
-                let message = format!("`{name}` is decided by the host, not by the config");
-                self.problem(key, problem::OWNED_PROPERTY, message).hint = Some(why.to_owned());
-            }
-            Property::Producer => {
+            Property::Allowed(allowed) if allowed.side == Side::Producer => {
                 let message = format!("`{name}` is a property of producers; this is a consumer");
                 self.problem(key, problem::DOES_NOT_APPLY, message).hint =
                     Some("take the key out".to_owned());
             }
+            Property::Allowed(allowed) => {
+                // What a reference stands for is looked at when a client is made of it.
+                let typed = Some(entry.value.typed()).filter(|_| !entry.value.has_reference());
+                if let Some(Err(expected)) = typed.map(|typed| allowed.takes.check(typed)) {
+                    let message = format!("`{key}`: expected {expected}");
+                    self.problem(key, problem::WRONG_TYPE, message).hint =
+                        Some(librdkafka::LIST.to_owned());
+                }
+            }
+            Property::Owned(why) => {
+                let message = format!("`{name}` is decided by the host, not by the config");
+                self.problem(key, problem::OWNED_PROPERTY, message).hint = Some(why.to_owned());
+            }
+            Property::Never(why) => {
+                let message = format!("`{name}` cannot be set: {why}");
+                self.problem(key, problem::REFUSED_PROPERTY, message).hint =
+                    Some(librdkafka::LIST.to_owned());
+            }
             Property::Unknown { hint } => {
-                let message = format!("librdkafka has no consumer property `{name}`");
-                self.problem(key, problem::UNKNOWN_KEY, message).hint = hint;
+                let message = format!("`{name}` is not among the Kafka properties that can be set");
+                self.problem(key, problem::UNKNOWN_KEY, message).hint =
+                    hint.or(Some(librdkafka::LIST.to_owned()));
             }
         }
     }

@@ -290,6 +290,11 @@ impl PipelineConfig {
         self.raw.place(key)
     }
 
+    /// What it may read and write beyond itself.
+    pub fn reach(&self) -> &super::Reach {
+        self.raw.reach()
+    }
+
     /// A problem found later than here, by a plugin for instance, at the place of its key.
     pub fn problem(&self, key: &str, code: &'static str, message: impl Into<String>) -> Problem {
         Problem::new(self.place(key), key, code, message)
@@ -315,13 +320,7 @@ impl PipelineConfig {
 impl KafkaSourceConfig {
     /// What librdkafka needs to connect, resolved now: `bootstrap.servers` and `source.kafka.*`.
     pub fn client_properties(&self) -> crate::error::Result<BTreeMap<String, String>> {
-        let mut all = BTreeMap::new();
-        for (key, value) in &self.properties {
-            let value = value
-                .resolve()
-                .map_err(|e| e.with("key", format!("source.kafka.{key}")))?;
-            all.insert(key.clone(), value);
-        }
+        let mut all = super::librdkafka::resolved(&self.properties, super::keys::KAFKA_PREFIX)?;
         let servers = self
             .bootstrap_servers
             .resolve()

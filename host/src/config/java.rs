@@ -1,7 +1,7 @@
 //! Settings of Kafka's Java clients as properties of librdkafka: other names, other values, logins in JAAS lines, stores of
 //! keys. What a Java client is told about its connection is either handed on or refused by name; nothing of it is dropped.
 
-use super::librdkafka::{Property, property};
+use super::librdkafka::{self, Property, Side, property};
 use super::text::Text;
 
 /// What becomes of one setting.
@@ -124,10 +124,10 @@ pub fn setting(
         };
     }
     if producer && name == "request.timeout.ms" {
-        return is(name, typed);
+        return known(name, typed, producer);
     }
     if let Some((_, theirs)) = RENAMED.iter().find(|(java, _)| *java == name) {
-        return is(theirs, typed);
+        return known(theirs, typed, producer);
     }
     match name {
         "sasl.jaas.config" => jaas(typed),
@@ -143,13 +143,23 @@ pub fn setting(
 /// What both clients call the same, as far as it may be set.
 fn known(name: &str, typed: &str, producer: bool) -> Said {
     match property(name) {
-        Property::Consumer => is(name, typed),
-        Property::Producer if producer => is(name, typed),
+        Property::Allowed(allowed) if allowed.side == Side::Producer && !producer => {
+            idle("it is a setting of producers")
+        }
+        Property::Allowed(allowed) if allowed.side == Side::Consumer && producer => {
+            idle("it is a setting of consumers")
+        }
+        // What a reference stands for is looked at when a client is made of it.
+        Property::Allowed(_) if Text::new(typed).has_reference() => is(name, typed),
+        Property::Allowed(allowed) => match allowed.takes.check(typed) {
+            Ok(()) => is(name, typed),
+            Err(expected) => refused(format!("expected {expected}"), librdkafka::LIST),
+        },
         Property::Owned(why) => refused("it is decided by the host", why),
-        Property::Producer => idle("it is a setting of producers"),
+        Property::Never(why) => refused(format!("it cannot be set: {why}"), librdkafka::LIST),
         Property::Unknown { hint } => refused(
-            "the client here (librdkafka) has no such setting",
-            hint.unwrap_or_else(|| "take the key out".to_owned()),
+            "it is not among the Kafka properties that can be set",
+            hint.unwrap_or_else(|| librdkafka::LIST.to_owned()),
         ),
     }
 }

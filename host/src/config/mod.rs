@@ -13,6 +13,7 @@ pub mod nearest;
 pub mod problem;
 mod properties;
 pub mod raw;
+pub mod reach;
 mod read;
 pub mod reference;
 pub mod schema;
@@ -25,6 +26,7 @@ pub mod worker;
 pub use checked::*;
 pub use problem::{Place, Problem, Severity};
 pub use raw::Raw;
+pub use reach::Reach;
 pub use text::Text;
 pub use values::{duration, plugin_ref};
 
@@ -154,6 +156,15 @@ pub fn beside<'a>(
     others: impl IntoIterator<Item = &'a PipelineConfig>,
 ) -> Vec<Problem> {
     together::beside(new, others)
+}
+
+/// A reference in a config by REST, in a key whose value stands in messages, paths and logs.
+pub fn reference_shows(raw: &Raw, key: &str) -> Problem {
+    let message = format!(
+        "`{key}`: no reference may stand here, as the value shows in messages, paths and logs"
+    );
+    Problem::new(raw.place(key), key, problem::REFERENCE_SHOWS, message)
+        .hint("write the value itself; references are for passwords, tokens and keys")
 }
 
 /// One error that names the first problem and counts the others.

@@ -134,12 +134,15 @@ pub const BAD_PLUGIN: &str = "bad_plugin";
 pub const BAD_REFERENCE: &str = "bad_reference";
 pub const UNRESOLVED: &str = "unresolved";
 pub const OWNED_PROPERTY: &str = "owned_property";
+pub const REFUSED_PROPERTY: &str = "refused_property";
 pub const UNLISTED_TRANSFORM: &str = "unlisted_transform";
 pub const UNKNOWN_PROFILE: &str = "unknown_profile";
 pub const SAME_PIPELINE: &str = "same_pipeline";
 pub const SAME_TABLE: &str = "same_table";
 pub const PLUGIN_CONFIG: &str = "plugin_config";
 pub const NOT_TRANSLATED: &str = "not_translated";
+pub const REFERENCE_SHOWS: &str = "reference_shows";
+pub const OUT_OF_REACH: &str = "out_of_reach";
 pub const LITERAL_SECRET: &str = "literal_secret";
 
 /// Every code with its one sentence; `docs/errors.md` has a section for each.
@@ -186,6 +189,7 @@ pub const CODES: &[(&str, &str)] = &[
         OWNED_PROPERTY,
         "a Kafka property that the commit protocol decides",
     ),
+    (REFUSED_PROPERTY, "a Kafka property that no config may set"),
     (
         UNLISTED_TRANSFORM,
         "keys of a transform that `transforms` does not list, or a listed one without keys",
@@ -197,6 +201,14 @@ pub const CODES: &[(&str, &str)] = &[
     (
         NOT_TRANSLATED,
         "a key of a Kafka Connect config that cannot be honoured",
+    ),
+    (
+        REFERENCE_SHOWS,
+        "a reference where what it stands for would show, in a config by REST",
+    ),
+    (
+        OUT_OF_REACH,
+        "a file or directory that a config by REST may not use, or one of the daemon's own",
     ),
     (
         LITERAL_SECRET,

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::problem::{self, Place, Problem};
+use super::reach::Reach;
 use super::text::Text;
 
 /// Always in the canonical map, so that Connect's clients find what they compare.
@@ -25,21 +26,39 @@ pub struct Entry {
 pub struct Raw {
     /// As given on the command line.
     pub file: Arc<str>,
+    /// Of all its values.
+    reach: Reach,
     entries: BTreeMap<String, Entry>,
     profiles: BTreeMap<String, BTreeMap<String, Entry>>,
 }
 
 impl Raw {
+    /// The operator's.
     pub fn new(file: &str) -> Raw {
+        Raw::within(file, &Reach::default())
+    }
+
+    pub fn within(file: &str, reach: &Reach) -> Raw {
         Raw {
             file: file.into(),
+            reach: reach.clone(),
             entries: BTreeMap::new(),
             profiles: BTreeMap::new(),
         }
     }
 
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// A value that was made of this map's.
+    pub fn text(&self, typed: impl Into<String>) -> Text {
+        Text::within(typed, &self.reach)
+    }
+
     /// Adds a key of the file; a key that is there already is a problem, and the first one stays.
     pub fn insert(&mut self, key: String, value: String, place: Place) -> Result<(), Problem> {
+        let value = self.text(value);
         insert(&mut self.entries, key, value, place)
     }
 
@@ -50,6 +69,7 @@ impl Raw {
         value: String,
         place: Place,
     ) -> Result<(), Problem> {
+        let value = self.text(value);
         let overlay = self.profiles.entry(profile.to_owned()).or_default();
         insert(overlay, key, value, place)
     }
@@ -75,7 +95,7 @@ impl Raw {
     /// `--set key=value`: lays over everything.
     pub fn set(&mut self, key: &str, value: &str, number: u32) {
         let entry = Entry {
-            value: Text::new(value),
+            value: self.text(value),
             place: Place::Set(number),
         };
         self.entries.insert(key.to_owned(), entry);
@@ -144,7 +164,7 @@ impl Raw {
 fn insert(
     into: &mut BTreeMap<String, Entry>,
     key: String,
-    value: String,
+    value: Text,
     place: Place,
 ) -> Result<(), Problem> {
     if let Some(first) = into.get(&key) {
@@ -152,7 +172,6 @@ fn insert(
         return Err(Problem::new(place, key, problem::DUPLICATE, message)
             .hint("keep one of them; a quoted \"a.b\" and a table [a] with b are the same key"));
     }
-    let value = Text::new(value);
     into.insert(key, Entry { value, place });
     Ok(())
 }

@@ -1,18 +1,38 @@
 //! Values that may hold references: `${env:NAME}`, `${env:NAME:-default}`, `${file:path:key}`.
 //!
-//! A [`Text`] keeps what was typed. [`Text::resolve`] reads the environment or the file at the moment of use; whatever is
-//! printed, logged, stored or compared is the reference. This is the only file that reads the environment.
+//! A [`Text`] keeps what was typed. [`Text::resolve`] reads the environment or the file at the moment of use, where the
+//! [`Reach`] of its config allows it; whatever is printed, logged, stored or compared is the reference. This is the only
+//! file that reads the environment.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
+use super::reach::Reach;
 use crate::error::{Error, Kind, Result};
+use crate::fs::{self, Limit};
 
 /// A string as typed, references unresolved. `Display`, `Debug` and JSON show the references, never what they stand for.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone)]
 pub struct Text {
     typed: String,
     /// What `typed` stands for, where somebody else's file said it.
     held: Option<Box<Text>>,
+    reach: Reach,
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Text) -> bool {
+        self.typed == other.typed
+    }
+}
+
+impl Eq for Text {}
+
+/// What a config's references refer to, without asking whether it is there.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Referred {
+    Env(String),
+    File(PathBuf),
 }
 
 /// One piece of a typed string.
@@ -30,10 +50,17 @@ enum Piece<'a> {
 }
 
 impl Text {
+    /// Of the operator.
     pub fn new(typed: impl Into<String>) -> Text {
+        Text::within(typed, &Reach::default())
+    }
+
+    /// Of a config with this reach.
+    pub fn within(typed: impl Into<String>, reach: &Reach) -> Text {
         Text {
             typed: typed.into(),
             held: None,
+            reach: reach.clone(),
         }
     }
 
@@ -41,6 +68,7 @@ impl Text {
     pub fn held(shown: impl Into<String>, value: Text) -> Text {
         Text {
             typed: shown.into(),
+            reach: value.reach.clone(),
             held: Some(Box::new(value)),
         }
     }
@@ -50,12 +78,27 @@ impl Text {
         &self.typed
     }
 
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
     pub fn has_reference(&self) -> bool {
         self.held.is_some()
             || match pieces(&self.typed) {
                 Ok(all) => all.iter().any(|piece| !matches!(piece, Piece::Plain(_))),
                 Err(_) => true,
             }
+    }
+
+    /// What its references refer to; nothing where they are not well formed.
+    pub fn refers_to(&self) -> Vec<Referred> {
+        let of = |piece| match piece {
+            Piece::Plain(_) => None,
+            Piece::Env { name, .. } => Some(Referred::Env(name.to_owned())),
+            Piece::File { path, .. } => Some(Referred::File(path.into())),
+        };
+        let all = pieces(&self.typed).unwrap_or_default();
+        all.into_iter().filter_map(of).collect()
     }
 
     /// Where a secret belongs: it stands there itself, without a reference or as a reference's default.
@@ -96,8 +139,12 @@ impl Text {
         for piece in pieces(&self.typed).map_err(bad)? {
             match piece {
                 Piece::Plain(text) => out.push_str(text),
-                Piece::Env { name, default } => out.push_str(&from_env(name, default)?),
-                Piece::File { path, key } => out.push_str(&from_file(path, key)?),
+                Piece::Env { name, default } => {
+                    let denied = |d: super::reach::Denied| d.into_error("config.resolve");
+                    self.reach.env(name).map_err(denied)?;
+                    out.push_str(&from_env(name, default)?);
+                }
+                Piece::File { path, key } => out.push_str(&from_file(&self.reach, path, key)?),
             }
         }
         Ok(out)
@@ -198,11 +245,17 @@ fn from_env(name: &str, default: Option<&str>) -> Result<String> {
     }
 }
 
-/// Largest file of secrets. Theirs are some KiB; anything larger is no such file.
-const SECRETS_MAX: u64 = 1 << 20;
+/// Theirs are some KiB; anything larger is no such file.
+const SECRETS: Limit = Limit {
+    bytes: 1 << 20,
+    of: "a file of secrets",
+};
 
-fn from_file(path: &str, key: &str) -> Result<String> {
-    let text = small_file(path)?;
+fn from_file(reach: &Reach, path: &str, key: &str) -> Result<String> {
+    let place = reach.secrets(Path::new(path));
+    let place = place.map_err(|denied| denied.into_error("config.resolve"))?;
+    let text = fs::read_text(&place, SECRETS)
+        .map_err(|e| unresolved(format!("the secrets file {path} cannot be read: {e}")))?;
     super::properties::parse(&text)
         .into_iter()
         .rev()
@@ -211,17 +264,10 @@ fn from_file(path: &str, key: &str) -> Result<String> {
         .ok_or_else(|| unresolved(format!("the secrets file {path} has no key {key}")))
 }
 
-/// What stands in a plain file of bounded size.
+/// What stands in a plain file of bounded size; the operator's.
 pub(super) fn small_file(path: &str) -> Result<String> {
-    let cannot = |e| unresolved(format!("the secrets file {path} cannot be read")).source(e);
-    // A pipe or a device might give bytes without end, or none, ever.
-    let there = std::fs::metadata(path).map_err(cannot)?;
-    if !there.is_file() || there.len() > SECRETS_MAX {
-        return Err(unresolved(format!(
-            "{path} is no secrets file: a plain file of at most {SECRETS_MAX} bytes is expected"
-        )));
-    }
-    std::fs::read_to_string(path).map_err(cannot)
+    fs::read_text(Path::new(path), SECRETS)
+        .map_err(|e| unresolved(format!("the secrets file {path} cannot be read: {e}")))
 }
 
 fn unresolved(message: String) -> Error {

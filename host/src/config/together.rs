@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::check::Checker;
 use super::checked::{PipelineConfig, Source, Start, TableName, Trigger};
 use super::keys::{KAFKA_PREFIX, Scope};
-use super::librdkafka::{Property, property};
+use super::librdkafka::{Property, Side, property};
 use super::problem::{self, Problem};
 use super::shape::Shape;
 use super::values::show_bytes;
@@ -213,7 +213,8 @@ fn security(checker: &mut Checker<'_>) {
         let prefix = format!("source.kafka.{prefix}");
         let known = |key: &str| {
             let name = key.strip_prefix(KAFKA_PREFIX).unwrap_or(key);
-            key.starts_with(&prefix) && property(name) == Property::Consumer
+            let allowed = |p| matches!(p, Property::Allowed(a) if a.side != Side::Producer);
+            key.starts_with(&prefix) && allowed(property(name))
         };
         let found = raw.iter().find(|(key, _)| known(key));
         found.map(|(key, _)| key.to_owned())

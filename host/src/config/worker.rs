@@ -16,10 +16,12 @@ use super::raw::{Entry, Raw};
 use super::shape::Value;
 use super::text::Text;
 
+mod allow;
 pub mod connect;
 pub mod keys;
 pub mod theirs;
 
+pub use allow::AllowConfig;
 pub use connect::{CONVERTERS, Client, DECIDED, Idle, Overrides, Theirs};
 
 use keys::{BASIC, BEARER, KEYS, STORE_MAP};
@@ -37,6 +39,8 @@ pub struct WorkerConfig {
     pub plugin_cache: PathBuf,
     /// URL prefix of another system → ours.
     pub stores: Vec<(String, String)>,
+    /// What configs by REST may use of this machine.
+    pub allow: AllowConfig,
     pub shutdown_timeout: Duration,
     pub restart: RestartConfig,
     pub log: LogConfig,
@@ -366,6 +370,7 @@ impl Reader<'_> {
             plugin_cache: (self.path("plugin.cache")).unwrap_or_else(|| plugin_path.join(".cache")),
             plugin_path,
             stores,
+            allow: self.allow(),
             shutdown_timeout: shutdown_timeout?,
             restart,
             log: LogConfig {

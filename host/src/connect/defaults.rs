@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::worker::{CONVERTERS, Client, Theirs};
-use crate::config::{Problem, Raw, Text, problem};
+use crate::config::{Problem, Raw, Reach, Text, problem};
 
 const SERVERS: &str = "source.bootstrap.servers";
 const SCHEMAS: &str = ".schemas.enable";
@@ -18,6 +18,8 @@ pub struct Defaults {
     pub stores: Vec<(String, String)>,
     /// Of a Connect worker's file.
     pub theirs: Theirs,
+    /// Of the config that is read.
+    pub reach: Reach,
 }
 
 impl Defaults {

@@ -24,7 +24,7 @@ pub use translate::Translated;
 use std::collections::BTreeMap;
 
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
-use crate::config::{self, PipelineConfig, Problem, Raw, problem};
+use crate::config::{self, PipelineConfig, Problem, Raw, Reach, problem};
 use crate::supervisor::Kind;
 
 const SERVERS: &str = "source.bootstrap.servers";
@@ -71,7 +71,7 @@ impl Job {
 
 /// A config as REST has it, with `name` in it → what is to run, or everything that is wrong with it. Touches nothing.
 pub fn job(config: &BTreeMap<String, String>, defaults: &Defaults) -> Result<Job, Vec<Problem>> {
-    let mut raw = of_map(config)?;
+    let mut raw = of_map(config, &defaults.reach)?;
     if raw.get(CONNECTOR_CLASS).is_none() {
         return Err(vec![no_class(&raw)]);
     }
@@ -106,7 +106,7 @@ pub fn translate(
     config: &BTreeMap<String, String>,
     defaults: &Defaults,
 ) -> Result<Translation, Vec<Problem>> {
-    let raw = of_map(config)?;
+    let raw = of_map(config, &defaults.reach)?;
     let (done, problems) = native(&raw, defaults, None);
     match done {
         Some(done) => Ok(Translation {
@@ -214,8 +214,8 @@ fn no_class(raw: &Raw) -> Problem {
         .hint("`weir`, or a class of Kafka Connect: GET /connector-plugins lists them")
 }
 
-fn of_map(config: &BTreeMap<String, String>) -> Result<Raw, Vec<Problem>> {
-    let mut raw = Raw::new("config");
+fn of_map(config: &BTreeMap<String, String>, reach: &Reach) -> Result<Raw, Vec<Problem>> {
+    let mut raw = Raw::within("config", reach);
     for (key, value) in config {
         let place = raw.start_of_file();
         raw.insert(key.clone(), value.clone(), place)

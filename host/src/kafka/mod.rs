@@ -26,5 +26,5 @@ pub use errors::{Lost, LostRange, lost};
 pub use mirror::Mirror;
 pub use mock::{MIN_PARTITIONS, MockBroker};
 pub use producer::{Delivered, Outgoing, Producer};
-pub use props::{KafkaProps, refused};
+pub use props::KafkaProps;
 pub use source::{KafkaSource, Limits, REFUSED_FOR, Status};

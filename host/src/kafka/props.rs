@@ -1,7 +1,7 @@
 //! What the user may say about the connection, and what the protocol has already decided.
 //!
-//! Any librdkafka property passes through, except those whose value the commit protocol rests on: these are refused by
-//! name, with the reason. `Debug` prints names only, never values: some are passwords.
+//! A librdkafka property passes through where it is on the list of [`librdkafka`], with a value of its kind; all others are
+//! refused by name, with the reason. `Debug` prints names only, never values: some are passwords.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
+use crate::config::librdkafka;
 use crate::error::{Error, Kind, Result};
 
 use super::source::Limits;
@@ -19,34 +20,6 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A lost broker is tried again at the latest after this long.
 const RECONNECT_MAX_MS: &str = "2000";
-
-const POSITIONS: &str = "positions come from the commit log and nowhere else";
-const GROUPS: &str = "Weir assigns partitions itself and joins no group";
-
-/// Why a property may not be set, or `None` if it may.
-pub fn refused(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "bootstrap.servers" | "metadata.broker.list" => "set source.bootstrap.servers instead",
-        "group.id" => "set source.group.id instead",
-        "auto.offset.reset" => {
-            "a position that is gone must stop the pipeline (source.on.data.loss)"
-        }
-        "enable.auto.commit" | "auto.commit.enable" | "auto.commit.interval.ms" => POSITIONS,
-        "enable.auto.offset.store" | "offset.store.method" | "offset.store.path" => POSITIONS,
-        "offset.store.sync.interval.ms" => POSITIONS,
-        "group.instance.id" | "group.protocol" | "group.protocol.type" => GROUPS,
-        "group.remote.assignor" | "partition.assignment.strategy" => GROUPS,
-        "enable.partition.eof" => "the end of a partition is how gaps at its end are seen",
-        "isolation.level" => "records of aborted transactions must never be read",
-        "enable.idempotence" | "transactional.id" => "the producer is idempotent by itself",
-        "allow.auto.create.topics" => "a topic that is not there must be an error",
-        "plugin.library.paths" => "it would load foreign code into the process",
-        "log.queue" | "opaque" | "interceptors" => "the client's own plumbing",
-        key if key.starts_with("test.mock.") => "for tests of librdkafka",
-        key if key.ends_with("_cb") => "callbacks are the client's own plumbing",
-        _ => return None,
-    })
-}
 
 /// Where the cluster is and how to talk to it.
 #[derive(Clone)]
@@ -74,9 +47,9 @@ impl KafkaProps {
         group: &str,
         overrides: &BTreeMap<String, String>,
     ) -> Result<KafkaProps> {
-        for key in overrides.keys() {
-            if let Some(reason) = refused(key) {
-                return Err(invalid(format!("'{key}' cannot be set: {reason}")).with("key", key));
+        for (key, value) in overrides {
+            if let Some((message, hint)) = librdkafka::refused(key, value) {
+                return Err(invalid(message).hint(hint).with("key", key));
             }
         }
         if bootstrap.trim().is_empty() {
@@ -219,11 +192,50 @@ mod unit {
             "enable.auto.commit",
             "group.id",
             "isolation.level",
+            "ssl.engine.location",
+            "ssl.providers",
+            "plugin.library.paths",
             "test.mock.num.brokers",
+            "fetch.min.bites",
         ] {
             let error = with(key, "x").expect_err(key);
             assert_eq!(error.kind(), Kind::ConfigInvalid);
             assert!(error.to_string().contains(key), "{error}");
+        }
+    }
+
+    /// A name or range of the table that librdkafka does not take would be a promise that cannot be kept.
+    #[test]
+    fn librdkafka_takes_what_the_list_allows() {
+        use librdkafka::{ALLOWED, Side, Takes};
+        for allowed in ALLOWED {
+            let values = match allowed.takes {
+                Takes::Text | Takes::Login | Takes::Secret => vec!["x".to_owned()],
+                // Read when a client is made.
+                Takes::File => vec!["/x".to_owned()],
+                Takes::Flag => vec!["true".to_owned(), "false".to_owned()],
+                Takes::Int(min, max) => vec![min.to_string(), max.to_string()],
+                Takes::Choice(all) | Takes::Choices(all) => {
+                    all.iter().map(|one| (*one).to_owned()).collect()
+                }
+            };
+            for value in values {
+                assert_eq!(librdkafka::refused(allowed.name, &value), None);
+                let mut config = ClientConfig::new();
+                config.set(allowed.name, &value);
+                // Values that contradict each other are told when a client is made.
+                let taken = config.create_native_config();
+                assert!(
+                    taken.is_ok(),
+                    "{} = {value} ({:?})",
+                    allowed.name,
+                    allowed.side
+                );
+            }
+            assert!(matches!(
+                allowed.side,
+                Side::Both | Side::Consumer | Side::Producer
+            ));
         }
     }
 
@@ -241,10 +253,6 @@ mod unit {
         with("sasl.mechanisms", "SCRAM-SHA-256")
             .and_then(|p| p.check())
             .expect("scram built in");
-        let error = with("fetch.min.bites", "10")
-            .and_then(|p| p.check())
-            .expect_err("no such name");
-        assert!(error.to_string().contains("fetch.min.bites"), "{error}");
         let error = with("fetch.min.bytes", "ten")
             .and_then(|p| p.check())
             .expect_err("no number");

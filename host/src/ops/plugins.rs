@@ -9,7 +9,7 @@ use super::{Refused, Why, utc};
 use crate::clock::Clock;
 use crate::commit::{self, LogName};
 use crate::error::{Error, Kind, Result};
-use crate::plugin::{Component, ConfigKey, Import, MAX_COMPONENT_BYTES, Plugins, shipped};
+use crate::plugin::{Component, ConfigKey, Import, KEPT, MAX_COMPONENT_BYTES, Plugins, shipped};
 use crate::store::Store;
 
 /// A component that is, or could be, in the store under its name and version.
@@ -216,7 +216,7 @@ fn loose(plugins: &Plugins) -> Result<Vec<Listed>> {
         if path.extension().is_none_or(|e| e != "wasm") {
             continue;
         }
-        let content = std::fs::read(&path).map_err(|e| unreadable(&path, e))?;
+        let content = crate::fs::read(&path, KEPT).map_err(|e| unreadable(&path, e))?;
         let (size, digest) = (content.len() as u64, commit::digest(&content));
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let (version, note) = match plugins.from_bytes(content) {

@@ -7,6 +7,7 @@
 //! A swap or rollback by hand stays in force over restarts: the log wins, unless the config was edited since.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use arrow_schema::SchemaRef;
 
@@ -19,7 +20,7 @@ use crate::config::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::plugin::{Canonical, Component, Keys, Plugins, SetupError, SetupProblem, Stage};
-use crate::plugin::{FUEL_PER_SECOND, Limits};
+use crate::plugin::{FILE_OF_RULES, FUEL_PER_SECOND, Limits};
 use crate::record::input_schema;
 
 /// One transform with all that makes it what it is.
@@ -146,17 +147,13 @@ impl Part {
                 // What decides alone must not allow less than time did.
                 fuel: FUEL_PER_SECOND.saturating_mul(limits.deadline.as_secs().max(2)),
             },
-            resolve: &resolve,
+            resolve: &|typed| config.raw.text(typed).resolve(),
         };
         let plugin = &self.component.info().name;
         self.component
             .transform(stage, self.config.clone())
             .map_err(|error| refusals(config, &self.transform, plugin, error))
     }
-}
-
-fn resolve(typed: &str) -> Result<String> {
-    Text::new(typed).resolve()
 }
 
 /// The transforms in order, and everything that plugins find wrong with their keys.
@@ -197,11 +194,26 @@ pub fn part_of(
     let typed = |(key, text): (&String, &Text)| (key.clone(), text.typed().to_owned());
     let keys: BTreeMap<String, String> = transform.config.iter().map(typed).collect();
     let plugin = &component.info().name;
+    if config.reach().is_confined() {
+        let shows =
+            |(key, text): &(&String, &Text)| text.has_reference() && !component.is_secret(key);
+        let found: Vec<Problem> = (transform.config.iter().filter(shows))
+            .map(|(key, _)| {
+                config::reference_shows(
+                    &config.raw,
+                    &format!("transforms.{}.{key}", transform.name),
+                )
+            })
+            .collect();
+        if !found.is_empty() {
+            return Err(found);
+        }
+    }
     let canonical = component
         .canonical(&Keys {
             config: &keys,
-            resolve: &resolve,
-            read_file: &|path| std::fs::read(path),
+            resolve: &|typed| config.raw.text(typed).resolve(),
+            read_file: &|path| config.reach().read(Path::new(path), FILE_OF_RULES),
         })
         .map_err(|problems| {
             let told = |p: &SetupProblem| told(config, &transform.name, plugin, p);

@@ -39,8 +39,8 @@ impl Slot {
 
     /// The image, if it is there and whole.
     pub fn read(&self) -> Option<Vec<u8>> {
-        let sum = fs::read_to_string(&self.sum).ok()?;
-        let image = fs::read(&self.image).ok()?;
+        let sum = crate::fs::read_text(&self.sum, super::IMAGE).ok()?;
+        let image = crate::fs::read(&self.image, super::IMAGE).ok()?;
         if digest(&image) == sum {
             return Some(image);
         }

@@ -42,6 +42,8 @@ mod version;
 
 use std::time::Duration;
 
+use crate::fs::Limit;
+
 pub use author::{Crossing, CrossingNode, crossing};
 pub use compile::{child as compile_stdin, this_is_weir};
 pub use component::{Component, Info};
@@ -88,6 +90,21 @@ pub const FUEL_PER_SECOND: u64 = 5_000_000_000;
 pub const MAX_COMPONENT_BYTES: usize = 32 << 20;
 /// A file that a `weir-table` key names. Tables cross whole, once per instance; larger ones belong into a store of their own.
 pub const MAX_TABLE_BYTES: usize = 16 << 20;
+/// Any file that a key of a transform names. Tables and rules cross whole.
+pub const FILE_OF_RULES: Limit = Limit {
+    bytes: MAX_TABLE_BYTES as u64,
+    of: "a file of rules or a table",
+};
+/// A file of the plugin store: a component, or a file that was attached to a config.
+pub const KEPT: Limit = Limit {
+    bytes: MAX_COMPONENT_BYTES as u64,
+    of: "a file of the plugin store",
+};
+/// A compiled component: machine code takes a multiple of its WebAssembly.
+const IMAGE: Limit = Limit {
+    bytes: 16 * MAX_COMPONENT_BYTES as u64,
+    of: "a compiled plugin",
+};
 /// Rows and cells of a lookup table, and its size in memory: a compressed file may be far smaller than what it holds.
 pub const MAX_TABLE_ROWS: usize = 1 << 20;
 pub const MAX_TABLE_CELLS: usize = 1 << 23;

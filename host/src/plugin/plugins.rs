@@ -288,13 +288,16 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
             .source(e)
             .hint("check its permissions")
     };
-    let size = match fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
+    let opened = match crate::fs::open(path) {
+        Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(told(e)),
     };
+    let size = opened.metadata().map_err(told)?.len();
     if size > MAX_COMPONENT_BYTES as u64 {
         return Err(too_large(size).with("plugin", path.display()));
     }
-    fs::read(path).map(Some).map_err(told)
+    crate::fs::read_open(opened, super::KEPT)
+        .map(Some)
+        .map_err(told)
 }

@@ -393,7 +393,7 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match crate::fs::read(path, super::KEPT) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(refused(format!("{} cannot be read", path.display())).source(e)),

@@ -90,12 +90,15 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>> {
     objects::open(url).map(abort::wrapped)
 }
 
+/// The directory that a URL names; none of a store that is none.
+pub fn directory_of(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("file:")?;
+    Some(path.strip_prefix("//").unwrap_or(path).into())
+}
+
 /// As [`open`], but makes nothing: `None` where the directory is not there.
 pub fn open_existing(url: &str) -> Result<Option<Arc<dyn Store>>> {
-    let path = url
-        .strip_prefix("file:")
-        .map(|path| path.strip_prefix("//").unwrap_or(path));
-    if path.is_some_and(|path| !std::path::Path::new(path).is_dir()) {
+    if directory_of(url).is_some_and(|path| !path.is_dir()) {
         return Ok(None);
     }
     open(url).map(Some)

@@ -12,10 +12,12 @@ use std::time::Duration;
 use super::heard::Live;
 use super::jobs::{self, Pool, Product};
 use super::journal::{Change, Journal, Recorded, standing};
+use super::reach::{self, Origin};
 use super::unit::{Gear, Runner, Seen, Unit, Wanted};
 use super::{Actor, Health, Info, Kind, Refused, Standing, Status, Target};
 use crate::clock::Clock;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
+use crate::config::reach::Bounds;
 use crate::config::worker::WorkerConfig;
 use crate::config::{self, PipelineConfig, Problem};
 use crate::connect::Job;
@@ -25,6 +27,9 @@ use crate::plugin::{Places, Plugins};
 use crate::telemetry::Meters;
 use crate::telemetry::metrics::{self, Shown};
 use crate::telemetry::{self, Tally};
+
+/// Name → file, config.
+type Files = BTreeMap<String, (String, BTreeMap<String, String>)>;
 
 /// After the grace of a shutdown: for threads that gave up to come to their end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -39,6 +44,8 @@ pub struct Supervisor {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) meters: Arc<Meters>,
     pub(super) pool: Arc<Pool>,
+    /// What configs may use of this machine.
+    pub(super) bounds: Arc<Bounds>,
     gear: Gear,
     address: Mutex<String>,
     started: AtomicBool,
@@ -66,6 +73,8 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub config: BTreeMap<String, String>,
+    /// Of the config.
+    pub origin: Origin,
     pub target: Target,
     /// Or what is wrong with a config that was good when it was recorded.
     pub job: Result<Arc<Job>, Vec<Problem>>,
@@ -81,9 +90,11 @@ impl Entry {
         lock(&self.record).clone()
     }
 
+    /// By REST.
     pub fn is_now(&self, config: &BTreeMap<String, String>, job: &Arc<Job>) -> Record {
         let mut record = lock(&self.record);
         record.config.clone_from(config);
+        record.origin = Origin::Rest;
         record.job = Ok(job.clone());
         record.clone()
     }
@@ -136,6 +147,7 @@ impl Supervisor {
             meters: Meters::new(shown, clock.clone()),
             clock,
             pool,
+            bounds: reach::bounds(worker),
             address: Mutex::new(address),
             started: AtomicBool::new(false),
             book: Mutex::new(Book {
@@ -144,34 +156,51 @@ impl Supervisor {
                 leaving: Vec::new(),
             }),
         };
-        for (name, recorded) in standing(&changes) {
+        let files = supervisor.files()?;
+        for (name, mut recorded) in standing(&changes) {
+            // A journal of an earlier version does not say it.
+            if files
+                .get(&name)
+                .is_some_and(|(_, config)| *config == recorded.config)
+            {
+                recorded.origin = Origin::Operator;
+            }
             let entry = supervisor.entry(&name, &recorded)?;
             lock(&supervisor.book).entries.insert(name, entry);
         }
         let known: BTreeSet<&str> = changes.iter().map(|c| c.name.as_str()).collect();
-        supervisor.first_time(&known)?;
+        supervisor.first_time(files, &known)?;
         supervisor.started.store(true, Ordering::SeqCst);
         Ok(Arc::new(supervisor))
     }
 
-    /// `pipelines`: files whose names the journal has never known.
-    fn first_time(&self, known: &BTreeSet<&str>) -> Result<()> {
+    /// `pipelines`: name → file and config.
+    fn files(&self) -> Result<Files> {
         // As they were typed: what a class of Kafka Connect means is found out like that of a config over HTTP.
         let overlay = config::Overlay::default();
         let (raws, problems) = config::load_raw(&self.worker.pipelines, &overlay);
         if problems.iter().any(Problem::is_error) {
             return Err(config::refused(&problems));
         }
-        let by = Actor(crate::commit::actor());
-        for (raw, _) in raws {
+        let of = |raw: &config::Raw| {
             let config = raw.canonical();
             let name = config.get("name").cloned().unwrap_or_default();
+            (name, (raw.file.to_string(), config))
+        };
+        Ok(raws.iter().map(|(raw, _)| of(raw)).collect())
+    }
+
+    /// Those whose names the journal has never known.
+    fn first_time(&self, files: Files, known: &BTreeSet<&str>) -> Result<()> {
+        let by = Actor(crate::commit::actor());
+        for (name, (file, config)) in files {
             if known.contains(name.as_str()) {
                 continue;
             }
-            let created = self.create(&name, config, Target::Running, &by);
+            let origin = Origin::Operator;
+            let created = self.create_as(&name, config, Target::Running, origin, &by);
             if let Err(refused) = created {
-                return Err(refused.into_error().with("file", &raw.file));
+                return Err(refused.into_error().with("file", file));
             }
         }
         Ok(())
@@ -180,8 +209,15 @@ impl Supervisor {
     pub(super) fn entry(&self, name: &str, recorded: &Recorded) -> Result<Arc<Entry>> {
         let record = Record {
             config: recorded.config.clone(),
+            origin: recorded.origin,
             target: recorded.target,
-            job: jobs::job(&self.worker, name, &recorded.config).map(Arc::new),
+            job: jobs::job(
+                &self.worker,
+                name,
+                &recorded.config,
+                &recorded.origin.reach(&self.bounds),
+            )
+            .map(Arc::new),
             deleted: false,
         };
         let live: Arc<Live> = Arc::default();
@@ -267,6 +303,7 @@ impl Supervisor {
     /// What runs under this name.
     pub fn pipeline(&self, name: &str) -> Result<Arc<PipelineConfig>, Refused> {
         let job = self.find(name)?.record().job.map_err(Refused::Invalid)?;
+        reach::still_within(&job).map_err(Refused::Failed)?;
         let config = jobs::pipeline_of(&job).cloned().map(Arc::new);
         config.ok_or_else(|| Refused::Bad(format!("{name} is no pipeline but a file connector")))
     }
@@ -336,7 +373,11 @@ impl Supervisor {
     /// Everything that is wrong with a config. Changes nothing.
     pub fn validate(&self, config: &BTreeMap<String, String>) -> Vec<Problem> {
         let name = config.get("name").map_or("", String::as_str);
-        match self.checked(name, config) {
+        // The operator's own, as it stands, is not wrong because somebody looks at it.
+        let record = self.find(name).ok().map(|entry| entry.record());
+        let same = record.filter(|record| record.config == *config);
+        let origin = same.map_or(Origin::Rest, |record| record.origin);
+        match self.checked(name, config, origin) {
             Ok(_) => Vec::new(),
             Err(problems) => problems,
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::book::{Book, Entry, FILES, Supervisor, info, lock, status};
 use super::journal::{Change, Recorded, What};
-use super::{Actor, Info, Offset, Refused, Standing, Status, Target, check, jobs, offsets};
+use super::{Actor, Info, Offset, Origin, Refused, Standing, Status, Target};
+use super::{check, jobs, offsets, reach, targets};
 use crate::config::keys::TRANSFORM_PREFIX;
 use crate::config::{self, PipelineConfig, Problem, problem};
 use crate::connect::Job;
@@ -24,8 +25,9 @@ impl Supervisor {
         &self,
         name: &str,
         config: &BTreeMap<String, String>,
+        origin: Origin,
     ) -> Result<Arc<Job>, Vec<Problem>> {
-        self.read(name, config).map_err(|mut problems| {
+        self.read(name, config, origin).map_err(|mut problems| {
             problems.retain(Problem::is_error);
             problems
         })
@@ -35,13 +37,14 @@ impl Supervisor {
         &self,
         name: &str,
         config: &BTreeMap<String, String>,
+        origin: Origin,
     ) -> Result<Arc<Job>, Vec<Problem>> {
         // First: what else is wrong with it must not be told with a secret in it.
         let secrets = check::literal_secrets(name, config);
         if !secrets.is_empty() {
             return Err(secrets);
         }
-        let job = jobs::job(&self.worker, name, config)?;
+        let job = jobs::job(&self.worker, name, config, &origin.reach(&self.bounds))?;
         let mut problems = beside(&lock(&self.book), name, &job);
         if let Some(config) = jobs::pipeline_of(&job) {
             problems.extend(check::unresolved(config));
@@ -82,11 +85,24 @@ impl Supervisor {
         target: Target,
         by: &Actor,
     ) -> Result<Info, Refused> {
+        self.create_as(name, config, target, Origin::Rest, by)
+    }
+
+    pub(super) fn create_as(
+        &self,
+        name: &str,
+        config: BTreeMap<String, String>,
+        target: Target,
+        origin: Origin,
+        by: &Actor,
+    ) -> Result<Info, Refused> {
         let config = named(name, config)?;
         if self.find(name).is_ok() {
             return Err(exists(name));
         }
-        let job = self.checked(name, &config).map_err(Refused::Invalid)?;
+        let job = self
+            .checked(name, &config, origin)
+            .map_err(Refused::Invalid)?;
         self.predecessor_left(name)?;
         let mut book = lock(&self.book);
         if book.entries.contains_key(name) {
@@ -100,8 +116,14 @@ impl Supervisor {
         let recorded = Recorded {
             config: config.clone(),
             target,
+            origin,
         };
-        self.record(&mut book, name, by, What::Created { config, target })?;
+        let what = What::Created {
+            config,
+            target,
+            origin,
+        };
+        self.record(&mut book, name, by, what)?;
         let entry = match self.entry(name, &recorded) {
             Ok(entry) => entry,
             // It was recorded, and must not begin at the next start.
@@ -175,7 +197,13 @@ impl Supervisor {
         if before.deleted {
             return Err(gone(name));
         }
-        let job = self.checked(name, &config).map_err(Refused::Invalid)?;
+        let origin = match before.config == config {
+            true => before.origin,
+            false => Origin::Rest,
+        };
+        let job = self
+            .checked(name, &config, origin)
+            .map_err(Refused::Invalid)?;
         if before.config == config {
             return Ok(info(name, &before, &entry.unit.seen()));
         }
@@ -208,7 +236,8 @@ impl Supervisor {
             _ => None,
         };
         if let Some(Edited::Refused(why)) = edited {
-            return Err(self.take_back(entry, before.config, &why, by));
+            let back = (before.config, before.origin);
+            return Err(self.take_back(entry, back, &why, by));
         }
         let record = entry.is_now(&config, &job);
         if edited.is_none() {
@@ -221,7 +250,7 @@ impl Supervisor {
     fn take_back(
         &self,
         entry: &Entry,
-        config: BTreeMap<String, String>,
+        (config, origin): (BTreeMap<String, String>, Origin),
         why: &str,
         by: &Actor,
     ) -> Refused {
@@ -229,6 +258,7 @@ impl Supervisor {
         let what = What::TakenBack {
             config,
             why: why.to_owned(),
+            origin,
         };
         if let Err(refused) = self.record(&mut lock(&self.book), name, by, what) {
             return refused;
@@ -313,6 +343,7 @@ impl Supervisor {
 
     pub fn offsets(&self, name: &str) -> Result<Vec<Offset>, Refused> {
         let job = self.find(name)?.record().job.map_err(Refused::Invalid)?;
+        reach::still_within(&job).map_err(Refused::Failed)?;
         offsets::shown(&job, &self.worker.data_dir.join(FILES)).map_err(Refused::Failed)
     }
 
@@ -374,6 +405,7 @@ impl Supervisor {
             return Err(Refused::Conflict(message));
         }
         let job = record.job.map_err(Refused::Invalid)?;
+        reach::still_within(&job).map_err(Refused::Failed)?;
         let (done, message) = change(&job, &self.worker.data_dir.join(FILES))?;
         let what = What::Offsets { message };
         // It is done, and stands in the commit log: only the daemon's own history would lack it.
@@ -410,38 +442,21 @@ fn beside(book: &Book, name: &str, job: &Job) -> Vec<Problem> {
     let new = match job {
         Job::Pipeline(new) => new,
         Job::FileSource(_) => return Vec::new(),
-        Job::FileSink(new) => return same_file(book, name, &new.file),
+        Job::FileSink(new) => return targets::of_file(&others(book, name), name, &new.file),
     };
-    let others: Vec<Arc<Job>> = (book.entries.values())
-        .filter(|entry| entry.name != name)
-        .filter_map(|entry| entry.record().job.ok())
-        .collect();
-    config::beside(new, others.iter().filter_map(|job| jobs::pipeline_of(job)))
+    let others = others(book, name);
+    let pipelines = others.iter().filter_map(|job| jobs::pipeline_of(job));
+    let mut problems = config::beside(new, pipelines);
+    problems.extend(targets::of_zone(&others, new));
+    problems
 }
 
-/// Two sinks that append to one file would write over each other's lines.
-fn same_file(book: &Book, name: &str, file: &Path) -> Vec<Problem> {
-    let whole = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+/// Those that still drain, too.
+fn others(book: &Book, name: &str) -> Vec<Arc<Job>> {
     let leaving = book.leaving.iter().filter(|entry| !entry.unit.has_ended());
-    let mut others = book.entries.values().chain(leaving);
-    let owner = others.find(|entry| {
-        let job = entry.record().job;
-        let theirs = job.as_deref().map(|job| match job {
-            Job::FileSink(sink) => whole(&sink.file) == whole(file),
-            Job::Pipeline(_) | Job::FileSource(_) => false,
-        });
-        entry.name != name && theirs.unwrap_or(false)
-    });
-    let of = |owner: &Arc<Entry>| {
-        let message = format!(
-            "`file`: {} is written by the connector `{}`",
-            file.display(),
-            owner.name
-        );
-        Problem::new(check::place(name), "file", problem::SAME_TABLE, message)
-            .hint("a file has one writer; give this connector another")
-    };
-    owner.map(of).into_iter().collect()
+    let others = book.entries.values().chain(leaving);
+    let others = others.filter(|entry| entry.name != name);
+    others.filter_map(|entry| entry.record().job.ok()).collect()
 }
 
 /// The config with its name in it.

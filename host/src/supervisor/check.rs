@@ -70,7 +70,7 @@ fn literal_secret(name: &str, key: &str) -> Problem {
     ))
 }
 
-fn is_secret_name(key: &str) -> bool {
+pub(super) fn is_secret_name(key: &str) -> bool {
     ends_with(key, SECRET_ENDINGS)
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::reach;
 use super::unit::{Run, Runner};
 use crate::clock::Clock;
 use crate::config::keys::KAFKA_PREFIX;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::worker::WorkerConfig;
-use crate::config::{PipelineConfig, Problem, problem};
+use crate::config::{PipelineConfig, Problem, Reach, problem};
 use crate::connect::file::{self, FileContext};
 use crate::connect::{self, Defaults, Job};
 use crate::error::Result;
@@ -21,6 +22,7 @@ pub fn job(
     worker: &WorkerConfig,
     name: &str,
     config: &BTreeMap<String, String>,
+    reach: &Reach,
 ) -> Result<Job, Vec<Problem>> {
     let problems = overridden(worker, name, config);
     if !problems.is_empty() {
@@ -41,17 +43,27 @@ pub fn job(
     config
         .entry("name".to_owned())
         .or_insert_with(|| name.to_owned());
+    let problems = reach::references(name, &config, reach);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let own = !config.contains_key("plugin.path");
     let place = |path: &PathBuf| own.then(|| path.clone());
     let defaults = Defaults {
         bootstrap_servers: worker.bootstrap_servers.clone(),
         plugin_path: place(&worker.plugin_path),
         plugin_store: place(&worker.plugin_store),
-        plugin_cache: place(&worker.plugin_cache),
+        // A place that somebody else chose would hold somebody else's native code.
+        plugin_cache: (own || reach.is_confined()).then(|| worker.plugin_cache.clone()),
         stores: worker.stores.clone(),
         theirs: worker.theirs.clone(),
+        reach: reach.clone(),
     };
-    connect::job(&config, &defaults)
+    let job = connect::job(&config, &defaults)?;
+    match reach::out_of_reach(&job) {
+        none if none.is_empty() => Ok(job),
+        problems => Err(problems),
+    }
 }
 
 /// Settings of clients that connector.client.config.override.policy does not leave to connectors.
@@ -127,6 +139,7 @@ pub struct Product {
 
 impl Runner for Product {
     fn run(&self, job: &Job, run: &Run) -> Result<()> {
+        reach::still_within(job)?;
         let Job::Pipeline(config) = job else {
             let context = FileContext {
                 clock: self.clock.clone(),

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Target;
+use super::{Origin, Target};
 use crate::error::{Error, Kind, Result};
 
 const HEAD: &str = "weir-journal 1\n";
@@ -40,7 +40,10 @@ pub enum What {
     Created {
         config: BTreeMap<String, String>,
         target: Target,
+        #[serde(default, skip_serializing_if = "Origin::is_rest")]
+        origin: Origin,
     },
+    /// By REST: only a beginning has another origin.
     Config {
         config: BTreeMap<String, String>,
     },
@@ -48,6 +51,8 @@ pub enum What {
     TakenBack {
         config: BTreeMap<String, String>,
         why: String,
+        #[serde(default, skip_serializing_if = "Origin::is_rest")]
+        origin: Origin,
     },
     Target {
         target: Target,
@@ -65,6 +70,8 @@ pub enum What {
 pub struct Recorded {
     pub config: BTreeMap<String, String>,
     pub target: Target,
+    /// Of the config.
+    pub origin: Origin,
 }
 
 /// Holds the directory as long as it lives.
@@ -344,13 +351,28 @@ pub fn standing(changes: &[Change]) -> BTreeMap<String, Recorded> {
     let mut all: BTreeMap<String, Recorded> = BTreeMap::new();
     for change in changes {
         match &change.what {
-            What::Created { config, target } => {
-                let (config, target) = (config.clone(), *target);
-                all.insert(change.name.clone(), Recorded { config, target });
+            What::Created {
+                config,
+                target,
+                origin,
+            } => {
+                let recorded = Recorded {
+                    config: config.clone(),
+                    target: *target,
+                    origin: *origin,
+                };
+                all.insert(change.name.clone(), recorded);
             }
-            What::Config { config } | What::TakenBack { config, .. } => {
+            What::Config { config } => {
                 if let Some(recorded) = all.get_mut(&change.name) {
                     recorded.config = config.clone();
+                    recorded.origin = Origin::Rest;
+                }
+            }
+            What::TakenBack { config, origin, .. } => {
+                if let Some(recorded) = all.get_mut(&change.name) {
+                    recorded.config = config.clone();
+                    recorded.origin = *origin;
                 }
             }
             What::Target { target } => {
@@ -383,7 +405,15 @@ mod tests {
     fn created(name: &str) -> Change {
         let config = BTreeMap::from([("k".to_owned(), "line\nbreak ünï".to_owned())]);
         let target = Target::Running;
-        change(name, What::Created { config, target })
+        let origin = Origin::Operator;
+        change(
+            name,
+            What::Created {
+                config,
+                target,
+                origin,
+            },
+        )
     }
 
     fn written(dir: &Path) -> Vec<Change> {
@@ -466,6 +496,18 @@ mod tests {
         let stands = standing(&all);
         assert_eq!(stands.keys().collect::<Vec<_>>(), ["p"]);
         assert_eq!(stands["p"].target, Target::Paused);
+        assert_eq!(stands["p"].origin, Origin::Operator);
+        // Whoever changes it by REST has it from then on; what is taken back is what it was.
+        let config = stands["p"].config.clone();
+        let back = What::TakenBack {
+            config: config.clone(),
+            why: "no".to_owned(),
+            origin: Origin::Operator,
+        };
+        let changed = [all.clone(), vec![change("p", What::Config { config })]].concat();
+        assert_eq!(standing(&changed)["p"].origin, Origin::Rest);
+        let taken = [changed, vec![change("p", back)]].concat();
+        assert_eq!(standing(&taken)["p"].origin, Origin::Operator);
         let (journal, _) = Journal::open(dir.path(), "here:1").expect("open");
         assert_eq!(
             journal.so_far().history("q").expect("history"),

@@ -8,6 +8,8 @@ mod heard;
 mod jobs;
 mod journal;
 mod offsets;
+mod reach;
+mod targets;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use crate::error::Error;
 pub use book::Supervisor;
 pub(crate) use journal::durable_dir;
 pub use journal::{Change, What};
+pub use reach::{Origin, may_refer};
 
 /// What a person wants; survives restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

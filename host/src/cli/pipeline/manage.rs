@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::super::remote::{Remote, read};
 use super::super::{Exit, print_problems, say, say_json, table};
 use crate::admin::client::{Carries, Client, query, segment};
-use crate::config::{self, Overlay, Problem};
+use crate::config::{self, Overlay, Problem, Text};
 use crate::error::{Error, Kind, Result};
 use crate::ops::short;
 use crate::ops::status::{Logged, Pipeline};
+use crate::supervisor;
 use crate::telemetry::count;
 
 #[derive(Debug, Subcommand)]
@@ -245,7 +246,8 @@ fn show_log(log: &Logged) {
     }
 }
 
-/// The flat map of one file, references unresolved, with its name.
+/// The flat map of one file, with its name. References in keys of secrets are the daemon's to resolve; where a value shows, it
+/// takes none, so what they stand for here is sent.
 fn map_of(file: &str, over: &Over) -> Result<(String, BTreeMap<String, String>)> {
     let overlay = Overlay {
         profile: over.profile.clone(),
@@ -257,7 +259,19 @@ fn map_of(file: &str, over: &Over) -> Result<(String, BTreeMap<String, String>)>
     }
     print_problems(&problems);
     let map = raws.first().map(|(raw, _)| raw.canonical());
-    let map = map.unwrap_or_default();
+    let mut map = map.unwrap_or_default();
+    let shows: Vec<String> = (map.keys())
+        .filter(|key| !supervisor::may_refer(&map, key))
+        .cloned()
+        .collect();
+    for key in shows {
+        if let Some(value) = map.get_mut(&key) {
+            let text = Text::new(value.as_str());
+            if text.has_reference() {
+                *value = text.resolve().map_err(|error| error.with("key", &key))?;
+            }
+        }
+    }
     match map.get("name").cloned() {
         Some(name) => Ok((name, map)),
         None => Err(usage(format!("{file} has no `name`"))),

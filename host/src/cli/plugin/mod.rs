@@ -124,7 +124,7 @@ fn compile(stop: &str) -> Result<Exit> {
 
 /// The bytes of a file that the command line names.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| {
+    crate::fs::read(path, plugin::KEPT).map_err(|e| {
         let message = format!("{} cannot be read", path.display());
         Error::new(Kind::PluginRefused, "plugin.read", message).source(e)
     })

@@ -68,6 +68,12 @@ pub static KEYS: &[WorkerKey] = keys! {
         "Names, as a list, of those under `rest.auth.basic.` and `rest.auth.bearer.` who may look and change nothing.";
     "rest.open.to.network": Shape::Flag, Is("false"), "Doors",
         "Must be `true` to listen beyond this machine without any `rest.auth.*`. Whoever reaches the port can then run plugins and write files.";
+    "rest.files.roots": Shape::Text, Derived("the working directory"), "Doors",
+        "Directories, as a list, that configs which come by REST may use, with all below them: rules and tables, files of file connectors, `file:` URLs of zones, certificates. Links are followed before it is looked; the daemon's own directories are never among them, those of `store.map.` always are. `/` is every file that this user may open.";
+    "secrets.allow.env": Shape::Text, Unset, "Doors",
+        "Variables, as a list, that `${env:…}` in configs which come by REST may use; `KAFKA_*` is all that begin so. Not set: none. Those that this file itself uses are never among them.";
+    "secrets.allow.files": Shape::Text, Unset, "Doors",
+        "Files, and directories of files, as a list, that `${file:…}` in configs which come by REST may use. Not set: none. Those that this file itself uses are never among them.";
     "rest.max.body": bytes(KIB, GIB), Is("1MiB"), "Limits of REST",
         "Largest body of a request, other than a plugin.";
     "rest.max.plugin": bytes(KIB, GIB), Is("64MiB"), "Limits of REST",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config::worker::DECIDED;
-use crate::config::{Problem, Raw, Text, problem};
+use crate::config::{Problem, Raw, Reach, Text, librdkafka, problem};
 use crate::connect::translate::{Work, client_property};
 use crate::connect::{Class, Defaults};
 use crate::error::Result;
@@ -17,6 +17,7 @@ pub struct FileSource {
     pub file: PathBuf,
     /// As it was typed: what Connect's offsets call the file.
     pub filename: String,
+    pub reach: Reach,
     pub topic: String,
     /// Most lines that are read and sent at once.
     pub batch: usize,
@@ -29,6 +30,7 @@ pub struct FileSource {
 pub struct FileSink {
     pub name: String,
     pub file: PathBuf,
+    pub reach: Reach,
     pub topics: Vec<String>,
     /// Where a partition begins that was never read.
     pub start: Start,
@@ -70,10 +72,7 @@ pub struct Client {
 
 impl Client {
     pub fn props(&self) -> Result<KafkaProps> {
-        let mut properties = BTreeMap::new();
-        for (name, value) in &self.properties {
-            properties.insert(name.clone(), value.resolve()?);
-        }
+        let properties = librdkafka::resolved(&self.properties, "")?;
         KafkaProps::new(&self.bootstrap_servers.resolve()?, &self.group, &properties)
     }
 }
@@ -154,6 +153,7 @@ impl FileSource {
                 name: name?,
                 file: PathBuf::from(&filename),
                 filename,
+                reach: raw.reach().clone(),
                 topic: topic?,
                 batch: usize::try_from(batch).ok()?,
                 written,
@@ -233,6 +233,7 @@ impl FileSink {
             Some(FileSink {
                 name: name?,
                 file: PathBuf::from(file?),
+                reach: raw.reach().clone(),
                 topics,
                 start,
                 lines,
@@ -385,7 +386,7 @@ fn client(work: &mut Work<'_>, mine: &str, name: Option<&str>) -> Option<Client>
         work.problem(&key, problem::MISSING, message);
     }
     Some(Client {
-        bootstrap_servers: Text::new(servers?),
+        bootstrap_servers: work.raw.text(servers?),
         properties,
         group: group.unwrap_or_else(|| format!("connect-{}", name.unwrap_or_default())),
     })

@@ -2,7 +2,7 @@
 //! written it is saved how many bytes they are. What a kill left of them is cut off at the next start, and only that.
 
 use std::cell::Cell;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -121,12 +121,8 @@ fn once(job: &FileSink, ctx: &FileContext, there: &dyn Fn()) -> Result<()> {
 fn open(job: &FileSink, state: &mut State) -> Result<File> {
     let path = &job.file;
     let failed = |what: &'static str| move |e| store(what, path, e);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(failed("cannot be opened"))?;
+    let mut file = job.reach.create(path).map_err(failed("cannot be opened"))?;
+    alone(&file, path)?;
     let there = file
         .metadata()
         .map_err(failed("cannot be looked at"))?
@@ -148,6 +144,23 @@ fn open(job: &FileSink, state: &mut State) -> Result<File> {
     sync_parent(path).map_err(failed("has a directory that cannot be synced"))?;
     state.written = Some(written);
     Ok(file)
+}
+
+/// The lock is of the file, whatever it is called: a second name of it, or a second daemon, meets it too.
+fn alone(file: &File, path: &Path) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            Kind::ConfigInvalid,
+            "file.sink",
+            format!(
+                "{} is written by another connector or daemon",
+                path.display()
+            ),
+        )
+        .hint("a file has one writer; give this connector another, or end the other one")),
+        Err(TryLockError::Error(e)) => Err(store("cannot be locked", path, e)),
+    }
 }
 
 fn sync_parent(path: &Path) -> std::io::Result<()> {

@@ -118,7 +118,7 @@ fn too_long(job: &FileSource, text: &Lines) -> Error {
 fn wait_for(job: &FileSource, ctx: &FileContext) -> Result<Option<File>> {
     let mut told = false;
     loop {
-        match File::open(&job.file) {
+        match job.reach.open(&job.file) {
             Ok(file) => return Ok(Some(file)),
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 if !std::mem::replace(&mut told, true) {

@@ -87,7 +87,7 @@ impl Length {
 
     /// Settles a file that will not be written to as it was; gone, changed or closed to us, it is left alone.
     pub fn leave(mut self) -> Result<()> {
-        let opened = fs::OpenOptions::new().write(true).open(&self.file);
+        let opened = crate::fs::change(&self.file);
         let looked = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
         let settled = match looked {
             Ok((there, file)) => self.settle(&file, there),
@@ -156,6 +156,7 @@ pub(super) fn store(what: &str, path: &Path, error: std::io::Error) -> Error {
         ErrorKind::NotFound
         | ErrorKind::NotADirectory
         | ErrorKind::IsADirectory
+        | ErrorKind::InvalidInput
         | ErrorKind::PermissionDenied => Kind::ConfigInvalid,
         _ => Kind::StoreUnavailable,
     };

@@ -75,7 +75,7 @@ impl<'a> Work<'a> {
             raw,
             class,
             defaults,
-            out: Raw::new(&raw.file),
+            out: Raw::within(&raw.file, raw.reach()),
             from: BTreeMap::new(),
             used: BTreeSet::new(),
             notes: Vec::new(),

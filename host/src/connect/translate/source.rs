@@ -123,7 +123,10 @@ pub(in crate::connect) fn client_property(
         Some(entry.value.typed().trim().to_owned())
     };
     match java::setting(name, &typed, &beside, producer) {
-        Said::Is(properties) => properties,
+        Said::Is(properties) => {
+            let own = |(name, value): (String, Text)| (name, raw.text(value.typed()));
+            properties.into_iter().map(own).collect()
+        }
         Said::Idle(why) => {
             work.note(key, format!("no effect: {why}"));
             Vec::new()

@@ -1,0 +1,255 @@
+//! Files that somebody else named: regular ones only, opened without waiting, no larger than a limit that is known before the
+//! first byte is read.
+//!
+//! A pipe would hold up whoever opens it, a device gives bytes without end, and a file can be replaced by either between a
+//! look at its name and its opening. So what is opened is looked at, not what was named.
+
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+
+/// What a file has at most: bytes, and what is called so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub bytes: u64,
+    /// "a file of rules", for the message.
+    pub of: &'static str,
+}
+
+/// Opened for reading. An error where it is no regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    // A look before, as opening alone can make a device do something.
+    regular(&std::fs::metadata(path)?)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Opened for writing, created where it is not there; what it holds stays. An error where it is no regular file, or where
+/// its name is a link.
+pub fn create(path: &Path) -> io::Result<File> {
+    to_write(path, true)
+}
+
+/// As [`create`], of a file that is there.
+pub fn change(path: &Path) -> io::Result<File> {
+    to_write(path, false)
+}
+
+fn to_write(path: &Path, create: bool) -> io::Result<File> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => regular(&found)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let file = OpenOptions::new()
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW)
+        .open(path)?;
+    regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// The whole file.
+pub fn read(path: &Path, limit: Limit) -> io::Result<Vec<u8>> {
+    read_open(open(path)?, limit)
+}
+
+/// The whole file as text.
+pub fn read_text(path: &Path, limit: Limit) -> io::Result<String> {
+    let bytes = read(path, limit)?;
+    String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8"))
+}
+
+/// What is left of a file that is open.
+pub fn read_open(file: File, limit: Limit) -> io::Result<Vec<u8>> {
+    let size = file.metadata()?.len();
+    if size > limit.bytes {
+        return Err(too_large(size, limit));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    // It may have grown since, and files below /proc say 0.
+    file.take(limit.bytes.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > limit.bytes {
+        true => Err(too_large(bytes.len() as u64, limit)),
+        false => Ok(bytes),
+    }
+}
+
+fn too_large(size: u64, limit: Limit) -> io::Error {
+    invalid(format!(
+        "it has {size} bytes or more, and {} has at most {}",
+        limit.of, limit.bytes
+    ))
+}
+
+fn regular(found: &Metadata) -> io::Result<()> {
+    let kind = found.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_symlink() => "a link",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(invalid(format!(
+        "it is {what}, and a regular file is expected"
+    )))
+}
+
+fn invalid(message: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message.into())
+}
+
+/// Where a path leads: links and `..` resolved. Of what is not there yet the nearest directory that is there is resolved.
+/// An error where that cannot be told for sure: a link to nothing, a `..` behind something that is not there.
+pub fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let whole = std::path::absolute(path)?;
+    let mut missing: Vec<PathBuf> = Vec::new();
+    let mut there = whole.as_path();
+    loop {
+        match there.canonicalize() {
+            Ok(mut found) => {
+                missing.iter().rev().for_each(|name| found.push(name));
+                return Ok(found);
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        if std::fs::symlink_metadata(there).is_ok() {
+            return Err(invalid("it is a link that leads to nothing"));
+        }
+        match (there.components().next_back(), there.parent()) {
+            (Some(Component::Normal(name)), Some(parent)) => {
+                missing.push(name.into());
+                there = parent;
+            }
+            _ => {
+                return Err(invalid(
+                    "it leads back out of a directory that is not there",
+                ));
+            }
+        }
+    }
+}
+
+/// Where an open file lies, whatever it was called when it was opened.
+pub fn place_of(file: &File) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd;
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// The same file has the same identity under every name: links and linked directories make no difference. One that is not
+/// there yet has the name that it will get.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Identity {
+    Inode { device: u64, inode: u64 },
+    Name(PathBuf),
+}
+
+impl Identity {
+    /// `None`: nobody can tell.
+    pub fn of(path: &Path) -> Option<Identity> {
+        let whole = resolve(path).ok()?;
+        Some(match std::fs::metadata(&whole) {
+            Ok(found) => Identity::Inode {
+                device: found.dev(),
+                inode: found.ino(),
+            },
+            Err(_) => Identity::Name(whole),
+        })
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} has at most {} bytes", self.of, self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    const SMALL: Limit = Limit {
+        bytes: 8,
+        of: "a file of this test",
+    };
+
+    fn told(path: &Path) -> String {
+        read(path, SMALL).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn only_small_regular_files_are_read_and_nothing_waits() {
+        let dir = tempfile::tempdir().expect("dir");
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("good"), "12345678").expect("write");
+        std::fs::write(at("large"), "123456789").expect("write");
+        symlink(at("good"), at("link")).expect("link");
+        symlink("/dev/zero", at("zero")).expect("link");
+        let made = std::process::Command::new("mkfifo")
+            .arg(at("pipe"))
+            .status();
+        assert!(made.expect("mkfifo").success());
+        assert_eq!(read(&at("good"), SMALL).expect("good"), b"12345678");
+        assert_eq!(read(&at("link"), SMALL).expect("link"), b"12345678");
+        assert!(
+            told(&at("large")).contains("at most 8"),
+            "{}",
+            told(&at("large"))
+        );
+        assert!(told(&at("zero")).contains("a device"));
+        assert!(told(&at("pipe")).contains("a pipe"));
+        assert!(told(dir.path()).contains("a directory"));
+        // Below /proc a file says that it is empty.
+        assert!(told(Path::new("/proc/self/maps")).contains("at most 8"));
+        assert!(create(&at("pipe")).is_err() && create(&at("zero")).is_err());
+        create(&at("new")).expect("made");
+    }
+
+    #[test]
+    fn a_path_is_resolved_as_far_as_it_is_there() {
+        let dir = tempfile::tempdir().expect("dir");
+        let root = dir.path().canonicalize().expect("root");
+        std::fs::create_dir(root.join("in")).expect("dir");
+        symlink(root.join("in"), root.join("also")).expect("link");
+        symlink(root.join("nowhere"), root.join("dangling")).expect("link");
+        for (path, leads) in [
+            ("also/new/file", Some("in/new/file")),
+            ("also/../in", Some("in")),
+            ("new/../x", None),
+            ("dangling", None),
+            ("dangling/x", None),
+        ] {
+            let found = resolve(&root.join(path)).ok();
+            assert_eq!(found, leads.map(|leads| root.join(leads)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_the_same_under_every_name() {
+        let dir = tempfile::tempdir().expect("dir");
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("a"), "").expect("write");
+        std::fs::hard_link(at("a"), at("hard")).expect("link");
+        symlink(at("a"), at("soft")).expect("link");
+        symlink(dir.path(), at("folder")).expect("link");
+        let wanted = Identity::of(&at("a"));
+        for name in ["hard", "soft", "folder/a", "./a"] {
+            assert_eq!(Identity::of(&at(name)), wanted, "{name}");
+        }
+        assert_eq!(Identity::of(&at("new")), Identity::of(&at("folder/new")));
+        assert_ne!(Identity::of(&at("new")), wanted);
+    }
+}
