@@ -19,6 +19,7 @@ use weir::telemetry::{Progress, ProgressMode};
 use crate::brokers::until;
 use crate::store::{guest, guest_dir, rebuilt, version};
 use crate::swap_rig::{PIPELINE, Rig, produce, text};
+use crate::world::plugins_dir;
 
 pub const TOPIC: &str = "numbers";
 const GRACE: Duration = Duration::from_secs(20);
@@ -45,10 +46,14 @@ impl Daemon {
         broker.create_topic(TOPIC, 2).unwrap();
         let rig = Rig::new(broker.bootstrap(), TOPIC, 2, "");
         let dir = rig.dir.path().display().to_string();
-        let native = concat!(env!("CARGO_TARGET_TMPDIR"), "/native");
+        // That of the rig's configs: no config by REST may name another.
+        let native = plugins_dir()
+            .join("../plugins-test/cache")
+            .display()
+            .to_string();
         let config = format!(
             "data.dir = \"{dir}/data\"\nrest.listen = \"{scheme}://127.0.0.1:0\"\nplugin.path = \"{dir}/plugins\"\n\
-             plugin.store = \"{dir}/store\"\nplugin.cache = \"{native}\"\nrest.max.plugin = \"2MiB\"\n{}\n",
+             plugin.store = \"{dir}/store\"\nplugin.cache = \"{native}\"\nrest.files.roots = \"{dir}\"\nrest.max.plugin = \"2MiB\"\n{}\n",
             more.replace("{dir}", &dir)
         );
         fs::write(rig.path("worker.toml"), config).unwrap();

@@ -198,7 +198,7 @@ fn what_a_reference_stands_for_is_in_no_error() {
         }
         let _made_or_not = rig.bare("DELETE", "/connectors/p");
     }
-    // Nothing that never ends is read.
+    // Nor is a file read that nobody allowed, whatever it is.
     let mut config = rig.config("p");
     config["sink.table"] = json!("${file:/dev/zero:key}");
     let reply = rig.send(
@@ -207,7 +207,7 @@ fn what_a_reference_stands_for_is_in_no_error() {
         &json!({ "name": "p", "config": config }),
     );
     assert!(
-        reply.status == 400 && reply.text().contains("no secrets file"),
+        reply.status == 400 && reply.text().contains("no reference may stand here"),
         "{}",
         reply.text()
     );

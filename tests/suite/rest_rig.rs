@@ -44,6 +44,10 @@ pub fn worker_of(dir: &TempDir, set: &[(&str, &str)]) -> weir::error::Result<wor
         ("plugin.path".to_owned(), path("plugins")),
         ("plugin.cache".to_owned(), path("cache")),
         ("rest.listen".to_owned(), "127.0.0.1:0".to_owned()),
+        (
+            "rest.files.roots".to_owned(),
+            dir.path().display().to_string(),
+        ),
         ("shutdown.timeout".to_owned(), "2s".to_owned()),
     ]);
     for (key, value) in set {

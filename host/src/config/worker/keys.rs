@@ -67,7 +67,7 @@ pub static KEYS: &[WorkerKey] = keys! {
     "rest.auth.read.only": Shape::Text, Unset, "Doors",
         "Names, as a list, of those under `rest.auth.basic.` and `rest.auth.bearer.` who may look and change nothing.";
     "rest.open.to.network": Shape::Flag, Is("false"), "Doors",
-        "Must be `true` to listen beyond this machine without any `rest.auth.*`. Whoever reaches the port can then run plugins and write files.";
+        "Must be `true` to listen beyond this machine without any `rest.auth.*`. Whoever reaches the port can then run plugins, and write files below `rest.files.roots`.";
     "rest.files.roots": Shape::Text, Derived("the working directory"), "Doors",
         "Directories, as a list, that configs which come by REST may use, with all below them: rules and tables, files of file connectors, `file:` URLs of zones, certificates. Links are followed before it is looked; the daemon's own directories are never among them, those of `store.map.` always are. `/` is every file that this user may open.";
     "secrets.allow.env": Shape::Text, Unset, "Doors",
