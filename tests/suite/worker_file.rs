@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
@@ -178,8 +179,8 @@ fn what_cannot_be_honoured_stops_the_start_by_name() {
             "config.providers.vault.class",
         ),
         (
-            "config.providers=file\nconfig.providers.file.class=org.apache.kafka.common.config.provider.FileConfigProvider\nconfig.providers.file.param.allowed.paths=/etc",
-            "config.providers.file.param.allowed.paths",
+            "config.providers=env\nconfig.providers.env.class=org.apache.kafka.common.config.provider.EnvVarConfigProvider\nconfig.providers.env.param.allowlist.pattern=A.*",
+            "config.providers.env.param.allowlist.pattern",
         ),
         (
             "consumer.interceptor.classes=x.Encrypting",
@@ -413,7 +414,8 @@ fn a_list_of_java_folders_is_read_as_one() {
 fn references_of_connects_providers_resolve_under_their_names() {
     let dir = tempfile::tempdir().unwrap();
     let secrets = dir.path().join("s.properties");
-    fs::write(&secrets, "topic=books\n").unwrap();
+    fs::write(&secrets, "password=hunter2\n").unwrap();
+    let allowed = dir.path().display().to_string();
     let rig = Rig::new(&[
         ("bootstrap.servers", "127.0.0.1:1"),
         ("config.providers", "vault,files"),
@@ -425,17 +427,35 @@ fn references_of_connects_providers_resolve_under_their_names() {
             "config.providers.files.class",
             "org.apache.kafka.common.config.provider.FileConfigProvider",
         ),
+        ("config.providers.files.param.allowed.paths", &allowed),
     ]);
-    let config = |topics: &str| {
+    let config = |password: &str| {
         json!({ "name": "n", "initial_state": "STOPPED", "config": {
-            "connector.class": "FileStreamSink", "topics": topics,
+            "connector.class": "FileStreamSink", "topics": "t", "consumer.override.sasl.password": password,
+            "consumer.override.security.protocol": "SASL_SSL", "consumer.override.sasl.mechanism": "PLAIN",
+            "consumer.override.sasl.username": "me",
             "file": rig.dir.path().join("out").display().to_string(),
         }})
     };
-    let typed = format!("${{files:{}:topic}}", secrets.display());
+    let typed = format!("${{files:{}:password}}", secrets.display());
     let reply = rig.send("POST", "/connectors", &config(&typed));
     assert_eq!(reply.status, 201, "{}", reply.text());
-    assert_eq!(reply.json()["config"]["topics"], typed.as_str());
+    let kept = &reply.json()["config"]["consumer.override.sasl.password"];
+    assert_eq!(*kept, typed.as_str());
     let reply = rig.send("POST", "/connectors", &config("${other:x}"));
     assert_eq!(reply.status, 409, "{}", reply.text());
+}
+
+#[test]
+fn paths_that_a_provider_allows_are_those_of_secrets() {
+    let worker = good(
+        "bootstrap.servers=b:9092\nconfig.providers=file\n\
+         config.providers.file.class=org.apache.kafka.common.config.provider.FileConfigProvider\n\
+         config.providers.file.param.allowed.paths=/etc/a,/etc/b\n",
+    );
+    assert_eq!(
+        worker.allow.files,
+        [Path::new("/etc/a"), Path::new("/etc/b")]
+    );
+    assert!(worker.allow.env.is_empty() && worker.allow.roots.is_empty());
 }

@@ -121,7 +121,8 @@ pub fn topic(
         bytes += batch.bytes() as u64;
         if bytes > SAMPLES.bytes {
             let read = out.len();
-            let message = format!("more than {SAMPLES.bytes} bytes after {read} messages of {topic}");
+            let most = SAMPLES.bytes;
+            let message = format!("more than {most} bytes after {read} messages of {topic}");
             return Err(invalid(message).hint("--limit N reads the first N messages"));
         }
         let wanted = (limit - out.len()).min(batch.len());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::super::problem;
 use super::super::reach::{ENV, FILES, ROOTS};
 use super::Reader;
+use super::connect::ALLOWED_PATHS;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowConfig {
@@ -27,10 +28,22 @@ impl Reader<'_> {
                 self.problem(ENV, problem::BAD_NAME, message, Some(hint.to_owned()));
             }
         }
+        let raw = self.raw;
+        let theirs =
+            |key: &&str| key.starts_with("config.providers.") && key.ends_with(ALLOWED_PATHS);
+        let mut files = self.items(FILES);
+        for key in raw.iter().map(|(key, _)| key).filter(theirs) {
+            let text = self.familiar(key).unwrap_or_default();
+            let all = text
+                .split(',')
+                .map(str::trim)
+                .filter(|path| !path.is_empty());
+            files.extend(all.map(str::to_owned));
+        }
         AllowConfig {
             roots: paths(self.items(ROOTS)),
             env,
-            files: paths(self.items(FILES)),
+            files: paths(files),
         }
     }
 }

@@ -134,6 +134,8 @@ pub const DECIDED: &[&str] = &[
     "transaction.timeout.ms",
 ];
 
+/// Files that a provider gives secrets of: what `secrets.allow.files` says here.
+pub(super) const ALLOWED_PATHS: &str = ".param.allowed.paths";
 /// It only counts for Confluent's Control Center.
 const MONITORING: &str = "io.confluent.monitoring.clients.interceptor.";
 /// Of properties whose values people may see.
@@ -357,15 +359,16 @@ impl Reader<'_> {
             // `allowed.paths`, `allowlist.pattern`: which secrets a connector may name.
             let params = format!("{KEY}.{name}.param.");
             let keys = self.raw.iter().map(|(key, _)| key);
+            let honoured = |key: &str| key.ends_with(ALLOWED_PATHS);
             let keys: Vec<String> = keys
-                .filter(|key| key.starts_with(&params))
+                .filter(|key| key.starts_with(&params) && !honoured(key))
                 .map(str::to_owned)
                 .collect();
             for key in keys {
                 self.refuse(
                     &key,
-                    "providers have no parameters here",
-                    "take the key out; whoever may change connectors can then name every secret that this process can read",
+                    "of the parameters of providers only allowed.paths is known here",
+                    "write secrets.allow.env = the names of the variables, where KAFKA_* is all that begin so, and take the key out",
                 );
             }
         }
