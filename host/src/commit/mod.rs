@@ -32,7 +32,7 @@ pub use entry::{
 pub use file::{decode, digest, encode, rules_digest};
 pub use history::{Era, history};
 pub use log::Log;
-pub use owner::own_table;
+pub use owner::{may_own_table, own_table};
 pub use rewind::{Back, Straddling};
 pub use state::{Border, ChainState, LiveFile, OpenPlan, RemovedFile, State, Violation};
 pub use verify::{Problem, Verified, verify};

@@ -6,17 +6,30 @@ use super::LogName;
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 
-#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, Debug)]
 struct Owner {
     pipeline: String,
     zone: String,
 }
 
+const OP: &str = "zone.own";
+
+fn path_of(table: &str) -> String {
+    format!("_system/owners/{table}.json")
+}
+
+/// Refuses a table that belongs to another log. Writes nothing.
+pub fn may_own_table(store: &dyn Store, name: &LogName, table: &str) -> Result<()> {
+    match store.get(&path_of(table))? {
+        Some(found) => is_owner(store, name, table, &found),
+        None => Ok(()),
+    }
+}
+
 /// Claims a table (a directory directly below the root) for this log, once and for all. A table of another log is refused
 /// by name.
 pub fn own_table(store: &dyn Store, name: &LogName, table: &str) -> Result<()> {
-    const OP: &str = "zone.own";
-    let path = format!("_system/owners/{table}.json");
+    let path = path_of(table);
     let mine = Owner {
         pipeline: name.pipeline.clone(),
         zone: name.zone.clone(),
@@ -37,13 +50,18 @@ pub fn own_table(store: &dyn Store, name: &LogName, table: &str) -> Result<()> {
         });
     };
     store.sync("_system/owners")?;
-    let owner: Owner = serde_json::from_slice(&found).map_err(|e| {
+    is_owner(store, name, table, &found)
+}
+
+fn is_owner(store: &dyn Store, name: &LogName, table: &str, found: &[u8]) -> Result<()> {
+    let path = path_of(table);
+    let owner: Owner = serde_json::from_slice(found).map_err(|e| {
         Error::new(Kind::LogCorrupt, OP, "not an owner of a table")
             .with("path", &path)
             .hint("restore the file from a copy of the store")
             .source(e)
     })?;
-    if owner == mine {
+    if owner.pipeline == name.pipeline && owner.zone == name.zone {
         return Ok(());
     }
     Err(Error::new(

@@ -85,6 +85,10 @@ impl Mirror {
         Ok(mirror)
     }
 
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
     /// What the group holds, for the alarm of R4: an offset above the chain's end says that entries were deleted.
     /// Partitions without an offset are missing.
     pub fn committed(&self, of: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>> {

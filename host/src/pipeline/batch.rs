@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::start::{open_zone, parquet_options};
+use super::start::{begun, open_zone, parquet_options};
 use super::{Host, Left, Rest, plan, retry, rewind, stopped, until_settled};
 use arrow_schema::SchemaRef;
 
@@ -51,9 +51,19 @@ pub fn run(
         TableName::Fixed(name) => name.clone(),
         TableName::PerTopic => source.table.clone(),
     };
-    let (store, log) = open_zone(host, config, &BTreeSet::from([table.as_str()]), || {
+    let tables = BTreeSet::from([table.as_str()]);
+    let mut input = open_input(host, source)?;
+    let begun = begun(host, config, &tables, || {
+        match &input {
+            Some(input) => fits(host, config, source, zone, &table, input)?,
+            None if config.trigger == Trigger::AvailableNow => {
+                return Err(nothing_there(source, Kind::ConfigInvalid));
+            }
+            None => {}
+        }
         Ok(Vec::new())
     })?;
+    let (store, log) = open_zone(host, config, &tables, &begun)?;
     host.report.started(config, log.state());
     let mut batches = Batches {
         host,
@@ -64,7 +74,6 @@ pub fn run(
         store,
         log,
     };
-    let mut input = None;
     let ended = batches.keep_looking(&mut input);
     host.report.stands(batches.log.state());
     if let Some(input) = &input {
@@ -105,6 +114,19 @@ impl Missing {
     }
 }
 
+/// `None`: its pipeline has not begun yet.
+fn open_input(host: &Host, source: &ZoneSourceConfig) -> Result<Option<InputZone>> {
+    retry(host, || {
+        let Some(store) = store::open_existing(&source.url)? else {
+            return Ok(None);
+        };
+        let name = LogName::new(&source.pipeline, &source.zone);
+        let writer = Writer::this_process(host.clock.as_ref());
+        let log = Log::open(store.clone(), name, host.clock.clone(), writer)?;
+        Ok(log.map(|log| InputZone { store, log }))
+    })
+}
+
 fn nothing_there(source: &ZoneSourceConfig, kind: Kind) -> Error {
     let message = format!(
         "pipeline '{}' has no log in {} yet",
@@ -112,6 +134,67 @@ fn nothing_there(source: &ZoneSourceConfig, kind: Kind) -> Error {
     );
     Error::new(kind, OP, message)
         .hint("source.url, source.pipeline and source.zone must name a zone that has been written")
+}
+
+/// Before the first write: do the keys name columns that the zone's rows have? What else is wrong with the zone is found
+/// when it is read.
+fn fits(
+    host: &Host,
+    config: &PipelineConfig,
+    source: &ZoneSourceConfig,
+    zone: &ProcessedZoneConfig,
+    table: &str,
+    input: &InputZone,
+) -> Result<()> {
+    let state = input.log.state();
+    let whole = plan::chains_of_table(state, &source.table).into_iter();
+    let whole: Vec<ChainRange> = whole
+        .map(|(id, chain)| ChainRange {
+            chain: id.clone(),
+            topic: chain.topic.as_str().into(),
+            partition: chain.partition,
+            from: chain.start(),
+            to: chain.to,
+        })
+        .collect();
+    let files = rows_files(state, &source.table);
+    let schema = retry(host, || {
+        let reader = read_rows(&input.store, input.log.name(), &files, &whole)?;
+        Ok(reader.schema().clone())
+    });
+    let name = LogName::new(&config.name, &config.sink.zone);
+    let opened = schema.and_then(|schema| {
+        let options = processed_options(config, zone, name, table.to_owned())?;
+        ProcessedBatch::new(input.store.clone(), options, schema)
+    });
+    match opened {
+        Err(error) if error.kind() == Kind::ConfigInvalid => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn processed_options(
+    config: &PipelineConfig,
+    zone: &ProcessedZoneConfig,
+    name: LogName,
+    table: String,
+) -> Result<ProcessedOptions> {
+    let format = zone.partition_format.parse();
+    Ok(ProcessedOptions {
+        name,
+        table,
+        partition: Some(PartitionBy {
+            field: zone.partition_field.clone(),
+            format: format.map_err(|e: String| Error::new(Kind::ConfigInvalid, OP, e))?,
+            name: zone.partition_name.clone(),
+        }),
+        dedup: zone.dedup_key.clone(),
+        lookback_days: zone.dedup_lookback_days,
+        sort: zone.sort.clone(),
+        parquet: parquet_options(config),
+        target_bytes: TARGET_BYTES,
+        max_rows: usize::MAX,
+    })
 }
 
 struct Batches<'a> {
@@ -138,7 +221,7 @@ impl Batches<'_> {
         loop {
             let begun = host.clock.elapsed();
             if input.is_none() {
-                *input = self.open_input()?;
+                *input = open_input(host, self.source)?;
                 match &input {
                     Some(_) => missing.found(host),
                     None if config.trigger == Trigger::AvailableNow => {
@@ -181,19 +264,6 @@ impl Batches<'_> {
             uncommitted: 0,
             lag: Some(behind.sum()),
         }
-    }
-
-    /// `None`: its pipeline has not begun yet.
-    fn open_input(&self) -> Result<Option<InputZone>> {
-        retry(self.host, || {
-            let Some(store) = store::open_existing(&self.source.url)? else {
-                return Ok(None);
-            };
-            let name = LogName::new(&self.source.pipeline, &self.source.zone);
-            let writer = Writer::this_process(self.host.clock.as_ref());
-            let log = Log::open(store.clone(), name, self.host.clock.clone(), writer)?;
-            Ok(log.map(|log| InputZone { store, log }))
-        })
     }
 
     /// Something was taken from the other zone, in this run or before it.
@@ -433,23 +503,8 @@ impl Batches<'_> {
     }
 
     fn open_batch(&self, schema: &SchemaRef) -> Result<ProcessedBatch> {
-        let zone = self.zone;
-        let format = zone.partition_format.parse();
-        let options = ProcessedOptions {
-            name: self.log.name().clone(),
-            table: self.table.clone(),
-            partition: Some(PartitionBy {
-                field: zone.partition_field.clone(),
-                format: format.map_err(|e: String| Error::new(Kind::ConfigInvalid, OP, e))?,
-                name: zone.partition_name.clone(),
-            }),
-            dedup: zone.dedup_key.clone(),
-            lookback_days: zone.dedup_lookback_days,
-            sort: zone.sort.clone(),
-            parquet: parquet_options(self.config),
-            target_bytes: TARGET_BYTES,
-            max_rows: usize::MAX,
-        };
+        let (name, table) = (self.log.name().clone(), self.table.clone());
+        let options = processed_options(self.config, self.zone, name, table)?;
         ProcessedBatch::new(self.store.clone(), options, schema.clone())
     }
 

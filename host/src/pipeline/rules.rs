@@ -288,7 +288,7 @@ pub struct Built {
 }
 
 /// What the config declares at this beginning; `None`: the log decides alone. The inner error says why it does not come up,
-/// which matters only where it is to be in force.
+/// which matters only where it is to be in force. At a process's first beginning nothing is kept yet.
 pub fn at_hand(host: &Host, config: &PipelineConfig) -> Result<Option<(Parts, Result<Chain>)>> {
     let last = host.declared.last();
     if last.is_some() && !config.watch {
@@ -301,7 +301,6 @@ pub fn at_hand(host: &Host, config: &PipelineConfig) -> Result<Option<(Parts, Re
     match (Parts::declared(&host.plugins, &now), last) {
         (Ok(parts), None) => {
             let chain = parts.chain(config);
-            parts.keep(&host.plugins)?;
             Ok(Some((parts, chain)))
         }
         (Err(problems), None) => Err(config::refused(&problems)),

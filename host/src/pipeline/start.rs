@@ -1,5 +1,6 @@
 //! What must hold before the first record is read, in this order:
-//! store proved → log opened (publishes redone, orphans collected) → tables owned → rules in force → topics found by id →
+//! rules come up → topics found by id → tables nobody else's (so far nothing is written: a config that is refused leaves
+//! nothing behind) → store proved → tables owned → log opened (publishes redone, orphans collected) → rules in force →
 //! starts pinned in the log (W1) → positions inside what the broker still has.
 
 use std::collections::BTreeSet;
@@ -7,9 +8,10 @@ use std::sync::Arc;
 
 use super::committer::{gap, position};
 use super::rules::{self, Built};
+use super::swap::other_rules;
 use super::{Host, retry, until_settled};
 use crate::chain::Chain;
-use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, own_table};
+use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, may_own_table, own_table};
 use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
 use crate::config::{RawZoneConfig, TableName};
 use crate::error::{Error, Kind, Result};
@@ -42,8 +44,19 @@ pub fn make_ready(
     kafka: &KafkaSourceConfig,
 ) -> Result<Ready> {
     let mut at_hand = rules::at_hand(host, config)?;
-    let topics = kafka.topics.iter().map(|topic| config.sink.table.of(topic));
-    let tables: BTreeSet<&str> = topics.chain([config.errors.dlq_table.as_str()]).collect();
+    let props = kafka_props(kafka)?;
+    let cluster = retry(host, || KafkaCluster::connect(&props))?;
+    let describe = || {
+        kafka
+            .topics
+            .iter()
+            .map(|topic| cluster.describe(topic))
+            .collect()
+    };
+    let topics: Vec<TopicInfo> = retry(host, describe)?;
+
+    let tables = kafka.topics.iter().map(|topic| config.sink.table.of(topic));
+    let tables: BTreeSet<&str> = tables.chain([config.errors.dlq_table.as_str()]).collect();
     // A log begins with rules that come up; one that exists may have others in force.
     let first = || match at_hand.take() {
         Some((parts, Ok(chain))) => {
@@ -58,24 +71,26 @@ pub fn make_ready(
             "the log was there before and is gone",
         )),
     };
-    let (store, mut log) = open_zone(host, config, &tables, first)?;
+    let begun = begun(host, config, &tables, first)?;
+    if let Some((parts, _)) = &at_hand {
+        parts.keep(&host.plugins)?;
+    }
+    let (store, mut log) = open_zone(host, config, &tables, &begun)?;
+    let first = host.declared.last().is_none();
     let Built { parts, chain } = rules::at_start(host, config, &mut log, at_hand)?;
+    let built_of = log.state().rules_gen();
 
-    let props = kafka_props(kafka)?;
-    let cluster = retry(host, || KafkaCluster::connect(&props))?;
-    let describe = || {
-        kafka
-            .topics
-            .iter()
-            .map(|topic| cluster.describe(topic))
-            .collect()
-    };
-    let topics: Vec<TopicInfo> = retry(host, describe)?;
     not_recreated(&log, &topics, kafka)?;
     pin_starts(host, &mut log, &cluster, &topics, kafka)?;
     still_there(host, &mut log, &topics, kafka)?;
     let mirror = Mirror::open(&props)?;
-    went_backwards(&mirror, &log, &topics)?;
+    if first {
+        group_is_ahead(host, &mut log, &mirror, &topics)?;
+    }
+    // Another process put other rules in force since they were built.
+    if log.state().rules_gen() != built_of {
+        return Err(other_rules(log.state()));
+    }
 
     let assigned = assign(&log, &topics, config.tasks_max);
     let mut chains = vec![chain];
@@ -101,13 +116,38 @@ pub fn kafka_props(kafka: &KafkaSourceConfig) -> Result<KafkaProps> {
     KafkaProps::new(&bootstrap, &kafka.group_id, &properties)
 }
 
-/// The store proved for every table, the pipeline's log opened or begun, the tables its own. `rules` is asked where there is
-/// no log yet.
-pub fn open_zone(
+/// The rules of a log's first entry.
+#[derive(Debug)]
+pub struct Begun(Vec<Rule>);
+
+/// Looks at what is there, and writes nothing: `rules` is asked, and may refuse, where there is no log yet, and a table that
+/// belongs to another pipeline is refused.
+pub fn begun(
     host: &Host,
     config: &PipelineConfig,
     tables: &BTreeSet<&str>,
     rules: impl FnOnce() -> Result<Vec<Rule>>,
+) -> Result<Begun> {
+    let name = LogName::new(&config.name, &config.sink.zone);
+    let there = retry(host, || {
+        let Some(store) = store::open_existing(&config.sink.url)? else {
+            return Ok(false);
+        };
+        for table in tables {
+            may_own_table(store.as_ref(), &name, table)?;
+        }
+        Ok(store.size(&name.entry(0))?.is_some())
+    })?;
+    let rules = if there { Vec::new() } else { rules()? };
+    Ok(Begun(rules))
+}
+
+/// The store proved for every table, the pipeline's log opened or begun, the tables its own.
+pub fn open_zone(
+    host: &Host,
+    config: &PipelineConfig,
+    tables: &BTreeSet<&str>,
+    Begun(rules): &Begun,
 ) -> Result<(Arc<dyn Store>, Log)> {
     let name = LogName::new(&config.name, &config.sink.zone);
     let store = retry(host, || {
@@ -117,8 +157,6 @@ pub fn open_zone(
         }
         Ok(store)
     })?;
-    let begun = retry(host, || store.size(&name.entry(0)))?.is_some();
-    let rules = if begun { Vec::new() } else { rules()? };
     for table in tables {
         retry(host, || own_table(store.as_ref(), &name, table))?;
     }
@@ -267,13 +305,11 @@ fn still_there(
     Ok(())
 }
 
-/// R4: a mirrored group offset above all that the chain ever reached says that someone deleted entries of the log.
-fn went_backwards(mirror: &Mirror, log: &Log, topics: &[TopicInfo]) -> Result<()> {
-    let tps: Vec<TopicPartition> = topics
-        .iter()
-        .flat_map(|t| &t.partitions)
-        .map(|p| p.tp.clone())
-        .collect();
+/// R4: does a mirrored group offset lie above all that its chain ever reached? The group is read first, and the log again
+/// after it: another process of this pipeline may have committed in between, and that is no news. Said once.
+fn group_is_ahead(host: &Host, log: &mut Log, mirror: &Mirror, topics: &[TopicInfo]) -> Result<()> {
+    let partitions = || topics.iter().flat_map(|t| &t.partitions);
+    let tps: Vec<TopicPartition> = partitions().map(|p| p.tp.clone()).collect();
     let mirrored = match mirror.committed(&tps) {
         Ok(mirrored) => mirrored,
         Err(error) => {
@@ -281,22 +317,43 @@ fn went_backwards(mirror: &Mirror, log: &Log, topics: &[TopicInfo]) -> Result<()
             return Ok(());
         }
     };
-    for partition in topics.iter().flat_map(|t| &t.partitions) {
-        let Some(at) = log.state().chains.get(&partition.chain) else {
-            continue;
+    let ahead = |log: &Log| -> Vec<(TopicPartition, i64, i64, bool)> {
+        let chains = &log.state().chains;
+        let of = |p: &kafka::PartitionInfo| {
+            let (at, group) = (chains.get(&p.chain)?, *mirrored.get(&p.tp)?);
+            let is_new = at.peak == at.start();
+            (group > at.peak).then(|| (p.tp.clone(), group, at.to, is_new))
         };
-        if let Some(group) = mirrored
-            .get(&partition.tp)
-            .filter(|group| **group > at.peak)
-        {
-            tracing::error!(
-                partition = %partition.tp,
-                group_offset = group,
-                log_position = at.to,
-                "R4: the group's offset lies above the commit log. Were entries of the log deleted, or is the group \
-                 shared with another consumer? The log's position is used"
-            );
-        }
+        partitions().filter_map(of).collect()
+    };
+    if ahead(log).is_empty() {
+        return Ok(());
+    }
+    retry(host, || log.refresh())?;
+    let found = ahead(log);
+    let Some((tp, group, to, _)) = found.first() else {
+        return Ok(());
+    };
+    let at = format!("{tp}: group {group}, log {to}");
+    let (group, partitions) = (mirror.group(), found.len());
+    if found.iter().all(|(_, _, _, is_new)| *is_new) {
+        tracing::warn!(
+            group,
+            partitions,
+            at,
+            "this zone's log has read nothing of records that the consumer group has passed; the log decides, so they are \
+             read from where it begins. If the zone was deleted, nothing is to do. If another consumer uses the group, set \
+             source.group.id"
+        );
+    } else {
+        tracing::error!(
+            group,
+            partitions,
+            at,
+            "the consumer group stands above the end of this zone's log; the log decides, so those records are read again. \
+             If entries of the log were lost, stop and restore them from a copy: rows of them would be doubled. If another \
+             consumer uses the group, set source.group.id"
+        );
     }
     Ok(())
 }
