@@ -16,7 +16,12 @@ pub struct Pattern {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Part {
-    Literal(Vec<u8>),
+    /// Itself.
+    Byte(u8),
+    /// `yyyy-MM-dd`, which most texts begin with.
+    Day,
+    /// `HH:mm`.
+    Clock,
     Number(Unit, usize, usize),
     MonthName,
     Fraction(usize),
@@ -40,7 +45,7 @@ pub(crate) enum Unit {
 /// What a text said, before it is one instant: a value for each `Unit`.
 #[derive(Debug, Clone, Copy)]
 struct Read {
-    values: [i64; 8],
+    values: [i32; 8],
     /// A bit for each unit that the text gave.
     given: u8,
 }
@@ -49,9 +54,10 @@ const MONTHS: [&[u8; 3]; 12] = [
     b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec",
 ];
 const MICROS_PER_SECOND: i64 = 1_000_000;
-const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+const SECONDS_PER_DAY: i64 = 86_400;
+const MICROS_PER_DAY: i64 = SECONDS_PER_DAY * MICROS_PER_SECOND;
 /// What Java's, Spark's and Python's offsets have in common: up to 18 hours.
-const MAX_OFFSET_MINUTES: i64 = 18 * 60;
+const MAX_OFFSET_MINUTES: i32 = 18 * 60;
 /// 0001-01-01 to 9999-12-31, the days that SQL, Spark and Python have, since 1970-01-01.
 const DAYS: RangeInclusive<i64> = -719_162..=2_932_896;
 /// Every microsecond of `DAYS`.
@@ -84,18 +90,16 @@ impl Pattern {
     /// none, since that moment belongs to the next one.
     pub fn date(&self, text: &[u8]) -> Option<i32> {
         let read = self.read(text)?;
-        i32::try_from(read.days())
-            .ok()
-            .filter(|_| read.get(Unit::Hour) < 24)
+        (read.get(Unit::Hour) < 24).then(|| read.days())
     }
 
     /// Microseconds since 1970-01-01T00:00Z; a text without an offset is in UTC.
     pub fn timestamp(&self, text: &[u8]) -> Option<i64> {
         let read = self.read(text)?;
-        let hours = read.days() * 24 + read.get(Unit::Hour);
-        let minutes = hours * 60 + read.get(Unit::Minute) - read.get(Unit::Offset);
+        let minutes = read.get(Unit::Hour) * 60 + read.get(Unit::Minute) - read.get(Unit::Offset);
         let seconds = minutes * 60 + read.get(Unit::Second);
-        let micros = seconds * MICROS_PER_SECOND + read.get(Unit::Micros);
+        let seconds = i64::from(read.days()) * SECONDS_PER_DAY + i64::from(seconds);
+        let micros = seconds * MICROS_PER_SECOND + i64::from(read.get(Unit::Micros));
         is_instant(micros).then_some(micros)
     }
 
@@ -117,19 +121,20 @@ impl fmt::Display for Pattern {
 
 impl Read {
     #[inline]
-    fn get(&self, unit: Unit) -> i64 {
+    fn get(&self, unit: Unit) -> i32 {
         self.values[unit as usize]
     }
 
     /// Nothing where the text gave another value for this unit before.
     #[inline]
-    fn give(&mut self, unit: Unit, value: i64) -> Option<()> {
+    fn give(&mut self, unit: Unit, value: i32) -> Option<()> {
         let bit = 1 << unit as u8;
-        if self.given & bit != 0 && self.get(unit) != value {
+        let old = &mut self.values[unit as usize];
+        if self.given & bit != 0 && *old != value {
             return None;
         }
         self.given |= bit;
-        self.values[unit as usize] = value;
+        *old = value;
         Some(())
     }
 
@@ -145,9 +150,9 @@ impl Read {
     }
 
     /// Howard Hinnant's `days_from_civil`.
-    fn days(&self) -> i64 {
+    fn days(&self) -> i32 {
         let [year, month, day, ..] = self.values;
-        let year = year - i64::from(month <= 2);
+        let year = year - i32::from(month <= 2);
         let era = year.div_euclid(400);
         let of_era = year.rem_euclid(400);
         let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -175,7 +180,10 @@ pub fn show_date(days: i64) -> String {
 /// `yyyy-MM-ddTHH:mm:ss[.SSSSSS]Z` of microseconds since 1970-01-01T00:00Z.
 pub fn show_timestamp(micros: i64) -> String {
     let seconds = micros.div_euclid(MICROS_PER_SECOND);
-    let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (day, second) = (
+        seconds.div_euclid(SECONDS_PER_DAY),
+        seconds.rem_euclid(SECONDS_PER_DAY),
+    );
     let (hour, minute) = (second / 3600, second / 60 % 60);
     let date = show_date(day);
     let fraction = match micros.rem_euclid(MICROS_PER_SECOND) {
@@ -185,7 +193,7 @@ pub fn show_timestamp(micros: i64) -> String {
     format!("{date}T{hour:02}:{minute:02}:{:02}{fraction}Z", second % 60)
 }
 
-fn days_in_month(year: i64, month: i64) -> i64 {
+fn days_in_month(year: i32, month: i32) -> i32 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
         2 => 28,
@@ -198,16 +206,37 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 fn step<'a>(parts: &[Part], mut text: &'a [u8], read: &mut Read) -> Option<&'a [u8]> {
     for part in parts {
         text = match part {
-            Part::Literal(literal) => text.strip_prefix(literal.as_slice())?,
+            Part::Byte(byte) => match text {
+                [found, rest @ ..] if found == byte => rest,
+                _ => return None,
+            },
             Part::Number(unit, least, most) => {
                 let (number, rest) = digits(text, *least, *most)?;
                 read.give(*unit, number)?;
                 rest
             }
+            Part::Day => {
+                let [a, b, c, d, b'-', e, f, b'-', g, h, rest @ ..] = text else {
+                    return None;
+                };
+                let year = 100 * two(*a, *b)? + two(*c, *d)?;
+                read.give(Unit::Year, year)?;
+                read.give(Unit::Month, two(*e, *f)?)?;
+                read.give(Unit::Day, two(*g, *h)?)?;
+                rest
+            }
+            Part::Clock => {
+                let [a, b, b':', c, d, rest @ ..] = text else {
+                    return None;
+                };
+                read.give(Unit::Hour, two(*a, *b)?)?;
+                read.give(Unit::Minute, two(*c, *d)?)?;
+                rest
+            }
             Part::MonthName => {
                 let name = text.first_chunk::<3>()?.to_ascii_lowercase();
                 let month = MONTHS.iter().position(|month| month[..] == name[..])?;
-                read.give(Unit::Month, 1 + month as i64)?;
+                read.give(Unit::Month, 1 + month as i32)?;
                 &text[3..]
             }
             Part::Fraction(most) => {
@@ -220,8 +249,8 @@ fn step<'a>(parts: &[Part], mut text: &'a [u8], read: &mut Read) -> Option<&'a [
                 read.give(Unit::Offset, minutes)?;
                 rest
             }
-            // Nothing is left for it.
-            Part::Optional(_) if text.is_empty() => text,
+            // Seen without trying.
+            Part::Optional(inside) if !may_begin(inside, text) => text,
             Part::Optional(inside) => {
                 let mut tried = *read;
                 match step(inside, text, &mut tried) {
@@ -237,21 +266,30 @@ fn step<'a>(parts: &[Part], mut text: &'a [u8], read: &mut Read) -> Option<&'a [
     Some(text)
 }
 
+/// Whether `text` may begin with `parts`, by a look at its first byte.
+#[inline]
+fn may_begin(parts: &[Part], text: &[u8]) -> bool {
+    match (parts.first(), text.first()) {
+        (Some(Part::Byte(byte)), Some(found)) => byte == found,
+        (_, found) => found.is_some(),
+    }
+}
+
 /// Microseconds, of up to `most` digits behind the point; those that a microsecond cannot hold must be zeros.
-fn fraction(text: &[u8], most: usize) -> Option<(i64, &[u8])> {
+fn fraction(text: &[u8], most: usize) -> Option<(i32, &[u8])> {
     let ends = |b: &u8| !b.is_ascii_digit();
     let count = text.iter().take(most).position(ends);
     let count = count.unwrap_or(most.min(text.len()));
     let (number, rest) = digits(text, 1, count)?;
     if count <= 6 {
-        return Some((number * 10i64.pow(6 - count as u32), rest));
+        return Some((number * 10i32.pow(6 - count as u32), rest));
     }
-    let beyond = 10i64.pow(count as u32 - 6);
+    let beyond = 10i32.pow(count as u32 - 6);
     (number % beyond == 0).then_some((number / beyond, rest))
 }
 
 /// `Z`, `+hh`, `+hhmm` or `+hh:mm`, in minutes.
-fn offset(text: &[u8]) -> Option<(i64, &[u8])> {
+fn offset(text: &[u8]) -> Option<(i32, &[u8])> {
     let (sign, rest) = match text.split_first()? {
         (b'Z' | b'z', rest) => return Some((0, rest)),
         (b'+', rest) => (1, rest),
@@ -265,12 +303,22 @@ fn offset(text: &[u8]) -> Option<(i64, &[u8])> {
     (minutes < 60 && total <= MAX_OFFSET_MINUTES).then_some((sign * total, rest))
 }
 
+/// A number of two digits.
 #[inline]
-fn digits(text: &[u8], least: usize, most: usize) -> Option<(i64, &[u8])> {
-    let mut number = 0i64;
+fn two(tens: u8, ones: u8) -> Option<i32> {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    (tens < 10 && ones < 10).then_some(i32::from(tens) * 10 + i32::from(ones))
+}
+
+#[inline]
+fn digits(text: &[u8], least: usize, most: usize) -> Option<(i32, &[u8])> {
+    let mut number = 0;
     let mut count = 0;
-    while count < most && text.get(count).is_some_and(u8::is_ascii_digit) {
-        number = number * 10 + i64::from(text[count] - b'0');
+    while count < most
+        && let Some(byte) = text.get(count)
+        && byte.is_ascii_digit()
+    {
+        number = number * 10 + i32::from(byte - b'0');
         count += 1;
     }
     (count >= least.max(1)).then(|| (number, &text[count..]))
