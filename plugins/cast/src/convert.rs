@@ -1,6 +1,6 @@
 //! One value to another type. Nothing is rounded, cut off or wrapped round: a value that the type cannot hold exactly
 //! is none of it. The exceptions are named in `convert`.
-use weir_sdk::time::{is_day, is_instant};
+use weir_sdk::time::{OUT_OF_RANGE, is_day, is_instant};
 use weir_sdk::{Type, Value};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -54,6 +54,38 @@ impl Target {
                 _ => None,
             },
             None => self.kind.read(text),
+        }
+    }
+
+    /// What was expected where `read` found no value.
+    pub fn expected(&self, text: &[u8]) -> String {
+        match self.epoch {
+            Some(micros) if Type::Long.read(text).is_some() => Self::out_of(micros),
+            Some(micros) => Self::counted(micros).to_owned(),
+            None => self.kind.expected(text),
+        }
+    }
+
+    /// What was expected where `convert` made no value of one of type `from`.
+    pub fn expected_of(&self, from: &Type) -> String {
+        match (self.epoch, &self.kind, from) {
+            (Some(micros), ..) => Self::out_of(micros),
+            (None, Type::Date(_) | Type::Timestamp(_), Type::Date(_) | Type::Timestamp(_)) => {
+                format!("{}: {OUT_OF_RANGE}", self.kind)
+            }
+            _ => self.kind.to_string(),
+        }
+    }
+
+    fn out_of(micros: i64) -> String {
+        format!("{}: {OUT_OF_RANGE}", Self::counted(micros))
+    }
+
+    fn counted(micros: i64) -> &'static str {
+        match micros {
+            1_000_000 => "seconds since 1970",
+            1000 => "milliseconds since 1970",
+            _ => "microseconds since 1970",
         }
     }
 

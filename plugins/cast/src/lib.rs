@@ -85,9 +85,11 @@ impl Transform for Cast {
         let mut nulled = 0;
         let mut built = Vec::with_capacity(self.columns.len());
         for (n, cell) in self.columns.iter().enumerate() {
-            let failed = &mut |row: usize, found: String| {
+            let failed = &mut |row: usize, found: String, expected: String| {
                 if self.refuse {
-                    rejects.row(row, cell.refusal(&found));
+                    let message = format!("found {found}, expected {expected}");
+                    let code = cell.to.kind.code();
+                    rejects.row(row, Refusal::of_field(code, &cell.name, message));
                 } else {
                     nulled += 1;
                 }
@@ -116,19 +118,13 @@ impl Transform for Cast {
 }
 
 impl Cell {
-    fn refusal(&self, found: &str) -> Refusal {
-        let kind = &self.to.kind;
-        let message = format!("found {found}, expected {kind}");
-        Refusal::of_field(kind.code(), &self.name, message)
-    }
-
     /// Of texts and bytes. An empty one is null, unless it becomes a text.
     fn texts(
         &self,
         batch: &Batch,
         n: usize,
         trim: bool,
-        failed: &mut impl FnMut(usize, String),
+        failed: &mut impl FnMut(usize, String, String),
     ) -> Result<Builder, String> {
         let view = batch.bytes(n)?;
         let to_text = self.to.kind == Type::Text;
@@ -147,7 +143,7 @@ impl Cell {
             };
             let value = self.to.read(text);
             if value.is_none() {
-                failed(row, shown(text));
+                failed(row, shown(text), self.to.expected(text));
             }
             builder.put(value);
         }
@@ -159,7 +155,7 @@ impl Cell {
         batch: &Batch,
         n: usize,
         from: &Type,
-        failed: &mut impl FnMut(usize, String),
+        failed: &mut impl FnMut(usize, String, String),
     ) -> Result<Builder, String> {
         let view = batch.values(n, from)?;
         let mut builder = self.to.kind.builder();
@@ -170,7 +166,7 @@ impl Cell {
                 (Some(value), builder) => {
                     let made = self.to.convert(value, from);
                     if made.is_none() {
-                        failed(row, from.show(value));
+                        failed(row, from.show(value), self.to.expected_of(from));
                     }
                     builder.put(made);
                 }

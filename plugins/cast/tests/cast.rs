@@ -168,6 +168,18 @@ fn what_a_type_cannot_hold_is_refused() {
     }
     let table = one("long", "int", &[Some("3000000000")]);
     assert_eq!(table.rejects[0].message, "found 3000000000, expected int");
+    for from in ["long", "string"] {
+        let table = one(from, "timestamp(epoch-millis)", &[Some("253402300800000")]);
+        assert_eq!(
+            table.rejects[0].message.trim_start_matches("found "),
+            match from {
+                "long" =>
+                    "253402300800000, expected milliseconds since 1970: it is outside of the years 0001 to 9999 in UTC",
+                _ =>
+                    "\"253402300800000\", expected milliseconds since 1970: it is outside of the years 0001 to 9999 in UTC",
+            }
+        );
+    }
 }
 
 #[test]

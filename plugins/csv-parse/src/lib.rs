@@ -239,7 +239,7 @@ fn value(
             None => {
                 builder.push_null();
                 let (at, found) = (message.place(field.from), shown(text));
-                let why = format!("{at}: found {found}, expected {kind}");
+                let why = format!("{at}: found {found}, expected {}", kind.expected(text));
                 message.refuse(Refusal::of_field(kind.code(), &column.name, why), rows);
             }
         },

@@ -220,13 +220,18 @@ impl Rows {
                                 Kind::String => format!("the string {}", shown(text)),
                                 _ => String::from_utf8_lossy(&text[..text.len().min(60)]).into(),
                             };
-                            Some(mismatch(column, &found))
+                            let fits = fits(&column.kind, kind, layout.quoted);
+                            let expected = match fits {
+                                true => column.kind.expected(text),
+                                false => column.kind.to_string(),
+                            };
+                            Some(mismatch(column, &found, &expected))
                         }
                     }
                 }
                 (Cell::Nested(found), builder) => {
                     builder.push_null();
-                    Some(mismatch(column, found))
+                    Some(mismatch(column, found, &column.kind.to_string()))
                 }
                 (Cell::Json(_), builder) => {
                     builder.push_null();
@@ -251,15 +256,14 @@ fn missing(column: &Column) -> Refusal {
     Refusal::of_field("missing_field", &column.name, message)
 }
 
-fn mismatch(column: &Column, found: &str) -> Refusal {
-    let kind = &column.kind;
-    let message = format!("found {found}, expected {kind}");
-    Refusal::of_field(kind.code(), &column.name, message)
+fn mismatch(column: &Column, found: &str, expected: &str) -> Refusal {
+    let message = format!("found {found}, expected {expected}");
+    Refusal::of_field(column.kind.code(), &column.name, message)
 }
 
-/// The value of a scalar, if a JSON value of this kind may be one of this type.
-fn read<'a>(wanted: &Type, kind: Kind, text: &'a [u8], quoted: bool) -> Option<Value<'a>> {
-    let fits = match wanted {
+/// Whether a JSON value of this kind may be one of this type.
+fn fits(wanted: &Type, kind: Kind, quoted: bool) -> bool {
+    match wanted {
         Type::Text => true,
         Type::Int | Type::Long | Type::Double => {
             kind == Kind::Number || quoted && kind == Kind::String
@@ -267,9 +271,13 @@ fn read<'a>(wanted: &Type, kind: Kind, text: &'a [u8], quoted: bool) -> Option<V
         Type::Bool => kind == Kind::Boolean || quoted && kind == Kind::String,
         Type::Decimal(..) => kind != Kind::Boolean,
         Type::Date(_) | Type::Timestamp(_) => kind == Kind::String,
-    };
+    }
+}
+
+/// The value of a scalar, if it may have one of this type.
+fn read<'a>(wanted: &Type, kind: Kind, text: &'a [u8], quoted: bool) -> Option<Value<'a>> {
     match kind {
-        _ if !fits => None,
+        _ if !fits(wanted, kind, quoted) => None,
         Kind::Number => wanted.read_number(text),
         _ => wanted.read(text),
     }

@@ -152,6 +152,18 @@ pub fn double(text: &[u8]) -> Option<f64> {
     }
 }
 
+pub fn why_no_double(text: &[u8]) -> Option<&'static str> {
+    let number: f64 = str::from_utf8(text).ok()?.parse().ok()?;
+    let written = text
+        .last()
+        .is_some_and(|b| b.is_ascii_digit() || *b == b'.');
+    match number.classify() {
+        FpCategory::Infinite if written => Some("it is beyond the largest, 1.8e308"),
+        FpCategory::Zero if written => Some("it is not 0, but would become 0"),
+        _ => None,
+    }
+}
+
 /// Whether a number has no digit but zeros before its exponent.
 #[cold]
 fn is_zero(text: &[u8]) -> bool {

@@ -145,7 +145,10 @@ pub fn shown(value: &[u8]) -> String {
             out.push('…');
             break;
         }
-        out.extend(c.escape_debug());
+        match c {
+            '\'' => out.push(c), // the quotes around it are double
+            c => out.extend(c.escape_debug()),
+        }
     }
     out.push('"');
     out

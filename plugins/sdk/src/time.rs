@@ -74,6 +74,9 @@ pub fn is_instant(micros: i64) -> bool {
     INSTANTS.contains(&micros)
 }
 
+/// Said of what `is_day` and `is_instant` refuse.
+pub const OUT_OF_RANGE: &str = "it is outside of the years 0001 to 9999 in UTC";
+
 impl Pattern {
     /// With the zone that XML Schema allows behind a date.
     pub const DATE: &'static str = "yyyy-MM-dd[XXX]";
@@ -103,13 +106,54 @@ impl Pattern {
         is_instant(micros).then_some(micros)
     }
 
+    #[inline]
     fn read(&self, text: &[u8]) -> Option<Read> {
+        self.written(text).filter(Read::exists)
+    }
+
+    /// What a text of this form says, whether there is such a time or not.
+    #[inline]
+    fn written(&self, text: &[u8]) -> Option<Read> {
         let mut read = Read {
             values: [1970, 1, 1, 0, 0, 0, 0, 0],
             given: 0,
         };
         let rest = step(&self.parts, text, &mut read)?;
-        (rest.is_empty() && read.exists()).then_some(read)
+        rest.is_empty().then_some(read)
+    }
+
+    /// Why `date` finds nothing, where that cannot be seen at once.
+    pub fn why_no_date(&self, text: &[u8]) -> Option<&'static str> {
+        match self.read(text) {
+            Some(_) => Some("24:00:00 belongs to the next day"),
+            None => self.why_none(text),
+        }
+    }
+
+    /// Why `timestamp` finds nothing, where that cannot be seen at once.
+    pub fn why_no_timestamp(&self, text: &[u8]) -> Option<&'static str> {
+        match self.read(text) {
+            Some(_) => Some(OUT_OF_RANGE),
+            None => self.why_none(text),
+        }
+    }
+
+    fn why_none(&self, text: &[u8]) -> Option<&'static str> {
+        if let Some(read) = self.written(text) {
+            return Some(match read.get(Unit::Year) {
+                0 => OUT_OF_RANGE,
+                _ => "there is no such day or time",
+            });
+        }
+        let point = text.iter().rposition(|b| *b == b'.')?;
+        let is_digit = |b: &&u8| b.is_ascii_digit();
+        let digits: Vec<u8> = text[point + 1..]
+            .iter()
+            .take_while(is_digit)
+            .copied()
+            .collect();
+        let lost = digits.len() > 6 && digits[6..].iter().any(|b| *b != b'0');
+        lost.then_some("digits beyond microseconds must be zeros")
     }
 }
 

@@ -147,6 +147,22 @@ impl Type {
 }
 
 impl Type {
+    /// What was expected where `read` found no value in `text`: the type, and why the text is none where that cannot be
+    /// seen at once.
+    #[cold]
+    pub fn expected(&self, text: &[u8]) -> String {
+        let why = match self {
+            Self::Double => numbers::why_no_double(text),
+            Self::Date(pattern) => pattern.why_no_date(text),
+            Self::Timestamp(pattern) => pattern.why_no_timestamp(text),
+            _ => None,
+        };
+        match why {
+            Some(why) => format!("{self}: {why}"),
+            None => self.to_string(),
+        }
+    }
+
     /// `read`, of a number as JSON writes it: `1e3` and `1.0` are whole numbers too.
     #[inline]
     pub fn read_number<'a>(&self, text: &'a [u8]) -> Option<Value<'a>> {
@@ -277,6 +293,45 @@ mod tests {
         ] {
             let kind = Type::parse(spec).unwrap();
             assert_eq!(kind.show(kind.read(text.as_bytes()).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_said() {
+        let out = "it is outside of the years 0001 to 9999 in UTC";
+        let none = "there is no such day or time";
+        for (spec, text, why) in [
+            ("double", "1e309", "it is beyond the largest, 1.8e308"),
+            ("double", "-1e-400", "it is not 0, but would become 0"),
+            ("double", "one", ""),
+            ("double", "Infinity", ""),
+            ("date", "2023-02-29", none),
+            ("date", "0000-01-01", out),
+            ("date", "noon", ""),
+            (
+                "date(yyyy-MM-dd HH)",
+                "2023-02-28 24",
+                "24:00:00 belongs to the next day",
+            ),
+            ("timestamp", "2023-02-28T25:00:00Z", none),
+            ("timestamp", "9999-12-31T23:59:59-05:00", out),
+            ("timestamp", "0000-12-31T23:59:59Z", out),
+            (
+                "timestamp",
+                "2023-02-28T00:00:00.123456789Z",
+                "digits beyond microseconds must be zeros",
+            ),
+            ("timestamp", "2023-02-28", ""),
+            ("int", "1.5", ""),
+        ] {
+            let kind = Type::parse(spec).unwrap();
+            assert_eq!(kind.read(text.as_bytes()), None, "{spec} {text}");
+            let expected = kind.expected(text.as_bytes());
+            let said = match why {
+                "" => kind.to_string(),
+                why => format!("{kind}: {why}"),
+            };
+            assert_eq!(expected, said, "{spec} {text}");
         }
     }
 

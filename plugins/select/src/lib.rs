@@ -146,7 +146,10 @@ fn constant(name: &str, text: &str, config: &mut Config) -> (Type, Option<Column
     let empty = text.is_empty() && kind != Type::Text;
     let value = kind.read(text.as_bytes()).filter(|_| !empty);
     if value.is_none() && !empty {
-        let message = format!("found `{text}`, expected {kind}");
+        let message = format!(
+            "found `{text}`, expected {}",
+            kind.expected(text.as_bytes())
+        );
         config.problem(&format!("constant.{name}"), "bad_value", message);
     }
     let mut builder = kind.builder();

@@ -245,7 +245,7 @@ impl Check {
     pub fn cast<'a>(&self, text: &'a [u8], refuse: &mut impl FnMut(Refusal)) -> Option<Value<'a>> {
         let value = self.kind.read(text);
         if value.is_none() {
-            self.refuse(refuse, "bad_type", text, &self.kind.to_string());
+            self.refuse(refuse, "bad_type", text, &self.kind.expected(text));
         }
         value
     }

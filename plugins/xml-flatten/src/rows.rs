@@ -286,7 +286,8 @@ impl Rows {
                     None => {
                         refused = true;
                         builder.push_null();
-                        let found = format!("found {}, expected {kind}", shown(text));
+                        let expected = kind.expected(text);
+                        let found = format!("found {}, expected {expected}", shown(text));
                         let why = Refusal::of_field(kind.code(), &column.name, found);
                         self.rejects.part(message.row, message.pieces, why);
                     }
