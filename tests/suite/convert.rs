@@ -305,9 +305,9 @@ const REFUSED: &[Refused] = &[
         "named by topics",
     ),
     (
-        &[("behavior.on.null.values", "ignore")],
+        &[("behavior.on.null.values", "write")],
         "behavior.on.null.values",
-        "trace",
+        "tombstones",
     ),
     (
         &[("errors.tolerance", "most")],

@@ -146,6 +146,9 @@ fn a_converted_sink_fills_the_table() {
         r#"{"schema":{},"payload":{"after":{"id":7,"address":{"city":"Ulm"},"phones":["1","2"]}}}"#,
         r#"{"schema":{},"payload":{"after":{"id":8,"phones":[]}}}"#,
         r#"{"schema":{},"payload":{"after":{"id":"x"}}}"#,
+        r#"{"id":9}"#,
+        r#"{"schema":{},"payload":{"after":null}}"#,
+        r#"{"schema":{"type":"struct","fields":[{"field":"after","type":"struct","fields":[{"field":"id","type":"bytes"}]}]},"payload":{"after":{"id":10}}}"#,
     ];
     send(
         world.broker.bootstrap(),
@@ -184,7 +187,22 @@ fn a_converted_sink_fills_the_table() {
         let log = open_log(&world.path(&zone), "customers", &zone)
             .unwrap()
             .unwrap();
-        assert_eq!(log.state().totals().rows.refused, 1, "the text is no long");
+        let totals = log.state().totals();
+        assert_eq!(
+            totals.rows.refused, 2,
+            "a text is no long, and bytes are none"
+        );
+        let records = totals.records;
+        assert_eq!(
+            (
+                records.read,
+                records.with_rows,
+                records.refused,
+                records.filtered
+            ),
+            (6, 2, 3, 1),
+            "no envelope is refused, no record is dropped"
+        );
     }
     let want = [
         json!({"id": 7, "phone": "1", "_topic": "crm.customers", "_partition": 0, "_offset": 0, "_row": 0}),

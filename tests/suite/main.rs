@@ -36,6 +36,7 @@ mod guests_amplify;
 mod guests_evil;
 mod guests_hostile;
 mod guests_refused;
+mod handover;
 mod hostile;
 mod kill;
 mod planted;

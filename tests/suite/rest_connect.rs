@@ -399,7 +399,7 @@ fn wrong_requests_are_told_what_is_wrong() {
     let invalid = rig.send(
         "PUT",
         "/connectors/x/config",
-        &json!({ "source.type": "zone" }),
+        &json!({ "connector.class": "weir", "source.type": "zone" }),
     );
     let message = invalid.message();
     let first = message.lines().next().unwrap_or_default();

@@ -7,7 +7,7 @@ use arrow_array::types::{Int32Type, Int64Type};
 use weir::commit::{Kind as EntryKind, Log, LogName, Role, decode, verify};
 use weir::config::PipelineConfig;
 use weir::error::Kind;
-use weir::pipeline::offsets::{self, Altered, To, Wanted};
+use weir::pipeline::offsets::{self, Altered, Order, To, Wanted};
 use weir::store;
 use weir::zone::read_file;
 
@@ -23,16 +23,36 @@ fn to(partition: i32, offset: i64) -> Wanted {
     }
 }
 
+/// A log that is there needs none.
+pub fn plugins() -> weir::error::Result<weir::plugin::Plugins> {
+    let dir = crate::world::plugins_dir();
+    weir::plugin::Plugins::open(weir::plugin::Places {
+        path: dir.clone(),
+        store: dir.join("../plugins-test/store"),
+        cache: dir.join("../plugins-test/cache"),
+    })
+}
+
+fn order(dry_run: bool) -> Order<'static> {
+    Order {
+        actor: "somebody",
+        reason: "a test",
+        dry_run,
+        exact: false,
+        plugins: &plugins,
+    }
+}
+
 fn alter(
     world: &World,
     config: &PipelineConfig,
     wanted: &[Wanted],
 ) -> weir::error::Result<Altered> {
-    offsets::alter(config, &world.clock, wanted, "somebody", "a test", false)
+    offsets::alter(config, &world.clock, wanted, &order(false))
 }
 
 fn start_of_all(world: &World, config: &PipelineConfig) -> Altered {
-    offsets::reset(config, &world.clock, "somebody", "a test", false).unwrap()
+    offsets::reset(config, &world.clock, &order(false)).unwrap()
 }
 
 /// (partition, from, to) of what was moved.
@@ -165,11 +185,9 @@ fn a_partition_goes_back_to_a_border_and_its_rows_come_again_once() {
 fn what_cannot_be_is_refused_before_anything_is_written() {
     let world = World::new(1);
     let raw = world.raw(&[]);
-    let never = alter(&world, &raw, &[to(0, 0)]).unwrap_err();
-    assert!(
-        never.to_string().contains("not read anything yet"),
-        "{never}"
-    );
+    // A partition that is not there, of a pipeline that never ran; one that is there begins where it is put (`handover`).
+    let never = alter(&world, &raw, &[to(1, 0)]).unwrap_err();
+    assert!(never.to_string().contains("has no partition 1"), "{never}");
     assert!(offsets::offsets(&raw).unwrap().is_empty());
     produce(&world, 1, 0..10);
     run(&world, std::slice::from_ref(&raw));
@@ -189,7 +207,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         assert_eq!(refused.kind(), Kind::ConfigInvalid);
         assert!(refused.to_string().contains(says), "{refused}");
     }
-    let dry = offsets::alter(&raw, &world.clock, &[to(0, 3)], "a", "", true).unwrap();
+    let dry = offsets::alter(&raw, &world.clock, &[to(0, 3)], &order(true)).unwrap();
     assert_eq!((dry.version, moves(&dry)), (None, vec![(0, 10, 0)]));
     assert_eq!(
         world.log("raw", "raw").version(),
@@ -314,7 +332,7 @@ fn a_pipeline_that_reads_a_zone_goes_back_by_its_batches() {
     let before = listed(&world, "processed", TOPIC);
     let skip = alter(&world, &processed, &[to(0, 31)]).unwrap_err();
     assert!(skip.to_string().contains("cannot skip"), "{skip}");
-    let dry = offsets::alter(&processed, &world.clock, &[to(0, 25)], "a", "", true).unwrap();
+    let dry = offsets::alter(&processed, &world.clock, &[to(0, 25)], &order(true)).unwrap();
     let expected = [(0, 30, 20), (1, 30, 20), (2, 30, 20)];
     assert_eq!((dry.version, moves(&dry)), (None, expected.to_vec()));
 

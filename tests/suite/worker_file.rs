@@ -276,7 +276,7 @@ fn the_workers_converter_is_that_of_connectors_that_name_none() {
     let Job::Pipeline(config) = envelope else {
         panic!("no pipeline")
     };
-    assert_eq!(config.canonical()["transforms.c.columns"], "id=/payload/id");
+    assert_eq!(config.canonical()["transforms.c.envelope"], "true");
     // File connectors too.
     let file = BTreeMap::from(
         [

@@ -9,6 +9,7 @@ use super::body;
 use super::fault::Fault;
 use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes, encoded};
 use super::schemas;
+use crate::config::raw::CONNECTOR_CLASS;
 use crate::supervisor::{Info, Refused, Standing, Status, Target, TaskStatus};
 
 const TAG: &str = "connectors";
@@ -252,6 +253,17 @@ fn named(config: &mut BTreeMap<String, String>, name: &str) -> Result<(), Fault>
     }
 }
 
+/// What a connector is has no default over HTTP.
+fn has_class(config: &BTreeMap<String, String>) -> Result<(), Fault> {
+    match config.contains_key(CONNECTOR_CLASS) {
+        true => Ok(()),
+        false => Err(Fault::bad(format!(
+            "Connector config {{{}}} contains no connector type: `{CONNECTOR_CLASS}` is missing",
+            config.keys().cloned().collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
 fn location(request: &Request, name: &str) -> String {
     format!("{}/connectors/{}", request.base, encoded(name))
 }
@@ -271,13 +283,13 @@ fn create(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         }
         None => return Err(Fault::bad("the body has no `config`")),
     };
-    let name = match given.trim() {
-        // Connect takes the name from the config too.
-        "" => config.get("name").map_or("", |name| name.trim()).to_owned(),
-        given => given.to_owned(),
-    };
+    let name = given.trim().to_owned();
+    if config.contains_key("name") {
+        named(&mut config, &name)?;
+    }
     check_name(&name)?;
     named(&mut config, &name)?;
+    has_class(&config)?;
     let target = match body::text(&object, "initial_state")? {
         None => Target::Running,
         Some(word) => match word.to_ascii_uppercase().as_str() {
@@ -337,6 +349,7 @@ fn put(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     check_name(&name)?;
     let mut config = body::config(request.object()?, body::numbers(&request.body, None))?;
     named(&mut config, &name)?;
+    has_class(&config)?;
     let (info, created) = ctx.supervisor.put(&name, config, &ctx.actor)?;
     if created {
         return created_as(&info, request, &name);
@@ -353,6 +366,9 @@ fn patch(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         return Err(Fault::bad(format!(
             "a patch cannot change the name: `name` is {other:?}, in the URL it is {name:?}"
         )));
+    }
+    if changes.get(CONNECTOR_CLASS).is_some_and(Option::is_none) {
+        has_class(&BTreeMap::new())?;
     }
     let patched = ctx.supervisor.patch(&name, changes, &ctx.actor);
     let info = patched.map_err(|refused| unless_unknown(refused, || not_found(&name)))?;

@@ -453,10 +453,19 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
             standing.word()
         )));
     }
-    let (clock, by) = (SystemClock::shared(), &ctx.actor.0);
-    let change = |config: &PipelineConfig| match all {
-        Some(_) => offsets::reset(config, &clock, by, &how.reason, how.dry_run),
-        None => offsets::alter(config, &clock, &to, by, &how.reason, how.dry_run),
+    let clock = SystemClock::shared();
+    let change = |config: &PipelineConfig| {
+        let order = offsets::Order {
+            actor: &ctx.actor.0,
+            reason: &how.reason,
+            dry_run: how.dry_run,
+            exact: false,
+            plugins: &|| ctx.supervisor.plugins_of(config),
+        };
+        match all {
+            Some(_) => offsets::reset(config, &clock, &order),
+            None => offsets::alter(config, &clock, &to, &order),
+        }
     };
     let altered = match how.dry_run {
         true => change(&config).map_err(told)?,

@@ -107,7 +107,7 @@ pub struct Open {
     pub topic: String,
     pub partition: i32,
     pub at: i64,
-    /// What was asked for: `earliest`, `latest`, `timestamp:…`, `offset`, `zone`.
+    /// What was asked for: `earliest`, `latest`, `timestamp:…`, `group:…`, `offset`, `zone`.
     pub start: String,
 }
 

@@ -73,12 +73,14 @@ pub struct KafkaSourceConfig {
 }
 
 /// Where a partition without a committed position begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     Earliest,
     Latest,
     /// First record at or after it; microseconds since 1970 UTC.
     Timestamp(i64),
+    /// Where a consumer of this group goes on.
+    Group(String),
 }
 
 /// Records between the committed position and the first one that the broker still has are gone.
@@ -384,6 +386,7 @@ impl fmt::Display for Start {
                 Some(time) => write!(f, "timestamp:{time}Z"),
                 None => write!(f, "timestamp:{micros}us"),
             },
+            Start::Group(group) => write!(f, "group:{group}"),
         }
     }
 }

@@ -172,7 +172,7 @@ impl Shape {
                 .join(" or "),
             Shape::Url => "URL: `file:…`, `memory:…`".into(),
             Shape::Trigger => "`continuous`, `available-now`, `every:<duration>`".into(),
-            Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`".into(),
+            Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`, `group:<name>`".into(),
             Shape::DateFormat => "`%Y-%m-%d`, `%Y-%m` or `%Y`".into(),
             Shape::Compression => "`none`, `snappy`, `zstd-1`…`zstd-22`".into(),
             Shape::Level => "log level".into(),

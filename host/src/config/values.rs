@@ -264,11 +264,14 @@ pub(super) fn trigger(text: &str) -> Parsed<Trigger> {
 }
 
 pub(super) fn start(text: &str) -> Parsed<Start> {
-    let expected = "`earliest`, `latest` or `timestamp:2024-01-01T00:00:00Z`";
+    let expected = "`earliest`, `latest`, `timestamp:2024-01-01T00:00:00Z` or `group:NAME`";
     match text {
         "earliest" => Ok(Start::Earliest),
         "latest" => Ok(Start::Latest),
         _ => {
+            if let Some(group) = text.strip_prefix("group:").filter(|g| !g.is_empty()) {
+                return Ok(Start::Group(group.to_owned()));
+            }
             let Some(time) = text.strip_prefix("timestamp:") else {
                 return Err(refuse(problem::NOT_A_CHOICE, expected));
             };

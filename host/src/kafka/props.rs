@@ -68,6 +68,15 @@ impl KafkaProps {
         &self.bootstrap
     }
 
+    /// The same cluster, seen by another group.
+    #[must_use]
+    pub fn of_group(&self, group: &str) -> KafkaProps {
+        KafkaProps {
+            group: group.to_owned(),
+            ..self.clone()
+        }
+    }
+
     pub fn group(&self) -> &str {
         &self.group
     }

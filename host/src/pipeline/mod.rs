@@ -3,6 +3,7 @@
 //! ```text
 //! run.rs ── one thread per pipeline ─┬─ stream.rs  Kafka → zone: tasks (task.rs), one committer (committer.rs)
 //!                                    └─ batch.rs   zone → zone: plan, read, dedup, commit
+//! handover.rs  where a pipeline begins that goes on for another
 //! offsets.rs, rewind.rs  a stopped pipeline goes back, and whoever reads its zone follows
 //! rules.rs  which rules a start runs        swapper.rs → swap.rs  rules change while records flow
 //! ```
@@ -10,6 +11,7 @@
 mod batch;
 mod committer;
 mod edits;
+mod handover;
 pub mod offsets;
 pub mod pending;
 mod plan;

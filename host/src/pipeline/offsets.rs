@@ -2,21 +2,26 @@
 //!
 //! Back: a `rewind` entry to the nearest border (end of a commit) at or below the wanted offset; rows and dead letters from
 //! there on leave the zone, and are read again at the next start. Forward: a `gap` entry; the skipped range counts as lost.
-//! Nothing is written before all of it was found possible. A pipeline that runs all the same meets the new epoch at its next
+//! A partition that was never read is pinned there ([`super::handover`]). Nothing is written before all of it was found possible. A pipeline that runs all the same meets the new epoch at its next
 //! commit and goes on at the log's positions.
 
+mod zone;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::committer::{gap, position};
+use super::handover;
 use super::rewind::{self, By};
 use super::start::{kafka_props, parquet_options};
 use crate::clock::Clock;
 use crate::commit::{Draft, Log, LogName, Outcome, State, Writer};
 use crate::config::{KafkaSourceConfig, PipelineConfig, Source, ZoneSourceConfig};
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::kafka::{KafkaCluster, Mirror, PartitionInfo};
+use crate::kafka::{KafkaCluster, KafkaProps, Mirror, PartitionInfo, TopicInfo};
+use crate::plugin::Plugins;
 use crate::record::ChainId;
 use crate::store;
 
@@ -100,14 +105,40 @@ fn newest_chains(state: &State) -> BTreeMap<(String, i32), ChainId> {
     newest.into_iter().map(|(at, (_, id))| (at, id)).collect()
 }
 
-/// Puts partitions elsewhere. `dry_run`: says what would become of it and writes nothing.
+/// Who asks, and how it is meant.
+pub struct Order<'a> {
+    pub actor: &'a str,
+    pub reason: &'a str,
+    /// Says what would become of it and writes nothing.
+    pub dry_run: bool,
+    /// Exactly there or not at all: no border below.
+    pub exact: bool,
+    /// For a log that is begun here.
+    pub plugins: &'a dyn Fn() -> Result<Plugins>,
+}
+
+impl fmt::Debug for Order<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Order {
+            actor,
+            reason,
+            dry_run,
+            exact,
+            ..
+        } = self;
+        write!(
+            f,
+            "Order({actor}, {reason:?}, dry_run {dry_run}, exact {exact})"
+        )
+    }
+}
+
+/// Puts partitions elsewhere. One that was never read begins there, though nothing has run yet.
 pub fn alter(
     config: &PipelineConfig,
     clock: &Arc<dyn Clock>,
     wanted: &[Wanted],
-    actor: &str,
-    reason: &str,
-    dry_run: bool,
+    order: &Order<'_>,
 ) -> Result<Altered> {
     let mut seen = BTreeSet::new();
     for Wanted {
@@ -128,28 +159,24 @@ pub fn alter(
             );
         }
     }
-    let by = By {
-        actor: actor.to_owned(),
-        reason: reason.to_owned(),
-    };
     let log = open(&config.sink.url, &config.name, &config.sink.zone, clock)?;
-    let Some(mut log) = log else {
-        return Err(bad(format!(
-            "pipeline '{}' has not read anything yet",
-            config.name
-        ))
-        .with("store", &config.sink.url)
-        .hint("start it once: a partition gets its position when it is first read"));
-    };
     match &config.source {
-        Source::Kafka(kafka) => alter_kafka(config, kafka, &mut log, wanted, &by, dry_run),
+        Source::Kafka(kafka) => alter_kafka((config, kafka), clock, log, wanted, order),
         Source::Zone(zone) => {
+            let mut log = log.ok_or_else(|| {
+                bad(format!(
+                    "pipeline '{}' has not read anything yet",
+                    config.name
+                ))
+                .with("store", &config.sink.url)
+                .hint("start it once: it begins where the zone's readers begin")
+            })?;
             let input = open(&zone.url, &zone.pipeline, &zone.zone, clock)?.ok_or_else(|| {
                 let ZoneSourceConfig { pipeline, url, .. } = zone;
                 bad(format!("pipeline '{pipeline}' has no log in {url}"))
             })?;
             let table = &zone.table;
-            alter_zone(config, (input, table), &mut log, wanted, &by, dry_run)
+            zone::alter(config, (input, table), &mut log, wanted, order)
         }
     }
 }
@@ -158,9 +185,7 @@ pub fn alter(
 pub fn reset(
     config: &PipelineConfig,
     clock: &Arc<dyn Clock>,
-    actor: &str,
-    reason: &str,
-    dry_run: bool,
+    order: &Order<'_>,
 ) -> Result<Altered> {
     let all = offsets(config)?;
     if all.is_empty() {
@@ -181,7 +206,7 @@ pub fn reset(
             to: To::Start,
         })
         .collect();
-    alter(config, clock, &wanted, actor, reason, dry_run)
+    alter(config, clock, &wanted, order)
 }
 
 /// The process on this machine that wrote the newest entry, where it is alive: the pipeline runs, most likely. A hint for
@@ -206,7 +231,7 @@ pub fn running(config: &PipelineConfig) -> Result<Option<String>> {
     Ok(same.then(|| writer.id.clone()))
 }
 
-fn bad(message: impl Into<String>) -> Error {
+pub(super) fn bad(message: impl Into<String>) -> Error {
     Error::new(Kind::ConfigInvalid, OP, message)
 }
 
@@ -230,34 +255,104 @@ fn once(log: &mut Log, draft: Draft) -> Result<Outcome> {
 }
 
 /// A wanted position on a chain of Kafka, with what the broker has of it.
-struct Asked<'a> {
-    wanted: &'a Wanted,
-    at: PartitionInfo,
+pub(super) struct Asked<'a> {
+    pub wanted: &'a Wanted,
+    pub at: PartitionInfo,
 }
 
+impl Order<'_> {
+    fn by(&self) -> By {
+        By {
+            actor: self.actor.to_owned(),
+            reason: self.reason.to_owned(),
+        }
+    }
+}
+
+/// First what was never read is pinned, then what was is moved; nothing of both before all of it was found possible.
 fn alter_kafka(
-    config: &PipelineConfig,
-    kafka: &KafkaSourceConfig,
-    log: &mut Log,
+    (config, kafka): (&PipelineConfig, &KafkaSourceConfig),
+    clock: &Arc<dyn Clock>,
+    log: Option<Log>,
     wanted: &[Wanted],
-    by: &By,
-    dry_run: bool,
+    order: &Order<'_>,
 ) -> Result<Altered> {
     let props = kafka_props(kafka)?;
-    let asked = described(&KafkaCluster::connect(&props)?, kafka, wanted)?;
-    let mut moved = decide(log.state(), &asked)?;
-    let targets = |state: &State| {
-        let back = decide(state, &asked)?.into_iter().zip(&asked);
-        let back = back.filter(|(moved, _)| moved.to < moved.from);
-        Ok(back
-            .map(|(moved, asked)| (asked.at.chain.clone(), moved.to))
-            .collect())
+    let cluster = KafkaCluster::connect(&props)?;
+    let (topics, asked) = described(&cluster, kafka, wanted)?;
+    let known = |asked: &Asked<'_>| {
+        let log = log.as_ref();
+        log.is_some_and(|log| log.state().chains.contains_key(&asked.at.chain))
     };
-    // Readers that cannot be set back refuse it here.
-    let back: BTreeMap<ChainId, i64> = targets(log.state())?;
-    log.state().back_to(&back).map_err(|v| bad(v.message))?;
+    let (old, new): (Vec<_>, Vec<_>) = asked.into_iter().partition(known);
+    let state = log.as_ref().map(Log::state);
+    let (opens, pinned) = handover::opens((&cluster, &props), kafka, state, (&topics, &new))?;
+    if let Some(log) = &log {
+        // Readers that cannot be set back refuse it here.
+        let moved = decide(log.state(), &old, order.exact)?;
+        log.state()
+            .back_to(&backwards(&moved, &old))
+            .map_err(|v| bad(v.message))?;
+    }
+    let begun = match log {
+        None if opens.is_empty() => {
+            return Ok(Altered {
+                version: None,
+                moved: Vec::new(),
+            });
+        }
+        None if order.dry_run => None,
+        None => Some(handover::begin(config, clock, &(order.plugins)()?)?),
+        Some(log) => Some(log),
+    };
+    let Some(mut log) = begun else {
+        return Ok(Altered {
+            version: None,
+            moved: pinned,
+        });
+    };
+    let mut version = None;
+    if !opens.is_empty() && !order.dry_run {
+        version = written(once(&mut log, Draft::Open(opens))?)?;
+        mirror(&props, log.state(), &new);
+    }
+    let mut altered = move_read(config, &mut log, &props, &old, order)?;
+    altered.version = altered.version.or(version);
+    altered.moved.splice(..0, pinned);
+    Ok(altered)
+}
+
+/// The version, unless another writer came first.
+fn written(outcome: Outcome) -> Result<Option<u64>> {
+    match outcome {
+        Outcome::Committed { committed, dropped } if dropped.is_empty() => {
+            Ok(Some(committed.version))
+        }
+        Outcome::Committed { dropped, .. } | Outcome::Lost { dropped } => {
+            let why = dropped.first().map(|d| d.reason.to_string());
+            Err(Error::new(Kind::Conflict, OP, why.unwrap_or_default())
+                .hint("another process writes this log: stop the pipeline, then try again"))
+        }
+    }
+}
+
+fn backwards(moved: &[Moved], asked: &[Asked<'_>]) -> BTreeMap<ChainId, i64> {
+    let back = moved.iter().zip(asked).filter(|(m, _)| m.to < m.from);
+    back.map(|(moved, asked)| (asked.at.chain.clone(), moved.to))
+        .collect()
+}
+
+/// Partitions that were read before.
+fn move_read(
+    config: &PipelineConfig,
+    log: &mut Log,
+    props: &KafkaProps,
+    asked: &[Asked<'_>],
+    order: &Order<'_>,
+) -> Result<Altered> {
+    let mut moved = decide(log.state(), asked, order.exact)?;
     let elsewhere = |moved: Vec<Moved>| moved.into_iter().filter(|m| m.to != m.from).collect();
-    if dry_run || moved.iter().all(|m| m.to == m.from) {
+    if order.dry_run || moved.iter().all(|m| m.to == m.from) {
         return Ok(Altered {
             version: None,
             moved: elsewhere(moved),
@@ -267,17 +362,19 @@ fn alter_kafka(
     // Of the state that the entry is written on: a running pipeline may move on meanwhile.
     let last = std::cell::RefCell::new(moved);
     let targets = |state: &State| {
-        *last.borrow_mut() = decide(state, &asked)?;
-        targets(state)
+        let moved = decide(state, asked, order.exact)?;
+        let back = backwards(&moved, asked);
+        *last.borrow_mut() = moved;
+        Ok(back)
     };
     let parquet = parquet_options(config);
     let mut version = None;
-    if let Some(done) = rewind::go_back(log, &targets, (by, None), &parquet, &mut once)? {
+    if let Some(done) = rewind::go_back(log, &targets, (&order.by(), None), &parquet, &mut once)? {
         version = Some(done.version);
         log.publish(&done)?;
     }
     moved = last.into_inner();
-    let forward = moved.iter().zip(&asked).filter(|(m, _)| m.to > m.from);
+    let forward = moved.iter().zip(asked).filter(|(m, _)| m.to > m.from);
     let gaps: Vec<_> = forward
         .filter_map(|(m, asked)| {
             let chain = log.state().chains.get(&asked.at.chain)?;
@@ -285,29 +382,22 @@ fn alter_kafka(
         })
         .collect();
     if !gaps.is_empty() {
-        match once(log, Draft::Gap(gaps))? {
-            Outcome::Committed { committed, dropped } if dropped.is_empty() => {
-                version = Some(committed.version);
-            }
-            Outcome::Committed { dropped, .. } | Outcome::Lost { dropped } => {
-                let why = dropped.first().map(|d| d.reason.to_string());
-                return Err(Error::new(Kind::Conflict, OP, why.unwrap_or_default())
-                    .hint("another process writes this log: stop the pipeline, then try again"));
-            }
-        }
+        version = written(once(log, Draft::Gap(gaps))?)?;
     }
-    mirror(&props, log.state(), &asked);
+    mirror(props, log.state(), asked);
     Ok(Altered {
         version,
         moved: elsewhere(moved),
     })
 }
 
+type Topics<'a> = BTreeMap<&'a str, TopicInfo>;
+
 fn described<'a>(
     cluster: &KafkaCluster,
     kafka: &KafkaSourceConfig,
     wanted: &'a [Wanted],
-) -> Result<Vec<Asked<'a>>> {
+) -> Result<(Topics<'a>, Vec<Asked<'a>>)> {
     let mut topics = BTreeMap::new();
     let mut asked = Vec::new();
     for wanted in wanted {
@@ -334,19 +424,18 @@ fn described<'a>(
             })?;
         asked.push(Asked { wanted, at });
     }
-    Ok(asked)
+    Ok((topics, asked))
 }
 
 /// What becomes of each, in their order; `to = from` where nothing does.
-fn decide(state: &State, asked: &[Asked<'_>]) -> Result<Vec<Moved>> {
-    asked.iter().map(|asked| decide_one(state, asked)).collect()
+fn decide(state: &State, asked: &[Asked<'_>], exact: bool) -> Result<Vec<Moved>> {
+    let all = asked.iter();
+    all.map(|asked| decide_one(state, asked, exact)).collect()
 }
 
-fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>) -> Result<Moved> {
+fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> Result<Moved> {
     let chain = state.chains.get(&at.chain).ok_or_else(|| {
-        bad("the pipeline has not read this partition yet")
-            .with("partition", &at.tp)
-            .hint("start it once: a partition gets its position when it is first read")
+        bad("the pipeline has not read this partition yet").with("partition", &at.tp)
     })?;
     let offset = match wanted.to {
         To::Offset(offset) => offset,
@@ -375,8 +464,18 @@ fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>) -> Result<Moved> 
             chain.start()
         ))
         .with("partition", &at.tp)
-        .hint("records before the start need a pipeline of their own"));
+        .hint("records before the start need a pipeline of another name: create it STOPPED, and its offsets may be put anywhere before it first runs"));
     };
+    if exact && border.to != offset {
+        let above = chain.borders.iter().map(|b| b.to).find(|to| *to > offset);
+        let above = above.unwrap_or(chain.to);
+        return Err(bad(format!(
+            "offset {offset} lies inside a commit, from {} to {above}, which stays or goes as a whole",
+            border.to
+        ))
+        .with("partition", &at.tp)
+        .hint(format!("ask for {} or for {above}", border.to)));
+    }
     if border.to < at.low {
         let lowest = chain.borders.iter().find(|b| b.to >= at.low);
         let error = Error::new(
@@ -416,136 +515,4 @@ fn mirror(props: &crate::kafka::KafkaProps, state: &State, asked: &[Asked<'_>]) 
         }
         Err(error) => tracing::warn!(%error, "the group's offsets were not written"),
     }
-}
-
-/// First the reader goes back in the log that is read (gen + 1), then the own log follows it as it would follow a rewind
-/// there. Positions are those that the pipeline registered, of all its partitions together: a row that was dropped as a
-/// duplicate may be one of a row in another partition.
-fn alter_zone(
-    config: &PipelineConfig,
-    (mut input, table): (Log, &str),
-    own: &mut Log,
-    wanted: &[Wanted],
-    by: &By,
-    dry_run: bool,
-) -> Result<Altered> {
-    let name = own.name().to_string();
-    // Never older than the position that it registered.
-    own.refresh()?;
-    let asked = asked_of_zone(own.state(), wanted)?;
-    let before: BTreeMap<ChainId, i64> = own
-        .state()
-        .chains
-        .iter()
-        .map(|(id, chain)| (id.clone(), chain.to))
-        .collect();
-    let parquet = parquet_options(config);
-    if !dry_run {
-        own.redo()?;
-        // What a crash left: the reader's position first becomes the own one.
-        rewind::follow(own, &input, by, &parquet, &mut once)?;
-        if let Some(reader) = rewind::position(own, &input, table) {
-            register(&mut input, reader)?;
-        }
-    }
-    let Some(reader) = input.state().readers.get(&name).cloned() else {
-        return Err(bad("the pipeline has not read anything yet").with("reader", name));
-    };
-    let fits = |cut: &BTreeMap<ChainId, i64>| {
-        asked
-            .iter()
-            .all(|(id, (_, offset))| cut.get(id).is_none_or(|at| at <= offset))
-    };
-    let cuts = input.state().cuts.get(&name).into_iter().flatten();
-    let cut = cuts.rev().find(|cut| fits(cut)).cloned().ok_or_else(|| {
-        bad("no batch ended at or below these offsets")
-            .hint("`weir log` lists the batches; --all=start goes back before the first")
-    })?;
-    let goes_to = input.state().position_at(&reader, &cut);
-    let of_start = |id: &ChainId| own.state().chains.get(id).map_or(0, |c| c.start());
-    let moved: Vec<Moved> = before
-        .iter()
-        .filter_map(|(id, from)| {
-            let chain = own.state().chains.get(id)?;
-            let to = goes_to.get(id).copied().unwrap_or_else(|| of_start(id));
-            (to < *from).then(|| Moved {
-                topic: chain.topic.clone(),
-                partition: chain.partition,
-                from: *from,
-                asked: asked.get(id).map_or(*from, |(_, offset)| *offset),
-                to,
-            })
-        })
-        .collect();
-    if dry_run || goes_to == reader.position {
-        return Ok(Altered {
-            version: None,
-            moved,
-        });
-    }
-    let back = crate::commit::Reader {
-        r#gen: reader.r#gen + 1,
-        version: input.version(),
-        position: goes_to,
-        ..reader
-    };
-    register(&mut input, back)?;
-    rewind::follow(own, &input, by, &parquet, &mut once)?;
-    Ok(Altered {
-        version: Some(own.version()),
-        moved,
-    })
-}
-
-fn register(input: &mut Log, reader: crate::commit::Reader) -> Result<()> {
-    match once(input, Draft::Reader(reader))? {
-        Outcome::Committed { .. } => Ok(()),
-        Outcome::Lost { dropped } => {
-            let why = dropped.first().map(|d| d.reason.to_string());
-            Err(Error::new(Kind::Conflict, OP, why.unwrap_or_default())
-                .with("log", input.name())
-                .hint(
-                    "another process reads this zone under the same name: stop it, then try again",
-                ))
-        }
-    }
-}
-
-/// Chains with what was asked of them.
-fn asked_of_zone<'a>(
-    state: &State,
-    wanted: &'a [Wanted],
-) -> Result<BTreeMap<ChainId, (&'a Wanted, i64)>> {
-    let newest = newest_chains(state);
-    let mut asked = BTreeMap::new();
-    for wanted in wanted {
-        let at = (wanted.topic.clone(), wanted.partition);
-        let place = format!("{}/{}", wanted.topic, wanted.partition);
-        let found = newest
-            .get(&at)
-            .and_then(|id| Some((id, state.chains.get(id)?)));
-        let Some((id, chain)) = found else {
-            return Err(bad("the pipeline has not read this partition").with("partition", place));
-        };
-        let offset = match wanted.to {
-            To::Start => chain.start(),
-            To::Offset(offset) => offset,
-        };
-        if offset > chain.to {
-            return Err(bad(format!(
-                "offset {offset} lies above the position, {}: a pipeline that reads a zone cannot skip",
-                chain.to
-            ))
-            .with("partition", place));
-        }
-        if offset < chain.start() {
-            return Err(bad(format!(
-                "reading began at offset {}, {offset} lies below it",
-                chain.start()
-            ))
-            .with("partition", place));
-        }
-        asked.insert(id.clone(), (wanted, offset));
-    }
-    Ok(asked)
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use super::committer::{gap, position};
 use super::rules::{self, Built};
 use super::swap::other_rules;
-use super::{Host, retry, until_settled};
+use super::{Host, handover, retry, until_settled};
 use crate::chain::Chain;
 use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, may_own_table, own_table};
-use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
-use crate::config::{RawZoneConfig, TableName};
+use crate::config::{self, KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
+use crate::config::{RawZoneConfig, Source, TableName};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::{self, KafkaCluster, KafkaProps, Mirror, TopicInfo};
 use crate::record::{ChainId, TopicPartition};
@@ -55,8 +55,8 @@ pub fn make_ready(
     };
     let topics: Vec<TopicInfo> = retry(host, describe)?;
 
-    let tables = kafka.topics.iter().map(|topic| config.sink.table.of(topic));
-    let tables: BTreeSet<&str> = tables.chain([config.errors.dlq_table.as_str()]).collect();
+    let tables = tables(config);
+    let tables: BTreeSet<&str> = tables.iter().map(String::as_str).collect();
     // A log begins with rules that come up; one that exists may have others in force.
     let first = || match at_hand.take() {
         Some((parts, Ok(chain))) => {
@@ -81,7 +81,7 @@ pub fn make_ready(
     let built_of = log.state().rules_gen();
 
     not_recreated(&log, &topics, kafka)?;
-    pin_starts(host, &mut log, &cluster, &topics, kafka)?;
+    pin_starts(host, &mut log, (&cluster, &props), &topics, kafka)?;
     still_there(host, &mut log, &topics, kafka)?;
     let mirror = Mirror::open(&props)?;
     if first {
@@ -107,6 +107,17 @@ pub fn make_ready(
         assigned,
         chains,
     })
+}
+
+/// Tables that a pipeline from Kafka writes, those of dead letters too.
+pub fn tables(config: &PipelineConfig) -> BTreeSet<String> {
+    let topics = match &config.source {
+        Source::Kafka(kafka) => kafka.topics.as_slice(),
+        Source::Zone(_) => &[],
+    };
+    let topics = topics.iter().map(|topic| config.sink.table.of(topic));
+    let letters = [config.errors.dlq_table.as_str()];
+    topics.chain(letters).map(str::to_owned).collect()
 }
 
 /// References resolve here, at use.
@@ -214,7 +225,7 @@ pub fn open_at(chain: &ChainId, tp: &TopicPartition, at: i64, start: &str) -> Op
 fn pin_starts(
     host: &Host,
     log: &mut Log,
-    cluster: &KafkaCluster,
+    (cluster, props): (&KafkaCluster, &KafkaProps),
     topics: &[TopicInfo],
     kafka: &KafkaSourceConfig,
 ) -> Result<()> {
@@ -229,17 +240,16 @@ fn pin_starts(
             continue;
         }
         let read_before = chains.values().any(|c| c.topic == *topic.name);
-        let start = if read_before {
-            kafka::Start::Earliest
-        } else {
-            start_of(kafka)
+        let (starts, asked) = match read_before {
+            true => (
+                retry(host, || cluster.start(topic, kafka::Start::Earliest))?,
+                "earliest".to_owned(),
+            ),
+            false => (
+                retry(host, || handover::starts(cluster, props, topic, kafka))?,
+                kafka.start.to_string(),
+            ),
         };
-        let asked = if read_before {
-            "earliest".to_owned()
-        } else {
-            kafka.start.to_string()
-        };
-        let starts = retry(host, || cluster.start(topic, start))?;
         let new = starts.iter().filter(|p| !chains.contains_key(&p.chain));
         opens.extend(new.map(|p| open_at(&p.chain, &p.tp, p.next, &asked)));
     }
@@ -249,11 +259,12 @@ fn pin_starts(
     Ok(())
 }
 
-fn start_of(kafka: &KafkaSourceConfig) -> kafka::Start {
-    match kafka.start {
-        crate::config::Start::Earliest => kafka::Start::Earliest,
-        crate::config::Start::Latest => kafka::Start::Latest,
-        crate::config::Start::Timestamp(micros) => kafka::Start::Timestamp(micros / 1_000),
+/// Behind a group: `handover::starts` knows where.
+pub fn start_of(start: &config::Start) -> kafka::Start {
+    match start {
+        config::Start::Earliest | config::Start::Group(_) => kafka::Start::Earliest,
+        config::Start::Latest => kafka::Start::Latest,
+        config::Start::Timestamp(micros) => kafka::Start::Timestamp(micros / 1_000),
     }
 }
 

@@ -370,14 +370,14 @@ impl Supervisor {
         telemetry::logs::levels()
     }
 
-    /// Everything that is wrong with a config. Changes nothing.
+    /// Everything that is wrong with a config, whatever else the daemon has. Changes nothing.
     pub fn validate(&self, config: &BTreeMap<String, String>) -> Vec<Problem> {
         let name = config.get("name").map_or("", String::as_str);
         // The operator's own, as it stands, is not wrong because somebody looks at it.
         let record = self.find(name).ok().map(|entry| entry.record());
         let same = record.filter(|record| record.config == *config);
         let origin = same.map_or(Origin::Rest, |record| record.origin);
-        match self.checked(name, config, origin) {
+        match self.checked_alone(name, config, origin) {
             Ok(_) => Vec::new(),
             Err(problems) => problems,
         }

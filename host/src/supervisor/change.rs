@@ -27,10 +27,19 @@ impl Supervisor {
         config: &BTreeMap<String, String>,
         origin: Origin,
     ) -> Result<Arc<Job>, Vec<Problem>> {
-        self.read(name, config, origin).map_err(|mut problems| {
-            problems.retain(Problem::is_error);
-            problems
-        })
+        let others = |job: &Job| beside(&lock(&self.book), name, job);
+        self.read(name, config, origin, &others)
+    }
+
+    /// The same of a config that is only looked at: tables and files that others have are no fault of it, and clients validate
+    /// under names that they do not mean.
+    pub(super) fn checked_alone(
+        &self,
+        name: &str,
+        config: &BTreeMap<String, String>,
+        origin: Origin,
+    ) -> Result<Arc<Job>, Vec<Problem>> {
+        self.read(name, config, origin, &|_| Vec::new())
     }
 
     fn read(
@@ -38,14 +47,20 @@ impl Supervisor {
         name: &str,
         config: &BTreeMap<String, String>,
         origin: Origin,
+        others: &dyn Fn(&Job) -> Vec<Problem>,
     ) -> Result<Arc<Job>, Vec<Problem>> {
+        let errors = |mut problems: Vec<Problem>| {
+            problems.retain(Problem::is_error);
+            problems
+        };
         // First: what else is wrong with it must not be told with a secret in it.
         let secrets = check::literal_secrets(name, config);
         if !secrets.is_empty() {
             return Err(secrets);
         }
-        let job = jobs::job(&self.worker, name, config, &origin.reach(&self.bounds))?;
-        let mut problems = beside(&lock(&self.book), name, &job);
+        let job = jobs::job(&self.worker, name, config, &origin.reach(&self.bounds));
+        let job = job.map_err(errors)?;
+        let mut problems = others(&job);
         if let Some(config) = jobs::pipeline_of(&job) {
             problems.extend(check::unresolved(config));
             if problems.is_empty() {
@@ -53,13 +68,13 @@ impl Supervisor {
             }
         }
         match problems.iter().any(Problem::is_error) {
-            true => Err(problems),
+            true => Err(errors(problems)),
             false => Ok(Arc::new(job)),
         }
     }
 
     fn of_plugins(&self, config: &PipelineConfig) -> Vec<Problem> {
-        match self.pool.of(config) {
+        match self.plugins_of(config) {
             Ok(plugins) => check::plugins(config, &plugins),
             Err(error) => {
                 let code = problem::PLUGIN_CONFIG;
@@ -354,15 +369,17 @@ impl Supervisor {
         by: &Actor,
     ) -> Result<String, Refused> {
         self.move_offsets(name, by, |job, dir| {
-            let message = offsets::alter(job, dir, &self.clock, &wanted, by)?;
-            Ok((message.clone(), message))
+            let own = (&self.clock, self.pool.as_ref());
+            let message = offsets::alter(job, dir, own, &wanted, by)?;
+            Ok((message.to_owned(), message.to_owned()))
         })
     }
 
     pub fn reset_offsets(&self, name: &str, by: &Actor) -> Result<String, Refused> {
         self.move_offsets(name, by, |job, dir| {
-            let message = offsets::reset(job, dir, &self.clock, by)?;
-            Ok((message.clone(), message))
+            let own = (&self.clock, self.pool.as_ref());
+            let message = offsets::reset(job, dir, own, by)?;
+            Ok((message.to_owned(), message.to_owned()))
         })
     }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::jobs::pipeline_of;
+use super::jobs::{Pool, pipeline_of};
 use super::{Actor, Offset, Refused};
 use crate::clock::Clock;
 use crate::connect::{Job, file};
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::offsets::{self, Altered, To, Wanted};
+use crate::pipeline::offsets::{self, Order, To, Wanted};
+use crate::plugin::Plugins;
 
 /// As Connect's sinks answer.
 const ALTERED: &str = "The offsets for this connector have been altered successfully";
@@ -31,50 +32,48 @@ pub fn shown(job: &Job, state_dir: &Path) -> Result<Vec<Offset>> {
     Ok(positions.into_iter().map(one).collect())
 }
 
-/// Of a job that does not run. The message says where a position could not be exactly what was asked.
+/// Of a job that does not run, exactly as asked or not at all. `pool`: one that never ran begins there.
 pub fn alter(
     job: &Job,
     state_dir: &Path,
-    clock: &Arc<dyn Clock>,
+    (clock, pool): (&Arc<dyn Clock>, &Pool),
     wanted: &[Offset],
     by: &Actor,
-) -> Result<String, Refused> {
+) -> Result<&'static str, Refused> {
     let Some(config) = pipeline_of(job) else {
         file::alter(job, state_dir, wanted).map_err(refused)?;
-        return Ok(ALTERED.to_owned());
+        return Ok(ALTERED);
     };
     let all = wanted.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    let altered = offsets::alter(config, clock, &all, &by.0, REASON, false);
-    Ok(told(ALTERED, &altered.map_err(refused)?))
+    let plugins = || pool.of(config);
+    offsets::alter(config, clock, &all, &order(by, &plugins)).map_err(refused)?;
+    Ok(ALTERED)
+}
+
+fn order<'a>(by: &'a Actor, plugins: &'a dyn Fn() -> Result<Plugins>) -> Order<'a> {
+    Order {
+        actor: &by.0,
+        reason: REASON,
+        dry_run: false,
+        exact: true,
+        plugins,
+    }
 }
 
 /// Back to where reading began.
 pub fn reset(
     job: &Job,
     state_dir: &Path,
-    clock: &Arc<dyn Clock>,
+    (clock, pool): (&Arc<dyn Clock>, &Pool),
     by: &Actor,
-) -> Result<String, Refused> {
+) -> Result<&'static str, Refused> {
     let Some(config) = pipeline_of(job) else {
         file::reset(job, state_dir).map_err(refused)?;
-        return Ok(RESET.to_owned());
+        return Ok(RESET);
     };
-    let reset = offsets::reset(config, clock, &by.0, REASON, false);
-    Ok(told(RESET, &reset.map_err(refused)?))
-}
-
-fn told(done: &str, altered: &Altered) -> String {
-    let moved = altered.moved.iter().filter(|one| one.to != one.asked);
-    let elsewhere: Vec<String> = moved
-        .map(|one| {
-            let (topic, partition, asked, to) = (&one.topic, one.partition, one.asked, one.to);
-            format!("{topic}/{partition} stands at {to}, the commit before {asked}")
-        })
-        .collect();
-    match elsewhere.is_empty() {
-        true => done.to_owned(),
-        false => format!("{done}; {}", elsewhere.join(", ")),
-    }
+    let plugins = || pool.of(config);
+    offsets::reset(config, clock, &order(by, &plugins)).map_err(refused)?;
+    Ok(RESET)
 }
 
 fn refused(error: Error) -> Refused {

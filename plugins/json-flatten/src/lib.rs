@@ -1,6 +1,7 @@
 //! `json-flatten`: JSON messages to rows. Each message is parsed once, strictly; its columns are named by JSON Pointer
 //! and typed, and each element of one array may become a row. A message that is not JSON is refused whole, with the
 //! place; a row whose field is not of its type is refused alone, and its siblings keep their numbers.
+mod envelope;
 pub mod plan;
 mod rows;
 mod walk;
@@ -10,8 +11,9 @@ use weir_sdk::{
     Transform,
 };
 
+use envelope::Known;
 use plan::Layout;
-use rows::Rows;
+use rows::{Record, Rows};
 use walk::{Buffers, Fault, MALFORMED};
 
 /// The plugin. Between calls it keeps buffers, nothing of a row.
@@ -19,6 +21,7 @@ use walk::{Buffers, Fault, MALFORMED};
 pub struct Flatten {
     layout: Layout,
     buffers: Buffers,
+    schema: Known,
 }
 
 const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -54,8 +57,12 @@ impl Transform for Flatten {
             explodes: true,
             counters: Vec::new(),
         };
-        let buffers = Buffers::default();
-        Ok((Self { layout, buffers }, plan))
+        let flatten = Self {
+            layout,
+            buffers: Buffers::default(),
+            schema: Known::default(),
+        };
+        Ok((flatten, plan))
     }
 
     fn run(&mut self, batch: &Batch) -> Result<Output, String> {
@@ -92,7 +99,7 @@ impl Flatten {
         let mark = raw.len() - text.len();
         let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\n' | b'\r');
         if text.iter().all(blank) {
-            return Err(Refusal::new("empty_value", "the message is empty"));
+            return self.empty("the message is empty");
         }
         if text.len() > MAX_MESSAGE_BYTES {
             let message = "a message of more than 2 GiB";
@@ -104,8 +111,44 @@ impl Flatten {
         });
         utf8.and_then(|_| walk::read(&self.layout, &mut self.buffers, rows, text))
             .map_err(|fault| refusal(raw, mark + fault.at, &fault))?;
-        rows.end(&self.layout, row, text);
+        match rows.record {
+            Record::There => {}
+            Record::Null => {
+                let root = &self.layout.nodes[self.layout.root].path;
+                return self.empty(&match root.as_str() {
+                    "" => "the message is null".to_owned(),
+                    root => format!("{root} is null"),
+                });
+            }
+            Record::Missing => return Err(self.no_record(self.layout.root)),
+        }
+        match (self.layout.schema, rows.schema) {
+            (Some(_), Some((from, to))) => self.schema.look(&self.layout, &text[from..to]),
+            (Some(node), None) => return Err(self.no_record(node)),
+            (None, _) => {}
+        }
+        rows.end(&self.layout, &self.schema.verdicts, row, text);
         Ok(())
+    }
+
+    /// A message that says that there is no record.
+    fn empty(&self, what: &str) -> Result<(), Refusal> {
+        match self.layout.drops_empty {
+            true => Ok(()),
+            false => Err(Refusal::new("empty_value", what)),
+        }
+    }
+
+    fn no_record(&self, node: usize) -> Refusal {
+        let path = &self.layout.nodes[node].path;
+        let what = match self.layout.schema {
+            Some(_) => "an envelope with schema and payload",
+            None => "a record there",
+        };
+        Refusal::new(
+            "no_record",
+            format!("no {path} in the message, expected {what}"),
+        )
     }
 }
 

@@ -13,6 +13,12 @@ pub struct Layout {
     pub exploded: Vec<usize>,
     /// The wanted pointers as a tree; 0 is the whole message.
     pub nodes: Vec<Node>,
+    /// The node of the record, where columns begin.
+    pub root: usize,
+    /// The node of the record's schema, in Connect's envelope.
+    pub schema: Option<usize>,
+    /// A message without a record gives nothing, instead of a refusal.
+    pub drops_empty: bool,
     /// The last column, if it takes what no other column took.
     pub wildcard: Option<usize>,
     /// Numbers and booleans may stand in strings.
@@ -29,6 +35,15 @@ pub struct Column {
     /// Any value, as the message writes it.
     pub json: bool,
     pub required: bool,
+    /// From the payload of an envelope; none where there is no envelope.
+    pub steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    Key(String),
+    /// An element of the exploded array.
+    Element,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +87,10 @@ struct Path {
 
 const GIVE: &str = "give `columns = \"path, name=path, …\"` or keys `columns.<name> = \"path\"`";
 const MISSING: [&str; 2] = ["null", "reject"];
+const EMPTY: [&str; 2] = ["reject", "drop"];
+/// Connect's envelope.
+const PAYLOAD: &str = "payload";
+const SCHEMA: &str = "schema";
 /// More are never in a message: the limit of `max-depth`.
 const MAX_TOKENS: usize = 256;
 
@@ -83,6 +102,9 @@ impl Layout {
             columns: Vec::new(),
             exploded: Vec::new(),
             nodes: vec![Node::default()],
+            root: 0,
+            schema: None,
+            drops_empty: config.choice("empty", &EMPTY, "reject") == 1,
             wildcard: None,
             quoted: config.flag("quoted-values", false),
             limits: Limits {
@@ -92,13 +114,14 @@ impl Layout {
                 rows: config.number("max-rows", 10_000, 1..=1_000_000),
             },
         };
+        let record = layout.record(config);
         let explode = config.get("explode");
         let explode = explode.and_then(|path| match parse(&path) {
             Ok(Path {
                 element: false,
                 tokens,
             }) => {
-                let at = layout.node(0, &tokens);
+                let at = layout.node(layout.root, &tokens);
                 let each = layout.add(".".into());
                 layout.nodes[at].each = Some(each);
                 Some((tokens, each))
@@ -114,7 +137,61 @@ impl Layout {
             }
         });
         layout.read_columns(config, explode.as_ref());
+        if layout.schema.is_some() {
+            layout.steps(&record, explode.as_ref());
+        }
         layout
+    }
+
+    /// Finds the node where the record begins; its pointer from the payload.
+    fn record(&mut self, config: &mut Config) -> Vec<String> {
+        let enveloped = config.flag("envelope", false);
+        let root = config.text("root", "");
+        let tokens = match parse(&root) {
+            Ok(Path {
+                element: false,
+                tokens,
+            }) => tokens,
+            Ok(_) => {
+                config.problem(
+                    "root",
+                    "bad_path",
+                    "the record's pointer starts at the message: /record",
+                );
+                Vec::new()
+            }
+            Err(message) => {
+                config.problem("root", "bad_path", message);
+                Vec::new()
+            }
+        };
+        if enveloped {
+            self.schema = Some(self.node(0, &[SCHEMA.to_owned()]));
+            self.root = self.node(0, &[PAYLOAD.to_owned()]);
+        }
+        self.root = self.node(self.root, &tokens);
+        if self.root != 0 && config.get("wildcard").is_some() {
+            let message = "with `root` or `envelope` it would take what stands around the record: name the columns";
+            config.problem("wildcard", "bad_path", message);
+        }
+        tokens
+    }
+
+    /// The way of each column through the schema.
+    fn steps(&mut self, record: &[String], explode: Option<&(Vec<String>, usize)>) {
+        let keys =
+            |tokens: &[String]| -> Vec<Step> { tokens.iter().cloned().map(Step::Key).collect() };
+        for column in &mut self.columns {
+            let Ok(path) = parse(&column.path) else {
+                continue;
+            };
+            column.steps = keys(record);
+            if let Some((array, _)) = explode.filter(|_| path.element) {
+                column.steps.extend(keys(array));
+                column.steps.push(Step::Element);
+            }
+            column.steps.extend(keys(&path.tokens));
+        }
     }
 
     fn read_columns(&mut self, config: &mut Config, explode: Option<&(Vec<String>, usize)>) {
@@ -157,6 +234,7 @@ impl Layout {
                 kind: Type::Text,
                 json: true,
                 required: false,
+                steps: Vec::new(),
             });
         }
         for (prefix, what) in [("types.", "a type"), ("missing.", "`missing`")] {
@@ -193,7 +271,7 @@ impl Layout {
                         .into(),
                 )
             }
-            _ => Ok(self.node(0, &path.tokens)),
+            _ => Ok(self.node(self.root, &path.tokens)),
         }
     }
 
@@ -300,6 +378,7 @@ fn column(config: &mut Config, name: String, path: String, missing: &str) -> Col
         path,
         kind,
         json,
+        steps: Vec::new(),
     }
 }
 

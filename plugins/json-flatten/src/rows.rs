@@ -2,6 +2,7 @@
 use weir_sdk::builder::Builder;
 use weir_sdk::{Refusal, Refused, Rejects, Type, Value, shown};
 
+use crate::envelope::Verdict;
 use crate::plan::{Column, Layout};
 
 /// What a scalar is.
@@ -33,6 +34,15 @@ pub enum Cell {
     Nested(&'static str),
 }
 
+/// What stands where the record is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Record {
+    #[default]
+    Missing,
+    Null,
+    There,
+}
+
 /// The output of one batch.
 #[derive(Debug, Default)]
 pub struct Rows {
@@ -50,6 +60,9 @@ pub struct Rows {
     pub scratch: Vec<u8>,
     /// What is known against the message, and against its elements.
     refused: Refused,
+    pub record: Record,
+    /// Where the record's schema stands, in Connect's envelope.
+    pub schema: Option<(usize, usize)>,
     /// What the wildcard takes before the array, after it, and in each element: members of an object, each behind a
     /// comma.
     pub rest: [String; 3],
@@ -100,6 +113,8 @@ impl Rows {
         self.inside = false;
         self.scratch.clear();
         self.refused.clear();
+        self.record = Record::Missing;
+        self.schema = None;
         self.rest.iter_mut().for_each(String::clear);
         self.ends.clear();
     }
@@ -139,7 +154,7 @@ impl Rows {
     }
 
     /// The message has ended: one output row, or one for each element.
-    pub fn end(&mut self, layout: &Layout, row: usize, message: &[u8]) {
+    pub fn end(&mut self, layout: &Layout, verdicts: &[Verdict], row: usize, message: &[u8]) {
         for element in 0..self.elements.max(1) {
             if self.elements > 0 {
                 let width = layout.exploded.len();
@@ -151,7 +166,7 @@ impl Rows {
             if let Some(n) = layout.wildcard {
                 self.cells[n] = self.left_over(element);
             }
-            self.piece(layout, row, element, message);
+            self.piece(layout, verdicts, (row, element), message);
             self.scratch.truncate(kept);
         }
     }
@@ -180,7 +195,13 @@ impl Rows {
         })
     }
 
-    fn piece(&mut self, layout: &Layout, row: usize, piece: usize, message: &[u8]) {
+    fn piece(
+        &mut self,
+        layout: &Layout,
+        verdicts: &[Verdict],
+        (row, piece): (usize, usize),
+        message: &[u8],
+    ) {
         let rows = self.origin.len();
         let mut refused = false;
         if !self.refused.is_empty() {
@@ -193,6 +214,12 @@ impl Rows {
         let mut builders = std::mem::take(&mut self.builders);
         for (n, (column, builder)) in layout.columns.iter().zip(&mut builders).enumerate() {
             let cell = self.cells[n];
+            if let Some(what) = verdicts.get(n).and_then(|v| misread(v, cell)) {
+                builder.push_null();
+                refused = true;
+                self.rejects.part(row, piece, of_schema(column, what));
+                continue;
+            }
             let why = match (cell, &mut *builder) {
                 (Cell::Null, builder) => {
                     builder.push_null();
@@ -249,6 +276,21 @@ impl Rows {
             self.truncate(rows);
         }
     }
+}
+
+/// What the schema says of this cell, where JSON alone would be taken for something else.
+fn misread(verdict: &Verdict, cell: Cell) -> Option<&str> {
+    match (verdict, cell) {
+        (_, Cell::Missing | Cell::Null) | (Verdict::Fine, _) => None,
+        (Verdict::Misread(what), _) => Some(what),
+        (Verdict::NoText(what), Cell::Scalar(Kind::String, _)) => Some(what),
+        (Verdict::NoText(_), _) => None,
+    }
+}
+
+fn of_schema(column: &Column, what: &str) -> Refusal {
+    let message = format!("by the message's schema `{}` is {what}", column.path);
+    Refusal::of_field("envelope_schema", &column.name, message)
 }
 
 fn missing(column: &Column) -> Refusal {

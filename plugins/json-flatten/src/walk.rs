@@ -7,7 +7,7 @@ use hifijson::{Expect, Read as _, SliceLexer};
 use weir_sdk::{Refusal, json};
 
 use crate::plan::{Child, Layout, Node, tag};
-use crate::rows::{Cell, Kind, Rows, Span};
+use crate::rows::{Cell, Kind, Record, Rows, Span};
 
 /// Why a message is refused, and at which byte of it.
 #[derive(Debug)]
@@ -135,6 +135,7 @@ impl<'w> Walk<'w> {
     fn value(&mut self, next: u8, lexer: &mut Lexer<'w>, node: Option<usize>) -> Result<(), Fault> {
         let from = self.at(lexer);
         let layout = self.layout;
+        let index = node;
         let node = node.map(|n| &layout.nodes[n]);
         let outer = self.taken;
         self.taken |= node.is_some_and(|n| !n.columns.is_empty());
@@ -175,6 +176,15 @@ impl<'w> Walk<'w> {
             _ => return Err(Expect::Value.into()),
         };
         self.taken = outer;
+        if index == Some(layout.root) {
+            self.rows.record = match cell {
+                Cell::Null => Record::Null,
+                _ => Record::There,
+            };
+        }
+        if index.is_some() && index == layout.schema {
+            self.rows.schema = Some((from, self.at(lexer)));
+        }
         match node {
             Some(node) => self.give(node, cell, from, lexer),
             None => Ok(()),

@@ -14,12 +14,13 @@ use crate::commit;
 use crate::error::Result;
 use crate::ops::rewind::{self as ops_rewind, Rewound, rewound};
 use crate::pipeline::offsets;
+use crate::plugin::{Places, Plugins};
 
 /// Put positions of a stopped pipeline elsewhere: read offsets again, or skip some.
 ///
 /// Back goes to the end of a commit at or below the offset: rows and dead letters from there on leave the zone, and the next
 /// run makes them anew under the rules in force. Pipelines that read this zone follow by themselves. Forward skips: the range
-/// is recorded as lost. Refused before anything is written where the broker no longer has the records.
+/// is recorded as lost. A partition that was never read begins at the offset, even where the pipeline has not run yet. Refused before anything is written where the broker no longer has the records.
 #[derive(Debug, Args)]
 pub(super) struct RewindArgs {
     #[command(flatten)]
@@ -66,12 +67,19 @@ pub(super) fn rewind(args: &RewindArgs) -> Result<Exit> {
         );
     }
     let actor = commit::actor();
+    let order = offsets::Order {
+        actor: &actor,
+        reason,
+        dry_run: *dry_run,
+        exact: false,
+        plugins: &|| Plugins::open(Places::of(&config)),
+    };
     let altered = match all {
-        Some(_) => offsets::reset(&config, &clock, &actor, reason, *dry_run)?,
+        Some(_) => offsets::reset(&config, &clock, &order)?,
         None => {
             let wanted = to.iter().map(|text| ops_rewind::wanted(text));
             let wanted = wanted.collect::<Result<Vec<_>>>()?;
-            offsets::alter(&config, &clock, &wanted, &actor, reason, *dry_run)?
+            offsets::alter(&config, &clock, &wanted, &order)?
         }
     };
     show(&rewound(&config.name, *dry_run, altered), which.json)

@@ -1,6 +1,6 @@
-//! Columns of json-flatten: what a config or a sample says, moved below the place where the record begins.
+//! Columns of json-flatten: what a config or a sample says of them, and where the record begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -21,61 +21,44 @@ pub(super) struct Column {
 /// Keys of one json-flatten, without their prefix.
 pub(super) type Keys = BTreeMap<String, String>;
 
-/// Moves every path below `root`; the columns in their order.
-pub(super) fn below(keys: &mut Keys, root: &str) -> Vec<Column> {
-    let separator = keys.get("separator").map_or("_", String::as_str).to_owned();
-    let mut named: Vec<(String, String)> = Vec::new();
-    if let Some(list) = keys.get("columns") {
-        for item in list.split(',').map(str::trim).filter(|i| !i.is_empty()) {
-            named.push(match item.split_once('=') {
-                Some((name, path)) => (name.trim().to_owned(), path.trim().to_owned()),
-                None => (name_of(item, &separator), item.to_owned()),
-            });
-        }
-    }
-    let listed = named.len();
-    for (key, path) in keys.iter() {
-        if let Some(name) = key.strip_prefix("columns.") {
-            named.push((name.to_owned(), path.clone()));
-        }
+/// Where the record begins, which may be below what the keys say themselves.
+pub(super) fn begin(keys: &mut Keys, envelope: bool, root: &str) {
+    if envelope {
+        keys.entry("envelope".to_owned())
+            .or_insert_with(|| "true".to_owned());
     }
     if !root.is_empty() {
-        for (_, path) in &mut named {
-            *path = moved(path, root);
-        }
-        let (list, single) = named.split_at(listed);
-        if keys.contains_key("columns") {
-            let list: Vec<String> = list.iter().map(|(n, p)| format!("{n}={p}")).collect();
-            keys.insert("columns".to_owned(), list.join(","));
-        }
-        for (name, path) in single {
-            keys.insert(format!("columns.{name}"), path.clone());
-        }
-        if let Some(explode) = keys.get_mut("explode") {
-            *explode = moved(explode, root);
-        }
+        let own = keys
+            .get("root")
+            .map_or("", |own| own.trim_start_matches('/'));
+        let whole = match own {
+            "" => root.to_owned(),
+            own => format!("{root}/{own}"),
+        };
+        keys.insert("root".to_owned(), whole);
     }
-    let kind = |name: &str| {
-        let typed = keys.get(&format!("types.{name}"));
-        typed.map_or("string", String::as_str).to_owned()
-    };
-    named
-        .into_iter()
-        .map(|(name, _)| Column {
-            kind: kind(&name),
-            name,
-        })
-        .collect()
 }
 
-/// A path from the top of the message; those of an exploded element stay.
-fn moved(path: &str, root: &str) -> String {
-    match path {
-        "." => path.to_owned(),
-        path if path.starts_with("./") => path.to_owned(),
-        "" => root.to_owned(),
-        path => format!("{root}/{}", path.trim_start_matches('/')),
-    }
+/// The columns in their order.
+pub(super) fn named(keys: &Keys) -> Vec<Column> {
+    let separator = keys.get("separator").map_or("_", String::as_str);
+    let listed = keys.get("columns").map_or("", String::as_str).split(',');
+    let listed = listed.map(str::trim).filter(|item| !item.is_empty());
+    let listed = listed.map(|item| match item.split_once('=') {
+        Some((name, _)) => name.trim().to_owned(),
+        None => name_of(item, separator),
+    });
+    let single = keys.keys().filter_map(|key| key.strip_prefix("columns."));
+    let names = listed.chain(single.map(str::to_owned));
+    names
+        .map(|name| {
+            let typed = keys.get(&format!("types.{name}"));
+            Column {
+                kind: typed.map_or("string", String::as_str).to_owned(),
+                name,
+            }
+        })
+        .collect()
 }
 
 /// As json-flatten names a column that has no name of its own.
@@ -92,18 +75,67 @@ pub(super) fn part(field: &str) -> String {
     format!("/{}", field.replace('~', "~0").replace('/', "~1"))
 }
 
-/// What json-flatten is told by messages whose record lies at `root`; `Err` says why there is nothing to tell.
+/// Fields of which the schemas of enveloped messages say what their JSON does not, with what they are.
+pub(super) fn misread(sample: &[Vec<u8>], root: &str) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    for bytes in sample {
+        let Ok(message) = serde_json::from_slice::<Value>(bytes) else {
+            continue;
+        };
+        let steps = root.split('/').skip(1);
+        let schema = message.get("schema");
+        let of_record = steps.fold(schema, |schema, field| {
+            let fields = schema?.get("fields")?.as_array()?;
+            fields
+                .iter()
+                .find(|f| f.get("field").and_then(Value::as_str) == Some(field))
+        });
+        if let Some(schema) = of_record {
+            logical(schema, "", &mut found);
+        }
+    }
+    found.into_iter().collect()
+}
+
+fn logical(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    let text = |name: &str| schema.get(name).and_then(Value::as_str).unwrap_or("");
+    let name = text("name").strip_prefix("org.apache.kafka.connect.data.");
+    match (name, text("type")) {
+        (Some(kind @ ("Decimal" | "Timestamp" | "Date" | "Time")), _) => {
+            found.insert(format!("{path} is a {kind}"));
+        }
+        (_, "bytes") => {
+            found.insert(format!("{path} is bytes"));
+        }
+        _ => {}
+    }
+    // Arrays and maps become JSON texts, as they are written.
+    for field in schema
+        .get("fields")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let name = field.get("field").and_then(Value::as_str).unwrap_or("");
+        logical(field, &format!("{path}/{name}"), found);
+    }
+}
+
+/// What json-flatten is told by messages whose record lies at `root`, in the payload of an envelope; `Err` says why there is
+/// nothing to tell.
 pub(super) fn learn(
     sample: &[Vec<u8>],
-    root: &str,
+    (envelope, root): (bool, &str),
     delimiter: Option<&str>,
 ) -> Result<Keys, String> {
+    let payload = if envelope { "/payload" } else { "" };
+    let root = format!("{payload}{root}");
     let record = |bytes: &Vec<u8>| -> Option<Vec<u8>> {
         if root.is_empty() {
             return Some(bytes.clone());
         }
         let value: Value = serde_json::from_slice(bytes).ok()?;
-        let inner = value.pointer(root)?;
+        let inner = value.pointer(&root)?;
         (!inner.is_null()).then(|| inner.to_string().into_bytes())
     };
     let messages: Vec<Message> = sample
@@ -131,7 +163,6 @@ pub(super) fn learn(
     if let Some(delimiter) = delimiter.filter(|d| *d != "_") {
         renamed(&mut keys, delimiter);
     }
-    below(&mut keys, root);
     Ok(keys)
 }
 
@@ -159,38 +190,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_move_and_names_stay() {
+    fn the_record_begins_where_all_say() {
         let mut keys = Keys::from([
             (
                 "columns".to_owned(),
                 "id, customer/name, sku=./sku".to_owned(),
             ),
             ("columns.all".to_owned(), "".to_owned()),
-            ("explode".to_owned(), "/items".to_owned()),
+            ("root".to_owned(), "/row".to_owned()),
             ("types.id".to_owned(), "int".to_owned()),
         ]);
-        let columns = below(&mut keys, "/payload");
+        begin(&mut keys, true, "/after");
         assert_eq!(
-            keys["columns"],
-            "id=/payload/id,customer_name=/payload/customer/name,sku=./sku"
+            (keys["root"].as_str(), keys["envelope"].as_str()),
+            ("/after/row", "true")
         );
-        assert_eq!(
-            (keys["columns.all"].as_str(), keys["explode"].as_str()),
-            ("/payload", "/payload/items")
-        );
+        let columns = named(&keys);
         let named: Vec<(&str, &str)> = columns
             .iter()
             .map(|c| (c.name.as_str(), c.kind.as_str()))
             .collect();
-        assert_eq!(
-            named,
-            [
-                ("id", "int"),
-                ("customer_name", "string"),
-                ("sku", "string"),
-                ("all", "string")
-            ]
-        );
+        let want = [
+            ("id", "int"),
+            ("customer_name", "string"),
+            ("sku", "string"),
+            ("all", "string"),
+        ];
+        assert_eq!(named, want);
     }
 
     #[test]
@@ -200,9 +226,22 @@ mod tests {
             br#"{"schema":{},"payload":{"id":2,"a":{"n":"y"}}}"#.to_vec(),
             b"not json".to_vec(),
         ];
-        let keys = learn(&sample, "/payload", Some(".")).expect("a map");
-        assert_eq!(keys["columns"], "a.n=/payload/a/n,id=/payload/id");
+        let keys = learn(&sample, (true, ""), Some(".")).expect("a map");
+        assert_eq!(keys["columns"], "a.n=/a/n,id=/id");
         assert_eq!(keys["types.id"], "int");
-        learn(&sample, "/other", None).expect_err("nothing there");
+        learn(&sample, (true, "/other"), None).expect_err("nothing there");
+    }
+
+    #[test]
+    fn what_json_does_not_say_is_found_in_the_schema() {
+        let message = br#"{"schema":{"type":"struct","fields":[{"field":"after","type":"struct","fields":[
+            {"field":"amt","type":"bytes","name":"org.apache.kafka.connect.data.Decimal"},{"field":"id","type":"int32"},
+            {"field":"raw","type":"bytes"},{"field":"tags","type":"array","items":{"type":"string"}}]}]},"payload":{}}"#;
+        let sample = [message.to_vec()];
+        assert_eq!(
+            misread(&sample, "/after"),
+            ["/amt is a Decimal", "/raw is bytes"]
+        );
+        assert_eq!(misread(&sample, "").len(), 2);
     }
 }

@@ -10,8 +10,8 @@ pub(super) const VALUE: &str = "value.converter";
 pub(super) enum Start {
     /// The message as it is, one column: text or bytes.
     Whole { text: bool },
-    /// JSON whose record begins at this pointer.
-    Json { root: &'static str },
+    /// JSON; in Connect's envelope of schema and payload, or as it is.
+    Json { envelope: bool },
     /// Refused already.
     Unknown,
 }
@@ -89,17 +89,15 @@ fn value(work: &mut Work<'_>) -> Start {
 }
 
 fn json(work: &mut Work<'_>) -> Start {
-    let schemas = work.flag("value.converter.schemas.enable").unwrap_or(true);
-    if schemas {
-        work.note(VALUE, "each message is an envelope: the columns are read from its payload, and its schema decides nothing");
+    let envelope = work.flag("value.converter.schemas.enable").unwrap_or(true);
+    if envelope {
+        work.note(VALUE, "each message is an envelope, and the columns are read from its payload; a message that is none is refused (no_record), and so is a row whose schema says that a column is no plain JSON: a Decimal in base64, bytes, a time where no number is wanted (envelope_schema)");
     }
-    if work
+    let base64 = work
         .get("value.converter.decimal.format")
-        .is_some_and(|f| !f.eq_ignore_ascii_case("NUMERIC"))
-    {
-        work.note("value.converter.decimal.format", "decimals in base64 stay texts; json-flatten reads decimals that are written as numbers");
+        .is_some_and(|format| !format.eq_ignore_ascii_case("NUMERIC"));
+    if base64 {
+        work.note("value.converter.decimal.format", "decimals in base64 are refused (envelope_schema); json-flatten reads decimals that are written as numbers");
     }
-    Start::Json {
-        root: if schemas { "/payload" } else { "" },
-    }
+    Start::Json { envelope }
 }

@@ -252,7 +252,8 @@ impl<'a> Work<'a> {
             .raw
             .iter()
             .map(|(key, _)| key.to_owned())
-            .filter(|key| !self.used.contains(key))
+            // A key of the class that nobody read stands beside one that is refused.
+            .filter(|key| !self.used.contains(key) && self.class.key(key).is_none())
             .collect();
         for key in unknown {
             let known = self.class.keys.iter().map(|key| key.name.as_str());

@@ -18,7 +18,6 @@ pub(super) fn translate(work: &mut Work<'_>) {
     rotate(work);
     codec(work);
     waits(work);
-    nulls(work);
 }
 
 fn hdfs(work: &Work<'_>) -> bool {
@@ -278,24 +277,5 @@ fn waits(work: &mut Work<'_>) {
     }
     if let Some(ms) = work.int("shutdown.timeout.ms", 1000, 3_600_000) {
         work.put("shutdown.timeout", show(ms), "shutdown.timeout.ms");
-    }
-}
-
-fn nulls(work: &mut Work<'_>) {
-    const KEY: &str = "behavior.on.null.values";
-    let Some(behaviour) = work.get(KEY) else {
-        return;
-    };
-    let tolerant = work
-        .get("errors.tolerance")
-        .is_some_and(|t| t.eq_ignore_ascii_case("all"));
-    match behaviour.to_lowercase().as_str() {
-        "fail" => work.note(KEY, "a rule that reads values refuses a record without one (empty_value); where values are kept as they are it is a row with null"),
-        "ignore" if tolerant => work.note(KEY, "records without a value become dead letters (empty_value) instead of nothing"),
-        "ignore" => work.refuse(KEY, "no record is dropped without a trace", "errors.tolerance = all makes dead letters of them"),
-        other => {
-            let reason = format!("`{other}`: files of tombstones are not written");
-            work.refuse(KEY, reason, "write fail");
-        }
     }
 }

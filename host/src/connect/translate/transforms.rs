@@ -29,6 +29,8 @@ struct Chain {
     columns: Option<Vec<Column>>,
     /// The value is still one text or bytes, and keys and headers are columns beside it.
     whole: bool,
+    /// The json-flatten that reads messages.
+    flatten: Option<String>,
 }
 
 pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<u8>]>) {
@@ -47,13 +49,14 @@ pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<
         names: Vec::new(),
         columns: None,
         whole: false,
+        flatten: None,
     };
     let rest = match start {
         Start::Whole { text } => {
             whole(work, &mut chain, &steps, text);
             &steps[..]
         }
-        Start::Json { root } => json(work, &mut chain, &steps, root, sample),
+        Start::Json { envelope } => json(work, &mut chain, &steps, envelope, sample),
         Start::Unknown => {
             work.columns_failed = true;
             &steps[..]
@@ -70,6 +73,7 @@ pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<
             What::Smt(smt) => apply::apply(work, &mut chain, &step.alias, *smt),
         }
     }
+    nulls(work, &chain);
     if !chain.names.is_empty() {
         let from = if work.is_there("transforms") {
             "transforms"
@@ -77,6 +81,37 @@ pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<
             VALUE
         };
         work.put("transforms", chain.names.join(","), from);
+    }
+}
+
+/// Records without a value.
+fn nulls(work: &mut Work<'_>, chain: &Chain) {
+    const KEY: &str = "behavior.on.null.values";
+    let Some(behaviour) = work.get(KEY) else {
+        return;
+    };
+    match (behaviour.to_lowercase().as_str(), &chain.flatten) {
+        ("fail", Some(_)) => work.note(KEY, "a record without a value is refused (empty_value)"),
+        ("ignore", Some(alias)) => {
+            work.put(&format!("transforms.{alias}.empty"), "drop", KEY);
+            work.note(
+                KEY,
+                "a record without a value is dropped, and counted as filtered",
+            );
+        }
+        ("fail" | "ignore", None) if chain.names.is_empty() || chain.columns.is_some() => {
+            work.note(KEY, "no effect: values are kept whole, so a record without one is a row with null in its place");
+        }
+        ("fail" | "ignore", None) => {
+            work.note(
+                KEY,
+                "no effect: the first transform decides what becomes of a record without a value",
+            );
+        }
+        (other, _) => {
+            let reason = format!("`{other}`: files of tombstones are not written");
+            work.refuse(KEY, reason, "write fail or ignore");
+        }
     }
 }
 
@@ -236,10 +271,10 @@ fn json<'s>(
     work: &mut Work<'_>,
     chain: &mut Chain,
     steps: &'s [Step],
-    root: &str,
+    envelope: bool,
     sample: Option<&[Vec<u8>]>,
 ) -> &'s [Step] {
-    let mut root = root.to_owned();
+    let mut root = String::new();
     let mut extracted = None;
     let mut rest = steps;
     let explicit = steps
@@ -271,7 +306,7 @@ fn json<'s>(
     {
         let mut keys = own_keys(work, &first.alias);
         if plugin.split('@').next() == Some(columns::PLUGIN) {
-            if !root.is_empty() && keys.contains_key("wildcard") {
+            if (envelope || !root.is_empty()) && keys.contains_key("wildcard") {
                 let key = format!("transforms.{}.wildcard", first.alias);
                 work.refuse(
                     &key,
@@ -279,7 +314,9 @@ fn json<'s>(
                     "name the columns",
                 );
             }
-            chain.columns = Some(columns::below(&mut keys, &root));
+            columns::begin(&mut keys, envelope, &root);
+            chain.columns = Some(columns::named(&keys));
+            chain.flatten = Some(first.alias.clone());
         } else if let Some(alias) = extracted {
             let key = format!("transforms.{alias}.type");
             work.refuse(
@@ -287,7 +324,7 @@ fn json<'s>(
                 format!("the plugin behind it, {plugin}, reads whole messages"),
                 "put json-flatten behind it",
             );
-        } else if !root.is_empty() {
+        } else if envelope {
             work.note(
                 VALUE,
                 format!(
@@ -298,7 +335,7 @@ fn json<'s>(
         emit(work, chain, &first.alias, plugin, keys, &first.alias);
         return after;
     }
-    learned(work, chain, steps, &root, sample);
+    learned(work, chain, steps, (envelope, &root), sample);
     rest
 }
 
@@ -320,7 +357,9 @@ fn extract(work: &mut Work<'_>, alias: &str) -> String {
     };
     work.note(
         &key("type"),
-        format!("the columns are read from below `{field}`; a message without it gives nulls"),
+        format!(
+            "the columns are read from below `{field}`; a message without it is refused (no_record)"
+        ),
     );
     parts.into_iter().map(columns::part).collect()
 }
@@ -329,7 +368,7 @@ fn learned(
     work: &mut Work<'_>,
     chain: &mut Chain,
     steps: &[Step],
-    root: &str,
+    (envelope, root): (bool, &str),
     sample: Option<&[Vec<u8>]>,
 ) {
     let flatten = steps.iter().find(|step| matches!(step.what, What::Smt(smt) if smt.name == "Flatten" && smt.side == Side::Value));
@@ -346,7 +385,25 @@ fn learned(
         );
         return;
     };
-    match columns::learn(sample, root, delimiter.as_deref()) {
+    let misread = if envelope {
+        columns::misread(sample, root)
+    } else {
+        Vec::new()
+    };
+    if !misread.is_empty() {
+        work.columns_failed = true;
+        let reason = format!(
+            "the sample's schema has what its JSON does not say: {}",
+            misread.join(", ")
+        );
+        work.refuse(
+            VALUE,
+            reason,
+            "list a json-flatten with the columns that you want: type long keeps the number of a time, type json the text; decimal.format=NUMERIC of the producer writes decimals as numbers",
+        );
+        return;
+    }
+    match columns::learn(sample, (envelope, root), delimiter.as_deref()) {
         Ok(mut keys) => {
             keys.remove("type");
             work.note(VALUE, format!("columns and types are those of {} sample messages; nested objects become columns of their own, arrays JSON texts", sample.len()));
@@ -356,16 +413,11 @@ fn learned(
                     "each element of the one array of a message becomes a row",
                 );
             }
-            // Already moved below the root.
-            chain.columns = Some(columns::below(&mut keys.clone(), ""));
-            emit(
-                work,
-                chain,
-                &free(steps, "flatten"),
-                columns::PLUGIN,
-                keys,
-                "",
-            );
+            columns::begin(&mut keys, envelope, root);
+            chain.columns = Some(columns::named(&keys));
+            let alias = free(steps, "flatten");
+            chain.flatten = Some(alias.clone());
+            emit(work, chain, &alias, columns::PLUGIN, keys, "");
         }
         Err(why) => {
             work.columns_failed = true;
