@@ -330,7 +330,7 @@ fn wrong_requests_are_told_what_is_wrong() {
         (
             "PUT",
             "/connectors/x/config",
-            create("\"source.type\":\"zone\""),
+            create("\"connector.class\":\"weir\",\"source.type\":\"zone\""),
             400,
             "Connector configuration is invalid and contains the following ",
         ),

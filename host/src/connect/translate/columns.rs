@@ -23,6 +23,11 @@ pub(super) type Keys = BTreeMap<String, String>;
 
 /// Where the record begins, which may be below what the keys say themselves.
 pub(super) fn begin(keys: &mut Keys, envelope: bool, root: &str) {
+    // As a list is written in TOML.
+    if let Some(list) = keys.get_mut("columns") {
+        let items = list.split(',').map(str::trim).filter(|i| !i.is_empty());
+        *list = items.collect::<Vec<_>>().join(",");
+    }
     if envelope {
         keys.entry("envelope".to_owned())
             .or_insert_with(|| "true".to_owned());
