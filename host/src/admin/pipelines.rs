@@ -470,12 +470,9 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let altered = match how.dry_run {
         true => change(&config).map_err(told)?,
         // The fault of the change itself is told as such.
-        false => {
-            let name = request.param("pipeline");
-            ctx.supervisor
-                .rewind(name, &ctx.actor, |config| Ok(change(config)))?
-                .map_err(told)?
-        }
+        false => (ctx.supervisor)
+            .rewind(&config.name, &ctx.actor, |config| Ok(change(config)))?
+            .map_err(told)?,
     };
     Answer::json(200, &rewind::rewound(&config.name, how.dry_run, altered))
 }
