@@ -192,7 +192,13 @@ fn columns_that_go_are_refused_without_a_word_from_the_user() {
     assert_eq!(less.status.code(), Some(2));
     assert!(text(&less.stderr).contains("--allow-breaking"), "{less:?}");
     assert!(text(&less.stdout).contains("breaking"), "{less:?}");
+    // Nor does a start of the config without the column.
+    let start = rig.run(&[]).status().unwrap();
+    assert_eq!(start.code(), Some(2), "{}", rig.said());
+    assert!(rig.said().contains("--allow-breaking"), "{}", rig.said());
+    rig.asked(&["swap", "--reload", "--allow-breaking"]);
     let running = rig.running();
+    rig.asked(&[&["swap", "--reload"][..], &more].concat());
     rig.asked(&["swap", "--reload", "--allow-breaking"]);
     produce(&rig, 10..20);
     running.stop();

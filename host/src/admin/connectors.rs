@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes, encoded};
 use super::schemas;
 use crate::config::raw::CONNECTOR_CLASS;
-use crate::supervisor::{Info, Refused, Standing, Status, Target, TaskStatus};
+use crate::supervisor::{Info, Readers, Refused, Standing, Status, Target, TaskStatus};
 
 const TAG: &str = "connectors";
 /// Connect has no limit; a name is a part of paths here.
@@ -34,6 +34,13 @@ const ONLY_FAILED: Param = Param {
     many: false,
 };
 
+const ALLOW_BREAKING: Param = Param {
+    name: "allow_breaking",
+    schema: schemas::text,
+    doc: "`true` in any case: also where columns of the table go or change their type, which is refused otherwise.",
+    many: false,
+};
+
 const INFO: Gives = Gives::Json(|| schemas::named("ConnectorInfo"));
 const STATUS: Gives = Gives::Json(|| schemas::named("ConnectorStateInfo"));
 
@@ -52,7 +59,7 @@ pub(super) fn routes() -> Vec<Route> {
         route!(Get "/connectors" Reader "Names, or with `expand` what they are and do",
             Takes::Nothing, [(200, Gives::Json(|| schemas::named("Connectors")))], [], list, query: &[EXPAND]),
         route!(Post "/connectors" Writer "Create a pipeline or connector",
-            Takes::Json(|| schemas::named("CreateConnector")), [(201, INFO)], [409], create),
+            Takes::Json(|| schemas::named("CreateConnector")), [(201, INFO)], [409], create, query: &[ALLOW_BREAKING]),
         route!(Get "/connectors/{name}" Reader "Its config and tasks",
             Takes::Nothing, [(200, INFO)], [404], get),
         route!(Delete "/connectors/{name}" Writer "Stop and forget it; what it wrote stays",
@@ -60,9 +67,9 @@ pub(super) fn routes() -> Vec<Route> {
         route!(Get "/connectors/{name}/config" Reader "Its config, as it was given",
             Takes::Nothing, [(200, Gives::Json(|| schemas::named("StoredConfig")))], [404], config),
         route!(Put "/connectors/{name}/config" Writer "Replace the config, or create with it",
-            Takes::Json(|| schemas::named("Config")), [(200, INFO), (201, INFO)], [409], put),
+            Takes::Json(|| schemas::named("Config")), [(200, INFO), (201, INFO)], [409], put, query: &[ALLOW_BREAKING]),
         route!(Patch "/connectors/{name}/config" Writer "Change single keys; null removes one",
-            Takes::Json(|| schemas::named("ConfigChanges")), [(200, INFO)], [404, 409], patch),
+            Takes::Json(|| schemas::named("ConfigChanges")), [(200, INFO)], [404, 409], patch, query: &[ALLOW_BREAKING]),
         route!(Get "/connectors/{name}/status" Reader "What it and its tasks do",
             Takes::Nothing, [(200, STATUS)], [404], status),
         route!(Get "/connectors/{name}/tasks" Reader "Its tasks and their configs",
@@ -303,7 +310,7 @@ fn create(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
             }
         },
     };
-    let created = ctx.supervisor.create(&name, config, target, &ctx.actor);
+    let created = (ctx.supervisor).create(&name, config, target, readers(request), &ctx.actor);
     let info = created.map_err(|refused| match refused {
         Refused::Exists(_) => Fault::conflict(format!("Connector {name} already exists")),
         other => Fault::from(other),
@@ -344,13 +351,20 @@ fn delete(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     Ok(Answer::empty(204))
 }
 
+fn readers(request: &Request) -> Readers {
+    match request.flag(ALLOW_BREAKING.name) {
+        true => Readers::Broken,
+        false => Readers::Kept,
+    }
+}
+
 fn put(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let name = request.param("name").to_owned();
     check_name(&name)?;
     let mut config = body::config(request.object()?, body::numbers(&request.body, None))?;
     named(&mut config, &name)?;
     has_class(&config)?;
-    let (info, created) = ctx.supervisor.put(&name, config, &ctx.actor)?;
+    let (info, created) = (ctx.supervisor).put(&name, config, readers(request), &ctx.actor)?;
     if created {
         return created_as(&info, request, &name);
     }
@@ -370,7 +384,7 @@ fn patch(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     if changes.get(CONNECTOR_CLASS).is_some_and(Option::is_none) {
         has_class(&BTreeMap::new())?;
     }
-    let patched = ctx.supervisor.patch(&name, changes, &ctx.actor);
+    let patched = (ctx.supervisor).patch(&name, changes, readers(request), &ctx.actor);
     let info = patched.map_err(|refused| unless_unknown(refused, || not_found(&name)))?;
     Answer::json(200, &ConnectorInfo::from(&info))
 }

@@ -4,11 +4,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Configs, Exit, print_problems, say, say_words};
-use crate::config::{self, PipelineConfig, Problem, problem};
+use crate::config::{self, PipelineConfig, Problem, Source, problem};
 use crate::error::Result;
-use crate::pipeline;
+use crate::pipeline::{self, namespace};
 use crate::plugin::{Places, Plugins};
-use crate::record::input_schema;
 
 /// Find everything that is wrong with configs, without touching a broker or a store.
 ///
@@ -52,9 +51,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
         // A check may run where the secrets are not: that they are missing is said, and no error.
         let missing = super::run::unresolved(std::slice::from_ref(pipeline));
         problems.extend(missing.into_iter().map(Problem::warning));
-        if !args.no_plugins {
-            problems.extend(check_plugins(pipeline));
-        }
+    }
+    if !args.no_plugins {
+        problems.extend(plugins_of_all(&loaded.pipelines));
     }
     let failed = problems.iter().any(Problem::is_error);
     if args.json {
@@ -83,6 +82,24 @@ fn describe(pipeline: &PipelineConfig) -> String {
     format!("{} ({})", pipeline.name, path.join(" -> "))
 }
 
+/// What the plugins of all pipelines of a run say, and the columns of those that read a zone of it.
+fn plugins_of_all(pipelines: &[PipelineConfig]) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = pipelines.iter().flat_map(check_plugins).collect();
+    for reader in pipelines {
+        let Source::Zone(zone) = &reader.source else {
+            continue;
+        };
+        let writer = pipelines.iter().find(|other| other.name == zone.pipeline);
+        let columns = writer.and_then(|writer| {
+            let plugins = Plugins::open(Places::of(writer)).ok()?;
+            namespace::table(&plugins, writer)
+        });
+        let columns = columns.unwrap_or_default();
+        problems.extend(namespace::clashes_of_reader(reader, &columns));
+    }
+    problems
+}
+
 /// Loads each transform's plugin and lets it read its keys; a plugin that is not there is a problem at `transforms.<name>.type`.
 pub fn check_plugins(pipeline: &PipelineConfig) -> Vec<Problem> {
     let plugins = match Plugins::open(Places::of(pipeline)) {
@@ -95,5 +112,5 @@ pub fn check_plugins(pipeline: &PipelineConfig) -> Vec<Problem> {
             )];
         }
     };
-    pipeline::transforms_of(&plugins, pipeline, &input_schema()).1
+    pipeline::problems_of(&plugins, pipeline)
 }

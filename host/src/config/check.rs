@@ -466,6 +466,11 @@ impl Checker<'_> {
                 pipeline: self.text("source.pipeline")?,
                 zone: self.zone("source.zone", "source.url")?,
                 table: self.text("source.table")?,
+                on_type_change: match self.text("source.on.type.change")?.as_str() {
+                    "cast" => OnTypeChange::Cast,
+                    "new-column" => OnTypeChange::NewColumn,
+                    _ => OnTypeChange::Fail,
+                },
             }));
         }
         let properties = self.raw.iter().filter_map(|(key, entry)| {

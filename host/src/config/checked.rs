@@ -99,6 +99,17 @@ pub enum OnTopicRecreated {
     Continue,
 }
 
+/// A column has another type than in the zone that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTypeChange {
+    /// Stop before the first such row.
+    Fail,
+    /// Give each value the type that the zone has, where that is exact.
+    Cast,
+    /// Write them to a column of their own.
+    NewColumn,
+}
+
 /// Rows of another pipeline's zone, by its log.
 #[derive(Clone, Debug)]
 pub struct ZoneSourceConfig {
@@ -110,6 +121,7 @@ pub struct ZoneSourceConfig {
     pub zone: String,
     /// The table that is read.
     pub table: String,
+    pub on_type_change: OnTypeChange,
 }
 
 #[derive(Clone)]

@@ -130,6 +130,8 @@ pub static KEYS: &[KeyDef] = keys! {
         "Name of the zone in that pipeline's log, if its `sink.zone` was set.";
     "source.table": Shape::Name, Required("the table to read; a RAW zone has one per topic, with the topic's name"), High, Source, Zone,
         "Table of the zone that is read.";
+    "source.on.type.change": Shape::Choice(&["fail", "cast", "new-column"]), Is("fail"), Medium, Source, Zone,
+        "What to do where a column has another type than in the zone that is written: stop before the first such row; give each value the type that the zone has where that is exact (a value that is not stops the pipeline and is named); or write them to a column of their own, `<name>_<type>`. What was done, and to how many values, stands in the commit log.";
     // -------------------------------------------------------------------- sink
     "sink.type": Shape::Choice(&["zone"]), Required("`zone` (Parquet files with a commit log)"), High, Sink, Always,
         "Where the rows go.";

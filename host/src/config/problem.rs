@@ -143,6 +143,8 @@ pub const PLUGIN_CONFIG: &str = "plugin_config";
 pub const NOT_TRANSLATED: &str = "not_translated";
 pub const REFERENCE_SHOWS: &str = "reference_shows";
 pub const OUT_OF_REACH: &str = "out_of_reach";
+pub const COLUMNS_BREAK: &str = "columns_break";
+pub const COLUMN_CLASH: &str = "column_clash";
 pub const LITERAL_SECRET: &str = "literal_secret";
 
 /// Every code with its one sentence; `docs/errors.md` has a section for each.
@@ -209,6 +211,14 @@ pub const CODES: &[(&str, &str)] = &[
     (
         OUT_OF_REACH,
         "a file or directory that a config by REST may not use, or one of the daemon's own",
+    ),
+    (
+        COLUMNS_BREAK,
+        "columns go or change their type, and nobody said that they may",
+    ),
+    (
+        COLUMN_CLASH,
+        "two columns of a table have one name to SQL engines",
     ),
     (
         LITERAL_SECRET,

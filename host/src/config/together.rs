@@ -10,6 +10,7 @@ use super::librdkafka::{Property, Side, property};
 use super::problem::{self, Problem};
 use super::shape::Shape;
 use super::values::show_bytes;
+use crate::record::{SYSTEM, fold};
 
 /// Contradictions inside one pipeline.
 pub(super) fn check(checker: &mut Checker<'_>) {
@@ -160,7 +161,8 @@ fn partition(checker: &mut Checker<'_>) {
         .collect::<Vec<_>>();
     columns.extend(checker.list("sink.dedup.key").unwrap_or_default());
     columns.extend(checker.list("sink.sort").unwrap_or_default());
-    if columns.contains(&name) {
+    columns.extend(SYSTEM.map(str::to_owned));
+    if columns.iter().any(|column| fold(column) == fold(&name)) {
         let message = format!(
             "`sink.partition.name`: `{name}` is also a column, and engines would read one for the other"
         );

@@ -2,7 +2,6 @@
 //!
 //! A value has one JSON form, that of `--json`; it is read back by a command line that asks a daemon. Nothing here prints.
 
-mod columns;
 pub mod dlq;
 pub mod history;
 pub mod log;
@@ -17,11 +16,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use columns::{Change, Columns, Effect};
-
 use crate::clock::Clock;
 use crate::commit::{Log, LogName, Writer};
 use crate::error::{Error, Kind, Result};
+pub use crate::pipeline::columns::{Change, Columns, Effect};
 use crate::store::Store;
 
 /// What stands in the way.

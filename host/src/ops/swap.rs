@@ -9,9 +9,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_schema::Schema;
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, Effect, Refused, Why, short};
+use super::{Columns, Refused, Why, short};
 use crate::clock::Clock;
 use crate::commit::{self, Draft, Log, LogName, Outcome, Rule, Swap, Writer, rules_digest};
 use crate::config::{self, PipelineConfig, TransformConfig};
@@ -24,6 +25,8 @@ use crate::store::{self, Store};
 /// For a running process to take a request: it looks every 200 ms.
 const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How to say yes to columns that go or change their type.
+const WAY: &str = "--allow-breaking (allow_breaking over HTTP), where the readers know";
 const OP: &str = "pipeline.swap";
 
 /// Which rules are to be in force.
@@ -146,16 +149,32 @@ impl Scene {
             );
             return Err(Refused::new(Why::Conflict, error));
         }
-        if planned.columns.effect == Effect::Breaking && !wanted.allow_breaking {
-            let error =
-                usage("columns go or change their type: whoever reads the table would see it")
-                    .hint("--allow-breaking, where the readers know");
-            return Err(planned.refused(Why::Wrong, error));
+        let state = planned.scene.log.state();
+        let admitted = planned.columns.admit(state, wanted.allow_breaking, WAY);
+        match admitted {
+            Ok(()) => Ok(planned),
+            Err(error) => Err(planned.refused(Why::Wrong, error)),
         }
-        Ok(planned)
     }
 
-    /// To the rules of gen `to`, or to the newest ones before those in force that are not barred.
+    /// What the config would do to readers, were its rules put in force now; the error is why readers would not take it.
+    pub fn declared_columns(&self, way: &str) -> Result<()> {
+        let new = self.declared.columns(&self.config)?;
+        let state = self.log.state();
+        self.between(&new).admit(state, false, way)
+    }
+
+    /// Columns in force against these. Where the store has lost what is in force, going back to the config must still be
+    /// possible.
+    fn between(&self, new: &Schema) -> Columns {
+        match self.current().and_then(|parts| parts.columns(&self.config)) {
+            Ok(old) => Columns::between(&old, new),
+            Err(error) => Columns::unknown(error.to_string()),
+        }
+    }
+
+    /// To the rules of gen `to`, or to the newest ones before those in force that are not barred. Its columns are those the
+    /// table had under them, so nothing is refused for readers' sake: what changes is said.
     pub fn rollback(self, to: Option<u64>, reason: &str) -> Result<Planned, Refused> {
         let state = self.log.state();
         let eras = commit::history(self.store.as_ref(), self.log.name(), self.log.version())?;
@@ -223,12 +242,7 @@ impl Scene {
         force: bool,
     ) -> Result<Planned, Refused> {
         let new = parts.chain(&self.config)?;
-        // Where the store has lost what is in force, going back to the config must still be possible.
-        let old = self.current().and_then(|parts| parts.chain(&self.config));
-        let columns = match old {
-            Ok(old) => Columns::between(&old.output_schema(), &new.output_schema()),
-            Err(error) => Columns::unknown(error.to_string()),
-        };
+        let columns = self.between(&new.output_schema());
         Ok(Planned {
             columns,
             swap: Swap {

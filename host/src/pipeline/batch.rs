@@ -6,13 +6,15 @@
 //! A plan is in the log before anything is read, so a crash leaves it open and the next start runs the same one: same
 //! ranges, same clock, same winners.
 
+mod columns;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::start::{begun, open_zone, parquet_options};
 use super::{Host, Left, Rest, plan, retry, rewind, stopped, until_settled};
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 
 use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
 use crate::commit::{Plan, Receipt, Role, Span, State, Writer};
@@ -20,8 +22,8 @@ use crate::config::{PipelineConfig, ProcessedZoneConfig, TableName, Trigger, Zon
 use crate::error::{Error, Kind, Result};
 use crate::record::ChainId;
 use crate::store::{self, Store};
-use crate::zone::read_rows;
-use crate::zone::{ChainRange, PartitionBy, Processed, ProcessedBatch, ProcessedOptions};
+use crate::zone::{ChainRange, Changed, Fitting, PartitionBy, Processed, ProcessedBatch};
+use crate::zone::{OnTypeChange, ProcessedOptions, overlapping, read_rows, schemas};
 
 /// Between two looks at a zone that has nothing new with `trigger = continuous`, and with any trigger at one that nothing
 /// was ever taken from: the first rows wait for no interval.
@@ -37,6 +39,9 @@ const TARGET_BYTES: u64 = 256 << 20;
 const VOIDS_MAX: u32 = 2;
 /// The position in the other log is overtaken so often in a row only where two processes of one pipeline fight.
 const CONFLICTS_MAX: usize = 16;
+
+/// Under this name the log counts the values whose column or type changed on the way.
+const COLUMNS: &str = "columns";
 
 const OP: &str = "batch";
 
@@ -159,8 +164,10 @@ fn fits(
         .collect();
     let files = rows_files(state, &source.table);
     let schema = retry(host, || {
-        let reader = read_rows(&input.store, input.log.name(), &files, &whole)?;
-        Ok(reader.schema().clone())
+        let read = schemas(&input.store, input.log.name(), &overlapping(&files, &whole))?;
+        // A type that changed on the way is the matter of the batch that meets it.
+        let fitting = Fitting::new(&Schema::empty(), &read, OnTypeChange::NewColumn, &[])?;
+        Ok(fitting.schema().clone())
     });
     let name = LogName::new(&config.name, &config.sink.zone);
     let opened = schema.and_then(|schema| {
@@ -333,6 +340,7 @@ impl Batches<'_> {
         if ranges.is_empty() {
             return Ok(None);
         }
+        self.columns_fit(input, &ranges)?;
         let plan = Plan {
             log: input.log.name().to_string(),
             version: input.log.version(),
@@ -380,8 +388,8 @@ impl Batches<'_> {
                 }
                 done => done?,
             };
-            let processed = match processed {
-                Ok(processed) => processed,
+            let (processed, changed) = match processed {
+                Ok(done) => done,
                 Err(mismatch) => {
                     if self.log.state().voids_of(&open.plan) >= VOIDS_MAX {
                         return Err(mismatch);
@@ -389,7 +397,7 @@ impl Batches<'_> {
                     return self.void(open, mismatch.message());
                 }
             };
-            let receipt = self.receipt(open, base, processed)?;
+            let receipt = self.receipt(open, base, processed, changed)?;
             let batch = Input {
                 plan: open.version,
                 dedup: base,
@@ -450,9 +458,8 @@ impl Batches<'_> {
     }
 
     /// Reads the rows of the plan and writes the winners; the inner error says that the input is not what the plan saw.
-    fn process(&self, input: &InputZone, open: &OpenPlan) -> Result<Result<Processed>> {
+    fn process(&self, input: &InputZone, open: &OpenPlan) -> Result<Result<(Processed, Changed)>> {
         let state = input.log.state();
-        let mut ranges = Vec::new();
         let mut expected = 0;
         for (id, range) in &open.plan.ranges {
             let Some(chain) = state.chains.get(id).filter(|c| c.epoch == range.epoch) else {
@@ -466,19 +473,14 @@ impl Batches<'_> {
                 ));
             };
             expected += rows;
-            ranges.push(ChainRange {
-                chain: id.clone(),
-                topic: chain.topic.as_str().into(),
-                partition: chain.partition,
-                from: range.from,
-                to: range.to,
-            });
         }
+        let ranges = columns::chain_ranges(state, &open.plan.ranges);
         let files = rows_files(state, &self.source.table);
-        let reader = read_rows(&input.store, input.log.name(), &files, &ranges)?;
+        let fitting = self.fitting(input, &ranges)?;
+        let mut reader = read_rows(&input.store, input.log.name(), &files, &ranges, fitting);
         let mut batch = self.open_batch(reader.schema())?;
         let mut read = 0;
-        for rows in reader {
+        for rows in reader.by_ref() {
             let rows = rows?;
             read += rows.batch.num_rows() as u64;
             batch.push(rows)?;
@@ -499,7 +501,8 @@ impl Batches<'_> {
             .map(|l| l.file.clone())
             .collect();
         let version_of = |id: &ChainId, offset| state.chains.get(id)?.version_of(offset);
-        batch.finish(&live, &version_of).map(Ok)
+        let processed = batch.finish(&live, &version_of)?;
+        Ok(Ok((processed, reader.changed().clone())))
     }
 
     fn open_batch(&self, schema: &SchemaRef) -> Result<ProcessedBatch> {
@@ -508,7 +511,13 @@ impl Batches<'_> {
         ProcessedBatch::new(self.store.clone(), options, schema.clone())
     }
 
-    fn receipt(&self, open: &OpenPlan, base: u64, processed: Processed) -> Result<Receipt> {
+    fn receipt(
+        &self,
+        open: &OpenPlan,
+        base: u64,
+        processed: Processed,
+        changed: Changed,
+    ) -> Result<Receipt> {
         let mut files = Vec::new();
         for file in processed.files {
             files.push(file.finish()?);
@@ -531,7 +540,10 @@ impl Batches<'_> {
             r#gen: open.plan.rules.r#gen,
             spans: spans.collect(),
             files,
-            counters: BTreeMap::new(),
+            counters: match changed.is_empty() {
+                true => BTreeMap::new(),
+                false => BTreeMap::from([(COLUMNS.to_owned(), changed)]),
+            },
         })
     }
 }

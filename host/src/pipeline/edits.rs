@@ -18,6 +18,8 @@ pub struct Edit {
     pub config: PipelineConfig,
     pub actor: String,
     pub reason: String,
+    /// Also where columns go or change their type.
+    pub allow_breaking: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

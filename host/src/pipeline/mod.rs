@@ -6,12 +6,15 @@
 //! handover.rs  where a pipeline begins that goes on for another
 //! offsets.rs, rewind.rs  a stopped pipeline goes back, and whoever reads its zone follows
 //! rules.rs  which rules a start runs        swapper.rs → swap.rs  rules change while records flow
+//! columns.rs  what other rules do to readers, and whether they may     namespace.rs  no two columns of one name
 //! ```
 
 mod batch;
+pub mod columns;
 mod committer;
 mod edits;
 mod handover;
+pub mod namespace;
 pub mod offsets;
 pub mod pending;
 mod plan;
@@ -31,7 +34,7 @@ use std::time::Duration;
 
 pub use edits::{Edit, Edited, Edits};
 pub use report::{Ending, Left, Report, Rest, Stages};
-pub use rules::{part_of, transforms_of};
+pub use rules::{part_of, problems_of, transforms_of};
 pub use run::{Ended, Given, keep_running, panicked, run};
 pub use stop::Stop;
 

@@ -1,6 +1,7 @@
 //! What a batch reads: exact ranges of another zone's log since the last batch, cut at its versions (B1 of docs/protocol.md).
 //!
-//! Cuts lie on versions, so the winner of a key does not depend on where a batch ended (B3).
+//! A plan also ends where the rows begin to have other columns, so that what came before them is written whatever becomes of
+//! them. Cuts lie on versions, so the winner of a key does not depend on where a batch ended (B3).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,14 +78,19 @@ pub fn next_ranges(
     let Some(mut cut) = versions.first().copied() else {
         return BTreeMap::new();
     };
+    let schemas = schemas(input, table, &chains);
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     for version in versions {
+        let new = schemas.get(&version);
+        let other = new.is_some_and(|new| !seen.is_empty() && !new.is_subset(&seen));
         let rows = chains.iter().map(|(_, chain, at)| {
             let to = chain.border_at(version).map_or(*at, |b| b.to).max(*at);
             chain.rows_between(*at, to).unwrap_or(0)
         });
-        if version != cut && rows.sum::<u64>() > max_rows {
+        if version != cut && (other || rows.sum::<u64>() > max_rows) {
             break;
         }
+        seen.extend(new.into_iter().flatten());
         cut = version;
     }
     let ranges = chains.iter().filter_map(|(id, chain, from)| {
@@ -101,4 +107,38 @@ pub fn next_ranges(
         })
     });
     ranges.collect()
+}
+
+/// The schemas of new rows, by the version at which each file's rows begin.
+fn schemas<'a>(
+    input: &'a State,
+    table: &str,
+    chains: &[(&ChainId, &ChainState, i64)],
+) -> BTreeMap<u64, BTreeSet<&'a str>> {
+    let mut by_version: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
+    let by_chain: BTreeMap<&ChainId, (&ChainState, i64)> = chains
+        .iter()
+        .map(|(id, chain, at)| (*id, (*chain, *at)))
+        .collect();
+    for live in input.live.values().filter(|l| l.file.role == Role::Rows) {
+        if live
+            .file
+            .path
+            .split_once('/')
+            .is_none_or(|(of, _)| of != table)
+        {
+            continue;
+        }
+        for range in &live.file.ranges {
+            let Some((chain, at)) = by_chain.get(&range.chain).filter(|(_, at)| range.to > *at)
+            else {
+                continue;
+            };
+            if let Some(version) = chain.version_of(range.from.max(*at)) {
+                let schemas = by_version.entry(version).or_default();
+                schemas.insert(&live.file.schema);
+            }
+        }
+    }
+    by_version
 }

@@ -9,15 +9,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 
+use super::columns::{self, Columns};
 use super::swap::names;
-use super::{Host, until_settled};
+use super::{Host, namespace, until_settled};
 use crate::chain::{Chain, Transform, Unit};
 use crate::commit::{Draft, Log, Outcome, Rule, State, Swap, actor, rules_digest};
-use crate::config::{
-    self, PipelineConfig, Place, Problem, Text, TransformConfig, ZoneMode, problem,
-};
+use crate::config::{self, PipelineConfig, Place, Problem, Text, TransformConfig, problem};
 use crate::error::{Error, Kind, Result};
 use crate::plugin::{Canonical, Component, Keys, Plugins, SetupError, SetupProblem, Stage};
 use crate::plugin::{FILE_OF_RULES, FUEL_PER_SECOND, Limits};
@@ -100,13 +99,22 @@ impl Parts {
             config::Unit::Row => Unit::Row,
             config::Unit::Record => Unit::Record,
         };
-        let keeps_bytes = match &config.sink.mode {
-            ZoneMode::Raw(zone) => zone.keep_value,
-            ZoneMode::Processed(_) => false,
-        };
-        let (transforms, problems) = self.transforms(config, &input_schema());
+        let keeps_bytes = namespace::keeps_value(config);
+        let (transforms, mut problems) = self.transforms(config, &input_schema());
+        if problems.is_empty() {
+            problems = namespace::clashes(config, &transforms);
+        }
         match problems.is_empty() {
             true => Ok(Chain::new(transforms, unit)?.keeping_bytes(keeps_bytes)),
+            false => Err(config::refused(&problems)),
+        }
+    }
+
+    /// The columns that they make, whatever their names.
+    pub fn columns(&self, config: &PipelineConfig) -> Result<SchemaRef> {
+        let (transforms, problems) = self.transforms(config, &input_schema());
+        match problems.is_empty() {
+            true => Ok(columns_of(&transforms)),
             false => Err(config::refused(&problems)),
         }
     }
@@ -156,6 +164,12 @@ impl Part {
     }
 }
 
+/// Of the last one; a record's own without any.
+pub fn columns_of(transforms: &[Box<dyn Transform>]) -> SchemaRef {
+    let last = transforms.last();
+    last.map_or_else(input_schema, |t| t.output_schema().clone())
+}
+
 /// The transforms in order, and everything that plugins find wrong with their keys.
 pub fn transforms_of(
     plugins: &Plugins,
@@ -176,6 +190,15 @@ pub fn transforms_of(
     let (transforms, found) = parts.transforms(config, input);
     problems.splice(0..0, found);
     (transforms, problems)
+}
+
+/// Everything that is wrong with a pipeline's transforms: what the plugins find, and columns of one name.
+pub fn problems_of(plugins: &Plugins, config: &PipelineConfig) -> Vec<Problem> {
+    let (transforms, mut problems) = transforms_of(plugins, config, &input_schema());
+    if problems.is_empty() {
+        problems = namespace::clashes(config, &transforms);
+    }
+    problems
 }
 
 /// The plugin that the transform's `type` means now, and its keys in canonical form.
@@ -343,8 +366,18 @@ pub fn at_start(
         if host.declared.last().is_some() && barred(state, &rules) {
             return by_the_log(host, config, state); // an edit that no one has forced stops nothing that runs
         }
-        if let Err(error) = chain {
-            return Err(error);
+        let new = match chain {
+            Ok(ref chain) => chain.output_schema(),
+            Err(error) => return Err(error),
+        };
+        match admitted(host, config, state, &new) {
+            Ok(()) => {}
+            // An edit while it runs: the next start asks again.
+            Err(error) if host.declared.last().is_some() => {
+                super::swapper::refused(config, &error);
+                return by_the_log(host, config, state);
+            }
+            Err(error) => return Err(error),
         }
         let swap = Swap {
             from: state.rules_gen(),
@@ -408,6 +441,17 @@ fn differ(config: &PipelineConfig, state: &State, declared: &[Rule]) {
         ),
         "the rules in force are those of the log, not of the config"
     );
+}
+
+/// Whether readers of the table take these columns after those in force.
+fn admitted(host: &Host, config: &PipelineConfig, state: &State, new: &Schema) -> Result<()> {
+    let parts = Parts::in_force(&host.plugins, &state.rules.rules);
+    let columns = match parts.and_then(|parts| parts.columns(config)) {
+        Ok(old) => Columns::between(&old, new),
+        // What the log has is lost: the config's rules are the way out.
+        Err(error) => Columns::unknown(error.to_string()),
+    };
+    columns.admit(state, false, &columns::way(&config.name))
 }
 
 fn by_the_log(host: &Host, config: &PipelineConfig, state: &State) -> Result<Built> {

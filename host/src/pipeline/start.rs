@@ -44,6 +44,13 @@ pub fn make_ready(
     kafka: &KafkaSourceConfig,
 ) -> Result<Ready> {
     let mut at_hand = rules::at_hand(host, config)?;
+    // Rules that do not come up leave nothing where there is nothing yet.
+    if matches!(&at_hand, Some((_, Err(_))))
+        && store::open_existing(&config.sink.url)?.is_none()
+        && let Some((_, Err(error))) = at_hand
+    {
+        return Err(error);
+    }
     let props = kafka_props(kafka)?;
     let cluster = retry(host, || KafkaCluster::connect(&props))?;
     let describe = || {

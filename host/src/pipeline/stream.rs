@@ -19,6 +19,7 @@ use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineCon
 use crate::config::{RawZoneConfig, Tolerance, Trigger};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::kafka::{Change, KafkaCluster, KafkaSource, Limits, REFUSED_FOR, TopicInfo};
+use crate::record::input_schema;
 use crate::zone::ZoneSink;
 
 /// How long the watcher sleeps between two looks at the threads.
@@ -48,6 +49,9 @@ pub fn run(
         assigned,
         mut chains,
     } = start::make_ready(host, config, kafka)?;
+    let columns = chains
+        .first()
+        .map_or_else(input_schema, Chain::output_schema);
     // Whoever took a request and ended does not answer it: the asker writes the entry.
     let now = UNIX_EPOCH + Duration::from_micros(host.clock.now_micros().unsigned_abs());
     if let Err(error) = Pending::new(store.clone(), log.name()).forget_old(now) {
@@ -128,7 +132,7 @@ pub fn run(
     let swapper = Swapper::new(
         host,
         config,
-        assigned.len(),
+        (assigned.len(), columns),
         (store, committer.log.name()),
         swap,
         threads.ends_with_it.clone(),

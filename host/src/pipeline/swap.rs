@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender};
 
+use super::columns::has_rows;
 use super::committer::{Committer, Waiting};
 use super::task::{Answer, Ask};
 use crate::chain::{Chain, Ledger};
@@ -33,6 +34,8 @@ pub struct Prepared {
     pub swap: Swap,
     /// The rules of this process's own config: they replace whatever is in force, and `swap.from` is filled in.
     pub own: bool,
+    /// Why readers of the table would not take it, where it has rows.
+    pub breaking: Option<Error>,
     /// One for each task.
     pub chains: Vec<Chain>,
     /// The version of the swap, or why there is none.
@@ -62,6 +65,7 @@ impl Committer {
         let Prepared {
             mut swap,
             own,
+            breaking,
             chains,
             answer,
         } = prepared;
@@ -78,6 +82,10 @@ impl Committer {
         }
         if let Err(reason) = state.check_swap(&swap) {
             drop(answer.send(Err(reason.to_string())));
+            return Ok(());
+        }
+        if let Some(error) = breaking.filter(|_| has_rows(state)) {
+            drop(answer.send(Err(error.to_string())));
             return Ok(());
         }
         self.state.era += 1;

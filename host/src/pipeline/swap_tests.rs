@@ -213,6 +213,7 @@ impl Stage {
         let prepared = Prepared {
             swap,
             own: false,
+            breaking: None,
             chains: chains.collect(),
             answer,
         };

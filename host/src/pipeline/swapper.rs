@@ -9,14 +9,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arrow_schema::SchemaRef;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::Host;
+use super::columns::{self, Columns};
 use super::edits::{Edit, Edited};
 use super::pending::{Answer, Id, Pending};
 use super::rules::Parts;
 use super::stop::Stop;
 use super::swap::Prepared;
+use crate::chain::Chain;
 use crate::commit::{LogName, Swap, Writer, actor, rules_digest};
 use crate::config::{self, PipelineConfig};
 use crate::error::{Error, Result};
@@ -34,6 +37,8 @@ pub struct Swapper {
     host: Host,
     config: PipelineConfig,
     tasks: usize,
+    /// Of the rules in force.
+    columns: SchemaRef,
     pending: Pending,
     swaps: Sender<Prepared>,
     stop: Stop,
@@ -44,7 +49,7 @@ impl Swapper {
     pub fn new(
         host: &Host,
         config: &PipelineConfig,
-        tasks: usize,
+        (tasks, columns): (usize, SchemaRef),
         (store, log): (Arc<dyn Store>, &LogName),
         swaps: Sender<Prepared>,
         stop: Stop,
@@ -53,6 +58,7 @@ impl Swapper {
             host: host.clone(),
             config: config.clone(),
             tasks,
+            columns,
             pending: Pending::new(store, log),
             swaps,
             stop,
@@ -94,7 +100,7 @@ impl Swapper {
         Ok(())
     }
 
-    fn serve(&self, id: &Id) -> Result<()> {
+    fn serve(&mut self, id: &Id) -> Result<()> {
         let by = Writer::this_process(&*self.host.clock).id;
         if !self.pending.take(id, &by)? {
             return Ok(());
@@ -107,7 +113,8 @@ impl Swapper {
             swap.declared = Some(rules_digest(&declared.rules()));
         }
         let parts = Parts::in_force(&self.host.plugins, &swap.rules);
-        let answer = match parts.and_then(|parts| self.put(&parts, swap, false)) {
+        // Whoever asks has looked at the columns.
+        let answer = match parts.and_then(|parts| self.put(&parts, swap, None)) {
             Ok(Some(Ok(version))) => Answer::InForce(version),
             Ok(Some(Err(why))) => Answer::Refused(why),
             // The pipeline ends or begins again: the asker finds its request given back.
@@ -121,14 +128,28 @@ impl Swapper {
         Parts::declared(&self.host.plugins, config).map_err(|problems| config::refused(&problems))
     }
 
-    /// Builds, hands over, waits. `None`: the pipeline ended first.
-    fn put(&self, parts: &Parts, swap: Swap, own: bool) -> Result<Option<Result<u64, String>>> {
+    /// Builds, hands over, waits. `None`: the pipeline ended first. `own`: of this process's config, and what it may do
+    /// to readers.
+    fn put(
+        &mut self,
+        parts: &Parts,
+        swap: Swap,
+        own: Option<Readers>,
+    ) -> Result<Option<Result<u64, String>>> {
         let chains = (0..self.tasks).map(|_| parts.chain(&self.config));
-        let chains = chains.collect::<Result<_>>()?;
+        let chains: Vec<Chain> = chains.collect::<Result<_>>()?;
+        let new = chains.first().map(Chain::output_schema);
+        let new = new.unwrap_or_else(|| self.columns.clone());
+        let is_own = own.is_some();
+        let breaking = match own {
+            Some(Readers::Kept { way }) => Columns::between(&self.columns, &new).refusal(&way),
+            Some(Readers::Broken) | None => None,
+        };
         let (answer, hears) = bounded(1);
         let prepared = Prepared {
             swap,
-            own,
+            own: is_own,
+            breaking,
             chains,
             answer,
         };
@@ -137,7 +158,12 @@ impl Swapper {
         }
         loop {
             match hears.recv_timeout(ANSWER_WAIT) {
-                Ok(answer) => return Ok(Some(answer)),
+                Ok(answer) => {
+                    if answer.is_ok() {
+                        self.columns = new;
+                    }
+                    return Ok(Some(answer));
+                }
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
                 Err(RecvTimeoutError::Timeout) if self.stop.asked() => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -146,8 +172,14 @@ impl Swapper {
     }
 
     /// The rules of another config. `None`: the pipeline ended first.
-    fn put_edit(&self, edit: &Edit) -> Option<Edited> {
-        let put = self.put_declared(&edit.config, &edit.actor, &edit.reason);
+    fn put_edit(&mut self, edit: &Edit) -> Option<Edited> {
+        let readers = match edit.allow_breaking {
+            true => Readers::Broken,
+            false => Readers::Kept {
+                way: columns::WAY_OVER_HTTP.to_owned(),
+            },
+        };
+        let put = self.put_declared(&edit.config, &edit.actor, &edit.reason, readers);
         match put {
             Ok(Put::Same) => Some(Edited::Same),
             Ok(Put::InForce(version)) => Some(Edited::InForce(version)),
@@ -158,7 +190,13 @@ impl Swapper {
     }
 
     /// The rules that a config declares, where it declares others than before.
-    fn put_declared(&self, config: &PipelineConfig, actor: &str, reason: &str) -> Result<Put> {
+    fn put_declared(
+        &mut self,
+        config: &PipelineConfig,
+        actor: &str,
+        reason: &str,
+        readers: Readers,
+    ) -> Result<Put> {
         let parts = self.declared(config)?;
         let rules = parts.rules();
         let digest = rules_digest(&rules);
@@ -175,7 +213,7 @@ impl Swapper {
             force: false,
             declared: None,
         };
-        Ok(match self.put(&parts, swap, true)? {
+        Ok(match self.put(&parts, swap, Some(readers))? {
             Some(Ok(version)) => {
                 self.host.declared.set(&digest);
                 Put::InForce(version)
@@ -186,22 +224,31 @@ impl Swapper {
     }
 
     /// Puts an edit in force, or says why not.
-    fn edited(&self, watched: &Watched) {
+    fn edited(&mut self, watched: &Watched) {
         let config = match config::reload(&self.config) {
             Ok(config) => config,
             Err(problems) => return refused(&self.config, &config::refused(&problems)),
         };
         let reason = format!("edited: {}", watched.what);
-        match self.put_declared(&config, &actor(), &reason) {
+        let readers = Readers::Kept {
+            way: columns::way(&self.config.name),
+        };
+        match self.put_declared(&config, &actor(), &reason, readers) {
             Ok(Put::Refused(why)) => tracing::warn!(
                 pipeline = self.config.name,
                 why,
-                "an edit was refused by the log, the old rules stay in force"
+                "an edit was refused, the old rules stay in force"
             ),
             Ok(_) => {}
             Err(error) => refused(&self.config, &error),
         }
     }
+}
+
+/// Who reads the table keeps its columns, or somebody said that they may break; else how to say so.
+enum Readers {
+    Kept { way: String },
+    Broken,
 }
 
 /// What became of declared rules.
@@ -215,7 +262,7 @@ enum Put {
     Ended,
 }
 
-fn refused(config: &PipelineConfig, error: &Error) {
+pub(super) fn refused(config: &PipelineConfig, error: &Error) {
     tracing::warn!(
         pipeline = config.name,
         %error,

@@ -24,6 +24,13 @@ pub const OFFSET: &str = "_offset";
 pub const TIMESTAMP: &str = "_timestamp";
 /// Ordinal of a row inside its record; 0 where no transform explodes.
 pub const ROW: &str = "_row";
+/// Columns that the host writes into every row.
+pub const SYSTEM: [&str; 5] = [TOPIC, PARTITION, OFFSET, ROW, TIMESTAMP];
+
+/// A column's name as SQL engines compare it: Spark and Hive do not tell upper from lower case by default, DuckDB never.
+pub fn fold(name: &str) -> String {
+    name.to_lowercase()
+}
 
 /// One ordered sequence of positions: `kafka/<cluster id>/<topic id>/<partition>` and the like (docs/protocol.md §2).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

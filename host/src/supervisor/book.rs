@@ -14,7 +14,7 @@ use super::jobs::{self, Pool, Product};
 use super::journal::{Change, Journal, Recorded, standing};
 use super::reach::{self, Origin};
 use super::unit::{Gear, Runner, Seen, Unit, Wanted};
-use super::{Actor, Health, Info, Kind, Refused, Standing, Status, Target};
+use super::{Actor, Health, Info, Kind, Readers, Refused, Standing, Status, Target};
 use crate::clock::Clock;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::reach::Bounds;
@@ -197,8 +197,8 @@ impl Supervisor {
             if known.contains(name.as_str()) {
                 continue;
             }
-            let origin = Origin::Operator;
-            let created = self.create_as(&name, config, Target::Running, origin, &by);
+            let who = (Origin::Operator, Readers::Kept);
+            let created = self.create_as(&name, config, Target::Running, who, &by);
             if let Err(refused) = created {
                 return Err(refused.into_error().with("file", file));
             }

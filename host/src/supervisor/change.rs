@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::book::{Book, Entry, FILES, Supervisor, info, lock, status};
 use super::journal::{Change, Recorded, What};
-use super::{Actor, Info, Offset, Origin, Refused, Standing, Status, Target};
+use super::readers::failed;
+use super::{Actor, Info, Offset, Origin, Readers, Refused, Standing, Status, Target};
 use super::{check, jobs, offsets, reach, targets};
 use crate::config::keys::TRANSFORM_PREFIX;
 use crate::config::{self, PipelineConfig, Problem, problem};
@@ -18,6 +19,8 @@ use crate::pipeline::{Edit, Edited};
 /// For a deleted pipeline to drain before one of its name is created; later the request is worth trying again.
 const LEFT_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// For a running pipeline to put in force what a config that stops it declares; then the entry is written here.
+const SWAPPED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// The job, or everything that is wrong: the config alone, and beside the other pipelines.
@@ -75,7 +78,11 @@ impl Supervisor {
 
     fn of_plugins(&self, config: &PipelineConfig) -> Vec<Problem> {
         match self.plugins_of(config) {
-            Ok(plugins) => check::plugins(config, &plugins),
+            Ok(plugins) => {
+                let mut problems = check::plugins(config, &plugins);
+                problems.extend(self.of_reader(config));
+                problems
+            }
             Err(error) => {
                 let code = problem::PLUGIN_CONFIG;
                 vec![config.problem("plugin.path", code, error.to_string())]
@@ -98,9 +105,10 @@ impl Supervisor {
         name: &str,
         config: BTreeMap<String, String>,
         target: Target,
+        readers: Readers,
         by: &Actor,
     ) -> Result<Info, Refused> {
-        self.create_as(name, config, target, Origin::Rest, by)
+        self.create_as(name, config, target, (Origin::Rest, readers), by)
     }
 
     pub(super) fn create_as(
@@ -108,7 +116,7 @@ impl Supervisor {
         name: &str,
         config: BTreeMap<String, String>,
         target: Target,
-        origin: Origin,
+        (origin, readers): (Origin, Readers),
         by: &Actor,
     ) -> Result<Info, Refused> {
         let config = named(name, config)?;
@@ -119,6 +127,10 @@ impl Supervisor {
             .checked(name, &config, origin)
             .map_err(Refused::Invalid)?;
         self.predecessor_left(name)?;
+        // Its zone may be there from before.
+        if let Some(planned) = self.readers_take(name, &job, readers, by)? {
+            planned.carry_out(SWAPPED_WITHIN).map_err(failed)?;
+        }
         let mut book = lock(&self.book);
         if book.entries.contains_key(name) {
             return Err(exists(name));
@@ -168,23 +180,26 @@ impl Supervisor {
         &self,
         name: &str,
         config: BTreeMap<String, String>,
+        readers: Readers,
         by: &Actor,
     ) -> Result<(Info, bool), Refused> {
         if self.find(name).is_err() {
-            match self.create(name, config.clone(), Target::Running, by) {
+            match self.create(name, config.clone(), Target::Running, readers, by) {
                 Err(Refused::Exists(_)) => {}
                 created => return created.map(|info| (info, true)),
             }
         }
         let entry = self.find(name)?;
         let _one = lock(&entry.changes);
-        self.replace(&entry, config, by).map(|info| (info, false))
+        self.replace(&entry, config, readers, by)
+            .map(|info| (info, false))
     }
 
     pub fn patch(
         &self,
         name: &str,
         changes: BTreeMap<String, Option<String>>,
+        readers: Readers,
         by: &Actor,
     ) -> Result<Info, Refused> {
         let entry = self.find(name)?;
@@ -196,7 +211,7 @@ impl Supervisor {
                 None => config.remove(&key),
             };
         }
-        self.replace(&entry, config, by)
+        self.replace(&entry, config, readers, by)
     }
 
     /// Under the entry's `changes`.
@@ -204,6 +219,7 @@ impl Supervisor {
         &self,
         entry: &Entry,
         config: BTreeMap<String, String>,
+        readers: Readers,
         by: &Actor,
     ) -> Result<Info, Refused> {
         let name = &entry.name;
@@ -220,6 +236,13 @@ impl Supervisor {
             .checked(name, &config, origin)
             .map_err(Refused::Invalid)?;
         if before.config == config {
+            // The rules it declares may be other ones now: a rule file, a plugin.
+            if readers == Readers::Broken
+                && let Some(planned) = self.readers_take(name, &job, readers, by)?
+            {
+                planned.carry_out(SWAPPED_WITHIN).map_err(failed)?;
+                entry.unit.want(Entry::wanted(&before));
+            }
             return Ok(info(name, &before, &entry.unit.seen()));
         }
         let what = What::Config {
@@ -228,6 +251,10 @@ impl Supervisor {
         let differs = match (&before.job, before.target) {
             (Ok(now), Target::Running) => differs(now, &job),
             _ => Differs::More,
+        };
+        let mut swap = match differs {
+            Differs::More => self.readers_take(name, &job, readers, by)?,
+            Differs::InRules | Differs::Nowhere => None,
         };
         {
             let mut book = lock(&self.book);
@@ -244,6 +271,7 @@ impl Supervisor {
                     config: config.clone(),
                     actor: by.0.clone(),
                     reason: "another config".to_owned(),
+                    allow_breaking: readers == Readers::Broken,
                 };
                 entry.unit.edit(edit, &job)
             }
@@ -254,9 +282,23 @@ impl Supervisor {
             let back = (before.config, before.origin);
             return Err(self.take_back(entry, back, &why, by));
         }
+        // Nothing ran that could have said so.
+        if edited.is_none() && matches!(differs, Differs::InRules) {
+            swap = match self.readers_take(name, &job, readers, by) {
+                Ok(swap) => swap,
+                Err(Refused::Invalid(problems)) => {
+                    let why = config::refused(&problems).to_string();
+                    let back = (before.config, before.origin);
+                    return Err(self.take_back(entry, back, &why, by));
+                }
+                Err(refused) => return Err(refused),
+            };
+        }
         let record = entry.is_now(&config, &job);
         if edited.is_none() {
+            let swapped = swap.map(|planned| planned.carry_out(SWAPPED_WITHIN));
             entry.unit.want(Entry::wanted(&record));
+            swapped.transpose().map_err(failed)?;
         }
         Ok(info(name, &record, &entry.unit.seen()))
     }
@@ -494,6 +536,7 @@ fn named(
 }
 
 /// How two configs of a pipeline differ.
+#[derive(Clone, Copy)]
 enum Differs {
     Nowhere,
     /// In the transforms alone: no reason to stop.

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{PipelineConfig, Place, Problem, Text, problem};
-use crate::pipeline::transforms_of;
+use crate::pipeline::problems_of;
 use crate::plugin::Plugins;
-use crate::record::input_schema;
 
 /// Keys that hold secrets end so, whoever defines them: librdkafka, Kafka's Java clients, Confluent's sinks.
 const SECRET_ENDINGS: &[&str] = &[
@@ -150,7 +149,7 @@ pub fn plugins(config: &PipelineConfig, plugins: &Plugins) -> Vec<Problem> {
         problems.extend(found.map(|(k, _)| literal_secret(&config.name, &key(k))));
     }
     if problems.is_empty() && !config.transforms.is_empty() {
-        problems = transforms_of(plugins, config, &input_schema()).1;
+        problems = problems_of(plugins, config);
     }
     problems
 }

@@ -183,7 +183,13 @@ fn rows_of_one_go_on_while_others_panic_fail_and_hang() {
     }
     let daemon = world.open().expect("daemon");
     for topic in TOPICS {
-        let created = daemon.create(topic, world.config(topic), Target::Running, &by());
+        let created = daemon.create(
+            topic,
+            world.config(topic),
+            Target::Running,
+            Readers::Kept,
+            &by(),
+        );
         created.expect("created");
     }
     until("rows of the good one", || {
@@ -245,16 +251,29 @@ fn targets_and_configs_are_there_after_a_restart_and_nothing_else_is() {
     world.produce("good", 10);
     let daemon = world.open().expect("daemon");
     daemon
-        .create("good", world.config("good"), Target::Running, &by())
+        .create(
+            "good",
+            world.config("good"),
+            Target::Running,
+            Readers::Kept,
+            &by(),
+        )
         .expect("created");
     daemon
-        .create("fails", world.config("fails"), Target::Stopped, &by())
+        .create(
+            "fails",
+            world.config("fails"),
+            Target::Stopped,
+            Readers::Kept,
+            &by(),
+        )
         .expect("created");
     daemon
         .create(
             "never-drains",
             world.config("never-drains"),
             Target::Paused,
+            Readers::Kept,
             &by(),
         )
         .expect("created");
@@ -262,7 +281,7 @@ fn targets_and_configs_are_there_after_a_restart_and_nothing_else_is() {
     until("rows", || position(&daemon, "good").filter(|p| *p == 10));
     let changes = BTreeMap::from([("sink.rotate.age".to_owned(), Some("200ms".to_owned()))]);
     let info = daemon
-        .patch("good", changes, &Actor("alice".to_owned()))
+        .patch("good", changes, Readers::Kept, &Actor("alice".to_owned()))
         .expect("patched");
     assert_eq!(standing(&daemon, "good"), Standing::Running);
     let second = world.open().expect_err("held");
@@ -300,10 +319,16 @@ fn what_would_take_from_another_or_show_a_secret_is_refused() {
     let daemon = world.open().expect("daemon");
     let config = world.config("good");
     daemon
-        .create("good", config.clone(), Target::Stopped, &by())
+        .create(
+            "good",
+            config.clone(),
+            Target::Stopped,
+            Readers::Kept,
+            &by(),
+        )
         .expect("created");
     let refused = |name: &str, config: &BTreeMap<String, String>| {
-        let refused = daemon.create(name, config.clone(), Target::Stopped, &by());
+        let refused = daemon.create(name, config.clone(), Target::Stopped, Readers::Kept, &by());
         match refused.expect_err("refused") {
             Refused::Invalid(problems) => problems.into_iter().map(|p| p.code).collect(),
             other => vec![match other {
@@ -339,7 +364,7 @@ fn what_would_take_from_another_or_show_a_secret_is_refused() {
     plugin.insert("transforms.x.type".to_owned(), "no-such".to_owned());
     assert_eq!(refused("other", &plugin), ["plugin_config"]);
     // A PUT is held to the same, and what it would replace stays.
-    let put = daemon.put("good", secret.clone(), &by());
+    let put = daemon.put("good", secret.clone(), Readers::Kept, &by());
     assert!(matches!(put, Err(Refused::Invalid(_))));
     let mut same = config.clone();
     same.insert("name".to_owned(), "good".to_owned());

@@ -9,6 +9,7 @@ mod jobs;
 mod journal;
 mod offsets;
 mod reach;
+mod readers;
 mod targets;
 mod unit;
 
@@ -87,6 +88,15 @@ pub struct Info {
 /// Who asked, for the history: `user@host` or the name by which somebody authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor(pub String);
+
+/// What a change may do to whoever reads a pipeline's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Columns that go or change their type are refused.
+    Kept,
+    /// Somebody said that they may.
+    Broken,
+}
 
 /// Why a request changed nothing.
 #[derive(Debug)]

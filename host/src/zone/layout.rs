@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Kind, Result};
 use crate::instant;
 
+/// Path columns of RAW rows; dead letters have the date alone.
+pub const INGEST_DATE: &str = "ingest_date";
+pub const INGEST_HOUR: &str = "ingest_hour";
+
 /// Value of a partition whose field is null or cannot be read as a date, as Hive and Spark name it.
 pub const NO_PARTITION_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -48,15 +52,15 @@ impl TableName {
 /// Partition columns and values of a file, outermost first, as they stand in its path (values not yet escaped).
 pub type Partition = Vec<(String, String)>;
 
-/// `ingest_date` and `ingest_hour` of a moment, UTC.
+/// [`INGEST_DATE`] and [`INGEST_HOUR`] of a moment, UTC.
 pub fn ingest_partition(micros: i64, with_hour: bool) -> Partition {
     // A clock that no calendar has is broken; its files still need a place.
     let moment =
         instant::civil(micros).unwrap_or(jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0));
     let (y, m, d) = (moment.year(), moment.month(), moment.day());
-    let mut partition = vec![("ingest_date".to_owned(), format!("{y:04}-{m:02}-{d:02}"))];
+    let mut partition = vec![(INGEST_DATE.to_owned(), format!("{y:04}-{m:02}-{d:02}"))];
     if with_hour {
-        partition.push(("ingest_hour".to_owned(), format!("{:02}", moment.hour())));
+        partition.push((INGEST_HOUR.to_owned(), format!("{:02}", moment.hour())));
     }
     partition
 }

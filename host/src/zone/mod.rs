@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! RAW        write.rs (ZoneSink) ── file.rs (one streamed Parquet file) ── Finish → commit
-//! reading    read.rs (rows by coordinate), schema.rs (several files, one schema), rest.rs (what a rewind leaves of a file)
+//! reading    read.rs (rows by coordinate), fitting.rs (files of several schemas, one table), rest.rs (what a rewind leaves of a file)
 //! PROCESSED  processed.rs (a batch) ── partition.rs (which date) ── dedup.rs (who wins) ── keys.rs (sidecars)
 //! ```
 //! Formats that other versions must keep: paths (`layout.rs`), the schema digest (`schema.rs`), the row digest
@@ -10,9 +10,12 @@
 
 mod dedup;
 mod digest;
+mod exact;
 mod file;
+mod fitting;
 mod keys;
 mod layout;
+mod names;
 mod partition;
 mod parts;
 mod processed;
@@ -28,13 +31,16 @@ mod tests;
 use std::str::FromStr;
 
 pub use digest::RowDigest;
+pub use fitting::{Changed, Fitting, OnTypeChange};
 pub use keys::KeyScheme;
 pub use layout::TableName;
+pub use names::{Clash, Origin, clashes, reserved};
 pub use partition::{PartitionBy, PartitionFormat};
 pub use processed::{Processed, ProcessedBatch, ProcessedOptions};
-pub use read::{ChainRange, FileRows, RowReader, Rows, read_file, read_rows, verify_file};
+pub use read::{ChainRange, FileRows, RowReader, Rows, verify_file};
+pub use read::{overlapping, read_file, read_rows, schemas};
 pub use rest::write_rest;
-pub use schema::schema_digest;
+pub use schema::{is_system, schema_digest};
 pub use table::{TableLimits, read_table};
 pub use write::{Rotate, ZoneOptions, ZoneSink};
 

@@ -4,14 +4,14 @@
 //! not fetched. A file is looked for under its final name, then under its staging name (committed, not yet published), then
 //! again under its final name; a live file that is nowhere, or of another size, stops the pipeline.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Cursor, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
-use arrow_array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 use bytes::{Buf, Bytes};
@@ -31,7 +31,8 @@ use crate::record::{ChainId, OFFSET, PARTITION, TOPIC};
 use crate::store::Store;
 
 use super::digest::RowDigest;
-use super::schema::{hex, schema_digest, union_schema};
+use super::fitting::{Changed, Fitting};
+use super::schema::{hex, schema_digest};
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8192;
@@ -59,19 +60,24 @@ pub struct Rows {
 pub struct RowReader {
     store: Arc<dyn Store>,
     name: LogName,
-    schema: SchemaRef,
+    fitting: Fitting,
+    changed: Changed,
     files: VecDeque<(AddedFile, Vec<ChainRange>)>,
     current: Option<(FileRows, Vec<ChainRange>)>,
     ready: VecDeque<Rows>,
 }
 
-/// The rows of `files` (those of role `rows`) whose coordinates lie in `ranges`.
-pub fn read_rows(
-    store: &Arc<dyn Store>,
-    name: &LogName,
+/// The files of role `rows` that hold rows of the ranges.
+pub fn overlapping(files: &[AddedFile], ranges: &[ChainRange]) -> Vec<AddedFile> {
+    let files = with_parts(files, ranges).into_iter();
+    files.map(|(file, _)| file).collect()
+}
+
+/// With the ranges that each has rows of.
+fn with_parts(
     files: &[AddedFile],
     ranges: &[ChainRange],
-) -> Result<RowReader> {
+) -> VecDeque<(AddedFile, Vec<ChainRange>)> {
     let by_chain: BTreeMap<&ChainId, &ChainRange> = ranges.iter().map(|r| (&r.chain, r)).collect();
     let mut wanted = VecDeque::new();
     for file in files.iter().filter(|file| file.role == Role::Rows) {
@@ -84,34 +90,55 @@ pub fn read_rows(
             wanted.push_back((file.clone(), overlap));
         }
     }
-    let mut schemas: BTreeMap<&str, (&str, SchemaRef)> = BTreeMap::new();
-    let mut order = Vec::new();
-    for (file, _) in &wanted {
-        if !schemas.contains_key(file.schema.as_str()) {
-            let schema = Located::find(store, name, file)?
-                .metadata()?
-                .schema()
-                .clone();
-            schemas.insert(&file.schema, (&file.path, schema));
-            order.push(file.schema.as_str());
-        }
-    }
-    let schemas = order.iter().filter_map(|digest| schemas.get(digest));
-    let schema = union_schema(schemas.map(|(path, schema)| (*path, &**schema)))?;
-    Ok(RowReader {
+    wanted
+}
+
+/// The schemas of files, each once with the first file that has it; in the order of the files.
+pub fn schemas(
+    store: &Arc<dyn Store>,
+    name: &LogName,
+    files: &[AddedFile],
+) -> Result<Vec<(String, SchemaRef)>> {
+    let mut seen = BTreeSet::new();
+    let first = files
+        .iter()
+        .filter(|file| seen.insert(file.schema.as_str()));
+    let schema = |file: &AddedFile| {
+        let metadata = Located::find(store, name, file)?.metadata()?;
+        Ok((file.path.clone(), metadata.schema().clone()))
+    };
+    first.map(schema).collect()
+}
+
+/// The rows of `files` (those of role `rows`) whose coordinates lie in `ranges`, in the columns of `fitting`, which knows
+/// the [`schemas`] of them all.
+pub fn read_rows(
+    store: &Arc<dyn Store>,
+    name: &LogName,
+    files: &[AddedFile],
+    ranges: &[ChainRange],
+    fitting: Fitting,
+) -> RowReader {
+    RowReader {
         store: store.clone(),
         name: name.clone(),
-        schema,
-        files: wanted,
+        fitting,
+        changed: Changed::new(),
+        files: with_parts(files, ranges),
         current: None,
         ready: VecDeque::new(),
-    })
+    }
 }
 
 impl RowReader {
     /// Of every batch to come.
     pub fn schema(&self) -> &SchemaRef {
-        &self.schema
+        self.fitting.schema()
+    }
+
+    /// Values that went elsewhere than they came from, so far.
+    pub fn changed(&self) -> &Changed {
+        &self.changed
     }
 
     fn advance(&mut self) -> Result<Option<Rows>> {
@@ -124,7 +151,8 @@ impl RowReader {
                     Some(batch) => {
                         let batch = batch?;
                         for range in ranges {
-                            self.ready.extend(select(&batch, range, &self.schema)?);
+                            let rows = select(&batch, range, &self.fitting, &mut self.changed)?;
+                            self.ready.extend(rows);
                         }
                     }
                     None => self.current = None,
@@ -158,7 +186,12 @@ impl std::fmt::Debug for RowReader {
     }
 }
 
-fn select(batch: &RecordBatch, range: &ChainRange, schema: &SchemaRef) -> Result<Option<Rows>> {
+fn select(
+    batch: &RecordBatch,
+    range: &ChainRange,
+    fitting: &Fitting,
+    changed: &mut Changed,
+) -> Result<Option<Rows>> {
     let column = |name: &str| batch.column_by_name(name).map(|c| c.as_ref() as &dyn Array);
     let topics = column(TOPIC).and_then(|c| c.as_string_opt::<i32>());
     let partitions = column(PARTITION).and_then(|c| c.as_primitive_opt::<Int32Type>());
@@ -185,20 +218,8 @@ fn select(batch: &RecordBatch, range: &ChainRange, schema: &SchemaRef) -> Result
     };
     Ok(Some(Rows {
         chain: range.chain.clone(),
-        batch: fit(&batch, schema)?,
+        batch: fitting.fit(&batch, changed)?,
     }))
-}
-
-/// Columns in the order of `schema`; those the file does not have are null.
-fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let rows = batch.num_rows();
-    let columns = schema.fields().iter().map(|field| {
-        let own = batch.column_by_name(field.name()).cloned();
-        own.unwrap_or_else(|| new_null_array(field.data_type(), rows))
-    });
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(schema.clone(), columns.collect(), &options)
-        .map_err(|e| decode_failed(e, ""))
 }
 
 /// False only where statistics prove that the group has no row of the range.

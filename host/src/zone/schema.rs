@@ -1,4 +1,4 @@
-//! Schemas of files: their digest (a format), and one schema for several files.
+//! Schemas of files and their digest (a format).
 //!
 //! The digest is the sha256 of compact JSON `[{"name":…,"format":…,"nullable":…,"children":[…]},…]`, one object per
 //! column in file order, `format` being the Arrow C data interface's format string, `children` left out where there are
@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, Schema, TimeUnit};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
-use crate::record::{OFFSET, PARTITION, ROW, TIMESTAMP, TOPIC, timestamp_type};
+use crate::record::{OFFSET, PARTITION, ROW, SYSTEM, TIMESTAMP, TOPIC, timestamp_type};
 
 /// System columns of a zone's rows, in their order, after the rule's columns.
 pub fn system_fields() -> Vec<FieldRef> {
@@ -27,7 +27,7 @@ pub fn system_fields() -> Vec<FieldRef> {
 }
 
 pub fn is_system(name: &str) -> bool {
-    [TOPIC, PARTITION, OFFSET, ROW, TIMESTAMP].contains(&name)
+    SYSTEM.contains(&name)
 }
 
 /// `sha256:…` of the schema; refuses a type that has no place in a zone, naming the column.
@@ -122,61 +122,6 @@ pub fn format_string(data_type: &DataType) -> Option<String> {
     Some(fixed.to_owned())
 }
 
-/// One schema that every file fits: equal columns, and nullable columns that only some files have. System columns last.
-pub fn union_schema<'a>(
-    schemas: impl IntoIterator<Item = (&'a str, &'a Schema)>,
-) -> Result<SchemaRef> {
-    let mut fields: Vec<(Field, &str)> = Vec::new();
-    let mut first = true;
-    for (file, schema) in schemas {
-        for (known, _) in &mut fields {
-            if schema.column_with_name(known.name()).is_none() {
-                known.set_nullable(true);
-            }
-        }
-        for field in schema.fields() {
-            let known = fields
-                .iter_mut()
-                .find(|(known, _)| known.name() == field.name());
-            match known {
-                Some((known, from)) if known.data_type() != field.data_type() => {
-                    return Err(types_differ(known, from, field, file));
-                }
-                Some((known, _)) => {
-                    known.set_nullable(known.is_nullable() || field.is_nullable());
-                }
-                None => {
-                    let nullable = field.is_nullable() || !first;
-                    let field = Field::new(field.name(), field.data_type().clone(), nullable);
-                    fields.push((field, file));
-                }
-            }
-        }
-        first = false;
-    }
-    let (system, own): (Vec<_>, Vec<_>) = fields
-        .into_iter()
-        .map(|(field, _)| field)
-        .partition(|field| is_system(field.name()));
-    Ok(Arc::new(Schema::new([own, system].concat())))
-}
-
-fn types_differ(known: &Field, from: &str, field: &Field, file: &str) -> Error {
-    Error::new(
-        Kind::ConfigInvalid,
-        "zone.schema",
-        format!(
-            "column `{}` is {} in one file and {} in another, both of the range to be read",
-            field.name(),
-            known.data_type(),
-            field.data_type()
-        ),
-    )
-    .with("file", from)
-    .with("other", file)
-    .hint("give the column another name when its type changes")
-}
-
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -208,39 +153,5 @@ mod tests {
         let odd = schema(&[("x", DataType::Duration(TimeUnit::Second), true)]);
         let error = schema_digest(&odd).expect_err("unsupported");
         assert!(error.to_string().contains("column `x`"), "{error}");
-    }
-
-    #[test]
-    fn columns_may_come_and_go_when_null_can_stand_in() {
-        let old = schema(&[
-            ("a", DataType::Utf8, false),
-            (OFFSET, DataType::Int64, false),
-        ]);
-        let new = schema(&[
-            ("a", DataType::Utf8, false),
-            ("b", DataType::Int32, false),
-            (OFFSET, DataType::Int64, false),
-        ]);
-        for order in [[("1", &old), ("2", &new)], [("2", &new), ("1", &old)]] {
-            let union = union_schema(order).expect("additive");
-            let seen: Vec<_> = union
-                .fields()
-                .iter()
-                .map(|f| (f.name().as_str(), f.is_nullable()))
-                .collect();
-            assert_eq!(seen, [("a", false), ("b", true), (OFFSET, false)]);
-        }
-    }
-
-    #[test]
-    fn a_changed_type_names_column_types_and_files() {
-        let old = schema(&[("year", DataType::Int32, true)]);
-        let new = schema(&[("year", DataType::Utf8, true)]);
-        let text = union_schema([("f1", &old), ("f2", &new)])
-            .expect_err("types differ")
-            .to_string();
-        for part in ["`year`", "Int32", "Utf8", "f1", "f2"] {
-            assert!(text.contains(part), "{part} in {text}");
-        }
     }
 }

@@ -33,6 +33,8 @@ use super::schema::{is_system, system_fields};
 pub const ORIGINAL_VALUE: &str = "_value";
 pub const ORIGINAL_KEY: &str = "_key";
 pub const ORIGINAL_HEADERS: &str = "_headers";
+/// What `sink.keep.value` adds to each row.
+pub const ORIGINALS: [&str; 3] = [ORIGINAL_VALUE, ORIGINAL_KEY, ORIGINAL_HEADERS];
 
 #[derive(Clone, Debug)]
 pub struct ZoneOptions {
@@ -217,8 +219,7 @@ impl ZoneSink {
                 continue;
             }
             let name = field.name().as_str();
-            let kept = [ORIGINAL_VALUE, ORIGINAL_KEY, ORIGINAL_HEADERS].contains(&name);
-            if self.options.keep_value && kept {
+            if self.options.keep_value && ORIGINALS.contains(&name) {
                 return Err(reserved(
                     name,
                     "sink.keep.value writes the original bytes under it",

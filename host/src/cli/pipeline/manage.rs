@@ -73,6 +73,9 @@ pub(super) struct CreateArgs {
     /// What it does at first
     #[arg(long, value_enum, default_value_t = Initial::Running)]
     state: Initial,
+    /// Also where columns of a table that is there go or change their type
+    #[arg(long)]
+    allow_breaking: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -97,6 +100,9 @@ pub(super) struct ConfigArgs {
     file: Option<String>,
     #[command(flatten)]
     over: Over,
+    /// Also where columns go or change their type
+    #[arg(long)]
+    allow_breaking: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -278,6 +284,11 @@ fn map_of(file: &str, over: &Over) -> Result<(String, BTreeMap<String, String>)>
     }
 }
 
+/// The query that says yes to columns that go or change their type.
+fn allowing(breaking: bool) -> String {
+    query(&[("allow_breaking", breaking.then(|| "true".to_owned()))])
+}
+
 fn create(args: &CreateArgs) -> Result<Exit> {
     let (name, map) = map_of(&args.file, &args.over)?;
     let client = args.remote.daemon()?;
@@ -287,7 +298,8 @@ fn create(args: &CreateArgs) -> Result<Exit> {
         Initial::Stopped => "STOPPED",
     };
     let body = json!({ "name": name, "config": map, "initial_state": state });
-    let answer = client.post("/connectors", &Carries::Json(body))?;
+    let at = format!("/connectors{}", allowing(args.allow_breaking));
+    let answer = client.post(&at, &Carries::Json(body))?;
     match args.json {
         true => say(answer.to_string()),
         false => say(format!("{name}: created, {state}")),
@@ -319,6 +331,7 @@ fn config(args: &ConfigArgs) -> Result<Exit> {
             args.name
         )));
     }
+    let at = format!("{at}{}", allowing(args.allow_breaking));
     let answer = client.put(&at, &Carries::Json(json!(map)))?;
     match args.json {
         true => say(answer.to_string()),

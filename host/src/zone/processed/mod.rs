@@ -25,6 +25,7 @@ use crate::zone::ParquetOptions;
 use crate::zone::dedup::{Candidate, mark_known, mark_within};
 use crate::zone::keys::{KeyScheme, KeyStream};
 use crate::zone::layout::TableName;
+use crate::zone::names::{Origin, clashes};
 use crate::zone::partition::{PartitionBy, Period, WHOLE};
 use crate::zone::read::{Located, Rows};
 
@@ -98,18 +99,8 @@ impl ProcessedOptions {
             let field = known(&by.field);
             let field = field.ok_or_else(|| missing("sink.partition.field", &by.field))?;
             by.check(field.data_type())?;
-            if by.name != by.field && known(&by.name).is_some() {
-                return Err(Error::new(
-                    Kind::ConfigInvalid,
-                    "zone.processed",
-                    format!(
-                        "sink.partition.name `{}` is also another column of the rows",
-                        by.name
-                    ),
-                )
-                .hint("set sink.partition.name to a name that no column has"));
-            }
         }
+        self.one_name_each(schema)?;
         for name in &self.dedup {
             known(name).ok_or_else(|| missing("sink.dedup.key", name))?;
         }
@@ -117,6 +108,36 @@ impl ProcessedOptions {
             known(name).ok_or_else(|| missing("sink.sort", name))?;
         }
         Ok(())
+    }
+}
+
+impl ProcessedOptions {
+    /// A partition may have its field's own name: the field is then left out of the files.
+    fn one_name_each(&self, schema: &Schema) -> Result<()> {
+        let by = self.partition.as_ref();
+        let left_out = |name: &str| by.is_some_and(|by| by.name == name && by.field == name);
+        let columns = schema.fields().iter().map(|field| field.name().as_str());
+        let columns = columns.filter(|name| !left_out(name));
+        let path = by.map(|by| (by.name.as_str(), Origin::Path("sink.partition.name")));
+        let found = clashes(path, columns.map(|name| (name, Origin::Source)));
+        let Some(clash) = found.first() else {
+            return Ok(());
+        };
+        let (message, hint) = match &clash.other_by {
+            Origin::Path(key) => (
+                format!(
+                    "{key} `{}` is also a column of the rows, `{}`: engines would read one for the other",
+                    clash.other, clash.column
+                ),
+                "set sink.partition.name to a name that no column has",
+            ),
+            _ => (
+                clash.to_string(),
+                "give one of them another name in the pipeline that writes the zone; files that have both stay in the \
+                 way until that pipeline is rewound behind them",
+            ),
+        };
+        Err(Error::new(Kind::ConfigInvalid, "zone.processed", message).hint(hint))
     }
 }
 

@@ -452,7 +452,8 @@ fn a_range_without_rows_is_an_empty_batch() {
         from: 0,
         to: 9,
     };
-    let reader = read_rows(&store, &options(0).name, &live, &[range]).expect("nothing to open");
+    let fitting = Fitting::of(&[]).expect("nothing to fit");
+    let reader = read_rows(&store, &options(0).name, &live, &[range], fitting);
     let batch =
         ProcessedBatch::new(store, options(0), reader.schema().clone()).expect("no columns");
     assert_eq!(reader.count(), 0);

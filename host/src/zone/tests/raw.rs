@@ -64,7 +64,10 @@ impl World {
             to: *to,
         };
         let ranges: Vec<ChainRange> = ranges.iter().map(range).collect();
-        let reader = read_rows(&self.store, &log(), files, &ranges).expect("opened");
+        let wanted = overlapping(files, &ranges);
+        let fitting = Fitting::of(&schemas(&self.store, &log(), &wanted).expect("opened"));
+        let fitting = fitting.expect("one schema");
+        let reader = read_rows(&self.store, &log(), files, &ranges, fitting);
         reader.map(|rows| rows.expect("read")).collect()
     }
 }
@@ -266,7 +269,8 @@ fn a_file_is_read_before_it_is_published_and_missed_when_it_is_gone() {
         from: 0,
         to: 9,
     };
-    let error = read_rows(&w.store, &log(), &files, &[range]).expect_err("gone");
+    let wanted = overlapping(&files, &[range]);
+    let error = schemas(&w.store, &log(), &wanted).expect_err("gone");
     assert_eq!(error.kind(), Kind::LogCorrupt);
     assert!(error.to_string().contains(&files[0].path), "{error}");
 }

@@ -1,7 +1,12 @@
-//! What other rules do to the columns of a table.
+//! What other rules do to the columns of a table, and the one guard at every door to other rules: a start, a swap, an edit
+//! that is watched, a config over HTTP.
 
 use arrow_schema::{Field, Schema};
 use serde::{Deserialize, Serialize};
+
+use crate::commit::{Role, State};
+use crate::error::{Error, Kind, Result};
+use crate::zone::is_system;
 
 /// What a change means to whoever reads the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,7 +53,8 @@ pub struct Columns {
 }
 
 impl Columns {
-    pub(super) fn between(old: &Schema, new: &Schema) -> Columns {
+    /// The host's own columns are there whatever the rules make.
+    pub fn between(old: &Schema, new: &Schema) -> Columns {
         let changes = changes(old, new);
         Columns {
             effect: worst(&changes),
@@ -57,19 +63,65 @@ impl Columns {
         }
     }
 
-    pub(super) fn unknown(why: String) -> Columns {
+    pub fn unknown(why: String) -> Columns {
         Columns {
             effect: Effect::Unknown,
             changes: None,
             why: Some(why),
         }
     }
+
+    /// Refuses what breaks whoever reads the table, unless somebody said that it may (`allowed`). `way`: how that is said
+    /// at this door. A table without rows has no readers.
+    pub fn admit(&self, state: &State, allowed: bool, way: &str) -> Result<()> {
+        match self.refusal(way) {
+            Some(error) if !allowed && has_rows(state) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why readers would not take it; `None` where they do.
+    pub fn refusal(&self, way: &str) -> Option<Error> {
+        if self.effect != Effect::Breaking {
+            return None;
+        }
+        let told = |change: &Change| match (change.from.as_str(), change.to.as_str()) {
+            (_, "") => format!("`{}` goes", change.column),
+            (from, to) => format!("`{}` was {from} and becomes {to}", change.column),
+        };
+        let changes = self.changes.iter().flatten();
+        let breaking = changes.filter(|change| change.effect == Effect::Breaking);
+        let message = format!(
+            "columns go or change their type: whoever reads the table would see it: {}",
+            breaking.map(told).collect::<Vec<_>>().join(", ")
+        );
+        Some(Error::new(Kind::ConfigInvalid, "rules.columns", message).hint(way))
+    }
+}
+
+/// Whether anybody can have read a row.
+pub fn has_rows(state: &State) -> bool {
+    let mut live = state.live.values();
+    live.any(|live| live.file.role == Role::Rows)
+}
+
+/// How a person says yes to a breaking change where a config comes over HTTP.
+pub const WAY_OVER_HTTP: &str = "a new column beside the old one breaks nobody; where the readers know: the same request \
+    with ?allow_breaking=true, or --allow-breaking of `weir pipeline config` and `create`";
+
+/// The same where a config is read from files.
+pub fn way(pipeline: &str) -> String {
+    format!(
+        "a new column beside the old one breaks nobody; where the readers know: weir pipeline swap {pipeline} --reload \
+         --allow-breaking"
+    )
 }
 
 /// The columns that change, in the order of the old table, then what is new.
 fn changes(old: &Schema, new: &Schema) -> Vec<Change> {
     let mut found = Vec::new();
-    for field in old.fields() {
+    let own = |field: &&std::sync::Arc<Field>| !is_system(field.name());
+    for field in old.fields().iter().filter(own) {
         let now = new.column_with_name(field.name()).map(|(_, now)| now);
         let effect = match now {
             None => Effect::Breaking,
@@ -81,7 +133,9 @@ fn changes(old: &Schema, new: &Schema) -> Vec<Change> {
         found.push(change(Some(field), now, effect));
     }
     let added = new.fields().iter();
-    let added = added.filter(|field| old.column_with_name(field.name()).is_none());
+    let added = added
+        .filter(own)
+        .filter(|field| old.column_with_name(field.name()).is_none());
     found.extend(added.map(|field| change(None, Some(field), Effect::Additive)));
     found
 }

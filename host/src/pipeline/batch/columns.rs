@@ -1,0 +1,74 @@
+//! Which columns a batch writes: those that its zone has, then what the rows have on top; what becomes of a changed type is the
+//! config's to say.
+
+use std::collections::BTreeMap;
+
+use arrow_schema::{Field, Schema};
+
+use super::{Batches, InputZone, rows_files};
+use crate::commit::{PlanRange, State};
+use crate::config::OnTypeChange as Chosen;
+use crate::error::{Kind, Result};
+use crate::record::{ChainId, fold};
+use crate::zone::{ChainRange, Fitting, OnTypeChange, overlapping, schemas};
+
+type PlanRanges = BTreeMap<ChainId, PlanRange>;
+
+impl Batches<'_> {
+    /// Before anything is planned: whether the rows to come have columns for this zone.
+    pub(super) fn columns_fit(&self, input: &InputZone, ranges: &PlanRanges) -> Result<()> {
+        let ranges = chain_ranges(input.log.state(), ranges);
+        match self.fitting(input, &ranges) {
+            Ok(fitting) => self.open_batch(fitting.schema()).map(drop),
+            // A file that left with a rewind a moment ago; the plan finds out.
+            Err(error) if error.kind() == Kind::LogCorrupt => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How the columns of these rows become those of the own zone.
+    pub(super) fn fitting(&self, input: &InputZone, ranges: &[ChainRange]) -> Result<Fitting> {
+        let zone = self.zone;
+        let on = match self.source.on_type_change {
+            Chosen::Fail => OnTypeChange::Fail,
+            Chosen::Cast => OnTypeChange::Cast,
+            Chosen::NewColumn => OnTypeChange::NewColumn,
+        };
+        let mut keys = vec![zone.partition_field.clone()];
+        keys.extend(zone.dedup_key.iter().chain(&zone.sort).cloned());
+        let files = rows_files(input.log.state(), &self.source.table);
+        let read = schemas(&input.store, input.log.name(), &overlapping(&files, ranges))?;
+        Fitting::new(&self.own_columns()?, &read, on, &keys)
+    }
+
+    /// Of the files that are there; where they differ, the newest file that has a column says its type.
+    fn own_columns(&self) -> Result<Schema> {
+        let mut files = rows_files(self.log.state(), &self.table);
+        files.reverse();
+        let mut fields: Vec<Field> = Vec::new();
+        for (_, schema) in schemas(&self.store, self.log.name(), &files)? {
+            for field in schema.fields() {
+                let mut known = fields.iter();
+                if !known.any(|known| fold(known.name()) == fold(field.name())) {
+                    fields.push(field.as_ref().clone());
+                }
+            }
+        }
+        Ok(Schema::new(fields))
+    }
+}
+
+/// What a plan's ranges are in the zone that is read, as far as it still has them.
+pub fn chain_ranges(state: &State, ranges: &PlanRanges) -> Vec<ChainRange> {
+    let known = ranges
+        .iter()
+        .filter_map(|(id, range)| Some((id, range, state.chains.get(id)?)));
+    let of = |(id, range, chain): (&ChainId, &PlanRange, &crate::commit::ChainState)| ChainRange {
+        chain: id.clone(),
+        topic: chain.topic.as_str().into(),
+        partition: chain.partition,
+        from: range.from,
+        to: range.to,
+    };
+    known.map(of).collect()
+}
