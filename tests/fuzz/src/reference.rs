@@ -543,14 +543,7 @@ fn flatten_row(config: &Config, row: &Element, flat: &mut Flat) -> Result<(), &'
                 None => None,
                 Some(element) => {
                     let path = &column.path[config.explode.as_ref().map_or(0, Vec::len)..];
-                    value(
-                        config,
-                        column,
-                        element,
-                        path,
-                        &mut own,
-                        &mut flat.dropped,
-                    )?
+                    value(config, column, element, path, &mut own, &mut flat.dropped)?
                 }
             });
         }
