@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime};
 
 /// Different texts that are kept to be shown.
@@ -158,25 +159,53 @@ fn is(kind: Kind, text: &str) -> bool {
                 .bytes()
                 .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
             let leading = number.starts_with('0') && number.len() > 1 && !number.starts_with("0.");
-            plain && !leading && text.parse::<f64>().is_ok()
+            plain && !leading && is_double(text)
         }
-        Kind::Date => text.len() == 10 && shape(text, "dddd-dd-dd") && text.parse::<Date>().is_ok(),
+        Kind::Date => shape(text, "dddd-dd-dd") && is_day(text),
         Kind::PointedDate => {
             let pieces: Vec<&str> = text.split('.').collect();
             let [day, month, year] = pieces[..] else {
                 return false;
             };
-            shape(text, "dd.dd.dddd") && format!("{year}-{month}-{day}").parse::<Date>().is_ok()
+            shape(text, "dd.dd.dddd") && is_day(&format!("{year}-{month}-{day}"))
         }
-        Kind::Timestamp => timestamp(text, 'T').is_some_and(|rest| match rest {
-            "" | "Z" => true,
-            offset => {
-                let signed = offset.strip_prefix(['+', '-']);
-                signed.is_some_and(|hours| shape(hours, "dd:dd"))
-            }
+        Kind::Timestamp => timestamp(text, 'T', 9).is_some_and(|(time, zone)| {
+            let east = offset(zone).map(SignedDuration::from_mins);
+            let utc = east.and_then(|east| time.checked_sub(east).ok());
+            utc.is_some_and(|utc| utc.year() >= 1)
         }),
-        Kind::SpacedTimestamp => timestamp(text, ' ') == Some(""),
+        Kind::SpacedTimestamp => timestamp(text, ' ', 6).is_some_and(|(_, rest)| rest.is_empty()),
     }
+}
+
+/// As the plugins read one: within the range, and not a number that would become zero.
+fn is_double(text: &str) -> bool {
+    let mut mantissa = text.bytes().take_while(|b| !b"eE".contains(b));
+    let zero = !mantissa.any(|b| (b'1'..=b'9').contains(&b));
+    let number = text.parse::<f64>();
+    number.is_ok_and(|number| number.is_finite() && (number != 0.0 || zero))
+}
+
+/// A day of the years 0001 to 9999, which has the right shape.
+fn is_day(text: &str) -> bool {
+    !text.starts_with("0000") && text.parse::<Date>().is_ok()
+}
+
+/// Minutes east of UTC.
+fn offset(zone: &str) -> Option<i64> {
+    const MOST: i64 = 18 * 60; // as the plugins have it
+    if ["", "Z", "z"].contains(&zone) {
+        return Some(0);
+    }
+    let sign = if zone.starts_with('-') { -1 } else { 1 };
+    let clock = zone.strip_prefix(['+', '-'])?;
+    if !shape(clock, "dd:dd") {
+        return None;
+    }
+    let (hours, minutes) = clock.split_once(':')?;
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let total = hours * 60 + minutes;
+    (minutes < 60 && total <= MOST).then_some(sign * total)
 }
 
 /// `d` is a digit.
@@ -191,19 +220,24 @@ fn shape(text: &str, pattern: &str) -> bool {
     text.len() == pattern.len() && text.bytes().zip(pattern.bytes()).all(fits)
 }
 
-/// What follows the seconds and their fraction, where that begins a valid time.
-fn timestamp(text: &str, between: char) -> Option<&str> {
+/// A valid time to the second, and what follows it and its fraction of up to `most` digits, of which those that a
+/// microsecond cannot hold are zeros.
+fn timestamp(text: &str, between: char, most: usize) -> Option<(DateTime, &str)> {
     let head = text.get(..19)?;
-    let sound = shape(head, &format!("dddd-dd-dd{between}dd:dd:dd"));
-    if !sound || head.replace(' ', "T").parse::<DateTime>().is_err() {
+    let sound = shape(head, &format!("dddd-dd-dd{between}dd:dd:dd")) && is_day(&head[..10]);
+    // A leap second would be taken for the one before.
+    if !sound || head.ends_with("60") {
         return None;
     }
+    let time = head.replace(' ', "T").parse::<DateTime>().ok()?;
     let rest = &text[19..];
     let Some(fraction) = rest.strip_prefix('.') else {
-        return Some(rest);
+        return Some((time, rest));
     };
     let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
-    (1..=6).contains(&digits).then(|| &fraction[digits..])
+    let (fraction, rest) = fraction.split_at(digits);
+    let kept = fraction.trim_end_matches('0').len() <= 6;
+    (kept && (1..=most).contains(&digits)).then_some((time, rest))
 }
 
 /// A column's name out of a path, unlike those in use.
@@ -250,6 +284,28 @@ mod tests {
                 "timestamp(yyyy-MM-dd HH:mm:ss[.SSSSSS])",
             ),
             (&["2020-01-01T25:00:00"], "string"),
+            // What the plugins would refuse.
+            (&["1", "1e309"], "string"),
+            (&["1", "1e-400"], "string"),
+            (&["1", "0.0e-400"], "double"),
+            (&["0000-01-01"], "string"),
+            (&["01.01.0000"], "string"),
+            (&["2016-12-31T23:59:60Z"], "string"),
+            (&["2020-01-01T00:00:00+18:01"], "string"),
+            (&["2020-01-01T00:00:00+01:60"], "string"),
+            (&["9999-12-31T23:59:59-05:00"], "string"),
+            (&["0001-01-01T00:00:00+01:00"], "string"),
+            (&["2020-01-01T00:00:00.123456789Z"], "string"),
+            (&["2020-01-01 00:00:00.1234560"], "string"),
+            // What Java's Instant and .NET write.
+            (
+                &[
+                    "2020-01-01T00:00:00.123456000Z",
+                    "2020-01-01T00:00:00.1234560+18:00",
+                    "9999-12-31T23:59:59z",
+                ],
+                "timestamp",
+            ),
             (&["", " "], "string"),
             (&["1", "x"], "string"),
             (&["1.2.3"], "string"),
