@@ -7,6 +7,7 @@ mod daemon;
 mod demo;
 mod dlq;
 mod explain;
+mod health;
 mod log;
 mod pipeline;
 mod place;
@@ -74,6 +75,8 @@ enum Verb {
     Run(Box<RunArgs>),
     /// Run many pipelines as a service, with Kafka Connect's REST
     Daemon(daemon::DaemonArgs),
+    /// Ask a daemon whether it is well
+    Health(health::HealthArgs),
     /// Find everything that is wrong with configs, without touching a broker or a store
     Check(check::CheckArgs),
     /// Show a pipeline's config as the program sees it
@@ -154,6 +157,7 @@ fn dispatch(verb: Verb) -> Result<Exit> {
     match verb {
         Verb::Run(args) => run::run(&args),
         Verb::Daemon(args) => daemon::daemon(&args),
+        Verb::Health(args) => health::health(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Config(args) => config::config(&args),
         Verb::Broker(args) => broker::broker(&args),

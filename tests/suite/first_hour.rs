@@ -157,38 +157,89 @@ fn a_users_build_comes_before_the_shipped_one() {
         let shipped = found["shipped"] == true;
         (found["digest"].as_str().unwrap().to_owned(), shipped)
     };
-    let validate = shipped().iter().find(|s| s.name == "validate").unwrap();
-    assert_eq!(of("validate@0.1"), (validate.digest.clone(), true));
-    let told = weir(&["plugin", "inspect", "validate"]);
+    let select = shipped().iter().find(|s| s.name == "select").unwrap();
+    assert_eq!(of("select@0.1"), (select.digest.clone(), true));
+    let told = weir(&["plugin", "inspect", "select"]);
     let told = String::from_utf8(told.stdout).unwrap();
     assert!(told.contains("shipped with weir"), "{told}");
 
     // The same with another custom section: another build of the same version.
-    let mut own = validate.bytes.to_vec();
+    let mut own = select.bytes.to_vec();
     own.extend(b"\x00\x03\x01nx");
     std::fs::write(dir.path().join("own.wasm"), &own).unwrap();
     let pushed = json(&weir(&["plugin", "push", "own.wasm", "--json"])).remove(0);
     let pushed = pushed["digest"].as_str().unwrap().to_owned();
-    assert_ne!(pushed, validate.digest);
-    assert_eq!(of("validate"), (pushed.clone(), false));
+    assert_ne!(pushed, select.digest);
+    assert_eq!(of("select"), (pushed.clone(), false));
     own.push(0);
     own.extend(b"\x03\x01nx");
-    std::fs::write(dir.path().join("data/plugins/validate.wasm"), &own).unwrap();
-    let loose = of("validate");
+    std::fs::write(dir.path().join("data/plugins/select.wasm"), &own).unwrap();
+    let loose = of("select");
     assert!(!loose.1 && loose.0 != pushed, "{loose:?}");
-    std::fs::remove_file(dir.path().join("data/plugins/validate.wasm")).unwrap();
+    std::fs::remove_file(dir.path().join("data/plugins/select.wasm")).unwrap();
     assert_eq!(
-        of(&format!("validate@{}", validate.digest)),
-        (validate.digest.clone(), true)
+        of(&format!("select@{}", select.digest)),
+        (select.digest.clone(), true)
     );
 
     // Taken out of use: the shipped build of that version does not come back in its place.
-    json(&weir(&["plugin", "yank", "validate@0.1.0", "--json"]));
-    let refused = weir(&["plugin", "inspect", "validate"]);
+    json(&weir(&["plugin", "yank", "select@0.1.0", "--json"]));
+    let refused = weir(&["plugin", "inspect", "select"]);
     let told = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1), "{told}");
     assert!(
-        told.contains("(yanked)") && told.contains("shipped: validate@0.1.0"),
+        told.contains("(yanked)") && told.contains("shipped: select@0.1.0"),
         "{told}"
     );
+}
+
+/// Everything between ```sh try and ```, in order.
+fn commands(page: &str) -> String {
+    let blocks = page.split("```sh try\n").skip(1);
+    blocks
+        .filter_map(|block| block.split("```").next())
+        .collect()
+}
+
+/// The commands of the README's first pages, with a broker that has such a topic.
+#[test]
+fn the_readmes_way_from_json_to_parquet_is_gone() {
+    let page = std::fs::read_to_string(crate::check::root().join("README.md")).unwrap();
+    let head: Vec<&str> = page.lines().take(20).collect();
+    assert!(
+        head.iter().any(|line| line.starts_with("**Not for**")),
+        "{head:#?}"
+    );
+    let script = commands(&page);
+    assert!(script.lines().count() > 25, "{script}");
+    let world = World::new(1);
+    world.broker.create_topic("orders", 1).unwrap();
+    let messages = script.lines().filter(|line| line.starts_with("{\"id\""));
+    let messages: Vec<&str> = messages.collect();
+    world.send(
+        "orders",
+        messages.iter().map(|message| (0, message.as_bytes())),
+    );
+    let bin = Path::new(env!("CARGO_BIN_EXE_weir")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("bash");
+    shell.args(["-e", "-u", "-o", "pipefail", "-c", &script]);
+    shell
+        .env("PATH", path)
+        .env("KAFKA_BOOTSTRAP_SERVERS", world.broker.bootstrap());
+    let ran = shell.current_dir(world.dir.path()).output().unwrap();
+    let told = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{told}\n{errors}");
+    // The table on the page is the one that it prints.
+    let table = page
+        .split("```text\n")
+        .find(|block| block.starts_with("ROW"))
+        .unwrap();
+    let table = table.split("```").next().unwrap();
+    assert!(told.contains(table), "{told}\nthe page has\n{table}");
+    let rows = format!("= {} written", messages.len());
+    assert!(told.contains(&rows), "{told}");
+    let parquet = crate::world::files(&world.path("data/lake/orders"), ".parquet");
+    assert_eq!(parquet.len(), 1, "{parquet:?}");
 }

@@ -62,6 +62,7 @@ mod rest_rig;
 mod rewind;
 mod rewind_kill;
 mod secured;
+mod service;
 mod sim;
 mod sim_gate;
 mod sim_rewind;

@@ -96,6 +96,10 @@ impl World {
     }
 
     pub fn produce<'a>(&self, records: impl Iterator<Item = (i32, &'a [u8])>) {
+        self.send(TOPIC, records);
+    }
+
+    pub fn send<'a>(&self, topic: &str, records: impl Iterator<Item = (i32, &'a [u8])>) {
         let props = KafkaProps::new(self.broker.bootstrap(), "test", &BTreeMap::new()).unwrap();
         let producer = Producer::open(&props).unwrap();
         for (partition, value) in records {
@@ -104,7 +108,7 @@ impl World {
                 partition: Some(partition),
                 ..Outgoing::default()
             };
-            producer.send(TOPIC, out).unwrap();
+            producer.send(topic, out).unwrap();
         }
         producer.flush(Duration::from_secs(30)).unwrap();
     }

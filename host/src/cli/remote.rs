@@ -54,6 +54,14 @@ impl Remote {
         }
     }
 
+    /// For what a daemon tells everybody: no login is sent, so none has to be right.
+    pub(super) fn without_login(&self) -> Result<Client> {
+        let named = self.url.clone().filter(|url| !url.is_empty());
+        let url = named.or_else(|| variable("WEIR_URL"));
+        let url = url.as_deref().unwrap_or(DEFAULT_URL);
+        Client::new(url, &Credentials::None, self.ca.as_deref())
+    }
+
     /// Whether the command line itself names a daemon.
     pub(super) fn is_named(&self) -> bool {
         self.url.as_ref().is_some_and(|url| !url.is_empty())

@@ -34,11 +34,18 @@ fn lines(rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
     };
     let before = whole.saturating_sub(layout.last().map_or(0, |c| c.width + GAP));
     match width.checked_sub(before) {
-        Some(left) if left >= FOLDED_MIN => (rows.iter())
+        Some(left) if left >= FOLDED_MIN && foldable(rows, layout.len(), left) => (rows.iter())
             .flat_map(|row| last_folded(row, &layout, left))
             .collect(),
         _ => hanging(rows, &layout, width),
     }
+}
+
+/// Whether the last column has a blank wherever it is to be broken.
+fn foldable(rows: &[Vec<String>], number: usize, left: usize) -> bool {
+    let last = rows.iter().filter_map(|row| row.get(number - 1));
+    last.flat_map(|cell| cell.split(' '))
+        .all(|word| columns(word) <= left)
 }
 
 fn layout(rows: &[Vec<String>]) -> Vec<Column> {

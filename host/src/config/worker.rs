@@ -282,7 +282,7 @@ impl Reader<'_> {
             .resolved(key, value)
             .is_some_and(|text| text.is_empty())
         {
-            let message = format!("`{key}`: what it refers to is empty");
+            let message = format!("`{key}`: {} is empty", value.typed());
             self.problem(key, problem::UNRESOLVED, message, None);
         }
     }

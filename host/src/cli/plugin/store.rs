@@ -14,6 +14,7 @@ use crate::commit::Writer;
 use crate::config::Text;
 use crate::error::{Error, Kind, Result};
 use crate::ops::plugins::{self as ops_plugins, Claim, InForce, Listed, Pushed, Yanked};
+use crate::ops::short;
 use crate::plugin::MAX_COMPONENT_BYTES;
 use crate::telemetry::bytes;
 
@@ -193,7 +194,7 @@ fn show_list(listed: Vec<Listed>, json: bool) -> Result<Exit> {
             one.bytes.map_or_else(|| "-".to_owned(), bytes),
             place.to_owned(),
             pushed,
-            format!("{}{note}", one.digest),
+            format!("sha256:{}{note}", short(&one.digest)),
         ]);
     }
     table(&rows);
