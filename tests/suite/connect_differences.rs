@@ -283,6 +283,31 @@ pub const DIFFERENCES: &[Difference] = differences! {
         ("offsets/patch-negative offsets/patch-unknown-topic offsets/patch-unknown-partition", "/status /body/error_code", "500", "400");
         ("offsets/source-patch-wrong-* offsets/source-patch-negative offsets/source-patch-word offsets/source-patch-number-as-text", "/status /body/error_code", "500", "400")
     }
+    "offsets-borders" {
+        "A sink's offsets can be put anywhere, at any time while it is STOPPED.",
+        "File connectors too. A pipeline (class `weir`, the S3 and HDFS sinks) that has read goes back to the end of a commit: 400 names the ends beside an offset inside one, and below its start it cannot go. Before its first record it begins wherever it is put. (The script compares file connectors alone.)",
+        "Rows and offsets are one commit, which stays or goes as a whole."
+    }
+    "group" {
+        "The group `connect-<name>` is Stable and has members while the sink runs; kafka-consumer-groups cannot reset it then, and Connect reads its offsets.",
+        "The group is Empty and only mirrors positions: a reset of it succeeds, moves nothing, and shows a lag that there is not until the next commit. (The script does not ask the broker.)",
+        "Positions are in the commit log; `source.start = group:NAME` reads a group's offsets once."
+    }
+    "literal-secrets" {
+        "A password in a config is stored and shown as it is.",
+        "400: a secret stands as a reference, also under a key that has no effect here. `weir check` and `weir config convert` say so as a warning. (The script has no secrets.)",
+        "Configs are kept, and every reader may see them."
+    }
+    "converter-keys" {
+        "A key of a converter that the connector does not name (`value.converter.schemas.enable` alone) is passed over: the worker's converter has its own keys.",
+        "400 unless the worker says the same. (The script's workers have no such keys.)",
+        "The key says that messages are read in another way than they would be."
+    }
+    "worker-security" {
+        "Security settings of the worker hold for its own clients; those of connectors have them from `consumer.` and `producer.` only, and for whatever brokers a connector names.",
+        "They hold for the clients of all connectors that talk to the worker's brokers; a connector with other brokers says itself how to talk to them, or is refused. (The script's broker has no logins.)",
+        "No connector talks in plain text where the worker's file asks for more, and the worker's login is shown to no other broker."
+    }
     "loggers" {
         "Loggers are objects of classes: one level set for a prefix names all below it whose level changes by that.",
         "Loggers are prefixes: the level set is named alone, and always.",

@@ -424,3 +424,120 @@ fn file_connectors_are_jobs_of_the_daemon() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("runs in the daemon only"));
 }
+
+/// A source of lines from `from`, and what its topic holds.
+fn lines_of(world: &World, from: &Path) -> Job {
+    job(
+        &[
+            ("name", "lines"),
+            ("connector.class", "FileStreamSource"),
+            ("file", from.to_str().unwrap()),
+            ("topic", "books"),
+        ],
+        world.broker.bootstrap(),
+    )
+}
+
+fn position(source: &Job, state: &Path) -> u64 {
+    let offsets = file::offsets(source, state).unwrap();
+    let offset = offsets.first().and_then(|o| o.offset.as_ref());
+    offset.and_then(|o| o["position"].as_u64()).unwrap_or(0)
+}
+
+/// Everything that the topic holds, by a sink of its own: the `n`th look.
+fn sent(world: &World, n: usize) -> Vec<String> {
+    let to = world.path(&format!("sent-{n}.txt"));
+    let sink = job(
+        &[
+            ("name", &format!("sent-{n}")),
+            ("connector.class", "FileStreamSink"),
+            ("file", to.to_str().unwrap()),
+            ("topics", "books"),
+        ],
+        world.broker.bootstrap(),
+    );
+    let end = format!("end {n}");
+    world.produce([(0, end.as_bytes())].into_iter());
+    during(world, &sink, || to.exists() && lines(&to).contains(&end));
+    let mut all = lines(&to);
+    all.retain(|line| !line.starts_with("end "));
+    all
+}
+
+#[test]
+fn a_file_that_is_cut_while_it_is_read_stops_the_source() {
+    let long = "a line that is longer than all that was there\n";
+    for after in ["", "x\n", long] {
+        let world = World::new(1);
+        let from = world.path("in.txt");
+        let state = world.path("state");
+        fs::write(&from, "one\ntwo\nthree\n").unwrap();
+        let source = lines_of(&world, &from);
+        let ctx = context(&world);
+        let error = std::thread::scope(|scope| {
+            let running = scope.spawn(|| file::run(&source, &ctx));
+            world.until("three lines", || position(&source, &state) == 14);
+            // As logrotate's copytruncate: the same file, from its beginning.
+            fs::write(&from, after).unwrap();
+            running.join().unwrap().unwrap_err()
+        });
+        assert_eq!(error.kind(), weir::error::Kind::SourceLost, "{error}");
+        let told = format!("{error} {}", error.hint_text().unwrap_or_default());
+        assert!(
+            told.contains("cut or replaced") && told.contains("reset its offsets"),
+            "{told}"
+        );
+        // It stays so, whatever is written to it, until somebody says where to go on.
+        fs::write(&from, format!("{after}alpha\nbeta\ngamma\ndelta\n")).unwrap();
+        let error = file::run(&source, &context(&world)).unwrap_err();
+        assert!(error.to_string().contains("cut or replaced"), "{error}");
+        assert_eq!(sent(&world, 0), ["one", "two", "three"], "{after:?}");
+        file::reset(&source, &state).unwrap();
+        let all = after.len() as u64 + 23;
+        during(&world, &source, || position(&source, &state) == all);
+        let want: Vec<String> = format!("one\ntwo\nthree\n{after}alpha\nbeta\ngamma\ndelta\n")
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(sent(&world, 1), want);
+    }
+}
+
+#[test]
+fn a_file_that_is_renamed_is_read_to_its_end_and_then_the_new_one() {
+    let world = World::new(1);
+    let (from, old) = (world.path("in.txt"), world.path("in.txt.1"));
+    let state = world.path("state");
+    fs::write(&from, "one\ntwo\n").unwrap();
+    let source = lines_of(&world, &from);
+    let writer = File::options().append(true).open(&from).unwrap();
+    during(&world, &source, || {
+        match position(&source, &state) {
+            8 if !old.exists() => {
+                fs::rename(&from, &old).unwrap();
+                fs::write(&from, "new\n").unwrap();
+                // Its writer has it open still, and leaves its last line without an end.
+                (&writer).write_all(b"three\nfour").unwrap();
+            }
+            4 => return true,
+            _ => {}
+        }
+        false
+    });
+    assert_eq!(sent(&world, 0), ["one", "two", "three", "four", "new"]);
+    // Nobody reads: what the old one still had is not known.
+    fs::rename(&from, &old).unwrap();
+    fs::write(&from, "new\nmore\n").unwrap();
+    let error = file::run(&source, &context(&world)).unwrap_err();
+    assert!(error.to_string().contains("is another file"), "{error}");
+    let at: Vec<Offset> = serde_json::from_value(
+        json!([{"partition": {"filename": from.to_str().unwrap()}, "offset": {"position": 4}}]),
+    )
+    .unwrap();
+    file::alter(&source, &state, &at).unwrap();
+    during(&world, &source, || position(&source, &state) == 9);
+    assert_eq!(
+        sent(&world, 1),
+        ["one", "two", "three", "four", "new", "more"]
+    );
+}

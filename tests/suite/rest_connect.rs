@@ -479,3 +479,65 @@ fn a_class_of_connects_runs_under_its_own_name() {
     assert_eq!(reply.json()["config"]["tasks.max"], "1");
     assert_eq!(rig.get("/connectors/12").json(), reply.json());
 }
+
+/// As kcctl's dry run asks: under a name that nobody means, of a connector that is there.
+#[test]
+fn a_config_is_not_wrong_because_somebody_has_its_file() {
+    let rig = Rig::new(&[("bootstrap.servers", "127.0.0.1:1")]);
+    let config = json!({
+        "connector.class": "FileStreamSink", "topics": "t",
+        "file": rig.dir.path().join("out").display().to_string(),
+    });
+    let body = json!({ "name": "there", "initial_state": "STOPPED", "config": config });
+    is(&rig.send("POST", "/connectors", &body), 201);
+    let mut asked = config.clone();
+    asked["name"] = json!("dummy-name");
+    let path = "/connector-plugins/FileStreamSink/config/validate";
+    let reply = rig.send("PUT", path, &asked);
+    is(&reply, 200);
+    assert_eq!(reply.json()["error_count"], 0, "{}", reply.text());
+    // Creating it is another matter.
+    let body = json!({ "name": "other", "initial_state": "STOPPED", "config": config });
+    let reply = rig.send("POST", "/connectors", &body);
+    is(&reply, 400);
+    assert!(
+        reply.message().contains("is written by the connector"),
+        "{}",
+        reply.text()
+    );
+}
+
+#[test]
+fn what_a_connector_is_and_is_called_must_be_said() {
+    let rig = Rig::new(&[]);
+    let none = rig.send(
+        "POST",
+        "/connectors",
+        &json!({ "name": "x", "config": { "topics": "t" } }),
+    );
+    is(&none, 400);
+    assert!(
+        none.message().starts_with("Connector config {")
+            && none.message().contains("contains no connector type"),
+        "{}",
+        none.text()
+    );
+    let none = rig.send("PUT", "/connectors/x/config", &json!({}));
+    is(&none, 400);
+    assert!(
+        none.message().contains("contains no connector type"),
+        "{}",
+        none.text()
+    );
+    let inside = rig.send("POST", "/connectors", &json!({ "config": rig.config("x") }));
+    is(&inside, 400);
+    let mut config = rig.config("x");
+    config["name"] = json!("x");
+    let inside = rig.send("POST", "/connectors", &json!({ "config": config }));
+    is(&inside, 400);
+    assert_eq!(
+        inside.message(),
+        "Connector name configuration (x) doesn't match connector name in the URL ()"
+    );
+    assert_eq!(rig.get("/connectors").json(), json!([]));
+}

@@ -455,3 +455,52 @@ fn paths_that_a_provider_allows_are_those_of_secrets() {
     );
     assert!(worker.allow.env.is_empty() && worker.allow.roots.is_empty());
 }
+
+#[test]
+fn a_secret_that_the_daemon_would_refuse_is_a_warning_of_check_and_convert() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("s3.properties");
+    let mut text = String::from("store.url=file:///tmp/x\naws.secret.access.key=hunter2\n");
+    for (key, value) in convert::base() {
+        text.push_str(&format!("{key}={value}\n"));
+    }
+    std::fs::write(&path, text).expect("written");
+    let path = path.to_str().expect("utf-8");
+    for args in [
+        &["config", "convert", path][..],
+        &[
+            "check",
+            "--no-plugins",
+            "--set",
+            "source.bootstrap.servers=b:1",
+            path,
+        ],
+    ] {
+        let output = convert::weir(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert!(
+            said.contains("warning[literal_secret]: `aws.secret.access.key`")
+                && said.contains(":2:1"),
+            "{said}"
+        );
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+/// A key of the class that stands beside one that is refused is no stranger.
+#[test]
+fn keys_beside_a_refused_one_are_known() {
+    let mut config = convert::base();
+    for (key, value) in [
+        ("partitioner.class", "com.example.MyPartitioner"),
+        ("path.format", "YYYY"),
+        ("timezone", "UTC"),
+        ("partition.duration.ms", "3600000"),
+    ] {
+        config.insert(key.to_owned(), value.to_owned());
+    }
+    let problems = weir::connect::job(&config, &convert::defaults()).expect_err("a Java class");
+    let keys: Vec<&str> = problems.iter().map(|p| p.key.as_str()).collect();
+    assert_eq!(keys, ["partitioner.class"], "{problems:?}");
+}

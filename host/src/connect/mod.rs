@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{self, PipelineConfig, Problem, Raw, Reach, problem};
-use crate::supervisor::Kind;
+use crate::supervisor::{Kind, literal_secrets};
 
 const SERVERS: &str = "source.bootstrap.servers";
 
@@ -171,11 +171,24 @@ pub fn native(
         let hint = "start `weir daemon` and send it there: POST /connectors";
         return (None, vec![problem.hint(hint)]);
     }
-    let mut problems = defaults.keys(&mut raw);
+    let mut problems = secrets(&raw);
+    problems.extend(defaults.keys(&mut raw));
     let mut done = translate::translate(&raw, class, defaults, sample);
     problems.append(&mut done.problems);
     let failed = problems.iter().any(Problem::is_error);
     ((!failed).then_some(done), problems)
+}
+
+/// What the daemon would refuse.
+fn secrets(raw: &Raw) -> Vec<Problem> {
+    let found = literal_secrets(&raw.file, &raw.canonical()).into_iter();
+    found
+        .map(|mut problem| {
+            problem.place = raw.place(&problem.key);
+            problem.message.push_str("; the daemon refuses that");
+            problem.warning()
+        })
+        .collect()
 }
 
 impl Translated {

@@ -22,6 +22,7 @@ use crate::config::Problem;
 use crate::error::Error;
 
 pub use book::Supervisor;
+pub use check::literal_secrets;
 pub(crate) use journal::durable_dir;
 pub use journal::{Change, What};
 pub use reach::{Origin, may_refer};

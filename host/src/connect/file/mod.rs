@@ -5,6 +5,7 @@
 //! source sends each line at least once, as Connect does without transactions.
 
 mod config;
+mod mark;
 mod print;
 mod sink;
 mod source;

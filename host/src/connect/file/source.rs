@@ -1,10 +1,15 @@
 //! Lines of a file as records, in order, each at least once: the position is saved after the broker has acknowledged the
 //! lines before it, so a kill between the two sends the last batch again.
+//!
+//! The file is known by device and inode, and by its last bytes before the position. One that was cut, or replaced while nobody
+//! read it, stops the connector: its position means nothing in it. One that is renamed while it is read is read to its end, and
+//! then the new one from its beginning.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::time::Duration;
 
+use super::mark::{self, BEFORE, Mark};
 use super::sink::patient;
 use super::state::{State, store};
 use super::{FileContext, FileSource, Written};
@@ -17,6 +22,8 @@ const CHUNK: usize = 1 << 20;
 const MAX_LINE: usize = 64 << 20;
 /// How often the end of the file, or a file that is not there, is looked at again. Connect's is 1 s.
 const PAUSE: Duration = Duration::from_millis(500);
+/// A renamed file is left when nothing came for so long: its writer may have it open still.
+const QUIET: Duration = Duration::from_secs(5);
 /// How often acknowledgements are looked for.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -25,79 +32,230 @@ pub(super) fn run(job: &FileSource, ctx: &FileContext) -> Result<()> {
 }
 
 fn once(job: &FileSource, ctx: &FileContext, there: &dyn Fn()) -> Result<()> {
-    let mut state = State::load(&ctx.state_dir, &job.name)?;
+    let state = State::load(&ctx.state_dir, &job.name)?;
     let props = job.kafka.props()?;
     // A producer alone would wait for a broker that refuses it.
     KafkaCluster::connect(&props)?;
     let producer = Producer::open(&props)?;
-    let position = state.files.get(&job.filename).copied().unwrap_or(0);
-    let Some(mut file) = wait_for(job, ctx)? else {
+    let Some(file) = wait_for(job, ctx)? else {
         return Ok(());
     };
-    let failed = |what: &'static str| move |e| store(what, &job.file, e);
-    let long = file
-        .metadata()
-        .map_err(failed("cannot be looked at"))?
-        .len();
-    if long < position {
-        return Err(Error::new(
-            Kind::SourceLost,
-            "file.source",
-            format!("{} has {long} bytes, and {position} were read: it was cut or replaced", job.file.display()),
-        )
-        .hint("stop the connector and reset its offsets (DELETE /connectors/NAME/offsets) to read the file from its beginning"));
-    }
-    file.seek(SeekFrom::Start(position))
-        .map_err(failed("cannot be sought in"))?;
-    let mut text = Lines {
-        pending: Vec::new(),
-        given: 0,
-        position,
-    };
-    let mut sent = 0u64;
-    loop {
-        let mut batch = 0;
-        while batch < job.batch {
-            let before = text.position;
-            let Some(line) = text.next() else { break };
-            let value = written(&line, job.written);
-            let out = Outgoing {
-                value: Some(&value),
-                ..Outgoing::default()
-            };
-            if let Err(error) = producer.send(&job.topic, out) {
-                // What stands before a line that is refused for good is not sent again and again.
-                if error.remedy() != Remedy::Retry
-                    && acknowledged(&producer, sent + batch as u64, ctx)?
-                {
-                    state.files.insert(job.filename.clone(), before);
-                    state.save(&ctx.state_dir, &job.name)?;
-                }
-                return Err(error.with("byte", before).with("file", job.file.display()));
-            }
-            batch += 1;
+    let mut reader = Reader::open((job, ctx), producer, state, file)?;
+    reader.run(there)
+}
+
+struct Reader<'a> {
+    job: &'a FileSource,
+    ctx: &'a FileContext,
+    producer: Producer,
+    state: State,
+    file: File,
+    text: Lines,
+    sent: u64,
+    /// The name stands for another file since, and nothing came from this one.
+    renamed: Option<Duration>,
+}
+
+impl<'a> Reader<'a> {
+    fn open(
+        (job, ctx): (&'a FileSource, &'a FileContext),
+        producer: Producer,
+        state: State,
+        file: File,
+    ) -> Result<Reader<'a>> {
+        let position = state.files.get(&job.filename).copied().unwrap_or(0);
+        let mut reader = Reader {
+            job,
+            ctx,
+            producer,
+            state,
+            file,
+            text: Lines::at(position, Vec::new()),
+            sent: 0,
+            renamed: None,
+        };
+        let there = reader.metadata()?;
+        if there.len() < position {
+            return Err(reader.changed(format!("has {} bytes", there.len())));
         }
-        if batch > 0 {
-            sent += batch as u64;
-            if !acknowledged(&producer, sent, ctx)? {
+        let before = mark::before(&reader.file, position);
+        let before = before.map_err(|e| store("cannot be read", &job.file, e))?;
+        if let Some(mark) = reader
+            .state
+            .marks
+            .get(&job.filename)
+            .filter(|_| position > 0)
+        {
+            if !mark.is_file(&there) {
+                return Err(reader.changed("is another file".to_owned()));
+            }
+            if *mark != Mark::of(&there, &before) {
+                return Err(reader.changed("has other bytes before".to_owned()));
+            }
+        }
+        let failed = |e| store("cannot be sought in", &job.file, e);
+        reader
+            .file
+            .seek(SeekFrom::Start(position))
+            .map_err(failed)?;
+        reader.text = Lines::at(position, before);
+        Ok(reader)
+    }
+
+    fn run(&mut self, there: &dyn Fn()) -> Result<()> {
+        loop {
+            let batch = self.send_lines()?;
+            if batch > 0 && !self.settle(there)? {
                 return Ok(());
             }
-            there();
-            ctx.report.topic(&job.topic);
-            state.files.insert(job.filename.clone(), text.position);
-            state.save(&ctx.state_dir, &job.name)?;
-        }
-        if ctx.stop.asked() {
-            return Ok(());
-        }
-        if batch < job.batch && !text.fill(&mut file).map_err(failed("cannot be read"))? {
-            if text.open() > MAX_LINE {
-                return Err(too_long(job, &text));
+            if self.ctx.stop.asked() {
+                return Ok(());
             }
-            ctx.stop.wait(PAUSE);
-        } else if text.open() > MAX_LINE + CHUNK {
-            return Err(too_long(job, &text));
+            let open = self.text.open();
+            if batch < self.job.batch && !self.more()? {
+                if open > MAX_LINE {
+                    return Err(too_long(self.job, &self.text));
+                }
+                if self.is_left()? {
+                    if !self.next_file(there)? {
+                        return Ok(());
+                    }
+                } else {
+                    self.ctx.stop.wait(PAUSE);
+                }
+            } else if open > MAX_LINE + CHUNK {
+                return Err(too_long(self.job, &self.text));
+            }
         }
+    }
+
+    /// At most a batch of whole lines.
+    fn send_lines(&mut self) -> Result<usize> {
+        let mut batch = 0;
+        while batch < self.job.batch {
+            let Some((line, length)) = self.text.line() else {
+                break;
+            };
+            self.send(&line)?;
+            self.text.give(length);
+            batch += 1;
+        }
+        Ok(batch)
+    }
+
+    fn send(&mut self, line: &[u8]) -> Result<()> {
+        let value = written(line, self.job.written);
+        let out = Outgoing {
+            value: Some(&value),
+            ..Outgoing::default()
+        };
+        if let Err(error) = self.producer.send(&self.job.topic, out) {
+            // What stands before a line that is refused for good is not sent again and again.
+            if error.remedy() != Remedy::Retry && self.acknowledged()? {
+                self.save()?;
+            }
+            let (byte, file) = (self.text.position, self.job.file.display());
+            return Err(error.with("byte", byte).with("file", file));
+        }
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Waits for the broker and saves the position; false when the time for draining is over first.
+    fn settle(&mut self, there: &dyn Fn()) -> Result<bool> {
+        if !self.acknowledged()? {
+            return Ok(false);
+        }
+        there();
+        self.ctx.report.topic(&self.job.topic);
+        self.save()?;
+        Ok(true)
+    }
+
+    fn acknowledged(&self) -> Result<bool> {
+        acknowledged(&self.producer, self.sent, self.ctx)
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let mark = Mark::of(&self.metadata()?, &self.text.before);
+        let name = &self.job.filename;
+        self.state.marks.insert(name.clone(), mark);
+        self.state.files.insert(name.clone(), self.text.position);
+        self.state.save(&self.ctx.state_dir, &self.job.name)
+    }
+
+    fn metadata(&self) -> Result<std::fs::Metadata> {
+        let looked = self.file.metadata();
+        looked.map_err(|e| store("cannot be looked at", &self.job.file, e))
+    }
+
+    /// Reads on; false at the end of the file. Bytes that do not follow those that were read are nobody's line.
+    fn more(&mut self) -> Result<bool> {
+        let end = self.text.end();
+        let failed = |e| store("cannot be read", &self.job.file, e);
+        let read = self.text.fill(&mut self.file).map_err(failed)?;
+        let there = self.metadata()?.len();
+        if there < end {
+            return Err(self.changed(format!("has {there} bytes")));
+        }
+        if read && mark::before(&self.file, end).map_err(failed)? != self.text.last(end) {
+            return Err(self.changed("has other bytes before".to_owned()));
+        }
+        if read {
+            self.renamed = None;
+        }
+        Ok(read)
+    }
+
+    fn changed(&self, found: String) -> Error {
+        Error::new(
+            Kind::SourceLost,
+            "file.source",
+            format!(
+                "{} {found}, and {} were read: it was cut or replaced",
+                self.job.file.display(),
+                self.text.end()
+            ),
+        )
+        .hint("stop the connector; then reset its offsets (DELETE /connectors/NAME/offsets) to read the file from its beginning, or put them (PATCH) where reading is to go on")
+    }
+
+    /// Whether the file has another name by now, a new one has its old one, and nothing more came from it.
+    fn is_left(&mut self) -> Result<bool> {
+        let named = match std::fs::metadata(&self.job.file) {
+            Ok(named) => named,
+            // The new one will come.
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(store("cannot be looked at", &self.job.file, e)),
+        };
+        if mark::same_file(&named, &self.metadata()?) {
+            self.renamed = None;
+            return Ok(false);
+        }
+        let now = self.ctx.clock.elapsed();
+        let since = *self.renamed.get_or_insert(now);
+        Ok(now.saturating_sub(since) >= QUIET)
+    }
+
+    /// What stands behind the last line's end is a line too; then the new file.
+    fn next_file(&mut self, there: &dyn Fn()) -> Result<bool> {
+        let rest = self.text.rest();
+        if !rest.is_empty() {
+            self.send(&rest)?;
+            self.text.give(self.text.open());
+            if !self.settle(there)? {
+                return Ok(false);
+            }
+        }
+        let Some(file) = wait_for(self.job, self.ctx)? else {
+            return Ok(false);
+        };
+        tracing::info!(connector = self.job.name, file = %self.job.file.display(), bytes = self.text.position, "the file was renamed and is read; going on with the new one");
+        self.file = file;
+        self.text = Lines::at(0, Vec::new());
+        self.renamed = None;
+        self.save()?;
+        Ok(true)
     }
 }
 
@@ -166,9 +324,20 @@ struct Lines {
     /// Bytes of `pending` that were given away.
     given: usize,
     position: u64,
+    /// The last bytes before `position`.
+    before: Vec<u8>,
 }
 
 impl Lines {
+    fn at(position: u64, before: Vec<u8>) -> Lines {
+        Lines {
+            pending: Vec::new(),
+            given: 0,
+            position,
+            before,
+        }
+    }
+
     /// False at the end of the file.
     fn fill(&mut self, file: &mut File) -> std::io::Result<bool> {
         self.pending.drain(..self.given);
@@ -177,25 +346,58 @@ impl Lines {
         Ok(read > 0)
     }
 
-    /// Bytes of a line that has not ended.
-    fn open(&self) -> usize {
-        self.pending.len() - self.given
+    fn unread(&self) -> &[u8] {
+        self.pending.get(self.given..).unwrap_or_default()
     }
 
-    /// The next whole line. It ends with LF, CR LF, or a CR that something else follows.
-    fn next(&mut self) -> Option<Vec<u8>> {
-        let rest = self.pending.get(self.given..)?;
+    /// Bytes of a line that has not ended.
+    fn open(&self) -> usize {
+        self.unread().len()
+    }
+
+    /// Where reading goes on.
+    fn end(&self) -> u64 {
+        self.position + self.open() as u64
+    }
+
+    /// The last bytes before `end`, which lies in what was read.
+    fn last(&self, end: u64) -> Vec<u8> {
+        let open = usize::try_from(end.saturating_sub(self.position)).unwrap_or(usize::MAX);
+        let open = self.unread().get(..open).unwrap_or(self.unread());
+        tail(&self.before, open)
+    }
+
+    /// The next whole line, and its length in the file. It ends with LF, CR LF, or a CR that something else follows.
+    fn line(&self) -> Option<(Vec<u8>, usize)> {
+        let rest = self.unread();
         let end = rest.iter().position(|b| *b == b'\n' || *b == b'\r')?;
         let after = match (rest.get(end), rest.get(end + 1)) {
             (Some(b'\r'), Some(b'\n')) => end + 2,
             (Some(b'\r'), None) => return None,
             _ => end + 1,
         };
-        let line = rest.get(..end)?.to_vec();
-        self.given += after;
-        self.position += after as u64;
-        Some(line)
+        Some((rest.get(..end)?.to_vec(), after))
     }
+
+    /// What has no end.
+    fn rest(&self) -> Vec<u8> {
+        let rest = self.unread();
+        rest.strip_suffix(b"\r").unwrap_or(rest).to_vec()
+    }
+
+    fn give(&mut self, length: usize) {
+        let given = self.unread().get(..length).unwrap_or(self.unread());
+        self.before = tail(&self.before, given);
+        self.given += length;
+        self.position += length as u64;
+    }
+}
+
+/// The end of `a` and `b` together.
+fn tail(a: &[u8], b: &[u8]) -> Vec<u8> {
+    let own = b.len().min(BEFORE);
+    let more = a.len().min(BEFORE - own);
+    [&a[a.len() - more..], &b[b.len() - own..]].concat()
 }
 
 #[cfg(test)]
@@ -204,20 +406,23 @@ mod tests {
 
     #[test]
     fn lines_end_as_in_java_and_positions_follow() {
-        let mut text = Lines {
-            pending: b"a\nb\r\nc\rd\n\nlast\r".to_vec(),
-            given: 0,
-            position: 10,
-        };
+        let mut text = Lines::at(10, Vec::new());
+        text.pending = b"a\nb\r\nc\rd\n\nlast\r".to_vec();
         let mut got = Vec::new();
-        while let Some(line) = text.next() {
+        while let Some((line, length)) = text.line() {
+            text.give(length);
             got.push((String::from_utf8(line).expect("utf-8"), text.position));
         }
         let want = [("a", 12), ("b", 15), ("c", 17), ("d", 19), ("", 20)];
         assert_eq!(got, want.map(|(line, at)| (line.to_owned(), at)));
         text.pending.extend_from_slice(b"\nx");
-        assert_eq!(text.next().as_deref(), Some(&b"last"[..]));
-        assert_eq!((text.next(), text.position), (None, 26));
+        assert_eq!(text.line(), Some((b"last".to_vec(), 6)));
+        text.give(6);
+        assert_eq!((text.line(), text.position), (None, 26));
+        assert_eq!((text.rest(), text.end()), (b"x".to_vec(), 27));
+        assert_eq!(text.last(27), b"a\nb\r\nc\rd\n\nlast\r\nx");
+        let long = tail(&[1; 100], &[2; 60]);
+        assert_eq!((long.len(), long[3], long[4]), (64, 1, 2));
     }
 
     #[test]

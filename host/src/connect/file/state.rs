@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::mark::Mark;
 use super::{FileSink, FileSource};
 use crate::connect::Job;
 use crate::error::{Error, Kind, Remedy, Result};
@@ -24,6 +25,9 @@ pub(super) struct State {
     /// Source: file → bytes of it that were sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, u64>,
+    /// Source: file → how it is known again; none where a person set the position.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub marks: BTreeMap<String, Mark>,
     /// Sink: topic → partition → next offset.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, BTreeMap<i32, Read>>,
@@ -105,6 +109,7 @@ impl State {
         State {
             format: FORMAT,
             files: BTreeMap::new(),
+            marks: BTreeMap::new(),
             topics: BTreeMap::new(),
             written: None,
         }
@@ -214,6 +219,7 @@ pub fn alter(job: &Job, dir: &Path, wanted: &[Offset]) -> Result<()> {
 pub fn reset(job: &Job, dir: &Path) -> Result<()> {
     let mut state = State::load(dir, job.name())?;
     state.files.clear();
+    state.marks.clear();
     state.topics.clear();
     if let (Job::FileSink(_), Some(written)) = (job, state.written.take()) {
         written.leave()?;
@@ -240,6 +246,8 @@ fn alter_source(state: &mut State, job: &FileSource, wanted: &Offset) -> Result<
             "a partition of a file source is {\"filename\": \"…\"}".to_owned()
         ));
     };
+    // Whatever file it is now.
+    state.marks.remove(file);
     let Some(offset) = &wanted.offset else {
         state.files.remove(file);
         return Ok(());

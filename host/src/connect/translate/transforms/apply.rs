@@ -273,6 +273,15 @@ impl Step<'_, '_> {
         }
         if !keys.is_empty() {
             self.note("exact or refused: nothing is cut off or rounded, where Connect does");
+            let to = |kind: &str| keys.values().any(|made| made == kind);
+            if to("boolean") {
+                self.note("the text 1 is true and other words are refused, where Connect makes false of both");
+            }
+            if to("string") {
+                self.note(
+                    "doubles are written as 100 and 0.0001, where Java writes 100.0 and 1.0E-4",
+                );
+            }
             self.emit("cast", keys);
         }
     }
