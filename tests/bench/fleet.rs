@@ -52,7 +52,7 @@ impl Daemon {
         drop(free);
         let quoted = |path: &PathBuf| format!("{:?}", path.display().to_string());
         let worker = format!(
-            "data.dir = {}\nrest.listen = \"{addr}\"\nrest.max.rate = 100000\nplugin.path = {}\nplugin.store = {}\nplugin.cache = {}\nlog.level = \"warn\"\n",
+            "data.dir = {}\nrest.listen = \"{addr}\"\nrest.max.rate = 100000\nrest.files.roots = \"/\"\nplugin.path = {}\nplugin.store = {}\nplugin.cache = {}\nlog.level = \"warn\"\n",
             quoted(&place.dir.join("daemon")),
             quoted(&place.plugins),
             quoted(&place.store),

@@ -118,7 +118,7 @@ fn daemon() -> Option<Host> {
     let config = dir.path().join("worker.toml");
     let text = format!(
         "\"bootstrap.servers\" = \"{}\"\n\"rest.listen\" = \"127.0.0.1:{port}\"\n\
-         \"data.dir\" = \"{1}/data\"\n\"plugin.path\" = \"{1}/plugins\"\n",
+         \"data.dir\" = \"{1}/data\"\n\"plugin.path\" = \"{1}/plugins\"\n\"rest.files.roots\" = \"{1}\"\n",
         broker.bootstrap(),
         dir.path().display(),
     );

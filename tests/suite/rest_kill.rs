@@ -39,7 +39,7 @@ impl Daemon {
         let (port, _) = brokers::free_ports();
         let config = format!(
             "\"bootstrap.servers\" = \"{bootstrap}\"\n\"rest.listen\" = \"127.0.0.1:{port}\"\n\
-             \"rest.max.rate\" = 100000\n\"data.dir\" = \"{}/data\"\n",
+             \"rest.max.rate\" = 100000\n\"data.dir\" = \"{0}/data\"\n\"rest.files.roots\" = \"{0}\"\n",
             dir.path().display()
         );
         fs::write(dir.path().join("worker.toml"), config).unwrap();

@@ -77,6 +77,63 @@ fn heavy_crates_are_named_in_one_folder_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Folders that handle paths which a config names: `crate::fs` opens them.
+const NAMED_PATHS: &[&str] = &[
+    "admin",
+    "chain",
+    "config",
+    "connect",
+    "ops",
+    "pipeline",
+    "plugin",
+    "supervisor",
+];
+
+/// Files there that open what nobody else names, and what.
+const OWN_PATHS: &[(&str, &str)] = &[
+    ("config/read.rs", "the operator's own configs"),
+    ("connect/file/sink.rs", "a directory, to sync it"),
+    (
+        "connect/file/state.rs",
+        "positions of file connectors, in data.dir",
+    ),
+    ("plugin/cache.rs", "compiled plugins, to write them"),
+    ("plugin/store.rs", "directories of the store, to sync them"),
+    ("supervisor/journal.rs", "the journal"),
+];
+
+/// A pipe or a device that a config names must hold up nobody and cost no memory.
+#[test]
+fn files_that_a_config_names_are_opened_in_one_place() {
+    let mut wrong = Vec::new();
+    let src = root().join("host/src");
+    for path in sources(&["host/src"]) {
+        let below = path.strip_prefix(&src).expect("below host/src");
+        let folder = below.iter().next().unwrap_or_default().to_string_lossy();
+        let own = OWN_PATHS.iter().any(|(own, _)| path.ends_with(own));
+        if !NAMED_PATHS.contains(&&*folder) || own || path.ends_with("tests.rs") {
+            continue;
+        }
+        let text = read(&path);
+        let code = text
+            .lines()
+            .take_while(|line| line.trim() != "#[cfg(test)]");
+        for (number, line) in (1..).zip(code) {
+            let ours = line.replace("crate::fs::", "");
+            let opens = [
+                "fs::read(",
+                "fs::read_to_string(",
+                "File::open(",
+                "OpenOptions",
+            ];
+            if opens.iter().any(|open| ours.contains(open)) {
+                wrong.push(format!("{}:{number} opens a file itself", shown(&path)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "use crate::fs or Reach: {wrong:#?}");
+}
+
 #[test]
 fn files_are_short_and_open_with_their_promise() {
     let mut wrong = Vec::new();

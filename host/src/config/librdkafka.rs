@@ -257,6 +257,9 @@ pub fn refused(name: &str, value: &str) -> Option<(String, String)> {
     }
 }
 
+/// Stands where a path does: librdkafka looks where the system keeps its certificates.
+pub const PROBE: &str = "probe";
+
 /// Properties as a client gets them: references resolved, files looked at.
 pub fn resolved(
     properties: &BTreeMap<String, Text>,
@@ -267,7 +270,8 @@ pub fn resolved(
         let at = |e: Error| e.with("key", format!("{prefix}{name}"));
         let mut value = text.resolve().map_err(at)?;
         let file = |a: &Allowed| a.takes == Takes::File;
-        if matches!(property(name), Property::Allowed(allowed) if file(allowed)) {
+        let named = value.trim() != PROBE;
+        if named && matches!(property(name), Property::Allowed(allowed) if file(allowed)) {
             let place = text.reach().library_file(Path::new(value.trim()));
             let place = place.map_err(|e| {
                 let message = format!("`{name}`: {text} cannot be used: {e}");

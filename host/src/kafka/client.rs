@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::error::Result;
 
 use super::errors::refusal;
+use super::hidden::Hidden;
 use super::props::config_error;
 
 /// librdkafka's log lines and errors are taken from its queue until none comes for so long.
@@ -24,6 +25,7 @@ pub(super) type Reason = (RDKafkaErrorCode, String);
 #[derive(Default)]
 pub(super) struct Context {
     reasons: Mutex<Reasons>,
+    pub(super) hidden: Hidden,
 }
 
 #[derive(Default)]
@@ -53,12 +55,13 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        log_line(level as i32, fac, message);
+        log_line(level as i32, fac, &self.hidden.scrub(message));
     }
 
     fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
+        let reason = &*self.hidden.scrub(reason);
         tracing::debug!(target: "librdkafka", %error, reason);
         let Some(code) = error.rdkafka_error_code() else {
             return;
@@ -79,9 +82,13 @@ impl ConsumerContext for Context {}
 pub(super) type Consumer = BaseConsumer<Context>;
 
 pub(super) fn consumer(config: &ClientConfig) -> Result<Consumer> {
+    let context = Context {
+        hidden: Hidden::of(config),
+        ..Context::default()
+    };
     config
-        .create_with_context(Context::default())
-        .map_err(|e| config_error(&e))
+        .create_with_context(context)
+        .map_err(|e| config_error(config, &e))
 }
 
 /// Why a request had no answer, once all that librdkafka says of it is heard. Not for a consumer that reads records.

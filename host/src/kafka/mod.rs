@@ -8,6 +8,7 @@ mod client;
 mod cluster;
 mod collect;
 mod errors;
+mod hidden;
 mod mirror;
 mod mock;
 mod partition;

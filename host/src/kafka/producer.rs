@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 
 use super::client::{Reason, log_line};
 use super::errors::{refusal, refused, request_error};
+use super::hidden::Hidden;
 use super::props::{KafkaProps, config_error};
 
 /// A full queue is served this long at a time.
@@ -52,22 +53,26 @@ struct State {
 }
 
 #[derive(Clone, Default)]
-struct Deliveries(Arc<Mutex<State>>);
+struct Deliveries {
+    state: Arc<Mutex<State>>,
+    hidden: Hidden,
+}
 
 impl Deliveries {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        log_line(level as i32, fac, message);
+        log_line(level as i32, fac, &self.hidden.scrub(message));
     }
 
     fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
+        let reason = &*self.hidden.scrub(reason);
         tracing::debug!(target: "librdkafka", %error, reason);
         let Some(code) = error.rdkafka_error_code() else {
             return;
@@ -129,9 +134,13 @@ impl fmt::Debug for Producer {
 
 impl Producer {
     pub fn open(props: &KafkaProps) -> Result<Producer> {
-        let deliveries = Deliveries::default();
-        let producer = BaseProducer::from_config_and_context(&props.producer(), deliveries.clone())
-            .map_err(|e| config_error(&e))?;
+        let config = props.producer();
+        let deliveries = Deliveries {
+            hidden: Hidden::of(&config),
+            ..Deliveries::default()
+        };
+        let producer = BaseProducer::from_config_and_context(&config, deliveries.clone())
+            .map_err(|e| config_error(&config, &e))?;
         Ok(Producer {
             producer,
             deliveries,

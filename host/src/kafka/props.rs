@@ -13,6 +13,7 @@ use rdkafka::error::KafkaError;
 use crate::config::librdkafka;
 use crate::error::{Error, Kind, Result};
 
+use super::hidden::Hidden;
 use super::source::Limits;
 
 /// Consumer, metadata and producer requests give up after this long; librdkafka retries inside.
@@ -83,10 +84,9 @@ impl KafkaProps {
 
     /// Names and values as librdkafka sees them; nothing is sent.
     pub fn check(&self) -> Result<()> {
-        self.consumer(&Limits::default())
-            .create_native_config()
-            .map(drop)
-            .map_err(|e| config_error(&e))
+        let config = self.consumer(&Limits::default());
+        let made = config.create_native_config().map(drop);
+        made.map_err(|e| config_error(&config, &e))
     }
 
     fn base(&self) -> ClientConfig {
@@ -173,15 +173,22 @@ fn invalid(message: impl Into<String>) -> Error {
 }
 
 /// A name or value that librdkafka refuses, or a client that cannot be made of them.
-pub(super) fn config_error(e: &KafkaError) -> Error {
+pub(super) fn config_error(config: &ClientConfig, e: &KafkaError) -> Error {
+    let hidden = Hidden::of(config);
     match e {
-        KafkaError::ClientConfig(_, text, key, _) => {
-            invalid(format!("librdkafka refuses '{key}': {text}"))
-                .with("key", key)
-                .hint("names and values: librdkafka's CONFIGURATION.md")
+        KafkaError::ClientConfig(_, text, key, _) => invalid(format!(
+            "librdkafka refuses '{key}': {}",
+            hidden.scrub(text)
+        ))
+        .with("key", key)
+        .hint("names and values: librdkafka's CONFIGURATION.md"),
+        KafkaError::ClientCreation(text) => {
+            invalid(format!("no client can be made: {}", hidden.scrub(text)))
         }
-        KafkaError::ClientCreation(text) => invalid(format!("no client can be made: {text}")),
-        other => invalid(format!("no client can be made: {other}")),
+        other => {
+            let text = other.to_string();
+            invalid(format!("no client can be made: {}", hidden.scrub(&text)))
+        }
     }
 }
 

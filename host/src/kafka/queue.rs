@@ -62,7 +62,7 @@ impl EventConsumer {
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue.0.as_ptr(), millis) };
         Some(Event {
             event: NonNull::new(event)?,
-            _consumer: self,
+            consumer: &self.consumer,
         })
     }
 
@@ -85,7 +85,7 @@ impl EventConsumer {
 
 pub(super) struct Event<'a> {
     event: NonNull<sys::rd_kafka_event_t>,
-    _consumer: &'a EventConsumer,
+    consumer: &'a Consumer,
 }
 
 impl Drop for Event<'_> {
@@ -143,6 +143,11 @@ impl Event<'_> {
         }
     }
 
+    fn shown(&self, text: &str) -> String {
+        let hidden = &self.consumer.context().hidden;
+        hidden.scrub(text).into_owned()
+    }
+
     fn failure(&self) -> Failure {
         let event = self.event.as_ptr();
         // SAFETY: the event is an error event and alive; strings are copied; the partition is ours to destroy, and its
@@ -158,7 +163,7 @@ impl Event<'_> {
             }
             Failure {
                 code: sys::rd_kafka_event_error(event).into(),
-                reason: text(sys::rd_kafka_event_error_string(event)),
+                reason: self.shown(&text(sys::rd_kafka_event_error_string(event))),
                 fatal: sys::rd_kafka_event_error_is_fatal(event) != 0,
                 at,
             }
@@ -171,7 +176,7 @@ impl Event<'_> {
         unsafe {
             let event = self.event.as_ptr();
             if sys::rd_kafka_event_log(event, &mut facility, &mut line, &mut level) == 0 {
-                client::log_line(level, &text(facility), text(line).trim());
+                client::log_line(level, &text(facility), self.shown(&text(line)).trim());
             }
         }
     }

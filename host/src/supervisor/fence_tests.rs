@@ -94,9 +94,11 @@ impl World {
     fn worker(&self) -> WorkerConfig {
         let data = self.dir.path().join("daemon").display().to_string();
         let plugins = self.dir.path().join("plugins").display().to_string();
+        let roots = self.dir.path().display().to_string();
         let map = [
             ("data.dir", data.as_str()),
             ("plugin.path", plugins.as_str()),
+            ("rest.files.roots", roots.as_str()),
             ("restart.backoff", "10ms"),
             ("restart.max.backoff", "20ms"),
             ("restart.attempts", "2"),

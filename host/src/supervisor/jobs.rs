@@ -43,10 +43,10 @@ pub fn job(
     config
         .entry("name".to_owned())
         .or_insert_with(|| name.to_owned());
-    let problems = reach::references(name, &config, reach);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
+    let mut problems = reach::references(name, &config, reach);
+    let wrong: Vec<String> = problems.iter().map(|p| p.key.clone()).collect();
+    // What else is wrong is told in the same round, and nothing of what such a reference stands for.
+    config.retain(|key, _| !wrong.contains(key));
     let own = !config.contains_key("plugin.path");
     let place = |path: &PathBuf| own.then(|| path.clone());
     let defaults = Defaults {
@@ -59,10 +59,17 @@ pub fn job(
         theirs: worker.theirs.clone(),
         reach: reach.clone(),
     };
-    let job = connect::job(&config, &defaults)?;
-    match reach::out_of_reach(&job) {
-        none if none.is_empty() => Ok(job),
-        problems => Err(problems),
+    let job = connect::job(&config, &defaults);
+    match &job {
+        Ok(job) => problems.extend(reach::out_of_reach(job)),
+        Err(found) => {
+            let found = found.iter().filter(|p| !wrong.contains(&p.key));
+            problems.extend(found.cloned());
+        }
+    }
+    match problems.is_empty() {
+        true => job,
+        false => Err(problems),
     }
 }
 

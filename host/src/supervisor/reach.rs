@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{is_secret_name, place};
 use crate::config::keys::{KAFKA_PREFIX, TRANSFORM_PREFIX};
-use crate::config::librdkafka::{Property, Takes, property};
+use crate::config::librdkafka::{PROBE, Property, Takes, property};
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::reach::{Bounds, Denied};
 use crate::config::text::Referred;
@@ -202,7 +202,7 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
         Source::Kafka(kafka) => {
             for (name, text) in &kafka.properties {
                 let file = matches!(property(name), Property::Allowed(a) if a.takes == Takes::File);
-                if file && !text.has_reference() {
+                if file && !text.has_reference() && text.typed().trim() != PROBE {
                     let path = Path::new(text.typed().trim());
                     let may = text.reach().path(path).map(drop);
                     ask(&format!("{KAFKA_PREFIX}{name}"), may);
