@@ -172,7 +172,7 @@ fn no_property_of_a_config_loads_native_code() {
             // Settings of Java's that mean nothing here reach no client.
             if prefix != "source.kafka." && property.starts_with("sasl.") {
                 let config = with(base, &[(&key, value)]);
-                let name = format!("idle-{property}-{}", prefix.len());
+                let name = format!("idle-{prefix}{property}");
                 assert_eq!(daemon.put_config(&name, &config).status, 201);
                 state_is(&daemon, &name, "RUNNING");
                 daemon.ask("DELETE", &format!("/connectors/{name}"), None);
