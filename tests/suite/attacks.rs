@@ -108,6 +108,13 @@ fn refused(daemon: &Running, config: &BTreeMap<String, String>, words: &str) {
     assert!(put.text().contains(words), "{words}: {}", put.text());
 }
 
+/// Refused when put. Validation looks at a config alone.
+fn taken(daemon: &Running, config: &BTreeMap<String, String>, words: &str) {
+    let put = daemon.put_config("taken", config);
+    assert_eq!(put.status, 400, "{words}: {}", put.text());
+    assert!(put.text().contains(words), "{words}: {}", put.text());
+}
+
 fn state_is(daemon: &Running, name: &str, wanted: &str) -> Value {
     until(&format!("{name} is {wanted}"), || {
         let status = daemon.get(&format!("/connectors/{name}/status"));
@@ -171,7 +178,8 @@ fn no_property_of_a_config_loads_native_code() {
             let key = format!("{prefix}{property}");
             // Settings of Java's that mean nothing here reach no client.
             if prefix != "source.kafka." && property.starts_with("sasl.") {
-                let config = with(base, &[(&key, value)]);
+                let file = format!("{prefix}{property}.txt");
+                let config = with(base, &[(&key, value), ("file", &file)]);
                 let name = format!("idle-{prefix}{property}");
                 assert_eq!(daemon.put_config(&name, &config).status, 201);
                 state_is(&daemon, &name, "RUNNING");
@@ -382,7 +390,10 @@ fn configs_by_rest_stay_below_the_roots() {
             ("sink.url", zone.as_str()),
         ];
         let from = with(
-            &BTreeMap::from([("sink.type".to_owned(), "zone".to_owned())]),
+            &BTreeMap::from([
+                ("connector.class".to_owned(), "weir".to_owned()),
+                ("sink.type".to_owned(), "zone".to_owned()),
+            ]),
             &from,
         );
         for config in [
@@ -531,7 +542,7 @@ fn a_file_has_one_writer_under_all_its_names() {
         "soft.txt",
         "hard.txt",
     ] {
-        refused(
+        taken(
             &daemon,
             &file_sink(&rig, alias),
             "is written by the connector `first`",
@@ -540,14 +551,14 @@ fn a_file_has_one_writer_under_all_its_names() {
     // Nor does anything write into a zone.
     let zone = rig.config("t", &[]);
     assert_eq!(daemon.put_config("zone", &zone).status, 201);
-    refused(
+    taken(
         &daemon,
         &file_sink(&rig, "zone/t/rows.parquet"),
         "lies in the zone",
     );
     let around = format!("file:{}", rig.path("real").display());
     let around = rig.config("t", &[("sink.url", &around), ("sink.table", "other")]);
-    refused(&daemon, &around, "writes a file there");
+    taken(&daemon, &around, "writes a file there");
     until("both lines", || {
         let text = fs::read_to_string(rig.path("real/out.txt")).unwrap();
         (text == "one\ntwo\n").then_some(())

@@ -503,10 +503,12 @@ fn beside(book: &Book, name: &str, job: &Job) -> Vec<Problem> {
         Job::FileSource(_) => return Vec::new(),
         Job::FileSink(new) => return targets::of_file(&others(book, name), name, &new.file),
     };
-    let others = others(book, name);
-    let pipelines = others.iter().filter_map(|job| jobs::pipeline_of(job));
+    // Two on one table while one drains do no harm: the log lets one of them commit.
+    let there = book.entries.values().filter(|entry| entry.name != name);
+    let there: Vec<Arc<Job>> = there.filter_map(|entry| entry.record().job.ok()).collect();
+    let pipelines = there.iter().filter_map(|job| jobs::pipeline_of(job));
     let mut problems = config::beside(new, pipelines);
-    problems.extend(targets::of_zone(&others, new));
+    problems.extend(targets::of_zone(&others(book, name), new));
     problems
 }
 
