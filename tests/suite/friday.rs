@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::check::root;
 
 /// Everything between ```sh and ```, in order.
-fn commands(page: &str) -> String {
+pub fn commands(page: &str) -> String {
     let mut script = String::new();
     let mut inside = false;
     for line in page.lines() {
@@ -23,7 +23,7 @@ fn commands(page: &str) -> String {
     script
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
@@ -34,7 +34,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn shell(dir: &Path, script: &str) -> Output {
+pub fn shell(dir: &Path, script: &str) -> Output {
     let weir = Path::new(env!("CARGO_BIN_EXE_weir")).parent().unwrap();
     let path = format!("{}:{}", weir.display(), std::env::var("PATH").unwrap());
     Command::new("bash")

@@ -9,6 +9,7 @@
 
 mod attacks;
 mod author;
+mod author_infer;
 mod author_tools;
 mod bad_input;
 mod batch;
@@ -26,6 +27,7 @@ mod convert;
 mod convert_run;
 mod daemon;
 mod daemon_rig;
+mod dead_letters;
 mod endings;
 mod every_key;
 mod file_connectors;

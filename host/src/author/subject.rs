@@ -147,18 +147,34 @@ impl Settings {
         if problems.iter().any(config::Problem::is_error) {
             return Err(config::refused(&problems));
         }
-        let mut all = BTreeMap::new();
-        for (raw, _) in &raws {
-            all.extend(
+        let raws: Vec<config::Raw> = raws.into_iter().map(|(raw, _)| raw).collect();
+        let base = path.parent().unwrap_or(Path::new("")).to_owned();
+        Settings::of_raws(&raws, base, name, plugin)
+    }
+
+    /// Of a text that no file holds.
+    pub fn of_text(label: &str, toml: &str, plugin: &str) -> Result<Settings> {
+        let (raw, problems) = config::text(label, toml);
+        if problems.iter().any(config::Problem::is_error) {
+            return Err(config::refused(&problems));
+        }
+        Settings::of_raws(&[raw], PathBuf::new(), label.to_owned(), plugin)
+    }
+
+    fn of_raws(
+        raws: &[config::Raw],
+        base: PathBuf,
+        label: String,
+        plugin: &str,
+    ) -> Result<Settings> {
+        let mut keys = BTreeMap::new();
+        for raw in raws {
+            keys.extend(
                 raw.iter()
                     .map(|(key, entry)| (key.to_owned(), entry.value.typed().to_owned())),
             );
         }
-        let mut settings = Settings {
-            keys: all,
-            base: path.parent().unwrap_or(Path::new("")).to_owned(),
-            label: name,
-        };
+        let mut settings = Settings { keys, base, label };
         if let Some(names) = settings.keys.get("transforms").cloned() {
             // A pipeline's files are named from where `weir` runs, not from where the config lies.
             settings.base = PathBuf::new();

@@ -1,55 +1,85 @@
 //! `infer`: the `[[transforms]]` table for messages that nobody has described, with what was seen beside each key. It
-//! takes only what every sample bears out, so the map runs on the samples without refusing one for its type.
+//! takes only what every sample bears out, and the map is tried on the samples: what it still refuses is said.
 
+mod csv;
+mod encoding;
 mod json;
 mod kinds;
 mod page;
+mod trial;
 mod xml;
 
 use super::input::Message;
 use super::invalid;
 use crate::error::Result;
 
+pub use page::comment as plain;
+pub use trial::tried;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     Xml,
     Json,
+    Csv,
 }
 
-/// The map as TOML. `format` is told by the first signs of the messages where it is not given; `row_tag` overrides the
-/// element that was found.
-pub fn infer(
-    messages: &[Message],
-    format: Option<Format>,
-    row_tag: Option<&str>,
-) -> Result<String> {
+/// What is known beside the messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Told by the first signs of the messages where it is not given.
+    pub format: Option<Format>,
+    /// The element that is a row, in the place of the one that is found (XML).
+    pub row_tag: Option<&'a str>,
+    /// A file was taken as one message.
+    pub whole: bool,
+}
+
+/// A map, and the plugin that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Map {
+    /// TOML.
+    pub text: String,
+    pub plugin: &'static str,
+}
+
+/// The map; `Err` says why there is none.
+pub fn infer(messages: &[Message], wanted: Wanted<'_>) -> Result<Map> {
+    let Wanted {
+        format,
+        row_tag,
+        whole,
+    } = wanted;
     let values: Vec<&[u8]> = messages.iter().filter_map(|m| m.value.as_deref()).collect();
+    let hint = match whole {
+        true => "--lines where each line of the file is a message; it was taken as one",
+        false => "--whole where the file is one message; each line was taken as one",
+    };
     let format = match format.or_else(|| looks(&values)) {
         Some(format) => format,
         None => {
-            return Err(
-                invalid("these messages look neither like XML nor like JSON")
-                    .hint("--as xml or --as json; --whole where a file is one message"),
-            );
+            let message = "these messages look neither like XML nor like JSON nor like CSV";
+            return Err(invalid(message).hint(format!("--as xml, json or csv; {hint}")));
         }
     };
-    let page = match format {
-        Format::Xml => xml::infer(&values, row_tag),
-        Format::Json => json::infer(&values),
+    let (page, plugin) = match format {
+        Format::Xml => (xml::infer(&values, row_tag), "xml-flatten"),
+        Format::Json => (json::infer(&values), "json-flatten"),
+        Format::Csv => (csv::infer(&values), "csv-parse"),
     };
-    let hint = "--whole where the file is one message; a line is one otherwise";
-    page.map(|page| page.to_string())
-        .map_err(|why| invalid(why).hint(hint))
+    let map = |page: page::Page| Map {
+        text: page.to_string(),
+        plugin,
+    };
+    page.map(map).map_err(|why| invalid(why).hint(hint))
 }
 
-/// By the first sign of most messages.
+/// By the first sign of most messages; CSV by its lines.
 fn looks(values: &[&[u8]]) -> Option<Format> {
     let first = |value: &&[u8]| {
-        let value = value.strip_prefix(b"\xef\xbb\xbf").unwrap_or(value);
-        value
-            .iter()
-            .find(|byte| !byte.is_ascii_whitespace())
-            .copied()
+        // Marks of byte orders, and the halves of UTF-16, are no signs.
+        let no_sign =
+            |byte: &&u8| !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf\xff\xfe\0".contains(byte);
+        value.iter().find(no_sign).copied()
     };
     let count = |signs: &[u8]| {
         values
@@ -61,7 +91,7 @@ fn looks(values: &[&[u8]]) -> Option<Format> {
     match xml.cmp(&json) {
         std::cmp::Ordering::Greater => Some(Format::Xml),
         std::cmp::Ordering::Less => Some(Format::Json),
-        std::cmp::Ordering::Equal => None,
+        std::cmp::Ordering::Equal => csv::looks(values).then_some(Format::Csv),
     }
 }
 
@@ -77,7 +107,7 @@ mod tests {
                 ..Message::default()
             })
             .collect();
-        infer(&messages, None, None).expect("a map")
+        infer(&messages, Wanted::default()).expect("a map").text
     }
 
     #[test]
@@ -121,7 +151,11 @@ mod tests {
             ),
             ..Message::default()
         }];
-        let map = infer(&messages, None, Some("order")).expect("a map");
+        let order = Wanted {
+            row_tag: Some("order"),
+            ..Wanted::default()
+        };
+        let map = infer(&messages, order).expect("a map").text;
         assert!(map.contains("explode = \"items/item\""), "{map}");
     }
 
@@ -159,6 +193,41 @@ mod tests {
             value: Some(b"apples, 3".to_vec()),
             ..Message::default()
         };
-        infer(&[text], None, None).expect_err("text");
+        infer(&[text], Wanted::default()).expect_err("text");
+    }
+
+    #[test]
+    fn csv_becomes_columns_with_types() {
+        let map =
+            of(&["id;Book Title;price;sold\n1;Momo;9,50;29.02.2024\n2;\"a; b\";;01.01.1970\n"]);
+        for wanted in [
+            "# csv-parse: 1 of 1 messages read, 3 lines a message\n",
+            "type = \"csv-parse\"\nseparator = \";\"\nheader-line = true",
+            "  \"id\",\n  \"Book_Title=Book Title\",",
+            "types.id = \"int\"",
+            "types.sold = \"date(dd.MM.yyyy)\"",
+        ] {
+            assert!(map.contains(wanted), "{wanted}\n{map}");
+        }
+        let lines = ["1,a, x", "2,b,y", "3,NULL", "4,d,z,more"].map(|text| Message {
+            value: Some(text.as_bytes().to_vec()),
+            ..Message::default()
+        });
+        infer(&lines, Wanted::default()).expect_err("too uneven to be taken for CSV");
+        let csv = Wanted {
+            format: Some(Format::Csv),
+            ..Wanted::default()
+        };
+        let map = infer(&lines, csv).expect("a map").text;
+        for wanted in [
+            "\"column_1\",",
+            "types.column_1 = \"int\"",
+            "missing = \"null\"",
+            "trim = true",
+            "null-value = \"NULL\"",
+        ] {
+            assert!(map.contains(wanted), "{wanted}\n{map}");
+        }
+        assert!(!map.contains("header-line"), "{map}");
     }
 }

@@ -92,7 +92,7 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// TOML's comments hold no control characters.
-fn comment(text: &str) -> String {
+pub fn comment(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 

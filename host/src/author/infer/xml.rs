@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
+use super::encoding;
 use super::kinds::{Texts, unlike};
 use super::page::{Line, Page, key, quoted, some_of};
 
 /// Elements inside each other; deeper messages are told as unread.
 const MAX_DEPTH: usize = 64;
+/// `max-rows` of xml-flatten where the config does not say another.
+const MAX_ROWS: usize = 10_000;
 
 #[derive(Debug, Default)]
 struct Element {
@@ -46,9 +49,13 @@ struct Column {
 pub fn infer(messages: &[&[u8]], row_tag: Option<&str>) -> Result<Page, String> {
     let mut page = Page::default();
     let mut roots = Vec::new();
+    let mut doctypes = 0;
     for (n, message) in messages.iter().enumerate() {
-        match parse(message) {
-            Ok(root) => roots.push(root),
+        match encoding::decode(message).and_then(|text| parse(&text)) {
+            Ok((root, doctype)) => {
+                roots.push(root);
+                doctypes += usize::from(doctype);
+            }
             Err(why) => page.unread(n, why),
         }
     }
@@ -80,12 +87,24 @@ pub fn infer(messages: &[&[u8]], row_tag: Option<&str>) -> Result<Page, String> 
             some_of(&per_message)
         ),
     ];
-    if let Some(outer) = holder(&roots, &tag) {
+    if doctypes > 0 {
+        page.head.push(format!(
+            "{doctypes} of {} messages have a <!DOCTYPE: xml-flatten refuses them (doctype_not_allowed) until it is left out",
+            messages.len()
+        ));
+    }
+    for outer in holders(&roots, &tag) {
         page.head.push(format!(
             "`{outer}` around it has values too: row-tag = \"{outer}\" makes a row of each `{outer}`, with those"
         ));
     }
     fill(&mut page, &tag, &rows);
+    let most = per_message.iter().max().copied().unwrap_or(0);
+    if most > MAX_ROWS {
+        let note = "rows of the largest message";
+        page.keys
+            .push(Line::noted(format!("max-rows = {most}"), note));
+    }
     Ok(page)
 }
 
@@ -113,9 +132,7 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
         let Some(column) = columns.get(&path) else {
             continue;
         };
-        // Elsewhere it has fields, here it is only empty.
-        let below = format!("{path}/");
-        if column.texts.filled == 0 && columns.keys().any(|other| other.starts_with(&below)) {
+        if holds_only(&columns, &path) {
             continue;
         }
         // xml-flatten calls a/b a_b and @a _a; attributes of the row element read better without the prefix.
@@ -157,12 +174,23 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
         }
     }
     for (path, most) in repeated {
-        if !columns.contains_key(&path) {
+        if !columns.contains_key(&path) || holds_only(&columns, &path) {
             page.notes.push(format!(
                 "`{path}` comes up to {most} times in a row: explode = {path:?} makes each a row of its own, instead of the repeat lines below it"
             ));
         }
     }
+}
+
+/// An element that has fields below it and never a text of its own: it is no column.
+fn holds_only(columns: &BTreeMap<String, Column>, path: &str) -> bool {
+    let below = format!("{path}/");
+    let texts = columns.get(path).map_or(0, |column| column.texts.filled);
+    let mut after = columns.range(below.clone()..);
+    texts == 0
+        && after
+            .next()
+            .is_some_and(|(other, _)| other.starts_with(&below))
 }
 
 /// How many rows have it, what it looks like.
@@ -203,8 +231,9 @@ fn walk(
     }
     let text = element.text.trim();
     let leaf = element.children.is_empty();
-    if !path.is_empty() && (leaf || !text.is_empty()) {
-        value(path.to_owned(), text, !leaf);
+    if !path.is_empty() {
+        // xml-flatten counts an element with children too, as an empty text: two of a name repeat, whatever is in them.
+        value(path.to_owned(), text, !leaf && !text.is_empty());
     } else if path.is_empty() && !text.is_empty() {
         value("_VALUE".to_owned(), text, !leaf);
     }
@@ -241,13 +270,56 @@ fn row_of(roots: &[Element]) -> Option<String> {
         .into_iter()
         .min_by_key(|(_, (depth, count))| (*depth, std::cmp::Reverse(*count)));
     if let Some((name, _)) = best {
-        return Some(name.to_owned());
+        return Some(unmixed(roots, name).unwrap_or(name).to_owned());
     }
     let mut element = roots.first()?;
     while let ([only], false) = (&element.children[..], element.has_values()) {
         element = only;
     }
     Some(element.name.clone())
+}
+
+/// An element that stands in several places is no row: identifiers of a product and of what is related to it would be one
+/// table. The lowest element that holds all of its places and has values is then the row; never the root.
+fn unmixed<'a>(roots: &'a [Element], name: &str) -> Option<&'a str> {
+    fn places<'a>(
+        element: &'a Element,
+        name: &str,
+        above: &mut Vec<&'a Element>,
+        found: &mut Vec<Vec<&'a Element>>,
+    ) {
+        if element.name == name {
+            found.push(above.clone());
+            return;
+        }
+        above.push(element);
+        for child in &element.children {
+            places(child, name, above, found);
+        }
+        above.pop();
+    }
+    let mut found = Vec::new();
+    for root in roots {
+        places(root, name, &mut Vec::new(), &mut found);
+    }
+    let first = found.first()?;
+    let path = |of: &[&'a Element]| of.iter().map(|e| e.name.as_str()).collect::<Vec<&str>>();
+    let shared = found.iter().fold(path(first), |shared, other| {
+        let same = shared
+            .iter()
+            .zip(path(other))
+            .take_while(|(a, b)| **a == *b);
+        shared[..same.count()].to_vec()
+    });
+    if found.iter().all(|place| place.len() == shared.len()) {
+        return None; // one place only
+    }
+    let holds = |depth: &usize| {
+        let of = |place: &Vec<&Element>| place.get(*depth).is_some_and(|e| e.has_values());
+        found.iter().any(of)
+    };
+    let depth = (1..shared.len()).rev().find(holds)?;
+    first.get(depth).map(|element| element.name.as_str())
 }
 
 fn repeats<'a>(element: &'a Element, depth: usize, found: &mut BTreeMap<&'a str, (usize, usize)>) {
@@ -265,30 +337,33 @@ fn repeats<'a>(element: &'a Element, depth: usize, found: &mut BTreeMap<&'a str,
         .for_each(|child| repeats(child, depth + 1, found));
 }
 
-/// The name of an element that holds rows and has children with plain text beside them.
-fn holder(roots: &[Element], tag: &str) -> Option<String> {
-    fn look(element: &Element, tag: &str) -> Option<String> {
+/// Names of the elements that hold rows and have children with plain text beside them, the innermost first.
+fn holders(roots: &[Element], tag: &str) -> Vec<String> {
+    fn look(element: &Element, tag: &str, found: &mut Vec<String>) -> bool {
         if element.name == tag {
-            return None;
+            return true;
         }
-        let holds = {
-            let mut rows = Vec::new();
-            collect(element, tag, &mut rows);
-            !rows.is_empty()
-        };
-        let texts = element
-            .children
-            .iter()
-            .any(|child| !child.has_fields() && child.name != tag);
-        let inner = element.children.iter().find_map(|child| look(child, tag));
-        inner.or_else(|| (holds && texts).then(|| element.name.clone()))
+        let mut holds = false;
+        for child in &element.children {
+            holds |= look(child, tag, found);
+        }
+        let text = |child: &Element| !child.has_fields() && child.name != tag;
+        if holds && element.children.iter().any(text) && !found.contains(&element.name) {
+            found.push(element.name.clone());
+        }
+        holds
     }
-    roots.iter().find_map(|root| look(root, tag))
+    let mut found = Vec::new();
+    for root in roots {
+        look(root, tag, &mut found);
+    }
+    found
 }
 
-fn parse(message: &[u8]) -> Result<Element, String> {
-    let text = str::from_utf8(message).map_err(|e| format!("not UTF-8: {e}"))?;
+/// The root; true where a `<!DOCTYPE` stands before it.
+fn parse(text: &str) -> Result<(Element, bool), String> {
     let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
+    let mut doctype = false;
     let mut open: Vec<Element> = vec![Element::default()];
     loop {
         let event = reader
@@ -320,11 +395,14 @@ fn parse(message: &[u8]) -> Result<Element, String> {
                 push(&mut open, &text.map_err(|e| e.to_string())?);
             }
             Event::Eof => break,
-            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+            Event::DocType(_) => doctype = true,
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
         }
     }
     match open.pop() {
-        Some(mut top) if open.is_empty() && top.children.len() == 1 => Ok(top.children.remove(0)),
+        Some(mut top) if open.is_empty() && top.children.len() == 1 => {
+            Ok((top.children.remove(0), doctype))
+        }
         Some(_) if !open.is_empty() => Err("it ends inside an element".into()),
         _ => Err("expected one root element".into()),
     }

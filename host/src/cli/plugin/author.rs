@@ -42,7 +42,7 @@ pub(super) enum AuthorVerb {
     Run(RunArgs),
     /// Measure a plugin beside its native build, in interleaved rounds with a control
     Bench(BenchArgs),
-    /// Look at XML or JSON messages and print the transform that flattens them
+    /// Look at XML, JSON or CSV messages and print the transform that flattens them
     Infer(InferArgs),
 }
 
@@ -68,9 +68,9 @@ pub(super) struct BenchArgs {
     json: bool,
 }
 
-/// Prints a [[transforms]] table for xml-flatten or json-flatten, with what was seen as comments.
+/// Prints a [[transforms]] table for xml-flatten, json-flatten or csv-parse, with what was seen as comments.
 ///
-/// A type is named only where every value seen is of it.
+/// A type is named only where every value seen is of it. The table is tried on the messages, and the last lines say what came of it.
 #[derive(Debug, Args)]
 pub(super) struct InferArgs {
     #[command(flatten)]
@@ -81,6 +81,9 @@ pub(super) struct InferArgs {
     /// The element that is a row, where the repeated one is not meant (XML)
     #[arg(long, value_name = "ELEMENT")]
     row_tag: Option<String>,
+    /// Directory of loose plugins, with which the map is tried; a plugin that it lacks is the shipped one
+    #[arg(long, value_name = "DIR", default_value = "target/plugins")]
+    plugin_path: PathBuf,
 }
 
 pub(super) fn author(verb: &AuthorVerb) -> Result<Exit> {
@@ -92,8 +95,19 @@ pub(super) fn author(verb: &AuthorVerb) -> Result<Exit> {
         AuthorVerb::Bench(args) => bench(args),
         AuthorVerb::Infer(args) => {
             let messages = args.input.messages(INFER_LIMIT)?;
-            let map = infer::infer(&messages.list, args.format, args.row_tag.as_deref())?;
-            say(map.trim_end());
+            let wanted = infer::Wanted {
+                format: args.format,
+                row_tag: args.row_tag.as_deref(),
+                whole: messages.whole,
+            };
+            let map = infer::infer(&messages.list, wanted)?;
+            say(map.text.trim_end());
+            let tried = infer::tried(&map, &messages.list, &args.plugin_path);
+            let tried = tried
+                .unwrap_or_else(|e| vec![infer::plain(&format!("it cannot be tried here: {e}"))]);
+            for line in tried {
+                say(format!("# {line}"));
+            }
             messages.left.say(messages.list.len(), "messages");
             Ok(Exit::Ok)
         }

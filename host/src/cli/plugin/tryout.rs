@@ -23,6 +23,8 @@ use crate::telemetry::count;
 
 /// Messages where nothing is said.
 const LIMIT: usize = 100;
+/// Extensions of files that are one message.
+const DOCUMENTS: &[&str] = &["xml", "json", "csv", "tsv"];
 /// Characters of one cell.
 const CELL: usize = 48;
 
@@ -32,10 +34,10 @@ pub(super) struct InputArgs {
     /// A file, a folder of one message a file, or (with --bootstrap.servers) a topic
     #[arg(value_name = "FILE|DIR|TOPIC")]
     from: String,
-    /// The file is one message; .xml and .json files are so anyway
+    /// The file is one message; .xml, .json, .csv and .tsv files are so anyway
     #[arg(long)]
     whole: bool,
-    /// One message a line, also in .xml and .json files
+    /// One message a line, also in such files
     #[arg(long, conflicts_with = "whole")]
     lines: bool,
     /// The first N messages; 0: all
@@ -57,6 +59,8 @@ pub(super) struct InputArgs {
 pub(super) struct Messages {
     pub list: Vec<Message>,
     pub left: Left,
+    /// A file was taken as one message.
+    pub whole: bool,
 }
 
 /// What a limit left out.
@@ -113,7 +117,11 @@ impl InputArgs {
                 false => Left::Nothing,
             };
             list.truncate(limit);
-            return Ok(Messages { list, left });
+            return Ok(Messages {
+                list,
+                left,
+                whole: false,
+            });
         }
         if !path.exists() {
             let message = format!("there is no file {}", path.display());
@@ -124,11 +132,13 @@ impl InputArgs {
                 )),
             );
         }
-        let document = path.extension().is_some_and(|e| e == "xml" || e == "json");
-        let mut list = input::messages(path, self.whole || document && !self.lines)?;
+        let document = path.extension().and_then(|e| e.to_str());
+        let document = document.is_some_and(|e| DOCUMENTS.contains(&e));
+        let whole = self.whole || document && !self.lines;
+        let mut list = input::messages(path, whole)?;
         let left = Left::of(list.len(), limit);
         list.truncate(limit);
-        Ok(Messages { list, left })
+        Ok(Messages { list, left, whole })
     }
 }
 
@@ -151,7 +161,7 @@ fn pairs(properties: &[String]) -> Result<BTreeMap<String, String>> {
 
 /// Prints the rows a plugin makes, and what it refuses: row, piece, code, field, message.
 ///
-/// One message a line; a .xml or .json file is one message; a folder holds one message a file. With --rows the file holds
+/// One message a line; a .xml, .json, .csv or .tsv file is one message; a folder holds one message a file. With --rows the file holds
 /// rows of columns, for a plugin that comes after another.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::author::infer::{self, Format};
+use crate::author::infer::{self, Format, Wanted};
 use crate::author::input::Message;
 use crate::config;
+use crate::json::Json;
 
 pub(super) const PLUGIN: &str = "json-flatten";
 
@@ -139,9 +140,11 @@ pub(super) fn learn(
         if root.is_empty() {
             return Some(bytes.clone());
         }
-        let value: Value = serde_json::from_slice(bytes).ok()?;
-        let inner = value.pointer(&root)?;
-        (!inner.is_null()).then(|| inner.to_string().into_bytes())
+        let value = Json::parse(bytes).ok()?;
+        let inner = root.split('/').skip(1).try_fold(&value, |at, name| {
+            at.get(&name.replace("~1", "/").replace("~0", "~"))
+        })?;
+        (*inner != Json::Null).then(|| inner.to_string().into_bytes())
     };
     let messages: Vec<Message> = sample
         .iter()
@@ -154,8 +157,12 @@ pub(super) fn learn(
     if messages.is_empty() {
         return Err(format!("no message has a record at {root}"));
     }
-    let page = infer::infer(&messages, Some(Format::Json), None).map_err(|e| e.to_string())?;
-    let (raw, problems) = config::text("the sample", &page);
+    let wanted = Wanted {
+        format: Some(Format::Json),
+        ..Wanted::default()
+    };
+    let map = infer::infer(&messages, wanted).map_err(|e| e.to_string())?;
+    let (raw, problems) = config::text("the sample", &map.text);
     if let Some(problem) = problems.first() {
         return Err(problem.message.clone());
     }
