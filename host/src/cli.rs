@@ -26,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{self as conf, Loaded, Overlay, Problem};
 use crate::error::{Error, Kind, Result};
 use crate::telemetry;
+use crate::text::{printable, printable_json, printable_lines};
 
 pub use check::check_plugins;
 pub use daemon::DaemonArgs;
@@ -185,13 +186,34 @@ pub fn print_error(error: &Error) {
     let mut text = format!(
         "{}: {}\n  during {}\n",
         head("error", error.kind().code()),
-        error.told(),
+        indented(&error.told()),
         error.op()
     );
     if let Some(hint) = error.hint_text() {
-        text.push_str(&format!("  hint: {hint}\n"));
+        text.push_str(&format!("  hint: {}\n", indented(hint)));
     }
-    to_stderr(&text);
+    as_it_is(&text);
+}
+
+/// A text within a line: further lines of it stand apart from ours.
+fn indented(text: &str) -> String {
+    printable_lines(text.trim_end()).replace('\n', "\n    ")
+}
+
+/// The lines of a problem after its first are indented; what somebody else began a line with is too.
+fn apart(problem: &str) -> String {
+    let mut out = String::new();
+    for (at, line) in problem.lines().enumerate() {
+        if at > 0 {
+            out.push_str(if line.starts_with(' ') {
+                "\n"
+            } else {
+                "\n    "
+            });
+        }
+        out.push_str(line);
+    }
+    out
 }
 
 /// All problems, then how many there are.
@@ -204,7 +226,7 @@ pub fn print_problems(problems: &[Problem]) {
             "warning"
         };
         let plain = format!("{severity}[{}]", problem.code);
-        let shown = problem.to_string();
+        let shown = apart(&printable_lines(&problem.to_string()));
         text.push_str(&shown.replacen(&plain, &head(severity, problem.code), 1));
         text.push_str("\n\n");
     }
@@ -213,7 +235,7 @@ pub fn print_problems(problems: &[Problem]) {
         let warnings = problems.len() - errors;
         text.push_str(&format!("{}\n", tell(errors, warnings)));
     }
-    to_stderr(&text);
+    as_it_is(&text);
 }
 
 fn tell(errors: usize, warnings: usize) -> String {
@@ -236,26 +258,51 @@ fn head(severity: &str, code: &str) -> String {
     }
 }
 
-/// A closed stderr is nobody's fault.
+/// A closed stderr is nobody's fault. What others wrote is shown as text.
 fn to_stderr(text: &str) {
+    as_it_is(&printable_lines(text));
+}
+
+/// Of what is printable, but for our own colours.
+fn as_it_is(text: &str) {
     let text = telemetry::on_stderr(text);
     let _closed = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// An answer, as it is: it may be copied or read by a program. A closed stdout (`| head`) ends it without a word.
+/// One line of an answer, never folded: it may be copied or read by a program. Whatever others wrote into it is shown as text.
 fn say(line: impl AsRef<str>) {
-    let _closed = writeln!(io::stdout().lock(), "{}", line.as_ref());
+    to_stdout(&printable(line.as_ref()));
 }
 
-/// An answer in words, folded to the width of a terminal.
+/// A text of several lines.
+fn say_lines(text: impl AsRef<str>) {
+    to_stdout(&printable_lines(text.as_ref()));
+}
+
+/// An answer in words, folded to the width of a terminal. Line ends before the words are empty lines; those within are not
+/// ours, and are shown as text.
 fn say_words(line: impl AsRef<str>) {
-    say(telemetry::on_stdout(line.as_ref()));
+    let words = line.as_ref().trim_start_matches('\n');
+    let before = "\n".repeat(line.as_ref().len() - words.len());
+    to_stdout(&format!(
+        "{before}{}",
+        telemetry::on_stdout(&printable(words))
+    ));
 }
 
 /// One JSON object a line, as HTTP answers with it.
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
-    say(crate::ops::to_json(value)?.to_string());
+    say_value(&crate::ops::to_json(value)?);
     Ok(())
+}
+
+fn say_value(value: &serde_json::Value) {
+    to_stdout(&printable_json(&value.to_string()));
+}
+
+/// A closed stdout (`| head`) ends it without a word.
+fn to_stdout(text: &str) {
+    let _closed = writeln!(io::stdout().lock(), "{text}");
 }
 
 #[cfg(test)]

@@ -31,4 +31,5 @@ pub mod source;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod text;
 pub mod zone;

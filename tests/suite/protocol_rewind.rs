@@ -338,7 +338,7 @@ fn hole_08_a_late_attempt_is_refused_though_the_chain_stands_where_it_did() {
         .loader()
         .go_back_to(&mut other, &targets(&[(0, 3)]))
         .unwrap();
-    let eras = history(&*bench.store, &log_name(), other.version()).unwrap();
+    let eras = history(&*bench.store, &log_name(), &other.state().eras).unwrap();
     assert!(
         eras[0].ranges.is_empty(),
         "no rules made what was taken back"
@@ -350,7 +350,7 @@ fn hole_08_a_late_attempt_is_refused_though_the_chain_stands_where_it_did() {
     let dropped = lost(sleeper.commit(draft(vec![late])));
     assert_eq!(dropped[0].reason.rule, "V2");
     assert!(dropped[0].reason.message.contains("epoch"), "{dropped:?}");
-    let eras = history(&*bench.store, &log_name(), other.version()).unwrap();
+    let eras = history(&*bench.store, &log_name(), &other.state().eras).unwrap();
     assert_eq!(eras[0].ranges[&chain(0)], (3, 8));
     bench.conclude();
 }

@@ -127,25 +127,6 @@ fn a_connection_that_is_kept_may_be_quiet_longer_than_a_head() {
 }
 
 #[test]
-fn one_connection_too_many_is_told_so() {
-    let rig = Rig::new(&[("rest.max.connections", "3")]);
-    let mut held: Vec<_> = (0..3).map(|_| rig.socket()).collect();
-    for socket in &mut held {
-        socket
-            .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            .expect("sent");
-        assert_eq!(Reply::read(socket).expect("an answer").status, 200);
-    }
-    let reply = rig.get("/livez");
-    assert_eq!(reply.status, 503);
-    assert!(reply.message().contains("rest.max.connections"));
-    drop(held);
-    until("places are free again", || {
-        (rig.get("/livez").status == 200).then_some(())
-    });
-}
-
-#[test]
 fn too_many_requests_are_told_when_to_come_again() {
     let rig = Rig::new(&[("rest.max.rate", "5")]);
     let limited = until("the rate is used up", || {

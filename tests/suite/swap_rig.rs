@@ -216,7 +216,7 @@ cache = "{plugins}/../plugins-test/cache"
 
     pub fn eras(&self) -> Vec<Era> {
         let log = self.log();
-        history(self.store().as_ref(), log.name(), log.version()).unwrap()
+        history(self.store().as_ref(), log.name(), &log.state().eras).unwrap()
     }
 
     /// `low` or `high`, by the config that the plugin store keeps.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::config::Problem;
 use crate::error::{Error, Kind};
 use crate::supervisor::Refused;
+use crate::text::{printable_json, printable_lines};
 
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -56,13 +57,13 @@ impl Fault {
 
     pub fn body(&self) -> Vec<u8> {
         // Written by hand for the order of Connect's two fields.
-        let message = Value::from(self.message.as_str());
+        let message = Value::from(printable_lines(&self.message));
         let mut text = format!("{{\"error_code\":{},\"message\":{message}", self.status);
         if let Some(details) = &self.details {
             text.push_str(&format!(",\"details\":{details}"));
         }
         text.push('}');
-        text.into_bytes()
+        printable_json(&text).into_owned().into_bytes()
     }
 }
 
@@ -73,6 +74,7 @@ impl From<Refused> for Fault {
             Refused::Exists(message) | Refused::Conflict(message) => Fault::conflict(message),
             Refused::Invalid(problems) => invalid(&problems),
             Refused::Bad(message) => Fault::bad(message),
+            Refused::Busy(message) => Fault::new(503, message).header("retry-after", "1"),
             Refused::Failed(error) => Fault::from(error),
         }
     }

@@ -7,8 +7,17 @@ pub(super) const IO_THREADS: usize = 2;
 /// Handlers at a time; further requests wait for one to end, within `rest.request.timeout`. Enough for the slowest
 /// calls (a dry run of a swap) not to hold up status pages, few enough for 2 cores.
 pub(super) const HANDLERS: usize = 32;
-/// Beside those, for probes: they answer while every handler is busy.
-pub(super) const PROBES: usize = 4;
+/// Beside those, for each probe: they answer while every handler is busy, and one that hangs (a disk that does not answer)
+/// keeps none of the others from answering.
+pub(super) const PROBES: usize = 2;
+/// Connections beside `rest.max.connections` on which only probes are answered. They are let go after one answer.
+pub(super) const PROBE_PLACES: usize = 16;
+/// Time for the head of a request there.
+pub(super) const PROBE_HEAD: Duration = Duration::from_secs(1);
+/// When all places are taken: a client that has sent no whole head within this may lose its own. A head fits one packet.
+pub(super) const SPARE_HEAD: Duration = Duration::from_secs(1);
+/// The same of the places for probes.
+pub(super) const SPARE_PROBE: Duration = Duration::from_millis(250);
 /// Connect's limit of `/health`.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a request is closed after this; longer than the 30 s for which common clients pool theirs.

@@ -13,6 +13,7 @@ mod connectors;
 pub mod differences;
 mod doors;
 mod fault;
+mod gate;
 mod intake;
 mod limits;
 mod offsets;
@@ -120,6 +121,7 @@ impl Admin {
             cors: Cors::new(&text(&rest.allow_origin), &text(&rest.allow_methods)),
             rates: Rates::new(rest.max_rate),
             handlers: Arc::new(Semaphore::new(HANDLERS)),
+            probes: serve::probes(routes()),
         };
         let server = Server::start(doors, shared)?;
         for (addr, listen) in addrs.iter().zip(&rest.listen) {

@@ -22,7 +22,7 @@ pub(super) fn routes() -> Vec<Route> {
         query: &[],
         takes: Takes::Nothing,
         gives: &[(200, Gives::Json(|| schemas::named("Offsets")))],
-        faults: &[404],
+        faults: &[404, 503],
         handler: get,
     };
     vec![
@@ -67,7 +67,10 @@ fn get(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         offsets: Vec<Offset>,
     }
     let name = request.param("name");
-    let offsets = ctx.supervisor.offsets(name).map_err(|r| named(r, name))?;
+    let offsets = ctx
+        .supervisor
+        .offsets(name, &ctx.asker)
+        .map_err(|r| named(r, name))?;
     Answer::json(200, &Offsets { offsets })
 }
 

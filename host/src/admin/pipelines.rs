@@ -18,30 +18,25 @@ use super::plugins::told;
 use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes};
 use super::schemas;
 use crate::clock::SystemClock;
-use crate::commit::{Log, LogName};
 use crate::config::PipelineConfig;
 use crate::deadletter::Filter;
 use crate::ops::dlq::{self, Letter};
 use crate::ops::history::Era;
+use crate::ops::log::{self as commits, Which};
 use crate::ops::swap::{Scene, Wanted};
-use crate::ops::{self, log as commits, rewind, status};
+use crate::ops::{self, PAGE_BYTES, rewind, status};
 use crate::pipeline::offsets;
-use crate::store::{self, Store};
-use crate::supervisor::{Refused, Standing};
+use crate::supervisor::{Known, Refused, Standing};
 
 const TAG: &str = "pipelines";
 
 /// Entries, eras, letters, changes of one answer, where nobody says; and at most.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
-/// A page of letters ends with the one that passes this many bytes of base64.
-const PAGE_BYTES: usize = 8 << 20;
 /// The command line's default, and the most that a request may wait for a running pipeline.
 const WAIT: Duration = Duration::from_secs(30);
 /// Of the request's time for a swap: its checks come before the wait.
 const WAIT_SHARE: u32 = 2;
-/// Bytes of a reason: it goes into an entry of the log that stays for good.
-const REASON_BYTES: usize = 4 << 10;
 
 const LIMIT: Param = Param {
     name: "limit",
@@ -53,6 +48,12 @@ const FROM: Param = Param {
     name: "from",
     schema: schemas::whole,
     doc: "The first version; without it the newest entries.",
+    many: false,
+};
+const BEFORE: Param = Param {
+    name: "before",
+    schema: schemas::whole,
+    doc: "Only what is below this version, the newest of it: to go back page by page.",
     many: false,
 };
 const SKIP: Param = Param {
@@ -160,7 +161,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             path: "/pipelines/{pipeline}/history",
             summary: "Which rules made which offsets, since when, by whom and why; the newest, oldest first",
-            query: &[LIMIT],
+            query: &[BEFORE, LIMIT],
             gives: &[(200, Gives::Json(|| schemas::named("History")))],
             handler: history,
             ..ONE
@@ -176,7 +177,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             path: "/pipelines/{pipeline}/log",
             summary: "Entries of the commit log, and what all of them come to",
-            query: &[FROM, LIMIT],
+            query: &[FROM, BEFORE, LIMIT],
             gives: &[(200, Gives::Json(|| schemas::named("LogPage")))],
             handler: log,
             ..ONE
@@ -220,32 +221,21 @@ fn config_of(ctx: &Ctx, request: &Request) -> Result<Arc<PipelineConfig>, Fault>
     })
 }
 
-struct Opened {
-    store: Arc<dyn Store>,
-    log: Log,
+/// 404 where it has not begun yet.
+fn log_of(ctx: &Ctx, request: &Request) -> Result<Known, Fault> {
+    let name = &config_of(ctx, request)?.name;
+    ctx.supervisor.log_of(name, &ctx.asker)?.ok_or_else(|| {
+        Fault::not_found(format!(
+            "pipeline `{name}` has no log yet: it has not begun"
+        ))
+    })
 }
 
 /// `None`: it has not begun yet.
-fn opened(config: &PipelineConfig) -> Result<Option<Opened>, Fault> {
-    let Some(store) = store::open_existing(&config.sink.url).map_err(told)? else {
-        return Ok(None);
-    };
-    let name = LogName::new(&config.name, &config.sink.zone);
-    if store.size(&name.entry(0)).map_err(told)?.is_none() {
-        return Ok(None);
-    }
-    let log = ops::open(&store, &name, &SystemClock::shared()).map_err(told)?;
-    Ok(Some(Opened { store, log }))
-}
-
-fn open(ctx: &Ctx, request: &Request) -> Result<Opened, Fault> {
-    let config = config_of(ctx, request)?;
-    opened(&config)?.ok_or_else(|| {
-        Fault::not_found(format!(
-            "pipeline `{}` has no log yet: it has not begun",
-            config.name
-        ))
-    })
+fn logged(ctx: &Ctx, name: &str) -> Result<Option<status::Logged>, Fault> {
+    let log = ctx.supervisor.log_of(name, &ctx.asker)?;
+    let told = |log: Known| log.read(|state| status::logged(&log.name, log.store.url(), state));
+    log.map(told).transpose().map_err(Fault::from)
 }
 
 fn limit(request: &Request) -> Result<usize, Fault> {
@@ -271,22 +261,16 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         let mut told = standing(ctx, &name)?;
         if let Some(config) = config.filter(|_| expand) {
             // What cannot be read of one pipeline must not hide the others.
-            told.log = opened(&config).unwrap_or_default().map(|at| at.logged());
+            told.log = logged(ctx, &config.name).unwrap_or_default();
+            ctx.asker.wants_it()?;
         }
         all.push(told);
     }
     Answer::json(200, &all)
 }
 
-impl Opened {
-    fn logged(&self) -> status::Logged {
-        status::logged(&self.log, self.store.url())
-    }
-}
-
 fn show(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
-    let config = config_of(ctx, request)?;
-    let log = opened(&config)?.map(|at| at.logged());
+    let log = logged(ctx, &config_of(ctx, request)?.name)?;
     let standing = standing(ctx, request.param("pipeline"))?;
     Answer::json(200, &status::Pipeline { log, ..standing })
 }
@@ -331,12 +315,7 @@ struct How {
 
 fn how(ctx: &Ctx, object: &serde_json::Map<String, Value>) -> Result<How, Fault> {
     let reason = body::text(object, "reason")?.unwrap_or_default();
-    if reason.len() > REASON_BYTES {
-        return Err(Fault::bad(format!(
-            "`reason` has {} bytes; at most {REASON_BYTES}",
-            reason.len()
-        )));
-    }
+    ops::reason(&reason).map_err(told)?;
     let wait = match object.get("wait_ms") {
         None | Some(Value::Null) => WAIT,
         Some(value) => Duration::from_millis(
@@ -491,18 +470,17 @@ pub struct History {
 }
 
 fn history(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
-    let limit = limit(request)?;
-    let Opened { store, log } = open(ctx, request)?;
-    let mut eras = ops::history::history(&store, &log).map_err(told)?;
-    let older = eras.len().saturating_sub(limit);
-    eras.drain(..older);
+    let (limit, before) = (limit(request)?, request.number("before")?);
+    let log = log_of(ctx, request)?;
+    let picked = log.read(|state| ops::history::pick(state, before, limit))?;
+    let page = ops::history::page(&log.store, &log.name, &picked).map_err(told)?;
     Answer::json(
         200,
         &History {
-            log: log.name().dir(),
-            url: store.url().to_owned(),
-            eras,
-            more: older > 0,
+            log: log.name.dir(),
+            url: log.store.url().to_owned(),
+            eras: page.eras,
+            more: page.more,
         },
     )
 }
@@ -522,9 +500,20 @@ fn configs(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
 }
 
 fn log(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
-    let (from, limit) = (request.number("from")?, limit(request)?);
-    let Opened { store, log } = open(ctx, request)?;
-    let page = commits::page(&store, &log, from, limit as u64).map_err(told)?;
+    let limit = limit(request)?;
+    let which = match (request.number("from")?, request.number("before")?) {
+        (None, None) => Which::Newest,
+        (Some(from), None) => Which::From(from),
+        (None, Some(before)) => Which::Before(before),
+        (Some(_), Some(_)) => {
+            return Err(Fault::bad(
+                "either `from` or `before`: a page begins at one version or ends below one",
+            ));
+        }
+    };
+    let log = log_of(ctx, request)?;
+    let sums = log.read(|state| commits::sums(&log.name, state))?;
+    let page = commits::page(&log.store, &log.name, sums, which, limit).map_err(told)?;
     Answer::json(200, &page)
 }
 
@@ -545,10 +534,10 @@ fn letters(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     };
     let skip = request.number("skip")?.unwrap_or(0);
     let limit = limit(request)?;
-    Answer::json(200, &page(&open(ctx, request)?, &filter, skip, limit)?)
+    Answer::json(200, &page(&log_of(ctx, request)?, &filter, skip, limit)?)
 }
 
-fn page(at: &Opened, filter: &Filter, skip: usize, limit: usize) -> Result<Letters, Fault> {
+fn page(log: &Known, filter: &Filter, skip: usize, limit: usize) -> Result<Letters, Fault> {
     let (mut letters, mut bytes, mut next) = (Vec::new(), 0, None);
     let each = |letter: Letter| {
         if letters.len() == limit || bytes > PAGE_BYTES {
@@ -559,7 +548,8 @@ fn page(at: &Opened, filter: &Filter, skip: usize, limit: usize) -> Result<Lette
         letters.push(letter);
         true
     };
-    dlq::letters(&at.store, &at.log, filter, skip, each).map_err(told)?;
+    log.with_letters(|of| dlq::letters(of, filter, skip, each))
+        .map_err(told)?;
     Ok(Letters { letters, next })
 }
 
@@ -585,7 +575,7 @@ fn record(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         partition: Some(i32::try_from(partition).map_err(|_| missing())?),
         offset: Some(offset),
     };
-    let found = page(&open(ctx, request)?, &filter, 0, PAGE_MAX)?;
+    let found = page(&log_of(ctx, request)?, &filter, 0, PAGE_MAX)?;
     match found.letters.is_empty() {
         true => Err(missing()),
         false => Answer::json(200, &found),
@@ -593,6 +583,5 @@ fn record(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
 }
 
 fn counts(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
-    let Opened { store, log } = open(ctx, request)?;
-    Answer::json(200, &dlq::counts(&store, &log).map_err(told)?)
+    Answer::json(200, &log_of(ctx, request)?.letter_counts()?)
 }

@@ -2,6 +2,7 @@
 //!
 //! Handlers are plain blocking functions; nothing below this file knows that a socket exists.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::fault::Fault;
-use crate::supervisor::{Actor, Supervisor};
+use crate::supervisor::{Actor, Asker, Supervisor};
+use crate::text::printable_json;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Method {
@@ -119,6 +121,8 @@ impl std::fmt::Debug for Route {
 pub(super) struct Ctx {
     pub supervisor: Arc<Supervisor>,
     pub actor: Actor,
+    /// Told when nobody waits for the answer any more.
+    pub asker: Asker,
 }
 
 /// A request that passed the doors and the limits.
@@ -205,8 +209,13 @@ impl Answer {
 
     /// In the order of the type's fields.
     pub fn json(status: u16, body: &impl Serialize) -> Result<Answer, Fault> {
-        let bytes = serde_json::to_vec(body)
+        let json = serde_json::to_string(body)
             .map_err(|error| Fault::internal(format!("an answer that is no JSON: {error}")))?;
+        // Whoever reads it in a terminal sees what is there.
+        let bytes = match printable_json(&json) {
+            Cow::Borrowed(_) => json.into_bytes(),
+            Cow::Owned(shown) => shown.into_bytes(),
+        };
         Ok(Answer {
             status,
             content: Content::Json(bytes),

@@ -1,5 +1,6 @@
 //! One request: rate, door, route, role, media types, body, handler, answer. In this order; each refusal is JSON.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,14 +17,15 @@ use tokio::sync::Semaphore;
 
 use super::doors::{Cors, Doors, Rates};
 use super::fault::Fault;
+use super::gate::Asks;
 use super::intake;
-use super::limits::PROBE_TIMEOUT;
+use super::limits::{PROBE_TIMEOUT, PROBES};
 use super::route::{
     self, Answer, Content, Ctx, Found, Gives, May, Method, Request, Role, Route, Takes,
 };
 use super::server::within;
 use crate::config::worker::RestConfig;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Asker, Supervisor};
 
 /// What every connection sees.
 pub(super) struct Shared {
@@ -34,12 +36,30 @@ pub(super) struct Shared {
     pub cors: Cors,
     pub rates: Rates,
     pub handlers: Arc<Semaphore>,
+    /// Of each probe, by its path.
+    pub probes: BTreeMap<&'static str, Arc<Semaphore>>,
+}
+
+pub(super) fn probes(routes: &[Route]) -> BTreeMap<&'static str, Arc<Semaphore>> {
+    let probes = routes.iter().filter(|route| route.may == May::Anyone);
+    let own = |route: &Route| (route.path, Arc::new(Semaphore::new(PROBES)));
+    probes.map(own).collect()
+}
+
+impl Shared {
+    /// What a route's handlers take turns at: one that hangs keeps no probe from answering.
+    fn threads_of(&self, route: &Route) -> Arc<Semaphore> {
+        let own = self.probes.get(route.path);
+        own.unwrap_or(&self.handlers).clone()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
     pub ip: IpAddr,
     pub tls: bool,
+    /// On this connection.
+    pub asks: Asks,
 }
 
 type Wire = hyper::Request<Incoming>;
@@ -159,6 +179,12 @@ async fn handle(
     let method = Method::of(wire.method().as_str());
     let found = route::find(shared.routes, method, wire.uri().path());
     let anyone = matches!(&found, Ok(Found::Route(route, _)) if route.may == May::Anyone);
+    if let Asks::Probes(full) = peer.asks
+        && !anyone
+    {
+        *closes = true;
+        return Err(Fault::new(503, full.told()).header("retry-after", "1"));
+    }
     let authorization = wire.headers().get(AUTHORIZATION);
     let entered = shared
         .doors
@@ -208,6 +234,7 @@ async fn handle(
     let ctx = Ctx {
         supervisor: Arc::clone(&shared.supervisor),
         actor,
+        asker: Asker::default(),
     };
     let kind = wire.headers().get(CONTENT_TYPE).cloned();
     let body = wire.into_body();
@@ -328,6 +355,15 @@ fn base(wire: &Wire, peer: Peer) -> String {
     host.map_or_else(String::new, |host| format!("{scheme}://{host}"))
 }
 
+/// Tells a handler that nobody waits any more.
+struct Leaves(Asker);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.left();
+    }
+}
+
 /// The handler on a thread of its own; its panic is one request's.
 async fn run(
     shared: &Shared,
@@ -342,10 +378,8 @@ async fn run(
     } else {
         shared.rest.request_timeout
     };
-    let permit = if probe {
-        None
-    } else {
-        let waiting = Arc::clone(&shared.handlers).acquire_owned();
+    let permit = {
+        let waiting = shared.threads_of(route).acquire_owned();
         match within(began, limit, waiting).await {
             Some(Ok(permit)) => Some(permit),
             Some(Err(_)) | None => {
@@ -355,6 +389,8 @@ async fn run(
             }
         }
     };
+    // Dropped with this future: the answer was given, its time is over, or the connection has ended.
+    let _leaves = Leaves(ctx.asker.clone());
     let job = tokio::task::spawn_blocking(move || {
         let result = (route.handler)(&ctx, &mut request);
         drop(permit);
@@ -371,7 +407,7 @@ async fn run(
         None => {
             tracing::warn!(?route, ?limit, "a request took too long");
             Err(Fault::internal(format!(
-                "Request timed out. The worker is currently handling {route:?}, which began {limit:?} ago. It goes on."
+                "Request timed out. The worker is currently handling {route:?}, which began {limit:?} ago. A change that had begun goes on."
             )))
         }
     }

@@ -20,12 +20,14 @@ use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 use super::fault::Fault;
+use super::gate::{Asks, Full, Gate, Place};
 use super::limits::{
-    ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, LINGER, PROBES, TICK, TURN_AWAY_TIME,
-    TURNED_AWAY,
+    ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, LINGER, PROBE_HEAD, PROBES, TICK,
+    TURN_AWAY_TIME, TURNED_AWAY,
 };
+use super::route::May;
 use super::serve::{Peer, Shared, serve};
-use super::watched::{Activity, Watched};
+use super::watched::Watched;
 use crate::config::worker::{Listen, RestConfig, TlsFiles};
 use crate::error::{Error, Kind, Result};
 
@@ -35,13 +37,12 @@ const BUFFER: usize = 64 << 10;
 pub(super) struct Server {
     runtime: Runtime,
     stop: watch::Sender<bool>,
-    connections: Arc<Semaphore>,
-    most: usize,
+    gate: Arc<Gate>,
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Server of {} connections at most", self.most)
+        write!(f, "Server with {:?}", self.gate)
     }
 }
 
@@ -131,16 +132,17 @@ impl Server {
         let broken = |error: std::io::Error| {
             Error::new(Kind::Bug, "rest.start", "no threads for HTTP").source(error)
         };
+        let probes = shared.routes.iter().filter(|r| r.may == May::Anyone);
+        let threads = HANDLERS + PROBES * probes.count();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(IO_THREADS)
-            .max_blocking_threads(HANDLERS + PROBES)
+            .max_blocking_threads(threads)
             .thread_name("rest")
             .enable_io()
             .enable_time()
             .build()
             .map_err(broken)?;
-        let most = shared.rest.max_connections;
-        let connections = Arc::new(Semaphore::new(most));
+        let gate = Gate::new(&shared.rest);
         let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(shared);
@@ -153,7 +155,7 @@ impl Server {
                 listener,
                 tls: door.tls,
                 shared: Arc::clone(&shared),
-                connections: Arc::clone(&connections),
+                gate: Arc::clone(&gate),
                 turned_away: Arc::clone(&turned_away),
                 stopped: stopped.clone(),
             }));
@@ -161,18 +163,16 @@ impl Server {
         Ok(Server {
             runtime,
             stop,
-            connections,
-            most,
+            gate,
         })
     }
 
     /// No new connections; requests under way have `grace` to be answered.
     pub fn stop(self, grace: Duration) {
         self.stop.send_replace(true);
-        let all = u32::try_from(self.most).unwrap_or(u32::MAX);
         let quiet = self
             .runtime
-            .block_on(async { timeout(grace, self.connections.acquire_many(all)).await });
+            .block_on(async { timeout(grace, self.gate.empty()).await });
         if quiet.is_err() {
             tracing::warn!("requests were cut off: {grace:?} were over");
         }
@@ -185,7 +185,7 @@ struct Accepting {
     listener: tokio::net::TcpListener,
     tls: Option<Arc<SslAcceptor>>,
     shared: Arc<Shared>,
-    connections: Arc<Semaphore>,
+    gate: Arc<Gate>,
     turned_away: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
 }
@@ -207,18 +207,20 @@ async fn accept(mut own: Accepting) {
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&own.connections).try_acquire_owned() else {
-            // Over TLS there is nothing to say before the handshake.
-            if own.tls.is_none()
-                && let Ok(permit) = Arc::clone(&own.turned_away).try_acquire_owned()
-            {
-                let most = own.shared.rest.max_connections;
-                tokio::spawn(async move {
-                    turn_away(stream, most).await;
-                    drop(permit);
-                });
+        let place = match own.gate.enter(peer.ip()) {
+            Ok(place) => place,
+            Err(full) => {
+                // Over TLS there is nothing to say before the handshake.
+                if own.tls.is_none()
+                    && let Ok(permit) = Arc::clone(&own.turned_away).try_acquire_owned()
+                {
+                    tokio::spawn(async move {
+                        turn_away(stream, full).await;
+                        drop(permit);
+                    });
+                }
+                continue;
             }
-            continue;
         };
         let (shared, tls, stopped) = (
             Arc::clone(&own.shared),
@@ -226,19 +228,14 @@ async fn accept(mut own: Accepting) {
             own.stopped.clone(),
         );
         tokio::spawn(async move {
-            connection(shared, stream, peer, tls, stopped).await;
-            drop(permit);
+            connection(shared, stream, peer, tls, stopped, place).await;
         });
     }
 }
 
 /// 503 to one connection too many: waiting in line would look like a dead server to a probe.
-async fn turn_away(mut stream: TcpStream, most: usize) {
-    let body = Fault::new(
-        503,
-        format!("all {most} connections are in use (rest.max.connections)"),
-    )
-    .body();
+async fn turn_away(mut stream: TcpStream, full: Full) {
+    let body = Fault::new(503, full.told()).body();
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n",
@@ -269,6 +266,7 @@ async fn connection(
     addr: SocketAddr,
     tls: Option<Arc<SslAcceptor>>,
     stopped: watch::Receiver<bool>,
+    place: Place,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
@@ -276,22 +274,36 @@ async fn connection(
     let peer = Peer {
         ip: addr.ip().to_canonical(),
         tls: tls.is_some(),
+        asks: place.asks,
     };
     let Some(acceptor) = tls else {
-        speak(shared, stream, peer, stopped).await;
+        speak(shared, stream, peer, stopped, &place).await;
         return;
     };
-    let limit = shared.rest.header_timeout;
+    let limit = head_limit(&shared, &place);
     let shaken = async {
         let ssl = Ssl::new(acceptor.context())?;
         let mut stream = SslStream::new(ssl, stream)?;
         Pin::new(&mut stream).accept().await?;
         Ok::<_, openssl::ssl::Error>(stream)
     };
-    match timeout(limit, shaken).await {
-        Ok(Ok(stream)) => speak(shared, stream, peer, stopped).await,
+    let shaken = match select(pin!(timeout(limit, shaken)), pin!(place.wanted())).await {
+        Either::Left((shaken, _)) => shaken,
+        Either::Right(_) => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => speak(shared, stream, peer, stopped, &place).await,
         Ok(Err(error)) => tracing::debug!(peer = %peer.ip, %error, "no TLS handshake"),
         Err(_) => tracing::debug!(peer = %peer.ip, "no TLS handshake in time"),
+    }
+}
+
+/// Time for a request's head, or for a handshake.
+fn head_limit(shared: &Shared, place: &Place) -> Duration {
+    let limit = shared.rest.header_timeout;
+    match place.asks {
+        Asks::All => limit,
+        Asks::Probes(_) => limit.min(PROBE_HEAD),
     }
 }
 
@@ -300,9 +312,10 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     peer: Peer,
     mut stopped: watch::Receiver<bool>,
+    place: &Place,
 ) {
-    let activity = Activity::new();
-    let limit = shared.rest.header_timeout;
+    let activity = place.activity.clone();
+    let limit = head_limit(&shared, place);
     let header = shared.rest.max_header;
     let service = {
         let activity = activity.clone();
@@ -321,11 +334,16 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     builder
         .header_read_timeout(None) // `overdue` keeps it, and tells an idle connection from a slow one
         .half_close(true)
+        .keep_alive(place.asks == Asks::All)
         .max_headers(HEADER_FIELDS)
         .max_header_size(header)
         .max_buf_size(BUFFER.max(header));
     let mut talk = builder.serve_connection(socket, service);
-    let mut overdue = pin!(activity.overdue(limit));
+    // Its time is over, or its place is wanted by somebody else.
+    let mut overdue = pin!(select(
+        Box::pin(activity.overdue(limit)),
+        Box::pin(place.wanted())
+    ));
     let done = {
         let stop = pin!(stopped.wait_for(|stop| *stop));
         let early = pin!(select(stop, &mut overdue));
@@ -356,6 +374,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         drop(stopped.wait_for(|stop| *stop).await);
         tokio::time::sleep(TICK).await;
     };
+    let stopping = select(Box::pin(stopping), Box::pin(place.wanted()));
     let lingering = pin!(timeout(LINGER, linger(&mut stream)));
     select(lingering, pin!(stopping)).await;
 }

@@ -248,6 +248,7 @@ fn commits() -> Members {
         ("version", whole()),
         ("entries", list(any_object())),
         ("next", or_null(whole())),
+        ("before", or_null(whole())),
         ("counters", any_object()),
     ];
     let trace = || ("trace", or_null(text()));

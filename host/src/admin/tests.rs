@@ -135,6 +135,7 @@ impl Rig {
             doors: Doors::new([], [], []),
             cors: Cors::default(),
             rates: Rates::new(1_000_000),
+            probes: super::serve::probes(routes()),
             handlers: Arc::new(Semaphore::new(HANDLERS)),
         };
         let server = Server::start(doors, shared).expect("started");

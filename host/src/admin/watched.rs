@@ -62,6 +62,20 @@ impl Activity {
         self.enter(Phase::Answered);
     }
 
+    /// Since when its client wants nothing: true where it was answered, false where it has not asked yet.
+    pub fn wants_nothing(&self) -> Option<(bool, Instant)> {
+        self.with(|state| match state.phase {
+            Phase::Idle => Some((true, state.since)),
+            Phase::Head => Some((false, state.since)),
+            Phase::Busy | Phase::Answered => None,
+        })
+    }
+
+    #[cfg(test)]
+    pub fn idle_now(&self) {
+        self.enter(Phase::Idle);
+    }
+
     fn limit(&self, header: Duration) -> Option<Instant> {
         self.with(|state| {
             let phase = match state.phase {

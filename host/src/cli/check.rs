@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Configs, Exit, print_problems, say, say_words};
+use super::{Configs, Exit, print_problems, say_lines, say_value, say_words};
 use crate::config::{self, PipelineConfig, Problem, Source, problem};
 use crate::error::Result;
 use crate::pipeline::{self, namespace};
@@ -37,7 +37,7 @@ pub(super) struct CheckArgs {
 
 pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
     if args.schema {
-        say(format!("{:#}", config::schema::schema()));
+        say_lines(format!("{:#}", config::schema::schema()));
         return Ok(Exit::Ok);
     }
     let configs = Configs {
@@ -59,7 +59,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
     if args.json {
         let all: Vec<_> = problems.iter().map(Problem::to_json).collect();
         let names: Vec<&str> = loaded.pipelines.iter().map(|p| p.name.as_str()).collect();
-        say(json!({ "ok": !failed, "pipelines": names, "problems": all }).to_string());
+        say_value(&json!({ "ok": !failed, "pipelines": names, "problems": all }));
     } else {
         print_problems(&problems);
         if !failed {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Configs, Exit, print_problems, say, table};
+use super::{Configs, Exit, print_problems, say, say_lines, say_value, table};
 use crate::author::input;
 use crate::config::keys::{Default, KEYS, Scope};
 use crate::config::{self, Overlay, Problem, Raw};
@@ -80,7 +80,7 @@ fn show(configs: &Configs, resolved: bool, json: bool) -> Result<Exit> {
     print_problems(&problems);
     for (raw, _) in raws.iter().filter(|(_, readable)| *readable) {
         match json {
-            true => say(as_json(raw, resolved).to_string()),
+            true => say_value(&as_json(raw, resolved)),
             false => as_lines(raw, resolved),
         }
     }
@@ -153,7 +153,7 @@ fn convert(args: &ConvertArgs) -> Result<Exit> {
     } else {
         page::toml(&done, &about)
     };
-    say(text.trim_end());
+    say_lines(text.trim_end());
     Ok(Exit::Ok)
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Exit, say, say_words};
+use super::{Exit, say_lines, say_words};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::{KafkaProps, MockBroker};
@@ -277,7 +277,7 @@ fn next_steps(dir: &Path) {
     let path = folder.map_or_else(String::new, |folder| {
         format!("  export PATH={}:$PATH\n", folder.display())
     });
-    say(format!(
+    say_lines(format!(
         "\nLook around: commits (--verify proves them), what was refused, tables\n{path}  \
          cd {}\n  \
          weir log {RAW_ZONE}\n  \

@@ -7,6 +7,7 @@ use super::remote::{Remote, local_only, read};
 use super::{Exit, say, say_json, table};
 use crate::admin::Letters;
 use crate::admin::client::{Client, query, segment};
+use crate::commit::LogName;
 use crate::deadletter::Filter;
 use crate::error::Result;
 use crate::ops::dlq::{self as ops_dlq, Count, Letter};
@@ -146,10 +147,24 @@ fn show_remote(
     Ok(Exit::Ok)
 }
 
+fn with_letters<R>(
+    found: &Found,
+    name: &LogName,
+    read: impl FnOnce(&ops_dlq::Letters<'_>) -> Result<R>,
+) -> Result<R> {
+    let log = place::open(found, name)?;
+    read(&ops_dlq::Letters {
+        store: &found.store,
+        name,
+        files: &|after| Ok(ops_dlq::files(log.state(), after)),
+        go_on: &|| Ok(()),
+    })
+}
+
 fn ls(found: &Found, json: bool) -> Result<Exit> {
     let mut counts = Vec::new();
     for name in &found.logs {
-        counts.extend(ops_dlq::counts(&found.store, &place::open(found, name)?)?);
+        counts.extend(with_letters(found, name, ops_dlq::counts)?);
     }
     show_counts(counts, json)
 }
@@ -177,11 +192,12 @@ fn show(found: &Found, filter: &Filter, limit: usize, json: bool) -> Result<Exit
     let mut shown = 0;
     let mut failed = None;
     for name in &found.logs {
-        let log = place::open(found, name)?;
-        ops_dlq::letters(&found.store, &log, filter, 0, |letter| {
-            failed = show_letter(&letter, json).err();
-            shown += 1;
-            shown < most && failed.is_none()
+        with_letters(found, name, |of| {
+            ops_dlq::letters(of, filter, 0, |letter| {
+                failed = show_letter(&letter, json).err();
+                shown += 1;
+                shown < most && failed.is_none()
+            })
         })?;
         if shown >= most || failed.is_some() {
             break;
@@ -237,7 +253,7 @@ fn as_text(letter: &Letter) {
     say("");
 }
 
-/// Control characters would rule the terminal.
+/// A value on one line; `say` shows the rest of what cannot be seen.
 fn readable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out: String = text
@@ -245,7 +261,6 @@ fn readable(bytes: &[u8]) -> String {
         .take(VALUE_CHARS)
         .map(|c| match c {
             '\n' | '\t' => ' ',
-            c if c.is_control() => '\u{fffd}',
             c => c,
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Exit, say, table};
+use super::{Exit, say, say_lines, table};
 use crate::config::nearest::nearest;
 use crate::error::{Error, Kind, Result};
 
@@ -30,7 +30,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
     let plain = plain.trim_end_matches(']');
     match sections.iter().find(|(known, _)| *known == plain) {
         Some((known, text)) => {
-            say(format!("{known}\n\n{}", text.trim()));
+            say_lines(format!("{known}\n\n{}", text.trim()));
             Ok(Exit::Ok)
         }
         None => {

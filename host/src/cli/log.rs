@@ -8,7 +8,7 @@ use super::{Exit, say_json, say_words, table};
 use crate::admin::client::{Client, query, segment};
 use crate::commit::{self, Entry, LogName, Role};
 use crate::error::Result;
-use crate::ops::log::{self as of_log, Page};
+use crate::ops::log::{self as of_log, Page, Which};
 use crate::ops::utc;
 use crate::record::ChainId;
 use crate::telemetry::{bytes, count, counted, kind_name};
@@ -51,7 +51,11 @@ pub(super) fn log(args: &LogArgs) -> Result<Exit> {
             continue;
         }
         let log = place::open(&found, name)?;
-        let page = of_log::page(&found.store, &log, None, args.last)?;
+        let page = of_log::gather(args.last, |which, limit| {
+            let sums = of_log::sums(name, log.state());
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            of_log::page(&found.store, name, sums, which, limit)
+        })?;
         let title = format!(
             "{} / {}  in {}",
             name.pipeline,
@@ -66,24 +70,16 @@ pub(super) fn log(args: &LogArgs) -> Result<Exit> {
 /// Page by page, as large as a daemon makes them.
 fn remote(client: &Client, name: &str, last: u64, json: bool) -> Result<Exit> {
     const PAGE: u64 = 1000;
-    let get = |from: Option<u64>, limit: u64| -> Result<Page> {
+    let page = of_log::gather(last, |which, limit| -> Result<Page> {
         let limit = Some(limit.clamp(1, PAGE).to_string());
-        let from = from.map(|version| version.to_string());
-        let query = query(&[("from", from), ("limit", limit)]);
+        let at = match which {
+            Which::From(version) => ("from", Some(version.to_string())),
+            Which::Before(version) => ("before", Some(version.to_string())),
+            Which::Newest => ("from", None),
+        };
+        let query = query(&[at, ("limit", limit)]);
         read(client.get(&format!("/pipelines/{}/log{query}", segment(name)))?)
-    };
-    let first = match last {
-        0 => Some(0),
-        n if n <= PAGE => None,
-        n => Some((get(None, 1)?.version + 1).saturating_sub(n)),
-    };
-    let mut page = get(first, if last == 0 { PAGE } else { last })?;
-    while let Some(next) = page.next {
-        let more = get(Some(next), PAGE)?;
-        let mut entries = page.entries;
-        entries.extend(more.entries.iter().cloned());
-        page = Page { entries, ..more };
-    }
+    })?;
     let title = page.log.trim_start_matches("_system/").replace('/', " / ");
     show(&format!("{title}  at {}", client.url()), &page, json)?;
     Ok(Exit::Ok)

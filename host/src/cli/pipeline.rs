@@ -86,3 +86,9 @@ pub(super) fn pipeline(args: &PipelineArgs) -> Result<Exit> {
         PipelineVerb::Rewind(args) => rewind::rewind(args),
     }
 }
+
+/// Bounded where it is given, so that a long one is refused before anything is looked up.
+fn reason(text: &str) -> std::result::Result<String, String> {
+    let reason = crate::ops::reason(text).map_err(|error| error.message().to_owned())?;
+    Ok(reason.to_owned())
+}

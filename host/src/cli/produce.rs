@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{Exit, say};
+use super::{Exit, say, say_value};
 use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::{KafkaCluster, KafkaProps};
@@ -139,7 +139,7 @@ fn produce_books(args: &BooksArgs) -> Result<Exit> {
     bar.finish_and_clear();
     let t = &report.tally;
     if args.json {
-        say(json!(report).to_string());
+        say_value(&json!(report));
         return Ok(Exit::Ok);
     }
     say(format!(

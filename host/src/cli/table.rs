@@ -4,6 +4,7 @@ use std::io;
 
 use super::say;
 use crate::telemetry::{columns, fold, width};
+use crate::text::printable;
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -14,7 +15,11 @@ const INDENT: &str = "    ";
 
 /// The first row is the header.
 pub(super) fn table(rows: &[Vec<String>]) {
-    for line in lines(rows, width(&io::stdout())) {
+    let cell = |cell: &String| printable(cell).into_owned();
+    let shown: Vec<Vec<String>> = (rows.iter())
+        .map(|row| row.iter().map(cell).collect())
+        .collect();
+    for line in lines(&shown, width(&io::stdout())) {
         say(line);
     }
 }

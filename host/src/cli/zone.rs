@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::place::{self, Where};
-use super::{Exit, say, table};
+use super::{Exit, say, say_value, table};
 use crate::commit::{Role, State};
 use crate::error::Result;
 use crate::telemetry::{bytes, count};
@@ -95,12 +95,11 @@ fn ls(place: &Where, files: bool, json: bool) -> Result<Exit> {
         }
         for ((table_name, role), sums) in tables(log.state()) {
             if json {
-                say(json!({
+                say_value(&json!({
                     "table": table_name, "pipeline": name.pipeline, "zone": name.zone,
                     "holds": role_name(role), "files": sums.files, "rows": sums.rows,
                     "bytes": sums.bytes, "partitions": sums.partitions,
-                })
-                .to_string());
+                }));
             }
             rows.push(vec![
                 table_name,
@@ -154,11 +153,10 @@ fn list_files(state: &State, json: bool, rows: &mut Vec<Vec<String>>) {
     for one in live {
         let file = &one.file;
         if json {
-            say(json!({
+            say_value(&json!({
                 "path": file.path, "rows": file.rows, "bytes": file.bytes, "version": one.version,
                 "holds": role_name(file.role), "sha256": file.sha256, "ranges": file.ranges,
-            })
-            .to_string());
+            }));
         }
         rows.push(vec![
             file.path.clone(),

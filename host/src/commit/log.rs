@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 
 use super::entry::{Entry, Rule, Writer};
 use super::state::{State, Violation};
+use super::view::View;
 use super::write::{Limits, Pace, Pending};
 use super::{Draft, LogName, Outcome, file};
 use crate::clock::Clock;
@@ -20,7 +21,9 @@ use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 
 /// Entries read before they are proved and folded: bounds memory while a long log is opened.
-const ENTRIES_AT_ONCE: usize = 256;
+pub(super) const ENTRIES_AT_ONCE: usize = 256;
+/// The same in bytes, for entries that name thousands of files.
+const BYTES_AT_ONCE: usize = 16 << 20;
 
 /// One writer's view of a log, and its pen.
 #[derive(Debug)]
@@ -29,7 +32,10 @@ pub struct Log {
     pub(super) name: LogName,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) writer: Writer,
-    pub(super) state: State,
+    /// Changed through `view` only.
+    pub(super) state: Arc<State>,
+    /// The same state, for whoever asks.
+    view: Arc<View>,
     pub(super) limits: Limits,
     pub(super) pace: Pace,
     /// An attempt that may or may not be in the log.
@@ -81,7 +87,9 @@ impl Log {
         writer: Writer,
         state: State,
     ) -> Log {
+        let state = Arc::new(state);
         Log {
+            view: Arc::new(View::new(store.as_ref(), &name, &state)),
             store,
             name,
             clock,
@@ -115,10 +123,29 @@ impl Log {
     }
 
     pub(super) fn read_on(&mut self) -> Result<()> {
-        if read_from(&*self.store, &self.name, &mut self.state)? {
-            return Ok(());
+        loop {
+            let (version, digest) = (self.state.version, &self.state.digest);
+            let Some(read) = read_next(&*self.store, &self.name, version, digest)? else {
+                return self.read_again();
+            };
+            let more = read.more;
+            if !read.entries.is_empty() {
+                let name = &self.name;
+                let folded = |state: &mut State| fold(name, state, read);
+                self.view.change(&mut self.state, folded)?;
+            }
+            if !more {
+                return Ok(());
+            }
         }
-        self.read_again()
+    }
+
+    /// Folds an entry of our own that was proved.
+    pub(super) fn step(&mut self, entry: &Entry, digest: String) -> Result<()> {
+        let stepped = self
+            .view
+            .change(&mut self.state, |state| state.step(entry, digest));
+        stepped.map_err(|v| invalid(&self.name, entry.version, &v))
     }
 
     /// P is gone or altered: R1, and R4 against what was held.
@@ -152,7 +179,7 @@ impl Log {
             Some(bytes) => return Err(backwards(format!("digest {}", file::digest(&bytes)))),
             None => return Err(backwards("no such entry".to_owned())),
         }
-        self.state = found;
+        self.view.change(&mut self.state, |state| *state = found);
         Ok(())
     }
 
@@ -238,6 +265,11 @@ impl Log {
         &self.state
     }
 
+    /// The state for others: it follows this log, and ends with it.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
     pub fn name(&self) -> &LogName {
         &self.name
     }
@@ -251,32 +283,26 @@ impl Log {
 fn read_all(store: &dyn Store, name: &LogName) -> Result<Option<State>> {
     // Listed before it is read: whatever is listed must be readable, whoever appends meanwhile.
     let newest = newest_listed(store, name)?;
-    let path = name.entry(0);
-    let Some(bytes) = store.get(&path)? else {
+    let Some(mut state) = begin(store, name)? else {
         return match newest {
             None => Ok(None),
             Some(newest) => Err(hole(name, 0, newest)),
         };
     };
-    let entry = file::decode(&bytes, &path)?;
-    let mut state = State::begin(&entry, file::digest(&bytes)).map_err(|v| invalid(name, 0, &v))?;
-    if state.init.pipeline != name.pipeline || state.init.zone != name.zone {
-        let (pipeline, zone) = (&state.init.pipeline, &state.init.zone);
-        return Err(Error::new(
-            Kind::LogCorrupt,
-            "log.open",
-            format!("this is the log of {pipeline}/{zone}, not of {name}"),
-        )
-        .with("entry", path)
-        .hint("a log stays where it was made; restore the directory's name"));
-    }
-    if !read_from(store, name, &mut state)? {
-        return Err(Error::new(
-            Kind::LogCorrupt,
-            "log.open",
-            "an entry changed while the log was read",
-        )
-        .with("log", name));
+    loop {
+        let Some(read) = read_next(store, name, state.version, &state.digest)? else {
+            return Err(Error::new(
+                Kind::LogCorrupt,
+                "log.open",
+                "an entry changed while the log was read",
+            )
+            .with("log", name));
+        };
+        let more = read.more;
+        fold(name, &mut state, read)?;
+        if !more {
+            break;
+        }
     }
     match newest {
         Some(newest) if newest > state.version => Err(hole(name, state.version + 1, newest)),
@@ -287,40 +313,78 @@ fn read_all(store: &dyn Store, name: &LogName) -> Result<Option<State>> {
     }
 }
 
-/// R2. False: P itself is gone or has changed, and what was read above it was thrown away.
-fn read_from(store: &dyn Store, name: &LogName, state: &mut State) -> Result<bool> {
-    loop {
-        let mut read: Vec<(Entry, String)> = Vec::new();
-        while read.len() < ENTRIES_AT_ONCE {
-            let path = name.entry(state.version + 1 + read.len() as u64);
-            let Some(bytes) = store.get(&path)? else {
-                break;
-            };
-            read.push((file::decode(&bytes, &path)?, file::digest(&bytes)));
-        }
-        let proved = store.get(&name.entry(state.version))?;
-        if proved.is_none_or(|bytes| file::digest(&bytes) != state.digest) {
-            return Ok(false);
-        }
-        if read.is_empty() {
-            return Ok(true);
-        }
-        store.sync(&name.log_dir())?;
-        let last = read.len() < ENTRIES_AT_ONCE;
-        for (entry, digest) in read {
-            let version = state.version + 1;
-            state
-                .step(&entry, digest)
-                .map_err(|v| invalid(name, version, &v))?;
-        }
-        if last {
-            return Ok(true);
-        }
+/// The state after version 0. `None`: there is no version 0.
+pub(super) fn begin(store: &dyn Store, name: &LogName) -> Result<Option<State>> {
+    let path = name.entry(0);
+    let Some(bytes) = store.get(&path)? else {
+        return Ok(None);
+    };
+    let entry = file::decode(&bytes, &path)?;
+    let state = State::begin(&entry, file::digest(&bytes)).map_err(|v| invalid(name, 0, &v))?;
+    if state.init.pipeline != name.pipeline || state.init.zone != name.zone {
+        let (pipeline, zone) = (&state.init.pipeline, &state.init.zone);
+        return Err(Error::new(
+            Kind::LogCorrupt,
+            "log.open",
+            format!("this is the log of {pipeline}/{zone}, not of {name}"),
+        )
+        .with("entry", path)
+        .hint("a log stays where it was made; restore the directory's name"));
     }
+    Ok(Some(state))
+}
+
+/// Entries above P that are proved, each with its digest.
+pub(super) struct Read {
+    pub entries: Vec<(Entry, String)>,
+    /// There may be further ones.
+    pub more: bool,
+}
+
+/// R2, as much of it as is held at once. `None`: P itself is gone or has changed, and what lies above it counts for nothing.
+pub(super) fn read_next(
+    store: &dyn Store,
+    name: &LogName,
+    version: u64,
+    digest: &str,
+) -> Result<Option<Read>> {
+    let mut read = Read {
+        entries: Vec::new(),
+        more: true,
+    };
+    let mut held = 0;
+    while read.entries.len() < ENTRIES_AT_ONCE && held < BYTES_AT_ONCE {
+        let path = name.entry(version + 1 + read.entries.len() as u64);
+        let Some(bytes) = store.get(&path)? else {
+            read.more = false;
+            break;
+        };
+        held += bytes.len();
+        let entry = file::decode(&bytes, &path)?;
+        read.entries.push((entry, file::digest(&bytes)));
+    }
+    let proved = store.get(&name.entry(version))?;
+    if proved.is_none_or(|bytes| file::digest(&bytes) != digest) {
+        return Ok(None);
+    }
+    if !read.entries.is_empty() {
+        store.sync(&name.log_dir())?;
+    }
+    Ok(Some(read))
+}
+
+pub(super) fn fold(name: &LogName, state: &mut State, read: Read) -> Result<()> {
+    for (entry, digest) in read.entries {
+        let version = state.version + 1;
+        state
+            .step(&entry, digest)
+            .map_err(|v| invalid(name, version, &v))?;
+    }
+    Ok(())
 }
 
 /// The newest version whose name lies in `log/`. Names of another form are ignored.
-fn newest_listed(store: &dyn Store, name: &LogName) -> Result<Option<u64>> {
+pub(super) fn newest_listed(store: &dyn Store, name: &LogName) -> Result<Option<u64>> {
     let listed = store.list(&name.log_dir())?;
     Ok(listed.iter().filter_map(|l| version_of(&l.path)).max())
 }
@@ -348,7 +412,7 @@ pub(super) fn invalid(name: &LogName, version: u64, violation: &Violation) -> Er
     }
 }
 
-fn hole(name: &LogName, missing: u64, newest: u64) -> Error {
+pub(super) fn hole(name: &LogName, missing: u64, newest: u64) -> Error {
     Error::new(
         Kind::LogCorrupt,
         "log.open",

@@ -19,6 +19,7 @@ mod rewind;
 mod rules;
 mod state;
 mod verify;
+mod view;
 mod write;
 
 use std::collections::BTreeMap;
@@ -30,12 +31,13 @@ pub use entry::{
     Rule, Rules, Span, Swap, Writer,
 };
 pub use file::{decode, digest, encode, rules_digest};
-pub use history::{Era, history};
+pub use history::{Era, EraAt, era, history};
 pub use log::Log;
 pub use owner::{may_own_table, own_table};
 pub use rewind::{Back, Straddling};
 pub use state::{Border, ChainState, LiveFile, OpenPlan, RemovedFile, State, Violation};
 pub use verify::{Problem, Verified, verify};
+pub use view::{Folded, View};
 pub use write::Limits;
 
 use crate::clock::Clock;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::entry::{AddedFile, Entry, Init, Kind, Plan, Reader, Role, Rule, Rules, Writer};
 use super::file::rules_digest;
+use super::history::EraAt;
 use crate::chain::Ledger;
 use crate::record::ChainId;
 
@@ -172,6 +173,8 @@ pub struct State {
     /// The last version that changed rows; 0 = none did.
     pub data_at: u64,
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Which rules were in force when, the oldest first; the entries themselves say who wanted them and why.
+    pub eras: Vec<EraAt>,
     writers: VecDeque<Writer>,
     /// How often the ranges of a plan were voided since a batch last committed.
     voids: Vec<(Plan, u32)>,
@@ -203,6 +206,7 @@ impl State {
             open_plan: None,
             data_at: 0,
             counters: BTreeMap::new(),
+            eras: vec![EraAt::of(0)],
             writers: VecDeque::from([entry.writer.clone()]),
             voids: Vec::new(),
         })
@@ -370,6 +374,15 @@ impl State {
         }
         self.fold_plan(entry);
         self.fold_swap(entry);
+        super::history::fold(&mut self.eras, entry);
+    }
+
+    /// About how many things it holds, some hundred bytes each: what grows with the log.
+    pub fn weight(&self) -> usize {
+        let borders: usize = self.chains.values().map(|chain| chain.borders.len()).sum();
+        let eras: usize = self.eras.iter().map(|era| 1 + era.ranges.len()).sum();
+        let files = self.live.len() + self.removed.len() + self.gced.len();
+        files + borders + eras
     }
 
     /// A position below the one before is a set-back: the cuts above it are undone.

@@ -298,9 +298,7 @@ impl Log {
             }
         } else {
             let digest = file::digest(&sent.bytes);
-            self.state
-                .step(&sent.entry, digest)
-                .map_err(|v| super::log::invalid(&self.name, version, &v))?;
+            self.step(&sent.entry, digest)?;
         }
         if matches!(sent.entry.kind, EntryKind::Data | EntryKind::Batch) {
             self.pace.committed(self.clock.elapsed(), pending.attempts);

@@ -68,6 +68,8 @@ pub struct RestConfig {
     pub max_plugin: usize,
     pub max_header: usize,
     pub max_connections: usize,
+    /// Of one peer that is not this machine.
+    pub max_per_peer: usize,
     pub max_rate: u32,
     pub request_timeout: Duration,
     pub header_timeout: Duration,
@@ -476,6 +478,11 @@ impl Reader<'_> {
             );
             self.problem(key, problem::CONTRADICTION, message, Some(hint));
         }
+        let max_connections = self.size("rest.max.connections")?;
+        let max_per_peer = match self.size("rest.max.connections.per.peer") {
+            Some(given) => given,
+            None => max_connections.div_ceil(2),
+        };
         Some(RestConfig {
             advertised: self.advertised(&listen),
             listen,
@@ -487,7 +494,8 @@ impl Reader<'_> {
             max_body: self.size("rest.max.body")?,
             max_plugin: self.size("rest.max.plugin")?,
             max_header: self.size("rest.max.header")?,
-            max_connections: self.size("rest.max.connections")?,
+            max_connections,
+            max_per_peer,
             max_rate: u32::try_from(self.number("rest.max.rate")?).ok()?,
             request_timeout: self.duration("rest.request.timeout")?,
             header_timeout: self.duration("rest.header.timeout")?,

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::utc;
-use crate::commit::{AddedFile, Log, Role};
+use crate::commit::{AddedFile, LiveFile, LogName, Role, State};
 use crate::deadletter::{self, Filter, Original, Stored};
 use crate::error::Result;
 use crate::store::Store;
@@ -120,50 +120,144 @@ impl Letter {
     }
 }
 
-/// The live files of dead letters, in the order of their commits.
-fn files(log: &Log) -> Vec<AddedFile> {
-    let mut live: Vec<_> = log.state().live.values().collect();
-    live.retain(|live| live.file.role == Role::Letters);
-    live.sort_by(|a, b| (a.version, &a.file.path).cmp(&(b.version, &b.file.path)));
-    live.into_iter().map(|live| live.file.clone()).collect()
+/// Where a file of dead letters stands in the order of commits: version and path.
+pub type Place = (u64, String);
+
+/// The next files of dead letters of a log, as long as it is not rewound.
+#[derive(Debug)]
+pub struct Files {
+    /// Of the state: files that were read before another one may be gone.
+    removed_at: u64,
+    files: Vec<(Place, AddedFile)>,
+}
+
+/// Files that are held at once.
+const FILES_AT_ONCE: usize = 1024;
+
+/// The live files of dead letters after a place, in the order of their commits.
+pub fn files(state: &State, after: Option<&Place>) -> Files {
+    let place = |live: &LiveFile| (live.version, live.file.path.clone());
+    let later = |live: &&LiveFile| {
+        after.is_none_or(|(version, path)| (live.version, &live.file.path) > (*version, path))
+    };
+    let live = state.live.values().filter(|l| l.file.role == Role::Letters);
+    let mut next: Vec<&LiveFile> = live.filter(later).collect();
+    next.sort_by(|a, b| (a.version, &a.file.path).cmp(&(b.version, &b.file.path)));
+    let next = next.into_iter().take(FILES_AT_ONCE);
+    Files {
+        removed_at: state.removed_at,
+        files: next.map(|live| (place(live), live.file.clone())).collect(),
+    }
+}
+
+/// Where the letters of a log lie, and whether whoever asks still wants to know.
+pub struct Letters<'a> {
+    pub store: &'a Arc<dyn Store>,
+    pub name: &'a LogName,
+    /// [`files`] of the state as it is now.
+    pub files: &'a dyn Fn(Option<&Place>) -> Result<Files>,
+    pub go_on: &'a dyn Fn() -> Result<()>,
+}
+
+/// Codes and fields that are counted apart; a plugin may name fields after what it reads.
+const COUNTS_MAX: usize = 10_000;
+const OTHERS: &str = "(others)";
+
+/// Letters by code and field, up to some place: what is new is added, nothing is read twice.
+#[derive(Debug, Default)]
+pub struct Counted {
+    after: Option<Place>,
+    removed_at: u64,
+    counts: deadletter::Counts,
+}
+
+impl Counted {
+    /// Reads on up to the newest file. What was read is kept where it is stopped.
+    pub fn follow(&mut self, of: &Letters<'_>) -> Result<()> {
+        loop {
+            let next = (of.files)(self.after.as_ref())?;
+            if next.removed_at != self.removed_at {
+                *self = Counted {
+                    removed_at: next.removed_at,
+                    ..Counted::default()
+                };
+                continue;
+            }
+            if next.files.is_empty() {
+                return Ok(());
+            }
+            for (place, file) in next.files {
+                (of.go_on)()?;
+                for (what, letters) in deadletter::counts(of.store, of.name, &[file])? {
+                    self.add(what, letters);
+                }
+                self.after = Some(place);
+            }
+        }
+    }
+
+    fn add(&mut self, what: (String, Option<String>), letters: u64) {
+        let known = self.counts.contains_key(&what) || self.counts.len() < COUNTS_MAX;
+        let what = match known {
+            true => what,
+            false => (OTHERS.to_owned(), None),
+        };
+        *self.counts.entry(what).or_default() += letters;
+    }
+
+    /// The most frequent first.
+    pub fn told(&self, pipeline: &str) -> Vec<Count> {
+        let mut counts: Vec<_> = self.counts.iter().collect();
+        counts.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+        let count = |((code, field), letters): (&(String, Option<String>), &u64)| Count {
+            pipeline: pipeline.to_owned(),
+            code: code.clone(),
+            field: field.clone(),
+            letters: *letters,
+        };
+        counts.into_iter().map(count).collect()
+    }
 }
 
 /// By code and field, the most frequent first.
-pub fn counts(store: &Arc<dyn Store>, log: &Log) -> Result<Vec<Count>> {
-    let counts = deadletter::counts(store, log.name(), &files(log))?;
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-    let count = |((code, field), letters)| Count {
-        pipeline: log.name().pipeline.clone(),
-        code,
-        field,
-        letters,
-    };
-    Ok(counts.into_iter().map(count).collect())
+pub fn counts(of: &Letters<'_>) -> Result<Vec<Count>> {
+    let mut counted = Counted::default();
+    counted.follow(of)?;
+    Ok(counted.told(&of.name.pipeline))
 }
 
 /// Hands over one letter after the other from the `skip`-th on, in the order of their commits, until `each` says no. Of the
 /// letters of one record the first that is handed over has the bytes.
 pub fn letters(
-    store: &Arc<dyn Store>,
-    log: &Log,
+    of: &Letters<'_>,
     filter: &Filter,
     skip: usize,
     mut each: impl FnMut(Letter) -> bool,
 ) -> Result<()> {
-    let files = files(log);
+    let mut after = None;
+    let mut passed = 0;
     let mut before: Option<Arc<Original>> = None;
-    for (at, stored) in deadletter::read(store, log.name(), &files, filter).enumerate() {
-        let stored = stored?;
-        if at < skip {
-            continue;
+    loop {
+        let next = (of.files)(after.as_ref())?;
+        if next.files.is_empty() {
+            return Ok(());
         }
-        let original = stored.original.clone();
-        let first = !before.is_some_and(|before| Arc::ptr_eq(&before, &original));
-        before = Some(original);
-        if !each(Letter::of(stored, first)) {
-            break;
+        for (place, file) in next.files {
+            (of.go_on)()?;
+            for stored in deadletter::read(of.store, of.name, &[file], filter) {
+                let stored = stored?;
+                if passed < skip {
+                    passed += 1;
+                    continue;
+                }
+                let original = stored.original.clone();
+                let first = !before.is_some_and(|before| Arc::ptr_eq(&before, &original));
+                before = Some(original);
+                if !each(Letter::of(stored, first)) {
+                    return Ok(());
+                }
+            }
+            after = Some(place);
         }
     }
-    Ok(())
 }

@@ -1,10 +1,12 @@
 //! The log as a list of rules and the offsets they made.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::commit::{self, Log, Rule, State};
+use super::PAGE_BYTES;
+use crate::commit::{self, LogName, Rule, State};
 use crate::error::Result;
 use crate::record::ChainId;
 use crate::store::Store;
@@ -44,25 +46,82 @@ pub struct Range {
     pub to: i64,
 }
 
-/// The oldest first.
-pub fn history(store: &Arc<dyn Store>, log: &Log) -> Result<Vec<Era>> {
-    let eras = commit::history(store.as_ref(), log.name(), log.version())?;
-    let dir = log.name().dir();
-    Ok(eras.iter().map(|e| told(&dir, e, log.state())).collect())
+/// Some of the eras, and whether older ones were left out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The oldest first.
+    pub eras: Vec<Era>,
+    pub more: bool,
 }
 
-fn told(log: &str, era: &commit::Era, state: &State) -> Era {
+/// What a page needs of the state, copied so that nobody waits while entries are read.
+#[derive(Debug)]
+pub struct Picked {
+    /// The newest first.
+    eras: Vec<commit::EraAt>,
+    more: bool,
+    barred: BTreeSet<String>,
+    partitions: BTreeMap<ChainId, (String, i32)>,
+}
+
+/// About how many bytes a range takes in an answer.
+const RANGE_BYTES: usize = 128;
+
+/// The newest eras, below gen `before` where one is given. A limit of 0 is none.
+pub fn pick(state: &State, before: Option<u64>, limit: usize) -> Picked {
+    let below = before.unwrap_or(u64::MAX);
+    let end = state.eras.partition_point(|era| era.r#gen < below);
+    let most = if limit == 0 { usize::MAX } else { limit };
+    let (mut eras, mut bytes) = (Vec::new(), 0);
+    for era in state.eras.get(..end).into_iter().flatten().rev() {
+        if eras.len() == most || bytes > PAGE_BYTES {
+            break;
+        }
+        bytes += era.ranges.len() * RANGE_BYTES;
+        eras.push(era.clone());
+    }
+    let chains = eras.iter().flat_map(|era| era.ranges.keys());
+    let partition = |id: &ChainId| {
+        let at = state.chains.get(id)?;
+        Some((id.clone(), (at.topic.clone(), at.partition)))
+    };
+    Picked {
+        more: eras.len() < end,
+        partitions: chains.filter_map(partition).collect(),
+        barred: state.barred.clone(),
+        eras,
+    }
+}
+
+/// A page ends before the entries that were read for it pass [`PAGE_BYTES`]; it has at least one era.
+pub fn page(store: &Arc<dyn Store>, name: &LogName, picked: &Picked) -> Result<Page> {
+    let (dir, mut eras, mut held) = (name.dir(), Vec::new(), 0);
+    let mut more = picked.more;
+    for at in &picked.eras {
+        if held > PAGE_BYTES {
+            more = true;
+            break;
+        }
+        let (era, bytes) = commit::era(store.as_ref(), name, at)?;
+        held += bytes;
+        eras.push(told(&dir, &era, picked));
+    }
+    eras.reverse();
+    Ok(Page { eras, more })
+}
+
+fn told(log: &str, era: &commit::Era, picked: &Picked) -> Era {
     let range = |(chain, (from, to)): (&ChainId, &(i64, i64))| {
-        let at = state.chains.get(chain);
+        let at = picked.partitions.get(chain);
         Range {
             chain: chain.clone(),
-            topic: at.map(|c| c.topic.clone()),
-            partition: at.map(|c| c.partition),
+            topic: at.map(|(topic, _)| topic.clone()),
+            partition: at.map(|(_, partition)| *partition),
             from: *from,
             to: *to,
         }
     };
-    let barred = |digest: &String| state.barred.contains(digest);
+    let barred = |digest: &String| picked.barred.contains(digest);
     let barred = |r: &Rule| barred(&r.component) || barred(&r.config);
     Era {
         log: log.to_owned(),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::PAGE_BYTES;
 use crate::chain::{Records, Rows};
-use crate::commit::{self, Entry, Log, LogName, Role, State};
+use crate::commit::{self, Entry, LogName, Role, State};
 use crate::error::{Error, Kind, Result};
 use crate::record::ChainId;
 use crate::store::Store;
@@ -62,6 +63,9 @@ pub struct Page {
     pub entries: Vec<Logged>,
     /// Where the next page begins; `None`: this one has the newest entry.
     pub next: Option<u64>,
+    /// `before` of the page before this; `None`: this one has the first entry.
+    #[serde(default)]
+    pub before: Option<u64>,
     pub records: Records,
     pub rows: Rows,
     /// Both ledgers close.
@@ -83,42 +87,120 @@ pub struct Position {
     pub to: i64,
 }
 
-/// `limit` entries from version `from` on, or the newest ones; a limit of 0 is none.
-pub fn page(store: &Arc<dyn Store>, log: &Log, from: Option<u64>, limit: u64) -> Result<Page> {
-    let (name, state, newest) = (log.name(), log.state(), log.version());
-    let first = match (from, limit) {
-        (Some(from), _) => from,
-        (None, 0) => 0,
-        (None, n) => (newest + 1).saturating_sub(n),
-    };
-    let last = match limit {
-        0 => newest,
-        n => newest.min(first.saturating_add(n - 1)),
-    };
-    let mut entries = Vec::new();
-    for version in first..=last {
-        let path = name.entry(version);
-        let bytes = store.get(&path)?.ok_or_else(|| {
-            Error::new(Kind::LogCorrupt, "cli.log", "an entry is missing").with("path", &path)
-        })?;
-        entries.push(Logged {
-            log: name.dir(),
-            entry: commit::decode(&bytes, &path)?,
-            digest: commit::digest(&bytes),
-        });
-    }
+/// Which entries make a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// From this version upwards.
+    From(u64),
+    /// The newest below this version.
+    Before(u64),
+    Newest,
+}
+
+/// A page without entries: what the whole log comes to.
+pub fn sums(name: &LogName, state: &State) -> Page {
     let total = state.totals();
-    Ok(Page {
+    Page {
         log: name.dir(),
-        version: newest,
-        entries,
-        next: (last < newest).then(|| last + 1),
+        version: state.version,
+        entries: Vec::new(),
+        next: None,
+        before: None,
         records: total.records,
         rows: total.rows,
         closes: total.closes(),
         counters: state.counters.clone(),
         positions: positions(state),
+    }
+}
+
+/// Puts up to `limit` entries in; fewer where they pass [`PAGE_BYTES`] of what lies in the store, at least one.
+pub fn page(
+    store: &Arc<dyn Store>,
+    name: &LogName,
+    sums: Page,
+    which: Which,
+    limit: usize,
+) -> Result<Page> {
+    let newest = sums.version;
+    let one = |version| -> Result<(Logged, usize)> {
+        let path = name.entry(version);
+        let bytes = store.get(&path)?.ok_or_else(|| {
+            Error::new(Kind::LogCorrupt, "cli.log", "an entry is missing").with("path", &path)
+        })?;
+        let logged = Logged {
+            log: name.dir(),
+            entry: commit::decode(&bytes, &path)?,
+            digest: commit::digest(&bytes),
+        };
+        Ok((logged, bytes.len()))
+    };
+    let (mut entries, mut held) = (Vec::new(), 0);
+    let mut take = |version| -> Result<bool> {
+        let (logged, bytes) = one(version)?;
+        entries.push(logged);
+        held += bytes;
+        Ok(held <= PAGE_BYTES && entries.len() < limit)
+    };
+    let (first, end) = match which {
+        Which::From(first) => {
+            let mut at = first;
+            while at <= newest {
+                at += 1;
+                if !take(at - 1)? {
+                    break;
+                }
+            }
+            (first, at)
+        }
+        Which::Before(_) | Which::Newest => {
+            let end = match which {
+                Which::Before(end) => end.min(newest + 1),
+                _ => newest + 1,
+            };
+            let mut at = end;
+            while at > 0 {
+                at -= 1;
+                if !take(at)? {
+                    break;
+                }
+            }
+            entries.reverse();
+            (at, end)
+        }
+    };
+    Ok(Page {
+        entries,
+        next: (end <= newest).then_some(end),
+        before: (first > 0).then(|| first.min(newest + 1)),
+        ..sums
     })
+}
+
+/// The newest `last` entries over as many pages as it takes; 0: all of them.
+pub fn gather(last: u64, mut get: impl FnMut(Which, u64) -> Result<Page>) -> Result<Page> {
+    if last == 0 {
+        let mut page = get(Which::From(0), u64::MAX)?;
+        while let Some(next) = page.next {
+            let mut more = get(Which::From(next), u64::MAX)?;
+            page.entries.append(&mut more.entries);
+            let entries = std::mem::take(&mut page.entries);
+            page = Page { entries, ..more };
+        }
+        return Ok(page);
+    }
+    let mut page = get(Which::Newest, last)?;
+    while let Some(before) = page.before
+        && (page.entries.len() as u64) < last
+    {
+        let older = get(Which::Before(before), last - page.entries.len() as u64)?;
+        if older.entries.is_empty() {
+            break;
+        }
+        page.entries.splice(0..0, older.entries);
+        page.before = older.before;
+    }
+    Ok(page)
 }
 
 pub fn positions(state: &State) -> Vec<Position> {

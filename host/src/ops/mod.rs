@@ -22,6 +22,25 @@ use crate::error::{Error, Kind, Result};
 pub use crate::pipeline::columns::{Change, Columns, Effect};
 use crate::store::Store;
 
+/// A page (of entries, eras, letters) ends with the one that passes this many bytes of what is read for it.
+pub const PAGE_BYTES: usize = 8 << 20;
+
+/// Bytes of a reason: it goes into an entry of the log that stays for good.
+const REASON_BYTES: usize = 4 << 10;
+
+/// Why somebody wants a change, as it was given at any door.
+pub fn reason(given: &str) -> Result<&str> {
+    match given.len() {
+        ..=REASON_BYTES => Ok(given),
+        n => Err(Error::new(
+            Kind::ConfigInvalid,
+            "ops.reason",
+            format!("the reason has {n} bytes; at most {REASON_BYTES} are kept"),
+        )
+        .hint("it stands in the log for good: say it in a few words")),
+    }
+}
+
 /// What stands in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {

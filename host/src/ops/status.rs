@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::log::{Position, positions};
 use crate::chain::{Records, Rows};
-use crate::commit::{Log, Rule};
+use crate::commit::{LogName, Rule, State};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pipeline {
@@ -49,12 +49,12 @@ pub struct Logged {
     pub positions: Vec<Position>,
 }
 
-pub fn logged(log: &Log, url: &str) -> Logged {
-    let (state, total) = (log.state(), log.state().totals());
+pub fn logged(name: &LogName, url: &str, state: &State) -> Logged {
+    let total = state.totals();
     Logged {
-        log: log.name().dir(),
+        log: name.dir(),
         url: url.to_owned(),
-        version: log.version(),
+        version: state.version,
         r#gen: state.rules_gen(),
         rules: state.rules.rules.clone(),
         records: total.records,

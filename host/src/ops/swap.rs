@@ -177,7 +177,7 @@ impl Scene {
     /// table had under them, so nothing is refused for readers' sake: what changes is said.
     pub fn rollback(self, to: Option<u64>, reason: &str) -> Result<Planned, Refused> {
         let state = self.log.state();
-        let eras = commit::history(self.store.as_ref(), self.log.name(), self.log.version())?;
+        let eras = commit::history(self.store.as_ref(), self.log.name(), &state.eras)?;
         let now = &state.rules.rules;
         let target = match to {
             Some(wanted) => eras.iter().find(|era| era.r#gen == wanted).ok_or_else(|| {

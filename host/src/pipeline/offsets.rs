@@ -77,9 +77,14 @@ pub fn offsets(config: &PipelineConfig) -> Result<Vec<Position>> {
     let Some(log) = open(&config.sink.url, &config.name, &config.sink.zone, &clock)? else {
         return Ok(Vec::new());
     };
-    let of_names = newest_chains(log.state());
+    Ok(positions(log.state()))
+}
+
+/// What a state says of each partition.
+pub fn positions(state: &State) -> Vec<Position> {
+    let of_names = newest_chains(state);
     let positions = of_names.into_iter().filter_map(|((topic, partition), id)| {
-        let chain = log.state().chains.get(&id)?;
+        let chain = state.chains.get(&id)?;
         Some(Position {
             topic,
             partition,
@@ -87,7 +92,7 @@ pub fn offsets(config: &PipelineConfig) -> Result<Vec<Position>> {
             to: chain.to,
         })
     });
-    Ok(positions.collect())
+    positions.collect()
 }
 
 /// The chain of a topic's name that was opened last: a recreated topic has several.

@@ -1,9 +1,10 @@
 //! What a pipeline tells about itself: one call per event. Lines, bars, JSON and metrics are made of it in `telemetry`.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commit::{Committed, State};
+use crate::commit::{Committed, State, View};
 use crate::config::PipelineConfig;
 use crate::error::Error;
 use crate::sink::Gathered;
@@ -57,6 +58,8 @@ pub trait Report: Send + Sync + Debug {
     fn tasks(&self, _count: usize) {}
     /// Records came from or went to a topic of which no commit speaks.
     fn topic(&self, _topic: &str) {}
+    /// The log is open: whoever has questions about it reads its state there while the pipeline runs. Hold it weakly.
+    fn opened(&self, _log: &Arc<View>) {}
     /// Ready to read; the state is the log's at that moment.
     fn started(&self, config: &PipelineConfig, state: &State);
     /// An entry with rows or offsets is proved and published; `took` since its files began to be made durable.

@@ -188,6 +188,7 @@ pub fn open_zone(
             rules.clone(),
         )
     })?;
+    host.report.opened(log.view());
     Ok((store, log))
 }
 

@@ -124,10 +124,10 @@ pub fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
-/// Without anything that a terminal would act on.
+/// One line, without anything that a terminal would act on: line ends are blanks, the rest is shown as text.
 pub fn printable(text: &str) -> String {
-    let spaced = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().map(spaced).collect()
+    let text = text.replace(['\r', '\n', '\t'], " ");
+    crate::text::printable(&text).into_owned()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::jobs::{self, Pool, Product};
 use super::journal::{Change, Journal, Recorded, standing};
 use super::reach::{self, Origin};
 use super::unit::{Gear, Runner, Seen, Unit, Wanted};
+use super::views::{Asker, Known, Views};
 use super::{Actor, Health, Info, Kind, Readers, Refused, Standing, Status, Target};
 use crate::clock::Clock;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
@@ -49,6 +50,7 @@ pub struct Supervisor {
     gear: Gear,
     address: Mutex<String>,
     started: AtomicBool,
+    views: Views,
     pub(super) book: Mutex<Book>,
 }
 
@@ -150,6 +152,7 @@ impl Supervisor {
             bounds: reach::bounds(worker),
             address: Mutex::new(address),
             started: AtomicBool::new(false),
+            views: Views::default(),
             book: Mutex::new(Book {
                 journal,
                 entries: BTreeMap::new(),
@@ -308,6 +311,19 @@ impl Supervisor {
         config.ok_or_else(|| Refused::Bad(format!("{name} is no pipeline but a file connector")))
     }
 
+    /// The commit log of a pipeline, for questions. `None`: it has not begun yet.
+    pub fn log_of(&self, name: &str, asker: &Asker) -> Result<Option<Known>, Refused> {
+        let config = self.pipeline(name)?;
+        let running = self.find(name)?.live.log();
+        self.views
+            .known(&config.name, &config.sink, running, (asker, &self.clock))
+    }
+
+    /// Entries of commit logs that were read to answer such questions, since the daemon began.
+    pub fn log_entries_read(&self) -> u64 {
+        self.views.entries_read()
+    }
+
     /// The worker's own plugin places.
     pub fn plugins(&self) -> Result<Plugins> {
         self.pool.at(Places {
@@ -458,9 +474,11 @@ impl Refused {
         match self {
             Refused::Failed(error) => error,
             Refused::Invalid(problems) => config::refused(&problems),
-            Refused::NotFound(m) | Refused::Exists(m) | Refused::Bad(m) | Refused::Conflict(m) => {
-                new(m)
-            }
+            Refused::NotFound(m)
+            | Refused::Exists(m)
+            | Refused::Bad(m)
+            | Refused::Conflict(m)
+            | Refused::Busy(m) => new(m),
         }
     }
 }

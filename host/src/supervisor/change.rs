@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::book::{Book, Entry, FILES, Supervisor, info, lock, status};
 use super::journal::{Change, Recorded, What};
 use super::readers::failed;
-use super::{Actor, Info, Offset, Origin, Readers, Refused, Standing, Status, Target};
+use super::{Actor, Asker, Info, Offset, Origin, Readers, Refused, Standing, Status, Target};
 use super::{check, jobs, offsets, reach, targets};
 use crate::config::keys::TRANSFORM_PREFIX;
 use crate::config::{self, PipelineConfig, Problem, problem};
-use crate::connect::Job;
+use crate::connect::{Job, file};
 use crate::error::Result;
 use crate::pipeline::{Edit, Edited};
 
@@ -398,10 +398,17 @@ impl Supervisor {
 
     // ------------------------------------------------------------- offsets
 
-    pub fn offsets(&self, name: &str) -> Result<Vec<Offset>, Refused> {
+    pub fn offsets(&self, name: &str, asker: &Asker) -> Result<Vec<Offset>, Refused> {
         let job = self.find(name)?.record().job.map_err(Refused::Invalid)?;
         reach::still_within(&job).map_err(Refused::Failed)?;
-        offsets::shown(&job, &self.worker.data_dir.join(FILES)).map_err(Refused::Failed)
+        let read = match jobs::pipeline_of(&job) {
+            None => file::offsets(&job, &self.worker.data_dir.join(FILES)),
+            Some(_) => match self.log_of(name, asker)? {
+                None => Ok(Vec::new()),
+                Some(log) => log.read(offsets::shown),
+            },
+        };
+        read.map_err(Refused::Failed)
     }
 
     pub fn alter_offsets(

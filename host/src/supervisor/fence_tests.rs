@@ -168,7 +168,9 @@ fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// The committed position of partition 0.
 fn position(daemon: &Supervisor, name: &str) -> Option<i64> {
-    let offsets = daemon.offsets(name).ok()?;
+    let offsets = daemon
+        .offsets(name, &crate::supervisor::Asker::default())
+        .ok()?;
     let offset = offsets.first()?.offset.as_ref()?;
     offset.get("kafka_offset")?.as_i64()
 }

@@ -1,10 +1,10 @@
 //! Everybody who hears what a pipeline tells: its unit, the tally that logs and counts, the list of its topics, its lag.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::commit::{Committed, State};
+use crate::commit::{Committed, State, View};
 use crate::config::PipelineConfig;
 use crate::error::Error;
 use crate::pipeline::{Ending, Left, Report, Rest, Stages};
@@ -26,9 +26,17 @@ pub struct Live {
     pub topics: Mutex<BTreeSet<String>>,
     /// Per task.
     lag: Mutex<BTreeMap<usize, Option<u64>>>,
+    /// Of the log that the pipeline writes, while it runs.
+    log: Mutex<Weak<View>>,
 }
 
 impl Live {
+    /// The state of the log, while the pipeline runs.
+    pub fn log(&self) -> Option<Arc<View>> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.upgrade()
+    }
+
     /// Records that wait; unknown as soon as one task's is.
     pub fn lag(&self) -> Option<u64> {
         let lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,6 +65,11 @@ impl Report for Both {
         if !topics.contains(topic) {
             topics.insert(topic.to_owned());
         }
+    }
+
+    fn opened(&self, log: &Arc<View>) {
+        let mut ours = self.live.log.lock().unwrap_or_else(PoisonError::into_inner);
+        *ours = Arc::downgrade(log);
     }
 
     fn started(&self, config: &PipelineConfig, state: &State) {

@@ -12,6 +12,7 @@ mod reach;
 mod readers;
 mod targets;
 mod unit;
+mod views;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ pub use check::literal_secrets;
 pub(crate) use journal::durable_dir;
 pub use journal::{Change, What};
 pub use reach::{Origin, may_refer};
+pub use views::{Asker, Known};
 
 /// What a person wants; survives restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,6 +112,8 @@ pub enum Refused {
     Bad(String),
     /// Not now: worth trying again.
     Conflict(String),
+    /// Others are at it: the same request may do in a moment.
+    Busy(String),
     Failed(Error),
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::jobs::{Pool, pipeline_of};
 use super::{Actor, Offset, Refused};
 use crate::clock::Clock;
+use crate::commit::State;
 use crate::connect::{Job, file};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::offsets::{self, Order, To, Wanted};
@@ -19,17 +20,13 @@ const ALTERED: &str = "The offsets for this connector have been altered successf
 const RESET: &str = "The offsets for this connector have been reset successfully";
 const REASON: &str = "asked for over HTTP";
 
-/// Whatever state the job is in; none where nothing was read yet.
-pub fn shown(job: &Job, state_dir: &Path) -> Result<Vec<Offset>> {
-    let Some(config) = pipeline_of(job) else {
-        return file::offsets(job, state_dir);
-    };
-    let positions = offsets::offsets(config)?;
+/// What the commit log of a pipeline has.
+pub fn shown(state: &State) -> Vec<Offset> {
     let one = |at: offsets::Position| Offset {
         partition: map(json!({ "kafka_topic": at.topic, "kafka_partition": at.partition })),
         offset: Some(map(json!({ "kafka_offset": at.to }))),
     };
-    Ok(positions.into_iter().map(one).collect())
+    offsets::positions(state).into_iter().map(one).collect()
 }
 
 /// Of a job that does not run, exactly as asked or not at all. `pool`: one that never ran begins there.

@@ -21,6 +21,7 @@ use crate::config::worker::RestartConfig;
 use crate::connect::Job;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{self, Edit, Edited, Edits, Ending, Stop};
+use crate::text::printable_lines;
 
 /// Between two looks at the clock while a restart is due.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -265,7 +266,7 @@ impl Shared {
             tracing::info!(pipeline = self.name, from, to, "state");
         }
         inner.standing = standing;
-        inner.trace = trace;
+        inner.trace = trace.map(|trace| printable_lines(&trace).into_owned());
     }
 
     fn body(&self, report: &Arc<dyn pipeline::Report>) {

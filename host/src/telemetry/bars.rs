@@ -11,6 +11,7 @@ use super::logs::drawing;
 use super::progress::due;
 use super::screen::on_stderr;
 use super::words::count;
+use crate::text::printable;
 
 /// Two lines for each pipeline, the second folded into the width: no line wraps at 80 columns.
 #[derive(Debug, Default)]
@@ -134,7 +135,7 @@ impl Bars {
     pub(super) fn say(&self, pipeline: &str, what: &str) {
         let mut known = false;
         self.with(pipeline, |bar| {
-            bar.said = Some(what.to_owned());
+            bar.said = Some(printable(what).into_owned());
             known = true;
         });
         if !known {
@@ -156,7 +157,7 @@ impl Bars {
 
 /// A closed terminal must not stop a pipeline.
 fn print(line: &str) {
-    let _closed = drawing().println(on_stderr(line));
+    let _closed = drawing().println(on_stderr(&printable(line)));
 }
 
 /// A template that does not parse would show indicatif's own bar.

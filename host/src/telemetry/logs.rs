@@ -18,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::checked::{LogConfig, LogFormat};
 use crate::error::{Error, Kind, Result};
+use crate::text::{printable_coloured, printable_json, printable_lines};
 
 static DRAWING: OnceLock<MultiProgress> = OnceLock::new();
 
@@ -69,10 +70,15 @@ pub fn init_with(config: &LogConfig, dir: Option<&Path>) -> Result<()> {
     let files = dir.map(|dir| {
         let to = Files {
             dir: dir.to_owned(),
+            format: config.format,
         };
         layer(config.format, false, to)
     });
-    let lines = layer(config.format, io::stderr().is_terminal(), AsideStderr);
+    let lines = layer(
+        config.format,
+        io::stderr().is_terminal(),
+        AsideStderr(config.format),
+    );
     let registry = tracing_subscriber::registry().with(filter);
     match registry.with(lines).with(files).try_init() {
         Ok(()) => {
@@ -119,11 +125,13 @@ pub fn works_for(pipeline: Option<Arc<str>>) {
 #[derive(Debug)]
 struct Files {
     dir: PathBuf,
+    format: LogFormat,
 }
 
 #[derive(Debug)]
 struct FileLine {
     path: Option<PathBuf>,
+    format: LogFormat,
     bytes: Vec<u8>,
 }
 
@@ -134,6 +142,7 @@ impl<'a> MakeWriter<'a> for Files {
         let path = pipeline().map(|pipeline| self.dir.join(format!("{pipeline}.log")));
         FileLine {
             path,
+            format: self.format,
             bytes: Vec::new(),
         }
     }
@@ -148,7 +157,7 @@ impl Write for FileLine {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let bytes = std::mem::take(&mut self.bytes);
+        let bytes = shown(&std::mem::take(&mut self.bytes), self.format);
         match &self.path {
             Some(path) if !bytes.is_empty() => {
                 let file = OpenOptions::new().append(true).create(true).open(path);
@@ -224,23 +233,39 @@ pub fn levels() -> BTreeMap<String, (String, Option<i64>)> {
 
 /// One buffer per event, written with the bars out of the way.
 #[derive(Debug, Clone, Copy)]
-struct AsideStderr;
+struct AsideStderr(LogFormat);
 
 #[derive(Debug)]
 struct Line {
+    format: LogFormat,
     bytes: Vec<u8>,
 }
 
 /// To stderr, whatever the levels are. A closed stderr must not stop a pipeline.
 pub(super) fn aside(bytes: &[u8]) {
-    let _closed = drawing().suspend(|| io::stderr().lock().write_all(bytes));
+    let text = printable_lines(&String::from_utf8_lossy(bytes)).into_owned();
+    let _closed = drawing().suspend(|| io::stderr().lock().write_all(text.as_bytes()));
+}
+
+/// What tracing leaves in a line of what others wrote: it shows C0 as text, and colours lines itself.
+fn shown(line: &[u8], format: LogFormat) -> Vec<u8> {
+    let line = String::from_utf8_lossy(line);
+    match format {
+        LogFormat::Json => printable_json(&line),
+        LogFormat::Text => printable_coloured(&line),
+    }
+    .into_owned()
+    .into_bytes()
 }
 
 impl<'a> MakeWriter<'a> for AsideStderr {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
-        Line { bytes: Vec::new() }
+        Line {
+            format: self.0,
+            bytes: Vec::new(),
+        }
     }
 }
 
@@ -251,7 +276,7 @@ impl Write for Line {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let bytes = std::mem::take(&mut self.bytes);
+        let bytes = shown(&std::mem::take(&mut self.bytes), self.format);
         drawing().suspend(|| io::stderr().lock().write_all(&bytes))
     }
 }

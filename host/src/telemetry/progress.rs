@@ -11,6 +11,7 @@ use super::events::{self, CommitReport, Reading, Report, Resting, Started, Stopp
 use super::events::{Waiting, rate};
 use super::screen::on_stdout;
 use super::words::{bytes, count, time};
+use crate::text::{printable, printable_json};
 
 /// With plain lines, records that wait for their commit are told of after this much silence, and then this often.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -73,7 +74,7 @@ impl Progress {
 
     /// A closed stdout (a pager, `head`) must not stop a pipeline.
     fn line(&self, line: &str) {
-        let _closed = writeln!(io::stdout().lock(), "{}", on_stdout(line));
+        let _closed = writeln!(io::stdout().lock(), "{}", on_stdout(&printable(line)));
     }
 
     fn words(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
@@ -106,7 +107,11 @@ impl Report for Progress {
             ProgressMode::Plain => self.line(&plain(report)),
             // A program reads this one: a line is never broken.
             ProgressMode::Json => {
-                let _closed = writeln!(io::stdout().lock(), "{}", report.progress_json());
+                let _closed = writeln!(
+                    io::stdout().lock(),
+                    "{}",
+                    printable_json(&report.progress_json().to_string())
+                );
             }
             ProgressMode::Bar => self.bars.committed(report),
             ProgressMode::None => {}

@@ -60,7 +60,7 @@ pub(super) struct RollbackArgs {
 #[derive(Debug, Args)]
 struct How {
     /// Why, for the history
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = super::reason)]
     reason: String,
     /// Say what would change, and write nothing
     #[arg(long)]

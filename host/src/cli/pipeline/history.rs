@@ -6,9 +6,9 @@ use super::super::place::{self, Where};
 use super::super::remote::{Remote, local_only, read};
 use super::super::{Exit, say_json, say_words, table};
 use crate::admin::History;
-use crate::admin::client::segment;
+use crate::admin::client::{query, segment};
 use crate::error::Result;
-use crate::ops::history::{Era, Range, history as eras_of};
+use crate::ops::history::{Era, Page, Range, page, pick};
 use crate::ops::{short, utc};
 
 /// Which rules made which offsets, since when, by whom and why.
@@ -18,6 +18,9 @@ use crate::ops::{short, utc};
 pub(super) struct HistoryArgs {
     #[command(flatten)]
     place: Where,
+    /// Show the last N changes; 0 shows all
+    #[arg(short = 'n', value_name = "N", default_value_t = 0)]
+    last: usize,
     /// One JSON object per line and change
     #[arg(long)]
     json: bool,
@@ -29,22 +32,30 @@ pub(super) fn history(args: &HistoryArgs) -> Result<Exit> {
     if let Some(client) = args.remote.client(&args.place.at)? {
         local_only(&[("--pipeline", args.place.pipeline.is_some())])?;
         let name = segment(&args.place.at);
-        let history: History = read(client.get(&format!("/pipelines/{name}/history?limit=1000"))?)?;
-        let title = history.log.trim_start_matches("_system/");
-        show(
-            &format!("{title}  in {}", history.url),
-            &history.eras,
-            args.json,
-        )?;
-        if history.more && !args.json {
-            say_words("older ones are left out");
-        }
+        let mut title = String::new();
+        let eras = gather(args.last, |before, limit| {
+            let before = before.map(|version| version.to_string());
+            let limit = Some(limit.clamp(1, 1000).to_string());
+            let query = query(&[("before", before), ("limit", limit)]);
+            let path = format!("/pipelines/{name}/history{query}");
+            let history: History = read(client.get(&path)?)?;
+            let log = history.log.trim_start_matches("_system/");
+            title = format!("{log}  in {}", history.url);
+            Ok(Page {
+                eras: history.eras,
+                more: history.more,
+            })
+        })?;
+        show(&title, &eras, args.json)?;
         return Ok(Exit::Ok);
     }
     let found = args.place.find()?;
     for name in &found.logs {
         let log = place::open(&found, name)?;
-        let eras = eras_of(&found.store, &log)?;
+        let eras = gather(args.last, |before, limit| {
+            let picked = pick(log.state(), before, limit);
+            page(&found.store, name, &picked)
+        })?;
         show(
             &format!("{name}  in {}", found.store.url()),
             &eras,
@@ -54,7 +65,24 @@ pub(super) fn history(args: &HistoryArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn show(title: &str, eras: &[Era], json: bool) -> Result<()> {
+/// The newest `last` over as many pages as it takes; 0: all.
+fn gather(last: usize, mut get: impl FnMut(Option<u64>, usize) -> Result<Page>) -> Result<Page> {
+    let most = if last == 0 { usize::MAX } else { last };
+    let mut all = get(None, most)?;
+    while all.more && all.eras.len() < most {
+        let before = all.eras.first().map(|era| era.r#gen);
+        let older = get(before, most - all.eras.len())?;
+        if older.eras.is_empty() {
+            break;
+        }
+        all.more = older.more;
+        all.eras.splice(0..0, older.eras);
+    }
+    Ok(all)
+}
+
+fn show(title: &str, found: &Page, json: bool) -> Result<()> {
+    let eras = &found.eras;
     if json {
         return eras.iter().try_for_each(say_json);
     }
@@ -65,6 +93,9 @@ fn show(title: &str, eras: &[Era], json: bool) -> Result<()> {
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(eras.iter().flat_map(lines));
     table(&rows);
+    if found.more {
+        say_words("older ones are left out; -n 0 shows all");
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::super::remote::{Remote, read};
-use super::super::{Exit, print_problems, say, say_json, table};
+use super::super::{Exit, print_problems, say, say_json, say_lines, say_value, table};
 use crate::admin::client::{Carries, Client, query, segment};
 use crate::config::{self, Overlay, Problem, Text};
 use crate::error::{Error, Kind, Result};
@@ -210,7 +210,7 @@ fn status(args: &OneArgs) -> Result<Exit> {
         say(format!("task {}  {}", task.id, task.state));
     }
     if let Some(trace) = trace(&one) {
-        say(trace);
+        say_lines(format!("  {}", trace.replace('\n', "\n  ")));
     }
     match &one.log {
         Some(log) => show_log(log),
@@ -301,7 +301,7 @@ fn create(args: &CreateArgs) -> Result<Exit> {
     let at = format!("/connectors{}", allowing(args.allow_breaking));
     let answer = client.post(&at, &Carries::Json(body))?;
     match args.json {
-        true => say(answer.to_string()),
+        true => say_value(&answer),
         false => say(format!("{name}: created, {state}")),
     }
     Ok(Exit::Ok)
@@ -334,7 +334,7 @@ fn config(args: &ConfigArgs) -> Result<Exit> {
     let at = format!("{at}{}", allowing(args.allow_breaking));
     let answer = client.put(&at, &Carries::Json(json!(map)))?;
     match args.json {
-        true => say(answer.to_string()),
+        true => say_value(&answer),
         false => say(format!("{name}: config replaced")),
     }
     Ok(Exit::Ok)
@@ -356,7 +356,7 @@ fn restart(args: &RestartArgs) -> Result<Exit> {
     let at = path(&args.one.name, &format!("/restart{query}"));
     let answer = client.post(&at, &Carries::Nothing)?;
     match args.one.json {
-        true => say(answer.to_string()),
+        true => say_value(&answer),
         false => done(&args.one, "begins again"),
     }
     Ok(Exit::Ok)
@@ -366,7 +366,7 @@ fn offsets(args: &OneArgs) -> Result<Exit> {
     let client = args.remote.daemon()?;
     let answer = client.get(&path(&args.name, "/offsets"))?;
     if args.json {
-        say(answer.to_string());
+        say_value(&answer);
         return Ok(Exit::Ok);
     }
     let all = answer["offsets"].as_array().cloned().unwrap_or_default();

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::remote::read;
-use super::super::{Exit, place, say, say_json, table};
+use super::super::{Exit, place, say, say_json, table, to_stderr};
 use super::Which;
 use crate::admin::client::{Carries, segment};
 use crate::clock::{Clock, SystemClock};
@@ -39,7 +39,7 @@ pub(super) struct RewindArgs {
     #[arg(long)]
     dry_run: bool,
     /// Kept in the log
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = super::reason)]
     reason: String,
 }
 
@@ -62,9 +62,9 @@ pub(super) fn rewind(args: &RewindArgs) -> Result<Exit> {
     let config = place::config_of(&which.at, &which.conf, &which.overlay())?;
     let clock: Arc<dyn Clock> = SystemClock::shared();
     if let Some(process) = offsets::running(&config)? {
-        eprintln!(
-            "weir: {process} seems to run this pipeline: it will drop what it has not committed and go on at the new positions"
-        );
+        to_stderr(&format!(
+            "weir: {process} seems to run this pipeline: it will drop what it has not committed and go on at the new positions\n"
+        ));
     }
     let actor = commit::actor();
     let order = offsets::Order {

@@ -10,7 +10,7 @@ use super::verify::{self, TestArgs};
 use crate::author::build::{self, Built, Say};
 use crate::author::infer::Format;
 use crate::author::{check, create, infer, race, sample, sdk, subject::Subject};
-use crate::cli::{Exit, say, table};
+use crate::cli::{Exit, say, say_lines, say_value, table};
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::{bytes, count};
 
@@ -101,7 +101,7 @@ pub(super) fn author(verb: &AuthorVerb) -> Result<Exit> {
                 whole: messages.whole,
             };
             let map = infer::infer(&messages.list, wanted)?;
-            say(map.text.trim_end());
+            say_lines(map.text.trim_end());
             let tried = infer::tried(&map, &messages.list, &args.plugin_path);
             let tried = tried
                 .unwrap_or_else(|e| vec![infer::plain(&format!("it cannot be tried here: {e}"))]);
@@ -167,11 +167,10 @@ fn build_(dir: &Path, json: bool) -> Result<Exit> {
     };
     let size = subject.component.bytes().len();
     if json {
-        say(json!({
+        say_value(&json!({
             "plugin": info.name, "version": info.version, "digest": digest, "bytes": size,
             "path": wasm.display().to_string(), "imports": imports,
-        })
-        .to_string());
+        }));
         return Ok(Exit::Ok);
     }
     if *refreshed > 0 {
@@ -240,12 +239,12 @@ fn bench(args: &BenchArgs) -> Result<Exit> {
         args.rounds.max(1),
     )?;
     if args.json {
-        say(json!({
+        say_value(&json!({
             "plugin": subject.component.info().name, "digest": subject.component.digest(), "sample": sample.name,
             "rows": race.rows, "bytes": race.bytes, "ns_per_row": {
                 "component": race.component, "control": race.control, "native": race.native,
             },
-        }).to_string());
+        }));
         return Ok(Exit::Ok);
     }
     say(format!(

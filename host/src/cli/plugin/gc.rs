@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::PlacesArgs;
 use crate::cli::place::{self, Found, Where};
-use crate::cli::{Exit, print_problems, say};
+use crate::cli::{Exit, print_problems, say, say_value};
 use crate::clock::SystemClock;
 use crate::commit::LogName;
 use crate::config::{self, Overlay};
@@ -89,7 +89,9 @@ pub(super) fn gc(args: &GcArgs) -> Result<Exit> {
         let paths: Vec<String> = (gone.iter())
             .map(|i| i.path.display().to_string())
             .collect();
-        say(json!({ "dry_run": args.dry_run, "delete": paths, "bytes": freed, "kept": kept.len(), "kept_bytes": left }).to_string());
+        say_value(
+            &json!({ "dry_run": args.dry_run, "delete": paths, "bytes": freed, "kept": kept.len(), "kept_bytes": left }),
+        );
     } else {
         for item in &gone {
             say(format!(

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{PlacesArgs, read};
 use crate::admin::client::segment;
 use crate::cli::remote::{Remote, read as value};
-use crate::cli::{Exit, say, say_json, table};
+use crate::cli::{Exit, say, say_json, say_lines, table};
 use crate::error::{Error, Result};
 use crate::ops::plugins::{self as ops_plugins, Inspected};
 use crate::plugin::{Component, Plugins};
@@ -74,7 +74,7 @@ fn show(plugin: &Inspected, json: bool) -> Result<Exit> {
         plugin.components
     ));
     say(format!("exports {}", plugin.exports.join(", ")));
-    say("\nWhat it may touch (a plugin has no clock, randomness, file or network):");
+    say_lines("\nWhat it may touch (a plugin has no clock, randomness, file or network):");
     let head = ["IMPORT", "WHAT IT COMES TO", "CALLS"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for import in &plugin.imports {
@@ -89,10 +89,10 @@ fn show(plugin: &Inspected, json: bool) -> Result<Exit> {
     }
     table(&rows);
     if plugin.keys.is_empty() {
-        say("\nIt takes no keys.");
+        say_lines("\nIt takes no keys.");
         return Ok(Exit::Ok);
     }
-    say("\nKeys:");
+    say_lines("\nKeys:");
     let mut rows = vec![
         ["KEY", "TYPE", "DEFAULT", "ABOUT"]
             .map(str::to_owned)

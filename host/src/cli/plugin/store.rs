@@ -129,13 +129,13 @@ fn show_pushed(pushed: &Pushed, json: bool) -> Result<Exit> {
         "pushed"
     };
     say(format!(
-        "{done} {}@{} ({}) into {}\n{}",
+        "{done} {}@{} ({}) into {}",
         pushed.plugin,
         pushed.version,
         bytes(pushed.bytes),
         pushed.store,
-        pushed.digest
     ));
+    say(&pushed.digest);
     Ok(Exit::Ok)
 }
 

@@ -11,7 +11,7 @@ use crate::author::input::{self, Message};
 use crate::author::outcome::{Outcome, Refused, Row};
 use crate::author::{Settings, Subject, sample, subject};
 use crate::chain::{Chain, Table, Unit};
-use crate::cli::{Exit, print_problems, say, table, to_stderr};
+use crate::cli::{Exit, print_problems, say, say_lines, table, to_stderr};
 use crate::clock::SystemClock;
 use crate::config::{self, Overlay, PipelineConfig};
 use crate::error::{Error, Kind, Result};
@@ -20,6 +20,7 @@ use crate::pipeline;
 use crate::plugin::{Places, Plugins};
 use crate::record::input_schema;
 use crate::telemetry::count;
+use crate::text::printable;
 
 /// Messages where nothing is said.
 const LIMIT: usize = 100;
@@ -286,7 +287,7 @@ fn show(outcome: &Outcome, rows: usize, what: &str, json: bool) {
         table(&lines);
     }
     if !outcome.refused.is_empty() {
-        say(if outcome.rows.is_empty() {
+        say_lines(if outcome.rows.is_empty() {
             "refused:"
         } else {
             "\nrefused:"
@@ -306,7 +307,7 @@ fn show(outcome: &Outcome, rows: usize, what: &str, json: bool) {
                 piece,
                 refused.code.clone(),
                 field,
-                clean(&refused.message),
+                refused.message.clone(),
             ]
         };
         lines.extend(outcome.refused.iter().map(line));
@@ -330,7 +331,7 @@ fn show(outcome: &Outcome, rows: usize, what: &str, json: bool) {
             .iter()
             .map(|(name, n)| format!("{name} {n}")),
     );
-    say(format!(
+    say_lines(format!(
         "\n{} {} → {}",
         count(rows as u64),
         if rows == 1 {
@@ -346,7 +347,7 @@ fn show(outcome: &Outcome, rows: usize, what: &str, json: bool) {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "∅".to_owned(),
-        Value::String(text) => cut(&clean(text)),
+        Value::String(text) => cut(&printable(text)),
         other => cut(&other.to_string()),
     }
 }
@@ -356,11 +357,4 @@ fn cut(text: &str) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
-}
-
-/// Nothing in it that a terminal would act on.
-fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::author::build::Say;
 use crate::author::check::{self, Checked};
 use crate::author::{Subject, sample};
-use crate::cli::{Exit, say};
+use crate::cli::{Exit, say, say_value};
 use crate::error::Result;
 use crate::telemetry::time;
 
@@ -61,9 +61,7 @@ pub(super) fn test(args: &TestArgs) -> Result<Exit> {
     ];
     let failed = checks.iter().filter(|c| !c.faults.is_empty()).count();
     match args.json {
-        true => checks
-            .iter()
-            .for_each(|check| say(as_json(check).to_string())),
+        true => checks.iter().for_each(|check| say_value(&as_json(check))),
         false => show(&subject, &dir, &checks, failed),
     }
     Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
