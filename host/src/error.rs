@@ -18,6 +18,8 @@ pub enum Kind {
     SourceLost,
     /// A store cannot be reached, is full, or timed out; it may come back.
     StoreUnavailable,
+    /// A store refuses, and will refuse the next time too.
+    StoreFailed,
     /// The commit log breaks one of the rules of the protocol, or an entry or file is missing or altered.
     LogCorrupt,
     /// Another writer committed first; what was prepared is dropped and read again.
@@ -50,11 +52,12 @@ pub enum Remedy {
 }
 
 /// Every kind there is.
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     Kind::ConfigInvalid,
     Kind::SourceUnavailable,
     Kind::SourceLost,
     Kind::StoreUnavailable,
+    Kind::StoreFailed,
     Kind::LogCorrupt,
     Kind::Conflict,
     Kind::RecordRefused,
@@ -79,6 +82,7 @@ impl Kind {
             Kind::ConfigInvalid
             | Kind::SourceLost
             | Kind::RecordRefused
+            | Kind::StoreFailed
             | Kind::LogCorrupt
             | Kind::PluginRefused
             | Kind::PluginBroken
@@ -96,6 +100,7 @@ impl Kind {
             Kind::SourceUnavailable => "source_unavailable",
             Kind::SourceLost => "source_lost",
             Kind::StoreUnavailable => "store_unavailable",
+            Kind::StoreFailed => "store_failed",
             Kind::LogCorrupt => "log_corrupt",
             Kind::Conflict => "conflict",
             Kind::RecordRefused => "record_refused",

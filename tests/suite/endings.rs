@@ -14,17 +14,17 @@ use crate::daemon_rig::Rig;
 use crate::guests::evil_dir;
 use crate::world::{files, plugins_dir};
 
-const GOOD: &str = r#"{"id": 1}"#;
-const BAD: &str = r#"{"id": "#;
+pub(crate) const GOOD: &str = r#"{"id": 1}"#;
+pub(crate) const BAD: &str = r#"{"id": "#;
 
-const PARSED: &str = r#"
+pub(crate) const PARSED: &str = r#"
 [[transforms]]
 name = "columns"
 type = "json-flatten"
 columns = ["id"]
 "#;
 
-const PROCESSED: &str = r#"
+pub(crate) const PROCESSED: &str = r#"
 name = "processed"
 [source]
 type = "zone"
@@ -45,7 +45,7 @@ key = ["_partition", "_offset"]
 
 /// A directory with configs, and processes of this build in it.
 pub(crate) struct Case {
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
     bootstrap: String,
 }
 
@@ -486,91 +486,4 @@ fn the_daemons_log_says_why_a_pipeline_failed() {
         .collect();
     assert_eq!(stopped.len(), 1, "{log}");
     assert!(stopped[0].contains("\"good\"") && stopped[0].contains("all committed"));
-}
-
-// === a config that is refused ===
-
-/// Whatever is refused with exit code 2 is refused before the first write.
-#[test]
-fn what_is_refused_leaves_nothing_behind() {
-    let broker = MockBroker::start().unwrap();
-    broker.create_topic("lines", 1).unwrap();
-    let case = Case::new(broker.bootstrap());
-    let left = || files(case.dir.path(), "");
-    let misspelt = case.config("raw", "lynes", PARSED);
-    let before = left();
-    let output = case.run(&[&misspelt, "--available-now"]);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    told_once(
-        &stderr(&output),
-        &["config_invalid", "lynes", "no such topic"],
-    );
-    assert_eq!(left(), before);
-    assert!(!case.path("raw").exists(), "not even its directory");
-    let processed = case.write("processed.toml", PROCESSED);
-    let before = left();
-    let output = case.run(&[&processed, "--available-now"]);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    told_once(&stderr(&output), &["config_invalid", "has no log"]);
-    assert_eq!(left(), before);
-
-    // Keys that name no column of the zone that is read; a table of another pipeline, beside one that is free.
-    case.produce("lines", &[GOOD]);
-    let raw = case.config("raw", "lines", PARSED);
-    assert!(case.run(&[&raw, "--available-now"]).status.success());
-    let wrong = case.write("wrong.toml", &PROCESSED.replace("_offset", "offzet"));
-    let other = case.config("other", "lines", PARSED);
-    let before = left();
-    for (config, says) in [(&wrong, "offzet"), (&other, "belongs to pipeline raw")] {
-        let output = case.run(&[config, "--available-now"]);
-        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-        told_once(&stderr(&output), &["config_invalid", says]);
-        assert_eq!(left(), before);
-    }
-}
-
-/// The group of a zone that was deleted, and of a log that lost its newest entry.
-#[test]
-fn a_group_that_is_ahead_of_the_log_is_told_once_in_words() {
-    let Some(broker) = kafka() else {
-        return;
-    };
-    let admin = Admin::connect(broker.bootstrap()).unwrap();
-    admin.create_topic("ending-ahead", 2, &[]).unwrap();
-    let case = Case::new(broker.bootstrap());
-    case.produce("ending-ahead", &[GOOD; 5]);
-    let config = case.config("ahead", "ending-ahead", "");
-    let run = |says: &[&str]| {
-        let output = case.run(&[&config, "--available-now", "--progress", "none"]);
-        let said = stderr(&output);
-        assert!(output.status.success(), "{said}");
-        let lines: Vec<&str> = said
-            .lines()
-            .filter(|l| l.contains("source.group.id"))
-            .collect();
-        assert_eq!(lines.len(), usize::from(!says.is_empty()), "{said}");
-        for says in says {
-            assert!(lines[0].contains(says), "{said}");
-        }
-        assert!(!said.contains("R4"), "{said}");
-    };
-    run(&[]);
-    run(&[]);
-    fs::remove_dir_all(case.path("raw")).unwrap();
-    run(&[
-        "WARN",
-        "read nothing of records",
-        "ending-ahead/0: group 5, log 0",
-    ]);
-    case.produce("ending-ahead", &[GOOD; 5]);
-    run(&[]);
-    let newest = files(&case.path("raw/_system/ahead/raw/log"), ".json")
-        .pop()
-        .unwrap();
-    fs::remove_file(newest).unwrap();
-    run(&[
-        "ERROR",
-        "stands above the end",
-        "ending-ahead/0: group 10, log 5",
-    ]);
 }

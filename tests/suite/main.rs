@@ -30,6 +30,7 @@ mod daemon;
 mod daemon_rig;
 mod dead_letters;
 mod endings;
+mod endings_start;
 mod every_key;
 mod file_connectors;
 mod first_hour;

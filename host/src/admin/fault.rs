@@ -92,6 +92,7 @@ impl From<Error> for Fault {
             | Kind::LogCorrupt
             | Kind::RecordRefused
             | Kind::PluginBroken
+            | Kind::StoreFailed
             | Kind::Bug => 500,
         };
         Fault::new(status, error.to_string()).details(json!({ "code": error.kind().code() }))

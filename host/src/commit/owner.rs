@@ -1,4 +1,5 @@
-//! Which log may write below a table: said once, in `_system/owners/<table>.json`.
+//! Which log may write below a table: said once, in `_system/owners/<table>.json`, or for a very long name in
+//! `_system/owners/long/sha256-<of the name>.json`.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,19 @@ struct Owner {
 
 const OP: &str = "zone.own";
 
+/// Longest table name that stands in the name of its owner's file. While a file is written its name has two characters more,
+/// and file systems take 255; Kafka's topics may have 249.
+const NAME_MAX: usize = 248;
+const DIR: &str = "_system/owners";
+
 fn path_of(table: &str) -> String {
-    format!("_system/owners/{table}.json")
+    match table.len() {
+        0..=NAME_MAX => format!("{DIR}/{table}.json"),
+        _ => format!(
+            "{DIR}/long/{}.json",
+            super::file::digest(table.as_bytes()).replace(':', "-")
+        ),
+    }
 }
 
 /// Refuses a table that belongs to another log. Writes nothing.
@@ -49,7 +61,7 @@ pub fn own_table(store: &dyn Store, name: &LogName, table: &str) -> Result<()> {
             .with("path", path),
         });
     };
-    store.sync("_system/owners")?;
+    store.sync(path.rsplit_once('/').map_or(DIR, |(dir, _)| dir))?;
     is_owner(store, name, table, &found)
 }
 

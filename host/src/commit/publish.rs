@@ -180,7 +180,8 @@ impl Log {
             self.commit(Draft::Gc(unnamed))?;
         }
         // Creates that were killed half-way: never part of the log.
-        for dir in [self.name.log_dir(), "_system/owners".to_owned()] {
+        let owners = ["_system/owners", "_system/owners/long"].map(str::to_owned);
+        for dir in [self.name.log_dir()].into_iter().chain(owners) {
             for path in self.store.leftovers(&dir, LEFTOVER_IDLE)? {
                 self.store.clear_leftovers(&path)?;
             }

@@ -174,7 +174,16 @@ pub fn refused(problems: &[Problem]) -> Error {
         || "the config was refused".to_owned(),
         |p| format!("{} ({})", p.message, p.place),
     );
-    Error::new(Kind::ConfigInvalid, "config.load", first).with("problems", errors.len())
+    let no_memory = !errors.is_empty() && errors.iter().all(|p| p.code == problem::NO_MEMORY);
+    let kind = match no_memory {
+        true => Kind::LimitReached,
+        false => Kind::ConfigInvalid,
+    };
+    let error = Error::new(kind, "config.load", first).with("problems", errors.len());
+    match errors.first().and_then(|p| p.hint.as_deref()) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 /// The flat maps as they are after profile and `--set`; false where a file could not be read as a map.

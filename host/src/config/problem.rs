@@ -140,6 +140,8 @@ pub const UNKNOWN_PROFILE: &str = "unknown_profile";
 pub const SAME_PIPELINE: &str = "same_pipeline";
 pub const SAME_TABLE: &str = "same_table";
 pub const PLUGIN_CONFIG: &str = "plugin_config";
+/// No fault of the config: the only code that is not.
+pub const NO_MEMORY: &str = "no_memory";
 pub const NOT_TRANSLATED: &str = "not_translated";
 pub const REFERENCE_SHOWS: &str = "reference_shows";
 pub const OUT_OF_REACH: &str = "out_of_reach";
@@ -200,6 +202,7 @@ pub const CODES: &[(&str, &str)] = &[
     (SAME_PIPELINE, "two pipelines of one run have the same name"),
     (SAME_TABLE, "two pipelines would own the same table or log"),
     (PLUGIN_CONFIG, "a plugin refused its config"),
+    (NO_MEMORY, "there is no memory left to start a plugin"),
     (
         NOT_TRANSLATED,
         "a key of a Kafka Connect config that cannot be honoured",

@@ -6,6 +6,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::{Error, Kind};
 use crate::record::{ChainId, TopicPartition};
+use crate::source::Position;
 
 use super::client::Reason;
 
@@ -72,6 +73,40 @@ impl Lost {
 /// The lost ranges behind an error, if that is what it is about.
 pub fn lost(error: &Error) -> Option<&Lost> {
     std::error::Error::source(error)?.downcast_ref()
+}
+
+pub(super) fn lost_of(at: &Position, low: i64, high: i64) -> Option<Lost> {
+    let range = |from, to| {
+        vec![LostRange {
+            chain: at.chain.clone(),
+            tp: at.tp.clone(),
+            from,
+            to,
+        }]
+    };
+    if at.next < low {
+        Some(Lost::AgedOut(range(at.next, low)))
+    } else if at.next > high {
+        Some(Lost::AboveEnd(range(at.next, high)))
+    } else {
+        None
+    }
+}
+
+/// The worst first: a topic that is gone, then positions above the end, then ranges that a gap can account for.
+pub(super) fn merge<'a>(all: impl Iterator<Item = &'a Lost>) -> Option<Lost> {
+    let (mut aged, mut above) = (Vec::new(), Vec::new());
+    for lost in all {
+        match lost {
+            Lost::TopicGone(topic) => return Some(Lost::TopicGone(topic.clone())),
+            Lost::AboveEnd(ranges) => above.extend_from_slice(ranges),
+            Lost::AgedOut(ranges) => aged.extend_from_slice(ranges),
+        }
+    }
+    if !above.is_empty() {
+        return Some(Lost::AboveEnd(above));
+    }
+    (!aged.is_empty()).then_some(Lost::AgedOut(aged))
 }
 
 /// What a code means to whoever runs the pipeline.

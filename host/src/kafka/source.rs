@@ -19,7 +19,7 @@ use crate::source::{Position, Source};
 
 use super::cluster::{list_offsets, topic_gone};
 use super::collect::Collector;
-use super::errors::{Class, Lost, LostRange, auth_hint, class, refusal, refused};
+use super::errors::{Class, Lost, auth_hint, class, lost_of, merge, refusal, refused};
 use super::partition::Partition;
 use super::props::{KafkaProps, REQUEST_TIMEOUT};
 use super::queue::{EventConsumer, Failure, Told};
@@ -94,6 +94,9 @@ pub struct KafkaSource {
     paused: bool,
 }
 
+/// librdkafka's word for an answer that it will not take; it asks for the same again, for ever.
+const TOO_LARGE: &str = "receive.message.max.bytes";
+
 struct Refused {
     since: Duration,
     code: RDKafkaErrorCode,
@@ -166,6 +169,9 @@ impl KafkaSource {
             return Ok(());
         }
         tracing::debug!(code = ?failure.code, reason = failure.reason, "consumer error");
+        if failure.reason.contains(TOO_LARGE) {
+            return Err(self.too_large(&failure));
+        }
         let refusal = refusal(failure.code, &failure.reason);
         let class = match (refusal, class(failure.code)) {
             (Some(_), _) => Class::Auth,
@@ -202,6 +208,25 @@ impl KafkaSource {
                 Ok(())
             }
         }
+    }
+
+    /// An answer that is too large does not say of which partition it is: those that are not at their end are named.
+    fn too_large(&self, failure: &Failure) -> Error {
+        let behind = self.collector.parts.iter().filter(|p| {
+            let end = self.kafka.known_end(p.topic(), p.tp().partition);
+            end.is_none_or(|end| end > p.taken())
+        });
+        let at: Vec<String> = match &failure.at {
+            Some((topic, partition, offset)) => vec![format!("{topic}/{partition}@{offset}")],
+            None => behind
+                .map(|p| format!("{}@{}", p.tp(), p.taken()))
+                .collect(),
+        };
+        let reason = &failure.reason;
+        let message = format!("a message is larger than this client takes: {reason}");
+        Error::new(Kind::LimitReached, "kafka.poll", message)
+            .with("at", at.join(" or "))
+            .hint("raise source.kafka.receive.message.max.bytes above its size; it has to fit into memory.budget")
     }
 
     /// Says so once; afterwards [`Self::status`] does.
@@ -370,7 +395,7 @@ impl KafkaSource {
                         Error::new(
                             Kind::SourceUnavailable,
                             "kafka.assign",
-                            format!("metadata: {e}"),
+                            format!("no metadata from {}: {e}", self.props.bootstrap()),
                         )
                     })?;
             }
@@ -414,7 +439,9 @@ impl KafkaSource {
                 .consumer()
                 .seek_partitions(list(&self.unsought)?, REQUEST_TIMEOUT)
                 .map_err(|e| {
-                    Error::new(Kind::SourceUnavailable, "kafka.seek", format!("seek: {e}"))
+                    let brokers = self.props.bootstrap();
+                    let message = format!("partitions of {brokers} cannot be sought in: {e}");
+                    Error::new(Kind::SourceUnavailable, "kafka.seek", message)
                 })?;
             self.unsought.retain(|p| {
                 let element = done.find_partition(&p.tp.topic, p.tp.partition);
@@ -453,40 +480,6 @@ fn list(positions: &[Position]) -> Result<TopicPartitionList> {
 
 fn bug(what: &str, error: &rdkafka::error::KafkaError) -> Error {
     Error::new(Kind::Bug, "kafka.assign", format!("{what}: {error}"))
-}
-
-fn lost_of(at: &Position, low: i64, high: i64) -> Option<Lost> {
-    let range = |from, to| {
-        vec![LostRange {
-            chain: at.chain.clone(),
-            tp: at.tp.clone(),
-            from,
-            to,
-        }]
-    };
-    if at.next < low {
-        Some(Lost::AgedOut(range(at.next, low)))
-    } else if at.next > high {
-        Some(Lost::AboveEnd(range(at.next, high)))
-    } else {
-        None
-    }
-}
-
-/// The worst first: a topic that is gone, then positions above the end, then ranges that a gap can account for.
-fn merge<'a>(all: impl Iterator<Item = &'a Lost>) -> Option<Lost> {
-    let (mut aged, mut above) = (Vec::new(), Vec::new());
-    for lost in all {
-        match lost {
-            Lost::TopicGone(topic) => return Some(Lost::TopicGone(topic.clone())),
-            Lost::AboveEnd(ranges) => above.extend_from_slice(ranges),
-            Lost::AgedOut(ranges) => aged.extend_from_slice(ranges),
-        }
-    }
-    if !above.is_empty() {
-        return Some(Lost::AboveEnd(above));
-    }
-    (!aged.is_empty()).then_some(Lost::AgedOut(aged))
 }
 
 impl Source for KafkaSource {

@@ -87,7 +87,11 @@ impl From<Error> for Refused {
             | Kind::SourceUnavailable
             | Kind::DaemonUnavailable
             | Kind::Stopped => Why::Unavailable,
-            Kind::SourceLost | Kind::LogCorrupt | Kind::RecordRefused | Kind::Bug => Why::Failed,
+            Kind::SourceLost
+            | Kind::StoreFailed
+            | Kind::LogCorrupt
+            | Kind::RecordRefused
+            | Kind::Bug => Why::Failed,
         };
         Refused::new(why, error)
     }

@@ -250,7 +250,11 @@ pub fn part_of(
 }
 
 fn broken(config: &PipelineConfig, key: &str, error: &Error) -> Problem {
-    let problem = config.problem(key, problem::PLUGIN_CONFIG, error.to_string());
+    let code = match error.kind() {
+        Kind::LimitReached => problem::NO_MEMORY,
+        _ => problem::PLUGIN_CONFIG,
+    };
+    let problem = config.problem(key, code, error.told());
     match error.hint_text() {
         Some(hint) => problem.hint(hint),
         None => problem,

@@ -104,8 +104,12 @@ impl Component {
         check_kind(&bytes)?;
         let pre = link(engines, Stop::Time, digest, &bytes)?;
         let book = Arc::new(Mutex::new(LogBook::new("describe", digest)));
-        let mut instance = Instance::new(&pre, Stop::Time, &Limits::default(), &book)
-            .map_err(|f| refused(format!("does not start: {}: {}", f.code, f.message)))?;
+        let mut instance =
+            Instance::new(&pre, Stop::Time, &Limits::default(), &book).map_err(|f| {
+                f.no_memory().unwrap_or_else(|| {
+                    refused(format!("does not start: {}: {}", f.code, f.message))
+                })
+            })?;
         let info = instance
             .describe()
             .map_err(|f| refused(format!("describe failed: {}: {}", f.code, f.message)))?;

@@ -12,6 +12,7 @@ use super::engine::{INSTRUCTION, Stop, TICK};
 use super::linker::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, State};
 use super::log::{LogBook, cut, printable};
 use super::{FUEL_PER_SECOND, Limits, MAX_REJECTS_TEXT};
+use crate::error::{Error, Kind};
 
 /// Frames of a trap that are told.
 const FRAMES: usize = 3;
@@ -33,6 +34,23 @@ impl Failure {
             message: message.into(),
             timeout: false,
         }
+    }
+}
+
+/// What the operating system says where there is no address space or memory for an instance.
+const NO_MEMORY: &str = "Cannot allocate memory";
+
+impl Failure {
+    /// No fault of plugin or config, if that is why it does not start.
+    pub fn no_memory(&self) -> Option<Error> {
+        self.message.contains(NO_MEMORY).then(|| {
+            let message = format!("no memory is left to start the plugin: {}", self.message);
+            Error::new(Kind::LimitReached, "plugin.start", message)
+                .hint(
+                    "free memory, or raise this process's limit (ulimit -v, the memory of the container); tasks.max and \
+                     plugin.memory lower what is asked for",
+                )
+        })
     }
 }
 

@@ -95,7 +95,17 @@ impl PluginTransform {
         let book = LogBook::new(name, &info.name).hiding(revealed.hidden().clone());
         let book = Arc::new(Mutex::new(book));
         let mut instance = Instance::new(component.pre(Stop::Time)?, Stop::Time, &limits, &book)
-            .map_err(|f| refused(format!("does not start: {}: {}", f.code, f.message)))?;
+            .map_err(|f| match f.no_memory() {
+                Some(error) => SetupError::Failed(
+                    error
+                        .with("transform", name)
+                        .with("plugin", &component.info().name),
+                ),
+                None => SetupError::Failed(refused(format!(
+                    "does not start: {}: {}",
+                    f.code, f.message
+                ))),
+            })?;
         let plan = init(&mut instance, &config, &revealed, &nodes)
             .map_err(|f| refused(format!("init failed: {}: {}", f.code, f.message)))?
             .map_err(|told| SetupError::Problems(problems(told, revealed.hidden())))?;
@@ -120,7 +130,10 @@ impl PluginTransform {
         let pre = self.component.pre(stop)?;
         let again =
             |what: String| self.broken(format!("a fresh instance does not come up: {what}"));
-        let told = |f: Failure| again(format!("{}: {}", f.code, f.message));
+        let told = |f: Failure| {
+            f.no_memory()
+                .unwrap_or_else(|| again(format!("{}: {}", f.code, f.message)))
+        };
         let mut instance = Instance::new(pre, stop, &self.limits, &self.book).map_err(told)?;
         let plan = init(&mut instance, &self.config, &self.revealed, &self.input).map_err(told)?;
         let plan = plan.map_err(|_| again("init refuses the config it took before".into()))?;

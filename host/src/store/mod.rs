@@ -5,6 +5,7 @@
 //! happened, or may still happen later. Whoever cares reads back (docs/protocol.md §5, W5).
 
 mod abort;
+pub(crate) mod errno;
 mod fault;
 mod objects;
 mod probe;
@@ -87,6 +88,7 @@ pub trait FileWriter: io::Write + Send + Debug {
 /// `file:relative/or/absolute`, `file:///absolute`, `memory:name`. A missing directory is made; memory stores of one name
 /// are shared inside the process.
 pub fn open(url: &str) -> Result<Arc<dyn Store>> {
+    errno::handles_max();
     objects::open(url).map(abort::wrapped)
 }
 

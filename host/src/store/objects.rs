@@ -19,6 +19,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio::runtime::Runtime;
 
+use super::errno;
 use super::upload::Upload;
 use super::{Created, FileWriter, Listed, Renamed, Store};
 use crate::error::{Error, Kind, Result};
@@ -133,24 +134,8 @@ impl Objects {
     }
 
     pub(super) fn failed(&self, op: &'static str, path: &str, e: object_store::Error) -> Error {
-        let io_kind = io_kind(&e);
-        let (kind, message, hint) = match io_kind {
-            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => (
-                Kind::StoreUnavailable,
-                "the disk is full",
-                "free space; work goes on by itself",
-            ),
-            Some(io::ErrorKind::PermissionDenied) => (
-                Kind::ConfigInvalid,
-                "not allowed to do this in the store",
-                "give this user the right to read and write below the store's root",
-            ),
-            _ => (
-                Kind::StoreUnavailable,
-                "the store does not do it",
-                "check the disk or mount that holds the store",
-            ),
-        };
+        let unknown = io::Error::from(io::ErrorKind::Other);
+        let (kind, message, hint) = errno::meaning(io_error(&e).unwrap_or(&unknown));
         Error::new(kind, op, message)
             .with("store", &self.url)
             .with("path", path)
@@ -159,12 +144,16 @@ impl Objects {
     }
 }
 
-/// The io error at the bottom, if there is one.
 pub(super) fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
+    io_error(error).map(io::Error::kind)
+}
+
+/// The io error at the bottom, if there is one.
+fn io_error(error: &object_store::Error) -> Option<&io::Error> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(e) = next {
         if let Some(io) = e.downcast_ref::<io::Error>() {
-            return Some(io.kind());
+            return Some(io);
         }
         next = e.source();
     }

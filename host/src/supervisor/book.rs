@@ -13,6 +13,7 @@ use super::heard::Live;
 use super::jobs::{self, Pool, Product};
 use super::journal::{Change, Journal, Recorded, standing};
 use super::reach::{self, Origin};
+use super::room::Room;
 use super::unit::{Gear, Runner, Seen, Unit, Wanted};
 use super::views::{Asker, Known, Views};
 use super::{Actor, Health, Info, Kind, Readers, Refused, Standing, Status, Target};
@@ -52,6 +53,7 @@ pub struct Supervisor {
     started: AtomicBool,
     views: Views,
     pub(super) book: Mutex<Book>,
+    room: Room,
 }
 
 #[derive(Debug)]
@@ -153,6 +155,7 @@ impl Supervisor {
             address: Mutex::new(address),
             started: AtomicBool::new(false),
             views: Views::default(),
+            room: Room::default(),
             book: Mutex::new(Book {
                 journal,
                 entries: BTreeMap::new(),
@@ -342,8 +345,11 @@ impl Supervisor {
         if !self.started.load(Ordering::SeqCst) {
             return Health::Starting;
         }
-        match lock(&self.book).journal.broken() {
-            Some(why) => Health::Unhealthy(why.to_owned()),
+        if let Some(why) = lock(&self.book).journal.broken() {
+            return Health::Unhealthy(why.to_owned());
+        }
+        match self.room.wanting(&self.worker.data_dir, &*self.clock) {
+            Some(why) => Health::Unhealthy(why),
             None => Health::Healthy,
         }
     }

@@ -10,6 +10,7 @@ mod journal;
 mod offsets;
 mod reach;
 mod readers;
+mod room;
 mod targets;
 mod unit;
 mod views;

@@ -14,6 +14,7 @@ use super::{FileSink, FileSource};
 use crate::connect::Job;
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::kafka::KafkaCluster;
+use crate::store::errno;
 use crate::supervisor::{Offset, durable_dir};
 
 /// Version of the file's form.
@@ -163,7 +164,7 @@ pub(super) fn store(what: &str, path: &Path, error: std::io::Error) -> Error {
         | ErrorKind::IsADirectory
         | ErrorKind::InvalidInput
         | ErrorKind::PermissionDenied => Kind::ConfigInvalid,
-        _ => Kind::StoreUnavailable,
+        _ => errno::meaning(&error).0,
     };
     Error::new(kind, "file.store", format!("{} {what}", path.display())).source(error)
 }
