@@ -118,9 +118,11 @@ fn daemon() -> Option<Host> {
     let config = dir.path().join("worker.toml");
     let text = format!(
         "\"bootstrap.servers\" = \"{}\"\n\"rest.listen\" = \"127.0.0.1:{port}\"\n\
-         \"data.dir\" = \"{1}/data\"\n\"plugin.path\" = \"{1}/plugins\"\n\"rest.files.roots\" = \"{1}\"\n",
+         \"data.dir\" = \"{1}/data\"\n\"plugin.path\" = \"{1}/plugins\"\n\"rest.files.roots\" = \"{2}\"\n",
         broker.bootstrap(),
         dir.path().display(),
+        // Scripts and clients have directories of their own there.
+        std::env::temp_dir().display(),
     );
     fs::write(&config, text).expect("worker.toml");
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
