@@ -35,6 +35,8 @@ struct Dialect {
 
 /// A message's lines, or why csv-parse reads none.
 type Lines = Result<Vec<Row>, String>;
+/// Of a dialect: fields are divided at all, messages that are sound, lines of the usual number of fields.
+type Score = (bool, usize, usize);
 
 /// True: two lines or more, most of the same two fields or more.
 pub fn looks(messages: &[&[u8]]) -> bool {
@@ -235,7 +237,7 @@ fn null_value(rows: &[&Row]) -> Option<&'static str> {
 
 /// The dialect under which most lines have the same number of fields, and the messages read by it.
 fn best(messages: &[&[u8]]) -> (Dialect, Vec<Lines>) {
-    let mut found: Option<((bool, usize, usize), Dialect, Vec<Lines>)> = None;
+    let mut found: Option<(Score, Dialect, Vec<Lines>)> = None;
     for (separator, named) in SEPARATORS {
         for quotes in [true, false] {
             let dialect = Dialect {
