@@ -32,6 +32,7 @@ mod dead_letters;
 mod endings;
 mod endings_start;
 mod every_key;
+mod few_threads;
 mod file_connectors;
 mod first_hour;
 mod friday;

@@ -13,6 +13,7 @@ use crate::error::Result;
 use super::errors::refusal;
 use super::hidden::Hidden;
 use super::props::config_error;
+use super::threads::{self, Threads};
 
 /// librdkafka's log lines and errors are taken from its queue until none comes for so long.
 const QUIET: Duration = Duration::from_millis(20);
@@ -26,6 +27,8 @@ pub(super) type Reason = (RDKafkaErrorCode, String);
 pub(super) struct Context {
     reasons: Mutex<Reasons>,
     pub(super) hidden: Hidden,
+    /// Until the client is gone.
+    _threads: Option<Threads>,
 }
 
 #[derive(Default)]
@@ -84,6 +87,7 @@ pub(super) type Consumer = BaseConsumer<Context>;
 pub(super) fn consumer(config: &ClientConfig) -> Result<Consumer> {
     let context = Context {
         hidden: Hidden::of(config),
+        _threads: Some(threads::for_client(config)?),
         ..Context::default()
     };
     config

@@ -20,6 +20,7 @@ mod source;
 pub mod testkit;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod topic_id;
 
 pub use cluster::{Change, KafkaCluster, PartitionInfo, Start, TopicInfo};

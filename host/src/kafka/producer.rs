@@ -16,6 +16,7 @@ use super::client::{Reason, log_line};
 use super::errors::{refusal, refused, request_error};
 use super::hidden::Hidden;
 use super::props::{KafkaProps, config_error};
+use super::threads::{self, Threads};
 
 /// A full queue is served this long at a time.
 const POLL: Duration = Duration::from_millis(50);
@@ -124,6 +125,7 @@ pub struct Producer {
     producer: BaseProducer<Deliveries>,
     deliveries: Deliveries,
     bootstrap: String,
+    _threads: Threads,
 }
 
 impl fmt::Debug for Producer {
@@ -139,12 +141,14 @@ impl Producer {
             hidden: Hidden::of(&config),
             ..Deliveries::default()
         };
+        let threads = threads::for_client(&config)?;
         let producer = BaseProducer::from_config_and_context(&config, deliveries.clone())
             .map_err(|e| config_error(&config, &e))?;
         Ok(Producer {
             producer,
             deliveries,
             bootstrap: props.bootstrap().to_owned(),
+            _threads: threads,
         })
     }
 
