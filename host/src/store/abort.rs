@@ -21,10 +21,11 @@ struct EndAt {
 }
 
 impl Faults for EndAt {
+    #[expect(clippy::panic, reason = "what WEIR_PANIC_AT asks for")]
     fn decide(&self, op: &Op) -> Fault {
         if op.verb.is_durable() && CHANGES.fetch_add(1, Ordering::SeqCst) == self.change {
             if self.panics {
-                std::panic::panic_any(format!("{PANIC}: {:?} {}", op.verb, op.path));
+                panic!("{PANIC}: {:?} {}", op.verb, op.path);
             }
             tracing::warn!(verb = ?op.verb, path = op.path, "{ABORT}: the process ends here");
             std::process::abort();
