@@ -70,7 +70,7 @@ pub trait Report: Send + Sync + Debug {
     fn lag(&self, task: usize, lag: Option<u64>);
     /// Where a task's time went since its last seal.
     fn stages(&self, task: usize, stages: Stages);
-    /// What a task has read since its last seal; said every second.
+    /// What a task has read and not yet seen committed; said every second, and when that changes.
     fn gathered(&self, _task: usize, _gathered: Gathered) {}
     /// Nothing is done before `next` has passed.
     fn resting(&self, _why: Rest, _next: Duration) {}

@@ -202,8 +202,15 @@ impl Task {
     fn tell(&mut self, now: Duration) {
         let task = self.options.index;
         self.report.lag(task, self.source.lag());
-        self.report.gathered(task, self.sink.gathered());
+        self.tell_gathered();
         self.state.tell_due = now.saturating_add(TELL_EVERY);
+    }
+
+    /// What was read and is not known to be committed.
+    fn tell_gathered(&self) {
+        let mut gathered = self.sink.gathered();
+        gathered.records += self.state.sealed;
+        self.report.gathered(self.options.index, gathered);
     }
 
     fn roll(&mut self) -> Result<()> {
@@ -267,6 +274,7 @@ impl Task {
                 self.state.in_flight = false;
                 self.state.faults = 0;
                 self.state.sealed = 0;
+                self.tell_gathered();
                 Ok(())
             }
             Answer::Dropped { positions, why } => {
@@ -289,6 +297,7 @@ impl Task {
         self.sink.discard();
         self.source.seek(positions)?;
         (self.state.open, self.state.sealed) = (0, 0);
+        self.tell_gathered();
         Ok(())
     }
 

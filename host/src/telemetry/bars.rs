@@ -123,10 +123,8 @@ impl Bars {
     pub(super) fn reading(&self, reading: &Reading) {
         self.with(&reading.pipeline, |bar| {
             bar.lag = reading.lag.or(bar.lag);
-            bar.open = (reading.uncommitted > 0).then(|| {
-                let read = format!("+ {} read", count(reading.uncommitted));
-                due(reading).map_or_else(|| read.clone(), |due| format!("{read}, {due}"))
-            });
+            bar.open = (reading.uncommitted > 0)
+                .then(|| format!("+ {} read, {}", count(reading.uncommitted), due(reading)));
             bar.stands_at(reading.read);
         });
     }

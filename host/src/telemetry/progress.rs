@@ -157,7 +157,10 @@ impl Report for Progress {
         };
         match self.mode {
             ProgressMode::Plain => self.line(&format!("{}  {words}", resting.pipeline)),
-            ProgressMode::Bar => self.bars.say(&resting.pipeline, &words),
+            ProgressMode::Bar => {
+                let words = words.split(", in ").next().unwrap_or(&words);
+                self.bars.say(&resting.pipeline, words);
+            }
             ProgressMode::Json | ProgressMode::None => {}
         }
     }
@@ -220,21 +223,23 @@ pub(super) fn plain(c: &CommitReport) -> String {
 
 /// `books-raw  12,345 records read, not committed yet; next commit within 48 s`
 fn gathered(r: &Reading) -> String {
-    let due = due(r).map_or_else(String::new, |due| format!("; {due}"));
     format!(
-        "{}  {} records read, not committed yet{due}",
+        "{}  {} records read, not committed yet; {}",
         r.pipeline,
-        count(r.uncommitted)
+        count(r.uncommitted),
+        due(r)
     )
 }
 
 /// `next commit within 48 s`
-pub(super) fn due(r: &Reading) -> Option<String> {
-    let due = r.due?;
-    Some(match due.as_secs() {
+pub(super) fn due(r: &Reading) -> String {
+    let Some(due) = r.due else {
+        return "being committed".to_owned();
+    };
+    match due.as_secs() {
         0 => "next commit any moment".to_owned(),
         seconds => format!("next commit within {}", seconds_of(seconds + 1)),
-    })
+    }
 }
 
 /// `48 s`, `2 min 05 s`

@@ -42,10 +42,8 @@ struct Sums {
     stages: Stages,
     /// Per task.
     lag: BTreeMap<usize, Option<u64>>,
-    /// Per task: read since its last seal.
+    /// Per task: read, and not known to be committed.
     gathered: BTreeMap<usize, Gathered>,
-    /// Read since the start. What a task has sealed counts before its commit is known, so this never goes back.
-    read: u64,
     waiting_since: Option<Duration>,
     waiting_for: &'static str,
     tasks: usize,
@@ -200,7 +198,6 @@ impl pipeline::Report for Tally {
         sums.version = committed.version;
         sums.commits += 1;
         sums.ledger.add(&report.ledger);
-        sums.read = sums.read.max(sums.ledger.records.read);
         sums.files += report.files;
         sums.bytes += report.bytes;
         drop(sums);
@@ -229,16 +226,14 @@ impl pipeline::Report for Tally {
         let mut sums = self.lock();
         sums.gathered.insert(task, gathered);
         let open = sums.gathered.values();
-        let committed = sums.ledger.records.read;
-        let (records, due) = open.fold((0, None), |(records, due), task| {
+        let (uncommitted, due) = open.fold((0, None), |(records, due), task| {
             let sooner = due.into_iter().chain(task.due).min();
             (records + task.records, sooner)
         });
-        sums.read = sums.read.max(committed + records);
         let reading = Reading {
             pipeline: sums.pipeline.clone(),
-            read: sums.read,
-            uncommitted: sums.read - committed,
+            read: sums.ledger.records.read + uncommitted,
+            uncommitted,
             due,
             since_last: self.clock.elapsed().saturating_sub(sums.last),
             lag: sums.total_lag(),
