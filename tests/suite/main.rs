@@ -16,6 +16,7 @@ mod batch;
 mod bounded;
 mod brokers;
 mod check;
+mod check_files;
 mod cli;
 mod clients;
 mod connect_compare;

@@ -70,12 +70,9 @@ fn a_column_of_the_path_is_not_made_by_a_rule() {
     lake.runs("raw.toml");
     let said = lake.run("processed.toml");
     said.refused(&["sink.partition.name `year` is also a column of the rows, `Year`"]);
-    let log = lake.path("processed/_system/processed/processed/log");
-    let entries: Vec<_> = std::fs::read_dir(log).unwrap().flatten().collect();
-    let text = |entry: &std::fs::DirEntry| std::fs::read_to_string(entry.path()).unwrap();
     assert!(
-        entries.iter().all(|e| !text(e).contains("\"plan\"")),
-        "{entries:?}"
+        !lake.path("processed").exists(),
+        "a refused start leaves nothing"
     );
     lake.processed("", "partition.name = \"day_year\"");
     lake.runs("processed.toml");

@@ -91,7 +91,7 @@ const NAMED_PATHS: &[&str] = &[
 
 /// Files there that open what nobody else names, and what.
 const OWN_PATHS: &[(&str, &str)] = &[
-    ("config/read.rs", "the operator's own configs"),
+    ("config/what.rs", "the operator's own configs"),
     ("connect/file/sink.rs", "a directory, to sync it"),
     (
         "connect/file/state.rs",

@@ -15,7 +15,7 @@ use crate::plugin::{Places, Plugins};
 /// Exit code 2 where a config would not run; warnings alone are 0.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Config files, one pipeline each: TOML, .properties or Connect's JSON
+    /// Config files, one pipeline each: TOML, .properties or Connect's JSON; the daemon's config too
     #[arg(value_name = "FILE", required_unless_present = "schema")]
     files: Vec<String>,
     /// Override a key; PIPELINE:KEY=VALUE for one pipeline of several
@@ -40,13 +40,22 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
         say_lines(format!("{:#}", config::schema::schema()));
         return Ok(Exit::Ok);
     }
+    let (workers, files): (Vec<String>, Vec<String>) = args
+        .files
+        .iter()
+        .cloned()
+        .partition(|file| config::is_worker(file));
+    let mut problems: Vec<Problem> = Vec::new();
+    for file in &workers {
+        problems.extend(config::worker::load(file, &[]).1);
+    }
     let configs = Configs {
-        files: args.files.clone(),
+        files,
         set: args.set.clone(),
         profile: args.profile.clone(),
     };
     let loaded = configs.load();
-    let mut problems = loaded.problems;
+    problems.extend(loaded.problems);
     for pipeline in &loaded.pipelines {
         // A check may run where the secrets are not: that they are missing is said, and no error.
         let missing = super::run::unresolved(std::slice::from_ref(pipeline));
@@ -54,15 +63,21 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
     }
     if !args.no_plugins {
         problems.extend(plugins_of_all(&loaded.pipelines));
+        problems.extend(loaded.others.iter().flat_map(check_plugins));
     }
     let failed = problems.iter().any(Problem::is_error);
     if args.json {
         let all: Vec<_> = problems.iter().map(Problem::to_json).collect();
         let names: Vec<&str> = loaded.pipelines.iter().map(|p| p.name.as_str()).collect();
-        say_value(&json!({ "ok": !failed, "pipelines": names, "problems": all }));
+        say_value(
+            &json!({ "ok": !failed, "pipelines": names, "workers": workers, "problems": all }),
+        );
     } else {
         print_problems(&problems);
         if !failed {
+            for file in &workers {
+                say_words(format!("{file}: the daemon's config is fine"));
+            }
             for pipeline in &loaded.pipelines {
                 say_words(format!(
                     "{}: {} is fine",

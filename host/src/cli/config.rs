@@ -76,7 +76,7 @@ pub(super) fn config(args: &ConfigArgs) -> Result<Exit> {
 }
 
 fn show(configs: &Configs, resolved: bool, json: bool) -> Result<Exit> {
-    let (raws, problems) = config::load_raw(&configs.files, &configs.overlay());
+    let (raws, problems) = config::load_pipelines(&configs.files, &configs.overlay());
     print_problems(&problems);
     for (raw, _) in raws.iter().filter(|(_, readable)| *readable) {
         match json {
@@ -96,7 +96,7 @@ fn convert(args: &ConvertArgs) -> Result<Exit> {
         set: args.set.clone(),
         ..Overlay::default()
     };
-    let (raws, mut problems) = config::load_raw(std::slice::from_ref(&args.file), &overlay);
+    let (raws, mut problems) = config::load_pipelines(std::slice::from_ref(&args.file), &overlay);
     let sample = match &args.sample {
         Some(path) => {
             let messages = input::messages(path, false)?;

@@ -93,7 +93,10 @@ impl RunArgs {
 pub(super) fn run(args: &RunArgs) -> Result<Exit> {
     let loaded = args.with_flags().load();
     let mut problems = loaded.problems.clone();
-    if !loaded.has_errors() {
+    if loaded.has_errors() {
+        // All that is wrong, in one round; of configs that are right the plugins are asked when they start.
+        problems.extend(loaded.others.iter().flat_map(super::check_plugins));
+    } else {
         problems.extend(unresolved(&loaded.pipelines));
     }
     print_problems(&problems);

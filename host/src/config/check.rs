@@ -44,7 +44,7 @@ pub(super) struct Checker<'a> {
     problems: Vec<Problem>,
 }
 
-fn scope(raw: &Raw) -> Option<Scope> {
+pub(super) fn scope(raw: &Raw) -> Option<Scope> {
     let typed = raw.get("source.type")?.value.resolve().ok()?;
     match typed.trim() {
         "kafka" => Some(Scope::Kafka),

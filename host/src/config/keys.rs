@@ -112,7 +112,7 @@ pub static KEYS: &[KeyDef] = keys! {
         Required("`earliest` (all that the topic still has), `latest` (only what comes from now on), `timestamp:2024-01-01T00:00:00Z`, or `group:NAME` (behind what another consumer has committed)"),
         High, Source, Kafka,
         "Where a partition begins that the commit log does not know yet. `group:connect-NAME` goes on where a sink of Kafka Connect stopped; partitions of which the group has committed nothing begin at their first record. No default: both choices surprise somebody. Ignored once a position is committed.";
-    "source.bootstrap.servers": Shape::Text, Required("host:port of one or more brokers, separated by commas"),
+    "source.bootstrap.servers": Shape::Brokers, Required("host:port of one or more brokers, separated by commas"),
         High, Source, Kafka, "Brokers to ask first.";
     "source.group.id": Shape::Text, Derived("`name`"), Low, Source, Kafka,
         "Consumer group under which committed positions are mirrored, so that lag tools see them. Never read back.";

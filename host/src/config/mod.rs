@@ -18,17 +18,21 @@ mod read;
 pub mod reference;
 pub mod schema;
 pub mod shape;
+mod stand_in;
 pub mod text;
 mod together;
 mod values;
+pub mod what;
 pub mod worker;
 
 pub use checked::*;
 pub use problem::{Place, Problem, Severity};
 pub use raw::Raw;
 pub use reach::Reach;
+pub use stand_in::stand_in;
 pub use text::Text;
 pub use values::{duration, plugin_ref};
+pub use what::What;
 
 use crate::connect::{self, Defaults};
 use crate::error::{Error, Kind, Result};
@@ -55,6 +59,8 @@ pub struct Origin {
 pub struct Loaded {
     /// Those without errors, in the order of the files.
     pub pipelines: Vec<PipelineConfig>,
+    /// Those with errors as [`stand_in`]s: their plugins can be asked all the same.
+    pub others: Vec<PipelineConfig>,
     /// In the order of files, lines and keys; warnings too.
     pub problems: Vec<Problem>,
 }
@@ -67,16 +73,21 @@ impl Loaded {
 
 /// Reads and checks the files of one run. Touches no broker, no store, no plugin.
 pub fn load(files: &[String], overlay: &Overlay) -> Loaded {
-    let (raws, mut problems) = load_raw(files, overlay);
+    let (raws, mut problems) = load_pipelines(files, overlay);
     let mut pipelines = Vec::new();
+    let mut others = Vec::new();
     for (raw, readable) in raws {
         if readable {
-            let (mut pipeline, found) = connect::pipeline(raw, &Defaults::default());
+            let defaults = Defaults::default();
+            let (mut pipeline, found) = connect::pipeline(raw.clone(), &defaults);
             if let Some(pipeline) = &mut pipeline {
                 pipeline.origin = Some(Origin {
                     files: files.to_vec(),
                     overlay: overlay.clone(),
                 });
+            }
+            if pipeline.is_none() {
+                others.extend(connect::stand_in(raw, &defaults, &found));
             }
             pipelines.extend(pipeline);
             problems.extend(found);
@@ -85,6 +96,7 @@ pub fn load(files: &[String], overlay: &Overlay) -> Loaded {
     problems.extend(together::between(&pipelines));
     Loaded {
         pipelines,
+        others,
         problems,
     }
 }
@@ -167,23 +179,61 @@ pub fn reference_shows(raw: &Raw, key: &str) -> Problem {
         .hint("write the value itself; references are for passwords, tokens and keys")
 }
 
-/// One error that names the first problem and counts the others.
+/// So many problems are told in one error; the others are counted.
+const TOLD: usize = 20;
+
+/// One error that tells them all.
 pub fn refused(problems: &[Problem]) -> Error {
     let errors: Vec<&Problem> = problems.iter().filter(|p| p.is_error()).collect();
-    let first = errors.first().map_or_else(
-        || "the config was refused".to_owned(),
-        |p| format!("{} ({})", p.message, p.place),
-    );
+    let told = |p: &&Problem| match &p.hint {
+        Some(hint) if errors.len() > 1 => format!("{} ({}); {hint}", p.message, p.place),
+        _ => format!("{} ({})", p.message, p.place),
+    };
+    let (message, hint) = match &errors[..] {
+        [] => ("the config was refused".to_owned(), None),
+        [one] => (told(one), one.hint.clone()),
+        all => {
+            let numbered = (1..).zip(all.iter().take(TOLD));
+            let lines: Vec<String> = numbered
+                .map(|(n, p)| format!("({n}) {}", told(p)))
+                .collect();
+            let more = match all.len().saturating_sub(TOLD) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let message = format!("{} problems: {}{more}", all.len(), lines.join(" "));
+            (message, None)
+        }
+    };
     let no_memory = !errors.is_empty() && errors.iter().all(|p| p.code == problem::NO_MEMORY);
     let kind = match no_memory {
         true => Kind::LimitReached,
         false => Kind::ConfigInvalid,
     };
-    let error = Error::new(kind, "config.load", first).with("problems", errors.len());
-    match errors.first().and_then(|p| p.hint.as_deref()) {
+    let error = Error::new(kind, "config.load", message).with("problems", errors.len());
+    match hint {
         Some(hint) => error.hint(hint),
         None => error,
     }
+}
+
+/// Whether a file is the daemon's config, by its keys.
+pub fn is_worker(file: &str) -> bool {
+    let (raws, _) = load_raw(&[file.to_owned()], &Overlay::default());
+    let mut raws = raws.iter();
+    raws.any(|(raw, readable)| *readable && What::of(raw) == What::Worker)
+}
+
+/// As [`load_raw`], and files that hold something else than a pipeline are told as what they are.
+pub fn load_pipelines(files: &[String], overlay: &Overlay) -> (Vec<(Raw, bool)>, Vec<Problem>) {
+    let (mut raws, mut problems) = load_raw(files, overlay);
+    for (raw, readable) in &mut raws {
+        if *readable && let Some(problem) = What::of(raw).no_pipeline(raw) {
+            *readable = false;
+            problems.push(problem);
+        }
+    }
+    (raws, problems)
 }
 
 /// The flat maps as they are after profile and `--set`; false where a file could not be read as a map.

@@ -22,14 +22,12 @@ pub fn read(path: &str) -> (Raw, Vec<Problem>) {
         problems: Vec::new(),
         profile: None,
     };
-    match std::fs::read_to_string(path) {
-        Err(error) => {
-            let why = match error.kind() {
-                std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-                std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
-                _ => error.to_string(),
-            };
-            reader.problem("", problem::UNREADABLE, format!("{path}: {why}"), 0);
+    match super::what::text(path) {
+        Err((message, hint)) => {
+            reader.problem("", problem::UNREADABLE, message, 0);
+            if let Some(problem) = reader.problems.last_mut() {
+                problem.hint = hint;
+            }
         }
         Ok(text) => {
             reader.lines = Lines::of(&text);

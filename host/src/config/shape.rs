@@ -36,6 +36,8 @@ pub enum Shape {
     Days,
     Choice(&'static [&'static str]),
     Url,
+    /// `host:port`, one or more.
+    Brokers,
     Path,
     Trigger,
     Start,
@@ -73,7 +75,7 @@ pub(super) mod unit {
 /// A value of some shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Text, Name, Field, TableName, Choice, Url (no slash at its end), Path, DateFormat, Level.
+    /// Text, Name, Field, TableName, Choice, Brokers, Url (no slash at its end), Path, DateFormat, Level.
     Text(String),
     /// Names, Topics, Fields.
     List(Vec<String>),
@@ -137,6 +139,7 @@ impl Shape {
             Shape::Days => days(text).map(Value::Number),
             Shape::Choice(choices) => choice(text, choices).map(Value::Text),
             Shape::Url => url(text).map(Value::Text),
+            Shape::Brokers => brokers(text).map(Value::Text),
             Shape::Trigger => trigger(text).map(Value::Trigger),
             Shape::Start => start(text).map(Value::Start),
             Shape::DateFormat => date_format(text).map(Value::Text),
@@ -171,6 +174,7 @@ impl Shape {
                 .collect::<Vec<_>>()
                 .join(" or "),
             Shape::Url => "URL: `file:…`, `memory:…`".into(),
+            Shape::Brokers => "`host:port`, separated by commas".into(),
             Shape::Trigger => "`continuous`, `available-now`, `every:<duration>`".into(),
             Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`, `group:<name>`".into(),
             Shape::DateFormat => "`%Y-%m-%d`, `%Y-%m` or `%Y`".into(),

@@ -303,6 +303,34 @@ pub(super) fn compression(text: &str) -> Parsed<Compression> {
     }
 }
 
+/// Brokers as librdkafka takes them: `host:port`, with one of Kafka's own protocols before it at most.
+pub(super) fn brokers(text: &str) -> Parsed<String> {
+    const PROTOCOLS: &[&str] = &["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+    let expected = "host:port of one or more brokers, separated by commas";
+    if text.is_empty() {
+        return Err(refuse(problem::MISSING, expected));
+    }
+    for broker in text.split(',').map(str::trim) {
+        let (protocol, place) = broker.split_once("://").unwrap_or(("plaintext", broker));
+        if !PROTOCOLS.contains(&protocol.to_lowercase().as_str()) {
+            let expected = format!("{expected}, without `{protocol}://`");
+            let hint = "a broker is not asked by HTTP: write broker:9092; TLS is source.kafka.security.protocol = \"SSL\"";
+            return Err(refuse(problem::WRONG_TYPE, expected).hint(hint));
+        }
+        // A bare IPv6 address has no port to tell from it.
+        let port = match place.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => Some(port),
+            _ => None,
+        };
+        let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+        let odd = |c: char| c.is_whitespace() || c == '/';
+        if place.is_empty() || place.contains(odd) || port.is_some_and(|port| !is_port(port)) {
+            return Err(refuse(problem::WRONG_TYPE, expected));
+        }
+    }
+    Ok(text.to_owned())
+}
+
 /// Stores of this version. The slash at the end goes.
 pub(super) fn url(text: &str) -> Parsed<String> {
     let expected = "a store's URL: `file:data/raw_zone`, `file:///srv/lake/raw` or `memory:name`";
@@ -441,6 +469,33 @@ mod tests {
             "%",
         ] {
             assert_eq!(code(date_format(bad)), problem::BAD_FORMAT, "{bad}");
+        }
+    }
+
+    #[test]
+    fn brokers_are_no_web_addresses() {
+        for good in [
+            "a:9092",
+            "a",
+            "a:1,b:2",
+            "10.0.0.1:9092",
+            "[::1]:9092",
+            "::1",
+            "SASL_SSL://a:9092",
+        ] {
+            assert_eq!(brokers(good), Ok(good.to_owned()));
+        }
+        for bad in [
+            "",
+            "http://a:9092",
+            "a:9092,",
+            "a:x",
+            "a:0",
+            "a:9092/",
+            "a b:1",
+            "https://a",
+        ] {
+            assert!(brokers(bad).is_err(), "{bad}");
         }
     }
 

@@ -145,6 +145,10 @@ pub fn load(file: &str, set: &[String]) -> (Option<WorkerConfig>, Vec<Problem>) 
     if !readable {
         return (None, problems);
     }
+    if let Some(problem) = super::What::of(&raw).no_worker(&raw) {
+        problems.push(problem);
+        return (None, problems);
+    }
     let failed = problems.iter().any(Problem::is_error);
     let (config, found) = check(raw);
     problems.extend(found);

@@ -135,6 +135,25 @@ pub fn pipeline(raw: Raw, defaults: &Defaults) -> (Option<PipelineConfig>, Vec<P
     (pipeline, problems)
 }
 
+/// See [`config::stand_in`]; of our own class only.
+pub fn stand_in(mut raw: Raw, defaults: &Defaults, problems: &[Problem]) -> Option<PipelineConfig> {
+    if !is_ours(&raw) {
+        return None;
+    }
+    defaults.complete(&mut raw, SERVERS);
+    config::stand_in(&raw, problems)
+}
+
+/// The same of a config as REST has it.
+pub fn stand_in_of(
+    config: &BTreeMap<String, String>,
+    defaults: &Defaults,
+    problems: &[Problem],
+) -> Option<PipelineConfig> {
+    let raw = of_map(config, &defaults.reach).ok()?;
+    stand_in(raw, defaults, problems)
+}
+
 /// A config of any class that is a pipeline, in native keys and with notes; warnings too. `sample`: values of messages
 /// that columns are learned from.
 pub fn native(

@@ -37,11 +37,12 @@ pub struct Parts(Vec<Part>);
 impl Parts {
     /// What the config file, `--set` and `--profile` come to now.
     pub fn declared(plugins: &Plugins, config: &PipelineConfig) -> Result<Parts, Vec<Problem>> {
-        let parts = config
-            .transforms
-            .iter()
-            .map(|t| part_of(plugins, config, t));
-        parts.collect::<Result<_, _>>().map(Parts)
+        let (parts, mut problems) = gathered(plugins, config);
+        if problems.is_empty() {
+            return Ok(parts);
+        }
+        problems.splice(0..0, parts.transforms(config, &input_schema()).1);
+        Err(problems)
     }
 
     /// The rules that a log names, from the plugin store.
@@ -176,20 +177,24 @@ pub fn transforms_of(
     config: &PipelineConfig,
     input: &SchemaRef,
 ) -> (Vec<Box<dyn Transform>>, Vec<Problem>) {
+    let (parts, mut problems) = gathered(plugins, config);
+    let (transforms, found) = parts.transforms(config, input);
+    problems.splice(0..0, found);
+    (transforms, problems)
+}
+
+/// The transforms up to the first one that a plugin refuses, and what each plugin finds wrong with its keys.
+fn gathered(plugins: &Plugins, config: &PipelineConfig) -> (Parts, Vec<Problem>) {
     let mut parts = Parts::default();
     let mut problems = Vec::new();
     for transform in &config.transforms {
         match part_of(plugins, config, transform) {
-            Ok(part) => parts.0.push(part),
-            Err(found) => {
-                problems = found;
-                break;
-            }
+            Ok(part) if problems.is_empty() => parts.0.push(part),
+            Ok(_) => {}
+            Err(found) => problems.extend(found),
         }
     }
-    let (transforms, found) = parts.transforms(config, input);
-    problems.splice(0..0, found);
-    (transforms, problems)
+    (parts, problems)
 }
 
 /// Everything that is wrong with a pipeline's transforms: what the plugins find, and columns of one name.

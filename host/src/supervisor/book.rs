@@ -184,7 +184,7 @@ impl Supervisor {
     fn files(&self) -> Result<Files> {
         // As they were typed: what a class of Kafka Connect means is found out like that of a config over HTTP.
         let overlay = config::Overlay::default();
-        let (raws, problems) = config::load_raw(&self.worker.pipelines, &overlay);
+        let (raws, problems) = config::load_pipelines(&self.worker.pipelines, &overlay);
         if problems.iter().any(Problem::is_error) {
             return Err(config::refused(&problems));
         }

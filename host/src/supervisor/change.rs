@@ -61,14 +61,24 @@ impl Supervisor {
         if !secrets.is_empty() {
             return Err(secrets);
         }
-        let job = jobs::job(&self.worker, name, config, &origin.reach(&self.bounds));
-        let job = job.map_err(errors)?;
+        let reach = origin.reach(&self.bounds);
+        let job = match jobs::job(&self.worker, name, config, &reach) {
+            Ok(job) => job,
+            Err(problems) => {
+                let mut problems = errors(problems);
+                let part = jobs::stand_in(&self.worker, name, config, &reach, &problems);
+                if let Some(part) = part {
+                    problems.extend(errors(self.of_plugins(&part)));
+                }
+                return Err(problems);
+            }
+        };
         let mut problems = others(&job);
         if let Some(config) = jobs::pipeline_of(&job) {
             problems.extend(check::unresolved(config));
-            if problems.is_empty() {
-                problems.extend(self.of_plugins(config));
-            }
+            let mut found = self.of_plugins(config);
+            found.retain(|p| !problems.iter().any(|known| known.key == p.key));
+            problems.extend(found);
         }
         match problems.iter().any(Problem::is_error) {
             true => Err(errors(problems)),

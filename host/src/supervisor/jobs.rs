@@ -24,6 +24,51 @@ pub fn job(
     config: &BTreeMap<String, String>,
     reach: &Reach,
 ) -> Result<Job, Vec<Problem>> {
+    let (config, defaults, mut problems) = prepared(worker, name, config, reach)?;
+    let wrong: Vec<String> = problems.iter().map(|p| p.key.clone()).collect();
+    let job = connect::job(&config, &defaults);
+    match &job {
+        Ok(job) => problems.extend(reach::out_of_reach(job)),
+        Err(found) => {
+            let found = found.iter().filter(|p| !wrong.contains(&p.key));
+            problems.extend(found.cloned());
+        }
+    }
+    match problems.is_empty() {
+        true => job,
+        false => Err(problems),
+    }
+}
+
+/// Of a config with problems: what its plugins can be asked about all the same, inside the same bounds.
+pub fn stand_in(
+    worker: &WorkerConfig,
+    name: &str,
+    config: &BTreeMap<String, String>,
+    reach: &Reach,
+    problems: &[Problem],
+) -> Option<PipelineConfig> {
+    let (config, defaults, refused) = prepared(worker, name, config, reach).ok()?;
+    if !refused.is_empty() {
+        return None; // a key that was taken out would be missed
+    }
+    let part = connect::stand_in_of(&config, &defaults, problems)?;
+    let job = Job::Pipeline(Box::new(part));
+    match (reach::out_of_reach(&job).is_empty(), job) {
+        (true, Job::Pipeline(part)) => Some(*part),
+        _ => None,
+    }
+}
+
+type Prepared = (BTreeMap<String, String>, Defaults, Vec<Problem>);
+
+/// With what the worker says for it, without the keys that refer to what they may not, and what is wrong with those.
+fn prepared(
+    worker: &WorkerConfig,
+    name: &str,
+    config: &BTreeMap<String, String>,
+    reach: &Reach,
+) -> Result<Prepared, Vec<Problem>> {
     let problems = overridden(worker, name, config);
     if !problems.is_empty() {
         return Err(problems);
@@ -43,7 +88,7 @@ pub fn job(
     config
         .entry("name".to_owned())
         .or_insert_with(|| name.to_owned());
-    let mut problems = reach::references(name, &config, reach);
+    let problems = reach::references(name, &config, reach);
     let wrong: Vec<String> = problems.iter().map(|p| p.key.clone()).collect();
     // What else is wrong is told in the same round, and nothing of what such a reference stands for.
     config.retain(|key, _| !wrong.contains(key));
@@ -59,18 +104,7 @@ pub fn job(
         theirs: worker.theirs.clone(),
         reach: reach.clone(),
     };
-    let job = connect::job(&config, &defaults);
-    match &job {
-        Ok(job) => problems.extend(reach::out_of_reach(job)),
-        Err(found) => {
-            let found = found.iter().filter(|p| !wrong.contains(&p.key));
-            problems.extend(found.cloned());
-        }
-    }
-    match problems.is_empty() {
-        true => job,
-        false => Err(problems),
-    }
+    Ok((config, defaults, problems))
 }
 
 /// Settings of clients that connector.client.config.override.policy does not leave to connectors.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::kinds::{Texts, unlike};
+use super::kinds::{Texts, renamed, taken, unlike};
 use super::page::{Line, Page, key, quoted, some_of};
 
 /// Separators that are tried, the usual first, as the config writes them.
@@ -122,7 +122,7 @@ fn fill(page: &mut Page, header: Option<Row>, rows: &[&Row]) {
         page.keys
             .push(Line::new(format!("null-value = {}", quoted(null))));
     }
-    let mut used = BTreeSet::new();
+    let mut used = taken();
     let mut left_out = Vec::new();
     for n in 0..columns {
         let mut texts = Texts::default();
@@ -142,7 +142,8 @@ fn fill(page: &mut Page, header: Option<Row>, rows: &[&Row]) {
             Some(given) => named(given, n),
             None => format!("column_{}", n + 1),
         };
-        let name = unlike(plain, &mut used);
+        let name = unlike(plain.clone(), &mut used);
+        page.notes.extend(renamed(&plain, &name));
         let entry = match &given {
             Some(given) if *given != name => format!("{name}={given}"),
             _ => name.clone(),

@@ -1,8 +1,8 @@
 //! JSON messages to the map of `json-flatten`: scalars become columns by their pointer, what is no scalar stays JSON.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::kinds::{Texts, unlike};
+use super::kinds::{Texts, renamed, taken, unlike};
 use super::page::{Line, Page, key, quoted, some_of};
 use crate::json::Json;
 
@@ -122,7 +122,7 @@ fn fill(page: &mut Page, rows: &[&Json], exploded: bool) {
             None => see(row, String::new(), 0, &mut order, &mut columns),
         }
     }
-    let mut used = BTreeSet::new();
+    let mut used = taken();
     for path in order {
         let Some(column) = columns.get(&path) else {
             continue;
@@ -144,7 +144,9 @@ fn fill(page: &mut Page, rows: &[&Json], exploded: bool) {
         } else {
             plain
         };
-        let name = unlike(plain.replace('=', "_"), &mut used);
+        let wanted = plain.replace('=', "_");
+        let name = unlike(wanted.clone(), &mut used);
+        page.notes.extend(renamed(&wanted, &name));
         let place = match (exploded, path.as_str()) {
             (true, "") => ".".to_owned(),
             (true, path) => format!(".{path}"),

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::record::fold;
+use crate::zone::reserved;
+
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime};
 
@@ -240,15 +243,28 @@ fn timestamp(text: &str, between: char, most: usize) -> Option<(DateTime, &str)>
     (kept && (1..=most).contains(&digits)).then_some((time, rest))
 }
 
+/// Names that no column may have, as SQL engines compare them: those of the host and of the paths.
+pub fn taken() -> BTreeSet<String> {
+    let reserved = reserved(true).into_iter();
+    reserved.map(|(name, _)| fold(name)).collect()
+}
+
 /// A column's name out of a path, unlike those in use.
 pub fn unlike(name: String, used: &mut BTreeSet<String>) -> String {
     let mut free = name.clone();
     let mut n = 2;
-    while !used.insert(free.clone()) {
+    while !used.insert(fold(&free)) {
         free = format!("{name}_{n}");
         n += 1;
     }
     free
+}
+
+/// Said where the name that one would expect is not to be had.
+pub fn renamed(wanted: &str, name: &str) -> Option<String> {
+    (wanted != name).then(|| {
+        format!("{name}: `{wanted}` is taken, by another column or by the host (docs/config.md, names of columns)")
+    })
 }
 
 #[cfg(test)]

@@ -188,6 +188,30 @@ mod tests {
     }
 
     #[test]
+    fn no_name_is_proposed_that_a_table_has_already() {
+        let map = of(&[r#"{"Id":1,"id":2,"_offset":3,"ingest_date":"x","_KEY":"k"}"#]);
+        for wanted in [
+            "\"Id=/Id\"",
+            "\"id_2=/id\"",
+            "\"_offset_2=/_offset\"",
+            "\"ingest_date_2=/ingest_date\"",
+            "\"_KEY_2=/_KEY\"",
+            "_offset_2: `_offset` is taken",
+        ] {
+            assert!(map.contains(wanted), "{wanted}\n{map}");
+        }
+        let map = of(&["<l><b><Dup>1</Dup><dup>2</dup><ingest_hour>3</ingest_hour></b><b/></l>"]);
+        for wanted in [
+            "\"Dup\"",
+            "\"dup_2=dup\"",
+            "\"ingest_hour_2=ingest_hour\"",
+            "is taken",
+        ] {
+            assert!(map.contains(wanted), "{wanted}\n{map}");
+        }
+    }
+
+    #[test]
     fn what_is_neither_is_told() {
         let text = Message {
             value: Some(b"apples, 3".to_vec()),

@@ -1,12 +1,12 @@
 //! XML messages to the map of `xml-flatten`: the element that repeats is the row, what hangs below it are the columns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::encoding;
-use super::kinds::{Texts, unlike};
+use super::kinds::{Texts, renamed, taken, unlike};
 use super::page::{Line, Page, key, quoted, some_of};
 
 /// Elements inside each other; deeper messages are told as unread.
@@ -127,7 +127,7 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
     page.keys.push(Line::new("type = \"xml-flatten\""));
     page.keys
         .push(Line::new(format!("row-tag = {}", quoted(tag))));
-    let mut used = BTreeSet::new();
+    let mut used = taken();
     for path in order {
         let Some(column) = columns.get(&path) else {
             continue;
@@ -137,7 +137,9 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
         }
         // xml-flatten calls a/b a_b and @a _a; attributes of the row element read better without the prefix.
         let given = path.replace(['/', '@'], "_");
-        let name = unlike(given.trim_start_matches('_').to_owned(), &mut used);
+        let wanted = given.trim_start_matches('_');
+        let name = unlike(wanted.to_owned(), &mut used);
+        page.notes.extend(renamed(wanted, &name));
         let entry = if name == given {
             path.clone()
         } else {

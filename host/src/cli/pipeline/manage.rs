@@ -259,7 +259,7 @@ fn map_of(file: &str, over: &Over) -> Result<(String, BTreeMap<String, String>)>
         profile: over.profile.clone(),
         set: over.set.clone(),
     };
-    let (raws, problems) = config::load_raw(&[file.to_owned()], &overlay);
+    let (raws, problems) = config::load_pipelines(&[file.to_owned()], &overlay);
     if problems.iter().any(Problem::is_error) {
         return Err(config::refused(&problems).hint(format!("see `weir check {file}`")));
     }

@@ -92,7 +92,7 @@ pub static KEYS: &[WorkerKey] = keys! {
         "Longest time for a request's line and headers to arrive.";
     "rest.body.timeout": duration(100 * MS, HOUR), Is("30s"), "Limits of REST",
         "Longest time for a request's body to arrive; of a pushed plugin, for the next piece of it.";
-    "bootstrap.servers": Shape::Text, Unset, "Pipelines",
+    "bootstrap.servers": Shape::Brokers, Unset, "Pipelines",
         "Brokers for configs of Connect's classes, which name none themselves.";
     "plugin.path": Shape::Path, Is("data/plugins"), "Pipelines",
         "Directory of your own plugins, `<plugin>.wasm` each, for pipelines that do not say; the shipped ones are part of the program. Of a list, as a Connect worker has it, the one with components in it.";

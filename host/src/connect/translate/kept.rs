@@ -102,7 +102,7 @@ static IDLE: &[(&str, &str)] = &[
     ("s3.wan.mode", SERVICE),
     (
         "schema.compatibility",
-        "columns are the rules': they change with a rule, which is a swap, and a swap that breaks readers is refused unless forced",
+        "columns are the rules': they change with a rule, which is a swap, and what breaks readers is refused unless it is said that it may (`?allow_breaking=true`), at each of the doors",
     ),
     (
         "schemas.cache.config",

@@ -1,0 +1,63 @@
+//! A config with problems, made whole enough that its plugins can be asked about their keys in the same round.
+
+use super::check::{check, scope};
+use super::checked::PipelineConfig;
+use super::keys::{Scope, TRANSFORM_PREFIX};
+use super::problem::Problem;
+use super::raw::Raw;
+use super::values::plugin_ref;
+
+/// A pipeline with what is wrong taken out, as far as its transforms can be asked about their keys: for nothing but that. A
+/// transform that the host itself refuses ends the list: those after it would get other columns.
+pub fn stand_in(raw: &Raw, problems: &[Problem]) -> Option<PipelineConfig> {
+    /// What a key without a default needs to be there; where a pipeline reads and writes is nothing to its transforms.
+    const NEEDED: &[(&str, &str)] = &[
+        ("name", "x"),
+        ("source.type", "kafka"),
+        ("source.topics", "t"),
+        ("source.start", "earliest"),
+        ("source.bootstrap.servers", "localhost:9092"),
+        ("sink.type", "zone"),
+        ("sink.url", "memory:x"),
+    ];
+    let typed = |key: &str| raw.get(key)?.value.resolve().ok();
+    let listed = typed("transforms")?;
+    let good = |name: &&str| {
+        let plugin = typed(&format!("{TRANSFORM_PREFIX}{name}.type"));
+        plugin.is_some_and(|plugin| plugin_ref(&plugin).is_ok())
+    };
+    let names = listed.split(',').map(str::trim).take_while(good);
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    if names.is_empty() || scope(raw) == Some(Scope::Zone) {
+        return None;
+    }
+    let wrong: Vec<&str> = problems
+        .iter()
+        .filter(|p| p.is_error())
+        .map(|p| p.key.as_str())
+        .collect();
+    let mut rest = Raw::within(&raw.file, raw.reach());
+    for (key, entry) in raw.iter() {
+        let transform = key.strip_prefix(TRANSFORM_PREFIX);
+        let kept = match transform.and_then(|rest| rest.split('.').next()) {
+            Some(transform) => names.contains(&transform),
+            None => key != "transforms" && !wrong.contains(&key),
+        };
+        if kept {
+            let typed = entry.value.typed().to_owned();
+            rest.insert(key.to_owned(), typed, entry.place.clone())
+                .ok()?;
+        }
+    }
+    rest.set("transforms", &names.join(","), 0);
+    for (key, value) in NEEDED {
+        if rest.get(key).is_none() {
+            rest.set(key, value, 0);
+        }
+    }
+    let (config, _) = check(rest);
+    config.map(|config| PipelineConfig {
+        raw: raw.clone(),
+        ..config
+    })
+}
