@@ -293,6 +293,15 @@ pub const DIFFERENCES: &[Difference] = differences! {
         "The group is Empty and only mirrors positions: a reset of it succeeds, moves nothing, and shows a lag that there is not until the next commit. (The script does not ask the broker.)",
         "Positions are in the commit log; `source.start = group:NAME` reads a group's offsets once."
     }
+    "references" {
+        "`${…}` is text in any key where the worker has no provider of that name; with one, a connector may refer to whatever it can read.",
+        "400 for a reference in a key that holds no secret, and for one that secrets.allow.env and secrets.allow.files do not name.",
+        "Whoever may change connectors must not read the daemon's secrets through topics, paths and addresses.";
+        ("create/reference", "/status", "201", "400");
+        ("create/reference", BODY, "*", "*");
+        ("create/reference-goes", "/status", "204", "404");
+        ("create/reference-goes", "/body* /type", "*", "*")
+    }
     "literal-secrets" {
         "A password in a config is stored and shown as it is.",
         "400: a secret stands as a reference, also under a key that has no effect here. `weir check` and `weir config convert` say so as a warning. (The script has no secrets.)",
