@@ -58,7 +58,7 @@ pub fn infer(messages: &[Message], wanted: Wanted<'_>) -> Result<Map> {
         Some(format) => format,
         None => {
             let message = "these messages look neither like XML nor like JSON nor like CSV";
-            return Err(invalid(message).hint(format!("--as xml, json or csv; {hint}")));
+            return Err(invalid(message).hint(format!("--as xml or --as json or --as csv; {hint}")));
         }
     };
     let (page, plugin) = match format {
