@@ -244,13 +244,19 @@ fn who_is_refused_ends_with_the_brokers_reason_and_the_others_read() {
 
     // In the daemon: FAILED, with the reason, and in its log.
     let mut rig = Rig::new(&[]);
-    let daemon = rig.start(&["restart.attempts=0"]);
-    fs::write(rig.path("passwords.properties"), "alice=wrong\n").unwrap();
+    let passwords = rig.path("passwords.properties");
+    fs::write(&passwords, "alice=wrong\n").unwrap();
+    let daemon = rig.start(&[
+        "restart.attempts=0",
+        &format!("secrets.allow.files={}", passwords.display()),
+        &format!(
+            "rest.files.roots={},{}",
+            secured.dir.path().display(),
+            rig.dir.path().display()
+        ),
+    ]);
     let mut config = rig.config("lines", &[("source.bootstrap.servers", &sasl)]);
-    let password = format!(
-        "${{file:{}:alice}}",
-        rig.path("passwords.properties").display()
-    );
+    let password = format!("${{file:{}:alice}}", passwords.display());
     for (key, value) in secured.alice(&password, &secured.ca) {
         config.insert(format!("source.kafka.{key}"), value);
     }
