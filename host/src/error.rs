@@ -143,7 +143,7 @@ impl Error {
         self
     }
 
-    /// The command or change that mends it.
+    /// The command or change that fixes it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

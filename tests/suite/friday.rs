@@ -83,8 +83,8 @@ fn a_rule_is_changed_on_friday_afternoon() {
     assert_eq!(config(1), config(3), "Monday is Friday's rule");
     assert_ne!(config(0), config(1));
     assert!(
-        eras.iter().all(|e| e["barred"] == false),
-        "forced: no longer barred"
+        eras.iter().all(|e| e["blocked"] == false),
+        "forced: no longer blocked"
     );
 
     // 1999 was refused before the swap and after the rollback, and let through between them.

@@ -222,7 +222,7 @@ fn answer(path: &str) -> (&'static str, Value) {
     let era = json!({
         "log": h(), "gen": 0, "until": null, "rules": [rule], "time": 1, "actor": h(), "reason": h(), "bar": [h()],
         "ranges": [{ "chain": h(), "topic": h(), "partition": 0, "from": 0, "to": 1 }],
-        "force": false, "in_force": true, "barred": false,
+        "force": false, "in_force": true, "blocked": false,
     });
     let letter = json!({
         "topic": h(), "partition": 0, "offset": 1, "row": null, "timestamp": h(), "transform": h(), "plugin": h(),

@@ -257,7 +257,7 @@ fn the_guides_commands_against_a_daemon_are_run() {
     for line in [
         "columns: same",
         "the archive delivers books since 1990",
-        "bars sha256:",
+        "blocks sha256:",
         "in the running process",
         "books-raw: deleted",
     ] {

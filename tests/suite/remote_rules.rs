@@ -67,7 +67,7 @@ fn rules_are_swapped_rolled_back_and_barred_in_a_running_pipeline() {
         "TRANSFORM",
         "guest-table@1.0.0",
         "columns: breaking",
-        "bars sha256:",
+        "blocks sha256:",
         "in the running process",
     ] {
         assert!(back.contains(line), "{line}: {back}");
@@ -78,18 +78,18 @@ fn rules_are_swapped_rolled_back_and_barred_in_a_running_pipeline() {
         (409, &json!("config_invalid")),
         "{body}"
     );
-    assert!(message(&body).contains("barred"), "{body}");
-    let barred = daemon.weir(&[
+    assert!(message(&body).contains("blocked"), "{body}");
+    let blocked = daemon.weir(&[
         "pipeline",
         "swap",
         PIPELINE,
         "rules=guest-table@1.0.0",
         "--allow-breaking",
     ]);
-    assert_eq!(barred.status.code(), Some(2), "{barred:?}");
+    assert_eq!(blocked.status.code(), Some(2), "{blocked:?}");
     assert!(
-        text(&barred.stderr).contains("hint: `weir pipeline history`"),
-        "{barred:?}"
+        text(&blocked.stderr).contains("hint: `weir pipeline history`"),
+        "{blocked:?}"
     );
     let breaking = daemon.weir(&[
         "pipeline",

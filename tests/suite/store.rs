@@ -196,7 +196,7 @@ fn what_is_loaded_is_not_loaded_again() {
 }
 
 #[test]
-fn damaged_files_are_named_and_mended_by_the_same_again() {
+fn damaged_files_are_named_and_repaired_by_the_same_again() {
     let shelf = Shelf::new();
     let table = shelf.dir.path().join("t.csv");
     fs::write(&table, "a,b\n1,\n").unwrap();

@@ -133,7 +133,7 @@ fn without_a_process_the_command_writes_the_swap_and_the_next_run_follows_it() {
 }
 
 #[test]
-fn a_rollback_bars_what_it_leaves_and_only_force_brings_it_back() {
+fn a_rollback_blocks_what_it_leaves_and_only_force_brings_it_back() {
     let (_broker, rig) = rig("");
     produce(&rig, 0..10);
     rig.catch_up();
@@ -153,9 +153,9 @@ fn a_rollback_bars_what_it_leaves_and_only_force_brings_it_back() {
     );
     assert_eq!(rig.in_force(), "low");
     let set = rig.set("high");
-    let barred = rig.pipeline(&["swap", "--reload", "--set", &set]);
-    assert_eq!(barred.status.code(), Some(2));
-    assert!(text(&barred.stderr).contains("barred"), "{barred:?}");
+    let blocked = rig.pipeline(&["swap", "--reload", "--set", &set]);
+    assert_eq!(blocked.status.code(), Some(2));
+    assert!(text(&blocked.stderr).contains("blocked"), "{blocked:?}");
     let again = rig.pipeline(&["rollback"]);
     assert!(
         text(&again.stderr).contains("nothing to roll back to"),
@@ -169,13 +169,13 @@ fn a_rollback_bars_what_it_leaves_and_only_force_brings_it_back() {
     rig.catch_up();
     rig.exact(80);
     assert_eq!(rig.in_force(), "low");
-    // low, high, low (bars), high (forced), low (bars)
+    // low, high, low (blocks), high (forced), low (blocks)
     let eras = rig.eras();
     let names: Vec<&str> = eras.iter().map(|era| rig.name_of(&era.rules)).collect();
     assert_eq!(names, ["low", "high", "low", "high", "low"]);
     let told = text(&rig.pipeline(&["history"]).stdout);
     assert!(
-        told.contains("wrong bound") && told.contains("barred"),
+        told.contains("wrong bound") && told.contains("blocked"),
         "{told}"
     );
 }
@@ -298,7 +298,7 @@ fn of_changes_asked_for_at_once_each_is_whole_or_refused() {
     rig.exact(messages);
 }
 
-/// A rollback after another build bars the build, not the config that both share.
+/// A rollback after another build blocks the build, not the config that both share.
 #[test]
 fn another_build_is_another_rule_and_its_rollback_bars_the_build() {
     let (_broker, rig) = rig("watch = true");
@@ -318,10 +318,10 @@ fn another_build_is_another_rule_and_its_rollback_bars_the_build() {
     let back = rig.asked(&["rollback"]);
     assert_eq!(back["bar"], serde_json::json!([new.component]));
     assert_eq!(rig.log().state().rules.rules[1], old);
-    // Named by its digest, it is found in the store, and is barred.
+    // Named by its digest, it is found in the store, and is blocked.
     let named = format!("rules=validate@{}", new.component);
-    let barred = rig.pipeline(&["swap", &named]);
-    assert!(text(&barred.stderr).contains("barred"), "{barred:?}");
+    let blocked = rig.pipeline(&["swap", &named]);
+    assert!(text(&blocked.stderr).contains("blocked"), "{blocked:?}");
     rig.asked(&["swap", &named, "--force"]);
     assert_eq!(rig.log().state().rules.rules[1], new);
     running.stop();

@@ -51,7 +51,7 @@ fn a_command_that_dies_anywhere_leaves_old_rules_or_new_ones() {
             if verb == "swap" {
                 args.extend(["--reload", "--force", "--set", &set]);
             } else {
-                // Something to go back to that is not barred.
+                // Something to go back to that is not blocked.
                 rig.asked(&["swap", "--reload", "--force", "--set", &set]);
             }
             let eras = rig.eras().len();
@@ -136,7 +136,7 @@ fn die_at_steps(rig: &Rig, first: u64, change: Change) -> u64 {
         let wanted = match change {
             Change::Swap => other(before),
             Change::Rollback => {
-                // Something to go back from, which the config declares too; barred by the rollback before.
+                // Something to go back from, which the config declares too; blocked by the rollback before.
                 rig.declare(other(before), "");
                 rig.asked(&["swap", "--reload", "--force"]);
                 before

@@ -114,7 +114,7 @@ pub(super) fn invalid(problems: &[Problem]) -> Fault {
     ))
 }
 
-/// One line: key, what is wrong, what mends it.
+/// One line: key, what is wrong, what fixes it.
 fn line(problem: &Problem) -> String {
     match problem.key.as_str() {
         "" => words(problem),

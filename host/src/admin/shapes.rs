@@ -218,7 +218,7 @@ fn rules() -> Members {
                     ("bar", list(text())),
                     ("force", flag()),
                     ("in_force", flag()),
-                    ("barred", flag()),
+                    ("blocked", flag()),
                 ],
             ),
         ),

@@ -27,7 +27,7 @@ pub struct Era {
     /// Who asked for it; empty for the first.
     pub actor: String,
     pub reason: String,
-    /// Digests that this entry barred.
+    /// Digests that this entry blocked.
     pub bar: Vec<String>,
     pub force: bool,
 }

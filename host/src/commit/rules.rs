@@ -42,7 +42,7 @@ impl Violation {
     }
 }
 
-/// Component and config digests: both can be barred.
+/// Component and config digests: both can be blocked.
 pub(super) fn digests(rules: &[Rule]) -> impl Iterator<Item = &str> {
     rules
         .iter()
@@ -221,12 +221,12 @@ impl State {
                 ),
             ));
         }
-        self.check_not_barred("V3", &rules.rules)
+        self.check_not_blocked("V3", &rules.rules)
     }
 
-    fn check_not_barred(&self, rule: &'static str, rules: &[Rule]) -> Check {
-        match digests(rules).find(|d| self.barred.contains(*d)) {
-            Some(digest) => Err(moved(rule, format!("{digest} is barred"))),
+    fn check_not_blocked(&self, rule: &'static str, rules: &[Rule]) -> Check {
+        match digests(rules).find(|d| self.blocked.contains(*d)) {
+            Some(digest) => Err(moved(rule, format!("{digest} is blocked"))),
             None => Ok(()),
         }
     }
@@ -370,7 +370,7 @@ impl State {
         self.check_rules(&plan.rules)
     }
 
-    /// V10 of `batch`, and of `void`. The rules of a batch are its plan's: a swap in between does not touch it unless it bars
+    /// V10 of `batch`, and of `void`. The rules of a batch are its plan's: a swap in between does not touch it unless it blocks
     /// one of them (§7), which closes the plan.
     fn check_input(&self, input: &Input, entry: &Entry) -> Check {
         let open = match &self.open_plan {
@@ -389,7 +389,7 @@ impl State {
         if entry.rules.as_ref() != Some(&open.plan.rules) {
             return Err(wrong("V10", "the rules are not those of the plan"));
         }
-        self.check_not_barred("V10", &open.plan.rules.rules)?;
+        self.check_not_blocked("V10", &open.plan.rules.rules)?;
         if input.dedup > self.version || input.dedup < self.data_at {
             return Err(moved(
                 "V10",
@@ -431,11 +431,11 @@ impl State {
                 ),
             ));
         }
-        let barred = |d: &&str| self.barred.contains(*d);
-        match digests(&swap.rules).find(barred) {
+        let blocked = |d: &&str| self.blocked.contains(*d);
+        match digests(&swap.rules).find(blocked) {
             Some(digest) if !swap.force => Err(moved(
                 "V12",
-                format!("{digest} is barred, and the swap is not forced"),
+                format!("{digest} is blocked, and the swap is not forced"),
             )),
             _ => Ok(()),
         }

@@ -155,7 +155,7 @@ pub struct State {
     pub rules: Rules,
     /// Digest of the rules that the config declared when the newest `init` or `swap` was written.
     pub declared: String,
-    pub barred: BTreeSet<String>,
+    pub blocked: BTreeSet<String>,
     pub live: BTreeMap<String, LiveFile>,
     /// Files that left, by id.
     pub removed: BTreeMap<String, RemovedFile>,
@@ -194,7 +194,7 @@ impl State {
                 rules: init.rules.clone(),
             },
             declared: declared(&init.declared, &init.rules),
-            barred: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             live: BTreeMap::new(),
             removed: BTreeMap::new(),
             gced: BTreeSet::new(),
@@ -445,19 +445,19 @@ impl State {
         let Some(swap) = &entry.swap else { return };
         if swap.force {
             for digest in super::rules::digests(&swap.rules) {
-                self.barred.remove(digest);
+                self.blocked.remove(digest);
             }
         }
-        self.barred.extend(swap.bar.iter().cloned());
+        self.blocked.extend(swap.bar.iter().cloned());
         self.declared = declared(&swap.declared, &swap.rules);
         self.rules = Rules {
             r#gen: entry.version,
             rules: swap.rules.clone(),
         };
-        let barred = self.open_plan.as_ref().is_some_and(|open| {
-            super::rules::digests(&open.plan.rules.rules).any(|d| self.barred.contains(d))
+        let blocked = self.open_plan.as_ref().is_some_and(|open| {
+            super::rules::digests(&open.plan.rules.rules).any(|d| self.blocked.contains(d))
         });
-        if barred {
+        if blocked {
             self.open_plan = None;
         }
     }

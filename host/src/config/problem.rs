@@ -1,4 +1,4 @@
-//! One thing wrong in a config: where, which key, a stable code, what was expected and found, and what mends it.
+//! One thing wrong in a config: where, which key, a stable code, what was expected and found, and what fixes it.
 
 use std::fmt;
 use std::sync::Arc;

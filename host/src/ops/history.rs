@@ -27,12 +27,12 @@ pub struct Era {
     /// Who asked for it; empty for the first.
     pub actor: String,
     pub reason: String,
-    /// Digests that this entry barred.
+    /// Digests that this entry blocked.
     pub bar: Vec<String>,
     pub force: bool,
     pub in_force: bool,
-    /// A rollback barred one of the rules since.
-    pub barred: bool,
+    /// A rollback blocked one of the rules since.
+    pub blocked: bool,
 }
 
 /// Offsets that were settled under the rules, `[from, to)`.
@@ -60,7 +60,7 @@ pub struct Picked {
     /// The newest first.
     eras: Vec<commit::EraAt>,
     more: bool,
-    barred: BTreeSet<String>,
+    blocked: BTreeSet<String>,
     partitions: BTreeMap<ChainId, (String, i32)>,
 }
 
@@ -88,7 +88,7 @@ pub fn pick(state: &State, before: Option<u64>, limit: usize) -> Picked {
     Picked {
         more: eras.len() < end,
         partitions: chains.filter_map(partition).collect(),
-        barred: state.barred.clone(),
+        blocked: state.blocked.clone(),
         eras,
     }
 }
@@ -121,8 +121,8 @@ fn told(log: &str, era: &commit::Era, picked: &Picked) -> Era {
             to: *to,
         }
     };
-    let barred = |digest: &String| picked.barred.contains(digest);
-    let barred = |r: &Rule| barred(&r.component) || barred(&r.config);
+    let blocked = |digest: &String| picked.blocked.contains(digest);
+    let blocked = |r: &Rule| blocked(&r.component) || blocked(&r.config);
     Era {
         log: log.to_owned(),
         r#gen: era.r#gen,
@@ -135,6 +135,6 @@ fn told(log: &str, era: &commit::Era, picked: &Picked) -> Era {
         bar: era.bar.clone(),
         force: era.force,
         in_force: era.until.is_none(),
-        barred: era.until.is_some() && era.rules.iter().any(barred),
+        blocked: era.until.is_some() && era.rules.iter().any(blocked),
     }
 }

@@ -18,7 +18,7 @@ use crate::commit::{self, Draft, Log, LogName, Outcome, Rule, Swap, Writer, rule
 use crate::config::{self, PipelineConfig, TransformConfig};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::pending::{Answer, Id, Pending};
-use crate::pipeline::rules::{Parts, barred, part_of};
+use crate::pipeline::rules::{Parts, blocked, part_of};
 use crate::plugin::Plugins;
 use crate::store::{self, Store};
 
@@ -38,7 +38,7 @@ pub struct Wanted {
     pub reload: bool,
     /// Also where columns go or change their type.
     pub allow_breaking: bool,
-    /// Also what a rollback barred.
+    /// Also what a rollback blocked.
     pub force: bool,
     pub reason: String,
 }
@@ -57,7 +57,7 @@ pub struct Swapped {
     pub from: u64,
     pub replaces: Vec<Rule>,
     pub rules: Vec<Rule>,
-    /// Digests that this bars.
+    /// Digests that this blocks.
     pub bar: Vec<String>,
     pub columns: Columns,
     /// Where the config declares something else than what will be in force.
@@ -143,8 +143,8 @@ impl Scene {
             })?;
         }
         let planned = self.plan(parts, &wanted.reason, Vec::new(), wanted.force)?;
-        if barred(planned.scene.log.state(), &planned.swap.rules) && !wanted.force {
-            let error = usage("a rollback barred one of these rules").hint(
+        if blocked(planned.scene.log.state(), &planned.swap.rules) && !wanted.force {
+            let error = usage("a rollback blocked one of these rules").hint(
                 "`weir pipeline history` says which and why; --force puts it in force all the same",
             );
             return Err(Refused::new(Why::Conflict, error));
@@ -173,7 +173,7 @@ impl Scene {
         }
     }
 
-    /// To the rules of gen `to`, or to the newest ones before those in force that are not barred. Its columns are those the
+    /// To the rules of gen `to`, or to the newest ones before those in force that are not blocked. Its columns are those the
     /// table had under them, so nothing is refused for readers' sake: what changes is said.
     pub fn rollback(self, to: Option<u64>, reason: &str) -> Result<Planned, Refused> {
         let state = self.log.state();
@@ -185,9 +185,9 @@ impl Scene {
                     .hint("`weir pipeline history` lists them")
             })?,
             None => {
-                let other = |era: &&commit::Era| era.rules != *now && !barred(state, &era.rules);
+                let other = |era: &&commit::Era| era.rules != *now && !blocked(state, &era.rules);
                 eras.iter().rev().find(other).ok_or_else(|| {
-                    let error = usage("there is nothing to roll back to: no other rules were in force before, or all of them are barred")
+                    let error = usage("there is nothing to roll back to: no other rules were in force before, or all of them are blocked")
                         .hint("`weir pipeline history` lists them; --to GEN names one");
                     Refused::new(Why::Conflict, error)
                 })?
@@ -197,9 +197,9 @@ impl Scene {
             let message = format!("the rules of gen {} are those in force", target.r#gen);
             return Err(Refused::new(Why::Conflict, usage(message)));
         }
-        if barred(state, &target.rules) {
-            let error = usage(format!("the rules of gen {} are barred", target.r#gen))
-                .hint("`weir pipeline swap --force` puts barred rules in force");
+        if blocked(state, &target.rules) {
+            let error = usage(format!("the rules of gen {} are blocked", target.r#gen))
+                .hint("`weir pipeline swap --force` puts blocked rules in force");
             return Err(Refused::new(Why::Conflict, error));
         }
         let parts = Parts::in_force(&self.plugins, &target.rules)?;

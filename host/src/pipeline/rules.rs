@@ -372,7 +372,7 @@ pub fn at_start(
             }
             (false, false) => "config or plugin changed between two runs",
         };
-        if host.declared.last().is_some() && barred(state, &rules) {
+        if host.declared.last().is_some() && blocked(state, &rules) {
             return by_the_log(host, config, state); // an edit that no one has forced stops nothing that runs
         }
         let new = match chain {
@@ -403,8 +403,10 @@ pub fn at_start(
                 break;
             }
             Outcome::Lost { dropped } => match dropped.first() {
-                // Another writer swapped in between: look again. What is barred stays so.
-                Some(lost) if lost.reason.moved && !barred(log.state(), &rules) => log.refresh()?,
+                // Another writer swapped in between: look again. What is blocked stays so.
+                Some(lost) if lost.reason.moved && !blocked(log.state(), &rules) => {
+                    log.refresh()?
+                }
                 lost => {
                     let why = lost.map_or_else(String::new, |d| d.reason.to_string());
                     return Err(refused(&why));
@@ -419,9 +421,9 @@ pub fn at_start(
     })
 }
 
-pub fn barred(state: &State, rules: &[Rule]) -> bool {
+pub fn blocked(state: &State, rules: &[Rule]) -> bool {
     let mut digests = rules.iter().flat_map(|r| [&r.component, &r.config]);
-    digests.any(|digest| state.barred.contains(digest))
+    digests.any(|digest| state.blocked.contains(digest))
 }
 
 fn refused(why: &str) -> Error {
@@ -432,7 +434,7 @@ fn refused(why: &str) -> Error {
     )
     .with("why", why)
     .hint(
-        "a digest that was rolled back stays barred: change the plugin or its keys, or force it once with \
+        "a digest that was rolled back stays blocked: change the plugin or its keys, or force it once with \
          `weir pipeline swap NAME --reload --force`",
     )
 }

@@ -89,12 +89,12 @@ impl PluginStore {
         }
         Err(
             damaged(&path, format!("its bytes have the digest {found}")).hint(
-                "push or run the same build again, which mends it, or restore the file from a copy",
+                "push or run the same build again, which repairs it, or restore the file from a copy",
             ),
         )
     }
 
-    /// Keeps `bytes` for good; a damaged blob is mended.
+    /// Keeps `bytes` for good; a damaged blob is repaired.
     pub fn put_blob(&self, digest: &str, bytes: &[u8]) -> Result<()> {
         self.keep(&self.blob_path(digest)?, bytes)
     }

@@ -155,7 +155,7 @@ impl PluginTransform {
             .with("transform", transform)
             .with("plugin", plugin)
             .with("digest", digest)
-            .hint("mend the plugin, or pin the version that worked: type = \"<plugin>@<version>\"")
+            .hint("fix the plugin, or pin the version that worked: type = \"<plugin>@<version>\"")
     }
 
     /// One call on the rows `from..to`.

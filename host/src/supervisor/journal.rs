@@ -153,7 +153,7 @@ impl Journal {
         if let Some(why) = &self.broken {
             return Err(failed("takes no changes any more", &self.path())
                 .with("since", why)
-                .hint("free the disk or mend it, then restart the daemon; pipelines run on"));
+                .hint("free or repair the disk, then restart the daemon; pipelines run on"));
         }
         let json = serde_json::to_string(change).map_err(|e| {
             Error::new(Kind::Bug, "daemon.journal", "a change is no JSON").source(e)

@@ -34,7 +34,6 @@ pub enum Origin {
 }
 
 impl Origin {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
     pub fn is_rest(&self) -> bool {
         *self == Origin::Rest
     }

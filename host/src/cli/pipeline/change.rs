@@ -36,7 +36,7 @@ pub(super) struct SwapArgs {
     /// Also where columns go or change their type
     #[arg(long)]
     allow_breaking: bool,
-    /// Also what a rollback barred
+    /// Also what a rollback blocked
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -45,12 +45,12 @@ pub(super) struct SwapArgs {
 
 /// Put earlier rules in force again and bar those that are in force now.
 ///
-/// Barred is what differs: the component where it changed, else its config. It comes back only with `swap --force`.
+/// Blocked is what differs: the component where it changed, else its config. It comes back only with `swap --force`.
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
     #[command(flatten)]
     which: Which,
-    /// To the rules of this gen (see `history`); default: the newest ones before those in force that are not barred
+    /// To the rules of this gen (see `history`); default: the newest ones before those in force that are not blocked
     #[arg(long, value_name = "GEN")]
     to: Option<u64>,
     #[command(flatten)]
@@ -222,7 +222,7 @@ fn show(change: &Swapped) {
     table(&rows);
     show_columns(&change.columns);
     for digest in &change.bar {
-        say(format!("bars {digest}"));
+        say(format!("blocks {digest}"));
     }
 }
 

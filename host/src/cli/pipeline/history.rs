@@ -137,9 +137,9 @@ fn lines(era: &Era) -> Vec<Vec<String>> {
 }
 
 fn standing(era: &Era) -> &'static str {
-    match (era.in_force, era.barred) {
+    match (era.in_force, era.blocked) {
         (true, _) => "in force",
-        (false, true) => "barred",
+        (false, true) => "blocked",
         (false, false) => "",
     }
 }

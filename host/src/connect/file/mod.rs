@@ -33,7 +33,7 @@ pub struct FileContext {
     pub state_dir: PathBuf,
 }
 
-/// Runs until somebody asks it to stop or nothing can mend what is wrong. Brokers that are away are waited for.
+/// Runs until somebody asks it to stop or nothing can fix what is wrong. Brokers that are away are waited for.
 pub fn run(job: &Job, ctx: &FileContext) -> Result<()> {
     ctx.report.tasks(1);
     match job {
