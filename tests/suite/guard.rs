@@ -97,7 +97,10 @@ fn who_reads_a_changed_type_stops_at_it_and_goes_on_when_told_how() {
             "column `amount` is Utf8 in the zone that is written and Int32 in the zone that is read",
             "source.on.type.change",
         ]);
-        assert_eq!(lake.rows("processed", "processed"), [before.clone()]);
+        assert_eq!(
+            lake.rows("processed", "processed"),
+            std::slice::from_ref(&before)
+        );
         lake.processed(&format!("on.type.change = \"{way}\""), "");
         lake.runs("processed.toml");
         assert_eq!(

@@ -299,7 +299,7 @@ impl Reader<'_> {
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             };
             let typed = entry.value.typed().to_owned();
-            if CONVERTERS.iter().any(|family| of(family)) && !key.ends_with(".plugin.version") {
+            if CONVERTERS.iter().any(of) && !key.ends_with(".plugin.version") {
                 out.insert(key.to_owned(), typed);
             } else if key == "consumer.auto.offset.reset" || key == "consumer.max.poll.records" {
                 let name = key.strip_prefix("consumer.").unwrap_or(key);
