@@ -45,6 +45,7 @@ mod guests_hostile;
 mod guests_refused;
 mod handover;
 mod hostile;
+mod journal;
 mod kill;
 mod lake;
 mod names;

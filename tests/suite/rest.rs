@@ -401,7 +401,11 @@ fn names_and_secrets_open_what_they_should() {
     ];
     let reply = rig.ask("POST", "/connectors", &headers, body.to_string().as_bytes());
     assert_eq!(reply.status, 201, "{}", reply.text());
-    let history = rig.supervisor.history("p").expect("history");
+    let history = rig
+        .supervisor
+        .history("p", 0, 100)
+        .expect("history")
+        .changes;
     assert_eq!(history[0].by, "ann");
     // What lies on the disk of the daemon has no secret either.
     let mut todo = vec![rig.dir.path().join("daemon")];
@@ -481,7 +485,11 @@ fn without_locks_the_header_is_ignored_and_the_peer_is_the_actor() {
         assert_eq!(reply.status, 200, "{header}");
     }
     rig.stopped("p");
-    let history = rig.supervisor.history("p").expect("history");
+    let history = rig
+        .supervisor
+        .history("p", 0, 100)
+        .expect("history")
+        .changes;
     assert_eq!(history[0].by, "anonymous@127.0.0.1");
 }
 

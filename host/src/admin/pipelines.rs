@@ -59,7 +59,7 @@ const BEFORE: Param = Param {
 const SKIP: Param = Param {
     name: "skip",
     schema: schemas::whole,
-    doc: "Letters to pass over: `next` of the page before.",
+    doc: "To pass over so many (letters from the first, changes from the newest): `next` of the page before.",
     many: false,
 };
 const CODE: Param = Param {
@@ -169,7 +169,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             path: "/pipelines/{pipeline}/configs",
             summary: "Configs and target states over time, also of a deleted pipeline; the newest, oldest first",
-            query: &[LIMIT],
+            query: &[LIMIT, SKIP],
             gives: &[(200, Gives::Json(|| schemas::named("Changes")))],
             handler: configs,
             ..ONE
@@ -486,17 +486,9 @@ fn history(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
 }
 
 fn configs(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
-    #[derive(Serialize)]
-    struct Changes<T> {
-        changes: Vec<T>,
-        more: bool,
-    }
-    let limit = limit(request)?;
-    let mut changes = ctx.supervisor.history(request.param("pipeline"))?;
-    let older = changes.len().saturating_sub(limit);
-    changes.drain(..older);
-    let more = older > 0;
-    Answer::json(200, &Changes { changes, more })
+    let (limit, skip) = (limit(request)?, request.number("skip")?.unwrap_or(0));
+    let name = request.param("pipeline");
+    Answer::json(200, &ctx.supervisor.history(name, skip, limit)?)
 }
 
 fn log(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {

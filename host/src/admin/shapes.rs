@@ -231,7 +231,11 @@ fn rules() -> Members {
         ),
         (
             "Changes",
-            object(&[("changes", list(any_object())), ("more", flag())]),
+            object(&[
+                ("changes", list(any_object())),
+                ("more", flag()),
+                ("next", or_null(whole())),
+            ]),
         ),
     ]
 }

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::heard::Live;
 use super::jobs::{self, Pool, Product};
-use super::journal::{Change, Journal, Recorded, standing};
+use super::journal::{Change, Journal, Recorded};
 use super::reach::{self, Origin};
 use super::room::Room;
 use super::unit::{Gear, Runner, Seen, Unit, Wanted};
@@ -24,6 +26,7 @@ use crate::config::worker::WorkerConfig;
 use crate::config::{self, PipelineConfig, Problem};
 use crate::connect::Job;
 use crate::error::{self, Error, Result};
+use crate::ops::PAGE_BYTES;
 use crate::pipeline::Stop;
 use crate::plugin::{Places, Plugins};
 use crate::telemetry::Meters;
@@ -54,6 +57,17 @@ pub struct Supervisor {
     views: Views,
     pub(super) book: Mutex<Book>,
     room: Room,
+}
+
+/// A page of a pipeline's history.
+#[derive(Debug, Serialize)]
+pub struct Changes {
+    /// The oldest first.
+    pub changes: Vec<Change>,
+    /// Older ones were left out.
+    pub more: bool,
+    /// `skip` of the page of those.
+    pub next: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -139,7 +153,7 @@ impl Supervisor {
         runner: Arc<dyn Runner>,
     ) -> Result<Arc<Supervisor>> {
         let address = advertised(worker, None);
-        let (journal, changes) = Journal::open(&worker.data_dir, &address)?;
+        let (journal, stands) = Journal::open(&worker.data_dir, &address)?;
         let supervisor = Supervisor {
             worker: worker.clone(),
             gear: Gear {
@@ -163,7 +177,7 @@ impl Supervisor {
             }),
         };
         let files = supervisor.files()?;
-        for (name, mut recorded) in standing(&changes) {
+        for (name, mut recorded) in stands {
             // A journal of an earlier version does not say it.
             if files
                 .get(&name)
@@ -174,8 +188,10 @@ impl Supervisor {
             let entry = supervisor.entry(&name, &recorded)?;
             lock(&supervisor.book).entries.insert(name, entry);
         }
-        let known: BTreeSet<&str> = changes.iter().map(|c| c.name.as_str()).collect();
-        supervisor.first_time(files, &known)?;
+        // A pipeline that somebody deleted must not begin again because its file is still there.
+        let named: BTreeSet<String> = files.keys().cloned().collect();
+        lock(&supervisor.book).journal.settle(named);
+        supervisor.first_time(files)?;
         supervisor.started.store(true, Ordering::SeqCst);
         Ok(Arc::new(supervisor))
     }
@@ -197,10 +213,10 @@ impl Supervisor {
     }
 
     /// Those whose names the journal has never known.
-    fn first_time(&self, files: Files, known: &BTreeSet<&str>) -> Result<()> {
+    fn first_time(&self, files: Files) -> Result<()> {
         let by = Actor(crate::commit::actor());
         for (name, (file, config)) in files {
-            if known.contains(name.as_str()) {
+            if lock(&self.book).journal.knows(&name) {
                 continue;
             }
             let who = (Origin::Operator, Readers::Kept);
@@ -296,14 +312,19 @@ impl Supervisor {
         }
     }
 
-    pub fn history(&self, name: &str) -> Result<Vec<Change>, Refused> {
-        let so_far = lock(&self.book).journal.so_far();
-        match so_far.history(name).map_err(Refused::Failed)? {
-            none if none.is_empty() => {
-                Err(Refused::NotFound(format!("Connector {name} not found")))
-            }
-            history => Ok(history),
-        }
+    /// Up to `most` changes, fewer where they pass [`PAGE_BYTES`]: the newest but `skip`. Of a deleted pipeline too, until it is
+    /// forgotten.
+    pub fn history(&self, name: &str, skip: usize, most: usize) -> Result<Changes, Refused> {
+        let page = lock(&self.book)
+            .journal
+            .page(name, skip, most, PAGE_BYTES as u64);
+        let page = page.ok_or_else(|| Refused::NotFound(format!("Connector {name} not found")))?;
+        let changes = page.changes().map_err(Refused::Failed)?;
+        Ok(Changes {
+            changes,
+            more: page.next.is_some(),
+            next: page.next,
+        })
     }
 
     /// What runs under this name.

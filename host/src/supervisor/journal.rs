@@ -1,26 +1,38 @@
-//! What was acknowledged survives: configs and target states with their history, one file, only ever appended to.
+//! What was acknowledged survives: configs and target states with a bounded history, in one file that is appended to.
 //!
 //! ```text
-//! <data.dir>/journal   weir-journal 1
-//!                      <first 16 hex digits of SHA-256 of the JSON> <JSON of one Change>
-//! <data.dir>/lock      held by the daemon that has the directory; says which one that is
+//! <data.dir>/journal      weir-journal 1
+//!                         <first 16 hex digits of SHA-256 of the JSON> <JSON of one Change>
+//! <data.dir>/journal.new  the lines that are kept, while they are copied; whatever lies there at start is removed
+//! <data.dir>/lock         held by the daemon that has the directory; says which one that is
 //! ```
 //! A record is there once [`Journal::append`] has returned, and not at all or whole before that: a torn last line is cut at
 //! the next open. Anything else that is wrong stops the daemon: a journal with a hole would forget what somebody was told.
+//!
+//! Lines that are not kept any more ([`Kept`]) are dead. When they are more than the rest, the others are copied as they are to
+//! a new file, which is made durable and then renamed over the old one: at any moment one of the two is there, whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::kept::{Bounds, Kept, Line};
 use super::{Origin, Target};
 use crate::error::{Error, Kind, Result};
 
-const HEAD: &str = "weir-journal 1\n";
+pub(super) const HEAD: &str = "weir-journal 1\n";
 const DIGITS: usize = 16;
+/// Beside the journal, while the lines that are kept are copied.
+pub(super) const NEW: &str = "journal.new";
+/// One line: twice the largest `rest.max.body`, since a config that was sent may be longer as JSON of strings. More is neither
+/// written nor read.
+const LINE_MAX: u64 = 2 << 30;
 
 /// One acknowledged change of one pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,11 +90,17 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
-    file: File,
+    /// Whoever reads a page of it has it too, also when another one has its name by then.
+    file: Arc<File>,
     /// Bytes that are whole and durable.
     len: u64,
+    kept: Kept,
     /// Why nothing can be appended any more.
     broken: Option<String>,
+    /// The file's name may not outlast a loss of power yet: nothing is acknowledged before it does.
+    unnamed: bool,
+    /// Dead bytes from which it is worth trying again to write the file anew. `None`: the last try went well.
+    again_at: Option<u64>,
     lock: File,
 }
 
@@ -103,8 +121,16 @@ fn corrupt(message: String, path: &Path) -> Error {
 }
 
 impl Journal {
-    /// Takes the directory and reads all changes, the oldest first. Changes nothing where another daemon has it.
-    pub fn open(dir: &Path, address: &str) -> Result<(Journal, Vec<Change>)> {
+    /// Takes the directory, and says what stands. Changes nothing where another daemon has it.
+    pub fn open(dir: &Path, address: &str) -> Result<(Journal, AllRecorded)> {
+        Journal::open_within(dir, address, Bounds::DAEMON)
+    }
+
+    pub(super) fn open_within(
+        dir: &Path,
+        address: &str,
+        bounds: Bounds,
+    ) -> Result<(Journal, AllRecorded)> {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         durable_dir(&dir).map_err(|e| {
             failed("the daemon's directory cannot be made", &dir)
@@ -113,27 +139,32 @@ impl Journal {
         })?;
         let lock = hold(&dir)?;
         let path = dir.join("journal");
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
             .open(&path)
             .map_err(|e| failed("cannot be opened", &path).source(e))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .map_err(|e| failed("cannot be read", &path).source(e))?;
-        let (changes, whole) = read(&bytes, &path)?;
+        let mut kept = Kept::new(bounds);
+        let mut stands = AllRecorded::new();
+        let (whole, all) = read(&file, &path, |change, line| {
+            kept.add(&change.name, &change.what, line);
+            fold(&mut stands, change);
+        })?;
         let mut journal = Journal {
             dir,
-            file,
-            len: whole as u64,
+            file: Arc::new(file),
+            len: whole,
+            kept,
             broken: None,
+            unnamed: false,
+            again_at: None,
             lock,
         };
-        if whole < bytes.len() {
+        if whole < all {
             tracing::warn!(
                 path = %path.display(),
-                bytes = bytes.len() - whole,
+                bytes = all - whole,
                 "the journal's last change was never acknowledged and is cut off"
             );
             journal.cut()?;
@@ -141,11 +172,23 @@ impl Journal {
         if journal.len == 0 {
             journal.write(HEAD.as_bytes())?;
         }
+        // What a copy that did not come to its end has left; the next one says it if it is in the way.
+        let _gone = std::fs::remove_file(journal.new_path());
         // The file's name must last too; whoever made it may have died before this.
-        let dir = File::open(&journal.dir).and_then(|dir| dir.sync_all());
-        dir.map_err(|e| failed("cannot be made durable", &path).source(e))?;
+        (journal.name_lasts()).map_err(|e| failed("cannot be made durable", &path).source(e))?;
         journal.say_who(address)?;
-        Ok((journal, changes))
+        Ok((journal, stands))
+    }
+
+    /// From now on the oldest of the deleted names are forgotten; of these at least that they were deleted is not.
+    pub fn settle(&mut self, never_forgotten: BTreeSet<String>) {
+        self.kept.never_forget(never_forgotten);
+        self.shrink();
+    }
+
+    /// Whether a pipeline of this name is there, or was and is not forgotten.
+    pub fn knows(&self, name: &str) -> bool {
+        self.kept.knows(name)
     }
 
     /// Durable when it returns; nothing of it is there when it fails.
@@ -158,15 +201,49 @@ impl Journal {
         let json = serde_json::to_string(change).map_err(|e| {
             Error::new(Kind::Bug, "daemon.journal", "a change is no JSON").source(e)
         })?;
-        self.write(format!("{} {json}\n", digest(json.as_bytes())).as_bytes())
+        let bytes = format!("{} {json}\n", digest(json.as_bytes())).into_bytes();
+        let line = Line {
+            at: self.len,
+            len: bytes.len() as u64,
+        };
+        if line.len > LINE_MAX {
+            let message = format!(
+                "a change of {} bytes is too long: the journal takes {LINE_MAX} at most",
+                line.len
+            );
+            return Err(Error::new(Kind::LimitReached, "daemon.journal", message)
+                .hint("nothing was changed; make the config shorter"));
+        }
+        self.write(&bytes)?;
+        self.kept.add(&change.name, &change.what, line);
+        self.shrink();
+        Ok(())
     }
 
-    /// Every change of one name, the oldest first; of a deleted one too.
-    pub fn so_far(&self) -> SoFar {
-        SoFar {
-            path: self.path(),
-            len: self.len,
+    /// Up to `most` changes of one name, the newest but `skip`; of a deleted one too. They are read later, without holding up
+    /// those who write. `None`: no such name, or it is forgotten.
+    pub fn page(&self, name: &str, skip: usize, most: usize, bytes: u64) -> Option<Page> {
+        if !self.kept.knows(name) {
+            return None;
         }
+        let all = self.kept.lines(name);
+        let after = all.len().saturating_sub(skip);
+        let (mut lines, mut held) = (Vec::new(), 0);
+        for line in all.rev().skip(skip).take(most) {
+            held += line.len;
+            if held > bytes && !lines.is_empty() {
+                break;
+            }
+            lines.push(line);
+        }
+        let more = lines.len() < after;
+        lines.reverse();
+        Some(Page {
+            path: self.path(),
+            file: self.file.clone(),
+            next: more.then_some(skip + lines.len()),
+            lines,
+        })
     }
 
     /// Why no change can be acknowledged, if so.
@@ -187,12 +264,116 @@ impl Journal {
         written.map_err(|e| failed("cannot be written", &self.dir.join("lock")).source(e))
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.dir.join("journal")
     }
 
+    pub(super) fn new_path(&self) -> PathBuf {
+        self.dir.join(NEW)
+    }
+
+    fn name_lasts(&mut self) -> std::io::Result<()> {
+        self.unnamed = true;
+        File::open(&self.dir)?.sync_all()?;
+        self.unnamed = false;
+        Ok(())
+    }
+
+    fn dead(&self) -> u64 {
+        self.len - (HEAD.len() as u64).min(self.len) - self.kept.bytes()
+    }
+
+    /// Writes the file anew where most of it is dead. Nobody who asked for a change hears of it when that fails.
+    fn shrink(&mut self) {
+        let (dead, least) = (self.dead(), self.kept.bounds().dead);
+        let worth = dead > least.max(self.kept.bytes()) && self.broken.is_none();
+        if !worth || self.again_at.is_some_and(|at| dead < at) {
+            return;
+        }
+        let before = self.len;
+        match self.compact() {
+            Ok(()) => {
+                self.again_at = None;
+                tracing::info!(
+                    path = %self.path().display(),
+                    before,
+                    after = self.len,
+                    "the journal was written anew without what is not kept of its history"
+                );
+            }
+            Err(error) => {
+                if self.again_at.is_none() {
+                    tracing::warn!(
+                        path = %self.path().display(),
+                        %error,
+                        "the journal could not be written anew: the old one stays in use, and grows. Is the disk full?"
+                    );
+                }
+                self.again_at = Some(dead + least);
+            }
+        }
+    }
+
+    /// On an error the old file is in use as before.
+    fn compact(&mut self) -> Result<()> {
+        let (path, new_path) = (self.path(), self.new_path());
+        let all = self.kept.all();
+        let (new, len) = match self.copy(&all) {
+            Ok(copied) => copied,
+            Err(error) => {
+                // It may be what fills the disk.
+                let _gone = std::fs::remove_file(&new_path);
+                return Err(error);
+            }
+        };
+        if let Err(error) = std::fs::rename(&new_path, &path) {
+            let _gone = std::fs::remove_file(&new_path);
+            return Err(failed("cannot be renamed", &new_path).source(error));
+        }
+        self.file = Arc::new(new);
+        self.len = len;
+        self.kept.moved(&all, HEAD.len() as u64);
+        // If it cannot be now, then before the next change is acknowledged.
+        let _later = self.name_lasts();
+        Ok(())
+    }
+
+    /// The lines that are kept, durable in a file beside, with its length.
+    fn copy(&self, all: &[Line]) -> Result<(File, u64)> {
+        let path = self.new_path();
+        let failed = |e| failed("cannot be written", &path).source(e);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => {}
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(failed)?;
+        let permissions = self.file.metadata().map_err(failed)?.permissions();
+        file.set_permissions(permissions).map_err(failed)?;
+        let mut out = BufWriter::new(&file);
+        out.write_all(HEAD.as_bytes()).map_err(failed)?;
+        let mut len = HEAD.len() as u64;
+        for line in all {
+            let bytes = at(&self.file, *line, &self.path())?;
+            out.write_all(&bytes).map_err(failed)?;
+            len += line.len;
+        }
+        out.flush().map_err(failed)?;
+        drop(out);
+        file.sync_all().map_err(failed)?;
+        Ok((file, len))
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let written = (self.file.write_all(bytes)).and_then(|()| self.file.sync_data());
+        let mut file: &File = &self.file;
+        let mut written = (file.write_all(bytes)).and_then(|()| file.sync_data());
+        if self.unnamed {
+            written = written.and_then(|()| self.name_lasts());
+        }
         match written {
             Ok(()) => {
                 self.len += bytes.len() as u64;
@@ -248,51 +429,61 @@ fn hold(dir: &Path) -> Result<File> {
     }
 }
 
-/// Every change, and the length of what is whole.
-fn read(bytes: &[u8], path: &Path) -> Result<(Vec<Change>, usize)> {
-    if bytes.len() < HEAD.len() && HEAD.as_bytes().starts_with(bytes) {
-        return Ok((Vec::new(), 0));
-    }
-    let Some(mut rest) = bytes.strip_prefix(HEAD.as_bytes()) else {
-        return Err(corrupt(
-            "this is no journal of a daemon, or of a later version".to_owned(),
-            path,
-        ));
-    };
-    let mut changes = Vec::new();
-    let mut whole = HEAD.len();
-    while !rest.is_empty() {
-        let end = rest.iter().position(|byte| *byte == b'\n');
-        let change = match end.and_then(|end| line(rest.get(..end)?)) {
-            // Whole, and so acknowledged, but of a later version: it must not be cut off as if it were torn.
-            Some(None) => {
-                let number = changes.len() + 2;
-                return Err(corrupt(
-                    format!("line {number} is of a later version"),
-                    path,
-                ));
-            }
-            Some(change) => change,
-            None => None,
+/// Tells every change, the oldest first; the length of what is whole, and that of the file.
+fn read(file: &File, path: &Path, mut each: impl FnMut(Change, Line)) -> Result<(u64, u64)> {
+    let failed = |e| failed("cannot be read", path).source(e);
+    let mut rest = BufReader::new(file);
+    let mut bytes = Vec::new();
+    let head = HEAD.len() as u64;
+    (rest.by_ref().take(head).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes != HEAD.as_bytes() {
+        return match HEAD.as_bytes().starts_with(&bytes) {
+            true => Ok((0, bytes.len() as u64)),
+            false => Err(corrupt(
+                "this is no journal of a daemon, or of a later version".to_owned(),
+                path,
+            )),
         };
-        match (change, end) {
-            (Some(change), Some(end)) => {
-                changes.push(change);
-                whole += end + 1;
-                rest = &rest[end + 1..];
-            }
-            // Only the last one can be torn: every other was durable before the next began.
-            (None, end) if end.is_none_or(|end| end + 1 == rest.len()) => break,
-            _ => {
-                let number = changes.len() + 2;
-                return Err(corrupt(
-                    format!("line {number} is not what was written"),
-                    path,
-                ));
-            }
-        }
     }
-    Ok((changes, whole))
+    let mut whole = head;
+    for number in 2.. {
+        bytes.clear();
+        let next = rest.by_ref().take(LINE_MAX).read_until(b'\n', &mut bytes);
+        let len = next.map_err(failed)? as u64;
+        if len == 0 {
+            break;
+        }
+        let change = bytes.strip_suffix(b"\n").and_then(line);
+        let what = match change {
+            Some(Some(change)) => {
+                each(change, Line { at: whole, len });
+                whole += len;
+                continue;
+            }
+            // Whole, and so acknowledged, but of a later version: it must not be cut off as if it were torn.
+            Some(None) => "is of a later version",
+            // Only the last one can be torn: every other was durable before the next began.
+            None if rest.fill_buf().map_err(failed)?.is_empty() => return Ok((whole, whole + len)),
+            None => "is not what was written",
+        };
+        return Err(corrupt(format!("line {number} {what}"), path));
+    }
+    Ok((whole, whole))
+}
+
+/// One line that was written whole, as it lies there.
+fn at(file: &File, line: Line, path: &Path) -> Result<Vec<u8>> {
+    let len = usize::try_from(line.len).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, line.at)
+        .map_err(|e| failed("cannot be read", path).source(e))?;
+    match bytes.strip_suffix(b"\n").and_then(self::line) {
+        Some(_) => Ok(bytes),
+        None => Err(corrupt(
+            format!("the line at byte {} is not what was written", line.at),
+            path,
+        )),
+    }
 }
 
 /// `None`: not what was written; `Some(None)`: what was written, and nothing that this version knows.
@@ -302,7 +493,7 @@ fn line(bytes: &[u8]) -> Option<Option<Change>> {
     good.then(|| serde_json::from_slice(json).ok())
 }
 
-fn digest(json: &[u8]) -> String {
+pub(super) fn digest(json: &[u8]) -> String {
     let sum = Sha256::digest(json);
     sum.iter()
         .take(DIGITS / 2)
@@ -326,211 +517,64 @@ pub(crate) fn durable_dir(dir: &Path) -> std::io::Result<()> {
     parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-/// The journal up to a moment; read without holding up those who write it.
-pub struct SoFar {
+/// Some changes of one name as they were at a moment.
+#[derive(Debug)]
+pub struct Page {
     path: PathBuf,
-    len: u64,
+    file: Arc<File>,
+    lines: Vec<Line>,
+    /// `skip` of the page of older ones. `None`: there are none.
+    pub next: Option<usize>,
 }
 
-impl SoFar {
-    /// The changes of one name, the oldest first.
-    pub fn history(&self, name: &str) -> Result<Vec<Change>> {
-        let failed = |e| failed("cannot be read", &self.path).source(e);
-        let file = File::open(&self.path).map_err(failed)?;
-        let mut bytes = Vec::new();
-        file.take(self.len)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
-        let (changes, _) = read(&bytes, &self.path)?;
-        Ok(changes.into_iter().filter(|c| c.name == name).collect())
+impl Page {
+    /// The oldest first.
+    pub fn changes(&self) -> Result<Vec<Change>> {
+        let change = |at_line: &Line| {
+            let bytes = at(&self.file, *at_line, &self.path)?;
+            let change = bytes.strip_suffix(b"\n").and_then(line).flatten();
+            change.ok_or_else(|| corrupt("a line is not what was written".to_owned(), &self.path))
+        };
+        self.lines.iter().map(change).collect()
     }
 }
 
-/// What stands after all changes; a name that was deleted has none.
-pub fn standing(changes: &[Change]) -> BTreeMap<String, Recorded> {
-    let mut all: BTreeMap<String, Recorded> = BTreeMap::new();
-    for change in changes {
-        match &change.what {
-            What::Created {
+/// What stands after some changes; a name that was deleted has nothing.
+pub type AllRecorded = BTreeMap<String, Recorded>;
+
+pub(super) fn fold(all: &mut AllRecorded, change: Change) {
+    let name = change.name;
+    match change.what {
+        What::Created {
+            config,
+            target,
+            origin,
+        } => {
+            let recorded = Recorded {
                 config,
                 target,
                 origin,
-            } => {
-                let recorded = Recorded {
-                    config: config.clone(),
-                    target: *target,
-                    origin: *origin,
-                };
-                all.insert(change.name.clone(), recorded);
-            }
-            What::Config { config } => {
-                if let Some(recorded) = all.get_mut(&change.name) {
-                    recorded.config = config.clone();
-                    recorded.origin = Origin::Rest;
-                }
-            }
-            What::TakenBack { config, origin, .. } => {
-                if let Some(recorded) = all.get_mut(&change.name) {
-                    recorded.config = config.clone();
-                    recorded.origin = *origin;
-                }
-            }
-            What::Target { target } => {
-                if let Some(recorded) = all.get_mut(&change.name) {
-                    recorded.target = *target;
-                }
-            }
-            What::Deleted => {
-                all.remove(&change.name);
-            }
-            What::Offsets { .. } | What::Restarted => {}
+            };
+            all.insert(name, recorded);
         }
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn change(name: &str, what: What) -> Change {
-        Change {
-            name: name.to_owned(),
-            time: 1,
-            by: "a@b".to_owned(),
-            what,
+        What::Config { config } => {
+            if let Some(recorded) = all.get_mut(&name) {
+                recorded.config = config;
+                recorded.origin = Origin::Rest;
+            }
         }
-    }
-
-    fn created(name: &str) -> Change {
-        let config = BTreeMap::from([("k".to_owned(), "line\nbreak ünï".to_owned())]);
-        let target = Target::Running;
-        let origin = Origin::Operator;
-        change(
-            name,
-            What::Created {
-                config,
-                target,
-                origin,
-            },
-        )
-    }
-
-    fn written(dir: &Path) -> Vec<Change> {
-        let paused = What::Target {
-            target: Target::Paused,
-        };
-        let all = vec![
-            created("p"),
-            created("q"),
-            change("p", paused),
-            change("q", What::Deleted),
-        ];
-        let (mut journal, before) = Journal::open(dir, "here:1").expect("open");
-        assert_eq!(before, []);
-        for one in &all {
-            journal.append(one).expect("append");
+        What::TakenBack { config, origin, .. } => {
+            if let Some(recorded) = all.get_mut(&name) {
+                recorded.config = config;
+                recorded.origin = origin;
+            }
         }
-        all
-    }
-
-    /// A kill or a power cut at any byte leaves the changes before it, and the journal goes on.
-    #[test]
-    fn cut_at_every_byte_all_whole_changes_are_there() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let all = written(dir.path());
-        let path = dir.path().join("journal");
-        let bytes = std::fs::read(&path).expect("journal");
-        let ends: Vec<usize> = (bytes.iter().enumerate())
-            .filter(|(_, b)| **b == b'\n')
-            .map(|(at, _)| at + 1)
-            .collect();
-        for cut in 0..=bytes.len() {
-            std::fs::write(&path, &bytes[..cut]).expect("write");
-            let (mut journal, found) = Journal::open(dir.path(), "here:1").expect("open");
-            let whole = ends.iter().skip(1).filter(|end| **end <= cut).count();
-            assert_eq!(found, all[..whole], "{cut}");
-            journal.append(&created("later")).expect("append");
-            drop(journal);
-            let (_, found) = Journal::open(dir.path(), "here:1").expect("open");
-            assert_eq!(found.len(), whole + 1, "{cut}");
-            assert_eq!(found.last(), Some(&created("later")));
+        What::Target { target } => {
+            if let Some(recorded) = all.get_mut(&name) {
+                recorded.target = target;
+            }
         }
-    }
-
-    #[test]
-    fn a_flipped_bit_before_the_end_stops_the_daemon() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        written(dir.path());
-        let path = dir.path().join("journal");
-        let mut bytes = std::fs::read(&path).expect("journal");
-        let second = HEAD.len() + 40;
-        bytes[second] ^= 1;
-        std::fs::write(&path, &bytes).expect("write");
-        let error = Journal::open(dir.path(), "here:1").expect_err("corrupt");
-        assert_eq!(error.kind(), Kind::LogCorrupt);
-        assert!(error.to_string().contains("line 2"), "{error}");
-        assert_eq!(std::fs::read(&path).expect("journal"), bytes);
-    }
-
-    #[test]
-    fn an_acknowledged_change_of_a_later_version_is_not_cut_off() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        written(dir.path());
-        let path = dir.path().join("journal");
-        let mut bytes = std::fs::read(&path).expect("journal");
-        let json = br#"{"name":"p","time":1,"by":"x","what":{"canary":1}}"#;
-        bytes.extend_from_slice(format!("{} ", digest(json)).as_bytes());
-        bytes.extend_from_slice(json);
-        bytes.push(b'\n');
-        std::fs::write(&path, &bytes).expect("write");
-        let error = Journal::open(dir.path(), "here:1").expect_err("later");
-        assert!(error.to_string().contains("later version"), "{error}");
-        assert_eq!(std::fs::read(&path).expect("journal"), bytes);
-    }
-
-    #[test]
-    fn what_stands_is_the_sum_of_the_changes() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let all = written(dir.path());
-        let stands = standing(&all);
-        assert_eq!(stands.keys().collect::<Vec<_>>(), ["p"]);
-        assert_eq!(stands["p"].target, Target::Paused);
-        assert_eq!(stands["p"].origin, Origin::Operator);
-        // Whoever changes it by REST has it from then on; what is taken back is what it was.
-        let config = stands["p"].config.clone();
-        let back = What::TakenBack {
-            config: config.clone(),
-            why: "no".to_owned(),
-            origin: Origin::Operator,
-        };
-        let changed = [all.clone(), vec![change("p", What::Config { config })]].concat();
-        assert_eq!(standing(&changed)["p"].origin, Origin::Rest);
-        let taken = [changed, vec![change("p", back)]].concat();
-        assert_eq!(standing(&taken)["p"].origin, Origin::Operator);
-        let (journal, _) = Journal::open(dir.path(), "here:1").expect("open");
-        assert_eq!(
-            journal.so_far().history("q").expect("history"),
-            [all[1].clone(), all[3].clone()]
-        );
-    }
-
-    #[test]
-    fn a_second_daemon_hears_who_has_the_directory_and_changes_nothing() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let (mut first, _) = Journal::open(dir.path(), "here:1").expect("open");
-        first.append(&created("p")).expect("append");
-        let before = std::fs::read(dir.path().join("journal")).expect("journal");
-        let error = Journal::open(dir.path(), "there:2").expect_err("held");
-        let who = format!("pid {} at here:1", std::process::id());
-        assert!(error.to_string().contains(&who), "{error}");
-        assert_eq!(
-            std::fs::read(dir.path().join("journal")).expect("journal"),
-            before
-        );
-        first.append(&created("q")).expect("append");
-        drop(first);
-        let (_, found) = Journal::open(dir.path(), "there:2").expect("open");
-        assert_eq!(found.len(), 2);
+        What::Deleted => drop(all.remove(&name)),
+        What::Offsets { .. } | What::Restarted => {}
     }
 }

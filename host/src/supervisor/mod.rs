@@ -7,6 +7,7 @@ mod check;
 mod heard;
 mod jobs;
 mod journal;
+mod kept;
 mod offsets;
 mod reach;
 mod readers;
@@ -23,7 +24,7 @@ use serde_json::{Map, Value};
 use crate::config::Problem;
 use crate::error::Error;
 
-pub use book::Supervisor;
+pub use book::{Changes, Supervisor};
 pub use check::literal_secrets;
 pub(crate) use journal::durable_dir;
 pub use journal::{Change, What};
@@ -171,3 +172,5 @@ impl Kind {
 
 #[cfg(test)]
 mod fence_tests;
+#[cfg(test)]
+mod journal_tests;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::check::{is_secret_name, place};
+use super::journal;
 use crate::config::keys::{KAFKA_PREFIX, TRANSFORM_PREFIX};
 use crate::config::librdkafka::{PROBE, Property, Takes, property};
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
@@ -68,7 +69,7 @@ pub fn bounds(worker: &WorkerConfig) -> Arc<Bounds> {
             }
         }
     }
-    for below in ["journal", "lock", "files"] {
+    for below in ["journal", journal::NEW, "lock", "files"] {
         own.push(whole(&worker.data_dir.join(below)));
     }
     own.push(whole(Path::new(worker.raw.file.as_ref())));
