@@ -221,6 +221,11 @@ fn rows_of_one_go_on_while_others_panic_fail_and_hang() {
     assert_eq!(daemon.topics("good"), ["good"]);
     let status = daemon.status("good").expect("status");
     assert_eq!(status.tasks.len(), 1);
+    // The log is asked for positions; counters hear of the commit a moment later.
+    until("the commit to be counted", || {
+        let read = "weir_records_read_total{pipeline=\"good\"} 15.0";
+        daemon.metrics().contains(read).then_some(())
+    });
     let text = daemon.metrics();
     for line in [
         "weir_pipeline_state{pipeline=\"fails\",state=\"failed\"} 1.0",
