@@ -200,7 +200,9 @@ mod tests {
         ] {
             assert!(map.contains(wanted), "{wanted}\n{map}");
         }
-        let map = of(&["<l><b><Dup>1</Dup><dup>2</dup><ingest_hour>3</ingest_hour></b><b/></l>"]);
+        let map = of(&[
+            "<l><b><Dup>1</Dup><dup>2</dup><ingest_hour>3</ingest_hour></b><b><Dup>4</Dup></b></l>",
+        ]);
         for wanted in [
             "\"Dup\"",
             "\"dup_2=dup\"",
