@@ -6,7 +6,7 @@
 //!                      → Publish::publish(&Committed) → mirror of the group offsets
 //! ```
 //! Reading order: `record`, `chain`, `sink`, `commit`, `pipeline`. Each heavy crate is named in one folder only:
-//! rdkafka in `kafka`, wasmtime in `plugin`, object_store in `store`, parquet in `zone`, axum in `admin`.
+//! rdkafka in `kafka`, wasmtime in `plugin`, object_store in `store`, parquet in `zone`, hyper in `admin`.
 
 pub mod admin;
 pub mod author;

@@ -10,7 +10,6 @@ const ONLY_FOLDER: &[(&str, &str)] = &[
     ("wasmtime", "plugin"),
     ("object_store", "store"),
     ("parquet", "zone"),
-    ("axum", "admin"),
     ("hyper", "admin"),
     ("hyper_util", "admin"),
     ("openssl", "admin"),
