@@ -26,6 +26,9 @@ pub(super) const IDLE: Duration = Duration::from_secs(60);
 pub(super) const STALLED: Duration = Duration::from_secs(30);
 /// How often connections are looked over: limits of time are kept to within this.
 pub(super) const TICK: Duration = Duration::from_millis(250);
+/// A client that has closed its sending side counts as gone after this, for requests that change nothing: one that only half
+/// closes gets what is ready by then.
+pub(super) const LEFT: Duration = Duration::from_secs(2);
 /// Header fields of one request.
 pub(super) const HEADER_FIELDS: usize = 100;
 /// For how long a client that was answered before it had sent everything is still read, so that it sees the answer and

@@ -11,6 +11,7 @@ mod classes;
 pub mod client;
 mod connectors;
 pub mod differences;
+mod disconnect;
 mod doors;
 mod fault;
 mod gate;

@@ -86,7 +86,7 @@ pub(super) async fn serve(shared: Arc<Shared>, peer: Peer, wire: Wire) -> Respon
     response
 }
 
-fn refusal(fault: Fault) -> Answer {
+pub(super) fn refusal(fault: Fault) -> Answer {
     let body = fault.body();
     Answer {
         status: fault.status,

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use openssl::ssl::{AlpnError, Ssl, SslAcceptor, SslFiletype, SslMethod, select_next_proto};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -19,14 +22,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
+use super::disconnect::Disconnect;
 use super::fault::Fault;
-use super::gate::{Asks, Full, Gate, Place};
+use super::gate::{self, Asks, Gate, Place};
 use super::limits::{
     ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, LINGER, PROBE_HEAD, PROBES, TICK,
     TURN_AWAY_TIME, TURNED_AWAY,
 };
 use super::route::May;
-use super::serve::{Peer, Shared, serve};
+use super::serve::{Peer, Shared, refusal, serve};
 use super::watched::Watched;
 use crate::config::worker::{Listen, RestConfig, TlsFiles};
 use crate::error::{Error, Kind, Result};
@@ -234,7 +238,7 @@ async fn accept(mut own: Accepting) {
 }
 
 /// 503 to one connection too many: waiting in line would look like a dead server to a probe.
-async fn turn_away(mut stream: TcpStream, full: Full) {
+async fn turn_away(mut stream: TcpStream, full: gate::Full) {
     let body = Fault::new(503, full.told()).body();
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
@@ -276,8 +280,9 @@ async fn connection(
         tls: tls.is_some(),
         asks: place.asks,
     };
+    let client = Disconnect::of(&stream);
     let Some(acceptor) = tls else {
-        speak(shared, stream, peer, stopped, &place).await;
+        speak(shared, stream, (peer, client), stopped, &place).await;
         return;
     };
     let limit = head_limit(&shared, &place);
@@ -292,7 +297,7 @@ async fn connection(
         Either::Right(_) => return,
     };
     match shaken {
-        Ok(Ok(stream)) => speak(shared, stream, peer, stopped, &place).await,
+        Ok(Ok(stream)) => speak(shared, stream, (peer, client), stopped, &place).await,
         Ok(Err(error)) => tracing::debug!(peer = %peer.ip, %error, "no TLS handshake"),
         Err(_) => tracing::debug!(peer = %peer.ip, "no TLS handshake in time"),
     }
@@ -310,20 +315,27 @@ fn head_limit(shared: &Shared, place: &Place) -> Duration {
 async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     shared: Arc<Shared>,
     stream: S,
-    peer: Peer,
+    (peer, client): (Peer, Disconnect),
     mut stopped: watch::Receiver<bool>,
     place: &Place,
 ) {
     let activity = place.activity.clone();
     let limit = head_limit(&shared, place);
     let header = shared.rest.max_header;
+    let client = Arc::new(client);
     let service = {
         let activity = activity.clone();
-        service_fn(move |request| {
+        service_fn(move |request: Request<Incoming>| {
             activity.busy();
             let (shared, activity) = (Arc::clone(&shared), activity.clone());
+            let client = Arc::clone(&client);
             Box::pin(async move {
-                let response = serve(shared, peer, request).await;
+                let reads = request.method().is_safe();
+                let serving = serve(shared, peer, request);
+                let response = match reads {
+                    true => unless_left(serving, &client).await,
+                    false => serving.await,
+                };
                 activity.answered();
                 Ok::<_, Infallible>(response)
             })
@@ -377,6 +389,17 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let stopping = select(Box::pin(stopping), Box::pin(place.wanted()));
     let lingering = pin!(timeout(LINGER, linger(&mut stream)));
     select(lingering, pin!(stopping)).await;
+}
+
+/// The answer. For a client that has left, its handler is told so, and nobody reads what stands here instead.
+async fn unless_left<F: Future<Output = Response<Full<Bytes>>>>(
+    serving: F,
+    client: &Disconnect,
+) -> Response<Full<Bytes>> {
+    match select(pin!(serving), pin!(client.left())).await {
+        Either::Left((response, _)) => response,
+        Either::Right(_) => refusal(Fault::new(503, "the client has left")),
+    }
 }
 
 /// `future`, or `None` after `limit` from `since`.

@@ -41,6 +41,21 @@ fn waits(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
     Ok(Answer::empty(204))
 }
 
+/// How many handlers were told that nobody waits.
+static TOLD: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// Works until nobody waits for it.
+fn works(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+    let mut told = TOLD.0.lock().expect("told");
+    while ctx.asker.wants_it().is_ok() {
+        let piece = Duration::from_millis(10);
+        told = TOLD.1.wait_timeout(told, piece).expect("told").0;
+    }
+    *told += 1;
+    TOLD.1.notify_all();
+    Ok(Answer::empty(204))
+}
+
 fn probe(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
     Ok(Answer::empty(204))
 }
@@ -88,6 +103,11 @@ fn routes() -> &'static [Route] {
             Route {
                 path: "/waits",
                 handler: waits,
+                ..base
+            },
+            Route {
+                path: "/works",
+                handler: works,
                 ..base
             },
             Route {
@@ -221,6 +241,16 @@ fn what_takes_too_long_is_answered_and_probes_do_not_wait() {
     open_gate(true);
     let freed = (0..500).any(|_| rig.get("/waits").0 == 204);
     assert!(freed, "handlers are free again");
+}
+
+#[test]
+fn a_client_that_leaves_ends_the_work_for_it() {
+    let rig = Rig::new(&[("rest.request.timeout", "1h")]);
+    drop(rig.send("GET /works", b"\r\n"));
+    let told = TOLD.0.lock().expect("told");
+    let patience = Duration::from_secs(60);
+    let waited = TOLD.1.wait_timeout_while(told, patience, |told| *told == 0);
+    assert!(!waited.expect("told").1.timed_out(), "it was not told");
 }
 
 #[test]
