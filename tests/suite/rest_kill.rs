@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,13 +35,16 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(bootstrap: &str) -> Daemon {
+    /// `roots`: what its configs may name beside its own directory.
+    fn new(bootstrap: &str, roots: [&Path; 2]) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         let (port, _) = brokers::free_ports();
         let config = format!(
             "\"bootstrap.servers\" = \"{bootstrap}\"\n\"rest.listen\" = \"127.0.0.1:{port}\"\n\
-             \"rest.max.rate\" = 100000\n\"data.dir\" = \"{0}/data\"\n\"rest.files.roots\" = \"{0}\"\n",
-            dir.path().display()
+             \"rest.max.rate\" = 100000\n\"data.dir\" = \"{0}/data\"\n\"rest.files.roots\" = [\"{0}\", \"{1}\", \"{2}\"]\n",
+            dir.path().display(),
+            roots[0].display(),
+            roots[1].display(),
         );
         fs::write(dir.path().join("worker.toml"), config).unwrap();
         let mut daemon = Daemon {
@@ -379,7 +383,7 @@ fn what_was_acknowledged_survives_kills_under_rest_load() {
     admin.create_topic(TOPIC, PARTITIONS, &[]).unwrap();
     let rig = Rig::new(broker.bootstrap(), TOPIC, PARTITIONS, "");
     produce(&rig, 0..1);
-    let mut daemon = Daemon::new(broker.bootstrap());
+    let mut daemon = Daemon::new(broker.bootstrap(), [rig.dir.path(), files.path()]);
     let (acknowledged, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let swaps = AtomicU64::new(0);
     let client = |i: u64| Client {

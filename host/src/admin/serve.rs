@@ -86,7 +86,12 @@ pub(super) async fn serve(shared: Arc<Shared>, peer: Peer, wire: Wire) -> Respon
     response
 }
 
-pub(super) fn refusal(fault: Fault) -> Answer {
+/// A refusal as it goes over the wire, after which the connection is closed.
+pub(super) fn turned_down(fault: Fault) -> Response<Full<Bytes>> {
+    written(refusal(fault), true)
+}
+
+fn refusal(fault: Fault) -> Answer {
     let body = fault.body();
     Answer {
         status: fault.status,

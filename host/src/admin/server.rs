@@ -30,7 +30,7 @@ use super::limits::{
     TURN_AWAY_TIME, TURNED_AWAY,
 };
 use super::route::May;
-use super::serve::{Peer, Shared, refusal, serve};
+use super::serve::{Peer, Shared, serve, turned_down};
 use super::watched::Watched;
 use crate::config::worker::{Listen, RestConfig, TlsFiles};
 use crate::error::{Error, Kind, Result};
@@ -398,7 +398,7 @@ async fn unless_left<F: Future<Output = Response<Full<Bytes>>>>(
 ) -> Response<Full<Bytes>> {
     match select(pin!(serving), pin!(client.left())).await {
         Either::Left((response, _)) => response,
-        Either::Right(_) => refusal(Fault::new(503, "the client has left")),
+        Either::Right(_) => turned_down(Fault::new(503, "the client has left")),
     }
 }
 
