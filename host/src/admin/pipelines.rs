@@ -427,7 +427,8 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let standing = ctx.supervisor.status(request.param("pipeline"))?.standing;
     if standing != Standing::Stopped && !how.dry_run {
         return Err(Fault::conflict(format!(
-            "pipeline `{}` is {}; positions move while it is STOPPED only",
+            "pipeline `{}` is {}; positions move while it is STOPPED only. One that was told to stop drains first: ask \
+             again in a moment",
             config.name,
             standing.word()
         )));

@@ -98,7 +98,12 @@ fn open(listen: &Listen) -> Result<(TcpListener, SocketAddr)> {
         Ok((listener, addr))
     });
     opened.map_err(|error| {
-        refused(format!("cannot listen on {listen}"))
+        // Passes when the other process ends; an address that is not of this machine does not.
+        let kind = match error.kind() {
+            std::io::ErrorKind::AddrInUse => Kind::LimitReached,
+            _ => Kind::ConfigInvalid,
+        };
+        Error::new(kind, "rest.listen", format!("cannot listen on {listen}"))
             .source(error)
             .hint("another daemon or worker may hold the port; rest.listen names another")
     })

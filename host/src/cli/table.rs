@@ -3,7 +3,7 @@
 use std::io;
 
 use super::say;
-use crate::telemetry::{columns, fold, width};
+use crate::telemetry::{columns, fold, fold_hanging, width};
 use crate::text::printable;
 
 /// Between two columns.
@@ -54,7 +54,14 @@ fn foldable(rows: &[Vec<String>], number: usize, left: usize) -> bool {
 }
 
 fn layout(rows: &[Vec<String>]) -> Vec<Column> {
-    let numeric = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    // `1,000`, `-3.5`, `156 KiB`, and `-` where there is none.
+    let numeric = |cell: &String| {
+        let number = cell.split(' ').next().unwrap_or("");
+        let digits = number.trim_start_matches('-');
+        number == "-"
+            || digits.starts_with(|c: char| c.is_ascii_digit())
+                && !digits.contains(|c: char| !(c.is_ascii_digit() || c == ',' || c == '.'))
+    };
     let number = rows.iter().map(Vec::len).max().unwrap_or(0);
     let column = |c: usize| {
         let cells = || rows.iter().filter_map(|row| row.get(c));
@@ -124,7 +131,8 @@ fn hanging(rows: &[Vec<String>], layout: &[Column], width: usize) -> Vec<String>
             .map(|(name, cell)| format!("{} {cell}", name.to_lowercase()))
             .collect();
         if !named.is_empty() {
-            let below = fold(&format!("{INDENT}{}", named.join("  ")), Some(width));
+            let below = format!("{INDENT}{}", named.join("  "));
+            let below = fold_hanging(&below, width, INDENT.len() + GAP);
             out.extend(below.lines().map(str::to_owned));
         }
     }

@@ -491,7 +491,11 @@ mod tests {
             url: "file:x".into(),
             root: Some(root),
         };
-        let full = objects.io_failed("store.write", "a", io::ErrorKind::StorageFull.into());
+        let full = objects.io_failed(
+            "store.write",
+            "a",
+            io::Error::from_raw_os_error(libc::ENOSPC),
+        );
         assert_eq!(full.kind(), Kind::StoreUnavailable);
         assert!(full.to_string().contains("free space"), "{full}");
     }

@@ -41,14 +41,21 @@ pub fn fold(text: &str, width: Option<usize>) -> String {
         if columns(line) <= width {
             out.push_str(line);
         } else {
-            fold_line(line, width, &mut out);
+            fold_line(line, width, hang(line), &mut out);
         }
     }
     out
 }
 
-fn fold_line(line: &str, width: usize, out: &mut String) {
-    let hang = " ".repeat(hang(line));
+/// One line; those after the first begin `hang` columns in.
+pub fn fold_hanging(line: &str, width: usize, hang: usize) -> String {
+    let mut out = String::with_capacity(line.len() + 16);
+    fold_line(line, width.min(WIDEST), hang, &mut out);
+    out
+}
+
+fn fold_line(line: &str, width: usize, hang: usize, out: &mut String) {
+    let hang = " ".repeat(hang);
     let mut used = 0;
     // A word with the blanks before it.
     let mut rest = line;

@@ -239,7 +239,7 @@ mod tests {
             b"not json".to_vec(),
         ];
         let keys = learn(&sample, (true, ""), Some(".")).expect("a map");
-        assert_eq!(keys["columns"], "a.n=/a/n,id=/id");
+        assert_eq!(keys["columns"], "id=/id,a.n=/a/n");
         assert_eq!(keys["types.id"], "int");
         learn(&sample, (true, "/other"), None).expect_err("nothing there");
     }
