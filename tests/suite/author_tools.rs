@@ -324,7 +324,7 @@ fn every_code_of_a_dead_letter_is_explained() {
             "docs/refusals.md has no section of {code}"
         );
         assert!(
-            said.contains("*Likely cause.*") && said.contains("*What to do.*"),
+            said.contains("\nLikely cause. ") && said.contains("\nWhat to do. "),
             "{said}"
         );
         assert!(

@@ -5,6 +5,7 @@ use clap::Args;
 use super::{Exit, say, say_lines, table};
 use crate::config::nearest::nearest;
 use crate::error::{Error, Kind, Result};
+use crate::telemetry::on_stdout;
 
 const ERRORS: &str = include_str!("../../../docs/errors.md");
 const REFUSALS: &str = include_str!("../../../docs/refusals.md");
@@ -30,7 +31,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
     let plain = plain.trim_end_matches(']');
     match sections.iter().find(|(known, _)| *known == plain) {
         Some((known, text)) => {
-            say_lines(format!("{known}\n\n{}", text.trim()));
+            say_lines(on_stdout(&format!("{known}\n\n{}", prose(text))));
             Ok(Exit::Ok)
         }
         None => {
@@ -51,10 +52,34 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
 fn list(what: &str, sections: &[(&str, &str)]) {
     let mut rows = vec![vec![what.to_owned(), "MEANS".to_owned()]];
     rows.extend(sections.iter().map(|(code, text)| {
-        let first = text.lines().find(|line| !line.trim().is_empty());
-        vec![(*code).to_owned(), first.unwrap_or_default().to_owned()]
+        let text = prose(text);
+        let first = text.lines().next().unwrap_or_default();
+        let sentence = first
+            .split_once(". ")
+            .map_or(first, |(sentence, _)| sentence);
+        vec![
+            (*code).to_owned(),
+            sentence.trim_end_matches('.').to_owned(),
+        ]
     }));
     table(&rows);
+}
+
+/// A section as a terminal shows it: a paragraph is a line, and nothing is in italics. Tables, lists and commands stay.
+fn prose(section: &str) -> String {
+    let shown = |block: &str| {
+        let kept = ["|", "    ", "- ", "```"]
+            .iter()
+            .any(|mark| block.starts_with(mark));
+        match kept {
+            true => block.to_owned(),
+            false => block.split_whitespace().collect::<Vec<_>>().join(" "),
+        }
+    };
+    let blocks: Vec<String> = section.trim().split("\n\n").map(shown).collect();
+    let text = blocks.join("\n\n");
+    text.replace("*Likely cause.*", "Likely cause.")
+        .replace("*What to do.*", "What to do.")
 }
 
 /// Code → text, for each heading "### `code`" of the page.
