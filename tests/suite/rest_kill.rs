@@ -41,10 +41,12 @@ impl Daemon {
         let (port, _) = brokers::free_ports();
         let config = format!(
             "\"bootstrap.servers\" = \"{bootstrap}\"\n\"rest.listen\" = \"127.0.0.1:{port}\"\n\
-             \"rest.max.rate\" = 100000\n\"data.dir\" = \"{0}/data\"\n\"rest.files.roots\" = [\"{0}\", \"{1}\", \"{2}\"]\n",
+             \"rest.max.rate\" = 100000\n\"data.dir\" = \"{0}/data\"\n\"rest.files.roots\" = [\"{0}\", \"{1}\", \"{2}\"]\n\
+             \"plugin.cache\" = \"{3}/../plugins-test/cache\"\n",
             dir.path().display(),
             roots[0].display(),
             roots[1].display(),
+            crate::world::plugins_dir().display(),
         );
         fs::write(dir.path().join("worker.toml"), config).unwrap();
         let mut daemon = Daemon {
@@ -295,7 +297,6 @@ impl Client<'_> {
 /// The pipeline's config as REST takes it.
 fn flat(rig: &Rig, bootstrap: &str, rules: &str) -> Value {
     let dir = rig.dir.path().display();
-    let plugins = crate::world::plugins_dir();
     json!({
         "connector.class": "weir", "name": "numbers", "tasks.max": "2",
         "source.type": "kafka", "source.bootstrap.servers": bootstrap,
@@ -307,7 +308,6 @@ fn flat(rig: &Rig, bootstrap: &str, rules: &str) -> Value {
         "sink.type": "zone", "sink.url": format!("file:{dir}/zone"), "sink.table": "numbers",
         "sink.rotate.age": "200ms", "errors.tolerance": "all", "errors.dlq.type": "zone",
         "plugin.path": format!("{dir}/plugins"), "plugin.store": format!("{dir}/store"),
-        "plugin.cache": format!("{}/../plugins-test/cache", plugins.display()),
     })
 }
 
