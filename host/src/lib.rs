@@ -16,6 +16,7 @@ pub mod clock;
 pub mod commit;
 pub mod config;
 pub mod connect;
+pub mod connectors;
 pub mod deadletter;
 pub mod error;
 pub mod fs;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use weir::kafka::{KafkaProps, Mirror};
+use weir::kafka::{GroupOffsets, KafkaProps};
 use weir::pipeline::offsets::{self, Order, Position, To, Wanted};
 use weir::record::{ChainId, TopicPartition};
+use weir::source::Acknowledge as _;
 
 use crate::brokers::until;
 use crate::daemon_rig::Rig;
@@ -129,7 +130,7 @@ fn reading_begins_behind_a_group() {
     let world = filled(3);
     let group = |at: &[(i32, i64)]| {
         let props = KafkaProps::new(world.broker.bootstrap(), "connect-old", &BTreeMap::new());
-        let mirror = Mirror::open(&props.unwrap()).unwrap();
+        let group = GroupOffsets::open(&props.unwrap()).unwrap();
         let positions: Vec<_> = at
             .iter()
             .map(|(partition, next)| weir::source::Position {
@@ -142,8 +143,8 @@ fn reading_begins_behind_a_group() {
                 next: *next,
             })
             .collect();
-        mirror.mirror(&positions);
-        assert!(mirror.flush(Duration::from_secs(20)));
+        group.acknowledge(&positions);
+        assert!(group.flush(Duration::from_secs(20)));
     };
     let start = [("source.start", "group:connect-old")];
     group(&[(0, 7), (1, 10)]);

@@ -14,11 +14,10 @@ use weir::clock::SystemClock;
 use weir::error::Kind;
 use weir::kafka::testkit::{Admin, Transactions};
 use weir::kafka::{
-    Change, KafkaCluster, KafkaProps, KafkaSource, Limits, Lost, Mirror, Outgoing, Producer, Start,
-    Status, TopicInfo, lost,
+    GroupOffsets, KafkaCluster, KafkaProps, KafkaSource, Limits, Outgoing, Producer, Start, Status,
 };
 use weir::record::{Batch, ChainId};
-use weir::source::{Position, Source};
+use weir::source::{Acknowledge as _, Change, Lost, Position, Source, TopicInfo, lost};
 
 use crate::brokers::{self, Broker, DEADLINE, until};
 
@@ -467,11 +466,11 @@ fn mirrored_offsets_are_the_groups() {
     };
     case.produce(1, 0..10);
     let reader = Reader::new(case.open(&case.start(Start::Earliest))).drain();
-    let mirror = Mirror::open(&case.props).expect("mirror");
-    mirror.mirror(&reader.source.positions());
-    assert!(mirror.flush(DEADLINE), "mirrored");
+    let group = GroupOffsets::open(&case.props).expect("open");
+    group.acknowledge(&reader.source.positions());
+    assert!(group.flush(DEADLINE), "mirrored");
     // Another client of the same group sees them.
-    let other = Mirror::open(&case.props).expect("mirror");
+    let other = GroupOffsets::open(&case.props).expect("open");
     let tps: Vec<_> = case
         .topic()
         .partitions

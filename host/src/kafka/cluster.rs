@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::error::{Error, Kind, Result};
 use crate::record::{ChainId, TopicPartition};
-use crate::source::Position;
+use crate::source::{Change, PartitionInfo, Position, TopicInfo};
 
 use super::client::{self, Consumer};
 use super::errors::{Class, class, request_error};
@@ -33,26 +33,6 @@ impl fmt::Debug for KafkaCluster {
     }
 }
 
-/// A topic as it stands now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicInfo {
-    pub name: Arc<str>,
-    /// Kafka's topic id; the name where the broker has no ids.
-    pub id: String,
-    /// Ascending by partition.
-    pub partitions: Vec<PartitionInfo>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionInfo {
-    pub chain: ChainId,
-    pub tp: TopicPartition,
-    /// First offset that is still there.
-    pub low: i64,
-    /// Next offset after the last that may be read.
-    pub high: i64,
-}
-
 /// Where a chain begins that has no position yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -60,21 +40,6 @@ pub enum Start {
     Latest,
     /// First record at or after this time, milliseconds since 1970 UTC; the end if there is none.
     Timestamp(i64),
-}
-
-/// What differs from the topics known so far.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Whatever the start policy, new partitions are read from their low end: their records are all new.
-    NewPartitions(Vec<PartitionInfo>),
-    /// Deleted and created again: old positions mean nothing in it.
-    Recreated {
-        was: String,
-        now: TopicInfo,
-    },
-    Gone {
-        topic: Arc<str>,
-    },
 }
 
 /// librdkafka's mock cluster calls itself so; it never answers a question for a topic's id.

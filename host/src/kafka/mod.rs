@@ -1,15 +1,15 @@
 //! Kafka: the only folder that names rdkafka. What it hands out are records, positions and errors of our own.
 //!
 //! Partitions are assigned by us, never by a group; positions come from the commit log. Group offsets are written for lag
-//! tools ([`Mirror`]) and never set a position. Three files hold the raw calls that rdkafka does not wrap: `queue`
+//! tools ([`GroupOffsets`]) and never set a position. Three files hold the raw calls that rdkafka does not wrap: `queue`
 //! (events with topic and offset), `topic_id`, and nothing else is unsafe.
 
 mod client;
 mod cluster;
 mod collect;
 mod errors;
+mod group_offsets;
 mod hidden;
-mod mirror;
 mod mock;
 mod partition;
 mod producer;
@@ -23,10 +23,9 @@ mod tests;
 mod threads;
 mod topic_id;
 
-pub use cluster::{Change, KafkaCluster, PartitionInfo, Start, TopicInfo};
-pub use errors::{Lost, LostRange, lost};
-pub use mirror::Mirror;
+pub use cluster::{KafkaCluster, Start};
+pub use group_offsets::GroupOffsets;
 pub use mock::{MIN_PARTITIONS, MockBroker};
 pub use producer::{Delivered, Outgoing, Producer};
 pub use props::KafkaProps;
-pub use source::{KafkaSource, Limits, REFUSED_FOR, Status};
+pub use source::{KafkaSource, Limits, Status};

@@ -5,9 +5,8 @@
 use std::ffi::CString;
 
 use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, TopicPartition};
-use crate::source::Position;
+use crate::source::{Lost, Position};
 
-use super::errors::Lost;
 use super::queue::Message;
 use super::source::Limits;
 

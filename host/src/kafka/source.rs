@@ -15,11 +15,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::record::Batch;
-use crate::source::{Position, Source};
+use crate::source::{Lost, Position, REFUSED_FOR, Source};
 
 use super::cluster::{list_offsets, topic_gone};
 use super::collect::Collector;
-use super::errors::{Class, Lost, auth_hint, class, lost_of, merge, refusal, refused};
+use super::errors::{Class, auth_hint, class, refusal, refused};
 use super::partition::Partition;
 use super::props::{KafkaProps, REQUEST_TIMEOUT};
 use super::queue::{EventConsumer, Failure, Told};
@@ -28,9 +28,6 @@ use super::queue::{EventConsumer, Failure, Told};
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// And this often.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
-/// A client that is refused while it reads is refused for good after so long. A broker that begins again, or credentials
-/// that are being changed, may refuse for a moment.
-pub const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// A seek right after an assignment waits this long for the fetcher to start.
 const SEEK_DEADLINE: Duration = Duration::from_secs(2);
 const SEEK_PAUSE: Duration = Duration::from_millis(5);
@@ -331,7 +328,7 @@ impl KafkaSource {
         let lost = match &ends {
             Ok(ends) => ends
                 .first()
-                .and_then(|&(low, high)| lost_of(&at, low, high)),
+                .and_then(|&(low, high)| Lost::of(&at, low, high)),
             // The broker went away meanwhile: take it up where we are, and be told again.
             Err(_) => None,
         };
@@ -348,7 +345,7 @@ impl KafkaSource {
     /// All that is lost, as one error.
     fn lost(&self) -> Result<()> {
         let parts = self.collector.parts.iter();
-        match merge(parts.filter_map(|p| p.lost.as_ref())) {
+        match Lost::merge(parts.filter_map(|p| p.lost.as_ref())) {
             Some(lost) => Err(lost.into_error("kafka.poll")),
             None => Ok(()),
         }
@@ -549,9 +546,9 @@ impl Source for KafkaSource {
         let ends = self.known_ends(positions)?;
         let checked = positions.iter().zip(&ends);
         let lost: Vec<Lost> = checked
-            .filter_map(|(p, &(low, high))| lost_of(p, low, high))
+            .filter_map(|(p, &(low, high))| Lost::of(p, low, high))
             .collect();
-        if let Some(lost) = merge(lost.iter()) {
+        if let Some(lost) = Lost::merge(lost.iter()) {
             return Err(lost.into_error("kafka.assign"));
         }
         for (p, &(_, high)) in positions.iter().zip(&ends) {

@@ -7,7 +7,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::error::Kind;
 use crate::record::Batch;
-use crate::source::{Position, Source};
+use crate::source::{Acknowledge as _, Lost, Position, Source, TopicInfo, lost};
 
 const TOPIC: &str = "books";
 const WAIT: Duration = Duration::from_millis(50);
@@ -254,18 +254,18 @@ fn an_outage_is_told_once_and_ends_by_itself() {
 #[test]
 fn group_offsets_are_mirrored_and_read_back() {
     let (_mock, props, topic, _cluster) = cluster(2);
-    let mirror = Mirror::open(&props).expect("mirror");
+    let offsets_of = GroupOffsets::open(&props).expect("open");
     let tps: Vec<_> = topic.partitions.iter().map(|p| p.tp.clone()).collect();
-    assert!(mirror.committed(&tps).expect("none yet").is_empty());
+    assert!(offsets_of.committed(&tps).expect("none yet").is_empty());
     let at = |next| Position {
         chain: topic.partitions[1].chain.clone(),
         epoch: 0,
         tp: tps[1].clone(),
         next,
     };
-    mirror.mirror(&[at(5)]);
-    mirror.mirror(&[at(7)]);
-    assert!(mirror.flush(DEADLINE));
-    let found = mirror.committed(&tps).expect("committed");
+    offsets_of.acknowledge(&[at(5)]);
+    offsets_of.acknowledge(&[at(7)]);
+    assert!(offsets_of.flush(DEADLINE));
+    let found = offsets_of.committed(&tps).expect("committed");
     assert_eq!(found, BTreeMap::from([(tps[1].clone(), 7)]));
 }

@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::start::{begun, open_zone, parquet_options};
+use super::start::{begun, open_zone};
 use super::{Host, Left, Rest, plan, retry, rewind, stopped, until_settled};
 use arrow_schema::{Schema, SchemaRef};
 
 use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
 use crate::commit::{Plan, Receipt, Role, Span, State, Writer};
 use crate::config::{PipelineConfig, ProcessedZoneConfig, TableName, Trigger, ZoneSourceConfig};
+use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
 use crate::record::ChainId;
 use crate::store::{self, Store};

@@ -1,12 +1,11 @@
 //! One committer per pipeline: packs what its tasks sealed into one entry, one Create in flight.
 //!
-//! Order, never another: files durable → entry (W3–W6) → publish → mirror → report → answer to the task. Waits for the
+//! Order, never another: files durable → entry (W3–W6) → publish → acknowledge → report → answer to the task. Waits for the
 //! pace of the log between data entries and gathers receipts meanwhile. While the store does not answer it repeats the
 //! same attempt; a receipt that lost is answered with the log's positions. Swaps of rules are in [`super::swap`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -18,33 +17,18 @@ use super::task::{Answer, Ask};
 use crate::clock::Clock;
 use crate::commit::{Committed, Draft, Dropped, Log, Open, Outcome, Receipt, Span, Swap};
 use crate::error::{Error, Remedy, Result};
-use crate::kafka::{LostRange, Mirror};
 use crate::record::{ChainId, TopicPartition};
-use crate::sink::Sealed;
-use crate::source::Position;
+use crate::sink::{Base, Sealed};
+use crate::source::{Acknowledge, LostRange, Position};
 
 /// How long the committer sleeps when nobody asks.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// Between two looks of an idle committer for entries of other processes; a swap among them is followed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// At the end of a run, for the last group offsets to arrive.
-const MIRROR_WAIT: Duration = Duration::from_secs(2);
+const ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(2);
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// The proved version of a pipeline's log, as its sinks see it when they name a file (W2).
-#[derive(Clone, Debug, Default)]
-pub struct Base(Arc<AtomicU64>);
-
-impl Base {
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    pub fn set(&self, version: u64) {
-        self.0.store(version, Ordering::SeqCst);
-    }
-}
 
 #[derive(Debug)]
 pub struct Committer {
@@ -59,8 +43,8 @@ pub struct Committer {
     pub found: Receiver<Vec<Open>>,
     /// New rules, with a chain for each task.
     pub swaps: Receiver<Prepared>,
-    /// Group offsets for lag tools; never read back by a zone (W7).
-    pub mirror: Mirror,
+    /// Hears of commits (group offsets for lag tools); never read back by a zone (W7).
+    pub acknowledge: Box<dyn Acknowledge>,
     pub report: Arc<dyn Report>,
     pub clock: Arc<dyn Clock>,
     pub stop: Stop,
@@ -108,7 +92,7 @@ impl Committer {
                 // Every task has ended: what it handed in last is committed without waiting for more.
                 Err(RecvTimeoutError::Disconnected) => {
                     self.commit(None)?;
-                    self.mirror.flush(MIRROR_WAIT);
+                    self.acknowledge.flush(ACKNOWLEDGE_WAIT);
                     return Ok(self.log);
                 }
             }
@@ -351,7 +335,7 @@ impl Committer {
         let moved: Vec<Position> = spans
             .filter_map(|span| position(self.log.state(), &span.chain))
             .collect();
-        self.mirror.mirror(&moved);
+        self.acknowledge.acknowledge(&moved);
         let took = self.clock.elapsed().saturating_sub(begun);
         if !committed.entry.spans.is_empty() {
             self.report.committed(committed, self.log.state(), took);

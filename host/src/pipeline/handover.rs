@@ -8,79 +8,22 @@ use std::sync::Arc;
 
 use super::offsets::{Asked, Moved, To, bad};
 use super::rules::Parts;
-use super::start::{open_at, start_of};
+use super::start::open_at;
 use crate::clock::Clock;
 use crate::commit::{Log, LogName, Open, State, Writer, may_own_table, own_table};
-use crate::config::{self, KafkaSourceConfig, PipelineConfig, Start};
-use crate::error::{Error, Kind, Result};
-use crate::kafka::{KafkaCluster, KafkaProps, Mirror, TopicInfo};
+use crate::config::{self, PipelineConfig};
+use crate::error::Result;
 use crate::plugin::Plugins;
-use crate::record::TopicPartition;
-use crate::source::Position;
+use crate::source::{Connector, TopicInfo};
 use crate::store;
 
-const OP: &str = "pipeline.handover";
 /// As entries write it: a person named the offset.
 const BY_OFFSET: &str = "offset";
-
-/// Where every partition of a topic begins that has no position yet.
-pub(super) fn starts(
-    cluster: &KafkaCluster,
-    props: &KafkaProps,
-    topic: &TopicInfo,
-    kafka: &KafkaSourceConfig,
-) -> Result<Vec<Position>> {
-    match &kafka.start {
-        Start::Group(group) => of_group(group, props, topic),
-        start => cluster.start(topic, start_of(start)),
-    }
-}
-
-/// Behind what another consumer has committed; partitions of which it has committed nothing from their beginning, as nothing
-/// of them may be lost.
-fn of_group(group: &str, props: &KafkaProps, topic: &TopicInfo) -> Result<Vec<Position>> {
-    let tps: Vec<TopicPartition> = topic.partitions.iter().map(|p| p.tp.clone()).collect();
-    let committed = Mirror::open(&props.of_group(group))?.committed(&tps)?;
-    let full = topic.partitions.iter().any(|p| p.high > p.low);
-    if committed.is_empty() && full {
-        return Err(Error::new(
-            Kind::ConfigInvalid,
-            OP,
-            format!("the group '{group}' has committed no offset of topic '{}'", topic.name),
-        )
-        .with("key", "source.start")
-        .hint("`kafka-consumer-groups --describe --group NAME` shows what it has; source.start = \"earliest\" reads everything"));
-    }
-    let mut positions = Vec::new();
-    for p in &topic.partitions {
-        let next = committed.get(&p.tp).copied().unwrap_or(p.low);
-        if next > p.high {
-            return Err(Error::new(
-                Kind::SourceLost,
-                OP,
-                format!(
-                    "the group '{group}' stands at offset {next}, above the end of the partition, {}",
-                    p.high
-                ),
-            )
-            .with("partition", &p.tp)
-            .hint("it read another topic of this name: name where to begin (source.start)"));
-        }
-        positions.push(Position {
-            chain: p.chain.clone(),
-            epoch: 0,
-            tp: p.tp.clone(),
-            next,
-        });
-    }
-    Ok(positions)
-}
 
 /// What is to be pinned for partitions that were never read: those that are asked for, and the others of a topic whose first
 /// these are, which begin as the config says. `known`: the log's state, if there is one.
 pub(super) fn opens(
-    (cluster, props): (&KafkaCluster, &KafkaProps),
-    kafka: &KafkaSourceConfig,
+    connector: &dyn Connector,
     known: Option<&State>,
     (topics, asked): (&BTreeMap<&str, TopicInfo>, &[Asked<'_>]),
 ) -> Result<(Vec<Open>, Vec<Moved>)> {
@@ -112,8 +55,8 @@ pub(super) fn opens(
             continue;
         };
         // Later all that is not pinned now would count as a new partition.
-        let asked = kafka.start.to_string();
-        for p in starts(cluster, props, topic, kafka)? {
+        let asked = connector.start();
+        for p in connector.starts(topic)? {
             if !opens.iter().any(|open| open.chain == p.chain) {
                 opens.push(open_at(&p.chain, &p.tp, p.next, &asked));
             }

@@ -15,18 +15,18 @@ use std::time::Duration;
 use super::committer::{gap, position};
 use super::handover;
 use super::rewind::{self, By};
-use super::start::{kafka_props, parquet_options};
 use crate::clock::Clock;
 use crate::commit::{Draft, Log, LogName, Outcome, State, Writer};
-use crate::config::{KafkaSourceConfig, PipelineConfig, Source, ZoneSourceConfig};
+use crate::config::{PipelineConfig, Source, ZoneSourceConfig};
+use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::kafka::{KafkaCluster, KafkaProps, Mirror, PartitionInfo, TopicInfo};
 use crate::plugin::Plugins;
 use crate::record::ChainId;
+use crate::source::{Connector, PartitionInfo, SourceConfig, TopicInfo};
 use crate::store;
 
-/// For the group offsets, which only lag tools read.
-const MIRROR_WAIT: Duration = Duration::from_secs(5);
+/// For whoever is told of the new positions: lag tools, which read Kafka's group offsets.
+const ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(5);
 
 const OP: &str = "pipeline.offsets";
 
@@ -166,7 +166,7 @@ pub fn alter(
     }
     let log = open(&config.sink.url, &config.name, &config.sink.zone, clock)?;
     match &config.source {
-        Source::Kafka(kafka) => alter_kafka((config, kafka), clock, log, wanted, order),
+        Source::Kafka(kafka) => alter_records((config, kafka), clock, log, wanted, order),
         Source::Zone(zone) => {
             let mut log = log.ok_or_else(|| {
                 bad(format!(
@@ -259,7 +259,7 @@ fn once(log: &mut Log, draft: Draft) -> Result<Outcome> {
     }
 }
 
-/// A wanted position on a chain of Kafka, with what the broker has of it.
+/// A wanted position on a chain, with what the source has of it.
 pub(super) struct Asked<'a> {
     pub wanted: &'a Wanted,
     pub at: PartitionInfo,
@@ -275,23 +275,23 @@ impl Order<'_> {
 }
 
 /// First what was never read is pinned, then what was is moved; nothing of both before all of it was found possible.
-fn alter_kafka(
-    (config, kafka): (&PipelineConfig, &KafkaSourceConfig),
+fn alter_records(
+    (config, source): (&PipelineConfig, &dyn SourceConfig),
     clock: &Arc<dyn Clock>,
     log: Option<Log>,
     wanted: &[Wanted],
     order: &Order<'_>,
 ) -> Result<Altered> {
-    let props = kafka_props(kafka)?;
-    let cluster = KafkaCluster::connect(&props)?;
-    let (topics, asked) = described(&cluster, kafka, wanted)?;
+    let connector = source.connect(clock)?;
+    let connector = connector.as_ref();
+    let (topics, asked) = described(connector, source.topics(), wanted)?;
     let known = |asked: &Asked<'_>| {
         let log = log.as_ref();
         log.is_some_and(|log| log.state().chains.contains_key(&asked.at.chain))
     };
     let (old, new): (Vec<_>, Vec<_>) = asked.into_iter().partition(known);
     let state = log.as_ref().map(Log::state);
-    let (opens, pinned) = handover::opens((&cluster, &props), kafka, state, (&topics, &new))?;
+    let (opens, pinned) = handover::opens(connector, state, (&topics, &new))?;
     if let Some(log) = &log {
         // Readers that cannot be set back refuse it here.
         let moved = decide(log.state(), &old, order.exact)?;
@@ -319,9 +319,9 @@ fn alter_kafka(
     let mut version = None;
     if !opens.is_empty() && !order.dry_run {
         version = written(once(&mut log, Draft::Open(opens))?)?;
-        mirror(&props, log.state(), &new);
+        acknowledge(connector, log.state(), &new);
     }
-    let mut altered = move_read(config, &mut log, &props, &old, order)?;
+    let mut altered = move_read(config, &mut log, connector, &old, order)?;
     altered.version = altered.version.or(version);
     altered.moved.splice(..0, pinned);
     Ok(altered)
@@ -351,7 +351,7 @@ fn backwards(moved: &[Moved], asked: &[Asked<'_>]) -> BTreeMap<ChainId, i64> {
 fn move_read(
     config: &PipelineConfig,
     log: &mut Log,
-    props: &KafkaProps,
+    connector: &dyn Connector,
     asked: &[Asked<'_>],
     order: &Order<'_>,
 ) -> Result<Altered> {
@@ -389,7 +389,7 @@ fn move_read(
     if !gaps.is_empty() {
         version = written(once(log, Draft::Gap(gaps))?)?;
     }
-    mirror(props, log.state(), asked);
+    acknowledge(connector, log.state(), asked);
     Ok(Altered {
         version,
         moved: elsewhere(moved),
@@ -399,20 +399,20 @@ fn move_read(
 type Topics<'a> = BTreeMap<&'a str, TopicInfo>;
 
 fn described<'a>(
-    cluster: &KafkaCluster,
-    kafka: &KafkaSourceConfig,
+    connector: &dyn Connector,
+    names: &[String],
     wanted: &'a [Wanted],
 ) -> Result<(Topics<'a>, Vec<Asked<'a>>)> {
     let mut topics = BTreeMap::new();
     let mut asked = Vec::new();
     for wanted in wanted {
         let name = wanted.topic.as_str();
-        if !kafka.topics.iter().any(|t| t == name) {
+        if !names.iter().any(|t| t == name) {
             return Err(bad(format!("the pipeline does not read topic '{name}'"))
-                .hint(format!("it reads {}", kafka.topics.join(", "))));
+                .hint(format!("it reads {}", names.join(", "))));
         }
         if !topics.contains_key(name) {
-            topics.insert(name, cluster.describe(name)?);
+            topics.insert(name, connector.topic(name)?);
         }
         let found = topics.get(name).into_iter().flat_map(|t| &t.partitions);
         let at = found
@@ -506,15 +506,15 @@ fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> R
 }
 
 /// Lag tools see the new positions. The log does not need it, so a failure is no more than a warning.
-fn mirror(props: &crate::kafka::KafkaProps, state: &State, asked: &[Asked<'_>]) {
+fn acknowledge(connector: &dyn Connector, state: &State, asked: &[Asked<'_>]) {
     let positions: Vec<_> = asked
         .iter()
         .filter_map(|asked| position(state, &asked.at.chain))
         .collect();
-    match Mirror::open(props) {
-        Ok(mirror) => {
-            mirror.mirror(&positions);
-            if !mirror.flush(MIRROR_WAIT) {
+    match connector.acknowledge() {
+        Ok(hears) => {
+            hears.acknowledge(&positions);
+            if !hears.flush(ACKNOWLEDGE_WAIT) {
                 tracing::warn!("the group's offsets were not written; lag tools show the old ones");
             }
         }

@@ -212,7 +212,7 @@ fn pass_again(config: &PipelineConfig, took: Duration) -> Option<Duration> {
 
 fn once(host: &Host, config: &PipelineConfig) -> Result<()> {
     match (&config.source, &config.sink.mode) {
-        (Source::Kafka(kafka), ZoneMode::Raw(zone)) => stream::run(host, config, kafka, zone),
+        (Source::Kafka(kafka), ZoneMode::Raw(_)) => stream::run(host, config, kafka),
         (Source::Zone(source), ZoneMode::Processed(zone)) => batch::run(host, config, source, zone),
         _ => Err(Error::new(
             Kind::Bug,

@@ -9,17 +9,15 @@ use std::sync::Arc;
 use super::committer::{gap, position};
 use super::rules::{self, Built};
 use super::swap::other_rules;
-use super::{Host, handover, retry, until_settled};
+use super::{Host, retry, until_settled};
 use crate::chain::Chain;
 use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, may_own_table, own_table};
-use crate::config::{self, KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
-use crate::config::{RawZoneConfig, Source, TableName};
+use crate::config::{PipelineConfig, Source};
 use crate::error::{Error, Kind, Result};
-use crate::kafka::{self, KafkaCluster, KafkaProps, Mirror, TopicInfo};
 use crate::record::{ChainId, TopicPartition};
-use crate::source::Position;
+use crate::source::TopicInfo;
+use crate::source::{Acknowledge, Connector, PartitionInfo, Policy, Position, SourceConfig};
 use crate::store::{self, Store};
-use crate::zone::{self, Compression, ParquetOptions, Rotate, ZoneOptions};
 
 const OP: &str = "pipeline.start";
 
@@ -28,10 +26,9 @@ const OP: &str = "pipeline.start";
 pub struct Ready {
     pub store: Arc<dyn Store>,
     pub log: Log,
-    pub props: KafkaProps,
-    pub cluster: KafkaCluster,
+    pub connector: Box<dyn Connector>,
     pub topics: Vec<TopicInfo>,
-    pub mirror: Mirror,
+    pub acknowledge: Box<dyn Acknowledge>,
     /// At least one; never more than there are partitions.
     pub assigned: Vec<Vec<Position>>,
     /// One per task.
@@ -41,7 +38,7 @@ pub struct Ready {
 pub fn make_ready(
     host: &Host,
     config: &PipelineConfig,
-    kafka: &KafkaSourceConfig,
+    source: &dyn SourceConfig,
 ) -> Result<Ready> {
     let mut at_hand = rules::at_hand(host, config)?;
     // Rules that do not come up leave nothing where there is nothing yet.
@@ -51,16 +48,8 @@ pub fn make_ready(
     {
         return Err(error);
     }
-    let props = kafka_props(kafka)?;
-    let cluster = retry(host, || KafkaCluster::connect(&props))?;
-    let describe = || {
-        kafka
-            .topics
-            .iter()
-            .map(|topic| cluster.describe(topic))
-            .collect()
-    };
-    let topics: Vec<TopicInfo> = retry(host, describe)?;
+    let connector = retry(host, || source.connect(&host.clock))?;
+    let topics = retry(host, || connector.topics())?;
 
     let tables = tables(config);
     let tables: BTreeSet<&str> = tables.iter().map(String::as_str).collect();
@@ -87,12 +76,13 @@ pub fn make_ready(
     let Built { parts, chain } = rules::at_start(host, config, &mut log, at_hand)?;
     let built_of = log.state().rules_gen();
 
-    not_recreated(&log, &topics, kafka)?;
-    pin_starts(host, &mut log, (&cluster, &props), &topics, kafka)?;
-    still_there(host, &mut log, &topics, kafka)?;
-    let mirror = Mirror::open(&props)?;
+    let policy = connector.policy();
+    not_recreated(&log, &topics, policy)?;
+    pin_starts(host, &mut log, connector.as_ref(), &topics)?;
+    still_there(host, &mut log, &topics, policy)?;
+    let acknowledge = connector.acknowledge()?;
     if first {
-        group_is_ahead(host, &mut log, &mirror, &topics)?;
+        group_is_ahead(host, &mut log, acknowledge.as_ref(), &topics)?;
     }
     // Another process put other rules in force since they were built.
     if log.state().rules_gen() != built_of {
@@ -107,16 +97,15 @@ pub fn make_ready(
     Ok(Ready {
         store,
         log,
-        props,
-        cluster,
+        connector,
         topics,
-        mirror,
+        acknowledge,
         assigned,
         chains,
     })
 }
 
-/// Tables that a pipeline from Kafka writes, those of dead letters too.
+/// Tables that a pipeline writes that reads records, those of dead letters too.
 pub fn tables(config: &PipelineConfig) -> BTreeSet<String> {
     let topics = match &config.source {
         Source::Kafka(kafka) => kafka.topics.as_slice(),
@@ -125,13 +114,6 @@ pub fn tables(config: &PipelineConfig) -> BTreeSet<String> {
     let topics = topics.iter().map(|topic| config.sink.table.of(topic));
     let letters = [config.errors.dlq_table.as_str()];
     topics.chain(letters).map(str::to_owned).collect()
-}
-
-/// References resolve here, at use.
-pub fn kafka_props(kafka: &KafkaSourceConfig) -> Result<KafkaProps> {
-    let mut properties = kafka.client_properties()?;
-    let bootstrap = properties.remove("bootstrap.servers").unwrap_or_default();
-    KafkaProps::new(&bootstrap, &kafka.group_id, &properties)
 }
 
 /// The rules of a log's first entry.
@@ -193,8 +175,8 @@ pub fn open_zone(
 }
 
 /// A chain of the same topic name and partition under another topic id: the topic was deleted and created again.
-fn not_recreated(log: &Log, topics: &[TopicInfo], kafka: &KafkaSourceConfig) -> Result<()> {
-    if kafka.on_topic_recreated == OnTopicRecreated::Continue {
+fn not_recreated(log: &Log, topics: &[TopicInfo], policy: Policy) -> Result<()> {
+    if policy.reads_recreated {
         return Ok(());
     }
     for topic in topics {
@@ -228,14 +210,18 @@ pub fn open_at(chain: &ChainId, tp: &TopicPartition, at: i64, start: &str) -> Op
     }
 }
 
+/// A partition whose records are all new.
+pub fn open_at_low(partition: &PartitionInfo) -> Open {
+    open_at(&partition.chain, &partition.tp, partition.low, "earliest")
+}
+
 /// W1. A chain whose topic name was read before is a recreated topic or a new partition: its records are all new,
 /// whatever `source.start` says.
 fn pin_starts(
     host: &Host,
     log: &mut Log,
-    (cluster, props): (&KafkaCluster, &KafkaProps),
+    connector: &dyn Connector,
     topics: &[TopicInfo],
-    kafka: &KafkaSourceConfig,
 ) -> Result<()> {
     let mut opens = Vec::new();
     for topic in topics {
@@ -248,18 +234,16 @@ fn pin_starts(
             continue;
         }
         let read_before = chains.values().any(|c| c.topic == *topic.name);
-        let (starts, asked) = match read_before {
-            true => (
-                retry(host, || cluster.start(topic, kafka::Start::Earliest))?,
-                "earliest".to_owned(),
-            ),
-            false => (
-                retry(host, || handover::starts(cluster, props, topic, kafka))?,
-                kafka.start.to_string(),
-            ),
-        };
-        let new = starts.iter().filter(|p| !chains.contains_key(&p.chain));
-        opens.extend(new.map(|p| open_at(&p.chain, &p.tp, p.next, &asked)));
+        if read_before {
+            let new = topic.partitions.iter();
+            let new = new.filter(|p| !chains.contains_key(&p.chain));
+            opens.extend(new.map(open_at_low));
+        } else {
+            let asked = connector.start();
+            let starts = retry(host, || connector.starts(topic))?;
+            let new = starts.iter().filter(|p| !chains.contains_key(&p.chain));
+            opens.extend(new.map(|p| open_at(&p.chain, &p.tp, p.next, &asked)));
+        }
     }
     if !opens.is_empty() {
         until_settled(host, log, Draft::Open(opens))?;
@@ -267,22 +251,8 @@ fn pin_starts(
     Ok(())
 }
 
-/// Behind a group: `handover::starts` knows where.
-pub fn start_of(start: &config::Start) -> kafka::Start {
-    match start {
-        config::Start::Earliest | config::Start::Group(_) => kafka::Start::Earliest,
-        config::Start::Latest => kafka::Start::Latest,
-        config::Start::Timestamp(micros) => kafka::Start::Timestamp(micros / 1_000),
-    }
-}
-
 /// Offsets that aged out while nobody read are an error, or a gap on the record.
-fn still_there(
-    host: &Host,
-    log: &mut Log,
-    topics: &[TopicInfo],
-    kafka: &KafkaSourceConfig,
-) -> Result<()> {
+fn still_there(host: &Host, log: &mut Log, topics: &[TopicInfo], policy: Policy) -> Result<()> {
     let mut gaps = Vec::new();
     for partition in topics.iter().flat_map(|t| &t.partitions) {
         let Some(at) = log.state().chains.get(&partition.chain) else {
@@ -300,7 +270,7 @@ fn still_there(
             .hint("the broker lost records that were read, or the topic is another one: start a new pipeline for it"));
         }
         if at.to < partition.low {
-            if kafka.on_data_loss == OnDataLoss::Fail {
+            if !policy.gaps {
                 return Err(Error::new(
                     Kind::SourceLost,
                     OP,
@@ -324,12 +294,17 @@ fn still_there(
     Ok(())
 }
 
-/// R4: does a mirrored group offset lie above all that its chain ever reached? The group is read first, and the log again
+/// R4: does a position that was passed on, such as a group's offset, lie above all that its chain ever reached? The group is read first, and the log again
 /// after it: another process of this pipeline may have committed in between, and that is no news. Said once.
-fn group_is_ahead(host: &Host, log: &mut Log, mirror: &Mirror, topics: &[TopicInfo]) -> Result<()> {
+fn group_is_ahead(
+    host: &Host,
+    log: &mut Log,
+    hears: &dyn Acknowledge,
+    topics: &[TopicInfo],
+) -> Result<()> {
     let partitions = || topics.iter().flat_map(|t| &t.partitions);
     let tps: Vec<TopicPartition> = partitions().map(|p| p.tp.clone()).collect();
-    let mirrored = match mirror.committed(&tps) {
+    let mirrored = match hears.committed(&tps) {
         Ok(mirrored) => mirrored,
         Err(error) => {
             tracing::debug!(%error, "group offsets cannot be read; the log does not need them");
@@ -338,7 +313,7 @@ fn group_is_ahead(host: &Host, log: &mut Log, mirror: &Mirror, topics: &[TopicIn
     };
     let ahead = |log: &Log| -> Vec<(TopicPartition, i64, i64, bool)> {
         let chains = &log.state().chains;
-        let of = |p: &kafka::PartitionInfo| {
+        let of = |p: &PartitionInfo| {
             let (at, group) = (chains.get(&p.chain)?, *mirrored.get(&p.tp)?);
             let is_new = at.peak == at.start();
             (group > at.peak).then(|| (p.tp.clone(), group, at.to, is_new))
@@ -354,7 +329,7 @@ fn group_is_ahead(host: &Host, log: &mut Log, mirror: &Mirror, topics: &[TopicIn
         return Ok(());
     };
     let at = format!("{tp}: group {group}, log {to}");
-    let (group, partitions) = (mirror.group(), found.len());
+    let (group, partitions) = (hears.name(), found.len());
     if found.iter().all(|(_, _, _, is_new)| *is_new) {
         tracing::warn!(
             group,
@@ -390,38 +365,4 @@ fn assign(log: &Log, topics: &[TopicInfo], tasks_max: usize) -> Vec<Vec<Position
         assigned[at % tasks].push(position);
     }
     assigned
-}
-
-pub fn zone_options(
-    config: &PipelineConfig,
-    zone: &RawZoneConfig,
-    name: &LogName,
-) -> Result<ZoneOptions> {
-    let table = match &config.sink.table {
-        TableName::PerTopic => "${topic}",
-        TableName::Fixed(name) => name,
-    };
-    Ok(ZoneOptions {
-        name: name.clone(),
-        table: zone::TableName::new(table)?,
-        letters_table: zone::TableName::new(&config.errors.dlq_table)?,
-        rotate: Rotate {
-            bytes: zone.rotate.bytes,
-            age: zone.rotate.age,
-            rows: zone.rotate.rows.unwrap_or(0),
-        },
-        parquet: parquet_options(config),
-        keep_value: zone.keep_value,
-    })
-}
-
-pub fn parquet_options(config: &PipelineConfig) -> ParquetOptions {
-    ParquetOptions {
-        compression: match config.sink.compression {
-            crate::config::Compression::None => Compression::None,
-            crate::config::Compression::Snappy => Compression::Snappy,
-            crate::config::Compression::Zstd(level) => Compression::Zstd(level),
-        },
-        row_group_bytes: config.sink.row_group_bytes,
-    }
 }

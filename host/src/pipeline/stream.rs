@@ -1,4 +1,4 @@
-//! A pipeline from Kafka to a zone: tasks, one committer, and a watcher for what changes in the topics.
+//! A pipeline that reads records: tasks, one committer, and a watcher for what changes in the source.
 
 use std::cell::Cell;
 use std::thread::JoinHandle;
@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crossbeam_channel::{Sender, unbounded};
 
-use super::committer::{Base, Committer};
+use super::committer::Committer;
 use super::pending::Pending;
 use super::start::{self, Ready};
 use super::stop::Stop;
@@ -15,40 +15,30 @@ use super::task::{Task, TaskOptions};
 use super::{Host, panicked, retry};
 use crate::chain::Chain;
 use crate::commit::{Log, Open};
-use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated, PipelineConfig};
-use crate::config::{RawZoneConfig, Tolerance, Trigger};
+use crate::config::{PipelineConfig, Tolerance, Trigger};
+use crate::connectors;
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::kafka::{Change, KafkaCluster, KafkaSource, Limits, REFUSED_FOR, TopicInfo};
 use crate::record::input_schema;
-use crate::zone::ZoneSink;
+use crate::sink::{Base, SinkContext};
+use crate::source::{Change, Connector, REFUSED_FOR, ReadLimits, SourceConfig, TopicInfo};
 
 /// How long the watcher sleeps between two looks at the threads.
 const WATCH_WAIT: Duration = Duration::from_millis(50);
-/// 1 / share of a task's memory for its open files; the rest is batches, guests and librdkafka's queue.
+/// 1 / share of a task's memory for its open files; the rest is batches, guests and the queues of the source.
 const FILES_SHARE: usize = 2;
-/// 1 / share of a task's memory for librdkafka's queue.
-const QUEUE_SHARE: usize = 8;
-const QUEUE_MIN: usize = 1 << 20;
-const QUEUE_MAX: usize = 16 << 20;
 
 /// Runs until asked to stop, or to the end of what is there (`available-now`). An error with remedy Retry asks for
 /// another call: a topic was recreated, for instance, and is to be read as a new one.
-pub fn run(
-    host: &Host,
-    config: &PipelineConfig,
-    kafka: &KafkaSourceConfig,
-    zone: &RawZoneConfig,
-) -> Result<()> {
+pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> Result<()> {
     let Ready {
         store,
         log,
-        props,
-        cluster,
+        connector,
         topics,
-        mirror,
+        acknowledge,
         assigned,
         mut chains,
-    } = start::make_ready(host, config, kafka)?;
+    } = start::make_ready(host, config, source)?;
     let columns = chains
         .first()
         .map_or_else(input_schema, Chain::output_schema);
@@ -62,44 +52,41 @@ pub fn run(
     let base = Base::default();
     base.set(log.version());
     let memory = config.limits.memory_budget / assigned.len();
+    let limits = ReadLimits {
+        batch_records: config.limits.batch_rows,
+        batch_bytes: config.limits.batch_bytes,
+        memory,
+    };
+    let gaps = connector.policy().gaps;
+    let context = SinkContext {
+        store: store.clone(),
+        log: log.name().clone(),
+        clock: host.clock.clone(),
+        base: base.clone(),
+    };
+    let sink = connectors::sink(config, context)?;
     let (ask, asks) = unbounded();
     let (found, finds) = unbounded();
     let (swap, swaps) = unbounded();
     let mut answers = Vec::new();
     let mut tasks = Vec::new();
     for (index, positions) in assigned.iter().enumerate() {
-        let limits = Limits {
-            batch_records: config.limits.batch_rows,
-            batch_bytes: config.limits.batch_bytes,
-            queue_bytes: (memory / QUEUE_SHARE).clamp(QUEUE_MIN, QUEUE_MAX),
-            ..Limits::default()
-        };
-        let source = retry(host, || {
-            KafkaSource::open(&props, positions, limits.clone(), host.clock.clone())
-        })?;
-        let options = start::zone_options(config, zone, log.name())?;
-        let named = base.clone();
-        let sink = ZoneSink::new(
-            store.clone(),
-            host.clock.clone(),
-            options,
-            std::sync::Arc::new(move || named.get()),
-        );
+        let source = retry(host, || connector.open(positions, &limits))?;
         let (answer, hears) = unbounded();
         answers.push(answer);
         let task = Task {
             options: TaskOptions {
                 index,
                 available_now: config.trigger != Trigger::Continuous,
-                gaps: kafka.on_data_loss == OnDataLoss::Gap,
+                gaps,
                 refuse_none: config.errors.tolerance == Tolerance::None,
                 memory: memory / FILES_SHARE,
                 first_pause: config.retry.first,
                 longest_pause: config.retry.max,
             },
-            source: Box::new(source),
+            source,
             chain: next_chain(&mut chains)?,
-            sink: Box::new(sink),
+            sink: sink.open()?,
             ask: ask.clone(),
             answers: hears,
             stop: host.stop.clone(),
@@ -122,7 +109,7 @@ pub fn run(
             .collect(),
         found: finds,
         swaps,
-        mirror,
+        acknowledge,
         report: host.report.clone(),
         clock: host.clock.clone(),
         stop: host.stop.clone(),
@@ -146,8 +133,7 @@ pub fn run(
     threads.committer = Some(spawn(host, config, "committer", move || committer.run())?);
     let watcher = Watcher {
         host,
-        kafka,
-        cluster,
+        connector,
         topics,
         found,
         refused: None,
@@ -250,14 +236,13 @@ fn next_chain(chains: &mut Vec<Chain>) -> Result<Chain> {
         .ok_or_else(|| Error::new(Kind::Bug, "pipeline.start", "fewer chains than tasks"))
 }
 
-/// Looks at the topics now and then, and at the threads all the time.
+/// Looks at the source now and then, and at the threads all the time.
 struct Watcher<'a> {
     host: &'a Host,
-    kafka: &'a KafkaSourceConfig,
-    cluster: KafkaCluster,
+    connector: Box<dyn Connector>,
     topics: Vec<TopicInfo>,
     found: Sender<Vec<Open>>,
-    /// Since when the brokers refuse it.
+    /// Since when the source refuses us.
     refused: Option<Duration>,
 }
 
@@ -265,13 +250,15 @@ impl Watcher<'_> {
     /// Returns when a thread has ended, or with the error that must end them all.
     fn watch(mut self, threads: &Threads<'_>) -> Result<()> {
         let clock = self.host.clock.as_ref();
+        let every = self.connector.changes_every();
         let mut looked = clock.elapsed();
         loop {
             if threads.work_is_over() {
                 return Ok(());
             }
             clock.sleep(WATCH_WAIT);
-            if !self.host.stop.asked() && clock.elapsed() >= looked + self.kafka.metadata_refresh {
+            let due = every.is_some_and(|every| clock.elapsed() >= looked + every);
+            if due && !self.host.stop.asked() {
                 self.look()?;
                 looked = clock.elapsed();
             }
@@ -279,7 +266,7 @@ impl Watcher<'_> {
     }
 
     fn look(&mut self) -> Result<()> {
-        let changes = match self.cluster.refresh(&self.topics) {
+        let changes = match self.connector.changes(&self.topics) {
             Ok(changes) => changes,
             // The tasks say so themselves.
             Err(error) if error.remedy() == Remedy::Retry => return Ok(()),
@@ -297,10 +284,7 @@ impl Watcher<'_> {
         for change in changes {
             match change {
                 Change::NewPartitions(partitions) => {
-                    let opens = partitions
-                        .iter()
-                        .map(|p| start::open_at(&p.chain, &p.tp, p.low, "earliest"));
-                    let opens: Vec<Open> = opens.collect();
+                    let opens: Vec<Open> = partitions.iter().map(start::open_at_low).collect();
                     tracing::info!(partitions = opens.len(), "new partitions found");
                     for topic in &mut self.topics {
                         let new = partitions.iter().filter(|p| p.tp.topic == topic.name);
@@ -309,19 +293,19 @@ impl Watcher<'_> {
                     drop(self.found.send(opens));
                 }
                 Change::Recreated { was, now } => {
-                    if self.kafka.on_topic_recreated == OnTopicRecreated::Fail {
+                    if !self.connector.policy().reads_recreated {
                         return Err(start::recreated(&now.name, &was, &now.id));
                     }
                     return Err(Error::new(
                         Kind::SourceUnavailable,
-                        "kafka.watch",
+                        "source.watch",
                         format!("topic '{}' was deleted and created again", now.name),
                     ));
                 }
                 Change::Gone { topic } => {
                     return Err(Error::new(
                         Kind::SourceLost,
-                        "kafka.watch",
+                        "source.watch",
                         format!("topic '{topic}' was deleted"),
                     )
                     .hint("what was read of it is committed; take it out of source.topics to go on with the others"));

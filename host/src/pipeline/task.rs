@@ -1,7 +1,7 @@
 //! One task: the path of a record, in one direction.
 //!
 //! ```text
-//! Source::next → Chain::apply → Sink::write ─ roll: Sink::seal → committer: finish → Log::commit → publish → mirror
+//! Source::next → Chain::apply → Sink::write ─ roll: Sink::seal → committer: finish → Log::commit → publish → acknowledge
 //! ```
 //! Commits overlap reading: at most one is in flight, and the file opened after it chains on it. When it fails, both are
 //! dropped and reading begins again at the log's positions. No record is lost by that and none is written twice: what
@@ -20,10 +20,9 @@ use super::stop::Stop;
 use crate::chain::{Chain, Letter};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::kafka::{Lost, LostRange, lost};
 use crate::record::Batch;
 use crate::sink::{Sealed, Sink};
-use crate::source::{Position, Source};
+use crate::source::{Lost, LostRange, Position, Source, lost};
 
 /// How long one poll of the source waits when nothing comes: the delay of a stop, a roll by age and an answer.
 const POLL_WAIT: Duration = Duration::from_millis(50);

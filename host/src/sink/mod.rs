@@ -3,12 +3,16 @@
 //! `Sealed` is made by a sink, `Committed` only by the commit log: publishing before committing does not compile.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::chain::Applied;
-use crate::commit::{AddedFile, Committed, Span};
+use crate::clock::Clock;
+use crate::commit::{AddedFile, LogName, Span};
 use crate::error::Result;
 use crate::record::Batch;
+use crate::store::Store;
 
 /// A file written to the end but not yet durable; `finish` fsyncs it. Runs on the committer's thread.
 pub trait Finish: Send + fmt::Debug {
@@ -57,7 +61,31 @@ pub trait Sink: Send + fmt::Debug {
     fn memory(&self) -> usize;
 }
 
-/// Makes committed files visible; repeating it is harmless.
-pub trait Publish: Send + fmt::Debug {
-    fn publish(&self, committed: &Committed) -> Result<()>;
+/// Where a pipeline's rows go. Opened once for each task.
+pub trait SinkConnector: Send + fmt::Debug {
+    fn open(&self) -> Result<Box<dyn Sink>>;
+}
+
+/// What a sink gets from its pipeline.
+#[derive(Clone, Debug)]
+pub struct SinkContext {
+    /// Holds the commit log, and the files of a zone.
+    pub store: Arc<dyn Store>,
+    pub log: LogName,
+    pub clock: Arc<dyn Clock>,
+    pub base: Base,
+}
+
+/// The proved version of a pipeline's log, as its sinks see it when they name a file (W2).
+#[derive(Clone, Debug, Default)]
+pub struct Base(Arc<AtomicU64>);
+
+impl Base {
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub fn set(&self, version: u64) {
+        self.0.store(version, Ordering::SeqCst);
+    }
 }

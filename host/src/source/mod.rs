@@ -2,12 +2,22 @@
 
 pub mod books;
 mod books_words;
+mod connector;
+mod lost;
 
 use std::fmt;
 use std::time::Duration;
 
+pub use connector::{Acknowledge, Change, Connector, Nobody, PartitionInfo, Policy, ReadLimits};
+pub use connector::{SourceConfig, TopicInfo};
+pub use lost::{Lost, LostRange, lost};
+
 use crate::error::Result;
 use crate::record::{Batch, ChainId, TopicPartition};
+
+/// A source that refuses us while it is read does so for good after so long. One that begins again, or credentials that are
+/// being changed, may refuse for a moment.
+pub const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 /// A chain and where reading it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]

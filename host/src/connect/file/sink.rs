@@ -12,9 +12,9 @@ use arrow_array::Array;
 use super::state::{Length, Read, State, store};
 use super::{FileContext, FileSink, print};
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::kafka::{Change, KafkaCluster, KafkaSource, Limits, Mirror, Start, TopicInfo};
+use crate::kafka::{GroupOffsets, KafkaCluster, KafkaSource, Limits, Start};
 use crate::record::Batch;
-use crate::source::{Position, Source as _};
+use crate::source::{Acknowledge as _, Change, Position, Source as _, TopicInfo};
 
 /// Lines are made durable after so long, and positions with them.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -75,7 +75,7 @@ struct Writer<'a> {
     moved: Vec<Position>,
     /// When the oldest of them came.
     since: Option<Duration>,
-    mirror: Option<Mirror>,
+    group: Option<GroupOffsets>,
     waiting: bool,
 }
 
@@ -110,7 +110,7 @@ fn once(job: &FileSink, ctx: &FileContext, there: &dyn Fn()) -> Result<()> {
         lines: Vec::new(),
         moved: Vec::new(),
         since: None,
-        mirror: Mirror::open(&props).ok(),
+        group: GroupOffsets::open(&props).ok(),
         waiting: false,
     };
     let mut source = KafkaSource::open(&props, &positions, Limits::default(), ctx.clock.clone())?;
@@ -318,8 +318,8 @@ impl Writer<'_> {
         }
         remember(&mut self.state, topics, &self.moved);
         self.state.save(&self.ctx.state_dir, &self.job.name)?;
-        if let Some(mirror) = &self.mirror {
-            mirror.mirror(&self.moved);
+        if let Some(group) = &self.group {
+            group.acknowledge(&self.moved);
         }
         self.lines.clear();
         self.moved.clear();

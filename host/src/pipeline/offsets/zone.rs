@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::super::rewind;
-use super::super::start::parquet_options;
 use super::{Altered, Moved, OP, Order, To, Wanted, bad, newest_chains, once};
 use crate::commit::{Draft, Log, Outcome, Reader, State};
 use crate::config::PipelineConfig;
+use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
 use crate::record::ChainId;
 

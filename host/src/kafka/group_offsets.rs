@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::error::{Error, Kind, Result};
 use crate::record::TopicPartition;
-use crate::source::Position;
+use crate::source::{Acknowledge, Position};
 
 use super::client::{self, Consumer};
 use super::errors::request_error;
@@ -22,7 +22,7 @@ use super::props::{KafkaProps, REQUEST_TIMEOUT};
 
 /// At most one request to the group's coordinator in this time.
 const EVERY: Duration = Duration::from_secs(1);
-/// A failing mirror says so this often.
+/// Where it fails it says so this often.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 type Offsets = BTreeMap<TopicPartition, i64>;
@@ -57,41 +57,37 @@ impl Shared {
     }
 }
 
-pub struct Mirror {
+pub struct GroupOffsets {
     consumer: Arc<Consumer>,
     group: String,
     shared: Arc<Shared>,
 }
 
-impl fmt::Debug for Mirror {
+impl fmt::Debug for GroupOffsets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mirror({})", self.group)
+        write!(f, "GroupOffsets({})", self.group)
     }
 }
 
-impl Mirror {
-    pub fn open(props: &KafkaProps) -> Result<Mirror> {
-        let mirror = Mirror {
+impl GroupOffsets {
+    pub fn open(props: &KafkaProps) -> Result<GroupOffsets> {
+        let offsets = GroupOffsets {
             consumer: Arc::new(client::consumer(&props.offsets())?),
             group: props.group().to_owned(),
             shared: Arc::default(),
         };
-        let (consumer, shared) = (mirror.consumer.clone(), mirror.shared.clone());
-        let group = mirror.group.clone();
+        let (consumer, shared) = (offsets.consumer.clone(), offsets.shared.clone());
+        let group = offsets.group.clone();
         std::thread::Builder::new()
-            .name("mirror".to_owned())
+            .name("group-offsets".to_owned())
             .spawn(move || serve(&consumer, &group, &shared))
-            .map_err(|e| Error::new(Kind::Bug, "kafka.mirror", "no thread").source(e))?;
-        Ok(mirror)
+            .map_err(|e| Error::new(Kind::Bug, "kafka.group_offsets", "no thread").source(e))?;
+        Ok(offsets)
     }
+}
 
-    pub fn group(&self) -> &str {
-        &self.group
-    }
-
-    /// What the group holds, for the alarm of R4: an offset above the chain's end says that entries were deleted.
-    /// Partitions without an offset are missing.
-    pub fn committed(&self, of: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>> {
+impl Acknowledge for GroupOffsets {
+    fn committed(&self, of: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>> {
         if of.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -116,8 +112,8 @@ impl Mirror {
         Ok(found)
     }
 
-    /// Call after each commit; the newest positions go out about once per second. Never waits.
-    pub fn mirror(&self, positions: &[Position]) {
+    /// The newest positions go out about once per second.
+    fn acknowledge(&self, positions: &[Position]) {
         let mut state = self.shared.state();
         for p in positions {
             state.pending.insert(p.tp.clone(), p.next);
@@ -125,8 +121,7 @@ impl Mirror {
         self.shared.changed.notify_all();
     }
 
-    /// Waits at most `wait` until all is sent and answered; false if it is not. For the end of a run.
-    pub fn flush(&self, wait: Duration) -> bool {
+    fn flush(&self, wait: Duration) -> bool {
         let deadline = Instant::now() + wait;
         let mut state = self.shared.state();
         state.hurry = true;
@@ -137,9 +132,13 @@ impl Mirror {
         state.hurry = false;
         !state.busy && state.pending.is_empty()
     }
+
+    fn name(&self) -> &str {
+        &self.group
+    }
 }
 
-impl Drop for Mirror {
+impl Drop for GroupOffsets {
     /// Does not wait: what is pending is not worth it, the log has it.
     fn drop(&mut self) {
         self.shared.state().closing = true;
@@ -172,7 +171,7 @@ fn serve(consumer: &Consumer, group: &str, shared: &Shared) {
             && warned.is_none_or(|at| sent >= at + WARN_EVERY)
         {
             warned = Some(sent);
-            tracing::warn!(group, %error, "group offsets not mirrored; only lag tools read them");
+            tracing::warn!(group, %error, "group offsets not written; only lag tools read them");
         }
 
         let mut state = shared.state();

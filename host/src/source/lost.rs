@@ -1,0 +1,107 @@
+//! Records that were to be read and are gone: an error of the source carries the ranges, so that a gap can be committed.
+
+use std::fmt;
+
+use super::Position;
+use crate::error::{Error, Kind};
+use crate::record::{ChainId, TopicPartition};
+
+/// Offsets `[from, to)` that were to be read and are gone. `to` is where reading could go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostRange {
+    pub chain: ChainId,
+    pub tp: TopicPartition,
+    pub from: i64,
+    pub to: i64,
+}
+
+/// What a [`Kind::SourceLost`] error of a source carries as its source; see [`lost`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Retention or a deletion was faster than we were: a `gap` entry can account for it.
+    AgedOut(Vec<LostRange>),
+    /// The position lies above the end: the partition was truncated or made anew. No entry accounts for it.
+    AboveEnd(Vec<LostRange>),
+    /// The topic is not there any more.
+    TopicGone(String),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = match self {
+            Lost::TopicGone(topic) => return write!(f, "topic '{topic}' is gone"),
+            Lost::AgedOut(ranges) | Lost::AboveEnd(ranges) => ranges,
+        };
+        for (i, r) in ranges.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{} offsets {}..{}", r.tp, r.from, r.to)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Lost {}
+
+impl Lost {
+    pub fn into_error(self, op: &'static str) -> Error {
+        let error = match &self {
+            Lost::AgedOut(_) => Error::new(
+                Kind::SourceLost,
+                op,
+                "records aged out of the broker before they were read",
+            )
+            .hint("source.on.data.loss = \"gap\" records the lost range in the log and goes on"),
+            Lost::AboveEnd(_) => Error::new(
+                Kind::SourceLost,
+                op,
+                "the committed position lies above the end of the partition",
+            )
+            .hint("the topic was truncated or recreated: start a new pipeline for it"),
+            Lost::TopicGone(_) => {
+                Error::new(Kind::SourceLost, op, "a topic that was being read is gone")
+                    .hint("if it comes back it is another topic: source.on.topic.recreated")
+            }
+        };
+        error.source(self)
+    }
+
+    /// What is lost where reading is to go on at `at` and the partition holds `[low, high)`.
+    pub fn of(at: &Position, low: i64, high: i64) -> Option<Lost> {
+        let range = |from, to| {
+            vec![LostRange {
+                chain: at.chain.clone(),
+                tp: at.tp.clone(),
+                from,
+                to,
+            }]
+        };
+        if at.next < low {
+            Some(Lost::AgedOut(range(at.next, low)))
+        } else if at.next > high {
+            Some(Lost::AboveEnd(range(at.next, high)))
+        } else {
+            None
+        }
+    }
+
+    /// The worst first: a topic that is gone, then positions above the end, then ranges that a gap can account for.
+    pub fn merge<'a>(all: impl Iterator<Item = &'a Lost>) -> Option<Lost> {
+        let (mut aged, mut above) = (Vec::new(), Vec::new());
+        for lost in all {
+            match lost {
+                Lost::TopicGone(topic) => return Some(Lost::TopicGone(topic.clone())),
+                Lost::AboveEnd(ranges) => above.extend_from_slice(ranges),
+                Lost::AgedOut(ranges) => aged.extend_from_slice(ranges),
+            }
+        }
+        if !above.is_empty() {
+            return Some(Lost::AboveEnd(above));
+        }
+        (!aged.is_empty()).then_some(Lost::AgedOut(aged))
+    }
+}
+
+/// The lost ranges behind an error, if that is what it is about.
+pub fn lost(error: &Error) -> Option<&Lost> {
+    std::error::Error::source(error)?.downcast_ref()
+}
