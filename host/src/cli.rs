@@ -23,7 +23,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self as conf, Loaded, Overlay, Problem};
+use crate::config::{Loaded, Overlay, Problem};
+use crate::connect;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry;
 use crate::text::{printable, printable_json, printable_lines};
@@ -118,7 +119,7 @@ pub struct Configs {
 
 impl Configs {
     pub fn load(&self) -> Loaded {
-        conf::load(&self.files, &self.overlay())
+        connect::load(&self.files, &self.overlay())
     }
 
     fn overlay(&self) -> Overlay {
@@ -292,7 +293,7 @@ fn say_words(line: impl AsRef<str>) {
 
 /// One JSON object a line, as HTTP answers with it.
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
-    say_value(&crate::ops::to_json(value)?);
+    say_value(&crate::operations::to_json(value)?);
     Ok(())
 }
 

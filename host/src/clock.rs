@@ -1,5 +1,6 @@
 //! The only source of time and of waiting: real in production, manual in simulations and tests.
 
+use crate::lock::lock;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -58,14 +59,14 @@ impl ManualClock {
     }
 
     pub fn advance(&self, time: Duration) {
-        let mut now = self.micros.lock().unwrap_or_else(|e| e.into_inner());
+        let mut now = lock(&self.micros);
         *now += i64::try_from(time.as_micros()).unwrap_or(0);
     }
 }
 
 impl Clock for ManualClock {
     fn now_micros(&self) -> i64 {
-        *self.micros.lock().unwrap_or_else(|e| e.into_inner())
+        *lock(&self.micros)
     }
 
     fn elapsed(&self) -> Duration {

@@ -1,12 +1,12 @@
 //! Files that somebody else named: regular ones only, opened without waiting, no larger than a limit that is known before the
-//! first byte is read.
+//! first byte is read. And files of our own that are replaced whole ([`replace`]).
 //!
 //! A pipe would hold up whoever opens it, a device gives bytes without end, and a file can be replaced by either between a
 //! look at its name and its opening. So what is opened is looked at, not what was named.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -108,6 +108,84 @@ fn regular(found: &Metadata) -> io::Result<()> {
 
 fn invalid(message: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message.into())
+}
+
+/// How a file is put in the place of another.
+#[derive(Clone, Copy, Debug)]
+pub struct Replace {
+    /// There after a loss of power, once [`replace`] has returned. False for what can be made again.
+    pub durable: bool,
+    /// Others may replace the same file at the same moment, so each writes beside it under a name of its own. A kill leaves
+    /// that file. With one writer there is one such name, and the next replacement uses it again.
+    pub shared: bool,
+    /// Permissions of the new file; the umask takes some away.
+    pub mode: u32,
+}
+
+impl Replace {
+    /// Durable, by one writer.
+    pub const DURABLE: Replace = Replace {
+        durable: true,
+        shared: false,
+        mode: 0o666,
+    };
+}
+
+/// The file at `path` becomes these bytes. Whoever reads it, also after a kill, finds the old file or the new one, whole.
+pub fn replace(path: &Path, bytes: &[u8], how: Replace) -> io::Result<()> {
+    let beside = write_beside(path, bytes, how)?;
+    std::fs::rename(&beside, path).inspect_err(|_| {
+        std::fs::remove_file(&beside).ok();
+    })?;
+    match path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        Some(dir) if how.durable => File::open(dir)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// A new file beside `path` with these bytes, for the caller to rename or link; its name.
+pub fn write_beside(path: &Path, bytes: &[u8], how: Replace) -> io::Result<PathBuf> {
+    let beside = match how.shared {
+        true => path.with_added_extension(ulid::Ulid::generate().to_string()),
+        false => path.with_added_extension("part"),
+    };
+    let mut options = OpenOptions::new();
+    options.write(true).mode(how.mode);
+    match how.shared {
+        true => options.create_new(true),
+        false => options.create(true).truncate(true),
+    };
+    let write = || {
+        let mut file = options.open(&beside)?;
+        file.write_all(bytes)?;
+        match how.durable {
+            true => file.sync_all(),
+            false => Ok(()),
+        }
+    };
+    match write() {
+        Ok(()) => Ok(beside),
+        Err(e) => {
+            std::fs::remove_file(&beside).ok();
+            Err(e)
+        }
+    }
+}
+
+/// A directory that is there after a loss of power, its ancestors too.
+pub fn durable_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        durable_dir(parent)?;
+    }
+    match std::fs::create_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// Where a path leads: links and `..` resolved. Of what is not there yet the nearest directory that is there is resolved.
@@ -216,6 +294,28 @@ mod tests {
         assert!(told(Path::new("/proc/self/maps")).contains("at most 8"));
         assert!(create(&at("pipe")).is_err() && create(&at("zero")).is_err());
         create(&at("new")).expect("made");
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("a");
+        let shared = Replace {
+            shared: true,
+            mode: 0o600,
+            ..Replace::DURABLE
+        };
+        // What a kill left.
+        std::fs::write(dir.path().join("a.part"), "half a").expect("write");
+        for (how, bytes) in [(Replace::DURABLE, "one"), (shared, "two")] {
+            replace(&path, bytes.as_bytes(), how).expect("replaced");
+            assert_eq!(std::fs::read_to_string(&path).expect("read"), bytes);
+            assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1);
+        }
+        let mode = std::fs::metadata(&path).expect("there").mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(replace(dir.path(), b"x", Replace::DURABLE).is_err());
+        assert!(!dir.path().with_added_extension("part").exists());
     }
 
     #[test]

@@ -23,6 +23,14 @@ pub fn civil(micros: i64) -> Option<DateTime> {
     Some(date.ok()?.to_datetime(time.ok()?))
 }
 
+/// RFC 3339 in UTC, with so many digits of the second's fraction. The number itself where no calendar has it.
+pub fn utc(micros: i64, digits: usize) -> String {
+    match civil(micros) {
+        Some(time) => format!("{time:.digits$}Z"),
+        None => micros.to_string(),
+    }
+}
+
 /// Microseconds since 1970; what is finer is cut off.
 pub fn micros(utc: DateTime) -> i64 {
     // The span between two dates, in its largest default unit, is in days.
@@ -79,5 +87,8 @@ mod tests {
         assert!(has_offset("9999-12-31T23:59:59-01:00") && !has_offset("2024-01-01T00:00"));
         assert_eq!(parse("1970-01-01T00:00", true).map(micros), Some(0));
         assert_eq!(civil(i64::MAX), None);
+        assert_eq!(utc(-1, 3), "1969-12-31T23:59:59.999Z");
+        assert_eq!(utc(0, 0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(i64::MAX, 0), i64::MAX.to_string());
     }
 }

@@ -6,10 +6,10 @@
 //!                      → Publish::publish(&Committed) → mirror of the group offsets
 //! ```
 //! Reading order: `record`, `chain`, `sink`, `commit`, `pipeline`. Each heavy crate is named in one folder only:
-//! rdkafka in `kafka`, wasmtime in `plugin`, object_store in `store`, parquet in `zone`, hyper in `admin`.
+//! rdkafka in `kafka`, wasmtime in `plugin`, object_store in `store`, parquet in `zone`, hyper in `http`.
 
-pub mod admin;
 pub mod author;
+pub mod backoff;
 pub mod chain;
 pub mod cli;
 pub mod clock;
@@ -17,20 +17,26 @@ pub mod commit;
 pub mod config;
 pub mod connect;
 pub mod connectors;
-pub mod deadletter;
+pub mod daemon;
 pub mod error;
+pub mod filestream;
 pub mod fs;
+mod hash;
+pub mod http;
+pub mod infer;
 mod instant;
 mod json;
 pub mod kafka;
-pub mod ops;
+mod lock;
+pub mod logging;
+pub mod operations;
 pub mod pipeline;
 pub mod plugin;
 pub mod record;
+pub mod sample;
 pub mod sink;
 pub mod source;
 pub mod store;
-pub mod supervisor;
 pub mod telemetry;
 pub mod text;
 pub mod zone;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weir::clock::SystemClock;
-use weir::config::{self, Overlay};
+use weir::config::Overlay;
+use weir::connect;
 
 use crate::child::{Place, log_if_any, raw_sets};
 use crate::connect_http::{Answer, ask};
@@ -106,7 +107,7 @@ impl Daemon {
             profile: None,
             set: sets,
         };
-        let loaded = config::load(&["conf/books-raw.toml".to_owned()], &overlay);
+        let loaded = connect::load(&["conf/books-raw.toml".to_owned()], &overlay);
         let map: BTreeMap<String, String> = loaded.pipelines[0].canonical();
         let answer = self.ask(
             "POST",

@@ -4,21 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir::chain::{Applied, Chain, Table, Transform, Unit};
+use weir::chain::{Applied, Chain, Table, Transform};
 use weir::clock::SystemClock;
 use weir::commit::{Draft, Log, LogName, Open, Outcome, Receipt, Writer};
-use weir::config::{Overlay, PipelineConfig, load};
+use weir::config::{Overlay, PipelineConfig, Rotate, TableName, Unit};
+use weir::connect::load;
 use weir::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
 use weir::pipeline::transforms_of;
 use weir::plugin::{Places, Plugins};
 use weir::record::{
     Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema,
 };
+use weir::sample::{Books, Dirty};
 use weir::sink::{Sealed, Sink};
-use weir::source::books::{Books, Dirty};
 use weir::source::{Position, Source};
 use weir::store;
-use weir::zone::{ParquetOptions, Rotate, TableName, ZoneOptions, ZoneSink};
+use weir::zone::{ParquetOptions, ZoneOptions, ZoneSink};
 
 use crate::child::{Place, raw_sets};
 use crate::measure::{Cpu, Series, series};
@@ -150,9 +151,13 @@ pub fn chains(mut transforms: impl FnMut() -> Vec<Box<dyn Transform>>) -> Vec<Ch
 fn sink(store: &Arc<dyn store::Store>, zone: &str) -> ZoneSink {
     let options = ZoneOptions {
         name: LogName::new("bench", zone),
-        table: TableName::new("books").unwrap(),
-        letters_table: TableName::new("dead_letters").unwrap(),
-        rotate: Rotate::default(),
+        table: TableName::Fixed("books".to_owned()),
+        letters_table: TableName::Fixed("dead_letters".to_owned()),
+        rotate: Rotate {
+            bytes: 128 << 20,
+            age: Duration::from_secs(60),
+            rows: None,
+        },
         parquet: ParquetOptions::default(),
         keep_value: false,
     };

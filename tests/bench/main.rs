@@ -35,7 +35,7 @@ use report::{Figure, Machine, Report};
 use weir::clock::SystemClock;
 use weir::kafka::testkit::Admin;
 use weir::kafka::{KafkaProps, Limits};
-use weir::source::books::{self, Dirty, ProduceOptions, Tally};
+use weir::sample::{self, Dirty, ProduceOptions, Tally};
 
 pub const SEED: u64 = 1;
 const TOPIC: &str = "bench-books";
@@ -145,7 +145,7 @@ fn produce(props: &KafkaProps, topic: &str, count: u64) -> Tally {
         dirty: Dirty::SOME,
     };
     let clock = SystemClock::shared();
-    let report = books::produce(
+    let report = sample::produce(
         &props,
         &options,
         &clock,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use weir::source::books::Tally;
+use weir::sample::Tally;
 
 use crate::measure::{ROUNDS, Series, Spread};
 

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::Value;
 use weir::clock::SystemClock;
 use weir::kafka::{KafkaProps, MockBroker};
-use weir::source::books::{self, Dirty, ProduceOptions};
+use weir::sample::{self, Dirty, ProduceOptions};
 
 use crate::check::root;
 use crate::world::plugins_dir;
@@ -230,7 +230,7 @@ fn maps_of_books_on_a_topic_run_without_a_refusal_for_a_type() {
     };
     let stop = Arc::new(AtomicBool::new(false));
     let clock = SystemClock::shared();
-    books::produce(&props, &options, &clock, &stop, &mut |_| {}).unwrap();
+    sample::produce(&props, &options, &clock, &stop, &mut |_| {}).unwrap();
 
     let dir = tempfile::tempdir().unwrap();
     let bootstrap = ["--bootstrap.servers", broker.bootstrap(), "--limit", "150"];

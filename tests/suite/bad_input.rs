@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use weir::commit::Role;
-use weir::deadletter::{self, Filter};
 use weir::store;
+use weir::zone::deadletter::{self, Filter};
 
 use crate::world::World;
 

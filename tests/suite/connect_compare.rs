@@ -113,7 +113,7 @@ fn the_page_lists_the_same_differences() {
 
 #[test]
 fn what_the_server_declares_as_different_is_explained() {
-    for declared in weir::admin::differences::DIFFERENCES {
+    for declared in weir::http::differences::DIFFERENCES {
         let known = DIFFERENCES.iter().any(|d| d.name == declared.code);
         assert!(known, "{} is not on the page", declared.code);
     }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
 
 use weir::config::problem::NOT_TRANSLATED;
-use weir::connect::{self, Defaults, HDFS_SINK, HDFS3_SINK, Job, S3_SINK, classes, translate};
+use weir::connect::{self, Defaults, HDFS_SINK, HDFS3_SINK, S3_SINK, classes, translate};
+use weir::daemon::{self, Job};
 
 use crate::check::root;
 
@@ -354,7 +355,7 @@ const REFUSED: &[Refused] = &[
 
 #[test]
 fn each_refusal_names_the_key_that_was_given_and_why() {
-    assert!(connect::job(&base(), &defaults()).is_ok());
+    assert!(daemon::job_of(&base(), &defaults()).is_ok());
     for (changes, key, word) in REFUSED {
         let mut config = base();
         config.extend(
@@ -362,7 +363,7 @@ fn each_refusal_names_the_key_that_was_given_and_why() {
                 .iter()
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
         );
-        let problems = connect::job(&config, &defaults()).expect_err(key);
+        let problems = daemon::job_of(&config, &defaults()).expect_err(key);
         let told = problems.iter().find(|p| p.is_error() && p.key == *key);
         let told = told.unwrap_or_else(|| panic!("{changes:?}: {problems:#?}"));
         assert!(told.message.contains(word), "{changes:?}: {}", told.message);
@@ -438,7 +439,7 @@ fn stores_are_mapped_by_the_longest_prefix_and_native_keys_win() {
 fn a_problem_of_a_native_key_is_told_of_the_key_it_was_made_of() {
     let mut config = base();
     config.insert("topics".to_owned(), "_hidden".to_owned());
-    let problems = connect::job(&config, &defaults()).expect_err("hidden table");
+    let problems = daemon::job_of(&config, &defaults()).expect_err("hidden table");
     assert_eq!(problems[0].key, "topics");
     assert!(
         problems[0]
@@ -454,7 +455,7 @@ fn a_key_nobody_knows_is_a_warning_and_the_connector_runs() {
     let mut config = base();
     config.insert("flush.sise".to_owned(), "3".to_owned());
     assert!(matches!(
-        connect::job(&config, &defaults()),
+        daemon::job_of(&config, &defaults()),
         Ok(Job::Pipeline(_))
     ));
 }

@@ -10,7 +10,8 @@ use arrow_array::{Array, RecordBatch};
 use serde_json::{Map, Value, json};
 use weir::author::cell;
 use weir::commit::{LogName, Role};
-use weir::config::{self, Overlay, PipelineConfig};
+use weir::config::{Overlay, PipelineConfig};
+use weir::connect;
 use weir::kafka::{KafkaProps, Outgoing, Producer};
 use weir::{store, zone};
 
@@ -67,7 +68,7 @@ fn load(file: &Path, set: &[String]) -> PipelineConfig {
         set: set.to_vec(),
         ..Overlay::default()
     };
-    let loaded = config::load(&[file.to_str().unwrap().to_owned()], &overlay);
+    let loaded = connect::load(&[file.to_str().unwrap().to_owned()], &overlay);
     assert!(!loaded.has_errors(), "{:?}", loaded.problems);
     loaded.pipelines.into_iter().next().unwrap()
 }

@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weir::connect::file::{self, FileContext};
-use weir::connect::{self, Defaults, Job};
+use weir::connect::{Defaults, Offset};
+use weir::daemon::{self, Job};
 use weir::error::Kind;
+use weir::filestream::{self, FileContext, FileJob};
 use weir::kafka::MockBroker;
-use weir::supervisor::Offset;
 
 use crate::brokers::until;
 use crate::convert::{defaults, weir};
 use crate::convert_run::send;
 use crate::world::{World, plugins_dir};
 
-fn job(pairs: &[(&str, &str)], bootstrap: &str) -> Job {
+fn job(pairs: &[(&str, &str)], bootstrap: &str) -> FileJob {
     let pairs = pairs
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
@@ -27,7 +27,10 @@ fn job(pairs: &[(&str, &str)], bootstrap: &str) -> Job {
         bootstrap_servers: Some(bootstrap.to_owned()),
         ..Defaults::default()
     };
-    connect::job(&pairs.collect(), &defaults).unwrap()
+    match daemon::job_of(&pairs.collect(), &defaults).unwrap() {
+        Job::File(job) => job,
+        Job::Pipeline(config) => panic!("{config:?} is a pipeline"),
+    }
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -45,10 +48,10 @@ fn context(world: &World) -> FileContext {
 }
 
 /// Runs a file connector until `done`, then stops it.
-fn during(world: &World, job: &Job, done: impl Fn() -> bool) {
+fn during(world: &World, job: &FileJob, done: impl Fn() -> bool) {
     let ctx = context(world);
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| file::run(job, &ctx));
+        let running = scope.spawn(|| filestream::run(job, &ctx));
         world.until("what the connector was to do", || {
             done() || running.is_finished()
         });
@@ -61,7 +64,7 @@ fn during(world: &World, job: &Job, done: impl Fn() -> bool) {
 const SIX: &[u8] = br#"{"schema":{"type":"string"},"payload":"six"}"#;
 
 /// A sink of strings in JSON, from the topic `books`.
-fn copy(world: &World, to: &Path) -> Job {
+fn copy(world: &World, to: &Path) -> FileJob {
     job(
         &[
             ("name", "copy"),
@@ -98,7 +101,7 @@ fn lines_go_through_a_topic_into_another_file() {
     let sink = copy(&world, &to);
     let state = world.path("state");
     let position = |n: u64| {
-        let offsets = file::offsets(&source, &state).unwrap_or_default();
+        let offsets = filestream::offsets(&source, &state).unwrap_or_default();
         offsets
             .iter()
             .any(|o| o.offset.as_ref().is_some_and(|o| o["position"] == n))
@@ -106,7 +109,7 @@ fn lines_go_through_a_topic_into_another_file() {
     // The file comes later, grows, and its last line has no end yet.
     let ctx = context(&world);
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| file::run(&source, &ctx));
+        let running = scope.spawn(|| filestream::run(&source, &ctx));
         fs::write(&from, "eins\nzwei \"2\"\n\ndrei").unwrap();
         world.until("the first lines", || position(15));
         File::options()
@@ -119,13 +122,13 @@ fn lines_go_through_a_topic_into_another_file() {
         ctx.stop.ask(Duration::from_secs(20));
         running.join().unwrap().unwrap();
     });
-    let offsets = file::offsets(&source, &state).unwrap();
+    let offsets = filestream::offsets(&source, &state).unwrap();
     assert_eq!(offsets[0].partition["filename"], from.to_str().unwrap());
 
     let want = ["eins", "zwei \"2\"", "", "drei!", "vier"];
     during(&world, &sink, || lines(&to).len() == 5);
     assert_eq!(lines(&to), want);
-    let offsets = file::offsets(&sink, &state).unwrap();
+    let offsets = filestream::offsets(&sink, &state).unwrap();
     assert_eq!(
         serde_json::to_value(&offsets).unwrap(),
         json!([{"partition": {"kafka_topic": "books", "kafka_partition": 0}, "offset": {"kafka_offset": 5}}])
@@ -137,7 +140,7 @@ fn lines_go_through_a_topic_into_another_file() {
 
     // Back by a person's wish: the records behind come again.
     let wanted: Vec<Offset> = serde_json::from_value(json!([{"partition": {"kafka_topic": "books", "kafka_partition": "0"}, "offset": {"kafka_offset": 4}}])).unwrap();
-    file::alter(&sink, &state, &wanted).unwrap();
+    filestream::alter(&sink, &state, &wanted).unwrap();
     during(&world, &sink, || lines(&to).len() == 8);
     assert_eq!(&lines(&to)[6..], ["vier", "six"]);
     for bad in [
@@ -148,23 +151,25 @@ fn lines_go_through_a_topic_into_another_file() {
             serde_json::from_value(json!([{"partition": bad, "offset": {"kafka_offset": 0}}]))
                 .unwrap();
         assert_eq!(
-            file::alter(&sink, &state, &wanted).unwrap_err().kind(),
+            filestream::alter(&sink, &state, &wanted)
+                .unwrap_err()
+                .kind(),
             Kind::ConfigInvalid
         );
     }
-    file::reset(&sink, &state).unwrap();
-    assert!(file::offsets(&sink, &state).unwrap().is_empty());
+    filestream::reset(&sink, &state).unwrap();
+    assert!(filestream::offsets(&sink, &state).unwrap().is_empty());
     during(&world, &sink, || lines(&to).len() == 14);
 
     // Somebody cut the file: nothing is hidden.
     fs::write(&to, "").unwrap();
-    let error = file::run(&sink, &context(&world)).unwrap_err();
+    let error = filestream::run(&sink, &context(&world)).unwrap_err();
     assert_eq!(error.kind(), Kind::LogCorrupt);
     // As its hint says: begun anew.
-    file::reset(&sink, &state).unwrap();
+    filestream::reset(&sink, &state).unwrap();
     during(&world, &sink, || lines(&to).len() == 6);
     fs::write(&from, "").unwrap();
-    let error = file::run(&source, &context(&world)).unwrap_err();
+    let error = filestream::run(&source, &context(&world)).unwrap_err();
     assert_eq!(error.kind(), Kind::SourceLost);
     assert!(error.hint_text().unwrap().contains("DELETE"), "{error}");
 }
@@ -202,7 +207,7 @@ fn only_lines_that_were_begun_and_not_accounted_for_are_cut() {
     let part = saved.with_extension("json.part");
     let ctx = context(&world);
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| file::run(&sink, &ctx));
+        let running = scope.spawn(|| filestream::run(&sink, &ctx));
         world.produce([(0, SIX)].into_iter());
         world.until("the sixth line", || lines(&to).len() == 6);
         world.until("a thing in the way", || fs::create_dir(&part).is_ok());
@@ -216,7 +221,7 @@ fn only_lines_that_were_begun_and_not_accounted_for_are_cut() {
     // More than was begun is not ours to cut.
     begin(18);
     append(b"never acknowledged\n");
-    let error = file::run(&sink, &context(&world)).unwrap_err();
+    let error = filestream::run(&sink, &context(&world)).unwrap_err();
     assert_eq!(error.kind(), Kind::LogCorrupt);
     assert!(error.to_string().contains("somebody else"), "{error}");
     assert_eq!(lines(&to).len(), 8);
@@ -264,7 +269,7 @@ fn a_record_that_cannot_be_read_stops_the_sink_or_is_passed_over() {
         )
     };
     for _ in 0..2 {
-        let error = file::run(&config("none", "strict"), &context(&world)).unwrap_err();
+        let error = filestream::run(&config("none", "strict"), &context(&world)).unwrap_err();
         assert_eq!(error.kind(), Kind::RecordRefused);
         assert!(error.to_string().contains("books/0/1"), "{error}");
         assert_eq!(lines(&to), ["{a=1}"], "what came before it, once");
@@ -378,7 +383,7 @@ fn file_connectors_are_jobs_of_the_daemon() {
         let pairs = pairs
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        connect::job(&pairs.collect(), &defaults())
+        daemon::job_of(&pairs.collect(), &defaults())
     };
     let source = [
         ("name", "s"),
@@ -386,14 +391,14 @@ fn file_connectors_are_jobs_of_the_daemon() {
         ("file", "/tmp/x"),
         ("topic", "t"),
     ];
-    assert!(matches!(of(&source), Ok(Job::FileSource(_))));
+    assert!(matches!(of(&source), Ok(Job::File(FileJob::Source(_)))));
     let sink = [
         ("name", "s"),
         ("connector.class", "FileStreamSinkConnector"),
         ("file", "/tmp/x"),
         ("topics", "t,u"),
     ];
-    assert!(matches!(of(&sink), Ok(Job::FileSink(_))));
+    assert!(matches!(of(&sink), Ok(Job::File(FileJob::Sink(_)))));
     for (key, value) in [
         ("file", ""),
         ("topic", "a b"),
@@ -426,7 +431,7 @@ fn file_connectors_are_jobs_of_the_daemon() {
 }
 
 /// A source of lines from `from`, and what its topic holds.
-fn lines_of(world: &World, from: &Path) -> Job {
+fn lines_of(world: &World, from: &Path) -> FileJob {
     job(
         &[
             ("name", "lines"),
@@ -438,8 +443,8 @@ fn lines_of(world: &World, from: &Path) -> Job {
     )
 }
 
-fn position(source: &Job, state: &Path) -> u64 {
-    let offsets = file::offsets(source, state).unwrap();
+fn position(source: &FileJob, state: &Path) -> u64 {
+    let offsets = filestream::offsets(source, state).unwrap();
     let offset = offsets.first().and_then(|o| o.offset.as_ref());
     offset.and_then(|o| o["position"].as_u64()).unwrap_or(0)
 }
@@ -475,7 +480,7 @@ fn a_file_that_is_cut_while_it_is_read_stops_the_source() {
         let source = lines_of(&world, &from);
         let ctx = context(&world);
         let error = std::thread::scope(|scope| {
-            let running = scope.spawn(|| file::run(&source, &ctx));
+            let running = scope.spawn(|| filestream::run(&source, &ctx));
             world.until("three lines", || position(&source, &state) == 14);
             // As logrotate's copytruncate: the same file, from its beginning.
             fs::write(&from, after).unwrap();
@@ -489,10 +494,10 @@ fn a_file_that_is_cut_while_it_is_read_stops_the_source() {
         );
         // It stays so, whatever is written to it, until somebody says where to go on.
         fs::write(&from, format!("{after}alpha\nbeta\ngamma\ndelta\n")).unwrap();
-        let error = file::run(&source, &context(&world)).unwrap_err();
+        let error = filestream::run(&source, &context(&world)).unwrap_err();
         assert!(error.to_string().contains("cut or replaced"), "{error}");
         assert_eq!(sent(&world, 0), ["one", "two", "three"], "{after:?}");
-        file::reset(&source, &state).unwrap();
+        filestream::reset(&source, &state).unwrap();
         let all = after.len() as u64 + 23;
         during(&world, &source, || position(&source, &state) == all);
         let want: Vec<String> = format!("one\ntwo\nthree\n{after}alpha\nbeta\ngamma\ndelta\n")
@@ -528,13 +533,13 @@ fn a_file_that_is_renamed_is_read_to_its_end_and_then_the_new_one() {
     // Nobody reads: what the old one still had is not known.
     fs::rename(&from, &old).unwrap();
     fs::write(&from, "new\nmore\n").unwrap();
-    let error = file::run(&source, &context(&world)).unwrap_err();
+    let error = filestream::run(&source, &context(&world)).unwrap_err();
     assert!(error.to_string().contains("is another file"), "{error}");
     let at: Vec<Offset> = serde_json::from_value(
         json!([{"partition": {"filename": from.to_str().unwrap()}, "offset": {"position": 4}}]),
     )
     .unwrap();
-    file::alter(&source, &state, &at).unwrap();
+    filestream::alter(&source, &state, &at).unwrap();
     during(&world, &source, || position(&source, &state) == 9);
     assert_eq!(
         sent(&world, 1),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use weir::kafka::{GroupOffsets, KafkaProps};
-use weir::pipeline::offsets::{self, Order, Position, To, Wanted};
+use weir::pipeline::positions::{self, Order, Position, To, Wanted};
 use weir::record::{ChainId, TopicPartition};
 use weir::source::Acknowledge as _;
 
@@ -41,7 +41,7 @@ fn filled(partitions: i32) -> World {
 
 /// (partition, start, position)
 fn positions(world: &World, more: &[(&str, &str)]) -> Vec<(i32, i64, i64)> {
-    let all = offsets::offsets(&world.raw(more)).unwrap();
+    let all = positions::of(&world.raw(more)).unwrap();
     all.into_iter()
         .map(
             |Position {
@@ -63,7 +63,7 @@ fn run(world: &World, more: &[(&str, &str)]) {
 #[test]
 fn offsets_put_before_the_first_record_are_where_reading_begins() {
     let world = filled(3);
-    let altered = offsets::alter(
+    let altered = positions::alter(
         &world.raw(&[]),
         &world.clock,
         &[to(0, 4), to(2, 10)],
@@ -81,7 +81,7 @@ fn offsets_put_before_the_first_record_are_where_reading_begins() {
     let read: u64 = log.state().totals().records.read;
     assert_eq!(read, 6 + 10);
     // What was pinned may move as ever, but not below its start.
-    let error = offsets::alter(&world.raw(&[]), &world.clock, &[to(0, 3)], &order(true));
+    let error = positions::alter(&world.raw(&[]), &world.clock, &[to(0, 3)], &order(true));
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("began at offset 4") && error.contains("another name"),
@@ -97,13 +97,13 @@ fn what_cannot_be_begun_leaves_nothing_behind() {
         ..to(0, 1)
     };
     for wanted in [to(0, 11), to(1, 0), other] {
-        offsets::alter(&world.raw(&[]), &world.clock, &[wanted], &order(true)).unwrap_err();
+        positions::alter(&world.raw(&[]), &world.clock, &[wanted], &order(true)).unwrap_err();
     }
     let start = Wanted {
         to: To::Start,
         ..to(0, 0)
     };
-    let nothing = offsets::alter(&world.raw(&[]), &world.clock, &[start], &order(true)).unwrap();
+    let nothing = positions::alter(&world.raw(&[]), &world.clock, &[start], &order(true)).unwrap();
     assert_eq!(nothing.version, None);
     assert!(!world.path("raw").exists());
 }
@@ -114,14 +114,14 @@ fn a_position_inside_a_commit_is_refused_with_the_borders_beside_it() {
     run(&world, &[]);
     world.produce((0..5).map(|_| (0, &b"y"[..])));
     run(&world, &[]);
-    let error = offsets::alter(&world.raw(&[]), &world.clock, &[to(0, 12)], &order(true));
+    let error = positions::alter(&world.raw(&[]), &world.clock, &[to(0, 12)], &order(true));
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("from 10 to 15") && error.contains("ask for 10 or for 15"),
         "{error}"
     );
     assert_eq!(positions(&world, &[]), [(0, 0, 15)]);
-    offsets::alter(&world.raw(&[]), &world.clock, &[to(0, 10)], &order(true)).unwrap();
+    positions::alter(&world.raw(&[]), &world.clock, &[to(0, 10)], &order(true)).unwrap();
     assert_eq!(positions(&world, &[]), [(0, 0, 10)]);
 }
 

@@ -17,7 +17,7 @@ use weir::clock::SystemClock;
 use weir::commit::{LogName, Role, verify};
 use weir::kafka::KafkaProps;
 use weir::kafka::testkit::Admin;
-use weir::source::books::{self, Dirty, ProduceOptions, Tally};
+use weir::sample::{self, Dirty, ProduceOptions, Tally};
 use weir::store;
 
 use crate::brokers::{Broker, DuckDb, Row, kafka, until};
@@ -227,7 +227,7 @@ fn produce(
     };
     std::thread::spawn(move || {
         let clock = SystemClock::shared();
-        books::produce(&props, &options, &clock, &done, &mut |_| {})
+        sample::produce(&props, &options, &clock, &done, &mut |_| {})
             .unwrap()
             .tally
     })

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weir::admin::Admin;
 use weir::clock::SystemClock;
 use weir::config::worker;
+use weir::daemon::Supervisor;
+use weir::http::Admin;
 use weir::kafka::MockBroker;
-use weir::supervisor::Supervisor;
 use weir::telemetry::{Progress, ProgressMode};
 
 use crate::brokers::until;

@@ -245,7 +245,7 @@ fn two_sinks_of_one_file_are_refused() {
 fn the_document_describes_every_route_and_resolves() {
     let rig = Rig::new(&[]);
     let document = rig.get("/openapi.json").json();
-    assert_eq!(document, weir::admin::openapi());
+    assert_eq!(document, weir::http::openapi());
     let schemas = document["components"]["schemas"]
         .as_object()
         .expect("schemas");

@@ -10,10 +10,10 @@ use base64::Engine;
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use weir::admin::Admin;
 use weir::clock::SystemClock;
 use weir::config::worker;
-use weir::supervisor::Supervisor;
+use weir::daemon::Supervisor;
+use weir::http::Admin;
 use weir::telemetry::{Progress, ProgressMode};
 
 /// An answer comes within this, or never.

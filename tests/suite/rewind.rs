@@ -7,7 +7,7 @@ use arrow_array::types::{Int32Type, Int64Type};
 use weir::commit::{Kind as EntryKind, Log, LogName, Role, decode, verify};
 use weir::config::PipelineConfig;
 use weir::error::Kind;
-use weir::pipeline::offsets::{self, Altered, Order, To, Wanted};
+use weir::pipeline::positions::{self, Altered, Order, To, Wanted};
 use weir::store;
 use weir::zone::read_file;
 
@@ -48,11 +48,11 @@ fn alter(
     config: &PipelineConfig,
     wanted: &[Wanted],
 ) -> weir::error::Result<Altered> {
-    offsets::alter(config, &world.clock, wanted, &order(false))
+    positions::alter(config, &world.clock, wanted, &order(false))
 }
 
 fn start_of_all(world: &World, config: &PipelineConfig) -> Altered {
-    offsets::reset(config, &world.clock, &order(false)).unwrap()
+    positions::reset(config, &world.clock, &order(false)).unwrap()
 }
 
 /// (partition, from, to) of what was moved.
@@ -188,7 +188,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     // A partition that is not there, of a pipeline that never ran; one that is there begins where it is put (`handover`).
     let never = alter(&world, &raw, &[to(1, 0)]).unwrap_err();
     assert!(never.to_string().contains("has no partition 1"), "{never}");
-    assert!(offsets::offsets(&raw).unwrap().is_empty());
+    assert!(positions::of(&raw).unwrap().is_empty());
     produce(&world, 1, 0..10);
     run(&world, std::slice::from_ref(&raw));
     let version = world.log("raw", "raw").version();
@@ -207,14 +207,14 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         assert_eq!(refused.kind(), Kind::ConfigInvalid);
         assert!(refused.to_string().contains(says), "{refused}");
     }
-    let dry = offsets::alter(&raw, &world.clock, &[to(0, 3)], &order(true)).unwrap();
+    let dry = positions::alter(&raw, &world.clock, &[to(0, 3)], &order(true)).unwrap();
     assert_eq!((dry.version, moves(&dry)), (None, vec![(0, 10, 0)]));
     assert_eq!(
         world.log("raw", "raw").version(),
         version,
         "nothing was written"
     );
-    let there = offsets::offsets(&raw).unwrap();
+    let there = positions::of(&raw).unwrap();
     assert_eq!((there[0].start, there[0].to), (0, 10));
 }
 
@@ -332,7 +332,7 @@ fn a_pipeline_that_reads_a_zone_goes_back_by_its_batches() {
     let before = listed(&world, "processed", TOPIC);
     let skip = alter(&world, &processed, &[to(0, 31)]).unwrap_err();
     assert!(skip.to_string().contains("cannot skip"), "{skip}");
-    let dry = offsets::alter(&processed, &world.clock, &[to(0, 25)], &order(true)).unwrap();
+    let dry = positions::alter(&processed, &world.clock, &[to(0, 25)], &order(true)).unwrap();
     let expected = [(0, 30, 20), (1, 30, 20), (2, 30, 20)];
     assert_eq!((dry.version, moves(&dry)), (None, expected.to_vec()));
 

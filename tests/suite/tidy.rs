@@ -10,10 +10,10 @@ const ONLY_FOLDER: &[(&str, &str)] = &[
     ("wasmtime", "plugin"),
     ("object_store", "store"),
     ("parquet", "zone"),
-    ("hyper", "admin"),
-    ("hyper_util", "admin"),
-    ("openssl", "admin"),
-    ("tokio_openssl", "admin"),
+    ("hyper", "http"),
+    ("hyper_util", "http"),
+    ("openssl", "http"),
+    ("tokio_openssl", "http"),
     ("prometheus_client", "telemetry"),
 ];
 
@@ -76,29 +76,165 @@ fn heavy_crates_are_named_in_one_folder_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Rooms of host/src (a folder or a file each), the lowest first. A file names its own room and rooms that stand before it.
+const ROOMS: &[&str] = &[
+    // ground
+    "error",
+    "text",
+    "hash",
+    "lock",
+    "instant",
+    "json",
+    "clock",
+    "fs",
+    "backoff",
+    // what rows and configs are
+    "record",
+    "config",
+    "logging",
+    // log and files
+    "store",
+    "chain",
+    "commit",
+    "sink",
+    "zone",
+    // rules, sources
+    "plugin",
+    "source",
+    "kafka",
+    "connectors",
+    "sample",
+    // configs that were written for others
+    "infer",
+    "connect",
+    // what runs
+    "pipeline",
+    "telemetry",
+    "operations",
+    "filestream",
+    "daemon",
+    // who asks
+    "http",
+    "author",
+    "cli",
+    "main",
+];
+
+/// Names of rooms in `crate::x::…` and `crate::{x::…, y}` of a text, each with its line. Code of tests may name any room.
+fn imports(text: &str) -> Vec<(usize, String)> {
+    let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    let code = code.map(|line| line.split("//").next().unwrap_or(line));
+    let code: String = code.flat_map(|line| [line, "\n"]).collect();
+    let ident = |text: &str| -> String {
+        let text = text.trim_start().chars();
+        text.take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect()
+    };
+    let mut found = Vec::new();
+    for (at, path) in code.match_indices("crate::") {
+        let line = code[..at].lines().count().max(1);
+        let rest = &code[at + path.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            found.push((line, ident(rest)));
+            continue;
+        };
+        let (mut depth, mut begins) = (0, true);
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => begins = true,
+                c if begins && !c.is_whitespace() => {
+                    found.push((line, ident(&group[at..])));
+                    begins = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Files of tests alone.
+fn is_of_tests(path: &Path) -> bool {
+    let name = |part: &std::ffi::OsStr| {
+        let part = part.to_string_lossy();
+        let part = part.trim_end_matches(".rs");
+        ["tests", "testkit", "fuzz"].contains(&part) || part.ends_with("_tests")
+    };
+    path.iter().any(name)
+}
+
+#[test]
+fn folders_import_downwards() {
+    let src = root().join("host/src");
+    let place = |room: &str| ROOMS.iter().position(|known| *known == room);
+    let (mut wrong, mut unused) = (Vec::new(), ROOMS.to_vec());
+    for path in sources(&["host/src"]) {
+        let below = path.strip_prefix(&src).expect("below host/src");
+        let room = below.iter().next().unwrap_or_default().to_string_lossy();
+        let room = room.trim_end_matches(".rs");
+        unused.retain(|known| *known != room);
+        if room == "lib" || is_of_tests(below) {
+            continue;
+        }
+        let Some(own) = place(room) else {
+            wrong.push(format!("{}: ROOMS lacks {room}", shown(&path)));
+            continue;
+        };
+        let text = read(&path);
+        for (line, named) in imports(&text) {
+            if place(&named).is_none_or(|at| at > own) {
+                wrong.push(format!("{}:{line} names {named}", shown(&path)));
+            }
+        }
+        // The crate's root by another way.
+        let depth = below.iter().count() - usize::from(path.ends_with("mod.rs"));
+        let climbs = "super::".repeat(depth);
+        for (number, line) in (1..).zip(text.lines()) {
+            if line.starts_with("use ") && line.contains(&climbs) {
+                wrong.push(format!("{}:{number} climbs out of its room", shown(&path)));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty() && unused.is_empty(),
+        "{wrong:#?} {unused:?}"
+    );
+    let text =
+        "use crate::{a::{b, c},\n  d};\n// crate::e\ncrate::f::g();\n#[cfg(test)]\nuse crate::h;";
+    let named = imports(text).into_iter().map(|(_, named)| named);
+    assert_eq!(named.collect::<Vec<_>>(), ["a", "d", "f"]);
+}
+
 /// Folders that handle paths which a config names: `crate::fs` opens them.
 const NAMED_PATHS: &[&str] = &[
-    "admin",
+    "http",
     "chain",
     "config",
     "connect",
-    "ops",
+    "filestream",
+    "operations",
     "pipeline",
     "plugin",
-    "supervisor",
+    "daemon",
 ];
 
 /// Files there that open what nobody else names, and what.
 const OWN_PATHS: &[(&str, &str)] = &[
     ("config/what.rs", "the operator's own configs"),
-    ("connect/file/sink.rs", "a directory, to sync it"),
+    ("filestream/sink.rs", "a directory, to sync it"),
     (
-        "connect/file/state.rs",
+        "filestream/state.rs",
         "positions of file connectors, in data.dir",
     ),
-    ("plugin/cache.rs", "compiled plugins, to write them"),
-    ("plugin/store.rs", "directories of the store, to sync them"),
-    ("supervisor/journal.rs", "the journal"),
+    ("plugin/compile/cache.rs", "compiled plugins, to write them"),
+    (
+        "plugin/resolve/store.rs",
+        "directories of the store, to sync them",
+    ),
+    ("daemon/journal.rs", "the journal"),
 ];
 
 /// A pipe or a device that a config names must hold up nobody and cost no memory.

@@ -9,7 +9,9 @@ use std::process::Command;
 use serde_json::json;
 use weir::config::worker::{self, WorkerConfig};
 use weir::config::{Problem, Source};
-use weir::connect::{Defaults, Job, S3_SINK};
+use weir::connect::{Defaults, S3_SINK};
+use weir::daemon::Job;
+use weir::filestream::FileJob;
 
 use crate::convert;
 use crate::rest_rig::Rig;
@@ -43,7 +45,7 @@ fn job(worker: &WorkerConfig, set: &[(&str, &str)]) -> Result<Job, Vec<Problem>>
     for (key, value) in set {
         config.insert((*key).to_owned(), (*value).to_owned());
     }
-    weir::connect::job(&config, &defaults(worker))
+    weir::daemon::job_of(&config, &defaults(worker))
 }
 
 /// librdkafka's properties of a sink, resolved.
@@ -118,7 +120,7 @@ fn a_worker_that_demands_a_login_gives_it_to_its_connectors() {
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned())),
     );
-    let native = weir::connect::job(&native, &defaults(&worker)).unwrap();
+    let native = weir::daemon::job_of(&native, &defaults(&worker)).unwrap();
     assert_eq!(properties(&native)["sasl.password"], "hunter2");
 }
 
@@ -287,10 +289,12 @@ fn the_workers_converter_is_that_of_connectors_that_name_none() {
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned())),
     );
-    let Job::FileSource(made) = weir::connect::job(&file, &defaults(&of(json))).unwrap() else {
+    let Job::File(FileJob::Source(made)) =
+        weir::daemon::job_of(&file, &defaults(&of(json))).unwrap()
+    else {
         panic!("no source")
     };
-    assert_eq!(made.written, weir::connect::file::Written::Envelope);
+    assert_eq!(made.written, weir::filestream::Written::Envelope);
     assert_eq!(S3_SINK, "io.confluent.connect.s3.S3SinkConnector");
 }
 
@@ -500,7 +504,7 @@ fn keys_beside_a_refused_one_are_known() {
     ] {
         config.insert(key.to_owned(), value.to_owned());
     }
-    let problems = weir::connect::job(&config, &convert::defaults()).expect_err("a Java class");
+    let problems = weir::daemon::job_of(&config, &convert::defaults()).expect_err("a Java class");
     let keys: Vec<&str> = problems.iter().map(|p| p.key.as_str()).collect();
     assert_eq!(keys, ["partitioner.class"], "{problems:?}");
 }

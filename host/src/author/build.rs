@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{failed, invalid, sdk};
 use crate::error::{Error, Result};
+use crate::fs::Replace;
 
 pub const TARGET: &str = "wasm32-wasip2";
 const INSTALL_RUST: &str =
@@ -215,8 +216,10 @@ fn place(from: &Path, to: &Path) -> Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder).map_err(cannot)?;
     }
-    let new = to.with_extension(format!("wasm.{}", std::process::id()));
-    fs::write(&new, bytes)
-        .and_then(|()| fs::rename(&new, to))
-        .map_err(cannot)
+    let how = Replace {
+        durable: false,
+        shared: true,
+        mode: 0o666,
+    };
+    crate::fs::replace(to, &bytes, how).map_err(cannot)
 }

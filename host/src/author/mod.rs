@@ -1,5 +1,5 @@
 //! What the author of a plugin needs, from nothing to rows on the screen: a template, a build, golden samples, checks that
-//! every plugin must pass, a race against the native build, and the map of a message that nobody has described.
+//! every plugin must pass, a race against the native build, and a trial of a map that was inferred.
 //!
 //! ```text
 //! create → build → Built{name, wasm} → Subject{component} → stage(config, input) → Outcome → golden, checks, race
@@ -12,13 +12,13 @@ pub mod check;
 pub mod create;
 pub mod golden;
 mod hostile;
-pub mod infer;
 pub mod input;
 pub mod outcome;
 pub mod race;
 pub mod sample;
 pub mod sdk;
 pub mod subject;
+pub mod trial;
 
 pub use outcome::Outcome;
 pub use subject::{Settings, Subject};

@@ -14,7 +14,7 @@ use arrow_array::ArrayRef;
 use arrow_schema::SchemaRef;
 
 pub use ledger::{Ledger, Records, Rows};
-pub use run::{Chain, Unit};
+pub use run::Chain;
 
 use crate::error::Result;
 

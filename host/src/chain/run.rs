@@ -11,19 +11,11 @@ use arrow_schema::SchemaRef;
 
 use super::{Applied, Column, Identity, Ledger, Letter, Output, Reason, Reject, RowMap, refuse};
 use super::{Table, Transform};
+use crate::config::Unit;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, input_schema};
 
 const OP: &str = "chain.apply";
-
-/// What one bad piece refuses (`errors.unit`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// The piece alone; its siblings go on.
-    Row,
-    /// The whole record.
-    Record,
-}
 
 #[derive(Debug)]
 pub struct Chain {

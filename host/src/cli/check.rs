@@ -58,7 +58,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
     problems.extend(loaded.problems);
     for pipeline in &loaded.pipelines {
         // A check may run where the secrets are not: that they are missing is said, and no error.
-        let missing = super::run::unresolved(std::slice::from_ref(pipeline));
+        let missing = pipeline.unresolved();
         problems.extend(missing.into_iter().map(Problem::warning));
     }
     if !args.no_plugins {

@@ -10,12 +10,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Exit, print_problems};
-use crate::admin::Admin;
 use crate::clock::SystemClock;
 use crate::config::worker::{self, WorkerConfig};
+use crate::daemon::Supervisor;
 use crate::error::{Error, Kind, Result};
-use crate::supervisor::Supervisor;
-use crate::telemetry::{Progress, ProgressMode, logs};
+use crate::http::Admin;
+use crate::logging;
+use crate::telemetry::{Progress, ProgressMode};
 
 /// For requests under way when all pipelines have drained.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -62,7 +63,7 @@ pub(super) fn daemon(args: &DaemonArgs) -> Result<Exit> {
     let Some(worker) = worker else {
         return Ok(Exit::Usage);
     };
-    logs::init_with(&worker.log, worker.log_dir.as_deref())?;
+    logging::init_with(&worker.log, worker.log_dir.as_deref())?;
     for missed in &worker.idle.missed {
         tracing::warn!("{missed}");
     }

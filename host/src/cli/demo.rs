@@ -21,7 +21,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::{KafkaProps, MockBroker};
 use crate::plugin::{self, Plugins};
-use crate::source::books::{self, Dirty, ProduceOptions};
+use crate::sample::{self, Dirty, ProduceOptions};
 use crate::telemetry::{bytes, count, time};
 use child::Child;
 
@@ -202,7 +202,7 @@ fn run_live(
     args: &DemoArgs,
     broker: &MockBroker,
     clock: &Arc<dyn Clock>,
-) -> Result<(books::Report, Option<outcome::Kill>)> {
+) -> Result<(sample::Report, Option<outcome::Kill>)> {
     let options = ProduceOptions {
         topic: TOPIC.to_owned(),
         count: Some(args.messages),
@@ -214,7 +214,7 @@ fn run_live(
     let producer = {
         let clock = clock.clone();
         let never = AtomicBool::new(false);
-        std::thread::spawn(move || books::produce(&props, &options, &clock, &never, &mut |_| {}))
+        std::thread::spawn(move || sample::produce(&props, &options, &clock, &never, &mut |_| {}))
     };
     let mut child = Child::start(args, broker, "run-1", &[])?;
     let mut kill = None;

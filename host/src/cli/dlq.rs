@@ -5,13 +5,13 @@ use clap::{Args, Subcommand};
 use super::place::{self, Found, Where};
 use super::remote::{Remote, local_only, read};
 use super::{Exit, say, say_json, table};
-use crate::admin::Letters;
-use crate::admin::client::{Client, query, segment};
 use crate::commit::LogName;
-use crate::deadletter::Filter;
 use crate::error::Result;
-use crate::ops::dlq::{self as ops_dlq, Count, Letter};
+use crate::http::Letters;
+use crate::http::client::{Client, query, segment};
+use crate::operations::dlq::{self as ops_dlq, Count, Letter};
 use crate::telemetry::count;
+use crate::zone::deadletter::Filter;
 
 #[derive(Debug, Args)]
 pub(super) struct DlqArgs {

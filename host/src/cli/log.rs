@@ -5,11 +5,11 @@ use clap::Args;
 use super::place::{self, Found, Where};
 use super::remote::{Remote, local_only, read};
 use super::{Exit, say_json, say_words, table};
-use crate::admin::client::{Client, query, segment};
 use crate::commit::{self, Entry, LogName, Role};
 use crate::error::Result;
-use crate::ops::log::{self as of_log, Page, Which};
-use crate::ops::utc;
+use crate::http::client::{Client, query, segment};
+use crate::operations::log::{self as of_log, Page, Which};
+use crate::operations::utc;
 use crate::record::ChainId;
 use crate::telemetry::{bytes, count, counted, kind_name};
 

@@ -10,9 +10,9 @@ use clap::{Args, Subcommand};
 
 use super::Exit;
 use super::remote::{Remote, local_only};
-use crate::admin::client::Client;
 use crate::config::Overlay;
 use crate::error::Result;
+use crate::http::client::Client;
 
 #[derive(Debug, Args)]
 pub(super) struct PipelineArgs {
@@ -89,6 +89,6 @@ pub(super) fn pipeline(args: &PipelineArgs) -> Result<Exit> {
 
 /// Bounded where it is given, so that a long one is refused before anything is looked up.
 fn reason(text: &str) -> std::result::Result<String, String> {
-    let reason = crate::ops::reason(text).map_err(|error| error.message().to_owned())?;
+    let reason = crate::operations::reason(text).map_err(|error| error.message().to_owned())?;
     Ok(reason.to_owned())
 }

@@ -8,8 +8,9 @@ use clap::Args;
 use crate::clock::SystemClock;
 use crate::commit::{Log, LogName};
 use crate::config::{self, Overlay, PipelineConfig};
+use crate::connect;
 use crate::error::{Error, Kind, Result};
-use crate::ops;
+use crate::operations;
 use crate::store::{self, Store};
 
 #[derive(Debug, Args)]
@@ -81,7 +82,7 @@ pub(super) fn config_of(at: &str, conf: &str, overlay: &Overlay) -> Result<Pipel
         profile: overlay.profile.clone(),
         set: overlay.set.iter().filter(mine).cloned().collect(),
     };
-    let loaded = config::load(std::slice::from_ref(&file), &overlay);
+    let loaded = connect::load(std::slice::from_ref(&file), &overlay);
     let refused = || config::refused(&loaded.problems).hint(format!("see `weir check {file}`"));
     match loaded.pipelines.first() {
         Some(pipeline) if !loaded.has_errors() => Ok(pipeline.clone()),
@@ -127,7 +128,7 @@ fn names_in(file: &str) -> Vec<String> {
 
 /// Opens for reading; nothing is recovered, published or collected.
 pub(super) fn open(found: &Found, name: &LogName) -> Result<Log> {
-    ops::open(&found.store, name, &SystemClock::shared())
+    operations::open(&found.store, name, &SystemClock::shared())
 }
 
 pub(super) fn is_url(text: &str) -> bool {

@@ -14,7 +14,7 @@ use super::{Exit, say, say_value};
 use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::{KafkaCluster, KafkaProps};
-use crate::source::books::{self, Dirty, ProduceOptions};
+use crate::sample::{self, Dirty, ProduceOptions};
 use crate::telemetry::{bytes, count};
 
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ pub(super) fn produce(args: &ProduceArgs) -> Result<Exit> {
 /// One message a line. Blanks between elements say nothing, so a line end in a message becomes a blank.
 fn print(args: &BooksArgs) -> Exit {
     let dirty = if args.dirty { Dirty::SOME } else { Dirty::NONE };
-    let all = books::Books::new(args.seed, dirty);
+    let all = sample::Books::new(args.seed, dirty);
     let most = match args.count {
         0 => usize::MAX,
         count => usize::try_from(count).unwrap_or(usize::MAX),
@@ -133,7 +133,7 @@ fn produce_books(args: &BooksArgs) -> Result<Exit> {
         0 => ProgressBar::new_spinner(),
         count => ProgressBar::new(count),
     };
-    let report = books::produce(&props, &options, &clock, &stop, &mut |tally| {
+    let report = sample::produce(&props, &options, &clock, &stop, &mut |tally| {
         bar.set_position(tally.messages);
     })?;
     bar.finish_and_clear();

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{place, to_stderr};
-use crate::admin::client::{Client, Credentials};
 use crate::error::{Error, Kind, Result};
+use crate::http::client::{Client, Credentials};
 
 /// Where a daemon listens that nobody configured.
 const DEFAULT_URL: &str = "http://127.0.0.1:8083";

@@ -13,8 +13,9 @@ use crate::clock::SystemClock;
 use crate::config::PipelineConfig;
 use crate::config::checked::{LogConfig, LogFormat};
 use crate::error::{Error, Kind, Result};
+use crate::logging;
 use crate::pipeline::{self, Stop};
-use crate::telemetry::{Progress, ProgressMode, Tally, logs};
+use crate::telemetry::{Progress, ProgressMode, Tally};
 
 /// Run the pipelines of one or more config files until they end or are told to stop.
 ///
@@ -97,31 +98,14 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit> {
         // All that is wrong, in one round; of configs that are right the plugins are asked when they start.
         problems.extend(loaded.others.iter().flat_map(super::check_plugins));
     } else {
-        problems.extend(unresolved(&loaded.pipelines));
+        problems.extend(loaded.pipelines.iter().flat_map(PipelineConfig::unresolved));
     }
     print_problems(&problems);
     if problems.iter().any(crate::config::Problem::is_error) {
         return Ok(Exit::Usage);
     }
-    logs::init(&args.logging(&loaded.pipelines))?;
+    logging::init(&args.logging(&loaded.pipelines))?;
     start(args, &loaded.pipelines)
-}
-
-/// References that nothing stands behind: told before anything starts, all at once.
-pub(super) fn unresolved(pipelines: &[PipelineConfig]) -> Vec<crate::config::Problem> {
-    let mut problems = Vec::new();
-    for pipeline in pipelines {
-        for (key, entry) in pipeline.raw.iter() {
-            if let Err(error) = entry.value.resolve() {
-                let message = format!("`{key}`: {}", error.message());
-                let mut problem =
-                    pipeline.problem(key, crate::config::problem::UNRESOLVED, message);
-                problem.hint = error.hint_text().map(str::to_owned);
-                problems.push(problem);
-            }
-        }
-    }
-    problems
 }
 
 /// Runs the pipelines and waits for them.

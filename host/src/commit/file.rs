@@ -1,22 +1,8 @@
 //! An entry as bytes: compact JSON, named by the sha256 of exactly these bytes.
 
-use sha2::{Digest, Sha256};
-
 use super::entry::{Entry, FORMAT, Rule};
 use crate::error::{Error, Kind, Result};
-
-/// `sha256:…` of these bytes.
-pub fn digest(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::from("sha256:");
-    for byte in Sha256::digest(bytes) {
-        // Writing to a String cannot fail.
-        if write!(text, "{byte:02x}").is_err() {
-            break;
-        }
-    }
-    text
-}
+pub use crate::hash::sha256 as digest;
 
 /// `sha256:…` of rules as compact JSON, in their order.
 pub fn rules_digest(rules: &[Rule]) -> String {

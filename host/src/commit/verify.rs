@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::state::{LiveFile, State};
 use super::{LogName, file, log};
 use crate::error::Result;
+use crate::hash::hex;
 use crate::store::Store;
 
 /// Bytes of a file in memory at once.
@@ -137,7 +138,6 @@ fn check_file(
 }
 
 fn sha256_of(store: &dyn Store, path: &str, bytes: u64) -> Result<String> {
-    use std::fmt::Write as _;
     let mut sum = Sha256::new();
     let mut at = 0;
     while at < bytes {
@@ -145,13 +145,7 @@ fn sha256_of(store: &dyn Store, path: &str, bytes: u64) -> Result<String> {
         sum.update(store.get_range(path, at..end)?);
         at = end;
     }
-    let mut text = String::with_capacity(64);
-    for byte in sum.finalize() {
-        if write!(text, "{byte:02x}").is_err() {
-            break; // writing to a String cannot fail
-        }
-    }
-    Ok(text)
+    Ok(hex(&sum.finalize()))
 }
 
 /// Files named by a ULID in directories where this log publishes, that it does not know: the log lost its newest entries, or

@@ -6,17 +6,14 @@
 //! ```
 //! `read` holds a lock while it copies what an answer needs; nothing here hands out a state.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use super::LogName;
 use super::log::{begin, fold, hole, newest_listed, read_next};
 use super::state::State;
 use crate::error::{Error, Kind, Result};
+use crate::lock::lock;
 use crate::store::Store;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The state of a [`super::Log`] of this process. It ends with the log: hold it weakly.
 #[derive(Debug)]

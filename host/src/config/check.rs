@@ -12,6 +12,7 @@ use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
 use super::shape::Value;
 use super::values::plugin_ref;
+use crate::backoff::Backoff;
 
 /// `None` where one of the problems is an error.
 pub fn check(raw: Raw) -> (Option<PipelineConfig>, Vec<Problem>) {
@@ -444,10 +445,10 @@ impl Checker<'_> {
                 dlq_table: self.text("errors.dlq.table")?,
             },
             limits: self.limits()?,
-            retry: Retry {
-                first: self.duration("retry.backoff")?,
-                max: self.duration("retry.max.backoff")?,
-            },
+            retry: Backoff::new(
+                self.duration("retry.backoff")?,
+                self.duration("retry.max.backoff")?,
+            ),
             log: LogConfig {
                 format: match self.text("log.format")?.as_str() {
                     "json" => LogFormat::Json,

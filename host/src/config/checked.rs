@@ -1,6 +1,6 @@
 //! What a config means. Whoever holds these structs has nothing left to validate.
 //!
-//! Made only by [`super::load`]. Strings that reach other people's systems (broker addresses, Kafka properties, plugin
+//! Made only by the checker (`check.rs`). Strings that reach other people's systems (broker addresses, Kafka properties, plugin
 //! keys) stay [`Text`]: they resolve at use. `Debug` of a [`PipelineConfig`] is its canonical map, references unresolved.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::problem::{Place, Problem};
 use super::raw::Raw;
 use super::text::Text;
+use crate::backoff::Backoff;
 
 /// One pipeline: source → transforms → sink.
 #[derive(Clone)]
@@ -32,7 +33,8 @@ pub struct PipelineConfig {
     pub sink: ZoneSinkConfig,
     pub errors: ErrorsConfig,
     pub limits: Limits,
-    pub retry: Retry,
+    /// `retry.*`: waits before a broker or a store that is away is tried again.
+    pub retry: Backoff,
     pub log: LogConfig,
     /// `None` where it was made from a map.
     pub origin: Option<super::Origin>,
@@ -99,14 +101,14 @@ pub enum OnTopicRecreated {
     Continue,
 }
 
-/// A column has another type than in the zone that is written.
+/// `source.on.type.change`: what becomes of a column whose type is another one than the zone has that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTypeChange {
-    /// Stop before the first such row.
+    /// Stop before the first row of the new type.
     Fail,
     /// Give each value the type that the zone has, where that is exact.
     Cast,
-    /// Write them to a column of their own.
+    /// Write them to a column of their own, `<name>_<type>`.
     NewColumn,
 }
 
@@ -206,8 +208,11 @@ pub struct RawZoneConfig {
 /// A file closes, and commits, when the first of these is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotate {
+    /// Of the largest file, by estimate of its encoded size.
     pub bytes: u64,
+    /// Since the first offset covered.
     pub age: Duration,
+    /// Rows and dead letters of all files.
     pub rows: Option<u64>,
 }
 
@@ -243,10 +248,12 @@ pub enum Tolerance {
     All,
 }
 
-/// What one bad piece refuses.
+/// What one bad piece refuses (`errors.unit`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
+    /// The piece alone; its siblings go on.
     Row,
+    /// The whole record.
     Record,
 }
 
@@ -271,13 +278,6 @@ pub struct PluginLimits {
     pub deadline: Duration,
     pub init_deadline: Duration,
     pub output_bytes: usize,
-}
-
-/// Waits double from `first` up to `max`, for ever: only a person gives up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    pub first: Duration,
-    pub max: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -312,6 +312,20 @@ impl PipelineConfig {
     /// A problem found later than here, by a plugin for instance, at the place of its key.
     pub fn problem(&self, key: &str, code: &'static str, message: impl Into<String>) -> Problem {
         Problem::new(self.place(key), key, code, message)
+    }
+
+    /// References that nothing stands behind on this machine, all of them.
+    pub fn unresolved(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (key, entry) in self.raw.iter() {
+            if let Err(error) = entry.value.resolve() {
+                let message = format!("`{key}`: {}", error.message());
+                let mut problem = self.problem(key, super::problem::UNRESOLVED, message);
+                problem.hint = error.hint_text().map(str::to_owned);
+                problems.push(problem);
+            }
+        }
+        problems
     }
 
     /// Names of topics (Kafka) or of the table read (zone); for log lines.

@@ -1,7 +1,7 @@
 //! A pipeline is a flat map. It is read twice: raw (what was typed, with places) → checked (what it means).
 //!
-//! [`load`] reads the files of one run and tells all problems of all of them at once; nothing after [`checked`]
-//! validates again. [`keys`] is the one table of keys, from which the checker, the documents and the schema come.
+//! Files of one run are read by [`load_pipelines`], and every problem of all of them is told at once; nothing after
+//! [`checked`] validates again. [`keys`] is the one table of keys, from which the checker, the documents and the schema come.
 
 mod check;
 pub mod checked;
@@ -17,6 +17,7 @@ pub mod reach;
 mod read;
 pub mod reference;
 pub mod schema;
+pub mod secrets;
 pub mod shape;
 mod stand_in;
 pub mod text;
@@ -34,7 +35,6 @@ pub use text::Text;
 pub use values::{duration, plugin_ref};
 pub use what::What;
 
-use crate::connect::{self, Defaults};
 use crate::error::{Error, Kind, Result};
 
 /// What lies over the files.
@@ -52,6 +52,8 @@ pub struct Origin {
     /// Of the whole run.
     pub files: Vec<String>,
     pub overlay: Overlay,
+    /// What read them: rooms above this one know what the classes of Kafka Connect mean.
+    pub load: fn(&[String], &Overlay) -> Loaded,
 }
 
 /// The pipelines of one run, and what is wrong with their configs.
@@ -71,42 +73,12 @@ impl Loaded {
     }
 }
 
-/// Reads and checks the files of one run. Touches no broker, no store, no plugin.
-pub fn load(files: &[String], overlay: &Overlay) -> Loaded {
-    let (raws, mut problems) = load_pipelines(files, overlay);
-    let mut pipelines = Vec::new();
-    let mut others = Vec::new();
-    for (raw, readable) in raws {
-        if readable {
-            let defaults = Defaults::default();
-            let (mut pipeline, found) = connect::pipeline(raw.clone(), &defaults);
-            if let Some(pipeline) = &mut pipeline {
-                pipeline.origin = Some(Origin {
-                    files: files.to_vec(),
-                    overlay: overlay.clone(),
-                });
-            }
-            if pipeline.is_none() {
-                others.extend(connect::stand_in(raw, &defaults, &found));
-            }
-            pipelines.extend(pipeline);
-            problems.extend(found);
-        }
-    }
-    problems.extend(together::between(&pipelines));
-    Loaded {
-        pipelines,
-        others,
-        problems,
-    }
-}
-
 /// The same pipeline as its files say now; itself where it has none. Everything that is wrong with the files, if anything is.
 pub fn reload(config: &PipelineConfig) -> std::result::Result<PipelineConfig, Vec<Problem>> {
     let Some(origin) = &config.origin else {
         return Ok(config.clone());
     };
-    let loaded = load(&origin.files, &origin.overlay);
+    let loaded = (origin.load)(&origin.files, &origin.overlay);
     if loaded.has_errors() {
         return Err(loaded.problems);
     }
@@ -160,6 +132,11 @@ pub fn check_map(
     }
     let (pipeline, problems) = check::check(raw);
     pipeline.ok_or(problems)
+}
+
+/// What pipelines of one process would take from each other: a name, a table, a source.
+pub fn between(pipelines: &[PipelineConfig]) -> Vec<Problem> {
+    together::between(pipelines)
 }
 
 /// What a further pipeline of the same process would take from `others`: a name, a table, a source.

@@ -18,6 +18,17 @@ pub enum Place {
     Set(u32),
 }
 
+impl Place {
+    /// The beginning of a config that has a name and no file, as those by REST.
+    pub fn start_of(name: &str) -> Place {
+        Place::File {
+            file: name.into(),
+            line: 1,
+            column: 1,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -15,6 +15,7 @@ use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
 use super::shape::Value;
 use super::text::Text;
+use crate::backoff::Backoff;
 
 mod allow;
 pub mod connect;
@@ -95,8 +96,7 @@ pub struct TlsFiles {
 /// When a pipeline that failed begins again by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartConfig {
-    pub backoff: Duration,
-    pub max_backoff: Duration,
+    pub backoff: Backoff,
     pub attempts: u64,
     /// Without a failure for so long: all attempts again.
     pub reset: Duration,
@@ -357,12 +357,14 @@ impl Reader<'_> {
         let stores = self.stores();
         let plugin_path = self.plugin_folder()?;
         let restart = RestartConfig {
-            backoff: self.duration("restart.backoff")?,
-            max_backoff: self.duration("restart.max.backoff")?,
+            backoff: Backoff::new(
+                self.duration("restart.backoff")?,
+                self.duration("restart.max.backoff")?,
+            ),
             attempts: self.number("restart.attempts")?,
             reset: self.duration("restart.reset")?,
         };
-        if restart.backoff > restart.max_backoff {
+        if restart.backoff.first > restart.backoff.max {
             let message = "`restart.backoff` is longer than `restart.max.backoff`".to_owned();
             let hint = Some("lower the first wait".to_owned());
             self.problem("restart.backoff", problem::CONTRADICTION, message, hint);

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::framework::{self, Def};
-use super::{smt, storage};
+use super::{ConnectorKind, smt, storage};
 use crate::config::keys::{self, Default, GROUPS, KEYS, KeyDef, Scope};
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::shape::Shape;
-use crate::supervisor::Kind;
 
 pub const FILE_SOURCE: &str = "org.apache.kafka.connect.file.FileStreamSourceConnector";
 pub const FILE_SINK: &str = "org.apache.kafka.connect.file.FileStreamSinkConnector";
@@ -24,7 +23,7 @@ pub struct Class {
     pub name: &'static str,
     /// What else it answers to: the simple name, and that without `Connector`.
     pub aliases: Vec<&'static str>,
-    pub kind: Kind,
+    pub kind: ConnectorKind,
     pub version: &'static str,
     /// The connector's own keys first, then the framework's, as Connect lists them.
     pub keys: Vec<Key>,
@@ -129,35 +128,35 @@ pub fn classes() -> &'static [Class] {
     static CLASSES: LazyLock<Vec<Class>> = LazyLock::new(|| {
         let file = |defs: &[Def], more: &[Def]| own(defs).chain(own(more)).collect::<Vec<_>>();
         vec![
-            class(OUR_CLASS, &["Weir"], Kind::Sink, weir()),
+            class(OUR_CLASS, &["Weir"], ConnectorKind::Sink, weir()),
             class(
                 FILE_SOURCE,
                 &["FileStreamSourceConnector", "FileStreamSource"],
-                Kind::Source,
+                ConnectorKind::Source,
                 file(framework::FILE_SOURCE, framework::SOURCE),
             ),
             class(
                 FILE_SINK,
                 &["FileStreamSinkConnector", "FileStreamSink"],
-                Kind::Sink,
+                ConnectorKind::Sink,
                 file(framework::FILE_SINK, framework::SINK),
             ),
             class(
                 S3_SINK,
                 &["S3SinkConnector", "S3Sink"],
-                Kind::Sink,
+                ConnectorKind::Sink,
                 file(storage::S3, framework::SINK),
             ),
             class(
                 HDFS_SINK,
                 &["HdfsSinkConnector", "HdfsSink"],
-                Kind::Sink,
+                ConnectorKind::Sink,
                 file(storage::HDFS, framework::SINK),
             ),
             class(
                 HDFS3_SINK,
                 &["Hdfs3SinkConnector", "Hdfs3Sink"],
-                Kind::Sink,
+                ConnectorKind::Sink,
                 file(storage::HDFS, framework::SINK),
             ),
         ]
@@ -197,7 +196,12 @@ pub fn definitions(config: &BTreeMap<String, String>) -> Option<Vec<Key>> {
     Some(all)
 }
 
-fn class(name: &'static str, aliases: &[&'static str], kind: Kind, keys: Vec<Key>) -> Class {
+fn class(
+    name: &'static str,
+    aliases: &[&'static str],
+    kind: ConnectorKind,
+    keys: Vec<Key>,
+) -> Class {
     Class {
         name,
         aliases: aliases.to_vec(),

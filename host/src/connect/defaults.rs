@@ -35,7 +35,7 @@ impl Defaults {
     }
 
     /// Brokers of clients of this kind that name none.
-    pub(super) fn servers(&self, client: &Client) -> Option<String> {
+    pub(crate) fn servers(&self, client: &Client) -> Option<String> {
         let own = client.bootstrap_servers.clone();
         own.or_else(|| self.bootstrap_servers.clone())
     }
@@ -77,7 +77,7 @@ impl Defaults {
 
     /// Properties that a client has besides its own: those of the worker, as long as it talks to the worker's brokers. The
     /// worker's logins are shown to no others.
-    pub(super) fn of_client(
+    pub(crate) fn of_client(
         &self,
         client: &Client,
         brokers: Option<&str>,
@@ -95,7 +95,7 @@ impl Defaults {
 
     /// The keys of a connector of Kafka Connect that it does not have. The problems: keys of a converter that it does not
     /// name, which Connect passes over.
-    pub(super) fn keys(&self, raw: &mut Raw) -> Vec<Problem> {
+    pub(crate) fn keys(&self, raw: &mut Raw) -> Vec<Problem> {
         let mut problems = Vec::new();
         for family in CONVERTERS {
             let Some(class) = self.theirs.connector.get(family) else {

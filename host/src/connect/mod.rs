@@ -1,15 +1,16 @@
-//! Kafka Connect's configs here: which class becomes what, and Connect's own file connectors.
+//! Kafka Connect's configs in our keys: the catalogue of its classes and their keys, and what a config of each means here.
+//! Nothing here runs.
 //!
 //! ```text
-//! map of keys ─ job ─┬─ class `weir`: the native keys
-//!                    ├─ Confluent's S3 and HDFS sinks: translate → the native keys, and notes on what differs
-//!                    └─ FileStreamSource, FileStreamSink: file::run
+//! map of keys ─┬─ class `weir`: the native keys
+//!              ├─ Confluent's S3 and HDFS sinks: translate → the native keys, and notes on what differs
+//!              └─ FileStreamSource, FileStreamSink: read and run by `filestream`
 //! ```
 
 mod classes;
 mod defaults;
-pub mod file;
 mod framework;
+mod load;
 pub mod page;
 mod smt;
 mod storage;
@@ -18,27 +19,49 @@ pub mod translate;
 pub use classes::{Class, FILE_SINK, FILE_SOURCE, HDFS_SINK, HDFS3_SINK, Importance, Key, S3_SINK};
 pub use classes::{Type, Width, classes, definitions};
 pub use defaults::Defaults;
-pub use file::{FileSink, FileSource};
+pub use load::load;
 pub use translate::Translated;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
+use crate::config::secrets::literal_secrets;
 use crate::config::{self, PipelineConfig, Problem, Raw, Reach, problem};
-use crate::supervisor::{Kind, literal_secrets};
 
 const SERVERS: &str = "source.bootstrap.servers";
 
-/// What a config of a `connector.class` asks for.
-#[derive(Debug)]
-pub enum Job {
-    Pipeline(Box<PipelineConfig>),
-    FileSource(FileSource),
-    FileSink(FileSink),
+/// Connect's `type` of a connector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectorKind {
+    Source,
+    Sink,
+    Unknown,
+}
+
+impl ConnectorKind {
+    pub fn word(self) -> &'static str {
+        match self {
+            ConnectorKind::Source => "source",
+            ConnectorKind::Sink => "sink",
+            ConnectorKind::Unknown => "unknown",
+        }
+    }
+}
+
+/// One place in a source, in the shape that Connect gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offset {
+    /// `{"kafka_topic": …, "kafka_partition": …}` for what reads Kafka.
+    pub partition: Map<String, Value>,
+    /// `None`: back to where it began.
+    pub offset: Option<Map<String, Value>>,
 }
 
 /// What a key means that it did not mean in Connect, or that it means nothing.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Note {
     /// As it was given.
     pub key: String,
@@ -50,55 +73,6 @@ pub struct Note {
 pub struct Translation {
     pub config: BTreeMap<String, String>,
     pub notes: Vec<Note>,
-}
-
-impl Job {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Job::Pipeline(_) | Job::FileSink(_) => Kind::Sink,
-            Job::FileSource(_) => Kind::Source,
-        }
-    }
-
-    pub fn name(&self) -> &str {
-        match self {
-            Job::Pipeline(config) => &config.name,
-            Job::FileSource(job) => &job.name,
-            Job::FileSink(job) => &job.name,
-        }
-    }
-}
-
-/// A config as REST has it, with `name` in it → what is to run, or everything that is wrong with it. Touches nothing.
-pub fn job(config: &BTreeMap<String, String>, defaults: &Defaults) -> Result<Job, Vec<Problem>> {
-    let mut raw = of_map(config, &defaults.reach)?;
-    if raw.get(CONNECTOR_CLASS).is_none() {
-        return Err(vec![no_class(&raw)]);
-    }
-    let class = class(&raw)?;
-    let (job, problems) = match class.name {
-        FILE_SOURCE => {
-            let mut problems = defaults.keys(&mut raw);
-            let (job, found) = FileSource::read(&raw, class, defaults);
-            problems.extend(found);
-            (job.map(Job::FileSource), problems)
-        }
-        FILE_SINK => {
-            let mut problems = defaults.keys(&mut raw);
-            let (job, found) = FileSink::read(&raw, class, defaults);
-            problems.extend(found);
-            (job.map(Job::FileSink), problems)
-        }
-        _ => {
-            let (config, problems) = pipeline(raw, defaults);
-            (
-                config.map(|config| Job::Pipeline(Box::new(config))),
-                problems,
-            )
-        }
-    };
-    let failed = problems.iter().any(Problem::is_error);
-    job.filter(|_| !failed).ok_or(problems)
 }
 
 /// A storage sink's config in native keys; one that is native already comes back as it is.
@@ -228,8 +202,12 @@ fn is_ours(raw: &Raw) -> bool {
     typed.is_none_or(|typed| Class::find(typed).is_some_and(|class| class.name == OUR_CLASS))
 }
 
-fn class(raw: &Raw) -> Result<&'static Class, Vec<Problem>> {
-    let typed = raw.get(CONNECTOR_CLASS).map_or("", |e| e.value.typed());
+/// The class that a config names; a problem where it names none of those here.
+pub fn class(raw: &Raw) -> Result<&'static Class, Vec<Problem>> {
+    let Some(entry) = raw.get(CONNECTOR_CLASS) else {
+        return Err(vec![no_class(raw)]);
+    };
+    let typed = entry.value.typed();
     Class::find(typed).ok_or_else(|| {
         let known: Vec<&str> = classes().iter().map(|class| class.name).collect();
         let message = format!("`{CONNECTOR_CLASS}`: there is no connector `{typed}` here");
@@ -246,7 +224,8 @@ fn no_class(raw: &Raw) -> Problem {
         .hint("`weir`, or a class of Kafka Connect: GET /connector-plugins lists them")
 }
 
-fn of_map(config: &BTreeMap<String, String>, reach: &Reach) -> Result<Raw, Vec<Problem>> {
+/// A config as REST has it.
+pub fn of_map(config: &BTreeMap<String, String>, reach: &Reach) -> Result<Raw, Vec<Problem>> {
     let mut raw = Raw::within("config", reach);
     for (key, value) in config {
         let place = raw.start_of_file();

@@ -12,19 +12,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::positions::rewind;
 use super::start::{begun, open_zone};
-use super::{Host, Left, Rest, plan, retry, rewind, stopped, until_settled};
+use super::{Host, Left, Rest, plan, retry, stopped, until_settled};
 use arrow_schema::{Schema, SchemaRef};
 
 use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
 use crate::commit::{Plan, Receipt, Role, Span, State, Writer};
-use crate::config::{PipelineConfig, ProcessedZoneConfig, TableName, Trigger, ZoneSourceConfig};
+use crate::config::{
+    OnTypeChange, PipelineConfig, ProcessedZoneConfig, TableName, Trigger, ZoneSourceConfig,
+};
 use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
 use crate::record::ChainId;
 use crate::store::{self, Store};
 use crate::zone::{ChainRange, Changed, Fitting, PartitionBy, Processed, ProcessedBatch};
-use crate::zone::{OnTypeChange, ProcessedOptions, overlapping, read_rows, schemas};
+use crate::zone::{ProcessedOptions, overlapping, read_rows, schemas};
 
 /// Between two looks at a zone that has nothing new with `trigger = continuous`, and with any trigger at one that nothing
 /// was ever taken from: the first rows wait for no interval.

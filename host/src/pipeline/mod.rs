@@ -3,8 +3,7 @@
 //! ```text
 //! run.rs ── one thread per pipeline ─┬─ stream.rs  Kafka → zone: tasks (task.rs), one committer (committer.rs)
 //!                                    └─ batch.rs   zone → zone: plan, read, dedup, commit
-//! handover.rs  where a pipeline begins that goes on for another
-//! offsets.rs, rewind.rs  a stopped pipeline goes back, and whoever reads its zone follows
+//! positions/  where a pipeline stands that does not run, and putting it elsewhere; whoever reads its zone follows
 //! rules.rs  which rules a start runs        swapper.rs → swap.rs  rules change while records flow
 //! columns.rs  what other rules do to readers, and whether they may     namespace.rs  no two columns of one name
 //! ```
@@ -13,13 +12,11 @@ mod batch;
 pub mod columns;
 mod committer;
 mod edits;
-mod handover;
 pub mod namespace;
-pub mod offsets;
 pub mod pending;
 mod plan;
+pub mod positions;
 mod report;
-mod rewind;
 pub mod rules;
 mod run;
 mod start;
@@ -30,7 +27,6 @@ mod swapper;
 mod task;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 pub use edits::{Edit, Edited, Edits};
 pub use report::{Ending, Left, Report, Rest, Stages};
@@ -38,6 +34,7 @@ pub use rules::{part_of, problems_of, transforms_of};
 pub use run::{Ended, Given, keep_running, panicked, run};
 pub use stop::Stop;
 
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::commit::{Draft, Log, Outcome};
 use crate::error::{Error, Kind, Remedy, Result};
@@ -53,8 +50,8 @@ pub struct Host {
     pub plugins: Plugins,
     pub declared: Declared,
     pub edits: Edits,
-    /// `retry.*`: first and longest pause after a fault that may pass.
-    pub pauses: (Duration, Duration),
+    /// `retry.*`: waits after a fault that may pass.
+    pub retry: Backoff,
 }
 
 /// Digest of the rules of its config that this process has put before the log last. With it the config has had its say:
@@ -75,21 +72,19 @@ impl Declared {
 
 /// Repeats what may pass (broker or store away) until it works or somebody asks to stop. Says so once, and when it is over.
 fn retry<T>(host: &Host, mut body: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut pause = host.pauses.0;
-    let mut waiting = false;
+    let mut backoff = host.retry;
     loop {
         match body() {
             Err(error) if error.remedy() == Remedy::Retry => {
-                if !std::mem::replace(&mut waiting, true) {
+                if !backoff.is_waiting() {
                     host.report.waiting(&error);
                 }
-                if host.stop.wait(pause) {
+                if host.stop.wait(backoff.next_wait()) {
                     return Err(stopped());
                 }
-                pause = pause.saturating_mul(2).min(host.pauses.1);
             }
             done => {
-                if waiting && done.is_ok() {
+                if backoff.is_waiting() && done.is_ok() {
                     host.report.resumed();
                 }
                 return done;

@@ -14,7 +14,7 @@ use arrow_schema::{Schema, SchemaRef};
 use super::columns::{self, Columns};
 use super::swap::names;
 use super::{Host, namespace, until_settled};
-use crate::chain::{Chain, Transform, Unit};
+use crate::chain::{Chain, Transform};
 use crate::commit::{Draft, Log, Outcome, Rule, State, Swap, actor, rules_digest};
 use crate::config::{self, PipelineConfig, Place, Problem, Text, TransformConfig, problem};
 use crate::error::{Error, Kind, Result};
@@ -96,17 +96,13 @@ impl Parts {
 
     /// Compiled, initialised, each with the columns of the one before.
     pub fn chain(&self, config: &PipelineConfig) -> Result<Chain> {
-        let unit = match config.errors.unit {
-            config::Unit::Row => Unit::Row,
-            config::Unit::Record => Unit::Record,
-        };
         let keeps_bytes = namespace::keeps_value(config);
         let (transforms, mut problems) = self.transforms(config, &input_schema());
         if problems.is_empty() {
             problems = namespace::clashes(config, &transforms);
         }
         match problems.is_empty() {
-            true => Ok(Chain::new(transforms, unit)?.keeping_bytes(keeps_bytes)),
+            true => Ok(Chain::new(transforms, config.errors.unit)?.keeping_bytes(keeps_bytes)),
             false => Err(config::refused(&problems)),
         }
     }

@@ -147,7 +147,7 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
     } = given;
     let first = config;
     let declared = Declared::default();
-    let mut pause = config.retry.first;
+    let mut backoff = config.retry;
     loop {
         let config = &edits.or(first);
         let host = Host {
@@ -157,7 +157,7 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
             plugins: plugins.clone(),
             declared: declared.clone(),
             edits: edits.clone(),
-            pauses: (config.retry.first, config.retry.max),
+            retry: config.retry,
         };
         let begun = clock.elapsed();
         let ended = once(&host, config);
@@ -181,10 +181,9 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
                 report.waiting(&error);
                 // Ran well for a while: a new fault, not the old one again.
                 if clock.elapsed().saturating_sub(begun) > config.retry.max {
-                    pause = config.retry.first;
+                    backoff = config.retry;
                 }
-                stop.wait(pause);
-                pause = pause.saturating_mul(2).min(config.retry.max);
+                stop.wait(backoff.next_wait());
             }
             Err(error) if error.kind() == Kind::Stopped => return Ok(()),
             Err(error) => return Err(error),
@@ -194,7 +193,7 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
                     if stop.wait(wait) {
                         return Ok(());
                     }
-                    pause = config.retry.first;
+                    backoff = config.retry;
                 }
                 _ => return Ok(()),
             },

@@ -335,11 +335,11 @@ fn spawn<T: Send + 'static>(
 ) -> Result<JoinHandle<Result<T>>> {
     let stop = host.stop.clone();
     let grace = config.limits.shutdown_timeout;
-    let pipeline = crate::telemetry::logs::pipeline();
+    let pipeline = crate::logging::pipeline();
     std::thread::Builder::new()
         .name(format!("{}-{name}", config.name))
         .spawn(move || {
-            crate::telemetry::logs::works_for(pipeline);
+            crate::logging::works_for(pipeline);
             let guard = AskUnlessWell {
                 stop,
                 grace,

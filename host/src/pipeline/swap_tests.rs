@@ -7,10 +7,11 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use super::*;
-use crate::chain::{Records, Unit};
+use crate::chain::Records;
 use crate::clock::{Clock, ManualClock};
 use crate::commit::{Committed, Draft, Entry, Log, LogName, Open, Outcome, Writer, decode};
 use crate::config::PipelineConfig;
+use crate::config::Unit;
 use crate::pipeline::{Ending, Report, Stages, Stop};
 use crate::record::ChainId;
 use crate::sink::Base;

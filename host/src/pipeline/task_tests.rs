@@ -3,10 +3,11 @@
 use crossbeam_channel::unbounded;
 
 use super::*;
-use crate::chain::{Applied, Unit};
+use crate::chain::Applied;
 use crate::clock::SystemClock;
 use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
+use crate::config::Unit;
 use crate::pipeline::Ending;
 use crate::record::{Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
 use crate::sink::Gathered;

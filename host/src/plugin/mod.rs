@@ -4,56 +4,35 @@
 //! Plugins::find(name, pin) → Component{info, digest} → canonical(Keys) → Canonical{digest}
 //!                                  → transform(Stage, Canonical) → Box<dyn Transform>
 //! ```
+//! Rooms, the lowest first: `boundary` (what crosses), `config` (what a guest gets in `init`), `compile`, `run`, `resolve`.
+//!
 //! [`Plugins::keep`] stores component and config for good, so that later both are found by the digests that a log names.
 //! The only folder that names wasmtime. What a plugin can do to a pipeline is bounded by [`Limits`] and the constants
-//! beside it; what it gives back is checked buffer by buffer before it becomes Arrow (`lift`, `output`). A call that
+//! beside it; what it gives back is checked buffer by buffer before it becomes Arrow (`boundary`). A call that
 //! fails is repeated on halves of the batch, each with a fresh instance, until one record is alone: that record is
 //! refused with one of [`codes`], and the others go on unharmed.
 
-mod author;
-mod bindings;
-mod cache;
+mod boundary;
 mod compile;
-mod component;
 mod config;
-mod engine;
-#[cfg(test)]
-mod fuzz;
-mod inspect;
-mod instance;
-mod join;
-mod lift;
-mod linker;
-mod log;
-mod lower;
-#[cfg(test)]
-mod oracle;
-mod output;
-mod plan;
-mod plugins;
-mod secrets;
-mod setup;
-mod shipped;
-mod store;
-mod tables;
-mod transform;
-mod types;
-mod version;
+mod resolve;
+mod run;
+mod text;
 
 use std::time::Duration;
 
 use crate::fs::Limit;
 
-pub use author::{Crossing, CrossingNode, crossing};
-pub use compile::{child as compile_stdin, this_is_weir};
-pub use component::{Component, Info};
-pub use config::{Attached, Canonical};
-pub use engine::Stop;
-pub use inspect::{ConfigKey, Import, Shape};
-pub use plugins::{Places, Plugins};
-pub use setup::{Keys, SetupError, SetupProblem, Stage};
-pub use shipped::{Shipped, all as shipped};
-pub use store::{Item, PluginStore, Pushed, Ref};
+pub use compile::child::{child as compile_stdin, this_is_weir};
+pub use compile::engine::Stop;
+pub use config::canonical::{Attached, Canonical};
+pub use config::setup::{Keys, SetupError, SetupProblem, Stage};
+pub use resolve::plugins::{Places, Plugins};
+pub use resolve::shipped::{Shipped, all as shipped};
+pub use resolve::store::{Item, PluginStore, Pushed, Ref};
+pub use run::author::{Crossing, CrossingNode, crossing};
+pub use run::component::{Component, Info};
+pub use run::inspect::{ConfigKey, Import, Shape};
 
 /// What one plugin instance may use. The defaults suit plugins written in Rust.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,5 @@
 //! Where records come from. A source yields batches; it never commits by itself.
 
-pub mod books;
-mod books_words;
 mod connector;
 mod lost;
 

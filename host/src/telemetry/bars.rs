@@ -7,10 +7,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::events::{CommitReport, Reading, Started};
-use super::logs::drawing;
 use super::progress::due;
 use super::screen::on_stderr;
 use super::words::count;
+use crate::lock::lock;
+use crate::logging::drawing;
 use crate::text::printable;
 
 /// Two lines for each pipeline, the second folded into the width: no line wraps at 80 columns.
@@ -71,7 +72,7 @@ impl Bar {
 
 impl Bars {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Bar>> {
-        self.all.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.all)
     }
 
     fn with(&self, pipeline: &str, change: impl FnOnce(&mut Bar)) {

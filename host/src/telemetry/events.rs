@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::words::time;
+use crate::instant::utc;
 
 use crate::chain::Ledger;
 use crate::error::Error;
@@ -223,13 +224,6 @@ pub(super) fn rate(n: u64, time: Duration) -> f64 {
     }
 }
 
-pub(super) fn utc(micros: i64) -> String {
-    match crate::instant::civil(micros) {
-        Some(time) => format!("{time:.3}Z"),
-        None => micros.to_string(),
-    }
-}
-
 impl CommitReport {
     /// `topic/partition@from-to`, the widest first, at most four.
     pub fn offsets(&self) -> String {
@@ -258,7 +252,7 @@ impl CommitReport {
         json!({
             "id": self.pipeline,
             "name": self.pipeline,
-            "timestamp": utc(self.time),
+            "timestamp": utc(self.time, 3),
             "batchId": self.version,
             "kind": self.kind,
             "batchDuration": ms(self.since_last),
@@ -432,7 +426,7 @@ pub(super) fn log_stopped(s: &Stopped) {
     };
     if !tracing::enabled!(tracing::Level::ERROR) {
         let line = format!("weir: pipeline {} failed: {}: {error}\n", s.pipeline, s.why);
-        super::logs::aside(line.as_bytes());
+        crate::logging::aside(line.as_bytes());
     }
     tracing::error!(
         pipeline = s.pipeline,

@@ -5,7 +5,7 @@
 
 mod bars;
 pub mod events;
-pub mod logs;
+
 mod meters;
 pub mod metrics;
 pub mod progress;

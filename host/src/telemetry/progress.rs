@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::bars::Bars;
@@ -11,6 +11,7 @@ use super::events::{self, CommitReport, Reading, Report, Resting, Started, Stopp
 use super::events::{Waiting, rate};
 use super::screen::on_stdout;
 use super::words::{bytes, count, time};
+use crate::lock::lock;
 use crate::text::{printable, printable_json};
 
 /// With plain lines, records that wait for their commit are told of after this much silence, and then this often.
@@ -78,7 +79,7 @@ impl Progress {
     }
 
     fn words(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.words)
     }
 
     /// Whether it is time for another word about records that wait.

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::commit::{Committed, Kind as EntryKind, Rule, State};
 use crate::config::PipelineConfig;
 use crate::error::{Error, Kind};
+use crate::lock::lock;
 use crate::pipeline::{self, Ending, Left, Rest, Stages};
 use crate::sink::Gathered;
 
@@ -65,7 +66,7 @@ impl Tally {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sums> {
-        self.sums.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.sums)
     }
 
     fn stop(&self, why: impl FnOnce(&Sums) -> String, failure: Option<Failure>) {

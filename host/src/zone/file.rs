@@ -25,15 +25,17 @@ use sha2::{Digest, Sha256};
 
 use crate::chain::Column;
 use crate::commit::{AddedFile, FileRange, Role};
+use crate::config::Compression;
 use crate::error::{Error, Kind, Result};
+use crate::hash::hex;
 use crate::record::ChainId;
 use crate::sink::Finish;
 use crate::store::{FileWriter, Store};
 
+use super::ParquetOptions;
 use super::digest::RowDigest;
 use super::layout::{Partition, partition_map};
-use super::schema::{hex, schema_digest};
-use super::{Compression, ParquetOptions};
+use super::schema::schema_digest;
 
 /// Past this a dictionary rarely pays, and every open file holds one per column.
 const DICTIONARY_PAGE_BYTES: usize = 256 << 10;

@@ -11,21 +11,11 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use super::exact::{castable, exactly};
 use super::schema::is_system;
+use crate::config::OnTypeChange;
 use crate::error::{Error, Kind, Result};
 use crate::record::fold;
 
 const OP: &str = "zone.fitting";
-
-/// `source.on.type.change`: what becomes of a column whose type is another one than the zone has that is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnTypeChange {
-    /// Stop before the first row of the new type.
-    Fail,
-    /// Give each value the type that the zone has, where that is exact.
-    Cast,
-    /// Write them to a column of their own, `<name>_<type>`.
-    NewColumn,
-}
 
 /// Where the columns of files go.
 #[derive(Clone, Debug)]

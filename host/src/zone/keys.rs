@@ -35,12 +35,12 @@ use sha2::{Digest, Sha256};
 
 use crate::commit::{AddedFile, FileRange, Role};
 use crate::error::{Error, Kind, Result};
+use crate::hash::hex;
 use crate::store::Store;
 
 use super::file::{Birth, Out, Staged};
 use super::layout::partition_map;
 use super::read::Located;
-use super::schema::hex;
 
 /// 16 bytes, compared as a big-endian number.
 pub type Key = u128;

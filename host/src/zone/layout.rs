@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::TableName;
 use crate::error::{Error, Kind, Result};
 use crate::instant;
 
@@ -19,34 +20,22 @@ pub const INGEST_HOUR: &str = "ingest_hour";
 /// Value of a partition whose field is null or cannot be read as a date, as Hive and Spark name it.
 pub const NO_PARTITION_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// `sink.table`: a name, or one with `${topic}` in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableName(String);
-
-impl TableName {
-    pub fn new(template: impl Into<String>) -> Result<TableName> {
-        let table = TableName(template.into());
-        table.name("topic")?;
-        Ok(table)
+/// The table of a topic's rows. Readers skip names that begin with `_` or `.`, so such a table would look empty.
+pub fn table_of(table: &TableName, topic: &str) -> Result<String> {
+    let name = table.of(topic);
+    let legal = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with(['_', '.']) || !name.chars().all(legal) {
+        return Err(Error::new(
+            Kind::ConfigInvalid,
+            "zone.table",
+            format!(
+                "`{name}` cannot be a table: letters, digits, `-`, `_` and `.`, not beginning with `_` or `.`, as readers hide those"
+            ),
+        )
+        .with("topic", topic)
+        .hint("set sink.table to a name of your own"));
     }
-
-    /// The table of this topic. Readers skip names that begin with `_` or `.`, so such a table would look empty.
-    pub fn name(&self, topic: &str) -> Result<String> {
-        let name = self.0.replace("${topic}", topic);
-        let legal = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-        if name.is_empty() || name.starts_with(['_', '.']) || !name.chars().all(legal) {
-            return Err(Error::new(
-                Kind::ConfigInvalid,
-                "zone.table",
-                format!(
-                    "`{name}` cannot be a table: letters, digits, `-`, `_` and `.`, not beginning with `_` or `.`, as readers hide those"
-                ),
-            )
-            .with("topic", topic)
-            .hint("set sink.table to a name of your own, for example `t_${topic}`"));
-        }
-        Ok(name)
-    }
+    Ok(name.to_owned())
 }
 
 /// Partition columns and values of a file, outermost first, as they stand in its path (values not yet escaped).
@@ -117,11 +106,13 @@ mod tests {
 
     #[test]
     fn hidden_or_nested_tables_are_refused() {
-        for bad in ["", "_system", ".x", "a/b", "${topic}/x", "a b"] {
-            assert!(TableName::new(bad).is_err(), "{bad}");
+        for bad in ["", "_system", ".x", "a/b", "a b"] {
+            let table = TableName::Fixed(bad.to_owned());
+            assert!(table_of(&table, "topic").is_err(), "{bad}");
+            assert!(table_of(&TableName::PerTopic, bad).is_err(), "{bad}");
         }
-        let table = TableName::new("${topic}").expect("legal");
-        assert_eq!(table.name("a.b-c_1").expect("legal"), "a.b-c_1");
-        assert!(table.name("__consumer_offsets").is_err());
+        let name = table_of(&TableName::PerTopic, "a.b-c_1").expect("legal");
+        assert_eq!(name, "a.b-c_1");
+        assert!(table_of(&TableName::PerTopic, "__consumer_offsets").is_err());
     }
 }

@@ -8,6 +8,7 @@
 //! Formats that other versions must keep: paths (`layout.rs`), the schema digest (`schema.rs`), the row digest
 //! (`digest.rs`) and the key sidecar (`keys.rs`).
 
+pub mod deadletter;
 mod dedup;
 mod digest;
 mod exact;
@@ -28,12 +29,10 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::str::FromStr;
-
 pub use digest::RowDigest;
-pub use fitting::{Changed, Fitting, OnTypeChange};
+pub use fitting::{Changed, Fitting};
 pub use keys::KeyScheme;
-pub use layout::TableName;
+pub use layout::table_of;
 pub use names::{Clash, Origin, clashes, reserved};
 pub use partition::{PartitionBy, PartitionFormat};
 pub use processed::{Processed, ProcessedBatch, ProcessedOptions};
@@ -42,7 +41,9 @@ pub use read::{overlapping, read_file, read_rows, schemas};
 pub use rest::write_rest;
 pub use schema::{is_system, schema_digest};
 pub use table::{TableLimits, read_table};
-pub use write::{Rotate, ZoneOptions, ZoneSink};
+pub use write::{ZoneOptions, ZoneSink};
+
+use crate::config::Compression;
 
 /// How Parquet is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,46 +56,14 @@ pub struct ParquetOptions {
 /// One row group is held in memory per open file; 16 MiB already compresses as well as the usual 128 MiB.
 pub const ROW_GROUP_BYTES: usize = 16 << 20;
 
+/// As fast as snappy and 40 % smaller; level 3 buys nothing (measured).
+const COMPRESSION: Compression = Compression::Zstd(1);
+
 impl Default for ParquetOptions {
     fn default() -> Self {
         ParquetOptions {
-            compression: Compression::default(),
+            compression: COMPRESSION,
             row_group_bytes: ROW_GROUP_BYTES,
-        }
-    }
-}
-
-/// `zstd-1` … `zstd-22`, `snappy`, `none`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    None,
-    Snappy,
-    Zstd(i32),
-}
-
-impl Default for Compression {
-    /// As fast as snappy and 40 % smaller; level 3 buys nothing (measured).
-    fn default() -> Self {
-        Compression::Zstd(1)
-    }
-}
-
-impl FromStr for Compression {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let level = |n: &str| n.parse().ok().filter(|n| (1..=22).contains(n));
-        match text {
-            "none" => Ok(Compression::None),
-            "snappy" => Ok(Compression::Snappy),
-            "zstd" => Ok(Compression::default()),
-            other => other
-                .strip_prefix("zstd-")
-                .and_then(level)
-                .map(Compression::Zstd)
-                .ok_or_else(|| {
-                    format!("expected zstd-1 … zstd-22, snappy or none, found `{text}`")
-                }),
         }
     }
 }

@@ -27,12 +27,13 @@ use sha2::{Digest, Sha256};
 
 use crate::commit::{AddedFile, LogName, Role};
 use crate::error::{Error, Kind, Result};
+use crate::hash::hex;
 use crate::record::{ChainId, OFFSET, PARTITION, TOPIC};
 use crate::store::Store;
 
 use super::digest::RowDigest;
 use super::fitting::{Changed, Fitting};
-use super::schema::{hex, schema_digest};
+use super::schema::schema_digest;
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8192;

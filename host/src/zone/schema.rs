@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Schema, TimeUnit};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
+use crate::hash::sha256;
 use crate::record::{OFFSET, PARTITION, ROW, SYSTEM, TIMESTAMP, TOPIC, timestamp_type};
 
 /// System columns of a zone's rows, in their order, after the rule's columns.
@@ -41,7 +41,7 @@ pub fn schema_digest(schema: &Schema) -> Result<String> {
         )
         .source(e)
     })?;
-    Ok(format!("sha256:{}", hex(&Sha256::digest(json))))
+    Ok(sha256(&json))
 }
 
 #[derive(Serialize)]
@@ -120,10 +120,6 @@ pub fn format_string(data_type: &DataType) -> Option<String> {
         _ => return None,
     };
     Some(fixed.to_owned())
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

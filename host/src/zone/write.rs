@@ -18,15 +18,16 @@ use arrow_select::take::take;
 use crate::chain::{Applied, Column, Ledger, Letter};
 use crate::clock::Clock;
 use crate::commit::{LogName, Role, Span, new_file_id};
-use crate::deadletter;
+use crate::config::{Rotate, TableName};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, ChainId, TopicPartition, headers_type};
 use crate::sink::{Finish, Gathered, Sealed, Sink};
 use crate::store::Store;
+use crate::zone::deadletter;
 
 use super::ParquetOptions;
 use super::file::{Birth, Plain, RowsFile};
-use super::layout::{TableName, ingest_partition, parquet_path};
+use super::layout::{ingest_partition, parquet_path, table_of};
 use super::parts::{parts, rows_of};
 use super::schema::{is_system, system_fields};
 
@@ -45,27 +46,6 @@ pub struct ZoneOptions {
     pub parquet: ParquetOptions,
     /// Also write the original bytes.
     pub keep_value: bool,
-}
-
-/// When a seal is due. A commit closes every file of the task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rotate {
-    /// Of the largest file, by estimate of its encoded size.
-    pub bytes: u64,
-    /// Since the first offset covered.
-    pub age: Duration,
-    /// Rows and letters of all files; 0 = no limit.
-    pub rows: u64,
-}
-
-impl Default for Rotate {
-    fn default() -> Self {
-        Rotate {
-            bytes: 128 << 20,
-            age: Duration::from_secs(60),
-            rows: 0,
-        }
-    }
 }
 
 /// Gives the proved version of the log: what this attempt is checked against (W2).
@@ -133,7 +113,7 @@ impl ZoneSink {
         for part in parts {
             let part = rows_of(applied, part);
             let (fields, columns) = self.columns(batch, &part)?;
-            let table = self.options.table.name(&batch.covers.tp.topic)?;
+            let table = table_of(&self.options.table, &batch.covers.tp.topic)?;
             let offsets = row_offsets(batch, &part);
             self.append(batch, table, Role::Rows, (fields, &columns), offsets)?;
         }
@@ -142,7 +122,7 @@ impl ZoneSink {
             let rows = deadletter::rows(batch, letters)?;
             let columns = plain_columns(&rows);
             let fields = rows.schema().fields().to_vec();
-            let table = self.options.letters_table.name(&batch.covers.tp.topic)?;
+            let table = table_of(&self.options.letters_table, &batch.covers.tp.topic)?;
             let offset = |letter: &Letter| batch.offset.value(letter.record as usize);
             let offsets = (offset(first), offset(last));
             self.append(batch, table, Role::Letters, (fields, &columns), offsets)?;
@@ -405,7 +385,7 @@ impl Sink for ZoneSink {
         let rows = || open.files.iter().map(|f| f.file.rows()).sum::<u64>();
         let bytes = || open.files.iter().map(|f| f.file.size()).max().unwrap_or(0);
         self.clock.elapsed().saturating_sub(open.since) >= rotate.age
-            || rotate.rows > 0 && rows() >= rotate.rows
+            || rotate.rows.is_some_and(|most| rows() >= most)
             || bytes() >= rotate.bytes
     }
 

@@ -15,12 +15,12 @@ use crate::chain::Ledger;
 use crate::cli::{say_words, table};
 use crate::clock::SystemClock;
 use crate::commit::{self, AddedFile, Log, LogName, Role, Writer};
-use crate::deadletter::{self, Filter};
 use crate::error::{Error, Kind, Result};
-use crate::source::books::Tally;
+use crate::sample::Tally;
 use crate::store::{self, Store};
 use crate::telemetry::{bytes, count};
 use crate::zone;
+use crate::zone::deadletter::{self, Filter};
 
 /// Rows and letters shown.
 const SHOWN: usize = 5;

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::super::remote::read;
 use super::super::{Exit, say, say_json, table};
 use super::Which;
-use crate::admin::client::{Carries, Client, segment};
 use crate::clock::SystemClock;
 use crate::commit::{self, Rule};
 use crate::config;
 use crate::error::Result;
-use crate::ops::swap::{self, Scene, Standing, Swapped, Wanted};
-use crate::ops::{Change, Columns, Effect, Refused, short};
+use crate::http::client::{Carries, Client, segment};
+use crate::operations::swap::{self, Scene, Standing, Swapped, Wanted};
+use crate::operations::{Change, Columns, Effect, Refused, short};
 use crate::plugin::{Places, Plugins};
 
 /// Put other rules in force: another plugin of a transform, or what the config says now.

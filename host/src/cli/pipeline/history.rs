@@ -5,11 +5,11 @@ use clap::Args;
 use super::super::place::{self, Where};
 use super::super::remote::{Remote, local_only, read};
 use super::super::{Exit, say_json, say_words, table};
-use crate::admin::History;
-use crate::admin::client::{query, segment};
 use crate::error::Result;
-use crate::ops::history::{Era, Page, Range, page, pick};
-use crate::ops::{short, utc};
+use crate::http::History;
+use crate::http::client::{query, segment};
+use crate::operations::history::{Era, Page, Range, page, pick};
+use crate::operations::{short, utc};
 
 /// Which rules made which offsets, since when, by whom and why.
 ///

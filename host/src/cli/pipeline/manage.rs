@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::super::remote::{Remote, read};
 use super::super::{Exit, print_problems, say, say_json, say_lines, say_value, table};
-use crate::admin::client::{Carries, Client, query, segment};
 use crate::config::{self, Overlay, Problem, Text};
+use crate::daemon;
 use crate::error::{Error, Kind, Result};
-use crate::ops::short;
-use crate::ops::status::{Logged, Pipeline};
-use crate::supervisor;
+use crate::http::client::{Carries, Client, query, segment};
+use crate::operations::short;
+use crate::operations::status::{Logged, Pipeline};
 use crate::telemetry::count;
 
 #[derive(Debug, Subcommand)]
@@ -267,7 +267,7 @@ fn map_of(file: &str, over: &Over) -> Result<(String, BTreeMap<String, String>)>
     let map = raws.first().map(|(raw, _)| raw.canonical());
     let mut map = map.unwrap_or_default();
     let shows: Vec<String> = (map.keys())
-        .filter(|key| !supervisor::may_refer(&map, key))
+        .filter(|key| !daemon::may_refer(&map, key))
         .cloned()
         .collect();
     for key in shows {

@@ -8,12 +8,12 @@ use serde_json::json;
 use super::super::remote::read;
 use super::super::{Exit, place, say, say_json, table, to_stderr};
 use super::Which;
-use crate::admin::client::{Carries, segment};
 use crate::clock::{Clock, SystemClock};
 use crate::commit;
 use crate::error::Result;
-use crate::ops::rewind::{self as ops_rewind, Rewound, rewound};
-use crate::pipeline::offsets;
+use crate::http::client::{Carries, segment};
+use crate::operations::rewind::{self as ops_rewind, Rewound, rewound};
+use crate::pipeline::positions;
 use crate::plugin::{Places, Plugins};
 
 /// Put positions of a stopped pipeline elsewhere: read offsets again, or skip some.
@@ -61,13 +61,13 @@ pub(super) fn rewind(args: &RewindArgs) -> Result<Exit> {
     }
     let config = place::config_of(&which.at, &which.conf, &which.overlay())?;
     let clock: Arc<dyn Clock> = SystemClock::shared();
-    if let Some(process) = offsets::running(&config)? {
+    if let Some(process) = positions::running(&config)? {
         to_stderr(&format!(
             "weir: {process} seems to run this pipeline: it will drop what it has not committed and go on at the new positions\n"
         ));
     }
     let actor = commit::actor();
-    let order = offsets::Order {
+    let order = positions::Order {
         actor: &actor,
         reason,
         dry_run: *dry_run,
@@ -75,11 +75,11 @@ pub(super) fn rewind(args: &RewindArgs) -> Result<Exit> {
         plugins: &|| Plugins::open(Places::of(&config)),
     };
     let altered = match all {
-        Some(_) => offsets::reset(&config, &clock, &order)?,
+        Some(_) => positions::reset(&config, &clock, &order)?,
         None => {
             let wanted = to.iter().map(|text| ops_rewind::wanted(text));
             let wanted = wanted.collect::<Result<Vec<_>>>()?;
-            offsets::alter(&config, &clock, &wanted, &order)?
+            positions::alter(&config, &clock, &wanted, &order)?
         }
     };
     show(&rewound(&config.name, *dry_run, altered), which.json)

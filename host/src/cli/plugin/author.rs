@@ -8,10 +8,10 @@ use serde_json::json;
 use super::tryout::{self, InputArgs, RunArgs};
 use super::verify::{self, TestArgs};
 use crate::author::build::{self, Built, Say};
-use crate::author::infer::Format;
-use crate::author::{check, create, infer, race, sample, sdk, subject::Subject};
+use crate::author::{check, create, race, sample, sdk, subject::Subject, trial};
 use crate::cli::{Exit, say, say_lines, say_value, table};
 use crate::error::{Error, Kind, Result};
+use crate::infer::{self, Format};
 use crate::telemetry::{bytes, count};
 
 /// Messages that `infer` looks at where nothing is said.
@@ -68,6 +68,24 @@ pub(super) struct BenchArgs {
     json: bool,
 }
 
+/// What the messages are.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum As {
+    Xml,
+    Json,
+    Csv,
+}
+
+impl From<As> for Format {
+    fn from(named: As) -> Format {
+        match named {
+            As::Xml => Format::Xml,
+            As::Json => Format::Json,
+            As::Csv => Format::Csv,
+        }
+    }
+}
+
 /// Prints a [[transforms]] table for xml-flatten, json-flatten or csv-parse, with what was seen as comments.
 ///
 /// A type is named only where every value seen is of it. The table is tried on the messages, and the last lines say what came of it.
@@ -77,7 +95,7 @@ pub(super) struct InferArgs {
     input: InputArgs,
     /// Format of the messages; told by their first sign where it is not given
     #[arg(long = "as", value_name = "FORMAT")]
-    format: Option<Format>,
+    format: Option<As>,
     /// The element that is a row, where the repeated one is not meant (XML)
     #[arg(long, value_name = "ELEMENT")]
     row_tag: Option<String>,
@@ -96,13 +114,15 @@ pub(super) fn author(verb: &AuthorVerb) -> Result<Exit> {
         AuthorVerb::Infer(args) => {
             let messages = args.input.messages(INFER_LIMIT)?;
             let wanted = infer::Wanted {
-                format: args.format,
+                format: args.format.map(Format::from),
                 row_tag: args.row_tag.as_deref(),
                 whole: messages.whole,
             };
-            let map = infer::infer(&messages.list, wanted)?;
-            say_lines(map.text.trim_end());
-            let tried = infer::tried(&map, &messages.list, &args.plugin_path);
+            let values = messages.list.iter().filter_map(|m| m.value.as_deref());
+            let values: Vec<&[u8]> = values.collect();
+            let map = infer::infer(&values, wanted)?;
+            say_lines(map.toml().trim_end());
+            let tried = trial::tried(&map, &messages.list, &args.plugin_path);
             let tried = tried
                 .unwrap_or_else(|e| vec![infer::plain(&format!("it cannot be tried here: {e}"))]);
             for line in tried {

@@ -16,6 +16,7 @@ use crate::cli::{Exit, print_problems, say, say_value};
 use crate::clock::SystemClock;
 use crate::commit::LogName;
 use crate::config::{self, Overlay};
+use crate::connect;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline;
 use crate::plugin::{Item, Places, PluginStore, Plugins};
@@ -163,7 +164,7 @@ impl Needed {
             let Some(path) = path.to_str().filter(|_| readable) else {
                 continue;
             };
-            let loaded = config::load(&[path.to_owned()], &Overlay::default());
+            let loaded = connect::load(&[path.to_owned()], &Overlay::default());
             if loaded.has_errors() {
                 print_problems(&loaded.problems);
                 return Ok(false);

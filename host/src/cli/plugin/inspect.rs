@@ -5,11 +5,11 @@ use std::path::Path;
 use clap::Args;
 
 use super::{PlacesArgs, read};
-use crate::admin::client::segment;
 use crate::cli::remote::{Remote, read as value};
 use crate::cli::{Exit, say, say_json, say_lines, table};
 use crate::error::{Error, Result};
-use crate::ops::plugins::{self as ops_plugins, Inspected};
+use crate::http::client::segment;
+use crate::operations::plugins::{self as ops_plugins, Inspected};
 use crate::plugin::{Component, Plugins};
 use crate::telemetry::bytes;
 

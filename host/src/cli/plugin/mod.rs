@@ -14,8 +14,8 @@ use clap::{Args, Subcommand};
 
 use super::Exit;
 use super::remote::{Remote, local_only};
-use crate::admin::client::Client;
 use crate::error::{Error, Kind, Result};
+use crate::http::client::Client;
 use crate::plugin::{self, Places, Plugins, Stop};
 
 #[derive(Debug, Args)]

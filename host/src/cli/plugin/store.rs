@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{PlacesArgs, read};
-use crate::admin::client::{Carries, Client, query, segment};
 use crate::cli::place::Where;
 use crate::cli::remote::{Remote, local_only, read as value};
 use crate::cli::{Exit, say, say_json, table};
@@ -13,8 +12,9 @@ use crate::clock::SystemClock;
 use crate::commit::Writer;
 use crate::config::Text;
 use crate::error::{Error, Kind, Result};
-use crate::ops::plugins::{self as ops_plugins, Claim, InForce, Listed, Pushed, Yanked};
-use crate::ops::short;
+use crate::http::client::{Carries, Client, query, segment};
+use crate::operations::plugins::{self as ops_plugins, Claim, InForce, Listed, Pushed, Yanked};
+use crate::operations::short;
 use crate::plugin::MAX_COMPONENT_BYTES;
 use crate::telemetry::bytes;
 

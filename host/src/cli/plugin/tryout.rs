@@ -10,10 +10,11 @@ use crate::author::build::Say;
 use crate::author::input::{self, Message};
 use crate::author::outcome::{Outcome, Refused, Row};
 use crate::author::{Settings, Subject, sample, subject};
-use crate::chain::{Chain, Table, Unit};
+use crate::chain::{Chain, Table};
 use crate::cli::{Exit, print_problems, say, say_lines, table, to_stderr};
 use crate::clock::SystemClock;
-use crate::config::{self, Overlay, PipelineConfig};
+use crate::config::{Overlay, PipelineConfig};
+use crate::connect;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::KafkaProps;
 use crate::pipeline;
@@ -231,7 +232,7 @@ impl RunArgs {
 }
 
 fn run_chain(args: &RunArgs, config: &str) -> Result<Exit> {
-    let loaded = config::load(&[config.to_owned()], &Overlay::default());
+    let loaded = connect::load(&[config.to_owned()], &Overlay::default());
     print_problems(&loaded.problems);
     let Some(config) = loaded.pipelines.first() else {
         return Ok(Exit::Usage);
@@ -241,10 +242,6 @@ fn run_chain(args: &RunArgs, config: &str) -> Result<Exit> {
     let batch = input::batch("samples", &messages.list);
     let all = config.transforms.len();
     let from = if args.verbose { 1 } else { all };
-    let unit = match config.errors.unit {
-        config::Unit::Row => Unit::Row,
-        config::Unit::Record => Unit::Record,
-    };
     for stages in from.max(1)..=all {
         let mut part: PipelineConfig = config.clone();
         part.transforms.truncate(stages);
@@ -253,7 +250,7 @@ fn run_chain(args: &RunArgs, config: &str) -> Result<Exit> {
             print_problems(&problems);
             return Ok(Exit::Usage);
         }
-        let mut chain = Chain::new(transforms, unit)?;
+        let mut chain = Chain::new(transforms, config.errors.unit)?;
         let outcome = Outcome::of_chain(&chain.apply(&batch)?, &chain);
         if args.verbose {
             let last = part.transforms.last().map_or("", |t| t.name.as_str());

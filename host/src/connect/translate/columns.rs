@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::author::infer::{self, Format, Wanted};
-use crate::author::input::Message;
-use crate::config;
+use crate::infer::{self, Format, Wanted};
 use crate::json::Json;
 
 pub(super) const PLUGIN: &str = "json-flatten";
@@ -146,32 +144,17 @@ pub(super) fn learn(
         })?;
         (*inner != Json::Null).then(|| inner.to_string().into_bytes())
     };
-    let messages: Vec<Message> = sample
-        .iter()
-        .filter_map(record)
-        .map(|value| Message {
-            value: Some(value),
-            ..Message::default()
-        })
-        .collect();
-    if messages.is_empty() {
+    let records: Vec<Vec<u8>> = sample.iter().filter_map(record).collect();
+    if records.is_empty() {
         return Err(format!("no message has a record at {root}"));
     }
+    let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
     let wanted = Wanted {
         format: Some(Format::Json),
         ..Wanted::default()
     };
-    let map = infer::infer(&messages, wanted).map_err(|e| e.to_string())?;
-    let (raw, problems) = config::text("the sample", &map.text);
-    if let Some(problem) = problems.first() {
-        return Err(problem.message.clone());
-    }
-    let mut keys = Keys::new();
-    for (key, entry) in raw.iter() {
-        if let Some(key) = key.strip_prefix("transforms.flatten.") {
-            keys.insert(key.to_owned(), entry.value.typed().to_owned());
-        }
-    }
+    let map = infer::infer(&records, wanted).map_err(|e| e.to_string())?;
+    let mut keys = map.keys();
     if let Some(delimiter) = delimiter.filter(|d| *d != "_") {
         renamed(&mut keys, delimiter);
     }

@@ -19,7 +19,7 @@ use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{Problem, Raw, problem};
 
 pub use kept::{idle, off};
-pub(super) use source::client_property;
+pub(crate) use source::client_property;
 pub use transforms::SMT_TABLE;
 
 /// The native config: each key stands where the one stood that it was made of.
@@ -56,7 +56,7 @@ pub fn translate(
 }
 
 /// Reads one map and writes the other; remembers which keys have had their say.
-pub(super) struct Work<'a> {
+pub(crate) struct Work<'a> {
     pub raw: &'a Raw,
     pub class: &'static Class,
     pub defaults: &'a Defaults,

@@ -107,7 +107,7 @@ fn start(work: &mut Work<'_>, key: &str) {
 }
 
 /// One setting of a Java client as librdkafka's; none where it is idle or refused, which is said.
-pub(in crate::connect) fn client_property(
+pub(crate) fn client_property(
     work: &mut Work<'_>,
     key: &str,
     name: &str,

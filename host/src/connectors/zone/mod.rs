@@ -6,7 +6,7 @@ use crate::commit::LogName;
 use crate::config::{PipelineConfig, RawZoneConfig, TableName, ZoneMode};
 use crate::error::{Error, Kind, Result};
 use crate::sink::{Sink, SinkConnector, SinkContext};
-use crate::zone::{self, Compression, ParquetOptions, Rotate, ZoneOptions, ZoneSink};
+use crate::zone::{ParquetOptions, ZoneOptions, ZoneSink};
 
 /// A zone laid out by the hour of ingestion.
 pub(super) fn connect(
@@ -20,7 +20,7 @@ pub(super) fn connect(
             "a zone with partitions by a field is written in batches",
         ));
     };
-    let options = options(config, zone, &context.log)?;
+    let options = options(config, zone, &context.log);
     Ok(Box::new(RawZone { options, context }))
 }
 
@@ -45,32 +45,20 @@ impl SinkConnector for RawZone {
     }
 }
 
-fn options(config: &PipelineConfig, zone: &RawZoneConfig, name: &LogName) -> Result<ZoneOptions> {
-    let table = match &config.sink.table {
-        TableName::PerTopic => "${topic}",
-        TableName::Fixed(name) => name,
-    };
-    Ok(ZoneOptions {
+fn options(config: &PipelineConfig, zone: &RawZoneConfig, name: &LogName) -> ZoneOptions {
+    ZoneOptions {
         name: name.clone(),
-        table: zone::TableName::new(table)?,
-        letters_table: zone::TableName::new(&config.errors.dlq_table)?,
-        rotate: Rotate {
-            bytes: zone.rotate.bytes,
-            age: zone.rotate.age,
-            rows: zone.rotate.rows.unwrap_or(0),
-        },
+        table: config.sink.table.clone(),
+        letters_table: TableName::Fixed(config.errors.dlq_table.clone()),
+        rotate: zone.rotate,
         parquet: parquet_options(config),
         keep_value: zone.keep_value,
-    })
+    }
 }
 
 pub fn parquet_options(config: &PipelineConfig) -> ParquetOptions {
     ParquetOptions {
-        compression: match config.sink.compression {
-            crate::config::Compression::None => Compression::None,
-            crate::config::Compression::Snappy => Compression::Snappy,
-            crate::config::Compression::Zstd(level) => Compression::Zstd(level),
-        },
+        compression: config.sink.compression,
         row_group_bytes: config.sink.row_group_bytes,
     }
 }

@@ -7,10 +7,9 @@ use arrow_schema::{Field, Schema};
 
 use super::{Batches, InputZone, rows_files};
 use crate::commit::{PlanRange, State};
-use crate::config::OnTypeChange as Chosen;
 use crate::error::{Kind, Result};
 use crate::record::{ChainId, fold};
-use crate::zone::{ChainRange, Fitting, OnTypeChange, overlapping, schemas};
+use crate::zone::{ChainRange, Fitting, overlapping, schemas};
 
 type PlanRanges = BTreeMap<ChainId, PlanRange>;
 
@@ -29,11 +28,7 @@ impl Batches<'_> {
     /// How the columns of these rows become those of the own zone.
     pub(super) fn fitting(&self, input: &InputZone, ranges: &[ChainRange]) -> Result<Fitting> {
         let zone = self.zone;
-        let on = match self.source.on_type_change {
-            Chosen::Fail => OnTypeChange::Fail,
-            Chosen::Cast => OnTypeChange::Cast,
-            Chosen::NewColumn => OnTypeChange::NewColumn,
-        };
+        let on = self.source.on_type_change;
         let mut keys = vec![zone.partition_field.clone()];
         keys.extend(zone.dedup_key.iter().chain(&zone.sort).cloned());
         let files = rows_files(input.log.state(), &self.source.table);

@@ -21,10 +21,11 @@ use crate::record::{ChainId, OFFSET, ROW};
 use crate::sink::Finish;
 use crate::store::Store;
 
+use crate::config::TableName;
 use crate::zone::ParquetOptions;
 use crate::zone::dedup::{Candidate, mark_known, mark_within};
 use crate::zone::keys::{KeyScheme, KeyStream};
-use crate::zone::layout::TableName;
+use crate::zone::layout::table_of;
 use crate::zone::names::{Origin, clashes};
 use crate::zone::partition::{PartitionBy, Period, WHOLE};
 use crate::zone::read::{Located, Rows};
@@ -148,7 +149,7 @@ impl ProcessedBatch {
         options: ProcessedOptions,
         schema: SchemaRef,
     ) -> Result<ProcessedBatch> {
-        TableName::new(&*options.table)?;
+        table_of(&TableName::Fixed(options.table.to_string()), "")?;
         let scheme = KeyScheme::new(&options.dedup);
         if !schema.fields().is_empty() {
             options.fit(&schema)?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::raw::{options, world};
 use super::*;
-use crate::deadletter;
 use crate::sink::Sink as _;
+use crate::zone::deadletter;
 use crate::zone::*;
 
 /// Bytes that no codec makes smaller.

@@ -12,10 +12,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::*;
 use crate::clock::ManualClock;
 use crate::commit::Role;
-use crate::deadletter;
+use crate::config::{Rotate, TableName};
 use crate::error::Kind;
 use crate::sink::{Sealed, Sink};
 use crate::store::{Fault, FaultStore, Script, Verb};
+use crate::zone::deadletter;
 use crate::zone::*;
 
 const NOW: i64 = 1_700_000_000_000_000; // 2023-11-14T22:13:20Z
@@ -29,9 +30,13 @@ pub(super) struct World {
 pub(super) fn options() -> ZoneOptions {
     ZoneOptions {
         name: log(),
-        table: TableName::new("${topic}").expect("legal"),
-        letters_table: TableName::new("dead_letters").expect("legal"),
-        rotate: Rotate::default(),
+        table: TableName::PerTopic,
+        letters_table: TableName::Fixed("dead_letters".to_owned()),
+        rotate: Rotate {
+            bytes: 128 << 20,
+            age: Duration::from_secs(60),
+            rows: None,
+        },
         parquet: ParquetOptions::default(),
         keep_value: false,
     }
@@ -204,7 +209,7 @@ fn rows_are_found_by_coordinate_over_files_topics_and_row_groups() {
         ..ParquetOptions::default()
     };
     let mut w = world(ZoneOptions {
-        table: TableName::new("all").expect("legal"),
+        table: TableName::Fixed("all".to_owned()),
         parquet,
         ..options()
     });
@@ -321,7 +326,7 @@ fn rolling_is_due_by_age_rows_or_bytes_and_never_for_nothing() {
     let rotate = Rotate {
         bytes: 1 << 30,
         age: Duration::from_secs(10),
-        rows: 0,
+        rows: None,
     };
     let mut w = world(ZoneOptions {
         rotate,
@@ -340,7 +345,10 @@ fn rolling_is_due_by_age_rows_or_bytes_and_never_for_nothing() {
     assert!(sealed.files.is_empty() && sealed.spans.len() == 1 && sealed.spans[0].to == 9);
     assert!(!w.sink.should_roll());
 
-    let rotate = Rotate { rows: 30, ..rotate };
+    let rotate = Rotate {
+        rows: Some(30),
+        ..rotate
+    };
     let mut w = world(ZoneOptions {
         rotate,
         ..options()
@@ -352,7 +360,7 @@ fn rolling_is_due_by_age_rows_or_bytes_and_never_for_nothing() {
 
     let rotate = Rotate {
         bytes: 20_000,
-        rows: 0,
+        rows: None,
         ..rotate
     };
     let mut w = world(ZoneOptions {

@@ -1,0 +1,79 @@
+//! A map is tried on the messages it was made of, so that what it refuses is known before it runs anywhere.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::build::Say;
+use super::input::{self, Message};
+use super::{Settings, Subject};
+use crate::error::Result;
+use crate::infer::{Map, plain};
+use crate::telemetry::count;
+
+/// Bytes of messages that run at a time: what a sample becomes is bounded by what one batch may become.
+const BATCH_BYTES: usize = 4 << 20;
+/// Codes that are told.
+const TOLD: usize = 8;
+
+/// Refusals of one code: how many, the first message and what it says.
+struct Refused {
+    times: u64,
+    message: usize,
+    why: String,
+}
+
+/// Lines that say what came of the messages; the plugin is the one of `plugin_path`, or the shipped one.
+pub fn tried(map: &Map, messages: &[Message], plugin_path: &Path) -> Result<Vec<String>> {
+    let subject = Subject::find(Path::new(map.plugin), plugin_path, Say::Errors)?;
+    let settings = Settings::of_text("the map", &map.toml(), map.plugin)?;
+    let mut transform = subject.transform(&settings, &crate::record::input_schema())?;
+    let (mut rows, mut refused) = (0, BTreeMap::<String, Refused>::new());
+    let mut from = 0;
+    while from < messages.len() {
+        let mut bytes = 0;
+        let size = |m: &Message| m.value.as_ref().map_or(0, Vec::len);
+        let fits = |m: &&Message| {
+            bytes += size(m);
+            bytes <= BATCH_BYTES
+        };
+        let len = messages[from..].iter().take_while(fits).count().max(1);
+        let output = transform.apply(&input::table(&messages[from..from + len]))?;
+        rows += output.table.rows as u64;
+        for reject in output.rejects {
+            let known = refused.entry(reject.code).or_insert_with(|| Refused {
+                times: 0,
+                message: from + reject.row as usize,
+                why: plain(&reject.message),
+            });
+            known.times += 1;
+        }
+        from += len;
+    }
+    let tried = |rest: &str| {
+        let (n, rows) = (count(messages.len() as u64), count(rows));
+        format!("tried on these {n} messages: {rows} rows, {rest}")
+    };
+    if refused.is_empty() {
+        return Ok(vec![tried("nothing refused")]);
+    }
+    let all: u64 = refused.values().map(|r| r.times).sum();
+    let mut told = vec![tried(&format!("{} refusals", count(all)))];
+    for (
+        code,
+        Refused {
+            times,
+            message,
+            why,
+        },
+    ) in refused.iter().take(TOLD)
+    {
+        told.push(format!(
+            "  {code}: {} times, first in message {message}: {why}; weir explain {code}",
+            count(*times)
+        ));
+    }
+    if refused.len() > TOLD {
+        told.push(format!("  and {} codes more", refused.len() - TOLD));
+    }
+    Ok(told)
+}

@@ -1,0 +1,508 @@
+//! The daemon's pipelines: what was recorded of each, and the unit that runs it.
+//!
+//! A change is checked, then journalled, then done. Changes of one pipeline come one after another; those of different
+//! pipelines wait for each other only while the journal is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::heard::Live;
+use super::jobs::{self, Pool, Product};
+use super::journal::{Change, Journal, Recorded};
+use super::reach::{self, Origin};
+use super::room::Room;
+use super::unit::{Gear, Runner, Seen, Unit, Wanted};
+use super::views::{Asker, Known, Views};
+use super::{Actor, Health, Info, Job, Readers, Refused, Standing, Status, Target};
+use crate::clock::Clock;
+use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
+use crate::config::reach::Bounds;
+use crate::config::worker::WorkerConfig;
+use crate::config::{self, PipelineConfig, Problem};
+use crate::connect::ConnectorKind;
+use crate::error::{self, Error, Result};
+use crate::lock::lock;
+use crate::logging;
+use crate::operations::PAGE_BYTES;
+use crate::pipeline::Stop;
+use crate::plugin::{Places, Plugins};
+use crate::telemetry::Meters;
+use crate::telemetry::metrics::{self, Shown};
+use crate::telemetry::{self, Tally};
+
+/// Name → file, config.
+type Files = BTreeMap<String, (String, BTreeMap<String, String>)>;
+
+/// After the grace of a shutdown: for threads that gave up to come to their end.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Below `data.dir`: positions of file connectors.
+pub(super) const FILES: &str = "files";
+
+/// Every call blocks for seconds at most. Pipelines end when [`Supervisor::shut_down`] says so.
+#[derive(Debug)]
+pub struct Supervisor {
+    pub(super) worker: WorkerConfig,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) meters: Arc<Meters>,
+    pub(super) pool: Arc<Pool>,
+    /// What configs may use of this machine.
+    pub(super) bounds: Arc<Bounds>,
+    gear: Gear,
+    address: Mutex<String>,
+    started: AtomicBool,
+    views: Views,
+    pub(super) book: Mutex<Book>,
+    room: Room,
+}
+
+/// A page of a pipeline's history.
+#[derive(Debug, Serialize)]
+pub struct Changes {
+    /// The oldest first.
+    pub changes: Vec<Change>,
+    /// Older ones were left out.
+    pub more: bool,
+    /// `skip` of the page of those.
+    pub next: Option<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct Book {
+    pub journal: Journal,
+    pub entries: BTreeMap<String, Arc<Entry>>,
+    /// Deleted, and not yet drained.
+    pub leaving: Vec<Arc<Entry>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub name: String,
+    /// Held by whoever changes it.
+    pub changes: Mutex<()>,
+    pub record: Mutex<Record>,
+    pub unit: Unit,
+    pub live: Arc<Live>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub config: BTreeMap<String, String>,
+    /// Of the config.
+    pub origin: Origin,
+    pub target: Target,
+    /// Or what is wrong with a config that was good when it was recorded.
+    pub job: Result<Arc<Job>, Vec<Problem>>,
+    pub deleted: bool,
+}
+
+impl Entry {
+    pub fn record(&self) -> Record {
+        lock(&self.record).clone()
+    }
+
+    /// By REST.
+    pub fn is_now(&self, config: &BTreeMap<String, String>, job: &Arc<Job>) -> Record {
+        let mut record = lock(&self.record);
+        record.config.clone_from(config);
+        record.origin = Origin::Rest;
+        record.job = Ok(job.clone());
+        record.clone()
+    }
+
+    pub fn wanted(record: &Record) -> Wanted {
+        let told = |problems: &Vec<Problem>| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            lines.join("\n")
+        };
+        Wanted {
+            target: record.target,
+            job: record.job.as_ref().map(Arc::clone).map_err(told),
+        }
+    }
+}
+
+impl Supervisor {
+    /// Takes the directory and starts what is to run. An error says who has the directory, or what is wrong in it.
+    pub fn open(
+        worker: &WorkerConfig,
+        clock: Arc<dyn Clock>,
+        shown: Arc<dyn telemetry::Report>,
+    ) -> Result<Arc<Supervisor>> {
+        let pool = Arc::new(Pool::default());
+        let runner = Arc::new(Product {
+            clock: clock.clone(),
+            pool: pool.clone(),
+            state_dir: worker.data_dir.join(FILES),
+        });
+        Supervisor::open_with(worker, clock, shown, pool, runner)
+    }
+
+    pub(super) fn open_with(
+        worker: &WorkerConfig,
+        clock: Arc<dyn Clock>,
+        shown: Arc<dyn telemetry::Report>,
+        pool: Arc<Pool>,
+        runner: Arc<dyn Runner>,
+    ) -> Result<Arc<Supervisor>> {
+        let address = advertised(worker, None);
+        let (journal, stands) = Journal::open(&worker.data_dir, &address)?;
+        let supervisor = Supervisor {
+            worker: worker.clone(),
+            gear: Gear {
+                stop: Stop::new(clock.clone()),
+                clock: clock.clone(),
+                restart: worker.restart,
+                runner,
+            },
+            meters: Meters::new(shown, clock.clone()),
+            clock,
+            pool,
+            bounds: reach::bounds(worker),
+            address: Mutex::new(address),
+            started: AtomicBool::new(false),
+            views: Views::default(),
+            room: Room::default(),
+            book: Mutex::new(Book {
+                journal,
+                entries: BTreeMap::new(),
+                leaving: Vec::new(),
+            }),
+        };
+        let files = supervisor.files()?;
+        for (name, mut recorded) in stands {
+            // A journal of an earlier version does not say it.
+            if files
+                .get(&name)
+                .is_some_and(|(_, config)| *config == recorded.config)
+            {
+                recorded.origin = Origin::Operator;
+            }
+            let entry = supervisor.entry(&name, &recorded)?;
+            lock(&supervisor.book).entries.insert(name, entry);
+        }
+        // A pipeline that somebody deleted must not begin again because its file is still there.
+        let named: BTreeSet<String> = files.keys().cloned().collect();
+        lock(&supervisor.book).journal.settle(named);
+        supervisor.first_time(files)?;
+        supervisor.started.store(true, Ordering::SeqCst);
+        Ok(Arc::new(supervisor))
+    }
+
+    /// `pipelines`: name → file and config.
+    fn files(&self) -> Result<Files> {
+        // As they were typed: what a class of Kafka Connect means is found out like that of a config over HTTP.
+        let overlay = config::Overlay::default();
+        let (raws, problems) = config::load_pipelines(&self.worker.pipelines, &overlay);
+        if problems.iter().any(Problem::is_error) {
+            return Err(config::refused(&problems));
+        }
+        let of = |raw: &config::Raw| {
+            let config = raw.canonical();
+            let name = config.get("name").cloned().unwrap_or_default();
+            (name, (raw.file.to_string(), config))
+        };
+        Ok(raws.iter().map(|(raw, _)| of(raw)).collect())
+    }
+
+    /// Those whose names the journal has never known.
+    fn first_time(&self, files: Files) -> Result<()> {
+        let by = Actor(crate::commit::actor());
+        for (name, (file, config)) in files {
+            if lock(&self.book).journal.knows(&name) {
+                continue;
+            }
+            let who = (Origin::Operator, Readers::Kept);
+            let created = self.create_as(&name, config, Target::Running, who, &by);
+            if let Err(refused) = created {
+                return Err(refused.into_error().with("file", file));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn entry(&self, name: &str, recorded: &Recorded) -> Result<Arc<Entry>> {
+        let record = Record {
+            config: recorded.config.clone(),
+            origin: recorded.origin,
+            target: recorded.target,
+            job: jobs::job(
+                &self.worker,
+                name,
+                &recorded.config,
+                &recorded.origin.reach(&self.bounds),
+            )
+            .map(Arc::new),
+            deleted: false,
+        };
+        let live: Arc<Live> = Arc::default();
+        let (shown, clock) = (self.meters.clone(), self.clock.clone());
+        let (owned, wanted) = (name.to_owned(), Entry::wanted(&record));
+        let heard_live = live.clone();
+        let report = move |heard| -> Arc<dyn crate::pipeline::Report> {
+            Arc::new(super::heard::Both {
+                first: heard,
+                tally: Tally::new(&owned, shown.clone(), clock.clone()),
+                live: heard_live.clone(),
+            })
+        };
+        Ok(Arc::new(Entry {
+            name: name.to_owned(),
+            changes: Mutex::new(()),
+            record: Mutex::new(record),
+            unit: Unit::start(name, self.gear.clone(), wanted, report)?,
+            live,
+        }))
+    }
+
+    // ------------------------------------------------------------- looking
+
+    pub fn worker(&self) -> &WorkerConfig {
+        &self.worker
+    }
+
+    /// `host:port` as others reach it.
+    pub fn worker_id(&self) -> String {
+        lock(&self.address).clone()
+    }
+
+    /// What the listener got, where the config left it open.
+    pub fn listens_on(&self, address: SocketAddr) -> Result<()> {
+        let address = advertised(&self.worker, Some(address));
+        lock(&self.address).clone_from(&address);
+        lock(&self.book).journal.say_who(&address)
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.book).entries.keys().cloned().collect()
+    }
+
+    pub(super) fn find(&self, name: &str) -> Result<Arc<Entry>, Refused> {
+        let found = lock(&self.book).entries.get(name).cloned();
+        found.ok_or_else(|| Refused::NotFound(format!("Connector {name} not found")))
+    }
+
+    pub fn info(&self, name: &str) -> Result<Info, Refused> {
+        let entry = self.find(name)?;
+        Ok(info(&entry.name, &entry.record(), &entry.unit.seen()))
+    }
+
+    pub fn status(&self, name: &str) -> Result<Status, Refused> {
+        let entry = self.find(name)?;
+        Ok(status(&entry.name, &entry.record(), &entry.unit.seen()))
+    }
+
+    pub fn topics(&self, name: &str) -> Vec<String> {
+        let topics = self
+            .find(name)
+            .map(|e| lock(&e.live.topics).iter().cloned().collect());
+        topics.unwrap_or_default()
+    }
+
+    pub fn reset_topics(&self, name: &str) {
+        if let Ok(entry) = self.find(name) {
+            lock(&entry.live.topics).clear();
+        }
+    }
+
+    /// Up to `most` changes, fewer where they pass [`PAGE_BYTES`]: the newest but `skip`. Of a deleted pipeline too, until it is
+    /// forgotten.
+    pub fn history(&self, name: &str, skip: usize, most: usize) -> Result<Changes, Refused> {
+        let page = lock(&self.book)
+            .journal
+            .page(name, skip, most, PAGE_BYTES as u64);
+        let page = page.ok_or_else(|| Refused::NotFound(format!("Connector {name} not found")))?;
+        let changes = page.changes().map_err(Refused::Failed)?;
+        Ok(Changes {
+            changes,
+            more: page.next.is_some(),
+            next: page.next,
+        })
+    }
+
+    /// What runs under this name.
+    pub fn pipeline(&self, name: &str) -> Result<Arc<PipelineConfig>, Refused> {
+        let job = self.find(name)?.record().job.map_err(Refused::Invalid)?;
+        reach::still_within(&job).map_err(Refused::Failed)?;
+        let config = jobs::pipeline_of(&job).cloned().map(Arc::new);
+        config.ok_or_else(|| Refused::Bad(format!("{name} is no pipeline but a file connector")))
+    }
+
+    /// The commit log of a pipeline, for questions. `None`: it has not begun yet.
+    pub fn log_of(&self, name: &str, asker: &Asker) -> Result<Option<Known>, Refused> {
+        let config = self.pipeline(name)?;
+        let running = self.find(name)?.live.log();
+        self.views
+            .known(&config.name, &config.sink, running, (asker, &self.clock))
+    }
+
+    /// Entries of commit logs that were read to answer such questions, since the daemon began.
+    pub fn log_entries_read(&self) -> u64 {
+        self.views.entries_read()
+    }
+
+    /// The worker's own plugin places.
+    pub fn plugins(&self) -> Result<Plugins> {
+        self.pool.at(Places {
+            path: self.worker.plugin_path.clone(),
+            store: self.worker.plugin_store.clone(),
+            cache: self.worker.plugin_cache.clone(),
+        })
+    }
+
+    /// The places of one pipeline's config.
+    pub fn plugins_of(&self, config: &PipelineConfig) -> Result<Plugins> {
+        self.pool.of(config)
+    }
+
+    pub fn health(&self) -> Health {
+        if !self.started.load(Ordering::SeqCst) {
+            return Health::Starting;
+        }
+        if let Some(why) = lock(&self.book).journal.broken() {
+            return Health::Unhealthy(why.to_owned());
+        }
+        match self.room.wanting(&self.worker.data_dir, &*self.clock) {
+            Some(why) => Health::Unhealthy(why),
+            None => Health::Healthy,
+        }
+    }
+
+    /// Prometheus' text, as of now.
+    pub fn metrics(&self) -> String {
+        let entries: Vec<Arc<Entry>> = lock(&self.book).entries.values().cloned().collect();
+        let shown = entries.iter().map(|entry| {
+            let (record, seen) = (entry.record(), entry.unit.seen());
+            let class = record.config.get(CONNECTOR_CLASS);
+            let mut meter = self.meters.of(&entry.name);
+            meter.lag = entry.live.lag().or(meter.lag);
+            let state = |standing: Standing| standing.word().to_lowercase();
+            Shown {
+                name: entry.name.clone(),
+                class: class.map_or(OUR_CLASS, String::as_str).to_owned(),
+                kind: kind(&record).word(),
+                state: state(seen.standing),
+                target: record.target.word().to_lowercase(),
+                tasks: seen
+                    .task_states()
+                    .iter()
+                    .map(|t| state(t.standing))
+                    .collect(),
+                restarts: seen.restarts,
+                failures: seen.failures,
+                meter,
+            }
+        });
+        metrics::text(&shown.collect::<Vec<_>>(), self.clock.elapsed())
+    }
+
+    pub fn set_level(&self, logger: &str, level: &str) -> Result<Vec<String>, Refused> {
+        logging::set_level(logger, level, self.clock.now_micros() / 1000).map_err(Refused::NotFound)
+    }
+
+    /// Loggers with a level of their own, and when it was set, milliseconds since 1970 UTC.
+    pub fn levels(&self) -> BTreeMap<String, (String, Option<i64>)> {
+        logging::levels()
+    }
+
+    /// Everything that is wrong with a config, whatever else the daemon has. Changes nothing.
+    pub fn validate(&self, config: &BTreeMap<String, String>) -> Vec<Problem> {
+        let name = config.get("name").map_or("", String::as_str);
+        // The operator's own, as it stands, is not wrong because somebody looks at it.
+        let record = self.find(name).ok().map(|entry| entry.record());
+        let same = record.filter(|record| record.config == *config);
+        let origin = same.map_or(Origin::Rest, |record| record.origin);
+        match self.checked_alone(name, config, origin) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems,
+        }
+    }
+
+    // ----------------------------------------------------------------- end
+
+    /// Drains all. False: the time passed before all had ended.
+    pub fn shut_down(&self, grace: Duration) -> bool {
+        self.gear.stop.ask(grace);
+        let entries: Vec<Arc<Entry>> = {
+            let book = lock(&self.book);
+            let all = book.entries.values().chain(&book.leaving);
+            all.cloned().collect()
+        };
+        for entry in &entries {
+            entry.unit.quit(grace);
+        }
+        let clock = &self.gear.clock;
+        let all = || entries.iter().all(|entry| entry.unit.has_ended());
+        let late = || self.gear.stop.overdue();
+        while !all() && !late() {
+            clock.sleep(LOOK_EVERY);
+        }
+        let in_time = all() && !late();
+        let until = clock.elapsed() + LAST_WAIT;
+        while !all() && clock.elapsed() < until {
+            clock.sleep(LOOK_EVERY);
+        }
+        in_time
+    }
+}
+
+fn advertised(worker: &WorkerConfig, got: Option<SocketAddr>) -> String {
+    let first = worker.rest.listen.first();
+    match (&worker.rest.advertised, first, got) {
+        (Some(advertised), _, _) => advertised.clone(),
+        (None, Some(listen), Some(got)) if !listen.host.is_empty() => {
+            format!("{}:{}", listen.host, got.port())
+        }
+        (None, _, Some(got)) => got.to_string(),
+        (None, Some(listen), None) => listen.to_string(),
+        (None, None, None) => String::new(),
+    }
+}
+
+fn kind(record: &Record) -> ConnectorKind {
+    match &record.job {
+        Ok(job) => job.kind(),
+        Err(_) => ConnectorKind::Unknown,
+    }
+}
+
+pub(super) fn info(name: &str, record: &Record, seen: &Seen) -> Info {
+    Info {
+        name: name.to_owned(),
+        kind: kind(record),
+        config: record.config.clone(),
+        target: record.target,
+        tasks: seen.tasks,
+    }
+}
+
+pub(super) fn status(name: &str, record: &Record, seen: &Seen) -> Status {
+    Status {
+        name: name.to_owned(),
+        kind: kind(record),
+        standing: seen.standing,
+        trace: seen.trace.clone(),
+        tasks: seen.task_states(),
+    }
+}
+
+impl Refused {
+    /// Where there is no request to answer.
+    pub fn into_error(self) -> Error {
+        let new = |message: String| Error::new(error::Kind::ConfigInvalid, "daemon", message);
+        match self {
+            Refused::Failed(error) => error,
+            Refused::Invalid(problems) => config::refused(&problems),
+            Refused::NotFound(m)
+            | Refused::Exists(m)
+            | Refused::Bad(m)
+            | Refused::Conflict(m)
+            | Refused::Busy(m) => new(m),
+        }
+    }
+}

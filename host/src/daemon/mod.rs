@@ -1,0 +1,148 @@
+//! Many pipelines in one process, each fenced from the others' failures: configs and target states that survive restarts,
+//! states that people and Connect's clients read, restarts with backoff. Knows nothing of HTTP.
+
+mod book;
+mod change;
+mod check;
+mod heard;
+mod jobs;
+mod journal;
+mod kept;
+mod offsets;
+mod reach;
+mod readers;
+mod room;
+mod targets;
+mod unit;
+mod views;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Problem;
+use crate::connect::ConnectorKind;
+use crate::error::Error;
+
+pub use book::{Changes, Supervisor};
+pub use jobs::{Job, job_of};
+pub use journal::{Change, What};
+pub use reach::{Origin, may_refer};
+pub use views::{Asker, Known};
+
+/// What a person wants; survives restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Target {
+    Running,
+    /// Drained, its tasks kept in view.
+    Paused,
+    /// Drained, without tasks: offsets may be altered.
+    Stopped,
+}
+
+/// What is. Words as Kafka Connect's REST API has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    Unassigned,
+    Running,
+    Paused,
+    Failed,
+    Restarting,
+    /// Of pipelines only, never of tasks.
+    Stopped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskStatus {
+    pub id: usize,
+    pub standing: Standing,
+    /// Error, causes and hint of a failure, one per line.
+    pub trace: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub name: String,
+    pub kind: ConnectorKind,
+    pub standing: Standing,
+    pub trace: Option<String>,
+    pub tasks: Vec<TaskStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    pub name: String,
+    pub kind: ConnectorKind,
+    /// As it was given, with `name`; references unresolved, defaults not filled in.
+    pub config: BTreeMap<String, String>,
+    pub target: Target,
+    /// Ids of its tasks: none while stopped or never started.
+    pub tasks: usize,
+}
+
+/// Who asked, for the history: `user@host` or the name by which somebody authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor(pub String);
+
+/// What a change may do to whoever reads a pipeline's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Columns that go or change their type are refused.
+    Kept,
+    /// Somebody said that they may.
+    Broken,
+}
+
+/// Why a request changed nothing.
+#[derive(Debug)]
+pub enum Refused {
+    NotFound(String),
+    Exists(String),
+    /// Every problem of the config, at once.
+    Invalid(Vec<Problem>),
+    /// The request itself is wrong; one line for people.
+    Bad(String),
+    /// Not now: worth trying again.
+    Conflict(String),
+    /// Others are at it: the same request may do in a moment.
+    Busy(String),
+    Failed(Error),
+}
+
+/// Of the daemon, not of its pipelines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    Starting,
+    Healthy,
+    /// It cannot acknowledge changes; the reason.
+    Unhealthy(String),
+}
+
+impl Target {
+    pub fn word(self) -> &'static str {
+        match self {
+            Target::Running => "RUNNING",
+            Target::Paused => "PAUSED",
+            Target::Stopped => "STOPPED",
+        }
+    }
+}
+
+impl Standing {
+    pub fn word(self) -> &'static str {
+        match self {
+            Standing::Unassigned => "UNASSIGNED",
+            Standing::Running => "RUNNING",
+            Standing::Paused => "PAUSED",
+            Standing::Failed => "FAILED",
+            Standing::Restarting => "RESTARTING",
+            Standing::Stopped => "STOPPED",
+        }
+    }
+}
+
+#[cfg(test)]
+mod fence_tests;
+#[cfg(test)]
+mod journal_tests;

@@ -1,0 +1,235 @@
+//! What a config may use of this machine: who gave it decides, and that is remembered in the journal.
+//!
+//! Checked when a config comes, when the daemon starts, each time the pipeline begins and each time REST asks about it: links
+//! and directories may have changed since.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Job, journal};
+use crate::config::keys::{KAFKA_PREFIX, TRANSFORM_PREFIX};
+use crate::config::librdkafka::{PROBE, Property, Takes, property};
+use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
+use crate::config::reach::{Bounds, Denied};
+use crate::config::secrets::is_secret_name;
+use crate::config::text::Referred;
+use crate::config::worker::WorkerConfig;
+use crate::config::{
+    PipelineConfig, Place, Problem, Raw, Reach, Source, Text, problem, reference_shows,
+};
+use crate::connect::{Class, Type};
+use crate::error::{Error, Kind, Result};
+use crate::filestream::FileJob;
+use crate::fs;
+use crate::store;
+
+/// Where a config came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Whoever may write over HTTP. What a journal of an earlier version says nothing of, too.
+    #[default]
+    Rest,
+    /// A file that the worker's `pipelines` names.
+    Operator,
+}
+
+impl Origin {
+    pub fn is_rest(&self) -> bool {
+        *self == Origin::Rest
+    }
+
+    pub fn reach(self, bounds: &Arc<Bounds>) -> Reach {
+        match self {
+            Origin::Rest => Reach::confined(bounds),
+            Origin::Operator => Reach::free(bounds),
+        }
+    }
+}
+
+/// What the worker's file allows, and what is the daemon's own.
+pub fn bounds(worker: &WorkerConfig) -> Arc<Bounds> {
+    let whole = |path: &Path| fs::resolve(path).unwrap_or_else(|_| path.to_owned());
+    let allow = &worker.allow;
+    let mut roots: Vec<PathBuf> = allow.roots.iter().map(|root| whole(root)).collect();
+    if roots.is_empty() {
+        roots.push(whole(Path::new(".")));
+    }
+    let stores = worker
+        .stores
+        .iter()
+        .filter_map(|(_, url)| store::directory_of(url));
+    roots.extend(stores.map(|directory| whole(&directory)));
+    let (mut own, mut own_env) = (Vec::new(), BTreeSet::new());
+    for (_, entry) in worker.raw.iter() {
+        for referred in entry.value.refers_to() {
+            match referred {
+                Referred::Env(name) => drop(own_env.insert(name)),
+                Referred::File(path) => own.push(whole(&path)),
+            }
+        }
+    }
+    for below in ["journal", journal::NEW, "lock", "files"] {
+        own.push(whole(&worker.data_dir.join(below)));
+    }
+    own.push(whole(Path::new(worker.raw.file.as_ref())));
+    own.extend(worker.pipelines.iter().map(|file| whole(Path::new(file))));
+    let tls = worker.rest.tls.iter();
+    own.extend(tls.flat_map(|tls| [whole(&tls.certificate), whole(&tls.key)]));
+    let directories = [
+        &worker.data_dir,
+        &worker.plugin_path,
+        &worker.plugin_store,
+        &worker.plugin_cache,
+    ];
+    let directories = directories
+        .into_iter()
+        .chain(&worker.log_dir)
+        .map(|dir| whole(dir));
+    // One that holds a whole root would leave nothing of it.
+    own.extend(directories.filter(|dir| !roots.iter().any(|root| root.starts_with(dir))));
+    Arc::new(Bounds {
+        own,
+        own_env,
+        roots,
+        env: allow.env.clone(),
+        files: allow.files.iter().map(|path| whole(path)).collect(),
+        plugin_path: whole(&worker.plugin_path),
+        plugin_store: whole(&worker.plugin_store),
+        plugin_cache: whole(&worker.plugin_cache),
+    })
+}
+
+// ------------------------------------------------------------------ references
+
+/// References of a config by REST that stand where their value would show, or for what is not allowed.
+pub fn references(name: &str, config: &BTreeMap<String, String>, reach: &Reach) -> Vec<Problem> {
+    if !reach.is_confined() {
+        return Vec::new();
+    }
+    let mut problems = Vec::new();
+    let raw = Raw::new(if name.is_empty() { "config" } else { name });
+    for (key, value) in config {
+        let referred = Text::new(value.as_str()).refers_to();
+        if !referred.is_empty() && !may_refer(config, key) {
+            problems.push(reference_shows(&raw, key));
+            continue;
+        }
+        for referred in referred {
+            let denied = match &referred {
+                Referred::Env(variable) => reach.env(variable).err(),
+                Referred::File(path) => reach.secrets(path).err(),
+            };
+            problems.extend(denied.map(|denied| told(raw.place(key), key, denied)));
+        }
+    }
+    problems
+}
+
+/// Whether a key of this config holds what is never shown, so that a reference may stand there whoever wrote it.
+pub fn may_refer(config: &BTreeMap<String, String>, key: &str) -> bool {
+    let class = config.get(CONNECTOR_CLASS);
+    let class = class.map_or(Class::find(OUR_CLASS), |class| Class::find(class.trim()));
+    let hidden = |name: &str| match property(name) {
+        Property::Allowed(allowed) => matches!(allowed.takes, Takes::Secret | Takes::Login),
+        _ => is_secret_name(name),
+    };
+    if let Some(name) = key.strip_prefix(KAFKA_PREFIX) {
+        return hidden(name);
+    }
+    for prefix in [
+        "consumer.override.",
+        "producer.override.",
+        "admin.override.",
+    ] {
+        if let Some(name) = key.strip_prefix(prefix) {
+            return hidden(name);
+        }
+    }
+    let ours = class.is_some_and(|class| class.name == OUR_CLASS);
+    if let Some(rest) = key.strip_prefix(TRANSFORM_PREFIX).filter(|_| ours) {
+        // The plugin's schema says which of the others are secrets.
+        let name = rest.split_once('.').map_or("", |(_, name)| name);
+        return !["", "type", "plugin.version"].contains(&name);
+    }
+    let password = |key: &crate::connect::Key| key.kind == Type::Password;
+    is_secret_name(key) || class.and_then(|class| class.key(key)).is_some_and(password)
+}
+
+// ----------------------------------------------------------------------- files
+
+fn told(place: Place, key: &str, denied: Denied) -> Problem {
+    let message = format!("`{key}`: {}", denied.message);
+    Problem::new(place, key, problem::OUT_OF_REACH, message).hint(denied.hint)
+}
+
+/// Files and directories that a job names and may not use.
+pub fn out_of_reach(job: &Job) -> Vec<Problem> {
+    match job {
+        Job::Pipeline(config) => of_pipeline(config),
+        Job::File(FileJob::Source(job)) => {
+            let denied = job.reach.path(&job.file).err();
+            denied
+                .map(|d| told(Place::start_of(&job.name), "file", d))
+                .into_iter()
+                .collect()
+        }
+        Job::File(FileJob::Sink(job)) => {
+            let denied = job.reach.target(&job.file).err();
+            denied
+                .map(|d| told(Place::start_of(&job.name), "file", d))
+                .into_iter()
+                .collect()
+        }
+    }
+}
+
+fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
+    let reach = config.reach();
+    let mut problems = Vec::new();
+    let mut ask = |key: &str, answer: Result<(), Denied>| {
+        problems.extend(answer.err().map(|d| told(config.place(key), key, d)));
+    };
+    if let Some(directory) = store::directory_of(&config.sink.url) {
+        ask("sink.url", reach.target(&directory).map(drop));
+    }
+    match &config.source {
+        Source::Zone(zone) => {
+            if let Some(directory) = store::directory_of(&zone.url) {
+                ask("source.url", reach.path(&directory).map(drop));
+            }
+        }
+        Source::Kafka(kafka) => {
+            for (name, text) in &kafka.properties {
+                let file = matches!(property(name), Property::Allowed(a) if a.takes == Takes::File);
+                if file && !text.has_reference() && text.typed().trim() != PROBE {
+                    let path = Path::new(text.typed().trim());
+                    let may = text.reach().path(path).map(drop);
+                    ask(&format!("{KAFKA_PREFIX}{name}"), may);
+                }
+            }
+        }
+    }
+    ask("plugin.path", reach.plugin_path(&config.plugin_path));
+    ask("plugin.store", reach.plugin_store(&config.plugin_store));
+    ask("plugin.cache", reach.plugin_cache(&config.plugin_cache));
+    problems
+}
+
+/// The same, where a job is about to be used: what it names may lead elsewhere than when it was accepted.
+pub fn still_within(job: &Job) -> Result<()> {
+    let problems = out_of_reach(job);
+    match problems.first() {
+        None => Ok(()),
+        Some(first) => {
+            let error = Error::new(Kind::ConfigInvalid, "daemon.reach", first.message.clone());
+            Err(match &first.hint {
+                Some(hint) => error.hint(hint.clone()),
+                None => error,
+            })
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Who reads a pipeline's table: whether they would take the columns of another config, and what a pipeline that reads here
+//! can be told before it runs.
+
+use super::book::Supervisor;
+use super::{Actor, Job, Readers, Refused, jobs};
+use crate::config::{PipelineConfig, Place, Problem, Source, problem};
+use crate::operations;
+use crate::operations::swap::{Planned, Scene, Wanted};
+use crate::pipeline::columns::WAY_OVER_HTTP;
+use crate::pipeline::namespace;
+
+impl Supervisor {
+    /// Of a pipeline that reads the zone of another one here: columns of one name with its partitions.
+    pub(super) fn of_reader(&self, config: &PipelineConfig) -> Vec<Problem> {
+        let Source::Zone(zone) = &config.source else {
+            return Vec::new();
+        };
+        let writer = self.pipeline(&zone.pipeline);
+        let Some((writer, plugins)) = writer.ok().and_then(|writer| {
+            let plugins = self.plugins_of(&writer).ok()?;
+            Some((writer, plugins))
+        }) else {
+            return Vec::new();
+        };
+        namespace::table(&plugins, &writer).map_or_else(Vec::new, |columns| {
+            namespace::clashes_of_reader(config, &columns)
+        })
+    }
+
+    /// Refuses a config whose columns readers of the pipeline's table would not take. Where they are to: the swap that puts
+    /// them in force. A log that is not there or cannot be read now says nothing; the start looks again.
+    pub(super) fn readers_take(
+        &self,
+        name: &str,
+        job: &Job,
+        readers: Readers,
+        by: &Actor,
+    ) -> Result<Option<Planned>, Refused> {
+        let Some(config) = jobs::pipeline_of(job).filter(|config| !config.transforms.is_empty())
+        else {
+            return Ok(None);
+        };
+        let plugins = self.plugins_of(config).map_err(Refused::Failed)?;
+        let Ok(scene) = Scene::open(config.clone(), plugins, &self.clock, &by.0) else {
+            return Ok(None);
+        };
+        let Err(error) = scene.declared_columns(WAY_OVER_HTTP) else {
+            return Ok(None);
+        };
+        if readers == Readers::Kept {
+            let message = format!("`transforms`: {}", error.message());
+            let place = Place::start_of(name);
+            let problem = Problem::new(place, "transforms", problem::COLUMNS_BREAK, message);
+            return Err(Refused::Invalid(vec![problem.hint(WAY_OVER_HTTP)]));
+        }
+        let wanted = Wanted {
+            reload: true,
+            allow_breaking: true,
+            reason: "another config".to_owned(),
+            ..Wanted::default()
+        };
+        scene.swap(&wanted).map(Some).map_err(failed)
+    }
+}
+
+pub(super) fn failed(refused: operations::Refused) -> Refused {
+    match refused.why {
+        operations::Why::Conflict => Refused::Conflict(refused.to_string()),
+        _ => Refused::Failed(*refused.error),
+    }
+}

@@ -1,0 +1,229 @@
+//! Questions about commit logs. While a pipeline runs, its own state answers; else the log is folded once, and what it came
+//! to is kept for the next question. One reads a log at a time, and who has left reads no further.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::Duration;
+
+use super::Refused;
+use crate::clock::Clock;
+use crate::commit::{Folded, LogName, State, View};
+use crate::config::ZoneSinkConfig;
+use crate::error::{Error, Kind, Result};
+use crate::lock::lock;
+use crate::operations::dlq::{Count, Counted, Files, Letters, Place};
+use crate::store::{self, Store};
+
+/// Logs of pipelines that do not run whose states are kept; those that were asked for last.
+const FOLDED_LOGS: usize = 16;
+/// Things (files, borders of commits) in all of those together: about 200 MB. The log that was asked for last is kept whatever it
+/// holds.
+const FOLDED_WEIGHT: usize = 400_000;
+/// For whoever asks while another one reads the same log; then 503.
+const TURN_WAIT: Duration = Duration::from_secs(2);
+/// An entry that another process wrote: the running pipeline meets it within half a second.
+const FRESH_WAIT: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Who asks. Its clones are told too when it has left.
+#[derive(Clone, Debug, Default)]
+pub struct Asker(Arc<AtomicBool>);
+
+impl Asker {
+    /// Nobody waits for the answer any more.
+    pub fn left(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// An error where nobody waits any more: whatever is being made is not wanted.
+    pub fn wants_it(&self) -> Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(Error::new(
+                Kind::Stopped,
+                "daemon.answer",
+                "nobody waits for this answer any more: the client left, or its time was over",
+            )),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    /// The one that was asked for last is the last.
+    logs: Mutex<Vec<Arc<Slot>>>,
+    /// Entries read to answer questions.
+    entries: AtomicU64,
+}
+
+/// What is kept of one log.
+#[derive(Debug)]
+struct Slot {
+    url: String,
+    name: LogName,
+    folded: Folded,
+    letters: Mutex<Counted>,
+}
+
+/// A log, and what it comes to.
+#[derive(Debug)]
+pub struct Known {
+    pub store: Arc<dyn Store>,
+    pub name: LogName,
+    running: Option<Arc<View>>,
+    slot: Arc<Slot>,
+    asker: Asker,
+    clock: Arc<dyn Clock>,
+}
+
+impl Views {
+    pub fn entries_read(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// `None`: there is no log yet.
+    pub fn known(
+        &self,
+        name: &str,
+        sink: &ZoneSinkConfig,
+        running: Option<Arc<View>>,
+        (asker, clock): (&Asker, &Arc<dyn Clock>),
+    ) -> Result<Option<Known>, Refused> {
+        let log = LogName::new(name, &sink.zone);
+        let Some(store) = store::open_existing(&sink.url).map_err(Refused::Failed)? else {
+            return Ok(None);
+        };
+        let known = Known {
+            running: running.filter(|view| view.is_of(store.url(), &log)),
+            slot: self.slot(store.url(), &log),
+            store,
+            name: log,
+            asker: asker.clone(),
+            clock: clock.clone(),
+        };
+        match &known.running {
+            Some(view) => {
+                known.slot.folded.forget();
+                known.fresh(view).map_err(Refused::Failed)?;
+                Ok(Some(known))
+            }
+            None => Ok(self.folded(&known)?.then_some(known)),
+        }
+    }
+
+    /// False: there is no log.
+    fn folded(&self, known: &Known) -> Result<bool, Refused> {
+        let go_on = |entries: usize| {
+            self.entries.fetch_add(entries as u64, Ordering::Relaxed);
+            known.asker.wants_it()
+        };
+        let follow = || {
+            let (store, slot) = (known.store.as_ref(), &known.slot);
+            slot.folded.follow(store, &known.name, &go_on)
+        };
+        known.in_turn(follow)
+    }
+
+    fn slot(&self, url: &str, name: &LogName) -> Arc<Slot> {
+        let mut logs = lock(&self.logs);
+        let at = logs.iter().position(|s| s.url == url && s.name == *name);
+        let slot = match at {
+            Some(at) => logs.remove(at),
+            None => Arc::new(Slot {
+                url: url.to_owned(),
+                name: name.clone(),
+                folded: Folded::default(),
+                letters: Mutex::default(),
+            }),
+        };
+        let mut weight: usize = logs.iter().map(|slot| slot.folded.weight()).sum();
+        while logs.len() >= FOLDED_LOGS || (weight > FOLDED_WEIGHT && !logs.is_empty()) {
+            weight -= logs.remove(0).folded.weight().min(weight);
+        }
+        logs.push(slot.clone());
+        slot
+    }
+}
+
+impl Known {
+    /// Copies what an answer needs; whoever writes the log waits meanwhile.
+    pub fn read<R>(&self, look: impl FnOnce(&State) -> R) -> Result<R> {
+        let read = match &self.running {
+            Some(view) => view.read(look),
+            None => self.slot.folded.read(look),
+        };
+        read.ok_or_else(|| {
+            Error::new(
+                Kind::StoreUnavailable,
+                "daemon.log",
+                "the log was replaced while it was looked at",
+            )
+            .with("log", &self.name)
+            .hint("ask again")
+        })
+    }
+
+    /// An error where nobody waits for the answer any more.
+    pub fn go_on(&self) -> Result<()> {
+        self.asker.wants_it()
+    }
+
+    /// Dead letters by code and field.
+    pub fn letter_counts(&self) -> Result<Vec<Count>, Refused> {
+        self.in_turn(|| {
+            let mut counted = match self.slot.letters.try_lock() {
+                Ok(counted) => counted,
+                Err(TryLockError::Poisoned(counted)) => counted.into_inner(),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+            };
+            self.with_letters(|of| counted.follow(of))?;
+            Ok(Some(counted.told(&self.name.pipeline)))
+        })
+    }
+
+    pub fn with_letters<R>(&self, read: impl FnOnce(&Letters<'_>) -> Result<R>) -> Result<R> {
+        let files = |after: Option<&Place>| -> Result<Files> {
+            self.read(|state| crate::operations::dlq::files(state, after))
+        };
+        read(&Letters {
+            store: &self.store,
+            name: &self.name,
+            files: &files,
+            go_on: &|| self.go_on(),
+        })
+    }
+
+    /// `None` of `job`: somebody else is at it.
+    fn in_turn<R>(&self, job: impl Fn() -> Result<Option<R>>) -> Result<R, Refused> {
+        let until = self.clock.elapsed() + TURN_WAIT;
+        loop {
+            if let Some(done) = job().map_err(Refused::Failed)? {
+                return Ok(done);
+            }
+            self.go_on().map_err(Refused::Failed)?;
+            if self.clock.elapsed() >= until {
+                return Err(Refused::Busy(format!(
+                    "the log of pipeline `{}` is being read for another request; ask again in a moment",
+                    self.name.pipeline
+                )));
+            }
+            self.clock.sleep(LOOK_EVERY);
+        }
+    }
+
+    /// What lies in the log now was met by the pipeline that runs, or a moment has passed.
+    fn fresh(&self, view: &View) -> Result<()> {
+        let Some(seen) = view.read(|state| state.version) else {
+            return Ok(());
+        };
+        if self.store.size(&self.name.entry(seen + 1))?.is_none() {
+            return Ok(());
+        }
+        let until = self.clock.elapsed() + FRESH_WAIT;
+        while view.read(|state| state.version) == Some(seen) && self.clock.elapsed() < until {
+            self.go_on()?;
+            self.clock.sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Connect's own file connectors: lines of a file into a topic, and records of topics as lines of a file. They run in the
+//! daemon only.
+//!
+//! Promises: the sink writes each record once, over kills and restarts (its file and its positions move together); the
+//! source sends each line at least once, as Connect does without transactions.
+
+mod config;
+mod mark;
+mod print;
+mod sink;
+mod source;
+mod state;
+
+pub use config::{FileSink, FileSource, Lines, Written};
+pub use state::{alter, offsets, reset};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::{Problem, Raw};
+use crate::connect::{Class, ConnectorKind, Defaults, FILE_SINK, FILE_SOURCE};
+use crate::error::Result;
+use crate::pipeline::{Report, Stop};
+
+/// What a file connector gets from its process.
+#[derive(Clone, Debug)]
+pub struct FileContext {
+    pub clock: Arc<dyn Clock>,
+    pub stop: Stop,
+    pub report: Arc<dyn Report>,
+    /// Positions are kept there, in `<name>.offsets.json`.
+    pub state_dir: PathBuf,
+}
+
+/// A connector of one of the two classes.
+#[derive(Debug)]
+pub enum FileJob {
+    Source(FileSource),
+    Sink(FileSink),
+}
+
+impl FileJob {
+    pub fn name(&self) -> &str {
+        match self {
+            FileJob::Source(job) => &job.name,
+            FileJob::Sink(job) => &job.name,
+        }
+    }
+
+    pub fn kind(&self) -> ConnectorKind {
+        match self {
+            FileJob::Source(_) => ConnectorKind::Source,
+            FileJob::Sink(_) => ConnectorKind::Sink,
+        }
+    }
+}
+
+/// What a config of one of the two classes asks for, and everything that is wrong with it. `None`: of another class, or wrong.
+pub fn read(
+    raw: &mut Raw,
+    class: &'static Class,
+    defaults: &Defaults,
+) -> (Option<FileJob>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let job = match class.name {
+        FILE_SOURCE => {
+            problems.extend(defaults.keys(raw));
+            let (job, found) = FileSource::read(raw, class, defaults);
+            problems.extend(found);
+            job.map(FileJob::Source)
+        }
+        FILE_SINK => {
+            problems.extend(defaults.keys(raw));
+            let (job, found) = FileSink::read(raw, class, defaults);
+            problems.extend(found);
+            job.map(FileJob::Sink)
+        }
+        _ => None,
+    };
+    (job, problems)
+}
+
+/// Whether [`read`] reads configs of this class.
+pub fn reads(class: &Class) -> bool {
+    matches!(class.name, FILE_SOURCE | FILE_SINK)
+}
+
+/// Runs until somebody asks it to stop or nothing can fix what is wrong. Brokers that are away are waited for.
+pub fn run(job: &FileJob, ctx: &FileContext) -> Result<()> {
+    ctx.report.tasks(1);
+    match job {
+        FileJob::Source(job) => source::run(job, ctx),
+        FileJob::Sink(job) => sink::run(job, ctx),
+    }
+}

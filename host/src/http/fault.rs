@@ -1,0 +1,132 @@
+//! Every refusal as Connect's clients expect it: `{"error_code": <the status>, "message": <text>}`.
+
+use serde_json::{Value, json};
+
+use crate::config::Problem;
+use crate::daemon::Refused;
+use crate::error::{Error, Kind};
+use crate::text::{printable_json, printable_lines};
+
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub status: u16,
+    pub message: String,
+    /// A member `details` beside Connect's two; of routes that Connect does not have.
+    pub details: Option<Value>,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Fault {
+    pub fn new(status: u16, message: impl Into<String>) -> Fault {
+        Fault {
+            status,
+            message: message.into(),
+            details: None,
+            headers: Vec::new(),
+        }
+    }
+
+    pub fn bad(message: impl Into<String>) -> Fault {
+        Fault::new(400, message)
+    }
+
+    pub fn not_found(message: impl Into<String>) -> Fault {
+        Fault::new(404, message)
+    }
+
+    /// For now; clients try again.
+    pub fn conflict(message: impl Into<String>) -> Fault {
+        Fault::new(409, message)
+    }
+
+    pub fn internal(message: impl Into<String>) -> Fault {
+        Fault::new(500, message)
+    }
+
+    #[must_use]
+    pub fn details(mut self, details: Value) -> Fault {
+        self.details = Some(details);
+        self
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Fault {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub fn body(&self) -> Vec<u8> {
+        // Written by hand for the order of Connect's two fields.
+        let message = Value::from(printable_lines(&self.message));
+        let mut text = format!("{{\"error_code\":{},\"message\":{message}", self.status);
+        if let Some(details) = &self.details {
+            text.push_str(&format!(",\"details\":{details}"));
+        }
+        text.push('}');
+        printable_json(&text).into_owned().into_bytes()
+    }
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Fault {
+        match refused {
+            Refused::NotFound(message) => Fault::not_found(message),
+            Refused::Exists(message) | Refused::Conflict(message) => Fault::conflict(message),
+            Refused::Invalid(problems) => invalid(&problems),
+            Refused::Bad(message) => Fault::bad(message),
+            Refused::Busy(message) => Fault::new(503, message).header("retry-after", "1"),
+            Refused::Failed(error) => Fault::from(error),
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        let status = match error.kind() {
+            Kind::ConfigInvalid | Kind::PluginRefused | Kind::LimitReached => 400,
+            Kind::Conflict | Kind::Stopped => 409,
+            Kind::DaemonUnavailable
+            | Kind::SourceUnavailable
+            | Kind::SourceLost
+            | Kind::StoreUnavailable
+            | Kind::LogCorrupt
+            | Kind::RecordRefused
+            | Kind::PluginBroken
+            | Kind::StoreFailed
+            | Kind::Bug => 500,
+        };
+        Fault::new(status, error.to_string()).details(json!({ "code": error.kind().code() }))
+    }
+}
+
+/// Connect's wording for a config that cannot be: one line per error, then where to ask again.
+pub(super) fn invalid(problems: &[Problem]) -> Fault {
+    let lines: Vec<String> = problems
+        .iter()
+        .filter(|problem| problem.is_error())
+        .map(line)
+        .collect();
+    Fault::bad(format!(
+        "Connector configuration is invalid and contains the following {} error(s):\n{}\n\
+         You can also find the above list of errors at the endpoint `/connector-plugins/{{connectorType}}/config/validate`",
+        lines.len(),
+        lines.join("\n")
+    ))
+}
+
+/// One line: key, what is wrong, what fixes it.
+fn line(problem: &Problem) -> String {
+    match problem.key.as_str() {
+        "" => words(problem),
+        key => format!("{key}: {}", words(problem)),
+    }
+}
+
+/// The same without the key.
+pub(super) fn words(problem: &Problem) -> String {
+    let mut text = problem.message.clone();
+    if let Some(hint) = &problem.hint {
+        text.push_str(&format!(" ({hint})"));
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

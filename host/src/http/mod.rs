@@ -1,0 +1,176 @@
+//! The daemon's HTTP: Kafka Connect's REST API, ours beside it, and the doors in front of both. The only folder that names
+//! hyper and openssl.
+//!
+//! Every row of the table of routes is one `route::Route`; its handler blocks, and knows no socket:
+//! ```text
+//! socket ─ server ─ watched ─ serve: rate, door, route, role, media types, body ─ handler on its own thread ─ JSON
+//! ```
+
+mod body;
+mod classes;
+pub mod client;
+mod connectors;
+pub mod differences;
+mod disconnect;
+mod doors;
+mod fault;
+mod gate;
+mod intake;
+mod limits;
+mod offsets;
+mod openapi;
+mod pipelines;
+mod plugins;
+mod route;
+mod schemas;
+mod serve;
+mod server;
+mod shapes;
+#[cfg(test)]
+mod tests;
+mod watched;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+pub use self::pipelines::{History, Letters};
+
+use self::doors::{Cors, Doors, Rates};
+use self::limits::HANDLERS;
+use self::route::Route;
+use self::serve::Shared;
+use self::server::Server;
+use crate::config::Text;
+use crate::config::worker::{RestConfig, WorkerConfig};
+use crate::daemon::Supervisor;
+use crate::error::{Error, Kind, Result};
+
+/// All routes, in the order of the document.
+fn routes() -> &'static [Route] {
+    static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
+    ROUTES.get_or_init(|| {
+        [
+            worker::routes(),
+            connectors::routes(),
+            offsets::routes(),
+            classes::routes(),
+            plugins::routes(),
+            pipelines::routes(),
+        ]
+        .concat()
+    })
+}
+
+/// The named schemas of all routes.
+fn schemas() -> impl Iterator<Item = (&'static str, Value)> {
+    schemas::all().into_iter().chain(shapes::all())
+}
+
+/// The document that `GET /openapi.json` answers with.
+pub fn openapi() -> Value {
+    openapi::document(routes())
+}
+
+/// A listening server. Dropped without [`Admin::stop`], it ends at once.
+#[derive(Debug)]
+pub struct Admin {
+    server: Server,
+    addrs: Vec<SocketAddr>,
+}
+
+impl Admin {
+    /// Listens on all of `rest.listen`, and answers from now on.
+    pub fn serve(supervisor: Arc<Supervisor>, worker: &WorkerConfig) -> Result<Admin> {
+        let rest = &worker.rest;
+        let locks = locks(rest)?;
+        let doors = server::bind(rest)?;
+        let addrs: Vec<SocketAddr> = doors.iter().map(|door| door.addr).collect();
+        if !locks.locked() && !rest.open_to_network {
+            // Once more by address: the config saw names only.
+            let beyond = addrs
+                .iter()
+                .find(|addr| !addr.ip().to_canonical().is_loopback());
+            if let Some(addr) = beyond {
+                let message =
+                    format!("rest.listen: {addr} is open to the network, and nobody has to log in");
+                return Err(Error::new(Kind::ConfigInvalid, "rest.listen", message).hint(
+                    "listen on 127.0.0.1, or set rest.auth.basic.<user> or rest.auth.bearer.<name>, \
+                     or write rest.open.to.network = true",
+                ));
+            }
+        }
+        for (addr, listen) in addrs.iter().zip(&rest.listen) {
+            let open = !listen.tls && !addr.ip().to_canonical().is_loopback();
+            if open && locks.locked() {
+                tracing::warn!(%addr, "secrets cross the network readable: give the listener https and rest.tls.certificate");
+            }
+        }
+        if let Some(first) = addrs.first() {
+            supervisor.listens_on(*first)?;
+        }
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let shared = Shared {
+            supervisor,
+            rest: rest.clone(),
+            routes: routes(),
+            doors: locks,
+            cors: Cors::new(&text(&rest.allow_origin), &text(&rest.allow_methods)),
+            rates: Rates::new(rest.max_rate),
+            handlers: Arc::new(Semaphore::new(HANDLERS)),
+            probes: serve::probes(routes()),
+        };
+        let server = Server::start(doors, shared)?;
+        for (addr, listen) in addrs.iter().zip(&rest.listen) {
+            let scheme = if listen.tls { "https" } else { "http" };
+            tracing::info!("listening on {scheme}://{addr}");
+        }
+        Ok(Admin { server, addrs })
+    }
+
+    /// The first listener's.
+    pub fn addr(&self) -> SocketAddr {
+        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.addrs.first().copied().unwrap_or(unbound)
+    }
+
+    /// As `rest.listen` lists them.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// No new connections; requests under way have `grace`.
+    pub fn stop(self, grace: Duration) {
+        self.server.stop(grace);
+    }
+}
+
+/// Secrets are resolved here, once, and kept as digests only.
+fn locks(rest: &RestConfig) -> Result<Doors> {
+    let resolved = |what: &str, all: &std::collections::BTreeMap<String, Text>| {
+        let pairs = all.iter().map(|(name, text)| {
+            let key = format!("rest.auth.{what}.{name}");
+            let secret = text.resolve().map_err(|error| error.with("key", &key))?;
+            let secret = secret.trim().to_owned();
+            if secret.is_empty() {
+                let message = format!("{key} refers to something empty");
+                return Err(Error::new(Kind::ConfigInvalid, "rest.auth", message));
+            }
+            Ok((name.clone(), secret))
+        });
+        pairs.collect::<Result<Vec<(String, String)>>>()
+    };
+    let (basic, bearer) = (
+        resolved("basic", &rest.basic)?,
+        resolved("bearer", &rest.bearer)?,
+    );
+    Ok(Doors::new(
+        basic.iter().map(|(n, s)| (n.as_str(), s.as_str())),
+        bearer.iter().map(|(n, s)| (n.as_str(), s.as_str())),
+        rest.read_only.iter().map(String::as_str),
+    ))
+}

@@ -1,0 +1,126 @@
+//! `/connectors/{name}/offsets`: positions read in any state, moved only while STOPPED.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::body;
+use super::fault::Fault;
+use super::route::{Answer, Ctx, Gives, May, Method, Request, Route, Takes};
+use super::schemas;
+use crate::connect::Offset;
+use crate::daemon::Refused;
+
+const PATH: &str = "/connectors/{name}/offsets";
+const MESSAGE: Gives = Gives::Json(|| schemas::named("Message"));
+
+pub(super) fn routes() -> Vec<Route> {
+    let base = Route {
+        method: Method::Get,
+        path: PATH,
+        may: May::Reader,
+        tag: "offsets",
+        summary: "Positions, as they are committed",
+        query: &[],
+        takes: Takes::Nothing,
+        gives: &[(200, Gives::Json(|| schemas::named("Offsets")))],
+        faults: &[404, 503],
+        handler: get,
+    };
+    vec![
+        base,
+        Route {
+            method: Method::Patch,
+            may: May::Writer,
+            summary: "Move the named positions; null: back to where they began. Only while STOPPED",
+            takes: Takes::Json(|| schemas::named("AlterOffsets")),
+            gives: &[(200, MESSAGE)],
+            faults: &[404, 409],
+            handler: alter,
+            ..base
+        },
+        Route {
+            method: Method::Delete,
+            may: May::Writer,
+            summary: "Move all positions back to where they began. Only while STOPPED",
+            gives: &[(200, MESSAGE)],
+            faults: &[404, 409],
+            handler: reset,
+            ..base
+        },
+    ]
+}
+
+#[derive(Serialize)]
+struct Message {
+    message: String,
+}
+
+fn named(refused: Refused, name: &str) -> Fault {
+    match refused {
+        Refused::NotFound(_) => Fault::not_found(format!("Connector {name} not found")),
+        other => Fault::from(other),
+    }
+}
+
+fn get(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    #[derive(Serialize)]
+    struct Offsets {
+        offsets: Vec<Offset>,
+    }
+    let name = request.param("name");
+    let offsets = ctx
+        .supervisor
+        .offsets(name, &ctx.asker)
+        .map_err(|r| named(r, name))?;
+    Answer::json(200, &Offsets { offsets })
+}
+
+fn alter(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    const EMPTY: &str = "Partitions / offsets need to be provided for an alter offsets request";
+    let object = request.members(&["offsets"])?;
+    let wanted = match object.get("offsets") {
+        None | Some(Value::Null) => return Err(Fault::bad(EMPTY)),
+        Some(Value::Array(all)) if all.is_empty() => return Err(Fault::bad(EMPTY)),
+        Some(Value::Array(all)) => all.iter().map(wanted).collect::<Result<Vec<_>, _>>()?,
+        Some(other) => return Err(wrong("offsets", other, "an array")),
+    };
+    let name = request.param("name");
+    let altered = ctx.supervisor.alter_offsets(name, wanted, &ctx.actor);
+    let message = altered.map_err(|refused| named(refused, name))?;
+    Answer::json(200, &Message { message })
+}
+
+fn wrong(what: &str, found: &Value, expected: &str) -> Fault {
+    let kind = body::kind(found);
+    Fault::bad(format!("`{what}` is {kind}; {expected} is expected"))
+}
+
+fn wanted(one: &Value) -> Result<Offset, Fault> {
+    let Value::Object(one) = one else {
+        return Err(wrong("offsets[]", one, "an object"));
+    };
+    body::only(one, &["partition", "offset"], "a member of `offsets`")?;
+    let map = |what: &str| -> Result<Option<Map<String, Value>>, Fault> {
+        match one.get(what) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(map.clone())),
+            Some(other) => Err(wrong(what, other, "an object")),
+        }
+    };
+    let Some(partition) = map("partition")? else {
+        return Err(Fault::bad(
+            "The partition for a sink connector offset cannot be null or missing",
+        ));
+    };
+    Ok(Offset {
+        partition,
+        offset: map("offset")?,
+    })
+}
+
+fn reset(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let name = request.param("name");
+    let done = ctx.supervisor.reset_offsets(name, &ctx.actor);
+    let message = done.map_err(|refused| named(refused, name))?;
+    Answer::json(200, &Message { message })
+}

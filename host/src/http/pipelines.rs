@@ -1,0 +1,580 @@
+//! `/pipelines`: what Connect's API has no word for: rules and their history, the commit log, dead letters.
+//!
+//! ```text
+//! /pipelines/{pipeline}/swap rollback rewind history configs log      rules and commits
+//!                      /dlq  /dlq/counts  /dlq/{topic}/{partition}/{offset}
+//! ```
+//! Every answer is a page of bounded size. Docs/rest.md says where further routes go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::body;
+use super::fault::Fault;
+use super::plugins::told;
+use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes};
+use super::schemas;
+use crate::clock::SystemClock;
+use crate::config::PipelineConfig;
+use crate::daemon::{Known, Refused, Standing};
+use crate::operations::dlq::{self, Letter};
+use crate::operations::history::Era;
+use crate::operations::log::{self as commits, Which};
+use crate::operations::swap::{Scene, Wanted};
+use crate::operations::{self, PAGE_BYTES, rewind, status};
+use crate::pipeline::positions;
+use crate::zone::deadletter::Filter;
+
+const TAG: &str = "pipelines";
+
+/// Entries, eras, letters, changes of one answer, where nobody says; and at most.
+const PAGE: usize = 100;
+const PAGE_MAX: usize = 1000;
+/// The command line's default, and the most that a request may wait for a running pipeline.
+const WAIT: Duration = Duration::from_secs(30);
+/// Of the request's time for a swap: its checks come before the wait.
+const WAIT_SHARE: u32 = 2;
+
+const LIMIT: Param = Param {
+    name: "limit",
+    schema: schemas::whole,
+    doc: "At most so many, 1 to 1000; 100 where it is not given.",
+    many: false,
+};
+const FROM: Param = Param {
+    name: "from",
+    schema: schemas::whole,
+    doc: "The first version; without it the newest entries.",
+    many: false,
+};
+const BEFORE: Param = Param {
+    name: "before",
+    schema: schemas::whole,
+    doc: "Only what is below this version, the newest of it: to go back page by page.",
+    many: false,
+};
+const SKIP: Param = Param {
+    name: "skip",
+    schema: schemas::whole,
+    doc: "To pass over so many (letters from the first, changes from the newest): `next` of the page before.",
+    many: false,
+};
+const CODE: Param = Param {
+    name: "code",
+    schema: schemas::text,
+    doc: "Only letters with this code.",
+    many: false,
+};
+const TOPIC: Param = Param {
+    name: "topic",
+    schema: schemas::text,
+    doc: "Only records of this topic.",
+    many: false,
+};
+const PARTITION: Param = Param {
+    name: "partition",
+    schema: schemas::whole,
+    doc: "Only records of this partition.",
+    many: false,
+};
+const OFFSET: Param = Param {
+    name: "offset",
+    schema: schemas::whole,
+    doc: "Only the record at this offset.",
+    many: false,
+};
+const EXPAND: Param = Param {
+    name: "expand",
+    schema: schemas::text,
+    doc: "`log`: with versions, rules and ledgers, which reads every log.",
+    many: true,
+};
+
+const SWAPPED: Gives = Gives::Json(|| schemas::named("Swap"));
+const LETTERS: Gives = Gives::Json(|| schemas::named("Letters"));
+
+const READ: Route = Route {
+    method: Method::Get,
+    path: "/pipelines",
+    may: May::Reader,
+    tag: TAG,
+    summary: "Pipelines, their states and targets",
+    query: &[EXPAND],
+    takes: Takes::Nothing,
+    gives: &[(
+        200,
+        Gives::Json(|| schemas::list(schemas::named("Pipeline"))),
+    )],
+    faults: &[500, 503],
+    handler: list,
+};
+const ONE: Route = Route {
+    path: "/pipelines/{pipeline}",
+    summary: "State, target, version, rules in force, ledgers, positions",
+    query: &[],
+    gives: &[(200, Gives::Json(|| schemas::named("Pipeline")))],
+    faults: &[404, 500, 503],
+    handler: show,
+    ..READ
+};
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        READ,
+        ONE,
+        Route {
+            method: Method::Post,
+            path: "/pipelines/{pipeline}/swap",
+            may: May::Writer,
+            summary: "Put other rules in force, or with `dry_run` say what would change",
+            takes: Takes::Json(|| schemas::named("SwapRequest")),
+            gives: &[(200, SWAPPED)],
+            faults: &[404, 409, 500, 503],
+            handler: swap,
+            ..ONE
+        },
+        Route {
+            method: Method::Post,
+            path: "/pipelines/{pipeline}/rollback",
+            may: May::Writer,
+            summary: "Put earlier rules in force and bar those in force now",
+            takes: Takes::Json(|| schemas::named("RollbackRequest")),
+            gives: &[(200, SWAPPED)],
+            faults: &[404, 409, 500, 503],
+            handler: rollback,
+            ..ONE
+        },
+        Route {
+            method: Method::Post,
+            path: "/pipelines/{pipeline}/rewind",
+            may: May::Writer,
+            summary: "Put positions of a STOPPED pipeline elsewhere, or with `dry_run` say what would move",
+            takes: Takes::Json(|| schemas::named("RewindRequest")),
+            gives: &[(200, Gives::Json(|| schemas::named("Rewound")))],
+            faults: &[404, 409, 500, 503],
+            handler: put_back,
+            ..ONE
+        },
+        Route {
+            path: "/pipelines/{pipeline}/history",
+            summary: "Which rules made which offsets, since when, by whom and why; the newest, oldest first",
+            query: &[BEFORE, LIMIT],
+            gives: &[(200, Gives::Json(|| schemas::named("History")))],
+            handler: history,
+            ..ONE
+        },
+        Route {
+            path: "/pipelines/{pipeline}/configs",
+            summary: "Configs and target states over time, also of a deleted pipeline; the newest, oldest first",
+            query: &[LIMIT, SKIP],
+            gives: &[(200, Gives::Json(|| schemas::named("Changes")))],
+            handler: configs,
+            ..ONE
+        },
+        Route {
+            path: "/pipelines/{pipeline}/log",
+            summary: "Entries of the commit log, and what all of them come to",
+            query: &[FROM, BEFORE, LIMIT],
+            gives: &[(200, Gives::Json(|| schemas::named("LogPage")))],
+            handler: log,
+            ..ONE
+        },
+        Route {
+            path: "/pipelines/{pipeline}/dlq",
+            summary: "Dead letters: reasons, rule, coordinates and the original bytes in base64",
+            query: &[LIMIT, SKIP, CODE, TOPIC, PARTITION, OFFSET],
+            gives: &[(200, LETTERS)],
+            handler: letters,
+            ..ONE
+        },
+        Route {
+            path: "/pipelines/{pipeline}/dlq/counts",
+            summary: "Dead letters by code and field",
+            gives: &[(
+                200,
+                Gives::Json(|| schemas::list(schemas::named("LetterCount"))),
+            )],
+            handler: counts,
+            ..ONE
+        },
+        Route {
+            path: "/pipelines/{pipeline}/dlq/{topic}/{partition}/{offset}",
+            summary: "The dead letters of one record",
+            gives: &[(200, LETTERS)],
+            handler: record,
+            ..ONE
+        },
+    ]
+}
+
+// ----------------------------------------------------------------- handlers
+
+/// 404 for a file connector too: it has no rules, log or dead letters.
+fn config_of(ctx: &Ctx, request: &Request) -> Result<Arc<PipelineConfig>, Fault> {
+    let found = ctx.supervisor.pipeline(request.param("pipeline"));
+    found.map_err(|refused| match refused {
+        Refused::Bad(message) => Fault::not_found(message),
+        other => other.into(),
+    })
+}
+
+/// 404 where it has not begun yet.
+fn log_of(ctx: &Ctx, request: &Request) -> Result<Known, Fault> {
+    let name = &config_of(ctx, request)?.name;
+    ctx.supervisor.log_of(name, &ctx.asker)?.ok_or_else(|| {
+        Fault::not_found(format!(
+            "pipeline `{name}` has no log yet: it has not begun"
+        ))
+    })
+}
+
+/// `None`: it has not begun yet.
+fn logged(ctx: &Ctx, name: &str) -> Result<Option<status::Logged>, Fault> {
+    let log = ctx.supervisor.log_of(name, &ctx.asker)?;
+    let told = |log: Known| log.read(|state| status::logged(&log.name, log.store.url(), state));
+    log.map(told).transpose().map_err(Fault::from)
+}
+
+fn limit(request: &Request) -> Result<usize, Fault> {
+    match request.number::<usize>("limit")? {
+        None => Ok(PAGE),
+        Some(n @ 1..=PAGE_MAX) => Ok(n),
+        Some(n) => Err(Fault::bad(format!(
+            "the parameter `limit` is {n}; 1 to {PAGE_MAX} are answered at a time"
+        ))),
+    }
+}
+
+fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let expand = request.queries("expand").any(|what| what == "log");
+    let mut all = Vec::new();
+    for name in ctx.supervisor.names() {
+        let config = match ctx.supervisor.pipeline(&name) {
+            Ok(config) => Some(config),
+            Err(Refused::Bad(_) | Refused::NotFound(_)) => continue,
+            // Its config means nothing now: it is there all the same.
+            Err(_) => None,
+        };
+        let mut told = standing(ctx, &name)?;
+        if let Some(config) = config.filter(|_| expand) {
+            // What cannot be read of one pipeline must not hide the others.
+            told.log = logged(ctx, &config.name).unwrap_or_default();
+            ctx.asker.wants_it()?;
+        }
+        all.push(told);
+    }
+    Answer::json(200, &all)
+}
+
+fn show(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let log = logged(ctx, &config_of(ctx, request)?.name)?;
+    let standing = standing(ctx, request.param("pipeline"))?;
+    Answer::json(200, &status::Pipeline { log, ..standing })
+}
+
+fn standing(ctx: &Ctx, name: &str) -> Result<status::Pipeline, Fault> {
+    let status = ctx.supervisor.status(name)?;
+    let info = ctx.supervisor.info(name)?;
+    let task = |task: crate::daemon::TaskStatus| status::Task {
+        id: task.id,
+        state: task.standing.word().to_owned(),
+        trace: task.trace,
+    };
+    Ok(status::Pipeline {
+        name: status.name,
+        r#type: status.kind.word().to_owned(),
+        state: status.standing.word().to_owned(),
+        target: info.target.word().to_owned(),
+        tasks: status.tasks.into_iter().map(task).collect(),
+        trace: status.trace,
+        log: None,
+    })
+}
+
+fn scene(ctx: &Ctx, request: &Request) -> Result<Scene, Fault> {
+    let config = config_of(ctx, request)?;
+    let plugins = ctx.supervisor.plugins_of(&config).map_err(told)?;
+    let config = config.as_ref().clone();
+    Ok(Scene::open(
+        config,
+        plugins,
+        &SystemClock::shared(),
+        &ctx.actor.0,
+    )?)
+}
+
+/// How a change is carried out: members that swap and rollback share.
+struct How {
+    reason: String,
+    dry_run: bool,
+    wait: Duration,
+}
+
+fn how(ctx: &Ctx, object: &serde_json::Map<String, Value>) -> Result<How, Fault> {
+    let reason = body::text(object, "reason")?.unwrap_or_default();
+    operations::reason(&reason).map_err(told)?;
+    let wait = match object.get("wait_ms") {
+        None | Some(Value::Null) => WAIT,
+        Some(value) => Duration::from_millis(
+            value
+                .as_u64()
+                .ok_or_else(|| Fault::bad("`wait_ms` is no number of milliseconds".to_owned()))?,
+        ),
+    };
+    let most = ctx.supervisor.worker().rest.request_timeout / WAIT_SHARE;
+    Ok(How {
+        reason,
+        dry_run: body::flag(object, "dry_run")?.unwrap_or(false),
+        wait: wait.min(most),
+    })
+}
+
+fn swap(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let object = request.members(&[
+        "rules",
+        "reload",
+        "allow_breaking",
+        "force",
+        "reason",
+        "dry_run",
+        "wait_ms",
+    ])?;
+    let how = how(ctx, &object)?;
+    let flag = |key| Ok::<_, Fault>(body::flag(&object, key)?.unwrap_or(false));
+    let wanted = Wanted {
+        rules: rules(object.get("rules"))?,
+        reload: flag("reload")?,
+        allow_breaking: flag("allow_breaking")?,
+        force: flag("force")?,
+        reason: how.reason.clone(),
+    };
+    carry_out(scene(ctx, request)?.swap(&wanted)?, &how)
+}
+
+/// `{"<transform>": "<plugin>[@<version>|@sha256:…]"}`
+fn rules(given: Option<&Value>) -> Result<Vec<(String, String)>, Fault> {
+    let object = match given {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(object)) => object,
+        Some(other) => {
+            return Err(Fault::bad(format!(
+                "`rules` is {}; an object of transforms and plugins is expected",
+                body::kind(other)
+            )));
+        }
+    };
+    let pair = |(transform, plugin): (&String, &Value)| match plugin.as_str() {
+        Some(plugin) => Ok((transform.clone(), plugin.to_owned())),
+        None => Err(Fault::bad(format!(
+            "`rules` has {} for {transform:?}; \"plugin@version\" is expected",
+            body::kind(plugin)
+        ))),
+    };
+    object.iter().map(pair).collect()
+}
+
+fn rollback(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let object = match request.body.iter().all(u8::is_ascii_whitespace) {
+        true => serde_json::Map::new(),
+        false => request.members(&["to", "reason", "dry_run", "wait_ms"])?,
+    };
+    let how = how(ctx, &object)?;
+    let to = match object.get("to") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(value.as_u64().ok_or_else(|| {
+            Fault::bad(format!(
+                "`to` is {}; a gen of the history is expected",
+                body::kind(value)
+            ))
+        })?),
+    };
+    carry_out(scene(ctx, request)?.rollback(to, &how.reason)?, &how)
+}
+
+fn carry_out(planned: operations::swap::Planned, how: &How) -> Result<Answer, Fault> {
+    match how.dry_run {
+        true => Answer::json(200, &planned.told()),
+        false => Answer::json(200, &planned.carry_out(how.wait)?),
+    }
+}
+
+fn put_back(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let object = request.members(&["to", "all", "reason", "dry_run"])?;
+    let how = how(ctx, &object)?;
+    let wrong = || Fault::bad("`to` is no list of \"topic/partition=offset\"");
+    let to = match object.get("to") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) => list
+            .iter()
+            .map(|one| rewind::wanted(one.as_str().ok_or_else(wrong)?).map_err(told))
+            .collect::<Result<Vec<_>, Fault>>()?,
+        Some(_) => return Err(wrong()),
+    };
+    let all = body::text(&object, "all")?;
+    match (&all, to.is_empty()) {
+        (None, false) => {}
+        (Some(all), true) if all == "start" => {}
+        _ => {
+            return Err(Fault::bad(
+                "either `to` names partitions with their offsets, or `all` is \"start\"",
+            ));
+        }
+    }
+    let config = config_of(ctx, request)?;
+    let standing = ctx.supervisor.status(request.param("pipeline"))?.standing;
+    if standing != Standing::Stopped && !how.dry_run {
+        return Err(Fault::conflict(format!(
+            "pipeline `{}` is {}; positions move while it is STOPPED only. One that was told to stop drains first: ask \
+             again in a moment",
+            config.name,
+            standing.word()
+        )));
+    }
+    let clock = SystemClock::shared();
+    let change = |config: &PipelineConfig| {
+        let order = positions::Order {
+            actor: &ctx.actor.0,
+            reason: &how.reason,
+            dry_run: how.dry_run,
+            exact: false,
+            plugins: &|| ctx.supervisor.plugins_of(config),
+        };
+        match all {
+            Some(_) => positions::reset(config, &clock, &order),
+            None => positions::alter(config, &clock, &to, &order),
+        }
+    };
+    let altered = match how.dry_run {
+        true => change(&config).map_err(told)?,
+        // The fault of the change itself is told as such.
+        false => (ctx.supervisor)
+            .rewind(&config.name, &ctx.actor, |config| Ok(change(config)))?
+            .map_err(told)?,
+    };
+    Answer::json(200, &rewind::rewound(&config.name, how.dry_run, altered))
+}
+
+/// `GET …/history`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct History {
+    /// `_system/<pipeline>/<zone>`
+    pub log: String,
+    /// The zone's root.
+    pub url: String,
+    /// Oldest first.
+    pub eras: Vec<Era>,
+    /// Older ones were left out.
+    pub more: bool,
+}
+
+fn history(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let (limit, before) = (limit(request)?, request.number("before")?);
+    let log = log_of(ctx, request)?;
+    let picked = log.read(|state| operations::history::pick(state, before, limit))?;
+    let page = operations::history::page(&log.store, &log.name, &picked).map_err(told)?;
+    Answer::json(
+        200,
+        &History {
+            log: log.name.dir(),
+            url: log.store.url().to_owned(),
+            eras: page.eras,
+            more: page.more,
+        },
+    )
+}
+
+fn configs(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let (limit, skip) = (limit(request)?, request.number("skip")?.unwrap_or(0));
+    let name = request.param("pipeline");
+    Answer::json(200, &ctx.supervisor.history(name, skip, limit)?)
+}
+
+fn log(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let limit = limit(request)?;
+    let which = match (request.number("from")?, request.number("before")?) {
+        (None, None) => Which::Newest,
+        (Some(from), None) => Which::From(from),
+        (None, Some(before)) => Which::Before(before),
+        (Some(_), Some(_)) => {
+            return Err(Fault::bad(
+                "either `from` or `before`: a page begins at one version or ends below one",
+            ));
+        }
+    };
+    let log = log_of(ctx, request)?;
+    let sums = log.read(|state| commits::sums(&log.name, state))?;
+    let page = commits::page(&log.store, &log.name, sums, which, limit).map_err(told)?;
+    Answer::json(200, &page)
+}
+
+/// `GET …/dlq`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Letters {
+    pub letters: Vec<Letter>,
+    /// `skip` of the next page; none: there are no more.
+    pub next: Option<usize>,
+}
+
+fn letters(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let filter = Filter {
+        code: request.query("code").map(str::to_owned),
+        topic: request.query("topic").map(str::to_owned),
+        partition: request.number("partition")?,
+        offset: request.number("offset")?,
+    };
+    let skip = request.number("skip")?.unwrap_or(0);
+    let limit = limit(request)?;
+    Answer::json(200, &page(&log_of(ctx, request)?, &filter, skip, limit)?)
+}
+
+fn page(log: &Known, filter: &Filter, skip: usize, limit: usize) -> Result<Letters, Fault> {
+    let (mut letters, mut bytes, mut next) = (Vec::new(), 0, None);
+    let each = |letter: Letter| {
+        if letters.len() == limit || bytes > PAGE_BYTES {
+            next = Some(skip + letters.len());
+            return false;
+        }
+        bytes += letter.size();
+        letters.push(letter);
+        true
+    };
+    log.with_letters(|of| dlq::letters(of, filter, skip, each))
+        .map_err(told)?;
+    Ok(Letters { letters, next })
+}
+
+fn record(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let number = |what: &str| {
+        let text = request.param(what);
+        text.parse::<i64>()
+            .map_err(|_| Fault::not_found(format!("{text:?} is no {what}")))
+    };
+    let (topic, partition, offset) = (
+        request.param("topic"),
+        number("partition")?,
+        number("offset")?,
+    );
+    let missing = || {
+        Fault::not_found(format!(
+            "no dead letter of {topic}/{partition}@{offset}; GET …/dlq lists what is there"
+        ))
+    };
+    let filter = Filter {
+        code: None,
+        topic: Some(topic.to_owned()),
+        partition: Some(i32::try_from(partition).map_err(|_| missing())?),
+        offset: Some(offset),
+    };
+    let found = page(&log_of(ctx, request)?, &filter, 0, PAGE_MAX)?;
+    match found.letters.is_empty() {
+        true => Err(missing()),
+        false => Answer::json(200, &found),
+    }
+}
+
+fn counts(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    Answer::json(200, &log_of(ctx, request)?.letter_counts()?)
+}

@@ -1,0 +1,252 @@
+//! `/plugins`: the plugin store over HTTP. Push is checked and compiled as a start would, before anything is kept.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+
+use serde::Serialize;
+
+use super::fault::Fault;
+use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes, encoded};
+use super::schemas;
+use crate::clock::SystemClock;
+use crate::commit::LogName;
+use crate::error::{Error, Kind};
+use crate::operations::{self, Why, plugins as of};
+use crate::store;
+
+const TAG: &str = "plugins";
+/// What an upload is read in.
+const PIECE: usize = 64 << 10;
+
+const DRY_RUN: Param = Param {
+    name: "dry_run",
+    schema: schemas::text,
+    doc: "`true`: check, and change nothing.",
+    many: false,
+};
+const NAME: Param = Param {
+    name: "name",
+    schema: schemas::text,
+    doc: "Refused where the component gives itself another name.",
+    many: false,
+};
+const VERSION: Param = Param {
+    name: "version",
+    schema: schemas::text,
+    doc: "Refused where the component gives itself another version.",
+    many: false,
+};
+const PUSHED: Gives = Gives::Json(|| schemas::named("PushedPlugin"));
+const LISTED: Gives = Gives::Json(|| schemas::list(schemas::named("ListedPlugin")));
+const INSPECTED: Gives = Gives::Json(|| schemas::named("Plugin"));
+const YANKED: Gives = Gives::Json(|| schemas::named("YankedPlugin"));
+
+const READ: Route = Route {
+    method: Method::Get,
+    path: "/plugins",
+    may: May::Reader,
+    tag: TAG,
+    summary: "Loose builds, pushed versions and shipped plugins",
+    query: &[],
+    takes: Takes::Nothing,
+    gives: &[(200, LISTED)],
+    faults: &[500],
+    handler: list,
+};
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        READ,
+        Route {
+            method: Method::Post,
+            may: May::Writer,
+            summary: "Push a component: its bytes are the body",
+            query: &[NAME, VERSION, DRY_RUN],
+            takes: Takes::Bytes,
+            gives: &[(201, PUSHED), (200, PUSHED)],
+            faults: &[408, 409, 413, 503],
+            handler: push,
+            ..READ
+        },
+        Route {
+            path: "/plugins/{plugin}",
+            summary: "Versions of a plugin",
+            faults: &[404, 500],
+            handler: versions,
+            ..READ
+        },
+        Route {
+            path: "/plugins/{plugin}/{version}",
+            summary: "What a version says of itself and what it may touch; `latest`, `0.2` and `sha256:…` are found as a pin finds them",
+            gives: &[(200, INSPECTED)],
+            faults: &[404, 500],
+            handler: inspect,
+            ..READ
+        },
+        Route {
+            method: Method::Post,
+            path: "/plugins/{plugin}/{version}/yank",
+            may: May::Writer,
+            summary: "Take a version out of use; what runs by its digest goes on",
+            query: &[DRY_RUN],
+            gives: &[(200, YANKED)],
+            faults: &[404, 503],
+            handler: |ctx, request| yank(ctx, request, false),
+            ..READ
+        },
+        Route {
+            method: Method::Post,
+            path: "/plugins/{plugin}/{version}/unyank",
+            may: May::Writer,
+            summary: "Put a yanked version back into use",
+            query: &[DRY_RUN],
+            gives: &[(200, YANKED)],
+            faults: &[404, 503],
+            handler: |ctx, request| yank(ctx, request, true),
+            ..READ
+        },
+    ]
+}
+
+impl From<operations::Refused> for Fault {
+    fn from(refused: operations::Refused) -> Fault {
+        #[derive(Serialize)]
+        struct Details<'a> {
+            /// A section of docs/errors.md.
+            code: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            hint: Option<&'a str>,
+            /// What a refused swap would have changed.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            swap: Option<&'a operations::swap::Swapped>,
+        }
+        let status = match refused.why {
+            Why::Wrong => 400,
+            Why::Missing => 404,
+            Why::Conflict => 409,
+            Why::TooLarge => 413,
+            Why::Unavailable => 503,
+            Why::Failed => 500,
+        };
+        let error = &refused.error;
+        let details = Details {
+            code: error.kind().code(),
+            hint: error.hint_text(),
+            swap: refused.change.as_deref(),
+        };
+        let fault = Fault::new(status, error.to_string());
+        match serde_json::to_value(&details) {
+            Ok(details) => fault.details(details),
+            Err(_) => fault,
+        }
+    }
+}
+
+/// An error of reading what is asked for, as the one of changing it would be told.
+pub(super) fn told(error: Error) -> Fault {
+    operations::Refused::from(error).into()
+}
+
+fn push(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let plugins = ctx.supervisor.plugins().map_err(told)?;
+    let component = received(ctx, request)?;
+    let claim = of::Claim {
+        name: request.query("name"),
+        version: request.query("version"),
+    };
+    let dry_run = request.flag("dry_run");
+    let clock = SystemClock::shared();
+    let pushed = of::push(&plugins, component, claim, &clock, &ctx.actor.0, dry_run)?;
+    let status = if pushed.new && !dry_run { 201 } else { 200 };
+    let (name, version) = (encoded(&pushed.plugin), encoded(&pushed.version));
+    let at = format!("{}/plugins/{name}/{version}", request.base);
+    Ok(Answer::json(status, &pushed)?.header("location", at))
+}
+
+/// The body, by way of a file without a name: many slow uploads take no memory, and a crash leaves nothing behind.
+fn received(ctx: &Ctx, request: &mut Request) -> Result<Vec<u8>, Fault> {
+    let Some(mut upload) = request.upload.take() else {
+        return Err(Fault::bad("the component's bytes are expected as the body"));
+    };
+    let dir = &ctx.supervisor.worker().data_dir;
+    let path = dir.join(format!("upload-{}", ulid::Ulid::generate()));
+    let disk = |e: std::io::Error| {
+        let message = format!("{} cannot take an upload", dir.display());
+        told(Error::new(Kind::StoreUnavailable, "plugin.push", message).source(e))
+    };
+    let mut options = File::options();
+    let opened = options.read(true).write(true).create_new(true).open(&path);
+    let mut file = opened.map_err(disk)?;
+    std::fs::remove_file(&path).map_err(disk)?;
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = upload.read(&mut piece);
+        match read.map_err(|e| Fault::bad(format!("the body broke off: {e}")))? {
+            0 => break,
+            n => file
+                .write_all(piece.get(..n).unwrap_or_default())
+                .map_err(disk)?,
+        }
+    }
+    let mut bytes = Vec::new();
+    file.rewind().map_err(disk)?;
+    file.read_to_end(&mut bytes).map_err(disk)?;
+    match bytes.is_empty() {
+        true => Err(Fault::bad("the component's bytes are expected as the body")),
+        false => Ok(bytes),
+    }
+}
+
+fn list(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+    let plugins = ctx.supervisor.plugins().map_err(told)?;
+    Answer::json(200, &of::list(&plugins).map_err(told)?)
+}
+
+fn versions(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let name = request.param("plugin");
+    let plugins = ctx.supervisor.plugins().map_err(told)?;
+    let mut found = of::list(&plugins).map_err(told)?;
+    found.retain(|one| one.plugin == name);
+    match found.is_empty() {
+        true => Err(Fault::not_found(format!(
+            "no plugin `{name}`; GET /plugins lists what is there"
+        ))),
+        false => Answer::json(200, &found),
+    }
+}
+
+fn inspect(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let plugins = ctx.supervisor.plugins().map_err(told)?;
+    let found = of::exact(&plugins, request.param("plugin"), request.param("version"))?;
+    Answer::json(200, &of::inspect(&found).map_err(told)?)
+}
+
+fn yank(ctx: &Ctx, request: &mut Request, undo: bool) -> Result<Answer, Fault> {
+    let plugins = ctx.supervisor.plugins().map_err(told)?;
+    let which = (request.param("plugin"), request.param("version"));
+    let dry_run = request.flag("dry_run");
+    let yanked = of::yank(&plugins, which, undo, dry_run, |digest| {
+        running(ctx, digest)
+    })?;
+    Answer::json(200, &yanked)
+}
+
+/// Pipelines of this daemon that have the component in force.
+fn running(ctx: &Ctx, digest: &str) -> crate::error::Result<Vec<of::InForce>> {
+    let clock = SystemClock::shared();
+    let mut found = Vec::new();
+    for name in ctx.supervisor.names() {
+        // A file connector, or a config that means nothing now: neither has rules.
+        let Ok(config) = ctx.supervisor.pipeline(&name) else {
+            continue;
+        };
+        let Some(store) = store::open_existing(&config.sink.url)? else {
+            continue;
+        };
+        let log = LogName::new(&config.name, &config.sink.zone);
+        if store.size(&log.entry(0))?.is_some() {
+            found.extend(of::in_force(&store, &[log], &clock, digest)?);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,419 @@
+//! One request: rate, door, route, role, media types, body, handler, answer. In this order; each refusal is JSON.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE,
+    HOST, HeaderName, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{HeaderMap, Response, StatusCode};
+use tokio::sync::Semaphore;
+
+use super::doors::{Cors, Doors, Rates};
+use super::fault::Fault;
+use super::gate::Asks;
+use super::intake;
+use super::limits::{PROBE_TIMEOUT, PROBES};
+use super::route::{
+    self, Answer, Content, Ctx, Found, Gives, May, Method, Request, Role, Route, Takes,
+};
+use super::server::within;
+use crate::config::worker::RestConfig;
+use crate::daemon::{Asker, Supervisor};
+
+/// What every connection sees.
+pub(super) struct Shared {
+    pub supervisor: Arc<Supervisor>,
+    pub rest: RestConfig,
+    pub routes: &'static [Route],
+    pub doors: Doors,
+    pub cors: Cors,
+    pub rates: Rates,
+    pub handlers: Arc<Semaphore>,
+    /// Of each probe, by its path.
+    pub probes: BTreeMap<&'static str, Arc<Semaphore>>,
+}
+
+pub(super) fn probes(routes: &[Route]) -> BTreeMap<&'static str, Arc<Semaphore>> {
+    let probes = routes.iter().filter(|route| route.may == May::Anyone);
+    let own = |route: &Route| (route.path, Arc::new(Semaphore::new(PROBES)));
+    probes.map(own).collect()
+}
+
+impl Shared {
+    /// What a route's handlers take turns at: one that hangs keeps no probe from answering.
+    fn threads_of(&self, route: &Route) -> Arc<Semaphore> {
+        let own = self.probes.get(route.path);
+        own.unwrap_or(&self.handlers).clone()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub ip: IpAddr,
+    pub tls: bool,
+    /// On this connection.
+    pub asks: Asks,
+}
+
+type Wire = hyper::Request<Incoming>;
+
+pub(super) async fn serve(shared: Arc<Shared>, peer: Peer, wire: Wire) -> Response<Full<Bytes>> {
+    let began = Instant::now();
+    let method = wire.method().clone();
+    let path = wire.uri().path().to_owned();
+    let origin = text(wire.headers(), &ORIGIN).map(str::to_owned);
+    let mut closes = false;
+    let result = if method == hyper::Method::OPTIONS {
+        options(&shared, peer, &wire, origin.as_deref(), began)
+    } else {
+        handle(&shared, peer, wire, began, &mut closes).await
+    };
+    let mut answer = result.unwrap_or_else(refusal);
+    answer
+        .headers
+        .extend(shared.cors.headers(origin.as_deref()));
+    let response = written(answer, closes);
+    let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    // The query is left out: people put tokens there.
+    tracing::debug!(peer = %peer.ip, %method, path, status = response.status().as_u16(), micros, "request");
+    response
+}
+
+/// A refusal as it goes over the wire, after which the connection is closed.
+pub(super) fn turned_down(fault: Fault) -> Response<Full<Bytes>> {
+    written(refusal(fault), true)
+}
+
+fn refusal(fault: Fault) -> Answer {
+    let body = fault.body();
+    Answer {
+        status: fault.status,
+        content: Content::Json(body),
+        headers: fault.headers,
+    }
+}
+
+fn written(answer: Answer, closes: bool) -> Response<Full<Bytes>> {
+    let (kind, body) = match answer.content {
+        Content::None => (None, Bytes::new()),
+        Content::Json(bytes) => (Some("application/json"), Bytes::from(bytes)),
+        Content::Text(kind, text) => (Some(kind), Bytes::from(text)),
+    };
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    if let Some(kind) = kind {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if closes {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    for (name, value) in answer.headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// What a path takes; for a browser that asks ahead, whether its page may.
+fn options(
+    shared: &Shared,
+    peer: Peer,
+    wire: &Wire,
+    origin: Option<&str>,
+    now: Instant,
+) -> Result<Answer, Fault> {
+    shared.rates.take(peer.ip, now)?;
+    let mut answer = Answer::empty(200);
+    if wire.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        let mut headers = shared.cors.preflight(origin);
+        // `serve` adds the other two to every answer.
+        headers.retain(|(name, _)| *name != "access-control-allow-origin" && *name != "vary");
+        answer.headers = headers;
+        return Ok(answer);
+    }
+    match route::find(shared.routes, None, wire.uri().path())? {
+        Found::OtherMethods(methods) => Ok(answer.header("allow", allowed(&methods))),
+        Found::Unknown | Found::Route(..) => Err(Fault::not_found("HTTP 404 Not Found")),
+    }
+}
+
+fn allowed(methods: &[Method]) -> String {
+    let mut words = Vec::new();
+    for method in methods {
+        words.push(method.word());
+        if *method == Method::Get {
+            words.push("HEAD");
+        }
+    }
+    words.push("OPTIONS");
+    words.join(",")
+}
+
+async fn handle(
+    shared: &Arc<Shared>,
+    peer: Peer,
+    wire: Wire,
+    began: Instant,
+    closes: &mut bool,
+) -> Result<Answer, Fault> {
+    shared.rates.take(peer.ip, began)?;
+    let hosts = wire.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && wire.version() == hyper::Version::HTTP_11) {
+        *closes = true;
+        return Err(Fault::bad("a request has one Host header"));
+    }
+    if !shared.doors.locked() && !shared.rest.open_to_network {
+        of_this_machine(&shared.rest, text(wire.headers(), &HOST))?;
+    }
+    let method = Method::of(wire.method().as_str());
+    let found = route::find(shared.routes, method, wire.uri().path());
+    let anyone = matches!(&found, Ok(Found::Route(route, _)) if route.may == May::Anyone);
+    if let Asks::Probes(full) = peer.asks
+        && !anyone
+    {
+        *closes = true;
+        return Err(Fault::new(503, full.told()).header("retry-after", "1"));
+    }
+    let authorization = wire.headers().get(AUTHORIZATION);
+    let entered = shared
+        .doors
+        .enter(authorization.map(HeaderValue::as_bytes), peer.ip);
+    let (actor, role) = match entered {
+        Ok(entered) => entered,
+        Err(_) if anyone => (
+            crate::daemon::Actor(format!("anonymous@{}", peer.ip)),
+            Role::ReadOnly,
+        ),
+        Err(fault) => {
+            if authorization.is_some() {
+                shared.rates.failed_login(peer.ip, began);
+            }
+            return Err(fault);
+        }
+    };
+    let (route, params) = match found? {
+        Found::Route(route, params) => (route, params),
+        Found::Unknown => return Err(Fault::not_found("HTTP 404 Not Found")),
+        Found::OtherMethods(methods) => {
+            return Err(
+                Fault::new(405, "HTTP 405 Method Not Allowed").header("allow", allowed(&methods))
+            );
+        }
+    };
+    if route.may == May::Writer {
+        if role == Role::ReadOnly {
+            let who = &actor.0;
+            return Err(Fault::new(
+                403,
+                format!("`{who}` may only read (rest.auth.read.only)"),
+            ));
+        }
+        foreign_page(shared, peer, wire.headers())?;
+    }
+    acceptable(route, wire.headers())?;
+    let base = base(&wire, peer);
+    let query = route::query(wire.uri().query().unwrap_or(""))?;
+    let mut request = Request {
+        params,
+        query,
+        body: Vec::new(),
+        upload: None,
+        base,
+    };
+    let ctx = Ctx {
+        supervisor: Arc::clone(&shared.supervisor),
+        actor,
+        asker: Asker::default(),
+    };
+    let kind = wire.headers().get(CONTENT_TYPE).cloned();
+    let body = wire.into_body();
+    if let Takes::Bytes = route.takes {
+        let (upload, feed) = intake::stream(&shared.rest, body);
+        request.upload = Some(Box::new(upload));
+        let running = run(shared, route, ctx, request, began);
+        let (fed, result) = futures::future::join(feed, running).await;
+        return fed.explains(result, closes).await;
+    }
+    let bytes = intake::whole(&shared.rest, body, closes).await?;
+    if let Takes::Json(_) = route.takes {
+        if !bytes.is_empty() {
+            json_only(kind.as_ref())?;
+        }
+        request.body = bytes;
+    }
+    run(shared, route, ctx, request, began).await
+}
+
+/// Without locks only this machine may come in, under a name of its own: a page whose name was made to mean 127.0.0.1
+/// names itself here.
+fn of_this_machine(rest: &RestConfig, host: Option<&str>) -> Result<(), Fault> {
+    fn name(host: &str) -> &str {
+        match host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or(rest),
+            None => host.split(':').next().unwrap_or(host),
+        }
+    }
+    let Some(host) = host else { return Ok(()) };
+    let known = rest.advertised.as_deref().map(name);
+    let name = name(host);
+    let ip = name.parse::<IpAddr>();
+    if name.is_empty()
+        || known.is_some_and(|known| known.eq_ignore_ascii_case(name))
+        || name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
+    {
+        return Ok(());
+    }
+    Err(Fault::new(
+        403,
+        format!(
+            "{host:?} is no name of this machine; ask 127.0.0.1 or localhost, set rest.advertised, or let people log in (rest.auth.…)"
+        ),
+    ))
+}
+
+/// A page of another site must not move pipelines through its reader's browser. Browsers name the page's origin in every
+/// request that could change something, and say on addresses of this machine whether it is of another site.
+fn foreign_page(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Fault> {
+    let site = headers.get("sec-fetch-site");
+    let elsewhere = site.is_some_and(|site| site.as_bytes() == b"cross-site");
+    let origin = text(headers, &ORIGIN);
+    let own = || {
+        let scheme = if peer.tls { "https" } else { "http" };
+        text(headers, &HOST).map(|host| format!("{scheme}://{host}"))
+    };
+    let other = origin.is_some_and(|origin| own().is_none_or(|own| own != origin));
+    if (elsewhere || other) && !origin.is_some_and(|origin| shared.cors.allows(origin)) {
+        return Err(Fault::new(
+            403,
+            "a page of another site may not change anything here; access.control.allow.origin lists those that may",
+        ));
+    }
+    Ok(())
+}
+
+/// 406 where a route answers in JSON and the client takes none.
+fn acceptable(route: &Route, headers: &HeaderMap) -> Result<(), Fault> {
+    let json = |(_, gives): &(u16, Gives)| matches!(gives, Gives::Json(_));
+    if !route.gives.iter().any(json) {
+        return Ok(());
+    }
+    let mut named = false;
+    for value in headers.get_all(ACCEPT) {
+        let Ok(value) = value.to_str() else {
+            continue;
+        };
+        for range in value.split(',') {
+            let mut pieces = range.split(';').map(str::trim);
+            let kind = pieces.next().unwrap_or("").to_ascii_lowercase();
+            if kind.is_empty() {
+                continue;
+            }
+            named = true;
+            let refused = pieces.any(|p| matches!(p, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+            if !refused && ["*/*", "application/*", "application/json"].contains(&kind.as_str()) {
+                return Ok(());
+            }
+        }
+    }
+    if named {
+        return Err(Fault::new(406, "HTTP 406 Not Acceptable"));
+    }
+    Ok(())
+}
+
+/// 415 for a body that says it is something else. One that says nothing is read as JSON.
+fn json_only(kind: Option<&HeaderValue>) -> Result<(), Fault> {
+    let Some(kind) = kind else { return Ok(()) };
+    let kind = kind.to_str().unwrap_or("").to_ascii_lowercase();
+    if kind.split(';').next().unwrap_or("").trim() == "application/json" {
+        return Ok(());
+    }
+    Err(Fault::new(415, "HTTP 415 Unsupported Media Type"))
+}
+
+/// The address by which the client came.
+fn base(wire: &Wire, peer: Peer) -> String {
+    let scheme = if peer.tls { "https" } else { "http" };
+    let plain = |host: &&str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        !host.is_empty() && host.chars().all(fits)
+    };
+    let host = text(wire.headers(), &HOST).filter(plain);
+    host.map_or_else(String::new, |host| format!("{scheme}://{host}"))
+}
+
+/// Tells a handler that nobody waits any more.
+struct Leaves(Asker);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.left();
+    }
+}
+
+/// The handler on a thread of its own; its panic is one request's.
+async fn run(
+    shared: &Shared,
+    route: &'static Route,
+    ctx: Ctx,
+    mut request: Request,
+    began: Instant,
+) -> Result<Answer, Fault> {
+    let probe = route.may == May::Anyone;
+    let limit = if probe {
+        PROBE_TIMEOUT
+    } else {
+        shared.rest.request_timeout
+    };
+    let permit = {
+        let waiting = shared.threads_of(route).acquire_owned();
+        match within(began, limit, waiting).await {
+            Some(Ok(permit)) => Some(permit),
+            Some(Err(_)) | None => {
+                return Err(Fault::internal(
+                    "Request timed out. The worker is currently handling other requests.",
+                ));
+            }
+        }
+    };
+    // Dropped with this future: the answer was given, its time is over, or the connection has ended.
+    let _leaves = Leaves(ctx.asker.clone());
+    let job = tokio::task::spawn_blocking(move || {
+        let result = (route.handler)(&ctx, &mut request);
+        drop(permit);
+        result
+    });
+    match within(began, limit, job).await {
+        Some(Ok(result)) => result,
+        Some(Err(error)) => {
+            tracing::error!(%error, ?route, "a handler panicked");
+            Err(Fault::internal(format!(
+                "{route:?} panicked; this is a defect of Weir, and the log has its place"
+            )))
+        }
+        None => {
+            tracing::warn!(?route, ?limit, "a request took too long");
+            Err(Fault::internal(format!(
+                "Request timed out. The worker is currently handling {route:?}, which began {limit:?} ago. A change that had begun goes on."
+            )))
+        }
+    }
+}

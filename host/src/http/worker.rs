@@ -1,0 +1,227 @@
+//! The worker itself: what it is, how it is, its loggers, its numbers, and the document of all routes.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::body;
+use super::fault::Fault;
+use super::openapi;
+use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes};
+use super::schemas;
+use crate::daemon::Health;
+
+/// The Connect release whose routes these are. Clients gate features on its first two numbers.
+const VERSION: &str = "4.1.1";
+const STATUS: Gives = Gives::Json(|| schemas::named("WorkerStatus"));
+const LEVEL: Gives = Gives::Json(|| schemas::named("LoggerLevel"));
+const HEALTHY: &str = "Worker has completed startup and is ready to handle requests.";
+
+pub(super) fn routes() -> Vec<Route> {
+    let base = Route {
+        method: Method::Get,
+        path: "/",
+        may: May::Reader,
+        tag: "worker",
+        summary: "Version of the API, and of Weir in `commit`",
+        query: &[],
+        takes: Takes::Nothing,
+        gives: &[(200, Gives::Json(|| schemas::named("ServerInfo")))],
+        faults: &[],
+        handler: root,
+    };
+    let probe = Route {
+        may: May::Anyone,
+        gives: &[(200, STATUS), (503, STATUS), (500, STATUS)],
+        ..base
+    };
+    let logger = Route {
+        tag: "loggers",
+        ..base
+    };
+    vec![
+        base,
+        Route {
+            path: "/health",
+            summary: "Whether the worker has started and can acknowledge changes",
+            handler: health,
+            ..probe
+        },
+        Route {
+            path: "/livez",
+            summary: "Whether the process answers; restart it if not",
+            gives: &[(200, STATUS)],
+            handler: live,
+            ..probe
+        },
+        Route {
+            path: "/readyz",
+            summary: "As /health, with 503 for unhealthy too: send no requests then",
+            gives: &[(200, STATUS), (503, STATUS)],
+            handler: ready,
+            ..probe
+        },
+        Route {
+            path: "/metrics",
+            summary: "Numbers for Prometheus",
+            gives: &[(200, Gives::Text(OPENMETRICS))],
+            handler: metrics,
+            ..base
+        },
+        Route {
+            path: "/openapi.json",
+            summary: "This document",
+            gives: &[(200, Gives::Json(|| serde_json::json!({ "type": "object" })))],
+            handler: document,
+            ..base
+        },
+        Route {
+            path: "/admin/loggers",
+            summary: "Loggers with a level of their own, and `root`",
+            gives: &[(200, Gives::Json(|| schemas::named("Loggers")))],
+            handler: loggers,
+            ..logger
+        },
+        Route {
+            path: "/admin/loggers/{logger}",
+            summary: "The level of one of them",
+            gives: &[(200, LEVEL)],
+            faults: &[404],
+            handler: level,
+            ..logger
+        },
+        Route {
+            method: Method::Put,
+            path: "/admin/loggers/{logger}",
+            may: May::Writer,
+            summary: "Set the level of a logger and those below it, until the end of the process",
+            query: &[Param {
+                name: "scope",
+                schema: schemas::text,
+                doc: "`cluster`: answered with 204. Anything else, or absent: `worker`.",
+                many: false,
+            }],
+            takes: Takes::Json(|| schemas::named("SetLevel")),
+            gives: &[
+                (200, Gives::Json(|| schemas::list(schemas::text()))),
+                (204, Gives::Nothing),
+            ],
+            faults: &[404],
+            handler: set_level,
+            ..logger
+        },
+    ]
+}
+
+fn root(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+    #[derive(Serialize)]
+    struct ServerInfo {
+        version: &'static str,
+        commit: &'static str,
+        kafka_cluster_id: &'static str,
+    }
+    Answer::json(
+        200,
+        &ServerInfo {
+            version: VERSION,
+            commit: concat!("weir-", env!("CARGO_PKG_VERSION")),
+            // Pipelines of one daemon may read several clusters.
+            kafka_cluster_id: "weir",
+        },
+    )
+}
+
+#[derive(Serialize)]
+struct WorkerStatus<'a> {
+    status: &'static str,
+    message: &'a str,
+}
+
+fn state(code: u16, status: &'static str, message: &str) -> Result<Answer, Fault> {
+    Answer::json(code, &WorkerStatus { status, message })
+}
+
+fn health(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+    match ctx.supervisor.health() {
+        Health::Healthy => state(200, "healthy", HEALTHY),
+        Health::Starting => state(503, "starting", "Worker is still starting up."),
+        Health::Unhealthy(why) => state(500, "unhealthy", &why),
+    }
+}
+
+fn live(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+    state(200, "healthy", "The process answers.")
+}
+
+fn ready(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let mut answer = health(ctx, request)?;
+    if answer.status != 200 {
+        answer.status = 503;
+    }
+    Ok(answer)
+}
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+fn metrics(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+    Ok(Answer::text(200, OPENMETRICS, ctx.supervisor.metrics()))
+}
+
+fn document(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+    static DOCUMENT: OnceLock<Value> = OnceLock::new();
+    let made = DOCUMENT.get_or_init(|| openapi::document(super::routes()));
+    Answer::json(200, made)
+}
+
+// ------------------------------------------------------------------ loggers
+
+#[derive(Serialize)]
+struct LoggerLevel {
+    level: String,
+    last_modified: Option<i64>,
+}
+
+fn all_levels(ctx: &Ctx) -> BTreeMap<String, LoggerLevel> {
+    let levels = ctx.supervisor.levels().into_iter();
+    let shown = levels.map(|(logger, (level, last_modified))| {
+        let level = LoggerLevel {
+            level,
+            last_modified,
+        };
+        (logger, level)
+    });
+    shown.collect()
+}
+
+fn loggers(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+    Answer::json(200, &all_levels(ctx))
+}
+
+fn level(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    let logger = request.param("logger");
+    let mut levels = all_levels(ctx);
+    let level = levels.remove(logger);
+    let level = level.ok_or_else(|| Fault::not_found(format!("Logger {logger} not found.")))?;
+    Answer::json(200, &level)
+}
+
+fn set_level(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+    // Other members are passed over, as by Connect.
+    let object = request.object()?;
+    let Some(level) = body::word(&object, "level")? else {
+        return Err(Fault::bad(
+            "Desired 'level' parameter was not specified in request.",
+        ));
+    };
+    let mut changed = ctx.supervisor.set_level(request.param("logger"), &level)?;
+    if request
+        .query("scope")
+        .is_some_and(|scope| scope.eq_ignore_ascii_case("cluster"))
+    {
+        return Ok(Answer::empty(204));
+    }
+    changed.sort();
+    Answer::json(200, &changed)
+}

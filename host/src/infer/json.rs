@@ -1,0 +1,297 @@
+//! JSON messages to the map of `json-flatten`: scalars become columns by their pointer, what is no scalar stays JSON.
+
+use std::collections::BTreeMap;
+
+use super::kinds::{Texts, renamed, taken, unlike};
+use super::page::{Page, some_of};
+use crate::json::Json;
+
+/// Objects inside each other that become columns; what lies deeper stays JSON.
+const MAX_DEPTH: usize = 16;
+
+/// JSON writes 12.50 as 12.5: fewer digits seen say little.
+const LEAST_SCALE: usize = 2;
+
+/// Of one pointer, over all rows.
+#[derive(Debug, Default)]
+struct Column {
+    rows: u64,
+    nulls: u64,
+    booleans: u64,
+    numbers: Texts,
+    strings: Texts,
+    /// Arrays, and objects where something else came too.
+    nested: u64,
+    objects: u64,
+}
+
+/// The map; `Err` says why there is none.
+pub fn infer(messages: &[&[u8]]) -> Result<Page, String> {
+    let mut page = Page::default();
+    let mut values = Vec::new();
+    for (n, message) in messages.iter().enumerate() {
+        match Json::parse(message) {
+            Ok(value @ (Json::Object(_) | Json::List(_))) => values.push(value),
+            Ok(_) => page.unread(n, "neither an object nor an array".into()),
+            Err(e) => page.unread(n, e),
+        }
+    }
+    if values.is_empty() {
+        return Err(page.nothing("JSON"));
+    }
+    let explode = envelope(&values);
+    let (mut rows, mut per_message) = (Vec::new(), Vec::new());
+    for value in &values {
+        let before = rows.len();
+        match &explode {
+            Some(explode) => rows.extend(explode.items(value)),
+            None => rows.push(value),
+        }
+        per_message.push(rows.len() - before);
+    }
+    page.head = vec![format!(
+        "json-flatten: {} of {} messages read",
+        values.len(),
+        messages.len()
+    )];
+    page.set("type", "json-flatten");
+    if let Some(pointer) = explode.as_ref().map(Explode::pointer) {
+        page.head.push(format!(
+            "each element of {pointer:?} is a row: {} in all, {} a message",
+            rows.len(),
+            some_of(&per_message)
+        ));
+        let note = "the array whose elements become rows";
+        page.set_noted("explode", pointer.as_str(), note);
+    }
+    fill(&mut page, &rows, explode.is_some());
+    Ok(page)
+}
+
+/// The array whose elements are rows: the member of this name, or the message itself.
+struct Explode(Option<String>);
+
+impl Explode {
+    fn pointer(&self) -> String {
+        let name = self.0.as_ref();
+        name.map_or(String::new(), |name| format!("/{}", escaped(name)))
+    }
+
+    fn items<'a>(&self, value: &'a Json) -> &'a [Json] {
+        let list = match &self.0 {
+            Some(name) => value.get(name),
+            None => Some(value),
+        };
+        list.and_then(Json::as_list).unwrap_or_default()
+    }
+}
+
+/// The array of objects that is all a message holds; the message itself where that is an array.
+fn envelope(values: &[Json]) -> Option<Explode> {
+    let objects = |value: &Json| {
+        let items = value.as_list();
+        items.is_some_and(|items| items.iter().all(|item| item.as_object().is_some()))
+    };
+    if values.iter().all(|value| value.as_list().is_some()) {
+        return Some(Explode(None));
+    }
+    let mut name = None;
+    for value in values {
+        let [(key, inner)] = value.as_object()? else {
+            return None;
+        };
+        if !objects(inner) || name.is_some_and(|n| n != key) {
+            return None;
+        }
+        name = Some(key);
+    }
+    name.map(|name| Explode(Some(name.clone())))
+}
+
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+fn fill(page: &mut Page, rows: &[&Json], exploded: bool) {
+    let (mut order, mut columns) = (Vec::new(), BTreeMap::<String, Column>::new());
+    for row in rows {
+        match row.as_object() {
+            Some(object) => walk(object, "", 0, &mut order, &mut columns),
+            None => see(row, String::new(), 0, &mut order, &mut columns),
+        }
+    }
+    let mut used = taken();
+    for path in order {
+        let Some(column) = columns.get(&path) else {
+            continue;
+        };
+        if column.scalars() == 0 && column.nested == 0 && column.objects > 0 {
+            continue; // its members are columns
+        }
+        if path.contains(',') {
+            page.notes.push(format!("{path:?} is left out: lists of columns cannot hold a comma; name it with columns.<name> = {path:?}"));
+            continue;
+        }
+        let plain = path
+            .trim_start_matches('/')
+            .replace("~1", "_")
+            .replace("~0", "_")
+            .replace('/', "_");
+        let plain = if plain.is_empty() {
+            "value".to_owned()
+        } else {
+            plain
+        };
+        let wanted = plain.replace('=', "_");
+        let name = unlike(wanted.clone(), &mut used);
+        page.notes.extend(renamed(&wanted, &name));
+        let place = match (exploded, path.as_str()) {
+            (true, "") => ".".to_owned(),
+            (true, path) => format!(".{path}"),
+            (false, path) => path.to_owned(),
+        };
+        page.column(format!("{name}={place}"), &column.about(rows.len()));
+        let kind = column.kind();
+        if kind != "string" {
+            page.column_type(&name, &kind, &column.seen());
+        }
+        page.notes.extend(column.notes(&name, &path, exploded));
+    }
+}
+
+fn walk(
+    members: &[(String, Json)],
+    path: &str,
+    depth: usize,
+    order: &mut Vec<String>,
+    columns: &mut BTreeMap<String, Column>,
+) {
+    for (name, value) in members {
+        see(
+            value,
+            format!("{path}/{}", escaped(name)),
+            depth,
+            order,
+            columns,
+        );
+    }
+}
+
+fn see(
+    value: &Json,
+    path: String,
+    depth: usize,
+    order: &mut Vec<String>,
+    columns: &mut BTreeMap<String, Column>,
+) {
+    if !columns.contains_key(&path) {
+        order.push(path.clone());
+    }
+    let column = columns.entry(path.clone()).or_default();
+    column.rows += 1;
+    match value {
+        Json::Null => column.nulls += 1,
+        Json::Bool(_) => column.booleans += 1,
+        Json::Number(number) => {
+            column.numbers.least_scale = LEAST_SCALE;
+            column.numbers.see(number.text());
+        }
+        Json::Text(text) => column.strings.see(text),
+        Json::List(_) => column.nested += 1,
+        Json::Object(inner) if depth < MAX_DEPTH && !inner.is_empty() => {
+            column.objects += 1;
+            walk(inner, &path, depth + 1, order, columns);
+        }
+        Json::Object(_) => column.nested += 1,
+    }
+}
+
+impl Column {
+    fn texts(&self) -> u64 {
+        self.strings.filled + self.strings.empty
+    }
+
+    fn scalars(&self) -> u64 {
+        self.booleans + self.numbers.filled + self.texts()
+    }
+
+    /// One type that takes every value; `json` takes all.
+    fn kind(&self) -> String {
+        let all = self.scalars() + self.nested + self.objects;
+        if all == 0 {
+            return "string".into();
+        }
+        if self.booleans == all {
+            return "boolean".into();
+        }
+        if self.numbers.filled == all {
+            return self.numbers.named();
+        }
+        if self.texts() == all {
+            // A number in a string was meant as a text.
+            let named = self.strings.named();
+            let time = named.starts_with("date") || named.starts_with("timestamp");
+            return if time && self.strings.empty == 0 {
+                named
+            } else {
+                "string".into()
+            };
+        }
+        "json".into()
+    }
+
+    fn about(&self, rows: usize) -> String {
+        let mut told = match self.rows == rows as u64 {
+            true => "in every row".to_owned(),
+            false => format!("in {} of {rows} rows", self.rows),
+        };
+        if self.nulls > 0 {
+            told.push_str(&format!(", {} null", self.nulls));
+        }
+        if let (Some(example), "string") = (self.strings.shown.first(), self.kind().as_str()) {
+            told.push_str(&format!(": {example}"));
+        }
+        told
+    }
+
+    fn seen(&self) -> String {
+        let kinds = [
+            (self.booleans, "booleans"),
+            (self.numbers.filled, "numbers"),
+            (self.texts(), "strings"),
+            (self.nested, "arrays or empty objects"),
+            (self.objects, "objects"),
+        ];
+        let kinds: Vec<String> = kinds
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, what)| format!("{n} {what}"))
+            .collect();
+        let shown = self.numbers.shown.iter().chain(&self.strings.shown).take(3);
+        match kinds.len() {
+            1 if self.nested + self.objects == 0 => shown.cloned().collect::<Vec<_>>().join(", "),
+            _ => kinds.join(", "),
+        }
+    }
+
+    fn notes(&self, name: &str, path: &str, exploded: bool) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.nested > 0 && self.scalars() + self.objects == 0 && !exploded {
+            notes.push(format!("{name}: explode = {path:?} makes a row of each element; its columns are then ./member"));
+        }
+        if self.kind() == "json" && self.scalars() > 0 {
+            notes.push(format!(
+                "{name}: {}; a type of its own would refuse the others",
+                self.seen()
+            ));
+        }
+        if self.numbers.filled + self.booleans == 0 && self.nested == 0 {
+            notes.extend(
+                self.strings
+                    .conflict()
+                    .map(|told| format!("{name}: {told}")),
+            );
+        }
+        notes
+    }
+}

@@ -1,0 +1,251 @@
+//! `infer`: the `[[transforms]]` table for messages that nobody has described, with what was seen beside each key. It
+//! takes only what every sample bears out, and the map is tried on the samples: what it still refuses is said.
+
+mod csv;
+mod encoding;
+mod json;
+mod kinds;
+mod page;
+mod xml;
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Kind, Result};
+
+pub use page::comment as plain;
+
+/// What the messages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Xml,
+    Json,
+    Csv,
+}
+
+/// What is known beside the messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Told by the first signs of the messages where it is not given.
+    pub format: Option<Format>,
+    /// The element that is a row, in the place of the one that is found (XML).
+    pub row_tag: Option<&'a str>,
+    /// A file was taken as one message.
+    pub whole: bool,
+}
+
+/// A map, and the plugin that it is for.
+#[derive(Clone, Debug)]
+pub struct Map {
+    page: page::Page,
+    pub plugin: &'static str,
+}
+
+impl Map {
+    /// The keys of the transform, without their prefix, as a flat config has them.
+    pub fn keys(&self) -> BTreeMap<String, String> {
+        self.page.keys()
+    }
+
+    /// A `[[transforms]]` table for people to go on with, with what was seen beside each key.
+    pub fn toml(&self) -> String {
+        self.page.to_string()
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Kind::ConfigInvalid, "plugin.infer", message)
+}
+
+/// The map of messages with these values; `Err` says why there is none.
+pub fn infer(values: &[&[u8]], wanted: Wanted<'_>) -> Result<Map> {
+    let Wanted {
+        format,
+        row_tag,
+        whole,
+    } = wanted;
+    let hint = match whole {
+        true => "--lines where each line of the file is a message; it was taken as one",
+        false => "--whole where the file is one message; each line was taken as one",
+    };
+    let format = match format.or_else(|| looks(values)) {
+        Some(format) => format,
+        None => {
+            let message = "these messages look neither like XML nor like JSON nor like CSV";
+            return Err(invalid(message).hint(format!("--as xml or --as json or --as csv; {hint}")));
+        }
+    };
+    let (page, plugin) = match format {
+        Format::Xml => (xml::infer(values, row_tag), "xml-flatten"),
+        Format::Json => (json::infer(values), "json-flatten"),
+        Format::Csv => (csv::infer(values), "csv-parse"),
+    };
+    let map = |page| Map { page, plugin };
+    page.map(map).map_err(|why| invalid(why).hint(hint))
+}
+
+/// By the first sign of most messages; CSV by its lines.
+fn looks(values: &[&[u8]]) -> Option<Format> {
+    let first = |value: &&[u8]| {
+        // Marks of byte orders, and the halves of UTF-16, are no signs.
+        let no_sign =
+            |byte: &&u8| !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf\xff\xfe\0".contains(byte);
+        value.iter().find(no_sign).copied()
+    };
+    let count = |signs: &[u8]| {
+        values
+            .iter()
+            .filter(|value| first(value).is_some_and(|byte| signs.contains(&byte)))
+            .count()
+    };
+    let (xml, json) = (count(b"<"), count(b"{["));
+    match xml.cmp(&json) {
+        std::cmp::Ordering::Greater => Some(Format::Xml),
+        std::cmp::Ordering::Less => Some(Format::Json),
+        std::cmp::Ordering::Equal => csv::looks(values).then_some(Format::Csv),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(messages: &[&str]) -> String {
+        let values: Vec<&[u8]> = messages.iter().map(|text| text.as_bytes()).collect();
+        infer(&values, Wanted::default()).expect("a map").toml()
+    }
+
+    #[test]
+    fn the_repeated_element_is_the_row_and_its_values_are_columns() {
+        let map = of(&[
+            "<l><b id='1'><t>x</t><a><n>N</n></a><y>1999</y><p>1.50</p></b><b id='2'><t/><y>2001</y><g>u</g><g>v</g></b></l>",
+            "<l><b id='3'><t>z</t><y>2002</y></b></l>",
+            "<l><b>",
+        ]);
+        for wanted in [
+            "# xml-flatten: 2 of 3 messages read\n",
+            "# row element `b`: 3 in all, 1 to 2 a message\n",
+            "# message 2 cannot be read: it ends inside an element\n",
+            "type = \"xml-flatten\"\nrow-tag = \"b\"\n",
+            "  \"id=@id\", ",
+            "  \"a/n\",",
+            "types.id = \"int\"",
+            "types.y = \"int\" ",
+            "# 1999, 2001, 2002\n",
+            "types.p = \"decimal(18,2)\"",
+            "repeat.g = \"json\"",
+        ] {
+            assert!(map.contains(wanted), "{wanted}\n{map}");
+        }
+        assert!(!map.contains("types.t "), "{map}");
+    }
+
+    #[test]
+    fn one_row_a_message_and_values_around_rows_are_seen() {
+        let map = of(&["<env><order><id>7</id><sum>1</sum></order></env>"]);
+        assert!(map.contains("row-tag = \"order\""), "{map}");
+        let map = of(&[
+            "<order><id>7</id><items><item><sku>a</sku></item><item><sku>b</sku></item></items></order>",
+        ]);
+        assert!(map.contains("row-tag = \"item\""), "{map}");
+        assert!(map.contains("row-tag = \"order\" makes a row"), "{map}");
+        let message: &[u8] =
+            b"<order><items><item><sku>a</sku></item><item><sku>b</sku></item></items></order>";
+        let order = Wanted {
+            row_tag: Some("order"),
+            ..Wanted::default()
+        };
+        let map = infer(&[message], order).expect("a map").toml();
+        assert!(map.contains("explode = \"items/item\""), "{map}");
+    }
+
+    #[test]
+    fn json_becomes_pointers_types_and_rows() {
+        let map = of(&[
+            r#"{"id":1,"a":{"n":"x"},"on":"2020-01-01","tags":["p"],"ok":true,"mix":1}"#,
+            r#"{"id":2,"a":{"n":null},"on":"2020-02-29","mix":"one","price":1.25}"#,
+        ]);
+        for wanted in [
+            "type = \"json-flatten\"\n",
+            "  \"a_n=/a/n\",",
+            "types.id = \"int\"",
+            "types.on = \"date\"",
+            "types.tags = \"json\"",
+            "types.ok = \"boolean\"",
+            "types.mix = \"json\"",
+            "types.price = \"decimal(18,2)\"",
+            "explode = \"/tags\"",
+        ] {
+            assert!(map.contains(wanted), "{wanted}\n{map}");
+        }
+        let map = of(&[r#"{"books":[{"t":"a"},{"t":"b"}]}"#]);
+        assert!(
+            map.contains("explode = \"/books\"") && map.contains("\"t=./t\","),
+            "{map}"
+        );
+        let map = of(&[r#"[{"t":"a"}]"#]);
+        assert!(map.contains("explode = \"\""), "{map}");
+    }
+
+    #[test]
+    fn no_name_is_proposed_that_a_table_has_already() {
+        let map = of(&[r#"{"Id":1,"id":2,"_offset":3,"ingest_date":"x","_KEY":"k"}"#]);
+        for wanted in [
+            "\"Id=/Id\"",
+            "\"id_2=/id\"",
+            "\"_offset_2=/_offset\"",
+            "\"ingest_date_2=/ingest_date\"",
+            "\"_KEY_2=/_KEY\"",
+            "_offset_2: `_offset` is taken",
+        ] {
+            assert!(map.contains(wanted), "{wanted}\n{map}");
+        }
+        let map = of(&[
+            "<l><b><Dup>1</Dup><dup>2</dup><ingest_hour>3</ingest_hour></b><b><Dup>4</Dup></b></l>",
+        ]);
+        for wanted in [
+            "\"Dup\"",
+            "\"dup_2=dup\"",
+            "\"ingest_hour_2=ingest_hour\"",
+            "is taken",
+        ] {
+            assert!(map.contains(wanted), "{wanted}\n{map}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_is_told() {
+        infer(&[b"apples, 3"], Wanted::default()).expect_err("text");
+    }
+
+    #[test]
+    fn csv_becomes_columns_with_types() {
+        let map =
+            of(&["id;Book Title;price;sold\n1;Momo;9,50;29.02.2024\n2;\"a; b\";;01.01.1970\n"]);
+        for wanted in [
+            "# csv-parse: 1 of 1 messages read, 3 lines a message\n",
+            "type = \"csv-parse\"\nseparator = \";\"\nheader-line = true",
+            "  \"id\",\n  \"Book_Title=Book Title\",",
+            "types.id = \"int\"",
+            "types.sold = \"date(dd.MM.yyyy)\"",
+        ] {
+            assert!(map.contains(wanted), "{wanted}\n{map}");
+        }
+        let lines = ["1,a, x", "2,b,y", "3,NULL", "4,d,z,more"].map(str::as_bytes);
+        infer(&lines, Wanted::default()).expect_err("too uneven to be taken for CSV");
+        let csv = Wanted {
+            format: Some(Format::Csv),
+            ..Wanted::default()
+        };
+        let map = infer(&lines, csv).expect("a map").toml();
+        for wanted in [
+            "\"column_1\",",
+            "types.column_1 = \"int\"",
+            "missing = \"null\"",
+            "trim = true",
+            "null-value = \"NULL\"",
+        ] {
+            assert!(map.contains(wanted), "{wanted}\n{map}");
+        }
+        assert!(!map.contains("header-line"), "{map}");
+    }
+}

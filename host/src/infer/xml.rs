@@ -1,0 +1,426 @@
+//! XML messages to the map of `xml-flatten`: the element that repeats is the row, what hangs below it are the columns.
+
+use std::collections::BTreeMap;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+
+use super::encoding;
+use super::kinds::{Texts, renamed, taken, unlike};
+use super::page::{Page, some_of};
+
+/// Elements inside each other; deeper messages are told as unread.
+const MAX_DEPTH: usize = 64;
+/// `max-rows` of xml-flatten where the config does not say another.
+const MAX_ROWS: usize = 10_000;
+
+#[derive(Debug, Default)]
+struct Element {
+    name: String,
+    attributes: Vec<(String, String)>,
+    children: Vec<Element>,
+    text: String,
+}
+
+impl Element {
+    /// More than a text: it can be a row.
+    fn has_fields(&self) -> bool {
+        !self.children.is_empty() || !self.attributes.is_empty()
+    }
+
+    /// Fields that are texts, below or beside which rows may repeat.
+    fn has_values(&self) -> bool {
+        let leaf = |child: &Element| !child.has_fields();
+        self.children.iter().any(leaf) || !self.attributes.is_empty()
+    }
+}
+
+/// Of one column, over all rows.
+#[derive(Debug, Default)]
+struct Column {
+    texts: Texts,
+    rows: u64,
+    most: u64,
+    /// It has children too.
+    mixed: bool,
+}
+
+/// The map; `Err` says why there is none.
+pub fn infer(messages: &[&[u8]], row_tag: Option<&str>) -> Result<Page, String> {
+    let mut page = Page::default();
+    let mut roots = Vec::new();
+    let mut doctypes = 0;
+    for (n, message) in messages.iter().enumerate() {
+        match encoding::decode(message).and_then(|text| parse(&text)) {
+            Ok((root, doctype)) => {
+                roots.push(root);
+                doctypes += usize::from(doctype);
+            }
+            Err(why) => page.unread(n, why),
+        }
+    }
+    let first = roots.first().ok_or_else(|| page.nothing("XML"))?;
+    let guessed = row_of(&roots);
+    let tag = match row_tag {
+        Some(tag) => tag.to_owned(),
+        None => guessed.clone().unwrap_or_else(|| first.name.clone()),
+    };
+    let mut rows = Vec::new();
+    let mut per_message = Vec::new();
+    for root in &roots {
+        let before = rows.len();
+        collect(root, &tag, &mut rows);
+        per_message.push(rows.len() - before);
+    }
+    if rows.is_empty() {
+        return Err(format!("no message has an element `{tag}`"));
+    }
+    page.head = vec![
+        format!(
+            "xml-flatten: {} of {} messages read",
+            roots.len(),
+            messages.len()
+        ),
+        format!(
+            "row element `{tag}`: {} in all, {} a message",
+            rows.len(),
+            some_of(&per_message)
+        ),
+    ];
+    if doctypes > 0 {
+        page.head.push(format!(
+            "{doctypes} of {} messages have a <!DOCTYPE: xml-flatten refuses them (doctype_not_allowed) until it is left out",
+            messages.len()
+        ));
+    }
+    for outer in holders(&roots, &tag) {
+        page.head.push(format!(
+            "`{outer}` around it has values too: row-tag = \"{outer}\" makes a row of each `{outer}`, with those"
+        ));
+    }
+    fill(&mut page, &tag, &rows);
+    let most = per_message.iter().max().copied().unwrap_or(0);
+    if most > MAX_ROWS {
+        page.set_noted("max-rows", most, "rows of the largest message");
+    }
+    Ok(page)
+}
+
+fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
+    let (mut order, mut columns) = (Vec::new(), BTreeMap::<String, Column>::new());
+    let mut repeated = BTreeMap::new();
+    for row in rows {
+        let mut seen: BTreeMap<String, Vec<(String, bool)>> = BTreeMap::new();
+        walk(row, "", &mut order, &mut seen, &mut repeated);
+        for (path, texts) in seen {
+            let column = columns.entry(path).or_default();
+            column.rows += 1;
+            column.most = column.most.max(texts.len() as u64);
+            for (text, mixed) in texts {
+                column.texts.see(&text);
+                column.mixed |= mixed;
+            }
+        }
+    }
+    page.set("type", "xml-flatten");
+    page.set("row-tag", tag);
+    let mut used = taken();
+    for path in order {
+        let Some(column) = columns.get(&path) else {
+            continue;
+        };
+        if holds_only(&columns, &path) {
+            continue;
+        }
+        // xml-flatten calls a/b a_b and @a _a; attributes of the row element read better without the prefix.
+        let given = path.replace(['/', '@'], "_");
+        let wanted = given.trim_start_matches('_');
+        let name = unlike(wanted.to_owned(), &mut used);
+        page.notes.extend(renamed(wanted, &name));
+        let entry = if name == given {
+            path.clone()
+        } else {
+            format!("{name}={path}")
+        };
+        page.column(entry, &about(column, rows.len()));
+        if column.most > 1 {
+            let note = format!(
+                "up to {} in a row; or \"first\", \"last\", \"explode\"",
+                column.most
+            );
+            page.column_repeat(&name, "json", &note);
+        } else if column.texts.named() != "string" {
+            let seen = column.texts.shown.join(", ");
+            let kind = column.texts.named();
+            page.column_type(&name, &kind, &seen);
+        }
+        if let Some(conflict) = column.texts.conflict() {
+            page.notes.push(format!("{name}: {conflict}"));
+        }
+        if column.mixed {
+            page.notes.push(format!(
+                "{name}: text and elements together; mixed-content says which text counts"
+            ));
+        }
+    }
+    for (path, most) in repeated {
+        if !columns.contains_key(&path) || holds_only(&columns, &path) {
+            page.notes.push(format!(
+                "`{path}` comes up to {most} times in a row: explode = {path:?} makes each a row of its own, instead of the repeat lines below it"
+            ));
+        }
+    }
+}
+
+/// An element that has fields below it and never a text of its own: it is no column.
+fn holds_only(columns: &BTreeMap<String, Column>, path: &str) -> bool {
+    let below = format!("{path}/");
+    let texts = columns.get(path).map_or(0, |column| column.texts.filled);
+    let mut after = columns.range(below.clone()..);
+    texts == 0
+        && after
+            .next()
+            .is_some_and(|(other, _)| other.starts_with(&below))
+}
+
+/// How many rows have it, what it looks like.
+fn about(column: &Column, rows: usize) -> String {
+    let mut told = match column.rows == rows as u64 {
+        true => "in every row".to_owned(),
+        false => format!("in {} of {rows} rows", column.rows),
+    };
+    if column.texts.empty > 0 {
+        told.push_str(&format!(", {} empty", column.texts.empty));
+    }
+    if let (Some(example), "string") = (column.texts.shown.first(), column.texts.named().as_str()) {
+        told.push_str(&format!(": {example}"));
+    }
+    told
+}
+
+/// The values of one row, path by path; elements that repeat under one parent.
+fn walk(
+    element: &Element,
+    path: &str,
+    order: &mut Vec<String>,
+    seen: &mut BTreeMap<String, Vec<(String, bool)>>,
+    repeated: &mut BTreeMap<String, usize>,
+) {
+    let below = |name: &str| match path {
+        "" => name.to_owned(),
+        path => format!("{path}/{name}"),
+    };
+    let mut value = |path: String, text: &str, mixed: bool| {
+        if !order.contains(&path) {
+            order.push(path.clone());
+        }
+        seen.entry(path).or_default().push((text.to_owned(), mixed));
+    };
+    for (name, text) in &element.attributes {
+        value(below(&format!("@{name}")), text, false);
+    }
+    let text = element.text.trim();
+    let leaf = element.children.is_empty();
+    if !path.is_empty() {
+        // xml-flatten counts an element with children too, as an empty text: two of a name repeat, whatever is in them.
+        value(path.to_owned(), text, !leaf && !text.is_empty());
+    } else if path.is_empty() && !text.is_empty() {
+        value("_VALUE".to_owned(), text, !leaf);
+    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for child in &element.children {
+        *counts.entry(&child.name).or_default() += 1;
+        walk(child, &below(&child.name), order, seen, repeated);
+    }
+    for (name, count) in counts.into_iter().filter(|(_, count)| *count > 1) {
+        let most = repeated.entry(below(name)).or_default();
+        *most = count.max(*most);
+    }
+}
+
+fn collect<'a>(element: &'a Element, tag: &str, rows: &mut Vec<&'a Element>) {
+    if element.name == tag {
+        rows.push(element);
+    } else {
+        element
+            .children
+            .iter()
+            .for_each(|child| collect(child, tag, rows));
+    }
+}
+
+/// The highest element with fields that repeats under one parent; where none does, the first below the root's envelopes
+/// that has values.
+fn row_of(roots: &[Element]) -> Option<String> {
+    let mut found: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for root in roots {
+        repeats(root, 0, &mut found);
+    }
+    let best = found
+        .into_iter()
+        .min_by_key(|(_, (depth, count))| (*depth, std::cmp::Reverse(*count)));
+    if let Some((name, _)) = best {
+        return Some(unmixed(roots, name).unwrap_or(name).to_owned());
+    }
+    let mut element = roots.first()?;
+    while let ([only], false) = (&element.children[..], element.has_values()) {
+        element = only;
+    }
+    Some(element.name.clone())
+}
+
+/// An element that stands in several places is no row: identifiers of a product and of what is related to it would be one
+/// table. The lowest element that holds all of its places and has values is then the row; never the root.
+fn unmixed<'a>(roots: &'a [Element], name: &str) -> Option<&'a str> {
+    fn places<'a>(
+        element: &'a Element,
+        name: &str,
+        above: &mut Vec<&'a Element>,
+        found: &mut Vec<Vec<&'a Element>>,
+    ) {
+        if element.name == name {
+            found.push(above.clone());
+            return;
+        }
+        above.push(element);
+        for child in &element.children {
+            places(child, name, above, found);
+        }
+        above.pop();
+    }
+    let mut found = Vec::new();
+    for root in roots {
+        places(root, name, &mut Vec::new(), &mut found);
+    }
+    let first = found.first()?;
+    let path = |of: &[&'a Element]| of.iter().map(|e| e.name.as_str()).collect::<Vec<&str>>();
+    let shared = found.iter().fold(path(first), |shared, other| {
+        let same = shared
+            .iter()
+            .zip(path(other))
+            .take_while(|(a, b)| **a == *b);
+        shared[..same.count()].to_vec()
+    });
+    if found.iter().all(|place| place.len() == shared.len()) {
+        return None; // one place only
+    }
+    let holds = |depth: &usize| {
+        let of = |place: &Vec<&Element>| place.get(*depth).is_some_and(|e| e.has_values());
+        found.iter().any(of)
+    };
+    let depth = (1..shared.len()).rev().find(holds)?;
+    first.get(depth).map(|element| element.name.as_str())
+}
+
+fn repeats<'a>(element: &'a Element, depth: usize, found: &mut BTreeMap<&'a str, (usize, usize)>) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for child in element.children.iter().filter(|child| child.has_fields()) {
+        *counts.entry(&child.name).or_default() += 1;
+    }
+    for (name, count) in counts.into_iter().filter(|(_, count)| *count > 1) {
+        let known = found.entry(name).or_insert((depth, 0));
+        *known = (known.0.min(depth), known.1 + count);
+    }
+    element
+        .children
+        .iter()
+        .for_each(|child| repeats(child, depth + 1, found));
+}
+
+/// Names of the elements that hold rows and have children with plain text beside them, the innermost first.
+fn holders(roots: &[Element], tag: &str) -> Vec<String> {
+    fn look(element: &Element, tag: &str, found: &mut Vec<String>) -> bool {
+        if element.name == tag {
+            return true;
+        }
+        let mut holds = false;
+        for child in &element.children {
+            holds |= look(child, tag, found);
+        }
+        let text = |child: &Element| !child.has_fields() && child.name != tag;
+        if holds && element.children.iter().any(text) && !found.contains(&element.name) {
+            found.push(element.name.clone());
+        }
+        holds
+    }
+    let mut found = Vec::new();
+    for root in roots {
+        look(root, tag, &mut found);
+    }
+    found
+}
+
+/// The root; true where a `<!DOCTYPE` stands before it.
+fn parse(text: &str) -> Result<(Element, bool), String> {
+    let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
+    let mut doctype = false;
+    let mut open: Vec<Element> = vec![Element::default()];
+    loop {
+        let event = reader
+            .read_event()
+            .map_err(|e| format!("{e} at byte {}", reader.error_position()))?;
+        match event {
+            Event::Start(start) => {
+                if open.len() > MAX_DEPTH {
+                    return Err(format!("deeper than {MAX_DEPTH} elements"));
+                }
+                open.push(element(&start)?);
+            }
+            Event::Empty(start) => {
+                let element = element(&start)?;
+                if let Some(parent) = open.last_mut() {
+                    parent.children.push(element);
+                }
+            }
+            Event::End(_) => {
+                if let (Some(done), Some(parent)) = (open.pop(), open.last_mut()) {
+                    parent.children.push(done);
+                }
+            }
+            Event::Text(text) => push(&mut open, &String::from_utf8_lossy(&text)),
+            Event::CData(text) => push(&mut open, &String::from_utf8_lossy(&text)),
+            Event::GeneralRef(name) => {
+                let whole = format!("&{};", String::from_utf8_lossy(&name));
+                let text = quick_xml::escape::unescape(&whole);
+                push(&mut open, &text.map_err(|e| e.to_string())?);
+            }
+            Event::Eof => break,
+            Event::DocType(_) => doctype = true,
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+        }
+    }
+    match open.pop() {
+        Some(mut top) if open.is_empty() && top.children.len() == 1 => {
+            Ok((top.children.remove(0), doctype))
+        }
+        Some(_) if !open.is_empty() => Err("it ends inside an element".into()),
+        _ => Err("expected one root element".into()),
+    }
+}
+
+fn push(open: &mut [Element], text: &str) {
+    if let Some(element) = open.last_mut() {
+        element.text.push_str(text);
+    }
+}
+
+/// Names without their prefix, as xml-flatten matches them; declarations of namespaces are no attributes.
+fn element(start: &BytesStart<'_>) -> Result<Element, String> {
+    let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut attributes = Vec::new();
+    for attribute in start.attributes() {
+        let attribute = attribute.map_err(|e| e.to_string())?;
+        if attribute.key.as_namespace_binding().is_none() {
+            let value = attribute.unescape_value().map_err(|e| e.to_string())?;
+            attributes.push((
+                name(attribute.key.local_name().into_inner()),
+                value.into_owned(),
+            ));
+        }
+    }
+    Ok(Element {
+        name: name(start.local_name().into_inner()),
+        attributes,
+        ..Element::default()
+    })
+}

@@ -1,0 +1,263 @@
+//! Dead letters: how many of what, and each with its reasons; the original bytes stand with the first of each record.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::utc;
+use crate::commit::{AddedFile, LiveFile, LogName, Role, State};
+use crate::error::Result;
+use crate::store::Store;
+use crate::zone::deadletter::{self, Filter, Original, Stored};
+
+/// Letters of one code and field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    pub pipeline: String,
+    pub code: String,
+    pub field: Option<String>,
+    pub letters: u64,
+}
+
+/// A dead letter; bytes in base64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// `None`: the whole record.
+    pub row: Option<i32>,
+    /// UTC.
+    pub timestamp: Option<String>,
+    pub transform: String,
+    pub plugin: String,
+    pub version: String,
+    pub digest: String,
+    pub config_digest: String,
+    pub errors: Vec<Reason>,
+    /// False: `key`, `value` and `headers` stand in the letter of the same record that came first.
+    pub holds_bytes: bool,
+    pub key: Option<String>,
+    pub value: Option<String>,
+    /// Where it is UTF-8.
+    pub value_text: Option<String>,
+    pub headers: Vec<Header>,
+    /// Path of the file it lies in.
+    pub file: String,
+}
+
+impl Letter {
+    /// About how much it takes, for pages that are bounded.
+    pub fn size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let reasons = self.errors.iter().map(|e| e.message.len());
+        let headers = (self.headers.iter()).map(|h| h.name.len() + text(&h.value));
+        let body = text(&self.key) + text(&self.value) + text(&self.value_text);
+        body + reasons.sum::<usize>() + headers.sum::<usize>()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    pub code: String,
+    pub field: Option<String>,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    pub name: String,
+    pub value: Option<String>,
+}
+
+impl Letter {
+    /// The bytes behind `key` or `value`.
+    pub fn bytes(base64: &str) -> Vec<u8> {
+        STANDARD.decode(base64).unwrap_or_default()
+    }
+}
+
+impl Letter {
+    /// With the record's bytes, or without them where a sibling before it has them.
+    fn of(stored: Stored, holds_bytes: bool) -> Letter {
+        let base64 = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| STANDARD.encode(b));
+        let reason = |r: deadletter::StoredReason| Reason {
+            code: r.code,
+            field: r.field,
+            message: r.message,
+        };
+        let header = |(name, value): &(String, Option<Vec<u8>>)| Header {
+            name: name.clone(),
+            value: base64(value),
+        };
+        let none = Original::default();
+        let original = if holds_bytes {
+            &*stored.original
+        } else {
+            &none
+        };
+        Letter {
+            holds_bytes,
+            key: base64(&original.key),
+            value: base64(&original.value),
+            value_text: (original.value.clone()).and_then(|b| String::from_utf8(b).ok()),
+            headers: original.headers.iter().map(header).collect(),
+            topic: stored.topic,
+            partition: stored.partition,
+            offset: stored.offset,
+            row: stored.row,
+            timestamp: stored.timestamp.map(utc),
+            transform: stored.transform,
+            plugin: stored.plugin,
+            version: stored.version,
+            digest: stored.digest,
+            config_digest: stored.config_digest,
+            errors: stored.reasons.into_iter().map(reason).collect(),
+            file: stored.file.to_string(),
+        }
+    }
+}
+
+/// Where a file of dead letters stands in the order of commits: version and path.
+pub type Place = (u64, String);
+
+/// The next files of dead letters of a log, as long as it is not rewound.
+#[derive(Debug)]
+pub struct Files {
+    /// Of the state: files that were read before another one may be gone.
+    removed_at: u64,
+    files: Vec<(Place, AddedFile)>,
+}
+
+/// Files that are held at once.
+const FILES_AT_ONCE: usize = 1024;
+
+/// The live files of dead letters after a place, in the order of their commits.
+pub fn files(state: &State, after: Option<&Place>) -> Files {
+    let place = |live: &LiveFile| (live.version, live.file.path.clone());
+    let later = |live: &&LiveFile| {
+        after.is_none_or(|(version, path)| (live.version, &live.file.path) > (*version, path))
+    };
+    let live = state.live.values().filter(|l| l.file.role == Role::Letters);
+    let mut next: Vec<&LiveFile> = live.filter(later).collect();
+    next.sort_by(|a, b| (a.version, &a.file.path).cmp(&(b.version, &b.file.path)));
+    let next = next.into_iter().take(FILES_AT_ONCE);
+    Files {
+        removed_at: state.removed_at,
+        files: next.map(|live| (place(live), live.file.clone())).collect(),
+    }
+}
+
+/// Where the letters of a log lie, and whether whoever asks still wants to know.
+pub struct Letters<'a> {
+    pub store: &'a Arc<dyn Store>,
+    pub name: &'a LogName,
+    /// [`files`] of the state as it is now.
+    pub files: &'a dyn Fn(Option<&Place>) -> Result<Files>,
+    pub go_on: &'a dyn Fn() -> Result<()>,
+}
+
+/// Codes and fields that are counted apart; a plugin may name fields after what it reads.
+const COUNTS_MAX: usize = 10_000;
+const OTHERS: &str = "(others)";
+
+/// Letters by code and field, up to some place: what is new is added, nothing is read twice.
+#[derive(Debug, Default)]
+pub struct Counted {
+    after: Option<Place>,
+    removed_at: u64,
+    counts: deadletter::Counts,
+}
+
+impl Counted {
+    /// Reads on up to the newest file. What was read is kept where it is stopped.
+    pub fn follow(&mut self, of: &Letters<'_>) -> Result<()> {
+        loop {
+            let next = (of.files)(self.after.as_ref())?;
+            if next.removed_at != self.removed_at {
+                *self = Counted {
+                    removed_at: next.removed_at,
+                    ..Counted::default()
+                };
+                continue;
+            }
+            if next.files.is_empty() {
+                return Ok(());
+            }
+            for (place, file) in next.files {
+                (of.go_on)()?;
+                for (what, letters) in deadletter::counts(of.store, of.name, &[file])? {
+                    self.add(what, letters);
+                }
+                self.after = Some(place);
+            }
+        }
+    }
+
+    fn add(&mut self, what: (String, Option<String>), letters: u64) {
+        let known = self.counts.contains_key(&what) || self.counts.len() < COUNTS_MAX;
+        let what = match known {
+            true => what,
+            false => (OTHERS.to_owned(), None),
+        };
+        *self.counts.entry(what).or_default() += letters;
+    }
+
+    /// The most frequent first.
+    pub fn told(&self, pipeline: &str) -> Vec<Count> {
+        let mut counts: Vec<_> = self.counts.iter().collect();
+        counts.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+        let count = |((code, field), letters): (&(String, Option<String>), &u64)| Count {
+            pipeline: pipeline.to_owned(),
+            code: code.clone(),
+            field: field.clone(),
+            letters: *letters,
+        };
+        counts.into_iter().map(count).collect()
+    }
+}
+
+/// By code and field, the most frequent first.
+pub fn counts(of: &Letters<'_>) -> Result<Vec<Count>> {
+    let mut counted = Counted::default();
+    counted.follow(of)?;
+    Ok(counted.told(&of.name.pipeline))
+}
+
+/// Hands over one letter after the other from the `skip`-th on, in the order of their commits, until `each` says no. Of the
+/// letters of one record the first that is handed over has the bytes.
+pub fn letters(
+    of: &Letters<'_>,
+    filter: &Filter,
+    skip: usize,
+    mut each: impl FnMut(Letter) -> bool,
+) -> Result<()> {
+    let mut after = None;
+    let mut passed = 0;
+    let mut before: Option<Arc<Original>> = None;
+    loop {
+        let next = (of.files)(after.as_ref())?;
+        if next.files.is_empty() {
+            return Ok(());
+        }
+        for (place, file) in next.files {
+            (of.go_on)()?;
+            for stored in deadletter::read(of.store, of.name, &[file], filter) {
+                let stored = stored?;
+                if passed < skip {
+                    passed += 1;
+                    continue;
+                }
+                let original = stored.original.clone();
+                let first = !before.is_some_and(|before| Arc::ptr_eq(&before, &original));
+                before = Some(original);
+                if !each(Letter::of(stored, first)) {
+                    return Ok(());
+                }
+            }
+            after = Some(place);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Entries of a commit log, a page at a time, and what they come to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::PAGE_BYTES;
+use crate::chain::{Records, Rows};
+use crate::commit::{self, Entry, LogName, Role, State};
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::positions::{self, Position};
+use crate::store::Store;
+use crate::zone;
+
+/// One entry as it stands in the log, with its digest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub struct Logged {
+    /// `_system/<pipeline>/<zone>`
+    pub log: String,
+    pub entry: Entry,
+    pub digest: String,
+}
+
+impl From<Logged> for Value {
+    fn from(logged: Logged) -> Value {
+        // An entry is made of what JSON has.
+        let mut value = serde_json::to_value(&logged.entry).unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            object.insert("log".into(), json!(logged.log));
+            object.insert("digest".into(), json!(logged.digest));
+        }
+        value
+    }
+}
+
+impl TryFrom<Value> for Logged {
+    type Error = serde_json::Error;
+
+    fn try_from(mut value: Value) -> Result<Logged, serde_json::Error> {
+        let mut take = |key: &str| {
+            let found = value.as_object_mut().and_then(|object| object.remove(key));
+            serde_json::from_value(found.unwrap_or_default())
+        };
+        Ok(Logged {
+            log: take("log")?,
+            digest: take("digest")?,
+            entry: serde_json::from_value(value)?,
+        })
+    }
+}
+
+/// Some entries, and what all of them come to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// `_system/<pipeline>/<zone>`
+    pub log: String,
+    /// Of the newest entry.
+    pub version: u64,
+    /// Ascending.
+    pub entries: Vec<Logged>,
+    /// Where the next page begins; `None`: this one has the newest entry.
+    pub next: Option<u64>,
+    /// `before` of the page before this; `None`: this one has the first entry.
+    #[serde(default)]
+    pub before: Option<u64>,
+    pub records: Records,
+    pub rows: Rows,
+    /// Both ledgers close.
+    pub closes: bool,
+    /// User counters: transform → counter → amount.
+    pub counters: BTreeMap<String, BTreeMap<String, u64>>,
+    pub positions: Vec<Position>,
+}
+
+/// Which entries make a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// From this version upwards.
+    From(u64),
+    /// The newest below this version.
+    Before(u64),
+    Newest,
+}
+
+/// A page without entries: what the whole log comes to.
+pub fn sums(name: &LogName, state: &State) -> Page {
+    let total = state.totals();
+    Page {
+        log: name.dir(),
+        version: state.version,
+        entries: Vec::new(),
+        next: None,
+        before: None,
+        records: total.records,
+        rows: total.rows,
+        closes: total.closes(),
+        counters: state.counters.clone(),
+        positions: positions::all(state),
+    }
+}
+
+/// Puts up to `limit` entries in; fewer where they pass [`PAGE_BYTES`] of what lies in the store, at least one.
+pub fn page(
+    store: &Arc<dyn Store>,
+    name: &LogName,
+    sums: Page,
+    which: Which,
+    limit: usize,
+) -> Result<Page> {
+    let newest = sums.version;
+    let one = |version| -> Result<(Logged, usize)> {
+        let path = name.entry(version);
+        let bytes = store.get(&path)?.ok_or_else(|| {
+            Error::new(Kind::LogCorrupt, "cli.log", "an entry is missing").with("path", &path)
+        })?;
+        let logged = Logged {
+            log: name.dir(),
+            entry: commit::decode(&bytes, &path)?,
+            digest: commit::digest(&bytes),
+        };
+        Ok((logged, bytes.len()))
+    };
+    let (mut entries, mut held) = (Vec::new(), 0);
+    let mut take = |version| -> Result<bool> {
+        let (logged, bytes) = one(version)?;
+        entries.push(logged);
+        held += bytes;
+        Ok(held <= PAGE_BYTES && entries.len() < limit)
+    };
+    let (first, end) = match which {
+        Which::From(first) => {
+            let mut at = first;
+            while at <= newest {
+                at += 1;
+                if !take(at - 1)? {
+                    break;
+                }
+            }
+            (first, at)
+        }
+        Which::Before(_) | Which::Newest => {
+            let end = match which {
+                Which::Before(end) => end.min(newest + 1),
+                _ => newest + 1,
+            };
+            let mut at = end;
+            while at > 0 {
+                at -= 1;
+                if !take(at)? {
+                    break;
+                }
+            }
+            entries.reverse();
+            (at, end)
+        }
+    };
+    Ok(Page {
+        entries,
+        next: (end <= newest).then_some(end),
+        before: (first > 0).then(|| first.min(newest + 1)),
+        ..sums
+    })
+}
+
+/// The newest `last` entries over as many pages as it takes; 0: all of them.
+pub fn gather(last: u64, mut get: impl FnMut(Which, u64) -> Result<Page>) -> Result<Page> {
+    if last == 0 {
+        let mut page = get(Which::From(0), u64::MAX)?;
+        while let Some(next) = page.next {
+            let mut more = get(Which::From(next), u64::MAX)?;
+            page.entries.append(&mut more.entries);
+            let entries = std::mem::take(&mut page.entries);
+            page = Page { entries, ..more };
+        }
+        return Ok(page);
+    }
+    let mut page = get(Which::Newest, last)?;
+    while let Some(before) = page.before
+        && (page.entries.len() as u64) < last
+    {
+        let older = get(Which::Before(before), last - page.entries.len() as u64)?;
+        if older.entries.is_empty() {
+            break;
+        }
+        page.entries.splice(0..0, older.entries);
+        page.before = older.before;
+    }
+    Ok(page)
+}
+
+/// What a reading of everything found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    pub log: String,
+    pub ok: bool,
+    pub entries: u64,
+    pub files: u64,
+    pub bytes: u64,
+    pub problems: Vec<Difference>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub version: Option<u64>,
+    pub path: String,
+    pub message: String,
+}
+
+/// Log, files and digests, then the rows of every live file. `None`: there is no log.
+pub fn verify(store: &Arc<dyn Store>, name: &LogName) -> Result<Option<Verified>> {
+    let Some(found) = commit::verify(store.as_ref(), name)? else {
+        return Ok(None);
+    };
+    let told = |p: commit::Problem| Difference {
+        version: p.version,
+        path: p.path,
+        message: p.message,
+    };
+    let mut problems: Vec<Difference> = found.problems.into_iter().map(told).collect();
+    if problems.is_empty() {
+        problems = verify_rows(store, name, found.state.as_ref())?;
+    }
+    Ok(Some(Verified {
+        log: name.dir(),
+        ok: problems.is_empty(),
+        entries: found.entries,
+        files: found.files,
+        bytes: found.bytes,
+        problems,
+    }))
+}
+
+/// Rows, schemas and row digests of every live file: what the sizes and sums of the bytes do not show.
+fn verify_rows(
+    store: &Arc<dyn Store>,
+    name: &LogName,
+    state: Option<&State>,
+) -> Result<Vec<Difference>> {
+    let mut problems = Vec::new();
+    let live = state.into_iter().flat_map(|state| state.live.values());
+    for live in live.filter(|live| live.file.role != Role::Keys) {
+        let wrong = zone::verify_file(store, name, &live.file)?;
+        problems.extend(wrong.into_iter().map(|message| Difference {
+            version: Some(live.version),
+            path: live.file.path.clone(),
+            message,
+        }));
+    }
+    Ok(problems)
+}

@@ -1,0 +1,138 @@
+//! What people ask of a pipeline or of the plugin store, as values: the command line prints them, HTTP answers with them.
+//!
+//! A value has one JSON form, that of `--json`; it is read back by a command line that asks a daemon. Nothing here prints.
+
+pub mod dlq;
+pub mod history;
+pub mod log;
+pub mod plugins;
+pub mod rewind;
+pub mod status;
+pub mod swap;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::commit::{Log, LogName, Writer};
+use crate::error::{Error, Kind, Result};
+use crate::instant;
+pub use crate::pipeline::columns::{Change, Columns, Effect};
+use crate::store::Store;
+
+/// A page (of entries, eras, letters) ends with the one that passes this many bytes of what is read for it.
+pub const PAGE_BYTES: usize = 8 << 20;
+
+/// Bytes of a reason: it goes into an entry of the log that stays for good.
+const REASON_BYTES: usize = 4 << 10;
+
+/// Why somebody wants a change, as it was given at any door.
+pub fn reason(given: &str) -> Result<&str> {
+    match given.len() {
+        ..=REASON_BYTES => Ok(given),
+        n => Err(Error::new(
+            Kind::ConfigInvalid,
+            "ops.reason",
+            format!("the reason has {n} bytes; at most {REASON_BYTES} are kept"),
+        )
+        .hint("it stands in the log for good: say it in a few words")),
+    }
+}
+
+/// What stands in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The request, the config or the component is wrong.
+    Wrong,
+    /// Above a named limit.
+    TooLarge,
+    /// There is no such thing.
+    Missing,
+    /// It contradicts what the log or the plugin store holds.
+    Conflict,
+    /// The same request may do later.
+    Unavailable,
+    /// What is stored is damaged, or this program is.
+    Failed,
+}
+
+/// Nothing was changed, and why.
+#[derive(Debug)]
+pub struct Refused {
+    pub why: Why,
+    pub error: Box<Error>,
+    /// What a refused swap would have changed.
+    pub change: Option<Box<swap::Swapped>>,
+}
+
+impl Refused {
+    fn new(why: Why, error: Error) -> Refused {
+        Refused {
+            why,
+            error: Box::new(error),
+            change: None,
+        }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Refused {
+        let why = match error.kind() {
+            Kind::ConfigInvalid | Kind::PluginRefused | Kind::PluginBroken => Why::Wrong,
+            Kind::Conflict => Why::Conflict,
+            Kind::LimitReached => Why::TooLarge,
+            Kind::StoreUnavailable
+            | Kind::SourceUnavailable
+            | Kind::DaemonUnavailable
+            | Kind::Stopped => Why::Unavailable,
+            Kind::SourceLost
+            | Kind::StoreFailed
+            | Kind::LogCorrupt
+            | Kind::RecordRefused
+            | Kind::Bug => Why::Failed,
+        };
+        Refused::new(why, error)
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Error {
+        *refused.error
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+/// The JSON that `--json` prints.
+pub fn to_json(value: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(value)
+        .map_err(|e| Error::new(Kind::Bug, "ops.json", "an answer is not JSON").source(e))
+}
+
+/// Opens for reading; nothing is recovered, published or collected.
+pub fn open(store: &Arc<dyn Store>, name: &LogName, clock: &Arc<dyn Clock>) -> Result<Log> {
+    let writer = Writer::this_process(&**clock);
+    Log::open(store.clone(), name.clone(), clock.clone(), writer)?.ok_or_else(|| {
+        let message = format!("there is no commit log {}", name.log_dir());
+        Error::new(Kind::LogCorrupt, "cli.open", message)
+    })
+}
+
+/// Microseconds since 1970 → UTC, to the second.
+pub fn utc(micros: i64) -> String {
+    instant::utc(micros, 0)
+}
+
+/// Enough of a digest to know it by.
+pub fn short(digest: &str) -> String {
+    const HEX_SHOWN: usize = 12;
+    let hex = digest.trim_start_matches("sha256:");
+    hex.chars().take(HEX_SHOWN).collect()
+}

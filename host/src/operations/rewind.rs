@@ -1,0 +1,66 @@
+//! Positions of a stopped pipeline, put elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::positions::{Altered, Moved, To, Wanted};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewound {
+    pub pipeline: String,
+    pub dry_run: bool,
+    /// Of the last entry that was written. `None`: a dry run, or nothing to do.
+    pub version: Option<u64>,
+    /// Partitions that stand elsewhere now, or would.
+    pub moved: Vec<Moved>,
+}
+
+pub fn rewound(pipeline: &str, dry_run: bool, altered: Altered) -> Rewound {
+    Rewound {
+        pipeline: pipeline.to_owned(),
+        dry_run,
+        version: altered.version,
+        moved: altered.moved,
+    }
+}
+
+/// `TOPIC/PARTITION=OFFSET`, or `=start`.
+pub fn wanted(text: &str) -> Result<Wanted> {
+    let wrong = || {
+        let message = format!("expected TOPIC/PARTITION=OFFSET, found `{text}`");
+        Error::new(Kind::ConfigInvalid, "cli.rewind", message)
+            .hint("for example books/0=1200 or books/0=start")
+    };
+    let (at, to) = text.split_once('=').ok_or_else(wrong)?;
+    let (topic, partition) = at.rsplit_once('/').ok_or_else(wrong)?;
+    let to = match to {
+        "start" => To::Start,
+        number => To::Offset(number.parse().map_err(|_| wrong())?),
+    };
+    Ok(Wanted {
+        topic: topic.to_owned(),
+        partition: partition.parse().map_err(|_| wrong())?,
+        to,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_named_with_their_offsets() {
+        let found = wanted("a.b-c/12=7").expect("legal");
+        let expected = Wanted {
+            topic: "a.b-c".to_owned(),
+            partition: 12,
+            to: To::Offset(7),
+        };
+        assert_eq!(found, expected);
+        assert_eq!(wanted("t/0=start").expect("legal").to, To::Start);
+        for bad in ["t", "t/0", "t=1", "t/x=1", "t/0=x", "t/0=", "t/0=1.5"] {
+            let error = wanted(bad).expect_err(bad);
+            assert!(error.message().contains(bad), "{error}");
+        }
+    }
+}

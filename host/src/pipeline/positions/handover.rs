@@ -1,0 +1,93 @@
+//! Where a pipeline goes on that never read: behind another consumer's group, or where a person says before its first record.
+//!
+//! A start is pinned in the log (W1) before anything is read, whoever decides it; a log that is not there yet is begun with the
+//! rules of the config, as the first start would begin it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::records::Asked;
+use super::{Moved, To, bad};
+use crate::clock::Clock;
+use crate::commit::{Log, LogName, Open, State, Writer, may_own_table, own_table};
+use crate::config::{self, PipelineConfig};
+use crate::error::Result;
+use crate::pipeline::rules::Parts;
+use crate::pipeline::start::{open_at, tables};
+use crate::plugin::Plugins;
+use crate::source::{Connector, TopicInfo};
+use crate::store;
+
+/// As entries write it: a person named the offset.
+const BY_OFFSET: &str = "offset";
+
+/// What is to be pinned for partitions that were never read: those that are asked for, and the others of a topic whose first
+/// these are, which begin as the config says. `known`: the log's state, if there is one.
+pub(super) fn opens(
+    connector: &dyn Connector,
+    known: Option<&State>,
+    (topics, asked): (&BTreeMap<&str, TopicInfo>, &[Asked<'_>]),
+) -> Result<(Vec<Open>, Vec<Moved>)> {
+    let (mut opens, mut moved) = (Vec::new(), Vec::new());
+    for Asked { wanted, at } in asked {
+        let To::Offset(offset) = wanted.to else {
+            continue;
+        };
+        if offset < at.low || offset > at.high {
+            return Err(bad(format!(
+                "the partition holds offsets {} to {}, {offset} lies outside",
+                at.low, at.high
+            ))
+            .with("partition", &at.tp));
+        }
+        opens.push(open_at(&at.chain, &at.tp, offset, BY_OFFSET));
+        moved.push(Moved {
+            topic: wanted.topic.clone(),
+            partition: wanted.partition,
+            from: at.low,
+            asked: offset,
+            to: offset,
+        });
+    }
+    let named: BTreeSet<&str> = moved.iter().map(|m| m.topic.as_str()).collect();
+    for name in named {
+        let read = |state: &State| state.chains.values().any(|chain| chain.topic == name);
+        let Some(topic) = topics.get(name).filter(|_| !known.is_some_and(read)) else {
+            continue;
+        };
+        // Later all that is not pinned now would count as a new partition.
+        let asked = connector.start();
+        for p in connector.starts(topic)? {
+            if !opens.iter().any(|open| open.chain == p.chain) {
+                opens.push(open_at(&p.chain, &p.tp, p.next, &asked));
+            }
+        }
+    }
+    Ok((opens, moved))
+}
+
+/// The log of a pipeline that never ran, with its tables its own.
+pub(super) fn begin(
+    config: &PipelineConfig,
+    clock: &Arc<dyn Clock>,
+    plugins: &Plugins,
+) -> Result<Log> {
+    let parts = Parts::declared(plugins, config).map_err(|found| config::refused(&found))?;
+    // They come up, or there is nothing to begin.
+    parts.chain(config)?;
+    let name = LogName::new(&config.name, &config.sink.zone);
+    let tables = tables(config);
+    if let Some(there) = store::open_existing(&config.sink.url)? {
+        for table in &tables {
+            may_own_table(there.as_ref(), &name, table)?;
+        }
+    }
+    parts.keep(plugins)?;
+    let store = store::open(&config.sink.url)?;
+    for table in tables {
+        store::probe(store.as_ref(), &name.staging_dir(), &table)?;
+        own_table(store.as_ref(), &name, &table)?;
+    }
+    let writer = Writer::this_process(clock.as_ref());
+    Log::open_or_init(store, name, clock.clone(), writer, parts.rules())
+}

@@ -1,0 +1,260 @@
+//! Where a pipeline that does not run stands, and putting it elsewhere.
+//!
+//! Back: a `rewind` entry to the nearest border (end of a commit) at or below the wanted offset; rows and dead letters from
+//! there on leave the zone, and are read again at the next start. Forward: a `gap` entry; the skipped range counts as lost.
+//! A partition that was never read is pinned there (`handover`). Nothing is written before all of it
+//! was found possible. A pipeline that runs all the same meets the new epoch at its next commit and goes on at the log's positions.
+
+pub(super) mod handover;
+mod records;
+pub(super) mod rewind;
+mod running;
+mod zone;
+
+pub use running::running;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use self::rewind::By;
+use crate::clock::Clock;
+use crate::commit::{ChainState, Draft, Log, LogName, Outcome, State, Writer};
+use crate::config::{PipelineConfig, Source, ZoneSourceConfig};
+use crate::error::{Error, Kind, Remedy, Result};
+use crate::plugin::Plugins;
+use crate::record::ChainId;
+use crate::store;
+
+const OP: &str = "pipeline.offsets";
+
+/// How far one partition was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    pub chain: ChainId,
+    pub topic: String,
+    pub partition: i32,
+    /// Where reading began.
+    pub start: i64,
+    /// Next offset to read.
+    pub to: i64,
+}
+
+impl Position {
+    fn of(id: &ChainId, chain: &ChainState) -> Position {
+        Position {
+            chain: id.clone(),
+            topic: chain.topic.clone(),
+            partition: chain.partition,
+            start: chain.start(),
+            to: chain.to,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    Offset(i64),
+    /// Where reading began.
+    Start,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub topic: String,
+    pub partition: i32,
+    pub to: To,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    pub topic: String,
+    pub partition: i32,
+    pub from: i64,
+    pub asked: i64,
+    /// The border at or below `asked`; for a pipeline that reads a zone, of all partitions together.
+    pub to: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Altered {
+    /// Of the last entry that was written. `None`: a dry run, or nothing to do.
+    pub version: Option<u64>,
+    /// Partitions that stand elsewhere now, or would.
+    pub moved: Vec<Moved>,
+}
+
+/// From the log, whatever state the pipeline is in. Empty where there is none.
+pub fn of(config: &PipelineConfig) -> Result<Vec<Position>> {
+    let clock = crate::clock::SystemClock::shared();
+    let Some(log) = open(&config.sink.url, &config.name, &config.sink.zone, &clock)? else {
+        return Ok(Vec::new());
+    };
+    Ok(of_state(log.state()))
+}
+
+/// What a state says of each partition, of its newest topic where the topic was made anew.
+pub fn of_state(state: &State) -> Vec<Position> {
+    let newest = newest_chains(state).into_values();
+    let at = newest.filter_map(|id| Some(Position::of(&id, state.chains.get(&id)?)));
+    at.collect()
+}
+
+/// The same of all partitions that were ever read.
+pub fn all(state: &State) -> Vec<Position> {
+    let chains = state.chains.iter();
+    chains.map(|(id, chain)| Position::of(id, chain)).collect()
+}
+
+/// The chain of a topic's name that was opened last: a recreated topic has several.
+fn newest_chains(state: &State) -> BTreeMap<(String, i32), ChainId> {
+    let mut newest: BTreeMap<(String, i32), (u64, ChainId)> = BTreeMap::new();
+    for (id, chain) in &state.chains {
+        let opened = chain.borders.first().map_or(0, |b| b.version);
+        let of = newest
+            .entry((chain.topic.clone(), chain.partition))
+            .or_insert_with(|| (opened, id.clone()));
+        if opened > of.0 {
+            *of = (opened, id.clone());
+        }
+    }
+    newest.into_iter().map(|(at, (_, id))| (at, id)).collect()
+}
+
+/// Who asks, and how it is meant.
+pub struct Order<'a> {
+    pub actor: &'a str,
+    pub reason: &'a str,
+    /// Says what would become of it and writes nothing.
+    pub dry_run: bool,
+    /// Exactly there or not at all: no border below.
+    pub exact: bool,
+    /// For a log that is begun here.
+    pub plugins: &'a dyn Fn() -> Result<Plugins>,
+}
+
+impl fmt::Debug for Order<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Order {
+            actor,
+            reason,
+            dry_run,
+            exact,
+            ..
+        } = self;
+        write!(
+            f,
+            "Order({actor}, {reason:?}, dry_run {dry_run}, exact {exact})"
+        )
+    }
+}
+
+/// Puts partitions elsewhere. One that was never read begins there, though nothing has run yet.
+pub fn alter(
+    config: &PipelineConfig,
+    clock: &Arc<dyn Clock>,
+    wanted: &[Wanted],
+    order: &Order<'_>,
+) -> Result<Altered> {
+    let mut seen = BTreeSet::new();
+    for Wanted {
+        topic,
+        partition,
+        to,
+    } in wanted
+    {
+        let at = format!("{topic}/{partition}");
+        if !seen.insert(at.clone()) {
+            return Err(bad("a partition is named twice").with("partition", at));
+        }
+        if let To::Offset(offset) = to
+            && *offset < 0
+        {
+            return Err(
+                bad(format!("an offset is 0 or more, found {offset}")).with("partition", at)
+            );
+        }
+    }
+    let log = open(&config.sink.url, &config.name, &config.sink.zone, clock)?;
+    match &config.source {
+        Source::Kafka(kafka) => records::alter((config, kafka), clock, log, wanted, order),
+        Source::Zone(zone) => {
+            let mut log = log.ok_or_else(|| {
+                bad(format!(
+                    "pipeline '{}' has not read anything yet",
+                    config.name
+                ))
+                .with("store", &config.sink.url)
+                .hint("start it once: it begins where the zone's readers begin")
+            })?;
+            let input = open(&zone.url, &zone.pipeline, &zone.zone, clock)?.ok_or_else(|| {
+                let ZoneSourceConfig { pipeline, url, .. } = zone;
+                bad(format!("pipeline '{pipeline}' has no log in {url}"))
+            })?;
+            let table = &zone.table;
+            zone::alter(config, (input, table), &mut log, wanted, order)
+        }
+    }
+}
+
+/// Every partition back to where reading began.
+pub fn reset(
+    config: &PipelineConfig,
+    clock: &Arc<dyn Clock>,
+    order: &Order<'_>,
+) -> Result<Altered> {
+    let all = of(config)?;
+    if all.is_empty() {
+        return Ok(Altered {
+            version: None,
+            moved: Vec::new(),
+        });
+    }
+    let named = |topic: &str| match &config.source {
+        Source::Kafka(kafka) => kafka.topics.iter().any(|t| t == topic),
+        Source::Zone(_) => true,
+    };
+    let all = all.into_iter().filter(|at| named(&at.topic));
+    let wanted: Vec<Wanted> = all
+        .map(|at| Wanted {
+            topic: at.topic,
+            partition: at.partition,
+            to: To::Start,
+        })
+        .collect();
+    alter(config, clock, &wanted, order)
+}
+
+fn bad(message: impl Into<String>) -> Error {
+    Error::new(Kind::ConfigInvalid, OP, message)
+}
+
+fn open(url: &str, pipeline: &str, zone: &str, clock: &Arc<dyn Clock>) -> Result<Option<Log>> {
+    let Some(store) = store::open_existing(url)? else {
+        return Ok(None);
+    };
+    let writer = Writer::this_process(clock.as_ref());
+    Log::open(store, LogName::new(pipeline, zone), clock.clone(), writer)
+}
+
+/// A command does not wait for a store: what is unsettled is left, and the error says so.
+fn once(log: &mut Log, draft: Draft) -> Result<Outcome> {
+    match log.commit(draft) {
+        Err(error) if error.remedy() == Remedy::Retry => match log.leave()? {
+            Some(outcome @ Outcome::Committed { .. }) => Ok(outcome),
+            _ => Err(error),
+        },
+        done => done,
+    }
+}
+
+impl Order<'_> {
+    fn by(&self) -> By {
+        By {
+            actor: self.actor.to_owned(),
+            reason: self.reason.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Positions of a pipeline that reads records: pinned, put back by a rewind, or put on by a gap.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Altered, Moved, OP, Order, To, Wanted, bad, handover, once, rewind};
+use crate::clock::Clock;
+use crate::commit::{Draft, Log, Outcome, State};
+use crate::config::PipelineConfig;
+use crate::connectors::zone::parquet_options;
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::committer::{gap, position};
+use crate::record::ChainId;
+use crate::source::{Connector, PartitionInfo, SourceConfig, TopicInfo};
+
+/// For whoever is told of the new positions: lag tools, which read Kafka's group offsets.
+const ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(5);
+
+/// A wanted position on a chain, with what the source has of it.
+pub(super) struct Asked<'a> {
+    pub wanted: &'a Wanted,
+    pub at: PartitionInfo,
+}
+
+/// First what was never read is pinned, then what was is moved; nothing of both before all of it was found possible.
+pub(super) fn alter(
+    (config, source): (&PipelineConfig, &dyn SourceConfig),
+    clock: &Arc<dyn Clock>,
+    log: Option<Log>,
+    wanted: &[Wanted],
+    order: &Order<'_>,
+) -> Result<Altered> {
+    let connector = source.connect(clock)?;
+    let connector = connector.as_ref();
+    let (topics, asked) = described(connector, source.topics(), wanted)?;
+    let known = |asked: &Asked<'_>| {
+        let log = log.as_ref();
+        log.is_some_and(|log| log.state().chains.contains_key(&asked.at.chain))
+    };
+    let (old, new): (Vec<_>, Vec<_>) = asked.into_iter().partition(known);
+    let state = log.as_ref().map(Log::state);
+    let (opens, pinned) = handover::opens(connector, state, (&topics, &new))?;
+    if let Some(log) = &log {
+        // Readers that cannot be set back refuse it here.
+        let moved = decide(log.state(), &old, order.exact)?;
+        log.state()
+            .back_to(&backwards(&moved, &old))
+            .map_err(|v| bad(v.message))?;
+    }
+    let begun = match log {
+        None if opens.is_empty() => {
+            return Ok(Altered {
+                version: None,
+                moved: Vec::new(),
+            });
+        }
+        None if order.dry_run => None,
+        None => Some(handover::begin(config, clock, &(order.plugins)()?)?),
+        Some(log) => Some(log),
+    };
+    let Some(mut log) = begun else {
+        return Ok(Altered {
+            version: None,
+            moved: pinned,
+        });
+    };
+    let mut version = None;
+    if !opens.is_empty() && !order.dry_run {
+        version = written(once(&mut log, Draft::Open(opens))?)?;
+        acknowledge(connector, log.state(), &new);
+    }
+    let mut altered = move_read(config, &mut log, connector, &old, order)?;
+    altered.version = altered.version.or(version);
+    altered.moved.splice(..0, pinned);
+    Ok(altered)
+}
+
+/// The version, unless another writer came first.
+fn written(outcome: Outcome) -> Result<Option<u64>> {
+    match outcome {
+        Outcome::Committed { committed, dropped } if dropped.is_empty() => {
+            Ok(Some(committed.version))
+        }
+        Outcome::Committed { dropped, .. } | Outcome::Lost { dropped } => {
+            let why = dropped.first().map(|d| d.reason.to_string());
+            Err(Error::new(Kind::Conflict, OP, why.unwrap_or_default())
+                .hint("another process writes this log: stop the pipeline, then try again"))
+        }
+    }
+}
+
+fn backwards(moved: &[Moved], asked: &[Asked<'_>]) -> BTreeMap<ChainId, i64> {
+    let back = moved.iter().zip(asked).filter(|(m, _)| m.to < m.from);
+    back.map(|(moved, asked)| (asked.at.chain.clone(), moved.to))
+        .collect()
+}
+
+/// Partitions that were read before.
+fn move_read(
+    config: &PipelineConfig,
+    log: &mut Log,
+    connector: &dyn Connector,
+    asked: &[Asked<'_>],
+    order: &Order<'_>,
+) -> Result<Altered> {
+    let mut moved = decide(log.state(), asked, order.exact)?;
+    let elsewhere = |moved: Vec<Moved>| moved.into_iter().filter(|m| m.to != m.from).collect();
+    if order.dry_run || moved.iter().all(|m| m.to == m.from) {
+        return Ok(Altered {
+            version: None,
+            moved: elsewhere(moved),
+        });
+    }
+    log.redo()?;
+    // Of the state that the entry is written on: a running pipeline may move on meanwhile.
+    let last = std::cell::RefCell::new(moved);
+    let targets = |state: &State| {
+        let moved = decide(state, asked, order.exact)?;
+        let back = backwards(&moved, asked);
+        *last.borrow_mut() = moved;
+        Ok(back)
+    };
+    let parquet = parquet_options(config);
+    let mut version = None;
+    if let Some(done) = rewind::go_back(log, &targets, (&order.by(), None), &parquet, &mut once)? {
+        version = Some(done.version);
+        log.publish(&done)?;
+    }
+    moved = last.into_inner();
+    let forward = moved.iter().zip(asked).filter(|(m, _)| m.to > m.from);
+    let gaps: Vec<_> = forward
+        .filter_map(|(m, asked)| {
+            let chain = log.state().chains.get(&asked.at.chain)?;
+            Some(gap(&asked.at.chain, chain.epoch, m.from, m.to))
+        })
+        .collect();
+    if !gaps.is_empty() {
+        version = written(once(log, Draft::Gap(gaps))?)?;
+    }
+    acknowledge(connector, log.state(), asked);
+    Ok(Altered {
+        version,
+        moved: elsewhere(moved),
+    })
+}
+
+type Topics<'a> = BTreeMap<&'a str, TopicInfo>;
+
+fn described<'a>(
+    connector: &dyn Connector,
+    names: &[String],
+    wanted: &'a [Wanted],
+) -> Result<(Topics<'a>, Vec<Asked<'a>>)> {
+    let mut topics = BTreeMap::new();
+    let mut asked = Vec::new();
+    for wanted in wanted {
+        let name = wanted.topic.as_str();
+        if !names.iter().any(|t| t == name) {
+            return Err(bad(format!("the pipeline does not read topic '{name}'"))
+                .hint(format!("it reads {}", names.join(", "))));
+        }
+        if !topics.contains_key(name) {
+            topics.insert(name, connector.topic(name)?);
+        }
+        let found = topics.get(name).into_iter().flat_map(|t| &t.partitions);
+        let at = found
+            .clone()
+            .find(|p| p.tp.partition == wanted.partition)
+            .cloned()
+            .ok_or_else(|| {
+                let partitions = found.count();
+                bad(format!(
+                    "topic '{name}' has no partition {}",
+                    wanted.partition
+                ))
+                .hint(format!("it has {partitions}, from 0"))
+            })?;
+        asked.push(Asked { wanted, at });
+    }
+    Ok((topics, asked))
+}
+
+/// What becomes of each, in their order; `to = from` where nothing does.
+fn decide(state: &State, asked: &[Asked<'_>], exact: bool) -> Result<Vec<Moved>> {
+    let all = asked.iter();
+    all.map(|asked| decide_one(state, asked, exact)).collect()
+}
+
+fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> Result<Moved> {
+    let chain = state.chains.get(&at.chain).ok_or_else(|| {
+        bad("the pipeline has not read this partition yet").with("partition", &at.tp)
+    })?;
+    let offset = match wanted.to {
+        To::Offset(offset) => offset,
+        To::Start => chain.start(),
+    };
+    let moved = |to| Moved {
+        topic: wanted.topic.clone(),
+        partition: wanted.partition,
+        from: chain.to,
+        asked: offset,
+        to,
+    };
+    if offset > at.high {
+        return Err(bad(format!(
+            "offset {offset} lies above the end of the partition, {}",
+            at.high
+        ))
+        .with("partition", &at.tp));
+    }
+    if offset >= chain.to {
+        return Ok(moved(offset));
+    }
+    let Some(border) = chain.border_below(offset) else {
+        return Err(bad(format!(
+            "reading began at offset {}, {offset} lies below it",
+            chain.start()
+        ))
+        .with("partition", &at.tp)
+        .hint("records before the start need a pipeline of another name: create it STOPPED, and its offsets may be put anywhere before it first runs"));
+    };
+    if exact && border.to != offset {
+        let above = chain.borders.iter().map(|b| b.to).find(|to| *to > offset);
+        let above = above.unwrap_or(chain.to);
+        return Err(bad(format!(
+            "offset {offset} lies inside a commit, from {} to {above}, which stays or goes as a whole",
+            border.to
+        ))
+        .with("partition", &at.tp)
+        .hint(format!("ask for {} or for {above}", border.to)));
+    }
+    if border.to < at.low {
+        let lowest = chain.borders.iter().find(|b| b.to >= at.low);
+        let error = Error::new(
+            Kind::SourceLost,
+            OP,
+            format!(
+                "the broker no longer has the records from offset {} on, it begins at {}: their rows would be lost",
+                border.to, at.low
+            ),
+        )
+        .with("partition", &at.tp)
+        .with("target", border.to)
+        .with("low", at.low);
+        return Err(match lowest {
+            Some(b) => error.hint(format!(
+                "the lowest offset that can be gone back to is {}",
+                b.to
+            )),
+            None => error.hint("no commit ends at an offset that the broker still has"),
+        });
+    }
+    Ok(moved(border.to))
+}
+
+/// Lag tools see the new positions. The log does not need it, so a failure is no more than a warning.
+fn acknowledge(connector: &dyn Connector, state: &State, asked: &[Asked<'_>]) {
+    let positions: Vec<_> = asked
+        .iter()
+        .filter_map(|asked| position(state, &asked.at.chain))
+        .collect();
+    match connector.acknowledge() {
+        Ok(hears) => {
+            hears.acknowledge(&positions);
+            if !hears.flush(ACKNOWLEDGE_WAIT) {
+                tracing::warn!("the group's offsets were not written; lag tools show the old ones");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the group's offsets were not written"),
+    }
+}

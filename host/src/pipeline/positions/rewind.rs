@@ -1,0 +1,216 @@
+//! A log goes back to earlier borders, and whoever reads its zone follows (docs/protocol.md §8, §10 B0).
+//!
+//! ```text
+//! go_back  targets → State::back_to → rests of straddling files → rewind entry → sweep → rests published
+//! follow   the reader in the other log was set back, or rows of a batch were taken back → go_back of the own log
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::commit::{Committed, Draft, Log, Outcome, Reader, Rewind, State};
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::plan;
+use crate::record::ChainId;
+use crate::zone::{ChainRange, ParquetOptions, write_rest};
+
+/// How often a rewind is computed anew because another process wrote in between. A running pipeline writes once a second.
+const CONFLICTS_MAX: usize = 16;
+
+const OP: &str = "pipeline.rewind";
+
+/// Who asked, and why.
+#[derive(Clone, Debug)]
+pub struct By {
+    pub actor: String,
+    pub reason: String,
+}
+
+impl By {
+    /// This process, because the zone that it reads went back.
+    pub fn pipeline(input: &Log) -> By {
+        let name = input.name();
+        By {
+            actor: crate::commit::actor(),
+            reason: format!("follows {name}, version {}", input.version()),
+        }
+    }
+}
+
+/// Commits one draft to a log, for as long as the caller cares to wait.
+pub type Commit<'a> = dyn FnMut(&mut Log, Draft) -> Result<Outcome> + 'a;
+
+type Targets = BTreeMap<ChainId, i64>;
+
+/// Takes back what `targets` says of the newest state; any conflict computes it anew. `gen`: of the reader that is followed.
+/// `None`: there was nothing to take back.
+pub fn go_back(
+    log: &mut Log,
+    targets: &dyn Fn(&State) -> Result<Targets>,
+    (by, r#gen): (&By, Option<u64>),
+    parquet: &ParquetOptions,
+    commit: &mut Commit<'_>,
+) -> Result<Option<Committed>> {
+    let mut why = String::new();
+    for _ in 0..CONFLICTS_MAX {
+        let to = targets(log.state())?;
+        if to.is_empty() && r#gen.is_none() {
+            return Ok(None);
+        }
+        let back = log.state().back_to(&to).map_err(refused)?;
+        let base = log.version();
+        let coordinates = coordinates(log.state());
+        let rests = back.straddling.iter().map(|straddling| {
+            write_rest(log.store(), log.name(), straddling, &coordinates, parquet)
+        });
+        let rests = match rests.collect::<Result<Vec<_>>>() {
+            Ok(rests) => rests,
+            Err(error) => {
+                // Removed meanwhile, perhaps.
+                log.refresh()?;
+                if log.version() == base {
+                    return Err(error);
+                }
+                continue;
+            }
+        };
+        let rewind = Rewind {
+            actor: by.actor.clone(),
+            reason: by.reason.clone(),
+            readers: Vec::new(),
+            r#gen,
+        };
+        let draft = Draft::Rewind {
+            rewind,
+            back,
+            rests,
+            base,
+        };
+        match commit(log, draft)? {
+            Outcome::Committed { committed, .. } => {
+                tracing::info!(
+                    log = %log.name(), version = committed.version, files = committed.entry.remove.len(),
+                    reason = by.reason, "rewound"
+                );
+                return Ok(Some(committed));
+            }
+            Outcome::Lost { dropped } => {
+                why = dropped
+                    .first()
+                    .map_or_else(String::new, |d| d.reason.to_string());
+                log.refresh()?;
+            }
+        }
+    }
+    Err(Error::new(
+        Kind::Conflict,
+        OP,
+        format!("other processes write faster than the rewind is computed: {why}"),
+    )
+    .with("log", log.name())
+    .hint("stop the pipeline, then try again"))
+}
+
+fn refused(violation: crate::commit::Violation) -> Error {
+    let error = Error::new(Kind::ConfigInvalid, OP, violation.message);
+    match violation.chain {
+        Some(chain) => error.with("chain", chain),
+        None => error,
+    }
+}
+
+/// What rows of each chain look like, whatever their offset.
+fn coordinates(state: &State) -> Vec<ChainRange> {
+    let chains = state.chains.iter();
+    chains
+        .map(|(id, chain)| ChainRange {
+            chain: id.clone(),
+            topic: chain.topic.as_str().into(),
+            partition: chain.partition,
+            from: i64::MIN,
+            to: i64::MAX,
+        })
+        .collect()
+}
+
+/// B0, on two refreshed logs. Batches whose rows were taken back in the log that is read are taken back too, from the first
+/// of them on: either the reader was set back (another gen), or it had not yet advanced over the batch (another epoch).
+pub fn follow(
+    own: &mut Log,
+    input: &Log,
+    by: &By,
+    parquet: &ParquetOptions,
+    commit: &mut Commit<'_>,
+) -> Result<()> {
+    let Some(reader) = input.state().readers.get(&own.name().to_string()) else {
+        return Ok(());
+    };
+    let inputs = &input.state().chains;
+    let registered =
+        |id: &ChainId, own_start: i64| reader.position.get(id).copied().unwrap_or(own_start);
+    let followed = own.state().followed;
+    let missing = reader.position.iter().find(|(id, at)| {
+        let start = inputs.get(*id).map_or(0, |c| c.start());
+        own.state().chains.get(*id).map_or(start, |c| c.to) < **at
+    });
+    if reader.r#gen < followed || missing.is_some() {
+        return Err(Error::new(
+            Kind::LogCorrupt,
+            OP,
+            "this zone's log and its position in the log it reads do not belong together",
+        )
+        .with("log", own.name())
+        .with("reader", format!("gen {} in {}", reader.r#gen, input.name()))
+        .with("gen", followed)
+        .hint("one of the two zones was deleted or restored; to compute this one anew, give it another name (sink.zone)"));
+    }
+    let epochs_differ = own.state().chains.iter().any(|(id, chain)| {
+        chain.to > registered(id, chain.start())
+            && inputs.get(id).map(|c| c.epoch) != Some(chain.input_epoch)
+    });
+    if reader.r#gen == followed && !epochs_differ {
+        return Ok(());
+    }
+    let targets = |state: &State| {
+        let above = state.chains.iter().filter_map(|(id, chain)| {
+            let at = registered(id, chain.start());
+            (chain.to > at).then(|| (id.clone(), at))
+        });
+        // Another process of this pipeline was first.
+        let done = state.followed == reader.r#gen && reader.r#gen != followed;
+        Ok(if done {
+            Targets::new()
+        } else {
+            above.collect()
+        })
+    };
+    let r#gen = (reader.r#gen > followed).then_some(reader.r#gen);
+    let committed = go_back(own, &targets, (by, r#gen), parquet, commit)?;
+    match committed {
+        Some(committed) => own.publish(&committed),
+        None => Ok(()),
+    }
+}
+
+/// How the position in the other log has to be written; `None` where it stands there already.
+pub fn position(own: &Log, input: &Log, table: &str) -> Option<Reader> {
+    let name = own.name().to_string();
+    let known = input.state().readers.get(&name);
+    let mut position: Targets = plan::chains_of_table(input.state(), table)
+        .into_iter()
+        .map(|(id, chain)| (id.clone(), chain.start()))
+        .collect();
+    // A chain whose rows were all taken back may not be seen to belong to the table any more.
+    position.extend(known.into_iter().flat_map(|k| k.position.clone()));
+    for (id, at) in &mut position {
+        *at = own.state().chains.get(id).map_or(*at, |c| c.to);
+    }
+    if known.is_some_and(|reader| reader.position == position) {
+        return None;
+    }
+    Some(Reader {
+        name,
+        r#gen: own.state().followed,
+        version: input.version(),
+        position,
+    })
+}

@@ -1,0 +1,155 @@
+//! A pipeline that reads a zone goes back: its reader in the log that is read, then its own log.
+
+use std::collections::BTreeMap;
+
+use super::{Altered, Moved, OP, Order, To, Wanted, bad, newest_chains, once, rewind};
+use crate::commit::{Draft, Log, Outcome, Reader, State};
+use crate::config::PipelineConfig;
+use crate::connectors::zone::parquet_options;
+use crate::error::{Error, Kind, Result};
+use crate::record::ChainId;
+
+/// First the reader goes back in the log that is read (gen + 1), then the own log follows it as it would follow a rewind
+/// there. Positions are those that the pipeline registered, of all its partitions together: a row that was dropped as a
+/// duplicate may be one of a row in another partition.
+pub(super) fn alter(
+    config: &PipelineConfig,
+    (mut input, table): (Log, &str),
+    own: &mut Log,
+    wanted: &[Wanted],
+    order: &Order<'_>,
+) -> Result<Altered> {
+    let by = &order.by();
+    let name = own.name().to_string();
+    // Never older than the position that it registered.
+    own.refresh()?;
+    let asked = asked_of_zone(own.state(), wanted)?;
+    let before: BTreeMap<ChainId, i64> = own
+        .state()
+        .chains
+        .iter()
+        .map(|(id, chain)| (id.clone(), chain.to))
+        .collect();
+    let parquet = parquet_options(config);
+    if !order.dry_run {
+        own.redo()?;
+        // What a crash left: the reader's position first becomes the own one.
+        rewind::follow(own, &input, by, &parquet, &mut once)?;
+        if let Some(reader) = rewind::position(own, &input, table) {
+            register(&mut input, reader)?;
+        }
+    }
+    let Some(reader) = input.state().readers.get(&name).cloned() else {
+        return Err(bad("the pipeline has not read anything yet").with("reader", name));
+    };
+    let fits = |cut: &BTreeMap<ChainId, i64>| {
+        asked
+            .iter()
+            .all(|(id, (_, offset))| cut.get(id).is_none_or(|at| at <= offset))
+    };
+    let cuts = input.state().cuts.get(&name).into_iter().flatten();
+    let cut = cuts.rev().find(|cut| fits(cut)).cloned().ok_or_else(|| {
+        bad("no batch ended at or below these offsets")
+            .hint("`weir log` lists the batches; --all=start goes back before the first")
+    })?;
+    let goes_to = input.state().position_at(&reader, &cut);
+    let of_start = |id: &ChainId| own.state().chains.get(id).map_or(0, |c| c.start());
+    let moved: Vec<Moved> = before
+        .iter()
+        .filter_map(|(id, from)| {
+            let chain = own.state().chains.get(id)?;
+            let to = goes_to.get(id).copied().unwrap_or_else(|| of_start(id));
+            (to < *from).then(|| Moved {
+                topic: chain.topic.clone(),
+                partition: chain.partition,
+                from: *from,
+                asked: asked.get(id).map_or(*from, |(_, offset)| *offset),
+                to,
+            })
+        })
+        .collect();
+    if let Some(other) = moved.iter().find(|m| order.exact && m.to != m.asked) {
+        let Moved {
+            topic,
+            partition,
+            asked,
+            to,
+            ..
+        } = other;
+        return Err(bad(format!(
+            "a pipeline that reads a zone goes back by whole batches of all partitions: {topic}/{partition} would stand at {to}, not at {asked}"
+        ))
+        .hint("`weir log` lists the batches; `weir pipeline rewind` goes to the end of a batch"));
+    }
+    if order.dry_run || goes_to == reader.position {
+        return Ok(Altered {
+            version: None,
+            moved,
+        });
+    }
+    let back = Reader {
+        r#gen: reader.r#gen + 1,
+        version: input.version(),
+        position: goes_to,
+        ..reader
+    };
+    register(&mut input, back)?;
+    rewind::follow(own, &input, by, &parquet, &mut once)?;
+    Ok(Altered {
+        version: Some(own.version()),
+        moved,
+    })
+}
+
+fn register(input: &mut Log, reader: Reader) -> Result<()> {
+    match once(input, Draft::Reader(reader))? {
+        Outcome::Committed { .. } => Ok(()),
+        Outcome::Lost { dropped } => {
+            let why = dropped.first().map(|d| d.reason.to_string());
+            Err(Error::new(Kind::Conflict, OP, why.unwrap_or_default())
+                .with("log", input.name())
+                .hint(
+                    "another process reads this zone under the same name: stop it, then try again",
+                ))
+        }
+    }
+}
+
+/// Chains with what was asked of them.
+fn asked_of_zone<'a>(
+    state: &State,
+    wanted: &'a [Wanted],
+) -> Result<BTreeMap<ChainId, (&'a Wanted, i64)>> {
+    let newest = newest_chains(state);
+    let mut asked = BTreeMap::new();
+    for wanted in wanted {
+        let at = (wanted.topic.clone(), wanted.partition);
+        let place = format!("{}/{}", wanted.topic, wanted.partition);
+        let found = newest
+            .get(&at)
+            .and_then(|id| Some((id, state.chains.get(id)?)));
+        let Some((id, chain)) = found else {
+            return Err(bad("the pipeline has not read this partition").with("partition", place));
+        };
+        let offset = match wanted.to {
+            To::Start => chain.start(),
+            To::Offset(offset) => offset,
+        };
+        if offset > chain.to {
+            return Err(bad(format!(
+                "offset {offset} lies above the position, {}: a pipeline that reads a zone cannot skip",
+                chain.to
+            ))
+            .with("partition", place));
+        }
+        if offset < chain.start() {
+            return Err(bad(format!(
+                "reading began at offset {}, {offset} lies below it",
+                chain.start()
+            ))
+            .with("partition", place));
+        }
+        asked.insert(id.clone(), (wanted, offset));
+    }
+    Ok(asked)
+}
