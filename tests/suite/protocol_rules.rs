@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use weir::chain::{Records, Rows};
 use weir::commit::{
     AddedFile, Entry, FileRange, Input, Kind, Open, Plan, PlanRange, Reader, Role, Rules, Span,
-    State, Swap, Violation,
+    State, Swap, Violation, decode, encode,
 };
 
 use crate::sim_world::{chain, rule};
@@ -104,6 +104,7 @@ pub fn file(id: &str, role: Role, n: usize, from: i64, to: i64) -> AddedFile {
         schema: String::new(),
         row_digest: String::new(),
         keys: None,
+        upload: None,
     }
 }
 
@@ -223,6 +224,28 @@ fn v4_files_are_new() {
         let twice = e.add[0].clone();
         e.add.push(twice);
     });
+}
+
+#[test]
+fn o2_an_upload_has_parts_and_names_for_them() {
+    let upload = |parts: Vec<String>| {
+        Some(weir::store::Upload {
+            id: String::new(),
+            parts,
+        })
+    };
+    let names = |n: usize| (0..n).map(|i| format!("\"etag-{i}\"")).collect();
+    for broken in [names(0), names(10_001), vec!["a".into(), String::new()]] {
+        breaks("O2", false, |e| e.add[0].upload = upload(broken));
+    }
+    let state = state();
+    let mut whole = data(&state, "A", 10, 15);
+    for parts in [names(1), names(10_000)] {
+        whole.add[0].upload = upload(parts);
+        state.check(&whole).unwrap();
+        let read = decode(&encode(&whole).unwrap(), "entry").unwrap();
+        assert_eq!(read, whole, "part names come back as the store gave them");
+    }
 }
 
 #[test]

@@ -358,6 +358,7 @@ pub fn write_file(
         schema: String::new(),
         row_digest: String::new(),
         keys: None,
+        upload: None,
     };
     write_rows(store, like, &coordinates).map(Some)
 }

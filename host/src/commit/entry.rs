@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::{Records, Rows};
 use crate::record::ChainId;
+use crate::store::Upload;
 
 /// Format number of every entry this version writes and reads.
 pub const FORMAT: u32 = 1;
@@ -205,6 +206,9 @@ pub struct AddedFile {
     /// Rows files of PROCESSED: the keys file that goes with it, by file id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<String>,
+    /// Stores that publish by completing an upload: the upload that is the file until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<Upload>,
 }
 
 /// Which offsets of a chain have rows in a file: `[from, to)` is the tightest cover.

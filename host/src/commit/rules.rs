@@ -245,6 +245,11 @@ impl State {
                     format!("file {id} must be named by its id, found {}", file.path),
                 ));
             }
+            if let Some(upload) = &file.upload
+                && let Some(why) = upload.defect()
+            {
+                return Err(wrong("O2", format!("file {id}: {why}")));
+            }
             if self.live.contains_key(id) {
                 return Err(moved("V4", format!("file {id} is live already")));
             }

@@ -8,6 +8,7 @@ mod abort;
 pub(crate) mod errno;
 mod fault;
 mod objects;
+mod place;
 mod probe;
 mod upload;
 
@@ -21,6 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use fault::{Fault, FaultStore, Faults, Op, Script, Verb};
+pub use place::Upload;
 pub use probe::probe;
 
 use crate::error::Result;

@@ -239,6 +239,7 @@ impl RowsFile {
             schema: self.schema_digest,
             row_digest: self.digest.hex(),
             keys: None,
+            upload: None,
         };
         let staged = Staged {
             added,

@@ -280,6 +280,7 @@ pub fn write_keys(
         schema: scheme.schema(),
         row_digest: format!("{sum:032x}"),
         keys: None,
+        upload: None,
     };
     Ok(out.staged(added, birth.staging, store.clone()))
 }
