@@ -7,6 +7,7 @@
     reason = "tests fail by panicking; clippy.toml knows #[test] functions, not their helpers"
 )]
 
+mod any_store;
 mod attacks;
 mod author;
 mod author_infer;
@@ -56,6 +57,7 @@ mod protocol_bench;
 mod protocol_log;
 mod protocol_rewind;
 mod protocol_rules;
+mod protocol_uploads;
 mod real_kafka;
 mod real_stream;
 mod remote;

@@ -79,7 +79,7 @@ impl Bench {
     }
 
     pub fn staged(&self) -> usize {
-        self.store.list(&log_name().staging_dir()).unwrap().len()
+        self.store.begun(&log_name().dir()).unwrap().len()
     }
 
     pub fn published(&self) -> usize {

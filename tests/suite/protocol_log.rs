@@ -282,7 +282,7 @@ fn a_directory_holds_what_the_log_says() {
     );
 
     let live = state.live.values().next().unwrap().file.clone();
-    let path = bench.store.local_path(&live.path).unwrap();
+    let path = dir.path().join(&live.path);
     let bytes = std::fs::read(&path).unwrap();
     let problems = || {
         verify(&*bench.store, &log_name())

@@ -387,9 +387,12 @@ fn hole_11_a_sleeping_publisher_brings_nothing_back() {
             .go_back_to(&mut rewinder, &targets(&[(0, 3)]))
             .unwrap();
         for file in &done.entry.add {
-            let names = [file.path.clone(), log_name().staging(&file.file)];
-            let sizes = names.map(|name| bench.store.size(&name).unwrap());
-            assert_eq!(sizes, [None, None], "woken at {wakes}: {}", file.path);
+            let found = bench.store.readable(&file.place(&log_name())).unwrap();
+            assert_eq!(found, None, "woken at {wakes}: {}", file.path);
+        }
+        for id in bench.store.begun(&log_name().dir()).unwrap() {
+            let removed = done.entry.add.iter().any(|file| file.file == id);
+            assert!(!removed, "woken at {wakes}: {id}");
         }
         bench.conclude();
         if !*woken.lock().unwrap() {

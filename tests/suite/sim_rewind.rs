@@ -35,17 +35,20 @@ impl Loader {
     }
 
     /// `None`: a file to be rewritten is gone, or the rest was collected meanwhile.
-    pub fn rewinding(&self, log: &Log, targets: &BTreeMap<ChainId, i64>) -> Result<Option<Draft>> {
+    pub fn rewinding(
+        &self,
+        log: &mut Log,
+        targets: &BTreeMap<ChainId, i64>,
+    ) -> Result<Option<Draft>> {
+        log.make_readable()?;
         let base = log.version();
         let back = log.state().back_to(targets).unwrap();
         let mut rests = Vec::new();
         for Straddling { file, rest } in &back.straddling {
-            let content = self.store.get(&file.path)?;
-            let content = match content {
-                Some(content) => Some(content),
-                None => self.store.get(&log_name().staging(&file.file))?,
+            let Some(found) = self.store.readable(&file.place(&log_name()))? else {
+                return Ok(None);
             };
-            let Some(content) = content else {
+            let Some(content) = self.store.get(&found.path)? else {
                 return Ok(None);
             };
             let mut rows: Vec<(ChainId, i64)> = serde_json::from_slice(&content).unwrap();
@@ -57,7 +60,7 @@ impl Loader {
                 ranges: rest.clone(),
                 ..file.clone()
             };
-            match write_rows(&*self.store, like, &rows) {
+            match write_rows(&self.store, like, &rows) {
                 Ok(file) => rests.push(file),
                 Err(e) if e.kind() == Kind::Conflict => return Ok(None),
                 Err(e) => return Err(e),

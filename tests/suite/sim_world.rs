@@ -16,9 +16,9 @@ use weir::commit::{
     AddedFile, Draft, Entry, FileRange, Kind as EntryKind, Limits, Log, LogName, Open, Outcome,
     Receipt, Role, Rule, Span, Swap, Writer, decode, digest,
 };
-use weir::error::{Kind, Result};
+use weir::error::{Error, Kind, Result};
 use weir::record::ChainId;
-use weir::store::Store;
+use weir::store::{OpenUpload, Store, open_uploads};
 
 pub const CHAINS: usize = 2;
 /// Offsets of each chain.
@@ -195,7 +195,7 @@ impl Loader {
             (Role::Letters, Fate::Letter, "dead_letters"),
         ] {
             let id = self.ids.next();
-            match write_file(&*self.store, &id, role, wanted, dir, ranges) {
+            match write_file(&self.store, &id, role, wanted, dir, ranges) {
                 // The gen its rows were made under and the epochs they were read in, for the oracle.
                 Ok(file) => receipt.files.extend(file.map(|file| AddedFile {
                     schema: receipt.r#gen.to_string(),
@@ -322,7 +322,7 @@ pub fn span(chain: &ChainId, from: i64, to: i64) -> Span {
 
 /// `None`: no offset has this fate.
 pub fn write_file(
-    store: &dyn Store,
+    store: &Arc<dyn Store>,
     id: &str,
     role: Role,
     wanted: Fate,
@@ -364,20 +364,33 @@ pub fn write_file(
 }
 
 pub fn write_rows(
-    store: &dyn Store,
+    store: &Arc<dyn Store>,
     like: AddedFile,
     rows: &[(ChainId, i64)],
 ) -> Result<AddedFile> {
     let bytes = serde_json::to_vec(rows).unwrap();
-    let mut file = store.write(&log_name().staging(&like.file))?;
-    file.write_all(&bytes).unwrap();
-    let written = file.finish()?;
-    assert_eq!(written, bytes.len() as u64);
+    let mut file = store.begin(&like.place(&log_name()))?;
+    file.write_all(&bytes).map_err(|e| {
+        // A writer's error comes through `io::Write`; it says what happened.
+        let error = e.into_inner().map(|e| e.downcast::<Error>());
+        *error.and_then(std::result::Result::ok).unwrap()
+    })?;
+    let seal = file.seal()?;
+    assert_eq!(seal.bytes, bytes.len() as u64);
     Ok(AddedFile {
-        bytes: written,
+        upload: seal.upload,
+        bytes: seal.bytes,
         rows: rows.len() as u64,
         sha256: digest(&bytes),
         ..like
+    })
+}
+
+/// Its bytes wait under a staging name, or in an upload with all of its parts.
+fn can_appear(file: &AddedFile, uploads: &[OpenUpload]) -> bool {
+    file.upload.as_ref().is_none_or(|upload| {
+        let mut open = uploads.iter();
+        open.any(|u| u.id == upload.id && u.path == file.path && u.parts == upload.parts)
     })
 }
 
@@ -411,12 +424,17 @@ impl Oracle {
             self.history.push(digest(&bytes));
             self.entries.push(entry);
         }
-        let staged: BTreeSet<String> = store
-            .list(&log_name().staging_dir())
+        let begun: BTreeSet<String> = store
+            .begun(&log_name().dir())
             .unwrap()
             .into_iter()
-            .map(|l| l.path)
             .collect();
+        let uploads = open_uploads(store);
+        for upload in uploads.iter().filter(|u| !u.parts.is_empty()) {
+            let file = upload.path.rsplit('/').next().unwrap();
+            let id = file.split('.').next().unwrap();
+            assert!(begun.contains(id), "I-parts: {upload:?} has no intent");
+        }
         let mut published = BTreeMap::new();
         for dir in ["books", "dead_letters"] {
             published.extend(
@@ -430,7 +448,7 @@ impl Oracle {
         for file in self.live.values() {
             assert!(
                 published.contains_key(&file.path)
-                    || staged.contains(&log_name().staging(&file.file)),
+                    || begun.contains(&file.file) && can_appear(file, &uploads),
                 "I-exists: live file {} is nowhere",
                 file.path
             );
@@ -547,8 +565,10 @@ impl Oracle {
         let all = (END - START) as u64 * CHAINS as u64;
         assert_eq!(self.seen.len() as u64 + filtered, all, "I-once: the ledger");
         assert_eq!(self.visible.len(), self.live.len(), "I-published");
-        let staged = store.list(&log_name().staging_dir()).unwrap();
-        assert_eq!(staged, vec![], "orphans were collected");
+        let begun = store.begun(&log_name().dir()).unwrap();
+        assert!(begun.is_empty(), "orphans were collected: {begun:?}");
+        let parts = open_uploads(store).into_iter().map(|u| u.parts.len());
+        assert_eq!(parts.sum::<usize>(), 0, "I-parts");
     }
 
     pub fn rewinds(&self) -> usize {

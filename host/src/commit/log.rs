@@ -44,6 +44,8 @@ pub struct Log {
     pub(super) orphans: BTreeSet<String>,
     /// Files removed up to this version have no name any more. `None`: not looked yet.
     pub(super) swept: Option<u64>,
+    /// Since when a committed file is not seen though the store was told to publish it.
+    pub(super) unseen_since: Option<Duration>,
     pub(super) random: StdRng,
 }
 
@@ -100,6 +102,7 @@ impl Log {
             pending: None,
             orphans: BTreeSet::new(),
             swept: None,
+            unseen_since: None,
             random: StdRng::from_os_rng(),
         }
     }

@@ -42,6 +42,7 @@ pub use write::Limits;
 
 use crate::clock::Clock;
 use crate::record::ChainId;
+use crate::store::{Place, Seal};
 
 /// Which log: `_system/<pipeline>/<zone>` below the root of the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,18 +77,28 @@ impl LogName {
         format!("_system/{self}/pending")
     }
 
-    pub fn staging_dir(&self) -> String {
-        format!("_system/{self}/staging")
-    }
-
-    /// Where the bytes of a file lie until its entry is proved.
-    pub fn staging(&self, file: &str) -> String {
-        format!("_system/{self}/staging/{file}")
+    /// The only place that says where a data file of this log belongs.
+    pub fn place(&self, file: &str, path: &str) -> Place {
+        Place::new(self.dir(), file, path)
     }
 
     /// Final path of a key sidecar.
     pub fn keys(&self, file: &str) -> String {
         format!("_system/{self}/keys/{file}")
+    }
+}
+
+impl AddedFile {
+    pub fn place(&self, name: &LogName) -> Place {
+        name.place(&self.file, &self.path)
+    }
+
+    /// What its writer's seal was.
+    pub fn seal(&self) -> Seal {
+        Seal {
+            bytes: self.bytes,
+            upload: self.upload.clone(),
+        }
     }
 }
 
@@ -164,7 +175,7 @@ pub enum Draft {
     Rewind {
         rewind: Rewind,
         back: Back,
-        /// The rests of [`Back::straddling`], in their order, durable under their staging names.
+        /// The rests of [`Back::straddling`], in their order, sealed.
         rests: Vec<AddedFile>,
         /// [`Log::version`] when the first rest was named.
         base: u64,

@@ -1,50 +1,19 @@
-//! From staging to the final name and away again (docs/protocol.md §6), and what an owner does first when it opens its log.
+//! To the final name and away again (docs/protocol.md §6), and what an owner does first when it opens its log.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::entry::AddedFile;
-use super::{Committed, Draft, Log, LogName};
+use super::state::RemovedFile;
+use super::{Committed, Draft, Log};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Renamed, Store};
+use crate::store::{Place, Published, Seal};
 
 /// At start, files of so many newest versions are looked at one by one: a publish further back was finished by an opener
 /// long before.
 const VERSIONS_LOOKED_AT: u64 = 50;
 
-/// Unfinished writes untouched for so long belong to no living process: far above any pause between two parts of a file.
-/// A file still being written by another live process is spared, so that two processes do not starve each other.
-const LEFTOVER_IDLE: Duration = Duration::from_secs(600);
-
-fn place(store: &dyn Store, name: &LogName, file: &AddedFile) -> Result<()> {
-    let staging = name.staging(&file.file);
-    match store.rename(&staging, &file.path)? {
-        Renamed::Done => Ok(()),
-        // Published before, or by another opener in this moment.
-        Renamed::SourceMissing => check_final(store, name, file),
-        // A kill between link and unlink. The name is of one file only, so both are it.
-        Renamed::TargetExists => {
-            check_final(store, name, file)?;
-            store.delete(&staging)
-        }
-    }
-}
-
-fn check_final(store: &dyn Store, name: &LogName, file: &AddedFile) -> Result<()> {
-    let found = match store.size(&file.path)? {
-        Some(bytes) if bytes == file.bytes => return Ok(()),
-        Some(bytes) => format!("it has {bytes}"),
-        None => "it is nowhere".to_owned(),
-    };
-    Err(Error::new(
-        Kind::LogCorrupt,
-        "log.publish",
-        format!("the log names a file of {} bytes, {found}", file.bytes),
-    )
-    .with("log", name)
-    .with("file", &file.path)
-    .hint("restore the file from a copy of the store; `weir log --verify` lists every problem"))
-}
+/// A committed file that its store does not show after so long is lost (O3): no completion is known to take minutes.
+const UNSEEN_MAX: Duration = Duration::from_secs(600);
 
 impl Log {
     /// P1, P3: what was removed goes, then every file of the entry gets its final name. Repeating it is harmless, by any
@@ -52,33 +21,56 @@ impl Log {
     pub fn publish(&mut self, committed: &Committed) -> Result<()> {
         self.sweep()?;
         for file in &committed.entry.add {
-            self.with_live(file, place)?;
+            self.bring(file)?;
         }
         Ok(())
     }
 
-    /// P2: what proved entries removed loses its staging name, then its final one. After it, no publisher that slept can
-    /// bring such a file back.
+    /// P2, O5: what proved entries removed goes for good. After it, no publisher that slept can bring such a file back.
     pub fn sweep(&mut self) -> Result<()> {
         let swept = match self.swept {
             Some(version) => version,
             None => self.published_up_to()?,
         };
         if self.state.removed_at > swept {
-            let mut dirs = BTreeSet::from([self.name.staging_dir()]);
-            for (id, removed) in &self.state.removed {
-                if removed.version > swept {
-                    self.store.delete(&self.name.staging(id))?;
-                    self.store.delete(&removed.path)?;
-                    dirs.extend(removed.path.rsplit_once('/').map(|(dir, _)| dir.to_owned()));
-                }
-            }
-            for dir in dirs {
-                self.store.sync(&dir)?;
-            }
+            let removed = self.state.removed.iter();
+            let mut removed: Vec<(&String, &RemovedFile)> =
+                removed.filter(|(_, r)| r.version > swept).collect();
+            // P3: taking an upload back may show it for a moment, so what was added before it must be gone by then.
+            removed.sort_by_key(|(_, removed)| removed.added);
+            let files = removed
+                .iter()
+                .map(|(id, r)| (self.name.place(id, &r.path), r.seal.clone()));
+            self.retire(&files.collect::<Vec<_>>())?;
         }
         self.swept = Some(self.state.version);
         Ok(())
+    }
+
+    /// An error while one of them is not gone: nothing may be published before (P3), so the caller asks again.
+    fn retire(&mut self, files: &[(Place, Seal)]) -> Result<()> {
+        let mut left = files;
+        for tries in 1..=self.limits.tries {
+            let gone = self.store.retire(left)?;
+            left = left.get(gone..).unwrap_or_default();
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.back_off(tries);
+        }
+        let error = Error::new(
+            Kind::StoreUnavailable,
+            "log.sweep",
+            format!(
+                "{} removed files are not gone from the store yet",
+                left.len()
+            ),
+        );
+        Err(match left.first() {
+            Some((place, _)) => error.with("file", place.path()),
+            None => error,
+        }
+        .with("log", &self.name))
     }
 
     /// A version up to which every removal is done: P3 lets no file of an entry get its final name before that.
@@ -96,97 +88,149 @@ impl Log {
         Ok(0)
     }
 
-    /// A file that is nowhere may have been removed since the log was read. Still live and nowhere: lost.
-    fn with_live(
-        &mut self,
-        file: &AddedFile,
-        act: impl Fn(&dyn Store, &LogName, &AddedFile) -> Result<()>,
-    ) -> Result<()> {
-        if self.state.removed.contains_key(&file.file) {
-            return Ok(());
-        }
-        match act(&*self.store, &self.name, file) {
-            Err(error) if error.kind() == Kind::LogCorrupt => {
-                self.read_on()?;
-                match self.state.removed.contains_key(&file.file) {
-                    true => Ok(()),
-                    false => Err(error),
+    /// P1, O3. A file that is nowhere may have been removed since the log was read. Still live and nowhere: lost.
+    fn bring(&mut self, file: &AddedFile) -> Result<()> {
+        let (place, seal) = (file.place(&self.name), file.seal());
+        let mut tries = 0;
+        while !self.state.removed.contains_key(&file.file) {
+            let (found, cause) = match self.store.publish(&place, &seal)? {
+                Published::Done => {
+                    self.unseen_since = None;
+                    return Ok(());
                 }
+                Published::Nowhere => (None, None),
+                Published::Differs(bytes) => (Some(bytes), None),
+                Published::NotYet(cause) => (None, Some(cause)),
+            };
+            self.read_on()?;
+            if self.state.removed.contains_key(&file.file) {
+                break;
             }
-            done => done,
+            let Some(cause) = cause else {
+                return Err(self.lost(file, found));
+            };
+            let now = self.clock.elapsed();
+            let since = *self.unseen_since.get_or_insert(now);
+            if cause.is_none() && now.saturating_sub(since) > UNSEEN_MAX {
+                return Err(self.lost(file, None));
+            }
+            tries += 1;
+            if tries >= self.limits.tries {
+                return Err(self.unseen(file, cause));
+            }
+            self.back_off(tries);
+        }
+        Ok(())
+    }
+
+    fn lost(&self, file: &AddedFile, found: Option<u64>) -> Error {
+        let found = match found {
+            Some(bytes) => format!("it has {bytes}"),
+            None => "it is nowhere".to_owned(),
+        };
+        Error::new(
+            Kind::LogCorrupt,
+            "log.publish",
+            format!("the log names a file of {} bytes, {found}", file.bytes),
+        )
+        .with("log", &self.name)
+        .with("file", &file.path)
+        .hint("restore the file from a copy of the store; `weir log --verify` lists every problem")
+    }
+
+    fn unseen(&self, file: &AddedFile, cause: Option<Error>) -> Error {
+        let error = Error::new(
+            Kind::StoreUnavailable,
+            "log.publish",
+            "the store does not show a committed file yet",
+        )
+        .with("log", &self.name)
+        .with("file", &file.path)
+        .hint("it is asked again; a file that never appears is lost: rewind to before its commit while the source still has the records");
+        match cause {
+            Some(cause) => error.source(cause),
+            None => error,
         }
     }
 
     /// Redoes removals and publishes that were cut short, and collects nothing. For whoever is about to write rows' entries
     /// but may not be the only owner.
     pub fn redo(&mut self) -> Result<()> {
-        let staged = self.staged()?;
-        self.redo_of(&staged)
+        let begun = self.begun()?;
+        self.redo_of(&begun)
     }
 
-    fn redo_of(&mut self, staged: &[String]) -> Result<()> {
+    fn redo_of(&mut self, begun: &[String]) -> Result<()> {
         self.sweep()?;
-        for id in staged {
+        for id in begun {
             if let Some(file) = self.state.live.get(id).map(|live| live.file.clone()) {
-                self.with_live(&file, place)?;
+                self.bring(&file)?;
             }
         }
         Ok(())
     }
 
-    fn staged(&self) -> Result<Vec<String>> {
-        let staged = self.store.list(&self.name.staging_dir())?;
-        let names = staged.iter().filter_map(|l| l.path.rsplit('/').next());
-        Ok(names
-            .filter(|id| is_file_id(id))
-            .map(str::to_owned)
-            .collect())
+    /// O8, for whoever is about to read live files of this log: on stores where a file cannot be read before it is
+    /// published, publishes what is left to publish. On others it does nothing.
+    pub fn make_readable(&mut self) -> Result<()> {
+        match self.store.reads_unpublished() {
+            true => Ok(()),
+            false => self.redo(),
+        }
+    }
+
+    /// Asked after the log was read, this names all work that is left (O6).
+    fn begun(&self) -> Result<Vec<String>> {
+        let mut begun = self.store.begun(&self.name.dir())?;
+        begun.retain(|id| is_file_id(id));
+        Ok(begun)
     }
 
     /// For the owner, at start: redoes removals and publishes, then collects what no entry names. Another live process that
-    /// had staged a file without committing it loses that work by W3 (`V4` on its receipt) and reads the records again.
+    /// had sealed a file without committing it loses that work by W3 (`V4` on its receipt) and reads the records again.
     pub(super) fn recover(&mut self) -> Result<()> {
-        let staged = self.staged()?;
-        self.redo_of(&staged)?;
         let newest = self.state.version;
+        let begun = self.begun()?;
+        self.redo_of(&begun)?;
+        // Not those of entries that were read meanwhile: their committer publishes them.
         let recent = self.state.live.values();
         let recent: Vec<AddedFile> = recent
-            .filter(|live| live.version + VERSIONS_LOOKED_AT > newest)
+            .filter(|live| live.version <= newest && live.version + VERSIONS_LOOKED_AT > newest)
             .map(|live| live.file.clone())
             .collect();
         for file in &recent {
-            self.with_live(file, check_final)?;
+            self.is_published(file)?;
         }
-        let unfinished = self
-            .store
-            .leftovers(&self.name.staging_dir(), LEFTOVER_IDLE)?;
-        let unfinished = unfinished.iter().filter_map(|path| path.rsplit('/').next());
-        let mut orphans: Vec<String> = staged
-            .iter()
-            .map(String::as_str)
-            .chain(unfinished.filter(|id| is_file_id(id)))
-            .filter(|id| self.state.check_gc(id).is_ok())
-            .map(str::to_owned)
-            .collect();
-        orphans.sort();
-        orphans.dedup();
-        let (named, unnamed): (Vec<String>, Vec<String>) = orphans
-            .into_iter()
-            .partition(|id| self.state.gced.contains(id));
+        let orphans = begun.into_iter();
+        let orphans = orphans.filter(|id| self.state.check_gc(id).is_ok());
+        let (named, unnamed): (Vec<String>, Vec<String>) =
+            orphans.partition(|id| self.state.gced.contains(id));
         // A proved entry named these before; only its deletes were cut short.
         self.collect(&named);
         if !unnamed.is_empty() {
             // Those that became live meanwhile are left out; the rest is deleted once the entry is proved.
             self.commit(Draft::Gc(unnamed))?;
         }
-        // Creates that were killed half-way: never part of the log.
         let owners = ["_system/owners", "_system/owners/long"].map(str::to_owned);
         for dir in [self.name.log_dir()].into_iter().chain(owners) {
-            for path in self.store.leftovers(&dir, LEFTOVER_IDLE)? {
-                self.store.clear_leftovers(&path)?;
-            }
+            self.store.clear_killed(&dir)?;
         }
         Ok(())
+    }
+
+    fn is_published(&mut self, file: &AddedFile) -> Result<()> {
+        if self.state.removed.contains_key(&file.file) {
+            return Ok(());
+        }
+        let found = self.store.size(&file.path)?;
+        if found == Some(file.bytes) {
+            return Ok(());
+        }
+        self.read_on()?;
+        match self.state.removed.contains_key(&file.file) {
+            true => Ok(()),
+            false => Err(self.lost(file, found)),
+        }
     }
 }
 

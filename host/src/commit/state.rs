@@ -8,6 +8,7 @@ use super::file::rules_digest;
 use super::history::EraAt;
 use crate::chain::Ledger;
 use crate::record::ChainId;
+use crate::store::Seal;
 
 /// Writers of the last so many entries count for the pace (docs/protocol.md §5).
 const PACE_WINDOW: usize = 100;
@@ -131,8 +132,10 @@ pub struct LiveFile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovedFile {
     pub path: String,
-    /// The version that removed it.
+    /// The version that added it, and the one that removed it.
+    pub added: u64,
     pub version: u64,
+    pub seal: Seal,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -347,7 +350,9 @@ impl State {
         for file in &entry.remove {
             if let Some(live) = self.live.remove(file) {
                 let removed = RemovedFile {
+                    seal: live.file.seal(),
                     path: live.file.path,
+                    added: live.version,
                     version: entry.version,
                 };
                 self.removed.insert(file.clone(), removed);

@@ -11,7 +11,7 @@ use super::state::{LiveFile, State};
 use super::{LogName, file, log};
 use crate::error::Result;
 use crate::hash::hex;
-use crate::store::Store;
+use crate::store::{Readable, Store};
 
 /// Bytes of a file in memory at once.
 const CHUNK_BYTES: u64 = 4 << 20;
@@ -110,15 +110,18 @@ fn check_file(
     live: &LiveFile,
 ) -> Result<()> {
     found.files += 1;
-    let staging = name.staging(&live.file.file);
-    let mut path = &live.file.path;
-    if store.size(path)?.is_none() && store.size(&staging)?.is_some() {
-        path = &staging; // committed, not published yet
-    }
-    let Some(bytes) = store.size(path)? else {
-        found.problem(Some(live.version), path, "the file is missing");
+    let path = &live.file.path;
+    let Some(Readable { path, bytes }) = store.readable(&live.file.place(name))? else {
+        let message = match live.file.upload {
+            Some(_) => {
+                "the file is not published yet, or lost; start its pipeline, then verify again"
+            }
+            None => "the file is missing",
+        };
+        found.problem(Some(live.version), path, message);
         return Ok(());
     };
+    let path = &path;
     found.bytes += bytes;
     if bytes != live.file.bytes {
         let message = format!(

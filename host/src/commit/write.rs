@@ -319,19 +319,14 @@ impl Log {
     pub(super) fn collect(&mut self, files: &[String]) {
         for file in files {
             self.orphans.remove(file);
-            let path = self.name.staging(file);
-            let deleted = self
-                .store
-                .delete(&path)
-                .and_then(|()| self.store.clear_leftovers(&path));
-            if let Err(e) = deleted {
-                tracing::debug!(path, error = %e, "a collected file stays until the next start");
+            if let Err(e) = self.store.discard(&self.name.dir(), file) {
+                tracing::debug!(file, error = %e, "a collected file stays until the next start");
             }
         }
     }
 
     /// Uniform over [0, tries × latency].
-    fn back_off(&mut self, tries: u32) {
+    pub(super) fn back_off(&mut self, tries: u32) {
         let most = (self.pace.latency() * tries).min(BACKOFF_MAX);
         let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
         let wait = self.random.random_range(0..=micros);

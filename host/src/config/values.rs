@@ -343,12 +343,14 @@ pub(super) fn url(text: &str) -> Parsed<String> {
     };
     let rest = rest.trim_end_matches('/');
     match scheme {
-        "file" | "memory" if rest.is_empty() => Err(refuse(problem::BAD_URL, expected)),
+        "file" | "memory" | "memory+upload" if rest.is_empty() => {
+            Err(refuse(problem::BAD_URL, expected))
+        }
         "file" if rest.starts_with("//") && !rest.starts_with("///") => {
             let hint = "two slashes name a host; write three for an absolute path, none for a relative one";
             Err(refuse(problem::BAD_URL, expected).hint(hint))
         }
-        "file" | "memory" => Ok(format!("{scheme}:{rest}")),
+        "file" | "memory" | "memory+upload" => Ok(format!("{scheme}:{rest}")),
         "s3" | "s3a" | "gs" | "az" | "abfs" | "hdfs" | "webhdfs" => {
             let hint =
                 format!("`{scheme}:` stores are planned; this version writes to file: and memory:");

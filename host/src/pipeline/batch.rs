@@ -131,8 +131,11 @@ fn open_input(host: &Host, source: &ZoneSourceConfig) -> Result<Option<InputZone
         };
         let name = LogName::new(&source.pipeline, &source.zone);
         let writer = Writer::this_process(host.clock.as_ref());
-        let log = Log::open(store.clone(), name, host.clock.clone(), writer)?;
-        Ok(log.map(|log| InputZone { store, log }))
+        let Some(mut log) = Log::open(store.clone(), name, host.clock.clone(), writer)? else {
+            return Ok(None);
+        };
+        log.make_readable()?;
+        Ok(Some(InputZone { store, log }))
     })
 }
 
@@ -330,7 +333,7 @@ impl Batches<'_> {
     }
 
     /// The open plan, or a new one. B1.
-    fn planned(&mut self, input: &InputZone) -> Result<Option<OpenPlan>> {
+    fn planned(&mut self, input: &mut InputZone) -> Result<Option<OpenPlan>> {
         if let Some(open) = self.log.state().open_plan.clone() {
             let same = open.plan.dedup == self.zone.dedup_key;
             if same {
@@ -338,6 +341,7 @@ impl Batches<'_> {
             }
             self.void(&open, "sink.dedup.key changed since the plan was made")?;
         }
+        self.make_readable(input)?;
         let state = self.log.state();
         let rows_max = (self.config.limits.memory_budget / ROW_BYTES) as u64;
         let ranges = plan::next_ranges(input.log.state(), state, &self.source.table, rows_max);
@@ -364,6 +368,12 @@ impl Batches<'_> {
         }
     }
 
+    /// O8: of both zones, what their logs say now.
+    fn make_readable(&mut self, input: &mut InputZone) -> Result<()> {
+        retry(self.host, || input.log.make_readable())?;
+        retry(self.host, || self.log.make_readable())
+    }
+
     fn void(&mut self, open: &OpenPlan, reason: &str) -> Result<()> {
         let dedup = self.log.version();
         let input = Input {
@@ -382,6 +392,7 @@ impl Batches<'_> {
                 return Err(stopped());
             }
             let begun = self.host.clock.elapsed();
+            self.make_readable(input)?;
             let base = self.log.version();
             let processed = match self.process(input, open) {
                 Err(error) if error.kind() == Kind::LogCorrupt => {

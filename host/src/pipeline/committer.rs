@@ -260,7 +260,7 @@ impl Committer {
         })
     }
 
-    /// W2: every file durable under its staging name, its size checked.
+    /// W2: every file sealed, so durable, and its size checked.
     fn durable(&self, sealed: Sealed) -> Result<Receipt> {
         let Sealed {
             base,

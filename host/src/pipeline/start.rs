@@ -153,7 +153,7 @@ pub fn open_zone(
     let store = retry(host, || {
         let store = store::open(&config.sink.url)?;
         for table in tables {
-            store::probe(store.as_ref(), &name.staging_dir(), table)?;
+            store::probe(&store, &name.dir(), table)?;
         }
         Ok(store)
     })?;

@@ -18,7 +18,7 @@ use crate::store::Store;
 pub trait Finish: Send + fmt::Debug {
     /// What the file will be in the entry, known before it is durable.
     fn added(&self) -> &AddedFile;
-    /// Makes the bytes durable under the staging name and checks their size.
+    /// Makes the bytes durable and checks their size.
     fn finish(self: Box<Self>) -> Result<AddedFile>;
     /// Gives the bytes up; whatever is left is an orphan for gc.
     fn abandon(self: Box<Self>);

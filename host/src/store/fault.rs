@@ -6,14 +6,15 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Created, FileWriter, Listed, Renamed, Store};
+use super::{
+    Completed, Created, Listed, Renamed, Renames, StagedWriter, Store, Upload, Uploads, Way,
+};
 use crate::error::{Error, Kind, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,16 +27,18 @@ pub enum Verb {
     Rename,
     /// The `finish` of a written file.
     Write,
+    /// A new upload, one of its parts, its completion and its end.
+    Begin,
+    Part,
+    Complete,
+    Abort,
     Sync,
 }
 
 impl Verb {
     /// Changes the store: a step after which a crash matters.
     pub fn is_durable(self) -> bool {
-        matches!(
-            self,
-            Verb::Create | Verb::Delete | Verb::Rename | Verb::Write
-        )
+        !matches!(self, Verb::Get | Verb::Size | Verb::List | Verb::Sync)
     }
 }
 
@@ -53,10 +56,16 @@ pub enum Fault {
     FailBefore,
     CrashBefore,
     CrashAfter,
-    /// The power goes in the middle: half of a file under its name, both names of a rename; nothing of a create.
+    /// The power goes in the middle: half of a file under its name, both names of a rename, an upload that is taken and shows
+    /// its object when [`FaultStore::land`] is called; nothing of the others.
     Torn,
     /// Done, and an error.
     ReplyLost,
+    /// A completion is accepted, and shows its object when [`FaultStore::land`] is called. Others: as without a fault.
+    Pending,
+    /// Done, and answered as if it had been done before: exists, no source, no such upload. So a request looks that was sent
+    /// twice below us. Others: as without a fault.
+    Denied,
     /// An error; done when [`FaultStore::land`] is called, even after a crash.
     Late,
     /// Not done, and a success. No protocol survives it everywhere; probes and verification find it.
@@ -151,11 +160,21 @@ enum Change {
     Rename(String, String),
     /// A written file.
     Write(String, Vec<u8>),
+    Begin(String),
+    /// Path, upload, number, bytes.
+    Part(String, String, usize, Bytes),
+    Complete(String, Upload),
+    /// What a completion took appears: path, upload.
+    Link(String, String),
+    Abort(String, String),
 }
 
 enum Answer {
     Created(Created),
     Renamed(Renamed),
+    Begun(String),
+    Part(Option<String>),
+    Completed(Completed),
     Nothing,
 }
 
@@ -166,6 +185,10 @@ impl Change {
             Change::Delete(path) => (Verb::Delete, path),
             Change::Rename(from, _) => (Verb::Rename, from),
             Change::Write(path, _) => (Verb::Write, path),
+            Change::Begin(path) => (Verb::Begin, path),
+            Change::Part(path, ..) => (Verb::Part, path),
+            Change::Complete(path, _) | Change::Link(path, _) => (Verb::Complete, path),
+            Change::Abort(path, _) => (Verb::Abort, path),
         };
         Op {
             verb,
@@ -174,41 +197,101 @@ impl Change {
     }
 
     fn apply(&self, store: &dyn Store) -> Result<Answer> {
-        match self {
-            Change::Create(path, bytes) => store.create(path, bytes).map(Answer::Created),
-            Change::Delete(path) => store.delete(path).map(|()| Answer::Nothing),
-            Change::Rename(from, to) => store.rename(from, to).map(Answer::Renamed),
-            Change::Write(path, bytes) => {
-                let mut file = store.write(path)?;
-                io::Write::write_all(&mut file, bytes).map_err(|e| failed(&self.op()).source(e))?;
-                file.finish().map(|_| Answer::Nothing)
+        Ok(match self {
+            Change::Create(path, bytes) => Answer::Created(store.create(path, bytes)?),
+            Change::Delete(path) => {
+                store.delete(path)?;
+                Answer::Nothing
             }
-        }
+            Change::Rename(from, to) => Answer::Renamed(renames(store)?.rename(from, to)?),
+            Change::Write(path, bytes) => {
+                let mut file = renames(store)?.write(path)?;
+                io::Write::write_all(&mut file, bytes).map_err(|e| failed(&self.op()).source(e))?;
+                file.finish()?;
+                Answer::Nothing
+            }
+            Change::Begin(path) => Answer::Begun(uploads(store)?.begin_upload(path)?),
+            Change::Part(path, id, number, bytes) => {
+                Answer::Part(uploads(store)?.put_part(path, id, *number, bytes.clone())?)
+            }
+            Change::Complete(path, upload) => {
+                Answer::Completed(uploads(store)?.complete(path, upload)?)
+            }
+            Change::Link(path, id) => {
+                uploads(store)?.link(path, id)?;
+                Answer::Nothing
+            }
+            Change::Abort(path, id) => {
+                uploads(store)?.abort(path, id)?;
+                Answer::Nothing
+            }
+        })
     }
 
-    /// Half-way: a plain file has half of its bytes, a rename both names (linked, not unlinked). A create or delete leaves
-    /// nothing to be seen.
-    fn tear(&self, store: &dyn Store) -> Result<()> {
+    /// Half-way: a plain file has half of its bytes, a rename both names (linked, not unlinked), a completion has taken its
+    /// upload. Others leave nothing to be seen. What comes later.
+    fn tear(&self, store: &dyn Store) -> Result<Option<Change>> {
         match self {
             Change::Write(path, bytes) => {
                 let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
-                store.create(path, half).map(|_| ())
+                store.create(path, half)?;
             }
-            Change::Rename(from, to) => match store.get(from)? {
-                Some(bytes) => store.create(to, &bytes).map(|_| ()),
-                None => Ok(()),
-            },
-            Change::Create(..) | Change::Delete(_) => Ok(()),
+            Change::Rename(from, to) => {
+                if let Some(bytes) = store.get(from)? {
+                    store.create(to, &bytes)?;
+                }
+            }
+            Change::Complete(path, upload) => {
+                uploads(store)?.claim(path, upload)?;
+                return Ok(Some(Change::Link(path.clone(), upload.id.clone())));
+            }
+            _ => {}
         }
+        Ok(None)
     }
 
     fn lie(&self) -> Answer {
         match self {
             Change::Create(..) => Answer::Created(Created::Done),
             Change::Rename(..) => Answer::Renamed(Renamed::Done),
-            Change::Delete(_) | Change::Write(..) => Answer::Nothing,
+            Change::Begin(_) => Answer::Begun("never-begun".to_owned()),
+            Change::Part(..) => Answer::Part(Some("never-sent".to_owned())),
+            Change::Complete(..) => Answer::Completed(Completed::Accepted),
+            Change::Delete(_) | Change::Write(..) | Change::Link(..) | Change::Abort(..) => {
+                Answer::Nothing
+            }
         }
     }
+}
+
+impl Answer {
+    fn denied(self) -> Answer {
+        match self {
+            Answer::Created(_) => Answer::Created(Created::Exists),
+            Answer::Renamed(_) => Answer::Renamed(Renamed::SourceMissing),
+            Answer::Completed(_) => Answer::Completed(Completed::Refused),
+            other => other,
+        }
+    }
+}
+
+fn renames(store: &dyn Store) -> Result<&dyn Renames> {
+    match store.way() {
+        Way::Rename(renames) => Ok(renames),
+        Way::Complete(_) => Err(other_way()),
+    }
+}
+
+fn uploads(store: &dyn Store) -> Result<&dyn Uploads> {
+    match store.way() {
+        Way::Complete(uploads) => Ok(uploads),
+        Way::Rename(_) => Err(other_way()),
+    }
+}
+
+fn other_way() -> Error {
+    let message = "a request of the other kind of store";
+    Error::new(Kind::Bug, "store.fault", message)
 }
 
 fn failed(op: &Op) -> Error {
@@ -243,17 +326,13 @@ impl FaultStore {
 
     /// Delayed requests not landed yet.
     pub fn late(&self) -> usize {
-        self.process
-            .late
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .len()
+        self.process.late().len()
     }
 
     /// The oldest delayed request arrives. It may be refused then, and nobody is told.
     pub fn land(&self) {
         let change = {
-            let mut late = self.process.late.lock().unwrap_or_else(|e| e.into_inner());
+            let mut late = self.process.late();
             if late.is_empty() {
                 return;
             }
@@ -288,7 +367,7 @@ impl Process {
             path: path.to_owned(),
         };
         match self.faults.decide(&op) {
-            Fault::None | Fault::Lying => Ok(()),
+            Fault::None | Fault::Lying | Fault::Pending | Fault::Denied => Ok(()),
             Fault::CrashBefore | Fault::CrashAfter | Fault::Torn => Err(self.gone()),
             Fault::FailBefore | Fault::ReplyLost | Fault::Late => Err(failed(&op)),
         }
@@ -303,22 +382,42 @@ impl Process {
         if self.crashed() {
             return Err(self.gone()); // while it waited for its turn
         }
+        let store = &*self.inner;
         match fault {
-            Fault::None => change.apply(&*self.inner),
+            Fault::None => change.apply(store),
             Fault::FailBefore => Err(failed(&op)),
             Fault::CrashBefore => Err(self.gone()),
-            Fault::CrashAfter => change.apply(&*self.inner).and(Err(self.gone())),
-            Fault::Torn => change.tear(&*self.inner).and(Err(self.gone())),
-            Fault::ReplyLost => change.apply(&*self.inner).and(Err(failed(&op))),
+            Fault::CrashAfter => change.apply(store).and(Err(self.gone())),
+            Fault::Torn => {
+                let later = change.tear(store);
+                self.late().extend(later?);
+                Err(self.gone())
+            }
+            Fault::ReplyLost => change.apply(store).and(Err(failed(&op))),
+            Fault::Pending => match &change {
+                Change::Complete(path, upload) => {
+                    let answer = uploads(store)?.claim(path, upload)?;
+                    let later = Change::Link(path.clone(), upload.id.clone());
+                    self.late().push(later);
+                    Ok(Answer::Completed(answer))
+                }
+                _ => change.apply(store),
+            },
+            Fault::Denied => change.apply(store).map(Answer::denied),
             Fault::Late => {
-                self.late
-                    .lock()
-                    .unwrap_or_else(|e| e.into_inner())
-                    .push(change);
+                self.late().push(change);
                 Err(failed(&op))
             }
             Fault::Lying => Ok(change.lie()),
         }
+    }
+
+    fn late(&self) -> MutexGuard<'_, Vec<Change>> {
+        self.late.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn unexpected(&self) -> Error {
+        Error::new(Kind::Bug, "store.fault", "an answer to another request")
     }
 }
 
@@ -359,17 +458,33 @@ impl Store for FaultStore {
             .map(|_| ())
     }
 
+    fn sync(&self, dir: &str) -> Result<()> {
+        self.process.read(Verb::Sync, dir)?;
+        self.process.inner.sync(dir)
+    }
+
+    fn url(&self) -> &str {
+        self.process.inner.url()
+    }
+
+    fn way(&self) -> Way<'_> {
+        match self.process.inner.way() {
+            Way::Rename(_) => Way::Rename(self),
+            Way::Complete(_) => Way::Complete(self),
+        }
+    }
+}
+
+impl Renames for FaultStore {
     fn rename(&self, from: &str, to: &str) -> Result<Renamed> {
-        match self
-            .process
-            .change(Change::Rename(from.to_owned(), to.to_owned()))?
-        {
+        let rename = Change::Rename(from.to_owned(), to.to_owned());
+        match self.process.change(rename)? {
             Answer::Renamed(renamed) => Ok(renamed),
-            _ => Ok(Renamed::Done),
+            _ => Err(self.process.unexpected()),
         }
     }
 
-    fn write(&self, path: &str) -> Result<Box<dyn FileWriter>> {
+    fn write(&self, path: &str) -> Result<Box<dyn StagedWriter>> {
         if self.crashed() {
             return Err(self.process.gone());
         }
@@ -380,25 +495,52 @@ impl Store for FaultStore {
         }))
     }
 
-    fn sync(&self, dir: &str) -> Result<()> {
-        self.process.read(Verb::Sync, dir)?;
-        self.process.inner.sync(dir)
-    }
-
     fn leftovers(&self, dir: &str, idle: Duration) -> Result<Vec<String>> {
-        self.process.inner.leftovers(dir, idle)
+        renames(&*self.process.inner)?.leftovers(dir, idle)
     }
 
     fn clear_leftovers(&self, path: &str) -> Result<()> {
-        self.process.inner.clear_leftovers(path)
+        renames(&*self.process.inner)?.clear_leftovers(path)
+    }
+}
+
+impl Uploads for FaultStore {
+    fn part_bytes(&self) -> usize {
+        uploads(&*self.process.inner).map_or(1, |uploads| uploads.part_bytes())
     }
 
-    fn url(&self) -> &str {
-        self.process.inner.url()
+    fn begin_upload(&self, path: &str) -> Result<String> {
+        match self.process.change(Change::Begin(path.to_owned()))? {
+            Answer::Begun(id) => Ok(id),
+            _ => Err(self.process.unexpected()),
+        }
     }
 
-    fn local_path(&self, path: &str) -> Option<PathBuf> {
-        self.process.inner.local_path(path)
+    fn put_part(
+        &self,
+        path: &str,
+        id: &str,
+        number: usize,
+        bytes: Bytes,
+    ) -> Result<Option<String>> {
+        let part = Change::Part(path.to_owned(), id.to_owned(), number, bytes);
+        match self.process.change(part)? {
+            Answer::Part(name) => Ok(name),
+            _ => Err(self.process.unexpected()),
+        }
+    }
+
+    fn complete(&self, path: &str, upload: &Upload) -> Result<Completed> {
+        let complete = Change::Complete(path.to_owned(), upload.clone());
+        match self.process.change(complete)? {
+            Answer::Completed(completed) => Ok(completed),
+            _ => Err(self.process.unexpected()),
+        }
+    }
+
+    fn abort(&self, path: &str, id: &str) -> Result<()> {
+        let abort = Change::Abort(path.to_owned(), id.to_owned());
+        self.process.change(abort).map(|_| ())
     }
 }
 
@@ -421,13 +563,11 @@ impl io::Write for FaultWriter {
     }
 }
 
-impl FileWriter for FaultWriter {
+impl StagedWriter for FaultWriter {
     fn finish(self: Box<Self>) -> Result<u64> {
         let written = self.bytes.len() as u64;
         self.process
             .change(Change::Write(self.path, self.bytes))
             .map(|_| written)
     }
-
-    fn abort(self: Box<Self>) {}
 }

@@ -1,29 +1,41 @@
-//! Files and small objects below one root: put-if-absent, durable writes, renames that never overwrite.
+//! Files and small objects below one root: put-if-absent, and data files that appear whole under their final names.
+//!
+//! ```text
+//! begin ─ write ─ seal ──(its entry is committed)──→ publish ──(an entry removes it)──→ retire
+//!    └ dropped: nothing is left    └──(no entry names it: gc)──→ discard
+//! ```
+//! How a file waits for its publication, and what brings it to its final name, is known in here only. There are two ways, each
+//! written once over single requests of a store: `rename` (a staged file is renamed) and `complete` (an upload is completed).
+//! A new kind of store is one file that answers the requests of [`Store`] and of one of the two ways.
 //!
 //! Paths are relative to the root, with `/` between their parts. Every call blocks; the runtime that `object_store` needs
-//! lives in here and nobody outside sees it. An `Err` from a call that changes something means *unknown*: it may have
+//! lives in `objects` and nobody outside sees it. An `Err` from a call that changes something means *unknown*: it may have
 //! happened, or may still happen later. Whoever cares reads back (docs/protocol.md §5, W5).
 
 mod abort;
+mod complete;
 pub(crate) mod errno;
 mod fault;
+mod memory;
 mod objects;
 mod place;
 mod probe;
-mod upload;
+mod rename;
 
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use complete::{Completed, Uploads};
 pub use fault::{Fault, FaultStore, Faults, Op, Script, Verb};
-pub use place::Upload;
+pub use memory::{OpenUpload, open_uploads};
+pub use place::{Place, Seal, UPLOAD_PARTS_MAX, Upload};
 pub use probe::probe;
+pub use rename::{Renamed, Renames, StagedWriter};
 
 use crate::error::Result;
 
@@ -35,21 +47,20 @@ pub enum Created {
     Exists,
 }
 
-/// Answer of [`Store::rename`] when it is clear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Renamed {
-    Done,
-    SourceMissing,
-    /// Both names may exist now; the target was not touched.
-    TargetExists,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub path: String,
     pub size: u64,
 }
 
+/// How files reach their final names in a store.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'a> {
+    Rename(&'a dyn Renames),
+    Complete(&'a dyn Uploads),
+}
+
+/// What a store answers, request by request. Data files go through the calls of `dyn Store` below instead.
 pub trait Store: Send + Sync + Debug {
     /// Put-if-absent, whole or not at all, durable (file and directory) when it returns.
     fn create(&self, path: &str, bytes: &[u8]) -> Result<Created>;
@@ -63,35 +74,118 @@ pub trait Store: Send + Sync + Debug {
     fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
     /// An absent file is fine.
     fn delete(&self, path: &str) -> Result<()>;
-    /// Never overwrites; durable in both directories when it returns.
-    fn rename(&self, from: &str, to: &str) -> Result<Renamed>;
-    /// A file of any size in bounded memory; it does not exist under its name before `finish`.
-    fn write(&self, path: &str) -> Result<Box<dyn FileWriter>>;
     /// Makes durable the names that were read in this directory (R1); somebody else may have made them a moment ago.
     fn sync(&self, dir: &str) -> Result<()>;
-    /// Targets in this directory (not below it) of writes that were killed half-way and not touched for `idle`. Hidden
-    /// from `list`; the same target may come several times.
-    fn leftovers(&self, dir: &str, idle: Duration) -> Result<Vec<String>>;
-    /// Removes what killed writes of this target left. Never the target itself.
-    fn clear_leftovers(&self, path: &str) -> Result<()>;
     fn url(&self) -> &str;
-    /// Where the file lies on this machine, for stores that are directories.
-    fn local_path(&self, path: &str) -> Option<PathBuf>;
+    fn way(&self) -> Way<'_>;
 }
 
-/// Writes to the end; dropping it without `finish` leaves nothing behind.
+/// A data file that is being written, of any size in bounded memory. Nothing is under its final name before it is
+/// published. Dropped without a seal it leaves nothing, or what [`begun`](trait.Store.html#method.begun) lists.
 pub trait FileWriter: io::Write + Send + Debug {
-    /// The number of bytes, all of them durable under the final name. [`Kind::Conflict`](crate::error::Kind::Conflict)
-    /// where somebody collected the file in the meantime: drop it and read the log.
-    fn finish(self: Box<Self>) -> Result<u64>;
-    fn abort(self: Box<Self>);
+    /// All bytes are durable when it returns. [`Kind::Conflict`](crate::error::Kind::Conflict) where somebody collected the
+    /// file in the meantime: drop it and read the log.
+    fn seal(self: Box<Self>) -> Result<Seal>;
 }
 
-/// `file:relative/or/absolute`, `file:///absolute`, `memory:name`. A missing directory is made; memory stores of one name
-/// are shared inside the process.
+/// What became of a file that was to be published.
+#[derive(Debug)]
+pub enum Published {
+    Done,
+    /// The store took the request, or did not answer, and shows nothing yet: ask again.
+    NotYet(Option<crate::error::Error>),
+    /// It is neither under its final name nor where it waited: removed by somebody since the log was read, or lost.
+    Nowhere,
+    /// Under its final name lies something of another size.
+    Differs(u64),
+}
+
+/// Where the bytes of a file can be read now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readable {
+    pub path: String,
+    pub bytes: u64,
+}
+
+impl dyn Store {
+    /// A new file. Never at a place that was used before.
+    pub fn begin(self: &Arc<Self>, place: &Place) -> Result<Box<dyn FileWriter>> {
+        match self.way() {
+            Way::Rename(renames) => rename::begin(self, renames, place),
+            Way::Complete(uploads) => complete::begin(self, uploads, place),
+        }
+    }
+}
+
+impl dyn Store + '_ {
+    /// Brings a committed file to its final name, durably; only after the entry that adds it is proved. Anybody may, at any
+    /// time and any number of times.
+    pub fn publish(&self, place: &Place, seal: &Seal) -> Result<Published> {
+        match self.way() {
+            Way::Rename(renames) => rename::publish(self, renames, place, seal),
+            Way::Complete(uploads) => complete::publish(self, uploads, place, seal),
+        }
+    }
+
+    /// Takes away a file that no entry ever added, after a proved entry has named it in `gc` (W8). Its final path need not
+    /// be known. An error: unknown, repeat it.
+    pub fn discard(&self, home: &str, file: &str) -> Result<()> {
+        match self.way() {
+            Way::Rename(renames) => rename::discard(self, renames, home, file),
+            Way::Complete(uploads) => complete::discard(self, uploads, home, file),
+        }
+    }
+
+    /// Takes away committed files that a proved entry removed, one after the other, so that no publisher that slept can
+    /// bring one back. Says how many, from the first, are gone for good; ask again about the others. Give them in the order
+    /// in which they were added (P3).
+    pub fn retire(&self, files: &[(Place, Seal)]) -> Result<usize> {
+        match self.way() {
+            Way::Rename(_) => rename::retire(self, files),
+            Way::Complete(uploads) => complete::retire(self, uploads, files),
+        }
+    }
+
+    /// Whether a sealed file can be read before it is published (O8).
+    pub fn reads_unpublished(&self) -> bool {
+        matches!(self.way(), Way::Rename(_))
+    }
+
+    /// `None`: nowhere, or (with an [`Upload`]) perhaps not published yet (O8).
+    pub fn readable(&self, place: &Place) -> Result<Option<Readable>> {
+        match self.way() {
+            Way::Rename(_) => rename::readable(self, place),
+            Way::Complete(_) => complete::readable(self, place),
+        }
+    }
+
+    /// Ids of files of this home that were begun and are neither published nor taken away. With it come files whose writers
+    /// were killed; not those that, as far as the store can tell, are being written. Also names that are no ids.
+    pub fn begun(&self, home: &str) -> Result<Vec<String>> {
+        match self.way() {
+            Way::Rename(renames) => rename::begun(self, renames, home),
+            Way::Complete(_) => complete::begun(self, home),
+        }
+    }
+
+    /// Removes what killed calls of [`create`](Store::create) left in this directory. They were never part of it.
+    pub fn clear_killed(&self, dir: &str) -> Result<()> {
+        match self.way() {
+            Way::Rename(renames) => rename::clear_killed(renames, dir),
+            Way::Complete(_) => Ok(()),
+        }
+    }
+}
+
+/// `file:relative/or/absolute`, `file:///absolute`, `memory:name`, and `memory+upload:name` for tests and trials. A missing
+/// directory is made; memory stores of one URL are shared inside the process.
 pub fn open(url: &str) -> Result<Arc<dyn Store>> {
     errno::handles_max();
-    objects::open(url).map(abort::wrapped)
+    let opened: Arc<dyn Store> = match url.split_once(':') {
+        Some(("memory" | "memory+upload", _)) => memory::open(url)?,
+        _ => objects::directory(url)?,
+    };
+    Ok(abort::wrapped(opened))
 }
 
 /// The directory that a URL names; none of a store that is none.

@@ -1,9 +1,58 @@
-//! What a data file is to its store between its birth and its end.
+//! What a data file is to its store: where it belongs from its birth on, and what publishes it.
 
 use serde::{Deserialize, Serialize};
 
 /// Parts that stores take in one upload (S3, GCS).
 pub const UPLOAD_PARTS_MAX: usize = 10_000;
+
+/// Where a data file belongs, fixed at its birth: a home (`_system/<pipeline>/<zone>`), an id that is never used twice, and
+/// its final path. What lies where before and after it is published is the store's affair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    home: String,
+    file: String,
+    path: String,
+}
+
+impl Place {
+    pub fn new(home: impl Into<String>, file: impl Into<String>, path: impl Into<String>) -> Place {
+        Place {
+            home: home.into(),
+            file: file.into(),
+            path: path.into(),
+        }
+    }
+
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The final path, below the root of the store.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The file's bytes before they are published, or its intent (O1).
+    pub(super) fn staging(&self) -> String {
+        staging(&self.home, &self.file)
+    }
+}
+
+pub(super) fn staging(home: &str, file: &str) -> String {
+    format!("{home}/staging/{file}")
+}
+
+pub(super) fn staging_dir(home: &str) -> String {
+    format!("{home}/staging")
+}
+
+/// A file written to its end and durable: with its place, all that anybody needs to publish it, or to take it back later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    pub bytes: u64,
+    /// Only from stores that publish by completing an upload.
+    pub upload: Option<Upload>,
+}
 
 /// A file as an upload that began at its final name: its parts are durable and nobody sees them before the upload is
 /// completed. Whoever knows this can complete it (docs/protocol.md, O3).

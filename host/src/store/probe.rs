@@ -1,95 +1,217 @@
-//! Does this store keep the two promises that the commit log stands on? Asked before anything is written to it.
+//! Does this store keep the promises that the commit log stands on? Asked before anything is written to it.
 
-use super::{Created, Renamed, Store};
+use std::io::Write as _;
+use std::sync::Arc;
+
+use super::{Created, Place, Published, Renamed, Renames, Seal, Store, Uploads, Way};
 use crate::error::{Error, Kind, Result};
 
-/// Proves that a second create of a name is refused, and that a rename crosses from the staging directory to the table's
-/// and refuses to overwrite there. Leaves nothing behind; a kill may leave an empty file `.probe-…` that no reader takes for data.
-pub fn probe(store: &dyn Store, staging_dir: &str, table_dir: &str) -> Result<()> {
+/// Proves that a second create of a name is refused, and that a file of this home is published in the table as its way
+/// promises: a rename crosses from one to the other and refuses to overwrite, or an upload shows nothing before it is completed
+/// and nothing after it is over (O9). Leaves nothing behind; a kill may leave a file `.probe-…` that no reader takes for data.
+pub fn probe(store: &Arc<dyn Store>, home: &str, table: &str) -> Result<()> {
     let name = format!(".probe-{}", ulid::Ulid::generate());
-    let staged = format!("{staging_dir}/{name}");
-    let published = format!("{table_dir}/{name}");
-    let proved = prove(store, &staged, &published);
-    for path in [&staged, &published] {
-        let deleted = store.delete(path);
+    let refuse = Refuse { store, home, table };
+    let (proved, places) = match store.way() {
+        Way::Rename(renames) => {
+            let place = Place::new(home, &name, format!("{table}/{name}"));
+            let staged = place.staging();
+            let proved = creates(store.as_ref(), &staged, &refuse)
+                .and_then(|()| prove_rename(store.as_ref(), renames, &place, &refuse));
+            (proved, vec![place])
+        }
+        Way::Complete(uploads) => {
+            // A directory of its own: what it shows is listed.
+            let place = |n: u8| {
+                let file = format!("{name}-{n}");
+                let path = format!("{table}/{name}/{file}");
+                Place::new(home, file, path)
+            };
+            let places = [0, 1, 2].map(place);
+            let proved = creates(store.as_ref(), places[0].path(), &refuse)
+                .and_then(|()| prove_upload(store, uploads, &places[1], &refuse))
+                .and_then(|()| prove_discard(store, &places[2], &refuse));
+            (proved, places.into())
+        }
+    };
+    for place in &places {
+        let left = store.discard(home, place.file());
+        let cleared = left.and_then(|()| store.delete(place.path()));
         if proved.is_ok() {
-            deleted?;
+            cleared?;
         }
     }
     proved
 }
 
-fn prove(store: &dyn Store, staged: &str, published: &str) -> Result<()> {
-    let refuse = |message: &str, hint: &str| {
+struct Refuse<'a> {
+    store: &'a Arc<dyn Store>,
+    home: &'a str,
+    table: &'a str,
+}
+
+impl Refuse<'_> {
+    fn because(&self, message: &str, hint: &str) -> Error {
         Error::new(Kind::ConfigInvalid, "store.probe", message)
-            .with("store", store.url())
-            .with("staging", staged)
-            .with("table", published)
+            .with("store", self.store.url())
+            .with("home", self.home)
+            .with("table", self.table)
             .hint(hint)
-    };
-    let unfit = "use a store with put-if-absent and renames that never overwrite";
-    if store.create(staged, b"1")? != Created::Done {
-        return Err(refuse("a new name is said to exist already", unfit));
     }
-    if store.create(staged, b"2")? != Created::Exists {
-        return Err(refuse("a second create of one name is not refused", unfit));
+}
+
+fn creates(store: &dyn Store, name: &str, refuse: &Refuse<'_>) -> Result<()> {
+    let unfit = "use a store with put-if-absent";
+    if store.create(name, b"1")? != Created::Done {
+        return Err(refuse.because("a new name is said to exist already", unfit));
     }
-    if store.get(staged)?.as_deref() != Some(b"1") {
-        return Err(refuse("what was created does not read back", unfit));
+    if store.create(name, b"2")? != Created::Exists {
+        return Err(refuse.because("a second create of one name is not refused", unfit));
     }
-    let one_disk = "keep _system and the tables on one file system";
-    match store.rename(staged, published) {
-        Ok(Renamed::Done) => {}
-        Ok(_) => {
-            return Err(refuse(
-                "a rename from staging to the table does nothing",
-                unfit,
-            ));
-        }
-        Err(e) => return Err(refuse("cannot rename from staging to the table", one_disk).source(e)),
-    }
-    if store.get(staged)?.is_some() || store.get(published)?.as_deref() != Some(b"1") {
-        return Err(refuse("a rename left both names, or neither", unfit));
-    }
-    store.create(staged, b"2")?;
-    if store.rename(staged, published)? != Renamed::TargetExists
-        || store.get(published)?.as_deref() != Some(b"1")
-    {
-        return Err(refuse("a rename overwrites", unfit));
+    if store.get(name)?.as_deref() != Some(b"1") {
+        return Err(refuse.because("what was created does not read back", unfit));
     }
     Ok(())
+}
+
+fn prove_rename(
+    store: &dyn Store,
+    renames: &dyn Renames,
+    place: &Place,
+    refuse: &Refuse<'_>,
+) -> Result<()> {
+    let (staged, published) = (&place.staging(), place.path());
+    let unfit = "use a store with renames that never overwrite";
+    let one_disk = "keep _system and the tables on one file system";
+    match renames.rename(staged, published) {
+        Ok(Renamed::Done) => {}
+        Ok(_) => {
+            return Err(refuse.because("a rename from staging to the table does nothing", unfit));
+        }
+        Err(e) => {
+            let refused = refuse.because("cannot rename from staging to the table", one_disk);
+            return Err(refused.source(e));
+        }
+    }
+    if store.get(staged)?.is_some() || store.get(published)?.as_deref() != Some(b"1") {
+        return Err(refuse.because("a rename left both names, or neither", unfit));
+    }
+    store.create(staged, b"2")?;
+    if renames.rename(staged, published)? != Renamed::TargetExists
+        || store.get(published)?.as_deref() != Some(b"1")
+    {
+        return Err(refuse.because("a rename overwrites", unfit));
+    }
+    Ok(())
+}
+
+const UNFIT: &str =
+    "use a store that shows an upload when it is completed, and never before or again";
+
+fn upload(store: &Arc<dyn Store>, place: &Place, bytes: &[u8]) -> Result<Seal> {
+    let mut file = store.begin(place)?;
+    file.write_all(bytes).map_err(|e| {
+        Error::new(
+            Kind::StoreUnavailable,
+            "store.probe",
+            "an upload was cut short",
+        )
+        .source(e)
+    })?;
+    file.seal()
+}
+
+fn shows(store: &dyn Store, place: &Place) -> Result<bool> {
+    let dir = place.path().rsplit_once('/').map_or("", |(dir, _)| dir);
+    let listed = store.list(dir)?;
+    Ok(store.size(place.path())?.is_some() || listed.iter().any(|l| l.path == place.path()))
+}
+
+/// Two parts: the names of parts and their order are handed over.
+fn prove_upload(
+    store: &Arc<dyn Store>,
+    uploads: &dyn Uploads,
+    place: &Place,
+    refuse: &Refuse<'_>,
+) -> Result<()> {
+    let mut bytes = vec![b'1'; uploads.part_bytes()];
+    bytes.push(b'2');
+    let seal = upload(store, place, &bytes)?;
+    if shows(store.as_ref(), place)? {
+        return Err(refuse.because("an upload shows before it is completed", UNFIT));
+    }
+    for _ in 0..2 {
+        if !matches!(store.publish(place, &seal)?, Published::Done) {
+            return Err(refuse.because("an upload that is completed does not show", UNFIT));
+        }
+    }
+    if store.get(place.path())?.as_deref() != Some(bytes.as_slice()) {
+        return Err(refuse.because("an upload does not read back", UNFIT));
+    }
+    store.delete(place.path())?;
+    store.publish(place, &seal)?;
+    match shows(store.as_ref(), place)? {
+        true => Err(refuse.because("an upload that is over comes back", UNFIT)),
+        false => Ok(()),
+    }
+}
+
+fn prove_discard(store: &Arc<dyn Store>, place: &Place, refuse: &Refuse<'_>) -> Result<()> {
+    let seal = upload(store, place, b"1")?;
+    store.discard(refuse.home, place.file())?;
+    store.publish(place, &seal)?;
+    match shows(store.as_ref(), place)? {
+        true => Err(refuse.because("an upload that was aborted shows", UNFIT)),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Fault, FaultStore, Script, Verb, open};
+    use super::super::{Fault, FaultStore, Script, Verb, open, open_uploads};
     use super::*;
 
     #[test]
     fn honest_stores_pass_and_are_left_as_they_were() {
         let dir = tempfile::tempdir().unwrap();
-        for url in [
+        let mut urls = vec![
             format!("file:{}", dir.path().display()),
             "memory:probe".to_owned(),
-        ] {
+        ];
+        urls.extend(
+            ["refuses", "lenient", "varies", "fails"]
+                .map(|answers| format!("memory+upload:probe?answers={answers}")),
+        );
+        for url in urls {
             let store = open(&url).unwrap();
-            probe(&*store, "_system/p/z/staging", "books").unwrap();
+            probe(&store, "_system/p/z", "books").unwrap();
             assert_eq!(store.list("").unwrap(), vec![]);
+            assert_eq!(open_uploads(store.as_ref()), []);
         }
     }
 
     #[test]
     fn a_store_that_only_says_so_is_refused() {
-        for (verb, nth) in [(Verb::Create, 0), (Verb::Rename, 0), (Verb::Rename, 1)] {
+        let renames = [(Verb::Create, 0), (Verb::Rename, 0), (Verb::Rename, 1)];
+        let uploads = [
+            (Verb::Create, 0),
+            (Verb::Create, 1),
+            (Verb::Part, 0),
+            (Verb::Complete, 0),
+            (Verb::Abort, 0),
+        ];
+        let renames = renames.map(|at| ("memory:probe-lying", at));
+        let uploads = uploads.map(|at| ("memory+upload:probe-lying", at));
+        for (url, (verb, nth)) in renames.into_iter().chain(uploads) {
             let script = Script::on(verb, "", nth, Fault::Lying);
-            let store = FaultStore::new(open("memory:probe-lying").unwrap(), Arc::new(script));
-            let refused = probe(&*store, "_system/p/z/staging", "books").unwrap_err();
+            let store: Arc<dyn Store> = FaultStore::new(open(url).unwrap(), Arc::new(script));
+            let refused = probe(&store, "_system/p/z", "books").unwrap_err();
             assert_eq!(
                 refused.kind(),
                 Kind::ConfigInvalid,
-                "{verb:?} {nth}: {refused}"
+                "{url} {verb:?} {nth}: {refused}"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! One Parquet file, streamed to its staging name: row groups bounded by bytes, digests and ranges kept on the way.
+//! One Parquet file, streamed to its store: row groups bounded by bytes, digests and ranges kept on the way.
 //!
 //! A column whose dictionary outgrew its page (256 KiB) is written without one from the next row group on, and in the next
 //! files of its table ([`Plain`]): a dictionary that is given up costs more than none.
@@ -30,7 +30,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
 use crate::record::ChainId;
 use crate::sink::Finish;
-use crate::store::{FileWriter, Store};
+use crate::store::{FileWriter, Place, Store};
 
 use super::ParquetOptions;
 use super::digest::RowDigest;
@@ -55,9 +55,7 @@ pub type Plain = BTreeSet<String>;
 /// What a file is, fixed at its birth.
 #[derive(Clone, Debug)]
 pub struct Birth {
-    pub file: String,
-    pub staging: String,
-    pub path: String,
+    pub place: Place,
     pub role: Role,
     pub partition: Partition,
     pub pipeline: String,
@@ -75,7 +73,6 @@ pub struct RowsFile {
     rows: u64,
     ranges: BTreeMap<ChainId, FileRange>,
     digest: RowDigest,
-    store: Arc<dyn Store>,
 }
 
 struct Group {
@@ -92,7 +89,7 @@ impl RowsFile {
         plain: Plain,
     ) -> Result<RowsFile> {
         let schema_digest = schema_digest(schema)?;
-        let out = Out::create(&**store, &birth.staging)?;
+        let out = Out::create(store, &birth.place)?;
         let properties = properties(options, &plain, Some(&birth));
         let (writer, _) = arrow_writer(out, schema, properties)?;
         Ok(RowsFile {
@@ -105,7 +102,6 @@ impl RowsFile {
             rows: 0,
             ranges: BTreeMap::new(),
             digest: RowDigest::new(schema),
-            store: store.clone(),
             birth,
         })
     }
@@ -224,12 +220,12 @@ impl RowsFile {
     }
 
     /// Writes the footer. The bytes are durable only after [`Finish::finish`].
-    pub fn close(mut self) -> Result<(Staged, Plain)> {
+    pub fn close(mut self) -> Result<(Written, Plain)> {
         self.close_group().map_err(write_failed)?;
         let out = self.writer.into_inner().map_err(write_failed)?;
         let added = AddedFile {
-            file: self.birth.file,
-            path: self.birth.path,
+            file: self.birth.place.file().to_owned(),
+            path: self.birth.place.path().to_owned(),
             role: self.birth.role,
             bytes: out.bytes,
             rows: self.rows,
@@ -241,19 +237,7 @@ impl RowsFile {
             keys: None,
             upload: None,
         };
-        let staged = Staged {
-            added,
-            staging: self.birth.staging,
-            state: State::Open(out.inner),
-            store: self.store,
-        };
-        Ok((staged, self.plain))
-    }
-
-    pub fn abort(self) {
-        if let Ok(out) = self.writer.into_inner() {
-            out.inner.abort();
-        }
+        Ok((out.written(added), self.plain))
     }
 }
 
@@ -312,7 +296,7 @@ fn properties(options: &ParquetOptions, plain: &Plain, birth: Option<&Birth>) ->
     if let Some(birth) = birth {
         builder = builder.set_key_value_metadata(Some(vec![
             KeyValue::new("weir.pipeline".to_owned(), birth.pipeline.clone()),
-            KeyValue::new("weir.file".to_owned(), birth.file.clone()),
+            KeyValue::new("weir.file".to_owned(), birth.place.file().to_owned()),
         ]));
     }
     builder.build()
@@ -360,9 +344,9 @@ pub struct Out {
 }
 
 impl Out {
-    pub fn create(store: &dyn Store, staging: &str) -> Result<Out> {
+    pub fn create(store: &Arc<dyn Store>, place: &Place) -> Result<Out> {
         Ok(Out {
-            inner: store.write(staging)?,
+            inner: store.begin(place)?,
             sha: Sha256::new(),
             bytes: 0,
         })
@@ -376,12 +360,10 @@ impl Out {
         self.bytes
     }
 
-    pub fn staged(self, added: AddedFile, staging: String, store: Arc<dyn Store>) -> Staged {
-        Staged {
+    pub fn written(self, added: AddedFile) -> Written {
+        Written {
             added,
-            staging,
             state: State::Open(self.inner),
-            store,
         }
     }
 }
@@ -399,39 +381,34 @@ impl Write for Out {
     }
 }
 
-// === impl Staged ===
+// === impl Written ===
 
-/// A file written to the end under its staging name; durable after `finish`.
-pub struct Staged {
+/// A file written to its end; durable after `finish`. Dropped before, it leaves nothing that counts.
+pub struct Written {
     added: AddedFile,
-    staging: String,
     state: State,
-    store: Arc<dyn Store>,
 }
 
 enum State {
     Open(Box<dyn FileWriter>),
-    Durable,
+    Sealed,
 }
 
-impl Staged {
+impl Written {
     /// Finishes now and lets go of the handle; `finish` has then nothing left to do.
-    pub fn settle(mut self) -> Result<Staged> {
-        if let State::Open(writer) = std::mem::replace(&mut self.state, State::Durable) {
-            let bytes = writer.finish()?;
-            let stored = self.store.size(&self.staging)?;
-            if bytes != self.added.bytes || stored != Some(self.added.bytes) {
+    pub fn settle(mut self) -> Result<Written> {
+        if let State::Open(writer) = std::mem::replace(&mut self.state, State::Sealed) {
+            let seal = writer.seal()?;
+            if seal.bytes != self.added.bytes {
+                let (wrote, took) = (self.added.bytes, seal.bytes);
                 return Err(Error::new(
                     Kind::StoreUnavailable,
                     "zone.finish",
-                    format!(
-                        "wrote {} bytes, the store took {bytes} and holds {}",
-                        self.added.bytes,
-                        stored.map_or("none".to_owned(), |n| n.to_string())
-                    ),
+                    format!("wrote {wrote} bytes, the store took {took}"),
                 )
-                .with("file", &self.staging));
+                .with("file", &self.added.path));
             }
+            self.added.upload = seal.upload;
         }
         Ok(self)
     }
@@ -441,7 +418,7 @@ impl Staged {
     }
 }
 
-impl Finish for Staged {
+impl Finish for Written {
     fn added(&self) -> &AddedFile {
         &self.added
     }
@@ -450,16 +427,12 @@ impl Finish for Staged {
         Ok(self.settle()?.added)
     }
 
-    fn abandon(self: Box<Self>) {
-        if let State::Open(writer) = self.state {
-            writer.abort();
-        }
-    }
+    fn abandon(self: Box<Self>) {}
 }
 
-impl fmt::Debug for Staged {
+impl fmt::Debug for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Staged")
+        f.debug_struct("Written")
             .field("added", &self.added)
             .finish_non_exhaustive()
     }

@@ -38,7 +38,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
 use crate::store::Store;
 
-use super::file::{Birth, Out, Staged};
+use super::file::{Birth, Out, Written};
 use super::layout::partition_map;
 use super::read::Located;
 
@@ -238,9 +238,9 @@ pub fn write_keys(
     scheme: &KeyScheme,
     keys: &[Key],
     ranges: Vec<FileRange>,
-) -> Result<Staged> {
+) -> Result<Written> {
     debug_assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
-    let mut out = Out::create(&**store, &birth.staging)?;
+    let mut out = Out::create(store, &birth.place)?;
     let mut sha = Sha256::new();
     let mut put = |bytes: &[u8]| {
         sha.update(bytes);
@@ -269,8 +269,8 @@ pub fn write_keys(
     out.write_all(&sha.finalize()).map_err(failed)?;
     let sum = keys.iter().fold(0, |sum: u128, key| sum.wrapping_add(*key));
     let added = AddedFile {
-        file: birth.file,
-        path: birth.path,
+        file: birth.place.file().to_owned(),
+        path: birth.place.path().to_owned(),
         role: Role::Keys,
         bytes: out.bytes(),
         rows: keys.len() as u64,
@@ -282,7 +282,7 @@ pub fn write_keys(
         keys: None,
         upload: None,
     };
-    Ok(out.staged(added, birth.staging, store.clone()))
+    Ok(out.written(added))
 }
 
 /// Keys of a sidecar in ascending order. Ends with an error unless every byte is as it was written.

@@ -1,8 +1,8 @@
 //! Reading committed files back: rows by coordinate, whole files, and the proof that a file is what its entry says.
 //!
 //! A row group is fetched with one request and decoded from memory; groups whose statistics exclude the wanted offsets are
-//! not fetched. A file is looked for under its final name, then under its staging name (committed, not yet published), then
-//! again under its final name; a live file that is nowhere, or of another size, stops the pipeline.
+//! not fetched. A file is read where its store says that it can be read, which may be before it is published; a live file that
+//! is nowhere, or of another size, stops the pipeline.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Cursor, Read};
@@ -29,7 +29,7 @@ use crate::commit::{AddedFile, LogName, Role};
 use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
 use crate::record::{ChainId, OFFSET, PARTITION, TOPIC};
-use crate::store::Store;
+use crate::store::{Place, Readable, Store};
 
 use super::digest::RowDigest;
 use super::fitting::{Changed, Fitting};
@@ -282,7 +282,7 @@ impl FileRows {
             if let Some(batch) = self.reader.as_mut().and_then(Iterator::next) {
                 return batch
                     .map(Some)
-                    .map_err(|e| decode_failed(e, &self.file.path));
+                    .map_err(|e| decode_failed(e, self.file.path()));
             }
             let Some(index) = self.groups.pop_front() else {
                 return Ok(None);
@@ -296,14 +296,14 @@ impl FileRows {
             let chunk = Chunk {
                 from,
                 bytes,
-                size: self.file.size,
+                size: self.file.size(),
             };
             let reader =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(chunk, self.metadata.clone())
                     .with_row_groups(vec![index])
                     .with_batch_size(BATCH_ROWS)
                     .build()
-                    .map_err(|e| decode_failed(e, &self.file.path))?;
+                    .map_err(|e| decode_failed(e, self.file.path()))?;
             self.reader = Some(reader);
         }
     }
@@ -320,7 +320,7 @@ impl Iterator for FileRows {
 impl std::fmt::Debug for FileRows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FileRows")
-            .field("file", &self.file.path)
+            .field("file", &self.file.path())
             .finish_non_exhaustive()
     }
 }
@@ -367,85 +367,91 @@ pub fn verify_file(
 #[derive(Clone, Debug)]
 pub struct Located {
     store: Arc<dyn Store>,
-    names: [String; 2],
-    path: String,
-    size: u64,
+    place: Place,
+    found: Readable,
 }
 
 impl Located {
     pub fn find(store: &Arc<dyn Store>, name: &LogName, file: &AddedFile) -> Result<Located> {
-        let names = [file.path.clone(), name.staging(&file.file)];
-        let (path, size) = find(&**store, &names)?.ok_or_else(|| lost(&file.path))?;
-        if size != file.bytes {
+        let place = file.place(name);
+        let Some(found) = store.readable(&place)? else {
+            return Err(match file.upload {
+                Some(_) => not_yet(&file.path),
+                None => lost(&file.path),
+            });
+        };
+        if found.bytes != file.bytes {
+            let (bytes, said) = (found.bytes, file.bytes);
             return Err(Error::new(
                 Kind::LogCorrupt,
                 "zone.read",
-                format!("a committed file has {size} bytes, its entry says {}", file.bytes),
+                format!("a committed file has {bytes} bytes, its entry says {said}"),
             )
-            .with("file", &path)
+            .with("file", &found.path)
             .hint("restore the file, or rewind to before its commit while the source still has the records"));
         }
         Ok(Located {
             store: store.clone(),
-            names,
-            path,
-            size,
+            place,
+            found,
         })
     }
 
     pub fn size(&self) -> u64 {
-        self.size
+        self.found.bytes
     }
 
     pub fn path(&self) -> &str {
-        &self.names[0]
+        self.place.path()
     }
 
-    /// A file may be published, so renamed, between two reads.
+    /// A file may be published between two reads, and then lies elsewhere.
     pub fn get(&self, range: Range<u64>) -> Result<Bytes> {
-        match self.store.get_range(&self.path, range.clone()) {
+        match self.store.get_range(&self.found.path, range.clone()) {
             Ok(bytes) => Ok(bytes),
-            Err(e) => match find(&*self.store, &self.names)? {
-                Some((path, _)) if path != self.path => self.store.get_range(&path, range),
+            Err(e) => match self.store.readable(&self.place)? {
+                Some(now) if now.path != self.found.path => self.store.get_range(&now.path, range),
                 Some(_) => Err(e),
-                None => Err(lost(&self.names[0])),
+                None => Err(lost(self.path())),
             },
         }
     }
 
     pub fn chunks(&self) -> impl Iterator<Item = Result<Bytes>> + '_ {
-        let starts = (0..self.size).step_by(CHUNK_BYTES as usize);
-        starts.map(|from| self.get(from..self.size.min(from + CHUNK_BYTES)))
+        let starts = (0..self.size()).step_by(CHUNK_BYTES as usize);
+        starts.map(|from| self.get(from..self.size().min(from + CHUNK_BYTES)))
     }
 
     fn metadata(&self) -> Result<ArrowReaderMetadata> {
         ArrowReaderMetadata::load(self, ArrowReaderOptions::new()).map_err(|e| match e {
             ParquetError::External(e) => match e.downcast::<Error>() {
                 Ok(e) => *e,
-                Err(e) => decode_failed(ParquetError::External(e), &self.path),
+                Err(e) => decode_failed(ParquetError::External(e), self.path()),
             },
-            e => decode_failed(e, &self.path),
+            e => decode_failed(e, self.path()),
         })
     }
-}
-
-fn find(store: &dyn Store, [path, staging]: &[String; 2]) -> Result<Option<(String, u64)>> {
-    for name in [path, staging, path] {
-        if let Some(size) = store.size(name)? {
-            return Ok(Some((name.clone(), size)));
-        }
-    }
-    Ok(None)
 }
 
 fn lost(path: &str) -> Error {
     Error::new(
         Kind::LogCorrupt,
         "zone.read",
-        "a committed file is neither under its final nor under its staging name",
+        "a committed file is nowhere in its store",
     )
     .with("file", path)
     .hint("restore the file, or rewind to before its commit while the source still has the records")
+}
+
+/// O8.
+fn not_yet(path: &str) -> Error {
+    Error::new(
+        Kind::StoreUnavailable,
+        "zone.read",
+        "a committed file is not published yet, and cannot be read before",
+    )
+    .with("file", path)
+    .hint("its pipeline publishes it; start it if it does not run")
 }
 
 fn decode_failed(e: impl std::error::Error + Send + Sync + 'static, path: &str) -> Error {
@@ -460,7 +466,7 @@ fn decode_failed(e: impl std::error::Error + Send + Sync + 'static, path: &str) 
 
 impl Length for Located {
     fn len(&self) -> u64 {
-        self.size
+        self.found.bytes
     }
 }
 
@@ -468,16 +474,16 @@ impl ChunkReader for Located {
     type T = Box<dyn Read + Send>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        let bytes = self.get_bytes(start, (self.size - start.min(self.size)) as usize)?;
+        let bytes = self.get_bytes(start, (self.size() - start.min(self.size())) as usize)?;
         Ok(Box::new(Cursor::new(bytes)))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         let end = start.saturating_add(length as u64);
-        if end > self.size {
+        if end > self.size() {
             return Err(ParquetError::EOF(format!(
                 "{end} is past the end, {}",
-                self.size
+                self.size()
             )));
         }
         self.get(start..end)

@@ -19,7 +19,7 @@ use crate::store::Store;
 
 const OP: &str = "zone.rest";
 
-/// Durable under its staging name when it returns. `coordinates` say what rows of each chain look like.
+/// Sealed when it returns. `coordinates` say what rows of each chain look like.
 pub fn write_rest(
     store: &Arc<dyn Store>,
     name: &LogName,
@@ -41,9 +41,7 @@ pub fn write_rest(
     let id = new_file_id();
     let (dir, _) = file.path.rsplit_once('/').unwrap_or_default();
     let birth = Birth {
-        staging: name.staging(&id),
-        path: format!("{dir}/{id}.parquet"),
-        file: id,
+        place: name.place(&id, &format!("{dir}/{id}.parquet")),
         role: file.role,
         partition: file
             .partition
@@ -73,8 +71,8 @@ pub fn write_rest(
             .collect();
         out.write(&columns, kept.num_rows())?;
     }
-    let (staged, _) = out.close()?;
-    let added = Box::new(staged).finish()?;
+    let (written, _) = out.close()?;
+    let added = Box::new(written).finish()?;
     if added.ranges != *rest || added.schema != file.schema {
         return Err(wrong("the file does not hold the rows that its entry says"));
     }

@@ -321,13 +321,12 @@ impl ZoneSink {
     fn create(&self, table: &str, role: Role, schema: &SchemaRef) -> Result<RowsFile> {
         let partition = ingest_partition(self.clock.now_micros(), role == Role::Rows);
         let file = new_file_id();
+        let path = parquet_path(table, &partition, &file);
         let birth = Birth {
-            staging: self.options.name.staging(&file),
-            path: parquet_path(table, &partition, &file),
+            place: self.options.name.place(&file, &path),
             role,
             partition,
             pipeline: self.options.name.pipeline.clone(),
-            file,
         };
         let plain = self.plain.get(table).cloned().unwrap_or_default();
         RowsFile::create(&self.store, birth, schema, &self.options.parquet, plain)
@@ -336,9 +335,9 @@ impl ZoneSink {
     fn close(&mut self, open: Open) -> Result<Sealed> {
         let mut files: Vec<Box<dyn Finish>> = Vec::new();
         for open in open.files {
-            let (staged, plain) = open.file.close()?;
+            let (written, plain) = open.file.close()?;
             self.plain.insert(open.table, plain);
-            files.push(Box::new(staged));
+            files.push(Box::new(written));
         }
         files.sort_by(|a, b| {
             (a.added().role, &a.added().path).cmp(&(b.added().role, &b.added().path))
@@ -403,9 +402,7 @@ impl Sink for ZoneSink {
     fn discard(&mut self) {
         self.broken = false;
         self.next.clear();
-        for open in self.open.take().into_iter().flat_map(|open| open.files) {
-            open.file.abort();
-        }
+        self.open = None;
     }
 
     fn gathered(&self) -> Gathered {

@@ -85,7 +85,7 @@ pub(super) fn begin(
     parts.keep(plugins)?;
     let store = store::open(&config.sink.url)?;
     for table in tables {
-        store::probe(store.as_ref(), &name.staging_dir(), &table)?;
+        store::probe(&store, &name.dir(), &table)?;
         own_table(store.as_ref(), &name, &table)?;
     }
     let writer = Writer::this_process(clock.as_ref());

@@ -56,6 +56,7 @@ pub fn go_back(
         if to.is_empty() && r#gen.is_none() {
             return Ok(None);
         }
+        log.make_readable()?;
         let back = log.state().back_to(&to).map_err(refused)?;
         let base = log.version();
         let coordinates = coordinates(log.state());

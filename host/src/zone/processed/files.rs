@@ -11,7 +11,7 @@ use crate::chain::Column;
 use crate::commit::{Role, new_file_id};
 use crate::error::Result;
 use crate::sink::Finish;
-use crate::zone::file::{Birth, Plain, RowsFile, Staged};
+use crate::zone::file::{Birth, Plain, RowsFile, Written};
 use crate::zone::keys::{Key, write_keys};
 use crate::zone::layout::{Partition, parquet_path};
 
@@ -47,7 +47,7 @@ struct Files<'a> {
     keys: &'a [Option<Key>],
     dropped: Option<&'a str>,
     plain: Plain,
-    done: Vec<Staged>,
+    done: Vec<Written>,
 }
 
 impl Files<'_> {
@@ -122,26 +122,24 @@ impl Files<'_> {
         let partition = self.partition(row);
         let file = new_file_id();
         let path = parquet_path(&options.table, &partition, &file);
-        let birth = self.birth(file, path, Role::Rows, partition);
+        let birth = self.birth(&file, &path, Role::Rows, partition);
         let plain = self.plain.clone();
         RowsFile::create(&self.batch.store, birth, schema, &options.parquet, plain)
     }
 
-    fn birth(&self, file: String, path: String, role: Role, partition: Partition) -> Birth {
+    fn birth(&self, file: &str, path: &str, role: Role, partition: Partition) -> Birth {
         let name = &self.batch.options.name;
         Birth {
-            staging: name.staging(&file),
-            path,
+            place: name.place(file, path),
             role,
             partition,
             pipeline: name.pipeline.clone(),
-            file,
         }
     }
 
     /// Closes a file that holds `rows`, and writes its sidecar.
     fn close(&mut self, file: RowsFile, rows: &[u32]) -> Result<()> {
-        let (mut staged, plain) = file.close()?;
+        let (mut written, plain) = file.close()?;
         self.plain = plain;
         let sidecar = match rows.first() {
             Some(first) if !self.batch.options.dedup.is_empty() => {
@@ -152,9 +150,9 @@ impl Files<'_> {
                 keys.sort_unstable();
                 let id = new_file_id();
                 let path = self.batch.options.name.keys(&id);
-                let birth = self.birth(id.clone(), path, Role::Keys, self.partition(*first));
-                let ranges = staged.added().ranges.clone();
-                staged.added_mut().keys = Some(id);
+                let birth = self.birth(&id, &path, Role::Keys, self.partition(*first));
+                let ranges = written.added().ranges.clone();
+                written.added_mut().keys = Some(id);
                 Some(write_keys(
                     &self.batch.store,
                     birth,
@@ -165,9 +163,10 @@ impl Files<'_> {
             }
             _ => None,
         };
-        for staged in [Some(staged), sidecar].into_iter().flatten() {
+        for written in [Some(written), sidecar].into_iter().flatten() {
             let full = self.done.len() >= OPEN_FILES;
-            self.done.push(if full { staged.settle()? } else { staged });
+            self.done
+                .push(if full { written.settle()? } else { written });
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::chain::{Applied, Column, Identity, Ledger, Letter, Reason, Table};
 use crate::commit::{AddedFile, LogName};
 use crate::record::{Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
 use crate::sink::Finish;
-use crate::store::{self, Store};
+use crate::store::{self, Published, Store};
 
 /// A store of its own for each test.
 pub fn memory() -> Arc<dyn Store> {
@@ -153,6 +153,11 @@ pub fn apply(batch: &Batch) -> Applied {
     }
 }
 
+/// Where a store that renames holds a file before it is published.
+pub fn staging(file: &str) -> String {
+    format!("{}/staging/{file}", log().dir())
+}
+
 /// Makes durable and publishes, as the committer does after the entry.
 pub fn publish(
     store: &Arc<dyn Store>,
@@ -161,9 +166,8 @@ pub fn publish(
 ) -> Vec<AddedFile> {
     let files = files.into_iter().map(|file| {
         let added = file.finish().expect("durable");
-        store
-            .rename(&name.staging(&added.file), &added.path)
-            .expect("published");
+        let published = store.publish(&added.place(name), &added.seal());
+        assert!(matches!(published, Ok(Published::Done)));
         added
     });
     files.collect()

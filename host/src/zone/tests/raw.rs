@@ -264,9 +264,7 @@ fn a_file_is_read_before_it_is_published_and_missed_when_it_is_gone() {
         !w.read(&files, &[("books", 0, 0, 20)]).is_empty(),
         "from staging"
     );
-    w.store
-        .delete(&log().staging(&files[0].file))
-        .expect("deleted");
+    w.store.delete(&staging(&files[0].file)).expect("deleted");
     let range = ChainRange {
         chain: chain("books", 0),
         topic: "books".into(),

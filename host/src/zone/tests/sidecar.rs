@@ -7,6 +7,7 @@ use arrow_array::{ArrayRef, Decimal128Array, Float64Array, Int64Array};
 use super::*;
 use crate::commit::Role;
 use crate::error::Kind;
+use crate::store::Published;
 use crate::zone::file::Birth;
 use crate::zone::keys::{Key, KeyScheme, KeyStream, write_keys};
 use crate::zone::read::Located;
@@ -17,9 +18,7 @@ fn scheme() -> KeyScheme {
 
 fn written(store: &Arc<dyn Store>, keys: &[Key]) -> AddedFile {
     let birth = Birth {
-        file: "01K".into(),
-        staging: log().staging("01K"),
-        path: log().keys("01K"),
+        place: log().place("01K", &log().keys("01K")),
         role: Role::Keys,
         partition: Vec::new(),
         pipeline: "p".into(),
@@ -51,7 +50,7 @@ fn keys_come_back_and_the_format_is_pinned() {
 fn every_damaged_byte_and_every_cut_is_told() {
     let store = memory();
     let file = written(&store, &[3, 7, 1 << 90]);
-    let path = log().staging("01K");
+    let path = staging("01K");
     let good = store.get(&path).expect("get").expect("there").to_vec();
     let put = |bytes: &[u8]| {
         store.delete(&path).expect("deleted");
@@ -89,9 +88,7 @@ fn every_damaged_byte_and_every_cut_is_told() {
 fn a_store_that_holds_other_bytes_than_were_written_is_not_believed() {
     let store = memory();
     let birth = Birth {
-        file: "01K".into(),
-        staging: log().staging("01K"),
-        path: log().keys("01K"),
+        place: log().place("01K", &log().keys("01K")),
         role: Role::Keys,
         partition: Vec::new(),
         pipeline: "p".into(),
@@ -110,9 +107,8 @@ fn a_file_may_be_published_while_it_is_read() {
     let located = Located::find(&store, &log(), &file).expect("staged");
     let mut stream = KeyStream::open(located, &scheme()).expect("header");
     assert_eq!(stream.next().expect("a key").expect("read"), 0);
-    store
-        .rename(&log().staging("01K"), &file.path)
-        .expect("published");
+    let published = store.publish(&file.place(&log()), &file.seal());
+    assert!(matches!(published, Ok(Published::Done)));
     assert_eq!(stream.filter(|key| key.is_ok()).count(), 39_999);
 }
 

@@ -5,16 +5,18 @@ use std::io;
 use bytes::Bytes;
 use object_store::MultipartUpload;
 
-use super::objects::{Objects, io_kind, wait};
-use super::{FileWriter, Store};
+use super::directory::Directory;
+use super::{io_kind, wait};
 use crate::error::{Error, Kind, Result};
+use crate::store::{Renames, StagedWriter, Store};
 
 /// Bytes of a file held back before they go to the disk.
 pub(super) const PART_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
-pub(super) struct Upload {
-    store: Objects,
+pub(super) struct Parts {
+    store: Directory,
+    /// Dropping it removes what was written.
     upload: Box<dyn MultipartUpload>,
     path: String,
     part: Vec<u8>,
@@ -23,9 +25,9 @@ pub(super) struct Upload {
     broken: bool,
 }
 
-impl Upload {
-    pub(super) fn new(store: Objects, upload: Box<dyn MultipartUpload>, path: &str) -> Upload {
-        Upload {
+impl Parts {
+    pub(super) fn new(store: Directory, upload: Box<dyn MultipartUpload>, path: &str) -> Parts {
+        Parts {
             store,
             upload,
             path: path.to_owned(),
@@ -51,7 +53,7 @@ impl Upload {
         self.bytes += part.len() as u64;
         self.broken = true;
         let sent = wait(self.upload.put_part(Bytes::from(part).into()))?;
-        sent.map_err(|e| self.store.failed("store.write", &self.path, e))?;
+        sent.map_err(|e| self.store.objects().failed("store.write", &self.path, e))?;
         self.broken = false;
         Ok(())
     }
@@ -66,7 +68,7 @@ impl Upload {
     }
 }
 
-impl io::Write for Upload {
+impl io::Write for Parts {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.part.capacity() == 0 {
             self.part.reserve_exact(PART_BYTES);
@@ -87,7 +89,7 @@ impl io::Write for Upload {
     }
 }
 
-impl FileWriter for Upload {
+impl StagedWriter for Parts {
     fn finish(mut self: Box<Self>) -> Result<u64> {
         self.put_part()?;
         if self.broken {
@@ -105,7 +107,7 @@ impl FileWriter for Upload {
             }
             return Err(match collected {
                 true => self.collected(),
-                false => self.store.failed("store.write", &self.path, e),
+                false => self.store.objects().failed("store.write", &self.path, e),
             });
         }
         // W2: the size that was written is the size that is there.
@@ -120,7 +122,4 @@ impl FileWriter for Upload {
             .with("path", &self.path)),
         }
     }
-
-    /// Dropping the upload removes what was written.
-    fn abort(self: Box<Self>) {}
 }

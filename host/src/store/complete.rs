@@ -1,0 +1,315 @@
+//! Publishing by completing an upload (O1 to O6): an upload begins at the final name, its parts are durable and unseen, and
+//! completing it shows the file. For object stores.
+//!
+//! An intent `staging/<file-id>` stands exactly as long as its upload can still become an object. Nothing here believes what
+//! a store answers to a completion; only what it shows counts.
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::place::{UPLOAD_PARTS_MAX, staging, staging_dir};
+use super::{Created, FileWriter, Place, Published, Readable, Seal, Store, Upload};
+use crate::error::{Error, Kind, Result};
+
+/// Answer of [`Uploads::complete`] when it is clear. Neither is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completed {
+    Accepted,
+    /// No such upload, or not with these parts.
+    Refused,
+}
+
+/// Requests of a store that completes uploads, each sent once and not retried below.
+pub trait Uploads: Debug {
+    /// Size of every part but the last.
+    fn part_bytes(&self) -> usize;
+    /// The id of a new upload at this path.
+    fn begin_upload(&self, path: &str) -> Result<String>;
+    /// The part's name; `number` counts from 1. Durable when it returns. `None`: no such upload.
+    fn put_part(&self, path: &str, id: &str, number: usize, bytes: Bytes)
+    -> Result<Option<String>>;
+    /// Without any condition.
+    fn complete(&self, path: &str, upload: &Upload) -> Result<Completed>;
+    /// `Ok`: the store says that the upload is gone.
+    fn abort(&self, path: &str, id: &str) -> Result<()>;
+
+    /// For tests: takes the upload as [`complete`](Self::complete) does, and shows the object only when it is linked.
+    fn claim(&self, _path: &str, _upload: &Upload) -> Result<Completed> {
+        Err(Error::new(
+            Kind::Bug,
+            "store.claim",
+            "this store plays no late completions",
+        ))
+    }
+
+    /// For tests: what was claimed appears.
+    fn link(&self, _path: &str, _id: &str) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What `staging/<file-id>` says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Intent {
+    path: String,
+    upload: String,
+    /// Microseconds since 1970 UTC.
+    start: i64,
+}
+
+/// O1. The intent is written before any part, once: whatever is not a clear success ends this file.
+pub(super) fn begin(
+    store: &Arc<dyn Store>,
+    uploads: &dyn Uploads,
+    place: &Place,
+) -> Result<Box<dyn FileWriter>> {
+    const OP: &str = "store.begin";
+    let id = uploads.begin_upload(place.path())?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let intent = Intent {
+        path: place.path().to_owned(),
+        upload: id.clone(),
+        start: now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX)),
+    };
+    let intent = serde_json::to_vec(&intent)
+        .map_err(|e| Error::new(Kind::Bug, OP, "an intent cannot be written as JSON").source(e))?;
+    match store.create(&place.staging(), &intent)? {
+        Created::Done => Ok(Box::new(UploadWriter {
+            store: Arc::clone(store),
+            part_bytes: uploads.part_bytes(),
+            place: place.clone(),
+            id,
+            part: Vec::new(),
+            parts: Vec::new(),
+            bytes: 0,
+            broken: false,
+            sealed: false,
+        })),
+        Created::Exists => Err(Error::new(
+            Kind::StoreUnavailable,
+            OP,
+            "the file's intent may or may not be written",
+        )
+        .with("file", place.path())),
+    }
+}
+
+#[derive(Debug)]
+struct UploadWriter {
+    store: Arc<dyn Store>,
+    part_bytes: usize,
+    place: Place,
+    id: String,
+    /// Not sent yet.
+    part: Vec<u8>,
+    /// Names of those that were sent.
+    parts: Vec<String>,
+    bytes: u64,
+    /// A part has an unknown outcome: whatever follows, the file must not come to be.
+    broken: bool,
+    sealed: bool,
+}
+
+impl UploadWriter {
+    fn send(&mut self) -> Result<()> {
+        const OP: &str = "store.write";
+        let failed = |kind, message: &str| {
+            Err(Error::new(kind, OP, message).with("file", self.place.path()))
+        };
+        if self.broken {
+            return failed(
+                Kind::StoreUnavailable,
+                "an earlier part of this file was not written",
+            );
+        }
+        if self.parts.len() == UPLOAD_PARTS_MAX {
+            return failed(
+                Kind::LimitReached,
+                "the file is larger than the store takes in one upload",
+            );
+        }
+        let super::Way::Complete(uploads) = self.store.way() else {
+            return failed(Kind::Bug, "an upload in a store that takes none");
+        };
+        let part = Bytes::from(std::mem::take(&mut self.part));
+        let (bytes, number) = (part.len() as u64, self.parts.len() + 1);
+        self.broken = true;
+        match uploads.put_part(self.place.path(), &self.id, number, part)? {
+            Some(name) => {
+                self.parts.push(name);
+                self.bytes += bytes;
+                self.broken = false;
+                Ok(())
+            }
+            None => failed(
+                Kind::Conflict,
+                "the file was collected by another process before it was committed",
+            ),
+        }
+    }
+}
+
+impl io::Write for UploadWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.part.capacity() == 0 {
+            self.part.reserve_exact(self.part_bytes);
+        }
+        let taken = bytes.len().min(self.part_bytes - self.part.len());
+        self.part
+            .extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        if self.part.len() >= self.part_bytes {
+            self.send().map_err(io::Error::other)?;
+        }
+        Ok(taken)
+    }
+
+    /// Nothing is durable before the seal.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl FileWriter for UploadWriter {
+    /// O2. An empty file has one empty part: completing an upload without parts destroys it.
+    fn seal(mut self: Box<Self>) -> Result<Seal> {
+        if !self.part.is_empty() || self.parts.is_empty() || self.broken {
+            self.send()?;
+        }
+        let upload = Upload {
+            id: self.id.clone(),
+            parts: std::mem::take(&mut self.parts),
+        };
+        if let Some(why) = upload.defect() {
+            return Err(
+                Error::new(Kind::StoreFailed, "store.seal", why).with("file", self.place.path())
+            );
+        }
+        self.sealed = true;
+        Ok(Seal {
+            bytes: self.bytes,
+            upload: Some(upload),
+        })
+    }
+}
+
+impl Drop for UploadWriter {
+    /// No entry can name a file that was not sealed, so its own writer may abort it (O4). What fails here is collected later.
+    fn drop(&mut self) {
+        if self.sealed {
+            return;
+        }
+        let super::Way::Complete(uploads) = self.store.way() else {
+            return;
+        };
+        let aborted = uploads.abort(self.place.path(), &self.id);
+        let ended = aborted.and_then(|()| self.store.delete(&self.place.staging()));
+        if let Err(e) = ended {
+            tracing::debug!(file = self.place.path(), error = %e, "an unfinished upload stays until it is collected");
+        }
+    }
+}
+
+/// O3. Whatever the store answers, what it shows decides. The intent goes when the object was seen (O6).
+pub(super) fn publish(
+    store: &dyn Store,
+    uploads: &dyn Uploads,
+    place: &Place,
+    seal: &Seal,
+) -> Result<Published> {
+    let answer = match &seal.upload {
+        Some(upload) => uploads.complete(place.path(), upload),
+        // Written by a store of the other kind, and copied here under its final name.
+        None => Ok(Completed::Refused),
+    };
+    match store.size(place.path())? {
+        Some(bytes) if bytes == seal.bytes => {
+            store.delete(&place.staging())?;
+            Ok(Published::Done)
+        }
+        Some(bytes) => Ok(Published::Differs(bytes)),
+        None => match answer {
+            Ok(_) if seal.upload.is_none() => Ok(Published::Nowhere),
+            Ok(_) => Ok(Published::NotYet(None)),
+            // GCS says it so where there is no such upload any more.
+            Err(e) if e.kind() == Kind::StoreUnavailable => Ok(Published::NotYet(Some(e))),
+            Err(e) => Err(e),
+        },
+    }
+}
+
+/// O5, file by file; stops at the first that is not gone yet.
+pub(super) fn retire(
+    store: &dyn Store,
+    uploads: &dyn Uploads,
+    files: &[(Place, Seal)],
+) -> Result<usize> {
+    for (gone, (place, seal)) in files.iter().enumerate() {
+        if !take_back(store, uploads, place, seal)? {
+            return Ok(gone);
+        }
+    }
+    Ok(files.len())
+}
+
+/// Never by an abort: it need not stop a completion that has begun. Once the intent is gone nothing can show the file again,
+/// so the object is deleted only then.
+fn take_back(store: &dyn Store, uploads: &dyn Uploads, place: &Place, seal: &Seal) -> Result<bool> {
+    let intent = place.staging();
+    if let Some(upload) = &seal.upload
+        && store.size(&intent)?.is_some()
+    {
+        match uploads.complete(place.path(), upload) {
+            Err(e) if e.kind() != Kind::StoreUnavailable => return Err(e),
+            _ => {}
+        }
+        if store.size(place.path())?.is_none() {
+            return Ok(false);
+        }
+        store.delete(&intent)?;
+    }
+    store.delete(place.path())?;
+    Ok(store.size(place.path())?.is_none())
+}
+
+/// O4. The intent says which upload; without one there is nothing that could become an object.
+pub(super) fn discard(
+    store: &dyn Store,
+    uploads: &dyn Uploads,
+    home: &str,
+    file: &str,
+) -> Result<()> {
+    let path = staging(home, file);
+    let Some(bytes) = store.get(&path)? else {
+        return Ok(());
+    };
+    let intent: Intent = serde_json::from_slice(&bytes).map_err(|e| {
+        Error::new(
+            Kind::StoreFailed,
+            "store.discard",
+            "not an intent of an upload",
+        )
+        .with("path", &path)
+        .hint("somebody else writes below _system; move the file away")
+        .source(e)
+    })?;
+    uploads.abort(&intent.path, &intent.upload)?;
+    store.delete(&path)
+}
+
+pub(super) fn readable(store: &dyn Store, place: &Place) -> Result<Option<Readable>> {
+    let bytes = store.size(place.path())?;
+    let path = place.path().to_owned();
+    Ok(bytes.map(|bytes| Readable { path, bytes }))
+}
+
+/// O6: one list names all work that is left.
+pub(super) fn begun(store: &dyn Store, home: &str) -> Result<Vec<String>> {
+    let intents = store.list(&staging_dir(home))?;
+    let names = intents.iter().filter_map(|l| l.path.rsplit('/').next());
+    Ok(names.map(str::to_owned).collect())
+}

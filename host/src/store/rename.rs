@@ -1,0 +1,177 @@
+//! Publishing by rename (P1, P2): a file is written under a staging name and renamed to its final one. For directories and HDFS.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::place::{staging, staging_dir};
+use super::{FileWriter, Place, Published, Readable, Seal, Store};
+use crate::error::{Error, Kind, Result};
+
+/// Unfinished writes untouched for so long belong to no living process: far above any pause between two parts of a file.
+/// A file still being written by another live process is spared, so that two processes do not starve each other.
+const LEFTOVER_IDLE: Duration = Duration::from_secs(600);
+
+/// Answer of [`Renames::rename`] when it is clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renamed {
+    Done,
+    SourceMissing,
+    /// Both names may exist now; the target was not touched.
+    TargetExists,
+}
+
+/// Requests of a store that renames.
+pub trait Renames: Debug {
+    /// Never overwrites; durable in both directories when it returns.
+    fn rename(&self, from: &str, to: &str) -> Result<Renamed>;
+    /// A file of any size in bounded memory; it does not exist under its name before `finish`.
+    fn write(&self, path: &str) -> Result<Box<dyn StagedWriter>>;
+    /// Targets in this directory (not below it) of writes that were killed half-way and not touched for `idle`. Hidden
+    /// from `list`; the same target may come several times.
+    fn leftovers(&self, dir: &str, idle: Duration) -> Result<Vec<String>>;
+    /// Removes what killed writes of this target left. Never the target itself.
+    fn clear_leftovers(&self, path: &str) -> Result<()>;
+}
+
+/// Writes to the end; dropping it without `finish` leaves nothing behind.
+pub trait StagedWriter: io::Write + Send + Debug {
+    /// The number of bytes, all of them durable under the name.
+    fn finish(self: Box<Self>) -> Result<u64>;
+}
+
+pub(super) fn begin(
+    store: &Arc<dyn Store>,
+    renames: &dyn Renames,
+    place: &Place,
+) -> Result<Box<dyn FileWriter>> {
+    let path = place.staging();
+    let inner = renames.write(&path)?;
+    let store = Arc::clone(store);
+    Ok(Box::new(Staged { store, path, inner }))
+}
+
+#[derive(Debug)]
+struct Staged {
+    store: Arc<dyn Store>,
+    path: String,
+    inner: Box<dyn StagedWriter>,
+}
+
+impl io::Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl FileWriter for Staged {
+    fn seal(self: Box<Self>) -> Result<Seal> {
+        let bytes = self.inner.finish()?;
+        // W2: what the store says it took is what is there.
+        let found = self.store.size(&self.path)?;
+        if found != Some(bytes) {
+            let found = found.map_or("none".to_owned(), |n| n.to_string());
+            let message = format!("the store took {bytes} bytes and holds {found}");
+            return Err(
+                Error::new(Kind::StoreUnavailable, "store.seal", message).with("file", &self.path)
+            );
+        }
+        Ok(Seal {
+            bytes,
+            upload: None,
+        })
+    }
+}
+
+/// P1.
+pub(super) fn publish(
+    store: &dyn Store,
+    renames: &dyn Renames,
+    place: &Place,
+    seal: &Seal,
+) -> Result<Published> {
+    let staging = place.staging();
+    match renames.rename(&staging, place.path())? {
+        Renamed::Done => Ok(Published::Done),
+        // Published before, or by another opener in this moment.
+        Renamed::SourceMissing => there(store, place, seal),
+        // A kill between link and unlink. The name is of one file only, so both are it.
+        Renamed::TargetExists => {
+            let there = there(store, place, seal)?;
+            if matches!(there, Published::Done) {
+                store.delete(&staging)?;
+            }
+            Ok(there)
+        }
+    }
+}
+
+fn there(store: &dyn Store, place: &Place, seal: &Seal) -> Result<Published> {
+    Ok(match store.size(place.path())? {
+        Some(bytes) if bytes == seal.bytes => Published::Done,
+        Some(bytes) => Published::Differs(bytes),
+        None => Published::Nowhere,
+    })
+}
+
+/// P2: the staging name goes first, then the final one. After that no publisher finds anything to rename.
+pub(super) fn retire(store: &dyn Store, files: &[(Place, Seal)]) -> Result<usize> {
+    let mut dirs = BTreeSet::new();
+    for (place, _) in files {
+        for path in [&place.staging(), place.path()] {
+            store.delete(path)?;
+            dirs.extend(path.rsplit_once('/').map(|(dir, _)| dir.to_owned()));
+        }
+    }
+    for dir in dirs {
+        store.sync(&dir)?;
+    }
+    Ok(files.len())
+}
+
+pub(super) fn discard(
+    store: &dyn Store,
+    renames: &dyn Renames,
+    home: &str,
+    file: &str,
+) -> Result<()> {
+    let path = staging(home, file);
+    store.delete(&path)?;
+    renames.clear_leftovers(&path)
+}
+
+/// The final name is asked twice: a file may be renamed between two looks.
+pub(super) fn readable(store: &dyn Store, place: &Place) -> Result<Option<Readable>> {
+    for path in [place.path(), &place.staging(), place.path()] {
+        if let Some(bytes) = store.size(path)? {
+            let path = path.to_owned();
+            return Ok(Some(Readable { path, bytes }));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn begun(store: &dyn Store, renames: &dyn Renames, home: &str) -> Result<Vec<String>> {
+    let dir = staging_dir(home);
+    let staged = store.list(&dir)?.into_iter().map(|l| l.path);
+    let mut found: Vec<String> = staged
+        .chain(renames.leftovers(&dir, LEFTOVER_IDLE)?)
+        .filter_map(|path| Some(path.rsplit('/').next()?.to_owned()))
+        .collect();
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+pub(super) fn clear_killed(renames: &dyn Renames, dir: &str) -> Result<()> {
+    for path in renames.leftovers(dir, LEFTOVER_IDLE)? {
+        renames.clear_leftovers(&path)?;
+    }
+    Ok(())
+}

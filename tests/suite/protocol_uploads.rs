@@ -1,0 +1,313 @@
+//! Rules O1 to O8 of docs/protocol.md on the real code. Each was switched off in a model, which then lost or doubled a row or left
+//! parts behind; these are its shortest histories.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use weir::commit::{AddedFile, Committed, Log};
+use weir::error::{Kind, Remedy};
+use weir::store::{self, Fault, FaultStore, Op, Script, Store, Verb, open_uploads};
+
+use crate::protocol_bench::{Bench, ask, committed, data, lost};
+use crate::sim_world::{Heard, Oracle, chain, log_name};
+
+fn bench(name: &str) -> Bench {
+    let url = format!("memory+upload:rules-{name}?part=40&answers=lenient");
+    Bench::on(store::open(&url).unwrap())
+}
+
+fn to_start() -> BTreeMap<weir::record::ChainId, i64> {
+    [(chain(0), 3)].into()
+}
+
+/// Rows of chain 0 in the log, published by nobody.
+fn unpublished(bench: &Bench, log: &mut Log) -> Committed {
+    let receipt = bench.sealed(log, 0, 3, 8);
+    committed(log.commit(data(vec![receipt])))
+}
+
+fn shows(store: &dyn Store, file: &AddedFile) -> bool {
+    store.size(&file.path).unwrap().is_some()
+}
+
+fn parts(store: &dyn Store) -> usize {
+    open_uploads(store).iter().map(|u| u.parts.len()).sum()
+}
+
+#[test]
+fn o1_parts_are_never_without_an_intent() {
+    // Every request of a file up to its seal, then the end of the process.
+    let mut step = 0;
+    loop {
+        let bench = bench(&format!("o1-{step}"));
+        let log = bench.opened();
+        let down = Arc::new(Script::durable(step, Fault::CrashAfter));
+        let mut loader = bench.loader();
+        loader.store = FaultStore::new(Arc::clone(&bench.store), Arc::<Script>::clone(&down));
+        let sealed = loader.seal(&log, &[(chain(0), 3, 8)]);
+        let intents = bench.staged();
+        assert!(parts(&*bench.store) == 0 || intents > 0, "step {step}");
+        bench.log(); // collects
+        assert_eq!(
+            (parts(&*bench.store), bench.staged()),
+            (0, 0),
+            "step {step}"
+        );
+        if sealed.is_ok() && down.seen() <= step {
+            break;
+        }
+        step += 1;
+    }
+    assert!(step > 5, "{step} requests");
+}
+
+/// The intent arrives when its writer has long given up.
+#[test]
+fn o1_a_late_intent_belongs_to_no_file_and_is_collected() {
+    let bench = bench("o1-late");
+    let log = bench.opened();
+    let late = Script::on(Verb::Create, "staging", 0, Fault::Late);
+    let faulty = FaultStore::new(Arc::clone(&bench.store), Arc::new(late));
+    let mut loader = bench.loader();
+    loader.store = Arc::<FaultStore>::clone(&faulty);
+    let failed = loader.seal(&log, &[(chain(0), 3, 8)]).unwrap_err();
+    assert_eq!(failed.remedy(), Remedy::Retry);
+    assert_eq!(parts(&*bench.store), 0);
+    bench.log();
+    faulty.land();
+    assert_eq!(bench.staged(), 1);
+    bench.log();
+    assert_eq!(bench.staged(), 0);
+    bench.conclude();
+}
+
+#[test]
+fn o3_nothing_shows_before_the_commit_is_proved() {
+    let bench = bench("o3-proof");
+    let mut log = bench.opened();
+    let done = unpublished(&bench, &mut log);
+    assert_eq!(bench.published(), 0);
+    assert_eq!(bench.staged(), done.entry.add.len());
+    log.publish(&done).unwrap();
+    assert_eq!(
+        (bench.published(), bench.staged()),
+        (done.entry.add.len(), 0)
+    );
+    bench.conclude();
+}
+
+/// The store says that it took the completion; another process asks, is told the same, and sees nothing.
+#[test]
+fn o3_an_accepted_completion_proves_nothing() {
+    let bench = bench("o3-accepted");
+    let mut log = bench.opened();
+    let done = unpublished(&bench, &mut log);
+    let pending = Script::on(Verb::Complete, "", 0, Fault::Pending);
+    let faulty = FaultStore::new(Arc::clone(&bench.store), Arc::new(pending));
+    let mut slow = bench.reader_log_through(Arc::<FaultStore>::clone(&faulty));
+    for log in [&mut slow, &mut log] {
+        let waits = log.publish(&done).unwrap_err();
+        assert_eq!(waits.kind(), Kind::StoreUnavailable, "{waits}");
+    }
+    assert_eq!(bench.staged(), done.entry.add.len(), "O6: the intents stay");
+    faulty.land();
+    log.publish(&done).unwrap();
+    assert_eq!(bench.staged(), 0);
+    bench.conclude();
+}
+
+/// Done, and answered as if there were no such upload.
+#[test]
+fn o3_a_refused_completion_is_no_failure() {
+    let bench = bench("o3-refused");
+    let mut log = bench.opened();
+    let done = unpublished(&bench, &mut log);
+    let denied = ask(|op: &Op| match op.verb {
+        Verb::Complete => Fault::Denied,
+        _ => Fault::None,
+    });
+    let store = FaultStore::new(Arc::clone(&bench.store), Arc::new(denied));
+    bench.reader_log_through(store).publish(&done).unwrap();
+    assert_eq!(bench.published(), done.entry.add.len());
+    // Every opener after it is refused likewise.
+    log.publish(&done).unwrap();
+    bench.conclude();
+}
+
+/// The upload of a committed file expired, or somebody aborted it.
+#[test]
+fn o3_a_file_that_never_appears_stops_and_is_not_skipped() {
+    let bench = bench("o3-lost");
+    let mut log = bench.opened();
+    let done = unpublished(&bench, &mut log);
+    let weir::store::Way::Complete(uploads) = bench.store.way() else {
+        panic!("another way");
+    };
+    let file = &done.entry.add[0];
+    uploads
+        .abort(&file.path, &file.upload.as_ref().unwrap().id)
+        .unwrap();
+    let first = log.publish(&done).unwrap_err();
+    assert_eq!(first.kind(), Kind::StoreUnavailable, "{first}");
+    bench.clock.advance(std::time::Duration::from_secs(601));
+    let stopped = log.publish(&done).unwrap_err();
+    assert_eq!(stopped.kind(), Kind::LogCorrupt, "{stopped}");
+    assert!(stopped.to_string().contains(&file.path), "{stopped}");
+}
+
+/// An opener lists a sealed file and names it in `gc`; its writer commits it first, or comes too late.
+#[test]
+fn o4_only_a_proved_gc_entry_aborts() {
+    for writer_first in [true, false] {
+        let bench = bench(&format!("o4-{writer_first}"));
+        let mut writer = bench.opened();
+        let receipt = bench.sealed(&writer, 0, 3, 8);
+        let files = receipt.files.clone();
+        if !writer_first {
+            bench.log();
+            assert_eq!(parts(&*bench.store), 0);
+            let dropped = lost(writer.commit(data(vec![receipt])));
+            assert_eq!(dropped[0].reason.rule, "V4");
+            bench.conclude();
+            continue;
+        }
+        let mut draft = Some(data(vec![receipt]));
+        let done = Arc::new(Mutex::new(None));
+        let result = Arc::clone(&done);
+        let meanwhile = ask(move |op: &Op| {
+            if op.verb == Verb::Create
+                && let Some(draft) = draft.take()
+            {
+                *result.lock().unwrap() = Some(committed(writer.commit(draft)));
+            }
+            Fault::None
+        });
+        let stale = FaultStore::new(Arc::clone(&bench.store), Arc::new(meanwhile));
+        bench.open_through(stale).unwrap();
+        let committed = done.lock().unwrap().take().expect("the writer committed");
+        assert!(files.iter().all(|f| !shows(&*bench.store, f)));
+        bench.reader_log().publish(&committed).unwrap();
+        assert!(files.iter().all(|f| shows(&*bench.store, f)));
+        bench.conclude();
+    }
+}
+
+/// The collector dies between the abort and the intent: the intent still says what to abort.
+#[test]
+fn o4_the_abort_comes_before_the_intent_goes() {
+    for (verb, path) in [(Verb::Abort, ""), (Verb::Delete, "staging")] {
+        let bench = bench(&format!("o4-order-{verb:?}"));
+        let writer = bench.opened();
+        bench.sealed(&writer, 0, 3, 8);
+        let down = Script::on(verb, path, 0, Fault::CrashBefore);
+        let store = FaultStore::new(Arc::clone(&bench.store), Arc::new(down));
+        drop(bench.open_through(store));
+        assert!(bench.staged() > 0);
+        bench.log();
+        assert_eq!((parts(&*bench.store), bench.staged()), (0, 0));
+        bench.conclude();
+    }
+}
+
+/// A completion was taken and shows nothing yet when its file is removed. An abort would be answered with success and would
+/// not stop it.
+#[test]
+fn o5_a_removed_file_is_gone_only_when_its_completion_was_seen() {
+    let bench = bench("o5-pending");
+    let mut oracle = Oracle::default();
+    let mut log = bench.opened();
+    let done = unpublished(&bench, &mut log);
+    let pending = ask(|op: &Op| match op.verb {
+        Verb::Complete => Fault::Pending,
+        _ => Fault::None,
+    });
+    let faulty = FaultStore::new(Arc::clone(&bench.store), Arc::new(pending));
+    let mut slow = bench.reader_log_through(Arc::<FaultStore>::clone(&faulty));
+    slow.publish(&done).unwrap_err();
+    // Its rows are read before they are taken back, were there a rest to write: nothing here needs that.
+    let back = log.state().back_to(&to_start()).unwrap();
+    let rewind = weir::commit::Draft::Rewind {
+        rewind: weir::commit::Rewind {
+            actor: "test".into(),
+            reason: String::new(),
+            readers: Vec::new(),
+            r#gen: None,
+        },
+        back,
+        rests: Vec::new(),
+        base: log.version(),
+    };
+    let rewound = committed(log.commit(rewind));
+    let waits = log.publish(&rewound).unwrap_err();
+    assert_eq!(waits.kind(), Kind::StoreUnavailable, "{waits}");
+    // P3: what was read again waits too.
+    let again = bench.sealed(&log, 0, 3, 8);
+    let again = committed(log.commit(data(vec![again])));
+    log.publish(&again).unwrap_err();
+    assert_eq!(bench.published(), 0);
+    oracle.look(&*bench.store);
+    while faulty.late() > 0 {
+        faulty.land();
+        oracle.look(&*bench.store);
+    }
+    log.publish(&again).unwrap();
+    oracle.look(&*bench.store);
+    assert!(done.entry.add.iter().all(|f| !shows(&*bench.store, f)));
+    // The sleeper asks once more.
+    slow.publish(&done).unwrap();
+    oracle.look(&*bench.store);
+    bench.loader().run().unwrap();
+    oracle.conclude(&*bench.store, &Heard::default());
+}
+
+/// Two generations of the same rows are removed at once, neither of them published: the older goes first.
+#[test]
+fn p3_removed_files_go_in_the_order_in_which_they_were_added() {
+    let bench = bench("p3-order");
+    let mut oracle = Oracle::default();
+    let mut log = bench.opened();
+    for _ in 0..3 {
+        let receipt = bench.sealed(&log, 0, 3, 8);
+        committed(log.commit(data(vec![receipt])));
+        let back = log.state().back_to(&to_start()).unwrap();
+        let base = log.version();
+        let rewind = weir::commit::Rewind {
+            actor: "test".into(),
+            reason: String::new(),
+            readers: Vec::new(),
+            r#gen: None,
+        };
+        committed(log.commit(weir::commit::Draft::Rewind {
+            rewind,
+            back,
+            rests: Vec::new(),
+            base,
+        }));
+    }
+    let watched = Arc::new(Mutex::new(oracle));
+    let (bare, eye) = (Arc::clone(&bench.store), Arc::clone(&watched));
+    let watching = ask(move |_: &Op| {
+        eye.lock().unwrap().look(&*bare); // before each request: no row twice
+        Fault::None
+    });
+    let store = FaultStore::new(Arc::clone(&bench.store), Arc::new(watching));
+    bench.reader_log_through(store).sweep().unwrap();
+    assert_eq!((bench.published(), bench.staged()), (0, 0));
+    oracle = std::mem::take(&mut *watched.lock().unwrap());
+    bench.loader().run().unwrap();
+    oracle.conclude(&*bench.store, &Heard::default());
+}
+
+#[test]
+fn o8_a_reader_publishes_what_it_is_about_to_read() {
+    let bench = bench("o8");
+    let mut log = bench.opened();
+    let done = unpublished(&bench, &mut log);
+    let file = &done.entry.add[0];
+    let mut reader = bench.reader_log();
+    let find = || bench.store.readable(&file.place(&log_name())).unwrap();
+    assert_eq!(find(), None);
+    reader.make_readable().unwrap();
+    assert_eq!(find().map(|found| found.bytes), Some(file.bytes));
+    bench.conclude();
+}
