@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir::commit::{Swap, actor};
 use weir::kafka::MockBroker;
 use weir::kafka::testkit::Admin;
-use weir::pipeline::pending::{Answer, Pending};
+use weir::pipeline::rules::pending::{Answer, Pending};
 
 use crate::brokers::{kafka, until};
 use crate::swap_rig::{ABORT_AT, Load, Rig, produce};

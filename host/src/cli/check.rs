@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Configs, Exit, print_problems, say_lines, say_value, say_words};
 use crate::config::{self, PipelineConfig, Problem, Source, problem};
 use crate::error::Result;
-use crate::pipeline::{self, namespace};
+use crate::pipeline::{self, rules::namespace};
 use crate::plugin::{Places, Plugins};
 
 /// Find everything that is wrong with configs, without touching a broker or a store.

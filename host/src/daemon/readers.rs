@@ -6,8 +6,8 @@ use super::{Actor, Job, Readers, Refused, jobs};
 use crate::config::{PipelineConfig, Place, Problem, Source, problem};
 use crate::operations;
 use crate::operations::swap::{Planned, Scene, Wanted};
-use crate::pipeline::columns::WAY_OVER_HTTP;
-use crate::pipeline::namespace;
+use crate::pipeline::rules::columns::WAY_OVER_HTTP;
+use crate::pipeline::rules::namespace;
 
 impl Supervisor {
     /// Of a pipeline that reads the zone of another one here: columns of one name with its partitions.

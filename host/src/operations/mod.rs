@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::commit::{Log, LogName, Writer};
 use crate::error::{Error, Kind, Result};
 use crate::instant;
-pub use crate::pipeline::columns::{Change, Columns, Effect};
+pub use crate::pipeline::rules::columns::{Change, Columns, Effect};
 use crate::store::Store;
 
 /// A page (of entries, eras, letters) ends with the one that passes this many bytes of what is read for it.

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::commit::{self, Draft, Log, LogName, Outcome, Rule, Swap, Writer, rules_digest};
 use crate::config::{self, PipelineConfig, TransformConfig};
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::pending::{Answer, Id, Pending};
+use crate::pipeline::rules::pending::{Answer, Id, Pending};
 use crate::pipeline::rules::{Parts, blocked, part_of};
 use crate::plugin::Plugins;
 use crate::store::{self, Store};

@@ -4,16 +4,11 @@
 //! run.rs ── one thread per pipeline ─┬─ stream.rs  Kafka → zone: tasks (task.rs), one committer (committer.rs)
 //!                                    └─ batch.rs   zone → zone: plan, read, dedup, commit
 //! positions/  where a pipeline stands that does not run, and putting it elsewhere; whoever reads its zone follows
-//! rules.rs  which rules a start runs        swapper.rs → swap.rs  rules change while records flow
-//! columns.rs  what other rules do to readers, and whether they may     namespace.rs  no two columns of one name
+//! rules/  which rules a start runs, and how they change while records flow (the committer's side of it: swap.rs)
 //! ```
 
 mod batch;
-pub mod columns;
 mod committer;
-mod edits;
-pub mod namespace;
-pub mod pending;
 mod plan;
 pub mod positions;
 mod report;
@@ -23,13 +18,12 @@ mod start;
 mod stop;
 mod stream;
 mod swap;
-mod swapper;
 mod task;
 
 use std::sync::{Arc, Mutex};
 
-pub use edits::{Edit, Edited, Edits};
 pub use report::{Ending, Left, Report, Rest, Stages};
+pub use rules::edits::{Edit, Edited, Edits};
 pub use rules::{part_of, problems_of, transforms_of};
 pub use run::{Ended, Given, keep_running, panicked, run};
 pub use stop::Stop;

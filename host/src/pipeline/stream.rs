@@ -7,10 +7,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use crossbeam_channel::{Sender, unbounded};
 
 use super::committer::Committer;
-use super::pending::Pending;
+use super::rules::pending::Pending;
+use super::rules::swapper::Swapper;
 use super::start::{self, Ready};
 use super::stop::Stop;
-use super::swapper::Swapper;
 use super::task::{Task, TaskOptions};
 use super::{Host, panicked, retry};
 use crate::chain::Chain;

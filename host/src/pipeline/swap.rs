@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender};
 
-use super::columns::has_rows;
 use super::committer::{Committer, Waiting};
+use super::rules::columns::has_rows;
 use super::task::{Answer, Ask};
 use crate::chain::{Chain, Ledger};
 use crate::commit::{Rule, Span, State, Swap};

@@ -7,7 +7,7 @@ use crate::plugin::Plugins;
 use crate::record::input_schema;
 use crate::zone::{Clash, Origin, clashes as among, is_system, reserved};
 
-use super::rules::{columns_of, transforms_of};
+use super::{columns_of, transforms_of};
 
 /// Of a pipeline from Kafka, by the columns that its transforms say they make.
 pub fn clashes(config: &PipelineConfig, transforms: &[Box<dyn Transform>]) -> Vec<Problem> {

@@ -60,16 +60,16 @@ impl Edits {
         hears.recv_timeout(DONE_WITHIN).ok()
     }
 
-    pub(super) fn take(&self) -> Option<(Edit, Sender<Edited>)> {
+    pub(in crate::pipeline) fn take(&self) -> Option<(Edit, Sender<Edited>)> {
         self.taken.try_recv().ok()
     }
 
-    pub(super) fn is_now(&self, config: &PipelineConfig) {
+    pub(in crate::pipeline) fn is_now(&self, config: &PipelineConfig) {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Some(config.clone());
     }
 
     /// The config that is followed by now.
-    pub(super) fn or(&self, first: &PipelineConfig) -> PipelineConfig {
+    pub(in crate::pipeline) fn or(&self, first: &PipelineConfig) -> PipelineConfig {
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         now.clone().unwrap_or_else(|| first.clone())
     }

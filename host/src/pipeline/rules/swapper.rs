@@ -12,17 +12,17 @@ use std::time::{Duration, SystemTime};
 use arrow_schema::SchemaRef;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
-use super::Host;
+use super::Parts;
 use super::columns::{self, Columns};
 use super::edits::{Edit, Edited};
 use super::pending::{Answer, Id, Pending};
-use super::rules::Parts;
-use super::stop::Stop;
-use super::swap::Prepared;
 use crate::chain::Chain;
 use crate::commit::{LogName, Swap, Writer, actor, rules_digest};
 use crate::config::{self, PipelineConfig};
 use crate::error::{Error, Result};
+use crate::pipeline::Host;
+use crate::pipeline::Stop;
+use crate::pipeline::swap::Prepared;
 use crate::store::Store;
 
 /// Between two looks for requests: with the sealing of all tasks an idle pipeline swaps well within a second.
@@ -262,7 +262,7 @@ enum Put {
     Ended,
 }
 
-pub(super) fn refused(config: &PipelineConfig, error: &Error) {
+pub(in crate::pipeline) fn refused(config: &PipelineConfig, error: &Error) {
     tracing::warn!(
         pipeline = config.name,
         %error,
