@@ -2,7 +2,7 @@
 
 use crate::lock::lock;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub trait Clock: Send + Sync + Debug {
@@ -11,6 +11,40 @@ pub trait Clock: Send + Sync + Debug {
     /// Monotonic time since an arbitrary start. For ages and deadlines.
     fn elapsed(&self) -> Duration;
     fn sleep(&self, time: Duration);
+    /// From now on `wake` is rung whenever this time is moved by hand.
+    fn rings(&self, _wake: &Arc<Wake>) {}
+    /// How long a thread may really sleep for `time` of this clock. `None`: until it is woken.
+    fn really(&self, time: Duration) -> Option<Duration> {
+        Some(time)
+    }
+}
+
+/// Wakes threads that wait for a time or for something else, whichever comes first.
+#[derive(Debug, Default)]
+pub struct Wake {
+    lock: Mutex<()>,
+    rung: Condvar,
+}
+
+impl Wake {
+    /// What a waiting thread looks at must have changed before.
+    pub fn ring(&self) {
+        let _held = self.hold();
+        self.rung.notify_all();
+    }
+
+    /// While this is held nobody rings: look, then wait.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        lock(&self.lock)
+    }
+
+    /// Until it is rung, at most for `time` of the clock. May end early.
+    pub fn wait(&self, held: MutexGuard<'_, ()>, time: Duration, clock: &dyn Clock) {
+        match clock.really(time) {
+            Some(time) => drop(self.rung.wait_timeout(held, time)),
+            None => drop(self.rung.wait(held)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -48,6 +82,7 @@ impl Clock for SystemClock {
 pub struct ManualClock {
     micros: Mutex<i64>,
     start: i64,
+    wakes: Mutex<Vec<Weak<Wake>>>,
 }
 
 impl ManualClock {
@@ -55,12 +90,16 @@ impl ManualClock {
         Arc::new(ManualClock {
             micros: Mutex::new(micros),
             start: micros,
+            wakes: Mutex::default(),
         })
     }
 
     pub fn advance(&self, time: Duration) {
-        let mut now = lock(&self.micros);
-        *now += i64::try_from(time.as_micros()).unwrap_or(0);
+        *lock(&self.micros) += i64::try_from(time.as_micros()).unwrap_or(0);
+        let wakes: Vec<Arc<Wake>> = lock(&self.wakes).iter().filter_map(Weak::upgrade).collect();
+        for wake in wakes {
+            wake.ring();
+        }
     }
 }
 
@@ -75,5 +114,15 @@ impl Clock for ManualClock {
 
     fn sleep(&self, time: Duration) {
         self.advance(time);
+    }
+
+    fn rings(&self, wake: &Arc<Wake>) {
+        let mut wakes = lock(&self.wakes);
+        wakes.retain(|known| known.strong_count() > 0);
+        wakes.push(Arc::downgrade(wake));
+    }
+
+    fn really(&self, _: Duration) -> Option<Duration> {
+        None
     }
 }

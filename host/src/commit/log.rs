@@ -113,6 +113,13 @@ impl Log {
         self
     }
 
+    /// Waits and attempts are drawn from this seed: a simulation runs the same again.
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Log {
+        self.random = StdRng::seed_from_u64(seed);
+        self
+    }
+
     /// R2: reads what others appended. Not while an attempt is unsettled.
     pub fn refresh(&mut self) -> Result<()> {
         if self.unsettled() {

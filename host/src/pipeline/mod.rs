@@ -1,23 +1,25 @@
 //! Pipelines: what runs between a source and a zone. No I/O of its own but through source, chain, sink and log.
 //!
 //! ```text
-//! run.rs ── one thread per pipeline ─┬─ stream.rs  Kafka → zone: tasks (task.rs), one committer (committer.rs)
+//! run.rs ── one thread per pipeline ─┬─ stream.rs  Kafka → zone: tasks (task/), one committer (committer/)
 //!                                    └─ batch.rs   zone → zone: plan, read, dedup, commit
 //! positions/  where a pipeline stands that does not run, and putting it elsewhere; whoever reads its zone follows
-//! rules/  which rules a start runs, and how they change while records flow (the committer's side of it: swap.rs)
+//! rules/  which rules a start runs, and how they change while records flow
 //! ```
 
 mod batch;
 mod committer;
+mod messages;
 mod plan;
 pub mod positions;
 mod report;
 pub mod rules;
 mod run;
+#[cfg(test)]
+mod sim;
 mod start;
 mod stop;
 mod stream;
-mod swap;
 mod task;
 
 use std::sync::{Arc, Mutex};

@@ -6,9 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::committer::{gap, position};
+use super::committer::{gap, other_rules, position};
 use super::rules::{self, Built};
-use super::swap::other_rules;
 use super::{Host, retry, until_settled};
 use crate::chain::Chain;
 use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, may_own_table, own_table};

@@ -1,13 +1,10 @@
 //! One way to ask for an end: a flag with a deadline, shared by all threads of a process.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::clock::Clock;
-
-/// A child hears its parent at the latest after this time.
-const CHILD_WAIT: Duration = Duration::from_millis(50);
+use crate::clock::{Clock, Wake};
 
 /// Cheap to clone. Once asked, it stays asked.
 #[derive(Clone, Debug)]
@@ -22,18 +19,23 @@ struct Shared {
     asked: AtomicBool,
     /// Elapsed microseconds of the clock after which draining is given up.
     deadline: AtomicI64,
-    changed: (Mutex<()>, Condvar),
+    /// Of the parent and all its children: whichever is asked, all that wait look again.
+    wake: Arc<Wake>,
     clock: Arc<dyn Clock>,
 }
 
 impl Stop {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let changed = (Mutex::new(()), Condvar::new());
-        let deadline = AtomicI64::new(i64::MAX);
+        let wake = Arc::<Wake>::default();
+        clock.rings(&wake);
+        Stop::waking(clock, wake)
+    }
+
+    fn waking(clock: Arc<dyn Clock>, wake: Arc<Wake>) -> Stop {
         let shared = Shared {
             asked: AtomicBool::new(false),
-            deadline,
-            changed,
+            deadline: AtomicI64::new(i64::MAX),
+            wake,
             clock,
         };
         Stop {
@@ -45,29 +47,18 @@ impl Stop {
     /// Asked when the parent is; asking it does not ask the parent.
     #[must_use]
     pub fn child(&self) -> Stop {
-        let mut child = Stop::new(self.shared.clock.clone());
+        let mut child = Stop::waking(self.shared.clock.clone(), self.shared.wake.clone());
         child.parent = Some(Box::new(self.clone()));
         child
     }
 
     /// Ask for an end; what is in hand may be committed within `grace`. A second call cannot lengthen it.
     pub fn ask(&self, grace: Duration) {
-        let until = self
-            .shared
-            .clock
-            .elapsed()
-            .saturating_add(grace)
-            .as_micros();
-        let until = i64::try_from(until).unwrap_or(i64::MAX);
+        let until = self.shared.clock.elapsed().saturating_add(grace);
+        let until = i64::try_from(until.as_micros()).unwrap_or(i64::MAX);
         self.shared.deadline.fetch_min(until, Ordering::SeqCst);
         self.shared.asked.store(true, Ordering::SeqCst);
-        let _held = self
-            .shared
-            .changed
-            .0
-            .lock()
-            .unwrap_or_else(|e| e.into_inner());
-        self.shared.changed.1.notify_all();
+        self.shared.wake.ring();
     }
 
     pub fn asked(&self) -> bool {
@@ -82,37 +73,59 @@ impl Stop {
     /// Time left for draining; very long while nobody asked.
     pub fn left(&self) -> Duration {
         let now = i64::try_from(self.shared.clock.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let left = self
-            .shared
-            .deadline
-            .load(Ordering::SeqCst)
-            .saturating_sub(now);
-        let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
-        self.parent
-            .as_ref()
-            .map_or(left, |parent| parent.left().min(left))
+        let deadline = self.shared.deadline.load(Ordering::SeqCst);
+        let left = u64::try_from(deadline.saturating_sub(now)).unwrap_or(0);
+        let left = Duration::from_micros(left);
+        let parent = self.parent.as_ref();
+        parent.map_or(left, |parent| parent.left().min(left))
     }
 
-    /// Waits, but not past the moment somebody asks. True when asked.
+    /// Waits for this time of the clock, but not past the moment somebody asks. True when asked.
     pub fn wait(&self, time: Duration) -> bool {
-        let until = self.shared.clock.elapsed().saturating_add(time);
+        let Shared { wake, clock, .. } = &*self.shared;
+        let until = clock.elapsed().saturating_add(time);
         loop {
-            let left = until.saturating_sub(self.shared.clock.elapsed());
+            let held = wake.hold();
+            let left = until.saturating_sub(clock.elapsed());
             if self.asked() || left.is_zero() {
                 return self.asked();
             }
-            let held = self
-                .shared
-                .changed
-                .0
-                .lock()
-                .unwrap_or_else(|e| e.into_inner());
-            drop(
-                self.shared
-                    .changed
-                    .1
-                    .wait_timeout(held, left.min(CHILD_WAIT)),
-            );
+            wake.wait(held, left, &**clock);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_wait_ends_when_the_clock_says_so_or_somebody_asks() {
+        let clock = ManualClock::at(0);
+        let process = Stop::new(clock.clone());
+        let pipeline = process.child();
+        let (begins, begun) = channel();
+        let waiting = std::thread::spawn(move || {
+            begins.send(()).unwrap();
+            let first = pipeline.wait(HOUR);
+            begins.send(()).unwrap();
+            (first, pipeline.wait(HOUR))
+        });
+        begun.recv().unwrap();
+        for _ in 0..3 {
+            clock.advance(HOUR / 4);
+            assert!(begun.try_recv().is_err(), "not before its time");
+        }
+        // The wait may have begun after any of them.
+        while begun.try_recv().is_err() {
+            clock.advance(HOUR / 4);
+        }
+        process.ask(Duration::ZERO);
+        assert_eq!(waiting.join().unwrap(), (false, true));
     }
 }

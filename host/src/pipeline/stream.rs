@@ -65,15 +65,15 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
         base: base.clone(),
     };
     let sink = connectors::sink(config, context)?;
-    let (ask, asks) = unbounded();
+    let (to_committer, hand_ins) = unbounded();
     let (found, finds) = unbounded();
     let (swap, swaps) = unbounded();
-    let mut answers = Vec::new();
+    let mut to_tasks = Vec::new();
     let mut tasks = Vec::new();
     for (index, positions) in assigned.iter().enumerate() {
         let source = retry(host, || connector.open(positions, &limits))?;
-        let (answer, hears) = unbounded();
-        answers.push(answer);
+        let (to_task, messages) = unbounded();
+        to_tasks.push(to_task);
         let task = Task {
             options: TaskOptions {
                 index,
@@ -81,28 +81,27 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
                 gaps,
                 refuse_none: config.errors.tolerance == Tolerance::None,
                 memory: memory / FILES_SHARE,
-                first_pause: config.retry.first,
-                longest_pause: config.retry.max,
+                backoff: host.retry,
             },
             source,
             chain: next_chain(&mut chains)?,
             sink: sink.open()?,
-            ask: ask.clone(),
-            answers: hears,
+            committer: to_committer.clone(),
+            messages,
             stop: host.stop.clone(),
             report: host.report.clone(),
             clock: host.clock.clone(),
-            state: Default::default(),
+            measured: Default::default(),
         };
         tasks.push(task);
     }
-    drop(ask);
+    drop(to_committer);
     let committer = Committer {
-        r#gen: log.state().rules_gen(),
+        rules_gen: log.state().rules_gen(),
         log,
         base,
-        asks,
-        answers,
+        hand_ins,
+        tasks: to_tasks,
         owned: assigned
             .iter()
             .map(|p| p.iter().map(|p| p.chain.clone()).collect())
@@ -113,7 +112,8 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
         report: host.report.clone(),
         clock: host.clock.clone(),
         stop: host.stop.clone(),
-        state: Default::default(),
+        backoff: host.retry,
+        asking: Default::default(),
     };
     let mut threads = Threads::new(host);
     let swapper = Swapper::new(

@@ -10,7 +10,7 @@ pub use connector::{Acknowledge, Change, Connector, Nobody, PartitionInfo, Polic
 pub use connector::{SourceConfig, TopicInfo};
 pub use lost::{Lost, LostRange, lost};
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, ChainId, TopicPartition};
 
 /// A source that refuses us while it is read does so for good after so long. One that begins again, or credentials that are
@@ -38,6 +38,15 @@ pub trait Source: Send + fmt::Debug {
 
     /// Also read these chains from now on.
     fn assign(&mut self, positions: &[Position]) -> Result<()>;
+
+    /// Read these chains no more: somebody else does from now on. A source whose chains nobody takes away need not know how.
+    fn revoke(&mut self, chains: &[ChainId]) -> Result<()> {
+        Err(Error::new(
+            Kind::Bug,
+            "source.revoke",
+            format!("{chains:?} are taken from a source that keeps what it reads"),
+        ))
+    }
 
     /// Stop or go on fetching: memory is short, or the log is not taking commits.
     fn pause(&mut self, paused: bool) -> Result<()>;

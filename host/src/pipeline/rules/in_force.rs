@@ -17,7 +17,7 @@ use crate::chain::{Chain, Transform};
 use crate::commit::{Draft, Log, Outcome, Rule, State, Swap, actor, rules_digest};
 use crate::config::{self, PipelineConfig, Place, Problem, Text, TransformConfig, problem};
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::swap::names;
+use crate::pipeline::committer::names;
 use crate::pipeline::{Host, until_settled};
 use crate::plugin::{Canonical, Component, Keys, Plugins, SetupError, SetupProblem, Stage};
 use crate::plugin::{FILE_OF_RULES, FUEL_PER_SECOND, Limits};

@@ -22,7 +22,8 @@ use crate::config::{self, PipelineConfig};
 use crate::error::{Error, Result};
 use crate::pipeline::Host;
 use crate::pipeline::Stop;
-use crate::pipeline::swap::Prepared;
+use crate::pipeline::committer::Prepared;
+use crate::pipeline::committer::steps::NewRules;
 use crate::store::Store;
 
 /// Between two looks for requests: with the sealing of all tasks an idle pipeline swaps well within a second.
@@ -146,13 +147,13 @@ impl Swapper {
             Some(Readers::Broken) | None => None,
         };
         let (answer, hears) = bounded(1);
-        let prepared = Prepared {
+        let rules = Box::new(NewRules {
             swap,
             own: is_own,
             breaking,
             chains,
-            answer,
-        };
+        });
+        let prepared = Prepared { rules, answer };
         if self.swaps.send(prepared).is_err() {
             return Ok(None);
         }

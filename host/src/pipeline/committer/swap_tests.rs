@@ -1,5 +1,6 @@
 //! A committer between a log and tasks that the test plays: what a swap makes of what they hand in, and when.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -7,14 +8,17 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use super::*;
-use crate::chain::Records;
+use crate::chain::{Chain, Records};
 use crate::clock::{Clock, ManualClock};
-use crate::commit::{Committed, Draft, Entry, Log, LogName, Open, Outcome, Writer, decode};
+use crate::commit::{
+    Committed, Draft, Entry, Log, LogName, Open, Outcome, Span, Swap, Writer, decode,
+};
 use crate::config::PipelineConfig;
 use crate::config::Unit;
+use crate::pipeline::messages::{Change, HandIn};
 use crate::pipeline::{Ending, Report, Stages, Stop};
 use crate::record::ChainId;
-use crate::sink::Base;
+use crate::sink::{Base, Sealed};
 use crate::source::Nobody;
 use crate::store::{self, Fault, FaultStore, Faults, Op, Store, Verb};
 
@@ -92,8 +96,10 @@ impl Report for Heard {
 
 /// Two tasks' side of the channels.
 struct Stage {
-    ask: Sender<Ask>,
-    answers: Vec<Receiver<Answer>>,
+    committer: Sender<ToCommitter>,
+    answers: Vec<Receiver<ToTask>>,
+    /// How much each task has handed in.
+    handed_in: [Cell<u64>; 2],
     swap: Sender<Prepared>,
     store: Arc<dyn Store>,
     outage: Arc<Outage>,
@@ -150,16 +156,16 @@ impl Stage {
             start: "earliest".into(),
         });
         log.commit(Draft::Open(opens.into())).unwrap();
-        let (ask, asks) = unbounded();
+        let (to_committer, hand_ins) = unbounded();
         let (swap, swaps) = unbounded();
         let (to_tasks, answers): (Vec<_>, Vec<_>) = (0..2).map(|_| unbounded()).unzip();
         let heard = Arc::<Heard>::default();
         let committer = Committer {
-            r#gen: log.state().rules_gen(),
+            rules_gen: log.state().rules_gen(),
             log,
             base: Base::default(),
-            asks,
-            answers: to_tasks,
+            hand_ins,
+            tasks: to_tasks,
             owned: vec![vec![chain(0)], vec![chain(1)]],
             found: unbounded().1,
             swaps,
@@ -167,12 +173,14 @@ impl Stage {
             report: heard.clone(),
             clock: clock.clone(),
             stop: Stop::new(clock.clone()),
-            state: Default::default(),
+            backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
+            asking: Default::default(),
         };
         let running = std::thread::spawn(move || committer.run());
         Stage {
-            ask,
+            committer: to_committer,
             answers,
+            handed_in: Default::default(),
             swap,
             store,
             outage,
@@ -182,17 +190,33 @@ impl Stage {
         }
     }
 
-    fn commit(&self, task: usize, from: i64, to: i64, era: u64) {
-        let sealed = sealed(task, from, to);
-        self.ask.send(Ask::Commit { task, sealed, era }).unwrap();
+    fn hand_in(&self, task: usize, sealed: Sealed, swap_seq: u64) -> HandIn {
+        let number = self.handed_in[task].get() + 1;
+        self.handed_in[task].set(number);
+        HandIn {
+            task,
+            number,
+            swap_seq,
+            sealed,
+        }
+    }
+
+    fn commit(&self, task: usize, from: i64, to: i64, swap_seq: u64) {
+        let hand_in = self.hand_in(task, sealed(task, from, to), swap_seq);
+        self.committer.send(ToCommitter::Commit(hand_in)).unwrap();
     }
 
     fn flushed(&self, task: usize, sealed: Option<Sealed>) {
         self.flushed_of(task, sealed, 0);
     }
 
-    fn flushed_of(&self, task: usize, sealed: Option<Sealed>, era: u64) {
-        self.ask.send(Ask::Flushed { task, sealed, era }).unwrap();
+    fn flushed_of(&self, task: usize, sealed: Option<Sealed>, swap_seq: u64) {
+        let flushed = ToCommitter::Flushed {
+            task,
+            flush: swap_seq + 1,
+            hand_in: sealed.map(|sealed| self.hand_in(task, sealed, swap_seq)),
+        };
+        self.committer.send(flushed).unwrap();
     }
 
     fn prepared(&self, from: u64, version: &str) -> Receiver<Result<u64, String>> {
@@ -207,35 +231,55 @@ impl Stage {
             declared: None,
         };
         let chains = (0..2).map(|_| Chain::new(vec![], Unit::Row).unwrap());
-        let prepared = Prepared {
+        let rules = Box::new(NewRules {
             swap,
             own: false,
             breaking: None,
             chains: chains.collect(),
-            answer,
-        };
-        self.swap.send(prepared).unwrap();
+        });
+        self.swap.send(Prepared { rules, answer }).unwrap();
         hears
     }
 
-    fn hear(&self, task: usize) -> Answer {
+    fn hear(&self, task: usize) -> ToTask {
         self.answers[task].recv_timeout(PATIENCE).unwrap()
     }
 
     fn hears_swap(&self, task: usize) {
         let heard = self.hear(task);
-        assert!(matches!(heard, Answer::Swap(_)), "{heard:?}");
+        let changes = |heard: &ToTask| {
+            matches!(
+                heard,
+                ToTask::Flush {
+                    change: Change::Rules(_),
+                    ..
+                }
+            )
+        };
+        assert!(changes(&heard), "{heard:?}");
     }
 
+    /// All that the task has handed in so far.
     fn hears_committed(&self, task: usize) {
-        let heard = self.hear(task);
-        assert!(matches!(heard, Answer::Committed), "{heard:?}");
+        self.hears_committed_up_to(task, self.handed_in[task].get());
     }
 
-    /// From which offset the task is to read again.
+    fn hears_committed_up_to(&self, task: usize, number: u64) {
+        match self.hear(task) {
+            ToTask::Committed { up_to } => assert_eq!(up_to, number),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All that the task has handed in so far; from which offset it is to read again.
     fn hears_dropped(&self, task: usize) -> i64 {
         match self.hear(task) {
-            Answer::Dropped { positions, .. } => positions[0].next,
+            ToTask::Dropped {
+                up_to, positions, ..
+            } => {
+                assert_eq!(up_to, self.handed_in[task].get());
+                positions[0].next
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -256,7 +300,7 @@ impl Stage {
     }
 
     fn end(self) -> Result<Log> {
-        drop((self.ask, self.swap));
+        drop((self.committer, self.swap));
         self.running.join().unwrap()
     }
 }
@@ -319,9 +363,9 @@ fn a_task_that_seals_too_late_reads_again_under_the_new_rules() {
     stage.flushed(0, Some(sealed(0, 0, 2)));
     let version = stage.pass(&answer).unwrap();
     stage.hears_committed(0);
-    // What it had handed in is in, and it is not told before it has spoken.
+    // What it had handed in is in.
     assert_eq!(spans(&stage.entry(version)), [(0, 2), (3, 5)]);
-    assert!(stage.answers[1].is_empty());
+    stage.hears_committed(1);
     stage.flushed(1, Some(sealed(1, 5, 9)));
     assert_eq!(stage.hears_dropped(1), 5);
     assert!(stage.answers[1].is_empty(), "one answer");
@@ -421,7 +465,7 @@ fn while_the_store_fails_a_swap_waits_and_says_so() {
     assert!(answer.is_empty());
     stage.outage.0.store(false, Ordering::SeqCst);
     let version = stage.pass(&answer).unwrap();
-    stage.hears_committed(0);
+    stage.hears_committed_up_to(0, 1);
     stage.clock.advance(Duration::from_secs(2));
     stage.hears_committed(0);
     assert_eq!(spans(&stage.entry(version)), [(0, 2)]);

@@ -10,7 +10,8 @@ use crate::config::PipelineConfig;
 use crate::config::Unit;
 use crate::pipeline::Ending;
 use crate::record::{Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
-use crate::sink::Gathered;
+use crate::sink::{Gathered, Sealed};
+use crate::source::Position;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -109,8 +110,8 @@ impl Report for Silent {
 fn with_memory_full_and_a_commit_in_flight_the_source_is_paused_until_the_answer() {
     let clock = SystemClock::shared();
     let stop = Stop::new(clock.clone());
-    let (ask, asks) = unbounded();
-    let (answer, answers) = unbounded();
+    let (committer, asks) = unbounded();
+    let (answer, messages) = unbounded();
     let (paused, pauses) = unbounded();
     let task = Task {
         options: TaskOptions {
@@ -119,36 +120,35 @@ fn with_memory_full_and_a_commit_in_flight_the_source_is_paused_until_the_answer
             gaps: false,
             refuse_none: false,
             memory: 250,
-            first_pause: Duration::from_millis(1),
-            longest_pause: Duration::from_millis(1),
+            backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(1)),
         },
         source: Box::new(Endless { next: 0, paused }),
         chain: Chain::new(vec![], Unit::Row).unwrap(),
         sink: Box::<Hoard>::default(),
-        ask,
-        answers,
+        committer,
+        messages,
         stop: stop.clone(),
         report: Arc::new(Silent),
         clock,
-        state: TaskState::default(),
+        measured: Measured::default(),
     };
     let running = std::thread::spawn(move || task.run());
     assert!(matches!(
         asks.recv_timeout(PATIENCE),
-        Ok(Ask::Commit { .. })
+        Ok(ToCommitter::Commit(_))
     ));
     // It read on into the next file until that is full too.
     assert_eq!(pauses.recv_timeout(PATIENCE), Ok(true));
     assert!(pauses.is_empty() && asks.is_empty(), "it waits");
-    answer.send(Answer::Committed).unwrap();
+    answer.send(ToTask::Committed { up_to: 1 }).unwrap();
     assert_eq!(pauses.recv_timeout(PATIENCE), Ok(false));
     assert!(matches!(
         asks.recv_timeout(PATIENCE),
-        Ok(Ask::Commit { .. })
+        Ok(ToCommitter::Commit(_))
     ));
     stop.ask(PATIENCE);
     for _ in 0..4 {
-        drop(answer.send(Answer::Committed));
+        drop(answer.send(ToTask::Committed { up_to: u64::MAX }));
     }
     running.join().unwrap().unwrap();
 }

@@ -1,0 +1,163 @@
+//! What a committer asks of its log, and what the log answers.
+
+use std::collections::BTreeMap;
+
+use super::steps::{Because, Event, Finished, NewRules, Next, Seen};
+use crate::commit::{Draft, Log, Receipt, Span, State};
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::messages::{HandIn, ToTask};
+use crate::pipeline::rules::columns::has_rows;
+use crate::record::{ChainId, TopicPartition};
+use crate::sink::Sealed;
+use crate::source::{LostRange, Position};
+
+/// How the log stands; clock and stop are the caller's.
+pub fn seen(log: &Log) -> Seen {
+    let state = log.state();
+    Seen {
+        ready_in: log.ready_in(),
+        rules_gen: state.rules_gen(),
+        rewound: state.removed_at,
+        ..Seen::default()
+    }
+}
+
+/// Does what the machine waits for, where that is the log's or the files'.
+pub fn perform(log: &mut Log, next: Next) -> Event {
+    match next {
+        Next::Look => Event::Looked(look(log)),
+        Next::Refresh => Event::Refreshed(log.refresh()),
+        Next::Admit(rules) => Event::Admitted(admit(log, rules)),
+        Next::Finish {
+            hand_ins,
+            rules_gen,
+        } => {
+            let finished = hand_ins.into_iter().map(|h| finished(h, rules_gen));
+            Event::Finished(finished.collect())
+        }
+        Next::Commit(draft) => Event::Settled(log.commit(draft)),
+        Next::CommitGap(ranges) => {
+            let draft = Draft::Gap(gaps(log.state(), &ranges));
+            Event::Settled(log.commit(draft))
+        }
+        Next::Settle => Event::Settled(match log.settle() {
+            Ok(Some(outcome)) => Ok(outcome),
+            Ok(None) => Err(Error::new(
+                Kind::Bug,
+                "log.settle",
+                "an attempt vanished unsettled",
+            )),
+            Err(error) => Err(error),
+        }),
+        Next::Leave => Event::Left(log.leave()),
+        Next::Publish(committed) => Event::Published(log.publish(&committed)),
+        Next::Listen(_) | Next::ListenToTasks(_) | Next::Pause(_) | Next::End(_) => Event::Waited,
+    }
+}
+
+fn look(log: &mut Log) -> Result<()> {
+    match log.grown()? {
+        true => log.refresh(),
+        false => Ok(()),
+    }
+}
+
+fn admit(log: &Log, mut rules: Box<NewRules>) -> Result<Box<NewRules>, String> {
+    let state = log.state();
+    state
+        .check_swap(&rules.swap)
+        .map_err(|reason| reason.to_string())?;
+    match rules.breaking.take().filter(|_| has_rows(state)) {
+        Some(error) => Err(error.to_string()),
+        None => Ok(rules),
+    }
+}
+
+/// The log's positions of these partitions, as a message to the task that reads them.
+pub fn positioned(state: &State, partitions: &[ChainId], because: Because) -> ToTask {
+    let at = |partition| position(state, partition);
+    let positions: Vec<Position> = partitions.iter().filter_map(at).collect();
+    match because {
+        Because::Asked => ToTask::Positions(positions),
+        Because::Rewound => ToTask::Rewound(positions),
+        Because::Assigned => ToTask::Assign(positions),
+        Because::Dropped { up_to, why } => ToTask::Dropped {
+            up_to,
+            positions,
+            why,
+        },
+    }
+}
+
+fn finished(hand_in: HandIn, rules_gen: u64) -> Finished {
+    Finished {
+        task: hand_in.task,
+        number: hand_in.number,
+        receipt: durable(hand_in.sealed, rules_gen),
+    }
+}
+
+/// W2: every file sealed, so durable, and its size checked.
+fn durable(sealed: Sealed, rules_gen: u64) -> Result<Receipt> {
+    let Sealed {
+        base,
+        files,
+        spans,
+        counters,
+    } = sealed;
+    let mut added = Vec::with_capacity(files.len());
+    for file in files {
+        added.push(file.finish()?);
+    }
+    let mut sums: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for (transform, counter, amount) in counters {
+        *sums
+            .entry(transform)
+            .or_default()
+            .entry(counter)
+            .or_default() += amount;
+    }
+    Ok(Receipt {
+        base,
+        r#gen: rules_gen,
+        spans,
+        files: added,
+        counters: sums,
+    })
+}
+
+/// Where the log says that a chain goes on.
+pub fn position(state: &State, chain: &ChainId) -> Option<Position> {
+    let at = state.chains.get(chain)?;
+    Some(Position {
+        chain: chain.clone(),
+        epoch: at.epoch,
+        tp: TopicPartition {
+            topic: at.topic.as_str().into(),
+            partition: at.partition,
+        },
+        next: at.to,
+    })
+}
+
+fn gaps(state: &State, ranges: &[LostRange]) -> Vec<Span> {
+    let epoch = |chain| state.chains.get(chain).map_or(0, |c| c.epoch);
+    let spans = ranges.iter();
+    spans
+        .map(|r| gap(&r.chain, epoch(&r.chain), r.from, r.to))
+        .collect()
+}
+
+/// A gap of one chain: offsets `[from, to)` were gone before they were read.
+pub fn gap(chain: &ChainId, epoch: u64, from: i64, to: i64) -> Span {
+    Span {
+        chain: chain.clone(),
+        epoch,
+        from,
+        to,
+        lost: u64::try_from(to - from).unwrap_or(0),
+        records: Default::default(),
+        rows: Default::default(),
+        letters: 0,
+    }
+}

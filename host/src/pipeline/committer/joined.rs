@@ -1,0 +1,40 @@
+//! Two hand-ins of one task as one: what was in flight, and what was sealed after it.
+
+use crate::chain::Ledger;
+use crate::commit::Span;
+use crate::sink::Sealed;
+
+/// Whether all that was sealed after `before` goes on where that ended.
+pub fn follows(before: &Sealed, after: &Sealed) -> bool {
+    after.spans.iter().all(|next| {
+        let of_partition = |span: &&Span| span.chain == next.chain;
+        let first = before.spans.iter().find(of_partition);
+        first.is_none_or(|first| first.to == next.from && first.epoch == next.epoch)
+    })
+}
+
+/// What a task sealed after `before`, as if both had been one.
+pub fn append(before: &mut Sealed, after: Sealed) {
+    before.base = before.base.min(after.base);
+    before.files.extend(after.files);
+    before.counters.extend(after.counters);
+    for span in after.spans {
+        match before.spans.iter_mut().find(|s| s.chain == span.chain) {
+            Some(first) => extend(first, &span),
+            None => before.spans.push(span),
+        }
+    }
+}
+
+/// The next span of the same partition.
+fn extend(first: &mut Span, next: &Span) {
+    let ledger = |span: &Span| Ledger {
+        records: span.records,
+        rows: span.rows,
+        letters: span.letters,
+    };
+    let mut sum = ledger(first);
+    sum.add(&ledger(next));
+    first.to = next.to;
+    (first.records, first.rows, first.letters) = (sum.records, sum.rows, sum.letters);
+}

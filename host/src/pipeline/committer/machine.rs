@@ -1,0 +1,647 @@
+//! What a committer does next: phases and steps, without I/O and without a clock.
+//!
+//! ```text
+//! Gathering ─ pace of the log, or all have ended ─→ Finishing ─→ Writing ─→ Publishing ─→ Gathering
+//!           ─ rules ─→ (Refreshing) ─→ Admitting ─→ Flushing ─ all have flushed, or FLUSH_MAX ─→ Finishing …
+//!           ─ partitions taken away ──────────────→ Flushing …
+//!           ─ positions ─→ Refreshing ─→ Gathering
+//!           ─ gap, new partitions ─→ Writing …
+//! ```
+//! Order, never another: files durable → entry (W3–W6) → publish → acknowledge → report → answer to the task.
+//! Nothing is taken from a channel but while gathering and flushing. While the store does not answer, the same call is
+//! repeated with longer and longer pauses.
+//!
+//! A change of rules is handed to all tasks at once. What they made before it (`Flushed`) and the change become one entry:
+//! the entry is the atomic point. What a task flushes later than `FLUSH_MAX` was made under rules that are no longer in
+//! force, so it is dropped and read again. Where the entry loses (another process changed the rules first), the tasks run
+//! rules that never came into force: the pipeline begins again at the log's positions.
+//! Partitions that are taken away go the same way, with an entry that changes nothing but positions.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::joined::{append, follows};
+use super::steps::{
+    Because, Effect, Ending, Event, Finished, Flush, For, NewRules, Next, Phase, Reason, Seen,
+    Step, Writes,
+};
+use crate::backoff::Backoff;
+use crate::commit::{Committed, Draft, Dropped, Outcome};
+use crate::error::{Error, Kind, Remedy};
+use crate::pipeline::messages::{Change, HandIn, ToCommitter, ToTask};
+use crate::record::ChainId;
+
+/// How long the committer sleeps when nobody has anything.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// Between two looks of an idle committer for entries of other processes; a swap among them is followed.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// For all tasks to seal what they hold: far above a batch, a plugin's deadline and the closing of files. A task that takes
+/// longer (a plugin is being isolated, the broker is away) reads its records again under the new rules.
+pub const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+/// Why a hand-in is dropped that was made before a change of rules and came after it.
+const OTHER_RULES: &str = "made under rules that are no longer in force";
+
+#[derive(Debug)]
+pub struct Machine {
+    phase: Phase,
+    /// At most one of each task, of the rules in force.
+    waiting: Vec<HandIn>,
+    /// Came while a flush was to be done first.
+    later: VecDeque<ToCommitter>,
+    /// Partitions of each task.
+    owned: Vec<Vec<ChainId>>,
+    /// Tasks that have ended.
+    ended: BTreeSet<usize>,
+    /// Changes of rules handed out to the tasks.
+    swap_seq: u64,
+    flushes: u64,
+    /// The rules that the tasks run once they have heard all.
+    rules_gen: u64,
+    /// The last rewind that the tasks were told of.
+    rewound: u64,
+    looked: Duration,
+    backoff: Backoff,
+}
+
+impl Machine {
+    /// `rules_gen` and `rewound` as in [`Seen`], when the tasks were set up.
+    pub fn new(
+        owned: Vec<Vec<ChainId>>,
+        (rules_gen, rewound): (u64, u64),
+        backoff: Backoff,
+    ) -> Machine {
+        Machine {
+            phase: Phase::Gathering,
+            waiting: Vec::new(),
+            later: VecDeque::new(),
+            owned,
+            ended: BTreeSet::new(),
+            swap_seq: 0,
+            flushes: 0,
+            rules_gen,
+            rewound,
+            looked: Duration::ZERO,
+            backoff,
+        }
+    }
+
+    #[cfg(test)]
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    pub fn step(&mut self, event: Event, seen: &Seen) -> Step {
+        let mut effects = Vec::new();
+        let next = match self.react(event, seen, &mut effects) {
+            Some(next) => next,
+            None => self.go_on(seen, &mut effects),
+        };
+        Step { effects, next }
+    }
+
+    /// `None`: the phase says what comes next.
+    fn react(&mut self, event: Event, seen: &Seen, effects: &mut Vec<Effect>) -> Option<Next> {
+        let phase = std::mem::replace(&mut self.phase, Phase::Gathering);
+        match (phase, event) {
+            (Phase::Gathering, Event::Heard(message)) => return self.take(message, effects),
+            (Phase::Gathering, Event::Quiet) => return self.look(seen),
+            (Phase::Gathering, Event::HungUp) => {
+                return Some(match self.waiting.is_empty() {
+                    true => self.end(Ending::Well),
+                    false => self.finish(None),
+                });
+            }
+            (Phase::Gathering, Event::Found(opens)) => {
+                let partitions = opens.iter().map(|open| open.chain.clone()).collect();
+                self.phase = Phase::Writing(Writes::Open(partitions));
+                return Some(Next::Commit(Draft::Open(opens)));
+            }
+            (Phase::Gathering, Event::Rules(rules)) => return Some(self.rules(rules)),
+            (Phase::Gathering, Event::Revoked(partitions)) => {
+                self.release(partitions, seen, effects);
+            }
+            (Phase::Flushing(flush), Event::Heard(message)) => {
+                self.flushing(flush, message, effects);
+            }
+            (Phase::Flushing(mut flush), Event::HungUp) => {
+                flush.missing.clear();
+                self.phase = Phase::Flushing(flush);
+            }
+            (Phase::Looking, Event::Looked(Err(error))) if error.remedy() != Remedy::Retry => {
+                return Some(self.end(Ending::Failed(error)));
+            }
+            (Phase::Refreshing(what), Event::Refreshed(result)) => {
+                return self.refreshed(what, result, seen, effects);
+            }
+            (phase @ Phase::Refreshing(_), Event::Waited) => {
+                self.phase = phase;
+                return Some(Next::Refresh);
+            }
+            (Phase::Admitting, Event::Admitted(Ok(rules))) => {
+                self.change(*rules, seen, effects);
+            }
+            (Phase::Admitting, Event::Admitted(Err(why))) => {
+                effects.push(Effect::AnswerRules(Err(why)));
+            }
+            (Phase::Finishing(reason), Event::Finished(finished)) => {
+                return self.finished(reason, finished, effects);
+            }
+            (Phase::Writing(writes), Event::Settled(Err(error)))
+                if error.remedy() == Remedy::Retry =>
+            {
+                self.phase = Phase::Writing(writes);
+                return Some(self.pause(error, effects));
+            }
+            (phase @ Phase::Writing(_), Event::Waited) => {
+                self.phase = phase;
+                return Some(match seen.stop_overdue {
+                    true => Next::Leave,
+                    false => Next::Settle,
+                });
+            }
+            (Phase::Writing(writes), Event::Settled(outcome)) => {
+                return self.settled(writes, outcome.map(Some), effects);
+            }
+            (Phase::Writing(writes), Event::Left(outcome)) => {
+                return self.settled(writes, outcome, effects);
+            }
+            (Phase::Publishing(writes, committed, dropped), Event::Published(Err(error)))
+                if error.remedy() == Remedy::Retry =>
+            {
+                self.phase = Phase::Publishing(writes, committed, dropped);
+                return Some(self.pause(error, effects));
+            }
+            (Phase::Publishing(writes, committed, dropped), Event::Waited) => {
+                // Whoever opens the log next publishes: leaving now loses nothing.
+                if seen.stop_overdue {
+                    return self.written(writes, Some(committed), dropped, effects);
+                }
+                let again = committed.clone();
+                self.phase = Phase::Publishing(writes, committed, dropped);
+                return Some(Next::Publish(again));
+            }
+            (Phase::Publishing(writes, committed, dropped), Event::Published(result)) => {
+                if let Err(error) = result {
+                    return Some(self.end(Ending::Failed(error)));
+                }
+                self.worked(effects);
+                effects.push(Effect::Announce(committed.clone()));
+                return self.written(writes, Some(committed), dropped, effects);
+            }
+            (Phase::Gathering, Event::Begun) | (Phase::Looking, Event::Looked(_)) => {}
+            (phase @ Phase::Flushing(_), Event::Quiet) => self.phase = phase,
+            (phase, event) => {
+                let message = format!("{event:?} while {phase:?}");
+                let bug = Error::new(Kind::Bug, "committer.step", message);
+                return Some(self.end(Ending::Failed(bug)));
+            }
+        }
+        None
+    }
+
+    /// From the phase, after an event, to what is waited for.
+    fn go_on(&mut self, seen: &Seen, effects: &mut Vec<Effect>) -> Next {
+        if let Phase::Flushing(flush) = &self.phase {
+            let left = flush.until.saturating_sub(seen.now);
+            if !flush.missing.is_empty() && !left.is_zero() && !seen.stop_overdue {
+                return Next::ListenToTasks(left.min(IDLE_WAIT));
+            }
+        }
+        if let Phase::Flushing(flush) = std::mem::replace(&mut self.phase, Phase::Gathering) {
+            let missing = flush.missing.into_iter();
+            effects.extend(missing.map(|task| Effect::Late { task }));
+            return self.finish(Some(flush.reason));
+        }
+        loop {
+            if seen.rules_gen != self.rules_gen {
+                return self.end(Ending::OtherRules);
+            }
+            self.follow_rewind(seen, effects);
+            // Nothing is gathered while draining.
+            let ready = seen.stop_asked || seen.ready_in.is_zero();
+            if !self.waiting.is_empty() && ready {
+                return self.finish(None);
+            }
+            let Some(message) = self.later.pop_front() else {
+                break;
+            };
+            if let Some(next) = self.take(message, effects) {
+                return next;
+            }
+        }
+        Next::Listen(match self.waiting.is_empty() {
+            true => IDLE_WAIT,
+            false => seen.ready_in.min(IDLE_WAIT),
+        })
+    }
+
+    fn end(&mut self, ending: Ending) -> Next {
+        self.phase = Phase::Ended;
+        Next::End(ending)
+    }
+
+    /// While gathering.
+    fn take(&mut self, message: ToCommitter, effects: &mut Vec<Effect>) -> Option<Next> {
+        match message {
+            ToCommitter::Commit(hand_in) => self.add(hand_in, effects),
+            ToCommitter::Flushed { hand_in, .. } => {
+                if let Some(late) = hand_in {
+                    self.add(late, effects);
+                }
+            }
+            ToCommitter::Ended { task } => {
+                self.ended.insert(task);
+            }
+            ToCommitter::Positions { task } => {
+                self.phase = Phase::Refreshing(For::Task(task));
+                return Some(Next::Refresh);
+            }
+            ToCommitter::Gap { task, ranges } => {
+                self.phase = Phase::Writing(Writes::Gap { task });
+                return Some(Next::CommitGap(ranges));
+            }
+        }
+        None
+    }
+
+    /// While tasks flush. What is not of before the change comes after the entry.
+    fn flushing(&mut self, mut flush: Flush, message: ToCommitter, effects: &mut Vec<Effect>) {
+        let before = match flush.reason {
+            Reason::Rules(_) => self.swap_seq - 1,
+            Reason::Release(_) => self.swap_seq,
+        };
+        let (number, hand_in) = match message {
+            ToCommitter::Commit(hand_in) => (None, Some(hand_in)),
+            ToCommitter::Flushed {
+                task,
+                flush,
+                hand_in,
+            } => (Some((task, flush)), hand_in),
+            ToCommitter::Ended { task } => {
+                flush.missing.remove(&task);
+                self.ended.insert(task);
+                (None, None)
+            }
+            message => {
+                self.later.push_back(message);
+                (None, None)
+            }
+        };
+        if let Some((task, number)) = number
+            && number == flush.number
+        {
+            flush.missing.remove(&task);
+        }
+        match hand_in {
+            Some(hand_in) if hand_in.swap_seq == before => self.join(hand_in, effects),
+            Some(hand_in) if hand_in.swap_seq < before => {
+                self.reject(hand_in, OTHER_RULES, effects);
+            }
+            Some(hand_in) => self.later.push_back(ToCommitter::Commit(hand_in)),
+            None => {}
+        }
+        self.phase = Phase::Flushing(flush);
+    }
+
+    /// Made under other rules than those in force, it is never to be committed.
+    fn add(&mut self, hand_in: HandIn, effects: &mut Vec<Effect>) {
+        if hand_in.swap_seq == self.swap_seq {
+            self.join(hand_in, effects);
+        } else {
+            self.reject(hand_in, OTHER_RULES, effects);
+        }
+    }
+
+    /// One receipt with what the task handed in before, if this follows on it.
+    fn join(&mut self, hand_in: HandIn, effects: &mut Vec<Effect>) {
+        let of_task = |before: &HandIn| before.task == hand_in.task;
+        match self.waiting.iter().position(of_task) {
+            None => self.waiting.push(hand_in),
+            Some(at) if follows(&self.waiting[at].sealed, &hand_in.sealed) => {
+                let before = &mut self.waiting[at];
+                before.number = hand_in.number;
+                append(&mut before.sealed, hand_in.sealed);
+            }
+            // Somebody put the log back in between: the one before is of positions that are no more.
+            Some(at) => {
+                let before = std::mem::replace(&mut self.waiting[at], hand_in);
+                self.reject(before, "the log was put back since", effects);
+            }
+        }
+    }
+
+    fn reject(&mut self, hand_in: HandIn, why: &str, effects: &mut Vec<Effect>) {
+        let HandIn {
+            task,
+            number,
+            sealed,
+            ..
+        } = hand_in;
+        effects.push(Effect::Abandon(sealed));
+        self.drop_hand_in(task, number, why.to_owned(), effects);
+    }
+
+    fn drop_hand_in(&self, task: usize, up_to: u64, why: String, effects: &mut Vec<Effect>) {
+        self.send_positions(task, Because::Dropped { up_to, why }, effects);
+    }
+
+    fn send_positions(&self, task: usize, because: Because, effects: &mut Vec<Effect>) {
+        let partitions = self.owned.get(task).cloned().unwrap_or_default();
+        effects.push(Effect::SendPositions {
+            task,
+            partitions,
+            because,
+        });
+    }
+
+    /// A task that reads on is stopped by its next commit; one with nothing to commit is told here.
+    fn follow_rewind(&mut self, seen: &Seen, effects: &mut Vec<Effect>) {
+        if std::mem::replace(&mut self.rewound, seen.rewound) == seen.rewound {
+            return;
+        }
+        effects.push(Effect::TellRewound);
+        for task in 0..self.owned.len() {
+            self.send_positions(task, Because::Rewound, effects);
+        }
+    }
+
+    /// Idle: did another process put other rules in force? A store that does not answer is no news; commits tell.
+    fn look(&mut self, seen: &Seen) -> Option<Next> {
+        let idle = self.waiting.is_empty() && !seen.stop_asked;
+        if !idle || seen.now < self.looked + LOOK_EVERY {
+            return None;
+        }
+        self.looked = seen.now;
+        self.phase = Phase::Looking;
+        Some(Next::Look)
+    }
+
+    /// Reports the first fault, and waits.
+    fn pause(&mut self, error: Error, effects: &mut Vec<Effect>) -> Next {
+        if !self.backoff.is_waiting() {
+            effects.push(Effect::TellWaiting(error));
+        }
+        Next::Pause(self.backoff.next_wait())
+    }
+
+    fn worked(&mut self, effects: &mut Vec<Effect>) {
+        if self.backoff.is_waiting() {
+            effects.push(Effect::TellResumed);
+        }
+        self.backoff.reset();
+    }
+
+    fn refreshed(
+        &mut self,
+        what: For,
+        result: Result<(), Error>,
+        seen: &Seen,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Next> {
+        match result {
+            Err(error) if error.remedy() == Remedy::Retry && !seen.stop_overdue => {
+                self.phase = Phase::Refreshing(what);
+                Some(self.pause(error, effects))
+            }
+            Err(error) => Some(self.end(Ending::Failed(error))),
+            Ok(()) => {
+                self.worked(effects);
+                match what {
+                    For::Task(task) => {
+                        self.send_positions(task, Because::Asked, effects);
+                        None
+                    }
+                    // No answer: whoever asked writes the entry, and this pipeline begins again.
+                    For::Rules(_) if seen.rules_gen != self.rules_gen => None,
+                    For::Rules(rules) => {
+                        self.phase = Phase::Admitting;
+                        Some(Next::Admit(rules))
+                    }
+                }
+            }
+        }
+    }
+
+    fn rules(&mut self, mut rules: Box<NewRules>) -> Next {
+        if rules.own {
+            rules.swap.from = self.rules_gen;
+        }
+        // It may know of an entry that was not seen here yet.
+        if rules.swap.from != self.rules_gen {
+            self.phase = Phase::Refreshing(For::Rules(rules));
+            return Next::Refresh;
+        }
+        self.phase = Phase::Admitting;
+        Next::Admit(rules)
+    }
+
+    /// Every task goes over to the new rules as soon as it hears of them.
+    fn change(&mut self, rules: NewRules, seen: &Seen, effects: &mut Vec<Effect>) {
+        self.swap_seq += 1;
+        let changes = rules.chains.into_iter().enumerate();
+        let changes = changes.map(|(task, chain)| (task, Change::Rules(Box::new(chain))));
+        self.flush(Reason::Rules(Box::new(rules.swap)), changes, seen, effects);
+    }
+
+    fn release(&mut self, partitions: Vec<ChainId>, seen: &Seen, effects: &mut Vec<Effect>) {
+        let mut changes = Vec::new();
+        for (task, owned) in self.owned.iter_mut().enumerate() {
+            let (of_task, rest) = (owned.drain(..)).partition(|p| partitions.contains(p));
+            *owned = rest;
+            if !Vec::is_empty(&of_task) {
+                changes.push((task, Change::Release(of_task)));
+            }
+        }
+        self.flush(
+            Reason::Release(partitions),
+            changes.into_iter(),
+            seen,
+            effects,
+        );
+    }
+
+    fn flush(
+        &mut self,
+        reason: Reason,
+        changes: impl Iterator<Item = (usize, Change)>,
+        seen: &Seen,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.flushes += 1;
+        let number = self.flushes;
+        let mut missing = BTreeSet::new();
+        for (task, change) in changes.filter(|(task, _)| !self.ended.contains(task)) {
+            missing.insert(task);
+            let flush = ToTask::Flush {
+                flush: number,
+                change,
+            };
+            effects.push(Effect::Send(task, flush));
+        }
+        self.phase = Phase::Flushing(Flush {
+            number,
+            reason,
+            missing,
+            until: seen.now + FLUSH_MAX,
+        });
+    }
+
+    /// All that waits, and a change after it, become one entry.
+    fn finish(&mut self, reason: Option<Reason>) -> Next {
+        self.phase = Phase::Finishing(reason);
+        Next::Finish {
+            hand_ins: std::mem::take(&mut self.waiting),
+            rules_gen: self.rules_gen,
+        }
+    }
+
+    fn finished(
+        &mut self,
+        reason: Option<Reason>,
+        finished: Vec<Finished>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Next> {
+        let mut hand_ins = Vec::new();
+        let mut receipts = Vec::new();
+        for Finished {
+            task,
+            number,
+            receipt,
+        } in finished
+        {
+            match receipt {
+                Ok(receipt) => {
+                    hand_ins.push((task, number));
+                    receipts.push(receipt);
+                }
+                // Its files may lie half written; whatever is left of them is collected as orphans.
+                Err(error) if error.remedy() == Remedy::StopPipeline => {
+                    return Some(self.end(Ending::Failed(error)));
+                }
+                Err(error) => {
+                    self.drop_hand_in(task, number, error.to_string(), effects);
+                    effects.push(Effect::TellWaiting(error));
+                }
+            }
+        }
+        let swap = match &reason {
+            Some(Reason::Rules(swap)) => Some((**swap).clone()),
+            _ => None,
+        };
+        if receipts.is_empty() && swap.is_none() {
+            return self.done(reason, None, None, effects);
+        }
+        self.phase = Phase::Writing(Writes::Data { hand_ins, reason });
+        Some(Next::Commit(Draft::Data { receipts, swap }))
+    }
+
+    /// `None`: the deadline of a stop passed first; the attempt is in nobody's way.
+    fn settled(
+        &mut self,
+        writes: Writes,
+        outcome: Result<Option<Outcome>, Error>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Next> {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => return Some(self.end(Ending::Failed(error))),
+        };
+        match outcome {
+            None => match writes {
+                Writes::Data {
+                    reason: Some(Reason::Rules(_)),
+                    ..
+                } => Some(self.end(Ending::Stopped)),
+                _ => None,
+            },
+            Some(Outcome::Lost { dropped }) => {
+                self.worked(effects);
+                self.written(writes, None, dropped, effects)
+            }
+            Some(Outcome::Committed { committed, dropped }) => {
+                self.worked(effects);
+                if matches!(writes, Writes::Open(_)) {
+                    return self.written(writes, Some(committed), dropped, effects);
+                }
+                self.phase = Phase::Publishing(writes, committed.clone(), dropped);
+                Some(Next::Publish(committed))
+            }
+        }
+    }
+
+    /// The entry is in the log and published, or it never will be in the log: whoever waits for it is answered.
+    fn written(
+        &mut self,
+        writes: Writes,
+        committed: Option<Committed>,
+        dropped: Vec<Dropped>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Next> {
+        match writes {
+            Writes::Data { hand_ins, reason } => {
+                for (index, (task, up_to)) in hand_ins.iter().copied().enumerate() {
+                    match dropped.iter().find(|d| d.index == index) {
+                        Some(lost) => {
+                            self.drop_hand_in(task, up_to, lost.reason.to_string(), effects);
+                        }
+                        None => effects.push(Effect::Send(task, ToTask::Committed { up_to })),
+                    }
+                }
+                let lost = dropped.iter().find(|d| d.index == hand_ins.len());
+                let lost = lost.map(|lost| lost.reason.to_string());
+                self.done(reason, committed, lost, effects)
+            }
+            Writes::Open(partitions) => {
+                self.assign(partitions, effects);
+                None
+            }
+            Writes::Gap { task } => {
+                self.send_positions(task, Because::Asked, effects);
+                None
+            }
+        }
+    }
+
+    /// What the entry was for. `lost`: why the log did not take the change of rules.
+    fn done(
+        &mut self,
+        reason: Option<Reason>,
+        committed: Option<Committed>,
+        lost: Option<String>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Next> {
+        match (reason, committed, lost) {
+            (Some(Reason::Rules(_)), Some(committed), None) => {
+                self.rules_gen = committed.version;
+                effects.push(Effect::AnswerRules(Ok(committed.version)));
+                None
+            }
+            (Some(Reason::Rules(_)), _, lost) => {
+                effects.push(Effect::AnswerRules(Err(lost.unwrap_or_default())));
+                Some(self.end(Ending::OtherRules))
+            }
+            (Some(Reason::Release(partitions)), ..) => {
+                effects.push(Effect::Released(partitions));
+                None
+            }
+            (None, ..) => None,
+        }
+    }
+
+    /// New partitions, now that their starts are in the log (W1): the task with the fewest reads them.
+    fn assign(&mut self, partitions: Vec<ChainId>, effects: &mut Vec<Effect>) {
+        for partition in partitions {
+            let known = self.owned.iter().any(|owned| owned.contains(&partition));
+            let fewest = (0..self.owned.len()).min_by_key(|task| self.owned[*task].len());
+            if let (false, Some(task)) = (known, fewest) {
+                self.owned[task].push(partition.clone());
+                effects.push(Effect::SendPositions {
+                    task,
+                    partitions: vec![partition],
+                    because: Because::Assigned,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The phases of a committer, what happens to it, and what it does.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::chain::Chain;
+use crate::commit::{Committed, Draft, Dropped, Open, Outcome, Receipt, Swap};
+use crate::error::Error;
+use crate::pipeline::messages::{HandIn, ToCommitter, ToTask};
+use crate::record::ChainId;
+use crate::sink::Sealed;
+use crate::source::LostRange;
+
+/// New rules, ready to run.
+#[derive(Debug)]
+pub struct NewRules {
+    pub swap: Swap,
+    /// The rules of this process's own config: they replace whatever is in force, and `swap.from` is filled in.
+    pub own: bool,
+    /// Why readers of the table would not take it, where it has rows.
+    pub breaking: Option<Error>,
+    /// One for each task.
+    pub chains: Vec<Chain>,
+}
+
+#[derive(Debug)]
+pub enum Phase {
+    /// Takes what tasks hand in, until the pace of the log allows an entry.
+    Gathering,
+    /// Reads what other processes wrote, because nobody has asked for a while.
+    Looking,
+    /// Reads what other processes wrote, before an answer.
+    Refreshing(For),
+    /// The log says whether it would take these rules.
+    Admitting,
+    /// Tasks seal what they made before a change.
+    Flushing(Flush),
+    /// The files of hand-ins become durable.
+    Finishing(Option<Reason>),
+    /// An entry is on its way into the log.
+    Writing(Writes),
+    /// An entry is in the log; its files get their final names.
+    Publishing(Writes, Committed, Vec<Dropped>),
+    Ended,
+}
+
+#[cfg(test)]
+impl Phase {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Gathering => "committer Gathering",
+            Phase::Looking => "committer Looking",
+            Phase::Refreshing(_) => "committer Refreshing",
+            Phase::Admitting => "committer Admitting",
+            Phase::Flushing(_) => "committer Flushing",
+            Phase::Finishing(_) => "committer Finishing",
+            Phase::Writing(_) => "committer Writing",
+            Phase::Publishing(..) => "committer Publishing",
+            Phase::Ended => "committer Ended",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum For {
+    /// This task asks for positions.
+    Task(usize),
+    Rules(Box<NewRules>),
+}
+
+/// Why tasks flush.
+#[derive(Debug)]
+pub enum Reason {
+    Rules(Box<Swap>),
+    Release(Vec<ChainId>),
+}
+
+#[derive(Debug)]
+pub struct Flush {
+    pub number: u64,
+    pub reason: Reason,
+    /// Tasks that have not answered.
+    pub missing: BTreeSet<usize>,
+    pub until: Duration,
+}
+
+/// What an entry is for.
+#[derive(Debug)]
+pub enum Writes {
+    Data {
+        /// Task and number of each hand-in, in the order of the draft.
+        hand_ins: Vec<(usize, u64)>,
+        reason: Option<Reason>,
+    },
+    Open(Vec<ChainId>),
+    Gap {
+        task: usize,
+    },
+}
+
+#[derive(Debug)]
+pub enum Event {
+    Begun,
+    Heard(ToCommitter),
+    /// Nobody said anything for the time of the wait.
+    Quiet,
+    /// Every task has hung up.
+    HungUp,
+    /// New partitions were found.
+    Found(Vec<Open>),
+    Rules(Box<NewRules>),
+    /// Somebody else is to read these partitions: they are released after an entry.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "simulated; no source takes partitions away yet")
+    )]
+    Revoked(Vec<ChainId>),
+    Looked(Result<(), Error>),
+    Refreshed(Result<(), Error>),
+    /// Whether the log and the readers of the table would take the rules; else why not.
+    Admitted(Result<Box<NewRules>, String>),
+    /// In the order of the hand-ins.
+    Finished(Vec<Finished>),
+    Settled(Result<Outcome, Error>),
+    /// `None`: nothing was on its way.
+    Left(Result<Option<Outcome>, Error>),
+    Published(Result<(), Error>),
+    /// The pause is over.
+    Waited,
+}
+
+/// A hand-in whose files are durable, or why they are not.
+#[derive(Debug)]
+pub struct Finished {
+    pub task: usize,
+    pub number: u64,
+    pub receipt: Result<Receipt, Error>,
+}
+
+/// Done in this order; none of them fails.
+#[derive(Debug)]
+pub enum Effect {
+    Send(usize, ToTask),
+    /// The task is sent the log's positions of these partitions.
+    SendPositions {
+        task: usize,
+        partitions: Vec<ChainId>,
+        because: Because,
+    },
+    /// These files will be in no entry.
+    Abandon(Sealed),
+    /// Group offsets and reports: only after an entry is published.
+    Announce(Committed),
+    /// To whoever asked for new rules: the version, or why not.
+    AnswerRules(Result<u64, String>),
+    /// The task did not flush in time.
+    Late {
+        task: usize,
+    },
+    /// What the partitions had is in the log.
+    Released(Vec<ChainId>),
+    TellRewound,
+    TellWaiting(Error),
+    TellResumed,
+}
+
+#[derive(Debug)]
+pub enum Because {
+    Asked,
+    Rewound,
+    Assigned,
+    Dropped { up_to: u64, why: String },
+}
+
+/// What the committer waits for. Its end is the next event.
+#[derive(Debug)]
+pub enum Next {
+    /// `Heard`, `Found`, `Rules` (unless the process is stopping), `Revoked`, `HungUp` or, after this time, `Quiet`.
+    Listen(Duration),
+    /// The same from the tasks alone.
+    ListenToTasks(Duration),
+    Look,
+    Refresh,
+    Admit(Box<NewRules>),
+    /// Seals the files, so that they are durable (W2).
+    Finish {
+        hand_ins: Vec<HandIn>,
+        rules_gen: u64,
+    },
+    Commit(Draft),
+    CommitGap(Vec<LostRange>),
+    /// Goes on with the attempt that has no answer.
+    Settle,
+    /// Gives it up: the deadline of a stop has passed.
+    Leave,
+    Publish(Committed),
+    /// Not past the moment somebody asks to stop; while stopping, not past the deadline.
+    Pause(Duration),
+    End(Ending),
+}
+
+#[derive(Debug)]
+pub enum Ending {
+    Well,
+    /// Other rules are in force than the tasks run.
+    OtherRules,
+    /// The deadline of a stop passed while tasks had gone over to new rules.
+    Stopped,
+    Failed(Error),
+}
+
+#[derive(Debug)]
+pub struct Step {
+    pub effects: Vec<Effect>,
+    pub next: Next,
+}
+
+/// What is so at the moment of a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub now: Duration,
+    pub stop_asked: bool,
+    /// The time for draining is over.
+    pub stop_overdue: bool,
+    /// How long to gather yet, by the pace of the log.
+    pub ready_in: Duration,
+    /// Version of the rules in force, as far as the log was read.
+    pub rules_gen: u64,
+    /// Version of the last rewind, likewise.
+    pub rewound: u64,
+}

@@ -1,0 +1,139 @@
+//! What the log must say, whatever happened: it folds the entries by itself and shares no code with `commit::State`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{END, PARTITIONS, START, chain, log_name, version_of};
+use crate::commit::{Entry, Kind, decode};
+use crate::record::ChainId;
+use crate::store::Store;
+
+#[derive(Debug, Default)]
+pub struct Model {
+    pub entries: usize,
+    pub swaps: usize,
+    pub rewinds: usize,
+    pub gaps: usize,
+    /// Version of the rules by which each row was made.
+    rows: BTreeMap<(ChainId, i64), u64>,
+    lost: BTreeSet<(ChainId, i64)>,
+    to: BTreeMap<ChainId, i64>,
+    epochs: BTreeMap<ChainId, u64>,
+    in_force: u64,
+    generation: u64,
+    /// Marks of the hand-ins that are in an entry.
+    hand_ins: BTreeSet<String>,
+}
+
+impl Model {
+    /// Reads on. `low`: below it offsets may be lost.
+    pub fn look(&mut self, store: &dyn Store, low: &BTreeMap<ChainId, i64>) {
+        while let Some(bytes) = store.get(&log_name().entry(self.entries as u64)).unwrap() {
+            self.fold(&decode(&bytes, "model").unwrap(), low);
+            self.entries += 1;
+        }
+    }
+
+    fn fold(&mut self, entry: &Entry, low: &BTreeMap<ChainId, i64>) {
+        for open in &entry.open {
+            assert_eq!(
+                self.to.insert(open.chain.clone(), open.at),
+                None,
+                "opened twice"
+            );
+        }
+        for span in &entry.spans {
+            let to = self.to.insert(span.chain.clone(), span.to);
+            assert_eq!(
+                to,
+                Some(span.from),
+                "positions follow each other: {entry:?}"
+            );
+            let epoch = self.epochs.entry(span.chain.clone()).or_default();
+            *epoch += u64::from(entry.kind == Kind::Rewind);
+            assert_eq!(span.epoch, *epoch, "read since the last rewind: {entry:?}");
+        }
+        match entry.kind {
+            Kind::Data => self.data(entry),
+            Kind::Gap => {
+                self.gaps += 1;
+                for span in &entry.spans {
+                    assert!(span.to <= low[&span.chain], "only what is gone is a gap");
+                    let offsets = span.from..span.to;
+                    self.lost.extend(offsets.map(|at| (span.chain.clone(), at)));
+                }
+            }
+            Kind::Rewind => {
+                self.rewinds += 1;
+                for span in &entry.spans {
+                    let undone = |of: &(ChainId, i64)| of.0 == span.chain && of.1 >= span.to;
+                    self.rows.retain(|of, _| !undone(of));
+                    self.lost.retain(|of| !undone(of));
+                }
+            }
+            _ => {}
+        }
+        if let Some(swap) = &entry.swap {
+            self.swaps += 1;
+            assert_eq!(swap.from, self.generation, "of the rules it replaces");
+            (self.generation, self.in_force) = (entry.version, version_of(&swap.rules));
+        }
+    }
+
+    /// Every row of the spans is there once, made by the rules in force, and no other.
+    fn data(&mut self, entry: &Entry) {
+        let rules = entry.rules.as_ref().expect("rules");
+        assert_eq!(rules.r#gen, self.generation, "rules in force: {entry:?}");
+        let mut made = BTreeSet::new();
+        for (by, counters) in &entry.counters {
+            for (row, amount) in counters {
+                assert_eq!(*amount, 1, "{row} twice in one entry");
+                if by == "hand-in" {
+                    assert!(self.hand_ins.insert(row.clone()), "handed in twice");
+                    continue;
+                }
+                assert_eq!(*by, format!("r{}", self.in_force), "rules in force: {row}");
+                made.insert(row.clone());
+            }
+        }
+        for span in &entry.spans {
+            for offset in span.from..span.to {
+                let row = format!("{}@{offset}@{}", span.chain, span.epoch);
+                assert!(made.remove(&row), "no row {row}: {entry:?}");
+                let before = self
+                    .rows
+                    .insert((span.chain.clone(), offset), self.in_force);
+                assert_eq!(before, None, "{row} is doubled");
+            }
+        }
+        assert!(made.is_empty(), "rows that no position covers: {made:?}");
+    }
+
+    pub fn all_read(&self) -> bool {
+        (0..PARTITIONS).all(|n| self.to.get(&chain(n)) == Some(&END))
+    }
+
+    /// What a task was told about a hand-in is true.
+    pub fn is_told(&self, marker: &str, committed: bool) {
+        assert_eq!(
+            self.hand_ins.contains(marker),
+            committed,
+            "told of {marker}"
+        );
+    }
+
+    pub fn conclude(&self) {
+        for n in 0..PARTITIONS {
+            for offset in START..END {
+                let of = (chain(n), offset);
+                let row = self.rows.contains_key(&of);
+                assert_ne!(
+                    row,
+                    self.lost.contains(&of),
+                    "{of:?}: a row, or known as lost"
+                );
+            }
+        }
+        let rows = self.rows.len() + self.lost.len();
+        assert_eq!(rows, PARTITIONS * usize::try_from(END - START).unwrap());
+    }
+}

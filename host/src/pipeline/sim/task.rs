@@ -1,0 +1,323 @@
+//! One task of a simulated process: the real machine; a source and a sink that are numbers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use super::{END, LONG, sometimes};
+use crate::backoff::Backoff;
+use crate::chain::Records;
+use crate::commit::Span;
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::messages::{HandIn, ToCommitter, ToTask};
+use crate::pipeline::task::machine::{Effect, Event, Machine, Next, POLL_WAIT, Seen, Step};
+use crate::record::ChainId;
+use crate::sink::Sealed;
+use crate::source::Position;
+
+/// Records that make a file full, and those for which there is memory.
+const ROLL: usize = 4;
+const MEMORY: usize = 9;
+const ROLL_AGE: Duration = Duration::from_millis(300);
+
+pub struct Task {
+    pub index: usize,
+    pub machine: Machine,
+    pub next: Option<Next>,
+    pub due: Duration,
+    pub inbox: VecDeque<ToTask>,
+    /// Epoch and next offset of each partition that is read.
+    source: BTreeMap<ChainId, (u64, i64)>,
+    paused: bool,
+    sink: Sink,
+    /// Version of the rules that are applied.
+    rules: u64,
+    /// Those that come with the next changes.
+    pub coming: VecDeque<u64>,
+    pub said: Said,
+    pub random: StdRng,
+}
+
+/// What tasks were told about their hand-ins, for the model.
+#[derive(Debug, Default)]
+pub struct Said {
+    open: BTreeMap<u64, String>,
+    pub committed: Vec<String>,
+    pub dropped: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Sink {
+    base: u64,
+    since: Duration,
+    spans: BTreeMap<ChainId, (u64, i64, i64)>,
+    rows: Vec<(String, String)>,
+    /// After an error only `discard` is allowed.
+    broken: bool,
+}
+
+impl Sink {
+    fn seal(&mut self, marker: &str) -> Option<Sealed> {
+        assert!(!self.broken, "a broken sink is discarded first");
+        let Sink {
+            base, spans, rows, ..
+        } = std::mem::take(self);
+        let spans: Vec<Span> = spans.into_iter().map(span).collect();
+        let mut counters: Vec<(String, String, u64)> =
+            rows.into_iter().map(|(by, row)| (by, row, 1)).collect();
+        counters.push(("hand-in".to_owned(), marker.to_owned(), 1));
+        (!spans.is_empty()).then(|| Sealed {
+            base,
+            files: Vec::new(),
+            spans,
+            counters,
+        })
+    }
+}
+
+/// All filtered: no files are needed. The rows are in the counters.
+fn span((chain, (epoch, from, to)): (ChainId, (u64, i64, i64))) -> Span {
+    let read = u64::try_from(to - from).unwrap();
+    Span {
+        chain,
+        epoch,
+        from,
+        to,
+        lost: 0,
+        records: Records {
+            read,
+            filtered: read,
+            ..Records::default()
+        },
+        rows: Default::default(),
+        letters: 0,
+    }
+}
+
+impl Task {
+    pub fn new(index: usize, positions: &[Position], rules: u64, random: StdRng) -> Task {
+        let at = |p: &Position| (p.chain.clone(), (p.epoch, p.next));
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        Task {
+            index,
+            machine: Machine::new(index, backoff),
+            next: None,
+            due: Duration::ZERO,
+            inbox: VecDeque::new(),
+            source: positions.iter().map(at).collect(),
+            paused: false,
+            sink: Sink::default(),
+            rules,
+            coming: VecDeque::new(),
+            said: Said::default(),
+            random,
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        matches!(self.next, Some(Next::End(_)))
+    }
+
+    /// When it goes on: at once where a message is there for it.
+    pub fn wakes(&self, now: Duration) -> Option<Duration> {
+        match &self.next {
+            Some(Next::End(_)) => None,
+            Some(Next::Listen(_)) if !self.inbox.is_empty() => Some(self.due.min(now)),
+            _ => Some(self.due),
+        }
+    }
+
+    /// What it waited for is over: one step, with all its effects. `low`: the broker's first offset of each partition.
+    pub fn turn(
+        &mut self,
+        (process, base): (usize, u64),
+        mut seen: Seen,
+        low: &BTreeMap<ChainId, i64>,
+        sent: &mut VecDeque<ToCommitter>,
+        faulty: bool,
+    ) {
+        let event = match self.next.take() {
+            None => Event::Begun,
+            Some(Next::Read | Next::Listen(_)) if !self.inbox.is_empty() => self.heard(),
+            Some(Next::Listen(_) | Next::End(_)) => Event::Quiet,
+            Some(Next::Read) => self.read(base, seen.now, low, faulty),
+            Some(Next::Seal) => Event::Sealed(self.seal(process, faulty)),
+        };
+        seen.memory_full = self.sink.rows.len() > MEMORY;
+        let old = seen.now >= self.sink.since + ROLL_AGE;
+        seen.roll_due = self.sink.rows.len() >= ROLL || old && !self.sink.spans.is_empty();
+        let Step { effects, next } = self.machine.step(event, &seen);
+        let mut next = next;
+        for effect in effects {
+            if let Err(error) = self.act(effect, sent, faulty) {
+                let step = self.machine.step(Event::Failed(error), &seen);
+                for effect in step.effects {
+                    self.act(effect, sent, false).unwrap();
+                }
+                next = step.next;
+                break;
+            }
+        }
+        if let Next::End(error) = &next {
+            assert!(error.is_none(), "a task failed: {error:?}");
+            sent.push_back(ToCommitter::Ended { task: self.index });
+        }
+        let takes = match &next {
+            Next::Listen(wait) => *wait,
+            Next::Read if self.nothing_to_read() => POLL_WAIT,
+            _ if faulty && sometimes(&mut self.random, 0.01) => LONG,
+            _ => Duration::from_millis(self.random.random_range(1..30)),
+        };
+        self.due = seen.now + takes;
+        self.next = Some(next);
+    }
+
+    fn nothing_to_read(&self) -> bool {
+        self.paused || self.source.values().all(|(_, next)| *next >= END)
+    }
+
+    fn heard(&mut self) -> Event {
+        let message = self.inbox.pop_front().expect("a message");
+        match &message {
+            ToTask::Committed { up_to } => self.said.settle(*up_to, true),
+            ToTask::Dropped { up_to, .. } => self.said.settle(*up_to, false),
+            _ => {}
+        }
+        Event::Heard(message)
+    }
+
+    fn read(
+        &mut self,
+        base: u64,
+        now: Duration,
+        low: &BTreeMap<ChainId, i64>,
+        faulty: bool,
+    ) -> Event {
+        if faulty && sometimes(&mut self.random, 0.02) {
+            self.sink.broken = sometimes(&mut self.random, 0.5);
+            return Event::Failed(unavailable());
+        }
+        if let Some((chain, (_, next))) = self.source.iter().find(|(c, (_, n))| *n < low[*c]) {
+            return Event::Lost(vec![super::lost(chain, *next, low[chain])]);
+        }
+        let ready: Vec<&ChainId> = self
+            .source
+            .iter()
+            .filter(|(_, (_, n))| *n < END)
+            .map(|(c, _)| c)
+            .collect();
+        if self.paused || ready.is_empty() {
+            return Event::Quiet;
+        }
+        let chain = ready[self.random.random_range(0..ready.len())].clone();
+        let (epoch, from) = self.source[&chain];
+        let to = (from + self.random.random_range(1..=3)).min(END);
+        self.source.insert(chain.clone(), (epoch, to));
+        assert!(!self.sink.broken, "a broken sink is discarded first");
+        if self.sink.spans.is_empty() {
+            (self.sink.base, self.sink.since) = (base, now);
+        }
+        let span = self
+            .sink
+            .spans
+            .entry(chain.clone())
+            .or_insert((epoch, from, from));
+        assert_eq!(
+            (span.0, span.2),
+            (epoch, from),
+            "a hole between two batches"
+        );
+        span.2 = to;
+        let by = format!("r{}", self.rules);
+        let rows = (from..to).map(|offset| (by.clone(), format!("{chain}@{offset}@{epoch}")));
+        self.sink.rows.extend(rows);
+        Event::Written {
+            offsets: u64::try_from(to - from).unwrap(),
+        }
+    }
+
+    fn seal(&mut self, process: usize, faulty: bool) -> Result<Option<Sealed>> {
+        if faulty && sometimes(&mut self.random, 0.03) {
+            self.sink.broken = true;
+            return Err(unavailable());
+        }
+        let marker = format!("{process}/{}/{}", self.index, self.random.random::<u64>());
+        Ok(self.sink.seal(&marker))
+    }
+
+    fn act(
+        &mut self,
+        effect: Effect,
+        sent: &mut VecDeque<ToCommitter>,
+        faulty: bool,
+    ) -> Result<()> {
+        let fails = faulty && sometimes(&mut self.random, 0.02);
+        match effect {
+            Effect::Send(message) => {
+                self.said.send(&message);
+                sent.push_back(message);
+            }
+            Effect::Discard => self.sink = Sink::default(),
+            Effect::GoTo(positions) => {
+                self.sink = Sink::default();
+                let named: Vec<&ChainId> = positions.iter().map(|p| &p.chain).collect();
+                let read: Vec<&ChainId> = self.source.keys().collect();
+                assert_eq!(named.len(), read.len(), "{named:?} of {read:?}");
+                for p in &positions {
+                    let at = self.source.get_mut(&p.chain);
+                    *at.expect("a partition that is read") = (p.epoch, p.next);
+                }
+                if fails {
+                    return Err(unavailable());
+                }
+            }
+            Effect::Assign(positions) => {
+                for p in positions {
+                    let before = self.source.insert(p.chain, (p.epoch, p.next));
+                    assert_eq!(before, None, "assigned twice");
+                }
+            }
+            Effect::Release(partitions) => {
+                for partition in partitions {
+                    self.source
+                        .remove(&partition)
+                        .expect("a partition that is read");
+                }
+            }
+            Effect::UseRules(_) => self.rules = self.coming.pop_front().expect("rules"),
+            Effect::PauseSource(paused) => self.paused = paused,
+            Effect::Tell(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Said {
+    fn send(&mut self, message: &ToCommitter) {
+        let hand_in = match message {
+            ToCommitter::Commit(hand_in) => Some(hand_in),
+            ToCommitter::Flushed { hand_in, .. } => hand_in.as_ref(),
+            _ => None,
+        };
+        if let Some(HandIn { number, sealed, .. }) = hand_in {
+            let marker = sealed.counters.iter().find(|(by, ..)| by == "hand-in");
+            self.open
+                .insert(*number, marker.expect("a marker").1.clone());
+        }
+    }
+
+    fn settle(&mut self, up_to: u64, committed: bool) {
+        let open = self.open.split_off(&(up_to + 1));
+        let settled = std::mem::replace(&mut self.open, open).into_values();
+        match committed {
+            true => self.committed.extend(settled),
+            false => self.dropped.extend(settled),
+        }
+    }
+}
+
+pub fn unavailable() -> Error {
+    Error::new(Kind::SourceUnavailable, "sim", "away")
+}

@@ -1,0 +1,270 @@
+//! One task: the path of a record, in one direction.
+//!
+//! ```text
+//! Source::next → Chain::apply → Sink::write ─ roll: Sink::seal → committer: finish → Log::commit → publish → acknowledge
+//! ```
+//! Commits overlap reading: at most one is in flight, and the file opened after it chains on it. When it fails, both are
+//! dropped and reading begins again at the log's positions. No record is lost by that and none is written twice: what
+//! was not committed was never visible.
+//!
+//! New rules come as a message. What was made under the old ones is sealed apart and handed in, also where a commit is in
+//! flight (the committer makes one of both), and the next batch goes through the new chain.
+//!
+//! [`machine`] decides what comes next; this file does it: reads, transforms, writes, seals, sends, waits.
+
+pub mod machine;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::messages::{ToCommitter, ToTask};
+use super::report::{Left, Report, Stages};
+use super::stop::Stop;
+use crate::backoff::Backoff;
+use crate::chain::{Chain, Letter};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::record::Batch;
+use crate::sink::Sink;
+use crate::source::{Lost, Source, lost};
+use machine::{Effect, Event, Machine, Next, POLL_WAIT, Seen, Step, Told};
+
+/// How often a task says how far behind it is and what it has read; metrics are scraped no faster.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How a task is set up; nothing in here changes while it runs.
+#[derive(Clone, Debug)]
+pub struct TaskOptions {
+    pub index: usize,
+    /// Take what is there, commit, end.
+    pub available_now: bool,
+    /// `source.on.data.loss = gap`: a lost range is committed as such instead of stopping the pipeline.
+    pub gaps: bool,
+    /// `errors.tolerance = none`: the first refused piece stops the pipeline.
+    pub refuse_none: bool,
+    /// Bytes of memory that the open files may hold before the task waits for its commit.
+    pub memory: usize,
+    /// `retry.*`
+    pub backoff: Backoff,
+}
+
+#[derive(Debug)]
+pub struct Task {
+    pub options: TaskOptions,
+    pub source: Box<dyn Source>,
+    pub chain: Chain,
+    pub sink: Box<dyn Sink>,
+    pub committer: Sender<ToCommitter>,
+    pub messages: Receiver<ToTask>,
+    pub stop: Stop,
+    pub report: Arc<dyn Report>,
+    pub clock: Arc<dyn Clock>,
+    pub measured: Measured,
+}
+
+/// For reports; decides nothing.
+#[derive(Debug, Default)]
+pub struct Measured {
+    stages: Stages,
+    /// When to say again where it stands.
+    tell_due: Duration,
+    /// When the last sealing began.
+    seal_begun: Duration,
+}
+
+impl Task {
+    /// Runs until asked to stop, or until the end of what was there (`available_now`).
+    pub fn run(mut self) -> Result<()> {
+        let task = self.options.index;
+        let mut machine = Machine::new(task, self.options.backoff);
+        let ended = self.drive(&mut machine);
+        let uncommitted = machine.uncommitted();
+        let lag = self.source.lag().map(|behind| behind + uncommitted);
+        self.report.left(task, Left { uncommitted, lag });
+        drop(self.committer.send(ToCommitter::Ended { task }));
+        ended
+    }
+
+    fn drive(&mut self, machine: &mut Machine) -> Result<()> {
+        let mut event = Event::Begun;
+        loop {
+            let gathers = matches!(event, Event::Heard(_));
+            let Step { effects, next } = machine.step(event, &self.seen());
+            let done = effects.into_iter().try_for_each(|effect| self.act(effect));
+            if gathers {
+                self.tell_gathered(machine);
+            }
+            event = match (done, next) {
+                (Err(_), Next::End(Some(error))) => return Err(error),
+                (Err(error), _) => Event::Failed(error),
+                (Ok(()), Next::Read) => self.read(machine),
+                (Ok(()), Next::Listen(wait)) => self.listen(wait),
+                (Ok(()), Next::Seal) => self.seal(machine),
+                (Ok(()), Next::End(error)) => return error.map_or(Ok(()), Err),
+            };
+        }
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            now: self.clock.elapsed(),
+            stop_asked: self.stop.asked(),
+            stop_overdue: self.stop.overdue(),
+            at_end: self.options.available_now && self.source.caught_up(),
+            memory_full: self.sink.memory() > self.options.memory,
+            roll_due: self.sink.should_roll(),
+        }
+    }
+
+    fn act(&mut self, effect: Effect) -> Result<()> {
+        match effect {
+            Effect::Send(message) => {
+                let sent = self.committer.send(message);
+                return sent.map_err(|_| committer_gone());
+            }
+            Effect::Discard => self.sink.discard(),
+            Effect::GoTo(positions) => {
+                self.sink.discard();
+                return self.source.seek(&positions);
+            }
+            Effect::Assign(positions) => return self.source.assign(&positions),
+            Effect::Release(partitions) => return self.source.revoke(&partitions),
+            Effect::UseRules(chain) => {
+                self.chain = *chain;
+                let micros = self
+                    .clock
+                    .elapsed()
+                    .saturating_sub(self.measured.seal_begun);
+                let micros = micros.as_micros();
+                tracing::debug!(task = self.options.index, micros, "went over to new rules");
+            }
+            Effect::PauseSource(paused) => return self.source.pause(paused),
+            Effect::Tell(told) => self.tell(told),
+        }
+        Ok(())
+    }
+
+    fn tell(&self, told: Told) {
+        match told {
+            Told::Waiting(error) => self.report.waiting(&error),
+            Told::Resumed => self.report.resumed(),
+            Told::Dropped { why } => {
+                let task = self.options.index;
+                tracing::info!(task, why, "commit dropped, reading again");
+            }
+            Told::Gaps(ranges) => {
+                for range in ranges {
+                    tracing::warn!(at = %range.tp, from = range.from, to = range.to, "offsets lost, recorded as a gap");
+                }
+            }
+        }
+    }
+
+    /// A message that is there goes before the next batch.
+    fn read(&mut self, machine: &Machine) -> Event {
+        if let Ok(message) = self.messages.try_recv() {
+            return Event::Heard(message);
+        }
+        let now = self.clock.elapsed();
+        if now >= self.measured.tell_due {
+            self.tell_standing(machine, now);
+        }
+        match self.read_batch() {
+            Ok(Some(offsets)) => Event::Written { offsets },
+            Ok(None) => Event::Quiet,
+            Err(error) => match lost(&error) {
+                Some(Lost::AgedOut(ranges)) if self.options.gaps => Event::Lost(ranges.clone()),
+                _ => Event::Failed(error),
+            },
+        }
+    }
+
+    /// From the source through the rules into the sink: how many offsets. `None`: nothing came.
+    fn read_batch(&mut self) -> Result<Option<u64>> {
+        let begun = self.clock.elapsed();
+        let Some(batch) = self.source.next(POLL_WAIT)? else {
+            return Ok(None);
+        };
+        let read = self.clock.elapsed();
+        let at = |error: Error| error.with("at", place(&batch));
+        let applied = self.chain.apply(&batch).map_err(at)?;
+        let transformed = self.clock.elapsed();
+        if self.options.refuse_none
+            && let Some(letter) = applied.letters.first()
+        {
+            return Err(refused(&batch, letter));
+        }
+        self.sink.write(&batch, applied).map_err(at)?;
+        let stages = &mut self.measured.stages;
+        stages.read += read.saturating_sub(begun);
+        stages.transform += transformed.saturating_sub(read);
+        stages.write += self.clock.elapsed().saturating_sub(transformed);
+        let range = batch.covers.range;
+        Ok(Some(u64::try_from(range.to - range.from).unwrap_or(0)))
+    }
+
+    fn listen(&self, wait: Duration) -> Event {
+        match self.messages.recv_timeout(wait) {
+            Ok(message) => Event::Heard(message),
+            Err(RecvTimeoutError::Timeout) => Event::Quiet,
+            Err(RecvTimeoutError::Disconnected) => Event::Failed(committer_gone()),
+        }
+    }
+
+    fn seal(&mut self, machine: &Machine) -> Event {
+        let begun = self.clock.elapsed();
+        self.measured.seal_begun = begun;
+        self.tell_standing(machine, begun);
+        let sealed = self.sink.seal();
+        if matches!(sealed, Ok(Some(_))) {
+            let mut stages = std::mem::take(&mut self.measured.stages);
+            stages.seal = self.clock.elapsed().saturating_sub(begun);
+            self.report.stages(self.options.index, stages);
+        }
+        Event::Sealed(sealed)
+    }
+
+    fn tell_standing(&mut self, machine: &Machine, now: Duration) {
+        self.report.lag(self.options.index, self.source.lag());
+        self.tell_gathered(machine);
+        self.measured.tell_due = now.saturating_add(TELL_EVERY);
+    }
+
+    /// What was read and is not known to be committed.
+    fn tell_gathered(&self, machine: &Machine) {
+        let mut gathered = self.sink.gathered();
+        gathered.records += machine.sealed();
+        self.report.gathered(self.options.index, gathered);
+    }
+}
+
+/// `topic/partition@from..to` of what was read.
+fn place(batch: &Batch) -> String {
+    let range = batch.covers.range;
+    format!("{}@{}..{}", batch.covers.tp, range.from, range.to)
+}
+
+fn refused(batch: &Batch, letter: &Letter) -> Error {
+    let offset = batch.offset.value(letter.record as usize);
+    let reason = letter.reasons.first();
+    Error::new(
+        Kind::RecordRefused,
+        "chain.apply",
+        "a record was refused and errors.tolerance is none",
+    )
+    .with("at", format!("{}@{offset}", batch.covers.tp))
+    .with("transform", &letter.by.transform)
+    .with("code", reason.map_or("", |r| &r.code))
+    .with("reason", reason.map_or("", |r| &r.message))
+    .hint("errors.tolerance = \"all\" sends refused records to the dead letters")
+}
+
+/// The committer's own error says why; this one only ends the task.
+fn committer_gone() -> Error {
+    Error::new(Kind::Stopped, "task", "the pipeline's committer has ended")
+}
+
+#[cfg(test)]
+mod tests;
