@@ -178,7 +178,8 @@ fn usage_errors_are_2_and_help_is_0() {
 fn the_page_of_keys_is_up_to_date() {
     let path = root().join("docs/config.md");
     let page = std::fs::read_to_string(&path).expect("docs/config.md");
-    let fresh = weir::config::reference::refresh(&page).expect("the marks of the generated part");
+    let fresh = weir::config::reference::refresh(&page, &weir::connectors::CATALOG)
+        .expect("the marks of the generated part");
     snapshot(&path, &fresh);
 }
 

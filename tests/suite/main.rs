@@ -58,6 +58,7 @@ mod protocol_log;
 mod protocol_rewind;
 mod protocol_rules;
 mod protocol_uploads;
+mod rate;
 mod real_kafka;
 mod real_stream;
 mod remote;

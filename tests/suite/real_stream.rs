@@ -7,6 +7,7 @@ use std::time::Duration;
 use weir::clock::SystemClock;
 use weir::commit::State;
 use weir::config::{PipelineConfig, from_map};
+use weir::connectors::CATALOG;
 use weir::error::Error;
 use weir::kafka::testkit::Admin;
 use weir::kafka::{Outgoing, Producer};
@@ -74,7 +75,7 @@ impl Case {
             ("trigger", "available-now"),
         ]);
         map.extend(more.iter().copied());
-        from_map("test", map).unwrap()
+        from_map("test", map, &CATALOG).unwrap()
     }
 
     /// A run that failed has asked for an end, so each has a stop of its own below the case's.

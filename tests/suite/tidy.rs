@@ -90,6 +90,7 @@ const ROOMS: &[&str] = &[
     "backoff",
     // what rows and configs are
     "record",
+    "source",
     "config",
     "logging",
     // log and files
@@ -98,9 +99,8 @@ const ROOMS: &[&str] = &[
     "commit",
     "sink",
     "zone",
-    // rules, sources
+    // rules, and what is read and written
     "plugin",
-    "source",
     "kafka",
     "connectors",
     "sample",

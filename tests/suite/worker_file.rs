@@ -10,6 +10,7 @@ use serde_json::json;
 use weir::config::worker::{self, WorkerConfig};
 use weir::config::{Problem, Source};
 use weir::connect::{Defaults, S3_SINK};
+use weir::connectors::kafka::KafkaSourceConfig;
 use weir::daemon::Job;
 use weir::filestream::FileJob;
 
@@ -53,10 +54,11 @@ fn properties(job: &Job) -> BTreeMap<String, String> {
     let Job::Pipeline(config) = job else {
         panic!("{job:?}");
     };
-    let Source::Kafka(kafka) = &config.source else {
+    let Source::Records(records) = &config.source else {
         panic!("{config:?}");
     };
-    kafka.client_properties().unwrap()
+    let kafka = records.as_any().downcast_ref::<KafkaSourceConfig>();
+    kafka.unwrap().client_properties().unwrap()
 }
 
 fn sasl(more: &str) -> String {

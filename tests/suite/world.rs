@@ -9,6 +9,7 @@ use std::time::Duration;
 use weir::clock::{Clock, SystemClock};
 use weir::commit::{Committed, Log, LogName, State, Writer};
 use weir::config::{PipelineConfig, from_map};
+use weir::connectors::CATALOG;
 use weir::error::{Error, Result};
 use weir::kafka::{KafkaProps, MockBroker, Outgoing, Producer};
 use weir::pipeline::{Ended, Ending, Report, Stages, Stop, run};
@@ -131,7 +132,7 @@ impl World {
             ("trigger", "available-now"),
         ]);
         map.extend(more.iter().copied());
-        from_map("test", map).unwrap()
+        from_map("test", map, &CATALOG).unwrap()
     }
 
     /// A PROCESSED pipeline over it, into the directory `name`; `more` overrides.
@@ -154,7 +155,7 @@ impl World {
             ("trigger", "available-now"),
         ]);
         map.extend(more.iter().copied());
-        from_map("test", map).unwrap()
+        from_map("test", map, &CATALOG).unwrap()
     }
 
     pub fn run(&self, configs: &[PipelineConfig]) -> Vec<Ended> {

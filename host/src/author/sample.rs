@@ -17,6 +17,7 @@ use super::subject::{Settings, no_samples};
 use super::{failed, invalid};
 use crate::chain::Table;
 use crate::config::{self, Overlay};
+use crate::connectors::CATALOG;
 use crate::error::Result;
 
 pub const EXPECTED: &str = "expected.jsonl";
@@ -105,7 +106,7 @@ pub fn types(path: &Path) -> Result<BTreeMap<String, String>> {
         return Ok(BTreeMap::new());
     }
     let name = path.display().to_string();
-    let (raws, problems) = config::load_raw(&[name], &Overlay::default());
+    let (raws, problems) = config::load_raw(&[name], &Overlay::default(), &CATALOG);
     if problems.iter().any(config::Problem::is_error) {
         return Err(config::refused(&problems));
     }

@@ -9,6 +9,7 @@ use super::build::{self, Built, Say};
 use super::{Outcome, failed, invalid};
 use crate::chain::{Table, Transform};
 use crate::config::{self, Overlay, Text};
+use crate::connectors::CATALOG;
 use crate::error::{Error, Kind, Result};
 use crate::plugin::{
     Canonical, Component, FILE_OF_RULES, Keys, Limits, Places, Plugins, SetupError, SetupProblem,
@@ -143,7 +144,8 @@ impl Settings {
     /// Of a file with the keys alone, or one with a `[[transforms]]` table of this plugin. References stay as typed.
     pub fn read(path: &Path, plugin: &str) -> Result<Settings> {
         let name = path.display().to_string();
-        let (raws, problems) = config::load_raw(std::slice::from_ref(&name), &Overlay::default());
+        let (raws, problems) =
+            config::load_raw(std::slice::from_ref(&name), &Overlay::default(), &CATALOG);
         if problems.iter().any(config::Problem::is_error) {
             return Err(config::refused(&problems));
         }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Configs, Exit, print_problems, say_lines, say_value, say_words};
 use crate::config::{self, PipelineConfig, Problem, Source, problem};
+use crate::connectors::CATALOG;
 use crate::error::Result;
 use crate::pipeline::{self, rules::namespace};
 use crate::plugin::{Places, Plugins};
@@ -37,7 +38,7 @@ pub(super) struct CheckArgs {
 
 pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
     if args.schema {
-        say_lines(format!("{:#}", config::schema::schema()));
+        say_lines(format!("{:#}", config::schema::schema(&CATALOG)));
         return Ok(Exit::Ok);
     }
     let (workers, files): (Vec<String>, Vec<String>) = args

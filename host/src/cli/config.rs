@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::{Configs, Exit, print_problems, say, say_lines, say_value, table};
 use crate::author::input;
-use crate::config::keys::{Default, KEYS, Scope};
+use crate::config::keys::Default;
 use crate::config::{self, Overlay, Problem, Raw};
 use crate::connect::{self, Defaults, Note, page};
+use crate::connectors::CATALOG;
 use crate::error::{Error, Kind, Result};
 
 #[derive(Debug, Args)]
@@ -76,7 +77,7 @@ pub(super) fn config(args: &ConfigArgs) -> Result<Exit> {
 }
 
 fn show(configs: &Configs, resolved: bool, json: bool) -> Result<Exit> {
-    let (raws, problems) = config::load_pipelines(&configs.files, &configs.overlay());
+    let (raws, problems) = config::load_pipelines(&configs.files, &configs.overlay(), &CATALOG);
     print_problems(&problems);
     for (raw, _) in raws.iter().filter(|(_, readable)| *readable) {
         match json {
@@ -96,7 +97,8 @@ fn convert(args: &ConvertArgs) -> Result<Exit> {
         set: args.set.clone(),
         ..Overlay::default()
     };
-    let (raws, mut problems) = config::load_pipelines(std::slice::from_ref(&args.file), &overlay);
+    let (raws, mut problems) =
+        config::load_pipelines(std::slice::from_ref(&args.file), &overlay, &CATALOG);
     let sample = match &args.sample {
         Some(path) => {
             let messages = input::messages(path, false)?;
@@ -128,7 +130,7 @@ fn convert(args: &ConvertArgs) -> Result<Exit> {
         let (translated, found) = connect::native(raw, &defaults, sample.as_deref());
         problems.extend(found);
         if let Some(translated) = translated {
-            let (_, found) = config::check_raw(translated.raw.clone());
+            let (_, found) = config::check_raw(translated.raw.clone(), &CATALOG);
             problems.extend(found.into_iter().map(|problem| translated.back(problem)));
             done = Some(translated);
         }
@@ -199,12 +201,10 @@ fn as_lines(raw: &Raw, resolved: bool) {
 
 /// Of the keys that this source can have.
 fn defaults(raw: &Raw) -> Vec<(&'static str, String)> {
-    let zone = raw
-        .get("source.type")
-        .is_some_and(|e| e.value.typed() == "zone");
-    let other = if zone { Scope::Kafka } else { Scope::Zone };
-    KEYS.iter()
-        .filter(|def| def.scope != other)
+    let source = CATALOG.source_of(raw);
+    CATALOG
+        .keys()
+        .filter(|def| source.is_none_or(|source| def.scope.takes(source)))
         .filter_map(|def| match def.default {
             Default::Is(value) => Some((def.name, value.to_owned())),
             Default::Derived(how) => Some((def.name, format!("({how})"))),

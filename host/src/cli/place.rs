@@ -9,6 +9,7 @@ use crate::clock::SystemClock;
 use crate::commit::{Log, LogName};
 use crate::config::{self, Overlay, PipelineConfig};
 use crate::connect;
+use crate::connectors::CATALOG;
 use crate::error::{Error, Kind, Result};
 use crate::operations;
 use crate::store::{self, Store};
@@ -121,7 +122,7 @@ fn file_of(name: &str, conf: &str) -> Result<String> {
 }
 
 fn names_in(file: &str) -> Vec<String> {
-    let (raws, _) = config::load_raw(&[file.to_owned()], &Overlay::default());
+    let (raws, _) = config::load_raw(&[file.to_owned()], &Overlay::default(), &CATALOG);
     let names = raws.iter().filter_map(|(raw, _)| raw.get("name"));
     names.map(|entry| entry.value.typed().to_owned()).collect()
 }

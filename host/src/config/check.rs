@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::checked::*;
-use super::keys::{self, Default, FAMILIAR, KAFKA_PREFIX, KEYS, KeyDef, Scope, TRANSFORM_PREFIX};
-use super::librdkafka::{self, Property, Side, property};
+use super::connector::{Catalog, SourceType};
+use super::keys::{Default, FAMILIAR, KAFKA_PREFIX, KeyDef, Scope, TRANSFORM_PREFIX};
 use super::nearest::nearest;
 use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
-use super::shape::Value;
+use super::shape::{Shape, Value};
 use super::values::plugin_ref;
 use crate::backoff::Backoff;
 
 /// `None` where one of the problems is an error.
-pub fn check(raw: Raw) -> (Option<PipelineConfig>, Vec<Problem>) {
+pub fn check(raw: Raw, catalog: &'static Catalog) -> (Option<PipelineConfig>, Vec<Problem>) {
     let mut checker = Checker {
-        scope: scope(&raw),
+        source: catalog.source_of(&raw),
+        catalog,
         values: BTreeMap::new(),
         problems: Vec::new(),
         raw: &raw,
@@ -37,25 +38,19 @@ pub fn check(raw: Raw) -> (Option<PipelineConfig>, Vec<Problem>) {
     (config, problems)
 }
 
-pub(super) struct Checker<'a> {
-    pub(super) raw: &'a Raw,
+/// The keys of one pipeline while they are looked at. Connectors look at theirs through it.
+#[derive(Debug)]
+pub struct Checker<'a> {
+    pub raw: &'a Raw,
     /// What `source.type` says; `None` where it says nothing that is known.
-    pub(super) scope: Option<Scope>,
+    pub source: Option<&'static SourceType>,
+    pub(super) catalog: &'static Catalog,
     values: BTreeMap<&'static str, Value>,
     problems: Vec<Problem>,
 }
 
-pub(super) fn scope(raw: &Raw) -> Option<Scope> {
-    let typed = raw.get("source.type")?.value.resolve().ok()?;
-    match typed.trim() {
-        "kafka" => Some(Scope::Kafka),
-        "zone" => Some(Scope::Zone),
-        _ => None,
-    }
-}
-
 impl Checker<'_> {
-    pub(super) fn problem(
+    pub fn problem(
         &mut self,
         key: &str,
         code: &'static str,
@@ -67,12 +62,16 @@ impl Checker<'_> {
         &mut self.problems[last]
     }
 
-    pub(super) fn typed(&self, key: &str) -> bool {
+    pub fn contradiction(&mut self, key: &str, message: String, hint: &str) {
+        self.problem(key, problem::CONTRADICTION, message).hint = Some(hint.to_owned());
+    }
+
+    pub fn typed(&self, key: &str) -> bool {
         self.raw.get(key).is_some()
     }
 
     /// `value` of a key for a message: as typed where a reference was, which may be a secret's.
-    pub(super) fn shown(&self, key: &str, value: &str) -> String {
+    pub fn shown(&self, key: &str, value: &str) -> String {
         let typed = self.raw.get(key).map(|entry| &entry.value);
         match typed.filter(|typed| typed.has_reference()) {
             Some(typed) => typed.to_string(),
@@ -86,10 +85,14 @@ impl Checker<'_> {
         for (key, entry) in self.raw.iter() {
             if let Err(message) = entry.value.check_form() {
                 self.problem(key, problem::BAD_REFERENCE, message);
-            } else if let Some(def) = keys::find(key) {
+            } else if let Some(def) = self.catalog.find(key) {
                 self.known(def, entry);
-            } else if let Some(name) = key.strip_prefix(KAFKA_PREFIX) {
-                self.kafka_property(key, name, entry);
+            } else if let Some((of, prefixed)) = self.catalog.prefixed(key) {
+                let name = key.strip_prefix(prefixed.prefix).unwrap_or(key);
+                match self.source.filter(|source| source.name != of.name) {
+                    Some(other) => self.of_another(key, Scope::Source(of.name), other),
+                    None => (prefixed.check)(self, key, name, entry),
+                }
             } else if !key.starts_with(TRANSFORM_PREFIX) {
                 self.unknown(key);
             }
@@ -97,20 +100,8 @@ impl Checker<'_> {
     }
 
     fn known(&mut self, def: &'static KeyDef, entry: &Entry) {
-        if let Some(scope) = self.scope
-            && def.scope != Scope::Always
-            && def.scope != scope
-        {
-            let (needs, has) = match def.scope {
-                Scope::Kafka => ("kafka", "zone"),
-                _ => ("zone", "kafka"),
-            };
-            let message = format!(
-                "`{}` belongs to source.type=\"{needs}\"; here it is \"{has}\"",
-                def.name
-            );
-            self.problem(def.name, problem::DOES_NOT_APPLY, message)
-                .hint = Some("take the key out".to_owned());
+        if let Some(other) = self.source.filter(|source| !def.scope.takes(source)) {
+            self.of_another(def.name, def.scope, other);
             return;
         }
         let text = match entry.value.resolve() {
@@ -143,43 +134,20 @@ impl Checker<'_> {
         }
     }
 
-    fn kafka_property(&mut self, key: &str, name: &str, entry: &Entry) {
-        if self.scope == Some(Scope::Zone) {
-            let message = format!("`{key}` belongs to source.type=\"kafka\"; here it is \"zone\"");
-            self.problem(key, problem::DOES_NOT_APPLY, message).hint =
-                Some("take the key out".to_owned());
-            return;
-        }
-        match property(name) {
-            Property::Allowed(allowed) if allowed.side == Side::Producer => {
-                let message = format!("`{name}` is a property of producers; this is a consumer");
-                self.problem(key, problem::DOES_NOT_APPLY, message).hint =
-                    Some("take the key out".to_owned());
-            }
-            Property::Allowed(allowed) => {
-                // What a reference stands for is looked at when a client is made of it.
-                let typed = Some(entry.value.typed()).filter(|_| !entry.value.has_reference());
-                if let Some(Err(expected)) = typed.map(|typed| allowed.takes.check(typed)) {
-                    let message = format!("`{key}`: expected {expected}");
-                    self.problem(key, problem::WRONG_TYPE, message).hint =
-                        Some(librdkafka::LIST.to_owned());
-                }
-            }
-            Property::Owned(why) => {
-                let message = format!("`{name}` is decided by the host, not by the config");
-                self.problem(key, problem::OWNED_PROPERTY, message).hint = Some(why.to_owned());
-            }
-            Property::Never(why) => {
-                let message = format!("`{name}` cannot be set: {why}");
-                self.problem(key, problem::REFUSED_PROPERTY, message).hint =
-                    Some(librdkafka::LIST.to_owned());
-            }
-            Property::Unknown { hint } => {
-                let message = format!("`{name}` is not among the Kafka properties that can be set");
-                self.problem(key, problem::UNKNOWN_KEY, message).hint =
-                    hint.or(Some(librdkafka::LIST.to_owned()));
-            }
-        }
+    /// A key that has no meaning for the source of this config.
+    fn of_another(&mut self, key: &str, scope: Scope, source: &SourceType) {
+        let message = match scope {
+            Scope::Source(of) => format!(
+                "`{key}` belongs to source.type=\"{of}\"; here it is \"{}\"",
+                source.name
+            ),
+            _ => format!(
+                "`{key}` belongs to sources of records; source.type=\"{}\" gives rows",
+                source.name
+            ),
+        };
+        self.problem(key, problem::DOES_NOT_APPLY, message).hint =
+            Some("take the key out".to_owned());
     }
 
     fn unknown(&mut self, key: &str) {
@@ -187,7 +155,7 @@ impl Checker<'_> {
         let hint = match familiar {
             Some((_, "", why)) => Some((*why).to_owned()),
             Some((_, ours, _)) => Some(format!("here it is called `{ours}`")),
-            None => nearest(key, KEYS.iter().map(|def| def.name))
+            None => nearest(key, self.catalog.keys().map(|def| def.name))
                 .map(|near| format!("did you mean `{near}`?"))
                 .or_else(|| {
                     let kafka = key.strip_prefix("kafka.")?;
@@ -205,14 +173,21 @@ impl Checker<'_> {
     }
 
     fn missing(&mut self) {
-        for def in KEYS {
+        for def in self.catalog.keys() {
             let Default::Required(choices) = def.default else {
                 continue;
             };
-            let wanted = def.scope == Scope::Always || self.scope == Some(def.scope);
+            let wanted = match self.source {
+                Some(source) => def.scope.takes(source),
+                None => def.scope == Scope::Always,
+            };
             if wanted && !self.typed(def.name) {
+                let hint = match def.shape {
+                    Shape::Choice(_) => format!("{choices}: {}", def.shape.describe()),
+                    _ => choices.to_owned(),
+                };
                 let message = format!("`{}` is missing and has no default", def.name);
-                self.problem(def.name, problem::MISSING, message).hint = Some(choices.to_owned());
+                self.problem(def.name, problem::MISSING, message).hint = Some(hint);
             }
         }
     }
@@ -320,92 +295,96 @@ impl Checker<'_> {
     // -------------------------------------------------------------- values
 
     /// The value as typed, or the default; `None` where it was refused or has neither.
-    pub(super) fn value(&self, key: &str) -> Option<Value> {
+    pub fn value(&self, key: &str) -> Option<Value> {
         if let Some(value) = self.values.get(key) {
             return Some(value.clone());
         }
-        let def = keys::find(key)?;
+        let def = self.catalog.find(key)?;
         match def.default {
             Default::Is(default) if !self.typed(key) => def.shape.parse(default).ok(),
             _ => None,
         }
     }
 
-    pub(super) fn text(&self, key: &str) -> Option<String> {
+    pub fn text(&self, key: &str) -> Option<String> {
         match self.value(key)? {
             Value::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(super) fn list(&self, key: &str) -> Option<Vec<String>> {
+    pub fn list(&self, key: &str) -> Option<Vec<String>> {
         match self.value(key)? {
             Value::List(list) => Some(list),
             _ => None,
         }
     }
 
-    pub(super) fn number(&self, key: &str) -> Option<u64> {
+    pub fn number(&self, key: &str) -> Option<u64> {
         match self.value(key)? {
             Value::Number(n) => Some(n),
             _ => None,
         }
     }
 
-    fn size(&self, key: &str) -> Option<usize> {
+    pub fn size(&self, key: &str) -> Option<usize> {
         usize::try_from(self.number(key)?).ok()
     }
 
-    pub(super) fn duration(&self, key: &str) -> Option<Duration> {
+    pub fn duration(&self, key: &str) -> Option<Duration> {
         match self.value(key)? {
             Value::Duration(time) => Some(time),
             _ => None,
         }
     }
 
-    pub(super) fn trigger(&self) -> Option<Trigger> {
-        match (self.value("trigger"), self.scope) {
-            (Some(Value::Trigger(trigger)), _) => Some(trigger),
-            (None, _) if self.typed("trigger") => None,
-            (_, Some(Scope::Zone)) => Some(Trigger::Every(Duration::from_secs(3600))),
-            _ => Some(Trigger::Continuous),
+    pub fn trigger(&self) -> Option<Trigger> {
+        match self.value("trigger") {
+            Some(Value::Trigger(trigger)) => Some(trigger),
+            None if self.typed("trigger") => None,
+            _ => Some(
+                self.source
+                    .map_or(Trigger::Continuous, |source| source.trigger),
+            ),
         }
     }
 
-    pub(super) fn start(&self) -> Option<Start> {
-        match self.value("source.start")? {
-            Value::Start(start) => Some(start),
+    /// The names of what is read.
+    pub fn topics(&self) -> Option<Vec<String>> {
+        match self.value(self.source?.topics?)? {
+            Value::List(topics) => Some(topics),
+            Value::Text(topic) => Some(vec![topic]),
+            _ => None,
+        }
+    }
+
+    /// A flag, or the first of two choices against the second.
+    pub fn is(&self, key: &str, value: &str) -> Option<bool> {
+        match self.value(key)? {
+            Value::Flag(flag) => Some(flag == (value == "true")),
+            Value::Text(text) => Some(text == value),
             _ => None,
         }
     }
 
     /// `sink.table`, or what it is by default.
-    pub(super) fn table(&self) -> Option<TableName> {
-        match (self.value("sink.table"), self.scope) {
-            (Some(Value::Table(table)), _) => Some(table),
-            (None, _) if self.typed("sink.table") => None,
-            (_, Some(Scope::Zone)) => self.text("source.table").map(TableName::Fixed),
-            _ => Some(TableName::PerTopic),
+    pub fn table(&self) -> Option<TableName> {
+        match self.value("sink.table") {
+            Some(Value::Table(table)) => Some(table),
+            None if self.typed("sink.table") => None,
+            _ => match self.source {
+                Some(source) => (source.table)(self),
+                None => Some(TableName::PerTopic),
+            },
         }
     }
 
     /// The zone's name: as typed, or the URL's last segment.
-    pub(super) fn zone(&self, key: &str, url: &str) -> Option<String> {
+    pub fn zone(&self, key: &str, url: &str) -> Option<String> {
         match self.typed(key) {
             true => self.text(key),
             false => last_segment(&self.text(url)?).map(str::to_owned),
         }
-    }
-
-    /// As typed, or by the finest part of the format.
-    pub(super) fn partition_name(&self) -> Option<String> {
-        if self.typed("sink.partition.name") {
-            return self.text("sink.partition.name");
-        }
-        let format = self.text("sink.partition.format")?;
-        let finest = [("%d", "date"), ("%m", "month")];
-        let found = finest.iter().find(|(part, _)| format.contains(part));
-        Some(found.map_or("year", |(_, name)| name).to_owned())
     }
 
     // --------------------------------------------------------------- build
@@ -430,9 +409,9 @@ impl Checker<'_> {
             watch: self.value("watch")? == Value::Flag(true),
             tasks_max: self.size("tasks.max")?,
             trigger: self.trigger()?,
-            source: self.source()?,
+            source: (self.source?.build)(self)?,
             transforms,
-            sink: self.sink()?,
+            sink: (self.catalog.sink(&self.text("sink.type")?)?.build)(self)?,
             errors: ErrorsConfig {
                 tolerance: match self.text("errors.tolerance")?.as_str() {
                     "all" => Tolerance::All,
@@ -457,77 +436,6 @@ impl Checker<'_> {
                 level: self.text("log.level")?,
             },
             raw: self.raw.clone(),
-        })
-    }
-
-    fn source(&self) -> Option<Source> {
-        if self.scope? == Scope::Zone {
-            return Some(Source::Zone(ZoneSourceConfig {
-                url: self.text("source.url")?,
-                pipeline: self.text("source.pipeline")?,
-                zone: self.zone("source.zone", "source.url")?,
-                table: self.text("source.table")?,
-                on_type_change: match self.text("source.on.type.change")?.as_str() {
-                    "cast" => OnTypeChange::Cast,
-                    "new-column" => OnTypeChange::NewColumn,
-                    _ => OnTypeChange::Fail,
-                },
-            }));
-        }
-        let properties = self.raw.iter().filter_map(|(key, entry)| {
-            let name = key.strip_prefix(KAFKA_PREFIX)?;
-            Some((name.to_owned(), entry.value.clone()))
-        });
-        Some(Source::Kafka(KafkaSourceConfig {
-            topics: self.list("source.topics")?,
-            start: self.start()?,
-            bootstrap_servers: self.raw.get("source.bootstrap.servers")?.value.clone(),
-            group_id: match self.text("source.group.id") {
-                Some(group) => group,
-                None => self.text("name")?,
-            },
-            properties: properties.collect(),
-            on_data_loss: match self.text("source.on.data.loss")?.as_str() {
-                "gap" => OnDataLoss::Gap,
-                _ => OnDataLoss::Fail,
-            },
-            on_topic_recreated: match self.text("source.on.topic.recreated")?.as_str() {
-                "continue" => OnTopicRecreated::Continue,
-                _ => OnTopicRecreated::Fail,
-            },
-            metadata_refresh: self.duration("source.metadata.refresh")?,
-        }))
-    }
-
-    fn sink(&self) -> Option<ZoneSinkConfig> {
-        let mode = match self.scope? {
-            Scope::Zone => ZoneMode::Processed(ProcessedZoneConfig {
-                partition_field: self.text("sink.partition.field")?,
-                partition_format: self.text("sink.partition.format")?,
-                partition_name: self.partition_name()?,
-                dedup_key: self.list("sink.dedup.key").unwrap_or_default(),
-                dedup_lookback_days: u32::try_from(self.number("sink.dedup.lookback")?).ok()?,
-                sort: self.list("sink.sort").unwrap_or_default(),
-            }),
-            _ => ZoneMode::Raw(RawZoneConfig {
-                rotate: Rotate {
-                    bytes: self.number("sink.rotate.bytes")?,
-                    age: self.duration("sink.rotate.age")?,
-                    rows: self.number("sink.rotate.rows").filter(|rows| *rows > 0),
-                },
-                keep_value: self.value("sink.keep.value")? == Value::Flag(true),
-            }),
-        };
-        Some(ZoneSinkConfig {
-            url: self.text("sink.url")?,
-            zone: self.zone("sink.zone", "sink.url")?,
-            table: self.table()?,
-            compression: match self.value("sink.compression")? {
-                Value::Compression(compression) => compression,
-                _ => return None,
-            },
-            row_group_bytes: self.size("sink.row.group.bytes")?,
-            mode,
         })
     }
 

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::connector::SourceConfig;
 use super::problem::{Place, Problem};
 use super::raw::Raw;
 use super::text::Text;
@@ -54,24 +56,9 @@ pub enum Trigger {
 
 #[derive(Clone, Debug)]
 pub enum Source {
-    Kafka(KafkaSourceConfig),
+    /// Of any system that gives records.
+    Records(Arc<dyn SourceConfig>),
     Zone(ZoneSourceConfig),
-}
-
-#[derive(Clone, Debug)]
-pub struct KafkaSourceConfig {
-    /// At least one, no duplicates.
-    pub topics: Vec<String>,
-    pub start: Start,
-    /// Comma list of host:port. `client_properties` has it too.
-    pub bootstrap_servers: Text,
-    /// Group under which positions are mirrored for lag tools; never read back.
-    pub group_id: String,
-    /// `source.kafka.*`: property → value. None that the protocol owns.
-    pub properties: BTreeMap<String, Text>,
-    pub on_data_loss: OnDataLoss,
-    pub on_topic_recreated: OnTopicRecreated,
-    pub metadata_refresh: Duration,
 }
 
 /// Where a partition without a committed position begins.
@@ -83,22 +70,6 @@ pub enum Start {
     Timestamp(i64),
     /// Where a consumer of this group goes on.
     Group(String),
-}
-
-/// Records between the committed position and the first one that the broker still has are gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDataLoss {
-    /// Stop and name the lost range.
-    Fail,
-    /// Commit the lost range as a gap and go on.
-    Gap,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnTopicRecreated {
-    Fail,
-    /// Read the new topic from its beginning, as a new chain.
-    Continue,
 }
 
 /// `source.on.type.change`: what becomes of a column whose type is another one than the zone has that is written.
@@ -124,6 +95,8 @@ pub struct ZoneSourceConfig {
     /// The table that is read.
     pub table: String,
     pub on_type_change: OnTypeChange,
+    /// How its rows are laid out in the zone that is written: `sink.partition.*`, `sink.dedup.*`, `sink.sort`.
+    pub layout: ProcessedZoneConfig,
 }
 
 #[derive(Clone)]
@@ -153,6 +126,8 @@ pub enum Pin {
 
 #[derive(Clone, Debug)]
 pub struct ZoneSinkConfig {
+    /// `sink.type`.
+    pub of: &'static str,
     /// Root of the store, without a slash at the end.
     pub url: String,
     /// Names the log: `_system/<pipeline>/<zone>/`.
@@ -160,7 +135,8 @@ pub struct ZoneSinkConfig {
     pub table: TableName,
     pub compression: Compression,
     pub row_group_bytes: usize,
-    pub mode: ZoneMode,
+    /// Of rows of records. Those of a zone are laid out as [`ZoneSourceConfig::layout`] says.
+    pub raw: RawZoneConfig,
 }
 
 /// `sink.table`.
@@ -189,15 +165,7 @@ pub enum Compression {
     Zstd(i32),
 }
 
-/// How the zone is laid out: by the hour of ingestion, or by a field.
-#[derive(Clone, Debug)]
-pub enum ZoneMode {
-    /// Source is Kafka.
-    Raw(RawZoneConfig),
-    /// Source is a zone.
-    Processed(ProcessedZoneConfig),
-}
-
+/// Rows of records, laid out by the hour of ingestion.
 #[derive(Clone, Debug)]
 pub struct RawZoneConfig {
     pub rotate: Rotate,
@@ -328,10 +296,10 @@ impl PipelineConfig {
         problems
     }
 
-    /// Names of topics (Kafka) or of the table read (zone); for log lines.
+    /// What is read; for log lines.
     pub fn source_description(&self) -> String {
         match &self.source {
-            Source::Kafka(kafka) => format!("kafka[{}]", kafka.topics.join(",")),
+            Source::Records(records) => records.describe(),
             Source::Zone(zone) => format!("zone[{}/{}]", zone.url, zone.table),
         }
     }
@@ -342,19 +310,6 @@ impl PipelineConfig {
             TableName::Fixed(name) => name,
         };
         format!("zone[{}/{table}]", self.sink.url)
-    }
-}
-
-impl KafkaSourceConfig {
-    /// What librdkafka needs to connect, resolved now: `bootstrap.servers` and `source.kafka.*`.
-    pub fn client_properties(&self) -> crate::error::Result<BTreeMap<String, String>> {
-        let mut all = super::librdkafka::resolved(&self.properties, super::keys::KAFKA_PREFIX)?;
-        let servers = self
-            .bootstrap_servers
-            .resolve()
-            .map_err(|e| e.with("key", "source.bootstrap.servers"))?;
-        all.insert("bootstrap.servers".to_owned(), servers);
-        Ok(all)
     }
 }
 

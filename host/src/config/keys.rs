@@ -1,7 +1,8 @@
 //! Every key, once: name, type, default, importance, group, scope, text.
 //!
-//! The checker, `docs/config.md`, the JSON Schema and later Connect's validate endpoint read this table; nothing else
-//! knows a key's default. No key is a dotted prefix of another, so that every key can be written in a TOML table.
+//! Here are those that every pipeline has; a connector's stand in its folder, and [`Catalog`] has them all. The checker,
+//! `docs/config.md`, the JSON Schema and Connect's validate endpoint read these tables; nothing else knows a key's default.
+//! No key is a dotted prefix of another, so that every key can be written in a TOML table.
 
 use super::shape::Shape;
 
@@ -50,8 +51,19 @@ pub enum Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     Always,
-    Kafka,
-    Zone,
+    /// Any that gives records: all but `zone`, which gives rows.
+    Records,
+    Source(&'static str),
+}
+
+impl Scope {
+    pub fn takes(self, source: &SourceType) -> bool {
+        match self {
+            Scope::Always => true,
+            Scope::Records => source.gives == Gives::Records,
+            Scope::Source(name) => name == source.name,
+        }
+    }
 }
 
 /// Any librdkafka property.
@@ -69,26 +81,32 @@ pub const GROUPS: &[(Group, &str)] = &[
     (Group::Logging, "Logging"),
 ];
 
-pub fn find(name: &str) -> Option<&'static KeyDef> {
-    KEYS.iter().find(|def| def.name == name)
-}
-
 use self::Default::{Derived, Is, Required, Unset};
-use self::Group::{Errors, Limits, Logging, Pipeline, Plugins, Sink, Source};
+use self::Group::{Errors, Limits, Logging, Pipeline, Plugins};
 use self::Importance::{High, Low, Medium};
-use self::Scope::{Always, Kafka, Zone};
-use super::shape::unit::{DAY, GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, bytes, duration, int};
+use self::Scope::Always;
+use super::connector::{Gives, SourceType};
+use super::shape::unit::{GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, bytes, duration, int};
 
+/// A table of [`KeyDef`]s, one row a key.
 macro_rules! keys {
     ($($name:literal: $shape:expr, $default:expr, $importance:expr, $group:expr, $scope:expr, $doc:expr;)*) => {
-        &[$(KeyDef {
+        &[$($crate::config::keys::KeyDef {
             name: $name, shape: $shape, default: $default, importance: $importance,
             group: $group, scope: $scope, doc: $doc,
         }),*]
     };
 }
+pub(crate) use keys;
 
-pub static KEYS: &[KeyDef] = keys! {
+/// Whether a key can only be a pipeline's: a common one, or any of a connector.
+pub fn is_pipelines(key: &str) -> bool {
+    let of_connector = key.starts_with("source.") || key.starts_with("sink.");
+    of_connector || COMMON.iter().any(|def| def.name == key)
+}
+
+/// Of every pipeline, whatever it reads and writes.
+pub const COMMON: &[KeyDef] = keys! {
     // ---------------------------------------------------------------- pipeline
     "name": Shape::Name, Required("a name of letters, digits, `.`, `_`, `-`; it names the commit log, so choose it once"),
         High, Pipeline, Always,
@@ -103,68 +121,6 @@ pub static KEYS: &[KeyDef] = keys! {
         "Names of the transforms in the order in which they run, with `transforms.<name>.type` and the plugin's own keys for each. In TOML: `[[transforms]]` tables with `name`.";
     "watch": Shape::Flag, Is("false"), Medium, Pipeline, Always,
         "Put edits of rule files, lookup tables, plugins and transform keys in force while the pipeline runs, each as a swap. Edits that do not check leave the old rules in force.";
-    // ------------------------------------------------------------------ source
-    "source.type": Shape::Choice(&["kafka", "zone"]), Required("`kafka` or `zone` (the commit log of another pipeline's zone)"),
-        High, Source, Always, "Where records come from.";
-    "source.topics": Shape::Topics, Required("the names of the topics, as a list"), High, Source, Kafka,
-        "Topics to read, all partitions of each. New partitions are picked up.";
-    "source.start": Shape::Start,
-        Required("`earliest` (all that the topic still has), `latest` (only what comes from now on), `timestamp:2024-01-01T00:00:00Z`, or `group:NAME` (behind what another consumer has committed)"),
-        High, Source, Kafka,
-        "Where a partition begins that the commit log does not know yet. `group:connect-NAME` goes on where a sink of Kafka Connect stopped; partitions of which the group has committed nothing begin at their first record. No default: both choices surprise somebody. Ignored once a position is committed.";
-    "source.bootstrap.servers": Shape::Brokers, Required("host:port of one or more brokers, separated by commas"),
-        High, Source, Kafka, "Brokers to ask first.";
-    "source.group.id": Shape::Text, Derived("`name`"), Low, Source, Kafka,
-        "Consumer group under which committed positions are mirrored, so that lag tools see them. Never read back.";
-    "source.on.data.loss": Shape::Choice(&["fail", "gap"]), Is("fail"), Medium, Source, Kafka,
-        "What to do where records after the committed position are gone from the topic: stop and name the lost range, or commit it as a gap and go on.";
-    "source.on.topic.recreated": Shape::Choice(&["fail", "continue"]), Is("fail"), Medium, Source, Kafka,
-        "What to do where a topic was deleted and created again under its name: stop, or read the new one from its beginning.";
-    "source.metadata.refresh": duration(SECOND, HOUR), Is("30s"), Low, Source, Kafka,
-        "How often to look for new partitions and recreated topics.";
-    "source.url": Shape::Url, Required("the URL of the zone to read, which is the other pipeline's sink.url"), High, Source, Zone,
-        "Root of the store that is read.";
-    "source.pipeline": Shape::Name, Required("the name of the pipeline that writes the zone"), High, Source, Zone,
-        "The pipeline whose commit log says what there is to read.";
-    "source.zone": Shape::Name, Derived("last segment of `source.url`"), Low, Source, Zone,
-        "Name of the zone in that pipeline's log, if its `sink.zone` was set.";
-    "source.table": Shape::Name, Required("the table to read; a RAW zone has one per topic, with the topic's name"), High, Source, Zone,
-        "Table of the zone that is read.";
-    "source.on.type.change": Shape::Choice(&["fail", "cast", "new-column"]), Is("fail"), Medium, Source, Zone,
-        "What to do where a column has another type than in the zone that is written: stop before the first such row; give each value the type that the zone has where that is exact (a value that is not stops the pipeline and is named); or write them to a column of their own, `<name>_<type>`. What was done, and to how many values, stands in the commit log.";
-    // -------------------------------------------------------------------- sink
-    "sink.type": Shape::Choice(&["zone"]), Required("`zone` (Parquet files with a commit log)"), High, Sink, Always,
-        "Where the rows go.";
-    "sink.url": Shape::Url, Required("a store's URL: `file:data/raw_zone`, `file:///srv/lake/raw`, `memory:name`"), High, Sink, Always,
-        "Root of the zone's store. Created if it is not there.";
-    "sink.zone": Shape::Name, Derived("last segment of `sink.url`"), Low, Sink, Always,
-        "Name of the zone in the commit log's path.";
-    "sink.table": Shape::Table, Derived("`${topic}` for Kafka, `source.table` for a zone"), Medium, Sink, Always,
-        "Directory of the rows below the root. `${topic}`: one table per topic.";
-    "sink.compression": Shape::Compression, Is("zstd-1"), Low, Sink, Always,
-        "`none`, `snappy` or `zstd-1` to `zstd-22`.";
-    "sink.row.group.bytes": bytes(MIB, 512 * MIB), Is("16MiB"), Low, Sink, Always,
-        "Size of a row group in memory. Larger ones read a little faster and cost memory in every task.";
-    "sink.rotate.bytes": bytes(64 * KIB, 16 * GIB), Is("128MiB"), High, Sink, Kafka,
-        "Close the files and commit after so many bytes of Parquet. With `sink.rotate.age` the one knob between latency and file size.";
-    "sink.rotate.age": duration(100 * MS, DAY), Is("60s"), High, Sink, Kafka,
-        "Close the files and commit when the oldest uncommitted record has waited so long.";
-    "sink.rotate.rows": int(0, 1_000_000_000_000), Is("0"), Low, Sink, Kafka,
-        "Close the files and commit after so many rows. 0: never for this reason.";
-    "sink.keep.value": Shape::Flag, Is("false"), Medium, Sink, Kafka,
-        "Keep the original bytes of every record in a column `_value`.";
-    "sink.partition.field": Shape::Field, Required("the column whose date decides the partition, e.g. `published`"), High, Sink, Zone,
-        "Column (date, timestamp, or text that starts like an ISO date) that decides the partition of a row.";
-    "sink.partition.format": Shape::DateFormat, Is("%Y-%m-%d"), High, Sink, Zone,
-        "strftime of the partition's value: `%Y-%m-%d`, `%Y-%m`, `%Y`.";
-    "sink.partition.name": Shape::Field, Derived("`date`, `month` or `year`, by the format"), Low, Sink, Zone,
-        "Name of the partition directories, `<name>=<value>`. Not the name of a column.";
-    "sink.dedup.key": Shape::Fields, Unset, High, Sink, Zone,
-        "Columns that identify a row. The first row of each key wins, by log order, then offset and `_row`. Not set: rows are kept as they come.";
-    "sink.dedup.lookback": Shape::Days, Is("0d"), Medium, Sink, Zone,
-        "Also look for the key in the partitions of so many days before and after the touched ones.";
-    "sink.sort": Shape::Fields, Unset, Medium, Sink, Zone,
-        "Columns by which rows are sorted inside files. Not set: the key of `sink.dedup.key`, and without one log order.";
     // ------------------------------------------------------------------ errors
     "errors.tolerance": Shape::Choice(&["none", "all"]), Is("none"), High, Errors, Always,
         "`none`: the first refused record stops the pipeline. `all`: refused records become dead letters, committed with the rows.";
@@ -260,37 +216,3 @@ pub static FAMILIAR: &[(&str, &str, &str)] = &[
         "keys reach the first transform as bytes",
     ),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_key_is_a_table_of_another() {
-        for a in KEYS.iter().filter(|def| def.name != "transforms") {
-            let dotted = format!("{}.", a.name);
-            let below = KEYS.iter().find(|b| b.name.starts_with(&dotted));
-            assert!(
-                below.is_none(),
-                "{} and {:?}",
-                a.name,
-                below.map(|b| b.name)
-            );
-        }
-    }
-
-    #[test]
-    fn defaults_are_valid_and_familiar_names_lead_somewhere() {
-        for def in KEYS {
-            if let Default::Is(value) = def.default {
-                let parsed = def.shape.parse(value);
-                assert!(parsed.is_ok(), "{}: {parsed:?}", def.name);
-            }
-            assert!(def.doc.ends_with('.') && def.doc.len() > 15, "{}", def.name);
-        }
-        for (theirs, ours, why) in FAMILIAR {
-            assert!(find(theirs).is_none(), "{theirs}");
-            assert!(find(ours).is_some() != why.len().gt(&0), "{theirs}");
-        }
-    }
-}

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod checked;
+mod connector;
 pub mod java;
 mod json;
 pub mod keys;
@@ -26,7 +27,9 @@ mod values;
 pub mod what;
 pub mod worker;
 
+pub use check::Checker;
 pub use checked::*;
+pub use connector::{Catalog, Gives, Prefixed, SinkType, SourceConfig, SourceType};
 pub use problem::{Place, Problem, Severity};
 pub use raw::Raw;
 pub use reach::Reach;
@@ -98,6 +101,7 @@ pub fn reloaded(config: &PipelineConfig) -> PipelineConfig {
 pub fn from_map<'a>(
     label: &str,
     map: impl IntoIterator<Item = (&'a str, &'a str)>,
+    catalog: &'static Catalog,
 ) -> Result<PipelineConfig> {
     let mut raw = Raw::new(label);
     for (key, value) in map {
@@ -105,13 +109,13 @@ pub fn from_map<'a>(
         raw.insert(key.to_owned(), value.to_owned(), place)
             .map_err(|p| refused(&[p]))?;
     }
-    let (pipeline, problems) = check::check(raw);
+    let (pipeline, problems) = check::check(raw, catalog);
     pipeline.ok_or_else(|| refused(&problems))
 }
 
 /// A native map, checked.
-pub fn check_raw(raw: Raw) -> (Option<PipelineConfig>, Vec<Problem>) {
-    check::check(raw)
+pub fn check_raw(raw: Raw, catalog: &'static Catalog) -> (Option<PipelineConfig>, Vec<Problem>) {
+    check::check(raw, catalog)
 }
 
 /// TOML that no file holds; `label` stands where its name would.
@@ -123,6 +127,7 @@ pub fn text(label: &str, toml: &str) -> (Raw, Vec<Problem>) {
 pub fn check_map(
     label: &str,
     map: &std::collections::BTreeMap<String, String>,
+    catalog: &'static Catalog,
 ) -> std::result::Result<PipelineConfig, Vec<Problem>> {
     let mut raw = Raw::new(label);
     for (key, value) in map {
@@ -130,7 +135,7 @@ pub fn check_map(
         raw.insert(key.clone(), value.clone(), place)
             .map_err(|p| vec![p])?;
     }
-    let (pipeline, problems) = check::check(raw);
+    let (pipeline, problems) = check::check(raw, catalog);
     pipeline.ok_or(problems)
 }
 
@@ -196,14 +201,18 @@ pub fn refused(problems: &[Problem]) -> Error {
 
 /// Whether a file is the daemon's config, by its keys.
 pub fn is_worker(file: &str) -> bool {
-    let (raws, _) = load_raw(&[file.to_owned()], &Overlay::default());
+    let (raws, _) = read_all(&[file.to_owned()]);
     let mut raws = raws.iter();
     raws.any(|(raw, readable)| *readable && What::of(raw) == What::Worker)
 }
 
 /// As [`load_raw`], and files that hold something else than a pipeline are told as what they are.
-pub fn load_pipelines(files: &[String], overlay: &Overlay) -> (Vec<(Raw, bool)>, Vec<Problem>) {
-    let (mut raws, mut problems) = load_raw(files, overlay);
+pub fn load_pipelines(
+    files: &[String],
+    overlay: &Overlay,
+    catalog: &Catalog,
+) -> (Vec<(Raw, bool)>, Vec<Problem>) {
+    let (mut raws, mut problems) = load_raw(files, overlay, catalog);
     for (raw, readable) in &mut raws {
         if *readable && let Some(problem) = What::of(raw).no_pipeline(raw) {
             *readable = false;
@@ -214,7 +223,23 @@ pub fn load_pipelines(files: &[String], overlay: &Overlay) -> (Vec<(Raw, bool)>,
 }
 
 /// The flat maps as they are after profile and `--set`; false where a file could not be read as a map.
-pub fn load_raw(files: &[String], overlay: &Overlay) -> (Vec<(Raw, bool)>, Vec<Problem>) {
+pub fn load_raw(
+    files: &[String],
+    overlay: &Overlay,
+    catalog: &Catalog,
+) -> (Vec<(Raw, bool)>, Vec<Problem>) {
+    let (mut raws, mut problems) = read_all(files);
+    if let Some(profile) = &overlay.profile {
+        problems.extend(apply_profile(&mut raws, profile));
+    }
+    for (number, assignment) in (1u32..).zip(&overlay.set) {
+        problems.extend(apply_set(&mut raws, number, assignment, catalog));
+    }
+    (raws, problems)
+}
+
+/// As they are typed; false where a file could not be read as a map.
+fn read_all(files: &[String]) -> (Vec<(Raw, bool)>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut raws: Vec<(Raw, bool)> = Vec::new();
     for file in files {
@@ -223,12 +248,6 @@ pub fn load_raw(files: &[String], overlay: &Overlay) -> (Vec<(Raw, bool)>, Vec<P
         let broken = |p: &Problem| p.key.is_empty() || unreadable.contains(&p.code);
         raws.push((raw, !found.iter().any(broken)));
         problems.extend(found);
-    }
-    if let Some(profile) = &overlay.profile {
-        problems.extend(apply_profile(&mut raws, profile));
-    }
-    for (number, assignment) in (1u32..).zip(&overlay.set) {
-        problems.extend(apply_set(&mut raws, number, assignment));
     }
     (raws, problems)
 }
@@ -250,7 +269,12 @@ fn apply_profile(raws: &mut [(Raw, bool)], profile: &str) -> Option<Problem> {
     Some(Problem::new(first.start_of_file(), "", problem::UNKNOWN_PROFILE, message).hint(hint))
 }
 
-fn apply_set(raws: &mut [(Raw, bool)], number: u32, assignment: &str) -> Option<Problem> {
+fn apply_set(
+    raws: &mut [(Raw, bool)],
+    number: u32,
+    assignment: &str,
+    catalog: &Catalog,
+) -> Option<Problem> {
     let place = Place::Set(number);
     let Some((key, value)) = assignment.split_once('=') else {
         let message = format!("`--set {assignment}` has no `=`");
@@ -268,7 +292,7 @@ fn apply_set(raws: &mut [(Raw, bool)], number: u32, assignment: &str) -> Option<
         let name = raw.get("name").map(|entry| entry.value.typed().to_owned());
         let meant = match pipeline {
             Some(pipeline) => name.as_deref() == Some(pipeline),
-            None => alone || concerns(raw, key),
+            None => alone || concerns(raw, key, catalog),
         };
         if meant {
             raw.set(key, value.trim(), number);
@@ -286,9 +310,8 @@ fn apply_set(raws: &mut [(Raw, bool)], number: u32, assignment: &str) -> Option<
 }
 
 /// Of several files, a key without a pipeline's name lies over those that it can concern.
-fn concerns(raw: &Raw, key: &str) -> bool {
-    use keys::{KAFKA_PREFIX, Scope, TRANSFORM_PREFIX};
-    let typed = raw.get("source.type").map(|entry| entry.value.typed());
+fn concerns(raw: &Raw, key: &str, catalog: &Catalog) -> bool {
+    use keys::TRANSFORM_PREFIX;
     if let Some(transform) = key.strip_prefix(TRANSFORM_PREFIX) {
         let name = transform.split('.').next().unwrap_or(transform);
         let listed = raw
@@ -296,14 +319,8 @@ fn concerns(raw: &Raw, key: &str) -> bool {
             .map_or("", |entry| entry.value.typed());
         return listed.split(',').any(|one| one.trim() == name);
     }
-    let scope = match keys::find(key) {
-        Some(def) => def.scope,
-        None if key.starts_with(KAFKA_PREFIX) => Scope::Kafka,
-        None => Scope::Always,
-    };
-    match scope {
-        Scope::Always => true,
-        Scope::Kafka => typed != Some("zone"),
-        Scope::Zone => typed != Some("kafka"),
+    match catalog.source_of(raw) {
+        Some(source) => catalog.takes(source, key),
+        None => true,
     }
 }

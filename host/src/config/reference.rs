@@ -2,21 +2,22 @@
 
 use std::fmt::Write;
 
-use super::keys::{Default, GROUPS, Importance, KEYS, Scope};
+use super::connector::Catalog;
+use super::keys::{Default, GROUPS, Importance, Scope};
 
 pub const BEGIN: &str =
-    "<!-- keys: begin (written by `UPDATE=1 cargo test`, from host/src/config/keys.rs) -->";
+    "<!-- keys: begin (written by `UPDATE=1 cargo test`, from the tables of keys) -->";
 pub const END: &str = "<!-- keys: end -->";
 
 /// One table per group.
-pub fn markdown() -> String {
+pub fn markdown(catalog: &Catalog) -> String {
     let mut out = String::new();
     for (group, title) in GROUPS {
         let _unfailing = write!(
             out,
             "\n### {title}\n\n| Key | Type | Default | Importance | |\n|---|---|---|---|---|\n"
         );
-        for def in KEYS.iter().filter(|def| def.group == *group) {
+        for def in catalog.keys().filter(|def| def.group == *group) {
             let default = match def.default {
                 Default::Required(_) => "**required**".to_owned(),
                 Default::Is(value) => format!("`{value}`"),
@@ -29,9 +30,9 @@ pub fn markdown() -> String {
                 Importance::Low => "low",
             };
             let scope = match def.scope {
-                Scope::Always => "",
-                Scope::Kafka => "*Kafka source.* ",
-                Scope::Zone => "*Zone source.* ",
+                Scope::Always => String::new(),
+                Scope::Records => "*Sources of records.* ".to_owned(),
+                Scope::Source(name) => format!("*`{name}` source.* "),
             };
             let _unfailing = writeln!(
                 out,
@@ -46,8 +47,8 @@ pub fn markdown() -> String {
 }
 
 /// `page` with its generated part replaced; `None` where the marks are not there.
-pub fn refresh(page: &str) -> Option<String> {
+pub fn refresh(page: &str, catalog: &Catalog) -> Option<String> {
     let (head, rest) = page.split_once(BEGIN)?;
     let (_, tail) = rest.split_once(END)?;
-    Some(format!("{head}{BEGIN}\n{}\n{END}{tail}", markdown()))
+    Some(format!("{head}{BEGIN}\n{}\n{END}{tail}", markdown(catalog)))
 }

@@ -2,19 +2,21 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Default, KAFKA_PREFIX, KEYS, KeyDef, Scope};
+use super::connector::Catalog;
+use super::connector::SourceType;
+use super::keys::{Default, KeyDef, Scope, TRANSFORM_PREFIX};
 use super::shape::Shape;
 
-pub fn schema() -> Value {
+pub fn schema(catalog: &Catalog) -> Value {
     let mut root = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Weir pipeline",
         "description": "One pipeline: source, transforms, sink. Tables join with dots, lists with commas.",
         "$ref": "#/$defs/pipeline",
-        "$defs": { "pipeline": pipeline(), "transform": transform(), "flat": flat() },
+        "$defs": { "pipeline": pipeline(catalog), "transform": transform(), "flat": flat(catalog) },
     });
     // A profile holds the same keys, none of them required.
-    let mut overlay = table_of(|_| true, false);
+    let mut overlay = table_of(catalog, None, false);
     if let Some(properties) = overlay.get_mut("properties").and_then(Value::as_object_mut) {
         let by_name = json!({ "type": "object", "additionalProperties": { "type": "object" } });
         let list = transforms();
@@ -24,8 +26,8 @@ pub fn schema() -> Value {
     root
 }
 
-fn pipeline() -> Value {
-    let mut table = table_of(|_| true, true);
+fn pipeline(catalog: &Catalog) -> Value {
+    let mut table = table_of(catalog, None, true);
     set(&mut table, &["properties", "transforms"], transforms());
     let profiles = json!({
         "type": "object",
@@ -33,14 +35,13 @@ fn pipeline() -> Value {
         "additionalProperties": { "$ref": "#/$defs/overlay" },
     });
     set(&mut table, &["properties", "profile"], profiles);
-    if let Some(table) = table.as_object_mut() {
-        let kafka = json!({ "properties": { "source": { "properties": { "type": { "const": "kafka" } } } } });
-        let then = table_of(|def| def.scope == Scope::Kafka, true);
-        let or_else = table_of(|def| def.scope == Scope::Zone, true);
-        table.insert("if".into(), kafka);
-        table.insert("then".into(), requirements(&then));
-        table.insert("else".into(), requirements(&or_else));
-    }
+    let by_source = catalog.sources.iter().map(|source| {
+        let is_it = json!({ "properties": { "source": { "properties": { "type": { "const": source.name } } } } });
+        let needed = table_of(catalog, Some(source), true);
+        json!({ "if": is_it, "then": requirements(&needed) })
+    });
+    let by_source: Vec<Value> = by_source.collect();
+    set(&mut table, &["allOf"], json!(by_source));
     table
 }
 
@@ -96,9 +97,9 @@ fn transform() -> Value {
 }
 
 /// The keys as dotted properties of one object of strings.
-fn flat() -> Value {
+fn flat(catalog: &Catalog) -> Value {
     let mut properties = Map::new();
-    for def in KEYS {
+    for def in catalog.keys() {
         let mut text = value(def);
         if let Some(text) = text.as_object_mut() {
             text.insert("type".into(), json!("string"));
@@ -108,51 +109,52 @@ fn flat() -> Value {
         }
         properties.insert(def.name.into(), text);
     }
-    let required: Vec<&str> = KEYS
-        .iter()
+    let required: Vec<&str> = catalog
+        .keys()
         .filter(|def| def.scope == Scope::Always && matches!(def.default, Default::Required(_)))
         .map(|def| def.name)
         .collect();
+    let mut patterns = Map::new();
+    let prefixes = catalog.sources.iter().filter_map(|s| s.prefixed.as_ref());
+    for prefix in prefixes.map(|p| p.prefix).chain([TRANSFORM_PREFIX]) {
+        let pattern = format!("^{}", prefix.replace('.', "\\."));
+        patterns.insert(pattern, json!({ "type": "string" }));
+    }
     json!({
         "type": "object",
         "properties": properties,
-        "patternProperties": {
-            "^source\\.kafka\\.": { "type": "string" },
-            "^transforms\\.": { "type": "string" },
-        },
+        "patternProperties": patterns,
         "required": required,
         "additionalProperties": false,
     })
 }
 
-/// Nested tables of the keys that `keep` keeps.
-fn table_of(keep: impl Fn(&KeyDef) -> bool, required: bool) -> Value {
+/// Nested tables: of all keys, where those are required that every source requires, or of one source's own.
+fn table_of(catalog: &Catalog, of: Option<&SourceType>, required: bool) -> Value {
     let mut root = empty_table();
-    for def in KEYS.iter().filter(|def| keep(def)) {
+    for def in catalog.keys() {
+        if of.is_some_and(|source| def.scope == Scope::Always || !def.scope.takes(source)) {
+            continue;
+        }
         let parts: Vec<&str> = def.name.split('.').collect();
         let needed = required
             && matches!(def.default, Default::Required(_))
-            && (def.scope == Scope::Always || !keep_all(&keep));
+            && (def.scope == Scope::Always || of.is_some());
         insert(&mut root, &parts, value(def), needed);
     }
-    if keep_all(&keep) {
-        let any = json!({
-            "type": "object",
-            "description": format!("Properties of librdkafka, as {KAFKA_PREFIX}<property>."),
-            "additionalProperties": true,
-        });
-        set(
-            &mut root,
-            &["properties", "source", "properties", "kafka"],
-            any,
-        );
+    if of.is_none() {
+        for prefixed in catalog.sources.iter().filter_map(|s| s.prefixed.as_ref()) {
+            let any = json!({
+                "type": "object",
+                "description": format!("Properties of another system, as {}<property>.", prefixed.prefix),
+                "additionalProperties": true,
+            });
+            let parts = prefixed.prefix.split('.').filter(|part| !part.is_empty());
+            let path: Vec<&str> = parts.flat_map(|part| ["properties", part]).collect();
+            set(&mut root, &path, any);
+        }
     }
     root
-}
-
-/// A table of all scopes requires only what every scope requires.
-fn keep_all(keep: &impl Fn(&KeyDef) -> bool) -> bool {
-    KEYS.iter().all(keep)
 }
 
 fn empty_table() -> Value {
@@ -235,25 +237,4 @@ fn value(def: &KeyDef) -> Value {
         set(&mut out, &["default"], default);
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_schema_nests_as_toml_does() {
-        let schema = schema();
-        let pipeline = &schema["$defs"]["pipeline"];
-        assert_eq!(pipeline["required"], json!(["name", "source", "sink"]));
-        let bytes = &pipeline["properties"]["sink"]["properties"]["rotate"]["properties"]["bytes"];
-        assert_eq!(bytes["default"], "128MiB");
-        let then = &pipeline["then"]["properties"]["source"]["required"];
-        assert_eq!(*then, json!(["topics", "start", "bootstrap"]));
-        assert!(schema["$defs"]["overlay"].get("required").is_none());
-        assert_eq!(
-            schema["$defs"]["flat"]["properties"]["tasks.max"]["type"],
-            "string"
-        );
-    }
 }

@@ -47,7 +47,7 @@ pub enum Shape {
 }
 
 /// Units of the limits in the tables of keys: bytes, and milliseconds.
-pub(super) mod unit {
+pub(crate) mod unit {
     use super::Shape;
 
     pub const KIB: u64 = 1024;

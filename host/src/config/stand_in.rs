@@ -1,15 +1,20 @@
 //! A config with problems, made whole enough that its plugins can be asked about their keys in the same round.
 
-use super::check::{check, scope};
+use super::check::check;
 use super::checked::PipelineConfig;
-use super::keys::{Scope, TRANSFORM_PREFIX};
+use super::connector::{Catalog, Gives};
+use super::keys::TRANSFORM_PREFIX;
 use super::problem::Problem;
 use super::raw::Raw;
 use super::values::plugin_ref;
 
 /// A pipeline with what is wrong taken out, as far as its transforms can be asked about their keys: for nothing but that. A
 /// transform that the host itself refuses ends the list: those after it would get other columns.
-pub fn stand_in(raw: &Raw, problems: &[Problem]) -> Option<PipelineConfig> {
+pub fn stand_in(
+    raw: &Raw,
+    problems: &[Problem],
+    catalog: &'static Catalog,
+) -> Option<PipelineConfig> {
     /// What a key without a default needs to be there; where a pipeline reads and writes is nothing to its transforms.
     const NEEDED: &[(&str, &str)] = &[
         ("name", "x"),
@@ -28,7 +33,8 @@ pub fn stand_in(raw: &Raw, problems: &[Problem]) -> Option<PipelineConfig> {
     };
     let names = listed.split(',').map(str::trim).take_while(good);
     let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
-    if names.is_empty() || scope(raw) == Some(Scope::Zone) {
+    let source = catalog.source_of(raw);
+    if names.is_empty() || source.is_some_and(|source| source.gives == Gives::Rows) {
         return None;
     }
     let wrong: Vec<&str> = problems
@@ -55,7 +61,7 @@ pub fn stand_in(raw: &Raw, problems: &[Problem]) -> Option<PipelineConfig> {
             rest.set(key, value, 0);
         }
     }
-    let (config, _) = check(rest);
+    let (config, _) = check(rest, catalog);
     config.map(|config| PipelineConfig {
         raw: raw.clone(),
         ..config

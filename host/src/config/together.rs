@@ -4,48 +4,30 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::check::Checker;
-use super::checked::{PipelineConfig, Source, Start, TableName, Trigger};
-use super::keys::{KAFKA_PREFIX, Scope};
-use super::librdkafka::{Property, Side, property};
+use super::checked::{PipelineConfig, Source, TableName};
 use super::problem::{self, Problem};
 use super::shape::Shape;
 use super::values::show_bytes;
-use crate::record::{SYSTEM, fold};
 
 /// Contradictions inside one pipeline.
 pub(super) fn check(checker: &mut Checker<'_>) {
-    trigger_and_tasks(checker);
     sizes(checker);
-    transforms_of_a_zone(checker);
     tables(checker);
     zone_names(checker);
-    partition(checker);
     dead_letters(checker);
-    security(checker);
-    start(checker);
+    if let Some(source) = checker.source {
+        (source.check)(checker);
+    }
+    let sink = checker
+        .text("sink.type")
+        .and_then(|name| checker.catalog.sink(&name));
+    if let Some(sink) = sink {
+        (sink.check)(checker);
+    }
 }
 
 fn contradiction(checker: &mut Checker<'_>, key: &str, message: String, hint: &str) {
-    checker.problem(key, problem::CONTRADICTION, message).hint = Some(hint.to_owned());
-}
-
-fn trigger_and_tasks(checker: &mut Checker<'_>) {
-    if checker.scope != Some(Scope::Zone) {
-        return;
-    }
-    if checker.trigger() == Some(Trigger::Continuous) {
-        let message = "`trigger`: a zone is read in batches, never continuously".to_owned();
-        contradiction(
-            checker,
-            "trigger",
-            message,
-            "write `every:1h` or `available-now`",
-        );
-    }
-    if checker.number("tasks.max").is_some_and(|tasks| tasks > 1) {
-        let message = "`tasks.max`: a pipeline that reads a zone has one task".to_owned();
-        contradiction(checker, "tasks.max", message, "take the key out");
-    }
+    checker.contradiction(key, message, hint);
 }
 
 fn sizes(checker: &mut Checker<'_>) {
@@ -72,24 +54,12 @@ fn sizes(checker: &mut Checker<'_>) {
     }
 }
 
-/// Rows of a zone were transformed on their way into it; this version does not do it again on the way out.
-fn transforms_of_a_zone(checker: &mut Checker<'_>) {
-    let listed = checker.list("transforms").unwrap_or_default();
-    if checker.scope == Some(Scope::Zone) && !listed.is_empty() {
-        let message =
-            "`transforms`: a pipeline that reads a zone has none in this version".to_owned();
-        checker
-            .problem("transforms", problem::DOES_NOT_APPLY, message)
-            .hint = Some("put them into the pipeline that fills the zone".to_owned());
-    }
-}
-
 /// The tables that a pipeline would own in its sink's zone, rows first.
 fn tables(checker: &mut Checker<'_>) {
-    let topics = checker.list("source.topics").unwrap_or_default();
+    let topics = checker.topics().unwrap_or_default();
     let rows = match checker.table() {
         Some(TableName::Fixed(name)) => vec![name],
-        Some(TableName::PerTopic) if checker.scope == Some(Scope::Zone) => {
+        Some(TableName::PerTopic) if checker.source.is_some_and(|s| s.topics.is_none()) => {
             let message = "`sink.table`: a zone source has no topic".to_owned();
             let hint = "name the table, or take the key out: it is source.table by default";
             contradiction(checker, "sink.table", message, hint);
@@ -98,10 +68,14 @@ fn tables(checker: &mut Checker<'_>) {
         Some(TableName::PerTopic) => topics,
         None => return,
     };
+    let topics_key = checker
+        .source
+        .and_then(|s| s.topics)
+        .unwrap_or("source.topics");
     let hidden = rows.iter().find(|name| name.starts_with(['_', '.', '-']));
     if let Some(topic) = hidden {
         // As typed: the topic may have come out of a reference.
-        let shown = checker.shown("source.topics", topic);
+        let shown = checker.shown(topics_key, topic);
         let message = format!(
             "`sink.table`: engines do not see a directory with the topic's name, `{shown}`"
         );
@@ -120,7 +94,7 @@ fn tables(checker: &mut Checker<'_>) {
     }
     if let (Some(from), Some(to)) = (checker.text("source.url"), checker.text("sink.url"))
         && same_place(&from, &to)
-        && checker.scope == Some(Scope::Zone)
+        && checker.source.is_some_and(|source| source.name == "zone")
         && checker
             .text("source.table")
             .is_some_and(|table| rows.contains(&table) || table == letters)
@@ -148,39 +122,6 @@ fn zone_names(checker: &mut Checker<'_>) {
     }
 }
 
-fn partition(checker: &mut Checker<'_>) {
-    if checker.scope != Some(Scope::Zone) {
-        return;
-    }
-    let Some(name) = checker.partition_name() else {
-        return;
-    };
-    let mut columns = checker
-        .text("sink.partition.field")
-        .into_iter()
-        .collect::<Vec<_>>();
-    columns.extend(checker.list("sink.dedup.key").unwrap_or_default());
-    columns.extend(checker.list("sink.sort").unwrap_or_default());
-    columns.extend(SYSTEM.map(str::to_owned));
-    if columns.iter().any(|column| fold(column) == fold(&name)) {
-        let message = format!(
-            "`sink.partition.name`: `{name}` is also a column, and engines would read one for the other"
-        );
-        let hint = "choose a name that no column has, such as `published_date`";
-        contradiction(checker, "sink.partition.name", message, hint);
-    }
-    let lookback = checker.number("sink.dedup.lookback").unwrap_or(0);
-    if lookback > 0 && !checker.typed("sink.dedup.key") {
-        let message = "`sink.dedup.lookback` without `sink.dedup.key` looks for nothing".to_owned();
-        contradiction(
-            checker,
-            "sink.dedup.lookback",
-            message,
-            "name the key, or take the lookback out",
-        );
-    }
-}
-
 fn dead_letters(checker: &mut Checker<'_>) {
     if checker.text("errors.tolerance").as_deref() != Some("none") {
         return;
@@ -194,52 +135,6 @@ fn dead_letters(checker: &mut Checker<'_>) {
             problem.severity = problem::Severity::Warning;
             problem.hint = Some("write errors.tolerance = \"all\"".to_owned());
         }
-    }
-}
-
-fn security(checker: &mut Checker<'_>) {
-    let raw = checker.raw;
-    let get = |name: &str| {
-        let entry = raw.get(&format!("source.kafka.{name}"))?;
-        entry.value.resolve().ok()
-    };
-    let protocol = get("security.protocol").unwrap_or_else(|| "plaintext".to_owned());
-    let protocol = protocol.to_lowercase();
-    let key = "source.kafka.security.protocol";
-    if !["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"].contains(&protocol.as_str()) {
-        let message = format!("`{key}`: expected plaintext, ssl, sasl_plaintext or sasl_ssl");
-        checker.problem(key, problem::NOT_A_CHOICE, message);
-        return;
-    }
-    let given = |prefix: &str| {
-        let prefix = format!("source.kafka.{prefix}");
-        let known = |key: &str| {
-            let name = key.strip_prefix(KAFKA_PREFIX).unwrap_or(key);
-            let allowed = |p| matches!(p, Property::Allowed(a) if a.side != Side::Producer);
-            key.starts_with(&prefix) && allowed(property(name))
-        };
-        let found = raw.iter().find(|(key, _)| known(key));
-        found.map(|(key, _)| key.to_owned())
-    };
-    if let Some(sasl) = given("sasl.").filter(|_| !protocol.starts_with("sasl_")) {
-        let message = format!("`{sasl}` has no effect while security.protocol is {protocol}");
-        let hint = "set source.kafka.security.protocol to SASL_SSL or SASL_PLAINTEXT";
-        contradiction(checker, &sasl, message, hint);
-    }
-    if let Some(ssl) = given("ssl.").filter(|_| !protocol.ends_with("ssl")) {
-        let message = format!("`{ssl}` has no effect while security.protocol is {protocol}");
-        let hint = "set source.kafka.security.protocol to SSL or SASL_SSL";
-        contradiction(checker, &ssl, message, hint);
-    }
-}
-
-fn start(checker: &mut Checker<'_>) {
-    let Some(Start::Timestamp(micros)) = checker.start() else {
-        return;
-    };
-    if micros < 0 {
-        let message = "`source.start`: a time before 1970".to_owned();
-        checker.problem("source.start", problem::OUT_OF_RANGE, message);
     }
 }
 
@@ -314,7 +209,7 @@ fn same_table(earlier: &PipelineConfig, later: &PipelineConfig) -> Option<Proble
 fn owned(pipeline: &PipelineConfig) -> Vec<String> {
     let mut tables = match (&pipeline.sink.table, &pipeline.source) {
         (TableName::Fixed(name), _) => vec![name.clone()],
-        (TableName::PerTopic, Source::Kafka(kafka)) => kafka.topics.clone(),
+        (TableName::PerTopic, Source::Records(records)) => records.topics().to_vec(),
         (TableName::PerTopic, Source::Zone(zone)) => vec![zone.table.clone()],
     };
     tables.push(pipeline.errors.dlq_table.clone());

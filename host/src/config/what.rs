@@ -163,7 +163,7 @@ impl What {
             return What::Rules;
         }
         let of_worker = |key: &&str| {
-            super::keys::find(key).is_none()
+            !super::keys::is_pipelines(key)
                 && (worker::find(key).is_some()
                     || [worker::BASIC, worker::BEARER, worker::STORE_MAP]
                         .iter()

@@ -226,7 +226,7 @@ impl Reader<'_> {
         let known = KEYS.iter().map(|def| def.name);
         let hint = match nearest(key, known) {
             Some(near) => Some(format!("did you mean `{near}`?")),
-            None if super::keys::find(key).is_some() => Some(
+            None if super::keys::is_pipelines(key) => Some(
                 "that is a key of a pipeline: put it into the pipeline's own config".to_owned(),
             ),
             None => None,

@@ -6,9 +6,10 @@ use std::sync::LazyLock;
 
 use super::framework::{self, Def};
 use super::{ConnectorKind, smt, storage};
-use crate::config::keys::{self, Default, GROUPS, KEYS, KeyDef, Scope};
+use crate::config::keys::{self, Default, GROUPS, KeyDef};
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::shape::Shape;
+use crate::connectors::CATALOG;
 
 pub const FILE_SOURCE: &str = "org.apache.kafka.connect.file.FileStreamSourceConnector";
 pub const FILE_SINK: &str = "org.apache.kafka.connect.file.FileStreamSinkConnector";
@@ -168,13 +169,12 @@ pub fn classes() -> &'static [Class] {
 /// `None`: its class is missing or unknown.
 pub fn definitions(config: &BTreeMap<String, String>) -> Option<Vec<Key>> {
     let class = Class::find(config.get(CONNECTOR_CLASS)?)?;
-    let scope = match config.get("source.type").map(|typed| typed.trim()) {
-        Some("zone") => Some(Scope::Kafka),
-        Some("kafka") => Some(Scope::Zone),
-        _ => None,
-    };
+    let typed = config.get("source.type");
+    let source = typed
+        .and_then(|typed| CATALOG.source(typed))
+        .filter(|_| class.name == OUR_CLASS);
     let ours = class.name == OUR_CLASS;
-    let other = |key: &&Key| !ours || keys::find(&key.name).is_none_or(|d| Some(d.scope) != scope);
+    let other = |key: &&Key| source.is_none_or(|source| CATALOG.takes(source, &key.name));
     let mut all: Vec<Key> = class.keys.iter().filter(other).cloned().collect();
     for (list, title) in [("transforms", "Transforms"), ("predicates", "Predicates")] {
         let listed = config.get(list).map_or("", String::as_str);
@@ -227,7 +227,7 @@ fn ordered(mut keys: Vec<Key>) -> Vec<Key> {
 }
 
 fn weir() -> Vec<Key> {
-    KEYS.iter().map(of_ours).collect()
+    CATALOG.keys().map(of_ours).collect()
 }
 
 fn of_ours(def: &KeyDef) -> Key {

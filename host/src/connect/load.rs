@@ -2,10 +2,11 @@
 
 use super::Defaults;
 use crate::config::{self, Loaded, Origin, Overlay};
+use crate::connectors::CATALOG;
 
 /// Reads and checks the files of one run. Touches no broker, no store, no plugin.
 pub fn load(files: &[String], overlay: &Overlay) -> Loaded {
-    let (raws, mut problems) = config::load_pipelines(files, overlay);
+    let (raws, mut problems) = config::load_pipelines(files, overlay, &CATALOG);
     let mut pipelines = Vec::new();
     let mut others = Vec::new();
     for (raw, readable) in raws {

@@ -30,6 +30,7 @@ use serde_json::{Map, Value};
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::secrets::literal_secrets;
 use crate::config::{self, PipelineConfig, Problem, Raw, Reach, problem};
+use crate::connectors::CATALOG;
 
 const SERVERS: &str = "source.bootstrap.servers";
 
@@ -96,7 +97,7 @@ pub fn pipeline(raw: Raw, defaults: &Defaults) -> (Option<PipelineConfig>, Vec<P
     if is_ours(&raw) {
         let mut raw = raw;
         let unsafe_brokers = defaults.complete(&mut raw, SERVERS);
-        let (pipeline, mut problems) = config::check_raw(raw);
+        let (pipeline, mut problems) = config::check_raw(raw, &CATALOG);
         problems.extend(unsafe_brokers);
         return (pipeline, problems);
     }
@@ -104,7 +105,7 @@ pub fn pipeline(raw: Raw, defaults: &Defaults) -> (Option<PipelineConfig>, Vec<P
     let Some(done) = done else {
         return (None, problems);
     };
-    let (pipeline, found) = config::check_raw(done.raw.clone());
+    let (pipeline, found) = config::check_raw(done.raw.clone(), &CATALOG);
     problems.extend(found.into_iter().map(|problem| done.back(problem)));
     (pipeline, problems)
 }
@@ -115,7 +116,7 @@ pub fn stand_in(mut raw: Raw, defaults: &Defaults, problems: &[Problem]) -> Opti
         return None;
     }
     defaults.complete(&mut raw, SERVERS);
-    config::stand_in(&raw, problems)
+    config::stand_in(&raw, problems, &CATALOG)
 }
 
 /// The same of a config as REST has it.

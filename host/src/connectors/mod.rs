@@ -1,13 +1,136 @@
-//! The systems that Weir reads from and writes to: one folder each, one line in a table each.
+//! The systems that Weir reads from and writes to: one folder each, and one line each in the tables below.
+//!
+//! A folder declares its keys (`keys.rs`) and implements the traits of [`crate::source`] or [`crate::sink`]. Nothing else
+//! names it: the checker, the documents, the JSON Schema and Connect's validate endpoint read the catalog, and the pipeline
+//! knows the traits alone. docs/add-a-source.md shows it with `rate`.
 
 pub mod kafka;
+pub mod rate;
 pub mod zone;
 
-use crate::config::PipelineConfig;
-use crate::error::Result;
+use crate::config::keys::Default::Required;
+use crate::config::keys::Group;
+use crate::config::keys::Importance::High;
+use crate::config::keys::Scope::Always;
+use crate::config::keys::{KeyDef, keys};
+use crate::config::shape::Shape;
+use crate::config::{Catalog, PipelineConfig, SinkType, SourceType};
+use crate::error::{Error, Kind, Result};
 use crate::sink::{SinkConnector, SinkContext};
+
+/// `source.type`, in the order of the documents.
+const SOURCES: &[SourceType] = &[kafka::SOURCE, zone::SOURCE, rate::SOURCE];
+/// `sink.type`, and what opens it.
+const SINKS: &[(SinkType, Connect)] = &[(zone::SINK, zone::connect)];
+
+type Connect = fn(&PipelineConfig, SinkContext) -> Result<Box<dyn SinkConnector>>;
+
+pub static CATALOG: Catalog = Catalog {
+    types: TYPES,
+    sources: SOURCES,
+    sinks: &DECLARED,
+};
+
+const TYPES: &[KeyDef] = keys! {
+    "source.type": Shape::Choice(&SOURCE_NAMES), Required("the system to read"), High, Group::Source, Always,
+        "Where records come from.";
+    "sink.type": Shape::Choice(&SINK_NAMES), Required("the system to write"), High, Group::Sink, Always,
+        "Where the rows go.";
+};
+
+const SOURCE_NAMES: [&str; SOURCES.len()] = {
+    let mut names = [""; SOURCES.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = SOURCES[at].name;
+        at += 1;
+    }
+    names
+};
+
+const SINK_NAMES: [&str; SINKS.len()] = {
+    let mut names = [""; SINKS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = SINKS[at].0.name;
+        at += 1;
+    }
+    names
+};
+
+const DECLARED: [&SinkType; SINKS.len()] = {
+    let mut declared = [&SINKS[0].0; SINKS.len()];
+    let mut at = 0;
+    while at < declared.len() {
+        declared[at] = &SINKS[at].0;
+        at += 1;
+    }
+    declared
+};
 
 /// The sink that the config names.
 pub fn sink(config: &PipelineConfig, context: SinkContext) -> Result<Box<dyn SinkConnector>> {
-    zone::connect(config, context)
+    let found = SINKS
+        .iter()
+        .find(|(declared, _)| declared.name == config.sink.of);
+    match found {
+        Some((_, connect)) => connect(config, context),
+        None => Err(Error::new(
+            Kind::Bug,
+            "sink.connect",
+            "a sink that is in no table",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::{Default, FAMILIAR};
+    use serde_json::json;
+
+    #[test]
+    fn no_key_is_a_table_of_another() {
+        for a in CATALOG.keys().filter(|def| def.name != "transforms") {
+            let dotted = format!("{}.", a.name);
+            let below = CATALOG.keys().find(|b| b.name.starts_with(&dotted));
+            assert!(
+                below.is_none(),
+                "{} and {:?}",
+                a.name,
+                below.map(|b| b.name)
+            );
+        }
+    }
+
+    #[test]
+    fn defaults_are_valid_and_familiar_names_lead_somewhere() {
+        for def in CATALOG.keys() {
+            if let Default::Is(value) = def.default {
+                let parsed = def.shape.parse(value);
+                assert!(parsed.is_ok(), "{}: {parsed:?}", def.name);
+            }
+            assert!(def.doc.ends_with('.') && def.doc.len() > 15, "{}", def.name);
+        }
+        for (theirs, ours, why) in FAMILIAR {
+            assert!(CATALOG.find(theirs).is_none(), "{theirs}");
+            assert!(CATALOG.find(ours).is_some() != why.len().gt(&0), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn the_schema_nests_as_toml_does() {
+        let schema = crate::config::schema::schema(&CATALOG);
+        let pipeline = &schema["$defs"]["pipeline"];
+        assert_eq!(pipeline["required"], json!(["name", "source", "sink"]));
+        let bytes = &pipeline["properties"]["sink"]["properties"]["rotate"]["properties"]["bytes"];
+        assert_eq!(bytes["default"], "128MiB");
+        let then = &pipeline["allOf"][0]["then"]["properties"]["source"]["required"];
+        assert_eq!(*then, json!(["topics", "start", "bootstrap"]));
+        assert!(schema["$defs"]["overlay"].get("required").is_none());
+        assert_eq!(
+            schema["$defs"]["flat"]["properties"]["tasks.max"]["type"],
+            "string"
+        );
+    }
 }

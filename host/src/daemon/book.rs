@@ -25,6 +25,7 @@ use crate::config::reach::Bounds;
 use crate::config::worker::WorkerConfig;
 use crate::config::{self, PipelineConfig, Problem};
 use crate::connect::ConnectorKind;
+use crate::connectors::CATALOG;
 use crate::error::{self, Error, Result};
 use crate::lock::lock;
 use crate::logging;
@@ -198,7 +199,7 @@ impl Supervisor {
     fn files(&self) -> Result<Files> {
         // As they were typed: what a class of Kafka Connect means is found out like that of a config over HTTP.
         let overlay = config::Overlay::default();
-        let (raws, problems) = config::load_pipelines(&self.worker.pipelines, &overlay);
+        let (raws, problems) = config::load_pipelines(&self.worker.pipelines, &overlay, &CATALOG);
         if problems.iter().any(Problem::is_error) {
             return Err(config::refused(&problems));
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Job, journal};
 use crate::config::keys::{KAFKA_PREFIX, TRANSFORM_PREFIX};
-use crate::config::librdkafka::{PROBE, Property, Takes, property};
+use crate::config::librdkafka::{Property, Takes, property};
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::reach::{Bounds, Denied};
 use crate::config::secrets::is_secret_name;
@@ -202,14 +202,10 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
                 ask("source.url", reach.path(&directory).map(drop));
             }
         }
-        Source::Kafka(kafka) => {
-            for (name, text) in &kafka.properties {
-                let file = matches!(property(name), Property::Allowed(a) if a.takes == Takes::File);
-                if file && !text.has_reference() && text.typed().trim() != PROBE {
-                    let path = Path::new(text.typed().trim());
-                    let may = text.reach().path(path).map(drop);
-                    ask(&format!("{KAFKA_PREFIX}{name}"), may);
-                }
+        Source::Records(records) => {
+            for (key, text) in records.files() {
+                let path = Path::new(text.typed().trim());
+                ask(&key, text.reach().path(path).map(drop));
             }
         }
     }

@@ -8,6 +8,7 @@ use super::*;
 use crate::backoff::Backoff;
 use crate::clock::{ManualClock, SystemClock};
 use crate::config;
+use crate::connectors::CATALOG;
 
 type Script = Box<dyn Fn(usize, &Run) -> Result<()> + Send + Sync>;
 
@@ -46,7 +47,7 @@ fn job() -> Arc<Job> {
         ("sink.type", "zone"),
         ("sink.url", "memory:unit"),
     ];
-    let config = config::from_map("unit", map).expect("config");
+    let config = config::from_map("unit", map, &CATALOG).expect("config");
     Arc::new(Job::Pipeline(Box::new(config)))
 }
 
@@ -264,5 +265,5 @@ fn a_config_that_means_nothing_any_more_is_a_failure_with_its_problems() {
     let seen = rig.until("the failure", |seen| seen.standing == Standing::Failed);
     assert!(seen.trace.expect("trace").contains("no key `x`"));
     let none: BTreeMap<String, String> = BTreeMap::new();
-    assert!(config::check_map("x", &none).is_err());
+    assert!(config::check_map("x", &none, &CATALOG).is_err());
 }

@@ -50,12 +50,8 @@ const COLUMNS: &str = "columns";
 const OP: &str = "batch";
 
 /// Runs until asked to stop, or once over what is there (`available-now`).
-pub fn run(
-    host: &Host,
-    config: &PipelineConfig,
-    source: &ZoneSourceConfig,
-    zone: &ProcessedZoneConfig,
-) -> Result<()> {
+pub fn run(host: &Host, config: &PipelineConfig, source: &ZoneSourceConfig) -> Result<()> {
+    let zone = &source.layout;
     let table = match &config.sink.table {
         TableName::Fixed(name) => name.clone(),
         TableName::PerTopic => source.table.clone(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::report::{Ending, Report, Rest};
 use super::{Declared, Edits, Host, Stop, batch, stream};
 use crate::clock::Clock;
-use crate::config::{PipelineConfig, Source, Trigger, ZoneMode};
+use crate::config::{PipelineConfig, Source, Trigger};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::plugin::{Places, Plugins};
 
@@ -204,20 +204,14 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
 /// `trigger = every:…` from Kafka: each pass takes what is there; the next one begins an interval after the last began.
 fn pass_again(config: &PipelineConfig, took: Duration) -> Option<Duration> {
     match (&config.source, config.trigger) {
-        (Source::Kafka(_), Trigger::Every(every)) => Some(every.saturating_sub(took)),
+        (Source::Records(_), Trigger::Every(every)) => Some(every.saturating_sub(took)),
         _ => None,
     }
 }
 
 fn once(host: &Host, config: &PipelineConfig) -> Result<()> {
-    match (&config.source, &config.sink.mode) {
-        (Source::Kafka(kafka), ZoneMode::Raw(_)) => stream::run(host, config, kafka),
-        (Source::Zone(source), ZoneMode::Processed(zone)) => batch::run(host, config, source, zone),
-        _ => Err(Error::new(
-            Kind::Bug,
-            "pipeline",
-            "the config pairs a source with a layout that it cannot fill",
-        )
-        .with("pipeline", &config.name)),
+    match &config.source {
+        Source::Records(records) => stream::run(host, config, records.as_ref()),
+        Source::Zone(zone) => batch::run(host, config, zone),
     }
 }

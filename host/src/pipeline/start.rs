@@ -11,11 +11,10 @@ use super::rules::{self, Built};
 use super::{Host, retry, until_settled};
 use crate::chain::Chain;
 use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, may_own_table, own_table};
-use crate::config::{PipelineConfig, Source};
+use crate::config::{PipelineConfig, Source, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::record::{ChainId, TopicPartition};
-use crate::source::TopicInfo;
-use crate::source::{Acknowledge, Connector, PartitionInfo, Policy, Position, SourceConfig};
+use crate::source::{Acknowledge, Connector, PartitionInfo, Policy, Position, TopicInfo};
 use crate::store::{self, Store};
 
 const OP: &str = "pipeline.start";
@@ -107,7 +106,7 @@ pub fn make_ready(
 /// Tables that a pipeline writes that reads records, those of dead letters too.
 pub fn tables(config: &PipelineConfig) -> BTreeSet<String> {
     let topics = match &config.source {
-        Source::Kafka(kafka) => kafka.topics.as_slice(),
+        Source::Records(records) => records.topics(),
         Source::Zone(_) => &[],
     };
     let topics = topics.iter().map(|topic| config.sink.table.of(topic));

@@ -15,12 +15,12 @@ use super::task::{Task, TaskOptions};
 use super::{Host, panicked, retry};
 use crate::chain::Chain;
 use crate::commit::{Log, Open};
-use crate::config::{PipelineConfig, Tolerance, Trigger};
+use crate::config::{PipelineConfig, SourceConfig, Tolerance, Trigger};
 use crate::connectors;
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::record::input_schema;
 use crate::sink::{Base, SinkContext};
-use crate::source::{Change, Connector, REFUSED_FOR, ReadLimits, SourceConfig, TopicInfo};
+use crate::source::{Change, Connector, REFUSED_FOR, ReadLimits, TopicInfo};
 
 /// How long the watcher sleeps between two looks at the threads.
 const WATCH_WAIT: Duration = Duration::from_millis(50);

@@ -1,37 +1,17 @@
 //! A system that records come from: what there is to read in it, where reading begins, and what changes meanwhile.
 //!
-//! The pipeline asks in this order: [`SourceConfig::connect`] → [`Connector::topics`] → [`Connector::starts`] (pinned in the
+//! The pipeline asks in this order: `SourceConfig::connect` → [`Connector::topics`] → [`Connector::starts`] (pinned in the
 //! log before anything is read, W1) → [`Connector::open`] once per task → [`Connector::changes`] now and then. It holds the
 //! positions, in its log; a connector holds none. After each commit it tells [`Acknowledge`], which sets no position either.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Position, Source};
-use crate::clock::Clock;
 use crate::error::Result;
 use crate::record::{ChainId, TopicPartition};
-
-/// The checked keys of one `source.type`.
-pub trait SourceConfig: fmt::Debug + Send + Sync {
-    /// What is read, by name: with `sink.table = "${topic}"` each has a table of its own. At least one.
-    fn topics(&self) -> &[String];
-
-    /// For log lines, without secrets: `kafka[orders,returns]`.
-    fn describe(&self) -> String;
-
-    /// Connects, and waits as long as one request may take. References in keys are resolved here and not before. An error
-    /// with remedy Retry is tried again for as long as it takes.
-    fn connect(&self, clock: &Arc<dyn Clock>) -> Result<Box<dyn Connector>>;
-
-    /// Files of this machine that its keys name, with the keys: the daemon looks whether the config may use them.
-    fn files(&self) -> Vec<(String, PathBuf)> {
-        Vec::new()
-    }
-}
 
 /// A system that answered.
 pub trait Connector: Send + fmt::Debug {

@@ -6,8 +6,8 @@ mod lost;
 use std::fmt;
 use std::time::Duration;
 
+pub use connector::TopicInfo;
 pub use connector::{Acknowledge, Change, Connector, Nobody, PartitionInfo, Policy, ReadLimits};
-pub use connector::{SourceConfig, TopicInfo};
 pub use lost::{Lost, LostRange, lost};
 
 use crate::error::{Error, Kind, Result};

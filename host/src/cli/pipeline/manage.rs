@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::remote::{Remote, read};
 use super::super::{Exit, print_problems, say, say_json, say_lines, say_value, table};
 use crate::config::{self, Overlay, Problem, Text};
+use crate::connectors::CATALOG;
 use crate::daemon;
 use crate::error::{Error, Kind, Result};
 use crate::http::client::{Carries, Client, query, segment};
@@ -259,7 +260,7 @@ fn map_of(file: &str, over: &Over) -> Result<(String, BTreeMap<String, String>)>
         profile: over.profile.clone(),
         set: over.set.clone(),
     };
-    let (raws, problems) = config::load_pipelines(&[file.to_owned()], &overlay);
+    let (raws, problems) = config::load_pipelines(&[file.to_owned()], &overlay, &CATALOG);
     if problems.iter().any(Problem::is_error) {
         return Err(config::refused(&problems).hint(format!("see `weir check {file}`")));
     }

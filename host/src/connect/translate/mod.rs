@@ -13,10 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::classes::Class;
 use super::{Defaults, Note};
-use crate::config::keys::{self, KAFKA_PREFIX};
+use crate::config::keys::KAFKA_PREFIX;
 use crate::config::nearest::nearest;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{Problem, Raw, problem};
+use crate::connectors::CATALOG;
 
 pub use kept::{idle, off};
 pub(crate) use source::client_property;
@@ -221,7 +222,7 @@ impl<'a> Work<'a> {
     /// Native keys beside Connect's stay as they are: `sink.url`, `plugin.path`, `memory.budget`, `--set trigger=…`.
     fn native_keys(&mut self) {
         for (key, entry) in self.raw.iter() {
-            let native = keys::find(key).is_some() || key.starts_with(KAFKA_PREFIX);
+            let native = CATALOG.find(key).is_some() || key.starts_with(KAFKA_PREFIX);
             if native && self.class.key(key).is_none() {
                 self.used.insert(key.to_owned());
                 let (value, place) = (entry.value.typed().to_owned(), entry.place.clone());

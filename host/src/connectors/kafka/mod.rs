@@ -3,26 +3,76 @@
 //! A partition is one of a topic by its id, a position is an offset. New partitions and recreated topics are looked for.
 //! Commits are passed on as offsets of the consumer group, for lag tools. The client itself is [`crate::kafka`].
 
+mod keys;
 mod start;
 
-use std::path::PathBuf;
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::keys::KAFKA_PREFIX;
-use crate::config::librdkafka::{PROBE, Property, Takes, property};
-use crate::config::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated};
+use crate::config::librdkafka::{self, PROBE, Property, Takes, property};
+use crate::config::{SourceConfig, Start, Text};
 use crate::error::Result;
 use crate::kafka::{GroupOffsets, KafkaCluster, KafkaProps, KafkaSource, Limits};
+use crate::source::TopicInfo;
 use crate::source::{Acknowledge, Change, Connector, Policy, Position, ReadLimits, Source};
-use crate::source::{SourceConfig, TopicInfo};
+
+pub use keys::SOURCE;
 
 /// 1 / share of a task's memory for librdkafka's queue.
 const QUEUE_SHARE: usize = 8;
 /// Bytes. Below it the fetcher starves, above it nothing reads faster.
 const QUEUE_MIN: usize = 1 << 20;
 const QUEUE_MAX: usize = 16 << 20;
+
+/// The checked keys.
+#[derive(Clone, Debug)]
+pub struct KafkaSourceConfig {
+    /// At least one, no duplicates.
+    pub topics: Vec<String>,
+    pub start: Start,
+    /// Comma list of host:port. `client_properties` has it too.
+    pub bootstrap_servers: Text,
+    /// Group under which committed positions are written for lag tools; never read back.
+    pub group_id: String,
+    /// `source.kafka.*`: property → value. None that the protocol owns.
+    pub properties: BTreeMap<String, Text>,
+    pub on_data_loss: OnDataLoss,
+    pub on_topic_recreated: OnTopicRecreated,
+    pub metadata_refresh: Duration,
+}
+
+/// Records between the committed position and the first one that the broker still has are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDataLoss {
+    /// Stop and name the lost range.
+    Fail,
+    /// Commit the lost range as a gap and go on.
+    Gap,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTopicRecreated {
+    Fail,
+    /// Read the new topic from its beginning, as a new chain.
+    Continue,
+}
+
+impl KafkaSourceConfig {
+    /// What librdkafka needs to connect, resolved now: `bootstrap.servers` and `source.kafka.*`.
+    pub fn client_properties(&self) -> Result<BTreeMap<String, String>> {
+        let mut all = librdkafka::resolved(&self.properties, KAFKA_PREFIX)?;
+        let servers = self
+            .bootstrap_servers
+            .resolve()
+            .map_err(|e| e.with("key", "source.bootstrap.servers"))?;
+        all.insert("bootstrap.servers".to_owned(), servers);
+        Ok(all)
+    }
+}
 
 impl SourceConfig for KafkaSourceConfig {
     fn topics(&self) -> &[String] {
@@ -45,16 +95,19 @@ impl SourceConfig for KafkaSourceConfig {
     }
 
     /// What a reference stands for is looked at when a client is made of it.
-    fn files(&self) -> Vec<(String, PathBuf)> {
-        let mut files = Vec::new();
-        for (name, text) in &self.properties {
-            let file = matches!(property(name), Property::Allowed(a) if a.takes == Takes::File);
-            if file && !text.has_reference() && text.typed().trim() != PROBE {
-                let path = PathBuf::from(text.typed().trim());
-                files.push((format!("{KAFKA_PREFIX}{name}"), path));
-            }
-        }
-        files
+    fn files(&self) -> Vec<(String, &Text)> {
+        let is_file =
+            |name: &str| matches!(property(name), Property::Allowed(a) if a.takes == Takes::File);
+        let named = self.properties.iter().filter(|(name, text)| {
+            is_file(name) && !text.has_reference() && text.typed().trim() != PROBE
+        });
+        named
+            .map(|(name, text)| (format!("{KAFKA_PREFIX}{name}"), text))
+            .collect()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

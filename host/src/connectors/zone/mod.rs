@@ -1,26 +1,24 @@
-//! `sink.type = "zone"`: Parquet files with a commit log. The files themselves are made in [`crate::zone`].
+//! `source.type = "zone"` and `sink.type = "zone"`: Parquet files with a commit log. The files themselves are made in
+//! [`crate::zone`]; a zone that is read is not a [`crate::source::Source`] but read in planned batches (docs/adr/0011-a-zone-is-read-in-batches.md).
+
+mod keys;
 
 use std::sync::Arc;
 
 use crate::commit::LogName;
-use crate::config::{PipelineConfig, RawZoneConfig, TableName, ZoneMode};
-use crate::error::{Error, Kind, Result};
+use crate::config::{PipelineConfig, TableName};
+use crate::error::Result;
 use crate::sink::{Sink, SinkConnector, SinkContext};
 use crate::zone::{ParquetOptions, ZoneOptions, ZoneSink};
+
+pub use keys::{SINK, SOURCE};
 
 /// A zone laid out by the hour of ingestion.
 pub(super) fn connect(
     config: &PipelineConfig,
     context: SinkContext,
 ) -> Result<Box<dyn SinkConnector>> {
-    let ZoneMode::Raw(zone) = &config.sink.mode else {
-        return Err(Error::new(
-            Kind::Bug,
-            "zone.connect",
-            "a zone with partitions by a field is written in batches",
-        ));
-    };
-    let options = options(config, zone, &context.log);
+    let options = options(config, &context.log);
     Ok(Box::new(RawZone { options, context }))
 }
 
@@ -45,7 +43,8 @@ impl SinkConnector for RawZone {
     }
 }
 
-fn options(config: &PipelineConfig, zone: &RawZoneConfig, name: &LogName) -> ZoneOptions {
+fn options(config: &PipelineConfig, name: &LogName) -> ZoneOptions {
+    let zone = &config.sink.raw;
     ZoneOptions {
         name: name.clone(),
         table: config.sink.table.clone(),

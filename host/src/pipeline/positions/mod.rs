@@ -179,7 +179,9 @@ pub fn alter(
     }
     let log = open(&config.sink.url, &config.name, &config.sink.zone, clock)?;
     match &config.source {
-        Source::Kafka(kafka) => records::alter((config, kafka), clock, log, wanted, order),
+        Source::Records(source) => {
+            records::alter((config, source.as_ref()), clock, log, wanted, order)
+        }
         Source::Zone(zone) => {
             let mut log = log.ok_or_else(|| {
                 bad(format!(
@@ -213,7 +215,7 @@ pub fn reset(
         });
     }
     let named = |topic: &str| match &config.source {
-        Source::Kafka(kafka) => kafka.topics.iter().any(|t| t == topic),
+        Source::Records(source) => source.topics().iter().any(|t| t == topic),
         Source::Zone(_) => true,
     };
     let all = all.into_iter().filter(|at| named(&at.topic));

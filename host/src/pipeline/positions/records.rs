@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::{Altered, Moved, OP, Order, To, Wanted, bad, handover, once, rewind};
 use crate::clock::Clock;
 use crate::commit::{Draft, Log, Outcome, State};
-use crate::config::PipelineConfig;
+use crate::config::{PipelineConfig, SourceConfig};
 use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::committer::{gap, position};
 use crate::record::ChainId;
-use crate::source::{Connector, PartitionInfo, SourceConfig, TopicInfo};
+use crate::source::{Connector, PartitionInfo, TopicInfo};
 
 /// For whoever is told of the new positions: lag tools, which read Kafka's group offsets.
 const ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(5);

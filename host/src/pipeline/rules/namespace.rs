@@ -2,7 +2,7 @@
 //! the column, with both origins. Columns that a chain carries through untouched are the record's own, and no clash.
 
 use crate::chain::Transform;
-use crate::config::{PipelineConfig, Problem, Source, ZoneMode, problem};
+use crate::config::{PipelineConfig, Problem, Source, ZoneSourceConfig, problem};
 use crate::plugin::Plugins;
 use crate::record::input_schema;
 use crate::zone::{Clash, Origin, clashes as among, is_system, reserved};
@@ -44,7 +44,7 @@ fn makers(transforms: &[Box<dyn Transform>]) -> Vec<Option<usize>> {
 }
 
 pub fn keeps_value(config: &PipelineConfig) -> bool {
-    matches!(&config.sink.mode, ZoneMode::Raw(zone) if zone.keep_value)
+    matches!(config.source, Source::Records(_)) && config.sink.raw.keep_value
 }
 
 fn told(config: &PipelineConfig, clash: &Clash) -> Problem {
@@ -102,12 +102,12 @@ fn table_of(config: &PipelineConfig, transforms: &[Box<dyn Transform>]) -> Vec<S
 
 /// Of a pipeline that reads a zone, given the columns of the table it reads.
 pub fn clashes_of_reader(config: &PipelineConfig, columns: &[String]) -> Vec<Problem> {
-    let (Source::Zone(_), ZoneMode::Processed(zone)) = (&config.source, &config.sink.mode) else {
+    let Source::Zone(ZoneSourceConfig { layout, .. }) = &config.source else {
         return Vec::new();
     };
     let found = of_partition(
-        &zone.partition_name,
-        &zone.partition_field,
+        &layout.partition_name,
+        &layout.partition_field,
         columns.iter().map(String::as_str),
     );
     let told = |clash: &Clash| {

@@ -1,0 +1,138 @@
+//! What a connector declares of its keys, and the catalog of all that exist. The tables themselves stand in the connectors'
+//! folders, above this one: whoever reads a config passes the catalog in.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use super::check::Checker;
+use super::checked::{Source, TableName, Trigger, ZoneSinkConfig};
+use super::keys::{COMMON, KeyDef};
+use super::raw::{Entry, Raw};
+use super::text::Text;
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::source::Connector;
+
+/// The checked keys of one `source.type`.
+pub trait SourceConfig: fmt::Debug + Send + Sync {
+    /// What is read, by name: with `sink.table = "${topic}"` each has a table of its own. At least one.
+    fn topics(&self) -> &[String];
+
+    /// For log lines, without secrets: `kafka[orders,returns]`.
+    fn describe(&self) -> String;
+
+    /// Connects, and waits as long as one request may take. References in keys are resolved here and not before. An error
+    /// with remedy Retry is tried again for as long as it takes.
+    fn connect(&self, clock: &Arc<dyn Clock>) -> Result<Box<dyn Connector>>;
+
+    /// Values that name files of this machine, with their keys: the daemon looks whether the config may use them.
+    fn files(&self) -> Vec<(String, &Text)> {
+        Vec::new()
+    }
+
+    /// For whoever knows which one it is.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// One `source.type`.
+#[derive(Debug)]
+pub struct SourceType {
+    pub name: &'static str,
+    pub gives: Gives,
+    /// All that no other source has.
+    pub keys: &'static [KeyDef],
+    /// Keys with a prefix that are not in a table.
+    pub prefixed: Option<Prefixed>,
+    /// What `trigger` is where it is not given.
+    pub trigger: Trigger,
+    /// What `sink.table` is where it is not given. `None` where the key it follows from is missing.
+    pub table: fn(&Checker<'_>) -> Option<TableName>,
+    /// The key that names the topics; each has its table with `sink.table = "${topic}"`. `None`: there are no topics.
+    pub topics: Option<&'static str>,
+    /// What the keys forbid together.
+    pub check: fn(&mut Checker<'_>),
+    /// Of keys without a problem. `None` only where a problem was told.
+    pub build: fn(&Checker<'_>) -> Option<Source>,
+}
+
+/// What a source hands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gives {
+    /// Records, which transforms make into rows.
+    Records,
+    /// Rows of another pipeline, read in batches.
+    Rows,
+}
+
+/// Keys of another system under a prefix of ours.
+#[derive(Debug)]
+pub struct Prefixed {
+    pub prefix: &'static str,
+    /// Looks at one of them: the key, and its name without the prefix.
+    pub check: fn(&mut Checker<'_>, &str, &str, &Entry),
+}
+
+/// One `sink.type`.
+#[derive(Debug)]
+pub struct SinkType {
+    pub name: &'static str,
+    pub keys: &'static [KeyDef],
+    pub check: fn(&mut Checker<'_>),
+    pub build: fn(&Checker<'_>) -> Option<ZoneSinkConfig>,
+}
+
+/// All connectors, and the keys that choose among them.
+#[derive(Debug)]
+pub struct Catalog {
+    /// `source.type` and `sink.type`.
+    pub types: &'static [KeyDef],
+    pub sources: &'static [SourceType],
+    pub sinks: &'static [&'static SinkType],
+}
+
+impl Catalog {
+    /// Every key there is, in the order of the documents.
+    pub fn keys(&self) -> impl Iterator<Item = &'static KeyDef> {
+        let sources = self.sources.iter().flat_map(|source| source.keys);
+        let sinks = self.sinks.iter().flat_map(|sink| sink.keys);
+        COMMON.iter().chain(self.types).chain(sources).chain(sinks)
+    }
+
+    pub fn find(&self, name: &str) -> Option<&'static KeyDef> {
+        self.keys().find(|def| def.name == name)
+    }
+
+    pub fn source(&self, name: &str) -> Option<&'static SourceType> {
+        let mut sources = self.sources.iter();
+        sources.find(|source| source.name == name.trim())
+    }
+
+    pub fn sink(&self, name: &str) -> Option<&'static SinkType> {
+        let mut sinks = self.sinks.iter();
+        sinks.find(|sink| sink.name == name.trim()).copied()
+    }
+
+    /// The source that a config names; `None` where it names none that exists.
+    pub fn source_of(&self, raw: &Raw) -> Option<&'static SourceType> {
+        self.source(&raw.get("source.type")?.value.resolve().ok()?)
+    }
+
+    /// The source to which a key with a prefix belongs.
+    pub fn prefixed(&self, key: &str) -> Option<(&'static SourceType, &'static Prefixed)> {
+        self.sources.iter().find_map(|source| {
+            let prefixed = source.prefixed.as_ref()?;
+            key.starts_with(prefixed.prefix)
+                .then_some((source, prefixed))
+        })
+    }
+
+    /// Whether a key has a meaning for a source.
+    pub fn takes(&self, source: &SourceType, key: &str) -> bool {
+        match (self.find(key), self.prefixed(key)) {
+            (Some(def), _) => def.scope.takes(source),
+            (None, Some((of, _))) => of.name == source.name,
+            (None, None) => true,
+        }
+    }
+}

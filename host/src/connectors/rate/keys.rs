@@ -1,0 +1,73 @@
+//! The keys of `source.type = "rate"`, and what they forbid together.
+
+use std::sync::Arc;
+
+use super::RateConfig;
+use super::rows::Format;
+use crate::config::keys::Default::{Is, Unset};
+use crate::config::keys::Group::Source;
+use crate::config::keys::Importance::{High, Low, Medium};
+use crate::config::keys::{KeyDef, Scope, keys};
+use crate::config::shape::Shape;
+use crate::config::shape::unit::{HOUR, duration, int};
+use crate::config::{self, Checker, Gives, SourceType, TableName, Trigger};
+
+const RATE: Scope = Scope::Source("rate");
+
+pub const SOURCE: SourceType = SourceType {
+    name: "rate",
+    gives: Gives::Records,
+    keys: KEYS,
+    prefixed: None,
+    trigger: Trigger::Continuous,
+    table: |_| Some(TableName::PerTopic),
+    topics: Some("source.topic"),
+    check,
+    build,
+};
+
+const KEYS: &[KeyDef] = keys! {
+    "source.rows.per.second": int(1, 10_000_000), Is("1"), High, Source, RATE,
+        "Rows that are made in a second, of all partitions together.";
+    "source.ramp.up": duration(0, HOUR), Is("0s"), Low, Source, RATE,
+        "Time in which the pace rises evenly from nothing to `source.rows.per.second`, at each start.";
+    "source.rows.total": int(1, 1_000_000_000_000), Unset, Medium, Source, RATE,
+        "How many rows there are of all partitions together. Not set: no end, and `trigger` is `continuous`.";
+    "source.partitions": int(1, 256), Is("1"), Low, Source, RATE,
+        "Partitions among which the rows are dealt out in turn; `tasks.max` can share them. Another number gives other rows, so it needs a pipeline of another name.";
+    "source.seed": int(0, 1_000_000_000_000), Is("0"), Low, Source, RATE,
+        "Decides `random` of each row. Another seed gives other rows, so it needs a pipeline of another name.";
+    "source.format": Shape::Choice(&["json", "text"]), Is("json"), Medium, Source, RATE,
+        "What a record's value holds: a JSON object with `timestamp`, `value` (the number of the row, from 0) and `random` (below 2^53), or the three separated by commas.";
+    "source.topic": Shape::TableName, Is("rate"), Low, Source, RATE,
+        "What stands as the topic's name in `_topic`, and for `${topic}` in `sink.table`.";
+};
+
+fn check(checker: &mut Checker<'_>) {
+    let endless = !checker.typed("source.rows.total");
+    if endless
+        && checker
+            .trigger()
+            .is_some_and(|trigger| trigger != Trigger::Continuous)
+    {
+        let message = "`trigger`: a rate without `source.rows.total` has no end".to_owned();
+        let hint = "set source.rows.total, or take the key out";
+        checker.contradiction("trigger", message, hint);
+    }
+}
+
+/// `None` only where a problem was told.
+fn build(checker: &Checker<'_>) -> Option<config::Source> {
+    Some(config::Source::Records(Arc::new(RateConfig {
+        topics: checker.topics()?,
+        per_second: checker.number("source.rows.per.second")?,
+        ramp_up: checker.duration("source.ramp.up")?,
+        partitions: i32::try_from(checker.number("source.partitions")?).ok()?,
+        seed: checker.number("source.seed")?,
+        format: match checker.text("source.format")?.as_str() {
+            "text" => Format::Text,
+            _ => Format::Json,
+        },
+        rows: checker.number("source.rows.total"),
+    })))
+}

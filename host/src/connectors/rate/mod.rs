@@ -1,0 +1,149 @@
+//! `source.type = "rate"`: rows made by Weir itself, so many in a second. For trying out and for tests, as Spark's rate source.
+//!
+//! A partition is every n-th row, a position is the number of a row in its partition. The value of a row follows from its
+//! number and the seed, so a row that is read again is the same but for its timestamp, which is the time at which it was made.
+//! After a restart rows go on from the committed position at the pace of then: nothing piles up while nothing runs.
+
+mod keys;
+mod pace;
+mod rows;
+mod source;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::SourceConfig;
+use crate::error::{Error, Kind, Result};
+use crate::record::{ChainId, TopicPartition};
+use crate::source::TopicInfo;
+use crate::source::{Change, Connector, PartitionInfo, Position, ReadLimits, Source};
+
+pub use keys::SOURCE;
+use pace::Pace;
+use rows::Format;
+use source::RateSource;
+
+/// The checked keys.
+#[derive(Clone, Debug)]
+pub struct RateConfig {
+    /// One name, as the topic's.
+    topics: Vec<String>,
+    per_second: u64,
+    ramp_up: Duration,
+    partitions: i32,
+    seed: u64,
+    format: Format,
+    /// How many there are of all partitions together. `None`: no end.
+    rows: Option<u64>,
+}
+
+impl SourceConfig for RateConfig {
+    fn topics(&self) -> &[String] {
+        &self.topics
+    }
+
+    fn describe(&self) -> String {
+        format!("rate[{}/s]", self.per_second)
+    }
+
+    fn connect(&self, clock: &Arc<dyn Clock>) -> Result<Box<dyn Connector>> {
+        Ok(Box::new(Rate {
+            config: self.clone(),
+            clock: clock.clone(),
+        }))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[derive(Debug)]
+struct Rate {
+    config: RateConfig,
+    clock: Arc<dyn Clock>,
+}
+
+impl Rate {
+    /// With another number of partitions the rows are others, as if the topic had been created again.
+    fn id(&self) -> String {
+        format!("{}-of-{}", self.config.seed, self.config.partitions)
+    }
+
+    fn partition(&self, topic: &Arc<str>, partition: i32) -> PartitionInfo {
+        PartitionInfo {
+            chain: ChainId::new(format!("rate/{topic}/{}/{partition}", self.id())),
+            tp: TopicPartition {
+                topic: topic.clone(),
+                partition,
+            },
+            low: 0,
+            high: self.config.rows_of(partition),
+        }
+    }
+}
+
+impl RateConfig {
+    /// Rows `p`, `p + n`, `p + 2 n`, … are of partition `p` of `n`.
+    fn rows_of(&self, partition: i32) -> i64 {
+        let (n, p) = (
+            u64::from(self.partitions.unsigned_abs()),
+            u64::from(partition.unsigned_abs()),
+        );
+        let rows = self.rows.map(|rows| rows.saturating_sub(p).div_ceil(n));
+        rows.and_then(|rows| i64::try_from(rows).ok())
+            .unwrap_or(i64::MAX)
+    }
+}
+
+impl Connector for Rate {
+    fn topics(&self) -> Result<Vec<TopicInfo>> {
+        let names = self.config.topics.iter();
+        names.map(|name| self.topic(name)).collect()
+    }
+
+    fn topic(&self, name: &str) -> Result<TopicInfo> {
+        let name: Arc<str> = name.into();
+        let partitions = 0..self.config.partitions;
+        Ok(TopicInfo {
+            id: self.id(),
+            partitions: partitions.map(|p| self.partition(&name, p)).collect(),
+            name,
+        })
+    }
+
+    fn starts(&self, topic: &TopicInfo) -> Result<Vec<Position>> {
+        let first = |p: &PartitionInfo| Position {
+            chain: p.chain.clone(),
+            epoch: 0,
+            tp: p.tp.clone(),
+            next: p.low,
+        };
+        Ok(topic.partitions.iter().map(first).collect())
+    }
+
+    fn start(&self) -> String {
+        "earliest".to_owned()
+    }
+
+    fn open(&self, positions: &[Position], limits: &ReadLimits) -> Result<Box<dyn Source>> {
+        let pace = Pace::new(self.config.per_second, self.config.ramp_up);
+        let mut source = RateSource::new(self.config.clone(), pace, *limits, self.clock.clone());
+        source.assign(positions)?;
+        Ok(Box::new(source))
+    }
+
+    fn changes(&self, _: &[TopicInfo]) -> Result<Vec<Change>> {
+        Ok(Vec::new())
+    }
+
+    fn changes_every(&self) -> Option<Duration> {
+        None
+    }
+}
+
+fn unknown(op: &'static str, position: &Position) -> Error {
+    Error::new(Kind::Bug, op, "a partition that is not read").with("partition", &position.tp)
+}

@@ -1,0 +1,376 @@
+//! `source.type = "rate"`: rows by number, exactly once, with nothing of Kafka around. Read as people read it: the listed
+//! Parquet files, and what the program says.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::{Value, json};
+use weir::clock::{Clock as _, ManualClock, SystemClock};
+use weir::commit::{Log, LogName, Role, verify};
+use weir::config::{PipelineConfig, Source, from_map};
+use weir::connectors::CATALOG;
+use weir::source::ReadLimits;
+use weir::store;
+use weir::zone::read_file;
+
+use crate::brokers::until;
+use crate::daemon_rig;
+use crate::world::{files, open_log, plugins_dir};
+
+/// A directory and the program in it; the pipeline `rate` writes the table `rate` of the zone `zone`.
+struct Rig {
+    dir: tempfile::TempDir,
+}
+
+const SEED: &str = "source.seed = 7\n";
+
+impl Rig {
+    fn new(source: &str, rest: &str) -> Rig {
+        let rig = Rig {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        rig.declare(source, rest);
+        rig
+    }
+
+    fn declare(&self, source: &str, rest: &str) {
+        let plugins = plugins_dir();
+        let plugins = plugins.display();
+        let config = format!(
+            "name = \"rate\"\nsource.type = \"rate\"\n{source}\
+             sink.type = \"zone\"\nsink.url = \"file:zone\"\nsink.rotate.age = \"100ms\"\n\
+             plugin.path = \"{plugins}\"\nplugin.store = \"store\"\n\
+             plugin.cache = \"{plugins}/../plugins-test/cache\"\n{rest}"
+        );
+        fs::write(self.path("rate.toml"), config).unwrap();
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    fn weir(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.current_dir(self.dir.path()).args(args);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        self.weir(args).output().unwrap()
+    }
+
+    /// Must succeed.
+    fn done(&self, args: &[&str]) -> String {
+        let output = self.output(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn spawn(&self) -> Child {
+        let mut command = self.weir(&["run", "rate.toml", "--progress", "none"]);
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("weir.log"));
+        command.stdout(Stdio::null()).stderr(log.unwrap());
+        command.spawn().unwrap()
+    }
+
+    fn log(&self) -> Option<Log> {
+        open_log(&self.path("zone"), "rate", "zone").unwrap()
+    }
+
+    fn settled(&self) -> i64 {
+        let log = self.log();
+        log.map_or(0, |log| log.state().chains.values().map(|c| c.to).sum())
+    }
+
+    /// Value → random of every row that is listed, each of which must be there once.
+    fn listed(&self) -> BTreeMap<i64, i64> {
+        let store = store::open(&format!("file:{}", self.path("zone").display())).unwrap();
+        let name = LogName::new("rate", "zone");
+        let verified = verify(store.as_ref(), &name).unwrap().unwrap();
+        assert!(verified.problems.is_empty(), "{:?}", verified.problems);
+        let log = self.log().unwrap();
+        let mut rows = BTreeMap::new();
+        for path in files(&self.path("zone/rate"), ".parquet") {
+            let id = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let live = &log.state().live[&id];
+            assert_eq!(live.file.role, Role::Rows);
+            for batch in read_file(&store, &name, &live.file).unwrap() {
+                let batch = batch.unwrap();
+                let column = |name| batch.column_by_name(name).unwrap();
+                let (values, randoms) = match batch.column_by_name("random") {
+                    Some(randoms) => {
+                        let values = column("value").as_primitive::<Int64Type>().values();
+                        (
+                            values.to_vec(),
+                            randoms.as_primitive::<Int64Type>().values().to_vec(),
+                        )
+                    }
+                    None => {
+                        let payloads = column("value").as_binary::<i32>();
+                        let parsed = payloads.iter().map(|payload| {
+                            let row: Value = serde_json::from_slice(payload.unwrap()).unwrap();
+                            (
+                                row["value"].as_i64().unwrap(),
+                                row["random"].as_i64().unwrap(),
+                            )
+                        });
+                        parsed.unzip()
+                    }
+                };
+                for (value, random) in values.into_iter().zip(randoms) {
+                    assert_eq!(rows.insert(value, random), None, "{value} twice");
+                }
+            }
+        }
+        rows
+    }
+}
+
+fn all(rows: &BTreeMap<i64, i64>, total: i64) {
+    let values: Vec<i64> = rows.keys().copied().collect();
+    assert_eq!(values, (0..total).collect::<Vec<i64>>());
+}
+
+/// What `total` rows of this seed hold, computed by a run that nothing disturbs.
+fn undisturbed(total: i64, partitions: i32) -> BTreeMap<i64, i64> {
+    let source = format!(
+        "{SEED}source.partitions = {partitions}\nsource.rows.total = {total}\nsource.rows.per.second = 1000000\n"
+    );
+    let rig = Rig::new(&source, "");
+    rig.done(&["run", "rate.toml", "--available-now"]);
+    let rows = rig.listed();
+    all(&rows, total);
+    rows
+}
+
+#[test]
+fn a_rate_with_an_end_is_taken_once_and_a_second_run_adds_nothing() {
+    let rig = Rig::new(
+        "source.rows.total = 10000\nsource.rows.per.second = 1000000\nsource.partitions = 3\n",
+        "tasks.max = 2\n",
+    );
+    rig.done(&["check", "rate.toml"]);
+    rig.done(&["run", "rate.toml", "--available-now"]);
+    all(&rig.listed(), 10_000);
+    let version = rig.log().unwrap().version();
+    rig.done(&["run", "rate.toml", "--available-now"]);
+    assert_eq!(rig.log().unwrap().version(), version);
+}
+
+#[test]
+fn kills_lose_nothing_double_nothing_and_change_no_row() {
+    const TOTAL: i64 = 6_000;
+    let rig = Rig::new(
+        &format!(
+            "{SEED}source.partitions = 2\nsource.rows.total = {TOTAL}\nsource.rows.per.second = 4000\n"
+        ),
+        "tasks.max = 2\n",
+    );
+    let clock = SystemClock::shared();
+    let mut random = rand::rngs::SmallRng::seed_from_u64(11);
+    let mut kills = 0;
+    while kills < 8 && rig.settled() < TOTAL {
+        let before = rig.settled();
+        let mut child = rig.spawn();
+        until("a commit", || {
+            (rig.settled() > before || rig.settled() >= TOTAL).then_some(())
+        });
+        clock.sleep(Duration::from_millis(random.random_range(0..150)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills >= 3, "only {kills} kills");
+    rig.done(&["run", "rate.toml", "--available-now"]);
+    assert_eq!(rig.listed(), undisturbed(TOTAL, 2));
+}
+
+#[test]
+fn what_is_taken_back_comes_again_as_it_was() {
+    const TOTAL: i64 = 2_000;
+    let rig = Rig::new(
+        &format!("{SEED}source.rows.total = {TOTAL}\nsource.rows.per.second = 1000000\n"),
+        "sink.rotate.rows = 300\n",
+    );
+    rig.done(&["run", "rate.toml", "--available-now"]);
+    let before = rig.listed();
+    all(&before, TOTAL);
+    rig.done(&["pipeline", "rewind", "rate.toml", "rate/0=0"]);
+    assert_eq!(rig.settled(), 0);
+    rig.done(&["run", "rate.toml", "--available-now"]);
+    assert_eq!(rig.listed(), before);
+}
+
+#[test]
+fn rules_change_while_rows_are_made() {
+    const TOTAL: i64 = 100_000_000;
+    let transforms = "[[transforms]]\nname = \"flatten\"\ntype = \"json-flatten\"\n\
+                      columns = [\"value\", \"random\"]\ntypes.value = \"long\"\ntypes.random = \"long\"\n\
+                      [[transforms]]\nname = \"rules\"\ntype = \"validate\"\nrules = \"rules.toml\"\n\
+                      [errors]\ntolerance = \"all\"\n";
+    let rig = Rig::new("source.rows.per.second = 2000\n", transforms);
+    let rules = |most: i64| {
+        let rules = format!("[columns.value]\nrequired = true\nmax = {most}\n");
+        fs::write(rig.path("rules.toml"), rules).unwrap();
+    };
+    rules(TOTAL);
+    let mut child = rig.spawn();
+    until("a commit", || (rig.settled() > 0).then_some(()));
+    // From here on every row is refused.
+    rules(0);
+    let answer = rig.done(&["pipeline", "swap", "rate.toml", "--reload", "--json"]);
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert!(answer.is_object(), "{answer}");
+    let swapped = rig.settled();
+    until("rows of the new rules", || {
+        (rig.settled() > swapped).then_some(())
+    });
+    let pid = child.id().to_string();
+    Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    assert!(child.wait().unwrap().success());
+    let log = rig.log().unwrap();
+    let totals = log.state().totals();
+    assert!(totals.closes());
+    assert!(totals.rows.written > 0 && totals.letters > 0, "{totals:?}");
+    assert_eq!(log.state().eras.len(), 2);
+    let rows = rig.listed();
+    all(&rows, i64::try_from(totals.rows.written).unwrap());
+}
+
+#[test]
+fn the_daemon_runs_it_and_goes_on_after_a_kill() {
+    let mut rig = daemon_rig::Rig::new(&[]);
+    let url = format!("file:{}", rig.path("zone").display());
+    let config: BTreeMap<String, String> = [
+        ("connector.class", "weir"),
+        ("source.type", "rate"),
+        ("source.rows.per.second", "1000"),
+        ("sink.type", "zone"),
+        ("sink.url", &url),
+        ("sink.rotate.age", "100ms"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    let daemon = rig.start(&[]);
+    let answer = daemon.put_config("rate", &config);
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    until("rows", || daemon.position("rate").filter(|at| *at > 100));
+    let mut wrong = config.clone();
+    wrong.insert("source.topics".into(), "a".into());
+    let answer = daemon.put_config("rate", &wrong);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    daemon.kill();
+    let daemon = rig.start(&[]);
+    let before = daemon.position("rate").unwrap_or(0);
+    until("more rows", || {
+        daemon.position("rate").filter(|at| *at > before + 100)
+    });
+    assert_eq!(daemon.state("rate"), "RUNNING");
+    let answer = daemon.ask("PUT", "/connectors/rate/stop", None);
+    assert!(answer.status < 300, "{}", answer.text());
+    until("an end", || {
+        (daemon.state("rate") == "STOPPED").then_some(())
+    });
+    let log = open_log(&rig.path("zone"), "rate", "zone")
+        .unwrap()
+        .unwrap();
+    let totals = log.state().totals();
+    assert!(totals.closes());
+    let settled: i64 = log.state().chains.values().map(|chain| chain.to).sum();
+    assert_eq!(totals.rows.written, u64::try_from(settled).unwrap());
+    assert_eq!(json!(totals.rows.written), json!(totals.records.read));
+}
+
+fn config(more: &[(&str, &str)]) -> weir::error::Result<PipelineConfig> {
+    let mut map = BTreeMap::from([
+        ("name", "rate"),
+        ("source.type", "rate"),
+        ("sink.type", "zone"),
+        ("sink.url", "memory:rate"),
+    ]);
+    map.extend(more.iter().copied());
+    from_map("test", map, &CATALOG)
+}
+
+#[test]
+fn keys_of_other_sources_and_an_end_that_never_comes_are_refused() {
+    for (key, value, told) in [
+        (
+            "source.topics",
+            "a",
+            "belongs to source.type=\"kafka\"; here it is \"rate\"",
+        ),
+        (
+            "source.kafka.fetch.min.bytes",
+            "1",
+            "belongs to source.type=\"kafka\"",
+        ),
+        (
+            "sink.partition.field",
+            "a",
+            "belongs to source.type=\"zone\"",
+        ),
+        ("trigger", "available-now", "has no end"),
+        ("source.rows.per.second", "0", "expected an integer"),
+        ("source.type", "rates", "`kafka` or `zone` or `rate`"),
+    ] {
+        let error = config(&[(key, value)]).unwrap_err();
+        assert!(error.to_string().contains(told), "{error}");
+    }
+    config(&[("trigger", "available-now"), ("source.rows.total", "5")]).unwrap();
+}
+
+/// The clock stands still but where the source sleeps.
+#[test]
+fn rows_come_at_their_pace_after_a_ramp_and_go_on_from_a_position() {
+    let clock = ManualClock::at(0);
+    let shared: std::sync::Arc<dyn weir::clock::Clock> = clock.clone();
+    let config = config(&[
+        ("source.rows.per.second", "100"),
+        ("source.ramp.up", "4s"),
+        ("source.partitions", "2"),
+    ]);
+    let Source::Records(rate) = config.unwrap().source else {
+        panic!("a source of records");
+    };
+    let connector = rate.connect(&shared).unwrap();
+    let topics = connector.topics().unwrap();
+    let mut positions = connector.starts(&topics[0]).unwrap();
+    positions[1].next = 1_000_000;
+    let limits = ReadLimits {
+        batch_records: 10,
+        batch_bytes: 1 << 20,
+        memory: 1 << 20,
+    };
+    let mut source = connector.open(&positions, &limits).unwrap();
+    let mut next = [0, 1_000_000];
+    let mut made_until = |until: Duration| {
+        while clock.elapsed() < until {
+            let wait = until.saturating_sub(clock.elapsed());
+            let Some(batch) = source.next(wait).unwrap() else {
+                continue;
+            };
+            let partition = batch.covers.tp.partition as usize;
+            assert_eq!(batch.covers.range.from, next[partition], "no hole");
+            assert!(batch.len() <= 10);
+            next[partition] = batch.covers.range.to;
+        }
+        (next[0], next[1] - 1_000_000)
+    };
+    // The ramp halves what four seconds give; both partitions have their share.
+    let near = |(a, b): (i64, i64), each: i64| (a - each).abs() <= 2 && (b - each).abs() <= 2;
+    let after = made_until(Duration::from_secs(4));
+    assert!(near(after, 100), "{after:?}");
+    let after = made_until(Duration::from_secs(6));
+    assert!(near(after, 200), "{after:?}");
+}
