@@ -3,9 +3,10 @@
 //! ```text
 //! Source::next → Batch{records, covers} → Chain::apply → rows + rejects → Sink::write
 //!    roll:  Sink::seal → Sealed{files, spans} → Log::commit → Committed{version}
-//!                      → Publish::publish(&Committed) → mirror of the group offsets
+//!                      → Log::publish(&Committed) → Acknowledge (group offsets)
 //! ```
-//! Reading order: `record`, `chain`, `sink`, `commit`, `pipeline`. Each heavy crate is named in one folder only:
+//! Reading order: `record`, `chain`, `sink`, `commit`, `pipeline`. A room imports only from rooms below it (the order stands in
+//! `tests/suite/tidy.rs`). Each heavy crate is named in one folder only:
 //! rdkafka in `kafka`, wasmtime in `plugin`, object_store in `store`, parquet in `zone`, hyper in `http`.
 
 pub mod author;

@@ -120,6 +120,14 @@ const ROOMS: &[&str] = &[
     "main",
 ];
 
+/// Rooms inside of a room that are held to an order too, the lowest first.
+const INNER: &[(&str, &[&str])] = &[(
+    "plugin",
+    &[
+        "text", "limits", "boundary", "config", "compile", "run", "resolve",
+    ],
+)];
+
 /// Names of rooms in `crate::x::…` and `crate::{x::…, y}` of a text, each with its line. Code of tests may name any room.
 fn imports(text: &str) -> Vec<(usize, String)> {
     let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
@@ -156,6 +164,29 @@ fn imports(text: &str) -> Vec<(usize, String)> {
     found
 }
 
+/// Of a file in an inner room: what it names of inner rooms above its own.
+fn inner_climbs(below: &Path, text: &str) -> Vec<String> {
+    let mut parts = below.iter().map(|part| part.to_string_lossy());
+    let (outer, own) = (parts.next(), parts.next());
+    let rooms = INNER
+        .iter()
+        .find(|(room, _)| outer.as_deref() == Some(room));
+    let Some((outer, rooms)) = rooms else {
+        return Vec::new();
+    };
+    let own = own.unwrap_or_default();
+    let own = rooms
+        .iter()
+        .position(|room| *room == own.trim_end_matches(".rs"));
+    let above = own.map_or(&[][..], |own| &rooms[own + 1..]);
+    let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    let code: Vec<&str> = code.collect();
+    let named = above.iter().map(|room| format!("crate::{outer}::{room}::"));
+    named
+        .filter(|path| code.iter().any(|line| line.contains(path)))
+        .collect()
+}
+
 /// Files of tests alone.
 fn is_of_tests(path: &Path) -> bool {
     let name = |part: &std::ffi::OsStr| {
@@ -188,6 +219,9 @@ fn folders_import_downwards() {
             if place(&named).is_none_or(|at| at > own) {
                 wrong.push(format!("{}:{line} names {named}", shown(&path)));
             }
+        }
+        for named in inner_climbs(below, &text) {
+            wrong.push(format!("{} names {named}", shown(&path)));
         }
         // The crate's root by another way.
         let depth = below.iter().count() - usize::from(path.ends_with("mod.rs"));

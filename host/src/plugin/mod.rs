@@ -15,116 +15,22 @@
 mod boundary;
 mod compile;
 mod config;
+mod limits;
 mod resolve;
 mod run;
 mod text;
-
-use std::time::Duration;
-
-use crate::fs::Limit;
 
 pub use compile::child::{child as compile_stdin, this_is_weir};
 pub use compile::engine::Stop;
 pub use config::canonical::{Attached, Canonical};
 pub use config::setup::{Keys, SetupError, SetupProblem, Stage};
+pub use limits::*;
 pub use resolve::plugins::{Places, Plugins};
 pub use resolve::shipped::{Shipped, all as shipped};
 pub use resolve::store::{Item, PluginStore, Pushed, Ref};
 pub use run::author::{Crossing, CrossingNode, crossing};
 pub use run::component::{Component, Info};
 pub use run::inspect::{ConfigKey, Import, Shape};
-
-/// What one plugin instance may use. The defaults suit plugins written in Rust.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Linear memory of one instance, all its memories together. A batch crosses in parts of at most an eighth of it.
-    pub memory: usize,
-    /// One call of `run`.
-    pub deadline: Duration,
-    /// One call of `init`, and of `describe`.
-    pub init_deadline: Duration,
-    /// Bytes of all buffers that one call of `run` gives back.
-    pub output_bytes: usize,
-    /// Wasm instructions of one record when time alone could not decide, 32 bytes moved in bulk counted as one. Never
-    /// less than [`FUEL_PER_SECOND`] of `deadline`: else a fast machine takes in time what a slow one refuses.
-    pub fuel: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            memory: 64 << 20,
-            deadline: Duration::from_secs(2),
-            init_deadline: Duration::from_secs(5),
-            output_bytes: 64 << 20,
-            fuel: 2 * FUEL_PER_SECOND,
-        }
-    }
-}
-
-/// More instructions than any machine does in a second of a deadline.
-pub const FUEL_PER_SECOND: u64 = 5_000_000_000;
-
-/// A component file.
-pub const MAX_COMPONENT_BYTES: usize = 32 << 20;
-/// A file that a `weir-table` key names. Tables cross whole, once per instance; larger ones belong into a store of their own.
-pub const MAX_TABLE_BYTES: usize = 16 << 20;
-/// Any file that a key of a transform names. Tables and rules cross whole.
-pub const FILE_OF_RULES: Limit = Limit {
-    bytes: MAX_TABLE_BYTES as u64,
-    of: "a file of rules or a table",
-};
-/// A file of the plugin store: a component, or a file that was attached to a config.
-pub const KEPT: Limit = Limit {
-    bytes: MAX_COMPONENT_BYTES as u64,
-    of: "a file of the plugin store",
-};
-/// A compiled component: machine code takes a multiple of its WebAssembly.
-const IMAGE: Limit = Limit {
-    bytes: 16 * MAX_COMPONENT_BYTES as u64,
-    of: "a compiled plugin",
-};
-/// Rows and cells of a lookup table, and its size in memory: a compressed file may be far smaller than what it holds.
-pub const MAX_TABLE_ROWS: usize = 1 << 20;
-pub const MAX_TABLE_CELLS: usize = 1 << 23;
-pub const MAX_TABLE_MEMORY: usize = 64 << 20;
-/// Records of one batch that may be set aside because the plugin failed on them; one more stops the pipeline. A record
-/// that was only slow and went on does not count.
-pub const MAX_ISOLATIONS: usize = 16;
-/// Calls after which an instance is replaced.
-pub const MAX_BATCHES: u64 = 10_000;
-/// Columns (nodes) of a plan.
-pub const MAX_COLUMNS: usize = 4_096;
-/// Rows that one call may give. One exploding record may become many rows, so this is no multiple of the input's; a
-/// batch that gives more is run in halves.
-pub const MAX_ROWS: usize = 1 << 20;
-/// Names of user counters, and bytes of one.
-pub const MAX_COUNTERS: usize = 256;
-pub const MAX_COUNTER_NAME: usize = 64;
-/// What one call may add to a counter: sums of a commit neither overflow nor lose digits in JSON.
-pub const MAX_COUNT: u64 = 1 << 40;
-/// Bytes of a plugin's name or version, which stand in every commit and dead letter; of its summary; of its schema.
-pub const MAX_NAME: usize = 64;
-pub const MAX_SUMMARY: usize = 1 << 10;
-pub const MAX_SCHEMA: usize = 1 << 20;
-/// Bytes that one call may say to the host (log, standard streams), each call counted as [`HOST_CALL`] more. No clock
-/// and no fuel runs inside the host, so without it a guest could keep the metered engine busy for hours.
-pub const MAX_HOST_TALK: usize = 256 << 20;
-pub const HOST_CALL: usize = 64;
-/// All that one batch may become, in calls' full outputs: halving a batch that gives too much keeps each call small, and
-/// this keeps their sum so. More stops the pipeline, for no single record is to blame.
-pub const MAX_FULL_CALLS: usize = 4;
-/// Bytes of the message and of the field name of one reject.
-pub const MAX_REJECT_TEXT: usize = 256;
-/// Reasons kept for one row or piece of a row; the rest is counted in the last one.
-pub const MAX_REASONS: usize = 64;
-/// Reasons of one call. A batch that has more is run in halves; one record that has more is set aside whole.
-pub const MAX_REJECTS: usize = 1 << 16;
-/// Reject text of one call. A batch that has more is run in halves; one record that has more loses the later messages.
-pub const MAX_REJECTS_TEXT: usize = 1 << 20;
-/// Log lines and bytes of one batch; the rest is counted.
-pub const MAX_LOG_LINES: usize = 64;
-pub const MAX_LOG_BYTES: usize = 8 << 10;
 
 /// Why a record was set aside although no rule refused it.
 pub mod codes {
