@@ -17,7 +17,7 @@ use crate::connect::Offset;
 use crate::error::Result;
 use crate::filestream::{self, FileJob};
 use crate::lock::lock;
-use crate::pipeline::{Edit, Edited};
+use crate::pipeline::{Changed, Edit};
 
 /// For a deleted pipeline to drain before one of its name is created; later the request is worth trying again.
 const LEFT_WITHIN: Duration = Duration::from_secs(10);
@@ -280,18 +280,14 @@ impl Supervisor {
         }
         let edited = match (differs, jobs::pipeline_of(&job)) {
             (Differs::InRules, Some(config)) => {
-                let edit = Edit {
-                    config: config.clone(),
-                    actor: by.0.clone(),
-                    reason: "another config".to_owned(),
-                    allow_breaking: readers == Readers::Broken,
-                };
+                let breaks = readers == Readers::Broken;
+                let edit = Edit::over_http(config, &by.0, breaks);
                 entry.unit.edit(edit, &job)
             }
-            (Differs::Nowhere, _) => Some(Edited::Same),
+            (Differs::Nowhere, _) => Some(Changed::Same),
             _ => None,
         };
-        if let Some(Edited::Refused(why)) = edited {
+        if let Some(Changed::Refused(why)) = edited {
             let back = (before.config, before.origin);
             return Err(self.take_back(entry, back, &why, by));
         }

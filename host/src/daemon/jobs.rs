@@ -241,7 +241,7 @@ impl Runner for Product {
             stop: run.stop.clone(),
             report: run.report.clone(),
             plugins: self.pool.of(config)?,
-            edits: run.edits.clone(),
+            changes: run.changes.clone(),
         };
         pipeline::keep_running(config, &given)
     }

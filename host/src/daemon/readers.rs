@@ -6,6 +6,7 @@ use super::{Actor, Job, Readers, Refused, jobs};
 use crate::config::{PipelineConfig, Place, Problem, Source, problem};
 use crate::operations;
 use crate::operations::swap::{Planned, Scene, Wanted};
+use crate::pipeline::RuleChanges;
 use crate::pipeline::rules::columns::WAY_OVER_HTTP;
 use crate::pipeline::rules::namespace;
 
@@ -27,6 +28,11 @@ impl Supervisor {
         })
     }
 
+    /// The way to other rules for what runs of a pipeline in this process. `None`: nothing does.
+    pub fn rule_changes(&self, name: &str) -> Option<RuleChanges> {
+        self.find(name).ok()?.unit.changes()
+    }
+
     /// Refuses a config whose columns readers of the pipeline's table would not take. Where they are to: the swap that puts
     /// them in force. A log that is not there or cannot be read now says nothing; the start looks again.
     pub(super) fn readers_take(
@@ -44,6 +50,7 @@ impl Supervisor {
         let Ok(scene) = Scene::open(config.clone(), plugins, &self.clock, &by.0) else {
             return Ok(None);
         };
+        let scene = scene.running(self.rule_changes(name));
         let Err(error) = scene.declared_columns(WAY_OVER_HTTP) else {
             return Ok(None);
         };

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::worker::RestartConfig;
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
-use crate::pipeline::{self, Edit, Edited, Edits, Ending, Stop};
+use crate::pipeline::{self, Changed, Edit, Ending, RuleChanges, Stop};
 use crate::text::printable_lines;
 
 /// Between two looks at the clock while a restart is due.
@@ -39,7 +39,7 @@ pub trait Runner: Send + Sync + Debug {
 pub struct Run {
     pub stop: Stop,
     pub report: Arc<dyn pipeline::Report>,
-    pub edits: Edits,
+    pub changes: RuleChanges,
 }
 
 /// What units share.
@@ -96,7 +96,7 @@ struct Inner {
     quit: bool,
     /// Of the run, while there is one.
     stop: Option<Stop>,
-    edits: Edits,
+    changes: RuleChanges,
     standing: Standing,
     trace: Option<String>,
     tasks: usize,
@@ -131,7 +131,7 @@ impl Unit {
                 order: 0,
                 quit: false,
                 stop: None,
-                edits: Edits::default(),
+                changes: RuleChanges::default(),
                 standing,
                 trace: None,
                 tasks: 0,
@@ -173,22 +173,29 @@ impl Unit {
     }
 
     /// Hands other rules to what runs. `None`: it takes none now, and [`Unit::want`] is the way.
-    pub fn edit(&self, edit: Edit, job: &Arc<Job>) -> Option<Edited> {
-        let (edits, order) = {
+    pub fn edit(&self, edit: Edit, job: &Arc<Job>) -> Option<Changed> {
+        let (changes, order) = {
             let inner = self.shared.lock();
             inner.stop.as_ref()?;
-            (inner.edits.clone(), inner.order)
+            (inner.changes.clone(), inner.order)
         };
-        let edited = edits.put(edit)?;
+        let changed = changes.put_config(edit)?;
         let mut inner = self.shared.lock();
-        if edited != Edited::Same && !matches!(edited, Edited::InForce(_)) {
-            return Some(edited);
+        if matches!(changed, Changed::Refused(_)) {
+            return Some(changed);
         }
         if inner.order != order {
             return None;
         }
         inner.wanted.job = Ok(job.clone());
-        Some(edited)
+        Some(changed)
+    }
+
+    /// The way to other rules for what runs now. `None`: nothing does.
+    pub fn changes(&self) -> Option<RuleChanges> {
+        let inner = self.shared.lock();
+        inner.stop.as_ref()?;
+        Some(inner.changes.clone())
     }
 
     /// Drains what runs and begins again. A unit that is not to run stays as it is.
@@ -271,12 +278,12 @@ impl Shared {
 
     fn body(&self, report: &Arc<dyn pipeline::Report>) {
         crate::logging::works_for(Some(self.name.as_str().into()));
-        while let Some((job, order, stop, edits)) = self.next() {
+        while let Some((job, order, stop, changes)) = self.next() {
             let begun = self.gear.clock.elapsed();
             let run = Run {
                 stop: stop.clone(),
                 report: report.clone(),
-                edits,
+                changes,
             };
             let fenced = catch_unwind(AssertUnwindSafe(|| self.gear.runner.run(&job, &run)));
             let result = fenced.unwrap_or_else(|panic| Err(pipeline::panicked(panic.as_ref())));
@@ -288,7 +295,7 @@ impl Shared {
     }
 
     /// Waits until there is something to run. `None`: the unit ends.
-    fn next(&self) -> Option<(Arc<Job>, u64, Stop, Edits)> {
+    fn next(&self) -> Option<(Arc<Job>, u64, Stop, RuleChanges)> {
         let mut inner = self.lock();
         loop {
             if inner.quit {
@@ -323,9 +330,9 @@ impl Shared {
                         inner.restarts += u64::from(inner.attempts > 0);
                         let stop = self.gear.stop.child();
                         inner.stop = Some(stop.clone());
-                        inner.edits = Edits::default();
+                        inner.changes = RuleChanges::default();
                         self.stand(&mut inner, Standing::Running, None);
-                        return Some((job, inner.order, stop, inner.edits.clone()));
+                        return Some((job, inner.order, stop, inner.changes.clone()));
                     }
                 }
             }

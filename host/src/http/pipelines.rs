@@ -297,13 +297,10 @@ fn standing(ctx: &Ctx, name: &str) -> Result<status::Pipeline, Fault> {
 fn scene(ctx: &Ctx, request: &Request) -> Result<Scene, Fault> {
     let config = config_of(ctx, request)?;
     let plugins = ctx.supervisor.plugins_of(&config).map_err(told)?;
+    let running = ctx.supervisor.rule_changes(&config.name);
     let config = config.as_ref().clone();
-    Ok(Scene::open(
-        config,
-        plugins,
-        &SystemClock::shared(),
-        &ctx.actor.0,
-    )?)
+    let scene = Scene::open(config, plugins, &SystemClock::shared(), &ctx.actor.0)?;
+    Ok(scene.running(running))
 }
 
 /// How a change is carried out: members that swap and rollback share.

@@ -19,6 +19,7 @@ use crate::config::{self, PipelineConfig, TransformConfig};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::rules::pending::{Answer, Id, Pending};
 use crate::pipeline::rules::{Parts, blocked, part_of};
+use crate::pipeline::{Changed, RuleChanges};
 use crate::plugin::Plugins;
 use crate::store::{self, Store};
 
@@ -84,6 +85,8 @@ pub struct Scene {
     log: Log,
     clock: Arc<dyn Clock>,
     actor: String,
+    /// The run of the pipeline in this process, if there is one.
+    running: Option<RuleChanges>,
 }
 
 /// Checked, and ready to be put in force.
@@ -122,7 +125,14 @@ impl Scene {
             log,
             clock: clock.clone(),
             actor: actor.to_owned(),
+            running: None,
         })
+    }
+
+    /// This process runs the pipeline: what is asked of it goes over no file.
+    #[must_use]
+    pub fn running(self, running: Option<RuleChanges>) -> Scene {
+        Scene { running, ..self }
     }
 
     pub fn swap(self, wanted: &Wanted) -> Result<Planned, Refused> {
@@ -261,12 +271,15 @@ impl Scene {
 
     /// A running process changes over by itself; where none answers, the entry is written here.
     fn ask(&mut self, swap: &Swap, wait: Duration) -> Result<Done, Refused> {
-        let pending = Pending::new(self.store.clone(), self.log.name());
-        let id = pending.ask(swap)?;
-        let answer = self.answered(&pending, &id, wait);
-        // Left over, it is removed by the next start; whoever took it answers to nobody.
-        let forgotten = pending.forget(&id);
-        match answer? {
+        let answer = match &self.running {
+            Some(running) => match running.put_swap(swap, wait) {
+                Some(Changed::InForce(version)) => Some(Answer::InForce(version)),
+                Some(Changed::Refused(why)) => Some(Answer::Refused(why)),
+                Some(Changed::Same) | None => None,
+            },
+            None => self.ask_others(swap, wait)?,
+        };
+        match answer {
             Some(Answer::InForce(version)) => Ok(Done::Process(version)),
             Some(Answer::Refused(why)) => {
                 let message = format!("the running process refuses it: {why}");
@@ -274,11 +287,22 @@ impl Scene {
                     .hint("nothing was written; the rules in force stay");
                 Err(Refused::new(Why::Conflict, error))
             }
-            None => {
-                forgotten?;
-                self.write(swap)
-            }
+            None => self.write(swap),
         }
+    }
+
+    /// Another process may run the pipeline: a file beside the log asks it. `None`: none does.
+    fn ask_others(&self, swap: &Swap, wait: Duration) -> Result<Option<Answer>> {
+        let pending = Pending::new(self.store.clone(), self.log.name());
+        let id = pending.ask(swap)?;
+        let answer = self.answered(&pending, &id, wait);
+        // Left over, it is removed by the next start; whoever took it answers to nobody.
+        let forgotten = pending.forget(&id);
+        let answer = answer?;
+        if answer.is_none() {
+            forgotten?;
+        }
+        Ok(answer)
     }
 
     /// `None`: nobody took it, or whoever did gave it back or was silent for too long.

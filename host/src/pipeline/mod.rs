@@ -25,7 +25,7 @@ mod task;
 use std::sync::{Arc, Mutex};
 
 pub use report::{Ending, Left, Report, Rest, Stages};
-pub use rules::edits::{Edit, Edited, Edits};
+pub use rules::change::{Changed, Edit, RuleChanges};
 pub use rules::{part_of, problems_of, transforms_of};
 pub use run::{Ended, Given, keep_running, panicked, run};
 pub use stop::Stop;
@@ -45,7 +45,7 @@ pub struct Host {
     pub report: Arc<dyn Report>,
     pub plugins: Plugins,
     pub declared: Declared,
-    pub edits: Edits,
+    pub changes: RuleChanges,
     /// `retry.*`: waits after a fault that may pass.
     pub retry: Backoff,
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::report::{Ending, Report, Rest};
-use super::{Declared, Edits, Host, Stop, batch, stream};
+use super::{Declared, Host, RuleChanges, Stop, batch, stream};
 use crate::clock::Clock;
 use crate::config::{PipelineConfig, Source, Trigger};
 use crate::error::{Error, Kind, Remedy, Result};
@@ -93,7 +93,7 @@ impl Together<'_> {
                 stop: self.stop.clone(),
                 report: report.clone(),
                 plugins: Plugins::open(Places::of(config))?,
-                edits: Edits::default(),
+                changes: RuleChanges::default(),
             };
             keep_running(config, &given)
         };
@@ -132,8 +132,8 @@ pub struct Given {
     pub stop: Stop,
     pub report: Arc<dyn Report>,
     pub plugins: Plugins,
-    /// Other configs while it runs, if anybody has one.
-    pub edits: Edits,
+    /// Other rules while it runs, from this process.
+    pub changes: RuleChanges,
 }
 
 /// Begins again after faults that may pass; every beginning reads the log anew.
@@ -143,20 +143,20 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
         stop,
         report,
         plugins,
-        edits,
+        changes,
     } = given;
     let first = config;
     let declared = Declared::default();
     let mut backoff = config.retry;
     loop {
-        let config = &edits.or(first);
+        let config = &changes.or(first);
         let host = Host {
             clock: clock.clone(),
             stop: stop.child(),
             report: report.clone(),
             plugins: plugins.clone(),
             declared: declared.clone(),
-            edits: edits.clone(),
+            changes: changes.clone(),
             retry: config.retry,
         };
         let begun = clock.elapsed();

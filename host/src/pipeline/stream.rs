@@ -7,8 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use crossbeam_channel::{Sender, unbounded};
 
 use super::committer::Committer;
+use super::rules::change::Changer;
 use super::rules::pending::Pending;
-use super::rules::swapper::Swapper;
 use super::start::{self, Ready};
 use super::stop::Stop;
 use super::task::{Task, TaskOptions};
@@ -116,7 +116,7 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
         asking: Default::default(),
     };
     let mut threads = Threads::new(host);
-    let swapper = Swapper::new(
+    let changer = Changer::new(
         host,
         config,
         (assigned.len(), columns),
@@ -129,7 +129,7 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
         let task = spawn(host, config, &name, move || task.run())?;
         threads.tasks.push(task);
     }
-    threads.swapper = Some(spawn(host, config, "swapper", move || swapper.run())?);
+    threads.changer = Some(spawn(host, config, "rules", move || changer.run())?);
     threads.committer = Some(spawn(host, config, "committer", move || committer.run())?);
     let watcher = Watcher {
         host,
@@ -149,10 +149,10 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
 /// waits for them too: an ending is told when nothing of the pipeline runs any more.
 struct Threads<'a> {
     host: &'a Host,
-    /// The swapper's stop.
+    /// The stop of the thread that changes rules.
     ends_with_it: Stop,
     tasks: Vec<JoinHandle<Result<()>>>,
-    swapper: Option<JoinHandle<Result<()>>>,
+    changer: Option<JoinHandle<Result<()>>>,
     committer: Option<JoinHandle<Result<Log>>>,
 }
 
@@ -162,7 +162,7 @@ impl<'a> Threads<'a> {
             host,
             ends_with_it: host.stop.child(),
             tasks: Vec::new(),
-            swapper: None,
+            changer: None,
             committer: None,
         }
     }
@@ -189,8 +189,8 @@ impl<'a> Threads<'a> {
             }
         }
         self.ends_with_it.ask(Duration::ZERO);
-        if let Some(swapper) = self.swapper.take() {
-            errors.extend(joined(swapper).err());
+        if let Some(changer) = self.changer.take() {
+            errors.extend(joined(changer).err());
         }
         errors
     }
@@ -198,7 +198,7 @@ impl<'a> Threads<'a> {
 
 impl Drop for Threads<'_> {
     fn drop(&mut self) {
-        if self.committer.is_some() || self.swapper.is_some() || !self.tasks.is_empty() {
+        if self.committer.is_some() || self.changer.is_some() || !self.tasks.is_empty() {
             self.host.stop.ask(Duration::ZERO);
             for error in self.join() {
                 tracing::warn!(%error, "ended with the pipeline");

@@ -333,7 +333,7 @@ pub fn at_hand(host: &Host, config: &PipelineConfig) -> Result<Option<(Parts, Re
             Ok(Some((parts, chain)))
         }
         (Err(problems), None) => Err(config::refused(&problems)),
-        // An edit between two beginnings of a process that watches; a bad one is told by the swapper.
+        // An edit between two beginnings of a process that watches; a bad one is told by the changer.
         (Ok(parts), Some(last)) if rules_digest(&parts.rules()) != last => {
             let chain = parts.chain(config).and_then(|chain| {
                 parts.keep(&host.plugins)?;
@@ -380,7 +380,7 @@ pub fn at_start(
             Ok(()) => {}
             // An edit while it runs: the next start asks again.
             Err(error) if host.declared.last().is_some() => {
-                super::swapper::refused(config, &error);
+                super::change::refused(config, &error);
                 return by_the_log(host, config, state);
             }
             Err(error) => return Err(error),

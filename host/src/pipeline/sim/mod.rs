@@ -5,6 +5,12 @@
 //! calls that fail, lose their answer or land late. In the end the model says that no row is lost, doubled or of other rules
 //! than those in force, and that what tasks were told about each hand-in is true.
 //!
+//! Each of these guards was switched off once, and a seed below 300 noticed: a task that is told of a drop goes back; it
+//! counts changes of rules; after a fault it discards what it holds; what comes late and is of other rules is rejected
+//! (while gathering, and while flushing); two hand-ins become one only where the second follows on the first, and are
+//! answered by the second's number; a dropped receipt is answered as dropped; a rewind, and other rules in force, are
+//! followed.
+//!
 //! `WEIR_SIM_SEED=<seed> cargo test --lib pipeline::sim` replays one seed with its trace; `WEIR_SIM_SEEDS=<count>` runs more.
 
 mod model;
@@ -32,7 +38,7 @@ use model::Model;
 use process::Process;
 
 /// Of one run of the tests: a few seconds.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 300;
 /// What happens at any point …
 const DISTURBED: [&str; 6] = ["kill", "stop", "swap", "rewind", "revoke", "land"];
 /// … of which there are so many: 6 phases of a task, 8 of a committer.
