@@ -2,10 +2,27 @@
 
 use crate::chain::Ledger;
 use crate::commit::Span;
+use crate::pipeline::messages::HandIn;
 use crate::sink::Sealed;
 
+/// One receipt with what the task handed in before, if this follows on it. Else that comes out, and this takes its place.
+pub fn join(waiting: &mut Vec<HandIn>, hand_in: HandIn) -> Option<HandIn> {
+    match waiting.iter_mut().find(|w| w.task == hand_in.task) {
+        None => {
+            waiting.push(hand_in);
+            None
+        }
+        Some(before) if follows(&before.sealed, &hand_in.sealed) => {
+            before.number = hand_in.number;
+            append(&mut before.sealed, hand_in.sealed);
+            None
+        }
+        Some(before) => Some(std::mem::replace(before, hand_in)),
+    }
+}
+
 /// Whether all that was sealed after `before` goes on where that ended.
-pub fn follows(before: &Sealed, after: &Sealed) -> bool {
+fn follows(before: &Sealed, after: &Sealed) -> bool {
     after.spans.iter().all(|next| {
         let of_partition = |span: &&Span| span.chain == next.chain;
         let first = before.spans.iter().find(of_partition);
@@ -14,7 +31,7 @@ pub fn follows(before: &Sealed, after: &Sealed) -> bool {
 }
 
 /// What a task sealed after `before`, as if both had been one.
-pub fn append(before: &mut Sealed, after: Sealed) {
+fn append(before: &mut Sealed, after: Sealed) {
     before.base = before.base.min(after.base);
     before.files.extend(after.files);
     before.counters.extend(after.counters);

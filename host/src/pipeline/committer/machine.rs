@@ -10,34 +10,22 @@
 //! Order, never another: files durable → entry (W3–W6) → publish → acknowledge → report → answer to the task.
 //! Nothing is taken from a channel but while gathering and flushing. While the store does not answer, the same call is
 //! repeated with longer and longer pauses.
-//!
-//! A change of rules is handed to all tasks at once. What they made before it (`Flushed`) and the change become one entry:
-//! the entry is the atomic point. What a task flushes later than `FLUSH_MAX` was made under rules that are no longer in
-//! force, so it is dropped and read again. Where the entry loses (another process changed the rules first), the tasks run
-//! rules that never came into force: the pipeline begins again at the log's positions.
-//! Partitions that are taken away go the same way, with an entry that changes nothing but positions.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::joined::{append, follows};
+use super::joined::join;
+use super::owned::Owned;
 use super::steps::{
     Because, Effect, Ending, Event, Finished, Flush, For, NewRules, Next, Phase, Reason, Seen,
     Step, Writes,
 };
+use super::steps::{FLUSH_MAX, IDLE_WAIT, LOOK_EVERY};
 use crate::backoff::Backoff;
 use crate::commit::{Committed, Draft, Dropped, Outcome};
 use crate::error::{Error, Kind, Remedy};
 use crate::pipeline::messages::{Change, HandIn, ToCommitter, ToTask};
 use crate::record::ChainId;
-
-/// How long the committer sleeps when nobody has anything.
-const IDLE_WAIT: Duration = Duration::from_millis(50);
-/// Between two looks of an idle committer for entries of other processes; a swap among them is followed.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// For all tasks to seal what they hold: far above a batch, a plugin's deadline and the closing of files. A task that takes
-/// longer (a plugin is being isolated, the broker is away) reads its records again under the new rules.
-pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// Why a hand-in is dropped that was made before a change of rules and came after it.
 const OTHER_RULES: &str = "made under rules that are no longer in force";
@@ -50,7 +38,7 @@ pub struct Machine {
     /// Came while a flush was to be done first.
     later: VecDeque<ToCommitter>,
     /// Partitions of each task.
-    owned: Vec<Vec<ChainId>>,
+    owned: Owned,
     /// Tasks that have ended.
     ended: BTreeSet<usize>,
     /// Changes of rules handed out to the tasks.
@@ -75,7 +63,7 @@ impl Machine {
             phase: Phase::Gathering,
             waiting: Vec::new(),
             later: VecDeque::new(),
-            owned,
+            owned: Owned(owned),
             ended: BTreeSet::new(),
             swap_seq: 0,
             flushes: 0,
@@ -313,32 +301,16 @@ impl Machine {
         }
     }
 
-    /// One receipt with what the task handed in before, if this follows on it.
     fn join(&mut self, hand_in: HandIn, effects: &mut Vec<Effect>) {
-        let of_task = |before: &HandIn| before.task == hand_in.task;
-        match self.waiting.iter().position(of_task) {
-            None => self.waiting.push(hand_in),
-            Some(at) if follows(&self.waiting[at].sealed, &hand_in.sealed) => {
-                let before = &mut self.waiting[at];
-                before.number = hand_in.number;
-                append(&mut before.sealed, hand_in.sealed);
-            }
-            // Somebody put the log back in between: the one before is of positions that are no more.
-            Some(at) => {
-                let before = std::mem::replace(&mut self.waiting[at], hand_in);
-                self.reject(before, "the log was put back since", effects);
-            }
+        // Somebody put the log back in between: what came before is of positions that are no more.
+        if let Some(before) = join(&mut self.waiting, hand_in) {
+            self.reject(before, "the log was put back since", effects);
         }
     }
 
     fn reject(&mut self, hand_in: HandIn, why: &str, effects: &mut Vec<Effect>) {
-        let HandIn {
-            task,
-            number,
-            sealed,
-            ..
-        } = hand_in;
-        effects.push(Effect::Abandon(sealed));
+        let (task, number) = (hand_in.task, hand_in.number);
+        effects.push(Effect::Abandon(hand_in.sealed));
         self.drop_hand_in(task, number, why.to_owned(), effects);
     }
 
@@ -347,7 +319,7 @@ impl Machine {
     }
 
     fn send_positions(&self, task: usize, because: Because, effects: &mut Vec<Effect>) {
-        let partitions = self.owned.get(task).cloned().unwrap_or_default();
+        let partitions = self.owned.of(task);
         effects.push(Effect::SendPositions {
             task,
             partitions,
@@ -361,7 +333,7 @@ impl Machine {
             return;
         }
         effects.push(Effect::TellRewound);
-        for task in 0..self.owned.len() {
+        for task in self.owned.tasks() {
             self.send_positions(task, Because::Rewound, effects);
         }
     }
@@ -445,20 +417,9 @@ impl Machine {
     }
 
     fn release(&mut self, partitions: Vec<ChainId>, seen: &Seen, effects: &mut Vec<Effect>) {
-        let mut changes = Vec::new();
-        for (task, owned) in self.owned.iter_mut().enumerate() {
-            let (of_task, rest) = (owned.drain(..)).partition(|p| partitions.contains(p));
-            *owned = rest;
-            if !Vec::is_empty(&of_task) {
-                changes.push((task, Change::Release(of_task)));
-            }
-        }
-        self.flush(
-            Reason::Release(partitions),
-            changes.into_iter(),
-            seen,
-            effects,
-        );
+        let changes = self.owned.release(&partitions).into_iter();
+        let changes = changes.map(|(task, of_task)| (task, Change::Release(of_task)));
+        self.flush(Reason::Release(partitions), changes, seen, effects);
     }
 
     fn flush(
@@ -504,13 +465,9 @@ impl Machine {
     ) -> Option<Next> {
         let mut hand_ins = Vec::new();
         let mut receipts = Vec::new();
-        for Finished {
-            task,
-            number,
-            receipt,
-        } in finished
-        {
-            match receipt {
+        for one in finished {
+            let (task, number) = (one.task, one.number);
+            match one.receipt {
                 Ok(receipt) => {
                     hand_ins.push((task, number));
                     receipts.push(receipt);
@@ -592,8 +549,17 @@ impl Machine {
                 let lost = lost.map(|lost| lost.reason.to_string());
                 self.done(reason, committed, lost, effects)
             }
+            // Their starts are in the log now (W1).
             Writes::Open(partitions) => {
-                self.assign(partitions, effects);
+                for partition in partitions {
+                    if let Some(task) = self.owned.assign(&partition) {
+                        effects.push(Effect::SendPositions {
+                            task,
+                            partitions: vec![partition],
+                            because: Because::Assigned,
+                        });
+                    }
+                }
                 None
             }
             Writes::Gap { task } => {
@@ -626,22 +592,6 @@ impl Machine {
                 None
             }
             (None, ..) => None,
-        }
-    }
-
-    /// New partitions, now that their starts are in the log (W1): the task with the fewest reads them.
-    fn assign(&mut self, partitions: Vec<ChainId>, effects: &mut Vec<Effect>) {
-        for partition in partitions {
-            let known = self.owned.iter().any(|owned| owned.contains(&partition));
-            let fewest = (0..self.owned.len()).min_by_key(|task| self.owned[*task].len());
-            if let (false, Some(task)) = (known, fewest) {
-                self.owned[task].push(partition.clone());
-                effects.push(Effect::SendPositions {
-                    task,
-                    partitions: vec![partition],
-                    because: Because::Assigned,
-                });
-            }
         }
     }
 }

@@ -2,10 +2,17 @@
 //!
 //! [`machine`] decides what comes next, and in which order; this file does it: listens, makes files durable, commits,
 //! publishes, tells.
+//!
+//! A change of rules is handed to all tasks at once. What they made before it (`Flushed`) and the change become one entry:
+//! the entry is the atomic point. What a task flushes later than `FLUSH_MAX` was made under rules that are no longer in
+//! force, so it is dropped and read again. Where the entry loses (another process changed the rules first), the tasks run
+//! rules that never came into force: the pipeline begins again at the log's positions.
+//! Partitions that are taken away go the same way, with an entry that changes nothing but positions.
 
 pub mod at_log;
 mod joined;
 pub mod machine;
+mod owned;
 pub mod steps;
 
 use std::sync::Arc;

@@ -11,6 +11,14 @@ use crate::record::ChainId;
 use crate::sink::Sealed;
 use crate::source::LostRange;
 
+/// How long the committer sleeps when nobody has anything.
+pub const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// Between two looks of an idle committer for entries of other processes; a swap among them is followed.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// For all tasks to seal what they hold: far above a batch, a plugin's deadline and the closing of files. A task that takes
+/// longer (a plugin is being isolated, the broker is away) reads its records again under the new rules.
+pub const FLUSH_MAX: Duration = Duration::from_secs(5);
+
 /// New rules, ready to run.
 #[derive(Debug)]
 pub struct NewRules {

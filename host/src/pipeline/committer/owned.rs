@@ -1,0 +1,42 @@
+//! Which task reads which partitions.
+
+use crate::record::ChainId;
+
+/// One list for each task; a partition is in one of them at most.
+#[derive(Debug)]
+pub struct Owned(pub Vec<Vec<ChainId>>);
+
+impl Owned {
+    pub fn tasks(&self) -> std::ops::Range<usize> {
+        0..self.0.len()
+    }
+
+    pub fn of(&self, task: usize) -> Vec<ChainId> {
+        self.0.get(task).cloned().unwrap_or_default()
+    }
+
+    /// To the task that has the fewest. `None`: a task has it already.
+    pub fn assign(&mut self, partition: &ChainId) -> Option<usize> {
+        if self.0.iter().any(|owned| owned.contains(partition)) {
+            return None;
+        }
+        let all = self.0.iter_mut().enumerate();
+        let (task, owned) = all.min_by_key(|(_, owned)| owned.len())?;
+        owned.push(partition.clone());
+        Some(task)
+    }
+
+    /// Takes them from their tasks: who had which.
+    pub fn release(&mut self, partitions: &[ChainId]) -> Vec<(usize, Vec<ChainId>)> {
+        let mut released = Vec::new();
+        for (task, owned) in self.0.iter_mut().enumerate() {
+            let taken: Vec<ChainId> = owned
+                .extract_if(.., |partition| partitions.contains(partition))
+                .collect();
+            if !taken.is_empty() {
+                released.push((task, taken));
+            }
+        }
+        released
+    }
+}
