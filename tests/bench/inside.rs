@@ -370,6 +370,7 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
             r#gen: log.state().rules_gen(),
             spans,
             files: files.into_iter().map(|f| f.finish().unwrap()).collect(),
+            deliveries: Vec::new(),
             counters: Default::default(),
         };
         settle(

@@ -73,6 +73,7 @@ mod rest_places;
 mod rest_rig;
 mod rewind;
 mod rewind_kill;
+mod row_digest;
 mod secured;
 mod service;
 mod sim;

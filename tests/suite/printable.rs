@@ -104,6 +104,7 @@ fn hostile_log(root: &Path) {
         r#gen: log.state().rules_gen(),
         spans: vec![span],
         files: Vec::new(),
+        deliveries: Vec::new(),
         counters: BTreeMap::from([(HOSTILE.to_owned(), sums)]),
     };
     let receipts = vec![receipt];
@@ -215,8 +216,8 @@ fn answer(path: &str) -> (&'static str, Value) {
             "records": ledgers["records"], "rows": ledgers["rows"], "positions": [position] },
     });
     let entry = json!({
-        "log": h(), "digest": h(), "format": 1, "version": 1, "parent": h(), "kind": "rewind", "attempt": h(),
-        "writer": { "id": h(), "start": 1 }, "base": 0, "time": 1,
+        "log": h(), "digest": h(), "format": 2, "version": 1, "parent": h(), "kind": "rewind", "attempt": h(),
+        "writer": { "id": h(), "started": 1 }, "base": 0, "time": 1,
         "rewind": { "actor": h(), "reason": h() }, "counters": { h(): { h(): 1 } },
     });
     let era = json!({
@@ -226,7 +227,7 @@ fn answer(path: &str) -> (&'static str, Value) {
     });
     let letter = json!({
         "topic": h(), "partition": 0, "offset": 1, "row": null, "timestamp": h(), "transform": h(), "plugin": h(),
-        "version": h(), "digest": h(), "config_digest": h(), "key": "G1s=", "value": "G1sySsKb4oCu",
+        "version": h(), "component": h(), "config": h(), "key": "G1s=", "value": "G1sySsKb4oCu",
         "value_text": h(), "headers": [{ "name": h(), "value": "G1s=" }], "file": h(),
         "errors": [{ "code": h(), "field": h(), "message": h() }], "holds_bytes": true,
     });

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use weir::chain::{Records, Rows};
 use weir::clock::ManualClock;
 use weir::commit::{
-    Draft, Input, Log, Outcome, Plan, PlanRange, Reader, Span, Swap, Writer, own_table, verify,
+    Draft, Input, Log, Outcome, Plan, PlanRange, Reader, Span, State, Swap, Writer, own_table,
+    verify,
 };
 use weir::error::{Kind, Remedy};
 use weir::record::ChainId;
@@ -15,6 +16,9 @@ use crate::protocol_bench::{Bench, ask, committed, data, lost};
 use crate::sim_world::{chain, log_name, rule, span};
 
 // === reading ===
+
+/// As a build of format 1 wrote it: neither its fields nor its names are those of today.
+const BEFORE_RELEASE: &str = r#"{"format":1,"version":1,"parent":"sha256:00","kind":"open","attempt":"00000000000000000000000000000001","writer":{"id":"host:1","start":1},"base":0,"time":1,"open":[{"chain":"kafka/c/t/0","topic":"t","partition":0,"at":0,"start":"earliest"}]}"#;
 
 #[test]
 fn torn_altered_and_unknown_entries_stop_by_name() {
@@ -33,7 +37,11 @@ fn torn_altered_and_unknown_entries_stop_by_name() {
             "compact",
         ),
         (good.replace("\"base\":", "\"extra\":1,\"base\":"), "extra"),
-        (good.replace("\"format\":1", "\"format\":2"), "format 2"),
+        (good.replace("\"format\":2", "\"format\":3"), "format 3"),
+        (
+            BEFORE_RELEASE.to_owned(),
+            "has format 1, this version of Weir reads format 2",
+        ),
     ];
     for (bytes, named) in cases {
         assert_ne!(bytes, good);
@@ -44,6 +52,25 @@ fn torn_altered_and_unknown_entries_stop_by_name() {
         assert!(text.contains(named) && text.contains("0000000"), "{text}");
         let report = verify(&*bench.store, &log_name()).unwrap().unwrap();
         assert!(!report.problems.is_empty());
+    }
+}
+
+#[test]
+fn a_state_as_json_is_the_whole_state() {
+    let bench = Bench::new("state");
+    let mut log = bench.opened();
+    let receipt = bench.sealed(&log, 0, 3, 8);
+    committed(log.commit(data(vec![receipt])));
+    let text = serde_json::to_string(log.state()).unwrap();
+    let read: State = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, *log.state());
+    for name in [
+        "\"splits\":",
+        "\"borders\":",
+        "\"collected\":",
+        "\"periods\":",
+    ] {
+        assert!(text.contains(name), "{name}");
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use weir::chain::{Records, Rows};
 use weir::commit::{
-    AddedFile, Entry, FileRange, Input, Kind, Open, Plan, PlanRange, Reader, Role, Rules, Span,
-    State, Swap, Violation, decode, encode,
+    AddedFile, Delivery, Entry, FileRange, Input, Kind, Open, Plan, PlanRange, Reader, Role, Rules,
+    Span, State, Swap, Violation, decode, encode,
 };
 
 use crate::sim_world::{chain, rule};
@@ -20,8 +20,8 @@ pub fn entry(state: &State, kind: Kind) -> Entry {
 }
 
 fn blank(kind: Kind) -> Entry {
-    let text = r#"{"format":1,"version":0,"parent":"","kind":"gc","attempt":"a",
-        "writer":{"id":"w","start":0},"base":0,"time":0}"#;
+    let text = r#"{"format":2,"version":0,"parent":"","kind":"gc","attempt":"a",
+        "writer":{"id":"w","started":0},"base":0,"time":0}"#;
     Entry {
         kind,
         ..serde_json::from_str(text).unwrap()
@@ -285,6 +285,83 @@ fn v7_ledgers_close() {
     breaks("V7", false, |e| e.spans[0].lost = 1);
 }
 
+/// An output that is no file, of rows `[from, to)` of chain 0.
+fn delivery(id: &str, role: Role, from: i64, to: i64) -> Delivery {
+    let AddedFile { rows, ranges, .. } = file(id, role, 0, from, to);
+    Delivery {
+        id: id.into(),
+        role,
+        sink: "kafka".into(),
+        target: "orders".into(),
+        rows,
+        ranges,
+        token: None,
+    }
+}
+
+#[test]
+fn v7_rows_in_files_and_rows_delivered_are_the_rows_written() {
+    let state = state();
+    // All of them, or the rest of a file's.
+    for (file_to, from) in [(None, 10), (Some(12), 12)] {
+        let mut entry = data(&state, "A", 10, 15);
+        entry.add = file_to
+            .map(|to| file("A", Role::Rows, 0, 10, to))
+            .into_iter()
+            .collect();
+        refused(&state, &entry, "V7");
+        entry.deliver = vec![delivery("D", Role::Rows, from, 15)];
+        state.check(&entry).unwrap();
+    }
+    let breaks = |rule: &str, change: fn(&mut Entry)| {
+        let mut entry = data(&state, "A", 10, 15);
+        entry.add.clear();
+        entry.deliver = vec![delivery("D", Role::Rows, 10, 15)];
+        change(&mut entry);
+        refused(&state, &entry, rule)
+    };
+    breaks("V7", |e| e.deliver[0].rows = 4);
+    breaks("V7", |e| {
+        e.add.push(file("A", Role::Rows, 0, 10, 15)); // counted twice
+    });
+    breaks("V7", |e| {
+        e.deliver.push(delivery("E", Role::Letters, 10, 11));
+    });
+    breaks("V7", |e| e.spans[0].letters = 1);
+    breaks("V2", |e| e.deliver[0].ranges[0].to = 16);
+    breaks("V2", |e| e.deliver[0].ranges[0].chain = chain(1));
+    breaks("V4", |e| e.deliver.push(e.deliver[0].clone()));
+    breaks("§2", |e| e.deliver[0].role = Role::Keys);
+    breaks("§2", |e| e.deliver[0].target.clear());
+    breaks("§2", |e| e.kind = Kind::Swap);
+    let mut letters = data(&state, "A", 10, 15);
+    letters.spans[0].letters = 2;
+    refused(&state, &letters, "V7");
+    letters.deliver = vec![delivery("D", Role::Letters, 10, 12)];
+    state.check(&letters).unwrap();
+}
+
+#[test]
+fn v4_a_delivery_is_made_once_and_stays_in_the_state() {
+    let mut state = state();
+    let entry = |state: &State, from: i64| Entry {
+        add: Vec::new(),
+        deliver: vec![delivery("D", Role::Rows, from, from + 5)],
+        ..data(state, "A", from, from + 5)
+    };
+    then(&mut state, |state| entry(state, 10));
+    assert_eq!(state.delivered["D"].version, state.version);
+    assert_eq!((state.data_at, state.live.len()), (state.version, 0));
+    assert!(refused(&state, &entry(&state, 15), "V4").moved);
+    // Files and deliveries share their ids.
+    let again = data(&state, "D", 15, 20);
+    assert!(refused(&state, &again, "V4").moved);
+    then(&mut state, |state| data(state, "A", 15, 20));
+    let mut taken = entry(&state, 20);
+    taken.deliver[0].id = "A".into();
+    refused(&state, &taken, "V4");
+}
+
 #[test]
 fn v7_a_gap_loses_what_it_skips() {
     let state = state();
@@ -506,5 +583,5 @@ fn fields_belong_to_kinds() {
     }
     refused(&state, &entry(&state, Kind::Init), "§2");
     breaks("§2", false, |e| e.base = 2);
-    breaks("§2", false, |e| e.format = 2);
+    breaks("§2", false, |e| e.format = 1);
 }

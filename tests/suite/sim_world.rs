@@ -188,6 +188,7 @@ impl Loader {
                 })
                 .collect(),
             files: Vec::new(),
+            deliveries: Vec::new(),
             counters: BTreeMap::new(),
         };
         for (role, wanted, dir) in [

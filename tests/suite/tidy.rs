@@ -366,34 +366,74 @@ fn every_code_has_a_section() {
     }
 }
 
-/// Rules of the commit protocol that a text cites: `V2`, `W5`, `B0`, …
-fn cited(text: &str) -> Vec<String> {
+/// Rules of the commit protocol that a text cites: `V2`, `W5`, `O3`, …
+fn cited(text: &str) -> Vec<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let cited = words.filter(|word| {
         let (letter, number) = word.split_at_checked(1).unwrap_or(("", ""));
-        matches!(letter, "V" | "R" | "W" | "P" | "B")
+        matches!(letter, "V" | "R" | "W" | "P" | "B" | "O")
             && (1..=2).contains(&number.len())
             && number.bytes().all(|b| b.is_ascii_digit())
     });
-    cited.map(str::to_owned).collect()
+    cited.collect()
+}
+
+/// Its sections that a text cites: `§3`.
+fn sections(text: &str) -> Vec<&str> {
+    let cited = text.split('§').skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit());
+        rest.split_at(end.unwrap_or(rest.len())).0
+    });
+    cited.filter(|number| !number.is_empty()).collect()
 }
 
 #[test]
 fn every_cited_rule_of_the_protocol_has_a_heading() {
     let page = read(&root().join("docs/protocol.md"));
-    let rooms =
-        ["commit", "pipeline", "sink", "store", "zone"].map(|room| format!("host/src/{room}"));
-    let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+    let mut texts = sources(&["host/src", "shipped", "tests"]);
+    for folder in ["", "docs", "docs/adr"] {
+        let entries = std::fs::read_dir(root().join(folder)).expect("folder");
+        let pages = entries.map(|entry| entry.expect("entry").path());
+        texts.extend(pages.filter(|page| page.extension().is_some_and(|e| e == "md")));
+    }
     let mut missing = Vec::new();
-    for path in sources(&rooms) {
-        for rule in cited(&read(&path)) {
+    for path in texts {
+        let text = read(&path).replace("\\u{", "\\u_"); // U+00B7 is no rule
+        for rule in cited(&text) {
             if !page.contains(&format!("\n### {rule}\n")) {
                 missing.push(format!("{}: {rule}", shown(&path)));
             }
         }
+        for section in sections(&text) {
+            if !page.contains(&format!("\n## {section}. ")) {
+                missing.push(format!("{}: §{section}", shown(&path)));
+            }
+        }
     }
     assert!(missing.is_empty(), "docs/protocol.md: {missing:#?}");
-    assert_eq!(cited("V2, hole W5: R44x and _P1"), ["V2", "W5"]);
+    assert_eq!(cited("V2, hole W5: R44x and _P1, O11"), ["V2", "W5", "O11"]);
+    assert_eq!(sections("of §3, and §10 B0; § 4"), ["3", "10"]);
+}
+
+/// An operator is told what is wrong in words; the number of a rule stands beside them at most (`Violation`).
+#[test]
+fn no_message_is_the_number_of_a_rule_alone() {
+    let mut wrong = Vec::new();
+    for path in sources(&["host/src"]) {
+        // Connect's own names of versions, V1 and V2.
+        if shown(&path).starts_with("host/src/connect/") || shown(&path).ends_with("tests.rs") {
+            continue;
+        }
+        for (number, line) in (1..).zip(read(&path).lines()) {
+            let code = line.split("//").next().unwrap_or(line);
+            for literal in code.split('"').skip(1).step_by(2) {
+                if !cited(literal).is_empty() && cited(literal) != [literal] {
+                    wrong.push(format!("{}:{number}: {literal}", shown(&path)));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -26,11 +26,12 @@ pub struct Rows {
 }
 
 /// Both ledgers, and how many dead letters they stand for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     pub records: Records,
     pub rows: Rows,
     /// Rows of the dead-letter table: whole records and single pieces.
+    #[serde(rename = "dead_letters")]
     pub letters: u64,
 }
 

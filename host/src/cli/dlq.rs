@@ -233,7 +233,7 @@ fn as_text(letter: &Letter) {
         "{}/{}@{}{piece}  {time}",
         letter.topic, letter.partition, letter.offset
     ));
-    let digest: String = letter.digest.chars().take(19).collect();
+    let digest: String = letter.component.chars().take(19).collect();
     say(format!(
         "  by {} ({} {}, {digest}…)",
         letter.transform, letter.plugin, letter.version

@@ -32,6 +32,7 @@ impl Built {
             spans: Vec::new(),
             rules: None,
             add: Vec::new(),
+            deliver: Vec::new(),
             remove: Vec::new(),
             gc: Vec::new(),
             swap: None,
@@ -277,7 +278,7 @@ fn defect(reason: &Violation) -> Error {
     Error::new(
         Kind::Bug,
         "log.commit",
-        format!("what was to be committed breaks {reason}"),
+        format!("what was to be committed is not valid: {reason}"),
     )
 }
 
@@ -303,6 +304,7 @@ fn chains_of(receipt: &Receipt) -> Vec<ChainId> {
 fn take(entry: &mut Entry, receipt: &Receipt) {
     entry.spans.extend(receipt.spans.iter().cloned());
     entry.add.extend(receipt.files.iter().cloned());
+    entry.deliver.extend(receipt.deliveries.iter().cloned());
     for (transform, counters) in &receipt.counters {
         let sums = entry.counters.entry(transform.clone()).or_default();
         for (counter, amount) in counters {

@@ -1,7 +1,7 @@
 //! One entry of the commit log: names, fields and kinds of docs/protocol.md §2, as they stand on disk.
 //!
-//! Frozen in 0.1. An entry with an unknown kind, field or format is refused by name, never skipped. Bytes are compact JSON
-//! in the order of the fields below; the digest of an entry is the sha256 of its bytes as stored.
+//! Frozen in 0.1 (docs/adr/0011). An entry with an unknown kind, field or format is refused by name, never skipped. Bytes
+//! are compact JSON in the order of the fields below; the digest of an entry is the sha256 of its bytes as stored.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,9 @@ use crate::record::ChainId;
 use crate::store::Upload;
 
 /// Format number of every entry this version writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// Written by builds before the first release; refused by this number.
+pub(super) const BEFORE_RELEASE: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +41,9 @@ pub struct Entry {
     pub rules: Option<Rules>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add: Vec<AddedFile>,
+    /// Outputs that are no file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deliver: Vec<Delivery>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -82,6 +87,7 @@ pub struct Writer {
     /// Host and process, for people.
     pub id: String,
     /// When the process started, microseconds since 1970 UTC.
+    #[serde(rename = "started")]
     pub start: i64,
 }
 
@@ -93,6 +99,7 @@ pub struct Init {
     pub zone: String,
     /// Version of Weir that wrote it.
     pub weir: String,
+    #[serde(rename = "transforms")]
     pub rules: Vec<Rule>,
     /// As in [`Swap`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,10 +110,12 @@ pub struct Init {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Open {
+    #[serde(rename = "split")]
     pub chain: ChainId,
     /// Names for people and for finding the chain again when a topic was recreated: `topic`, `partition`.
     pub topic: String,
     pub partition: i32,
+    #[serde(rename = "offset")]
     pub at: i64,
     /// What was asked for: `earliest`, `latest`, `timestamp:…`, `group:…`, `offset`, `zone`.
     pub start: String,
@@ -119,6 +128,7 @@ pub struct Open {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
+    #[serde(rename = "split")]
     pub chain: ChainId,
     pub epoch: u64,
     pub from: i64,
@@ -129,7 +139,7 @@ pub struct Span {
     pub records: Records,
     pub rows: Rows,
     /// Dead letters of this span: whole records and pieces; equals the rows of the letters files for this chain.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, rename = "dead_letters", skip_serializing_if = "is_zero")]
     pub letters: u64,
 }
 
@@ -142,7 +152,9 @@ fn is_zero(n: &u64) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     /// Version of the entry (`init` or `swap`) that put them in force.
+    #[serde(rename = "generation")]
     pub r#gen: u64,
+    #[serde(rename = "transforms")]
     pub rules: Vec<Rule>,
 }
 
@@ -181,6 +193,7 @@ impl std::fmt::Display for Rule {
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     Rows,
+    #[serde(rename = "dead_letters")]
     Letters,
     Keys,
 }
@@ -189,15 +202,22 @@ pub enum Role {
 #[serde(deny_unknown_fields)]
 pub struct AddedFile {
     /// A ULID, never used twice.
+    #[serde(rename = "id")]
     pub file: String,
     /// Final path below the zone's root, fixed at birth.
     pub path: String,
     pub role: Role,
     pub bytes: u64,
     pub rows: u64,
+    /// `sha256:…` of its bytes.
+    #[serde(rename = "digest")]
     pub sha256: String,
     pub ranges: Vec<FileRange>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        rename = "partition_values",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub partition: BTreeMap<String, String>,
     /// `sha256:…` of the Arrow schema as JSON.
     pub schema: String,
@@ -211,14 +231,36 @@ pub struct AddedFile {
     pub upload: Option<Upload>,
 }
 
-/// Which offsets of a chain have rows in a file: `[from, to)` is the tightest cover.
+/// Which offsets of a chain have rows in a file or delivery: `[from, to)` is the tightest cover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRange {
+    #[serde(rename = "split")]
     pub chain: ChainId,
     pub from: i64,
     pub to: i64,
     pub rows: u64,
+}
+
+/// Rows or dead letters that another system took: a topic, an HTTP endpoint. They count like those in files (V7), but they
+/// never leave: a rewind cannot take them back, it sends them again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    /// A ULID, never used twice; the receiver may know it (an idempotency key, the name of a transaction).
+    pub id: String,
+    /// `rows` or `dead_letters`.
+    pub role: Role,
+    /// Kind of sink, as `sink.type` names it: `kafka`, `http`.
+    pub sink: String,
+    /// Where to, without secrets: a topic, a URL.
+    pub target: String,
+    pub rows: u64,
+    pub ranges: Vec<FileRange>,
+    /// What anybody needs to finish it once the entry is proved, as a file is published (P1). Absent: the receiver had
+    /// taken it before the entry was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// §7: from the next version on, `rules` are in force for all chains.
@@ -226,14 +268,16 @@ pub struct FileRange {
 #[serde(deny_unknown_fields)]
 pub struct Swap {
     /// The gen it replaces (V12).
+    #[serde(rename = "replaces")]
     pub from: u64,
+    #[serde(rename = "transforms")]
     pub rules: Vec<Rule>,
     /// Who and why, for people.
     pub actor: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// Component or config digests that may not come back unless forced.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, rename = "block", skip_serializing_if = "Vec::is_empty")]
     pub bar: Vec<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
@@ -255,7 +299,7 @@ pub struct Rewind {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub readers: Vec<Reader>,
     /// PROCESSED: the gen of its reader in the log it reads, which it follows with this entry.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "follows", skip_serializing_if = "Option::is_none")]
     pub r#gen: Option<u64>,
 }
 
@@ -264,6 +308,7 @@ pub struct Rewind {
 #[serde(deny_unknown_fields)]
 pub struct Reader {
     pub name: String,
+    #[serde(rename = "generation")]
     pub r#gen: u64,
     /// The proved version of this log that the position belongs to.
     pub version: u64,
@@ -283,6 +328,7 @@ pub struct Plan {
     /// The batch's clock, microseconds since 1970 UTC: the same however often the plan is run.
     pub now: i64,
     /// Columns of the dedup key; empty = none.
+    #[serde(rename = "dedup_key")]
     pub dedup: Vec<String>,
 }
 
@@ -299,6 +345,7 @@ pub struct PlanRange {
 #[serde(deny_unknown_fields)]
 pub struct Input {
     pub plan: u64,
+    #[serde(rename = "dedup_version")]
     pub dedup: u64,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,

@@ -1,6 +1,6 @@
 //! An entry as bytes: compact JSON, named by the sha256 of exactly these bytes.
 
-use super::entry::{Entry, FORMAT, Rule};
+use super::entry::{BEFORE_RELEASE, Entry, FORMAT, Rule};
 use crate::error::{Error, Kind, Result};
 pub use crate::hash::sha256 as digest;
 
@@ -33,11 +33,17 @@ pub fn decode(bytes: &[u8], path: &str) -> Result<Entry> {
     let head: Head = serde_json::from_slice(bytes)
         .map_err(|e| corrupt(format!("not a log entry ({} bytes)", bytes.len())).source(e))?;
     if head.format != FORMAT {
-        return Err(corrupt(format!(
-            "entry has format {}, this version of Weir reads format {FORMAT}",
+        let message = format!(
+            "the log has format {}, this version of Weir reads format {FORMAT}",
             head.format
-        ))
-        .hint("run the version of Weir that wrote it, or a newer one"));
+        );
+        let hint = match head.format {
+            BEFORE_RELEASE => {
+                "builds before the first release wrote it, and no release reads it: write to a new zone; the Parquet files stay readable"
+            }
+            _ => "run the version of Weir that wrote it, or a newer one",
+        };
+        return Err(corrupt(message).hint(hint));
     }
     serde_json::from_slice(bytes).map_err(|e| {
         corrupt(format!(

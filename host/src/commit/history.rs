@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::entry::{Entry, Kind, Rule, Span};
 use super::{LogName, file};
 use crate::error::{Error, Kind as Fault, Result};
@@ -33,9 +35,10 @@ pub struct Era {
 }
 
 /// Where an era begins and ends, and what was settled in it: the part of an [`Era`] that is folded from the log.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EraAt {
     /// Version of the entry that put its rules in force.
+    #[serde(rename = "generation")]
     pub r#gen: u64,
     /// Version of the entry that ended it; `None`: in force.
     pub until: Option<u64>,

@@ -167,7 +167,7 @@ impl Log {
                 Kind::LogCorrupt,
                 "log.refresh",
                 format!(
-                    "R4: the log went backwards: version {} with digest {} was proved before, found {found}",
+                    "the log went backwards: version {} with digest {} was proved before, found {found}",
                     held.0, held.1
                 ),
             )
@@ -206,7 +206,7 @@ impl Log {
         Err(Error::new(
             Kind::LogCorrupt,
             "log.open",
-            format!("R4: committed up to offset {mirrored} once, the log ends at {to}: it went backwards"),
+            format!("the log went backwards: committed up to offset {mirrored} once, the log ends at {to}"),
         )
         .with("log", &self.name)
         .with("chain", chain)
@@ -411,7 +411,7 @@ pub(super) fn invalid(name: &LogName, version: u64, violation: &Violation) -> Er
     let error = Error::new(
         Kind::LogCorrupt,
         "log.read",
-        format!("version {version} of the log breaks {violation}"),
+        format!("version {version} of the log is not valid: {violation}"),
     )
     .with("log", name)
     .with("entry", name.entry(version))
@@ -426,7 +426,7 @@ pub(super) fn hole(name: &LogName, missing: u64, newest: u64) -> Error {
     Error::new(
         Kind::LogCorrupt,
         "log.open",
-        format!("R4: version {missing} of the log is missing, version {newest} exists"),
+        format!("version {missing} of the log is missing, version {newest} exists"),
     )
     .with("log", name)
     .with("entry", name.entry(missing))

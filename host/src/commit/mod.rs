@@ -12,6 +12,7 @@ mod draft;
 pub mod entry;
 mod file;
 mod history;
+mod ledgers;
 mod log;
 mod owner;
 mod publish;
@@ -27,15 +28,15 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use entry::{
-    AddedFile, Entry, FileRange, Init, Input, Kind, Open, Plan, PlanRange, Reader, Rewind, Role,
-    Rule, Rules, Span, Swap, Writer,
+    AddedFile, Delivery, Entry, FileRange, Init, Input, Kind, Open, Plan, PlanRange, Reader,
+    Rewind, Role, Rule, Rules, Span, Swap, Writer,
 };
 pub use file::{decode, digest, encode, rules_digest};
 pub use history::{Era, EraAt, era, history};
 pub use log::Log;
 pub use owner::{may_own_table, own_table};
 pub use rewind::{Back, Straddling};
-pub use state::{Border, ChainState, LiveFile, OpenPlan, RemovedFile, State, Violation};
+pub use state::{Border, ChainState, Delivered, LiveFile, OpenPlan, RemovedFile, State, Violation};
 pub use verify::{Problem, Verified, verify};
 pub use view::{Folded, View};
 pub use write::Limits;
@@ -84,7 +85,7 @@ impl LogName {
 
     /// Final path of a key sidecar.
     pub fn keys(&self, file: &str) -> String {
-        format!("_system/{self}/keys/{file}")
+        format!("_system/{self}/keys/{file}.parquet")
     }
 }
 
@@ -146,7 +147,7 @@ pub fn new_file_id() -> String {
     ulid::Ulid::generate().to_string()
 }
 
-/// What one task sealed: spans and the files that hold their rows and letters. Taken or dropped as a whole.
+/// What one task sealed: spans, and the files and deliveries that hold their rows and letters. Taken or dropped as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Receipt {
     /// [`Log::version`] when the first of its files was named.
@@ -155,6 +156,7 @@ pub struct Receipt {
     pub r#gen: u64,
     pub spans: Vec<Span>,
     pub files: Vec<AddedFile>,
+    pub deliveries: Vec<Delivery>,
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
 }
 

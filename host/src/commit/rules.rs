@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Receipt;
 use super::entry::{
-    AddedFile, Entry, FORMAT, Init, Input, Kind, Open, Plan, Reader, Role, Rule, Rules, Span, Swap,
+    AddedFile, Delivery, Entry, FORMAT, Init, Input, Kind, Open, Plan, Reader, Role, Rule, Rules,
+    Span, Swap,
 };
+use super::ledgers::check_ledgers;
 use super::state::{State, Violation};
-use crate::chain::{Ledger, Records, Rows};
 use crate::record::ChainId;
 
 type Check = Result<(), Violation>;
@@ -104,9 +105,9 @@ impl State {
         {
             self.check_rules(rules)?;
         }
-        self.check_files(&entry.add)?;
+        self.check_outputs(&entry.add, &entry.deliver)?;
         if entry.kind != Kind::Rewind {
-            check_ledgers(entry.kind, &entry.spans, &entry.add)?;
+            check_ledgers(entry.kind, &entry.spans, &entry.add, &entry.deliver)?;
         }
         for file in &entry.remove {
             if !self.live.contains_key(file) {
@@ -146,8 +147,14 @@ impl State {
             ));
         }
         self.check_rules(&self.rules)?;
-        self.check_files(&receipt.files)?;
-        check_ledgers(Kind::Data, &receipt.spans, &receipt.files)
+        let Receipt {
+            spans,
+            files,
+            deliveries,
+            ..
+        } = receipt;
+        self.check_outputs(files, deliveries)?;
+        check_ledgers(Kind::Data, spans, files, deliveries)
     }
 
     pub(super) fn check_open(&self, open: &Open) -> Check {
@@ -231,13 +238,25 @@ impl State {
         }
     }
 
-    fn check_files(&self, files: &[AddedFile]) -> Check {
+    fn check_outputs(&self, files: &[AddedFile], deliveries: &[Delivery]) -> Check {
         let mut seen = BTreeSet::new();
+        let files_ids = files.iter().map(|file| &file.file);
+        for id in files_ids.chain(deliveries.iter().map(|delivery| &delivery.id)) {
+            if !seen.insert(id) {
+                return Err(wrong("V4", format!("{id} is added twice")));
+            }
+            if self.live.contains_key(id) {
+                return Err(moved("V4", format!("file {id} is live already")));
+            }
+            if self.removed.contains_key(id) || self.gced.contains(id) {
+                return Err(moved("V4", format!("file {id} was removed or collected")));
+            }
+            if self.delivered.contains_key(id) {
+                return Err(moved("V4", format!("{id} was delivered already")));
+            }
+        }
         for file in files {
             let id = &file.file;
-            if !seen.insert(id) {
-                return Err(wrong("V4", format!("file {id} is added twice")));
-            }
             let name = file.path.rsplit('/').next().unwrap_or_default();
             if id.is_empty() || name.split('.').next() != Some(id) || file.path.contains("..") {
                 return Err(wrong(
@@ -250,11 +269,20 @@ impl State {
             {
                 return Err(wrong("O2", format!("file {id}: {why}")));
             }
-            if self.live.contains_key(id) {
-                return Err(moved("V4", format!("file {id} is live already")));
-            }
-            if self.removed.contains_key(id) || self.gced.contains(id) {
-                return Err(moved("V4", format!("file {id} was removed or collected")));
+        }
+        for Delivery {
+            id,
+            role,
+            sink,
+            target,
+            ..
+        } in deliveries
+        {
+            if id.is_empty() || sink.is_empty() || target.is_empty() || *role == Role::Keys {
+                let message = format!(
+                    "a delivery has an id, a sink, a target, and rows or dead letters, found {id:?} of {role:?} to {sink:?} {target:?}"
+                );
+                return Err(wrong("§2", message));
             }
         }
         Ok(())
@@ -451,7 +479,7 @@ impl State {
 fn check_shape(entry: &Entry) -> Check {
     use Kind::{Batch, Data, Gap, Gc, Init, Open, Plan, Reader, Rewind, Swap, Void};
     let kind = entry.kind;
-    let fields: [(&str, bool, &[Kind], &[Kind]); 13] = [
+    let fields: [(&str, bool, &[Kind], &[Kind]); 14] = [
         // field, is it there, kinds that must have it, kinds that may
         ("init", entry.init.is_some(), &[Init], &[]),
         ("open", !entry.open.is_empty(), &[Open], &[]),
@@ -463,6 +491,7 @@ fn check_shape(entry: &Entry) -> Check {
         ),
         ("rules", entry.rules.is_some(), &[Data, Batch], &[]),
         ("add", !entry.add.is_empty(), &[], &[Data, Batch, Rewind]),
+        ("deliver", !entry.deliver.is_empty(), &[], &[Data, Batch]),
         ("remove", !entry.remove.is_empty(), &[], &[Rewind]),
         ("gc", !entry.gc.is_empty(), &[], &[Gc, Data]),
         ("swap", entry.swap.is_some(), &[Swap], &[Data]),
@@ -491,107 +520,6 @@ fn check_shape(entry: &Entry) -> Check {
                 format!("an entry of kind {kind:?} needs `{field}`"),
             ));
         }
-    }
-    Ok(())
-}
-
-/// V7, and the half of V2 that ties files to spans.
-fn check_ledgers(kind: Kind, spans: &[Span], files: &[AddedFile]) -> Check {
-    // chain → (from, to, rows in rows-files, rows in letters-files)
-    let mut found: BTreeMap<&ChainId, (i64, i64, u64, u64)> = spans
-        .iter()
-        .map(|s| (&s.chain, (s.from, s.to, 0, 0)))
-        .collect();
-    for file in files {
-        if file.role == Role::Keys {
-            continue;
-        }
-        let id = &file.file;
-        let mut rows = 0;
-        for range in &file.ranges {
-            let Some((from, to, in_rows, in_letters)) = found.get_mut(&range.chain) else {
-                return Err(
-                    wrong("V2", format!("file {id} has rows without a span")).of(&range.chain)
-                );
-            };
-            if range.from < *from || range.to > *to || range.to <= range.from {
-                return Err(wrong(
-                    "V2",
-                    format!(
-                        "file {id} has rows of {}..{}, the span is {from}..{to}",
-                        range.from, range.to
-                    ),
-                )
-                .of(&range.chain));
-            }
-            rows += range.rows;
-            match file.role {
-                Role::Letters => *in_letters += range.rows,
-                Role::Rows | Role::Keys => *in_rows += range.rows,
-            }
-        }
-        if rows != file.rows || rows == 0 {
-            return Err(wrong(
-                "V7",
-                format!("file {id} has {} rows, its ranges have {rows}", file.rows),
-            ));
-        }
-    }
-    for span in spans {
-        let (_, _, in_rows, in_letters) = found.get(&span.chain).copied().unwrap_or_default();
-        check_span_ledger(kind, span, in_rows, in_letters).map_err(|v| v.of(&span.chain))?;
-    }
-    Ok(())
-}
-
-fn check_span_ledger(kind: Kind, span: &Span, in_rows: u64, in_letters: u64) -> Check {
-    let ledger = Ledger {
-        records: span.records,
-        rows: span.rows,
-        letters: span.letters,
-    };
-    if kind == Kind::Gap {
-        let empty =
-            span.records == Records::default() && span.rows == Rows::default() && span.letters == 0;
-        return match u64::try_from(span.to - span.from) {
-            Ok(width) if empty && width == span.lost => Ok(()),
-            _ => Err(wrong(
-                "V7",
-                format!(
-                    "a gap of {}..{} that lost {}",
-                    span.from, span.to, span.lost
-                ),
-            )),
-        };
-    }
-    if !ledger.closes() {
-        return Err(wrong(
-            "V7",
-            format!("ledgers do not close: {:?}, {:?}", span.records, span.rows),
-        ));
-    }
-    // A span of RAW cannot have read more records than it has offsets; a batch reads rows.
-    let width = u64::try_from(span.to - span.from).unwrap_or(0);
-    if kind == Kind::Data && span.records.read > width {
-        return Err(wrong(
-            "V7",
-            format!("{} records read from {width} offsets", span.records.read),
-        ));
-    }
-    if in_rows != span.rows.written {
-        return Err(wrong(
-            "V7",
-            format!(
-                "{} rows written, {in_rows} rows in the files",
-                span.rows.written
-            ),
-        ));
-    }
-    if in_letters != span.letters {
-        return Err(wrong(
-            "V7",
-            format!("{} dead letters, {in_letters} in the files", span.letters),
-        ));
     }
     Ok(())
 }

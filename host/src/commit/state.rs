@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
-use super::entry::{AddedFile, Entry, Init, Kind, Plan, Reader, Role, Rule, Rules, Writer};
+use serde::{Deserialize, Serialize};
+
+use super::entry::{
+    AddedFile, Delivery, Entry, Init, Kind, Plan, Reader, Role, Rule, Rules, Writer,
+};
 use super::file::rules_digest;
 use super::history::EraAt;
 use crate::chain::Ledger;
@@ -13,7 +17,7 @@ use crate::store::Seal;
 /// Writers of the last so many entries count for the pace (docs/protocol.md §5).
 const PACE_WINDOW: usize = 100;
 
-/// A rule of docs/protocol.md §3 that an entry or draft breaks.
+/// A rule of docs/protocol.md that an entry or draft breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// `V2`; `W1` for an `open`; `§2` where fields do not belong to the kind.
@@ -26,18 +30,43 @@ pub struct Violation {
     pub moved: bool,
 }
 
+/// What is wrong, then the rule in words: an operator need not know its number.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.rule, self.message)?;
-        match &self.chain {
-            Some(chain) => write!(f, " (chain {chain})"),
-            None => Ok(()),
+        f.write_str(&self.message)?;
+        if let Some(chain) = &self.chain {
+            write!(f, " (split {chain})")?;
         }
+        write!(f, "; rule {}: {}", self.rule, in_words(self.rule))
+    }
+}
+
+/// The rules that a [`Violation`] names, each in one line; docs/protocol.md has them in full.
+fn in_words(rule: &str) -> &'static str {
+    match rule {
+        "§2" => "an entry has the fields of its kind, and no others",
+        "V1" => "each entry names the digest of the one before",
+        "V2" => "each span begins where its split stands and moves on",
+        "V3" => "rows are made by the rules that are in force",
+        "V4" => "what an entry adds or delivers has a new id",
+        "V5" => "only live files are removed",
+        "V6" => "only files that were never part of the zone are collected",
+        "V7" => "records and rows add up, and agree with the files and deliveries",
+        "V8" => "a rewind takes back exactly what lies above its borders",
+        "V10" => "a batch does what the open plan says, on the newest rows",
+        "V11" => "the position of a reader is on the log and never goes back by itself",
+        "V12" => "a swap names the rules that it replaces, and blocked ones need force",
+        "O2" => "an upload has the parts that its completion needs",
+        "W1" => "the start of a split is written once, before its first read",
+        "W2" => "an attempt begins on a version that was proved",
+        "W5" => "an answer that is not clear is settled before anything else is written",
+        "W6" => "an entry counts once the version before it was read again",
+        _ => "see docs/protocol.md",
     }
 }
 
 /// Where one version left a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Border {
     pub version: u64,
     pub to: i64,
@@ -47,7 +76,7 @@ pub struct Border {
     pub lost: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainState {
     pub topic: String,
     pub partition: i32,
@@ -121,7 +150,7 @@ impl ChainState {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LiveFile {
     pub file: AddedFile,
     /// The version that added it.
@@ -129,7 +158,7 @@ pub struct LiveFile {
 }
 
 /// A file that left the live set. Its names go before anything later is published (P3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedFile {
     pub path: String,
     /// The version that added it, and the one that removed it.
@@ -138,21 +167,32 @@ pub struct RemovedFile {
     pub seal: Seal,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What another system took, or takes once it is finished (P1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    pub delivery: Delivery,
+    /// The version that says so.
+    pub version: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenPlan {
     /// Its version, which `batch` and `void` name.
     pub version: u64,
     pub plan: Plan,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// As JSON it is what a checkpoint holds, under the names of docs/protocol.md §9.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Of the newest entry folded in: P where the log has proved it.
     pub version: u64,
     /// `sha256:…` of that entry's bytes.
+    #[serde(rename = "entry")]
     pub digest: String,
     /// Whose log it is.
     pub init: Init,
+    #[serde(rename = "splits")]
     pub chains: BTreeMap<ChainId, ChainState>,
     /// In force from the next version on.
     pub rules: Rules,
@@ -162,21 +202,27 @@ pub struct State {
     pub live: BTreeMap<String, LiveFile>,
     /// Files that left, by id.
     pub removed: BTreeMap<String, RemovedFile>,
+    #[serde(rename = "collected")]
     pub gced: BTreeSet<String>,
+    /// By id.
+    pub delivered: BTreeMap<String, Delivered>,
     pub readers: BTreeMap<String, Reader>,
     /// Positions that each reader registered, ascending; a rewind sets a reader back to one of them (V8).
     pub cuts: BTreeMap<String, Vec<BTreeMap<ChainId, i64>>>,
     /// PROCESSED: the gen of its reader that it follows (§10 B0).
+    #[serde(rename = "follows")]
     pub followed: u64,
     /// The last version that took rows back or files away; 0 = none did.
     pub removed_at: u64,
     /// PROCESSED: some batch was committed.
     pub(super) batched: bool,
+    #[serde(rename = "plan")]
     pub open_plan: Option<OpenPlan>,
     /// The last version that changed rows; 0 = none did.
     pub data_at: u64,
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
     /// Which rules were in force when, the oldest first; the entries themselves say who wanted them and why.
+    #[serde(rename = "periods")]
     pub eras: Vec<EraAt>,
     writers: VecDeque<Writer>,
     /// How often the ranges of a plan were voided since a batch last committed.
@@ -201,6 +247,7 @@ impl State {
             live: BTreeMap::new(),
             removed: BTreeMap::new(),
             gced: BTreeSet::new(),
+            delivered: BTreeMap::new(),
             readers: BTreeMap::new(),
             cuts: BTreeMap::new(),
             followed: 0,
@@ -347,6 +394,13 @@ impl State {
             };
             self.live.insert(file.file.clone(), live);
         }
+        for delivery in &entry.deliver {
+            let delivered = Delivered {
+                delivery: delivery.clone(),
+                version: entry.version,
+            };
+            self.delivered.insert(delivery.id.clone(), delivered);
+        }
         for file in &entry.remove {
             if let Some(live) = self.live.remove(file) {
                 let removed = RemovedFile {
@@ -359,7 +413,7 @@ impl State {
             }
         }
         self.gced.extend(entry.gc.iter().cloned());
-        if !entry.add.is_empty() || !entry.remove.is_empty() {
+        if !entry.add.is_empty() || !entry.deliver.is_empty() || !entry.remove.is_empty() {
             self.data_at = entry.version;
         }
         for (transform, counters) in &entry.counters {
@@ -387,7 +441,7 @@ impl State {
         let borders: usize = self.chains.values().map(|chain| chain.borders.len()).sum();
         let eras: usize = self.eras.iter().map(|era| 1 + era.ranges.len()).sum();
         let files = self.live.len() + self.removed.len() + self.gced.len();
-        files + borders + eras
+        files + self.delivered.len() + borders + eras
     }
 
     /// A position below the one before is a set-back: the cuts above it are undone.

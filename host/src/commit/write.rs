@@ -216,7 +216,7 @@ impl Log {
             Error::new(
                 Kind::Bug,
                 "log.commit",
-                format!("a {:?} entry of our own breaks {v}", entry.kind),
+                format!("a {:?} entry of our own is not valid: {v}", entry.kind),
             )
             .with("log", &self.name)
         })?;

@@ -286,8 +286,8 @@ fn letters() -> Members {
         "transform",
         "plugin",
         "version",
-        "digest",
-        "config_digest",
+        "component",
+        "config",
         "file",
     ];
     let field = || ("field", or_null(text()));

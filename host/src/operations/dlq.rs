@@ -34,8 +34,8 @@ pub struct Letter {
     pub transform: String,
     pub plugin: String,
     pub version: String,
-    pub digest: String,
-    pub config_digest: String,
+    pub component: String,
+    pub config: String,
     pub errors: Vec<Reason>,
     /// False: `key`, `value` and `headers` stand in the letter of the same record that came first.
     pub holds_bytes: bool,
@@ -112,8 +112,8 @@ impl Letter {
             transform: stored.transform,
             plugin: stored.plugin,
             version: stored.version,
-            digest: stored.digest,
-            config_digest: stored.config_digest,
+            component: stored.component,
+            config: stored.config,
             errors: stored.reasons.into_iter().map(reason).collect(),
             file: stored.file.to_string(),
         }

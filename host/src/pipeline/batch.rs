@@ -551,6 +551,7 @@ impl Batches<'_> {
             r#gen: open.plan.rules.r#gen,
             spans: spans.collect(),
             files,
+            deliveries: Vec::new(),
             counters: match changed.is_empty() {
                 true => BTreeMap::new(),
                 false => BTreeMap::from([(COLUMNS.to_owned(), changed)]),

@@ -47,7 +47,7 @@ pub(super) fn staging_dir(home: &str) -> String {
 }
 
 /// A file written to its end and durable: with its place, all that anybody needs to publish it, or to take it back later.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seal {
     pub bytes: u64,
     /// Only from stores that publish by completing an upload.

@@ -1,24 +1,21 @@
-//! The digest of rows as a multiset: independent of row order, file borders and encodings. This is a format.
+//! The digest of rows as a multiset: independent of row order, file borders and encodings. This is a format, and made of
+//! a standard hash, so that anybody can recompute it: docs/row_digest.py does.
 //!
-//! All arithmetic wraps; `mul64` keeps the low, `fold` the exclusive-or of both halves of the product.
 //! ```text
-//! K0, K1, K2 = 9e3779b97f4a7c15, d1b54a32d192ed03, 8cb92ba72f3d8dd7
-//! mix(x)  = x ^= x>>32; x *= K0; x ^= x>>29; x *= K1; x ^= x>>32
-//! seed    = first 16 bytes of sha256(column name ‖ 0 ‖ format string of `schema.rs`), as two little-endian words s0, s1
-//! value   = 0 if null, else, as hi‖lo:
-//!   word x (integers sign-extended, bool 0/1, floats their bits with one NaN):
-//!                              lo = mix(x ^ s0), hi = mix((x + s1) ^ lo.rotate_left(32))
-//!   decimal (words x, y):      word(y) under the seed (word(x).lo, word(x).hi)
-//!   bytes b of n:              a = s0 ^ n·K2, c = s1; for each 16 bytes, the last zero-padded, as words x, y:
-//!                              a = fold(x ^ a ^ K0, y ^ K1), c = fold(y ^ c ^ K2, x ^ K0) + a;
-//!                              lo = mix(a ^ c.rotate_left(32)), hi = mix(c + a·K1)
-//!   list of n values, struct:  words folded: h = word(n); for each child h = word2(h + child's value); a child's seed
-//!                              is (mix(s0 + 1 + i), mix(s1 + 1 + i)), i = its place among its siblings
-//! row     = word2(Σ over columns of value)   where word2(h) = word(h.hi) under the seed (h.lo, K2)
-//! digest  = Σ over rows of row, 32 hex digits
+//! H(bytes, seed)   XXH3, 128 bits; a number, and as bytes little-endian
+//! seed of a column low 64 bits of H(name in UTF-8, 0)
+//! value            0 if null, else H(its bytes, seed of its column):
+//!   bool, integers, dates, timestamps   8 bytes, two's complement (a boolean is 0 or 1; moments count in the unit of the column)
+//!   floats                              8 bytes, as a double, with one NaN
+//!   decimals                            16 bytes, two's complement, without the scale
+//!   strings, binary                     as they are
+//!   lists, structs                      the values of the children one after the other, 16 bytes each
+//! row              H(16 bytes of Σ over the columns of value, 0)
+//! digest           Σ over the rows of row, as `xxh3:` and 32 hex digits
 //! ```
-//! A null adds nothing, so a column that is null throughout may be added or left out; null and empty differ. The digest
-//! finds accidents and disagreeing code, not forgery: a file's bytes are sealed by its sha256.
+//! Sums are modulo 2^128, bytes little-endian. A null adds nothing, so a column that is null throughout may be added or
+//! left out; null and empty differ. Width, sign and precision of a type do not count: the schema digest has them. The
+//! digest finds accidents and disagreeing code, not forgery: the sha256 of a file seals its bytes.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -29,16 +26,13 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Schema, TimeUnit};
-use sha2::{Digest, Sha256};
+use twox_hash::XxHash3_128;
 
 use crate::chain::Column;
 use crate::error::{Error, Kind, Result};
 
-use super::schema::format_string;
-
-const K0: u64 = 0x9e37_79b9_7f4a_7c15;
-const K1: u64 = 0xd1b5_4a32_d192_ed03;
-const K2: u64 = 0x8cb9_2ba7_2f3d_8dd7;
+/// In the text of a digest: which hash it is made of.
+const PREFIX: &str = "xxh3:";
 
 /// Collects the digest of rows that share a schema.
 #[derive(Clone, Debug)]
@@ -48,15 +42,12 @@ pub struct RowDigest {
     sums: Vec<u128>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Seed(u64, u64);
+type Seed = u64;
 
 impl RowDigest {
     pub fn new(schema: &Schema) -> RowDigest {
-        let seeds = schema.fields().iter().map(|field| {
-            let format = format_string(field.data_type()).unwrap_or_default();
-            Seed::of(field.name(), &format)
-        });
+        let seeds = schema.fields().iter();
+        let seeds = seeds.map(|field| bytes(field.name().as_bytes(), 0) as Seed);
         RowDigest {
             seeds: seeds.collect(),
             total: 0,
@@ -80,7 +71,7 @@ impl RowDigest {
             }
         }
         for sum in &self.sums {
-            self.total = self.total.wrapping_add(word2(*sum));
+            self.total = self.total.wrapping_add(wide(*sum, 0));
         }
         Ok(())
     }
@@ -93,26 +84,9 @@ impl RowDigest {
         self.add(&columns.collect::<Vec<_>>(), batch.num_rows())
     }
 
-    pub fn hex(&self) -> String {
-        format!("{:032x}", self.total)
-    }
-}
-
-impl Seed {
-    fn of(name: &str, format: &str) -> Seed {
-        let mut sha = Sha256::new();
-        sha.update(name);
-        sha.update([0]);
-        sha.update(format);
-        let digest = sha.finalize();
-        Seed(load(&digest[..8]), load(&digest[8..16]))
-    }
-
-    fn child(self, place: u64) -> Seed {
-        Seed(
-            mix(self.0.wrapping_add(place + 1)),
-            mix(self.1.wrapping_add(place + 1)),
-        )
+    /// As an entry has it.
+    pub fn text(&self) -> String {
+        format!("{PREFIX}{:032x}", self.total)
     }
 }
 
@@ -132,12 +106,8 @@ fn add_values(sums: &mut [u128], array: &ArrayRef, seed: Seed) -> Result<()> {
         DataType::UInt16 => words::<UInt16Type>(sums, array, seed, u64::from),
         DataType::UInt32 => words::<UInt32Type>(sums, array, seed, u64::from),
         DataType::UInt64 => words::<UInt64Type>(sums, array, seed, |v| v),
-        DataType::Float32 => words::<Float32Type>(sums, array, seed, |v| {
-            u64::from(if v.is_nan() { f32::NAN } else { v }.to_bits())
-        }),
-        DataType::Float64 => words::<Float64Type>(sums, array, seed, |v| {
-            if v.is_nan() { f64::NAN } else { v }.to_bits()
-        }),
+        DataType::Float32 => words::<Float32Type>(sums, array, seed, |v| double(f64::from(v))),
+        DataType::Float64 => words::<Float64Type>(sums, array, seed, double),
         DataType::Date32 => words::<Date32Type>(sums, array, seed, |v| v as u64),
         DataType::Date64 => words::<Date64Type>(sums, array, seed, |v| v as u64),
         DataType::Timestamp(unit, _) => match unit {
@@ -154,11 +124,7 @@ fn add_values(sums: &mut [u128], array: &ArrayRef, seed: Seed) -> Result<()> {
         },
         DataType::Decimal128(..) => {
             let values = array.as_primitive::<Decimal128Type>().values();
-            each(sums, array, |i| {
-                let value = values[i] as u128;
-                let low = word(value as u64, seed);
-                word((value >> 64) as u64, Seed(low as u64, (low >> 64) as u64))
-            });
+            each(sums, array, |i| wide(values[i] as u128, seed));
         }
         DataType::Utf8 => {
             let a = array.as_string::<i32>();
@@ -210,7 +176,7 @@ fn add_values(sums: &mut [u128], array: &ArrayRef, seed: Seed) -> Result<()> {
     Ok(())
 }
 
-fn each(sums: &mut [u128], array: &ArrayRef, hash: impl Fn(usize) -> u128) {
+fn each(sums: &mut [u128], array: &ArrayRef, mut hash: impl FnMut(usize) -> u128) {
     match array.nulls().filter(|nulls| nulls.null_count() > 0) {
         None => {
             for (i, sum) in sums.iter_mut().enumerate() {
@@ -260,86 +226,53 @@ fn lists<O: arrow_array::OffsetSizeTrait>(
     seed: Seed,
 ) -> Result<()> {
     let mut children = vec![0; items.len()];
-    add_values(&mut children, items, seed.child(0))?;
+    add_values(&mut children, items, seed)?;
+    let mut joined = Vec::new();
     each(sums, array, |i| {
         let items = &children[offsets[i].as_usize()..offsets[i + 1].as_usize()];
-        fold_children(items.iter().copied(), seed)
+        join(&mut joined, items.iter().copied(), seed)
     });
     Ok(())
 }
 
 fn structs(sums: &mut [u128], array: &ArrayRef, seed: Seed) -> Result<()> {
     let mut columns = Vec::new();
-    for (place, column) in array.as_struct().columns().iter().enumerate() {
+    for column in array.as_struct().columns() {
         let mut values = vec![0; column.len()];
-        add_values(&mut values, column, seed.child(place as u64))?;
+        add_values(&mut values, column, seed)?;
         columns.push(values);
     }
+    let mut joined = Vec::new();
     each(sums, array, |i| {
-        fold_children(columns.iter().map(|column| column[i]), seed)
+        join(&mut joined, columns.iter().map(|column| column[i]), seed)
     });
     Ok(())
 }
 
-fn fold_children(children: impl ExactSizeIterator<Item = u128>, seed: Seed) -> u128 {
-    let start = word(children.len() as u64, seed);
-    children.fold(start, |h, child| word2(h.wrapping_add(child)))
+fn join(joined: &mut Vec<u8>, children: impl Iterator<Item = u128>, seed: Seed) -> u128 {
+    joined.clear();
+    children.for_each(|child| joined.extend(child.to_le_bytes()));
+    bytes(joined, seed)
+}
+
+/// NaNs are one.
+fn double(value: f64) -> u64 {
+    if value.is_nan() { f64::NAN } else { value }.to_bits()
 }
 
 #[inline]
 fn word(x: u64, seed: Seed) -> u128 {
-    let low = mix(x ^ seed.0);
-    let high = mix(x.wrapping_add(seed.1) ^ low.rotate_left(32));
-    u128::from(high) << 64 | u128::from(low)
+    bytes(&x.to_le_bytes(), seed)
 }
 
 #[inline]
-fn word2(h: u128) -> u128 {
-    word((h >> 64) as u64, Seed(h as u64, K2))
+fn wide(x: u128, seed: Seed) -> u128 {
+    bytes(&x.to_le_bytes(), seed)
 }
 
 #[inline]
 fn bytes(value: &[u8], seed: Seed) -> u128 {
-    let mut a = seed.0 ^ (value.len() as u64).wrapping_mul(K2);
-    let mut c = seed.1;
-    let mut step = |x: u64, y: u64| {
-        a = fold(x ^ a ^ K0, y ^ K1);
-        c = fold(y ^ c ^ K2, x ^ K0).wrapping_add(a);
-    };
-    let (blocks, tail) = value.as_chunks::<16>();
-    for block in blocks {
-        step(load(&block[..8]), load(&block[8..]));
-    }
-    if !tail.is_empty() {
-        let mut padded = [0; 16];
-        padded[..tail.len()].copy_from_slice(tail);
-        step(load(&padded[..8]), load(&padded[8..]));
-    }
-    let low = mix(a ^ c.rotate_left(32));
-    let high = mix(c.wrapping_add(a.wrapping_mul(K1)));
-    u128::from(high) << 64 | u128::from(low)
-}
-
-#[inline]
-fn mix(mut x: u64) -> u64 {
-    x ^= x >> 32;
-    x = x.wrapping_mul(K0);
-    x ^= x >> 29;
-    x = x.wrapping_mul(K1);
-    x ^ x >> 32
-}
-
-#[inline]
-fn fold(x: u64, y: u64) -> u64 {
-    let product = u128::from(x) * u128::from(y);
-    product as u64 ^ (product >> 64) as u64
-}
-
-#[inline]
-fn load(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(bytes);
-    u64::from_le_bytes(word)
+    XxHash3_128::oneshot_with_seed(seed, value)
 }
 
 #[cfg(test)]
@@ -369,7 +302,7 @@ mod tests {
         for batch in batches {
             digest.add_batch(batch).expect("supported");
         }
-        digest.hex()
+        digest.text()
     }
 
     #[test]
@@ -390,7 +323,7 @@ mod tests {
         assert_ne!(digest(&[all.slice(0, 4)]), whole);
         assert_ne!(digest(&[all.clone(), all.slice(0, 1)]), whole);
         assert_eq!(
-            whole, "3379d76030b8e0762b0aea4a5031cb24",
+            whole, "xxh3:476790b6b71c72c5637010f55ada68cd",
             "the format is pinned"
         );
     }
@@ -423,7 +356,7 @@ mod tests {
         ];
         let mut digest_ = RowDigest::new(&plain.schema());
         digest_.add(&columns, 3).expect("supported");
-        assert_eq!(digest_.hex(), digest(&[plain]));
+        assert_eq!(digest_.text(), digest(&[plain]));
     }
 
     #[test]

@@ -172,6 +172,12 @@ impl RowsFile {
         Ok(())
     }
 
+    /// For whoever reads the file: goes to the metadata in its footer.
+    pub fn note(&mut self, key: &str, value: String) {
+        let note = KeyValue::new(key.to_owned(), value);
+        self.writer.append_key_value_metadata(note);
+    }
+
     /// These rows are of `chain`, between `from` and `to` (exclusive).
     pub fn cover(&mut self, chain: &ChainId, from: i64, to: i64, rows: u64) {
         if rows == 0 {
@@ -233,7 +239,7 @@ impl RowsFile {
             ranges: self.ranges.into_values().collect(),
             partition: partition_map(&self.birth.partition),
             schema: self.schema_digest,
-            row_digest: self.digest.hex(),
+            row_digest: self.digest.text(),
             keys: None,
             upload: None,
         };
@@ -354,10 +360,6 @@ impl Out {
 
     pub fn sha256(&self) -> String {
         format!("sha256:{}", hex(&self.sha.clone().finalize()))
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     pub fn written(self, added: AddedFile) -> Written {

@@ -15,11 +15,9 @@
 //!
 //! All little-endian. **A row with a null in its key is never a duplicate** and has no key.
 //!
-//! **Sidecar**, one per rows file: `WEIRKEYS`, version 1 (4 bytes), scheme (16 bytes: sha256 of the length-prefixed column
-//! names), count (8 bytes), then the keys as 16 bytes each, strictly ascending, then the sha256 of all before it (32 bytes).
-//! Sidecars are streamed, never loaded.
+//! **Sidecar**, one per rows file: Parquet with one column, `key` (16 bytes, strictly ascending), and the names of the key
+//! columns as a JSON list under [`COLUMNS`] in the file's metadata. Sidecars are streamed, never loaded.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -28,56 +26,43 @@ use arrow_array::types::{
     Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, RecordBatch};
-use arrow_schema::{DataType, TimeUnit};
-use bytes::Bytes;
+use arrow_array::{Array, ArrayRef, FixedSizeBinaryArray, RecordBatch};
+use arrow_buffer::Buffer;
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use sha2::{Digest, Sha256};
 
+use crate::chain::Column;
 use crate::commit::{AddedFile, FileRange, Role};
 use crate::error::{Error, Kind, Result};
-use crate::hash::hex;
 use crate::store::Store;
 
-use super::file::{Birth, Out, Written};
-use super::layout::partition_map;
-use super::read::Located;
+use super::file::{Birth, Plain, RowsFile, Written};
+use super::read::{FileRows, Located};
+use super::{Compression, ParquetOptions};
 
 /// 16 bytes, compared as a big-endian number.
 pub type Key = u128;
 
-const MAGIC: &[u8; 8] = b"WEIRKEYS";
-const VERSION: u32 = 1;
-const HEADER_BYTES: u64 = 36;
-const KEY_BYTES: u64 = 16;
-const FOOTER_BYTES: u64 = 32;
-/// A multiple of the key size, so that no key lies across two reads.
-const READ_BYTES: u64 = 256 << 10;
+const KEY: &str = "key";
+const KEY_BYTES: i32 = 16;
+/// Metadata of a sidecar: which columns the keys are of.
+const COLUMNS: &str = "weir.dedup_key";
+/// One row group is in memory while keys are written or read: 65,536 keys.
+const GROUP_BYTES: usize = 1 << 20;
+/// Keys that are made into an array at a time.
+const CHUNK_KEYS: usize = 8192;
 
 /// Which columns are the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyScheme {
     columns: Vec<String>,
-    id: [u8; 16],
 }
 
 impl KeyScheme {
     pub fn new(columns: &[String]) -> KeyScheme {
-        let mut sha = Sha256::new();
-        for column in columns {
-            sha.update((column.len() as u32).to_le_bytes());
-            sha.update(column);
-        }
-        let mut id = [0; 16];
-        id.copy_from_slice(&sha.finalize()[..16]);
         KeyScheme {
             columns: columns.to_vec(),
-            id,
         }
-    }
-
-    /// Stands where rows files have the digest of their schema.
-    pub fn schema(&self) -> String {
-        format!("weir-keys-{VERSION}:{}", hex(&self.id))
     }
 
     /// The key of each row; `None` where a column of it is null.
@@ -231,6 +216,11 @@ fn load(bytes: &[u8]) -> Key {
     u128::from_be_bytes(key)
 }
 
+fn schema() -> SchemaRef {
+    let key = Field::new(KEY, DataType::FixedSizeBinary(KEY_BYTES), false);
+    Arc::new(Schema::new(vec![key]))
+}
+
 /// Writes the sidecar of one rows file. `keys` ascend strictly; `ranges` are those of the rows file.
 pub fn write_keys(
     store: &Arc<dyn Store>,
@@ -240,121 +230,110 @@ pub fn write_keys(
     ranges: Vec<FileRange>,
 ) -> Result<Written> {
     debug_assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
-    let mut out = Out::create(store, &birth.place)?;
-    let mut sha = Sha256::new();
-    let mut put = |bytes: &[u8]| {
-        sha.update(bytes);
-        out.write_all(bytes)
+    // Keys are as good as random, and each stands once: nothing can make them smaller.
+    let options = ParquetOptions {
+        compression: Compression::None,
+        row_group_bytes: GROUP_BYTES,
     };
-    let mut write = || {
-        put(MAGIC)?;
-        put(&VERSION.to_le_bytes())?;
-        put(&scheme.id)?;
-        put(&(keys.len() as u64).to_le_bytes())?;
-        for chunk in keys.chunks(4096) {
-            let bytes: Vec<u8> = chunk.iter().flat_map(|key| key.to_be_bytes()).collect();
-            put(&bytes)?;
-        }
-        Ok(())
-    };
-    let failed = |e: std::io::Error| {
-        Error::new(
-            Kind::StoreUnavailable,
-            "zone.keys",
-            "writing a key sidecar failed",
-        )
-        .source(e)
-    };
-    write().map_err(failed)?;
-    out.write_all(&sha.finalize()).map_err(failed)?;
-    let sum = keys.iter().fold(0, |sum: u128, key| sum.wrapping_add(*key));
-    let added = AddedFile {
-        file: birth.place.file().to_owned(),
-        path: birth.place.path().to_owned(),
-        role: Role::Keys,
-        bytes: out.bytes(),
-        rows: keys.len() as u64,
-        sha256: out.sha256(),
-        ranges,
-        partition: partition_map(&birth.partition),
-        schema: scheme.schema(),
-        row_digest: format!("{sum:032x}"),
-        keys: None,
-        upload: None,
-    };
-    Ok(out.written(added))
+    let plain = Plain::from([KEY.to_owned()]);
+    let mut file = RowsFile::create(store, birth, &schema(), &options, plain)?;
+    let columns = serde_json::to_string(&scheme.columns).unwrap_or_default();
+    file.note(COLUMNS, columns);
+    for chunk in keys.chunks(CHUNK_KEYS) {
+        let bytes: Vec<u8> = chunk.iter().flat_map(|key| key.to_be_bytes()).collect();
+        let array = FixedSizeBinaryArray::try_new(KEY_BYTES, Buffer::from_vec(bytes), None);
+        let values: ArrayRef = Arc::new(array.map_err(|e| {
+            Error::new(Kind::Bug, "zone.keys", "keys do not fit their column").source(e)
+        })?);
+        let column = Column {
+            values,
+            constant: false,
+        };
+        file.write(&[column], chunk.len())?;
+    }
+    let (mut written, _) = file.close()?;
+    written.added_mut().ranges = ranges;
+    Ok(written)
 }
 
-/// Keys of a sidecar in ascending order. Ends with an error unless every byte is as it was written.
+/// Keys of a sidecar in ascending order. Its bytes are read twice: no byte is decoded before all have the digest that their
+/// entry says, because a decoder need not survive what is damaged.
 pub struct KeyStream {
-    file: Located,
-    sha: Sha256,
-    buffer: Bytes,
-    at: u64,
+    path: String,
+    rows: FileRows,
+    batch: FixedSizeBinaryArray,
+    at: usize,
     last: Option<Key>,
+    /// Not read yet, by the entry.
+    left: u64,
     ended: bool,
 }
 
 impl KeyStream {
-    pub fn open(file: Located, scheme: &KeyScheme) -> Result<KeyStream> {
-        if file.size() < HEADER_BYTES + FOOTER_BYTES {
-            return Err(corrupt(&file, "it is too short"));
+    /// `said` is the sidecar as its entry has it, `file` where it was found.
+    pub fn open(file: Located, said: &AddedFile, scheme: &KeyScheme) -> Result<KeyStream> {
+        debug_assert_eq!(said.role, Role::Keys);
+        let path = file.path().to_owned();
+        if file.sha256()? != said.sha256 {
+            return Err(corrupt(&path, "its bytes are not those that the log says"));
         }
-        let header = file.get(0..HEADER_BYTES)?;
-        let mut count = [0; 8];
-        count.copy_from_slice(&header[28..]);
-        let body = file.size() - HEADER_BYTES - FOOTER_BYTES;
-        if header[..8] != MAGIC[..] || header[8..12] != VERSION.to_le_bytes() {
-            return Err(corrupt(&file, "it does not begin as one of version 1 does"));
+        let rows = FileRows::open(file, |_| true)?;
+        if *rows.schema().fields() != *schema().fields() {
+            return Err(corrupt(&path, "it has other columns than one of keys"));
         }
-        if u64::from_le_bytes(count).checked_mul(KEY_BYTES) != Some(body) {
-            return Err(corrupt(&file, "its length is not that of its keys"));
+        let columns = rows.note(COLUMNS).map(serde_json::from_str::<Vec<String>>);
+        match columns {
+            Some(Ok(columns)) if columns == scheme.columns => {}
+            Some(Ok(columns)) => {
+                return Err(Error::new(
+                    Kind::ConfigInvalid,
+                    "zone.keys",
+                    format!(
+                        "the zone was deduplicated by other columns, `{}`, than the config says, `{}`",
+                        columns.join(","),
+                        scheme.columns.join(",")
+                    ),
+                )
+                .with("file", path)
+                .hint("set sink.dedup.key back, or write to a new zone"));
+            }
+            _ => {
+                return Err(corrupt(
+                    &path,
+                    "it does not say of which columns its keys are",
+                ));
+            }
         }
-        if header[12..28] != scheme.id {
-            return Err(Error::new(
-                Kind::ConfigInvalid,
-                "zone.keys",
-                format!(
-                    "the zone was deduplicated by other columns than `{}`",
-                    scheme.columns.join(",")
-                ),
-            )
-            .with("file", file.path())
-            .hint("set sink.dedup.key back, or write to a new zone"));
-        }
-        let mut sha = Sha256::new();
-        sha.update(&header);
         Ok(KeyStream {
-            file,
-            sha,
-            buffer: Bytes::new(),
-            at: HEADER_BYTES,
+            path,
+            batch: FixedSizeBinaryArray::new_null(KEY_BYTES, 0),
+            at: 0,
             last: None,
+            rows,
+            left: said.rows,
             ended: false,
         })
     }
 
     fn advance(&mut self) -> Result<Option<Key>> {
-        let end = self.file.size() - FOOTER_BYTES;
-        if self.buffer.is_empty() {
-            if self.at == end {
-                let footer = self.file.get(end..self.file.size())?;
-                if footer[..] != self.sha.clone().finalize()[..] {
-                    return Err(corrupt(&self.file, "its digest is not that of its bytes"));
-                }
-                return Ok(None);
-            }
-            let to = end.min(self.at + READ_BYTES);
-            self.buffer = self.file.get(self.at..to)?;
-            if self.buffer.len() as u64 != to - self.at {
-                return Err(corrupt(&self.file, "it ended early"));
-            }
-            self.sha.update(&self.buffer);
-            self.at = to;
+        while self.at == self.batch.len() {
+            let Some(batch) = self.rows.next().transpose()? else {
+                return match self.left {
+                    0 => Ok(None),
+                    _ => Err(corrupt(&self.path, "it has fewer keys than the log says")),
+                };
+            };
+            let more = self.left.checked_sub(batch.num_rows() as u64);
+            self.left =
+                more.ok_or_else(|| corrupt(&self.path, "it has more keys than the log says"))?;
+            let column = batch.column(0).as_fixed_size_binary_opt();
+            let column = column.ok_or_else(|| corrupt(&self.path, "its keys are not binary"))?;
+            (self.batch, self.at) = (column.clone(), 0);
         }
-        let key = load(&self.buffer.split_to(KEY_BYTES as usize));
+        let key = load(self.batch.value(self.at));
+        self.at += 1;
         if self.last.is_some_and(|last| last >= key) {
-            return Err(corrupt(&self.file, "its keys do not ascend"));
+            return Err(corrupt(&self.path, "its keys do not ascend"));
         }
         self.last = Some(key);
         Ok(Some(key))
@@ -374,12 +353,12 @@ impl Iterator for KeyStream {
     }
 }
 
-fn corrupt(file: &Located, why: &str) -> Error {
+fn corrupt(path: &str, why: &str) -> Error {
     Error::new(
         Kind::LogCorrupt,
         "zone.keys",
         format!("a key sidecar is damaged: {why}"),
     )
-    .with("file", file.path())
+    .with("file", path)
     .hint("restore the file from a copy: without it duplicates cannot be told")
 }

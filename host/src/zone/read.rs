@@ -258,7 +258,10 @@ pub struct FileRows {
 }
 
 impl FileRows {
-    fn open(file: Located, keep: impl Fn(&RowGroupMetaData) -> bool) -> Result<FileRows> {
+    pub(super) fn open(
+        file: Located,
+        keep: impl Fn(&RowGroupMetaData) -> bool,
+    ) -> Result<FileRows> {
         let metadata = file.metadata()?;
         let groups = metadata.metadata().row_groups().iter().enumerate();
         let groups = groups
@@ -275,6 +278,14 @@ impl FileRows {
 
     pub fn schema(&self) -> &SchemaRef {
         self.metadata.schema()
+    }
+
+    /// What the metadata of the file says under this key.
+    pub(super) fn note(&self, key: &str) -> Option<&str> {
+        let notes = self.metadata.metadata().file_metadata();
+        let notes = notes.key_value_metadata()?.iter();
+        let found = notes.filter(|note| note.key == key).next_back()?;
+        found.value.as_deref()
     }
 
     fn advance(&mut self) -> Result<Option<RecordBatch>> {
@@ -338,13 +349,9 @@ pub fn verify_file(
             wrong.push(format!("{what}: the log says {said}, the file {found}"));
         }
     };
-    let mut sha = Sha256::new();
-    for chunk in located.chunks() {
-        sha.update(&chunk?);
-    }
-    let sha256 = format!("sha256:{}", hex(&sha.finalize()));
+    let sha256 = located.sha256()?;
     differ("sha256", &file.sha256, &sha256);
-    if file.role == Role::Keys || sha256 != file.sha256 {
+    if sha256 != file.sha256 {
         return Ok(wrong);
     }
     let rows = FileRows::open(located, |_| true)?;
@@ -357,7 +364,7 @@ pub fn verify_file(
         count += batch.num_rows() as u64;
     }
     differ("rows", &file.rows.to_string(), &count.to_string());
-    differ("row digest", &file.row_digest, &digest.hex());
+    differ("row digest", &file.row_digest, &digest.text());
     Ok(wrong)
 }
 
@@ -397,7 +404,7 @@ impl Located {
         })
     }
 
-    pub fn size(&self) -> u64 {
+    fn size(&self) -> u64 {
         self.found.bytes
     }
 
@@ -415,6 +422,15 @@ impl Located {
                 None => Err(lost(self.path())),
             },
         }
+    }
+
+    /// Of all bytes, as an entry has it.
+    pub fn sha256(&self) -> Result<String> {
+        let mut sha = Sha256::new();
+        for chunk in self.chunks() {
+            sha.update(&chunk?);
+        }
+        Ok(format!("sha256:{}", hex(&sha.finalize())))
     }
 
     pub fn chunks(&self) -> impl Iterator<Item = Result<Bytes>> + '_ {

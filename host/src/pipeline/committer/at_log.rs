@@ -122,6 +122,7 @@ fn durable(sealed: Sealed, rules_gen: u64) -> Result<Receipt> {
         r#gen: rules_gen,
         spans,
         files: added,
+        deliveries: Vec::new(),
         counters: sums,
     })
 }

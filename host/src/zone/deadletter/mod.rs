@@ -42,8 +42,8 @@ pub fn schema() -> SchemaRef {
         text("transform"),
         text("plugin"),
         text("version"),
-        text("digest"),
-        text("config_digest"),
+        text("component"),
+        text("config"),
         text("code"),
         Field::new("field", DataType::Utf8, true),
         text("message"),
@@ -52,8 +52,7 @@ pub fn schema() -> SchemaRef {
     ]))
 }
 
-/// True: the record's bytes stand in this row. False: they stand in the record's first row of the same file. Files that
-/// were written before there was this column have the bytes in every row.
+/// True: the record's bytes stand in this row. False: they stand in the record's first row of the same file.
 const HOLDS_BYTES: &str = "holds_bytes";
 
 fn error_fields() -> Fields {

@@ -41,8 +41,8 @@ pub struct Stored {
     pub transform: String,
     pub plugin: String,
     pub version: String,
-    pub digest: String,
-    pub config_digest: String,
+    pub component: String,
+    pub config: String,
     /// The first is the one that `code`, `field`, `message` of the table repeat.
     pub reasons: Vec<StoredReason>,
 }
@@ -204,8 +204,8 @@ fn letters(
             transform: columns.text("transform", i)?,
             plugin: columns.text("plugin", i)?,
             version: columns.text("version", i)?,
-            digest: columns.text("digest", i)?,
-            config_digest: columns.text("config_digest", i)?,
+            component: columns.text("component", i)?,
+            config: columns.text("config", i)?,
             reasons,
         });
     }
@@ -251,13 +251,10 @@ impl Columns<'_> {
         Ok(array.is_valid(i).then(|| array.value(i).to_vec()))
     }
 
-    /// Files of older versions have the bytes in every row, and no column that says so.
     fn holds_bytes(&self, i: usize) -> Result<bool> {
-        let Some(column) = self.batch.column_by_name(HOLDS_BYTES) else {
-            return Ok(true);
-        };
-        let column = (column.as_boolean_opt()).ok_or_else(|| self.wrong(HOLDS_BYTES))?;
-        Ok(column.value(i))
+        let column = self.batch.column_by_name(HOLDS_BYTES);
+        let column = column.and_then(|column| column.as_boolean_opt());
+        Ok(column.ok_or_else(|| self.wrong(HOLDS_BYTES))?.value(i))
     }
 
     fn headers(&self, i: usize) -> Result<Vec<(String, Option<Vec<u8>>)>> {

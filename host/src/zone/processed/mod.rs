@@ -340,9 +340,9 @@ impl ProcessedBatch {
             if !touched.iter().any(|t| near(*t, period)) {
                 continue;
             }
-            let located =
-                Located::find(&self.store, &self.options.name, sidecar(rows, &sidecars)?)?;
-            let keys = KeyStream::open(located, &self.scheme)?;
+            let sidecar = sidecar(rows, &sidecars)?;
+            let located = Located::find(&self.store, &self.options.name, sidecar)?;
+            let keys = KeyStream::open(located, sidecar, &self.scheme)?;
             let reaches = |row: u32| near(self.period(row), period);
             mark_known(&self.candidates, keys, reaches, &mut duplicate)?;
         }
