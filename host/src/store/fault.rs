@@ -16,6 +16,7 @@ use super::{
     Completed, Created, Listed, Renamed, Renames, StagedWriter, Store, Upload, Uploads, Way,
 };
 use crate::error::{Error, Kind, Result};
+use crate::lock::lock;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
@@ -116,7 +117,7 @@ impl Script {
 
     /// How many calls of the watched kind there were.
     pub fn seen(&self) -> u64 {
-        *self.seen.lock().unwrap_or_else(|e| e.into_inner())
+        *lock(&self.seen)
     }
 }
 
@@ -129,7 +130,7 @@ impl Faults for Script {
         if !counts {
             return Fault::None;
         }
-        let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
+        let mut seen = lock(&self.seen);
         *seen += 1;
         if *seen == n.saturating_add(1) {
             self.fault
@@ -413,7 +414,7 @@ impl Process {
     }
 
     fn late(&self) -> MutexGuard<'_, Vec<Change>> {
-        self.late.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.late)
     }
 
     fn unexpected(&self) -> Error {

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
 use super::{
     Completed, Created, Listed, Renamed, Renames, StagedWriter, Store, Upload, Uploads, Way,
 };
 use crate::error::{Error, Kind, Result};
+use crate::hash::sha256;
+use crate::lock::lock;
 
 /// Small enough that trials write files of several parts, and large enough for 10,000 of them to hold one (640 MB).
 const PART_BYTES: usize = 64 << 10;
@@ -81,7 +82,7 @@ struct Parts {
 /// The store of this URL, shared inside the process.
 pub(super) fn open(url: &str) -> Result<Arc<Memory>> {
     let store = Memory::of(url)?;
-    let mut stores = STORES.lock().unwrap_or_else(|e| e.into_inner());
+    let mut stores = lock(&STORES);
     let store = stores
         .entry(url.to_owned())
         .or_insert_with(|| Arc::new(store));
@@ -90,7 +91,7 @@ pub(super) fn open(url: &str) -> Result<Arc<Memory>> {
 
 /// Uploads that are not over in a store of this kind; none in others. For tests.
 pub fn open_uploads(store: &dyn Store) -> Vec<OpenUpload> {
-    let stores = STORES.lock().unwrap_or_else(|e| e.into_inner());
+    let stores = lock(&STORES);
     let Some(store) = stores.get(store.url()) else {
         return Vec::new();
     };
@@ -153,7 +154,7 @@ impl Memory {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.state)
     }
 
     /// What it answers, and whether this call took the upload.
@@ -386,12 +387,8 @@ impl Uploads for Memory {
             return Ok(None);
         }
         // The same bytes have the same name, with quotes, as on S3.
-        let digest: Vec<String> = Sha256::digest(&bytes)
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let name = format!("\"{}\"", digest.concat());
+        let digest = sha256(&bytes);
+        let name = format!("\"{}\"", digest.trim_start_matches("sha256:"));
         parts.parts.insert(number, (name.clone(), bytes));
         Ok(Some(name))
     }
