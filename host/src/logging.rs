@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use indicatif::MultiProgress;
 use tracing::Subscriber;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::checked::{LogConfig, LogFormat};
 use crate::error::{Error, Kind, Result};
@@ -31,7 +31,7 @@ pub(crate) fn drawing() -> &'static MultiProgress {
 /// The filter in force, and the loggers that have a level of their own.
 #[derive(Debug)]
 struct Levels {
-    handle: reload::Handle<EnvFilter, Registry>,
+    handle: reload::Handle<Targets, Registry>,
     set: Mutex<BTreeMap<String, Set>>,
 }
 
@@ -50,7 +50,7 @@ pub fn init(config: &LogConfig) -> Result<()> {
 
 /// `dir`: what the threads of a pipeline say stands in `<dir>/<pipeline>.log` too.
 pub fn init_with(config: &LogConfig, dir: Option<&Path>) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|error| {
+    let filter = config.level.parse::<Targets>().map_err(|error| {
         Error::new(
             Kind::ConfigInvalid,
             "telemetry.init",
@@ -213,7 +213,8 @@ pub fn set_level(logger: &str, level: &str, now: i64) -> Result<Vec<String>, Str
             logger => format!("{logger}={level}"),
         });
     let parts: Vec<String> = parts.collect();
-    let filter = EnvFilter::try_new(parts.join(",")).map_err(|e| e.to_string())?;
+    let filter = parts.join(",").parse::<Targets>();
+    let filter = filter.map_err(|e| e.to_string())?;
     levels.handle.reload(filter).map_err(|e| e.to_string())?;
     *set = next;
     Ok(vec![logger.to_owned()])

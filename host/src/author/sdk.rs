@@ -25,7 +25,7 @@ macro_rules! sources {
 }
 
 const SOURCES: &[(&str, &str)] = sources! {
-    "builder.rs" "config.rs" "contract.rs" "json.rs" "lib.rs" "log.rs" "native.rs" "numbers.rs" "pattern.rs" "rejects.rs"
+    "bindings.rs" "builder.rs" "config.rs" "contract.rs" "json.rs" "lib.rs" "log.rs" "native.rs" "numbers.rs" "pattern.rs" "rejects.rs"
     "rowwise.rs" "schema.rs" "table.rs" "testing.rs" "time.rs" "types.rs" "view.rs"
 };
 const WIT: &str = include_str!("../../../wit/weir.wit");
@@ -111,6 +111,19 @@ mod tests {
         assert_eq!(here, there);
         let contract = SOURCES.iter().find(|(path, _)| *path == "src/contract.rs");
         assert!(contract.expect("contract").1.contains(WIT_HERE));
+    }
+
+    #[test]
+    fn the_bindings_are_those_of_the_contract() {
+        use sha2::Digest as _;
+        let bindings = SOURCES.iter().find(|(path, _)| *path == "src/bindings.rs");
+        let digest: String = sha2::Sha256::digest(WIT)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let said = format!("// sha256 of wit/weir.wit: {digest}\n");
+        let (_, text) = bindings.expect("bindings");
+        assert!(text.contains(&said), "wit/weir.wit has changed: `make bindings`");
     }
 
     #[test]
