@@ -1,6 +1,7 @@
 //! What `weir plugin run`, `test` and `infer` show is what is there: every column, every digit, every day.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
@@ -273,6 +274,90 @@ fn codes_in(text: &str) -> impl Iterator<Item = &str> {
     let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     let code = move |word: &&str| word.contains('_') && word.bytes().all(letter);
     text.split('`').skip(1).step_by(2).filter(code)
+}
+
+/// Texts of the plugins and the host's plugin folder that look like a code and are none: counters, and a macro's name.
+const NO_CODES: &[&str] = &[
+    "defaults_applied",
+    "export_component",
+    "extra_ignored",
+    "missing_filled",
+    "repeats_dropped",
+];
+
+/// What a person does who reads a code: asks for it. Codes stand in the source as literals of small letters and `_`.
+#[test]
+fn every_code_of_a_plugins_config_is_explained() {
+    let root = crate::check::root();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(root.join("plugins"))
+        .unwrap()
+        .map(|folder| folder.unwrap().path().join("src"))
+        .collect();
+    files.push(root.join("host/src/plugin"));
+    let mut codes = BTreeMap::new();
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+            continue;
+        }
+        let tests = ["fuzz.rs", "testing.rs"]
+            .iter()
+            .any(|name| path.ends_with(name));
+        if tests || path.extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).unwrap();
+        let lines = source
+            .lines()
+            .take_while(|line| line.trim() != "#[cfg(test)]")
+            .filter(|line| !line.trim_start().starts_with("//"));
+        for line in lines {
+            let literals = line.split('"').skip(1).step_by(2);
+            let letter = |b: u8| b.is_ascii_lowercase() || b == b'_';
+            let code = |word: &&str| {
+                let inner = word.trim_matches('_');
+                inner == *word && word.contains('_') && word.bytes().all(letter)
+            };
+            for found in literals
+                .filter(code)
+                .filter(|word| !NO_CODES.contains(word))
+            {
+                codes.insert(found.to_owned(), path.clone());
+            }
+        }
+    }
+    for known in [
+        "unknown_column",
+        "bad_path",
+        "bad_type",
+        "table_invalid",
+        "bad_config",
+    ] {
+        assert!(codes.contains_key(known), "{known}");
+    }
+    for (code, path) in codes {
+        let told = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["explain", &code])
+            .output()
+            .unwrap();
+        let said = text(&told.stdout);
+        assert!(
+            told.status.success() && said.contains("\nWhat to do. "),
+            "{code} of {} has no section in docs/errors.md",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn a_code_with_two_meanings_is_explained_twice() {
+    let told = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["explain", "bad_type"])
+        .output()
+        .unwrap();
+    let said = text(&told.stdout);
+    assert!(said.contains("bad_type, in a config\n"), "{said}");
+    assert!(said.contains("bad_type, in a dead letter\n"), "{said}");
 }
 
 #[test]

@@ -24,29 +24,42 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
         list("DEAD LETTER", &refusals);
         return Ok(Exit::Ok);
     };
-    let sections = [errors, refusals].concat();
     let plain = code
         .trim_start_matches("error[")
         .trim_start_matches("warning[");
     let plain = plain.trim_end_matches(']');
-    match sections.iter().find(|(known, _)| *known == plain) {
-        Some((known, text)) => {
-            say_lines(on_stdout(&format!("{known}\n\n{}", prose(text))));
-            Ok(Exit::Ok)
+    let of = |sections: &[(&'static str, &'static str)]| {
+        sections.iter().find(|(known, _)| *known == plain).copied()
+    };
+    // A code such as `bad_type` has a meaning in configs and another one in dead letters: both are shown.
+    match (of(&errors), of(&refusals)) {
+        (None, None) => {}
+        (Some((code, text)), None) | (None, Some((code, text))) => {
+            say_lines(on_stdout(&format!("{code}\n\n{}", prose(text))));
+            return Ok(Exit::Ok);
         }
-        None => {
-            let near = nearest(plain, sections.iter().map(|(known, _)| *known));
-            let hint = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => {
-                    "`weir explain` lists all codes; a plugin that is not Weir's explains its own"
-                        .to_owned()
-                }
-            };
-            let message = format!("there is no code `{plain}`");
-            Err(Error::new(Kind::ConfigInvalid, "explain", message).hint(hint))
+        (Some((code, error)), Some((_, refusal))) => {
+            let (error, refusal) = (prose(error), prose(refusal));
+            say_lines(on_stdout(&format!(
+                "{code}, in a config\n\n{error}\n\n{code}, in a dead letter\n\n{refusal}"
+            )));
+            return Ok(Exit::Ok);
         }
     }
+    let all = errors.iter().chain(&refusals).map(|(known, _)| *known);
+    let hint = match nearest(plain, all) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`weir explain` lists all codes; a plugin that is not Weir's explains its own"
+            .to_owned(),
+    };
+    let message = format!("there is no code `{plain}`");
+    Err(Error::new(Kind::ConfigInvalid, "explain", message).hint(hint))
+}
+
+/// Codes of dead letters that Weir and the shipped plugins give.
+pub(super) fn refusals() -> Vec<&'static str> {
+    let all = sections(REFUSALS).into_iter();
+    all.map(|(code, _)| code).collect()
 }
 
 fn list(what: &str, sections: &[(&str, &str)]) {
