@@ -367,7 +367,13 @@ fn column(config: &mut Config, name: String, path: String, missing: &str) -> Col
     let kind = match json {
         true => Type::Text,
         false => Type::parse(&spec).unwrap_or_else(|message| {
-            config.problem(&type_key, "bad_type", format!("{message}, json"));
+            // Where the name of the type is wrong, the message ends in the list of all; a pattern has a message of its own.
+            let more = if message.ends_with(weir_sdk::types::NAMES) {
+                ", json"
+            } else {
+                ""
+            };
+            config.problem(&type_key, "bad_type", format!("{message}{more}"));
             Type::Text
         }),
     };
