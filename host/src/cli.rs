@@ -132,6 +132,7 @@ impl Configs {
 
 /// Parses the arguments of this process, does what they say, prints what went wrong.
 pub fn main() -> ExitCode {
+    crate::logging::fold_with(telemetry::logged_on_stderr);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -240,10 +241,7 @@ pub fn print_problems(problems: &[Problem]) {
 }
 
 fn tell(errors: usize, warnings: usize) -> String {
-    let plural = |n: usize, word: &str| match n {
-        1 => format!("1 {word}"),
-        n => format!("{n} {word}s"),
-    };
+    let plural = |n: usize, noun: &str| telemetry::plural(n as u64, noun);
     match (errors, warnings) {
         (0, w) => plural(w, "warning"),
         (e, 0) => plural(e, "error"),

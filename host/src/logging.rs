@@ -23,6 +23,14 @@ use crate::text::{printable_coloured, printable_json, printable_lines};
 
 static DRAWING: OnceLock<MultiProgress> = OnceLock::new();
 
+/// How a line is broken for the terminal behind stderr.
+static FOLD: OnceLock<fn(&str) -> String> = OnceLock::new();
+
+/// From now on log lines on stderr pass through this. A second call changes nothing.
+pub fn fold_with(fold: fn(&str) -> String) {
+    FOLD.get_or_init(|| fold);
+}
+
 /// The drawing on stderr. Log lines step aside for it.
 pub(crate) fn drawing() -> &'static MultiProgress {
     DRAWING.get_or_init(MultiProgress::new)
@@ -278,7 +286,12 @@ impl Write for Line {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let bytes = shown(&std::mem::take(&mut self.bytes), self.format);
+        let mut bytes = shown(&std::mem::take(&mut self.bytes), self.format);
+        if let (LogFormat::Text, Some(fold)) = (self.format, FOLD.get()) {
+            // On a terminal no word is cut in two; elsewhere an event is one line.
+            let line = String::from_utf8_lossy(&bytes);
+            bytes = fold(&line).into_bytes();
+        }
         drawing().suspend(|| io::stderr().lock().write_all(&bytes))
     }
 }

@@ -59,6 +59,7 @@ mod protocol_rewind;
 mod protocol_rules;
 mod protocol_uploads;
 mod rate;
+mod readable;
 mod real_kafka;
 mod real_stream;
 mod remote;

@@ -171,7 +171,7 @@ fn log_and_dead_letters_are_read_page_by_page() {
         "/log?limit=0",
         "/log?limit=1001",
         "/log?from=x",
-        "/dlq?skip=-1",
+        "/dlq?after=x",
         "/history?limit=0",
     ] {
         assert_eq!(daemon.get(&format!("{at}{wrong}")).0, 400, "{wrong}");
@@ -199,13 +199,24 @@ fn log_and_dead_letters_are_read_page_by_page() {
     }
     assert!(daemon.said(&["log", PIPELINE]).contains("(ledger closes)"));
 
+    let typo = daemon.weir(&["dlq", "show", PIPELINE, "--code", "abov_max"]);
+    let told = text(&typo.stderr);
+    assert_eq!(typo.status.code(), Some(2), "{told}");
+    assert!(
+        told.contains("no dead letter has the code `abov_max`"),
+        "{told}"
+    );
+    assert!(told.contains("did you mean `above_max`?"), "{told}");
+    let known = daemon.said(&["dlq", "show", PIPELINE, "--code", "bad_date"]);
+    assert_eq!(known, "no dead letters\n");
+
     let (_, all) = daemon.get(&format!("{at}/dlq?limit=1000"));
     let all = all["letters"].as_array().unwrap().clone();
-    let (mut paged, mut skip) = (Vec::new(), json!(0));
-    while !skip.is_null() {
-        let (_, page) = daemon.get(&format!("{at}/dlq?limit=3&skip={skip}"));
+    let (mut paged, mut after) = (Vec::new(), Some(String::new()));
+    while let Some(token) = after {
+        let (_, page) = daemon.get(&format!("{at}/dlq?limit=3{token}"));
         paged.extend(page["letters"].as_array().unwrap().clone());
-        skip = page["next"].clone();
+        after = page["next"].as_str().map(|token| format!("&after={token}"));
     }
     assert_eq!(all.len(), 6);
     assert_eq!(paged, all, "pages come to the whole");
@@ -230,11 +241,9 @@ fn rewound(daemon: &Daemon) {
     let running = daemon.weir(&rewind);
     assert_eq!(running.status.code(), Some(1), "{running:?}");
     assert!(text(&running.stderr).contains("STOPPED"), "{running:?}");
-    daemon.said(&["pipeline", "stop", PIPELINE]);
-    until("the stop", || {
-        let one = daemon.json(&["pipeline", "status", PIPELINE]);
-        (one["state"] == "STOPPED").then_some(())
-    });
+    // It returns when the pipeline is stopped: what comes next needs that.
+    let said = daemon.said(&["pipeline", "stop", PIPELINE]);
+    assert_eq!(said, format!("{PIPELINE}: stopped\n"));
     let dry = daemon.json(&[&rewind[..], &["--dry-run"]].concat());
     assert_eq!(
         (&dry["moved"][0]["to"], &dry["version"]),

@@ -16,6 +16,7 @@ use crate::chain::{Table, Transform};
 use crate::clock::SystemClock;
 use crate::error::Result;
 use crate::plugin::codes;
+use crate::telemetry::plural;
 
 /// Rows of a sample that are also run one by one.
 const MAX_SINGLES: usize = 2_000;
@@ -65,10 +66,11 @@ pub fn samples(subject: &Subject, samples: &[Sample], update: bool) -> Result<Ch
                 false => faults.extend(golden::compare(sample, &found)),
             }
         }
-        let count = plural(samples.len(), "sample");
+        let count = plural(samples.len() as u64, "sample");
+        let lines = plural(lines as u64, "line");
         Ok(match update {
-            true => format!("{count}, {lines} lines; {written} written"),
-            false => format!("{count}, {lines} lines"),
+            true => format!("{count}, {lines}; {written} written"),
+            false => format!("{count}, {lines}"),
         })
     })
 }
@@ -79,7 +81,7 @@ type OfRow = (Vec<Row>, Vec<Refused>);
 /// A sample's batch run again, cut, joined, repeated and reordered: each row must come to the same.
 pub fn purity(subject: &Subject, samples: &[Sample], seed: u64) -> Result<Checked> {
     checked("same rows however batches fall", |faults| {
-        let (mut ways, mut failing) = (0, 0);
+        let (mut ways, mut failing) = (0_u64, 0);
         for sample in samples {
             let new = || subject.transform(&sample.settings, &sample.table.schema);
             let mut used = new()?;
@@ -111,7 +113,7 @@ pub fn purity(subject: &Subject, samples: &[Sample], seed: u64) -> Result<Checke
         let rows: usize = samples.iter().map(|s| s.table.rows).sum();
         Ok(format!(
             "{} in {}",
-            plural(rows, "row"),
+            plural(rows as u64, "row"),
             plural(ways, "way")
         ))
     })
@@ -249,7 +251,7 @@ pub fn hostility(subject: &Subject, samples: &[Sample], seed: u64) -> Result<Che
         }
         Ok(format!(
             "{} of {} shapes, seed {seed}",
-            plural(rows, "row"),
+            plural(rows as u64, "row"),
             shapes
         ))
     })
@@ -328,11 +330,4 @@ pub fn repeated(table: &Table) -> Result<Table> {
 /// A seed for those who give none: checks find more when each run tries something else.
 pub fn any_seed() -> u64 {
     SmallRng::from_os_rng().random_range(0..1_000_000)
-}
-
-pub fn plural(n: usize, word: &str) -> String {
-    match n {
-        1 => format!("1 {word}"),
-        n => format!("{} {word}s", crate::telemetry::count(n as u64)),
-    }
 }

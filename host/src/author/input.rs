@@ -35,6 +35,18 @@ pub struct Message {
     pub value: Option<Vec<u8>>,
     /// Microseconds since 1970 UTC.
     pub timestamp: Option<i64>,
+    /// Where it stands in its topic: `topic/partition@offset`.
+    pub place: Option<String>,
+}
+
+impl Message {
+    /// What people call it: its place in the topic, or its number among those given, from 1.
+    pub fn name(&self, index: usize) -> String {
+        match &self.place {
+            Some(place) => place.clone(),
+            None => format!("message {}", index + 1),
+        }
+    }
 }
 
 /// Messages of one file: one a line, or the whole file where it is `whole`. A folder: one message a file, in name order.
@@ -146,6 +158,12 @@ fn of_batch(batch: &Batch, row: usize) -> Message {
             .timestamp
             .is_valid(row)
             .then(|| batch.timestamp.value(row)),
+        place: Some(format!(
+            "{}/{}@{}",
+            batch.covers.tp.topic,
+            batch.covers.tp.partition,
+            batch.offset.value(row)
+        )),
     }
 }
 

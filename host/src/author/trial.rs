@@ -8,7 +8,7 @@ use super::input::{self, Message};
 use super::{Settings, Subject};
 use crate::error::Result;
 use crate::infer::{Map, plain};
-use crate::telemetry::count;
+use crate::telemetry::plural;
 
 /// Bytes of messages that run at a time: what a sample becomes is bounded by what one batch may become.
 const BATCH_BYTES: usize = 4 << 20;
@@ -18,7 +18,7 @@ const TOLD: usize = 8;
 /// Refusals of one code: how many, the first message and what it says.
 struct Refused {
     times: u64,
-    message: usize,
+    message: String,
     why: String,
 }
 
@@ -40,9 +40,10 @@ pub fn tried(map: &Map, messages: &[Message], plugin_path: &Path) -> Result<Vec<
         let output = transform.apply(&input::table(&messages[from..from + len]))?;
         rows += output.table.rows as u64;
         for reject in output.rejects {
+            let at = from + reject.row as usize;
             let known = refused.entry(reject.code).or_insert_with(|| Refused {
                 times: 0,
-                message: from + reject.row as usize,
+                message: messages.get(at).map(|m| m.name(at)).unwrap_or_default(),
                 why: plain(&reject.message),
             });
             known.times += 1;
@@ -50,14 +51,15 @@ pub fn tried(map: &Map, messages: &[Message], plugin_path: &Path) -> Result<Vec<
         from += len;
     }
     let tried = |rest: &str| {
-        let (n, rows) = (count(messages.len() as u64), count(rows));
-        format!("tried on these {n} messages: {rows} rows, {rest}")
+        let n = plural(messages.len() as u64, "message");
+        let rows = plural(rows, "row");
+        format!("tried on {n}: {rows}, {rest}")
     };
     if refused.is_empty() {
         return Ok(vec![tried("nothing refused")]);
     }
     let all: u64 = refused.values().map(|r| r.times).sum();
-    let mut told = vec![tried(&format!("{} refusals", count(all)))];
+    let mut told = vec![tried(&plural(all, "refusal"))];
     for (
         code,
         Refused {
@@ -68,8 +70,8 @@ pub fn tried(map: &Map, messages: &[Message], plugin_path: &Path) -> Result<Vec<
     ) in refused.iter().take(TOLD)
     {
         told.push(format!(
-            "  {code}: {} times, first in message {message}: {why}; weir explain {code}",
-            count(*times)
+            "  {code}: {}, first in {message}: {why}; weir explain {code}",
+            plural(*times, "time")
         ));
     }
     if refused.len() > TOLD {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Configs, Exit, print_problems, say, say_lines, say_value, table};
 use crate::author::input;
 use crate::config::keys::Default;
-use crate::config::{self, Overlay, Problem, Raw};
+use crate::config::{self, Overlay, Problem, Raw, What};
 use crate::connect::{self, Defaults, Note, page};
 use crate::connectors::CATALOG;
 use crate::error::{Error, Kind, Result};
@@ -99,30 +99,23 @@ fn convert(args: &ConvertArgs) -> Result<Exit> {
     };
     let (raws, mut problems) =
         config::load_pipelines(std::slice::from_ref(&args.file), &overlay, &CATALOG);
+    if raws.iter().any(|(raw, _)| What::of(raw) == What::Worker) {
+        let file = &args.file;
+        let message = format!("{file} is a worker's file: nothing has to be converted");
+        return Err(Error::new(Kind::ConfigInvalid, "config.convert", message).hint(format!(
+            "`weir daemon {file}` reads it as it is, and `weir check {file}` names what it does not honour"
+        )));
+    }
     let sample = match &args.sample {
         Some(path) => {
-            let messages = input::messages(path, false)?;
-            Some(
-                messages
-                    .into_iter()
-                    .filter_map(|m| m.value)
-                    .collect::<Vec<_>>(),
-            )
+            let messages = input::messages(path, false)?.into_iter();
+            Some(messages.filter_map(|m| m.value).collect::<Vec<_>>())
         }
         None => None,
     };
-    let mut stores = Vec::new();
-    for store in &args.store {
-        let Some((prefix, url)) = store.split_once('=') else {
-            let message = format!("`--store {store}` has no `=`");
-            return Err(Error::new(Kind::ConfigInvalid, "config.convert", message)
-                .hint("write --store s3://bucket=file:/mnt/bucket"));
-        };
-        stores.push((prefix.to_owned(), url.to_owned()));
-    }
     let defaults = Defaults {
         bootstrap_servers: Some(SERVERS.to_owned()),
-        stores,
+        stores: stores(&args.store)?,
         ..Defaults::default()
     };
     let mut done = None;
@@ -157,6 +150,20 @@ fn convert(args: &ConvertArgs) -> Result<Exit> {
     };
     say_lines(text.trim_end());
     Ok(Exit::Ok)
+}
+
+/// URL prefix of another system and the store that stands for it.
+fn stores(given: &[String]) -> Result<Vec<(String, String)>> {
+    let mut stores = Vec::new();
+    for store in given {
+        let Some((prefix, url)) = store.split_once('=') else {
+            let message = format!("`--store {store}` has no `=`");
+            return Err(Error::new(Kind::ConfigInvalid, "config.convert", message)
+                .hint("write --store s3://bucket=file:/mnt/bucket"));
+        };
+        stores.push((prefix.to_owned(), url.to_owned()));
+    }
+    Ok(stores)
 }
 
 fn tell_note(note: &Note) {

@@ -6,10 +6,11 @@ use super::place::{self, Found, Where};
 use super::remote::{Remote, local_only, read};
 use super::{Exit, say, say_json, table};
 use crate::commit::LogName;
-use crate::error::Result;
+use crate::config::nearest::nearest;
+use crate::error::{Error, Kind, Result};
 use crate::http::Letters;
 use crate::http::client::{Client, query, segment};
-use crate::operations::dlq::{self as ops_dlq, Count, Letter};
+use crate::operations::dlq::{self as ops_dlq, Count, Letter, Reached, Work};
 use crate::telemetry::count;
 use crate::zone::deadletter::Filter;
 
@@ -119,12 +120,12 @@ fn show_remote(
 ) -> Result<Exit> {
     const PAGE: usize = 1000;
     let most = if limit == 0 { usize::MAX } else { limit };
-    let (mut shown, mut skip) = (0, 0);
+    let (mut shown, mut after) = (0, None);
     while shown < most {
         let text = |n: Option<i64>| n.map(|n| n.to_string());
         let query = query(&[
             ("limit", Some((most - shown).min(PAGE).to_string())),
-            ("skip", Some(skip.to_string())),
+            ("after", after),
             ("code", filter.code.clone()),
             ("topic", filter.topic.clone()),
             ("partition", text(filter.partition.map(i64::from))),
@@ -137,14 +138,11 @@ fn show_remote(
         }
         shown += page.letters.len();
         match page.next {
-            Some(next) => skip = next,
+            Some(next) => after = Some(next),
             None => break,
         }
     }
-    if shown == 0 && !json {
-        say("no dead letters");
-    }
-    Ok(Exit::Ok)
+    none_shown(shown, filter, json)
 }
 
 fn with_letters<R>(
@@ -193,7 +191,8 @@ fn show(found: &Found, filter: &Filter, limit: usize, json: bool) -> Result<Exit
     let mut failed = None;
     for name in &found.logs {
         with_letters(found, name, |of| {
-            ops_dlq::letters(of, filter, 0, |letter| {
+            let (from, all) = (Reached::default(), Work::ALL);
+            ops_dlq::letters(of, filter, from, all, |letter| {
                 failed = show_letter(&letter, json).err();
                 shown += 1;
                 shown < most && failed.is_none()
@@ -203,10 +202,31 @@ fn show(found: &Found, filter: &Filter, limit: usize, json: bool) -> Result<Exit
             break;
         }
     }
-    if let Some(error) = failed {
-        return Err(error);
+    match failed {
+        Some(error) => Err(error),
+        None => none_shown(shown, filter, json),
     }
-    if shown == 0 && !json {
+}
+
+/// Says so where nothing was shown. A code that no letter has, and that neither Weir nor a shipped plugin gives, is a
+/// typing error as far as can be told.
+fn none_shown(shown: usize, filter: &Filter, json: bool) -> Result<Exit> {
+    if shown > 0 {
+        return Ok(Exit::Ok);
+    }
+    let known = super::explain::refusals();
+    let unknown = filter.code.as_deref().filter(|code| !known.contains(code));
+    if let Some(code) = unknown {
+        let hint = match nearest(code, known) {
+            Some(near) => {
+                format!("did you mean `{near}`? `weir dlq ls` counts those that are there")
+            }
+            None => "`weir dlq ls` counts the codes that are there".to_owned(),
+        };
+        let message = format!("no dead letter has the code `{code}`");
+        return Err(Error::new(Kind::ConfigInvalid, "dlq.show", message).hint(hint));
+    }
+    if !json {
         say("no dead letters");
     }
     Ok(Exit::Ok)

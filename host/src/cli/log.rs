@@ -11,7 +11,7 @@ use crate::http::client::{Client, query, segment};
 use crate::operations::log::{self as of_log, Page, Which};
 use crate::operations::utc;
 use crate::record::ChainId;
-use crate::telemetry::{bytes, count, counted, kind_name};
+use crate::telemetry::{bytes, count, counted, kind_name, plural};
 
 /// Commits of a zone: offsets, rows, files, rules.
 ///
@@ -167,20 +167,23 @@ fn what(entry: &Entry, page: &Page) -> String {
     if let Some(plan) = &entry.plan {
         let records: i64 = plan.ranges.values().map(|r| r.to - r.from).sum();
         parts.push(format!(
-            "{} partitions of {} up to version {}, {records} offsets",
-            plan.ranges.len(),
+            "{} of {} up to version {}, {}",
+            plural(plan.ranges.len() as u64, "partition"),
             plan.log,
-            plan.version
+            plan.version,
+            plural(records.unsigned_abs(), "offset")
         ));
     }
     if let Some(input) = &entry.input {
         parts.push(format!("plan {}", input.plan));
     }
-    if !entry.remove.is_empty() {
-        parts.push(format!("{} files removed", entry.remove.len()));
-    }
-    if !entry.gc.is_empty() {
-        parts.push(format!("{} orphans collected", entry.gc.len()));
+    for (n, noun, done) in [
+        (entry.remove.len(), "file", "removed"),
+        (entry.gc.len(), "orphan", "collected"),
+    ] {
+        if n > 0 {
+            parts.push(format!("{} {done}", plural(n as u64, noun)));
+        }
     }
     if parts.len() > 4 {
         let more = parts.len() - 4;
@@ -261,15 +264,15 @@ pub(super) fn verify(found: &Found, name: &LogName, as_json: bool) -> Result<boo
         say_words(format!("{}{version}: {}", problem.path, problem.message));
     }
     say_words(format!(
-        "{} / {}: {} entries, {} files, {}: {}",
+        "{} / {}: {}, {}, {}: {}",
         name.pipeline,
         name.zone,
-        count(verified.entries),
-        count(verified.files),
+        plural(verified.entries, "entry"),
+        plural(verified.files, "file"),
         bytes(verified.bytes),
         match verified.problems.len() {
             0 => "log, files and digests agree".to_owned(),
-            n => format!("{n} differences"),
+            n => plural(n as u64, "difference"),
         }
     ));
     Ok(verified.ok)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Configs, Exit, print_problems};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::PipelineConfig;
 use crate::config::checked::{LogConfig, LogFormat};
 use crate::error::{Error, Kind, Result};
@@ -117,12 +118,11 @@ fn start(args: &RunArgs, pipelines: &[PipelineConfig]) -> Result<Exit> {
         .map(|p| p.limits.shutdown_timeout)
         .max()
         .unwrap_or_default();
-    stop_on_signals(&stop, grace)?;
     let shown = Progress::shared(args.progress_mode());
-    let report = |config: &PipelineConfig| -> Arc<dyn pipeline::Report> {
-        Arc::new(Tally::new(&config.name, shown.clone(), clock.clone()))
+    stop_on_signals(&stop, grace, &shown)?;
+    let Some(ended) = until_ended(pipelines, &clock, &stop, &shown)? else {
+        return Ok(Exit::Ok);
     };
-    let ended = pipeline::run(pipelines, &clock, &stop, &report);
     let failed: Vec<Error> = ended.into_iter().filter_map(|e| e.result.err()).collect();
     // 2 tells a service manager not to try again: only where every failure is of that sort.
     let config = failed.iter().all(|e| e.kind() == Kind::ConfigInvalid);
@@ -134,20 +134,65 @@ fn start(args: &RunArgs, pipelines: &[PipelineConfig]) -> Result<Exit> {
     })
 }
 
+/// Between two looks whether a process that was told to end has anything to commit.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A pipeline that has not begun to read ends by itself within this, unless it waits for a broker or a store to answer.
+const BEFORE_READING: Duration = Duration::from_millis(500);
+
+/// How the pipelines ended. `None`: the process was told to end before any of them had read, and their last question to a
+/// broker or a store is not waited for: there is nothing to commit.
+fn until_ended(
+    pipelines: &[PipelineConfig],
+    clock: &Arc<dyn Clock>,
+    stop: &Stop,
+    shown: &Arc<Progress>,
+) -> Result<Option<Vec<pipeline::Ended>>> {
+    let (done, ended) = mpsc::channel();
+    let run = {
+        let (pipelines, clock) = (pipelines.to_vec(), clock.clone());
+        let (stop, shown) = (stop.clone(), shown.clone());
+        move || {
+            let report = |config: &PipelineConfig| -> Arc<dyn pipeline::Report> {
+                Arc::new(Tally::new(&config.name, shown.clone(), clock.clone()))
+            };
+            let _gone = done.send(pipeline::run(&pipelines, &clock, &stop, &report));
+        }
+    };
+    let bug = |what: &'static str| Error::new(Kind::Bug, "run", what);
+    let thread = std::thread::Builder::new().name("pipelines".to_owned());
+    thread
+        .spawn(run)
+        .map_err(|e| bug("no thread for the pipelines").source(e))?;
+    let mut asked = None;
+    loop {
+        match ended.recv_timeout(LOOK_EVERY) {
+            Ok(ended) => return Ok(Some(ended)),
+            Err(RecvTimeoutError::Disconnected) => return Err(bug("the pipelines' thread ended")),
+            Err(RecvTimeoutError::Timeout) if !stop.asked() || !shown.is_untouched() => {}
+            Err(RecvTimeoutError::Timeout) => {
+                let since = *asked.get_or_insert_with(|| clock.elapsed());
+                if clock.elapsed().saturating_sub(since) >= BEFORE_READING {
+                    shown.told("stopped before reading began: nothing had to be committed");
+                    shown.leave_terminal();
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
 /// The first SIGTERM or SIGINT drains; a second one ends the process at once, which loses nothing either.
-fn stop_on_signals(stop: &Stop, grace: Duration) -> Result<()> {
+fn stop_on_signals(stop: &Stop, grace: Duration, shown: &Arc<Progress>) -> Result<()> {
     let failed = |e| Error::new(Kind::Bug, "run", "signals cannot be handled").source(e);
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
-    let stop = stop.clone();
+    let (stop, shown) = (stop.clone(), shown.clone());
     let body = move || {
         for signal in signals.forever() {
             if stop.asked() {
+                shown.leave_terminal();
                 std::process::exit(128 + signal);
             }
-            tracing::info!(
-                signal,
-                "draining: what was read is committed, then the process ends"
-            );
+            shown.stopping(grace);
             stop.ask(grace);
         }
     };

@@ -223,8 +223,7 @@ impl Reader<'_> {
     }
 
     fn unknown(&mut self, key: &str) {
-        let known = KEYS.iter().map(|def| def.name);
-        let hint = match nearest(key, known) {
+        let hint = match meant(key) {
             Some(near) => Some(format!("did you mean `{near}`?")),
             None if super::keys::is_pipelines(key) => Some(
                 "that is a key of a pipeline: put it into the pipeline's own config".to_owned(),
@@ -436,20 +435,7 @@ impl Reader<'_> {
     }
 
     fn rest(&mut self, logins: &BTreeMap<String, Text>) -> Option<RestConfig> {
-        let tls = match (self.path("rest.tls.certificate"), self.path("rest.tls.key")) {
-            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
-            (None, None) => None,
-            (certificate, _) => {
-                let (has, lacks) = match certificate {
-                    Some(_) => ("rest.tls.certificate", "rest.tls.key"),
-                    None => ("rest.tls.key", "rest.tls.certificate"),
-                };
-                let message = format!("`{has}` without `{lacks}`");
-                let hint = Some("TLS needs both files".to_owned());
-                self.problem(has, problem::CONTRADICTION, message, hint);
-                None
-            }
-        };
+        let tls = self.tls();
         let secrets = |prefix: &str| {
             let of = |(key, entry): (&str, &Entry)| {
                 Some((key.strip_prefix(prefix)?.to_owned(), entry.value.clone()))
@@ -469,20 +455,8 @@ impl Reader<'_> {
         }
         let listen = self.listen(tls.is_some());
         let open_to_network = self.value("rest.open.to.network")? == Value::Flag(true);
-        let bare = basic.is_empty() && bearer.is_empty() && !open_to_network;
-        if let Some(beyond) = listen.iter().find(|l| bare && !l.is_loopback()) {
-            let key = match self.raw.get("rest.listen") {
-                Some(_) => "rest.listen",
-                None => "listeners",
-            };
-            let message = format!(
-                "`{key}`: {beyond} can be reached from the network, and nobody has to say who they are"
-            );
-            let hint = format!(
-                "listen on 127.0.0.1:{}, or add {BASIC}<user>, or write rest.open.to.network = true",
-                beyond.port
-            );
-            self.problem(key, problem::CONTRADICTION, message, Some(hint));
+        if basic.is_empty() && bearer.is_empty() && !open_to_network {
+            self.only_this_machine(&listen);
         }
         let max_connections = self.size("rest.max.connections")?;
         let max_per_peer = match self.size("rest.max.connections.per.peer") {
@@ -509,6 +483,42 @@ impl Reader<'_> {
             allow_origin: self.text("access.control.allow.origin"),
             allow_methods: self.text("access.control.allow.methods"),
         })
+    }
+
+    fn tls(&mut self) -> Option<TlsFiles> {
+        match (self.path("rest.tls.certificate"), self.path("rest.tls.key")) {
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (None, None) => None,
+            (certificate, _) => {
+                let (has, lacks) = match certificate {
+                    Some(_) => ("rest.tls.certificate", "rest.tls.key"),
+                    None => ("rest.tls.key", "rest.tls.certificate"),
+                };
+                let message = format!("`{has}` without `{lacks}`");
+                let hint = Some("TLS needs both files".to_owned());
+                self.problem(has, problem::CONTRADICTION, message, hint);
+                None
+            }
+        }
+    }
+
+    /// Where nobody has to log in.
+    fn only_this_machine(&mut self, listen: &[Listen]) {
+        let Some(beyond) = listen.iter().find(|l| !l.is_loopback()) else {
+            return;
+        };
+        let key = match self.raw.get("rest.listen") {
+            Some(_) => "rest.listen",
+            None => "listeners",
+        };
+        let message = format!(
+            "`{key}`: {beyond} can be reached from the network, and nobody has to say who they are"
+        );
+        let hint = format!(
+            "listen on 127.0.0.1:{}, or add {BASIC}<user>, or write rest.open.to.network = true",
+            beyond.port
+        );
+        self.problem(key, problem::CONTRADICTION, message, Some(hint));
     }
 
     fn advertised(&mut self, listen: &[Listen]) -> Option<String> {
@@ -547,6 +557,24 @@ impl Reader<'_> {
         }
         out
     }
+}
+
+/// The key that a misspelt one stands for: one of ours, one below a prefix of ours, or one of Connect's that is honoured.
+fn meant(key: &str) -> Option<String> {
+    let honoured = theirs::THEIRS.iter();
+    let honoured = honoured.filter(|(_, fate)| matches!(fate, theirs::Fate::Honoured(_)));
+    let ours = KEYS.iter().map(|def| def.name);
+    let known = ours.chain(honoured.map(|(name, _)| *name));
+    if let Some(near) = nearest(key, known) {
+        return Some(near.to_owned());
+    }
+    // What stands behind the prefix is a name of the user's.
+    [BASIC, BEARER, STORE_MAP].into_iter().find_map(|prefix| {
+        let dots = prefix.matches('.').count();
+        let (end, _) = key.match_indices('.').nth(dots - 1)?;
+        let (typed, name) = key.split_at(end + 1);
+        nearest(typed, [prefix]).map(|prefix| format!("{prefix}{name}"))
+    })
 }
 
 /// `host:port`, `http://host:port`, `https://:port`.

@@ -30,7 +30,7 @@ pub use journal::{Change, What};
 pub use reach::{Origin, may_refer};
 pub use views::{Asker, Known};
 
-/// What a person wants; survives restarts.
+/// The target state: what a person wants of a pipeline. It survives restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Target {
@@ -41,7 +41,7 @@ pub enum Target {
     Stopped,
 }
 
-/// What is. Words as Kafka Connect's REST API has them.
+/// The state: what a pipeline or a task does now, in the words of Kafka Connect's REST API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     Unassigned,

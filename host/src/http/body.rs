@@ -206,15 +206,16 @@ fn string_length(text: &str) -> Option<usize> {
     None
 }
 
-/// Connect's words for a value that is null.
+/// Connect's words for a value that is null; its clients compare them.
+pub(super) const NULL_VALUE: &str = "Null value can not be supplied as the configuration value.";
+
 pub(super) fn null(key: &str) -> Problem {
     let place = Place::File {
         file: "request".into(),
         line: 1,
         column: 1,
     };
-    let message = "Null value can not be supplied as the configuration value.";
-    Problem::new(place, key, problem::WRONG_TYPE, message)
+    Problem::new(place, key, problem::WRONG_TYPE, NULL_VALUE)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Who is let in: names and secrets, roles, rates, other sites' pages. Secrets are kept and compared as digests, in
-//! constant time, and appear in nothing that is printed.
+//! Authentication and roles, rate limits, CORS. Secrets are kept as digests and compared in constant time; nothing that
+//! is printed contains them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::body::NULL_VALUE;
 use crate::config::Problem;
 use crate::daemon::Refused;
 use crate::error::{Error, Kind};
@@ -114,7 +115,7 @@ pub(super) fn invalid(problems: &[Problem]) -> Fault {
     ))
 }
 
-/// One line: key, what is wrong, what fixes it.
+/// One line: key, what is wrong, what fixes it, the code for `weir explain`.
 fn line(problem: &Problem) -> String {
     match problem.key.as_str() {
         "" => words(problem),
@@ -124,9 +125,44 @@ fn line(problem: &Problem) -> String {
 
 /// The same without the key.
 pub(super) fn words(problem: &Problem) -> String {
-    let mut text = problem.message.clone();
+    // Many messages begin with the key: it stands before them already.
+    let key = format!("`{}`: ", problem.key);
+    let message = problem.message.strip_prefix(&key);
+    let mut text = message.unwrap_or(&problem.message).to_owned();
     if let Some(hint) = &problem.hint {
         text.push_str(&format!(" ({hint})"));
     }
+    if problem.message != NULL_VALUE {
+        text.push_str(&format!(" [{}]", problem.code));
+    }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Place, problem};
+
+    #[test]
+    fn a_config_error_has_its_key_once_and_its_code() {
+        let at = |key: &str, code, message: &str| {
+            Problem::new(Place::Set(1), key, code, message).hint("do this")
+        };
+        let doubled = at(
+            "tasks.max",
+            problem::WRONG_TYPE,
+            "`tasks.max`: expected a number",
+        );
+        let plain = at("sink.url", problem::MISSING, "`sink.url` is missing");
+        let message = invalid(&[doubled, plain]).message;
+        let lines: Vec<&str> = message.lines().collect();
+        assert_eq!(
+            lines[1],
+            "tasks.max: expected a number (do this) [wrong_type]"
+        );
+        assert_eq!(
+            lines[2],
+            "sink.url: `sink.url` is missing (do this) [missing]"
+        );
+    }
 }

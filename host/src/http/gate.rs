@@ -1,6 +1,6 @@
-//! Who is connected. There are `rest.max.connections` places, and one peer has a share of them. When they are taken, the
-//! place of a client that wants nothing goes to the one that comes; where every client is busy, a newcomer gets one of a few
-//! places more, on which only probes are answered: who looks whether the daemon lives is not told that it is busy.
+//! Limits on connections. There are `rest.max.connections` places, and one peer has a share of them. When all are taken, a
+//! new connection gets the place of an idle one. When none is idle, it gets one of a few spare places on which only probes
+//! are answered, so that a monitor does not take a busy daemon for a dead one.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Bodies from the socket: bounded in size and time, whole or in pieces for a handler that reads.
+//! Request bodies: bounded in size and time, read whole, or handed in pieces to a handler that reads.
 
 use std::future::Future;
 use std::io::{self, Read};

@@ -1,7 +1,7 @@
-//! The daemon's HTTP: Kafka Connect's REST API, ours beside it, and the doors in front of both. The only folder that names
-//! hyper and openssl.
+//! The daemon's HTTP: Kafka Connect's REST API, ours beside it, and the checks in front of both (limits, authentication,
+//! DNS rebinding, CSRF). The only folder that names hyper and openssl.
 //!
-//! Every row of the table of routes is one `route::Route`; its handler blocks, and knows no socket:
+//! Every row of the table of routes is one `route::Route`. Its handler is a blocking function that sees no socket:
 //! ```text
 //! socket ─ server ─ watched ─ serve: rate, door, route, role, media types, body ─ handler on its own thread ─ JSON
 //! ```

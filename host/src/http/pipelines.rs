@@ -1,10 +1,10 @@
-//! `/pipelines`: what Connect's API has no word for: rules and their history, the commit log, dead letters.
+//! `/pipelines`: what Connect's API does not have: rules and their history, the commit log, dead letters.
 //!
 //! ```text
 //! /pipelines/{pipeline}/swap rollback rewind history configs log      rules and commits
 //!                      /dlq  /dlq/counts  /dlq/{topic}/{partition}/{offset}
 //! ```
-//! Every answer is a page of bounded size. Docs/rest.md says where further routes go.
+//! Every answer is a page of bounded size. docs/rest.md says where further routes go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::schemas;
 use crate::clock::SystemClock;
 use crate::config::PipelineConfig;
 use crate::daemon::{Known, Refused, Standing};
-use crate::operations::dlq::{self, Letter};
+use crate::operations::dlq::{self, Letter, Reached, Work};
 use crate::operations::history::Era;
 use crate::operations::log::{self as commits, Which};
 use crate::operations::swap::{Scene, Wanted};
@@ -59,8 +59,19 @@ const BEFORE: Param = Param {
 const SKIP: Param = Param {
     name: "skip",
     schema: schemas::whole,
-    doc: "To pass over so many (letters from the first, changes from the newest): `next` of the page before.",
+    doc: "To pass over so many, from the newest: `next` of the page before.",
     many: false,
+};
+const AFTER: Param = Param {
+    name: "after",
+    schema: schemas::text,
+    doc: "`next` of the page before, as it is. A page looks at so many files at most: it may hold few letters or none while more are there.",
+    many: false,
+};
+/// Files of dead letters that one page looks at: a filter that fits little must not make it read the whole zone.
+const LETTERS_WORK: Work = Work {
+    files: 256,
+    bytes: 64 << 20,
 };
 const CODE: Param = Param {
     name: "code",
@@ -185,7 +196,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             path: "/pipelines/{pipeline}/dlq",
             summary: "Dead letters: reasons, rule, coordinates and the original bytes in base64",
-            query: &[LIMIT, SKIP, CODE, TOPIC, PARTITION, OFFSET],
+            query: &[LIMIT, AFTER, CODE, TOPIC, PARTITION, OFFSET],
             gives: &[(200, LETTERS)],
             handler: letters,
             ..ONE
@@ -203,6 +214,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             path: "/pipelines/{pipeline}/dlq/{topic}/{partition}/{offset}",
             summary: "The dead letters of one record",
+            query: &[AFTER],
             gives: &[(200, LETTERS)],
             handler: record,
             ..ONE
@@ -511,8 +523,8 @@ fn log(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Letters {
     pub letters: Vec<Letter>,
-    /// `skip` of the next page; none: there are no more.
-    pub next: Option<usize>,
+    /// `after` of the next page; none: there are no more.
+    pub next: Option<String>,
 }
 
 fn letters(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
@@ -522,24 +534,32 @@ fn letters(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         partition: request.number("partition")?,
         offset: request.number("offset")?,
     };
-    let skip = request.number("skip")?.unwrap_or(0);
-    let limit = limit(request)?;
-    Answer::json(200, &page(&log_of(ctx, request)?, &filter, skip, limit)?)
+    let (from, limit) = (reached(request)?, limit(request)?);
+    Answer::json(200, &page(&log_of(ctx, request)?, &filter, from, limit)?)
 }
 
-fn page(log: &Known, filter: &Filter, skip: usize, limit: usize) -> Result<Letters, Fault> {
-    let (mut letters, mut bytes, mut next) = (Vec::new(), 0, None);
+fn reached(request: &Request) -> Result<Reached, Fault> {
+    let Some(token) = request.query("after") else {
+        return Ok(Reached::default());
+    };
+    Reached::parse(token)
+        .ok_or_else(|| Fault::bad("the parameter `after` takes what a page before gave as `next`"))
+}
+
+fn page(log: &Known, filter: &Filter, from: Reached, limit: usize) -> Result<Letters, Fault> {
+    let (mut letters, mut bytes) = (Vec::new(), 0);
     let each = |letter: Letter| {
         if letters.len() == limit || bytes > PAGE_BYTES {
-            next = Some(skip + letters.len());
             return false;
         }
         bytes += letter.size();
         letters.push(letter);
         true
     };
-    log.with_letters(|of| dlq::letters(of, filter, skip, each))
+    let reached = log
+        .with_letters(|of| dlq::letters(of, filter, from, LETTERS_WORK, each))
         .map_err(told)?;
+    let next = reached.map(|reached| reached.token());
     Ok(Letters { letters, next })
 }
 
@@ -565,8 +585,9 @@ fn record(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         partition: Some(i32::try_from(partition).map_err(|_| missing())?),
         offset: Some(offset),
     };
-    let found = page(&log_of(ctx, request)?, &filter, 0, PAGE_MAX)?;
-    match found.letters.is_empty() {
+    let from = reached(request)?;
+    let found = page(&log_of(ctx, request)?, &filter, from, PAGE_MAX)?;
+    match found.letters.is_empty() && found.next.is_none() {
         true => Err(missing()),
         false => Answer::json(200, &found),
     }

@@ -1,4 +1,4 @@
-//! The one table's row: from it come the router, the doors' decision and `/openapi.json`.
+//! One row of the table of routes. The router, the check of roles and `/openapi.json` are made from it.
 //!
 //! Handlers are plain blocking functions; nothing below this file knows that a socket exists.
 

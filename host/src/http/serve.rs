@@ -25,7 +25,7 @@ use super::route::{
 };
 use super::server::within;
 use crate::config::worker::RestConfig;
-use crate::daemon::{Asker, Supervisor};
+use crate::daemon::{Actor, Asker, Supervisor};
 
 /// What every connection sees.
 pub(super) struct Shared {
@@ -172,61 +172,11 @@ async fn handle(
     began: Instant,
     closes: &mut bool,
 ) -> Result<Answer, Fault> {
-    shared.rates.take(peer.ip, began)?;
-    let hosts = wire.headers().get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && wire.version() == hyper::Version::HTTP_11) {
-        *closes = true;
-        return Err(Fault::bad("a request has one Host header"));
-    }
-    if !shared.doors.locked() && !shared.rest.open_to_network {
-        of_this_machine(&shared.rest, text(wire.headers(), &HOST))?;
-    }
-    let method = Method::of(wire.method().as_str());
-    let found = route::find(shared.routes, method, wire.uri().path());
-    let anyone = matches!(&found, Ok(Found::Route(route, _)) if route.may == May::Anyone);
-    if let Asks::Probes(full) = peer.asks
-        && !anyone
-    {
-        *closes = true;
-        return Err(Fault::new(503, full.told()).header("retry-after", "1"));
-    }
-    let authorization = wire.headers().get(AUTHORIZATION);
-    let entered = shared
-        .doors
-        .enter(authorization.map(HeaderValue::as_bytes), peer.ip);
-    let (actor, role) = match entered {
-        Ok(entered) => entered,
-        Err(_) if anyone => (
-            crate::daemon::Actor(format!("anonymous@{}", peer.ip)),
-            Role::ReadOnly,
-        ),
-        Err(fault) => {
-            if authorization.is_some() {
-                shared.rates.failed_login(peer.ip, began);
-            }
-            return Err(fault);
-        }
-    };
-    let (route, params) = match found? {
-        Found::Route(route, params) => (route, params),
-        Found::Unknown => return Err(Fault::not_found("HTTP 404 Not Found")),
-        Found::OtherMethods(methods) => {
-            return Err(
-                Fault::new(405, "HTTP 405 Method Not Allowed").header("allow", allowed(&methods))
-            );
-        }
-    };
-    if route.may == May::Writer {
-        if role == Role::ReadOnly {
-            let who = &actor.0;
-            return Err(Fault::new(
-                403,
-                format!("`{who}` may only read (rest.auth.read.only)"),
-            ));
-        }
-        foreign_page(shared, peer, wire.headers())?;
-    }
-    acceptable(route, wire.headers())?;
+    let Admitted {
+        route,
+        params,
+        actor,
+    } = admit(shared, peer, &wire, began, closes)?;
     let base = base(&wire, peer);
     let query = route::query(wire.uri().query().unwrap_or(""))?;
     let mut request = Request {
@@ -260,9 +210,94 @@ async fn handle(
     run(shared, route, ctx, request, began).await
 }
 
-/// Without locks only this machine may come in, under a name of its own: a page whose name was made to mean 127.0.0.1
-/// names itself here.
-fn of_this_machine(rest: &RestConfig, host: Option<&str>) -> Result<(), Fault> {
+/// A request that may be answered.
+struct Admitted {
+    route: &'static Route,
+    params: Vec<(&'static str, String)>,
+    actor: Actor,
+}
+
+/// Who may ask what: the rate of the peer, the name that it calls this machine, who it says it is, and whether that one may
+/// do what it asks.
+fn admit(
+    shared: &Shared,
+    peer: Peer,
+    wire: &Wire,
+    began: Instant,
+    closes: &mut bool,
+) -> Result<Admitted, Fault> {
+    shared.rates.take(peer.ip, began)?;
+    let hosts = wire.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && wire.version() == hyper::Version::HTTP_11) {
+        *closes = true;
+        return Err(Fault::bad("a request has one Host header"));
+    }
+    if !shared.doors.locked() && !shared.rest.open_to_network {
+        not_rebound(&shared.rest, text(wire.headers(), &HOST))?;
+    }
+    let method = Method::of(wire.method().as_str());
+    let found = route::find(shared.routes, method, wire.uri().path());
+    let anyone = matches!(&found, Ok(Found::Route(route, _)) if route.may == May::Anyone);
+    if let Asks::Probes(full) = peer.asks
+        && !anyone
+    {
+        *closes = true;
+        return Err(Fault::new(503, full.told()).header("retry-after", "1"));
+    }
+    let (actor, role) = log_in(shared, peer, wire.headers(), anyone, began)?;
+    let (route, params) = match found? {
+        Found::Route(route, params) => (route, params),
+        Found::Unknown => return Err(Fault::not_found("HTTP 404 Not Found")),
+        Found::OtherMethods(methods) => {
+            return Err(
+                Fault::new(405, "HTTP 405 Method Not Allowed").header("allow", allowed(&methods))
+            );
+        }
+    };
+    if route.may == May::Writer {
+        if role == Role::ReadOnly {
+            let who = &actor.0;
+            let message = format!("`{who}` may only read (rest.auth.read.only)");
+            return Err(Fault::new(403, message));
+        }
+        not_forged(shared, peer, wire.headers())?;
+    }
+    acceptable(route, wire.headers())?;
+    Ok(Admitted {
+        route,
+        params,
+        actor,
+    })
+}
+
+/// Routes for anyone are open to those who failed to log in too.
+fn log_in(
+    shared: &Shared,
+    peer: Peer,
+    headers: &HeaderMap,
+    anyone: bool,
+    began: Instant,
+) -> Result<(Actor, Role), Fault> {
+    let authorization = headers.get(AUTHORIZATION);
+    let entered = shared
+        .doors
+        .enter(authorization.map(HeaderValue::as_bytes), peer.ip);
+    match entered {
+        Err(_) if anyone => Ok((Actor(format!("anonymous@{}", peer.ip)), Role::ReadOnly)),
+        Err(fault) => {
+            if authorization.is_some() {
+                shared.rates.failed_login(peer.ip, began);
+            }
+            Err(fault)
+        }
+        entered => entered,
+    }
+}
+
+/// Guards against DNS rebinding, where nobody has to log in. An attacker's page may change what its own host name means to
+/// 127.0.0.1; the browser then takes this daemon for that site, and lets the page read and write here. But it still sends
+/// the page's host name in `Host`: only names of this machine pass.
+fn not_rebound(rest: &RestConfig, host: Option<&str>) -> Result<(), Fault> {
     fn name(host: &str) -> &str {
         match host.strip_prefix('[') {
             Some(rest) => rest.split(']').next().unwrap_or(rest),
@@ -289,9 +324,10 @@ fn of_this_machine(rest: &RestConfig, host: Option<&str>) -> Result<(), Fault> {
     ))
 }
 
-/// A page of another site must not move pipelines through its reader's browser. Browsers name the page's origin in every
-/// request that could change something, and say on addresses of this machine whether it is of another site.
-fn foreign_page(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Fault> {
+/// Guards against cross-site request forgery (CSRF): a page of another site must not change pipelines through its reader's
+/// browser. Browsers name the page's origin in `Origin` of every request that could change something, and say in
+/// `Sec-Fetch-Site` whether it is of another site.
+fn not_forged(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Fault> {
     let site = headers.get("sec-fetch-site");
     let elsewhere = site.is_some_and(|site| site.as_bytes() == b"cross-site");
     let origin = text(headers, &ORIGIN);

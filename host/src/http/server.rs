@@ -317,6 +317,18 @@ fn head_limit(shared: &Shared, place: &Place) -> Duration {
     }
 }
 
+fn http1_builder(max_header: usize, place: &Place) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .header_read_timeout(None) // `overdue` keeps it, and tells an idle connection from a slow one
+        .half_close(true)
+        .keep_alive(place.asks == Asks::All)
+        .max_headers(HEADER_FIELDS)
+        .max_header_size(max_header)
+        .max_buf_size(BUFFER.max(max_header));
+    builder
+}
+
 async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     shared: Arc<Shared>,
     stream: S,
@@ -326,7 +338,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let activity = place.activity.clone();
     let limit = head_limit(&shared, place);
-    let header = shared.rest.max_header;
+    let builder = http1_builder(shared.rest.max_header, place);
     let client = Arc::new(client);
     let service = {
         let activity = activity.clone();
@@ -347,14 +359,6 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         })
     };
     let socket = TokioIo::new(Watched::new(stream, activity.clone()));
-    let mut builder = http1::Builder::new();
-    builder
-        .header_read_timeout(None) // `overdue` keeps it, and tells an idle connection from a slow one
-        .half_close(true)
-        .keep_alive(place.asks == Asks::All)
-        .max_headers(HEADER_FIELDS)
-        .max_header_size(header)
-        .max_buf_size(BUFFER.max(header));
     let mut talk = builder.serve_connection(socket, service);
     // Its time is over, or its place is wanted by somebody else.
     let mut overdue = pin!(select(

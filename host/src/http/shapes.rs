@@ -320,7 +320,7 @@ fn letters() -> Members {
             "Letters",
             object(&[
                 ("letters", list(named("Letter"))),
-                ("next", or_null(whole())),
+                ("next", or_null(text())),
             ]),
         ),
     ]

@@ -1,4 +1,4 @@
-//! A socket whose client may not dawdle: what it is doing, since when, and the moment it is cut off.
+//! Time limits of a client: what its connection is doing, since when, and when it is cut off.
 
 use std::io;
 use std::pin::Pin;

@@ -51,8 +51,7 @@ pub fn looks(messages: &[&[u8]]) -> bool {
 }
 
 /// The map; `Err` says why there is none.
-pub fn infer(messages: &[&[u8]]) -> Result<Page, String> {
-    let mut page = Page::default();
+pub fn infer(mut page: Page, messages: &[&[u8]]) -> Result<Page, String> {
     let (dialect, read) = best(messages);
     let mut sound: Vec<Vec<Row>> = Vec::new();
     for (n, lines) in read.into_iter().enumerate() {

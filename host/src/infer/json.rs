@@ -26,8 +26,7 @@ struct Column {
 }
 
 /// The map; `Err` says why there is none.
-pub fn infer(messages: &[&[u8]]) -> Result<Page, String> {
-    let mut page = Page::default();
+pub fn infer(mut page: Page, messages: &[&[u8]]) -> Result<Page, String> {
     let mut values = Vec::new();
     for (n, message) in messages.iter().enumerate() {
         match Json::parse(message) {

@@ -31,6 +31,8 @@ pub struct Wanted<'a> {
     pub row_tag: Option<&'a str>,
     /// A file was taken as one message.
     pub whole: bool,
+    /// What each message is called; where there is none, its number from 1.
+    pub names: &'a [String],
 }
 
 /// A map, and the plugin that it is for.
@@ -62,6 +64,7 @@ pub fn infer(values: &[&[u8]], wanted: Wanted<'_>) -> Result<Map> {
         format,
         row_tag,
         whole,
+        names,
     } = wanted;
     let hint = match whole {
         true => "--lines where each line of the file is a message; it was taken as one",
@@ -74,10 +77,11 @@ pub fn infer(values: &[&[u8]], wanted: Wanted<'_>) -> Result<Map> {
             return Err(invalid(message).hint(format!("--as xml or --as json or --as csv; {hint}")));
         }
     };
+    let page = page::Page::of(names.to_vec());
     let (page, plugin) = match format {
-        Format::Xml => (xml::infer(values, row_tag), "xml-flatten"),
-        Format::Json => (json::infer(values), "json-flatten"),
-        Format::Csv => (csv::infer(values), "csv-parse"),
+        Format::Xml => (xml::infer(page, values, row_tag), "xml-flatten"),
+        Format::Json => (json::infer(page, values), "json-flatten"),
+        Format::Csv => (csv::infer(page, values), "csv-parse"),
     };
     let map = |page| Map { page, plugin };
     page.map(map).map_err(|why| invalid(why).hint(hint))
@@ -124,7 +128,7 @@ mod tests {
         for wanted in [
             "# xml-flatten: 2 of 3 messages read\n",
             "# row element `b`: 3 in all, 1 to 2 a message\n",
-            "# message 2 cannot be read: it ends inside an element\n",
+            "# message 3 cannot be read: it ends inside an element\n",
             "type = \"xml-flatten\"\nrow-tag = \"b\"\n",
             "  \"id=@id\", ",
             "  \"a/n\",",

@@ -73,9 +73,18 @@ pub struct Page {
     pub notes: Vec<String>,
     unread: usize,
     told: Vec<String>,
+    /// What each message is called, by its index.
+    names: Vec<String>,
 }
 
 impl Page {
+    pub fn of(names: Vec<String>) -> Page {
+        Page {
+            names,
+            ..Page::default()
+        }
+    }
+
     pub fn set(&mut self, key: &str, value: impl Into<Value>) {
         self.set_noted(key, value, "");
     }
@@ -125,11 +134,15 @@ impl Page {
         self.keys.iter().chain(&self.types).chain(&self.repeats)
     }
 
-    /// Message `n` (from 0) could not be read.
+    /// The message at this index could not be read.
     pub fn unread(&mut self, n: usize, why: String) {
         self.unread += 1;
         if self.told.len() < TOLD {
-            self.told.push(format!("message {n} cannot be read: {why}"));
+            let name = match self.names.get(n) {
+                Some(name) => name.clone(),
+                None => format!("message {}", n + 1),
+            };
+            self.told.push(format!("{name} cannot be read: {why}"));
         }
     }
 

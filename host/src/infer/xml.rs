@@ -46,8 +46,7 @@ struct Column {
 }
 
 /// The map; `Err` says why there is none.
-pub fn infer(messages: &[&[u8]], row_tag: Option<&str>) -> Result<Page, String> {
-    let mut page = Page::default();
+pub fn infer(mut page: Page, messages: &[&[u8]], row_tag: Option<&str>) -> Result<Page, String> {
     let mut roots = Vec::new();
     let mut doctypes = 0;
     for (n, message) in messages.iter().enumerate() {

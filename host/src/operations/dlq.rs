@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use super::utc;
@@ -226,38 +226,98 @@ pub fn counts(of: &Letters<'_>) -> Result<Vec<Count>> {
     Ok(counted.told(&of.name.pipeline))
 }
 
-/// Hands over one letter after the other from the `skip`-th on, in the order of their commits, until `each` says no. Of the
-/// letters of one record the first that is handed over has the bytes.
+/// How far a reading of dead letters has come: the files before are read, and of one file so many letters that fit the
+/// filter. As text it is for nobody but [`Reached::parse`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    after: Option<Place>,
+    inside: Option<(String, usize)>,
+}
+
+impl Reached {
+    pub fn token(&self) -> String {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        URL_SAFE_NO_PAD.encode(json)
+    }
+
+    pub fn parse(token: &str) -> Option<Reached> {
+        let json = URL_SAFE_NO_PAD.decode(token).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+}
+
+/// What one reading may cost: it ends at the first border of a file beyond either.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    pub files: usize,
+    /// Of the files, as they lie in the store.
+    pub bytes: u64,
+}
+
+impl Work {
+    pub const ALL: Work = Work {
+        files: usize::MAX,
+        bytes: u64::MAX,
+    };
+}
+
+/// Hands over one letter after the other, in the order of their commits, until `each` says no or the work is done. Of the
+/// letters of one record the first that is handed over has the bytes. Answers where to go on; `None`: there are no more.
 pub fn letters(
     of: &Letters<'_>,
     filter: &Filter,
-    skip: usize,
+    from: Reached,
+    work: Work,
     mut each: impl FnMut(Letter) -> bool,
-) -> Result<()> {
-    let mut after = None;
-    let mut passed = 0;
+) -> Result<Option<Reached>> {
+    let Reached {
+        mut after,
+        mut inside,
+    } = from;
     let mut before: Option<Arc<Original>> = None;
+    let (mut files, mut bytes) = (0, 0);
     loop {
         let next = (of.files)(after.as_ref())?;
         if next.files.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         for (place, file) in next.files {
+            if files >= work.files || bytes >= work.bytes {
+                return Ok(Some(Reached { after, inside }));
+            }
             (of.go_on)()?;
-            for stored in deadletter::read(of.store, of.name, &[file], filter) {
-                let stored = stored?;
-                if passed < skip {
-                    passed += 1;
-                    continue;
-                }
-                let original = stored.original.clone();
-                let first = !before.is_some_and(|before| Arc::ptr_eq(&before, &original));
-                before = Some(original);
-                if !each(Letter::of(stored, first)) {
-                    return Ok(());
+            let path = file.path.clone();
+            let skip = inside.take().filter(|(known, _)| *known == path);
+            let skip = skip.map_or(0, |(_, letters)| letters);
+            if may_hold(&file, filter) {
+                files += 1;
+                bytes += file.bytes;
+                let found =
+                    deadletter::read(of.store, of.name, std::slice::from_ref(&file), filter);
+                for (letter, stored) in found.enumerate().skip(skip) {
+                    let stored = stored?;
+                    let original = stored.original.clone();
+                    let first = !before.is_some_and(|before| Arc::ptr_eq(&before, &original));
+                    before = Some(original);
+                    if !each(Letter::of(stored, first)) {
+                        let inside = Some((path, letter));
+                        return Ok(Some(Reached { after, inside }));
+                    }
                 }
             }
             after = Some(place);
         }
     }
+}
+
+/// False where the file's ranges tell that no letter of it is of the wanted record.
+fn may_hold(file: &AddedFile, filter: &Filter) -> bool {
+    let Some(offset) = filter.offset else {
+        return true;
+    };
+    file.ranges.is_empty()
+        || file
+            .ranges
+            .iter()
+            .any(|r| r.from <= offset && offset < r.to)
 }

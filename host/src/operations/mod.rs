@@ -29,7 +29,7 @@ pub const PAGE_BYTES: usize = 8 << 20;
 /// Bytes of a reason: it goes into an entry of the log that stays for good.
 const REASON_BYTES: usize = 4 << 10;
 
-/// Why somebody wants a change, as it was given at any door.
+/// Checks the reason that somebody gave for a change, on the command line or by REST.
 pub fn reason(given: &str) -> Result<&str> {
     match given.len() {
         ..=REASON_BYTES => Ok(given),
@@ -42,7 +42,7 @@ pub fn reason(given: &str) -> Result<&str> {
     }
 }
 
-/// What stands in the way.
+/// Why an operation was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// The request, the config or the component is wrong.

@@ -142,6 +142,13 @@ impl Bars {
         }
     }
 
+    /// Takes all bars from the screen.
+    pub(super) fn clear(&self) {
+        for bar in std::mem::take(&mut *self.lock()).into_values() {
+            bar.away();
+        }
+    }
+
     pub(super) fn goes_on(&self, pipeline: &str) {
         self.with(pipeline, |bar| bar.said = None);
     }

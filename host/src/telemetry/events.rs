@@ -35,8 +35,6 @@ pub trait Report: Send + Sync + Debug {
     /// After the commit is in the log and published.
     fn committed(&self, report: &CommitReport);
     fn swapped(&self, swapped: &Swapped);
-    /// Refused so far and not yet committed: a batch's letters, by the transform that refused most of them.
-    fn rejected(&self, pipeline: &str, by: &str, letters: u64);
     /// Where the tasks stand between two commits; every second.
     fn reading(&self, reading: &Reading);
     /// Nothing to do for a while.
@@ -372,10 +370,6 @@ pub(super) fn log_swapped(s: &Swapped) {
         reason = s.reason,
         "rules swapped"
     );
-}
-
-pub(super) fn log_rejected(pipeline: &str, by: &str, letters: u64) {
-    tracing::debug!(pipeline, by, letters, "refused");
 }
 
 pub(super) fn log_resting(r: &Resting) {

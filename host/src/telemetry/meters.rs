@@ -196,10 +196,6 @@ impl Report for Meters {
         self.to.swapped(swapped);
     }
 
-    fn rejected(&self, pipeline: &str, by: &str, letters: u64) {
-        self.to.rejected(pipeline, by, letters);
-    }
-
     fn reading(&self, reading: &Reading) {
         self.to.reading(reading);
     }

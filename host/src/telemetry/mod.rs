@@ -18,6 +18,6 @@ pub use events::{Counters, counted};
 pub use events::{Started, Stopped, Swapped, Waiting};
 pub use meters::{Meter, Meters};
 pub use progress::{Progress, ProgressMode};
-pub use screen::{columns, fold, fold_hanging, on_stderr, on_stdout, width};
+pub use screen::{columns, fold, fold_hanging, logged_on_stderr, on_stderr, on_stdout, width};
 pub use tally::{Tally, kind_name, ledger_of};
-pub use words::{bytes, count, time};
+pub use words::{bytes, count, plural, time};

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::bars::Bars;
 use super::events::{self, CommitReport, Reading, Report, Resting, Started, Stopped, Swapped};
 use super::events::{Waiting, rate};
-use super::screen::on_stdout;
-use super::words::{bytes, count, time};
+use super::screen::{on_stderr, on_stdout};
+use super::words::{bytes, count, plural, time};
 use crate::lock::lock;
+use crate::logging::aside;
 use crate::text::{printable, printable_json};
 
 /// With plain lines, records that wait for their commit are told of after this much silence, and then this often.
@@ -62,15 +64,58 @@ pub struct Progress {
     bars: Bars,
     /// Words about records that wait, since the last commit of each pipeline.
     words: Mutex<BTreeMap<String, u32>>,
+    /// Some pipeline stood at its log's positions and began to read.
+    has_begun: AtomicBool,
+    has_failed: AtomicBool,
+    /// What each pipeline waits for.
+    waits: Mutex<BTreeMap<String, String>>,
 }
 
 impl Progress {
-    pub fn shared(mode: ProgressMode) -> Arc<dyn Report> {
+    pub fn shared(mode: ProgressMode) -> Arc<Progress> {
         Arc::new(Progress {
             mode,
             bars: Bars::default(),
             words: Mutex::default(),
+            has_begun: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+            waits: Mutex::default(),
         })
+    }
+
+    /// True: nothing was read, so nothing has to be committed, and nothing has failed.
+    pub fn is_untouched(&self) -> bool {
+        !self.has_begun.load(Ordering::SeqCst) && !self.has_failed.load(Ordering::SeqCst)
+    }
+
+    /// The process was told to end. Said on stderr at any level of logging, with what it may have to wait for.
+    pub fn stopping(&self, grace: Duration) {
+        let within = time(grace);
+        self.told(&format!(
+            "stopping: what was read is committed first, within {within}; a second signal ends the process at once, which loses nothing either"
+        ));
+        for (pipeline, why) in self.waits().iter() {
+            self.told(&format!("{pipeline} is waiting for {why}"));
+        }
+    }
+
+    /// A sentence on stderr: a log line where those are shown, else words above the bars.
+    pub fn told(&self, words: &str) {
+        match tracing::enabled!(tracing::Level::INFO) {
+            true => tracing::info!("{words}"),
+            false => aside(format!("{}\n", on_stderr(&printable(words))).as_bytes()),
+        }
+    }
+
+    /// Before the process ends without waiting for its pipelines: no bar stays behind.
+    pub fn leave_terminal(&self) {
+        if self.mode == ProgressMode::Bar {
+            self.bars.clear();
+        }
+    }
+
+    fn waits(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        lock(&self.waits)
     }
 
     /// A closed stdout (a pager, `head`) must not stop a pipeline.
@@ -95,6 +140,8 @@ impl Progress {
 impl Report for Progress {
     fn started(&self, started: &Started) {
         events::log_started(started);
+        self.has_begun.store(true, Ordering::SeqCst);
+        self.waits().remove(&started.pipeline);
         self.words().remove(&started.pipeline);
         if self.mode == ProgressMode::Bar {
             self.bars.started(started);
@@ -134,10 +181,6 @@ impl Report for Progress {
         }
     }
 
-    fn rejected(&self, pipeline: &str, by: &str, letters: u64) {
-        events::log_rejected(pipeline, by, letters);
-    }
-
     fn reading(&self, reading: &Reading) {
         match self.mode {
             ProgressMode::Bar => self.bars.reading(reading),
@@ -168,6 +211,11 @@ impl Report for Progress {
 
     fn waiting(&self, pipeline: &str, waiting: &Waiting<'_>) {
         events::log_waiting(pipeline, waiting);
+        let why = match waiting.error {
+            Some(error) => format!("{}: {}", waiting.on, error.message()),
+            None => waiting.on.to_owned(),
+        };
+        self.waits().insert(pipeline.to_owned(), why);
         if self.mode == ProgressMode::Bar {
             self.bars
                 .say(pipeline, &format!("waiting for {}", waiting.on));
@@ -176,6 +224,7 @@ impl Report for Progress {
 
     fn resumed(&self, pipeline: &str, after: Duration) {
         events::log_resumed(pipeline, after);
+        self.waits().remove(pipeline);
         if self.mode == ProgressMode::Bar {
             self.bars.goes_on(pipeline);
         }
@@ -183,6 +232,8 @@ impl Report for Progress {
 
     fn stopped(&self, stopped: &Stopped) {
         events::log_stopped(stopped);
+        self.has_failed
+            .fetch_or(stopped.failure.is_some(), Ordering::SeqCst);
         match self.mode {
             ProgressMode::Plain => self.line(&end(stopped)),
             ProgressMode::Bar => self.bars.stopped(&stopped.pipeline, &end(stopped)),
@@ -194,23 +245,23 @@ impl Report for Progress {
 /// `books-raw  commit 7  40 records  80 rows  0 dead  4.00 KiB  20/s  lag 20`
 pub(super) fn plain(c: &CommitReport) -> String {
     let mut out = format!(
-        "{}  commit {}  {} records  {} rows",
+        "{}  commit {}  {}  {}",
         c.pipeline,
         c.version,
-        count(c.ledger.records.read),
-        count(c.ledger.rows.written)
+        plural(c.ledger.records.read, "record"),
+        plural(c.ledger.rows.written, "row")
     );
-    let mut add = |n: u64, what: &str| {
+    let mut add = |n: u64, noun: &str| {
         if n > 0 {
-            out.push_str(&format!("  {} {what}", count(n)));
+            out.push_str(&format!("  {}", plural(n, noun)));
         }
     };
-    add(c.ledger.letters, "dead letters");
-    add(c.ledger.rows.duplicates, "duplicates");
+    add(c.ledger.letters, "dead letter");
+    add(c.ledger.rows.duplicates, "duplicate");
     out.push_str(&format!(
-        "  {} in {} files  {:.0} records/s",
+        "  {} in {}  {:.0} records/s",
         bytes(c.bytes),
-        c.files,
+        plural(c.files as u64, "file"),
         rate(c.ledger.records.read, c.since_last)
     ));
     if let Some(lag) = c.lag {
@@ -225,9 +276,9 @@ pub(super) fn plain(c: &CommitReport) -> String {
 /// `books-raw  12,345 records read, not committed yet; next commit within 48 s`
 fn gathered(r: &Reading) -> String {
     format!(
-        "{}  {} records read, not committed yet; {}",
+        "{}  {} read, not committed yet; {}",
         r.pipeline,
-        count(r.uncommitted),
+        plural(r.uncommitted, "record"),
         due(r)
     )
 }
@@ -253,7 +304,7 @@ fn seconds_of(seconds: u64) -> String {
 
 fn end(s: &Stopped) -> String {
     let mut out = format!(
-        "{}  {} ({}) at version {}: {} records, {} rows, {} dead letters in {} commits, {}",
+        "{}  {} ({}) at version {}: {}, {}, {} in {}, {}",
         s.pipeline,
         if s.failure.is_some() {
             "failed"
@@ -262,17 +313,18 @@ fn end(s: &Stopped) -> String {
         },
         s.why,
         s.version,
-        count(s.ledger.records.read),
-        count(s.ledger.rows.written),
-        count(s.ledger.letters),
-        count(s.commits),
+        plural(s.ledger.records.read, "record"),
+        plural(s.ledger.rows.written, "row"),
+        plural(s.ledger.letters, "dead letter"),
+        plural(s.commits, "commit"),
         time(s.elapsed)
     );
     if s.ledger.rows.duplicates > 0 {
-        out.push_str(&format!(", {} duplicates", count(s.ledger.rows.duplicates)));
+        let duplicates = plural(s.ledger.rows.duplicates, "duplicate");
+        out.push_str(&format!(", {duplicates}"));
     }
     if let (Some(_), Some(lag)) = (&s.failure, s.lag) {
-        out.push_str(&format!(", {} records wait", count(lag)));
+        out.push_str(&format!(", {} waiting", plural(lag, "record")));
     }
     out
 }
@@ -286,7 +338,7 @@ mod tests {
         let line = plain(&events::tests::sample());
         assert_eq!(
             line,
-            "books-raw  commit 7  40 records  80 rows  4.00 KiB in 1 files  20 records/s  lag 20  flatten.empty=3"
+            "books-raw  commit 7  40 records  80 rows  4.00 KiB in 1 file  20 records/s  lag 20  flatten.empty=3"
         );
     }
 }

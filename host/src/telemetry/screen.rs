@@ -27,12 +27,23 @@ pub fn on_stderr(text: &str) -> String {
     fold(text, width(&io::stderr()))
 }
 
+/// Log lines, which may be as wide as the terminal is.
+pub fn logged_on_stderr(text: &str) -> String {
+    match width(&io::stderr()) {
+        Some(width) => fold_within(text, width),
+        None => text.to_owned(),
+    }
+}
+
 /// Each line broken between words, so that none is wider; what has no blanks stays whole.
 pub fn fold(text: &str, width: Option<usize>) -> String {
-    let Some(width) = width else {
-        return text.to_owned();
-    };
-    let width = width.min(WIDEST);
+    match width {
+        Some(width) => fold_within(text, width.min(WIDEST)),
+        None => text.to_owned(),
+    }
+}
+
+fn fold_within(text: &str, width: usize) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     for (at, line) in text.split('\n').enumerate() {
         if at > 0 {
@@ -119,6 +130,11 @@ mod tests {
             "records  19,631 read = 19,477 with rows + 0\n         refused + 154 filtered"
         );
         assert_eq!(fold(line, None), line);
+        let logged = "2026-01-01T00:00:00.000000Z  WARN no broker of localhost:9092 answered";
+        assert_eq!(
+            fold_within(logged, 40),
+            "2026-01-01T00:00:00.000000Z  WARN no\n  broker of localhost:9092 answered"
+        );
         assert_eq!(
             fold("  a hint that is long", Some(40)),
             "  a hint that is long"

@@ -8,7 +8,7 @@ use super::events::{
     CommitReport, Durations, Failure, Reading, Report, Resting, SpanReport, Started, Stopped,
     Swapped, Waiting,
 };
-use super::words::count;
+use super::words::plural;
 use crate::chain::Ledger;
 use crate::clock::Clock;
 use crate::commit::{Committed, Kind as EntryKind, Rule, State};
@@ -119,10 +119,13 @@ impl Sums {
         let uncommitted: u64 = self.left.values().map(|left| left.uncommitted).sum();
         let mut words = match (uncommitted, self.left_lag()) {
             (0, None | Some(0)) => "all committed".to_owned(),
-            (0, Some(lag)) => format!("what was read is committed, {} records wait", count(lag)),
+            (0, Some(lag)) => {
+                let left = plural(lag, "record");
+                format!("what was read is committed, {left} waiting")
+            }
             (n, _) => format!(
-                "not all is committed, {} records that were read are read again at the next start",
-                count(n)
+                "not all is committed: the next start reads {} again",
+                plural(n, "record")
             ),
         };
         if self.waiting_since.is_some() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `1 234 567` with thin separators a terminal can show.
+/// `1,234,567`
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -13,6 +13,16 @@ pub fn count(n: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// `1 row`, `1,204 rows`, `1 entry`, `2 entries`.
+pub fn plural(n: u64, noun: &str) -> String {
+    let number = count(n);
+    match (n, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        _ => format!("{number} {noun}s"),
+    }
 }
 
 /// Powers of 1024, three digits.
@@ -53,6 +63,13 @@ mod tests {
         assert_eq!(
             [0, 999, 1000, 1_234_567].map(count),
             ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!(
+            ["row", "entry"].map(|noun| [0, 1, 1204].map(|n| plural(n, noun))),
+            [
+                ["0 rows", "1 row", "1,204 rows"],
+                ["0 entries", "1 entry", "1,204 entries"]
+            ]
         );
         assert_eq!(
             [0, 1023, 1024, 1_500_000, 5 << 40].map(bytes),

@@ -18,7 +18,7 @@ use crate::commit::{self, AddedFile, Log, LogName, Role, Writer};
 use crate::error::{Error, Kind, Result};
 use crate::sample::Tally;
 use crate::store::{self, Store};
-use crate::telemetry::{bytes, count};
+use crate::telemetry::{bytes, count, plural};
 use crate::zone;
 use crate::zone::deadletter::{self, Filter};
 
@@ -250,47 +250,8 @@ impl Outcome {
     }
 
     pub fn print(&self, took: Duration) -> Result<()> {
-        for p in [&self.raw, &self.processed] {
-            say_words(format!("\n{} ({} commits)", p.name, p.commits));
-            let (r, w) = (&p.records, &p.rows);
-            say_words(format!(
-                "  records  {} read = {} with rows + {} refused + {} filtered ({} refused in part)",
-                count(r.read),
-                count(r.with_rows),
-                count(r.refused),
-                count(r.filtered),
-                count(r.refused_in_part)
-            ));
-            say_words(format!(
-                "  rows     {} made = {} written + {} refused + {} filtered + {} duplicates",
-                count(w.made),
-                count(w.written),
-                count(w.refused),
-                count(w.filtered),
-                count(w.duplicates)
-            ));
-            let closes = if p.closes {
-                "✓ both ledgers close"
-            } else {
-                "✗ THE LEDGERS DO NOT CLOSE"
-            };
-            match p.problems.first() {
-                None => say_words(format!("  {closes}; files, log and digests agree")),
-                Some(problem) => say_words(format!(
-                    "  {closes}; ✗ {problem} ({} in all)",
-                    p.problems.len()
-                )),
-            }
-            for (name, tree) in &p.tables {
-                say_words(format!(
-                    "  {}/{name}: {} rows, {} files, {} partitions, {}",
-                    p.root,
-                    count(tree.rows),
-                    tree.files,
-                    tree.directories,
-                    bytes(tree.bytes)
-                ));
-            }
+        for pipeline in [&self.raw, &self.processed] {
+            print_pipeline(pipeline);
         }
         say_words("\nrefused, by reason");
         for (reason, n) in &self.rejects {
@@ -320,6 +281,50 @@ impl Outcome {
             took.as_secs_f64()
         ));
         Ok(())
+    }
+}
+
+/// Its ledgers, what agrees and what does not, and its tables.
+fn print_pipeline(p: &Pipeline) {
+    say_words(format!("\n{} ({})", p.name, plural(p.commits, "commit")));
+    let (r, w) = (&p.records, &p.rows);
+    say_words(format!(
+        "  records  {} read = {} with rows + {} refused + {} filtered ({} refused in part)",
+        count(r.read),
+        count(r.with_rows),
+        count(r.refused),
+        count(r.filtered),
+        count(r.refused_in_part)
+    ));
+    say_words(format!(
+        "  rows     {} made = {} written + {} refused + {} filtered + {} duplicates",
+        count(w.made),
+        count(w.written),
+        count(w.refused),
+        count(w.filtered),
+        count(w.duplicates)
+    ));
+    let closes = if p.closes {
+        "✓ both ledgers close"
+    } else {
+        "✗ THE LEDGERS DO NOT CLOSE"
+    };
+    match p.problems.first() {
+        None => say_words(format!("  {closes}; files, log and digests agree")),
+        Some(problem) => say_words(format!(
+            "  {closes}; ✗ {problem} ({} in all)",
+            p.problems.len()
+        )),
+    }
+    for (name, tree) in &p.tables {
+        say_words(format!(
+            "  {}/{name}: {}, {}, {}, {}",
+            p.root,
+            plural(tree.rows, "row"),
+            plural(tree.files as u64, "file"),
+            plural(tree.directories as u64, "partition"),
+            bytes(tree.bytes)
+        ));
     }
 }
 

@@ -1,12 +1,14 @@
 //! `weir pipeline ls`, `create`, `pause` and so on: the pipelines of a daemon, by the routes that Connect's clients use.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::super::remote::{Remote, read};
-use super::super::{Exit, print_problems, say, say_json, say_lines, say_value, table};
+use super::super::{Exit, print_problems, say, say_json, say_lines, say_value, table, to_stderr};
+use crate::clock::SystemClock;
 use crate::config::{self, Overlay, Problem, Text};
 use crate::connectors::CATALOG;
 use crate::daemon;
@@ -30,8 +32,8 @@ pub(super) enum ManageVerb {
     Pause(OneArgs),
     /// Run again, from paused or stopped
     Resume(OneArgs),
-    /// Drain and let go of everything; offsets can be changed then
-    Stop(OneArgs),
+    /// Stop: drain and release all tasks. Offsets can be changed then
+    Stop(StopArgs),
     /// Begin a pipeline again, with its tasks
     Restart(RestartArgs),
     /// Stop and forget a pipeline; its zone, log and dead letters stay
@@ -122,6 +124,18 @@ struct Over {
     profile: Option<String>,
 }
 
+/// Stop a pipeline: what it has read is committed, then its tasks are released.
+///
+/// Returns when it is stopped, as `systemctl stop` does. Offsets can be changed then.
+#[derive(Debug, Args)]
+pub(super) struct StopArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Return at once, while it drains
+    #[arg(long)]
+    no_wait: bool,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct RestartArgs {
     #[command(flatten)]
@@ -139,7 +153,7 @@ pub(super) fn manage(verb: &ManageVerb) -> Result<Exit> {
         ManageVerb::Config(args) => config(args),
         ManageVerb::Pause(args) => target(args, "pause", "drains, then stands still"),
         ManageVerb::Resume(args) => target(args, "resume", "begins to run"),
-        ManageVerb::Stop(args) => target(args, "stop", "drains, then stops"),
+        ManageVerb::Stop(args) => stop(args),
         ManageVerb::Restart(args) => restart(args),
         ManageVerb::Delete(args) => {
             let client = args.remote.daemon()?;
@@ -346,6 +360,38 @@ fn target(args: &OneArgs, verb: &str, what: &str) -> Result<Exit> {
     client.put(&path(&args.name, &format!("/{verb}")), &Carries::Nothing)?;
     done(args, what);
     Ok(Exit::Ok)
+}
+
+/// Between two looks at a pipeline that drains.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// After this long a person is told what is waited for.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How long it drains is the daemon's to bound (`shutdown.timeout`).
+fn stop(args: &StopArgs) -> Result<Exit> {
+    let one = &args.one;
+    if args.no_wait {
+        return target(one, "stop", "drains, then stops");
+    }
+    let client = one.remote.daemon()?;
+    client.put(&path(&one.name, "/stop"), &Carries::Nothing)?;
+    let clock = SystemClock::shared();
+    let (begun, mut told) = (clock.elapsed(), false);
+    loop {
+        let status = client.get(&path(&one.name, "/status"))?;
+        if status["connector"]["state"] == "STOPPED" {
+            done(one, "stopped");
+            return Ok(Exit::Ok);
+        }
+        if !told && clock.elapsed().saturating_sub(begun) >= QUIET {
+            told = true;
+            to_stderr(&format!(
+                "{}: draining; if you do not wait, it stops all the same\n",
+                one.name
+            ));
+        }
+        clock.sleep(LOOK_EVERY);
+    }
 }
 
 fn restart(args: &RestartArgs) -> Result<Exit> {

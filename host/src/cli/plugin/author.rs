@@ -113,13 +113,15 @@ pub(super) fn author(verb: &AuthorVerb) -> Result<Exit> {
         AuthorVerb::Bench(args) => bench(args),
         AuthorVerb::Infer(args) => {
             let messages = args.input.messages(INFER_LIMIT)?;
+            let there = messages.list.iter().enumerate();
+            let there = there.filter_map(|(n, m)| Some((m.name(n), m.value.as_deref()?)));
+            let (names, values): (Vec<String>, Vec<&[u8]>) = there.unzip();
             let wanted = infer::Wanted {
                 format: args.format.map(Format::from),
                 row_tag: args.row_tag.as_deref(),
                 whole: messages.whole,
+                names: &names,
             };
-            let values = messages.list.iter().filter_map(|m| m.value.as_deref());
-            let values: Vec<&[u8]> = values.collect();
             let map = infer::infer(&values, wanted)?;
             say_lines(map.toml().trim_end());
             let tried = trial::tried(&map, &messages.list, &args.plugin_path);
@@ -128,7 +130,7 @@ pub(super) fn author(verb: &AuthorVerb) -> Result<Exit> {
             for line in tried {
                 say(format!("# {line}"));
             }
-            messages.left.say(messages.list.len(), "messages");
+            messages.left.say(messages.list.len(), "message");
             Ok(Exit::Ok)
         }
     }

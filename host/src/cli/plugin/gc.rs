@@ -20,7 +20,7 @@ use crate::connect;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline;
 use crate::plugin::{Item, Places, PluginStore, Plugins};
-use crate::telemetry::bytes;
+use crate::telemetry::{bytes, plural};
 
 /// Longer than any swap waits between storing and its entry.
 const GRACE: Duration = Duration::from_secs(3_600);
@@ -102,8 +102,8 @@ pub(super) fn gc(args: &GcArgs) -> Result<Exit> {
             ));
         }
         say(format!(
-            "{would} {} files ({}), {} stay ({})",
-            gone.len(),
+            "{would} {} ({}), {} stay ({})",
+            plural(gone.len() as u64, "file"),
             bytes(freed),
             kept.len(),
             bytes(left)

@@ -20,7 +20,7 @@ use crate::kafka::KafkaProps;
 use crate::pipeline;
 use crate::plugin::{Places, Plugins};
 use crate::record::input_schema;
-use crate::telemetry::count;
+use crate::telemetry::{count, plural};
 use crate::text::printable;
 
 /// Messages where nothing is said.
@@ -91,8 +91,8 @@ impl Left {
             Left::Some => "more are there".to_owned(),
         };
         to_stderr(&format!(
-            "stopped after {} {what}, {more}: --limit N reads N of them, --limit 0 all\n",
-            count(read as u64)
+            "stopped after {}, {more}: --limit N reads N of them, --limit 0 all\n",
+            plural(read as u64, what)
         ));
     }
 }
@@ -209,7 +209,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit> {
     let (table, left) = args.table()?;
     let mut transform = subject.transform(&settings, &table.schema)?;
     let outcome = subject::apply(&mut *transform, &table)?;
-    let what = if args.rows { "rows" } else { "messages" };
+    let what = if args.rows { "row" } else { "message" };
     show(&outcome, table.rows, what, args.json);
     left.say(table.rows, what);
     Ok(Exit::Ok)
@@ -256,9 +256,9 @@ fn run_chain(args: &RunArgs, config: &str) -> Result<Exit> {
             let last = part.transforms.last().map_or("", |t| t.name.as_str());
             say(format!("after {last}:"));
         }
-        show(&outcome, messages.list.len(), "messages", args.json);
+        show(&outcome, messages.list.len(), "message", args.json);
     }
-    messages.left.say(messages.list.len(), "messages");
+    messages.left.say(messages.list.len(), "message");
     Ok(Exit::Ok)
 }
 
@@ -310,16 +310,9 @@ fn show(outcome: &Outcome, rows: usize, what: &str, json: bool) {
         lines.extend(outcome.refused.iter().map(line));
         table(&lines);
     }
-    let plural = |n: usize, word: &str| {
-        format!(
-            "{} {word}{}",
-            count(n as u64),
-            if n == 1 { "" } else { "s" }
-        )
-    };
     let mut told = vec![
-        plural(outcome.rows.len(), "row"),
-        plural(outcome.refused.len(), "refusal"),
+        plural(outcome.rows.len() as u64, "row"),
+        plural(outcome.refused.len() as u64, "refusal"),
         format!("{} filtered", outcome.filtered(rows)),
     ];
     told.extend(
@@ -329,13 +322,8 @@ fn show(outcome: &Outcome, rows: usize, what: &str, json: bool) {
             .map(|(name, n)| format!("{name} {n}")),
     );
     say_lines(format!(
-        "\n{} {} → {}",
-        count(rows as u64),
-        if rows == 1 {
-            &what[..what.len() - 1]
-        } else {
-            what
-        },
+        "\n{} → {}",
+        plural(rows as u64, what),
         told.join(", ")
     ));
 }

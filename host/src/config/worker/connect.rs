@@ -148,6 +148,11 @@ impl Reader<'_> {
         match theirs::fate(key) {
             Some(Fate::Honoured(_) | Fate::Security) => {}
             Some(Fate::Refused { unless, .. }) if unless.contains(&said.as_str()) => {}
+            Some(Fate::Refused { .. })
+                if !theirs::is_listed(key) && super::meant(key).is_some() =>
+            {
+                self.unknown(key);
+            }
             Some(Fate::Refused { reason, hint, .. }) => self.refuse(key, reason, hint),
             Some(Fate::Idle(why)) if self.lenient => self.idles(key, why),
             Some(Fate::Missed(_)) if said.is_empty() || said == "disabled" => {}
@@ -158,7 +163,10 @@ impl Reader<'_> {
                 let hint = Some(format!("take it out: {why}"));
                 self.problem(key, problem::UNKNOWN_KEY, message, hint);
             }
-            None if self.lenient => self.idles(key, "it is no key of Connect's worker"),
+            None if self.lenient => match super::meant(key) {
+                Some(near) => self.misses(key, &format!("no such key; did you mean `{near}`?")),
+                None => self.idles(key, "it is no key of Connect's worker"),
+            },
             None => self.unknown(key),
         }
     }

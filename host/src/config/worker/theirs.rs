@@ -237,6 +237,11 @@ pub static FAMILIES: &[(&str, Fate)] = &[
     ),
 ];
 
+/// Whether Connect's workers have a key of just this name.
+pub fn is_listed(key: &str) -> bool {
+    THEIRS.iter().any(|(name, _)| *name == key)
+}
+
 /// `None`: no key of a worker.
 pub fn fate(key: &str) -> Option<Fate> {
     let exact = THEIRS.iter().find(|(name, _)| *name == key);

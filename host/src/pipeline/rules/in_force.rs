@@ -141,24 +141,29 @@ impl Part {
         config: &PipelineConfig,
         input: SchemaRef,
     ) -> Result<Box<dyn Transform>, Vec<Problem>> {
-        let limits = &config.limits.plugin;
+        let resolve = |typed: &str| config.raw.text(typed).resolve();
         let stage = Stage {
             transform: &self.transform,
             input,
-            limits: Limits {
-                memory: limits.memory,
-                deadline: limits.deadline,
-                init_deadline: limits.init_deadline,
-                output_bytes: limits.output_bytes,
-                // What decides alone must not allow less than time did.
-                fuel: FUEL_PER_SECOND.saturating_mul(limits.deadline.as_secs().max(2)),
-            },
-            resolve: &|typed| config.raw.text(typed).resolve(),
+            limits: limits(config),
+            resolve: &resolve,
         };
         let plugin = &self.component.info().name;
         self.component
             .transform(stage, self.config.clone())
             .map_err(|error| refusals(config, &self.transform, plugin, error))
+    }
+}
+
+fn limits(config: &PipelineConfig) -> Limits {
+    let limits = &config.limits.plugin;
+    Limits {
+        memory: limits.memory,
+        deadline: limits.deadline,
+        init_deadline: limits.init_deadline,
+        output_bytes: limits.output_bytes,
+        // What decides alone must not allow less than time did.
+        fuel: FUEL_PER_SECOND.saturating_mul(limits.deadline.as_secs().max(2)),
     }
 }
 
@@ -176,8 +181,52 @@ pub fn transforms_of(
 ) -> (Vec<Box<dyn Transform>>, Vec<Problem>) {
     let (parts, mut problems) = gathered(plugins, config);
     let (transforms, found) = parts.transforms(config, input);
+    if found.is_empty() && !problems.is_empty() {
+        // The first transform whose keys were refused is the first that is not there: its columns are known.
+        if let Some(refused) = config.transforms.get(transforms.len()) {
+            let input = match transforms.is_empty() {
+                true => input.clone(),
+                false => columns_of(&transforms),
+            };
+            problems.extend(of_the_other_keys(plugins, config, refused, input));
+        }
+    }
     problems.splice(0..0, found);
     (transforms, problems)
+}
+
+/// What a plugin finds wrong with the keys that its schema has not refused.
+fn of_the_other_keys(
+    plugins: &Plugins,
+    config: &PipelineConfig,
+    transform: &TransformConfig,
+    input: SchemaRef,
+) -> Vec<Problem> {
+    let pin = &transform.plugin.pin;
+    let takes = |version: &str, digest: &str| pin.takes(version, digest);
+    let Ok(component) = plugins.find(&transform.plugin.name, &takes) else {
+        return Vec::new();
+    };
+    if config.reach().is_confined() && transform.config.values().any(Text::has_reference) {
+        return Vec::new();
+    }
+    let resolve = |typed: &str| config.raw.text(typed).resolve();
+    let typed = |(key, text): (&String, &Text)| (key.clone(), text.typed().to_owned());
+    let keys = Keys {
+        config: &transform.config.iter().map(typed).collect(),
+        resolve: &resolve,
+        read_file: &|path| config.reach().read(Path::new(path), FILE_OF_RULES),
+    };
+    let stage = Stage {
+        transform: &transform.name,
+        input,
+        limits: limits(config),
+        resolve: &resolve,
+    };
+    let found = component.problems_of_the_others(&keys, stage);
+    let plugin = &component.info().name;
+    let told = |p: &SetupProblem| told(config, &transform.name, plugin, p);
+    found.iter().map(told).collect()
 }
 
 /// The transforms up to the first one that a plugin refuses, and what each plugin finds wrong with its keys.

@@ -127,6 +127,15 @@ pub fn canonical(
     schema: &str,
     keys: &Keys<'_>,
 ) -> std::result::Result<Canonical, Vec<SetupProblem>> {
+    let (sound, problems) = sound_part(schema, keys);
+    match problems.is_empty() {
+        true => Ok(sound),
+        false => Err(problems),
+    }
+}
+
+/// The keys that are right by the schema, and what is wrong with the others.
+pub(super) fn sound_part(schema: &str, keys: &Keys<'_>) -> (Canonical, Vec<SetupProblem>) {
     let schema: Value = serde_json::from_str(schema).unwrap_or_default();
     let schema = Schema(&schema);
     let (mut values, mut attached, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());
@@ -168,10 +177,7 @@ pub fn canonical(
             problems.push(problem);
         }
     }
-    match problems.is_empty() {
-        true => Ok(Canonical::new(object(&values), attached)),
-        false => Err(problems),
-    }
+    (Canonical::new(object(&values), attached), problems)
 }
 
 fn reference_not_secret(key: &str, value: &str) -> SetupProblem {

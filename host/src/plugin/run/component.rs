@@ -149,6 +149,20 @@ impl Component {
         canonical(&self.inner.info.config_schema, keys)
     }
 
+    /// What the plugin itself finds wrong, where the schema has refused some keys already: it is asked about the others, so
+    /// that a person is told everything at once. Only of keys that are there: what it misses may be one of the refused.
+    pub fn problems_of_the_others(&self, keys: &Keys<'_>, stage: Stage<'_>) -> Vec<SetupProblem> {
+        let (sound, refused) = super::config::sound_part(&self.inner.info.config_schema, keys);
+        match self.transform(stage, sound) {
+            Err(SetupError::Problems(found)) => found
+                .into_iter()
+                .filter(|p| keys.config.contains_key(&p.key))
+                .filter(|p| refused.iter().all(|r| r.key != p.key))
+                .collect(),
+            Ok(_) | Err(SetupError::Failed(_)) => Vec::new(),
+        }
+    }
+
     /// Resolves secrets, calls `init` and holds the plan to the input's columns.
     pub fn transform(
         &self,
