@@ -135,7 +135,10 @@ pub fn canonical(
 }
 
 /// The keys that are right by the schema, and what is wrong with the others.
-pub(super) fn sound_part(schema: &str, keys: &Keys<'_>) -> (Canonical, Vec<SetupProblem>) {
+pub(in crate::plugin) fn sound_part(
+    schema: &str,
+    keys: &Keys<'_>,
+) -> (Canonical, Vec<SetupProblem>) {
     let schema: Value = serde_json::from_str(schema).unwrap_or_default();
     let schema = Schema(&schema);
     let (mut values, mut attached, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plugin::boundary::bindings::PluginPre;
 use crate::plugin::boundary::bindings::exports::weir::plugin::transform as wit;
 use crate::plugin::compile::engine::{Engines, Stop};
-use crate::plugin::config::canonical::{Canonical, canonical};
+use crate::plugin::config::canonical::{Canonical, canonical, sound_part};
 use crate::plugin::config::setup::{Keys, SetupError, SetupProblem, Stage};
 use crate::plugin::text::{cut, printable};
 use crate::plugin::{Limits, MAX_COMPONENT_BYTES, MAX_NAME, MAX_SCHEMA, MAX_SUMMARY};
@@ -152,7 +152,7 @@ impl Component {
     /// What the plugin itself finds wrong, where the schema has refused some keys already: it is asked about the others, so
     /// that a person is told everything at once. Only of keys that are there: what it misses may be one of the refused.
     pub fn problems_of_the_others(&self, keys: &Keys<'_>, stage: Stage<'_>) -> Vec<SetupProblem> {
-        let (sound, refused) = super::config::sound_part(&self.inner.info.config_schema, keys);
+        let (sound, refused) = sound_part(&self.inner.info.config_schema, keys);
         match self.transform(stage, sound) {
             Err(SetupError::Problems(found)) => found
                 .into_iter()
