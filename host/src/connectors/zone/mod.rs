@@ -1,5 +1,5 @@
 //! `source.type = "zone"` and `sink.type = "zone"`: Parquet files with a commit log. The files themselves are made in
-//! [`crate::zone`]; a zone that is read is not a [`crate::source::Source`] but read in planned batches (docs/adr/0011-a-zone-is-read-in-batches.md).
+//! [`crate::zone`]; a zone that is read is not a [`crate::source::Source`] but read in planned batches (docs/adr/0012-a-zone-is-read-in-batches.md).
 
 mod keys;
 
