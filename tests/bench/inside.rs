@@ -4,16 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir::chain::{Applied, Chain, Table, Transform};
+use weir::chain::{Applied, Table, Transform, TransformChain};
 use weir::clock::SystemClock;
-use weir::commit::{Draft, Log, LogName, Open, Outcome, Receipt, Writer};
+use weir::commit::{Draft, Log, LogName, Open, Outcome, PreparedCommit, Writer};
 use weir::config::{Overlay, PipelineConfig, Rotate, TableName, Unit};
 use weir::connect::load;
 use weir::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
 use weir::pipeline::transforms_of;
 use weir::plugin::{Places, Plugins};
 use weir::record::{
-    Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema,
+    Batch, BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition, input_schema,
 };
 use weir::sample::{Books, Dirty};
 use weir::sink::{Sealed, Sink};
@@ -81,7 +81,7 @@ pub fn without_log(
     props: &KafkaProps,
     topic: &str,
     limits: &Limits,
-    chains: Vec<Chain>,
+    chains: Vec<TransformChain>,
 ) -> (u64, u64) {
     place.empty("bare");
     let store = store::open(&place.zone("bare")).unwrap();
@@ -109,7 +109,7 @@ fn task(
     props: &KafkaProps,
     own: &[Position],
     limits: &Limits,
-    mut chain: Chain,
+    mut chain: TransformChain,
     mut sink: ZoneSink,
 ) -> (u64, u64) {
     let clock = SystemClock::shared();
@@ -142,9 +142,9 @@ fn close(sink: &mut ZoneSink) {
     }
 }
 
-pub fn chains(mut transforms: impl FnMut() -> Vec<Box<dyn Transform>>) -> Vec<Chain> {
+pub fn chains(mut transforms: impl FnMut() -> Vec<Box<dyn Transform>>) -> Vec<TransformChain> {
     (0..TASKS)
-        .map(|_| Chain::new(transforms(), Unit::Row).unwrap())
+        .map(|_| TransformChain::new(transforms(), Unit::Row).unwrap())
         .collect()
 }
 
@@ -254,7 +254,7 @@ fn covers(from: i64, to: i64, epoch: u64) -> Covers {
         topic: "bench".into(),
         partition: 0,
     };
-    let chain = ChainId::kafka("bench", "bench", 0);
+    let chain = SplitId::kafka("bench", "bench", 0);
     Covers {
         chain,
         epoch,
@@ -344,7 +344,7 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
         start: "earliest".into(),
     };
     settle(&mut log, Draft::Open(vec![open]));
-    let mut chain = Chain::new(plugged.native(), Unit::Row).unwrap();
+    let mut chain = TransformChain::new(plugged.native(), Unit::Row).unwrap();
     let mut books = Books::new(crate::SEED, Dirty::SOME);
     let mut sink = sink(&store, zone);
     for _ in 0..commits {
@@ -365,7 +365,7 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
         let applied: Applied = chain.apply(&batch).unwrap();
         sink.write(&batch, applied).unwrap();
         let Sealed { files, spans, .. } = sink.seal().unwrap().unwrap();
-        let receipt = Receipt {
+        let receipt = PreparedCommit {
             base: log.version(),
             r#gen: log.state().rules_gen(),
             spans,

@@ -8,7 +8,7 @@ use weir::clock::SystemClock;
 use weir::commit::{
     Draft, Entry, Log, LogName, Open, Outcome, Span, Swap, Writer, decode, digest, encode,
 };
-use weir::record::ChainId;
+use weir::record::SplitId;
 use weir::store;
 
 use crate::brokers::until;
@@ -19,7 +19,7 @@ const LONG: u64 = 20_000;
 
 fn span(from: i64) -> Span {
     Span {
-        chain: ChainId::from("t/0".to_owned()),
+        chain: SplitId::from("t/0".to_owned()),
         epoch: 0,
         from,
         to: from + 1,
@@ -39,7 +39,7 @@ fn long_log(rig: &Rig, pipeline: &str, newest: u64, swaps: u64) {
     let writer = Writer::this_process(&*clock);
     let mut log = Log::open_or_init(store, name.clone(), clock, writer, Vec::new()).expect("log");
     let open = Open {
-        chain: ChainId::from("t/0".to_owned()),
+        chain: SplitId::from("t/0".to_owned()),
         topic: "t".to_owned(),
         partition: 0,
         at: 0,

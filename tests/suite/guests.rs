@@ -14,7 +14,7 @@ use weir::error::Kind;
 use weir::plugin::{
     Keys, Limits, MAX_ISOLATIONS, Places, Plugins, SetupError, SetupProblem, Stage,
 };
-use weir::record::{BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema};
+use weir::record::{BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition, input_schema};
 
 fn folder(variable: &str, default: &str) -> PathBuf {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -60,7 +60,7 @@ pub fn table(values: &[&[u8]]) -> Table {
         );
     }
     let batch = builder.finish(Covers {
-        chain: ChainId::kafka("c", "t", 3),
+        chain: SplitId::kafka("c", "t", 3),
         epoch: 0,
         tp: TopicPartition {
             topic: "books".into(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir::chain::{Column, Output, Table, Transform};
 use weir::error::{Error, Kind};
 use weir::plugin::{Keys, Limits, Places, Plugins, SetupError, Stage};
-use weir::record::{BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema};
+use weir::record::{BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition, input_schema};
 
 const BAD: usize = 5;
 
@@ -51,7 +51,7 @@ fn table(bytes: usize) -> Table {
         builder.push(n as i64, None, None, Some(value.as_bytes()), none);
     }
     let batch = builder.finish(Covers {
-        chain: ChainId::kafka("c", "t", 0),
+        chain: SplitId::kafka("c", "t", 0),
         epoch: 0,
         tp: TopicPartition {
             topic: "t".into(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use weir::kafka::{GroupOffsets, KafkaProps};
 use weir::pipeline::positions::{self, Order, Position, To, Wanted};
-use weir::record::{ChainId, TopicPartition};
+use weir::record::{SplitId, TopicPartition};
 use weir::source::Acknowledge as _;
 
 use crate::brokers::until;
@@ -134,7 +134,7 @@ fn reading_begins_behind_a_group() {
         let positions: Vec<_> = at
             .iter()
             .map(|(partition, next)| weir::source::Position {
-                chain: ChainId::new("-"),
+                chain: SplitId::new("-"),
                 epoch: 0,
                 tp: TopicPartition {
                     topic: TOPIC.into(),

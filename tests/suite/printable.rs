@@ -11,8 +11,10 @@ use std::thread;
 use serde_json::{Value, json};
 use weir::chain::{Records, Rows};
 use weir::clock::SystemClock;
-use weir::commit::{Draft, Log, LogName, Open, Outcome, Receipt, Rewind, Span, Swap, Writer};
-use weir::record::ChainId;
+use weir::commit::{
+    Draft, Log, LogName, Open, Outcome, PreparedCommit, Rewind, Span, Swap, Writer,
+};
+use weir::record::SplitId;
 use weir::store;
 
 use crate::rest_rig::Rig;
@@ -65,7 +67,7 @@ fn hostile_log(root: &Path) {
     let writer = Writer::this_process(&*clock);
     let name = LogName::new("p", "z");
     let mut log = Log::open_or_init(store, name, clock, writer, Vec::new()).expect("log");
-    let chain = ChainId::from("t/0".to_owned());
+    let chain = SplitId::from("t/0".to_owned());
     let open = Open {
         chain: chain.clone(),
         topic: "t".to_owned(),
@@ -99,7 +101,7 @@ fn hostile_log(root: &Path) {
         letters: 0,
     };
     let sums = BTreeMap::from([(HOSTILE.to_owned(), 1)]);
-    let receipt = Receipt {
+    let receipt = PreparedCommit {
         base: log.version(),
         r#gen: log.state().rules_gen(),
         spans: vec![span],

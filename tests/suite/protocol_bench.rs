@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use weir::clock::{Clock, ManualClock};
-use weir::commit::{Committed, Draft, Dropped, Log, Open, Outcome, Receipt, Writer};
+use weir::commit::{Committed, Draft, Dropped, Log, Open, Outcome, PreparedCommit, Writer};
 use weir::error::Result;
 use weir::store::{self, Fault, FaultStore, Faults, Op, Store, Verb};
 
@@ -65,7 +65,7 @@ impl Bench {
     }
 
     /// Files staged, spans counted; nothing committed.
-    pub fn sealed(&self, log: &Log, n: usize, from: i64, to: i64) -> Receipt {
+    pub fn sealed(&self, log: &Log, n: usize, from: i64, to: i64) -> PreparedCommit {
         self.loader()
             .seal(log, &[(chain(n), from, to)])
             .unwrap()
@@ -180,7 +180,7 @@ pub fn open_both(at: i64) -> Draft {
     Draft::Open(vec![open(0), open(1)])
 }
 
-pub fn data(receipts: Vec<Receipt>) -> Draft {
+pub fn data(receipts: Vec<PreparedCommit>) -> Draft {
     Draft::Data {
         receipts,
         swap: None,

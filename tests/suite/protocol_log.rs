@@ -9,7 +9,7 @@ use weir::commit::{
     verify,
 };
 use weir::error::{Kind, Remedy};
-use weir::record::ChainId;
+use weir::record::SplitId;
 use weir::store::{self, Fault, FaultStore, Op, Script, Verb};
 
 use crate::protocol_bench::{Bench, ask, committed, data, lost};
@@ -364,7 +364,7 @@ fn borders_tell_which_version_an_offset_came_with() {
     assert_eq!(found.rows_between(4, 14), None);
     assert_eq!(found.border_at(3).map(|b| b.to), Some(9));
     let ranges = |from, to| [(chain(0), (from, to))].into_iter().collect();
-    let files = |r: &std::collections::BTreeMap<ChainId, (i64, i64)>| state.rows_files(r).count();
+    let files = |r: &std::collections::BTreeMap<SplitId, (i64, i64)>| state.rows_files(r).count();
     assert_eq!(files(&ranges(14, 20)), 0);
     assert_eq!(
         files(&ranges(3, 14)),

@@ -12,7 +12,7 @@ use crate::protocol_bench::{Bench, ask, committed, data as draft, lost};
 use crate::protocol_rules::{data, entry, file, moves, refused, state, then};
 use crate::sim_world::{Heard, Oracle, chain, log_name};
 
-fn targets(of: &[(usize, i64)]) -> BTreeMap<weir::record::ChainId, i64> {
+fn targets(of: &[(usize, i64)]) -> BTreeMap<weir::record::SplitId, i64> {
     of.iter().map(|(n, to)| (chain(*n), *to)).collect()
 }
 

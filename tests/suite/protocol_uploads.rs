@@ -16,7 +16,7 @@ fn bench(name: &str) -> Bench {
     Bench::on(store::open(&url).unwrap())
 }
 
-fn to_start() -> BTreeMap<weir::record::ChainId, i64> {
+fn to_start() -> BTreeMap<weir::record::SplitId, i64> {
     [(chain(0), 3)].into()
 }
 

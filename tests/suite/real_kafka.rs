@@ -16,7 +16,7 @@ use weir::kafka::testkit::{Admin, Transactions};
 use weir::kafka::{
     GroupOffsets, KafkaCluster, KafkaProps, KafkaSource, Limits, Outgoing, Producer, Start, Status,
 };
-use weir::record::{Batch, ChainId};
+use weir::record::{Batch, SplitId};
 use weir::source::{Acknowledge as _, Change, Lost, Position, Source, TopicInfo, lost};
 
 use crate::brokers::{self, Broker, DEADLINE, until};
@@ -101,7 +101,7 @@ fn produce(props: &KafkaProps, topic: &str, partition: i32, values: std::ops::Ra
 /// Batches, with the proof that each begins where the one before of its chain ended.
 struct Reader {
     source: KafkaSource,
-    ends: BTreeMap<ChainId, i64>,
+    ends: BTreeMap<SplitId, i64>,
     batches: Vec<Batch>,
 }
 

@@ -6,7 +6,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use weir::commit::{AddedFile, Draft, Log, Rewind, Straddling};
 use weir::error::{Kind, Result};
-use weir::record::ChainId;
+use weir::record::SplitId;
 
 use crate::sim_world::{CHAINS, Loader, chain, log_name, write_rows};
 
@@ -29,7 +29,7 @@ impl Loader {
         }
     }
 
-    pub fn go_back_to(&self, log: &mut Log, targets: &BTreeMap<ChainId, i64>) -> Result<()> {
+    pub fn go_back_to(&self, log: &mut Log, targets: &BTreeMap<SplitId, i64>) -> Result<()> {
         let draft = self.rewinding(log, targets)?;
         draft.map_or(Ok(()), |draft| self.commit(log, draft))
     }
@@ -38,7 +38,7 @@ impl Loader {
     pub fn rewinding(
         &self,
         log: &mut Log,
-        targets: &BTreeMap<ChainId, i64>,
+        targets: &BTreeMap<SplitId, i64>,
     ) -> Result<Option<Draft>> {
         log.make_readable()?;
         let base = log.version();
@@ -51,7 +51,7 @@ impl Loader {
             let Some(content) = self.store.get(&found.path)? else {
                 return Ok(None);
             };
-            let mut rows: Vec<(ChainId, i64)> = serde_json::from_slice(&content).unwrap();
+            let mut rows: Vec<(SplitId, i64)> = serde_json::from_slice(&content).unwrap();
             rows.retain(|(chain, _)| rest.iter().any(|r| r.chain == *chain));
             let id = self.ids.next();
             let like = AddedFile {

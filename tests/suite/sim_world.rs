@@ -14,10 +14,10 @@ use weir::chain::{Records, Rows};
 use weir::clock::Clock;
 use weir::commit::{
     AddedFile, Draft, Entry, FileRange, Kind as EntryKind, Limits, Log, LogName, Open, Outcome,
-    Receipt, Role, Rule, Span, Swap, Writer, decode, digest,
+    PreparedCommit, Role, Rule, Span, Swap, Writer, decode, digest,
 };
 use weir::error::{Error, Kind, Result};
-use weir::record::ChainId;
+use weir::record::SplitId;
 use weir::store::{OpenUpload, Store, open_uploads};
 
 pub const CHAINS: usize = 2;
@@ -32,8 +32,8 @@ pub fn log_name() -> LogName {
     LogName::new("books-raw", "raw")
 }
 
-pub fn chain(n: usize) -> ChainId {
-    ChainId::kafka("c", "t", i32::try_from(n).unwrap())
+pub fn chain(n: usize) -> SplitId {
+    SplitId::kafka("c", "t", i32::try_from(n).unwrap())
 }
 
 pub fn rule(version: u64) -> Vec<Rule> {
@@ -54,7 +54,7 @@ pub enum Fate {
 }
 
 /// What becomes of an offset, whoever reads it.
-pub fn fate(chain: &ChainId, offset: i64) -> Fate {
+pub fn fate(chain: &SplitId, offset: i64) -> Fate {
     let salt: i64 = chain.as_str().bytes().map(i64::from).sum();
     match (offset * 7 + salt) % 5 {
         0 => Fate::Letter,
@@ -176,8 +176,12 @@ impl Loader {
     }
 
     /// W2. `None`: somebody collected a file meanwhile.
-    pub fn seal(&self, log: &Log, ranges: &[(ChainId, i64, i64)]) -> Result<Option<Receipt>> {
-        let mut receipt = Receipt {
+    pub fn seal(
+        &self,
+        log: &Log,
+        ranges: &[(SplitId, i64, i64)],
+    ) -> Result<Option<PreparedCommit>> {
+        let mut receipt = PreparedCommit {
             base: log.version(),
             r#gen: log.state().rules_gen(),
             spans: ranges
@@ -271,11 +275,11 @@ impl Loader {
     }
 }
 
-fn epoch(log: &Log, chain: &ChainId) -> u64 {
+fn epoch(log: &Log, chain: &SplitId) -> u64 {
     log.state().chains.get(chain).map_or(0, |c| c.epoch)
 }
 
-fn epochs(file: &AddedFile, of: impl Fn(&ChainId) -> u64) -> String {
+fn epochs(file: &AddedFile, of: impl Fn(&SplitId) -> u64) -> String {
     let epochs = file.ranges.iter().map(|r| of(&r.chain).to_string());
     epochs.collect::<Vec<_>>().join(" ")
 }
@@ -296,7 +300,7 @@ fn swap_from(log: &Log) -> Swap {
     }
 }
 
-pub fn span(chain: &ChainId, from: i64, to: i64) -> Span {
+pub fn span(chain: &SplitId, from: i64, to: i64) -> Span {
     let count = |wanted| (from..to).filter(|o| fate(chain, *o) == wanted).count() as u64;
     let (rows, letters, filtered) = (count(Fate::Row), count(Fate::Letter), count(Fate::Filtered));
     Span {
@@ -328,9 +332,9 @@ pub fn write_file(
     role: Role,
     wanted: Fate,
     dir: &str,
-    ranges: &[(ChainId, i64, i64)],
+    ranges: &[(SplitId, i64, i64)],
 ) -> Result<Option<AddedFile>> {
-    let mut coordinates: Vec<(ChainId, i64)> = Vec::new();
+    let mut coordinates: Vec<(SplitId, i64)> = Vec::new();
     let mut file_ranges = Vec::new();
     for (chain, from, to) in ranges {
         let offsets: Vec<i64> = (*from..*to).filter(|o| fate(chain, *o) == wanted).collect();
@@ -367,7 +371,7 @@ pub fn write_file(
 pub fn write_rows(
     store: &Arc<dyn Store>,
     like: AddedFile,
-    rows: &[(ChainId, i64)],
+    rows: &[(SplitId, i64)],
 ) -> Result<AddedFile> {
     let bytes = serde_json::to_vec(rows).unwrap();
     let mut file = store.begin(&like.place(&log_name()))?;
@@ -404,11 +408,11 @@ pub struct Oracle {
     live: BTreeMap<String, AddedFile>,
     removed: BTreeMap<String, AddedFile>,
     gced: BTreeSet<String>,
-    epochs: BTreeMap<ChainId, u64>,
-    to: BTreeMap<ChainId, i64>,
+    epochs: BTreeMap<SplitId, u64>,
+    to: BTreeMap<SplitId, i64>,
     gen_in_force: u64,
-    visible: BTreeMap<String, Vec<(ChainId, i64)>>,
-    seen: BTreeSet<(ChainId, i64)>,
+    visible: BTreeMap<String, Vec<(SplitId, i64)>>,
+    seen: BTreeSet<(SplitId, i64)>,
 }
 
 impl Oracle {
@@ -474,7 +478,7 @@ impl Oracle {
             let file = file.unwrap_or_else(|| panic!("I-lister: {path} was never committed"));
             assert_eq!(file.bytes, bytes, "I-lister: {path} is not whole");
             let content = store.get(&path).unwrap().unwrap();
-            let rows: Vec<(ChainId, i64)> = serde_json::from_slice(&content).unwrap();
+            let rows: Vec<(SplitId, i64)> = serde_json::from_slice(&content).unwrap();
             for row in &rows {
                 assert!(self.seen.insert(row.clone()), "I-lister: {row:?} twice");
             }

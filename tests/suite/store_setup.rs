@@ -16,7 +16,7 @@ use weir::pipeline::{part_of, transforms_of};
 use weir::plugin::{
     Canonical, Component, Keys, Limits, Places, Plugins, SetupError, SetupProblem, Stage,
 };
-use weir::record::{BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema};
+use weir::record::{BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition, input_schema};
 
 use crate::store::{Shelf, age, canonical, guest_dir};
 use crate::world::{World, files};
@@ -64,7 +64,7 @@ fn records() -> Table {
         builder.push(n, None, None, Some(b"x"), std::iter::empty());
     }
     let batch = builder.finish(Covers {
-        chain: ChainId::kafka("c", "t", 0),
+        chain: SplitId::kafka("c", "t", 0),
         epoch: 0,
         tp: TopicPartition {
             topic: "t".into(),

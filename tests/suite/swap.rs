@@ -56,7 +56,7 @@ fn rules_swap_under_load_and_no_row_is_lost_doubled_or_mixed() {
     // Rows and swap are one entry.
     let eras = rig.eras();
     assert_eq!(eras.len(), 6);
-    let with_rows = |era: &&weir::commit::Era| !era.ranges.is_empty();
+    let with_rows = |era: &&weir::commit::RulesPeriod| !era.ranges.is_empty();
     assert!(eras.iter().filter(with_rows).count() >= 5, "{eras:?}");
 }
 

@@ -17,7 +17,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use serde_json::Value;
 use weir::clock::SystemClock;
-use weir::commit::{Entry, Era, Kind, Log, LogName, Role, Rule, decode, history, verify};
+use weir::commit::{Entry, Kind, Log, LogName, Role, Rule, RulesPeriod, decode, history, verify};
 use weir::kafka::{KafkaProps, Outgoing, Producer};
 use weir::store::{self, Store};
 use weir::zone::read_file;
@@ -214,7 +214,7 @@ cache = "{plugins}/../plugins-test/cache"
         store::open(&format!("file:{}", self.path("zone").display())).unwrap()
     }
 
-    pub fn eras(&self) -> Vec<Era> {
+    pub fn eras(&self) -> Vec<RulesPeriod> {
         let log = self.log();
         history(self.store().as_ref(), log.name(), &log.state().eras).unwrap()
     }

@@ -16,7 +16,7 @@ use crate::fs::Limit;
 use crate::json::Json;
 use crate::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
 use crate::record::{
-    Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition, input_schema,
+    Batch, BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition, input_schema,
 };
 use crate::source::Source;
 
@@ -176,7 +176,7 @@ pub fn batch(topic: &str, messages: &[Message]) -> Batch {
     }
     let to = i64::try_from(messages.len()).unwrap_or(i64::MAX);
     builder.finish(Covers {
-        chain: ChainId::kafka("samples", topic, 0),
+        chain: SplitId::kafka("samples", topic, 0),
         epoch: 0,
         tp: TopicPartition {
             topic: topic.into(),

@@ -5,7 +5,7 @@ use arrow_schema::SchemaRef;
 use serde_json::{Value, json};
 
 use super::cell;
-use crate::chain::{Applied, Chain, Column, Output, Reject, RowMap, Table, Transform};
+use crate::chain::{Applied, Column, Output, Reject, RowMap, Table, Transform, TransformChain};
 use crate::record;
 
 /// Rows and refusals, ordered by input row and piece.
@@ -76,7 +76,7 @@ impl Outcome {
     }
 
     /// Of a whole chain.
-    pub fn of_chain(applied: &Applied, chain: &Chain) -> Outcome {
+    pub fn of_chain(applied: &Applied, chain: &TransformChain) -> Outcome {
         let untouched = chain.untouched();
         let untouched = |n: usize| untouched.get(n).copied().unwrap_or(false);
         let table = &applied.table;

@@ -123,7 +123,10 @@ mod tests {
             .collect();
         let said = format!("// sha256 of wit/weir.wit: {digest}\n");
         let (_, text) = bindings.expect("bindings");
-        assert!(text.contains(&said), "wit/weir.wit has changed: `make bindings`");
+        assert!(
+            text.contains(&said),
+            "wit/weir.wit has changed: `make bindings`"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Batch in, rows and refused pieces out; both ledgers counted on the way.
 //!
-//! A [`Transform`] is a pure function of its rows. The [`Chain`] carries, beside the columns, from which record each row
+//! A [`Transform`] is a pure function of its rows. The [`TransformChain`] carries, beside the columns, from which record each row
 //! came and which piece of it the row is (`_row`), so that a refusal can name the original bytes.
 
 mod ledger;
@@ -14,7 +14,7 @@ use arrow_array::ArrayRef;
 use arrow_schema::SchemaRef;
 
 pub use ledger::{Ledger, Records, Rows};
-pub use run::Chain;
+pub use run::TransformChain;
 
 use crate::error::Result;
 
@@ -111,7 +111,7 @@ pub trait Transform: Send + fmt::Debug {
 
 /// A refused record or piece, with all its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct DeadLetter {
     /// Index of the record in its batch.
     pub record: u32,
     /// `_row` of the refused piece; `None` where the whole record was refused.
@@ -137,7 +137,7 @@ pub struct Applied {
     /// Per row: `_row`.
     pub piece: Vec<u32>,
     /// Ordered by record, then piece.
-    pub letters: Vec<Letter>,
+    pub letters: Vec<DeadLetter>,
     pub ledger: Ledger,
     /// (transform, counter, amount)
     pub counters: Vec<(String, String, u64)>,

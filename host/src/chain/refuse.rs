@@ -7,13 +7,13 @@ use std::sync::Arc;
 use arrow_array::UInt32Array;
 use arrow_select::take::take;
 
-use super::{Applied, Identity, Letter, MAX_KEPT_BYTES, MAX_LETTERS, Reason, codes};
+use super::{Applied, DeadLetter, Identity, MAX_KEPT_BYTES, MAX_LETTERS, Reason, codes};
 use crate::error::{Error, Kind, Result};
 use crate::record::Batch;
 
 /// `errors.unit = record`: a record with a refused piece gives no row at all, and one letter with every reason.
 pub(super) fn records_with_a_bad_piece(applied: &mut Applied) -> Result<()> {
-    let mut whole: BTreeMap<u32, Letter> = BTreeMap::new();
+    let mut whole: BTreeMap<u32, DeadLetter> = BTreeMap::new();
     for letter in &applied.letters {
         let piece = letter.piece;
         let numbered = letter.reasons.iter().map(|reason| Reason {
@@ -23,7 +23,7 @@ pub(super) fn records_with_a_bad_piece(applied: &mut Applied) -> Result<()> {
             },
             ..reason.clone()
         });
-        let one = whole.entry(letter.record).or_insert_with(|| Letter {
+        let one = whole.entry(letter.record).or_insert_with(|| DeadLetter {
             record: letter.record,
             piece: None,
             by: letter.by.clone(),
@@ -49,7 +49,7 @@ pub(super) fn too_many_letters(applied: &mut Applied) -> Result<()> {
                 letters.len()
             ),
         };
-        let letter = Letter {
+        let letter = DeadLetter {
             record: first.record,
             piece: None,
             by: first.by.clone(),
@@ -75,7 +75,7 @@ pub(super) fn too_many_bytes(
         if one.saturating_mul(rows.len()) <= MAX_KEPT_BYTES {
             continue;
         }
-        let letter = Letter {
+        let letter = DeadLetter {
             record: *record,
             piece: None,
             by: by.clone(),
@@ -94,7 +94,7 @@ pub(super) fn too_many_bytes(
 }
 
 /// `whole` takes the place of all rows and letters of its records.
-fn refuse(applied: &mut Applied, whole: BTreeMap<u32, Letter>) -> Result<()> {
+fn refuse(applied: &mut Applied, whole: BTreeMap<u32, DeadLetter>) -> Result<()> {
     if whole.is_empty() {
         return Ok(());
     }

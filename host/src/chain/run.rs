@@ -9,7 +9,9 @@ use std::sync::Arc;
 use arrow_array::new_empty_array;
 use arrow_schema::SchemaRef;
 
-use super::{Applied, Column, Identity, Ledger, Letter, Output, Reason, Reject, RowMap, refuse};
+use super::{
+    Applied, Column, DeadLetter, Identity, Ledger, Output, Reason, Reject, RowMap, refuse,
+};
 use super::{Table, Transform};
 use crate::config::Unit;
 use crate::error::{Error, Kind, Result};
@@ -18,7 +20,7 @@ use crate::record::{Batch, input_schema};
 const OP: &str = "chain.apply";
 
 #[derive(Debug)]
-pub struct Chain {
+pub struct TransformChain {
     transforms: Vec<Box<dyn Transform>>,
     identities: Vec<Arc<Identity>>,
     explodes_at: Option<usize>,
@@ -26,9 +28,9 @@ pub struct Chain {
     keeps_bytes: bool,
 }
 
-impl Chain {
+impl TransformChain {
     /// No transforms: the record's own columns go on. Two exploding ones are refused: `_row` would have two meanings.
-    pub fn new(transforms: Vec<Box<dyn Transform>>, unit: Unit) -> Result<Chain> {
+    pub fn new(transforms: Vec<Box<dyn Transform>>, unit: Unit) -> Result<TransformChain> {
         let exploding: Vec<usize> = (0..transforms.len())
             .filter(|i| transforms[*i].explodes())
             .collect();
@@ -49,7 +51,7 @@ impl Chain {
             .iter()
             .map(|t| Arc::new(t.identity().clone()))
             .collect();
-        Ok(Chain {
+        Ok(TransformChain {
             transforms,
             identities,
             explodes_at: exploding.first().copied(),
@@ -59,7 +61,7 @@ impl Chain {
     }
 
     /// The sink writes a record's original bytes beside each of its rows (`sink.keep.value`), which is then bounded.
-    pub fn keeping_bytes(mut self, keeps: bool) -> Chain {
+    pub fn keeping_bytes(mut self, keeps: bool) -> TransformChain {
         self.keeps_bytes = keeps;
         self
     }
@@ -88,7 +90,7 @@ impl Chain {
     }
 
     pub fn apply(&mut self, batch: &Batch) -> Result<Applied> {
-        let mut books = Books::open(batch.len(), self.explodes_at.is_none());
+        let mut books = RowTracker::open(batch.len(), self.explodes_at.is_none());
         let mut table = input(batch);
         for (at, transform) in self.transforms.iter_mut().enumerate() {
             if table.rows == 0 {
@@ -160,25 +162,25 @@ fn empty(schema: SchemaRef) -> Table {
 }
 
 /// Where the rows now in the table came from, and what became of the others.
-struct Books {
+struct RowTracker {
     record: Vec<u32>,
     piece: Vec<u32>,
     /// Rows exist: an exploding transform has run, or there is none.
     rows_count: bool,
     exploded: bool,
-    letters: Vec<Letter>,
+    letters: Vec<DeadLetter>,
     ledger: Ledger,
     counters: Vec<(String, String, u64)>,
 }
 
-impl Books {
-    fn open(records: usize, rows_count: bool) -> Books {
+impl RowTracker {
+    fn open(records: usize, rows_count: bool) -> RowTracker {
         let mut ledger = Ledger::default();
         ledger.records.read = records as u64;
         if rows_count {
             ledger.rows.made = records as u64;
         }
-        Books {
+        RowTracker {
             record: (0..records as u32).collect(),
             piece: vec![0; records],
             rows_count,
@@ -271,7 +273,7 @@ impl Books {
             field: r.field.clone(),
             message: r.message.clone(),
         });
-        self.letters.push(Letter {
+        self.letters.push(DeadLetter {
             record,
             piece,
             by: by.clone(),

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::chain::MAX_LETTERS;
-use crate::record::{BatchBuilder, ChainId, Covers, OFFSET, OffsetRange, TopicPartition};
+use crate::record::{BatchBuilder, Covers, OFFSET, OffsetRange, SplitId, TopicPartition};
 
 type Verdicts = Box<dyn FnMut(usize) -> (Option<Vec<u32>>, Vec<Reject>) + Send>;
 
@@ -116,7 +116,7 @@ fn batch(records: usize) -> Batch {
         builder.push(10 + i as i64, None, None, Some(b"x"), std::iter::empty());
     }
     builder.finish(Covers {
-        chain: ChainId::kafka("c", "t", 0),
+        chain: SplitId::kafka("c", "t", 0),
         epoch: 0,
         tp: TopicPartition {
             topic: "t".into(),
@@ -161,7 +161,7 @@ fn refused_pieces_keep_their_numbers() {
             vec![reject(1, None, "range"), reject(1, None, "length")],
         )
     });
-    let mut chain = Chain::new(vec![flatten, rules], Unit::Row).unwrap();
+    let mut chain = TransformChain::new(vec![flatten, rules], Unit::Row).unwrap();
     let applied = chain.apply(&batch(4)).unwrap();
     assert_eq!(offsets(&applied), [(10, 0), (13, 0)]);
     assert_eq!(applied.record, [0, 3]);
@@ -198,7 +198,7 @@ fn unit_record_refuses_the_siblings_too() {
     let flatten = fake("flatten", true, |_| {
         (Some(vec![0, 0, 1]), vec![reject(0, Some(2), "bad")])
     });
-    let mut chain = Chain::new(vec![flatten], Unit::Record).unwrap();
+    let mut chain = TransformChain::new(vec![flatten], Unit::Record).unwrap();
     let applied = chain.apply(&batch(2)).unwrap();
     assert_eq!(offsets(&applied), [(11, 0)]);
     assert_eq!(applied.letters.len(), 1);
@@ -221,12 +221,12 @@ fn a_record_with_too_many_refused_pieces_is_refused_once() {
             (Some(vec![0, 1]), refused.collect())
         })
     };
-    let mut chain = Chain::new(vec![explode(MAX_LETTERS)], Unit::Row).unwrap();
+    let mut chain = TransformChain::new(vec![explode(MAX_LETTERS)], Unit::Row).unwrap();
     let applied = chain.apply(&batch(2)).unwrap();
     assert_eq!(offsets(&applied), [(10, MAX_LETTERS as u32), (11, 0)]);
     assert_eq!(applied.letters.len(), MAX_LETTERS);
 
-    let mut chain = Chain::new(vec![explode(MAX_LETTERS + 1)], Unit::Row).unwrap();
+    let mut chain = TransformChain::new(vec![explode(MAX_LETTERS + 1)], Unit::Row).unwrap();
     let applied = chain.apply(&batch(2)).unwrap();
     assert_eq!(offsets(&applied), [(11, 0)], "its neighbour goes on");
     let [letter] = &applied.letters[..] else {
@@ -265,7 +265,7 @@ fn bytes_that_are_kept_beside_each_row_are_bounded() {
         });
         let offset = input_schema().field_with_name(OFFSET).unwrap().clone();
         thousands.schema = Arc::new(arrow_schema::Schema::new(vec![offset]));
-        Chain::new(vec![Box::new(thousands)], Unit::Row).unwrap()
+        TransformChain::new(vec![Box::new(thousands)], Unit::Row).unwrap()
     };
     let applied = chain().apply(&batch).unwrap();
     assert_eq!(
@@ -292,7 +292,7 @@ fn without_an_exploding_transform_a_record_is_a_row() {
     let rules = fake("rules", false, |_| {
         (Some(vec![1]), vec![reject(0, None, "bad")])
     });
-    let mut chain = Chain::new(vec![rules], Unit::Row).unwrap();
+    let mut chain = TransformChain::new(vec![rules], Unit::Row).unwrap();
     let applied = chain.apply(&batch(3)).unwrap();
     let Ledger { records, rows, .. } = applied.ledger;
     assert_eq!(
@@ -308,7 +308,7 @@ fn without_an_exploding_transform_a_record_is_a_row() {
 
 #[test]
 fn an_empty_batch_and_an_empty_chain_pass() {
-    let mut chain = Chain::new(vec![], Unit::Row).unwrap();
+    let mut chain = TransformChain::new(vec![], Unit::Row).unwrap();
     assert_eq!(chain.apply(&batch(0)).unwrap().table.columns.len(), 7);
     assert_eq!(chain.apply(&batch(2)).unwrap().ledger.rows.written, 2);
 }
@@ -316,8 +316,8 @@ fn an_empty_batch_and_an_empty_chain_pass() {
 #[test]
 fn a_second_exploding_transform_is_refused_by_name() {
     let all = |_| (None, vec![]);
-    let error =
-        Chain::new(vec![fake("a", true, all), fake("b", true, all)], Unit::Row).unwrap_err();
+    let error = TransformChain::new(vec![fake("a", true, all), fake("b", true, all)], Unit::Row)
+        .unwrap_err();
     assert!(error.to_string().contains("'a' and 'b'"), "{error}");
 }
 
@@ -325,7 +325,7 @@ fn a_second_exploding_transform_is_refused_by_name() {
 fn a_lying_row_map_is_an_error() {
     for origin in [vec![0, 2], vec![1, 0], vec![9]] {
         let lying = fake("lying", false, move |_| (Some(origin.clone()), vec![]));
-        let mut chain = Chain::new(vec![lying], Unit::Row).unwrap();
+        let mut chain = TransformChain::new(vec![lying], Unit::Row).unwrap();
         let result =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| chain.apply(&batch(2))));
         // `take` in the fake may refuse the index first; the chain must never accept it.
@@ -345,7 +345,7 @@ fn ledgers_close_for_random_chains() {
         } else {
             Unit::Record
         };
-        let mut chain = Chain::new(vec![first, second], unit).unwrap();
+        let mut chain = TransformChain::new(vec![first, second], unit).unwrap();
         let applied = chain.apply(&batch(rng.random_range(1..40))).unwrap();
         let mut seen: Vec<(u32, u32)> = applied
             .record

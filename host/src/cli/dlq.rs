@@ -10,7 +10,7 @@ use crate::config::nearest::nearest;
 use crate::error::{Error, Kind, Result};
 use crate::http::Letters;
 use crate::http::client::{Client, query, segment};
-use crate::operations::dlq::{self as ops_dlq, Count, Letter, Reached, Work};
+use crate::operations::dlq::{self as ops_dlq, Count, DeadLetter, Reached, Work};
 use crate::telemetry::count;
 use crate::zone::deadletter::Filter;
 
@@ -232,7 +232,7 @@ fn none_shown(shown: usize, filter: &Filter, json: bool) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn show_letter(letter: &Letter, json: bool) -> Result<()> {
+fn show_letter(letter: &DeadLetter, json: bool) -> Result<()> {
     match json {
         true => say_json(letter)?,
         false => as_text(letter),
@@ -243,7 +243,7 @@ fn show_letter(letter: &Letter, json: bool) -> Result<()> {
 /// Characters of a value that are shown; `--json` has all of it.
 const VALUE_CHARS: usize = 600;
 
-fn as_text(letter: &Letter) {
+fn as_text(letter: &DeadLetter) {
     let piece = match letter.row {
         Some(row) => format!("  row {row}"),
         None => "  whole record".to_owned(),
@@ -263,11 +263,11 @@ fn as_text(letter: &Letter) {
         say(format!("  {}  {field}  {}", reason.code, reason.message));
     }
     if let Some(key) = &letter.key {
-        say(format!("  key    {}", readable(&Letter::bytes(key))));
+        say(format!("  key    {}", readable(&DeadLetter::bytes(key))));
     }
     match &letter.value {
         _ if !letter.holds_bytes => say("  value  the same message as above"),
-        Some(value) => say(format!("  value  {}", readable(&Letter::bytes(value)))),
+        Some(value) => say(format!("  value  {}", readable(&DeadLetter::bytes(value)))),
         None => say("  value  (none)"),
     }
     say("");

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::http::client::{Client, query, segment};
 use crate::operations::log::{self as of_log, Page, Which};
 use crate::operations::utc;
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::telemetry::{bytes, count, counted, kind_name, plural};
 
 /// Commits of a zone: offsets, rows, files, rules.
@@ -146,7 +146,7 @@ fn what(entry: &Entry, page: &Page) -> String {
     if let Some(reader) = &entry.reader {
         return format!("reader {}", reader.name);
     }
-    let name = |chain: &ChainId| match page.positions.iter().find(|p| p.chain == *chain) {
+    let name = |chain: &SplitId| match page.positions.iter().find(|p| p.chain == *chain) {
         Some(chain) => format!("{}/{}", chain.topic, chain.partition),
         None => chain.to_string(),
     };

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::entry::{Entry, FORMAT, Kind as EntryKind, Rules, Writer};
 use super::state::{State, Violation};
-use super::{Draft, Dropped, Receipt};
+use super::{Draft, Dropped, PreparedCommit};
 use crate::error::{Error, Kind, Result};
-use crate::record::ChainId;
+use crate::record::SplitId;
 
 /// An entry that still needs version, parent, attempt, writer and time.
 pub(super) struct Built {
@@ -238,7 +238,7 @@ fn some_if(any: bool, entry: Entry) -> Option<Built> {
 fn holds(
     dropped: &mut Vec<Dropped>,
     index: usize,
-    chains: impl FnOnce() -> Vec<ChainId>,
+    chains: impl FnOnce() -> Vec<SplitId>,
     check: impl FnOnce() -> Result<(), Violation>,
 ) -> Result<bool> {
     if dropped.iter().any(|d| d.index == index) {
@@ -262,7 +262,7 @@ fn holds(
 fn whole(
     state: &State,
     entry: Entry,
-    chains: Vec<ChainId>,
+    chains: Vec<SplitId>,
     dropped: &mut Vec<Dropped>,
 ) -> Result<Option<Built>> {
     let next = Entry {
@@ -282,7 +282,7 @@ fn defect(reason: &Violation) -> Error {
     )
 }
 
-fn check_base(state: &State, receipt: &Receipt) -> Result<(), Violation> {
+fn check_base(state: &State, receipt: &PreparedCommit) -> Result<(), Violation> {
     if receipt.base <= state.version {
         return Ok(());
     }
@@ -297,11 +297,11 @@ fn check_base(state: &State, receipt: &Receipt) -> Result<(), Violation> {
     })
 }
 
-fn chains_of(receipt: &Receipt) -> Vec<ChainId> {
+fn chains_of(receipt: &PreparedCommit) -> Vec<SplitId> {
     receipt.spans.iter().map(|s| s.chain.clone()).collect()
 }
 
-fn take(entry: &mut Entry, receipt: &Receipt) {
+fn take(entry: &mut Entry, receipt: &PreparedCommit) {
     entry.spans.extend(receipt.spans.iter().cloned());
     entry.add.extend(receipt.files.iter().cloned());
     entry.deliver.extend(receipt.deliveries.iter().cloned());

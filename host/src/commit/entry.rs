@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::{Records, Rows};
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::store::Upload;
 
 /// Format number of every entry this version writes and reads.
@@ -111,7 +111,7 @@ pub struct Init {
 #[serde(deny_unknown_fields)]
 pub struct Open {
     #[serde(rename = "split")]
-    pub chain: ChainId,
+    pub chain: SplitId,
     /// Names for people and for finding the chain again when a topic was recreated: `topic`, `partition`.
     pub topic: String,
     pub partition: i32,
@@ -129,7 +129,7 @@ pub struct Open {
 #[serde(deny_unknown_fields)]
 pub struct Span {
     #[serde(rename = "split")]
-    pub chain: ChainId,
+    pub chain: SplitId,
     pub epoch: u64,
     pub from: i64,
     pub to: i64,
@@ -236,7 +236,7 @@ pub struct AddedFile {
 #[serde(deny_unknown_fields)]
 pub struct FileRange {
     #[serde(rename = "split")]
-    pub chain: ChainId,
+    pub chain: SplitId,
     pub from: i64,
     pub to: i64,
     pub rows: u64,
@@ -312,7 +312,7 @@ pub struct Reader {
     pub r#gen: u64,
     /// The proved version of this log that the position belongs to.
     pub version: u64,
-    pub position: BTreeMap<ChainId, i64>,
+    pub position: BTreeMap<SplitId, i64>,
 }
 
 /// §10 B1: what a batch will read.
@@ -323,7 +323,7 @@ pub struct Plan {
     pub log: String,
     /// Proved version of that log.
     pub version: u64,
-    pub ranges: BTreeMap<ChainId, PlanRange>,
+    pub ranges: BTreeMap<SplitId, PlanRange>,
     pub rules: Rules,
     /// The batch's clock, microseconds since 1970 UTC: the same however often the plan is run.
     pub now: i64,

@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Entry, Kind, Rule, Span};
 use super::{LogName, file};
 use crate::error::{Error, Kind as Fault, Result};
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::store::Store;
 
 /// Rules and the time in which they were in force.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Era {
+pub struct RulesPeriod {
     /// Version of the entry that put them in force.
     pub r#gen: u64,
     /// Version of the entry that ended it; `None`: in force.
     pub until: Option<u64>,
     pub rules: Vec<Rule>,
     /// Offsets that were settled under them and not taken back, `[from, to)` per chain.
-    pub ranges: BTreeMap<ChainId, (i64, i64)>,
+    pub ranges: BTreeMap<SplitId, (i64, i64)>,
     /// Microseconds since 1970 UTC, by the writer's clock.
     pub time: i64,
     /// Who asked for it; empty for the first.
@@ -34,7 +34,7 @@ pub struct Era {
     pub force: bool,
 }
 
-/// Where an era begins and ends, and what was settled in it: the part of an [`Era`] that is folded from the log.
+/// Where an era begins and ends, and what was settled in it: the part of an [`RulesPeriod`] that is folded from the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EraAt {
     /// Version of the entry that put its rules in force.
@@ -43,7 +43,7 @@ pub struct EraAt {
     /// Version of the entry that ended it; `None`: in force.
     pub until: Option<u64>,
     /// Offsets that were settled under them and not taken back, `[from, to)` per chain.
-    pub ranges: BTreeMap<ChainId, (i64, i64)>,
+    pub ranges: BTreeMap<SplitId, (i64, i64)>,
 }
 
 impl EraAt {
@@ -57,13 +57,13 @@ impl EraAt {
 }
 
 /// These eras of a proved log (of [`super::State::eras`]) with their rules, and who asked for them why.
-pub fn history(store: &dyn Store, name: &LogName, eras: &[EraAt]) -> Result<Vec<Era>> {
+pub fn history(store: &dyn Store, name: &LogName, eras: &[EraAt]) -> Result<Vec<RulesPeriod>> {
     let one = |at: &EraAt| era(store, name, at).map(|(era, _)| era);
     eras.iter().map(one).collect()
 }
 
 /// One of them, and the size of the entry that began it.
-pub fn era(store: &dyn Store, name: &LogName, at: &EraAt) -> Result<(Era, usize)> {
+pub fn era(store: &dyn Store, name: &LogName, at: &EraAt) -> Result<(RulesPeriod, usize)> {
     let path = name.entry(at.r#gen);
     let lost = |what: &str| {
         Error::new(Fault::LogCorrupt, "log.history", what.to_owned())
@@ -74,7 +74,7 @@ pub fn era(store: &dyn Store, name: &LogName, at: &EraAt) -> Result<(Era, usize)
         return Err(lost("an entry is missing"));
     };
     let entry = file::decode(&bytes, &path)?;
-    let begun = |rules: &[Rule]| Era {
+    let begun = |rules: &[Rule]| RulesPeriod {
         r#gen: at.r#gen,
         until: at.until,
         rules: rules.to_vec(),
@@ -87,7 +87,7 @@ pub fn era(store: &dyn Store, name: &LogName, at: &EraAt) -> Result<(Era, usize)
     };
     let era = match (&entry.init, &entry.swap) {
         (Some(init), _) => begun(&init.rules),
-        (None, Some(swap)) => Era {
+        (None, Some(swap)) => RulesPeriod {
             actor: swap.actor.clone(),
             reason: swap.reason.clone(),
             bar: swap.bar.clone(),

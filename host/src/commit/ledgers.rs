@@ -6,7 +6,7 @@ use super::entry::{AddedFile, Delivery, Kind, Role, Span};
 use super::rules::wrong;
 use super::state::Violation;
 use crate::chain::{Ledger, Records, Rows};
-use crate::record::ChainId;
+use crate::record::SplitId;
 
 type Check = Result<(), Violation>;
 
@@ -25,7 +25,7 @@ pub(super) fn check_ledgers(
         .map(|d| ("delivery", &d.id, d.role, d.rows, &d.ranges));
     let outputs: Vec<_> = files.chain(delivered).collect();
     // chain → (from, to, rows in outputs of rows, in outputs of dead letters)
-    let mut found: BTreeMap<&ChainId, (i64, i64, u64, u64)> = spans
+    let mut found: BTreeMap<&SplitId, (i64, i64, u64, u64)> = spans
         .iter()
         .map(|s| (&s.chain, (s.from, s.to, 0, 0)))
         .collect();

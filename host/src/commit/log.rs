@@ -195,7 +195,7 @@ impl Log {
 
     /// R4 against a position that is known from elsewhere (a mirrored group offset): above all that the chain
     /// ever reached, the alarm is raised. It never sets a position.
-    pub fn check_mirror(&self, chain: &crate::record::ChainId, mirrored: i64) -> Result<()> {
+    pub fn check_mirror(&self, chain: &crate::record::SplitId, mirrored: i64) -> Result<()> {
         let (to, peak) = match self.state.chains.get(chain) {
             Some(chain) => (chain.to, chain.peak),
             None => (0, 0),

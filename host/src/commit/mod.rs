@@ -32,17 +32,19 @@ pub use entry::{
     Rewind, Role, Rule, Rules, Span, Swap, Writer,
 };
 pub use file::{decode, digest, encode, rules_digest};
-pub use history::{Era, EraAt, era, history};
+pub use history::{EraAt, RulesPeriod, era, history};
 pub use log::Log;
 pub use owner::{may_own_table, own_table};
 pub use rewind::{Back, Straddling};
-pub use state::{Border, ChainState, Delivered, LiveFile, OpenPlan, RemovedFile, State, Violation};
+pub use state::{
+    CommitBoundary, Delivered, LiveFile, OpenPlan, RemovedFile, SplitState, State, Violation,
+};
 pub use verify::{Problem, Verified, verify};
 pub use view::{Folded, View};
 pub use write::Limits;
 
 use crate::clock::Clock;
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::store::{Place, Seal};
 
 /// Which log: `_system/<pipeline>/<zone>` below the root of the store.
@@ -149,7 +151,7 @@ pub fn new_file_id() -> String {
 
 /// What one task sealed: spans, and the files and deliveries that hold their rows and letters. Taken or dropped as a whole.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Receipt {
+pub struct PreparedCommit {
     /// [`Log::version`] when the first of its files was named.
     pub base: u64,
     /// [`State::rules_gen`] under which its rows were made.
@@ -167,7 +169,7 @@ pub enum Draft {
     Open(Vec<Open>),
     /// Receipts of any number of tasks; a chain in at most one of them. With a swap: their rows are of the old rules.
     Data {
-        receipts: Vec<Receipt>,
+        receipts: Vec<PreparedCommit>,
         swap: Option<Swap>,
     },
     /// Offsets that were gone before they were read. One span = one index of [`Dropped`].
@@ -187,7 +189,7 @@ pub enum Draft {
     /// The rules are the plan's.
     Batch {
         input: Input,
-        receipt: Receipt,
+        receipt: PreparedCommit,
     },
     Void(Input),
     /// Files that were never live and may be deleted. Those that became live are left out.
@@ -199,8 +201,8 @@ pub enum Draft {
 pub struct Dropped {
     /// Its place in the draft.
     pub index: usize,
-    /// Its chains: seek them to [`ChainState::to`].
-    pub chains: Vec<ChainId>,
+    /// Its chains: seek them to [`SplitState::to`].
+    pub chains: Vec<SplitId>,
     pub reason: Violation,
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::entry::{AddedFile, Entry, FileRange, Reader, Role, Span};
 use super::rules::{moved, wrong};
 use super::state::{LiveFile, State, Violation};
-use crate::record::ChainId;
+use crate::record::SplitId;
 
 /// What going back to some targets means on one state.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +32,7 @@ pub struct Straddling {
 
 impl State {
     /// Each target must be a border of its chain below its `to`.
-    pub fn back_to(&self, targets: &BTreeMap<ChainId, i64>) -> Result<Back, Violation> {
+    pub fn back_to(&self, targets: &BTreeMap<SplitId, i64>) -> Result<Back, Violation> {
         let mut spans = Vec::new();
         let mut first_undone = u64::MAX;
         for (id, to) in targets {
@@ -87,7 +87,7 @@ impl State {
 
     /// §10 B0: what a batch dropped as known may be known from any batch before it, so from the first undone one on all
     /// leave.
-    fn check_cut(&self, targets: &BTreeMap<ChainId, i64>, first: u64) -> Result<(), Violation> {
+    fn check_cut(&self, targets: &BTreeMap<SplitId, i64>, first: u64) -> Result<(), Violation> {
         for (id, chain) in &self.chains {
             let at = targets.get(id).copied().unwrap_or(chain.to);
             let stays = chain.borders.iter().skip(1).take_while(|b| b.to <= at);
@@ -101,10 +101,10 @@ impl State {
     }
 
     /// Every reader above a target goes back to the last position it registered that fits.
-    fn set_back(&self, targets: &BTreeMap<ChainId, i64>) -> Result<Vec<Reader>, Violation> {
+    fn set_back(&self, targets: &BTreeMap<SplitId, i64>) -> Result<Vec<Reader>, Violation> {
         let mut back = Vec::new();
         for (name, reader) in &self.readers {
-            let above = |position: &BTreeMap<ChainId, i64>| {
+            let above = |position: &BTreeMap<SplitId, i64>| {
                 targets
                     .iter()
                     .any(|(chain, to)| position.get(chain).is_some_and(|at| at > to))
@@ -131,8 +131,8 @@ impl State {
     pub fn position_at(
         &self,
         reader: &Reader,
-        cut: &BTreeMap<ChainId, i64>,
-    ) -> BTreeMap<ChainId, i64> {
+        cut: &BTreeMap<SplitId, i64>,
+    ) -> BTreeMap<SplitId, i64> {
         let start = |id| self.chains.get(id).map_or(0, |c| c.start());
         let chains = reader.position.keys();
         chains
@@ -172,7 +172,7 @@ impl State {
                 "a rewind that takes nothing back and follows nobody",
             ));
         }
-        let targets: BTreeMap<ChainId, i64> = entry
+        let targets: BTreeMap<SplitId, i64> = entry
             .spans
             .iter()
             .map(|s| (s.chain.clone(), s.to))
@@ -217,7 +217,7 @@ impl State {
 /// `None`: the file stays. Else its ranges that are not undone.
 fn rest_of(
     live: &LiveFile,
-    targets: &BTreeMap<ChainId, i64>,
+    targets: &BTreeMap<SplitId, i64>,
 ) -> Result<Option<Vec<FileRange>>, Violation> {
     let file = &live.file;
     let target = |range: &FileRange| targets.get(&range.chain).copied().unwrap_or(i64::MAX);

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Receipt;
+use super::PreparedCommit;
 use super::entry::{
     AddedFile, Delivery, Entry, FORMAT, Init, Input, Kind, Open, Plan, Reader, Role, Rule, Rules,
     Span, Swap,
 };
 use super::ledgers::check_ledgers;
 use super::state::{State, Violation};
-use crate::record::ChainId;
+use crate::record::SplitId;
 
 type Check = Result<(), Violation>;
 
@@ -35,7 +35,7 @@ pub(super) fn moved(rule: &'static str, message: impl Into<String>) -> Violation
 }
 
 impl Violation {
-    pub(super) fn of(self, chain: &ChainId) -> Violation {
+    pub(super) fn of(self, chain: &SplitId) -> Violation {
         Violation {
             chain: Some(chain.clone()),
             ..self
@@ -135,7 +135,7 @@ impl State {
     /// W3 for one receipt of a data draft. Every entry after its `base` is folded into this state, and none of them can be
     /// undone unseen: a chain that went back has a higher epoch, rules that came back have another gen, and the names in
     /// `gced` and `removed` stay.
-    pub(super) fn check_receipt(&self, receipt: &Receipt) -> Check {
+    pub(super) fn check_receipt(&self, receipt: &PreparedCommit) -> Check {
         self.check_spans(Kind::Data, &receipt.spans)?;
         if receipt.r#gen != self.rules.r#gen {
             return Err(moved(
@@ -147,7 +147,7 @@ impl State {
             ));
         }
         self.check_rules(&self.rules)?;
-        let Receipt {
+        let PreparedCommit {
             spans,
             files,
             deliveries,
@@ -432,14 +432,14 @@ impl State {
                 ),
             ));
         }
-        let planned: BTreeMap<&ChainId, (i64, i64)> = open
+        let planned: BTreeMap<&SplitId, (i64, i64)> = open
             .plan
             .ranges
             .iter()
             .filter(|(_, r)| r.to > r.from)
             .map(|(chain, r)| (chain, (r.from, r.to)))
             .collect();
-        let found: BTreeMap<&ChainId, (i64, i64)> = entry
+        let found: BTreeMap<&SplitId, (i64, i64)> = entry
             .spans
             .iter()
             .map(|s| (&s.chain, (s.from, s.to)))

@@ -11,7 +11,7 @@ use super::entry::{
 use super::file::rules_digest;
 use super::history::EraAt;
 use crate::chain::Ledger;
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::store::Seal;
 
 /// Writers of the last so many entries count for the pace (docs/protocol.md §5).
@@ -24,7 +24,7 @@ pub struct Violation {
     pub rule: &'static str,
     /// Expected and found.
     pub message: String,
-    pub chain: Option<ChainId>,
+    pub chain: Option<SplitId>,
     /// True: the state is not (or no longer) the one the writer worked on; read it and do the work again.
     /// False: the entry is wrong on any state.
     pub moved: bool,
@@ -67,7 +67,7 @@ fn in_words(rule: &str) -> &'static str {
 
 /// Where one version left a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Border {
+pub struct CommitBoundary {
     pub version: u64,
     pub to: i64,
     /// Of this chain from its start up to `to`.
@@ -77,7 +77,7 @@ pub struct Border {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChainState {
+pub struct SplitState {
     pub topic: String,
     pub partition: i32,
     /// Next offset to read.
@@ -87,7 +87,7 @@ pub struct ChainState {
     /// Offsets recorded as gone before they were read.
     pub lost: u64,
     /// Ascending; the first is the `open`. A rewind takes back those above its target.
-    pub borders: Vec<Border>,
+    pub borders: Vec<CommitBoundary>,
     /// Version of the last rewind of this chain; 0 = none.
     pub rewound_at: u64,
     /// The highest `to` it ever had: a group offset may still stand there after a rewind.
@@ -96,7 +96,7 @@ pub struct ChainState {
     pub input_epoch: u64,
 }
 
-impl ChainState {
+impl SplitState {
     /// Where reading this chain began.
     pub fn start(&self) -> i64 {
         self.borders.first().map_or(self.to, |b| b.to)
@@ -112,7 +112,7 @@ impl ChainState {
     }
 
     /// The newest border at or below this version.
-    pub fn border_at(&self, version: u64) -> Option<Border> {
+    pub fn border_at(&self, version: u64) -> Option<CommitBoundary> {
         let after = self.borders.partition_point(|b| b.version <= version);
         after
             .checked_sub(1)
@@ -121,7 +121,7 @@ impl ChainState {
     }
 
     /// The newest border at or below this offset. `None`: reading began above it.
-    pub fn border_below(&self, offset: i64) -> Option<Border> {
+    pub fn border_below(&self, offset: i64) -> Option<CommitBoundary> {
         let after = self.borders.partition_point(|b| b.to <= offset);
         after
             .checked_sub(1)
@@ -193,7 +193,7 @@ pub struct State {
     /// Whose log it is.
     pub init: Init,
     #[serde(rename = "splits")]
-    pub chains: BTreeMap<ChainId, ChainState>,
+    pub chains: BTreeMap<SplitId, SplitState>,
     /// In force from the next version on.
     pub rules: Rules,
     /// Digest of the rules that the config declared when the newest `init` or `swap` was written.
@@ -208,7 +208,7 @@ pub struct State {
     pub delivered: BTreeMap<String, Delivered>,
     pub readers: BTreeMap<String, Reader>,
     /// Positions that each reader registered, ascending; a rewind sets a reader back to one of them (V8).
-    pub cuts: BTreeMap<String, Vec<BTreeMap<ChainId, i64>>>,
+    pub cuts: BTreeMap<String, Vec<BTreeMap<SplitId, i64>>>,
     /// PROCESSED: the gen of its reader that it follows (§10 B0).
     #[serde(rename = "follows")]
     pub followed: u64,
@@ -300,7 +300,7 @@ impl State {
     /// Live rows-files with rows in any of the ranges `chain → [from, to)`, by file id.
     pub fn rows_files<'a>(
         &'a self,
-        ranges: &'a BTreeMap<ChainId, (i64, i64)>,
+        ranges: &'a BTreeMap<SplitId, (i64, i64)>,
     ) -> impl Iterator<Item = &'a LiveFile> {
         self.live.values().filter(move |live| {
             live.file.role == Role::Rows
@@ -345,14 +345,14 @@ impl State {
             self.writers.pop_front();
         }
         for open in &entry.open {
-            let chain = ChainState {
+            let chain = SplitState {
                 topic: open.topic.clone(),
                 partition: open.partition,
                 to: open.at,
                 epoch: 0,
                 totals: Ledger::default(),
                 lost: 0,
-                borders: vec![Border {
+                borders: vec![CommitBoundary {
                     version: entry.version,
                     to: open.at,
                     totals: Ledger::default(),
@@ -380,7 +380,7 @@ impl State {
                 rows: span.rows,
                 letters: span.letters,
             });
-            chain.borders.push(Border {
+            chain.borders.push(CommitBoundary {
                 version: entry.version,
                 to: span.to,
                 totals: chain.totals,
@@ -449,7 +449,7 @@ impl State {
         let cuts = self.cuts.entry(reader.name.clone()).or_default();
         let before = self.readers.insert(reader.name.clone(), reader.clone());
         if before.is_some_and(|before| before.r#gen != reader.r#gen) {
-            let above = |cut: &BTreeMap<ChainId, i64>| {
+            let above = |cut: &BTreeMap<SplitId, i64>| {
                 cut.iter()
                     .any(|(chain, at)| reader.position.get(chain).is_none_or(|p| p < at))
             };

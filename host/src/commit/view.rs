@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::commit::{Draft, Log, Open, Writer};
-    use crate::record::ChainId;
+    use crate::record::SplitId;
 
     fn log(store: &Arc<dyn Store>, name: &LogName) -> Log {
         let clock = SystemClock::shared();
@@ -198,7 +198,7 @@ mod tests {
     fn grow(log: &mut Log, from: i32, to: i32) {
         for partition in from..to {
             let open = Open {
-                chain: ChainId::from(format!("t/{partition}")),
+                chain: SplitId::from(format!("t/{partition}")),
                 topic: "t".to_owned(),
                 partition,
                 at: 0,

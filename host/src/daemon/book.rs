@@ -12,11 +12,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::heard::Live;
-use super::jobs::{self, Pool, Product};
+use super::jobs::{self, JobRunner, Pool};
 use super::journal::{Change, Journal, Recorded};
 use super::reach::{self, Origin};
 use super::room::Room;
-use super::unit::{Gear, Runner, Seen, Unit, Wanted};
+use super::unit::{Runner, Unit, UnitContext, UnitSnapshot, Wanted};
 use super::views::{Asker, Known, Views};
 use super::{Actor, Health, Info, Job, Readers, Refused, Standing, Status, Target};
 use crate::clock::Clock;
@@ -54,11 +54,11 @@ pub struct Supervisor {
     pub(super) pool: Arc<Pool>,
     /// What configs may use of this machine.
     pub(super) bounds: Arc<Bounds>,
-    gear: Gear,
+    gear: UnitContext,
     address: Mutex<String>,
     started: AtomicBool,
     views: Views,
-    pub(super) book: Mutex<Book>,
+    pub(super) book: Mutex<Registry>,
     room: Room,
 }
 
@@ -74,7 +74,7 @@ pub struct Changes {
 }
 
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct Registry {
     pub journal: Journal,
     pub entries: BTreeMap<String, Arc<Entry>>,
     /// Deleted, and not yet drained.
@@ -136,7 +136,7 @@ impl Supervisor {
         shown: Arc<dyn telemetry::Report>,
     ) -> Result<Arc<Supervisor>> {
         let pool = Arc::new(Pool::default());
-        let runner = Arc::new(Product {
+        let runner = Arc::new(JobRunner {
             clock: clock.clone(),
             pool: pool.clone(),
             state_dir: worker.data_dir.join(FILES),
@@ -155,7 +155,7 @@ impl Supervisor {
         let (journal, stands) = Journal::open(&worker.data_dir, &address)?;
         let supervisor = Supervisor {
             worker: worker.clone(),
-            gear: Gear {
+            gear: UnitContext {
                 stop: Stop::new(clock.clone()),
                 clock: clock.clone(),
                 restart: worker.restart,
@@ -169,7 +169,7 @@ impl Supervisor {
             started: AtomicBool::new(false),
             views: Views::default(),
             room: Room::default(),
-            book: Mutex::new(Book {
+            book: Mutex::new(Registry {
                 journal,
                 entries: BTreeMap::new(),
                 leaving: Vec::new(),
@@ -246,7 +246,7 @@ impl Supervisor {
         let (owned, wanted) = (name.to_owned(), Entry::wanted(&record));
         let heard_live = live.clone();
         let report = move |heard| -> Arc<dyn crate::pipeline::Report> {
-            Arc::new(super::heard::Both {
+            Arc::new(super::heard::FanOut {
                 first: heard,
                 tally: Tally::new(&owned, shown.clone(), clock.clone()),
                 live: heard_live.clone(),
@@ -472,7 +472,7 @@ fn kind(record: &Record) -> ConnectorKind {
     }
 }
 
-pub(super) fn info(name: &str, record: &Record, seen: &Seen) -> Info {
+pub(super) fn info(name: &str, record: &Record, seen: &UnitSnapshot) -> Info {
     Info {
         name: name.to_owned(),
         kind: kind(record),
@@ -482,7 +482,7 @@ pub(super) fn info(name: &str, record: &Record, seen: &Seen) -> Info {
     }
 }
 
-pub(super) fn status(name: &str, record: &Record, seen: &Seen) -> Status {
+pub(super) fn status(name: &str, record: &Record, seen: &UnitSnapshot) -> Status {
     Status {
         name: name.to_owned(),
         kind: kind(record),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::book::{Book, Entry, FILES, Supervisor, info, status};
+use super::book::{Entry, FILES, Registry, Supervisor, info, status};
 use super::journal::{Change, Recorded, What};
 use super::readers::failed;
 use super::{Actor, Asker, Info, Job, Origin, Readers, Refused, Standing, Status, Target};
@@ -103,7 +103,13 @@ impl Supervisor {
         }
     }
 
-    fn record(&self, book: &mut Book, name: &str, by: &Actor, what: What) -> Result<(), Refused> {
+    fn record(
+        &self,
+        book: &mut Registry,
+        name: &str,
+        by: &Actor,
+        what: What,
+    ) -> Result<(), Refused> {
         let change = Change {
             name: name.to_owned(),
             time: self.clock.now_micros(),
@@ -142,7 +148,7 @@ impl Supervisor {
         self.predecessor_left(name)?;
         // Its zone may be there from before.
         if let Some(planned) = self.readers_take(name, &job, readers, by)? {
-            planned.carry_out(SWAPPED_WITHIN).map_err(failed)?;
+            planned.execute(SWAPPED_WITHIN).map_err(failed)?;
         }
         let mut book = lock(&self.book);
         if book.entries.contains_key(name) {
@@ -253,7 +259,7 @@ impl Supervisor {
             if readers == Readers::Broken
                 && let Some(planned) = self.readers_take(name, &job, readers, by)?
             {
-                planned.carry_out(SWAPPED_WITHIN).map_err(failed)?;
+                planned.execute(SWAPPED_WITHIN).map_err(failed)?;
                 entry.unit.want(Entry::wanted(&before));
             }
             return Ok(info(name, &before, &entry.unit.seen()));
@@ -305,7 +311,7 @@ impl Supervisor {
         }
         let record = entry.is_now(&config, &job);
         if edited.is_none() {
-            let swapped = swap.map(|planned| planned.carry_out(SWAPPED_WITHIN));
+            let swapped = swap.map(|planned| planned.execute(SWAPPED_WITHIN));
             entry.unit.want(Entry::wanted(&record));
             swapped.transpose().map_err(failed)?;
         }
@@ -492,7 +498,7 @@ impl Supervisor {
     }
 }
 
-impl Book {
+impl Registry {
     fn still_leaving(&mut self, name: &str) -> bool {
         self.leaving.retain(|entry| !entry.unit.has_ended());
         self.leaving.iter().any(|entry| entry.name == name)
@@ -513,7 +519,7 @@ fn none(problems: Vec<Problem>) -> Result<(), Refused> {
 }
 
 /// Names, tables and files that others have, those too that still drain.
-fn beside(book: &Book, name: &str, job: &Job) -> Vec<Problem> {
+fn beside(book: &Registry, name: &str, job: &Job) -> Vec<Problem> {
     let new = match job {
         Job::Pipeline(new) => new,
         Job::File(FileJob::Source(_)) => return Vec::new(),
@@ -531,7 +537,7 @@ fn beside(book: &Book, name: &str, job: &Job) -> Vec<Problem> {
 }
 
 /// Those that still drain, too.
-fn others(book: &Book, name: &str) -> Vec<Arc<Job>> {
+fn others(book: &Registry, name: &str) -> Vec<Arc<Job>> {
     let leaving = book.leaving.iter().filter(|entry| !entry.unit.has_ended());
     let others = book.entries.values().chain(leaving);
     let others = others.filter(|entry| entry.name != name);

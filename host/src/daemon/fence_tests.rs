@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::jobs::{Pool, Product, pipeline_of};
+use super::jobs::{JobRunner, Pool, pipeline_of};
 use super::unit::{Run, Runner};
 use super::*;
 use crate::clock::SystemClock;
@@ -18,7 +18,7 @@ use crate::telemetry::{Progress, ProgressMode};
 
 /// The product's runner, but pipelines with these names go wrong in the middle of their work.
 #[derive(Debug)]
-struct Sabotage(Product);
+struct Sabotage(JobRunner);
 
 impl Runner for Sabotage {
     fn run(&self, job: &Job, run: &Run) -> Result<()> {
@@ -109,7 +109,7 @@ impl World {
         let clock = SystemClock::shared();
         let pool = Arc::new(Pool::default());
         let worker = self.worker();
-        let runner = Sabotage(Product {
+        let runner = Sabotage(JobRunner {
             clock: clock.clone(),
             pool: pool.clone(),
             state_dir: worker.data_dir.join(super::book::FILES),

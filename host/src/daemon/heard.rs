@@ -13,7 +13,7 @@ use crate::sink::Gathered;
 use crate::telemetry::Tally;
 
 #[derive(Debug)]
-pub struct Both {
+pub struct FanOut {
     /// The unit.
     pub first: Arc<dyn Report>,
     pub tally: Tally,
@@ -48,7 +48,7 @@ impl Live {
     }
 }
 
-impl Report for Both {
+impl Report for FanOut {
     fn tasks(&self, count: usize) {
         let mut lag = lock(&self.live.lag);
         lag.clear();

@@ -214,14 +214,14 @@ impl Pool {
 
 /// Runs jobs for real.
 #[derive(Debug)]
-pub struct Product {
+pub struct JobRunner {
     pub clock: Arc<dyn Clock>,
     pub pool: Arc<Pool>,
     /// Positions of file connectors.
     pub state_dir: PathBuf,
 }
 
-impl Runner for Product {
+impl Runner for JobRunner {
     fn run(&self, job: &Job, run: &Run) -> Result<()> {
         reach::still_within(job)?;
         let config = match job {

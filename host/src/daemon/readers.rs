@@ -5,7 +5,7 @@ use super::book::Supervisor;
 use super::{Actor, Job, Readers, Refused, jobs};
 use crate::config::{PipelineConfig, Place, Problem, Source, problem};
 use crate::operations;
-use crate::operations::swap::{Planned, Scene, Wanted};
+use crate::operations::swap::{SwapPlan, SwapPlanner, Wanted};
 use crate::pipeline::RuleChanges;
 use crate::pipeline::rules::columns::WAY_OVER_HTTP;
 use crate::pipeline::rules::namespace;
@@ -41,13 +41,13 @@ impl Supervisor {
         job: &Job,
         readers: Readers,
         by: &Actor,
-    ) -> Result<Option<Planned>, Refused> {
+    ) -> Result<Option<SwapPlan>, Refused> {
         let Some(config) = jobs::pipeline_of(job).filter(|config| !config.transforms.is_empty())
         else {
             return Ok(None);
         };
         let plugins = self.plugins_of(config).map_err(Refused::Failed)?;
-        let Ok(scene) = Scene::open(config.clone(), plugins, &self.clock, &by.0) else {
+        let Ok(scene) = SwapPlanner::open(config.clone(), plugins, &self.clock, &by.0) else {
             return Ok(None);
         };
         let scene = scene.running(self.rule_changes(name));

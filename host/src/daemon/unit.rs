@@ -44,7 +44,7 @@ pub struct Run {
 
 /// What units share.
 #[derive(Clone, Debug)]
-pub struct Gear {
+pub struct UnitContext {
     pub clock: Arc<dyn Clock>,
     /// Of the process.
     pub stop: Stop,
@@ -62,7 +62,7 @@ pub struct Wanted {
 
 /// A unit as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct UnitSnapshot {
     pub standing: Standing,
     pub trace: Option<String>,
     /// Tasks of the last start; none while stopped.
@@ -83,7 +83,7 @@ pub struct Unit {
 #[derive(Debug)]
 struct Shared {
     name: String,
-    gear: Gear,
+    gear: UnitContext,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -114,7 +114,7 @@ impl Unit {
     /// `report`: where the pipeline's own facts go, given who listens here.
     pub fn start(
         name: &str,
-        gear: Gear,
+        gear: UnitContext,
         wanted: Wanted,
         report: impl Fn(Arc<dyn pipeline::Report>) -> Arc<dyn pipeline::Report> + Send + 'static,
     ) -> Result<Unit> {
@@ -143,7 +143,7 @@ impl Unit {
             }),
             changed: Condvar::new(),
         });
-        let heard = report(Arc::new(Heard(shared.clone())));
+        let heard = report(Arc::new(UnitReporter(shared.clone())));
         let body = {
             let shared = shared.clone();
             move || shared.body(&heard)
@@ -208,9 +208,9 @@ impl Unit {
         }
     }
 
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> UnitSnapshot {
         let inner = self.shared.lock();
-        Seen {
+        UnitSnapshot {
             standing: inner.standing,
             trace: inner.trace.clone(),
             tasks: inner.tasks,
@@ -238,7 +238,7 @@ impl Unit {
     }
 }
 
-impl Seen {
+impl UnitSnapshot {
     /// Tasks are never STOPPED.
     pub fn task_states(&self) -> Vec<TaskStatus> {
         let one = |id| TaskStatus {
@@ -412,9 +412,9 @@ fn grace(wanted: &Wanted) -> Duration {
 
 /// What the unit itself hears of its pipeline.
 #[derive(Debug)]
-struct Heard(Arc<Shared>);
+struct UnitReporter(Arc<Shared>);
 
-impl pipeline::Report for Heard {
+impl pipeline::Report for UnitReporter {
     fn tasks(&self, count: usize) {
         self.0.lock().tasks = count;
     }

@@ -64,7 +64,7 @@ fn rig(script: impl Fn(usize, &Run) -> Result<()> + Send + Sync + 'static) -> Ri
         runs: AtomicUsize::new(0),
         script: Box::new(script),
     });
-    let gear = Gear {
+    let gear = UnitContext {
         clock: clock.clone(),
         stop: Stop::new(clock.clone()),
         restart: RestartConfig {
@@ -87,7 +87,7 @@ impl Rig {
         self.runner.runs.load(Ordering::SeqCst)
     }
 
-    fn until(&self, what: &str, done: impl Fn(&Seen) -> bool) -> Seen {
+    fn until(&self, what: &str, done: impl Fn(&UnitSnapshot) -> bool) -> UnitSnapshot {
         let real = SystemClock::shared();
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -100,7 +100,7 @@ impl Rig {
         }
     }
 
-    fn failed(&self, runs: usize) -> Seen {
+    fn failed(&self, runs: usize) -> UnitSnapshot {
         self.until("the failure", |seen| {
             seen.standing == Standing::Failed && self.runs() == runs
         })

@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::fault::{Fault, invalid};
+use super::fault::{HttpError, invalid};
 use super::route::Request;
 use crate::config::{Place, Problem, problem};
 
 impl Request {
-    pub fn json(&self) -> Result<Value, Fault> {
+    pub fn json(&self) -> Result<Value, HttpError> {
         if self.body.iter().all(u8::is_ascii_whitespace) {
-            return Err(Fault::bad("the request has no body; JSON is expected"));
+            return Err(HttpError::bad("the request has no body; JSON is expected"));
         }
         serde_json::from_slice(&self.body)
-            .map_err(|error| Fault::bad(format!("the body is not JSON: {error}")))
+            .map_err(|error| HttpError::bad(format!("the body is not JSON: {error}")))
     }
 
-    pub fn object(&self) -> Result<Map<String, Value>, Fault> {
+    pub fn object(&self) -> Result<Map<String, Value>, HttpError> {
         match self.json()? {
             Value::Object(object) => Ok(object),
-            other => Err(Fault::bad(format!(
+            other => Err(HttpError::bad(format!(
                 "the body is {}; an object is expected",
                 kind(&other)
             ))),
@@ -28,17 +28,21 @@ impl Request {
     }
 
     /// The body as an object with no other members than these.
-    pub fn members(&self, known: &[&str]) -> Result<Map<String, Value>, Fault> {
+    pub fn members(&self, known: &[&str]) -> Result<Map<String, Value>, HttpError> {
         let object = self.object()?;
         only(&object, known, "the body")?;
         Ok(object)
     }
 }
 
-pub(super) fn only(object: &Map<String, Value>, known: &[&str], what: &str) -> Result<(), Fault> {
+pub(super) fn only(
+    object: &Map<String, Value>,
+    known: &[&str],
+    what: &str,
+) -> Result<(), HttpError> {
     for key in object.keys() {
         if !known.contains(&key.as_str()) {
-            return Err(Fault::bad(format!(
+            return Err(HttpError::bad(format!(
                 "{what} has an unknown member {key:?}; known are: {}",
                 known.join(", ")
             )));
@@ -59,11 +63,11 @@ pub(super) fn kind(value: &Value) -> &'static str {
 }
 
 /// A member that must be a string if it is there and not null.
-pub(super) fn text(object: &Map<String, Value>, key: &str) -> Result<Option<String>, Fault> {
+pub(super) fn text(object: &Map<String, Value>, key: &str) -> Result<Option<String>, HttpError> {
     match object.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(Fault::bad(format!(
+        Some(other) => Err(HttpError::bad(format!(
             "`{key}` is {}; a string is expected",
             kind(other)
         ))),
@@ -71,7 +75,7 @@ pub(super) fn text(object: &Map<String, Value>, key: &str) -> Result<Option<Stri
 }
 
 /// As [`text`]; a number or boolean stands for its text, as Connect reads names and levels.
-pub(super) fn word(object: &Map<String, Value>, key: &str) -> Result<Option<String>, Fault> {
+pub(super) fn word(object: &Map<String, Value>, key: &str) -> Result<Option<String>, HttpError> {
     match object.get(key) {
         Some(Value::Number(number)) => Ok(Some(number.to_string())),
         Some(Value::Bool(flag)) => Ok(Some(flag.to_string())),
@@ -80,11 +84,11 @@ pub(super) fn word(object: &Map<String, Value>, key: &str) -> Result<Option<Stri
 }
 
 /// A member that must be a boolean if it is there and not null.
-pub(super) fn flag(object: &Map<String, Value>, key: &str) -> Result<Option<bool>, Fault> {
+pub(super) fn flag(object: &Map<String, Value>, key: &str) -> Result<Option<bool>, HttpError> {
     match object.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(flag)) => Ok(Some(*flag)),
-        Some(other) => Err(Fault::bad(format!(
+        Some(other) => Err(HttpError::bad(format!(
             "`{key}` is {}; true or false is expected",
             kind(other)
         ))),
@@ -96,7 +100,7 @@ pub(super) fn flag(object: &Map<String, Value>, key: &str) -> Result<Option<bool
 pub(super) fn changes(
     object: Map<String, Value>,
     mut typed: BTreeMap<String, String>,
-) -> Result<BTreeMap<String, Option<String>>, Fault> {
+) -> Result<BTreeMap<String, Option<String>>, HttpError> {
     let entries = object.into_iter().map(|(key, value)| {
         let text = match value {
             Value::Null => None,
@@ -104,7 +108,7 @@ pub(super) fn changes(
             Value::Bool(flag) => Some(flag.to_string()),
             Value::Number(number) => typed.remove(&key).or_else(|| Some(number.to_string())),
             Value::Array(_) | Value::Object(_) => {
-                return Err(Fault::bad(format!(
+                return Err(HttpError::bad(format!(
                     "the config's {key:?} is {}; a string, number or boolean is expected",
                     kind(&value)
                 )));
@@ -119,7 +123,7 @@ pub(super) fn changes(
 pub(super) fn config(
     object: Map<String, Value>,
     typed: BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, Fault> {
+) -> Result<BTreeMap<String, String>, HttpError> {
     let mut problems = Vec::new();
     let mut config = BTreeMap::new();
     for (key, value) in changes(object, typed)? {

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::body;
-use super::fault::{self, Fault};
-use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes};
+use super::fault::{self, HttpError};
+use super::route::{
+    Access, Ctx, HttpResponse, Method, Param, Request, RequestBody, ResponseBody, Route,
+};
 use super::schemas;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{self, Problem};
@@ -20,7 +22,7 @@ pub(super) fn routes() -> Vec<Route> {
     let base = Route {
         method: Method::Get,
         path: "/connector-plugins",
-        may: May::Reader,
+        may: Access::Reader,
         tag: "connector plugins",
         summary: "Connector classes; with connectorsOnly=false the plugins for `transforms` too",
         query: &[Param {
@@ -29,10 +31,10 @@ pub(super) fn routes() -> Vec<Route> {
             doc: "`true` in any case, or absent: classes only. Anything else: all.",
             many: false,
         }],
-        takes: Takes::Nothing,
+        takes: RequestBody::Nothing,
         gives: &[(
             200,
-            Gives::Json(|| schemas::list(schemas::named("PluginInfo"))),
+            ResponseBody::Json(|| schemas::list(schemas::named("PluginInfo"))),
         )],
         faults: &[],
         handler: list,
@@ -45,7 +47,7 @@ pub(super) fn routes() -> Vec<Route> {
             query: &[],
             gives: &[(
                 200,
-                Gives::Json(|| schemas::list(schemas::named("ConfigKeyInfo"))),
+                ResponseBody::Json(|| schemas::list(schemas::named("ConfigKeyInfo"))),
             )],
             faults: &[404],
             handler: keys,
@@ -55,11 +57,11 @@ pub(super) fn routes() -> Vec<Route> {
             method: Method::Put,
             path: "/connector-plugins/{plugin}/config/validate",
             // It resolves references and opens what the config names.
-            may: May::Writer,
+            may: Access::Writer,
             summary: "Check a config without keeping it: every key with its definition, value and errors",
             query: &[],
-            takes: Takes::Json(|| schemas::named("ConfigChanges")),
-            gives: &[(200, Gives::Json(|| schemas::named("ConfigInfos")))],
+            takes: RequestBody::Json(|| schemas::named("ConfigChanges")),
+            gives: &[(200, ResponseBody::Json(|| schemas::named("ConfigInfos")))],
             faults: &[404],
             handler: validate,
             ..base
@@ -136,7 +138,7 @@ struct ConfigInfos<'a> {
 
 // --------------------------------------------------------------------- list
 
-fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let classes = connect::classes().iter().map(|class| PluginInfo {
         class: class.name.to_owned(),
         r#type: class.kind.word(),
@@ -146,12 +148,12 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     if request.query("connectorsOnly").is_some() && !request.flag("connectorsOnly") {
         all.extend(transformations(&ctx.supervisor.plugins()?)?);
     }
-    Answer::json(200, &all)
+    HttpResponse::json(200, &all)
 }
 
 /// What was pushed or is shipped, with versions; loose files of `plugin.path` by name alone, as nothing is compiled for a
 /// list.
-fn transformations(plugins: &Plugins) -> Result<Vec<PluginInfo>, Fault> {
+fn transformations(plugins: &Plugins) -> Result<Vec<PluginInfo>, HttpError> {
     let refs = plugins.store().all_refs()?.into_iter();
     let mut found: Vec<(String, Option<String>)> = refs
         .filter(|r| !r.yanked)
@@ -190,11 +192,11 @@ fn loose(plugins: &Plugins) -> Vec<String> {
 
 // --------------------------------------------------------------------- keys
 
-fn keys(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn keys(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("plugin");
     if let Some(class) = Class::find(name) {
         let all: Vec<ConfigKeyInfo<'_>> = class.keys.iter().map(ConfigKeyInfo::from).collect();
-        return Answer::json(200, &all);
+        return HttpResponse::json(200, &all);
     }
     let plugins = ctx.supervisor.plugins()?;
     let known = loose(&plugins).iter().any(|loose| loose == name)
@@ -204,13 +206,13 @@ fn keys(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
             refs.iter().any(|pushed| pushed.name == name)
         };
     if !known {
-        return Err(Fault::not_found(format!(
+        return Err(HttpError::not_found(format!(
             "Unknown plugin {name}. GET /connector-plugins?connectorsOnly=false lists what there is"
         )));
     }
     let own = plugin_keys(&plugins, name, "", "Plugin", 1)?;
     let all: Vec<ConfigKeyInfo<'_>> = own.iter().map(ConfigKeyInfo::from).collect();
-    Answer::json(200, &all)
+    HttpResponse::json(200, &all)
 }
 
 /// A plugin's own keys from the schema that it carries.
@@ -220,8 +222,8 @@ fn plugin_keys(
     prefix: &str,
     group: &str,
     first: i32,
-) -> Result<Vec<Key>, Fault> {
-    let wanted = config::plugin_ref(typed).map_err(|refusal| Fault::bad(refusal.expected))?;
+) -> Result<Vec<Key>, HttpError> {
+    let wanted = config::plugin_ref(typed).map_err(|refusal| HttpError::bad(refusal.expected))?;
     let component = plugins.find(&wanted.name, &|version, digest| {
         wanted.pin.takes(version, digest)
     })?;
@@ -284,7 +286,7 @@ fn same_class(path: &str, class: &str) -> bool {
     path.ends_with(&class) || class.ends_with(&path)
 }
 
-fn validate(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn validate(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let path = request.param("plugin").to_owned();
     let mut config = BTreeMap::new();
     let mut problems = Vec::new();
@@ -306,20 +308,20 @@ fn validate(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     }
     let typed = config.get(CONNECTOR_CLASS).map_or("", |class| class.trim());
     if typed.is_empty() {
-        return Err(Fault::bad(format!(
+        return Err(HttpError::bad(format!(
             "Connector config {{{}}} contains no connector type",
             config.keys().cloned().collect::<Vec<_>>().join(", ")
         )));
     }
     let full = Class::find(typed).map_or(typed, |class| class.name);
     if !same_class(&path, typed) && !same_class(&path, full) {
-        return Err(Fault::bad(format!(
+        return Err(HttpError::bad(format!(
             "Included connector type {typed} does not match request type {path}"
         )));
     }
     let Some(mut keys) = connect::definitions(&config) else {
         let known: Vec<&str> = connect::classes().iter().map(|class| class.name).collect();
-        return Err(Fault::bad(format!(
+        return Err(HttpError::bad(format!(
             "Failed to find any class that implements Connector and which name matches {typed}, \
              available connectors are: {}",
             known.join(", ")
@@ -327,7 +329,7 @@ fn validate(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     };
     of_transforms(ctx, &config, &mut keys)?;
     problems.extend(ctx.supervisor.validate(&config));
-    Answer::json(200, &infos(typed, &config, &keys, &problems))
+    HttpResponse::json(200, &infos(typed, &config, &keys, &problems))
 }
 
 /// A block for each transform that is one of our plugins. One that cannot be found has its error from the check.
@@ -335,7 +337,7 @@ fn of_transforms(
     ctx: &Ctx,
     config: &BTreeMap<String, String>,
     keys: &mut Vec<Key>,
-) -> Result<(), Fault> {
+) -> Result<(), HttpError> {
     let listed = config.get("transforms").map_or("", String::as_str);
     let mut plugins = None;
     for alias in listed.split(',').map(str::trim).filter(|a| !a.is_empty()) {

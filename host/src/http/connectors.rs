@@ -6,8 +6,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::body;
-use super::fault::Fault;
-use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes, encoded};
+use super::fault::HttpError;
+use super::route::{
+    Access, Ctx, HttpResponse, Method, Param, Request, RequestBody, ResponseBody, Route, encoded,
+};
 use super::schemas;
 use crate::config::raw::CONNECTOR_CLASS;
 use crate::daemon::{Info, Readers, Refused, Standing, Status, Target, TaskStatus};
@@ -41,13 +43,13 @@ const ALLOW_BREAKING: Param = Param {
     many: false,
 };
 
-const INFO: Gives = Gives::Json(|| schemas::named("ConnectorInfo"));
-const STATUS: Gives = Gives::Json(|| schemas::named("ConnectorStateInfo"));
+const INFO: ResponseBody = ResponseBody::Json(|| schemas::named("ConnectorInfo"));
+const STATUS: ResponseBody = ResponseBody::Json(|| schemas::named("ConnectorStateInfo"));
 
 macro_rules! route {
     ($method:ident $path:literal $may:ident $summary:literal, $takes:expr, [$($gives:expr),*], [$($fault:literal),*], $handler:expr $(, query: $query:expr)?) => {
         Route {
-            method: Method::$method, path: $path, may: May::$may, tag: TAG, summary: $summary,
+            method: Method::$method, path: $path, may: Access::$may, tag: TAG, summary: $summary,
             query: { const ALL: &[&[Param]] = &[$($query)?]; match ALL { [all] => all, _ => &[] } },
             takes: $takes, gives: &[$($gives),*], faults: &[$($fault),*], handler: $handler,
         }
@@ -57,44 +59,44 @@ macro_rules! route {
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route!(Get "/connectors" Reader "Names, or with `expand` what they are and do",
-            Takes::Nothing, [(200, Gives::Json(|| schemas::named("Connectors")))], [], list, query: &[EXPAND]),
+            RequestBody::Nothing, [(200, ResponseBody::Json(|| schemas::named("Connectors")))], [], list, query: &[EXPAND]),
         route!(Post "/connectors" Writer "Create a pipeline or connector",
-            Takes::Json(|| schemas::named("CreateConnector")), [(201, INFO)], [409], create, query: &[ALLOW_BREAKING]),
+            RequestBody::Json(|| schemas::named("CreateConnector")), [(201, INFO)], [409], create, query: &[ALLOW_BREAKING]),
         route!(Get "/connectors/{name}" Reader "Its config and tasks",
-            Takes::Nothing, [(200, INFO)], [404], get),
+            RequestBody::Nothing, [(200, INFO)], [404], get),
         route!(Delete "/connectors/{name}" Writer "Stop and forget it; what it wrote stays",
-            Takes::Nothing, [(204, Gives::Nothing)], [404, 409], delete),
+            RequestBody::Nothing, [(204, ResponseBody::Nothing)], [404, 409], delete),
         route!(Get "/connectors/{name}/config" Reader "Its config, as it was given",
-            Takes::Nothing, [(200, Gives::Json(|| schemas::named("StoredConfig")))], [404], config),
+            RequestBody::Nothing, [(200, ResponseBody::Json(|| schemas::named("StoredConfig")))], [404], config),
         route!(Put "/connectors/{name}/config" Writer "Replace the config, or create with it",
-            Takes::Json(|| schemas::named("Config")), [(200, INFO), (201, INFO)], [409], put, query: &[ALLOW_BREAKING]),
+            RequestBody::Json(|| schemas::named("Config")), [(200, INFO), (201, INFO)], [409], put, query: &[ALLOW_BREAKING]),
         route!(Patch "/connectors/{name}/config" Writer "Change single keys; null removes one",
-            Takes::Json(|| schemas::named("ConfigChanges")), [(200, INFO)], [404, 409], patch, query: &[ALLOW_BREAKING]),
+            RequestBody::Json(|| schemas::named("ConfigChanges")), [(200, INFO)], [404, 409], patch, query: &[ALLOW_BREAKING]),
         route!(Get "/connectors/{name}/status" Reader "What it and its tasks do",
-            Takes::Nothing, [(200, STATUS)], [404], status),
+            RequestBody::Nothing, [(200, STATUS)], [404], status),
         route!(Get "/connectors/{name}/tasks" Reader "Its tasks and their configs",
-            Takes::Nothing, [(200, Gives::Json(|| schemas::list(schemas::named("TaskInfo"))))], [404], tasks),
+            RequestBody::Nothing, [(200, ResponseBody::Json(|| schemas::list(schemas::named("TaskInfo"))))], [404], tasks),
         route!(Get "/connectors/{name}/tasks/{task}/status" Reader "What one task does",
-            Takes::Nothing, [(200, Gives::Json(|| schemas::named("TaskState")))], [404], task_status),
+            RequestBody::Nothing, [(200, ResponseBody::Json(|| schemas::named("TaskState")))], [404], task_status),
         route!(Post "/connectors/{name}/tasks/{task}/restart" Writer "Begin a task again",
-            Takes::Nothing, [(204, Gives::Nothing)], [404, 409], restart_task),
+            RequestBody::Nothing, [(204, ResponseBody::Nothing)], [404, 409], restart_task),
         route!(Post "/connectors/{name}/restart" Writer "Begin it again, with or without its tasks",
-            Takes::Nothing, [(204, Gives::Nothing), (202, STATUS)], [404, 409], restart,
+            RequestBody::Nothing, [(204, ResponseBody::Nothing), (202, STATUS)], [404, 409], restart,
             query: &[INCLUDE_TASKS, ONLY_FAILED]),
         route!(Put "/connectors/{name}/pause" Writer "Drain and stand still, tasks kept",
-            Takes::Nothing, [(202, Gives::Nothing)], [404, 409], |ctx, request| target(ctx, request, Target::Paused, 202)),
+            RequestBody::Nothing, [(202, ResponseBody::Nothing)], [404, 409], |ctx, request| target(ctx, request, Target::Paused, 202)),
         route!(Put "/connectors/{name}/resume" Writer "Run again, from PAUSED or STOPPED",
-            Takes::Nothing, [(202, Gives::Nothing)], [404, 409], |ctx, request| target(ctx, request, Target::Running, 202)),
+            RequestBody::Nothing, [(202, ResponseBody::Nothing)], [404, 409], |ctx, request| target(ctx, request, Target::Running, 202)),
         route!(Put "/connectors/{name}/stop" Writer "Drain and let go of everything; offsets may be changed then",
-            Takes::Nothing, [(204, Gives::Nothing)], [404, 409], |ctx, request| target(ctx, request, Target::Stopped, 204)),
+            RequestBody::Nothing, [(204, ResponseBody::Nothing)], [404, 409], |ctx, request| target(ctx, request, Target::Stopped, 204)),
         route!(Get "/connectors/{name}/topics" Reader "Topics that records came from or went to",
-            Takes::Nothing, [(200, Gives::Json(|| schemas::named("ActiveTopics")))], [], topics),
+            RequestBody::Nothing, [(200, ResponseBody::Json(|| schemas::named("ActiveTopics")))], [], topics),
         route!(Put "/connectors/{name}/topics/reset" Writer "Forget those topics",
-            Takes::Nothing, [(202, Gives::Nothing)], [], reset_topics),
+            RequestBody::Nothing, [(202, ResponseBody::Nothing)], [], reset_topics),
         route!(Post "/connectors/{name}/tasks" Writer "Between Connect's own workers; always refused",
-            Takes::Nothing, [], [403], internal),
+            RequestBody::Nothing, [], [403], internal),
         route!(Put "/connectors/{name}/fence" Writer "Between Connect's own workers; always refused",
-            Takes::Nothing, [], [403], internal),
+            RequestBody::Nothing, [], [403], internal),
     ]
 }
 
@@ -183,14 +185,14 @@ impl<'a> ConnectorStateInfo<'a> {
 // ----------------------------------------------------------------- handlers
 
 /// Connect's words for an unknown name differ from route to route.
-fn unless_unknown(refused: Refused, unknown: impl FnOnce() -> String) -> Fault {
+fn unless_unknown(refused: Refused, unknown: impl FnOnce() -> String) -> HttpError {
     match refused {
-        Refused::NotFound(_) => Fault::not_found(unknown()),
-        other => Fault::from(other),
+        Refused::NotFound(_) => HttpError::not_found(unknown()),
+        other => HttpError::from(other),
     }
 }
 
-fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     #[derive(Serialize)]
     struct Expanded {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,7 +202,7 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     }
     let names = ctx.supervisor.names();
     if request.query("expand").is_none() {
-        return Answer::json(200, &names);
+        return HttpResponse::json(200, &names);
     }
     let wants = |what: &str| request.queries("expand").any(|given| given == what);
     let worker = ctx.supervisor.worker_id();
@@ -219,27 +221,27 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         .into_iter()
         .map(|(name, (status, info))| (name, Expanded { status, info }))
         .collect();
-    Answer::json(200, &all)
+    HttpResponse::json(200, &all)
 }
 
-fn raw(value: &Option<impl Serialize>) -> Result<Option<Value>, Fault> {
+fn raw(value: &Option<impl Serialize>) -> Result<Option<Value>, HttpError> {
     let made = value.as_ref().map(serde_json::to_value).transpose();
-    made.map_err(|error| Fault::internal(error.to_string()))
+    made.map_err(|error| HttpError::internal(error.to_string()))
 }
 
 /// A name that no path could carry back, no log and no metric.
-fn check_name(name: &str) -> Result<(), Fault> {
+fn check_name(name: &str) -> Result<(), HttpError> {
     if name.is_empty() {
-        return Err(Fault::bad("String may not be empty"));
+        return Err(HttpError::bad("String may not be empty"));
     }
     let bad = |c: char| c.is_control() || matches!(c, '/' | '\\' | '%');
     if let Some(c) = name.chars().find(|c| bad(*c)) {
-        return Err(Fault::bad(format!(
+        return Err(HttpError::bad(format!(
             "the name {name:?} contains {c:?}; names are without `/`, `\\`, `%` and control characters"
         )));
     }
     if name == "." || name == ".." || name.len() > NAME_BYTES {
-        return Err(Fault::bad(format!(
+        return Err(HttpError::bad(format!(
             "a name has at most {NAME_BYTES} bytes and is not `.` or `..`"
         )));
     }
@@ -247,9 +249,9 @@ fn check_name(name: &str) -> Result<(), Fault> {
 }
 
 /// `name` within a config agrees with the one in the path or beside it.
-fn named(config: &mut BTreeMap<String, String>, name: &str) -> Result<(), Fault> {
+fn named(config: &mut BTreeMap<String, String>, name: &str) -> Result<(), HttpError> {
     match config.get("name") {
-        Some(inside) if inside != name => Err(Fault::bad(format!(
+        Some(inside) if inside != name => Err(HttpError::bad(format!(
             "Connector name configuration ({inside}) doesn't match connector name in the URL ({name})"
         ))),
         Some(_) => Ok(()),
@@ -261,10 +263,10 @@ fn named(config: &mut BTreeMap<String, String>, name: &str) -> Result<(), Fault>
 }
 
 /// What a connector is has no default over HTTP.
-fn has_class(config: &BTreeMap<String, String>) -> Result<(), Fault> {
+fn has_class(config: &BTreeMap<String, String>) -> Result<(), HttpError> {
     match config.contains_key(CONNECTOR_CLASS) {
         true => Ok(()),
-        false => Err(Fault::bad(format!(
+        false => Err(HttpError::bad(format!(
             "Connector config {{{}}} contains no connector type: `{CONNECTOR_CLASS}` is missing",
             config.keys().cloned().collect::<Vec<_>>().join(", ")
         ))),
@@ -275,7 +277,7 @@ fn location(request: &Request, name: &str) -> String {
     format!("{}/connectors/{}", request.base, encoded(name))
 }
 
-fn create(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn create(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let object = request.members(&["name", "config", "initial_state"])?;
     let given = body::word(&object, "name")?.unwrap_or_default();
     let mut config = match object.get("config") {
@@ -283,12 +285,12 @@ fn create(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
             body::config(config.clone(), body::numbers(&request.body, Some("config")))?
         }
         Some(other) => {
-            return Err(Fault::bad(format!(
+            return Err(HttpError::bad(format!(
                 "`config` is {}; an object is expected",
                 body::kind(other)
             )));
         }
-        None => return Err(Fault::bad("the body has no `config`")),
+        None => return Err(HttpError::bad("the body has no `config`")),
     };
     let name = given.trim().to_owned();
     if config.contains_key("name") {
@@ -304,7 +306,7 @@ fn create(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
             "PAUSED" => Target::Paused,
             "STOPPED" => Target::Stopped,
             _ => {
-                return Err(Fault::bad(format!(
+                return Err(HttpError::bad(format!(
                     "`initial_state` is {word:?}; RUNNING, PAUSED or STOPPED is expected"
                 )));
             }
@@ -312,17 +314,17 @@ fn create(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     };
     let created = (ctx.supervisor).create(&name, config, target, readers(request), &ctx.actor);
     let info = created.map_err(|refused| match refused {
-        Refused::Exists(_) => Fault::conflict(format!("Connector {name} already exists")),
-        other => Fault::from(other),
+        Refused::Exists(_) => HttpError::conflict(format!("Connector {name} already exists")),
+        other => HttpError::from(other),
     })?;
     created_as(&info, request, &name)
 }
 
 /// Without tasks, as with Connect: whether they run already is a matter of a moment.
-fn created_as(info: &Info, request: &Request, name: &str) -> Result<Answer, Fault> {
+fn created_as(info: &Info, request: &Request, name: &str) -> Result<HttpResponse, HttpError> {
     let mut shown = ConnectorInfo::from(info);
     shown.tasks.clear();
-    let answer = Answer::json(201, &shown)?;
+    let answer = HttpResponse::json(201, &shown)?;
     Ok(answer.header("location", location(request, name)))
 }
 
@@ -330,25 +332,25 @@ fn not_found(name: &str) -> String {
     format!("Connector {name} not found")
 }
 
-fn get(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn get(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let info = ctx.supervisor.info(name);
     let info = info.map_err(|refused| unless_unknown(refused, || not_found(name)))?;
-    Answer::json(200, &ConnectorInfo::from(&info))
+    HttpResponse::json(200, &ConnectorInfo::from(&info))
 }
 
-fn config(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn config(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let info = ctx.supervisor.info(name);
     let info = info.map_err(|refused| unless_unknown(refused, || not_found(name)))?;
-    Answer::json(200, &info.config)
+    HttpResponse::json(200, &info.config)
 }
 
-fn delete(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn delete(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let deleted = ctx.supervisor.delete(name, &ctx.actor);
     deleted.map_err(|refused| unless_unknown(refused, || not_found(name)))?;
-    Ok(Answer::empty(204))
+    Ok(HttpResponse::empty(204))
 }
 
 fn readers(request: &Request) -> Readers {
@@ -358,7 +360,7 @@ fn readers(request: &Request) -> Readers {
     }
 }
 
-fn put(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn put(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name").to_owned();
     check_name(&name)?;
     let mut config = body::config(request.object()?, body::numbers(&request.body, None))?;
@@ -368,16 +370,16 @@ fn put(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     if created {
         return created_as(&info, request, &name);
     }
-    Answer::json(200, &ConnectorInfo::from(&info))
+    HttpResponse::json(200, &ConnectorInfo::from(&info))
 }
 
-fn patch(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn patch(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name").to_owned();
     let changes = body::changes(request.object()?, body::numbers(&request.body, None))?;
     if let Some(other) = changes.get("name")
         && other.as_deref() != Some(name.as_str())
     {
-        return Err(Fault::bad(format!(
+        return Err(HttpError::bad(format!(
             "a patch cannot change the name: `name` is {other:?}, in the URL it is {name:?}"
         )));
     }
@@ -386,19 +388,19 @@ fn patch(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     }
     let patched = (ctx.supervisor).patch(&name, changes, readers(request), &ctx.actor);
     let info = patched.map_err(|refused| unless_unknown(refused, || not_found(&name)))?;
-    Answer::json(200, &ConnectorInfo::from(&info))
+    HttpResponse::json(200, &ConnectorInfo::from(&info))
 }
 
-fn status(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn status(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let status = ctx.supervisor.status(name).map_err(|refused| {
         unless_unknown(refused, || format!("No status found for connector {name}"))
     })?;
     let worker = ctx.supervisor.worker_id();
-    Answer::json(200, &ConnectorStateInfo::of(&status, &worker))
+    HttpResponse::json(200, &ConnectorStateInfo::of(&status, &worker))
 }
 
-fn tasks(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn tasks(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     #[derive(Serialize)]
     struct TaskInfo<'a> {
         id: TaskId<'a>,
@@ -415,27 +417,27 @@ fn tasks(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         },
         config: &info.config,
     });
-    Answer::json(200, &all.collect::<Vec<_>>())
+    HttpResponse::json(200, &all.collect::<Vec<_>>())
 }
 
-fn task_number(request: &Request) -> Result<usize, Fault> {
+fn task_number(request: &Request) -> Result<usize, HttpError> {
     // JAX-RS: a path that does not parse is a path that is not there.
     let number = request.param("task").parse();
-    number.map_err(|_| Fault::not_found("HTTP 404 Not Found"))
+    number.map_err(|_| HttpError::not_found("HTTP 404 Not Found"))
 }
 
-fn task_status(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn task_status(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let task = task_number(request)?;
     let unknown = || format!("No status found for task {name}-{task}");
     let status = ctx.supervisor.status(name);
     let status = status.map_err(|refused| unless_unknown(refused, unknown))?;
     let found = status.tasks.iter().find(|status| status.id == task);
-    let found = found.ok_or_else(|| Fault::not_found(unknown()))?;
-    Answer::json(200, &TaskState::of(found, &ctx.supervisor.worker_id()))
+    let found = found.ok_or_else(|| HttpError::not_found(unknown()))?;
+    HttpResponse::json(200, &TaskState::of(found, &ctx.supervisor.worker_id()))
 }
 
-fn restart_task(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn restart_task(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let task = task_number(request)?;
     let done = ctx.supervisor.restart_task(name, task, &ctx.actor);
@@ -445,50 +447,55 @@ fn restart_task(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
             Err(_) => format!("Unknown connector: {name}"),
         })
     })?;
-    Ok(Answer::empty(204))
+    Ok(HttpResponse::empty(204))
 }
 
-fn restart(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn restart(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let (tasks, only_failed) = (request.flag("includeTasks"), request.flag("onlyFailed"));
     let restarted = ctx.supervisor.restart(name, tasks, only_failed, &ctx.actor);
     let mut status = restarted
         .map_err(|refused| unless_unknown(refused, || format!("Unknown connector: {name}")))?;
     if !tasks && !only_failed {
-        return Ok(Answer::empty(204));
+        return Ok(HttpResponse::empty(204));
     }
     // Connect shows what it is about to restart as RESTARTING; the supervisor's answer already does.
     if status.standing == Standing::Stopped {
         status.tasks.clear();
     }
     let worker = ctx.supervisor.worker_id();
-    Answer::json(202, &ConnectorStateInfo::of(&status, &worker))
+    HttpResponse::json(202, &ConnectorStateInfo::of(&status, &worker))
 }
 
-fn target(ctx: &Ctx, request: &Request, target: Target, code: u16) -> Result<Answer, Fault> {
+fn target(
+    ctx: &Ctx,
+    request: &Request,
+    target: Target,
+    code: u16,
+) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let set = ctx.supervisor.set_target(name, target, &ctx.actor);
     set.map_err(|refused| unless_unknown(refused, || format!("Unknown connector {name}")))?;
-    Ok(Answer::empty(code))
+    Ok(HttpResponse::empty(code))
 }
 
-fn topics(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn topics(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     #[derive(Serialize)]
     struct Topics {
         topics: Vec<String>,
     }
     let name = request.param("name");
     let topics = ctx.supervisor.topics(name);
-    Answer::json(200, &BTreeMap::from([(name, Topics { topics })]))
+    HttpResponse::json(200, &BTreeMap::from([(name, Topics { topics })]))
 }
 
-fn reset_topics(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn reset_topics(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     ctx.supervisor.reset_topics(request.param("name"));
-    Ok(Answer::empty(202))
+    Ok(HttpResponse::empty(202))
 }
 
-fn internal(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
-    Err(Fault::new(
+fn internal(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
+    Err(HttpError::new(
         403,
         "this route is for Kafka Connect's own workers; no request to it is signed by one here",
     ))

@@ -9,19 +9,19 @@ use std::time::Instant;
 use base64::Engine;
 use openssl::sha::sha256;
 
-use super::fault::Fault;
+use super::fault::HttpError;
 use super::limits::{FAILED_LOGIN, PEERS};
 use super::route::Role;
 use crate::daemon::Actor;
 
 /// Users, tokens, and which of them may only read.
-pub(super) struct Doors {
+pub(super) struct Logins {
     basic: Vec<(String, [u8; 32])>,
     bearer: Vec<(String, [u8; 32])>,
     read_only: BTreeSet<String>,
 }
 
-impl std::fmt::Debug for Doors {
+impl std::fmt::Debug for Logins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -32,15 +32,15 @@ impl std::fmt::Debug for Doors {
     }
 }
 
-impl Doors {
+impl Logins {
     /// Pairs of name and secret.
     pub fn new<'a>(
         basic: impl IntoIterator<Item = (&'a str, &'a str)>,
         bearer: impl IntoIterator<Item = (&'a str, &'a str)>,
         read_only: impl IntoIterator<Item = &'a str>,
-    ) -> Doors {
+    ) -> Logins {
         let digest = |(name, secret): (&str, &str)| (name.to_owned(), sha256(secret.as_bytes()));
-        Doors {
+        Logins {
             basic: basic.into_iter().map(digest).collect(),
             bearer: bearer.into_iter().map(digest).collect(),
             read_only: read_only.into_iter().map(str::to_owned).collect(),
@@ -52,7 +52,7 @@ impl Doors {
     }
 
     /// Without locks a header is not even looked at: consoles send one always.
-    pub fn enter(&self, header: Option<&[u8]>, peer: IpAddr) -> Result<(Actor, Role), Fault> {
+    pub fn enter(&self, header: Option<&[u8]>, peer: IpAddr) -> Result<(Actor, Role), HttpError> {
         if !self.locked() {
             return Ok((Actor(format!("anonymous@{peer}")), Role::Full));
         }
@@ -88,8 +88,8 @@ impl Doors {
         held(&self.basic, Some(user), &digest)
     }
 
-    fn refusal(&self) -> Fault {
-        let mut fault = Fault::new(401, "HTTP 401 Unauthorized");
+    fn refusal(&self) -> HttpError {
+        let mut fault = HttpError::new(401, "HTTP 401 Unauthorized");
         if !self.basic.is_empty() {
             fault = fault.header(
                 "www-authenticate",
@@ -130,7 +130,7 @@ impl Rates {
         }
     }
 
-    pub fn take(&self, peer: IpAddr, now: Instant) -> Result<(), Fault> {
+    pub fn take(&self, peer: IpAddr, now: Instant) -> Result<(), HttpError> {
         if self.spend(peer, 1.0, now) {
             return Ok(());
         }
@@ -138,7 +138,7 @@ impl Rates {
             "more than {} requests a second from {peer} (rest.max.rate)",
             self.rate
         );
-        Err(Fault::new(429, message).header("retry-after", "1"))
+        Err(HttpError::new(429, message).header("retry-after", "1"))
     }
 
     pub fn failed_login(&self, peer: IpAddr, now: Instant) {
@@ -245,9 +245,9 @@ mod tests {
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    fn doors() -> Doors {
+    fn doors() -> Logins {
         let users = [("ann", "pass:word"), ("bob", "b")];
-        Doors::new(users, [("ci", "t0ken")], ["bob"])
+        Logins::new(users, [("ci", "t0ken")], ["bob"])
     }
 
     fn basic(pair: &str) -> Vec<u8> {
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn without_locks_everybody_is_anonymous() {
-        let open = Doors::new([], [], []);
+        let open = Logins::new([], [], []);
         let (actor, role) = open.enter(Some(b"Basic nonsense"), PEER).expect("open");
         assert_eq!(
             (actor.0.as_str(), role),

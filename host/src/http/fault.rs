@@ -9,7 +9,7 @@ use crate::error::{Error, Kind};
 use crate::text::{printable_json, printable_lines};
 
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct HttpError {
     pub status: u16,
     pub message: String,
     /// A member `details` beside Connect's two; of routes that Connect does not have.
@@ -17,9 +17,9 @@ pub(super) struct Fault {
     pub headers: Vec<(&'static str, String)>,
 }
 
-impl Fault {
-    pub fn new(status: u16, message: impl Into<String>) -> Fault {
-        Fault {
+impl HttpError {
+    pub fn new(status: u16, message: impl Into<String>) -> HttpError {
+        HttpError {
             status,
             message: message.into(),
             details: None,
@@ -27,31 +27,31 @@ impl Fault {
         }
     }
 
-    pub fn bad(message: impl Into<String>) -> Fault {
-        Fault::new(400, message)
+    pub fn bad(message: impl Into<String>) -> HttpError {
+        HttpError::new(400, message)
     }
 
-    pub fn not_found(message: impl Into<String>) -> Fault {
-        Fault::new(404, message)
+    pub fn not_found(message: impl Into<String>) -> HttpError {
+        HttpError::new(404, message)
     }
 
     /// For now; clients try again.
-    pub fn conflict(message: impl Into<String>) -> Fault {
-        Fault::new(409, message)
+    pub fn conflict(message: impl Into<String>) -> HttpError {
+        HttpError::new(409, message)
     }
 
-    pub fn internal(message: impl Into<String>) -> Fault {
-        Fault::new(500, message)
+    pub fn internal(message: impl Into<String>) -> HttpError {
+        HttpError::new(500, message)
     }
 
     #[must_use]
-    pub fn details(mut self, details: Value) -> Fault {
+    pub fn details(mut self, details: Value) -> HttpError {
         self.details = Some(details);
         self
     }
 
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Fault {
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> HttpError {
         self.headers.push((name, value.into()));
         self
     }
@@ -68,21 +68,21 @@ impl Fault {
     }
 }
 
-impl From<Refused> for Fault {
-    fn from(refused: Refused) -> Fault {
+impl From<Refused> for HttpError {
+    fn from(refused: Refused) -> HttpError {
         match refused {
-            Refused::NotFound(message) => Fault::not_found(message),
-            Refused::Exists(message) | Refused::Conflict(message) => Fault::conflict(message),
+            Refused::NotFound(message) => HttpError::not_found(message),
+            Refused::Exists(message) | Refused::Conflict(message) => HttpError::conflict(message),
             Refused::Invalid(problems) => invalid(&problems),
-            Refused::Bad(message) => Fault::bad(message),
-            Refused::Busy(message) => Fault::new(503, message).header("retry-after", "1"),
-            Refused::Failed(error) => Fault::from(error),
+            Refused::Bad(message) => HttpError::bad(message),
+            Refused::Busy(message) => HttpError::new(503, message).header("retry-after", "1"),
+            Refused::Failed(error) => HttpError::from(error),
         }
     }
 }
 
-impl From<Error> for Fault {
-    fn from(error: Error) -> Fault {
+impl From<Error> for HttpError {
+    fn from(error: Error) -> HttpError {
         let status = match error.kind() {
             Kind::ConfigInvalid | Kind::PluginRefused | Kind::LimitReached => 400,
             Kind::Conflict | Kind::Stopped => 409,
@@ -96,18 +96,18 @@ impl From<Error> for Fault {
             | Kind::StoreFailed
             | Kind::Bug => 500,
         };
-        Fault::new(status, error.to_string()).details(json!({ "code": error.kind().code() }))
+        HttpError::new(status, error.to_string()).details(json!({ "code": error.kind().code() }))
     }
 }
 
 /// Connect's wording for a config that cannot be: one line per error, then where to ask again.
-pub(super) fn invalid(problems: &[Problem]) -> Fault {
+pub(super) fn invalid(problems: &[Problem]) -> HttpError {
     let lines: Vec<String> = problems
         .iter()
         .filter(|problem| problem.is_error())
         .map(line)
         .collect();
-    Fault::bad(format!(
+    HttpError::bad(format!(
         "Connector configuration is invalid and contains the following {} error(s):\n{}\n\
          You can also find the above list of errors at the endpoint `/connector-plugins/{{connectorType}}/config/validate`",
         lines.len(),

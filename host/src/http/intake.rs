@@ -9,9 +9,9 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::sync::mpsc;
 
-use super::fault::Fault;
+use super::fault::HttpError;
 use super::limits::PIECES;
-use super::route::Answer;
+use super::route::HttpResponse;
 use super::server::within;
 use crate::config::worker::RestConfig;
 
@@ -20,7 +20,7 @@ pub(super) async fn whole(
     rest: &RestConfig,
     mut body: Incoming,
     closes: &mut bool,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, HttpError> {
     let most = rest.max_body;
     let limit = rest.body_timeout;
     let began = Instant::now();
@@ -36,7 +36,7 @@ pub(super) async fn whole(
             None => return Ok(bytes),
             Some(Err(error)) => {
                 *closes = true;
-                return Err(Fault::bad(format!("the body broke off: {error}")));
+                return Err(HttpError::bad(format!("the body broke off: {error}")));
             }
             Some(Ok(frame)) => {
                 let Some(piece) = frame.data_ref() else {
@@ -51,21 +51,21 @@ pub(super) async fn whole(
     Err(large(most, "rest.max.body"))
 }
 
-fn slow(limit: Duration) -> Fault {
-    Fault::new(
+fn slow(limit: Duration) -> HttpError {
+    HttpError::new(
         408,
         format!("the body did not arrive within {limit:?} (rest.body.timeout)"),
     )
 }
 
-fn large(most: usize, key: &str) -> Fault {
-    Fault::new(413, format!("the body is larger than {most} bytes ({key})"))
+fn large(most: usize, key: &str) -> HttpError {
+    HttpError::new(413, format!("the body is larger than {most} bytes ({key})"))
 }
 
 /// What became of a body that was passed on.
 pub(super) struct Fed {
     /// What the client did wrong.
-    fault: Option<Fault>,
+    fault: Option<HttpError>,
     /// What nobody read.
     rest: Option<Incoming>,
 }
@@ -74,9 +74,9 @@ impl Fed {
     /// The client's fault explains the handler's error better than the handler can.
     pub async fn explains(
         self,
-        result: Result<Answer, Fault>,
+        result: Result<HttpResponse, HttpError>,
         closes: &mut bool,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<HttpResponse, HttpError> {
         *closes |= self.rest.is_some();
         match (result, self.fault) {
             (Err(_), Some(fault)) => Err(fault),
@@ -120,7 +120,7 @@ async fn feed(
     let mut passed = 0;
     let fault = loop {
         if began.elapsed() >= whole {
-            break Fault::new(
+            break HttpError::new(
                 408,
                 format!("the body did not arrive within {whole:?} (rest.request.timeout)"),
             );
@@ -134,7 +134,7 @@ async fn feed(
                     rest: None,
                 };
             }
-            Some(Some(Err(error))) => break Fault::bad(format!("the body broke off: {error}")),
+            Some(Some(Err(error))) => break HttpError::bad(format!("the body broke off: {error}")),
             Some(Some(Ok(frame))) => {
                 let Ok(piece) = frame.into_data() else {
                     continue;

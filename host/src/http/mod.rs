@@ -40,7 +40,7 @@ use tokio::sync::Semaphore;
 
 pub use self::pipelines::{History, Letters};
 
-use self::doors::{Cors, Doors, Rates};
+use self::doors::{Cors, Logins, Rates};
 use self::limits::HANDLERS;
 use self::route::Route;
 use self::serve::Shared;
@@ -150,7 +150,7 @@ impl Admin {
 }
 
 /// Secrets are resolved here, once, and kept as digests only.
-fn locks(rest: &RestConfig) -> Result<Doors> {
+fn locks(rest: &RestConfig) -> Result<Logins> {
     let resolved = |what: &str, all: &std::collections::BTreeMap<String, Text>| {
         let pairs = all.iter().map(|(name, text)| {
             let key = format!("rest.auth.{what}.{name}");
@@ -168,7 +168,7 @@ fn locks(rest: &RestConfig) -> Result<Doors> {
         resolved("basic", &rest.basic)?,
         resolved("bearer", &rest.bearer)?,
     );
-    Ok(Doors::new(
+    Ok(Logins::new(
         basic.iter().map(|(n, s)| (n.as_str(), s.as_str())),
         bearer.iter().map(|(n, s)| (n.as_str(), s.as_str())),
         rest.read_only.iter().map(String::as_str),

@@ -4,25 +4,25 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::body;
-use super::fault::Fault;
-use super::route::{Answer, Ctx, Gives, May, Method, Request, Route, Takes};
+use super::fault::HttpError;
+use super::route::{Access, Ctx, HttpResponse, Method, Request, RequestBody, ResponseBody, Route};
 use super::schemas;
 use crate::connect::Offset;
 use crate::daemon::Refused;
 
 const PATH: &str = "/connectors/{name}/offsets";
-const MESSAGE: Gives = Gives::Json(|| schemas::named("Message"));
+const MESSAGE: ResponseBody = ResponseBody::Json(|| schemas::named("Message"));
 
 pub(super) fn routes() -> Vec<Route> {
     let base = Route {
         method: Method::Get,
         path: PATH,
-        may: May::Reader,
+        may: Access::Reader,
         tag: "offsets",
         summary: "Positions, as they are committed",
         query: &[],
-        takes: Takes::Nothing,
-        gives: &[(200, Gives::Json(|| schemas::named("Offsets")))],
+        takes: RequestBody::Nothing,
+        gives: &[(200, ResponseBody::Json(|| schemas::named("Offsets")))],
         faults: &[404, 503],
         handler: get,
     };
@@ -30,9 +30,9 @@ pub(super) fn routes() -> Vec<Route> {
         base,
         Route {
             method: Method::Patch,
-            may: May::Writer,
+            may: Access::Writer,
             summary: "Move the named positions; null: back to where they began. Only while STOPPED",
-            takes: Takes::Json(|| schemas::named("AlterOffsets")),
+            takes: RequestBody::Json(|| schemas::named("AlterOffsets")),
             gives: &[(200, MESSAGE)],
             faults: &[404, 409],
             handler: alter,
@@ -40,7 +40,7 @@ pub(super) fn routes() -> Vec<Route> {
         },
         Route {
             method: Method::Delete,
-            may: May::Writer,
+            may: Access::Writer,
             summary: "Move all positions back to where they began. Only while STOPPED",
             gives: &[(200, MESSAGE)],
             faults: &[404, 409],
@@ -55,14 +55,14 @@ struct Message {
     message: String,
 }
 
-fn named(refused: Refused, name: &str) -> Fault {
+fn named(refused: Refused, name: &str) -> HttpError {
     match refused {
-        Refused::NotFound(_) => Fault::not_found(format!("Connector {name} not found")),
-        other => Fault::from(other),
+        Refused::NotFound(_) => HttpError::not_found(format!("Connector {name} not found")),
+        other => HttpError::from(other),
     }
 }
 
-fn get(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn get(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     #[derive(Serialize)]
     struct Offsets {
         offsets: Vec<Offset>,
@@ -72,35 +72,35 @@ fn get(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         .supervisor
         .offsets(name, &ctx.asker)
         .map_err(|r| named(r, name))?;
-    Answer::json(200, &Offsets { offsets })
+    HttpResponse::json(200, &Offsets { offsets })
 }
 
-fn alter(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn alter(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     const EMPTY: &str = "Partitions / offsets need to be provided for an alter offsets request";
     let object = request.members(&["offsets"])?;
     let wanted = match object.get("offsets") {
-        None | Some(Value::Null) => return Err(Fault::bad(EMPTY)),
-        Some(Value::Array(all)) if all.is_empty() => return Err(Fault::bad(EMPTY)),
+        None | Some(Value::Null) => return Err(HttpError::bad(EMPTY)),
+        Some(Value::Array(all)) if all.is_empty() => return Err(HttpError::bad(EMPTY)),
         Some(Value::Array(all)) => all.iter().map(wanted).collect::<Result<Vec<_>, _>>()?,
         Some(other) => return Err(wrong("offsets", other, "an array")),
     };
     let name = request.param("name");
     let altered = ctx.supervisor.alter_offsets(name, wanted, &ctx.actor);
     let message = altered.map_err(|refused| named(refused, name))?;
-    Answer::json(200, &Message { message })
+    HttpResponse::json(200, &Message { message })
 }
 
-fn wrong(what: &str, found: &Value, expected: &str) -> Fault {
+fn wrong(what: &str, found: &Value, expected: &str) -> HttpError {
     let kind = body::kind(found);
-    Fault::bad(format!("`{what}` is {kind}; {expected} is expected"))
+    HttpError::bad(format!("`{what}` is {kind}; {expected} is expected"))
 }
 
-fn wanted(one: &Value) -> Result<Offset, Fault> {
+fn wanted(one: &Value) -> Result<Offset, HttpError> {
     let Value::Object(one) = one else {
         return Err(wrong("offsets[]", one, "an object"));
     };
     body::only(one, &["partition", "offset"], "a member of `offsets`")?;
-    let map = |what: &str| -> Result<Option<Map<String, Value>>, Fault> {
+    let map = |what: &str| -> Result<Option<Map<String, Value>>, HttpError> {
         match one.get(what) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Object(map)) => Ok(Some(map.clone())),
@@ -108,7 +108,7 @@ fn wanted(one: &Value) -> Result<Offset, Fault> {
         }
     };
     let Some(partition) = map("partition")? else {
-        return Err(Fault::bad(
+        return Err(HttpError::bad(
             "The partition for a sink connector offset cannot be null or missing",
         ));
     };
@@ -118,9 +118,9 @@ fn wanted(one: &Value) -> Result<Offset, Fault> {
     })
 }
 
-fn reset(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn reset(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let done = ctx.supervisor.reset_offsets(name, &ctx.actor);
     let message = done.map_err(|refused| named(refused, name))?;
-    Answer::json(200, &Message { message })
+    HttpResponse::json(200, &Message { message })
 }

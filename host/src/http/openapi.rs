@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::route::{Gives, May, Method, Param, Route, Takes};
+use super::route::{Access, Method, Param, RequestBody, ResponseBody, Route};
 use super::schemas;
 
 /// What the server can answer before or after a handler, on every route.
@@ -57,18 +57,18 @@ fn operation(route: &Route) -> Value {
     });
     // The empty one: a daemon without locks.
     let locked = match route.may {
-        May::Anyone => json!([]),
-        May::Reader | May::Writer => json!([{}, { "basic": [] }, { "bearer": [] }]),
+        Access::Anyone => json!([]),
+        Access::Reader | Access::Writer => json!([{}, { "basic": [] }, { "bearer": [] }]),
     };
     operation["security"] = locked;
     match route.takes {
-        Takes::Nothing => {}
-        Takes::Json(schema) => {
+        RequestBody::Nothing => {}
+        RequestBody::Json(schema) => {
             operation["requestBody"] = json!({
                 "required": true, "content": { "application/json": { "schema": schema() } },
             });
         }
-        Takes::Bytes => {
+        RequestBody::Bytes => {
             operation["requestBody"] = json!({
                 "required": true,
                 "content": { "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } },
@@ -115,16 +115,16 @@ fn responses(route: &Route) -> Map<String, Value> {
         let answer = json!({ "description": says, "content": error() });
         all.insert(code.to_string(), answer);
     };
-    let open = route.may == May::Anyone;
+    let open = route.may == Access::Anyone;
     for (code, says) in SHARED {
         if !(open && matches!(code, 401)) {
             fault(*code, says);
         }
     }
-    if route.may == May::Writer {
+    if route.may == Access::Writer {
         fault(403, "This name may only read");
     }
-    if matches!(route.takes, Takes::Json(_)) {
+    if matches!(route.takes, RequestBody::Json(_)) {
         fault(415, "The body says that it is no JSON");
     }
     if route.path.contains('{') {
@@ -142,11 +142,11 @@ fn responses(route: &Route) -> Map<String, Value> {
     }
     for (code, gives) in route.gives {
         let answer = match gives {
-            Gives::Nothing => json!({ "description": "Done" }),
-            Gives::Json(schema) => json!({
+            ResponseBody::Nothing => json!({ "description": "Done" }),
+            ResponseBody::Json(schema) => json!({
                 "description": "As asked", "content": { "application/json": { "schema": schema() } },
             }),
-            Gives::Text(kind) => json!({
+            ResponseBody::Text(kind) => json!({
                 "description": "As asked", "content": { *kind: { "schema": { "type": "string" } } },
             }),
         };

@@ -13,17 +13,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::body;
-use super::fault::Fault;
+use super::fault::HttpError;
 use super::plugins::told;
-use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes};
+use super::route::{
+    Access, Ctx, HttpResponse, Method, Param, Request, RequestBody, ResponseBody, Route,
+};
 use super::schemas;
 use crate::clock::SystemClock;
 use crate::config::PipelineConfig;
 use crate::daemon::{Known, Refused, Standing};
-use crate::operations::dlq::{self, Letter, Reached, Work};
-use crate::operations::history::Era;
+use crate::operations::dlq::{self, DeadLetter, Reached, Work};
+use crate::operations::history::RulesPeriod;
 use crate::operations::log::{self as commits, Which};
-use crate::operations::swap::{Scene, Wanted};
+use crate::operations::swap::{SwapPlanner, Wanted};
 use crate::operations::{self, PAGE_BYTES, rewind, status};
 use crate::pipeline::positions;
 use crate::zone::deadletter::Filter;
@@ -104,20 +106,20 @@ const EXPAND: Param = Param {
     many: true,
 };
 
-const SWAPPED: Gives = Gives::Json(|| schemas::named("Swap"));
-const LETTERS: Gives = Gives::Json(|| schemas::named("Letters"));
+const SWAPPED: ResponseBody = ResponseBody::Json(|| schemas::named("Swap"));
+const LETTERS: ResponseBody = ResponseBody::Json(|| schemas::named("Letters"));
 
 const READ: Route = Route {
     method: Method::Get,
     path: "/pipelines",
-    may: May::Reader,
+    may: Access::Reader,
     tag: TAG,
     summary: "Pipelines, their states and targets",
     query: &[EXPAND],
-    takes: Takes::Nothing,
+    takes: RequestBody::Nothing,
     gives: &[(
         200,
-        Gives::Json(|| schemas::list(schemas::named("Pipeline"))),
+        ResponseBody::Json(|| schemas::list(schemas::named("Pipeline"))),
     )],
     faults: &[500, 503],
     handler: list,
@@ -126,7 +128,7 @@ const ONE: Route = Route {
     path: "/pipelines/{pipeline}",
     summary: "State, target, version, rules in force, ledgers, positions",
     query: &[],
-    gives: &[(200, Gives::Json(|| schemas::named("Pipeline")))],
+    gives: &[(200, ResponseBody::Json(|| schemas::named("Pipeline")))],
     faults: &[404, 500, 503],
     handler: show,
     ..READ
@@ -139,9 +141,9 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             method: Method::Post,
             path: "/pipelines/{pipeline}/swap",
-            may: May::Writer,
+            may: Access::Writer,
             summary: "Put other rules in force, or with `dry_run` say what would change",
-            takes: Takes::Json(|| schemas::named("SwapRequest")),
+            takes: RequestBody::Json(|| schemas::named("SwapRequest")),
             gives: &[(200, SWAPPED)],
             faults: &[404, 409, 500, 503],
             handler: swap,
@@ -150,9 +152,9 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             method: Method::Post,
             path: "/pipelines/{pipeline}/rollback",
-            may: May::Writer,
+            may: Access::Writer,
             summary: "Put earlier rules in force and bar those in force now",
-            takes: Takes::Json(|| schemas::named("RollbackRequest")),
+            takes: RequestBody::Json(|| schemas::named("RollbackRequest")),
             gives: &[(200, SWAPPED)],
             faults: &[404, 409, 500, 503],
             handler: rollback,
@@ -161,10 +163,10 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             method: Method::Post,
             path: "/pipelines/{pipeline}/rewind",
-            may: May::Writer,
+            may: Access::Writer,
             summary: "Put positions of a STOPPED pipeline elsewhere, or with `dry_run` say what would move",
-            takes: Takes::Json(|| schemas::named("RewindRequest")),
-            gives: &[(200, Gives::Json(|| schemas::named("Rewound")))],
+            takes: RequestBody::Json(|| schemas::named("RewindRequest")),
+            gives: &[(200, ResponseBody::Json(|| schemas::named("Rewound")))],
             faults: &[404, 409, 500, 503],
             handler: put_back,
             ..ONE
@@ -173,7 +175,7 @@ pub(super) fn routes() -> Vec<Route> {
             path: "/pipelines/{pipeline}/history",
             summary: "Which rules made which offsets, since when, by whom and why; the newest, oldest first",
             query: &[BEFORE, LIMIT],
-            gives: &[(200, Gives::Json(|| schemas::named("History")))],
+            gives: &[(200, ResponseBody::Json(|| schemas::named("History")))],
             handler: history,
             ..ONE
         },
@@ -181,7 +183,7 @@ pub(super) fn routes() -> Vec<Route> {
             path: "/pipelines/{pipeline}/configs",
             summary: "Configs and target states over time, also of a deleted pipeline; the newest, oldest first",
             query: &[LIMIT, SKIP],
-            gives: &[(200, Gives::Json(|| schemas::named("Changes")))],
+            gives: &[(200, ResponseBody::Json(|| schemas::named("Changes")))],
             handler: configs,
             ..ONE
         },
@@ -189,7 +191,7 @@ pub(super) fn routes() -> Vec<Route> {
             path: "/pipelines/{pipeline}/log",
             summary: "Entries of the commit log, and what all of them come to",
             query: &[FROM, BEFORE, LIMIT],
-            gives: &[(200, Gives::Json(|| schemas::named("LogPage")))],
+            gives: &[(200, ResponseBody::Json(|| schemas::named("LogPage")))],
             handler: log,
             ..ONE
         },
@@ -206,7 +208,7 @@ pub(super) fn routes() -> Vec<Route> {
             summary: "Dead letters by code and field",
             gives: &[(
                 200,
-                Gives::Json(|| schemas::list(schemas::named("LetterCount"))),
+                ResponseBody::Json(|| schemas::list(schemas::named("LetterCount"))),
             )],
             handler: counts,
             ..ONE
@@ -225,42 +227,42 @@ pub(super) fn routes() -> Vec<Route> {
 // ----------------------------------------------------------------- handlers
 
 /// 404 for a file connector too: it has no rules, log or dead letters.
-fn config_of(ctx: &Ctx, request: &Request) -> Result<Arc<PipelineConfig>, Fault> {
+fn config_of(ctx: &Ctx, request: &Request) -> Result<Arc<PipelineConfig>, HttpError> {
     let found = ctx.supervisor.pipeline(request.param("pipeline"));
     found.map_err(|refused| match refused {
-        Refused::Bad(message) => Fault::not_found(message),
+        Refused::Bad(message) => HttpError::not_found(message),
         other => other.into(),
     })
 }
 
 /// 404 where it has not begun yet.
-fn log_of(ctx: &Ctx, request: &Request) -> Result<Known, Fault> {
+fn log_of(ctx: &Ctx, request: &Request) -> Result<Known, HttpError> {
     let name = &config_of(ctx, request)?.name;
     ctx.supervisor.log_of(name, &ctx.asker)?.ok_or_else(|| {
-        Fault::not_found(format!(
+        HttpError::not_found(format!(
             "pipeline `{name}` has no log yet: it has not begun"
         ))
     })
 }
 
 /// `None`: it has not begun yet.
-fn logged(ctx: &Ctx, name: &str) -> Result<Option<status::Logged>, Fault> {
+fn logged(ctx: &Ctx, name: &str) -> Result<Option<status::Logged>, HttpError> {
     let log = ctx.supervisor.log_of(name, &ctx.asker)?;
     let told = |log: Known| log.read(|state| status::logged(&log.name, log.store.url(), state));
-    log.map(told).transpose().map_err(Fault::from)
+    log.map(told).transpose().map_err(HttpError::from)
 }
 
-fn limit(request: &Request) -> Result<usize, Fault> {
+fn limit(request: &Request) -> Result<usize, HttpError> {
     match request.number::<usize>("limit")? {
         None => Ok(PAGE),
         Some(n @ 1..=PAGE_MAX) => Ok(n),
-        Some(n) => Err(Fault::bad(format!(
+        Some(n) => Err(HttpError::bad(format!(
             "the parameter `limit` is {n}; 1 to {PAGE_MAX} are answered at a time"
         ))),
     }
 }
 
-fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let expand = request.queries("expand").any(|what| what == "log");
     let mut all = Vec::new();
     for name in ctx.supervisor.names() {
@@ -278,16 +280,16 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         }
         all.push(told);
     }
-    Answer::json(200, &all)
+    HttpResponse::json(200, &all)
 }
 
-fn show(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn show(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let log = logged(ctx, &config_of(ctx, request)?.name)?;
     let standing = standing(ctx, request.param("pipeline"))?;
-    Answer::json(200, &status::Pipeline { log, ..standing })
+    HttpResponse::json(200, &status::Pipeline { log, ..standing })
 }
 
-fn standing(ctx: &Ctx, name: &str) -> Result<status::Pipeline, Fault> {
+fn standing(ctx: &Ctx, name: &str) -> Result<status::Pipeline, HttpError> {
     let status = ctx.supervisor.status(name)?;
     let info = ctx.supervisor.info(name)?;
     let task = |task: crate::daemon::TaskStatus| status::Task {
@@ -306,12 +308,12 @@ fn standing(ctx: &Ctx, name: &str) -> Result<status::Pipeline, Fault> {
     })
 }
 
-fn scene(ctx: &Ctx, request: &Request) -> Result<Scene, Fault> {
+fn scene(ctx: &Ctx, request: &Request) -> Result<SwapPlanner, HttpError> {
     let config = config_of(ctx, request)?;
     let plugins = ctx.supervisor.plugins_of(&config).map_err(told)?;
     let running = ctx.supervisor.rule_changes(&config.name);
     let config = config.as_ref().clone();
-    let scene = Scene::open(config, plugins, &SystemClock::shared(), &ctx.actor.0)?;
+    let scene = SwapPlanner::open(config, plugins, &SystemClock::shared(), &ctx.actor.0)?;
     Ok(scene.running(running))
 }
 
@@ -322,17 +324,16 @@ struct How {
     wait: Duration,
 }
 
-fn how(ctx: &Ctx, object: &serde_json::Map<String, Value>) -> Result<How, Fault> {
+fn how(ctx: &Ctx, object: &serde_json::Map<String, Value>) -> Result<How, HttpError> {
     let reason = body::text(object, "reason")?.unwrap_or_default();
     operations::reason(&reason).map_err(told)?;
-    let wait = match object.get("wait_ms") {
-        None | Some(Value::Null) => WAIT,
-        Some(value) => Duration::from_millis(
-            value
-                .as_u64()
-                .ok_or_else(|| Fault::bad("`wait_ms` is no number of milliseconds".to_owned()))?,
-        ),
-    };
+    let wait =
+        match object.get("wait_ms") {
+            None | Some(Value::Null) => WAIT,
+            Some(value) => Duration::from_millis(value.as_u64().ok_or_else(|| {
+                HttpError::bad("`wait_ms` is no number of milliseconds".to_owned())
+            })?),
+        };
     let most = ctx.supervisor.worker().rest.request_timeout / WAIT_SHARE;
     Ok(How {
         reason,
@@ -341,7 +342,7 @@ fn how(ctx: &Ctx, object: &serde_json::Map<String, Value>) -> Result<How, Fault>
     })
 }
 
-fn swap(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn swap(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let object = request.members(&[
         "rules",
         "reload",
@@ -352,7 +353,7 @@ fn swap(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         "wait_ms",
     ])?;
     let how = how(ctx, &object)?;
-    let flag = |key| Ok::<_, Fault>(body::flag(&object, key)?.unwrap_or(false));
+    let flag = |key| Ok::<_, HttpError>(body::flag(&object, key)?.unwrap_or(false));
     let wanted = Wanted {
         rules: rules(object.get("rules"))?,
         reload: flag("reload")?,
@@ -360,16 +361,16 @@ fn swap(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         force: flag("force")?,
         reason: how.reason.clone(),
     };
-    carry_out(scene(ctx, request)?.swap(&wanted)?, &how)
+    execute(scene(ctx, request)?.swap(&wanted)?, &how)
 }
 
 /// `{"<transform>": "<plugin>[@<version>|@sha256:…]"}`
-fn rules(given: Option<&Value>) -> Result<Vec<(String, String)>, Fault> {
+fn rules(given: Option<&Value>) -> Result<Vec<(String, String)>, HttpError> {
     let object = match given {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Object(object)) => object,
         Some(other) => {
-            return Err(Fault::bad(format!(
+            return Err(HttpError::bad(format!(
                 "`rules` is {}; an object of transforms and plugins is expected",
                 body::kind(other)
             )));
@@ -377,7 +378,7 @@ fn rules(given: Option<&Value>) -> Result<Vec<(String, String)>, Fault> {
     };
     let pair = |(transform, plugin): (&String, &Value)| match plugin.as_str() {
         Some(plugin) => Ok((transform.clone(), plugin.to_owned())),
-        None => Err(Fault::bad(format!(
+        None => Err(HttpError::bad(format!(
             "`rules` has {} for {transform:?}; \"plugin@version\" is expected",
             body::kind(plugin)
         ))),
@@ -385,7 +386,7 @@ fn rules(given: Option<&Value>) -> Result<Vec<(String, String)>, Fault> {
     object.iter().map(pair).collect()
 }
 
-fn rollback(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn rollback(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let object = match request.body.iter().all(u8::is_ascii_whitespace) {
         true => serde_json::Map::new(),
         false => request.members(&["to", "reason", "dry_run", "wait_ms"])?,
@@ -394,32 +395,32 @@ fn rollback(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let to = match object.get("to") {
         None | Some(Value::Null) => None,
         Some(value) => Some(value.as_u64().ok_or_else(|| {
-            Fault::bad(format!(
+            HttpError::bad(format!(
                 "`to` is {}; a gen of the history is expected",
                 body::kind(value)
             ))
         })?),
     };
-    carry_out(scene(ctx, request)?.rollback(to, &how.reason)?, &how)
+    execute(scene(ctx, request)?.rollback(to, &how.reason)?, &how)
 }
 
-fn carry_out(planned: operations::swap::Planned, how: &How) -> Result<Answer, Fault> {
+fn execute(planned: operations::swap::SwapPlan, how: &How) -> Result<HttpResponse, HttpError> {
     match how.dry_run {
-        true => Answer::json(200, &planned.told()),
-        false => Answer::json(200, &planned.carry_out(how.wait)?),
+        true => HttpResponse::json(200, &planned.told()),
+        false => HttpResponse::json(200, &planned.execute(how.wait)?),
     }
 }
 
-fn put_back(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn put_back(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let object = request.members(&["to", "all", "reason", "dry_run"])?;
     let how = how(ctx, &object)?;
-    let wrong = || Fault::bad("`to` is no list of \"topic/partition=offset\"");
+    let wrong = || HttpError::bad("`to` is no list of \"topic/partition=offset\"");
     let to = match object.get("to") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(list)) => list
             .iter()
             .map(|one| rewind::wanted(one.as_str().ok_or_else(wrong)?).map_err(told))
-            .collect::<Result<Vec<_>, Fault>>()?,
+            .collect::<Result<Vec<_>, HttpError>>()?,
         Some(_) => return Err(wrong()),
     };
     let all = body::text(&object, "all")?;
@@ -427,7 +428,7 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         (None, false) => {}
         (Some(all), true) if all == "start" => {}
         _ => {
-            return Err(Fault::bad(
+            return Err(HttpError::bad(
                 "either `to` names partitions with their offsets, or `all` is \"start\"",
             ));
         }
@@ -435,7 +436,7 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let config = config_of(ctx, request)?;
     let standing = ctx.supervisor.status(request.param("pipeline"))?.standing;
     if standing != Standing::Stopped && !how.dry_run {
-        return Err(Fault::conflict(format!(
+        return Err(HttpError::conflict(format!(
             "pipeline `{}` is {}; positions move while it is STOPPED only. One that was told to stop drains first: ask \
              again in a moment",
             config.name,
@@ -463,7 +464,7 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
             .rewind(&config.name, &ctx.actor, |config| Ok(change(config)))?
             .map_err(told)?,
     };
-    Answer::json(200, &rewind::rewound(&config.name, how.dry_run, altered))
+    HttpResponse::json(200, &rewind::rewound(&config.name, how.dry_run, altered))
 }
 
 /// `GET …/history`
@@ -474,17 +475,17 @@ pub struct History {
     /// The zone's root.
     pub url: String,
     /// Oldest first.
-    pub eras: Vec<Era>,
+    pub eras: Vec<RulesPeriod>,
     /// Older ones were left out.
     pub more: bool,
 }
 
-fn history(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn history(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let (limit, before) = (limit(request)?, request.number("before")?);
     let log = log_of(ctx, request)?;
     let picked = log.read(|state| operations::history::pick(state, before, limit))?;
     let page = operations::history::page(&log.store, &log.name, &picked).map_err(told)?;
-    Answer::json(
+    HttpResponse::json(
         200,
         &History {
             log: log.name.dir(),
@@ -495,20 +496,20 @@ fn history(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     )
 }
 
-fn configs(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn configs(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let (limit, skip) = (limit(request)?, request.number("skip")?.unwrap_or(0));
     let name = request.param("pipeline");
-    Answer::json(200, &ctx.supervisor.history(name, skip, limit)?)
+    HttpResponse::json(200, &ctx.supervisor.history(name, skip, limit)?)
 }
 
-fn log(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn log(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let limit = limit(request)?;
     let which = match (request.number("from")?, request.number("before")?) {
         (None, None) => Which::Newest,
         (Some(from), None) => Which::From(from),
         (None, Some(before)) => Which::Before(before),
         (Some(_), Some(_)) => {
-            return Err(Fault::bad(
+            return Err(HttpError::bad(
                 "either `from` or `before`: a page begins at one version or ends below one",
             ));
         }
@@ -516,18 +517,18 @@ fn log(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let log = log_of(ctx, request)?;
     let sums = log.read(|state| commits::sums(&log.name, state))?;
     let page = commits::page(&log.store, &log.name, sums, which, limit).map_err(told)?;
-    Answer::json(200, &page)
+    HttpResponse::json(200, &page)
 }
 
 /// `GET …/dlq`
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Letters {
-    pub letters: Vec<Letter>,
+    pub letters: Vec<DeadLetter>,
     /// `after` of the next page; none: there are no more.
     pub next: Option<String>,
 }
 
-fn letters(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn letters(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let filter = Filter {
         code: request.query("code").map(str::to_owned),
         topic: request.query("topic").map(str::to_owned),
@@ -535,20 +536,21 @@ fn letters(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         offset: request.number("offset")?,
     };
     let (from, limit) = (reached(request)?, limit(request)?);
-    Answer::json(200, &page(&log_of(ctx, request)?, &filter, from, limit)?)
+    HttpResponse::json(200, &page(&log_of(ctx, request)?, &filter, from, limit)?)
 }
 
-fn reached(request: &Request) -> Result<Reached, Fault> {
+fn reached(request: &Request) -> Result<Reached, HttpError> {
     let Some(token) = request.query("after") else {
         return Ok(Reached::default());
     };
-    Reached::parse(token)
-        .ok_or_else(|| Fault::bad("the parameter `after` takes what a page before gave as `next`"))
+    Reached::parse(token).ok_or_else(|| {
+        HttpError::bad("the parameter `after` takes what a page before gave as `next`")
+    })
 }
 
-fn page(log: &Known, filter: &Filter, from: Reached, limit: usize) -> Result<Letters, Fault> {
+fn page(log: &Known, filter: &Filter, from: Reached, limit: usize) -> Result<Letters, HttpError> {
     let (mut letters, mut bytes) = (Vec::new(), 0);
-    let each = |letter: Letter| {
+    let each = |letter: DeadLetter| {
         if letters.len() == limit || bytes > PAGE_BYTES {
             return false;
         }
@@ -563,11 +565,11 @@ fn page(log: &Known, filter: &Filter, from: Reached, limit: usize) -> Result<Let
     Ok(Letters { letters, next })
 }
 
-fn record(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn record(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let number = |what: &str| {
         let text = request.param(what);
         text.parse::<i64>()
-            .map_err(|_| Fault::not_found(format!("{text:?} is no {what}")))
+            .map_err(|_| HttpError::not_found(format!("{text:?} is no {what}")))
     };
     let (topic, partition, offset) = (
         request.param("topic"),
@@ -575,7 +577,7 @@ fn record(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         number("offset")?,
     );
     let missing = || {
-        Fault::not_found(format!(
+        HttpError::not_found(format!(
             "no dead letter of {topic}/{partition}@{offset}; GET …/dlq lists what is there"
         ))
     };
@@ -589,10 +591,10 @@ fn record(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let found = page(&log_of(ctx, request)?, &filter, from, PAGE_MAX)?;
     match found.letters.is_empty() && found.next.is_none() {
         true => Err(missing()),
-        false => Answer::json(200, &found),
+        false => HttpResponse::json(200, &found),
     }
 }
 
-fn counts(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
-    Answer::json(200, &log_of(ctx, request)?.letter_counts()?)
+fn counts(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
+    HttpResponse::json(200, &log_of(ctx, request)?.letter_counts()?)
 }

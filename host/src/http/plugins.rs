@@ -5,8 +5,10 @@ use std::io::{Read, Seek, Write};
 
 use serde::Serialize;
 
-use super::fault::Fault;
-use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes, encoded};
+use super::fault::HttpError;
+use super::route::{
+    Access, Ctx, HttpResponse, Method, Param, Request, RequestBody, ResponseBody, Route, encoded,
+};
 use super::schemas;
 use crate::clock::SystemClock;
 use crate::commit::LogName;
@@ -36,19 +38,19 @@ const VERSION: Param = Param {
     doc: "Refused where the component gives itself another version.",
     many: false,
 };
-const PUSHED: Gives = Gives::Json(|| schemas::named("PushedPlugin"));
-const LISTED: Gives = Gives::Json(|| schemas::list(schemas::named("ListedPlugin")));
-const INSPECTED: Gives = Gives::Json(|| schemas::named("Plugin"));
-const YANKED: Gives = Gives::Json(|| schemas::named("YankedPlugin"));
+const PUSHED: ResponseBody = ResponseBody::Json(|| schemas::named("PushedPlugin"));
+const LISTED: ResponseBody = ResponseBody::Json(|| schemas::list(schemas::named("ListedPlugin")));
+const INSPECTED: ResponseBody = ResponseBody::Json(|| schemas::named("Plugin"));
+const YANKED: ResponseBody = ResponseBody::Json(|| schemas::named("YankedPlugin"));
 
 const READ: Route = Route {
     method: Method::Get,
     path: "/plugins",
-    may: May::Reader,
+    may: Access::Reader,
     tag: TAG,
     summary: "Loose builds, pushed versions and shipped plugins",
     query: &[],
-    takes: Takes::Nothing,
+    takes: RequestBody::Nothing,
     gives: &[(200, LISTED)],
     faults: &[500],
     handler: list,
@@ -59,10 +61,10 @@ pub(super) fn routes() -> Vec<Route> {
         READ,
         Route {
             method: Method::Post,
-            may: May::Writer,
+            may: Access::Writer,
             summary: "Push a component: its bytes are the body",
             query: &[NAME, VERSION, DRY_RUN],
-            takes: Takes::Bytes,
+            takes: RequestBody::Bytes,
             gives: &[(201, PUSHED), (200, PUSHED)],
             faults: &[408, 409, 413, 503],
             handler: push,
@@ -86,7 +88,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             method: Method::Post,
             path: "/plugins/{plugin}/{version}/yank",
-            may: May::Writer,
+            may: Access::Writer,
             summary: "Take a version out of use; what runs by its digest goes on",
             query: &[DRY_RUN],
             gives: &[(200, YANKED)],
@@ -97,7 +99,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             method: Method::Post,
             path: "/plugins/{plugin}/{version}/unyank",
-            may: May::Writer,
+            may: Access::Writer,
             summary: "Put a yanked version back into use",
             query: &[DRY_RUN],
             gives: &[(200, YANKED)],
@@ -108,8 +110,8 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-impl From<operations::Refused> for Fault {
-    fn from(refused: operations::Refused) -> Fault {
+impl From<operations::Refused> for HttpError {
+    fn from(refused: operations::Refused) -> HttpError {
         #[derive(Serialize)]
         struct Details<'a> {
             /// A section of docs/errors.md.
@@ -134,7 +136,7 @@ impl From<operations::Refused> for Fault {
             hint: error.hint_text(),
             swap: refused.change.as_deref(),
         };
-        let fault = Fault::new(status, error.to_string());
+        let fault = HttpError::new(status, error.to_string());
         match serde_json::to_value(&details) {
             Ok(details) => fault.details(details),
             Err(_) => fault,
@@ -143,11 +145,11 @@ impl From<operations::Refused> for Fault {
 }
 
 /// An error of reading what is asked for, as the one of changing it would be told.
-pub(super) fn told(error: Error) -> Fault {
+pub(super) fn told(error: Error) -> HttpError {
     operations::Refused::from(error).into()
 }
 
-fn push(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn push(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let plugins = ctx.supervisor.plugins().map_err(told)?;
     let component = received(ctx, request)?;
     let claim = of::Claim {
@@ -160,13 +162,15 @@ fn push(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
     let status = if pushed.new && !dry_run { 201 } else { 200 };
     let (name, version) = (encoded(&pushed.plugin), encoded(&pushed.version));
     let at = format!("{}/plugins/{name}/{version}", request.base);
-    Ok(Answer::json(status, &pushed)?.header("location", at))
+    Ok(HttpResponse::json(status, &pushed)?.header("location", at))
 }
 
 /// The body, by way of a file without a name: many slow uploads take no memory, and a crash leaves nothing behind.
-fn received(ctx: &Ctx, request: &mut Request) -> Result<Vec<u8>, Fault> {
+fn received(ctx: &Ctx, request: &mut Request) -> Result<Vec<u8>, HttpError> {
     let Some(mut upload) = request.upload.take() else {
-        return Err(Fault::bad("the component's bytes are expected as the body"));
+        return Err(HttpError::bad(
+            "the component's bytes are expected as the body",
+        ));
     };
     let dir = &ctx.supervisor.worker().data_dir;
     let path = dir.join(format!("upload-{}", ulid::Ulid::generate()));
@@ -181,7 +185,7 @@ fn received(ctx: &Ctx, request: &mut Request) -> Result<Vec<u8>, Fault> {
     let mut piece = vec![0; PIECE];
     loop {
         let read = upload.read(&mut piece);
-        match read.map_err(|e| Fault::bad(format!("the body broke off: {e}")))? {
+        match read.map_err(|e| HttpError::bad(format!("the body broke off: {e}")))? {
             0 => break,
             n => file
                 .write_all(piece.get(..n).unwrap_or_default())
@@ -192,43 +196,45 @@ fn received(ctx: &Ctx, request: &mut Request) -> Result<Vec<u8>, Fault> {
     file.rewind().map_err(disk)?;
     file.read_to_end(&mut bytes).map_err(disk)?;
     match bytes.is_empty() {
-        true => Err(Fault::bad("the component's bytes are expected as the body")),
+        true => Err(HttpError::bad(
+            "the component's bytes are expected as the body",
+        )),
         false => Ok(bytes),
     }
 }
 
-fn list(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+fn list(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     let plugins = ctx.supervisor.plugins().map_err(told)?;
-    Answer::json(200, &of::list(&plugins).map_err(told)?)
+    HttpResponse::json(200, &of::list(&plugins).map_err(told)?)
 }
 
-fn versions(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn versions(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("plugin");
     let plugins = ctx.supervisor.plugins().map_err(told)?;
     let mut found = of::list(&plugins).map_err(told)?;
     found.retain(|one| one.plugin == name);
     match found.is_empty() {
-        true => Err(Fault::not_found(format!(
+        true => Err(HttpError::not_found(format!(
             "no plugin `{name}`; GET /plugins lists what is there"
         ))),
-        false => Answer::json(200, &found),
+        false => HttpResponse::json(200, &found),
     }
 }
 
-fn inspect(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn inspect(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let plugins = ctx.supervisor.plugins().map_err(told)?;
     let found = of::exact(&plugins, request.param("plugin"), request.param("version"))?;
-    Answer::json(200, &of::inspect(&found).map_err(told)?)
+    HttpResponse::json(200, &of::inspect(&found).map_err(told)?)
 }
 
-fn yank(ctx: &Ctx, request: &mut Request, undo: bool) -> Result<Answer, Fault> {
+fn yank(ctx: &Ctx, request: &mut Request, undo: bool) -> Result<HttpResponse, HttpError> {
     let plugins = ctx.supervisor.plugins().map_err(told)?;
     let which = (request.param("plugin"), request.param("version"));
     let dry_run = request.flag("dry_run");
     let yanked = of::yank(&plugins, which, undo, dry_run, |digest| {
         running(ctx, digest)
     })?;
-    Answer::json(200, &yanked)
+    HttpResponse::json(200, &yanked)
 }
 
 /// Pipelines of this daemon that have the component in force.

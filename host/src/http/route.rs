@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::fault::Fault;
+use super::fault::HttpError;
 use crate::daemon::{Actor, Asker, Supervisor};
 use crate::text::printable_json;
 
@@ -48,7 +48,7 @@ impl Method {
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum May {
+pub(super) enum Access {
     /// Probes, without a password; answered even while all handlers are busy.
     Anyone,
     Reader,
@@ -66,7 +66,7 @@ pub(super) type Schema = fn() -> Value;
 
 /// What a request carries.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Takes {
+pub(super) enum RequestBody {
     /// A body, if any, is read and dropped.
     Nothing,
     /// `application/json` of at most `rest.max.body`, wholly read before the handler runs.
@@ -77,7 +77,7 @@ pub(super) enum Takes {
 
 /// What an answer carries.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Gives {
+pub(super) enum ResponseBody {
     Nothing,
     Json(Schema),
     Text(&'static str),
@@ -98,16 +98,16 @@ pub(super) struct Route {
     pub method: Method,
     /// `/connectors/{name}/status`. A literal segment wins over `{…}`.
     pub path: &'static str,
-    pub may: May,
+    pub may: Access,
     pub tag: &'static str,
     pub summary: &'static str,
     pub query: &'static [Param],
-    pub takes: Takes,
+    pub takes: RequestBody,
     /// Status and body of every answer that is no error, likeliest first.
-    pub gives: &'static [(u16, Gives)],
+    pub gives: &'static [(u16, ResponseBody)],
     /// Statuses of errors of this route's own; those that every route can answer are added in `openapi`.
     pub faults: &'static [u16],
-    pub handler: fn(&Ctx, &mut Request) -> Result<Answer, Fault>,
+    pub handler: fn(&Ctx, &mut Request) -> Result<HttpResponse, HttpError>,
 }
 
 impl std::fmt::Debug for Route {
@@ -131,9 +131,9 @@ pub(super) struct Request {
     pub params: Vec<(&'static str, String)>,
     /// Decoded, in the order given.
     pub query: Vec<(String, String)>,
-    /// Whole body of a [`Takes::Json`] route; else empty.
+    /// Whole body of a [`RequestBody::Json`] route; else empty.
     pub body: Vec<u8>,
-    /// Body of a [`Takes::Bytes`] route, at most `rest.max.plugin`; a reader that ends early is an `io::Error`.
+    /// Body of a [`RequestBody::Bytes`] route, at most `rest.max.plugin`; a reader that ends early is an `io::Error`.
     pub upload: Option<Box<dyn Read + Send>>,
     /// `http://host:port` by which the client came, for `Location`.
     pub base: String,
@@ -167,13 +167,13 @@ impl Request {
     }
 
     /// A number of digits alone in the query; 400 that names the parameter where it is none.
-    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Fault> {
+    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, HttpError> {
         self.query(name)
             .map(|text| {
                 let digits = text.bytes().all(|byte| byte.is_ascii_digit());
                 let number = text.parse().ok().filter(|_| digits);
                 number.ok_or_else(|| {
-                    Fault::bad(format!(
+                    HttpError::bad(format!(
                         "the parameter `{name}` takes a whole number, not {text:?}"
                     ))
                 })
@@ -184,7 +184,7 @@ impl Request {
 
 /// What a handler answers.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     pub status: u16,
     pub content: Content,
     pub headers: Vec<(&'static str, String)>,
@@ -198,9 +198,9 @@ pub(super) enum Content {
     Text(&'static str, String),
 }
 
-impl Answer {
-    pub fn empty(status: u16) -> Answer {
-        Answer {
+impl HttpResponse {
+    pub fn empty(status: u16) -> HttpResponse {
+        HttpResponse {
             status,
             content: Content::None,
             headers: Vec::new(),
@@ -208,23 +208,23 @@ impl Answer {
     }
 
     /// In the order of the type's fields.
-    pub fn json(status: u16, body: &impl Serialize) -> Result<Answer, Fault> {
+    pub fn json(status: u16, body: &impl Serialize) -> Result<HttpResponse, HttpError> {
         let json = serde_json::to_string(body)
-            .map_err(|error| Fault::internal(format!("an answer that is no JSON: {error}")))?;
+            .map_err(|error| HttpError::internal(format!("an answer that is no JSON: {error}")))?;
         // Whoever reads it in a terminal sees what is there.
         let bytes = match printable_json(&json) {
             Cow::Borrowed(_) => json.into_bytes(),
             Cow::Owned(shown) => shown.into_bytes(),
         };
-        Ok(Answer {
+        Ok(HttpResponse {
             status,
             content: Content::Json(bytes),
             headers: Vec::new(),
         })
     }
 
-    pub fn text(status: u16, kind: &'static str, text: String) -> Answer {
-        Answer {
+    pub fn text(status: u16, kind: &'static str, text: String) -> HttpResponse {
+        HttpResponse {
             status,
             content: Content::Text(kind, text),
             headers: Vec::new(),
@@ -232,7 +232,7 @@ impl Answer {
     }
 
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: String) -> Answer {
+    pub fn header(mut self, name: &'static str, value: String) -> HttpResponse {
         self.headers.push((name, value));
         self
     }
@@ -252,7 +252,7 @@ pub(super) fn find(
     routes: &'static [Route],
     method: Option<Method>,
     path: &str,
-) -> Result<Found, Fault> {
+) -> Result<Found, HttpError> {
     let segments = segments(path)?;
     let mut best: Option<(usize, &'static Route)> = None;
     let mut others = Vec::new();
@@ -304,7 +304,7 @@ fn matched(pattern: &'static str, segments: &[String]) -> Option<usize> {
     Some(literal)
 }
 
-fn segments(path: &str) -> Result<Vec<String>, Fault> {
+fn segments(path: &str) -> Result<Vec<String>, HttpError> {
     let path = path.trim_matches('/');
     if path.is_empty() {
         return Ok(Vec::new());
@@ -313,7 +313,7 @@ fn segments(path: &str) -> Result<Vec<String>, Fault> {
 }
 
 /// Percent-decoding; 400 where it is torn or no UTF-8.
-pub(super) fn decoded(text: &str, plus_is_space: bool) -> Result<String, Fault> {
+pub(super) fn decoded(text: &str, plus_is_space: bool) -> Result<String, HttpError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -322,10 +322,12 @@ pub(super) fn decoded(text: &str, plus_is_space: bool) -> Result<String, Fault> 
             b'%' => {
                 let hex = |b: &u8| char::from(*b).to_digit(16);
                 let [high, low, tail @ ..] = rest else {
-                    return Err(Fault::bad("the address ends within a `%` escape"));
+                    return Err(HttpError::bad("the address ends within a `%` escape"));
                 };
                 let (Some(high), Some(low)) = (hex(high), hex(low)) else {
-                    return Err(Fault::bad("the address has a `%` without two hex digits"));
+                    return Err(HttpError::bad(
+                        "the address has a `%` without two hex digits",
+                    ));
                 };
                 bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
                 rest = tail;
@@ -334,7 +336,7 @@ pub(super) fn decoded(text: &str, plus_is_space: bool) -> Result<String, Fault> 
             other => bytes.push(*other),
         }
     }
-    String::from_utf8(bytes).map_err(|_| Fault::bad("the address is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| HttpError::bad("the address is not UTF-8"))
 }
 
 /// The inverse, for `Location`: one segment of a path.
@@ -351,7 +353,7 @@ pub(super) fn encoded(segment: &str) -> String {
 }
 
 /// `a=1&b=2`, decoded.
-pub(super) fn query(text: &str) -> Result<Vec<(String, String)>, Fault> {
+pub(super) fn query(text: &str) -> Result<Vec<(String, String)>, HttpError> {
     text.split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {

@@ -15,13 +15,14 @@ use hyper::header::{
 use hyper::{HeaderMap, Response, StatusCode};
 use tokio::sync::Semaphore;
 
-use super::doors::{Cors, Doors, Rates};
-use super::fault::Fault;
+use super::doors::{Cors, Logins, Rates};
+use super::fault::HttpError;
 use super::gate::Asks;
 use super::intake;
 use super::limits::{PROBE_TIMEOUT, PROBES};
 use super::route::{
-    self, Answer, Content, Ctx, Found, Gives, May, Method, Request, Role, Route, Takes,
+    self, Access, Content, Ctx, Found, HttpResponse, Method, Request, RequestBody, ResponseBody,
+    Role, Route,
 };
 use super::server::within;
 use crate::config::worker::RestConfig;
@@ -32,7 +33,7 @@ pub(super) struct Shared {
     pub supervisor: Arc<Supervisor>,
     pub rest: RestConfig,
     pub routes: &'static [Route],
-    pub doors: Doors,
+    pub doors: Logins,
     pub cors: Cors,
     pub rates: Rates,
     pub handlers: Arc<Semaphore>,
@@ -41,7 +42,7 @@ pub(super) struct Shared {
 }
 
 pub(super) fn probes(routes: &[Route]) -> BTreeMap<&'static str, Arc<Semaphore>> {
-    let probes = routes.iter().filter(|route| route.may == May::Anyone);
+    let probes = routes.iter().filter(|route| route.may == Access::Anyone);
     let own = |route: &Route| (route.path, Arc::new(Semaphore::new(PROBES)));
     probes.map(own).collect()
 }
@@ -87,20 +88,20 @@ pub(super) async fn serve(shared: Arc<Shared>, peer: Peer, wire: Wire) -> Respon
 }
 
 /// A refusal as it goes over the wire, after which the connection is closed.
-pub(super) fn turned_down(fault: Fault) -> Response<Full<Bytes>> {
+pub(super) fn turned_down(fault: HttpError) -> Response<Full<Bytes>> {
     written(refusal(fault), true)
 }
 
-fn refusal(fault: Fault) -> Answer {
+fn refusal(fault: HttpError) -> HttpResponse {
     let body = fault.body();
-    Answer {
+    HttpResponse {
         status: fault.status,
         content: Content::Json(body),
         headers: fault.headers,
     }
 }
 
-fn written(answer: Answer, closes: bool) -> Response<Full<Bytes>> {
+fn written(answer: HttpResponse, closes: bool) -> Response<Full<Bytes>> {
     let (kind, body) = match answer.content {
         Content::None => (None, Bytes::new()),
         Content::Json(bytes) => (Some("application/json"), Bytes::from(bytes)),
@@ -137,9 +138,9 @@ fn options(
     wire: &Wire,
     origin: Option<&str>,
     now: Instant,
-) -> Result<Answer, Fault> {
+) -> Result<HttpResponse, HttpError> {
     shared.rates.take(peer.ip, now)?;
-    let mut answer = Answer::empty(200);
+    let mut answer = HttpResponse::empty(200);
     if wire.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         let mut headers = shared.cors.preflight(origin);
         // `serve` adds the other two to every answer.
@@ -149,7 +150,7 @@ fn options(
     }
     match route::find(shared.routes, None, wire.uri().path())? {
         Found::OtherMethods(methods) => Ok(answer.header("allow", allowed(&methods))),
-        Found::Unknown | Found::Route(..) => Err(Fault::not_found("HTTP 404 Not Found")),
+        Found::Unknown | Found::Route(..) => Err(HttpError::not_found("HTTP 404 Not Found")),
     }
 }
 
@@ -171,7 +172,7 @@ async fn handle(
     wire: Wire,
     began: Instant,
     closes: &mut bool,
-) -> Result<Answer, Fault> {
+) -> Result<HttpResponse, HttpError> {
     let Admitted {
         route,
         params,
@@ -193,7 +194,7 @@ async fn handle(
     };
     let kind = wire.headers().get(CONTENT_TYPE).cloned();
     let body = wire.into_body();
-    if let Takes::Bytes = route.takes {
+    if let RequestBody::Bytes = route.takes {
         let (upload, feed) = intake::stream(&shared.rest, body);
         request.upload = Some(Box::new(upload));
         let running = run(shared, route, ctx, request, began);
@@ -201,7 +202,7 @@ async fn handle(
         return fed.explains(result, closes).await;
     }
     let bytes = intake::whole(&shared.rest, body, closes).await?;
-    if let Takes::Json(_) = route.takes {
+    if let RequestBody::Json(_) = route.takes {
         if !bytes.is_empty() {
             json_only(kind.as_ref())?;
         }
@@ -225,40 +226,39 @@ fn admit(
     wire: &Wire,
     began: Instant,
     closes: &mut bool,
-) -> Result<Admitted, Fault> {
+) -> Result<Admitted, HttpError> {
     shared.rates.take(peer.ip, began)?;
     let hosts = wire.headers().get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && wire.version() == hyper::Version::HTTP_11) {
         *closes = true;
-        return Err(Fault::bad("a request has one Host header"));
+        return Err(HttpError::bad("a request has one Host header"));
     }
     if !shared.doors.locked() && !shared.rest.open_to_network {
         not_rebound(&shared.rest, text(wire.headers(), &HOST))?;
     }
     let method = Method::of(wire.method().as_str());
     let found = route::find(shared.routes, method, wire.uri().path());
-    let anyone = matches!(&found, Ok(Found::Route(route, _)) if route.may == May::Anyone);
+    let anyone = matches!(&found, Ok(Found::Route(route, _)) if route.may == Access::Anyone);
     if let Asks::Probes(full) = peer.asks
         && !anyone
     {
         *closes = true;
-        return Err(Fault::new(503, full.told()).header("retry-after", "1"));
+        return Err(HttpError::new(503, full.told()).header("retry-after", "1"));
     }
     let (actor, role) = log_in(shared, peer, wire.headers(), anyone, began)?;
     let (route, params) = match found? {
         Found::Route(route, params) => (route, params),
-        Found::Unknown => return Err(Fault::not_found("HTTP 404 Not Found")),
+        Found::Unknown => return Err(HttpError::not_found("HTTP 404 Not Found")),
         Found::OtherMethods(methods) => {
-            return Err(
-                Fault::new(405, "HTTP 405 Method Not Allowed").header("allow", allowed(&methods))
-            );
+            return Err(HttpError::new(405, "HTTP 405 Method Not Allowed")
+                .header("allow", allowed(&methods)));
         }
     };
-    if route.may == May::Writer {
+    if route.may == Access::Writer {
         if role == Role::ReadOnly {
             let who = &actor.0;
             let message = format!("`{who}` may only read (rest.auth.read.only)");
-            return Err(Fault::new(403, message));
+            return Err(HttpError::new(403, message));
         }
         not_forged(shared, peer, wire.headers())?;
     }
@@ -277,7 +277,7 @@ fn log_in(
     headers: &HeaderMap,
     anyone: bool,
     began: Instant,
-) -> Result<(Actor, Role), Fault> {
+) -> Result<(Actor, Role), HttpError> {
     let authorization = headers.get(AUTHORIZATION);
     let entered = shared
         .doors
@@ -297,7 +297,7 @@ fn log_in(
 /// Guards against DNS rebinding, where nobody has to log in. An attacker's page may change what its own host name means to
 /// 127.0.0.1; the browser then takes this daemon for that site, and lets the page read and write here. But it still sends
 /// the page's host name in `Host`: only names of this machine pass.
-fn not_rebound(rest: &RestConfig, host: Option<&str>) -> Result<(), Fault> {
+fn not_rebound(rest: &RestConfig, host: Option<&str>) -> Result<(), HttpError> {
     fn name(host: &str) -> &str {
         match host.strip_prefix('[') {
             Some(rest) => rest.split(']').next().unwrap_or(rest),
@@ -316,7 +316,7 @@ fn not_rebound(rest: &RestConfig, host: Option<&str>) -> Result<(), Fault> {
     {
         return Ok(());
     }
-    Err(Fault::new(
+    Err(HttpError::new(
         403,
         format!(
             "{host:?} is no name of this machine; ask 127.0.0.1 or localhost, set rest.advertised, or let people log in (rest.auth.…)"
@@ -327,7 +327,7 @@ fn not_rebound(rest: &RestConfig, host: Option<&str>) -> Result<(), Fault> {
 /// Guards against cross-site request forgery (CSRF): a page of another site must not change pipelines through its reader's
 /// browser. Browsers name the page's origin in `Origin` of every request that could change something, and say in
 /// `Sec-Fetch-Site` whether it is of another site.
-fn not_forged(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Fault> {
+fn not_forged(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), HttpError> {
     let site = headers.get("sec-fetch-site");
     let elsewhere = site.is_some_and(|site| site.as_bytes() == b"cross-site");
     let origin = text(headers, &ORIGIN);
@@ -337,7 +337,7 @@ fn not_forged(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Fa
     };
     let other = origin.is_some_and(|origin| own().is_none_or(|own| own != origin));
     if (elsewhere || other) && !origin.is_some_and(|origin| shared.cors.allows(origin)) {
-        return Err(Fault::new(
+        return Err(HttpError::new(
             403,
             "a page of another site may not change anything here; access.control.allow.origin lists those that may",
         ));
@@ -346,8 +346,8 @@ fn not_forged(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Fa
 }
 
 /// 406 where a route answers in JSON and the client takes none.
-fn acceptable(route: &Route, headers: &HeaderMap) -> Result<(), Fault> {
-    let json = |(_, gives): &(u16, Gives)| matches!(gives, Gives::Json(_));
+fn acceptable(route: &Route, headers: &HeaderMap) -> Result<(), HttpError> {
+    let json = |(_, gives): &(u16, ResponseBody)| matches!(gives, ResponseBody::Json(_));
     if !route.gives.iter().any(json) {
         return Ok(());
     }
@@ -370,19 +370,19 @@ fn acceptable(route: &Route, headers: &HeaderMap) -> Result<(), Fault> {
         }
     }
     if named {
-        return Err(Fault::new(406, "HTTP 406 Not Acceptable"));
+        return Err(HttpError::new(406, "HTTP 406 Not Acceptable"));
     }
     Ok(())
 }
 
 /// 415 for a body that says it is something else. One that says nothing is read as JSON.
-fn json_only(kind: Option<&HeaderValue>) -> Result<(), Fault> {
+fn json_only(kind: Option<&HeaderValue>) -> Result<(), HttpError> {
     let Some(kind) = kind else { return Ok(()) };
     let kind = kind.to_str().unwrap_or("").to_ascii_lowercase();
     if kind.split(';').next().unwrap_or("").trim() == "application/json" {
         return Ok(());
     }
-    Err(Fault::new(415, "HTTP 415 Unsupported Media Type"))
+    Err(HttpError::new(415, "HTTP 415 Unsupported Media Type"))
 }
 
 /// The address by which the client came.
@@ -412,8 +412,8 @@ async fn run(
     ctx: Ctx,
     mut request: Request,
     began: Instant,
-) -> Result<Answer, Fault> {
-    let probe = route.may == May::Anyone;
+) -> Result<HttpResponse, HttpError> {
+    let probe = route.may == Access::Anyone;
     let limit = if probe {
         PROBE_TIMEOUT
     } else {
@@ -424,7 +424,7 @@ async fn run(
         match within(began, limit, waiting).await {
             Some(Ok(permit)) => Some(permit),
             Some(Err(_)) | None => {
-                return Err(Fault::internal(
+                return Err(HttpError::internal(
                     "Request timed out. The worker is currently handling other requests.",
                 ));
             }
@@ -441,13 +441,13 @@ async fn run(
         Some(Ok(result)) => result,
         Some(Err(error)) => {
             tracing::error!(%error, ?route, "a handler panicked");
-            Err(Fault::internal(format!(
+            Err(HttpError::internal(format!(
                 "{route:?} panicked; this is a defect of Weir, and the log has its place"
             )))
         }
         None => {
             tracing::warn!(?route, ?limit, "a request took too long");
-            Err(Fault::internal(format!(
+            Err(HttpError::internal(format!(
                 "Request timed out. The worker is currently handling {route:?}, which began {limit:?} ago. A change that had begun goes on."
             )))
         }

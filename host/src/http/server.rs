@@ -23,13 +23,13 @@ use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 use super::disconnect::Disconnect;
-use super::fault::Fault;
+use super::fault::HttpError;
 use super::gate::{self, Asks, Gate, Place};
 use super::limits::{
     ACCEPT_PAUSE, HANDLERS, HEADER_FIELDS, IO_THREADS, LINGER, PROBE_HEAD, PROBES, TICK,
     TURN_AWAY_TIME, TURNED_AWAY,
 };
-use super::route::May;
+use super::route::Access;
 use super::serve::{Peer, Shared, serve, turned_down};
 use super::watched::Watched;
 use crate::config::worker::{Listen, RestConfig, TlsFiles};
@@ -141,7 +141,7 @@ impl Server {
         let broken = |error: std::io::Error| {
             Error::new(Kind::Bug, "rest.start", "no threads for HTTP").source(error)
         };
-        let probes = shared.routes.iter().filter(|r| r.may == May::Anyone);
+        let probes = shared.routes.iter().filter(|r| r.may == Access::Anyone);
         let threads = HANDLERS + PROBES * probes.count();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(IO_THREADS)
@@ -244,7 +244,7 @@ async fn accept(mut own: Accepting) {
 
 /// 503 to one connection too many: waiting in line would look like a dead server to a probe.
 async fn turn_away(mut stream: TcpStream, full: gate::Full) {
-    let body = Fault::new(503, full.told()).body();
+    let body = HttpError::new(503, full.told()).body();
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n",
@@ -407,7 +407,7 @@ async fn unless_left<F: Future<Output = Response<Full<Bytes>>>>(
 ) -> Response<Full<Bytes>> {
     match select(pin!(serving), pin!(client.left())).await {
         Either::Left((response, _)) => response,
-        Either::Right(_) => turned_down(Fault::new(503, "the client has left")),
+        Either::Right(_) => turned_down(HttpError::new(503, "the client has left")),
     }
 }
 

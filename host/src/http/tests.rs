@@ -9,10 +9,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
-use super::doors::{Cors, Doors, Rates};
-use super::fault::Fault;
+use super::doors::{Cors, Logins, Rates};
+use super::fault::HttpError;
 use super::limits::HANDLERS;
-use super::route::{Answer, Ctx, Gives, May, Method, Request, Route, Takes};
+use super::route::{Access, Ctx, HttpResponse, Method, Request, RequestBody, ResponseBody, Route};
 use super::schemas;
 use super::serve::Shared;
 use super::server::{self, Server};
@@ -29,23 +29,23 @@ fn open_gate(open: bool) {
     GATE.1.notify_all();
 }
 
-fn panics(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+fn panics(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     panic!("as the test wants it")
 }
 
-fn waits(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+fn waits(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     let open = GATE.0.lock().expect("gate");
     let patience = Duration::from_secs(60);
     let waited = GATE.1.wait_timeout_while(open, patience, |open| !*open);
     drop(waited.expect("gate"));
-    Ok(Answer::empty(204))
+    Ok(HttpResponse::empty(204))
 }
 
 /// How many handlers were told that nobody waits.
 static TOLD: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
 
 /// Works until nobody waits for it.
-fn works(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+fn works(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     let mut told = TOLD.0.lock().expect("told");
     while ctx.asker.wants_it().is_ok() {
         let piece = Duration::from_millis(10);
@@ -53,29 +53,29 @@ fn works(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
     }
     *told += 1;
     TOLD.1.notify_all();
-    Ok(Answer::empty(204))
+    Ok(HttpResponse::empty(204))
 }
 
-fn probe(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
-    Ok(Answer::empty(204))
+fn probe(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
+    Ok(HttpResponse::empty(204))
 }
 
 /// Answers with what it read: how much, and the last byte.
-fn swallows(_: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn swallows(_: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let mut upload = request.upload.take().expect("an upload");
     let mut all = Vec::new();
     match upload.read_to_end(&mut all) {
-        Ok(_) => Answer::json(200, &(all.len(), all.last())),
-        Err(error) => Err(Fault::internal(format!("torn: {error}"))),
+        Ok(_) => HttpResponse::json(200, &(all.len(), all.last())),
+        Err(error) => Err(HttpError::internal(format!("torn: {error}"))),
     }
 }
 
 /// Has seen enough after a byte.
-fn picky(_: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn picky(_: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let mut upload = request.upload.take().expect("an upload");
     let mut one = [0];
     upload.read_exact(&mut one).expect("a byte");
-    Err(Fault::bad("not this"))
+    Err(HttpError::bad("not this"))
 }
 
 fn routes() -> &'static [Route] {
@@ -84,18 +84,18 @@ fn routes() -> &'static [Route] {
         let base = Route {
             method: Method::Get,
             path: "/panics",
-            may: May::Reader,
+            may: Access::Reader,
             tag: "test",
             summary: "",
             query: &[],
-            takes: Takes::Nothing,
-            gives: &[(200, Gives::Json(schemas::text))],
+            takes: RequestBody::Nothing,
+            gives: &[(200, ResponseBody::Json(schemas::text))],
             faults: &[],
             handler: panics,
         };
         let push = Route {
             method: Method::Post,
-            takes: Takes::Bytes,
+            takes: RequestBody::Bytes,
             ..base
         };
         vec![
@@ -112,7 +112,7 @@ fn routes() -> &'static [Route] {
             },
             Route {
                 path: "/probe",
-                may: May::Anyone,
+                may: Access::Anyone,
                 handler: probe,
                 ..base
             },
@@ -152,7 +152,7 @@ impl Rig {
             supervisor: supervisor.clone(),
             rest: worker.rest.clone(),
             routes: routes(),
-            doors: Doors::new([], [], []),
+            doors: Logins::new([], [], []),
             cors: Cors::default(),
             rates: Rates::new(1_000_000),
             probes: super::serve::probes(routes()),

@@ -7,33 +7,35 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::body;
-use super::fault::Fault;
+use super::fault::HttpError;
 use super::openapi;
-use super::route::{Answer, Ctx, Gives, May, Method, Param, Request, Route, Takes};
+use super::route::{
+    Access, Ctx, HttpResponse, Method, Param, Request, RequestBody, ResponseBody, Route,
+};
 use super::schemas;
 use crate::daemon::Health;
 
 /// The Connect release whose routes these are. Clients gate features on its first two numbers.
 const VERSION: &str = "4.1.1";
-const STATUS: Gives = Gives::Json(|| schemas::named("WorkerStatus"));
-const LEVEL: Gives = Gives::Json(|| schemas::named("LoggerLevel"));
+const STATUS: ResponseBody = ResponseBody::Json(|| schemas::named("WorkerStatus"));
+const LEVEL: ResponseBody = ResponseBody::Json(|| schemas::named("LoggerLevel"));
 const HEALTHY: &str = "Worker has completed startup and is ready to handle requests.";
 
 pub(super) fn routes() -> Vec<Route> {
     let base = Route {
         method: Method::Get,
         path: "/",
-        may: May::Reader,
+        may: Access::Reader,
         tag: "worker",
         summary: "Version of the API, and of Weir in `commit`",
         query: &[],
-        takes: Takes::Nothing,
-        gives: &[(200, Gives::Json(|| schemas::named("ServerInfo")))],
+        takes: RequestBody::Nothing,
+        gives: &[(200, ResponseBody::Json(|| schemas::named("ServerInfo")))],
         faults: &[],
         handler: root,
     };
     let probe = Route {
-        may: May::Anyone,
+        may: Access::Anyone,
         gives: &[(200, STATUS), (503, STATUS), (500, STATUS)],
         ..base
     };
@@ -66,21 +68,24 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             path: "/metrics",
             summary: "Numbers for Prometheus",
-            gives: &[(200, Gives::Text(OPENMETRICS))],
+            gives: &[(200, ResponseBody::Text(OPENMETRICS))],
             handler: metrics,
             ..base
         },
         Route {
             path: "/openapi.json",
             summary: "This document",
-            gives: &[(200, Gives::Json(|| serde_json::json!({ "type": "object" })))],
+            gives: &[(
+                200,
+                ResponseBody::Json(|| serde_json::json!({ "type": "object" })),
+            )],
             handler: document,
             ..base
         },
         Route {
             path: "/admin/loggers",
             summary: "Loggers with a level of their own, and `root`",
-            gives: &[(200, Gives::Json(|| schemas::named("Loggers")))],
+            gives: &[(200, ResponseBody::Json(|| schemas::named("Loggers")))],
             handler: loggers,
             ..logger
         },
@@ -95,7 +100,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             method: Method::Put,
             path: "/admin/loggers/{logger}",
-            may: May::Writer,
+            may: Access::Writer,
             summary: "Set the level of a logger and those below it, until the end of the process",
             query: &[Param {
                 name: "scope",
@@ -103,10 +108,10 @@ pub(super) fn routes() -> Vec<Route> {
                 doc: "`cluster`: answered with 204. Anything else, or absent: `worker`.",
                 many: false,
             }],
-            takes: Takes::Json(|| schemas::named("SetLevel")),
+            takes: RequestBody::Json(|| schemas::named("SetLevel")),
             gives: &[
-                (200, Gives::Json(|| schemas::list(schemas::text()))),
-                (204, Gives::Nothing),
+                (200, ResponseBody::Json(|| schemas::list(schemas::text()))),
+                (204, ResponseBody::Nothing),
             ],
             faults: &[404],
             handler: set_level,
@@ -115,14 +120,14 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-fn root(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+fn root(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     #[derive(Serialize)]
     struct ServerInfo {
         version: &'static str,
         commit: &'static str,
         kafka_cluster_id: &'static str,
     }
-    Answer::json(
+    HttpResponse::json(
         200,
         &ServerInfo {
             version: VERSION,
@@ -139,11 +144,11 @@ struct WorkerStatus<'a> {
     message: &'a str,
 }
 
-fn state(code: u16, status: &'static str, message: &str) -> Result<Answer, Fault> {
-    Answer::json(code, &WorkerStatus { status, message })
+fn state(code: u16, status: &'static str, message: &str) -> Result<HttpResponse, HttpError> {
+    HttpResponse::json(code, &WorkerStatus { status, message })
 }
 
-fn health(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+fn health(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     match ctx.supervisor.health() {
         Health::Healthy => state(200, "healthy", HEALTHY),
         Health::Starting => state(503, "starting", "Worker is still starting up."),
@@ -151,11 +156,11 @@ fn health(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
     }
 }
 
-fn live(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+fn live(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     state(200, "healthy", "The process answers.")
 }
 
-fn ready(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn ready(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let mut answer = health(ctx, request)?;
     if answer.status != 200 {
         answer.status = 503;
@@ -165,14 +170,18 @@ fn ready(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-fn metrics(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
-    Ok(Answer::text(200, OPENMETRICS, ctx.supervisor.metrics()))
+fn metrics(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
+    Ok(HttpResponse::text(
+        200,
+        OPENMETRICS,
+        ctx.supervisor.metrics(),
+    ))
 }
 
-fn document(_: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
+fn document(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     static DOCUMENT: OnceLock<Value> = OnceLock::new();
     let made = DOCUMENT.get_or_init(|| openapi::document(super::routes()));
-    Answer::json(200, made)
+    HttpResponse::json(200, made)
 }
 
 // ------------------------------------------------------------------ loggers
@@ -195,23 +204,23 @@ fn all_levels(ctx: &Ctx) -> BTreeMap<String, LoggerLevel> {
     shown.collect()
 }
 
-fn loggers(ctx: &Ctx, _: &mut Request) -> Result<Answer, Fault> {
-    Answer::json(200, &all_levels(ctx))
+fn loggers(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
+    HttpResponse::json(200, &all_levels(ctx))
 }
 
-fn level(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn level(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let logger = request.param("logger");
     let mut levels = all_levels(ctx);
     let level = levels.remove(logger);
-    let level = level.ok_or_else(|| Fault::not_found(format!("Logger {logger} not found.")))?;
-    Answer::json(200, &level)
+    let level = level.ok_or_else(|| HttpError::not_found(format!("Logger {logger} not found.")))?;
+    HttpResponse::json(200, &level)
 }
 
-fn set_level(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
+fn set_level(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     // Other members are passed over, as by Connect.
     let object = request.object()?;
     let Some(level) = body::word(&object, "level")? else {
-        return Err(Fault::bad(
+        return Err(HttpError::bad(
             "Desired 'level' parameter was not specified in request.",
         ));
     };
@@ -220,8 +229,8 @@ fn set_level(ctx: &Ctx, request: &mut Request) -> Result<Answer, Fault> {
         .query("scope")
         .is_some_and(|scope| scope.eq_ignore_ascii_case("cluster"))
     {
-        return Ok(Answer::empty(204));
+        return Ok(HttpResponse::empty(204));
     }
     changed.sort();
-    Answer::json(200, &changed)
+    HttpResponse::json(200, &changed)
 }

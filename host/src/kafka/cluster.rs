@@ -12,7 +12,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::error::{Error, Kind, Result};
-use crate::record::{ChainId, TopicPartition};
+use crate::record::{SplitId, TopicPartition};
 use crate::source::{Change, PartitionInfo, Position, TopicInfo};
 
 use super::client::{self, Consumer};
@@ -212,7 +212,7 @@ impl KafkaCluster {
             .zip(ends)
             .map(|(tp, ends)| match ends {
                 (Some(low), Some(high)) => Ok(PartitionInfo {
-                    chain: ChainId::kafka(&self.id, id, tp.partition),
+                    chain: SplitId::kafka(&self.id, id, tp.partition),
                     tp,
                     low,
                     high,

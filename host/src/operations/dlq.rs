@@ -10,7 +10,7 @@ use super::utc;
 use crate::commit::{AddedFile, LiveFile, LogName, Role, State};
 use crate::error::Result;
 use crate::store::Store;
-use crate::zone::deadletter::{self, Filter, Original, Stored};
+use crate::zone::deadletter::{self, Filter, Original, StoredLetter};
 
 /// Letters of one code and field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Count {
 
 /// A dead letter; bytes in base64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letter {
+pub struct DeadLetter {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
@@ -48,7 +48,7 @@ pub struct Letter {
     pub file: String,
 }
 
-impl Letter {
+impl DeadLetter {
     /// About how much it takes, for pages that are bounded.
     pub fn size(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
@@ -72,16 +72,16 @@ pub struct Header {
     pub value: Option<String>,
 }
 
-impl Letter {
+impl DeadLetter {
     /// The bytes behind `key` or `value`.
     pub fn bytes(base64: &str) -> Vec<u8> {
         STANDARD.decode(base64).unwrap_or_default()
     }
 }
 
-impl Letter {
+impl DeadLetter {
     /// With the record's bytes, or without them where a sibling before it has them.
-    fn of(stored: Stored, holds_bytes: bool) -> Letter {
+    fn of(stored: StoredLetter, holds_bytes: bool) -> DeadLetter {
         let base64 = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| STANDARD.encode(b));
         let reason = |r: deadletter::StoredReason| Reason {
             code: r.code,
@@ -98,7 +98,7 @@ impl Letter {
         } else {
             &none
         };
-        Letter {
+        DeadLetter {
             holds_bytes,
             key: base64(&original.key),
             value: base64(&original.value),
@@ -268,7 +268,7 @@ pub fn letters(
     filter: &Filter,
     from: Reached,
     work: Work,
-    mut each: impl FnMut(Letter) -> bool,
+    mut each: impl FnMut(DeadLetter) -> bool,
 ) -> Result<Option<Reached>> {
     let Reached {
         mut after,
@@ -299,7 +299,7 @@ pub fn letters(
                     let original = stored.original.clone();
                     let first = !before.is_some_and(|before| Arc::ptr_eq(&before, &original));
                     before = Some(original);
-                    if !each(Letter::of(stored, first)) {
+                    if !each(DeadLetter::of(stored, first)) {
                         let inside = Some((path, letter));
                         return Ok(Some(Reached { after, inside }));
                     }

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::PAGE_BYTES;
 use crate::commit::{self, LogName, Rule, State};
 use crate::error::Result;
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::store::Store;
 
 /// Rules and the time in which they were in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Era {
+pub struct RulesPeriod {
     /// `_system/<pipeline>/<zone>`
     pub log: String,
     /// Version of the entry that put them in force.
@@ -38,7 +38,7 @@ pub struct Era {
 /// Offsets that were settled under the rules, `[from, to)`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
-    pub chain: ChainId,
+    pub chain: SplitId,
     /// None where the log no longer knows the chain.
     pub topic: Option<String>,
     pub partition: Option<i32>,
@@ -50,7 +50,7 @@ pub struct Range {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
     /// The oldest first.
-    pub eras: Vec<Era>,
+    pub eras: Vec<RulesPeriod>,
     pub more: bool,
 }
 
@@ -61,7 +61,7 @@ pub struct Picked {
     eras: Vec<commit::EraAt>,
     more: bool,
     blocked: BTreeSet<String>,
-    partitions: BTreeMap<ChainId, (String, i32)>,
+    partitions: BTreeMap<SplitId, (String, i32)>,
 }
 
 /// About how many bytes a range takes in an answer.
@@ -81,7 +81,7 @@ pub fn pick(state: &State, before: Option<u64>, limit: usize) -> Picked {
         eras.push(era.clone());
     }
     let chains = eras.iter().flat_map(|era| era.ranges.keys());
-    let partition = |id: &ChainId| {
+    let partition = |id: &SplitId| {
         let at = state.chains.get(id)?;
         Some((id.clone(), (at.topic.clone(), at.partition)))
     };
@@ -110,8 +110,8 @@ pub fn page(store: &Arc<dyn Store>, name: &LogName, picked: &Picked) -> Result<P
     Ok(Page { eras, more })
 }
 
-fn told(log: &str, era: &commit::Era, picked: &Picked) -> Era {
-    let range = |(chain, (from, to)): (&ChainId, &(i64, i64))| {
+fn told(log: &str, era: &commit::RulesPeriod, picked: &Picked) -> RulesPeriod {
+    let range = |(chain, (from, to)): (&SplitId, &(i64, i64))| {
         let at = picked.partitions.get(chain);
         Range {
             chain: chain.clone(),
@@ -123,7 +123,7 @@ fn told(log: &str, era: &commit::Era, picked: &Picked) -> Era {
     };
     let blocked = |digest: &String| picked.blocked.contains(digest);
     let blocked = |r: &Rule| blocked(&r.component) || blocked(&r.config);
-    Era {
+    RulesPeriod {
         log: log.to_owned(),
         r#gen: era.r#gen,
         until: era.until,

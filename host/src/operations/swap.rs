@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Scene ─ swap / rollback ─→ Planned ── told() ─────────→ Swapped{state: dry_run}
-//!                                    └─ carry_out(wait) → Swapped{state: in_force}, by the running process or written here
+//!                                    └─ execute(wait) → Swapped{state: in_force}, by the running process or written here
 //! ```
 //! What changes is found, compiled and started with the pipeline's keys and columns before anything is asked or written.
 
@@ -77,7 +77,7 @@ pub enum Standing {
 
 /// A pipeline, its log, what its config declares, and who asks.
 #[derive(Debug)]
-pub struct Scene {
+pub struct SwapPlanner {
     config: PipelineConfig,
     plugins: Plugins,
     declared: Parts,
@@ -91,21 +91,21 @@ pub struct Scene {
 
 /// Checked, and ready to be put in force.
 #[derive(Debug)]
-pub struct Planned {
-    scene: Scene,
+pub struct SwapPlan {
+    scene: SwapPlanner,
     parts: Parts,
     swap: Swap,
     columns: Columns,
 }
 
-impl Scene {
+impl SwapPlanner {
     /// `actor` is written into the log.
     pub fn open(
         config: PipelineConfig,
         plugins: Plugins,
         clock: &Arc<dyn Clock>,
         actor: &str,
-    ) -> Result<Scene, Refused> {
+    ) -> Result<SwapPlanner, Refused> {
         let declared =
             Parts::declared(&plugins, &config).map_err(|problems| config::refused(&problems))?;
         let none = || {
@@ -117,7 +117,7 @@ impl Scene {
         let name = LogName::new(&config.name, &config.sink.zone);
         let writer = Writer::this_process(&**clock);
         let log = Log::open(store.clone(), name, clock.clone(), writer)?.ok_or_else(none)?;
-        Ok(Scene {
+        Ok(SwapPlanner {
             config,
             plugins,
             declared,
@@ -131,11 +131,11 @@ impl Scene {
 
     /// This process runs the pipeline: what is asked of it goes over no file.
     #[must_use]
-    pub fn running(self, running: Option<RuleChanges>) -> Scene {
-        Scene { running, ..self }
+    pub fn running(self, running: Option<RuleChanges>) -> SwapPlanner {
+        SwapPlanner { running, ..self }
     }
 
-    pub fn swap(self, wanted: &Wanted) -> Result<Planned, Refused> {
+    pub fn swap(self, wanted: &Wanted) -> Result<SwapPlan, Refused> {
         if wanted.rules.is_empty() && !wanted.reload {
             return Err(nothing_named().into());
         }
@@ -185,7 +185,7 @@ impl Scene {
 
     /// To the rules of gen `to`, or to the newest ones before those in force that are not blocked. Its columns are those the
     /// table had under them, so nothing is refused for readers' sake: what changes is said.
-    pub fn rollback(self, to: Option<u64>, reason: &str) -> Result<Planned, Refused> {
+    pub fn rollback(self, to: Option<u64>, reason: &str) -> Result<SwapPlan, Refused> {
         let state = self.log.state();
         let eras = commit::history(self.store.as_ref(), self.log.name(), &state.eras)?;
         let now = &state.rules.rules;
@@ -195,7 +195,8 @@ impl Scene {
                     .hint("`weir pipeline history` lists them")
             })?,
             None => {
-                let other = |era: &&commit::Era| era.rules != *now && !blocked(state, &era.rules);
+                let other =
+                    |era: &&commit::RulesPeriod| era.rules != *now && !blocked(state, &era.rules);
                 eras.iter().rev().find(other).ok_or_else(|| {
                     let error = usage("there is nothing to roll back to: no other rules were in force before, or all of them are blocked")
                         .hint("`weir pipeline history` lists them; --to GEN names one");
@@ -250,10 +251,10 @@ impl Scene {
         reason: &str,
         bar: Vec<String>,
         force: bool,
-    ) -> Result<Planned, Refused> {
+    ) -> Result<SwapPlan, Refused> {
         let new = parts.chain(&self.config)?;
         let columns = self.between(&new.output_schema());
-        Ok(Planned {
+        Ok(SwapPlan {
             columns,
             swap: Swap {
                 from: self.log.state().rules_gen(),
@@ -384,14 +385,14 @@ enum Done {
     Here(u64),
 }
 
-impl Planned {
+impl SwapPlan {
     /// What would change.
     pub fn told(&self) -> Swapped {
         self.swapped(Standing::DryRun, None)
     }
 
     /// Waits for a running process that took the request, at most for `wait`.
-    pub fn carry_out(mut self, wait: Duration) -> Result<Swapped, Refused> {
+    pub fn execute(mut self, wait: Duration) -> Result<Swapped, Refused> {
         if self.swap.rules == self.scene.log.state().rules.rules {
             return Ok(self.swapped(Standing::Already, None));
         }

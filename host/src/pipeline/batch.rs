@@ -18,13 +18,13 @@ use super::{Host, Left, Rest, plan, retry, stopped, until_settled};
 use arrow_schema::{Schema, SchemaRef};
 
 use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
-use crate::commit::{Plan, Receipt, Role, Span, State, Writer};
+use crate::commit::{Plan, PreparedCommit, Role, Span, State, Writer};
 use crate::config::{
     OnTypeChange, PipelineConfig, ProcessedZoneConfig, TableName, Trigger, ZoneSourceConfig,
 };
 use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::store::{self, Store};
 use crate::zone::{ChainRange, Changed, Fitting, PartitionBy, Processed, ProcessedBatch};
 use crate::zone::{ProcessedOptions, overlapping, read_rows, schemas};
@@ -296,7 +296,7 @@ impl Batches<'_> {
             self.advance(input)?;
             return Ok(false);
         };
-        self.carry_out(input, &open)?;
+        self.execute(input, &open)?;
         self.advance(input)?;
         Ok(true)
     }
@@ -382,7 +382,7 @@ impl Batches<'_> {
     }
 
     /// B2–B4, again from the dedup on when another batch came in between.
-    fn carry_out(&mut self, input: &mut InputZone, open: &OpenPlan) -> Result<()> {
+    fn execute(&mut self, input: &mut InputZone, open: &OpenPlan) -> Result<()> {
         loop {
             if self.host.stop.overdue() {
                 return Err(stopped());
@@ -459,7 +459,7 @@ impl Batches<'_> {
             return Ok(None);
         }
         let chains = &input.log.state().chains;
-        let same = |(id, range): (&ChainId, &crate::commit::PlanRange)| {
+        let same = |(id, range): (&SplitId, &crate::commit::PlanRange)| {
             chains.get(id).is_some_and(|c| c.epoch == range.epoch)
         };
         if before == input.log.version() || open.plan.ranges.iter().all(same) {
@@ -511,7 +511,7 @@ impl Batches<'_> {
             .values()
             .map(|l| l.file.clone())
             .collect();
-        let version_of = |id: &ChainId, offset| state.chains.get(id)?.version_of(offset);
+        let version_of = |id: &SplitId, offset| state.chains.get(id)?.version_of(offset);
         let processed = batch.finish(&live, &version_of)?;
         Ok(Ok((processed, reader.changed().clone())))
     }
@@ -528,7 +528,7 @@ impl Batches<'_> {
         base: u64,
         processed: Processed,
         changed: Changed,
-    ) -> Result<Receipt> {
+    ) -> Result<PreparedCommit> {
         let mut files = Vec::new();
         for file in processed.files {
             files.push(file.finish()?);
@@ -546,7 +546,7 @@ impl Batches<'_> {
                 letters: ledger.letters,
             }
         });
-        Ok(Receipt {
+        Ok(PreparedCommit {
             base,
             r#gen: open.plan.rules.r#gen,
             spans: spans.collect(),

@@ -3,8 +3,8 @@
 //! A task numbers what it hands in; an answer names the number up to which it settles. So no answer can settle what it
 //! does not mean, however late it comes.
 
-use crate::chain::Chain;
-use crate::record::ChainId;
+use crate::chain::TransformChain;
+use crate::record::SplitId;
 use crate::sink::Sealed;
 use crate::source::{LostRange, Position};
 
@@ -67,7 +67,7 @@ pub enum ToTask {
 #[derive(Debug)]
 pub enum Change {
     /// Other rules from the next batch on.
-    Rules(Box<Chain>),
+    Rules(Box<TransformChain>),
     /// Somebody else reads these partitions from now on.
-    Release(Vec<ChainId>),
+    Release(Vec<SplitId>),
 }

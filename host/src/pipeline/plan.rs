@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::commit::{ChainState, Open, PlanRange, Role, State};
-use crate::record::ChainId;
+use crate::commit::{Open, PlanRange, Role, SplitState, State};
+use crate::record::SplitId;
 
 /// Chains whose rows lie in `table` of the zone that is read: those with a file there, and those without any file yet
 /// that are named after it or have no other table to go to.
-pub fn chains_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a ChainId, &'a ChainState)> {
-    let mut tables: BTreeMap<&ChainId, BTreeSet<&str>> = BTreeMap::new();
+pub fn chains_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a SplitId, &'a SplitState)> {
+    let mut tables: BTreeMap<&SplitId, BTreeSet<&str>> = BTreeMap::new();
     let mut all: BTreeSet<&str> = BTreeSet::new();
     for live in input
         .live
@@ -27,7 +27,7 @@ pub fn chains_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a ChainId, &
         }
     }
     let only = all.iter().all(|of| *of == table);
-    let belongs = |id: &ChainId, chain: &ChainState| match tables.get(id) {
+    let belongs = |id: &SplitId, chain: &SplitState| match tables.get(id) {
         Some(of) => of.contains(table),
         None => only || chain.topic == table,
     };
@@ -59,8 +59,8 @@ pub fn next_ranges(
     own: &State,
     table: &str,
     max_rows: u64,
-) -> BTreeMap<ChainId, PlanRange> {
-    let chains: Vec<(&ChainId, &ChainState, i64)> = chains_of_table(input, table)
+) -> BTreeMap<SplitId, PlanRange> {
+    let chains: Vec<(&SplitId, &SplitState, i64)> = chains_of_table(input, table)
         .into_iter()
         .filter_map(|(id, chain)| {
             let at = own.chains.get(id)?.to;
@@ -113,10 +113,10 @@ pub fn next_ranges(
 fn schemas<'a>(
     input: &'a State,
     table: &str,
-    chains: &[(&ChainId, &ChainState, i64)],
+    chains: &[(&SplitId, &SplitState, i64)],
 ) -> BTreeMap<u64, BTreeSet<&'a str>> {
     let mut by_version: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
-    let by_chain: BTreeMap<&ChainId, (&ChainState, i64)> = chains
+    let by_chain: BTreeMap<&SplitId, (&SplitState, i64)> = chains
         .iter()
         .map(|(id, chain, at)| (*id, (*chain, *at)))
         .collect();

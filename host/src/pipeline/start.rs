@@ -9,11 +9,11 @@ use std::sync::Arc;
 use super::committer::{gap, other_rules, position};
 use super::rules::{self, Built};
 use super::{Host, retry, until_settled};
-use crate::chain::Chain;
+use crate::chain::TransformChain;
 use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, may_own_table, own_table};
 use crate::config::{PipelineConfig, Source, SourceConfig};
 use crate::error::{Error, Kind, Result};
-use crate::record::{ChainId, TopicPartition};
+use crate::record::{SplitId, TopicPartition};
 use crate::source::{Acknowledge, Connector, PartitionInfo, Policy, Position, TopicInfo};
 use crate::store::{self, Store};
 
@@ -30,19 +30,15 @@ pub struct Ready {
     /// At least one; never more than there are partitions.
     pub assigned: Vec<Vec<Position>>,
     /// One per task.
-    pub chains: Vec<Chain>,
+    pub chains: Vec<TransformChain>,
 }
 
-pub fn make_ready(
-    host: &Host,
-    config: &PipelineConfig,
-    source: &dyn SourceConfig,
-) -> Result<Ready> {
-    let mut at_hand = rules::at_hand(host, config)?;
+pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> Result<Ready> {
+    let mut declared = rules::declared_rules(host, config)?;
     // Rules that do not come up leave nothing where there is nothing yet.
-    if matches!(&at_hand, Some((_, Err(_))))
+    if matches!(&declared, Some((_, Err(_))))
         && store::open_existing(&config.sink.url)?.is_none()
-        && let Some((_, Err(error))) = at_hand
+        && let Some((_, Err(error))) = declared
     {
         return Err(error);
     }
@@ -52,10 +48,10 @@ pub fn make_ready(
     let tables = tables(config);
     let tables: BTreeSet<&str> = tables.iter().map(String::as_str).collect();
     // A log begins with rules that come up; one that exists may have others in force.
-    let first = || match at_hand.take() {
+    let first = || match declared.take() {
         Some((parts, Ok(chain))) => {
             let rules = parts.rules();
-            at_hand = Some((parts, Ok(chain)));
+            declared = Some((parts, Ok(chain)));
             Ok(rules)
         }
         Some((_, Err(error))) => Err(error),
@@ -66,12 +62,12 @@ pub fn make_ready(
         )),
     };
     let begun = begun(host, config, &tables, first)?;
-    if let Some((parts, _)) = &at_hand {
+    if let Some((parts, _)) = &declared {
         parts.keep(&host.plugins)?;
     }
     let (store, mut log) = open_zone(host, config, &tables, &begun)?;
     let first = host.declared.last().is_none();
-    let Built { parts, chain } = rules::at_start(host, config, &mut log, at_hand)?;
+    let Built { parts, chain } = rules::at_start(host, config, &mut log, declared)?;
     let built_of = log.state().rules_gen();
 
     let policy = connector.policy();
@@ -178,7 +174,7 @@ fn not_recreated(log: &Log, topics: &[TopicInfo], policy: Policy) -> Result<()> 
         return Ok(());
     }
     for topic in topics {
-        let current: BTreeSet<&ChainId> = topic.partitions.iter().map(|p| &p.chain).collect();
+        let current: BTreeSet<&SplitId> = topic.partitions.iter().map(|p| &p.chain).collect();
         let mut old = log
             .state()
             .chains
@@ -198,7 +194,7 @@ pub fn recreated(topic: &str, was: &str, now: &str) -> Error {
         .hint("its offsets mean other records now; source.on.topic.recreated = \"continue\" reads the new topic from its beginning")
 }
 
-pub fn open_at(chain: &ChainId, tp: &TopicPartition, at: i64, start: &str) -> Open {
+pub fn open_at(chain: &SplitId, tp: &TopicPartition, at: i64, start: &str) -> Open {
     Open {
         chain: chain.clone(),
         topic: tp.topic.to_string(),

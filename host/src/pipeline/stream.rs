@@ -13,7 +13,7 @@ use super::start::{self, Ready};
 use super::stop::Stop;
 use super::task::{Task, TaskOptions};
 use super::{Host, panicked, retry};
-use crate::chain::Chain;
+use crate::chain::TransformChain;
 use crate::commit::{Log, Open};
 use crate::config::{PipelineConfig, SourceConfig, Tolerance, Trigger};
 use crate::connectors;
@@ -38,10 +38,10 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
         acknowledge,
         assigned,
         mut chains,
-    } = start::make_ready(host, config, source)?;
+    } = start::prepare(host, config, source)?;
     let columns = chains
         .first()
-        .map_or_else(input_schema, Chain::output_schema);
+        .map_or_else(input_schema, TransformChain::output_schema);
     // Whoever took a request and ended does not answer it: the asker writes the entry.
     let now = UNIX_EPOCH + Duration::from_micros(host.clock.now_micros().unsigned_abs());
     if let Err(error) = Pending::new(store.clone(), log.name()).forget_old(now) {
@@ -230,7 +230,7 @@ fn cause(watched: Option<Error>, mut others: Vec<Error>) -> Result<()> {
     Err(first)
 }
 
-fn next_chain(chains: &mut Vec<Chain>) -> Result<Chain> {
+fn next_chain(chains: &mut Vec<TransformChain>) -> Result<TransformChain> {
     chains
         .pop()
         .ok_or_else(|| Error::new(Kind::Bug, "pipeline.start", "fewer chains than tasks"))

@@ -35,28 +35,28 @@ pub fn fold(name: &str) -> String {
 /// One ordered sequence of positions: `kafka/<cluster id>/<topic id>/<partition>` and the like (docs/protocol.md §2).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(from = "String", into = "String")]
-pub struct ChainId(Arc<str>);
+pub struct SplitId(Arc<str>);
 
-impl From<String> for ChainId {
+impl From<String> for SplitId {
     fn from(id: String) -> Self {
-        ChainId(id.into())
+        SplitId(id.into())
     }
 }
 
-impl From<ChainId> for String {
-    fn from(id: ChainId) -> Self {
+impl From<SplitId> for String {
+    fn from(id: SplitId) -> Self {
         id.0.as_ref().to_owned()
     }
 }
 
-impl ChainId {
+impl SplitId {
     pub fn new(id: impl Into<Arc<str>>) -> Self {
-        ChainId(id.into())
+        SplitId(id.into())
     }
 
     /// Where a broker gives no topic id (librdkafka's mock cluster), the topic's name stands in its place.
     pub fn kafka(cluster: &str, topic_id: &str, partition: i32) -> Self {
-        ChainId(format!("kafka/{cluster}/{topic_id}/{partition}").into())
+        SplitId(format!("kafka/{cluster}/{topic_id}/{partition}").into())
     }
 
     pub fn as_str(&self) -> &str {
@@ -64,13 +64,13 @@ impl ChainId {
     }
 }
 
-impl fmt::Display for ChainId {
+impl fmt::Display for SplitId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl fmt::Debug for ChainId {
+impl fmt::Debug for SplitId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -98,7 +98,7 @@ pub struct OffsetRange {
 /// What a batch accounts for, wider than its records where offsets are missing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Covers {
-    pub chain: ChainId,
+    pub chain: SplitId,
     pub epoch: u64,
     pub tp: TopicPartition,
     pub range: OffsetRange,
@@ -333,7 +333,7 @@ mod tests {
         );
         builder.push(6, None, None, Some(b"c"), none());
         let covers = Covers {
-            chain: ChainId::kafka("c", "t", 0),
+            chain: SplitId::kafka("c", "t", 0),
             epoch: 0,
             tp: TopicPartition {
                 topic: "t".into(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{Position, Source};
 use crate::error::Result;
-use crate::record::{ChainId, TopicPartition};
+use crate::record::{SplitId, TopicPartition};
 
 /// A system that answered.
 pub trait Connector: Send + fmt::Debug {
@@ -79,7 +79,7 @@ pub struct TopicInfo {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionInfo {
-    pub chain: ChainId,
+    pub chain: SplitId,
     pub tp: TopicPartition,
     /// First offset that is still there.
     pub low: i64,

@@ -4,12 +4,12 @@ use std::fmt;
 
 use super::Position;
 use crate::error::{Error, Kind};
-use crate::record::{ChainId, TopicPartition};
+use crate::record::{SplitId, TopicPartition};
 
 /// Offsets `[from, to)` that were to be read and are gone. `to` is where reading could go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostRange {
-    pub chain: ChainId,
+    pub chain: SplitId,
     pub tp: TopicPartition,
     pub from: i64,
     pub to: i64,

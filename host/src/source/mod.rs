@@ -11,7 +11,7 @@ pub use connector::{Acknowledge, Change, Connector, Nobody, PartitionInfo, Polic
 pub use lost::{Lost, LostRange, lost};
 
 use crate::error::{Error, Kind, Result};
-use crate::record::{Batch, ChainId, TopicPartition};
+use crate::record::{Batch, SplitId, TopicPartition};
 
 /// A source that refuses us while it is read does so for good after so long. One that begins again, or credentials that are
 /// being changed, may refuse for a moment.
@@ -20,7 +20,7 @@ pub const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// A chain and where reading it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
-    pub chain: ChainId,
+    pub chain: SplitId,
     pub epoch: u64,
     pub tp: TopicPartition,
     /// Next offset to read.
@@ -40,7 +40,7 @@ pub trait Source: Send + fmt::Debug {
     fn assign(&mut self, positions: &[Position]) -> Result<()>;
 
     /// Read these chains no more: somebody else does from now on. A source whose chains nobody takes away need not know how.
-    fn revoke(&mut self, chains: &[ChainId]) -> Result<()> {
+    fn revoke(&mut self, chains: &[SplitId]) -> Result<()> {
         Err(Error::new(
             Kind::Bug,
             "source.revoke",

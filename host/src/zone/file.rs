@@ -28,7 +28,7 @@ use crate::commit::{AddedFile, FileRange, Role};
 use crate::config::Compression;
 use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::sink::Finish;
 use crate::store::{FileWriter, Place, Store};
 
@@ -71,7 +71,7 @@ pub struct RowsFile {
     group: Option<Group>,
     plain: Plain,
     rows: u64,
-    ranges: BTreeMap<ChainId, FileRange>,
+    ranges: BTreeMap<SplitId, FileRange>,
     digest: RowDigest,
 }
 
@@ -179,7 +179,7 @@ impl RowsFile {
     }
 
     /// These rows are of `chain`, between `from` and `to` (exclusive).
-    pub fn cover(&mut self, chain: &ChainId, from: i64, to: i64, rows: u64) {
+    pub fn cover(&mut self, chain: &SplitId, from: i64, to: i64, rows: u64) {
         if rows == 0 {
             return;
         }

@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 use crate::commit::{AddedFile, LogName, Role};
 use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
-use crate::record::{ChainId, OFFSET, PARTITION, TOPIC};
+use crate::record::{OFFSET, PARTITION, SplitId, TOPIC};
 use crate::store::{Place, Readable, Store};
 
 use super::digest::RowDigest;
@@ -43,7 +43,7 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// `[from, to)` of a chain, and the coordinates its rows carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainRange {
-    pub chain: ChainId,
+    pub chain: SplitId,
     pub topic: Arc<str>,
     pub partition: i32,
     pub from: i64,
@@ -53,7 +53,7 @@ pub struct ChainRange {
 /// Rows of one chain, in the schema of the whole reading.
 #[derive(Clone, Debug)]
 pub struct Rows {
-    pub chain: ChainId,
+    pub chain: SplitId,
     pub batch: RecordBatch,
 }
 
@@ -79,7 +79,7 @@ fn with_parts(
     files: &[AddedFile],
     ranges: &[ChainRange],
 ) -> VecDeque<(AddedFile, Vec<ChainRange>)> {
-    let by_chain: BTreeMap<&ChainId, &ChainRange> = ranges.iter().map(|r| (&r.chain, r)).collect();
+    let by_chain: BTreeMap<&SplitId, &ChainRange> = ranges.iter().map(|r| (&r.chain, r)).collect();
     let mut wanted = VecDeque::new();
     for file in files.iter().filter(|file| file.role == Role::Rows) {
         let overlap = file.ranges.iter().filter_map(|of| {

@@ -15,12 +15,12 @@ use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray, UInt32A
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_select::take::take;
 
-use crate::chain::{Applied, Column, Ledger, Letter};
+use crate::chain::{Applied, Column, DeadLetter, Ledger};
 use crate::clock::Clock;
 use crate::commit::{LogName, Role, Span, new_file_id};
 use crate::config::{Rotate, TableName};
 use crate::error::{Error, Kind, Result};
-use crate::record::{Batch, ChainId, TopicPartition, headers_type};
+use crate::record::{Batch, SplitId, TopicPartition, headers_type};
 use crate::sink::{Finish, Gathered, Sealed, Sink};
 use crate::store::Store;
 use crate::zone::deadletter;
@@ -58,7 +58,7 @@ pub struct ZoneSink {
     base: Base,
     open: Option<Open>,
     /// Where each chain stands after the last seal.
-    next: BTreeMap<ChainId, i64>,
+    next: BTreeMap<SplitId, i64>,
     /// Per table, see [`Plain`].
     plain: BTreeMap<String, Plain>,
     broken: bool,
@@ -76,7 +76,7 @@ struct Open {
 struct OpenFile {
     table: String,
     role: Role,
-    chains: BTreeMap<TopicPartition, ChainId>,
+    chains: BTreeMap<TopicPartition, SplitId>,
     file: RowsFile,
 }
 
@@ -123,7 +123,7 @@ impl ZoneSink {
             let columns = plain_columns(&rows);
             let fields = rows.schema().fields().to_vec();
             let table = table_of(&self.options.letters_table, &batch.covers.tp.topic)?;
-            let offset = |letter: &Letter| batch.offset.value(letter.record as usize);
+            let offset = |letter: &DeadLetter| batch.offset.value(letter.record as usize);
             let offsets = (offset(first), offset(last));
             self.append(batch, table, Role::Letters, (fields, &columns), offsets)?;
         }

@@ -14,7 +14,7 @@ use crate::commit::{self, Rule};
 use crate::config;
 use crate::error::Result;
 use crate::http::client::{Carries, Client, segment};
-use crate::operations::swap::{self, Scene, Standing, Swapped, Wanted};
+use crate::operations::swap::{self, Standing, SwapPlanner, Swapped, Wanted};
 use crate::operations::{Change, Columns, Effect, Refused, short};
 use crate::plugin::{Places, Plugins};
 
@@ -114,10 +114,10 @@ pub(super) fn rollback(args: &RollbackArgs) -> Result<Exit> {
     finish(planned, &args.how, args.which.json)
 }
 
-fn scene(which: &Which) -> Result<Scene> {
+fn scene(which: &Which) -> Result<SwapPlanner> {
     let config = super::super::place::config_of(&which.at, &which.conf, &which.overlay())?;
     let plugins = Plugins::open(Places::of(&config))?;
-    Ok(Scene::open(
+    Ok(SwapPlanner::open(
         config,
         plugins,
         &SystemClock::shared(),
@@ -150,7 +150,7 @@ fn ask(client: &Client, which: &Which, verb: &str, mut asked: Value, how: &How) 
 }
 
 /// Shows what changes before it waits for anybody.
-fn finish(planned: Result<swap::Planned, Refused>, how: &How, json: bool) -> Result<Exit> {
+fn finish(planned: Result<swap::SwapPlan, Refused>, how: &How, json: bool) -> Result<Exit> {
     let planned = match planned {
         Ok(planned) => planned,
         Err(refused) => return Err(refusal(refused, json)),
@@ -161,7 +161,7 @@ fn finish(planned: Result<swap::Planned, Refused>, how: &How, json: bool) -> Res
     }
     let done = match how.dry_run {
         true => told,
-        false => planned.carry_out(how.wait)?,
+        false => planned.execute(how.wait)?,
     };
     match json {
         true => say_json(&done)?,

@@ -8,7 +8,7 @@ use super::super::{Exit, say_json, say_words, table};
 use crate::error::Result;
 use crate::http::History;
 use crate::http::client::{query, segment};
-use crate::operations::history::{Era, Page, Range, page, pick};
+use crate::operations::history::{Page, Range, RulesPeriod, page, pick};
 use crate::operations::{short, utc};
 
 /// Which rules made which offsets, since when, by whom and why.
@@ -100,7 +100,7 @@ fn show(title: &str, found: &Page, json: bool) -> Result<()> {
 }
 
 /// Rules or the digests of their configs, one a line; the first line has everything else.
-fn lines(era: &Era) -> Vec<Vec<String>> {
+fn lines(era: &RulesPeriod) -> Vec<Vec<String>> {
     let to = era.until.map_or_else(String::new, |v| v.to_string());
     let mut out = Vec::new();
     let offsets = |range: &Range| match (&range.topic, range.partition) {
@@ -136,7 +136,7 @@ fn lines(era: &Era) -> Vec<Vec<String>> {
     out
 }
 
-fn standing(era: &Era) -> &'static str {
+fn standing(era: &RulesPeriod) -> &'static str {
     match (era.in_force, era.blocked) {
         (true, _) => "in force",
         (false, true) => "blocked",

@@ -10,7 +10,7 @@ use crate::author::build::Say;
 use crate::author::input::{self, Message};
 use crate::author::outcome::{Outcome, Refused, Row};
 use crate::author::{Settings, Subject, sample, subject};
-use crate::chain::{Chain, Table};
+use crate::chain::{Table, TransformChain};
 use crate::cli::{Exit, print_problems, say, say_lines, table, to_stderr};
 use crate::clock::SystemClock;
 use crate::config::{Overlay, PipelineConfig};
@@ -250,7 +250,7 @@ fn run_chain(args: &RunArgs, config: &str) -> Result<Exit> {
             print_problems(&problems);
             return Ok(Exit::Usage);
         }
-        let mut chain = Chain::new(transforms, config.errors.unit)?;
+        let mut chain = TransformChain::new(transforms, config.errors.unit)?;
         let outcome = Outcome::of_chain(&chain.apply(&batch)?, &chain);
         if args.verbose {
             let last = part.transforms.last().map_or("", |t| t.name.as_str());

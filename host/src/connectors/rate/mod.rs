@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::config::SourceConfig;
 use crate::error::{Error, Kind, Result};
-use crate::record::{ChainId, TopicPartition};
+use crate::record::{SplitId, TopicPartition};
 use crate::source::TopicInfo;
 use crate::source::{Change, Connector, PartitionInfo, Position, ReadLimits, Source};
 
@@ -74,7 +74,7 @@ impl Rate {
 
     fn partition(&self, topic: &Arc<str>, partition: i32) -> PartitionInfo {
         PartitionInfo {
-            chain: ChainId::new(format!("rate/{topic}/{}/{partition}", self.id())),
+            chain: SplitId::new(format!("rate/{topic}/{}/{partition}", self.id())),
             tp: TopicPartition {
                 topic: topic.clone(),
                 partition,

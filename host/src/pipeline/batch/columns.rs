@@ -8,10 +8,10 @@ use arrow_schema::{Field, Schema};
 use super::{Batches, InputZone, rows_files};
 use crate::commit::{PlanRange, State};
 use crate::error::{Kind, Result};
-use crate::record::{ChainId, fold};
+use crate::record::{SplitId, fold};
 use crate::zone::{ChainRange, Fitting, overlapping, schemas};
 
-type PlanRanges = BTreeMap<ChainId, PlanRange>;
+type PlanRanges = BTreeMap<SplitId, PlanRange>;
 
 impl Batches<'_> {
     /// Before anything is planned: whether the rows to come have columns for this zone.
@@ -58,7 +58,7 @@ pub fn chain_ranges(state: &State, ranges: &PlanRanges) -> Vec<ChainRange> {
     let known = ranges
         .iter()
         .filter_map(|(id, range)| Some((id, range, state.chains.get(id)?)));
-    let of = |(id, range, chain): (&ChainId, &PlanRange, &crate::commit::ChainState)| ChainRange {
+    let of = |(id, range, chain): (&SplitId, &PlanRange, &crate::commit::SplitState)| ChainRange {
         chain: id.clone(),
         topic: chain.topic.as_str().into(),
         partition: chain.partition,

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::steps::{Because, Event, Finished, NewRules, Next, Seen};
-use crate::commit::{Draft, Log, Receipt, Span, State};
+use crate::commit::{Draft, Log, PreparedCommit, Span, State};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::messages::{HandIn, ToTask};
 use crate::pipeline::rules::columns::has_rows;
-use crate::record::{ChainId, TopicPartition};
+use crate::record::{SplitId, TopicPartition};
 use crate::sink::Sealed;
 use crate::source::{LostRange, Position};
 
@@ -74,7 +74,7 @@ fn admit(log: &Log, mut rules: Box<NewRules>) -> Result<Box<NewRules>, String> {
 }
 
 /// The log's positions of these partitions, as a message to the task that reads them.
-pub fn positioned(state: &State, partitions: &[ChainId], because: Because) -> ToTask {
+pub fn positioned(state: &State, partitions: &[SplitId], because: Because) -> ToTask {
     let at = |partition| position(state, partition);
     let positions: Vec<Position> = partitions.iter().filter_map(at).collect();
     match because {
@@ -98,7 +98,7 @@ fn finished(hand_in: HandIn, rules_gen: u64) -> Finished {
 }
 
 /// W2: every file sealed, so durable, and its size checked.
-fn durable(sealed: Sealed, rules_gen: u64) -> Result<Receipt> {
+fn durable(sealed: Sealed, rules_gen: u64) -> Result<PreparedCommit> {
     let Sealed {
         base,
         files,
@@ -117,7 +117,7 @@ fn durable(sealed: Sealed, rules_gen: u64) -> Result<Receipt> {
             .entry(counter)
             .or_default() += amount;
     }
-    Ok(Receipt {
+    Ok(PreparedCommit {
         base,
         r#gen: rules_gen,
         spans,
@@ -128,7 +128,7 @@ fn durable(sealed: Sealed, rules_gen: u64) -> Result<Receipt> {
 }
 
 /// Where the log says that a chain goes on.
-pub fn position(state: &State, chain: &ChainId) -> Option<Position> {
+pub fn position(state: &State, chain: &SplitId) -> Option<Position> {
     let at = state.chains.get(chain)?;
     Some(Position {
         chain: chain.clone(),
@@ -150,7 +150,7 @@ fn gaps(state: &State, ranges: &[LostRange]) -> Vec<Span> {
 }
 
 /// A gap of one chain: offsets `[from, to)` were gone before they were read.
-pub fn gap(chain: &ChainId, epoch: u64, from: i64, to: i64) -> Span {
+pub fn gap(chain: &SplitId, epoch: u64, from: i64, to: i64) -> Span {
     Span {
         chain: chain.clone(),
         epoch,

@@ -25,7 +25,7 @@ use crate::backoff::Backoff;
 use crate::commit::{Committed, Draft, Dropped, Outcome};
 use crate::error::{Error, Kind, Remedy};
 use crate::pipeline::messages::{Change, HandIn, ToCommitter, ToTask};
-use crate::record::ChainId;
+use crate::record::SplitId;
 
 /// Why a hand-in is dropped that was made before a change of rules and came after it.
 const OTHER_RULES: &str = "made under rules that are no longer in force";
@@ -55,7 +55,7 @@ pub struct Machine {
 impl Machine {
     /// `rules_gen` and `rewound` as in [`Seen`], when the tasks were set up.
     pub fn new(
-        owned: Vec<Vec<ChainId>>,
+        owned: Vec<Vec<SplitId>>,
         (rules_gen, rewound): (u64, u64),
         backoff: Backoff,
     ) -> Machine {
@@ -416,7 +416,7 @@ impl Machine {
         self.flush(Reason::Rules(Box::new(rules.swap)), changes, seen, effects);
     }
 
-    fn release(&mut self, partitions: Vec<ChainId>, seen: &Seen, effects: &mut Vec<Effect>) {
+    fn release(&mut self, partitions: Vec<SplitId>, seen: &Seen, effects: &mut Vec<Effect>) {
         let changes = self.owned.release(&partitions).into_iter();
         let changes = changes.map(|(task, of_task)| (task, Change::Release(of_task)));
         self.flush(Reason::Release(partitions), changes, seen, effects);

@@ -27,7 +27,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::commit::{Committed, Log, Open, Rule, State};
 use crate::error::{Error, Kind, Result};
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::sink::Base;
 use crate::source::{Acknowledge, Position};
 use machine::Machine;
@@ -53,7 +53,7 @@ pub struct Committer {
     /// One per task.
     pub tasks: Vec<Sender<ToTask>>,
     /// Partitions of each task.
-    pub owned: Vec<Vec<ChainId>>,
+    pub owned: Vec<Vec<SplitId>>,
     /// New partitions found while running, from the watcher; the task that reads least reads them.
     pub found: Receiver<Vec<Open>>,
     /// New rules, with a chain for each task.

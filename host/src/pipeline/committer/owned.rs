@@ -1,22 +1,22 @@
 //! Which task reads which partitions.
 
-use crate::record::ChainId;
+use crate::record::SplitId;
 
 /// One list for each task; a partition is in one of them at most.
 #[derive(Debug)]
-pub struct Owned(pub Vec<Vec<ChainId>>);
+pub struct Owned(pub Vec<Vec<SplitId>>);
 
 impl Owned {
     pub fn tasks(&self) -> std::ops::Range<usize> {
         0..self.0.len()
     }
 
-    pub fn of(&self, task: usize) -> Vec<ChainId> {
+    pub fn of(&self, task: usize) -> Vec<SplitId> {
         self.0.get(task).cloned().unwrap_or_default()
     }
 
     /// To the task that has the fewest. `None`: a task has it already.
-    pub fn assign(&mut self, partition: &ChainId) -> Option<usize> {
+    pub fn assign(&mut self, partition: &SplitId) -> Option<usize> {
         if self.0.iter().any(|owned| owned.contains(partition)) {
             return None;
         }
@@ -27,10 +27,10 @@ impl Owned {
     }
 
     /// Takes them from their tasks: who had which.
-    pub fn release(&mut self, partitions: &[ChainId]) -> Vec<(usize, Vec<ChainId>)> {
+    pub fn release(&mut self, partitions: &[SplitId]) -> Vec<(usize, Vec<SplitId>)> {
         let mut released = Vec::new();
         for (task, owned) in self.0.iter_mut().enumerate() {
-            let taken: Vec<ChainId> = owned
+            let taken: Vec<SplitId> = owned
                 .extract_if(.., |partition| partitions.contains(partition))
                 .collect();
             if !taken.is_empty() {

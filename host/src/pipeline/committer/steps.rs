@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::chain::Chain;
-use crate::commit::{Committed, Draft, Dropped, Open, Outcome, Receipt, Swap};
+use crate::chain::TransformChain;
+use crate::commit::{Committed, Draft, Dropped, Open, Outcome, PreparedCommit, Swap};
 use crate::error::Error;
 use crate::pipeline::messages::{HandIn, ToCommitter, ToTask};
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::sink::Sealed;
 use crate::source::LostRange;
 
@@ -28,7 +28,7 @@ pub struct NewRules {
     /// Why readers of the table would not take it, where it has rows.
     pub breaking: Option<Error>,
     /// One for each task.
-    pub chains: Vec<Chain>,
+    pub chains: Vec<TransformChain>,
 }
 
 #[derive(Debug)]
@@ -80,7 +80,7 @@ pub enum For {
 #[derive(Debug)]
 pub enum Reason {
     Rules(Box<Swap>),
-    Release(Vec<ChainId>),
+    Release(Vec<SplitId>),
 }
 
 #[derive(Debug)]
@@ -100,7 +100,7 @@ pub enum Writes {
         hand_ins: Vec<(usize, u64)>,
         reason: Option<Reason>,
     },
-    Open(Vec<ChainId>),
+    Open(Vec<SplitId>),
     Gap {
         task: usize,
     },
@@ -122,7 +122,7 @@ pub enum Event {
         not(test),
         expect(dead_code, reason = "simulated; no source takes partitions away yet")
     )]
-    Revoked(Vec<ChainId>),
+    Revoked(Vec<SplitId>),
     Looked(Result<(), Error>),
     Refreshed(Result<(), Error>),
     /// Whether the log and the readers of the table would take the rules; else why not.
@@ -142,7 +142,7 @@ pub enum Event {
 pub struct Finished {
     pub task: usize,
     pub number: u64,
-    pub receipt: Result<Receipt, Error>,
+    pub receipt: Result<PreparedCommit, Error>,
 }
 
 /// Done in this order; none of them fails.
@@ -152,7 +152,7 @@ pub enum Effect {
     /// The task is sent the log's positions of these partitions.
     SendPositions {
         task: usize,
-        partitions: Vec<ChainId>,
+        partitions: Vec<SplitId>,
         because: Because,
     },
     /// These files will be in no entry.
@@ -166,7 +166,7 @@ pub enum Effect {
         task: usize,
     },
     /// What the partitions had is in the log.
-    Released(Vec<ChainId>),
+    Released(Vec<SplitId>),
     TellRewound,
     TellWaiting(Error),
     TellResumed,

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use super::*;
-use crate::chain::{Chain, Records};
+use crate::chain::{Records, TransformChain};
 use crate::clock::{Clock, ManualClock};
 use crate::commit::{
     Committed, Draft, Entry, Log, LogName, Open, Outcome, Span, Swap, Writer, decode,
@@ -17,7 +17,7 @@ use crate::config::PipelineConfig;
 use crate::config::Unit;
 use crate::pipeline::messages::{Change, HandIn};
 use crate::pipeline::{Ending, Report, Stages, Stop};
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::sink::{Base, Sealed};
 use crate::source::Nobody;
 use crate::store::{self, Fault, FaultStore, Faults, Op, Store, Verb};
@@ -34,8 +34,8 @@ fn rules(version: &str) -> Vec<Rule> {
     }]
 }
 
-fn chain(task: usize) -> ChainId {
-    ChainId::kafka("c", "t", i32::try_from(task).unwrap())
+fn chain(task: usize) -> SplitId {
+    SplitId::kafka("c", "t", i32::try_from(task).unwrap())
 }
 
 /// All filtered: no files are needed.
@@ -230,7 +230,7 @@ impl Stage {
             force: false,
             declared: None,
         };
-        let chains = (0..2).map(|_| Chain::new(vec![], Unit::Row).unwrap());
+        let chains = (0..2).map(|_| TransformChain::new(vec![], Unit::Row).unwrap());
         let rules = Box::new(NewRules {
             swap,
             own: false,

@@ -21,11 +21,11 @@ use serde::{Deserialize, Serialize};
 
 use self::rewind::By;
 use crate::clock::Clock;
-use crate::commit::{ChainState, Draft, Log, LogName, Outcome, State, Writer};
+use crate::commit::{Draft, Log, LogName, Outcome, SplitState, State, Writer};
 use crate::config::{PipelineConfig, Source, ZoneSourceConfig};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::plugin::Plugins;
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::store;
 
 const OP: &str = "pipeline.offsets";
@@ -33,7 +33,7 @@ const OP: &str = "pipeline.offsets";
 /// How far one partition was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    pub chain: ChainId,
+    pub chain: SplitId,
     pub topic: String,
     pub partition: i32,
     /// Where reading began.
@@ -43,7 +43,7 @@ pub struct Position {
 }
 
 impl Position {
-    fn of(id: &ChainId, chain: &ChainState) -> Position {
+    fn of(id: &SplitId, chain: &SplitState) -> Position {
         Position {
             chain: id.clone(),
             topic: chain.topic.clone(),
@@ -109,8 +109,8 @@ pub fn all(state: &State) -> Vec<Position> {
 }
 
 /// The chain of a topic's name that was opened last: a recreated topic has several.
-fn newest_chains(state: &State) -> BTreeMap<(String, i32), ChainId> {
-    let mut newest: BTreeMap<(String, i32), (u64, ChainId)> = BTreeMap::new();
+fn newest_chains(state: &State) -> BTreeMap<(String, i32), SplitId> {
+    let mut newest: BTreeMap<(String, i32), (u64, SplitId)> = BTreeMap::new();
     for (id, chain) in &state.chains {
         let opened = chain.borders.first().map_or(0, |b| b.version);
         let of = newest

@@ -11,7 +11,7 @@ use crate::config::{PipelineConfig, SourceConfig};
 use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::committer::{gap, position};
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::source::{Connector, PartitionInfo, TopicInfo};
 
 /// For whoever is told of the new positions: lag tools, which read Kafka's group offsets.
@@ -90,7 +90,7 @@ fn written(outcome: Outcome) -> Result<Option<u64>> {
     }
 }
 
-fn backwards(moved: &[Moved], asked: &[Asked<'_>]) -> BTreeMap<ChainId, i64> {
+fn backwards(moved: &[Moved], asked: &[Asked<'_>]) -> BTreeMap<SplitId, i64> {
     let back = moved.iter().zip(asked).filter(|(m, _)| m.to < m.from);
     back.map(|(moved, asked)| (asked.at.chain.clone(), moved.to))
         .collect()

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::commit::{Committed, Draft, Log, Outcome, Reader, Rewind, State};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::plan;
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::zone::{ChainRange, ParquetOptions, write_rest};
 
 /// How often a rewind is computed anew because another process wrote in between. A running pipeline writes once a second.
@@ -39,7 +39,7 @@ impl By {
 /// Commits one draft to a log, for as long as the caller cares to wait.
 pub type Commit<'a> = dyn FnMut(&mut Log, Draft) -> Result<Outcome> + 'a;
 
-type Targets = BTreeMap<ChainId, i64>;
+type Targets = BTreeMap<SplitId, i64>;
 
 /// Takes back what `targets` says of the newest state; any conflict computes it anew. `gen`: of the reader that is followed.
 /// `None`: there was nothing to take back.
@@ -147,7 +147,7 @@ pub fn follow(
     };
     let inputs = &input.state().chains;
     let registered =
-        |id: &ChainId, own_start: i64| reader.position.get(id).copied().unwrap_or(own_start);
+        |id: &SplitId, own_start: i64| reader.position.get(id).copied().unwrap_or(own_start);
     let followed = own.state().followed;
     let missing = reader.position.iter().find(|(id, at)| {
         let start = inputs.get(*id).map_or(0, |c| c.start());

@@ -7,7 +7,7 @@ use crate::commit::{Draft, Log, Outcome, Reader, State};
 use crate::config::PipelineConfig;
 use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
-use crate::record::ChainId;
+use crate::record::SplitId;
 
 /// First the reader goes back in the log that is read (gen + 1), then the own log follows it as it would follow a rewind
 /// there. Positions are those that the pipeline registered, of all its partitions together: a row that was dropped as a
@@ -24,7 +24,7 @@ pub(super) fn alter(
     // Never older than the position that it registered.
     own.refresh()?;
     let asked = asked_of_zone(own.state(), wanted)?;
-    let before: BTreeMap<ChainId, i64> = own
+    let before: BTreeMap<SplitId, i64> = own
         .state()
         .chains
         .iter()
@@ -42,7 +42,7 @@ pub(super) fn alter(
     let Some(reader) = input.state().readers.get(&name).cloned() else {
         return Err(bad("the pipeline has not read anything yet").with("reader", name));
     };
-    let fits = |cut: &BTreeMap<ChainId, i64>| {
+    let fits = |cut: &BTreeMap<SplitId, i64>| {
         asked
             .iter()
             .all(|(id, (_, offset))| cut.get(id).is_none_or(|at| at <= offset))
@@ -53,7 +53,7 @@ pub(super) fn alter(
             .hint("`weir log` lists the batches; --all=start goes back before the first")
     })?;
     let goes_to = input.state().position_at(&reader, &cut);
-    let of_start = |id: &ChainId| own.state().chains.get(id).map_or(0, |c| c.start());
+    let of_start = |id: &SplitId| own.state().chains.get(id).map_or(0, |c| c.start());
     let moved: Vec<Moved> = before
         .iter()
         .filter_map(|(id, from)| {
@@ -119,7 +119,7 @@ fn register(input: &mut Log, reader: Reader) -> Result<()> {
 fn asked_of_zone<'a>(
     state: &State,
     wanted: &'a [Wanted],
-) -> Result<BTreeMap<ChainId, (&'a Wanted, i64)>> {
+) -> Result<BTreeMap<SplitId, (&'a Wanted, i64)>> {
     let newest = newest_chains(state);
     let mut asked = BTreeMap::new();
     for wanted in wanted {

@@ -18,7 +18,7 @@ use super::Parts;
 use super::columns::{self, Columns};
 use super::pending::{Answer, Id, Pending};
 use super::watch::Watched;
-use crate::chain::Chain;
+use crate::chain::TransformChain;
 use crate::commit::{LogName, Swap, Writer, actor, rules_digest};
 use crate::config::{self, PipelineConfig};
 use crate::error::{Error, Result};
@@ -349,8 +349,8 @@ impl Changer {
     /// readers.
     fn put(&mut self, parts: &Parts, swap: Swap, own: Option<&Readers>) -> Result<Option<Changed>> {
         let chains = (0..self.tasks).map(|_| parts.chain(&self.config));
-        let chains: Vec<Chain> = chains.collect::<Result<_>>()?;
-        let new = chains.first().map(Chain::output_schema);
+        let chains: Vec<TransformChain> = chains.collect::<Result<_>>()?;
+        let new = chains.first().map(TransformChain::output_schema);
         let new = new.unwrap_or_else(|| self.columns.clone());
         let breaking = match own {
             Some(Readers::Kept { way }) => Columns::between(&self.columns, &new).refusal(way),

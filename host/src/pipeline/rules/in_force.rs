@@ -13,7 +13,7 @@ use arrow_schema::{Schema, SchemaRef};
 
 use super::columns::{self, Columns};
 use super::namespace;
-use crate::chain::{Chain, Transform};
+use crate::chain::{Transform, TransformChain};
 use crate::commit::{Draft, Log, Outcome, Rule, State, Swap, actor, rules_digest};
 use crate::config::{self, PipelineConfig, Place, Problem, Text, TransformConfig, problem};
 use crate::error::{Error, Kind, Result};
@@ -96,14 +96,16 @@ impl Parts {
     }
 
     /// Compiled, initialised, each with the columns of the one before.
-    pub fn chain(&self, config: &PipelineConfig) -> Result<Chain> {
+    pub fn chain(&self, config: &PipelineConfig) -> Result<TransformChain> {
         let keeps_bytes = namespace::keeps_value(config);
         let (transforms, mut problems) = self.transforms(config, &input_schema());
         if problems.is_empty() {
             problems = namespace::clashes(config, &transforms);
         }
         match problems.is_empty() {
-            true => Ok(Chain::new(transforms, config.errors.unit)?.keeping_bytes(keeps_bytes)),
+            true => {
+                Ok(TransformChain::new(transforms, config.errors.unit)?.keeping_bytes(keeps_bytes))
+            }
             false => Err(config::refused(&problems)),
         }
     }
@@ -362,12 +364,15 @@ fn told(config: &PipelineConfig, transform: &str, plugin: &str, found: &SetupPro
 #[derive(Debug)]
 pub struct Built {
     pub parts: Parts,
-    pub chain: Chain,
+    pub chain: TransformChain,
 }
 
 /// What the config declares at this beginning; `None`: the log decides alone. The inner error says why it does not come up,
 /// which matters only where it is to be in force. At a process's first beginning nothing is kept yet.
-pub fn at_hand(host: &Host, config: &PipelineConfig) -> Result<Option<(Parts, Result<Chain>)>> {
+pub fn declared_rules(
+    host: &Host,
+    config: &PipelineConfig,
+) -> Result<Option<(Parts, Result<TransformChain>)>> {
     let last = host.declared.last();
     if last.is_some() && !config.watch {
         return Ok(None);
@@ -399,10 +404,10 @@ pub fn at_start(
     host: &Host,
     config: &PipelineConfig,
     log: &mut Log,
-    at_hand: Option<(Parts, Result<Chain>)>,
+    at_hand: Option<(Parts, Result<TransformChain>)>,
 ) -> Result<Built> {
     let Some((declared, chain)) = at_hand else {
-        return by_the_log(host, config, log.state());
+        return from_log(host, config, log.state());
     };
     let rules = declared.rules();
     let digest = rules_digest(&rules);
@@ -414,12 +419,12 @@ pub fn at_start(
             (false, true) => {
                 host.declared.set(&digest);
                 differ(config, state, &rules);
-                return by_the_log(host, config, state);
+                return from_log(host, config, state);
             }
             (false, false) => "config or plugin changed between two runs",
         };
         if host.declared.last().is_some() && blocked(state, &rules) {
-            return by_the_log(host, config, state); // an edit that no one has forced stops nothing that runs
+            return from_log(host, config, state); // an edit that no one has forced stops nothing that runs
         }
         let new = match chain {
             Ok(ref chain) => chain.output_schema(),
@@ -430,7 +435,7 @@ pub fn at_start(
             // An edit while it runs: the next start asks again.
             Err(error) if host.declared.last().is_some() => {
                 super::change::refused(config, &error);
-                return by_the_log(host, config, state);
+                return from_log(host, config, state);
             }
             Err(error) => return Err(error),
         }
@@ -511,7 +516,7 @@ fn admitted(host: &Host, config: &PipelineConfig, state: &State, new: &Schema) -
     columns.admit(state, false, &columns::way(&config.name))
 }
 
-fn by_the_log(host: &Host, config: &PipelineConfig, state: &State) -> Result<Built> {
+fn from_log(host: &Host, config: &PipelineConfig, state: &State) -> Result<Built> {
     let parts = Parts::in_force(&host.plugins, &state.rules.rules)?;
     let chain = parts.chain(config)?;
     Ok(Built { parts, chain })

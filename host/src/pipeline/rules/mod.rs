@@ -16,5 +16,6 @@ pub mod pending;
 mod watch;
 
 pub use in_force::{
-    Built, Part, Parts, at_hand, at_start, blocked, columns_of, part_of, problems_of, transforms_of,
+    Built, Part, Parts, at_start, blocked, columns_of, declared_rules, part_of, problems_of,
+    transforms_of,
 };

@@ -26,12 +26,12 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::committer::steps::{Ending, NewRules};
-use crate::chain::Chain;
+use crate::chain::TransformChain;
 use crate::clock::{Clock, ManualClock};
 use crate::commit::{Draft, Log, LogName, Open, Rewind, Rule, Swap, Writer};
 use crate::config::Unit;
 use crate::error::Kind;
-use crate::record::{ChainId, TopicPartition};
+use crate::record::{SplitId, TopicPartition};
 use crate::source::LostRange;
 use crate::store::{self, Fault, FaultStore, Faults, Op, Store};
 use model::Model;
@@ -58,8 +58,8 @@ pub fn log_name() -> LogName {
     LogName::new("sim", "raw")
 }
 
-pub fn chain(n: usize) -> ChainId {
-    ChainId::kafka("c", "t", i32::try_from(n).unwrap())
+pub fn chain(n: usize) -> SplitId {
+    SplitId::kafka("c", "t", i32::try_from(n).unwrap())
 }
 
 pub fn open(n: usize) -> Open {
@@ -86,7 +86,7 @@ pub fn version_of(rules: &[Rule]) -> u64 {
     rules[0].version.parse().unwrap()
 }
 
-pub fn lost(chain: &ChainId, from: i64, to: i64) -> LostRange {
+pub fn lost(chain: &SplitId, from: i64, to: i64) -> LostRange {
     LostRange {
         chain: chain.clone(),
         tp: TopicPartition {
@@ -136,7 +136,7 @@ struct World {
     processes: Vec<Process>,
     stores: Vec<Arc<FaultStore>>,
     /// The broker's first offset of each partition.
-    low: BTreeMap<ChainId, i64>,
+    low: BTreeMap<SplitId, i64>,
     rules: u64,
     told: Vec<(String, bool)>,
     run: Run,
@@ -339,7 +339,7 @@ impl World {
         self.rules += 1;
         let process = &mut self.processes[at];
         let from = process.in_force();
-        let chains = (0..TASKS).map(|_| Chain::new(vec![], Unit::Row).unwrap());
+        let chains = (0..TASKS).map(|_| TransformChain::new(vec![], Unit::Row).unwrap());
         process.new_rules.push_back(NewRules {
             swap: Swap {
                 from,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{END, PARTITIONS, START, chain, log_name, version_of};
 use crate::commit::{Entry, Kind, decode};
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::store::Store;
 
 #[derive(Debug, Default)]
@@ -14,10 +14,10 @@ pub struct Model {
     pub rewinds: usize,
     pub gaps: usize,
     /// Version of the rules by which each row was made.
-    rows: BTreeMap<(ChainId, i64), u64>,
-    lost: BTreeSet<(ChainId, i64)>,
-    to: BTreeMap<ChainId, i64>,
-    epochs: BTreeMap<ChainId, u64>,
+    rows: BTreeMap<(SplitId, i64), u64>,
+    lost: BTreeSet<(SplitId, i64)>,
+    to: BTreeMap<SplitId, i64>,
+    epochs: BTreeMap<SplitId, u64>,
     in_force: u64,
     generation: u64,
     /// Marks of the hand-ins that are in an entry.
@@ -26,14 +26,14 @@ pub struct Model {
 
 impl Model {
     /// Reads on. `low`: below it offsets may be lost.
-    pub fn look(&mut self, store: &dyn Store, low: &BTreeMap<ChainId, i64>) {
+    pub fn look(&mut self, store: &dyn Store, low: &BTreeMap<SplitId, i64>) {
         while let Some(bytes) = store.get(&log_name().entry(self.entries as u64)).unwrap() {
             self.fold(&decode(&bytes, "model").unwrap(), low);
             self.entries += 1;
         }
     }
 
-    fn fold(&mut self, entry: &Entry, low: &BTreeMap<ChainId, i64>) {
+    fn fold(&mut self, entry: &Entry, low: &BTreeMap<SplitId, i64>) {
         for open in &entry.open {
             assert_eq!(
                 self.to.insert(open.chain.clone(), open.at),
@@ -65,7 +65,7 @@ impl Model {
             Kind::Rewind => {
                 self.rewinds += 1;
                 for span in &entry.spans {
-                    let undone = |of: &(ChainId, i64)| of.0 == span.chain && of.1 >= span.to;
+                    let undone = |of: &(SplitId, i64)| of.0 == span.chain && of.1 >= span.to;
                     self.rows.retain(|of, _| !undone(of));
                     self.lost.retain(|of| !undone(of));
                 }

@@ -20,7 +20,7 @@ use crate::pipeline::committer::steps::{
 };
 use crate::pipeline::messages::{Change, ToCommitter, ToTask};
 use crate::pipeline::task::machine as task;
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::store::FaultStore;
 
 const TASKS: usize = 2;
@@ -35,14 +35,14 @@ pub struct Process {
     inbox: VecDeque<ToCommitter>,
     pub found: VecDeque<Vec<Open>>,
     pub new_rules: VecDeque<NewRules>,
-    pub revoked: VecDeque<Vec<ChainId>>,
+    pub revoked: VecDeque<Vec<SplitId>>,
     pub tasks: Vec<Task>,
     /// Version of the rules that the tasks are sent next.
     coming: u64,
     /// The deadline of a stop.
     pub stop: Option<Duration>,
     /// Partitions that it reads no more, released with an entry.
-    pub released: BTreeSet<ChainId>,
+    pub released: BTreeSet<SplitId>,
     random: StdRng,
 }
 
@@ -144,7 +144,7 @@ impl Process {
         &mut self,
         actor: usize,
         now: Duration,
-        low: &BTreeMap<ChainId, i64>,
+        low: &BTreeMap<SplitId, i64>,
         faulty: bool,
     ) -> Option<Ending> {
         let stop_overdue = self.stop.is_some_and(|deadline| now >= deadline);

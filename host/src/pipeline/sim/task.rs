@@ -13,7 +13,7 @@ use crate::commit::Span;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::messages::{HandIn, ToCommitter, ToTask};
 use crate::pipeline::task::machine::{Effect, Event, Machine, Next, POLL_WAIT, Seen, Step};
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::sink::Sealed;
 use crate::source::Position;
 
@@ -29,7 +29,7 @@ pub struct Task {
     pub due: Duration,
     pub inbox: VecDeque<ToTask>,
     /// Epoch and next offset of each partition that is read.
-    source: BTreeMap<ChainId, (u64, i64)>,
+    source: BTreeMap<SplitId, (u64, i64)>,
     paused: bool,
     sink: Sink,
     /// Version of the rules that are applied.
@@ -52,7 +52,7 @@ pub struct Said {
 struct Sink {
     base: u64,
     since: Duration,
-    spans: BTreeMap<ChainId, (u64, i64, i64)>,
+    spans: BTreeMap<SplitId, (u64, i64, i64)>,
     rows: Vec<(String, String)>,
     /// After an error only `discard` is allowed.
     broken: bool,
@@ -78,7 +78,7 @@ impl Sink {
 }
 
 /// All filtered: no files are needed. The rows are in the counters.
-fn span((chain, (epoch, from, to)): (ChainId, (u64, i64, i64))) -> Span {
+fn span((chain, (epoch, from, to)): (SplitId, (u64, i64, i64))) -> Span {
     let read = u64::try_from(to - from).unwrap();
     Span {
         chain,
@@ -134,7 +134,7 @@ impl Task {
         &mut self,
         (process, base): (usize, u64),
         mut seen: Seen,
-        low: &BTreeMap<ChainId, i64>,
+        low: &BTreeMap<SplitId, i64>,
         sent: &mut VecDeque<ToCommitter>,
         faulty: bool,
     ) {
@@ -192,7 +192,7 @@ impl Task {
         &mut self,
         base: u64,
         now: Duration,
-        low: &BTreeMap<ChainId, i64>,
+        low: &BTreeMap<SplitId, i64>,
         faulty: bool,
     ) -> Event {
         if faulty && sometimes(&mut self.random, 0.02) {
@@ -202,7 +202,7 @@ impl Task {
         if let Some((chain, (_, next))) = self.source.iter().find(|(c, (_, n))| *n < low[*c]) {
             return Event::Lost(vec![super::lost(chain, *next, low[chain])]);
         }
-        let ready: Vec<&ChainId> = self
+        let ready: Vec<&SplitId> = self
             .source
             .iter()
             .filter(|(_, (_, n))| *n < END)
@@ -262,8 +262,8 @@ impl Task {
             Effect::Discard => self.sink = Sink::default(),
             Effect::GoTo(positions) => {
                 self.sink = Sink::default();
-                let named: Vec<&ChainId> = positions.iter().map(|p| &p.chain).collect();
-                let read: Vec<&ChainId> = self.source.keys().collect();
+                let named: Vec<&SplitId> = positions.iter().map(|p| &p.chain).collect();
+                let read: Vec<&SplitId> = self.source.keys().collect();
                 assert_eq!(named.len(), read.len(), "{named:?} of {read:?}");
                 for p in &positions {
                     let at = self.source.get_mut(&p.chain);

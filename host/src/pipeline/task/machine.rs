@@ -14,10 +14,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::chain::Chain;
+use crate::chain::TransformChain;
 use crate::error::{Error, Remedy};
 use crate::pipeline::messages::{Change, HandIn, ToCommitter, ToTask};
-use crate::record::ChainId;
+use crate::record::SplitId;
 use crate::sink::Sealed;
 use crate::source::{LostRange, Position};
 
@@ -107,8 +107,8 @@ pub enum Effect {
     /// The sink drops what is not sealed, the source goes to these positions.
     GoTo(Vec<Position>),
     Assign(Vec<Position>),
-    Release(Vec<ChainId>),
-    UseRules(Box<Chain>),
+    Release(Vec<SplitId>),
+    UseRules(Box<TransformChain>),
     /// The source stops fetching, or goes on.
     PauseSource(bool),
     Tell(Told),

@@ -23,7 +23,7 @@ use super::messages::{ToCommitter, ToTask};
 use super::report::{Left, Report, Stages};
 use super::stop::Stop;
 use crate::backoff::Backoff;
-use crate::chain::{Chain, Letter};
+use crate::chain::{DeadLetter, TransformChain};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::record::Batch;
@@ -54,7 +54,7 @@ pub struct TaskOptions {
 pub struct Task {
     pub options: TaskOptions,
     pub source: Box<dyn Source>,
-    pub chain: Chain,
+    pub chain: TransformChain,
     pub sink: Box<dyn Sink>,
     pub committer: Sender<ToCommitter>,
     pub messages: Receiver<ToTask>,
@@ -246,7 +246,7 @@ fn place(batch: &Batch) -> String {
     format!("{}@{}..{}", batch.covers.tp, range.from, range.to)
 }
 
-fn refused(batch: &Batch, letter: &Letter) -> Error {
+fn refused(batch: &Batch, letter: &DeadLetter) -> Error {
     let offset = batch.offset.value(letter.record as usize);
     let reason = letter.reasons.first();
     Error::new(

@@ -9,7 +9,7 @@ use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
 use crate::config::Unit;
 use crate::pipeline::Ending;
-use crate::record::{Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
+use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition};
 use crate::sink::{Gathered, Sealed};
 use crate::source::Position;
 
@@ -36,7 +36,7 @@ impl Source for Endless {
             partition: 0,
         };
         Ok(Some(builder.finish(Covers {
-            chain: ChainId::kafka("c", "t", 0),
+            chain: SplitId::kafka("c", "t", 0),
             epoch: 0,
             tp,
             range,
@@ -123,7 +123,7 @@ fn with_memory_full_and_a_commit_in_flight_the_source_is_paused_until_the_answer
             backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(1)),
         },
         source: Box::new(Endless { next: 0, paused }),
-        chain: Chain::new(vec![], Unit::Row).unwrap(),
+        chain: TransformChain::new(vec![], Unit::Row).unwrap(),
         sink: Box::<Hoard>::default(),
         committer,
         messages,

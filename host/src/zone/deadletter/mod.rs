@@ -18,9 +18,9 @@ use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow_select::take::take;
 
-pub use read::{Counts, Filter, Original, Stored, StoredReason, counts, read};
+pub use read::{Counts, Filter, Original, StoredLetter, StoredReason, counts, read};
 
-use crate::chain::{Letter, Reason};
+use crate::chain::{DeadLetter, Reason};
 use crate::error::{Error, Kind, Result};
 use crate::record::{
     Batch, HEADERS, KEY, OFFSET, PARTITION, ROW, TIMESTAMP, TOPIC, VALUE, headers_type,
@@ -68,7 +68,7 @@ fn error_item() -> FieldRef {
 }
 
 /// One row per letter, in their order, which is that of their records. Letters name records of `batch`.
-pub fn rows(batch: &Batch, letters: &[Letter]) -> Result<RecordBatch> {
+pub fn rows(batch: &Batch, letters: &[DeadLetter]) -> Result<RecordBatch> {
     let wrong =
         |e| Error::new(Kind::Bug, "deadletter.rows", "letters do not fit the batch").source(e);
     let records = UInt32Array::from_iter_values(letters.iter().map(|letter| letter.record));
@@ -86,9 +86,9 @@ pub fn rows(batch: &Batch, letters: &[Letter]) -> Result<RecordBatch> {
         };
         columns.push(values.map_err(wrong)?);
     }
-    let piece = |letter: &Letter| letter.piece.map(|p| i32::try_from(p).unwrap_or(i32::MAX));
+    let piece = |letter: &DeadLetter| letter.piece.map(|p| i32::try_from(p).unwrap_or(i32::MAX));
     columns.push(Arc::new(Int32Array::from_iter(letters.iter().map(piece))));
-    let text = |of: fn(&Letter) -> &str| -> ArrayRef {
+    let text = |of: fn(&DeadLetter) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(letters.iter().map(of)))
     };
     columns.push(text(|l| &l.by.transform));
@@ -97,7 +97,7 @@ pub fn rows(batch: &Batch, letters: &[Letter]) -> Result<RecordBatch> {
     columns.push(text(|l| &l.by.digest));
     columns.push(text(|l| &l.by.config_digest));
     columns.push(text(|l| l.reasons.first().map_or("unknown", |r| &r.code)));
-    let field = |l: &Letter| l.reasons.first().and_then(|r| r.field.clone());
+    let field = |l: &DeadLetter| l.reasons.first().and_then(|r| r.field.clone());
     columns.push(Arc::new(StringArray::from_iter(letters.iter().map(field))));
     columns.push(text(|l| l.reasons.first().map_or("", |r| &r.message)));
     columns.push(errors(letters).map_err(wrong)?);
@@ -119,7 +119,7 @@ fn without_nulls(lists: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(ListArray::try_new(item, lengths, values, None)?))
 }
 
-fn errors(letters: &[Letter]) -> Result<ArrayRef, ArrowError> {
+fn errors(letters: &[DeadLetter]) -> Result<ArrayRef, ArrowError> {
     let (mut codes, mut fields, mut messages) = (
         StringBuilder::new(),
         StringBuilder::new(),
@@ -150,7 +150,7 @@ fn errors(letters: &[Letter]) -> Result<ArrayRef, ArrowError> {
 mod tests {
     use super::*;
     use crate::chain::Identity;
-    use crate::record::{BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
+    use crate::record::{BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition};
     use arrow_array::Array;
     use arrow_array::types::Int64Type;
 
@@ -160,7 +160,7 @@ mod tests {
         builder.push(5, None, Some(b"k"), Some(b"<a"), std::iter::empty());
         builder.push(9, Some(1), None, None, [("h", Some(&b"v"[..]))].into_iter());
         let batch = builder.finish(Covers {
-            chain: ChainId::kafka("c", "t", 3),
+            chain: SplitId::kafka("c", "t", 3),
             epoch: 0,
             tp: TopicPartition {
                 topic: "t".into(),
@@ -181,19 +181,19 @@ mod tests {
             message: format!("{code}!"),
         };
         let letters = [
-            Letter {
+            DeadLetter {
                 record: 0,
                 piece: None,
                 by: by.clone(),
                 reasons: vec![reason("bad_xml", None)],
             },
-            Letter {
+            DeadLetter {
                 record: 1,
                 piece: Some(2),
                 by: by.clone(),
                 reasons: vec![reason("type", Some("year")), reason("required", Some("id"))],
             },
-            Letter {
+            DeadLetter {
                 record: 1,
                 piece: Some(3),
                 by,

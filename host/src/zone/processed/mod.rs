@@ -17,7 +17,7 @@ use arrow_schema::{ArrowError, Schema, SchemaRef};
 use crate::chain::Ledger;
 use crate::commit::{AddedFile, LogName, Role};
 use crate::error::{Error, Kind, Result};
-use crate::record::{ChainId, OFFSET, ROW};
+use crate::record::{OFFSET, ROW, SplitId};
 use crate::sink::Finish;
 use crate::store::Store;
 
@@ -56,7 +56,7 @@ pub struct ProcessedBatch {
     options: ProcessedOptions,
     schema: SchemaRef,
     scheme: KeyScheme,
-    chains: Vec<ChainId>,
+    chains: Vec<SplitId>,
     batches: Vec<RecordBatch>,
     rows: Vec<Row>,
     candidates: Vec<Candidate>,
@@ -80,7 +80,7 @@ pub struct Processed {
     /// Rows files, each followed by its sidecar.
     pub files: Vec<Box<dyn Finish>>,
     /// Per chain that had rows. A record all of whose rows are duplicates counts as filtered.
-    pub ledgers: BTreeMap<ChainId, Ledger>,
+    pub ledgers: BTreeMap<SplitId, Ledger>,
     /// The column that is left out of the files because the partition column has its name.
     pub dropped_column: Option<String>,
 }
@@ -243,7 +243,7 @@ impl ProcessedBatch {
     pub fn finish(
         mut self,
         live: &[AddedFile],
-        version_of: &dyn Fn(&ChainId, i64) -> Option<u64>,
+        version_of: &dyn Fn(&SplitId, i64) -> Option<u64>,
     ) -> Result<Processed> {
         let order = self.order(version_of)?;
         let duplicate = self.duplicates(live, &order)?;
@@ -280,7 +280,7 @@ impl ProcessedBatch {
     }
 
     /// Per row: (RAW version, chain by topic id and partition); offset and `_row` are in [`Row`].
-    fn order(&self, version_of: &dyn Fn(&ChainId, i64) -> Option<u64>) -> Result<Vec<(u64, u32)>> {
+    fn order(&self, version_of: &dyn Fn(&SplitId, i64) -> Option<u64>) -> Result<Vec<(u64, u32)>> {
         let mut sorted: Vec<usize> = (0..self.chains.len()).collect();
         sorted.sort_by_key(|i| split_chain(self.chains[*i].as_str()));
         let mut ranks = vec![0; sorted.len()];
@@ -371,7 +371,7 @@ impl ProcessedBatch {
         Ok(by.period(value))
     }
 
-    fn ledgers(&self, duplicate: &[bool]) -> BTreeMap<ChainId, Ledger> {
+    fn ledgers(&self, duplicate: &[bool]) -> BTreeMap<SplitId, Ledger> {
         let mut seen: Vec<(u32, i64, bool)> = self
             .rows
             .iter()
@@ -381,7 +381,7 @@ impl ProcessedBatch {
         if !seen.is_sorted() {
             seen.sort_unstable();
         }
-        let mut ledgers: BTreeMap<ChainId, Ledger> = BTreeMap::new();
+        let mut ledgers: BTreeMap<SplitId, Ledger> = BTreeMap::new();
         for record in seen.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let Some((chain, ..)) = record.first() else {
                 continue;

@@ -27,7 +27,7 @@ fn a_message_with_ten_thousand_bad_pieces_costs_its_own_size_once() {
     builder.push(1, None, Some(&key), Some(&message), headers());
     builder.push(2, None, None, Some(b"after"), headers());
     let batch = builder.finish(covers("books", 0, 0, 3));
-    let letter = |record: u32, piece: u32| Letter {
+    let letter = |record: u32, piece: u32| DeadLetter {
         record,
         piece: Some(piece),
         by: identity(),

@@ -13,9 +13,9 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use crate::chain::{Applied, Column, Identity, Ledger, Letter, Reason, Table};
+use crate::chain::{Applied, Column, DeadLetter, Identity, Ledger, Reason, Table};
 use crate::commit::{AddedFile, LogName};
-use crate::record::{Batch, BatchBuilder, ChainId, Covers, OffsetRange, TopicPartition};
+use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition};
 use crate::sink::Finish;
 use crate::store::{self, Published, Store};
 
@@ -30,8 +30,8 @@ pub fn log() -> LogName {
     LogName::new("books", "raw")
 }
 
-pub fn chain(topic: &str, partition: i32) -> ChainId {
-    ChainId::kafka("c", topic, partition)
+pub fn chain(topic: &str, partition: i32) -> SplitId {
+    SplitId::kafka("c", topic, partition)
 }
 
 pub fn covers(topic: &str, partition: i32, from: i64, to: i64) -> Covers {
@@ -86,7 +86,7 @@ pub fn apply(batch: &Batch) -> Applied {
         message: "no".into(),
     };
     let mut refuse = |record, piece, code| {
-        letters.push(Letter {
+        letters.push(DeadLetter {
             record,
             piece,
             by: identity(),

@@ -69,7 +69,7 @@ fn options(lookback_days: u32) -> ProcessedOptions {
     }
 }
 
-fn version(_: &ChainId, offset: i64) -> Option<u64> {
+fn version(_: &SplitId, offset: i64) -> Option<u64> {
     u64::try_from(offset / 10).ok()
 }
 
@@ -79,7 +79,7 @@ fn run(
     options: &ProcessedOptions,
     input: &[&In],
     live: &mut Vec<AddedFile>,
-) -> Result<BTreeMap<ChainId, Ledger>, Error> {
+) -> Result<BTreeMap<SplitId, Ledger>, Error> {
     let mut batch = ProcessedBatch::new(store.clone(), options.clone(), schema())?;
     for piece in input.chunks(7) {
         for partition in [1, 0, 10, 9] {

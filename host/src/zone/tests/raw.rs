@@ -399,7 +399,7 @@ fn a_hole_between_batches_and_a_broken_ledger_are_refused_and_stick() {
     assert!(w.sink.write(&hole, open_ledger).is_err());
     w.sink.discard();
     let mut fewer = apply(&hole);
-    fewer.letters.push(Letter {
+    fewer.letters.push(DeadLetter {
         record: 0,
         piece: None,
         by: identity(),
@@ -432,7 +432,7 @@ fn a_recreated_topic_does_not_share_a_file_with_its_namesake() {
     let mut w = world(options());
     w.write(&records("books", 0, 0, 10));
     let mut again = records("books", 0, 0, 10);
-    again.covers.chain = ChainId::kafka("c", "other-id", 0);
+    again.covers.chain = SplitId::kafka("c", "other-id", 0);
     w.write(&again);
     let sealed = w.seal();
     let files = publish(&w.store, &log(), sealed.files);
