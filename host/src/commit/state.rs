@@ -344,6 +344,34 @@ impl State {
         if self.writers.len() > PACE_WINDOW {
             self.writers.pop_front();
         }
+        self.fold_opens(entry);
+        self.fold_spans(entry);
+        self.fold_outputs(entry);
+        self.gced.extend(entry.gc.iter().cloned());
+        if !entry.add.is_empty() || !entry.deliver.is_empty() || !entry.remove.is_empty() {
+            self.data_at = entry.version;
+        }
+        for (transform, counters) in &entry.counters {
+            let sums = self.counters.entry(transform.clone()).or_default();
+            for (counter, amount) in counters {
+                *sums.entry(counter.clone()).or_default() += amount;
+            }
+        }
+        if let Some(reader) = &entry.reader {
+            self.fold_reader(reader);
+        }
+        if let Some(rewind) = &entry.rewind {
+            rewind.readers.iter().for_each(|r| self.fold_reader(r));
+            self.followed = rewind.r#gen.unwrap_or(self.followed);
+            self.removed_at = entry.version;
+            self.data_at = entry.version;
+        }
+        self.fold_plan(entry);
+        self.fold_swap(entry);
+        super::history::fold(&mut self.eras, entry);
+    }
+
+    fn fold_opens(&mut self, entry: &Entry) {
         for open in &entry.open {
             let chain = SplitState {
                 topic: open.topic.clone(),
@@ -364,6 +392,9 @@ impl State {
             };
             self.chains.insert(open.chain.clone(), chain);
         }
+    }
+
+    fn fold_spans(&mut self, entry: &Entry) {
         for span in &entry.spans {
             let Some(chain) = self.chains.get_mut(&span.chain) else {
                 continue; // checked: V2
@@ -387,6 +418,10 @@ impl State {
                 lost: chain.lost,
             });
         }
+    }
+
+    /// Files and deliveries that came, files that left.
+    fn fold_outputs(&mut self, entry: &Entry) {
         for file in &entry.add {
             let live = LiveFile {
                 file: file.clone(),
@@ -412,28 +447,6 @@ impl State {
                 self.removed.insert(file.clone(), removed);
             }
         }
-        self.gced.extend(entry.gc.iter().cloned());
-        if !entry.add.is_empty() || !entry.deliver.is_empty() || !entry.remove.is_empty() {
-            self.data_at = entry.version;
-        }
-        for (transform, counters) in &entry.counters {
-            let sums = self.counters.entry(transform.clone()).or_default();
-            for (counter, amount) in counters {
-                *sums.entry(counter.clone()).or_default() += amount;
-            }
-        }
-        if let Some(reader) = &entry.reader {
-            self.fold_reader(reader);
-        }
-        if let Some(rewind) = &entry.rewind {
-            rewind.readers.iter().for_each(|r| self.fold_reader(r));
-            self.followed = rewind.r#gen.unwrap_or(self.followed);
-            self.removed_at = entry.version;
-            self.data_at = entry.version;
-        }
-        self.fold_plan(entry);
-        self.fold_swap(entry);
-        super::history::fold(&mut self.eras, entry);
     }
 
     /// About how many things it holds, some hundred bytes each: what grows with the log.

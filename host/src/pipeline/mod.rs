@@ -1,7 +1,7 @@
 //! Pipelines: what runs between a source and a zone. No I/O of its own but through source, chain, sink and log.
 //!
 //! ```text
-//! run.rs ── one thread per pipeline ─┬─ stream.rs  Kafka → zone: tasks (task/), one committer (committer/)
+//! run.rs ── one thread per pipeline ─┬─ stream.rs  records → zone: tasks (task/), one committer (committer/)
 //!                                    └─ batch.rs   zone → zone: plan, read, dedup, commit
 //! positions/  where a pipeline stands that does not run, and putting it elsewhere; whoever reads its zone follows
 //! rules/  which rules a start runs, and how they change while records flow

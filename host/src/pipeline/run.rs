@@ -201,7 +201,7 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
     }
 }
 
-/// `trigger = every:…` from Kafka: each pass takes what is there; the next one begins an interval after the last began.
+/// `trigger = every:…` of a source of records: each pass takes what is there; the next one begins an interval after the last began.
 fn pass_again(config: &PipelineConfig, took: Duration) -> Option<Duration> {
     match (&config.source, config.trigger) {
         (Source::Records(_), Trigger::Every(every)) => Some(every.saturating_sub(took)),

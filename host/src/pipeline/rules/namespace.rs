@@ -9,7 +9,7 @@ use crate::zone::{Clash, Origin, clashes as among, is_system, reserved};
 
 use super::{columns_of, transforms_of};
 
-/// Of a pipeline from Kafka, by the columns that its transforms say they make.
+/// Of a pipeline that reads records, by the columns that its transforms say they make.
 pub fn clashes(config: &PipelineConfig, transforms: &[Box<dyn Transform>]) -> Vec<Problem> {
     let columns = columns_of(transforms);
     let mut own = Vec::new();
