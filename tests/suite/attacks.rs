@@ -88,13 +88,13 @@ fn validated(daemon: &Running, config: &BTreeMap<String, String>) -> String {
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     let body = answer.json();
     let configs = body["configs"].as_array().cloned().unwrap_or_default();
-    let errors = configs
-        .iter()
-        .flat_map(|one| one["value"]["errors"].as_array().cloned());
-    let errors: Vec<String> = errors
-        .flatten()
-        .map(|e| e.as_str().unwrap().to_owned())
-        .collect();
+    let mut errors = Vec::new();
+    for value in configs.iter().map(|config| &config["value"]) {
+        let name = value["name"].as_str().unwrap();
+        for error in value["errors"].as_array().into_iter().flatten() {
+            errors.push(format!("{name}: {}", error.as_str().unwrap()));
+        }
+    }
     assert_eq!(body["error_count"], errors.len(), "{body}");
     errors.join("\n")
 }

@@ -208,7 +208,7 @@ fn a_refused_record_is_told_with_its_place_in_every_form() {
             if progress == "plain" {
                 let last = stdout(&output);
                 assert!(last.contains("failed (record_refused)"), "{last}");
-                assert!(last.contains("3 records wait"), "{last}");
+                assert!(last.contains("3 records waiting"), "{last}");
             }
         }
     }

@@ -72,6 +72,8 @@ pub struct Measured {
     tell_due: Duration,
     /// When the last sealing began.
     seal_begun: Duration,
+    /// Offsets of the batch that was read and is not written: what a failure in between leaves.
+    in_hand: u64,
 }
 
 impl Task {
@@ -80,7 +82,7 @@ impl Task {
         let task = self.options.index;
         let mut machine = Machine::new(task, self.options.backoff);
         let ended = self.drive(&mut machine);
-        let uncommitted = machine.uncommitted();
+        let uncommitted = machine.uncommitted() + self.measured.in_hand;
         let lag = self.source.lag().map(|behind| behind + uncommitted);
         self.report.left(task, Left { uncommitted, lag });
         drop(self.committer.send(ToCommitter::Ended { task }));
@@ -127,6 +129,7 @@ impl Task {
             Effect::Discard => self.sink.discard(),
             Effect::GoTo(positions) => {
                 self.sink.discard();
+                self.measured.in_hand = 0;
                 return self.source.seek(&positions);
             }
             Effect::Assign(positions) => return self.source.assign(&positions),
@@ -187,6 +190,9 @@ impl Task {
         let Some(batch) = self.source.next(POLL_WAIT)? else {
             return Ok(None);
         };
+        let range = batch.covers.range;
+        let offsets = u64::try_from(range.to - range.from).unwrap_or(0);
+        self.measured.in_hand = offsets;
         let read = self.clock.elapsed();
         let at = |error: Error| error.with("at", place(&batch));
         let applied = self.chain.apply(&batch).map_err(at)?;
@@ -201,8 +207,8 @@ impl Task {
         stages.read += read.saturating_sub(begun);
         stages.transform += transformed.saturating_sub(read);
         stages.write += self.clock.elapsed().saturating_sub(transformed);
-        let range = batch.covers.range;
-        Ok(Some(u64::try_from(range.to - range.from).unwrap_or(0)))
+        self.measured.in_hand = 0;
+        Ok(Some(offsets))
     }
 
     fn listen(&self, wait: Duration) -> Event {
