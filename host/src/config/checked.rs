@@ -55,6 +55,10 @@ pub enum Trigger {
 }
 
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of a pipeline, moved a few times"
+)]
 pub enum Source {
     /// Of any system that gives records.
     Records(Arc<dyn SourceConfig>),

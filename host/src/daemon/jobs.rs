@@ -20,6 +20,10 @@ use crate::plugin::{Places, Plugins};
 
 /// What a config of a `connector.class` asks for.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of a pipeline, moved a few times"
+)]
 pub enum Job {
     Pipeline(Box<PipelineConfig>),
     File(FileJob),

@@ -261,7 +261,7 @@ pub(super) fn plain(c: &CommitReport) -> String {
     out.push_str(&format!(
         "  {} in {}  {:.0} records/s",
         bytes(c.bytes),
-        plural(c.files as u64, "file"),
+        plural(c.files, "file"),
         rate(c.ledger.records.read, c.since_last)
     ));
     if let Some(lag) = c.lag {

@@ -283,8 +283,8 @@ impl FileRows {
     /// What the metadata of the file says under this key.
     pub(super) fn note(&self, key: &str) -> Option<&str> {
         let notes = self.metadata.metadata().file_metadata();
-        let notes = notes.key_value_metadata()?.iter();
-        let found = notes.filter(|note| note.key == key).next_back()?;
+        let mut notes = notes.key_value_metadata()?.iter();
+        let found = notes.rfind(|note| note.key == key)?;
         found.value.as_deref()
     }
 

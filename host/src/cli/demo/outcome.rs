@@ -321,8 +321,8 @@ fn print_pipeline(p: &Pipeline) {
             "  {}/{name}: {}, {}, {}, {}",
             p.root,
             plural(tree.rows, "row"),
-            plural(tree.files as u64, "file"),
-            plural(tree.directories as u64, "partition"),
+            plural(tree.files, "file"),
+            plural(tree.directories, "partition"),
             bytes(tree.bytes)
         ));
     }

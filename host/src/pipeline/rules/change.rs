@@ -45,6 +45,10 @@ struct RuleChange {
 }
 
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of a pipeline, moved a few times"
+)]
 enum What {
     /// These rules instead of those that `from` names. Whoever asks has looked at the columns.
     Swap(Swap),

@@ -431,7 +431,7 @@ const SHARED: Replace = Replace {
 };
 
 fn folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |dir| fs::create_dir_all(dir))
+    path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
