@@ -17,6 +17,7 @@ help:
 	@echo 'make fuzz     longer random tests: SECONDS (600) for each of two targets, from SEED (1) on'
 	@echo 'make build    the program, plugins and all: target/debug/weir'
 	@echo 'make plugins  the plugins alone: target/plugins/*.wasm'
+	@echo 'make bindings after a change of wit/weir.wit: what wit-bindgen makes of it, for the SDK'
 	@echo 'make bench    recorded measurements of this machine, with controls; ONLY=swaps for one part'
 	@echo 'make lint     formatting and lints, warnings are errors'
 
