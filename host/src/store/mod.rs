@@ -37,7 +37,9 @@ pub use place::{Place, Seal, UPLOAD_PARTS_MAX, Upload};
 pub use probe::probe;
 pub use rename::{Renamed, Renames, StagedWriter};
 
-use crate::error::Result;
+pub use crate::config::Location;
+use crate::config::System;
+use crate::error::{Error, Kind, Result};
 
 /// Answer of [`Store::create`] when it is clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,15 +179,30 @@ impl dyn Store + '_ {
     }
 }
 
-/// `file:relative/or/absolute`, `file:///absolute`, `memory:name`, and `memory+upload:name` for tests and trials. A missing
-/// directory is made; memory stores of one URL are shared inside the process.
-pub fn open(url: &str) -> Result<Arc<dyn Store>> {
+/// The store of a location. A missing directory is made, a missing bucket is an error; memory stores of one URL
+/// (`memory:name`, and `memory+upload:name` for tests and trials) are shared inside the process.
+pub fn open(at: &Location) -> Result<Arc<dyn Store>> {
     errno::handles_max();
-    let opened: Arc<dyn Store> = match url.split_once(':') {
-        Some(("memory" | "memory+upload", _)) => memory::open(url)?,
-        _ => objects::directory(url)?,
+    let opened: Arc<dyn Store> = match at.system() {
+        Some(System::Memory) => memory::open(&at.url)?,
+        Some(System::S3 | System::Gcs | System::Azure | System::Hdfs) => return Err(not_here(at)),
+        Some(System::File) | None => objects::directory(&at.url)?,
     };
     Ok(abort::wrapped(opened))
+}
+
+fn not_here(at: &Location) -> Error {
+    Error::new(
+        Kind::ConfigInvalid,
+        "store.open",
+        "stores of this kind are not supported",
+    )
+    .with("url", &at.url)
+}
+
+/// A URL without keys beside it: defaults, and the credentials of this machine.
+pub fn open_url(url: &str) -> Result<Arc<dyn Store>> {
+    open(&Location::of(url))
 }
 
 /// The directory that a URL names; none of a store that is none.
@@ -195,9 +212,9 @@ pub fn directory_of(url: &str) -> Option<PathBuf> {
 }
 
 /// As [`open`], but makes nothing: `None` where the directory is not there.
-pub fn open_existing(url: &str) -> Result<Option<Arc<dyn Store>>> {
-    if directory_of(url).is_some_and(|path| !path.is_dir()) {
+pub fn open_existing(at: &Location) -> Result<Option<Arc<dyn Store>>> {
+    if directory_of(&at.url).is_some_and(|path| !path.is_dir()) {
         return Ok(None);
     }
-    open(url).map(Some)
+    open(at).map(Some)
 }
