@@ -267,6 +267,12 @@ fn from_env(name: &str, default: Option<&str>) -> Result<String> {
     }
 }
 
+/// A variable that the tools of a cloud or of a system look for themselves; empty counts as not set. Never what a config's
+/// reference stands for.
+pub fn machine(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Theirs are some KiB; anything larger is no such file.
 const SECRETS: Limit = Limit {
     bytes: 1 << 20,
