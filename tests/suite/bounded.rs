@@ -60,7 +60,12 @@ fn long_log(rig: &Rig, pipeline: &str, newest: u64, swaps: u64) {
         let done = log.commit(Draft::Swap(swap)).expect("swap");
         assert!(matches!(done, Outcome::Committed { .. }), "{done:?}");
     }
-    let root = config.sink.at.url.strip_prefix("file:").expect("a directory");
+    let root = config
+        .sink
+        .at
+        .url
+        .strip_prefix("file:")
+        .expect("a directory");
     lengthen(Path::new(root), &name, log.version(), newest);
 }
 

@@ -385,7 +385,9 @@ fn hdfs(rest: &str) -> Parsed<String> {
 fn below(prefix: &str) -> Parsed<()> {
     let bad = |hint: &str| Err(refuse(problem::BAD_URL, EXPECTED).hint(hint));
     if prefix.contains(['?', '#']) {
-        return bad("a store's URL ends before `?` and `#`; credentials stand in keys of their own");
+        return bad(
+            "a store's URL ends before `?` and `#`; credentials stand in keys of their own",
+        );
     }
     let odd = |part: &str| part.is_empty() || part == "." || part == "..";
     if !prefix.is_empty() && prefix.split('/').any(odd) {
@@ -400,7 +402,11 @@ fn below(prefix: &str) -> Parsed<()> {
 /// A URL that was refused, for a message: without what may be a secret in it.
 pub fn shown(typed: &str) -> String {
     let plain = typed.split(['?', '#']).next().unwrap_or_default();
-    let cut = if plain.len() < typed.len() { "?…" } else { "" };
+    let cut = if plain.len() < typed.len() {
+        "?…"
+    } else {
+        ""
+    };
     match plain.split_once("://") {
         Some((scheme, rest)) => {
             let end = rest.find('/').unwrap_or(rest.len());
@@ -488,9 +494,7 @@ mod tests {
         assert!(!same("s3://b/x", "gs://b/x"));
         let mut az = Location::of("az://box/raw");
         az.options.account_name = Some("acc".to_owned());
-        assert!(az.is_same(&Location::of(
-            "wasbs://box@acc.blob.core.windows.net/raw"
-        )));
+        assert!(az.is_same(&Location::of("wasbs://box@acc.blob.core.windows.net/raw")));
         let mut other = Location::of("s3://b/x");
         other.options.endpoint = Some("http://localhost:1".to_owned());
         assert!(!other.is_same(&Location::of("s3://b/x")));

@@ -264,7 +264,9 @@ impl Reach {
     pub fn identity(&self, url: &str) -> Result<(), Denied> {
         let below = |allowed: &String| {
             let rest = url.strip_prefix(allowed.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || allowed.ends_with('/') || rest.starts_with('/'))
+            rest.is_some_and(|rest| {
+                rest.is_empty() || allowed.ends_with('/') || rest.starts_with('/')
+            })
         };
         let may = !self.confined || self.bounds.identity.iter().any(below);
         may.then_some(()).ok_or_else(|| Denied {

@@ -113,7 +113,9 @@ fn has_login(value: &str) -> bool {
 
 /// A URL with a shared access signature in it.
 fn has_signature(value: &str) -> bool {
-    let query = value.split_once("://").and_then(|(_, rest)| rest.split_once('?'));
+    let query = value
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once('?'));
     query.is_some_and(|(_, query)| {
         let mut given = query.split('&').filter_map(|pair| pair.split_once('='));
         given.any(|(name, value)| name == "sig" && !value.is_empty() && !value.starts_with("${"))

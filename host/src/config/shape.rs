@@ -173,7 +173,10 @@ impl Shape {
                 .map(|c| format!("`{c}`"))
                 .collect::<Vec<_>>()
                 .join(" or "),
-            Shape::Url => "URL: `file:…`, `s3://…`, `gs://…`, `az://…`, `abfss://…`, `hdfs://…`, `memory:…`".into(),
+            Shape::Url => {
+                "URL: `file:…`, `s3://…`, `gs://…`, `az://…`, `abfss://…`, `hdfs://…`, `memory:…`"
+                    .into()
+            }
             Shape::Brokers => "`host:port`, separated by commas".into(),
             Shape::Trigger => "`continuous`, `available-now`, `every:<duration>`".into(),
             Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`, `group:<name>`".into(),

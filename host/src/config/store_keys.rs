@@ -209,7 +209,10 @@ fn tags(text: &str) -> Result<Vec<(String, String)>, String> {
         let (name, value) = (name.trim(), value.trim());
         let legal = |c: char| c.is_alphanumeric() || " +-=._:/@".contains(c);
         if name.is_empty() || name.len() > 128 || value.len() > 256 {
-            return Err("a tag is `name=value`, the name of 1 to 128 bytes, the value of at most 256".to_owned());
+            return Err(
+                "a tag is `name=value`, the name of 1 to 128 bytes, the value of at most 256"
+                    .to_owned(),
+            );
         }
         if !name.chars().chain(value.chars()).all(legal) {
             return Err("tags have letters, digits, spaces and + - = . _ : / @".to_owned());
@@ -253,7 +256,11 @@ pub fn check(checker: &mut Checker<'_>, url_key: &str) {
         checker.problem(&at("tags"), problem::WRONG_TYPE, message);
     }
     if location.options.sse_kms_key.is_some() && location.options.sse != Sse::Kms {
-        let message = format!("`{}` without `{}` = aws:kms encrypts nothing", at("sse.kms.key"), at("sse.type"));
+        let message = format!(
+            "`{}` without `{}` = aws:kms encrypts nothing",
+            at("sse.kms.key"),
+            at("sse.type")
+        );
         let hint = format!("write {} = \"aws:kms\"", at("sse.type"));
         checker.contradiction(&at("sse.kms.key"), message, &hint);
     }
@@ -266,7 +273,8 @@ fn not_here(checker: &mut Checker<'_>, key: &str, url_key: &str, takes: &[System
         names.join(" and "),
         is.name()
     );
-    checker.problem(key, problem::DOES_NOT_APPLY, message).hint = Some("take the key out".to_owned());
+    checker.problem(key, problem::DOES_NOT_APPLY, message).hint =
+        Some("take the key out".to_owned());
 }
 
 fn address(checker: &mut Checker<'_>, keys: &str, options: &Options) {
@@ -278,8 +286,11 @@ fn address(checker: &mut Checker<'_>, keys: &str, options: &Options) {
         Some(("https", place)) => place,
         Some(("http", place)) => {
             if !options.allow_http {
-                let message = format!("`{key}` speaks without TLS, and `{keys}allow.http` does not allow it");
-                let hint = format!("write https://, or {keys}allow.http = true on a network that you trust");
+                let message =
+                    format!("`{key}` speaks without TLS, and `{keys}allow.http` does not allow it");
+                let hint = format!(
+                    "write https://, or {keys}allow.http = true on a network that you trust"
+                );
                 checker.contradiction(&key, message, &hint);
             }
             place
@@ -287,7 +298,9 @@ fn address(checker: &mut Checker<'_>, keys: &str, options: &Options) {
         _ => "",
     };
     if place.is_empty() || place.contains(['@', '?', '#']) || place.contains(char::is_whitespace) {
-        let message = format!("`{key}`: expected `https://host:port` or `http://host:port`, without credentials");
+        let message = format!(
+            "`{key}`: expected `https://host:port` or `http://host:port`, without credentials"
+        );
         checker.problem(&key, problem::BAD_URL, message);
     }
 }
@@ -296,11 +309,19 @@ fn credentials(checker: &mut Checker<'_>, keys: &str, system: System) {
     let at = |name: &str| format!("{keys}{name}");
     let (pairs, sets): (&[(&str, &str)], &[&str]) = match system {
         S3 => (
-            &[("access.key.id", "secret.access.key"), ("secret.access.key", "access.key.id"), ("session.token", "secret.access.key")],
+            &[
+                ("access.key.id", "secret.access.key"),
+                ("secret.access.key", "access.key.id"),
+                ("session.token", "secret.access.key"),
+            ],
             &["access.key.id", "profile"],
         ),
         Azure => (
-            &[("client.secret", "client.id"), ("client.secret", "tenant.id"), ("tenant.id", "client.id")],
+            &[
+                ("client.secret", "client.id"),
+                ("client.secret", "tenant.id"),
+                ("tenant.id", "client.id"),
+            ],
             &["account.key", "sas.token", "client.secret"],
         ),
         Gcs => (&[], &["credentials.file"]),
@@ -312,7 +333,11 @@ fn credentials(checker: &mut Checker<'_>, keys: &str, system: System) {
             checker.contradiction(&at(one), message, &format!("set {}", at(other)));
         }
     }
-    let mut given: Vec<String> = sets.iter().map(|name| at(name)).filter(|key| checker.typed(key)).collect();
+    let mut given: Vec<String> = sets
+        .iter()
+        .map(|name| at(name))
+        .filter(|key| checker.typed(key))
+        .collect();
     if checker.is(&at("anonymous"), "true") == Some(true) {
         given.push(at("anonymous"));
     }

@@ -89,10 +89,8 @@ fn tables(checker: &mut Checker<'_>) {
         let hint = "dead letters and rows need a table each";
         contradiction(checker, "errors.dlq.table", message, hint);
     }
-    if let (Some(from), Some(to)) = (
-        checker.location("source.url"),
-        checker.location("sink.url"),
-    ) && from.is_same(&to)
+    if let (Some(from), Some(to)) = (checker.location("source.url"), checker.location("sink.url"))
+        && from.is_same(&to)
         && checker.source.is_some_and(|source| source.name == "zone")
         && checker
             .text("source.table")

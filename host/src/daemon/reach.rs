@@ -157,7 +157,11 @@ pub fn may_refer(config: &BTreeMap<String, String>, key: &str) -> bool {
         return !["", "type", "plugin.version"].contains(&name);
     }
     // Not secrets, but never shown, and kept beside their secrets.
-    if ours && [".store.access.key.id", ".store.proxy"].iter().any(|end| key.ends_with(end)) {
+    if ours
+        && [".store.access.key.id", ".store.proxy"]
+            .iter()
+            .any(|end| key.ends_with(end))
+    {
         return true;
     }
     let password = |key: &crate::connect::Key| key.kind == Type::Password;

@@ -47,7 +47,10 @@ impl Reader<'_> {
             match store_prefix(&typed) {
                 Some(url) => identity.push(url),
                 None => {
-                    let message = format!("`{IDENTITY}`: `{}` is no store's URL", location::shown(&typed));
+                    let message = format!(
+                        "`{IDENTITY}`: `{}` is no store's URL",
+                        location::shown(&typed)
+                    );
                     let hint = "`s3://bucket` or `s3://bucket/prefix`; `s3://` is every bucket";
                     self.problem(IDENTITY, problem::BAD_URL, message, Some(hint.to_owned()));
                 }

@@ -233,12 +233,7 @@ fn bad(message: impl Into<String>) -> Error {
     Error::new(Kind::ConfigInvalid, OP, message)
 }
 
-fn open(
-    at: &Location,
-    pipeline: &str,
-    zone: &str,
-    clock: &Arc<dyn Clock>,
-) -> Result<Option<Log>> {
+fn open(at: &Location, pipeline: &str, zone: &str, clock: &Arc<dyn Clock>) -> Result<Option<Log>> {
     let Some(store) = store::open_existing(at)? else {
         return Ok(None);
     };
