@@ -172,6 +172,21 @@ impl Options {
             .collect()
     }
 
+    /// Values that are or may hold secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &Text> {
+        let all = [
+            &self.access_key_id,
+            &self.secret_access_key,
+            &self.session_token,
+            &self.account_key,
+            &self.sas_token,
+            &self.client_secret,
+            &self.proxy,
+        ];
+        let files = self.files().into_iter().map(|(_, text, _)| text);
+        all.into_iter().flatten().chain(files)
+    }
+
     /// Whether requests are signed with what this machine has (its environment, its files, its identity in a cloud), and not
     /// with what the config says.
     pub fn uses_machine_identity(&self, system: System) -> bool {

@@ -12,7 +12,7 @@ use super::shape::unit::{DAY, HOUR, MINUTE, MS, SECOND, duration, int};
 use super::shape::{Shape, Value};
 use super::text::Text;
 
-/// Most tags that S3 and Azure keep with one object.
+/// Most tags that S3 keeps with one object.
 const TAGS_MAX: usize = 10;
 
 use System::{Azure, Gcs, Hdfs, S3};
@@ -93,9 +93,9 @@ macro_rules! table {
                 "Encryption by the service, asked for with each file. `none`: as the bucket says.";
             "sse.kms.key": &[S3], Shape::Text, Unset, Medium,
                 "Key of `aws:kms`. Not set: the account's own.";
-            "storage.class": OBJECTS, Shape::Text, Unset, Low,
-                "Storage class of data files, by the service's own name: `STANDARD_IA`, `NEARLINE`, `Cool`. The log is always in the bucket's default class.";
-            "tags": &[S3, Azure], Shape::Text, Unset, Low,
+            "storage.class": &[S3, Gcs], Shape::Text, Unset, Low,
+                "Storage class of data files, by the service's own name: `STANDARD_IA`, `NEARLINE`. The log is always in the bucket's default class.";
+            "tags": &[S3], Shape::Text, Unset, Low,
                 "Tags of data files: `team=lake,cost=42`. At most 10.";
             "request.timeout": OBJECTS, duration(100 * MS, HOUR), Is("30s"), Medium,
                 "Longest time for one request and its answer.";
@@ -243,8 +243,17 @@ pub fn check(checker: &mut Checker<'_>, url_key: &str) {
             not_here(checker, &key, url_key, takes, system);
         }
     }
-    if url_key == "sink.url" && checker.typed(PUBLISH) && !system.is_object_store() {
-        not_here(checker, PUBLISH, url_key, OBJECTS, system);
+    if url_key == "sink.url" && checker.typed(PUBLISH) {
+        let copies = location.options.publish == Publish::Copy;
+        let takes = if copies { &[S3] } else { OBJECTS };
+        if !takes.contains(&system) {
+            not_here(checker, PUBLISH, url_key, takes, system);
+        }
+        if copies && checker.typed("sink.store.storage.class") {
+            let message = "`sink.store.storage.class`: a copy is made in the bucket's own class".to_owned();
+            let hint = "take it out, or write sink.publish = \"complete\"";
+            checker.contradiction("sink.store.storage.class", message, hint);
+        }
     }
     address(checker, keys, &location.options);
     credentials(checker, keys, system);

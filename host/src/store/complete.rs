@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,14 @@ pub trait Uploads: Debug {
     /// `Ok`: the store says that the upload is gone.
     fn abort(&self, path: &str, id: &str) -> Result<()>;
 
+    /// How long the store keeps an upload that is not completed (O7), as far as it is known.
+    fn lifetime(&self) -> Option<Duration> {
+        None
+    }
+    /// Whether an abort ends an upload. Where it does not, nobody completes one that no entry adds, and it ends by itself.
+    fn aborts(&self) -> bool {
+        true
+    }
     /// What stages files and copies them, where the store can do that too: a zone's `sink.publish` may have changed.
     fn copies(&self) -> Option<&dyn Renames> {
         None

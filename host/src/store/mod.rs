@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use complete::PARTS_IN_FLIGHT;
 pub use complete::{Completed, PartSent, Uploads};
 pub use fault::{Fault, FaultStore, Faults, Op, Script, Verb};
 pub use memory::{OpenUpload, open_uploads};
@@ -233,7 +234,8 @@ pub fn open(at: &Location) -> Result<Arc<dyn Store>> {
     errno::handles_max();
     let opened: Arc<dyn Store> = match at.system() {
         Some(System::Memory) => memory::open(&at.url)?,
-        Some(System::S3 | System::Gcs | System::Azure | System::Hdfs) => return Err(not_here(at)),
+        Some(System::S3 | System::Gcs | System::Azure) => objects::bucket(at)?,
+        Some(System::Hdfs) => return Err(not_here(at)),
         Some(System::File) | None => objects::directory(&at.url)?,
     };
     Ok(abort::wrapped(opened))
