@@ -471,7 +471,7 @@ mod tests {
         for (typed, says) in [
             ("data/raw", "file:data/raw"),
             ("s3:bucket", "two slashes"),
-            ("s3://", "letters, digits"),
+            ("s3://", "two slashes"),
             ("s3://key:secret@bucket/x", "keys of their own"),
             ("az://box/raw?sig=abc", "keys of their own"),
             ("s3://b/a//c", "empty part"),

@@ -250,7 +250,8 @@ pub fn check(checker: &mut Checker<'_>, url_key: &str) {
             not_here(checker, PUBLISH, url_key, takes, system);
         }
         if copies && checker.typed("sink.store.storage.class") {
-            let message = "`sink.store.storage.class`: a copy is made in the bucket's own class".to_owned();
+            let message =
+                "`sink.store.storage.class`: a copy is made in the bucket's own class".to_owned();
             let hint = "take it out, or write sink.publish = \"complete\"";
             checker.contradiction("sink.store.storage.class", message, hint);
         }

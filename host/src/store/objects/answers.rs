@@ -81,7 +81,9 @@ pub(super) fn said(error: &object_store::Error) -> Said {
 }
 
 pub(super) fn lacks_bucket(error: &object_store::Error) -> bool {
-    said(error).code.is_some_and(|code| NO_BUCKET.contains(&code.as_str()))
+    said(error)
+        .code
+        .is_some_and(|code| NO_BUCKET.contains(&code.as_str()))
 }
 
 /// No connection came about, so nothing was sent.
@@ -92,7 +94,9 @@ pub(super) fn never_sent(error: &object_store::Error) -> bool {
 
 /// How a connection failed, to its deepest cause; addresses were taken out below.
 fn broken(error: &HttpError) -> String {
-    let deepest = causes(error).last().map_or_else(String::new, |e| e.to_string());
+    let deepest = causes(error)
+        .last()
+        .map_or_else(String::new, |e| e.to_string());
     let what = match error.kind() {
         HttpErrorKind::Connect => "no connection",
         HttpErrorKind::Timeout => "no answer in time",
@@ -120,7 +124,14 @@ fn element(text: &str, name: &str) -> Option<String> {
 /// One line, bounded, without anything that looks like part of a signed address or of a string that was signed.
 fn first_words(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    let marks = ["?", "sig=", "Signature", "String to sign", "http://", "https://"];
+    let marks = [
+        "?",
+        "sig=",
+        "Signature",
+        "String to sign",
+        "http://",
+        "https://",
+    ];
     let end = marks.iter().filter_map(|mark| line.find(mark)).min();
     let plain: String = line[..end.unwrap_or(line.len())]
         .chars()
@@ -174,7 +185,12 @@ const FORBIDDEN: &[&str] = &[
     "KeyBasedAuthenticationNotPermitted",
     "PublicAccessNotPermitted",
 ];
-const NO_BUCKET: &[&str] = &["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "InvalidBucketName"];
+const NO_BUCKET: &[&str] = &[
+    "NoSuchBucket",
+    "ContainerNotFound",
+    "ContainerBeingDeleted",
+    "InvalidBucketName",
+];
 const ELSEWHERE: &[&str] = &[
     "PermanentRedirect",
     "TemporaryRedirect",
@@ -190,7 +206,12 @@ const FULL: &[&str] = &[
     "InsufficientStorage",
     "AccountLimitExceeded",
 ];
-const NOT_KNOWN: &[&str] = &["NotImplemented", "MethodNotAllowed", "UnsupportedHeader", "UnsupportedHttpVerb"];
+const NOT_KNOWN: &[&str] = &[
+    "NotImplemented",
+    "MethodNotAllowed",
+    "UnsupportedHeader",
+    "UnsupportedHttpVerb",
+];
 
 /// Where requests go and how they are signed, for remedies.
 pub(super) struct Scene<'a> {
@@ -219,12 +240,18 @@ pub(super) fn meaning(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, 
         _ if is(SKEWED) => told(
             Kind::StoreUnavailable,
             "the clock of this machine and that of the store differ too much for requests to be taken",
-            format!("set the clock of this machine{}; {goes_on}", scene.watch.skew_told()),
+            format!(
+                "set the clock of this machine{}; {goes_on}",
+                scene.watch.skew_told()
+            ),
         ),
         _ if is(EXPIRED) => told(
             Kind::StoreUnavailable,
             "the credentials for the store have expired",
-            format!("renew {}; they are read again every minute, and {goes_on}", scene.signer),
+            format!(
+                "renew {}; they are read again every minute, and {goes_on}",
+                scene.signer
+            ),
         ),
         _ if is(ELSEWHERE) || moved => elsewhere(error, scene),
         _ if is(UNKNOWN_SIGNER) => told(
@@ -240,7 +267,9 @@ pub(super) fn meaning(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, 
         _ if is(BUSY) => told(
             Kind::StoreUnavailable,
             "the store is busy and asks for fewer requests",
-            format!("{goes_on}; fewer tasks or larger files (sink.rotate.bytes) make fewer requests"),
+            format!(
+                "{goes_on}; fewer tasks or larger files (sink.rotate.bytes) make fewer requests"
+            ),
         ),
         _ if is(FULL) => told(
             Kind::StoreUnavailable,
@@ -252,14 +281,19 @@ pub(super) fn meaning(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, 
         (code, _) if code.starts_with("KMS.") => told(
             Kind::ConfigInvalid,
             "the store cannot use the encryption key",
-            format!("check {keys}sse.kms.key, and the rights of {} on it", scene.signer),
+            format!(
+                "check {keys}sse.kms.key, and the rights of {} on it",
+                scene.signer
+            ),
         ),
         (_, Some(401 | 403)) => forbidden(scene),
         _ if is(FORBIDDEN) => forbidden(scene),
         (_, Some(408 | 429 | 503)) => told(
             Kind::StoreUnavailable,
             "the store is busy and asks for fewer requests",
-            format!("{goes_on}; fewer tasks or larger files (sink.rotate.bytes) make fewer requests"),
+            format!(
+                "{goes_on}; fewer tasks or larger files (sink.rotate.bytes) make fewer requests"
+            ),
         ),
         (_, Some(507)) => told(
             Kind::StoreUnavailable,
@@ -279,7 +313,8 @@ pub(super) fn meaning(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, 
         (_, Some(_)) => told(
             Kind::StoreFailed,
             "the store refuses this, and will not do it later either",
-            "the cause below is the service's own word for it; what is committed is safe".to_owned(),
+            "the cause below is the service's own word for it; what is committed is safe"
+                .to_owned(),
         ),
         // An answer that nobody understands may be a bad moment of something in between.
         (_, None) => told(
@@ -310,7 +345,11 @@ fn not_known() -> (Kind, String, String) {
 }
 
 fn bare_redirect(error: &object_store::Error) -> bool {
-    causes(error).any(|cause| cause.to_string().contains("Received redirect without LOCATION"))
+    causes(error).any(|cause| {
+        cause
+            .to_string()
+            .contains("Received redirect without LOCATION")
+    })
 }
 
 fn elsewhere(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, String, String) {
@@ -342,7 +381,9 @@ fn of_transport(said: &Said, scene: &Scene<'_>) -> (Kind, String, String) {
     (
         Kind::StoreUnavailable,
         "the store does not answer".to_owned(),
-        format!("work goes on by itself when it does; check {keys}endpoint, the network and the proxy if it lasts"),
+        format!(
+            "work goes on by itself when it does; check {keys}endpoint, the network and the proxy if it lasts"
+        ),
     )
 }
 
@@ -387,24 +428,48 @@ mod tests {
             ("503 Slow Down", "SlowDown", wait, "busy"),
             ("429 Too Many Requests", "", wait, "busy"),
             ("500 Internal", "InternalError", wait, "failed to do it"),
-            ("507 Insufficient Storage", "XMinioStorageFull", wait, "full"),
+            (
+                "507 Insufficient Storage",
+                "XMinioStorageFull",
+                wait,
+                "full",
+            ),
             ("403 Forbidden", "AccessDenied", stop, "not allowed"),
             ("403 Forbidden", "", stop, "not allowed"),
             ("403 Forbidden", "InvalidAccessKeyId", stop, "credentials"),
             ("404 Not Found", "NoSuchBucket", stop, "bucket or container"),
-            ("404 Not Found", "ContainerNotFound", stop, "bucket or container"),
+            (
+                "404 Not Found",
+                "ContainerNotFound",
+                stop,
+                "bucket or container",
+            ),
             ("301 Moved", "PermanentRedirect", stop, "region"),
-            ("501 Not Implemented", "NotImplemented", stop, "does not know"),
-            ("400 Bad Request", "KMS.DisabledException", stop, "encryption key"),
+            (
+                "501 Not Implemented",
+                "NotImplemented",
+                stop,
+                "does not know",
+            ),
+            (
+                "400 Bad Request",
+                "KMS.DisabledException",
+                stop,
+                "encryption key",
+            ),
             ("400 Bad Request", "InvalidArgument", failed, "refuses"),
         ] {
             let (found, what, _) = of(&answer(status, &xml(code, "m")));
             assert_eq!(found, kind, "{status} {code}: {what}");
             assert!(what.contains(says), "{status} {code}: {what}");
         }
-        let moved = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
+        let moved =
+            "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
         let (_, what, hint) = of(&answer("400 Bad Request", moved));
-        assert!(what.contains("eu-west-1") && hint.contains("sink.store.region"), "{what} {hint}");
+        assert!(
+            what.contains("eu-west-1") && hint.contains("sink.store.region"),
+            "{what} {hint}"
+        );
     }
 
     #[test]
@@ -414,7 +479,10 @@ mod tests {
             "Server failed. String to sign was hunter2 https://b/x?sig=hunter2",
         );
         let told = said(&answer("403 Forbidden", &leaky)).to_string();
-        assert_eq!(told, "the service said 403 SignatureDoesNotMatch: Server failed.");
+        assert_eq!(
+            told,
+            "the service said 403 SignatureDoesNotMatch: Server failed."
+        );
         let page = "<html>hunter2</html>";
         let told = said(&answer("502 Bad Gateway", page)).to_string();
         assert_eq!(told, "the service said 502");

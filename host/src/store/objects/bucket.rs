@@ -194,10 +194,14 @@ impl PartSent for Sending {
     fn wait(mut self: Box<Self>) -> Result<Option<String>> {
         const OP: &str = "store.write";
         let lost = || {
-            Error::new(Kind::StoreUnavailable, OP, "what became of a part of this file is not known")
-                .with("store", &self.store.objects.url)
-                .with("path", &self.path)
-                .hint("the file is dropped, and its records are read again")
+            Error::new(
+                Kind::StoreUnavailable,
+                OP,
+                "what became of a part of this file is not known",
+            )
+            .with("store", &self.store.objects.url)
+            .with("path", &self.path)
+            .hint("the file is dropped, and its records are read again")
         };
         let Some(task) = self.task.take() else {
             return Err(lost());
@@ -489,7 +493,11 @@ impl Whole {
             ..PutOptions::default()
         };
         let bytes = Bytes::from(std::mem::take(&mut self.part));
-        let put = self.store.retrying.objects.put_opts(&at, bytes.into(), options);
+        let put = self
+            .store
+            .retrying
+            .objects
+            .put_opts(&at, bytes.into(), options);
         match wait(put)? {
             Ok(_) => Ok(()),
             Err(e) => Err(self.store.objects.failed("store.write", &self.path, e)),
@@ -506,7 +514,8 @@ impl io::Write for Whole {
             self.part.reserve_exact(PART_BYTES);
         }
         let taken = bytes.len().min(PART_BYTES - self.part.len());
-        self.part.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        self.part
+            .extend_from_slice(bytes.get(..taken).unwrap_or_default());
         self.bytes += taken as u64;
         Ok(taken)
     }

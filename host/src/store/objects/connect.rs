@@ -129,7 +129,9 @@ pub(super) fn client(options: &Options, allow_http: bool) -> Result<ClientOption
         let url = proxy.resolve().map_err(|e| e.with("key", key))?;
         let direct = machine("NO_PROXY").or_else(|| machine("no_proxy"));
         let direct = direct.map_or(METADATA.to_owned(), |own| format!("{METADATA},{own}"));
-        client = client.with_proxy_url(url.trim()).with_proxy_excludes(direct);
+        client = client
+            .with_proxy_url(url.trim())
+            .with_proxy_excludes(direct);
     }
     if let Some(ca) = &options.ca {
         let path = ca.resolve()?;

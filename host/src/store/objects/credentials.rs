@@ -43,7 +43,11 @@ pub(super) struct NoCredentials {
 
 impl fmt::Display for NoCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "looked for credentials in {}: {}", self.looked, self.cause)
+        write!(
+            f,
+            "looked for credentials in {}: {}",
+            self.looked, self.cause
+        )
     }
 }
 
@@ -60,7 +64,9 @@ impl NoCredentials {
             false => (
                 Kind::ConfigInvalid,
                 "no credentials for the store were found".to_owned(),
-                format!("set the keys below {keys} (docs/stores.md#credentials), or give this machine what its tools look for"),
+                format!(
+                    "set the keys below {keys} (docs/stores.md#credentials), or give this machine what its tools look for"
+                ),
             ),
         }
     }
@@ -240,7 +246,11 @@ pub(super) fn profile(name: &str) -> Section {
         name => format!("profile {name}"),
     };
     let mut all = config.map(|path| section(&path, &head)).unwrap_or_default();
-    all.extend(credentials.map(|path| section(&path, name)).unwrap_or_default());
+    all.extend(
+        credentials
+            .map(|path| section(&path, name))
+            .unwrap_or_default(),
+    );
     all
 }
 
@@ -263,7 +273,13 @@ fn section(path: &Path, head: &str) -> Section {
 
 /// Whether a profile says how to sign, in whatever way.
 pub(super) fn signs(profile: &Section) -> bool {
-    const WAYS: &[&str] = &["aws_access_key_id", "credential_process", "role_arn", "sso_session", "sso_start_url"];
+    const WAYS: &[&str] = &[
+        "aws_access_key_id",
+        "credential_process",
+        "role_arn",
+        "sso_session",
+        "sso_start_url",
+    ];
     WAYS.iter().any(|key| profile.contains_key(*key))
 }
 
@@ -273,7 +289,8 @@ fn of_profile(name: &str) -> Result<AwsCredential> {
         Err(Error::new(Kind::ConfigInvalid, "store.credentials", message).hint(hint))
     };
     let of = |key: &str| found.get(key).cloned();
-    if let (Some(key_id), Some(secret_key)) = (of("aws_access_key_id"), of("aws_secret_access_key")) {
+    if let (Some(key_id), Some(secret_key)) = (of("aws_access_key_id"), of("aws_secret_access_key"))
+    {
         return Ok(AwsCredential {
             key_id,
             secret_key,
@@ -285,8 +302,12 @@ fn of_profile(name: &str) -> Result<AwsCredential> {
     }
     if signs(&found) {
         return bad(
-            format!("the profile {name} signs by SSO or by a role, which this version does not do itself"),
-            format!("let the AWS CLI do it: in a profile of its own, credential_process = aws configure export-credentials --profile {name} --format process"),
+            format!(
+                "the profile {name} signs by SSO or by a role, which this version does not do itself"
+            ),
+            format!(
+                "let the AWS CLI do it: in a profile of its own, credential_process = aws configure export-credentials --profile {name} --format process"
+            ),
         );
     }
     bad(
@@ -298,8 +319,12 @@ fn of_profile(name: &str) -> Result<AwsCredential> {
 /// What a profile's own command prints; it is the operator's, like the file that names it.
 fn of_process(command: &str) -> Result<AwsCredential> {
     let failed = |message: &str| {
-        Error::new(Kind::StoreUnavailable, "store.credentials", message.to_owned())
-            .hint("run the profile's credential_process by hand and look what it says")
+        Error::new(
+            Kind::StoreUnavailable,
+            "store.credentials",
+            message.to_owned(),
+        )
+        .hint("run the profile's credential_process by hand and look what it says")
     };
     let output = Command::new("sh").arg("-c").arg(command).output();
     let output = output.map_err(|e| failed("credential_process cannot be run").source(e))?;
@@ -339,7 +364,10 @@ mod tests {
     fn a_process_gives_credentials_or_says_that_it_does_not() {
         let good = "printf '%s' '{\"Version\":1,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"hunter2\",\"SessionToken\":\"t\"}'";
         let credential = of_process(good).unwrap();
-        assert_eq!((credential.key_id.as_str(), credential.token.as_deref()), ("a", Some("t")));
+        assert_eq!(
+            (credential.key_id.as_str(), credential.token.as_deref()),
+            ("a", Some("t"))
+        );
         for bad in ["exit 3", "echo hunter2", "printf '{}'"] {
             let refused = of_process(bad).unwrap_err();
             assert!(!refused.to_string().contains("hunter2"), "{refused}");

@@ -125,7 +125,10 @@ impl Signer for Rs256 {
 /// Whether this is the MD5 of the bytes, in hex, with or without quotes.
 pub(super) fn is_md5(name: &str, bytes: &[u8]) -> bool {
     let digest = openssl::hash::hash(MessageDigest::md5(), bytes);
-    digest.is_ok_and(|digest| name.trim_matches('"').eq_ignore_ascii_case(&crate::hash::hex(&digest)))
+    digest.is_ok_and(|digest| {
+        name.trim_matches('"')
+            .eq_ignore_ascii_case(&crate::hash::hex(&digest))
+    })
 }
 
 #[cfg(test)]

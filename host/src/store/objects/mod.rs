@@ -20,10 +20,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio::runtime::Runtime;
 
-pub(super) use self::bucket::open as bucket;
-pub(super) use self::directory::open as directory;
 use self::answers::Scene;
+pub(super) use self::bucket::open as bucket;
 use self::connect::Watch;
+pub(super) use self::directory::open as directory;
 use super::errno;
 use super::{Created, Listed};
 use crate::config::Options;

@@ -6,7 +6,9 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::multipart::MultipartStore;
-use object_store::{ClientOptions, CredentialProvider, ObjectStore, RetryConfig, StaticCredentialProvider};
+use object_store::{
+    ClientOptions, CredentialProvider, ObjectStore, RetryConfig, StaticCredentialProvider,
+};
 
 use super::connect::{self, Connector, Watch};
 use super::credentials::{self, Keys, Named};
@@ -130,7 +132,9 @@ fn s3(at: &Location) -> Result<Service> {
             .with_disable_bulk_delete(true)
             .with_skip_signature(options.anonymous);
         // Certificates of the service do not cover a bucket's name with dots.
-        let path_style = options.path_style.unwrap_or(endpoint.is_some() || bucket.contains('.'));
+        let path_style = options
+            .path_style
+            .unwrap_or(endpoint.is_some() || bucket.contains('.'));
         if let Some(endpoint) = &endpoint {
             builder = builder.with_endpoint(match path_style {
                 true => endpoint.clone(),
@@ -140,9 +144,13 @@ fn s3(at: &Location) -> Result<Service> {
         builder = builder.with_virtual_hosted_style_request(!path_style);
         match (options.sse, &options.sse_kms_key) {
             (Sse::None, _) => builder,
-            (Sse::Aes256, _) => builder.with_config(encryption("aws_server_side_encryption"), "AES256"),
+            (Sse::Aes256, _) => {
+                builder.with_config(encryption("aws_server_side_encryption"), "AES256")
+            }
             (Sse::Kms, Some(key)) => builder.with_sse_kms_encryption(key),
-            (Sse::Kms, None) => builder.with_config(encryption("aws_server_side_encryption"), "aws:kms"),
+            (Sse::Kms, None) => {
+                builder.with_config(encryption("aws_server_side_encryption"), "aws:kms")
+            }
         }
     };
     let (provider, signer) = aws_signer(at, &profile_name, &profile, base)?;
@@ -186,7 +194,10 @@ fn aws_signer(
     }
     if let (Some(id), Some(secret)) = (&options.access_key_id, &options.secret_access_key) {
         let keys: AwsProvider = Keys::typed(id, secret, options.session_token.as_ref());
-        return Ok((Some(keys), format!("{}access.key.id and its secret", options.keys)));
+        return Ok((
+            Some(keys),
+            format!("{}access.key.id and its secret", options.keys),
+        ));
     }
     let set = |name: &str| machine(name).is_some();
     if options.profile.is_none() && set("AWS_ACCESS_KEY_ID") && set("AWS_SECRET_ACCESS_KEY") {
@@ -194,22 +205,41 @@ fn aws_signer(
         let token = set("AWS_SESSION_TOKEN").then(|| of("AWS_SESSION_TOKEN"));
         let (id, secret) = (of("AWS_ACCESS_KEY_ID"), of("AWS_SECRET_ACCESS_KEY"));
         let keys: AwsProvider = Keys::typed(&id, &secret, token.as_ref());
-        return Ok((Some(keys), "the variable AWS_ACCESS_KEY_ID and its secret".to_owned()));
+        return Ok((
+            Some(keys),
+            "the variable AWS_ACCESS_KEY_ID and its secret".to_owned(),
+        ));
     }
-    let web = options.profile.is_none() && set("AWS_WEB_IDENTITY_TOKEN_FILE") && set("AWS_ROLE_ARN");
+    let web =
+        options.profile.is_none() && set("AWS_WEB_IDENTITY_TOKEN_FILE") && set("AWS_ROLE_ARN");
     if !web && (options.profile.is_some() || credentials::signs(profile)) {
         let keys: AwsProvider = Keys::profile(profile_name);
         return Ok((Some(keys), format!("the profile {profile_name}")));
     }
     let all: &[(&str, AmazonS3ConfigKey)] = &[
-        ("AWS_WEB_IDENTITY_TOKEN_FILE", AmazonS3ConfigKey::WebIdentityTokenFile),
+        (
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+            AmazonS3ConfigKey::WebIdentityTokenFile,
+        ),
         ("AWS_ROLE_ARN", AmazonS3ConfigKey::RoleArn),
         ("AWS_ROLE_SESSION_NAME", AmazonS3ConfigKey::RoleSessionName),
         ("AWS_ENDPOINT_URL_STS", AmazonS3ConfigKey::StsEndpoint),
-        ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", AmazonS3ConfigKey::ContainerCredentialsRelativeUri),
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", AmazonS3ConfigKey::ContainerCredentialsFullUri),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", AmazonS3ConfigKey::ContainerAuthorizationTokenFile),
-        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", AmazonS3ConfigKey::MetadataEndpoint),
+        (
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            AmazonS3ConfigKey::ContainerCredentialsRelativeUri,
+        ),
+        (
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            AmazonS3ConfigKey::ContainerCredentialsFullUri,
+        ),
+        (
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            AmazonS3ConfigKey::ContainerAuthorizationTokenFile,
+        ),
+        (
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            AmazonS3ConfigKey::MetadataEndpoint,
+        ),
     ];
     let mut builder = base();
     for (name, key) in all {
@@ -238,8 +268,14 @@ fn gcs(at: &Location) -> Result<Service> {
             (Some(path), format!("{}credentials.file", options.keys))
         }
         None => match machine("GOOGLE_APPLICATION_CREDENTIALS") {
-            Some(path) => (Some(path), "the file of GOOGLE_APPLICATION_CREDENTIALS".to_owned()),
-            None => (None, "the login of gcloud, or the service account of this machine".to_owned()),
+            Some(path) => (
+                Some(path),
+                "the file of GOOGLE_APPLICATION_CREDENTIALS".to_owned(),
+            ),
+            None => (
+                None,
+                "the login of gcloud, or the service account of this machine".to_owned(),
+            ),
         },
     };
     let base = || {
@@ -257,7 +293,8 @@ fn gcs(at: &Location) -> Result<Service> {
         }
         builder
     };
-    let provider: Arc<dyn CredentialProvider<Credential = GcpCredential>> = match options.anonymous {
+    let provider: Arc<dyn CredentialProvider<Credential = GcpCredential>> = match options.anonymous
+    {
         true => Arc::new(StaticCredentialProvider::new(GcpCredential {
             bearer: String::new(),
         })),
@@ -267,7 +304,9 @@ fn gcs(at: &Location) -> Result<Service> {
         }
     };
     let build = |retry: &RetryConfig| {
-        let builder = base().with_retry(retry.clone()).with_credentials(provider.clone());
+        let builder = base()
+            .with_retry(retry.clone())
+            .with_credentials(provider.clone());
         builder.build().map(client).map_err(|e| refused(at, &e))
     };
     Ok(Service {
@@ -287,7 +326,9 @@ fn azure(at: &Location) -> Result<Service> {
         Some((container, host)) => (container, Some(host)),
         None => (authority, None),
     };
-    let of_host = host.and_then(|host| host.split('.').next()).map(str::to_owned);
+    let of_host = host
+        .and_then(|host| host.split('.').next())
+        .map(str::to_owned);
     let account = of_host
         .or_else(|| options.account_name.clone())
         .or_else(|| machine("AZURE_STORAGE_ACCOUNT_NAME"))
@@ -325,7 +366,9 @@ fn azure(at: &Location) -> Result<Service> {
     let made = base().build().map_err(|e| refused(at, &e))?;
     let provider = Named::new(made.credentials(), signer.clone());
     let build = |retry: &RetryConfig| {
-        let builder = base().with_retry(retry.clone()).with_credentials(provider.clone());
+        let builder = base()
+            .with_retry(retry.clone())
+            .with_credentials(provider.clone());
         builder.build().map(client).map_err(|e| refused(at, &e))
     };
     Ok(Service {
@@ -348,19 +391,27 @@ fn azure_signer(options: &Options) -> Result<(Given, String)> {
     }
     if let Some(key) = &options.account_key {
         let value = resolved(options, "account.key", key)?;
-        return Ok((vec![(AzureConfigKey::AccessKey, value)], named("account.key")));
+        return Ok((
+            vec![(AzureConfigKey::AccessKey, value)],
+            named("account.key"),
+        ));
     }
     if let Some(token) = &options.sas_token {
         let value = resolved(options, "sas.token", token)?;
         let value = value.trim_start_matches('?').to_owned();
         return Ok((vec![(AzureConfigKey::SasKey, value)], named("sas.token")));
     }
-    if let (Some(id), Some(secret), Some(tenant)) =
-        (&options.client_id, &options.client_secret, &options.tenant_id)
-    {
+    if let (Some(id), Some(secret), Some(tenant)) = (
+        &options.client_id,
+        &options.client_secret,
+        &options.tenant_id,
+    ) {
         let given = vec![
             (AzureConfigKey::ClientId, id.clone()),
-            (AzureConfigKey::ClientSecret, resolved(options, "client.secret", secret)?),
+            (
+                AzureConfigKey::ClientSecret,
+                resolved(options, "client.secret", secret)?,
+            ),
             (AzureConfigKey::AuthorityId, tenant.clone()),
         ];
         return Ok((given, named("client.secret")));
@@ -371,8 +422,14 @@ fn azure_signer(options: &Options) -> Result<(Given, String)> {
             .collect()
     };
     let ways: [(&[(&str, AzureConfigKey)], &str); 4] = [
-        (&[("AZURE_STORAGE_ACCOUNT_KEY", AzureConfigKey::AccessKey)], "AZURE_STORAGE_ACCOUNT_KEY"),
-        (&[("AZURE_STORAGE_SAS_TOKEN", AzureConfigKey::SasKey)], "AZURE_STORAGE_SAS_TOKEN"),
+        (
+            &[("AZURE_STORAGE_ACCOUNT_KEY", AzureConfigKey::AccessKey)],
+            "AZURE_STORAGE_ACCOUNT_KEY",
+        ),
+        (
+            &[("AZURE_STORAGE_SAS_TOKEN", AzureConfigKey::SasKey)],
+            "AZURE_STORAGE_SAS_TOKEN",
+        ),
         (
             &[
                 ("AZURE_CLIENT_ID", AzureConfigKey::ClientId),
@@ -384,7 +441,10 @@ fn azure_signer(options: &Options) -> Result<(Given, String)> {
         (
             &[
                 ("AZURE_CLIENT_ID", AzureConfigKey::ClientId),
-                ("AZURE_FEDERATED_TOKEN_FILE", AzureConfigKey::FederatedTokenFile),
+                (
+                    "AZURE_FEDERATED_TOKEN_FILE",
+                    AzureConfigKey::FederatedTokenFile,
+                ),
                 ("AZURE_TENANT_ID", AzureConfigKey::AuthorityId),
             ],
             "the workload identity of AZURE_FEDERATED_TOKEN_FILE",
@@ -398,16 +458,25 @@ fn azure_signer(options: &Options) -> Result<(Given, String)> {
             return Ok((given, signer.to_owned()));
         }
     }
-    let login = machine("HOME").map(|home| std::path::Path::new(&home).join(".azure/azureProfile.json"));
+    let login =
+        machine("HOME").map(|home| std::path::Path::new(&home).join(".azure/azureProfile.json"));
     let on_a_service = machine("IDENTITY_ENDPOINT").is_some() || options.client_id.is_some();
     if login.is_some_and(|file| file.is_file()) && !on_a_service {
         let given = vec![(AzureConfigKey::UseAzureCli, "true".to_owned())];
         return Ok((given, "the login of the az command".to_owned()));
     }
     let mut given = Vec::new();
-    given.extend(options.client_id.clone().map(|id| (AzureConfigKey::ClientId, id)));
+    given.extend(
+        options
+            .client_id
+            .clone()
+            .map(|id| (AzureConfigKey::ClientId, id)),
+    );
     given.extend(machine("IDENTITY_ENDPOINT").map(|url| (AzureConfigKey::MsiEndpoint, url)));
-    Ok((given, "the environment, the az command and the managed identity of this machine".to_owned()))
+    Ok((
+        given,
+        "the environment, the az command and the managed identity of this machine".to_owned(),
+    ))
 }
 
 #[cfg(test)]
@@ -417,7 +486,10 @@ mod tests {
     #[test]
     fn a_buckets_name_stands_before_the_host() {
         assert_eq!(host_style("https://s3.x:9000", "b"), "https://b.s3.x:9000");
-        assert!(matches!(encryption("aws_server_side_encryption"), AmazonS3ConfigKey::Encryption(_)));
+        assert!(matches!(
+            encryption("aws_server_side_encryption"),
+            AmazonS3ConfigKey::Encryption(_)
+        ));
     }
 
     #[test]
