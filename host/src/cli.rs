@@ -188,7 +188,7 @@ pub fn print_error(error: &Error) {
     let mut text = format!(
         "{}: {}\n  during {}\n",
         head("error", error.kind().code()),
-        indented(&error.told()),
+        indented(&error.one_line()),
         error.op()
     );
     if let Some(hint) = error.hint_text() {

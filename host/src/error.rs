@@ -191,7 +191,7 @@ impl Error {
     }
 
     /// One line: message, context, cause; without the hint.
-    pub fn told(&self) -> String {
+    pub fn one_line(&self) -> String {
         let mut out = self.message.clone();
         if !self.context.is_empty() {
             let pair = |(key, value): &(&str, String)| format!("{key}={value}");
@@ -211,7 +211,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.told())?;
+        f.write_str(&self.one_line())?;
         if let Some(hint) = &self.hint {
             write!(f, "; {hint}")?;
         }

@@ -264,7 +264,7 @@ mod tests {
         of: "a file of this test",
     };
 
-    fn told(path: &Path) -> String {
+    fn refusal(path: &Path) -> String {
         read(path, SMALL).expect_err("refused").to_string()
     }
 
@@ -283,15 +283,15 @@ mod tests {
         assert_eq!(read(&at("good"), SMALL).expect("good"), b"12345678");
         assert_eq!(read(&at("link"), SMALL).expect("link"), b"12345678");
         assert!(
-            told(&at("large")).contains("at most 8"),
+            refusal(&at("large")).contains("at most 8"),
             "{}",
-            told(&at("large"))
+            refusal(&at("large"))
         );
-        assert!(told(&at("zero")).contains("a device"));
-        assert!(told(&at("pipe")).contains("a pipe"));
-        assert!(told(dir.path()).contains("a directory"));
+        assert!(refusal(&at("zero")).contains("a device"));
+        assert!(refusal(&at("pipe")).contains("a pipe"));
+        assert!(refusal(dir.path()).contains("a directory"));
         // Below /proc a file says that it is empty.
-        assert!(told(Path::new("/proc/self/maps")).contains("at most 8"));
+        assert!(refusal(Path::new("/proc/self/maps")).contains("at most 8"));
         assert!(create(&at("pipe")).is_err() && create(&at("zero")).is_err());
         create(&at("new")).expect("made");
     }

@@ -234,7 +234,8 @@ pub fn pushed(
     let pushed = ask(daemon.addr, "POST", "/plugins", &binary, Some(&component)).unwrap();
     assert_eq!(pushed.status, 201, "{}", pushed.text());
     let digest = pushed.json()["digest"].as_str().unwrap().to_owned();
-    let swap = json!({ "rules": { transform: format!("{plugin}@{digest}") }, "wait_ms": 10_000 });
+    let swap =
+        json!({ "transforms": { transform: format!("{plugin}@{digest}") }, "wait_ms": 10_000 });
     let swapped = daemon.ask("POST", "/pipelines/pushed/swap", Some(&swap));
     assert_eq!(swapped.status, 200, "{}", swapped.text());
     let before = daemon.committed(name);

@@ -117,9 +117,9 @@ fn each_ends_in_a_dead_letter_with_its_code() {
         totals.rows.written, pieces as u64,
         "siblings of refused pieces are rows"
     );
-    let store = store::open_url(&format!("file:{}", world.path("raw").display())).unwrap();
+    let store = store::open(&format!("file:{}", world.path("raw").display())).unwrap();
     let live = log.state().live.values().map(|l| l.file.clone());
-    let files: Vec<_> = live.filter(|f| f.role == Role::Letters).collect();
+    let files: Vec<_> = live.filter(|f| f.role == Role::DeadLetters).collect();
     let filter = Filter::default();
     let found: BTreeMap<i64, _> = deadletter::read(&store, log.name(), &files, &filter)
         .map(|letter| letter.unwrap())
@@ -194,7 +194,7 @@ fn a_message_of_bad_pieces_is_stored_once_and_shown_once() {
     assert_eq!(totals.rows.written, 1, "the good sibling of the first");
     let files = log.state().live.values().map(|live| &live.file);
     let bytes: u64 = files
-        .filter(|f| f.role == Role::Letters)
+        .filter(|f| f.role == Role::DeadLetters)
         .map(|f| f.bytes)
         .sum();
     let messages = (many.len() + too_many.len()) as u64;

@@ -28,7 +28,7 @@ fn the_first_of_each_key_is_kept_whatever_the_batches_are() {
     let totals = state.totals();
     assert_eq!((totals.rows.made, totals.rows.written), (600, 200));
     assert_eq!(totals.rows.duplicates, 400);
-    assert!(totals.closes() && state.open_plan.is_none());
+    assert!(totals.closes() && state.plan.is_none());
     let live = state.live.values().filter(|l| l.file.role == Role::Rows);
     let rows: u64 = live.map(|l| l.file.rows).sum();
     assert_eq!(rows, 200);
@@ -40,7 +40,7 @@ fn the_first_of_each_key_is_kept_whatever_the_batches_are() {
         .get("processed/processed")
         .expect("registered");
     for (chain, at) in &reader.position {
-        assert_eq!(input.state().chains[chain].to, *at, "{chain}");
+        assert_eq!(input.state().splits[chain].to, *at, "{chain}");
     }
     let paths = files(&world.path("processed/books"), ".parquet");
     assert!(
@@ -99,7 +99,7 @@ fn a_plan_takes_no_more_versions_than_memory_holds() {
     assert_eq!(log.state().totals().rows.written, 240_000);
     let borders: Vec<i64> = log
         .state()
-        .chains
+        .splits
         .values()
         .flat_map(|c| c.borders.iter().map(|b| b.to))
         .collect();

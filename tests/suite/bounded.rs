@@ -19,14 +19,14 @@ const LONG: u64 = 20_000;
 
 fn span(from: i64) -> Span {
     Span {
-        chain: SplitId::from("t/0".to_owned()),
+        split: SplitId::from("t/0".to_owned()),
         epoch: 0,
         from,
         to: from + 1,
         lost: 1,
         records: Default::default(),
         rows: Default::default(),
-        letters: 0,
+        dead_letters: 0,
     }
 }
 
@@ -34,25 +34,25 @@ fn span(from: i64) -> Span {
 fn long_log(rig: &Rig, pipeline: &str, newest: u64, swaps: u64) {
     let config = rig.supervisor.pipeline(pipeline).expect("config");
     let name = LogName::new(pipeline, &config.sink.zone);
-    let store = store::open(&config.sink.at).expect("store");
+    let store = store::open(&config.sink.url).expect("store");
     let clock = SystemClock::shared();
     let writer = Writer::this_process(&*clock);
     let mut log = Log::open_or_init(store, name.clone(), clock, writer, Vec::new()).expect("log");
     let open = Open {
-        chain: SplitId::from("t/0".to_owned()),
+        split: SplitId::from("t/0".to_owned()),
         topic: "t".to_owned(),
         partition: 0,
-        at: 0,
+        offset: 0,
         start: "earliest".to_owned(),
     };
     log.commit(Draft::Open(vec![open])).expect("open");
     log.commit(Draft::Gap(vec![span(0)])).expect("gap");
     for reason in 0..swaps {
         let swap = Swap {
-            from: log.state().rules_gen(),
-            rules: Vec::new(),
+            replaces: log.state().generation(),
+            transforms: Vec::new(),
             declared: None,
-            bar: Vec::new(),
+            block: Vec::new(),
             force: false,
             actor: "a@b".to_owned(),
             reason: format!("{reason} {}", "why ".repeat(1000)),
@@ -60,12 +60,7 @@ fn long_log(rig: &Rig, pipeline: &str, newest: u64, swaps: u64) {
         let done = log.commit(Draft::Swap(swap)).expect("swap");
         assert!(matches!(done, Outcome::Committed { .. }), "{done:?}");
     }
-    let root = config
-        .sink
-        .at
-        .url
-        .strip_prefix("file:")
-        .expect("a directory");
+    let root = config.sink.url.strip_prefix("file:").expect("a directory");
     lengthen(Path::new(root), &name, log.version(), newest);
 }
 
@@ -134,7 +129,7 @@ fn of_twenty_questions_at_once_one_reads_the_log_and_the_next_ones_read_nothing(
 
     // What another process adds is read, and nothing else again.
     let config = rig.supervisor.pipeline("p").unwrap();
-    let root = config.sink.at.url.strip_prefix("file:").unwrap();
+    let root = config.sink.url.strip_prefix("file:").unwrap();
     let name = LogName::new("p", &config.sink.zone);
     let last = std::fs::read(Path::new(root).join(name.entry(LONG))).unwrap();
     let mut next = decode(&last, "last").unwrap();
@@ -205,23 +200,26 @@ fn pages_go_back_from_the_newest_and_end_by_bytes() {
 
     let newest = rig.get("/pipelines/p/history?limit=3").json();
     assert_eq!(newest["more"], true);
-    let eras = newest["eras"].as_array().unwrap();
-    assert_eq!(eras.len(), 3);
-    assert!(eras[2]["in_force"].as_bool().unwrap());
-    assert_eq!(eras[2]["ranges"][0]["from"], 1);
-    assert!(eras[2]["reason"].as_str().unwrap().starts_with("19 why"));
-    let before = eras[0]["gen"].as_u64().unwrap();
+    let periods = newest["periods"].as_array().unwrap();
+    assert_eq!(periods.len(), 3);
+    assert!(periods[2]["in_force"].as_bool().unwrap());
+    assert_eq!(periods[2]["ranges"][0]["from"], 1);
+    assert!(periods[2]["reason"].as_str().unwrap().starts_with("19 why"));
+    let before = periods[0]["generation"].as_u64().unwrap();
     let older = rig
         .get(&format!("/pipelines/p/history?limit=1000&before={before}"))
         .json();
     assert_eq!(older["more"], false);
-    let older = older["eras"].as_array().unwrap();
-    assert_eq!((older.len(), &older[0]["gen"]), (18, &Value::from(0)));
+    let older = older["periods"].as_array().unwrap();
+    assert_eq!(
+        (older.len(), &older[0]["generation"]),
+        (18, &Value::from(0))
+    );
     assert_eq!(older[17]["until"].as_u64(), Some(before));
 
     // Each of them more than a fifth of a page.
     let config = rig.supervisor.pipeline("p").unwrap();
-    let root = Path::new(config.sink.at.url.strip_prefix("file:").unwrap()).to_owned();
+    let root = Path::new(config.sink.url.strip_prefix("file:").unwrap()).to_owned();
     let name = LogName::new("p", &config.sink.zone);
     let mut parent = digest(&std::fs::read(root.join(name.entry(50))).unwrap());
     for version in 51..=60 {
@@ -229,7 +227,7 @@ fn pages_go_back_from_the_newest_and_end_by_bytes() {
         let mut entry = decode(&last, "swap").unwrap();
         (entry.version, entry.base, entry.parent) = (version, version - 1, parent);
         let swap = entry.swap.as_mut().unwrap();
-        swap.from = if version == 51 { 22 } else { version - 1 };
+        swap.replaces = if version == 51 { 22 } else { version - 1 };
         swap.reason = "x".repeat(2 << 20);
         let bytes = encode(&entry).unwrap();
         parent = digest(&bytes);

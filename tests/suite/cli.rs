@@ -67,11 +67,11 @@ fn a_demo_can_be_looked_at_verified_and_caught_lying() {
     let letters = json_lines(&weir(&["dlq", "ls", &raw, "--json"]));
     let counted: u64 = letters
         .iter()
-        .filter_map(|l| l["letters"].as_u64().or(l["count"].as_u64()))
+        .filter_map(|l| l["dead_letters"].as_u64())
         .sum();
     assert_eq!(
         counted,
-        summary["raw"]["letters"].as_u64().unwrap(),
+        summary["raw"]["dead_letters"].as_u64().unwrap(),
         "{letters:?}"
     );
 

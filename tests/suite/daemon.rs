@@ -269,8 +269,8 @@ fn another_set_of_transforms_comes_into_force_without_a_stop() {
     let log = open_log(&rig.path("zone"), "a", "zone")
         .expect("log")
         .expect("begun");
-    assert!(log.state().rules_gen() > 0);
-    let path = log.name().entry(log.state().rules_gen());
+    assert!(log.state().generation() > 0);
+    let path = log.name().entry(log.state().generation());
     let bytes = log.store().get(&path).expect("store").expect("entry");
     let entry = decode(&bytes, &path).expect("an entry");
     assert_eq!(entry.kind, Kind::Swap);
@@ -283,7 +283,7 @@ fn another_set_of_transforms_comes_into_force_without_a_stop() {
         .expect("log")
         .expect("begun");
     let totals = totals.state().totals();
-    assert_eq!((totals.rows.written, totals.letters), (2, 2));
+    assert_eq!((totals.rows.written, totals.dead_letters), (2, 2));
 
     // Rules that do not come up are refused, and nothing changes.
     let answer = daemon.put_config("a", &broken);
@@ -299,7 +299,7 @@ fn another_set_of_transforms_comes_into_force_without_a_stop() {
     assert_eq!(daemon.get("/connectors/a/config"), json!(stored));
     // The next process runs the rules that were put in force, and swaps nothing.
     daemon.kill();
-    let generation = log.state().rules_gen();
+    let generation = log.state().generation();
     let daemon = rig.start(&[]);
     rig.produce("a", &[&message(12)]);
     until("the last row", || {
@@ -308,7 +308,7 @@ fn another_set_of_transforms_comes_into_force_without_a_stop() {
     let log = open_log(&rig.path("zone"), "a", "zone")
         .expect("log")
         .expect("begun");
-    assert_eq!(log.state().rules_gen(), generation);
-    assert_eq!(log.state().totals().letters, 3);
+    assert_eq!(log.state().generation(), generation);
+    assert_eq!(log.state().totals().dead_letters, 3);
     let _: Value = daemon.get("/connectors/a/status");
 }

@@ -65,25 +65,28 @@ fn a_rule_is_changed_on_friday_afternoon() {
     assert!(told.contains("refused, as it should be"), "{told}");
 
     let told = shell(dir.path(), "weir pipeline history books-raw --json");
-    let eras: Vec<Value> = String::from_utf8(told.stdout)
+    let periods: Vec<Value> = String::from_utf8(told.stdout)
         .unwrap()
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let why: Vec<&str> = eras.iter().map(|e| e["reason"].as_str().unwrap()).collect();
+    let why: Vec<&str> = periods
+        .iter()
+        .map(|e| e["reason"].as_str().unwrap())
+        .collect();
     let wanted = [
         "",
         "the archive delivers books since 1990",
         "not before Monday",
         "Monday",
     ];
-    assert_eq!(why, wanted, "{eras:#?}");
-    let config = |n: usize| eras[n]["rules"][1]["config"].clone();
+    assert_eq!(why, wanted, "{periods:#?}");
+    let config = |n: usize| periods[n]["transforms"][1]["config"].clone();
     assert_eq!(config(0), config(2), "the rollback went back");
     assert_eq!(config(1), config(3), "Monday is Friday's rule");
     assert_ne!(config(0), config(1));
     assert!(
-        eras.iter().all(|e| e["blocked"] == false),
+        periods.iter().all(|e| e["blocked"] == false),
         "forced: no longer blocked"
     );
 
@@ -94,11 +97,15 @@ fn a_rule_is_changed_on_friday_afternoon() {
     );
     let letters = String::from_utf8(told.stdout).unwrap();
     let between = |topic_partition: u64, offset: i64| {
-        eras[1]["ranges"].as_array().unwrap().iter().any(|range| {
-            range["partition"] == topic_partition
-                && (range["from"].as_i64().unwrap()..range["to"].as_i64().unwrap())
-                    .contains(&offset)
-        })
+        periods[1]["ranges"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|range| {
+                range["partition"] == topic_partition
+                    && (range["from"].as_i64().unwrap()..range["to"].as_i64().unwrap())
+                        .contains(&offset)
+            })
     };
     let mut of_1999 = 0;
     for line in letters.lines() {

@@ -60,7 +60,7 @@ pub fn table(values: &[&[u8]]) -> Table {
         );
     }
     let batch = builder.finish(Covers {
-        chain: SplitId::kafka("c", "t", 3),
+        split: SplitId::kafka("c", "t", 3),
         epoch: 0,
         tp: TopicPartition {
             topic: "books".into(),

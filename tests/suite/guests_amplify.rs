@@ -51,7 +51,7 @@ fn table(bytes: usize) -> Table {
         builder.push(n as i64, None, None, Some(value.as_bytes()), none);
     }
     let batch = builder.finish(Covers {
-        chain: SplitId::kafka("c", "t", 0),
+        split: SplitId::kafka("c", "t", 0),
         epoch: 0,
         tp: TopicPartition {
             topic: "t".into(),

@@ -134,7 +134,7 @@ fn reading_begins_behind_a_group() {
         let positions: Vec<_> = at
             .iter()
             .map(|(partition, next)| weir::source::Position {
-                chain: SplitId::new("-"),
+                split: SplitId::new("-"),
                 epoch: 0,
                 tp: TopicPartition {
                     topic: TOPIC.into(),

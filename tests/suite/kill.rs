@@ -286,9 +286,9 @@ fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
     assert_eq!(totals.records.read, produced.messages);
     let refused = produced.bad_year + produced.missing;
     assert_eq!(totals.rows.refused, refused);
-    assert_eq!(totals.letters, produced.malformed + refused);
+    assert_eq!(totals.dead_letters, produced.malformed + refused);
     assert_eq!(totals.rows.written, produced.books - refused);
-    let offsets: i64 = raw.state().chains.values().map(|c| c.to).sum();
+    let offsets: i64 = raw.state().splits.values().map(|c| c.to).sum();
     assert_eq!(
         offsets as u64, produced.messages,
         "every offset of the topic is covered"
@@ -301,7 +301,7 @@ fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
     );
     let processed = processed.unwrap().unwrap();
     let totals = processed.state().totals();
-    assert!(totals.closes() && processed.state().open_plan.is_none());
+    assert!(totals.closes() && processed.state().plan.is_none());
     assert_eq!(totals.rows.duplicates, produced.repeated);
     assert_eq!(totals.rows.written, produced.unique);
 
@@ -321,7 +321,7 @@ fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
         ("raw_zone", "books-raw"),
         ("processed_zone", "books-processed"),
     ] {
-        let store = store::open_url(&estate.zone(root)).unwrap();
+        let store = store::open(&estate.zone(root)).unwrap();
         let verified = verify(store.as_ref(), &LogName::new(pipeline, root))
             .unwrap()
             .unwrap();
@@ -341,7 +341,7 @@ fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
     let listed =
         |table: &str| crate::world::files(&estate.dir.path().join(table), ".parquet").len();
     assert_eq!(live(Role::Rows), listed("raw_zone/books"));
-    assert_eq!(live(Role::Letters), listed("raw_zone/dead_letters"));
+    assert_eq!(live(Role::DeadLetters), listed("raw_zone/dead_letters"));
     until("an empty staging directory", || {
         let staging = estate
             .dir

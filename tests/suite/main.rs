@@ -50,6 +50,7 @@ mod journal;
 mod kill;
 mod lake;
 mod names;
+mod pages;
 mod planted;
 mod printable;
 mod protocol;

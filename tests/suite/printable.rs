@@ -62,32 +62,32 @@ fn committed(log: &mut Log, draft: Draft) {
 
 /// A swap, a data entry with a counter, and a rewind, all of them with hostile words.
 fn hostile_log(root: &Path) {
-    let store = store::open_url(&format!("file:{}", root.display())).expect("store");
+    let store = store::open(&format!("file:{}", root.display())).expect("store");
     let clock = SystemClock::shared();
     let writer = Writer::this_process(&*clock);
     let name = LogName::new("p", "z");
     let mut log = Log::open_or_init(store, name, clock, writer, Vec::new()).expect("log");
     let chain = SplitId::from("t/0".to_owned());
     let open = Open {
-        chain: chain.clone(),
+        split: chain.clone(),
         topic: "t".to_owned(),
         partition: 0,
-        at: 0,
+        offset: 0,
         start: "earliest".to_owned(),
     };
     committed(&mut log, Draft::Open(vec![open]));
     let swap = Swap {
-        from: 0,
-        rules: Vec::new(),
+        replaces: 0,
+        transforms: Vec::new(),
         actor: HOSTILE.to_owned(),
         reason: HOSTILE.to_owned(),
-        bar: Vec::new(),
+        block: Vec::new(),
         force: false,
         declared: None,
     };
     committed(&mut log, Draft::Swap(swap));
     let span = Span {
-        chain: chain.clone(),
+        split: chain.clone(),
         epoch: 0,
         from: 0,
         to: 1,
@@ -98,12 +98,12 @@ fn hostile_log(root: &Path) {
             ..Records::default()
         },
         rows: Rows::default(),
-        letters: 0,
+        dead_letters: 0,
     };
     let sums = BTreeMap::from([(HOSTILE.to_owned(), 1)]);
     let receipt = PreparedCommit {
         base: log.version(),
-        r#gen: log.state().rules_gen(),
+        generation: log.state().generation(),
         spans: vec![span],
         files: Vec::new(),
         deliveries: Vec::new(),
@@ -125,7 +125,7 @@ fn hostile_log(root: &Path) {
         actor: HOSTILE.to_owned(),
         reason: HOSTILE.to_owned(),
         readers: Vec::new(),
-        r#gen: None,
+        follows: None,
     };
     let base = log.version();
     let rests = Vec::new();
@@ -210,11 +210,11 @@ fn answer(path: &str) -> (&'static str, Value) {
     let rule =
         json!({ "transform": h(), "plugin": h(), "version": h(), "component": h(), "config": h() });
     let ledgers = json!({ "records": Records::default(), "rows": Rows::default() });
-    let position = json!({ "chain": h(), "topic": h(), "partition": 0, "start": 0, "to": 1 });
+    let position = json!({ "split": h(), "topic": h(), "partition": 0, "start": 0, "to": 1 });
     let pipeline = json!({
         "name": h(), "type": "sink", "state": h(), "target": "RUNNING", "trace": h(),
         "tasks": [{ "id": 0, "state": h(), "trace": h() }],
-        "log": { "log": h(), "url": h(), "version": 1, "gen": 0, "rules": [rule], "letters": 1, "closes": true,
+        "log": { "log": h(), "url": h(), "version": 1, "generation": 0, "transforms": [rule], "dead_letters": 1, "closes": true,
             "records": ledgers["records"], "rows": ledgers["rows"], "positions": [position] },
     });
     let entry = json!({
@@ -222,9 +222,9 @@ fn answer(path: &str) -> (&'static str, Value) {
         "writer": { "id": h(), "started": 1 }, "base": 0, "time": 1,
         "rewind": { "actor": h(), "reason": h() }, "counters": { h(): { h(): 1 } },
     });
-    let era = json!({
-        "log": h(), "gen": 0, "until": null, "rules": [rule], "time": 1, "actor": h(), "reason": h(), "bar": [h()],
-        "ranges": [{ "chain": h(), "topic": h(), "partition": 0, "from": 0, "to": 1 }],
+    let period = json!({
+        "log": h(), "generation": 0, "until": null, "transforms": [rule], "time": 1, "actor": h(), "reason": h(), "block": [h()],
+        "ranges": [{ "split": h(), "topic": h(), "partition": 0, "from": 0, "to": 1 }],
         "force": false, "in_force": true, "blocked": false,
     });
     let letter = json!({
@@ -241,11 +241,13 @@ fn answer(path: &str) -> (&'static str, Value) {
             "records": ledgers["records"], "rows": ledgers["rows"], "closes": true,
             "counters": { h(): { h(): 1 } }, "positions": [position],
         }),
-        "/pipelines/p/history" => json!({ "log": h(), "url": h(), "eras": [era], "more": false }),
-        "/pipelines/p/dlq/counts" => {
-            json!([{ "pipeline": h(), "code": h(), "field": h(), "letters": 1 }])
+        "/pipelines/p/history" => {
+            json!({ "log": h(), "url": h(), "periods": [period], "more": false })
         }
-        "/pipelines/p/dlq" => json!({ "letters": [letter], "next": null }),
+        "/pipelines/p/dlq/counts" => {
+            json!([{ "pipeline": h(), "code": h(), "field": h(), "dead_letters": 1 }])
+        }
+        "/pipelines/p/dlq" => json!({ "dead_letters": [letter], "next": null }),
         "/connectors/p/config" => json!({ h(): h() }),
         "/connectors/p/offsets" => json!({ "offsets": [{
             "partition": { "kafka_topic": h(), "kafka_partition": 0 }, "offset": { "kafka_offset": 1 } }] }),

@@ -8,7 +8,7 @@ use weir::error::{Kind, Remedy};
 use weir::store::{Fault, FaultStore, Op, Script, Verb};
 
 use crate::protocol_bench::{Bench, ask, committed, data, delayed, lost, open_both};
-use crate::sim_world::{chain, log_name, rule, span};
+use crate::sim_world::{log_name, rule, span, split};
 
 // === holes that an explicit-state model found ===
 
@@ -21,7 +21,7 @@ fn hole_05_a_delayed_put_that_lands_after_leaving_loses_nothing() {
     let unsettled = log.commit(data(vec![receipt])).unwrap_err();
     assert_eq!(unsettled.remedy(), Remedy::Retry);
     assert!(log.unsettled());
-    // GET said 404 again and again; still neither may the files be touched nor the chain get another attempt.
+    // GET said 404 again and again; still neither may the files be touched nor the split get another attempt.
     assert_eq!(log.commit(open_both(3)).unwrap_err().kind(), Kind::Bug);
     assert_eq!(log.leave().unwrap_err().kind(), Kind::StoreUnavailable);
     assert!(
@@ -31,7 +31,7 @@ fn hole_05_a_delayed_put_that_lands_after_leaving_loses_nothing() {
     store.crash();
     store.land();
     let log = bench.log();
-    assert_eq!(log.state().chains[&chain(0)].to, 8);
+    assert_eq!(log.state().splits[&split(0)].to, 8);
     assert!(bench.published() > 0);
     bench.conclude();
 }
@@ -46,7 +46,7 @@ fn hole_05_leaving_settles_with_a_gc_entry_and_the_delayed_put_is_refused() {
     log.commit(data(vec![receipt])).unwrap_err();
     *healed.lock().unwrap() = true;
     let dropped = lost(log.leave().map(Option::unwrap));
-    assert_eq!(dropped[0].chains, [chain(0)]);
+    assert_eq!(dropped[0].splits, [split(0)]);
     assert!(!log.unsettled());
     assert_eq!(
         decode(bench.entry_text(2).as_bytes(), "2").unwrap().kind,
@@ -54,7 +54,7 @@ fn hole_05_leaving_settles_with_a_gc_entry_and_the_delayed_put_is_refused() {
     );
     assert_eq!(bench.staged(), 0);
     store.land();
-    assert_eq!(bench.log().state().chains[&chain(0)].to, 3);
+    assert_eq!(bench.log().state().splits[&split(0)].to, 3);
     bench.conclude();
 }
 
@@ -112,12 +112,12 @@ fn hole_07_nothing_is_deleted_before_a_proved_entry_names_it() {
     assert_eq!(bench.staged(), staged, "W8");
     let log = bench.log();
     assert_eq!(bench.staged(), 0);
-    assert_eq!(log.state().gced.len(), staged);
+    assert_eq!(log.state().collected.len(), staged);
 }
 
 #[test]
 fn a_receipt_whose_files_were_collected_is_dropped() {
-    let bench = Bench::new("gced-receipt");
+    let bench = Bench::new("collected-receipt");
     let mut writer = bench.opened();
     let receipt = bench.sealed(&writer, 0, 3, 8);
     bench.log(); // collects the staged files: they are in no entry
@@ -139,11 +139,11 @@ fn hole_10_rows_of_a_committer_that_died_before_the_rename_are_published() {
     let mut reading = bench.reader_log();
     for _ in 0..60 {
         let swap = Swap {
-            from: reading.state().rules_gen(),
-            rules: rule(1),
+            replaces: reading.state().generation(),
+            transforms: rule(1),
             actor: "test".into(),
             reason: String::new(),
-            bar: Vec::new(),
+            block: Vec::new(),
             force: false,
             declared: None,
         };
@@ -189,7 +189,7 @@ fn start_at_latest_is_pinned_before_the_first_commit() {
     let mut log = bench.log();
     let dropped = lost(log.commit(latest(150)));
     assert!(dropped.iter().all(|d| d.reason.rule == "W1"), "{dropped:?}");
-    assert_eq!(log.state().chains[&chain(0)].to, 100);
+    assert_eq!(log.state().splits[&split(0)].to, 100);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_span_that_does_not_move_cannot_bring_rows() {
     assert!(refused.to_string().contains("V2"), "{refused}");
     // Rows without any span would pass twice just as well.
     let mut receipt = bench.sealed(&log, 0, 3, 8);
-    receipt.spans = vec![span(&chain(1), 3, 8)];
+    receipt.spans = vec![span(&split(1), 3, 8)];
     let refused = log.commit(data(vec![receipt])).unwrap_err();
     assert!(refused.to_string().contains("V2"), "{refused}");
 }
@@ -228,8 +228,8 @@ fn a_deleted_head_entry_raises_the_alarm() {
     // A new process did not; the mirrored group offset knows.
     let log = bench.reader_log();
     assert_eq!(log.version(), 1);
-    log.check_mirror(&chain(0), 3).unwrap();
-    let stopped = log.check_mirror(&chain(0), 8).unwrap_err();
+    log.check_mirror(&split(0), 3).unwrap();
+    let stopped = log.check_mirror(&split(0), 8).unwrap_err();
     assert_eq!(stopped.kind(), Kind::LogCorrupt);
     assert!(stopped.to_string().contains("went backwards"), "{stopped}");
 }

@@ -8,7 +8,7 @@ use weir::commit::{Committed, Draft, Dropped, Log, Open, Outcome, PreparedCommit
 use weir::error::Result;
 use weir::store::{self, Fault, FaultStore, Faults, Op, Store, Verb};
 
-use crate::sim_world::{Heard, Ids, Loader, Oracle, chain, log_name, rule};
+use crate::sim_world::{Heard, Ids, Loader, Oracle, log_name, rule, split};
 
 /// A store, and processes on it.
 pub struct Bench {
@@ -27,14 +27,14 @@ impl Bench {
     }
 
     pub fn new(name: &str) -> Bench {
-        Bench::on(store::open_url(&format!("memory:protocol-{name}")).unwrap())
+        Bench::on(store::open(&format!("memory:protocol-{name}")).unwrap())
     }
 
     pub fn open_through(&self, store: Arc<dyn Store>) -> Result<Log> {
         let clock = Arc::<ManualClock>::clone(&self.clock);
         let writer = Writer {
             id: "test".into(),
-            start: 0,
+            started: 0,
         };
         Log::open_or_init(store, log_name(), clock, writer, rule(0))
     }
@@ -67,7 +67,7 @@ impl Bench {
     /// Files staged, spans counted; nothing committed.
     pub fn sealed(&self, log: &Log, n: usize, from: i64, to: i64) -> PreparedCommit {
         self.loader()
-            .seal(log, &[(chain(n), from, to)])
+            .seal(log, &[(split(n), from, to)])
             .unwrap()
             .unwrap()
     }
@@ -171,10 +171,10 @@ impl<F: FnMut(&Op) -> Fault + Send> Faults for Ask<F> {
 
 pub fn open_both(at: i64) -> Draft {
     let open = |n: usize| Open {
-        chain: chain(n),
+        split: split(n),
         topic: "t".into(),
         partition: i32::try_from(n).unwrap(),
-        at,
+        offset: at,
         start: "earliest".into(),
     };
     Draft::Open(vec![open(0), open(1)])

@@ -13,12 +13,12 @@ use weir::record::SplitId;
 use weir::store::{self, Fault, FaultStore, Op, Script, Verb};
 
 use crate::protocol_bench::{Bench, ask, committed, data, lost};
-use crate::sim_world::{chain, log_name, rule, span};
+use crate::sim_world::{log_name, rule, span, split};
 
 // === reading ===
 
 /// As a build of format 1 wrote it: neither its fields nor its names are those of today.
-const BEFORE_RELEASE: &str = r#"{"format":1,"version":1,"parent":"sha256:00","kind":"open","attempt":"00000000000000000000000000000001","writer":{"id":"host:1","start":1},"base":0,"time":1,"open":[{"chain":"kafka/c/t/0","topic":"t","partition":0,"at":0,"start":"earliest"}]}"#;
+const BEFORE_RELEASE: &str = r#"{"format":1,"version":1,"parent":"sha256:00","kind":"open","attempt":"00000000000000000000000000000001","writer":{"id":"host:1","start":1},"base":0,"time":1,"open":[{"split":"kafka/c/t/0","topic":"t","partition":0,"at":0,"start":"earliest"}]}"#;
 
 #[test]
 fn torn_altered_and_unknown_entries_stop_by_name() {
@@ -176,8 +176,8 @@ fn an_overtaken_receipt_is_dropped_and_the_others_go_on() {
     assert_eq!(done.version, 3);
     assert_eq!(dropped.len(), 1);
     assert_eq!((dropped[0].index, dropped[0].reason.rule), (1, "V2"));
-    assert_eq!(dropped[0].chains, [chain(1)]);
-    assert_eq!(one.state().chains[&chain(1)].to, 6);
+    assert_eq!(dropped[0].splits, [split(1)]);
+    assert_eq!(one.state().splits[&split(1)].to, 6);
     for entry in [&won, &done] {
         one.publish(entry).unwrap();
     }
@@ -198,11 +198,11 @@ fn rows_of_the_rules_before_a_swap_are_dropped_after_it() {
     let late = bench.sealed(&one, 0, 3, 8);
     let mut two = bench.reader_log();
     let swap = Swap {
-        from: 0,
-        rules: rule(1),
+        replaces: 0,
+        transforms: rule(1),
         actor: "test".into(),
         reason: String::new(),
-        bar: Vec::new(),
+        block: Vec::new(),
         force: false,
         declared: None,
     };
@@ -213,8 +213,8 @@ fn rows_of_the_rules_before_a_swap_are_dropped_after_it() {
         swap: Some(swap),
     }));
     two.publish(&done).unwrap();
-    assert_eq!(done.entry.rules.as_ref().unwrap().r#gen, 0);
-    assert_eq!(two.state().rules_gen(), 2);
+    assert_eq!(done.entry.rules.as_ref().unwrap().generation, 0);
+    assert_eq!(two.state().generation(), 2);
     let dropped = lost(one.commit(data(vec![late])));
     assert_eq!(dropped[0].reason.rule, "V3");
     bench.conclude();
@@ -261,7 +261,7 @@ fn two_processes_begin_one_log() {
         if op.verb == Verb::Create && std::mem::take(&mut once) {
             let writer = Writer {
                 id: "other".into(),
-                start: 1,
+                started: 1,
             };
             let clock = Arc::<ManualClock>::clone(&clock);
             Log::open_or_init(Arc::clone(&other), log_name(), clock, writer, rule(7)).unwrap();
@@ -271,7 +271,7 @@ fn two_processes_begin_one_log() {
     });
     let store = FaultStore::new(Arc::clone(&bench.store), Arc::new(racing));
     let log = bench.open_through(store).unwrap();
-    assert_eq!(log.state().rules.rules, rule(7));
+    assert_eq!(log.state().rules.transforms, rule(7));
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn a_table_has_one_log() {
 #[test]
 fn a_directory_holds_what_the_log_says() {
     let dir = tempfile::tempdir().unwrap();
-    let bench = Bench::on(store::open_url(&format!("file:{}", dir.path().display())).unwrap());
+    let bench = Bench::on(store::open(&format!("file:{}", dir.path().display())).unwrap());
     bench.conclude();
     let report = verify(&*bench.store, &log_name()).unwrap().unwrap();
     assert_eq!(report.problems, vec![]);
@@ -351,19 +351,19 @@ fn borders_tell_which_version_an_offset_came_with() {
         committed(log.commit(data(vec![receipt])));
     }
     let state = log.state();
-    let found = &state.chains[&chain(0)];
+    let found = &state.splits[&split(0)];
     let versions: Vec<Option<u64>> = [2, 3, 7, 8, 9, 13, 14].map(|o| found.version_of(o)).into();
     assert_eq!(
         versions,
         [None, Some(2), Some(2), Some(3), Some(4), Some(4), None]
     );
-    let rows = |from, to| span(&chain(0), from, to).rows.written;
+    let rows = |from, to| span(&split(0), from, to).rows.written;
     assert_eq!(found.rows_between(3, 14), Some(rows(3, 14)));
     assert_eq!(found.rows_between(8, 14), Some(rows(8, 14)));
     assert_eq!(found.rows_between(8, 8), Some(0));
     assert_eq!(found.rows_between(4, 14), None);
     assert_eq!(found.border_at(3).map(|b| b.to), Some(9));
-    let ranges = |from, to| [(chain(0), (from, to))].into_iter().collect();
+    let ranges = |from, to| [(split(0), (from, to))].into_iter().collect();
     let files = |r: &std::collections::BTreeMap<SplitId, (i64, i64)>| state.rows_files(r).count();
     assert_eq!(files(&ranges(14, 20)), 0);
     assert_eq!(
@@ -381,14 +381,14 @@ fn a_batch_ends_its_plan_and_the_reader_advances_in_the_log_that_was_read() {
     let plan = |log: &Log, from, to| Plan {
         log: "books-raw/raw".into(),
         version: 7,
-        ranges: [(chain(0), PlanRange { epoch: 0, from, to })].into(),
+        ranges: [(split(0), PlanRange { epoch: 0, from, to })].into(),
         rules: log.state().rules.clone(),
         now: 0,
-        dedup: Vec::new(),
+        dedup_key: Vec::new(),
     };
     let input = |plan, dedup| Input {
         plan,
-        dedup,
+        dedup_version: dedup,
         reason: String::new(),
     };
     let planned = committed(log.commit(Draft::Plan(plan(&log, 3, 8)))).version;
@@ -405,15 +405,15 @@ fn a_batch_ends_its_plan_and_the_reader_advances_in_the_log_that_was_read() {
     let done = committed(log.commit(batch(mine)));
     log.publish(&done).unwrap();
     let refused = lost(other.commit(batch(theirs)));
-    assert_eq!(refused[0].chains, [chain(0)]);
+    assert_eq!(refused[0].splits, [split(0)]);
     assert_eq!(other.state().data_at, done.version);
 
     let reader = |version, at| {
         Draft::Reader(Reader {
             name: "books-processed".into(),
-            r#gen: 0,
+            generation: 0,
             version,
-            position: [(chain(0), at)].into(),
+            position: [(split(0), at)].into(),
         })
     };
     let mut raw = bench.reader_log();
@@ -431,18 +431,18 @@ fn a_batch_ends_its_plan_and_the_reader_advances_in_the_log_that_was_read() {
 }
 
 #[test]
-fn a_gap_is_recorded_and_moves_the_chain() {
+fn a_gap_is_recorded_and_moves_the_split() {
     let bench = Bench::new("gap");
     let mut log = bench.opened();
     let gap = Span {
         lost: 5,
         records: Records::default(),
         rows: Rows::default(),
-        letters: 0,
-        ..span(&chain(0), 3, 8)
+        dead_letters: 0,
+        ..span(&split(0), 3, 8)
     };
     committed(log.commit(Draft::Gap(vec![gap.clone()])));
-    let state = &log.state().chains[&chain(0)];
+    let state = &log.state().splits[&split(0)];
     assert_eq!((state.to, state.lost), (8, 5));
     assert_eq!(lost(log.commit(Draft::Gap(vec![gap])))[0].reason.rule, "V2");
 }

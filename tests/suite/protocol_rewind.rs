@@ -10,22 +10,22 @@ use weir::store::{Fault, FaultStore, Op, Script, Verb};
 
 use crate::protocol_bench::{Bench, ask, committed, data as draft, lost};
 use crate::protocol_rules::{data, entry, file, moves, refused, state, then};
-use crate::sim_world::{Heard, Oracle, chain, log_name};
+use crate::sim_world::{Heard, Oracle, log_name, split};
 
 fn targets(of: &[(usize, i64)]) -> BTreeMap<weir::record::SplitId, i64> {
-    of.iter().map(|(n, to)| (chain(*n), *to)).collect()
+    of.iter().map(|(n, to)| (split(*n), *to)).collect()
 }
 
-fn by(r#gen: Option<u64>) -> Rewind {
+fn by(generation: Option<u64>) -> Rewind {
     Rewind {
         actor: "test".into(),
         reason: "why".into(),
         readers: Vec::new(),
-        r#gen,
+        follows: generation,
     }
 }
 
-/// Chain 0 has commits up to 15, 20 and 25; the one up to 20 lies in a file with rows of chain 1.
+/// Chain 0 has commits up to 15, 20 and 25; the one up to 20 lies in a file with rows of split 1.
 fn three_commits() -> State {
     let mut state = state();
     then(&mut state, |s| data(s, "A", 10, 15));
@@ -33,7 +33,7 @@ fn three_commits() -> State {
         let mut both = data(s, "B", 15, 20);
         both.spans.push(moves(1, 10, 20));
         both.add[0].ranges.push(FileRange {
-            chain: chain(1),
+            split: split(1),
             from: 10,
             to: 20,
             rows: 10,
@@ -45,7 +45,7 @@ fn three_commits() -> State {
     state
 }
 
-/// A right one: chain 0 back to 15.
+/// A right one: split 0 back to 15.
 fn rewound(state: &State) -> Entry {
     rewound_to(state, &[(0, 15)])
 }
@@ -53,7 +53,7 @@ fn rewound(state: &State) -> Entry {
 fn rewound_to(state: &State, to: &[(usize, i64)]) -> Entry {
     let back = state.back_to(&targets(to)).unwrap();
     let rests = back.straddling.iter().map(|s| {
-        let mut rest = file(&format!("{}-rest", s.file.file), s.file.role, 1, 10, 20);
+        let mut rest = file(&format!("{}-rest", s.file.id), s.file.role, 1, 10, 20);
         rest.ranges = s.rest.clone();
         rest
     });
@@ -75,12 +75,12 @@ fn v8_a_rewind_takes_back_exactly_what_lies_above_its_border() {
     let before = state.clone();
     let late = data(&state, "D", 25, 30);
     then(&mut state, rewound);
-    let chains = &state.chains;
-    let at = &chains[&chain(0)];
+    let splits = &state.splits;
+    let at = &splits[&split(0)];
     assert_eq!((at.to, at.epoch, at.peak, at.rewound_at), (15, 1, 25, 5));
     assert_eq!(at.totals.records.read, 5);
     assert_eq!(at.borders.last().map(|b| b.to), Some(15));
-    assert_eq!(chains[&chain(1)], before.chains[&chain(1)], "untouched");
+    assert_eq!(splits[&split(1)], before.splits[&split(1)], "untouched");
     assert!(state.live.keys().eq(["A", "B-rest"]));
     assert!(state.removed.keys().eq(["B", "C"]));
     assert_eq!(state.data_at, 5);
@@ -99,7 +99,7 @@ fn v8_a_rewind_takes_back_exactly_what_lies_above_its_border() {
     let mut again = late;
     again.spans[0].epoch = 1;
     state.check(&again).unwrap();
-    again.add[0].file = "C".into();
+    again.add[0].id = "C".into();
     again.add[0].path = "books/C.parquet".into();
     refused(&state, &again, "V4");
 }
@@ -123,9 +123,9 @@ fn v8_targets_are_borders_and_counts_are_those_of_the_log() {
     breaks(|e| e.spans[0].epoch = 2);
     breaks(|e| e.spans[0].records.read -= 1);
     breaks(|e| e.spans[0].rows.filtered += 1);
-    breaks(|e| e.spans[0].letters += 1);
+    breaks(|e| e.spans[0].dead_letters += 1);
     breaks(|e| e.spans[0].lost += 1);
-    breaks(|e| e.spans[0].chain = chain(2));
+    breaks(|e| e.spans[0].split = split(2));
     breaks(|e| e.spans.push(e.spans[0].clone()));
     breaks(|e| e.spans.clear());
 }
@@ -138,12 +138,12 @@ fn v8_every_file_above_leaves_and_rests_hold_what_stays() {
     breaks(|e| e.add.push(file("E", Role::Rows, 1, 10, 20)));
     breaks(|e| e.add[0].ranges[0].rows = 9);
     breaks(|e| e.add[0].ranges[0].to = 19);
-    breaks(|e| e.add[0].ranges[0].chain = chain(0));
+    breaks(|e| e.add[0].ranges[0].split = split(0));
     breaks(|e| e.add[0].rows = 9);
-    breaks(|e| e.add[0].role = Role::Letters);
+    breaks(|e| e.add[0].role = Role::DeadLetters);
     breaks(|e| e.add[0].schema = "sha256:other".into());
     breaks(|e| e.add[0].path = "elsewhere/B-rest.parquet".into());
-    breaks(|e| drop(e.add[0].partition.insert("date".into(), "x".into())));
+    breaks(|e| drop(e.add[0].partition_values.insert("date".into(), "x".into())));
     let state = three_commits();
     let mut shapeless = rewound(&state);
     shapeless.rewind = None;
@@ -153,11 +153,11 @@ fn v8_every_file_above_leaves_and_rests_hold_what_stays() {
     refused(&state, &data, "§2");
 }
 
-fn reads(state: &State, r#gen: u64, at: &[(usize, i64)]) -> Entry {
+fn reads(state: &State, generation: u64, at: &[(usize, i64)]) -> Entry {
     Entry {
         reader: Some(Reader {
             name: "p/z".into(),
-            r#gen,
+            generation,
             version: state.version,
             position: targets(at),
         }),
@@ -181,7 +181,7 @@ fn v8_readers_go_back_to_what_they_registered() {
     state.check(&right).unwrap();
     let reader = &right.rewind.as_ref().unwrap().readers[0];
     assert_eq!(
-        (reader.r#gen, &reader.position),
+        (reader.generation, &reader.position),
         (1, &targets(&[(0, 10), (1, 10)]))
     );
     let higher = rewound_to(&state, &[(0, 20)]);
@@ -194,7 +194,7 @@ fn v8_readers_go_back_to_what_they_registered() {
         refused(&state, &entry, "V8");
     };
     breaks(&Vec::clear);
-    breaks(&|r| r[0].r#gen = 0);
+    breaks(&|r| r[0].generation = 0);
     breaks(&|r| r[0].position = targets(&[(0, 15), (1, 20)]));
     breaks(&|r| r[0].position = targets(&[(0, 25), (1, 20)]));
     // Nothing it registered fits: the rewind is refused, not the reader.
@@ -223,7 +223,7 @@ fn v11_a_position_never_covers_rows_that_were_taken_back() {
         ..late
     };
     assert!(refused(&state, &late, "V11").moved);
-    // Read again up to where it was: under the gen before, or on what was seen before, it does not count.
+    // Read again up to where it was: under the generation before, or on what was seen before, it does not count.
     for (from, to, id) in [(15, 20, "E"), (20, 25, "F")] {
         then(&mut state, |s| {
             let mut again = data(s, id, from, to);
@@ -231,17 +231,17 @@ fn v11_a_position_never_covers_rows_that_were_taken_back() {
             again
         });
     }
-    let advance = |version, r#gen| {
-        let mut entry = reads(&state, r#gen, &[(0, 25), (1, 20)]);
+    let advance = |version, generation| {
+        let mut entry = reads(&state, generation, &[(0, 25), (1, 20)]);
         entry.reader.as_mut().unwrap().version = version;
         entry
     };
     refused(&state, &advance(state.version, 0), "V11");
-    let rewound_at = state.chains[&chain(0)].rewound_at;
+    let rewound_at = state.splits[&split(0)].rewound_at;
     assert!(refused(&state, &advance(rewound_at - 1, 1), "V11").moved);
     state.check(&advance(state.version, 1)).unwrap();
 
-    // A reader that lagged was not set back: its gen is the same, what it saw is not.
+    // A reader that lagged was not set back: its generation is the same, what it saw is not.
     let mut state = three_commits();
     then(&mut state, |s| reads(s, 0, &[(0, 15), (1, 20)]));
     let seen = state.version;
@@ -269,7 +269,7 @@ fn v11_its_owner_sets_a_reader_back_to_what_it_registered() {
     assert_eq!(back.cuts["p/z"].len(), 2, "what lies above is undone");
 }
 
-/// Two batches, of chain 0 and of chain 1.
+/// Two batches, of split 0 and of split 1.
 #[test]
 fn v8_batches_leave_together_in_the_order_of_the_log() {
     let mut state = state();
@@ -279,7 +279,7 @@ fn v8_batches_leave_together_in_the_order_of_the_log() {
                 log: "raw/raw".into(),
                 version: 1,
                 ranges: [(
-                    chain(n),
+                    split(n),
                     PlanRange {
                         epoch: 4,
                         from: 10,
@@ -289,7 +289,7 @@ fn v8_batches_leave_together_in_the_order_of_the_log() {
                 .into(),
                 rules: s.rules.clone(),
                 now: 0,
-                dedup: Vec::new(),
+                dedup_key: Vec::new(),
             }),
             ..entry(s, Kind::Plan)
         });
@@ -297,7 +297,7 @@ fn v8_batches_leave_together_in_the_order_of_the_log() {
             rules: Some(s.rules.clone()),
             input: Some(Input {
                 plan: s.version,
-                dedup: s.version,
+                dedup_version: s.version,
                 reason: String::new(),
             }),
             spans: vec![moves(n, 10, 15)],
@@ -305,7 +305,7 @@ fn v8_batches_leave_together_in_the_order_of_the_log() {
             ..entry(s, Kind::Batch)
         });
     }
-    assert_eq!(state.chains[&chain(0)].input_epoch, 4);
+    assert_eq!(state.splits[&split(0)].input_epoch, 4);
     let first = state.back_to(&targets(&[(0, 10)])).unwrap_err();
     assert!(first.message.contains("leave together"), "{first}");
     state.back_to(&targets(&[(1, 10)])).unwrap();
@@ -314,8 +314,8 @@ fn v8_batches_leave_together_in_the_order_of_the_log() {
     let mut follows = rewound_to(&state, &[(0, 10), (1, 10)]);
     follows.rewind = Some(by(Some(1)));
     then(&mut state, |_| follows.clone());
-    assert_eq!((state.followed, &state.open_plan), (1, &None));
-    // The same gen is followed once.
+    assert_eq!((state.follows, &state.plan), (1, &None));
+    // The same generation is followed once.
     let again = Entry {
         rewind: Some(by(Some(1))),
         ..entry(&state, Kind::Rewind)
@@ -326,7 +326,7 @@ fn v8_batches_leave_together_in_the_order_of_the_log() {
 // === the log ===
 
 #[test]
-fn hole_08_a_late_attempt_is_refused_though_the_chain_stands_where_it_did() {
+fn hole_08_a_late_attempt_is_refused_though_the_split_stands_where_it_did() {
     let bench = Bench::new("hole-08");
     let mut sleeper = bench.opened();
     let first = bench.sealed(&sleeper, 0, 3, 8);
@@ -338,20 +338,20 @@ fn hole_08_a_late_attempt_is_refused_though_the_chain_stands_where_it_did() {
         .loader()
         .go_back_to(&mut other, &targets(&[(0, 3)]))
         .unwrap();
-    let eras = history(&*bench.store, &log_name(), &other.state().eras).unwrap();
+    let periods = history(&*bench.store, &log_name(), &other.state().periods).unwrap();
     assert!(
-        eras[0].ranges.is_empty(),
+        periods[0].ranges.is_empty(),
         "no rules made what was taken back"
     );
     let again = bench.sealed(&other, 0, 3, 8);
     let again = committed(other.commit(draft(vec![again])));
     other.publish(&again).unwrap();
-    assert_eq!(other.state().chains[&chain(0)].to, 8);
+    assert_eq!(other.state().splits[&split(0)].to, 8);
     let dropped = lost(sleeper.commit(draft(vec![late])));
     assert_eq!(dropped[0].reason.rule, "V2");
     assert!(dropped[0].reason.message.contains("epoch"), "{dropped:?}");
-    let eras = history(&*bench.store, &log_name(), &other.state().eras).unwrap();
-    assert_eq!(eras[0].ranges[&chain(0)], (3, 8));
+    let periods = history(&*bench.store, &log_name(), &other.state().periods).unwrap();
+    assert_eq!(periods[0].ranges[&split(0)], (3, 8));
     bench.conclude();
 }
 
@@ -391,7 +391,7 @@ fn hole_11_a_sleeping_publisher_brings_nothing_back() {
             assert_eq!(found, None, "woken at {wakes}: {}", file.path);
         }
         for id in bench.store.begun(&log_name().dir()).unwrap() {
-            let removed = done.entry.add.iter().any(|file| file.file == id);
+            let removed = done.entry.add.iter().any(|file| file.id == id);
             assert!(!removed, "woken at {wakes}: {id}");
         }
         bench.conclude();

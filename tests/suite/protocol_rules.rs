@@ -8,7 +8,7 @@ use weir::commit::{
     Span, State, Swap, Violation, decode, encode,
 };
 
-use crate::sim_world::{chain, rule};
+use crate::sim_world::{rule, split};
 
 pub fn entry(state: &State, kind: Kind) -> Entry {
     Entry {
@@ -28,14 +28,14 @@ fn blank(kind: Kind) -> Entry {
     }
 }
 
-/// Chains 0 and 1 open at 10, rules of gen 0.
+/// Chains 0 and 1 open at 10, rules of generation 0.
 pub fn state() -> State {
     let mut init = blank(Kind::Init);
     init.init = Some(weir::commit::Init {
         pipeline: "p".into(),
         zone: "z".into(),
         weir: "0.1.0".into(),
-        rules: rule(0),
+        transforms: rule(0),
         declared: None,
     });
     let mut state = State::begin(&init, "d0".into()).unwrap();
@@ -47,10 +47,10 @@ pub fn state() -> State {
 
 fn opening(n: usize, at: i64) -> Open {
     Open {
-        chain: chain(n),
+        split: split(n),
         topic: "t".into(),
         partition: 0,
-        at,
+        offset: at,
         start: "earliest".into(),
     }
 }
@@ -66,7 +66,7 @@ pub fn then(state: &mut State, make: impl FnOnce(&State) -> Entry) {
 pub fn moves(n: usize, from: i64, to: i64) -> Span {
     let count = u64::try_from(to - from).unwrap();
     Span {
-        chain: chain(n),
+        split: split(n),
         epoch: 0,
         from,
         to,
@@ -81,26 +81,26 @@ pub fn moves(n: usize, from: i64, to: i64) -> Span {
             written: count,
             ..Rows::default()
         },
-        letters: 0,
+        dead_letters: 0,
     }
 }
 
 pub fn file(id: &str, role: Role, n: usize, from: i64, to: i64) -> AddedFile {
     let rows = u64::try_from(to - from).unwrap();
     AddedFile {
-        file: id.into(),
+        id: id.into(),
         path: format!("books/{id}.parquet"),
         role,
         bytes: 1,
         rows,
-        sha256: String::new(),
+        digest: String::new(),
         ranges: vec![FileRange {
-            chain: chain(n),
+            split: split(n),
             from,
             to,
             rows,
         }],
-        partition: BTreeMap::new(),
+        partition_values: BTreeMap::new(),
         schema: String::new(),
         row_digest: String::new(),
         keys: None,
@@ -143,7 +143,7 @@ fn v1_parent_and_version() {
 }
 
 #[test]
-fn v2_spans_begin_where_the_chain_ends() {
+fn v2_spans_begin_where_the_split_ends() {
     breaks("V2", true, |e| e.spans[0].epoch = 1);
     breaks("V2", true, |e| e.spans = vec![moves(0, 9, 15)]);
     breaks("V2", true, |e| e.spans = vec![moves(0, 11, 15)]);
@@ -169,8 +169,10 @@ fn v2_rows_only_inside_a_span() {
 
 #[test]
 fn v3_rules_in_force() {
-    breaks("V3", true, |e| e.rules.as_mut().unwrap().r#gen = 1);
-    breaks("V3", true, |e| e.rules.as_mut().unwrap().rules = rule(1));
+    breaks("V3", true, |e| e.rules.as_mut().unwrap().generation = 1);
+    breaks("V3", true, |e| {
+        e.rules.as_mut().unwrap().transforms = rule(1)
+    });
     breaks("§2", false, |e| e.rules = None);
 }
 
@@ -189,17 +191,17 @@ fn v3_gens_not_digests_are_compared() {
         parent: state.digest.clone(),
         ..late
     };
-    assert_eq!(state.rules.rules, rule(0));
+    assert_eq!(state.rules.transforms, rule(0));
     refused(&state, &late, "V3");
 }
 
 fn swap_to(n: u64, from: u64) -> Swap {
     Swap {
-        from,
-        rules: rule(n),
+        replaces: from,
+        transforms: rule(n),
         actor: "test".into(),
         reason: String::new(),
-        bar: Vec::new(),
+        block: Vec::new(),
         force: false,
         declared: None,
     }
@@ -273,19 +275,19 @@ fn v7_ledgers_close() {
         e.spans[0].rows.written = 4;
         e.spans[0].rows.filtered = 1;
     });
-    breaks("V7", false, |e| e.spans[0].letters = 1);
+    breaks("V7", false, |e| e.spans[0].dead_letters = 1);
     breaks("V7", false, |e| {
         e.spans[0].records.read = 6;
         e.spans[0].records.filtered = 1;
     });
     breaks("V7", false, |e| e.add[0].rows = 4);
     breaks("V7", false, |e| {
-        e.add.push(file("L", Role::Letters, 0, 10, 11))
+        e.add.push(file("L", Role::DeadLetters, 0, 10, 11))
     });
     breaks("V7", false, |e| e.spans[0].lost = 1);
 }
 
-/// An output that is no file, of rows `[from, to)` of chain 0.
+/// An output that is no file, of rows `[from, to)` of split 0.
 fn delivery(id: &str, role: Role, from: i64, to: i64) -> Delivery {
     let AddedFile { rows, ranges, .. } = file(id, role, 0, from, to);
     Delivery {
@@ -325,19 +327,19 @@ fn v7_rows_in_files_and_rows_delivered_are_the_rows_written() {
         e.add.push(file("A", Role::Rows, 0, 10, 15)); // counted twice
     });
     breaks("V7", |e| {
-        e.deliver.push(delivery("E", Role::Letters, 10, 11));
+        e.deliver.push(delivery("E", Role::DeadLetters, 10, 11));
     });
-    breaks("V7", |e| e.spans[0].letters = 1);
+    breaks("V7", |e| e.spans[0].dead_letters = 1);
     breaks("V2", |e| e.deliver[0].ranges[0].to = 16);
-    breaks("V2", |e| e.deliver[0].ranges[0].chain = chain(1));
+    breaks("V2", |e| e.deliver[0].ranges[0].split = split(1));
     breaks("V4", |e| e.deliver.push(e.deliver[0].clone()));
     breaks("§2", |e| e.deliver[0].role = Role::Keys);
     breaks("§2", |e| e.deliver[0].target.clear());
     breaks("§2", |e| e.kind = Kind::Swap);
     let mut letters = data(&state, "A", 10, 15);
-    letters.spans[0].letters = 2;
+    letters.spans[0].dead_letters = 2;
     refused(&state, &letters, "V7");
-    letters.deliver = vec![delivery("D", Role::Letters, 10, 12)];
+    letters.deliver = vec![delivery("D", Role::DeadLetters, 10, 12)];
     state.check(&letters).unwrap();
 }
 
@@ -382,7 +384,7 @@ fn v7_a_gap_loses_what_it_skips() {
 }
 
 #[test]
-fn w1_a_chain_opens_once() {
+fn w1_a_split_opens_once() {
     let state = state();
     let mut open = entry(&state, Kind::Open);
     open.open = vec![opening(1, 10)];
@@ -400,7 +402,7 @@ fn v12_swaps_name_what_they_replace_and_barred_digests_stay_out() {
     };
     refused(&state, &swapping(&state, swap_to(1, 1)), "V12");
     let rollback = Swap {
-        bar: vec!["sha256:component0".into()],
+        block: vec!["sha256:component0".into()],
         ..swap_to(1, 0)
     };
     then(&mut state, |s| swapping(s, rollback));
@@ -416,9 +418,9 @@ fn v12_swaps_name_what_they_replace_and_barred_digests_stay_out() {
 fn reader(version: u64, at: i64) -> Reader {
     Reader {
         name: "processed".into(),
-        r#gen: 0,
+        generation: 0,
         version,
-        position: [(chain(0), at)].into(),
+        position: [(split(0), at)].into(),
     }
 }
 
@@ -437,12 +439,12 @@ fn v11_readers_never_go_back_and_never_lead() {
     assert!(refused(&state, &reading(&state, reader(2, 11)), "V11").moved);
     refused(&state, &reading(&state, reader(1, 12)), "V11");
     let set_back = Reader {
-        r#gen: 1,
+        generation: 1,
         ..reader(2, 15)
     };
     refused(&state, &reading(&state, set_back), "V11");
     let forgets = Reader {
-        position: [(chain(1), 10)].into(),
+        position: [(split(1), 10)].into(),
         ..reader(2, 15)
     };
     refused(&state, &reading(&state, forgets), "V11");
@@ -454,10 +456,10 @@ fn plan(rules: &Rules, from: i64, to: i64) -> Plan {
     Plan {
         log: "p/raw".into(),
         version: 9,
-        ranges: [(chain(0), range(from, to)), (chain(1), range(10, 10))].into(),
+        ranges: [(split(0), range(from, to)), (split(1), range(10, 10))].into(),
         rules: rules.clone(),
         now: 0,
-        dedup: vec!["id".into()],
+        dedup_key: vec!["id".into()],
     }
 }
 
@@ -473,7 +475,7 @@ fn batch(state: &State, plan: u64, dedup: u64) -> Entry {
         kind: Kind::Batch,
         input: Some(Input {
             plan,
-            dedup,
+            dedup_version: dedup,
             reason: String::new(),
         }),
         ..data(state, "A", 10, 15)
@@ -484,7 +486,7 @@ fn void(state: &State, plan: u64) -> Entry {
     Entry {
         input: Some(Input {
             plan,
-            dedup: 0,
+            dedup_version: 0,
             reason: "counts".into(),
         }),
         ..entry(state, Kind::Void)
@@ -522,7 +524,7 @@ fn v10_dedup_must_have_seen_the_last_rows() {
     second.spans = vec![moves(0, 15, 20)];
     second.add = vec![file("B", Role::Rows, 0, 15, 20)];
     assert!(refused(&state, &second, "V10").moved);
-    second.input.as_mut().unwrap().dedup = 3;
+    second.input.as_mut().unwrap().dedup_version = 3;
     state.check(&second).unwrap();
 }
 
@@ -541,11 +543,11 @@ fn v10_a_rollback_closes_the_plan_and_a_plain_swap_does_not() {
     refused(&state, &batch(&state, 2, 1), "V10");
     let mut rollback = entry(&state, Kind::Swap);
     rollback.swap = Some(Swap {
-        bar: vec!["sha256:component0".into()],
+        block: vec!["sha256:component0".into()],
         ..swap_to(2, 3)
     });
     then(&mut state, |_| rollback.clone());
-    assert_eq!(state.open_plan, None);
+    assert_eq!(state.plan, None);
     pinned.version = state.version + 1;
     pinned.parent.clone_from(&state.digest);
     refused(&state, &pinned, "V10");

@@ -9,18 +9,18 @@ use weir::error::{Kind, Remedy};
 use weir::store::{self, Fault, FaultStore, Op, Script, Store, Verb, open_uploads};
 
 use crate::protocol_bench::{Bench, ask, committed, data, lost};
-use crate::sim_world::{Heard, Oracle, chain, log_name};
+use crate::sim_world::{Heard, Oracle, log_name, split};
 
 fn bench(name: &str) -> Bench {
     let url = format!("memory+upload:rules-{name}?part=40&answers=lenient");
-    Bench::on(store::open_url(&url).unwrap())
+    Bench::on(store::open(&url).unwrap())
 }
 
 fn to_start() -> BTreeMap<weir::record::SplitId, i64> {
-    [(chain(0), 3)].into()
+    [(split(0), 3)].into()
 }
 
-/// Rows of chain 0 in the log, published by nobody.
+/// Rows of split 0 in the log, published by nobody.
 fn unpublished(bench: &Bench, log: &mut Log) -> Committed {
     let receipt = bench.sealed(log, 0, 3, 8);
     committed(log.commit(data(vec![receipt])))
@@ -44,7 +44,7 @@ fn o1_parts_are_never_without_an_intent() {
         let down = Arc::new(Script::durable(step, Fault::CrashAfter));
         let mut loader = bench.loader();
         loader.store = FaultStore::new(Arc::clone(&bench.store), Arc::<Script>::clone(&down));
-        let sealed = loader.seal(&log, &[(chain(0), 3, 8)]);
+        let sealed = loader.seal(&log, &[(split(0), 3, 8)]);
         let intents = bench.staged();
         assert!(parts(&*bench.store) == 0 || intents > 0, "step {step}");
         bench.log(); // collects
@@ -70,7 +70,7 @@ fn o1_a_late_intent_belongs_to_no_file_and_is_collected() {
     let faulty = FaultStore::new(Arc::clone(&bench.store), Arc::new(late));
     let mut loader = bench.loader();
     loader.store = Arc::<FaultStore>::clone(&faulty);
-    let failed = loader.seal(&log, &[(chain(0), 3, 8)]).unwrap_err();
+    let failed = loader.seal(&log, &[(split(0), 3, 8)]).unwrap_err();
     assert_eq!(failed.remedy(), Remedy::Retry);
     assert_eq!(parts(&*bench.store), 0);
     bench.log();
@@ -231,7 +231,7 @@ fn o5_a_removed_file_is_gone_only_when_its_completion_was_seen() {
             actor: "test".into(),
             reason: String::new(),
             readers: Vec::new(),
-            r#gen: None,
+            follows: None,
         },
         back,
         rests: Vec::new(),
@@ -276,7 +276,7 @@ fn p3_removing_three_generations_shows_no_row_twice() {
             actor: "test".into(),
             reason: String::new(),
             readers: Vec::new(),
-            r#gen: None,
+            follows: None,
         };
         committed(log.commit(weir::commit::Draft::Rewind {
             rewind,

@@ -89,12 +89,12 @@ impl Rig {
 
     fn settled(&self) -> i64 {
         let log = self.log();
-        log.map_or(0, |log| log.state().chains.values().map(|c| c.to).sum())
+        log.map_or(0, |log| log.state().splits.values().map(|c| c.to).sum())
     }
 
     /// Value → random of every row that is listed, each of which must be there once.
     fn listed(&self) -> BTreeMap<i64, i64> {
-        let store = store::open_url(&format!("file:{}", self.path("zone").display())).unwrap();
+        let store = store::open(&format!("file:{}", self.path("zone").display())).unwrap();
         let name = LogName::new("rate", "zone");
         let verified = verify(store.as_ref(), &name).unwrap().unwrap();
         assert!(verified.problems.is_empty(), "{:?}", verified.problems);
@@ -241,8 +241,11 @@ fn rules_change_while_rows_are_made() {
     let log = rig.log().unwrap();
     let totals = log.state().totals();
     assert!(totals.closes());
-    assert!(totals.rows.written > 0 && totals.letters > 0, "{totals:?}");
-    assert_eq!(log.state().eras.len(), 2);
+    assert!(
+        totals.rows.written > 0 && totals.dead_letters > 0,
+        "{totals:?}"
+    );
+    assert_eq!(log.state().periods.len(), 2);
     let rows = rig.listed();
     all(&rows, i64::try_from(totals.rows.written).unwrap());
 }
@@ -286,7 +289,7 @@ fn the_daemon_runs_it_and_goes_on_after_a_kill() {
         .unwrap();
     let totals = log.state().totals();
     assert!(totals.closes());
-    let settled: i64 = log.state().chains.values().map(|chain| chain.to).sum();
+    let settled: i64 = log.state().splits.values().map(|chain| chain.to).sum();
     assert_eq!(totals.rows.written, u64::try_from(settled).unwrap());
     assert_eq!(json!(totals.rows.written), json!(totals.records.read));
 }

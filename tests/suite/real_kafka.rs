@@ -110,7 +110,7 @@ impl Reader {
         let ends = source
             .positions()
             .into_iter()
-            .map(|p| (p.chain, p.next))
+            .map(|p| (p.split, p.next))
             .collect();
         Reader {
             source,
@@ -122,7 +122,7 @@ impl Reader {
     fn step(&mut self) -> weir::error::Result<()> {
         if let Some(batch) = self.source.next(WAIT)? {
             let range = batch.covers.range;
-            let end = self.ends.insert(batch.covers.chain.clone(), range.to);
+            let end = self.ends.insert(batch.covers.split.clone(), range.to);
             assert_eq!(end, Some(range.from), "a hole before {:?}", batch.covers);
             let inside = |o: &i64| range.from <= *o && *o < range.to;
             assert!(batch.offset.values().iter().all(inside));
@@ -176,7 +176,7 @@ fn every_record_of_every_partition_once() {
     assert_eq!(topic.id.len(), 22, "a topic id: {}", topic.id);
     assert!(
         topic.partitions[0]
-            .chain
+            .split
             .as_str()
             .starts_with("kafka/d2Vpci10ZXN0LWNsdXN0ZQ/")
     );
@@ -203,7 +203,7 @@ fn a_seek_goes_exactly_there() {
         to.next = (given - back).max(0);
         reader.source.seek(std::slice::from_ref(&to)).expect("seek");
         reader = Reader {
-            ends: BTreeMap::from([(to.chain, to.next)]),
+            ends: BTreeMap::from([(to.split, to.next)]),
             ..reader
         };
         reader.batches.clear();
@@ -305,7 +305,7 @@ fn aged_out_offsets_are_named_before_and_while_reading() {
         panic!("{error:?}")
     };
     assert_eq!((ranges[0].from, ranges[0].to), (0, 20));
-    assert_eq!(ranges[0].chain, start[0].chain);
+    assert_eq!(ranges[0].split, start[0].split);
 
     // While it reads: paused at 20, then 30 are deleted under it.
     let mut at = start.clone();
@@ -374,7 +374,7 @@ fn a_recreated_topic_is_noticed_by_its_id() {
     });
     assert_eq!(now.0, was.id);
     assert_ne!(now.1.id, was.id);
-    assert_ne!(now.1.partitions[0].chain, was.partitions[0].chain);
+    assert_ne!(now.1.partitions[0].split, was.partitions[0].split);
 }
 
 #[test]
@@ -416,7 +416,7 @@ fn new_partitions_are_picked_up() {
     let positions: Vec<Position> = new
         .iter()
         .map(|p| Position {
-            chain: p.chain.clone(),
+            split: p.split.clone(),
             epoch: 0,
             tp: p.tp.clone(),
             next: p.low,
@@ -425,7 +425,7 @@ fn new_partitions_are_picked_up() {
     reader.source.assign(&positions).expect("assign");
     reader
         .ends
-        .extend(positions.iter().map(|p| (p.chain.clone(), p.next)));
+        .extend(positions.iter().map(|p| (p.split.clone(), p.next)));
     reader.read_until("old and new", |r| {
         r.values(0).len() == 5 && r.values(2).len() == 1
     });

@@ -113,7 +113,7 @@ fn offsets_that_aged_out_stop_the_pipeline_or_are_a_gap_on_the_record() {
     assert_eq!(case.rows(), 10);
     case.run(&[("source.on.data.loss", "gap")]).unwrap();
     assert_eq!(case.rows(), 15);
-    let lost: u64 = case.state(|state| state.chains.values().map(|c| c.lost).sum());
+    let lost: u64 = case.state(|state| state.splits.values().map(|c| c.lost).sum());
     assert_eq!(lost, 5);
 }
 
@@ -134,7 +134,7 @@ fn a_recreated_topic_stops_the_pipeline_or_is_read_as_a_new_one() {
     case.run(&[("source.on.topic.recreated", "continue")])
         .unwrap();
     assert_eq!(case.rows(), 30);
-    assert_eq!(case.state(|state| state.chains.len()), 2);
+    assert_eq!(case.state(|state| state.splits.len()), 2);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn new_partitions_are_read_while_the_pipeline_runs() {
         case.stop.ask(Duration::from_secs(20));
         running.join().unwrap().unwrap();
     });
-    assert_eq!(case.state(|state| state.chains.len()), 3);
+    assert_eq!(case.state(|state| state.splits.len()), 3);
 }
 
 /// W1: the start is in the log before the first record is read, so a crash before the first commit skips nothing.

@@ -86,7 +86,7 @@ fn who_may_do_what_is_told_and_who_did_it_stands_in_log_and_store() {
         "--reason",
         "why",
     ]);
-    let last = daemon.rig.eras().pop().unwrap();
+    let last = daemon.rig.periods().pop().unwrap();
     assert_eq!(
         (last.actor.as_str(), last.reason.as_str()),
         ("carla", "why")
@@ -117,7 +117,7 @@ fn who_may_do_what_is_told_and_who_did_it_stands_in_log_and_store() {
             "{verb:?}: {told}"
         );
     }
-    assert_eq!(daemon.rig.eras().len(), 2);
+    assert_eq!(daemon.rig.periods().len(), 2);
     // By the environment; the command line names no secret.
     let mut by_env = daemon.command(&["pipeline", "ls"]);
     let by_env = by_env

@@ -19,7 +19,7 @@ fn rules_are_swapped_rolled_back_and_barred_in_a_running_pipeline() {
         status == 400 && message(&body).contains("nothing to swap"),
         "{body}"
     );
-    let by_name = json!({ "rules": { "rules": "guest-table@1.0.0" } });
+    let by_name = json!({ "transforms": { "rules": "guest-table@1.0.0" } });
     let (status, body) = daemon.post(&swap, &by_name);
     assert!(
         status == 400 && message(&body).contains("no plugin `guest-table`"),
@@ -38,13 +38,13 @@ fn rules_are_swapped_rolled_back_and_barred_in_a_running_pipeline() {
         .find(|c| c["column"] == "n");
     assert_eq!(gone.unwrap()["to"], "", "{columns}");
 
-    let mut wanted = json!({ "rules": { "rules": "guest-table@1.0.0" }, "allow_breaking": true, "dry_run": true });
+    let mut wanted = json!({ "transforms": { "rules": "guest-table@1.0.0" }, "allow_breaking": true, "dry_run": true });
     let (status, dry) = daemon.post(&swap, &wanted);
     assert_eq!(
         (status, &dry["state"], &dry["version"]),
         (200, &json!("dry_run"), &Value::Null)
     );
-    assert_eq!(daemon.rig.eras().len(), 1, "a dry run writes nothing");
+    assert_eq!(daemon.rig.periods().len(), 1, "a dry run writes nothing");
     wanted["dry_run"] = json!(false);
     wanted["reason"] = json!("to see");
     let (status, done) = daemon.post(&swap, &wanted);
@@ -54,10 +54,10 @@ fn rules_are_swapped_rolled_back_and_barred_in_a_running_pipeline() {
         "{done}"
     );
     assert_eq!(done["by_process"], true, "{done}");
-    assert_eq!(done["rules"][1]["plugin"], "guest-table");
-    let eras = daemon.rig.eras();
-    assert_eq!((eras.len(), eras[1].reason.as_str()), (2, "to see"));
-    assert_eq!(eras[1].actor, "anonymous@127.0.0.1");
+    assert_eq!(done["transforms"][1]["plugin"], "guest-table");
+    let periods = daemon.rig.periods();
+    assert_eq!((periods.len(), periods[1].reason.as_str()), (2, "to see"));
+    assert_eq!(periods[1].actor, "anonymous@127.0.0.1");
     let (_, yanked) = daemon.post("/plugins/guest-table/1.0.0/yank?dry_run=true", &json!(null));
     assert_eq!(yanked["in_force"][0]["pipeline"], PIPELINE, "{yanked}");
 
@@ -120,7 +120,7 @@ fn rules_are_swapped_rolled_back_and_barred_in_a_running_pipeline() {
         &json!({ "to": 999 }),
     );
     assert!(
-        status == 400 && message(&body).contains("no gen 999"),
+        status == 400 && message(&body).contains("no generation 999"),
         "{body}"
     );
 
@@ -137,7 +137,10 @@ fn rules_are_swapped_rolled_back_and_barred_in_a_running_pipeline() {
     );
     let (_, history) = daemon.get(&format!("/pipelines/{PIPELINE}/history?limit=2"));
     assert_eq!(
-        (history["eras"].as_array().unwrap().len(), &history["more"]),
+        (
+            history["periods"].as_array().unwrap().len(),
+            &history["more"]
+        ),
         (2, &json!(true))
     );
     let told = lines(&daemon.said(&["pipeline", "history", PIPELINE, "--json"]));
@@ -211,11 +214,11 @@ fn log_and_dead_letters_are_read_page_by_page() {
     assert_eq!(known, "no dead letters\n");
 
     let (_, all) = daemon.get(&format!("{at}/dlq?limit=1000"));
-    let all = all["letters"].as_array().unwrap().clone();
+    let all = all["dead_letters"].as_array().unwrap().clone();
     let (mut paged, mut after) = (Vec::new(), Some(String::new()));
     while let Some(token) = after {
         let (_, page) = daemon.get(&format!("{at}/dlq?limit=3{token}"));
-        paged.extend(page["letters"].as_array().unwrap().clone());
+        paged.extend(page["dead_letters"].as_array().unwrap().clone());
         after = page["next"].as_str().map(|token| format!("&after={token}"));
     }
     assert_eq!(all.len(), 6);
@@ -223,8 +226,8 @@ fn log_and_dead_letters_are_read_page_by_page() {
     let (topic, partition, offset) = (&all[0]["topic"], &all[0]["partition"], &all[0]["offset"]);
     let one = format!("{at}/dlq/{}/{partition}/{offset}", topic.as_str().unwrap());
     let (status, found) = daemon.get(&one);
-    assert_eq!((status, &found["letters"][0]), (200, &all[0]));
-    let bytes = found["letters"][0]["value"].as_str().unwrap();
+    assert_eq!((status, &found["dead_letters"][0]), (200, &all[0]));
+    let bytes = found["dead_letters"][0]["value"].as_str().unwrap();
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(bytes)
         .unwrap();

@@ -454,7 +454,7 @@ fn what_was_acknowledged_survives_kills_under_rest_load() {
     }
     assert!(swapper.in_force.contains(&rig.in_force()));
     until("every message is settled", || {
-        let ends: i64 = rig.log().state().chains.values().map(|c| c.to).sum();
+        let ends: i64 = rig.log().state().splits.values().map(|c| c.to).sum();
         (ends == messages).then_some(())
     });
     daemon.kill();

@@ -76,7 +76,7 @@ fn run(world: &World, configs: &[PipelineConfig]) {
 /// Coordinates and values of every listed file of a table, as an engine that knows no log sees them.
 fn listed(world: &World, root: &str, table: &str) -> BTreeMap<Coordinate, String> {
     let log = world.log(root, root);
-    let store = store::open_url(&format!("file:{}", world.path(root).display())).unwrap();
+    let store = store::open(&format!("file:{}", world.path(root).display())).unwrap();
     let shown: BTreeSet<String> = files(&world.path(root).join(table), ".parquet")
         .iter()
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
@@ -109,7 +109,7 @@ fn listed(world: &World, root: &str, table: &str) -> BTreeMap<Coordinate, String
 }
 
 fn verified(world: &World, root: &str) {
-    let store = store::open_url(&format!("file:{}", world.path(root).display())).unwrap();
+    let store = store::open(&format!("file:{}", world.path(root).display())).unwrap();
     let found = verify(store.as_ref(), &LogName::new(root, root))
         .unwrap()
         .unwrap();
@@ -159,7 +159,7 @@ fn a_partition_goes_back_to_a_border_and_its_rows_come_again_once() {
     verified(&world, "raw");
     let chain = log
         .state()
-        .chains
+        .splits
         .values()
         .find(|c| c.partition == 0)
         .unwrap();
@@ -236,7 +236,7 @@ fn a_higher_offset_is_a_gap_that_counts_as_lost() {
     let log = world.log("raw", "raw");
     let chain = log
         .state()
-        .chains
+        .splits
         .values()
         .find(|c| c.partition == 0)
         .unwrap();
@@ -252,7 +252,7 @@ fn a_higher_offset_is_a_gap_that_counts_as_lost() {
         world
             .log("raw", "raw")
             .state()
-            .chains
+            .splits
             .values()
             .all(|c| c.lost == 0)
     );
@@ -289,12 +289,12 @@ fn whoever_reads_a_zone_that_went_back_takes_its_batches_back_and_ends_as_a_fres
     );
     let log = world.log("raw", "raw");
     let reader = &log.state().readers["processed/processed"];
-    assert_eq!(reader.r#gen, 1);
+    assert_eq!(reader.generation, 1);
     assert!(reader.position.values().all(|at| *at == 10), "{reader:?}");
     // Nothing new in RAW: what is undone goes all the same.
     run(&world, std::slice::from_ref(&processed));
     let log = world.log("processed", "processed");
-    assert_eq!(log.state().followed, 1);
+    assert_eq!(log.state().follows, 1);
     assert_eq!(
         kinds(&log)[before.version() as usize + 1],
         EntryKind::Rewind
@@ -314,7 +314,7 @@ fn whoever_reads_a_zone_that_went_back_takes_its_batches_back_and_ends_as_a_fres
     run(&world, &[raw.clone(), processed.clone()]);
     let rows = listed(&world, "processed", TOPIC);
     assert_eq!((rows.len(), &rows), (40, &fresh(&world, "fresh-3")));
-    assert_eq!(world.log("processed", "processed").state().followed, 3);
+    assert_eq!(world.log("processed", "processed").state().follows, 3);
     let sidecars = files(&world.path("processed/_system"), "").into_iter();
     let sidecars = sidecars.filter(|p| p.to_string_lossy().contains("/keys/"));
     let live = world.log("processed", "processed");
@@ -341,15 +341,15 @@ fn a_pipeline_that_reads_a_zone_goes_back_by_its_batches() {
     assert_eq!(moves(&altered), expected);
     let log = world.log("raw", "raw");
     assert_eq!(log.version(), version + 1);
-    assert_eq!(log.state().readers["processed/processed"].r#gen, 1);
+    assert_eq!(log.state().readers["processed/processed"].generation, 1);
     let log = world.log("processed", "processed");
     assert_eq!(
-        (altered.version, log.state().followed),
+        (altered.version, log.state().follows),
         (Some(log.version()), 1)
     );
     assert!(
         log.state()
-            .chains
+            .splits
             .values()
             .all(|c| c.to == 20 && c.epoch == 1)
     );

@@ -29,7 +29,7 @@ fn catch_up(rig: &Rig) {
 
 fn position(rig: &Rig, partition: i32) -> (i64, u64) {
     let log = rig.log();
-    let mut chains = log.state().chains.values();
+    let mut chains = log.state().splits.values();
     let chain = chains.find(|c| c.partition == partition).unwrap();
     (chain.to, chain.epoch)
 }
@@ -116,7 +116,7 @@ fn shown(rig: &Rig, zone: &str, pipeline: &str) -> BTreeSet<(i32, i64)> {
     let url = format!("file:{}", root.display());
     let (log, store) = (
         open_log(&root, pipeline, zone).unwrap().unwrap(),
-        store::open_url(&url).unwrap(),
+        store::open(&url).unwrap(),
     );
     let found = verify(store.as_ref(), &LogName::new(pipeline, zone))
         .unwrap()

@@ -1,4 +1,4 @@
-//! Rewinds in the small world of the simulations: to any border, of one chain or of all, whatever others do meanwhile.
+//! Rewinds in the small world of the simulations: to any border, of one split or of all, whatever others do meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use weir::commit::{AddedFile, Draft, Log, Rewind, Straddling};
 use weir::error::{Kind, Result};
 use weir::record::SplitId;
 
-use crate::sim_world::{CHAINS, Loader, chain, log_name, write_rows};
+use crate::sim_world::{CHAINS, Loader, log_name, split, write_rows};
 
 impl Loader {
-    /// One chain or all of them, to some border below.
+    /// One split or all of them, to some border below.
     pub fn go_back(&self, log: &mut Log, random: &mut StdRng) -> Result<()> {
         let first = random.random_range(0..CHAINS);
         let all = random.random_bool(0.3);
         let mut targets = BTreeMap::new();
         for n in (0..CHAINS).filter(|n| all || *n == first) {
-            let borders = &log.state().chains[&chain(n)].borders;
+            let borders = &log.state().splits[&split(n)].borders;
             if borders.len() > 1 {
                 let border = borders[random.random_range(0..borders.len() - 1)];
-                targets.insert(chain(n), border.to);
+                targets.insert(split(n), border.to);
             }
         }
         match targets.is_empty() {
@@ -52,11 +52,11 @@ impl Loader {
                 return Ok(None);
             };
             let mut rows: Vec<(SplitId, i64)> = serde_json::from_slice(&content).unwrap();
-            rows.retain(|(chain, _)| rest.iter().any(|r| r.chain == *chain));
+            rows.retain(|(split, _)| rest.iter().any(|r| r.split == *split));
             let id = self.ids.next();
             let like = AddedFile {
-                file: id.clone(),
-                path: file.path.replace(&file.file, &id),
+                id: id.clone(),
+                path: file.path.replace(&file.id, &id),
                 ranges: rest.clone(),
                 ..file.clone()
             };
@@ -70,7 +70,7 @@ impl Loader {
             actor: "sim".into(),
             reason: String::new(),
             readers: Vec::new(),
-            r#gen: None,
+            follows: None,
         };
         Ok(Some(Draft::Rewind {
             rewind,

@@ -1,6 +1,6 @@
 //! A small world for the log: a source whose every offset has a known fate, writers that load it, and an oracle.
 //!
-//! Files hold what they stand for: a JSON list of `[chain, offset]`. The oracle folds the entries by itself and shares no
+//! Files hold what they stand for: a JSON list of `[split, offset]`. The oracle folds the entries by itself and shares no
 //! code with `commit::State`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,18 +21,18 @@ use weir::record::SplitId;
 use weir::store::{OpenUpload, Store, open_uploads};
 
 pub const CHAINS: usize = 2;
-/// Offsets of each chain.
+/// Offsets of each split.
 pub const END: i64 = 14;
 /// Rewinds of one process at most.
 const REWINDS: u32 = 3;
-/// Where the chains begin.
+/// Where the splits begin.
 pub const START: i64 = 3;
 
 pub fn log_name() -> LogName {
     LogName::new("books-raw", "raw")
 }
 
-pub fn chain(n: usize) -> SplitId {
+pub fn split(n: usize) -> SplitId {
     SplitId::kafka("c", "t", i32::try_from(n).unwrap())
 }
 
@@ -54,8 +54,8 @@ pub enum Fate {
 }
 
 /// What becomes of an offset, whoever reads it.
-pub fn fate(chain: &SplitId, offset: i64) -> Fate {
-    let salt: i64 = chain.as_str().bytes().map(i64::from).sum();
+pub fn fate(split: &SplitId, offset: i64) -> Fate {
+    let salt: i64 = split.as_str().bytes().map(i64::from).sum();
     match (offset * 7 + salt) % 5 {
         0 => Fate::Letter,
         1 => Fate::Filtered,
@@ -86,7 +86,7 @@ pub struct Heard {
     pub left: u64,
 }
 
-/// One process that loads the chains up to their ends.
+/// One process that loads the splits up to their ends.
 pub struct Loader {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
@@ -103,7 +103,7 @@ impl Loader {
         let mut random = StdRng::seed_from_u64(self.seed);
         let writer = Writer {
             id: format!("w{}", self.who),
-            start: i64::try_from(self.who).unwrap(),
+            started: i64::try_from(self.who).unwrap(),
         };
         let mut log = Log::open_or_init(
             Arc::clone(&self.store),
@@ -118,12 +118,12 @@ impl Loader {
         });
         self.hear(&log, None);
         // Left once, perhaps: then nothing is open yet.
-        while log.state().chains.len() < CHAINS {
+        while log.state().splits.len() < CHAINS {
             let opens = (0..CHAINS).map(|n| Open {
-                chain: chain(n),
+                split: split(n),
                 topic: "t".into(),
                 partition: i32::try_from(n).unwrap(),
-                at: START,
+                offset: START,
                 start: "earliest".into(),
             });
             self.commit(&mut log, Draft::Open(opens.collect()))?;
@@ -145,18 +145,18 @@ impl Loader {
         let mut drafts = Vec::new();
         for _ in 0..random.random_range(1..=2) {
             let mut receipts = Vec::new();
-            // One task for all chains, or one for each.
+            // One task for all splits, or one for each.
             let tasks: Vec<Vec<usize>> = if random.random_bool(0.5) {
                 vec![(0..CHAINS).collect()]
             } else {
                 (0..CHAINS).map(|n| vec![n]).collect()
             };
-            for chains in tasks {
+            for splits in tasks {
                 let mut ranges = Vec::new();
-                for n in chains {
+                for n in splits {
                     let to = (next[n] + random.random_range(0..=4)).min(END);
                     if to > next[n] {
-                        ranges.push((chain(n), next[n], to));
+                        ranges.push((split(n), next[n], to));
                         next[n] = to;
                     }
                 }
@@ -183,12 +183,12 @@ impl Loader {
     ) -> Result<Option<PreparedCommit>> {
         let mut receipt = PreparedCommit {
             base: log.version(),
-            r#gen: log.state().rules_gen(),
+            generation: log.state().generation(),
             spans: ranges
                 .iter()
-                .map(|(chain, from, to)| Span {
-                    epoch: epoch(log, chain),
-                    ..span(chain, *from, *to)
+                .map(|(split, from, to)| Span {
+                    epoch: epoch(log, split),
+                    ..span(split, *from, *to)
                 })
                 .collect(),
             files: Vec::new(),
@@ -197,14 +197,14 @@ impl Loader {
         };
         for (role, wanted, dir) in [
             (Role::Rows, Fate::Row, "books"),
-            (Role::Letters, Fate::Letter, "dead_letters"),
+            (Role::DeadLetters, Fate::Letter, "dead_letters"),
         ] {
             let id = self.ids.next();
             match write_file(&self.store, &id, role, wanted, dir, ranges) {
-                // The gen its rows were made under and the epochs they were read in, for the oracle.
+                // The generation its rows were made under and the epochs they were read in, for the oracle.
                 Ok(file) => receipt.files.extend(file.map(|file| AddedFile {
-                    schema: receipt.r#gen.to_string(),
-                    row_digest: epochs(&file, |chain| epoch(log, chain)),
+                    schema: receipt.generation.to_string(),
+                    row_digest: epochs(&file, |split| epoch(log, split)),
                     ..file
                 })),
                 Err(e) if e.kind() == Kind::Conflict => return Ok(None),
@@ -217,10 +217,10 @@ impl Loader {
     /// Commits and publishes; settles or leaves when the store gives no answer.
     pub fn commit(&self, log: &mut Log, draft: Draft) -> Result<()> {
         let files: Vec<Vec<String>> = match &draft {
-            Draft::Rewind { rests, .. } => vec![rests.iter().map(|f| f.file.clone()).collect()],
+            Draft::Rewind { rests, .. } => vec![rests.iter().map(|f| f.id.clone()).collect()],
             Draft::Data { receipts, .. } => receipts
                 .iter()
-                .map(|r| r.files.iter().map(|f| f.file.clone()).collect())
+                .map(|r| r.files.iter().map(|f| f.id.clone()).collect())
                 .collect(),
             _ => Vec::new(),
         };
@@ -275,36 +275,36 @@ impl Loader {
     }
 }
 
-fn epoch(log: &Log, chain: &SplitId) -> u64 {
-    log.state().chains.get(chain).map_or(0, |c| c.epoch)
+fn epoch(log: &Log, split: &SplitId) -> u64 {
+    log.state().splits.get(split).map_or(0, |c| c.epoch)
 }
 
 fn epochs(file: &AddedFile, of: impl Fn(&SplitId) -> u64) -> String {
-    let epochs = file.ranges.iter().map(|r| of(&r.chain).to_string());
+    let epochs = file.ranges.iter().map(|r| of(&r.split).to_string());
     epochs.collect::<Vec<_>>().join(" ")
 }
 
 fn position(log: &Log, n: usize) -> i64 {
-    log.state().chains.get(&chain(n)).map_or(START, |c| c.to)
+    log.state().splits.get(&split(n)).map_or(START, |c| c.to)
 }
 
 fn swap_from(log: &Log) -> Swap {
     Swap {
-        from: log.state().rules_gen(),
-        rules: rule(log.version() % 3),
+        replaces: log.state().generation(),
+        transforms: rule(log.version() % 3),
         actor: "sim".into(),
         reason: String::new(),
-        bar: Vec::new(),
+        block: Vec::new(),
         force: false,
         declared: None,
     }
 }
 
-pub fn span(chain: &SplitId, from: i64, to: i64) -> Span {
-    let count = |wanted| (from..to).filter(|o| fate(chain, *o) == wanted).count() as u64;
+pub fn span(split: &SplitId, from: i64, to: i64) -> Span {
+    let count = |wanted| (from..to).filter(|o| fate(split, *o) == wanted).count() as u64;
     let (rows, letters, filtered) = (count(Fate::Row), count(Fate::Letter), count(Fate::Filtered));
     Span {
-        chain: chain.clone(),
+        split: split.clone(),
         epoch: 0,
         from,
         to,
@@ -321,7 +321,7 @@ pub fn span(chain: &SplitId, from: i64, to: i64) -> Span {
             written: rows,
             ..Rows::default()
         },
-        letters,
+        dead_letters: letters,
     }
 }
 
@@ -336,30 +336,30 @@ pub fn write_file(
 ) -> Result<Option<AddedFile>> {
     let mut coordinates: Vec<(SplitId, i64)> = Vec::new();
     let mut file_ranges = Vec::new();
-    for (chain, from, to) in ranges {
-        let offsets: Vec<i64> = (*from..*to).filter(|o| fate(chain, *o) == wanted).collect();
+    for (split, from, to) in ranges {
+        let offsets: Vec<i64> = (*from..*to).filter(|o| fate(split, *o) == wanted).collect();
         if let (Some(first), Some(last)) = (offsets.first(), offsets.last()) {
             file_ranges.push(FileRange {
-                chain: chain.clone(),
+                split: split.clone(),
                 from: *first,
                 to: last + 1,
                 rows: offsets.len() as u64,
             });
         }
-        coordinates.extend(offsets.into_iter().map(|o| (chain.clone(), o)));
+        coordinates.extend(offsets.into_iter().map(|o| (split.clone(), o)));
     }
     if coordinates.is_empty() {
         return Ok(None);
     }
     let like = AddedFile {
-        file: id.to_owned(),
+        id: id.to_owned(),
         path: format!("{dir}/hour=00/{id}.json"),
         role,
         bytes: 0,
         rows: 0,
-        sha256: String::new(),
+        digest: String::new(),
         ranges: file_ranges,
-        partition: BTreeMap::new(),
+        partition_values: BTreeMap::new(),
         schema: String::new(),
         row_digest: String::new(),
         keys: None,
@@ -386,7 +386,7 @@ pub fn write_rows(
         upload: seal.upload,
         bytes: seal.bytes,
         rows: rows.len() as u64,
-        sha256: digest(&bytes),
+        digest: digest(&bytes),
         ..like
     })
 }
@@ -407,7 +407,7 @@ pub struct Oracle {
     entries: Vec<Entry>,
     live: BTreeMap<String, AddedFile>,
     removed: BTreeMap<String, AddedFile>,
-    gced: BTreeSet<String>,
+    collected: BTreeSet<String>,
     epochs: BTreeMap<SplitId, u64>,
     to: BTreeMap<SplitId, i64>,
     gen_in_force: u64,
@@ -453,7 +453,7 @@ impl Oracle {
         for file in self.live.values() {
             assert!(
                 published.contains_key(&file.path)
-                    || begun.contains(&file.file) && can_appear(file, &uploads),
+                    || begun.contains(&file.id) && can_appear(file, &uploads),
                 "I-exists: live file {} is nowhere",
                 file.path
             );
@@ -488,32 +488,32 @@ impl Oracle {
 
     fn fold(&mut self, entry: &Entry) {
         for open in &entry.open {
-            let before = self.to.insert(open.chain.clone(), open.at);
+            let before = self.to.insert(open.split.clone(), open.offset);
             assert_eq!(before, None, "W1: opened twice");
         }
         for span in &entry.spans {
-            let to = self.to.insert(span.chain.clone(), span.to);
+            let to = self.to.insert(span.split.clone(), span.to);
             assert_eq!(to, Some(span.from), "I-contiguous: {entry:?}");
-            let epoch = self.epochs.entry(span.chain.clone()).or_default();
+            let epoch = self.epochs.entry(span.split.clone()).or_default();
             *epoch += u64::from(entry.kind == EntryKind::Rewind);
             assert_eq!(span.epoch, *epoch, "I-rewind: {entry:?}");
         }
         if entry.kind == EntryKind::Data {
             let rules = entry.rules.as_ref().unwrap();
-            assert_eq!(rules.r#gen, self.gen_in_force, "I-rules: {entry:?}");
+            assert_eq!(rules.generation, self.gen_in_force, "I-rules: {entry:?}");
             for file in &entry.add {
                 let made_under = self.gen_in_force.to_string();
                 assert_eq!(file.schema, made_under, "I-rules: rows of other rules");
-                let now = epochs(file, |chain| self.epochs[chain]);
+                let now = epochs(file, |split| self.epochs[split]);
                 assert_eq!(file.row_digest, now, "I-rewind: rows read before a rewind");
             }
         }
         for file in &entry.add {
             assert!(
-                !self.gced.contains(&file.file),
+                !self.collected.contains(&file.id),
                 "a collected file was added"
             );
-            assert!(self.live.insert(file.file.clone(), file.clone()).is_none());
+            assert!(self.live.insert(file.id.clone(), file.clone()).is_none());
         }
         for id in &entry.remove {
             let file = self.live.remove(id).expect("only live files leave");
@@ -521,13 +521,13 @@ impl Oracle {
         }
         if entry.kind == EntryKind::Rewind {
             for range in self.live.values().flat_map(|f| &f.ranges) {
-                let to = self.to[&range.chain];
+                let to = self.to[&range.split];
                 assert!(range.to <= to, "I-rewind: rows above {to} stayed");
             }
         }
         for file in &entry.gc {
             assert!(!self.live.contains_key(file), "a live file was collected");
-            self.gced.insert(file.clone());
+            self.collected.insert(file.clone());
         }
         if entry.swap.is_some() {
             self.gen_in_force = entry.version;
@@ -553,11 +553,11 @@ impl Oracle {
             );
         }
         for n in 0..CHAINS {
-            assert_eq!(self.to.get(&chain(n)), Some(&END), "all was loaded");
+            assert_eq!(self.to.get(&split(n)), Some(&END), "all was loaded");
             for offset in START..END {
-                let visible = self.seen.contains(&(chain(n), offset));
-                let expected = fate(&chain(n), offset) != Fate::Filtered;
-                assert_eq!(visible, expected, "I-once: {} {offset}", chain(n));
+                let visible = self.seen.contains(&(split(n), offset));
+                let expected = fate(&split(n), offset) != Fate::Filtered;
+                assert_eq!(visible, expected, "I-once: {} {offset}", split(n));
             }
         }
         let sum = |back: bool| -> u64 {

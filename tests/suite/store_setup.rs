@@ -64,7 +64,7 @@ fn records() -> Table {
         builder.push(n, None, None, Some(b"x"), std::iter::empty());
     }
     let batch = builder.finish(Covers {
-        chain: SplitId::kafka("c", "t", 0),
+        split: SplitId::kafka("c", "t", 0),
         epoch: 0,
         tp: TopicPartition {
             topic: "t".into(),
@@ -539,7 +539,7 @@ fn a_run_leaves_no_secret_behind_and_gc_keeps_what_its_log_names() {
     let (_, told) = gc(&["--zone", &raw]);
     assert!(told.contains("deleting 2 files"), "{told}");
     assert!(plugins.config(loose.digest()).is_err());
-    let rule = world.log("raw", "raw").state().rules.rules[0].clone();
+    let rule = world.log("raw", "raw").state().rules.transforms[0].clone();
     assert_eq!(
         plugins.config(&rule.config).unwrap().digest(),
         named.digest()

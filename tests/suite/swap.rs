@@ -54,10 +54,10 @@ fn rules_swap_under_load_and_no_row_is_lost_doubled_or_mixed() {
         "nothing was read twice: {said}"
     );
     // Rows and swap are one entry.
-    let eras = rig.eras();
-    assert_eq!(eras.len(), 6);
-    let with_rows = |era: &&weir::commit::RulesPeriod| !era.ranges.is_empty();
-    assert!(eras.iter().filter(with_rows).count() >= 5, "{eras:?}");
+    let periods = rig.periods();
+    assert_eq!(periods.len(), 6);
+    let with_rows = |period: &&weir::commit::RulesPeriod| !period.ranges.is_empty();
+    assert!(periods.iter().filter(with_rows).count() >= 5, "{periods:?}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_rollback_blocks_what_it_leaves_and_only_force_brings_it_back() {
     rig.swap_to("high");
     let back = rig.asked(&["rollback", "--reason", "wrong bound"]);
     assert_eq!(
-        back["bar"].as_array().unwrap().len(),
+        back["block"].as_array().unwrap().len(),
         1,
         "the config alone differs: {back}"
     );
@@ -170,8 +170,11 @@ fn a_rollback_blocks_what_it_leaves_and_only_force_brings_it_back() {
     rig.exact(80);
     assert_eq!(rig.in_force(), "low");
     // low, high, low (blocks), high (forced), low (blocks)
-    let eras = rig.eras();
-    let names: Vec<&str> = eras.iter().map(|era| rig.name_of(&era.rules)).collect();
+    let periods = rig.periods();
+    let names: Vec<&str> = periods
+        .iter()
+        .map(|period| rig.name_of(&period.transforms))
+        .collect();
     assert_eq!(names, ["low", "high", "low", "high", "low"]);
     let told = text(&rig.pipeline(&["history"]).stdout);
     assert!(
@@ -217,19 +220,19 @@ fn edits_are_put_in_force_while_it_runs_and_bad_ones_are_not() {
     until("a word about a bad edit", || {
         rig.said().contains("an edit was refused").then_some(())
     });
-    assert_eq!(rig.eras().len(), 1);
+    assert_eq!(rig.periods().len(), 1);
     std::fs::write(
         &low,
         "[columns.n]\nrequired = true\nmax = 49\n# as before\n",
     )
     .unwrap();
     until("the edited rule file", || {
-        (rig.eras().len() == 2).then_some(())
+        (rig.periods().len() == 2).then_some(())
     });
     assert!(
-        rig.eras()[1].reason.contains("low.toml"),
+        rig.periods()[1].reason.contains("low.toml"),
         "{:?}",
-        rig.eras()
+        rig.periods()
     );
     rig.declare("high", "watch = true");
     until("the edited config", || {
@@ -306,24 +309,24 @@ fn another_build_is_another_rule_and_its_rollback_bars_the_build() {
     let running = rig.running();
     more_rows(&rig);
     rig.rebuild("validate", 1);
-    until("the new build", || (rig.eras().len() == 2).then_some(()));
+    until("the new build", || (rig.periods().len() == 2).then_some(()));
     let (old, new) = (
-        rig.eras()[0].rules[1].clone(),
-        rig.eras()[1].rules[1].clone(),
+        rig.periods()[0].transforms[1].clone(),
+        rig.periods()[1].transforms[1].clone(),
     );
     assert_eq!(old.config, new.config);
     assert_ne!(old.component, new.component);
     produce(&rig, 10..20);
     more_rows(&rig);
     let back = rig.asked(&["rollback"]);
-    assert_eq!(back["bar"], serde_json::json!([new.component]));
-    assert_eq!(rig.log().state().rules.rules[1], old);
+    assert_eq!(back["block"], serde_json::json!([new.component]));
+    assert_eq!(rig.log().state().rules.transforms[1], old);
     // Named by its digest, it is found in the store, and is blocked.
     let named = format!("rules=validate@{}", new.component);
     let blocked = rig.pipeline(&["swap", &named]);
     assert!(text(&blocked.stderr).contains("blocked"), "{blocked:?}");
     rig.asked(&["swap", &named, "--force"]);
-    assert_eq!(rig.log().state().rules.rules[1], new);
+    assert_eq!(rig.log().state().rules.transforms[1], new);
     running.stop();
     produce(&rig, 20..30);
     rig.catch_up();
@@ -346,13 +349,13 @@ fn a_new_beginning_inside_a_process_follows_the_log() {
         }
         // Another process swaps, by the log alone.
         let mut log = rig.log();
-        let first = rig.eras()[0].rules.clone();
+        let first = rig.periods()[0].transforms.clone();
         let swap = Swap {
-            from: log.state().rules_gen(),
-            rules: first,
+            replaces: log.state().generation(),
+            transforms: first,
             actor: "another".into(),
             reason: String::new(),
-            bar: Vec::new(),
+            block: Vec::new(),
             force: false,
             declared: Some(log.state().declared.clone()),
         };
@@ -363,7 +366,7 @@ fn a_new_beginning_inside_a_process_follows_the_log() {
         produce(&rig, 10..20);
         more_rows(&rig);
         running.stop();
-        assert_eq!(rig.eras().len(), 3);
+        assert_eq!(rig.periods().len(), 3);
         std::fs::write(rig.path("low.toml"), LOW).unwrap();
         rig.catch_up();
         rig.exact(80);
@@ -378,7 +381,7 @@ fn a_store_that_lost_the_rules_in_force_is_named_with_the_way_out() {
     rig.declare("high", "");
     rig.catch_up();
     rig.asked(&["rollback"]);
-    let digest = rig.log().state().rules.rules[1].config.clone();
+    let digest = rig.log().state().rules.transforms[1].config.clone();
     std::fs::remove_dir_all(rig.path("store")).unwrap();
     let status = rig.run(&["--available-now"]).status().unwrap();
     assert_eq!(status.code(), Some(1), "{}", rig.said());

@@ -54,13 +54,13 @@ fn a_command_that_dies_anywhere_leaves_old_rules_or_new_ones() {
                 // Something to go back to that is not blocked.
                 rig.asked(&["swap", "--reload", "--force", "--set", &set]);
             }
-            let eras = rig.eras().len();
+            let periods = rig.periods().len();
             let cut = rig
                 .weir(&args)
                 .env(ABORT_AT, step.to_string())
                 .output()
                 .unwrap();
-            let changed = rig.eras().len() - eras;
+            let changed = rig.periods().len() - periods;
             assert!(changed <= 1, "{verb} at step {step}");
             let whole = cut.status.success();
             assert!(!whole || changed == 1, "{verb} at step {step}: {cut:?}");
@@ -201,10 +201,12 @@ fn a_hundred_swaps_under_full_load_lose_double_and_mix_nothing() {
     // Twice by command: from then on both are in the plugin store, and the log has their rules.
     rig.swap_to("high");
     rig.swap_to("low");
-    let eras = rig.eras();
+    let periods = rig.periods();
     let rules = |name| {
-        let era = eras.iter().find(|era| rig.name_of(&era.rules) == name);
-        era.unwrap().rules.clone()
+        let period = periods
+            .iter()
+            .find(|period| rig.name_of(&period.transforms) == name);
+        period.unwrap().transforms.clone()
     };
     let both = [rules("high"), rules("low")];
     let (store, mut log) = (rig.store(), rig.log());
@@ -212,11 +214,11 @@ fn a_hundred_swaps_under_full_load_lose_double_and_mix_nothing() {
     for at in 0..SWAPS {
         log.refresh().unwrap();
         let swap = Swap {
-            from: log.state().rules_gen(),
-            rules: both[at % 2].clone(),
+            replaces: log.state().generation(),
+            transforms: both[at % 2].clone(),
             actor: actor(),
             reason: format!("number {at}"),
-            bar: Vec::new(),
+            block: Vec::new(),
             force: false,
             declared: None,
         };
@@ -233,10 +235,13 @@ fn a_hundred_swaps_under_full_load_lose_double_and_mix_nothing() {
     running.stop();
     rig.catch_up();
     rig.exact(messages);
-    let eras = rig.eras();
-    let with_rows = eras.iter().filter(|era| !era.ranges.is_empty()).count();
+    let periods = rig.periods();
+    let with_rows = periods
+        .iter()
+        .filter(|period| !period.ranges.is_empty())
+        .count();
     assert!(
-        eras.len() == SWAPS + 3 && with_rows > SWAPS * 9 / 10,
+        periods.len() == SWAPS + 3 && with_rows > SWAPS * 9 / 10,
         "{with_rows}"
     );
     assert!(

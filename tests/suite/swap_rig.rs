@@ -211,12 +211,12 @@ cache = "{plugins}/../plugins-test/cache"
     }
 
     pub fn store(&self) -> Arc<dyn Store> {
-        store::open_url(&format!("file:{}", self.path("zone").display())).unwrap()
+        store::open(&format!("file:{}", self.path("zone").display())).unwrap()
     }
 
-    pub fn eras(&self) -> Vec<RulesPeriod> {
+    pub fn periods(&self) -> Vec<RulesPeriod> {
         let log = self.log();
-        history(self.store().as_ref(), log.name(), &log.state().eras).unwrap()
+        history(self.store().as_ref(), log.name(), &log.state().periods).unwrap()
     }
 
     /// `low` or `high`, by the config that the plugin store keeps.
@@ -232,7 +232,7 @@ cache = "{plugins}/../plugins-test/cache"
     }
 
     pub fn in_force(&self) -> &'static str {
-        self.name_of(&self.log().state().rules.rules)
+        self.name_of(&self.log().state().rules.transforms)
     }
 
     /// Takes what is there, with no other process.
@@ -256,7 +256,7 @@ cache = "{plugins}/../plugins-test/cache"
     pub fn exact(&self, messages: i64) {
         let (log, store) = (self.log(), self.store());
         let name = LogName::new(PIPELINE, "zone");
-        let ends: i64 = log.state().chains.values().map(|c| c.to).sum();
+        let ends: i64 = log.state().splits.values().map(|c| c.to).sum();
         assert_eq!(ends, messages, "every offset is covered: {}", self.said());
         assert!(log.state().totals().closes());
         let verified = verify(store.as_ref(), &name).unwrap().unwrap();
@@ -268,16 +268,16 @@ cache = "{plugins}/../plugins-test/cache"
             if entry.kind == Kind::Rewind {
                 rewinds.insert(entry.version);
                 for span in &entry.spans {
-                    let partition = log.state().chains[&span.chain].partition;
+                    let partition = log.state().splits[&span.split].partition;
                     expected.retain(|(p, offset), _| *p != partition || *offset < span.to);
                 }
             }
             let Some(rules) = entry.rules.filter(|_| entry.kind == Kind::Data) else {
                 continue;
             };
-            let high = self.name_of(&rules.rules) == "high";
+            let high = self.name_of(&rules.transforms) == "high";
             for span in &entry.spans {
-                let partition = log.state().chains[&span.chain].partition;
+                let partition = log.state().splits[&span.split].partition;
                 for offset in span.from..span.to {
                     let row = (number(partition, offset) >= 50) == high;
                     let before = expected.insert((partition, offset), (row, entry.version));

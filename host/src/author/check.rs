@@ -30,7 +30,7 @@ const COST_BYTES: usize = 1 << 20;
 pub struct Checked {
     pub name: &'static str,
     /// What was counted.
-    pub told: String,
+    pub found: String,
     /// Lines; empty where the plugin passes.
     pub faults: Vec<String>,
     pub time: Duration,
@@ -43,11 +43,11 @@ fn checked(
     let clock = SystemClock::shared();
     let begun = clock.elapsed();
     let mut faults = Vec::new();
-    let told = run(&mut faults)?;
+    let found = run(&mut faults)?;
     let time = clock.elapsed() - begun;
     Ok(Checked {
         name,
-        told,
+        found,
         faults,
         time,
     })

@@ -176,7 +176,7 @@ pub fn batch(topic: &str, messages: &[Message]) -> Batch {
     }
     let to = i64::try_from(messages.len()).unwrap_or(i64::MAX);
     builder.finish(Covers {
-        chain: SplitId::kafka("samples", topic, 0),
+        split: SplitId::kafka("samples", topic, 0),
         epoch: 0,
         tp: TopicPartition {
             topic: topic.into(),

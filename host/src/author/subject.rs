@@ -228,7 +228,7 @@ impl Settings {
         } else {
             &self.label
         };
-        let lines: Vec<String> = problems.iter().map(|p| told(label, p)).collect();
+        let lines: Vec<String> = problems.iter().map(|p| line(label, p)).collect();
         let error = Error::new(Kind::ConfigInvalid, "plugin.init", lines.join("\n  "));
         let column = problems.iter().any(|p| p.code == "bad_input");
         let hint = problems.iter().find_map(|p| p.hint.clone());
@@ -243,7 +243,7 @@ impl Settings {
     }
 }
 
-fn told(label: &str, problem: &SetupProblem) -> String {
+fn line(label: &str, problem: &SetupProblem) -> String {
     let at = problem
         .at
         .map_or(String::new(), |(line, column)| format!(":{line}:{column}"));

@@ -1,10 +1,12 @@
 //! The two ledgers that close at every commit (V7 of docs/protocol.md).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Records: `read = with_rows + refused + filtered`; of the first two, `refused_in_part` had some pieces refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct Records {
     pub read: u64,
     pub with_rows: u64,
@@ -14,8 +16,9 @@ pub struct Records {
 }
 
 /// Rows: `made = written + refused + filtered + duplicates + late`; `late` is 0 until event time exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct Rows {
     pub made: u64,
     pub written: u64,
@@ -31,8 +34,7 @@ pub struct Ledger {
     pub records: Records,
     pub rows: Rows,
     /// Rows of the dead-letter table: whole records and single pieces.
-    #[serde(rename = "dead_letters")]
-    pub letters: u64,
+    pub dead_letters: u64,
 }
 
 impl Ledger {
@@ -69,6 +71,6 @@ impl Ledger {
         with(&mut a.filtered, b.filtered);
         with(&mut a.duplicates, b.duplicates);
         with(&mut a.late, b.late);
-        with(&mut self.letters, other.letters);
+        with(&mut self.dead_letters, other.dead_letters);
     }
 }

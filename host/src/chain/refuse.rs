@@ -118,6 +118,6 @@ fn refuse(applied: &mut Applied, whole: BTreeMap<u32, DeadLetter>) -> Result<()>
     applied.letters.retain(|l| !whole.contains_key(&l.record));
     applied.letters.extend(whole.into_values());
     applied.letters.sort_by_key(|l| (l.record, l.piece));
-    applied.ledger.letters = applied.letters.len() as u64;
+    applied.ledger.dead_letters = applied.letters.len() as u64;
     Ok(())
 }

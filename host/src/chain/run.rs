@@ -284,7 +284,7 @@ impl RowTracker {
     fn close(mut self, table: Table) -> Applied {
         self.letters.sort_by_key(|l| (l.record, l.piece));
         self.ledger.rows.written = table.rows as u64;
-        self.ledger.letters = self.letters.len() as u64;
+        self.ledger.dead_letters = self.letters.len() as u64;
         if table.rows == 0 {
             self.record.clear();
             self.piece.clear();

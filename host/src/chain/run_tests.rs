@@ -116,7 +116,7 @@ fn batch(records: usize) -> Batch {
         builder.push(10 + i as i64, None, None, Some(b"x"), std::iter::empty());
     }
     builder.finish(Covers {
-        chain: SplitId::kafka("c", "t", 0),
+        split: SplitId::kafka("c", "t", 0),
         epoch: 0,
         tp: TopicPartition {
             topic: "t".into(),
@@ -174,7 +174,7 @@ fn refused_pieces_keep_their_numbers() {
     let Ledger {
         records,
         rows,
-        letters,
+        dead_letters: letters,
     } = applied.ledger;
     assert_eq!(
         (
@@ -243,7 +243,7 @@ fn a_record_with_too_many_refused_pieces_is_refused_once() {
     let Ledger {
         records,
         rows,
-        letters,
+        dead_letters: letters,
     } = applied.ledger;
     assert_eq!((records.with_rows, records.refused, letters), (1, 1, 1));
     assert_eq!((rows.made, rows.written, rows.refused), (10_003, 1, 10_002));

@@ -11,7 +11,7 @@ use super::{Configs, Exit, print_problems, say, say_lines, say_value, table};
 use crate::author::input;
 use crate::config::keys::Default;
 use crate::config::{self, Overlay, Problem, Raw, What};
-use crate::connect::{self, Defaults, Note, page};
+use crate::connect::{self, Defaults, Note, render};
 use crate::connectors::CATALOG;
 use crate::error::{Error, Kind, Result};
 
@@ -142,11 +142,11 @@ fn convert(args: &ConvertArgs) -> Result<Exit> {
         for note in &done.notes {
             tell_note(note);
         }
-        page::json(&done)
+        render::json(&done)
     } else if args.properties {
-        page::properties(&done, &about)
+        render::properties(&done, &about)
     } else {
-        page::toml(&done, &about)
+        render::toml(&done, &about)
     };
     say_lines(text.trim_end());
     Ok(Exit::Ok)

@@ -8,7 +8,7 @@ use super::{Exit, say, say_json, table};
 use crate::commit::LogName;
 use crate::config::nearest::nearest;
 use crate::error::{Error, Kind, Result};
-use crate::http::Letters;
+use crate::http::DeadLetters;
 use crate::http::client::{Client, query, segment};
 use crate::operations::dlq::{self as ops_dlq, Count, DeadLetter, Reached, Work};
 use crate::telemetry::count;
@@ -132,11 +132,11 @@ fn show_remote(
             ("offset", text(filter.offset)),
         ]);
         let page = client.get(&format!("/pipelines/{}/dlq{query}", segment(name)))?;
-        let page: Letters = read(page)?;
-        for letter in &page.letters {
+        let page: DeadLetters = read(page)?;
+        for letter in &page.dead_letters {
             show_letter(letter, json)?;
         }
-        shown += page.letters.len();
+        shown += page.dead_letters.len();
         match page.next {
             Some(next) => after = Some(next),
             None => break,
@@ -176,7 +176,7 @@ fn show_counts(counts: Vec<Count>, json: bool) -> Result<Exit> {
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for of in counts {
         let field = of.field.unwrap_or_else(|| "-".to_owned());
-        rows.push(vec![of.pipeline, of.code, field, count(of.letters)]);
+        rows.push(vec![of.pipeline, of.code, field, count(of.dead_letters)]);
     }
     match rows.len() {
         1 => say("no dead letters"),

@@ -115,7 +115,7 @@ fn row(entry: &Entry, page: &Page) -> Vec<String> {
     let [records, written, letters] = [
         sum(|s| s.records.read),
         sum(|s| s.rows.written),
-        sum(|s| s.letters),
+        sum(|s| s.dead_letters),
     ];
     // A rewind takes its counts back.
     let sign = if entry.rewind.is_some() { "-" } else { "" };
@@ -136,33 +136,37 @@ fn row(entry: &Entry, page: &Page) -> Vec<String> {
 /// Offsets where there are some; else what the entry decided.
 fn what(entry: &Entry, page: &Page) -> String {
     if let Some(init) = &entry.init {
-        return format!("begun by weir {} with {}", init.weir, rules(&init.rules));
+        return format!(
+            "begun by weir {} with {}",
+            init.weir,
+            rules(&init.transforms)
+        );
     }
     if let Some(swap) = &entry.swap
         && entry.spans.is_empty()
     {
-        return format!("rules are now {}", rules(&swap.rules));
+        return format!("rules are now {}", rules(&swap.transforms));
     }
     if let Some(reader) = &entry.reader {
         return format!("reader {}", reader.name);
     }
-    let name = |chain: &SplitId| match page.positions.iter().find(|p| p.chain == *chain) {
-        Some(chain) => format!("{}/{}", chain.topic, chain.partition),
-        None => chain.to_string(),
+    let name = |split: &SplitId| match page.positions.iter().find(|p| p.split == *split) {
+        Some(split) => format!("{}/{}", split.topic, split.partition),
+        None => split.to_string(),
     };
     let mut parts: Vec<String> = Vec::new();
     parts.extend(
         entry
             .open
             .iter()
-            .map(|o| format!("{}/{} opens at {}", o.topic, o.partition, o.at)),
+            .map(|o| format!("{}/{} opens at {}", o.topic, o.partition, o.offset)),
     );
     parts.extend(entry.spans.iter().map(|span| {
         let lost = match span.lost {
             0 => String::new(),
             n => format!(" ({n} lost)"),
         };
-        format!("{}@{}-{}{lost}", name(&span.chain), span.from, span.to)
+        format!("{}@{}-{}{lost}", name(&span.split), span.from, span.to)
     }));
     if let Some(plan) = &entry.plan {
         let records: i64 = plan.ranges.values().map(|r| r.to - r.from).sum();
@@ -199,7 +203,7 @@ fn what(entry: &Entry, page: &Page) -> String {
         parts.push(format!("by {}{why}", rewind.actor));
     }
     if let Some(swap) = &entry.swap {
-        parts.push(format!("then rules {}", rules(&swap.rules)));
+        parts.push(format!("then rules {}", rules(&swap.transforms)));
     }
     parts.join(" ")
 }
@@ -240,10 +244,10 @@ fn summary(total: &Page) {
         none if none.is_empty() => {}
         counted => say_words(format!("counted  {counted}")),
     }
-    for chain in &total.positions {
+    for split in &total.positions {
         say_words(format!(
             "position {}/{} at {} (from {})",
-            chain.topic, chain.partition, chain.to, chain.start
+            split.topic, split.partition, split.to, split.start
         ));
     }
 }

@@ -172,7 +172,7 @@ fn until_ended(
             Err(RecvTimeoutError::Timeout) => {
                 let since = *asked.get_or_insert_with(|| clock.elapsed());
                 if clock.elapsed().saturating_sub(since) >= BEFORE_READING {
-                    shown.told("stopped before reading began: nothing had to be committed");
+                    shown.say("stopped before reading began: nothing had to be committed");
                     shown.leave_terminal();
                     return Ok(None);
                 }

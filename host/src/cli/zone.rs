@@ -97,7 +97,7 @@ fn ls(place: &Where, files: bool, json: bool) -> Result<Exit> {
             if json {
                 say_value(&json!({
                     "table": table_name, "pipeline": name.pipeline, "zone": name.zone,
-                    "holds": role_name(role), "files": sums.files, "rows": sums.rows,
+                    "role": role, "files": sums.files, "rows": sums.rows,
                     "bytes": sums.bytes, "partitions": sums.partitions,
                 }));
             }
@@ -155,7 +155,7 @@ fn list_files(state: &State, json: bool, rows: &mut Vec<Vec<String>>) {
         if json {
             say_value(&json!({
                 "path": file.path, "rows": file.rows, "bytes": file.bytes, "version": one.version,
-                "holds": role_name(file.role), "sha256": file.sha256, "ranges": file.ranges,
+                "role": file.role, "digest": file.digest, "ranges": file.ranges,
             }));
         }
         rows.push(vec![
@@ -171,7 +171,7 @@ fn list_files(state: &State, json: bool, rows: &mut Vec<Vec<String>>) {
 fn role_name(role: Role) -> &'static str {
     match role {
         Role::Rows => "rows",
-        Role::Letters => "dead letters",
+        Role::DeadLetters => "dead letters",
         Role::Keys => "keys",
     }
 }

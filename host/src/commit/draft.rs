@@ -23,7 +23,7 @@ impl Built {
             attempt: String::new(),
             writer: Writer {
                 id: String::new(),
-                start: 0,
+                started: 0,
             },
             base: 0,
             time: 0,
@@ -73,7 +73,7 @@ pub(super) fn build(
                 if holds(
                     dropped,
                     index,
-                    || vec![open.chain.clone()],
+                    || vec![open.split.clone()],
                     || state.check_open(open),
                 )? {
                     entry.open.push(open.clone());
@@ -85,7 +85,7 @@ pub(super) fn build(
             entry.kind = EntryKind::Gap;
             for (index, span) in spans.iter().enumerate() {
                 let check = || state.check_spans(EntryKind::Gap, std::slice::from_ref(span));
-                if holds(dropped, index, || vec![span.chain.clone()], check)? {
+                if holds(dropped, index, || vec![span.split.clone()], check)? {
                     entry.spans.push(span.clone());
                 }
             }
@@ -105,7 +105,7 @@ pub(super) fn build(
                     check_base(state, receipt)?;
                     state.check_receipt(receipt)
                 };
-                if holds(dropped, index, || chains_of(receipt), check)? {
+                if holds(dropped, index, || splits_of(receipt), check)? {
                     take(&mut entry, receipt);
                     entry.base = entry.base.min(receipt.base);
                 }
@@ -124,7 +124,7 @@ pub(super) fn build(
             entry.gc = orphans
                 .iter()
                 .filter(|file| state.check_gc(file).is_ok())
-                .filter(|file| !entry.add.iter().any(|added| added.file == **file))
+                .filter(|file| !entry.add.iter().any(|added| added.id == **file))
                 .cloned()
                 .collect();
             Ok(Some(Built { entry }))
@@ -149,8 +149,8 @@ pub(super) fn build(
                 readers: back.readers.clone(),
                 ..rewind.clone()
             });
-            let chains = back.spans.iter().map(|s| s.chain.clone()).collect();
-            whole(state, entry, chains, dropped)
+            let splits = back.spans.iter().map(|s| s.split.clone()).collect();
+            whole(state, entry, splits, dropped)
         }
         Draft::Reader(reader) => {
             entry.kind = EntryKind::Reader;
@@ -173,7 +173,7 @@ pub(super) fn build(
             entry.rules = Some(plan_rules(state));
             take(&mut entry, receipt);
             entry.base = receipt.base;
-            whole(state, entry, chains_of(receipt), dropped)
+            whole(state, entry, splits_of(receipt), dropped)
         }
     }
 }
@@ -191,25 +191,25 @@ pub(super) fn drop_rest(draft: &Draft, dropped: &mut Vec<Dropped>, reason: &Viol
         if dropped.iter().any(|d| d.index == index) {
             continue;
         }
-        let chains = match draft {
+        let splits = match draft {
             Draft::Open(opens) => opens
                 .get(index)
-                .map(|o| o.chain.clone())
+                .map(|o| o.split.clone())
                 .into_iter()
                 .collect(),
             Draft::Gap(spans) => spans
                 .get(index)
-                .map(|s| s.chain.clone())
+                .map(|s| s.split.clone())
                 .into_iter()
                 .collect(),
-            Draft::Data { receipts, .. } => receipts.get(index).map(chains_of).unwrap_or_default(),
-            Draft::Batch { receipt, .. } => chains_of(receipt),
-            Draft::Rewind { back, .. } => back.spans.iter().map(|s| s.chain.clone()).collect(),
+            Draft::Data { receipts, .. } => receipts.get(index).map(splits_of).unwrap_or_default(),
+            Draft::Batch { receipt, .. } => splits_of(receipt),
+            Draft::Rewind { back, .. } => back.spans.iter().map(|s| s.split.clone()).collect(),
             _ => Vec::new(),
         };
         dropped.push(Dropped {
             index,
-            chains,
+            splits,
             reason: reason.clone(),
         });
     }
@@ -218,16 +218,14 @@ pub(super) fn drop_rest(draft: &Draft, dropped: &mut Vec<Dropped>, reason: &Viol
 /// Files that one part of a draft would have added.
 pub(super) fn files_of(draft: &Draft, index: usize) -> Vec<String> {
     if let Draft::Rewind { rests, .. } = draft {
-        return rests.iter().map(|f| f.file.clone()).collect();
+        return rests.iter().map(|f| f.id.clone()).collect();
     }
     let receipt = match draft {
         Draft::Data { receipts, .. } => receipts.get(index),
         Draft::Batch { receipt, .. } => Some(receipt),
         _ => None,
     };
-    receipt.map_or_else(Vec::new, |r| {
-        r.files.iter().map(|f| f.file.clone()).collect()
-    })
+    receipt.map_or_else(Vec::new, |r| r.files.iter().map(|f| f.id.clone()).collect())
 }
 
 fn some_if(any: bool, entry: Entry) -> Option<Built> {
@@ -238,7 +236,7 @@ fn some_if(any: bool, entry: Entry) -> Option<Built> {
 fn holds(
     dropped: &mut Vec<Dropped>,
     index: usize,
-    chains: impl FnOnce() -> Vec<SplitId>,
+    splits: impl FnOnce() -> Vec<SplitId>,
     check: impl FnOnce() -> Result<(), Violation>,
 ) -> Result<bool> {
     if dropped.iter().any(|d| d.index == index) {
@@ -249,7 +247,7 @@ fn holds(
         Err(reason) if reason.moved => {
             dropped.push(Dropped {
                 index,
-                chains: chains(),
+                splits: splits(),
                 reason,
             });
             Ok(false)
@@ -262,7 +260,7 @@ fn holds(
 fn whole(
     state: &State,
     entry: Entry,
-    chains: Vec<SplitId>,
+    splits: Vec<SplitId>,
     dropped: &mut Vec<Dropped>,
 ) -> Result<Option<Built>> {
     let next = Entry {
@@ -270,7 +268,7 @@ fn whole(
         parent: state.digest.clone(),
         ..entry.clone()
     };
-    let held = holds(dropped, 0, || chains, || state.check(&next))?;
+    let held = holds(dropped, 0, || splits, || state.check(&next))?;
     Ok(some_if(held, entry))
 }
 
@@ -292,13 +290,13 @@ fn check_base(state: &State, receipt: &PreparedCommit) -> Result<(), Violation> 
             "base {} is above the proved version {}",
             receipt.base, state.version
         ),
-        chain: None,
+        split: None,
         moved: false,
     })
 }
 
-fn chains_of(receipt: &PreparedCommit) -> Vec<SplitId> {
-    receipt.spans.iter().map(|s| s.chain.clone()).collect()
+fn splits_of(receipt: &PreparedCommit) -> Vec<SplitId> {
+    receipt.spans.iter().map(|s| s.split.clone()).collect()
 }
 
 fn take(entry: &mut Entry, receipt: &PreparedCommit) {
@@ -315,7 +313,7 @@ fn take(entry: &mut Entry, receipt: &PreparedCommit) {
 
 /// V10 checks that the plan is the one meant.
 fn plan_rules(state: &State) -> Rules {
-    match &state.open_plan {
+    match &state.plan {
         Some(open) => open.plan.rules.clone(),
         None => state.rules.clone(),
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::{Records, Rows};
@@ -87,11 +88,10 @@ pub struct Writer {
     /// Host and process, for people.
     pub id: String,
     /// When the process started, microseconds since 1970 UTC.
-    #[serde(rename = "started")]
-    pub start: i64,
+    pub started: i64,
 }
 
-/// Version 0: whose log this is, and the rules in force from the start (gen 0).
+/// Version 0: whose log this is, and the rules in force from the start (generation 0).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Init {
@@ -99,37 +99,33 @@ pub struct Init {
     pub zone: String,
     /// Version of Weir that wrote it.
     pub weir: String,
-    #[serde(rename = "transforms")]
-    pub rules: Vec<Rule>,
+    pub transforms: Vec<Rule>,
     /// As in [`Swap`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<String>,
 }
 
-/// W1: the resolved start of a chain, pinned before the first read.
+/// W1: the resolved start of a split, pinned before the first read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Open {
-    #[serde(rename = "split")]
-    pub chain: SplitId,
-    /// Names for people and for finding the chain again when a topic was recreated: `topic`, `partition`.
+    pub split: SplitId,
+    /// Names for people and for finding the split again when a topic was recreated: `topic`, `partition`.
     pub topic: String,
     pub partition: i32,
-    #[serde(rename = "offset")]
-    pub at: i64,
+    pub offset: i64,
     /// What was asked for: `earliest`, `latest`, `timestamp:…`, `group:…`, `offset`, `zone`.
     pub start: String,
 }
 
-/// What one entry settles of one chain. A chain at most once per entry.
+/// What one entry settles of one split. A split at most once per entry.
 ///
 /// In a `rewind`, `to` lies below `from`, `epoch` is the one that begins, and the counts (`lost` too) are those that are taken
 /// back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
-    #[serde(rename = "split")]
-    pub chain: SplitId,
+    pub split: SplitId,
     pub epoch: u64,
     pub from: i64,
     pub to: i64,
@@ -138,9 +134,9 @@ pub struct Span {
     pub lost: u64,
     pub records: Records,
     pub rows: Rows,
-    /// Dead letters of this span: whole records and pieces; equals the rows of the letters files for this chain.
-    #[serde(default, rename = "dead_letters", skip_serializing_if = "is_zero")]
-    pub letters: u64,
+    /// Dead letters of this span: whole records and pieces; equals the rows of the letters files for this split.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dead_letters: u64,
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -152,14 +148,12 @@ fn is_zero(n: &u64) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     /// Version of the entry (`init` or `swap`) that put them in force.
-    #[serde(rename = "generation")]
-    pub r#gen: u64,
-    #[serde(rename = "transforms")]
-    pub rules: Vec<Rule>,
+    pub generation: u64,
+    pub transforms: Vec<Rule>,
 }
 
 /// One transform's identity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     pub transform: String,
@@ -193,8 +187,7 @@ impl std::fmt::Display for Rule {
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     Rows,
-    #[serde(rename = "dead_letters")]
-    Letters,
+    DeadLetters,
     Keys,
 }
 
@@ -202,23 +195,17 @@ pub enum Role {
 #[serde(deny_unknown_fields)]
 pub struct AddedFile {
     /// A ULID, never used twice.
-    #[serde(rename = "id")]
-    pub file: String,
+    pub id: String,
     /// Final path below the zone's root, fixed at birth.
     pub path: String,
     pub role: Role,
     pub bytes: u64,
     pub rows: u64,
     /// `sha256:…` of its bytes.
-    #[serde(rename = "digest")]
-    pub sha256: String,
+    pub digest: String,
     pub ranges: Vec<FileRange>,
-    #[serde(
-        default,
-        rename = "partition_values",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
-    pub partition: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub partition_values: BTreeMap<String, String>,
     /// `sha256:…` of the Arrow schema as JSON.
     pub schema: String,
     /// Digest of the rows as a multiset, independent of order and of file borders; hex.
@@ -231,12 +218,11 @@ pub struct AddedFile {
     pub upload: Option<Upload>,
 }
 
-/// Which offsets of a chain have rows in a file or delivery: `[from, to)` is the tightest cover.
+/// Which offsets of a split have rows in a file or delivery: `[from, to)` is the tightest cover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRange {
-    #[serde(rename = "split")]
-    pub chain: SplitId,
+    pub split: SplitId,
     pub from: i64,
     pub to: i64,
     pub rows: u64,
@@ -263,22 +249,20 @@ pub struct Delivery {
     pub token: Option<String>,
 }
 
-/// §7: from the next version on, `rules` are in force for all chains.
+/// §7: from the next version on, `rules` are in force for all splits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Swap {
-    /// The gen it replaces (V12).
-    #[serde(rename = "replaces")]
-    pub from: u64,
-    #[serde(rename = "transforms")]
-    pub rules: Vec<Rule>,
+    /// The generation it replaces (V12).
+    pub replaces: u64,
+    pub transforms: Vec<Rule>,
     /// Who and why, for people.
     pub actor: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// Component or config digests that may not come back unless forced.
-    #[serde(default, rename = "block", skip_serializing_if = "Vec::is_empty")]
-    pub bar: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub block: Vec<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
     /// Digest ([`rules_digest`](super::rules_digest)) of the rules that the config declared when this was written; absent:
@@ -287,7 +271,7 @@ pub struct Swap {
     pub declared: Option<String>,
 }
 
-/// §8: chains go back to earlier borders; which and how far is in the spans.
+/// §8: splits go back to earlier borders; which and how far is in the spans.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rewind {
@@ -298,9 +282,9 @@ pub struct Rewind {
     /// Readers of this zone that had read above a target, as they stand from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub readers: Vec<Reader>,
-    /// PROCESSED: the gen of its reader in the log it reads, which it follows with this entry.
-    #[serde(default, rename = "follows", skip_serializing_if = "Option::is_none")]
-    pub r#gen: Option<u64>,
+    /// PROCESSED: the generation of its reader in the log it reads, which it follows with this entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<u64>,
 }
 
 /// §10, in the log of the zone that is read.
@@ -308,8 +292,7 @@ pub struct Rewind {
 #[serde(deny_unknown_fields)]
 pub struct Reader {
     pub name: String,
-    #[serde(rename = "generation")]
-    pub r#gen: u64,
+    pub generation: u64,
     /// The proved version of this log that the position belongs to.
     pub version: u64,
     pub position: BTreeMap<SplitId, i64>,
@@ -328,8 +311,7 @@ pub struct Plan {
     /// The batch's clock, microseconds since 1970 UTC: the same however often the plan is run.
     pub now: i64,
     /// Columns of the dedup key; empty = none.
-    #[serde(rename = "dedup_key")]
-    pub dedup: Vec<String>,
+    pub dedup_key: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -345,8 +327,7 @@ pub struct PlanRange {
 #[serde(deny_unknown_fields)]
 pub struct Input {
     pub plan: u64,
-    #[serde(rename = "dedup_version")]
-    pub dedup: u64,
+    pub dedup_version: u64,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }

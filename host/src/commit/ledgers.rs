@@ -19,15 +19,15 @@ pub(super) fn check_ledgers(
 ) -> Check {
     let files = files
         .iter()
-        .map(|f| ("file", &f.file, f.role, f.rows, &f.ranges));
+        .map(|f| ("file", &f.id, f.role, f.rows, &f.ranges));
     let delivered = deliveries
         .iter()
         .map(|d| ("delivery", &d.id, d.role, d.rows, &d.ranges));
     let outputs: Vec<_> = files.chain(delivered).collect();
-    // chain → (from, to, rows in outputs of rows, in outputs of dead letters)
+    // split → (from, to, rows in outputs of rows, in outputs of dead letters)
     let mut found: BTreeMap<&SplitId, (i64, i64, u64, u64)> = spans
         .iter()
-        .map(|s| (&s.chain, (s.from, s.to, 0, 0)))
+        .map(|s| (&s.split, (s.from, s.to, 0, 0)))
         .collect();
     for (what, id, role, said, ranges) in outputs {
         if role == Role::Keys {
@@ -35,9 +35,9 @@ pub(super) fn check_ledgers(
         }
         let mut rows = 0;
         for range in ranges {
-            let Some((from, to, in_rows, in_letters)) = found.get_mut(&range.chain) else {
+            let Some((from, to, in_rows, in_letters)) = found.get_mut(&range.split) else {
                 return Err(
-                    wrong("V2", format!("{what} {id} has rows without a span")).of(&range.chain)
+                    wrong("V2", format!("{what} {id} has rows without a span")).of(&range.split)
                 );
             };
             if range.from < *from || range.to > *to || range.to <= range.from {
@@ -48,11 +48,11 @@ pub(super) fn check_ledgers(
                         range.from, range.to
                     ),
                 )
-                .of(&range.chain));
+                .of(&range.split));
             }
             rows += range.rows;
             match role {
-                Role::Letters => *in_letters += range.rows,
+                Role::DeadLetters => *in_letters += range.rows,
                 Role::Rows | Role::Keys => *in_rows += range.rows,
             }
         }
@@ -64,8 +64,8 @@ pub(super) fn check_ledgers(
         }
     }
     for span in spans {
-        let (_, _, in_rows, in_letters) = found.get(&span.chain).copied().unwrap_or_default();
-        check_span_ledger(kind, span, in_rows, in_letters).map_err(|v| v.of(&span.chain))?;
+        let (_, _, in_rows, in_letters) = found.get(&span.split).copied().unwrap_or_default();
+        check_span_ledger(kind, span, in_rows, in_letters).map_err(|v| v.of(&span.split))?;
     }
     Ok(())
 }
@@ -74,11 +74,12 @@ fn check_span_ledger(kind: Kind, span: &Span, in_rows: u64, in_letters: u64) -> 
     let ledger = Ledger {
         records: span.records,
         rows: span.rows,
-        letters: span.letters,
+        dead_letters: span.dead_letters,
     };
     if kind == Kind::Gap {
-        let empty =
-            span.records == Records::default() && span.rows == Rows::default() && span.letters == 0;
+        let empty = span.records == Records::default()
+            && span.rows == Rows::default()
+            && span.dead_letters == 0;
         return match u64::try_from(span.to - span.from) {
             Ok(width) if empty && width == span.lost => Ok(()),
             _ => Err(wrong(
@@ -113,12 +114,12 @@ fn check_span_ledger(kind: Kind, span: &Span, in_rows: u64, in_letters: u64) -> 
             ),
         ));
     }
-    if in_letters != span.letters {
+    if in_letters != span.dead_letters {
         return Err(wrong(
             "V7",
             format!(
                 "{} dead letters, {in_letters} in files and deliveries",
-                span.letters
+                span.dead_letters
             ),
         ));
     }

@@ -193,11 +193,11 @@ impl Log {
         Ok(())
     }
 
-    /// R4 against a position that is known from elsewhere (a mirrored group offset): above all that the chain
+    /// R4 against a position that is known from elsewhere (a mirrored group offset): above all that the split
     /// ever reached, the alarm is raised. It never sets a position.
-    pub fn check_mirror(&self, chain: &crate::record::SplitId, mirrored: i64) -> Result<()> {
-        let (to, peak) = match self.state.chains.get(chain) {
-            Some(chain) => (chain.to, chain.peak),
+    pub fn check_mirror(&self, split: &crate::record::SplitId, mirrored: i64) -> Result<()> {
+        let (to, peak) = match self.state.splits.get(split) {
+            Some(split) => (split.to, split.peak),
             None => (0, 0),
         };
         if mirrored <= peak {
@@ -209,7 +209,7 @@ impl Log {
             format!("the log went backwards: committed up to offset {mirrored} once, the log ends at {to}"),
         )
         .with("log", &self.name)
-        .with("chain", chain)
+        .with("split", split)
         .hint("restore the log's newest entries; if the group belongs to someone else, set source.group.id"))
     }
 
@@ -416,8 +416,8 @@ pub(super) fn invalid(name: &LogName, version: u64, violation: &Violation) -> Er
     .with("log", name)
     .with("entry", name.entry(version))
     .hint("the log must not be edited; `weir log --verify` lists every problem");
-    match &violation.chain {
-        Some(chain) => error.with("chain", chain),
+    match &violation.split {
+        Some(split) => error.with("split", split),
         None => error,
     }
 }

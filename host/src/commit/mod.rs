@@ -6,7 +6,7 @@
 //!                 └─ a receipt overtaken by another writer is dropped, the others go on
 //! ```
 //! One log per pipeline and zone; rule names (V…, R…, W…, P…) are those of docs/protocol.md. Writers need no lease: each span
-//! must begin where the log's chain ends, and only one entry of a version can exist.
+//! must begin where its split ends, and only one entry of a version can exist.
 
 mod draft;
 pub mod entry;
@@ -32,7 +32,7 @@ pub use entry::{
     Rewind, Role, Rule, Rules, Span, Swap, Writer,
 };
 pub use file::{decode, digest, encode, rules_digest};
-pub use history::{EraAt, RulesPeriod, era, history};
+pub use history::{PeriodAt, RulesPeriod, history, period};
 pub use log::Log;
 pub use owner::{may_own_table, own_table};
 pub use rewind::{Back, Straddling};
@@ -93,7 +93,7 @@ impl LogName {
 
 impl AddedFile {
     pub fn place(&self, name: &LogName) -> Place {
-        name.place(&self.file, &self.path)
+        name.place(&self.id, &self.path)
     }
 
     /// What its writer's seal was.
@@ -117,7 +117,7 @@ impl Writer {
     pub fn this_process(clock: &dyn Clock) -> Writer {
         Writer {
             id: format!("{}:{}", host_name(), std::process::id()),
-            start: clock.now_micros(),
+            started: clock.now_micros(),
         }
     }
 }
@@ -154,8 +154,8 @@ pub fn new_file_id() -> String {
 pub struct PreparedCommit {
     /// [`Log::version`] when the first of its files was named.
     pub base: u64,
-    /// [`State::rules_gen`] under which its rows were made.
-    pub r#gen: u64,
+    /// [`State::generation`] under which its rows were made.
+    pub generation: u64,
     pub spans: Vec<Span>,
     pub files: Vec<AddedFile>,
     pub deliveries: Vec<Delivery>,
@@ -165,9 +165,9 @@ pub struct PreparedCommit {
 /// What is to be written. The log fills in version, parent, attempt, rules and what may be collected.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Draft {
-    /// W1: pins the start of chains. One that is open already is dropped (by its index).
+    /// W1: pins the start of splits. One that is open already is dropped (by its index).
     Open(Vec<Open>),
-    /// Receipts of any number of tasks; a chain in at most one of them. With a swap: their rows are of the old rules.
+    /// Receipts of any number of tasks; a split in at most one of them. With a swap: their rows are of the old rules.
     Data {
         receipts: Vec<PreparedCommit>,
         swap: Option<Swap>,
@@ -201,8 +201,8 @@ pub enum Draft {
 pub struct Dropped {
     /// Its place in the draft.
     pub index: usize,
-    /// Its chains: seek them to [`SplitState::to`].
-    pub chains: Vec<SplitId>,
+    /// Its splits: seek them to [`SplitState::to`].
+    pub splits: Vec<SplitId>,
     pub reason: Violation,
 }
 

@@ -92,7 +92,7 @@ impl Log {
     fn bring(&mut self, file: &AddedFile) -> Result<()> {
         let (place, seal) = (file.place(&self.name), file.seal());
         let mut tries = 0;
-        while !self.state.removed.contains_key(&file.file) {
+        while !self.state.removed.contains_key(&file.id) {
             let (found, cause) = match self.store.publish(&place, &seal)? {
                 Published::Done => {
                     self.unseen_since = None;
@@ -103,7 +103,7 @@ impl Log {
                 Published::NotYet(cause) => (None, Some(cause)),
             };
             self.read_on()?;
-            if self.state.removed.contains_key(&file.file) {
+            if self.state.removed.contains_key(&file.id) {
                 break;
             }
             let Some(cause) = cause else {
@@ -204,7 +204,7 @@ impl Log {
         let orphans = begun.into_iter();
         let orphans = orphans.filter(|id| self.state.check_gc(id).is_ok());
         let (named, unnamed): (Vec<String>, Vec<String>) =
-            orphans.partition(|id| self.state.gced.contains(id));
+            orphans.partition(|id| self.state.collected.contains(id));
         // A proved entry named these before; only its deletes were cut short.
         self.collect(&named);
         if !unnamed.is_empty() {
@@ -219,7 +219,7 @@ impl Log {
     }
 
     fn is_published(&mut self, file: &AddedFile) -> Result<()> {
-        if self.state.removed.contains_key(&file.file) {
+        if self.state.removed.contains_key(&file.id) {
             return Ok(());
         }
         let found = self.store.size(&file.path)?;
@@ -227,7 +227,7 @@ impl Log {
             return Ok(());
         }
         self.read_on()?;
-        match self.state.removed.contains_key(&file.file) {
+        match self.state.removed.contains_key(&file.id) {
             true => Ok(()),
             false => Err(self.lost(file, found)),
         }

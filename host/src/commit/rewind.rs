@@ -1,4 +1,4 @@
-//! V8: chains go back to earlier borders, and everything above leaves with them (docs/protocol.md §8).
+//! V8: splits go back to earlier borders, and everything above leaves with them (docs/protocol.md §8).
 //!
 //! What a rewind comes to follows from the state and the targets alone; only the rests of files that straddle a target are
 //! written by somebody. Writer and readers compute it with the same function and compare.
@@ -13,11 +13,11 @@ use crate::record::SplitId;
 /// What going back to some targets means on one state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Back {
-    /// Ascending by chain; counts are those taken back.
+    /// Ascending by split; counts are those taken back.
     pub spans: Vec<Span>,
     /// Ids of live files with a row at or above a target, ascending.
     pub remove: Vec<String>,
-    /// Those of them that have rows of other chains too.
+    /// Those of them that have rows of other splits too.
     pub straddling: Vec<Straddling>,
     /// Readers that are set back.
     pub readers: Vec<Reader>,
@@ -31,36 +31,36 @@ pub struct Straddling {
 }
 
 impl State {
-    /// Each target must be a border of its chain below its `to`.
+    /// Each target must be a border of its split below its `to`.
     pub fn back_to(&self, targets: &BTreeMap<SplitId, i64>) -> Result<Back, Violation> {
         let mut spans = Vec::new();
         let mut first_undone = u64::MAX;
         for (id, to) in targets {
-            let chain = self
-                .chains
+            let split = self
+                .splits
                 .get(id)
-                .ok_or_else(|| moved("V8", "a rewind of a chain that was never opened").of(id))?;
-            let border = chain.border_below(*to).filter(|b| b.to == *to);
-            let Some(border) = border.filter(|_| *to < chain.to) else {
+                .ok_or_else(|| moved("V8", "a rewind of a split that was never opened").of(id))?;
+            let border = split.border_below(*to).filter(|b| b.to == *to);
+            let Some(border) = border.filter(|_| *to < split.to) else {
                 let message = format!(
                     "expected a border of {}..{} to go back to, found {to}",
-                    chain.start(),
-                    chain.to
+                    split.start(),
+                    split.to
                 );
                 return Err(moved("V8", message).of(id));
             };
-            let undone = chain.borders.iter().find(|b| b.to > *to);
+            let undone = split.borders.iter().find(|b| b.to > *to);
             first_undone = first_undone.min(undone.map_or(u64::MAX, |b| b.version));
-            let since = chain.totals.since(&border.totals);
+            let since = split.totals.since(&border.totals);
             spans.push(Span {
-                chain: id.clone(),
-                epoch: chain.epoch + 1,
-                from: chain.to,
+                split: id.clone(),
+                epoch: split.epoch + 1,
+                from: split.to,
                 to: *to,
-                lost: chain.lost.saturating_sub(border.lost),
+                lost: split.lost.saturating_sub(border.lost),
                 records: since.records,
                 rows: since.rows,
-                letters: since.letters,
+                dead_letters: since.dead_letters,
             });
         }
         if self.batched {
@@ -88,9 +88,9 @@ impl State {
     /// §10 B0: what a batch dropped as known may be known from any batch before it, so from the first undone one on all
     /// leave.
     fn check_cut(&self, targets: &BTreeMap<SplitId, i64>, first: u64) -> Result<(), Violation> {
-        for (id, chain) in &self.chains {
-            let at = targets.get(id).copied().unwrap_or(chain.to);
-            let stays = chain.borders.iter().skip(1).take_while(|b| b.to <= at);
+        for (id, split) in &self.splits {
+            let at = targets.get(id).copied().unwrap_or(split.to);
+            let stays = split.borders.iter().skip(1).take_while(|b| b.to <= at);
             if stays.last().is_some_and(|b| b.version >= first) {
                 let message =
                     format!("the batches from version {first} on leave together, not some of them");
@@ -107,7 +107,7 @@ impl State {
             let above = |position: &BTreeMap<SplitId, i64>| {
                 targets
                     .iter()
-                    .any(|(chain, to)| position.get(chain).is_some_and(|at| at > to))
+                    .any(|(split, to)| position.get(split).is_some_and(|at| at > to))
             };
             if !above(&reader.position) {
                 continue;
@@ -119,7 +119,7 @@ impl State {
             };
             back.push(Reader {
                 name: name.clone(),
-                r#gen: reader.r#gen + 1,
+                generation: reader.generation + 1,
                 version: self.version + 1,
                 position: self.position_at(reader, cut),
             });
@@ -127,15 +127,15 @@ impl State {
         Ok(back)
     }
 
-    /// An earlier cut of a reader; chains that it did not know then are at their start.
+    /// An earlier cut of a reader; splits that it did not know then are at their start.
     pub fn position_at(
         &self,
         reader: &Reader,
         cut: &BTreeMap<SplitId, i64>,
     ) -> BTreeMap<SplitId, i64> {
-        let start = |id| self.chains.get(id).map_or(0, |c| c.start());
-        let chains = reader.position.keys();
-        chains
+        let start = |id| self.splits.get(id).map_or(0, |c| c.start());
+        let splits = reader.position.keys();
+        splits
             .map(|id| {
                 (
                     id.clone(),
@@ -145,7 +145,7 @@ impl State {
             .collect()
     }
 
-    /// V11 where a reader's owner goes back: to a position that it registered, under the next gen.
+    /// V11 where a reader's owner goes back: to a position that it registered, under the next generation.
     pub(super) fn check_set_back(&self, before: &Reader, reader: &Reader) -> Result<(), Violation> {
         let mut cuts = self.cuts.get(&reader.name).into_iter().flatten();
         let registered = cuts.any(|cut| self.position_at(before, cut) == reader.position);
@@ -166,7 +166,7 @@ impl State {
         let Some(rewind) = &entry.rewind else {
             return Ok(()); // its shape was checked
         };
-        if entry.spans.is_empty() && rewind.r#gen.is_none() {
+        if entry.spans.is_empty() && rewind.follows.is_none() {
             return Err(wrong(
                 "V8",
                 "a rewind that takes nothing back and follows nobody",
@@ -175,17 +175,17 @@ impl State {
         let targets: BTreeMap<SplitId, i64> = entry
             .spans
             .iter()
-            .map(|s| (s.chain.clone(), s.to))
+            .map(|s| (s.split.clone(), s.to))
             .collect();
         let back = self.back_to(&targets)?;
         for (expected, found) in back.spans.iter().zip(&entry.spans) {
             if expected != found {
                 let message = format!("expected {expected:?}, found {found:?}");
-                return Err(moved("V8", message).of(&found.chain));
+                return Err(moved("V8", message).of(&found.split));
             }
         }
         if back.spans.len() != entry.spans.len() {
-            return Err(moved("V8", "two spans of one chain"));
+            return Err(moved("V8", "two spans of one split"));
         }
         if back.remove != entry.remove {
             let message = format!(
@@ -201,12 +201,12 @@ impl State {
             );
             return Err(moved("V8", message));
         }
-        if let Some(found) = rewind.r#gen
-            && found <= self.followed
+        if let Some(found) = rewind.follows
+            && found <= self.follows
         {
             let message = format!(
-                "follows reader gen {} already, found {found}",
-                self.followed
+                "follows reader generation {} already, found {found}",
+                self.follows
             );
             return Err(moved("V8", message));
         }
@@ -220,16 +220,16 @@ fn rest_of(
     targets: &BTreeMap<SplitId, i64>,
 ) -> Result<Option<Vec<FileRange>>, Violation> {
     let file = &live.file;
-    let target = |range: &FileRange| targets.get(&range.chain).copied().unwrap_or(i64::MAX);
+    let target = |range: &FileRange| targets.get(&range.split).copied().unwrap_or(i64::MAX);
     let (undone, rest): (Vec<&FileRange>, Vec<&FileRange>) =
         file.ranges.iter().partition(|r| r.to > target(r));
     if undone.is_empty() {
         return Ok(None);
     }
-    let id = &file.file;
+    let id = &file.id;
     if let Some(cut) = undone.iter().find(|r| r.from < target(r)) {
         let message = format!("file {id} has rows of both sides of the target");
-        return Err(moved("V8", message).of(&cut.chain));
+        return Err(moved("V8", message).of(&cut.split));
     }
     if !rest.is_empty() && (file.role == Role::Keys || file.keys.is_some()) {
         return Err(moved(
@@ -255,7 +255,7 @@ fn check_rests(straddling: &[Straddling], rests: &[AddedFile]) -> Result<(), Vio
         let rows: u64 = rest.iter().map(|r| r.rows).sum();
         let fits = found.role == file.role
             && dir(&found.path) == dir(&file.path)
-            && found.partition == file.partition
+            && found.partition_values == file.partition_values
             && found.schema == file.schema
             && found.keys.is_none()
             && found.ranges == *rest
@@ -263,7 +263,7 @@ fn check_rests(straddling: &[Straddling], rests: &[AddedFile]) -> Result<(), Vio
         if !fits {
             let message = format!(
                 "file {} is not the rest of {}: expected {rest:?}, found {:?}",
-                found.file, file.file, found.ranges
+                found.id, file.id, found.ranges
             );
             return Err(moved("V8", message));
         }

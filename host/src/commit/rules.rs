@@ -21,7 +21,7 @@ pub(super) fn wrong(rule: &'static str, message: impl Into<String>) -> Violation
     Violation {
         rule,
         message: message.into(),
-        chain: None,
+        split: None,
         moved: false,
     }
 }
@@ -35,9 +35,9 @@ pub(super) fn moved(rule: &'static str, message: impl Into<String>) -> Violation
 }
 
 impl Violation {
-    pub(super) fn of(self, chain: &SplitId) -> Violation {
+    pub(super) fn of(self, split: &SplitId) -> Violation {
         Violation {
-            chain: Some(chain.clone()),
+            split: Some(split.clone()),
             ..self
         }
     }
@@ -133,16 +133,16 @@ impl State {
     }
 
     /// W3 for one receipt of a data draft. Every entry after its `base` is folded into this state, and none of them can be
-    /// undone unseen: a chain that went back has a higher epoch, rules that came back have another gen, and the names in
-    /// `gced` and `removed` stay.
+    /// undone unseen: a split that went back has a higher epoch, rules that came back have another generation, and the names in
+    /// `collected` and `removed` stay.
     pub(super) fn check_receipt(&self, receipt: &PreparedCommit) -> Check {
         self.check_spans(Kind::Data, &receipt.spans)?;
-        if receipt.r#gen != self.rules.r#gen {
+        if receipt.generation != self.rules.generation {
             return Err(moved(
                 "V3",
                 format!(
-                    "rules of gen {} are in force, rows are of gen {}",
-                    self.rules.r#gen, receipt.r#gen
+                    "rules of generation {} are in force, rows are of generation {}",
+                    self.rules.generation, receipt.generation
                 ),
             ));
         }
@@ -158,28 +158,28 @@ impl State {
     }
 
     pub(super) fn check_open(&self, open: &Open) -> Check {
-        match self.chains.get(&open.chain) {
-            None if open.at < 0 => {
-                Err(wrong("W1", format!("cannot start at offset {}", open.at)).of(&open.chain))
+        match self.splits.get(&open.split) {
+            None if open.offset < 0 => {
+                Err(wrong("W1", format!("cannot start at offset {}", open.offset)).of(&open.split))
             }
             None => Ok(()),
-            Some(chain) => Err(moved(
+            Some(split) => Err(moved(
                 "W1",
                 format!(
                     "open already, from {}, and stands at {}",
-                    chain.start(),
-                    chain.to
+                    split.start(),
+                    split.to
                 ),
             )
-            .of(&open.chain)),
+            .of(&open.split)),
         }
     }
 
     pub(super) fn check_spans(&self, kind: Kind, spans: &[Span]) -> Check {
         let mut seen = BTreeSet::new();
         for span in spans {
-            if !seen.insert(&span.chain) {
-                return Err(wrong("§2", "two spans of one chain").of(&span.chain));
+            if !seen.insert(&span.split) {
+                return Err(wrong("§2", "two spans of one split").of(&span.split));
             }
             if span.to <= span.from {
                 return Err(wrong(
@@ -189,30 +189,30 @@ impl State {
                         span.from, span.to
                     ),
                 )
-                .of(&span.chain));
+                .of(&span.split));
             }
-            let Some(chain) = self.chains.get(&span.chain) else {
-                return Err(wrong("V2", "the chain was never opened").of(&span.chain));
+            let Some(split) = self.splits.get(&span.split) else {
+                return Err(wrong("V2", "the split was never opened").of(&span.split));
             };
-            if span.epoch != chain.epoch {
+            if span.epoch != split.epoch {
                 return Err(moved(
                     "V2",
-                    format!("expected epoch {}, found {}", chain.epoch, span.epoch),
+                    format!("expected epoch {}, found {}", split.epoch, span.epoch),
                 )
-                .of(&span.chain));
+                .of(&span.split));
             }
-            if span.from != chain.to {
+            if span.from != split.to {
                 return Err(moved(
                     "V2",
                     format!(
                         "expected a span from {}, found {}..{}",
-                        chain.to, span.from, span.to
+                        split.to, span.from, span.to
                     ),
                 )
-                .of(&span.chain));
+                .of(&span.split));
             }
             if kind != Kind::Gap && span.lost != 0 {
-                return Err(wrong("V7", "only a gap loses offsets").of(&span.chain));
+                return Err(wrong("V7", "only a gap loses offsets").of(&span.split));
             }
         }
         Ok(())
@@ -223,12 +223,12 @@ impl State {
             return Err(moved(
                 "V3",
                 format!(
-                    "rules of gen {} are in force, found gen {} or other digests",
-                    self.rules.r#gen, rules.r#gen
+                    "rules of generation {} are in force, found generation {} or other digests",
+                    self.rules.generation, rules.generation
                 ),
             ));
         }
-        self.check_not_blocked("V3", &rules.rules)
+        self.check_not_blocked("V3", &rules.transforms)
     }
 
     fn check_not_blocked(&self, rule: &'static str, rules: &[Rule]) -> Check {
@@ -240,7 +240,7 @@ impl State {
 
     fn check_outputs(&self, files: &[AddedFile], deliveries: &[Delivery]) -> Check {
         let mut seen = BTreeSet::new();
-        let files_ids = files.iter().map(|file| &file.file);
+        let files_ids = files.iter().map(|file| &file.id);
         for id in files_ids.chain(deliveries.iter().map(|delivery| &delivery.id)) {
             if !seen.insert(id) {
                 return Err(wrong("V4", format!("{id} is added twice")));
@@ -248,7 +248,7 @@ impl State {
             if self.live.contains_key(id) {
                 return Err(moved("V4", format!("file {id} is live already")));
             }
-            if self.removed.contains_key(id) || self.gced.contains(id) {
+            if self.removed.contains_key(id) || self.collected.contains(id) {
                 return Err(moved("V4", format!("file {id} was removed or collected")));
             }
             if self.delivered.contains_key(id) {
@@ -256,7 +256,7 @@ impl State {
             }
         }
         for file in files {
-            let id = &file.file;
+            let id = &file.id;
             let name = file.path.rsplit('/').next().unwrap_or_default();
             if id.is_empty() || name.split('.').next() != Some(id) || file.path.contains("..") {
                 return Err(wrong(
@@ -308,45 +308,45 @@ impl State {
                 ),
             ));
         }
-        for (chain, position) in &reader.position {
-            let Some(state) = self.chains.get(chain) else {
-                return Err(wrong("V11", "reader of a chain that was never opened").of(chain));
+        for (split, position) in &reader.position {
+            let Some(state) = self.splits.get(split) else {
+                return Err(wrong("V11", "reader of a split that was never opened").of(split));
             };
             if state.rewound_at > reader.version {
                 return Err(moved(
                     "V11",
                     format!(
-                        "reader {} saw version {}, the chain was rewound at {}",
+                        "reader {} saw version {}, the split was rewound at {}",
                         reader.name, reader.version, state.rewound_at
                     ),
                 )
-                .of(chain));
+                .of(split));
             }
             if *position > state.to || *position < state.start() {
                 return Err(wrong(
                     "V11",
                     format!(
-                        "reader {} at {position}, chain is {}..{}",
+                        "reader {} at {position}, split is {}..{}",
                         reader.name,
                         state.start(),
                         state.to
                     ),
                 )
-                .of(chain));
+                .of(split));
             }
         }
         let Some(before) = self.readers.get(&reader.name) else {
             return Ok(());
         };
-        if reader.r#gen == before.r#gen + 1 && reader.version >= before.version {
+        if reader.generation == before.generation + 1 && reader.version >= before.version {
             return self.check_set_back(before, reader);
         }
-        if reader.r#gen != before.r#gen {
+        if reader.generation != before.generation {
             return Err(moved(
                 "V11",
                 format!(
-                    "reader {} is of gen {}, found {}",
-                    reader.name, before.r#gen, reader.r#gen
+                    "reader {} is of generation {}, found {}",
+                    reader.name, before.generation, reader.generation
                 ),
             ));
         }
@@ -359,8 +359,8 @@ impl State {
                 ),
             ));
         }
-        for (chain, at) in &before.position {
-            let found = reader.position.get(chain);
+        for (split, at) in &before.position {
+            let found = reader.position.get(split);
             if found.is_none_or(|p| p < at) {
                 return Err(moved(
                     "V11",
@@ -369,14 +369,14 @@ impl State {
                         reader.name
                     ),
                 )
-                .of(chain));
+                .of(split));
             }
         }
         Ok(())
     }
 
     pub(super) fn check_plan(&self, plan: &Plan) -> Check {
-        if let Some(open) = &self.open_plan {
+        if let Some(open) = &self.plan {
             return Err(moved("V10", format!("plan {} is open", open.version)));
         }
         if !plan.ranges.values().any(|r| r.to > r.from) {
@@ -386,15 +386,15 @@ impl State {
             if range.to < range.from {
                 return Err(wrong("V10", format!("plan of {}..{}", range.from, range.to)).of(id));
             }
-            let Some(chain) = self.chains.get(id) else {
-                return Err(wrong("V10", "plan of a chain that was never opened").of(id));
+            let Some(split) = self.splits.get(id) else {
+                return Err(wrong("V10", "plan of a split that was never opened").of(id));
             };
-            if range.from != chain.to {
+            if range.from != split.to {
                 return Err(moved(
                     "V10",
                     format!(
                         "expected a plan from {}, found {}..{}",
-                        chain.to, range.from, range.to
+                        split.to, range.from, range.to
                     ),
                 )
                 .of(id));
@@ -406,7 +406,7 @@ impl State {
     /// V10 of `batch`, and of `void`. The rules of a batch are its plan's: a swap in between does not touch it unless it blocks
     /// one of them (§7), which closes the plan.
     fn check_input(&self, input: &Input, entry: &Entry) -> Check {
-        let open = match &self.open_plan {
+        let open = match &self.plan {
             Some(open) if open.version == input.plan => open,
             Some(open) => {
                 let found = format!("plan {} is open, found plan {}", open.version, input.plan);
@@ -422,13 +422,13 @@ impl State {
         if entry.rules.as_ref() != Some(&open.plan.rules) {
             return Err(wrong("V10", "the rules are not those of the plan"));
         }
-        self.check_not_blocked("V10", &open.plan.rules.rules)?;
-        if input.dedup > self.version || input.dedup < self.data_at {
+        self.check_not_blocked("V10", &open.plan.rules.transforms)?;
+        if input.dedup_version > self.version || input.dedup_version < self.data_at {
             return Err(moved(
                 "V10",
                 format!(
                     "dedup saw version {}, rows changed at {}",
-                    input.dedup, self.data_at
+                    input.dedup_version, self.data_at
                 ),
             ));
         }
@@ -437,12 +437,12 @@ impl State {
             .ranges
             .iter()
             .filter(|(_, r)| r.to > r.from)
-            .map(|(chain, r)| (chain, (r.from, r.to)))
+            .map(|(split, r)| (split, (r.from, r.to)))
             .collect();
         let found: BTreeMap<&SplitId, (i64, i64)> = entry
             .spans
             .iter()
-            .map(|s| (&s.chain, (s.from, s.to)))
+            .map(|s| (&s.split, (s.from, s.to)))
             .collect();
         if planned != found {
             return Err(wrong(
@@ -455,17 +455,17 @@ impl State {
 
     /// V12. For whoever asks before doing the work; the log checks it again.
     pub fn check_swap(&self, swap: &Swap) -> Result<(), Violation> {
-        if swap.from != self.rules.r#gen {
+        if swap.replaces != self.rules.generation {
             return Err(moved(
                 "V12",
                 format!(
-                    "gen {} is in force, the swap replaces {}",
-                    self.rules.r#gen, swap.from
+                    "generation {} is in force, the swap replaces {}",
+                    self.rules.generation, swap.replaces
                 ),
             ));
         }
         let blocked = |d: &&str| self.blocked.contains(*d);
-        match digests(&swap.rules).find(blocked) {
+        match digests(&swap.transforms).find(blocked) {
             Some(digest) if !swap.force => Err(moved(
                 "V12",
                 format!("{digest} is blocked, and the swap is not forced"),

@@ -1,4 +1,4 @@
-//! State = fold of proved entries: where each chain stands, which rules are in force, which files are live.
+//! State = fold of proved entries: where each split stands, which rules are in force, which files are live.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -9,7 +9,7 @@ use super::entry::{
     AddedFile, Delivery, Entry, Init, Kind, Plan, Reader, Role, Rule, Rules, Writer,
 };
 use super::file::rules_digest;
-use super::history::EraAt;
+use super::history::PeriodAt;
 use crate::chain::Ledger;
 use crate::record::SplitId;
 use crate::store::Seal;
@@ -24,7 +24,7 @@ pub struct Violation {
     pub rule: &'static str,
     /// Expected and found.
     pub message: String,
-    pub chain: Option<SplitId>,
+    pub split: Option<SplitId>,
     /// True: the state is not (or no longer) the one the writer worked on; read it and do the work again.
     /// False: the entry is wrong on any state.
     pub moved: bool,
@@ -34,8 +34,8 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        if let Some(chain) = &self.chain {
-            write!(f, " (split {chain})")?;
+        if let Some(split) = &self.split {
+            write!(f, " (split {split})")?;
         }
         write!(f, "; rule {}: {}", self.rule, in_words(self.rule))
     }
@@ -65,12 +65,12 @@ fn in_words(rule: &str) -> &'static str {
     }
 }
 
-/// Where one version left a chain.
+/// Where one version left a split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitBoundary {
     pub version: u64,
     pub to: i64,
-    /// Of this chain from its start up to `to`.
+    /// Of this split from its start up to `to`.
     pub totals: Ledger,
     /// Likewise, offsets that were gone before they were read.
     pub lost: u64,
@@ -88,16 +88,16 @@ pub struct SplitState {
     pub lost: u64,
     /// Ascending; the first is the `open`. A rewind takes back those above its target.
     pub borders: Vec<CommitBoundary>,
-    /// Version of the last rewind of this chain; 0 = none.
+    /// Version of the last rewind of this split; 0 = none.
     pub rewound_at: u64,
     /// The highest `to` it ever had: a group offset may still stand there after a rewind.
     pub peak: i64,
-    /// PROCESSED: the epoch of this chain in the log that is read, as the last batch saw it.
+    /// PROCESSED: the epoch of this split in the log that is read, as the last batch saw it.
     pub input_epoch: u64,
 }
 
 impl SplitState {
-    /// Where reading this chain began.
+    /// Where reading this split began.
     pub fn start(&self) -> i64 {
         self.borders.first().map_or(self.to, |b| b.to)
     }
@@ -192,8 +192,7 @@ pub struct State {
     pub digest: String,
     /// Whose log it is.
     pub init: Init,
-    #[serde(rename = "splits")]
-    pub chains: BTreeMap<SplitId, SplitState>,
+    pub splits: BTreeMap<SplitId, SplitState>,
     /// In force from the next version on.
     pub rules: Rules,
     /// Digest of the rules that the config declared when the newest `init` or `swap` was written.
@@ -202,28 +201,24 @@ pub struct State {
     pub live: BTreeMap<String, LiveFile>,
     /// Files that left, by id.
     pub removed: BTreeMap<String, RemovedFile>,
-    #[serde(rename = "collected")]
-    pub gced: BTreeSet<String>,
+    pub collected: BTreeSet<String>,
     /// By id.
     pub delivered: BTreeMap<String, Delivered>,
     pub readers: BTreeMap<String, Reader>,
     /// Positions that each reader registered, ascending; a rewind sets a reader back to one of them (V8).
     pub cuts: BTreeMap<String, Vec<BTreeMap<SplitId, i64>>>,
-    /// PROCESSED: the gen of its reader that it follows (§10 B0).
-    #[serde(rename = "follows")]
-    pub followed: u64,
+    /// PROCESSED: the generation of its reader that it follows (§10 B0).
+    pub follows: u64,
     /// The last version that took rows back or files away; 0 = none did.
     pub removed_at: u64,
     /// PROCESSED: some batch was committed.
     pub(super) batched: bool,
-    #[serde(rename = "plan")]
-    pub open_plan: Option<OpenPlan>,
+    pub plan: Option<OpenPlan>,
     /// The last version that changed rows; 0 = none did.
     pub data_at: u64,
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
     /// Which rules were in force when, the oldest first; the entries themselves say who wanted them and why.
-    #[serde(rename = "periods")]
-    pub eras: Vec<EraAt>,
+    pub periods: Vec<PeriodAt>,
     writers: VecDeque<Writer>,
     /// How often the ranges of a plan were voided since a batch last committed.
     voids: Vec<(Plan, u32)>,
@@ -237,26 +232,26 @@ impl State {
             version: 0,
             digest,
             init: init.clone(),
-            chains: BTreeMap::new(),
+            splits: BTreeMap::new(),
             rules: Rules {
-                r#gen: 0,
-                rules: init.rules.clone(),
+                generation: 0,
+                transforms: init.transforms.clone(),
             },
-            declared: declared(&init.declared, &init.rules),
+            declared: declared(&init.declared, &init.transforms),
             blocked: BTreeSet::new(),
             live: BTreeMap::new(),
             removed: BTreeMap::new(),
-            gced: BTreeSet::new(),
+            collected: BTreeSet::new(),
             delivered: BTreeMap::new(),
             readers: BTreeMap::new(),
             cuts: BTreeMap::new(),
-            followed: 0,
+            follows: 0,
             removed_at: 0,
             batched: false,
-            open_plan: None,
+            plan: None,
             data_at: 0,
             counters: BTreeMap::new(),
-            eras: vec![EraAt::of(0)],
+            periods: vec![PeriodAt::of(0)],
             writers: VecDeque::from([entry.writer.clone()]),
             voids: Vec::new(),
         })
@@ -269,9 +264,9 @@ impl State {
         Ok(())
     }
 
-    /// The gen that new rows must be made under.
-    pub fn rules_gen(&self) -> u64 {
-        self.rules.r#gen
+    /// The generation that new rows must be made under.
+    pub fn generation(&self) -> u64 {
+        self.rules.generation
     }
 
     /// Writers (processes) among the last 100 entries.
@@ -279,7 +274,7 @@ impl State {
         let distinct: BTreeSet<(&str, i64)> = self
             .writers
             .iter()
-            .map(|w| (w.id.as_str(), w.start))
+            .map(|w| (w.id.as_str(), w.started))
             .collect();
         distinct.len()
     }
@@ -297,7 +292,7 @@ impl State {
             .map_or(0, |(_, n)| *n)
     }
 
-    /// Live rows-files with rows in any of the ranges `chain → [from, to)`, by file id.
+    /// Live rows-files with rows in any of the ranges `split → [from, to)`, by file id.
     pub fn rows_files<'a>(
         &'a self,
         ranges: &'a BTreeMap<SplitId, (i64, i64)>,
@@ -306,7 +301,7 @@ impl State {
             live.file.role == Role::Rows
                 && live.file.ranges.iter().any(|r| {
                     ranges
-                        .get(&r.chain)
+                        .get(&r.split)
                         .is_some_and(|(from, to)| r.from < *to && *from < r.to)
                 })
         })
@@ -322,17 +317,17 @@ impl State {
             live.file.role == Role::Keys
                 && live
                     .file
-                    .partition
+                    .partition_values
                     .get(column)
                     .is_some_and(|v| values.contains(v))
         })
     }
 
-    /// Both ledgers over all chains.
+    /// Both ledgers over all splits.
     pub fn totals(&self) -> Ledger {
         let mut sum = Ledger::default();
-        for chain in self.chains.values() {
-            sum.add(&chain.totals);
+        for split in self.splits.values() {
+            sum.add(&split.totals);
         }
         sum
     }
@@ -347,7 +342,7 @@ impl State {
         self.fold_opens(entry);
         self.fold_spans(entry);
         self.fold_outputs(entry);
-        self.gced.extend(entry.gc.iter().cloned());
+        self.collected.extend(entry.gc.iter().cloned());
         if !entry.add.is_empty() || !entry.deliver.is_empty() || !entry.remove.is_empty() {
             self.data_at = entry.version;
         }
@@ -362,60 +357,60 @@ impl State {
         }
         if let Some(rewind) = &entry.rewind {
             rewind.readers.iter().for_each(|r| self.fold_reader(r));
-            self.followed = rewind.r#gen.unwrap_or(self.followed);
+            self.follows = rewind.follows.unwrap_or(self.follows);
             self.removed_at = entry.version;
             self.data_at = entry.version;
         }
         self.fold_plan(entry);
         self.fold_swap(entry);
-        super::history::fold(&mut self.eras, entry);
+        super::history::fold(&mut self.periods, entry);
     }
 
     fn fold_opens(&mut self, entry: &Entry) {
         for open in &entry.open {
-            let chain = SplitState {
+            let split = SplitState {
                 topic: open.topic.clone(),
                 partition: open.partition,
-                to: open.at,
+                to: open.offset,
                 epoch: 0,
                 totals: Ledger::default(),
                 lost: 0,
                 borders: vec![CommitBoundary {
                     version: entry.version,
-                    to: open.at,
+                    to: open.offset,
                     totals: Ledger::default(),
                     lost: 0,
                 }],
                 rewound_at: 0,
-                peak: open.at,
+                peak: open.offset,
                 input_epoch: 0,
             };
-            self.chains.insert(open.chain.clone(), chain);
+            self.splits.insert(open.split.clone(), split);
         }
     }
 
     fn fold_spans(&mut self, entry: &Entry) {
         for span in &entry.spans {
-            let Some(chain) = self.chains.get_mut(&span.chain) else {
+            let Some(split) = self.splits.get_mut(&span.split) else {
                 continue; // checked: V2
             };
             if entry.kind == Kind::Rewind {
-                chain.go_back(span.to, span.epoch, entry.version);
+                split.go_back(span.to, span.epoch, entry.version);
                 continue;
             }
-            chain.to = span.to;
-            chain.peak = chain.peak.max(span.to);
-            chain.lost += span.lost;
-            chain.totals.add(&Ledger {
+            split.to = span.to;
+            split.peak = split.peak.max(span.to);
+            split.lost += span.lost;
+            split.totals.add(&Ledger {
                 records: span.records,
                 rows: span.rows,
-                letters: span.letters,
+                dead_letters: span.dead_letters,
             });
-            chain.borders.push(CommitBoundary {
+            split.borders.push(CommitBoundary {
                 version: entry.version,
                 to: span.to,
-                totals: chain.totals,
-                lost: chain.lost,
+                totals: split.totals,
+                lost: split.lost,
             });
         }
     }
@@ -427,7 +422,7 @@ impl State {
                 file: file.clone(),
                 version: entry.version,
             };
-            self.live.insert(file.file.clone(), live);
+            self.live.insert(file.id.clone(), live);
         }
         for delivery in &entry.deliver {
             let delivered = Delivered {
@@ -451,20 +446,24 @@ impl State {
 
     /// About how many things it holds, some hundred bytes each: what grows with the log.
     pub fn weight(&self) -> usize {
-        let borders: usize = self.chains.values().map(|chain| chain.borders.len()).sum();
-        let eras: usize = self.eras.iter().map(|era| 1 + era.ranges.len()).sum();
-        let files = self.live.len() + self.removed.len() + self.gced.len();
-        files + self.delivered.len() + borders + eras
+        let borders: usize = self.splits.values().map(|split| split.borders.len()).sum();
+        let periods: usize = self
+            .periods
+            .iter()
+            .map(|period| 1 + period.ranges.len())
+            .sum();
+        let files = self.live.len() + self.removed.len() + self.collected.len();
+        files + self.delivered.len() + borders + periods
     }
 
     /// A position below the one before is a set-back: the cuts above it are undone.
     fn fold_reader(&mut self, reader: &Reader) {
         let cuts = self.cuts.entry(reader.name.clone()).or_default();
         let before = self.readers.insert(reader.name.clone(), reader.clone());
-        if before.is_some_and(|before| before.r#gen != reader.r#gen) {
+        if before.is_some_and(|before| before.generation != reader.generation) {
             let above = |cut: &BTreeMap<SplitId, i64>| {
                 cut.iter()
-                    .any(|(chain, at)| reader.position.get(chain).is_none_or(|p| p < at))
+                    .any(|(split, at)| reader.position.get(split).is_none_or(|p| p < at))
             };
             cuts.truncate(cuts.partition_point(|cut| !above(cut)));
         }
@@ -476,28 +475,28 @@ impl State {
     fn fold_plan(&mut self, entry: &Entry) {
         match entry.kind {
             Kind::Plan => {
-                self.open_plan = entry.plan.clone().map(|plan| OpenPlan {
+                self.plan = entry.plan.clone().map(|plan| OpenPlan {
                     version: entry.version,
                     plan,
                 });
             }
             Kind::Batch => {
-                let plan = self.open_plan.take();
+                let plan = self.plan.take();
                 for (id, range) in plan.iter().flat_map(|open| &open.plan.ranges) {
-                    if let Some(chain) = self.chains.get_mut(id) {
-                        chain.input_epoch = range.epoch;
+                    if let Some(split) = self.splits.get_mut(id) {
+                        split.input_epoch = range.epoch;
                     }
                 }
                 self.batched = true;
                 self.voids.clear();
             }
-            // Its ranges begin where the chains no longer end.
+            // Its ranges begin where the splits no longer end.
             Kind::Rewind => {
-                self.open_plan = None;
+                self.plan = None;
                 self.voids.clear();
             }
             Kind::Void => {
-                if let Some(open) = self.open_plan.take() {
+                if let Some(open) = self.plan.take() {
                     match self
                         .voids
                         .iter_mut()
@@ -516,21 +515,21 @@ impl State {
     fn fold_swap(&mut self, entry: &Entry) {
         let Some(swap) = &entry.swap else { return };
         if swap.force {
-            for digest in super::rules::digests(&swap.rules) {
+            for digest in super::rules::digests(&swap.transforms) {
                 self.blocked.remove(digest);
             }
         }
-        self.blocked.extend(swap.bar.iter().cloned());
-        self.declared = declared(&swap.declared, &swap.rules);
+        self.blocked.extend(swap.block.iter().cloned());
+        self.declared = declared(&swap.declared, &swap.transforms);
         self.rules = Rules {
-            r#gen: entry.version,
-            rules: swap.rules.clone(),
+            generation: entry.version,
+            transforms: swap.transforms.clone(),
         };
-        let blocked = self.open_plan.as_ref().is_some_and(|open| {
-            super::rules::digests(&open.plan.rules.rules).any(|d| self.blocked.contains(d))
+        let blocked = self.plan.as_ref().is_some_and(|open| {
+            super::rules::digests(&open.plan.rules.transforms).any(|d| self.blocked.contains(d))
         });
         if blocked {
-            self.open_plan = None;
+            self.plan = None;
         }
     }
 }

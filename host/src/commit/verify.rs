@@ -131,7 +131,7 @@ fn check_file(
         found.problem(Some(live.version), path, message);
         return Ok(());
     }
-    let expected = live.file.sha256.trim_start_matches("sha256:");
+    let expected = live.file.digest.trim_start_matches("sha256:");
     let digest = sha256_of(store, path, bytes)?;
     if digest != expected {
         let message = format!("the log says sha256 {expected}, the file has {digest}");

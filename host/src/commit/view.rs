@@ -198,10 +198,10 @@ mod tests {
     fn grow(log: &mut Log, from: i32, to: i32) {
         for partition in from..to {
             let open = Open {
-                chain: SplitId::from(format!("t/{partition}")),
+                split: SplitId::from(format!("t/{partition}")),
                 topic: "t".to_owned(),
                 partition,
-                at: 0,
+                offset: 0,
                 start: "earliest".to_owned(),
             };
             log.commit(Draft::Open(vec![open])).expect("commit");
@@ -268,6 +268,6 @@ mod tests {
     }
 
     fn store(name: &str) -> Arc<dyn Store> {
-        crate::store::open_url(&format!("memory:view-{name}")).expect("store")
+        crate::store::open(&format!("memory:view-{name}")).expect("store")
     }
 }

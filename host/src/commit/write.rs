@@ -120,7 +120,7 @@ impl Log {
                         let files = draft::files_of(&pending.draft, part.index);
                         let state = &self.state;
                         self.orphans
-                            .extend(files.into_iter().filter(|f| !state.gced.contains(f)));
+                            .extend(files.into_iter().filter(|f| !state.collected.contains(f)));
                     }
                 }
             }
@@ -164,7 +164,7 @@ impl Log {
         let why = |rule, message: &str| Violation {
             rule,
             message: message.to_owned(),
-            chain: None,
+            split: None,
             moved: true,
         };
         let Some(sent) = pending.sent.clone() else {
@@ -177,7 +177,7 @@ impl Log {
         let gc = match &pending.left {
             Some(gc) => gc.clone(),
             None => {
-                let files = sent.entry.add.iter().map(|f| f.file.clone()).collect();
+                let files = sent.entry.add.iter().map(|f| f.id.clone()).collect();
                 let gc = self.next_entry(Built::gc(files, sent.entry.base))?;
                 pending.left = Some(gc.clone());
                 gc
@@ -291,7 +291,7 @@ impl Log {
                 let reason = Violation {
                     rule: "W6",
                     message: "the version before is not the one that was proved".to_owned(),
-                    chain: None,
+                    split: None,
                     moved: true,
                 };
                 return Ok(lose_all(pending, &reason));
@@ -358,7 +358,7 @@ pub(super) fn init(
             pipeline: name.pipeline.clone(),
             zone: name.zone.clone(),
             weir: env!("CARGO_PKG_VERSION").to_owned(),
-            rules,
+            transforms: rules,
             declared: None,
         }),
         ..Built::empty(EntryKind::Init)

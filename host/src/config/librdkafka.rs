@@ -1,6 +1,6 @@
 //! Properties of librdkafka: which may be set and what each takes ([`ALLOWED`]), and why others may not.
 //!
-//! Every door that takes such properties asks here: `source.kafka.*`, `consumer.override.*`, `producer.override.*`, the
+//! Whatever takes such properties asks here: `source.kafka.*`, `consumer.override.*`, `producer.override.*`, the
 //! command line's `-X`. A property that is not on the list is refused by its name, so that a property of a later librdkafka
 //! can open nothing by itself.
 
@@ -232,7 +232,7 @@ pub fn property(name: &str) -> Property {
     }
 }
 
-/// Why a client may not have this property with this value: the message and the hint. For doors without a table of keys.
+/// Why a client may not have this property with this value: the message and the hint. For places without a table of keys.
 pub fn refused(name: &str, value: &str) -> Option<(String, String)> {
     match property(name) {
         Property::Allowed(allowed) => {

@@ -6,11 +6,11 @@
 mod check;
 pub mod checked;
 mod connector;
+mod cross_checks;
 pub mod java;
 mod json;
 pub mod keys;
 pub mod librdkafka;
-pub mod location;
 pub mod nearest;
 pub mod problem;
 mod properties;
@@ -22,9 +22,7 @@ pub mod schema;
 pub mod secrets;
 pub mod shape;
 mod stand_in;
-pub mod store_keys;
 pub mod text;
-mod together;
 mod values;
 pub mod what;
 pub mod worker;
@@ -32,7 +30,6 @@ pub mod worker;
 pub use check::Checker;
 pub use checked::*;
 pub use connector::{Catalog, Gives, Prefixed, SinkType, SourceConfig, SourceType};
-pub use location::{Location, Options, Publish, Sse, System};
 pub use problem::{Place, Problem, Severity};
 pub use raw::Raw;
 pub use reach::Reach;
@@ -144,7 +141,7 @@ pub fn check_map(
 
 /// What pipelines of one process would take from each other: a name, a table, a source.
 pub fn between(pipelines: &[PipelineConfig]) -> Vec<Problem> {
-    together::between(pipelines)
+    cross_checks::between(pipelines)
 }
 
 /// What a further pipeline of the same process would take from `others`: a name, a table, a source.
@@ -152,7 +149,7 @@ pub fn beside<'a>(
     new: &PipelineConfig,
     others: impl IntoIterator<Item = &'a PipelineConfig>,
 ) -> Vec<Problem> {
-    together::beside(new, others)
+    cross_checks::beside(new, others)
 }
 
 /// A reference in a config by REST, in a key whose value stands in messages, paths and logs.

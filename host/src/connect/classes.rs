@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::framework::{self, Def};
 use super::{ConnectorKind, smt, storage};
 use crate::config::keys::{self, Default, GROUPS, KeyDef};
@@ -50,7 +53,9 @@ pub struct Key {
     pub recommended: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schemars(inline)]
 pub enum Type {
     Boolean,
     String,
@@ -61,14 +66,18 @@ pub enum Type {
     Password,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schemars(inline)]
 pub enum Importance {
     High,
     Medium,
     Low,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schemars(inline)]
 pub enum Width {
     None,
     Short,

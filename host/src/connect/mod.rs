@@ -11,7 +11,7 @@ mod classes;
 mod defaults;
 mod framework;
 mod load;
-pub mod page;
+pub mod render;
 mod smt;
 mod storage;
 pub mod translate;
@@ -24,6 +24,7 @@ pub use translate::Translated;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -35,7 +36,9 @@ use crate::connectors::CATALOG;
 const SERVERS: &str = "source.bootstrap.servers";
 
 /// Connect's `type` of a connector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum ConnectorKind {
     Source,
     Sink,
@@ -53,7 +56,8 @@ impl ConnectorKind {
 }
 
 /// One place in a source, in the shape that Connect gives it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Offset {
     /// `{"kafka_topic": …, "kafka_partition": …}` for what reads Kafka.
     pub partition: Map<String, Value>,

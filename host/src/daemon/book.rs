@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::heard::Live;
+use super::disk_space::Room;
 use super::jobs::{self, JobRunner, Pool};
 use super::journal::{Change, Journal, Recorded};
+use super::listeners::Live;
 use super::reach::{self, Origin};
-use super::room::Room;
 use super::unit::{Runner, Unit, UnitContext, UnitSnapshot, Wanted};
 use super::views::{Asker, Known, Views};
 use super::{Actor, Health, Info, Job, Readers, Refused, Standing, Status, Target};
@@ -63,7 +64,7 @@ pub struct Supervisor {
 }
 
 /// A page of a pipeline's history.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Changes {
     /// The oldest first.
     pub changes: Vec<Change>,
@@ -246,7 +247,7 @@ impl Supervisor {
         let (owned, wanted) = (name.to_owned(), Entry::wanted(&record));
         let heard_live = live.clone();
         let report = move |heard| -> Arc<dyn crate::pipeline::Report> {
-            Arc::new(super::heard::FanOut {
+            Arc::new(super::listeners::FanOut {
                 first: heard,
                 tally: Tally::new(&owned, shown.clone(), clock.clone()),
                 live: heard_live.clone(),

@@ -19,10 +19,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::kept::{Bounds, Kept, Line};
+use super::retention::{Bounds, Kept, Line};
 use super::{Origin, Target};
 use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
@@ -36,7 +37,8 @@ pub(super) const NEW: &str = "journal.new";
 const LINE_MAX: u64 = 2 << 30;
 
 /// One acknowledged change of one pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Change {
     pub name: String,
     /// Wall clock, microseconds since 1970 UTC.
@@ -47,8 +49,9 @@ pub struct Change {
     pub what: What,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "what", rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum What {
     Created {
         config: BTreeMap<String, String>,
@@ -422,7 +425,7 @@ fn hold(dir: &Path) -> Result<File> {
             Err(Error::new(
                 Kind::LimitReached,
                 "daemon.lock",
-                format!("{} is in the hands of {who}", dir.display()),
+                format!("{} is used by {who}", dir.display()),
             )
             .hint("this process has changed nothing; stop that daemon, or give this one another data.dir and rest.listen"))
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use rand::{Rng, SeedableRng as _};
 
 use super::journal::{AllRecorded, Change, HEAD, Journal, NEW, Recorded, What, digest, fold};
-use super::kept::Bounds;
+use super::retention::Bounds;
 use super::{Origin, Target};
 use crate::error::Kind;
 

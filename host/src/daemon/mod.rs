@@ -4,54 +4,30 @@
 mod book;
 mod change;
 mod check;
-mod heard;
+mod disk_space;
 mod jobs;
 mod journal;
-mod kept;
+mod listeners;
 mod offsets;
 mod reach;
 mod readers;
-mod room;
+mod retention;
 mod targets;
 mod unit;
 mod views;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::Problem;
 use crate::connect::ConnectorKind;
 use crate::error::Error;
 
+pub use crate::operations::status::{Standing, Target};
 pub use book::{Changes, Supervisor};
 pub use jobs::{Job, job_of};
 pub use journal::{Change, What};
 pub use reach::{Origin, may_refer};
 pub use views::{Asker, Known};
-
-/// The target state: what a person wants of a pipeline. It survives restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Target {
-    Running,
-    /// Drained, its tasks kept in view.
-    Paused,
-    /// Drained, without tasks: offsets may be altered.
-    Stopped,
-}
-
-/// The state: what a pipeline or a task does now, in the words of Kafka Connect's REST API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    Unassigned,
-    Running,
-    Paused,
-    Failed,
-    Restarting,
-    /// Of pipelines only, never of tasks.
-    Stopped,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStatus {
@@ -117,29 +93,6 @@ pub enum Health {
     Healthy,
     /// It cannot acknowledge changes; the reason.
     Unhealthy(String),
-}
-
-impl Target {
-    pub fn word(self) -> &'static str {
-        match self {
-            Target::Running => "RUNNING",
-            Target::Paused => "PAUSED",
-            Target::Stopped => "STOPPED",
-        }
-    }
-}
-
-impl Standing {
-    pub fn word(self) -> &'static str {
-        match self {
-            Standing::Unassigned => "UNASSIGNED",
-            Standing::Running => "RUNNING",
-            Standing::Paused => "PAUSED",
-            Standing::Failed => "FAILED",
-            Standing::Restarting => "RESTARTING",
-            Standing::Stopped => "STOPPED",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Job, journal};
@@ -18,7 +19,7 @@ use crate::config::secrets::is_secret_name;
 use crate::config::text::Referred;
 use crate::config::worker::WorkerConfig;
 use crate::config::{
-    Location, PipelineConfig, Place, Problem, Raw, Reach, Source, Text, problem, reference_shows,
+    PipelineConfig, Place, Problem, Raw, Reach, Source, Text, problem, reference_shows,
 };
 use crate::connect::{Class, Type};
 use crate::error::{Error, Kind, Result};
@@ -27,8 +28,9 @@ use crate::fs;
 use crate::store;
 
 /// Where a config came from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum Origin {
     /// Whoever may write over HTTP. What a journal of an earlier version says nothing of, too.
     #[default]
@@ -96,7 +98,6 @@ pub fn bounds(worker: &WorkerConfig) -> Arc<Bounds> {
         own_env,
         roots,
         env: allow.env.clone(),
-        identity: allow.identity.clone(),
         files: allow.files.iter().map(|path| whole(path)).collect(),
         plugin_path: whole(&worker.plugin_path),
         plugin_store: whole(&worker.plugin_store),
@@ -124,7 +125,7 @@ pub fn references(name: &str, config: &BTreeMap<String, String>, reach: &Reach) 
                 Referred::Env(variable) => reach.env(variable).err(),
                 Referred::File(path) => reach.secrets(path).err(),
             };
-            problems.extend(denied.map(|denied| told(raw.place(key), key, denied)));
+            problems.extend(denied.map(|denied| refusal(raw.place(key), key, denied)));
         }
     }
     problems
@@ -156,21 +157,13 @@ pub fn may_refer(config: &BTreeMap<String, String>, key: &str) -> bool {
         let name = rest.split_once('.').map_or("", |(_, name)| name);
         return !["", "type", "plugin.version"].contains(&name);
     }
-    // Not secrets, but never shown, and kept beside their secrets.
-    if ours
-        && [".store.access.key.id", ".store.proxy"]
-            .iter()
-            .any(|end| key.ends_with(end))
-    {
-        return true;
-    }
     let password = |key: &crate::connect::Key| key.kind == Type::Password;
     is_secret_name(key) || class.and_then(|class| class.key(key)).is_some_and(password)
 }
 
 // ----------------------------------------------------------------------- files
 
-fn told(place: Place, key: &str, denied: Denied) -> Problem {
+fn refusal(place: Place, key: &str, denied: Denied) -> Problem {
     let message = format!("`{key}`: {}", denied.message);
     Problem::new(place, key, problem::OUT_OF_REACH, message).hint(denied.hint)
 }
@@ -182,14 +175,14 @@ pub fn out_of_reach(job: &Job) -> Vec<Problem> {
         Job::File(FileJob::Source(job)) => {
             let denied = job.reach.path(&job.file).err();
             denied
-                .map(|d| told(Place::start_of(&job.name), "file", d))
+                .map(|d| refusal(Place::start_of(&job.name), "file", d))
                 .into_iter()
                 .collect()
         }
         Job::File(FileJob::Sink(job)) => {
             let denied = job.reach.target(&job.file).err();
             denied
-                .map(|d| told(Place::start_of(&job.name), "file", d))
+                .map(|d| refusal(Place::start_of(&job.name), "file", d))
                 .into_iter()
                 .collect()
         }
@@ -200,18 +193,16 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
     let reach = config.reach();
     let mut problems = Vec::new();
     let mut ask = |key: &str, answer: Result<(), Denied>| {
-        problems.extend(answer.err().map(|d| told(config.place(key), key, d)));
+        problems.extend(answer.err().map(|d| refusal(config.place(key), key, d)));
     };
-    if let Some(directory) = store::directory_of(&config.sink.at.url) {
+    if let Some(directory) = store::directory_of(&config.sink.url) {
         ask("sink.url", reach.target(&directory).map(drop));
     }
-    of_store("sink.url", &config.sink.at, reach, &mut ask);
     match &config.source {
         Source::Zone(zone) => {
-            if let Some(directory) = store::directory_of(&zone.at.url) {
+            if let Some(directory) = store::directory_of(&zone.url) {
                 ask("source.url", reach.path(&directory).map(drop));
             }
-            of_store("source.url", &zone.at, reach, &mut ask);
         }
         Source::Records(records) => {
             for (key, text) in records.files() {
@@ -224,35 +215,6 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
     ask("plugin.store", reach.plugin_store(&config.plugin_store));
     ask("plugin.cache", reach.plugin_cache(&config.plugin_cache));
     problems
-}
-
-/// Files that a store's keys name, and the credentials of this machine: neither goes where the worker's file does not let it.
-fn of_store(
-    url: &str,
-    at: &Location,
-    reach: &Reach,
-    ask: &mut impl FnMut(&str, Result<(), Denied>),
-) {
-    for (key, text, secret) in at.options.files() {
-        let path = Path::new(text.typed().trim());
-        let answer = match secret {
-            true => text.reach().secrets(path).map(drop),
-            false => text.reach().path(path).map(drop),
-        };
-        ask(&key, answer);
-    }
-    let Some(system) = at.system().filter(|_| reach.is_confined()) else {
-        return;
-    };
-    if at.options.uses_machine_identity(system) {
-        ask(url, reach.identity(&at.url));
-        if let Some(key) = at.options.elsewhere() {
-            ask(&key, Err(Denied {
-                message: "a config by REST may not send requests that are signed with the credentials of this machine elsewhere".to_owned(),
-                hint: "take the key out, or give credentials of its own by reference".to_owned(),
-            }));
-        }
-    }
 }
 
 /// The same, where a job is about to be used: what it names may lead elsewhere than when it was accepted.

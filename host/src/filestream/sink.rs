@@ -285,7 +285,7 @@ impl Writer<'_> {
 
     fn moved_to(&mut self, batch: &Batch, next: i64) {
         let position = Position {
-            chain: batch.covers.chain.clone(),
+            split: batch.covers.split.clone(),
             epoch: batch.covers.epoch,
             tp: batch.covers.tp.clone(),
             next,
@@ -349,7 +349,7 @@ impl Writer<'_> {
             let positions: Vec<Position> = new
                 .iter()
                 .map(|p| Position {
-                    chain: p.chain.clone(),
+                    split: p.split.clone(),
                     epoch: 0,
                     tp: p.tp.clone(),
                     next: p.low,

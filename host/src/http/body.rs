@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::fault::{HttpError, invalid};
@@ -25,6 +26,24 @@ impl Request {
                 kind(&other)
             ))),
         }
+    }
+
+    /// The body as a type whose members are all optional. Where it is none, the error names the member that is wrong.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
+        let object = self.object()?;
+        let whole = match T::deserialize(Value::Object(object.clone())) {
+            Ok(read) => return Ok(read),
+            Err(error) => error,
+        };
+        let alone = |(key, value): (&String, &Value)| {
+            let one = Map::from_iter([(key.clone(), value.clone())]);
+            let error = T::deserialize(Value::Object(one)).err()?;
+            Some(format!("`{key}`: {error}"))
+        };
+        let wrong = object.iter().find_map(alone);
+        Err(HttpError::bad(
+            wrong.unwrap_or_else(|| format!("the body: {whole}")),
+        ))
     }
 
     /// The body as an object with no other members than these.
@@ -80,18 +99,6 @@ pub(super) fn word(object: &Map<String, Value>, key: &str) -> Result<Option<Stri
         Some(Value::Number(number)) => Ok(Some(number.to_string())),
         Some(Value::Bool(flag)) => Ok(Some(flag.to_string())),
         _ => text(object, key),
-    }
-}
-
-/// A member that must be a boolean if it is there and not null.
-pub(super) fn flag(object: &Map<String, Value>, key: &str) -> Result<Option<bool>, HttpError> {
-    match object.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(flag)) => Ok(Some(*flag)),
-        Some(other) => Err(HttpError::bad(format!(
-            "`{key}` is {}; true or false is expected",
-            kind(other)
-        ))),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::body;
@@ -13,7 +14,7 @@ use super::route::{
 use super::schemas;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{self, Problem};
-use crate::connect::{self, Class, Importance, Key, Type, Width};
+use crate::connect::{self, Class, ConnectorKind, Importance, Key, Type, Width};
 use crate::plugin::{ConfigKey, Plugins, shipped};
 
 const HIDDEN: &str = "[hidden]";
@@ -27,15 +28,12 @@ pub(super) fn routes() -> Vec<Route> {
         summary: "Connector classes; with connectorsOnly=false the plugins for `transforms` too",
         query: &[Param {
             name: "connectorsOnly",
-            schema: schemas::text,
+            schema: schemas::of::<String>,
             doc: "`true` in any case, or absent: classes only. Anything else: all.",
             many: false,
         }],
         takes: RequestBody::Nothing,
-        gives: &[(
-            200,
-            ResponseBody::Json(|| schemas::list(schemas::named("PluginInfo"))),
-        )],
+        gives: &[(200, ResponseBody::Json(schemas::of::<Vec<PluginInfo>>))],
         faults: &[],
         handler: list,
     };
@@ -47,7 +45,7 @@ pub(super) fn routes() -> Vec<Route> {
             query: &[],
             gives: &[(
                 200,
-                ResponseBody::Json(|| schemas::list(schemas::named("ConfigKeyInfo"))),
+                ResponseBody::Json(schemas::of::<Vec<ConfigKeyInfo<'_>>>),
             )],
             faults: &[404],
             handler: keys,
@@ -60,8 +58,8 @@ pub(super) fn routes() -> Vec<Route> {
             may: Access::Writer,
             summary: "Check a config without keeping it: every key with its definition, value and errors",
             query: &[],
-            takes: RequestBody::Json(|| schemas::named("ConfigChanges")),
-            gives: &[(200, ResponseBody::Json(|| schemas::named("ConfigInfos")))],
+            takes: RequestBody::Json(schemas::of::<schemas::ConfigChanges>),
+            gives: &[(200, ResponseBody::Json(schemas::of::<ConfigInfos<'_>>))],
             faults: &[404],
             handler: validate,
             ..base
@@ -71,24 +69,44 @@ pub(super) fn routes() -> Vec<Route> {
 
 // ------------------------------------------------------------------- shapes
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum PluginType {
+    Source,
+    Sink,
+    Unknown,
+    Transformation,
+}
+
+impl From<ConnectorKind> for PluginType {
+    fn from(kind: ConnectorKind) -> Self {
+        match kind {
+            ConnectorKind::Source => PluginType::Source,
+            ConnectorKind::Sink => PluginType::Sink,
+            ConnectorKind::Unknown => PluginType::Unknown,
+        }
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
 struct PluginInfo {
     class: String,
-    r#type: &'static str,
+    r#type: PluginType,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ConfigKeyInfo<'a> {
     name: &'a str,
-    r#type: &'static str,
+    r#type: Type,
     required: bool,
     default_value: Option<&'a str>,
-    importance: &'static str,
+    importance: Importance,
     documentation: &'a str,
     group: &'a str,
-    width: &'static str,
+    width: Width,
     display_name: &'a str,
     /// Always empty: some clients read objects here.
     dependents: [String; 0],
@@ -99,13 +117,13 @@ impl<'a> From<&'a Key> for ConfigKeyInfo<'a> {
     fn from(key: &'a Key) -> Self {
         ConfigKeyInfo {
             name: &key.name,
-            r#type: key.kind.word(),
+            r#type: key.kind,
             required: key.required,
             default_value: key.default.as_deref(),
-            importance: key.importance.word(),
+            importance: key.importance,
             documentation: &key.documentation,
             group: &key.group,
-            width: key.width.word(),
+            width: key.width,
             display_name: &key.display_name,
             dependents: [],
             order: key.order,
@@ -113,7 +131,7 @@ impl<'a> From<&'a Key> for ConfigKeyInfo<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ConfigValueInfo<'a> {
     name: &'a str,
     value: Option<&'a str>,
@@ -122,13 +140,14 @@ struct ConfigValueInfo<'a> {
     visible: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct ConfigInfo<'a> {
     definition: Option<ConfigKeyInfo<'a>>,
     value: ConfigValueInfo<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ConfigInfos<'a> {
     name: &'a str,
     error_count: usize,
@@ -141,7 +160,7 @@ struct ConfigInfos<'a> {
 fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let classes = connect::classes().iter().map(|class| PluginInfo {
         class: class.name.to_owned(),
-        r#type: class.kind.word(),
+        r#type: class.kind.into(),
         version: Some(class.version.to_owned()),
     });
     let mut all: Vec<PluginInfo> = classes.collect();
@@ -173,7 +192,7 @@ fn transformations(plugins: &Plugins) -> Result<Vec<PluginInfo>, HttpError> {
     found.sort();
     let of = |(class, version)| PluginInfo {
         class,
-        r#type: "transformation",
+        r#type: PluginType::Transformation,
         version,
     };
     Ok(found.into_iter().map(of).collect())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ use super::route::{
 };
 use super::schemas;
 use crate::config::raw::CONNECTOR_CLASS;
+use crate::connect::ConnectorKind;
 use crate::daemon::{Info, Readers, Refused, Standing, Status, Target, TaskStatus};
 
 const TAG: &str = "connectors";
@@ -19,32 +21,32 @@ const TAG: &str = "connectors";
 const NAME_BYTES: usize = 200;
 const EXPAND: Param = Param {
     name: "expand",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "`status`, `info`, or both; anything else is ignored.",
     many: true,
 };
 const INCLUDE_TASKS: Param = Param {
     name: "includeTasks",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "`true` in any case: the tasks too. Anything else is false.",
     many: false,
 };
 const ONLY_FAILED: Param = Param {
     name: "onlyFailed",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "`true` in any case: only what is FAILED. Anything else is false.",
     many: false,
 };
 
 const ALLOW_BREAKING: Param = Param {
     name: "allow_breaking",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "`true` in any case: also where columns of the table go or change their type, which is refused otherwise.",
     many: false,
 };
 
-const INFO: ResponseBody = ResponseBody::Json(|| schemas::named("ConnectorInfo"));
-const STATUS: ResponseBody = ResponseBody::Json(|| schemas::named("ConnectorStateInfo"));
+const INFO: ResponseBody = ResponseBody::Json(schemas::of::<ConnectorInfo<'_>>);
+const STATUS: ResponseBody = ResponseBody::Json(schemas::of::<ConnectorStateInfo<'_>>);
 
 macro_rules! route {
     ($method:ident $path:literal $may:ident $summary:literal, $takes:expr, [$($gives:expr),*], [$($fault:literal),*], $handler:expr $(, query: $query:expr)?) => {
@@ -59,25 +61,25 @@ macro_rules! route {
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route!(Get "/connectors" Reader "Names, or with `expand` what they are and do",
-            RequestBody::Nothing, [(200, ResponseBody::Json(|| schemas::named("Connectors")))], [], list, query: &[EXPAND]),
+            RequestBody::Nothing, [(200, ResponseBody::Json(schemas::of::<Connectors<'_>>))], [], list, query: &[EXPAND]),
         route!(Post "/connectors" Writer "Create a pipeline or connector",
-            RequestBody::Json(|| schemas::named("CreateConnector")), [(201, INFO)], [409], create, query: &[ALLOW_BREAKING]),
+            RequestBody::Json(schemas::of::<schemas::CreateConnector>), [(201, INFO)], [409], create, query: &[ALLOW_BREAKING]),
         route!(Get "/connectors/{name}" Reader "Its config and tasks",
             RequestBody::Nothing, [(200, INFO)], [404], get),
         route!(Delete "/connectors/{name}" Writer "Stop and forget it; what it wrote stays",
             RequestBody::Nothing, [(204, ResponseBody::Nothing)], [404, 409], delete),
         route!(Get "/connectors/{name}/config" Reader "Its config, as it was given",
-            RequestBody::Nothing, [(200, ResponseBody::Json(|| schemas::named("StoredConfig")))], [404], config),
+            RequestBody::Nothing, [(200, ResponseBody::Json(schemas::of::<StoredConfig<'_>>))], [404], config),
         route!(Put "/connectors/{name}/config" Writer "Replace the config, or create with it",
-            RequestBody::Json(|| schemas::named("Config")), [(200, INFO), (201, INFO)], [409], put, query: &[ALLOW_BREAKING]),
+            RequestBody::Json(schemas::of::<schemas::Config>), [(200, INFO), (201, INFO)], [409], put, query: &[ALLOW_BREAKING]),
         route!(Patch "/connectors/{name}/config" Writer "Change single keys; null removes one",
-            RequestBody::Json(|| schemas::named("ConfigChanges")), [(200, INFO)], [404, 409], patch, query: &[ALLOW_BREAKING]),
+            RequestBody::Json(schemas::of::<schemas::ConfigChanges>), [(200, INFO)], [404, 409], patch, query: &[ALLOW_BREAKING]),
         route!(Get "/connectors/{name}/status" Reader "What it and its tasks do",
             RequestBody::Nothing, [(200, STATUS)], [404], status),
         route!(Get "/connectors/{name}/tasks" Reader "Its tasks and their configs",
-            RequestBody::Nothing, [(200, ResponseBody::Json(|| schemas::list(schemas::named("TaskInfo"))))], [404], tasks),
+            RequestBody::Nothing, [(200, ResponseBody::Json(schemas::of::<Vec<TaskInfo<'_>>>))], [404], tasks),
         route!(Get "/connectors/{name}/tasks/{task}/status" Reader "What one task does",
-            RequestBody::Nothing, [(200, ResponseBody::Json(|| schemas::named("TaskState")))], [404], task_status),
+            RequestBody::Nothing, [(200, ResponseBody::Json(schemas::of::<TaskState<'_>>))], [404], task_status),
         route!(Post "/connectors/{name}/tasks/{task}/restart" Writer "Begin a task again",
             RequestBody::Nothing, [(204, ResponseBody::Nothing)], [404, 409], restart_task),
         route!(Post "/connectors/{name}/restart" Writer "Begin it again, with or without its tasks",
@@ -90,7 +92,7 @@ pub(super) fn routes() -> Vec<Route> {
         route!(Put "/connectors/{name}/stop" Writer "Drain and let go of everything; offsets may be changed then",
             RequestBody::Nothing, [(204, ResponseBody::Nothing)], [404, 409], |ctx, request| target(ctx, request, Target::Stopped, 204)),
         route!(Get "/connectors/{name}/topics" Reader "Topics that records came from or went to",
-            RequestBody::Nothing, [(200, ResponseBody::Json(|| schemas::named("ActiveTopics")))], [], topics),
+            RequestBody::Nothing, [(200, ResponseBody::Json(schemas::of::<ActiveTopics>))], [], topics),
         route!(Put "/connectors/{name}/topics/reset" Writer "Forget those topics",
             RequestBody::Nothing, [(202, ResponseBody::Nothing)], [], reset_topics),
         route!(Post "/connectors/{name}/tasks" Writer "Between Connect's own workers; always refused",
@@ -102,18 +104,24 @@ pub(super) fn routes() -> Vec<Route> {
 
 // ------------------------------------------------------------------- shapes
 
-#[derive(Serialize)]
+/// A config as it was given, with `name`.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "StoredConfig")]
+struct StoredConfig<'a>(&'a BTreeMap<String, String>);
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct TaskId<'a> {
     connector: &'a str,
     task: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ConnectorInfo<'a> {
     name: &'a str,
-    config: &'a BTreeMap<String, String>,
+    config: StoredConfig<'a>,
     tasks: Vec<TaskId<'a>>,
-    r#type: &'static str,
+    r#type: ConnectorKind,
 }
 
 impl<'a> From<&'a Info> for ConnectorInfo<'a> {
@@ -121,27 +129,28 @@ impl<'a> From<&'a Info> for ConnectorInfo<'a> {
         let connector = info.name.as_str();
         ConnectorInfo {
             name: connector,
-            config: &info.config,
+            config: StoredConfig(&info.config),
             tasks: (0..info.tasks)
                 .map(|task| TaskId { connector, task })
                 .collect(),
-            r#type: info.kind.word(),
+            r#type: info.kind,
         }
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct ConnectorState<'a> {
-    state: &'static str,
+    state: Standing,
     worker_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<&'a str>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct TaskState<'a> {
     id: usize,
-    state: &'static str,
+    state: Standing,
     worker_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<&'a str>,
@@ -151,19 +160,19 @@ impl<'a> TaskState<'a> {
     fn of(task: &'a TaskStatus, worker_id: &'a str) -> Self {
         TaskState {
             id: task.id,
-            state: task.standing.word(),
+            state: task.standing,
             worker_id,
             trace: task.trace.as_deref(),
         }
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ConnectorStateInfo<'a> {
     name: &'a str,
     connector: ConnectorState<'a>,
     tasks: Vec<TaskState<'a>>,
-    r#type: &'static str,
+    r#type: ConnectorKind,
 }
 
 impl<'a> ConnectorStateInfo<'a> {
@@ -172,14 +181,47 @@ impl<'a> ConnectorStateInfo<'a> {
         ConnectorStateInfo {
             name: &status.name,
             connector: ConnectorState {
-                state: status.standing.word(),
+                state: status.standing,
                 worker_id,
                 trace: status.trace.as_deref(),
             },
             tasks: tasks.map(|task| TaskState::of(task, worker_id)).collect(),
-            r#type: status.kind.word(),
+            r#type: status.kind,
         }
     }
+}
+
+#[derive(Serialize, JsonSchema)]
+struct TaskInfo<'a> {
+    id: TaskId<'a>,
+    config: StoredConfig<'a>,
+}
+
+/// Names alone, or with `expand` what was asked for of each.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+enum Connectors<'a> {
+    Names(Vec<String>),
+    Expanded(BTreeMap<&'a str, Expanded<'a>>),
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Expanded<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<ConnectorStateInfo<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<ConnectorInfo<'a>>,
+}
+
+/// By the connector's name.
+#[derive(Serialize, JsonSchema)]
+struct ActiveTopics<'a>(BTreeMap<&'a str, Topics>);
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Topics {
+    topics: Vec<String>,
 }
 
 // ----------------------------------------------------------------- handlers
@@ -193,40 +235,27 @@ fn unless_unknown(refused: Refused, unknown: impl FnOnce() -> String) -> HttpErr
 }
 
 fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    #[derive(Serialize)]
-    struct Expanded {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        status: Option<Value>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        info: Option<Value>,
-    }
     let names = ctx.supervisor.names();
     if request.query("expand").is_none() {
-        return HttpResponse::json(200, &names);
+        return HttpResponse::json(200, &Connectors::Names(names));
     }
     let wants = |what: &str| request.queries("expand").any(|given| given == what);
     let worker = ctx.supervisor.worker_id();
-    let mut all = BTreeMap::new();
+    let mut found = Vec::new();
     for name in names {
         // One that was deleted meanwhile is left out.
-        let (Ok(status), Ok(info)) = (ctx.supervisor.status(&name), ctx.supervisor.info(&name))
-        else {
-            continue;
-        };
-        let status = wants("status").then(|| ConnectorStateInfo::of(&status, &worker));
-        let info = wants("info").then(|| ConnectorInfo::from(&info));
-        all.insert(name, (raw(&status)?, raw(&info)?));
+        if let (Ok(status), Ok(info)) = (ctx.supervisor.status(&name), ctx.supervisor.info(&name)) {
+            found.push((status, info));
+        }
     }
-    let all: BTreeMap<String, Expanded> = all
-        .into_iter()
-        .map(|(name, (status, info))| (name, Expanded { status, info }))
-        .collect();
-    HttpResponse::json(200, &all)
-}
-
-fn raw(value: &Option<impl Serialize>) -> Result<Option<Value>, HttpError> {
-    let made = value.as_ref().map(serde_json::to_value).transpose();
-    made.map_err(|error| HttpError::internal(error.to_string()))
+    let expanded = found.iter().map(|(status, info)| {
+        let expanded = Expanded {
+            status: wants("status").then(|| ConnectorStateInfo::of(status, &worker)),
+            info: wants("info").then(|| ConnectorInfo::from(info)),
+        };
+        (info.name.as_str(), expanded)
+    });
+    HttpResponse::json(200, &Connectors::Expanded(expanded.collect()))
 }
 
 /// A name that no path could carry back, no log and no metric.
@@ -343,7 +372,7 @@ fn config(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let info = ctx.supervisor.info(name);
     let info = info.map_err(|refused| unless_unknown(refused, || not_found(name)))?;
-    HttpResponse::json(200, &info.config)
+    HttpResponse::json(200, &StoredConfig(&info.config))
 }
 
 fn delete(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
@@ -401,11 +430,6 @@ fn status(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
 }
 
 fn tasks(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    #[derive(Serialize)]
-    struct TaskInfo<'a> {
-        id: TaskId<'a>,
-        config: &'a BTreeMap<String, String>,
-    }
     let name = request.param("name");
     let info = ctx.supervisor.info(name);
     let info = info.map_err(|refused| unless_unknown(refused, || not_found(name)))?;
@@ -415,7 +439,7 @@ fn tasks(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
             connector: &info.name,
             task,
         },
-        config: &info.config,
+        config: StoredConfig(&info.config),
     });
     HttpResponse::json(200, &all.collect::<Vec<_>>())
 }
@@ -480,13 +504,12 @@ fn target(
 }
 
 fn topics(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    #[derive(Serialize)]
-    struct Topics {
-        topics: Vec<String>,
-    }
     let name = request.param("name");
     let topics = ctx.supervisor.topics(name);
-    HttpResponse::json(200, &BTreeMap::from([(name, Topics { topics })]))
+    HttpResponse::json(
+        200,
+        &ActiveTopics(BTreeMap::from([(name, Topics { topics })])),
+    )
 }
 
 fn reset_topics(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {

@@ -1,5 +1,9 @@
 //! Every refusal as Connect's clients expect it: `{"error_code": <the status>, "message": <text>}`.
 
+use std::borrow::Cow;
+
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::body::NULL_VALUE;
@@ -7,6 +11,19 @@ use crate::config::Problem;
 use crate::daemon::Refused;
 use crate::error::{Error, Kind};
 use crate::text::{printable_json, printable_lines};
+
+/// What a refusal says; Connect's two fields first, in its order.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub(super) struct ErrorBody<'a> {
+    /// The status of the answer.
+    #[schemars(range(min = 400, max = 599))]
+    error_code: u16,
+    message: Cow<'a, str>,
+    /// A code of docs/errors.md, a hint and more; of routes that Connect does not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Value>,
+}
 
 #[derive(Debug)]
 pub(super) struct HttpError {
@@ -57,13 +74,13 @@ impl HttpError {
     }
 
     pub fn body(&self) -> Vec<u8> {
-        // Written by hand for the order of Connect's two fields.
-        let message = Value::from(printable_lines(&self.message));
-        let mut text = format!("{{\"error_code\":{},\"message\":{message}", self.status);
-        if let Some(details) = &self.details {
-            text.push_str(&format!(",\"details\":{details}"));
-        }
-        text.push('}');
+        let body = ErrorBody {
+            error_code: self.status,
+            message: printable_lines(&self.message),
+            details: self.details.as_ref(),
+        };
+        // A status, a text and what is JSON already.
+        let text = serde_json::to_string(&body).unwrap_or_default();
         printable_json(&text).into_owned().into_bytes()
     }
 }

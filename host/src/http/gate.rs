@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
+use super::client_timeouts::Activity;
 use super::limits::{PROBE_PLACES, SPARE_HEAD, SPARE_PROBE};
-use super::watched::Activity;
 use crate::config::worker::RestConfig;
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) enum Full {
 }
 
 impl Full {
-    pub fn told(self) -> String {
+    pub fn message(self) -> String {
         match self {
             Full::All(most) => {
                 format!("all {most} connections are in use (rest.max.connections)")

@@ -3,32 +3,31 @@
 //!
 //! Every row of the table of routes is one `route::Route`. Its handler is a blocking function that sees no socket:
 //! ```text
-//! socket ─ server ─ watched ─ serve: rate, door, route, role, media types, body ─ handler on its own thread ─ JSON
+//! socket ─ server ─ client_timeouts ─ serve: rate, host name, login, route, role, media types, body ─ handler on its own thread ─ JSON
 //! ```
 
+mod auth;
 mod body;
 mod classes;
 pub mod client;
+mod client_timeouts;
 mod connectors;
 pub mod differences;
 mod disconnect;
-mod doors;
 mod fault;
 mod gate;
-mod intake;
 mod limits;
 mod offsets;
 mod openapi;
 mod pipelines;
 mod plugins;
+mod request_body;
 mod route;
 mod schemas;
 mod serve;
 mod server;
-mod shapes;
 #[cfg(test)]
 mod tests;
-mod watched;
 mod worker;
 
 use std::net::SocketAddr;
@@ -38,9 +37,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-pub use self::pipelines::{History, Letters};
+pub use self::pipelines::{DeadLetters, History};
 
-use self::doors::{Cors, Logins, Rates};
+use self::auth::{Cors, Logins, Rates};
 use self::limits::HANDLERS;
 use self::route::Route;
 use self::serve::Shared;
@@ -66,11 +65,6 @@ fn routes() -> &'static [Route] {
     })
 }
 
-/// The named schemas of all routes.
-fn schemas() -> impl Iterator<Item = (&'static str, Value)> {
-    schemas::all().into_iter().chain(shapes::all())
-}
-
 /// The document that `GET /openapi.json` answers with.
 pub fn openapi() -> Value {
     openapi::document(routes())
@@ -88,8 +82,8 @@ impl Admin {
     pub fn serve(supervisor: Arc<Supervisor>, worker: &WorkerConfig) -> Result<Admin> {
         let rest = &worker.rest;
         let locks = locks(rest)?;
-        let doors = server::bind(rest)?;
-        let addrs: Vec<SocketAddr> = doors.iter().map(|door| door.addr).collect();
+        let bound = server::bind(rest)?;
+        let addrs: Vec<SocketAddr> = bound.iter().map(|bound| bound.addr).collect();
         if !locks.locked() && !rest.open_to_network {
             // Once more by address: the config saw names only.
             let beyond = addrs
@@ -118,13 +112,13 @@ impl Admin {
             supervisor,
             rest: rest.clone(),
             routes: routes(),
-            doors: locks,
+            logins: locks,
             cors: Cors::new(&text(&rest.allow_origin), &text(&rest.allow_methods)),
             rates: Rates::new(rest.max_rate),
             handlers: Arc::new(Semaphore::new(HANDLERS)),
             probes: serve::probes(routes()),
         };
-        let server = Server::start(doors, shared)?;
+        let server = Server::start(bound, shared)?;
         for (addr, listen) in addrs.iter().zip(&rest.listen) {
             let scheme = if listen.tls { "https" } else { "http" };
             tracing::info!("listening on {scheme}://{addr}");

@@ -1,5 +1,6 @@
 //! `/connectors/{name}/offsets`: positions read in any state, moved only while STOPPED.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -11,7 +12,7 @@ use crate::connect::Offset;
 use crate::daemon::Refused;
 
 const PATH: &str = "/connectors/{name}/offsets";
-const MESSAGE: ResponseBody = ResponseBody::Json(|| schemas::named("Message"));
+const MESSAGE: ResponseBody = ResponseBody::Json(schemas::of::<Message>);
 
 pub(super) fn routes() -> Vec<Route> {
     let base = Route {
@@ -22,7 +23,7 @@ pub(super) fn routes() -> Vec<Route> {
         summary: "Positions, as they are committed",
         query: &[],
         takes: RequestBody::Nothing,
-        gives: &[(200, ResponseBody::Json(|| schemas::named("Offsets")))],
+        gives: &[(200, ResponseBody::Json(schemas::of::<Offsets>))],
         faults: &[404, 503],
         handler: get,
     };
@@ -32,7 +33,7 @@ pub(super) fn routes() -> Vec<Route> {
             method: Method::Patch,
             may: Access::Writer,
             summary: "Move the named positions; null: back to where they began. Only while STOPPED",
-            takes: RequestBody::Json(|| schemas::named("AlterOffsets")),
+            takes: RequestBody::Json(schemas::of::<schemas::AlterOffsets>),
             gives: &[(200, MESSAGE)],
             faults: &[404, 409],
             handler: alter,
@@ -50,9 +51,14 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Message {
     message: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Offsets {
+    offsets: Vec<Offset>,
 }
 
 fn named(refused: Refused, name: &str) -> HttpError {
@@ -63,10 +69,6 @@ fn named(refused: Refused, name: &str) -> HttpError {
 }
 
 fn get(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    #[derive(Serialize)]
-    struct Offsets {
-        offsets: Vec<Offset>,
-    }
     let name = request.param("name");
     let offsets = ctx
         .supervisor

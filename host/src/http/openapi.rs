@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::fault::ErrorBody;
 use super::route::{Access, Method, Param, RequestBody, ResponseBody, Route};
-use super::schemas;
+use super::schemas::{self, Schemas};
 
 /// What the server can answer before or after a handler, on every route.
 const SHARED: &[(u16, &str)] = &[
@@ -20,14 +21,13 @@ const SHARED: &[(u16, &str)] = &[
 ];
 
 pub(super) fn document(routes: &[Route]) -> Value {
+    let mut schemas = Schemas::new();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for route in routes {
         let method = route.method.word().to_ascii_lowercase();
         let operations = paths.entry(route.path).or_default();
-        operations.insert(method, operation(route));
+        operations.insert(method, operation(route, &mut schemas));
     }
-    let named = super::schemas();
-    let schemas: Map<String, Value> = named.map(|(name, s)| (name.to_owned(), s)).collect();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -38,7 +38,7 @@ pub(super) fn document(routes: &[Route]) -> Value {
         },
         "paths": paths,
         "components": {
-            "schemas": schemas,
+            "schemas": schemas.named(),
             "securitySchemes": {
                 "basic": { "type": "http", "scheme": "basic" },
                 "bearer": { "type": "http", "scheme": "bearer" },
@@ -47,13 +47,13 @@ pub(super) fn document(routes: &[Route]) -> Value {
     })
 }
 
-fn operation(route: &Route) -> Value {
+fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     let mut operation = json!({
         "tags": [route.tag],
         "summary": route.summary,
         "operationId": id(route),
-        "parameters": parameters(route),
-        "responses": responses(route),
+        "parameters": parameters(route, schemas),
+        "responses": responses(route, schemas),
     });
     // The empty one: a daemon without locks.
     let locked = match route.may {
@@ -65,7 +65,7 @@ fn operation(route: &Route) -> Value {
         RequestBody::Nothing => {}
         RequestBody::Json(schema) => {
             operation["requestBody"] = json!({
-                "required": true, "content": { "application/json": { "schema": schema() } },
+                "required": true, "content": { "application/json": { "schema": schemas.request(schema) } },
             });
         }
         RequestBody::Bytes => {
@@ -90,27 +90,29 @@ fn id(route: &Route) -> String {
     id
 }
 
-fn parameters(route: &Route) -> Vec<Value> {
+fn parameters(route: &Route, schemas: &mut Schemas) -> Vec<Value> {
     let segments = route.path.split('/');
     let named = segments.filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     let in_path = named.map(|name| {
         json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } })
     });
-    in_path.chain(route.query.iter().map(parameter)).collect()
+    let in_query = route.query.iter().map(|param| parameter(param, schemas));
+    in_path.chain(in_query).collect()
 }
 
-fn parameter(param: &Param) -> Value {
-    let schema = (param.schema)();
+fn parameter(param: &Param, schemas: &mut Schemas) -> Value {
+    let schema = schemas.request(param.schema);
     let schema = match param.many {
-        true => schemas::list(schema),
+        true => json!({ "type": "array", "items": schema }),
         false => schema,
     };
     json!({ "name": param.name, "in": "query", "required": false, "description": param.doc, "schema": schema })
 }
 
-fn responses(route: &Route) -> Map<String, Value> {
+fn responses(route: &Route, schemas: &mut Schemas) -> Map<String, Value> {
     let mut all = Map::new();
-    let error = || json!({ "application/json": { "schema": schemas::named("Error") } });
+    let refusal = schemas.answer(schemas::of::<ErrorBody<'_>>);
+    let error = || json!({ "application/json": { "schema": refusal } });
     let mut fault = |code: u16, says: &str| {
         let answer = json!({ "description": says, "content": error() });
         all.insert(code.to_string(), answer);
@@ -144,7 +146,7 @@ fn responses(route: &Route) -> Map<String, Value> {
         let answer = match gives {
             ResponseBody::Nothing => json!({ "description": "Done" }),
             ResponseBody::Json(schema) => json!({
-                "description": "As asked", "content": { "application/json": { "schema": schema() } },
+                "description": "As asked", "content": { "application/json": { "schema": schemas.answer(*schema) } },
             }),
             ResponseBody::Text(kind) => json!({
                 "description": "As asked", "content": { *kind: { "schema": { "type": "string" } } },

@@ -6,33 +6,33 @@
 //! ```
 //! Every answer is a page of bounded size. docs/rest.md says where further routes go.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::body;
 use super::fault::HttpError;
-use super::plugins::told;
+use super::plugins::http_error;
 use super::route::{
     Access, Ctx, HttpResponse, Method, Param, Request, RequestBody, ResponseBody, Route,
 };
 use super::schemas;
 use crate::clock::SystemClock;
 use crate::config::PipelineConfig;
-use crate::daemon::{Known, Refused, Standing};
+use crate::daemon::{Changes, Known, Refused, Standing};
 use crate::operations::dlq::{self, DeadLetter, Reached, Work};
 use crate::operations::history::RulesPeriod;
 use crate::operations::log::{self as commits, Which};
-use crate::operations::swap::{SwapPlanner, Wanted};
+use crate::operations::swap::{SwapPlanner, Swapped, Wanted};
 use crate::operations::{self, PAGE_BYTES, rewind, status};
 use crate::pipeline::positions;
 use crate::zone::deadletter::Filter;
 
 const TAG: &str = "pipelines";
 
-/// Entries, eras, letters, changes of one answer, where nobody says; and at most.
+/// Entries, periods, dead letters, changes of one answer, where nobody says; and at most.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
 /// The command line's default, and the most that a request may wait for a running pipeline.
@@ -42,31 +42,31 @@ const WAIT_SHARE: u32 = 2;
 
 const LIMIT: Param = Param {
     name: "limit",
-    schema: schemas::whole,
+    schema: schemas::of::<u64>,
     doc: "At most so many, 1 to 1000; 100 where it is not given.",
     many: false,
 };
 const FROM: Param = Param {
     name: "from",
-    schema: schemas::whole,
+    schema: schemas::of::<u64>,
     doc: "The first version; without it the newest entries.",
     many: false,
 };
 const BEFORE: Param = Param {
     name: "before",
-    schema: schemas::whole,
+    schema: schemas::of::<u64>,
     doc: "Only what is below this version, the newest of it: to go back page by page.",
     many: false,
 };
 const SKIP: Param = Param {
     name: "skip",
-    schema: schemas::whole,
+    schema: schemas::of::<u64>,
     doc: "To pass over so many, from the newest: `next` of the page before.",
     many: false,
 };
 const AFTER: Param = Param {
     name: "after",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "`next` of the page before, as it is. A page looks at so many files at most: it may hold few letters or none while more are there.",
     many: false,
 };
@@ -77,37 +77,37 @@ const LETTERS_WORK: Work = Work {
 };
 const CODE: Param = Param {
     name: "code",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "Only letters with this code.",
     many: false,
 };
 const TOPIC: Param = Param {
     name: "topic",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "Only records of this topic.",
     many: false,
 };
 const PARTITION: Param = Param {
     name: "partition",
-    schema: schemas::whole,
+    schema: schemas::of::<u64>,
     doc: "Only records of this partition.",
     many: false,
 };
 const OFFSET: Param = Param {
     name: "offset",
-    schema: schemas::whole,
+    schema: schemas::of::<u64>,
     doc: "Only the record at this offset.",
     many: false,
 };
 const EXPAND: Param = Param {
     name: "expand",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "`log`: with versions, rules and ledgers, which reads every log.",
     many: true,
 };
 
-const SWAPPED: ResponseBody = ResponseBody::Json(|| schemas::named("Swap"));
-const LETTERS: ResponseBody = ResponseBody::Json(|| schemas::named("Letters"));
+const SWAPPED: ResponseBody = ResponseBody::Json(schemas::of::<Swapped>);
+const LETTERS: ResponseBody = ResponseBody::Json(schemas::of::<DeadLetters>);
 
 const READ: Route = Route {
     method: Method::Get,
@@ -119,7 +119,7 @@ const READ: Route = Route {
     takes: RequestBody::Nothing,
     gives: &[(
         200,
-        ResponseBody::Json(|| schemas::list(schemas::named("Pipeline"))),
+        ResponseBody::Json(schemas::of::<Vec<status::Pipeline>>),
     )],
     faults: &[500, 503],
     handler: list,
@@ -128,7 +128,7 @@ const ONE: Route = Route {
     path: "/pipelines/{pipeline}",
     summary: "State, target, version, rules in force, ledgers, positions",
     query: &[],
-    gives: &[(200, ResponseBody::Json(|| schemas::named("Pipeline")))],
+    gives: &[(200, ResponseBody::Json(schemas::of::<status::Pipeline>))],
     faults: &[404, 500, 503],
     handler: show,
     ..READ
@@ -143,7 +143,7 @@ pub(super) fn routes() -> Vec<Route> {
             path: "/pipelines/{pipeline}/swap",
             may: Access::Writer,
             summary: "Put other rules in force, or with `dry_run` say what would change",
-            takes: RequestBody::Json(|| schemas::named("SwapRequest")),
+            takes: RequestBody::Json(schemas::of::<SwapRequest>),
             gives: &[(200, SWAPPED)],
             faults: &[404, 409, 500, 503],
             handler: swap,
@@ -154,7 +154,7 @@ pub(super) fn routes() -> Vec<Route> {
             path: "/pipelines/{pipeline}/rollback",
             may: Access::Writer,
             summary: "Put earlier rules in force and bar those in force now",
-            takes: RequestBody::Json(|| schemas::named("RollbackRequest")),
+            takes: RequestBody::Json(schemas::of::<RollbackRequest>),
             gives: &[(200, SWAPPED)],
             faults: &[404, 409, 500, 503],
             handler: rollback,
@@ -165,8 +165,8 @@ pub(super) fn routes() -> Vec<Route> {
             path: "/pipelines/{pipeline}/rewind",
             may: Access::Writer,
             summary: "Put positions of a STOPPED pipeline elsewhere, or with `dry_run` say what would move",
-            takes: RequestBody::Json(|| schemas::named("RewindRequest")),
-            gives: &[(200, ResponseBody::Json(|| schemas::named("Rewound")))],
+            takes: RequestBody::Json(schemas::of::<RewindRequest>),
+            gives: &[(200, ResponseBody::Json(schemas::of::<rewind::Rewound>))],
             faults: &[404, 409, 500, 503],
             handler: put_back,
             ..ONE
@@ -175,7 +175,7 @@ pub(super) fn routes() -> Vec<Route> {
             path: "/pipelines/{pipeline}/history",
             summary: "Which rules made which offsets, since when, by whom and why; the newest, oldest first",
             query: &[BEFORE, LIMIT],
-            gives: &[(200, ResponseBody::Json(|| schemas::named("History")))],
+            gives: &[(200, ResponseBody::Json(schemas::of::<History>))],
             handler: history,
             ..ONE
         },
@@ -183,7 +183,7 @@ pub(super) fn routes() -> Vec<Route> {
             path: "/pipelines/{pipeline}/configs",
             summary: "Configs and target states over time, also of a deleted pipeline; the newest, oldest first",
             query: &[LIMIT, SKIP],
-            gives: &[(200, ResponseBody::Json(|| schemas::named("Changes")))],
+            gives: &[(200, ResponseBody::Json(schemas::of::<Changes>))],
             handler: configs,
             ..ONE
         },
@@ -191,7 +191,7 @@ pub(super) fn routes() -> Vec<Route> {
             path: "/pipelines/{pipeline}/log",
             summary: "Entries of the commit log, and what all of them come to",
             query: &[FROM, BEFORE, LIMIT],
-            gives: &[(200, ResponseBody::Json(|| schemas::named("LogPage")))],
+            gives: &[(200, ResponseBody::Json(schemas::of::<commits::Page>))],
             handler: log,
             ..ONE
         },
@@ -206,10 +206,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             path: "/pipelines/{pipeline}/dlq/counts",
             summary: "Dead letters by code and field",
-            gives: &[(
-                200,
-                ResponseBody::Json(|| schemas::list(schemas::named("LetterCount"))),
-            )],
+            gives: &[(200, ResponseBody::Json(schemas::of::<Vec<dlq::Count>>))],
             handler: counts,
             ..ONE
         },
@@ -272,13 +269,13 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
             // Its config means nothing now: it is there all the same.
             Err(_) => None,
         };
-        let mut told = standing(ctx, &name)?;
+        let mut shown = standing(ctx, &name)?;
         if let Some(config) = config.filter(|_| expand) {
             // What cannot be read of one pipeline must not hide the others.
-            told.log = logged(ctx, &config.name).unwrap_or_default();
+            shown.log = logged(ctx, &config.name).unwrap_or_default();
             ctx.asker.wants_it()?;
         }
-        all.push(told);
+        all.push(shown);
     }
     HttpResponse::json(200, &all)
 }
@@ -308,134 +305,124 @@ fn standing(ctx: &Ctx, name: &str) -> Result<status::Pipeline, HttpError> {
     })
 }
 
-fn scene(ctx: &Ctx, request: &Request) -> Result<SwapPlanner, HttpError> {
+fn planner(ctx: &Ctx, request: &Request) -> Result<SwapPlanner, HttpError> {
     let config = config_of(ctx, request)?;
-    let plugins = ctx.supervisor.plugins_of(&config).map_err(told)?;
+    let plugins = ctx.supervisor.plugins_of(&config).map_err(http_error)?;
     let running = ctx.supervisor.rule_changes(&config.name);
     let config = config.as_ref().clone();
-    let scene = SwapPlanner::open(config, plugins, &SystemClock::shared(), &ctx.actor.0)?;
-    Ok(scene.running(running))
+    let planner = SwapPlanner::open(config, plugins, &SystemClock::shared(), &ctx.actor.0)?;
+    Ok(planner.running(running))
 }
 
-/// How a change is carried out: members that swap and rollback share.
-struct How {
-    reason: String,
-    dry_run: bool,
-    wait: Duration,
+/// Other rules: those that `transforms` names, or with `reload` all that the config declares now.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SwapRequest {
+    /// Transform: `plugin[@version|@sha256:…]`.
+    transforms: Option<BTreeMap<String, String>>,
+    reload: Option<bool>,
+    /// Also where columns go or change their type.
+    allow_breaking: Option<bool>,
+    /// Also what a rollback blocked.
+    force: Option<bool>,
+    reason: Option<String>,
+    dry_run: Option<bool>,
+    wait_ms: Option<u64>,
 }
 
-fn how(ctx: &Ctx, object: &serde_json::Map<String, Value>) -> Result<How, HttpError> {
-    let reason = body::text(object, "reason")?.unwrap_or_default();
-    operations::reason(&reason).map_err(told)?;
-    let wait =
-        match object.get("wait_ms") {
-            None | Some(Value::Null) => WAIT,
-            Some(value) => Duration::from_millis(value.as_u64().ok_or_else(|| {
-                HttpError::bad("`wait_ms` is no number of milliseconds".to_owned())
-            })?),
-        };
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RollbackRequest {
+    /// A generation of the history; without it the newest rules before those in force that are not blocked.
+    to: Option<u64>,
+    reason: Option<String>,
+    dry_run: Option<bool>,
+    wait_ms: Option<u64>,
+}
+
+/// Either `to` or `all`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RewindRequest {
+    /// `topic/partition=offset`, or `=start`.
+    to: Option<Vec<String>>,
+    all: Option<All>,
+    reason: Option<String>,
+    dry_run: Option<bool>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum All {
+    Start,
+}
+
+/// The reason of a change, if it is one that the log takes.
+fn reason(given: Option<String>) -> Result<String, HttpError> {
+    let reason = given.unwrap_or_default();
+    operations::reason(&reason).map_err(http_error)?;
+    Ok(reason)
+}
+
+/// How long a request waits for a running pipeline.
+fn wait(ctx: &Ctx, asked: Option<u64>) -> Duration {
     let most = ctx.supervisor.worker().rest.request_timeout / WAIT_SHARE;
-    Ok(How {
-        reason,
-        dry_run: body::flag(object, "dry_run")?.unwrap_or(false),
-        wait: wait.min(most),
-    })
+    asked.map_or(WAIT, Duration::from_millis).min(most)
 }
 
 fn swap(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    let object = request.members(&[
-        "rules",
-        "reload",
-        "allow_breaking",
-        "force",
-        "reason",
-        "dry_run",
-        "wait_ms",
-    ])?;
-    let how = how(ctx, &object)?;
-    let flag = |key| Ok::<_, HttpError>(body::flag(&object, key)?.unwrap_or(false));
+    let asked: SwapRequest = request.read()?;
+    let wait = wait(ctx, asked.wait_ms);
     let wanted = Wanted {
-        rules: rules(object.get("rules"))?,
-        reload: flag("reload")?,
-        allow_breaking: flag("allow_breaking")?,
-        force: flag("force")?,
-        reason: how.reason.clone(),
+        transforms: asked.transforms.unwrap_or_default().into_iter().collect(),
+        reload: asked.reload.unwrap_or_default(),
+        allow_breaking: asked.allow_breaking.unwrap_or_default(),
+        force: asked.force.unwrap_or_default(),
+        reason: reason(asked.reason)?,
     };
-    execute(scene(ctx, request)?.swap(&wanted)?, &how)
-}
-
-/// `{"<transform>": "<plugin>[@<version>|@sha256:…]"}`
-fn rules(given: Option<&Value>) -> Result<Vec<(String, String)>, HttpError> {
-    let object = match given {
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(Value::Object(object)) => object,
-        Some(other) => {
-            return Err(HttpError::bad(format!(
-                "`rules` is {}; an object of transforms and plugins is expected",
-                body::kind(other)
-            )));
-        }
-    };
-    let pair = |(transform, plugin): (&String, &Value)| match plugin.as_str() {
-        Some(plugin) => Ok((transform.clone(), plugin.to_owned())),
-        None => Err(HttpError::bad(format!(
-            "`rules` has {} for {transform:?}; \"plugin@version\" is expected",
-            body::kind(plugin)
-        ))),
-    };
-    object.iter().map(pair).collect()
+    let planned = planner(ctx, request)?.swap(&wanted)?;
+    execute(planned, asked.dry_run, wait)
 }
 
 fn rollback(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    let object = match request.body.iter().all(u8::is_ascii_whitespace) {
-        true => serde_json::Map::new(),
-        false => request.members(&["to", "reason", "dry_run", "wait_ms"])?,
+    let asked = match request.body.iter().all(u8::is_ascii_whitespace) {
+        true => RollbackRequest::default(),
+        false => request.read()?,
     };
-    let how = how(ctx, &object)?;
-    let to = match object.get("to") {
-        None | Some(Value::Null) => None,
-        Some(value) => Some(value.as_u64().ok_or_else(|| {
-            HttpError::bad(format!(
-                "`to` is {}; a gen of the history is expected",
-                body::kind(value)
-            ))
-        })?),
-    };
-    execute(scene(ctx, request)?.rollback(to, &how.reason)?, &how)
+    let wait = wait(ctx, asked.wait_ms);
+    let reason = reason(asked.reason)?;
+    let planned = planner(ctx, request)?.rollback(asked.to, &reason)?;
+    execute(planned, asked.dry_run, wait)
 }
 
-fn execute(planned: operations::swap::SwapPlan, how: &How) -> Result<HttpResponse, HttpError> {
-    match how.dry_run {
-        true => HttpResponse::json(200, &planned.told()),
-        false => HttpResponse::json(200, &planned.execute(how.wait)?),
+fn execute(
+    planned: operations::swap::SwapPlan,
+    dry_run: Option<bool>,
+    wait: Duration,
+) -> Result<HttpResponse, HttpError> {
+    match dry_run.unwrap_or_default() {
+        true => HttpResponse::json(200, &planned.preview()),
+        false => HttpResponse::json(200, &planned.execute(wait)?),
     }
 }
 
 fn put_back(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    let object = request.members(&["to", "all", "reason", "dry_run"])?;
-    let how = how(ctx, &object)?;
-    let wrong = || HttpError::bad("`to` is no list of \"topic/partition=offset\"");
-    let to = match object.get("to") {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(list)) => list
-            .iter()
-            .map(|one| rewind::wanted(one.as_str().ok_or_else(wrong)?).map_err(told))
-            .collect::<Result<Vec<_>, HttpError>>()?,
-        Some(_) => return Err(wrong()),
-    };
-    let all = body::text(&object, "all")?;
-    match (&all, to.is_empty()) {
-        (None, false) => {}
-        (Some(all), true) if all == "start" => {}
-        _ => {
-            return Err(HttpError::bad(
-                "either `to` names partitions with their offsets, or `all` is \"start\"",
-            ));
-        }
+    let asked: RewindRequest = request.read()?;
+    let (reason, dry_run) = (reason(asked.reason)?, asked.dry_run.unwrap_or_default());
+    let to = asked.to.unwrap_or_default();
+    let to: Vec<positions::Wanted> = to
+        .iter()
+        .map(|one| rewind::wanted(one).map_err(http_error))
+        .collect::<Result<_, _>>()?;
+    if asked.all.is_some() != to.is_empty() {
+        return Err(HttpError::bad(
+            "either `to` names partitions with their offsets, or `all` is \"start\"",
+        ));
     }
     let config = config_of(ctx, request)?;
     let standing = ctx.supervisor.status(request.param("pipeline"))?.standing;
-    if standing != Standing::Stopped && !how.dry_run {
+    if standing != Standing::Stopped && !dry_run {
         return Err(HttpError::conflict(format!(
             "pipeline `{}` is {}; positions move while it is STOPPED only. One that was told to stop drains first: ask \
              again in a moment",
@@ -447,35 +434,35 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
     let change = |config: &PipelineConfig| {
         let order = positions::Order {
             actor: &ctx.actor.0,
-            reason: &how.reason,
-            dry_run: how.dry_run,
+            reason: &reason,
+            dry_run,
             exact: false,
             plugins: &|| ctx.supervisor.plugins_of(config),
         };
-        match all {
+        match asked.all {
             Some(_) => positions::reset(config, &clock, &order),
             None => positions::alter(config, &clock, &to, &order),
         }
     };
-    let altered = match how.dry_run {
-        true => change(&config).map_err(told)?,
+    let altered = match dry_run {
+        true => change(&config).map_err(http_error)?,
         // The fault of the change itself is told as such.
         false => (ctx.supervisor)
             .rewind(&config.name, &ctx.actor, |config| Ok(change(config)))?
-            .map_err(told)?,
+            .map_err(http_error)?,
     };
-    HttpResponse::json(200, &rewind::rewound(&config.name, how.dry_run, altered))
+    HttpResponse::json(200, &rewind::rewound(&config.name, dry_run, altered))
 }
 
 /// `GET …/history`
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct History {
     /// `_system/<pipeline>/<zone>`
     pub log: String,
     /// The zone's root.
     pub url: String,
     /// Oldest first.
-    pub eras: Vec<RulesPeriod>,
+    pub periods: Vec<RulesPeriod>,
     /// Older ones were left out.
     pub more: bool,
 }
@@ -484,13 +471,13 @@ fn history(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> 
     let (limit, before) = (limit(request)?, request.number("before")?);
     let log = log_of(ctx, request)?;
     let picked = log.read(|state| operations::history::pick(state, before, limit))?;
-    let page = operations::history::page(&log.store, &log.name, &picked).map_err(told)?;
+    let page = operations::history::page(&log.store, &log.name, &picked).map_err(http_error)?;
     HttpResponse::json(
         200,
         &History {
             log: log.name.dir(),
             url: log.store.url().to_owned(),
-            eras: page.eras,
+            periods: page.periods,
             more: page.more,
         },
     )
@@ -516,14 +503,14 @@ fn log(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     };
     let log = log_of(ctx, request)?;
     let sums = log.read(|state| commits::sums(&log.name, state))?;
-    let page = commits::page(&log.store, &log.name, sums, which, limit).map_err(told)?;
+    let page = commits::page(&log.store, &log.name, sums, which, limit).map_err(http_error)?;
     HttpResponse::json(200, &page)
 }
 
 /// `GET …/dlq`
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Letters {
-    pub letters: Vec<DeadLetter>,
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetters {
+    pub dead_letters: Vec<DeadLetter>,
     /// `after` of the next page; none: there are no more.
     pub next: Option<String>,
 }
@@ -548,7 +535,12 @@ fn reached(request: &Request) -> Result<Reached, HttpError> {
     })
 }
 
-fn page(log: &Known, filter: &Filter, from: Reached, limit: usize) -> Result<Letters, HttpError> {
+fn page(
+    log: &Known,
+    filter: &Filter,
+    from: Reached,
+    limit: usize,
+) -> Result<DeadLetters, HttpError> {
     let (mut letters, mut bytes) = (Vec::new(), 0);
     let each = |letter: DeadLetter| {
         if letters.len() == limit || bytes > PAGE_BYTES {
@@ -560,9 +552,12 @@ fn page(log: &Known, filter: &Filter, from: Reached, limit: usize) -> Result<Let
     };
     let reached = log
         .with_letters(|of| dlq::letters(of, filter, from, LETTERS_WORK, each))
-        .map_err(told)?;
+        .map_err(http_error)?;
     let next = reached.map(|reached| reached.token());
-    Ok(Letters { letters, next })
+    Ok(DeadLetters {
+        dead_letters: letters,
+        next,
+    })
 }
 
 fn record(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
@@ -589,7 +584,7 @@ fn record(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     };
     let from = reached(request)?;
     let found = page(&log_of(ctx, request)?, &filter, from, PAGE_MAX)?;
-    match found.letters.is_empty() && found.next.is_none() {
+    match found.dead_letters.is_empty() && found.next.is_none() {
         true => Err(missing()),
         false => HttpResponse::json(200, &found),
     }

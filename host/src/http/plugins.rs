@@ -22,26 +22,26 @@ const PIECE: usize = 64 << 10;
 
 const DRY_RUN: Param = Param {
     name: "dry_run",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "`true`: check, and change nothing.",
     many: false,
 };
 const NAME: Param = Param {
     name: "name",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "Refused where the component gives itself another name.",
     many: false,
 };
 const VERSION: Param = Param {
     name: "version",
-    schema: schemas::text,
+    schema: schemas::of::<String>,
     doc: "Refused where the component gives itself another version.",
     many: false,
 };
-const PUSHED: ResponseBody = ResponseBody::Json(|| schemas::named("PushedPlugin"));
-const LISTED: ResponseBody = ResponseBody::Json(|| schemas::list(schemas::named("ListedPlugin")));
-const INSPECTED: ResponseBody = ResponseBody::Json(|| schemas::named("Plugin"));
-const YANKED: ResponseBody = ResponseBody::Json(|| schemas::named("YankedPlugin"));
+const PUSHED: ResponseBody = ResponseBody::Json(schemas::of::<of::Pushed>);
+const LISTED: ResponseBody = ResponseBody::Json(schemas::of::<Vec<of::Listed>>);
+const INSPECTED: ResponseBody = ResponseBody::Json(schemas::of::<of::Inspected>);
+const YANKED: ResponseBody = ResponseBody::Json(schemas::of::<of::Yanked>);
 
 const READ: Route = Route {
     method: Method::Get,
@@ -144,13 +144,13 @@ impl From<operations::Refused> for HttpError {
     }
 }
 
-/// An error of reading what is asked for, as the one of changing it would be told.
-pub(super) fn told(error: Error) -> HttpError {
+/// The answer for an error of a question; the same as for an error of a change.
+pub(super) fn http_error(error: Error) -> HttpError {
     operations::Refused::from(error).into()
 }
 
 fn push(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    let plugins = ctx.supervisor.plugins().map_err(told)?;
+    let plugins = ctx.supervisor.plugins().map_err(http_error)?;
     let component = received(ctx, request)?;
     let claim = of::Claim {
         name: request.query("name"),
@@ -176,7 +176,7 @@ fn received(ctx: &Ctx, request: &mut Request) -> Result<Vec<u8>, HttpError> {
     let path = dir.join(format!("upload-{}", ulid::Ulid::generate()));
     let disk = |e: std::io::Error| {
         let message = format!("{} cannot take an upload", dir.display());
-        told(Error::new(Kind::StoreUnavailable, "plugin.push", message).source(e))
+        http_error(Error::new(Kind::StoreUnavailable, "plugin.push", message).source(e))
     };
     let mut options = File::options();
     let opened = options.read(true).write(true).create_new(true).open(&path);
@@ -204,14 +204,14 @@ fn received(ctx: &Ctx, request: &mut Request) -> Result<Vec<u8>, HttpError> {
 }
 
 fn list(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
-    let plugins = ctx.supervisor.plugins().map_err(told)?;
-    HttpResponse::json(200, &of::list(&plugins).map_err(told)?)
+    let plugins = ctx.supervisor.plugins().map_err(http_error)?;
+    HttpResponse::json(200, &of::list(&plugins).map_err(http_error)?)
 }
 
 fn versions(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("plugin");
-    let plugins = ctx.supervisor.plugins().map_err(told)?;
-    let mut found = of::list(&plugins).map_err(told)?;
+    let plugins = ctx.supervisor.plugins().map_err(http_error)?;
+    let mut found = of::list(&plugins).map_err(http_error)?;
     found.retain(|one| one.plugin == name);
     match found.is_empty() {
         true => Err(HttpError::not_found(format!(
@@ -222,13 +222,13 @@ fn versions(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
 }
 
 fn inspect(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    let plugins = ctx.supervisor.plugins().map_err(told)?;
+    let plugins = ctx.supervisor.plugins().map_err(http_error)?;
     let found = of::exact(&plugins, request.param("plugin"), request.param("version"))?;
-    HttpResponse::json(200, &of::inspect(&found).map_err(told)?)
+    HttpResponse::json(200, &of::inspect(&found).map_err(http_error)?)
 }
 
 fn yank(ctx: &Ctx, request: &mut Request, undo: bool) -> Result<HttpResponse, HttpError> {
-    let plugins = ctx.supervisor.plugins().map_err(told)?;
+    let plugins = ctx.supervisor.plugins().map_err(http_error)?;
     let which = (request.param("plugin"), request.param("version"));
     let dry_run = request.flag("dry_run");
     let yanked = of::yank(&plugins, which, undo, dry_run, |digest| {
@@ -246,7 +246,7 @@ fn running(ctx: &Ctx, digest: &str) -> crate::error::Result<Vec<of::InForce>> {
         let Ok(config) = ctx.supervisor.pipeline(&name) else {
             continue;
         };
-        let Some(store) = store::open_existing(&config.sink.at)? else {
+        let Some(store) = store::open_existing(&config.sink.url)? else {
             continue;
         };
         let log = LogName::new(&config.name, &config.sink.zone);

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::io::Read;
 use std::sync::Arc;
 
+use schemars::SchemaGenerator;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::fault::HttpError;
 use crate::daemon::{Actor, Asker, Supervisor};
@@ -61,8 +61,8 @@ pub(super) enum Role {
     Full,
 }
 
-/// A JSON Schema, made when it is asked for.
-pub(super) type Schema = fn() -> Value;
+/// The JSON Schema of a type ([`super::schemas::of`]), made when it is asked for.
+pub(super) type Schema = fn(&mut SchemaGenerator) -> schemars::Schema;
 
 /// What a request carries.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +125,7 @@ pub(super) struct Ctx {
     pub asker: Asker,
 }
 
-/// A request that passed the doors and the limits.
+/// A request that passed login and limits.
 pub(super) struct Request {
     /// Percent-decoded segments of the path, by the names in [`Route::path`].
     pub params: Vec<(&'static str, String)>,

@@ -1,289 +1,136 @@
-//! JSON Schemas of what goes in and out, by the names that `/openapi.json` gives them.
+//! JSON Schemas of what goes in and out. They are derived from the types that are written and read, so that document and
+//! answer cannot differ; by hand are only Connect's bodies that are no type: open maps, and texts that may be numbers.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
 
-/// A schema by its name in [`all`] (or in another module's list).
-pub(super) fn named(name: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{name}") })
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use schemars::transform::{Transform, transform_subschemas};
+use schemars::{JsonSchema, Schema, json_schema};
+use serde_json::{Map, Value};
+
+/// Where named schemas stand in the document.
+const PLACE: &str = "/components/schemas";
+
+/// The schema of a type: a reference where it has a name in the document, else itself.
+pub(super) fn of<T: JsonSchema + ?Sized>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
 }
 
-pub(super) fn list(of: Value) -> Value {
-    json!({ "type": "array", "items": of })
+/// The schemas of one document: what is read and what is written of a type may differ.
+#[derive(Debug)]
+pub(super) struct Schemas {
+    requests: SchemaGenerator,
+    answers: SchemaGenerator,
 }
 
-pub(super) fn text() -> Value {
-    json!({ "type": "string" })
+impl Schemas {
+    pub fn new() -> Schemas {
+        let settings = || {
+            SchemaSettings::draft2020_12()
+                .with(|settings| settings.definitions_path = Cow::Borrowed(PLACE))
+        };
+        Schemas {
+            requests: settings().for_deserialize().into_generator(),
+            answers: settings()
+                .for_serialize()
+                .with_transform(Closed)
+                .into_generator(),
+        }
+    }
+
+    pub fn request(&mut self, schema: super::route::Schema) -> Value {
+        schema(&mut self.requests).to_value()
+    }
+
+    pub fn answer(&mut self, schema: super::route::Schema) -> Value {
+        schema(&mut self.answers).to_value()
+    }
+
+    /// All that were named by what was asked for until now.
+    pub fn named(mut self) -> Map<String, Value> {
+        let mut named = self.requests.take_definitions(true);
+        named.extend(self.answers.take_definitions(true));
+        named
+    }
 }
 
-pub(super) fn whole() -> Value {
-    json!({ "type": "integer", "minimum": 0 })
+/// An answer has the members of its type and no others. Alternatives are left as they are: their members are in two places.
+#[derive(Clone, Debug)]
+struct Closed;
+
+impl Transform for Closed {
+    fn transform(&mut self, schema: &mut Schema) {
+        let has = |key: &str| schema.get(key).is_some();
+        if has("properties") && (has("oneOf") || has("anyOf")) {
+            return;
+        }
+        if has("properties") && !has("additionalProperties") {
+            schema.insert("additionalProperties".to_owned(), Value::Bool(false));
+        }
+        transform_subschemas(self, schema);
+    }
 }
 
-/// An object with these members, all of them always there.
-pub(super) fn object(members: &[(&str, Value)]) -> Value {
-    with_optional(members, &[])
+/// A request body of Connect's that is read member by member.
+macro_rules! by_hand {
+    ($(#[$doc:meta])* $name:ident, $schema:tt) => {
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                Cow::Borrowed(stringify!($name))
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
 }
 
-pub(super) fn with_optional(always: &[(&str, Value)], sometimes: &[(&str, Value)]) -> Value {
-    let properties: serde_json::Map<String, Value> = always
-        .iter()
-        .chain(sometimes)
-        .map(|(name, schema)| ((*name).to_owned(), schema.clone()))
-        .collect();
-    let required: Vec<&str> = always.iter().map(|(name, _)| *name).collect();
-    json!({
-        "type": "object", "properties": properties, "required": required, "additionalProperties": false,
-    })
-}
-
-fn or_null(kind: &str) -> Value {
-    json!({ "type": [kind, "null"] })
-}
-
-fn one_of(words: &[&str]) -> Value {
-    json!({ "type": "string", "enum": words })
-}
-
-const STATES: &[&str] = &[
-    "UNASSIGNED",
-    "RUNNING",
-    "PAUSED",
-    "FAILED",
-    "RESTARTING",
-    "STOPPED",
-];
-const TASK_STATES: &[&str] = &["UNASSIGNED", "RUNNING", "PAUSED", "FAILED", "RESTARTING"];
-
-fn connector_state(states: &[&str]) -> Value {
-    with_optional(
-        &[("state", one_of(states)), ("worker_id", text())],
-        &[("trace", text())],
-    )
-}
-
-fn task_state() -> Value {
-    with_optional(
-        &[
-            ("id", whole()),
-            ("state", one_of(TASK_STATES)),
-            ("worker_id", text()),
-        ],
-        &[("trace", text())],
-    )
-}
-
-fn task_id() -> Value {
-    object(&[("connector", text()), ("task", whole())])
-}
-
-fn offset(offset: Value) -> Value {
-    object(&[
-        ("partition", json!({ "type": "object" })),
-        ("offset", offset),
-    ])
-}
-
-fn key_info() -> Value {
-    let kinds = [
-        "BOOLEAN", "STRING", "INT", "SHORT", "LONG", "DOUBLE", "LIST", "CLASS", "PASSWORD",
-    ];
-    object(&[
-        ("name", text()),
-        ("type", one_of(&kinds)),
-        ("required", json!({ "type": "boolean" })),
-        ("default_value", or_null("string")),
-        ("importance", one_of(&["HIGH", "MEDIUM", "LOW"])),
-        ("documentation", text()),
-        ("group", or_null("string")),
-        ("width", one_of(&["NONE", "SHORT", "MEDIUM", "LONG"])),
-        ("display_name", text()),
-        ("dependents", list(text())),
-        ("order", json!({ "type": "integer" })),
-    ])
-}
-
-/// A value of a config: what is no string becomes one.
-fn value(more: &[&str]) -> Value {
-    let kinds: Vec<&str> = ["string", "number", "boolean"]
-        .iter()
-        .chain(more)
-        .copied()
-        .collect();
-    json!({ "type": kinds })
-}
-
-/// Connect's shapes, and the error that every route answers with.
-pub(super) fn all() -> Vec<(&'static str, Value)> {
-    let strings = json!({ "type": "object", "additionalProperties": text() });
-    let config = json!({ "type": "object", "additionalProperties": value(&[]) });
-    vec![
-        (
-            "Error",
-            with_optional(
-                &[
-                    (
-                        "error_code",
-                        json!({ "type": "integer", "minimum": 400, "maximum": 599 }),
-                    ),
-                    ("message", or_null("string")),
-                ],
-                &[("details", json!({}))],
-            ),
-        ),
-        (
-            "ServerInfo",
-            object(&[
-                ("version", text()),
-                ("commit", text()),
-                ("kafka_cluster_id", text()),
-            ]),
-        ),
-        (
-            "WorkerStatus",
-            object(&[
-                ("status", one_of(&["healthy", "starting", "unhealthy"])),
-                ("message", text()),
-            ]),
-        ),
-        ("StoredConfig", strings),
-        ("Config", config),
-        (
-            "ConfigChanges",
-            json!({
-                "type": "object", "additionalProperties": value(&["null"]),
-                "description": "null removes a key",
-            }),
-        ),
-        (
-            "CreateConnector",
-            with_optional(
-                &[("name", value(&[])), ("config", named("Config"))],
-                &[(
-                    "initial_state",
-                    json!({
-                        "type": ["string", "null"],
-                        "pattern": "^([Rr][Uu][Nn][Nn][Ii][Nn][Gg]|[Pp][Aa][Uu][Ss][Ee][Dd]|[Ss][Tt][Oo][Pp][Pp][Ee][Dd])$",
-                    }),
-                )],
-            ),
-        ),
-        (
-            "ConnectorInfo",
-            object(&[
-                ("name", text()),
-                ("config", named("StoredConfig")),
-                ("tasks", list(task_id())),
-                ("type", one_of(&["source", "sink", "unknown"])),
-            ]),
-        ),
-        (
-            "ConnectorStateInfo",
-            object(&[
-                ("name", text()),
-                ("connector", connector_state(STATES)),
-                ("tasks", list(named("TaskState"))),
-                ("type", one_of(&["source", "sink", "unknown"])),
-            ]),
-        ),
-        ("TaskState", task_state()),
-        (
-            "TaskInfo",
-            object(&[("id", task_id()), ("config", named("StoredConfig"))]),
-        ),
-        (
-            "Connectors",
-            json!({ "oneOf": [
-                list(text()),
-                { "type": "object", "additionalProperties": with_optional(&[], &[
-                    ("status", named("ConnectorStateInfo")), ("info", named("ConnectorInfo")),
-                ]) },
-            ]}),
-        ),
-        (
-            "ActiveTopics",
-            json!({
+by_hand!(
+    /// A config that is sent: what is no string becomes one.
+    Config, {
+        "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] },
+    }
+);
+by_hand!(
+    ConfigChanges, {
+        "type": "object", "additionalProperties": { "type": ["string", "number", "boolean", "null"] },
+        "description": "null removes a key",
+    }
+);
+by_hand!(
+    CreateConnector, {
+        "type": "object",
+        "properties": {
+            "name": { "type": ["string", "number", "boolean"] },
+            "config": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } },
+            "initial_state": {
+                "type": ["string", "null"],
+                "pattern": "^([Rr][Uu][Nn][Nn][Ii][Nn][Gg]|[Pp][Aa][Uu][Ss][Ee][Dd]|[Ss][Tt][Oo][Pp][Pp][Ee][Dd])$",
+            },
+        },
+        "required": ["name", "config"], "additionalProperties": false,
+    }
+);
+by_hand!(
+    SetLevel, {
+        "type": "object", "properties": { "level": { "type": ["string", "number", "boolean"] } }, "required": ["level"],
+    }
+);
+by_hand!(
+    AlterOffsets, {
+        "type": "object",
+        "properties": { "offsets": {
+            "type": "array", "minItems": 1,
+            "items": {
                 "type": "object",
-                "additionalProperties": object(&[("topics", list(text()))]),
-            }),
-        ),
-        (
-            "Offsets",
-            object(&[(
-                "offsets",
-                list(offset(json!({ "type": ["object", "null"] }))),
-            )]),
-        ),
-        (
-            "AlterOffsets",
-            object(&[(
-                "offsets",
-                json!({
-                    "type": "array", "minItems": 1,
-                    "items": offset(json!({ "type": ["object", "null"] })),
-                }),
-            )]),
-        ),
-        ("Message", object(&[("message", text())])),
-        (
-            "PluginInfo",
-            with_optional(
-                &[
-                    ("class", text()),
-                    (
-                        "type",
-                        one_of(&[
-                            "sink",
-                            "source",
-                            "converter",
-                            "header_converter",
-                            "transformation",
-                            "predicate",
-                        ]),
-                    ),
-                ],
-                &[("version", text())],
-            ),
-        ),
-        ("ConfigKeyInfo", key_info()),
-        (
-            "ConfigValueInfo",
-            object(&[
-                ("name", text()),
-                ("value", or_null("string")),
-                ("recommended_values", list(text())),
-                ("errors", list(text())),
-                ("visible", json!({ "type": "boolean" })),
-            ]),
-        ),
-        (
-            "ConfigInfos",
-            object(&[
-                ("name", text()),
-                ("error_count", whole()),
-                ("groups", list(text())),
-                (
-                    "configs",
-                    list(object(&[
-                        (
-                            "definition",
-                            json!({ "oneOf": [named("ConfigKeyInfo"), { "type": "null" }] }),
-                        ),
-                        ("value", named("ConfigValueInfo")),
-                    ])),
-                ),
-            ]),
-        ),
-        (
-            "LoggerLevel",
-            object(&[("level", text()), ("last_modified", or_null("integer"))]),
-        ),
-        (
-            "Loggers",
-            json!({ "type": "object", "additionalProperties": named("LoggerLevel") }),
-        ),
-        (
-            "SetLevel",
-            json!({ "type": "object", "properties": { "level": value(&[]) }, "required": ["level"] }),
-        ),
-    ]
-}
+                "properties": { "partition": { "type": "object" }, "offset": { "type": ["object", "null"] } },
+                "required": ["partition", "offset"], "additionalProperties": false,
+            },
+        } },
+        "required": ["offsets"], "additionalProperties": false,
+    }
+);

@@ -1,4 +1,4 @@
-//! One request: rate, door, route, role, media types, body, handler, answer. In this order; each refusal is JSON.
+//! One request: rate, login, route, role, media types, body, handler, answer. In this order; each refusal is JSON.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,11 +15,11 @@ use hyper::header::{
 use hyper::{HeaderMap, Response, StatusCode};
 use tokio::sync::Semaphore;
 
-use super::doors::{Cors, Logins, Rates};
+use super::auth::{Cors, Logins, Rates};
 use super::fault::HttpError;
 use super::gate::Asks;
-use super::intake;
 use super::limits::{PROBE_TIMEOUT, PROBES};
+use super::request_body;
 use super::route::{
     self, Access, Content, Ctx, Found, HttpResponse, Method, Request, RequestBody, ResponseBody,
     Role, Route,
@@ -33,7 +33,7 @@ pub(super) struct Shared {
     pub supervisor: Arc<Supervisor>,
     pub rest: RestConfig,
     pub routes: &'static [Route],
-    pub doors: Logins,
+    pub logins: Logins,
     pub cors: Cors,
     pub rates: Rates,
     pub handlers: Arc<Semaphore>,
@@ -195,13 +195,13 @@ async fn handle(
     let kind = wire.headers().get(CONTENT_TYPE).cloned();
     let body = wire.into_body();
     if let RequestBody::Bytes = route.takes {
-        let (upload, feed) = intake::stream(&shared.rest, body);
+        let (upload, feed) = request_body::stream(&shared.rest, body);
         request.upload = Some(Box::new(upload));
         let running = run(shared, route, ctx, request, began);
         let (fed, result) = futures::future::join(feed, running).await;
         return fed.explains(result, closes).await;
     }
-    let bytes = intake::whole(&shared.rest, body, closes).await?;
+    let bytes = request_body::whole(&shared.rest, body, closes).await?;
     if let RequestBody::Json(_) = route.takes {
         if !bytes.is_empty() {
             json_only(kind.as_ref())?;
@@ -233,7 +233,7 @@ fn admit(
         *closes = true;
         return Err(HttpError::bad("a request has one Host header"));
     }
-    if !shared.doors.locked() && !shared.rest.open_to_network {
+    if !shared.logins.locked() && !shared.rest.open_to_network {
         not_rebound(&shared.rest, text(wire.headers(), &HOST))?;
     }
     let method = Method::of(wire.method().as_str());
@@ -243,7 +243,7 @@ fn admit(
         && !anyone
     {
         *closes = true;
-        return Err(HttpError::new(503, full.told()).header("retry-after", "1"));
+        return Err(HttpError::new(503, full.message()).header("retry-after", "1"));
     }
     let (actor, role) = log_in(shared, peer, wire.headers(), anyone, began)?;
     let (route, params) = match found? {
@@ -280,7 +280,7 @@ fn log_in(
 ) -> Result<(Actor, Role), HttpError> {
     let authorization = headers.get(AUTHORIZATION);
     let entered = shared
-        .doors
+        .logins
         .enter(authorization.map(HeaderValue::as_bytes), peer.ip);
     match entered {
         Err(_) if anyone => Ok((Actor(format!("anonymous@{}", peer.ip)), Role::ReadOnly)),

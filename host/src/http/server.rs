@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
+use super::client_timeouts::Watched;
 use super::disconnect::Disconnect;
 use super::fault::HttpError;
 use super::gate::{self, Asks, Gate, Place};
@@ -31,7 +32,6 @@ use super::limits::{
 };
 use super::route::Access;
 use super::serve::{Peer, Shared, serve, turned_down};
-use super::watched::Watched;
 use crate::config::worker::{Listen, RestConfig, TlsFiles};
 use crate::error::{Error, Kind, Result};
 
@@ -51,15 +51,15 @@ impl std::fmt::Debug for Server {
 }
 
 /// A bound address.
-pub(super) struct Door {
+pub(super) struct Bound {
     listener: TcpListener,
     tls: Option<Arc<SslAcceptor>>,
     pub addr: SocketAddr,
 }
 
 /// Listens; nothing is accepted yet.
-pub(super) fn bind(rest: &RestConfig) -> Result<Vec<Door>> {
-    let doors = rest.listen.iter().map(|listen| {
+pub(super) fn bind(rest: &RestConfig) -> Result<Vec<Bound>> {
+    let bound = rest.listen.iter().map(|listen| {
         let tls = match (&rest.tls, listen.tls) {
             (Some(files), true) => Some(Arc::new(acceptor(files)?)),
             (None, true) => {
@@ -71,13 +71,13 @@ pub(super) fn bind(rest: &RestConfig) -> Result<Vec<Door>> {
             (_, false) => None,
         };
         let (listener, addr) = open(listen)?;
-        Ok(Door {
+        Ok(Bound {
             listener,
             tls,
             addr,
         })
     });
-    doors.collect()
+    bound.collect()
 }
 
 fn refused(message: String) -> Error {
@@ -137,7 +137,7 @@ fn acceptor(files: &TlsFiles) -> Result<SslAcceptor> {
 }
 
 impl Server {
-    pub fn start(doors: Vec<Door>, shared: Shared) -> Result<Server> {
+    pub fn start(bound: Vec<Bound>, shared: Shared) -> Result<Server> {
         let broken = |error: std::io::Error| {
             Error::new(Kind::Bug, "rest.start", "no threads for HTTP").source(error)
         };
@@ -155,14 +155,14 @@ impl Server {
         let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(shared);
-        for door in doors {
+        for bound in bound {
             let listener = {
                 let _inside = runtime.enter();
-                tokio::net::TcpListener::from_std(door.listener).map_err(broken)?
+                tokio::net::TcpListener::from_std(bound.listener).map_err(broken)?
             };
             runtime.spawn(accept(Accepting {
                 listener,
-                tls: door.tls,
+                tls: bound.tls,
                 shared: Arc::clone(&shared),
                 gate: Arc::clone(&gate),
                 turned_away: Arc::clone(&turned_away),
@@ -244,7 +244,7 @@ async fn accept(mut own: Accepting) {
 
 /// 503 to one connection too many: waiting in line would look like a dead server to a probe.
 async fn turn_away(mut stream: TcpStream, full: gate::Full) {
-    let body = HttpError::new(503, full.told()).body();
+    let body = HttpError::new(503, full.message()).body();
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n",

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
-use super::doors::{Cors, Logins, Rates};
+use super::auth::{Cors, Logins, Rates};
 use super::fault::HttpError;
 use super::limits::HANDLERS;
 use super::route::{Access, Ctx, HttpResponse, Method, Request, RequestBody, ResponseBody, Route};
@@ -89,7 +89,7 @@ fn routes() -> &'static [Route] {
             summary: "",
             query: &[],
             takes: RequestBody::Nothing,
-            gives: &[(200, ResponseBody::Json(schemas::text))],
+            gives: &[(200, ResponseBody::Json(schemas::of::<String>))],
             faults: &[],
             handler: panics,
         };
@@ -146,19 +146,19 @@ impl Rig {
         let worker = worker::from_map("worker", keys).expect("a config");
         let shown = Progress::shared(ProgressMode::None);
         let supervisor = Supervisor::open(&worker, SystemClock::shared(), shown).expect("open");
-        let doors = server::bind(&worker.rest).expect("bound");
-        let addr = doors[0].addr;
+        let bound = server::bind(&worker.rest).expect("bound");
+        let addr = bound[0].addr;
         let shared = Shared {
             supervisor: supervisor.clone(),
             rest: worker.rest.clone(),
             routes: routes(),
-            doors: Logins::new([], [], []),
+            logins: Logins::new([], [], []),
             cors: Cors::default(),
             rates: Rates::new(1_000_000),
             probes: super::serve::probes(routes()),
             handlers: Arc::new(Semaphore::new(HANDLERS)),
         };
-        let server = Server::start(doors, shared).expect("started");
+        let server = Server::start(bound, shared).expect("started");
         Rig {
             server: Some(server),
             supervisor,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -17,8 +18,8 @@ use crate::daemon::Health;
 
 /// The Connect release whose routes these are. Clients gate features on its first two numbers.
 const VERSION: &str = "4.1.1";
-const STATUS: ResponseBody = ResponseBody::Json(|| schemas::named("WorkerStatus"));
-const LEVEL: ResponseBody = ResponseBody::Json(|| schemas::named("LoggerLevel"));
+const STATUS: ResponseBody = ResponseBody::Json(schemas::of::<WorkerStatus<'_>>);
+const LEVEL: ResponseBody = ResponseBody::Json(schemas::of::<LoggerLevel>);
 const HEALTHY: &str = "Worker has completed startup and is ready to handle requests.";
 
 pub(super) fn routes() -> Vec<Route> {
@@ -30,7 +31,7 @@ pub(super) fn routes() -> Vec<Route> {
         summary: "Version of the API, and of Weir in `commit`",
         query: &[],
         takes: RequestBody::Nothing,
-        gives: &[(200, ResponseBody::Json(|| schemas::named("ServerInfo")))],
+        gives: &[(200, ResponseBody::Json(schemas::of::<ServerInfo>))],
         faults: &[],
         handler: root,
     };
@@ -77,7 +78,7 @@ pub(super) fn routes() -> Vec<Route> {
             summary: "This document",
             gives: &[(
                 200,
-                ResponseBody::Json(|| serde_json::json!({ "type": "object" })),
+                ResponseBody::Json(schemas::of::<serde_json::Map<String, Value>>),
             )],
             handler: document,
             ..base
@@ -85,7 +86,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             path: "/admin/loggers",
             summary: "Loggers with a level of their own, and `root`",
-            gives: &[(200, ResponseBody::Json(|| schemas::named("Loggers")))],
+            gives: &[(200, ResponseBody::Json(schemas::of::<Loggers>))],
             handler: loggers,
             ..logger
         },
@@ -104,13 +105,13 @@ pub(super) fn routes() -> Vec<Route> {
             summary: "Set the level of a logger and those below it, until the end of the process",
             query: &[Param {
                 name: "scope",
-                schema: schemas::text,
+                schema: schemas::of::<String>,
                 doc: "`cluster`: answered with 204. Anything else, or absent: `worker`.",
                 many: false,
             }],
-            takes: RequestBody::Json(|| schemas::named("SetLevel")),
+            takes: RequestBody::Json(schemas::of::<schemas::SetLevel>),
             gives: &[
-                (200, ResponseBody::Json(|| schemas::list(schemas::text()))),
+                (200, ResponseBody::Json(schemas::of::<Vec<String>>)),
                 (204, ResponseBody::Nothing),
             ],
             faults: &[404],
@@ -120,13 +121,14 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
+#[derive(Serialize, JsonSchema)]
+struct ServerInfo {
+    version: &'static str,
+    commit: &'static str,
+    kafka_cluster_id: &'static str,
+}
+
 fn root(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
-    #[derive(Serialize)]
-    struct ServerInfo {
-        version: &'static str,
-        commit: &'static str,
-        kafka_cluster_id: &'static str,
-    }
     HttpResponse::json(
         200,
         &ServerInfo {
@@ -138,26 +140,35 @@ fn root(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     )
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct WorkerStatus<'a> {
-    status: &'static str,
+    status: Status,
     message: &'a str,
 }
 
-fn state(code: u16, status: &'static str, message: &str) -> Result<HttpResponse, HttpError> {
+#[derive(Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Status {
+    Healthy,
+    Starting,
+    Unhealthy,
+}
+
+fn state(code: u16, status: Status, message: &str) -> Result<HttpResponse, HttpError> {
     HttpResponse::json(code, &WorkerStatus { status, message })
 }
 
 fn health(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     match ctx.supervisor.health() {
-        Health::Healthy => state(200, "healthy", HEALTHY),
-        Health::Starting => state(503, "starting", "Worker is still starting up."),
-        Health::Unhealthy(why) => state(500, "unhealthy", &why),
+        Health::Healthy => state(200, Status::Healthy, HEALTHY),
+        Health::Starting => state(503, Status::Starting, "Worker is still starting up."),
+        Health::Unhealthy(why) => state(500, Status::Unhealthy, &why),
     }
 }
 
 fn live(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
-    state(200, "healthy", "The process answers.")
+    state(200, Status::Healthy, "The process answers.")
 }
 
 fn ready(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
@@ -186,11 +197,15 @@ fn document(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
 
 // ------------------------------------------------------------------ loggers
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct LoggerLevel {
     level: String,
     last_modified: Option<i64>,
 }
+
+/// By the logger's name.
+#[derive(Serialize, JsonSchema)]
+struct Loggers(BTreeMap<String, LoggerLevel>);
 
 fn all_levels(ctx: &Ctx) -> BTreeMap<String, LoggerLevel> {
     let levels = ctx.supervisor.levels().into_iter();
@@ -205,7 +220,7 @@ fn all_levels(ctx: &Ctx) -> BTreeMap<String, LoggerLevel> {
 }
 
 fn loggers(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
-    HttpResponse::json(200, &all_levels(ctx))
+    HttpResponse::json(200, &Loggers(all_levels(ctx)))
 }
 
 fn level(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::kinds::{Texts, renamed, taken, unlike};
-use super::page::{Page, some_of};
+use super::render::{Page, some_of};
 
 /// Separators that are tried, the usual first, as the config writes them.
 const SEPARATORS: [(char, &str); 4] = [(',', ","), (';', ";"), ('\t', "tab"), ('|', "|")];

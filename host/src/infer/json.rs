@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::kinds::{Texts, renamed, taken, unlike};
-use super::page::{Page, some_of};
+use super::render::{Page, some_of};
 use crate::json::Json;
 
 /// Objects inside each other that become columns; what lies deeper stays JSON.

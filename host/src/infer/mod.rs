@@ -5,14 +5,14 @@ mod csv;
 mod encoding;
 mod json;
 mod kinds;
-mod page;
+mod render;
 mod xml;
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Kind, Result};
 
-pub use page::comment as plain;
+pub use render::comment as plain;
 
 /// What the messages are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Wanted<'a> {
 /// A map, and the plugin that it is for.
 #[derive(Clone, Debug)]
 pub struct Map {
-    page: page::Page,
+    page: render::Page,
     pub plugin: &'static str,
 }
 
@@ -77,7 +77,7 @@ pub fn infer(values: &[&[u8]], wanted: Wanted<'_>) -> Result<Map> {
             return Err(invalid(message).hint(format!("--as xml or --as json or --as csv; {hint}")));
         }
     };
-    let page = page::Page::of(names.to_vec());
+    let page = render::Page::of(names.to_vec());
     let (page, plugin) = match format {
         Format::Xml => (xml::infer(page, values, row_tag), "xml-flatten"),
         Format::Json => (json::infer(page, values), "json-flatten"),

@@ -7,7 +7,7 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::encoding;
 use super::kinds::{Texts, renamed, taken, unlike};
-use super::page::{Page, some_of};
+use super::render::{Page, some_of};
 
 /// Elements inside each other; deeper messages are told as unread.
 const MAX_DEPTH: usize = 64;

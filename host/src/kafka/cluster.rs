@@ -1,4 +1,4 @@
-//! What is there to read: cluster, topics with their ids, partitions with their ends, and where a chain begins.
+//! What is there to read: cluster, topics with their ids, partitions with their ends, and where a split begins.
 //!
 //! Ends are those of `read_committed`: the last stable offset, behind which nothing may be read yet.
 
@@ -33,7 +33,7 @@ impl fmt::Debug for KafkaCluster {
     }
 }
 
-/// Where a chain begins that has no position yet.
+/// Where a split begins that has no position yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Earliest,
@@ -105,7 +105,7 @@ impl KafkaCluster {
             Start::Earliest | Start::Latest => None,
         };
         let positions = topic.partitions.iter().enumerate().map(|(i, p)| Position {
-            chain: p.chain.clone(),
+            split: p.split.clone(),
             epoch: 0,
             tp: p.tp.clone(),
             next: match (start, &times) {
@@ -189,7 +189,7 @@ impl KafkaCluster {
         match topic_id(&self.consumer, topic, REQUEST_TIMEOUT) {
             TopicId::Is(id) => Ok((id, partitions)),
             TopicId::None => Ok((topic.to_owned(), partitions)),
-            // Never fall back to the name here: another name would be another chain, read again from its start.
+            // Never fall back to the name here: another name would be another split, read again from its start.
             TopicId::Failed(code, text) => {
                 Err(failed(&KafkaError::MetadataFetch(code)).with("answer", text))
             }
@@ -212,7 +212,7 @@ impl KafkaCluster {
             .zip(ends)
             .map(|(tp, ends)| match ends {
                 (Some(low), Some(high)) => Ok(PartitionInfo {
-                    chain: SplitId::kafka(&self.id, id, tp.partition),
+                    split: SplitId::kafka(&self.id, id, tp.partition),
                     tp,
                     low,
                     high,

@@ -109,7 +109,7 @@ impl Partition {
             return None;
         }
         let covers = Covers {
-            chain: self.position.chain.clone(),
+            split: self.position.split.clone(),
             epoch: self.position.epoch,
             tp: self.position.tp.clone(),
             range: OffsetRange {

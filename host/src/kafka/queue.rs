@@ -96,7 +96,7 @@ impl Drop for Event<'_> {
 }
 
 /// What an event says.
-pub(super) enum Told<'a> {
+pub(super) enum Content<'a> {
     Message(Message<'a>),
     Error(Failure),
     /// A log line (already written) or something we did not ask for.
@@ -113,7 +113,7 @@ pub(super) struct Failure {
 }
 
 impl Event<'_> {
-    pub(super) fn told(&self) -> Told<'_> {
+    pub(super) fn content(&self) -> Content<'_> {
         let event = self.event.as_ptr();
         // SAFETY: the event is alive as long as self.
         match unsafe { sys::rd_kafka_event_type(event) } {
@@ -122,24 +122,24 @@ impl Event<'_> {
                 let message = unsafe { sys::rd_kafka_event_message_next(event).as_ref() };
                 match message {
                     Some(m) if m.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
-                        Told::Message(Message(m))
+                        Content::Message(Message(m))
                     }
-                    // An error in a message's clothes: its payload is a text, not a record.
-                    Some(m) => Told::Error(Failure {
+                    // librdkafka gives some errors as messages: the payload is a text then, not a record.
+                    Some(m) => Content::Error(Failure {
                         code: m.err.into(),
                         reason: "in the place of a record".to_owned(),
                         fatal: false,
                         at: None,
                     }),
-                    None => Told::Nothing,
+                    None => Content::Nothing,
                 }
             }
-            sys::RD_KAFKA_EVENT_ERROR => Told::Error(self.failure()),
+            sys::RD_KAFKA_EVENT_ERROR => Content::Error(self.failure()),
             sys::RD_KAFKA_EVENT_LOG => {
                 self.log();
-                Told::Nothing
+                Content::Nothing
             }
-            _ => Told::Nothing,
+            _ => Content::Nothing,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Records of assigned partitions as batches. Positions are given to it; it never asks the group, never resets.
 //!
 //! An error of [`Kind::SourceUnavailable`] comes once per outage; [`KafkaSource::status`] says how it stands, and reading
-//! goes on by itself. One of [`Kind::SourceLost`] comes again at each call until the chain is sought elsewhere.
+//! goes on by itself. One of [`Kind::SourceLost`] comes again at each call until the split is sought elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,7 +22,7 @@ use super::collect::Collector;
 use super::errors::{Class, auth_hint, class, refusal, refused};
 use super::partition::Partition;
 use super::props::{KafkaProps, REQUEST_TIMEOUT};
-use super::queue::{EventConsumer, Failure, Told};
+use super::queue::{Content, EventConsumer, Failure};
 
 /// A lost cluster is asked this long whether it is back.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -143,7 +143,7 @@ impl KafkaSource {
         &self.status
     }
 
-    /// End of what was given away, per chain.
+    /// End of what was given away, per split.
     pub fn positions(&self) -> Vec<Position> {
         let given = |p: &Partition| Position {
             next: p.given(),
@@ -496,15 +496,15 @@ impl Source for KafkaSource {
             let Some(event) = self.kafka.poll(left) else {
                 break;
             };
-            let failure = match event.told() {
-                Told::Message(message) => {
+            let failure = match event.content() {
+                Content::Message(message) => {
                     self.collector.take(message);
                     // Once something came, take what is there and wait no more.
                     left = Duration::ZERO;
                     continue;
                 }
-                Told::Error(failure) => Some(failure),
-                Told::Nothing => None,
+                Content::Error(failure) => Some(failure),
+                Content::Nothing => None,
             };
             drop(event);
             if let Some(failure) = failure {
@@ -531,17 +531,17 @@ impl Source for KafkaSource {
 
     fn seek(&mut self, positions: &[Position]) -> Result<()> {
         for p in positions {
-            let i = self.index(|part| part.position().chain == p.chain);
+            let i = self.index(|part| part.position().split == p.split);
             let i = i.ok_or_else(|| {
-                Error::new(Kind::Bug, "kafka.seek", "a chain that is not read")
-                    .with("chain", &p.chain)
+                Error::new(Kind::Bug, "kafka.seek", "a split that is not read")
+                    .with("split", &p.split)
             })?;
             self.jump(i, p);
         }
         self.settle()
     }
 
-    /// A partition that is read already goes on from the new position, perhaps as another chain (a recreated topic).
+    /// A partition that is read already goes on from the new position, perhaps as another split (a recreated topic).
     fn assign(&mut self, positions: &[Position]) -> Result<()> {
         let ends = self.known_ends(positions)?;
         let checked = positions.iter().zip(&ends);

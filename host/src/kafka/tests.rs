@@ -56,7 +56,7 @@ fn drain(source: &mut KafkaSource) -> Vec<Batch> {
     let mut at: BTreeMap<_, i64> = source
         .positions()
         .into_iter()
-        .map(|p| (p.chain, p.next))
+        .map(|p| (p.split, p.next))
         .collect();
     let mut batches = Vec::new();
     let deadline = Instant::now() + DEADLINE;
@@ -64,7 +64,7 @@ fn drain(source: &mut KafkaSource) -> Vec<Batch> {
         assert!(Instant::now() < deadline, "not caught up: {source:?}");
         if let Some(batch) = source.next(WAIT).expect("next") {
             let range = batch.covers.range;
-            let end = at.insert(batch.covers.chain.clone(), range.to);
+            let end = at.insert(batch.covers.split.clone(), range.to);
             assert_eq!(end, Some(range.from), "a hole before {:?}", batch.covers);
             batches.push(batch);
         }
@@ -131,12 +131,12 @@ fn a_seek_never_skips_nor_mixes() {
                 break batch;
             }
         };
-        // Back to somewhere in the middle of what was given, for one chain only.
+        // Back to somewhere in the middle of what was given, for one split only.
         let mut back = source
             .positions()
             .into_iter()
-            .find(|p| p.chain == batch.covers.chain)
-            .expect("chain");
+            .find(|p| p.split == batch.covers.split)
+            .expect("split");
         back.next = (back.next - 37 * (round % 5)).max(0);
         source.seek(std::slice::from_ref(&back)).expect("seek");
         let after = source.positions();
@@ -258,7 +258,7 @@ fn group_offsets_are_mirrored_and_read_back() {
     let tps: Vec<_> = topic.partitions.iter().map(|p| p.tp.clone()).collect();
     assert!(offsets_of.committed(&tps).expect("none yet").is_empty());
     let at = |next| Position {
-        chain: topic.partitions[1].chain.clone(),
+        split: topic.partitions[1].split.clone(),
         epoch: 0,
         tp: tps[1].clone(),
         next,

@@ -109,7 +109,7 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t) -> TopicId {
     }
 }
 
-/// librdkafka spells ids in plain base64; Kafka's tools, and a chain id with its slashes, want the URL-safe letters.
+/// librdkafka spells ids in plain base64; Kafka's tools, and a split id with its slashes, want the URL-safe letters.
 fn spelled_as_kafka(id: &str) -> String {
     id.trim_end_matches('=').replace('+', "-").replace('/', "_")
 }

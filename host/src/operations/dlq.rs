@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::utc;
@@ -13,16 +14,17 @@ use crate::store::Store;
 use crate::zone::deadletter::{self, Filter, Original, StoredLetter};
 
 /// Letters of one code and field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeadLetterCount")]
 pub struct Count {
     pub pipeline: String,
     pub code: String,
     pub field: Option<String>,
-    pub letters: u64,
+    pub dead_letters: u64,
 }
 
 /// A dead letter; bytes in base64.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetter {
     pub topic: String,
     pub partition: i32,
@@ -59,14 +61,16 @@ impl DeadLetter {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Reason {
     pub code: String,
     pub field: Option<String>,
     pub message: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Header {
     pub name: String,
     pub value: Option<String>,
@@ -140,7 +144,10 @@ pub fn files(state: &State, after: Option<&Place>) -> Files {
     let later = |live: &&LiveFile| {
         after.is_none_or(|(version, path)| (live.version, &live.file.path) > (*version, path))
     };
-    let live = state.live.values().filter(|l| l.file.role == Role::Letters);
+    let live = state
+        .live
+        .values()
+        .filter(|l| l.file.role == Role::DeadLetters);
     let mut next: Vec<&LiveFile> = live.filter(later).collect();
     next.sort_by(|a, b| (a.version, &a.file.path).cmp(&(b.version, &b.file.path)));
     let next = next.into_iter().take(FILES_AT_ONCE);
@@ -206,14 +213,14 @@ impl Counted {
     }
 
     /// The most frequent first.
-    pub fn told(&self, pipeline: &str) -> Vec<Count> {
+    pub fn by_frequency(&self, pipeline: &str) -> Vec<Count> {
         let mut counts: Vec<_> = self.counts.iter().collect();
         counts.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
         let count = |((code, field), letters): (&(String, Option<String>), &u64)| Count {
             pipeline: pipeline.to_owned(),
             code: code.clone(),
             field: field.clone(),
-            letters: *letters,
+            dead_letters: *letters,
         };
         counts.into_iter().map(count).collect()
     }
@@ -223,7 +230,7 @@ impl Counted {
 pub fn counts(of: &Letters<'_>) -> Result<Vec<Count>> {
     let mut counted = Counted::default();
     counted.follow(of)?;
-    Ok(counted.told(&of.name.pipeline))
+    Ok(counted.by_frequency(&of.name.pipeline))
 }
 
 /// How far a reading of dead letters has come: the files before are read, and of one file so many letters that fit the

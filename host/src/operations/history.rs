@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::PAGE_BYTES;
@@ -12,23 +13,23 @@ use crate::record::SplitId;
 use crate::store::Store;
 
 /// Rules and the time in which they were in force.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RulesPeriod {
     /// `_system/<pipeline>/<zone>`
     pub log: String,
     /// Version of the entry that put them in force.
-    pub r#gen: u64,
+    pub generation: u64,
     /// Version of the entry that ended it; `None`: in force.
     pub until: Option<u64>,
     pub ranges: Vec<Range>,
-    pub rules: Vec<Rule>,
+    pub transforms: Vec<Rule>,
     /// Microseconds since 1970 UTC, by the writer's clock.
     pub time: i64,
     /// Who asked for it; empty for the first.
     pub actor: String,
     pub reason: String,
     /// Digests that this entry blocked.
-    pub bar: Vec<String>,
+    pub block: Vec<String>,
     pub force: bool,
     pub in_force: bool,
     /// A rollback blocked one of the rules since.
@@ -36,21 +37,23 @@ pub struct RulesPeriod {
 }
 
 /// Offsets that were settled under the rules, `[from, to)`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Range {
-    pub chain: SplitId,
-    /// None where the log no longer knows the chain.
+    #[schemars(with = "String")]
+    pub split: SplitId,
+    /// None where the log no longer knows the split.
     pub topic: Option<String>,
     pub partition: Option<i32>,
     pub from: i64,
     pub to: i64,
 }
 
-/// Some of the eras, and whether older ones were left out.
+/// Some of the periods, and whether older ones were left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
     /// The oldest first.
-    pub eras: Vec<RulesPeriod>,
+    pub periods: Vec<RulesPeriod>,
     pub more: bool,
 }
 
@@ -58,7 +61,7 @@ pub struct Page {
 #[derive(Debug)]
 pub struct Picked {
     /// The newest first.
-    eras: Vec<commit::EraAt>,
+    periods: Vec<commit::PeriodAt>,
     more: bool,
     blocked: BTreeSet<String>,
     partitions: BTreeMap<SplitId, (String, i32)>,
@@ -67,54 +70,56 @@ pub struct Picked {
 /// About how many bytes a range takes in an answer.
 const RANGE_BYTES: usize = 128;
 
-/// The newest eras, below gen `before` where one is given. A limit of 0 is none.
+/// The newest periods, below generation `before` where one is given. A limit of 0 is none.
 pub fn pick(state: &State, before: Option<u64>, limit: usize) -> Picked {
     let below = before.unwrap_or(u64::MAX);
-    let end = state.eras.partition_point(|era| era.r#gen < below);
+    let end = state
+        .periods
+        .partition_point(|period| period.generation < below);
     let most = if limit == 0 { usize::MAX } else { limit };
-    let (mut eras, mut bytes) = (Vec::new(), 0);
-    for era in state.eras.get(..end).into_iter().flatten().rev() {
-        if eras.len() == most || bytes > PAGE_BYTES {
+    let (mut periods, mut bytes) = (Vec::new(), 0);
+    for period in state.periods.get(..end).into_iter().flatten().rev() {
+        if periods.len() == most || bytes > PAGE_BYTES {
             break;
         }
-        bytes += era.ranges.len() * RANGE_BYTES;
-        eras.push(era.clone());
+        bytes += period.ranges.len() * RANGE_BYTES;
+        periods.push(period.clone());
     }
-    let chains = eras.iter().flat_map(|era| era.ranges.keys());
+    let splits = periods.iter().flat_map(|period| period.ranges.keys());
     let partition = |id: &SplitId| {
-        let at = state.chains.get(id)?;
+        let at = state.splits.get(id)?;
         Some((id.clone(), (at.topic.clone(), at.partition)))
     };
     Picked {
-        more: eras.len() < end,
-        partitions: chains.filter_map(partition).collect(),
+        more: periods.len() < end,
+        partitions: splits.filter_map(partition).collect(),
         blocked: state.blocked.clone(),
-        eras,
+        periods,
     }
 }
 
-/// A page ends before the entries that were read for it pass [`PAGE_BYTES`]; it has at least one era.
+/// A page ends before the entries that were read for it pass [`PAGE_BYTES`]; it has at least one period.
 pub fn page(store: &Arc<dyn Store>, name: &LogName, picked: &Picked) -> Result<Page> {
-    let (dir, mut eras, mut held) = (name.dir(), Vec::new(), 0);
+    let (dir, mut periods, mut held) = (name.dir(), Vec::new(), 0);
     let mut more = picked.more;
-    for at in &picked.eras {
+    for at in &picked.periods {
         if held > PAGE_BYTES {
             more = true;
             break;
         }
-        let (era, bytes) = commit::era(store.as_ref(), name, at)?;
+        let (period, bytes) = commit::period(store.as_ref(), name, at)?;
         held += bytes;
-        eras.push(told(&dir, &era, picked));
+        periods.push(with_ranges(&dir, &period, picked));
     }
-    eras.reverse();
-    Ok(Page { eras, more })
+    periods.reverse();
+    Ok(Page { periods, more })
 }
 
-fn told(log: &str, era: &commit::RulesPeriod, picked: &Picked) -> RulesPeriod {
-    let range = |(chain, (from, to)): (&SplitId, &(i64, i64))| {
-        let at = picked.partitions.get(chain);
+fn with_ranges(log: &str, period: &commit::RulesPeriod, picked: &Picked) -> RulesPeriod {
+    let range = |(split, (from, to)): (&SplitId, &(i64, i64))| {
+        let at = picked.partitions.get(split);
         Range {
-            chain: chain.clone(),
+            split: split.clone(),
             topic: at.map(|(topic, _)| topic.clone()),
             partition: at.map(|(_, partition)| *partition),
             from: *from,
@@ -125,16 +130,16 @@ fn told(log: &str, era: &commit::RulesPeriod, picked: &Picked) -> RulesPeriod {
     let blocked = |r: &Rule| blocked(&r.component) || blocked(&r.config);
     RulesPeriod {
         log: log.to_owned(),
-        r#gen: era.r#gen,
-        until: era.until,
-        ranges: era.ranges.iter().map(range).collect(),
-        rules: era.rules.clone(),
-        time: era.time,
-        actor: era.actor.clone(),
-        reason: era.reason.clone(),
-        bar: era.bar.clone(),
-        force: era.force,
-        in_force: era.until.is_none(),
-        blocked: era.until.is_some() && era.rules.iter().any(blocked),
+        generation: period.generation,
+        until: period.until,
+        ranges: period.ranges.iter().map(range).collect(),
+        transforms: period.transforms.clone(),
+        time: period.time,
+        actor: period.actor.clone(),
+        reason: period.reason.clone(),
+        block: period.block.clone(),
+        force: period.force,
+        in_force: period.until.is_none(),
+        blocked: period.until.is_some() && period.transforms.iter().any(blocked),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -53,13 +54,15 @@ impl TryFrom<Value> for Logged {
 }
 
 /// Some entries, and what all of them come to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "LogPage")]
 pub struct Page {
     /// `_system/<pipeline>/<zone>`
     pub log: String,
     /// Of the newest entry.
     pub version: u64,
-    /// Ascending.
+    /// Ascending; docs/log-format.md has their fields.
+    #[schemars(with = "Vec<serde_json::Map<String, Value>>")]
     pub entries: Vec<Logged>,
     /// Where the next page begins; `None`: this one has the newest entry.
     pub next: Option<u64>,

@@ -23,7 +23,7 @@ use crate::instant;
 pub use crate::pipeline::rules::columns::{Change, Columns, Effect};
 use crate::store::Store;
 
-/// A page (of entries, eras, letters) ends with the one that passes this many bytes of what is read for it.
+/// A page (of entries, periods, letters) ends with the one that passes this many bytes of what is read for it.
 pub const PAGE_BYTES: usize = 8 << 20;
 
 /// Bytes of a reason: it goes into an entry of the log that stays for good.

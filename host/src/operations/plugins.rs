@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,7 +14,8 @@ use crate::plugin::{Component, ConfigKey, Import, KEPT, MAX_COMPONENT_BYTES, Plu
 use crate::store::Store;
 
 /// A component that is, or could be, in the store under its name and version.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PushedPlugin")]
 pub struct Pushed {
     pub plugin: String,
     pub version: String,
@@ -28,7 +30,8 @@ pub struct Pushed {
 }
 
 /// One line of the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ListedPlugin")]
 pub struct Listed {
     pub plugin: String,
     /// Empty where the file is refused; `note` says why.
@@ -44,7 +47,8 @@ pub struct Listed {
     pub note: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct By {
     /// UTC.
     pub at: String,
@@ -52,7 +56,8 @@ pub struct By {
 }
 
 /// What a component says of itself and what it may touch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Plugin")]
 pub struct Inspected {
     pub plugin: String,
     pub version: String,
@@ -71,7 +76,8 @@ pub struct Inspected {
     pub config: Value,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "YankedPlugin")]
 pub struct Yanked {
     pub plugin: String,
     pub version: String,
@@ -82,7 +88,8 @@ pub struct Yanked {
 }
 
 /// A pipeline whose rules in force have the component.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct InForce {
     pub pipeline: String,
     pub zone: String,
@@ -325,7 +332,7 @@ pub fn in_force(
     let mut running = Vec::new();
     for name in logs {
         let log = super::open(store, name, clock)?;
-        let mut rules = log.state().rules.rules.iter();
+        let mut rules = log.state().rules.transforms.iter();
         if rules.any(|rule| rule.component == digest) {
             running.push(InForce {
                 pipeline: name.pipeline.clone(),

@@ -1,11 +1,12 @@
 //! Positions of a stopped pipeline, put elsewhere.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::positions::{Altered, Moved, To, Wanted};
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rewound {
     pub pipeline: String,
     pub dry_run: bool,

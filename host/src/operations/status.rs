@@ -1,19 +1,75 @@
 //! A pipeline as it stands: what is wanted, what is, and what its log says.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::{Records, Rows};
 use crate::commit::{LogName, Rule, State};
+use crate::connect::ConnectorKind;
 use crate::pipeline::positions::{self, Position};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The target state: what a person wants of a pipeline. It survives restarts.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "UPPERCASE")]
+#[schemars(inline)]
+pub enum Target {
+    Running,
+    /// Drained, its tasks kept in view.
+    Paused,
+    /// Drained, without tasks: offsets may be altered.
+    Stopped,
+}
+
+/// The state: what a pipeline or a task does now, in the words of Kafka Connect's REST API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schemars(inline)]
+pub enum Standing {
+    Unassigned,
+    Running,
+    Paused,
+    Failed,
+    Restarting,
+    /// Of pipelines only, never of tasks.
+    Stopped,
+}
+
+impl Target {
+    pub fn word(self) -> &'static str {
+        match self {
+            Target::Running => "RUNNING",
+            Target::Paused => "PAUSED",
+            Target::Stopped => "STOPPED",
+        }
+    }
+}
+
+impl Standing {
+    pub fn word(self) -> &'static str {
+        match self {
+            Standing::Unassigned => "UNASSIGNED",
+            Standing::Running => "RUNNING",
+            Standing::Paused => "PAUSED",
+            Standing::Failed => "FAILED",
+            Standing::Restarting => "RESTARTING",
+            Standing::Stopped => "STOPPED",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pipeline {
     pub name: String,
-    /// `source` or `sink`, as Kafka Connect has it.
+    /// As Kafka Connect has it.
+    #[schemars(with = "ConnectorKind")]
     pub r#type: String,
-    /// RUNNING, PAUSED, STOPPED, FAILED, RESTARTING, UNASSIGNED.
+    /// What it does.
+    #[schemars(with = "Standing")]
     pub state: String,
-    /// What a person wants: RUNNING, PAUSED, STOPPED.
+    /// What a person wants of it.
+    #[schemars(with = "Target")]
     pub target: String,
     pub tasks: Vec<Task>,
     /// Of a failure: error, causes, hint.
@@ -22,15 +78,18 @@ pub struct Pipeline {
     pub log: Option<Logged>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Task {
     pub id: usize,
+    #[schemars(with = "Standing")]
     pub state: String,
     pub trace: Option<String>,
 }
 
 /// What a commit log comes to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PipelineLog")]
 pub struct Logged {
     /// `_system/<pipeline>/<zone>`
     pub log: String,
@@ -39,11 +98,11 @@ pub struct Logged {
     /// Of the newest entry.
     pub version: u64,
     /// The version that put the rules in force.
-    pub r#gen: u64,
-    pub rules: Vec<Rule>,
+    pub generation: u64,
+    pub transforms: Vec<Rule>,
     pub records: Records,
     pub rows: Rows,
-    pub letters: u64,
+    pub dead_letters: u64,
     /// Both ledgers close.
     pub closes: bool,
     pub positions: Vec<Position>,
@@ -55,11 +114,11 @@ pub fn logged(name: &LogName, url: &str, state: &State) -> Logged {
         log: name.dir(),
         url: url.to_owned(),
         version: state.version,
-        r#gen: state.rules_gen(),
-        rules: state.rules.rules.clone(),
+        generation: state.generation(),
+        transforms: state.rules.transforms.clone(),
         records: total.records,
         rows: total.rows,
-        letters: total.letters,
+        dead_letters: total.dead_letters,
         closes: total.closes(),
         positions: positions::all(state),
     }

@@ -1,8 +1,8 @@
 //! Other rules for a pipeline: say what changes, see that it works, and put it in force.
 //!
 //! ```text
-//! Scene ─ swap / rollback ─→ Planned ── told() ─────────→ Swapped{state: dry_run}
-//!                                    └─ execute(wait) → Swapped{state: in_force}, by the running process or written here
+//! SwapPlanner ─ swap, rollback ─→ SwapPlan ─┬─ preview()      → Swapped{state: dry_run}
+//!                                           └─ execute(wait) → Swapped{state: in_force}, by the running process or written here
 //! ```
 //! What changes is found, compiled and started with the pipeline's keys and columns before anything is asked or written.
 
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::Schema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Columns, Refused, Why, short};
@@ -34,7 +35,7 @@ const OP: &str = "pipeline.swap";
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Transform → `plugin[@version|@sha256:…]`, with the keys that the config has for the transform.
-    pub rules: Vec<(String, String)>,
+    pub transforms: Vec<(String, String)>,
     /// All that the config declares now.
     pub reload: bool,
     /// Also where columns go or change their type.
@@ -45,29 +46,31 @@ pub struct Wanted {
 }
 
 /// What changes, and whether it is in force.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Swap")]
 pub struct Swapped {
     /// `_system/<pipeline>/<zone>`
     pub log: String,
-    pub state: Standing,
+    pub state: SwapState,
     /// The entry after which the new rules hold.
     pub version: Option<u64>,
     /// A running process did it; else the entry was written for the next one.
     pub by_process: bool,
-    /// Version of the rules that are replaced.
-    pub from: u64,
-    pub replaces: Vec<Rule>,
-    pub rules: Vec<Rule>,
+    /// Generation of the rules that are replaced.
+    pub replaces: u64,
+    pub transforms_before: Vec<Rule>,
+    pub transforms: Vec<Rule>,
     /// Digests that this blocks.
-    pub bar: Vec<String>,
+    pub block: Vec<String>,
     pub columns: Columns,
     /// Where the config declares something else than what will be in force.
     pub hints: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+#[schemars(inline)]
+pub enum SwapState {
     /// Nothing was written.
     DryRun,
     /// These rules were in force before.
@@ -92,7 +95,7 @@ pub struct SwapPlanner {
 /// Checked, and ready to be put in force.
 #[derive(Debug)]
 pub struct SwapPlan {
-    scene: SwapPlanner,
+    planner: SwapPlanner,
     parts: Parts,
     swap: Swap,
     columns: Columns,
@@ -113,7 +116,7 @@ impl SwapPlanner {
                 .hint("its first `weir run` begins with the rules of the config");
             Refused::new(Why::Conflict, error)
         };
-        let store = store::open_existing(&config.sink.at)?.ok_or_else(none)?;
+        let store = store::open_existing(&config.sink.url)?.ok_or_else(none)?;
         let name = LogName::new(&config.name, &config.sink.zone);
         let writer = Writer::this_process(&**clock);
         let log = Log::open(store.clone(), name, clock.clone(), writer)?.ok_or_else(none)?;
@@ -136,30 +139,30 @@ impl SwapPlanner {
     }
 
     pub fn swap(self, wanted: &Wanted) -> Result<SwapPlan, Refused> {
-        if wanted.rules.is_empty() && !wanted.reload {
+        if wanted.transforms.is_empty() && !wanted.reload {
             return Err(nothing_named().into());
         }
         let mut parts = match wanted.reload {
             true => self.declared.clone(),
             false => self.current()?,
         };
-        for (transform, plugin) in &wanted.rules {
+        for (transform, plugin) in &wanted.transforms {
             let part = part_of(&self.plugins, &self.config, &self.named(transform, plugin)?);
             let part = part.map_err(|problems| config::refused(&problems))?;
             let name = part.transform.clone();
             parts.replace(part).ok_or_else(|| {
                 usage(format!("the rules in force have no transform `{name}`"))
-                    .hint("--reload takes the whole chain from the config")
+                    .hint("--reload takes all transforms from the config")
             })?;
         }
         let planned = self.plan(parts, &wanted.reason, Vec::new(), wanted.force)?;
-        if blocked(planned.scene.log.state(), &planned.swap.rules) && !wanted.force {
+        if blocked(planned.planner.log.state(), &planned.swap.transforms) && !wanted.force {
             let error = usage("a rollback blocked one of these rules").hint(
                 "`weir pipeline history` says which and why; --force puts it in force all the same",
             );
             return Err(Refused::new(Why::Conflict, error));
         }
-        let state = planned.scene.log.state();
+        let state = planned.planner.log.state();
         let admitted = planned.columns.admit(state, wanted.allow_breaking, WAY);
         match admitted {
             Ok(()) => Ok(planned),
@@ -183,44 +186,54 @@ impl SwapPlanner {
         }
     }
 
-    /// To the rules of gen `to`, or to the newest ones before those in force that are not blocked. Its columns are those the
+    /// To the rules of generation `to`, or to the newest ones before those in force that are not blocked. Its columns are those the
     /// table had under them, so nothing is refused for readers' sake: what changes is said.
     pub fn rollback(self, to: Option<u64>, reason: &str) -> Result<SwapPlan, Refused> {
         let state = self.log.state();
-        let eras = commit::history(self.store.as_ref(), self.log.name(), &state.eras)?;
-        let now = &state.rules.rules;
+        let periods = commit::history(self.store.as_ref(), self.log.name(), &state.periods)?;
+        let now = &state.rules.transforms;
         let target = match to {
-            Some(wanted) => eras.iter().find(|era| era.r#gen == wanted).ok_or_else(|| {
-                usage(format!("no gen {wanted} in this log"))
-                    .hint("`weir pipeline history` lists them")
-            })?,
+            Some(wanted) => periods
+                .iter()
+                .find(|period| period.generation == wanted)
+                .ok_or_else(|| {
+                    usage(format!("no generation {wanted} in this log"))
+                        .hint("`weir pipeline history` lists them")
+                })?,
             None => {
-                let other =
-                    |era: &&commit::RulesPeriod| era.rules != *now && !blocked(state, &era.rules);
-                eras.iter().rev().find(other).ok_or_else(|| {
+                let other = |period: &&commit::RulesPeriod| {
+                    period.transforms != *now && !blocked(state, &period.transforms)
+                };
+                periods.iter().rev().find(other).ok_or_else(|| {
                     let error = usage("there is nothing to roll back to: no other rules were in force before, or all of them are blocked")
-                        .hint("`weir pipeline history` lists them; --to GEN names one");
+                        .hint("`weir pipeline history` lists them; --to GENERATION names one");
                     Refused::new(Why::Conflict, error)
                 })?
             }
         };
-        if target.rules == *now {
-            let message = format!("the rules of gen {} are those in force", target.r#gen);
+        if target.transforms == *now {
+            let message = format!(
+                "the rules of generation {} are those in force",
+                target.generation
+            );
             return Err(Refused::new(Why::Conflict, usage(message)));
         }
-        if blocked(state, &target.rules) {
-            let error = usage(format!("the rules of gen {} are blocked", target.r#gen))
-                .hint("`weir pipeline swap --force` puts blocked rules in force");
+        if blocked(state, &target.transforms) {
+            let error = usage(format!(
+                "the rules of generation {} are blocked",
+                target.generation
+            ))
+            .hint("`weir pipeline swap --force` puts blocked rules in force");
             return Err(Refused::new(Why::Conflict, error));
         }
-        let parts = Parts::in_force(&self.plugins, &target.rules)?;
-        let bar = to_bar(now, &target.rules);
+        let parts = Parts::in_force(&self.plugins, &target.transforms)?;
+        let bar = to_bar(now, &target.transforms);
         self.plan(parts, reason, bar, false)
     }
 
     /// What is in force: from the plugin store, or from the config where that declares the same.
     fn current(&self) -> Result<Parts> {
-        let rules = &self.log.state().rules.rules;
+        let rules = &self.log.state().rules.transforms;
         match self.declared.rules() == *rules {
             true => Ok(self.declared.clone()),
             false => Parts::in_force(&self.plugins, rules),
@@ -257,16 +270,16 @@ impl SwapPlanner {
         Ok(SwapPlan {
             columns,
             swap: Swap {
-                from: self.log.state().rules_gen(),
-                rules: parts.rules(),
+                replaces: self.log.state().generation(),
+                transforms: parts.rules(),
                 actor: self.actor.clone(),
                 reason: reason.to_owned(),
-                bar,
+                block: bar,
                 force,
                 declared: Some(rules_digest(&self.declared.rules())),
             },
             parts,
-            scene: self,
+            planner: self,
         })
     }
 
@@ -337,8 +350,8 @@ impl SwapPlanner {
             Outcome::Lost { dropped } => {
                 self.log.refresh()?;
                 let state = self.log.state();
-                if state.rules.rules == swap.rules {
-                    return Ok(Done::Process(state.rules_gen())); // it was only late
+                if state.rules.transforms == swap.transforms {
+                    return Ok(Done::Process(state.generation())); // it was only late
                 }
                 let why = dropped
                     .first()
@@ -387,22 +400,22 @@ enum Done {
 
 impl SwapPlan {
     /// What would change.
-    pub fn told(&self) -> Swapped {
-        self.swapped(Standing::DryRun, None)
+    pub fn preview(&self) -> Swapped {
+        self.swapped(SwapState::DryRun, None)
     }
 
     /// Waits for a running process that took the request, at most for `wait`.
     pub fn execute(mut self, wait: Duration) -> Result<Swapped, Refused> {
-        if self.swap.rules == self.scene.log.state().rules.rules {
-            return Ok(self.swapped(Standing::Already, None));
+        if self.swap.transforms == self.planner.log.state().rules.transforms {
+            return Ok(self.swapped(SwapState::Already, None));
         }
-        let told = self.swapped(Standing::InForce, None);
-        self.parts.keep(&self.scene.plugins)?;
+        let swapped = self.swapped(SwapState::InForce, None);
+        self.parts.keep(&self.planner.plugins)?;
         let done = self
-            .scene
+            .planner
             .ask(&self.swap, wait)
             .map_err(|refused| Refused {
-                change: Some(Box::new(self.told())),
+                change: Some(Box::new(self.preview())),
                 ..refused
             })?;
         let (version, by_process) = match done {
@@ -412,7 +425,7 @@ impl SwapPlan {
         Ok(Swapped {
             version: Some(version),
             by_process,
-            ..told
+            ..swapped
         })
     }
 
@@ -420,22 +433,22 @@ impl SwapPlan {
         Refused {
             why,
             error: Box::new(error),
-            change: Some(Box::new(self.told())),
+            change: Some(Box::new(self.preview())),
         }
     }
 
-    fn swapped(&self, state: Standing, version: Option<u64>) -> Swapped {
+    fn swapped(&self, state: SwapState, version: Option<u64>) -> Swapped {
         Swapped {
-            log: self.scene.log.name().dir(),
+            log: self.planner.log.name().dir(),
             state,
             version,
             by_process: false,
-            from: self.swap.from,
-            replaces: self.scene.log.state().rules.rules.clone(),
-            rules: self.swap.rules.clone(),
-            bar: self.swap.bar.clone(),
+            replaces: self.swap.replaces,
+            transforms_before: self.planner.log.state().rules.transforms.clone(),
+            transforms: self.swap.transforms.clone(),
+            block: self.swap.block.clone(),
             columns: self.columns.clone(),
-            hints: self.scene.config_says(&self.swap.rules),
+            hints: self.planner.config_says(&self.swap.transforms),
         }
     }
 }

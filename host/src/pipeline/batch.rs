@@ -26,7 +26,7 @@ use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
 use crate::store::{self, Store};
-use crate::zone::{ChainRange, Changed, Fitting, PartitionBy, Processed, ProcessedBatch};
+use crate::zone::{Changed, Fitting, PartitionBy, Processed, ProcessedBatch, SplitRange};
 use crate::zone::{ProcessedOptions, overlapping, read_rows, schemas};
 
 /// Between two looks at a zone that has nothing new with `trigger = continuous`, and with any trigger at one that nothing
@@ -102,7 +102,7 @@ impl Missing {
         }
     }
 
-    fn told(&mut self, host: &Host, source: &ZoneSourceConfig) {
+    fn still_missing(&mut self, host: &Host, source: &ZoneSourceConfig) {
         let now = host.clock.elapsed();
         let since = *self.since.get_or_insert(now);
         if !self.warned && now.saturating_sub(since) >= EXPECTED_WITHIN {
@@ -122,7 +122,7 @@ impl Missing {
 /// `None`: its pipeline has not begun yet.
 fn open_input(host: &Host, source: &ZoneSourceConfig) -> Result<Option<InputZone>> {
     retry(host, || {
-        let Some(store) = store::open_existing(&source.at)? else {
+        let Some(store) = store::open_existing(&source.url)? else {
             return Ok(None);
         };
         let name = LogName::new(&source.pipeline, &source.zone);
@@ -138,7 +138,7 @@ fn open_input(host: &Host, source: &ZoneSourceConfig) -> Result<Option<InputZone
 fn nothing_there(source: &ZoneSourceConfig, kind: Kind) -> Error {
     let message = format!(
         "pipeline '{}' has no log in {} yet",
-        source.pipeline, source.at.url
+        source.pipeline, source.url
     );
     Error::new(kind, OP, message)
         .hint("source.url, source.pipeline and source.zone must name a zone that has been written")
@@ -155,14 +155,14 @@ fn fits(
     input: &InputZone,
 ) -> Result<()> {
     let state = input.log.state();
-    let whole = plan::chains_of_table(state, &source.table).into_iter();
-    let whole: Vec<ChainRange> = whole
-        .map(|(id, chain)| ChainRange {
-            chain: id.clone(),
-            topic: chain.topic.as_str().into(),
-            partition: chain.partition,
-            from: chain.start(),
-            to: chain.to,
+    let whole = plan::splits_of_table(state, &source.table).into_iter();
+    let whole: Vec<SplitRange> = whole
+        .map(|(id, split)| SplitRange {
+            split: id.clone(),
+            topic: split.topic.as_str().into(),
+            partition: split.partition,
+            from: split.start(),
+            to: split.to,
         })
         .collect();
     let files = rows_files(state, &source.table);
@@ -203,7 +203,6 @@ fn processed_options(
         sort: zone.sort.clone(),
         parquet: parquet_options(config),
         target_bytes: TARGET_BYTES,
-        max_rows: usize::MAX,
     })
 }
 
@@ -237,7 +236,7 @@ impl Batches<'_> {
                     None if config.trigger == Trigger::AvailableNow => {
                         return Err(nothing_there(self.source, Kind::ConfigInvalid));
                     }
-                    None => missing.told(host, self.source),
+                    None => missing.still_missing(host, self.source),
                 }
             }
             if let Some(input) = input {
@@ -264,11 +263,11 @@ impl Batches<'_> {
 
     /// Offsets of the other zone that wait, as far as its log was read last.
     fn left(&self, input: &InputZone) -> Left {
-        let own = &self.log.state().chains;
-        let chains = plan::chains_of_table(input.log.state(), &self.source.table);
-        let behind = chains.into_iter().map(|(id, chain)| {
-            let at = own.get(id).map_or(chain.start(), |own| own.to);
-            u64::try_from(chain.to - at).unwrap_or(0)
+        let own = &self.log.state().splits;
+        let splits = plan::splits_of_table(input.log.state(), &self.source.table);
+        let behind = splits.into_iter().map(|(id, split)| {
+            let at = own.get(id).map_or(split.start(), |own| own.to);
+            u64::try_from(split.to - at).unwrap_or(0)
         });
         Left {
             uncommitted: 0,
@@ -278,8 +277,8 @@ impl Batches<'_> {
 
     /// Something was taken from the other zone, in this run or before it.
     fn began(&self) -> bool {
-        let mut chains = self.log.state().chains.values();
-        chains.any(|chain| chain.to > chain.start())
+        let mut splits = self.log.state().splits.values();
+        splits.any(|split| split.to > split.start())
     }
 
     /// Plans and runs one batch. False: nothing was new.
@@ -330,8 +329,8 @@ impl Batches<'_> {
 
     /// The open plan, or a new one. B1.
     fn planned(&mut self, input: &mut InputZone) -> Result<Option<OpenPlan>> {
-        if let Some(open) = self.log.state().open_plan.clone() {
-            let same = open.plan.dedup == self.zone.dedup_key;
+        if let Some(open) = self.log.state().plan.clone() {
+            let same = open.plan.dedup_key == self.zone.dedup_key;
             if same {
                 return Ok(Some(open));
             }
@@ -351,14 +350,14 @@ impl Batches<'_> {
             ranges,
             rules: state.rules.clone(),
             now: self.host.clock.now_micros(),
-            dedup: self.zone.dedup_key.clone(),
+            dedup_key: self.zone.dedup_key.clone(),
         };
         match until_settled(self.host, &mut self.log, Draft::Plan(plan))? {
-            Outcome::Committed { .. } => Ok(self.log.state().open_plan.clone()),
+            Outcome::Committed { .. } => Ok(self.log.state().plan.clone()),
             // Another process planned first: its plan is as good.
             Outcome::Lost { dropped } if dropped.iter().all(|d| d.reason.moved) => {
                 retry(self.host, || self.log.refresh())?;
-                Ok(self.log.state().open_plan.clone())
+                Ok(self.log.state().plan.clone())
             }
             Outcome::Lost { dropped } => Err(lost("plan", &dropped)),
         }
@@ -374,7 +373,7 @@ impl Batches<'_> {
         let dedup = self.log.version();
         let input = Input {
             plan: open.version,
-            dedup,
+            dedup_version: dedup,
             reason: reason.to_owned(),
         };
         tracing::warn!(plan = open.version, reason, "batch plan voided");
@@ -411,7 +410,7 @@ impl Batches<'_> {
             let receipt = self.receipt(open, base, processed, changed)?;
             let batch = Input {
                 plan: open.version,
-                dedup: base,
+                dedup_version: base,
                 reason: String::new(),
             };
             match until_settled(
@@ -435,7 +434,7 @@ impl Batches<'_> {
                         return Err(lost("batch", &dropped));
                     }
                     retry(self.host, || self.log.refresh())?;
-                    let still = self.log.state().open_plan.as_ref();
+                    let still = self.log.state().plan.as_ref();
                     if still.is_none_or(|now| now.version != open.version) {
                         return Ok(());
                     }
@@ -454,13 +453,13 @@ impl Batches<'_> {
         let before = input.log.version();
         retry(self.host, || input.log.refresh())?;
         retry(self.host, || self.log.refresh())?;
-        let still = self.log.state().open_plan.as_ref();
+        let still = self.log.state().plan.as_ref();
         if still.is_none_or(|now| now.version != open.version) {
             return Ok(None);
         }
-        let chains = &input.log.state().chains;
+        let splits = &input.log.state().splits;
         let same = |(id, range): (&SplitId, &crate::commit::PlanRange)| {
-            chains.get(id).is_some_and(|c| c.epoch == range.epoch)
+            splits.get(id).is_some_and(|c| c.epoch == range.epoch)
         };
         if before == input.log.version() || open.plan.ranges.iter().all(same) {
             return Err(error);
@@ -473,19 +472,19 @@ impl Batches<'_> {
         let state = input.log.state();
         let mut expected = 0;
         for (id, range) in &open.plan.ranges {
-            let Some(chain) = state.chains.get(id).filter(|c| c.epoch == range.epoch) else {
+            let Some(split) = state.splits.get(id).filter(|c| c.epoch == range.epoch) else {
                 return Ok(Err(
-                    mismatch("the chain's epoch is not the plan's").with("chain", id)
+                    mismatch("the split's epoch is not the plan's").with("split", id)
                 ));
             };
-            let Some(rows) = chain.rows_between(range.from, range.to) else {
+            let Some(rows) = split.rows_between(range.from, range.to) else {
                 return Ok(Err(
-                    mismatch("the plan's range does not end at borders").with("chain", id)
+                    mismatch("the plan's range does not end at borders").with("split", id)
                 ));
             };
             expected += rows;
         }
-        let ranges = columns::chain_ranges(state, &open.plan.ranges);
+        let ranges = columns::split_ranges(state, &open.plan.ranges);
         let files = rows_files(state, &self.source.table);
         let fitting = self.fitting(input, &ranges)?;
         let mut reader = read_rows(&input.store, input.log.name(), &files, &ranges, fitting);
@@ -502,7 +501,7 @@ impl Batches<'_> {
             )
             .with("expected", expected)
             .with("found", read)
-            .hint(format!("weir log {} --verify", self.source.at.url))));
+            .hint(format!("weir log {} --verify", self.source.url))));
         }
         let live: Vec<AddedFile> = self
             .log
@@ -511,7 +510,7 @@ impl Batches<'_> {
             .values()
             .map(|l| l.file.clone())
             .collect();
-        let version_of = |id: &SplitId, offset| state.chains.get(id)?.version_of(offset);
+        let version_of = |id: &SplitId, offset| state.splits.get(id)?.version_of(offset);
         let processed = batch.finish(&live, &version_of)?;
         Ok(Ok((processed, reader.changed().clone())))
     }
@@ -536,19 +535,19 @@ impl Batches<'_> {
         let spans = open.plan.ranges.iter().map(|(id, range)| {
             let ledger = processed.ledgers.get(id).copied().unwrap_or_default();
             Span {
-                chain: id.clone(),
-                epoch: self.log.state().chains.get(id).map_or(0, |c| c.epoch),
+                split: id.clone(),
+                epoch: self.log.state().splits.get(id).map_or(0, |c| c.epoch),
                 from: range.from,
                 to: range.to,
                 lost: 0,
                 records: ledger.records,
                 rows: ledger.rows,
-                letters: ledger.letters,
+                dead_letters: ledger.dead_letters,
             }
         });
         Ok(PreparedCommit {
             base,
-            r#gen: open.plan.rules.r#gen,
+            generation: open.plan.rules.generation,
             spans: spans.collect(),
             files,
             deliveries: Vec::new(),

@@ -50,8 +50,8 @@ pub struct Host {
     pub retry: Backoff,
 }
 
-/// Digest of the rules of its config that this process has put before the log last. With it the config has had its say:
-/// whenever the pipeline begins again it follows the log, so that half an edit stops nothing, and of two processes with
+/// Digest of the rules that the config declared when this process last compared config and log. As long as the config declares
+/// the same, a pipeline that begins again follows the log. So an edit that is half done stops nothing, and of two processes with
 /// different configs none undoes what the other put in force.
 #[derive(Clone, Debug, Default)]
 pub struct Declared(Arc<Mutex<Option<String>>>);

@@ -10,7 +10,7 @@ use crate::record::SplitId;
 
 /// Chains whose rows lie in `table` of the zone that is read: those with a file there, and those without any file yet
 /// that are named after it or have no other table to go to.
-pub fn chains_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a SplitId, &'a SplitState)> {
+pub fn splits_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a SplitId, &'a SplitState)> {
     let mut tables: BTreeMap<&SplitId, BTreeSet<&str>> = BTreeMap::new();
     let mut all: BTreeSet<&str> = BTreeSet::new();
     for live in input
@@ -23,30 +23,30 @@ pub fn chains_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a SplitId, &
         };
         all.insert(of);
         for range in &live.file.ranges {
-            tables.entry(&range.chain).or_default().insert(of);
+            tables.entry(&range.split).or_default().insert(of);
         }
     }
     let only = all.iter().all(|of| *of == table);
-    let belongs = |id: &SplitId, chain: &SplitState| match tables.get(id) {
+    let belongs = |id: &SplitId, split: &SplitState| match tables.get(id) {
         Some(of) => of.contains(table),
-        None => only || chain.topic == table,
+        None => only || split.topic == table,
     };
     input
-        .chains
+        .splits
         .iter()
-        .filter(|(id, chain)| belongs(id, chain))
+        .filter(|(id, split)| belongs(id, split))
         .collect()
 }
 
 /// Chains that the reader has not opened yet; they begin where the input's log began to read them.
 pub fn to_open(input: &State, own: &State, table: &str) -> Vec<Open> {
-    let new = chains_of_table(input, table).into_iter();
-    new.filter(|(id, _)| !own.chains.contains_key(*id))
-        .map(|(id, chain)| Open {
-            chain: id.clone(),
-            topic: chain.topic.clone(),
-            partition: chain.partition,
-            at: chain.start(),
+    let new = splits_of_table(input, table).into_iter();
+    new.filter(|(id, _)| !own.splits.contains_key(*id))
+        .map(|(id, split)| Open {
+            split: id.clone(),
+            topic: split.topic.clone(),
+            partition: split.partition,
+            offset: split.start(),
             start: "zone".to_owned(),
         })
         .collect()
@@ -60,15 +60,15 @@ pub fn next_ranges(
     table: &str,
     max_rows: u64,
 ) -> BTreeMap<SplitId, PlanRange> {
-    let chains: Vec<(&SplitId, &SplitState, i64)> = chains_of_table(input, table)
+    let splits: Vec<(&SplitId, &SplitState, i64)> = splits_of_table(input, table)
         .into_iter()
-        .filter_map(|(id, chain)| {
-            let at = own.chains.get(id)?.to;
-            (chain.to > at).then_some((id, chain, at))
+        .filter_map(|(id, split)| {
+            let at = own.splits.get(id)?.to;
+            (split.to > at).then_some((id, split, at))
         })
         .collect();
-    let new_borders = chains.iter().flat_map(|(_, chain, at)| {
-        chain
+    let new_borders = splits.iter().flat_map(|(_, split, at)| {
+        split
             .borders
             .iter()
             .filter(move |b| b.to > *at)
@@ -78,14 +78,14 @@ pub fn next_ranges(
     let Some(mut cut) = versions.first().copied() else {
         return BTreeMap::new();
     };
-    let schemas = schemas(input, table, &chains);
+    let schemas = schemas(input, table, &splits);
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     for version in versions {
         let new = schemas.get(&version);
         let other = new.is_some_and(|new| !seen.is_empty() && !new.is_subset(&seen));
-        let rows = chains.iter().map(|(_, chain, at)| {
-            let to = chain.border_at(version).map_or(*at, |b| b.to).max(*at);
-            chain.rows_between(*at, to).unwrap_or(0)
+        let rows = splits.iter().map(|(_, split, at)| {
+            let to = split.border_at(version).map_or(*at, |b| b.to).max(*at);
+            split.rows_between(*at, to).unwrap_or(0)
         });
         if version != cut && (other || rows.sum::<u64>() > max_rows) {
             break;
@@ -93,13 +93,13 @@ pub fn next_ranges(
         seen.extend(new.into_iter().flatten());
         cut = version;
     }
-    let ranges = chains.iter().filter_map(|(id, chain, from)| {
-        let to = chain.border_at(cut)?.to;
+    let ranges = splits.iter().filter_map(|(id, split, from)| {
+        let to = split.border_at(cut)?.to;
         (to > *from).then(|| {
             (
                 (*id).clone(),
                 PlanRange {
-                    epoch: chain.epoch,
+                    epoch: split.epoch,
                     from: *from,
                     to,
                 },
@@ -113,12 +113,12 @@ pub fn next_ranges(
 fn schemas<'a>(
     input: &'a State,
     table: &str,
-    chains: &[(&SplitId, &SplitState, i64)],
+    splits: &[(&SplitId, &SplitState, i64)],
 ) -> BTreeMap<u64, BTreeSet<&'a str>> {
     let mut by_version: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
-    let by_chain: BTreeMap<&SplitId, (&SplitState, i64)> = chains
+    let by_split: BTreeMap<&SplitId, (&SplitState, i64)> = splits
         .iter()
-        .map(|(id, chain, at)| (*id, (*chain, *at)))
+        .map(|(id, split, at)| (*id, (*split, *at)))
         .collect();
     for live in input.live.values().filter(|l| l.file.role == Role::Rows) {
         if live
@@ -130,11 +130,11 @@ fn schemas<'a>(
             continue;
         }
         for range in &live.file.ranges {
-            let Some((chain, at)) = by_chain.get(&range.chain).filter(|(_, at)| range.to > *at)
+            let Some((split, at)) = by_split.get(&range.split).filter(|(_, at)| range.to > *at)
             else {
                 continue;
             };
-            if let Some(version) = chain.version_of(range.from.max(*at)) {
+            if let Some(version) = split.version_of(range.from.max(*at)) {
                 let schemas = by_version.entry(version).or_default();
                 schemas.insert(&live.file.schema);
             }

@@ -37,7 +37,7 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
     let mut declared = rules::declared_rules(host, config)?;
     // Rules that do not come up leave nothing where there is nothing yet.
     if matches!(&declared, Some((_, Err(_))))
-        && store::open_existing(&config.sink.at)?.is_none()
+        && store::open_existing(&config.sink.url)?.is_none()
         && let Some((_, Err(error))) = declared
     {
         return Err(error);
@@ -68,7 +68,7 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
     let (store, mut log) = open_zone(host, config, &tables, &begun)?;
     let first = host.declared.last().is_none();
     let Built { parts, chain } = rules::at_start(host, config, &mut log, declared)?;
-    let built_of = log.state().rules_gen();
+    let built_of = log.state().generation();
 
     let policy = connector.policy();
     not_recreated(&log, &topics, policy)?;
@@ -79,7 +79,7 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
         group_is_ahead(host, &mut log, acknowledge.as_ref(), &topics)?;
     }
     // Another process put other rules in force since they were built.
-    if log.state().rules_gen() != built_of {
+    if log.state().generation() != built_of {
         return Err(other_rules(log.state()));
     }
 
@@ -124,7 +124,7 @@ pub fn begun(
 ) -> Result<Begun> {
     let name = LogName::new(&config.name, &config.sink.zone);
     let there = retry(host, || {
-        let Some(store) = store::open_existing(&config.sink.at)? else {
+        let Some(store) = store::open_existing(&config.sink.url)? else {
             return Ok(false);
         };
         for table in tables {
@@ -145,7 +145,7 @@ pub fn open_zone(
 ) -> Result<(Arc<dyn Store>, Log)> {
     let name = LogName::new(&config.name, &config.sink.zone);
     let store = retry(host, || {
-        let store = store::open(&config.sink.at)?;
+        let store = store::open(&config.sink.url)?;
         for table in tables {
             store::probe(&store, &name.dir(), table)?;
         }
@@ -168,20 +168,20 @@ pub fn open_zone(
     Ok((store, log))
 }
 
-/// A chain of the same topic name and partition under another topic id: the topic was deleted and created again.
+/// A split of the same topic name and partition under another topic id: the topic was deleted and created again.
 fn not_recreated(log: &Log, topics: &[TopicInfo], policy: Policy) -> Result<()> {
     if policy.reads_recreated {
         return Ok(());
     }
     for topic in topics {
-        let current: BTreeSet<&SplitId> = topic.partitions.iter().map(|p| &p.chain).collect();
+        let current: BTreeSet<&SplitId> = topic.partitions.iter().map(|p| &p.split).collect();
         let mut old = log
             .state()
-            .chains
+            .splits
             .iter()
             .filter(|(_, c)| c.topic == *topic.name);
-        if let Some((chain, _)) = old.find(|(chain, _)| !current.contains(chain)) {
-            return Err(recreated(&topic.name, chain.as_str(), &topic.id));
+        if let Some((split, _)) = old.find(|(split, _)| !current.contains(split)) {
+            return Err(recreated(&topic.name, split.as_str(), &topic.id));
         }
     }
     Ok(())
@@ -194,22 +194,22 @@ pub fn recreated(topic: &str, was: &str, now: &str) -> Error {
         .hint("its offsets mean other records now; source.on.topic.recreated = \"continue\" reads the new topic from its beginning")
 }
 
-pub fn open_at(chain: &SplitId, tp: &TopicPartition, at: i64, start: &str) -> Open {
+pub fn open_at(split: &SplitId, tp: &TopicPartition, at: i64, start: &str) -> Open {
     Open {
-        chain: chain.clone(),
+        split: split.clone(),
         topic: tp.topic.to_string(),
         partition: tp.partition,
-        at,
+        offset: at,
         start: start.to_owned(),
     }
 }
 
 /// A partition whose records are all new.
 pub fn open_at_low(partition: &PartitionInfo) -> Open {
-    open_at(&partition.chain, &partition.tp, partition.low, "earliest")
+    open_at(&partition.split, &partition.tp, partition.low, "earliest")
 }
 
-/// W1. A chain whose topic name was read before is a recreated topic or a new partition: its records are all new,
+/// W1. A split whose topic name was read before is a recreated topic or a new partition: its records are all new,
 /// whatever `source.start` says.
 fn pin_starts(
     host: &Host,
@@ -219,24 +219,24 @@ fn pin_starts(
 ) -> Result<()> {
     let mut opens = Vec::new();
     for topic in topics {
-        let chains = &log.state().chains;
+        let splits = &log.state().splits;
         if topic
             .partitions
             .iter()
-            .all(|p| chains.contains_key(&p.chain))
+            .all(|p| splits.contains_key(&p.split))
         {
             continue;
         }
-        let read_before = chains.values().any(|c| c.topic == *topic.name);
+        let read_before = splits.values().any(|c| c.topic == *topic.name);
         if read_before {
             let new = topic.partitions.iter();
-            let new = new.filter(|p| !chains.contains_key(&p.chain));
+            let new = new.filter(|p| !splits.contains_key(&p.split));
             opens.extend(new.map(open_at_low));
         } else {
             let asked = connector.start();
             let starts = retry(host, || connector.starts(topic))?;
-            let new = starts.iter().filter(|p| !chains.contains_key(&p.chain));
-            opens.extend(new.map(|p| open_at(&p.chain, &p.tp, p.next, &asked)));
+            let new = starts.iter().filter(|p| !splits.contains_key(&p.split));
+            opens.extend(new.map(|p| open_at(&p.split, &p.tp, p.next, &asked)));
         }
     }
     if !opens.is_empty() {
@@ -249,7 +249,7 @@ fn pin_starts(
 fn still_there(host: &Host, log: &mut Log, topics: &[TopicInfo], policy: Policy) -> Result<()> {
     let mut gaps = Vec::new();
     for partition in topics.iter().flat_map(|t| &t.partitions) {
-        let Some(at) = log.state().chains.get(&partition.chain) else {
+        let Some(at) = log.state().splits.get(&partition.split) else {
             continue;
         };
         if at.to > partition.high {
@@ -279,7 +279,7 @@ fn still_there(host: &Host, log: &mut Log, topics: &[TopicInfo], policy: Policy)
                 ));
             }
             tracing::warn!(at = %partition.tp, from = at.to, to = partition.low, "offsets lost, recorded as a gap");
-            gaps.push(gap(&partition.chain, at.epoch, at.to, partition.low));
+            gaps.push(gap(&partition.split, at.epoch, at.to, partition.low));
         }
     }
     if !gaps.is_empty() {
@@ -288,29 +288,29 @@ fn still_there(host: &Host, log: &mut Log, topics: &[TopicInfo], policy: Policy)
     Ok(())
 }
 
-/// R4: does a position that was passed on, such as a group's offset, lie above all that its chain ever reached? The group is read first, and the log again
+/// R4: does a position that was passed on, such as a group's offset, lie above all that its split ever reached? The group is read first, and the log again
 /// after it: another process of this pipeline may have committed in between, and that is no news. Said once.
 fn group_is_ahead(
     host: &Host,
     log: &mut Log,
-    hears: &dyn Acknowledge,
+    group: &dyn Acknowledge,
     topics: &[TopicInfo],
 ) -> Result<()> {
     let partitions = || topics.iter().flat_map(|t| &t.partitions);
     let tps: Vec<TopicPartition> = partitions().map(|p| p.tp.clone()).collect();
-    let mirrored = match hears.committed(&tps) {
-        Ok(mirrored) => mirrored,
+    let offsets = match group.committed(&tps) {
+        Ok(offsets) => offsets,
         Err(error) => {
             tracing::debug!(%error, "group offsets cannot be read; the log does not need them");
             return Ok(());
         }
     };
     let ahead = |log: &Log| -> Vec<(TopicPartition, i64, i64, bool)> {
-        let chains = &log.state().chains;
+        let splits = &log.state().splits;
         let of = |p: &PartitionInfo| {
-            let (at, group) = (chains.get(&p.chain)?, *mirrored.get(&p.tp)?);
+            let (at, offset) = (splits.get(&p.split)?, *offsets.get(&p.tp)?);
             let is_new = at.peak == at.start();
-            (group > at.peak).then(|| (p.tp.clone(), group, at.to, is_new))
+            (offset > at.peak).then(|| (p.tp.clone(), offset, at.to, is_new))
         };
         partitions().filter_map(of).collect()
     };
@@ -319,11 +319,11 @@ fn group_is_ahead(
     }
     retry(host, || log.refresh())?;
     let found = ahead(log);
-    let Some((tp, group, to, _)) = found.first() else {
+    let Some((tp, offset, to, _)) = found.first() else {
         return Ok(());
     };
-    let at = format!("{tp}: group {group}, log {to}");
-    let (group, partitions) = (hears.name(), found.len());
+    let at = format!("{tp}: group {offset}, log {to}");
+    let (group, partitions) = (group.name(), found.len());
     if found.iter().all(|(_, _, _, is_new)| *is_new) {
         tracing::warn!(
             group,
@@ -351,7 +351,7 @@ fn assign(log: &Log, topics: &[TopicInfo], tasks_max: usize) -> Vec<Vec<Position
     let all: Vec<Position> = topics
         .iter()
         .flat_map(|t| &t.partitions)
-        .filter_map(|p| position(log.state(), &p.chain))
+        .filter_map(|p| position(log.state(), &p.split))
         .collect();
     let tasks = tasks_max.min(all.len()).max(1);
     let mut assigned = vec![Vec::new(); tasks];

@@ -97,14 +97,14 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
     }
     drop(to_committer);
     let committer = Committer {
-        rules_gen: log.state().rules_gen(),
+        generation: log.state().generation(),
         log,
         base,
         hand_ins,
         tasks: to_tasks,
         owned: assigned
             .iter()
-            .map(|p| p.iter().map(|p| p.chain.clone()).collect())
+            .map(|p| p.iter().map(|p| p.split.clone()).collect())
             .collect(),
         found: finds,
         swaps,

@@ -98,7 +98,7 @@ pub struct OffsetRange {
 /// What a batch accounts for, wider than its records where offsets are missing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Covers {
-    pub chain: SplitId,
+    pub split: SplitId,
     pub epoch: u64,
     pub tp: TopicPartition,
     pub range: OffsetRange,
@@ -333,7 +333,7 @@ mod tests {
         );
         builder.push(6, None, None, Some(b"c"), none());
         let covers = Covers {
-            chain: SplitId::kafka("c", "t", 0),
+            split: SplitId::kafka("c", "t", 0),
             epoch: 0,
             tp: TopicPartition {
                 topic: "t".into(),

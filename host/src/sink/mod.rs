@@ -30,7 +30,7 @@ pub struct Sealed {
     /// W2: the proved version when the first offset of this attempt was covered, so never after its first file was named.
     pub base: u64,
     pub files: Vec<Box<dyn Finish>>,
-    /// One per chain, chained on the span sealed before.
+    /// One per split; each begins where the span that was sealed before ends.
     pub spans: Vec<Span>,
     /// User counters since the last seal: (transform, counter, amount).
     pub counters: Vec<(String, String, u64)>,

@@ -79,7 +79,7 @@ pub struct TopicInfo {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionInfo {
-    pub chain: SplitId,
+    pub split: SplitId,
     pub tp: TopicPartition,
     /// First offset that is still there.
     pub low: i64,

@@ -9,7 +9,7 @@ use crate::record::{SplitId, TopicPartition};
 /// Offsets `[from, to)` that were to be read and are gone. `to` is where reading could go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostRange {
-    pub chain: SplitId,
+    pub split: SplitId,
     pub tp: TopicPartition,
     pub from: i64,
     pub to: i64,
@@ -69,7 +69,7 @@ impl Lost {
     pub fn of(at: &Position, low: i64, high: i64) -> Option<Lost> {
         let range = |from, to| {
             vec![LostRange {
-                chain: at.chain.clone(),
+                split: at.split.clone(),
                 tp: at.tp.clone(),
                 from,
                 to,

@@ -17,10 +17,10 @@ use crate::record::{Batch, SplitId, TopicPartition};
 /// being changed, may refuse for a moment.
 pub const REFUSED_FOR: Duration = Duration::from_secs(30);
 
-/// A chain and where reading it goes on.
+/// A split and where reading it goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
-    pub chain: SplitId,
+    pub split: SplitId,
     pub epoch: u64,
     pub tp: TopicPartition,
     /// Next offset to read.
@@ -29,29 +29,29 @@ pub struct Position {
 
 /// One task's share of a source.
 pub trait Source: Send + fmt::Debug {
-    /// The next batch, within about `wait`. `None`: nothing came. Batches of one chain follow each other without a hole:
+    /// The next batch, within about `wait`. `None`: nothing came. Batches of one split follow each other without a hole:
     /// each `covers.range.from` is the position where the one before ended. An empty batch may advance over a gap.
     fn next(&mut self, wait: Duration) -> Result<Option<Batch>>;
 
-    /// Go back (or on) to these positions; chains not named keep theirs. What was fetched and not given is dropped.
+    /// Go back (or on) to these positions; splits not named keep theirs. What was fetched and not given is dropped.
     fn seek(&mut self, positions: &[Position]) -> Result<()>;
 
-    /// Also read these chains from now on.
+    /// Also read these splits from now on.
     fn assign(&mut self, positions: &[Position]) -> Result<()>;
 
-    /// Read these chains no more: somebody else does from now on. A source whose chains nobody takes away need not know how.
-    fn revoke(&mut self, chains: &[SplitId]) -> Result<()> {
+    /// Read these splits no more: somebody else does from now on. A source whose splits nobody takes away need not know how.
+    fn revoke(&mut self, splits: &[SplitId]) -> Result<()> {
         Err(Error::new(
             Kind::Bug,
             "source.revoke",
-            format!("{chains:?} are taken from a source that keeps what it reads"),
+            format!("{splits:?} are taken from a source that keeps what it reads"),
         ))
     }
 
     /// Stop or go on fetching: memory is short, or the log is not taking commits.
     fn pause(&mut self, paused: bool) -> Result<()>;
 
-    /// True when every chain stands where its end was when the source was opened (`available-now`).
+    /// True when every split stands where its end was when the source was opened (`available-now`).
     fn caught_up(&self) -> bool;
 
     /// Records known to be waiting behind the positions, for progress lines.

@@ -113,7 +113,7 @@ impl Bars {
         self.with(&c.pipeline, |bar| {
             bar.version = c.version;
             bar.rows += c.ledger.rows.written;
-            bar.letters += c.ledger.letters;
+            bar.letters += c.ledger.dead_letters;
             bar.read += c.ledger.records.read;
             bar.lag = c.lag.or(bar.lag);
             (bar.said, bar.open) = (None, None);

@@ -119,8 +119,8 @@ pub struct Resting {
 pub struct Swapped {
     pub pipeline: String,
     pub version: u64,
-    /// The version whose rules these replace.
-    pub from: u64,
+    /// The generation that these replace.
+    pub replaces: u64,
     /// `transform=plugin@version (config …)` in order.
     pub rules: Vec<String>,
     pub actor: String,
@@ -243,7 +243,7 @@ impl CommitReport {
         let Ledger {
             records,
             rows,
-            letters,
+            dead_letters,
         } = &self.ledger;
         let busy = self.durations.total();
         let sources: Vec<Value> = self.topics().iter().map(|t| self.source_json(t)).collect();
@@ -269,7 +269,7 @@ impl CommitReport {
             "sources": sources,
             "sink": { "description": self.sink, "numOutputRows": rows.written },
             "lag": self.lag,
-            "deadLetters": letters,
+            "deadLetters": dead_letters,
             "duplicates": rows.duplicates,
             "counters": self.counters,
             "files": self.files,
@@ -331,7 +331,7 @@ pub(super) fn log_committed(c: &CommitReport) {
         offsets = c.offsets(),
         records = c.ledger.records.read,
         rows = c.ledger.rows.written,
-        letters = c.ledger.letters,
+        dead_letters = c.ledger.dead_letters,
         duplicates = c.ledger.rows.duplicates,
         files = c.files,
         bytes = c.bytes,
@@ -364,7 +364,7 @@ pub(super) fn log_swapped(s: &Swapped) {
     tracing::info!(
         pipeline = s.pipeline,
         version = s.version,
-        from = s.from,
+        replaces = s.replaces,
         rules = s.rules.join(" "),
         actor = s.actor,
         reason = s.reason,
@@ -398,7 +398,7 @@ pub(super) fn log_stopped(s: &Stopped) {
     let Ledger {
         records,
         rows,
-        letters,
+        dead_letters,
     } = &s.ledger;
     let Some(Failure { error, hint }) = &s.failure else {
         tracing::info!(
@@ -408,7 +408,7 @@ pub(super) fn log_stopped(s: &Stopped) {
             commits = s.commits,
             records = records.read,
             rows = rows.written,
-            letters,
+            dead_letters,
             duplicates = rows.duplicates,
             files = s.files,
             bytes = s.bytes,
@@ -431,7 +431,7 @@ pub(super) fn log_stopped(s: &Stopped) {
         commits = s.commits,
         records = records.read,
         rows = rows.written,
-        letters,
+        dead_letters,
         ms = ms(s.elapsed),
         lag = s.lag,
         "pipeline failed"

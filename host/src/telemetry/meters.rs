@@ -175,7 +175,7 @@ impl Report for Meters {
                 let known = (span.topic.clone(), span.partition);
                 meter.partitions.insert(known);
             }
-            if report.ledger.letters > 0 {
+            if report.ledger.dead_letters > 0 {
                 meter.last_error = Some(report.time / 1000);
             }
             let from = now.saturating_sub(WINDOW);

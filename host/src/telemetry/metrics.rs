@@ -306,7 +306,7 @@ fn tasks(all: &mut Metrics, one: &Shown, now: Duration) {
         ),
         (
             "task_error_metrics_deadletterqueue_produce_requests",
-            float(meter.ledger.letters),
+            float(meter.ledger.dead_letters),
         ),
         ("task_error_metrics_deadletterqueue_produce_failures", 0.0),
         #[expect(clippy::cast_precision_loss, reason = "Prometheus has floats only")]
@@ -415,7 +415,7 @@ fn ours(all: &mut Metrics, one: &Shown) {
         (
             "weir_dead_letters",
             "Rows of the dead-letter table",
-            meter.ledger.letters,
+            meter.ledger.dead_letters,
         ),
         (
             "weir_gap_offsets",

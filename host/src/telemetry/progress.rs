@@ -91,16 +91,16 @@ impl Progress {
     /// The process was told to end. Said on stderr at any level of logging, with what it may have to wait for.
     pub fn stopping(&self, grace: Duration) {
         let within = time(grace);
-        self.told(&format!(
+        self.say(&format!(
             "stopping: what was read is committed first, within {within}; a second signal ends the process at once, which loses nothing either"
         ));
         for (pipeline, why) in self.waits().iter() {
-            self.told(&format!("{pipeline} is waiting for {why}"));
+            self.say(&format!("{pipeline} is waiting for {why}"));
         }
     }
 
     /// A sentence on stderr: a log line where those are shown, else words above the bars.
-    pub fn told(&self, words: &str) {
+    pub fn say(&self, words: &str) {
         match tracing::enabled!(tracing::Level::INFO) {
             true => tracing::info!("{words}"),
             false => aside(format!("{}\n", on_stderr(&printable(words))).as_bytes()),
@@ -256,7 +256,7 @@ pub(super) fn plain(c: &CommitReport) -> String {
             out.push_str(&format!("  {}", plural(n, noun)));
         }
     };
-    add(c.ledger.letters, "dead letter");
+    add(c.ledger.dead_letters, "dead letter");
     add(c.ledger.rows.duplicates, "duplicate");
     out.push_str(&format!(
         "  {} in {}  {:.0} records/s",
@@ -315,7 +315,7 @@ fn end(s: &Stopped) -> String {
         s.version,
         plural(s.ledger.records.read, "record"),
         plural(s.ledger.rows.written, "row"),
-        plural(s.ledger.letters, "dead letter"),
+        plural(s.ledger.dead_letters, "dead letter"),
         plural(s.commits, "commit"),
         time(s.elapsed)
     );

@@ -158,7 +158,7 @@ impl pipeline::Report for Tally {
             sink: sums.sink.clone(),
             tasks: config.tasks_max,
             version: state.version,
-            rules: named(&state.rules.rules),
+            rules: named(&state.rules.transforms),
             lag: sums.total_lag(),
         };
         drop(sums);
@@ -219,8 +219,8 @@ impl pipeline::Report for Tally {
         self.to.swapped(&Swapped {
             pipeline,
             version: committed.version,
-            from: swap.from,
-            rules: swap.rules.iter().map(ToString::to_string).collect(),
+            replaces: swap.replaces,
+            rules: swap.transforms.iter().map(ToString::to_string).collect(),
             actor: swap.actor.clone(),
             reason: swap.reason.clone(),
         });
@@ -305,7 +305,7 @@ impl pipeline::Report for Tally {
             }
             Ending::Failed(error) => {
                 let failure = Failure {
-                    error: error.told(),
+                    error: error.one_line(),
                     hint: error.hint_text().map(str::to_owned),
                 };
                 self.stop(|_| error.kind().code().to_owned(), Some(failure));
@@ -355,7 +355,7 @@ pub fn ledger_of(committed: &Committed) -> Ledger {
         sum.add(&Ledger {
             records: span.records,
             rows: span.rows,
-            letters: span.letters,
+            dead_letters: span.dead_letters,
         });
     }
     sum
@@ -363,10 +363,10 @@ pub fn ledger_of(committed: &Committed) -> Ledger {
 
 fn spans(committed: &Committed, state: &State) -> Vec<SpanReport> {
     let spans = committed.entry.spans.iter().map(|span| {
-        let chain = state.chains.get(&span.chain);
+        let split = state.splits.get(&span.split);
         SpanReport {
-            topic: chain.map_or_else(|| span.chain.to_string(), |c| c.topic.clone()),
-            partition: chain.map_or(0, |c| c.partition),
+            topic: split.map_or_else(|| span.split.to_string(), |c| c.topic.clone()),
+            partition: split.map_or(0, |c| c.partition),
             from: span.from,
             to: span.to,
             records: span.records.read,

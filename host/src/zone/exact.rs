@@ -100,7 +100,7 @@ fn coordinate(rows: &RecordBatch, at: usize) -> String {
     let int = |name| column(name).and_then(|c| c.as_primitive_opt::<Int32Type>());
     match (topic, int(PARTITION), offset, int(ROW)) {
         (Some(topic), Some(partition), Some(offset), Some(row)) => format!(
-            "{}/{}@{} piece {}",
+            "{}/{}@{} row {}",
             topic.value(at),
             partition.value(at),
             offset.value(at),

@@ -46,6 +46,9 @@ const DATA_PAGE_BYTES: usize = 128 << 10;
 /// A row group takes at most this share of its bytes in one write, so that it overshoots its bound by no more.
 const WRITE_SHARE: usize = 4;
 
+/// A store's writer holds back at most about so much (one part) before it goes to the disk.
+const STORE_BUFFER_BYTES: usize = 4 << 20;
+
 /// Leaf columns of a table that are written without a dictionary.
 pub type Plain = BTreeSet<String>;
 
@@ -175,23 +178,23 @@ impl RowsFile {
         self.writer.append_key_value_metadata(note);
     }
 
-    /// These rows are of `chain`, between `from` and `to` (exclusive).
-    pub fn cover(&mut self, chain: &SplitId, from: i64, to: i64, rows: u64) {
+    /// These rows are of `split`, between `from` and `to` (exclusive).
+    pub fn cover(&mut self, split: &SplitId, from: i64, to: i64, rows: u64) {
         if rows == 0 {
             return;
         }
-        match self.ranges.get_mut(chain) {
+        match self.ranges.get_mut(split) {
             Some(range) => {
                 range.from = range.from.min(from);
                 range.to = range.to.max(to);
                 range.rows += rows;
             }
             None => {
-                let chain = chain.clone();
+                let split = split.clone();
                 self.ranges.insert(
-                    chain.clone(),
+                    split.clone(),
                     FileRange {
-                        chain,
+                        split,
                         from,
                         to,
                         rows,
@@ -217,7 +220,7 @@ impl RowsFile {
 
     /// The row group, and what the store holds back of the bytes it was given.
     pub fn memory(&self) -> usize {
-        let store = self.writer.inner().inner.held();
+        let store = self.writer.bytes_written().min(STORE_BUFFER_BYTES);
         let group = |g: &Group| g.columns.iter().map(|c| c.memory_size()).sum();
         store + self.group.as_ref().map_or(0, group)
     }
@@ -227,14 +230,14 @@ impl RowsFile {
         self.close_group().map_err(write_failed)?;
         let out = self.writer.into_inner().map_err(write_failed)?;
         let added = AddedFile {
-            file: self.birth.place.file().to_owned(),
+            id: self.birth.place.file().to_owned(),
             path: self.birth.place.path().to_owned(),
             role: self.birth.role,
             bytes: out.bytes,
             rows: self.rows,
-            sha256: out.sha256(),
+            digest: out.sha256(),
             ranges: self.ranges.into_values().collect(),
-            partition: partition_map(&self.birth.partition),
+            partition_values: partition_map(&self.birth.partition),
             schema: self.schema_digest,
             row_digest: self.digest.text(),
             keys: None,
@@ -324,30 +327,11 @@ fn fallen_back(group: &RowGroupMetaData) -> impl Iterator<Item = String> {
 }
 
 pub fn write_failed(error: ParquetError) -> Error {
-    if let ParquetError::External(e) = error {
-        return match e.downcast::<io::Error>() {
-            Ok(e) => store_failed(*e),
-            Err(e) => failed(ParquetError::External(e)),
-        };
-    }
-    failed(error)
-}
-
-/// What the store's writer said, as it said it: a missing right is no outage.
-fn store_failed(error: io::Error) -> Error {
-    const MESSAGE: &str = "writing a Parquet file failed";
-    let told = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
-    let kind = told.map_or(Kind::StoreUnavailable, Error::kind);
-    let hint = told.and_then(Error::hint_text).map(str::to_owned);
-    let failed = Error::new(kind, "zone.write", MESSAGE).source(error);
-    match hint {
-        Some(hint) => failed.hint(hint),
-        None => failed,
-    }
-}
-
-fn failed(error: ParquetError) -> Error {
-    Error::new(Kind::Bug, "zone.write", "writing a Parquet file failed").source(error)
+    let kind = match &error {
+        ParquetError::External(e) if e.is::<io::Error>() => Kind::StoreUnavailable,
+        _ => Kind::Bug,
+    };
+    Error::new(kind, "zone.write", "writing a Parquet file failed").source(error)
 }
 
 impl From<ParquetError> for Error {

@@ -274,7 +274,7 @@ impl KeyStream {
     pub fn open(file: Located, said: &AddedFile, scheme: &KeyScheme) -> Result<KeyStream> {
         debug_assert_eq!(said.role, Role::Keys);
         let path = file.path().to_owned();
-        if file.sha256()? != said.sha256 {
+        if file.sha256()? != said.digest {
             return Err(corrupt(&path, "its bytes are not those that the log says"));
         }
         let rows = FileRows::open(file, |_| true)?;

@@ -40,36 +40,36 @@ const BATCH_ROWS: usize = 8192;
 /// Bytes fetched at a time where a file is read from end to end.
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// `[from, to)` of a chain, and the coordinates its rows carry.
+/// `[from, to)` of a split, and the coordinates its rows carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChainRange {
-    pub chain: SplitId,
+pub struct SplitRange {
+    pub split: SplitId,
     pub topic: Arc<str>,
     pub partition: i32,
     pub from: i64,
     pub to: i64,
 }
 
-/// Rows of one chain, in the schema of the whole reading.
+/// Rows of one split, in the schema of the whole reading.
 #[derive(Clone, Debug)]
 pub struct Rows {
-    pub chain: SplitId,
+    pub split: SplitId,
     pub batch: RecordBatch,
 }
 
-/// Streams rows of many files. Order: files as given, then as written; a batch is of one chain.
+/// Streams rows of many files. Order: files as given, then as written; a batch is of one split.
 pub struct RowReader {
     store: Arc<dyn Store>,
     name: LogName,
     fitting: Fitting,
     changed: Changed,
-    files: VecDeque<(AddedFile, Vec<ChainRange>)>,
-    current: Option<(FileRows, Vec<ChainRange>)>,
+    files: VecDeque<(AddedFile, Vec<SplitRange>)>,
+    current: Option<(FileRows, Vec<SplitRange>)>,
     ready: VecDeque<Rows>,
 }
 
 /// The files of role `rows` that hold rows of the ranges.
-pub fn overlapping(files: &[AddedFile], ranges: &[ChainRange]) -> Vec<AddedFile> {
+pub fn overlapping(files: &[AddedFile], ranges: &[SplitRange]) -> Vec<AddedFile> {
     let files = with_parts(files, ranges).into_iter();
     files.map(|(file, _)| file).collect()
 }
@@ -77,16 +77,16 @@ pub fn overlapping(files: &[AddedFile], ranges: &[ChainRange]) -> Vec<AddedFile>
 /// With the ranges that each has rows of.
 fn with_parts(
     files: &[AddedFile],
-    ranges: &[ChainRange],
-) -> VecDeque<(AddedFile, Vec<ChainRange>)> {
-    let by_chain: BTreeMap<&SplitId, &ChainRange> = ranges.iter().map(|r| (&r.chain, r)).collect();
+    ranges: &[SplitRange],
+) -> VecDeque<(AddedFile, Vec<SplitRange>)> {
+    let by_split: BTreeMap<&SplitId, &SplitRange> = ranges.iter().map(|r| (&r.split, r)).collect();
     let mut wanted = VecDeque::new();
     for file in files.iter().filter(|file| file.role == Role::Rows) {
         let overlap = file.ranges.iter().filter_map(|of| {
-            let range = by_chain.get(&of.chain)?;
+            let range = by_split.get(&of.split)?;
             (of.from < range.to && range.from < of.to).then(|| (*range).clone())
         });
-        let overlap: Vec<ChainRange> = overlap.collect();
+        let overlap: Vec<SplitRange> = overlap.collect();
         if !overlap.is_empty() {
             wanted.push_back((file.clone(), overlap));
         }
@@ -117,7 +117,7 @@ pub fn read_rows(
     store: &Arc<dyn Store>,
     name: &LogName,
     files: &[AddedFile],
-    ranges: &[ChainRange],
+    ranges: &[SplitRange],
     fitting: Fitting,
 ) -> RowReader {
     RowReader {
@@ -189,7 +189,7 @@ impl std::fmt::Debug for RowReader {
 
 fn select(
     batch: &RecordBatch,
-    range: &ChainRange,
+    range: &SplitRange,
     fitting: &Fitting,
     changed: &mut Changed,
 ) -> Result<Option<Rows>> {
@@ -218,13 +218,13 @@ fn select(
         _ => filter_record_batch(batch, &mask).map_err(|e| decode_failed(e, ""))?,
     };
     Ok(Some(Rows {
-        chain: range.chain.clone(),
+        split: range.split.clone(),
         batch: fitting.fit(&batch, changed)?,
     }))
 }
 
 /// False only where statistics prove that the group has no row of the range.
-fn may_hold(group: &RowGroupMetaData, range: &ChainRange) -> bool {
+fn may_hold(group: &RowGroupMetaData, range: &SplitRange) -> bool {
     let statistics = |name: &str| {
         let column = group
             .columns()
@@ -350,8 +350,8 @@ pub fn verify_file(
         }
     };
     let sha256 = located.sha256()?;
-    differ("sha256", &file.sha256, &sha256);
-    if sha256 != file.sha256 {
+    differ("sha256", &file.digest, &sha256);
+    if sha256 != file.digest {
         return Ok(wrong);
     }
     let rows = FileRows::open(located, |_| true)?;

@@ -1,8 +1,8 @@
 //! The RAW sink: rows and dead letters of one task into one open file per table, sealed together.
 //!
-//! The chain's columns come first, then the original bytes where asked for (`_value`, `_key`, `_headers`), then the system
-//! columns. A chain that carries columns under the names and types of system columns through (an empty chain does) gets
-//! them replaced by the host's own. One file holds at most one chain per topic and partition, so that in a file a
+//! The columns of the transforms come first, then the original bytes where asked for (`_value`, `_key`, `_headers`), then the
+//! system columns. Transforms that hand columns with the names and types of system columns through (no transform at all does)
+//! get them replaced by the host's own. One file holds at most one split per topic and partition, so that in a file a
 //! coordinate names one record even after a topic was recreated.
 
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ pub struct ZoneSink {
     options: ZoneOptions,
     base: Base,
     open: Option<Open>,
-    /// Where each chain stands after the last seal.
+    /// Where each split stands after the last seal.
     next: BTreeMap<SplitId, i64>,
     /// Per table, see [`Plain`].
     plain: BTreeMap<String, Plain>,
@@ -76,7 +76,7 @@ struct Open {
 struct OpenFile {
     table: String,
     role: Role,
-    chains: BTreeMap<TopicPartition, SplitId>,
+    splits: BTreeMap<TopicPartition, SplitId>,
     file: RowsFile,
 }
 
@@ -125,12 +125,12 @@ impl ZoneSink {
             let table = table_of(&self.options.letters_table, &batch.covers.tp.topic)?;
             let offset = |letter: &DeadLetter| batch.offset.value(letter.record as usize);
             let offsets = (offset(first), offset(last));
-            self.append(batch, table, Role::Letters, (fields, &columns), offsets)?;
+            self.append(batch, table, Role::DeadLetters, (fields, &columns), offsets)?;
         }
         Ok(())
     }
 
-    /// Extends the span of the batch's chain.
+    /// Extends the span of the batch's split.
     fn cover(&mut self, batch: &Batch, applied: &Applied) -> Result<()> {
         let covers = &batch.covers;
         let open = self.open.get_or_insert_with(|| Open {
@@ -141,12 +141,12 @@ impl ZoneSink {
             counters: BTreeMap::new(),
         });
         let expected = |span: Option<&Span>| span.map(|s| (s.epoch, s.to));
-        let span = open.spans.iter_mut().find(|s| s.chain == covers.chain);
+        let span = open.spans.iter_mut().find(|s| s.split == covers.split);
         let before = expected(span.as_deref())
-            .or_else(|| self.next.get(&covers.chain).map(|to| (covers.epoch, *to)));
+            .or_else(|| self.next.get(&covers.split).map(|to| (covers.epoch, *to)));
         if before.is_some_and(|before| before != (covers.epoch, covers.range.from)) {
             return Err(bug("a batch does not begin where the one before it ended")
-                .with("chain", &covers.chain)
+                .with("split", &covers.split)
                 .with("expected", format!("{before:?}"))
                 .with("found", format!("{:?}", (covers.epoch, covers.range.from))));
         }
@@ -154,14 +154,14 @@ impl ZoneSink {
             Some(span) => span,
             None => {
                 open.spans.push(Span {
-                    chain: covers.chain.clone(),
+                    split: covers.split.clone(),
                     epoch: covers.epoch,
                     from: covers.range.from,
                     to: covers.range.from,
                     lost: 0,
                     records: Default::default(),
                     rows: Default::default(),
-                    letters: 0,
+                    dead_letters: 0,
                 });
                 let last = open.spans.len() - 1;
                 &mut open.spans[last]
@@ -170,11 +170,12 @@ impl ZoneSink {
         let mut ledger = Ledger {
             records: span.records,
             rows: span.rows,
-            letters: span.letters,
+            dead_letters: span.dead_letters,
         };
         ledger.add(&applied.ledger);
         span.to = covers.range.to;
-        (span.records, span.rows, span.letters) = (ledger.records, ledger.rows, ledger.letters);
+        (span.records, span.rows, span.dead_letters) =
+            (ledger.records, ledger.rows, ledger.dead_letters);
         for (transform, counter, amount) in &applied.counters {
             let key = (transform.clone(), counter.clone());
             *open.counters.entry(key).or_default() += amount;
@@ -279,9 +280,9 @@ impl ZoneSink {
             open.table == table
                 && open.role == role
                 && open
-                    .chains
+                    .splits
                     .get(&covers.tp)
-                    .is_none_or(|chain| *chain == covers.chain)
+                    .is_none_or(|split| *split == covers.split)
         };
         let found = self
             .open
@@ -294,7 +295,7 @@ impl ZoneSink {
                 file: self.create(&table, role, &schema)?,
                 table,
                 role,
-                chains: BTreeMap::new(),
+                splits: BTreeMap::new(),
             }),
         };
         let Some(open) = &mut self.open else {
@@ -311,10 +312,10 @@ impl ZoneSink {
                     .with("table", &open.table),
             );
         }
-        open.chains.insert(covers.tp.clone(), covers.chain.clone());
+        open.splits.insert(covers.tp.clone(), covers.split.clone());
         open.file.write(columns, rows)?;
         open.file
-            .cover(&covers.chain, offsets.0, offsets.1 + 1, rows as u64);
+            .cover(&covers.split, offsets.0, offsets.1 + 1, rows as u64);
         Ok(())
     }
 
@@ -343,7 +344,7 @@ impl ZoneSink {
             (a.added().role, &a.added().path).cmp(&(b.added().role, &b.added().path))
         });
         for span in &open.spans {
-            self.next.insert(span.chain.clone(), span.to);
+            self.next.insert(span.split.clone(), span.to);
         }
         let counters = open.counters.into_iter().map(|((t, c), n)| (t, c, n));
         Ok(Sealed {
@@ -438,7 +439,7 @@ fn original_fields() -> [FieldRef; 3] {
     ]
 }
 
-/// The chain's own sums are believed nowhere: what is written must be what the ledger says.
+/// The split's own sums are believed nowhere: what is written must be what the ledger says.
 fn check(batch: &Batch, applied: &Applied) -> Result<()> {
     let rows = applied.table.rows;
     let length = |column: &Column| column.values.len() == if column.constant { 1 } else { rows };
@@ -458,7 +459,7 @@ fn check(batch: &Batch, applied: &Applied) -> Result<()> {
         || !applied.table.columns.iter().all(length)
     {
         "rows that differ from their ledger or their columns"
-    } else if applied.ledger.letters != applied.letters.len() as u64 {
+    } else if applied.ledger.dead_letters != applied.letters.len() as u64 {
         "letters that differ from their ledger"
     } else if !applied.record.is_sorted()
         || !applied.letters.is_sorted_by_key(|l| l.record)
@@ -469,8 +470,8 @@ fn check(batch: &Batch, applied: &Applied) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(bug(&format!("the chain gave {wrong}"))
-        .with("chain", &batch.covers.chain)
+    Err(bug(&format!("the split gave {wrong}"))
+        .with("split", &batch.covers.split)
         .with("from", range.from)
         .with("to", range.to))
 }

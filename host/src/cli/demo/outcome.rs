@@ -54,7 +54,7 @@ struct Pipeline {
     commits: u64,
     records: crate::chain::Records,
     rows: crate::chain::Rows,
-    letters: u64,
+    dead_letters: u64,
     closes: bool,
     /// Files, log and digests agree; else what does not.
     problems: Vec<String>,
@@ -90,7 +90,7 @@ impl Zone {
             .map(|n| n.to_string_lossy().into_owned())
             .unwrap_or_default();
         let name = LogName::new(pipeline, zone);
-        let store = store::open_url(&format!("file:{}", root.display()))?;
+        let store = store::open(&format!("file:{}", root.display()))?;
         let clock = SystemClock::shared();
         let writer = Writer::this_process(clock.as_ref());
         let log = Log::open(store.clone(), name.clone(), clock, writer)?.ok_or_else(|| {
@@ -114,7 +114,7 @@ impl Zone {
         for file in self
             .files(Role::Rows)
             .into_iter()
-            .chain(self.files(Role::Letters))
+            .chain(self.files(Role::DeadLetters))
         {
             let (table, rest) = file.path.split_once('/').unwrap_or((&file.path, ""));
             let tree = tables.entry(table.to_owned()).or_default();
@@ -143,7 +143,7 @@ impl Zone {
         let Ledger {
             records,
             rows,
-            letters,
+            dead_letters,
         } = totals;
         Ok(Pipeline {
             name: self.name.pipeline.clone(),
@@ -151,7 +151,7 @@ impl Zone {
             commits: self.log.version(),
             records,
             rows,
-            letters,
+            dead_letters,
             closes: totals.closes(),
             problems,
             tables,
@@ -166,7 +166,7 @@ pub fn read(places: &Places, produced: &Tally, kill: Option<Kill>) -> Result<Out
         raw_zone.pipeline(&places.raw)?,
         processed_zone.pipeline(&places.processed)?,
     );
-    let letters = raw_zone.files(Role::Letters);
+    let letters = raw_zone.files(Role::DeadLetters);
     let mut rejects = BTreeMap::new();
     for ((code, field), n) in deadletter::counts(&raw_zone.store, &raw_zone.name, &letters)? {
         let field = field.map_or_else(String::new, |f| format!(" in {f}"));
@@ -187,7 +187,7 @@ pub fn read(places: &Places, produced: &Tally, kill: Option<Kill>) -> Result<Out
         check(
             "malformed messages are dead letters, whole",
             produced.malformed,
-            raw.letters - raw.rows.refused,
+            raw.dead_letters - raw.rows.refused,
         ),
         check(
             "bad books are dead letters, their siblings are not",
@@ -383,7 +383,7 @@ fn sample_letters(zone: &Zone, files: &[AddedFile]) -> Result<Vec<Vec<String>>> 
         }
         let piece = letter
             .row
-            .map_or_else(String::new, |row| format!(" piece {row}"));
+            .map_or_else(String::new, |row| format!(" row {row}"));
         table.push(vec![
             format!(
                 "{}/{}@{}{piece}",

@@ -14,7 +14,7 @@ use crate::commit::{self, Rule};
 use crate::config;
 use crate::error::Result;
 use crate::http::client::{Carries, Client, segment};
-use crate::operations::swap::{self, Standing, SwapPlanner, Swapped, Wanted};
+use crate::operations::swap::{self, SwapPlanner, SwapState, Swapped, Wanted};
 use crate::operations::{Change, Columns, Effect, Refused, short};
 use crate::plugin::{Places, Plugins};
 
@@ -50,8 +50,8 @@ pub(super) struct SwapArgs {
 pub(super) struct RollbackArgs {
     #[command(flatten)]
     which: Which,
-    /// To the rules of this gen (see `history`); default: the newest ones before those in force that are not blocked
-    #[arg(long, value_name = "GEN")]
+    /// To the rules of this generation (see `history`); default: the newest ones before those in force that are not blocked
+    #[arg(long, value_name = "GENERATION")]
     to: Option<u64>,
     #[command(flatten)]
     how: How,
@@ -77,16 +77,16 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 pub(super) fn swap(args: &SwapArgs) -> Result<Exit> {
     let wanted = args.wanted()?;
     if let Some(client) = args.which.client()? {
-        let rules: serde_json::Map<String, Value> = (wanted.rules.into_iter())
+        let transforms: serde_json::Map<String, Value> = (wanted.transforms.into_iter())
             .map(|(transform, plugin)| (transform, Value::from(plugin)))
             .collect();
         let asked = json!({
-            "rules": rules, "reload": wanted.reload, "allow_breaking": wanted.allow_breaking,
+            "transforms": transforms, "reload": wanted.reload, "allow_breaking": wanted.allow_breaking,
             "force": wanted.force,
         });
         return ask(&client, &args.which, "swap", asked, &args.how);
     }
-    let planned = scene(&args.which)?.swap(&wanted);
+    let planned = planner(&args.which)?.swap(&wanted);
     finish(planned, &args.how, args.which.json)
 }
 
@@ -96,7 +96,7 @@ impl SwapArgs {
             return Err(swap::nothing_named());
         }
         Ok(Wanted {
-            rules: (self.rules.iter().map(|text| swap::rule(text))).collect::<Result<_>>()?,
+            transforms: (self.rules.iter().map(|text| swap::rule(text))).collect::<Result<_>>()?,
             reload: self.reload,
             allow_breaking: self.allow_breaking,
             force: self.force,
@@ -110,11 +110,11 @@ pub(super) fn rollback(args: &RollbackArgs) -> Result<Exit> {
         let asked = json!({ "to": args.to });
         return ask(&client, &args.which, "rollback", asked, &args.how);
     }
-    let planned = scene(&args.which)?.rollback(args.to, &args.how.reason);
+    let planned = planner(&args.which)?.rollback(args.to, &args.how.reason);
     finish(planned, &args.how, args.which.json)
 }
 
-fn scene(which: &Which) -> Result<SwapPlanner> {
+fn planner(which: &Which) -> Result<SwapPlanner> {
     let config = super::super::place::config_of(&which.at, &which.conf, &which.overlay())?;
     let plugins = Plugins::open(Places::of(&config))?;
     Ok(SwapPlanner::open(
@@ -155,12 +155,12 @@ fn finish(planned: Result<swap::SwapPlan, Refused>, how: &How, json: bool) -> Re
         Ok(planned) => planned,
         Err(refused) => return Err(refusal(refused, json)),
     };
-    let told = planned.told();
+    let preview = planned.preview();
     if !json {
-        show(&told);
+        show(&preview);
     }
     let done = match how.dry_run {
-        true => told,
+        true => preview,
         false => planned.execute(how.wait)?,
     };
     match json {
@@ -187,9 +187,9 @@ fn show_breaking(change: Option<&Swapped>, json: bool) {
 
 fn show(change: &Swapped) {
     say(format!(
-        "{}: rules of version {} are in force",
+        "{}: rules of generation {} are in force",
         change.log.trim_start_matches("_system/"),
-        change.from
+        change.replaces
     ));
     let mut rows = vec![
         ["TRANSFORM", "IN FORCE", "BECOMES", "CONFIG"]
@@ -198,9 +198,11 @@ fn show(change: &Swapped) {
     ];
     let build = |r: &Rule| format!("{}@{} {}", r.plugin, r.version, short(&r.component));
     let config = |r: Option<&Rule>| r.map_or_else(|| "-".to_owned(), |r| short(&r.config));
-    let now = &change.replaces;
-    let gone = now.iter().filter(|r| !has(&change.rules, &r.transform));
-    let pairs = change.rules.iter().map(|new| {
+    let now = &change.transforms_before;
+    let gone = now
+        .iter()
+        .filter(|r| !has(&change.transforms, &r.transform));
+    let pairs = change.transforms.iter().map(|new| {
         let old = now.iter().find(|r| r.transform == new.transform);
         (old, Some(new))
     });
@@ -221,22 +223,22 @@ fn show(change: &Swapped) {
     }
     table(&rows);
     show_columns(&change.columns);
-    for digest in &change.bar {
+    for digest in &change.block {
         say(format!("blocks {digest}"));
     }
 }
 
 fn tell(done: &Swapped) {
-    let version = done.version.unwrap_or(done.from);
+    let version = done.version.unwrap_or(done.replaces);
     match (done.state, done.by_process) {
-        (Standing::DryRun, _) => say("dry run: nothing was written"),
-        (Standing::Already, _) => say("these rules are in force already"),
-        (Standing::InForce, true) => {
+        (SwapState::DryRun, _) => say("dry run: nothing was written"),
+        (SwapState::Already, _) => say("these rules are in force already"),
+        (SwapState::InForce, true) => {
             say(format!(
                 "in force after version {version}, in the running process"
             ));
         }
-        (Standing::InForce, false) => say(format!(
+        (SwapState::InForce, false) => say(format!(
             "in force after version {version}; no running process answered, so a `weir run` that comes or goes on takes it from the log"
         )),
     }

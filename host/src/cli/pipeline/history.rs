@@ -33,7 +33,7 @@ pub(super) fn history(args: &HistoryArgs) -> Result<Exit> {
         local_only(&[("--pipeline", args.place.pipeline.is_some())])?;
         let name = segment(&args.place.at);
         let mut title = String::new();
-        let eras = gather(args.last, |before, limit| {
+        let periods = gather(args.last, |before, limit| {
             let before = before.map(|version| version.to_string());
             let limit = Some(limit.clamp(1, 1000).to_string());
             let query = query(&[("before", before), ("limit", limit)]);
@@ -42,23 +42,23 @@ pub(super) fn history(args: &HistoryArgs) -> Result<Exit> {
             let log = history.log.trim_start_matches("_system/");
             title = format!("{log}  in {}", history.url);
             Ok(Page {
-                eras: history.eras,
+                periods: history.periods,
                 more: history.more,
             })
         })?;
-        show(&title, &eras, args.json)?;
+        show(&title, &periods, args.json)?;
         return Ok(Exit::Ok);
     }
     let found = args.place.find()?;
     for name in &found.logs {
         let log = place::open(&found, name)?;
-        let eras = gather(args.last, |before, limit| {
+        let periods = gather(args.last, |before, limit| {
             let picked = pick(log.state(), before, limit);
             page(&found.store, name, &picked)
         })?;
         show(
             &format!("{name}  in {}", found.store.url()),
-            &eras,
+            &periods,
             args.json,
         )?;
     }
@@ -69,29 +69,37 @@ pub(super) fn history(args: &HistoryArgs) -> Result<Exit> {
 fn gather(last: usize, mut get: impl FnMut(Option<u64>, usize) -> Result<Page>) -> Result<Page> {
     let most = if last == 0 { usize::MAX } else { last };
     let mut all = get(None, most)?;
-    while all.more && all.eras.len() < most {
-        let before = all.eras.first().map(|era| era.r#gen);
-        let older = get(before, most - all.eras.len())?;
-        if older.eras.is_empty() {
+    while all.more && all.periods.len() < most {
+        let before = all.periods.first().map(|period| period.generation);
+        let older = get(before, most - all.periods.len())?;
+        if older.periods.is_empty() {
             break;
         }
         all.more = older.more;
-        all.eras.splice(0..0, older.eras);
+        all.periods.splice(0..0, older.periods);
     }
     Ok(all)
 }
 
 fn show(title: &str, found: &Page, json: bool) -> Result<()> {
-    let eras = &found.eras;
+    let periods = &found.periods;
     if json {
-        return eras.iter().try_for_each(say_json);
+        return periods.iter().try_for_each(say_json);
     }
     say_words(title);
     let header = [
-        "GEN", "VERSIONS", "OFFSETS", "RULES", "CONFIG", "SINCE", "BY", "WHY", "NOW",
+        "GENERATION",
+        "VERSIONS",
+        "OFFSETS",
+        "RULES",
+        "CONFIG",
+        "SINCE",
+        "BY",
+        "WHY",
+        "NOW",
     ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    rows.extend(eras.iter().flat_map(lines));
+    rows.extend(periods.iter().flat_map(lines));
     table(&rows);
     if found.more {
         say_words("older ones are left out; -n 0 shows all");
@@ -100,22 +108,22 @@ fn show(title: &str, found: &Page, json: bool) -> Result<()> {
 }
 
 /// Rules or the digests of their configs, one a line; the first line has everything else.
-fn lines(era: &RulesPeriod) -> Vec<Vec<String>> {
-    let to = era.until.map_or_else(String::new, |v| v.to_string());
+fn lines(period: &RulesPeriod) -> Vec<Vec<String>> {
+    let to = period.until.map_or_else(String::new, |v| v.to_string());
     let mut out = Vec::new();
     let offsets = |range: &Range| match (&range.topic, range.partition) {
         (Some(topic), Some(partition)) => {
             format!("{topic}/{partition}@{}-{}", range.from, range.to)
         }
-        _ => format!("{}@{}-{}", range.chain, range.from, range.to),
+        _ => format!("{}@{}-{}", range.split, range.from, range.to),
     };
-    let offsets: Vec<String> = era.ranges.iter().map(offsets).collect();
-    for at in 0..era.rules.len().max(offsets.len()).max(1) {
+    let offsets: Vec<String> = period.ranges.iter().map(offsets).collect();
+    for at in 0..period.transforms.len().max(offsets.len()).max(1) {
         let first = |text: String| if at == 0 { text } else { String::new() };
-        let rule = era.rules.get(at);
+        let rule = period.transforms.get(at);
         out.push(vec![
-            first(era.r#gen.to_string()),
-            first(format!("{}..{to}", era.r#gen + 1)),
+            first(period.generation.to_string()),
+            first(format!("{}..{to}", period.generation + 1)),
             offsets.get(at).cloned().unwrap_or_default(),
             rule.map_or_else(String::new, |r| {
                 format!(
@@ -127,17 +135,17 @@ fn lines(era: &RulesPeriod) -> Vec<Vec<String>> {
                 )
             }),
             rule.map_or_else(String::new, |r| short(&r.config)),
-            first(utc(era.time)),
-            first(era.actor.clone()),
-            first(era.reason.clone()),
-            first(standing(era).to_owned()),
+            first(utc(period.time)),
+            first(period.actor.clone()),
+            first(period.reason.clone()),
+            first(standing(period).to_owned()),
         ]);
     }
     out
 }
 
-fn standing(era: &RulesPeriod) -> &'static str {
-    match (era.in_force, era.blocked) {
+fn standing(period: &RulesPeriod) -> &'static str {
+    match (period.in_force, period.blocked) {
         (true, _) => "in force",
         (false, true) => "blocked",
         (false, false) => "",

@@ -237,7 +237,7 @@ fn status(args: &OneArgs) -> Result<Exit> {
 fn show_log(log: &Logged) {
     let title = log.log.trim_start_matches("_system/");
     say(format!("{title}  in {}  version {}", log.url, log.version));
-    for rule in &log.rules {
+    for rule in &log.transforms {
         say(format!(
             "rules    {}={}@{} {} config {} since version {}",
             rule.transform,
@@ -245,7 +245,7 @@ fn show_log(log: &Logged) {
             rule.version,
             short(&rule.component),
             short(&rule.config),
-            log.r#gen
+            log.generation
         ));
     }
     let closes = if log.closes {
@@ -257,7 +257,7 @@ fn show_log(log: &Logged) {
         "records  {} read, {} rows written, {} dead letters  (ledger {closes})",
         count(log.records.read),
         count(log.rows.written),
-        count(log.letters)
+        count(log.dead_letters)
     ));
     for at in &log.positions {
         say(format!(

@@ -69,7 +69,7 @@ pub(super) fn test(args: &TestArgs) -> Result<Exit> {
 
 fn as_json(check: &Checked) -> serde_json::Value {
     json!({
-        "check": check.name, "ok": check.faults.is_empty(), "told": check.told, "faults": check.faults,
+        "check": check.name, "ok": check.faults.is_empty(), "found": check.found, "faults": check.faults,
         "ms": check.time.as_millis() as u64,
     })
 }
@@ -85,7 +85,7 @@ fn show(subject: &Subject, dir: &Path, checks: &[Checked], failed: usize) {
     ));
     let widest = |text: fn(&Checked) -> &str| checks.iter().map(|c| text(c).chars().count()).max();
     let name = widest(|check| check.name).unwrap_or(0);
-    let told = widest(|check| &check.told).unwrap_or(0);
+    let found = widest(|check| &check.found).unwrap_or(0);
     for check in checks {
         let verdict = if check.faults.is_empty() {
             "ok"
@@ -94,8 +94,8 @@ fn show(subject: &Subject, dir: &Path, checks: &[Checked], failed: usize) {
         };
         let took = time(check.time);
         say(format!(
-            "  {verdict:<6}  {:<name$}  {:<told$}  {took}",
-            check.name, check.told
+            "  {verdict:<6}  {:<name$}  {:<found$}  {took}",
+            check.name, check.found
         ));
     }
     for fault in checks.iter().flat_map(|check| &check.faults) {

@@ -1,4 +1,4 @@
-//! What a Connect worker's file says beyond our own keys: clients, converters, providers, doors. Each is honoured or refused
+//! What a Connect worker's file says beyond our own keys: clients, converters, providers, logins. Each is honoured or refused
 //! by name; what decides nothing here is said once, with the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -317,7 +317,7 @@ impl Reader<'_> {
         out
     }
 
-    // --------------------------------------------------------------- doors
+    // -------------------------------------------------------------- access
 
     fn overrides(&mut self) -> Overrides {
         const KEY: &str = "connector.client.config.override.policy";
@@ -353,7 +353,6 @@ impl Reader<'_> {
             match class.rsplit('.').next().unwrap_or_default() {
                 "FileConfigProvider" => out.insert(name.to_owned(), "file"),
                 "EnvVarConfigProvider" => out.insert(name.to_owned(), "env"),
-                "DirectoryConfigProvider" => out.insert(name.to_owned(), "directory"),
                 "" => {
                     let message = format!("`{key}` is missing");
                     self.problem(&key, problem::MISSING, message, None);
@@ -361,7 +360,7 @@ impl Reader<'_> {
                 }
                 other => {
                     let reason = format!("{other} is a Java class that cannot be loaded");
-                    self.refuse(&key, &reason, "references are ${env:NAME}, ${file:/path:key} and ${directory:/path:name}: write FileConfigProvider, EnvVarConfigProvider or DirectoryConfigProvider, and put the secrets there");
+                    self.refuse(&key, &reason, "references are ${env:NAME} and ${file:/path:key}: write FileConfigProvider or EnvVarConfigProvider, and put the secrets there");
                     continue;
                 }
             };

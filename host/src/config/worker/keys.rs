@@ -32,7 +32,7 @@ pub const STORE_MAP: &str = "store.map.";
 pub const GROUPS: &[&str] = &[
     "Files",
     "REST",
-    "Doors",
+    "Access",
     "Limits of REST",
     "Pipelines",
     "Restarts",
@@ -64,18 +64,16 @@ pub static KEYS: &[WorkerKey] = keys! {
         "Origin that a browser's page may come from; `*` for any. Not set: no page of another origin may ask.";
     "access.control.allow.methods": Shape::Text, Unset, "REST",
         "Methods that such a page may use, as a list. Not set: GET, POST, HEAD.";
-    "rest.auth.read.only": Shape::Text, Unset, "Doors",
+    "rest.auth.read.only": Shape::Text, Unset, "Access",
         "Names, as a list, of those under `rest.auth.basic.` and `rest.auth.bearer.` who may look and change nothing.";
-    "rest.open.to.network": Shape::Flag, Is("false"), "Doors",
+    "rest.open.to.network": Shape::Flag, Is("false"), "Access",
         "Must be `true` to listen beyond this machine without any `rest.auth.*`. Whoever reaches the port can then run plugins, and write files below `rest.files.roots`.";
-    "rest.files.roots": Shape::Text, Derived("the working directory"), "Doors",
+    "rest.files.roots": Shape::Text, Derived("the working directory"), "Access",
         "Directories, as a list, that configs which come by REST may use, with all below them: rules and tables, files of file connectors, `file:` URLs of zones, certificates. Links are followed before it is looked; the daemon's own directories are never among them, those of `store.map.` always are. `/` is every file that this user may open.";
-    "secrets.allow.env": Shape::Text, Unset, "Doors",
+    "secrets.allow.env": Shape::Text, Unset, "Access",
         "Variables, as a list, that `${env:…}` in configs which come by REST may use; `KAFKA_*` is all that begin so. Not set: none. Those that this file itself uses are never among them.";
-    "secrets.allow.files": Shape::Text, Unset, "Doors",
+    "secrets.allow.files": Shape::Text, Unset, "Access",
         "Files, and directories of files, as a list, that `${file:…}` in configs which come by REST may use. Not set: none. Those that this file itself uses are never among them.";
-    "secrets.allow.identity": Shape::Text, Unset, "Doors",
-        "URLs of stores, as a list, that configs which come by REST may reach with the credentials of this machine (environment, profile, instance, ticket cache), with all below them: `s3://lake`; `s3://` is every bucket. Not set: none, they bring their own by reference.";
     "rest.max.body": bytes(KIB, GIB), Is("1MiB"), "Limits of REST",
         "Largest body of a request, other than a plugin.";
     "rest.max.plugin": bytes(KIB, GIB), Is("64MiB"), "Limits of REST",
@@ -125,14 +123,14 @@ pub static PREFIXES: &[WorkerPrefix] = &[
         prefix: BASIC,
         rest: "user",
         values: "reference",
-        group: "Doors",
+        group: "Access",
         doc: "Password of a user, as `${env:…}` or `${file:…}`; a literal one is refused.",
     },
     WorkerPrefix {
         prefix: BEARER,
         rest: "name",
         values: "reference",
-        group: "Doors",
+        group: "Access",
         doc: "Token of somebody who shows it as `Authorization: Bearer`, as `${env:…}` or `${file:…}`; a literal one is refused.",
     },
     WorkerPrefix {

@@ -59,7 +59,7 @@ pub static THEIRS: &[(&str, Fate)] = &[
     (
         "config.providers",
         Honoured(
-            "`FileConfigProvider`, `EnvVarConfigProvider` and `DirectoryConfigProvider`, under any name; others are refused. `param.allowed.paths` adds to `secrets.allow.files`, without which a connector may refer to nothing.",
+            "`FileConfigProvider` and `EnvVarConfigProvider`, under any name; others are refused. `param.allowed.paths` adds to `secrets.allow.files`, without which a connector may refer to nothing.",
         ),
     ),
     (
@@ -224,7 +224,7 @@ pub static FAMILIES: &[(&str, Fate)] = &[
         "rest.",
         Refused {
             unless: &[],
-            reason: "it is no key of Connect's worker or of the daemon, and keys of REST may be doors",
+            reason: "it is no key of Connect's worker or of the daemon, and a key of REST may decide who gets in",
             hint: "take the key out; listeners = http://host:port says where to listen",
         },
     ),

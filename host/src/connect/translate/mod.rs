@@ -3,7 +3,7 @@
 
 mod columns;
 mod converters;
-mod kept;
+mod ignored;
 mod partitioner;
 mod sink;
 mod source;
@@ -19,7 +19,7 @@ use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{Problem, Raw, problem};
 use crate::connectors::CATALOG;
 
-pub use kept::{idle, off};
+pub use ignored::{idle, off};
 pub(crate) use source::client_property;
 pub use transforms::SMT_TABLE;
 
@@ -50,7 +50,7 @@ pub fn translate(
     partitioner::translate(&mut work);
     let start = converters::translate(&mut work);
     transforms::translate(&mut work, start, sample);
-    kept::translate(&mut work);
+    ignored::translate(&mut work);
     work.places(defaults);
     work.strangers();
     work.done()

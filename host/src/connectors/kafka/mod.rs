@@ -57,7 +57,7 @@ pub enum OnDataLoss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTopicRecreated {
     Fail,
-    /// Read the new topic from its beginning, as a new chain.
+    /// Read the new topic from its beginning, as a new split.
     Continue,
 }
 

@@ -53,7 +53,7 @@ fn of_group(group: &str, props: &KafkaProps, topic: &TopicInfo) -> Result<Vec<Po
             .hint("it read another topic of this name: name where to begin (source.start)"));
         }
         positions.push(Position {
-            chain: p.chain.clone(),
+            split: p.split.clone(),
             epoch: 0,
             tp: p.tp.clone(),
             next,

@@ -74,7 +74,7 @@ impl Rate {
 
     fn partition(&self, topic: &Arc<str>, partition: i32) -> PartitionInfo {
         PartitionInfo {
-            chain: SplitId::new(format!("rate/{topic}/{}/{partition}", self.id())),
+            split: SplitId::new(format!("rate/{topic}/{}/{partition}", self.id())),
             tp: TopicPartition {
                 topic: topic.clone(),
                 partition,
@@ -116,7 +116,7 @@ impl Connector for Rate {
 
     fn starts(&self, topic: &TopicInfo) -> Result<Vec<Position>> {
         let first = |p: &PartitionInfo| Position {
-            chain: p.chain.clone(),
+            split: p.split.clone(),
             epoch: 0,
             tp: p.tp.clone(),
             next: p.low,

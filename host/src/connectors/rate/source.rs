@@ -143,7 +143,7 @@ impl RateSource {
             share.at.next += 1;
         }
         let covers = Covers {
-            chain: share.at.chain.clone(),
+            split: share.at.split.clone(),
             epoch: share.at.epoch,
             tp: share.at.tp.clone(),
             range: OffsetRange {
@@ -201,7 +201,7 @@ impl Source for RateSource {
     fn seek(&mut self, positions: &[Position]) -> Result<()> {
         for position in positions {
             let mut shares = self.shares.iter();
-            let index = shares.position(|share| share.at.chain == position.chain);
+            let index = shares.position(|share| share.at.split == position.split);
             let index = index.ok_or_else(|| unknown("rate.seek", position))?;
             self.put(index, position);
         }

@@ -9,14 +9,14 @@ use super::{Batches, InputZone, rows_files};
 use crate::commit::{PlanRange, State};
 use crate::error::{Kind, Result};
 use crate::record::{SplitId, fold};
-use crate::zone::{ChainRange, Fitting, overlapping, schemas};
+use crate::zone::{Fitting, SplitRange, overlapping, schemas};
 
 type PlanRanges = BTreeMap<SplitId, PlanRange>;
 
 impl Batches<'_> {
     /// Before anything is planned: whether the rows to come have columns for this zone.
     pub(super) fn columns_fit(&self, input: &InputZone, ranges: &PlanRanges) -> Result<()> {
-        let ranges = chain_ranges(input.log.state(), ranges);
+        let ranges = split_ranges(input.log.state(), ranges);
         match self.fitting(input, &ranges) {
             Ok(fitting) => self.open_batch(fitting.schema()).map(drop),
             // A file that left with a rewind a moment ago; the plan finds out.
@@ -26,7 +26,7 @@ impl Batches<'_> {
     }
 
     /// How the columns of these rows become those of the own zone.
-    pub(super) fn fitting(&self, input: &InputZone, ranges: &[ChainRange]) -> Result<Fitting> {
+    pub(super) fn fitting(&self, input: &InputZone, ranges: &[SplitRange]) -> Result<Fitting> {
         let zone = self.zone;
         let on = self.source.on_type_change;
         let mut keys = vec![zone.partition_field.clone()];
@@ -54,14 +54,14 @@ impl Batches<'_> {
 }
 
 /// What a plan's ranges are in the zone that is read, as far as it still has them.
-pub fn chain_ranges(state: &State, ranges: &PlanRanges) -> Vec<ChainRange> {
+pub fn split_ranges(state: &State, ranges: &PlanRanges) -> Vec<SplitRange> {
     let known = ranges
         .iter()
-        .filter_map(|(id, range)| Some((id, range, state.chains.get(id)?)));
-    let of = |(id, range, chain): (&SplitId, &PlanRange, &crate::commit::SplitState)| ChainRange {
-        chain: id.clone(),
-        topic: chain.topic.as_str().into(),
-        partition: chain.partition,
+        .filter_map(|(id, range)| Some((id, range, state.splits.get(id)?)));
+    let of = |(id, range, split): (&SplitId, &PlanRange, &crate::commit::SplitState)| SplitRange {
+        split: id.clone(),
+        topic: split.topic.as_str().into(),
+        partition: split.partition,
         from: range.from,
         to: range.to,
     };

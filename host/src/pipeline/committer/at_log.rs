@@ -16,7 +16,7 @@ pub fn seen(log: &Log) -> Seen {
     let state = log.state();
     Seen {
         ready_in: log.ready_in(),
-        rules_gen: state.rules_gen(),
+        generation: state.generation(),
         rewound: state.removed_at,
         ..Seen::default()
     }
@@ -30,9 +30,9 @@ pub fn perform(log: &mut Log, next: Next) -> Event {
         Next::Admit(rules) => Event::Admitted(admit(log, rules)),
         Next::Finish {
             hand_ins,
-            rules_gen,
+            generation,
         } => {
-            let finished = hand_ins.into_iter().map(|h| finished(h, rules_gen));
+            let finished = hand_ins.into_iter().map(|h| finished(h, generation));
             Event::Finished(finished.collect())
         }
         Next::Commit(draft) => Event::Settled(log.commit(draft)),
@@ -89,16 +89,16 @@ pub fn positioned(state: &State, partitions: &[SplitId], because: Because) -> To
     }
 }
 
-fn finished(hand_in: HandIn, rules_gen: u64) -> Finished {
+fn finished(hand_in: HandIn, generation: u64) -> Finished {
     Finished {
         task: hand_in.task,
         number: hand_in.number,
-        receipt: durable(hand_in.sealed, rules_gen),
+        receipt: durable(hand_in.sealed, generation),
     }
 }
 
 /// W2: every file sealed, so durable, and its size checked.
-fn durable(sealed: Sealed, rules_gen: u64) -> Result<PreparedCommit> {
+fn durable(sealed: Sealed, generation: u64) -> Result<PreparedCommit> {
     let Sealed {
         base,
         files,
@@ -119,7 +119,7 @@ fn durable(sealed: Sealed, rules_gen: u64) -> Result<PreparedCommit> {
     }
     Ok(PreparedCommit {
         base,
-        r#gen: rules_gen,
+        generation: generation,
         spans,
         files: added,
         deliveries: Vec::new(),
@@ -127,11 +127,11 @@ fn durable(sealed: Sealed, rules_gen: u64) -> Result<PreparedCommit> {
     })
 }
 
-/// Where the log says that a chain goes on.
-pub fn position(state: &State, chain: &SplitId) -> Option<Position> {
-    let at = state.chains.get(chain)?;
+/// Where the log says that a split goes on.
+pub fn position(state: &State, split: &SplitId) -> Option<Position> {
+    let at = state.splits.get(split)?;
     Some(Position {
-        chain: chain.clone(),
+        split: split.clone(),
         epoch: at.epoch,
         tp: TopicPartition {
             topic: at.topic.as_str().into(),
@@ -142,23 +142,23 @@ pub fn position(state: &State, chain: &SplitId) -> Option<Position> {
 }
 
 fn gaps(state: &State, ranges: &[LostRange]) -> Vec<Span> {
-    let epoch = |chain| state.chains.get(chain).map_or(0, |c| c.epoch);
+    let epoch = |split| state.splits.get(split).map_or(0, |c| c.epoch);
     let spans = ranges.iter();
     spans
-        .map(|r| gap(&r.chain, epoch(&r.chain), r.from, r.to))
+        .map(|r| gap(&r.split, epoch(&r.split), r.from, r.to))
         .collect()
 }
 
-/// A gap of one chain: offsets `[from, to)` were gone before they were read.
-pub fn gap(chain: &SplitId, epoch: u64, from: i64, to: i64) -> Span {
+/// A gap of one split: offsets `[from, to)` were gone before they were read.
+pub fn gap(split: &SplitId, epoch: u64, from: i64, to: i64) -> Span {
     Span {
-        chain: chain.clone(),
+        split: split.clone(),
         epoch,
         from,
         to,
         lost: u64::try_from(to - from).unwrap_or(0),
         records: Default::default(),
         rows: Default::default(),
-        letters: 0,
+        dead_letters: 0,
     }
 }

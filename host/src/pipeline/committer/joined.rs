@@ -24,7 +24,7 @@ pub fn join(waiting: &mut Vec<HandIn>, hand_in: HandIn) -> Option<HandIn> {
 /// Whether all that was sealed after `before` goes on where that ended.
 fn follows(before: &Sealed, after: &Sealed) -> bool {
     after.spans.iter().all(|next| {
-        let of_partition = |span: &&Span| span.chain == next.chain;
+        let of_partition = |span: &&Span| span.split == next.split;
         let first = before.spans.iter().find(of_partition);
         first.is_none_or(|first| first.to == next.from && first.epoch == next.epoch)
     })
@@ -36,7 +36,7 @@ fn append(before: &mut Sealed, after: Sealed) {
     before.files.extend(after.files);
     before.counters.extend(after.counters);
     for span in after.spans {
-        match before.spans.iter_mut().find(|s| s.chain == span.chain) {
+        match before.spans.iter_mut().find(|s| s.split == span.split) {
             Some(first) => extend(first, &span),
             None => before.spans.push(span),
         }
@@ -48,10 +48,10 @@ fn extend(first: &mut Span, next: &Span) {
     let ledger = |span: &Span| Ledger {
         records: span.records,
         rows: span.rows,
-        letters: span.letters,
+        dead_letters: span.dead_letters,
     };
     let mut sum = ledger(first);
     sum.add(&ledger(next));
     first.to = next.to;
-    (first.records, first.rows, first.letters) = (sum.records, sum.rows, sum.letters);
+    (first.records, first.rows, first.dead_letters) = (sum.records, sum.rows, sum.dead_letters);
 }

@@ -45,7 +45,7 @@ pub struct Machine {
     swap_seq: u64,
     flushes: u64,
     /// The rules that the tasks run once they have heard all.
-    rules_gen: u64,
+    generation: u64,
     /// The last rewind that the tasks were told of.
     rewound: u64,
     looked: Duration,
@@ -53,10 +53,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// `rules_gen` and `rewound` as in [`Seen`], when the tasks were set up.
+    /// `generation` and `rewound` as in [`Seen`], when the tasks were set up.
     pub fn new(
         owned: Vec<Vec<SplitId>>,
-        (rules_gen, rewound): (u64, u64),
+        (generation, rewound): (u64, u64),
         backoff: Backoff,
     ) -> Machine {
         Machine {
@@ -67,7 +67,7 @@ impl Machine {
             ended: BTreeSet::new(),
             swap_seq: 0,
             flushes: 0,
-            rules_gen,
+            generation,
             rewound,
             looked: Duration::ZERO,
             backoff,
@@ -101,7 +101,7 @@ impl Machine {
                 });
             }
             (Phase::Gathering, Event::Found(opens)) => {
-                let partitions = opens.iter().map(|open| open.chain.clone()).collect();
+                let partitions = opens.iter().map(|open| open.split.clone()).collect();
                 self.phase = Phase::Writing(Writes::Open(partitions));
                 return Some(Next::Commit(Draft::Open(opens)));
             }
@@ -202,7 +202,7 @@ impl Machine {
             return self.finish(Some(flush.reason));
         }
         loop {
-            if seen.rules_gen != self.rules_gen {
+            if seen.generation != self.generation {
                 return self.end(Ending::OtherRules);
             }
             self.follow_rewind(seen, effects);
@@ -385,7 +385,7 @@ impl Machine {
                         None
                     }
                     // No answer: whoever asked writes the entry, and this pipeline begins again.
-                    For::Rules(_) if seen.rules_gen != self.rules_gen => None,
+                    For::Rules(_) if seen.generation != self.generation => None,
                     For::Rules(rules) => {
                         self.phase = Phase::Admitting;
                         Some(Next::Admit(rules))
@@ -397,10 +397,10 @@ impl Machine {
 
     fn rules(&mut self, mut rules: Box<NewRules>) -> Next {
         if rules.own {
-            rules.swap.from = self.rules_gen;
+            rules.swap.replaces = self.generation;
         }
         // It may know of an entry that was not seen here yet.
-        if rules.swap.from != self.rules_gen {
+        if rules.swap.replaces != self.generation {
             self.phase = Phase::Refreshing(For::Rules(rules));
             return Next::Refresh;
         }
@@ -453,7 +453,7 @@ impl Machine {
         self.phase = Phase::Finishing(reason);
         Next::Finish {
             hand_ins: std::mem::take(&mut self.waiting),
-            rules_gen: self.rules_gen,
+            generation: self.generation,
         }
     }
 
@@ -579,7 +579,7 @@ impl Machine {
     ) -> Option<Next> {
         match (reason, committed, lost) {
             (Some(Reason::Rules(_)), Some(committed), None) => {
-                self.rules_gen = committed.version;
+                self.generation = committed.version;
                 effects.push(Effect::AnswerRules(Ok(committed.version)));
                 None
             }

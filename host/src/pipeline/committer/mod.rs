@@ -66,7 +66,7 @@ pub struct Committer {
     /// `retry.*`
     pub backoff: Backoff,
     /// Rules under which the tasks make rows.
-    pub rules_gen: u64,
+    pub generation: u64,
     pub asking: Asking,
 }
 
@@ -83,7 +83,7 @@ impl Committer {
     /// Runs until every task has hung up. `Conflict`: other rules are in force than the tasks run.
     pub fn run(mut self) -> Result<Log> {
         self.base.set(self.log.version());
-        let stands = (self.rules_gen, self.log.state().removed_at);
+        let stands = (self.generation, self.log.state().removed_at);
         let owned = std::mem::take(&mut self.owned);
         let mut machine = Machine::new(owned, stands, self.backoff);
         let mut event = Event::Begun;
@@ -133,7 +133,7 @@ impl Committer {
             }
             Effect::Abandon(sealed) => {
                 for file in sealed.files {
-                    self.log.disown([file.added().file.clone()]);
+                    self.log.disown([file.added().id.clone()]);
                     file.abandon();
                 }
             }
@@ -212,7 +212,7 @@ impl Committer {
     fn announce(&self, committed: &Committed) {
         let spans = committed.entry.spans.iter();
         let moved: Vec<Position> = spans
-            .filter_map(|span| position(self.log.state(), &span.chain))
+            .filter_map(|span| position(self.log.state(), &span.split))
             .collect();
         self.acknowledge.acknowledge(&moved);
         let took = self.clock.elapsed().saturating_sub(self.asking.begun);
@@ -231,8 +231,8 @@ pub fn other_rules(state: &State) -> Error {
         Kind::Conflict,
         "rules.follow",
         format!(
-            "the rules of version {} are in force now",
-            state.rules_gen()
+            "the rules of generation {} are in force now",
+            state.generation()
         ),
     )
 }

@@ -193,7 +193,7 @@ pub enum Next {
     /// Seals the files, so that they are durable (W2).
     Finish {
         hand_ins: Vec<HandIn>,
-        rules_gen: u64,
+        generation: u64,
     },
     Commit(Draft),
     CommitGap(Vec<LostRange>),
@@ -233,7 +233,7 @@ pub struct Seen {
     /// How long to gather yet, by the pace of the log.
     pub ready_in: Duration,
     /// Version of the rules in force, as far as the log was read.
-    pub rules_gen: u64,
+    pub generation: u64,
     /// Version of the last rewind, likewise.
     pub rewound: u64,
 }

@@ -34,7 +34,7 @@ fn rules(version: &str) -> Vec<Rule> {
     }]
 }
 
-fn chain(task: usize) -> SplitId {
+fn split(task: usize) -> SplitId {
     SplitId::kafka("c", "t", i32::try_from(task).unwrap())
 }
 
@@ -45,7 +45,7 @@ fn sealed(task: usize, from: i64, to: i64) -> Sealed {
         base: 0,
         files: vec![],
         spans: vec![Span {
-            chain: chain(task),
+            split: split(task),
             epoch: 0,
             from,
             to,
@@ -56,7 +56,7 @@ fn sealed(task: usize, from: i64, to: i64) -> Sealed {
                 ..Records::default()
             },
             rows: Default::default(),
-            letters: 0,
+            dead_letters: 0,
         }],
         counters: vec![("t".into(), "seen".into(), read)],
     }
@@ -113,7 +113,7 @@ const NAME: (&str, &str) = ("p", "z");
 fn open(store: Arc<dyn Store>, clock: Arc<dyn Clock>, who: &str) -> Log {
     let writer = Writer {
         id: who.into(),
-        start: 0,
+        started: 0,
     };
     Log::open_or_init(
         store,
@@ -130,11 +130,11 @@ impl Stage {
     fn overtaken(&self) {
         let mut other = open(self.store.clone(), self.clock.clone(), "other");
         let theirs = Swap {
-            from: 0,
-            rules: rules("2"),
+            replaces: 0,
+            transforms: rules("2"),
             actor: "other".into(),
             reason: String::new(),
-            bar: vec![],
+            block: vec![],
             force: false,
             declared: None,
         };
@@ -143,16 +143,16 @@ impl Stage {
     }
 
     fn set(name: &str) -> Stage {
-        let store = store::open_url(&format!("memory:swap-{name}")).unwrap();
+        let store = store::open(&format!("memory:swap-{name}")).unwrap();
         let outage = Arc::<Outage>::default();
         let failing = FaultStore::new(store.clone(), outage.clone());
         let clock = ManualClock::at(1_700_000_000_000_000);
         let mut log = open(failing, clock.clone(), "me");
         let opens = [0, 1].map(|n| Open {
-            chain: chain(n),
+            split: split(n),
             topic: "t".into(),
             partition: i32::try_from(n).unwrap(),
-            at: 0,
+            offset: 0,
             start: "earliest".into(),
         });
         log.commit(Draft::Open(opens.into())).unwrap();
@@ -161,12 +161,12 @@ impl Stage {
         let (to_tasks, answers): (Vec<_>, Vec<_>) = (0..2).map(|_| unbounded()).unzip();
         let heard = Arc::<Heard>::default();
         let committer = Committer {
-            rules_gen: log.state().rules_gen(),
+            generation: log.state().generation(),
             log,
             base: Base::default(),
             hand_ins,
             tasks: to_tasks,
-            owned: vec![vec![chain(0)], vec![chain(1)]],
+            owned: vec![vec![split(0)], vec![split(1)]],
             found: unbounded().1,
             swaps,
             acknowledge: Box::new(Nobody),
@@ -222,11 +222,11 @@ impl Stage {
     fn prepared(&self, from: u64, version: &str) -> Receiver<Result<u64, String>> {
         let (answer, hears) = bounded(1);
         let swap = Swap {
-            from,
-            rules: rules(version),
+            replaces: from,
+            transforms: rules(version),
             actor: "me".into(),
             reason: String::new(),
-            bar: vec![],
+            block: vec![],
             force: false,
             declared: None,
         };
@@ -305,10 +305,10 @@ impl Stage {
     }
 }
 
-/// `[from, to)` of the entry's spans, by chain.
+/// `[from, to)` of the entry's spans, by split.
 fn spans(entry: &Entry) -> Vec<(i64, i64)> {
     let mut spans: Vec<_> = entry.spans.iter().collect();
-    spans.sort_by_key(|span| &span.chain);
+    spans.sort_by_key(|span| &span.split);
     spans.iter().map(|span| (span.from, span.to)).collect()
 }
 
@@ -336,19 +336,19 @@ fn what_was_in_flight_and_what_was_at_hand_go_into_the_entry_of_the_swap() {
     stage.hears_committed(1);
     let swap = stage.entry(version);
     assert_eq!(spans(&swap), [(2, 7)]);
-    assert_eq!(swap.rules.unwrap().r#gen, 0);
+    assert_eq!(swap.rules.unwrap().generation, 0);
     assert_eq!(swap.counters["t"]["seen"], 5);
     assert!(swap.swap.is_some());
     let next = stage.entry(version + 1);
     assert_eq!(
-        (spans(&next), next.rules.unwrap().r#gen),
+        (spans(&next), next.rules.unwrap().generation),
         (vec![(0, 4)], version)
     );
     assert!(
         stage.answers.iter().all(Receiver::is_empty),
         "one answer for both"
     );
-    assert_eq!(stage.end().unwrap().state().rules_gen(), version);
+    assert_eq!(stage.end().unwrap().state().generation(), version);
 }
 
 #[test]
@@ -401,7 +401,7 @@ fn a_task_that_is_late_for_two_swaps_mixes_nothing() {
         stage.hears_committed(0);
         assert!(stage.answers[1].is_empty(), "one answer");
         assert_eq!(spans(&stage.entry(version)), [(0, 3)]);
-        assert_eq!(stage.entry(version).rules.unwrap().r#gen, version - 1);
+        assert_eq!(stage.entry(version).rules.unwrap().generation, version - 1);
         stage.clock.advance(Duration::from_secs(2));
         stage.commit(1, 0, 6, 2);
         stage.hears_committed(1);
@@ -469,6 +469,6 @@ fn while_the_store_fails_a_swap_waits_and_says_so() {
     stage.clock.advance(Duration::from_secs(2));
     stage.hears_committed(0);
     assert_eq!(spans(&stage.entry(version)), [(0, 2)]);
-    assert_eq!(stage.entry(version + 1).rules.unwrap().r#gen, version);
+    assert_eq!(stage.entry(version + 1).rules.unwrap().generation, version);
     assert!(stage.end().is_ok());
 }

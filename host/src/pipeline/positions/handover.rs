@@ -40,7 +40,7 @@ pub(super) fn opens(
             ))
             .with("partition", &at.tp));
         }
-        opens.push(open_at(&at.chain, &at.tp, offset, BY_OFFSET));
+        opens.push(open_at(&at.split, &at.tp, offset, BY_OFFSET));
         moved.push(Moved {
             topic: wanted.topic.clone(),
             partition: wanted.partition,
@@ -51,15 +51,15 @@ pub(super) fn opens(
     }
     let named: BTreeSet<&str> = moved.iter().map(|m| m.topic.as_str()).collect();
     for name in named {
-        let read = |state: &State| state.chains.values().any(|chain| chain.topic == name);
+        let read = |state: &State| state.splits.values().any(|split| split.topic == name);
         let Some(topic) = topics.get(name).filter(|_| !known.is_some_and(read)) else {
             continue;
         };
         // Later all that is not pinned now would count as a new partition.
         let asked = connector.start();
         for p in connector.starts(topic)? {
-            if !opens.iter().any(|open| open.chain == p.chain) {
-                opens.push(open_at(&p.chain, &p.tp, p.next, &asked));
+            if !opens.iter().any(|open| open.split == p.split) {
+                opens.push(open_at(&p.split, &p.tp, p.next, &asked));
             }
         }
     }
@@ -77,13 +77,13 @@ pub(super) fn begin(
     parts.chain(config)?;
     let name = LogName::new(&config.name, &config.sink.zone);
     let tables = tables(config);
-    if let Some(there) = store::open_existing(&config.sink.at)? {
+    if let Some(there) = store::open_existing(&config.sink.url)? {
         for table in &tables {
             may_own_table(there.as_ref(), &name, table)?;
         }
     }
     parts.keep(plugins)?;
-    let store = store::open(&config.sink.at)?;
+    let store = store::open(&config.sink.url)?;
     for table in tables {
         store::probe(&store, &name.dir(), &table)?;
         own_table(store.as_ref(), &name, &table)?;

@@ -17,12 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::rewind::By;
 use crate::clock::Clock;
 use crate::commit::{Draft, Log, LogName, Outcome, SplitState, State, Writer};
-use crate::config::{Location, PipelineConfig, Source, ZoneSourceConfig};
+use crate::config::{PipelineConfig, Source, ZoneSourceConfig};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::plugin::Plugins;
 use crate::record::SplitId;
@@ -31,9 +32,10 @@ use crate::store;
 const OP: &str = "pipeline.offsets";
 
 /// How far one partition was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Position {
-    pub chain: SplitId,
+    #[schemars(with = "String")]
+    pub split: SplitId,
     pub topic: String,
     pub partition: i32,
     /// Where reading began.
@@ -43,13 +45,13 @@ pub struct Position {
 }
 
 impl Position {
-    fn of(id: &SplitId, chain: &SplitState) -> Position {
+    fn of(id: &SplitId, split: &SplitState) -> Position {
         Position {
-            chain: id.clone(),
-            topic: chain.topic.clone(),
-            partition: chain.partition,
-            start: chain.start(),
-            to: chain.to,
+            split: id.clone(),
+            topic: split.topic.clone(),
+            partition: split.partition,
+            start: split.start(),
+            to: split.to,
         }
     }
 }
@@ -68,7 +70,8 @@ pub struct Wanted {
     pub to: To,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Moved {
     pub topic: String,
     pub partition: i32,
@@ -89,7 +92,7 @@ pub struct Altered {
 /// From the log, whatever state the pipeline is in. Empty where there is none.
 pub fn of(config: &PipelineConfig) -> Result<Vec<Position>> {
     let clock = crate::clock::SystemClock::shared();
-    let Some(log) = open(&config.sink.at, &config.name, &config.sink.zone, &clock)? else {
+    let Some(log) = open(&config.sink.url, &config.name, &config.sink.zone, &clock)? else {
         return Ok(Vec::new());
     };
     Ok(of_state(log.state()))
@@ -97,24 +100,24 @@ pub fn of(config: &PipelineConfig) -> Result<Vec<Position>> {
 
 /// What a state says of each partition, of its newest topic where the topic was made anew.
 pub fn of_state(state: &State) -> Vec<Position> {
-    let newest = newest_chains(state).into_values();
-    let at = newest.filter_map(|id| Some(Position::of(&id, state.chains.get(&id)?)));
+    let newest = newest_splits(state).into_values();
+    let at = newest.filter_map(|id| Some(Position::of(&id, state.splits.get(&id)?)));
     at.collect()
 }
 
 /// The same of all partitions that were ever read.
 pub fn all(state: &State) -> Vec<Position> {
-    let chains = state.chains.iter();
-    chains.map(|(id, chain)| Position::of(id, chain)).collect()
+    let splits = state.splits.iter();
+    splits.map(|(id, split)| Position::of(id, split)).collect()
 }
 
-/// The chain of a topic's name that was opened last: a recreated topic has several.
-fn newest_chains(state: &State) -> BTreeMap<(String, i32), SplitId> {
+/// The split of a topic's name that was opened last: a recreated topic has several.
+fn newest_splits(state: &State) -> BTreeMap<(String, i32), SplitId> {
     let mut newest: BTreeMap<(String, i32), (u64, SplitId)> = BTreeMap::new();
-    for (id, chain) in &state.chains {
-        let opened = chain.borders.first().map_or(0, |b| b.version);
+    for (id, split) in &state.splits {
+        let opened = split.borders.first().map_or(0, |b| b.version);
         let of = newest
-            .entry((chain.topic.clone(), chain.partition))
+            .entry((split.topic.clone(), split.partition))
             .or_insert_with(|| (opened, id.clone()));
         if opened > of.0 {
             *of = (opened, id.clone());
@@ -177,7 +180,7 @@ pub fn alter(
             );
         }
     }
-    let log = open(&config.sink.at, &config.name, &config.sink.zone, clock)?;
+    let log = open(&config.sink.url, &config.name, &config.sink.zone, clock)?;
     match &config.source {
         Source::Records(source) => {
             records::alter((config, source.as_ref()), clock, log, wanted, order)
@@ -188,12 +191,12 @@ pub fn alter(
                     "pipeline '{}' has not read anything yet",
                     config.name
                 ))
-                .with("store", &config.sink.at.url)
+                .with("store", &config.sink.url)
                 .hint("start it once: it begins where the zone's readers begin")
             })?;
-            let input = open(&zone.at, &zone.pipeline, &zone.zone, clock)?.ok_or_else(|| {
-                let ZoneSourceConfig { pipeline, at, .. } = zone;
-                bad(format!("pipeline '{pipeline}' has no log in {}", at.url))
+            let input = open(&zone.url, &zone.pipeline, &zone.zone, clock)?.ok_or_else(|| {
+                let ZoneSourceConfig { pipeline, url, .. } = zone;
+                bad(format!("pipeline '{pipeline}' has no log in {url}"))
             })?;
             let table = &zone.table;
             zone::alter(config, (input, table), &mut log, wanted, order)
@@ -233,8 +236,8 @@ fn bad(message: impl Into<String>) -> Error {
     Error::new(Kind::ConfigInvalid, OP, message)
 }
 
-fn open(at: &Location, pipeline: &str, zone: &str, clock: &Arc<dyn Clock>) -> Result<Option<Log>> {
-    let Some(store) = store::open_existing(at)? else {
+fn open(url: &str, pipeline: &str, zone: &str, clock: &Arc<dyn Clock>) -> Result<Option<Log>> {
+    let Some(store) = store::open_existing(url)? else {
         return Ok(None);
     };
     let writer = Writer::this_process(clock.as_ref());

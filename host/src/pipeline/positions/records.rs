@@ -17,7 +17,7 @@ use crate::source::{Connector, PartitionInfo, TopicInfo};
 /// For whoever is told of the new positions: lag tools, which read Kafka's group offsets.
 const ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(5);
 
-/// A wanted position on a chain, with what the source has of it.
+/// A wanted position on a split, with what the source has of it.
 pub(super) struct Asked<'a> {
     pub wanted: &'a Wanted,
     pub at: PartitionInfo,
@@ -36,7 +36,7 @@ pub(super) fn alter(
     let (topics, asked) = described(connector, source.topics(), wanted)?;
     let known = |asked: &Asked<'_>| {
         let log = log.as_ref();
-        log.is_some_and(|log| log.state().chains.contains_key(&asked.at.chain))
+        log.is_some_and(|log| log.state().splits.contains_key(&asked.at.split))
     };
     let (old, new): (Vec<_>, Vec<_>) = asked.into_iter().partition(known);
     let state = log.as_ref().map(Log::state);
@@ -92,7 +92,7 @@ fn written(outcome: Outcome) -> Result<Option<u64>> {
 
 fn backwards(moved: &[Moved], asked: &[Asked<'_>]) -> BTreeMap<SplitId, i64> {
     let back = moved.iter().zip(asked).filter(|(m, _)| m.to < m.from);
-    back.map(|(moved, asked)| (asked.at.chain.clone(), moved.to))
+    back.map(|(moved, asked)| (asked.at.split.clone(), moved.to))
         .collect()
 }
 
@@ -131,8 +131,8 @@ fn move_read(
     let forward = moved.iter().zip(asked).filter(|(m, _)| m.to > m.from);
     let gaps: Vec<_> = forward
         .filter_map(|(m, asked)| {
-            let chain = log.state().chains.get(&asked.at.chain)?;
-            Some(gap(&asked.at.chain, chain.epoch, m.from, m.to))
+            let split = log.state().splits.get(&asked.at.split)?;
+            Some(gap(&asked.at.split, split.epoch, m.from, m.to))
         })
         .collect();
     if !gaps.is_empty() {
@@ -188,17 +188,17 @@ fn decide(state: &State, asked: &[Asked<'_>], exact: bool) -> Result<Vec<Moved>>
 }
 
 fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> Result<Moved> {
-    let chain = state.chains.get(&at.chain).ok_or_else(|| {
+    let split = state.splits.get(&at.split).ok_or_else(|| {
         bad("the pipeline has not read this partition yet").with("partition", &at.tp)
     })?;
     let offset = match wanted.to {
         To::Offset(offset) => offset,
-        To::Start => chain.start(),
+        To::Start => split.start(),
     };
     let moved = |to| Moved {
         topic: wanted.topic.clone(),
         partition: wanted.partition,
-        from: chain.to,
+        from: split.to,
         asked: offset,
         to,
     };
@@ -209,20 +209,20 @@ fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> R
         ))
         .with("partition", &at.tp));
     }
-    if offset >= chain.to {
+    if offset >= split.to {
         return Ok(moved(offset));
     }
-    let Some(border) = chain.border_below(offset) else {
+    let Some(border) = split.border_below(offset) else {
         return Err(bad(format!(
             "reading began at offset {}, {offset} lies below it",
-            chain.start()
+            split.start()
         ))
         .with("partition", &at.tp)
         .hint("records before the start need a pipeline of another name: create it STOPPED, and its offsets may be put anywhere before it first runs"));
     };
     if exact && border.to != offset {
-        let above = chain.borders.iter().map(|b| b.to).find(|to| *to > offset);
-        let above = above.unwrap_or(chain.to);
+        let above = split.borders.iter().map(|b| b.to).find(|to| *to > offset);
+        let above = above.unwrap_or(split.to);
         return Err(bad(format!(
             "offset {offset} lies inside a commit, from {} to {above}, which stays or goes as a whole",
             border.to
@@ -231,7 +231,7 @@ fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> R
         .hint(format!("ask for {} or for {above}", border.to)));
     }
     if border.to < at.low {
-        let lowest = chain.borders.iter().find(|b| b.to >= at.low);
+        let lowest = split.borders.iter().find(|b| b.to >= at.low);
         let error = Error::new(
             Kind::SourceLost,
             OP,
@@ -258,12 +258,12 @@ fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> R
 fn acknowledge(connector: &dyn Connector, state: &State, asked: &[Asked<'_>]) {
     let positions: Vec<_> = asked
         .iter()
-        .filter_map(|asked| position(state, &asked.at.chain))
+        .filter_map(|asked| position(state, &asked.at.split))
         .collect();
     match connector.acknowledge() {
-        Ok(hears) => {
-            hears.acknowledge(&positions);
-            if !hears.flush(ACKNOWLEDGE_WAIT) {
+        Ok(group) => {
+            group.acknowledge(&positions);
+            if !group.flush(ACKNOWLEDGE_WAIT) {
                 tracing::warn!("the group's offsets were not written; lag tools show the old ones");
             }
         }

@@ -11,7 +11,7 @@ use crate::commit::{Committed, Draft, Log, Outcome, Reader, Rewind, State};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::plan;
 use crate::record::SplitId;
-use crate::zone::{ChainRange, ParquetOptions, write_rest};
+use crate::zone::{ParquetOptions, SplitRange, write_rest};
 
 /// How often a rewind is computed anew because another process wrote in between. A running pipeline writes once a second.
 const CONFLICTS_MAX: usize = 16;
@@ -41,19 +41,19 @@ pub type Commit<'a> = dyn FnMut(&mut Log, Draft) -> Result<Outcome> + 'a;
 
 type Targets = BTreeMap<SplitId, i64>;
 
-/// Takes back what `targets` says of the newest state; any conflict computes it anew. `gen`: of the reader that is followed.
+/// Takes back what `targets` says of the newest state; any conflict computes it anew. `generation`: of the reader that is followed.
 /// `None`: there was nothing to take back.
 pub fn go_back(
     log: &mut Log,
     targets: &dyn Fn(&State) -> Result<Targets>,
-    (by, r#gen): (&By, Option<u64>),
+    (by, generation): (&By, Option<u64>),
     parquet: &ParquetOptions,
     commit: &mut Commit<'_>,
 ) -> Result<Option<Committed>> {
     let mut why = String::new();
     for _ in 0..CONFLICTS_MAX {
         let to = targets(log.state())?;
-        if to.is_empty() && r#gen.is_none() {
+        if to.is_empty() && generation.is_none() {
             return Ok(None);
         }
         log.make_readable()?;
@@ -78,7 +78,7 @@ pub fn go_back(
             actor: by.actor.clone(),
             reason: by.reason.clone(),
             readers: Vec::new(),
-            r#gen,
+            follows: generation,
         };
         let draft = Draft::Rewind {
             rewind,
@@ -113,20 +113,20 @@ pub fn go_back(
 
 fn refused(violation: crate::commit::Violation) -> Error {
     let error = Error::new(Kind::ConfigInvalid, OP, violation.message);
-    match violation.chain {
-        Some(chain) => error.with("chain", chain),
+    match violation.split {
+        Some(split) => error.with("split", split),
         None => error,
     }
 }
 
-/// What rows of each chain look like, whatever their offset.
-fn coordinates(state: &State) -> Vec<ChainRange> {
-    let chains = state.chains.iter();
-    chains
-        .map(|(id, chain)| ChainRange {
-            chain: id.clone(),
-            topic: chain.topic.as_str().into(),
-            partition: chain.partition,
+/// What rows of each split look like, whatever their offset.
+fn coordinates(state: &State) -> Vec<SplitRange> {
+    let splits = state.splits.iter();
+    splits
+        .map(|(id, split)| SplitRange {
+            split: id.clone(),
+            topic: split.topic.as_str().into(),
+            partition: split.partition,
             from: i64::MIN,
             to: i64::MAX,
         })
@@ -134,7 +134,7 @@ fn coordinates(state: &State) -> Vec<ChainRange> {
 }
 
 /// B0, on two refreshed logs. Batches whose rows were taken back in the log that is read are taken back too, from the first
-/// of them on: either the reader was set back (another gen), or it had not yet advanced over the batch (another epoch).
+/// of them on: either the reader was set back (another generation), or it had not yet advanced over the batch (another epoch).
 pub fn follow(
     own: &mut Log,
     input: &Log,
@@ -145,47 +145,47 @@ pub fn follow(
     let Some(reader) = input.state().readers.get(&own.name().to_string()) else {
         return Ok(());
     };
-    let inputs = &input.state().chains;
+    let inputs = &input.state().splits;
     let registered =
         |id: &SplitId, own_start: i64| reader.position.get(id).copied().unwrap_or(own_start);
-    let followed = own.state().followed;
+    let followed = own.state().follows;
     let missing = reader.position.iter().find(|(id, at)| {
         let start = inputs.get(*id).map_or(0, |c| c.start());
-        own.state().chains.get(*id).map_or(start, |c| c.to) < **at
+        own.state().splits.get(*id).map_or(start, |c| c.to) < **at
     });
-    if reader.r#gen < followed || missing.is_some() {
+    if reader.generation < followed || missing.is_some() {
         return Err(Error::new(
             Kind::LogCorrupt,
             OP,
             "this zone's log and its position in the log it reads do not belong together",
         )
         .with("log", own.name())
-        .with("reader", format!("gen {} in {}", reader.r#gen, input.name()))
-        .with("gen", followed)
+        .with("reader", format!("generation {} in {}", reader.generation, input.name()))
+        .with("generation", followed)
         .hint("one of the two zones was deleted or restored; to compute this one anew, give it another name (sink.zone)"));
     }
-    let epochs_differ = own.state().chains.iter().any(|(id, chain)| {
-        chain.to > registered(id, chain.start())
-            && inputs.get(id).map(|c| c.epoch) != Some(chain.input_epoch)
+    let epochs_differ = own.state().splits.iter().any(|(id, split)| {
+        split.to > registered(id, split.start())
+            && inputs.get(id).map(|c| c.epoch) != Some(split.input_epoch)
     });
-    if reader.r#gen == followed && !epochs_differ {
+    if reader.generation == followed && !epochs_differ {
         return Ok(());
     }
     let targets = |state: &State| {
-        let above = state.chains.iter().filter_map(|(id, chain)| {
-            let at = registered(id, chain.start());
-            (chain.to > at).then(|| (id.clone(), at))
+        let above = state.splits.iter().filter_map(|(id, split)| {
+            let at = registered(id, split.start());
+            (split.to > at).then(|| (id.clone(), at))
         });
         // Another process of this pipeline was first.
-        let done = state.followed == reader.r#gen && reader.r#gen != followed;
+        let done = state.follows == reader.generation && reader.generation != followed;
         Ok(if done {
             Targets::new()
         } else {
             above.collect()
         })
     };
-    let r#gen = (reader.r#gen > followed).then_some(reader.r#gen);
-    let committed = go_back(own, &targets, (by, r#gen), parquet, commit)?;
+    let generation = (reader.generation > followed).then_some(reader.generation);
+    let committed = go_back(own, &targets, (by, generation), parquet, commit)?;
     match committed {
         Some(committed) => own.publish(&committed),
         None => Ok(()),
@@ -196,21 +196,21 @@ pub fn follow(
 pub fn position(own: &Log, input: &Log, table: &str) -> Option<Reader> {
     let name = own.name().to_string();
     let known = input.state().readers.get(&name);
-    let mut position: Targets = plan::chains_of_table(input.state(), table)
+    let mut position: Targets = plan::splits_of_table(input.state(), table)
         .into_iter()
-        .map(|(id, chain)| (id.clone(), chain.start()))
+        .map(|(id, split)| (id.clone(), split.start()))
         .collect();
-    // A chain whose rows were all taken back may not be seen to belong to the table any more.
+    // A split whose rows were all taken back may not be seen to belong to the table any more.
     position.extend(known.into_iter().flat_map(|k| k.position.clone()));
     for (id, at) in &mut position {
-        *at = own.state().chains.get(id).map_or(*at, |c| c.to);
+        *at = own.state().splits.get(id).map_or(*at, |c| c.to);
     }
     if known.is_some_and(|reader| reader.position == position) {
         return None;
     }
     Some(Reader {
         name,
-        r#gen: own.state().followed,
+        generation: own.state().follows,
         version: input.version(),
         position,
     })

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Altered, Moved, OP, Order, To, Wanted, bad, newest_chains, once, rewind};
+use super::{Altered, Moved, OP, Order, To, Wanted, bad, newest_splits, once, rewind};
 use crate::commit::{Draft, Log, Outcome, Reader, State};
 use crate::config::PipelineConfig;
 use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
 
-/// First the reader goes back in the log that is read (gen + 1), then the own log follows it as it would follow a rewind
+/// First the reader goes back in the log that is read (generation + 1), then the own log follows it as it would follow a rewind
 /// there. Positions are those that the pipeline registered, of all its partitions together: a row that was dropped as a
 /// duplicate may be one of a row in another partition.
 pub(super) fn alter(
@@ -26,9 +26,9 @@ pub(super) fn alter(
     let asked = asked_of_zone(own.state(), wanted)?;
     let before: BTreeMap<SplitId, i64> = own
         .state()
-        .chains
+        .splits
         .iter()
-        .map(|(id, chain)| (id.clone(), chain.to))
+        .map(|(id, split)| (id.clone(), split.to))
         .collect();
     let parquet = parquet_options(config);
     if !order.dry_run {
@@ -53,15 +53,15 @@ pub(super) fn alter(
             .hint("`weir log` lists the batches; --all=start goes back before the first")
     })?;
     let goes_to = input.state().position_at(&reader, &cut);
-    let of_start = |id: &SplitId| own.state().chains.get(id).map_or(0, |c| c.start());
+    let of_start = |id: &SplitId| own.state().splits.get(id).map_or(0, |c| c.start());
     let moved: Vec<Moved> = before
         .iter()
         .filter_map(|(id, from)| {
-            let chain = own.state().chains.get(id)?;
+            let split = own.state().splits.get(id)?;
             let to = goes_to.get(id).copied().unwrap_or_else(|| of_start(id));
             (to < *from).then(|| Moved {
-                topic: chain.topic.clone(),
-                partition: chain.partition,
+                topic: split.topic.clone(),
+                partition: split.partition,
                 from: *from,
                 asked: asked.get(id).map_or(*from, |(_, offset)| *offset),
                 to,
@@ -88,7 +88,7 @@ pub(super) fn alter(
         });
     }
     let back = Reader {
-        r#gen: reader.r#gen + 1,
+        generation: reader.generation + 1,
         version: input.version(),
         position: goes_to,
         ..reader
@@ -120,32 +120,32 @@ fn asked_of_zone<'a>(
     state: &State,
     wanted: &'a [Wanted],
 ) -> Result<BTreeMap<SplitId, (&'a Wanted, i64)>> {
-    let newest = newest_chains(state);
+    let newest = newest_splits(state);
     let mut asked = BTreeMap::new();
     for wanted in wanted {
         let at = (wanted.topic.clone(), wanted.partition);
         let place = format!("{}/{}", wanted.topic, wanted.partition);
         let found = newest
             .get(&at)
-            .and_then(|id| Some((id, state.chains.get(id)?)));
-        let Some((id, chain)) = found else {
+            .and_then(|id| Some((id, state.splits.get(id)?)));
+        let Some((id, split)) = found else {
             return Err(bad("the pipeline has not read this partition").with("partition", place));
         };
         let offset = match wanted.to {
-            To::Start => chain.start(),
+            To::Start => split.start(),
             To::Offset(offset) => offset,
         };
-        if offset > chain.to {
+        if offset > split.to {
             return Err(bad(format!(
                 "offset {offset} lies above the position, {}: a pipeline that reads a zone cannot skip",
-                chain.to
+                split.to
             ))
             .with("partition", place));
         }
-        if offset < chain.start() {
+        if offset < split.start() {
             return Err(bad(format!(
                 "reading began at offset {}, {offset} lies below it",
-                chain.start()
+                split.start()
             ))
             .with("partition", place));
         }

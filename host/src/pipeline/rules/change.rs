@@ -316,7 +316,7 @@ impl Changer {
         if let Ok(declared) = self.declared(&config::reloaded(&self.config)) {
             swap.declared = Some(rules_digest(&declared.rules()));
         }
-        let parts = Parts::in_force(&self.host.plugins, &swap.rules)?;
+        let parts = Parts::in_force(&self.host.plugins, &swap.transforms)?;
         self.put(&parts, swap, None)
     }
 
@@ -330,11 +330,11 @@ impl Changer {
         }
         parts.keep(&self.host.plugins)?;
         let swap = Swap {
-            from: 0,
-            rules,
+            replaces: 0,
+            transforms: rules,
             actor: edit.actor.clone(),
             reason: edit.reason.clone(),
-            bar: Vec::new(),
+            block: Vec::new(),
             force: false,
             declared: None,
         };

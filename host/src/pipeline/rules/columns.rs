@@ -1,7 +1,8 @@
-//! What other rules do to the columns of a table, and the one guard at every door to other rules: a start, a swap, an edit
+//! What other rules do to the columns of a table, and the one check before other rules come into force, by whichever way: a start, a swap, an edit
 //! that is watched, a config over HTTP.
 
 use arrow_schema::{Field, Schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{Role, State};
@@ -9,8 +10,11 @@ use crate::error::{Error, Kind, Result};
 use crate::zone::is_system;
 
 /// What a change means to whoever reads the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum Effect {
     /// The columns in force are not known.
     Unknown,
@@ -32,7 +36,8 @@ impl Effect {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Change {
     pub column: String,
     /// `int32`, `utf8 or null`; empty where it is not there.
@@ -42,7 +47,8 @@ pub struct Change {
 }
 
 /// All that changes, and the worst of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Columns {
     pub effect: Effect,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +78,7 @@ impl Columns {
     }
 
     /// Refuses what breaks whoever reads the table, unless somebody said that it may (`allowed`). `way`: how that is said
-    /// at this door. A table without rows has no readers.
+    /// on this way. A table without rows has no readers.
     pub fn admit(&self, state: &State, allowed: bool, way: &str) -> Result<()> {
         match self.refusal(way) {
             Some(error) if !allowed && has_rows(state) => Err(error),

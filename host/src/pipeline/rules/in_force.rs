@@ -227,7 +227,7 @@ fn of_the_other_keys(
     };
     let found = component.problems_of_the_others(&keys, stage);
     let plugin = &component.info().name;
-    let told = |p: &SetupProblem| told(config, &transform.name, plugin, p);
+    let told = |p: &SetupProblem| problem(config, &transform.name, plugin, p);
     found.iter().map(told).collect()
 }
 
@@ -292,7 +292,7 @@ pub fn part_of(
             read_file: &|path| config.reach().read(Path::new(path), FILE_OF_RULES),
         })
         .map_err(|problems| {
-            let told = |p: &SetupProblem| told(config, &transform.name, plugin, p);
+            let told = |p: &SetupProblem| problem(config, &transform.name, plugin, p);
             problems.iter().map(told).collect::<Vec<_>>()
         })?;
     Ok(Part {
@@ -307,7 +307,7 @@ fn broken(config: &PipelineConfig, key: &str, error: &Error) -> Problem {
         Kind::LimitReached => problem::NO_MEMORY,
         _ => problem::PLUGIN_CONFIG,
     };
-    let problem = config.problem(key, code, error.told());
+    let problem = config.problem(key, code, error.one_line());
     match error.hint_text() {
         Some(hint) => problem.hint(hint),
         None => problem,
@@ -329,14 +329,19 @@ fn refusals(
             )]
         }
         SetupError::Problems(problems) => {
-            let told = |p: &SetupProblem| told(config, transform, plugin, p);
+            let told = |p: &SetupProblem| problem(config, transform, plugin, p);
             problems.iter().map(told).collect()
         }
     }
 }
 
 /// A plugin's own problem at the place of its key, or inside the file that the key names.
-fn told(config: &PipelineConfig, transform: &str, plugin: &str, found: &SetupProblem) -> Problem {
+fn problem(
+    config: &PipelineConfig,
+    transform: &str,
+    plugin: &str,
+    found: &SetupProblem,
+) -> Problem {
     let key = match found.key.as_str() {
         "" => format!("transforms.{transform}.type"),
         key => format!("transforms.{transform}.{key}"),
@@ -413,12 +418,12 @@ pub fn at_start(
     let digest = rules_digest(&rules);
     loop {
         let state = log.state();
-        let reason = match (state.rules.rules == rules, state.declared == digest) {
+        let reason = match (state.rules.transforms == rules, state.declared == digest) {
             (true, true) => break,
             (true, false) => "the config declares the rules in force",
             (false, true) => {
                 host.declared.set(&digest);
-                differ(config, state, &rules);
+                warn_differs(config, state, &rules);
                 return from_log(host, config, state);
             }
             (false, false) => "config or plugin changed between two runs",
@@ -440,11 +445,11 @@ pub fn at_start(
             Err(error) => return Err(error),
         }
         let swap = Swap {
-            from: state.rules_gen(),
-            rules: rules.clone(),
+            replaces: state.generation(),
+            transforms: rules.clone(),
             actor: actor(),
             reason: reason.to_owned(),
-            bar: Vec::new(),
+            block: Vec::new(),
             force: false,
             declared: None,
         };
@@ -491,11 +496,11 @@ fn refused(why: &str) -> Error {
 }
 
 /// A swap or rollback by hand is in force, and the config is as it was then.
-fn differ(config: &PipelineConfig, state: &State, declared: &[Rule]) {
+fn warn_differs(config: &PipelineConfig, state: &State, declared: &[Rule]) {
     tracing::warn!(
         pipeline = config.name,
-        version = state.rules_gen(),
-        in_force = names(&state.rules.rules),
+        version = state.generation(),
+        in_force = names(&state.rules.transforms),
         declared = names(declared),
         hint = format!(
             "edit the config to say what is in force, or put the config in force: weir pipeline swap {} --reload",
@@ -507,7 +512,7 @@ fn differ(config: &PipelineConfig, state: &State, declared: &[Rule]) {
 
 /// Whether readers of the table take these columns after those in force.
 fn admitted(host: &Host, config: &PipelineConfig, state: &State, new: &Schema) -> Result<()> {
-    let parts = Parts::in_force(&host.plugins, &state.rules.rules);
+    let parts = Parts::in_force(&host.plugins, &state.rules.transforms);
     let columns = match parts.and_then(|parts| parts.columns(config)) {
         Ok(old) => Columns::between(&old, new),
         // What the log has is lost: the config's rules are the way out.
@@ -517,7 +522,7 @@ fn admitted(host: &Host, config: &PipelineConfig, state: &State, new: &Schema) -
 }
 
 fn from_log(host: &Host, config: &PipelineConfig, state: &State) -> Result<Built> {
-    let parts = Parts::in_force(&host.plugins, &state.rules.rules)?;
+    let parts = Parts::in_force(&host.plugins, &state.rules.transforms)?;
     let chain = parts.chain(config)?;
     Ok(Built { parts, chain })
 }

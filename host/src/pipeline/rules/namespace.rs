@@ -25,7 +25,7 @@ pub fn clashes(config: &PipelineConfig, transforms: &[Box<dyn Transform>]) -> Ve
         }
     }
     let found = among(reserved(keeps_value(config)), own);
-    found.iter().map(|clash| told(config, clash)).collect()
+    found.iter().map(|clash| problem(config, clash)).collect()
 }
 
 /// Which transform made each column of the last one; `None`: it is the record's own.
@@ -47,7 +47,7 @@ pub fn keeps_value(config: &PipelineConfig) -> bool {
     matches!(config.source, Source::Records(_)) && config.sink.raw.keep_value
 }
 
-fn told(config: &PipelineConfig, clash: &Clash) -> Problem {
+fn problem(config: &PipelineConfig, clash: &Clash) -> Problem {
     let key = match (&clash.by, &clash.other_by) {
         (Origin::Transform(name), _) | (_, Origin::Transform(name)) => {
             key_of(config, name, &clash.column)

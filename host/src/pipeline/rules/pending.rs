@@ -167,14 +167,14 @@ mod tests {
 
     #[test]
     fn a_start_leaves_what_was_just_asked_and_gives_back_what_was_taken() {
-        let store = store::open_url("memory:pending").expect("store");
+        let store = store::open("memory:pending").expect("store");
         let pending = Pending::new(store.clone(), &LogName::new("p", "z"));
         let swap = Swap {
-            from: 0,
-            rules: Vec::new(),
+            replaces: 0,
+            transforms: Vec::new(),
             actor: "a".into(),
             reason: String::new(),
-            bar: Vec::new(),
+            block: Vec::new(),
             force: false,
             declared: None,
         };

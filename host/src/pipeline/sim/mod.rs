@@ -58,16 +58,16 @@ pub fn log_name() -> LogName {
     LogName::new("sim", "raw")
 }
 
-pub fn chain(n: usize) -> SplitId {
+pub fn split(n: usize) -> SplitId {
     SplitId::kafka("c", "t", i32::try_from(n).unwrap())
 }
 
 pub fn open(n: usize) -> Open {
     Open {
-        chain: chain(n),
+        split: split(n),
         topic: "t".into(),
         partition: i32::try_from(n).unwrap(),
-        at: START,
+        offset: START,
         start: "earliest".into(),
     }
 }
@@ -86,9 +86,9 @@ pub fn version_of(rules: &[Rule]) -> u64 {
     rules[0].version.parse().unwrap()
 }
 
-pub fn lost(chain: &SplitId, from: i64, to: i64) -> LostRange {
+pub fn lost(split: &SplitId, from: i64, to: i64) -> LostRange {
     LostRange {
-        chain: chain.clone(),
+        split: split.clone(),
         tp: TopicPartition {
             topic: "t".into(),
             partition: 0,
@@ -169,7 +169,7 @@ impl World {
             model: Model::default(),
             processes: Vec::new(),
             stores: Vec::new(),
-            low: (0..PARTITIONS).map(|n| (chain(n), START)).collect(),
+            low: (0..PARTITIONS).map(|n| (split(n), START)).collect(),
             rules: 0,
             told: Vec::new(),
             run: Run::default(),
@@ -322,12 +322,12 @@ impl World {
             "swap" => self.swap(at),
             "rewind" => self.rewind(),
             "revoke" => {
-                let partition = chain(self.random.random_range(0..PARTITIONS));
+                let partition = split(self.random.random_range(0..PARTITIONS));
                 self.processes[at].revoked.push_back(vec![partition]);
             }
             "give back" => self.give_back(at),
             "age out" => {
-                let partition = chain(self.random.random_range(0..PARTITIONS));
+                let partition = split(self.random.random_range(0..PARTITIONS));
                 let low = self.low.get_mut(&partition).unwrap();
                 *low = (*low + self.random.random_range(1..3)).min(END);
             }
@@ -342,11 +342,11 @@ impl World {
         let chains = (0..TASKS).map(|_| TransformChain::new(vec![], Unit::Row).unwrap());
         process.new_rules.push_back(NewRules {
             swap: Swap {
-                from,
-                rules: rules(self.rules),
+                replaces: from,
+                transforms: rules(self.rules),
                 actor: "sim".into(),
                 reason: String::new(),
-                bar: vec![],
+                block: vec![],
                 force: false,
                 declared: None,
             },
@@ -360,15 +360,15 @@ impl World {
     fn rewind(&mut self) {
         let writer = Writer {
             id: "operator".into(),
-            start: 0,
+            started: 0,
         };
         let clock: Arc<dyn Clock> = self.clock.clone();
         let Some(log) = Log::open(self.bare.clone(), log_name(), clock, writer).unwrap() else {
             return;
         };
         let mut log = log.seeded(self.random.random());
-        let partition = chain(self.random.random_range(0..PARTITIONS));
-        let Some(state) = log.state().chains.get(&partition) else {
+        let partition = split(self.random.random_range(0..PARTITIONS));
+        let Some(state) = log.state().splits.get(&partition) else {
             return;
         };
         let borders = &state.borders;
@@ -384,7 +384,7 @@ impl World {
             actor: "sim".into(),
             reason: String::new(),
             readers: Vec::new(),
-            r#gen: None,
+            follows: None,
         };
         log.commit(Draft::Rewind {
             rewind,
@@ -399,7 +399,7 @@ impl World {
         let process = &mut self.processes[at];
         let released = std::mem::take(&mut process.released);
         let opens = (0..PARTITIONS)
-            .filter(|n| released.contains(&chain(*n)))
+            .filter(|n| released.contains(&split(*n)))
             .map(open);
         let opens: Vec<Open> = opens.collect();
         if !opens.is_empty() {
@@ -446,7 +446,7 @@ impl World {
 
 /// One world for each seed, in a store of this name.
 fn simulate(seed: u64, store: &str) -> Run {
-    let bare = store::open_url(&format!("memory:{store}")).unwrap();
+    let bare = store::open(&format!("memory:{store}")).unwrap();
     for listed in bare.list("").unwrap() {
         bare.delete(&listed.path).unwrap();
     }

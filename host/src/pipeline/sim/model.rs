@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{END, PARTITIONS, START, chain, log_name, version_of};
+use super::{END, PARTITIONS, START, log_name, split, version_of};
 use crate::commit::{Entry, Kind, decode};
 use crate::record::SplitId;
 use crate::store::Store;
@@ -36,19 +36,19 @@ impl Model {
     fn fold(&mut self, entry: &Entry, low: &BTreeMap<SplitId, i64>) {
         for open in &entry.open {
             assert_eq!(
-                self.to.insert(open.chain.clone(), open.at),
+                self.to.insert(open.split.clone(), open.offset),
                 None,
                 "opened twice"
             );
         }
         for span in &entry.spans {
-            let to = self.to.insert(span.chain.clone(), span.to);
+            let to = self.to.insert(span.split.clone(), span.to);
             assert_eq!(
                 to,
                 Some(span.from),
                 "positions follow each other: {entry:?}"
             );
-            let epoch = self.epochs.entry(span.chain.clone()).or_default();
+            let epoch = self.epochs.entry(span.split.clone()).or_default();
             *epoch += u64::from(entry.kind == Kind::Rewind);
             assert_eq!(span.epoch, *epoch, "read since the last rewind: {entry:?}");
         }
@@ -57,15 +57,15 @@ impl Model {
             Kind::Gap => {
                 self.gaps += 1;
                 for span in &entry.spans {
-                    assert!(span.to <= low[&span.chain], "only what is gone is a gap");
+                    assert!(span.to <= low[&span.split], "only what is gone is a gap");
                     let offsets = span.from..span.to;
-                    self.lost.extend(offsets.map(|at| (span.chain.clone(), at)));
+                    self.lost.extend(offsets.map(|at| (span.split.clone(), at)));
                 }
             }
             Kind::Rewind => {
                 self.rewinds += 1;
                 for span in &entry.spans {
-                    let undone = |of: &(SplitId, i64)| of.0 == span.chain && of.1 >= span.to;
+                    let undone = |of: &(SplitId, i64)| of.0 == span.split && of.1 >= span.to;
                     self.rows.retain(|of, _| !undone(of));
                     self.lost.retain(|of| !undone(of));
                 }
@@ -74,15 +74,18 @@ impl Model {
         }
         if let Some(swap) = &entry.swap {
             self.swaps += 1;
-            assert_eq!(swap.from, self.generation, "of the rules it replaces");
-            (self.generation, self.in_force) = (entry.version, version_of(&swap.rules));
+            assert_eq!(swap.replaces, self.generation, "of the rules it replaces");
+            (self.generation, self.in_force) = (entry.version, version_of(&swap.transforms));
         }
     }
 
     /// Every row of the spans is there once, made by the rules in force, and no other.
     fn data(&mut self, entry: &Entry) {
         let rules = entry.rules.as_ref().expect("rules");
-        assert_eq!(rules.r#gen, self.generation, "rules in force: {entry:?}");
+        assert_eq!(
+            rules.generation, self.generation,
+            "rules in force: {entry:?}"
+        );
         let mut made = BTreeSet::new();
         for (by, counters) in &entry.counters {
             for (row, amount) in counters {
@@ -97,11 +100,11 @@ impl Model {
         }
         for span in &entry.spans {
             for offset in span.from..span.to {
-                let row = format!("{}@{offset}@{}", span.chain, span.epoch);
+                let row = format!("{}@{offset}@{}", span.split, span.epoch);
                 assert!(made.remove(&row), "no row {row}: {entry:?}");
                 let before = self
                     .rows
-                    .insert((span.chain.clone(), offset), self.in_force);
+                    .insert((span.split.clone(), offset), self.in_force);
                 assert_eq!(before, None, "{row} is doubled");
             }
         }
@@ -109,7 +112,7 @@ impl Model {
     }
 
     pub fn all_read(&self) -> bool {
-        (0..PARTITIONS).all(|n| self.to.get(&chain(n)) == Some(&END))
+        (0..PARTITIONS).all(|n| self.to.get(&split(n)) == Some(&END))
     }
 
     /// What a task was told about a hand-in is true.
@@ -124,7 +127,7 @@ impl Model {
     pub fn conclude(&self) {
         for n in 0..PARTITIONS {
             for offset in START..END {
-                let of = (chain(n), offset);
+                let of = (split(n), offset);
                 let row = self.rows.contains_key(&of);
                 assert_ne!(
                     row,

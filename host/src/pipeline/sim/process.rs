@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::task::Task;
-use super::{LONG, PARTITIONS, chain, log_name, rules, sometimes, version_of};
+use super::{LONG, PARTITIONS, log_name, rules, sometimes, split, version_of};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::commit::{Limits, Log, Open, Writer};
@@ -56,7 +56,7 @@ impl Process {
     ) -> Result<Process> {
         let writer = Writer {
             id: format!("p{id}"),
-            start: i64::try_from(id).unwrap(),
+            started: i64::try_from(id).unwrap(),
         };
         let limits = Limits {
             tries: 2,
@@ -65,16 +65,16 @@ impl Process {
         let shared: Arc<dyn crate::store::Store> = store.clone();
         let log = Log::open_or_init(shared, log_name(), clock, writer, rules(0))?;
         let mut log = log.with_limits(limits).seeded(random.random());
-        while log.state().chains.len() < PARTITIONS {
+        while log.state().splits.len() < PARTITIONS {
             log.commit(crate::commit::Draft::Open(
                 (0..PARTITIONS).map(super::open).collect(),
             ))?;
         }
         let mut owned = vec![Vec::new(); TASKS];
         for n in 0..PARTITIONS {
-            owned[n % TASKS].push(chain(n));
+            owned[n % TASKS].push(split(n));
         }
-        let in_force = version_of(&log.state().rules.rules);
+        let in_force = version_of(&log.state().rules.transforms);
         let tasks = (0..TASKS).map(|index| {
             let at = |c| at_log::position(log.state(), c);
             let positions: Vec<_> = owned[index].iter().filter_map(at).collect();
@@ -82,7 +82,7 @@ impl Process {
             Task::new(index, &positions, in_force, random)
         });
         let tasks = tasks.collect();
-        let stands = (log.state().rules_gen(), log.state().removed_at);
+        let stands = (log.state().generation(), log.state().removed_at);
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         Ok(Process {
             id,
@@ -104,7 +104,7 @@ impl Process {
     }
 
     pub fn in_force(&self) -> u64 {
-        self.log.state().rules_gen()
+        self.log.state().generation()
     }
 
     /// Where each of its machines is, for the trace and to know that every place was disturbed.
@@ -185,7 +185,7 @@ impl Process {
             }
             Some(next) => {
                 if let Next::Admit(rules) = &next {
-                    self.coming = version_of(&rules.swap.rules);
+                    self.coming = version_of(&rules.swap.transforms);
                 }
                 at_log::perform(&mut self.log, next)
             }

@@ -78,10 +78,10 @@ impl Sink {
 }
 
 /// All filtered: no files are needed. The rows are in the counters.
-fn span((chain, (epoch, from, to)): (SplitId, (u64, i64, i64))) -> Span {
+fn span((split, (epoch, from, to)): (SplitId, (u64, i64, i64))) -> Span {
     let read = u64::try_from(to - from).unwrap();
     Span {
-        chain,
+        split,
         epoch,
         from,
         to,
@@ -92,13 +92,13 @@ fn span((chain, (epoch, from, to)): (SplitId, (u64, i64, i64))) -> Span {
             ..Records::default()
         },
         rows: Default::default(),
-        letters: 0,
+        dead_letters: 0,
     }
 }
 
 impl Task {
     pub fn new(index: usize, positions: &[Position], rules: u64, random: StdRng) -> Task {
-        let at = |p: &Position| (p.chain.clone(), (p.epoch, p.next));
+        let at = |p: &Position| (p.split.clone(), (p.epoch, p.next));
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         Task {
             index,
@@ -199,8 +199,8 @@ impl Task {
             self.sink.broken = sometimes(&mut self.random, 0.5);
             return Event::Failed(unavailable());
         }
-        if let Some((chain, (_, next))) = self.source.iter().find(|(c, (_, n))| *n < low[*c]) {
-            return Event::Lost(vec![super::lost(chain, *next, low[chain])]);
+        if let Some((split, (_, next))) = self.source.iter().find(|(c, (_, n))| *n < low[*c]) {
+            return Event::Lost(vec![super::lost(split, *next, low[split])]);
         }
         let ready: Vec<&SplitId> = self
             .source
@@ -211,10 +211,10 @@ impl Task {
         if self.paused || ready.is_empty() {
             return Event::Quiet;
         }
-        let chain = ready[self.random.random_range(0..ready.len())].clone();
-        let (epoch, from) = self.source[&chain];
+        let split = ready[self.random.random_range(0..ready.len())].clone();
+        let (epoch, from) = self.source[&split];
         let to = (from + self.random.random_range(1..=3)).min(END);
-        self.source.insert(chain.clone(), (epoch, to));
+        self.source.insert(split.clone(), (epoch, to));
         assert!(!self.sink.broken, "a broken sink is discarded first");
         if self.sink.spans.is_empty() {
             (self.sink.base, self.sink.since) = (base, now);
@@ -222,7 +222,7 @@ impl Task {
         let span = self
             .sink
             .spans
-            .entry(chain.clone())
+            .entry(split.clone())
             .or_insert((epoch, from, from));
         assert_eq!(
             (span.0, span.2),
@@ -231,7 +231,7 @@ impl Task {
         );
         span.2 = to;
         let by = format!("r{}", self.rules);
-        let rows = (from..to).map(|offset| (by.clone(), format!("{chain}@{offset}@{epoch}")));
+        let rows = (from..to).map(|offset| (by.clone(), format!("{split}@{offset}@{epoch}")));
         self.sink.rows.extend(rows);
         Event::Written {
             offsets: u64::try_from(to - from).unwrap(),
@@ -262,11 +262,11 @@ impl Task {
             Effect::Discard => self.sink = Sink::default(),
             Effect::GoTo(positions) => {
                 self.sink = Sink::default();
-                let named: Vec<&SplitId> = positions.iter().map(|p| &p.chain).collect();
+                let named: Vec<&SplitId> = positions.iter().map(|p| &p.split).collect();
                 let read: Vec<&SplitId> = self.source.keys().collect();
                 assert_eq!(named.len(), read.len(), "{named:?} of {read:?}");
                 for p in &positions {
-                    let at = self.source.get_mut(&p.chain);
+                    let at = self.source.get_mut(&p.split);
                     *at.expect("a partition that is read") = (p.epoch, p.next);
                 }
                 if fails {
@@ -275,7 +275,7 @@ impl Task {
             }
             Effect::Assign(positions) => {
                 for p in positions {
-                    let before = self.source.insert(p.chain, (p.epoch, p.next));
+                    let before = self.source.insert(p.split, (p.epoch, p.next));
                     assert_eq!(before, None, "assigned twice");
                 }
             }

@@ -3,7 +3,7 @@
 //! ```text
 //! Source::next → Chain::apply → Sink::write ─ roll: Sink::seal → committer: finish → Log::commit → publish → acknowledge
 //! ```
-//! Commits overlap reading: at most one is in flight, and the file opened after it chains on it. When it fails, both are
+//! Commits overlap reading: at most one is in flight, and the file opened after it begins where it ends. When it fails, both are
 //! dropped and reading begins again at the log's positions. No record is lost by that and none is written twice: what
 //! was not committed was never visible.
 //!

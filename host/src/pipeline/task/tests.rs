@@ -36,7 +36,7 @@ impl Source for Endless {
             partition: 0,
         };
         Ok(Some(builder.finish(Covers {
-            chain: SplitId::kafka("c", "t", 0),
+            split: SplitId::kafka("c", "t", 0),
             epoch: 0,
             tp,
             range,

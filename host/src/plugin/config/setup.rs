@@ -80,7 +80,7 @@ impl SetupProblem {
     }
 
     /// From a plugin: `at` is a JSON Pointer, or a file's key and `:line:column`.
-    pub(in crate::plugin) fn told(at: &str, code: String, message: String) -> Self {
+    pub(in crate::plugin) fn of_plugin(at: &str, code: String, message: String) -> Self {
         let mut problem = SetupProblem::new("", &code, message);
         if let Some(pointer) = at.strip_prefix('/') {
             problem.key = pointer.replace("~1", "/").replace("~0", "~");
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_plugins_places_become_keys() {
         let at = |at: &str| {
-            let p = SetupProblem::told(at, "c".into(), "m".into());
+            let p = SetupProblem::of_plugin(at, "c".into(), "m".into());
             (p.key, p.at)
         };
         assert_eq!(at("/a~1b~0c"), ("a/b~c".into(), None));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wasmtime::component::types::ComponentItem;
@@ -12,7 +13,8 @@ use crate::plugin::compile::engine::Stop;
 use crate::plugin::text::printable;
 
 /// One interface that a component imports, all of it served or it would not have loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Import {
     pub name: String,
     pub functions: Vec<String>,
@@ -30,7 +32,8 @@ pub struct Shape {
 }
 
 /// A key of a plugin's config, as its schema has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PluginKey")]
 pub struct ConfigKey {
     /// `<name>` stands for what a pattern leaves open.
     pub key: String,

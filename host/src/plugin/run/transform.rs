@@ -435,7 +435,7 @@ fn problems(told: Vec<wit::Problem>, hidden: &Hidden) -> Vec<SetupProblem> {
             hidden.scrub(&mut p.at);
             hidden.scrub(&mut p.message);
             let short = |text: &str| printable(cut(text, MAX_STORY));
-            SetupProblem::told(&short(&p.at), short(&p.code), short(&p.message))
+            SetupProblem::of_plugin(&short(&p.at), short(&p.code), short(&p.message))
         })
         .collect()
 }

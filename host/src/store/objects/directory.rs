@@ -68,8 +68,6 @@ impl Directory {
         let objects = Objects {
             inner: Arc::new(inner),
             url: format!("file://{}", root.display()),
-            prefix: String::new(),
-            remote: None,
         };
         Ok(Directory { objects, root })
     }
@@ -152,7 +150,7 @@ impl Renames for Directory {
     /// rename one file at once both end well.
     fn rename(&self, from: &str, to: &str) -> Result<Renamed> {
         const OP: &str = "store.rename";
-        let (source, target) = (self.objects.at(OP, from)?, self.objects.at(OP, to)?);
+        let (source, target) = (Objects::path(OP, from)?, Objects::path(OP, to)?);
         match wait(self.objects.inner.rename_if_not_exists(&source, &target))? {
             Ok(()) => Ok(Renamed::Done),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Renamed::TargetExists),
@@ -171,7 +169,7 @@ impl Renames for Directory {
 
     fn write(&self, path: &str) -> Result<Box<dyn StagedWriter>> {
         const OP: &str = "store.write";
-        let at = self.objects.at(OP, path)?;
+        let at = Objects::path(OP, path)?;
         match wait(self.objects.inner.put_multipart(&at))? {
             Ok(upload) => Ok(Box::new(Parts::new(self.clone(), upload, path))),
             Err(e) => Err(self.objects.failed(OP, path, e)),

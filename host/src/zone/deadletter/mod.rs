@@ -160,7 +160,7 @@ mod tests {
         builder.push(5, None, Some(b"k"), Some(b"<a"), std::iter::empty());
         builder.push(9, Some(1), None, None, [("h", Some(&b"v"[..]))].into_iter());
         let batch = builder.finish(Covers {
-            chain: SplitId::kafka("c", "t", 3),
+            split: SplitId::kafka("c", "t", 3),
             epoch: 0,
             tp: TopicPartition {
                 topic: "t".into(),

@@ -106,7 +106,7 @@ fn batches<'a>(
     name: &'a LogName,
     files: &'a [AddedFile],
 ) -> impl Iterator<Item = Result<Named>> + 'a {
-    let letters = files.iter().filter(|file| file.role == Role::Letters);
+    let letters = files.iter().filter(|file| file.role == Role::DeadLetters);
     letters.flat_map(move |file| {
         let path: Arc<str> = file.path.as_str().into();
         let (rows, error) = match read_file(store, name, file) {

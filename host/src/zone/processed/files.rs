@@ -67,8 +67,8 @@ impl Files<'_> {
                 let columns = self.columns(chunk, &schema).map_err(arrow_failed)?;
                 file.write(&columns, chunk.len())?;
                 for row in chunk.iter().map(|row| self.batch.row(*row)) {
-                    let chain = &self.batch.chains[row.chain as usize];
-                    file.cover(chain, row.offset, row.offset + 1, 1);
+                    let split = &self.batch.splits[row.split as usize];
+                    file.cover(split, row.offset, row.offset + 1, 1);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! One batch of PROCESSED: rows in, duplicates dropped, sorted files per date out.
 //!
-//! Rows are held in memory until `finish`; the plan bounds them (`batch.max.rows`). Each touched partition gets one file, or
+//! Rows are held in memory until `finish`; the plan of the batch bounds them by `memory.budget`. Each touched partition gets one file, or
 //! several of about `target_bytes`, each with its key sidecar. Rows keep their columns and coordinates; the partition column
 //! stands in the path only, so a column of that name is left out of the file.
 
@@ -46,8 +46,6 @@ pub struct ProcessedOptions {
     pub parquet: ParquetOptions,
     /// A partition's rows beyond this go to another file.
     pub target_bytes: u64,
-    /// `batch.max.rows`: more are refused.
-    pub max_rows: usize,
 }
 
 /// A batch being gathered.
@@ -56,7 +54,7 @@ pub struct ProcessedBatch {
     options: ProcessedOptions,
     schema: SchemaRef,
     scheme: KeyScheme,
-    chains: Vec<SplitId>,
+    splits: Vec<SplitId>,
     batches: Vec<RecordBatch>,
     rows: Vec<Row>,
     candidates: Vec<Candidate>,
@@ -68,7 +66,7 @@ pub struct ProcessedBatch {
 struct Row {
     batch: u32,
     index: u32,
-    chain: u32,
+    split: u32,
     row: i32,
     offset: i64,
     period: Period,
@@ -79,7 +77,7 @@ struct Row {
 pub struct Processed {
     /// Rows files, each followed by its sidecar.
     pub files: Vec<Box<dyn Finish>>,
-    /// Per chain that had rows. A record all of whose rows are duplicates counts as filtered.
+    /// Per split that had rows. A record all of whose rows are duplicates counts as filtered.
     pub ledgers: BTreeMap<SplitId, Ledger>,
     /// The column that is left out of the files because the partition column has its name.
     pub dropped_column: Option<String>,
@@ -160,7 +158,7 @@ impl ProcessedBatch {
             options,
             schema,
             scheme,
-            chains: Vec::new(),
+            splits: Vec::new(),
             batches: Vec::new(),
             rows: Vec::new(),
             candidates: Vec::new(),
@@ -168,23 +166,11 @@ impl ProcessedBatch {
         })
     }
 
-    /// Rows of one chain, in any order.
+    /// Rows of one split, in any order.
     pub fn push(&mut self, rows: Rows) -> Result<()> {
-        let Rows { chain, batch } = rows;
+        let Rows { split, batch } = rows;
         if batch.schema() != self.schema {
             return Err(bug("rows of another schema than the batch began with"));
-        }
-        let total = self.rows.len() + batch.num_rows();
-        if total > self.options.max_rows {
-            return Err(Error::new(
-                Kind::LimitReached,
-                "zone.processed",
-                format!(
-                    "a batch of more than {} rows; its plan should have cut it",
-                    self.options.max_rows
-                ),
-            )
-            .hint("raise batch.max.rows, which takes memory, or commit RAW more often"));
         }
         let offsets = numbers::<arrow_array::types::Int64Type>(&batch, OFFSET)?;
         let pieces = numbers::<arrow_array::types::Int32Type>(&batch, ROW)?;
@@ -195,10 +181,10 @@ impl ProcessedBatch {
             },
             None => vec![WHOLE; batch.num_rows()],
         };
-        let known = self.chains.iter().position(|c| *c == chain);
-        let chain_index = known.unwrap_or(self.chains.len());
+        let known = self.splits.iter().position(|c| *c == split);
+        let split_index = known.unwrap_or(self.splits.len());
         if known.is_none() {
-            self.chains.push(chain);
+            self.splits.push(split);
         }
         if !self.options.dedup.is_empty() {
             for (i, key) in self.scheme.keys(&batch)?.into_iter().enumerate() {
@@ -211,7 +197,7 @@ impl ProcessedBatch {
             self.rows.push(Row {
                 batch: self.batches.len() as u32,
                 index: i as u32,
-                chain: chain_index as u32,
+                split: split_index as u32,
                 row: *row,
                 offset: *offset,
                 period,
@@ -239,7 +225,7 @@ impl ProcessedBatch {
 
     /// Deduplicates against `live` (the files of the own zone at version D) and writes.
     ///
-    /// `version_of(chain, offset)`: version of RAW whose span covers the offset.
+    /// `version_of(split, offset)`: version of RAW whose span covers the offset.
     pub fn finish(
         mut self,
         live: &[AddedFile],
@@ -279,36 +265,36 @@ impl ProcessedBatch {
         self.row(row).period
     }
 
-    /// Per row: (RAW version, chain by topic id and partition); offset and `_row` are in [`Row`].
+    /// Per row: (RAW version, split by topic id and partition); offset and `_row` are in [`Row`].
     fn order(&self, version_of: &dyn Fn(&SplitId, i64) -> Option<u64>) -> Result<Vec<(u64, u32)>> {
-        let mut sorted: Vec<usize> = (0..self.chains.len()).collect();
-        sorted.sort_by_key(|i| split_chain(self.chains[*i].as_str()));
+        let mut sorted: Vec<usize> = (0..self.splits.len()).collect();
+        sorted.sort_by_key(|i| place_of(self.splits[*i].as_str()));
         let mut ranks = vec![0; sorted.len()];
-        for (rank, chain) in sorted.into_iter().enumerate() {
-            ranks[chain] = rank as u32;
+        for (rank, split) in sorted.into_iter().enumerate() {
+            ranks[split] = rank as u32;
         }
         let mut order = Vec::with_capacity(self.rows.len());
         let mut last: Option<(u32, i64, u64)> = None;
         for row in &self.rows {
             let version = match last {
-                Some((chain, offset, version)) if (chain, offset) == (row.chain, row.offset) => {
+                Some((split, offset, version)) if (split, offset) == (row.split, row.offset) => {
                     version
                 }
                 _ => {
-                    let chain = &self.chains[row.chain as usize];
-                    version_of(chain, row.offset).ok_or_else(|| {
+                    let split = &self.splits[row.split as usize];
+                    version_of(split, row.offset).ok_or_else(|| {
                         Error::new(
                             Kind::LogCorrupt,
                             "zone.processed",
                             "a row whose offset no commit of the source zone covers",
                         )
-                        .with("chain", chain)
+                        .with("split", split)
                         .with("offset", row.offset)
                     })?
                 }
             };
-            last = Some((row.chain, row.offset, version));
-            order.push((version, ranks[row.chain as usize]));
+            last = Some((row.split, row.offset, version));
+            order.push((version, ranks[row.split as usize]));
         }
         Ok(order)
     }
@@ -329,7 +315,7 @@ impl ProcessedBatch {
         let sidecars: BTreeMap<&str, &AddedFile> = live
             .iter()
             .filter(|f| f.role == Role::Keys)
-            .map(|f| (f.file.as_str(), f))
+            .map(|f| (f.id.as_str(), f))
             .collect();
         let prefix = format!("{}/", self.options.table);
         for rows in live
@@ -356,7 +342,7 @@ impl ProcessedBatch {
         let Some(by) = &self.options.partition else {
             return Ok(WHOLE);
         };
-        let value = file.partition.get(&by.name).ok_or_else(|| {
+        let value = file.partition_values.get(&by.name).ok_or_else(|| {
             Error::new(
                 Kind::ConfigInvalid,
                 "zone.processed",
@@ -376,20 +362,20 @@ impl ProcessedBatch {
             .rows
             .iter()
             .zip(duplicate)
-            .map(|(row, duplicate)| (row.chain, row.offset, *duplicate))
+            .map(|(row, duplicate)| (row.split, row.offset, *duplicate))
             .collect();
         if !seen.is_sorted() {
             seen.sort_unstable();
         }
         let mut ledgers: BTreeMap<SplitId, Ledger> = BTreeMap::new();
         for record in seen.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let Some((chain, ..)) = record.first() else {
+            let Some((split, ..)) = record.first() else {
                 continue;
             };
             let duplicates = record.iter().filter(|(.., duplicate)| *duplicate).count() as u64;
             let made = record.len() as u64;
             let ledger = ledgers
-                .entry(self.chains[*chain as usize].clone())
+                .entry(self.splits[*split as usize].clone())
                 .or_default();
             ledger.records.read += 1;
             ledger.records.with_rows += u64::from(duplicates < made);
@@ -486,10 +472,10 @@ fn sidecar<'a>(
 }
 
 /// `kafka/<cluster>/<topic id>/12` sorts by what stands before the number, then by the number.
-fn split_chain(chain: &str) -> (&str, i64) {
-    let split = chain.rsplit_once('/');
-    let parsed = split.and_then(|(prefix, n)| Some((prefix, n.parse().ok()?)));
-    parsed.unwrap_or((chain, 0))
+fn place_of(split: &str) -> (&str, i64) {
+    let parts = split.rsplit_once('/');
+    let parsed = parts.and_then(|(prefix, n)| Some((prefix, n.parse().ok()?)));
+    parsed.unwrap_or((split, 0))
 }
 
 fn numbers<T: arrow_array::ArrowPrimitiveType>(

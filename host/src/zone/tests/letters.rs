@@ -44,11 +44,11 @@ fn a_message_with_ten_thousand_bad_pieces_costs_its_own_size_once() {
         .flat_map(|(record, pieces)| (0..pieces).map(move |piece| letter(record, piece)))
         .collect();
     applied.ledger = Ledger {
-        letters: applied.letters.len() as u64,
+        dead_letters: applied.letters.len() as u64,
         ..none
     };
-    applied.ledger.rows.made = applied.ledger.letters;
-    applied.ledger.rows.refused = applied.ledger.letters;
+    applied.ledger.rows.made = applied.ledger.dead_letters;
+    applied.ledger.rows.refused = applied.ledger.dead_letters;
     let mut w = world(options());
     w.sink.write(&batch, applied).expect("written");
     let sealed = w.seal();

@@ -23,20 +23,20 @@ use crate::store::{self, Published, Store};
 pub fn memory() -> Arc<dyn Store> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let n = NEXT.fetch_add(1, Ordering::SeqCst);
-    store::open_url(&format!("memory:zone-{n}")).expect("a memory store")
+    store::open(&format!("memory:zone-{n}")).expect("a memory store")
 }
 
 pub fn log() -> LogName {
     LogName::new("books", "raw")
 }
 
-pub fn chain(topic: &str, partition: i32) -> SplitId {
+pub fn split(topic: &str, partition: i32) -> SplitId {
     SplitId::kafka("c", topic, partition)
 }
 
 pub fn covers(topic: &str, partition: i32, from: i64, to: i64) -> Covers {
     Covers {
-        chain: chain(topic, partition),
+        split: split(topic, partition),
         epoch: 0,
         tp: TopicPartition {
             topic: topic.into(),
@@ -99,7 +99,7 @@ pub fn apply(batch: &Batch) -> Applied {
         if offset % 7 == 0 {
             refuse(i, None, "bad_xml");
             ledger.records.refused += 1;
-            ledger.letters += 1;
+            ledger.dead_letters += 1;
             continue;
         }
         ledger.records.with_rows += 1;
@@ -109,7 +109,7 @@ pub fn apply(batch: &Batch) -> Applied {
                 refuse(i, Some(p), "bad_year");
                 ledger.records.refused_in_part += 1;
                 ledger.rows.refused += 1;
-                ledger.letters += 1;
+                ledger.dead_letters += 1;
             } else {
                 record.push(i);
                 piece.push(p);

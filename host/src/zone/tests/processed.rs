@@ -46,7 +46,7 @@ fn rows(partition: i32, rows: &[&In]) -> Rows {
     ];
     let batch = RecordBatch::try_new(schema(), columns).expect("rows");
     Rows {
-        chain: chain("books", partition),
+        split: split("books", partition),
         batch,
     }
 }
@@ -65,7 +65,6 @@ fn options(lookback_days: u32) -> ProcessedOptions {
         sort: Vec::new(),
         parquet: ParquetOptions::default(),
         target_bytes: 128 << 20,
-        max_rows: 2_000_000,
     }
 }
 
@@ -227,7 +226,7 @@ fn files_are_sorted_partitioned_and_have_their_keys() {
         },
     ];
     let ledgers = run(&store, &options(0), &input.each_ref(), &mut live).expect("ran");
-    assert_eq!(ledgers[&chain("books", 0)].rows.duplicates, 1);
+    assert_eq!(ledgers[&split("books", 0)].rows.duplicates, 1);
     let paths: Vec<&str> = live.iter().map(|f| f.path.as_str()).collect();
     assert_eq!(paths.len(), 6);
     assert!(
@@ -236,8 +235,8 @@ fn files_are_sorted_partitioned_and_have_their_keys() {
     );
     assert!(paths[2].starts_with("books/date=2024-03-01/") && paths[2].ends_with(".parquet"));
     assert!(paths[3].starts_with("_system/books/processed/keys/"));
-    assert_eq!(live[2].keys.as_ref(), Some(&live[3].file));
-    assert_eq!(live[2].partition["date"], "2024-03-01");
+    assert_eq!(live[2].keys.as_ref(), Some(&live[3].id));
+    assert_eq!(live[2].partition_values["date"], "2024-03-01");
     assert_eq!(
         (live[2].rows, live[3].rows, live[3].role),
         (2, 2, Role::Keys)
@@ -340,7 +339,7 @@ fn big_partitions_become_several_sorted_files() {
         &mut live,
     )
     .expect("ran");
-    assert_eq!(ledgers[&chain("books", 0)].rows.duplicates, 50_000);
+    assert_eq!(ledgers[&split("books", 0)].rows.duplicates, 50_000);
     assert_eq!(live.len(), before, "nothing to write");
 }
 
@@ -399,11 +398,6 @@ fn what_stands_in_the_way_of_exactness_stops_the_batch() {
             .to_string()
             .contains("no key sidecar")
     );
-    let small = ProcessedOptions {
-        max_rows: 0,
-        ..options(0)
-    };
-    assert_eq!(fails(&small, &live).kind(), Kind::LimitReached);
     let mut batch = ProcessedBatch::new(store.clone(), options(0), schema()).expect("fits");
     batch.push(rows(0, &[&row(20, "a", 1)])).expect("pushed");
     let error = batch.finish(&live, &|_, _| None).expect_err("no version");
@@ -445,8 +439,8 @@ fn without_partition_and_key_rows_stay_in_log_order() {
 fn a_range_without_rows_is_an_empty_batch() {
     let (store, mut live) = (memory(), Vec::new());
     run(&store, &options(0), &[&row(1, "a", 1)], &mut live).expect("ran");
-    let range = ChainRange {
-        chain: chain("books", 7),
+    let range = SplitRange {
+        split: split("books", 7),
         topic: "books".into(),
         partition: 7,
         from: 0,

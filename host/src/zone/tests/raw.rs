@@ -61,14 +61,14 @@ impl World {
     }
 
     fn read(&self, files: &[AddedFile], ranges: &[(&str, i32, i64, i64)]) -> Vec<Rows> {
-        let range = |(topic, partition, from, to): &(&str, i32, i64, i64)| ChainRange {
-            chain: chain(topic, *partition),
+        let range = |(topic, partition, from, to): &(&str, i32, i64, i64)| SplitRange {
+            split: split(topic, *partition),
             topic: (*topic).into(),
             partition: *partition,
             from: *from,
             to: *to,
         };
-        let ranges: Vec<ChainRange> = ranges.iter().map(range).collect();
+        let ranges: Vec<SplitRange> = ranges.iter().map(range).collect();
         let wanted = overlapping(files, &ranges);
         let fitting = Fitting::of(&schemas(&self.store, &log(), &wanted).expect("opened"));
         let fitting = fitting.expect("one schema");
@@ -107,20 +107,20 @@ fn what_is_written_is_read_back_with_coordinates_ledgers_and_letters() {
     let spans: Vec<_> = sealed
         .spans
         .iter()
-        .map(|s| (s.chain.clone(), s.from, s.to))
+        .map(|s| (s.split.clone(), s.from, s.to))
         .collect();
     assert_eq!(
         spans,
-        [(chain("books", 0), 0, 120), (chain("books", 1), 50, 60)]
+        [(split("books", 0), 0, 120), (split("books", 1), 50, 60)]
     );
     let (rows_expected, letters_expected) = sealed
         .spans
         .iter()
-        .fold((0, 0), |(r, l), s| (r + s.rows.written, l + s.letters));
+        .fold((0, 0), |(r, l), s| (r + s.rows.written, l + s.dead_letters));
     let files = publish(&w.store, &log(), sealed.files);
     assert_eq!(
         files.iter().map(|f| f.role).collect::<Vec<_>>(),
-        [Role::Rows, Role::Letters]
+        [Role::Rows, Role::DeadLetters]
     );
     let [rows, letters] = &files[..] else {
         panic!("two files")
@@ -225,9 +225,9 @@ fn rows_are_found_by_coordinate_over_files_topics_and_row_groups() {
     let mut seen: Vec<(String, i64)> = Vec::new();
     for rows in &found {
         for offset in offsets(&rows.batch) {
-            seen.push((rows.chain.to_string(), offset));
+            seen.push((rows.split.to_string(), offset));
         }
-        let topic = rows.chain.as_str().split('/').nth(2).expect("topic");
+        let topic = rows.split.as_str().split('/').nth(2).expect("topic");
         assert!(text(&rows.batch, "_topic").iter().all(|t| t == topic));
     }
     let expected = |range: std::ops::Range<i64>| {
@@ -264,9 +264,9 @@ fn a_file_is_read_before_it_is_published_and_missed_when_it_is_gone() {
         !w.read(&files, &[("books", 0, 0, 20)]).is_empty(),
         "from staging"
     );
-    w.store.delete(&staging(&files[0].file)).expect("deleted");
-    let range = ChainRange {
-        chain: chain("books", 0),
+    w.store.delete(&staging(&files[0].id)).expect("deleted");
+    let range = SplitRange {
+        split: split("books", 0),
         topic: "books".into(),
         partition: 0,
         from: 0,
@@ -432,7 +432,7 @@ fn a_recreated_topic_does_not_share_a_file_with_its_namesake() {
     let mut w = world(options());
     w.write(&records("books", 0, 0, 10));
     let mut again = records("books", 0, 0, 10);
-    again.covers.chain = SplitId::kafka("c", "other-id", 0);
+    again.covers.split = SplitId::kafka("c", "other-id", 0);
     w.write(&again);
     let sealed = w.seal();
     let files = publish(&w.store, &log(), sealed.files);

@@ -1,4 +1,4 @@
-//! The rest of a file whose other rows are taken back: the rows of some of its chains, in a new file of the same partition.
+//! The rest of a file whose other rows are taken back: the rows of some of its splits, in a new file of the same partition.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 
 use super::file::{Birth, Plain, RowsFile};
-use super::read::{ChainRange, read_file};
+use super::read::{SplitRange, read_file};
 use super::{ParquetOptions, layout::Partition};
 use crate::chain::Column;
 use crate::commit::{AddedFile, LogName, Straddling, new_file_id};
@@ -19,12 +19,12 @@ use crate::store::Store;
 
 const OP: &str = "zone.rest";
 
-/// Sealed when it returns. `coordinates` say what rows of each chain look like.
+/// Sealed when it returns. `coordinates` say what rows of each split look like.
 pub fn write_rest(
     store: &Arc<dyn Store>,
     name: &LogName,
     straddling: &Straddling,
-    coordinates: &[ChainRange],
+    coordinates: &[SplitRange],
     parquet: &ParquetOptions,
 ) -> Result<AddedFile> {
     let Straddling { file, rest } = straddling;
@@ -33,9 +33,9 @@ pub fn write_rest(
             .with("file", &file.path)
             .hint("`weir log --verify` lists every problem")
     };
-    let wanted: Vec<&ChainRange> = coordinates
+    let wanted: Vec<&SplitRange> = coordinates
         .iter()
-        .filter(|c| rest.iter().any(|r| r.chain == c.chain))
+        .filter(|c| rest.iter().any(|r| r.split == c.split))
         .collect();
     let rows = read_file(store, name, file)?;
     let id = new_file_id();
@@ -44,7 +44,7 @@ pub fn write_rest(
         place: name.place(&id, &format!("{dir}/{id}.parquet")),
         role: file.role,
         partition: file
-            .partition
+            .partition_values
             .iter()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect::<Partition>(),
@@ -80,7 +80,7 @@ pub fn write_rest(
 }
 
 /// Rows to keep, noted in `out`. `None`: not a file of ours.
-fn mask(batch: &RecordBatch, wanted: &[&ChainRange], out: &mut RowsFile) -> Option<BooleanArray> {
+fn mask(batch: &RecordBatch, wanted: &[&SplitRange], out: &mut RowsFile) -> Option<BooleanArray> {
     let column = |name: &str| batch.column_by_name(name).map(|c| c.as_ref() as &dyn Array);
     let topics = column(TOPIC)?.as_string_opt::<i32>()?;
     let partitions = column(PARTITION)?.as_primitive_opt::<Int32Type>()?.values();
@@ -97,7 +97,7 @@ fn mask(batch: &RecordBatch, wanted: &[&ChainRange], out: &mut RowsFile) -> Opti
                 (from, to, rows) = (from.min(offsets[i]), to.max(offsets[i] + 1), rows + 1);
             }
         }
-        out.cover(&range.chain, from, to, rows);
+        out.cover(&range.split, from, to, rows);
     }
     Some(mask.into())
 }

@@ -1,4 +1,4 @@
-//! Everybody who hears what a pipeline tells: its unit, the tally that logs and counts, the list of its topics, its lag.
+//! Who is told what a pipeline reports: its unit, the tally that logs and counts, the list of its topics, its lag.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -76,12 +76,12 @@ impl Report for FanOut {
 
     fn committed(&self, committed: &Committed, state: &State, took: Duration) {
         let spans = committed.entry.spans.iter();
-        let chains = spans.filter(|span| span.records.read > 0);
-        let read = chains.filter_map(|span| state.chains.get(&span.chain));
+        let splits = spans.filter(|span| span.records.read > 0);
+        let read = splits.filter_map(|span| state.splits.get(&span.split));
         let mut topics = lock(&self.live.topics);
-        for chain in read {
-            if !topics.contains(&chain.topic) {
-                topics.insert(chain.topic.clone());
+        for split in read {
+            if !topics.contains(&split.topic) {
+                topics.insert(split.topic.clone());
             }
         }
         drop(topics);

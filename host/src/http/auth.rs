@@ -245,7 +245,7 @@ mod tests {
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    fn doors() -> Logins {
+    fn logins() -> Logins {
         let users = [("ann", "pass:word"), ("bob", "b")];
         Logins::new(users, [("ci", "t0ken")], ["bob"])
     }
@@ -257,8 +257,8 @@ mod tests {
 
     #[test]
     fn the_right_secret_of_the_right_name_opens() {
-        let doors = doors();
-        let enter = |header: &[u8]| doors.enter(Some(header), PEER).map(|(a, r)| (a.0, r)).ok();
+        let logins = logins();
+        let enter = |header: &[u8]| logins.enter(Some(header), PEER).map(|(a, r)| (a.0, r)).ok();
         assert_eq!(
             enter(&basic("ann:pass:word")),
             Some(("ann".into(), Role::Full))
@@ -278,9 +278,9 @@ mod tests {
         for header in wrong {
             assert_eq!(enter(header), None, "{}", String::from_utf8_lossy(header));
         }
-        let fault = doors.enter(None, PEER).unwrap_err();
+        let fault = logins.enter(None, PEER).unwrap_err();
         assert_eq!((fault.status, fault.headers.len()), (401, 2));
-        assert!(!format!("{doors:?}").contains("t0ken"));
+        assert!(!format!("{logins:?}").contains("t0ken"));
     }
 
     #[test]
