@@ -178,7 +178,7 @@ pub fn log(root: &Path, pipeline: &str, zone: &str) -> Log {
 
 /// `None` before its first entry.
 pub fn log_if_any(root: &Path, pipeline: &str, zone: &str) -> Option<Log> {
-    let store = store::open(&format!("file:{}", root.display())).unwrap();
+    let store = store::open_url(&format!("file:{}", root.display())).unwrap();
     let clock = SystemClock::shared();
     let writer = Writer::this_process(clock.as_ref());
     Log::open(store, LogName::new(pipeline, zone), clock, writer).unwrap()

@@ -84,7 +84,7 @@ pub fn without_log(
     chains: Vec<TransformChain>,
 ) -> (u64, u64) {
     place.empty("bare");
-    let store = store::open(&place.zone("bare")).unwrap();
+    let store = store::open_url(&place.zone("bare")).unwrap();
     let cluster = KafkaCluster::connect(props).unwrap();
     let topic = cluster.describe(topic).unwrap();
     let positions = cluster.start(&topic, Start::Earliest).unwrap();
@@ -329,7 +329,7 @@ pub fn plugin_load(place: &Place, cache: &Path) -> f64 {
 /// A zone with `commits` data commits of ten messages each, files and all.
 pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
     place.empty(zone);
-    let store = store::open(&place.zone(zone)).unwrap();
+    let store = store::open_url(&place.zone(zone)).unwrap();
     let clock = SystemClock::shared();
     let writer = Writer::this_process(clock.as_ref());
     let name = LogName::new("bench", zone);

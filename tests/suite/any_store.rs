@@ -19,14 +19,14 @@ const ROUNDS: u64 = 30;
 fn stores(test: &str) -> Vec<(Arc<dyn Store>, Option<tempfile::TempDir>)> {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("file:{}", dir.path().display());
-    let mut stores = vec![(store::open(&url).unwrap(), Some(dir))];
+    let mut stores = vec![(store::open_url(&url).unwrap(), Some(dir))];
     let mut urls = vec![format!("memory:any-{test}")];
     for answers in ["refuses", "lenient", "varies", "fails"] {
         urls.push(format!(
             "memory+upload:any-{test}?part=1000&answers={answers}"
         ));
     }
-    stores.extend(urls.iter().map(|url| (store::open(url).unwrap(), None)));
+    stores.extend(urls.iter().map(|url| (store::open_url(url).unwrap(), None)));
     stores
 }
 

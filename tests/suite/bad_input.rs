@@ -117,7 +117,7 @@ fn each_ends_in_a_dead_letter_with_its_code() {
         totals.rows.written, pieces as u64,
         "siblings of refused pieces are rows"
     );
-    let store = store::open(&format!("file:{}", world.path("raw").display())).unwrap();
+    let store = store::open_url(&format!("file:{}", world.path("raw").display())).unwrap();
     let live = log.state().live.values().map(|l| l.file.clone());
     let files: Vec<_> = live.filter(|f| f.role == Role::DeadLetters).collect();
     let filter = Filter::default();

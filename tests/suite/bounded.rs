@@ -34,7 +34,7 @@ fn span(from: i64) -> Span {
 fn long_log(rig: &Rig, pipeline: &str, newest: u64, swaps: u64) {
     let config = rig.supervisor.pipeline(pipeline).expect("config");
     let name = LogName::new(pipeline, &config.sink.zone);
-    let store = store::open(&config.sink.url).expect("store");
+    let store = store::open(&config.sink.at).expect("store");
     let clock = SystemClock::shared();
     let writer = Writer::this_process(&*clock);
     let mut log = Log::open_or_init(store, name.clone(), clock, writer, Vec::new()).expect("log");
@@ -60,7 +60,12 @@ fn long_log(rig: &Rig, pipeline: &str, newest: u64, swaps: u64) {
         let done = log.commit(Draft::Swap(swap)).expect("swap");
         assert!(matches!(done, Outcome::Committed { .. }), "{done:?}");
     }
-    let root = config.sink.url.strip_prefix("file:").expect("a directory");
+    let root = config
+        .sink
+        .at
+        .url
+        .strip_prefix("file:")
+        .expect("a directory");
     lengthen(Path::new(root), &name, log.version(), newest);
 }
 
@@ -129,7 +134,7 @@ fn of_twenty_questions_at_once_one_reads_the_log_and_the_next_ones_read_nothing(
 
     // What another process adds is read, and nothing else again.
     let config = rig.supervisor.pipeline("p").unwrap();
-    let root = config.sink.url.strip_prefix("file:").unwrap();
+    let root = config.sink.at.url.strip_prefix("file:").unwrap();
     let name = LogName::new("p", &config.sink.zone);
     let last = std::fs::read(Path::new(root).join(name.entry(LONG))).unwrap();
     let mut next = decode(&last, "last").unwrap();
@@ -219,7 +224,7 @@ fn pages_go_back_from_the_newest_and_end_by_bytes() {
 
     // Each of them more than a fifth of a page.
     let config = rig.supervisor.pipeline("p").unwrap();
-    let root = Path::new(config.sink.url.strip_prefix("file:").unwrap()).to_owned();
+    let root = Path::new(config.sink.at.url.strip_prefix("file:").unwrap()).to_owned();
     let name = LogName::new("p", &config.sink.zone);
     let mut parent = digest(&std::fs::read(root.join(name.entry(50))).unwrap());
     for version in 51..=60 {

@@ -36,7 +36,7 @@ pub fn send<'a>(bootstrap: &str, topic: &str, values: impl Iterator<Item = &'a [
 fn rows(zone_dir: &Path, pipeline: &str, table: &str) -> Vec<String> {
     let zone_name = zone_dir.file_name().unwrap().to_str().unwrap();
     let log = open_log(zone_dir, pipeline, zone_name).unwrap().unwrap();
-    let store = store::open(&format!("file:{}", zone_dir.display())).unwrap();
+    let store = store::open_url(&format!("file:{}", zone_dir.display())).unwrap();
     let name = LogName::new(pipeline, zone_name);
     let mut out = Vec::new();
     for live in log.state().live.values() {

@@ -321,7 +321,7 @@ fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
         ("raw_zone", "books-raw"),
         ("processed_zone", "books-processed"),
     ] {
-        let store = store::open(&estate.zone(root)).unwrap();
+        let store = store::open_url(&estate.zone(root)).unwrap();
         let verified = verify(store.as_ref(), &LogName::new(pipeline, root))
             .unwrap()
             .unwrap();

@@ -140,7 +140,7 @@ tolerance = "all"
     /// Rows of a pipeline's table, as `column=value`, in the order of their offsets; nulls are left out.
     pub fn rows(&self, pipeline: &str, root: &str) -> Vec<String> {
         let log = open_log(&self.path(root), pipeline, root).unwrap().unwrap();
-        let store = store::open(&format!("file:{}", self.path(root).display())).unwrap();
+        let store = store::open_url(&format!("file:{}", self.path(root).display())).unwrap();
         let mut rows = Vec::new();
         for live in log.state().live.values() {
             if live.file.role != Role::Rows {

@@ -62,7 +62,7 @@ fn committed(log: &mut Log, draft: Draft) {
 
 /// A swap, a data entry with a counter, and a rewind, all of them with hostile words.
 fn hostile_log(root: &Path) {
-    let store = store::open(&format!("file:{}", root.display())).expect("store");
+    let store = store::open_url(&format!("file:{}", root.display())).expect("store");
     let clock = SystemClock::shared();
     let writer = Writer::this_process(&*clock);
     let name = LogName::new("p", "z");

@@ -27,7 +27,7 @@ impl Bench {
     }
 
     pub fn new(name: &str) -> Bench {
-        Bench::on(store::open(&format!("memory:protocol-{name}")).unwrap())
+        Bench::on(store::open_url(&format!("memory:protocol-{name}")).unwrap())
     }
 
     pub fn open_through(&self, store: Arc<dyn Store>) -> Result<Log> {

@@ -298,7 +298,7 @@ fn a_table_has_one_log() {
 #[test]
 fn a_directory_holds_what_the_log_says() {
     let dir = tempfile::tempdir().unwrap();
-    let bench = Bench::on(store::open(&format!("file:{}", dir.path().display())).unwrap());
+    let bench = Bench::on(store::open_url(&format!("file:{}", dir.path().display())).unwrap());
     bench.conclude();
     let report = verify(&*bench.store, &log_name()).unwrap().unwrap();
     assert_eq!(report.problems, vec![]);

@@ -13,7 +13,7 @@ use crate::sim_world::{Heard, Oracle, log_name, split};
 
 fn bench(name: &str) -> Bench {
     let url = format!("memory+upload:rules-{name}?part=40&answers=lenient");
-    Bench::on(store::open(&url).unwrap())
+    Bench::on(store::open_url(&url).unwrap())
 }
 
 fn to_start() -> BTreeMap<weir::record::SplitId, i64> {

@@ -94,7 +94,7 @@ impl Rig {
 
     /// Value → random of every row that is listed, each of which must be there once.
     fn listed(&self) -> BTreeMap<i64, i64> {
-        let store = store::open(&format!("file:{}", self.path("zone").display())).unwrap();
+        let store = store::open_url(&format!("file:{}", self.path("zone").display())).unwrap();
         let name = LogName::new("rate", "zone");
         let verified = verify(store.as_ref(), &name).unwrap().unwrap();
         assert!(verified.problems.is_empty(), "{:?}", verified.problems);

@@ -85,7 +85,12 @@ fn probes_answer_while_every_handler_hangs() {
         let name = format!("p{at}");
         rig.stopped(&name);
         let config = rig.supervisor.pipeline(&name).expect("config");
-        let root = config.sink.url.strip_prefix("file:").expect("a directory");
+        let root = config
+            .sink
+            .at
+            .url
+            .strip_prefix("file:")
+            .expect("a directory");
         let log = weir::commit::LogName::new(&name, &config.sink.zone);
         let path = std::path::Path::new(root).join(log.entry(0));
         std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");

@@ -76,7 +76,7 @@ fn run(world: &World, configs: &[PipelineConfig]) {
 /// Coordinates and values of every listed file of a table, as an engine that knows no log sees them.
 fn listed(world: &World, root: &str, table: &str) -> BTreeMap<Coordinate, String> {
     let log = world.log(root, root);
-    let store = store::open(&format!("file:{}", world.path(root).display())).unwrap();
+    let store = store::open_url(&format!("file:{}", world.path(root).display())).unwrap();
     let shown: BTreeSet<String> = files(&world.path(root).join(table), ".parquet")
         .iter()
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
@@ -109,7 +109,7 @@ fn listed(world: &World, root: &str, table: &str) -> BTreeMap<Coordinate, String
 }
 
 fn verified(world: &World, root: &str) {
-    let store = store::open(&format!("file:{}", world.path(root).display())).unwrap();
+    let store = store::open_url(&format!("file:{}", world.path(root).display())).unwrap();
     let found = verify(store.as_ref(), &LogName::new(root, root))
         .unwrap()
         .unwrap();

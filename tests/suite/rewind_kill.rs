@@ -116,7 +116,7 @@ fn shown(rig: &Rig, zone: &str, pipeline: &str) -> BTreeSet<(i32, i64)> {
     let url = format!("file:{}", root.display());
     let (log, store) = (
         open_log(&root, pipeline, zone).unwrap().unwrap(),
-        store::open(&url).unwrap(),
+        store::open_url(&url).unwrap(),
     );
     let found = verify(store.as_ref(), &LogName::new(pipeline, zone))
         .unwrap()

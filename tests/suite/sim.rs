@@ -47,7 +47,7 @@ const KINDS: [&str; 5] = [
 fn new_store(kind: usize) -> Arc<dyn Store> {
     static RUN: AtomicU64 = AtomicU64::new(0);
     let run = RUN.fetch_add(1, Ordering::SeqCst).to_string();
-    store::open(&KINDS[kind].replace('N', &run)).unwrap()
+    store::open_url(&KINDS[kind].replace('N', &run)).unwrap()
 }
 
 /// Ends that a process may meet; anything else is a finding.

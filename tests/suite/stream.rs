@@ -102,7 +102,7 @@ fn a_broker_that_goes_away_is_waited_for() {
 }
 
 fn verified(world: &World) -> Vec<String> {
-    let store = store::open(&format!("file:{}", world.path("raw").display())).unwrap();
+    let store = store::open_url(&format!("file:{}", world.path("raw").display())).unwrap();
     let verified = verify(store.as_ref(), &LogName::new("raw", "raw"))
         .unwrap()
         .unwrap();

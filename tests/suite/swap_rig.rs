@@ -211,7 +211,7 @@ cache = "{plugins}/../plugins-test/cache"
     }
 
     pub fn store(&self) -> Arc<dyn Store> {
-        store::open(&format!("file:{}", self.path("zone").display())).unwrap()
+        store::open_url(&format!("file:{}", self.path("zone").display())).unwrap()
     }
 
     pub fn periods(&self) -> Vec<RulesPeriod> {

@@ -420,7 +420,7 @@ fn references_of_connects_providers_resolve_under_their_names() {
     let allowed = dir.path().display().to_string();
     let rig = Rig::new(&[
         ("bootstrap.servers", "127.0.0.1:1"),
-        ("config.providers", "vault,files"),
+        ("config.providers", "vault,files,mounted"),
         (
             "config.providers.vault.class",
             "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
@@ -430,6 +430,10 @@ fn references_of_connects_providers_resolve_under_their_names() {
             "org.apache.kafka.common.config.provider.FileConfigProvider",
         ),
         ("config.providers.files.param.allowed.paths", &allowed),
+        (
+            "config.providers.mounted.class",
+            "org.apache.kafka.common.config.provider.DirectoryConfigProvider",
+        ),
     ]);
     let config = |password: &str| {
         json!({ "name": "n", "initial_state": "STOPPED", "config": {
@@ -444,6 +448,11 @@ fn references_of_connects_providers_resolve_under_their_names() {
     assert_eq!(reply.status, 201, "{}", reply.text());
     let kept = &reply.json()["config"]["consumer.override.sasl.password"];
     assert_eq!(*kept, typed.as_str());
+    let mounted = |dir: &str| json!({ "consumer.override.sasl.password": format!("${{mounted:{dir}:s.properties}}") });
+    let reply = rig.send("PATCH", "/connectors/n/config", &mounted("/etc"));
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    let reply = rig.send("PATCH", "/connectors/n/config", &mounted(&allowed));
+    assert_eq!(reply.status, 200, "{}", reply.text());
     let reply = rig.send("POST", "/connectors", &config("${other:x}"));
     assert_eq!(reply.status, 409, "{}", reply.text());
 }

@@ -182,7 +182,7 @@ impl World {
 }
 
 pub fn open_log(root: &Path, pipeline: &str, zone: &str) -> Result<Option<Log>> {
-    let store = store::open(&format!("file:{}", root.display()))?;
+    let store = store::open_url(&format!("file:{}", root.display()))?;
     let clock = SystemClock::shared();
     let writer = Writer::this_process(clock.as_ref());
     Log::open(store, LogName::new(pipeline, zone), clock, writer)

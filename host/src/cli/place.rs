@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::clock::SystemClock;
 use crate::commit::{Log, LogName};
-use crate::config::{self, Overlay, PipelineConfig};
+use crate::config::{self, Location, Overlay, PipelineConfig};
 use crate::connect;
 use crate::connectors::CATALOG;
 use crate::error::{Error, Kind, Result};
@@ -16,7 +16,7 @@ use crate::store::{self, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct Where {
-    /// Root of a zone (data/raw_zone, or file:data/raw_zone), a config file, or a pipeline's name
+    /// Root of a zone (data/raw_zone, file:data/raw_zone, s3://bucket/zone), a config file, or a pipeline's name
     #[arg(value_name = "NAME|URL|FILE")]
     pub at: String,
     /// Where to look for the config of a pipeline's name
@@ -46,16 +46,16 @@ impl Where {
 
     pub(super) fn find(&self) -> Result<Found> {
         if is_url(&self.at) {
-            let url = self.at.trim_end_matches('/');
-            return found(url, |log| self.wanted(log));
+            let at = Location::of(self.at.trim_end_matches('/'));
+            return found(&at, |log| self.wanted(log));
         }
         if Path::new(&self.at).is_dir() {
-            let url = format!("file:{}", self.at.trim_end_matches('/'));
-            return found(&url, |log| self.wanted(log));
+            let at = format!("file:{}", self.at.trim_end_matches('/'));
+            return found(&Location::of(&at), |log| self.wanted(log));
         }
         let config = config_of(&self.at, &self.conf, &Overlay::default())?;
         let (pipeline, zone) = (&config.name, &config.sink.zone);
-        found(&config.sink.url, |log| {
+        found(&config.sink.at, |log| {
             log.pipeline == *pipeline && log.zone == *zone
         })
     }
@@ -140,18 +140,15 @@ pub(super) fn is_url(text: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
-fn found(url: &str, wanted: impl Fn(&LogName) -> bool) -> Result<Found> {
+fn found(at: &Location, wanted: impl Fn(&LogName) -> bool) -> Result<Found> {
     let nothing = |message: String| {
         Error::new(Kind::ConfigInvalid, "cli.find", message)
             .hint("a zone's root has `_system/<pipeline>/<zone>/log/`; give the sink.url of a pipeline that has run")
     };
-    if let Some(path) = url.strip_prefix("file:") {
-        let path = path.strip_prefix("//").unwrap_or(path);
-        if !Path::new(path).is_dir() {
-            return Err(nothing(format!("{url} is not there")));
-        }
-    }
-    let store = store::open(url)?;
+    let url = &at.url;
+    let Some(store) = store::open_existing(at)? else {
+        return Err(nothing(format!("{url} is not there")));
+    };
     let mut logs: Vec<LogName> = Vec::new();
     for listed in store.list("_system/")? {
         let parts: Vec<&str> = listed.path.split('/').collect();

@@ -268,6 +268,6 @@ mod tests {
     }
 
     fn store(name: &str) -> Arc<dyn Store> {
-        crate::store::open(&format!("memory:view-{name}")).expect("store")
+        crate::store::open_url(&format!("memory:view-{name}")).expect("store")
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::checked::*;
 use super::connector::{Catalog, SourceType};
 use super::keys::{Default, FAMILIAR, KAFKA_PREFIX, KeyDef, Scope, TRANSFORM_PREFIX};
+use super::location::{self, Location};
 use super::nearest::nearest;
 use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
@@ -121,6 +122,9 @@ impl Checker<'_> {
                 // The reference is shown, never what it stands for.
                 let found = match text.trim() {
                     "" => "nothing".to_owned(),
+                    _ if def.shape == Shape::Url => {
+                        format!("`{}`", location::shown(entry.value.typed()))
+                    }
                     _ => format!("`{}`", entry.value),
                 };
                 let message = format!(
@@ -377,6 +381,11 @@ impl Checker<'_> {
                 None => Some(TableName::PerTopic),
             },
         }
+    }
+
+    /// The store that `sink.url` or `source.url` names, with the keys beside it. `None` where the URL was refused.
+    pub fn location(&self, url: &str) -> Option<Location> {
+        super::store_keys::location(self, url)
     }
 
     /// The zone's name: as typed, or the URL's last segment.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connector::SourceConfig;
+use super::location::Location;
 use super::problem::{Place, Problem};
 use super::raw::Raw;
 use super::text::Text;
@@ -91,7 +92,7 @@ pub enum OnTypeChange {
 #[derive(Clone, Debug)]
 pub struct ZoneSourceConfig {
     /// Root of the store.
-    pub url: String,
+    pub at: Location,
     /// The pipeline that writes that zone.
     pub pipeline: String,
     /// Name of the zone in that pipeline's log.
@@ -132,8 +133,8 @@ pub enum Pin {
 pub struct ZoneSinkConfig {
     /// `sink.type`.
     pub of: &'static str,
-    /// Root of the store, without a slash at the end.
-    pub url: String,
+    /// Root of the store.
+    pub at: Location,
     /// Names the log: `_system/<pipeline>/<zone>/`.
     pub zone: String,
     pub table: TableName,
@@ -304,7 +305,7 @@ impl PipelineConfig {
     pub fn source_description(&self) -> String {
         match &self.source {
             Source::Records(records) => records.describe(),
-            Source::Zone(zone) => format!("zone[{}/{}]", zone.url, zone.table),
+            Source::Zone(zone) => format!("zone[{}/{}]", zone.at.url, zone.table),
         }
     }
 
@@ -313,7 +314,7 @@ impl PipelineConfig {
             TableName::PerTopic => "${topic}",
             TableName::Fixed(name) => name,
         };
-        format!("zone[{}/{table}]", self.sink.url)
+        format!("zone[{}/{table}]", self.sink.at.url)
     }
 }
 

@@ -1,8 +1,5 @@
 //! Keys against each other, inside one pipeline and between the pipelines of one run.
 
-use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
-
 use super::check::Checker;
 use super::checked::{PipelineConfig, Source, TableName};
 use super::problem::{self, Problem};
@@ -92,8 +89,8 @@ fn tables(checker: &mut Checker<'_>) {
         let hint = "dead letters and rows need a table each";
         contradiction(checker, "errors.dlq.table", message, hint);
     }
-    if let (Some(from), Some(to)) = (checker.text("source.url"), checker.text("sink.url"))
-        && same_place(&from, &to)
+    if let (Some(from), Some(to)) = (checker.location("source.url"), checker.location("sink.url"))
+        && from.is_same(&to)
         && checker.source.is_some_and(|source| source.name == "zone")
         && checker
             .text("source.table")
@@ -180,7 +177,7 @@ fn same_name(earlier: &PipelineConfig, later: &PipelineConfig) -> Option<Problem
 }
 
 fn same_table(earlier: &PipelineConfig, later: &PipelineConfig) -> Option<Problem> {
-    if earlier.name == later.name || !same_place(&earlier.sink.url, &later.sink.url) {
+    if earlier.name == later.name || !earlier.sink.at.is_same(&later.sink.at) {
         return None;
     }
     let (first, second) = (owned(earlier), owned(later));
@@ -196,7 +193,7 @@ fn same_table(earlier: &PipelineConfig, later: &PipelineConfig) -> Option<Proble
     };
     let message = format!(
         "`{key}`: the table `{shown}` in {} belongs to the pipeline `{}` of {}",
-        later.sink.url, earlier.name, earlier.raw.file
+        later.sink.at.url, earlier.name, earlier.raw.file
     );
     Some(
         later
@@ -228,9 +225,9 @@ fn not_its_zone(reader: &PipelineConfig, writer: &PipelineConfig) -> Option<Prob
         let message = format!("`{key}`: the pipeline `{}` of this run {what}", writer.name);
         Some(reader.problem(key, problem::CONTRADICTION, message))
     };
-    if !same_place(&source.url, &writer.sink.url) {
-        return problem("source.url", format!("writes to {}", writer.sink.url))
-            .map(|p| p.hint(format!("write \"{}\"", writer.sink.url)));
+    if !source.at.is_same(&writer.sink.at) {
+        return problem("source.url", format!("writes to {}", writer.sink.at.url))
+            .map(|p| p.hint(format!("write \"{}\"", writer.sink.at.url)));
     }
     if source.zone != writer.sink.zone {
         return problem(
@@ -244,43 +241,4 @@ fn not_its_zone(reader: &PipelineConfig, writer: &PipelineConfig) -> Option<Prob
         return problem("source.table", format!("writes only the tables `{all}`"));
     }
     None
-}
-
-/// Whether two URLs name one store.
-fn same_place(a: &str, b: &str) -> bool {
-    a == b || normal(a) == normal(b)
-}
-
-fn normal(url: &str) -> Arc<Path> {
-    let Some(path) = url.strip_prefix("file:") else {
-        return Path::new(url).into();
-    };
-    let path = match path.strip_prefix("///") {
-        Some(rest) => PathBuf::from(format!("/{rest}")),
-        None => std::path::absolute(path).unwrap_or_else(|_| path.into()),
-    };
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                out.pop();
-            }
-            part => out.push(part),
-        }
-    }
-    out.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_directory_has_many_urls() {
-        assert!(same_place("file:data/raw", "file:./data/x/../raw"));
-        assert!(same_place("file:///a/b", "file:/a/./b"));
-        assert!(!same_place("file:data/raw", "file:data/raw2"));
-        assert!(!same_place("memory:data", "file:data"));
-    }
 }

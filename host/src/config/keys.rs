@@ -7,7 +7,7 @@
 use super::shape::Shape;
 
 /// One key of the flat map.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct KeyDef {
     pub name: &'static str,
     pub shape: Shape,
@@ -41,6 +41,7 @@ pub enum Group {
     Pipeline,
     Source,
     Sink,
+    Store,
     Errors,
     Limits,
     Plugins,
@@ -75,6 +76,7 @@ pub const GROUPS: &[(Group, &str)] = &[
     (Group::Pipeline, "Pipeline"),
     (Group::Source, "Source"),
     (Group::Sink, "Sink"),
+    (Group::Store, "Store"),
     (Group::Errors, "Errors and dead letters"),
     (Group::Limits, "Limits and waiting"),
     (Group::Plugins, "Plugins"),
@@ -98,6 +100,21 @@ macro_rules! keys {
     };
 }
 pub(crate) use keys;
+
+/// One table after the other, as one; `N` is the length of both.
+pub const fn joined<const N: usize>(first: &[KeyDef], second: &[KeyDef]) -> [KeyDef; N] {
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() {
+            first[at]
+        } else {
+            second[at - first.len()]
+        };
+        at += 1;
+    }
+    all
+}
 
 /// Whether a key can only be a pipeline's: a common one, or any of a connector.
 pub fn is_pipelines(key: &str) -> bool {

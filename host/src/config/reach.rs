@@ -18,6 +18,7 @@ use crate::fs::{self, Limit};
 pub const ROOTS: &str = "rest.files.roots";
 pub const ENV: &str = "secrets.allow.env";
 pub const FILES: &str = "secrets.allow.files";
+pub const IDENTITY: &str = "secrets.allow.identity";
 
 /// A chain of certificates has some KiB, those of all authorities of the world some hundred.
 const CERTIFICATES: Limit = Limit {
@@ -45,6 +46,8 @@ pub struct Bounds {
     pub env: Vec<String>,
     /// Files, and directories of files, that they may use.
     pub files: Vec<PathBuf>,
+    /// URLs of stores that they may reach with the credentials of this machine, with all below.
+    pub identity: Vec<String>,
     /// The worker's plugin places.
     pub plugin_path: PathBuf,
     pub plugin_store: PathBuf,
@@ -253,6 +256,26 @@ impl Reach {
         (!self.confined || may).then_some(()).ok_or_else(|| Denied {
             message: format!("${{env:{name}}} is not among the variables that a config by REST may use"),
             hint: format!("{ENV} in the worker's file names them; those that the worker's own file uses are never among them"),
+        })
+    }
+
+    /// Whether a store may be reached with what this machine has to sign requests: its environment, its files, its identity
+    /// in a cloud.
+    pub fn identity(&self, url: &str) -> Result<(), Denied> {
+        let below = |allowed: &String| {
+            let rest = url.strip_prefix(allowed.as_str());
+            rest.is_some_and(|rest| {
+                rest.is_empty() || allowed.ends_with('/') || rest.starts_with('/')
+            })
+        };
+        let may = !self.confined || self.bounds.identity.iter().any(below);
+        may.then_some(()).ok_or_else(|| Denied {
+            message: format!(
+                "{url} is not among the stores that a config by REST may reach with the credentials of this machine"
+            ),
+            hint: format!(
+                "give it credentials of its own by reference, or name the store in {IDENTITY} of the worker's file"
+            ),
         })
     }
 

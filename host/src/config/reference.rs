@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::connector::Catalog;
-use super::keys::{Default, GROUPS, Importance, Scope};
+use super::keys::{Default, GROUPS, Group, Importance, Scope};
 
 pub const BEGIN: &str =
     "<!-- keys: begin (written by `UPDATE=1 cargo test`, from the tables of keys) -->";
@@ -17,7 +17,10 @@ pub fn markdown(catalog: &Catalog) -> String {
             out,
             "\n### {title}\n\n| Key | Type | Default | Importance | |\n|---|---|---|---|---|\n"
         );
-        for def in catalog.keys().filter(|def| def.group == *group) {
+        // The same keys twice: shown once.
+        let twice = |name: &str| *group == Group::Store && name.starts_with("source.");
+        let of_group = catalog.keys().filter(|def| def.group == *group);
+        for def in of_group.filter(|def| !twice(def.name)) {
             let default = match def.default {
                 Default::Required(_) => "**required**".to_owned(),
                 Default::Is(value) => format!("`{value}`"),

@@ -45,7 +45,7 @@ pub fn literal_secrets(name: &str, config: &BTreeMap<String, String>) -> Vec<Pro
         let named = !by_plugin && is_secret_name(key);
         let beside = || !ends_with(key, LONGER) && is_more_than_references(value);
         let literal = named && !value.trim().is_empty() && (holds_secret(value) || beside());
-        if literal || has_login(value) {
+        if literal || has_login(value) || has_signature(value) {
             problems.push(literal_secret(name, key));
         }
     }
@@ -111,6 +111,17 @@ fn has_login(value: &str) -> bool {
     })
 }
 
+/// A URL with a shared access signature in it.
+fn has_signature(value: &str) -> bool {
+    let query = value
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once('?'));
+    query.is_some_and(|(_, query)| {
+        let mut given = query.split('&').filter_map(|pair| pair.split_once('='));
+        given.any(|(name, value)| name == "sig" && !value.is_empty() && !value.starts_with("${"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +157,12 @@ mod tests {
                 false,
             ),
             ("mysecret", "x", false),
+            ("sink.url", "az://box/raw?sv=1&sig=hunter2", true),
+            ("sink.store.secret.access.key", "hunter2", true),
+            ("sink.store.account.key", "hunter2", true),
+            ("source.store.sas.token", "hunter2", true),
+            ("sink.store.client.secret", "hunter2", true),
+            ("sink.store.session.token", "${env:T}", false),
         ] {
             let map = BTreeMap::from([(key.to_owned(), value.to_owned())]);
             let found = literal_secrets("p", &map);

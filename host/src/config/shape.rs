@@ -138,7 +138,7 @@ impl Shape {
             Shape::Bytes { min, max } => bytes_within(text, min, max).map(Value::Number),
             Shape::Days => days(text).map(Value::Number),
             Shape::Choice(choices) => choice(text, choices).map(Value::Text),
-            Shape::Url => url(text).map(Value::Text),
+            Shape::Url => super::location::canonical(text).map(Value::Text),
             Shape::Brokers => brokers(text).map(Value::Text),
             Shape::Trigger => trigger(text).map(Value::Trigger),
             Shape::Start => start(text).map(Value::Start),
@@ -173,7 +173,10 @@ impl Shape {
                 .map(|c| format!("`{c}`"))
                 .collect::<Vec<_>>()
                 .join(" or "),
-            Shape::Url => "URL: `file:…`, `memory:…`".into(),
+            Shape::Url => {
+                "URL: `file:…`, `s3://…`, `gs://…`, `az://…`, `abfss://…`, `hdfs://…`, `memory:…`"
+                    .into()
+            }
             Shape::Brokers => "`host:port`, separated by commas".into(),
             Shape::Trigger => "`continuous`, `available-now`, `every:<duration>`".into(),
             Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`, `group:<name>`".into(),

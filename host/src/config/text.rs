@@ -1,4 +1,4 @@
-//! Values that may hold references: `${env:NAME}`, `${env:NAME:-default}`, `${file:path:key}`.
+//! Values that may hold references: `${env:NAME}`, `${env:NAME:-default}`, `${file:path:key}`, `${directory:path:name}`.
 //!
 //! A [`Text`] keeps what was typed. [`Text::resolve`] reads the environment or the file at the moment of use, where the
 //! [`Reach`] of its config allows it; whatever is printed, logged, stored or compared is the reference. This is the only
@@ -46,6 +46,11 @@ enum Piece<'a> {
     File {
         path: &'a str,
         key: &'a str,
+    },
+    /// A whole file is the value, as secrets are mounted into containers.
+    Directory {
+        path: &'a str,
+        name: &'a str,
     },
 }
 
@@ -96,6 +101,7 @@ impl Text {
             Piece::Plain(_) => None,
             Piece::Env { name, .. } => Some(Referred::Env(name.to_owned())),
             Piece::File { path, .. } => Some(Referred::File(path.into())),
+            Piece::Directory { path, name } => Some(Referred::File(Path::new(path).join(name))),
         };
         let all = pieces(&self.typed).unwrap_or_default();
         all.into_iter().filter_map(of).collect()
@@ -145,6 +151,9 @@ impl Text {
                     out.push_str(&from_env(name, default)?);
                 }
                 Piece::File { path, key } => out.push_str(&from_file(&self.reach, path, key)?),
+                Piece::Directory { path, name } => {
+                    out.push_str(&whole_file(&self.reach, &Path::new(path).join(name))?);
+                }
             }
         }
         Ok(out)
@@ -191,9 +200,10 @@ fn pieces(typed: &str) -> Result<Vec<Piece<'_>>, String> {
             None => Piece::Plain(whole),
             Some(("env", name)) => env_piece(whole, name)?,
             Some(("file", place)) => file_piece(whole, place)?,
+            Some(("directory", place)) => directory_piece(whole, place)?,
             Some((provider, _)) => {
                 return Err(format!(
-                    "`{whole}` names the provider `{provider}`; the providers are env and file"
+                    "`{whole}` names the provider `{provider}`; the providers are env, file and directory"
                 ));
             }
         };
@@ -232,6 +242,18 @@ fn file_piece<'a>(whole: &str, inside: &'a str) -> Result<Piece<'a>, String> {
     }
 }
 
+fn directory_piece<'a>(whole: &str, inside: &'a str) -> Result<Piece<'a>, String> {
+    let named = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('/');
+    match inside.rsplit_once(':') {
+        Some((path, name)) if !path.is_empty() && named(name) => {
+            Ok(Piece::Directory { path, name })
+        }
+        _ => Err(format!(
+            "`{whole}` needs a directory and the name of a file in it: ${{directory:/run/secrets/kafka:password}}"
+        )),
+    }
+}
+
 fn from_env(name: &str, default: Option<&str>) -> Result<String> {
     match (std::env::var(name), default) {
         (Ok(value), _) => Ok(value),
@@ -245,17 +267,32 @@ fn from_env(name: &str, default: Option<&str>) -> Result<String> {
     }
 }
 
+/// A variable that the tools of a cloud or of a system look for themselves; empty counts as not set. Never what a config's
+/// reference stands for.
+pub fn machine(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Theirs are some KiB; anything larger is no such file.
 const SECRETS: Limit = Limit {
     bytes: 1 << 20,
     of: "a file of secrets",
 };
 
-fn from_file(reach: &Reach, path: &str, key: &str) -> Result<String> {
-    let place = reach.secrets(Path::new(path));
+/// As Connect's DirectoryConfigProvider: byte for byte, a newline at the end included.
+fn whole_file(reach: &Reach, path: &Path) -> Result<String> {
+    let place = reach.secrets(path);
     let place = place.map_err(|denied| denied.into_error("config.resolve"))?;
-    let text = fs::read_text(&place, SECRETS)
-        .map_err(|e| unresolved(format!("the secrets file {path} cannot be read: {e}")))?;
+    fs::read_text(&place, SECRETS).map_err(|e| {
+        unresolved(format!(
+            "the secrets file {} cannot be read: {e}",
+            path.display()
+        ))
+    })
+}
+
+fn from_file(reach: &Reach, path: &str, key: &str) -> Result<String> {
+    let text = whole_file(reach, Path::new(path))?;
     super::properties::parse(&text)
         .into_iter()
         .rev()
@@ -297,6 +334,13 @@ mod tests {
         std::fs::write(&path, "# no\npassword = s3:cr=t\n").expect("write");
         let text = Text::new(format!("${{file:{}:password}}", path.display()));
         assert_eq!(text.resolve().expect("file"), "s3:cr=t");
+        let name = "secrets.properties";
+        let whole = Text::new(format!("${{directory:{}:{name}}}", dir.path().display()));
+        assert_eq!(
+            whole.resolve().expect("whole"),
+            "# no\npassword = s3:cr=t\n"
+        );
+        assert_eq!(whole.refers_to(), vec![Referred::File(path.clone())]);
         let missing = Text::new(format!("${{file:{}:other}}", path.display()));
         assert!(missing.resolve().is_err());
     }
@@ -307,7 +351,15 @@ mod tests {
             ("${env:", "never closed"),
             ("${env:A-B}", "name of an environment variable"),
             ("${file:/x}", "path and a key"),
-            ("${vault:x:y}", "providers are env and file"),
+            ("${vault:x:y}", "providers are env, file and directory"),
+            (
+                "${directory:/run/secrets}",
+                "directory and the name of a file",
+            ),
+            (
+                "${directory:/run/secrets:../x}",
+                "directory and the name of a file",
+            ),
         ] {
             let message = Text::new(typed).check_form().expect_err(typed);
             assert!(message.contains(says), "{typed}: {message}");

@@ -331,35 +331,6 @@ pub(super) fn brokers(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-/// Stores of this version. The slash at the end goes.
-pub(super) fn url(text: &str) -> Parsed<String> {
-    let expected = "a store's URL: `file:data/raw_zone`, `file:///srv/lake/raw` or `memory:name`";
-    if text.is_empty() {
-        return Err(refuse(problem::MISSING, expected));
-    }
-    let Some((scheme, rest)) = text.split_once(':') else {
-        let hint = format!("for a directory write `file:{text}`");
-        return Err(refuse(problem::BAD_URL, expected).hint(hint));
-    };
-    let rest = rest.trim_end_matches('/');
-    match scheme {
-        "file" | "memory" | "memory+upload" if rest.is_empty() => {
-            Err(refuse(problem::BAD_URL, expected))
-        }
-        "file" if rest.starts_with("//") && !rest.starts_with("///") => {
-            let hint = "two slashes name a host; write three for an absolute path, none for a relative one";
-            Err(refuse(problem::BAD_URL, expected).hint(hint))
-        }
-        "file" | "memory" | "memory+upload" => Ok(format!("{scheme}:{rest}")),
-        "s3" | "s3a" | "gs" | "az" | "abfs" | "hdfs" | "webhdfs" => {
-            let hint =
-                format!("`{scheme}:` stores are planned; this version writes to file: and memory:");
-            Err(refuse(problem::BAD_URL, expected).hint(hint))
-        }
-        _ => Err(refuse(problem::BAD_URL, expected)),
-    }
-}
-
 /// A format whose values are directory names, in which a finer part never stands without the coarser ones.
 pub(super) fn date_format(text: &str) -> Parsed<String> {
     let refusal = || {
@@ -502,11 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_and_plugins() {
-        assert_eq!(url("file:data/raw/"), Ok("file:data/raw".into()));
-        for bad in ["data/raw", "file:", "file://host/x", "s3://b/p", "ftp://x"] {
-            assert_eq!(code(url(bad)), problem::BAD_URL, "{bad}");
-        }
+    fn plugins_and_their_pins() {
         let plugin = plugin_ref("xml-flatten@0.1").expect("ref");
         assert_eq!(plugin.pin, Pin::Version(vec![0, 1]));
         assert_eq!(plugin.to_string(), "xml-flatten@0.1");

@@ -19,7 +19,7 @@ use crate::config::secrets::is_secret_name;
 use crate::config::text::Referred;
 use crate::config::worker::WorkerConfig;
 use crate::config::{
-    PipelineConfig, Place, Problem, Raw, Reach, Source, Text, problem, reference_shows,
+    Location, PipelineConfig, Place, Problem, Raw, Reach, Source, Text, problem, reference_shows,
 };
 use crate::connect::{Class, Type};
 use crate::error::{Error, Kind, Result};
@@ -98,6 +98,7 @@ pub fn bounds(worker: &WorkerConfig) -> Arc<Bounds> {
         own_env,
         roots,
         env: allow.env.clone(),
+        identity: allow.identity.clone(),
         files: allow.files.iter().map(|path| whole(path)).collect(),
         plugin_path: whole(&worker.plugin_path),
         plugin_store: whole(&worker.plugin_store),
@@ -157,6 +158,14 @@ pub fn may_refer(config: &BTreeMap<String, String>, key: &str) -> bool {
         let name = rest.split_once('.').map_or("", |(_, name)| name);
         return !["", "type", "plugin.version"].contains(&name);
     }
+    // Not secrets, but never shown, and kept beside their secrets.
+    if ours
+        && [".store.access.key.id", ".store.proxy"]
+            .iter()
+            .any(|end| key.ends_with(end))
+    {
+        return true;
+    }
     let password = |key: &crate::connect::Key| key.kind == Type::Password;
     is_secret_name(key) || class.and_then(|class| class.key(key)).is_some_and(password)
 }
@@ -195,14 +204,16 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
     let mut ask = |key: &str, answer: Result<(), Denied>| {
         problems.extend(answer.err().map(|d| refusal(config.place(key), key, d)));
     };
-    if let Some(directory) = store::directory_of(&config.sink.url) {
+    if let Some(directory) = store::directory_of(&config.sink.at.url) {
         ask("sink.url", reach.target(&directory).map(drop));
     }
+    of_store("sink.url", &config.sink.at, reach, &mut ask);
     match &config.source {
         Source::Zone(zone) => {
-            if let Some(directory) = store::directory_of(&zone.url) {
+            if let Some(directory) = store::directory_of(&zone.at.url) {
                 ask("source.url", reach.path(&directory).map(drop));
             }
+            of_store("source.url", &zone.at, reach, &mut ask);
         }
         Source::Records(records) => {
             for (key, text) in records.files() {
@@ -215,6 +226,35 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
     ask("plugin.store", reach.plugin_store(&config.plugin_store));
     ask("plugin.cache", reach.plugin_cache(&config.plugin_cache));
     problems
+}
+
+/// Files that a store's keys name, and the credentials of this machine: neither goes where the worker's file does not let it.
+fn of_store(
+    url: &str,
+    at: &Location,
+    reach: &Reach,
+    ask: &mut impl FnMut(&str, Result<(), Denied>),
+) {
+    for (key, text, secret) in at.options.files() {
+        let path = Path::new(text.typed().trim());
+        let answer = match secret {
+            true => text.reach().secrets(path).map(drop),
+            false => text.reach().path(path).map(drop),
+        };
+        ask(&key, answer);
+    }
+    let Some(system) = at.system().filter(|_| reach.is_confined()) else {
+        return;
+    };
+    if at.options.uses_machine_identity(system) {
+        ask(url, reach.identity(&at.url));
+        if let Some(key) = at.options.elsewhere() {
+            ask(&key, Err(Denied {
+                message: "a config by REST may not send requests that are signed with the credentials of this machine elsewhere".to_owned(),
+                hint: "take the key out, or give credentials of its own by reference".to_owned(),
+            }));
+        }
+    }
 }
 
 /// The same, where a job is about to be used: what it names may lead elsewhere than when it was accepted.

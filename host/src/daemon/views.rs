@@ -90,7 +90,7 @@ impl Views {
         (asker, clock): (&Asker, &Arc<dyn Clock>),
     ) -> Result<Option<Known>, Refused> {
         let log = LogName::new(name, &sink.zone);
-        let Some(store) = store::open_existing(&sink.url).map_err(Refused::Failed)? else {
+        let Some(store) = store::open_existing(&sink.at).map_err(Refused::Failed)? else {
             return Ok(None);
         };
         let known = Known {

@@ -246,7 +246,7 @@ fn running(ctx: &Ctx, digest: &str) -> crate::error::Result<Vec<of::InForce>> {
         let Ok(config) = ctx.supervisor.pipeline(&name) else {
             continue;
         };
-        let Some(store) = store::open_existing(&config.sink.url)? else {
+        let Some(store) = store::open_existing(&config.sink.at)? else {
             continue;
         };
         let log = LogName::new(&config.name, &config.sink.zone);

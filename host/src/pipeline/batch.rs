@@ -122,7 +122,7 @@ impl Missing {
 /// `None`: its pipeline has not begun yet.
 fn open_input(host: &Host, source: &ZoneSourceConfig) -> Result<Option<InputZone>> {
     retry(host, || {
-        let Some(store) = store::open_existing(&source.url)? else {
+        let Some(store) = store::open_existing(&source.at)? else {
             return Ok(None);
         };
         let name = LogName::new(&source.pipeline, &source.zone);
@@ -138,7 +138,7 @@ fn open_input(host: &Host, source: &ZoneSourceConfig) -> Result<Option<InputZone
 fn nothing_there(source: &ZoneSourceConfig, kind: Kind) -> Error {
     let message = format!(
         "pipeline '{}' has no log in {} yet",
-        source.pipeline, source.url
+        source.pipeline, source.at.url
     );
     Error::new(kind, OP, message)
         .hint("source.url, source.pipeline and source.zone must name a zone that has been written")
@@ -501,7 +501,7 @@ impl Batches<'_> {
             )
             .with("expected", expected)
             .with("found", read)
-            .hint(format!("weir log {} --verify", self.source.url))));
+            .hint(format!("weir log {} --verify", self.source.at.url))));
         }
         let live: Vec<AddedFile> = self
             .log

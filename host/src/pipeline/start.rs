@@ -37,7 +37,7 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
     let mut declared = rules::declared_rules(host, config)?;
     // Rules that do not come up leave nothing where there is nothing yet.
     if matches!(&declared, Some((_, Err(_))))
-        && store::open_existing(&config.sink.url)?.is_none()
+        && store::open_existing(&config.sink.at)?.is_none()
         && let Some((_, Err(error))) = declared
     {
         return Err(error);
@@ -124,7 +124,7 @@ pub fn begun(
 ) -> Result<Begun> {
     let name = LogName::new(&config.name, &config.sink.zone);
     let there = retry(host, || {
-        let Some(store) = store::open_existing(&config.sink.url)? else {
+        let Some(store) = store::open_existing(&config.sink.at)? else {
             return Ok(false);
         };
         for table in tables {
@@ -145,7 +145,7 @@ pub fn open_zone(
 ) -> Result<(Arc<dyn Store>, Log)> {
     let name = LogName::new(&config.name, &config.sink.zone);
     let store = retry(host, || {
-        let store = store::open(&config.sink.url)?;
+        let store = store::open(&config.sink.at)?;
         for table in tables {
             store::probe(&store, &name.dir(), table)?;
         }

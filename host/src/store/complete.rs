@@ -4,16 +4,17 @@
 //! An intent `staging/<file-id>` stands exactly as long as its upload can still become an object. Nothing here believes what
 //! a store answers to a completion; only what it shows counts.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::place::{UPLOAD_PARTS_MAX, staging, staging_dir};
-use super::{Created, FileWriter, Place, Published, Readable, Seal, Store, Upload};
+use super::{Created, FileWriter, Place, Published, Readable, Renames, Seal, Store, Upload};
 use crate::error::{Error, Kind, Result};
 
 /// Answer of [`Uploads::complete`] when it is clear. Neither is believed.
@@ -33,10 +34,27 @@ pub trait Uploads: Debug {
     /// The part's name; `number` counts from 1. Durable when it returns. `None`: no such upload.
     fn put_part(&self, path: &str, id: &str, number: usize, bytes: Bytes)
     -> Result<Option<String>>;
+    /// The same, while the caller goes on. Dropped before its end, nobody knows what became of the part.
+    fn send_part(&self, path: &str, id: &str, number: usize, bytes: Bytes) -> Box<dyn PartSent> {
+        Box::new(Arrived(self.put_part(path, id, number, bytes)))
+    }
     /// Without any condition.
     fn complete(&self, path: &str, upload: &Upload) -> Result<Completed>;
     /// `Ok`: the store says that the upload is gone.
     fn abort(&self, path: &str, id: &str) -> Result<()>;
+
+    /// How long the store keeps an upload that is not completed (O7), as far as it is known.
+    fn lifetime(&self) -> Option<Duration> {
+        None
+    }
+    /// Whether an abort ends an upload. Where it does not, nobody completes one that no entry adds, and it ends by itself.
+    fn aborts(&self) -> bool {
+        true
+    }
+    /// What stages files and copies them, where the store can do that too: a zone's `sink.publish` may have changed.
+    fn copies(&self) -> Option<&dyn Renames> {
+        None
+    }
 
     /// For tests: takes the upload as [`complete`](Self::complete) does, and shows the object only when it is linked.
     fn claim(&self, _path: &str, _upload: &Upload) -> Result<Completed> {
@@ -53,8 +71,27 @@ pub trait Uploads: Debug {
     }
 }
 
+/// A part on its way; the answer of [`Uploads::put_part`].
+pub trait PartSent: Send + Debug {
+    fn wait(self: Box<Self>) -> Result<Option<String>>;
+}
+
+#[derive(Debug)]
+struct Arrived(Result<Option<String>>);
+
+impl PartSent for Arrived {
+    fn wait(self: Box<Self>) -> Result<Option<String>> {
+        self.0
+    }
+}
+
+/// Parts of one file that are on their way while the next is being filled. One hides the network behind the encoding; each
+/// more costs the memory of a part for every open file.
+pub(super) const PARTS_IN_FLIGHT: usize = 1;
+
 /// What `staging/<file-id>` says.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Intent {
     path: String,
     upload: String,
@@ -78,13 +115,15 @@ pub(super) fn begin(
     };
     let intent = serde_json::to_vec(&intent)
         .map_err(|e| Error::new(Kind::Bug, OP, "an intent cannot be written as JSON").source(e))?;
-    match store.create(&place.staging(), &intent)? {
+    match store.create_once(&place.staging(), &intent)? {
         Created::Done => Ok(Box::new(UploadWriter {
             store: Arc::clone(store),
             part_bytes: uploads.part_bytes(),
             place: place.clone(),
             id,
             part: Vec::new(),
+            sent: 0,
+            in_flight: VecDeque::new(),
             parts: Vec::new(),
             bytes: 0,
             broken: false,
@@ -107,7 +146,11 @@ struct UploadWriter {
     id: String,
     /// Not sent yet.
     part: Vec<u8>,
-    /// Names of those that were sent.
+    /// How many were sent, those in flight among them.
+    sent: usize,
+    /// Oldest first, with their bytes.
+    in_flight: VecDeque<(u64, Box<dyn PartSent>)>,
+    /// Names of those that arrived.
     parts: Vec<String>,
     bytes: u64,
     /// A part has an unknown outcome: whatever follows, the file must not come to be.
@@ -116,40 +159,53 @@ struct UploadWriter {
 }
 
 impl UploadWriter {
+    fn failed(&self, kind: Kind, message: &str) -> Error {
+        Error::new(kind, "store.write", message).with("file", self.place.path())
+    }
+
+    /// Sends what was collected, and waits until at most [`PARTS_IN_FLIGHT`] are on their way.
     fn send(&mut self) -> Result<()> {
-        const OP: &str = "store.write";
-        let failed = |kind, message: &str| {
-            Err(Error::new(kind, OP, message).with("file", self.place.path()))
-        };
         if self.broken {
-            return failed(
+            return Err(self.failed(
                 Kind::StoreUnavailable,
                 "an earlier part of this file was not written",
-            );
+            ));
         }
-        if self.parts.len() == UPLOAD_PARTS_MAX {
-            return failed(
-                Kind::LimitReached,
-                "the file is larger than the store takes in one upload",
-            );
+        if self.sent == UPLOAD_PARTS_MAX {
+            let message = "the file is larger than the store takes in one upload";
+            return Err(self.failed(Kind::LimitReached, message));
+        }
+        while self.in_flight.len() >= PARTS_IN_FLIGHT {
+            self.arrive()?;
         }
         let super::Way::Complete(uploads) = self.store.way() else {
-            return failed(Kind::Bug, "an upload in a store that takes none");
+            return Err(self.failed(Kind::Bug, "an upload in a store that takes none"));
         };
         let part = Bytes::from(std::mem::take(&mut self.part));
-        let (bytes, number) = (part.len() as u64, self.parts.len() + 1);
+        let bytes = part.len() as u64;
+        self.sent += 1;
+        let sent = uploads.send_part(self.place.path(), &self.id, self.sent, part);
+        self.in_flight.push_back((bytes, sent));
+        Ok(())
+    }
+
+    /// Waits for the oldest part in flight.
+    fn arrive(&mut self) -> Result<()> {
+        let Some((bytes, sent)) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
         self.broken = true;
-        match uploads.put_part(self.place.path(), &self.id, number, part)? {
+        match sent.wait()? {
             Some(name) => {
                 self.parts.push(name);
                 self.bytes += bytes;
                 self.broken = false;
                 Ok(())
             }
-            None => failed(
+            None => Err(self.failed(
                 Kind::Conflict,
                 "the file was collected by another process before it was committed",
-            ),
+            )),
         }
     }
 }
@@ -175,10 +231,18 @@ impl io::Write for UploadWriter {
 }
 
 impl FileWriter for UploadWriter {
+    fn held(&self) -> usize {
+        let in_flight: u64 = self.in_flight.iter().map(|(bytes, _)| bytes).sum();
+        self.part.capacity() + usize::try_from(in_flight).unwrap_or(usize::MAX)
+    }
+
     /// O2. An empty file has one empty part: completing an upload without parts destroys it.
     fn seal(mut self: Box<Self>) -> Result<Seal> {
-        if !self.part.is_empty() || self.parts.is_empty() || self.broken {
+        if !self.part.is_empty() || self.sent == 0 || self.broken {
             self.send()?;
+        }
+        while !self.in_flight.is_empty() {
+            self.arrive()?;
         }
         let upload = Upload {
             id: self.id.clone(),
@@ -203,6 +267,7 @@ impl Drop for UploadWriter {
         if self.sealed {
             return;
         }
+        self.in_flight.clear();
         let super::Way::Complete(uploads) = self.store.way() else {
             return;
         };
@@ -299,6 +364,21 @@ pub(super) fn discard(
     })?;
     uploads.abort(&intent.path, &intent.upload)?;
     store.delete(&path)
+}
+
+/// Largest intent: a path and an upload's id, of at most some KiB.
+const INTENT_BYTES: u64 = 16 << 10;
+
+/// Whether what lies under a staging name is an intent, and not a staged file. `None`: nothing lies there.
+pub(super) fn is_intent(store: &dyn Store, path: &str) -> Result<Option<bool>> {
+    let Some(bytes) = store.size(path)? else {
+        return Ok(None);
+    };
+    if bytes > INTENT_BYTES {
+        return Ok(Some(false));
+    }
+    let found = store.get(path)?;
+    Ok(found.map(|bytes| serde_json::from_slice::<Intent>(&bytes).is_ok()))
 }
 
 pub(super) fn readable(store: &dyn Store, place: &Place) -> Result<Option<Readable>> {

@@ -565,6 +565,10 @@ impl io::Write for FaultWriter {
 }
 
 impl StagedWriter for FaultWriter {
+    fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     fn finish(self: Box<Self>) -> Result<u64> {
         let written = self.bytes.len() as u64;
         self.process

@@ -349,6 +349,10 @@ impl io::Write for MemoryWriter {
 }
 
 impl StagedWriter for MemoryWriter {
+    fn held(&self) -> usize {
+        0 // the store is memory itself
+    }
+
     fn finish(self: Box<Self>) -> Result<u64> {
         let written = self.bytes.len() as u64;
         let objects = &mut self.store.state().objects;

@@ -30,14 +30,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use complete::{Completed, Uploads};
+use complete::PARTS_IN_FLIGHT;
+pub use complete::{Completed, PartSent, Uploads};
 pub use fault::{Fault, FaultStore, Faults, Op, Script, Verb};
 pub use memory::{OpenUpload, open_uploads};
 pub use place::{Place, Seal, UPLOAD_PARTS_MAX, Upload};
 pub use probe::probe;
 pub use rename::{Renamed, Renames, StagedWriter};
 
-use crate::error::Result;
+pub use crate::config::Location;
+use crate::config::System;
+use crate::error::{Error, Kind, Result};
 
 /// Answer of [`Store::create`] when it is clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,10 @@ pub enum Way<'a> {
 pub trait Store: Send + Sync + Debug {
     /// Put-if-absent, whole or not at all, durable (file and directory) when it returns.
     fn create(&self, path: &str, bytes: &[u8]) -> Result<Created>;
+    /// The same, sent once: where nothing is known of it, no second request of ours may arrive later (O1).
+    fn create_once(&self, path: &str, bytes: &[u8]) -> Result<Created> {
+        self.create(path, bytes)
+    }
     /// `None`: no such file.
     fn get(&self, path: &str) -> Result<Option<Bytes>>;
     /// An error where the file is missing or shorter than the range.
@@ -83,6 +90,8 @@ pub trait Store: Send + Sync + Debug {
 /// A data file that is being written, of any size in bounded memory. Nothing is under its final name before it is
 /// published. Dropped without a seal it leaves nothing, or what [`begun`](trait.Store.html#method.begun) lists.
 pub trait FileWriter: io::Write + Send + Debug {
+    /// Bytes that it holds in memory now.
+    fn held(&self) -> usize;
     /// All bytes are durable when it returns. [`Kind::Conflict`](crate::error::Kind::Conflict) where somebody collected the
     /// file in the meantime: drop it and read the log.
     fn seal(self: Box<Self>) -> Result<Seal>;
@@ -118,10 +127,25 @@ impl dyn Store {
 }
 
 impl dyn Store + '_ {
+    /// The way of one file: a store that knows both may meet files of either.
+    fn way_of(&self, seal: &Seal) -> Way<'_> {
+        match (self.way(), &seal.upload) {
+            (Way::Rename(renames), Some(_)) => match renames.uploads() {
+                Some(uploads) => Way::Complete(uploads),
+                None => Way::Rename(renames),
+            },
+            (Way::Complete(uploads), None) => match uploads.copies() {
+                Some(copies) => Way::Rename(copies),
+                None => Way::Complete(uploads),
+            },
+            (way, _) => way,
+        }
+    }
+
     /// Brings a committed file to its final name, durably; only after the entry that adds it is proved. Anybody may, at any
     /// time and any number of times.
     pub fn publish(&self, place: &Place, seal: &Seal) -> Result<Published> {
-        match self.way() {
+        match self.way_of(seal) {
             Way::Rename(renames) => rename::publish(self, renames, place, seal),
             Way::Complete(uploads) => complete::publish(self, uploads, place, seal),
         }
@@ -130,9 +154,20 @@ impl dyn Store + '_ {
     /// Takes away a file that no entry ever added, after a proved entry has named it in `gc` (W8). Its final path need not
     /// be known. An error: unknown, repeat it.
     pub fn discard(&self, home: &str, file: &str) -> Result<()> {
-        match self.way() {
-            Way::Rename(renames) => rename::discard(self, renames, home, file),
-            Way::Complete(uploads) => complete::discard(self, uploads, home, file),
+        let (renames, uploads) = match self.way() {
+            Way::Rename(renames) => (Some(renames), renames.uploads()),
+            Way::Complete(uploads) => (uploads.copies(), Some(uploads)),
+        };
+        match (renames, uploads) {
+            (Some(renames), Some(uploads)) => {
+                match complete::is_intent(self, &place::staging(home, file))? {
+                    Some(true) => complete::discard(self, uploads, home, file),
+                    _ => rename::discard(self, renames, home, file),
+                }
+            }
+            (Some(renames), None) => rename::discard(self, renames, home, file),
+            (None, Some(uploads)) => complete::discard(self, uploads, home, file),
+            (None, None) => Ok(()),
         }
     }
 
@@ -140,22 +175,38 @@ impl dyn Store + '_ {
     /// bring one back. Says how many, from the first, are gone for good; ask again about the others. Give them in the order
     /// in which they were added (P3).
     pub fn retire(&self, files: &[(Place, Seal)]) -> Result<usize> {
-        match self.way() {
-            Way::Rename(_) => rename::retire(self, files),
-            Way::Complete(uploads) => complete::retire(self, uploads, files),
+        let completes = |(_, seal): &(Place, Seal)| matches!(self.way_of(seal), Way::Complete(_));
+        let mut gone = 0;
+        for run in files.chunk_by(|a, b| completes(a) == completes(b)) {
+            let Some((_, first)) = run.first() else {
+                continue;
+            };
+            let done = match self.way_of(first) {
+                Way::Rename(_) => rename::retire(self, run)?,
+                Way::Complete(uploads) => complete::retire(self, uploads, run)?,
+            };
+            gone += done;
+            if done < run.len() {
+                break;
+            }
         }
+        Ok(gone)
     }
 
     /// Whether a sealed file can be read before it is published (O8).
     pub fn reads_unpublished(&self) -> bool {
-        matches!(self.way(), Way::Rename(_))
+        match self.way() {
+            Way::Rename(renames) => renames.uploads().is_none(),
+            Way::Complete(_) => false,
+        }
     }
 
-    /// `None`: nowhere, or (with an [`Upload`]) perhaps not published yet (O8).
+    /// `None`: nowhere, or (where [`reads_unpublished`](trait.Store.html#method.reads_unpublished) is false) perhaps not
+    /// published yet (O8).
     pub fn readable(&self, place: &Place) -> Result<Option<Readable>> {
-        match self.way() {
-            Way::Rename(_) => rename::readable(self, place),
-            Way::Complete(_) => complete::readable(self, place),
+        match self.reads_unpublished() {
+            true => rename::readable(self, place),
+            false => complete::readable(self, place),
         }
     }
 
@@ -177,15 +228,31 @@ impl dyn Store + '_ {
     }
 }
 
-/// `file:relative/or/absolute`, `file:///absolute`, `memory:name`, and `memory+upload:name` for tests and trials. A missing
-/// directory is made; memory stores of one URL are shared inside the process.
-pub fn open(url: &str) -> Result<Arc<dyn Store>> {
+/// The store of a location. A missing directory is made, a missing bucket is an error; memory stores of one URL
+/// (`memory:name`, and `memory+upload:name` for tests and trials) are shared inside the process.
+pub fn open(at: &Location) -> Result<Arc<dyn Store>> {
     errno::handles_max();
-    let opened: Arc<dyn Store> = match url.split_once(':') {
-        Some(("memory" | "memory+upload", _)) => memory::open(url)?,
-        _ => objects::directory(url)?,
+    let opened: Arc<dyn Store> = match at.system() {
+        Some(System::Memory) => memory::open(&at.url)?,
+        Some(System::S3 | System::Gcs | System::Azure) => objects::bucket(at)?,
+        Some(System::Hdfs) => return Err(not_here(at)),
+        Some(System::File) | None => objects::directory(&at.url)?,
     };
     Ok(abort::wrapped(opened))
+}
+
+fn not_here(at: &Location) -> Error {
+    Error::new(
+        Kind::ConfigInvalid,
+        "store.open",
+        "stores of this kind are not supported",
+    )
+    .with("url", &at.url)
+}
+
+/// A URL without keys beside it: defaults, and the credentials of this machine.
+pub fn open_url(url: &str) -> Result<Arc<dyn Store>> {
+    open(&Location::of(url))
 }
 
 /// The directory that a URL names; none of a store that is none.
@@ -195,9 +262,9 @@ pub fn directory_of(url: &str) -> Option<PathBuf> {
 }
 
 /// As [`open`], but makes nothing: `None` where the directory is not there.
-pub fn open_existing(url: &str) -> Result<Option<Arc<dyn Store>>> {
-    if directory_of(url).is_some_and(|path| !path.is_dir()) {
+pub fn open_existing(at: &Location) -> Result<Option<Arc<dyn Store>>> {
+    if directory_of(&at.url).is_some_and(|path| !path.is_dir()) {
         return Ok(None);
     }
-    open(url).map(Some)
+    open(at).map(Some)
 }

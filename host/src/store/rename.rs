@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::place::{staging, staging_dir};
-use super::{FileWriter, Place, Published, Readable, Seal, Store};
+use super::{FileWriter, Place, Published, Readable, Seal, Store, Uploads};
 use crate::error::{Error, Kind, Result};
 
 /// Unfinished writes untouched for so long belong to no living process: far above any pause between two parts of a file.
@@ -34,10 +34,16 @@ pub trait Renames: Debug {
     fn leftovers(&self, dir: &str, idle: Duration) -> Result<Vec<String>>;
     /// Removes what killed writes of this target left. Never the target itself.
     fn clear_leftovers(&self, path: &str) -> Result<()>;
+    /// What completes uploads, where the store can do that too: a zone's `sink.publish` may have changed.
+    fn uploads(&self) -> Option<&dyn Uploads> {
+        None
+    }
 }
 
 /// Writes to the end; dropping it without `finish` leaves nothing behind.
 pub trait StagedWriter: io::Write + Send + Debug {
+    /// Bytes in memory that are on no disk and in no store yet; at most some parts.
+    fn held(&self) -> usize;
     /// The number of bytes, all of them durable under the name.
     fn finish(self: Box<Self>) -> Result<u64>;
 }
@@ -71,6 +77,10 @@ impl io::Write for Staged {
 }
 
 impl FileWriter for Staged {
+    fn held(&self) -> usize {
+        self.inner.held()
+    }
+
     fn seal(self: Box<Self>) -> Result<Seal> {
         let bytes = self.inner.finish()?;
         // W2: what the store says it took is what is there.

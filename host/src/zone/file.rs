@@ -46,9 +46,6 @@ const DATA_PAGE_BYTES: usize = 128 << 10;
 /// A row group takes at most this share of its bytes in one write, so that it overshoots its bound by no more.
 const WRITE_SHARE: usize = 4;
 
-/// A store's writer holds back at most about so much (one part) before it goes to the disk.
-const STORE_BUFFER_BYTES: usize = 4 << 20;
-
 /// Leaf columns of a table that are written without a dictionary.
 pub type Plain = BTreeSet<String>;
 
@@ -220,7 +217,7 @@ impl RowsFile {
 
     /// The row group, and what the store holds back of the bytes it was given.
     pub fn memory(&self) -> usize {
-        let store = self.writer.bytes_written().min(STORE_BUFFER_BYTES);
+        let store = self.writer.inner().inner.held();
         let group = |g: &Group| g.columns.iter().map(|c| c.memory_size()).sum();
         store + self.group.as_ref().map_or(0, group)
     }
@@ -327,11 +324,30 @@ fn fallen_back(group: &RowGroupMetaData) -> impl Iterator<Item = String> {
 }
 
 pub fn write_failed(error: ParquetError) -> Error {
-    let kind = match &error {
-        ParquetError::External(e) if e.is::<io::Error>() => Kind::StoreUnavailable,
-        _ => Kind::Bug,
-    };
-    Error::new(kind, "zone.write", "writing a Parquet file failed").source(error)
+    if let ParquetError::External(e) = error {
+        return match e.downcast::<io::Error>() {
+            Ok(e) => store_failed(*e),
+            Err(e) => failed(ParquetError::External(e)),
+        };
+    }
+    failed(error)
+}
+
+/// What the store's writer said, as it said it: a missing right is no outage.
+fn store_failed(error: io::Error) -> Error {
+    const MESSAGE: &str = "writing a Parquet file failed";
+    let told = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
+    let kind = told.map_or(Kind::StoreUnavailable, Error::kind);
+    let hint = told.and_then(Error::hint_text).map(str::to_owned);
+    let failed = Error::new(kind, "zone.write", MESSAGE).source(error);
+    match hint {
+        Some(hint) => failed.hint(hint),
+        None => failed,
+    }
+}
+
+fn failed(error: ParquetError) -> Error {
+    Error::new(Kind::Bug, "zone.write", "writing a Parquet file failed").source(error)
 }
 
 impl From<ParquetError> for Error {

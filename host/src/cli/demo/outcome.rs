@@ -90,7 +90,7 @@ impl Zone {
             .map(|n| n.to_string_lossy().into_owned())
             .unwrap_or_default();
         let name = LogName::new(pipeline, zone);
-        let store = store::open(&format!("file:{}", root.display()))?;
+        let store = store::open_url(&format!("file:{}", root.display()))?;
         let clock = SystemClock::shared();
         let writer = Writer::this_process(clock.as_ref());
         let log = Log::open(store.clone(), name.clone(), clock, writer)?.ok_or_else(|| {

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::super::location;
 use super::super::problem;
-use super::super::reach::{ENV, FILES, ROOTS};
+use super::super::reach::{ENV, FILES, IDENTITY, ROOTS};
 use super::Reader;
 use super::connect::ALLOWED_PATHS;
 
@@ -13,6 +14,7 @@ pub struct AllowConfig {
     pub roots: Vec<PathBuf>,
     pub env: Vec<String>,
     pub files: Vec<PathBuf>,
+    pub identity: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -40,10 +42,34 @@ impl Reader<'_> {
                 .filter(|path| !path.is_empty());
             files.extend(all.map(str::to_owned));
         }
+        let mut identity = Vec::new();
+        for typed in self.items(IDENTITY) {
+            match store_prefix(&typed) {
+                Some(url) => identity.push(url),
+                None => {
+                    let message = format!(
+                        "`{IDENTITY}`: `{}` is no store's URL",
+                        location::shown(&typed)
+                    );
+                    let hint = "`s3://bucket` or `s3://bucket/prefix`; `s3://` is every bucket";
+                    self.problem(IDENTITY, problem::BAD_URL, message, Some(hint.to_owned()));
+                }
+            }
+        }
         AllowConfig {
+            identity,
             roots: paths(self.items(ROOTS)),
             env,
             files: paths(files),
         }
+    }
+}
+
+/// A store's URL, or a scheme with `://` for all of its stores.
+fn store_prefix(typed: &str) -> Option<String> {
+    const ALL: &[&str] = &["s3://", "gs://", "az://", "abfss://", "hdfs://"];
+    match ALL.contains(&typed) {
+        true => Some(typed.to_owned()),
+        false => location::canonical(typed).ok(),
     }
 }

@@ -353,6 +353,7 @@ impl Reader<'_> {
             match class.rsplit('.').next().unwrap_or_default() {
                 "FileConfigProvider" => out.insert(name.to_owned(), "file"),
                 "EnvVarConfigProvider" => out.insert(name.to_owned(), "env"),
+                "DirectoryConfigProvider" => out.insert(name.to_owned(), "directory"),
                 "" => {
                     let message = format!("`{key}` is missing");
                     self.problem(&key, problem::MISSING, message, None);
@@ -360,7 +361,7 @@ impl Reader<'_> {
                 }
                 other => {
                     let reason = format!("{other} is a Java class that cannot be loaded");
-                    self.refuse(&key, &reason, "references are ${env:NAME} and ${file:/path:key}: write FileConfigProvider or EnvVarConfigProvider, and put the secrets there");
+                    self.refuse(&key, &reason, "references are ${env:NAME}, ${file:/path:key} and ${directory:/path:name}: write FileConfigProvider, EnvVarConfigProvider or DirectoryConfigProvider, and put the secrets there");
                     continue;
                 }
             };

@@ -33,7 +33,7 @@ rest.auth.read.only = "bob"
 restart.atempts = 3
 restart.backoff = "1h"
 sink.url = "file:x"
-store.map."s3://b" = "s3://b"
+store.map."s3://b" = "ftp://b"
 "#;
     let (config, told) = problems("worker.toml", text);
     assert!(config.is_none());

@@ -59,7 +59,7 @@ pub static THEIRS: &[(&str, Fate)] = &[
     (
         "config.providers",
         Honoured(
-            "`FileConfigProvider` and `EnvVarConfigProvider`, under any name; others are refused. `param.allowed.paths` adds to `secrets.allow.files`, without which a connector may refer to nothing.",
+            "`FileConfigProvider`, `EnvVarConfigProvider` and `DirectoryConfigProvider`, under any name; others are refused. `param.allowed.paths` adds to `secrets.allow.files`, without which a connector may refer to nothing.",
         ),
     ),
     (

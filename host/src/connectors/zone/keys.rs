@@ -6,14 +6,14 @@ use crate::config::keys::Default::{Derived, Is, Required, Unset};
 use crate::config::keys::Group::{Sink, Source};
 use crate::config::keys::Importance::{High, Low, Medium};
 use crate::config::keys::Scope::{Always, Records};
-use crate::config::keys::{KeyDef, Scope, keys};
+use crate::config::keys::{KeyDef, Scope, joined, keys};
 use crate::config::shape::unit::{DAY, GIB, KIB, MIB, MS, bytes, duration, int};
 use crate::config::shape::{Shape, Value};
 use crate::config::{
     self, Checker, Gives, OnTypeChange, ProcessedZoneConfig, RawZoneConfig, Rotate,
 };
 use crate::config::{SinkType, SourceType, TableName, Trigger, ZoneSinkConfig};
-use crate::config::{ZoneSourceConfig, problem};
+use crate::config::{ZoneSourceConfig, problem, store_keys};
 use crate::record::{SYSTEM, fold};
 
 const ZONE: Scope = Scope::Source("zone");
@@ -39,7 +39,12 @@ pub const SINK: SinkType = SinkType {
     build: sink,
 };
 
-const SOURCE_KEYS: &[KeyDef] = keys! {
+const SOURCE_KEYS: &[KeyDef] =
+    &joined::<{ READ.len() + store_keys::SOURCE.len() }>(READ, &store_keys::SOURCE);
+const SINK_KEYS: &[KeyDef] =
+    &joined::<{ WRITTEN.len() + store_keys::SINK.len() }>(WRITTEN, &store_keys::SINK);
+
+const READ: &[KeyDef] = keys! {
     "source.url": Shape::Url, Required("the URL of the zone to read, which is the other pipeline's sink.url"), High, Source, ZONE,
         "Root of the store that is read.";
     "source.pipeline": Shape::Name, Required("the name of the pipeline that writes the zone"), High, Source, ZONE,
@@ -52,13 +57,15 @@ const SOURCE_KEYS: &[KeyDef] = keys! {
         "What to do where a column has another type than in the zone that is written: stop before the first such row; give each value the type that the zone has where that is exact (a value that is not stops the pipeline and is named); or write them to a column of their own, `<name>_<type>`. What was done, and to how many values, stands in the commit log.";
 };
 
-const SINK_KEYS: &[KeyDef] = keys! {
-    "sink.url": Shape::Url, Required("a store's URL: `file:data/raw_zone`, `file:///srv/lake/raw`, `memory:name`"), High, Sink, Always,
+const WRITTEN: &[KeyDef] = keys! {
+    "sink.url": Shape::Url, Required("a store's URL: `file:data/raw_zone`, `file:///srv/lake/raw`, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `hdfs://nameservice/path`, `memory:name`"), High, Sink, Always,
         "Root of the zone's store. Created if it is not there.";
     "sink.zone": Shape::Name, Derived("last segment of `sink.url`"), Low, Sink, Always,
         "Name of the zone in the commit log's path.";
     "sink.table": Shape::Table, Derived("`source.table` for a zone, `${topic}` for other sources"), Medium, Sink, Always,
         "Directory of the rows below the root. `${topic}`: one table per topic.";
+    "sink.publish": Shape::Choice(&["complete", "copy"]), Is("complete"), Low, Sink, Always,
+        "How a file gets its final name in an object store: `complete` its upload after the commit, or `copy` it from a staging name, for servers that can lose an upload when they are killed. Directories and HDFS rename.";
     "sink.compression": Shape::Compression, Is("zstd-1"), Low, Sink, Always,
         "`none`, `snappy` or `zstd-1` to `zstd-22`.";
     "sink.row.group.bytes": bytes(MIB, 512 * MIB), Is("16MiB"), Low, Sink, Always,
@@ -88,7 +95,7 @@ const SINK_KEYS: &[KeyDef] = keys! {
 /// `None` only where a problem was told.
 fn source(checker: &Checker<'_>) -> Option<config::Source> {
     Some(config::Source::Zone(ZoneSourceConfig {
-        url: checker.text("source.url")?,
+        at: checker.location("source.url")?,
         pipeline: checker.text("source.pipeline")?,
         zone: checker.zone("source.zone", "source.url")?,
         table: checker.text("source.table")?,
@@ -112,7 +119,7 @@ fn source(checker: &Checker<'_>) -> Option<config::Source> {
 fn sink(checker: &Checker<'_>) -> Option<ZoneSinkConfig> {
     Some(ZoneSinkConfig {
         of: SINK.name,
-        url: checker.text("sink.url")?,
+        at: checker.location("sink.url")?,
         zone: checker.zone("sink.zone", "sink.url")?,
         table: checker.table()?,
         compression: match checker.value("sink.compression")? {
@@ -144,6 +151,7 @@ fn partition_name(checker: &Checker<'_>) -> Option<String> {
 
 /// Rows of a zone were transformed on their way into it; this version does not do it again on the way out.
 fn check_source(checker: &mut Checker<'_>) {
+    store_keys::check(checker, "source.url");
     if checker.trigger() == Some(Trigger::Continuous) {
         let message = "`trigger`: a zone is read in batches, never continuously".to_owned();
         let hint = "write `every:1h` or `available-now`";
@@ -163,8 +171,13 @@ fn check_source(checker: &mut Checker<'_>) {
     }
 }
 
-/// Partitions by a field, which rows of a zone have.
 fn check_sink(checker: &mut Checker<'_>) {
+    store_keys::check(checker, "sink.url");
+    partitions(checker);
+}
+
+/// Partitions by a field, which rows of a zone have.
+fn partitions(checker: &mut Checker<'_>) {
     if checker
         .source
         .is_none_or(|source| source.gives == Gives::Records)

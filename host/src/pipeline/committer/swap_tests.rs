@@ -143,7 +143,7 @@ impl Stage {
     }
 
     fn set(name: &str) -> Stage {
-        let store = store::open(&format!("memory:swap-{name}")).unwrap();
+        let store = store::open_url(&format!("memory:swap-{name}")).unwrap();
         let outage = Arc::<Outage>::default();
         let failing = FaultStore::new(store.clone(), outage.clone());
         let clock = ManualClock::at(1_700_000_000_000_000);

@@ -77,13 +77,13 @@ pub(super) fn begin(
     parts.chain(config)?;
     let name = LogName::new(&config.name, &config.sink.zone);
     let tables = tables(config);
-    if let Some(there) = store::open_existing(&config.sink.url)? {
+    if let Some(there) = store::open_existing(&config.sink.at)? {
         for table in &tables {
             may_own_table(there.as_ref(), &name, table)?;
         }
     }
     parts.keep(plugins)?;
-    let store = store::open(&config.sink.url)?;
+    let store = store::open(&config.sink.at)?;
     for table in tables {
         store::probe(&store, &name.dir(), &table)?;
         own_table(store.as_ref(), &name, &table)?;

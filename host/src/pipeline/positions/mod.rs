@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use self::rewind::By;
 use crate::clock::Clock;
 use crate::commit::{Draft, Log, LogName, Outcome, SplitState, State, Writer};
-use crate::config::{PipelineConfig, Source, ZoneSourceConfig};
+use crate::config::{Location, PipelineConfig, Source, ZoneSourceConfig};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::plugin::Plugins;
 use crate::record::SplitId;
@@ -92,7 +92,7 @@ pub struct Altered {
 /// From the log, whatever state the pipeline is in. Empty where there is none.
 pub fn of(config: &PipelineConfig) -> Result<Vec<Position>> {
     let clock = crate::clock::SystemClock::shared();
-    let Some(log) = open(&config.sink.url, &config.name, &config.sink.zone, &clock)? else {
+    let Some(log) = open(&config.sink.at, &config.name, &config.sink.zone, &clock)? else {
         return Ok(Vec::new());
     };
     Ok(of_state(log.state()))
@@ -180,7 +180,7 @@ pub fn alter(
             );
         }
     }
-    let log = open(&config.sink.url, &config.name, &config.sink.zone, clock)?;
+    let log = open(&config.sink.at, &config.name, &config.sink.zone, clock)?;
     match &config.source {
         Source::Records(source) => {
             records::alter((config, source.as_ref()), clock, log, wanted, order)
@@ -191,12 +191,12 @@ pub fn alter(
                     "pipeline '{}' has not read anything yet",
                     config.name
                 ))
-                .with("store", &config.sink.url)
+                .with("store", &config.sink.at.url)
                 .hint("start it once: it begins where the zone's readers begin")
             })?;
-            let input = open(&zone.url, &zone.pipeline, &zone.zone, clock)?.ok_or_else(|| {
-                let ZoneSourceConfig { pipeline, url, .. } = zone;
-                bad(format!("pipeline '{pipeline}' has no log in {url}"))
+            let input = open(&zone.at, &zone.pipeline, &zone.zone, clock)?.ok_or_else(|| {
+                let ZoneSourceConfig { pipeline, at, .. } = zone;
+                bad(format!("pipeline '{pipeline}' has no log in {}", at.url))
             })?;
             let table = &zone.table;
             zone::alter(config, (input, table), &mut log, wanted, order)
@@ -236,8 +236,8 @@ fn bad(message: impl Into<String>) -> Error {
     Error::new(Kind::ConfigInvalid, OP, message)
 }
 
-fn open(url: &str, pipeline: &str, zone: &str, clock: &Arc<dyn Clock>) -> Result<Option<Log>> {
-    let Some(store) = store::open_existing(url)? else {
+fn open(at: &Location, pipeline: &str, zone: &str, clock: &Arc<dyn Clock>) -> Result<Option<Log>> {
+    let Some(store) = store::open_existing(at)? else {
         return Ok(None);
     };
     let writer = Writer::this_process(clock.as_ref());

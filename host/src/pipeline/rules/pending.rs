@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_start_leaves_what_was_just_asked_and_gives_back_what_was_taken() {
-        let store = store::open("memory:pending").expect("store");
+        let store = store::open_url("memory:pending").expect("store");
         let pending = Pending::new(store.clone(), &LogName::new("p", "z"));
         let swap = Swap {
             replaces: 0,

@@ -446,7 +446,7 @@ impl World {
 
 /// One world for each seed, in a store of this name.
 fn simulate(seed: u64, store: &str) -> Run {
-    let bare = store::open(&format!("memory:{store}")).unwrap();
+    let bare = store::open_url(&format!("memory:{store}")).unwrap();
     for listed in bare.list("").unwrap() {
         bare.delete(&listed.path).unwrap();
     }

@@ -68,6 +68,8 @@ impl Directory {
         let objects = Objects {
             inner: Arc::new(inner),
             url: format!("file://{}", root.display()),
+            prefix: String::new(),
+            remote: None,
         };
         Ok(Directory { objects, root })
     }
@@ -150,7 +152,7 @@ impl Renames for Directory {
     /// rename one file at once both end well.
     fn rename(&self, from: &str, to: &str) -> Result<Renamed> {
         const OP: &str = "store.rename";
-        let (source, target) = (Objects::path(OP, from)?, Objects::path(OP, to)?);
+        let (source, target) = (self.objects.at(OP, from)?, self.objects.at(OP, to)?);
         match wait(self.objects.inner.rename_if_not_exists(&source, &target))? {
             Ok(()) => Ok(Renamed::Done),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Renamed::TargetExists),
@@ -169,7 +171,7 @@ impl Renames for Directory {
 
     fn write(&self, path: &str) -> Result<Box<dyn StagedWriter>> {
         const OP: &str = "store.write";
-        let at = Objects::path(OP, path)?;
+        let at = self.objects.at(OP, path)?;
         match wait(self.objects.inner.put_multipart(&at))? {
             Ok(upload) => Ok(Box::new(Parts::new(self.clone(), upload, path))),
             Err(e) => Err(self.objects.failed(OP, path, e)),

@@ -1,6 +1,12 @@
 //! Stores on the crate `object_store`, which is named in this folder only.
 
+mod answers;
+mod bucket;
+mod connect;
+mod credentials;
+mod crypto;
 mod directory;
+mod services;
 mod writer;
 
 use std::future::Future;
@@ -14,29 +20,45 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio::runtime::Runtime;
 
+use self::answers::Scene;
+pub(super) use self::bucket::open as bucket;
+use self::connect::Watch;
 pub(super) use self::directory::open as directory;
 use super::errno;
 use super::{Created, Listed};
+use crate::config::Options;
 use crate::error::{Error, Kind, Result};
 
-/// object_store's calls are short and block elsewhere: one worker is enough for timers and hand-overs.
+/// Directories block elsewhere, and each caller drives its own request: the workers carry connections and parts in flight.
+const WORKERS: usize = 2;
+
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
+        .worker_threads(WORKERS)
         .thread_name("store")
-        .enable_time()
+        .enable_all()
         .build()
 });
 
-fn wait<T>(future: impl Future<Output = T>) -> Result<T> {
-    match &*RUNTIME {
-        Ok(runtime) => Ok(runtime.block_on(future)),
-        Err(e) => Err(Error::new(
+fn runtime() -> Result<&'static Runtime> {
+    RUNTIME.as_ref().map_err(|e| {
+        Error::new(
             Kind::LimitReached,
             "store.open",
             format!("the store's thread cannot be started: {e}"),
-        )),
-    }
+        )
+    })
+}
+
+/// In the background, without anybody who waits.
+fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> Result<tokio::task::JoinHandle<T>> {
+    Ok(runtime()?.spawn(future))
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> Result<T> {
+    Ok(runtime()?.block_on(future))
 }
 
 /// A store of that crate: the requests that are the same for each kind.
@@ -44,9 +66,59 @@ fn wait<T>(future: impl Future<Output = T>) -> Result<T> {
 struct Objects {
     inner: Arc<dyn ObjectStore>,
     url: String,
+    /// Before every path; without a slash at its end.
+    prefix: String,
+    /// `None`: a directory.
+    remote: Option<Arc<Remote>>,
+}
+
+/// What an error of a service is told with.
+#[derive(Debug)]
+struct Remote {
+    options: Arc<Options>,
+    watch: Arc<Watch>,
+    signer: String,
 }
 
 impl Objects {
+    /// Where a path of ours lies.
+    fn at(&self, op: &'static str, path: &str) -> Result<Path> {
+        let path = path.trim_end_matches('/');
+        match (self.prefix.as_str(), path) {
+            ("", path) => Self::path(op, path),
+            (prefix, "") => Self::path(op, prefix),
+            (prefix, path) => Self::path(op, &format!("{prefix}/{path}")),
+        }
+    }
+
+    /// Our path of an object that was listed.
+    fn below(&self, found: &str) -> Option<String> {
+        if self.prefix.is_empty() {
+            return Some(found.to_owned());
+        }
+        let rest = found.strip_prefix(&self.prefix)?;
+        rest.strip_prefix('/').map(str::to_owned)
+    }
+
+    /// Kind, what it is, what to do.
+    fn meaning(&self, e: &object_store::Error) -> (Kind, String, String) {
+        match &self.remote {
+            Some(remote) => {
+                let scene = Scene {
+                    options: &remote.options,
+                    watch: &remote.watch,
+                    signer: &remote.signer,
+                };
+                answers::meaning(e, &scene)
+            }
+            None => {
+                let unknown = io::Error::from(io::ErrorKind::Other);
+                let (kind, what, hint) = errno::meaning(io_error(e).unwrap_or(&unknown));
+                (kind, what.to_owned(), hint)
+            }
+        }
+    }
+
     fn path(op: &'static str, path: &str) -> Result<Path> {
         Path::parse(path).map_err(|e| {
             Error::new(Kind::Bug, op, "not a path of a store")
@@ -56,13 +128,16 @@ impl Objects {
     }
 
     fn failed(&self, op: &'static str, path: &str, e: object_store::Error) -> Error {
-        let unknown = io::Error::from(io::ErrorKind::Other);
-        let (kind, message, hint) = errno::meaning(io_error(&e).unwrap_or(&unknown));
-        Error::new(kind, op, message)
+        let (kind, message, hint) = self.meaning(&e);
+        let error = Error::new(kind, op, message)
             .with("store", &self.url)
             .with("path", path)
-            .hint(hint)
-            .source(e)
+            .hint(hint);
+        match &self.remote {
+            // The library's own error may hold signed addresses.
+            Some(_) => error.source(answers::said(&e)),
+            None => error.source(e),
+        }
     }
 }
 
@@ -83,9 +158,15 @@ fn io_error(error: &object_store::Error) -> Option<&io::Error> {
 }
 
 impl Objects {
+    /// The object is not there; a bucket that is not there is something else. A HEAD says only 404, for both.
+    fn is_absent(&self, e: &object_store::Error) -> bool {
+        matches!(e, object_store::Error::NotFound { .. })
+            && (self.remote.is_none() || !answers::lacks_bucket(e))
+    }
+
     fn create(&self, path: &str, bytes: &[u8]) -> Result<Created> {
         const OP: &str = "store.create";
-        let at = Self::path(OP, path)?;
+        let at = self.at(OP, path)?;
         let payload = Bytes::copy_from_slice(bytes).into();
         let options = PutOptions::from(PutMode::Create);
         match wait(self.inner.put_opts(&at, payload, options))? {
@@ -100,18 +181,18 @@ impl Objects {
 
     fn get(&self, path: &str) -> Result<Option<Bytes>> {
         const OP: &str = "store.get";
-        let at = Self::path(OP, path)?;
+        let at = self.at(OP, path)?;
         let read = async { self.inner.get(&at).await?.bytes().await };
         match wait(read)? {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) if self.is_absent(&e) => Ok(None),
             Err(e) => Err(self.failed(OP, path, e)),
         }
     }
 
     fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
         const OP: &str = "store.get_range";
-        let at = Self::path(OP, path)?;
+        let at = self.at(OP, path)?;
         let wanted = range.end.saturating_sub(range.start);
         if wanted == 0 {
             return Ok(Bytes::new());
@@ -134,27 +215,27 @@ impl Objects {
 
     fn size(&self, path: &str) -> Result<Option<u64>> {
         const OP: &str = "store.size";
-        let at = Self::path(OP, path)?;
+        let at = self.at(OP, path)?;
         match wait(self.inner.head(&at))? {
             Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) if self.is_absent(&e) => Ok(None),
             Err(e) => Err(self.failed(OP, path, e)),
         }
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
         const OP: &str = "store.list";
-        let at = Self::path(OP, prefix)?;
+        let at = self.at(OP, prefix)?;
         let listed = self.inner.list(Some(&at)).try_collect::<Vec<_>>();
         let mut found: Vec<Listed> = match wait(listed)? {
             Ok(metas) => metas
                 .into_iter()
-                .map(|m| Listed {
-                    path: m.location.to_string(),
-                    size: m.size,
+                .filter_map(|m| {
+                    let path = self.below(m.location.as_ref())?;
+                    Some(Listed { path, size: m.size })
                 })
                 .collect(),
-            Err(object_store::Error::NotFound { .. }) => Vec::new(),
+            Err(e) if self.is_absent(&e) => Vec::new(),
             Err(e) => return Err(self.failed(OP, prefix, e)),
         };
         found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -163,9 +244,10 @@ impl Objects {
 
     fn delete(&self, path: &str) -> Result<()> {
         const OP: &str = "store.delete";
-        let at = Self::path(OP, path)?;
+        let at = self.at(OP, path)?;
         match wait(self.inner.delete(&at))? {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(e) if self.is_absent(&e) => Ok(()),
             Err(e) => Err(self.failed(OP, path, e)),
         }
     }

@@ -90,6 +90,10 @@ impl io::Write for Parts {
 }
 
 impl StagedWriter for Parts {
+    fn held(&self) -> usize {
+        self.part.capacity()
+    }
+
     fn finish(mut self: Box<Self>) -> Result<u64> {
         self.put_part()?;
         if self.broken {

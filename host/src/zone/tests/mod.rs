@@ -23,7 +23,7 @@ use crate::store::{self, Published, Store};
 pub fn memory() -> Arc<dyn Store> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let n = NEXT.fetch_add(1, Ordering::SeqCst);
-    store::open(&format!("memory:zone-{n}")).expect("a memory store")
+    store::open_url(&format!("memory:zone-{n}")).expect("a memory store")
 }
 
 pub fn log() -> LogName {

@@ -1,0 +1,490 @@
+//! What a service's refusal means: a wait that passes by itself, or a stop with what a person does about it.
+//!
+//! Nothing of a request is told, only what the service said of it: its status, its code, the first words of its message.
+//! Addresses with signatures, headers and bodies stay out.
+
+use std::fmt;
+
+use object_store::client::{HttpError, HttpErrorKind};
+
+use super::connect::Watch;
+use super::credentials::NoCredentials;
+use crate::config::Options;
+use crate::error::Kind;
+
+/// Longest message of a service that is told.
+const MESSAGE_MAX: usize = 200;
+
+/// The service's own words, safe to show.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    pub status: Option<u16>,
+    pub code: Option<String>,
+    message: Option<String>,
+    /// No answer came: why.
+    transport: Option<String>,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(transport) = &self.transport {
+            return f.write_str(transport);
+        }
+        f.write_str("the service said")?;
+        if let Some(status) = self.status {
+            write!(f, " {status}")?;
+        }
+        if let Some(code) = &self.code {
+            write!(f, " {code}")?;
+        }
+        if let Some(message) = &self.message {
+            write!(f, ": {message}")?;
+        }
+        if self.status.is_none() && self.code.is_none() {
+            f.write_str(" nothing that could be read")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Said {}
+
+type Cause<'a> = &'a (dyn std::error::Error + 'static);
+
+fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
+    std::iter::successors(Some(error), |e| e.source())
+}
+
+pub(super) fn said(error: &object_store::Error) -> Said {
+    // The last of the chain repeat each other; the longest has the body.
+    let mut text = String::new();
+    for cause in causes(error) {
+        let told = cause.to_string();
+        if told.len() > text.len() {
+            text = told;
+        }
+    }
+    let transport = causes(error).find_map(|cause| cause.downcast_ref::<HttpError>());
+    let missing = causes(error).find_map(|cause| cause.downcast_ref::<NoCredentials>());
+    if let Some(missing) = missing {
+        return Said {
+            transport: Some(missing.to_string()),
+            ..Said::default()
+        };
+    }
+    Said {
+        status: status(&text),
+        code: element(&text, "Code").or_else(|| element(&text, "code")),
+        message: element(&text, "Message").map(|message| first_words(&message)),
+        transport: transport.map(broken),
+    }
+}
+
+pub(super) fn lacks_bucket(error: &object_store::Error) -> bool {
+    said(error)
+        .code
+        .is_some_and(|code| NO_BUCKET.contains(&code.as_str()))
+}
+
+/// No connection came about, so nothing was sent.
+pub(super) fn never_sent(error: &object_store::Error) -> bool {
+    let transport = causes(error).find_map(|cause| cause.downcast_ref::<HttpError>());
+    transport.is_some_and(|transport| transport.kind() == HttpErrorKind::Connect)
+}
+
+/// How a connection failed, to its deepest cause; addresses were taken out below.
+fn broken(error: &HttpError) -> String {
+    let deepest = causes(error)
+        .last()
+        .map_or_else(String::new, |e| e.to_string());
+    let what = match error.kind() {
+        HttpErrorKind::Connect => "no connection",
+        HttpErrorKind::Timeout => "no answer in time",
+        HttpErrorKind::Request | HttpErrorKind::Interrupted => "the connection broke",
+        HttpErrorKind::Decode => "an answer that could not be read",
+        _ => "the request failed",
+    };
+    format!("{what}: {}", first_words(&deepest))
+}
+
+fn status(text: &str) -> Option<u16> {
+    let marks = ["status code: ", "error status: "];
+    let found = marks.iter().find_map(|mark| text.split_once(mark));
+    let digits = found?.1.get(..3)?;
+    digits.parse().ok()
+}
+
+/// `<name>text</name>`, where the text is plain.
+fn element(text: &str, name: &str) -> Option<String> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (inside, _) = rest.split_once('<')?;
+    (!inside.is_empty()).then(|| inside.to_owned())
+}
+
+/// One line, bounded, without anything that looks like part of a signed address or of a string that was signed.
+fn first_words(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let marks = [
+        "?",
+        "sig=",
+        "Signature",
+        "String to sign",
+        "http://",
+        "https://",
+    ];
+    let end = marks.iter().filter_map(|mark| line.find(mark)).min();
+    let plain: String = line[..end.unwrap_or(line.len())]
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MESSAGE_MAX)
+        .collect();
+    plain.trim().to_owned()
+}
+
+/// Codes that say one thing, on whichever service; status where there is no code.
+const BUSY: &[&str] = &[
+    "SlowDown",
+    "SlowDownRead",
+    "SlowDownWrite",
+    "ServiceUnavailable",
+    "ServerBusy",
+    "OperationTimedOut",
+    "RequestTimeout",
+    "TooManyRequests",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "rateLimitExceeded",
+];
+const EXPIRED: &[&str] = &[
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "TokenRefreshRequired",
+    "RequestExpired",
+    "InvalidAuthenticationInfo",
+];
+const SKEWED: &[&str] = &["RequestTimeTooSkewed", "RequestInTheFuture"];
+const UNKNOWN_SIGNER: &[&str] = &[
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AuthenticationFailed",
+    "InvalidToken",
+    "InvalidSecurity",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+];
+const FORBIDDEN: &[&str] = &[
+    "AccessDenied",
+    "AllAccessDisabled",
+    "AccountProblem",
+    "AuthorizationFailure",
+    "AuthorizationPermissionMismatch",
+    "AuthorizationProtocolMismatch",
+    "InsufficientAccountPermissions",
+    "KeyBasedAuthenticationNotPermitted",
+    "PublicAccessNotPermitted",
+];
+const NO_BUCKET: &[&str] = &[
+    "NoSuchBucket",
+    "ContainerNotFound",
+    "ContainerBeingDeleted",
+    "InvalidBucketName",
+];
+const ELSEWHERE: &[&str] = &[
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "Redirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "IncorrectEndpoint",
+];
+const FULL: &[&str] = &[
+    "QuotaExceeded",
+    "XMinioStorageFull",
+    "XMinioAdminBucketQuotaExceeded",
+    "InsufficientStorage",
+    "AccountLimitExceeded",
+];
+const NOT_KNOWN: &[&str] = &[
+    "NotImplemented",
+    "MethodNotAllowed",
+    "UnsupportedHeader",
+    "UnsupportedHttpVerb",
+];
+
+/// Where requests go and how they are signed, for remedies.
+pub(super) struct Scene<'a> {
+    pub options: &'a Options,
+    pub watch: &'a Watch,
+    /// What the credentials are, in words.
+    pub signer: &'a str,
+}
+
+/// Kind, what it is, what to do.
+pub(super) fn meaning(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, String, String) {
+    if let Some(missing) = causes(error).find_map(|c| c.downcast_ref::<NoCredentials>()) {
+        return missing.meaning(scene.options.keys);
+    }
+    let said = said(error);
+    let told = |kind, what: &str, hint: String| (kind, what.to_owned(), hint);
+    if said.transport.is_some() && said.status.is_none() && said.code.is_none() {
+        return of_transport(&said, scene);
+    }
+    let code = said.code.as_deref().unwrap_or_default();
+    let is = |codes: &[&str]| codes.contains(&code);
+    let keys = scene.options.keys;
+    let goes_on = "work goes on by itself";
+    let moved = matches!(said.status, Some(301 | 307 | 308)) || bare_redirect(error);
+    match (code, said.status) {
+        _ if is(SKEWED) => told(
+            Kind::StoreUnavailable,
+            "the clock of this machine and that of the store differ too much for requests to be taken",
+            format!(
+                "set the clock of this machine{}; {goes_on}",
+                scene.watch.skew_told()
+            ),
+        ),
+        _ if is(EXPIRED) => told(
+            Kind::StoreUnavailable,
+            "the credentials for the store have expired",
+            format!(
+                "renew {}; they are read again every minute, and {goes_on}",
+                scene.signer
+            ),
+        ),
+        _ if is(ELSEWHERE) || moved => elsewhere(error, scene),
+        _ if is(UNKNOWN_SIGNER) => told(
+            Kind::ConfigInvalid,
+            "the store does not know these credentials",
+            format!("check {}", scene.signer),
+        ),
+        _ if is(NO_BUCKET) => told(
+            Kind::ConfigInvalid,
+            "the bucket or container is not there",
+            "create it, or name another; Weir makes none".to_owned(),
+        ),
+        _ if is(BUSY) => told(
+            Kind::StoreUnavailable,
+            "the store is busy and asks for fewer requests",
+            format!(
+                "{goes_on}; fewer tasks or larger files (sink.rotate.bytes) make fewer requests"
+            ),
+        ),
+        _ if is(FULL) => told(
+            Kind::StoreUnavailable,
+            "the store is full",
+            format!("free space or raise its quota; {goes_on}"),
+        ),
+        (_, Some(501 | 405)) => not_known(),
+        _ if is(NOT_KNOWN) => not_known(),
+        (code, _) if code.starts_with("KMS.") => told(
+            Kind::ConfigInvalid,
+            "the store cannot use the encryption key",
+            format!(
+                "check {keys}sse.kms.key, and the rights of {} on it",
+                scene.signer
+            ),
+        ),
+        (_, Some(401 | 403)) => forbidden(scene),
+        _ if is(FORBIDDEN) => forbidden(scene),
+        (_, Some(408 | 429 | 503)) => told(
+            Kind::StoreUnavailable,
+            "the store is busy and asks for fewer requests",
+            format!(
+                "{goes_on}; fewer tasks or larger files (sink.rotate.bytes) make fewer requests"
+            ),
+        ),
+        (_, Some(507)) => told(
+            Kind::StoreUnavailable,
+            "the store is full",
+            format!("free space or raise its quota; {goes_on}"),
+        ),
+        ("InternalError", _) | (_, Some(200..=299 | 500..=599)) => told(
+            Kind::StoreUnavailable,
+            "the store failed to do it",
+            format!("{goes_on}; look at the state of the service if it lasts"),
+        ),
+        (_, Some(404)) => told(
+            Kind::StoreUnavailable,
+            "there is no such file in the store",
+            "somebody else may have removed it; it is looked for again".to_owned(),
+        ),
+        (_, Some(_)) => told(
+            Kind::StoreFailed,
+            "the store refuses this, and will not do it later either",
+            "the cause below is the service's own word for it; what is committed is safe"
+                .to_owned(),
+        ),
+        // An answer that nobody understands may be a bad moment of something in between.
+        (_, None) => told(
+            Kind::StoreUnavailable,
+            "the store does not do it",
+            format!("{goes_on} if it passes; check {keys}endpoint if it lasts"),
+        ),
+    }
+}
+
+fn forbidden(scene: &Scene<'_>) -> (Kind, String, String) {
+    (
+        Kind::ConfigInvalid,
+        "not allowed to do this in the store".to_owned(),
+        format!(
+            "give {} the rights to list, read, write and delete below the zone's root; docs/stores.md has the policy",
+            scene.signer
+        ),
+    )
+}
+
+fn not_known() -> (Kind, String, String) {
+    (
+        Kind::ConfigInvalid,
+        "the service does not know a request that a zone needs".to_owned(),
+        "docs/stores.md names the requests, and services that lack them".to_owned(),
+    )
+}
+
+fn bare_redirect(error: &object_store::Error) -> bool {
+    causes(error).any(|cause| {
+        cause
+            .to_string()
+            .contains("Received redirect without LOCATION")
+    })
+}
+
+fn elsewhere(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, String, String) {
+    let body = causes(error).find_map(|cause| element(&cause.to_string(), "Region"));
+    let key = format!("{}region", scene.options.keys);
+    let (what, hint) = match body.or_else(|| scene.watch.region()) {
+        Some(region) => (
+            format!("the bucket is in the region {region}"),
+            format!("set {key} = \"{region}\""),
+        ),
+        None => (
+            "the bucket is in another region".to_owned(),
+            format!("set {key} to the bucket's region"),
+        ),
+    };
+    (Kind::ConfigInvalid, what, hint)
+}
+
+fn of_transport(said: &Said, scene: &Scene<'_>) -> (Kind, String, String) {
+    let text = said.to_string();
+    let keys = scene.options.keys;
+    if text.contains("certificate") {
+        return (
+            Kind::ConfigInvalid,
+            "the store's certificate is not trusted".to_owned(),
+            format!("name the authority's certificate with {keys}ca, or correct {keys}endpoint"),
+        );
+    }
+    (
+        Kind::StoreUnavailable,
+        "the store does not answer".to_owned(),
+        format!(
+            "work goes on by itself when it does; check {keys}endpoint, the network and the proxy if it lasts"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: &str, body: &str) -> object_store::Error {
+        object_store::Error::Generic {
+            store: "S3",
+            source: format!(
+                "Error performing PUT https://b.example/x?X-Amz-Signature=hunter2 in 1s - Server returned non-2xx status code: {status}: {body}"
+            )
+            .into(),
+        }
+    }
+
+    fn xml(code: &str, message: &str) -> String {
+        format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>")
+    }
+
+    fn of(error: &object_store::Error) -> (Kind, String, String) {
+        let (options, watch) = (Options::default(), Watch::default());
+        let scene = Scene {
+            options: &options,
+            watch: &watch,
+            signer: "sink.store.access.key.id",
+        };
+        meaning(error, &scene)
+    }
+
+    #[test]
+    fn each_refusal_is_a_named_wait_or_a_named_stop() {
+        let (wait, stop, failed) = (
+            Kind::StoreUnavailable,
+            Kind::ConfigInvalid,
+            Kind::StoreFailed,
+        );
+        for (status, code, kind, says) in [
+            ("403 Forbidden", "RequestTimeTooSkewed", wait, "clock"),
+            ("400 Bad Request", "ExpiredToken", wait, "expired"),
+            ("503 Slow Down", "SlowDown", wait, "busy"),
+            ("429 Too Many Requests", "", wait, "busy"),
+            ("500 Internal", "InternalError", wait, "failed to do it"),
+            (
+                "507 Insufficient Storage",
+                "XMinioStorageFull",
+                wait,
+                "full",
+            ),
+            ("403 Forbidden", "AccessDenied", stop, "not allowed"),
+            ("403 Forbidden", "", stop, "not allowed"),
+            ("403 Forbidden", "InvalidAccessKeyId", stop, "credentials"),
+            ("404 Not Found", "NoSuchBucket", stop, "bucket or container"),
+            (
+                "404 Not Found",
+                "ContainerNotFound",
+                stop,
+                "bucket or container",
+            ),
+            ("301 Moved", "PermanentRedirect", stop, "region"),
+            (
+                "501 Not Implemented",
+                "NotImplemented",
+                stop,
+                "does not know",
+            ),
+            (
+                "400 Bad Request",
+                "KMS.DisabledException",
+                stop,
+                "encryption key",
+            ),
+            ("400 Bad Request", "InvalidArgument", failed, "refuses"),
+        ] {
+            let (found, what, _) = of(&answer(status, &xml(code, "m")));
+            assert_eq!(found, kind, "{status} {code}: {what}");
+            assert!(what.contains(says), "{status} {code}: {what}");
+        }
+        let moved =
+            "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
+        let (_, what, hint) = of(&answer("400 Bad Request", moved));
+        assert!(
+            what.contains("eu-west-1") && hint.contains("sink.store.region"),
+            "{what} {hint}"
+        );
+    }
+
+    #[test]
+    fn no_address_and_no_signature_is_told() {
+        let leaky = xml(
+            "SignatureDoesNotMatch",
+            "Server failed. String to sign was hunter2 https://b/x?sig=hunter2",
+        );
+        let told = said(&answer("403 Forbidden", &leaky)).to_string();
+        assert_eq!(
+            told,
+            "the service said 403 SignatureDoesNotMatch: Server failed."
+        );
+        let page = "<html>hunter2</html>";
+        let told = said(&answer("502 Bad Gateway", page)).to_string();
+        assert_eq!(told, "the service said 502");
+    }
+}

@@ -1,0 +1,581 @@
+//! `s3:`, `gs:`, `az:`: a bucket or container and a prefix in it. Publishes by completing uploads, or (S3, `sink.publish =
+//! "copy"`) by copying staged objects.
+//!
+//! Part names are kept as the service gave them. A part whose answer was lost is sent again only where its name shows that the
+//! same bytes are there (O2).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use object_store::multipart::PartId;
+use object_store::path::Path;
+use object_store::{
+    Attribute, Attributes, CopyOptions, PutMode, PutMultipartOptions, PutOptions, TagSet,
+};
+use tokio::task::JoinHandle;
+
+use super::answers;
+use super::services::{self, Client};
+use super::{Objects, Remote, crypto, spawn, wait};
+use crate::config::{Location, Options, Publish, System};
+use crate::error::{Error, Kind, Result};
+use crate::lock::lock;
+use crate::store::{
+    Completed, Created, Listed, PARTS_IN_FLIGHT, PartSent, Renamed, Renames, StagedWriter, Store,
+    Upload, Uploads, Way,
+};
+
+/// Bytes of every part but the last. S3 takes no smaller ones than 5 MiB and refuses them only when the upload is completed;
+/// 10,000 of these are 78 GiB.
+const PART_BYTES: usize = 8 << 20;
+/// Largest object that S3 copies in one request.
+const COPY_BYTES_MAX: u64 = 5 << 30;
+/// First wait before a part is sent again; doubles.
+const PART_BACKOFF: Duration = Duration::from_millis(100);
+const PART_BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+pub(super) struct Bucket {
+    system: System,
+    /// Requests are tried again below.
+    objects: Objects,
+    /// The same, each sent once.
+    once: Objects,
+    retrying: Client,
+    single: Client,
+    options: Arc<Options>,
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bucket").field(&self.objects.url).finish()
+    }
+}
+
+type Opened = (Location, bool, Weak<Bucket>);
+
+/// Stores that are open: connections and credentials are shared by whoever opens one again.
+static OPENED: LazyLock<Mutex<Vec<Opened>>> = LazyLock::new(Mutex::default);
+
+/// The store of a location; its client is shared while somebody holds it.
+pub(in crate::store) fn open(at: &Location) -> Result<Arc<dyn Store>> {
+    let system = at.system().unwrap_or(System::S3);
+    // What a reference may stand for differs by who wrote it.
+    let confined = at.options.secrets().any(|text| text.reach().is_confined());
+    let mut opened = lock(&OPENED);
+    opened.retain(|(_, _, store)| store.strong_count() > 0);
+    let same = |(known, by, _): &&Opened| known == at && *by == confined;
+    if let Some(store) = opened.iter().find(same).and_then(|(_, _, s)| s.upgrade()) {
+        return Ok(store);
+    }
+    let store = Arc::new(Bucket::of(at, system)?);
+    opened.push((at.clone(), confined, Arc::downgrade(&store)));
+    Ok(store)
+}
+
+impl Bucket {
+    fn of(at: &Location, system: System) -> Result<Bucket> {
+        // Connections belong to the runtime.
+        let service = wait(async { services::connect(at, system) })??;
+        let options = Arc::new(at.options.clone());
+        let remote = Arc::new(Remote {
+            options: options.clone(),
+            watch: service.watch,
+            signer: service.signer,
+        });
+        let (_, prefix) = at.bucket();
+        let objects = |client: &Client| Objects {
+            inner: client.objects.clone(),
+            url: at.url.clone(),
+            prefix: prefix.to_owned(),
+            remote: Some(remote.clone()),
+        };
+        Ok(Bucket {
+            system,
+            objects: objects(&service.retrying),
+            once: objects(&service.once),
+            retrying: service.retrying,
+            single: service.once,
+            options,
+        })
+    }
+
+    fn tags(&self) -> TagSet {
+        let mut tags = TagSet::default();
+        for (name, value) in &self.options.tags {
+            tags.push(name, value);
+        }
+        tags
+    }
+
+    /// Of data files; the log's objects have the bucket's defaults.
+    fn attributes(&self) -> Attributes {
+        let mut attributes = Attributes::new();
+        if let Some(class) = &self.options.storage_class {
+            attributes.insert(Attribute::StorageClass, class.clone().into());
+        }
+        attributes
+    }
+
+    fn code(error: &object_store::Error) -> (String, Option<u16>) {
+        let said = answers::said(error);
+        (said.code.unwrap_or_default(), said.status)
+    }
+
+    /// No such upload, and not: no such bucket.
+    fn is_gone(error: &object_store::Error) -> bool {
+        match Self::code(error) {
+            (code, _) if code == "NoSuchUpload" => true,
+            (code, Some(404)) => code.is_empty() || code == "NoSuchKey",
+            _ => false,
+        }
+    }
+
+    /// Whether the service said clearly that it did nothing and may do it later.
+    fn did_nothing(error: &object_store::Error) -> bool {
+        matches!(Self::code(error).1, Some(429 | 503)) || answers::never_sent(error)
+    }
+
+    /// O2. Sent again with the same bytes; where an answer was lost, only the name tells whether the part is those bytes now
+    /// (etags are MD5 but for some ways of encryption).
+    async fn part(self, at: Path, id: String, number: usize, bytes: Bytes) -> PartAnswer {
+        let (mut tries, mut unknown, begun) = (0, false, Instant::now());
+        let mut backoff = PART_BACKOFF;
+        loop {
+            let payload = bytes.clone().into();
+            let sent = self.single.parts.put_part(&at, &id, number - 1, payload);
+            let error = match sent.await {
+                Ok(part) => {
+                    let same = || crypto::is_md5(&part.content_id, &bytes);
+                    return match unknown && self.system != System::Azure && !same() {
+                        true => PartAnswer::Unsure,
+                        false => PartAnswer::Name(part.content_id),
+                    };
+                }
+                Err(error) if Self::is_gone(&error) => return PartAnswer::Gone,
+                Err(error) => error,
+            };
+            unknown |= !Self::did_nothing(&error);
+            let passes = self.objects.meaning(&error).0 == Kind::StoreUnavailable;
+            let late = begun.elapsed() >= self.options.retry_timeout;
+            if !passes || late || tries >= self.options.retries {
+                return PartAnswer::Failed(error);
+            }
+            tries += 1;
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(PART_BACKOFF_MAX);
+        }
+    }
+}
+
+#[derive(Debug)]
+enum PartAnswer {
+    Name(String),
+    Gone,
+    /// It is there, perhaps with other bytes.
+    Unsure,
+    Failed(object_store::Error),
+}
+
+#[derive(Debug)]
+struct Sending {
+    store: Bucket,
+    path: String,
+    /// Dropped, the request is given up.
+    task: Option<JoinHandle<PartAnswer>>,
+}
+
+impl PartSent for Sending {
+    fn wait(mut self: Box<Self>) -> Result<Option<String>> {
+        const OP: &str = "store.write";
+        let lost = || {
+            Error::new(
+                Kind::StoreUnavailable,
+                OP,
+                "what became of a part of this file is not known",
+            )
+            .with("store", &self.store.objects.url)
+            .with("path", &self.path)
+            .hint("the file is dropped, and its records are read again")
+        };
+        let Some(task) = self.task.take() else {
+            return Err(lost());
+        };
+        match wait(task)? {
+            Ok(PartAnswer::Name(name)) => Ok(Some(name)),
+            Ok(PartAnswer::Gone) => Ok(None),
+            Ok(PartAnswer::Failed(error)) => Err(self.store.objects.failed(OP, &self.path, error)),
+            Ok(PartAnswer::Unsure) | Err(_) => Err(lost()),
+        }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Store for Bucket {
+    fn create(&self, path: &str, bytes: &[u8]) -> Result<Created> {
+        self.objects.create(path, bytes)
+    }
+
+    fn create_once(&self, path: &str, bytes: &[u8]) -> Result<Created> {
+        self.once.create(path, bytes)
+    }
+
+    fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        self.objects.get(path)
+    }
+
+    fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
+        self.objects.get_range(path, range)
+    }
+
+    fn size(&self, path: &str) -> Result<Option<u64>> {
+        self.objects.size(path)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.objects.list(prefix)
+    }
+
+    fn delete(&self, path: &str) -> Result<()> {
+        self.objects.delete(path)
+    }
+
+    /// What was acknowledged is durable.
+    fn sync(&self, _dir: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn url(&self) -> &str {
+        &self.objects.url
+    }
+
+    fn way(&self) -> Way<'_> {
+        match self.options.publish {
+            Publish::Complete => Way::Complete(self),
+            Publish::Copy => Way::Rename(self),
+        }
+    }
+}
+
+impl Uploads for Bucket {
+    fn part_bytes(&self) -> usize {
+        PART_BYTES
+    }
+
+    fn lifetime(&self) -> Option<Duration> {
+        Some(self.options.lifetime)
+    }
+
+    /// Azure drops blocks that nobody committed after a week, and not before.
+    fn aborts(&self) -> bool {
+        self.system != System::Azure
+    }
+
+    fn begin_upload(&self, path: &str) -> Result<String> {
+        const OP: &str = "store.begin";
+        let at = self.objects.at(OP, path)?;
+        let options = PutMultipartOptions {
+            tags: self.tags(),
+            attributes: self.attributes(),
+            ..PutMultipartOptions::default()
+        };
+        let begun = wait(self.retrying.parts.create_multipart_opts(&at, options))?;
+        begun.map_err(|e| self.objects.failed(OP, path, e))
+    }
+
+    fn put_part(
+        &self,
+        path: &str,
+        id: &str,
+        number: usize,
+        bytes: Bytes,
+    ) -> Result<Option<String>> {
+        self.send_part(path, id, number, bytes).wait()
+    }
+
+    fn send_part(&self, path: &str, id: &str, number: usize, bytes: Bytes) -> Box<dyn PartSent> {
+        let sent = |task| {
+            Box::new(Sending {
+                store: self.clone(),
+                path: path.to_owned(),
+                task,
+            })
+        };
+        let Ok(at) = self.objects.at("store.write", path) else {
+            return sent(None);
+        };
+        let part = self.clone().part(at, id.to_owned(), number, bytes);
+        sent(spawn(part).ok())
+    }
+
+    fn complete(&self, path: &str, upload: &Upload) -> Result<Completed> {
+        const OP: &str = "store.complete";
+        // Completing an upload without parts would put an empty object in its place.
+        if upload.defect().is_some() {
+            return Ok(Completed::Refused);
+        }
+        let at = self.objects.at(OP, path)?;
+        let parts = upload.parts.iter().map(|name| PartId {
+            content_id: name.clone(),
+        });
+        let completed = self
+            .retrying
+            .parts
+            .complete_multipart(&at, &upload.id, parts.collect());
+        match wait(completed)? {
+            Ok(_) => Ok(Completed::Accepted),
+            Err(e) if Self::is_gone(&e) => Ok(Completed::Refused),
+            Err(e) => match Self::code(&e) {
+                (code, Some(400 | 409 | 412)) if !code.starts_with("Expired") => {
+                    tracing::debug!(path, code, "an upload was not completed");
+                    let (kind, _, _) = self.objects.meaning(&e);
+                    match kind {
+                        Kind::ConfigInvalid => Err(self.objects.failed(OP, path, e)),
+                        _ => Ok(Completed::Refused),
+                    }
+                }
+                _ => Err(self.objects.failed(OP, path, e)),
+            },
+        }
+    }
+
+    fn abort(&self, path: &str, id: &str) -> Result<()> {
+        const OP: &str = "store.abort";
+        let at = self.objects.at(OP, path)?;
+        match wait(self.retrying.parts.abort_multipart(&at, &id.to_owned()))? {
+            Ok(()) => Ok(()),
+            Err(e) if Self::is_gone(&e) => Ok(()),
+            Err(e) => Err(self.objects.failed(OP, path, e)),
+        }
+    }
+
+    fn copies(&self) -> Option<&dyn Renames> {
+        (self.system == System::S3).then_some(self)
+    }
+}
+
+/// Staged objects that are copied. Each name is of one file only, so a copy that is made twice does no harm.
+impl Renames for Bucket {
+    fn rename(&self, from: &str, to: &str) -> Result<Renamed> {
+        const OP: &str = "store.copy";
+        let bytes = match (self.size(from)?, self.size(to)?) {
+            (None, _) => return Ok(Renamed::SourceMissing),
+            (Some(_), Some(_)) => return Ok(Renamed::TargetExists),
+            (Some(bytes), None) => bytes,
+        };
+        let (source, target) = (self.objects.at(OP, from)?, self.objects.at(OP, to)?);
+        let copied = self
+            .retrying
+            .objects
+            .copy_opts(&source, &target, CopyOptions::new());
+        match wait(copied)? {
+            Ok(()) => {}
+            Err(object_store::Error::NotFound { .. }) if self.size(from)?.is_none() => {
+                return Ok(Renamed::SourceMissing);
+            }
+            Err(e) => return Err(self.objects.failed(OP, to, e)),
+        }
+        match self.size(to)? {
+            Some(there) if there == bytes => {
+                self.delete(from)?;
+                Ok(Renamed::Done)
+            }
+            there => Err(Error::new(
+                Kind::StoreUnavailable,
+                OP,
+                format!("{bytes} bytes were copied, and the store shows {there:?}"),
+            )
+            .with("store", &self.objects.url)
+            .with("path", to)),
+        }
+    }
+
+    fn write(&self, path: &str) -> Result<Box<dyn StagedWriter>> {
+        Ok(Box::new(Whole {
+            store: self.clone(),
+            path: path.to_owned(),
+            upload: None,
+            part: Vec::new(),
+            sent: 0,
+            in_flight: VecDeque::new(),
+            names: Vec::new(),
+            bytes: 0,
+            done: false,
+        }))
+    }
+
+    /// A killed write leaves an upload that no listing shows: the bucket's rule for incomplete uploads ends it.
+    fn leftovers(&self, _dir: &str, _idle: Duration) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn clear_leftovers(&self, _path: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn uploads(&self) -> Option<&dyn Uploads> {
+        Some(self)
+    }
+}
+
+/// An object that is written whole: in one request where it fits into one part.
+#[derive(Debug)]
+struct Whole {
+    store: Bucket,
+    path: String,
+    upload: Option<String>,
+    part: Vec<u8>,
+    sent: usize,
+    in_flight: VecDeque<(usize, Box<dyn PartSent>)>,
+    names: Vec<String>,
+    bytes: u64,
+    done: bool,
+}
+
+impl Whole {
+    fn failed(&self, kind: Kind, message: impl Into<String>) -> Error {
+        Error::new(kind, "store.write", message)
+            .with("store", &self.store.objects.url)
+            .with("path", &self.path)
+    }
+
+    fn send(&mut self) -> Result<()> {
+        while self.in_flight.len() >= PARTS_IN_FLIGHT {
+            self.arrive()?;
+        }
+        let id = match &self.upload {
+            Some(id) => id.clone(),
+            None => self.store.begin_upload(&self.path)?,
+        };
+        self.upload = Some(id.clone());
+        let part = Bytes::from(std::mem::take(&mut self.part));
+        self.sent += 1;
+        let bytes = part.len();
+        let sent = self.store.send_part(&self.path, &id, self.sent, part);
+        self.in_flight.push_back((bytes, sent));
+        Ok(())
+    }
+
+    fn arrive(&mut self) -> Result<()> {
+        let Some((_, sent)) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
+        match sent.wait()? {
+            Some(name) => {
+                self.names.push(name);
+                Ok(())
+            }
+            None => Err(self.failed(
+                Kind::Conflict,
+                "the file was collected by another process before it was committed",
+            )),
+        }
+    }
+
+    fn put(&mut self) -> Result<()> {
+        let at = self.store.objects.at("store.write", &self.path)?;
+        let options = PutOptions {
+            mode: PutMode::Overwrite,
+            tags: self.store.tags(),
+            attributes: self.store.attributes(),
+            ..PutOptions::default()
+        };
+        let bytes = Bytes::from(std::mem::take(&mut self.part));
+        let put = self
+            .store
+            .retrying
+            .objects
+            .put_opts(&at, bytes.into(), options);
+        match wait(put)? {
+            Ok(_) => Ok(()),
+            Err(e) => Err(self.store.objects.failed("store.write", &self.path, e)),
+        }
+    }
+}
+
+impl io::Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.part.len() >= PART_BYTES {
+            self.send().map_err(io::Error::other)?;
+        }
+        if self.part.capacity() == 0 {
+            self.part.reserve_exact(PART_BYTES);
+        }
+        let taken = bytes.len().min(PART_BYTES - self.part.len());
+        self.part
+            .extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        self.bytes += taken as u64;
+        Ok(taken)
+    }
+
+    /// Nothing is durable before `finish`.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl StagedWriter for Whole {
+    fn held(&self) -> usize {
+        let in_flight: usize = self.in_flight.iter().map(|(bytes, _)| bytes).sum();
+        self.part.capacity() + in_flight
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<u64> {
+        if self.bytes > COPY_BYTES_MAX {
+            let message = format!(
+                "a file of {} bytes, and S3 copies at most {COPY_BYTES_MAX} in one request",
+                self.bytes
+            );
+            return Err(self
+                .failed(Kind::LimitReached, message)
+                .hint("lower sink.rotate.bytes, or write sink.publish = \"complete\""));
+        }
+        if self.upload.is_none() {
+            self.put()?;
+        } else {
+            if !self.part.is_empty() {
+                self.send()?;
+            }
+            while !self.in_flight.is_empty() {
+                self.arrive()?;
+            }
+            let upload = Upload {
+                id: self.upload.clone().unwrap_or_default(),
+                parts: std::mem::take(&mut self.names),
+            };
+            self.store.complete(&self.path, &upload)?;
+        }
+        self.done = true;
+        match self.store.size(&self.path)? {
+            Some(bytes) if bytes == self.bytes => Ok(bytes),
+            found => Err(self.failed(
+                Kind::StoreUnavailable,
+                format!("wrote {} bytes, the store has {found:?}", self.bytes),
+            )),
+        }
+    }
+}
+
+impl Drop for Whole {
+    /// What fails here is ended by the bucket's rule.
+    fn drop(&mut self) {
+        self.in_flight.clear();
+        if let Some(id) = self.upload.as_ref().filter(|_| !self.done)
+            && let Err(e) = self.store.abort(&self.path, id)
+        {
+            tracing::debug!(path = self.path, error = %e, "an unfinished upload stays until the bucket's rule ends it");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Connections to a service, and what its answers tell beside the request: the bucket's region, the service's clock.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+};
+use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig};
+
+use crate::config::Options;
+use crate::config::text::machine;
+use crate::error::{Error, Kind, Result};
+use crate::fs::Limit;
+use crate::lock::lock;
+
+/// Seconds by which two clocks may differ without a word about it.
+const SKEW_TOLD: i64 = 60;
+const SKEW_UNKNOWN: i64 = i64::MIN;
+
+/// Where machines in a cloud ask for their credentials: never through a proxy.
+const METADATA: &str = "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal";
+
+/// Certificates of all authorities of the world have some hundred KiB.
+const CERTIFICATES: Limit = Limit {
+    bytes: 16 << 20,
+    of: "a file of certificates",
+};
+
+/// What answers told.
+#[derive(Debug)]
+pub(super) struct Watch {
+    region: Mutex<Option<String>>,
+    /// Seconds by which the service's clock is ahead of this machine's.
+    skew: AtomicI64,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch {
+            region: Mutex::default(),
+            skew: AtomicI64::new(SKEW_UNKNOWN),
+        }
+    }
+}
+
+impl Watch {
+    pub fn region(&self) -> Option<String> {
+        lock(&self.region).clone()
+    }
+
+    /// For a remedy: by how much, where it is known.
+    pub fn skew_told(&self) -> String {
+        match self.skew.load(Ordering::Relaxed) {
+            SKEW_UNKNOWN => String::new(),
+            skew if skew.abs() < SKEW_TOLD => String::new(),
+            skew if skew > 0 => format!(" (it is {skew} s behind the store's)"),
+            skew => format!(" (it is {} s ahead of the store's)", skew.unsigned_abs()),
+        }
+    }
+
+    fn look(&self, answer: &HttpResponse) {
+        let header = |name: &str| answer.headers().get(name)?.to_str().ok();
+        if let Some(region) = header("x-amz-bucket-region") {
+            *lock(&self.region) = Some(region.to_owned());
+        }
+        let there = header("date").and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        if let Some(there) = there {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+            let skew = there.timestamp().as_second().saturating_sub(now);
+            self.skew.store(skew, Ordering::Relaxed);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Watched {
+    inner: HttpClient,
+    watch: Arc<Watch>,
+}
+
+type Answering<'a> =
+    Pin<Box<dyn Future<Output = std::result::Result<HttpResponse, HttpError>> + Send + 'a>>;
+
+impl HttpService for Watched {
+    // As the trait's macro writes it.
+    fn call<'life0, 'async_trait>(&'life0 self, request: HttpRequest) -> Answering<'async_trait>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(async move {
+            let answer = self.inner.execute(request).await?;
+            self.watch.look(&answer);
+            Ok(answer)
+        })
+    }
+}
+
+/// Makes watched clients.
+#[derive(Clone, Debug)]
+pub(super) struct Connector(pub Arc<Watch>);
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let watched = Watched {
+            inner: ReqwestConnector::default().connect(options)?,
+            watch: Arc::clone(&self.0),
+        };
+        Ok(HttpClient::new(watched))
+    }
+}
+
+/// Time limits, proxy and trust of every connection.
+pub(super) fn client(options: &Options, allow_http: bool) -> Result<ClientOptions> {
+    let keys = options.keys;
+    let agent = concat!("weir/", env!("CARGO_PKG_VERSION"));
+    let mut client = ClientOptions::new()
+        .with_allow_http(allow_http)
+        .with_timeout(options.request_timeout)
+        .with_connect_timeout(options.connect_timeout)
+        .with_config(object_store::ClientConfigKey::UserAgent, agent);
+    if let Some(proxy) = &options.proxy {
+        let key = format!("{keys}proxy");
+        let url = proxy.resolve().map_err(|e| e.with("key", key))?;
+        let direct = machine("NO_PROXY").or_else(|| machine("no_proxy"));
+        let direct = direct.map_or(METADATA.to_owned(), |own| format!("{METADATA},{own}"));
+        client = client
+            .with_proxy_url(url.trim())
+            .with_proxy_excludes(direct);
+    }
+    if let Some(ca) = &options.ca {
+        let path = ca.resolve()?;
+        let bad = |message: &str| {
+            Error::new(Kind::ConfigInvalid, "store.open", message.to_owned())
+                .with("key", format!("{keys}ca"))
+                .with("file", path.trim())
+                .hint("name a PEM file of certificates that this user may read")
+        };
+        let pem = ca.reach().read(path.trim().as_ref(), CERTIFICATES);
+        let pem = pem.map_err(|e| bad("the certificates cannot be read").source(e))?;
+        let all = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        if all.is_empty() {
+            return Err(bad("there is no certificate in this file"));
+        }
+        for one in all {
+            client = client.with_root_certificate(one);
+        }
+    }
+    Ok(client)
+}
+
+/// How often one request is tried. More is the pipeline's affair: it pauses, says so and tries again.
+pub(super) fn retries(options: &Options, retries: usize) -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: retries,
+        retry_timeout: options.retry_timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_skew_is_told_where_it_is_large() {
+        let watch = Watch::default();
+        assert_eq!(watch.skew_told(), "");
+        watch.skew.store(-3600, Ordering::Relaxed);
+        assert!(watch.skew_told().contains("3600 s ahead"));
+        watch.skew.store(5, Ordering::Relaxed);
+        assert_eq!(watch.skew_told(), "");
+    }
+}

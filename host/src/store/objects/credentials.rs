@@ -1,0 +1,383 @@
+//! What signs requests: what the config says, or what this machine has, found where each ecosystem's own tools find it.
+//!
+//! Nothing is kept longer than a minute, so that somebody may renew it in its place. Nothing of it is ever shown.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use object_store::CredentialProvider;
+use object_store::aws::AwsCredential;
+
+use crate::config::Text;
+use crate::config::text::machine;
+use crate::error::{Error, Kind, Result};
+use crate::fs::{self, Limit};
+use crate::lock::lock;
+
+/// How long credentials are used before they are read again.
+const FRESH: Duration = Duration::from_secs(60);
+
+const PROFILES: Limit = Limit {
+    bytes: 1 << 20,
+    of: "a file of profiles",
+};
+
+type Giving<'a, T> = Pin<Box<dyn Future<Output = object_store::Result<Arc<T>>> + Send + 'a>>;
+
+/// Nothing signs: none were found, or what gave them no longer does.
+#[derive(Debug)]
+pub(super) struct NoCredentials {
+    /// Where was looked.
+    looked: String,
+    /// They were there before.
+    had: bool,
+    cause: String,
+}
+
+impl fmt::Display for NoCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "looked for credentials in {}: {}",
+            self.looked, self.cause
+        )
+    }
+}
+
+impl std::error::Error for NoCredentials {}
+
+impl NoCredentials {
+    pub fn meaning(&self, keys: &str) -> (Kind, String, String) {
+        match self.had {
+            true => (
+                Kind::StoreUnavailable,
+                "the credentials for the store can no longer be had".to_owned(),
+                format!("renew what {} holds; work goes on by itself", self.looked),
+            ),
+            false => (
+                Kind::ConfigInvalid,
+                "no credentials for the store were found".to_owned(),
+                format!(
+                    "set the keys below {keys} (docs/stores.md#credentials), or give this machine what its tools look for"
+                ),
+            ),
+        }
+    }
+
+    fn into_error(self) -> object_store::Error {
+        object_store::Error::Generic {
+            store: "credentials",
+            source: Box::new(self),
+        }
+    }
+}
+
+/// Another provider, whose failure says where was looked.
+pub(super) struct Named<T> {
+    pub inner: Arc<dyn CredentialProvider<Credential = T>>,
+    pub looked: String,
+    had: AtomicBool,
+}
+
+impl<T> Named<T> {
+    pub fn new(
+        inner: &Arc<dyn CredentialProvider<Credential = T>>,
+        looked: impl Into<String>,
+    ) -> Arc<Named<T>> {
+        Arc::new(Named {
+            inner: Arc::clone(inner),
+            looked: looked.into(),
+            had: AtomicBool::new(false),
+        })
+    }
+}
+
+impl<T> fmt::Debug for Named<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Named").field(&self.looked).finish()
+    }
+}
+
+impl<T: Send + Sync> CredentialProvider for Named<T> {
+    type Credential = T;
+
+    fn get_credential<'life0, 'async_trait>(&'life0 self) -> Giving<'async_trait, T>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(async move {
+            match self.inner.get_credential().await {
+                Ok(credential) => {
+                    self.had.store(true, Ordering::Relaxed);
+                    Ok(credential)
+                }
+                Err(error) => Err(NoCredentials {
+                    looked: self.looked.clone(),
+                    had: self.had.load(Ordering::Relaxed),
+                    cause: super::answers::said(&error).to_string(),
+                }
+                .into_error()),
+            }
+        })
+    }
+}
+
+/// Keys of AWS that somebody may renew in their place.
+pub(super) struct Keys {
+    source: Source,
+    kept: Mutex<Option<(Instant, Arc<AwsCredential>)>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Typed {
+        id: Text,
+        secret: Text,
+        token: Option<Text>,
+    },
+    Profile(String),
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keys").field(&self.source).finish()
+    }
+}
+
+impl Keys {
+    pub fn typed(id: &Text, secret: &Text, token: Option<&Text>) -> Arc<Keys> {
+        Keys::of(Source::Typed {
+            id: id.clone(),
+            secret: secret.clone(),
+            token: token.cloned(),
+        })
+    }
+
+    pub fn profile(name: &str) -> Arc<Keys> {
+        Keys::of(Source::Profile(name.to_owned()))
+    }
+
+    fn of(source: Source) -> Arc<Keys> {
+        Arc::new(Keys {
+            source,
+            kept: Mutex::new(None),
+        })
+    }
+
+    fn fresh(&self) -> Option<Arc<AwsCredential>> {
+        let kept = lock(&self.kept);
+        let (read, credential) = kept.as_ref()?;
+        (read.elapsed() < FRESH).then(|| credential.clone())
+    }
+
+    fn read(&self) -> Result<AwsCredential> {
+        match &self.source {
+            Source::Typed { id, secret, token } => Ok(AwsCredential {
+                key_id: id.resolve()?.trim().to_owned(),
+                secret_key: secret.resolve()?.trim().to_owned(),
+                token: match token {
+                    Some(token) => Some(token.resolve()?.trim().to_owned()),
+                    None => None,
+                },
+            }),
+            Source::Profile(name) => of_profile(name),
+        }
+    }
+}
+
+impl CredentialProvider for Keys {
+    type Credential = AwsCredential;
+
+    fn get_credential<'life0, 'async_trait>(&'life0 self) -> Giving<'async_trait, AwsCredential>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(async move {
+            if let Some(fresh) = self.fresh() {
+                return Ok(fresh);
+            }
+            match self.read() {
+                Ok(credential) => {
+                    let credential = Arc::new(credential);
+                    *lock(&self.kept) = Some((Instant::now(), credential.clone()));
+                    Ok(credential)
+                }
+                Err(error) => {
+                    let looked = match &self.source {
+                        Source::Typed { .. } => "the config's keys".to_owned(),
+                        Source::Profile(name) => format!("the profile {name}"),
+                    };
+                    let had = lock(&self.kept).is_some();
+                    let cause = error.to_string();
+                    Err(NoCredentials { looked, had, cause }.into_error())
+                }
+            }
+        })
+    }
+}
+
+// -------------------------------------------------------------------- profiles
+
+type Section = BTreeMap<String, String>;
+
+fn home(below: &str) -> Option<PathBuf> {
+    Some(Path::new(&machine("HOME")?).join(below))
+}
+
+/// What `~/.aws/config` and `~/.aws/credentials` say of a profile, the latter last; empty where neither names it.
+pub(super) fn profile(name: &str) -> Section {
+    let file = |variable: &str, below: &str| match machine(variable) {
+        Some(path) => Some(PathBuf::from(path)),
+        None => home(below),
+    };
+    let config = file("AWS_CONFIG_FILE", ".aws/config");
+    let credentials = file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
+    let head = match name {
+        "default" => "default".to_owned(),
+        name => format!("profile {name}"),
+    };
+    let mut all = config.map(|path| section(&path, &head)).unwrap_or_default();
+    all.extend(
+        credentials
+            .map(|path| section(&path, name))
+            .unwrap_or_default(),
+    );
+    all
+}
+
+fn section(path: &Path, head: &str) -> Section {
+    let text = fs::read_text(path, PROFILES).unwrap_or_default();
+    let (mut inside, mut found) = (false, Section::new());
+    for line in text.lines() {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            inside = name.split_whitespace().eq(head.split_whitespace());
+        } else if inside
+            && !line.starts_with(['#', ';'])
+            && let Some((key, value)) = line.split_once('=')
+        {
+            found.insert(key.trim().to_lowercase(), value.trim().to_owned());
+        }
+    }
+    found
+}
+
+/// Whether a profile says how to sign, in whatever way.
+pub(super) fn signs(profile: &Section) -> bool {
+    const WAYS: &[&str] = &[
+        "aws_access_key_id",
+        "credential_process",
+        "role_arn",
+        "sso_session",
+        "sso_start_url",
+    ];
+    WAYS.iter().any(|key| profile.contains_key(*key))
+}
+
+fn of_profile(name: &str) -> Result<AwsCredential> {
+    let found = profile(name);
+    let bad = |message: String, hint: String| {
+        Err(Error::new(Kind::ConfigInvalid, "store.credentials", message).hint(hint))
+    };
+    let of = |key: &str| found.get(key).cloned();
+    if let (Some(key_id), Some(secret_key)) = (of("aws_access_key_id"), of("aws_secret_access_key"))
+    {
+        return Ok(AwsCredential {
+            key_id,
+            secret_key,
+            token: of("aws_session_token"),
+        });
+    }
+    if let Some(command) = of("credential_process") {
+        return of_process(&command);
+    }
+    if signs(&found) {
+        return bad(
+            format!(
+                "the profile {name} signs by SSO or by a role, which this version does not do itself"
+            ),
+            format!(
+                "let the AWS CLI do it: in a profile of its own, credential_process = aws configure export-credentials --profile {name} --format process"
+            ),
+        );
+    }
+    bad(
+        format!("no profile {name} with keys in ~/.aws/credentials or ~/.aws/config"),
+        "aws configure --profile NAME writes one".to_owned(),
+    )
+}
+
+/// What a profile's own command prints; it is the operator's, like the file that names it.
+fn of_process(command: &str) -> Result<AwsCredential> {
+    let failed = |message: &str| {
+        Error::new(
+            Kind::StoreUnavailable,
+            "store.credentials",
+            message.to_owned(),
+        )
+        .hint("run the profile's credential_process by hand and look what it says")
+    };
+    let output = Command::new("sh").arg("-c").arg(command).output();
+    let output = output.map_err(|e| failed("credential_process cannot be run").source(e))?;
+    if !output.status.success() {
+        return Err(failed("credential_process failed"));
+    }
+    let unreadable = || failed("credential_process printed no credentials");
+    let said: serde_json::Value =
+        serde_json::from_slice(&output.stdout).map_err(|_| unreadable())?;
+    let of = |key: &str| said.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+    Ok(AwsCredential {
+        key_id: of("AccessKeyId").ok_or_else(unreadable)?,
+        secret_key: of("SecretAccessKey").ok_or_else(unreadable)?,
+        token: of("SessionToken"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_are_read_as_the_tools_of_aws_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        let text = "[default]\nregion=a\n[profile  dev]\n# no\nregion = eu-west-1\ncredential_process = printf '{}'\n[other]\nregion=b\n";
+        std::fs::write(&path, text).unwrap();
+        let dev = section(&path, "profile dev");
+        assert_eq!(dev["region"], "eu-west-1");
+        assert!(signs(&dev));
+        assert_eq!(section(&path, "default")["region"], "a");
+        assert!(section(&path, "none").is_empty());
+        assert!(section(&dir.path().join("nowhere"), "default").is_empty());
+    }
+
+    #[test]
+    fn a_process_gives_credentials_or_says_that_it_does_not() {
+        let good = "printf '%s' '{\"Version\":1,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"hunter2\",\"SessionToken\":\"t\"}'";
+        let credential = of_process(good).unwrap();
+        assert_eq!(
+            (credential.key_id.as_str(), credential.token.as_deref()),
+            ("a", Some("t"))
+        );
+        for bad in ["exit 3", "echo hunter2", "printf '{}'"] {
+            let refused = of_process(bad).unwrap_err();
+            assert!(!refused.to_string().contains("hunter2"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_keys_is_the_reference() {
+        let (id, secret) = (Text::new("${env:ID}"), Text::new("${env:SECRET}"));
+        let shown = format!("{:?}", Keys::typed(&id, &secret, None));
+        assert!(shown.contains("${env:SECRET}"), "{shown}");
+    }
+}
