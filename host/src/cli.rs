@@ -6,6 +6,7 @@ mod config;
 mod daemon;
 mod demo;
 mod dlq;
+mod doctor;
 mod explain;
 mod health;
 mod log;
@@ -81,6 +82,8 @@ enum Verb {
     Health(health::HealthArgs),
     /// Find everything that is wrong with configs, without touching a broker or a store
     Check(check::CheckArgs),
+    /// Look at everything that a start needs: brokers, rights, stores, plugins, disks, limits
+    Doctor(doctor::DoctorArgs),
     /// Show a pipeline's config as the program sees it
     Config(config::ConfigArgs),
     /// See the whole system at work in a minute: broker, messages, two pipelines, a kill in the middle
@@ -162,6 +165,7 @@ fn dispatch(verb: Verb) -> Result<Exit> {
         Verb::Daemon(args) => daemon::daemon(&args),
         Verb::Health(args) => health::health(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Config(args) => config::config(&args),
         Verb::Broker(args) => broker::broker(&args),
         Verb::Demo(args) => demo::demo(&args),

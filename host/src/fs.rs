@@ -188,6 +188,35 @@ pub fn durable_dir(dir: &Path) -> io::Result<()> {
     parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
+/// What still fits on the file system of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that this user may still write.
+    pub bytes: u64,
+    /// Files that it may still make. `None`: the file system does not count them.
+    pub files: Option<u64>,
+}
+
+/// How much room there is.
+#[allow(unsafe_code, reason = "statvfs has no safe wrapper in std")]
+pub fn room(dir: &Path) -> io::Result<Room> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let name = std::ffi::CString::new(dir.as_os_str().as_bytes())
+        .map_err(|_| invalid("a zero in the name"))?;
+    let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the name is a C string and lives through the call; on success the kernel has filled the whole struct.
+    let found = unsafe {
+        if libc::statvfs(name.as_ptr(), found.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        found.assume_init()
+    };
+    Ok(Room {
+        bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        files: (found.f_files > 0).then_some(found.f_favail),
+    })
+}
+
 /// Where a path leads: links and `..` resolved. Of what is not there yet the nearest directory that is there is resolved.
 /// An error where that cannot be told for sure: a link to nothing, a `..` behind something that is not there.
 pub fn resolve(path: &Path) -> io::Result<PathBuf> {

@@ -21,6 +21,7 @@ pub mod connectors;
 pub mod daemon;
 pub mod error;
 pub mod filestream;
+pub mod finding;
 pub mod fs;
 mod hash;
 pub mod http;

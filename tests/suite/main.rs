@@ -31,6 +31,7 @@ mod convert_run;
 mod daemon;
 mod daemon_rig;
 mod dead_letters;
+mod doctor;
 mod endings;
 mod endings_start;
 mod every_key;

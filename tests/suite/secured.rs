@@ -8,10 +8,11 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder, X509Ref};
-use weir::kafka::testkit::Admin;
+use weir::kafka::testkit::{Admin, May, On};
 
 use crate::brokers::{Broker, More, free_ports, own_kafka_with, until};
 use crate::daemon_rig::Rig;
+use crate::doctor::{Looks, doctor};
 use crate::endings::{Case, stderr, told_once};
 
 /// A certificate and its key.
@@ -94,6 +95,11 @@ fn users(password: &str) -> String {
 
 impl Secured {
     fn start() -> Option<Secured> {
+        Secured::start_with("")
+    }
+
+    /// With more lines of `server.properties`.
+    fn start_with(lines: &str) -> Option<Secured> {
         let dir = tempfile::tempdir().unwrap();
         let ca = Paper::new("weir test CA", None);
         let store = Paper::new("broker", Some(&ca)).both(dir.path(), "broker.pem");
@@ -104,7 +110,11 @@ impl Secured {
         client.key(dir.path(), "client.key");
         let (sasl, mutual) = free_ports();
         let secured = Secured {
-            broker: own_kafka_with(&more(sasl, mutual, &store, &ca_file, "secret"))?,
+            broker: {
+                let mut more = more(sasl, mutual, &store, &ca_file, "secret");
+                more.lines.push_str(lines);
+                own_kafka_with(&more)?
+            },
             dir,
             sasl,
             mutual,
@@ -290,4 +300,76 @@ fn credentials_that_are_taken_away_while_it_reads_end_it() {
     let (code, said) = running.wait();
     assert_eq!(code, Some(2), "{said}");
     told_once(&said, &["config_invalid", "Authentication failed"]);
+}
+
+/// Whoever is refused, and what somebody may not do, is told before the start, with the remedy.
+#[test]
+fn the_doctor_says_who_it_is_there_and_what_it_may() {
+    // Who comes without a login is the test, and may do everything.
+    const AUTHORIZER: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+                              super.users=User:ANONYMOUS\n";
+    let Some(secured) = Secured::start_with(AUTHORIZER) else {
+        return;
+    };
+    let case = Case::new(&format!("localhost:{}", secured.sasl));
+    let config = case.config("raw", "lines", "");
+    let look = |password: &str| -> Looks {
+        let args = [
+            &[config.clone()][..],
+            &set(&secured.alice(password, &secured.ca)),
+        ]
+        .concat();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        doctor(case.dir.path(), &args)
+    };
+    let refused = look("wrong");
+    assert_eq!(refused.code, 1);
+    refused.fails("broker", "Authentication failed", "sasl.password");
+
+    let admin = Admin::connect(secured.broker.bootstrap()).unwrap();
+    // No right at all: Kafka does not even say that there is such a topic.
+    let nothing = look("secret");
+    let login = nothing.one("login");
+    let says = login["says"].as_str().unwrap();
+    assert!(
+        says.contains("as alice with PLAIN") && says.contains("by TLS"),
+        "{says}"
+    );
+    assert!(!nothing.text.contains("secret"), "{}", nothing.text);
+    nothing.fails("topic", "uthoriz", "READ and DESCRIBE on the topic");
+    assert_eq!(nothing.one("group")["verdict"], "warn", "{}", nothing.text);
+
+    admin
+        .allow("alice", On::Topic("lines"), May::Describe)
+        .unwrap();
+    admin
+        .allow("alice", On::Group("raw"), May::Describe)
+        .unwrap();
+    let seen = look("secret");
+    seen.fails("topic", "may see it and not read it", "READ on the topic");
+    let group = seen.one("group");
+    assert_eq!(group["verdict"], "warn", "{}", seen.text);
+    assert!(
+        group["says"]
+            .as_str()
+            .unwrap()
+            .contains("may not be written")
+    );
+
+    admin.allow("alice", On::Topic("lines"), May::Read).unwrap();
+    admin.allow("alice", On::Group("raw"), May::Read).unwrap();
+    let well = look("secret");
+    assert_eq!(well.code, 0, "{}", well.text);
+    assert!(
+        well.one("topic")["says"]
+            .as_str()
+            .unwrap()
+            .contains("may be read")
+    );
+    assert!(
+        well.one("group")["says"]
+            .as_str()
+            .unwrap()
+            .contains("may be written")
+    );
 }

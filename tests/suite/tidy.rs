@@ -157,6 +157,7 @@ const ROOMS: &[&str] = &[
     "clock",
     "fs",
     "backoff",
+    "finding",
     // what rows and configs are
     "record",
     "source",

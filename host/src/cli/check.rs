@@ -3,17 +3,20 @@
 use clap::Args;
 use serde_json::json;
 
+use super::doctor::look;
 use super::{Configs, Exit, print_problems, say_lines, say_value, say_words};
 use crate::config::{self, PipelineConfig, Problem, Source, problem};
 use crate::connectors::CATALOG;
 use crate::error::Result;
+use crate::operations;
 use crate::pipeline::{self, rules::namespace};
 use crate::plugin::{Places, Plugins};
 
 /// Find everything that is wrong with configs, without touching a broker or a store.
 ///
 /// Each problem comes with file, line, key, code and hint. The plugins are loaded too, and asked what they think of their keys.
-/// Exit code 2 where a config would not run; warnings alone are 0.
+/// Exit code 2 where a config would not run; warnings alone are 0. With --connect brokers, stores and this machine are looked at
+/// as `weir doctor` does, and the exit code is 1 where one of them fails.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Config files, one pipeline each: TOML, .properties or Connect's JSON; the daemon's config too
@@ -31,6 +34,9 @@ pub(super) struct CheckArgs {
     /// Print the JSON Schema of a config and exit
     #[arg(long)]
     schema: bool,
+    /// Also look at brokers, stores and this machine, as `weir doctor` does
+    #[arg(long)]
+    connect: bool,
     /// Do not load the plugins
     #[arg(long)]
     no_plugins: bool,
@@ -41,14 +47,17 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
         say_lines(format!("{:#}", config::schema::schema(&CATALOG)));
         return Ok(Exit::Ok);
     }
-    let (workers, files): (Vec<String>, Vec<String>) = args
+    let (files_of_workers, files): (Vec<String>, Vec<String>) = args
         .files
         .iter()
         .cloned()
         .partition(|file| config::is_worker(file));
     let mut problems: Vec<Problem> = Vec::new();
-    for file in &workers {
-        problems.extend(config::worker::load(file, &[]).1);
+    let mut workers = Vec::new();
+    for file in &files_of_workers {
+        let (worker, found) = config::worker::load(file, &[]);
+        problems.extend(found);
+        workers.extend(worker.map(|worker| (file.clone(), worker)));
     }
     let configs = Configs {
         files,
@@ -67,28 +76,44 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
         problems.extend(loaded.others.iter().flat_map(check_plugins));
     }
     let failed = problems.iter().any(Problem::is_error);
+    if !args.json {
+        print_problems(&problems);
+        if !failed {
+            all_fine(&files_of_workers, &loaded.pipelines);
+        }
+    }
+    let looked = match args.connect {
+        true => Some(look(&workers, &loaded.pipelines, !args.json)?),
+        false => None,
+    };
     if args.json {
         let all: Vec<_> = problems.iter().map(Problem::to_json).collect();
         let names: Vec<&str> = loaded.pipelines.iter().map(|p| p.name.as_str()).collect();
-        say_value(
-            &json!({ "ok": !failed, "pipelines": names, "workers": workers, "problems": all }),
-        );
-    } else {
-        print_problems(&problems);
-        if !failed {
-            for file in &workers {
-                say_words(format!("{file}: the daemon's config is fine"));
-            }
-            for pipeline in &loaded.pipelines {
-                say_words(format!(
-                    "{}: {} is fine",
-                    pipeline.raw.file,
-                    describe(pipeline)
-                ));
-            }
+        let broken = looked.as_ref().is_some_and(|looked| looked.sums.fail > 0);
+        let mut answer = json!({
+            "ok": !failed && !broken, "pipelines": names, "workers": files_of_workers, "problems": all,
+        });
+        if let Some(looked) = &looked {
+            answer["looks"] = json!(looked.looks);
+            answer["sums"] = operations::to_json(&looked.sums)?;
         }
+        say_value(&answer);
     }
-    Ok(if failed { Exit::Usage } else { Exit::Ok })
+    Ok(match looked {
+        Some(looked) => looked.exit(failed),
+        None if failed => Exit::Usage,
+        None => Exit::Ok,
+    })
+}
+
+fn all_fine(workers: &[String], pipelines: &[PipelineConfig]) {
+    for file in workers {
+        say_words(format!("{file}: the daemon's config is fine"));
+    }
+    for pipeline in pipelines {
+        let what = describe(pipeline);
+        say_words(format!("{}: {what} is fine", pipeline.raw.file));
+    }
 }
 
 fn describe(pipeline: &PipelineConfig) -> String {

@@ -12,6 +12,7 @@ use super::raw::{Entry, Raw};
 use super::text::Text;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::finding::Finding;
 use crate::source::Connector;
 
 /// The checked keys of one `source.type`.
@@ -25,6 +26,22 @@ pub trait SourceConfig: fmt::Debug + Send + Sync {
     /// Connects, and waits as long as one request may take. References in keys are resolved here and not before. An error
     /// with remedy Retry is tried again for as long as it takes.
     fn connect(&self, clock: &Arc<dyn Clock>) -> Result<Box<dyn Connector>>;
+
+    /// Looks at what there is and what this config may do with it, for `weir doctor`: changes nothing, and tells each thing as
+    /// soon as it is found. Each request is bounded as those of [`connect`](SourceConfig::connect).
+    fn examine(&self, clock: &Arc<dyn Clock>, tell: &mut dyn FnMut(Finding)) {
+        let begun = clock.elapsed();
+        let took = || clock.elapsed().saturating_sub(begun);
+        let topics = self.connect(clock).and_then(|source| source.topics());
+        tell(match topics {
+            Ok(topics) => {
+                let partitions: usize = topics.iter().map(|t| t.partitions.len()).sum();
+                let says = format!("{} answers, with {partitions} partitions", self.describe());
+                Finding::pass("source", None, says).took(took())
+            }
+            Err(error) => Finding::failed("source", None, &error).took(took()),
+        });
+    }
 
     /// Values that name files of this machine, with their keys: the daemon looks whether the config may use them.
     fn files(&self) -> Vec<(String, &Text)> {

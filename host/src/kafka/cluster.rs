@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -18,6 +18,7 @@ use crate::source::{Change, PartitionInfo, Position, TopicInfo};
 use super::client::{self, Consumer};
 use super::errors::{Class, class, request_error};
 use super::props::{KafkaProps, REQUEST_TIMEOUT};
+use super::rights::{self, Rights};
 use super::topic_id::{TopicId, topic_id};
 
 /// A cluster that answered.
@@ -93,6 +94,34 @@ impl KafkaCluster {
             name,
             id,
         })
+    }
+
+    /// What this client may do with a topic. `None`: the broker does not tell.
+    pub fn rights_on_topic(&self, topic: &str) -> Result<Option<Rights>> {
+        let told = match self.id.starts_with(MOCK) {
+            true => Ok(None),
+            false => rights::on_topic(&self.consumer, topic, REQUEST_TIMEOUT),
+        };
+        told.map_err(|none| self.untold(&format!("rights on topic '{topic}'"), none))
+    }
+
+    /// The same of a group.
+    pub fn rights_on_group(&self, group: &str) -> Result<Option<Rights>> {
+        let told = match self.id.starts_with(MOCK) {
+            true => Ok(None),
+            false => rights::on_group(&self.consumer, group, REQUEST_TIMEOUT),
+        };
+        told.map_err(|none| self.untold(&format!("rights on group '{group}'"), none))
+    }
+
+    fn untold(&self, what: &str, (code, text): (RDKafkaErrorCode, String)) -> Error {
+        failed(
+            &self.consumer,
+            DESCRIBE,
+            what,
+            &KafkaError::MetadataFetch(code),
+        )
+        .with("answer", text)
     }
 
     /// A position for every partition of a topic that has none yet (W1: pin it in the log before the first read).

@@ -1,9 +1,10 @@
 //! Kafka: the only folder that names rdkafka. What it hands out are records, positions and errors of our own.
 //!
 //! Partitions are assigned by us, never by a group; positions come from the commit log. Group offsets are written for lag
-//! tools ([`GroupOffsets`]) and never set a position. Three files hold the raw calls that rdkafka does not wrap: `queue`
-//! (events with topic and offset), `topic_id`, and nothing else is unsafe.
+//! tools ([`GroupOffsets`]) and never set a position. Four files hold the raw calls that rdkafka does not wrap: `queue`
+//! (events with topic and offset), `admin`, `topic_id` and `rights`; nothing else is unsafe.
 
+mod admin;
 mod client;
 mod cluster;
 mod collect;
@@ -15,6 +16,7 @@ mod partition;
 mod producer;
 mod props;
 mod queue;
+mod rights;
 mod source;
 #[doc(hidden)]
 pub mod testkit;
@@ -28,4 +30,6 @@ pub use group_offsets::GroupOffsets;
 pub use mock::{MIN_PARTITIONS, MockBroker};
 pub use producer::{Delivered, Outgoing, Producer};
 pub use props::KafkaProps;
+pub use rights::Rights;
 pub use source::{KafkaSource, Limits, Status};
+pub use threads::thread_limit;

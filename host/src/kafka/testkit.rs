@@ -1,4 +1,5 @@
-//! For the tests only: topics made and unmade, records deleted, transactions. Not part of the API.
+//! For the tests only: topics made and unmade, records deleted, rights given, transactions. Not part of the API.
+#![allow(unsafe_code, reason = "rd_kafka_CreateAcls has no safe wrapper")]
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -6,12 +7,17 @@ use std::task::{Context as Task, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
+use std::ffi::CString;
+use std::ptr;
+
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use rdkafka_sys as sys;
 
 use crate::error::{Error, Kind, Result};
 
@@ -85,6 +91,57 @@ impl Admin {
         each("add partitions", done)
     }
 
+    /// Lets a user do this with one topic or group, on a broker that has an authorizer.
+    pub fn allow(&self, user: &str, on: On<'_>, may: May) -> Result<()> {
+        let bad = |_| Error::new(Kind::Bug, "testkit", "a zero in a name");
+        let (kind, name) = match on {
+            On::Topic(name) => (sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name),
+            On::Group(name) => (sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_GROUP, name),
+        };
+        let may = match may {
+            May::Describe => sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_DESCRIBE,
+            May::Read => sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ,
+        };
+        let name = CString::new(name).map_err(bad)?;
+        let user = CString::new(format!("User:{user}")).map_err(bad)?;
+        let client = self.client.inner().native_ptr();
+        // SAFETY: the client and the strings outlive the call; each handle made here is destroyed once.
+        let done = unsafe {
+            let mut acl = sys::rd_kafka_AclBinding_new(
+                kind,
+                name.as_ptr(),
+                sys::rd_kafka_ResourcePatternType_t::RD_KAFKA_RESOURCE_PATTERN_LITERAL,
+                user.as_ptr(),
+                c"*".as_ptr(),
+                may,
+                sys::rd_kafka_AclPermissionType_t::RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW,
+                ptr::null_mut(),
+                0,
+            );
+            let queue = sys::rd_kafka_queue_new(client);
+            sys::rd_kafka_CreateAcls(client, &mut acl, 1, ptr::null(), queue);
+            let wait = i32::try_from(WAIT.as_millis()).unwrap_or(i32::MAX);
+            let event = sys::rd_kafka_queue_poll(queue, wait);
+            let done = !event.is_null()
+                && sys::rd_kafka_event_error(event)
+                    == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+            if !event.is_null() {
+                sys::rd_kafka_event_destroy(event);
+            }
+            sys::rd_kafka_queue_destroy(queue);
+            sys::rd_kafka_AclBinding_destroy(acl);
+            done
+        };
+        match done {
+            true => Ok(()),
+            false => Err(Error::new(
+                Kind::SourceUnavailable,
+                "testkit",
+                "no right was given",
+            )),
+        }
+    }
+
     /// Everything below `before` is gone afterwards.
     pub fn delete_records(&self, name: &str, partition: i32, before: i64) -> Result<()> {
         let mut list = TopicPartitionList::new();
@@ -97,6 +154,19 @@ impl Admin {
         }
         Ok(())
     }
+}
+
+/// What a right is on.
+#[derive(Clone, Copy, Debug)]
+pub enum On<'a> {
+    Topic(&'a str),
+    Group(&'a str),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum May {
+    Describe,
+    Read,
 }
 
 fn each(

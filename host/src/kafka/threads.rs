@@ -62,15 +62,21 @@ fn refused(limit: &Limit, owed: u64, wanted: u64) -> Error {
     .hint("raise the limit (ulimit -u, TasksMax of the unit, --pids-limit of the container), or run fewer pipelines or tasks in this process")
 }
 
+/// How many threads there may be, and how many there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Limit {
-    name: String,
-    most: u64,
-    used: u64,
+pub struct Limit {
+    pub name: String,
+    pub most: u64,
+    pub used: u64,
+}
+
+/// The limit of threads that is reached first. `None`: the kernel tells of none.
+pub fn thread_limit() -> Option<Limit> {
+    Machine::this().tightest()
 }
 
 impl Limit {
-    fn left(&self) -> u64 {
+    pub fn left(&self) -> u64 {
         self.most.saturating_sub(self.used)
     }
 }

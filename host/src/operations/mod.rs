@@ -3,6 +3,7 @@
 //! A value has one JSON form, that of `--json`; it is read back by a command line that asks a daemon. Nothing here prints.
 
 pub mod dlq;
+pub mod doctor;
 pub mod history;
 pub mod log;
 pub mod plugins;

@@ -28,6 +28,7 @@ pub use report::{Ending, Left, Report, Rest, Stages};
 pub use rules::change::{Changed, Edit, RuleChanges};
 pub use rules::{part_of, problems_of, transforms_of};
 pub use run::{Ended, Given, keep_running, panicked, run};
+pub use start::tables;
 pub use stop::Stop;
 
 use crate::backoff::Backoff;

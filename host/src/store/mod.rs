@@ -35,7 +35,7 @@ pub use complete::{Completed, PartSent, Uploads};
 pub use fault::{Fault, FaultStore, Faults, Op, Script, Verb};
 pub use memory::{OpenUpload, open_uploads};
 pub use place::{Place, Seal, UPLOAD_PARTS_MAX, Upload};
-pub use probe::probe;
+pub use probe::{probe, probe_steps};
 pub use rename::{Renamed, Renames, StagedWriter};
 
 pub use crate::config::Location;

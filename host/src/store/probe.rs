@@ -10,15 +10,23 @@ use crate::error::{Error, Kind, Result};
 /// promises: a rename crosses from one to the other and refuses to overwrite, or an upload shows nothing before it is completed
 /// and nothing after it is over (O9). Leaves nothing behind; a kill may leave a file `.probe-…` that no reader takes for data.
 pub fn probe(store: &Arc<dyn Store>, home: &str, table: &str) -> Result<()> {
+    probe_steps(store, home, table, &mut |_| {})
+}
+
+/// As [`probe`], and names each step as soon as it is proved.
+pub fn probe_steps(
+    store: &Arc<dyn Store>,
+    home: &str,
+    table: &str,
+    proved: &mut dyn FnMut(&'static str),
+) -> Result<()> {
     let name = format!(".probe-{}", ulid::Ulid::generate());
     let refuse = Refuse { store, home, table };
-    let (proved, places) = match store.way() {
+    let (done, places) = match store.way() {
         Way::Rename(renames) => {
             let place = Place::new(home, &name, format!("{table}/{name}"));
-            let staged = place.staging();
-            let proved = creates(store.as_ref(), &staged, &refuse)
-                .and_then(|()| prove_rename(store.as_ref(), renames, &place, &refuse));
-            (proved, vec![place])
+            let done = renaming(store, renames, &place, &refuse, proved);
+            (done, vec![place])
         }
         Way::Complete(uploads) => {
             // A directory of its own: what it shows is listed.
@@ -28,23 +36,54 @@ pub fn probe(store: &Arc<dyn Store>, home: &str, table: &str) -> Result<()> {
                 Place::new(home, file, path)
             };
             let places = [0, 1, 2].map(place);
-            let proved = creates(store.as_ref(), places[0].path(), &refuse)
-                .and_then(|()| prove_upload(store, uploads, &places[1], &refuse))
-                .and_then(|()| match uploads.aborts() {
-                    true => prove_discard(store, &places[2], &refuse),
-                    false => Ok(()),
-                });
-            (proved, places.into())
+            let done = completing(store, uploads, &places, &refuse, proved);
+            (done, places.into())
         }
     };
     for place in &places {
         let left = store.discard(home, place.file());
         let cleared = left.and_then(|()| store.delete(place.path()));
-        if proved.is_ok() {
+        if done.is_ok() {
             cleared?;
         }
     }
-    proved
+    done?;
+    proved("clear away");
+    Ok(())
+}
+
+fn renaming(
+    store: &Arc<dyn Store>,
+    renames: &dyn Renames,
+    place: &Place,
+    refuse: &Refuse<'_>,
+    proved: &mut dyn FnMut(&'static str),
+) -> Result<()> {
+    creates(store.as_ref(), &place.staging(), refuse)?;
+    proved("put-if-absent");
+    prove_rename(store.as_ref(), renames, place, refuse)?;
+    proved("rename");
+    Ok(())
+}
+
+fn completing(
+    store: &Arc<dyn Store>,
+    uploads: &dyn Uploads,
+    places: &[Place; 3],
+    refuse: &Refuse<'_>,
+    proved: &mut dyn FnMut(&'static str),
+) -> Result<()> {
+    let [object, upload, aborted] = places;
+    creates(store.as_ref(), object.path(), refuse)?;
+    proved("put-if-absent");
+    prove_upload(store, uploads, upload, refuse)?;
+    proved("upload");
+    // Where a service cannot abort, the parts go by themselves.
+    if uploads.aborts() {
+        prove_discard(store, aborted, refuse)?;
+        proved("abort");
+    }
+    Ok(())
 }
 
 struct Refuse<'a> {

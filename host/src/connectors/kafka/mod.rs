@@ -3,6 +3,7 @@
 //! A partition is one of a topic by its id, a position is an offset. New partitions and recreated topics are looked for.
 //! Commits are passed on as offsets of the consumer group, for lag tools. The client itself is [`crate::kafka`].
 
+mod examine;
 mod keys;
 mod start;
 
@@ -16,6 +17,7 @@ use crate::config::keys::KAFKA_PREFIX;
 use crate::config::librdkafka::{self, PROBE, Property, Takes, property};
 use crate::config::{SourceConfig, Start, Text};
 use crate::error::Result;
+use crate::finding::Finding;
 use crate::kafka::{GroupOffsets, KafkaCluster, KafkaProps, KafkaSource, Limits};
 use crate::source::TopicInfo;
 use crate::source::{Acknowledge, Change, Connector, Policy, Position, ReadLimits, Source};
@@ -104,6 +106,10 @@ impl SourceConfig for KafkaSourceConfig {
         named
             .map(|(name, text)| (format!("{KAFKA_PREFIX}{name}"), text))
             .collect()
+    }
+
+    fn examine(&self, _: &Arc<dyn Clock>, tell: &mut dyn FnMut(Finding)) {
+        examine::examine(self, tell);
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -1,0 +1,54 @@
+//! A pipeline's plugins: is each found, whole, loaded, and does it take its keys.
+
+use std::time::Instant;
+
+use crate::config::{PipelineConfig, Problem};
+use crate::finding::Finding;
+use crate::operations::short;
+use crate::pipeline::{part_of, problems_of};
+use crate::plugin::{Places, Plugins};
+
+const LOOK: &str = "plugin";
+
+pub(super) fn examine(config: &PipelineConfig, tell: &mut dyn FnMut(Finding)) {
+    let plugins = match Plugins::open(Places::of(config)) {
+        Ok(plugins) => plugins,
+        Err(error) => return tell(Finding::failed("plugins", None, &error)),
+    };
+    let mut sound = true;
+    for transform in &config.transforms {
+        let at = Some(transform.name.as_str());
+        let begun = Instant::now();
+        match part_of(&plugins, config, transform) {
+            Ok(part) => {
+                let info = part.component.info();
+                let digest = short(part.component.digest());
+                let says = format!("{}@{} ({digest}) is loaded", info.name, info.version);
+                tell(Finding::pass(LOOK, at, says).took(begun.elapsed()));
+            }
+            Err(problems) => {
+                sound = false;
+                for problem in &problems {
+                    tell(told(at, problem).took(begun.elapsed()));
+                }
+            }
+        }
+    }
+    if sound {
+        for problem in problems_of(&plugins, config) {
+            tell(told(None, &problem));
+        }
+    }
+}
+
+fn told(at: Option<&str>, problem: &Problem) -> Finding {
+    let hint = match &problem.hint {
+        Some(hint) => hint.clone(),
+        None => format!("`weir explain {}`", problem.code),
+    };
+    let message = problem.message.clone();
+    match problem.is_error() {
+        true => Finding::fail(LOOK, at, message, hint),
+        false => Finding::warn(LOOK, at, message, hint),
+    }
+}

@@ -1,0 +1,238 @@
+//! Zones: does the store keep its promises, whose are the tables, and can the log be read and is it whole.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::Clock;
+use crate::commit::{LogName, may_own_table};
+use crate::config::{PipelineConfig, Source, TableName, ZoneSourceConfig};
+use crate::error::Result;
+use crate::finding::Finding;
+use crate::operations;
+use crate::pipeline::tables;
+use crate::store::{self, Store};
+
+const STORE: &str = "store";
+const TABLE: &str = "table";
+const LOG: &str = "log";
+const SOURCE: &str = "source";
+
+/// The zone that a pipeline writes.
+pub(super) fn as_sink(
+    config: &PipelineConfig,
+    clock: &Arc<dyn Clock>,
+    tell: &mut dyn FnMut(Finding),
+) {
+    let url = &config.sink.at.url;
+    let name = LogName::new(&config.name, &config.sink.zone);
+    let begun = Instant::now();
+    let store = match store::open_existing(&config.sink.at) {
+        Ok(Some(store)) => store,
+        Ok(None) => {
+            let says = "not there yet; the first start makes it";
+            return tell(Finding::pass(STORE, Some(url), says));
+        }
+        Err(error) => {
+            return tell(Finding::failed(STORE, Some(url), &error).took(begun.elapsed()));
+        }
+    };
+    let tables: Vec<String> = match (&config.source, &config.sink.table) {
+        (Source::Zone(_), TableName::Fixed(table)) => vec![table.clone()],
+        _ => tables(config).into_iter().collect(),
+    };
+    of_store(&store, url, &name, &tables, tell);
+    let begun = Instant::now();
+    tell(log(&store, &name, clock).took(begun.elapsed()));
+}
+
+fn of_store(
+    store: &Arc<dyn Store>,
+    url: &str,
+    name: &LogName,
+    tables: &[String],
+    tell: &mut dyn FnMut(Finding),
+) {
+    let begun = Instant::now();
+    tell(match promises(store, url, name, tables) {
+        Ok(says) => Finding::pass(STORE, Some(url), says).took(begun.elapsed()),
+        Err(error) => Finding::failed(STORE, Some(url), &error).took(begun.elapsed()),
+    });
+    for table in tables {
+        let begun = Instant::now();
+        if let Err(error) = may_own_table(store.as_ref(), name, table) {
+            tell(Finding::failed(TABLE, Some(table), &error).took(begun.elapsed()));
+        }
+    }
+}
+
+/// What was proved, step by step with its time, on the first of the tables; then on each other one.
+fn promises(
+    store: &Arc<dyn Store>,
+    url: &str,
+    name: &LogName,
+    tables: &[String],
+) -> Result<String> {
+    let made = Made::below(url, &name.dir(), tables);
+    let mut says = Vec::new();
+    let mut since = Instant::now();
+    for (at, table) in tables.iter().enumerate() {
+        store::probe_steps(store, &name.dir(), table, &mut |step| {
+            if at == 0 {
+                says.push(format!("{step} {}", millis(since.elapsed())));
+            }
+            since = Instant::now();
+        })?;
+    }
+    drop(made);
+    let others = match tables.len() {
+        0 | 1 => String::new(),
+        n => format!("; the same for {n} tables"),
+    };
+    Ok(format!("{}{others}", says.join(", ")))
+}
+
+fn millis(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}
+
+/// Directories that a probe makes on a local disk: those that were not there before go when it is over, if they are empty.
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn below(url: &str, home: &str, tables: &[String]) -> Made {
+        let Some(root) = store::directory_of(url) else {
+            return Made(Vec::new());
+        };
+        let mut dirs: Vec<PathBuf> = tables.iter().map(|table| root.join(table)).collect();
+        let home = root.join(home);
+        dirs.push(home.join("staging"));
+        let up = home.ancestors();
+        dirs.extend(up.take_while(|dir| *dir != root).map(Path::to_owned));
+        dirs.retain(|dir| !dir.exists());
+        dirs.sort();
+        Made(dirs)
+    }
+}
+
+impl Drop for Made {
+    /// The deepest first; one that somebody uses by now is not empty and stays.
+    fn drop(&mut self) {
+        for dir in self.0.iter().rev() {
+            std::fs::remove_dir(dir).ok();
+        }
+    }
+}
+
+fn log(store: &Arc<dyn Store>, name: &LogName, clock: &Arc<dyn Clock>) -> Finding {
+    let at = name.dir();
+    let at = Some(at.as_str());
+    match there(store, name) {
+        Ok(true) => match operations::open(store, name, clock) {
+            Ok(log) => {
+                let state = log.state();
+                let says = format!(
+                    "version {}, {} files; read and proved from its beginning",
+                    state.version,
+                    state.live.len()
+                );
+                Finding::pass(LOG, at, says)
+            }
+            Err(error) => Finding::failed(LOG, at, &error),
+        },
+        Ok(false) => Finding::pass(LOG, at, "not there yet; the first start begins it"),
+        Err(error) => Finding::failed(LOG, at, &error),
+    }
+}
+
+fn there(store: &Arc<dyn Store>, name: &LogName) -> Result<bool> {
+    Ok(!store.list(&name.log_dir())?.is_empty())
+}
+
+/// The zone that a pipeline reads.
+pub(super) fn as_source(
+    source: &ZoneSourceConfig,
+    clock: &Arc<dyn Clock>,
+    tell: &mut dyn FnMut(Finding),
+) {
+    let name = LogName::new(&source.pipeline, &source.zone);
+    let at = Some(source.at.url.as_str());
+    let begun = Instant::now();
+    let waits = |says: String| {
+        let hint = format!(
+            "run the pipeline `{}` first: until then there is nothing to read",
+            source.pipeline
+        );
+        Finding::warn(SOURCE, at, says, hint)
+    };
+    let finding = match store::open_existing(&source.at) {
+        Ok(None) => waits("the zone is not there yet".to_owned()),
+        Ok(Some(store)) => match there(&store, &name) {
+            Ok(true) => log(&store, &name, clock),
+            Ok(false) => waits(format!("there is no log {} yet", name.dir())),
+            Err(error) => Finding::failed(SOURCE, at, &error),
+        },
+        Err(error) => Finding::failed(SOURCE, at, &error),
+    };
+    let finding = Finding {
+        look: SOURCE.to_owned(),
+        at: at.map(str::to_owned),
+        ..finding
+    };
+    tell(finding.took(begun.elapsed()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Verdict;
+    use crate::store::{Fault, FaultStore, Script, Verb};
+
+    fn looks(store: &Arc<dyn Store>, url: &str) -> Vec<Finding> {
+        let (name, tables) = (LogName::new("p", "z"), ["a".to_owned(), "b".to_owned()]);
+        let mut found = Vec::new();
+        of_store(store, url, &name, &tables, &mut |finding| {
+            found.push(finding)
+        });
+        found
+    }
+
+    #[test]
+    fn a_store_that_only_says_so_fails_with_the_remedy() {
+        for (url, verb, steps) in [
+            ("memory:doctor", Verb::Create, ["put-if-absent", "rename"]),
+            ("memory+upload:doctor", Verb::Complete, ["upload", "abort"]),
+        ] {
+            let honest = store::open_url(url).unwrap();
+            let found = looks(&honest, url);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].verdict, Verdict::Pass);
+            for step in steps {
+                assert!(found[0].says.contains(step), "{found:?}");
+            }
+            assert!(
+                found[0].says.ends_with("the same for 2 tables"),
+                "{found:?}"
+            );
+            assert_eq!(honest.list("").unwrap(), vec![]);
+
+            let script = Script::on(verb, "", 0, Fault::Lying);
+            let lying: Arc<dyn Store> = FaultStore::new(honest, Arc::new(script));
+            let found = looks(&lying, url);
+            assert_eq!(found[0].verdict, Verdict::Fail, "{found:?}");
+            assert!(found[0].hint.as_ref().unwrap().starts_with("use a store"));
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_on_a_disk_not_even_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let url = format!("file:{}", dir.path().display());
+        let store = store::open_url(&url).unwrap();
+        assert_eq!(looks(&store, &url)[0].verdict, Verdict::Pass);
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(dir.path().join("a").is_dir());
+    }
+}
