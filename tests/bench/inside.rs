@@ -256,7 +256,7 @@ fn covers(from: i64, to: i64, epoch: u64) -> Covers {
     };
     let chain = SplitId::kafka("bench", "bench", 0);
     Covers {
-        chain,
+        split: chain,
         epoch,
         tp,
         range: OffsetRange { from, to },
@@ -334,13 +334,13 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
     let writer = Writer::this_process(clock.as_ref());
     let name = LogName::new("bench", zone);
     let mut log = Log::open_or_init(store.clone(), name, clock, writer, Vec::new()).unwrap();
-    let Covers { chain: id, tp, .. } = covers(0, 0, 0);
+    let Covers { split: id, tp, .. } = covers(0, 0, 0);
     let topic = tp.topic.to_string();
     let open = Open {
-        chain: id.clone(),
+        split: id.clone(),
         topic,
         partition: 0,
-        at: 0,
+        offset: 0,
         start: "earliest".into(),
     };
     settle(&mut log, Draft::Open(vec![open]));
@@ -348,7 +348,7 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
     let mut books = Books::new(crate::SEED, Dirty::SOME);
     let mut sink = sink(&store, zone);
     for _ in 0..commits {
-        let (from, epoch) = (log.state().chains[&id].to, log.state().chains[&id].epoch);
+        let (from, epoch) = (log.state().splits[&id].to, log.state().splits[&id].epoch);
         let mut builder = BatchBuilder::new();
         for offset in from..from + 10 {
             let sample = books.next().unwrap();
