@@ -327,7 +327,7 @@ fn formatted(jars: &Path) -> PathBuf {
     dir
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("directory");
     for entry in fs::read_dir(from).expect("directory") {
         let entry = entry.expect("entry");

@@ -17,6 +17,7 @@ const TAGS_MAX: usize = 10;
 
 use System::{Azure, Gcs, Hdfs, S3};
 const OBJECTS: &[System] = &[S3, Gcs, Azure];
+const ALL: &[System] = &[S3, Gcs, Azure, Hdfs];
 
 const fn key(
     name: &'static str,
@@ -97,8 +98,8 @@ macro_rules! table {
                 "Storage class of data files, by the service's own name: `STANDARD_IA`, `NEARLINE`. The log is always in the bucket's default class.";
             "tags": &[S3], Shape::Text, Unset, Low,
                 "Tags of data files: `team=lake,cost=42`. At most 10.";
-            "request.timeout": OBJECTS, duration(100 * MS, HOUR), Is("30s"), Medium,
-                "Longest time for one request and its answer.";
+            "request.timeout": ALL, duration(100 * MS, HOUR), Is("30s"), Medium,
+                "Longest time for one request and its answer. HDFS: of the name nodes.";
             "connect.timeout": OBJECTS, duration(10 * MS, 10 * MINUTE), Is("5s"), Low,
                 "Longest time for a connection.";
             "retries": OBJECTS, int(0, 100), Is("5"), Low,
@@ -110,7 +111,7 @@ macro_rules! table {
             "hadoop.conf.dir": &[Hdfs], Shape::Path, Derived("`HADOOP_CONF_DIR`"), High,
                 "Directory of `core-site.xml` and `hdfs-site.xml`.";
             "hadoop.user": &[Hdfs], Shape::Text, Derived("`HADOOP_USER_NAME`, then the user of the process"), Medium,
-                "User without Kerberos.";
+                "User without Kerberos; with it, on whose behalf (a proxy user).";
             "kerberos.principal": &[Hdfs], Shape::Text, Unset, Medium,
                 "Principal of the keytab or of the ticket cache.";
             "kerberos.keytab": &[Hdfs], Shape::Path, Derived("`KRB5_CLIENT_KTNAME`"), Medium,

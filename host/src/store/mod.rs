@@ -16,11 +16,13 @@ mod abort;
 mod complete;
 pub(crate) mod errno;
 mod fault;
+mod hdfs;
 mod memory;
 mod objects;
 mod place;
 mod probe;
 mod rename;
+mod runtime;
 
 use std::fmt::Debug;
 use std::io;
@@ -235,19 +237,10 @@ pub fn open(at: &Location) -> Result<Arc<dyn Store>> {
     let opened: Arc<dyn Store> = match at.system() {
         Some(System::Memory) => memory::open(&at.url)?,
         Some(System::S3 | System::Gcs | System::Azure) => objects::bucket(at)?,
-        Some(System::Hdfs) => return Err(not_here(at)),
+        Some(System::Hdfs) => hdfs::open(at)?,
         Some(System::File) | None => objects::directory(&at.url)?,
     };
     Ok(abort::wrapped(opened))
-}
-
-fn not_here(at: &Location) -> Error {
-    Error::new(
-        Kind::ConfigInvalid,
-        "store.open",
-        "stores of this kind are not supported",
-    )
-    .with("url", &at.url)
 }
 
 /// A URL without keys beside it: defaults, and the credentials of this machine.
@@ -265,6 +258,9 @@ pub fn directory_of(url: &str) -> Option<PathBuf> {
 pub fn open_existing(at: &Location) -> Result<Option<Arc<dyn Store>>> {
     if directory_of(&at.url).is_some_and(|path| !path.is_dir()) {
         return Ok(None);
+    }
+    if at.system() == Some(System::Hdfs) {
+        return Ok(hdfs::open_existing(at)?.map(abort::wrapped));
     }
     open(at).map(Some)
 }

@@ -9,57 +9,24 @@ mod directory;
 mod services;
 mod writer;
 
-use std::future::Future;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
-use tokio::runtime::Runtime;
 
 use self::answers::Scene;
 pub(super) use self::bucket::open as bucket;
 use self::connect::Watch;
 pub(super) use self::directory::open as directory;
 use super::errno;
+use super::runtime::{spawn, wait};
 use super::{Created, Listed};
 use crate::config::Options;
 use crate::error::{Error, Kind, Result};
-
-/// Directories block elsewhere, and each caller drives its own request: the workers carry connections and parts in flight.
-const WORKERS: usize = 2;
-
-static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .thread_name("store")
-        .enable_all()
-        .build()
-});
-
-fn runtime() -> Result<&'static Runtime> {
-    RUNTIME.as_ref().map_err(|e| {
-        Error::new(
-            Kind::LimitReached,
-            "store.open",
-            format!("the store's thread cannot be started: {e}"),
-        )
-    })
-}
-
-/// In the background, without anybody who waits.
-fn spawn<T: Send + 'static>(
-    future: impl Future<Output = T> + Send + 'static,
-) -> Result<tokio::task::JoinHandle<T>> {
-    Ok(runtime()?.spawn(future))
-}
-
-fn wait<T>(future: impl Future<Output = T>) -> Result<T> {
-    Ok(runtime()?.block_on(future))
-}
 
 /// A store of that crate: the requests that are the same for each kind.
 #[derive(Clone, Debug)]

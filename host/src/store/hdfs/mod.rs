@@ -1,0 +1,348 @@
+//! `hdfs:`: a directory of HDFS, which publishes by rename. The only folder that names `hdfs_native`; there is no Java in it.
+//!
+//! - A name appears by one rename that never overwrites, after the file is on the disks of its data nodes (`hsync`) and
+//!   closed. Two that race for a name: the name node lets one of them have it.
+//! - What is being written lies beside its target under a name that engines and listings skip (`names`). What a kill leaves of
+//!   it is found by its age in the name node's own time.
+//! - A call that the client would wait for without end has a limit here. When it is reached the outcome is unknown, as after
+//!   every error, and the next call goes through a new connection.
+
+mod address;
+mod meaning;
+mod names;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hdfs_native::client::FileStatus;
+use hdfs_native::{Client, HdfsError};
+
+use self::address::Address;
+use self::meaning::{Said, is_absent, is_denied};
+use self::writer::Writing;
+use super::runtime::wait;
+use super::{Created, Listed, Location, Renamed, Renames, StagedWriter, Store, Way};
+use crate::error::{Error, Kind, Result};
+use crate::lock::lock;
+
+/// Until data nodes have taken or given what one call is about. Above the client's own limit for one data node (60 s) and the
+/// change to another.
+const DATA_MAX: Duration = Duration::from_secs(180);
+
+/// Rights of directories that are made, before the name node's own mask; as Hadoop's tools make them.
+const DIRECTORY: u32 = 0o755;
+
+/// "Leave it": an access time that is not set (-1).
+const NO_TIME: u64 = u64::MAX;
+
+#[derive(Clone)]
+pub(super) struct Hdfs {
+    address: Arc<Address>,
+    client: Arc<Mutex<Client>>,
+}
+
+/// Options can hold what no log may show.
+impl std::fmt::Debug for Hdfs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hdfs({})", self.address.url)
+    }
+}
+
+/// `hdfs://nameservice/path` or `hdfs://host:port/path`. Asks no server: one that is away is waited for when it is needed.
+pub(super) fn open(at: &Location) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(Hdfs::of(at)?))
+}
+
+/// As `open`; `None` where the directory is not there.
+pub(super) fn open_existing(at: &Location) -> Result<Option<Arc<dyn Store>>> {
+    let store = Hdfs::of(at)?;
+    match store.status("store.open", "")? {
+        Some(_) => Ok(Some(Arc::new(store))),
+        None => Ok(None),
+    }
+}
+
+impl Hdfs {
+    fn of(at: &Location) -> Result<Hdfs> {
+        let address = Address::of(at)?;
+        let client = address.connect()?;
+        Ok(Hdfs {
+            address: Arc::new(address),
+            client: Arc::new(Mutex::new(client)),
+        })
+    }
+
+    fn client(&self) -> Client {
+        lock(&self.client).clone()
+    }
+
+    fn full(&self, path: &str) -> String {
+        match path {
+            "" if self.address.root.is_empty() => "/".to_owned(),
+            "" => self.address.root.clone(),
+            path => format!("{}/{path}", self.address.root),
+        }
+    }
+
+    /// Waits for name nodes, `request.timeout` at most.
+    fn ask<T>(
+        &self,
+        call: impl Future<Output = hdfs_native::Result<T>>,
+    ) -> Result<hdfs_native::Result<T>> {
+        self.within(self.address.patience, call)
+    }
+
+    /// Waits for an answer. Without one the connection counts as dead.
+    fn within<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = hdfs_native::Result<T>>,
+    ) -> Result<hdfs_native::Result<T>> {
+        let answer = wait(async { tokio::time::timeout(limit, call).await })?;
+        answer.map_err(|_| {
+            match self.address.connect() {
+                Ok(fresh) => *lock(&self.client) = fresh,
+                Err(e) => tracing::debug!(error = %e, "no new connection"),
+            }
+            let message = format!("HDFS has not answered for {} s", limit.as_secs());
+            Error::new(Kind::StoreUnavailable, "store.ask", message)
+                .with("store", &self.address.url)
+                .hint("check that the name node and the data nodes are up and can be reached from here; work goes on by itself")
+        })
+    }
+
+    fn failed(&self, op: &'static str, path: &str, e: &HdfsError) -> Error {
+        let means = meaning::of(e);
+        Error::new(means.kind, op, means.what)
+            .with("store", &self.address.url)
+            .with("path", path)
+            .hint(self.address.hint(means.hint))
+            .source(Said::new(e))
+    }
+
+    /// A file or a directory.
+    fn status(&self, op: &'static str, path: &str) -> Result<Option<FileStatus>> {
+        let (client, full) = (self.client(), self.full(path));
+        match self.ask(client.get_file_info(&full))? {
+            Ok(status) => Ok(Some(status)),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(self.failed(op, path, &e)),
+        }
+    }
+
+    /// Of a file.
+    fn stat(&self, op: &'static str, path: &str) -> Result<Option<u64>> {
+        let status = self.status(op, path)?;
+        Ok(status.filter(|s| !s.isdir).map(|s| s.length as u64))
+    }
+
+    /// False: it was not there. Never into a trash.
+    fn remove(&self, full: &str) -> Result<bool> {
+        let client = self.client();
+        match self.ask(client.delete(full, false))? {
+            Ok(was_there) => Ok(was_there),
+            Err(e) if is_absent(&e) => Ok(false),
+            Err(e) => Err(self.failed("store.delete", full, &e)),
+        }
+    }
+
+    /// What lies in one directory, hidden names too. None where it is not there.
+    fn directory(&self, op: &'static str, path: &str) -> Result<Vec<FileStatus>> {
+        let (client, full) = (self.client(), self.full(path));
+        match self.ask(client.list_status(&full, false))? {
+            // A file is listed as itself.
+            Ok(found) => Ok(found.into_iter().filter(|s| s.path != full).collect()),
+            Err(e) if is_absent(&e) => Ok(Vec::new()),
+            Err(e) => Err(self.failed(op, path, &e)),
+        }
+    }
+
+    /// `None`: no such file.
+    fn read(
+        &self,
+        op: &'static str,
+        path: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<Bytes>> {
+        let (client, full) = (self.client(), self.full(path));
+        let read = async {
+            let file = client.read(&full).await?;
+            let length = file.file_length() as u64;
+            let range = range.clone().unwrap_or(0..length);
+            if range.end > length || range.start > range.end {
+                return Ok(None);
+            }
+            let (from, to) = (range.start as usize, range.end as usize);
+            file.read_range(from, to - from).await.map(Some)
+        };
+        match self.within(DATA_MAX, read)? {
+            Ok(Some(bytes)) => Ok(Some(bytes)),
+            Ok(None) => {
+                let message = format!("expected bytes {range:?}, the file ends before");
+                Err(Error::new(Kind::LogCorrupt, op, message)
+                    .with("store", &self.address.url)
+                    .with("path", path))
+            }
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(self.failed(op, path, &e)),
+        }
+    }
+
+    /// Milliseconds, by the name node: a file's time of birth.
+    fn now(&self, dir: &str) -> Result<u64> {
+        let clock = Writing::begin(self, &format!("{dir}/clock"))?;
+        clock.born()
+    }
+}
+
+fn name_of(status: &FileStatus) -> &str {
+    status.path.rsplit('/').next().unwrap_or_default()
+}
+
+impl Store for Hdfs {
+    fn create(&self, path: &str, bytes: &[u8]) -> Result<Created> {
+        // Most losers come late: they need write nothing.
+        if self.stat("store.create", path)?.is_some() {
+            return Ok(Created::Exists);
+        }
+        Writing::begin(self, path)?.create(bytes)
+    }
+
+    fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        self.read("store.get", path, None)
+    }
+
+    fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
+        const OP: &str = "store.get_range";
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        self.read(OP, path, Some(range))?.ok_or_else(|| {
+            Error::new(Kind::StoreUnavailable, OP, "the file is not there")
+                .with("store", &self.address.url)
+                .with("path", path)
+        })
+    }
+
+    fn size(&self, path: &str) -> Result<Option<u64>> {
+        self.stat("store.size", path)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let mut found = BTreeMap::new();
+        let mut open = vec![prefix.trim_matches('/').to_owned()];
+        while let Some(dir) = open.pop() {
+            for status in self.directory("store.list", &dir)? {
+                let name = name_of(&status);
+                let path = match dir.as_str() {
+                    "" => name.to_owned(),
+                    dir => format!("{dir}/{name}"),
+                };
+                if status.isdir {
+                    open.push(path);
+                } else if names::target_of(name).is_none() {
+                    found.insert(path, status.length as u64);
+                }
+            }
+        }
+        let listed = found.into_iter().map(|(path, size)| Listed { path, size });
+        Ok(listed.collect())
+    }
+
+    fn delete(&self, path: &str) -> Result<()> {
+        self.remove(&self.full(path)).map(drop)
+    }
+
+    /// The name node shows a change before it is on its disk, and makes changes durable in their order. So after one of our
+    /// own, whatever we saw before is durable too: the directory's time is set to what it is.
+    fn sync(&self, dir: &str) -> Result<()> {
+        const OP: &str = "store.sync";
+        let Some(status) = self.status(OP, dir)? else {
+            return Ok(());
+        };
+        let (client, full) = (self.client(), self.full(dir));
+        match self.ask(client.set_times(&full, status.modification_time, NO_TIME))? {
+            // Whoever may not write here does nothing that must not be lost.
+            Err(e) if !is_absent(&e) && !is_denied(&e) => Err(self.failed(OP, dir, &e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn url(&self) -> &str {
+        &self.address.url
+    }
+
+    fn way(&self) -> Way<'_> {
+        Way::Rename(self)
+    }
+}
+
+impl Renames for Hdfs {
+    fn rename(&self, from: &str, to: &str) -> Result<Renamed> {
+        const OP: &str = "store.rename";
+        let (source, target) = (self.full(from), self.full(to));
+        let client = self.client();
+        let ask = || self.ask(client.rename(&source, &target, false));
+        let missing = match ask()? {
+            Ok(()) => return Ok(Renamed::Done),
+            Err(HdfsError::AlreadyExists(_)) => return Ok(Renamed::TargetExists),
+            Err(e) if is_absent(&e) => e,
+            Err(e) => return Err(self.failed(OP, to, &e)),
+        };
+        // One of two is missing: the file, or the directory that it goes to.
+        if self.stat(OP, from)?.is_none() {
+            return Ok(Renamed::SourceMissing);
+        }
+        let Some((parent, _)) = target.rsplit_once('/').filter(|(dir, _)| !dir.is_empty()) else {
+            return Err(self.failed(OP, to, &missing));
+        };
+        let made = self.ask(client.mkdirs(parent, DIRECTORY, true))?;
+        made.map_err(|e| self.failed(OP, to, &e))?;
+        match ask()? {
+            Ok(()) => Ok(Renamed::Done),
+            Err(HdfsError::AlreadyExists(_)) => Ok(Renamed::TargetExists),
+            Err(e) if is_absent(&e) && self.stat(OP, from)?.is_none() => Ok(Renamed::SourceMissing),
+            Err(e) => Err(self.failed(OP, to, &e)),
+        }
+    }
+
+    fn write(&self, path: &str) -> Result<Box<dyn StagedWriter>> {
+        Ok(Box::new(Writing::begin(self, path)?))
+    }
+
+    /// By the name node's clock, on both sides.
+    fn leftovers(&self, dir: &str, idle: Duration) -> Result<Vec<String>> {
+        let mut unfinished: Vec<(u64, String)> = Vec::new();
+        for status in self.directory("store.leftovers", dir)? {
+            if let Some(target) = names::target_of(name_of(&status)) {
+                unfinished.push((status.modification_time, format!("{dir}/{target}")));
+            }
+        }
+        if unfinished.is_empty() {
+            return Ok(Vec::new());
+        }
+        let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        let now = if idle == 0 { u64::MAX } else { self.now(dir)? };
+        let old = |written: &u64| now.saturating_sub(*written) >= idle;
+        let mut found: Vec<String> = (unfinished.into_iter())
+            .filter_map(|(written, target)| old(&written).then_some(target))
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    fn clear_leftovers(&self, path: &str) -> Result<()> {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        for status in self.directory("store.clear_leftovers", dir)? {
+            if names::target_of(name_of(&status)) == Some(name) {
+                self.remove(&status.path)?;
+            }
+        }
+        Ok(())
+    }
+}
