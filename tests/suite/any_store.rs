@@ -1,6 +1,7 @@
 //! What every store must do, whichever way it publishes: put-if-absent, and the life of a data file, alone, raced, and cut short
 //! at each request. A new store is one line in [`stores`].
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +10,8 @@ use weir::error::{Kind, Result};
 use weir::store::{
     self, Created, Fault, FaultStore, Place, Published, Readable, Script, Seal, Store, open_uploads,
 };
+
+use crate::hdfs_cluster::hdfs;
 
 const HOME: &str = "_system/p/z";
 
@@ -25,6 +28,10 @@ fn stores(test: &str) -> Vec<(Arc<dyn Store>, Option<tempfile::TempDir>)> {
         urls.push(format!(
             "memory+upload:any-{test}?part=1000&answers={answers}"
         ));
+    }
+    if let Some(hdfs) = hdfs() {
+        let at = hdfs.url(&hdfs.path(&format!("any-{test}")));
+        stores.push((store::open_url(&at).unwrap(), None));
     }
     stores.extend(urls.iter().map(|url| (store::open_url(url).unwrap(), None)));
     stores
@@ -93,6 +100,10 @@ fn nothing_is_left(store: &Arc<dyn Store>) {
     assert_eq!(store.list("").unwrap(), vec![], "{}", store.url());
     let uploads = open_uploads(store.as_ref());
     assert!(uploads.iter().all(|u| u.parts.is_empty()), "{uploads:?}");
+    if let (Some((_, path)), Some(hdfs)) = (store.url().split_once("/any-"), hdfs()) {
+        // Nothing hidden either.
+        assert_eq!(hdfs.files(&format!("any-{path}")), BTreeMap::new());
+    }
 }
 
 #[test]

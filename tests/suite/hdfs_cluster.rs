@@ -3,6 +3,7 @@
 //! Fetched once into `target/test-servers`, offline afterwards. They end with the test process, however that ends. Without java
 //! or mvn a test says what it skips, and fails where `CI=true`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,40 @@ impl Hdfs {
     /// Where the name node answers HTTP: WebHDFS and its own state.
     pub fn http(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.ports[1]))
+    }
+
+    /// What WebHDFS answers, as the user that everything belongs to or another.
+    pub fn ask(&self, method: &str, path: &str, op: &str) -> serde_json::Value {
+        let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
+        let target = format!("/webhdfs/v1/{path}?user.name={user}&op={op}");
+        let answer = http::ask(self.http(), method, &target, &[], None).unwrap();
+        answer.json()
+    }
+
+    /// Every file below a path with its length, hidden names too, as HDFS itself lists them.
+    pub fn files(&self, root: &str) -> BTreeMap<String, u64> {
+        let (mut found, mut open) = (BTreeMap::new(), vec![root.to_owned()]);
+        while let Some(dir) = open.pop() {
+            let listed = self.ask("GET", &dir, "LISTSTATUS");
+            let statuses = listed["FileStatuses"]["FileStatus"].as_array();
+            for status in statuses.into_iter().flatten() {
+                let path = format!("{dir}/{}", status["pathSuffix"].as_str().unwrap());
+                match status["type"] == "DIRECTORY" {
+                    true => open.push(path),
+                    false => {
+                        found.insert(path, status["length"].as_u64().unwrap());
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// SIGSTOP or SIGCONT: it is there and does not answer.
+    pub fn signal_name_node(&self, signal: &str) {
+        let pid = self.name.as_ref().unwrap().pid.to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.unwrap().success());
     }
 
     /// kill -9; its directory and ports stay.

@@ -46,6 +46,8 @@ mod guests_evil;
 mod guests_hostile;
 mod guests_refused;
 mod handover;
+mod hdfs_cluster;
+mod hdfs_store;
 mod hostile;
 mod journal;
 mod kill;

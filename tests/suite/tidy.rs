@@ -9,6 +9,7 @@ const ONLY_FOLDER: &[(&str, &[&str])] = &[
     ("rdkafka", &["kafka"]),
     ("wasmtime", &["plugin"]),
     ("object_store", &["store/objects"]),
+    ("hdfs_native", &["store/hdfs"]),
     ("reqwest", &["store/objects"]),
     ("parquet", &["zone"]),
     ("hyper", &["http"]),
