@@ -42,7 +42,7 @@ pub use rename::{Renamed, Renames, StagedWriter};
 
 pub use crate::config::Location;
 use crate::config::System;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 /// Answer of [`Store::create`] when it is clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
