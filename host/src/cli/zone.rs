@@ -1,15 +1,17 @@
 //! `weir zone`: tables and files of a zone, and whether they are what the log says.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::place::{self, Where};
 use super::{Exit, say, say_value, table};
+use crate::clock::SystemClock;
 use crate::commit::{Role, State};
 use crate::error::Result;
-use crate::telemetry::{bytes, count};
+use crate::telemetry::{bytes, count, time};
 
 #[derive(Debug, Args)]
 pub(super) struct ZoneArgs {
@@ -26,6 +28,9 @@ enum ZoneVerb {
         /// Every file with its rows and bytes
         #[arg(long)]
         files: bool,
+        /// Files that were begun and are not published: what waits for it, and what killed processes left
+        #[arg(long, conflicts_with = "files")]
+        orphans: bool,
         /// One JSON object per line
         #[arg(long)]
         json: bool,
@@ -42,7 +47,15 @@ enum ZoneVerb {
 
 pub(super) fn zone(args: &ZoneArgs) -> Result<Exit> {
     match &args.verb {
-        ZoneVerb::Ls { place, files, json } => ls(place, *files, *json),
+        ZoneVerb::Ls {
+            place,
+            orphans: true,
+            json,
+            ..
+        } => orphans(place, *json),
+        ZoneVerb::Ls {
+            place, files, json, ..
+        } => ls(place, *files, *json),
         ZoneVerb::Verify { place, json } => verify(place, *json),
     }
 }
@@ -117,6 +130,55 @@ fn ls(place: &Where, files: bool, json: bool) -> Result<Exit> {
         table(&rows);
     }
     Ok(Exit::Ok)
+}
+
+/// By the log's word: what an entry adds waits for its publication; of the others the next start of the pipeline collects what
+/// nobody writes any more.
+fn orphans(place: &Where, json: bool) -> Result<Exit> {
+    let found = place.find()?;
+    let head = ["FILE", "AGE", "BYTES", "STATE", "PATH"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for name in &found.logs {
+        let log = place::open(&found, name)?;
+        let state = log.state();
+        for left in found.store.unfinished(&name.dir())? {
+            let word = match () {
+                () if state.live.contains_key(&left.file) => "to be published",
+                () if state.removed.contains_key(&left.file) => "to be removed",
+                () if state.collected.contains(&left.file) => "to be collected",
+                () => "not committed",
+            };
+            let seconds = age(&left.file);
+            if json {
+                say_value(&json!({
+                    "pipeline": name.pipeline, "zone": name.zone, "file": left.file, "state": word,
+                    "age_seconds": seconds, "path": left.path, "upload": left.upload, "bytes": left.bytes,
+                }));
+            }
+            rows.push(vec![
+                left.file,
+                seconds.map_or_else(String::new, |s| time(Duration::from_secs(s))),
+                left.bytes.map_or_else(|| "-".to_owned(), bytes),
+                word.to_owned(),
+                left.path.unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+    }
+    if !json {
+        say(found.store.url());
+        match rows.len() {
+            1 => say("no file is begun and not published"),
+            _ => table(&rows),
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Seconds since a file was begun, by its name; `None` where the name is no id.
+fn age(file: &str) -> Option<u64> {
+    let begun = ulid::Ulid::from_string(file).ok()?.timestamp_ms();
+    let now = u64::try_from(SystemClock::shared().now_micros()).ok()? / 1000;
+    Some(now.saturating_sub(begun) / 1000)
 }
 
 fn tables(state: &State) -> BTreeMap<(String, Role), Sums> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::entry::{Entry, FORMAT, Kind as EntryKind, Rules, Writer};
 use super::state::{State, Violation};
+use super::write::is_older;
 use super::{Draft, Dropped, PreparedCommit};
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
@@ -175,6 +176,35 @@ pub(super) fn build(
             entry.base = receipt.base;
             whole(state, entry, splits_of(receipt), dropped)
         }
+    }
+}
+
+/// O7: parts with a file that was begun too long ago are read again. Also on a state where they would hold.
+pub(super) fn drop_stale(draft: &Draft, dropped: &mut Vec<Dropped>, oldest: Option<u64>) {
+    let receipts: Vec<&PreparedCommit> = match draft {
+        Draft::Data { receipts, .. } => receipts.iter().collect(),
+        Draft::Batch { receipt, .. } => vec![receipt],
+        _ => return,
+    };
+    for (index, receipt) in receipts.into_iter().enumerate() {
+        let stale = receipt.files.iter().find(|f| is_older(&f.file, oldest));
+        let Some(file) = stale.filter(|_| dropped.iter().all(|d| d.index != index)) else {
+            continue;
+        };
+        let message = format!(
+            "{} was begun longer ago than a quarter of store.lifetime; it is read and written again",
+            file.path
+        );
+        dropped.push(Dropped {
+            index,
+            chains: chains_of(receipt),
+            reason: Violation {
+                rule: "O7",
+                message,
+                chain: None,
+                moved: true,
+            },
+        });
     }
 }
 

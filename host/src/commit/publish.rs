@@ -6,7 +6,7 @@ use super::entry::AddedFile;
 use super::state::RemovedFile;
 use super::{Committed, Draft, Log};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Place, Published, Seal};
+use crate::store::{self, Place, Published, Seal};
 
 /// At start, files of so many newest versions are looked at one by one: a publish further back was finished by an opener
 /// long before.
@@ -96,6 +96,7 @@ impl Log {
             let (found, cause) = match self.store.publish(&place, &seal)? {
                 Published::Done => {
                     self.unseen_since = None;
+                    self.view().alarm(None);
                     return Ok(());
                 }
                 Published::Nowhere => (None, None),
@@ -114,6 +115,7 @@ impl Log {
             if cause.is_none() && now.saturating_sub(since) > UNSEEN_MAX {
                 return Err(self.lost(file, None));
             }
+            self.watch_over(file);
             tries += 1;
             if tries >= self.limits.tries {
                 return Err(self.unseen(file, cause));
@@ -121,6 +123,25 @@ impl Log {
             self.back_off(tries);
         }
         Ok(())
+    }
+
+    /// O7: a committed file whose upload the store may soon drop is said aloud, once.
+    fn watch_over(&self, file: &AddedFile) {
+        let Some(lifetime) = self.store.lifetime() else {
+            return;
+        };
+        let now = u64::try_from(self.clock.now_micros()).unwrap_or(0) / 1000;
+        let half = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX) / 2;
+        if !super::write::is_older(&file.file, Some(now.saturating_sub(half))) {
+            return;
+        }
+        let alarm = format!(
+            "{} of the log {} is committed and not visible after half of store.lifetime; the store drops its upload when that is over",
+            file.path, self.name
+        );
+        if self.view().alarm(Some(alarm.clone())) {
+            tracing::error!(log = %self.name, file = file.path, "{alarm}");
+        }
     }
 
     fn lost(&self, file: &AddedFile, found: Option<u64>) -> Error {
@@ -181,7 +202,17 @@ impl Log {
 
     /// Asked after the log was read, this names all work that is left (O6).
     fn begun(&self) -> Result<Vec<String>> {
-        let mut begun = self.store.begun(&self.name.dir())?;
+        let home = self.name.dir();
+        let mut begun = self.store.begun(&home)?;
+        let now = u64::try_from(self.clock.now_micros()).unwrap_or(0) / 1000;
+        for left in begun
+            .iter()
+            .filter(|name| store::is_left_by_probe(name, now))
+        {
+            if let Err(e) = self.store.discard(&home, left) {
+                tracing::debug!(file = left, error = %e, "what a killed probe left stays until the next start");
+            }
+        }
         begun.retain(|id| is_file_id(id));
         Ok(begun)
     }
@@ -203,8 +234,17 @@ impl Log {
         }
         let orphans = begun.into_iter();
         let orphans = orphans.filter(|id| self.state.check_gc(id).is_ok());
-        let (named, unnamed): (Vec<String>, Vec<String>) =
+        let (named, mut unnamed): (Vec<String>, Vec<String>) =
             orphans.partition(|id| self.state.collected.contains(id));
+        // O4: not what another process may be writing now.
+        let (home, oldest) = (self.name.dir(), self.oldest_begin());
+        let mut abandoned = Vec::new();
+        for id in unnamed.drain(..) {
+            if self.store.is_abandoned(&home, &id, oldest)? {
+                abandoned.push(id);
+            }
+        }
+        let unnamed = abandoned;
         // A proved entry named these before; only its deletes were cut short.
         self.collect(&named);
         if !unnamed.is_empty() {

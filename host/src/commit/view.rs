@@ -22,14 +22,29 @@ pub struct View {
     name: LogName,
     /// `None` while it changes, and for good where a fold panicked.
     state: Mutex<Option<Arc<State>>>,
+    /// What a person must look at before it becomes a loss.
+    alarm: Mutex<Option<String>>,
 }
 
 impl View {
+    /// Raises an alarm, or ends it. Whether it is another than before.
+    pub(super) fn alarm(&self, alarm: Option<String>) -> bool {
+        let mut held = lock(&self.alarm);
+        let other = *held != alarm;
+        *held = alarm;
+        other
+    }
+
+    pub fn alarmed(&self) -> Option<String> {
+        lock(&self.alarm).clone()
+    }
+
     pub(super) fn new(store: &dyn Store, name: &LogName, state: &Arc<State>) -> View {
         View {
             url: store.url().to_owned(),
             name: name.clone(),
             state: Mutex::new(Some(state.clone())),
+            alarm: Mutex::new(None),
         }
     }
 

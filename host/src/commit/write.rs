@@ -32,6 +32,9 @@ const ATTEMPTS_BUSY: f64 = 1.5;
 /// Assumed until the first Create was timed.
 const LATENCY_FIRST: Duration = Duration::from_millis(20);
 
+/// No entry adds a file that was begun longer ago than this share of an upload's life (O7): the rest is for publishing it.
+pub const LIFETIME_SHARE_TO_COMMIT: u32 = 4;
+
 /// Longest wait between two attempts, whatever the store's latency.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -95,7 +98,9 @@ enum Settled {
 impl Log {
     /// Drives a draft to its end, or keeps it where the store does not answer.
     pub(super) fn drive(&mut self, mut pending: Pending) -> Result<Outcome> {
-        if pending.left.is_some() {
+        let late = self.oldest_begin();
+        let stale = |sent: &Sent| sent.entry.add.iter().any(|f| is_older(&f.file, late));
+        if pending.left.is_some() || pending.sent.as_ref().is_some_and(stale) {
             return self.drive_out(pending);
         }
         let driven = self.try_drive(&mut pending);
@@ -128,12 +133,22 @@ impl Log {
         driven
     }
 
+    /// O7: when a file must have been begun at the earliest, for an entry of now to add it. Milliseconds since 1970 UTC; `None`
+    /// where a store keeps unpublished files for good.
+    pub(super) fn oldest_begin(&self) -> Option<u64> {
+        let lifetime = self.store.lifetime()?;
+        let oldest = lifetime / LIFETIME_SHARE_TO_COMMIT;
+        let now = u64::try_from(self.clock.now_micros()).unwrap_or(0) / 1000;
+        Some(now.saturating_sub(u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     fn try_drive(&mut self, pending: &mut Pending) -> Result<Outcome> {
         loop {
             let sent = match &pending.sent {
                 Some(sent) => sent.clone(),
                 None => {
                     self.read_on()?;
+                    draft::drop_stale(&pending.draft, &mut pending.dropped, self.oldest_begin());
                     let built = draft::build(
                         &self.state,
                         &pending.draft,
@@ -332,6 +347,12 @@ impl Log {
         let wait = self.random.random_range(0..=micros);
         self.clock.sleep(Duration::from_micros(wait));
     }
+}
+
+/// Whether a file was begun before that time: its id, a ULID, says when.
+pub(super) fn is_older(file: &str, than: Option<u64>) -> bool {
+    let begun = ulid::Ulid::from_string(file).map(|id| id.timestamp_ms());
+    matches!((begun, than), (Ok(begun), Some(than)) if begun < than)
 }
 
 fn lose_all(pending: &mut Pending, reason: &Violation) -> Outcome {

@@ -38,7 +38,7 @@ pub use raw::Raw;
 pub use reach::Reach;
 pub use stand_in::stand_in;
 pub use text::Text;
-pub use values::{duration, plugin_ref};
+pub use values::{duration, plugin_ref, show_bytes};
 pub use what::What;
 
 use crate::error::{Error, Kind, Result};

@@ -313,6 +313,41 @@ fn address(checker: &mut Checker<'_>, keys: &str, options: &Options) {
             "`{key}`: expected `https://host:port` or `http://host:port`, without credentials"
         );
         checker.problem(&key, problem::BAD_URL, message);
+        return;
+    }
+    let place = place.to_owned();
+    unfit(checker, &key, &place);
+}
+
+/// Services that are known not to refuse a second writer of one name, by the end of their hosts' names. The start tries every
+/// store (O9), and that finds those that ignore the condition, but not those that race.
+pub const UNFIT: &[(&str, &str)] = &[
+    (
+        "backblazeb2.com",
+        "Backblaze B2 does not know put-if-absent (If-None-Match)",
+    ),
+    (
+        "aliyuncs.com",
+        "Alibaba Cloud OSS has put-if-absent under a header of its own only",
+    ),
+    (
+        "myqcloud.com",
+        "Tencent COS has put-if-absent under a header of its own only",
+    ),
+];
+
+fn unfit(checker: &mut Checker<'_>, key: &str, place: &str) {
+    let host = place
+        .split(['/', ':'])
+        .next()
+        .unwrap_or_default()
+        .to_lowercase();
+    let ends = |end: &str| host == end || host.ends_with(&format!(".{end}"));
+    if let Some((_, why)) = UNFIT.iter().find(|(end, _)| ends(end)) {
+        let message =
+            format!("`{key}`: {why}, so two writers could both believe that they committed");
+        checker.problem(key, problem::CONTRADICTION, message).hint =
+            Some("use a service that docs/stores.md names as fit".to_owned());
     }
 }
 

@@ -369,7 +369,14 @@ impl Supervisor {
         if let Some(why) = lock(&self.book).journal.broken() {
             return Health::Unhealthy(why.to_owned());
         }
-        match self.room.wanting(&self.worker.data_dir, &*self.clock) {
+        if let Some(why) = self.room.wanting(&self.worker.data_dir, &*self.clock) {
+            return Health::Unhealthy(why);
+        }
+        let entries: Vec<Arc<Entry>> = lock(&self.book).entries.values().cloned().collect();
+        let alarms = entries
+            .iter()
+            .filter_map(|entry| entry.live.log()?.alarmed());
+        match alarms.into_iter().next() {
             Some(why) => Health::Unhealthy(why),
             None => Health::Healthy,
         }

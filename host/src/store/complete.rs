@@ -7,14 +7,16 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::place::{UPLOAD_PARTS_MAX, staging, staging_dir};
-use super::{Created, FileWriter, Place, Published, Readable, Renames, Seal, Store, Upload};
+use super::{
+    Created, FileWriter, Place, Published, Readable, Renames, Seal, Store, Unfinished, Upload,
+};
 use crate::error::{Error, Kind, Result};
 
 /// Answer of [`Uploads::complete`] when it is clear. Neither is believed.
@@ -89,14 +91,74 @@ impl PartSent for Arrived {
 /// more costs the memory of a part for every open file.
 pub(super) const PARTS_IN_FLIGHT: usize = 1;
 
+/// A process, as others on its machine can ask whether it still runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Process {
+    host: String,
+    pid: u32,
+    /// When it began, as the kernel counts.
+    began: u64,
+}
+
+impl Process {
+    fn this() -> Option<&'static Process> {
+        static THIS: OnceLock<Option<Process>> = OnceLock::new();
+        let this = || {
+            let pid = std::process::id();
+            Some(Process {
+                host: host()?,
+                pid,
+                began: began(pid)?,
+            })
+        };
+        THIS.get_or_init(this).as_ref()
+    }
+
+    /// This process, or one of this machine that has ended. Of another machine nothing is known.
+    fn is_over_or_own(&self) -> bool {
+        Process::this().is_some_and(|this| {
+            self == this || self.host == this.host && began(self.pid) != Some(self.began)
+        })
+    }
+}
+
+/// A machine's or container's name, and which start of its kernel.
+fn host() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("{}/{}", name.trim(), boot.trim()))
+}
+
+/// The 22nd field of a process's state: clock ticks from the start of the kernel to its own.
+fn began(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// What `staging/<file-id>` says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Intent {
+pub(super) struct Intent {
     path: String,
     upload: String,
     /// Microseconds since 1970 UTC.
     start: i64,
+    /// Who writes it. Earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<Process>,
+}
+
+impl Intent {
+    pub(super) fn told(self, file: String) -> Unfinished {
+        Unfinished {
+            file,
+            path: Some(self.path),
+            upload: Some(self.upload),
+            bytes: None,
+        }
+    }
 }
 
 /// O1. The intent is written before any part, once: whatever is not a clear success ends this file.
@@ -112,6 +174,7 @@ pub(super) fn begin(
         path: place.path().to_owned(),
         upload: id.clone(),
         start: now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX)),
+        by: Process::this().cloned(),
     };
     let intent = serde_json::to_vec(&intent)
         .map_err(|e| Error::new(Kind::Bug, OP, "an intent cannot be written as JSON").source(e))?;
@@ -366,19 +429,35 @@ pub(super) fn discard(
     store.delete(&path)
 }
 
+/// See [`is_abandoned`](trait.Store.html#method.is_abandoned) of the store.
+pub(super) fn is_abandoned(
+    store: &dyn Store,
+    home: &str,
+    file: &str,
+    oldest: Option<u64>,
+) -> Result<bool> {
+    let path = staging(home, file);
+    let Some(bytes) = store.get(&path)? else {
+        return Ok(true);
+    };
+    let Ok(intent) = serde_json::from_slice::<Intent>(&bytes) else {
+        return Ok(true);
+    };
+    let begun = u64::try_from(intent.start).unwrap_or(0) / 1000;
+    let late = oldest.is_none_or(|oldest| begun < oldest);
+    Ok(late || intent.by.is_some_and(|by| by.is_over_or_own()))
+}
+
 /// Largest intent: a path and an upload's id, of at most some KiB.
 const INTENT_BYTES: u64 = 16 << 10;
 
-/// Whether what lies under a staging name is an intent, and not a staged file. `None`: nothing lies there.
-pub(super) fn is_intent(store: &dyn Store, path: &str) -> Result<Option<bool>> {
-    let Some(bytes) = store.size(path)? else {
+/// The intent under a staging name; `None` where nothing or a staged file lies there.
+pub(super) fn look(store: &dyn Store, path: &str) -> Result<Option<Intent>> {
+    if store.size(path)?.is_none_or(|bytes| bytes > INTENT_BYTES) {
         return Ok(None);
-    };
-    if bytes > INTENT_BYTES {
-        return Ok(Some(false));
     }
     let found = store.get(path)?;
-    Ok(found.map(|bytes| serde_json::from_slice::<Intent>(&bytes).is_ok()))
+    Ok(found.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 pub(super) fn readable(store: &dyn Store, place: &Place) -> Result<Option<Readable>> {

@@ -464,6 +464,10 @@ impl Store for FaultStore {
         self.process.inner.sync(dir)
     }
 
+    fn is_far(&self) -> bool {
+        self.process.inner.is_far()
+    }
+
     fn url(&self) -> &str {
         self.process.inner.url()
     }
@@ -508,6 +512,14 @@ impl Renames for FaultStore {
 impl Uploads for FaultStore {
     fn part_bytes(&self) -> usize {
         uploads(&*self.process.inner).map_or(1, |uploads| uploads.part_bytes())
+    }
+
+    fn lifetime(&self) -> Option<Duration> {
+        uploads(&*self.process.inner).map_or(None, |uploads| uploads.lifetime())
+    }
+
+    fn aborts(&self) -> bool {
+        uploads(&*self.process.inner).map_or(true, |uploads| uploads.aborts())
     }
 
     fn begin_upload(&self, path: &str) -> Result<String> {

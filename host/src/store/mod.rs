@@ -29,6 +29,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -37,7 +38,7 @@ pub use complete::{Completed, PartSent, Uploads};
 pub use fault::{Fault, FaultStore, Faults, Op, Script, Verb};
 pub use memory::{OpenUpload, open_uploads};
 pub use place::{Place, Seal, UPLOAD_PARTS_MAX, Upload};
-pub use probe::{probe, probe_steps};
+pub use probe::{is_left_by_probe, probe, probe_steps};
 pub use rename::{Renamed, Renames, StagedWriter};
 
 pub use crate::config::Location;
@@ -85,6 +86,10 @@ pub trait Store: Send + Sync + Debug {
     fn delete(&self, path: &str) -> Result<()>;
     /// Makes durable the names that were read in this directory (R1); somebody else may have made them a moment ago.
     fn sync(&self, dir: &str) -> Result<()>;
+    /// Whether each request travels over a network, so that few large ones, asked for ahead, are better than many.
+    fn is_far(&self) -> bool {
+        false
+    }
     fn url(&self) -> &str;
     fn way(&self) -> Way<'_>;
 }
@@ -109,6 +114,18 @@ pub enum Published {
     Nowhere,
     /// Under its final name lies something of another size.
     Differs(u64),
+}
+
+/// A file that was begun and is not published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    pub file: String,
+    /// Its final path, where the store holds an intent.
+    pub path: Option<String>,
+    /// The store's name of its upload.
+    pub upload: Option<String>,
+    /// Staged so far; `None`: nobody can see how much.
+    pub bytes: Option<u64>,
 }
 
 /// Where the bytes of a file can be read now.
@@ -162,9 +179,9 @@ impl dyn Store + '_ {
         };
         match (renames, uploads) {
             (Some(renames), Some(uploads)) => {
-                match complete::is_intent(self, &place::staging(home, file))? {
-                    Some(true) => complete::discard(self, uploads, home, file),
-                    _ => rename::discard(self, renames, home, file),
+                match complete::look(self, &place::staging(home, file))? {
+                    Some(_) => complete::discard(self, uploads, home, file),
+                    None => rename::discard(self, renames, home, file),
                 }
             }
             (Some(renames), None) => rename::discard(self, renames, home, file),
@@ -193,6 +210,42 @@ impl dyn Store + '_ {
             }
         }
         Ok(gone)
+    }
+
+    /// Files of this home that are begun and not published, with what is known of each; for people.
+    pub fn unfinished(&self, home: &str) -> Result<Vec<Unfinished>> {
+        let mut found = Vec::new();
+        for file in self.begun(home)? {
+            let path = place::staging(home, &file);
+            found.push(match complete::look(self, &path)? {
+                Some(intent) => intent.told(file),
+                None => Unfinished {
+                    bytes: self.size(&path)?,
+                    file,
+                    path: None,
+                    upload: None,
+                },
+            });
+        }
+        Ok(found)
+    }
+
+    /// How long a file that is not published stays in the store (O7). `None`: for good.
+    pub fn lifetime(&self) -> Option<Duration> {
+        match self.way() {
+            Way::Rename(_) => None,
+            Way::Complete(uploads) => uploads.lifetime(),
+        }
+    }
+
+    /// Whether a file of this home that was begun belongs to nobody who may still commit it: its writer is this process, or
+    /// one of this machine that has ended, or it was begun longer ago than an entry may add it (`oldest`, milliseconds since
+    /// 1970 UTC). Only for progress: what is collected too early is read and written again.
+    pub fn is_abandoned(&self, home: &str, file: &str, oldest: Option<u64>) -> Result<bool> {
+        match self.way() {
+            Way::Rename(_) => Ok(true),
+            Way::Complete(_) => complete::is_abandoned(self, home, file, oldest),
+        }
     }
 
     /// Whether a sealed file can be read before it is published (O8).

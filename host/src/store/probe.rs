@@ -6,6 +6,19 @@ use std::sync::Arc;
 use super::{Created, Place, Published, Renamed, Renames, Seal, Store, Uploads, Way};
 use crate::error::{Error, Kind, Result};
 
+const PREFIX: &str = ".probe-";
+/// Milliseconds. No probe takes longer; what an older one left was left by a kill.
+const STALE: u64 = 600_000;
+
+/// Whether a name among begun files is what a killed probe left; `now` in milliseconds since 1970 UTC.
+pub fn is_left_by_probe(name: &str, now: u64) -> bool {
+    let id = name
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.split('-').next());
+    let begun = id.and_then(|id| ulid::Ulid::from_string(id).ok());
+    begun.is_some_and(|id| id.timestamp_ms().saturating_add(STALE) < now)
+}
+
 /// Proves that a second create of a name is refused, and that a file of this home is published in the table as its way
 /// promises: a rename crosses from one to the other and refuses to overwrite, or an upload shows nothing before it is completed
 /// and nothing after it is over (O9). Leaves nothing behind; a kill may leave a file `.probe-…` that no reader takes for data.
@@ -20,7 +33,7 @@ pub fn probe_steps(
     table: &str,
     proved: &mut dyn FnMut(&'static str),
 ) -> Result<()> {
-    let name = format!(".probe-{}", ulid::Ulid::generate());
+    let name = format!("{PREFIX}{}", ulid::Ulid::generate());
     let refuse = Refuse { store, home, table };
     let (done, places) = match store.way() {
         Way::Rename(renames) => {
@@ -232,6 +245,18 @@ mod tests {
             assert_eq!(store.list("").unwrap(), vec![]);
             assert_eq!(open_uploads(store.as_ref()), []);
         }
+    }
+
+    #[test]
+    fn what_a_killed_probe_left_is_known_by_its_age() {
+        let name = format!("{PREFIX}{}-2", ulid::Ulid::generate());
+        let now = ulid::Ulid::generate().timestamp_ms();
+        assert!(!is_left_by_probe(&name, now));
+        assert!(is_left_by_probe(&name, now + 2 * STALE));
+        assert!(!is_left_by_probe(
+            "01M8KQSYQP8AQQX4NDS7C0XWZP",
+            now + 2 * STALE
+        ));
     }
 
     #[test]

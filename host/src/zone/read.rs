@@ -39,6 +39,11 @@ use super::schema::schema_digest;
 const BATCH_ROWS: usize = 8192;
 /// Bytes fetched at a time where a file is read from end to end.
 const CHUNK_BYTES: u64 = 1 << 20;
+/// The same where each request travels: fewer of them.
+const CHUNK_BYTES_FAR: u64 = 8 << 20;
+/// End of a file that is fetched in one request: it holds the whole footer of most files, and a footer that is larger is
+/// fetched in two more.
+const TAIL_BYTES: u64 = 64 << 10;
 
 /// `[from, to)` of a split, and the coordinates its rows carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,7 +260,11 @@ pub struct FileRows {
     metadata: ArrowReaderMetadata,
     groups: VecDeque<usize>,
     reader: Option<ParquetRecordBatchReader>,
+    /// The bytes of the group that comes next, on their way: one, so that at most two groups are in memory.
+    ahead: Option<Ahead>,
 }
+
+type Ahead = std::thread::JoinHandle<Result<Chunk>>;
 
 impl FileRows {
     pub(super) fn open(
@@ -273,6 +282,7 @@ impl FileRows {
             metadata,
             groups,
             reader: None,
+            ahead: None,
         })
     }
 
@@ -288,6 +298,25 @@ impl FileRows {
         found.value.as_deref()
     }
 
+    fn bytes_of(&self, index: usize) -> Range<u64> {
+        let group = self.metadata.metadata().row_group(index);
+        let spans = group.columns().iter().map(|column| column.byte_range());
+        let (from, to) = spans.fold((u64::MAX, 0), |(from, to), (start, len)| {
+            (from.min(start), to.max(start.saturating_add(len)))
+        });
+        from..to
+    }
+
+    /// Where requests travel, the next group comes while this one is decoded. Without a thread it comes when it is wanted.
+    fn ask_ahead(&mut self) {
+        let Some(index) = self.groups.front().filter(|_| self.file.store.is_far()) else {
+            return;
+        };
+        let (file, range) = (self.file.clone(), self.bytes_of(*index));
+        let thread = std::thread::Builder::new().name("read ahead".to_owned());
+        self.ahead = thread.spawn(move || file.chunk(range)).ok();
+    }
+
     fn advance(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             if let Some(batch) = self.reader.as_mut().and_then(Iterator::next) {
@@ -298,17 +327,11 @@ impl FileRows {
             let Some(index) = self.groups.pop_front() else {
                 return Ok(None);
             };
-            let group = self.metadata.metadata().row_group(index);
-            let spans = group.columns().iter().map(|column| column.byte_range());
-            let (from, to) = spans.fold((u64::MAX, 0), |(from, to), (start, len)| {
-                (from.min(start), to.max(start.saturating_add(len)))
-            });
-            let bytes = self.file.get(from..to)?;
-            let chunk = Chunk {
-                from,
-                bytes,
-                size: self.file.size(),
+            let chunk = match self.ahead.take().and_then(|ahead| ahead.join().ok()) {
+                Some(chunk) => chunk?,
+                None => self.file.chunk(self.bytes_of(index))?,
             };
+            self.ask_ahead();
             let reader =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(chunk, self.metadata.clone())
                     .with_row_groups(vec![index])
@@ -434,12 +457,29 @@ impl Located {
     }
 
     pub fn chunks(&self) -> impl Iterator<Item = Result<Bytes>> + '_ {
-        let starts = (0..self.size()).step_by(CHUNK_BYTES as usize);
-        starts.map(|from| self.get(from..self.size().min(from + CHUNK_BYTES)))
+        let step = match self.store.is_far() {
+            true => CHUNK_BYTES_FAR,
+            false => CHUNK_BYTES,
+        };
+        let starts = (0..self.size()).step_by(step as usize);
+        starts.map(move |from| self.get(from..self.size().min(from + step)))
+    }
+
+    fn chunk(&self, range: Range<u64>) -> Result<Chunk> {
+        Ok(Chunk {
+            from: range.start,
+            bytes: self.get(range)?,
+            size: self.size(),
+        })
     }
 
     fn metadata(&self) -> Result<ArrowReaderMetadata> {
-        ArrowReaderMetadata::load(self, ArrowReaderOptions::new()).map_err(|e| match e {
+        let from = self.size().saturating_sub(TAIL_BYTES);
+        let tail = Tail {
+            file: self,
+            end: self.chunk(from..self.size())?,
+        };
+        ArrowReaderMetadata::load(&tail, ArrowReaderOptions::new()).map_err(|e| match e {
             ParquetError::External(e) => match e.downcast::<Error>() {
                 Ok(e) => *e,
                 Err(e) => decode_failed(ParquetError::External(e), self.path()),
@@ -504,6 +544,36 @@ impl ChunkReader for Located {
         }
         self.get(start..end)
             .map_err(|e| ParquetError::External(Box::new(e)))
+    }
+}
+
+/// A file whose end is at hand.
+struct Tail<'a> {
+    file: &'a Located,
+    end: Chunk,
+}
+
+impl Length for Tail<'_> {
+    fn len(&self) -> u64 {
+        self.file.size()
+    }
+}
+
+impl ChunkReader for Tail<'_> {
+    type T = Box<dyn Read + Send>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        match start >= self.end.from {
+            true => Ok(Box::new(self.end.get_read(start)?)),
+            false => self.file.get_read(start),
+        }
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        match start >= self.end.from {
+            true => self.end.get_bytes(start, length),
+            false => self.file.get_bytes(start, length),
+        }
     }
 }
 

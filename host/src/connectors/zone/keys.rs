@@ -9,12 +9,16 @@ use crate::config::keys::Scope::{Always, Records};
 use crate::config::keys::{KeyDef, Scope, joined, keys};
 use crate::config::shape::unit::{DAY, GIB, KIB, MIB, MS, bytes, duration, int};
 use crate::config::shape::{Shape, Value};
+use crate::config::show_bytes;
 use crate::config::{
     self, Checker, Gives, OnTypeChange, ProcessedZoneConfig, RawZoneConfig, Rotate,
 };
-use crate::config::{SinkType, SourceType, TableName, Trigger, ZoneSinkConfig};
+use crate::config::{SinkType, SourceType, System, TableName, Trigger, ZoneSinkConfig};
 use crate::config::{ZoneSourceConfig, problem, store_keys};
 use crate::record::{SYSTEM, fold};
+
+/// What one open file of an object store holds at most: a part that is filled, and one on its way.
+const UPLOAD_BYTES: u64 = 16 << 20;
 
 const ZONE: Scope = Scope::Source("zone");
 /// How often a zone is looked at by default: batches of a date's rows are worth more than their delay.
@@ -173,7 +177,45 @@ fn check_source(checker: &mut Checker<'_>) {
 
 fn check_sink(checker: &mut Checker<'_>) {
     store_keys::check(checker, "sink.url");
+    uploads(checker);
     partitions(checker);
+}
+
+/// On object stores: files are committed while their uploads are young (O7), and open files hold parts in memory.
+fn uploads(checker: &mut Checker<'_>) {
+    let Some(at) = checker.location("sink.url") else {
+        return;
+    };
+    if !at.system().is_some_and(System::is_object_store) {
+        return;
+    }
+    let quarter = at.options.lifetime / 4;
+    if checker
+        .duration("sink.rotate.age")
+        .is_some_and(|age| age * 2 > quarter)
+    {
+        let message = "`sink.rotate.age`: files must be committed within an eighth of `sink.store.lifetime`, so that a store that is away for a while does not end their uploads".to_owned();
+        let hint = "lower the age, or raise sink.store.lifetime if the bucket keeps incomplete uploads longer";
+        checker.contradiction("sink.rotate.age", message, hint);
+    }
+    let (group, tasks, budget) = (
+        checker.number("sink.row.group.bytes"),
+        checker.number("tasks.max"),
+        checker.number("memory.budget"),
+    );
+    if let (Some(group), Some(tasks), Some(budget)) = (group, tasks, budget)
+        && group <= budget / tasks.max(1)
+        && group + UPLOAD_BYTES > budget / tasks.max(1)
+    {
+        let message = format!(
+            "`memory.budget` of {} does not hold, for each of {tasks} tasks, one row group of {} and the {} of an upload's parts",
+            show_bytes(budget),
+            show_bytes(group),
+            show_bytes(UPLOAD_BYTES)
+        );
+        let hint = "raise memory.budget, or lower sink.row.group.bytes or tasks.max";
+        checker.contradiction("memory.budget", message, hint);
+    }
 }
 
 /// Partitions by a field, which rows of a zone have.

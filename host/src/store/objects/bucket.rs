@@ -257,6 +257,10 @@ impl Store for Bucket {
         Ok(())
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn url(&self) -> &str {
         &self.objects.url
     }
