@@ -187,7 +187,7 @@ pub(super) fn drop_stale(draft: &Draft, dropped: &mut Vec<Dropped>, oldest: Opti
         _ => return,
     };
     for (index, receipt) in receipts.into_iter().enumerate() {
-        let stale = receipt.files.iter().find(|f| is_older(&f.file, oldest));
+        let stale = receipt.files.iter().find(|f| is_older(&f.id, oldest));
         let Some(file) = stale.filter(|_| dropped.iter().all(|d| d.index != index)) else {
             continue;
         };
@@ -197,11 +197,11 @@ pub(super) fn drop_stale(draft: &Draft, dropped: &mut Vec<Dropped>, oldest: Opti
         );
         dropped.push(Dropped {
             index,
-            chains: chains_of(receipt),
+            splits: splits_of(receipt),
             reason: Violation {
                 rule: "O7",
                 message,
-                chain: None,
+                split: None,
                 moved: true,
             },
         });

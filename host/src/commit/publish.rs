@@ -132,7 +132,7 @@ impl Log {
         };
         let now = u64::try_from(self.clock.now_micros()).unwrap_or(0) / 1000;
         let half = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX) / 2;
-        if !super::write::is_older(&file.file, Some(now.saturating_sub(half))) {
+        if !super::write::is_older(&file.id, Some(now.saturating_sub(half))) {
             return;
         }
         let alarm = format!(

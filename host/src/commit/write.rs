@@ -99,7 +99,7 @@ impl Log {
     /// Drives a draft to its end, or keeps it where the store does not answer.
     pub(super) fn drive(&mut self, mut pending: Pending) -> Result<Outcome> {
         let late = self.oldest_begin();
-        let stale = |sent: &Sent| sent.entry.add.iter().any(|f| is_older(&f.file, late));
+        let stale = |sent: &Sent| sent.entry.add.iter().any(|f| is_older(&f.id, late));
         if pending.left.is_some() || pending.sent.as_ref().is_some_and(stale) {
             return self.drive_out(pending);
         }
