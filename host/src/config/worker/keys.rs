@@ -74,7 +74,7 @@ pub static KEYS: &[WorkerKey] = keys! {
         "Variables, as a list, that `${env:…}` in configs which come by REST may use; `KAFKA_*` is all that begin so. Not set: none. Those that this file itself uses are never among them.";
     "secrets.allow.files": Shape::Text, Unset, "Access",
         "Files, and directories of files, as a list, that `${file:…}` in configs which come by REST may use. Not set: none. Those that this file itself uses are never among them.";
-    "secrets.allow.identity": Shape::Text, Unset, "Doors",
+    "secrets.allow.identity": Shape::Text, Unset, "Access",
         "URLs of stores, as a list, that configs which come by REST may reach with the credentials of this machine (environment, profile, instance, ticket cache), with all below them: `s3://lake`; `s3://` is every bucket. Not set: none, they bring their own by reference.";
     "rest.max.body": bytes(KIB, GIB), Is("1MiB"), "Limits of REST",
         "Largest body of a request, other than a plugin.";
