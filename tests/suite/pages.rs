@@ -103,7 +103,11 @@ fn every_test_that_a_page_names_is_there() {
     let (mut wrong, mut found) = (Vec::new(), 0);
     for (page, text) in pages() {
         for quoted in text.split('`').skip(1).step_by(2) {
-            let Some((module, test)) = quoted.split_once("::") else {
+            // With a third name it is a test of the library.
+            let Some((module, test)) = quoted
+                .split_once("::")
+                .filter(|(_, test)| !test.contains("::"))
+            else {
                 continue;
             };
             let file = root().join("tests/suite").join(format!("{module}.rs"));

@@ -394,7 +394,7 @@ fn w1_a_split_opens_once() {
 }
 
 #[test]
-fn v12_swaps_name_what_they_replace_and_barred_digests_stay_out() {
+fn v12_swaps_name_what_they_replace_and_blocked_digests_stay_out() {
     let mut state = state();
     let swapping = |state: &State, swap| Entry {
         swap: Some(swap),

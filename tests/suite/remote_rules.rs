@@ -10,7 +10,7 @@ use crate::store::guest;
 use crate::swap_rig::{PIPELINE, produce, text};
 
 #[test]
-fn rules_are_swapped_rolled_back_and_barred_in_a_running_pipeline() {
+fn rules_are_swapped_rolled_back_and_blocked_in_a_running_pipeline() {
     let daemon = Daemon::start("");
     daemon.running();
     let swap = format!("/pipelines/{PIPELINE}/swap");
@@ -31,11 +31,8 @@ fn rules_are_swapped_rolled_back_and_barred_in_a_running_pipeline() {
     assert_eq!(body["details"]["code"], "config_invalid");
     let columns = &body["details"]["swap"]["columns"];
     assert_eq!(columns["effect"], "breaking", "{body}");
-    let gone = columns["changes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|c| c["column"] == "n");
+    let changes = columns["changes"].as_array().unwrap();
+    let gone = changes.iter().find(|c| c["column"] == "n");
     assert_eq!(gone.unwrap()["to"], "", "{columns}");
 
     let mut wanted = json!({ "transforms": { "rules": "guest-table@1.0.0" }, "allow_breaking": true, "dry_run": true });
@@ -136,13 +133,8 @@ fn rules_are_swapped_rolled_back_and_barred_in_a_running_pipeline() {
         "{done}"
     );
     let (_, history) = daemon.get(&format!("/pipelines/{PIPELINE}/history?limit=2"));
-    assert_eq!(
-        (
-            history["periods"].as_array().unwrap().len(),
-            &history["more"]
-        ),
-        (2, &json!(true))
-    );
+    let periods = history["periods"].as_array().unwrap();
+    assert_eq!((periods.len(), &history["more"]), (2, &json!(true)));
     let told = lines(&daemon.said(&["pipeline", "history", PIPELINE, "--json"]));
     let here = daemon
         .command(&["pipeline", "history", "numbers.toml", "--json"])

@@ -136,11 +136,8 @@ fn row(entry: &Entry, page: &Page) -> Vec<String> {
 /// Offsets where there are some; else what the entry decided.
 fn what(entry: &Entry, page: &Page) -> String {
     if let Some(init) = &entry.init {
-        return format!(
-            "begun by weir {} with {}",
-            init.weir,
-            rules(&init.transforms)
-        );
+        let transforms = rules(&init.transforms);
+        return format!("begun by weir {} with {transforms}", init.weir);
     }
     if let Some(swap) = &entry.swap
         && entry.spans.is_empty()
@@ -195,17 +192,18 @@ fn what(entry: &Entry, page: &Page) -> String {
         parts.push(format!("and {more} more"));
     }
     parts.extend(Some(counted(&entry.counters)).filter(|text| !text.is_empty()));
-    if let Some(rewind) = &entry.rewind {
-        let why = match rewind.reason.as_str() {
-            "" => String::new(),
-            reason => format!(": {reason}"),
-        };
-        parts.push(format!("by {}{why}", rewind.actor));
-    }
+    parts.extend(entry.rewind.as_ref().map(asked_by));
     if let Some(swap) = &entry.swap {
         parts.push(format!("then rules {}", rules(&swap.transforms)));
     }
     parts.join(" ")
+}
+
+fn asked_by(rewind: &commit::Rewind) -> String {
+    match rewind.reason.as_str() {
+        "" => format!("by {}", rewind.actor),
+        reason => format!("by {}: {reason}", rewind.actor),
+    }
 }
 
 fn rules(rules: &[commit::Rule]) -> String {

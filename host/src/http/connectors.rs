@@ -92,7 +92,7 @@ pub(super) fn routes() -> Vec<Route> {
         route!(Put "/connectors/{name}/stop" Writer "Drain and let go of everything; offsets may be changed then",
             RequestBody::Nothing, [(204, ResponseBody::Nothing)], [404, 409], |ctx, request| target(ctx, request, Target::Stopped, 204)),
         route!(Get "/connectors/{name}/topics" Reader "Topics that records came from or went to",
-            RequestBody::Nothing, [(200, ResponseBody::Json(schemas::of::<ActiveTopics>))], [], topics),
+            RequestBody::Nothing, [(200, ResponseBody::Json(schemas::of::<ActiveTopics<'_>>))], [], topics),
         route!(Put "/connectors/{name}/topics/reset" Writer "Forget those topics",
             RequestBody::Nothing, [(202, ResponseBody::Nothing)], [], reset_topics),
         route!(Post "/connectors/{name}/tasks" Writer "Between Connect's own workers; always refused",
