@@ -31,6 +31,7 @@ mod json;
 pub mod kafka;
 mod lock;
 pub mod logging;
+mod nearest;
 pub mod operations;
 pub mod pipeline;
 pub mod plugin;

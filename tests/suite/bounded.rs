@@ -33,8 +33,8 @@ fn span(from: i64) -> Span {
 /// A valid log of a pipeline that does not run, whose newest version is `newest`, with `swaps` swaps before its end.
 fn long_log(rig: &Rig, pipeline: &str, newest: u64, swaps: u64) {
     let config = rig.supervisor.pipeline(pipeline).expect("config");
-    let name = LogName::new(pipeline, &config.sink.zone);
-    let store = store::open(&config.sink.at).expect("store");
+    let name = LogName::new(pipeline, &config.home.zone);
+    let store = store::open(&config.home.at).expect("store");
     let clock = SystemClock::shared();
     let writer = Writer::this_process(&*clock);
     let mut log = Log::open_or_init(store, name.clone(), clock, writer, Vec::new()).expect("log");
@@ -61,7 +61,7 @@ fn long_log(rig: &Rig, pipeline: &str, newest: u64, swaps: u64) {
         assert!(matches!(done, Outcome::Committed { .. }), "{done:?}");
     }
     let root = config
-        .sink
+        .home
         .at
         .url
         .strip_prefix("file:")
@@ -134,8 +134,8 @@ fn of_twenty_questions_at_once_one_reads_the_log_and_the_next_ones_read_nothing(
 
     // What another process adds is read, and nothing else again.
     let config = rig.supervisor.pipeline("p").unwrap();
-    let root = config.sink.at.url.strip_prefix("file:").unwrap();
-    let name = LogName::new("p", &config.sink.zone);
+    let root = config.home.at.url.strip_prefix("file:").unwrap();
+    let name = LogName::new("p", &config.home.zone);
     let last = std::fs::read(Path::new(root).join(name.entry(LONG))).unwrap();
     let mut next = decode(&last, "last").unwrap();
     next.version += 1;
@@ -224,8 +224,8 @@ fn pages_go_back_from_the_newest_and_end_by_bytes() {
 
     // Each of them more than a fifth of a page.
     let config = rig.supervisor.pipeline("p").unwrap();
-    let root = Path::new(config.sink.at.url.strip_prefix("file:").unwrap()).to_owned();
-    let name = LogName::new("p", &config.sink.zone);
+    let root = Path::new(config.home.at.url.strip_prefix("file:").unwrap()).to_owned();
+    let name = LogName::new("p", &config.home.zone);
     let mut parent = digest(&std::fs::read(root.join(name.entry(50))).unwrap());
     for version in 51..=60 {
         let last = std::fs::read(root.join(name.entry(3))).unwrap();

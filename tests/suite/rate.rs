@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
+use arrow_array::types::{Int64Type, TimestampMicrosecondType};
+use arrow_array::RecordBatch;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 use weir::clock::{Clock as _, ManualClock, SystemClock};
@@ -92,57 +93,61 @@ impl Rig {
         log.map_or(0, |log| log.state().splits.values().map(|c| c.to).sum())
     }
 
-    /// Value → random of every row that is listed, each of which must be there once.
-    fn listed(&self) -> BTreeMap<i64, i64> {
-        let store = store::open_url(&format!("file:{}", self.path("zone").display())).unwrap();
-        let name = LogName::new("rate", "zone");
-        let verified = verify(store.as_ref(), &name).unwrap().unwrap();
-        assert!(verified.problems.is_empty(), "{:?}", verified.problems);
-        let log = self.log().unwrap();
-        let mut rows = BTreeMap::new();
-        for path in files(&self.path("zone/rate"), ".parquet") {
-            let id = path.file_stem().unwrap().to_string_lossy().into_owned();
-            let live = &log.state().live[&id];
-            assert_eq!(live.file.role, Role::Rows);
-            for batch in read_file(&store, &name, &live.file).unwrap() {
-                let batch = batch.unwrap();
-                let column = |name| batch.column_by_name(name).unwrap();
-                let (values, randoms) = match batch.column_by_name("random") {
-                    Some(randoms) => {
-                        let values = column("value").as_primitive::<Int64Type>().values();
-                        (
-                            values.to_vec(),
-                            randoms.as_primitive::<Int64Type>().values().to_vec(),
-                        )
-                    }
-                    None => {
-                        let payloads = column("value").as_binary::<i32>();
-                        let parsed = payloads.iter().map(|payload| {
-                            let row: Value = serde_json::from_slice(payload.unwrap()).unwrap();
-                            (
-                                row["value"].as_i64().unwrap(),
-                                row["random"].as_i64().unwrap(),
-                            )
-                        });
-                        parsed.unzip()
-                    }
-                };
-                for (value, random) in values.into_iter().zip(randoms) {
-                    assert_eq!(rows.insert(value, random), None, "{value} twice");
-                }
-            }
-        }
-        rows
+    /// Number → all that a row holds, of every row that is listed, each of which must be there once.
+    fn listed(&self) -> BTreeMap<i64, String> {
+        listed(&self.path("zone"), &LogName::new("rate", "zone"))
     }
 }
 
-fn all(rows: &BTreeMap<i64, i64>, total: i64) {
+fn listed(zone: &Path, name: &LogName) -> BTreeMap<i64, String> {
+    let store = store::open_url(&format!("file:{}", zone.display())).unwrap();
+    let verified = verify(store.as_ref(), name).unwrap().unwrap();
+    assert!(verified.problems.is_empty(), "{:?}", verified.problems);
+    let log = open_log(zone, &name.pipeline, &name.zone).unwrap().unwrap();
+    let mut rows = BTreeMap::new();
+    for path in files(&zone.join("rate"), ".parquet") {
+        let id = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let live = &log.state().live[&id];
+        assert_eq!(live.file.role, Role::Rows);
+        for batch in read_file(&store, name, &live.file).unwrap() {
+            for (number, row) in rows_of(&batch.unwrap()) {
+                assert_eq!(rows.insert(number, row), None, "{number} twice");
+            }
+        }
+    }
+    rows
+}
+
+/// The message as it was, or its fields, and `_timestamp`.
+fn rows_of(batch: &RecordBatch) -> Vec<(i64, String)> {
+    let column = |name| batch.column_by_name(name);
+    let times = column("_timestamp").unwrap();
+    let time = |row| times.as_primitive::<TimestampMicrosecondType>().value(row);
+    let of = |row| match column("random") {
+        Some(randoms) => {
+            let number = column("value").unwrap().as_primitive::<Int64Type>();
+            let random = randoms.as_primitive::<Int64Type>().value(row);
+            let timestamp = column("timestamp").map(|t| t.as_string::<i32>().value(row));
+            let text = format!("{random} {timestamp:?} {}", time(row));
+            (number.value(row), text)
+        }
+        None => {
+            let payload = column("value").unwrap().as_binary::<i32>().value(row);
+            let parsed: Value = serde_json::from_slice(payload).unwrap();
+            let text = String::from_utf8(payload.to_vec()).unwrap();
+            (parsed["value"].as_i64().unwrap(), format!("{text} {}", time(row)))
+        }
+    };
+    (0..batch.num_rows()).map(of).collect()
+}
+
+fn all(rows: &BTreeMap<i64, String>, total: i64) {
     let values: Vec<i64> = rows.keys().copied().collect();
     assert_eq!(values, (0..total).collect::<Vec<i64>>());
 }
 
 /// What `total` rows of this seed hold, computed by a run that nothing disturbs.
-fn undisturbed(total: i64, partitions: i32) -> BTreeMap<i64, i64> {
+fn undisturbed(total: i64, partitions: i32) -> BTreeMap<i64, String> {
     let source = format!(
         "{SEED}source.partitions = {partitions}\nsource.rows.total = {total}\nsource.rows.per.second = 1000000\n"
     );
@@ -209,6 +214,75 @@ fn what_is_taken_back_comes_again_as_it_was() {
     assert_eq!(rig.settled(), 0);
     rig.done(&["run", "rate.toml", "--available-now"]);
     assert_eq!(rig.listed(), before);
+}
+
+#[test]
+fn keys_that_make_other_rows_are_refused_with_a_remedy_of_this_source() {
+    let rig = Rig::new("source.rows.total = 10\n", "");
+    rig.done(&["run", "rate.toml", "--available-now"]);
+    for other in [
+        "source.seed = 1\n",
+        "source.partitions = 2\n",
+        "source.format = \"text\"\n",
+        "source.timestamp.step = \"1s\"\n",
+    ] {
+        rig.declare(&format!("source.rows.total = 10\n{other}"), "");
+        let output = rig.output(&["run", "rate.toml", "--available-now"]);
+        assert_eq!(output.status.code(), Some(1), "{other}{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        for part in ["source_lost", "has other rows", "put source.seed,", "another name"] {
+            assert!(said.contains(part), "{other}{part}: {said}");
+        }
+        assert!(!said.contains("source.on.topic"), "a key of kafka: {said}");
+    }
+    // The pace and the end decide nothing about a row.
+    let more = "source.rows.total = 20\nsource.rows.per.second = 1000\nsource.ramp.up = \"10ms\"\n";
+    rig.declare(more, "");
+    rig.done(&["run", "rate.toml", "--available-now"]);
+    all(&rig.listed(), 20);
+}
+
+/// "Try it" of docs/add-a-source.md, as it stands there; plugins and their cache are those of the tests.
+#[test]
+fn what_the_page_says_to_try_works() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/add-a-source.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, section) = page.split_once("## Try it").unwrap();
+    let (_, config) = section.split_once("```toml\n").unwrap();
+    let (config, after) = config.split_once("```").unwrap();
+    for said in [
+        "weir run try.toml`",
+        "weir pipeline rewind try.toml --all=start`",
+        "`rows.total = 3000` in `[source]`",
+        "weir run try.toml --available-now`",
+    ] {
+        assert!(after.contains(said), "the page says something else: {said}");
+    }
+    let rig = Rig::new("", "");
+    let plugins = plugins_dir();
+    let ours = format!(
+        "plugin.path = \"{0}\"\nplugin.store = \"store\"\nplugin.cache = \"{0}/../plugins-test/cache\"\n",
+        plugins.display()
+    );
+    fs::write(rig.path("try.toml"), format!("{ours}{config}")).unwrap();
+    let zone = rig.path("data/try");
+    let listed = || listed(&zone, &LogName::new("try", "try"));
+    let mut child = rig.weir(&["run", "try.toml", "--progress", "none"]).spawn().unwrap();
+    until("a file", || (!files(&zone.join("rate"), ".parquet").is_empty()).then_some(()));
+    let pid = child.id().to_string();
+    Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    assert!(child.wait().unwrap().success());
+    let before = listed();
+    rig.done(&["pipeline", "rewind", "try.toml", "--all=start"]);
+    assert!(listed().is_empty());
+    let ends = config.replace("[source]\n", "[source]\nrows.total = 3000\n");
+    fs::write(rig.path("try.toml"), format!("{ours}{ends}")).unwrap();
+    rig.done(&["run", "try.toml", "--available-now"]);
+    let again = listed();
+    all(&again, 3000);
+    for (number, row) in before.range(..3000) {
+        assert_eq!(again[number], *row, "the same row again");
+    }
 }
 
 #[test]

@@ -86,12 +86,12 @@ fn probes_answer_while_every_handler_hangs() {
         rig.stopped(&name);
         let config = rig.supervisor.pipeline(&name).expect("config");
         let root = config
-            .sink
+            .home
             .at
             .url
             .strip_prefix("file:")
             .expect("a directory");
-        let log = weir::commit::LogName::new(&name, &config.sink.zone);
+        let log = weir::commit::LogName::new(&name, &config.home.zone);
         let path = std::path::Path::new(root).join(log.entry(0));
         std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
         let made = std::process::Command::new("mkfifo").arg(&path).status();

@@ -68,6 +68,11 @@ pub fn fate(split: &SplitId, offset: i64) -> Fate {
 pub struct Ids(AtomicU64);
 
 impl Ids {
+    /// Born later than all below: they sort behind them, whichever is taken first.
+    pub fn starting_at(n: u64) -> Ids {
+        Ids(AtomicU64::new(n))
+    }
+
     pub fn next(&self) -> String {
         let n = self.0.fetch_add(1, Ordering::SeqCst);
         ulid::Ulid::from_parts(1_700_000_000_000 + n, u128::from(n)).to_string()

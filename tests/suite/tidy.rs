@@ -41,30 +41,13 @@ const TABLES: &[(&str, &str)] = &[
     ("worker.rs", "routes"),
 ];
 
-/// Longer for now, and no longer than that. The list only shrinks: who makes a function short takes it out.
-const FOR_NOW: &[(&str, &str, usize)] = &[
-    ("apply.rs", "replace_field", 76),
-    ("change.rs", "replace", 87),
-    ("check.rs", "new", 85),
-    ("config.rs", "read", 78),
-    ("digest.rs", "add_values", 92),
-    ("draft.rs", "build", 119),
-    ("lib.rs", "init", 75),
-    ("lib.rs", "plan", 75),
-    ("linker.rs", "io", 78),
-    ("output.rs", "check", 93),
-    ("plan.rs", "read_columns", 120),
-    ("rows.rs", "piece", 81),
-    ("in_force.rs", "at_start", 71),
-    ("rules.rs", "check_reader", 76),
-    ("stream.rs", "run", 125),
-    ("strict.rs", "attributes", 75),
-    ("tags.rs", "known_attributes", 100),
-    ("transforms.rs", "json", 71),
-    ("walk.rs", "content", 120),
-    ("write.rs", "columns", 80),
-    ("zone.rs", "alter", 88),
-];
+/// Longer than a function should be, and why; at most so long. Whoever makes one short takes it out.
+const LONGER: &[(&str, &str, usize, &str)] = &[(
+    "walk.rs",
+    "content",
+    120,
+    "the loop over the index of an XML message: its six places stay in registers, and a call between them costs a tenth",
+)];
 
 /// What wit-bindgen makes of the contract.
 const GENERATED: &str = "bindings.rs";
@@ -159,6 +142,7 @@ const ROOMS: &[&str] = &[
     "fs",
     "backoff",
     "finding",
+    "nearest",
     // what rows and configs are
     "record",
     "source",
@@ -462,11 +446,11 @@ fn functions_are_short() {
             if lines <= most || TABLES.contains(&(&*short, &*name)) {
                 continue;
             }
-            let for_now = FOR_NOW
+            let longer = LONGER
                 .iter()
-                .find(|(f, n, _)| (*f, *n) == (&*short, &*name));
-            excused.extend(for_now);
-            let most = for_now.map_or(most, |(_, _, most)| *most);
+                .find(|(f, n, ..)| (*f, *n) == (&*short, &*name));
+            excused.extend(longer);
+            let most = longer.map_or(most, |(_, _, most, _)| *most);
             if lines > most {
                 wrong.push(format!(
                     "{file}:{line} {name} has {lines} lines, {most} at most"
@@ -474,10 +458,10 @@ fn functions_are_short() {
             }
         }
     }
-    for known in FOR_NOW {
+    for known in LONGER {
         if !excused.contains(&known) {
             wrong.push(format!(
-                "{} {} is short now, or gone: take it out of FOR_NOW",
+                "{} {} is short now, or gone: take it out of LONGER",
                 known.0, known.1
             ));
         }

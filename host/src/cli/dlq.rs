@@ -6,7 +6,7 @@ use super::place::{self, Found, Where};
 use super::remote::{Remote, local_only, read};
 use super::{Exit, say, say_json, table};
 use crate::commit::LogName;
-use crate::config::nearest::nearest;
+use crate::nearest::nearest;
 use crate::error::{Error, Kind, Result};
 use crate::http::DeadLetters;
 use crate::http::client::{Client, query, segment};

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Exit, say, say_lines, table};
-use crate::config::nearest::nearest;
+use crate::nearest::nearest;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::on_stdout;
 

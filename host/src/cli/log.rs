@@ -165,20 +165,12 @@ fn what(entry: &Entry, page: &Page) -> String {
         };
         format!("{}@{}-{}{lost}", name(&span.split), span.from, span.to)
     }));
-    if let Some(plan) = &entry.plan {
-        let records: i64 = plan.ranges.values().map(|r| r.to - r.from).sum();
-        parts.push(format!(
-            "{} of {} up to version {}, {}",
-            plural(plan.ranges.len() as u64, "partition"),
-            plan.log,
-            plan.version,
-            plural(records.unsigned_abs(), "offset")
-        ));
-    }
+    parts.extend(entry.plan.as_ref().map(planned));
     if let Some(input) = &entry.input {
         parts.push(format!("plan {}", input.plan));
     }
     for (n, noun, done) in [
+        (entry.deliver.len(), "delivery", "made"),
         (entry.remove.len(), "file", "removed"),
         (entry.gc.len(), "orphan", "collected"),
     ] {
@@ -204,6 +196,17 @@ fn asked_by(rewind: &commit::Rewind) -> String {
         "" => format!("by {}", rewind.actor),
         reason => format!("by {}: {reason}", rewind.actor),
     }
+}
+
+fn planned(plan: &commit::Plan) -> String {
+    let offsets: i64 = plan.ranges.values().map(|r| r.to - r.from).sum();
+    format!(
+        "{} of {} up to version {}, {}",
+        plural(plan.ranges.len() as u64, "partition"),
+        plan.log,
+        plan.version,
+        plural(offsets.unsigned_abs(), "offset")
+    )
 }
 
 fn rules(rules: &[commit::Rule]) -> String {

@@ -54,8 +54,8 @@ impl Where {
             return found(&Location::of(&at), |log| self.wanted(log));
         }
         let config = config_of(&self.at, &self.conf, &Overlay::default())?;
-        let (pipeline, zone) = (&config.name, &config.sink.zone);
-        found(&config.sink.at, |log| {
+        let (pipeline, zone) = (&config.name, &config.home.zone);
+        found(&config.home.at, |log| {
             log.pipeline == *pipeline && log.zone == *zone
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::entry::{Entry, FORMAT, Kind as EntryKind, Rules, Writer};
+use super::entry::{AddedFile, Delivery, Entry, FORMAT, Kind as EntryKind, Open, Rules, Span, Swap, Writer};
 use super::state::{State, Violation};
 use super::write::is_older;
 use super::{Draft, Dropped, PreparedCommit};
@@ -68,67 +68,11 @@ pub(super) fn build(
     let mut entry = Built::empty(EntryKind::Gc);
     entry.base = state.version;
     match draft {
-        Draft::Open(opens) => {
-            entry.kind = EntryKind::Open;
-            for (index, open) in opens.iter().enumerate() {
-                if holds(
-                    dropped,
-                    index,
-                    || vec![open.split.clone()],
-                    || state.check_open(open),
-                )? {
-                    entry.open.push(open.clone());
-                }
-            }
-            Ok(some_if(!entry.open.is_empty(), entry))
-        }
-        Draft::Gap(spans) => {
-            entry.kind = EntryKind::Gap;
-            for (index, span) in spans.iter().enumerate() {
-                let check = || state.check_spans(EntryKind::Gap, std::slice::from_ref(span));
-                if holds(dropped, index, || vec![span.split.clone()], check)? {
-                    entry.spans.push(span.clone());
-                }
-            }
-            Ok(some_if(!entry.spans.is_empty(), entry))
-        }
-        Draft::Gc(files) => {
-            for (index, file) in files.iter().enumerate() {
-                if holds(dropped, index, Vec::new, || state.check_gc(file))? {
-                    entry.gc.push(file.clone());
-                }
-            }
-            Ok(some_if(!entry.gc.is_empty(), entry))
-        }
+        Draft::Open(opens) => open(state, entry, opens, dropped),
+        Draft::Gap(spans) => gap(state, entry, spans, dropped),
+        Draft::Gc(ids) => gc(state, entry, ids, dropped),
         Draft::Data { receipts, swap } => {
-            for (index, receipt) in receipts.iter().enumerate() {
-                let check = || {
-                    check_base(state, receipt)?;
-                    state.check_receipt(receipt)
-                };
-                if holds(dropped, index, || splits_of(receipt), check)? {
-                    take(&mut entry, receipt);
-                    entry.base = entry.base.min(receipt.base);
-                }
-            }
-            if let Some(swap) = swap
-                && holds(dropped, receipts.len(), Vec::new, || state.check_swap(swap))?
-            {
-                entry.swap = Some(swap.clone());
-            }
-            if entry.spans.is_empty() {
-                entry.kind = EntryKind::Swap;
-                return Ok(some_if(entry.swap.is_some(), entry));
-            }
-            entry.kind = EntryKind::Data;
-            entry.rules = Some(state.rules.clone());
-            entry.gc = orphans
-                .iter()
-                .filter(|file| state.check_gc(file).is_ok())
-                .filter(|file| !entry.add.iter().any(|added| added.id == **file))
-                .cloned()
-                .collect();
-            Ok(Some(Built { entry }))
+            data(state, entry, (receipts, swap.as_ref()), dropped, orphans)
         }
         Draft::Swap(swap) => {
             entry.kind = EntryKind::Swap;
@@ -208,6 +152,91 @@ pub(super) fn drop_stale(draft: &Draft, dropped: &mut Vec<Dropped>, oldest: Opti
     }
 }
 
+fn open(
+    state: &State,
+    mut entry: Entry,
+    opens: &[Open],
+    dropped: &mut Vec<Dropped>,
+) -> Result<Option<Built>> {
+    entry.kind = EntryKind::Open;
+    for (index, open) in opens.iter().enumerate() {
+        let splits = || vec![open.split.clone()];
+        if holds(dropped, index, splits, || state.check_open(open))? {
+            entry.open.push(open.clone());
+        }
+    }
+    Ok(some_if(!entry.open.is_empty(), entry))
+}
+
+fn gap(
+    state: &State,
+    mut entry: Entry,
+    spans: &[Span],
+    dropped: &mut Vec<Dropped>,
+) -> Result<Option<Built>> {
+    entry.kind = EntryKind::Gap;
+    for (index, span) in spans.iter().enumerate() {
+        let check = || state.check_spans(EntryKind::Gap, std::slice::from_ref(span));
+        if holds(dropped, index, || vec![span.split.clone()], check)? {
+            entry.spans.push(span.clone());
+        }
+    }
+    Ok(some_if(!entry.spans.is_empty(), entry))
+}
+
+fn gc(
+    state: &State,
+    mut entry: Entry,
+    ids: &[String],
+    dropped: &mut Vec<Dropped>,
+) -> Result<Option<Built>> {
+    for (index, id) in ids.iter().enumerate() {
+        if holds(dropped, index, Vec::new, || state.check_gc(id))? {
+            entry.gc.push(id.clone());
+        }
+    }
+    Ok(some_if(!entry.gc.is_empty(), entry))
+}
+
+/// Receipts, and a swap after them. Without a receipt that holds it is an entry of the swap alone.
+fn data(
+    state: &State,
+    mut entry: Entry,
+    (receipts, swap): (&[PreparedCommit], Option<&Swap>),
+    dropped: &mut Vec<Dropped>,
+    orphans: &BTreeSet<String>,
+) -> Result<Option<Built>> {
+    for (index, receipt) in receipts.iter().enumerate() {
+        let check = || {
+            check_base(state, receipt)?;
+            state.check_receipt(receipt)
+        };
+        if holds(dropped, index, || splits_of(receipt), check)? {
+            take(&mut entry, receipt);
+            entry.base = entry.base.min(receipt.base);
+        }
+    }
+    if let Some(swap) = swap
+        && holds(dropped, receipts.len(), Vec::new, || state.check_swap(swap))?
+    {
+        entry.swap = Some(swap.clone());
+    }
+    if entry.spans.is_empty() {
+        entry.kind = EntryKind::Swap;
+        return Ok(some_if(entry.swap.is_some(), entry));
+    }
+    entry.kind = EntryKind::Data;
+    entry.rules = Some(state.rules.clone());
+    entry.gc = orphans
+        .iter()
+        .filter(|id| state.check_gc(id).is_ok())
+        .filter(|id| !entry.add.iter().any(|added| added.id == **id))
+        .filter(|id| !entry.deliver.iter().any(|delivery| delivery.id == **id))
+        .cloned()
+        .collect();
+    Ok(Some(Built { entry }))
+}
+
 /// Drops every part that is not dropped yet.
 pub(super) fn drop_rest(draft: &Draft, dropped: &mut Vec<Dropped>, reason: &Violation) {
     let parts = match draft {
@@ -245,8 +274,8 @@ pub(super) fn drop_rest(draft: &Draft, dropped: &mut Vec<Dropped>, reason: &Viol
     }
 }
 
-/// Files that one part of a draft would have added.
-pub(super) fn files_of(draft: &Draft, index: usize) -> Vec<String> {
+/// What has to be collected where one part of a draft is dropped: its files, and deliveries that wait for a token.
+pub(super) fn outputs_of(draft: &Draft, index: usize) -> Vec<String> {
     if let Draft::Rewind { rests, .. } = draft {
         return rests.iter().map(|f| f.id.clone()).collect();
     }
@@ -255,7 +284,14 @@ pub(super) fn files_of(draft: &Draft, index: usize) -> Vec<String> {
         Draft::Batch { receipt, .. } => Some(receipt),
         _ => None,
     };
-    receipt.map_or_else(Vec::new, |r| r.files.iter().map(|f| f.id.clone()).collect())
+    receipt.map_or_else(Vec::new, |r| collected(&r.files, &r.deliveries))
+}
+
+/// Ids of files, and of deliveries that a receiver holds back.
+pub(super) fn collected(files: &[AddedFile], deliveries: &[Delivery]) -> Vec<String> {
+    let files = files.iter().map(|file| file.id.clone());
+    let waiting = deliveries.iter().filter(|delivery| delivery.token.is_some());
+    files.chain(waiting.map(|d| d.id.clone())).collect()
 }
 
 fn some_if(any: bool, entry: Entry) -> Option<Built> {

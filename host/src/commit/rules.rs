@@ -295,6 +295,9 @@ impl State {
                 format!("collected file {file} is or was part of the zone"),
             ));
         }
+        if self.delivered.contains_key(file) {
+            return Err(moved("V6", format!("collected {file} was delivered")));
+        }
         Ok(())
     }
 
@@ -335,9 +338,14 @@ impl State {
                 .of(split));
             }
         }
-        let Some(before) = self.readers.get(&reader.name) else {
-            return Ok(());
-        };
+        match self.readers.get(&reader.name) {
+            Some(before) => self.check_reader_moves(before, reader),
+            None => Ok(()),
+        }
+    }
+
+    /// It goes on, or is set back by its owner.
+    fn check_reader_moves(&self, before: &Reader, reader: &Reader) -> Check {
         if reader.generation == before.generation + 1 && reader.version >= before.version {
             return self.check_set_back(before, reader);
         }

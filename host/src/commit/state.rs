@@ -50,7 +50,7 @@ fn in_words(rule: &str) -> &'static str {
         "V3" => "rows are made by the rules that are in force",
         "V4" => "what an entry adds or delivers has a new id",
         "V5" => "only live files are removed",
-        "V6" => "only files that were never part of the zone are collected",
+        "V6" => "what is collected was never part of the zone, nor delivered",
         "V7" => "records and rows add up, and agree with the files and deliveries",
         "V8" => "a rewind takes back exactly what lies above its borders",
         "V10" => "a batch does what the open plan says, on the newest rows",

@@ -122,7 +122,7 @@ impl Log {
             Ok(Outcome::Committed { dropped, .. } | Outcome::Lost { dropped }) => {
                 for part in dropped {
                     if part.reason.rule != "W6" {
-                        let files = draft::files_of(&pending.draft, part.index);
+                        let files = draft::outputs_of(&pending.draft, part.index);
                         let state = &self.state;
                         self.orphans
                             .extend(files.into_iter().filter(|f| !state.collected.contains(f)));
@@ -192,8 +192,8 @@ impl Log {
         let gc = match &pending.left {
             Some(gc) => gc.clone(),
             None => {
-                let files = sent.entry.add.iter().map(|f| f.id.clone()).collect();
-                let gc = self.next_entry(Built::gc(files, sent.entry.base))?;
+                let outputs = draft::collected(&sent.entry.add, &sent.entry.deliver);
+                let gc = self.next_entry(Built::gc(outputs, sent.entry.base))?;
                 pending.left = Some(gc.clone());
                 gc
             }

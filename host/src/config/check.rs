@@ -8,7 +8,7 @@ use super::checked::*;
 use super::connector::{Catalog, SourceType};
 use super::keys::{Default, FAMILIAR, KAFKA_PREFIX, KeyDef, Scope, TRANSFORM_PREFIX};
 use super::location::{self, Location};
-use super::nearest::nearest;
+use crate::nearest::nearest;
 use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
 use super::shape::{Shape, Value};
@@ -409,6 +409,7 @@ impl Checker<'_> {
             Some(store) => PathBuf::from(store),
             None => plugin_path.join("store"),
         };
+        let (home, sink) = (self.catalog.sink(&self.text("sink.type")?)?.build)(self)?;
         Some(PipelineConfig {
             name: self.text("name")?,
             origin: None,
@@ -420,7 +421,8 @@ impl Checker<'_> {
             trigger: self.trigger()?,
             source: (self.source?.build)(self)?,
             transforms,
-            sink: (self.catalog.sink(&self.text("sink.type")?)?.build)(self)?,
+            home,
+            sink,
             errors: ErrorsConfig {
                 tolerance: match self.text("errors.tolerance")?.as_str() {
                     "all" => Tolerance::All,

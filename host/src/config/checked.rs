@@ -3,13 +3,13 @@
 //! Made only by the checker (`check.rs`). Strings that reach other people's systems (broker addresses, Kafka properties, plugin
 //! keys) stay [`Text`]: they resolve at use. `Debug` of a [`PipelineConfig`] is its canonical map, references unresolved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connector::SourceConfig;
+use super::connector::{SinkConfig, SourceConfig};
 use super::location::Location;
 use super::problem::{Place, Problem};
 use super::raw::Raw;
@@ -33,7 +33,9 @@ pub struct PipelineConfig {
     pub source: Source,
     /// In the order in which they run. May be empty.
     pub transforms: Vec<TransformConfig>,
-    pub sink: ZoneSinkConfig,
+    /// Of the log and the dead letters, wherever the rows go.
+    pub home: Home,
+    pub sink: Arc<dyn SinkConfig>,
     pub errors: ErrorsConfig,
     pub limits: Limits,
     /// `retry.*`: waits before a broker or a store that is away is tried again.
@@ -129,19 +131,17 @@ pub enum Pin {
     Digest(String),
 }
 
+/// The zone in which a pipeline keeps its commit log and its dead letters. A sink whose rows are files writes them there too.
 #[derive(Clone, Debug)]
-pub struct ZoneSinkConfig {
-    /// `sink.type`.
-    pub of: &'static str,
+pub struct Home {
+    /// The key that names it, for messages.
+    pub key: &'static str,
     /// Root of the store.
     pub at: Location,
     /// Names the log: `_system/<pipeline>/<zone>/`.
     pub zone: String,
-    pub table: TableName,
     pub compression: Compression,
     pub row_group_bytes: usize,
-    /// Of rows of records. Those of a zone are laid out as [`ZoneSourceConfig::layout`] says.
-    pub raw: RawZoneConfig,
 }
 
 /// `sink.table`.
@@ -168,14 +168,6 @@ pub enum Compression {
     Snappy,
     /// 1..=22
     Zstd(i32),
-}
-
-/// Rows of records, laid out by the hour of ingestion.
-#[derive(Clone, Debug)]
-pub struct RawZoneConfig {
-    pub rotate: Rotate,
-    /// Keep the original bytes of each record in column `_value`.
-    pub keep_value: bool,
 }
 
 /// A file closes, and commits, when the first of these is reached.
@@ -309,12 +301,24 @@ impl PipelineConfig {
         }
     }
 
+    /// Where the rows go; for log lines.
     pub fn sink_description(&self) -> String {
-        let table = match &self.sink.table {
-            TableName::PerTopic => "${topic}",
-            TableName::Fixed(name) => name,
-        };
-        format!("zone[{}/{table}]", self.sink.at.url)
+        self.sink.describe()
+    }
+
+    /// What the sink names tables after: the topics of records, the table of a zone that is read.
+    pub fn topics(&self) -> Vec<&str> {
+        match &self.source {
+            Source::Records(records) => records.topics().iter().map(String::as_str).collect(),
+            Source::Zone(zone) => vec![&zone.table],
+        }
+    }
+
+    /// Every table of its home that it writes, that of dead letters included.
+    pub fn tables(&self) -> BTreeSet<String> {
+        let mut tables = self.sink.tables(&self.topics());
+        tables.insert(self.errors.dlq_table.clone());
+        tables
     }
 }
 

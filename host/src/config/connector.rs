@@ -2,11 +2,12 @@
 //! folders, above this one: whoever reads a config passes the catalog in.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use super::check::Checker;
-use super::checked::{Source, TableName, Trigger, ZoneSinkConfig};
+use super::checked::{Home, Source, TableName, Trigger};
 use super::keys::{COMMON, KeyDef};
 use super::raw::{Entry, Raw};
 use super::text::Text;
@@ -90,13 +91,46 @@ pub struct Prefixed {
     pub check: fn(&mut Checker<'_>, &str, &str, &Entry),
 }
 
+/// The checked keys of one `sink.type`.
+pub trait SinkConfig: fmt::Debug + Send + Sync {
+    /// `sink.type`.
+    fn kind(&self) -> &'static str;
+
+    /// For log lines, without secrets: `zone[file:data/raw/orders]`.
+    fn describe(&self) -> String;
+
+    /// Tables of the pipeline's [`Home`] that it writes, of these topics; nobody else may. None where rows go elsewhere.
+    fn tables(&self, _topics: &[&str]) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    /// Bytes that a task may write into its home before it commits them, about.
+    fn bytes_at_once(&self) -> u64 {
+        0
+    }
+
+    /// Whether it writes the bytes of each record beside its rows: then no column may have their names.
+    fn keeps_bytes(&self) -> bool {
+        false
+    }
+
+    /// Values that name files of this machine, with their keys: the daemon looks whether the config may use them.
+    fn files(&self) -> Vec<(String, &Text)> {
+        Vec::new()
+    }
+
+    /// For whoever knows which one it is.
+    fn as_any(&self) -> &dyn Any;
+}
+
 /// One `sink.type`.
 #[derive(Debug)]
 pub struct SinkType {
     pub name: &'static str,
     pub keys: &'static [KeyDef],
     pub check: fn(&mut Checker<'_>),
-    pub build: fn(&Checker<'_>) -> Option<ZoneSinkConfig>,
+    /// Of keys without a problem. `None` only where a problem was told.
+    pub build: fn(&Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)>,
 }
 
 /// All connectors, and the keys that choose among them.

@@ -177,11 +177,11 @@ fn same_name(earlier: &PipelineConfig, later: &PipelineConfig) -> Option<Problem
 }
 
 fn same_table(earlier: &PipelineConfig, later: &PipelineConfig) -> Option<Problem> {
-    if earlier.name == later.name || !earlier.sink.at.is_same(&later.sink.at) {
+    if earlier.name == later.name || !earlier.home.at.is_same(&later.home.at) {
         return None;
     }
-    let (first, second) = (owned(earlier), owned(later));
-    let table = second.iter().find(|table| first.contains(table))?;
+    let (first, second) = (earlier.tables(), later.tables());
+    let table = second.iter().find(|table| first.contains(*table))?;
     let key = match *table == later.errors.dlq_table {
         true => "errors.dlq.table",
         false => "sink.table",
@@ -193,24 +193,13 @@ fn same_table(earlier: &PipelineConfig, later: &PipelineConfig) -> Option<Proble
     };
     let message = format!(
         "`{key}`: the table `{shown}` in {} belongs to the pipeline `{}` of {}",
-        later.sink.at.url, earlier.name, earlier.raw.file
+        later.home.at.url, earlier.name, earlier.raw.file
     );
     Some(
         later
             .problem(key, problem::SAME_TABLE, message)
             .hint("a table has one owner; give this pipeline another table or another sink.url"),
     )
-}
-
-/// Every table that the pipeline writes.
-fn owned(pipeline: &PipelineConfig) -> Vec<String> {
-    let mut tables = match (&pipeline.sink.table, &pipeline.source) {
-        (TableName::Fixed(name), _) => vec![name.clone()],
-        (TableName::PerTopic, Source::Records(records)) => records.topics().to_vec(),
-        (TableName::PerTopic, Source::Zone(zone)) => vec![zone.table.clone()],
-    };
-    tables.push(pipeline.errors.dlq_table.clone());
-    tables
 }
 
 /// `reader` names `writer` as its source, but reads elsewhere.
@@ -225,19 +214,20 @@ fn not_its_zone(reader: &PipelineConfig, writer: &PipelineConfig) -> Option<Prob
         let message = format!("`{key}`: the pipeline `{}` of this run {what}", writer.name);
         Some(reader.problem(key, problem::CONTRADICTION, message))
     };
-    if !source.at.is_same(&writer.sink.at) {
-        return problem("source.url", format!("writes to {}", writer.sink.at.url))
-            .map(|p| p.hint(format!("write \"{}\"", writer.sink.at.url)));
+    if !source.at.is_same(&writer.home.at) {
+        return problem("source.url", format!("writes to {}", writer.home.at.url))
+            .map(|p| p.hint(format!("write \"{}\"", writer.home.at.url)));
     }
-    if source.zone != writer.sink.zone {
+    if source.zone != writer.home.zone {
         return problem(
             "source.zone",
-            format!("names its zone `{}`", writer.sink.zone),
+            format!("names its zone `{}`", writer.home.zone),
         );
     }
-    let tables = owned(writer);
+    let tables = writer.tables();
     if !tables.contains(&source.table) {
-        let all = tables.join("`, `");
+        let all: Vec<String> = tables.into_iter().collect();
+        let all = all.join("`, `");
         return problem("source.table", format!("writes only the tables `{all}`"));
     }
     None

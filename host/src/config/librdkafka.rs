@@ -225,7 +225,7 @@ pub fn property(name: &str) -> Property {
         return Property::Never("callbacks are the client's own plumbing");
     }
     let java = JAVA.iter().find(|(theirs, _)| *theirs == name);
-    let near = super::nearest::nearest(name, ALLOWED.iter().map(|allowed| allowed.name));
+    let near = crate::nearest::nearest(name, ALLOWED.iter().map(|allowed| allowed.name));
     let near = near.map(|near| format!("did you mean `source.kafka.{near}`?"));
     Property::Unknown {
         hint: java.map(|(_, why)| (*why).to_owned()).or(near),

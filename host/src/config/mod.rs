@@ -12,7 +12,6 @@ mod json;
 pub mod keys;
 pub mod librdkafka;
 pub mod location;
-pub mod nearest;
 pub mod problem;
 mod properties;
 pub mod raw;
@@ -31,7 +30,7 @@ pub mod worker;
 
 pub use check::Checker;
 pub use checked::*;
-pub use connector::{Catalog, Gives, Prefixed, SinkType, SourceConfig, SourceType};
+pub use connector::{Catalog, Gives, Prefixed, SinkConfig, SinkType, SourceConfig, SourceType};
 pub use location::{Location, Options, Publish, Sse, System};
 pub use problem::{Place, Problem, Severity};
 pub use raw::Raw;

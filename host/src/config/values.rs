@@ -106,7 +106,7 @@ pub(super) fn choice(text: &str, choices: &[&str]) -> Parsed<String> {
     }
     let all: Vec<String> = choices.iter().map(|c| format!("`{c}`")).collect();
     let refusal = refuse(problem::NOT_A_CHOICE, all.join(" or "));
-    match super::nearest::nearest(&text.to_lowercase(), choices.iter().copied()) {
+    match crate::nearest::nearest(&text.to_lowercase(), choices.iter().copied()) {
         Some(near) => Err(refusal.hint(format!("did you mean `{near}`?"))),
         None => Err(refusal),
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::checked::{LogConfig, LogFormat};
-use super::nearest::nearest;
+use crate::nearest::nearest;
 use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
 use super::shape::Value;

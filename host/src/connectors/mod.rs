@@ -72,7 +72,7 @@ const DECLARED: [&SinkType; SINKS.len()] = {
 pub fn sink(config: &PipelineConfig, context: SinkContext) -> Result<Box<dyn SinkConnector>> {
     let found = SINKS
         .iter()
-        .find(|(declared, _)| declared.name == config.sink.of);
+        .find(|(declared, _)| declared.name == config.sink.kind());
     match found {
         Some((_, connect)) => connect(config, context),
         None => Err(Error::new(

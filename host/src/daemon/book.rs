@@ -340,7 +340,7 @@ impl Supervisor {
         let config = self.pipeline(name)?;
         let running = self.find(name)?.live.log();
         self.views
-            .known(&config.name, &config.sink, running, (asker, &self.clock))
+            .known(&config.name, &config.home, running, (asker, &self.clock))
     }
 
     /// Entries of commit logs that were read to answer such questions, since the daemon began.

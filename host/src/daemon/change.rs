@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::book::{Entry, FILES, Registry, Supervisor, info, status};
+use super::book::{Entry, FILES, Record, Registry, Supervisor, info, status};
 use super::journal::{Change, Recorded, What};
 use super::readers::failed;
 use super::{Actor, Asker, Info, Job, Origin, Readers, Refused, Standing, Status, Target};
@@ -17,6 +17,7 @@ use crate::connect::Offset;
 use crate::error::Result;
 use crate::filestream::{self, FileJob};
 use crate::lock::lock;
+use crate::operations::swap::SwapPlan;
 use crate::pipeline::{Changed, Edit};
 
 /// For a deleted pipeline to drain before one of its name is created; later the request is worth trying again.
@@ -271,7 +272,7 @@ impl Supervisor {
             (Ok(now), Target::Running) => differs(now, &job),
             _ => Differs::More,
         };
-        let mut swap = match differs {
+        let swap = match differs {
             Differs::More => self.readers_take(name, &job, readers, by)?,
             Differs::InRules | Differs::Nowhere => None,
         };
@@ -284,11 +285,24 @@ impl Supervisor {
                 entry.is_now(&config, &job);
             }
         }
-        let edited = match (differs, jobs::pipeline_of(&job)) {
+        self.put_in_force(entry, (before, &config, &job), (differs, swap), readers, by)
+    }
+
+    /// The config is recorded: a running pipeline goes over to it, or begins anew with it.
+    fn put_in_force(
+        &self,
+        entry: &Entry,
+        (before, config, job): (Record, &BTreeMap<String, String>, &Arc<Job>),
+        (differs, mut swap): (Differs, Option<SwapPlan>),
+        readers: Readers,
+        by: &Actor,
+    ) -> Result<Info, Refused> {
+        let name = &entry.name;
+        let edited = match (differs, jobs::pipeline_of(job)) {
             (Differs::InRules, Some(config)) => {
                 let breaks = readers == Readers::Broken;
                 let edit = Edit::over_http(config, &by.0, breaks);
-                entry.unit.edit(edit, &job)
+                entry.unit.edit(edit, job)
             }
             (Differs::Nowhere, _) => Some(Changed::Same),
             _ => None,
@@ -299,7 +313,7 @@ impl Supervisor {
         }
         // Nothing ran that could have said so.
         if edited.is_none() && matches!(differs, Differs::InRules) {
-            swap = match self.readers_take(name, &job, readers, by) {
+            swap = match self.readers_take(name, job, readers, by) {
                 Ok(swap) => swap,
                 Err(Refused::Invalid(problems)) => {
                     let why = config::refused(&problems).to_string();
@@ -309,7 +323,7 @@ impl Supervisor {
                 Err(refused) => return Err(refused),
             };
         }
-        let record = entry.is_now(&config, &job);
+        let record = entry.is_now(config, job);
         if edited.is_none() {
             let swapped = swap.map(|planned| planned.execute(SWAPPED_WITHIN));
             entry.unit.want(Entry::wanted(&record));

@@ -204,10 +204,14 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
     let mut ask = |key: &str, answer: Result<(), Denied>| {
         problems.extend(answer.err().map(|d| refusal(config.place(key), key, d)));
     };
-    if let Some(directory) = store::directory_of(&config.sink.at.url) {
-        ask("sink.url", reach.target(&directory).map(drop));
+    if let Some(directory) = store::directory_of(&config.home.at.url) {
+        ask(config.home.key, reach.target(&directory).map(drop));
     }
-    of_store("sink.url", &config.sink.at, reach, &mut ask);
+    of_store(config.home.key, &config.home.at, reach, &mut ask);
+    for (key, text) in config.sink.files() {
+        let path = Path::new(text.typed().trim());
+        ask(&key, text.reach().path(path).map(drop));
+    }
     match &config.source {
         Source::Zone(zone) => {
             if let Some(directory) = store::directory_of(&zone.at.url) {

@@ -55,7 +55,7 @@ pub fn of_zone(others: &[Arc<Job>], new: &PipelineConfig) -> Vec<Problem> {
 }
 
 fn zone(config: &PipelineConfig) -> Option<PathBuf> {
-    fs::resolve(&store::directory_of(&config.sink.at.url)?).ok()
+    fs::resolve(&store::directory_of(&config.home.at.url)?).ok()
 }
 
 fn lies_in(file: Option<&Path>, zone: Option<&Path>) -> bool {

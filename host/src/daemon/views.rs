@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Refused;
 use crate::clock::Clock;
 use crate::commit::{Folded, LogName, State, View};
-use crate::config::ZoneSinkConfig;
+use crate::config::Home;
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
 use crate::operations::dlq::{Count, Counted, Files, Letters, Place};
@@ -85,12 +85,12 @@ impl Views {
     pub fn known(
         &self,
         name: &str,
-        sink: &ZoneSinkConfig,
+        home: &Home,
         running: Option<Arc<View>>,
         (asker, clock): (&Asker, &Arc<dyn Clock>),
     ) -> Result<Option<Known>, Refused> {
-        let log = LogName::new(name, &sink.zone);
-        let Some(store) = store::open_existing(&sink.at).map_err(Refused::Failed)? else {
+        let log = LogName::new(name, &home.zone);
+        let Some(store) = store::open_existing(&home.at).map_err(Refused::Failed)? else {
             return Ok(None);
         };
         let known = Known {

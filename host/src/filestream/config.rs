@@ -173,60 +173,14 @@ impl FileSink {
         let mut work = Work::new(raw, class, defaults);
         let name = common(&mut work);
         let file = file(&mut work, "standard output is not written");
-        let topics = work.list("topics");
-        if work.get("topics.regex").is_some() {
-            work.refuse(
-                "topics.regex",
-                "topics are read by name",
-                "name them in `topics`",
-            );
-        } else if topics.is_empty() {
-            let message = "`topics` is missing: a sink reads at least one".to_owned();
-            work.problem("topics", problem::MISSING, message);
-        }
-        for (n, topic) in topics.iter().enumerate() {
-            if !is_topic(topic) || topics.iter().take(n).any(|t| t == topic) {
-                let message = format!("`topics`: `{topic}` is no name of a topic, or there twice");
-                work.problem("topics", problem::BAD_NAME, message);
-            }
-        }
+        let topics = topics(&mut work);
         let lines = match converter(&mut work) {
             Some(Converter::Text | Converter::Bytes) | None => Lines::Text,
             Some(Converter::Json { schemas: false }) => Lines::Json,
             Some(Converter::Json { schemas: true }) => Lines::Envelope,
         };
-        let tolerance = work
-            .get("errors.tolerance")
-            .unwrap_or_default()
-            .to_lowercase();
-        if !["", "none", "all"].contains(&tolerance.as_str()) {
-            let message =
-                format!("`errors.tolerance`: expected `none` or `all`, found `{tolerance}`");
-            work.problem("errors.tolerance", problem::NOT_A_CHOICE, message);
-        }
-        if work.get("errors.deadletterqueue.topic.name").is_some() {
-            work.refuse(
-                "errors.deadletterqueue.topic.name",
-                "a file of lines has no dead letters",
-                "take the key out; a pipeline (connector.class = weir) keeps them in a table",
-            );
-        }
-        for key in [
-            "errors.deadletterqueue.topic.replication.factor",
-            "errors.deadletterqueue.context.headers.enable",
-        ] {
-            work.used(key);
-        }
-        const RESET: &str = "consumer.override.auto.offset.reset";
-        let start = match work.get(RESET).as_deref() {
-            None | Some("earliest") => Start::Earliest,
-            Some("latest") => Start::Latest,
-            Some(other) => {
-                let reason = format!("`{other}` names no place to begin at");
-                work.refuse(RESET, reason, "write earliest or latest");
-                Start::Earliest
-            }
-        };
+        let tolerant = tolerant(&mut work);
+        let start = start(&mut work);
         let kafka = client(&mut work, "consumer.override.", name.as_deref());
         work.strangers();
         let job = || {
@@ -237,11 +191,74 @@ impl FileSink {
                 topics,
                 start,
                 lines,
-                tolerant: tolerance == "all",
+                tolerant,
                 kafka: kafka?,
             })
         };
         (job(), work.into_problems())
+    }
+}
+
+/// Names of topics, each once.
+fn topics(work: &mut Work<'_>) -> Vec<String> {
+    let topics = work.list("topics");
+    if work.get("topics.regex").is_some() {
+        work.refuse(
+            "topics.regex",
+            "topics are read by name",
+            "name them in `topics`",
+        );
+    } else if topics.is_empty() {
+        let message = "`topics` is missing: a sink reads at least one".to_owned();
+        work.problem("topics", problem::MISSING, message);
+    }
+    for (n, topic) in topics.iter().enumerate() {
+        if !is_topic(topic) || topics.iter().take(n).any(|t| t == topic) {
+            let message = format!("`topics`: `{topic}` is no name of a topic, or there twice");
+            work.problem("topics", problem::BAD_NAME, message);
+        }
+    }
+    topics
+}
+
+/// `errors.tolerance`, and what a file of lines has no use for beside it.
+fn tolerant(work: &mut Work<'_>) -> bool {
+    let tolerance = work
+        .get("errors.tolerance")
+        .unwrap_or_default()
+        .to_lowercase();
+    if !["", "none", "all"].contains(&tolerance.as_str()) {
+        let message =
+            format!("`errors.tolerance`: expected `none` or `all`, found `{tolerance}`");
+        work.problem("errors.tolerance", problem::NOT_A_CHOICE, message);
+    }
+    if work.get("errors.deadletterqueue.topic.name").is_some() {
+        work.refuse(
+            "errors.deadletterqueue.topic.name",
+            "a file of lines has no dead letters",
+            "take the key out; a pipeline (connector.class = weir) keeps them in a table",
+        );
+    }
+    for key in [
+        "errors.deadletterqueue.topic.replication.factor",
+        "errors.deadletterqueue.context.headers.enable",
+    ] {
+        work.used(key);
+    }
+    tolerance == "all"
+}
+
+/// Where reading begins.
+fn start(work: &mut Work<'_>) -> Start {
+    const RESET: &str = "consumer.override.auto.offset.reset";
+    match work.get(RESET).as_deref() {
+        None | Some("earliest") => Start::Earliest,
+        Some("latest") => Start::Latest,
+        Some(other) => {
+            let reason = format!("`{other}` names no place to begin at");
+            work.refuse(RESET, reason, "write earliest or latest");
+            Start::Earliest
+        }
     }
 }
 

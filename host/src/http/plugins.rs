@@ -246,10 +246,10 @@ fn running(ctx: &Ctx, digest: &str) -> crate::error::Result<Vec<of::InForce>> {
         let Ok(config) = ctx.supervisor.pipeline(&name) else {
             continue;
         };
-        let Some(store) = store::open_existing(&config.sink.at)? else {
+        let Some(store) = store::open_existing(&config.home.at)? else {
             continue;
         };
-        let log = LogName::new(&config.name, &config.sink.zone);
+        let log = LogName::new(&config.name, &config.home.zone);
         if store.size(&log.entry(0))?.is_some() {
             found.extend(of::in_force(&store, &[log], &clock, digest)?);
         }

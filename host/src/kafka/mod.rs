@@ -11,6 +11,7 @@ mod collect;
 mod errors;
 mod group_offsets;
 mod hidden;
+mod lost;
 mod mock;
 mod partition;
 mod producer;
@@ -27,6 +28,7 @@ mod topic_id;
 
 pub use cluster::{KafkaCluster, Start};
 pub use group_offsets::GroupOffsets;
+pub use lost::ON_LOST;
 pub use mock::{MIN_PARTITIONS, MockBroker};
 pub use producer::{Delivered, Outgoing, Producer};
 pub use props::KafkaProps;

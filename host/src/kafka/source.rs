@@ -20,6 +20,7 @@ use crate::source::{Lost, Position, REFUSED_FOR, Source};
 use super::cluster::{list_offsets, topic_gone};
 use super::collect::Collector;
 use super::errors::{Class, auth_hint, class, refusal, refused};
+use super::lost::lost_error;
 use super::partition::Partition;
 use super::props::{KafkaProps, REQUEST_TIMEOUT};
 use super::queue::{Content, EventConsumer, Failure};
@@ -346,7 +347,7 @@ impl KafkaSource {
     fn lost(&self) -> Result<()> {
         let parts = self.collector.parts.iter();
         match Lost::merge(parts.filter_map(|p| p.lost.as_ref())) {
-            Some(lost) => Err(lost.into_error("kafka.poll")),
+            Some(lost) => Err(lost_error(lost, "kafka.poll")),
             None => Ok(()),
         }
     }
@@ -549,7 +550,7 @@ impl Source for KafkaSource {
             .filter_map(|(p, &(low, high))| Lost::of(p, low, high))
             .collect();
         if let Some(lost) = Lost::merge(lost.iter()) {
-            return Err(lost.into_error("kafka.assign"));
+            return Err(lost_error(lost, "kafka.assign"));
         }
         for (p, &(_, high)) in positions.iter().zip(&ends) {
             let part = Partition::new(p.clone(), high);

@@ -116,8 +116,8 @@ impl SwapPlanner {
                 .hint("its first `weir run` begins with the rules of the config");
             Refused::new(Why::Conflict, error)
         };
-        let store = store::open_existing(&config.sink.at)?.ok_or_else(none)?;
-        let name = LogName::new(&config.name, &config.sink.zone);
+        let store = store::open_existing(&config.home.at)?.ok_or_else(none)?;
+        let name = LogName::new(&config.name, &config.home.zone);
         let writer = Writer::this_process(&**clock);
         let log = Log::open(store.clone(), name, clock.clone(), writer)?.ok_or_else(none)?;
         Ok(SwapPlanner {

@@ -20,9 +20,9 @@ use arrow_schema::{Schema, SchemaRef};
 use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
 use crate::commit::{Plan, PreparedCommit, Role, Span, State, Writer};
 use crate::config::{
-    OnTypeChange, PipelineConfig, ProcessedZoneConfig, TableName, Trigger, ZoneSourceConfig,
+    OnTypeChange, PipelineConfig, ProcessedZoneConfig, Trigger, ZoneSourceConfig,
 };
-use crate::connectors::zone::parquet_options;
+use crate::connectors::{self, zone::parquet_options};
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
 use crate::store::{self, Store};
@@ -52,10 +52,7 @@ const OP: &str = "batch";
 /// Runs until asked to stop, or once over what is there (`available-now`).
 pub fn run(host: &Host, config: &PipelineConfig, source: &ZoneSourceConfig) -> Result<()> {
     let zone = &source.layout;
-    let table = match &config.sink.table {
-        TableName::Fixed(name) => name.clone(),
-        TableName::PerTopic => source.table.clone(),
-    };
+    let table = connectors::zone::sink(config)?.table.of(&source.table).to_owned();
     let tables = BTreeSet::from([table.as_str()]);
     let mut input = open_input(host, source)?;
     let begun = begun(host, config, &tables, || {
@@ -172,7 +169,7 @@ fn fits(
         let fitting = Fitting::new(&Schema::empty(), &read, OnTypeChange::NewColumn, &[])?;
         Ok(fitting.schema().clone())
     });
-    let name = LogName::new(&config.name, &config.sink.zone);
+    let name = LogName::new(&config.name, &config.home.zone);
     let opened = schema.and_then(|schema| {
         let options = processed_options(config, zone, name, table.to_owned())?;
         ProcessedBatch::new(input.store.clone(), options, schema)

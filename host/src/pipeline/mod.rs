@@ -16,6 +16,8 @@ mod report;
 pub mod rules;
 mod run;
 #[cfg(test)]
+mod deliver_tests;
+#[cfg(test)]
 mod sim;
 mod start;
 mod stop;
@@ -28,7 +30,6 @@ pub use report::{Ending, Left, Report, Rest, Stages};
 pub use rules::change::{Changed, Edit, RuleChanges};
 pub use rules::{part_of, problems_of, transforms_of};
 pub use run::{Ended, Given, keep_running, panicked, run};
-pub use start::tables;
 pub use stop::Stop;
 
 use crate::backoff::Backoff;

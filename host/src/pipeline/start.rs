@@ -1,19 +1,22 @@
 //! What must hold before the first record is read, in this order:
 //! rules come up → topics found by id → tables nobody else's (so far nothing is written: a config that is refused leaves
 //! nothing behind) → store proved → tables owned → log opened (publishes redone, orphans collected) → rules in force →
-//! starts pinned in the log (W1) → positions inside what the broker still has.
+//! starts pinned in the log (W1) → positions inside what the source still has → deliveries of processes that died finished or
+//! given up (P1, W8).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::committer::{gap, other_rules, position};
+use super::committer::{at_log, gap, other_rules, position};
 use super::rules::{self, Built};
 use super::{Host, retry, until_settled};
 use crate::chain::TransformChain;
 use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, may_own_table, own_table};
-use crate::config::{PipelineConfig, Source, SourceConfig};
+use crate::config::{PipelineConfig, SourceConfig};
+use crate::connectors;
 use crate::error::{Error, Kind, Result};
 use crate::record::{SplitId, TopicPartition};
+use crate::sink::{Base, Receiver, SinkConnector, SinkContext};
 use crate::source::{Acknowledge, Connector, PartitionInfo, Policy, Position, TopicInfo};
 use crate::store::{self, Store};
 
@@ -27,6 +30,10 @@ pub struct Ready {
     pub connector: Box<dyn Connector>,
     pub topics: Vec<TopicInfo>,
     pub acknowledge: Box<dyn Acknowledge>,
+    pub sink: Box<dyn SinkConnector>,
+    pub receiver: Box<dyn Receiver>,
+    /// Of the sinks that `sink` opens.
+    pub base: Base,
     /// At least one; never more than there are partitions.
     pub assigned: Vec<Vec<Position>>,
     /// One per task.
@@ -37,7 +44,7 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
     let mut declared = rules::declared_rules(host, config)?;
     // Rules that do not come up leave nothing where there is nothing yet.
     if matches!(&declared, Some((_, Err(_))))
-        && store::open_existing(&config.sink.at)?.is_none()
+        && store::open_existing(&config.home.at)?.is_none()
         && let Some((_, Err(error))) = declared
     {
         return Err(error);
@@ -45,7 +52,7 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
     let connector = retry(host, || source.connect(&host.clock))?;
     let topics = retry(host, || connector.topics())?;
 
-    let tables = tables(config);
+    let tables = config.tables();
     let tables: BTreeSet<&str> = tables.iter().map(String::as_str).collect();
     // A log begins with rules that come up; one that exists may have others in force.
     let first = || match declared.take() {
@@ -78,6 +85,7 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
     if first {
         group_is_ahead(host, &mut log, acknowledge.as_ref(), &topics)?;
     }
+    let (sink, receiver, base) = writes(host, config, &store, &mut log)?;
     // Another process put other rules in force since they were built.
     if log.state().generation() != built_of {
         return Err(other_rules(log.state()));
@@ -94,20 +102,36 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
         connector,
         topics,
         acknowledge,
+        sink,
+        receiver,
+        base,
         assigned,
         chains,
     })
 }
 
-/// Tables that a pipeline writes that reads records, those of dead letters too.
-pub fn tables(config: &PipelineConfig) -> BTreeSet<String> {
-    let topics = match &config.source {
-        Source::Records(records) => records.topics(),
-        Source::Zone(_) => &[],
+/// What the pipeline writes to, and what others left of their deliveries settled.
+fn writes(
+    host: &Host,
+    config: &PipelineConfig,
+    store: &Arc<dyn Store>,
+    log: &mut Log,
+) -> Result<(Box<dyn SinkConnector>, Box<dyn Receiver>, Base)> {
+    let base = Base::default();
+    let context = SinkContext {
+        store: store.clone(),
+        log: log.name().clone(),
+        clock: host.clock.clone(),
+        base: base.clone(),
     };
-    let topics = topics.iter().map(|topic| config.sink.table.of(topic));
-    let letters = [config.errors.dlq_table.as_str()];
-    topics.chain(letters).map(str::to_owned).collect()
+    let sink = retry(host, || connectors::sink(config, context.clone()))?;
+    let receiver = retry(host, || sink.receiver())?;
+    retry(host, || {
+        at_log::recover(log, receiver.as_ref(), |log, draft| {
+            until_settled(host, log, draft)
+        })
+    })?;
+    Ok((sink, receiver, base))
 }
 
 /// The rules of a log's first entry.
@@ -122,9 +146,9 @@ pub fn begun(
     tables: &BTreeSet<&str>,
     rules: impl FnOnce() -> Result<Vec<Rule>>,
 ) -> Result<Begun> {
-    let name = LogName::new(&config.name, &config.sink.zone);
+    let name = LogName::new(&config.name, &config.home.zone);
     let there = retry(host, || {
-        let Some(store) = store::open_existing(&config.sink.at)? else {
+        let Some(store) = store::open_existing(&config.home.at)? else {
             return Ok(false);
         };
         for table in tables {
@@ -143,9 +167,9 @@ pub fn open_zone(
     tables: &BTreeSet<&str>,
     Begun(rules): &Begun,
 ) -> Result<(Arc<dyn Store>, Log)> {
-    let name = LogName::new(&config.name, &config.sink.zone);
+    let name = LogName::new(&config.name, &config.home.zone);
     let store = retry(host, || {
-        let store = store::open(&config.sink.at)?;
+        let store = store::open(&config.home.at)?;
         for table in tables {
             store::probe(&store, &name.dir(), table)?;
         }
@@ -181,17 +205,18 @@ fn not_recreated(log: &Log, topics: &[TopicInfo], policy: Policy) -> Result<()> 
             .iter()
             .filter(|(_, c)| c.topic == *topic.name);
         if let Some((split, _)) = old.find(|(split, _)| !current.contains(split)) {
-            return Err(recreated(&topic.name, split.as_str(), &topic.id));
+            return Err(recreated(policy, &topic.name, split.as_str(), &topic.id));
         }
     }
     Ok(())
 }
 
-pub fn recreated(topic: &str, was: &str, now: &str) -> Error {
-    Error::new(Kind::SourceLost, OP, format!("topic '{topic}' was deleted and created again"))
+pub fn recreated(policy: Policy, topic: &str, was: &str, now: &str) -> Error {
+    let message = format!("topic '{topic}' {}", policy.recreated);
+    Error::new(Kind::SourceLost, OP, message)
         .with("was", was)
         .with("now", now)
-        .hint("its offsets mean other records now; source.on.topic.recreated = \"continue\" reads the new topic from its beginning")
+        .hint(policy.on_recreated)
 }
 
 pub fn open_at(split: &SplitId, tp: &TopicPartition, at: i64, start: &str) -> Open {
@@ -261,7 +286,7 @@ fn still_there(host: &Host, log: &mut Log, topics: &[TopicInfo], policy: Policy)
             .with("partition", &partition.tp)
             .with("position", at.to)
             .with("end", partition.high)
-            .hint("the broker lost records that were read, or the topic is another one: start a new pipeline for it"));
+            .hint("records that were read are lost at the source, or the topic is another one: start a new pipeline for it"));
         }
         if at.to < partition.low {
             if !policy.gaps {
@@ -269,14 +294,12 @@ fn still_there(host: &Host, log: &mut Log, topics: &[TopicInfo], policy: Policy)
                     Kind::SourceLost,
                     OP,
                     format!(
-                        "offsets {}..{} aged out of the broker before they were read",
+                        "offsets {}..{} aged out before they were read",
                         at.to, partition.low
                     ),
                 )
                 .with("partition", &partition.tp)
-                .hint(
-                    "source.on.data.loss = \"gap\" records the lost range in the log and goes on",
-                ));
+                .hint(policy.on_lost));
             }
             tracing::warn!(at = %partition.tp, from = at.to, to = partition.low, "offsets lost, recorded as a gap");
             gaps.push(gap(&partition.split, at.epoch, at.to, partition.low));

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crossbeam_channel::{Sender, unbounded};
 
 use super::committer::Committer;
+use super::messages::{ToCommitter, ToTask};
 use super::rules::change::Changer;
 use super::rules::pending::Pending;
 use super::start::{self, Ready};
@@ -16,10 +17,8 @@ use super::{Host, panicked, retry};
 use crate::chain::TransformChain;
 use crate::commit::{Log, Open};
 use crate::config::{PipelineConfig, SourceConfig, Tolerance, Trigger};
-use crate::connectors;
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::record::input_schema;
-use crate::sink::{Base, SinkContext};
 use crate::source::{Change, Connector, REFUSED_FOR, ReadLimits, TopicInfo};
 
 /// How long the watcher sleeps between two looks at the threads.
@@ -30,72 +29,80 @@ const FILES_SHARE: usize = 2;
 /// Runs until asked to stop, or to the end of what is there (`available-now`). An error with remedy Retry asks for
 /// another call: a topic was recreated, for instance, and is to be read as a new one.
 pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> Result<()> {
+    let ready = start::prepare(host, config, source)?;
+    forget_old_requests(host, &ready);
+    host.report.tasks(ready.assigned.len());
+    host.report.started(config, ready.log.state());
+    let mut threads = Threads::new(host);
+    let Actors {
+        tasks,
+        changer,
+        committer,
+        watcher,
+    } = actors(host, config, ready, threads.ends_with_it.clone())?;
+    for task in tasks {
+        let name = task.options.index.to_string();
+        let task = spawn(host, config, &name, move || task.run())?;
+        threads.tasks.push(task);
+    }
+    threads.changer = Some(spawn(host, config, "rules", move || changer.run())?);
+    threads.committer = Some(spawn(host, config, "committer", move || committer.run())?);
+    let watched = watcher.watch(&threads);
+    if watched.is_err() {
+        host.stop.ask(config.limits.shutdown_timeout);
+    }
+    threads.end(watched)
+}
+
+/// Whoever took a request for a swap and ended does not answer it: the asker writes the entry.
+fn forget_old_requests(host: &Host, ready: &Ready) {
+    let now = UNIX_EPOCH + Duration::from_micros(host.clock.now_micros().unsigned_abs());
+    if let Err(error) = Pending::new(ready.store.clone(), ready.log.name()).forget_old(now) {
+        tracing::debug!(%error, "old requests for swaps stay");
+    }
+}
+
+/// What runs, each in a thread of its own; the watcher in that of the pipeline.
+struct Actors<'a> {
+    tasks: Vec<Task>,
+    changer: Changer,
+    committer: Committer,
+    watcher: Watcher<'a>,
+}
+
+/// `ends_with_it`: the stop of the thread that changes rules.
+fn actors<'a>(
+    host: &'a Host,
+    config: &PipelineConfig,
+    mut ready: Ready,
+    ends_with_it: Stop,
+) -> Result<Actors<'a>> {
+    let chain = ready.chains.first();
+    let columns = chain.map_or_else(input_schema, TransformChain::output_schema);
+    ready.base.set(ready.log.version());
+    let (to_committer, hand_ins) = unbounded();
+    let (found, finds) = unbounded();
+    let (swap, swaps) = unbounded();
+    let (tasks, to_tasks) = tasks(host, config, &mut ready, &to_committer)?;
     let Ready {
         store,
         log,
         connector,
         topics,
         acknowledge,
+        receiver,
+        base,
         assigned,
-        mut chains,
-    } = start::prepare(host, config, source)?;
-    let columns = chains
-        .first()
-        .map_or_else(input_schema, TransformChain::output_schema);
-    // Whoever took a request and ended does not answer it: the asker writes the entry.
-    let now = UNIX_EPOCH + Duration::from_micros(host.clock.now_micros().unsigned_abs());
-    if let Err(error) = Pending::new(store.clone(), log.name()).forget_old(now) {
-        tracing::debug!(%error, "old requests for swaps stay");
-    }
-    host.report.tasks(assigned.len());
-    host.report.started(config, log.state());
-    let base = Base::default();
-    base.set(log.version());
-    let memory = config.limits.memory_budget / assigned.len();
-    let limits = ReadLimits {
-        batch_records: config.limits.batch_rows,
-        batch_bytes: config.limits.batch_bytes,
-        memory,
-    };
-    let gaps = connector.policy().gaps;
-    let context = SinkContext {
-        store: store.clone(),
-        log: log.name().clone(),
-        clock: host.clock.clone(),
-        base: base.clone(),
-    };
-    let sink = connectors::sink(config, context)?;
-    let (to_committer, hand_ins) = unbounded();
-    let (found, finds) = unbounded();
-    let (swap, swaps) = unbounded();
-    let mut to_tasks = Vec::new();
-    let mut tasks = Vec::new();
-    for (index, positions) in assigned.iter().enumerate() {
-        let source = retry(host, || connector.open(positions, &limits))?;
-        let (to_task, messages) = unbounded();
-        to_tasks.push(to_task);
-        let task = Task {
-            options: TaskOptions {
-                index,
-                available_now: config.trigger != Trigger::Continuous,
-                gaps,
-                refuse_none: config.errors.tolerance == Tolerance::None,
-                memory: memory / FILES_SHARE,
-                backoff: host.retry,
-            },
-            source,
-            chain: next_chain(&mut chains)?,
-            sink: sink.open()?,
-            committer: to_committer.clone(),
-            messages,
-            stop: host.stop.clone(),
-            report: host.report.clone(),
-            clock: host.clock.clone(),
-            measured: Default::default(),
-        };
-        tasks.push(task);
-    }
-    drop(to_committer);
+        ..
+    } = ready;
+    let changer = Changer::new(
+        host,
+        config,
+        (assigned.len(), columns),
+        (store, log.name()),
+        swap,
+        ends_with_it,
+    );
     let committer = Committer {
         generation: log.state().generation(),
         log,
@@ -108,6 +115,7 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
             .collect(),
         found: finds,
         swaps,
+        receiver,
         acknowledge,
         report: host.report.clone(),
         clock: host.clock.clone(),
@@ -115,22 +123,6 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
         backoff: host.retry,
         asking: Default::default(),
     };
-    let mut threads = Threads::new(host);
-    let changer = Changer::new(
-        host,
-        config,
-        (assigned.len(), columns),
-        (store, committer.log.name()),
-        swap,
-        threads.ends_with_it.clone(),
-    );
-    for task in tasks {
-        let name = task.options.index.to_string();
-        let task = spawn(host, config, &name, move || task.run())?;
-        threads.tasks.push(task);
-    }
-    threads.changer = Some(spawn(host, config, "rules", move || changer.run())?);
-    threads.committer = Some(spawn(host, config, "committer", move || committer.run())?);
     let watcher = Watcher {
         host,
         connector,
@@ -138,11 +130,54 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
         found,
         refused: None,
     };
-    let watched = watcher.watch(&threads);
-    if watched.is_err() {
-        host.stop.ask(config.limits.shutdown_timeout);
+    Ok(Actors {
+        tasks,
+        changer,
+        committer,
+        watcher,
+    })
+}
+
+/// One for each share of the partitions, with the way to it. Takes the chains.
+fn tasks(
+    host: &Host,
+    config: &PipelineConfig,
+    ready: &mut Ready,
+    to_committer: &Sender<ToCommitter>,
+) -> Result<(Vec<Task>, Vec<Sender<ToTask>>)> {
+    let memory = config.limits.memory_budget / ready.assigned.len();
+    let limits = ReadLimits {
+        batch_records: config.limits.batch_rows,
+        batch_bytes: config.limits.batch_bytes,
+        memory,
+    };
+    let gaps = ready.connector.policy().gaps;
+    let (mut tasks, mut to_tasks) = (Vec::new(), Vec::new());
+    for (index, positions) in ready.assigned.iter().enumerate() {
+        let source = retry(host, || ready.connector.open(positions, &limits))?;
+        let (to_task, messages) = unbounded();
+        to_tasks.push(to_task);
+        tasks.push(Task {
+            options: TaskOptions {
+                index,
+                available_now: config.trigger != Trigger::Continuous,
+                gaps,
+                refuse_none: config.errors.tolerance == Tolerance::None,
+                memory: memory / FILES_SHARE,
+                backoff: host.retry,
+            },
+            source,
+            chain: next_chain(&mut ready.chains)?,
+            sink: ready.sink.open()?,
+            committer: to_committer.clone(),
+            messages,
+            stop: host.stop.clone(),
+            report: host.report.clone(),
+            clock: host.clock.clone(),
+            measured: Default::default(),
+        });
     }
-    threads.end(watched)
+    Ok((tasks, to_tasks))
 }
 
 /// Everything that runs for the pipeline. Whoever leaves early (a thread that cannot be started, a panic of the watcher)
@@ -294,7 +329,8 @@ impl Watcher<'_> {
                 }
                 Change::Recreated { was, now } => {
                     if !self.connector.policy().reads_recreated {
-                        return Err(start::recreated(&now.name, &was, &now.id));
+                        let policy = self.connector.policy();
+                        return Err(start::recreated(policy, &now.name, &was, &now.id));
                     }
                     return Err(Error::new(
                         Kind::SourceUnavailable,
@@ -308,7 +344,7 @@ impl Watcher<'_> {
                         "source.watch",
                         format!("topic '{topic}' was deleted"),
                     )
-                    .hint("what was read of it is committed; take it out of source.topics to go on with the others"));
+                    .hint(self.connector.policy().on_gone));
                 }
             }
         }

@@ -1,6 +1,9 @@
-//! Where rows go. A sink seals what was written into files that a commit can name; it never publishes before that.
+//! Where rows go. A sink seals what was written into outputs that a commit can name: files, and deliveries to other systems.
 //!
-//! `Sealed` is made by a sink, `Committed` only by the commit log: publishing before committing does not compile.
+//! `Sealed` is made by a sink, `Committed` only by the commit log: publishing before committing does not compile. A file is
+//! durable before its entry and shown after it. A delivery with a token likewise: its receiver holds the rows back until the
+//! entry is proved, and anybody can finish it then. Without a token the receiver has taken the rows before the entry: a crash in
+//! between delivers them again, so they arrive at least once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +12,8 @@ use std::time::Duration;
 
 use crate::chain::Applied;
 use crate::clock::Clock;
-use crate::commit::{AddedFile, LogName, Span};
-use crate::error::Result;
+use crate::commit::{AddedFile, Delivery, LogName, Span};
+use crate::error::{Error, Kind, Result};
 use crate::record::Batch;
 use crate::store::Store;
 
@@ -24,12 +27,54 @@ pub trait Finish: Send + fmt::Debug {
     fn abandon(self: Box<Self>);
 }
 
-/// Everything since the last seal: files (rows, dead letters) and what they cover.
+/// Rows or dead letters for another system. Runs on the committer's thread.
+pub trait Deliver: Send + fmt::Debug {
+    /// Before the entry. With a token in the answer, the receiver has all of it, durable, and holds it back until
+    /// [`Receiver::finish`]. Without one it has taken all of it. After an error nobody knows what it has: the rows are read
+    /// again, and delivered under another id.
+    fn prepare(self: Box<Self>) -> Result<Delivery>;
+    /// Instead of `prepare`: these rows are in no entry, nor ever will be.
+    fn abandon(self: Box<Self>);
+}
+
+/// What becomes of prepared deliveries: asked by the committer after an entry, and by a start for those of processes that died.
+pub trait Receiver: Send + fmt::Debug {
+    /// Ids of all that this pipeline has prepared and that is neither finished nor given up, whichever process did it. Asked
+    /// after the log was read, it names all work that is left, as [`crate::store::Store::begun`] does for files (O6).
+    fn prepared(&self) -> Result<Vec<String>>;
+    /// P1: a proved entry names it. Any number of times, by any process: the receiver takes a second attempt for the first.
+    fn finish(&self, delivery: &Delivery) -> Result<()>;
+    /// A proved entry collects it (W8): its rows are in no entry, nor ever will be. Any number of times; an id that it does not
+    /// know is nothing to do.
+    fn give_up(&self, id: &str) -> Result<()>;
+}
+
+/// The receiver of a sink that gives no tokens: files, or what was taken before its entry.
+#[derive(Debug)]
+pub struct NoTokens;
+
+impl Receiver for NoTokens {
+    fn prepared(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn finish(&self, delivery: &Delivery) -> Result<()> {
+        let message = "a delivery has a token, and its sink gives none";
+        Err(Error::new(Kind::Bug, "sink.finish", message).with("delivery", &delivery.id))
+    }
+
+    fn give_up(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Everything since the last seal: the outputs (of rows and of dead letters) and what they cover.
 #[derive(Debug)]
 pub struct Sealed {
     /// W2: the proved version when the first offset of this attempt was covered, so never after its first file was named.
     pub base: u64,
     pub files: Vec<Box<dyn Finish>>,
+    pub deliveries: Vec<Box<dyn Deliver>>,
     /// One per split; each begins where the span that was sealed before ends.
     pub spans: Vec<Span>,
     /// User counters since the last seal: (transform, counter, amount).
@@ -64,6 +109,11 @@ pub trait Sink: Send + fmt::Debug {
 /// Where a pipeline's rows go. Opened once for each task.
 pub trait SinkConnector: Send + fmt::Debug {
     fn open(&self) -> Result<Box<dyn Sink>>;
+
+    /// One for the committer. A sink whose deliveries have tokens has its own.
+    fn receiver(&self) -> Result<Box<dyn Receiver>> {
+        Ok(Box::new(NoTokens))
+    }
 }
 
 /// What a sink gets from its pipeline.

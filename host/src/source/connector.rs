@@ -47,13 +47,33 @@ pub trait Connector: Send + fmt::Debug {
     }
 }
 
-/// What the config wants done about records that nobody can read any more. By default the pipeline stops.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the config wants done about records that nobody can read any more, and what a person can do where the pipeline stops
+/// for them. By default it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Lost offsets become a gap in the log.
     pub gaps: bool,
-    /// A topic that was deleted and created again is read from its beginning.
+    /// A topic that became another one under the same name is read from its beginning.
     pub reads_recreated: bool,
+    /// What happened to such a topic: follows its name.
+    pub recreated: &'static str,
+    /// Remedies, in keys that this connector has.
+    pub on_lost: &'static str,
+    pub on_recreated: &'static str,
+    pub on_gone: &'static str,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            gaps: false,
+            reads_recreated: false,
+            recreated: "has other records than those that were read",
+            on_lost: "give the pipeline another name: it begins where records are now",
+            on_recreated: "its offsets mean other records now: give the pipeline another name",
+            on_gone: "what was read of it is committed; name another source",
+        }
+    }
 }
 
 /// What one task may hold and hand on.

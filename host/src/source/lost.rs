@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Position;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::record::{SplitId, TopicPartition};
 
 /// Offsets `[from, to)` that were to be read and are gone. `to` is where reading could go on.
@@ -15,7 +15,7 @@ pub struct LostRange {
     pub to: i64,
 }
 
-/// What a [`Kind::SourceLost`] error of a source carries as its source; see [`lost`].
+/// What a [`crate::error::Kind::SourceLost`] error of a source carries as its source; see [`lost`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lost {
     /// Retention or a deletion was faster than we were: a `gap` entry can account for it.
@@ -43,28 +43,6 @@ impl fmt::Display for Lost {
 impl std::error::Error for Lost {}
 
 impl Lost {
-    pub fn into_error(self, op: &'static str) -> Error {
-        let error = match &self {
-            Lost::AgedOut(_) => Error::new(
-                Kind::SourceLost,
-                op,
-                "records aged out of the broker before they were read",
-            )
-            .hint("source.on.data.loss = \"gap\" records the lost range in the log and goes on"),
-            Lost::AboveEnd(_) => Error::new(
-                Kind::SourceLost,
-                op,
-                "the committed position lies above the end of the partition",
-            )
-            .hint("the topic was truncated or recreated: start a new pipeline for it"),
-            Lost::TopicGone(_) => {
-                Error::new(Kind::SourceLost, op, "a topic that was being read is gone")
-                    .hint("if it comes back it is another topic: source.on.topic.recreated")
-            }
-        };
-        error.source(self)
-    }
-
     /// What is lost where reading is to go on at `at` and the partition holds `[low, high)`.
     pub fn of(at: &Position, low: i64, high: i64) -> Option<Lost> {
         let range = |from, to| {

@@ -2,17 +2,11 @@
 
 use std::time::Duration;
 
+use indicatif::HumanCount;
+
 /// `1,234,567`
 pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    HumanCount(n).to_string()
 }
 
 /// `1 row`, `1,204 rows`, `1 entry`, `2 entries`.

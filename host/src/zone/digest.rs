@@ -126,6 +126,14 @@ fn add_values(sums: &mut [u128], array: &ArrayRef, seed: Seed) -> Result<()> {
             let values = array.as_primitive::<Decimal128Type>().values();
             each(sums, array, |i| wide(values[i] as u128, seed));
         }
+        _ => add_longer(sums, array, seed)?,
+    }
+    Ok(())
+}
+
+/// Values that are no words of fixed width: bytes, and those made of others.
+fn add_longer(sums: &mut [u128], array: &ArrayRef, seed: Seed) -> Result<()> {
+    match array.data_type() {
         DataType::Utf8 => {
             let a = array.as_string::<i32>();
             slices(sums, array, a.offsets(), a.value_data(), seed);

@@ -185,16 +185,51 @@ impl ZoneSink {
 
     /// Columns of the rows file, in order.
     fn columns(&self, batch: &Batch, applied: &Applied) -> Result<(Vec<FieldRef>, Vec<Column>)> {
-        let mut fields = Vec::new();
-        let mut columns = Vec::new();
-        let system = system_fields();
-        for (field, column) in applied
-            .table
-            .schema
-            .fields()
+        let (mut fields, mut columns) = self.made(applied)?;
+        let origin = Origin::of(batch, applied);
+        if self.options.keep_value {
+            fields.extend(original_fields());
+            columns.push(origin.per_record(Arc::new(batch.value.clone()))?);
+            columns.push(origin.per_record(Arc::new(batch.key.clone()))?);
+            let (headers, constant) = batch.columns().swap_remove(2);
+            columns.push(match constant {
+                true => Column {
+                    values: headers,
+                    constant,
+                },
+                false => origin.per_record(headers)?,
+            });
+        }
+        let pieces = applied
+            .piece
             .iter()
-            .zip(&applied.table.columns)
-        {
+            .map(|p| i32::try_from(*p).unwrap_or(i32::MAX));
+        fields.extend(system_fields());
+        columns.extend([
+            Column {
+                values: Arc::new(StringArray::from(vec![batch.covers.tp.topic.as_ref()])),
+                constant: true,
+            },
+            Column {
+                values: Arc::new(Int32Array::from(vec![batch.covers.tp.partition])),
+                constant: true,
+            },
+            origin.per_record(Arc::new(batch.offset.clone()))?,
+            Column {
+                values: Arc::new(Int32Array::from_iter_values(pieces)),
+                constant: false,
+            },
+            origin.per_record(Arc::new(batch.timestamp.clone()))?,
+        ]);
+        Ok((fields, columns))
+    }
+
+    /// Those that the rules made: no system column among them, which are written from the batch.
+    fn made(&self, applied: &Applied) -> Result<(Vec<FieldRef>, Vec<Column>)> {
+        let system = system_fields();
+        let (mut fields, mut columns) = (Vec::new(), Vec::new());
+        let made = applied.table.schema.fields().iter();
+        for (field, column) in made.zip(&applied.table.columns) {
             if is_system(field.name()) {
                 refuse_false_system(field, &system)?;
                 continue;
@@ -209,59 +244,6 @@ impl ZoneSink {
             fields.push(field.clone());
             columns.push(column.clone());
         }
-        let records = UInt32Array::from(applied.record.clone());
-        let one_to_one = applied.record.len() == batch.len()
-            && applied
-                .record
-                .iter()
-                .enumerate()
-                .all(|(i, r)| i == *r as usize);
-        let per_record = |values: ArrayRef| -> Result<Column> {
-            let values = if one_to_one {
-                values
-            } else {
-                take(&values, &records, None).map_err(|e| bug("rows name no record").source(e))?
-            };
-            Ok(Column {
-                values,
-                constant: false,
-            })
-        };
-        if self.options.keep_value {
-            fields.extend(original_fields());
-            columns.push(per_record(Arc::new(batch.value.clone()))?);
-            columns.push(per_record(Arc::new(batch.key.clone()))?);
-            let (headers, constant) = batch.columns().swap_remove(2);
-            columns.push(if constant {
-                Column {
-                    values: headers,
-                    constant,
-                }
-            } else {
-                per_record(headers)?
-            });
-        }
-        let pieces = applied
-            .piece
-            .iter()
-            .map(|p| i32::try_from(*p).unwrap_or(i32::MAX));
-        fields.extend(system);
-        columns.extend([
-            Column {
-                values: Arc::new(StringArray::from(vec![batch.covers.tp.topic.as_ref()])),
-                constant: true,
-            },
-            Column {
-                values: Arc::new(Int32Array::from(vec![batch.covers.tp.partition])),
-                constant: true,
-            },
-            per_record(Arc::new(batch.offset.clone()))?,
-            Column {
-                values: Arc::new(Int32Array::from_iter_values(pieces)),
-                constant: false,
-            },
-            per_record(Arc::new(batch.timestamp.clone()))?,
-        ]);
         Ok((fields, columns))
     }
 
@@ -350,6 +332,7 @@ impl ZoneSink {
         Ok(Sealed {
             base: open.base,
             files,
+            deliveries: Vec::new(),
             spans: open.spans,
             counters: counters.collect(),
         })
@@ -365,6 +348,38 @@ impl ZoneSink {
             return Err(bug("the sink failed before; discard what it holds first"));
         }
         Ok(())
+    }
+}
+
+/// Of which record each row is.
+struct Origin {
+    records: UInt32Array,
+    /// Row n is of record n, and there are no others.
+    one_to_one: bool,
+}
+
+impl Origin {
+    fn of(batch: &Batch, applied: &Applied) -> Origin {
+        let mut records = applied.record.iter().enumerate();
+        let one_to_one = applied.record.len() == batch.len()
+            && records.all(|(row, record)| row == *record as usize);
+        Origin {
+            records: UInt32Array::from(applied.record.clone()),
+            one_to_one,
+        }
+    }
+
+    /// A column of the batch as one of the rows.
+    fn per_record(&self, values: ArrayRef) -> Result<Column> {
+        let values = match self.one_to_one {
+            true => values,
+            false => take(&values, &self.records, None)
+                .map_err(|e| bug("rows name no record").source(e))?,
+        };
+        Ok(Column {
+            values,
+            constant: false,
+        })
     }
 }
 

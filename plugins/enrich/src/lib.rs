@@ -42,6 +42,56 @@ enum Missing {
     Drop,
 }
 
+/// Columns of the rows and of the table that must be equal; as many of each, or it is a problem.
+fn key_names(config: &mut Config) -> (Vec<String>, Vec<String>) {
+    let names = config.list("key");
+    if names.is_empty() {
+        let message = "`key` is missing: the columns that find a row of the table";
+        config.problem("key", "missing_key", message);
+    }
+    let mut table_names = config.list("table-key");
+    if table_names.is_empty() {
+        table_names.clone_from(&names);
+    } else if table_names.len() != names.len() {
+        let message = format!(
+            "{} columns of the table for {} of the rows; name as many",
+            table_names.len(),
+            names.len()
+        );
+        config.problem("table-key", "bad_value", message);
+    }
+    (names, table_names)
+}
+
+/// The columns of the table that come to the rows, each under a name that is free. `wanted`: key, name, number.
+fn added(
+    setup: &Setup,
+    table: &Table<'_>,
+    wanted: &[(String, String, usize)],
+    config: &mut Config,
+    plan: &mut Plan,
+) -> Vec<Cells> {
+    let mut added = Vec::new();
+    let mut taken: Vec<&str> = Schema::of(setup).names().collect();
+    for (key, name, n) in wanted {
+        if taken.contains(&name.as_str()) {
+            let message =
+                format!("there is a column `{name}` already; columns.<other name> = … renames");
+            config.problem(key, "duplicate_column", message);
+            continue;
+        }
+        taken.push(name);
+        match Cells::new(table, *n) {
+            Ok(cells) => added.push(cells),
+            Err(message) => config.problem(key, "bad_column", message),
+        }
+        plan.output.push(PlannedColumn::Make(
+            nodes(table.schema.nodes(*n), name).collect(),
+        ));
+    }
+    added
+}
+
 impl Transform for Enrich {
     const NAME: &'static str = "enrich";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
@@ -56,22 +106,7 @@ impl Transform for Enrich {
         let missing = [Missing::Null, Missing::Refuse, Missing::Drop]
             [config.choice("on-missing", &["null", "refuse", "drop"], "null")];
         let first = config.choice("on-duplicate", &["error", "first"], "error") == 1;
-        let names = config.list("key");
-        if names.is_empty() {
-            let message = "`key` is missing: the columns that find a row of the table";
-            config.problem("key", "missing_key", message);
-        }
-        let mut table_names = config.list("table-key");
-        if table_names.is_empty() {
-            table_names.clone_from(&names);
-        } else if table_names.len() != names.len() {
-            let message = format!(
-                "{} columns of the table for {} of the rows; name as many",
-                table_names.len(),
-                names.len()
-            );
-            config.problem("table-key", "bad_value", message);
-        }
+        let (names, table_names) = key_names(&mut config);
         let listed = config.list("columns");
         let named = config.below("columns.");
         let mut plan = Plan {
@@ -92,24 +127,7 @@ impl Transform for Enrich {
         };
         let keys = keys(setup, &table, &names, &table_names, &mut config, &mut plan);
         let wanted = wanted(&table, listed, named, &table_names, &mut config);
-        let mut added = Vec::new();
-        let mut taken: Vec<&str> = Schema::of(setup).names().collect();
-        for (key, name, n) in &wanted {
-            if taken.contains(&name.as_str()) {
-                let message =
-                    format!("there is a column `{name}` already; columns.<other name> = … renames");
-                config.problem(key, "duplicate_column", message);
-                continue;
-            }
-            taken.push(name);
-            match Cells::new(&table, *n) {
-                Ok(cells) => added.push(cells),
-                Err(message) => config.problem(key, "bad_column", message),
-            }
-            plan.output.push(PlannedColumn::Make(
-                nodes(table.schema.nodes(*n), name).collect(),
-            ));
-        }
+        let added = added(setup, &table, &wanted, &mut config, &mut plan);
         let complete = keys.len() == names.len();
         let mut plugin = Self {
             keys,

@@ -220,51 +220,8 @@ impl Rows {
                 self.rejects.part(row, piece, of_schema(column, what));
                 continue;
             }
-            let why = match (cell, &mut *builder) {
-                (Cell::Null, builder) => {
-                    builder.push_null();
-                    None
-                }
-                (Cell::Missing, builder) => {
-                    builder.push_null();
-                    let absent = self.elements == 0 && layout.exploded.contains(&n);
-                    (column.required && !absent).then(|| missing(column))
-                }
-                (Cell::Json(span) | Cell::Scalar(_, span), Builder::Span(b)) => {
-                    b.push(self.text(span, message));
-                    None
-                }
-                (Cell::Scalar(kind, span), builder) => {
-                    let text = self.text(span, message);
-                    match read(&column.kind, kind, text, layout.quoted) {
-                        Some(value) => {
-                            builder.push(value);
-                            None
-                        }
-                        None => {
-                            builder.push_null();
-                            let found = match kind {
-                                Kind::String => format!("the string {}", shown(text)),
-                                _ => String::from_utf8_lossy(&text[..text.len().min(60)]).into(),
-                            };
-                            let fits = fits(&column.kind, kind, layout.quoted);
-                            let expected = match fits {
-                                true => column.kind.expected(text),
-                                false => column.kind.to_string(),
-                            };
-                            Some(mismatch(column, &found, &expected))
-                        }
-                    }
-                }
-                (Cell::Nested(found), builder) => {
-                    builder.push_null();
-                    Some(mismatch(column, found, &column.kind.to_string()))
-                }
-                (Cell::Json(_), builder) => {
-                    builder.push_null();
-                    None
-                }
-            };
+            let absent = self.elements == 0 && layout.exploded.contains(&n);
+            let why = self.put(column, cell, builder, (layout.quoted, absent), message);
             if let Some(why) = why {
                 refused = true;
                 self.rejects.part(row, piece, why);
@@ -274,6 +231,64 @@ impl Rows {
         self.origin.push(row as u32);
         if refused {
             self.truncate(rows);
+        }
+    }
+}
+
+impl Rows {
+    /// One cell into its column: why not, where a null is pushed instead. `absent`: there is no element that could have it.
+    #[inline]
+    fn put(
+        &self,
+        column: &Column,
+        cell: Cell,
+        builder: &mut Builder,
+        (quoted, absent): (bool, bool),
+        message: &[u8],
+    ) -> Option<Refusal> {
+        match (cell, builder) {
+            (Cell::Null, builder) => {
+                builder.push_null();
+                None
+            }
+            (Cell::Missing, builder) => {
+                builder.push_null();
+                (column.required && !absent).then(|| missing(column))
+            }
+            (Cell::Json(span) | Cell::Scalar(_, span), Builder::Span(b)) => {
+                b.push(self.text(span, message));
+                None
+            }
+            (Cell::Scalar(kind, span), builder) => {
+                let text = self.text(span, message);
+                match read(&column.kind, kind, text, quoted) {
+                    Some(value) => {
+                        builder.push(value);
+                        None
+                    }
+                    None => {
+                        builder.push_null();
+                        let found = match kind {
+                            Kind::String => format!("the string {}", shown(text)),
+                            _ => String::from_utf8_lossy(&text[..text.len().min(60)]).into(),
+                        };
+                        let fits = fits(&column.kind, kind, quoted);
+                        let expected = match fits {
+                            true => column.kind.expected(text),
+                            false => column.kind.to_string(),
+                        };
+                        Some(mismatch(column, &found, &expected))
+                    }
+                }
+            }
+            (Cell::Nested(found), builder) => {
+                builder.push_null();
+                Some(mismatch(column, found, &column.kind.to_string()))
+            }
+            (Cell::Json(_), builder) => {
+                builder.push_null();
+                None
+            }
         }
     }
 }

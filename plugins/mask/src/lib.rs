@@ -34,6 +34,36 @@ struct Cell {
     rule: Rule,
 }
 
+/// Which rule each column of the input has.
+fn rules(input: Schema<'_>, config: &mut Config) -> Vec<Option<Rule>> {
+    let mut rules: Vec<Option<Rule>> = vec![None; input.len()];
+    let wanted = config.below("columns.");
+    if wanted.is_empty() {
+        let message = "`columns.<name>` is missing: nothing would be masked";
+        config.problem("columns", "missing_key", message);
+    }
+    for (name, spec) in wanted {
+        let key = format!("columns.{name}");
+        let found = input.find(&name);
+        let rule = Rule::parse(&spec);
+        match (&found, &rule) {
+            (Ok(n), Ok(rule)) => match fits(input, *n, *rule) {
+                Ok(()) => rules[*n] = Some(*rule),
+                Err((code, message)) => config.problem(&key, code, message),
+            },
+            _ => {
+                if let Err(message) = found {
+                    config.problem(&key, "unknown_column", message);
+                }
+                if let Err(message) = rule {
+                    config.problem(&key, "bad_value", message);
+                }
+            }
+        }
+    }
+    rules
+}
+
 impl Transform for Mask {
     const NAME: &'static str = "mask";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
@@ -45,31 +75,7 @@ impl Transform for Mask {
         let input = Schema::of(setup);
         let writing = Writing::read(&mut config);
         let redacted = config.text("redact-with", "***");
-        let mut rules: Vec<Option<Rule>> = vec![None; input.len()];
-        let wanted = config.below("columns.");
-        if wanted.is_empty() {
-            let message = "`columns.<name>` is missing: nothing would be masked";
-            config.problem("columns", "missing_key", message);
-        }
-        for (name, spec) in wanted {
-            let key = format!("columns.{name}");
-            let found = input.find(&name);
-            let rule = Rule::parse(&spec);
-            match (&found, &rule) {
-                (Ok(n), Ok(rule)) => match fits(input, *n, *rule) {
-                    Ok(()) => rules[*n] = Some(*rule),
-                    Err((code, message)) => config.problem(&key, code, message),
-                },
-                _ => {
-                    if let Err(message) = found {
-                        config.problem(&key, "unknown_column", message);
-                    }
-                    if let Err(message) = rule {
-                        config.problem(&key, "bad_value", message);
-                    }
-                }
-            }
-        }
+        let rules = rules(input, &mut config);
         let secret = rule::secret(&mut config, rules.contains(&Some(Rule::Hash)));
         let keyed = Hmac::new_from_slice(&secret).map_err(|_| {
             config.problem("secret", "weak_secret", "this secret cannot be a key");

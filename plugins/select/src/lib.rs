@@ -19,6 +19,26 @@ enum Made {
     Constant(Column),
 }
 
+/// Old name and new one, of columns that are kept.
+fn renames(input: Schema<'_>, kept: &[usize], config: &mut Config) -> Vec<(String, String)> {
+    let renames = config.below("rename.");
+    for (old, new) in &renames {
+        let key = format!("rename.{old}");
+        match input.find(old) {
+            Ok(n) if !kept.contains(&n) => {
+                let message = format!("`{old}` is not kept");
+                config.problem(&key, "not_kept", message);
+            }
+            Ok(_) if new.is_empty() => {
+                config.problem(&key, "bad_name", "the new name is empty");
+            }
+            Ok(_) => {}
+            Err(message) => config.problem(&key, "unknown_column", message),
+        }
+    }
+    renames
+}
+
 impl Transform for Select {
     const NAME: &'static str = "select";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
@@ -36,21 +56,7 @@ impl Transform for Select {
             explodes: false,
             counters: Vec::new(),
         };
-        let renames = config.below("rename.");
-        for (old, new) in &renames {
-            let key = format!("rename.{old}");
-            match input.find(old) {
-                Ok(n) if !kept.contains(&n) => {
-                    let message = format!("`{old}` is not kept");
-                    config.problem(&key, "not_kept", message);
-                }
-                Ok(_) if new.is_empty() => {
-                    config.problem(&key, "bad_name", "the new name is empty");
-                }
-                Ok(_) => {}
-                Err(message) => config.problem(&key, "unknown_column", message),
-            }
-        }
+        let renames = renames(input, &kept, &mut config);
         let mut names: Vec<String> = Vec::new();
         let mut name = |key: &str, name: &str, config: &mut Config| {
             if names.iter().any(|known| known == name) {

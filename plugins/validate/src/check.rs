@@ -71,33 +71,7 @@ impl Check {
             config,
             name: &rules.name,
         };
-        if from != Type::Text {
-            if kind.format() != from.format() {
-                let at = rules.kind.as_ref().map_or(rules.at, |(_, at)| *at);
-                tell.problem(
-                    at,
-                    "cannot_cast",
-                    format!("the column is {from}; only texts are cast"),
-                );
-            }
-            let texts = [
-                ("trim", rules.trim),
-                ("case", rules.case.map(|(_, at)| at)),
-                ("format", rules.format.map(|(_, at)| at)),
-                ("pattern", rules.pattern.as_ref().map(|(_, at)| *at)),
-                ("min-length", rules.min_length.map(|(_, at)| at)),
-                ("max-length", rules.max_length.map(|(_, at)| at)),
-            ];
-            for (rule, at) in texts {
-                if let Some(at) = at {
-                    tell.problem(
-                        at,
-                        "needs_text",
-                        format!("`{rule}` is for texts; it is {from}"),
-                    );
-                }
-            }
-        }
+        tell.not_text(rules, &from, &kind);
         let min = rules
             .min
             .as_ref()
@@ -370,6 +344,38 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
+    /// Casts and rules of texts, on a column that is none.
+    fn not_text(&mut self, rules: &ColumnRules, from: &Type, kind: &Type) {
+        if *from == Type::Text {
+            return;
+        }
+        if kind.format() != from.format() {
+            let at = rules.kind.as_ref().map_or(rules.at, |(_, at)| *at);
+            self.problem(
+                at,
+                "cannot_cast",
+                format!("the column is {from}; only texts are cast"),
+            );
+        }
+        let texts = [
+            ("trim", rules.trim),
+            ("case", rules.case.map(|(_, at)| at)),
+            ("format", rules.format.map(|(_, at)| at)),
+            ("pattern", rules.pattern.as_ref().map(|(_, at)| *at)),
+            ("min-length", rules.min_length.map(|(_, at)| at)),
+            ("max-length", rules.max_length.map(|(_, at)| at)),
+        ];
+        for (rule, at) in texts {
+            if let Some(at) = at {
+                self.problem(
+                    at,
+                    "needs_text",
+                    format!("`{rule}` is for texts; it is {from}"),
+                );
+            }
+        }
+    }
+
     fn problem(&mut self, at: Place, code: &str, message: String) {
         let name = self.name;
         self.config

@@ -133,20 +133,15 @@ fn plan(setup: &Setup, file: &RuleFile, config: &mut Config) -> (Validate, Plan)
         counters: vec!["defaults_applied".into()],
     };
     let mut steps = Vec::new();
-    let name = |n: usize| {
-        setup.input[n]
-            .first()
-            .map_or("", |field| field.name.as_str())
-    };
     for (n, nodes) in setup.input.iter().enumerate() {
         let carry = PlannedColumn::Carry(n as u32);
-        let Some(rules) = file.columns.iter().find(|rules| rules.name == name(n)) else {
+        let Some(rules) = file.columns.iter().find(|rules| rules.name == name(setup, n)) else {
             match file.unknown {
                 Unknown::Allow => plan.output.push(carry),
                 Unknown::Drop => {}
                 Unknown::Reject => {
                     let message =
-                        format!("column `{}` has no rule (unknown = \"reject\")", name(n));
+                        format!("column `{}` has no rule (unknown = \"reject\")", name(setup, n));
                     config.problem_in_file("rules", (1, 1), "unknown_column", message);
                 }
             }
@@ -171,12 +166,24 @@ fn plan(setup: &Setup, file: &RuleFile, config: &mut Config) -> (Validate, Plan)
         });
         plan.reads.push(n as u32);
     }
+    without_column(setup, file, config, &mut plan, &mut steps);
+    (Validate { steps }, plan)
+}
+
+/// Rules of columns that the input has not: a default makes them.
+fn without_column(
+    setup: &Setup,
+    file: &RuleFile,
+    config: &mut Config,
+    plan: &mut Plan,
+    steps: &mut Vec<Step>,
+) {
     for rules in &file.columns {
-        if (0..setup.input.len()).any(|n| name(n) == rules.name) {
+        if (0..setup.input.len()).any(|n| name(setup, n) == rules.name) {
             continue;
         }
         if rules.default.is_none() {
-            let there: Vec<&str> = (0..setup.input.len()).map(name).collect();
+            let there: Vec<&str> = (0..setup.input.len()).map(|n| name(setup, n)).collect();
             let there = there.join(", ");
             let message = format!(
                 "no column `{}` and no default; there are: {there}",
@@ -198,7 +205,11 @@ fn plan(setup: &Setup, file: &RuleFile, config: &mut Config) -> (Validate, Plan)
             makes: true,
         });
     }
-    (Validate { steps }, plan)
+}
+
+fn name(setup: &Setup, n: usize) -> &str {
+    let field = setup.input[n].first();
+    field.map_or("", |field| field.name.as_str())
 }
 
 impl Step {

@@ -145,6 +145,48 @@ impl Layout {
     fn read_columns(&mut self, config: &mut Config) {
         let prefix = config.text("attribute-prefix", "_");
         let separator = config.text("separator", "_");
+        let wanted = self.wanted(&prefix, &separator, config);
+        let default = config.get("repeat").or_else(|| config.get("repeat.*"));
+        let default = default.map_or(Repeat::Reject, |word| repeat(config, "repeat", &word));
+        let mut names = BTreeSet::new();
+        let mut exploding: Vec<(String, Vec<Step>)> = self.explode(config).into_iter().collect();
+        let mut paths = Vec::new();
+        for (key, name, path) in wanted {
+            if name.is_empty() || !names.insert(name.clone()) {
+                let message = format!("two columns are called `{name}`, or one has no name");
+                config.problem(&key, "duplicate_column", message);
+                continue;
+            }
+            let repeat_key = format!("repeat.{name}");
+            let (kind, repeat) = kind_of(&name, &repeat_key, default, config);
+            match self.path(&path) {
+                Ok(parsed) => {
+                    if repeat == Repeat::Explode {
+                        exploding.push((repeat_key, parsed.elements.clone()));
+                    }
+                    paths.push(parsed);
+                    self.columns.push(Column {
+                        name,
+                        path,
+                        kind,
+                        repeat,
+                    });
+                }
+                Err((code, message)) => config.problem(&key, code, message),
+            }
+        }
+        self.wildcard(&names, config);
+        strangers(&names, config);
+        self.grow(config, paths, &exploding);
+    }
+
+    /// Columns as typed, in one of both ways: the key, the name, the path.
+    fn wanted(
+        &self,
+        prefix: &str,
+        separator: &str,
+        config: &mut Config,
+    ) -> Vec<(String, String, String)> {
         let named = config.below("columns.");
         let listed = config.get("columns");
         if listed.is_some() != named.is_empty() {
@@ -169,76 +211,41 @@ impl Layout {
             let (name, path) = match item.split_once('=') {
                 Some((name, path)) => (name.trim().to_owned(), path.trim()),
                 None => {
-                    let mut name = item.replace('@', &prefix).replace('[', &separator);
+                    let mut name = item.replace('@', prefix).replace('[', separator);
                     name.retain(|c| c != ']');
                     if !self.namespaces.is_empty() {
-                        name = name.replace(':', &separator);
+                        name = name.replace(':', separator);
                     }
-                    (name.replace('/', &separator), item)
+                    (name.replace('/', separator), item)
                 }
             };
             wanted.push(("columns".into(), name, path.to_owned()));
         }
-        let default = config.get("repeat").or_else(|| config.get("repeat.*"));
-        let default = default.map_or(Repeat::Reject, |word| repeat(config, "repeat", &word));
-        let mut names = BTreeSet::new();
-        let mut exploding: Vec<(String, Vec<Step>)> = Vec::new();
-        if let Some(path) = config.get("explode") {
-            match self.path(&path) {
-                Ok(Path {
-                    elements,
-                    attribute: None,
-                }) if !elements.is_empty() => {
-                    exploding.push(("explode".into(), elements));
-                }
-                Err(("undeclared_prefix", message)) => {
-                    config.problem("explode", "undeclared_prefix", message);
-                }
-                _ => config.problem(
-                    "explode",
-                    "bad_path",
-                    format!("`{path}` is no element path"),
-                ),
+        wanted
+    }
+
+    /// `explode`: the elements of its path, of which each becomes a row.
+    fn explode(&self, config: &mut Config) -> Option<(String, Vec<Step>)> {
+        let path = config.get("explode")?;
+        match self.path(&path) {
+            Ok(Path {
+                elements,
+                attribute: None,
+            }) if !elements.is_empty() => return Some(("explode".into(), elements)),
+            Err(("undeclared_prefix", message)) => {
+                config.problem("explode", "undeclared_prefix", message);
             }
+            _ => config.problem(
+                "explode",
+                "bad_path",
+                format!("`{path}` is no element path"),
+            ),
         }
-        let mut paths = Vec::new();
-        for (key, name, path) in wanted {
-            if name.is_empty() || !names.insert(name.clone()) {
-                let message = format!("two columns are called `{name}`, or one has no name");
-                config.problem(&key, "duplicate_column", message);
-                continue;
-            }
-            let type_key = format!("types.{name}");
-            let spec = config.text(&type_key, "string");
-            let kind = Type::parse(&spec).unwrap_or_else(|message| {
-                config.problem(&type_key, "bad_type", message);
-                Type::Text
-            });
-            let repeat_key = format!("repeat.{name}");
-            let repeat = match config.get(&repeat_key) {
-                Some(word) => repeat(config, &repeat_key, &word),
-                None => default,
-            };
-            if repeat == Repeat::Json && kind != Type::Text {
-                let message = "repeat = json gives a JSON array of texts: the type must be string";
-                config.problem(&repeat_key, "json_not_string", message);
-            }
-            match self.path(&path) {
-                Ok(parsed) => {
-                    if repeat == Repeat::Explode {
-                        exploding.push((repeat_key, parsed.elements.clone()));
-                    }
-                    paths.push(parsed);
-                    self.columns.push(Column {
-                        name,
-                        path,
-                        kind,
-                        repeat,
-                    });
-                }
-                Err((code, message)) => config.problem(&key, code, message),
-            }
-        }
+        None
+    }
+
+    /// `wildcard`: one more column.
+    fn wildcard(&mut self, names: &BTreeSet<String>, config: &mut Config) {
         if let Some(name) = config.get("wildcard") {
             if name.is_empty() || names.contains(&name) {
                 let message = format!("`{name}`: the wildcard needs a name that no column has");
@@ -252,15 +259,6 @@ impl Layout {
                 repeat: Repeat::Json,
             });
         }
-        for (prefix, what) in [("types.", "a type"), ("repeat.", "a repeat")] {
-            for (name, _) in config.below(prefix) {
-                if !names.contains(&name) && name != "*" {
-                    let message = format!("{what} for `{name}`, which is no column");
-                    config.problem(&format!("{prefix}{name}"), "unknown_column", message);
-                }
-            }
-        }
-        self.grow(config, paths, &exploding);
     }
 
     fn path(&self, path: &str) -> Result<Path, paths::Wrong> {
@@ -405,5 +403,36 @@ impl Layout {
     /// Whether the fast reader knows every feature this layout uses.
     pub fn plain(&self) -> bool {
         !self.needs_events
+    }
+}
+
+/// Type of a column, and what becomes of elements that come again.
+fn kind_of(name: &str, repeat_key: &str, default: Repeat, config: &mut Config) -> (Type, Repeat) {
+    let type_key = format!("types.{name}");
+    let spec = config.text(&type_key, "string");
+    let kind = Type::parse(&spec).unwrap_or_else(|message| {
+        config.problem(&type_key, "bad_type", message);
+        Type::Text
+    });
+    let repeat = match config.get(repeat_key) {
+        Some(word) => repeat(config, repeat_key, &word),
+        None => default,
+    };
+    if repeat == Repeat::Json && kind != Type::Text {
+        let message = "repeat = json gives a JSON array of texts: the type must be string";
+        config.problem(repeat_key, "json_not_string", message);
+    }
+    (kind, repeat)
+}
+
+/// Types and repeats of columns that are none.
+fn strangers(names: &BTreeSet<String>, config: &mut Config) {
+    for (prefix, what) in [("types.", "a type"), ("repeat.", "a repeat")] {
+        for (name, _) in config.below(prefix) {
+            if !names.contains(&name) && name != "*" {
+                let message = format!("{what} for `{name}`, which is no column");
+                config.problem(&format!("{prefix}{name}"), "unknown_column", message);
+            }
+        }
     }
 }

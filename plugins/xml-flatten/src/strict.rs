@@ -286,47 +286,9 @@ pub fn attributes<'a>(
             ));
         }
         at += gap;
+        let (name, value) = attribute(tag, base, at)?;
         let name_at = at;
-        while tag.get(at).is_some_and(|b| !is_blank(*b) && *b != b'=') {
-            at += 1;
-        }
-        let name = &tag[name_at..at];
-        if !is_name(name) {
-            let name = String::from_utf8_lossy(name);
-            return Err(Fault::malformed(
-                base + name_at,
-                format!("`{name}` is no attribute name"),
-            ));
-        }
-        at += blanks(tag, at);
-        if tag.get(at) != Some(&b'=') {
-            return Err(Fault::malformed(base + at, "an attribute without `=`"));
-        }
-        at += 1;
-        at += blanks(tag, at);
-        let quote = match tag.get(at) {
-            Some(quote @ (b'"' | b'\'')) => *quote,
-            _ => {
-                return Err(Fault::malformed(
-                    base + at,
-                    "an attribute value without quotes",
-                ));
-            }
-        };
-        at += 1;
-        let value_at = at;
-        while tag.get(at).is_some_and(|b| *b != quote) {
-            if tag[at] == b'<' {
-                return Err(Fault::malformed(base + at, "`<` in an attribute value"));
-            }
-            at += 1;
-        }
-        if at == tag.len() {
-            return Err(Fault::malformed(
-                base + value_at,
-                "an attribute value that never ends",
-            ));
-        }
+        at = value.end;
         if found.iter().any(|(other, _)| *other == name) {
             let name = String::from_utf8_lossy(name);
             return Err(Fault::malformed(
@@ -338,9 +300,55 @@ pub fn attributes<'a>(
             let message = format!("more than {most} attributes (max-attributes)");
             return Err(Fault::new("too_many_attributes", base + name_at, message));
         }
-        found.push((name, base + value_at..base + at));
+        found.push((name, base + value.start..base + value.end));
         at += 1;
     }
+}
+
+/// The attribute at `at`: its name, and where its value lies in the tag.
+fn attribute(tag: &[u8], base: usize, mut at: usize) -> Result<(&[u8], Range<usize>), Fault> {
+    let name_at = at;
+    while tag.get(at).is_some_and(|b| !is_blank(*b) && *b != b'=') {
+        at += 1;
+    }
+    let name = &tag[name_at..at];
+    if !is_name(name) {
+        let name = String::from_utf8_lossy(name);
+        return Err(Fault::malformed(
+            base + name_at,
+            format!("`{name}` is no attribute name"),
+        ));
+    }
+    at += blanks(tag, at);
+    if tag.get(at) != Some(&b'=') {
+        return Err(Fault::malformed(base + at, "an attribute without `=`"));
+    }
+    at += 1;
+    at += blanks(tag, at);
+    let quote = match tag.get(at) {
+        Some(quote @ (b'"' | b'\'')) => *quote,
+        _ => {
+            return Err(Fault::malformed(
+                base + at,
+                "an attribute value without quotes",
+            ));
+        }
+    };
+    at += 1;
+    let value_at = at;
+    while tag.get(at).is_some_and(|b| *b != quote) {
+        if tag[at] == b'<' {
+            return Err(Fault::malformed(base + at, "`<` in an attribute value"));
+        }
+        at += 1;
+    }
+    if at == tag.len() {
+        return Err(Fault::malformed(
+            base + value_at,
+            "an attribute value that never ends",
+        ));
+    }
+    Ok((name, value_at..at))
 }
 
 pub fn blanks(tag: &[u8], at: usize) -> usize {

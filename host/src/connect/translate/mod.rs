@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::classes::Class;
 use super::{Defaults, Note};
 use crate::config::keys::KAFKA_PREFIX;
-use crate::config::nearest::nearest;
+use crate::nearest::nearest;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{Problem, Raw, problem};
 use crate::connectors::CATALOG;

@@ -307,12 +307,7 @@ fn json<'s>(
         let mut keys = own_keys(work, &first.alias);
         if plugin.split('@').next() == Some(columns::PLUGIN) {
             if (envelope || !root.is_empty()) && keys.contains_key("wildcard") {
-                let key = format!("transforms.{}.wildcard", first.alias);
-                work.refuse(
-                    &key,
-                    "it would take what stands around the record too, the schema for instance",
-                    "name the columns",
-                );
+                no_wildcard(work, &first.alias);
             }
             columns::begin(&mut keys, envelope, &root);
             chain.columns = Some(columns::named(&keys));
@@ -337,6 +332,15 @@ fn json<'s>(
     }
     learned(work, chain, steps, (envelope, &root), sample);
     rest
+}
+
+fn no_wildcard(work: &mut Work<'_>, alias: &str) {
+    let key = format!("transforms.{alias}.wildcard");
+    work.refuse(
+        &key,
+        "it would take what stands around the record too, the schema for instance",
+        "name the columns",
+    );
 }
 
 /// The field that `ExtractField` takes, as a pointer.

@@ -18,7 +18,7 @@ use crate::config::librdkafka::{self, PROBE, Property, Takes, property};
 use crate::config::{SourceConfig, Start, Text};
 use crate::error::Result;
 use crate::finding::Finding;
-use crate::kafka::{GroupOffsets, KafkaCluster, KafkaProps, KafkaSource, Limits};
+use crate::kafka::{GroupOffsets, KafkaCluster, KafkaProps, KafkaSource, Limits, ON_LOST};
 use crate::source::TopicInfo;
 use crate::source::{Acknowledge, Change, Connector, Policy, Position, ReadLimits, Source};
 
@@ -174,6 +174,11 @@ impl Connector for Kafka {
         Policy {
             gaps: self.config.on_data_loss == OnDataLoss::Gap,
             reads_recreated: self.config.on_topic_recreated == OnTopicRecreated::Continue,
+            recreated: "was deleted and created again",
+            on_lost: ON_LOST,
+            on_recreated: "its offsets mean other records now; source.on.topic.recreated = \"continue\" reads the new topic \
+                           from its beginning",
+            on_gone: "what was read of it is committed; take it out of source.topics to go on with the others",
         }
     }
 

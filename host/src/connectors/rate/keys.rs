@@ -9,7 +9,7 @@ use crate::config::keys::Group::Source;
 use crate::config::keys::Importance::{High, Low, Medium};
 use crate::config::keys::{KeyDef, Scope, keys};
 use crate::config::shape::Shape;
-use crate::config::shape::unit::{HOUR, duration, int};
+use crate::config::shape::unit::{HOUR, MS, duration, int};
 use crate::config::{self, Checker, Gives, SourceType, TableName, Trigger};
 
 const RATE: Scope = Scope::Source("rate");
@@ -38,7 +38,9 @@ const KEYS: &[KeyDef] = keys! {
     "source.seed": int(0, 1_000_000_000_000), Is("0"), Low, Source, RATE,
         "Decides `random` of each row. Another seed gives other rows, so it needs a pipeline of another name.";
     "source.format": Shape::Choice(&["json", "text"]), Is("json"), Medium, Source, RATE,
-        "What a record's value holds: a JSON object with `timestamp`, `value` (the number of the row, from 0) and `random` (below 2^53), or the three separated by commas.";
+        "What a record's value holds: a JSON object with `timestamp`, `value` (the number of the row, from 0) and `random` (below 2^53), or the three separated by commas. Another format gives other records, so it needs a pipeline of another name.";
+    "source.timestamp.step": duration(MS, HOUR), Is("1ms"), Low, Source, RATE,
+        "Time between the timestamps of a row and the next; that of row 0 is 2026-01-01T00:00:00Z. They do not follow the clock, so that a row that is read again is the same. Another step gives other rows, so it needs a pipeline of another name.";
     "source.topic": Shape::TableName, Is("rate"), Low, Source, RATE,
         "What stands as the topic's name in `_topic`, and for `${topic}` in `sink.table`.";
 };
@@ -68,6 +70,7 @@ fn build(checker: &Checker<'_>) -> Option<config::Source> {
             "text" => Format::Text,
             _ => Format::Json,
         },
+        step: checker.duration("source.timestamp.step")?,
         rows: checker.number("source.rows.total"),
     })))
 }

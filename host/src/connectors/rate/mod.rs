@@ -1,7 +1,7 @@
 //! `source.type = "rate"`: rows made by Weir itself, so many in a second. For trying out and for tests, as Spark's rate source.
 //!
-//! A partition is every n-th row, a position is the number of a row in its partition. The value of a row follows from its
-//! number and the seed, so a row that is read again is the same but for its timestamp, which is the time at which it was made.
+//! A partition is every n-th row, a position is the number of a row in its partition. All that a row holds follows from its
+//! number and the keys that are part of the partition's id, so a row that is read again is the same, byte for byte.
 //! After a restart rows go on from the committed position at the pace of then: nothing piles up while nothing runs.
 
 mod keys;
@@ -18,7 +18,7 @@ use crate::config::SourceConfig;
 use crate::error::{Error, Kind, Result};
 use crate::record::{SplitId, TopicPartition};
 use crate::source::TopicInfo;
-use crate::source::{Change, Connector, PartitionInfo, Position, ReadLimits, Source};
+use crate::source::{Change, Connector, PartitionInfo, Policy, Position, ReadLimits, Source};
 
 pub use keys::SOURCE;
 use pace::Pace;
@@ -35,6 +35,8 @@ pub struct RateConfig {
     partitions: i32,
     seed: u64,
     format: Format,
+    /// Between the timestamps of two rows.
+    step: Duration,
     /// How many there are of all partitions together. `None`: no end.
     rows: Option<u64>,
 }
@@ -67,9 +69,16 @@ struct Rate {
 }
 
 impl Rate {
-    /// With another number of partitions the rows are others, as if the topic had been created again.
+    /// All that decides what the rows hold: where it differs they are others, as if the topic had been created again.
     fn id(&self) -> String {
-        format!("{}-of-{}", self.config.seed, self.config.partitions)
+        let RateConfig {
+            seed,
+            partitions,
+            format,
+            step,
+            ..
+        } = &self.config;
+        format!("{seed}-{}-{}us-of-{partitions}", format.name(), step.as_micros())
     }
 
     fn partition(&self, topic: &Arc<str>, partition: i32) -> PartitionInfo {
@@ -141,6 +150,15 @@ impl Connector for Rate {
 
     fn changes_every(&self) -> Option<Duration> {
         None
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            recreated: "has other rows than those that were read",
+            on_recreated: "put source.seed, source.partitions, source.format and source.timestamp.step back as they were, or \
+                           give the pipeline another name",
+            ..Policy::default()
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-//! What a row holds: a function of its number and the seed, but for the time.
+//! What a row holds: a function of its number and of the config, the same whenever it is made.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::instant;
 
@@ -13,25 +14,69 @@ pub(super) enum Format {
     Text,
 }
 
+impl Format {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Text => "text",
+        }
+    }
+}
+
 /// Integers up to here are exact in every reader of JSON.
 const RANDOM_BITS: u32 = 53;
 
-/// Writes one row into `out`, which is cleared first.
-pub(super) fn write(out: &mut String, format: Format, time: &str, value: u64, seed: u64) {
-    out.clear();
-    let random = random(seed, value);
-    let _unfailing = match format {
-        Format::Json => write!(
-            out,
-            "{{\"timestamp\":\"{time}\",\"value\":{value},\"random\":{random}}}"
-        ),
-        Format::Text => write!(out, "{time},{value},{random}"),
-    };
+/// 2026-01-01T00:00:00Z, in microseconds since 1970: the timestamp of row 0.
+const FIRST: i64 = 1_767_225_600_000_000;
+/// 9999-12-31T23:59:59.999999Z, the last timestamp that RFC 3339 can write.
+const LAST: i64 = 253_402_300_799_999_999;
+
+/// The timestamp of a row, in microseconds since 1970: of its number alone, so that a row that is read again has the same one.
+pub(super) fn micros(value: u64, step: Duration) -> i64 {
+    let after = u128::from(value).saturating_mul(step.as_micros());
+    let after = i64::try_from(after).unwrap_or(LAST);
+    FIRST.saturating_add(after).min(LAST)
 }
 
-/// RFC 3339 in UTC, with microseconds.
-pub(super) fn time(micros: i64) -> String {
-    instant::civil(micros).map_or_else(String::new, |time| format!("{time:.6}Z"))
+/// Writes rows one after the other. What most of them share with the one before is not formatted again.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    line: String,
+    /// RFC 3339 in UTC, with microseconds.
+    time: String,
+    /// Of `time`, since 1970. `None`: there was no row yet.
+    second: Option<i64>,
+}
+
+/// Digits of microseconds, and `Z`.
+const FRACTION: usize = 7;
+
+impl Writer {
+    pub(super) fn row(&mut self, format: Format, micros: i64, value: u64, seed: u64) -> &[u8] {
+        self.stamp(micros);
+        let Writer { line, time, .. } = self;
+        line.clear();
+        let random = random(seed, value);
+        let _unfailing = match format {
+            Format::Json => write!(
+                line,
+                "{{\"timestamp\":\"{time}\",\"value\":{value},\"random\":{random}}}"
+            ),
+            Format::Text => write!(line, "{time},{value},{random}"),
+        };
+        line.as_bytes()
+    }
+
+    fn stamp(&mut self, micros: i64) {
+        let second = micros.div_euclid(1_000_000);
+        if self.second != Some(second) {
+            let whole = instant::civil(second * 1_000_000);
+            self.time = whole.map_or_else(String::new, |time| format!("{time:.6}Z"));
+            self.second = Some(second);
+        }
+        self.time.truncate(self.time.len().saturating_sub(FRACTION));
+        let _unfailing = write!(self.time, "{:06}Z", micros.rem_euclid(1_000_000));
+    }
 }
 
 /// SplitMix64 of the row's number: the same for ever, and no two rows of a seed by chance more often than 64 bits allow.
@@ -49,9 +94,9 @@ mod tests {
     #[test]
     fn a_row_follows_from_its_number_and_the_seed() {
         let row = |format, value, seed| {
-            let mut out = "old".to_owned();
-            write(&mut out, format, &time(1_000_001), value, seed);
-            out
+            let mut writer = Writer::default();
+            let row = writer.row(format, 1_000_001, value, seed);
+            String::from_utf8(row.to_vec()).unwrap()
         };
         // The first two outputs of SplitMix64 with state 0 are e220a8397b1dcdaf and 6e789e6aa1b965f4.
         assert_eq!(
@@ -69,6 +114,21 @@ mod tests {
             )
         );
         assert_ne!(row(Format::Text, 1, 0), row(Format::Text, 1, 1));
-        assert_eq!(time(0), "1970-01-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn timestamps_follow_from_the_number_and_end_with_the_year_9999() {
+        let mut writer = Writer::default();
+        let mut time = |value, step| {
+            writer.row(Format::Text, micros(value, step), value, 0);
+            writer.time.clone()
+        };
+        let (ms, hour) = (Duration::from_millis(1), Duration::from_secs(3600));
+        assert_eq!(time(0, ms), "2026-01-01T00:00:00.000000Z");
+        assert_eq!(time(17, ms), "2026-01-01T00:00:00.017000Z");
+        assert_eq!(time(1_000, ms), "2026-01-01T00:00:01.000000Z");
+        assert_eq!(time(25, hour), "2026-01-02T01:00:00.000000Z");
+        assert_eq!(time(u64::MAX, hour), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(time(1, ms), "2026-01-01T00:00:00.001000Z");
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct RateSource {
     turn: usize,
     paused: bool,
     builder: BatchBuilder,
-    line: String,
+    writer: rows::Writer,
 }
 
 /// One partition.
@@ -59,7 +59,7 @@ impl RateSource {
             turn: 0,
             paused: false,
             builder: BatchBuilder::new(),
-            line: String::new(),
+            writer: rows::Writer::default(),
         }
     }
 
@@ -111,8 +111,6 @@ impl RateSource {
     /// The rows of one partition that are due, as many as a batch holds.
     fn batch(&mut self, index: usize) -> Option<Batch> {
         let due = self.due(self.shares.get(index)?);
-        let micros = self.clock.now_micros();
-        let time = rows::time(micros);
         let share = self.shares.get_mut(index)?;
         let (from, p) = (
             share.at.next,
@@ -125,14 +123,9 @@ impl RateSource {
         {
             let row = u64::try_from(share.at.next).unwrap_or(0);
             let value = row.wrapping_mul(n).wrapping_add(p);
-            rows::write(
-                &mut self.line,
-                self.config.format,
-                &time,
-                value,
-                self.config.seed,
-            );
-            let payload = Some(self.line.as_bytes());
+            let micros = rows::micros(value, self.config.step);
+            let RateConfig { format, seed, .. } = self.config;
+            let payload = Some(self.writer.row(format, micros, value, seed));
             self.builder.push(
                 share.at.next,
                 Some(micros),

@@ -1,6 +1,9 @@
 //! The keys of a zone that is read and of one that is written, and what they forbid together.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::ZoneSinkConfig;
 
 use crate::config::keys::Default::{Derived, Is, Required, Unset};
 use crate::config::keys::Group::{Sink, Source};
@@ -11,9 +14,9 @@ use crate::config::shape::unit::{DAY, GIB, KIB, MIB, MS, bytes, duration, int};
 use crate::config::shape::{Shape, Value};
 use crate::config::show_bytes;
 use crate::config::{
-    self, Checker, Gives, OnTypeChange, ProcessedZoneConfig, RawZoneConfig, Rotate,
+    self, Checker, Gives, Home, OnTypeChange, ProcessedZoneConfig, Rotate, SinkConfig,
 };
-use crate::config::{SinkType, SourceType, System, TableName, Trigger, ZoneSinkConfig};
+use crate::config::{SinkType, SourceType, System, TableName, Trigger};
 use crate::config::{ZoneSourceConfig, problem, store_keys};
 use crate::record::{SYSTEM, fold};
 
@@ -120,26 +123,29 @@ fn source(checker: &Checker<'_>) -> Option<config::Source> {
 }
 
 /// `None` only where a problem was told.
-fn sink(checker: &Checker<'_>) -> Option<ZoneSinkConfig> {
-    Some(ZoneSinkConfig {
-        of: SINK.name,
+fn sink(checker: &Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)> {
+    let home = Home {
+        key: "sink.url",
         at: checker.location("sink.url")?,
         zone: checker.zone("sink.zone", "sink.url")?,
-        table: checker.table()?,
         compression: match checker.value("sink.compression")? {
             Value::Compression(compression) => compression,
             _ => return None,
         },
         row_group_bytes: checker.size("sink.row.group.bytes")?,
-        raw: RawZoneConfig {
-            rotate: Rotate {
-                bytes: checker.number("sink.rotate.bytes")?,
-                age: checker.duration("sink.rotate.age")?,
-                rows: checker.number("sink.rotate.rows").filter(|rows| *rows > 0),
-            },
-            keep_value: checker.value("sink.keep.value")? == Value::Flag(true),
+    };
+    let sink = ZoneSinkConfig {
+        url: home.at.url.clone(),
+        table: checker.table()?,
+        rotate: Rotate {
+            bytes: checker.number("sink.rotate.bytes")?,
+            age: checker.duration("sink.rotate.age")?,
+            rows: checker.number("sink.rotate.rows").filter(|rows| *rows > 0),
         },
-    })
+        keep_value: checker.value("sink.keep.value")? == Value::Flag(true),
+        of_records: checker.source.is_some_and(|source| source.gives == Gives::Records),
+    };
+    Some((home, Arc::new(sink)))
 }
 
 /// As typed, or by the finest part of the format.

@@ -3,22 +3,90 @@
 
 mod keys;
 
+use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::commit::LogName;
-use crate::config::{PipelineConfig, TableName};
-use crate::error::Result;
+use crate::config::{PipelineConfig, Rotate, SinkConfig, TableName};
+use crate::error::{Error, Kind, Result};
 use crate::sink::{Sink, SinkConnector, SinkContext};
 use crate::zone::{ParquetOptions, ZoneOptions, ZoneSink};
 
 pub use keys::{SINK, SOURCE};
+
+/// The checked keys of a zone that is written. Where it lies is the pipeline's [`Home`](crate::config::Home).
+#[derive(Clone, Debug)]
+pub struct ZoneSinkConfig {
+    /// Root of its store, for log lines.
+    url: String,
+    pub table: TableName,
+    /// Of rows of records, which are laid out by the hour of ingestion. Those of a zone are laid out as
+    /// [`ZoneSourceConfig::layout`](crate::config::ZoneSourceConfig::layout) says, and their files end with their batch.
+    rotate: Rotate,
+    /// Keep the original bytes of each record in column `_value`.
+    keep_value: bool,
+    /// Whether it writes rows of records.
+    of_records: bool,
+}
+
+impl SinkConfig for ZoneSinkConfig {
+    fn kind(&self) -> &'static str {
+        SINK.name
+    }
+
+    fn describe(&self) -> String {
+        let table = match &self.table {
+            TableName::PerTopic => "${topic}",
+            TableName::Fixed(name) => name,
+        };
+        format!("zone[{}/{table}]", self.url)
+    }
+
+    fn tables(&self, topics: &[&str]) -> BTreeSet<String> {
+        let tables = topics.iter().map(|topic| self.table.of(topic));
+        tables.map(str::to_owned).collect()
+    }
+
+    fn bytes_at_once(&self) -> u64 {
+        self.rotate.bytes
+    }
+
+    fn keeps_bytes(&self) -> bool {
+        self.of_records && self.keep_value
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The sink of a pipeline that writes a zone, as every one does that reads a zone.
+pub fn sink(config: &PipelineConfig) -> Result<&ZoneSinkConfig> {
+    config.sink.as_any().downcast_ref().ok_or_else(|| {
+        let message = format!("`sink.type`: {} cannot write this, a zone can", config.sink.kind());
+        Error::new(Kind::ConfigInvalid, "zone.connect", message).hint("write sink.type = \"zone\"")
+    })
+}
 
 /// A zone laid out by the hour of ingestion.
 pub(super) fn connect(
     config: &PipelineConfig,
     context: SinkContext,
 ) -> Result<Box<dyn SinkConnector>> {
-    let options = options(config, &context.log);
+    let ZoneSinkConfig {
+        table,
+        rotate,
+        keep_value,
+        ..
+    } = sink(config)?;
+    let options = ZoneOptions {
+        name: context.log.clone(),
+        table: table.clone(),
+        letters_table: TableName::Fixed(config.errors.dlq_table.clone()),
+        rotate: *rotate,
+        parquet: parquet_options(config),
+        keep_value: *keep_value,
+    };
     Ok(Box::new(RawZone { options, context }))
 }
 
@@ -43,21 +111,10 @@ impl SinkConnector for RawZone {
     }
 }
 
-fn options(config: &PipelineConfig, name: &LogName) -> ZoneOptions {
-    let zone = &config.sink.raw;
-    ZoneOptions {
-        name: name.clone(),
-        table: config.sink.table.clone(),
-        letters_table: TableName::Fixed(config.errors.dlq_table.clone()),
-        rotate: zone.rotate,
-        parquet: parquet_options(config),
-        keep_value: zone.keep_value,
-    }
-}
-
+/// How the files of a pipeline's home are written: rows, dead letters, and what is left of them after a rewind.
 pub fn parquet_options(config: &PipelineConfig) -> ParquetOptions {
     ParquetOptions {
-        compression: config.sink.compression,
-        row_group_bytes: config.sink.row_group_bytes,
+        compression: config.home.compression,
+        row_group_bytes: config.home.row_group_bytes,
     }
 }

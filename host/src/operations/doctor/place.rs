@@ -58,7 +58,7 @@ pub(super) fn all(patient: &Patient<'_>) -> Vec<Place> {
         add(&worker.plugin_cache, "plugin.cache", true, 0);
     }
     for pipeline in patient.pipelines {
-        if let Some(dir) = store::directory_of(&pipeline.sink.at.url) {
+        if let Some(dir) = store::directory_of(&pipeline.home.at.url) {
             add(&dir, "sink.url", false, round(pipeline));
         }
         add(&pipeline.plugin_store, "plugin.store", false, 0);
@@ -69,7 +69,7 @@ pub(super) fn all(patient: &Patient<'_>) -> Vec<Place> {
 
 /// Bytes of the files that a pipeline has open at most: what is not committed yet lies there beside what is.
 fn round(pipeline: &PipelineConfig) -> u64 {
-    pipeline.sink.raw.rotate.bytes * pipeline.tasks_max as u64
+    pipeline.sink.bytes_at_once() * pipeline.tasks_max as u64
 }
 
 impl Place {

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
 use crate::commit::{LogName, may_own_table};
-use crate::config::{PipelineConfig, Source, TableName, ZoneSourceConfig};
+use crate::config::{PipelineConfig, Source, ZoneSourceConfig};
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::operations;
-use crate::pipeline::tables;
 use crate::store::{self, Store};
 
 const STORE: &str = "store";
@@ -24,10 +23,10 @@ pub(super) fn as_sink(
     clock: &Arc<dyn Clock>,
     tell: &mut dyn FnMut(Finding),
 ) {
-    let url = &config.sink.at.url;
-    let name = LogName::new(&config.name, &config.sink.zone);
+    let url = &config.home.at.url;
+    let name = LogName::new(&config.name, &config.home.zone);
     let begun = Instant::now();
-    let store = match store::open_existing(&config.sink.at) {
+    let store = match store::open_existing(&config.home.at) {
         Ok(Some(store)) => store,
         Ok(None) => {
             let says = "not there yet; the first start makes it";
@@ -37,10 +36,11 @@ pub(super) fn as_sink(
             return tell(Finding::failed(STORE, Some(url), &error).took(begun.elapsed()));
         }
     };
-    let tables: Vec<String> = match (&config.source, &config.sink.table) {
-        (Source::Zone(_), TableName::Fixed(table)) => vec![table.clone()],
-        _ => tables(config).into_iter().collect(),
+    let tables = match &config.source {
+        Source::Zone(_) => config.sink.tables(&config.topics()),
+        Source::Records(_) => config.tables(),
     };
+    let tables: Vec<String> = tables.into_iter().collect();
     of_store(&store, url, &name, &tables, tell);
     let begun = Instant::now();
     tell(log(&store, &name, clock).took(begun.elapsed()));

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::steps::{Because, Event, Finished, NewRules, Next, Seen};
-use crate::commit::{Draft, Log, PreparedCommit, Span, State};
+use crate::commit::{Committed, Draft, Log, Outcome, PreparedCommit, Span, State};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::messages::{HandIn, ToTask};
 use crate::pipeline::rules::columns::has_rows;
 use crate::record::{SplitId, TopicPartition};
-use crate::sink::Sealed;
+use crate::sink::{Receiver, Sealed};
 use crate::source::{LostRange, Position};
 
 /// How the log stands; clock and stop are the caller's.
@@ -22,8 +22,8 @@ pub fn seen(log: &Log) -> Seen {
     }
 }
 
-/// Does what the machine waits for, where that is the log's or the files'.
-pub fn perform(log: &mut Log, next: Next) -> Event {
+/// Does what the machine waits for, where that is the log's or the outputs'.
+pub fn perform(log: &mut Log, receiver: &dyn Receiver, next: Next) -> Event {
     match next {
         Next::Look => Event::Looked(look(log)),
         Next::Refresh => Event::Refreshed(log.refresh()),
@@ -50,9 +50,54 @@ pub fn perform(log: &mut Log, next: Next) -> Event {
             Err(error) => Err(error),
         }),
         Next::Leave => Event::Left(log.leave()),
-        Next::Publish(committed) => Event::Published(log.publish(&committed)),
+        Next::Publish(committed) => Event::Published(publish(log, receiver, &committed)),
         Next::Listen(_) | Next::ListenToTasks(_) | Next::Pause(_) | Next::End(_) => Event::Waited,
     }
+}
+
+/// P1: files get their final names, and the receiver what it holds back.
+fn publish(log: &mut Log, receiver: &dyn Receiver, committed: &Committed) -> Result<()> {
+    log.publish(committed)?;
+    for delivery in committed.entry.deliver.iter().filter(|d| d.token.is_some()) {
+        receiver.finish(delivery)?;
+    }
+    give_up(receiver, &committed.entry.gc);
+    Ok(())
+}
+
+/// What cannot be given up now is given up by a later start, as files are deleted.
+fn give_up(receiver: &dyn Receiver, collected: &[String]) {
+    for id in collected {
+        if let Err(error) = receiver.give_up(id) {
+            tracing::debug!(id, %error, "a collected delivery stays until the next start");
+        }
+    }
+}
+
+/// At a start, on a log that was just read: what other processes prepared is finished where an entry names it, and given up
+/// where none does, which an entry says first (W8). A process that lives and had not committed it yet loses that work by V4.
+pub fn recover(
+    log: &mut Log,
+    receiver: &dyn Receiver,
+    collect: impl FnOnce(&mut Log, Draft) -> Result<Outcome>,
+) -> Result<()> {
+    let mut orphans = receiver.prepared()?;
+    let state = log.state();
+    for delivered in orphans.iter().filter_map(|id| state.delivered.get(id)) {
+        receiver.finish(&delivered.delivery)?;
+    }
+    orphans.retain(|id| !state.delivered.contains_key(id));
+    let (collected, unnamed): (Vec<String>, Vec<String>) =
+        orphans.into_iter().partition(|id| state.collected.contains(id));
+    give_up(receiver, &collected);
+    if unnamed.is_empty() {
+        return Ok(());
+    }
+    // One that was committed meanwhile is left out; its committer finishes it.
+    if let Outcome::Committed { committed, .. } = collect(log, Draft::Gc(unnamed))? {
+        give_up(receiver, &committed.entry.gc);
+    }
+    Ok(())
 }
 
 fn look(log: &mut Log) -> Result<()> {
@@ -97,17 +142,22 @@ fn finished(hand_in: HandIn, generation: u64) -> Finished {
     }
 }
 
-/// W2: every file sealed, so durable, and its size checked.
+/// W2: every file sealed, so durable, and its size checked; every delivery taken, or held for its token.
 fn durable(sealed: Sealed, generation: u64) -> Result<PreparedCommit> {
     let Sealed {
         base,
         files,
+        deliveries,
         spans,
         counters,
     } = sealed;
     let mut added = Vec::with_capacity(files.len());
     for file in files {
         added.push(file.finish()?);
+    }
+    let mut delivered = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        delivered.push(delivery.prepare()?);
     }
     let mut sums: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     for (transform, counter, amount) in counters {
@@ -122,7 +172,7 @@ fn durable(sealed: Sealed, generation: u64) -> Result<PreparedCommit> {
         generation: generation,
         spans,
         files: added,
-        deliveries: Vec::new(),
+        deliveries: delivered,
         counters: sums,
     })
 }

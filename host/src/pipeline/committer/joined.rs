@@ -34,6 +34,7 @@ fn follows(before: &Sealed, after: &Sealed) -> bool {
 fn append(before: &mut Sealed, after: Sealed) {
     before.base = before.base.min(after.base);
     before.files.extend(after.files);
+    before.deliveries.extend(after.deliveries);
     before.counters.extend(after.counters);
     for span in after.spans {
         match before.spans.iter_mut().find(|s| s.split == span.split) {

@@ -1,7 +1,7 @@
 //! One committer per pipeline: packs what its tasks sealed into one entry, one Create in flight.
 //!
-//! [`machine`] decides what comes next, and in which order; this file does it: listens, makes files durable, commits,
-//! publishes, tells.
+//! [`machine`] decides what comes next, and in which order; this file does it: listens, makes files durable, has deliveries
+//! prepared, commits, publishes, finishes deliveries, tells.
 //!
 //! A change of rules is handed to all tasks at once. What they made before it (`Flushed`) and the change become one entry:
 //! the entry is the atomic point. What a task flushes later than `FLUSH_MAX` was made under rules that are no longer in
@@ -18,7 +18,7 @@ pub mod steps;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{self as channel, RecvTimeoutError, Sender};
 
 use super::messages::{ToCommitter, ToTask};
 use super::report::Report;
@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::commit::{Committed, Log, Open, Rule, State};
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
-use crate::sink::Base;
+use crate::sink::{Base, Receiver};
 use crate::source::{Acknowledge, Position};
 use machine::Machine;
 use steps::{Effect, Ending, Event, NewRules, Next, Seen, Step};
@@ -49,15 +49,17 @@ pub struct Prepared {
 pub struct Committer {
     pub log: Log,
     pub base: Base,
-    pub hand_ins: Receiver<ToCommitter>,
+    pub hand_ins: channel::Receiver<ToCommitter>,
     /// One per task.
     pub tasks: Vec<Sender<ToTask>>,
     /// Partitions of each task.
     pub owned: Vec<Vec<SplitId>>,
     /// New partitions found while running, from the watcher; the task that reads least reads them.
-    pub found: Receiver<Vec<Open>>,
+    pub found: channel::Receiver<Vec<Open>>,
     /// New rules, with a chain for each task.
-    pub swaps: Receiver<Prepared>,
+    pub swaps: channel::Receiver<Prepared>,
+    /// Takes what has a token, after its entry (W7).
+    pub receiver: Box<dyn Receiver>,
     /// Hears of commits (group offsets for lag tools); never read back by a zone (W7).
     pub acknowledge: Box<dyn Acknowledge>,
     pub report: Arc<dyn Report>,
@@ -136,6 +138,9 @@ impl Committer {
                     self.log.disown([file.added().id.clone()]);
                     file.abandon();
                 }
+                for delivery in sealed.deliveries {
+                    delivery.abandon();
+                }
             }
             Effect::Announce(committed) => self.announce(&committed),
             Effect::AnswerRules(answer) => {
@@ -180,7 +185,7 @@ impl Committer {
                 if matches!(next, Next::Finish { .. } | Next::CommitGap(_)) {
                     self.asking.begun = self.clock.elapsed();
                 }
-                let event = at_log::perform(&mut self.log, next);
+                let event = at_log::perform(&mut self.log, self.receiver.as_ref(), next);
                 self.base.set(self.log.version());
                 event
             }

@@ -18,7 +18,7 @@ use crate::config::Unit;
 use crate::pipeline::messages::{Change, HandIn};
 use crate::pipeline::{Ending, Report, Stages, Stop};
 use crate::record::SplitId;
-use crate::sink::{Base, Sealed};
+use crate::sink::{Base, NoTokens, Sealed};
 use crate::source::Nobody;
 use crate::store::{self, Fault, FaultStore, Faults, Op, Store, Verb};
 
@@ -44,6 +44,7 @@ fn sealed(task: usize, from: i64, to: i64) -> Sealed {
     Sealed {
         base: 0,
         files: vec![],
+        deliveries: vec![],
         spans: vec![Span {
             split: split(task),
             epoch: 0,
@@ -169,6 +170,7 @@ impl Stage {
             owned: vec![vec![split(0)], vec![split(1)]],
             found: unbounded().1,
             swaps,
+            receiver: Box::new(NoTokens),
             acknowledge: Box::new(Nobody),
             report: heard.clone(),
             clock: clock.clone(),

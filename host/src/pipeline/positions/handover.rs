@@ -13,7 +13,7 @@ use crate::commit::{Log, LogName, Open, State, Writer, may_own_table, own_table}
 use crate::config::{self, PipelineConfig};
 use crate::error::Result;
 use crate::pipeline::rules::Parts;
-use crate::pipeline::start::{open_at, tables};
+use crate::pipeline::start::open_at;
 use crate::plugin::Plugins;
 use crate::source::{Connector, TopicInfo};
 use crate::store;
@@ -75,15 +75,15 @@ pub(super) fn begin(
     let parts = Parts::declared(plugins, config).map_err(|found| config::refused(&found))?;
     // They come up, or there is nothing to begin.
     parts.chain(config)?;
-    let name = LogName::new(&config.name, &config.sink.zone);
-    let tables = tables(config);
-    if let Some(there) = store::open_existing(&config.sink.at)? {
+    let name = LogName::new(&config.name, &config.home.zone);
+    let tables = config.tables();
+    if let Some(there) = store::open_existing(&config.home.at)? {
         for table in &tables {
             may_own_table(there.as_ref(), &name, table)?;
         }
     }
     parts.keep(plugins)?;
-    let store = store::open(&config.sink.at)?;
+    let store = store::open(&config.home.at)?;
     for table in tables {
         store::probe(&store, &name.dir(), &table)?;
         own_table(store.as_ref(), &name, &table)?;

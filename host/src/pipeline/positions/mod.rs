@@ -92,7 +92,7 @@ pub struct Altered {
 /// From the log, whatever state the pipeline is in. Empty where there is none.
 pub fn of(config: &PipelineConfig) -> Result<Vec<Position>> {
     let clock = crate::clock::SystemClock::shared();
-    let Some(log) = open(&config.sink.at, &config.name, &config.sink.zone, &clock)? else {
+    let Some(log) = open(&config.home.at, &config.name, &config.home.zone, &clock)? else {
         return Ok(Vec::new());
     };
     Ok(of_state(log.state()))
@@ -180,7 +180,7 @@ pub fn alter(
             );
         }
     }
-    let log = open(&config.sink.at, &config.name, &config.sink.zone, clock)?;
+    let log = open(&config.home.at, &config.name, &config.home.zone, clock)?;
     match &config.source {
         Source::Records(source) => {
             records::alter((config, source.as_ref()), clock, log, wanted, order)
@@ -191,7 +191,7 @@ pub fn alter(
                     "pipeline '{}' has not read anything yet",
                     config.name
                 ))
-                .with("store", &config.sink.at.url)
+                .with("store", &config.home.at.url)
                 .hint("start it once: it begins where the zone's readers begin")
             })?;
             let input = open(&zone.at, &zone.pipeline, &zone.zone, clock)?.ok_or_else(|| {

@@ -9,7 +9,7 @@ use crate::error::Result;
 /// people; that two writers do no harm is the log's business.
 pub fn running(config: &PipelineConfig) -> Result<Option<String>> {
     let clock = crate::clock::SystemClock::shared();
-    let log = open(&config.sink.at, &config.name, &config.sink.zone, &clock)?;
+    let log = open(&config.home.at, &config.name, &config.home.zone, &clock)?;
     let Some(writer) = log.as_ref().and_then(|log| log.state().last_writer()) else {
         return Ok(None);
     };

@@ -42,44 +42,11 @@ pub(super) fn alter(
     let Some(reader) = input.state().readers.get(&name).cloned() else {
         return Err(bad("the pipeline has not read anything yet").with("reader", name));
     };
-    let fits = |cut: &BTreeMap<SplitId, i64>| {
-        asked
-            .iter()
-            .all(|(id, (_, offset))| cut.get(id).is_none_or(|at| at <= offset))
-    };
-    let cuts = input.state().cuts.get(&name).into_iter().flatten();
-    let cut = cuts.rev().find(|cut| fits(cut)).cloned().ok_or_else(|| {
-        bad("no batch ended at or below these offsets")
-            .hint("`weir log` lists the batches; --all=start goes back before the first")
-    })?;
+    let cut = cut_below(input.state(), &name, &asked)?;
     let goes_to = input.state().position_at(&reader, &cut);
-    let of_start = |id: &SplitId| own.state().splits.get(id).map_or(0, |c| c.start());
-    let moved: Vec<Moved> = before
-        .iter()
-        .filter_map(|(id, from)| {
-            let split = own.state().splits.get(id)?;
-            let to = goes_to.get(id).copied().unwrap_or_else(|| of_start(id));
-            (to < *from).then(|| Moved {
-                topic: split.topic.clone(),
-                partition: split.partition,
-                from: *from,
-                asked: asked.get(id).map_or(*from, |(_, offset)| *offset),
-                to,
-            })
-        })
-        .collect();
-    if let Some(other) = moved.iter().find(|m| order.exact && m.to != m.asked) {
-        let Moved {
-            topic,
-            partition,
-            asked,
-            to,
-            ..
-        } = other;
-        return Err(bad(format!(
-            "a pipeline that reads a zone goes back by whole batches of all partitions: {topic}/{partition} would stand at {to}, not at {asked}"
-        ))
-        .hint("`weir log` lists the batches; `weir pipeline rewind` goes to the end of a batch"));
+    let moved = moves(own.state(), &before, &asked, &goes_to);
+    if order.exact {
+        all_exact(&moved)?;
     }
     if order.dry_run || goes_to == reader.position {
         return Ok(Altered {
@@ -101,6 +68,61 @@ pub(super) fn alter(
     })
 }
 
+/// What was asked of splits, with the offset it comes to.
+type Asked<'a> = BTreeMap<SplitId, (&'a Wanted, i64)>;
+
+/// The last registered position that lies at or below everything that was asked.
+fn cut_below(input: &State, reader: &str, asked: &Asked<'_>) -> Result<BTreeMap<SplitId, i64>> {
+    let fits = |cut: &BTreeMap<SplitId, i64>| {
+        asked
+            .iter()
+            .all(|(id, (_, offset))| cut.get(id).is_none_or(|at| at <= offset))
+    };
+    let cuts = input.cuts.get(reader).into_iter().flatten();
+    cuts.rev().find(|cut| fits(cut)).cloned().ok_or_else(|| {
+        bad("no batch ended at or below these offsets")
+            .hint("`weir log` lists the batches; --all=start goes back before the first")
+    })
+}
+
+/// Which partitions go back, and where to.
+fn moves(
+    own: &State,
+    before: &BTreeMap<SplitId, i64>,
+    asked: &Asked<'_>,
+    goes_to: &BTreeMap<SplitId, i64>,
+) -> Vec<Moved> {
+    let of = |(id, from): (&SplitId, &i64)| {
+        let split = own.splits.get(id)?;
+        let to = goes_to.get(id).copied().unwrap_or_else(|| split.start());
+        (to < *from).then(|| Moved {
+            topic: split.topic.clone(),
+            partition: split.partition,
+            from: *from,
+            asked: asked.get(id).map_or(*from, |(_, offset)| *offset),
+            to,
+        })
+    };
+    before.iter().filter_map(of).collect()
+}
+
+fn all_exact(moved: &[Moved]) -> Result<()> {
+    let Some(other) = moved.iter().find(|moved| moved.to != moved.asked) else {
+        return Ok(());
+    };
+    let Moved {
+        topic,
+        partition,
+        asked,
+        to,
+        ..
+    } = other;
+    Err(bad(format!(
+        "a pipeline that reads a zone goes back by whole batches of all partitions: {topic}/{partition} would stand at {to}, not at {asked}"
+    ))
+    .hint("`weir log` lists the batches; `weir pipeline rewind` goes to the end of a batch"))
+}
+
 fn register(input: &mut Log, reader: Reader) -> Result<()> {
     match once(input, Draft::Reader(reader))? {
         Outcome::Committed { .. } => Ok(()),
@@ -116,10 +138,7 @@ fn register(input: &mut Log, reader: Reader) -> Result<()> {
 }
 
 /// Chains with what was asked of them.
-fn asked_of_zone<'a>(
-    state: &State,
-    wanted: &'a [Wanted],
-) -> Result<BTreeMap<SplitId, (&'a Wanted, i64)>> {
+fn asked_of_zone<'a>(state: &State, wanted: &'a [Wanted]) -> Result<Asked<'a>> {
     let newest = newest_splits(state);
     let mut asked = BTreeMap::new();
     for wanted in wanted {

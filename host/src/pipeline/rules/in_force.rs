@@ -444,30 +444,9 @@ pub fn at_start(
             }
             Err(error) => return Err(error),
         }
-        let swap = Swap {
-            replaces: state.generation(),
-            transforms: rules.clone(),
-            actor: actor(),
-            reason: reason.to_owned(),
-            block: Vec::new(),
-            force: false,
-            declared: None,
-        };
-        match until_settled(host, log, Draft::Swap(swap))? {
-            Outcome::Committed { committed, .. } => {
-                host.report.swapped(&committed);
-                break;
-            }
-            Outcome::Lost { dropped } => match dropped.first() {
-                // Another writer swapped in between: look again. What is blocked stays so.
-                Some(lost) if lost.reason.moved && !blocked(log.state(), &rules) => {
-                    log.refresh()?
-                }
-                lost => {
-                    let why = lost.map_or_else(String::new, |d| d.reason.to_string());
-                    return Err(refused(&why));
-                }
-            },
+        let replaces = state.generation();
+        if declare(host, log, replaces, &rules, reason)? {
+            break;
         }
     }
     host.declared.set(&digest);
@@ -475,6 +454,36 @@ pub fn at_start(
         parts: declared,
         chain: chain?,
     })
+}
+
+/// A swap to what the config declares. False: another writer swapped in between, and the log was read again.
+fn declare(host: &Host, log: &mut Log, replaces: u64, rules: &[Rule], reason: &str) -> Result<bool> {
+    let swap = Swap {
+        replaces,
+        transforms: rules.to_vec(),
+        actor: actor(),
+        reason: reason.to_owned(),
+        block: Vec::new(),
+        force: false,
+        declared: None,
+    };
+    match until_settled(host, log, Draft::Swap(swap))? {
+        Outcome::Committed { committed, .. } => {
+            host.report.swapped(&committed);
+            Ok(true)
+        }
+        Outcome::Lost { dropped } => match dropped.first() {
+            // What is blocked stays so.
+            Some(lost) if lost.reason.moved && !blocked(log.state(), rules) => {
+                log.refresh()?;
+                Ok(false)
+            }
+            lost => {
+                let why = lost.map_or_else(String::new, |d| d.reason.to_string());
+                Err(refused(&why))
+            }
+        },
+    }
 }
 
 pub fn blocked(state: &State, rules: &[Rule]) -> bool {

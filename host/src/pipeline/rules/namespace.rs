@@ -44,7 +44,7 @@ fn makers(transforms: &[Box<dyn Transform>]) -> Vec<Option<usize>> {
 }
 
 pub fn keeps_value(config: &PipelineConfig) -> bool {
-    matches!(config.source, Source::Records(_)) && config.sink.raw.keep_value
+    matches!(config.source, Source::Records(_)) && config.sink.keeps_bytes()
 }
 
 fn problem(config: &PipelineConfig, clash: &Clash) -> Problem {

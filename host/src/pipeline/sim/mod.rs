@@ -3,7 +3,9 @@
 //!
 //! At any point: crashes, stops, swaps, rewinds, partitions that are taken away and given back, offsets that age out, store
 //! calls that fail, lose their answer or land late. In the end the model says that no row is lost, doubled or of other rules
-//! than those in force, and that what tasks were told about each hand-in is true.
+//! than those in force, and that what tasks were told about each hand-in is true. Rows are delivered with a token, dead letters
+//! without: a receiver that outlives all processes shows no row before its entry is in the log, each of them exactly once, and
+//! each dead letter at least once.
 //!
 //! Each of these guards was switched off once, and a seed below 300 noticed: a task that is told of a drop goes back; it
 //! counts changes of rules; after a fault it discards what it holds; what comes late and is of other rules is rejected
@@ -15,7 +17,8 @@
 
 mod model;
 mod process;
-mod task;
+pub mod receiver;
+pub mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +28,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::committer::at_log;
 use super::committer::steps::{Ending, NewRules};
 use crate::chain::TransformChain;
 use crate::clock::{Clock, ManualClock};
@@ -36,6 +40,7 @@ use crate::source::LostRange;
 use crate::store::{self, Fault, FaultStore, Faults, Op, Store};
 use model::Model;
 use process::Process;
+use receiver::{Connection, Received, Trouble};
 
 /// Of one run of the tests: a few seconds.
 const SEEDS: u64 = 300;
@@ -135,6 +140,8 @@ struct World {
     model: Model,
     processes: Vec<Process>,
     stores: Vec<Arc<FaultStore>>,
+    /// Where rows and dead letters are delivered to.
+    received: Arc<Mutex<Received>>,
     /// The broker's first offset of each partition.
     low: BTreeMap<SplitId, i64>,
     rules: u64,
@@ -169,6 +176,7 @@ impl World {
             model: Model::default(),
             processes: Vec::new(),
             stores: Vec::new(),
+            received: Arc::default(),
             low: (0..PARTITIONS).map(|n| (split(n), START)).collect(),
             rules: 0,
             told: Vec::new(),
@@ -184,8 +192,16 @@ impl World {
         };
         let store = FaultStore::new(self.bare.clone(), Arc::new(dice));
         self.stores.push(store.clone());
+        let trouble = Trouble {
+            random: Mutex::new(StdRng::seed_from_u64(self.random.random())),
+            calm: self.calm.clone(),
+        };
+        let receiver = Connection {
+            received: self.received.clone(),
+            trouble: Some(Arc::new(trouble)),
+        };
         let random = StdRng::seed_from_u64(self.random.random());
-        match Process::start(id, store, self.clock.clone(), random) {
+        match Process::start(id, store, receiver, self.clock.clone(), random) {
             Ok(process) => self.processes.push(process),
             Err(error) => {
                 let passes = matches!(error.kind(), Kind::StoreUnavailable | Kind::Stopped);
@@ -206,7 +222,7 @@ impl World {
             }
             if rough && sometimes(&mut self.random, 0.06) {
                 self.disturb();
-                self.model.look(&*self.bare, &self.low);
+                self.look();
                 continue;
             }
             if !rough && self.calm_down() {
@@ -243,7 +259,7 @@ impl World {
             self.ended(at, &ending);
         }
         if actor == TASKS {
-            self.model.look(&*self.bare, &self.low);
+            self.look();
         }
     }
 
@@ -333,6 +349,21 @@ impl World {
             }
             _ => self.land(),
         }
+    }
+
+    /// What is left of deliveries when all have ended, a start settles.
+    fn last_start(&self) {
+        let writer = Writer {
+            id: "last".into(),
+            started: 0,
+        };
+        let log = Log::open(self.bare.clone(), log_name(), self.clock.clone(), writer);
+        let mut log = log.unwrap().expect("a log");
+        let receiver = Connection {
+            received: self.received.clone(),
+            trouble: None,
+        };
+        at_log::recover(&mut log, &receiver, |log, draft| log.commit(draft)).unwrap();
     }
 
     fn swap(&mut self, at: usize) {
@@ -426,9 +457,16 @@ impl World {
         self.processes.is_empty() && self.model.all_read()
     }
 
-    fn conclude(&mut self) {
+    fn look(&mut self) {
         self.model.look(&*self.bare, &self.low);
+        self.model.sees(&self.received.lock().unwrap());
+    }
+
+    fn conclude(&mut self) {
+        self.last_start();
+        self.look();
         self.model.conclude();
+        self.model.delivered(&self.received.lock().unwrap());
         for (marker, committed) in &self.told {
             self.model.is_told(marker, *committed);
         }

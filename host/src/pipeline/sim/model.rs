@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::receiver::Received;
 use super::{END, PARTITIONS, START, log_name, split, version_of};
 use crate::commit::{Entry, Kind, decode};
 use crate::record::SplitId;
@@ -22,6 +23,8 @@ pub struct Model {
     generation: u64,
     /// Marks of the hand-ins that are in an entry.
     hand_ins: BTreeSet<String>,
+    /// Names of the rows of each data entry, and its deliveries: id, and whether a token holds it.
+    deliveries: Vec<(BTreeSet<String>, Vec<(String, bool)>)>,
 }
 
 impl Model {
@@ -87,6 +90,9 @@ impl Model {
             "rules in force: {entry:?}"
         );
         let mut made = BTreeSet::new();
+        let deliveries = entry.deliver.iter();
+        let deliveries = deliveries.map(|d| (d.id.clone(), d.token.is_some()));
+        let deliveries = deliveries.collect();
         for (by, counters) in &entry.counters {
             for (row, amount) in counters {
                 assert_eq!(*amount, 1, "{row} twice in one entry");
@@ -98,6 +104,7 @@ impl Model {
                 made.insert(row.clone());
             }
         }
+        self.deliveries.push((made.clone(), deliveries));
         for span in &entry.spans {
             for offset in span.from..span.to {
                 let row = format!("{}@{offset}@{}", span.split, span.epoch);
@@ -109,6 +116,31 @@ impl Model {
             }
         }
         assert!(made.is_empty(), "rows that no position covers: {made:?}");
+    }
+
+    /// At any moment: what waits for its token is shown only after its entry.
+    pub fn sees(&self, received: &Received) {
+        let named = self.deliveries.iter().flat_map(|(_, of_entry)| of_entry);
+        let named: BTreeSet<&String> = named.map(|(id, _)| id).collect();
+        for (id, (was_held, rows)) in &received.shown {
+            assert!(!was_held || named.contains(id), "shown, in no entry: {rows:?}");
+        }
+    }
+
+    /// In the end: what an entry delivers is what its spans say, all of it is shown, and nothing is held any more.
+    pub fn delivered(&self, received: &Received) {
+        assert!(received.held.is_empty(), "held: {:?}", received.held);
+        for (made, deliveries) in &self.deliveries {
+            let mut shown = BTreeSet::new();
+            for (id, has_token) in deliveries {
+                let (was_held, rows) = &received.shown[id];
+                assert_eq!(was_held, has_token);
+                for row in rows {
+                    assert!(shown.insert(row.clone()), "{row} twice in one entry");
+                }
+            }
+            assert_eq!(shown, *made, "what was delivered is what was made");
+        }
     }
 
     pub fn all_read(&self) -> bool {

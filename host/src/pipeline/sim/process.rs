@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::receiver::Connection;
 use super::task::Task;
 use super::{LONG, PARTITIONS, log_name, rules, sometimes, split, version_of};
 use crate::backoff::Backoff;
@@ -28,6 +29,7 @@ const TASKS: usize = 2;
 pub struct Process {
     pub id: usize,
     pub store: Arc<FaultStore>,
+    receiver: Connection,
     log: Log,
     machine: Machine,
     next: Option<Next>,
@@ -47,10 +49,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// As a start does it: opens the log, pins the starts, deals out the partitions.
+    /// As a start does it: opens the log, pins the starts, finishes what others left of deliveries, deals out the partitions.
     pub fn start(
         id: usize,
         store: Arc<FaultStore>,
+        receiver: Connection,
         clock: Arc<dyn Clock>,
         mut random: StdRng,
     ) -> Result<Process> {
@@ -70,6 +73,7 @@ impl Process {
                 (0..PARTITIONS).map(super::open).collect(),
             ))?;
         }
+        at_log::recover(&mut log, &receiver, |log, draft| log.commit(draft))?;
         let mut owned = vec![Vec::new(); TASKS];
         for n in 0..PARTITIONS {
             owned[n % TASKS].push(split(n));
@@ -79,7 +83,7 @@ impl Process {
             let at = |c| at_log::position(log.state(), c);
             let positions: Vec<_> = owned[index].iter().filter_map(at).collect();
             let random = StdRng::seed_from_u64(random.random());
-            Task::new(index, &positions, in_force, random)
+            Task::new(index, &positions, in_force, receiver.clone(), random)
         });
         let tasks = tasks.collect();
         let stands = (log.state().generation(), log.state().removed_at);
@@ -87,6 +91,7 @@ impl Process {
         Ok(Process {
             id,
             store,
+            receiver,
             machine: Machine::new(owned, stands, backoff),
             log,
             next: None,
@@ -187,7 +192,7 @@ impl Process {
                 if let Next::Admit(rules) = &next {
                     self.coming = version_of(&rules.swap.transforms);
                 }
-                at_log::perform(&mut self.log, next)
+                at_log::perform(&mut self.log, &self.receiver, next)
             }
         };
         let seen = Seen {
@@ -250,6 +255,7 @@ impl Process {
                 self.send(task, message);
             }
             Effect::Released(partitions) => self.released.extend(partitions),
+            Effect::Abandon(sealed) => sealed.deliveries.into_iter().for_each(|d| d.abandon()),
             _ => {}
         }
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use super::receiver::{Connection, Row, is_letter};
 use super::{END, LONG, sometimes};
 use crate::backoff::Backoff;
-use crate::chain::Records;
+use crate::chain::{Records, Rows};
 use crate::commit::Span;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::messages::{HandIn, ToCommitter, ToTask};
@@ -37,6 +38,7 @@ pub struct Task {
     /// Those that come with the next changes.
     pub coming: VecDeque<u64>,
     pub said: Said,
+    pub receiver: Connection,
     pub random: StdRng,
 }
 
@@ -53,33 +55,41 @@ struct Sink {
     base: u64,
     since: Duration,
     spans: BTreeMap<SplitId, (u64, i64, i64)>,
-    rows: Vec<(String, String)>,
+    /// Rules that made it, and the row.
+    rows: Vec<(String, Row)>,
     /// After an error only `discard` is allowed.
     broken: bool,
 }
 
 impl Sink {
-    fn seal(&mut self, marker: &str) -> Option<Sealed> {
+    /// The rows are delivered, and their names are in the counters too.
+    fn seal(&mut self, marker: &str, to: &Connection, random: &mut StdRng) -> Option<Sealed> {
         assert!(!self.broken, "a broken sink is discarded first");
         let Sink {
             base, spans, rows, ..
         } = std::mem::take(self);
         let spans: Vec<Span> = spans.into_iter().map(span).collect();
-        let mut counters: Vec<(String, String, u64)> =
-            rows.into_iter().map(|(by, row)| (by, row, 1)).collect();
+        let named = rows.iter();
+        let named = named.map(|(by, (name, ..))| (by.clone(), name.clone(), 1));
+        let mut counters: Vec<(String, String, u64)> = named.collect();
         counters.push(("hand-in".to_owned(), marker.to_owned(), 1));
+        let rows = rows.into_iter().map(|(_, row)| row).collect();
+        let new_id = || format!("{:032x}", random.random::<u128>());
         (!spans.is_empty()).then(|| Sealed {
             base,
             files: Vec::new(),
+            deliveries: to.deliveries(new_id, rows),
             spans,
             counters,
         })
     }
 }
 
-/// All filtered: no files are needed. The rows are in the counters.
-fn span((split, (epoch, from, to)): (SplitId, (u64, i64, i64))) -> Span {
+/// Each record is a row or refused.
+pub fn span((split, (epoch, from, to)): (SplitId, (u64, i64, i64))) -> Span {
     let read = u64::try_from(to - from).unwrap();
+    let refused = (from..to).filter(|offset| is_letter(*offset)).count() as u64;
+    let written = read - refused;
     Span {
         split,
         epoch,
@@ -88,16 +98,27 @@ fn span((split, (epoch, from, to)): (SplitId, (u64, i64, i64))) -> Span {
         lost: 0,
         records: Records {
             read,
-            filtered: read,
+            with_rows: written,
+            refused,
             ..Records::default()
         },
-        rows: Default::default(),
-        dead_letters: 0,
+        rows: Rows {
+            made: written,
+            written,
+            ..Rows::default()
+        },
+        dead_letters: refused,
     }
 }
 
 impl Task {
-    pub fn new(index: usize, positions: &[Position], rules: u64, random: StdRng) -> Task {
+    pub fn new(
+        index: usize,
+        positions: &[Position],
+        rules: u64,
+        receiver: Connection,
+        random: StdRng,
+    ) -> Task {
         let at = |p: &Position| (p.split.clone(), (p.epoch, p.next));
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         Task {
@@ -112,6 +133,7 @@ impl Task {
             rules,
             coming: VecDeque::new(),
             said: Said::default(),
+            receiver,
             random,
         }
     }
@@ -231,7 +253,8 @@ impl Task {
         );
         span.2 = to;
         let by = format!("r{}", self.rules);
-        let rows = (from..to).map(|offset| (by.clone(), format!("{split}@{offset}@{epoch}")));
+        let row = |at| (format!("{split}@{at}@{epoch}"), split.clone(), at);
+        let rows = (from..to).map(|offset| (by.clone(), row(offset)));
         self.sink.rows.extend(rows);
         Event::Written {
             offsets: u64::try_from(to - from).unwrap(),
@@ -244,7 +267,7 @@ impl Task {
             return Err(unavailable());
         }
         let marker = format!("{process}/{}/{}", self.index, self.random.random::<u64>());
-        Ok(self.sink.seal(&marker))
+        Ok(self.sink.seal(&marker, &self.receiver, &mut self.random))
     }
 
     fn act(

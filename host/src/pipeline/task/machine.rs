@@ -253,6 +253,12 @@ impl Machine {
             }
             Event::Failed(error) => self.fail(error, seen, &mut effects),
         }
+        // Whether the source is at its end was seen before it goes elsewhere: there may be more to read.
+        let moves = |effect: &Effect| matches!(effect, Effect::GoTo(_) | Effect::Assign(_));
+        let seen = &Seen {
+            at_end: seen.at_end && !effects.iter().any(moves),
+            ..*seen
+        };
         let next = self.go_on(seen, reads_first, &mut effects);
         Step { effects, next }
     }

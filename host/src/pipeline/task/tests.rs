@@ -76,6 +76,7 @@ impl Sink for Hoard {
         let sealed = Sealed {
             base: 0,
             files: vec![],
+            deliveries: vec![],
             spans: vec![],
             counters: vec![],
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, UInt32Array};
 use arrow_buffer::BooleanBufferBuilder;
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Field};
 use arrow_select::filter::{FilterBuilder, FilterPredicate};
 use arrow_select::take::take;
 
@@ -86,23 +86,7 @@ pub fn check(
             _ => Err(Refused::TooMuch),
         };
     }
-    if output.columns.len() != plan.makes.len() {
-        let (found, wanted) = (output.columns.len(), plan.makes.len());
-        return Err(Refused::Defect(format!(
-            "{found} columns where the plan makes {wanted}"
-        )));
-    }
-    if output.counters.len() != plan.counters.len() {
-        let (found, wanted) = (output.counters.len(), plan.counters.len());
-        return Err(Refused::Defect(format!(
-            "{found} counters where the plan names {wanted}"
-        )));
-    }
-    if let Some(count) = output.counters.iter().find(|count| **count > MAX_COUNT) {
-        return Err(Refused::Defect(format!(
-            "a counter is raised by {count}; at most {MAX_COUNT} a call"
-        )));
-    }
+    counts(plan, output.columns.len(), &output.counters)?;
     let rejects = rejects(output.rejects, &map, rows, plan.explodes)?;
     let mapping = Mapping::new(&map, rows);
     let mut made = Vec::with_capacity(plan.makes.len());
@@ -115,29 +99,7 @@ pub fn check(
                     constant: column.constant,
                 }
             }
-            wit::MadeColumn::Unchanged(n) => {
-                let source = read.get(n as usize).ok_or_else(|| {
-                    format!(
-                        "column `{}`: unchanged({n}), but {} are read",
-                        field.name(),
-                        read.len()
-                    )
-                })?;
-                if source.values.data_type() != field.data_type() {
-                    let (found, wanted) = (source.values.data_type(), field.data_type());
-                    Err(format!(
-                        "column `{}`: unchanged {found}, planned {wanted}",
-                        field.name()
-                    ))?;
-                }
-                if !field.is_nullable() && source.values.null_count() > 0 {
-                    Err(format!(
-                        "column `{}`: unchanged nulls, not nullable",
-                        field.name()
-                    ))?;
-                }
-                mapping.of(source)?
-            }
+            wit::MadeColumn::Unchanged(n) => mapping.of(passed_on(field, n, read)?)?,
         });
     }
     Ok(Piece {
@@ -148,6 +110,53 @@ pub fn check(
         rejects,
         counters: output.counters,
     })
+}
+
+/// As many columns and counters as the plan says.
+fn counts(plan: &Plan, columns: usize, counters: &[u64]) -> Result<(), Refused> {
+    if columns != plan.makes.len() {
+        let (found, wanted) = (columns, plan.makes.len());
+        return Err(Refused::Defect(format!(
+            "{found} columns where the plan makes {wanted}"
+        )));
+    }
+    if counters.len() != plan.counters.len() {
+        let (found, wanted) = (counters.len(), plan.counters.len());
+        return Err(Refused::Defect(format!(
+            "{found} counters where the plan names {wanted}"
+        )));
+    }
+    if let Some(count) = counters.iter().find(|count| **count > MAX_COUNT) {
+        return Err(Refused::Defect(format!(
+            "a counter is raised by {count}; at most {MAX_COUNT} a call"
+        )));
+    }
+    Ok(())
+}
+
+/// A column of the input that goes on as the planned one.
+fn passed_on<'a>(field: &Field, n: u32, read: &'a [Column]) -> Result<&'a Column, String> {
+    let source = read.get(n as usize).ok_or_else(|| {
+        format!(
+            "column `{}`: unchanged({n}), but {} are read",
+            field.name(),
+            read.len()
+        )
+    })?;
+    if source.values.data_type() != field.data_type() {
+        let (found, wanted) = (source.values.data_type(), field.data_type());
+        return Err(format!(
+            "column `{}`: unchanged {found}, planned {wanted}",
+            field.name()
+        ));
+    }
+    if !field.is_nullable() && source.values.null_count() > 0 {
+        return Err(format!(
+            "column `{}`: unchanged nulls, not nullable",
+            field.name()
+        ));
+    }
+    Ok(source)
 }
 
 /// Bytes of a column under a row map; none where it is shared with the input.

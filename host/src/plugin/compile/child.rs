@@ -19,8 +19,9 @@ const OP: &str = "plugin.compile";
 const MAX_MEMORY: u64 = 2 << 30;
 /// Processor time of the child; a component of 1 MiB takes about a second, a whole interpreter about ten.
 const MAX_SECONDS: u64 = 60;
-/// Below whatever else this machine does: the last step, at which a busy processor gives it about a sixtieth.
-const NICE: i32 = 19;
+/// Below the pipelines of this machine: on a busy processor it gets about a tenth. Not the last step, at which it gets a
+/// sixtieth: a start or a request waits for it, and seconds of compiling would outlast `rest.request.timeout`.
+const NICE: i32 = 10;
 /// Bytes of what a child says about its end.
 const MAX_WORDS: usize = 600;
 /// How the child tells that the component is at fault, not the compiler: `Exit::Failed`.

@@ -18,6 +18,7 @@ use super::tables;
 use crate::config::Text;
 use crate::error::Result;
 use crate::hash::{hex, sha256};
+use crate::nearest::nearest;
 
 /// What crosses in `init`, and its digest. A secret stands as its reference, here and wherever this is kept.
 #[derive(Clone)]
@@ -285,13 +286,10 @@ impl<'a> Schema<'a> {
             "unknown_key",
             format!("`{key}` is no key of this plugin"),
         );
-        let near = self
-            .map("properties")
-            .map(|(name, _)| (edits(key, name), name))
-            .min();
-        problem.hint = match near {
-            Some((1..=2, name)) => Some(format!("did you mean `{name}`?")),
-            _ => {
+        let known = self.map("properties").map(|(name, _)| name.as_str());
+        problem.hint = match nearest(key, known) {
+            Some(name) => Some(format!("did you mean `{name}`?")),
+            None => {
                 let patterns = self
                     .map("patternProperties")
                     .filter_map(|(p, _)| literal(p));
@@ -359,21 +357,6 @@ fn typed(key: &str, value: &str, spec: &Value) -> std::result::Result<String, Se
         },
         _ => Ok(quoted(value)),
     }
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

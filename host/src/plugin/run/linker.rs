@@ -339,7 +339,11 @@ fn io(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Ok(("closed".to_owned(),))
         },
     )?;
+    poll(linker)?;
+    streams(linker)
+}
 
+fn poll(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut poll = linker.instance("wasi:io/poll@0.2.0")?;
     poll.resource("pollable", ResourceType::host::<Pollable>(), dropped)?;
     poll.func_wrap(
@@ -361,7 +365,10 @@ fn io(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Ok(((0..list.len() as u32).collect::<Vec<u32>>(),))
         },
     )?;
+    Ok(())
+}
 
+fn streams(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut streams = linker.instance("wasi:io/streams@0.2.0")?;
     streams.resource("input-stream", ResourceType::host::<Input>(), dropped)?;
     streams.resource("output-stream", ResourceType::host::<Output>(), dropped)?;

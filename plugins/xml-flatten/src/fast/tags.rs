@@ -3,7 +3,7 @@
 use memchr::{memchr_iter, memchr3_iter};
 
 use super::Doubt;
-use super::lanes::{Lanes, WIDTH};
+use super::lanes::{Lanes, Source, WIDTH};
 use super::shapes::{self, MANY, NONE};
 use super::walk::{Step, Walk};
 use crate::encoding::Encoding;
@@ -20,6 +20,27 @@ const ENTITIES: [(&[u8], char); 5] = [
     (b"&quot;", '"'),
     (b"&apos;", '\''),
 ];
+
+/// Where the value that begins at `at` meets its quote. `None`: the source ends first, or a control character stands in it.
+#[inline]
+fn value_end(source: Source<'_>, mut at: usize, quote: u8) -> Option<usize> {
+    let quote = Lanes::splat(quote);
+    loop {
+        if at >= source.len() {
+            return None;
+        }
+        let lanes = source.load(at);
+        let ends = lanes.equal(quote).bits();
+        let control = lanes.below_or_high(b' ').bits() & !lanes.bits();
+        if control & (ends ^ ends.wrapping_sub(1)) != 0 {
+            return None;
+        }
+        if ends != 0 {
+            return Some(at + ends.trailing_zeros() as usize);
+        }
+        at += WIDTH;
+    }
+}
 
 impl Walk<'_> {
     /// Reads what stands at the next entry of the index, inside element `current`.
@@ -300,24 +321,10 @@ impl Walk<'_> {
             seen |= bit;
             expected = here + 1;
             let from = at + attribute.opening.len;
-            let quote = Lanes::splat(attribute.quote);
-            at = from;
-            loop {
-                if at >= len {
-                    return Ok(None);
-                }
-                let lanes = source.load(at);
-                let ends = lanes.equal(quote).bits();
-                let control = lanes.below_or_high(b' ').bits() & !lanes.bits();
-                if control & (ends ^ ends.wrapping_sub(1)) != 0 {
-                    return Ok(None);
-                }
-                if ends != 0 {
-                    at += ends.trailing_zeros() as usize;
-                    break;
-                }
-                at += WIDTH;
-            }
+            let Some(end) = value_end(source, from, attribute.quote) else {
+                return Ok(None);
+            };
+            at = end;
             if at >= len {
                 return Ok(None);
             }
@@ -340,6 +347,16 @@ impl Walk<'_> {
         {
             return Ok(None);
         }
+        self.take_values(shape)?;
+        self.at = close + 1;
+        self.next = entry + 1;
+        Ok(Some(empty))
+    }
+
+    /// The values that `known_attributes` found become cells.
+    #[inline]
+    fn take_values(&mut self, shape: u32) -> Result<(), Doubt> {
+        let bytes = self.source.bytes();
         for value in 0..self.values.len() {
             let (n, from, to, refers) = self.values[value];
             let attribute = &self.shapes.get(shape).attributes[n];
@@ -361,9 +378,7 @@ impl Walk<'_> {
                 column => self.set_one(column as usize, cell),
             }
         }
-        self.at = close + 1;
-        self.next = entry + 1;
-        Ok(Some(empty))
+        Ok(())
     }
 
     fn declare(&mut self) -> Result<(), Doubt> {

@@ -346,8 +346,17 @@ impl Step<'_, '_> {
         if included {
             drop.clear();
         }
+        self.select(included.then_some(keep), &drop, renames);
+    }
+
+    fn select(
+        &mut self,
+        keep: Option<Vec<String>>,
+        drop: &[String],
+        renames: Vec<(String, String)>,
+    ) {
         let mut keys = Keys::new();
-        if included {
+        if let Some(keep) = keep {
             keys.insert("keep".to_owned(), keep.join(","));
         }
         if !drop.is_empty() {

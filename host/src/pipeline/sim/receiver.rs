@@ -1,0 +1,192 @@
+//! A system that takes deliveries, played: it outlives the processes that deliver to it, and nothing is forgotten. What it is
+//! told wrongly (finished and never prepared, given up and finished) fails the test at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use crate::commit::{Delivery, FileRange, Role};
+use crate::error::{Error, Kind, Result};
+use crate::record::SplitId;
+use crate::sink::{Deliver, Receiver};
+
+/// One row or dead letter: its name, and where it comes from.
+pub type Row = (String, SplitId, i64);
+
+#[derive(Debug)]
+pub struct Received {
+    /// Held back until their entries are proved.
+    pub held: BTreeMap<String, Vec<String>>,
+    /// Names of rows that its readers see, by delivery; whether they were held back before.
+    pub shown: BTreeMap<String, (bool, Vec<String>)>,
+    given_up: BTreeSet<String>,
+    /// Whether it answers when it is told to finish.
+    pub finishes: bool,
+}
+
+impl Default for Received {
+    fn default() -> Received {
+        Received {
+            held: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            finishes: true,
+        }
+    }
+}
+
+/// What fails: one call in ten, half of them after its effect, unless all is calm.
+#[derive(Debug)]
+pub struct Trouble {
+    pub random: Mutex<StdRng>,
+    pub calm: Arc<Mutex<bool>>,
+}
+
+impl Trouble {
+    /// Before the effect, after it.
+    fn happens(&self) -> (bool, bool) {
+        let dice = self.random.lock().unwrap().random_range(0..20);
+        let rough = !*self.calm.lock().unwrap();
+        (rough && dice == 0, rough && dice == 1)
+    }
+}
+
+/// A process's way to it.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    pub received: Arc<Mutex<Received>>,
+    pub trouble: Option<Arc<Trouble>>,
+}
+
+impl Connection {
+    pub fn received(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap()
+    }
+
+    /// The call, which may fail before its effect or lose its answer.
+    fn call<T>(&self, effect: impl FnOnce(&mut Received) -> T) -> Result<T> {
+        let (before, after) = self.trouble.as_ref().map_or((false, false), |t| t.happens());
+        if before {
+            return Err(away());
+        }
+        let done = effect(&mut self.received());
+        match after {
+            true => Err(away()),
+            false => Ok(done),
+        }
+    }
+
+    /// Rows are held back for a token, dead letters are taken at once: both ways of a delivery.
+    pub fn deliveries(&self, new_id: impl FnMut() -> String, rows: Vec<Row>) -> Vec<Box<dyn Deliver>> {
+        let (letters, rows) = rows.into_iter().partition(|(_, _, offset)| is_letter(*offset));
+        let of = [(Role::Rows, rows), (Role::DeadLetters, letters)];
+        let of = of.into_iter().filter(|(_, rows): &(Role, Vec<Row>)| !rows.is_empty());
+        let ids = std::iter::repeat_with(new_id);
+        of.zip(ids)
+            .map(|((role, rows), id)| Box::new(self.delivery(id, role, rows)) as Box<dyn Deliver>)
+            .collect()
+    }
+
+    fn delivery(&self, id: String, role: Role, rows: Vec<Row>) -> Played {
+        let mut ranges: BTreeMap<&SplitId, FileRange> = BTreeMap::new();
+        for (_, split, offset) in &rows {
+            let range = ranges.entry(split).or_insert_with(|| FileRange {
+                split: split.clone(),
+                from: *offset,
+                to: *offset,
+                rows: 0,
+            });
+            range.from = range.from.min(*offset);
+            range.to = range.to.max(*offset + 1);
+            range.rows += 1;
+        }
+        let delivery = Delivery {
+            id,
+            role,
+            sink: "played".into(),
+            target: "books".into(),
+            rows: rows.len() as u64,
+            ranges: ranges.into_values().collect(),
+            token: None,
+        };
+        Played {
+            connection: self.clone(),
+            delivery,
+            rows: rows.into_iter().map(|(name, ..)| name).collect(),
+        }
+    }
+}
+
+/// Offsets whose record is refused.
+pub fn is_letter(offset: i64) -> bool {
+    offset % 5 == 4
+}
+
+#[derive(Debug)]
+struct Played {
+    connection: Connection,
+    delivery: Delivery,
+    rows: Vec<String>,
+}
+
+impl Deliver for Played {
+    fn prepare(self: Box<Self>) -> Result<Delivery> {
+        let Played {
+            connection,
+            mut delivery,
+            rows,
+        } = *self;
+        let (id, holds) = (delivery.id.clone(), delivery.role == Role::Rows);
+        delivery.token = holds.then(|| format!("token of {id}"));
+        connection.call(|received| {
+            let before = match holds {
+                true => received.held.insert(id, rows).is_some(),
+                false => received.shown.insert(id, (false, rows)).is_some(),
+            };
+            assert!(!before, "an id is used once");
+        })?;
+        Ok(delivery)
+    }
+
+    fn abandon(self: Box<Self>) {
+        let received = self.connection.received();
+        let id = &self.delivery.id;
+        let known = received.held.contains_key(id) || received.shown.contains_key(id);
+        assert!(!known, "prepared, then abandoned");
+    }
+}
+
+impl Receiver for Connection {
+    fn prepared(&self) -> Result<Vec<String>> {
+        self.call(|received| received.held.keys().cloned().collect())
+    }
+
+    fn finish(&self, delivery: &Delivery) -> Result<()> {
+        let id = &delivery.id;
+        assert_eq!(delivery.token, Some(format!("token of {id}")));
+        if !self.received().finishes {
+            return Err(away());
+        }
+        self.call(|received| {
+            assert!(!received.given_up.contains(id), "given up, then finished");
+            match received.held.remove(id) {
+                Some(rows) => drop(received.shown.insert(id.clone(), (true, rows))),
+                None => assert!(received.shown.contains_key(id), "finished, never prepared"),
+            }
+        })
+    }
+
+    fn give_up(&self, id: &str) -> Result<()> {
+        self.call(|received| {
+            assert!(!received.shown.contains_key(id), "finished, then given up");
+            received.held.remove(id);
+            received.given_up.insert(id.to_owned());
+        })
+    }
+}
+
+fn away() -> Error {
+    Error::new(Kind::StoreUnavailable, "sim", "the receiver is away")
+}
