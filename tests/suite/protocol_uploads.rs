@@ -284,7 +284,8 @@ fn o5_the_object_is_never_deleted_while_its_intent_stands() {
     for answers in ["refuses", "lenient", "varies", "fails"] {
         let mut step = 0;
         loop {
-            let url = format!("memory+upload:rules-o5-order-{answers}-{step}?part=40&answers={answers}");
+            let url =
+                format!("memory+upload:rules-o5-order-{answers}-{step}?part=40&answers={answers}");
             let bench = Bench::on(store::open_url(&url).unwrap());
             let mut log = bench.opened();
             unpublished(&bench, &mut log);
@@ -292,8 +293,15 @@ fn o5_the_object_is_never_deleted_while_its_intent_stands() {
             let down = Arc::new(Script::durable(step, Fault::CrashAfter));
             let store = FaultStore::new(Arc::clone(&bench.store), Arc::<Script>::clone(&down));
             let swept = bench.reader_log_through(store).sweep();
-            bench.reader_log().sweep().unwrap_or_else(|e| panic!("{answers}, step {step}: {e}"));
-            assert_eq!((bench.published(), bench.staged()), (0, 0), "{answers}, step {step}");
+            bench
+                .reader_log()
+                .sweep()
+                .unwrap_or_else(|e| panic!("{answers}, step {step}: {e}"));
+            assert_eq!(
+                (bench.published(), bench.staged()),
+                (0, 0),
+                "{answers}, step {step}"
+            );
             bench.conclude();
             if swept.is_ok() && down.seen() <= step {
                 break;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
-use arrow_array::RecordBatch;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 use weir::clock::{Clock as _, ManualClock, SystemClock};
@@ -135,7 +135,10 @@ fn rows_of(batch: &RecordBatch) -> Vec<(i64, String)> {
             let payload = column("value").unwrap().as_binary::<i32>().value(row);
             let parsed: Value = serde_json::from_slice(payload).unwrap();
             let text = String::from_utf8(payload.to_vec()).unwrap();
-            (parsed["value"].as_i64().unwrap(), format!("{text} {}", time(row)))
+            (
+                parsed["value"].as_i64().unwrap(),
+                format!("{text} {}", time(row)),
+            )
         }
     };
     (0..batch.num_rows()).map(of).collect()
@@ -230,7 +233,12 @@ fn keys_that_make_other_rows_are_refused_with_a_remedy_of_this_source() {
         let output = rig.output(&["run", "rate.toml", "--available-now"]);
         assert_eq!(output.status.code(), Some(1), "{other}{output:?}");
         let said = String::from_utf8_lossy(&output.stderr);
-        for part in ["source_lost", "has other rows", "put source.seed,", "another name"] {
+        for part in [
+            "source_lost",
+            "has other rows",
+            "put source.seed,",
+            "another name",
+        ] {
             assert!(said.contains(part), "{other}{part}: {said}");
         }
         assert!(!said.contains("source.on.topic"), "a key of kafka: {said}");
@@ -267,8 +275,13 @@ fn what_the_page_says_to_try_works() {
     fs::write(rig.path("try.toml"), format!("{ours}{config}")).unwrap();
     let zone = rig.path("data/try");
     let listed = || listed(&zone, &LogName::new("try", "try"));
-    let mut child = rig.weir(&["run", "try.toml", "--progress", "none"]).spawn().unwrap();
-    until("a file", || (!files(&zone.join("rate"), ".parquet").is_empty()).then_some(()));
+    let mut child = rig
+        .weir(&["run", "try.toml", "--progress", "none"])
+        .spawn()
+        .unwrap();
+    until("a file", || {
+        (!files(&zone.join("rate"), ".parquet").is_empty()).then_some(())
+    });
     let pid = child.id().to_string();
     Command::new("kill").args(["-TERM", &pid]).status().unwrap();
     assert!(child.wait().unwrap().success());

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{Exit, say, say_lines, table};
-use crate::nearest::nearest;
 use crate::error::{Error, Kind, Result};
+use crate::nearest::nearest;
 use crate::telemetry::on_stdout;
 
 const ERRORS: &str = include_str!("../../../docs/errors.md");

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::entry::{AddedFile, Delivery, Entry, FORMAT, Kind as EntryKind, Open, Rules, Span, Swap, Writer};
+use super::entry::{
+    AddedFile, Delivery, Entry, FORMAT, Kind as EntryKind, Open, Rules, Span, Swap, Writer,
+};
 use super::state::{State, Violation};
 use super::write::is_older;
 use super::{Draft, Dropped, PreparedCommit};
@@ -290,7 +292,9 @@ pub(super) fn outputs_of(draft: &Draft, index: usize) -> Vec<String> {
 /// Ids of files, and of deliveries that a receiver holds back.
 pub(super) fn collected(files: &[AddedFile], deliveries: &[Delivery]) -> Vec<String> {
     let files = files.iter().map(|file| file.id.clone());
-    let waiting = deliveries.iter().filter(|delivery| delivery.token.is_some());
+    let waiting = deliveries
+        .iter()
+        .filter(|delivery| delivery.token.is_some());
     files.chain(waiting.map(|d| d.id.clone())).collect()
 }
 

@@ -8,12 +8,12 @@ use super::checked::*;
 use super::connector::{Catalog, SourceType};
 use super::keys::{Default, FAMILIAR, KAFKA_PREFIX, KeyDef, Scope, TRANSFORM_PREFIX};
 use super::location::{self, Location};
-use crate::nearest::nearest;
 use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
 use super::shape::{Shape, Value};
 use super::values::plugin_ref;
 use crate::backoff::Backoff;
+use crate::nearest::nearest;
 
 /// `None` where one of the problems is an error.
 pub fn check(raw: Raw, catalog: &'static Catalog) -> (Option<PipelineConfig>, Vec<Problem>) {

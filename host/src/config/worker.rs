@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::checked::{LogConfig, LogFormat};
-use crate::nearest::nearest;
 use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
 use super::shape::Value;
 use super::text::Text;
 use crate::backoff::Backoff;
+use crate::nearest::nearest;
 
 mod allow;
 pub mod connect;

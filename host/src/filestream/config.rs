@@ -228,8 +228,7 @@ fn tolerant(work: &mut Work<'_>) -> bool {
         .unwrap_or_default()
         .to_lowercase();
     if !["", "none", "all"].contains(&tolerance.as_str()) {
-        let message =
-            format!("`errors.tolerance`: expected `none` or `all`, found `{tolerance}`");
+        let message = format!("`errors.tolerance`: expected `none` or `all`, found `{tolerance}`");
         work.problem("errors.tolerance", problem::NOT_A_CHOICE, message);
     }
     if work.get("errors.deadletterqueue.topic.name").is_some() {

@@ -19,9 +19,7 @@ use arrow_schema::{Schema, SchemaRef};
 
 use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
 use crate::commit::{Plan, PreparedCommit, Role, Span, State, Writer};
-use crate::config::{
-    OnTypeChange, PipelineConfig, ProcessedZoneConfig, Trigger, ZoneSourceConfig,
-};
+use crate::config::{OnTypeChange, PipelineConfig, ProcessedZoneConfig, Trigger, ZoneSourceConfig};
 use crate::connectors::{self, zone::parquet_options};
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
@@ -52,7 +50,10 @@ const OP: &str = "batch";
 /// Runs until asked to stop, or once over what is there (`available-now`).
 pub fn run(host: &Host, config: &PipelineConfig, source: &ZoneSourceConfig) -> Result<()> {
     let zone = &source.layout;
-    let table = connectors::zone::sink(config)?.table.of(&source.table).to_owned();
+    let table = connectors::zone::sink(config)?
+        .table
+        .of(&source.table)
+        .to_owned();
     let tables = BTreeSet::from([table.as_str()]);
     let mut input = open_input(host, source)?;
     let begun = begun(host, config, &tables, || {

@@ -14,7 +14,9 @@ use super::task::{Task, TaskOptions};
 use super::*;
 use crate::chain::{Applied, TransformChain};
 use crate::clock::SystemClock;
-use crate::commit::{Committed, Entry, Limits, LogName, Open, PreparedCommit, State, Writer, decode, new_file_id};
+use crate::commit::{
+    Committed, Entry, Limits, LogName, Open, PreparedCommit, State, Writer, decode, new_file_id,
+};
 use crate::config::{PipelineConfig, Unit};
 use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition};
 use crate::sink::{Base, Gathered, Sealed, Sink};
@@ -267,7 +269,10 @@ fn rows_with_a_token_arrive_once_and_dead_letters_without_at_least_once() {
         let (rows, letters) = shown(&to);
         assert_eq!(rows, written, "each row once");
         assert!(refused.iter().all(|at| letters.contains(at)));
-        assert!(to.received().held.is_empty(), "what no entry names is given up");
+        assert!(
+            to.received().held.is_empty(),
+            "what no entry names is given up"
+        );
         let delivered: usize = entries(&store).iter().map(|e| e.deliver.len()).sum();
         assert_eq!(log.state().delivered.len(), delivered);
         twice += letters.len() - refused.len();
@@ -283,7 +288,11 @@ fn a_receiver_that_is_away_at_the_stop_shows_what_is_committed_after_the_next_st
     let log = run(&store, &to, Some(Duration::from_millis(300)));
     let committed = position(log.state(), &split()).unwrap().next;
     assert!(committed > 0, "one entry at least");
-    assert_eq!(shown(&to).0, [0_i64; 0], "nothing before the receiver says so");
+    assert_eq!(
+        shown(&to).0,
+        [0_i64; 0],
+        "nothing before the receiver says so"
+    );
     to.received().finishes = true;
     let mut log = open(&store, &SystemClock::shared());
     at_log::recover(&mut log, &to, |log, draft| log.commit(draft)).unwrap();

@@ -9,14 +9,14 @@
 
 mod batch;
 mod committer;
+#[cfg(test)]
+mod deliver_tests;
 mod messages;
 mod plan;
 pub mod positions;
 mod report;
 pub mod rules;
 mod run;
-#[cfg(test)]
-mod deliver_tests;
 #[cfg(test)]
 mod sim;
 mod start;

@@ -135,13 +135,19 @@ fn plan(setup: &Setup, file: &RuleFile, config: &mut Config) -> (Validate, Plan)
     let mut steps = Vec::new();
     for (n, nodes) in setup.input.iter().enumerate() {
         let carry = PlannedColumn::Carry(n as u32);
-        let Some(rules) = file.columns.iter().find(|rules| rules.name == name(setup, n)) else {
+        let Some(rules) = file
+            .columns
+            .iter()
+            .find(|rules| rules.name == name(setup, n))
+        else {
             match file.unknown {
                 Unknown::Allow => plan.output.push(carry),
                 Unknown::Drop => {}
                 Unknown::Reject => {
-                    let message =
-                        format!("column `{}` has no rule (unknown = \"reject\")", name(setup, n));
+                    let message = format!(
+                        "column `{}` has no rule (unknown = \"reject\")",
+                        name(setup, n)
+                    );
                     config.problem_in_file("rules", (1, 1), "unknown_column", message);
                 }
             }

@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::classes::Class;
 use super::{Defaults, Note};
 use crate::config::keys::KAFKA_PREFIX;
-use crate::nearest::nearest;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::{Problem, Raw, problem};
 use crate::connectors::CATALOG;
+use crate::nearest::nearest;
 
 pub use ignored::{idle, off};
 pub(crate) use source::client_property;

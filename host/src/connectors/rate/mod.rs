@@ -78,7 +78,11 @@ impl Rate {
             step,
             ..
         } = &self.config;
-        format!("{seed}-{}-{}us-of-{partitions}", format.name(), step.as_micros())
+        format!(
+            "{seed}-{}-{}us-of-{partitions}",
+            format.name(),
+            step.as_micros()
+        )
     }
 
     fn partition(&self, topic: &Arc<str>, partition: i32) -> PartitionInfo {

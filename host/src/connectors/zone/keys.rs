@@ -143,7 +143,9 @@ fn sink(checker: &Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)> {
             rows: checker.number("sink.rotate.rows").filter(|rows| *rows > 0),
         },
         keep_value: checker.value("sink.keep.value")? == Value::Flag(true),
-        of_records: checker.source.is_some_and(|source| source.gives == Gives::Records),
+        of_records: checker
+            .source
+            .is_some_and(|source| source.gives == Gives::Records),
     };
     Some((home, Arc::new(sink)))
 }

@@ -63,7 +63,10 @@ impl SinkConfig for ZoneSinkConfig {
 /// The sink of a pipeline that writes a zone, as every one does that reads a zone.
 pub fn sink(config: &PipelineConfig) -> Result<&ZoneSinkConfig> {
     config.sink.as_any().downcast_ref().ok_or_else(|| {
-        let message = format!("`sink.type`: {} cannot write this, a zone can", config.sink.kind());
+        let message = format!(
+            "`sink.type`: {} cannot write this, a zone can",
+            config.sink.kind()
+        );
         Error::new(Kind::ConfigInvalid, "zone.connect", message).hint("write sink.type = \"zone\"")
     })
 }

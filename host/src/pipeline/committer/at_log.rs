@@ -87,8 +87,9 @@ pub fn recover(
         receiver.finish(&delivered.delivery)?;
     }
     orphans.retain(|id| !state.delivered.contains_key(id));
-    let (collected, unnamed): (Vec<String>, Vec<String>) =
-        orphans.into_iter().partition(|id| state.collected.contains(id));
+    let (collected, unnamed): (Vec<String>, Vec<String>) = orphans
+        .into_iter()
+        .partition(|id| state.collected.contains(id));
     give_up(receiver, &collected);
     if unnamed.is_empty() {
         return Ok(());

@@ -457,7 +457,13 @@ pub fn at_start(
 }
 
 /// A swap to what the config declares. False: another writer swapped in between, and the log was read again.
-fn declare(host: &Host, log: &mut Log, replaces: u64, rules: &[Rule], reason: &str) -> Result<bool> {
+fn declare(
+    host: &Host,
+    log: &mut Log,
+    replaces: u64,
+    rules: &[Rule],
+    reason: &str,
+) -> Result<bool> {
     let swap = Swap {
         replaces,
         transforms: rules.to_vec(),

@@ -123,7 +123,10 @@ impl Model {
         let named = self.deliveries.iter().flat_map(|(_, of_entry)| of_entry);
         let named: BTreeSet<&String> = named.map(|(id, _)| id).collect();
         for (id, (was_held, rows)) in &received.shown {
-            assert!(!was_held || named.contains(id), "shown, in no entry: {rows:?}");
+            assert!(
+                !was_held || named.contains(id),
+                "shown, in no entry: {rows:?}"
+            );
         }
     }
 

@@ -67,7 +67,10 @@ impl Connection {
 
     /// The call, which may fail before its effect or lose its answer.
     fn call<T>(&self, effect: impl FnOnce(&mut Received) -> T) -> Result<T> {
-        let (before, after) = self.trouble.as_ref().map_or((false, false), |t| t.happens());
+        let (before, after) = self
+            .trouble
+            .as_ref()
+            .map_or((false, false), |t| t.happens());
         if before {
             return Err(away());
         }
@@ -79,10 +82,18 @@ impl Connection {
     }
 
     /// Rows are held back for a token, dead letters are taken at once: both ways of a delivery.
-    pub fn deliveries(&self, new_id: impl FnMut() -> String, rows: Vec<Row>) -> Vec<Box<dyn Deliver>> {
-        let (letters, rows) = rows.into_iter().partition(|(_, _, offset)| is_letter(*offset));
+    pub fn deliveries(
+        &self,
+        new_id: impl FnMut() -> String,
+        rows: Vec<Row>,
+    ) -> Vec<Box<dyn Deliver>> {
+        let (letters, rows) = rows
+            .into_iter()
+            .partition(|(_, _, offset)| is_letter(*offset));
         let of = [(Role::Rows, rows), (Role::DeadLetters, letters)];
-        let of = of.into_iter().filter(|(_, rows): &(Role, Vec<Row>)| !rows.is_empty());
+        let of = of
+            .into_iter()
+            .filter(|(_, rows): &(Role, Vec<Row>)| !rows.is_empty());
         let ids = std::iter::repeat_with(new_id);
         of.zip(ids)
             .map(|((role, rows), id)| Box::new(self.delivery(id, role, rows)) as Box<dyn Deliver>)
