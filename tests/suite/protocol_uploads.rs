@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use weir::commit::{AddedFile, Committed, Draft, Log, Rewind};
 use weir::error::{Kind, Remedy};
@@ -393,4 +394,68 @@ fn o8_a_reader_publishes_what_it_is_about_to_read() {
     reader.make_readable().unwrap();
     assert_eq!(find().map(|found| found.bytes), Some(file.bytes));
     bench.conclude();
+}
+
+fn short_lived(name: &str) -> Bench {
+    let url = format!("memory+upload:rules-{name}?part=40&answers=lenient&life=3600");
+    Bench::on(store::open_url(&url).unwrap())
+}
+
+#[test]
+fn o7_a_file_that_was_begun_long_ago_is_not_committed() {
+    let bench = short_lived("o7-old");
+    let mut log = bench.opened();
+    let receipt = bench.sealed(&log, 0, 3, 8);
+    bench.clock.advance(Duration::from_secs(901));
+    let dropped = lost(log.commit(data(vec![receipt])));
+    assert_eq!(dropped[0].reason.rule, "O7", "{dropped:?}");
+    assert_eq!(bench.published(), 0);
+}
+
+/// The same entry is put again and again, and its files grow old meanwhile.
+#[test]
+fn o7_an_attempt_that_is_unsettled_too_long_is_left() {
+    let bench = short_lived("o7-unsettled");
+    let away = Arc::new(Mutex::new(true));
+    let heard = Arc::clone(&away);
+    let (mut log, _) = bench.faulty(ask(move |op: &Op| {
+        match *heard.lock().unwrap() && op.path.contains("/log/0000") {
+            true => Fault::FailBefore,
+            false => Fault::None,
+        }
+    }));
+    *away.lock().unwrap() = false;
+    committed(log.commit(crate::protocol_bench::open_both(3)));
+    let receipt = bench.sealed(&log, 0, 3, 8);
+    *away.lock().unwrap() = true;
+    let waits = log.commit(data(vec![receipt])).unwrap_err();
+    assert_eq!(waits.remedy(), Remedy::Retry);
+    assert!(log.unsettled());
+    bench.clock.advance(Duration::from_secs(901));
+    *away.lock().unwrap() = false;
+    let outcome = log.settle().map(|settled| settled.expect("an attempt"));
+    assert_eq!(lost(outcome)[0].reason.rule, "W5");
+    assert_eq!((bench.published(), bench.staged()), (0, 0));
+}
+
+#[test]
+fn o7_a_committed_file_that_does_not_show_in_time_raises_an_alarm() {
+    let bench = short_lived("o7-alarm");
+    let mut log = bench.opened();
+    let done = unpublished(&bench, &mut log);
+    let down = ask(|op: &Op| match op.verb {
+        Verb::Complete => Fault::FailBefore,
+        _ => Fault::None,
+    });
+    let store = FaultStore::new(Arc::clone(&bench.store), Arc::new(down));
+    let mut slow = bench.reader_log_through(store);
+    slow.publish(&done).unwrap_err();
+    assert_eq!(slow.view().alarmed(), None);
+    bench.clock.advance(Duration::from_secs(1801));
+    slow.publish(&done).unwrap_err();
+    let alarm = slow.view().alarmed().expect("an alarm");
+    assert!(alarm.contains("not visible"), "{alarm}");
+    log.publish(&done).unwrap();
+    slow.publish(&done).unwrap();
+    assert_eq!(slow.view().alarmed(), None);
 }

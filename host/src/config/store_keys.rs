@@ -324,7 +324,7 @@ fn address(checker: &mut Checker<'_>, keys: &str, options: &Options) {
 pub const UNFIT: &[(&str, &str)] = &[
     (
         "backblazeb2.com",
-        "Backblaze B2 does not know put-if-absent (If-None-Match)",
+        "Backblaze does not know put-if-absent (If-None-Match)",
     ),
     (
         "aliyuncs.com",

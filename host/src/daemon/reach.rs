@@ -275,3 +275,93 @@ pub fn still_within(job: &Job) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::CATALOG;
+
+    /// Keys out of reach of a config by REST that writes here, where the worker allows `identity`.
+    fn out_of(keys: &[(&str, &str)], identity: &[&str]) -> Vec<String> {
+        let bounds = Arc::new(Bounds {
+            roots: vec!["/nowhere/roots".into()],
+            files: vec!["/nowhere/secrets".into()],
+            env: vec!["HOME".to_owned()],
+            identity: identity.iter().map(|url| (*url).to_owned()).collect(),
+            plugin_path: fs::resolve(Path::new("data/plugins")).unwrap_or_default(),
+            ..Bounds::default()
+        });
+        let mut raw = Raw::within("p", &Reach::confined(&bounds));
+        let always = [
+            ("name", "p"),
+            ("source.type", "rate"),
+            ("sink.type", "zone"),
+        ];
+        for (key, value) in always.iter().chain(keys) {
+            let place = raw.start_of_file();
+            raw.insert((*key).to_owned(), (*value).to_owned(), place)
+                .expect("a key");
+        }
+        let (config, problems) = crate::config::check_raw(raw, &CATALOG);
+        let config = config.unwrap_or_else(|| panic!("{problems:?}"));
+        let found = of_pipeline(&config).into_iter().map(|p| p.key);
+        found.filter(|key| key.starts_with("sink.")).collect()
+    }
+
+    #[test]
+    fn a_config_by_rest_reaches_a_store_with_its_own_credentials_or_where_the_worker_says() {
+        let lake = ("sink.url", "s3://lake/team/raw");
+        assert_eq!(out_of(&[lake], &[]), ["sink.url"]);
+        assert_eq!(out_of(&[lake], &["s3://lake/team"]), [""; 0]);
+        assert_eq!(out_of(&[lake], &["s3://"]), [""; 0]);
+        assert_eq!(out_of(&[lake], &["s3://lake/tea"]), ["sink.url"]);
+        assert_eq!(
+            out_of(&[lake, ("sink.store.profile", "x")], &[]),
+            ["sink.url"]
+        );
+        // With the machine's credentials nothing is sent elsewhere.
+        let elsewhere = ("sink.store.endpoint", "https://evil.example");
+        let told = out_of(&[lake, elsewhere], &["s3://lake"]);
+        assert_eq!(told, ["sink.store.endpoint"]);
+        // With its own it may.
+        let own = [
+            lake,
+            elsewhere,
+            ("sink.store.access.key.id", "id"),
+            ("sink.store.secret.access.key", "${env:HOME}"),
+        ];
+        assert_eq!(out_of(&own, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn files_of_a_store_lie_where_the_worker_says() {
+        let gs = ("sink.url", "gs://lake/raw");
+        let file = |path| ("sink.store.credentials.file", path);
+        assert_eq!(out_of(&[gs, file("/nowhere/secrets/a.json")], &[]), [""; 0]);
+        let told = out_of(&[gs, file("/nowhere/roots/a.json")], &[]);
+        assert_eq!(told, ["sink.store.credentials.file"]);
+        let ca = ("sink.store.ca", "/etc/ssl/ca.pem");
+        let told = out_of(&[gs, file("/nowhere/secrets/a.json"), ca], &[]);
+        assert_eq!(told, ["sink.store.ca"]);
+        let hdfs = ("sink.url", "hdfs://ns/raw");
+        assert_eq!(out_of(&[hdfs], &[]), ["sink.url"]);
+        assert_eq!(out_of(&[hdfs], &["hdfs://ns"]), [""; 0]);
+    }
+
+    #[test]
+    fn references_stand_where_nothing_is_shown() {
+        let config = BTreeMap::from([(CONNECTOR_CLASS.to_owned(), OUR_CLASS.to_owned())]);
+        for key in [
+            "access.key.id",
+            "secret.access.key",
+            "sas.token",
+            "proxy",
+            "account.key",
+        ] {
+            assert!(may_refer(&config, &format!("sink.store.{key}")), "{key}");
+        }
+        for key in ["endpoint", "region", "ca", "credentials.file"] {
+            assert!(!may_refer(&config, &format!("sink.store.{key}")), "{key}");
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! Stores in memory, shared inside the process by their URLs. For tests and trials.
 //!
 //! `memory:NAME` publishes by rename. `memory+upload:NAME` publishes by completing uploads, and plays the servers that differ most
-//! in what they answer to a completion that comes too late: `memory+upload:NAME?answers=lenient&part=64`, both optional (how
-//! it answers; the bytes of a part).
+//! in what they answer to a completion that comes too late: `memory+upload:NAME?answers=lenient&part=64&life=3600`, all optional (how
+//! it answers; the bytes of a part; the seconds that it says it keeps an upload).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -61,6 +61,7 @@ pub(super) struct Memory {
 struct Options {
     part_bytes: usize,
     answers: Answers,
+    lifetime: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +135,7 @@ impl Memory {
         let mut uploads = Options {
             part_bytes: PART_BYTES,
             answers: Answers::default(),
+            lifetime: None,
         };
         for option in options.split('&').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
@@ -141,6 +143,11 @@ impl Memory {
                 Some(("answers", "lenient")) => uploads.answers = Answers::Lenient,
                 Some(("answers", "varies")) => uploads.answers = Answers::Varies,
                 Some(("answers", "fails")) => uploads.answers = Answers::Fails,
+                Some(("life", seconds)) => {
+                    let seconds = seconds.parse().ok().map(Duration::from_secs);
+                    let life = seconds.ok_or_else(|| invalid("a life is so many seconds"))?;
+                    uploads.lifetime = Some(life);
+                }
                 Some(("part", bytes)) => {
                     let bytes = bytes.parse().ok().filter(|bytes| *bytes > 0);
                     uploads.part_bytes =
@@ -362,6 +369,10 @@ impl StagedWriter for MemoryWriter {
 }
 
 impl Uploads for Memory {
+    fn lifetime(&self) -> Option<Duration> {
+        self.uploads?.lifetime
+    }
+
     fn part_bytes(&self) -> usize {
         self.uploads.map_or(PART_BYTES, |of| of.part_bytes)
     }

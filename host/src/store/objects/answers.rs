@@ -118,7 +118,25 @@ fn status(text: &str) -> Option<u16> {
 fn element(text: &str, name: &str) -> Option<String> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     let (inside, _) = rest.split_once('<')?;
-    (!inside.is_empty()).then(|| inside.to_owned())
+    (!inside.is_empty()).then(|| plain(inside))
+}
+
+/// Quotes and signs that XML writes by name or number.
+fn plain(text: &str) -> String {
+    const WRITTEN: &[(&str, &str)] = &[
+        ("&#34;", "\""),
+        ("&quot;", "\""),
+        ("&#39;", "'"),
+        ("&apos;", "'"),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&amp;", "&"),
+    ];
+    let mut plain = text.to_owned();
+    for (written, means) in WRITTEN {
+        plain = plain.replace(written, means);
+    }
+    plain
 }
 
 /// One line, bounded, without anything that looks like part of a signed address or of a string that was signed.
@@ -141,50 +159,156 @@ fn first_words(text: &str) -> String {
     plain.trim().to_owned()
 }
 
-/// Codes that say one thing, on whichever service; status where there is no code.
-const BUSY: &[&str] = &[
-    "SlowDown",
-    "SlowDownRead",
-    "SlowDownWrite",
-    "ServiceUnavailable",
-    "ServerBusy",
-    "OperationTimedOut",
-    "RequestTimeout",
-    "TooManyRequests",
-    "Throttling",
-    "ThrottlingException",
-    "RequestLimitExceeded",
-    "BandwidthLimitExceeded",
-    "rateLimitExceeded",
+/// One thing that services say, under codes of their own or by a status.
+struct Meaning {
+    codes: &'static [&'static str],
+    statuses: &'static [u16],
+    kind: Kind,
+    what: &'static str,
+    hint: fn(&Scene<'_>) -> String,
+}
+
+/// The first with the code, else the first with the status.
+const MEANINGS: &[Meaning] = &[
+    Meaning {
+        codes: &["RequestTimeTooSkewed", "RequestInTheFuture"],
+        statuses: &[],
+        kind: Kind::StoreUnavailable,
+        what: "the clock of this machine and that of the store differ too much for requests to be taken",
+        hint: |scene| {
+            let skew = scene.watch.skew_told();
+            format!("set the clock of this machine{skew}; {GOES_ON}")
+        },
+    },
+    Meaning {
+        codes: &[
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "TokenRefreshRequired",
+            "RequestExpired",
+            "InvalidAuthenticationInfo",
+        ],
+        statuses: &[],
+        kind: Kind::StoreUnavailable,
+        what: "the credentials for the store have expired",
+        hint: |scene| {
+            format!(
+                "renew {}; they are read again every minute, and {GOES_ON}",
+                scene.signer
+            )
+        },
+    },
+    Meaning {
+        codes: &[
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "AuthenticationFailed",
+            "InvalidToken",
+            "InvalidSecurity",
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+        ],
+        statuses: &[],
+        kind: Kind::ConfigInvalid,
+        what: "the store does not know these credentials",
+        hint: |scene| format!("check {}", scene.signer),
+    },
+    Meaning {
+        codes: NO_BUCKET,
+        statuses: &[],
+        kind: Kind::ConfigInvalid,
+        what: "the bucket or container is not there",
+        hint: |_| "create it, or name another; Weir makes none".to_owned(),
+    },
+    Meaning {
+        codes: &[
+            "QuotaExceeded",
+            "XMinioStorageFull",
+            "XMinioAdminBucketQuotaExceeded",
+            "InsufficientStorage",
+            "AccountLimitExceeded",
+        ],
+        statuses: &[507],
+        kind: Kind::StoreUnavailable,
+        what: "the store is full",
+        hint: |_| format!("free space or raise its quota; {GOES_ON}"),
+    },
+    Meaning {
+        codes: &[
+            "NotImplemented",
+            "MethodNotAllowed",
+            "UnsupportedHeader",
+            "UnsupportedHttpVerb",
+        ],
+        statuses: &[405, 501],
+        kind: Kind::ConfigInvalid,
+        what: "the service does not know a request that a zone needs",
+        hint: |_| "docs/stores.md names the requests, and services that lack them".to_owned(),
+    },
+    Meaning {
+        codes: &[
+            "AccessDenied",
+            "AllAccessDisabled",
+            "AccountProblem",
+            "AuthorizationFailure",
+            "AuthorizationPermissionMismatch",
+            "AuthorizationProtocolMismatch",
+            "InsufficientAccountPermissions",
+            "KeyBasedAuthenticationNotPermitted",
+            "PublicAccessNotPermitted",
+        ],
+        statuses: &[401, 403],
+        kind: Kind::ConfigInvalid,
+        what: "not allowed to do this in the store",
+        hint: |scene| {
+            format!(
+                "give {} the rights to list, read, write and delete below the zone's root; docs/stores.md has the policy",
+                scene.signer
+            )
+        },
+    },
+    Meaning {
+        codes: &[
+            "SlowDown",
+            "SlowDownRead",
+            "SlowDownWrite",
+            "ServiceUnavailable",
+            "ServerBusy",
+            "OperationTimedOut",
+            "RequestTimeout",
+            "TooManyRequests",
+            "Throttling",
+            "ThrottlingException",
+            "RequestLimitExceeded",
+            "BandwidthLimitExceeded",
+            "rateLimitExceeded",
+        ],
+        statuses: &[408, 429, 503],
+        kind: Kind::StoreUnavailable,
+        what: "the store is busy and asks for fewer requests",
+        hint: |_| {
+            format!(
+                "{GOES_ON}; fewer tasks or larger files (sink.rotate.bytes) make fewer requests"
+            )
+        },
+    },
+    Meaning {
+        codes: &["NoSuchKey", "BlobNotFound"],
+        statuses: &[404],
+        kind: Kind::StoreUnavailable,
+        what: "there is no such file in the store",
+        hint: |_| "somebody else may have removed it; it is looked for again".to_owned(),
+    },
+    Meaning {
+        codes: &["InternalError"],
+        statuses: &[],
+        kind: Kind::StoreUnavailable,
+        what: "the store failed to do it",
+        hint: |_| format!("{GOES_ON}; look at the state of the service if it lasts"),
+    },
 ];
-const EXPIRED: &[&str] = &[
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "TokenRefreshRequired",
-    "RequestExpired",
-    "InvalidAuthenticationInfo",
-];
-const SKEWED: &[&str] = &["RequestTimeTooSkewed", "RequestInTheFuture"];
-const UNKNOWN_SIGNER: &[&str] = &[
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "AuthenticationFailed",
-    "InvalidToken",
-    "InvalidSecurity",
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-];
-const FORBIDDEN: &[&str] = &[
-    "AccessDenied",
-    "AllAccessDisabled",
-    "AccountProblem",
-    "AuthorizationFailure",
-    "AuthorizationPermissionMismatch",
-    "AuthorizationProtocolMismatch",
-    "InsufficientAccountPermissions",
-    "KeyBasedAuthenticationNotPermitted",
-    "PublicAccessNotPermitted",
-];
+
+const GOES_ON: &str = "work goes on by itself";
 const NO_BUCKET: &[&str] = &[
     "NoSuchBucket",
     "ContainerNotFound",
@@ -198,19 +322,6 @@ const ELSEWHERE: &[&str] = &[
     "AuthorizationHeaderMalformed",
     "IllegalLocationConstraintException",
     "IncorrectEndpoint",
-];
-const FULL: &[&str] = &[
-    "QuotaExceeded",
-    "XMinioStorageFull",
-    "XMinioAdminBucketQuotaExceeded",
-    "InsufficientStorage",
-    "AccountLimitExceeded",
-];
-const NOT_KNOWN: &[&str] = &[
-    "NotImplemented",
-    "MethodNotAllowed",
-    "UnsupportedHeader",
-    "UnsupportedHttpVerb",
 ];
 
 /// Where requests go and how they are signed, for remedies.
@@ -227,121 +338,51 @@ pub(super) fn meaning(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, 
         return missing.meaning(scene.options.keys);
     }
     let said = said(error);
-    let told = |kind, what: &str, hint: String| (kind, what.to_owned(), hint);
     if said.transport.is_some() && said.status.is_none() && said.code.is_none() {
         return of_transport(&said, scene);
     }
     let code = said.code.as_deref().unwrap_or_default();
-    let is = |codes: &[&str]| codes.contains(&code);
-    let keys = scene.options.keys;
-    let goes_on = "work goes on by itself";
     let moved = matches!(said.status, Some(301 | 307 | 308)) || bare_redirect(error);
-    match (code, said.status) {
-        _ if is(SKEWED) => told(
-            Kind::StoreUnavailable,
-            "the clock of this machine and that of the store differ too much for requests to be taken",
-            format!(
-                "set the clock of this machine{}; {goes_on}",
-                scene.watch.skew_told()
-            ),
-        ),
-        _ if is(EXPIRED) => told(
-            Kind::StoreUnavailable,
-            "the credentials for the store have expired",
-            format!(
-                "renew {}; they are read again every minute, and {goes_on}",
-                scene.signer
-            ),
-        ),
-        _ if is(ELSEWHERE) || moved => elsewhere(error, scene),
-        _ if is(UNKNOWN_SIGNER) => told(
+    if moved || ELSEWHERE.contains(&code) {
+        return elsewhere(error, scene);
+    }
+    let keys = scene.options.keys;
+    if code.starts_with("KMS.") {
+        let hint = format!(
+            "check {keys}sse.kms.key, and the rights of {} on it",
+            scene.signer
+        );
+        return (
             Kind::ConfigInvalid,
-            "the store does not know these credentials",
-            format!("check {}", scene.signer),
-        ),
-        _ if is(NO_BUCKET) => told(
-            Kind::ConfigInvalid,
-            "the bucket or container is not there",
-            "create it, or name another; Weir makes none".to_owned(),
-        ),
-        _ if is(BUSY) => told(
+            "the store cannot use the encryption key".to_owned(),
+            hint,
+        );
+    }
+    let by_code = MEANINGS.iter().find(|m| m.codes.contains(&code));
+    let by_status = |status: u16| MEANINGS.iter().find(|m| m.statuses.contains(&status));
+    let found = by_code.or_else(|| by_status(said.status?));
+    if let Some(found) = found {
+        return (found.kind, found.what.to_owned(), (found.hint)(scene));
+    }
+    match said.status {
+        Some(200..=299 | 500..=599) => (
             Kind::StoreUnavailable,
-            "the store is busy and asks for fewer requests",
-            format!(
-                "{goes_on}; fewer tasks or larger files (sink.rotate.bytes) make fewer requests"
-            ),
+            "the store failed to do it".to_owned(),
+            format!("{GOES_ON}; look at the state of the service if it lasts"),
         ),
-        _ if is(FULL) => told(
-            Kind::StoreUnavailable,
-            "the store is full",
-            format!("free space or raise its quota; {goes_on}"),
-        ),
-        (_, Some(501 | 405)) => not_known(),
-        _ if is(NOT_KNOWN) => not_known(),
-        (code, _) if code.starts_with("KMS.") => told(
-            Kind::ConfigInvalid,
-            "the store cannot use the encryption key",
-            format!(
-                "check {keys}sse.kms.key, and the rights of {} on it",
-                scene.signer
-            ),
-        ),
-        (_, Some(401 | 403)) => forbidden(scene),
-        _ if is(FORBIDDEN) => forbidden(scene),
-        (_, Some(408 | 429 | 503)) => told(
-            Kind::StoreUnavailable,
-            "the store is busy and asks for fewer requests",
-            format!(
-                "{goes_on}; fewer tasks or larger files (sink.rotate.bytes) make fewer requests"
-            ),
-        ),
-        (_, Some(507)) => told(
-            Kind::StoreUnavailable,
-            "the store is full",
-            format!("free space or raise its quota; {goes_on}"),
-        ),
-        ("InternalError", _) | (_, Some(200..=299 | 500..=599)) => told(
-            Kind::StoreUnavailable,
-            "the store failed to do it",
-            format!("{goes_on}; look at the state of the service if it lasts"),
-        ),
-        (_, Some(404)) => told(
-            Kind::StoreUnavailable,
-            "there is no such file in the store",
-            "somebody else may have removed it; it is looked for again".to_owned(),
-        ),
-        (_, Some(_)) => told(
+        Some(_) => (
             Kind::StoreFailed,
-            "the store refuses this, and will not do it later either",
+            "the store refuses this, and will not do it later either".to_owned(),
             "the cause below is the service's own word for it; what is committed is safe"
                 .to_owned(),
         ),
         // An answer that nobody understands may be a bad moment of something in between.
-        (_, None) => told(
+        None => (
             Kind::StoreUnavailable,
-            "the store does not do it",
-            format!("{goes_on} if it passes; check {keys}endpoint if it lasts"),
+            "the store does not do it".to_owned(),
+            format!("{GOES_ON} if it passes; check {keys}endpoint if it lasts"),
         ),
     }
-}
-
-fn forbidden(scene: &Scene<'_>) -> (Kind, String, String) {
-    (
-        Kind::ConfigInvalid,
-        "not allowed to do this in the store".to_owned(),
-        format!(
-            "give {} the rights to list, read, write and delete below the zone's root; docs/stores.md has the policy",
-            scene.signer
-        ),
-    )
-}
-
-fn not_known() -> (Kind, String, String) {
-    (
-        Kind::ConfigInvalid,
-        "the service does not know a request that a zone needs".to_owned(),
-        "docs/stores.md names the requests, and services that lack them".to_owned(),
-    )
 }
 
 fn bare_redirect(error: &object_store::Error) -> bool {
@@ -371,6 +412,15 @@ fn elsewhere(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, String, S
 fn of_transport(said: &Said, scene: &Scene<'_>) -> (Kind, String, String) {
     let text = said.to_string();
     let keys = scene.options.keys;
+    if text.contains("wrong version number") {
+        return (
+            Kind::ConfigInvalid,
+            "the store does not speak TLS at this address".to_owned(),
+            format!(
+                "write {keys}endpoint = \"http://…\" with {keys}allow.http = true, or the address that speaks TLS"
+            ),
+        );
+    }
     if text.contains("certificate") {
         return (
             Kind::ConfigInvalid,

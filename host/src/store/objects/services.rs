@@ -122,37 +122,7 @@ fn s3(at: &Location) -> Result<Service> {
         .or_else(|| profile.get("region").cloned())
         .unwrap_or_else(|| REGION.to_owned());
     let parts = parts(options, endpoint.as_deref())?;
-    let base = || {
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_region(&region)
-            .with_crypto_provider(Arc::new(OpenSsl))
-            .with_http_connector(Connector(parts.watch.clone()))
-            .with_client_options(parts.options.clone())
-            .with_disable_bulk_delete(true)
-            .with_skip_signature(options.anonymous);
-        // Certificates of the service do not cover a bucket's name with dots.
-        let path_style = options
-            .path_style
-            .unwrap_or(endpoint.is_some() || bucket.contains('.'));
-        if let Some(endpoint) = &endpoint {
-            builder = builder.with_endpoint(match path_style {
-                true => endpoint.clone(),
-                false => host_style(endpoint, bucket),
-            });
-        }
-        builder = builder.with_virtual_hosted_style_request(!path_style);
-        match (options.sse, &options.sse_kms_key) {
-            (Sse::None, _) => builder,
-            (Sse::Aes256, _) => {
-                builder.with_config(encryption("aws_server_side_encryption"), "AES256")
-            }
-            (Sse::Kms, Some(key)) => builder.with_sse_kms_encryption(key),
-            (Sse::Kms, None) => {
-                builder.with_config(encryption("aws_server_side_encryption"), "aws:kms")
-            }
-        }
-    };
+    let base = || s3_builder(at, &region, endpoint.as_deref(), &parts);
     let (provider, signer) = aws_signer(at, &profile_name, &profile, base)?;
     let build = |retry: &RetryConfig| {
         let mut builder = base().with_retry(retry.clone());
@@ -169,6 +139,41 @@ fn s3(at: &Location) -> Result<Service> {
     })
 }
 
+fn s3_builder(
+    at: &Location,
+    region: &str,
+    endpoint: Option<&str>,
+    parts: &Parts,
+) -> AmazonS3Builder {
+    let options = &at.options;
+    let (bucket, _) = at.bucket();
+    // Certificates of the service do not cover a bucket's name with dots.
+    let by_default = endpoint.is_some() || bucket.contains('.');
+    let path_style = options.path_style.unwrap_or(by_default);
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_region(region)
+        .with_crypto_provider(Arc::new(OpenSsl))
+        .with_http_connector(Connector(parts.watch.clone()))
+        .with_client_options(parts.options.clone())
+        .with_disable_bulk_delete(true)
+        .with_skip_signature(options.anonymous)
+        .with_virtual_hosted_style_request(!path_style);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(match path_style {
+            true => endpoint.to_owned(),
+            false => host_style(endpoint, bucket),
+        });
+    }
+    let sse = || encryption("aws_server_side_encryption");
+    match (options.sse, &options.sse_kms_key) {
+        (Sse::None, _) => builder,
+        (Sse::Aes256, _) => builder.with_config(sse(), "AES256"),
+        (Sse::Kms, Some(key)) => builder.with_sse_kms_encryption(key),
+        (Sse::Kms, None) => builder.with_config(sse(), "aws:kms"),
+    }
+}
+
 /// `https://host` → `https://bucket.host`.
 fn host_style(endpoint: &str, bucket: &str) -> String {
     match endpoint.split_once("://") {
@@ -180,6 +185,33 @@ fn host_style(endpoint: &str, bucket: &str) -> String {
 fn encryption(key: &str) -> AmazonS3ConfigKey {
     key.parse().unwrap_or(AmazonS3ConfigKey::Bucket)
 }
+
+/// What the library signs with by itself: the roles of tokens, containers and instances.
+const AWS_VARIABLES: &[(&str, AmazonS3ConfigKey)] = &[
+    (
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        AmazonS3ConfigKey::WebIdentityTokenFile,
+    ),
+    ("AWS_ROLE_ARN", AmazonS3ConfigKey::RoleArn),
+    ("AWS_ROLE_SESSION_NAME", AmazonS3ConfigKey::RoleSessionName),
+    ("AWS_ENDPOINT_URL_STS", AmazonS3ConfigKey::StsEndpoint),
+    (
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        AmazonS3ConfigKey::ContainerCredentialsRelativeUri,
+    ),
+    (
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        AmazonS3ConfigKey::ContainerCredentialsFullUri,
+    ),
+    (
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        AmazonS3ConfigKey::ContainerAuthorizationTokenFile,
+    ),
+    (
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        AmazonS3ConfigKey::MetadataEndpoint,
+    ),
+];
 
 /// In the order of AWS's own tools: keys, environment, web identity, profile, container, instance.
 fn aws_signer(
@@ -216,33 +248,8 @@ fn aws_signer(
         let keys: AwsProvider = Keys::profile(profile_name);
         return Ok((Some(keys), format!("the profile {profile_name}")));
     }
-    let all: &[(&str, AmazonS3ConfigKey)] = &[
-        (
-            "AWS_WEB_IDENTITY_TOKEN_FILE",
-            AmazonS3ConfigKey::WebIdentityTokenFile,
-        ),
-        ("AWS_ROLE_ARN", AmazonS3ConfigKey::RoleArn),
-        ("AWS_ROLE_SESSION_NAME", AmazonS3ConfigKey::RoleSessionName),
-        ("AWS_ENDPOINT_URL_STS", AmazonS3ConfigKey::StsEndpoint),
-        (
-            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-            AmazonS3ConfigKey::ContainerCredentialsRelativeUri,
-        ),
-        (
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-            AmazonS3ConfigKey::ContainerCredentialsFullUri,
-        ),
-        (
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            AmazonS3ConfigKey::ContainerAuthorizationTokenFile,
-        ),
-        (
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-            AmazonS3ConfigKey::MetadataEndpoint,
-        ),
-    ];
     let mut builder = base();
-    for (name, key) in all {
+    for (name, key) in AWS_VARIABLES {
         if let Some(value) = machine(name) {
             builder = builder.with_config(*key, value);
         }
@@ -381,25 +388,61 @@ fn azure(at: &Location) -> Result<Service> {
 
 type Given = Vec<(AzureConfigKey, String)>;
 
-/// The config's own, or in the order of Azure's tools: key or signature of the environment, service principal, workload
-/// identity, the login of `az`, managed identity.
-fn azure_signer(options: &Options) -> Result<(Given, String)> {
+/// Variables that sign together, in the order of Azure's own tools.
+const AZURE_WAYS: &[(&[(&str, AzureConfigKey)], &str)] = &[
+    (
+        &[("AZURE_STORAGE_ACCOUNT_KEY", AzureConfigKey::AccessKey)],
+        "AZURE_STORAGE_ACCOUNT_KEY",
+    ),
+    (
+        &[("AZURE_STORAGE_SAS_TOKEN", AzureConfigKey::SasKey)],
+        "AZURE_STORAGE_SAS_TOKEN",
+    ),
+    (
+        &[
+            ("AZURE_CLIENT_ID", AzureConfigKey::ClientId),
+            ("AZURE_CLIENT_SECRET", AzureConfigKey::ClientSecret),
+            ("AZURE_TENANT_ID", AzureConfigKey::AuthorityId),
+        ],
+        "the service principal of AZURE_CLIENT_SECRET",
+    ),
+    (
+        &[
+            ("AZURE_CLIENT_ID", AzureConfigKey::ClientId),
+            (
+                "AZURE_FEDERATED_TOKEN_FILE",
+                AzureConfigKey::FederatedTokenFile,
+            ),
+            ("AZURE_TENANT_ID", AzureConfigKey::AuthorityId),
+        ],
+        "the workload identity of AZURE_FEDERATED_TOKEN_FILE",
+    ),
+];
+
+/// What the config says.
+fn azure_own(options: &Options) -> Result<Option<(Given, String)>> {
     let keys = options.keys;
     let named = |name: &str| format!("{keys}{name}");
     if options.anonymous {
-        return Ok((Vec::new(), "nobody (requests are not signed)".to_owned()));
+        return Ok(Some((
+            Vec::new(),
+            "nobody (requests are not signed)".to_owned(),
+        )));
     }
     if let Some(key) = &options.account_key {
         let value = resolved(options, "account.key", key)?;
-        return Ok((
+        return Ok(Some((
             vec![(AzureConfigKey::AccessKey, value)],
             named("account.key"),
-        ));
+        )));
     }
     if let Some(token) = &options.sas_token {
         let value = resolved(options, "sas.token", token)?;
         let value = value.trim_start_matches('?').to_owned();
-        return Ok((vec![(AzureConfigKey::SasKey, value)], named("sas.token")));
+        return Ok(Some((
+            vec![(AzureConfigKey::SasKey, value)],
+            named("sas.token"),
+        )));
     }
     if let (Some(id), Some(secret), Some(tenant)) = (
         &options.client_id,
@@ -414,48 +457,28 @@ fn azure_signer(options: &Options) -> Result<(Given, String)> {
             ),
             (AzureConfigKey::AuthorityId, tenant.clone()),
         ];
-        return Ok((given, named("client.secret")));
+        return Ok(Some((given, named("client.secret"))));
+    }
+    Ok(None)
+}
+
+/// The config's own, or in the order of Azure's tools: key or signature of the environment, service principal, workload
+/// identity, the login of `az`, managed identity.
+fn azure_signer(options: &Options) -> Result<(Given, String)> {
+    if let Some(own) = azure_own(options)? {
+        return Ok(own);
     }
     let from = |all: &[(&str, AzureConfigKey)]| -> Option<Given> {
         all.iter()
             .map(|(name, key)| Some((*key, machine(name)?)))
             .collect()
     };
-    let ways: [(&[(&str, AzureConfigKey)], &str); 4] = [
-        (
-            &[("AZURE_STORAGE_ACCOUNT_KEY", AzureConfigKey::AccessKey)],
-            "AZURE_STORAGE_ACCOUNT_KEY",
-        ),
-        (
-            &[("AZURE_STORAGE_SAS_TOKEN", AzureConfigKey::SasKey)],
-            "AZURE_STORAGE_SAS_TOKEN",
-        ),
-        (
-            &[
-                ("AZURE_CLIENT_ID", AzureConfigKey::ClientId),
-                ("AZURE_CLIENT_SECRET", AzureConfigKey::ClientSecret),
-                ("AZURE_TENANT_ID", AzureConfigKey::AuthorityId),
-            ],
-            "the service principal of AZURE_CLIENT_SECRET",
-        ),
-        (
-            &[
-                ("AZURE_CLIENT_ID", AzureConfigKey::ClientId),
-                (
-                    "AZURE_FEDERATED_TOKEN_FILE",
-                    AzureConfigKey::FederatedTokenFile,
-                ),
-                ("AZURE_TENANT_ID", AzureConfigKey::AuthorityId),
-            ],
-            "the workload identity of AZURE_FEDERATED_TOKEN_FILE",
-        ),
-    ];
-    for (variables, signer) in ways {
+    for (variables, signer) in AZURE_WAYS {
         if let Some(mut given) = from(variables) {
             if let Some(authority) = machine("AZURE_AUTHORITY_HOST") {
                 given.push((AzureConfigKey::AuthorityHost, authority));
             }
-            return Ok((given, signer.to_owned()));
+            return Ok((given, (*signer).to_owned()));
         }
     }
     let login =
