@@ -219,6 +219,44 @@ fn what_killed_servers_acknowledged_is_there_when_they_are_back() {
     assert_eq!(store.get("log/silent").unwrap().as_deref(), Some(&b"x"[..]));
 }
 
+/// A name service of two name nodes, as Hadoop's files describe it; the first one is away.
+#[test]
+fn a_name_service_is_found_in_hadoops_files_and_its_next_name_node_asked() {
+    let Some(hdfs) = hdfs() else { return };
+    let conf = tempfile::tempdir().unwrap();
+    let properties = [
+        ("dfs.nameservices", "lake".to_owned()),
+        ("dfs.ha.namenodes.lake", "one,two".to_owned()),
+        (
+            "dfs.namenode.rpc-address.lake.one",
+            "127.0.0.1:1".to_owned(),
+        ),
+        ("dfs.namenode.rpc-address.lake.two", hdfs.authority()),
+    ]
+    .map(|(name, value)| format!("<property><name>{name}</name><value>{value}</value></property>"));
+    let text = format!("<configuration>{}</configuration>", properties.concat());
+    std::fs::write(conf.path().join("hdfs-site.xml"), text).unwrap();
+    let named = |url: String| {
+        let conf = conf.path().display().to_string();
+        let options = Options {
+            hadoop_conf_dir: Some(weir::config::Text::new(&conf)),
+            ..Options::default()
+        };
+        store::open(&Location { url, options })
+    };
+    let path = hdfs.path("service");
+    let store = named(format!("hdfs://lake/{path}")).unwrap();
+    assert_eq!(store.create("log/x", b"x").unwrap(), Created::Done);
+    let plain = client(hdfs, &path);
+    assert_eq!(plain.get("log/x").unwrap().as_deref(), Some(&b"x"[..]));
+    let unknown = named("hdfs://no-such-service/x".to_owned()).unwrap_err();
+    assert_eq!(unknown.kind(), Kind::ConfigInvalid, "{unknown}");
+    assert!(
+        unknown.to_string().contains("dfs.ha.namenodes"),
+        "{unknown}"
+    );
+}
+
 #[test]
 fn each_refusal_has_its_name_and_its_remedy() {
     let Some(hdfs) = hdfs() else { return };

@@ -161,6 +161,9 @@ pub(super) fn of(error: &HdfsError) -> Meaning {
             let found = CLASSES.iter().find(fits);
             found.map_or(AWAY, |(_, _, m)| meaning(m.kind, m.what, m.hint))
         }
+        HdfsError::IOError(_) => {
+            meaning(Kind::StoreUnavailable, "HDFS cannot be reached", AWAY.hint)
+        }
         HdfsError::GSSAPIError(_, _, said) if said.contains("expired") => meaning(
             Kind::StoreUnavailable,
             "the Kerberos ticket is over",
