@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -141,7 +141,8 @@ impl Hdfs {
             let state = answer.json();
             let bean = &state["beans"][0];
             let works = bean["FSState"] == "Operational" && bean["NumLiveDataNodes"] == 1;
-            works.then_some(())
+            let data = SocketAddr::from(([127, 0, 0, 1], self.ports[2]));
+            (works && TcpStream::connect(data).is_ok()).then_some(())
         });
     }
 

@@ -227,6 +227,8 @@ impl Said {
     pub(super) fn new(error: &HdfsError) -> Said {
         let text = error.to_string();
         let line = text.lines().next().unwrap_or_default();
+        // A client's own notes on data nodes follow.
+        let line = line.split(": [DatanodeInfo").next().unwrap_or_default();
         Said(line.chars().take(SAID_MAX_CHARS).collect())
     }
 }
