@@ -285,7 +285,7 @@ pub const DIFFERENCES: &[Difference] = differences! {
     }
     "offsets-borders" {
         "A sink's offsets can be put anywhere, at any time while it is STOPPED.",
-        "File connectors too. A pipeline (class `weir`, the S3 and HDFS sinks) that has read goes back to the end of a commit: 400 names the ends beside an offset inside one, and below its start it cannot go. Before its first record it begins wherever it is put. (The script compares file connectors alone.)",
+        "File connectors too. A pipeline (class `weir`, Confluent's storage sinks) that has read goes back to the end of a commit: 400 names the ends beside an offset inside one, and below its start it cannot go. Before its first record it begins wherever it is put. (The script compares file connectors alone.)",
         "Rows and offsets are one commit, which stays or goes as a whole."
     }
     "group" {

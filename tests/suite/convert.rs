@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
 
 use weir::config::problem::NOT_TRANSLATED;
-use weir::connect::{self, Defaults, HDFS_SINK, HDFS3_SINK, S3_SINK, classes, translate};
+use weir::connect::{
+    self, AZURE_BLOB_SINK, AZURE_GEN1_SINK, AZURE_GEN2_SINK, Defaults, GCS_SINK, HDFS_SINK,
+    HDFS3_SINK, S3_SINK, STORAGE_SINKS, classes, translate,
+};
 use weir::daemon::{self, Job};
 
 use crate::check::root;
@@ -15,6 +18,9 @@ pub fn weir(args: &[&str]) -> Output {
         .current_dir(root())
         .env_remove("KAFKA_BOOTSTRAP_SERVERS")
         .env_remove("WEIR_TEST_SECRET")
+        // What the configs refer to.
+        .env("LAKE_KEY_ID", "id")
+        .env("LAKE_SECRET", "secret")
         .output()
         .expect("weir runs")
 }
@@ -36,18 +42,18 @@ fn realistic_configs_become_what_the_goldens_say() {
     for (name, more) in [
         (
             "s3-orders.json",
-            &[
-                "--sample",
-                "tests/configs/connect/orders.jsonl",
-                "--store",
-                "s3://lake=file:/mnt/lake",
-            ][..],
+            &["--sample", "tests/configs/connect/orders.jsonl"][..],
         ),
         ("s3-envelope.properties", &[]),
+        ("s3-minio.json", &[]),
         (
             "hdfs-daily.json",
             &["--store", "hdfs://namenode:8020=file:/mnt/hdfs"],
         ),
+        ("hdfs3-kerberos.properties", &[]),
+        ("gcs-clicks.json", &[]),
+        ("azure-blob.json", &[]),
+        ("azure-gen2.json", &[]),
     ] {
         let file = format!("tests/configs/connect/{name}");
         let mut args = vec!["config", "convert", file.as_str()];
@@ -158,12 +164,130 @@ const REFUSED: &[Refused] = &[
         "not ByteArray",
     ),
     (&[("format.class", "")], "format.class", "missing"),
+    (&[("s3.bucket.name", "")], "s3.bucket.name", "missing"),
     (
-        &[("s3.bucket.name", "other")],
-        "s3.bucket.name",
-        "s3://other",
+        &[("s3.bucket.name", "x"), ("store.url", "minio:9000")],
+        "store.url",
+        "no address",
     ),
-    (&[("s3.bucket.name", "bb")], "s3.bucket.name", "s3://bb"),
+    (
+        &[
+            ("s3.bucket.name", "x"),
+            (
+                "s3.credentials.provider.class",
+                "io.confluent.connect.s3.auth.AwsAssumeRoleCredentialsProvider",
+            ),
+            (
+                "s3.credentials.provider.sts.role.arn",
+                "arn:aws:iam::1:role/r",
+            ),
+        ],
+        "s3.credentials.provider.class",
+        "no role is assumed",
+    ),
+    (
+        &[
+            ("s3.bucket.name", "x"),
+            ("s3.credentials.provider.class", "com.example.Mine"),
+        ],
+        "s3.credentials.provider.class",
+        "Java class",
+    ),
+    (
+        &[("s3.sse.customer.key", "${env:PATH}")],
+        "s3.sse.customer.key",
+        "whoever reads",
+    ),
+    (
+        &[("s3.object.tagging", "true")],
+        "s3.object.tagging",
+        "in the log",
+    ),
+    (
+        &[("s3.bucket.name", "x"), ("s3.acl.canned", "public-read")],
+        "s3.acl.canned",
+        "public-read",
+    ),
+    (
+        &[("s3.bucket.name", "x"), ("s3.wan.mode", "true")],
+        "s3.wan.mode",
+        "acceleration",
+    ),
+    (
+        &[("s3.proxy.url", "http://p:1"), ("s3.proxy.user", "u")],
+        "s3.proxy.user",
+        "in its URL",
+    ),
+    (
+        &[("s3.bucket.name", "x"), ("s3.ssea.name", "rot13")],
+        "s3.ssea.name",
+        "sink.store.sse.type",
+    ),
+    (
+        &[
+            ("connector.class", GCS_SINK),
+            ("gcs.bucket.name", "b"),
+            ("gcs.credentials.json", "${env:PATH}"),
+        ],
+        "gcs.credentials.json",
+        "from a file",
+    ),
+    (
+        &[
+            ("connector.class", AZURE_GEN1_SINK),
+            ("azure.datalake.account.name", "a"),
+        ],
+        "azure.datalake.account.name",
+        "retired",
+    ),
+    (
+        &[
+            ("connector.class", AZURE_GEN2_SINK),
+            ("azure.datalake.gen2.account.name", "a"),
+            ("azure.datalake.gen2.client.id", "c"),
+            (
+                "azure.datalake.gen2.token.endpoint",
+                "https://sts.example/t",
+            ),
+        ],
+        "azure.datalake.gen2.token.endpoint",
+        "no token endpoint",
+    ),
+    (
+        &[("connector.class", AZURE_BLOB_SINK)],
+        "azblob.account.name",
+        "missing",
+    ),
+    (
+        &[
+            ("connector.class", HDFS_SINK),
+            ("hdfs.url", "viewfs://cluster/x"),
+        ],
+        "hdfs.url",
+        "no store that is spoken here",
+    ),
+    (
+        &[
+            ("connector.class", HDFS3_SINK),
+            ("hdfs.url", "hdfs://nn"),
+            ("hdfs.authentication.kerberos", "true"),
+            ("connect.hdfs.principal", "weir@EXAMPLE"),
+        ],
+        "connect.hdfs.keytab",
+        "missing",
+    ),
+    (
+        &[
+            ("connector.class", HDFS3_SINK),
+            ("hdfs.url", "hdfs://nn"),
+            ("hdfs.authentication.kerberos", "true"),
+            ("connect.hdfs.principal", "weir@EXAMPLE"),
+            ("connect.hdfs.keytab", "/etc/weir.keytab"),
+            ("hdfs.namenode.principal", "nn/_HOST@EXAMPLE"),
+        ],
+        "hdfs.namenode.principal",
+        "Hadoop's own files",
+    ),
     (&[("flush.size", "")], "flush.size", "missing"),
     (&[("flush.size", "x")], "flush.size", "integer"),
     (
@@ -329,11 +453,6 @@ const REFUSED: &[Refused] = &[
         "no connector",
     ),
     (
-        &[("connector.class", HDFS_SINK), ("hdfs.url", "hdfs://other")],
-        "hdfs.url",
-        "hdfs://other",
-    ),
-    (
         &[
             ("connector.class", HDFS_SINK),
             ("hdfs.url", "file:/x"),
@@ -435,6 +554,185 @@ fn stores_are_mapped_by_the_longest_prefix_and_native_keys_win() {
     );
 }
 
+/// Each class, with what its keys become where the service itself is written to.
+#[test]
+fn each_class_goes_to_its_service_with_its_keys() {
+    let to = |class: &str, changes: &[(&str, &str)]| {
+        let mut config = base();
+        config.remove("s3.bucket.name");
+        config.insert("connector.class".to_owned(), class.to_owned());
+        config.extend(
+            changes
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+        );
+        let done = connect::translate(&config, &defaults());
+        let done = done.unwrap_or_else(|problems| panic!("{class}: {problems:#?}"));
+        // What is translated is a pipeline too.
+        daemon::job_of(&config, &defaults())
+            .unwrap_or_else(|problems| panic!("{class}: {problems:#?}"));
+        done.config
+    };
+    let store = |config: &BTreeMap<String, String>| -> Vec<String> {
+        let store = config.iter().filter_map(|(key, value)| {
+            let name = key.strip_prefix("sink.store.")?;
+            Some(format!("{name}={value}"))
+        });
+        store.collect()
+    };
+
+    let plain = to(S3_SINK, &[("s3.bucket.name", "lake")]);
+    assert_eq!(plain["sink.url"], "s3://lake/topics");
+    // Connect's own default.
+    assert_eq!(store(&plain), ["region=us-west-2"]);
+    let full = to(
+        S3_SINK,
+        &[
+            ("s3.bucket.name", "lake"),
+            ("topics.dir", "/raw/a/"),
+            ("store.url", "http://minio:9000"),
+            ("s3.region", "eu-central-1"),
+            ("aws.access.key.id", "me"),
+            ("aws.secret.access.key", "${env:PATH}"),
+            ("s3.path.style.access.enabled", "true"),
+            ("s3.part.retries", "7"),
+            ("s3.proxy.url", "http://proxy:3128"),
+            ("s3.ssea.name", "aws:kms"),
+            ("s3.sse.kms.key.id", "k"),
+            ("s3.acl.canned", "private"),
+        ],
+    );
+    assert_eq!(full["sink.url"], "s3://lake/raw/a");
+    assert_eq!(
+        store(&full),
+        [
+            "access.key.id=me",
+            "allow.http=true",
+            "endpoint=http://minio:9000",
+            "path.style=true",
+            "proxy=http://proxy:3128",
+            "region=eu-central-1",
+            "retries=7",
+            "secret.access.key=${env:PATH}",
+            "sse.kms.key=k",
+            "sse.type=aws:kms",
+        ]
+    );
+    for (provider, becomes) in [
+        (
+            "com.amazonaws.auth.DefaultAWSCredentialsProviderChain",
+            None,
+        ),
+        (
+            "software.amazon.awssdk.auth.credentials.ProfileCredentialsProvider",
+            Some("profile=default"),
+        ),
+        (
+            "software.amazon.awssdk.auth.credentials.AnonymousCredentialsProvider",
+            Some("anonymous=true"),
+        ),
+    ] {
+        let key = "s3.credentials.provider.class";
+        let of = store(&to(S3_SINK, &[("s3.bucket.name", "l"), (key, provider)]));
+        let other = of.iter().find(|key| !key.starts_with("region"));
+        assert_eq!(other.map(String::as_str), becomes, "{provider}");
+    }
+
+    let hdfs = to(
+        HDFS3_SINK,
+        &[
+            ("hdfs.url", "hdfs://ns1/"),
+            ("hadoop.conf.dir", "/etc/hadoop/conf"),
+            ("hdfs.authentication.kerberos", "true"),
+            ("connect.hdfs.principal", "weir@EXAMPLE"),
+            ("connect.hdfs.keytab", "/etc/weir.keytab"),
+            ("hdfs.namenode.principal", "nn/_HOST@EXAMPLE"),
+        ],
+    );
+    assert_eq!(hdfs["sink.url"], "hdfs://ns1/topics");
+    assert_eq!(
+        store(&hdfs),
+        [
+            "hadoop.conf.dir=/etc/hadoop/conf",
+            "kerberos.keytab=/etc/weir.keytab",
+            "kerberos.principal=weir@EXAMPLE",
+        ]
+    );
+
+    let gcs = to(
+        GCS_SINK,
+        &[
+            ("gcs.bucket.name", "lake"),
+            ("gcs.credentials.path", "/etc/gcs.json"),
+            ("gcs.part.retries", "2"),
+        ],
+    );
+    assert_eq!(gcs["sink.url"], "gs://lake/topics");
+    assert_eq!(store(&gcs), ["credentials.file=/etc/gcs.json", "retries=2"]);
+
+    let blob = to(
+        AZURE_BLOB_SINK,
+        &[
+            ("azblob.account.name", "acc"),
+            ("azblob.account.key", "${env:PATH}"),
+            ("azblob.container.name", "lake"),
+            ("azblob.connection.timeout.ms", "9000"),
+        ],
+    );
+    assert_eq!(blob["sink.url"], "az://lake/topics");
+    assert_eq!(
+        store(&blob),
+        [
+            "account.key=${env:PATH}",
+            "account.name=acc",
+            "connect.timeout=9s"
+        ]
+    );
+
+    // The first directory is the file system.
+    let gen2 = to(
+        AZURE_GEN2_SINK,
+        &[
+            ("azure.datalake.gen2.account.name", "acc"),
+            ("azure.datalake.gen2.client.id", "id"),
+            ("azure.datalake.gen2.client.key", "${env:PATH}"),
+            (
+                "azure.datalake.gen2.token.endpoint",
+                "https://login.microsoftonline.com/tenant-1/oauth2/token",
+            ),
+            ("topics.dir", "lake/raw"),
+        ],
+    );
+    assert_eq!(gen2["sink.url"], "az://lake/raw");
+    assert_eq!(
+        store(&gen2),
+        [
+            "account.name=acc",
+            "client.id=id",
+            "client.secret=${env:PATH}",
+            "tenant.id=tenant-1",
+        ]
+    );
+    // Elsewhere by the worker's map or by a native key: the service's keys are notes.
+    let mapped = to(
+        S3_SINK,
+        &[("s3.bucket.name", "b"), ("s3.region", "eu-west-1")],
+    );
+    assert_eq!(mapped["sink.url"], "file:/mnt/b/topics");
+    assert!(store(&mapped).is_empty());
+    let own = [
+        ("s3.bucket.name", "x"),
+        ("sink.url", "file:/own"),
+        ("s3.region", "r"),
+    ];
+    assert!(store(&to(S3_SINK, &own)).is_empty());
+    let gen1 = [
+        ("azure.datalake.account.name", "a"),
+        ("sink.url", "file:/own"),
+    ];
+    assert_eq!(to(AZURE_GEN1_SINK, &gen1)["sink.url"], "file:/own");
+}
+
 #[test]
 fn a_problem_of_a_native_key_is_told_of_the_key_it_was_made_of() {
     let mut config = base();
@@ -463,10 +761,7 @@ fn a_key_nobody_knows_is_a_warning_and_the_connector_runs() {
 /// Every key of every storage sink has its say: it is read, kept with a note, or refused.
 #[test]
 fn no_key_of_a_storage_sink_is_passed_over() {
-    for class in classes()
-        .iter()
-        .filter(|c| [S3_SINK, HDFS_SINK, HDFS3_SINK].contains(&c.name))
-    {
+    for class in classes().iter().filter(|c| STORAGE_SINKS.contains(&c.name)) {
         let mut config = base();
         config.retain(|key, _| class.key(key).is_some());
         config.insert("connector.class".to_owned(), class.name.to_owned());
@@ -498,27 +793,40 @@ const BEGIN: &str =
     "<!-- connect keys: begin (written by `UPDATE=1 cargo test`, from host/src/connect) -->";
 const END: &str = "<!-- connect keys: end -->";
 
-/// Every key of the storage sinks with what becomes of it, and every transform.
+/// The classes as the page calls them: HDFS 2 and 3 have the same keys.
+const TITLES: [(&str, &str); 6] = [
+    (S3_SINK, "S3"),
+    (HDFS_SINK, "HDFS"),
+    (GCS_SINK, "GCS"),
+    (AZURE_BLOB_SINK, "Azure Blob"),
+    (AZURE_GEN2_SINK, "ADLS Gen2"),
+    (AZURE_GEN1_SINK, "ADLS Gen1"),
+];
+
+/// Every key of the storage sinks with what becomes of it, and every transform. A key that means something else in another
+/// class has a row of its own.
 fn tables() -> String {
     let mut out = String::from("\n| Key | Sink | |\n|---|---|---|\n");
-    let mut seen = BTreeSet::new();
-    for (class, title) in [(S3_SINK, "S3"), (HDFS_SINK, "HDFS")] {
+    let mut rows: Vec<(String, String, Vec<&str>)> = Vec::new();
+    for (class, title) in TITLES {
         let class = classes().iter().find(|c| c.name == class).expect("class");
         for key in &class.keys {
-            let both = [S3_SINK, HDFS_SINK].iter().all(|name| {
-                classes()
-                    .iter()
-                    .any(|c| c.name == *name && c.key(&key.name).is_some())
-            });
-            if seen.insert(key.name.clone()) {
-                let which = if both { "both" } else { title };
-                out.push_str(&format!(
-                    "| `{}` | {which} | {} |\n",
-                    key.name,
-                    becomes(&key.name, &key.documentation)
-                ));
+            let what = becomes(&key.name, &key.documentation);
+            match rows
+                .iter_mut()
+                .find(|row| (&row.0, &row.1) == (&key.name, &what))
+            {
+                Some(row) => row.2.push(title),
+                None => rows.push((key.name.clone(), what, vec![title])),
             }
         }
+    }
+    for (key, what, titles) in rows {
+        let which = match titles.len() {
+            n if n == TITLES.len() => "all".to_owned(),
+            _ => titles.join(", "),
+        };
+        out.push_str(&format!("| `{key}` | {which} | {what} |\n"));
     }
     out.push_str("\n| Transform | Becomes | |\n|---|---|---|\n");
     for (name, what, how) in translate::SMT_TABLE {

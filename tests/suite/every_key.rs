@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use weir::config::librdkafka::ALLOWED;
-use weir::connect::{FILE_SINK, FILE_SOURCE, HDFS_SINK, HDFS3_SINK, S3_SINK, definitions};
+use weir::connect::{
+    AZURE_BLOB_SINK, AZURE_GEN2_SINK, FILE_SINK, FILE_SOURCE, GCS_SINK, HDFS_SINK, HDFS3_SINK,
+    S3_SINK, definitions,
+};
 
 use crate::daemon_rig::Rig;
 
@@ -123,6 +126,21 @@ pub fn bases(rig: &Rig, n: usize) -> Vec<Config> {
             HDFS3_SINK,
             "io.confluent.connect.hdfs3.parquet.ParquetFormat",
             ("hdfs.url", "hdfs://nn/x"),
+        ),
+        storage(
+            GCS_SINK,
+            "io.confluent.connect.gcs.format.parquet.ParquetFormat",
+            ("gcs.bucket.name", "b"),
+        ),
+        storage(
+            AZURE_BLOB_SINK,
+            "io.confluent.connect.azure.blob.format.parquet.ParquetFormat",
+            ("azblob.account.name", "a"),
+        ),
+        storage(
+            AZURE_GEN2_SINK,
+            "io.confluent.connect.azure.storage.format.parquet.ParquetFormat",
+            ("azure.datalake.gen2.account.name", "a"),
         ),
     ]
 }

@@ -36,7 +36,7 @@ enum ConfigVerb {
     },
     /// Print a Kafka Connect sink config in native keys, with what changes in meaning as comments
     ///
-    /// Confluent's S3 and HDFS sinks are understood. What cannot be honoured is a problem of its key, as in `weir check`.
+    /// Confluent's sinks of S3, HDFS, GCS and Azure are understood. What cannot be honoured is a problem of its key, as in `weir check`.
     Convert(ConvertArgs),
 }
 

@@ -19,6 +19,22 @@ pub const FILE_SINK: &str = "org.apache.kafka.connect.file.FileStreamSinkConnect
 pub const S3_SINK: &str = "io.confluent.connect.s3.S3SinkConnector";
 pub const HDFS_SINK: &str = "io.confluent.connect.hdfs.HdfsSinkConnector";
 pub const HDFS3_SINK: &str = "io.confluent.connect.hdfs3.Hdfs3SinkConnector";
+pub const GCS_SINK: &str = "io.confluent.connect.gcs.GcsSinkConnector";
+pub const AZURE_BLOB_SINK: &str = "io.confluent.connect.azure.blob.AzureBlobStorageSinkConnector";
+pub const AZURE_GEN1_SINK: &str =
+    "io.confluent.connect.azure.datalake.gen1.AzureDataLakeGen1StorageSinkConnector";
+pub const AZURE_GEN2_SINK: &str =
+    "io.confluent.connect.azure.datalake.gen2.AzureDataLakeGen2SinkConnector";
+/// Confluent's sinks that write files: each is a pipeline here.
+pub const STORAGE_SINKS: [&str; 7] = [
+    S3_SINK,
+    HDFS_SINK,
+    HDFS3_SINK,
+    GCS_SINK,
+    AZURE_BLOB_SINK,
+    AZURE_GEN1_SINK,
+    AZURE_GEN2_SINK,
+];
 
 /// A value of `connector.class` that means something here.
 #[derive(Debug)]
@@ -169,6 +185,33 @@ pub fn classes() -> &'static [Class] {
                 ConnectorKind::Sink,
                 file(storage::HDFS, framework::SINK),
             ),
+            class(
+                GCS_SINK,
+                &["GcsSinkConnector", "GcsSink"],
+                ConnectorKind::Sink,
+                file(storage::GCS, framework::SINK),
+            ),
+            class(
+                AZURE_BLOB_SINK,
+                &["AzureBlobStorageSinkConnector", "AzureBlobStorageSink"],
+                ConnectorKind::Sink,
+                file(storage::AZURE_BLOB, framework::SINK),
+            ),
+            class(
+                AZURE_GEN1_SINK,
+                &[
+                    "AzureDataLakeGen1StorageSinkConnector",
+                    "AzureDataLakeGen1StorageSink",
+                ],
+                ConnectorKind::Sink,
+                file(storage::AZURE_GEN1, framework::SINK),
+            ),
+            class(
+                AZURE_GEN2_SINK,
+                &["AzureDataLakeGen2SinkConnector", "AzureDataLakeGen2Sink"],
+                ConnectorKind::Sink,
+                file(storage::AZURE_GEN2, framework::SINK),
+            ),
         ]
     });
     &CLASSES
@@ -295,6 +338,9 @@ mod tests {
             ("FileStreamSinkConnector", FILE_SINK),
             (" io.confluent.connect.s3.S3SinkConnector ", S3_SINK),
             ("HdfsSink", HDFS_SINK),
+            ("GcsSink", GCS_SINK),
+            ("AzureBlobStorageSinkConnector", AZURE_BLOB_SINK),
+            ("AzureDataLakeGen2Sink", AZURE_GEN2_SINK),
         ] {
             assert_eq!(Class::find(typed).map(|c| c.name), Some(name), "{typed}");
         }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! map of keys ─┬─ class `weir`: the native keys
-//!              ├─ Confluent's S3 and HDFS sinks: translate → the native keys, and notes on what differs
+//!              ├─ Confluent's sinks of S3, HDFS, GCS and Azure: translate → the native keys, and notes on what differs
 //!              └─ FileStreamSource, FileStreamSink: read and run by `filestream`
 //! ```
 
@@ -16,6 +16,7 @@ mod smt;
 mod storage;
 pub mod translate;
 
+pub use classes::{AZURE_BLOB_SINK, AZURE_GEN1_SINK, AZURE_GEN2_SINK, GCS_SINK, STORAGE_SINKS};
 pub use classes::{Class, FILE_SINK, FILE_SOURCE, HDFS_SINK, HDFS3_SINK, Importance, Key, S3_SINK};
 pub use classes::{Type, Width, classes, definitions};
 pub use defaults::Defaults;

@@ -1,10 +1,10 @@
-//! Keys of Confluent's S3 and HDFS sinks, by their documented names. What each becomes is in `translate`.
+//! Keys of Confluent's storage sinks (S3, HDFS, GCS, Azure), by their documented names. What each becomes is in `translate`.
 
 use super::framework::Def;
 use super::framework::Value::{Is, Null, Required};
 use super::framework::defs;
 
-/// Both connectors begin with the same keys; a table is one slice, so they are written by one macro.
+/// All of them begin with the same keys; a table is one slice, so they are written by one macro.
 macro_rules! with_common {
     ($($mine:tt)*) => {
         defs! {
@@ -71,49 +71,49 @@ macro_rules! with_common {
 pub static S3: &[Def] = with_common! {
     "S3" {
         "s3.bucket.name": String, Required, High, [],
-            "The bucket. This version writes to directories: the worker maps the bucket to one with store.map.";
+            "The bucket: the zone lies in s3://<bucket>/<topics.dir>.";
         "s3.region": String, Is("us-west-2"), Medium, [],
-            "Kept: the directory that stands for the bucket has no region.";
+            "Region of the bucket (sink.store.region).";
         "store.url": String, Null, High, [],
-            "A directory (`file:///srv/lake`) that stands for the service: tables lie below <directory>/<bucket>/<topics.dir>. An address of a service is not used where the worker maps the bucket.";
+            "Address of another service than Amazon's (sink.store.endpoint; http:// is allowed then). Or a directory (`file:///srv/lake`) that stands for the service: tables lie below <directory>/<bucket>/<topics.dir>.";
         "s3.part.size": Int, Is("26214400"), High, [],
             "Kept: memory.budget bounds what is buffered.";
         "format.class": Class, Required, High, ["io.confluent.connect.s3.format.parquet.ParquetFormat"],
             "Parquet only: any other is refused by its name.";
         "aws.access.key.id": String, Is(""), High, [],
-            "Kept: no service is asked.";
+            "Id of an access key (sink.store.access.key.id). Without one credentials are looked for where AWS's own tools look.";
         "aws.secret.access.key": Password, Is(""), High, [],
-            "Kept: no service is asked. Write it as a reference.";
+            "Its secret (sink.store.secret.access.key). Write it as a reference.";
         "s3.credentials.provider.class": Class, Null, Low, [],
-            "Kept: no service is asked.";
-        "s3.ssea.name": String, Is(""), Low, [],
-            "Not honoured: encryption at rest is the file system's.";
+            "Amazon's own providers that look into the environment, profiles, web identity, containers and instances, and the anonymous one, are honoured; those that assume a role by STS, and classes of others, are refused by name.";
+        "s3.ssea.name": String, Is(""), Low, ["AES256", "aws:kms"],
+            "Encryption by the service (sink.store.sse.type).";
         "s3.sse.kms.key.id": String, Is(""), Low, [],
-            "Not honoured: encryption at rest is the file system's.";
+            "Key of aws:kms (sink.store.sse.kms.key).";
         "s3.sse.customer.key": Password, Null, Low, [],
-            "Not honoured: encryption at rest is the file system's.";
+            "Not honoured: whoever reads would need the key.";
         "s3.acl.canned": String, Null, Low, [],
-            "Kept: permissions are the file system's.";
-        "s3.wan.mode": Boolean, Is("false"), Medium, ["true", "false"],
-            "Kept: no service is asked.";
+            "`private` only: the bucket says who may read.";
+        "s3.wan.mode": Boolean, Is("false"), Medium, ["false"],
+            "Not honoured: name the accelerated address in sink.store.endpoint.";
         "s3.compression.type": String, Is("none"), Low, ["none"],
             "Kept: it compresses JSON and bytes; see parquet.codec.";
         "s3.compression.level": Int, Is("-1"), Low, [],
             "Kept: see s3.compression.type.";
         "s3.part.retries": Int, Is("3"), Medium, [],
-            "Kept: a store that is away is waited for, without end.";
+            "Tries of a request beside the first (sink.store.retries). After them the pipeline pauses and tries again, without end.";
         "s3.retry.backoff.ms": Long, Is("200"), Low, [],
             "Kept: see retry.backoff.ms.";
         "s3.http.send.expect.continue": Boolean, Is("true"), Low, ["true", "false"],
-            "Kept: no service is asked.";
+            "Kept for Connect's clients: bodies are sent at once.";
         "s3.path.style.access.enabled": Boolean, Is("true"), Low, ["true", "false"],
-            "Kept: no service is asked.";
+            "Bucket in the path of a request (sink.store.path.style). Not given: where store.url names an address.";
         "s3.proxy.url": String, Is(""), Low, [],
-            "Kept: no service is asked.";
+            "Proxy through which the service is reached (sink.store.proxy).";
         "s3.proxy.user": String, Null, Low, [],
-            "Kept: no service is asked.";
+            "Not honoured: a proxy's login stands in its URL, sink.store.proxy.";
         "s3.proxy.password": Password, Is(""), Low, [],
-            "Kept: no service is asked.";
+            "Not honoured: a proxy's login stands in its URL, sink.store.proxy, as a reference.";
         "s3.object.tagging": Boolean, Is("false"), Low, ["false"],
             "Not honoured: offsets and counts are in the log.";
         "s3.elastic.buffer.enable": Boolean, Is("false"), Low, ["true", "false"],
@@ -138,27 +138,27 @@ pub static S3: &[Def] = with_common! {
 pub static HDFS: &[Def] = with_common! {
     "HDFS" {
         "hdfs.url": String, Is(""), High, [],
-            "The file system. `file:` and what the worker maps to it with store.map are honoured.";
+            "The name node or name service: the zone lies in <hdfs.url>/<topics.dir>. `file:` names a directory.";
         "store.url": String, Null, High, [],
             "As hdfs.url, which comes first.";
         "format.class": Class, Is("io.confluent.connect.hdfs.avro.AvroFormat"), High, ["io.confluent.connect.hdfs.parquet.ParquetFormat"],
             "Parquet only; it must be named, as Connect's default is Avro.";
         "hadoop.conf.dir": String, Is(""), High, [],
-            "Kept: no Hadoop is asked.";
+            "Directory of core-site.xml and hdfs-site.xml (sink.store.hadoop.conf.dir).";
         "hadoop.home": String, Is(""), High, [],
-            "Kept: no Hadoop is asked.";
+            "Kept for Connect's clients: HDFS is spoken without Hadoop's libraries.";
         "logs.dir": String, Is("logs"), High, [],
             "Kept: the commit log lies with the data, in _system.";
-        "hdfs.authentication.kerberos": Boolean, Is("false"), High, ["false"],
-            "Not honoured: no Hadoop is asked.";
+        "hdfs.authentication.kerberos": Boolean, Is("false"), High, ["true", "false"],
+            "Log in with connect.hdfs.principal and connect.hdfs.keytab.";
         "connect.hdfs.principal": String, Is(""), High, [],
-            "Kept: no Hadoop is asked.";
+            "Principal of the keytab (sink.store.kerberos.principal).";
         "connect.hdfs.keytab": String, Is(""), High, [],
-            "Kept: no Hadoop is asked.";
+            "File of keys (sink.store.kerberos.keytab).";
         "hdfs.namenode.principal": String, Is(""), High, [],
-            "Kept: no Hadoop is asked.";
+            "Read from hdfs-site.xml in hadoop.conf.dir, which must be named then.";
         "kerberos.ticket.renew.period.ms": Long, Is("3600000"), Low, [],
-            "Kept: no Hadoop is asked.";
+            "Kept for Connect's clients: the Kerberos library takes new tickets from the keytab.";
         "hive.integration": Boolean, Is("false"), High, ["false"],
             "Not honoured: engines read the tables as directories of Parquet.";
         "hive.metastore.uris": String, Is(""), High, [],
@@ -169,5 +169,128 @@ pub static HDFS: &[Def] = with_common! {
             "Kept: see hive.integration.";
         "hive.database": String, Is("default"), High, [],
             "Kept: see hive.integration.";
+    }
+};
+
+/// What the clouds' classes share beside the common keys, but for S3, which has more.
+macro_rules! with_cloud {
+    ($($mine:tt)*) => {
+        with_common! {
+            $($mine)*
+            "Files" {
+                "behavior.on.null.values": String, Is("fail"), Low, ["fail", "ignore", "write"],
+                    "What becomes of records without a value.";
+                "store.kafka.keys": Boolean, Is("false"), Low, ["false"],
+                    "Not honoured: files of keys are not written.";
+                "store.kafka.headers": Boolean, Is("false"), Low, ["false"],
+                    "Not honoured: files of headers are not written.";
+                "keys.format.class": Class, Null, Low, [],
+                    "Not honoured: files of keys are not written.";
+                "headers.format.class": Class, Null, Low, [],
+                    "Not honoured: files of headers are not written.";
+            }
+        }
+    };
+}
+
+pub static GCS: &[Def] = with_cloud! {
+    "GCS" {
+        "gcs.bucket.name": String, Required, High, [],
+            "The bucket: the zone lies in gs://<bucket>/<topics.dir>.";
+        "gcs.credentials.path": String, Is(""), High, [],
+            "JSON file of a service account (sink.store.credentials.file). Without one GOOGLE_APPLICATION_CREDENTIALS, gcloud's login and the machine's own account are looked for.";
+        "gcs.credentials.json": Password, Null, High, [],
+            "Not honoured: credentials are read from a file, gcs.credentials.path.";
+        "gcs.credentials.provider.class": Class, Null, Low, [],
+            "Google's own provider is honoured; other classes are refused by name.";
+        "store.url": String, Null, High, [],
+            "Address of another service than Google's (sink.store.endpoint), or a directory that stands for it.";
+        "format.class": Class, Required, High, ["io.confluent.connect.gcs.format.parquet.ParquetFormat"],
+            "Parquet only: any other is refused by its name.";
+        "gcs.part.size": Int, Is("26214400"), High, [],
+            "Kept: parts have one size.";
+        "gcs.part.retries": Int, Is("3"), Medium, [],
+            "Tries of a request beside the first (sink.store.retries).";
+        "gcs.retry.backoff.ms": Long, Is("200"), Low, [],
+            "Kept: see retry.backoff.ms.";
+        "gcs.proxy.url": String, Is(""), Low, [],
+            "Proxy through which the service is reached (sink.store.proxy).";
+        "gcs.proxy.user": String, Null, Low, [],
+            "Not honoured: a proxy's login stands in its URL, sink.store.proxy.";
+        "gcs.proxy.password": Password, Is(""), Low, [],
+            "Not honoured: a proxy's login stands in its URL, sink.store.proxy, as a reference.";
+    }
+};
+
+pub static AZURE_BLOB: &[Def] = with_cloud! {
+    "Azure" {
+        "azblob.account.name": String, Required, High, [],
+            "The storage account (sink.store.account.name).";
+        "azblob.account.key": Password, Null, High, [],
+            "Key of the account (sink.store.account.key). Write it as a reference.";
+        "azblob.sas.token": Password, Null, High, [],
+            "Shared access signature (sink.store.sas.token). Write it as a reference.";
+        "azblob.container.name": String, Is("default"), Medium, [],
+            "The container: the zone lies in az://<container>/<topics.dir>.";
+        "store.url": String, Null, High, [],
+            "Address of another service than Azure's (sink.store.endpoint), or a directory that stands for it.";
+        "format.class": Class, Required, High, ["io.confluent.connect.azure.blob.format.parquet.ParquetFormat"],
+            "Parquet only: any other is refused by its name.";
+        "azblob.block.size": Int, Is("26214400"), Medium, [],
+            "Kept: parts have one size.";
+        "azblob.retry.retries": Int, Is("3"), Medium, [],
+            "Tries of a request beside the first (sink.store.retries).";
+        "azblob.retry.backoff.ms": Long, Is("4000"), Low, [],
+            "Kept: see retry.backoff.ms.";
+        "azblob.retry.max.backoff.ms": Long, Is("120000"), Low, [],
+            "Kept: see retry.backoff.ms.";
+        "azblob.retry.type": String, Is("EXPONENTIAL"), Low, ["EXPONENTIAL", "FIXED"],
+            "Kept: see retry.backoff.ms.";
+        "azblob.connection.timeout.ms": Long, Is("30000"), Low, [],
+            "Longest time for a connection (sink.store.connect.timeout).";
+        "azblob.proxy.url": String, Is(""), Low, [],
+            "Proxy through which the service is reached (sink.store.proxy).";
+        "azblob.proxy.user": String, Null, Low, [],
+            "Not honoured: a proxy's login stands in its URL, sink.store.proxy.";
+        "azblob.proxy.password": Password, Is(""), Low, [],
+            "Not honoured: a proxy's login stands in its URL, sink.store.proxy, as a reference.";
+    }
+};
+
+pub static AZURE_GEN2: &[Def] = with_cloud! {
+    "Azure" {
+        "azure.datalake.gen2.account.name": String, Required, High, [],
+            "The storage account (sink.store.account.name). The first directory of topics.dir is the container: the zone lies in az://<topics.dir>.";
+        "azure.datalake.gen2.access.key": Password, Null, High, [],
+            "Key of the account (sink.store.account.key). Write it as a reference.";
+        "azure.datalake.gen2.sas.key": Password, Null, High, [],
+            "Shared access signature (sink.store.sas.token). Write it as a reference.";
+        "azure.datalake.gen2.client.id": String, Null, High, [],
+            "Id of a service principal (sink.store.client.id).";
+        "azure.datalake.gen2.client.key": Password, Null, High, [],
+            "Its secret (sink.store.client.secret). Write it as a reference.";
+        "azure.datalake.gen2.token.endpoint": String, Null, High, [],
+            "Its tenant is taken from it (sink.store.tenant.id): https://login.microsoftonline.com/<tenant>/oauth2/token.";
+        "store.url": String, Null, High, [],
+            "Address of another service than Azure's (sink.store.endpoint), or a directory that stands for it.";
+        "format.class": Class, Required, High, ["io.confluent.connect.azure.storage.format.parquet.ParquetFormat"],
+            "Parquet only: any other is refused by its name.";
+    }
+};
+
+pub static AZURE_GEN1: &[Def] = with_cloud! {
+    "Azure" {
+        "azure.datalake.account.name": String, Required, High, [],
+            "Refused unless sink.url or store.map names another place: Azure Data Lake Storage Gen1 was retired on 2024-02-29.";
+        "azure.datalake.client.id": String, Null, High, [],
+            "Kept for Connect's clients: see azure.datalake.account.name.";
+        "azure.datalake.client.key": Password, Null, High, [],
+            "Kept for Connect's clients: see azure.datalake.account.name.";
+        "azure.datalake.token.endpoint": String, Null, High, [],
+            "Kept for Connect's clients: see azure.datalake.account.name.";
+        "store.url": String, Null, High, [],
+            "A directory that stands for the service.";
+        "format.class": Class, Required, High, ["io.confluent.connect.azure.storage.format.parquet.ParquetFormat"],
+            "Parquet only: any other is refused by its name.";
     }
 };

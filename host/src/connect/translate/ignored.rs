@@ -2,10 +2,9 @@
 
 use super::Work;
 
-const SERVICE: &str = "no effect: the store is a directory, no service is asked";
-const SSE: &str = "encryption at rest is the file system's";
+const PARTS: &str = "no effect: parts of an upload have one size, 8 MiB; memory.budget bounds what is buffered, sink.rotate.bytes the files";
+const BACKOFF: &str = "no effect: the first wait of a request's retries is short and doubles; see sink.store.retry.timeout, and retry.backoff.ms for a store that is away";
 const FILES: &str = "files hold values; keys and headers are not written beside them";
-const HADOOP: &str = "no effect: the store is a directory, no Hadoop is asked";
 const HIVE: &str = "no effect: tables are directories of Parquet that engines read as they are";
 const AVRO: &str = "no effect: files are Parquet, without Avro schemas";
 const RETRY: &str = "no effect: transforms are never tried again, brokers and stores without end (retry.backoff.ms)";
@@ -13,14 +12,14 @@ const RETRY: &str = "no effect: transforms are never tried again, brokers and st
 /// Said where the value is not Connect's default.
 static IDLE: &[(&str, &str)] = &[
     ("avro.codec", AVRO),
-    ("aws.access.key.id", SERVICE),
-    ("aws.secret.access.key", SERVICE),
+    ("azblob.block.size", PARTS),
+    ("azblob.retry.backoff.ms", BACKOFF),
+    ("azblob.retry.max.backoff.ms", BACKOFF),
+    ("azblob.retry.type", BACKOFF),
     (
         "config.action.reload",
         "no effect: references are read at each start",
     ),
-    ("connect.hdfs.keytab", HADOOP),
-    ("connect.hdfs.principal", HADOOP),
     ("connect.meta.data", AVRO),
     (
         "connector.plugin.version",
@@ -49,15 +48,17 @@ static IDLE: &[(&str, &str)] = &[
         "filename.offset.zero.pad.width",
         "no effect: files have unique names; offsets are in the rows and in the log",
     ),
-    ("hadoop.conf.dir", HADOOP),
-    ("hadoop.home", HADOOP),
-    ("hdfs.namenode.principal", HADOOP),
+    (
+        "hadoop.home",
+        "no effect: HDFS is spoken without Hadoop's libraries",
+    ),
+    ("gcs.part.size", PARTS),
+    ("gcs.retry.backoff.ms", BACKOFF),
     ("header.converter", "no effect: headers are bytes"),
     ("hive.conf.dir", HIVE),
     ("hive.database", HIVE),
     ("hive.home", HIVE),
     ("hive.metastore.uris", HIVE),
-    ("kerberos.ticket.renew.period.ms", HADOOP),
     (
         "logs.dir",
         "no effect: the commit log lies with the data, in _system",
@@ -68,10 +69,6 @@ static IDLE: &[(&str, &str)] = &[
         "no effect: a file holds rows of one directory always",
     ),
     (
-        "s3.acl.canned",
-        "no effect: permissions are the file system's",
-    ),
-    (
         "s3.compression.level",
         "no effect: it is for JSON and bytes; see parquet.codec",
     ),
@@ -79,27 +76,16 @@ static IDLE: &[(&str, &str)] = &[
         "s3.compression.type",
         "no effect: it is for JSON and bytes; see parquet.codec",
     ),
-    ("s3.credentials.provider.class", SERVICE),
     (
         "s3.elastic.buffer.enable",
         "no effect: memory.budget bounds what is buffered",
     ),
-    ("s3.http.send.expect.continue", SERVICE),
     (
-        "s3.part.retries",
-        "no effect: a store that is away is waited for, without end",
+        "s3.http.send.expect.continue",
+        "no effect: bodies are sent at once, without `Expect: 100-continue`",
     ),
-    (
-        "s3.part.size",
-        "no effect: memory.budget bounds what is buffered, sink.rotate.bytes the files",
-    ),
-    ("s3.path.style.access.enabled", SERVICE),
-    ("s3.proxy.password", SERVICE),
-    ("s3.proxy.url", SERVICE),
-    ("s3.proxy.user", SERVICE),
-    ("s3.region", SERVICE),
-    ("s3.retry.backoff.ms", "no effect: see retry.backoff.ms"),
-    ("s3.wan.mode", SERVICE),
+    ("s3.part.size", PARTS),
+    ("s3.retry.backoff.ms", BACKOFF),
     (
         "schema.compatibility",
         "columns are the rules': they change with a rule, which is a swap, and what breaks readers is refused unless it is said that it may (`?allow_breaking=true`), at each of the doors",
@@ -118,11 +104,6 @@ static IDLE: &[(&str, &str)] = &[
 /// Honoured as long as they are off; the reason and the way out where they are not.
 static OFF: &[(&str, &str, &str)] = &[
     (
-        "hdfs.authentication.kerberos",
-        "no Hadoop is asked, so nobody checks a ticket",
-        "write false",
-    ),
-    (
         "headers.format.class",
         FILES,
         "take the key out; sink.keep.value = true keeps keys and headers in columns",
@@ -139,12 +120,14 @@ static OFF: &[(&str, &str, &str)] = &[
     ),
     (
         "s3.object.tagging",
-        "files have no tags; offsets and counts are in the log",
-        "write false",
+        "offsets and counts of a file are in the log, not in its tags",
+        "write false; sink.store.tags puts the same tags on every object",
     ),
-    ("s3.sse.customer.key", SSE, "take the key out"),
-    ("s3.sse.kms.key.id", SSE, "take the key out"),
-    ("s3.ssea.name", SSE, "take the key out"),
+    (
+        "s3.sse.customer.key",
+        "a key of the customer's own is needed by whoever reads, so engines could not list and read the tables",
+        "take the key out; s3.ssea.name = AES256 or aws:kms encrypts with keys of the service",
+    ),
     (
         "schema.partition.affix.type",
         "directories are not named by schema",

@@ -1,4 +1,4 @@
-//! Confluent's S3 and HDFS sink configs as native keys. What cannot be honoured is a problem of that key, with the reason
+//! Configs of Confluent's storage sinks (S3, GCS, Azure, HDFS) as native keys. What cannot be honoured is a problem of that key, with the reason
 //! and what to write instead, all at once; what means something else here is a note.
 
 mod columns;
@@ -7,6 +7,7 @@ mod ignored;
 mod partitioner;
 mod sink;
 mod source;
+mod store;
 mod transforms;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ pub fn translate(
     work.put(CONNECTOR_CLASS, OUR_CLASS, CONNECTOR_CLASS);
     source::translate(&mut work);
     sink::translate(&mut work);
+    store::translate(&mut work);
     partitioner::translate(&mut work);
     let start = converters::translate(&mut work);
     transforms::translate(&mut work, start, sample);
@@ -195,6 +197,12 @@ impl<'a> Work<'a> {
 
     pub fn has(&self, key: &str) -> bool {
         self.out.get(key).is_some()
+    }
+
+    /// What is written there by now, references resolved where they can be.
+    pub fn native(&self, key: &str) -> Option<String> {
+        let value = &self.out.get(key)?.value;
+        Some(value.resolve().unwrap_or_else(|_| value.typed().to_owned()))
     }
 
     pub fn note(&mut self, key: &str, text: impl Into<String>) {

@@ -41,29 +41,44 @@ pub(super) fn as_sink(
         Source::Records(_) => config.tables(),
     };
     let tables: Vec<String> = tables.into_iter().collect();
-    of_store(&store, url, &name, &tables, tell);
+    // What is wrong with the store as a whole is told once.
+    let broken = of_store(&store, url, &name, &tables, tell);
     let begun = Instant::now();
-    tell(log(&store, &name, clock).took(begun.elapsed()));
+    let found = log(&store, &name, clock).took(begun.elapsed());
+    let same = |wrong: &str| found.says.starts_with(wrong);
+    if !broken.as_deref().is_some_and(same) {
+        tell(found);
+    }
 }
 
+/// What is wrong with the store, if anything is.
 fn of_store(
     store: &Arc<dyn Store>,
     url: &str,
     name: &LogName,
     tables: &[String],
     tell: &mut dyn FnMut(Finding),
-) {
+) -> Option<String> {
     let begun = Instant::now();
-    tell(match promises(store, url, name, tables) {
-        Ok(says) => Finding::pass(STORE, Some(url), says).took(begun.elapsed()),
-        Err(error) => Finding::failed(STORE, Some(url), &error).took(begun.elapsed()),
-    });
+    let broken = match promises(store, url, name, tables) {
+        Ok(says) => {
+            tell(Finding::pass(STORE, Some(url), says).took(begun.elapsed()));
+            None
+        }
+        Err(error) => {
+            tell(Finding::failed(STORE, Some(url), &error).took(begun.elapsed()));
+            Some(error.message().to_owned())
+        }
+    };
     for table in tables {
         let begun = Instant::now();
-        if let Err(error) = may_own_table(store.as_ref(), name, table) {
+        if let Err(error) = may_own_table(store.as_ref(), name, table)
+            && broken.as_deref() != Some(error.message())
+        {
             tell(Finding::failed(TABLE, Some(table), &error).took(begun.elapsed()));
         }
     }
+    broken
 }
 
 /// What was proved, step by step with its time, on the first of the tables; then on each other one.
