@@ -135,7 +135,7 @@ impl Log {
     pub(super) fn read_on(&mut self) -> Result<()> {
         loop {
             let (version, digest) = (self.state.version, &self.state.digest);
-            let Some(read) = read_next(&*self.store, &self.name, version, digest)? else {
+            let Some(read) = read_next(&*self.store, &self.name, version, digest, None)? else {
                 return self.read_again();
             };
             let more = read.more;
@@ -300,7 +300,7 @@ fn read_all(store: &dyn Store, name: &LogName) -> Result<Option<State>> {
         };
     };
     loop {
-        let Some(read) = read_next(store, name, state.version, &state.digest)? else {
+        let Some(read) = read_next(store, name, state.version, &state.digest, newest)? else {
             return Err(Error::new(
                 Kind::LogCorrupt,
                 "log.open",
@@ -351,27 +351,37 @@ pub(super) struct Read {
     pub more: bool,
 }
 
-/// R2, as much of it as is held at once. `None`: P itself is gone or has changed, and what lies above it counts for nothing.
+/// Entries that are asked for together where it is known that they are there.
+const GETS_AT_ONCE: u64 = 16;
+
+/// R2, as much of it as is held at once; `listed`, the newest version that a listing showed before. `None`: P itself is gone or has changed, and what lies above it counts for nothing.
 pub(super) fn read_next(
     store: &dyn Store,
     name: &LogName,
     version: u64,
     digest: &str,
+    listed: Option<u64>,
 ) -> Result<Option<Read>> {
     let mut read = Read {
         entries: Vec::new(),
         more: true,
     };
     let mut held = 0;
-    while read.entries.len() < ENTRIES_AT_ONCE && held < BYTES_AT_ONCE {
-        let path = name.entry(version + 1 + read.entries.len() as u64);
-        let Some(bytes) = store.get(&path)? else {
-            read.more = false;
-            break;
-        };
-        held += bytes.len();
-        let entry = file::decode(&bytes, &path)?;
-        read.entries.push((entry, file::digest(&bytes)));
+    while read.more && read.entries.len() < ENTRIES_AT_ONCE && held < BYTES_AT_ONCE {
+        let next = version + 1 + read.entries.len() as u64;
+        // What was listed is there, so no request is in vain.
+        let known = listed.map_or(1, |newest| (newest + 1).saturating_sub(next));
+        let at_once = known.clamp(1, GETS_AT_ONCE);
+        let paths: Vec<String> = (next..next + at_once).map(|v| name.entry(v)).collect();
+        for (path, bytes) in paths.iter().zip(store.get_many(&paths)?) {
+            let Some(bytes) = bytes else {
+                read.more = false;
+                break;
+            };
+            held += bytes.len();
+            let entry = file::decode(&bytes, path)?;
+            read.entries.push((entry, file::digest(&bytes)));
+        }
     }
     let proved = store.get(&name.entry(version))?;
     if proved.is_none_or(|bytes| file::digest(&bytes) != digest) {

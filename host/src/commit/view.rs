@@ -120,7 +120,7 @@ impl Folded {
                     whole: false,
                 });
             }
-            if self.read_on(store, name, go_on)? {
+            if self.read_on(store, name, newest, go_on)? {
                 return self.is_whole(name, newest).map(|()| Some(true));
             }
             // Replaced or taken away below us: what it is now is read anew, once.
@@ -141,6 +141,7 @@ impl Folded {
         &self,
         store: &dyn Store,
         name: &LogName,
+        listed: Option<u64>,
         go_on: &dyn Fn(usize) -> Result<()>,
     ) -> Result<bool> {
         loop {
@@ -150,7 +151,7 @@ impl Folded {
             let Some((version, digest)) = at else {
                 return Ok(false);
             };
-            let Some(read) = read_next(store, name, version, &digest)? else {
+            let Some(read) = read_next(store, name, version, &digest, listed)? else {
                 return Ok(false);
             };
             let more = read.more;

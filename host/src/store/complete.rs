@@ -53,6 +53,10 @@ pub trait Uploads: Debug {
     fn aborts(&self) -> bool {
         true
     }
+    /// The same, tried once and without waiting long: for a writer that ends. What it leaves is collected later.
+    fn give_up(&self, path: &str, id: &str) -> Result<()> {
+        self.abort(path, id)
+    }
     /// What stages files and copies them, where the store can do that too: a zone's `sink.publish` may have changed.
     fn copies(&self) -> Option<&dyn Renames> {
         None
@@ -296,7 +300,7 @@ impl io::Write for UploadWriter {
 impl FileWriter for UploadWriter {
     fn held(&self) -> usize {
         let in_flight: u64 = self.in_flight.iter().map(|(bytes, _)| bytes).sum();
-        self.part.capacity() + usize::try_from(in_flight).unwrap_or(usize::MAX)
+        self.part.len() + usize::try_from(in_flight).unwrap_or(usize::MAX)
     }
 
     /// O2. An empty file has one empty part: completing an upload without parts destroys it.
@@ -334,7 +338,7 @@ impl Drop for UploadWriter {
         let super::Way::Complete(uploads) = self.store.way() else {
             return;
         };
-        let aborted = uploads.abort(self.place.path(), &self.id);
+        let aborted = uploads.give_up(self.place.path(), &self.id);
         let ended = aborted.and_then(|()| self.store.delete(&self.place.staging()));
         if let Err(e) = ended {
             tracing::debug!(file = self.place.path(), error = %e, "an unfinished upload stays until it is collected");

@@ -76,6 +76,10 @@ pub trait Store: Send + Sync + Debug {
     }
     /// `None`: no such file.
     fn get(&self, path: &str) -> Result<Option<Bytes>>;
+    /// Several, in their order; a store that is far asks for them together.
+    fn get_many(&self, paths: &[String]) -> Result<Vec<Option<Bytes>>> {
+        paths.iter().map(|path| self.get(path)).collect()
+    }
     /// An error where the file is missing or shorter than the range.
     fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes>;
     /// `None`: no such file.

@@ -236,6 +236,10 @@ impl Store for Bucket {
         self.objects.get(path)
     }
 
+    fn get_many(&self, paths: &[String]) -> Result<Vec<Option<Bytes>>> {
+        self.objects.get_many(paths)
+    }
+
     fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
         self.objects.get_range(path, range)
     }
@@ -363,6 +367,13 @@ impl Uploads for Bucket {
             Err(e) if Self::is_gone(&e) => Ok(()),
             Err(e) => Err(self.objects.failed(OP, path, e)),
         }
+    }
+
+    fn give_up(&self, path: &str, id: &str) -> Result<()> {
+        const OP: &str = "store.abort";
+        let at = self.objects.at(OP, path)?;
+        let aborted = wait(self.single.parts.abort_multipart(&at, &id.to_owned()))?;
+        aborted.map_err(|e| self.objects.failed(OP, path, e))
     }
 
     fn copies(&self) -> Option<&dyn Renames> {
@@ -533,7 +544,7 @@ impl io::Write for Whole {
 impl StagedWriter for Whole {
     fn held(&self) -> usize {
         let in_flight: usize = self.in_flight.iter().map(|(bytes, _)| bytes).sum();
-        self.part.capacity() + in_flight
+        self.part.len() + in_flight
     }
 
     fn finish(mut self: Box<Self>) -> Result<u64> {
@@ -577,7 +588,7 @@ impl Drop for Whole {
     fn drop(&mut self) {
         self.in_flight.clear();
         if let Some(id) = self.upload.as_ref().filter(|_| !self.done)
-            && let Err(e) = self.store.abort(&self.path, id)
+            && let Err(e) = self.store.give_up(&self.path, id)
         {
             tracing::debug!(path = self.path, error = %e, "an unfinished upload stays until the bucket's rule ends it");
         }

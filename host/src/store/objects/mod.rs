@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
@@ -27,6 +27,9 @@ use super::runtime::{spawn, wait};
 use super::{Created, Listed};
 use crate::config::Options;
 use crate::error::{Error, Kind, Result};
+
+/// Requests for small objects that are on their way at a time.
+const GETS_IN_FLIGHT: usize = 16;
 
 /// A store of that crate: the requests that are the same for each kind.
 #[derive(Clone, Debug)]
@@ -155,6 +158,26 @@ impl Objects {
             Err(e) if self.is_absent(&e) => Ok(None),
             Err(e) => Err(self.failed(OP, path, e)),
         }
+    }
+
+    /// Each an own request, several on their way at a time.
+    fn get_many(&self, paths: &[String]) -> Result<Vec<Option<Bytes>>> {
+        const OP: &str = "store.get";
+        let at: Vec<Path> = paths
+            .iter()
+            .map(|path| self.at(OP, path))
+            .collect::<Result<_>>()?;
+        let gets = at
+            .iter()
+            .map(|at| async move { self.inner.get(at).await?.bytes().await });
+        let got = futures::stream::iter(gets).buffered(GETS_IN_FLIGHT);
+        let got: Vec<object_store::Result<Bytes>> = wait(got.collect())?;
+        let told = |(got, path): (object_store::Result<Bytes>, &String)| match got {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if self.is_absent(&e) => Ok(None),
+            Err(e) => Err(self.failed(OP, path, e)),
+        };
+        got.into_iter().zip(paths).map(told).collect()
     }
 
     fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {

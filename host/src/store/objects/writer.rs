@@ -91,7 +91,7 @@ impl io::Write for Parts {
 
 impl StagedWriter for Parts {
     fn held(&self) -> usize {
-        self.part.capacity()
+        self.part.len()
     }
 
     fn finish(mut self: Box<Self>) -> Result<u64> {
