@@ -118,7 +118,7 @@ fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
     if !begins || name.len() > MAX_NAME || !name.chars().all(plain) || name.ends_with('-') {
-        return Err(invalid(format!("`{name}` is no plugin name")).hint(hint));
+        return Err(invalid(format!("`{name}` is not a name for a plugin")).hint(hint));
     }
     if TAKEN.contains(&name) {
         let message = format!("`{name}` is a name that Rust keeps for itself");

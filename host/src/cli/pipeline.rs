@@ -24,7 +24,7 @@ pub(super) struct PipelineArgs {
 enum PipelineVerb {
     /// Put other rules in force: another plugin of a transform, or what the config says now
     Swap(change::SwapArgs),
-    /// Put earlier rules in force again and bar those that are in force now
+    /// Put earlier rules in force again and block those that are in force now
     Rollback(change::RollbackArgs),
     /// Which rules made which offsets, since when, by whom and why
     History(history::HistoryArgs),

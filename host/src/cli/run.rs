@@ -162,7 +162,7 @@ fn until_ended(
     let thread = std::thread::Builder::new().name("pipelines".to_owned());
     thread
         .spawn(run)
-        .map_err(|e| bug("no thread for the pipelines").source(e))?;
+        .map_err(|e| bug("no thread can be started for the pipelines").source(e))?;
     let mut asked = None;
     loop {
         match ended.recv_timeout(LOOK_EVERY) {

@@ -193,20 +193,20 @@ impl Log {
         Ok(())
     }
 
-    /// R4 against a position that is known from elsewhere (a mirrored group offset): above all that the split
+    /// R4 against a position that is known from elsewhere (a group offset): above all that the split
     /// ever reached, the alarm is raised. It never sets a position.
-    pub fn check_mirror(&self, split: &crate::record::SplitId, mirrored: i64) -> Result<()> {
+    pub fn check_group_offset(&self, split: &crate::record::SplitId, offset: i64) -> Result<()> {
         let (to, peak) = match self.state.splits.get(split) {
             Some(split) => (split.to, split.peak),
             None => (0, 0),
         };
-        if mirrored <= peak {
+        if offset <= peak {
             return Ok(());
         }
         Err(Error::new(
             Kind::LogCorrupt,
             "log.open",
-            format!("the log went backwards: committed up to offset {mirrored} once, the log ends at {to}"),
+            format!("the log went backwards: committed up to offset {offset} once, the log ends at {to}"),
         )
         .with("log", &self.name)
         .with("split", split)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open_or_init ─ R1, R2 ─ recover (P1, gc)          State = fold of proved entries
-//! commit(Draft) ─ W3 ─ W5 Create(P+1) ─ W6 ─→ Committed ─→ sweep, publish ─→ mirror, metrics
+//! commit(Draft) ─ W3 ─ W5 Create(P+1) ─ W6 ─→ Committed ─→ sweep, publish ─→ group offsets, metrics
 //!                 └─ a receipt overtaken by another writer is dropped, the others go on
 //! ```
 //! One log per pipeline and zone; rule names (V…, R…, W…, P…) are those of docs/protocol.md. Writers need no lease: each span

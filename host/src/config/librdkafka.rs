@@ -104,7 +104,7 @@ const OWNED: &[(&str, &str)] = &[
     ("metadata.broker.list", "write source.bootstrap.servers"),
     (
         "group.id",
-        "write source.group.id; the group only mirrors positions",
+        "write source.group.id; the group holds a copy of the positions, for tools",
     ),
     (
         "auto.offset.reset",
@@ -163,7 +163,7 @@ const OWNED: &[(&str, &str)] = &[
     ("internal.termination.signal", "signals are the host's"),
 ];
 
-const POSITIONS: &str = "positions are in the commit log; group offsets only mirror it";
+const POSITIONS: &str = "positions are in the commit log; group offsets are a copy, for tools";
 const GROUPS: &str = "the host assigns partitions itself and joins no group";
 const CODE: &str = "it loads native code into this process, which no config may";
 const KERBEROS: &str = "Kerberos (GSSAPI) is not built in, and its kinit is a shell command; use SCRAM or PLAIN over TLS, or mTLS";

@@ -198,9 +198,11 @@ impl Journal {
     /// Durable when it returns; nothing of it is there when it fails.
     pub fn append(&mut self, change: &Change) -> Result<()> {
         if let Some(why) = &self.broken {
-            return Err(failed("takes no changes any more", &self.path())
-                .with("since", why)
-                .hint("free or repair the disk, then restart the daemon; pipelines run on"));
+            return Err(
+                failed("the journal cannot be written any more", &self.path())
+                    .with("since", why)
+                    .hint("free or repair the disk, then restart the daemon; pipelines run on"),
+            );
         }
         let json = serde_json::to_string(change).map_err(|e| {
             Error::new(Kind::Bug, "daemon.journal", "a change is no JSON").source(e)

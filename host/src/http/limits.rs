@@ -10,7 +10,7 @@ pub(super) const HANDLERS: usize = 32;
 /// Beside those, for each probe: they answer while every handler is busy, and one that hangs (a disk that does not answer)
 /// keeps none of the others from answering.
 pub(super) const PROBES: usize = 2;
-/// Connections beside `rest.max.connections` on which only probes are answered. They are let go after one answer.
+/// Connections beside `rest.max.connections` on which only probes are answered. They are closed after one answer.
 pub(super) const PROBE_PLACES: usize = 16;
 /// Time for the head of a request there.
 pub(super) const PROBE_HEAD: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(10);
 pub(super) const PEERS: usize = 4096;
 /// What a failed login costs of a peer's rate: at the default, 20 guesses a second.
 pub(super) const FAILED_LOGIN: f64 = 50.0;
-/// Connections over the limit that are told so at a time; more are closed without a word.
+/// Connections over the limit that are answered with 503 at a time; more are closed without an answer.
 pub(super) const TURNED_AWAY: usize = 32;
 /// Time to tell one of them: a slow one must not keep the others from hearing it.
 pub(super) const TURN_AWAY_TIME: Duration = Duration::from_secs(1);

@@ -153,7 +153,7 @@ pub(super) fn routes() -> Vec<Route> {
             method: Method::Post,
             path: "/pipelines/{pipeline}/rollback",
             may: Access::Writer,
-            summary: "Put earlier rules in force and bar those in force now",
+            summary: "Put earlier rules in force and block those in force now",
             takes: RequestBody::Json(schemas::of::<RollbackRequest>),
             gives: &[(200, SWAPPED)],
             faults: &[404, 409, 500, 503],

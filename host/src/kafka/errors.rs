@@ -76,7 +76,7 @@ pub(super) fn auth_hint(code: RDKafkaErrorCode, reason: &str) -> &'static str {
              it, and source.bootstrap.servers a host name that stands in it"
         }
         C::TopicAuthorizationFailed => "the user needs READ and DESCRIBE on the topic",
-        C::GroupAuthorizationFailed => "the user needs READ on the group (for mirrored offsets)",
+        C::GroupAuthorizationFailed => "the user needs READ on the group (to write its offsets)",
         C::ClusterAuthorizationFailed => "the user needs DESCRIBE on the cluster",
         _ => {
             "check source.kafka.security.protocol, sasl.mechanisms, sasl.username and sasl.password"

@@ -81,7 +81,9 @@ impl GroupOffsets {
         std::thread::Builder::new()
             .name("group-offsets".to_owned())
             .spawn(move || serve(&consumer, &group, &shared))
-            .map_err(|e| Error::new(Kind::Bug, "kafka.group_offsets", "no thread").source(e))?;
+            .map_err(|e| {
+                Error::new(Kind::Bug, "kafka.group_offsets", "no thread can be started").source(e)
+            })?;
         Ok(offsets)
     }
 }

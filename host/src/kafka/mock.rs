@@ -45,7 +45,7 @@ impl MockBroker {
         let thread = std::thread::Builder::new()
             .name("mock-broker".to_owned())
             .spawn(move || serve(&ready, &todo))
-            .map_err(|e| failed("no thread").source(e))?;
+            .map_err(|e| failed("no thread can be started").source(e))?;
         let bootstrap = started.recv().map_err(|_| failed("gone at the start"))??;
         Ok(MockBroker {
             bootstrap,

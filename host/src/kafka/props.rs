@@ -42,7 +42,7 @@ impl fmt::Debug for KafkaProps {
 }
 
 impl KafkaProps {
-    /// `group` is for the mirrored offsets only; `overrides` are librdkafka properties without prefix.
+    /// `group` is for group offsets only; `overrides` are librdkafka properties without prefix.
     pub fn new(
         bootstrap: &str,
         group: &str,

@@ -227,8 +227,8 @@ impl SwapPlanner {
             return Err(Refused::new(Why::Conflict, error));
         }
         let parts = Parts::in_force(&self.plugins, &target.transforms)?;
-        let bar = to_bar(now, &target.transforms);
-        self.plan(parts, reason, bar, false)
+        let block = to_block(now, &target.transforms);
+        self.plan(parts, reason, block, false)
     }
 
     /// What is in force: from the plugin store, or from the config where that declares the same.
@@ -262,7 +262,7 @@ impl SwapPlanner {
         self,
         parts: Parts,
         reason: &str,
-        bar: Vec<String>,
+        block: Vec<String>,
         force: bool,
     ) -> Result<SwapPlan, Refused> {
         let new = parts.chain(&self.config)?;
@@ -274,7 +274,7 @@ impl SwapPlanner {
                 transforms: parts.rules(),
                 actor: self.actor.clone(),
                 reason: reason.to_owned(),
-                block: bar,
+                block,
                 force,
                 declared: Some(rules_digest(&self.declared.rules())),
             },
@@ -454,7 +454,7 @@ impl SwapPlan {
 }
 
 /// Of each transform that changes: its component, or its config where the component stays. Nothing that is wanted.
-fn to_bar(now: &[Rule], target: &[Rule]) -> Vec<String> {
+fn to_block(now: &[Rule], target: &[Rule]) -> Vec<String> {
     let wanted = |digest: &str| {
         target
             .iter()

@@ -68,7 +68,7 @@ pub(crate) fn meaning(error: &io::Error) -> (Kind, &'static str, String) {
         ),
         Some(errno) if PASSES.iter().any(|(passes, _)| *passes == errno) => told(
             Kind::StoreUnavailable,
-            "the store does not do it",
+            "the store cannot do it now",
             "check the disk or mount that holds the store",
         ),
         Some(_) => told(
@@ -79,7 +79,7 @@ pub(crate) fn meaning(error: &io::Error) -> (Kind, &'static str, String) {
         // No word of the operating system: nobody knows.
         None => told(
             Kind::StoreUnavailable,
-            "the store does not do it",
+            "the store cannot do it now",
             "check the disk or mount that holds the store",
         ),
     }

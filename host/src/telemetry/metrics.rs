@@ -351,7 +351,7 @@ fn ours(all: &mut Metrics, one: &Shown) {
     let target = with("target", &one.target);
     all.gauge(
         "weir_pipeline_target",
-        "What it was told to do",
+        "What somebody wants of it (the target state)",
         target,
         1.0,
     );

@@ -413,7 +413,7 @@ enum State {
 }
 
 impl Written {
-    /// Finishes now and lets go of the handle; `finish` has then nothing left to do.
+    /// Finishes now and closes the handle; `finish` has then nothing left to do.
     pub fn settle(mut self) -> Result<Written> {
         if let State::Open(writer) = std::mem::replace(&mut self.state, State::Sealed) {
             let seal = writer.seal()?;

@@ -43,7 +43,7 @@ pub(super) struct SwapArgs {
     how: How,
 }
 
-/// Put earlier rules in force again and bar those that are in force now.
+/// Put earlier rules in force again and block those that are in force now.
 ///
 /// Blocked is what differs: the component where it changed, else its config. It comes back only with `swap --force`.
 #[derive(Debug, Args)]

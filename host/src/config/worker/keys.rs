@@ -83,7 +83,7 @@ pub static KEYS: &[WorkerKey] = keys! {
     "rest.max.header": bytes(8 * KIB, MIB), Is("16KiB"), "Limits of REST",
         "Most bytes of a request's line and headers.";
     "rest.max.connections": int(1, 100_000), Is("256"), "Limits of REST",
-        "Most open connections. For one more a client that wants nothing is let go; where all are busy, only probes are answered, the rest gets 503.";
+        "Most open connections. For one more an idle client is disconnected; where all are busy, only probes are answered, the rest gets 503.";
     "rest.max.connections.per.peer": int(1, 100_000), Derived("half of `rest.max.connections`, rounded up"), "Limits of REST",
         "Most open connections of one address. Addresses of this machine may have all: a proxy may stand there.";
     "rest.max.rate": int(1, 1_000_000), Is("1000"), "Limits of REST",

@@ -43,12 +43,12 @@ pub(super) fn alter(
         return Err(bad("the pipeline has not read anything yet").with("reader", name));
     };
     let cut = cut_below(input.state(), &name, &asked)?;
-    let goes_to = input.state().position_at(&reader, &cut);
-    let moved = moves(own.state(), &before, &asked, &goes_to);
+    let target = input.state().position_at(&reader, &cut);
+    let moved = moves(own.state(), &before, &asked, &target);
     if order.exact {
         all_exact(&moved)?;
     }
-    if order.dry_run || goes_to == reader.position {
+    if order.dry_run || target == reader.position {
         return Ok(Altered {
             version: None,
             moved,
@@ -57,7 +57,7 @@ pub(super) fn alter(
     let back = Reader {
         generation: reader.generation + 1,
         version: input.version(),
-        position: goes_to,
+        position: target,
         ..reader
     };
     register(&mut input, back)?;
@@ -90,11 +90,11 @@ fn moves(
     own: &State,
     before: &BTreeMap<SplitId, i64>,
     asked: &Asked<'_>,
-    goes_to: &BTreeMap<SplitId, i64>,
+    target: &BTreeMap<SplitId, i64>,
 ) -> Vec<Moved> {
     let of = |(id, from): (&SplitId, &i64)| {
         let split = own.splits.get(id)?;
-        let to = goes_to.get(id).copied().unwrap_or_else(|| split.start());
+        let to = target.get(id).copied().unwrap_or_else(|| split.start());
         (to < *from).then(|| Moved {
             topic: split.topic.clone(),
             partition: split.partition,

@@ -409,9 +409,9 @@ pub fn at_start(
     host: &Host,
     config: &PipelineConfig,
     log: &mut Log,
-    at_hand: Option<(Parts, Result<TransformChain>)>,
+    built: Option<(Parts, Result<TransformChain>)>,
 ) -> Result<Built> {
-    let Some((declared, chain)) = at_hand else {
+    let Some((declared, chain)) = built else {
         return from_log(host, config, log.state());
     };
     let rules = declared.rules();

@@ -86,7 +86,7 @@ impl Plugins {
     /// became of its version.
     pub fn find(&self, name: &str, takes: &dyn Fn(&str, &str) -> bool) -> Result<Component> {
         if !plain_name(name) {
-            return Err(refused(format!("`{name}` is no plugin name"))
+            return Err(refused(format!("`{name}` is not a name for a plugin"))
                 .hint("letters, digits, - and _; the file is <plugin.path>/<name>.wasm"));
         }
         // Only a digest takes a build without a version and refuses one without a digest.

@@ -148,7 +148,7 @@ const REFUSED: Meaning = meaning(
 
 const AWAY: Meaning = meaning(
     Kind::StoreUnavailable,
-    "HDFS does not do it",
+    "HDFS cannot do it now",
     "check that the name node and the data nodes are up and can be reached from here; work goes on by itself",
 );
 

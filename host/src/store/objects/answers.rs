@@ -379,7 +379,7 @@ pub(super) fn meaning(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, 
         // An answer that nobody understands may be a bad moment of something in between.
         None => (
             Kind::StoreUnavailable,
-            "the store does not do it".to_owned(),
+            "the store cannot do it now".to_owned(),
             format!("{GOES_ON} if it passes; check {keys}endpoint if it lasts"),
         ),
     }

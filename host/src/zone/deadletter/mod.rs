@@ -69,8 +69,14 @@ fn error_item() -> FieldRef {
 
 /// One row per letter, in their order, which is that of their records. Letters name records of `batch`.
 pub fn rows(batch: &Batch, letters: &[DeadLetter]) -> Result<RecordBatch> {
-    let wrong =
-        |e| Error::new(Kind::Bug, "deadletter.rows", "letters do not fit the batch").source(e);
+    let wrong = |e| {
+        Error::new(
+            Kind::Bug,
+            "deadletter.rows",
+            "these dead letters are not of this batch",
+        )
+        .source(e)
+    };
     let records = UInt32Array::from_iter_values(letters.iter().map(|letter| letter.record));
     let first = |at: usize| at == 0 || letters[at - 1].record != letters[at].record;
     let holds: Vec<bool> = (0..letters.len()).map(first).collect();
