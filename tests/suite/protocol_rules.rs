@@ -365,6 +365,21 @@ fn v4_a_delivery_is_made_once_and_stays_in_the_state() {
 }
 
 #[test]
+fn v6_what_was_delivered_is_never_collected() {
+    let mut state = state();
+    then(&mut state, |state| Entry {
+        add: Vec::new(),
+        deliver: vec![delivery("D", Role::Rows, 10, 15)],
+        ..data(state, "A", 10, 15)
+    });
+    let mut gc = entry(&state, Kind::Gc);
+    gc.gc = vec!["E".into()];
+    state.check(&gc).unwrap();
+    gc.gc.push("D".into());
+    refused(&state, &gc, "V6");
+}
+
+#[test]
 fn v7_a_gap_loses_what_it_skips() {
     let state = state();
     let mut gap = entry(&state, Kind::Gap);

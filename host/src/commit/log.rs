@@ -193,26 +193,6 @@ impl Log {
         Ok(())
     }
 
-    /// R4 against a position that is known from elsewhere (a group offset): above all that the split
-    /// ever reached, the alarm is raised. It never sets a position.
-    pub fn check_group_offset(&self, split: &crate::record::SplitId, offset: i64) -> Result<()> {
-        let (to, peak) = match self.state.splits.get(split) {
-            Some(split) => (split.to, split.peak),
-            None => (0, 0),
-        };
-        if offset <= peak {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::LogCorrupt,
-            "log.open",
-            format!("the log went backwards: committed up to offset {offset} once, the log ends at {to}"),
-        )
-        .with("log", &self.name)
-        .with("split", split)
-        .hint("restore the log's newest entries; if the group belongs to someone else, set source.group.id"))
-    }
-
     /// W3–W6. `Err` with remedy Retry: the store does not answer and the attempt is unsettled; it stays in here, and
     /// [`Log::settle`] or [`Log::leave`] must end it before another draft may come. Does not wait for the pace, see
     /// [`Log::ready_in`]. Publish what was committed.

@@ -7,6 +7,7 @@ use crossbeam_channel::unbounded;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::committer::steps::{Event, Next};
 use super::committer::{Committer, at_log, position};
 use super::sim::receiver::{Connection, Row, Trouble, is_letter};
 use super::sim::task::span;
@@ -330,4 +331,45 @@ fn what_no_entry_names_is_collected_before_it_is_given_up_and_its_writer_loses_i
         Outcome::Lost { dropped } => assert_eq!(dropped[0].reason.rule, "V4"),
         committed => panic!("{committed:?}"),
     }
+}
+
+#[test]
+fn a_dropped_receipt_gives_its_deliveries_up_with_the_next_entry() {
+    let store = store::open_url("memory:deliver-dropped").unwrap();
+    let clock = SystemClock::shared();
+    let to = Connection::default();
+    let mut mine = open(&store, &clock);
+    let rows = |from: i64| (from..from + 2).map(|at| (at.to_string(), split(), at)).collect();
+    let mut receipt = |log: &Log, from: i64| {
+        let mut deliveries = to.deliveries(new_file_id, rows(from));
+        PreparedCommit {
+            base: log.version(),
+            generation: log.state().generation(),
+            spans: vec![span((split(), (0, from, from + 2)))],
+            files: Vec::new(),
+            deliveries: vec![deliveries.remove(0).prepare().unwrap()],
+            counters: Default::default(),
+        }
+    };
+    let data = |receipt| Draft::Data {
+        receipts: vec![receipt],
+        swap: None,
+    };
+    // Another process has those offsets already.
+    let late = receipt(&mine, 0);
+    let mut theirs = open(&store, &clock);
+    let first = receipt(&theirs, 0);
+    theirs.commit(data(first)).unwrap();
+    let lost = mine.commit(data(late.clone())).unwrap();
+    assert!(matches!(lost, Outcome::Lost { .. }));
+    let next = receipt(&mine, 2);
+    let settled = at_log::perform(&mut mine, &to, Next::Commit(data(next)));
+    let Event::Settled(Ok(Outcome::Committed { committed, .. })) = settled else {
+        panic!("{settled:?}");
+    };
+    assert_eq!(committed.entry.gc, [late.deliveries[0].id.clone()]);
+    at_log::perform(&mut mine, &to, Next::Publish(committed));
+    let held: Vec<String> = to.received().held.keys().cloned().collect();
+    assert_eq!(held.len(), 1, "that of the other process, which it publishes");
+    assert_ne!(held[0], late.deliveries[0].id);
 }
