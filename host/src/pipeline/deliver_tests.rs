@@ -339,7 +339,11 @@ fn a_dropped_receipt_gives_its_deliveries_up_with_the_next_entry() {
     let clock = SystemClock::shared();
     let to = Connection::default();
     let mut mine = open(&store, &clock);
-    let rows = |from: i64| (from..from + 2).map(|at| (at.to_string(), split(), at)).collect();
+    let rows = |from: i64| {
+        (from..from + 2)
+            .map(|at| (at.to_string(), split(), at))
+            .collect()
+    };
     let mut receipt = |log: &Log, from: i64| {
         let mut deliveries = to.deliveries(new_file_id, rows(from));
         PreparedCommit {
@@ -370,6 +374,10 @@ fn a_dropped_receipt_gives_its_deliveries_up_with_the_next_entry() {
     assert_eq!(committed.entry.gc, [late.deliveries[0].id.clone()]);
     at_log::perform(&mut mine, &to, Next::Publish(committed));
     let held: Vec<String> = to.received().held.keys().cloned().collect();
-    assert_eq!(held.len(), 1, "that of the other process, which it publishes");
+    assert_eq!(
+        held.len(),
+        1,
+        "that of the other process, which it publishes"
+    );
     assert_ne!(held[0], late.deliveries[0].id);
 }

@@ -159,12 +159,18 @@ fn with_memory_full_and_a_commit_in_flight_the_source_is_paused_until_the_answer
 fn a_task_whose_last_hand_in_is_dropped_reads_on() {
     let mut machine = Machine::new(0, Backoff::new(Duration::ZERO, Duration::ZERO));
     let mut step = |event, seen| machine.step(event, &seen).next;
-    let (reads, ends) = (Seen::default(), Seen {
-        at_end: true,
-        ..Seen::default()
-    });
+    let (reads, ends) = (
+        Seen::default(),
+        Seen {
+            at_end: true,
+            ..Seen::default()
+        },
+    );
     assert!(matches!(step(Event::Begun, reads), Next::Read));
-    assert!(matches!(step(Event::Written { offsets: 5 }, ends), Next::Seal));
+    assert!(matches!(
+        step(Event::Written { offsets: 5 }, ends),
+        Next::Seal
+    ));
     let sealed = Hoard(1).seal();
     assert!(matches!(step(Event::Sealed(sealed), ends), Next::Listen(_)));
     let dropped = ToTask::Dropped {
@@ -173,8 +179,17 @@ fn a_task_whose_last_hand_in_is_dropped_reads_on() {
         why: "another process came first".into(),
     };
     assert!(matches!(step(Event::Heard(dropped), ends), Next::Read));
-    assert!(matches!(step(Event::Written { offsets: 5 }, ends), Next::Seal));
-    assert!(matches!(step(Event::Sealed(Hoard(1).seal()), ends), Next::Listen(_)));
+    assert!(matches!(
+        step(Event::Written { offsets: 5 }, ends),
+        Next::Seal
+    ));
+    assert!(matches!(
+        step(Event::Sealed(Hoard(1).seal()), ends),
+        Next::Listen(_)
+    ));
     let committed = ToTask::Committed { up_to: 2 };
-    assert!(matches!(step(Event::Heard(committed), ends), Next::End(None)));
+    assert!(matches!(
+        step(Event::Heard(committed), ends),
+        Next::End(None)
+    ));
 }
