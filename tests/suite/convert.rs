@@ -554,33 +554,34 @@ fn stores_are_mapped_by_the_longest_prefix_and_native_keys_win() {
     );
 }
 
-/// Each class, with what its keys become where the service itself is written to.
-#[test]
-fn each_class_goes_to_its_service_with_its_keys() {
-    let to = |class: &str, changes: &[(&str, &str)]| {
-        let mut config = base();
-        config.remove("s3.bucket.name");
-        config.insert("connector.class".to_owned(), class.to_owned());
-        config.extend(
-            changes
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
-        );
-        let done = connect::translate(&config, &defaults());
-        let done = done.unwrap_or_else(|problems| panic!("{class}: {problems:#?}"));
-        // What is translated is a pipeline too.
-        daemon::job_of(&config, &defaults())
-            .unwrap_or_else(|problems| panic!("{class}: {problems:#?}"));
-        done.config
-    };
-    let store = |config: &BTreeMap<String, String>| -> Vec<String> {
-        let store = config.iter().filter_map(|(key, value)| {
-            let name = key.strip_prefix("sink.store.")?;
-            Some(format!("{name}={value}"))
-        });
-        store.collect()
-    };
+/// A config of a class with its own keys, translated; what is translated is a pipeline too.
+fn to(class: &str, changes: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let mut config = base();
+    config.remove("s3.bucket.name");
+    config.insert("connector.class".to_owned(), class.to_owned());
+    config.extend(
+        changes
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+    );
+    let done = connect::translate(&config, &defaults());
+    let done = done.unwrap_or_else(|problems| panic!("{class}: {problems:#?}"));
+    daemon::job_of(&config, &defaults())
+        .unwrap_or_else(|problems| panic!("{class}: {problems:#?}"));
+    done.config
+}
 
+/// `sink.store.*`, without the prefix.
+fn store(config: &BTreeMap<String, String>) -> Vec<String> {
+    let store = config.iter().filter_map(|(key, value)| {
+        let name = key.strip_prefix("sink.store.")?;
+        Some(format!("{name}={value}"))
+    });
+    store.collect()
+}
+
+#[test]
+fn an_s3_sink_goes_to_its_bucket_with_its_keys() {
     let plain = to(S3_SINK, &[("s3.bucket.name", "lake")]);
     assert_eq!(plain["sink.url"], "s3://lake/topics");
     // Connect's own default.
@@ -638,6 +639,29 @@ fn each_class_goes_to_its_service_with_its_keys() {
         assert_eq!(other.map(String::as_str), becomes, "{provider}");
     }
 
+    // Elsewhere by the worker's map or by a native key: the service's keys are notes.
+    let mapped = to(
+        S3_SINK,
+        &[("s3.bucket.name", "b"), ("s3.region", "eu-west-1")],
+    );
+    assert_eq!(mapped["sink.url"], "file:/mnt/b/topics");
+    assert!(store(&mapped).is_empty());
+    let own = [
+        ("s3.bucket.name", "x"),
+        ("sink.url", "file:/own"),
+        ("s3.region", "r"),
+    ];
+    assert!(store(&to(S3_SINK, &own)).is_empty());
+    let gen1 = [
+        ("azure.datalake.account.name", "a"),
+        ("sink.url", "file:/own"),
+    ];
+    assert_eq!(to(AZURE_GEN1_SINK, &gen1)["sink.url"], "file:/own");
+}
+
+/// What the keys of each other class become where the service itself is written to.
+#[test]
+fn each_other_class_goes_to_its_service_with_its_keys() {
     let hdfs = to(
         HDFS3_SINK,
         &[
@@ -713,24 +737,6 @@ fn each_class_goes_to_its_service_with_its_keys() {
             "tenant.id=tenant-1",
         ]
     );
-    // Elsewhere by the worker's map or by a native key: the service's keys are notes.
-    let mapped = to(
-        S3_SINK,
-        &[("s3.bucket.name", "b"), ("s3.region", "eu-west-1")],
-    );
-    assert_eq!(mapped["sink.url"], "file:/mnt/b/topics");
-    assert!(store(&mapped).is_empty());
-    let own = [
-        ("s3.bucket.name", "x"),
-        ("sink.url", "file:/own"),
-        ("s3.region", "r"),
-    ];
-    assert!(store(&to(S3_SINK, &own)).is_empty());
-    let gen1 = [
-        ("azure.datalake.account.name", "a"),
-        ("sink.url", "file:/own"),
-    ];
-    assert_eq!(to(AZURE_GEN1_SINK, &gen1)["sink.url"], "file:/own");
 }
 
 #[test]
