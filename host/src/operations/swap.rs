@@ -24,8 +24,6 @@ use crate::pipeline::{Changed, RuleChanges};
 use crate::plugin::Plugins;
 use crate::store::{self, Store};
 
-/// For a running process to take a request: it looks every 200 ms.
-const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How to say yes to columns that go or change their type.
 const WAY: &str = "--allow-breaking (allow_breaking over HTTP), where the readers know";
@@ -324,7 +322,7 @@ impl SwapPlanner {
         let begun = self.clock.elapsed();
         let waited = || self.clock.elapsed().saturating_sub(begun);
         while !pending.is_taken(id)? {
-            if waited() >= TAKEN_WITHIN {
+            if waited() >= pending.taken_within() {
                 if pending.take(id, &Writer::this_process(&*self.clock).id)? {
                     return Ok(None);
                 }

@@ -247,8 +247,8 @@ impl Batches<'_> {
                     host.report.resting(Rest::Done, wait);
                     wait
                 }
-                Trigger::Every(every) => every.min(LOOK_AGAIN),
-                Trigger::Continuous => LOOK_AGAIN,
+                Trigger::Every(every) => every.min(self.look_again()),
+                Trigger::Continuous => self.look_again(),
             };
             if !self.began() {
                 missing.empty(host, wait);
@@ -257,6 +257,10 @@ impl Batches<'_> {
                 return Ok(());
             }
         }
+    }
+
+    fn look_again(&self) -> Duration {
+        LOOK_AGAIN.max(self.store.news_every())
     }
 
     /// Offsets of the other zone that wait, as far as its log was read last.

@@ -478,6 +478,10 @@ impl Store for FaultStore {
             Way::Complete(_) => Way::Complete(self),
         }
     }
+
+    fn news_every(&self) -> Duration {
+        self.process.inner.news_every()
+    }
 }
 
 impl Renames for FaultStore {

@@ -96,6 +96,10 @@ pub trait Store: Send + Sync + Debug {
     }
     fn url(&self) -> &str;
     fn way(&self) -> Way<'_>;
+    /// Who only waits for what others may write asks no more often than this. Not zero where each request has its price.
+    fn news_every(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// A data file that is being written, of any size in bounded memory. Nothing is under its final name before it is

@@ -117,7 +117,8 @@ impl Refuse<'_> {
 
 fn creates(store: &dyn Store, name: &str, refuse: &Refuse<'_>) -> Result<()> {
     let unfit = "use a store with put-if-absent";
-    if store.create(name, b"1")? != Created::Done {
+    // `Exists` may be the answer to the second of two tries: then it is ours.
+    if store.create(name, b"1")? != Created::Done && store.get(name)?.as_deref() != Some(b"1") {
         return Err(refuse.because("a new name is said to exist already", unfit));
     }
     if store.create(name, b"2")? != Created::Exists {
@@ -143,6 +144,8 @@ fn prove_rename(
         Ok(_) => {
             return Err(refuse.because("a rename from staging to the table does nothing", unfit));
         }
+        // An outage is no answer.
+        Err(e) if e.kind() == Kind::StoreUnavailable => return Err(e),
         Err(e) => {
             let refused = refuse.because("cannot rename from staging to the table", one_disk);
             return Err(refused.source(e));
@@ -160,6 +163,8 @@ fn prove_rename(
     Ok(())
 }
 
+/// Completions of one upload, in a row: a store may be slow to show what it took.
+const PUBLISH_TRIES: usize = 5;
 const UNFIT: &str =
     "use a store that shows an upload when it is completed, and never before or again";
 
@@ -182,6 +187,20 @@ fn shows(store: &dyn Store, place: &Place) -> Result<bool> {
     Ok(store.size(place.path())?.is_some() || listed.iter().any(|l| l.path == place.path()))
 }
 
+/// A completion without an answer, or whose object is linked a little later, is asked for again.
+fn prove_shown(store: &dyn Store, place: &Place, seal: &Seal, refuse: &Refuse<'_>) -> Result<()> {
+    let mut unanswered = None;
+    for _ in 0..PUBLISH_TRIES {
+        match store.publish(place, seal)? {
+            Published::Done => return Ok(()),
+            Published::NotYet(cause) => unanswered = cause,
+            Published::Nowhere | Published::Differs(_) => break,
+        }
+    }
+    let unfit = || refuse.because("an upload that is completed does not show", UNFIT);
+    Err(unanswered.unwrap_or_else(unfit))
+}
+
 /// Two parts: the names of parts and their order are handed over.
 fn prove_upload(
     store: &Arc<dyn Store>,
@@ -196,9 +215,7 @@ fn prove_upload(
         return Err(refuse.because("an upload shows before it is completed", UNFIT));
     }
     for _ in 0..2 {
-        if !matches!(store.publish(place, &seal)?, Published::Done) {
-            return Err(refuse.because("an upload that is completed does not show", UNFIT));
-        }
+        prove_shown(store.as_ref(), place, &seal, refuse)?;
     }
     if store.get(place.path())?.as_deref() != Some(bytes.as_slice()) {
         return Err(refuse.because("an upload does not read back", UNFIT));
@@ -225,7 +242,7 @@ fn prove_discard(store: &Arc<dyn Store>, place: &Place, refuse: &Refuse<'_>) -> 
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Fault, FaultStore, Script, Verb, open_uploads, open_url};
+    use super::super::{Fault, FaultStore, Faults, Op, Script, Verb, open_uploads, open_url};
     use super::*;
 
     #[test]
@@ -266,7 +283,6 @@ mod tests {
             (Verb::Create, 0),
             (Verb::Create, 1),
             (Verb::Part, 0),
-            (Verb::Complete, 0),
             (Verb::Abort, 0),
         ];
         let renames = renames.map(|at| ("memory:probe-lying", at));
@@ -281,5 +297,42 @@ mod tests {
                 "{url} {verb:?} {nth}: {refused}"
             );
         }
+    }
+
+    /// The same at each completion.
+    #[derive(Debug)]
+    struct Completions(Fault);
+
+    impl Faults for Completions {
+        fn decide(&self, op: &Op) -> Fault {
+            match op.verb {
+                Verb::Complete => self.0,
+                _ => Fault::None,
+            }
+        }
+    }
+
+    #[test]
+    fn an_outage_is_waited_for_and_an_empty_promise_refused() {
+        let proved = |faults: Arc<dyn Faults>| {
+            let store = open_url("memory+upload:probe-outage").unwrap();
+            let store: Arc<dyn Store> = FaultStore::new(store, faults);
+            probe(&store, "_system/p/z", "books").map_err(|e| e.kind())
+        };
+        let never = |fault| proved(Arc::new(Completions(fault)));
+        assert_eq!(never(Fault::Lying), Err(Kind::ConfigInvalid));
+        assert_eq!(never(Fault::FailBefore), Err(Kind::StoreUnavailable));
+        for fault in [
+            Fault::Lying,
+            Fault::FailBefore,
+            Fault::ReplyLost,
+            Fault::Denied,
+        ] {
+            let once = Script::on(Verb::Complete, "", 0, fault);
+            assert_eq!(proved(Arc::new(once)), Ok(()), "{fault:?}");
+        }
+        // The answer to a request that was sent twice.
+        let twice = Script::on(Verb::Create, "", 0, Fault::Denied);
+        assert_eq!(proved(Arc::new(twice)), Ok(()));
     }
 }

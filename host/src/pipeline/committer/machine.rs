@@ -49,6 +49,8 @@ pub struct Machine {
     /// The last rewind that the tasks were told of.
     rewound: u64,
     looked: Duration,
+    /// Between two looks while idle.
+    look_every: Duration,
     backoff: Backoff,
 }
 
@@ -70,8 +72,16 @@ impl Machine {
             generation,
             rewound,
             looked: Duration::ZERO,
+            look_every: LOOK_EVERY,
             backoff,
         }
+    }
+
+    /// For a store that is not to be asked for news so often.
+    #[must_use]
+    pub fn looking_every(mut self, least: Duration) -> Machine {
+        self.look_every = LOOK_EVERY.max(least);
+        self
     }
 
     #[cfg(test)]
@@ -341,7 +351,7 @@ impl Machine {
     /// Idle: did another process put other rules in force? A store that does not answer is no news; commits tell.
     fn look(&mut self, seen: &Seen) -> Option<Next> {
         let idle = self.waiting.is_empty() && !seen.stop_asked;
-        if !idle || seen.now < self.looked + LOOK_EVERY {
+        if !idle || seen.now < self.looked + self.look_every {
             return None;
         }
         self.looked = seen.now;

@@ -87,7 +87,8 @@ impl Committer {
         self.base.set(self.log.version());
         let stands = (self.generation, self.log.state().removed_at);
         let owned = std::mem::take(&mut self.owned);
-        let mut machine = Machine::new(owned, stands, self.backoff);
+        let mut machine =
+            Machine::new(owned, stands, self.backoff).looking_every(self.log.store().news_every());
         let mut event = Event::Begun;
         loop {
             let Step { effects, next } = machine.step(event, &self.seen());

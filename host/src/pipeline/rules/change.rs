@@ -28,7 +28,8 @@ use crate::pipeline::committer::steps::NewRules;
 use crate::pipeline::{Host, Stop};
 use crate::store::Store;
 
-/// Between two looks for changes: with the sealing of all tasks an idle pipeline swaps well within a second.
+/// Between two looks for changes: with the sealing of all tasks an idle pipeline swaps well within a second. The store is asked
+/// less often where it says so.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Between two looks at a stop while the committer works on a change.
 const ANSWER_WAIT: Duration = Duration::from_millis(50);
@@ -169,6 +170,8 @@ pub struct Changer {
     /// Of the rules in force.
     columns: SchemaRef,
     pending: Pending,
+    /// When requests of other processes are looked for again.
+    next_look: Duration,
     watched: Option<Watched>,
     to_committer: Sender<Prepared>,
     stop: Stop,
@@ -190,6 +193,7 @@ impl Changer {
             tasks,
             columns,
             pending: Pending::new(store, log),
+            next_look: Duration::ZERO,
             watched: None,
             to_committer,
             stop,
@@ -223,7 +227,12 @@ impl Changer {
         self.requested().or_else(|| self.edited())
     }
 
-    fn requested(&self) -> Option<RuleChange> {
+    fn requested(&mut self) -> Option<RuleChange> {
+        let now = self.host.clock.elapsed();
+        if now < self.next_look {
+            return None;
+        }
+        self.next_look = now.saturating_add(self.pending.look_every());
         // A store that is away is the committer's to report.
         for id in self.pending.open().unwrap_or_default() {
             let by = Writer::this_process(&*self.host.clock).id;

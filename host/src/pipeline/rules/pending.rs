@@ -17,8 +17,10 @@ use crate::commit::{LogName, Swap};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Created, Store};
 
-/// Nobody waits for a request to be taken for so long: after a second the asker takes it back.
-const WAITED_FOR: Duration = Duration::from_secs(5);
+/// For a running process that looks to take a request, beyond the time between two looks.
+const TAKEN_WITHIN: Duration = Duration::from_secs(1);
+/// Nobody waits for a request to be taken for so much longer: the asker takes it back.
+const WAITED_FOR: Duration = Duration::from_secs(4);
 const REQUEST: &str = ".json";
 const TAKEN: &str = ".taken";
 const ANSWER: &str = ".answer.json";
@@ -51,6 +53,16 @@ impl Pending {
         }
     }
 
+    /// Between two looks of a process that runs.
+    pub fn look_every(&self) -> Duration {
+        self.store.news_every()
+    }
+
+    /// After so long no running process takes a request any more.
+    pub fn taken_within(&self) -> Duration {
+        self.look_every() + TAKEN_WITHIN
+    }
+
     fn path(&self, id: &Id, ending: &str) -> String {
         format!("{}/{}{ending}", self.dir, id.0)
     }
@@ -78,14 +90,14 @@ impl Pending {
     /// False: somebody else did.
     pub fn take(&self, id: &Id, by: &str) -> Result<bool> {
         let path = self.path(id, TAKEN);
-        match self.store.create(&path, by.as_bytes()) {
-            Ok(Created::Done) => Ok(true),
-            Ok(Created::Exists) => Ok(false),
-            // Unknown: mine only where my name stands in it.
-            Err(error) => match self.store.get(&path)? {
-                Some(found) => Ok(*found == *by.as_bytes()),
-                None => Err(error),
-            },
+        // Mine where my name stands in it: `Exists` may be the answer to the second of two tries.
+        let created = self.store.create(&path, by.as_bytes());
+        if matches!(created, Ok(Created::Done)) {
+            return Ok(true);
+        }
+        match self.store.get(&path)? {
+            Some(found) => Ok(*found == *by.as_bytes()),
+            None => created.map(|_| false),
         }
     }
 
@@ -119,7 +131,7 @@ impl Pending {
     pub fn forget_old(&self, now: SystemTime) -> Result<()> {
         let fresh = |id: &Id| {
             let made = ulid::Ulid::from_string(&id.0).ok().map(|id| id.datetime());
-            made.is_some_and(|made| made + WAITED_FOR > now)
+            made.is_some_and(|made| made + self.taken_within() + WAITED_FOR > now)
         };
         let keep: Vec<Id> = self.open()?.into_iter().filter(fresh).collect();
         for listed in self.store.list(&self.dir)? {
@@ -184,7 +196,7 @@ mod tests {
         assert_eq!(pending.open().expect("store"), [fresh]);
         assert!(!pending.is_taken(&taken).expect("store"));
         pending
-            .forget_old(SystemTime::now() + WAITED_FOR)
+            .forget_old(SystemTime::now() + TAKEN_WITHIN + WAITED_FOR)
             .expect("store");
         assert_eq!(pending.open().expect("store"), []);
         assert!(store.list(&pending.dir).expect("store").is_empty());
