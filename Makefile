@@ -1,6 +1,6 @@
 # A list of names. `make demo` shows it working, `make test` proves it, `make help` explains the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo build release install test fuzz fuzz-build bench bindings plugins guests lint fmt clean need need-java
+.PHONY: help demo build release install test fuzz fuzz-build bench bindings plugins guests lint fmt clean need need-servers
 
 CARGO ?= cargo
 GUEST_TARGET := wasm32-wasip2
@@ -41,9 +41,13 @@ need:
 	@grep -qs OPENSSL_NO_VENDOR $(SETTINGS) || command -v perl >/dev/null || \
 	  { echo 'missing: perl (OpenSSL is built from source), or the headers of OpenSSL. Debian: apt-get install perl, or pkg-config libssl-dev'; exit 1; }
 
-need-java:
+need-servers:
 	@command -v java >/dev/null && command -v mvn >/dev/null || \
 	  echo 'missing: a JDK or Maven. The tests against Apache Kafka and DuckDB are skipped here; CI fails without them'
+	@command -v go >/dev/null || \
+	  echo 'missing: Go. The tests against an S3 server are skipped here; CI fails without it'
+	@command -v node >/dev/null && command -v npm >/dev/null || \
+	  echo 'missing: Node.js or npm. The tests against an Azure server are skipped here; CI fails without them'
 
 # The shipped plugins are part of the program: cargo builds them on the way.
 build: need
@@ -87,7 +91,7 @@ demo: build
 	$(WEIR) demo
 
 # Random tests have a minute here.
-test: build plugins guests need-java fuzz-build
+test: build plugins guests need-servers fuzz-build
 	cd plugins && $(CARGO) test --locked --target-dir ../target/guests-native
 	$(FUZZ) xml --seed $(SEED) --seconds 60
 	WEIR_FUZZ_SEED=$(SEED) WEIR_FUZZ_SECONDS=60 $(CARGO) test --locked
@@ -104,7 +108,7 @@ fuzz: fuzz-build
 # Our own code optimised fully and without assertions, as the dependencies are; the plugins once more as a native
 # library, to compare.
 BENCH = $(foreach set,opt-level=3 debug-assertions=false overflow-checks=false,--config profile.dev.package.weir.$(set))
-bench: plugins need-java
+bench: plugins need-servers
 	cd plugins && $(CARGO) build --locked --release --example native -p validate --target-dir ../target/guests-native
 	ONLY=$(ONLY) $(CARGO) bench --locked --profile dev $(BENCH) --bench weir
 

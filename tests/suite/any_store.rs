@@ -1,22 +1,31 @@
 //! What every store must do, whichever way it publishes: put-if-absent, and the life of a data file, alone, raced, and cut short
-//! at each request. A new store is one line in [`stores`].
+//! at each request. A new store is one line in [`stores`]. Real servers are asked by two clients, and killed.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use weir::error::{Kind, Result};
 use weir::store::{
-    self, Created, Fault, FaultStore, Place, Published, Readable, Script, Seal, Store, open_uploads,
+    self, Created, Fault, FaultStore, Place, Published, Readable, Script, Seal, Store, Way,
+    open_uploads,
 };
 
+use crate::brokers::until;
 use crate::hdfs_cluster::hdfs;
+use crate::object_servers::{Server, azure, own_s3, s3};
 
 const HOME: &str = "_system/p/z";
 
 /// Rounds of each race. Every round is over in well under a millisecond where nothing waits for a disk.
 const ROUNDS: u64 = 30;
+/// Of two clients of a real server, for one name.
+const ROUNDS_OF_TWO: u64 = 200;
+/// More than one part of a real upload.
+const TWO_PARTS: usize = (8 << 20) + 1;
 
 /// One of each kind, new and empty. Parts of 1000 bytes, so that most files have several.
 fn stores(test: &str) -> Vec<(Arc<dyn Store>, Option<tempfile::TempDir>)> {
@@ -34,7 +43,20 @@ fn stores(test: &str) -> Vec<(Arc<dyn Store>, Option<tempfile::TempDir>)> {
         stores.push((store::open_url(&at).unwrap(), None));
     }
     stores.extend(urls.iter().map(|url| (store::open_url(url).unwrap(), None)));
+    stores.extend(servers().map(|server| (server.open(&server.bucket(test), ""), None)));
     stores
+}
+
+/// Those that can run here.
+fn servers() -> impl Iterator<Item = &'static Server> {
+    [s3(), azure()].into_iter().flatten()
+}
+
+/// An object store on a server: it may take a completion and show nothing yet.
+fn is_served(store: &dyn Store) -> bool {
+    ["s3://", "az://"]
+        .iter()
+        .any(|scheme| store.url().starts_with(scheme))
 }
 
 fn each(test: &str, check: impl Fn(&Arc<dyn Store>)) {
@@ -104,6 +126,19 @@ fn nothing_is_left(store: &Arc<dyn Store>) {
         // Nothing hidden either.
         assert_eq!(hdfs.files(&format!("any-{path}")), BTreeMap::new());
     }
+    let bucket = store.url().strip_prefix("s3://");
+    if let Some((server, bucket)) = s3().zip(bucket) {
+        assert_eq!(server.parts(bucket), [PathBuf::new(); 0]);
+    }
+}
+
+/// Until it shows, where a server may be slow to show.
+fn published(store: &Arc<dyn Store>, place: &Place, seal: &Seal) -> Published {
+    until("a publication", || {
+        let published = store.publish(place, seal).unwrap();
+        let waits = is_served(store.as_ref()) && matches!(published, Published::NotYet(_));
+        (!waits).then_some(published)
+    })
 }
 
 #[test]
@@ -163,7 +198,11 @@ fn of_many_that_create_one_name_one_wins() {
 #[test]
 fn a_file_shows_when_it_is_published_and_never_again_when_it_is_retired() {
     each("life", |store| {
-        for bytes in [0, 1, 999, 1000, 1001, 5000, 5_000_000] {
+        let mut sizes = vec![0, 1, 999, 1000, 1001, 5000, 5_000_000];
+        if is_served(store.as_ref()) {
+            sizes.push(TWO_PARTS);
+        }
+        for bytes in sizes {
             let place = new_place();
             let seal = sealed(store, &place, bytes).unwrap();
             assert_eq!(seal.bytes, bytes as u64);
@@ -225,10 +264,13 @@ fn a_file_that_is_discarded_never_shows() {
         for _ in 0..2 {
             store.discard(HOME, place.file()).unwrap();
         }
-        assert!(!matches!(
-            store.publish(&place, &seal).unwrap(),
-            Published::Done
-        ));
+        // Azure aborts nothing: there nobody completes what no entry adds.
+        if !matches!(store.way(), Way::Complete(uploads) if !uploads.aborts()) {
+            assert!(!matches!(
+                store.publish(&place, &seal).unwrap(),
+                Published::Done
+            ));
+        }
         hidden(store, &place);
         store.discard(HOME, new_place().file()).unwrap();
         nothing_is_left(store);
@@ -278,7 +320,7 @@ fn publishers_that_race_all_see_one_whole_file() {
                 let publishers: Vec<_> = (0..4)
                     .map(|_| {
                         scope.spawn(|| {
-                            let published = store.publish(&place, &seal).unwrap();
+                            let published = published(store, &place, &seal);
                             assert!(matches!(published, Published::Done), "{published:?}");
                             shows(store, &place, 2500);
                         })
@@ -396,7 +438,11 @@ fn whatever_is_cut_short_another_process_ends() {
     ];
     each("cut", |bare| {
         let mut steps = 0;
-        for fault in faults {
+        // What a server does in the middle of a completion is its own affair.
+        let played = |fault: &&Fault| {
+            !is_served(bare.as_ref()) || !matches!(fault, Fault::Torn | Fault::Pending)
+        };
+        for fault in faults.iter().copied().filter(|fault| played(&fault)) {
             for lands_first in [true, false] {
                 for end in [Life::Sealed, Life::Published, Life::Retired] {
                     for step in 0.. {
@@ -477,4 +523,85 @@ fn cut_short(
     }
     hidden(bare, place);
     nothing_is_left(bare);
+}
+
+/// Two processes each, as far as the server can tell.
+#[test]
+fn of_two_clients_that_create_one_name_one_wins() {
+    for server in servers() {
+        let bucket = server.bucket("two-clients");
+        // Clients of one place are shared inside of a process.
+        let clients = [5, 6].map(|seconds| {
+            let mut at = server.at(&bucket, "p");
+            at.options.connect_timeout = Duration::from_secs(seconds);
+            store::open(&at).unwrap()
+        });
+        let barrier = Barrier::new(2);
+        let mut wins = [0; 2];
+        for round in 0..ROUNDS_OF_TWO {
+            let name = format!("log/{round:020}.json");
+            let bytes = |client: usize| vec![b'0' + client as u8; 300 + client];
+            let race = |client: usize| {
+                barrier.wait();
+                clients[client].create(&name, &bytes(client)).unwrap()
+            };
+            let created: Vec<Created> = std::thread::scope(|scope| {
+                let race = &race;
+                let threads = [0, 1].map(|client| scope.spawn(move || race(client)));
+                threads.map(|thread| thread.join().unwrap()).into()
+            });
+            let won: Vec<usize> = (0..2).filter(|c| created[*c] == Created::Done).collect();
+            assert_eq!(
+                won.len(),
+                1,
+                "{}: round {round}: {created:?}",
+                clients[0].url()
+            );
+            let there = clients[1 - won[0]].get(&name).unwrap().unwrap();
+            assert!(
+                there == bytes(won[0]),
+                "{}: round {round}",
+                clients[0].url()
+            );
+            wins[won[0]] += 1;
+        }
+        println!("{}: {wins:?} wins of two clients", clients[0].url());
+    }
+}
+
+/// Acknowledged bytes are there when the server is killed and comes back: an entry, a sealed file, a published one.
+#[test]
+fn what_a_killed_server_acknowledged_is_there_when_it_is_back() {
+    let Some(mut server) = own_s3() else { return };
+    let bucket = server.bucket("killed");
+    let mut at = server.at(&bucket, "p");
+    at.options.retries = 0; // nobody waits for a server that is away
+    for round in 0..5 {
+        let store = store::open(&at).unwrap();
+        let bytes = if round == 4 { TWO_PARTS } else { 2500 };
+        let (waiting, shown) = (new_place(), new_place());
+        let seal = sealed(&store, &waiting, bytes).unwrap();
+        let shown_seal = sealed(&store, &shown, bytes).unwrap();
+        let done = published(&store, &shown, &shown_seal);
+        assert!(matches!(done, Published::Done), "{done:?}");
+        let entry = format!("log/{round:020}.json");
+        assert_eq!(store.create(&entry, b"entry").unwrap(), Created::Done);
+        server.kill();
+        let away = store.create("log/away", b"x").unwrap_err();
+        assert_eq!(away.kind(), Kind::StoreUnavailable, "{away}");
+        server.start();
+        // Another process, which knows what the log says.
+        let other = store::open(&at).unwrap();
+        assert_eq!(other.get(&entry).unwrap().as_deref(), Some(&b"entry"[..]));
+        shows(&other, &shown, bytes);
+        hidden(&other, &waiting);
+        let done = published(&other, &waiting, &seal);
+        assert!(matches!(done, Published::Done), "{done:?}");
+        shows(&store, &waiting, bytes);
+        for (place, seal) in [(&waiting, &seal), (&shown, &shown_seal)] {
+            assert!(gone(&other, place, seal));
+            hidden(&store, place);
+        }
+        store.delete("log/away").unwrap();
+    }
 }

@@ -24,7 +24,7 @@ const KOFR: &str = "0.1.1";
 const WAIT: Duration = Duration::from_secs(45);
 
 /// Made once; `make` says what it lacks.
-fn once(
+pub fn once(
     name: &str,
     wanted: &str,
     make: impl FnOnce(&Path) -> Result<(), String>,
@@ -49,7 +49,7 @@ fn once(
     Some(dir)
 }
 
-fn ran(what: &str, command: &mut Command) -> Result<(), String> {
+pub fn ran(what: &str, command: &mut Command) -> Result<(), String> {
     let out = command.output().map_err(|e| format!("{what}: {e}"))?;
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     out.status

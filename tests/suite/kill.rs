@@ -14,36 +14,41 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use weir::clock::SystemClock;
-use weir::commit::{LogName, Role, verify};
+use weir::commit::{Log, Role, verify};
+use weir::config::Location;
 use weir::kafka::KafkaProps;
 use weir::kafka::testkit::Admin;
 use weir::sample::{self, Dirty, ProduceOptions, Tally};
 use weir::store;
 
 use crate::brokers::{Broker, DuckDb, Row, kafka, until};
-use crate::world::{open_log, plugins_dir};
+use crate::object_servers::reach;
+use crate::world::{log_at, plugins_dir};
 
-const KILLS: u32 = 50;
+pub const KILLS: u32 = 50;
 const PARTITIONS: i32 = 4;
 /// Runs of the steps test side by side.
 const LANES: u64 = 4;
 /// Long enough to commit now and then, short enough that most kills hit something half done.
-const LIFE_MILLIS: std::ops::Range<u64> = 150..1_600;
-const SEED: u64 = 11;
+pub const LIFE_MILLIS: std::ops::Range<u64> = 150..1_600;
+pub const SEED: u64 = 11;
 /// `weir::store`'s switch for tests.
-const ABORT_AT: &str = "WEIR_ABORT_AT";
+pub const ABORT_AT: &str = "WEIR_ABORT_AT";
 const MESSAGES_PER_SECOND: f64 = 600.0;
 
-struct Estate {
-    dir: tempfile::TempDir,
-    topic: String,
-    bootstrap: String,
+/// A topic of books, and the zones that both pipelines of `conf/` make of it.
+pub struct Estate {
+    pub dir: tempfile::TempDir,
+    pub topic: String,
+    pub bootstrap: String,
+    /// `None`: the zones are in the directory.
+    pub bucket: Option<Location>,
 }
 
 impl Estate {
-    fn weir(&self, flags: &[&str]) -> Command {
+    pub fn weir(&self, flags: &[&str]) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let (raw, processed) = (self.zone("raw_zone"), self.zone("processed_zone"));
+        let (raw, processed) = (self.at("raw_zone").url, self.at("processed_zone").url);
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command
             .current_dir(root)
@@ -64,6 +69,15 @@ impl Estate {
         ] {
             command.args(["--set", &set]);
         }
+        if let Some(bucket) = &self.bucket {
+            for keys in [
+                "books-raw:sink",
+                "books-processed:source",
+                "books-processed:sink",
+            ] {
+                reach(&mut command, bucket, keys);
+            }
+        }
         command
             .args(flags)
             .stdin(Stdio::null())
@@ -79,21 +93,31 @@ impl Estate {
         command
     }
 
-    fn zone(&self, name: &str) -> String {
-        format!("file:{}", self.dir.path().join(name).display())
+    pub fn at(&self, zone: &str) -> Location {
+        match &self.bucket {
+            None => Location::of(&format!("file:{}", self.dir.path().join(zone).display())),
+            Some(bucket) => Location {
+                url: format!("{}/{zone}", bucket.url),
+                options: bucket.options.clone(),
+            },
+        }
+    }
+
+    pub fn log(&self, pipeline: &str, zone: &str) -> Log {
+        log_at(&self.at(zone), pipeline, zone).unwrap().unwrap()
     }
 
     fn glob(&self, table: &str) -> String {
         format!("{}/{table}/**/*.parquet", self.dir.path().display())
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("weir.log")).unwrap_or_default()
     }
 }
 
 impl Estate {
-    fn new(broker: &Broker, topic: &str) -> Estate {
+    pub fn new(broker: &Broker, topic: &str) -> Estate {
         let admin = Admin::connect(broker.bootstrap()).unwrap();
         admin.create_topic(topic, PARTITIONS, &[]).unwrap();
         let bootstrap = broker.bootstrap().to_owned();
@@ -101,21 +125,23 @@ impl Estate {
             dir: tempfile::tempdir().unwrap(),
             topic: topic.to_owned(),
             bootstrap,
+            bucket: None,
         }
     }
 
     /// Other zones for the same topic.
-    fn again(&self) -> Estate {
+    pub fn again(&self) -> Estate {
         let (topic, bootstrap) = (self.topic.clone(), self.bootstrap.clone());
         Estate {
             dir: tempfile::tempdir().unwrap(),
             topic,
             bootstrap,
+            bucket: None,
         }
     }
 }
 
-fn kill(mut child: Child) {
+pub fn kill(mut child: Child) {
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -208,7 +234,7 @@ fn end_at_steps(first: &Estate, produced: &Tally, begin: u64) -> Option<u64> {
 }
 
 /// `count: None`: until done.
-fn produce(
+pub fn produce(
     estate: &Estate,
     count: Option<u64>,
     done: Arc<AtomicBool>,
@@ -278,32 +304,7 @@ fn number(row: &Row, name: &str) -> u64 {
 
 /// Every message of the topic once in rows or letters; every book once in PROCESSED; logs, files and digests agree.
 fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
-    let raw = open_log(&estate.dir.path().join("raw_zone"), "books-raw", "raw_zone")
-        .unwrap()
-        .unwrap();
-    let totals = raw.state().totals();
-    assert!(totals.closes());
-    assert_eq!(totals.records.read, produced.messages);
-    let refused = produced.bad_year + produced.missing;
-    assert_eq!(totals.rows.refused, refused);
-    assert_eq!(totals.dead_letters, produced.malformed + refused);
-    assert_eq!(totals.rows.written, produced.books - refused);
-    let offsets: i64 = raw.state().splits.values().map(|c| c.to).sum();
-    assert_eq!(
-        offsets as u64, produced.messages,
-        "every offset of the topic is covered"
-    );
-
-    let processed = open_log(
-        &estate.dir.path().join("processed_zone"),
-        "books-processed",
-        "processed_zone",
-    );
-    let processed = processed.unwrap().unwrap();
-    let totals = processed.state().totals();
-    assert!(totals.closes() && processed.state().plan.is_none());
-    assert_eq!(totals.rows.duplicates, produced.repeated);
-    assert_eq!(totals.rows.written, produced.unique);
+    let raw = logs_agree(estate, produced);
 
     // By another engine, without the log.
     let union = format!(
@@ -317,20 +318,6 @@ fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
     let rows = duckdb.query(&union).unwrap();
     assert_eq!(number(&rows[0], "n"), number(&rows[0], "d"));
     assert_eq!(number(&rows[0], "records"), produced.messages);
-    for (root, pipeline) in [
-        ("raw_zone", "books-raw"),
-        ("processed_zone", "books-processed"),
-    ] {
-        let store = store::open_url(&estate.zone(root)).unwrap();
-        let verified = verify(store.as_ref(), &LogName::new(pipeline, root))
-            .unwrap()
-            .unwrap();
-        assert!(
-            verified.problems.is_empty(),
-            "{root}: {:?}",
-            verified.problems
-        );
-    }
     let live = |role| {
         raw.state()
             .live
@@ -354,4 +341,37 @@ fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
             .all(|f| f.to_string_lossy().contains('#'))
             .then_some(())
     });
+}
+
+/// What the logs say is what was produced, and what the stores hold is what the logs say. The log of RAW.
+pub fn logs_agree(estate: &Estate, produced: &Tally) -> Log {
+    let raw = estate.log("books-raw", "raw_zone");
+    let totals = raw.state().totals();
+    assert!(totals.closes());
+    assert_eq!(totals.records.read, produced.messages);
+    let refused = produced.bad_year + produced.missing;
+    assert_eq!(totals.rows.refused, refused);
+    assert_eq!(totals.dead_letters, produced.malformed + refused);
+    assert_eq!(totals.rows.written, produced.books - refused);
+    let offsets: i64 = raw.state().splits.values().map(|c| c.to).sum();
+    assert_eq!(
+        offsets as u64, produced.messages,
+        "every offset of the topic is covered"
+    );
+
+    let processed = estate.log("books-processed", "processed_zone");
+    let totals = processed.state().totals();
+    assert!(totals.closes() && processed.state().plan.is_none());
+    assert_eq!(totals.rows.duplicates, produced.repeated);
+    assert_eq!(totals.rows.written, produced.unique);
+    for (log, zone) in [(&raw, "raw_zone"), (&processed, "processed_zone")] {
+        let store = store::open(&estate.at(zone)).unwrap();
+        let verified = verify(store.as_ref(), log.name()).unwrap().unwrap();
+        assert!(
+            verified.problems.is_empty(),
+            "{zone}: {:?}",
+            verified.problems
+        );
+    }
+    raw
 }

@@ -18,12 +18,14 @@ use arrow_array::types::{Int32Type, Int64Type};
 use serde_json::Value;
 use weir::clock::SystemClock;
 use weir::commit::{Entry, Kind, Log, LogName, Role, Rule, RulesPeriod, decode, history, verify};
+use weir::config::Location;
 use weir::kafka::{KafkaProps, Outgoing, Producer};
 use weir::store::{self, Store};
 use weir::zone::read_file;
 
 use crate::brokers::until;
-use crate::world::{files, open_log, plugins_dir};
+use crate::object_servers::{credentials, declared};
+use crate::world::{files, log_at, plugins_dir};
 
 pub const PIPELINE: &str = "numbers";
 /// `weir::store`'s switch for tests.
@@ -37,6 +39,13 @@ pub struct Rig {
     bootstrap: String,
     topic: String,
     partitions: i32,
+    zone: Zone,
+}
+
+/// Where the zone is, and the directory in which its files lie for whoever asks no store.
+pub struct Zone {
+    pub at: Location,
+    pub files: PathBuf,
 }
 
 /// The number in the message at an offset.
@@ -51,8 +60,27 @@ pub fn message(partition: i32, offset: i64) -> String {
 impl Rig {
     /// The topic must exist. Begins with rules `low`.
     pub fn new(bootstrap: &str, topic: &str, partitions: i32, more: &str) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let files = dir.path().join("zone");
+        let at = Location::of(&format!("file:{}", files.display()));
+        Rig::on(
+            dir,
+            (bootstrap, topic, partitions),
+            Zone { at, files },
+            more,
+        )
+    }
+
+    /// With its zone somewhere else.
+    pub fn on(
+        dir: tempfile::TempDir,
+        (bootstrap, topic, partitions): (&str, &str, i32),
+        zone: Zone,
+        more: &str,
+    ) -> Rig {
         let rig = Rig {
-            dir: tempfile::tempdir().unwrap(),
+            dir,
+            zone,
             bootstrap: bootstrap.to_owned(),
             topic: topic.to_owned(),
             partitions,
@@ -76,6 +104,7 @@ impl Rig {
     pub fn declare(&self, rules: &str, more: &str) {
         let (dir, plugins) = (self.dir.path().display(), plugins_dir());
         let (topic, bootstrap, plugins) = (&self.topic, &self.bootstrap, plugins.display());
+        let (url, reach) = (&self.zone.at.url, declared(&self.zone.at));
         let config = format!(
             r#"
 name = "{PIPELINE}"
@@ -98,7 +127,8 @@ type = "validate"
 rules = "{dir}/{rules}.toml"
 [sink]
 type = "zone"
-url = "file:{dir}/zone"
+url = "{url}"
+{reach}
 table = "numbers"
 rotate.age = "200ms"
 [errors]
@@ -117,6 +147,7 @@ cache = "{plugins}/../plugins-test/cache"
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.current_dir(self.dir.path()).args(args);
         command.stdin(Stdio::null());
+        command.envs(credentials());
         command
     }
 
@@ -205,13 +236,11 @@ cache = "{plugins}/../plugins-test/cache"
     }
 
     pub fn log(&self) -> Log {
-        open_log(&self.path("zone"), PIPELINE, "zone")
-            .unwrap()
-            .unwrap()
+        log_at(&self.zone.at, PIPELINE, "zone").unwrap().unwrap()
     }
 
     pub fn store(&self) -> Arc<dyn Store> {
-        store::open_url(&format!("file:{}", self.path("zone").display())).unwrap()
+        store::open(&self.zone.at).unwrap()
     }
 
     pub fn periods(&self) -> Vec<RulesPeriod> {
@@ -301,7 +330,7 @@ cache = "{plugins}/../plugins-test/cache"
             }
         }
         assert_eq!(seen.len(), expected.len(), "nothing is lost");
-        let listed = |table: &str| files(&self.path("zone").join(table), ".parquet").len();
+        let listed = |table: &str| files(&self.zone.files.join(table), ".parquet").len();
         let shown = listed("numbers") + listed("dead_letters");
         assert_eq!(
             shown,

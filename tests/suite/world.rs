@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use weir::clock::{Clock, SystemClock};
 use weir::commit::{Committed, Log, LogName, State, Writer};
-use weir::config::{PipelineConfig, from_map};
+use weir::config::{Location, PipelineConfig, from_map};
 use weir::connectors::CATALOG;
 use weir::error::{Error, Result};
 use weir::kafka::{KafkaProps, MockBroker, Outgoing, Producer};
@@ -182,7 +182,13 @@ impl World {
 }
 
 pub fn open_log(root: &Path, pipeline: &str, zone: &str) -> Result<Option<Log>> {
-    let store = store::open_url(&format!("file:{}", root.display()))?;
+    let url = format!("file:{}", root.display());
+    log_at(&Location::of(&url), pipeline, zone)
+}
+
+/// As others read it, wherever it is.
+pub fn log_at(at: &Location, pipeline: &str, zone: &str) -> Result<Option<Log>> {
+    let store = store::open(at)?;
     let clock = SystemClock::shared();
     let writer = Writer::this_process(clock.as_ref());
     Log::open(store, LogName::new(pipeline, zone), clock, writer)

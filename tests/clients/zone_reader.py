@@ -1,0 +1,68 @@
+"""Reads tables through S3's own API (ListObjectsV2, GET), with pyarrow, and no log: what a plain lister sees.
+
+    zone_reader.py ENDPOINT REGION BUCKET/PREFIX TABLE=COLUMN,COLUMN …      the columns name a row
+
+Each line on stdin asks for one look; each look is answered with one line of JSON: of each table its files, its rows, how many
+rows are there twice, files that were there before and are gone, files that could not be read as Parquet. A file is read once:
+its name is never used again.
+"""
+
+import json
+import os
+import sys
+
+import pyarrow.fs
+import pyarrow.parquet
+
+
+def keys(fs, path, columns):
+    with fs.open_input_file(path) as file:
+        table = pyarrow.parquet.ParquetFile(file).read()
+    return list(zip(*(table[c].to_pylist() if c in table.column_names else [None] * len(table) for c in columns)))
+
+
+class Table:
+    def __init__(self, fs, root, columns):
+        self.fs, self.root, self.columns = fs, root, columns
+        self.files, self.sizes = {}, {}
+
+    def look(self):
+        chosen = pyarrow.fs.FileSelector(self.root, recursive=True, allow_not_found=True)
+        there = {f.path: f.size for f in self.fs.get_file_info(chosen) if f.path.endswith(".parquet")}
+        gone = [path for path in self.files if path not in there]
+        torn = [path for path, size in self.sizes.items() if there.get(path, size) != size]
+        for path in gone:
+            del self.files[path], self.sizes[path]
+        for path, size in there.items():
+            if path in self.files:
+                continue
+            try:
+                self.files[path], self.sizes[path] = keys(self.fs, path, self.columns), size
+            except FileNotFoundError:
+                gone.append(path)  # between the list and the look
+            except Exception as error:
+                torn.append(f"{path}: {error}")
+        seen = set()
+        for rows in self.files.values():
+            seen.update(rows)
+        count = sum(map(len, self.files.values()))
+        return {"files": len(self.files), "rows": count, "twice": count - len(seen), "gone": gone, "torn": torn}
+
+
+def main():
+    endpoint, region, root, *tables = sys.argv[1:]
+    scheme, _, host = endpoint.partition("://")
+    fs = pyarrow.fs.S3FileSystem(
+        access_key=os.environ["AWS_ACCESS_KEY_ID"],
+        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        endpoint_override=host,
+        scheme=scheme,
+        region=region,
+    )
+    named = (table.partition("=") for table in tables)
+    tables = {name: Table(fs, f"{root}/{name}", columns.split(",")) for name, _, columns in named}
+    for _ in sys.stdin:
+        print(json.dumps({name: table.look() for name, table in tables.items()}), flush=True)
+
+
+main()

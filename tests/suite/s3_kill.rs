@@ -1,0 +1,384 @@
+//! The whole program, Apache Kafka and a real S3 server: processes are killed, the server is killed, the network spoils what it
+//! carries. Nothing is lost or doubled, and whoever lists the bucket sees committed rows only, each once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use weir::clock::SystemClock;
+use weir::config::Publish;
+use weir::sample::Tally;
+use weir::store;
+
+use crate::brokers::{Broker, kafka, until};
+use crate::kill::{ABORT_AT, Estate, KILLS, LIFE_MILLIS, SEED, kill, logs_agree, produce};
+use crate::object_servers::{Server, azure, own_s3, s3};
+use crate::proxy::{Asked, ERROR_INSIDE, Fault, INTERNAL, Proxy, SLOW_DOWN, TOO_MANY, Verb};
+use crate::zone_reader::ZoneReader;
+
+const COORDINATES: &str = "_topic,_partition,_offset,_row";
+const RAW: &str = "raw_zone/books";
+const LETTERS: &str = "raw_zone/dead_letters";
+const PROCESSED: &str = "processed_zone/books";
+/// Runs of the steps test side by side.
+const LANES: u64 = 4;
+
+/// Zones in a new bucket, for a topic of its own.
+fn estate(broker: &Broker, server: &Server, name: &str) -> Estate {
+    let mut estate = Estate::new(broker, name);
+    estate.bucket = Some(server.at(&server.bucket(name), "lake"));
+    estate
+}
+
+/// Where the bucket and its prefix are, for a client of S3.
+fn place(estate: &Estate) -> (String, String) {
+    let at = estate.bucket.as_ref().unwrap();
+    let below = at.url.strip_prefix("s3://").unwrap().to_owned();
+    (at.options.endpoint.clone().unwrap(), below)
+}
+
+fn reader(estate: &Estate) -> Option<ZoneReader> {
+    let (endpoint, below) = place(estate);
+    let tables = [
+        (RAW, COORDINATES),
+        (LETTERS, COORDINATES),
+        (PROCESSED, "record_id"),
+    ];
+    ZoneReader::start(&endpoint, &below, &tables)
+}
+
+/// What lists show is what the logs say, file by file; nothing is left that was begun.
+fn settled(estate: &Estate, server: &Server, produced: &Tally, reader: &mut ZoneReader) {
+    let raw = logs_agree(estate, produced);
+    let processed = estate.log("books-processed", "processed_zone");
+    let shown = reader.look_at_more();
+    let totals = raw.state().totals();
+    assert_eq!(shown[RAW].rows, totals.rows.written);
+    assert_eq!(shown[LETTERS].rows, totals.dead_letters);
+    assert_eq!(
+        shown[PROCESSED].rows,
+        processed.state().totals().rows.written
+    );
+    let live = raw.state().live.len() as u64;
+    assert_eq!(shown[RAW].files + shown[LETTERS].files, live);
+    for (log, zone) in [(&raw, "raw_zone"), (&processed, "processed_zone")] {
+        let store = store::open(&estate.at(zone)).unwrap();
+        let home = log.name().dir();
+        for left in store.begun(&home).unwrap() {
+            // Of a probe that was killed; a start takes it away when it is ten minutes old.
+            assert!(left.starts_with(".probe-"), "{zone}: {left} is left");
+            store.discard(&home, &left).unwrap();
+        }
+    }
+    let (_, below) = place(estate);
+    let bucket = below.split('/').next().unwrap_or_default();
+    assert!(
+        server.parts(bucket).is_empty(),
+        "{:?}",
+        server.parts(bucket)
+    );
+}
+
+fn finish(estate: &Estate) {
+    let status = estate.weir(&["--available-now"]).status().unwrap();
+    assert!(status.success(), "{}", estate.said());
+}
+
+#[test]
+fn fifty_kills_on_s3_lose_nothing_and_double_nothing() {
+    let (Some(broker), Some(server)) = (kafka(), s3()) else {
+        return;
+    };
+    let estate = estate(broker, server, "kill-books-s3");
+    let Some(mut reader) = reader(&estate) else {
+        return;
+    };
+    let done = Arc::new(AtomicBool::new(false));
+    let producer = produce(&estate, None, done.clone());
+    let clock = SystemClock::shared();
+    let mut rng = SmallRng::seed_from_u64(SEED);
+    for round in 0..KILLS {
+        let mut child = estate.weir(&[]).spawn().unwrap();
+        let until = clock.elapsed() + Duration::from_millis(rng.random_range(LIFE_MILLIS));
+        while clock.elapsed() < until {
+            reader.look_at_more();
+            let ended = child.try_wait().unwrap();
+            assert!(
+                ended.is_none(),
+                "round {round}: it ended: {}",
+                estate.said()
+            );
+        }
+        kill(child);
+        reader.look_at_more();
+        never_above_the_log(&estate, &mut reader);
+    }
+    done.store(true, Ordering::Relaxed);
+    let produced = producer.join().unwrap();
+    finish(&estate);
+    settled(&estate, server, &produced, &mut reader);
+    println!(
+        "{KILLS} kills, {} looks, {} messages",
+        reader.looks, produced.messages
+    );
+}
+
+/// What shows is committed: the log, read after the look, has at least these rows.
+fn never_above_the_log(estate: &Estate, reader: &mut ZoneReader) {
+    let shown = reader.look_at_more();
+    let committed = log_totals(estate);
+    assert!(
+        shown[RAW].rows <= committed.0 && shown[LETTERS].rows <= committed.1,
+        "{shown:?} {committed:?}"
+    );
+}
+
+/// Rows and letters of RAW; none before there is a log.
+fn log_totals(estate: &Estate) -> (u64, u64) {
+    let log = crate::world::log_at(&estate.at("raw_zone"), "books-raw", "raw_zone").unwrap();
+    log.map_or((0, 0), |log| {
+        let totals = log.state().totals();
+        (totals.rows.written, totals.dead_letters)
+    })
+}
+
+/// Every so manieth step: each of them takes two starts. `any_store` has each step of a file's life on this server.
+const EVERY: u64 = 7;
+
+/// Before changes of either store, in turn: the process ends there, the next one finishes the job.
+#[test]
+fn an_end_at_durable_steps_on_s3_loses_nothing_and_doubles_nothing() {
+    let (Some(broker), Some(server)) = (kafka(), s3()) else {
+        return;
+    };
+    let first = Estate::new(broker, "step-books-s3");
+    let produced = produce(&first, Some(300), Arc::default()).join().unwrap();
+    let steps: Vec<Option<u64>> = std::thread::scope(|scope| {
+        let ends_at = |begin| end_at_steps(&first, server, &produced, begin);
+        let lanes: Vec<_> = (0..LANES)
+            .map(|begin| scope.spawn(move || ends_at(begin)))
+            .collect();
+        lanes.into_iter().map(|lane| lane.join().unwrap()).collect()
+    });
+    let steps: Vec<u64> = steps.into_iter().flatten().collect();
+    let Some(steps) = steps.iter().min() else {
+        return;
+    };
+    assert!(*steps > 100, "only {steps} steps: is the variable heard?");
+    println!("{steps} steps");
+}
+
+/// Of every [`EVERY`]-th step every [`LANES`]-th; the first that a whole run does not reach. `None`: Python cannot run.
+fn end_at_steps(first: &Estate, server: &Server, produced: &Tally, begin: u64) -> Option<u64> {
+    for step in (begin * EVERY..).step_by((LANES * EVERY) as usize) {
+        let mut estate = first.again();
+        estate.bucket = Some(server.at(&server.bucket("steps"), "lake"));
+        let mut reader = reader(&estate)?;
+        let status = estate
+            .weir(&["--available-now"])
+            .env(ABORT_AT, step.to_string())
+            .status();
+        let ended_by_itself = status.unwrap().success();
+        never_above_the_log(&estate, &mut reader);
+        finish(&estate);
+        settled(&estate, server, produced, &mut reader);
+        if ended_by_itself {
+            return Some(step);
+        }
+    }
+    None
+}
+
+/// How often a fault comes, out of a hundred requests that it fits, and how often in a run.
+const FAULTY_PERCENT: u32 = 12;
+const FAULTS_MAX: u32 = 10;
+const DELAY: Duration = Duration::from_millis(300);
+
+/// A fault, and the requests that it fits.
+type Trouble = (Fault, fn(&Asked) -> bool);
+
+fn any(_: &Asked) -> bool {
+    true
+}
+
+fn has_body(asked: &Asked) -> bool {
+    matches!(
+        asked.verb,
+        Verb::Create | Verb::Put | Verb::Part | Verb::Complete
+    )
+}
+
+fn is_answered(asked: &Asked) -> bool {
+    matches!(
+        asked.verb,
+        Verb::Get | Verb::List | Verb::Begin | Verb::Complete
+    )
+}
+
+fn may_fail_inside(asked: &Asked) -> bool {
+    matches!(asked.verb, Verb::Complete | Verb::Copy)
+}
+
+const TROUBLES: [Trouble; 13] = [
+    (Fault::Delay(DELAY), any),
+    (Fault::LostRequest, any),
+    (Fault::ResetInBody, has_body),
+    (Fault::LostReply, any),
+    (Fault::CutReply, is_answered),
+    (Fault::Refused(SLOW_DOWN), any),
+    (Fault::Refused(INTERNAL), any),
+    (Fault::Refused(TOO_MANY), any),
+    (Fault::Refused(ERROR_INSIDE), may_fail_inside),
+    (Fault::DoneBut(SLOW_DOWN), any),
+    (Fault::DoneBut(INTERNAL), any),
+    (Fault::DoneBut(TOO_MANY), any),
+    (Fault::DoneBut(ERROR_INSIDE), may_fail_inside),
+];
+
+/// These faults come by a die of this seed, ten times at most.
+fn troubled(proxy: &Proxy, troubles: Vec<Trouble>, seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut left = FAULTS_MAX;
+    proxy.decide(move |asked| {
+        let (fault, fits) = troubles[rng.random_range(0..troubles.len())];
+        let often =
+            fits(asked) && (rng.random_range(0..100) < FAULTY_PERCENT || may_fail_inside(asked));
+        if left == 0 || !often {
+            return Fault::None;
+        }
+        left -= 1;
+        fault
+    });
+}
+
+/// Each kind of fault in a run of its own, then all kinds in one; both pipelines end with the right rows.
+#[test]
+fn whatever_the_network_does_the_rows_are_right() {
+    let (Some(broker), Some(server)) = (kafka(), s3()) else {
+        return;
+    };
+    let first = Estate::new(broker, "network-books");
+    let produced = produce(&first, Some(300), Arc::default()).join().unwrap();
+    let mut runs: Vec<Vec<Trouble>> = TROUBLES.iter().map(|trouble| vec![*trouble]).collect();
+    runs.push(TROUBLES.to_vec());
+    let runs = std::sync::Mutex::new(runs.into_iter().enumerate());
+    std::thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                loop {
+                    let next = runs.lock().unwrap().next();
+                    let Some((seed, troubles)) = next else { return };
+                    through_trouble(&first, server, &produced, troubles, seed as u64);
+                }
+            });
+        }
+    });
+}
+
+fn through_trouble(
+    first: &Estate,
+    server: &Server,
+    produced: &Tally,
+    troubles: Vec<Trouble>,
+    seed: u64,
+) {
+    let proxy = Proxy::before(server.addr());
+    let mut estate = first.again();
+    let bucket = server.bucket("network");
+    estate.bucket = Some(server.at_by(&proxy.endpoint(), &bucket, "lake"));
+    let of = format!("{troubles:?}");
+    troubled(&proxy, troubles, seed);
+    finish(&estate);
+    let faults = proxy.faults();
+    println!(
+        "seed {seed}: {faults:?} in {} requests",
+        proxy.asked().len()
+    );
+    assert!(faults.values().sum::<u64>() > 0, "{of}: nothing happened");
+    estate.bucket = Some(server.at(&bucket, "lake"));
+    if let Some(mut reader) = reader(&estate) {
+        settled(&estate, server, produced, &mut reader);
+    }
+}
+
+/// How often the server is killed, how long it is up before, and away after.
+const SERVER_KILLS: u32 = 8;
+const UP_MILLIS: std::ops::Range<u64> = 300..2_000;
+const AWAY_MILLIS: std::ops::Range<u64> = 50..1_500;
+
+/// One that may lose an upload that it is killed inside of, hence copies.
+#[test]
+fn a_server_that_is_killed_under_load_is_waited_for() {
+    let (Some(broker), Some(mut server)) = (kafka(), own_s3()) else {
+        return;
+    };
+    let mut estate = estate(broker, &server, "server-killed");
+    if let Some(bucket) = &mut estate.bucket {
+        bucket.options.publish = Publish::Copy;
+    }
+    let Some(mut reader) = reader(&estate) else {
+        return;
+    };
+    let done = Arc::new(AtomicBool::new(false));
+    let producer = produce(&estate, None, done.clone());
+    let mut child = estate.weir(&[]).spawn().unwrap();
+    let clock = SystemClock::shared();
+    let mut rng = SmallRng::seed_from_u64(SEED);
+    for round in 0..SERVER_KILLS {
+        let before = until("the log", || Some(log_totals(&estate).0));
+        until("more rows", || {
+            (log_totals(&estate).0 > before).then_some(())
+        });
+        clock.sleep(Duration::from_millis(rng.random_range(UP_MILLIS)));
+        reader.look_at_more();
+        server.kill();
+        clock.sleep(Duration::from_millis(rng.random_range(AWAY_MILLIS)));
+        server.start();
+        never_above_the_log(&estate, &mut reader);
+        let ended = child.try_wait().unwrap();
+        assert!(
+            ended.is_none(),
+            "round {round}: it ended: {}",
+            estate.said()
+        );
+    }
+    done.store(true, Ordering::Relaxed);
+    let produced = producer.join().unwrap();
+    kill(child);
+    finish(&estate);
+    settled(&estate, &server, &produced, &mut reader);
+    let said = estate.said();
+    println!(
+        "{SERVER_KILLS} kills of the server, {} looks, {} messages, {} waits",
+        reader.looks,
+        produced.messages,
+        said.matches("waiting").count()
+    );
+}
+
+#[test]
+fn books_on_azure_are_all_there_and_each_once() {
+    let (Some(broker), Some(server)) = (kafka(), azure()) else {
+        return;
+    };
+    let estate = estate(broker, server, "azure-books");
+    let produced = produce(&estate, Some(300), Arc::default()).join().unwrap();
+    for step in [Some(25), Some(40), None] {
+        let mut run = estate.weir(&["--available-now"]);
+        if let Some(step) = step {
+            run.env(ABORT_AT, step.to_string());
+        }
+        let ended = run.status().unwrap();
+        assert_eq!(ended.success(), step.is_none(), "{}", estate.said());
+    }
+    let raw = logs_agree(&estate, &produced);
+    let store = store::open(&estate.at("raw_zone")).unwrap();
+    let tables = ["books", "dead_letters"].map(|table| store.list(table).unwrap());
+    let listed = tables.iter().flatten();
+    let files = listed
+        .filter(|listed| listed.path.ends_with(".parquet"))
+        .count();
+    assert_eq!(files, raw.state().live.len());
+}

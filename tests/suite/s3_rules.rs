@@ -1,0 +1,63 @@
+//! Swaps and rewinds of a zone on a real S3 server: under load, and cut short. What is listed is what is live, and every row is of
+//! the rules that its entry names.
+
+use std::time::Duration;
+
+use weir::kafka::MockBroker;
+use weir::kafka::testkit::Admin;
+
+use crate::brokers::kafka;
+use crate::object_servers::s3;
+use crate::rewind_kill::{rewinds_that_die, rewinds_under_load};
+use crate::swap_rig::{Load, Rig, Zone, produce};
+
+const SWAPS: usize = 6;
+/// A rewind reads every entry that it takes back; where entries come faster than that, it says so and gives up.
+const ROUND: i64 = 5;
+const PAUSE: Duration = Duration::from_millis(50);
+
+fn rig(bootstrap: &str, topic: &str, partitions: i32) -> Option<Rig> {
+    let server = s3()?;
+    let bucket = server.bucket(topic);
+    let zone = Zone {
+        at: server.at(&bucket, "lake/zone"),
+        files: server.files(&bucket).join("lake/zone"),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    Some(Rig::on(dir, (bootstrap, topic, partitions), zone, ""))
+}
+
+#[test]
+fn a_rewind_on_s3_that_dies_anywhere_is_not_done_or_done() {
+    let broker = MockBroker::start().unwrap();
+    broker.create_topic("numbers", 2).unwrap();
+    let Some(rig) = rig(broker.bootstrap(), "numbers", 2) else {
+        return;
+    };
+    rewinds_that_die(&rig);
+}
+
+#[test]
+fn rewinds_and_swaps_on_s3_under_load_lose_double_and_mix_nothing() {
+    let Some(broker) = kafka() else { return };
+    let topic = "rules-on-s3";
+    let Some(rig) = rig(broker.bootstrap(), topic, 4) else {
+        return;
+    };
+    let admin = Admin::connect(broker.bootstrap()).unwrap();
+    admin.create_topic(topic, 4, &[]).unwrap();
+    produce(&rig, 0..100);
+    rig.catch_up();
+    let messages = rewinds_under_load(&rig, topic, ROUND, PAUSE);
+    let load = Load::from(&rig, messages / 4, ROUND, PAUSE);
+    let running = rig.running();
+    for at in 0..SWAPS {
+        rig.swap_to(["high", "low"][at % 2]);
+    }
+    let messages = load.end();
+    running.stop();
+    rig.catch_up();
+    rig.exact(messages);
+    let periods = rig.periods();
+    assert!(periods.len() > SWAPS, "{}", periods.len());
+}
