@@ -42,8 +42,8 @@ pub use probe::{is_left_by_probe, probe, probe_steps};
 pub use rename::{Renamed, Renames, StagedWriter};
 
 pub use crate::config::Location;
-use crate::config::System;
-use crate::error::Result;
+use crate::config::{System, location};
+use crate::error::{Error, Kind, Result};
 
 /// Answer of [`Store::create`] when it is clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,6 +295,15 @@ impl dyn Store + '_ {
 /// (`memory:name`, and `memory+upload:name` for tests and trials) are shared inside the process.
 pub fn open(at: &Location) -> Result<Arc<dyn Store>> {
     errno::handles_max();
+    if let Err(refusal) = location::canonical(&at.url) {
+        let message = format!("expected {}", refusal.expected);
+        let refused = Error::new(Kind::ConfigInvalid, "store.open", message)
+            .with("url", location::shown(&at.url));
+        return Err(match refusal.hint {
+            Some(hint) => refused.hint(hint),
+            None => refused,
+        });
+    }
     let opened: Arc<dyn Store> = match at.system() {
         Some(System::Memory) => memory::open(&at.url)?,
         Some(System::S3 | System::Gcs | System::Azure) => objects::bucket(at)?,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hdfs_native::{Client, ClientBuilder, HdfsError};
 
 use super::meaning::{self, Said};
+use crate::config::location;
 use crate::config::Options;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Location, runtime};
@@ -43,7 +44,8 @@ impl Address {
                 .with("url", &at.url)
                 .hint("write hdfs://nameservice/path or hdfs://host:port/path")
         };
-        if !at.url.starts_with("hdfs://") {
+        let whole = location::canonical(&at.url);
+        if !at.url.starts_with("hdfs://") || whole.is_err() {
             return Err(invalid("not a url of HDFS"));
         }
         let (authority, path) = at.bucket();
