@@ -118,6 +118,100 @@ mod tests {
         }
     }
 
+    const ALWAYS: [(&str, &str); 3] = [
+        ("name", "p"),
+        ("source.type", "rate"),
+        ("sink.type", "zone"),
+    ];
+
+    #[test]
+    fn a_url_alone_means_the_defaults_of_the_keys() {
+        let keys = ALWAYS.into_iter().chain([("sink.url", "s3a://b/p/")]);
+        let config = crate::config::from_map("p", keys, &CATALOG).expect("config");
+        assert_eq!(config.home.at, crate::config::Location::of("s3://b/p"));
+    }
+
+    #[test]
+    fn keys_of_a_store_that_mean_nothing_or_contradict_each_other_are_refused() {
+        let secret = ("sink.store.secret.access.key", "${env:HOME}");
+        let id = ("sink.store.access.key.id", "id");
+        for (url, keys, of) in [
+            (
+                "file:x",
+                vec![("sink.store.region", "a")],
+                "sink.store.region",
+            ),
+            ("file:x", vec![("sink.publish", "complete")], "sink.publish"),
+            ("gs://b/x", vec![("sink.publish", "copy")], "sink.publish"),
+            ("gs://b/x", vec![id, secret], "sink.store.access.key.id"),
+            ("s3://b/x", vec![id], "sink.store.access.key.id"),
+            ("s3://b/x", vec![secret], "sink.store.secret.access.key"),
+            (
+                "s3://b/x",
+                vec![id, secret, ("sink.store.profile", "p")],
+                "sink.store.profile",
+            ),
+            (
+                "s3://b/x",
+                vec![("sink.store.endpoint", "http://h")],
+                "sink.store.endpoint",
+            ),
+            (
+                "s3://b/x",
+                vec![("sink.store.endpoint", "h:9000")],
+                "sink.store.endpoint",
+            ),
+            (
+                "s3://b/x",
+                vec![("sink.store.endpoint", "https://s3.eu-1.backblazeb2.com")],
+                "sink.store.endpoint",
+            ),
+            (
+                "s3://b/x",
+                vec![("sink.store.sse.kms.key", "k")],
+                "sink.store.sse.kms.key",
+            ),
+            (
+                "s3://b/x",
+                vec![("sink.store.tags", "=x")],
+                "sink.store.tags",
+            ),
+            (
+                "s3://b/x",
+                vec![("sink.store.lifetime", "5m")],
+                "sink.rotate.age",
+            ),
+            (
+                "s3://b/x",
+                vec![
+                    ("memory.budget", "32MiB"),
+                    ("sink.row.group.bytes", "32MiB"),
+                ],
+                "memory.budget",
+            ),
+            (
+                "az://b/x",
+                vec![("sink.store.tags", "a=b")],
+                "sink.store.tags",
+            ),
+            (
+                "hdfs://n/x",
+                vec![("sink.store.endpoint", "https://h")],
+                "sink.store.endpoint",
+            ),
+        ] {
+            let mut raw = crate::config::Raw::new("p");
+            for (key, value) in ALWAYS.into_iter().chain([("sink.url", url)]).chain(keys) {
+                let place = raw.start_of_file();
+                raw.insert(key.to_owned(), value.to_owned(), place)
+                    .expect("a key");
+            }
+            let (_, problems) = crate::config::check_raw(raw, &CATALOG);
+            let told: Vec<&str> = problems.iter().map(|p| p.key.as_str()).collect();
+            assert!(told.contains(&of), "{url} {of}: {problems:?}");
+        }
+    }
+
     #[test]
     fn the_schema_nests_as_toml_does() {
         let schema = crate::config::schema::schema(&CATALOG);

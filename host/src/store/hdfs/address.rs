@@ -7,8 +7,8 @@ use std::time::Duration;
 use hdfs_native::{Client, ClientBuilder, HdfsError};
 
 use super::meaning::{self, Said};
-use crate::config::location;
 use crate::config::Options;
+use crate::config::location;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Location, runtime};
 
