@@ -419,7 +419,8 @@ fn o7_an_attempt_that_is_unsettled_too_long_is_left() {
     let away = Arc::new(Mutex::new(true));
     let heard = Arc::clone(&away);
     let (mut log, _) = bench.faulty(ask(move |op: &Op| {
-        match *heard.lock().unwrap() && op.path.contains("/log/0000") {
+        let creates = op.verb == Verb::Create && op.path.contains("/log/0000");
+        match *heard.lock().unwrap() && creates {
             true => Fault::FailBefore,
             false => Fault::None,
         }
