@@ -123,6 +123,9 @@ pub trait SinkConfig: fmt::Debug + Send + Sync {
     fn as_any(&self) -> &dyn Any;
 }
 
+/// A pipeline's home, and the config of its sink.
+pub type BuiltSink = (Home, Arc<dyn SinkConfig>);
+
 /// One `sink.type`.
 #[derive(Debug)]
 pub struct SinkType {
@@ -130,7 +133,7 @@ pub struct SinkType {
     pub keys: &'static [KeyDef],
     pub check: fn(&mut Checker<'_>),
     /// Of keys without a problem. `None` only where a problem was told.
-    pub build: fn(&Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)>,
+    pub build: fn(&Checker<'_>) -> Option<BuiltSink>,
 }
 
 /// All connectors, and the keys that choose among them.

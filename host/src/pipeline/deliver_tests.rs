@@ -344,7 +344,7 @@ fn a_dropped_receipt_gives_its_deliveries_up_with_the_next_entry() {
             .map(|at| (at.to_string(), split(), at))
             .collect()
     };
-    let mut receipt = |log: &Log, from: i64| {
+    let receipt = |log: &Log, from: i64| {
         let mut deliveries = to.deliveries(new_file_id, rows(from));
         PreparedCommit {
             base: log.version(),

@@ -110,13 +110,15 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
     })
 }
 
+type Writes = (Box<dyn SinkConnector>, Box<dyn Receiver>, Base);
+
 /// What the pipeline writes to, and what others left of their deliveries settled.
 fn writes(
     host: &Host,
     config: &PipelineConfig,
     store: &Arc<dyn Store>,
     log: &mut Log,
-) -> Result<(Box<dyn SinkConnector>, Box<dyn Receiver>, Base)> {
+) -> Result<Writes> {
     let base = Base::default();
     let context = SinkContext {
         store: store.clone(),

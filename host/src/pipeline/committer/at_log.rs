@@ -170,7 +170,7 @@ fn durable(sealed: Sealed, generation: u64) -> Result<PreparedCommit> {
     }
     Ok(PreparedCommit {
         base,
-        generation: generation,
+        generation,
         spans,
         files: added,
         deliveries: delivered,

@@ -24,8 +24,10 @@ pub struct Model {
     /// Marks of the hand-ins that are in an entry.
     hand_ins: BTreeSet<String>,
     /// Names of the rows of each data entry, and its deliveries: id, and whether a token holds it.
-    deliveries: Vec<(BTreeSet<String>, Vec<(String, bool)>)>,
+    deliveries: Vec<(BTreeSet<String>, Deliveries)>,
 }
+
+type Deliveries = Vec<(String, bool)>;
 
 impl Model {
     /// Reads on. `low`: below it offsets may be lost.
