@@ -1,4 +1,5 @@
-"""Reads tables through S3's own API (ListObjectsV2, GET), with pyarrow, and no log: what a plain lister sees.
+"""Reads tables through a store's own API, with pyarrow, and no log: what a plain lister sees. S3 by ListObjectsV2 and GET, HDFS by
+WebHDFS' LISTSTATUS and OPEN (an endpoint `webhdfs://host:port`).
 
     zone_reader.py ENDPOINT REGION BUCKET/PREFIX TABLE=COLUMN,COLUMN …      the columns name a row
 
@@ -10,13 +11,62 @@ its name is never used again.
 import json
 import os
 import sys
+import urllib.error
+import urllib.parse
+import urllib.request
 
+import pyarrow
 import pyarrow.fs
 import pyarrow.parquet
 
 
+class Objects:
+    def __init__(self, fs):
+        self.fs = fs
+
+    def sizes(self, root):
+        chosen = pyarrow.fs.FileSelector(root, recursive=True, allow_not_found=True)
+        return {f.path: f.size for f in self.fs.get_file_info(chosen) if f.is_file}
+
+    def open(self, path):
+        return self.fs.open_input_file(path)
+
+
+class WebHdfs:
+    def __init__(self, host):
+        self.at = f"http://{host}/webhdfs/v1/"
+
+    def ask(self, path, op):
+        try:
+            with urllib.request.urlopen(f"{self.at}{urllib.parse.quote(path)}?op={op}", timeout=60) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                raise FileNotFoundError(path) from error
+            raise
+
+    def sizes(self, root):
+        found, todo = {}, [root]
+        while todo:
+            path = todo.pop()
+            try:
+                listed = json.loads(self.ask(path, "LISTSTATUS"))["FileStatuses"]["FileStatus"]
+            except FileNotFoundError:
+                continue
+            for status in listed:
+                below = f"{path}/{status['pathSuffix']}"
+                if status["type"] == "DIRECTORY":
+                    todo.append(below)
+                else:
+                    found[below] = status["length"]
+        return found
+
+    def open(self, path):
+        return pyarrow.BufferReader(self.ask(path, "OPEN"))
+
+
 def keys(fs, path, columns):
-    with fs.open_input_file(path) as file:
+    with fs.open(path) as file:
         table = pyarrow.parquet.ParquetFile(file).read()
     return list(zip(*(table[c].to_pylist() if c in table.column_names else [None] * len(table) for c in columns)))
 
@@ -27,8 +77,7 @@ class Table:
         self.files, self.sizes = {}, {}
 
     def look(self):
-        chosen = pyarrow.fs.FileSelector(self.root, recursive=True, allow_not_found=True)
-        there = {f.path: f.size for f in self.fs.get_file_info(chosen) if f.path.endswith(".parquet")}
+        there = {path: size for path, size in self.fs.sizes(self.root).items() if path.endswith(".parquet")}
         gone = [path for path in self.files if path not in there]
         torn = [path for path, size in self.sizes.items() if there.get(path, size) != size]
         for path in gone:
@@ -52,13 +101,18 @@ class Table:
 def main():
     endpoint, region, root, *tables = sys.argv[1:]
     scheme, _, host = endpoint.partition("://")
-    fs = pyarrow.fs.S3FileSystem(
-        access_key=os.environ["AWS_ACCESS_KEY_ID"],
-        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
-        endpoint_override=host,
-        scheme=scheme,
-        region=region,
-    )
+    if scheme == "webhdfs":
+        fs = WebHdfs(host)
+    else:
+        fs = Objects(
+            pyarrow.fs.S3FileSystem(
+                access_key=os.environ["AWS_ACCESS_KEY_ID"],
+                secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+                endpoint_override=host,
+                scheme=scheme,
+                region=region,
+            )
+        )
     named = (table.partition("=") for table in tables)
     tables = {name: Table(fs, f"{root}/{name}", columns.split(",")) for name, _, columns in named}
     for _ in sys.stdin:

@@ -48,6 +48,7 @@ mod guests_hostile;
 mod guests_refused;
 mod handover;
 mod hdfs_cluster;
+mod hdfs_kill;
 mod hdfs_store;
 mod hostile;
 mod journal;

@@ -1,4 +1,4 @@
-//! A reader of another house, which lists and reads zones through S3's own API while they are written: pyarrow, and no log.
+//! A reader of another house, which lists and reads zones through S3's or HDFS's own API while they are written: pyarrow, and no log.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -33,7 +33,7 @@ pub struct ZoneReader {
 }
 
 impl ZoneReader {
-    /// Tables below `bucket/prefix`, each with the columns that name a row. `None`: Python cannot run here.
+    /// Tables below `bucket/prefix` of S3, or below a directory of HDFS (`webhdfs://host:port`), each with the columns that name a row. `None`: Python cannot run here.
     pub fn start(endpoint: &str, root_dir: &str, tables: &[(&str, &str)]) -> Option<ZoneReader> {
         let python = python("row-digest")?;
         let mut child = Command::new(python.join("bin/python"))
