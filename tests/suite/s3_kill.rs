@@ -145,7 +145,7 @@ fn log_totals(estate: &Estate) -> (u64, u64) {
 }
 
 /// Every so manieth step: each of them takes two starts. `any_store` has each step of a file's life on this server.
-const EVERY: u64 = 7;
+const EVERY: u64 = 13;
 
 /// Before changes of either store, in turn: the process ends there, the next one finishes the job.
 #[test]
