@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use weir::chain::Ledger;
 use weir::clock::SystemClock;
 use weir::commit::{Log, LogName, Writer};
+use weir::config::Location;
 use weir::store;
 
 use crate::measure::{Ended, ended};
@@ -63,6 +64,10 @@ impl Place {
         format!("file:{}", self.dir.join(name).display())
     }
 
+    pub fn at(&self, name: &str) -> Location {
+        Location::of(&self.zone(name))
+    }
+
     /// `--set`s and flags that all runs have.
     pub fn weir(&self, conf: &str, sets: &[String], log_level: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -109,10 +114,37 @@ impl Place {
 
     fn run(&self, conf: &str, sets: &[String], zone: &str, pipeline: &str) -> Ran {
         self.empty(zone);
-        let mut command = self.weir(conf, sets, "warn");
+        let command = self.weir(conf, sets, "warn");
+        self.runs(command, conf, &self.at(zone), pipeline, zone)
+    }
+
+    /// Kafka → RAW into a store that is no directory and has nothing below this place yet; `reach` tells the command how to
+    /// get there.
+    pub fn raw_into(
+        &self,
+        bootstrap: &str,
+        topic: &str,
+        at: &Location,
+        reach: impl FnOnce(&mut Command),
+    ) -> Ran {
+        const CONF: &str = "conf/books-raw.toml";
+        let mut command = self.weir(CONF, &raw_sets(bootstrap, topic, &at.url), "warn");
+        reach(&mut command);
+        let zone = at.url.rsplit('/').next().unwrap();
+        self.runs(command, CONF, at, "books-raw", zone)
+    }
+
+    fn runs(
+        &self,
+        mut command: Command,
+        conf: &str,
+        at: &Location,
+        pipeline: &str,
+        zone: &str,
+    ) -> Ran {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ran = self.ran(conf, zone, pipeline, lines.map(Result::unwrap));
+        let ran = self.ran(conf, at, pipeline, zone, lines.map(Result::unwrap));
         child.wait().unwrap();
         ran
     }
@@ -121,8 +153,9 @@ impl Place {
     pub fn ran(
         &self,
         conf: &str,
-        zone: &str,
+        at: &Location,
         pipeline: &str,
+        zone: &str,
         lines: impl IntoIterator<Item = String>,
     ) -> Ran {
         let mut begun = Instant::now();
@@ -145,7 +178,7 @@ impl Place {
             let said = std::fs::read_to_string(self.dir.join("weir.log")).unwrap_or_default();
             panic!("weir run {conf}: {said}")
         });
-        let total = log(&self.dir.join(zone), pipeline, zone).state().totals();
+        let total = log_at(at, pipeline, zone).unwrap().state().totals();
         assert!(total.closes(), "the ledgers of {zone} close");
         Ran {
             ended,
@@ -172,14 +205,16 @@ pub fn raw_sets(bootstrap: &str, topic: &str, url: &str) -> Vec<String> {
     ]
 }
 
-pub fn log(root: &Path, pipeline: &str, zone: &str) -> Log {
-    log_if_any(root, pipeline, zone).unwrap()
+/// `None` before its first entry.
+pub fn log_if_any(root: &Path, pipeline: &str, zone: &str) -> Option<Log> {
+    let at = Location::of(&format!("file:{}", root.display()));
+    log_at(&at, pipeline, zone)
 }
 
 /// `None` before its first entry.
-pub fn log_if_any(root: &Path, pipeline: &str, zone: &str) -> Option<Log> {
-    let store = store::open_url(&format!("file:{}", root.display())).unwrap();
+pub fn log_at(at: &Location, pipeline: &str, zone: &str) -> Option<Log> {
     let clock = SystemClock::shared();
     let writer = Writer::this_process(clock.as_ref());
-    Log::open(store, LogName::new(pipeline, zone), clock, writer).unwrap()
+    let name = LogName::new(pipeline, zone);
+    Log::open(store::open(at).unwrap(), name, clock, writer).unwrap()
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use weir::chain::{Applied, Table, Transform, TransformChain};
 use weir::clock::SystemClock;
 use weir::commit::{Draft, Log, LogName, Open, Outcome, PreparedCommit, Writer};
-use weir::config::{Overlay, PipelineConfig, Rotate, TableName, Unit};
+use weir::config::{Location, Overlay, PipelineConfig, Rotate, TableName, Unit};
 use weir::connect::load;
 use weir::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
 use weir::pipeline::transforms_of;
@@ -326,10 +326,10 @@ pub fn plugin_load(place: &Place, cache: &Path) -> f64 {
 
 // === logs ===
 
-/// A zone with `commits` data commits of ten messages each, files and all.
-pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
-    place.empty(zone);
-    let store = store::open_url(&place.zone(zone)).unwrap();
+/// A zone with `commits` data commits of ten messages each, files and all. Milliseconds of each, from the close of its
+/// files until they are published.
+pub fn log_with(at: &Location, plugged: &Plugged, zone: &str, commits: usize) -> Vec<f64> {
+    let store = store::open(at).unwrap();
     let clock = SystemClock::shared();
     let writer = Writer::this_process(clock.as_ref());
     let name = LogName::new("bench", zone);
@@ -347,6 +347,7 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
     let mut chain = TransformChain::new(plugged.native(), Unit::Row).unwrap();
     let mut books = Books::new(crate::SEED, Dirty::SOME);
     let mut sink = sink(&store, zone);
+    let mut took = Vec::with_capacity(commits);
     for _ in 0..commits {
         let (from, epoch) = (log.state().splits[&id].to, log.state().splits[&id].epoch);
         let mut builder = BatchBuilder::new();
@@ -364,6 +365,7 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
         let batch = builder.finish(covers(from, from + 10, epoch));
         let applied: Applied = chain.apply(&batch).unwrap();
         sink.write(&batch, applied).unwrap();
+        let begun = Instant::now();
         let Sealed { files, spans, .. } = sink.seal().unwrap().unwrap();
         let receipt = PreparedCommit {
             base: log.version(),
@@ -380,7 +382,9 @@ pub fn log_with(place: &Place, plugged: &Plugged, zone: &str, commits: usize) {
                 swap: None,
             },
         );
+        took.push(begun.elapsed().as_secs_f64() * 1e3);
     }
+    took
 }
 
 fn settle(log: &mut Log, draft: Draft) {
@@ -393,9 +397,9 @@ fn settle(log: &mut Log, draft: Draft) {
 }
 
 /// Milliseconds until the log's state is there.
-pub fn open_log(root: &Path, zone: &str) -> f64 {
+pub fn open_log(at: &Location, zone: &str) -> f64 {
     let begun = Instant::now();
-    let log = crate::child::log(root, "bench", zone);
+    let log = crate::child::log_at(at, "bench", zone).unwrap();
     let ms = begun.elapsed().as_secs_f64() * 1e3;
     assert!(log.version() > 0);
     ms

@@ -213,8 +213,9 @@ impl Place {
         child.wait().unwrap();
         self.ran(
             "conf/books-raw.toml",
-            zone,
+            &self.at(zone),
             "books-raw",
+            zone,
             lines.join().unwrap(),
         )
     }

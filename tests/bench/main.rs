@@ -17,11 +17,18 @@ mod child;
 #[path = "../suite/connect_http.rs"]
 mod connect_http;
 mod fleet;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../suite/hdfs_cluster.rs"]
+mod hdfs_cluster;
 mod inside;
 mod live;
 mod measure;
 mod native;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../suite/object_servers.rs"]
+mod object_servers;
 mod report;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -115,6 +122,9 @@ fn main() -> ExitCode {
         ("start", &|| vec![first_commit(&place, bootstrap)]),
         ("log", &|| vec![log_open(&place, &plugged)]),
         ("daemon", &|| daemon(&place, bootstrap)),
+        ("stores", &|| {
+            stores::figures(&place, &plugged, bootstrap)
+        }),
     ] {
         if only.as_ref().is_none_or(|only| only == part) {
             figures.extend(measure());
@@ -422,12 +432,14 @@ fn daemon(place: &Place, bootstrap: &str) -> Vec<Figure> {
 
 fn log_open(place: &Place, plugged: &Plugged) -> Figure {
     say("opening logs");
-    inside::log_with(place, plugged, "ten", 10);
-    inside::log_with(place, plugged, "thousand", 1_000);
+    for (zone, commits) in [("ten", 10), ("thousand", 1_000)] {
+        place.empty(zone);
+        inside::log_with(&place.at(zone), plugged, zone, commits);
+    }
     let names = ["1,000 commits", "1,000 commits again", "10 commits"];
     let mut all = series(&names, |way| {
         let zone = if way == 2 { "ten" } else { "thousand" };
-        inside::open_log(&place.dir.join(zone), zone)
+        inside::open_log(&place.at(zone), zone)
     });
     let beside = all.split_off(2);
     Figure::new("Opening the log after 1,000 commits", "ms", all, beside)
