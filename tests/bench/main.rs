@@ -122,9 +122,7 @@ fn main() -> ExitCode {
         ("start", &|| vec![first_commit(&place, bootstrap)]),
         ("log", &|| vec![log_open(&place, &plugged)]),
         ("daemon", &|| daemon(&place, bootstrap)),
-        ("stores", &|| {
-            stores::figures(&place, &plugged, bootstrap)
-        }),
+        ("stores", &|| stores::figures(&place, &plugged, bootstrap)),
     ] {
         if only.as_ref().is_none_or(|only| only == part) {
             figures.extend(measure());

@@ -141,7 +141,10 @@ fn beside_a_directory(
     say(names.throughput);
     let runs = rounds(&WAYS, |way| {
         let Ran { ended, total, .. } = run(way, MANY);
-        (total.records.read as f64 / ended.cpu, ended.peak_bytes / MIB)
+        (
+            total.records.read as f64 / ended.cpu,
+            ended.peak_bytes / MIB,
+        )
     });
     let (throughput, memory) = apart(runs);
     say(names.first);

@@ -496,3 +496,56 @@ fn duckdb_answers_and_survives_an_error() {
         0
     );
 }
+
+/// Made once; `make` says what it lacks.
+pub fn once(
+    name: &str,
+    wanted: &str,
+    make: impl FnOnce(&Path) -> Result<(), String>,
+) -> Option<PathBuf> {
+    let lock = File::create(servers().join(".clients")).expect("lock file");
+    lock.lock().expect("another test process installs");
+    let dir = servers().join(name);
+    let done = servers().join(format!("{name}.fetched"));
+    if fs::read_to_string(&done).is_ok_and(|had| had == wanted) {
+        return Some(dir);
+    }
+    if dir.exists() {
+        fs::remove_dir_all(&dir).expect("old client");
+    }
+    match make(&dir) {
+        Ok(()) => fs::write(done, wanted).expect("mark"),
+        Err(why) => {
+            skip(name, &why);
+            return None;
+        }
+    }
+    Some(dir)
+}
+
+pub fn ran(what: &str, command: &mut Command) -> Result<(), String> {
+    let out = command.output().map_err(|e| format!("{what}: {e}"))?;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    out.status
+        .success()
+        .then_some(())
+        .ok_or_else(|| format!("{what}: {}", connect_worker::tail(&said)))
+}
+
+/// Every file below a directory with this ending, sorted.
+pub fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::brokers::{self, Held, servers, skip, until, within};
+use crate::brokers::{self, Held, once, ran, servers, skip, until, within};
 use crate::check::root;
 use crate::connect_diff::{Found, Row, differences, explains};
 use crate::connect_http as http;
@@ -22,41 +22,6 @@ use crate::connect_worker::{self, Host};
 const KOFR: &str = "0.1.1";
 /// States and clients both are slow on a loaded machine.
 const WAIT: Duration = Duration::from_secs(45);
-
-/// Made once; `make` says what it lacks.
-pub fn once(
-    name: &str,
-    wanted: &str,
-    make: impl FnOnce(&Path) -> Result<(), String>,
-) -> Option<PathBuf> {
-    let lock = File::create(servers().join(".clients")).expect("lock file");
-    lock.lock().expect("another test process installs");
-    let dir = servers().join(name);
-    let done = servers().join(format!("{name}.fetched"));
-    if fs::read_to_string(&done).is_ok_and(|had| had == wanted) {
-        return Some(dir);
-    }
-    if dir.exists() {
-        fs::remove_dir_all(&dir).expect("old client");
-    }
-    match make(&dir) {
-        Ok(()) => fs::write(done, wanted).expect("mark"),
-        Err(why) => {
-            skip(name, &why);
-            return None;
-        }
-    }
-    Some(dir)
-}
-
-pub fn ran(what: &str, command: &mut Command) -> Result<(), String> {
-    let out = command.output().map_err(|e| format!("{what}: {e}"))?;
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    out.status
-        .success()
-        .then_some(())
-        .ok_or_else(|| format!("{what}: {}", connect_worker::tail(&said)))
-}
 
 /// A Python client in a virtual environment of its own.
 pub fn python(name: &str) -> Option<PathBuf> {

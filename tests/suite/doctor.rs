@@ -191,7 +191,7 @@ fn a_topic_that_is_not_there_and_a_plugin_that_was_altered_are_told() {
         "{}",
         String::from_utf8_lossy(&push.stderr)
     );
-    let blobs = crate::world::files(&store.join("blobs"), "");
+    let blobs = crate::brokers::files(&store.join("blobs"), "");
     assert_eq!(blobs.len(), 1, "{blobs:?}");
     let mut bytes = fs::read(&blobs[0]).unwrap();
     *bytes.last_mut().unwrap() ^= 1;

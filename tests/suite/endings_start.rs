@@ -7,10 +7,10 @@ use rand::{Rng as _, SeedableRng as _};
 use weir::kafka::testkit::Admin;
 use weir::kafka::{KafkaProps, MockBroker, Outgoing, Producer};
 
+use crate::brokers::files;
 use crate::brokers::{kafka, until};
 use crate::daemon_rig::Rig;
 use crate::endings::{Case, GOOD, PARSED, PROCESSED, stderr, told_once};
-use crate::world::files;
 
 // === a config that is refused ===
 

@@ -240,6 +240,6 @@ fn the_readmes_way_from_json_to_parquet_is_gone() {
     assert!(told.contains(table), "{told}\nthe page has\n{table}");
     let rows = format!("= {} written", messages.len());
     assert!(told.contains(&rows), "{told}");
-    let parquet = crate::world::files(&world.path("data/lake/orders"), ".parquet");
+    let parquet = crate::brokers::files(&world.path("data/lake/orders"), ".parquet");
     assert_eq!(parquet.len(), 1, "{parquet:?}");
 }

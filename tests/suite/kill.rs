@@ -278,7 +278,7 @@ impl Listed {
             (&mut self.processed, "processed_zone/books", "record_id"),
         ];
         for (seen, table, identity) in counts {
-            if crate::world::files(&estate.dir.path().join(table), ".parquet").is_empty() {
+            if crate::brokers::files(&estate.dir.path().join(table), ".parquet").is_empty() {
                 continue;
             }
             let sql = format!(
@@ -326,7 +326,7 @@ fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
             .count()
     };
     let listed =
-        |table: &str| crate::world::files(&estate.dir.path().join(table), ".parquet").len();
+        |table: &str| crate::brokers::files(&estate.dir.path().join(table), ".parquet").len();
     assert_eq!(live(Role::Rows), listed("raw_zone/books"));
     assert_eq!(live(Role::DeadLetters), listed("raw_zone/dead_letters"));
     until("an empty staging directory", || {
@@ -335,7 +335,7 @@ fn settled(estate: &Estate, produced: &Tally, duckdb: &mut DuckDb) {
             .path()
             .join("raw_zone/_system/books-raw/raw_zone/staging");
         // What a killed writer had not finished (`#`, collected once it is ten minutes old), and empty probes.
-        let mut left = crate::world::files(&staging, "");
+        let mut left = crate::brokers::files(&staging, "");
         left.retain(|f| !f.to_string_lossy().contains("/.probe-"));
         left.iter()
             .all(|f| f.to_string_lossy().contains('#'))

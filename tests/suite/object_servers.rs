@@ -17,10 +17,9 @@ use base64::engine::general_purpose::STANDARD;
 use weir::config::{Location, Options, Publish, Text};
 use weir::store::{self, Store};
 
-use crate::brokers::{Held, free_ports, servers, skip, until};
-use crate::clients::{once, ran};
+use crate::brokers::{Held, files, free_ports, once, ran, servers, skip, until};
+
 use crate::connect_http as http;
-use crate::world::files;
 
 const VERSITYGW: &str = "v1.8.0";
 const AZURITE: &str = "3.35.0";

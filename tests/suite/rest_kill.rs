@@ -401,7 +401,7 @@ fn what_was_acknowledged_survives_kills_under_rest_load() {
     assert_eq!(made.status, 201, "{}", made.text());
     until("the first commit", || {
         let file = rig.path("zone/numbers");
-        (!crate::world::files(&file, ".parquet").is_empty()).then_some(())
+        (!crate::brokers::files(&file, ".parquet").is_empty()).then_some(())
     });
     let mut clients: Vec<Client<'_>> = (1..=CLIENTS).map(client).collect();
     let mut swapper = Swapper {

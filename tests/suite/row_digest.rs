@@ -17,10 +17,10 @@ use arrow_schema::{DataType, Field};
 use parquet::arrow::ArrowWriter;
 use weir::zone::RowDigest;
 
+use crate::brokers::files;
 use crate::check::root;
 use crate::clients::python;
 use crate::first_hour;
-use crate::world::files;
 
 /// Digest and path, as the script prints them.
 fn recomputed(venv: &Path, files: &[PathBuf]) -> BTreeMap<PathBuf, String> {

@@ -49,7 +49,7 @@ impl Machine {
 
     /// Every file but those below the given directory.
     fn files_outside(&self, dir: &str) -> Vec<PathBuf> {
-        let mut all = crate::world::files(self.root.path(), "");
+        let mut all = crate::brokers::files(self.root.path(), "");
         all.retain(|path| !path.starts_with(self.at(dir)));
         all
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use weir::error::{Error, Kind};
 use weir::plugin::{Canonical, Component, Keys, Places, Plugins, Pushed};
 
-use crate::world::files;
+use crate::brokers::files;
 
 pub const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 

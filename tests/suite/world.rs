@@ -201,21 +201,3 @@ pub fn plugins_dir() -> PathBuf {
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"),
     }
 }
-
-/// Every file below a directory with this ending, sorted.
-pub fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut todo = vec![dir.to_owned()];
-    while let Some(dir) = todo.pop() {
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                todo.push(path);
-            } else if path.to_string_lossy().ends_with(ending) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
-}
