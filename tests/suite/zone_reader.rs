@@ -33,7 +33,8 @@ pub struct ZoneReader {
 }
 
 impl ZoneReader {
-    /// Tables below `bucket/prefix` of S3, or below a directory of HDFS (`webhdfs://host:port`), each with the columns that name a row. `None`: Python cannot run here.
+    /// Tables below `bucket/prefix` of S3, or below a directory of HDFS (endpoint `webhdfs://host:port`), each with the columns
+    /// that name a row. `None`: Python cannot run here.
     pub fn start(endpoint: &str, root_dir: &str, tables: &[(&str, &str)]) -> Option<ZoneReader> {
         let python = python("row-digest")?;
         let mut child = Command::new(python.join("bin/python"))
