@@ -86,11 +86,13 @@ impl FileWriter for Staged {
         // W2: what the store says it took is what is there.
         let found = self.store.size(&self.path)?;
         if found != Some(bytes) {
-            let found = found.map_or("none".to_owned(), |n| n.to_string());
+            // What was durable a moment ago and is nowhere was collected in between.
+            let (kind, found) = match found {
+                Some(found) => (Kind::StoreUnavailable, found.to_string()),
+                None => (Kind::Conflict, "none".to_owned()),
+            };
             let message = format!("the store took {bytes} bytes and holds {found}");
-            return Err(
-                Error::new(Kind::StoreUnavailable, "store.seal", message).with("file", &self.path)
-            );
+            return Err(Error::new(kind, "store.seal", message).with("file", &self.path));
         }
         Ok(Seal {
             bytes,
