@@ -16,8 +16,6 @@ use crate::{FEW, MANY, MIB, say};
 
 /// Commits whose time is taken; a hundredth of them is the slowest one.
 const COMMITS: usize = 100;
-/// In the log that is opened.
-const MANY_COMMITS: usize = 1_000;
 
 /// Where a zone is put.
 #[derive(Clone, Copy)]
@@ -104,6 +102,8 @@ struct Names {
     half: &'static str,
     slow: &'static str,
     open: &'static str,
+    /// In the log that is opened.
+    commits: usize,
 }
 
 const S3: Names = Names {
@@ -113,6 +113,7 @@ const S3: Names = Names {
     half: "A commit on S3, median",
     slow: "A commit on S3, p99",
     open: "Opening the log after 1,000 commits on S3",
+    commits: 1_000,
 };
 
 const HDFS: Names = Names {
@@ -121,7 +122,8 @@ const HDFS: Names = Names {
     first: "Start to first commit on HDFS",
     half: "A commit on HDFS, median",
     slow: "A commit on HDFS, p99",
-    open: "Opening the log after 1,000 commits on HDFS",
+    open: "Opening the log after 200 commits on HDFS",
+    commits: 200,
 };
 
 const WAYS: [&str; 3] = ["store", "store again", "a directory"];
@@ -160,7 +162,7 @@ fn beside_a_directory(
     say(names.open);
     let logs = [of(0), of(2)].map(|on| on.fresh(place, "thousand"));
     for log in &logs {
-        inside::log_with(&log.at, plugged, "thousand", MANY_COMMITS);
+        inside::log_with(&log.at, plugged, "thousand", names.commits);
     }
     let open = series(&WAYS, |way| {
         inside::open_log(&logs[usize::from(way == 2)].at, "thousand")

@@ -2,7 +2,8 @@
 
 use weir::commit::Role;
 
-use crate::world::{World, files};
+use crate::brokers::files;
+use crate::world::World;
 
 /// 600 records, 200 distinct values, in batches with runs of both pipelines in between.
 #[test]

@@ -529,7 +529,7 @@ pub fn ran(what: &str, command: &mut Command) -> Result<(), String> {
     out.status
         .success()
         .then_some(())
-        .ok_or_else(|| format!("{what}: {}", connect_worker::tail(&said)))
+        .ok_or_else(|| format!("{what}: {}", tail(&said)))
 }
 
 /// Every file below a directory with this ending, sorted.
@@ -548,4 +548,13 @@ pub fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// The last words of a log.
+pub fn tail(text: &str) -> &str {
+    let mut from = text.len().saturating_sub(4_000);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    text.get(from..).unwrap_or_default()
 }

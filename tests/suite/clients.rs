@@ -4,7 +4,7 @@
 //! Installed once into target/test-servers (kofr is built, about a minute of two cores); versions are pinned here and in
 //! tests/clients.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::brokers::{self, Held, once, ran, servers, skip, until, within};
+use crate::brokers::{self, Held, once, ran, servers, until, within};
 use crate::check::root;
 use crate::connect_diff::{Found, Row, differences, explains};
 use crate::connect_http as http;

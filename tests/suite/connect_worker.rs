@@ -13,7 +13,7 @@ use serde_json::Value;
 use weir::kafka::testkit::Admin;
 use weir::kafka::{Outgoing, Producer};
 
-use crate::brokers::{self, DEADLINE, Held, until};
+use crate::brokers::{self, DEADLINE, Held, tail, until};
 use crate::connect_http as http;
 
 /// Records in each partition of the topic to read from.
@@ -40,14 +40,6 @@ impl Host {
         });
         self
     }
-}
-
-pub fn tail(text: &str) -> &str {
-    let mut from = text.len().saturating_sub(4_000);
-    while !text.is_char_boundary(from) {
-        from += 1;
-    }
-    text.get(from..).unwrap_or_default()
 }
 
 /// A new worker and a new daemon; `None` where they cannot run. `tag` is the worker's group.

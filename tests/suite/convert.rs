@@ -1,6 +1,6 @@
 //! Kafka Connect's configs in native keys: golden translations, every refusal with its reason, and a page that cannot lie.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::process::{Command, Output};
 
 use weir::config::problem::NOT_TRANSLATED;
@@ -275,18 +275,6 @@ const REFUSED: &[Refused] = &[
         ],
         "connect.hdfs.keytab",
         "missing",
-    ),
-    (
-        &[
-            ("connector.class", HDFS3_SINK),
-            ("hdfs.url", "hdfs://nn"),
-            ("hdfs.authentication.kerberos", "true"),
-            ("connect.hdfs.principal", "weir@EXAMPLE"),
-            ("connect.hdfs.keytab", "/etc/weir.keytab"),
-            ("hdfs.namenode.principal", "nn/_HOST@EXAMPLE"),
-        ],
-        "hdfs.namenode.principal",
-        "Hadoop's own files",
     ),
     (&[("flush.size", "")], "flush.size", "missing"),
     (&[("flush.size", "x")], "flush.size", "integer"),

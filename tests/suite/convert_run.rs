@@ -9,13 +9,15 @@ use std::time::Duration;
 use arrow_array::{Array, RecordBatch};
 use serde_json::{Map, Value, json};
 use weir::author::cell;
-use weir::commit::{LogName, Role};
+use weir::clock::SystemClock;
+use weir::commit::{Log, LogName, Role, Writer};
 use weir::config::{Overlay, PipelineConfig};
 use weir::connect;
 use weir::kafka::{KafkaProps, Outgoing, Producer};
 use weir::{store, zone};
 
 use crate::check::root;
+use crate::object_servers;
 use crate::world::{World, open_log, plugins_dir};
 
 pub fn send<'a>(bootstrap: &str, topic: &str, values: impl Iterator<Item = &'a [u8]>) {
@@ -211,4 +213,76 @@ fn a_converted_sink_fills_the_table() {
     ];
     assert_eq!(tables[0], want.map(|row| row.to_string()));
     assert_eq!(tables[0], tables[1]);
+}
+
+/// A config of Confluent's S3 sink, word for word as for a worker of Connect, against a server that speaks S3.
+#[test]
+fn an_s3_sink_of_confluent_fills_its_bucket() {
+    let Some(s3) = object_servers::s3() else {
+        return;
+    };
+    let world = World::new(1);
+    world.broker.create_topic("clicks", 2).unwrap();
+    let clicks: Vec<String> = (0..500).map(|n| format!("click {n}")).collect();
+    let bytes = clicks.iter().map(String::as_bytes);
+    send(world.broker.bootstrap(), "clicks", bytes);
+    let bucket = s3.bucket("connect");
+    let text = fs::read_to_string(root().join("tests/configs/connect/s3-minio.json")).unwrap();
+    let mut given: Value = serde_json::from_str(&text).unwrap();
+    given["config"]["store.url"] = json!(s3.endpoint());
+    given["config"]["s3.bucket.name"] = json!(bucket);
+    given["config"]["s3.region"] = json!(object_servers::REGION);
+    let file = world.path("clicks.json");
+    fs::write(&file, given.to_string()).unwrap();
+    let weir = |args: &[&str], secret: &str| {
+        Command::new(env!("CARGO_BIN_EXE_weir"))
+            .current_dir(world.path(""))
+            .args(args)
+            .arg(&file)
+            .args([
+                "--set",
+                &format!("source.bootstrap.servers={}", world.broker.bootstrap()),
+            ])
+            .args([
+                "--set",
+                &format!("plugin.cache={}", world.path("cache").display()),
+            ])
+            .env("LAKE_KEY_ID", object_servers::ACCESS_KEY)
+            .env("LAKE_SECRET", secret)
+            .output()
+            .unwrap()
+    };
+    let said = |output: &std::process::Output| {
+        let all = [&output.stdout[..], &output.stderr[..]].concat();
+        String::from_utf8_lossy(&all).into_owned()
+    };
+    let refused = weir(&["doctor"], "not-the-secret");
+    assert_eq!(refused.status.code(), Some(1));
+    let told = said(&refused);
+    assert!(told.contains("fail  store s3://"), "{told}");
+    assert!(told.contains("sink.store.access.key.id"), "{told}");
+    assert!(!told.contains("not-the-secret"), "{told}");
+    let well = weir(&["doctor"], object_servers::SECRET_KEY);
+    assert!(well.status.success(), "{}", said(&well));
+    assert!(s3.parts(&bucket).is_empty(), "the doctor left parts behind");
+
+    let ran = weir(&["run", "--available-now"], object_servers::SECRET_KEY);
+    assert!(ran.status.success(), "{}", said(&ran));
+    let store = s3.open(&bucket, "topics");
+    let name = LogName::new("clicks-to-minio", "topics");
+    let clock = SystemClock::shared();
+    let writer = Writer::this_process(&*clock);
+    let log = Log::open(store.clone(), name.clone(), clock, writer)
+        .unwrap()
+        .unwrap();
+    assert_eq!(log.state().totals().records.read, 500);
+    let mut rows = 0;
+    for live in log.state().live.values() {
+        for batch in zone::read_file(&store, &name, &live.file).unwrap() {
+            rows += batch.unwrap().num_rows();
+        }
+    }
+    assert_eq!(rows, 500);
+    let listed = store.list("clicks").unwrap();
+    assert_eq!(listed.len(), log.state().live.len());
 }

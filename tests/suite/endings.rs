@@ -9,10 +9,11 @@ use serde_json::Value;
 use weir::kafka::testkit::Admin;
 use weir::kafka::{KafkaProps, MockBroker, Outgoing, Producer};
 
+use crate::brokers::files;
 use crate::brokers::{kafka, until};
 use crate::daemon_rig::Rig;
 use crate::guests::evil_dir;
-use crate::world::{files, plugins_dir};
+use crate::world::plugins_dir;
 
 pub(crate) const GOOD: &str = r#"{"id": 1}"#;
 pub(crate) const BAD: &str = r#"{"id": "#;

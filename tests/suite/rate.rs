@@ -20,9 +20,10 @@ use weir::source::ReadLimits;
 use weir::store;
 use weir::zone::read_file;
 
+use crate::brokers::files;
 use crate::brokers::until;
 use crate::daemon_rig;
-use crate::world::{files, open_log, plugins_dir};
+use crate::world::{open_log, plugins_dir};
 
 /// A directory and the program in it; the pipeline `rate` writes the table `rate` of the zone `zone`.
 struct Rig {

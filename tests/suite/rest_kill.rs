@@ -14,9 +14,9 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use weir::kafka::testkit::Admin;
 
-use crate::brokers::{self, Held, until};
+use crate::brokers::{self, Held, tail, until};
 use crate::connect_http as http;
-use crate::connect_worker::{furnish, tail};
+use crate::connect_worker::furnish;
 use crate::swap_rig::{Load, Rig, produce};
 
 const KILLS: usize = 12;

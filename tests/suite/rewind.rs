@@ -11,7 +11,8 @@ use weir::pipeline::positions::{self, Altered, Order, To, Wanted};
 use weir::store;
 use weir::zone::read_file;
 
-use crate::world::{TOPIC, World, files};
+use crate::brokers::files;
+use crate::world::{TOPIC, World};
 
 type Coordinate = (i32, i64);
 

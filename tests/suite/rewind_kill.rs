@@ -11,9 +11,10 @@ use weir::kafka::testkit::Admin;
 use weir::store;
 use weir::zone::read_file;
 
+use crate::brokers::files;
 use crate::brokers::{kafka, until};
 use crate::swap_rig::{ABORT_AT, Load, Rig, coordinates, produce};
-use crate::world::{files, open_log};
+use crate::world::open_log;
 
 const PARTITIONS: i32 = 2;
 /// Messages for each partition before each step.

@@ -18,8 +18,9 @@ use weir::plugin::{
 };
 use weir::record::{BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition, input_schema};
 
+use crate::brokers::files;
 use crate::store::{Shelf, age, canonical, guest_dir};
-use crate::world::{World, files};
+use crate::world::World;
 
 const SECRET: &str = "s3cr\"et-of-this-test";
 

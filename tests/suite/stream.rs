@@ -5,7 +5,8 @@ use std::time::Duration;
 use weir::commit::{LogName, Role, verify};
 use weir::store;
 
-use crate::world::{World, files};
+use crate::brokers::files;
+use crate::world::World;
 
 #[test]
 fn records_land_once_and_a_second_run_adds_only_what_is_new() {

@@ -23,9 +23,10 @@ use weir::kafka::{KafkaProps, Outgoing, Producer};
 use weir::store::{self, Store};
 use weir::zone::read_file;
 
+use crate::brokers::files;
 use crate::brokers::until;
 use crate::object_servers::{credentials, declared};
-use crate::world::{files, log_at, plugins_dir};
+use crate::world::{log_at, plugins_dir};
 
 pub const PIPELINE: &str = "numbers";
 /// `weir::store`'s switch for tests.

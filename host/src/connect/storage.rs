@@ -156,7 +156,7 @@ pub static HDFS: &[Def] = with_common! {
         "connect.hdfs.keytab": String, Is(""), High, [],
             "File of keys (sink.store.kerberos.keytab).";
         "hdfs.namenode.principal": String, Is(""), High, [],
-            "Read from hdfs-site.xml in hadoop.conf.dir, which must be named then.";
+            "Kept for Connect's clients: the name node says which service it is, and Kerberos proves it.";
         "kerberos.ticket.renew.period.ms": Long, Is("3600000"), Low, [],
             "Kept for Connect's clients: the Kerberos library takes new tickets from the keytab.";
         "hive.integration": Boolean, Is("false"), High, ["false"],

@@ -7,6 +7,8 @@ use super::{Created, Place, Published, Renamed, Renames, Seal, Store, Uploads, W
 use crate::error::{Error, Kind, Result};
 
 const PREFIX: &str = ".probe-";
+/// Below the table, of stores without directories: what a kill left there is found by the next probe.
+const DIRECTORY: &str = ".probe";
 /// Milliseconds. No probe takes longer; what an older one left was left by a kill.
 const STALE: u64 = 600_000;
 
@@ -21,7 +23,8 @@ pub fn is_left_by_probe(name: &str, now: u64) -> bool {
 
 /// Proves that a second create of a name is refused, and that a file of this home is published in the table as its way
 /// promises: a rename crosses from one to the other and refuses to overwrite, or an upload shows nothing before it is completed
-/// and nothing after it is over (O9). Leaves nothing behind; a kill may leave a file `.probe-…` that no reader takes for data.
+/// and nothing after it is over (O9). Leaves nothing behind; a kill may leave a file `.probe-…` that no reader takes for data, and
+/// that a later probe of an object store takes away.
 pub fn probe(store: &Arc<dyn Store>, home: &str, table: &str) -> Result<()> {
     probe_steps(store, home, table, &mut |_| {})
 }
@@ -42,10 +45,9 @@ pub fn probe_steps(
             (done, vec![place])
         }
         Way::Complete(uploads) => {
-            // A directory of its own: what it shows is listed.
             let place = |n: u8| {
                 let file = format!("{name}-{n}");
-                let path = format!("{table}/{name}/{file}");
+                let path = format!("{table}/{DIRECTORY}/{file}");
                 Place::new(home, file, path)
             };
             let places = [0, 1, 2].map(place);
@@ -61,7 +63,22 @@ pub fn probe_steps(
         }
     }
     done?;
+    if matches!(store.way(), Way::Complete(_)) {
+        clear_left(store.as_ref(), &format!("{table}/{DIRECTORY}"))?;
+    }
     proved("clear away");
+    Ok(())
+}
+
+/// Objects of probes that were killed.
+fn clear_left(store: &dyn Store, dir: &str) -> Result<()> {
+    let now = ulid::Ulid::generate().timestamp_ms();
+    for left in store.list(dir)? {
+        let name = left.path.rsplit('/').next().unwrap_or_default();
+        if is_left_by_probe(name, now) {
+            store.delete(&left.path)?;
+        }
+    }
     Ok(())
 }
 
@@ -274,6 +291,27 @@ mod tests {
             "01M8KQSYQP8AQQX4NDS7C0XWZP",
             now + 2 * STALE
         ));
+    }
+
+    #[test]
+    fn what_a_killed_probe_left_is_taken_away_and_what_runs_is_left() {
+        let store = open_url("memory+upload:probe-left").unwrap();
+        let new = format!("books/{DIRECTORY}/{PREFIX}{}-0", ulid::Ulid::generate());
+        let old = format!(
+            "books/{DIRECTORY}/{PREFIX}{}-0",
+            ulid::Ulid::from_parts(1, 1)
+        );
+        for path in [&new, &old, &"books/rows".to_owned()] {
+            store.create(path, b"1").unwrap();
+        }
+        probe(&store, "_system/p/z", "books").unwrap();
+        let left: Vec<String> = store
+            .list("")
+            .unwrap()
+            .into_iter()
+            .map(|l| l.path)
+            .collect();
+        assert_eq!(left, [new, "books/rows".to_owned()]);
     }
 
     #[test]

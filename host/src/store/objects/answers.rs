@@ -207,6 +207,8 @@ const MEANINGS: &[Meaning] = &[
             "InvalidSecurity",
             "InvalidClientTokenId",
             "UnrecognizedClientException",
+            // versitygw's, with 404.
+            "XAdminUserNotFound",
         ],
         statuses: &[],
         kind: Kind::ConfigInvalid,
@@ -487,6 +489,7 @@ mod tests {
             ("403 Forbidden", "AccessDenied", stop, "not allowed"),
             ("403 Forbidden", "", stop, "not allowed"),
             ("403 Forbidden", "InvalidAccessKeyId", stop, "credentials"),
+            ("404 Not Found", "XAdminUserNotFound", stop, "credentials"),
             ("404 Not Found", "NoSuchBucket", stop, "bucket or container"),
             (
                 "404 Not Found",

@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,6 +24,11 @@ use crate::lock::lock;
 
 /// How long credentials are used before they are read again.
 const FRESH: Duration = Duration::from_secs(60);
+
+/// Longest time of a profile's own command: it may ask a server, not a person.
+const PROCESS_MAX: Duration = Duration::from_secs(60);
+/// Bytes of what it prints that are read; credentials have one or two thousand.
+const PRINTED_MAX: u64 = 64 << 10;
 
 const PROFILES: Limit = Limit {
     bytes: 1 << 20,
@@ -326,20 +332,42 @@ fn of_process(command: &str) -> Result<AwsCredential> {
         )
         .hint("run the profile's credential_process by hand and look what it says")
     };
-    let output = Command::new("sh").arg("-c").arg(command).output();
-    let output = output.map_err(|e| failed("credential_process cannot be run").source(e))?;
-    if !output.status.success() {
-        return Err(failed("credential_process failed"));
-    }
+    let stdout = printed(command).map_err(failed)?;
     let unreadable = || failed("credential_process printed no credentials");
-    let said: serde_json::Value =
-        serde_json::from_slice(&output.stdout).map_err(|_| unreadable())?;
+    let said: serde_json::Value = serde_json::from_slice(&stdout).map_err(|_| unreadable())?;
     let of = |key: &str| said.get(key).and_then(|v| v.as_str()).map(str::to_owned);
     Ok(AwsCredential {
         key_id: of("AccessKeyId").ok_or_else(unreadable)?,
         secret_key: of("SecretAccessKey").ok_or_else(unreadable)?,
         token: of("SessionToken"),
     })
+}
+
+/// Runs a command of the operator, for a limited time; `Err` says what went wrong.
+fn printed(command: &str) -> std::result::Result<Vec<u8>, &'static str> {
+    const UNABLE: &str = "credential_process cannot be run";
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command);
+    shell.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = shell.stderr(Stdio::null()).spawn().map_err(|_| UNABLE)?;
+    let stdout = child.stdout.take().ok_or(UNABLE)?;
+    // What it started itself may hold the pipe open after its end: the reader is not waited for longer than the command.
+    let (all, read) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let done = stdout.take(PRINTED_MAX).read_to_end(&mut text);
+        done.map_or(Ok(()), |_| all.send(text))
+    });
+    let printed = read.recv_timeout(PROCESS_MAX);
+    let ended = match &printed {
+        Ok(_) => child.wait(),
+        Err(_) => child.kill().and_then(|()| child.wait()),
+    };
+    match (printed, ended) {
+        (Ok(text), Ok(status)) if status.success() => Ok(text),
+        (Ok(_), _) => Err("credential_process failed"),
+        (Err(_), _) => Err("credential_process did not end in a minute"),
+    }
 }
 
 #[cfg(test)]

@@ -162,17 +162,12 @@ fn kerberos(work: &mut Work<'_>, applies: bool) {
             (false, None) => {}
         }
     }
-    let configured = work.is_there("hadoop.conf.dir") || work.has("sink.store.hadoop.conf.dir");
     if work.typed(NAME_NODE).is_some() {
-        match (on && applies, configured) {
-            (false, _) => work.note(NAME_NODE, "no effect without Kerberos, as in Connect"),
-            (true, true) => work.note(NAME_NODE, "no effect: the name node's principal is read from hdfs-site.xml (dfs.namenode.kerberos.principal) in hadoop.conf.dir"),
-            (true, false) => work.refuse(
-                NAME_NODE,
-                "the name node's principal is read from Hadoop's own files, and no hadoop.conf.dir is named",
-                "name the directory of core-site.xml and hdfs-site.xml in hadoop.conf.dir",
-            ),
-        }
+        let why = match on && applies {
+            true => "no effect: the name node says which service it is, and Kerberos proves it",
+            false => "no effect without Kerberos, as in Connect",
+        };
+        work.note(NAME_NODE, why);
     }
     if let Some(period) = work.typed(PERIOD)
         && work
