@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -128,7 +127,7 @@ fn nothing_is_left(store: &Arc<dyn Store>) {
     }
     let bucket = store.url().strip_prefix("s3://");
     if let Some((server, bucket)) = s3().zip(bucket) {
-        assert_eq!(server.parts(bucket), [PathBuf::new(); 0]);
+        assert!(server.parts(bucket).is_empty());
     }
 }
 

@@ -387,7 +387,7 @@ fn what_a_component_may_not_have_is_named() {
         "{told}"
     );
     assert!(refusal("guest-absent").contains("plugin.path"));
-    assert!(refusal("../guest-evil").contains("no plugin name"));
+    assert!(refusal("../guest-evil").contains("not a name for a plugin"));
 }
 
 #[test]

@@ -479,7 +479,7 @@ fn what_a_request_asks_for_is_known() {
             (Verb::Create, What::Entry),
         ),
         (
-            format!("GET /b?list-type=2&prefix=p%2F_system%2Fraw%2Fstaging%2F HTTP/1.1\r\n"),
+            "GET /b?list-type=2&prefix=p%2F_system%2Fraw%2Fstaging%2F HTTP/1.1\r\n".to_owned(),
             (Verb::List, What::Staging),
         ),
         (

@@ -214,9 +214,9 @@ mod tests {
 
     #[test]
     fn a_store_that_only_says_so_fails_with_the_remedy() {
-        for (url, verb, steps) in [
-            ("memory:doctor", Verb::Create, ["put-if-absent", "rename"]),
-            ("memory+upload:doctor", Verb::Complete, ["upload", "abort"]),
+        for (url, steps) in [
+            ("memory:doctor", ["put-if-absent", "rename"]),
+            ("memory+upload:doctor", ["upload", "abort"]),
         ] {
             let honest = store::open_url(url).unwrap();
             let found = looks(&honest, url);
@@ -231,7 +231,7 @@ mod tests {
             );
             assert_eq!(honest.list("").unwrap(), vec![]);
 
-            let script = Script::on(verb, "", 0, Fault::Lying);
+            let script = Script::on(Verb::Create, "", 0, Fault::Lying);
             let lying: Arc<dyn Store> = FaultStore::new(honest, Arc::new(script));
             let found = looks(&lying, url);
             assert_eq!(found[0].verdict, Verdict::Fail, "{found:?}");

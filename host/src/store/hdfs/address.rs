@@ -76,10 +76,7 @@ impl Address {
         };
         let dir = dir.resolve()?;
         let there = |name: &&str| Path::new(&dir).join(name).is_file();
-        if ["core-site.xml", "hdfs-site.xml"]
-            .iter()
-            .any(|name| there(&name))
-        {
+        if ["core-site.xml", "hdfs-site.xml"].iter().any(there) {
             return Ok(());
         }
         let message = "there is neither a core-site.xml nor an hdfs-site.xml in this directory";

@@ -532,6 +532,7 @@ fn a_store_that_only_says_that_it_wrote_is_found_out() {
     let batch = records("books", 0, 0, 10);
     sink.write(&batch, apply(&batch)).expect("written");
     let mut files = sink.seal().expect("sealed").expect("covered").files;
+    // As if somebody had collected it: the records are read again.
     let error = files.remove(0).finish().expect_err("nothing is there");
-    assert_eq!(error.kind(), Kind::StoreUnavailable);
+    assert_eq!(error.kind(), Kind::Conflict);
 }
