@@ -110,7 +110,7 @@ fuzz: fuzz-build
 BENCH = $(foreach set,opt-level=3 debug-assertions=false overflow-checks=false,--config profile.dev.package.weir.$(set))
 bench: plugins need-servers
 	cd plugins && $(CARGO) build --locked --release --example native -p validate --target-dir ../target/guests-native
-	ONLY=$(ONLY) $(CARGO) bench --locked --profile dev $(BENCH) --bench weir
+	ONLY='$(ONLY)' $(CARGO) bench --locked --profile dev $(BENCH) --bench weir
 
 lint: need
 	$(CARGO) fmt --all --check
