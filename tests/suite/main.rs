@@ -54,6 +54,7 @@ mod hostile;
 mod journal;
 mod kill;
 mod lake;
+mod listed;
 mod names;
 mod object_servers;
 mod pages;

@@ -13,16 +13,21 @@ use weir::sample::Tally;
 use weir::store;
 
 use crate::brokers::{Broker, kafka, until};
-use crate::kill::{ABORT_AT, Estate, KILLS, LIFE_MILLIS, SEED, kill, logs_agree, produce};
+use crate::kill::{ABORT_AT, Estate, SEED, kill, logs_agree, produce};
+use crate::listed::{
+    self, Steps, ended_at_steps, finish, killed_while_listed, log_totals, never_above_the_log,
+    still_runs,
+};
 use crate::object_servers::{Server, azure, own_s3, s3};
 use crate::proxy::{Asked, ERROR_INSIDE, Fault, INTERNAL, Proxy, SLOW_DOWN, TOO_MANY, Verb};
 use crate::zone_reader::ZoneReader;
 
-const COORDINATES: &str = "_topic,_partition,_offset,_row";
-const RAW: &str = "raw_zone/books";
-const LETTERS: &str = "raw_zone/dead_letters";
-const PROCESSED: &str = "processed_zone/books";
-/// Runs of the steps test side by side.
+/// Each step takes two starts. `any_store` has each step of a file's life on this server.
+const STEPS: Steps = Steps {
+    lanes: 4,
+    every: 13,
+};
+/// Runs through a bad network, side by side.
 const LANES: u64 = 4;
 
 /// Zones in a new bucket, for a topic of its own.
@@ -41,49 +46,20 @@ fn place(estate: &Estate) -> (String, String) {
 
 fn reader(estate: &Estate) -> Option<ZoneReader> {
     let (endpoint, below) = place(estate);
-    let tables = [
-        (RAW, COORDINATES),
-        (LETTERS, COORDINATES),
-        (PROCESSED, "record_id"),
-    ];
-    ZoneReader::start(&endpoint, &below, &tables)
+    listed::reader(&endpoint, &below)
 }
 
-/// What lists show is what the logs say, file by file; nothing is left that was begun.
-fn settled(estate: &Estate, server: &Server, produced: &Tally, reader: &mut ZoneReader) {
-    let raw = logs_agree(estate, produced);
-    let processed = estate.log("books-processed", "processed_zone");
-    let shown = reader.look_at_more();
-    let totals = raw.state().totals();
-    assert_eq!(shown[RAW].rows, totals.rows.written);
-    assert_eq!(shown[LETTERS].rows, totals.dead_letters);
-    assert_eq!(
-        shown[PROCESSED].rows,
-        processed.state().totals().rows.written
-    );
-    let live = raw.state().live.len() as u64;
-    assert_eq!(shown[RAW].files + shown[LETTERS].files, live);
-    for (log, zone) in [(&raw, "raw_zone"), (&processed, "processed_zone")] {
-        let store = store::open(&estate.at(zone)).unwrap();
-        let home = log.name().dir();
-        for left in store.begun(&home).unwrap() {
-            // Of a probe that was killed; a start takes it away when it is ten minutes old.
-            assert!(left.starts_with(".probe-"), "{zone}: {left} is left");
-            store.discard(&home, &left).unwrap();
-        }
-    }
+/// No upload is open either.
+fn nothing_is_open(estate: &Estate, server: &Server) {
     let (_, below) = place(estate);
     let bucket = below.split('/').next().unwrap_or_default();
-    assert!(
-        server.parts(bucket).is_empty(),
-        "{:?}",
-        server.parts(bucket)
-    );
+    let parts = server.parts(bucket);
+    assert!(parts.is_empty(), "{parts:?}");
 }
 
-fn finish(estate: &Estate) {
-    let status = estate.weir(&["--available-now"]).status().unwrap();
-    assert!(status.success(), "{}", estate.said());
+fn settled(estate: &Estate, server: &Server, produced: &Tally, reader: &mut ZoneReader) {
+    listed::settled(estate, produced, reader);
+    nothing_is_open(estate, server);
 }
 
 #[test]
@@ -95,59 +71,10 @@ fn fifty_kills_on_s3_lose_nothing_and_double_nothing() {
     let Some(mut reader) = reader(&estate) else {
         return;
     };
-    let done = Arc::new(AtomicBool::new(false));
-    let producer = produce(&estate, None, done.clone());
-    let clock = SystemClock::shared();
-    let mut rng = SmallRng::seed_from_u64(SEED);
-    for round in 0..KILLS {
-        let mut child = estate.weir(&[]).spawn().unwrap();
-        let until = clock.elapsed() + Duration::from_millis(rng.random_range(LIFE_MILLIS));
-        while clock.elapsed() < until {
-            reader.look_at_more();
-            let ended = child.try_wait().unwrap();
-            assert!(
-                ended.is_none(),
-                "round {round}: it ended: {}",
-                estate.said()
-            );
-        }
-        kill(child);
-        reader.look_at_more();
-        never_above_the_log(&estate, &mut reader);
-    }
-    done.store(true, Ordering::Relaxed);
-    let produced = producer.join().unwrap();
-    finish(&estate);
+    let produced = killed_while_listed(&estate, &mut reader);
     settled(&estate, server, &produced, &mut reader);
-    println!(
-        "{KILLS} kills, {} looks, {} messages",
-        reader.looks, produced.messages
-    );
 }
 
-/// What shows is committed: the log, read after the look, has at least these rows.
-fn never_above_the_log(estate: &Estate, reader: &mut ZoneReader) {
-    let shown = reader.look_at_more();
-    let committed = log_totals(estate);
-    assert!(
-        shown[RAW].rows <= committed.0 && shown[LETTERS].rows <= committed.1,
-        "{shown:?} {committed:?}"
-    );
-}
-
-/// Rows and letters of RAW; none before there is a log.
-fn log_totals(estate: &Estate) -> (u64, u64) {
-    let log = crate::world::log_at(&estate.at("raw_zone"), "books-raw", "raw_zone").unwrap();
-    log.map_or((0, 0), |log| {
-        let totals = log.state().totals();
-        (totals.rows.written, totals.dead_letters)
-    })
-}
-
-/// Every so manieth step: each of them takes two starts. `any_store` has each step of a file's life on this server.
-const EVERY: u64 = 13;
-
-/// Before changes of either store, in turn: the process ends there, the next one finishes the job.
 #[test]
 fn an_end_at_durable_steps_on_s3_loses_nothing_and_doubles_nothing() {
     let (Some(broker), Some(server)) = (kafka(), s3()) else {
@@ -155,40 +82,18 @@ fn an_end_at_durable_steps_on_s3_loses_nothing_and_doubles_nothing() {
     };
     let first = Estate::new(broker, "step-books-s3");
     let produced = produce(&first, Some(300), Arc::default()).join().unwrap();
-    let steps: Vec<Option<u64>> = std::thread::scope(|scope| {
-        let ends_at = |begin| end_at_steps(&first, server, &produced, begin);
-        let lanes: Vec<_> = (0..LANES)
-            .map(|begin| scope.spawn(move || ends_at(begin)))
-            .collect();
-        lanes.into_iter().map(|lane| lane.join().unwrap()).collect()
-    });
-    let steps: Vec<u64> = steps.into_iter().flatten().collect();
-    let Some(steps) = steps.iter().min() else {
-        return;
-    };
-    assert!(*steps > 100, "only {steps} steps: is the variable heard?");
-    println!("{steps} steps");
-}
-
-/// Of every [`EVERY`]-th step every [`LANES`]-th; the first that a whole run does not reach. `None`: Python cannot run.
-fn end_at_steps(first: &Estate, server: &Server, produced: &Tally, begin: u64) -> Option<u64> {
-    for step in (begin * EVERY..).step_by((LANES * EVERY) as usize) {
+    let fresh = || {
         let mut estate = first.again();
         estate.bucket = Some(server.at(&server.bucket("steps"), "lake"));
-        let mut reader = reader(&estate)?;
-        let status = estate
-            .weir(&["--available-now"])
-            .env(ABORT_AT, step.to_string())
-            .status();
-        let ended_by_itself = status.unwrap().success();
-        never_above_the_log(&estate, &mut reader);
-        finish(&estate);
-        settled(&estate, server, produced, &mut reader);
-        if ended_by_itself {
-            return Some(step);
-        }
-    }
-    None
+        let reader = reader(&estate)?;
+        Some((estate, reader))
+    };
+    let also = |estate: &Estate| nothing_is_open(estate, server);
+    let Some(steps) = ended_at_steps(STEPS, &produced, &fresh, &also) else {
+        return;
+    };
+    assert!(steps > 100, "only {steps} steps: is the variable heard?");
+    println!("{steps} steps");
 }
 
 /// How often a fault comes, out of a hundred requests that it fits, and how often in a run.
@@ -327,7 +232,7 @@ fn a_server_that_is_killed_under_load_is_waited_for() {
     let clock = SystemClock::shared();
     let mut rng = SmallRng::seed_from_u64(SEED);
     for round in 0..SERVER_KILLS {
-        let before = until("the log", || Some(log_totals(&estate).0));
+        let before = log_totals(&estate).0;
         until("more rows", || {
             (log_totals(&estate).0 > before).then_some(())
         });
@@ -337,12 +242,7 @@ fn a_server_that_is_killed_under_load_is_waited_for() {
         clock.sleep(Duration::from_millis(rng.random_range(AWAY_MILLIS)));
         server.start();
         never_above_the_log(&estate, &mut reader);
-        let ended = child.try_wait().unwrap();
-        assert!(
-            ended.is_none(),
-            "round {round}: it ended: {}",
-            estate.said()
-        );
+        still_runs(&mut child, &estate, round);
     }
     done.store(true, Ordering::Relaxed);
     let produced = producer.join().unwrap();

@@ -11,14 +11,13 @@ use super::committer::steps::{Event, Next};
 use super::committer::{Committer, at_log, position};
 use super::sim::receiver::{Connection, Row, Trouble, is_letter};
 use super::sim::task::span;
+use super::task::tests::Silent;
 use super::task::{Task, TaskOptions};
 use super::*;
 use crate::chain::{Applied, TransformChain};
 use crate::clock::SystemClock;
-use crate::commit::{
-    Committed, Entry, Limits, LogName, Open, PreparedCommit, State, Writer, decode, new_file_id,
-};
-use crate::config::{PipelineConfig, Unit};
+use crate::commit::{Entry, Limits, LogName, Open, PreparedCommit, Writer, decode, new_file_id};
+use crate::config::Unit;
 use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition};
 use crate::sink::{Base, Gathered, Sealed, Sink};
 use crate::source::{Nobody, Position, Source};
@@ -108,20 +107,6 @@ impl Sink for Delivering {
     fn memory(&self) -> usize {
         0
     }
-}
-
-#[derive(Debug)]
-struct Silent;
-
-impl Report for Silent {
-    fn started(&self, _: &PipelineConfig, _: &State) {}
-    fn committed(&self, _: &Committed, _: &State, _: Duration) {}
-    fn swapped(&self, _: &Committed) {}
-    fn lag(&self, _: usize, _: Option<u64>) {}
-    fn stages(&self, _: usize, _: Stages) {}
-    fn waiting(&self, _: &Error) {}
-    fn resumed(&self) {}
-    fn ended(&self, _: &Ending<'_>) {}
 }
 
 fn split() -> SplitId {

@@ -273,4 +273,4 @@ fn committer_gone() -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -94,7 +94,7 @@ impl Sink for Hoard {
 }
 
 #[derive(Debug)]
-struct Silent;
+pub(in crate::pipeline) struct Silent;
 
 impl Report for Silent {
     fn started(&self, _: &PipelineConfig, _: &State) {}

@@ -4,9 +4,7 @@
 //! Part names are kept as the service gave them. A part whose answer was lost is sent again only where its name shows that the
 //! same bytes are there (O2).
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -14,27 +12,24 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use object_store::multipart::PartId;
 use object_store::path::Path;
-use object_store::{
-    Attribute, Attributes, CopyOptions, PutMode, PutMultipartOptions, PutOptions, TagSet,
-};
+use object_store::{Attribute, Attributes, CopyOptions, PutMultipartOptions, TagSet};
 use tokio::task::JoinHandle;
 
 use super::answers;
 use super::services::{self, Client};
+use super::whole::Whole;
 use super::{Objects, Remote, crypto, spawn, wait};
 use crate::config::{Location, Options, Publish, System};
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
 use crate::store::{
-    Completed, Created, Listed, PARTS_IN_FLIGHT, PartSent, Renamed, Renames, StagedWriter, Store,
-    Upload, Uploads, Way,
+    Completed, Created, Listed, PartSent, Renamed, Renames, StagedWriter, Store, Upload, Uploads,
+    Way,
 };
 
 /// Bytes of every part but the last. S3 takes no smaller ones than 5 MiB and refuses them only when the upload is completed;
 /// 10,000 of these are 78 GiB.
-const PART_BYTES: usize = 8 << 20;
-/// Largest object that S3 copies in one request.
-const COPY_BYTES_MAX: u64 = 5 << 30;
+pub(super) const PART_BYTES: usize = 8 << 20;
 /// Between two looks for news: a list each time is 720 of them in an hour, which is a third of a cent on S3.
 const NEWS_EVERY: Duration = Duration::from_secs(5);
 /// First wait before a part is sent again; doubles.
@@ -45,10 +40,10 @@ const PART_BACKOFF_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Bucket {
     system: System,
     /// Requests are tried again below.
-    objects: Objects,
+    pub(super) objects: Objects,
     /// The same, each sent once.
     once: Objects,
-    retrying: Client,
+    pub(super) retrying: Client,
     single: Client,
     options: Arc<Options>,
 }
@@ -107,7 +102,7 @@ impl Bucket {
         })
     }
 
-    fn tags(&self) -> TagSet {
+    pub(super) fn tags(&self) -> TagSet {
         let mut tags = TagSet::default();
         for (name, value) in &self.options.tags {
             tags.push(name, value);
@@ -116,7 +111,7 @@ impl Bucket {
     }
 
     /// Of data files; the log's objects have the bucket's defaults.
-    fn attributes(&self) -> Attributes {
+    pub(super) fn attributes(&self) -> Attributes {
         let mut attributes = Attributes::new();
         if let Some(class) = &self.options.storage_class {
             attributes.insert(Attribute::StorageClass, class.clone().into());
@@ -424,17 +419,7 @@ impl Renames for Bucket {
     }
 
     fn write(&self, path: &str) -> Result<Box<dyn StagedWriter>> {
-        Ok(Box::new(Whole {
-            store: self.clone(),
-            path: path.to_owned(),
-            upload: None,
-            part: Vec::new(),
-            sent: 0,
-            in_flight: VecDeque::new(),
-            names: Vec::new(),
-            bytes: 0,
-            done: false,
-        }))
+        Ok(Box::new(Whole::new(self, path)))
     }
 
     /// A killed write leaves an upload that no listing shows: the bucket's rule for incomplete uploads ends it.
@@ -448,155 +433,5 @@ impl Renames for Bucket {
 
     fn uploads(&self) -> Option<&dyn Uploads> {
         Some(self)
-    }
-}
-
-/// An object that is written whole: in one request where it fits into one part.
-#[derive(Debug)]
-struct Whole {
-    store: Bucket,
-    path: String,
-    upload: Option<String>,
-    part: Vec<u8>,
-    sent: usize,
-    in_flight: VecDeque<(usize, Box<dyn PartSent>)>,
-    names: Vec<String>,
-    bytes: u64,
-    done: bool,
-}
-
-impl Whole {
-    fn failed(&self, kind: Kind, message: impl Into<String>) -> Error {
-        Error::new(kind, "store.write", message)
-            .with("store", &self.store.objects.url)
-            .with("path", &self.path)
-    }
-
-    fn send(&mut self) -> Result<()> {
-        while self.in_flight.len() >= PARTS_IN_FLIGHT {
-            self.arrive()?;
-        }
-        let id = match &self.upload {
-            Some(id) => id.clone(),
-            None => self.store.begin_upload(&self.path)?,
-        };
-        self.upload = Some(id.clone());
-        let part = Bytes::from(std::mem::take(&mut self.part));
-        self.sent += 1;
-        let bytes = part.len();
-        let sent = self.store.send_part(&self.path, &id, self.sent, part);
-        self.in_flight.push_back((bytes, sent));
-        Ok(())
-    }
-
-    fn arrive(&mut self) -> Result<()> {
-        let Some((_, sent)) = self.in_flight.pop_front() else {
-            return Ok(());
-        };
-        match sent.wait()? {
-            Some(name) => {
-                self.names.push(name);
-                Ok(())
-            }
-            None => Err(self.failed(
-                Kind::Conflict,
-                "the file was collected by another process before it was committed",
-            )),
-        }
-    }
-
-    fn put(&mut self) -> Result<()> {
-        let at = self.store.objects.at("store.write", &self.path)?;
-        let options = PutOptions {
-            mode: PutMode::Overwrite,
-            tags: self.store.tags(),
-            attributes: self.store.attributes(),
-            ..PutOptions::default()
-        };
-        let bytes = Bytes::from(std::mem::take(&mut self.part));
-        let put = self
-            .store
-            .retrying
-            .objects
-            .put_opts(&at, bytes.into(), options);
-        match wait(put)? {
-            Ok(_) => Ok(()),
-            Err(e) => Err(self.store.objects.failed("store.write", &self.path, e)),
-        }
-    }
-}
-
-impl io::Write for Whole {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.part.len() >= PART_BYTES {
-            self.send().map_err(io::Error::other)?;
-        }
-        if self.part.capacity() == 0 {
-            self.part.reserve_exact(PART_BYTES);
-        }
-        let taken = bytes.len().min(PART_BYTES - self.part.len());
-        self.part
-            .extend_from_slice(bytes.get(..taken).unwrap_or_default());
-        self.bytes += taken as u64;
-        Ok(taken)
-    }
-
-    /// Nothing is durable before `finish`.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl StagedWriter for Whole {
-    fn held(&self) -> usize {
-        let in_flight: usize = self.in_flight.iter().map(|(bytes, _)| bytes).sum();
-        self.part.len() + in_flight
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<u64> {
-        if self.bytes > COPY_BYTES_MAX {
-            let message = format!(
-                "a file of {} bytes, and S3 copies at most {COPY_BYTES_MAX} in one request",
-                self.bytes
-            );
-            return Err(self
-                .failed(Kind::LimitReached, message)
-                .hint("lower sink.rotate.bytes, or write sink.publish = \"complete\""));
-        }
-        if self.upload.is_none() {
-            self.put()?;
-        } else {
-            if !self.part.is_empty() {
-                self.send()?;
-            }
-            while !self.in_flight.is_empty() {
-                self.arrive()?;
-            }
-            let upload = Upload {
-                id: self.upload.clone().unwrap_or_default(),
-                parts: std::mem::take(&mut self.names),
-            };
-            self.store.complete(&self.path, &upload)?;
-        }
-        self.done = true;
-        match self.store.size(&self.path)? {
-            Some(bytes) if bytes == self.bytes => Ok(bytes),
-            found => Err(self.failed(
-                Kind::StoreUnavailable,
-                format!("wrote {} bytes, the store has {found:?}", self.bytes),
-            )),
-        }
-    }
-}
-
-impl Drop for Whole {
-    /// What fails here is ended by the bucket's rule.
-    fn drop(&mut self) {
-        self.in_flight.clear();
-        if let Some(id) = self.upload.as_ref().filter(|_| !self.done)
-            && let Err(e) = self.store.give_up(&self.path, id)
-        {
-            tracing::debug!(path = self.path, error = %e, "an unfinished upload stays until the bucket's rule ends it");
-        }
     }
 }

@@ -7,6 +7,7 @@ mod credentials;
 mod crypto;
 mod directory;
 mod services;
+mod whole;
 mod writer;
 
 use std::io;

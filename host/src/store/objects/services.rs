@@ -86,6 +86,22 @@ fn parts(options: &Options, endpoint: Option<&str>) -> Result<Parts> {
     })
 }
 
+impl Parts {
+    fn service(
+        &self,
+        signer: String,
+        build: impl Fn(&RetryConfig) -> Result<Client>,
+    ) -> Result<Service> {
+        let [again, once] = &self.retries;
+        Ok(Service {
+            retrying: build(again)?,
+            once: build(once)?,
+            watch: self.watch.clone(),
+            signer,
+        })
+    }
+}
+
 fn resolved(options: &Options, name: &str, text: &Text) -> Result<String> {
     let key = format!("{}{name}", options.keys);
     let value = text.resolve().map_err(|e| e.with("key", key))?;
@@ -131,12 +147,7 @@ fn s3(at: &Location) -> Result<Service> {
         }
         builder.build().map(client).map_err(|e| refused(at, &e))
     };
-    Ok(Service {
-        retrying: build(&parts.retries[0])?,
-        once: build(&parts.retries[1])?,
-        watch: parts.watch.clone(),
-        signer,
-    })
+    parts.service(signer, build)
 }
 
 fn s3_builder(
@@ -316,12 +327,7 @@ fn gcs(at: &Location) -> Result<Service> {
             .with_credentials(provider.clone());
         builder.build().map(client).map_err(|e| refused(at, &e))
     };
-    Ok(Service {
-        retrying: build(&parts.retries[0])?,
-        once: build(&parts.retries[1])?,
-        watch: parts.watch.clone(),
-        signer,
-    })
+    parts.service(signer, build)
 }
 
 // ----------------------------------------------------------------------- Azure
@@ -378,12 +384,7 @@ fn azure(at: &Location) -> Result<Service> {
             .with_credentials(provider.clone());
         builder.build().map(client).map_err(|e| refused(at, &e))
     };
-    Ok(Service {
-        retrying: build(&parts.retries[0])?,
-        once: build(&parts.retries[1])?,
-        watch: parts.watch.clone(),
-        signer,
-    })
+    parts.service(signer, build)
 }
 
 type Given = Vec<(AzureConfigKey, String)>;
