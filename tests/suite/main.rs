@@ -27,6 +27,7 @@ mod connect_http;
 mod connect_script;
 mod connect_worker;
 mod convert;
+mod convert_refused;
 mod convert_run;
 mod costs;
 mod daemon;

@@ -176,4 +176,19 @@ mod tests {
         watch.skew.store(5, Ordering::Relaxed);
         assert_eq!(watch.skew_told(), "");
     }
+
+    #[test]
+    fn a_file_without_a_certificate_is_refused_by_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let options = Options {
+            ca: Some(path.display().to_string().as_str().into()),
+            ..Options::default()
+        };
+        let told = || client(&options, false).map(drop).unwrap_err().to_string();
+        assert!(told().contains("cannot be read"), "{}", told());
+        std::fs::write(&path, "no certificate").unwrap();
+        assert!(told().contains("no certificate in this file"), "{}", told());
+        assert!(told().contains("sink.store.ca"), "{}", told());
+    }
 }

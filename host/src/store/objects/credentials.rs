@@ -194,7 +194,7 @@ impl Keys {
                     None => None,
                 },
             }),
-            Source::Profile(name) => of_profile(name),
+            Source::Profile(name) => of_profile(name, &profile(name)),
         }
     }
 }
@@ -289,8 +289,7 @@ pub(super) fn signs(profile: &Section) -> bool {
     WAYS.iter().any(|key| profile.contains_key(*key))
 }
 
-fn of_profile(name: &str) -> Result<AwsCredential> {
-    let found = profile(name);
+fn of_profile(name: &str, found: &Section) -> Result<AwsCredential> {
     let bad = |message: String, hint: String| {
         Err(Error::new(Kind::ConfigInvalid, "store.credentials", message).hint(hint))
     };
@@ -306,7 +305,7 @@ fn of_profile(name: &str) -> Result<AwsCredential> {
     if let Some(command) = of("credential_process") {
         return of_process(&command);
     }
-    if signs(&found) {
+    if signs(found) {
         return bad(
             format!(
                 "the profile {name} signs by SSO or by a role, which this version does not do itself"
@@ -386,6 +385,29 @@ mod tests {
         assert_eq!(section(&path, "default")["region"], "a");
         assert!(section(&path, "none").is_empty());
         assert!(section(&dir.path().join("nowhere"), "default").is_empty());
+    }
+
+    #[test]
+    fn a_profile_of_another_way_is_refused_with_the_way_out() {
+        let of = |pairs: &[(&str, &str)]| -> Section {
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        };
+        let keys = of(&[("aws_access_key_id", "a"), ("aws_secret_access_key", "s")]);
+        assert_eq!(of_profile("dev", &keys).unwrap().key_id, "a");
+        for way in ["role_arn", "sso_session", "sso_start_url"] {
+            let refused = of_profile("dev", &of(&[(way, "x")])).unwrap_err();
+            assert_eq!(refused.kind(), Kind::ConfigInvalid);
+            let hint = refused.hint_text().unwrap_or_default();
+            assert!(
+                hint.contains("export-credentials --profile dev"),
+                "{way}: {hint}"
+            );
+        }
+        let refused = of_profile("dev", &of(&[])).unwrap_err();
+        assert!(refused.to_string().contains("no profile dev"), "{refused}");
     }
 
     #[test]

@@ -517,6 +517,14 @@ mod tests {
     }
 
     #[test]
+    fn directory_buckets_are_refused_by_name() {
+        let refused = connect(&Location::of("s3://lake--usw2-az1--x-s3/raw"), System::S3);
+        let refused = refused.err().unwrap();
+        assert_eq!(refused.kind(), Kind::ConfigInvalid);
+        assert!(refused.to_string().contains("S3 Express"), "{refused}");
+    }
+
+    #[test]
     fn the_configs_own_come_first() {
         let options = Options {
             sas_token: Some(Text::new("?sv=1&sig=x")),
