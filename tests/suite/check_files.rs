@@ -148,7 +148,7 @@ fn wrong(lake: &Lake, host: bool) {
     }
 }
 
-fn told(said: &Said, parts: &[&str]) {
+fn says(said: &Said, parts: &[&str]) {
     said.refused(parts);
 }
 
@@ -158,16 +158,16 @@ fn all_that_is_wrong_is_told_in_one_round() {
     lake.send(&[r#"{"id": "a"}"#]);
     lake.runs("raw.toml");
     wrong(&lake, true);
-    told(&lake.weir(&["check", "raw.toml"]), WRONG);
-    told(&lake.run("raw.toml"), WRONG);
+    says(&lake.weir(&["check", "raw.toml"]), WRONG);
+    says(&lake.run("raw.toml"), WRONG);
     // Where the host has nothing to say: both plugins, at a swap and at a start.
     wrong(&lake, false);
-    told(&lake.weir(&["check", "raw.toml"]), &WRONG[1..]);
-    told(
+    says(&lake.weir(&["check", "raw.toml"]), &WRONG[1..]);
+    says(
         &lake.weir(&["pipeline", "swap", "raw.toml", "--reload"]),
         &WRONG[1..],
     );
-    told(&lake.run("raw.toml"), &WRONG[1..]);
+    says(&lake.run("raw.toml"), &WRONG[1..]);
 }
 
 #[test]

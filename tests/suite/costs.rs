@@ -95,12 +95,12 @@ fn is_on_the_page(row: &str, found: Cost, asked: &[Asked]) {
         said,
         Some(found),
         "docs/costs.md should say: | {row} | {found} |\n{}",
-        told_of(asked)
+        shown(asked)
     );
 }
 
 /// For whoever has to find out why.
-fn told_of(asked: &[Asked]) -> String {
+fn shown(asked: &[Asked]) -> String {
     let line = |a: &Asked| format!("{:?} {:?} {}\n", a.verb, a.what, a.target);
     asked.iter().map(line).collect()
 }
@@ -230,7 +230,7 @@ fn a_commit(counted: &Counted, topics: &[&str], config: &[(&str, &str)]) -> (Cos
     }
     let asked = counted.asked_by(config);
     let entries = asked.iter().filter(|asked| is_entry(asked)).count();
-    assert_eq!(entries, 1, "{}", told_of(&asked));
+    assert_eq!(entries, 1, "{}", shown(&asked));
     (calm(&asked).less(calm(&before)), asked)
 }
 
@@ -363,7 +363,7 @@ fn what_an_idle_hour_costs_is_on_the_page() {
         assert!(
             found <= most + 1.0,
             "{found} of {most} in the time: {}",
-            told_of(&asked)
+            shown(&asked)
         );
         assert!(
             found >= most / 2.0 - 1.0,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use weir::kafka::{GroupOffsets, KafkaProps};
-use weir::pipeline::positions::{self, Order, Position, To, Wanted};
+use weir::pipeline::positions::{self, Order, Position, RewindTarget, To};
 use weir::record::{SplitId, TopicPartition};
 use weir::source::Acknowledge as _;
 
@@ -23,8 +23,8 @@ fn order(exact: bool) -> Order<'static> {
     }
 }
 
-fn to(partition: i32, offset: i64) -> Wanted {
-    Wanted {
+fn to(partition: i32, offset: i64) -> RewindTarget {
+    RewindTarget {
         topic: TOPIC.to_owned(),
         partition,
         to: To::Offset(offset),
@@ -92,14 +92,14 @@ fn offsets_put_before_the_first_record_are_where_reading_begins() {
 #[test]
 fn what_cannot_be_begun_leaves_nothing_behind() {
     let world = filled(1);
-    let other = Wanted {
+    let other = RewindTarget {
         topic: "other".to_owned(),
         ..to(0, 1)
     };
     for wanted in [to(0, 11), to(1, 0), other] {
         positions::alter(&world.raw(&[]), &world.clock, &[wanted], &order(true)).unwrap_err();
     }
-    let start = Wanted {
+    let start = RewindTarget {
         to: To::Start,
         ..to(0, 0)
     };

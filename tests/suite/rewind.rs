@@ -7,7 +7,7 @@ use arrow_array::types::{Int32Type, Int64Type};
 use weir::commit::{Kind as EntryKind, Log, LogName, Role, decode, verify};
 use weir::config::PipelineConfig;
 use weir::error::Kind;
-use weir::pipeline::positions::{self, Altered, Order, To, Wanted};
+use weir::pipeline::positions::{self, Altered, Order, RewindTarget, To};
 use weir::store;
 use weir::zone::read_file;
 
@@ -16,8 +16,8 @@ use crate::world::{TOPIC, World};
 
 type Coordinate = (i32, i64);
 
-fn to(partition: i32, offset: i64) -> Wanted {
-    Wanted {
+fn to(partition: i32, offset: i64) -> RewindTarget {
+    RewindTarget {
         topic: TOPIC.to_owned(),
         partition,
         to: To::Offset(offset),
@@ -47,7 +47,7 @@ fn order(dry_run: bool) -> Order<'static> {
 fn alter(
     world: &World,
     config: &PipelineConfig,
-    wanted: &[Wanted],
+    wanted: &[RewindTarget],
 ) -> weir::error::Result<Altered> {
     positions::alter(config, &world.clock, wanted, &order(false))
 }
@@ -193,7 +193,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     produce(&world, 1, 0..10);
     run(&world, std::slice::from_ref(&raw));
     let version = world.log("raw", "raw").version();
-    let other = Wanted {
+    let other = RewindTarget {
         topic: "other".into(),
         ..to(0, 3)
     };

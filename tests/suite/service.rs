@@ -110,7 +110,7 @@ fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-fn told(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}{}", text(&output.stdout), text(&output.stderr))
 }
@@ -145,7 +145,7 @@ fn the_unit_file_is_followed_from_nothing() {
             let mut shell = Command::new("sh");
             shell.args(["-ec", &machine.text(command)]);
             let done = shell.current_dir(&home).output().unwrap();
-            assert!(done.status.success(), "{command}: {}", told(&done));
+            assert!(done.status.success(), "{command}: {}", text_of(&done));
             installed += 1;
         }
     }
@@ -177,13 +177,17 @@ fn the_unit_file_is_followed_from_nothing() {
     hears("READY=1");
     let probe = words(&machine.text(&format!("/usr/local/bin/weir health --url {}", daemon.url)));
     let well = machine.command(&probe).output().unwrap();
-    assert!(well.status.success(), "{}", told(&well));
-    assert!(told(&well).starts_with("healthy: "), "{}", told(&well));
+    assert!(well.status.success(), "{}", text_of(&well));
+    assert!(
+        text_of(&well).starts_with("healthy: "),
+        "{}",
+        text_of(&well)
+    );
     let (code, said) = daemon.end();
     hears("STOPPING=1");
     assert_eq!(code, Some(0), "{said}");
     let gone = machine.command(&probe).output().unwrap();
-    assert_eq!(gone.status.code(), Some(1), "{}", told(&gone));
+    assert_eq!(gone.status.code(), Some(1), "{}", text_of(&gone));
     fs::remove_file(machine.at("/home/notify")).unwrap();
     assert_eq!(
         machine.files_outside("/var/lib/weir"),
@@ -200,11 +204,11 @@ fn the_unit_file_is_followed_from_nothing() {
         .arg(&file)
         .output()
     {
-        assert!(checked.status.success(), "{}", told(&checked));
+        assert!(checked.status.success(), "{}", text_of(&checked));
         assert!(
-            !told(&checked).contains("weir.service"),
+            !text_of(&checked).contains("weir.service"),
             "{}",
-            told(&checked)
+            text_of(&checked)
         );
     }
 }
@@ -269,11 +273,11 @@ fn the_image_runs_what_its_file_says() {
             .envs(password.map(|p| ("WEIR_PASSWORD", p)))
             .output()
             .unwrap();
-        assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
+        assert_eq!(refused.status.code(), Some(2), "{}", text_of(&refused));
         assert!(
-            told(&refused).contains("WEIR_PASSWORD"),
+            text_of(&refused).contains("WEIR_PASSWORD"),
             "{}",
-            told(&refused)
+            text_of(&refused)
         );
     }
     let mut command = run(&start);
@@ -287,12 +291,12 @@ fn the_image_runs_what_its_file_says() {
     };
     let (_, probe) = after("HEALTHCHECK ").split_once("CMD ").unwrap();
     let well = ask(&listed(probe), "wrong: a probe needs none");
-    assert!(well.status.success(), "{}", told(&well));
+    assert!(well.status.success(), "{}", text_of(&well));
     let list = words("weir pipeline ls");
     let listed = ask(&list, "change-me");
-    assert!(listed.status.success(), "{}", told(&listed));
+    assert!(listed.status.success(), "{}", text_of(&listed));
     let refused = ask(&list, "wrong");
-    assert!(!refused.status.success(), "{}", told(&refused));
+    assert!(!refused.status.success(), "{}", text_of(&refused));
     let (code, said) = daemon.end();
     assert_eq!(code, Some(0), "{said}");
     let outside = machine.files_outside(volume);

@@ -81,7 +81,7 @@ impl Outcome {
         let untouched = |n: usize| untouched.get(n).copied().unwrap_or(false);
         let table = &applied.table;
         let mut outcome = Outcome::rows(table, untouched, &applied.record, &applied.piece);
-        for letter in &applied.letters {
+        for letter in &applied.dead_letters {
             outcome
                 .refused
                 .extend(letter.reasons.iter().map(|reason| Refused {

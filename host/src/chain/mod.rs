@@ -137,7 +137,7 @@ pub struct Applied {
     /// Per row: `_row`.
     pub piece: Vec<u32>,
     /// Ordered by record, then piece.
-    pub letters: Vec<DeadLetter>,
+    pub dead_letters: Vec<DeadLetter>,
     pub ledger: Ledger,
     /// (transform, counter, amount)
     pub counters: Vec<(String, String, u64)>,

@@ -14,7 +14,7 @@ use crate::record::Batch;
 /// `errors.unit = record`: a record with a refused piece gives no row at all, and one letter with every reason.
 pub(super) fn records_with_a_bad_piece(applied: &mut Applied) -> Result<()> {
     let mut whole: BTreeMap<u32, DeadLetter> = BTreeMap::new();
-    for letter in &applied.letters {
+    for letter in &applied.dead_letters {
         let piece = letter.piece;
         let numbered = letter.reasons.iter().map(|reason| Reason {
             message: match piece {
@@ -37,7 +37,7 @@ pub(super) fn records_with_a_bad_piece(applied: &mut Applied) -> Result<()> {
 /// A record with more than [`MAX_LETTERS`] refused pieces is refused once.
 pub(super) fn too_many_letters(applied: &mut Applied) -> Result<()> {
     let mut whole = BTreeMap::new();
-    for letters in applied.letters.chunk_by(|a, b| a.record == b.record) {
+    for letters in applied.dead_letters.chunk_by(|a, b| a.record == b.record) {
         let (Some(first), true) = (letters.first(), letters.len() > MAX_LETTERS) else {
             continue;
         };
@@ -115,9 +115,11 @@ fn refuse(applied: &mut Applied, whole: BTreeMap<u32, DeadLetter>) -> Result<()>
         applied.ledger.rows.refused += dropped;
         applied.ledger.rows.written -= dropped;
     }
-    applied.letters.retain(|l| !whole.contains_key(&l.record));
-    applied.letters.extend(whole.into_values());
-    applied.letters.sort_by_key(|l| (l.record, l.piece));
-    applied.ledger.dead_letters = applied.letters.len() as u64;
+    applied
+        .dead_letters
+        .retain(|l| !whole.contains_key(&l.record));
+    applied.dead_letters.extend(whole.into_values());
+    applied.dead_letters.sort_by_key(|l| (l.record, l.piece));
+    applied.ledger.dead_letters = applied.dead_letters.len() as u64;
     Ok(())
 }

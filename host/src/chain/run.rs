@@ -168,7 +168,7 @@ struct RowTracker {
     /// Rows exist: an exploding transform has run, or there is none.
     rows_count: bool,
     exploded: bool,
-    letters: Vec<DeadLetter>,
+    dead_letters: Vec<DeadLetter>,
     ledger: Ledger,
     counters: Vec<(String, String, u64)>,
 }
@@ -185,7 +185,7 @@ impl RowTracker {
             piece: vec![0; records],
             rows_count,
             exploded: false,
-            letters: Vec::new(),
+            dead_letters: Vec::new(),
             ledger,
             counters: Vec::new(),
         }
@@ -273,7 +273,7 @@ impl RowTracker {
             field: r.field.clone(),
             message: r.message.clone(),
         });
-        self.letters.push(DeadLetter {
+        self.dead_letters.push(DeadLetter {
             record,
             piece,
             by: by.clone(),
@@ -282,9 +282,9 @@ impl RowTracker {
     }
 
     fn close(mut self, table: Table) -> Applied {
-        self.letters.sort_by_key(|l| (l.record, l.piece));
+        self.dead_letters.sort_by_key(|l| (l.record, l.piece));
         self.ledger.rows.written = table.rows as u64;
-        self.ledger.dead_letters = self.letters.len() as u64;
+        self.ledger.dead_letters = self.dead_letters.len() as u64;
         if table.rows == 0 {
             self.record.clear();
             self.piece.clear();
@@ -293,7 +293,7 @@ impl RowTracker {
             table,
             record: self.record,
             piece: self.piece,
-            letters: self.letters,
+            dead_letters: self.dead_letters,
             ledger: self.ledger,
             counters: self.counters,
         }
@@ -348,7 +348,7 @@ fn count_records(applied: &mut Applied) {
     }
     let mut refused = 0;
     let mut in_part = 0;
-    for letters in applied.letters.chunk_by(|a, b| a.record == b.record) {
+    for letters in applied.dead_letters.chunk_by(|a, b| a.record == b.record) {
         let record = letters[0].record;
         refused += u64::from(applied.record.binary_search(&record).is_err());
         in_part += u64::from(letters.iter().any(|l| l.piece.is_some()));

@@ -166,7 +166,7 @@ fn refused_pieces_keep_their_numbers() {
     assert_eq!(offsets(&applied), [(10, 0), (13, 0)]);
     assert_eq!(applied.record, [0, 3]);
     let letters: Vec<_> = applied
-        .letters
+        .dead_letters
         .iter()
         .map(|l| (l.record, l.piece, l.reasons.len()))
         .collect();
@@ -201,9 +201,12 @@ fn unit_record_refuses_the_siblings_too() {
     let mut chain = TransformChain::new(vec![flatten], Unit::Record).unwrap();
     let applied = chain.apply(&batch(2)).unwrap();
     assert_eq!(offsets(&applied), [(11, 0)]);
-    assert_eq!(applied.letters.len(), 1);
-    assert_eq!(applied.letters[0].piece, None);
-    assert_eq!(applied.letters[0].reasons[0].message, "piece 2: bad in 0");
+    assert_eq!(applied.dead_letters.len(), 1);
+    assert_eq!(applied.dead_letters[0].piece, None);
+    assert_eq!(
+        applied.dead_letters[0].reasons[0].message,
+        "piece 2: bad in 0"
+    );
     let Ledger { records, rows, .. } = applied.ledger;
     assert_eq!(
         (records.with_rows, records.refused, records.refused_in_part),
@@ -224,13 +227,13 @@ fn a_record_with_too_many_refused_pieces_is_refused_once() {
     let mut chain = TransformChain::new(vec![explode(MAX_LETTERS)], Unit::Row).unwrap();
     let applied = chain.apply(&batch(2)).unwrap();
     assert_eq!(offsets(&applied), [(10, MAX_LETTERS as u32), (11, 0)]);
-    assert_eq!(applied.letters.len(), MAX_LETTERS);
+    assert_eq!(applied.dead_letters.len(), MAX_LETTERS);
 
     let mut chain = TransformChain::new(vec![explode(MAX_LETTERS + 1)], Unit::Row).unwrap();
     let applied = chain.apply(&batch(2)).unwrap();
     assert_eq!(offsets(&applied), [(11, 0)], "its neighbour goes on");
-    let [letter] = &applied.letters[..] else {
-        panic!("{} letters", applied.letters.len())
+    let [letter] = &applied.dead_letters[..] else {
+        panic!("{} letters", applied.dead_letters.len())
     };
     assert_eq!((letter.record, letter.piece), (0, None));
     let told: Vec<_> = letter.reasons.iter().map(|r| r.code.as_str()).collect();
@@ -276,8 +279,8 @@ fn bytes_that_are_kept_beside_each_row_are_bounded() {
     let applied = chain().keeping_bytes(true).apply(&batch).unwrap();
     assert_eq!(applied.table.rows, 2_000);
     assert!(applied.record.iter().all(|record| *record == 1));
-    let [letter] = &applied.letters[..] else {
-        panic!("{} letters", applied.letters.len())
+    let [letter] = &applied.dead_letters[..] else {
+        panic!("{} letters", applied.dead_letters.len())
     };
     assert_eq!((letter.record, letter.piece), (0, None));
     let reason = &letter.reasons[0];
@@ -303,7 +306,7 @@ fn without_an_exploding_transform_a_record_is_a_row() {
         (rows.made, rows.written, rows.refused, rows.filtered),
         (3, 1, 1, 1)
     );
-    assert_eq!(applied.letters[0].piece, None);
+    assert_eq!(applied.dead_letters[0].piece, None);
 }
 
 #[test]
@@ -356,7 +359,7 @@ fn ledgers_close_for_random_chains() {
         assert_eq!(seen.len(), applied.table.rows, "seed {seed}");
         seen.extend(
             applied
-                .letters
+                .dead_letters
                 .iter()
                 .filter_map(|l| Some((l.record, l.piece?))),
         );

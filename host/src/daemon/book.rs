@@ -17,7 +17,7 @@ use super::jobs::{self, JobRunner, Pool};
 use super::journal::{Change, Journal, Recorded};
 use super::listeners::Live;
 use super::reach::{self, Origin};
-use super::unit::{Runner, Unit, UnitContext, UnitSnapshot, Wanted};
+use super::unit::{Runner, Unit, UnitContext, UnitSnapshot, UnitTarget};
 use super::views::{Asker, Known, Views};
 use super::{Actor, Health, Info, Job, Readers, Refused, Standing, Status, Target};
 use crate::clock::Clock;
@@ -117,12 +117,12 @@ impl Entry {
         record.clone()
     }
 
-    pub fn wanted(record: &Record) -> Wanted {
+    pub fn wanted(record: &Record) -> UnitTarget {
         let told = |problems: &Vec<Problem>| {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             lines.join("\n")
         };
-        Wanted {
+        UnitTarget {
             target: record.target,
             job: record.job.as_ref().map(Arc::clone).map_err(told),
         }

@@ -13,7 +13,7 @@ use crate::commit::State;
 use crate::connect::Offset;
 use crate::error::{Error, Kind, Result};
 use crate::filestream;
-use crate::pipeline::positions::{self, Order, To, Wanted};
+use crate::pipeline::positions::{self, Order, RewindTarget, To};
 use crate::plugin::Plugins;
 
 /// As Connect's sinks answer.
@@ -96,7 +96,7 @@ fn map(value: Value) -> Map<String, Value> {
 }
 
 /// `{"kafka_topic", "kafka_partition"}` and `{"kafka_offset"}`; numbers also as text, as Connect takes them.
-fn read(offset: &Offset) -> Result<Wanted, Refused> {
+fn read(offset: &Offset) -> Result<RewindTarget, Refused> {
     let bad = |message: &str| Refused::Bad(message.to_owned());
     let number = |value: Option<&Value>| match value {
         Some(Value::Number(n)) => n.as_i64(),
@@ -129,7 +129,7 @@ fn read(offset: &Offset) -> Result<Wanted, Refused> {
             To::Offset(to.ok_or_else(|| bad("an offset needs `kafka_offset`, a number from 0"))?)
         }
     };
-    Ok(Wanted {
+    Ok(RewindTarget {
         topic: topic.clone(),
         partition: at,
         to,
@@ -140,7 +140,7 @@ fn read(offset: &Offset) -> Result<Wanted, Refused> {
 mod tests {
     use super::*;
 
-    fn wanted(partition: Value, offset: Value) -> Result<Wanted, String> {
+    fn wanted(partition: Value, offset: Value) -> Result<RewindTarget, String> {
         let offset = Offset {
             partition: map(partition),
             offset: (!offset.is_null()).then(|| map(offset)),

@@ -5,7 +5,7 @@ use super::book::Supervisor;
 use super::{Actor, Job, Readers, Refused, jobs};
 use crate::config::{PipelineConfig, Place, Problem, Source, problem};
 use crate::operations;
-use crate::operations::swap::{SwapPlan, SwapPlanner, Wanted};
+use crate::operations::swap::{SwapPlan, SwapPlanner, SwapTarget};
 use crate::pipeline::RuleChanges;
 use crate::pipeline::rules::columns::WAY_OVER_HTTP;
 use crate::pipeline::rules::namespace;
@@ -60,11 +60,11 @@ impl Supervisor {
             let problem = Problem::new(place, "transforms", problem::COLUMNS_BREAK, message);
             return Err(Refused::Invalid(vec![problem.hint(WAY_OVER_HTTP)]));
         }
-        let wanted = Wanted {
+        let wanted = SwapTarget {
             reload: true,
             allow_breaking: true,
             reason: "another config".to_owned(),
-            ..Wanted::default()
+            ..SwapTarget::default()
         };
         scene.swap(&wanted).map(Some).map_err(failed)
     }

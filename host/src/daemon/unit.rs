@@ -54,7 +54,7 @@ pub struct UnitContext {
 
 /// What is to run.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct UnitTarget {
     pub target: Target,
     /// Or why there is nothing to run: the problems of a config that was good once.
     pub job: Result<Arc<Job>, String>,
@@ -90,7 +90,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct Inner {
-    wanted: Wanted,
+    wanted: UnitTarget,
     /// Counts orders: a run of an older one is to drain.
     order: u64,
     quit: bool,
@@ -115,7 +115,7 @@ impl Unit {
     pub fn start(
         name: &str,
         gear: UnitContext,
-        wanted: Wanted,
+        wanted: UnitTarget,
         report: impl Fn(Arc<dyn pipeline::Report>) -> Arc<dyn pipeline::Report> + Send + 'static,
     ) -> Result<Unit> {
         let standing = match wanted.target {
@@ -166,7 +166,7 @@ impl Unit {
     }
 
     /// From now on this; what runs drains first. All attempts again.
-    pub fn want(&self, wanted: Wanted) {
+    pub fn want(&self, wanted: UnitTarget) {
         let mut inner = self.shared.lock();
         inner.wanted = wanted;
         self.shared.order(&mut inner);
@@ -404,7 +404,7 @@ impl Shared {
 }
 
 /// For draining: as the pipeline's own config says.
-fn grace(wanted: &Wanted) -> Duration {
+fn grace(wanted: &UnitTarget) -> Duration {
     let job = wanted.job.as_ref().ok();
     let config = job.and_then(|job| super::jobs::pipeline_of(job));
     config.map_or(DRAIN_MAX, |config| config.limits.shutdown_timeout)

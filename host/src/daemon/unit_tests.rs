@@ -51,8 +51,8 @@ fn job() -> Arc<Job> {
     Arc::new(Job::Pipeline(Box::new(config)))
 }
 
-fn wanted(target: Target) -> Wanted {
-    Wanted {
+fn wanted(target: Target) -> UnitTarget {
+    UnitTarget {
         target,
         job: Ok(job()),
     }
@@ -258,7 +258,7 @@ fn a_job_that_is_done_is_not_begun_again_by_itself() {
 #[test]
 fn a_config_that_means_nothing_any_more_is_a_failure_with_its_problems() {
     let rig = rig(|_, _| Ok(()));
-    rig.unit.want(Wanted {
+    rig.unit.want(UnitTarget {
         target: Target::Running,
         job: Err("error[unknown_key]: there is no key `x`".to_owned()),
     });

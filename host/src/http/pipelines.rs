@@ -25,7 +25,7 @@ use crate::daemon::{Changes, Known, Refused, Standing};
 use crate::operations::dlq::{self, DeadLetter, Reached, Work};
 use crate::operations::history::RulesPeriod;
 use crate::operations::log::{self as commits, Which};
-use crate::operations::swap::{SwapPlanner, Swapped, Wanted};
+use crate::operations::swap::{SwapPlanner, SwapTarget, Swapped};
 use crate::operations::{self, PAGE_BYTES, rewind, status};
 use crate::pipeline::positions;
 use crate::zone::deadletter::Filter;
@@ -374,7 +374,7 @@ fn wait(ctx: &Ctx, asked: Option<u64>) -> Duration {
 fn swap(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let asked: SwapRequest = request.read()?;
     let wait = wait(ctx, asked.wait_ms);
-    let wanted = Wanted {
+    let wanted = SwapTarget {
         transforms: asked.transforms.unwrap_or_default().into_iter().collect(),
         reload: asked.reload.unwrap_or_default(),
         allow_breaking: asked.allow_breaking.unwrap_or_default(),
@@ -411,7 +411,7 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
     let asked: RewindRequest = request.read()?;
     let (reason, dry_run) = (reason(asked.reason)?, asked.dry_run.unwrap_or_default());
     let to = asked.to.unwrap_or_default();
-    let to: Vec<positions::Wanted> = to
+    let to: Vec<positions::RewindTarget> = to
         .iter()
         .map(|one| rewind::wanted(one).map_err(http_error))
         .collect::<Result<_, _>>()?;

@@ -24,7 +24,7 @@ pub enum Format {
 
 /// What is known beside the messages.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted<'a> {
+pub struct Hints<'a> {
     /// Told by the first signs of the messages where it is not given.
     pub format: Option<Format>,
     /// The element that is a row, in the place of the one that is found (XML).
@@ -59,8 +59,8 @@ fn invalid(message: impl Into<String>) -> Error {
 }
 
 /// The map of messages with these values; `Err` says why there is none.
-pub fn infer(values: &[&[u8]], wanted: Wanted<'_>) -> Result<Map> {
-    let Wanted {
+pub fn infer(values: &[&[u8]], wanted: Hints<'_>) -> Result<Map> {
+    let Hints {
         format,
         row_tag,
         whole,
@@ -115,7 +115,7 @@ mod tests {
 
     fn of(messages: &[&str]) -> String {
         let values: Vec<&[u8]> = messages.iter().map(|text| text.as_bytes()).collect();
-        infer(&values, Wanted::default()).expect("a map").toml()
+        infer(&values, Hints::default()).expect("a map").toml()
     }
 
     #[test]
@@ -154,9 +154,9 @@ mod tests {
         assert!(map.contains("row-tag = \"order\" makes a row"), "{map}");
         let message: &[u8] =
             b"<order><items><item><sku>a</sku></item><item><sku>b</sku></item></items></order>";
-        let order = Wanted {
+        let order = Hints {
             row_tag: Some("order"),
-            ..Wanted::default()
+            ..Hints::default()
         };
         let map = infer(&[message], order).expect("a map").toml();
         assert!(map.contains("explode = \"items/item\""), "{map}");
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_is_neither_is_told() {
-        infer(&[b"apples, 3"], Wanted::default()).expect_err("text");
+        infer(&[b"apples, 3"], Hints::default()).expect_err("text");
     }
 
     #[test]
@@ -235,10 +235,10 @@ mod tests {
             assert!(map.contains(wanted), "{wanted}\n{map}");
         }
         let lines = ["1,a, x", "2,b,y", "3,NULL", "4,d,z,more"].map(str::as_bytes);
-        infer(&lines, Wanted::default()).expect_err("too uneven to be taken for CSV");
-        let csv = Wanted {
+        infer(&lines, Hints::default()).expect_err("too uneven to be taken for CSV");
+        let csv = Hints {
             format: Some(Format::Csv),
-            ..Wanted::default()
+            ..Hints::default()
         };
         let map = infer(&lines, csv).expect("a map").toml();
         for wanted in [

@@ -11,7 +11,7 @@ use super::utc;
 use crate::commit::{AddedFile, LiveFile, LogName, Role, State};
 use crate::error::Result;
 use crate::store::Store;
-use crate::zone::deadletter::{self, Filter, Original, StoredLetter};
+use crate::zone::deadletter::{self, Filter, Original, StoredDeadLetter};
 
 /// Letters of one code and field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -85,7 +85,7 @@ impl DeadLetter {
 
 impl DeadLetter {
     /// With the record's bytes, or without them where a sibling before it has them.
-    fn of(stored: StoredLetter, holds_bytes: bool) -> DeadLetter {
+    fn of(stored: StoredDeadLetter, holds_bytes: bool) -> DeadLetter {
         let base64 = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| STANDARD.encode(b));
         let reason = |r: deadletter::StoredReason| Reason {
             code: r.code,

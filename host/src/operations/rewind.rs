@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::positions::{Altered, Moved, To, Wanted};
+use crate::pipeline::positions::{Altered, Moved, RewindTarget, To};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rewound {
@@ -26,7 +26,7 @@ pub fn rewound(pipeline: &str, dry_run: bool, altered: Altered) -> Rewound {
 }
 
 /// `TOPIC/PARTITION=OFFSET`, or `=start`.
-pub fn wanted(text: &str) -> Result<Wanted> {
+pub fn wanted(text: &str) -> Result<RewindTarget> {
     let wrong = || {
         let message = format!("expected TOPIC/PARTITION=OFFSET, found `{text}`");
         Error::new(Kind::ConfigInvalid, "cli.rewind", message)
@@ -38,7 +38,7 @@ pub fn wanted(text: &str) -> Result<Wanted> {
         "start" => To::Start,
         number => To::Offset(number.parse().map_err(|_| wrong())?),
     };
-    Ok(Wanted {
+    Ok(RewindTarget {
         topic: topic.to_owned(),
         partition: partition.parse().map_err(|_| wrong())?,
         to,
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn partitions_are_named_with_their_offsets() {
         let found = wanted("a.b-c/12=7").expect("legal");
-        let expected = Wanted {
+        let expected = RewindTarget {
             topic: "a.b-c".to_owned(),
             partition: 12,
             to: To::Offset(7),

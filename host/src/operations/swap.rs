@@ -31,7 +31,7 @@ const OP: &str = "pipeline.swap";
 
 /// Which rules are to be in force.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct SwapTarget {
     /// Transform → `plugin[@version|@sha256:…]`, with the keys that the config has for the transform.
     pub transforms: Vec<(String, String)>,
     /// All that the config declares now.
@@ -136,7 +136,7 @@ impl SwapPlanner {
         SwapPlanner { running, ..self }
     }
 
-    pub fn swap(self, wanted: &Wanted) -> Result<SwapPlan, Refused> {
+    pub fn swap(self, wanted: &SwapTarget) -> Result<SwapPlan, Refused> {
         if wanted.transforms.is_empty() && !wanted.reload {
             return Err(nothing_named().into());
         }

@@ -155,7 +155,7 @@ pub(super) struct Intent {
 }
 
 impl Intent {
-    pub(super) fn told(self, file: String) -> Unfinished {
+    pub(super) fn named(self, file: String) -> Unfinished {
         Unfinished {
             file,
             path: Some(self.path),

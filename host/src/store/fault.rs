@@ -170,7 +170,7 @@ enum Change {
     Abort(String, String),
 }
 
-enum Answer {
+enum Reply {
     Created(Created),
     Renamed(Renamed),
     Begun(String),
@@ -197,34 +197,34 @@ impl Change {
         }
     }
 
-    fn apply(&self, store: &dyn Store) -> Result<Answer> {
+    fn apply(&self, store: &dyn Store) -> Result<Reply> {
         Ok(match self {
-            Change::Create(path, bytes) => Answer::Created(store.create(path, bytes)?),
+            Change::Create(path, bytes) => Reply::Created(store.create(path, bytes)?),
             Change::Delete(path) => {
                 store.delete(path)?;
-                Answer::Nothing
+                Reply::Nothing
             }
-            Change::Rename(from, to) => Answer::Renamed(renames(store)?.rename(from, to)?),
+            Change::Rename(from, to) => Reply::Renamed(renames(store)?.rename(from, to)?),
             Change::Write(path, bytes) => {
                 let mut file = renames(store)?.write(path)?;
                 io::Write::write_all(&mut file, bytes).map_err(|e| failed(&self.op()).source(e))?;
                 file.finish()?;
-                Answer::Nothing
+                Reply::Nothing
             }
-            Change::Begin(path) => Answer::Begun(uploads(store)?.begin_upload(path)?),
+            Change::Begin(path) => Reply::Begun(uploads(store)?.begin_upload(path)?),
             Change::Part(path, id, number, bytes) => {
-                Answer::Part(uploads(store)?.put_part(path, id, *number, bytes.clone())?)
+                Reply::Part(uploads(store)?.put_part(path, id, *number, bytes.clone())?)
             }
             Change::Complete(path, upload) => {
-                Answer::Completed(uploads(store)?.complete(path, upload)?)
+                Reply::Completed(uploads(store)?.complete(path, upload)?)
             }
             Change::Link(path, id) => {
                 uploads(store)?.link(path, id)?;
-                Answer::Nothing
+                Reply::Nothing
             }
             Change::Abort(path, id) => {
                 uploads(store)?.abort(path, id)?;
-                Answer::Nothing
+                Reply::Nothing
             }
         })
     }
@@ -251,26 +251,26 @@ impl Change {
         Ok(None)
     }
 
-    fn lie(&self) -> Answer {
+    fn lie(&self) -> Reply {
         match self {
-            Change::Create(..) => Answer::Created(Created::Done),
-            Change::Rename(..) => Answer::Renamed(Renamed::Done),
-            Change::Begin(_) => Answer::Begun("never-begun".to_owned()),
-            Change::Part(..) => Answer::Part(Some("never-sent".to_owned())),
-            Change::Complete(..) => Answer::Completed(Completed::Accepted),
+            Change::Create(..) => Reply::Created(Created::Done),
+            Change::Rename(..) => Reply::Renamed(Renamed::Done),
+            Change::Begin(_) => Reply::Begun("never-begun".to_owned()),
+            Change::Part(..) => Reply::Part(Some("never-sent".to_owned())),
+            Change::Complete(..) => Reply::Completed(Completed::Accepted),
             Change::Delete(_) | Change::Write(..) | Change::Link(..) | Change::Abort(..) => {
-                Answer::Nothing
+                Reply::Nothing
             }
         }
     }
 }
 
-impl Answer {
-    fn denied(self) -> Answer {
+impl Reply {
+    fn denied(self) -> Reply {
         match self {
-            Answer::Created(_) => Answer::Created(Created::Exists),
-            Answer::Renamed(_) => Answer::Renamed(Renamed::SourceMissing),
-            Answer::Completed(_) => Answer::Completed(Completed::Refused),
+            Reply::Created(_) => Reply::Created(Created::Exists),
+            Reply::Renamed(_) => Reply::Renamed(Renamed::SourceMissing),
+            Reply::Completed(_) => Reply::Completed(Completed::Refused),
             other => other,
         }
     }
@@ -374,7 +374,7 @@ impl Process {
         }
     }
 
-    fn change(&self, change: Change) -> Result<Answer> {
+    fn change(&self, change: Change) -> Result<Reply> {
         if self.crashed() {
             return Err(self.gone());
         }
@@ -400,11 +400,11 @@ impl Process {
                     let answer = uploads(store)?.claim(path, upload)?;
                     let later = Change::Link(path.clone(), upload.id.clone());
                     self.late().push(later);
-                    Ok(Answer::Completed(answer))
+                    Ok(Reply::Completed(answer))
                 }
                 _ => change.apply(store),
             },
-            Fault::Denied => change.apply(store).map(Answer::denied),
+            Fault::Denied => change.apply(store).map(Reply::denied),
             Fault::Late => {
                 self.late().push(change);
                 Err(failed(&op))
@@ -428,7 +428,7 @@ impl Store for FaultStore {
             .process
             .change(Change::Create(path.to_owned(), bytes.to_vec()))?
         {
-            Answer::Created(created) => Ok(created),
+            Reply::Created(created) => Ok(created),
             _ => Ok(Created::Done),
         }
     }
@@ -488,7 +488,7 @@ impl Renames for FaultStore {
     fn rename(&self, from: &str, to: &str) -> Result<Renamed> {
         let rename = Change::Rename(from.to_owned(), to.to_owned());
         match self.process.change(rename)? {
-            Answer::Renamed(renamed) => Ok(renamed),
+            Reply::Renamed(renamed) => Ok(renamed),
             _ => Err(self.process.unexpected()),
         }
     }
@@ -528,7 +528,7 @@ impl Uploads for FaultStore {
 
     fn begin_upload(&self, path: &str) -> Result<String> {
         match self.process.change(Change::Begin(path.to_owned()))? {
-            Answer::Begun(id) => Ok(id),
+            Reply::Begun(id) => Ok(id),
             _ => Err(self.process.unexpected()),
         }
     }
@@ -542,7 +542,7 @@ impl Uploads for FaultStore {
     ) -> Result<Option<String>> {
         let part = Change::Part(path.to_owned(), id.to_owned(), number, bytes);
         match self.process.change(part)? {
-            Answer::Part(name) => Ok(name),
+            Reply::Part(name) => Ok(name),
             _ => Err(self.process.unexpected()),
         }
     }
@@ -550,7 +550,7 @@ impl Uploads for FaultStore {
     fn complete(&self, path: &str, upload: &Upload) -> Result<Completed> {
         let complete = Change::Complete(path.to_owned(), upload.clone());
         match self.process.change(complete)? {
-            Answer::Completed(completed) => Ok(completed),
+            Reply::Completed(completed) => Ok(completed),
             _ => Err(self.process.unexpected()),
         }
     }

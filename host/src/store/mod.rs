@@ -226,7 +226,7 @@ impl dyn Store + '_ {
         for file in self.begun(home)? {
             let path = place::staging(home, &file);
             found.push(match complete::look(self, &path)? {
-                Some(intent) => intent.told(file),
+                Some(intent) => intent.named(file),
                 None => Unfinished {
                     bytes: self.size(&path)?,
                     file,

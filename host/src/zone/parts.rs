@@ -46,7 +46,7 @@ pub fn rows_of(applied: &Applied, part: Range<usize>) -> Applied {
         },
         record: applied.record[part.clone()].to_vec(),
         piece: applied.piece[part].to_vec(),
-        letters: Vec::new(),
+        dead_letters: Vec::new(),
         ledger: Ledger::default(),
         counters: Vec::new(),
     }

@@ -117,7 +117,7 @@ impl ZoneSink {
             let offsets = row_offsets(batch, &part);
             self.append(batch, table, Role::Rows, (fields, &columns), offsets)?;
         }
-        let letters = &applied.letters;
+        let letters = &applied.dead_letters;
         if let (Some(first), Some(last)) = (letters.first(), letters.last()) {
             let rows = deadletter::rows(batch, letters)?;
             let columns = plain_columns(&rows);
@@ -474,12 +474,15 @@ fn check(batch: &Batch, applied: &Applied) -> Result<()> {
         || !applied.table.columns.iter().all(length)
     {
         "rows that differ from their ledger or their columns"
-    } else if applied.ledger.dead_letters != applied.letters.len() as u64 {
+    } else if applied.ledger.dead_letters != applied.dead_letters.len() as u64 {
         "letters that differ from their ledger"
     } else if !applied.record.is_sorted()
-        || !applied.letters.is_sorted_by_key(|l| l.record)
+        || !applied.dead_letters.is_sorted_by_key(|l| l.record)
         || !applied.record.last().copied().is_none_or(in_batch)
-        || !applied.letters.last().is_none_or(|l| in_batch(l.record))
+        || !applied
+            .dead_letters
+            .last()
+            .is_none_or(|l| in_batch(l.record))
     {
         "rows or letters that name records out of order or of no batch"
     } else {

@@ -146,7 +146,7 @@ pub fn case(r: &mut Random, count: &mut Count) {
             unsure = true;
             continue;
         }
-        let found = told(&table, row);
+        let found = pieces(&table, row);
         let wanted = flatten(&config, document);
         match (&found, &wanted) {
             (
@@ -216,7 +216,7 @@ fn reasons(pieces: &[Piece]) -> Vec<Piece> {
 }
 
 /// What became of message `row`.
-fn told(table: &Table, row: usize) -> Result<Vec<Piece>, String> {
+fn pieces(table: &Table, row: usize) -> Result<Vec<Piece>, String> {
     let mut pieces: BTreeMap<usize, Vec<(String, String)>> = BTreeMap::new();
     for reject in table.rejects.iter().filter(|r| r.row as usize == row) {
         let Some(part) = reject.part else {

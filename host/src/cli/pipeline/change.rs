@@ -14,7 +14,7 @@ use crate::commit::{self, Rule};
 use crate::config;
 use crate::error::Result;
 use crate::http::client::{Carries, Client, segment};
-use crate::operations::swap::{self, SwapPlanner, SwapState, Swapped, Wanted};
+use crate::operations::swap::{self, SwapPlanner, SwapState, SwapTarget, Swapped};
 use crate::operations::{Change, Columns, Effect, Refused, short};
 use crate::plugin::{Places, Plugins};
 
@@ -91,11 +91,11 @@ pub(super) fn swap(args: &SwapArgs) -> Result<Exit> {
 }
 
 impl SwapArgs {
-    fn wanted(&self) -> Result<Wanted> {
+    fn wanted(&self) -> Result<SwapTarget> {
         if self.rules.is_empty() && !self.reload {
             return Err(swap::nothing_named());
         }
-        Ok(Wanted {
+        Ok(SwapTarget {
             transforms: (self.rules.iter().map(|text| swap::rule(text))).collect::<Result<_>>()?,
             reload: self.reload,
             allow_breaking: self.allow_breaking,

@@ -116,7 +116,7 @@ pub(super) fn author(verb: &AuthorVerb) -> Result<Exit> {
             let there = messages.list.iter().enumerate();
             let there = there.filter_map(|(n, m)| Some((m.name(n), m.value.as_deref()?)));
             let (names, values): (Vec<String>, Vec<&[u8]>) = there.unzip();
-            let wanted = infer::Wanted {
+            let wanted = infer::Hints {
                 format: args.format.map(Format::from),
                 row_tag: args.row_tag.as_deref(),
                 whole: messages.whole,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::infer::{self, Format, Wanted};
+use crate::infer::{self, Format, Hints};
 use crate::json::Json;
 
 pub(super) const PLUGIN: &str = "json-flatten";
@@ -149,9 +149,9 @@ pub(super) fn learn(
         return Err(format!("no message has a record at {root}"));
     }
     let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
-    let wanted = Wanted {
+    let wanted = Hints {
         format: Some(Format::Json),
-        ..Wanted::default()
+        ..Hints::default()
     };
     let map = infer::infer(&records, wanted).map_err(|e| e.to_string())?;
     let mut keys = map.keys();

@@ -158,18 +158,18 @@ fn directory_of_topics(work: &mut Work<'_>) -> Option<String> {
 }
 
 /// A root as the class names it, the key that names it, and what of `topics.dir` lies below it.
-struct Wanted {
+struct Root {
     root: String,
     from: &'static str,
     below: String,
 }
 
 /// `None`: it is missing, which is told unless there is a native `sink.url`.
-fn wanted(work: &mut Work<'_>, service: Service, dir: &str) -> Option<Wanted> {
+fn wanted(work: &mut Work<'_>, service: Service, dir: &str) -> Option<Root> {
     let below = dir.to_owned();
     let named = |work: &mut Work<'_>, key: &'static str, scheme: &str| {
         let name = required(work, key)?;
-        Some(Wanted {
+        Some(Root {
             root: format!("{scheme}://{name}"),
             from: key,
             below: below.clone(),
@@ -181,7 +181,7 @@ fn wanted(work: &mut Work<'_>, service: Service, dir: &str) -> Option<Wanted> {
         Service::Blob => {
             required(work, "azblob.account.name");
             let container = work.get("azblob.container.name");
-            Some(Wanted {
+            Some(Root {
                 root: format!("az://{}", container.as_deref().unwrap_or("default")),
                 from: match container {
                     Some(_) => "azblob.container.name",
@@ -194,7 +194,7 @@ fn wanted(work: &mut Work<'_>, service: Service, dir: &str) -> Option<Wanted> {
         Service::Gen2 => {
             required(work, GEN2)?;
             let (container, below) = dir.split_once('/').unwrap_or((dir, ""));
-            Some(Wanted {
+            Some(Root {
                 root: format!("az://{container}"),
                 from: GEN2,
                 below: below.to_owned(),
@@ -211,7 +211,7 @@ fn wanted(work: &mut Work<'_>, service: Service, dir: &str) -> Option<Wanted> {
                     return None;
                 }
             };
-            Some(Wanted { root, from, below })
+            Some(Root { root, from, below })
         }
     }
 }
@@ -226,12 +226,12 @@ fn required(work: &mut Work<'_>, key: &str) -> Option<String> {
 }
 
 /// `sink.url`: the native one, what the worker maps the root to, a directory, or the service itself.
-fn place(work: &mut Work<'_>, service: Service, wanted: Option<Wanted>) -> Option<String> {
+fn place(work: &mut Work<'_>, service: Service, wanted: Option<Root>) -> Option<String> {
     if let Some(url) = work.native(URL) {
         work.used("store.url");
         return Some(url);
     }
-    let Wanted { root, from, below } = wanted?;
+    let Root { root, from, below } = wanted?;
     let root = root.trim_end_matches('/').to_owned();
     let (root, from) = match mapped(work, &root) {
         Some(mapped) => (mapped, from),

@@ -29,19 +29,19 @@ pub(super) fn examine(config: &PipelineConfig, tell: &mut dyn FnMut(Finding)) {
             Err(problems) => {
                 sound = false;
                 for problem in &problems {
-                    tell(told(at, problem).took(begun.elapsed()));
+                    tell(finding(at, problem).took(begun.elapsed()));
                 }
             }
         }
     }
     if sound {
         for problem in problems_of(&plugins, config) {
-            tell(told(None, &problem));
+            tell(finding(None, &problem));
         }
     }
 }
 
-fn told(at: Option<&str>, problem: &Problem) -> Finding {
+fn finding(at: Option<&str>, problem: &Problem) -> Finding {
     let hint = match &problem.hint {
         Some(hint) => hint.clone(),
         None => format!("`weir explain {}`", problem.code),

@@ -64,7 +64,7 @@ pub enum To {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RewindTarget {
     pub topic: String,
     pub partition: i32,
     pub to: To,
@@ -158,11 +158,11 @@ impl fmt::Debug for Order<'_> {
 pub fn alter(
     config: &PipelineConfig,
     clock: &Arc<dyn Clock>,
-    wanted: &[Wanted],
+    wanted: &[RewindTarget],
     order: &Order<'_>,
 ) -> Result<Altered> {
     let mut seen = BTreeSet::new();
-    for Wanted {
+    for RewindTarget {
         topic,
         partition,
         to,
@@ -222,8 +222,8 @@ pub fn reset(
         Source::Zone(_) => true,
     };
     let all = all.into_iter().filter(|at| named(&at.topic));
-    let wanted: Vec<Wanted> = all
-        .map(|at| Wanted {
+    let wanted: Vec<RewindTarget> = all
+        .map(|at| RewindTarget {
             topic: at.topic,
             partition: at.partition,
             to: To::Start,

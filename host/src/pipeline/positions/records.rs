@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Altered, Moved, OP, Order, To, Wanted, bad, handover, once, rewind};
+use super::{Altered, Moved, OP, Order, RewindTarget, To, bad, handover, once, rewind};
 use crate::clock::Clock;
 use crate::commit::{Draft, Log, Outcome, State};
 use crate::config::{PipelineConfig, SourceConfig};
@@ -19,7 +19,7 @@ const ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(5);
 
 /// A wanted position on a split, with what the source has of it.
 pub(super) struct Asked<'a> {
-    pub wanted: &'a Wanted,
+    pub wanted: &'a RewindTarget,
     pub at: PartitionInfo,
 }
 
@@ -28,7 +28,7 @@ pub(super) fn alter(
     (config, source): (&PipelineConfig, &dyn SourceConfig),
     clock: &Arc<dyn Clock>,
     log: Option<Log>,
-    wanted: &[Wanted],
+    wanted: &[RewindTarget],
     order: &Order<'_>,
 ) -> Result<Altered> {
     let connector = source.connect(clock)?;
@@ -150,7 +150,7 @@ type Topics<'a> = BTreeMap<&'a str, TopicInfo>;
 fn described<'a>(
     connector: &dyn Connector,
     names: &[String],
-    wanted: &'a [Wanted],
+    wanted: &'a [RewindTarget],
 ) -> Result<(Topics<'a>, Vec<Asked<'a>>)> {
     let mut topics = BTreeMap::new();
     let mut asked = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Altered, Moved, OP, Order, To, Wanted, bad, newest_splits, once, rewind};
+use super::{Altered, Moved, OP, Order, RewindTarget, To, bad, newest_splits, once, rewind};
 use crate::commit::{Draft, Log, Outcome, Reader, State};
 use crate::config::PipelineConfig;
 use crate::connectors::zone::parquet_options;
@@ -16,7 +16,7 @@ pub(super) fn alter(
     config: &PipelineConfig,
     (mut input, table): (Log, &str),
     own: &mut Log,
-    wanted: &[Wanted],
+    wanted: &[RewindTarget],
     order: &Order<'_>,
 ) -> Result<Altered> {
     let by = &order.by();
@@ -69,7 +69,7 @@ pub(super) fn alter(
 }
 
 /// What was asked of splits, with the offset it comes to.
-type Asked<'a> = BTreeMap<SplitId, (&'a Wanted, i64)>;
+type Asked<'a> = BTreeMap<SplitId, (&'a RewindTarget, i64)>;
 
 /// The last registered position that lies at or below everything that was asked.
 fn cut_below(input: &State, reader: &str, asked: &Asked<'_>) -> Result<BTreeMap<SplitId, i64>> {
@@ -138,7 +138,7 @@ fn register(input: &mut Log, reader: Reader) -> Result<()> {
 }
 
 /// Chains with what was asked of them.
-fn asked_of_zone<'a>(state: &State, wanted: &'a [Wanted]) -> Result<Asked<'a>> {
+fn asked_of_zone<'a>(state: &State, wanted: &'a [RewindTarget]) -> Result<Asked<'a>> {
     let newest = newest_splits(state);
     let mut asked = BTreeMap::new();
     for wanted in wanted {

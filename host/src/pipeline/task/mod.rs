@@ -198,7 +198,7 @@ impl Task {
         let applied = self.chain.apply(&batch).map_err(at)?;
         let transformed = self.clock.elapsed();
         if self.options.refuse_none
-            && let Some(letter) = applied.letters.first()
+            && let Some(letter) = applied.dead_letters.first()
         {
             return Err(refused(&batch, letter));
         }

@@ -18,7 +18,7 @@ use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow_select::take::take;
 
-pub use read::{Counts, Filter, Original, StoredLetter, StoredReason, counts, read};
+pub use read::{Counts, Filter, Original, StoredDeadLetter, StoredReason, counts, read};
 
 use crate::chain::{DeadLetter, Reason};
 use crate::error::{Error, Kind, Result};

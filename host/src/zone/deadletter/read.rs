@@ -26,7 +26,7 @@ pub struct Filter {
 
 /// A dead letter as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredLetter {
+pub struct StoredDeadLetter {
     /// Path of the file it lies in.
     pub file: Arc<str>,
     /// Shared by the letters of a record.
@@ -71,7 +71,7 @@ pub fn read<'a>(
     name: &'a LogName,
     files: &'a [AddedFile],
     filter: &'a Filter,
-) -> impl Iterator<Item = Result<StoredLetter>> + 'a {
+) -> impl Iterator<Item = Result<StoredDeadLetter>> + 'a {
     let mut record = None;
     batches(store, name, files).flat_map(move |item| {
         let found = item.and_then(|(file, batch)| letters(&file, &batch, filter, &mut record));
@@ -155,7 +155,7 @@ fn letters(
     batch: &RecordBatch,
     filter: &Filter,
     record: &mut Option<Record>,
-) -> Result<Vec<StoredLetter>> {
+) -> Result<Vec<StoredDeadLetter>> {
     let columns = Columns { batch, file };
     let mut found = Vec::new();
     for i in 0..batch.num_rows() {
@@ -193,7 +193,7 @@ fn letters(
         {
             continue;
         }
-        found.push(StoredLetter {
+        found.push(StoredDeadLetter {
             file: file.clone(),
             original: of.original()?,
             topic: of.at.0.clone(),

@@ -39,12 +39,12 @@ fn a_message_with_ten_thousand_bad_pieces_costs_its_own_size_once() {
     };
     let mut applied = apply(&batch);
     let none = rows_of_none(&mut applied);
-    applied.letters = [(0, 1), (1, 9_900), (2, 2)]
+    applied.dead_letters = [(0, 1), (1, 9_900), (2, 2)]
         .into_iter()
         .flat_map(|(record, pieces)| (0..pieces).map(move |piece| letter(record, piece)))
         .collect();
     applied.ledger = Ledger {
-        dead_letters: applied.letters.len() as u64,
+        dead_letters: applied.dead_letters.len() as u64,
         ..none
     };
     applied.ledger.rows.made = applied.ledger.dead_letters;

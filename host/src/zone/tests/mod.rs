@@ -147,7 +147,7 @@ pub fn apply(batch: &Batch) -> Applied {
         table,
         record,
         piece,
-        letters,
+        dead_letters: letters,
         ledger,
         counters,
     }

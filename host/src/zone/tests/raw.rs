@@ -399,7 +399,7 @@ fn a_hole_between_batches_and_a_broken_ledger_are_refused_and_stick() {
     assert!(w.sink.write(&hole, open_ledger).is_err());
     w.sink.discard();
     let mut fewer = apply(&hole);
-    fewer.letters.push(DeadLetter {
+    fewer.dead_letters.push(DeadLetter {
         record: 0,
         piece: None,
         by: identity(),
