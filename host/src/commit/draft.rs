@@ -1,4 +1,4 @@
-//! From a draft to an entry: W3 for each of its parts on the proved state.
+//! Makes an entry of a draft: each part is checked against the proved state (W3).
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ impl Built {
         }
     }
 
-    /// An empty one is allowed: it only takes the place of an attempt without files.
+    /// `files` may be empty: the entry then only takes the place of an attempt that has no files.
     pub(super) fn gc(files: Vec<String>, base: u64) -> Built {
         Built {
             entry: Entry {
@@ -59,8 +59,8 @@ impl Built {
     }
 }
 
-/// The entry of all parts that still hold; the others go to `dropped`. `None`: no part is left. Parts dropped before stay
-/// dropped.
+/// Builds the entry of all parts that are still valid; the others go to `dropped`. `None`: no part is left. Parts that
+/// were dropped before stay dropped.
 pub(super) fn build(
     state: &State,
     draft: &Draft,
@@ -125,7 +125,8 @@ pub(super) fn build(
     }
 }
 
-/// O7: parts with a file that was begun too long ago are read again. Also on a state where they would hold.
+/// O7: drops parts with a file that was begun too long ago, also where the state would accept them. Their records are
+/// read again.
 pub(super) fn drop_stale(draft: &Draft, dropped: &mut Vec<Dropped>, oldest: Option<u64>) {
     let receipts: Vec<&PreparedCommit> = match draft {
         Draft::Data { receipts, .. } => receipts.iter().collect(),
@@ -200,7 +201,7 @@ fn gc(
     Ok(some_if(!entry.gc.is_empty(), entry))
 }
 
-/// Receipts, and a swap after them. Without a receipt that holds it is an entry of the swap alone.
+/// An entry of receipts, and a swap after them. If no receipt is valid, it holds the swap alone.
 fn data(
     state: &State,
     mut entry: Entry,
@@ -276,7 +277,7 @@ pub(super) fn drop_rest(draft: &Draft, dropped: &mut Vec<Dropped>, reason: &Viol
     }
 }
 
-/// What has to be collected where one part of a draft is dropped: its files, and deliveries that wait for a token.
+/// What must be collected when one part of a draft is dropped: its files, and deliveries that wait for a token.
 pub(super) fn outputs_of(draft: &Draft, index: usize) -> Vec<String> {
     if let Draft::Rewind { rests, .. } = draft {
         return rests.iter().map(|f| f.id.clone()).collect();
@@ -302,7 +303,7 @@ fn some_if(any: bool, entry: Entry) -> Option<Built> {
     any.then_some(Built { entry })
 }
 
-/// Is this part still in? Wrong on any state: a defect of ours, and an error.
+/// Whether this part stays in the entry. A part that is wrong on any state is a bug in Weir, hence an error.
 fn holds(
     dropped: &mut Vec<Dropped>,
     index: usize,
@@ -381,7 +382,7 @@ fn take(entry: &mut Entry, receipt: &PreparedCommit) {
     }
 }
 
-/// V10 checks that the plan is the one meant.
+/// V10 checks that it is the right plan.
 fn plan_rules(state: &State) -> Rules {
     match &state.plan {
         Some(open) => open.plan.rules.clone(),

@@ -57,7 +57,7 @@ pub struct Entry {
     pub reader: Option<Reader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
-    /// For `batch` and `void`: which plan, and the own version its dedup saw (D).
+    /// For `batch` and `void`: which plan, and D, the version of this log that its dedup saw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,
     /// User counters, exact: transform → counter → amount.
@@ -65,7 +65,7 @@ pub struct Entry {
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-/// What an entry is. Kinds of later issues (`compact expire archived retry`) are refused by name today.
+/// What an entry is. The reserved kinds (`compact expire archived retry`) are refused by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -118,10 +118,10 @@ pub struct Open {
     pub start: String,
 }
 
-/// What one entry settles of one split. A split at most once per entry.
+/// What one entry settles of one split. An entry has at most one span per split.
 ///
-/// In a `rewind`, `to` lies below `from`, `epoch` is the one that begins, and the counts (`lost` too) are those that are taken
-/// back.
+/// In a `rewind`, `to` lies below `from`, `epoch` is the epoch that begins, and the counts (`lost` too) are what is
+/// taken back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
@@ -134,7 +134,8 @@ pub struct Span {
     pub lost: u64,
     pub records: Records,
     pub rows: Rows,
-    /// Dead letters of this span: whole records and pieces; equals the rows of the letters files for this split.
+    /// Dead letters of this span, of whole records and of pieces. Equals the rows that the dead letter files have for
+    /// this split.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dead_letters: u64,
 }
@@ -196,7 +197,7 @@ pub enum Role {
 pub struct AddedFile {
     /// A ULID, never used twice.
     pub id: String,
-    /// Final path below the zone's root, fixed at birth.
+    /// Final path below the zone's root, fixed when the file is begun.
     pub path: String,
     pub role: Role,
     pub bytes: u64,
@@ -208,12 +209,12 @@ pub struct AddedFile {
     pub partition_values: BTreeMap<String, String>,
     /// `sha256:…` of the Arrow schema as JSON.
     pub schema: String,
-    /// Digest of the rows as a multiset, independent of order and of file borders; hex.
+    /// Digest of the rows as a multiset, independent of their order and of how they are divided into files; hex.
     pub row_digest: String,
     /// Rows files of PROCESSED: the keys file that goes with it, by file id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<String>,
-    /// Stores that publish by completing an upload: the upload that is the file until then.
+    /// On stores that publish by completing an upload: the upload that holds the file until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<Upload>,
 }
@@ -243,8 +244,8 @@ pub struct Delivery {
     pub target: String,
     pub rows: u64,
     pub ranges: Vec<FileRange>,
-    /// What anybody needs to finish it once the entry is proved, as a file is published (P1). Absent: the receiver had
-    /// taken it before the entry was written.
+    /// What any process needs to finish the delivery once the entry is proved, as it would publish a file (P1). Absent:
+    /// the receiver took it before the entry was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
@@ -271,7 +272,7 @@ pub struct Swap {
     pub declared: Option<String>,
 }
 
-/// §8: splits go back to earlier borders; which and how far is in the spans.
+/// §8: splits go back to earlier commit boundaries. The spans say which splits, and how far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rewind {
@@ -279,10 +280,11 @@ pub struct Rewind {
     pub actor: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// Readers of this zone that had read above a target, as they stand from now on.
+    /// The new positions of readers of this zone that had read above a target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub readers: Vec<Reader>,
-    /// PROCESSED: the generation of its reader in the log it reads, which it follows with this entry.
+    /// PROCESSED: the generation of its own reader in the log that it reads. With this entry the log follows that
+    /// generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<u64>,
 }
@@ -308,7 +310,7 @@ pub struct Plan {
     pub version: u64,
     pub ranges: BTreeMap<SplitId, PlanRange>,
     pub rules: Rules,
-    /// The batch's clock, microseconds since 1970 UTC: the same however often the plan is run.
+    /// The batch's clock, microseconds since 1970 UTC: the same in every run of the plan.
     pub now: i64,
     /// Columns of the dedup key; empty = none.
     pub dedup_key: Vec<String>,

@@ -1,8 +1,8 @@
 //! Which rules made which rows: the log as a list of periods, each from one `init` or `swap` to the next.
 //!
-//! Where periods begin and end is a fold over proved entries, part of the log's state; who asked for one is read from the entry
-//! that began it. An entry with rows and a swap belongs to the period
-//! before: its rows are of the old rules.
+//! Where periods begin and end is part of the log's state, folded from proved entries. Who asked for a period is read
+//! from the entry that began it. An entry with rows and a swap belongs to the period before the swap: the old rules
+//! made its rows.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,8 @@ pub struct RulesPeriod {
     pub force: bool,
 }
 
-/// Where an period begins and ends, and what was settled in it: the part of an [`RulesPeriod`] that is folded from the log.
+/// Where a period begins and ends, and what was settled in it: the part of a [`RulesPeriod`] that is folded from the
+/// log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeriodAt {
     /// Version of the entry that put its rules in force.
@@ -119,7 +120,7 @@ pub(super) fn fold(periods: &mut Vec<PeriodAt>, entry: &Entry) {
     }
 }
 
-/// Offsets from the span's target on belong to no period any more.
+/// Offsets from the span's target upwards no longer belong to any period.
 fn take_back(periods: &mut [PeriodAt], span: &Span) {
     for period in periods {
         if let Some((from, to)) = period.ranges.get_mut(&span.split) {

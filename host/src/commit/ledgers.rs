@@ -10,7 +10,8 @@ use crate::record::SplitId;
 
 type Check = Result<(), Violation>;
 
-/// V7, and the half of V2 that ties outputs to spans: rows count alike, whether a file holds them or a receiver took them.
+/// V7, and the half of V2 that ties outputs to spans. Rows count the same whether a file holds them or a receiver took
+/// them.
 pub(super) fn check_ledgers(
     kind: Kind,
     spans: &[Span],

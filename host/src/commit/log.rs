@@ -25,7 +25,7 @@ pub(super) const ENTRIES_AT_ONCE: usize = 256;
 /// The same in bytes, for entries that name thousands of files.
 const BYTES_AT_ONCE: usize = 16 << 20;
 
-/// One writer's view of a log, and its pen.
+/// One writer's view of a log, and the only way to append to it.
 #[derive(Debug)]
 pub struct Log {
     pub(super) store: Arc<dyn Store>,
@@ -40,11 +40,11 @@ pub struct Log {
     pub(super) pace: Pace,
     /// An attempt that may or may not be in the log.
     pub(super) pending: Option<Pending>,
-    /// Own files that no entry will name: for the `gc` of the next data entry.
+    /// Files of this process that no entry will name; the next data entry lists them in `gc`.
     pub(super) orphans: BTreeSet<String>,
-    /// Files removed up to this version have no name any more. `None`: not looked yet.
+    /// Files that were removed up to this version are gone from the store. `None`: not checked yet.
     pub(super) swept: Option<u64>,
-    /// Since when a committed file is not seen though the store was told to publish it.
+    /// Since when the store does not show a committed file although it was asked to publish it.
     pub(super) unseen_since: Option<Duration>,
     pub(super) random: StdRng,
 }
@@ -64,8 +64,8 @@ impl Log {
         Ok(Some(Log::new(store, name, clock, writer, state)))
     }
 
-    /// The owner's way in: opens the log or begins it with these rules, then redoes publishes and collects orphans.
-    /// Where the log exists, `rules` are not looked at: compare with [`State::rules`] and swap.
+    /// For the owner: opens the log or begins it with these rules, then redoes publishes and collects orphans. If the
+    /// log exists, `rules` are ignored: compare them with [`State::rules`] and swap.
     pub fn open_or_init(
         store: Arc<dyn Store>,
         name: LogName,
@@ -113,7 +113,7 @@ impl Log {
         self
     }
 
-    /// Waits and attempts are drawn from this seed: a simulation runs the same again.
+    /// Random waits and attempt numbers come from this seed, so that a simulation can be repeated exactly.
     #[must_use]
     pub fn seeded(mut self, seed: u64) -> Log {
         self.random = StdRng::seed_from_u64(seed);
@@ -158,7 +158,7 @@ impl Log {
         stepped.map_err(|v| invalid(&self.name, entry.version, &v))
     }
 
-    /// P is gone or altered: R1, and R4 against what was held.
+    /// P is gone or altered: reads the whole log (R1) and compares it with the state held so far (R4).
     pub(super) fn read_again(&mut self) -> Result<()> {
         let held = (self.state.version, self.state.digest.clone());
         let found = read_all(&*self.store, &self.name)?;
@@ -255,7 +255,7 @@ impl Log {
         &self.state
     }
 
-    /// The state for others: it follows this log, and ends with it.
+    /// A view of the state for others. It follows this log, and ends with it.
     pub fn view(&self) -> &Arc<View> {
         &self.view
     }
@@ -269,7 +269,7 @@ impl Log {
     }
 }
 
-/// R1 without checkpoints: P = 0, then R2. Also notices a hole: names above the head that was found.
+/// R1 without checkpoints: P = 0, then R2. Also finds holes: listed names above the newest entry that could be read.
 fn read_all(store: &dyn Store, name: &LogName) -> Result<Option<State>> {
     // Listed before it is read: whatever is listed must be readable, whoever appends meanwhile.
     let newest = newest_listed(store, name)?;
@@ -334,7 +334,8 @@ pub(super) struct Read {
 /// Entries that are asked for together where it is known that they are there.
 const GETS_AT_ONCE: u64 = 16;
 
-/// R2, as much of it as is held at once; `listed`, the newest version that a listing showed before. `None`: P itself is gone or has changed, and what lies above it counts for nothing.
+/// R2, for as many entries as are held at once. `listed`: the newest version that an earlier listing showed. `None`: P
+/// itself is gone or has changed, so nothing above it counts.
 pub(super) fn read_next(
     store: &dyn Store,
     name: &LogName,
@@ -349,7 +350,7 @@ pub(super) fn read_next(
     let mut held = 0;
     while read.more && read.entries.len() < ENTRIES_AT_ONCE && held < BYTES_AT_ONCE {
         let next = version + 1 + read.entries.len() as u64;
-        // What was listed is there, so no request is in vain.
+        // What was listed exists, so no request is wasted.
         let known = listed.map_or(1, |newest| (newest + 1).saturating_sub(next));
         let at_once = known.clamp(1, GETS_AT_ONCE);
         let paths: Vec<String> = (next..next + at_once).map(|v| name.entry(v)).collect();

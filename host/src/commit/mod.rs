@@ -3,7 +3,7 @@
 //! ```text
 //! open_or_init ─ R1, R2 ─ recover (P1, gc)          State = fold of proved entries
 //! commit(Draft) ─ W3 ─ W5 Create(P+1) ─ W6 ─→ Committed ─→ sweep, publish ─→ group offsets, metrics
-//!                 └─ a receipt overtaken by another writer is dropped, the others go on
+//!                 └─ a receipt overtaken by another writer is dropped, the others stay
 //! ```
 //! One log per pipeline and zone; rule names (V…, R…, W…, P…) are those of docs/protocol.md. Writers need no lease: each span
 //! must begin where its split ends, and only one entry of a version can exist.
@@ -75,7 +75,7 @@ impl LogName {
         format!("_system/{self}/log/{version:020}.json")
     }
 
-    /// Where requests for a swap lie until somebody takes them. No part of the protocol.
+    /// Where requests for a swap wait until somebody takes them. Not part of the protocol.
     pub fn pending_dir(&self) -> String {
         format!("_system/{self}/pending")
     }
@@ -96,7 +96,7 @@ impl AddedFile {
         name.place(&self.id, &self.path)
     }
 
-    /// What its writer's seal was.
+    /// The seal that its writer returned.
     pub fn seal(&self) -> Seal {
         Seal {
             bytes: self.bytes,
@@ -149,7 +149,8 @@ pub fn new_file_id() -> String {
     ulid::Ulid::generate().to_string()
 }
 
-/// What one task sealed: spans, and the files and deliveries that hold their rows and letters. Taken or dropped as a whole.
+/// What one task sealed: spans, and the files and deliveries that hold their rows and dead letters. It is committed or
+/// dropped as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PreparedCommit {
     /// [`Log::version`] when the first of its files was named.
@@ -165,28 +166,29 @@ pub struct PreparedCommit {
 /// What is to be written. The log fills in version, parent, attempt, rules and what may be collected.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Draft {
-    /// W1: pins the start of splits. One that is open already is dropped (by its index).
+    /// W1: pins the start of splits. A split that is already open is dropped (by its index).
     Open(Vec<Open>),
-    /// Receipts of any number of tasks; a split in at most one of them. With a swap: their rows are of the old rules.
+    /// Receipts of any number of tasks; a split is in at most one of them. With a swap: the old rules made their rows.
     Data {
         receipts: Vec<PreparedCommit>,
         swap: Option<Swap>,
     },
-    /// Offsets that were gone before they were read. One span = one index of [`Dropped`].
+    /// Offsets that were gone before they were read. Each span has its own index in [`Dropped`].
     Gap(Vec<Span>),
     Swap(Swap),
-    /// §8, whole or not at all: [`State::back_to`] on the state it was computed on. Any conflict: compute it anew.
+    /// §8, committed whole or not at all: what [`State::back_to`] computed. After any conflict it must be computed
+    /// again on the new state.
     Rewind {
         rewind: Rewind,
         back: Back,
-        /// The rests of [`Back::straddling`], in their order, sealed.
+        /// The rest of each file in [`Back::straddling`], in the same order, sealed.
         rests: Vec<AddedFile>,
         /// [`Log::version`] when the first rest was named.
         base: u64,
     },
     Reader(Reader),
     Plan(Plan),
-    /// The rules are the plan's.
+    /// Its rules are those of the plan.
     Batch {
         input: Input,
         receipt: PreparedCommit,
@@ -196,10 +198,10 @@ pub enum Draft {
     Gc(Vec<String>),
 }
 
-/// A receipt (or open, or span of a gap) that did not get in, and why.
+/// A receipt (or open, or span of a gap) that was not committed, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// Its place in the draft.
+    /// Its index in the draft.
     pub index: usize,
     /// Its splits: seek them to [`SplitState::to`].
     pub splits: Vec<SplitId>,

@@ -1,4 +1,4 @@
-//! Which log may write below a table: said once, in `_system/owners/<table>.json`, or for a very long name in
+//! Which log may write below a table. It is written once, to `_system/owners/<table>.json`, or for a very long name to
 //! `_system/owners/long/sha256-<of the name>.json`.
 
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,8 @@ struct Owner {
 
 const OP: &str = "zone.own";
 
-/// Longest table name that stands in the name of its owner's file. While a file is written its name has two characters more,
-/// and file systems take 255; Kafka's topics may have 249.
+/// Longest table name that becomes the name of its owner file. While the file is written, its name is two characters
+/// longer, and file systems allow 255; a Kafka topic may have 249.
 const NAME_MAX: usize = 248;
 const DIR: &str = "_system/owners";
 
@@ -49,7 +49,7 @@ pub fn own_table(store: &dyn Store, name: &LogName, table: &str) -> Result<()> {
     let bytes = serde_json::to_vec(&mine)
         .map_err(|e| Error::new(Kind::Bug, OP, "an owner cannot be written as JSON").source(e))?;
     let created = store.create(&path, &bytes);
-    // Whatever the answer was: what lies there counts.
+    // Whatever the answer was, only the file that is there counts.
     let Some(found) = store.get(&path)? else {
         return Err(match created {
             Err(e) => e,

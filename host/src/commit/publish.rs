@@ -1,4 +1,5 @@
-//! To the final name and away again (docs/protocol.md §6), and what an owner does first when it opens its log.
+//! Gives files their final names and removes them again (docs/protocol.md §6). Also what an owner does first when it
+//! opens its log.
 
 use std::time::Duration;
 
@@ -8,16 +9,17 @@ use super::{Committed, Draft, Log};
 use crate::error::{Error, Kind, Result};
 use crate::store::{self, Place, Published, Seal};
 
-/// At start, files of so many newest versions are looked at one by one: a publish further back was finished by an opener
-/// long before.
+/// At start, the files of this many newest versions are checked one by one. An earlier opener finished older publishes
+/// long ago.
 const VERSIONS_LOOKED_AT: u64 = 50;
 
-/// A committed file that its store does not show after so long is lost (O3): no completion is known to take minutes.
+/// A committed file that the store does not show after this time counts as lost (O3): no completion is known to take
+/// minutes.
 const UNSEEN_MAX: Duration = Duration::from_secs(600);
 
 impl Log {
-    /// P1, P3: what was removed goes, then every file of the entry gets its final name. Repeating it is harmless, by any
-    /// process. Not while an attempt is unsettled.
+    /// P1, P3: removed files are taken away, then every file of the entry gets its final name. Any process may repeat
+    /// it without harm. Not allowed while an attempt is unsettled.
     pub fn publish(&mut self, committed: &Committed) -> Result<()> {
         self.sweep()?;
         for file in &committed.entry.add {
@@ -26,7 +28,8 @@ impl Log {
         Ok(())
     }
 
-    /// P2, O5: what proved entries removed goes for good. After it, no publisher that slept can bring such a file back.
+    /// P2, O5: takes away for good what proved entries removed. After this, no delayed publisher can bring such a file
+    /// back.
     pub fn sweep(&mut self) -> Result<()> {
         let swept = match self.swept {
             Some(version) => version,
@@ -36,7 +39,8 @@ impl Log {
             let removed = self.state.removed.iter();
             let mut removed: Vec<(&String, &RemovedFile)> =
                 removed.filter(|(_, r)| r.version > swept).collect();
-            // P3: taking an upload back may show it for a moment, so what was added before it must be gone by then.
+            // P3: taking an upload back may show it for a moment, so files that were added before it must be gone
+            // first.
             removed.sort_by_key(|(_, removed)| removed.added);
             let files = removed
                 .iter()
@@ -47,7 +51,8 @@ impl Log {
         Ok(())
     }
 
-    /// An error while one of them is not gone: nothing may be published before (P3), so the caller asks again.
+    /// An error as long as one of them is not gone: nothing may be published before that (P3), so the caller asks
+    /// again.
     fn retire(&mut self, files: &[(Place, Seal)]) -> Result<()> {
         let mut left = files;
         for tries in 1..=self.limits.tries {
@@ -88,7 +93,7 @@ impl Log {
         Ok(0)
     }
 
-    /// P1, O3. A file that is nowhere may have been removed since the log was read. Still live and nowhere: lost.
+    /// P1, O3. A file that is nowhere may have been removed since the log was read. If it is still live, it is lost.
     fn bring(&mut self, file: &AddedFile) -> Result<()> {
         let (place, seal) = (file.place(&self.name), file.seal());
         let mut tries = 0;
@@ -125,7 +130,7 @@ impl Log {
         Ok(())
     }
 
-    /// O7: a committed file whose upload the store may soon drop is said aloud, once.
+    /// O7: warns once about a committed file whose upload the store may soon drop.
     fn watch_over(&self, file: &AddedFile) {
         let Some(lifetime) = self.store.lifetime() else {
             return;
@@ -174,8 +179,8 @@ impl Log {
         }
     }
 
-    /// Redoes removals and publishes that were cut short, and collects nothing. For whoever is about to write rows' entries
-    /// but may not be the only owner.
+    /// Redoes removals and publishes that were cut short, and collects nothing. For a process that is about to write
+    /// entries with rows but may not be the only owner.
     pub fn redo(&mut self) -> Result<()> {
         let begun = self.begun()?;
         self.redo_of(&begun)
@@ -191,8 +196,8 @@ impl Log {
         Ok(())
     }
 
-    /// O8, for whoever is about to read live files of this log: on stores where a file cannot be read before it is
-    /// published, publishes what is left to publish. On others it does nothing.
+    /// O8, before live files of this log are read: on stores where a file cannot be read before it is published,
+    /// publishes what is left to publish. On others it does nothing.
     pub fn make_readable(&mut self) -> Result<()> {
         match self.store.reads_unpublished() {
             true => Ok(()),
@@ -200,7 +205,7 @@ impl Log {
         }
     }
 
-    /// Asked after the log was read, this names all work that is left (O6).
+    /// If asked after the log was read, this names all remaining work (O6).
     fn begun(&self) -> Result<Vec<String>> {
         let home = self.name.dir();
         let mut begun = self.store.begun(&home)?;
@@ -223,7 +228,7 @@ impl Log {
         let newest = self.state.version;
         let begun = self.begun()?;
         self.redo_of(&begun)?;
-        // Not those of entries that were read meanwhile: their committer publishes them.
+        // Not files of entries that were read meanwhile: their committer publishes them.
         let recent = self.state.live.values();
         let recent: Vec<AddedFile> = recent
             .filter(|live| live.version <= newest && live.version + VERSIONS_LOOKED_AT > newest)
@@ -236,7 +241,7 @@ impl Log {
         let orphans = orphans.filter(|id| self.state.check_gc(id).is_ok());
         let (named, mut unnamed): (Vec<String>, Vec<String>) =
             orphans.partition(|id| self.state.collected.contains(id));
-        // O4: not what another process may be writing now.
+        // O4: not files that another process may be writing now.
         let (home, oldest) = (self.name.dir(), self.oldest_begin());
         let mut abandoned = Vec::new();
         for id in unnamed.drain(..) {
@@ -245,10 +250,10 @@ impl Log {
             }
         }
         let unnamed = abandoned;
-        // A proved entry named these before; only its deletes were cut short.
+        // An earlier proved entry named these; only its deletes were cut short.
         self.collect(&named);
         if !unnamed.is_empty() {
-            // Those that became live meanwhile are left out; the rest is deleted once the entry is proved.
+            // Files that became live meanwhile are left out; the rest is deleted once the entry is proved.
             self.commit(Draft::Gc(unnamed))?;
         }
         let owners = ["_system/owners", "_system/owners/long"].map(str::to_owned);

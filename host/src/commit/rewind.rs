@@ -1,7 +1,8 @@
-//! V8: splits go back to earlier borders, and everything above leaves with them (docs/protocol.md §8).
+//! V8: splits go back to earlier commit boundaries ("borders"), and everything above those is taken back
+//! (docs/protocol.md §8).
 //!
-//! What a rewind comes to follows from the state and the targets alone; only the rests of files that straddle a target are
-//! written by somebody. Writer and readers compute it with the same function and compare.
+//! The content of a rewind follows from the state and the targets alone, except for new files: they hold what remains
+//! of files that straddle a target. Writer and readers compute it with the same function and compare.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ pub struct Back {
     pub readers: Vec<Reader>,
 }
 
-/// A file of which a rest stays: its rows in these ranges, in a new file.
+/// A file of which some rows remain: the rows in these ranges, which go to a new file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Straddling {
     pub file: AddedFile,
@@ -31,7 +32,7 @@ pub struct Straddling {
 }
 
 impl State {
-    /// Each target must be a border of its split below its `to`.
+    /// Each target must be a commit boundary of its split, below the split's `to`.
     pub fn back_to(&self, targets: &BTreeMap<SplitId, i64>) -> Result<Back, Violation> {
         let mut spans = Vec::new();
         let mut first_undone = u64::MAX;
@@ -85,8 +86,8 @@ impl State {
         })
     }
 
-    /// §10 B0: what a batch dropped as known may be known from any batch before it, so from the first undone one on all
-    /// leave.
+    /// §10 B0: the row that made a batch drop a duplicate may be in any earlier batch. So all batches from the first
+    /// undone one on are taken back.
     fn check_cut(&self, targets: &BTreeMap<SplitId, i64>, first: u64) -> Result<(), Violation> {
         for (id, split) in &self.splits {
             let at = targets.get(id).copied().unwrap_or(split.to);
@@ -127,7 +128,7 @@ impl State {
         Ok(back)
     }
 
-    /// An earlier cut of a reader; splits that it did not know then are at their start.
+    /// An earlier registered position of a reader; splits that it did not know then are at their start.
     pub fn position_at(
         &self,
         reader: &Reader,
@@ -145,7 +146,7 @@ impl State {
             .collect()
     }
 
-    /// V11 where a reader's owner goes back: to a position that it registered, under the next generation.
+    /// V11 when a reader's owner goes back: to a position that it registered, under the next generation.
     pub(super) fn check_set_back(&self, before: &Reader, reader: &Reader) -> Result<(), Violation> {
         let mut cuts = self.cuts.get(&reader.name).into_iter().flatten();
         let registered = cuts.any(|cut| self.position_at(before, cut) == reader.position);
@@ -214,7 +215,7 @@ impl State {
     }
 }
 
-/// `None`: the file stays. Else its ranges that are not undone.
+/// `None`: the file stays. Otherwise its ranges that are not taken back.
 fn rest_of(
     live: &LiveFile,
     targets: &BTreeMap<SplitId, i64>,
@@ -240,7 +241,7 @@ fn rest_of(
     Ok(Some(rest.into_iter().cloned().collect()))
 }
 
-/// Each rest in the place of its file: same table and partition, same columns, exactly the rows that stay.
+/// Each rest replaces its file: same table and partition, same columns, exactly the rows that remain.
 fn check_rests(straddling: &[Straddling], rests: &[AddedFile]) -> Result<(), Violation> {
     if straddling.len() != rests.len() {
         let message = format!(

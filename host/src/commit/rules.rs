@@ -1,7 +1,7 @@
 //! The validity rules V1–V7 and V10–V12 of docs/protocol.md §3, on the state before the entry. V8 is in `rewind`.
 //!
-//! Checked by the writer before Create, by every reader, and offline: the same functions, so that nobody can write what
-//! nobody will read.
+//! The writer checks them before Create, every reader checks them, and so does `--verify`. All use the same functions,
+//! so nobody can write an entry that readers refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::record::SplitId;
 
 type Check = Result<(), Violation>;
 
-/// Wrong on any state.
+/// An entry that is wrong on any state.
 pub(super) fn wrong(rule: &'static str, message: impl Into<String>) -> Violation {
     Violation {
         rule,
@@ -26,7 +26,7 @@ pub(super) fn wrong(rule: &'static str, message: impl Into<String>) -> Violation
     }
 }
 
-/// Right once, perhaps, but not on this state.
+/// An entry that may have been valid on an earlier state, but is not valid on this one.
 pub(super) fn moved(rule: &'static str, message: impl Into<String>) -> Violation {
     Violation {
         moved: true,
@@ -132,9 +132,9 @@ impl State {
         }
     }
 
-    /// W3 for one receipt of a data draft. Every entry after its `base` is folded into this state, and none of them can be
-    /// undone unseen: a split that went back has a higher epoch, rules that came back have another generation, and the names in
-    /// `collected` and `removed` stay.
+    /// W3 for one receipt of a data draft. Every entry after its `base` is folded into this state, and none of them can
+    /// be undone without a trace: a split that went back has a higher epoch, rules that came back have another
+    /// generation, and the names in `collected` and `removed` stay.
     pub(super) fn check_receipt(&self, receipt: &PreparedCommit) -> Check {
         self.check_spans(Kind::Data, &receipt.spans)?;
         if receipt.generation != self.rules.generation {
@@ -344,7 +344,7 @@ impl State {
         }
     }
 
-    /// It goes on, or is set back by its owner.
+    /// The reader advances, or its owner sets it back.
     fn check_reader_moves(&self, before: &Reader, reader: &Reader) -> Check {
         if reader.generation == before.generation + 1 && reader.version >= before.version {
             return self.check_set_back(before, reader);
@@ -411,8 +411,8 @@ impl State {
         self.check_rules(&plan.rules)
     }
 
-    /// V10 of `batch`, and of `void`. The rules of a batch are its plan's: a swap in between does not touch it unless it blocks
-    /// one of them (§7), which closes the plan.
+    /// V10 of `batch` and of `void`. A batch has the rules of its plan: a swap in between does not change that, unless
+    /// it blocks one of them (§7), which closes the plan.
     fn check_input(&self, input: &Input, entry: &Entry) -> Check {
         let open = match &self.plan {
             Some(open) if open.version == input.plan => open,
@@ -461,7 +461,7 @@ impl State {
         Ok(())
     }
 
-    /// V12. For whoever asks before doing the work; the log checks it again.
+    /// V12. For a caller that wants to know before it does the work; the log checks it again.
     pub fn check_swap(&self, swap: &Swap) -> Result<(), Violation> {
         if swap.replaces != self.rules.generation {
             return Err(moved(
@@ -488,7 +488,7 @@ fn check_shape(entry: &Entry) -> Check {
     use Kind::{Batch, Data, Gap, Gc, Init, Open, Plan, Reader, Rewind, Swap, Void};
     let kind = entry.kind;
     let fields: [(&str, bool, &[Kind], &[Kind]); 14] = [
-        // field, is it there, kinds that must have it, kinds that may
+        // field, whether it is there, kinds that must have it, kinds that may have it
         ("init", entry.init.is_some(), &[Init], &[]),
         ("open", !entry.open.is_empty(), &[Open], &[]),
         (

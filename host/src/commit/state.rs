@@ -1,4 +1,4 @@
-//! State = fold of proved entries: where each split stands, which rules are in force, which files are live.
+//! The state of a log, folded from its proved entries: the position of each split, the rules in force, the live files.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::chain::Ledger;
 use crate::record::SplitId;
 use crate::store::Seal;
 
-/// Writers of the last so many entries count for the pace (docs/protocol.md §5).
+/// The pace counts the writers of this many newest entries (docs/protocol.md §5).
 const PACE_WINDOW: usize = 100;
 
 /// A rule of docs/protocol.md that an entry or draft breaks.
@@ -30,7 +30,7 @@ pub struct Violation {
     pub moved: bool,
 }
 
-/// What is wrong, then the rule in words: an operator need not know its number.
+/// Shows what is wrong, then the rule in words: an operator need not know its number.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
@@ -65,14 +65,14 @@ fn in_words(rule: &str) -> &'static str {
     }
 }
 
-/// Where one version left a split.
+/// The position and totals of a split after one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitBoundary {
     pub version: u64,
     pub to: i64,
     /// Of this split from its start up to `to`.
     pub totals: Ledger,
-    /// Likewise, offsets that were gone before they were read.
+    /// Offsets that were gone before they were read, also from the start up to `to`.
     pub lost: u64,
 }
 
@@ -86,7 +86,7 @@ pub struct SplitState {
     pub totals: Ledger,
     /// Offsets recorded as gone before they were read.
     pub lost: u64,
-    /// Ascending; the first is the `open`. A rewind takes back those above its target.
+    /// Ascending; the first one is the `open`. A rewind removes those above its target.
     pub borders: Vec<CommitBoundary>,
     /// Version of the last rewind of this split; 0 = none.
     pub rewound_at: u64,
@@ -111,7 +111,7 @@ impl SplitState {
         }
     }
 
-    /// The newest border at or below this version.
+    /// The newest commit boundary at or below this version.
     pub fn border_at(&self, version: u64) -> Option<CommitBoundary> {
         let after = self.borders.partition_point(|b| b.version <= version);
         after
@@ -120,7 +120,7 @@ impl SplitState {
             .copied()
     }
 
-    /// The newest border at or below this offset. `None`: reading began above it.
+    /// The newest commit boundary at or below this offset. `None`: reading began above it.
     pub fn border_below(&self, offset: i64) -> Option<CommitBoundary> {
         let after = self.borders.partition_point(|b| b.to <= offset);
         after
@@ -129,7 +129,7 @@ impl SplitState {
             .copied()
     }
 
-    /// `to` is a border (checked: V8).
+    /// `to` is a commit boundary (V8 has checked it).
     fn go_back(&mut self, to: i64, epoch: u64, version: u64) {
         self.borders
             .truncate(self.borders.partition_point(|b| b.to <= to));
@@ -139,7 +139,7 @@ impl SplitState {
         (self.to, self.epoch, self.rewound_at) = (to, epoch, version);
     }
 
-    /// Rows written for `[from, to)`. `None` where one of them is no border.
+    /// Rows written for `[from, to)`. `None` if one of the two is no commit boundary.
     pub fn rows_between(&self, from: i64, to: i64) -> Option<u64> {
         let rows_at = |offset: i64| {
             let i = self.borders.partition_point(|b| b.to < offset);
@@ -157,7 +157,7 @@ pub struct LiveFile {
     pub version: u64,
 }
 
-/// A file that left the live set. Its names go before anything later is published (P3).
+/// A file that is no longer live. It must be gone from the store before any later file is published (P3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedFile {
     pub path: String,
@@ -167,7 +167,7 @@ pub struct RemovedFile {
     pub seal: Seal,
 }
 
-/// What another system took, or takes once it is finished (P1).
+/// Rows that another system took, or takes once the delivery is finished (P1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivered {
     pub delivery: Delivery,
@@ -177,7 +177,7 @@ pub struct Delivered {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenPlan {
-    /// Its version, which `batch` and `void` name.
+    /// The version of the plan's entry, which `batch` and `void` name.
     pub version: u64,
     pub plan: Plan,
 }
@@ -185,7 +185,7 @@ pub struct OpenPlan {
 /// As JSON it is what a checkpoint holds, under the names of docs/protocol.md §9.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Of the newest entry folded in: P where the log has proved it.
+    /// The version of the newest folded entry: P, if the log has proved it.
     pub version: u64,
     /// `sha256:…` of that entry's bytes.
     #[serde(rename = "entry")]
@@ -207,9 +207,9 @@ pub struct State {
     pub readers: BTreeMap<String, Reader>,
     /// Positions that each reader registered, ascending; a rewind sets a reader back to one of them (V8).
     pub cuts: BTreeMap<String, Vec<BTreeMap<SplitId, i64>>>,
-    /// PROCESSED: the generation of its reader that it follows (§10 B0).
+    /// PROCESSED: the generation of its own reader that this log follows (§10 B0).
     pub follows: u64,
-    /// The last version that took rows back or files away; 0 = none did.
+    /// The last version that took back rows or removed files; 0 = none did.
     pub removed_at: u64,
     /// PROCESSED: some batch was committed.
     pub(super) batched: bool,
@@ -217,7 +217,7 @@ pub struct State {
     /// The last version that changed rows; 0 = none did.
     pub data_at: u64,
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Which rules were in force when, the oldest first; the entries themselves say who wanted them and why.
+    /// Which rules were in force when, the oldest first. Only the entries say who asked for them and why.
     pub periods: Vec<PeriodAt>,
     writers: VecDeque<Writer>,
     /// How often the ranges of a plan were voided since a batch last committed.
@@ -284,7 +284,8 @@ impl State {
         self.writers.back()
     }
 
-    /// How often a plan of the same input ranges was voided since the last batch (§10 B2: at two, stop and name it).
+    /// How often a plan of the same input ranges was voided since the last batch (§10 B2: after the second time the
+    /// pipeline stops and names the plan).
     pub fn voids_of(&self, plan: &Plan) -> u32 {
         self.voids
             .iter()
@@ -444,7 +445,7 @@ impl State {
         }
     }
 
-    /// About how many things it holds, some hundred bytes each: what grows with the log.
+    /// About how many items it holds, some hundred bytes each: the part that grows with the log.
     pub fn weight(&self) -> usize {
         let borders: usize = self.splits.values().map(|split| split.borders.len()).sum();
         let periods: usize = self
@@ -456,7 +457,7 @@ impl State {
         files + self.delivered.len() + borders + periods
     }
 
-    /// A position below the one before is a set-back: the cuts above it are undone.
+    /// A position below the previous one sets the reader back: its registered positions above are removed.
     fn fold_reader(&mut self, reader: &Reader) {
         let cuts = self.cuts.entry(reader.name.clone()).or_default();
         let before = self.readers.insert(reader.name.clone(), reader.clone());
@@ -490,7 +491,7 @@ impl State {
                 self.batched = true;
                 self.voids.clear();
             }
-            // Its ranges begin where the splits no longer end.
+            // The splits no longer end where its ranges begin.
             Kind::Rewind => {
                 self.plan = None;
                 self.voids.clear();
@@ -511,7 +512,7 @@ impl State {
         }
     }
 
-    /// Last of all: the entry's own spans are of the rules before.
+    /// Folded last: the entry's own spans were made under the rules before it.
     fn fold_swap(&mut self, entry: &Entry) {
         let Some(swap) = &entry.swap else { return };
         if swap.force {

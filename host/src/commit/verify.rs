@@ -1,7 +1,7 @@
-//! Do log, files and digests agree? Offline, on a store that nobody writes to at the moment.
+//! Checks that log, files and digests agree: offline, on a store that nobody writes to at the moment.
 //!
-//! Goes on after a problem as far as that makes sense, so that one run lists them all. An entry that breaks a rule ends the
-//! replay: nothing above it means anything.
+//! It goes on after a problem where that makes sense, so that one run lists them all. An entry that breaks a rule ends
+//! the replay: the state above it is unknown.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::store::{Readable, Store};
 /// Bytes of a file in memory at once.
 const CHUNK_BYTES: u64 = 4 << 20;
 
-/// Something that is not as the log says.
+/// One difference between the log and the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub version: Option<u64>,
@@ -24,10 +24,10 @@ pub struct Problem {
     pub message: String,
 }
 
-/// What `verify` looked at, and what it found wrong (nothing, one hopes).
+/// What `verify` checked, and the problems that it found.
 #[derive(Debug)]
 pub struct Verified {
-    /// After the last entry that holds. `None` where not even the first does.
+    /// The state after the last valid entry. `None`: not even the first entry is valid.
     pub state: Option<State>,
     pub entries: u64,
     pub files: u64,
@@ -62,7 +62,7 @@ pub fn verify(store: &dyn Store, name: &LogName) -> Result<Option<Verified>> {
         for live in state.live.values() {
             check_file(store, name, &mut found, live)?;
         }
-        // Behind an entry that does not hold nothing is known: its files are no strangers.
+        // Nothing is known above an invalid entry, so its files are not reported as strangers.
         if found.entries > newest {
             look_for_strangers(store, &mut found, &state)?;
         }
@@ -151,8 +151,8 @@ fn sha256_of(store: &dyn Store, path: &str, bytes: u64) -> Result<String> {
     Ok(hex(&sum.finalize()))
 }
 
-/// Files named by a ULID in directories where this log publishes, that it does not know: the log lost its newest entries, or
-/// somebody else writes here.
+/// Looks for files that are named by a ULID, lie where this log publishes, and are unknown to it: either the log lost
+/// its newest entries, or somebody else writes here.
 fn look_for_strangers(store: &dyn Store, found: &mut Verified, state: &State) -> Result<()> {
     let tables: BTreeSet<&str> = state
         .live

@@ -1,10 +1,11 @@
-//! What a log comes to, for whoever asks: nobody who only wants to know reads a log that this process has in memory.
+//! The state of a log for queries. If this process has the log in memory, a query reads it there and not from the
+//! store.
 //!
 //! ```text
 //! a pipeline runs here   Log ─ owns the state ─ View ─→ read(…)     the writer's own state, at most one entry behind
 //! nobody writes here     Folded ─ follow() ───────────→ read(…)     folded once, then only what is new is read
 //! ```
-//! `read` holds a lock while it copies what an answer needs; nothing here hands out a state.
+//! `read` holds a lock while it copies what an answer needs; nothing here gives out the state itself.
 
 use std::sync::{Arc, Mutex, TryLockError};
 
@@ -15,19 +16,19 @@ use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
 use crate::store::Store;
 
-/// The state of a [`super::Log`] of this process. It ends with the log: hold it weakly.
+/// The state of a [`super::Log`] of this process. It ends with the log: keep only a weak reference.
 #[derive(Debug)]
 pub struct View {
     url: String,
     name: LogName,
-    /// `None` while it changes, and for good where a fold panicked.
+    /// `None` while it changes, and for good after a fold that panicked.
     state: Mutex<Option<Arc<State>>>,
     /// What a person must look at before it becomes a loss.
     alarm: Mutex<Option<String>>,
 }
 
 impl View {
-    /// Raises an alarm, or ends it. Whether it is another than before.
+    /// Raises an alarm, or ends it. True: it differs from the one before.
     pub(super) fn alarm(&self, alarm: Option<String>) -> bool {
         let mut held = lock(&self.alarm);
         let other = *held != alarm;
@@ -56,7 +57,7 @@ impl View {
         lock(&self.state).as_deref().map(look)
     }
 
-    /// The writer's side. `own` and this are the only holders, so nothing is copied.
+    /// For the writer. `own` and this view are the only holders, so nothing is copied.
     pub(super) fn change<R>(
         &self,
         own: &mut Arc<State>,
@@ -73,21 +74,21 @@ impl View {
 #[derive(Debug)]
 struct Held {
     state: State,
-    /// All of the log was read once; else the reading was stopped on its way.
+    /// True: the whole log was read once. False: reading was stopped before the end.
     whole: bool,
 }
 
 /// The state of a log that nobody in this process writes.
 #[derive(Debug, Default)]
 pub struct Folded {
-    /// Held by the one who reads.
+    /// Held while somebody reads.
     reading: Mutex<()>,
     held: Mutex<Option<Held>>,
 }
 
 impl Folded {
-    /// Reads on up to the newest entry. `None`: somebody else is reading. `Some(false)`: there is no log. `go_on` hears how
-    /// many entries were read; where it stops the reading, what was read is kept for whoever asks next.
+    /// Reads on up to the newest entry. `None`: somebody else is reading. `Some(false)`: there is no log. `go_on` is
+    /// called with the number of entries read; if it stops the reading, what was read is kept for the next call.
     pub fn follow(
         &self,
         store: &dyn Store,
@@ -104,7 +105,8 @@ impl Folded {
             let whole = lock(&self.held).as_ref().is_some_and(|held| held.whole);
             let newest = match whole {
                 true => None,
-                // Before it is read: whatever is listed must be readable, whoever appends meanwhile.
+                // Listed before it is read: everything in the listing must be readable, even if somebody appends
+                // meanwhile.
                 false => newest_listed(store, name)?,
             };
             if lock(&self.held).is_none() {
@@ -123,7 +125,7 @@ impl Folded {
             if self.read_on(store, name, newest, go_on)? {
                 return self.is_whole(name, newest).map(|()| Some(true));
             }
-            // Replaced or taken away below us: what it is now is read anew, once.
+            // The log was replaced or deleted: it is read again from its start, once.
             self.forget();
             if std::mem::replace(&mut again, true) {
                 return Err(Error::new(
@@ -136,7 +138,7 @@ impl Folded {
         }
     }
 
-    /// False: what was read is not in the log any more.
+    /// False: the log no longer contains what was read before.
     fn read_on(
         &self,
         store: &dyn Store,
@@ -190,7 +192,7 @@ impl Folded {
         *lock(&self.held) = None;
     }
 
-    /// About how much memory it takes, in things held; some hundred bytes each.
+    /// About how much memory it takes, in items of some hundred bytes each.
     pub fn weight(&self) -> usize {
         self.read(State::weight).unwrap_or(0)
     }

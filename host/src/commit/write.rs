@@ -23,16 +23,17 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Created, Store};
 
-/// Factor on the pace under contention: beyond it, more waiting no longer helps (docs/protocol.md §5, Pace).
+/// Largest factor on the pace under contention: beyond it, waiting longer does not help (docs/protocol.md §5, Pace).
 const PACE_FACTOR_MAX: u32 = 64;
 
-/// Attempts per entry above which a shared log is too busy.
+/// A shared log is too busy above this number of attempts per entry.
 const ATTEMPTS_BUSY: f64 = 1.5;
 
-/// Assumed until the first Create was timed.
+/// Latency that is assumed until the first Create was timed.
 const LATENCY_FIRST: Duration = Duration::from_millis(20);
 
-/// No entry adds a file that was begun longer ago than this share of an upload's life (O7): the rest is for publishing it.
+/// An entry may add a file only during the first of this many parts of its upload's lifetime (O7). The rest of the
+/// lifetime is for publishing.
 pub const LIFETIME_SHARE_TO_COMMIT: u32 = 4;
 
 /// Longest wait between two attempts, whatever the store's latency.
@@ -40,7 +41,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Creates without a clear answer before the caller is told that the store does not answer.
+    /// After this many Creates without a clear answer, the caller gets the error that the store does not answer.
     pub tries: u32,
     /// Shortest time between two data entries of one writer.
     pub pace: Duration,
@@ -55,7 +56,7 @@ impl Default for Limits {
     }
 }
 
-/// A draft on its way.
+/// A draft that is being written.
 #[derive(Debug)]
 pub(super) struct Pending {
     draft: Draft,
@@ -63,7 +64,7 @@ pub(super) struct Pending {
     /// Creates at different versions so far.
     attempts: u32,
     sent: Option<Sent>,
-    /// The `gc` entry that is to take its place (W5, leave).
+    /// The `gc` entry that shall take its place (W5, leave).
     left: Option<Sent>,
 }
 
@@ -79,14 +80,14 @@ impl Pending {
     }
 }
 
-/// Bytes that may lie at their version, now or later.
+/// Bytes that may be stored at their version, now or later.
 #[derive(Clone, Debug)]
 struct Sent {
     entry: Arc<Entry>,
     bytes: Vec<u8>,
 }
 
-/// What lies at the version.
+/// What is stored at the version.
 enum Settled {
     /// The bytes just sent.
     Ours,
@@ -96,7 +97,7 @@ enum Settled {
 }
 
 impl Log {
-    /// Drives a draft to its end, or keeps it where the store does not answer.
+    /// Drives a draft to its end, or keeps it if the store does not answer.
     pub(super) fn drive(&mut self, mut pending: Pending) -> Result<Outcome> {
         let late = self.oldest_begin();
         let stale = |sent: &Sent| sent.entry.add.iter().any(|f| is_older(&f.id, late));
@@ -107,14 +108,14 @@ impl Log {
         self.keep(pending, driven)
     }
 
-    /// W5: to leave.
+    /// W5: drives a draft out of the way, by a `gc` entry in its place.
     pub(super) fn drive_out(&mut self, mut pending: Pending) -> Result<Outcome> {
         let driven = self.try_leave(&mut pending);
         self.keep(pending, driven)
     }
 
-    /// What is still open stays; files of what was dropped are ours to collect. After an error that is no outage nothing is
-    /// known, so nothing is collected: the next opener does.
+    /// An unsettled draft is kept; files of dropped parts are added to those that this log collects. After an error
+    /// that is no outage the outcome is unknown, so nothing is collected here; the next opener does it.
     fn keep(&mut self, pending: Pending, driven: Result<Outcome>) -> Result<Outcome> {
         match &driven {
             Err(e) if e.kind() == Kind::StoreUnavailable => self.pending = Some(pending),
@@ -133,8 +134,8 @@ impl Log {
         driven
     }
 
-    /// O7: when a file must have been begun at the earliest, for an entry of now to add it. Milliseconds since 1970 UTC; `None`
-    /// where a store keeps unpublished files for good.
+    /// O7: an entry written now may only add files that were begun at or after this time. Milliseconds since 1970 UTC;
+    /// `None`: the store keeps unpublished files for good.
     pub(super) fn oldest_begin(&self) -> Option<u64> {
         let lifetime = self.store.lifetime()?;
         let oldest = lifetime / LIFETIME_SHARE_TO_COMMIT;
@@ -299,7 +300,7 @@ impl Log {
         let version = sent.entry.version;
         let parent = self.store.get(&self.name.entry(version - 1))?;
         if parent.is_none_or(|bytes| file::digest(&bytes) != self.state.digest) {
-            // Nothing is known: publish nothing, delete nothing, read everything anew.
+            // Nothing is known: publish nothing, delete nothing, read the whole log again.
             self.read_again()?;
             let landed = self.store.get(&self.name.entry(version))?;
             if landed.is_none_or(|bytes| bytes != sent.bytes) {
@@ -330,7 +331,7 @@ impl Log {
         })
     }
 
-    /// W8: only after a proved entry names them. What cannot be deleted now is deleted by a later opener.
+    /// W8: only after a proved entry names these files. What cannot be deleted now is deleted by a later opener.
     pub(super) fn collect(&mut self, files: &[String]) {
         for file in files {
             self.orphans.remove(file);
@@ -340,7 +341,7 @@ impl Log {
         }
     }
 
-    /// Uniform over [0, tries × latency].
+    /// Waits for a random time, uniform over [0, tries × latency].
     pub(super) fn back_off(&mut self, tries: u32) {
         let most = (self.pace.latency() * tries).min(BACKOFF_MAX);
         let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
@@ -349,7 +350,7 @@ impl Log {
     }
 }
 
-/// Whether a file was begun before that time: its id, a ULID, says when.
+/// Whether a file was begun before that time. Its id is a ULID, which contains the time.
 pub(super) fn is_older(file: &str, than: Option<u64>) -> bool {
     let begun = ulid::Ulid::from_string(file).map(|id| id.timestamp_ms());
     matches!((begun, than), (Ok(begun), Some(than)) if begun < than)
@@ -361,7 +362,7 @@ fn lose_all(pending: &mut Pending, reason: &Violation) -> Outcome {
     Outcome::Lost { dropped }
 }
 
-/// Version 0, or the one that another process put there first.
+/// Writes version 0, or reads the one that another process wrote first.
 pub(super) fn init(
     store: &dyn Store,
     name: &LogName,
@@ -387,7 +388,7 @@ pub(super) fn init(
     let path = name.entry(0);
     let bytes = file::encode(&entry)?;
     let created = store.create(&path, &bytes);
-    // Whoever's it is: the log begins with what lies there.
+    // Whoever wrote it, the log begins with the entry that is there.
     let Some(found) = store.get(&path)? else {
         return Err(match created {
             Err(e) => e,

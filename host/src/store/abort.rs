@@ -1,8 +1,9 @@
-//! A test's way to end this process, or one of its threads, at a chosen change of the store.
+//! Lets a test end this process, or one of its threads, at a chosen change of the store.
 //!
-//! `WEIR_ABORT_AT=n` ends the process right before the n-th change (from 0) of any store of the process, counted over all
-//! of them, as a kill -9 would: no unwinding, no farewell. Before n + 1 is after n, so a run over all n stops between any
-//! two steps of the protocol. `WEIR_PANIC_AT=n` panics there in the thread that makes the change. Unset, nothing is wrapped.
+//! `WEIR_ABORT_AT=n` ends the process right before the n-th change (from 0) of any store of the process, counted over
+//! all of them, as a kill -9 would: no unwinding, no cleaning up. "Before n + 1" is "after n", so a run over all n
+//! stops between any two steps of the protocol. `WEIR_PANIC_AT=n` panics there in the thread that makes the change.
+//! Unset, nothing is wrapped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +35,7 @@ impl Faults for EndAt {
     }
 }
 
-/// The store itself, unless a test asked for an end.
+/// The store itself, unless a test asked for such an end.
 pub fn wrapped(store: Arc<dyn Store>) -> Arc<dyn Store> {
     let named = |name: &str| std::env::var(name).ok().and_then(|n| n.parse().ok());
     let (change, panics) = match (named(ABORT), named(PANIC)) {

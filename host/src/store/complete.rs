@@ -1,8 +1,8 @@
 //! Publishing by completing an upload (O1 to O6): an upload begins at the final name, its parts are durable and unseen, and
 //! completing it shows the file. For object stores.
 //!
-//! An intent `staging/<file-id>` stands exactly as long as its upload can still become an object. Nothing here believes what
-//! a store answers to a completion; only what it shows counts.
+//! An intent `staging/<file-id>` exists exactly as long as its upload can still become an object. What a store answers
+//! to a completion decides nothing here; only what the store then shows counts.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 
-/// Answer of [`Uploads::complete`] when it is clear. Neither is believed.
+/// A clear answer of [`Uploads::complete`]. It is checked in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completed {
     Accepted,
@@ -36,28 +36,30 @@ pub trait Uploads: Debug {
     /// The part's name; `number` counts from 1. Durable when it returns. `None`: no such upload.
     fn put_part(&self, path: &str, id: &str, number: usize, bytes: Bytes)
     -> Result<Option<String>>;
-    /// The same, while the caller goes on. Dropped before its end, nobody knows what became of the part.
+    /// The same, while the caller goes on. If it is dropped before its end, the part's outcome is unknown.
     fn send_part(&self, path: &str, id: &str, number: usize, bytes: Bytes) -> Box<dyn PartSent> {
         Box::new(Arrived(self.put_part(path, id, number, bytes)))
     }
     /// Without any condition.
     fn complete(&self, path: &str, upload: &Upload) -> Result<Completed>;
-    /// `Ok`: the store says that the upload is gone.
+    /// `Ok`: the store has confirmed that the upload is gone.
     fn abort(&self, path: &str, id: &str) -> Result<()>;
 
     /// How long the store keeps an upload that is not completed (O7), as far as it is known.
     fn lifetime(&self) -> Option<Duration> {
         None
     }
-    /// Whether an abort ends an upload. Where it does not, nobody completes one that no entry adds, and it ends by itself.
+    /// Whether an abort ends an upload. Where it does not, an upload that no entry adds is never completed, and ends by
+    /// itself.
     fn aborts(&self) -> bool {
         true
     }
-    /// The same, tried once and without waiting long: for a writer that ends. What it leaves is collected later.
+    /// As `abort`, but tried once and without waiting long: for a writer that ends. What it leaves is collected later.
     fn give_up(&self, path: &str, id: &str) -> Result<()> {
         self.abort(path, id)
     }
-    /// What stages files and copies them, where the store can do that too: a zone's `sink.publish` may have changed.
+    /// The requests to stage files and copy them, if the store can do that too: a zone's `sink.publish` may have
+    /// changed.
     fn copies(&self) -> Option<&dyn Renames> {
         None
     }
@@ -71,7 +73,7 @@ pub trait Uploads: Debug {
         ))
     }
 
-    /// For tests: what was claimed appears.
+    /// For tests: the claimed object appears.
     fn link(&self, _path: &str, _id: &str) -> Result<()> {
         Ok(())
     }
@@ -91,17 +93,17 @@ impl PartSent for Arrived {
     }
 }
 
-/// Parts of one file that are on their way while the next is being filled. One hides the network behind the encoding; each
-/// more costs the memory of a part for every open file.
+/// Parts of one file that are being sent while the next is filled. One is enough to send while rows are encoded; each
+/// further one costs the memory of a part for every open file.
 pub(super) const PARTS_IN_FLIGHT: usize = 1;
 
-/// A process, as others on its machine can ask whether it still runs.
+/// Identifies a process, so that others on its machine can check whether it still runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Process {
     host: String,
     pid: u32,
-    /// When it began, as the kernel counts.
+    /// When it began, in the kernel's clock ticks.
     began: u64,
 }
 
@@ -119,7 +121,8 @@ impl Process {
         THIS.get_or_init(this).as_ref()
     }
 
-    /// This process, or one of this machine that has ended. Of another machine nothing is known.
+    /// True for this process, and for one of this machine that has ended. Nothing is known of processes of another
+    /// machine.
     fn is_over_or_own(&self) -> bool {
         Process::this().is_some_and(|this| {
             self == this || self.host == this.host && began(self.pid) != Some(self.began)
@@ -127,21 +130,21 @@ impl Process {
     }
 }
 
-/// A machine's or container's name, and which start of its kernel.
+/// The name of a machine or container, and the id of its kernel's start.
 fn host() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(format!("{}/{}", name.trim(), boot.trim()))
 }
 
-/// The 22nd field of a process's state: clock ticks from the start of the kernel to its own.
+/// The 22nd field of a process's `stat`: clock ticks from the start of the kernel to the start of the process.
 fn began(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// What `staging/<file-id>` says.
+/// The content of `staging/<file-id>`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Intent {
@@ -165,7 +168,7 @@ impl Intent {
     }
 }
 
-/// O1. The intent is written before any part, once: whatever is not a clear success ends this file.
+/// O1. The intent is written before any part, and once: any outcome but a clear success ends this file.
 pub(super) fn begin(
     store: &Arc<dyn Store>,
     uploads: &dyn Uploads,
@@ -213,14 +216,14 @@ struct UploadWriter {
     id: String,
     /// Not sent yet.
     part: Vec<u8>,
-    /// How many were sent, those in flight among them.
+    /// How many were sent, including those in flight.
     sent: usize,
-    /// Oldest first, with their bytes.
+    /// Oldest first, with the number of their bytes.
     in_flight: VecDeque<(u64, Box<dyn PartSent>)>,
     /// Names of those that arrived.
     parts: Vec<String>,
     bytes: u64,
-    /// A part has an unknown outcome: whatever follows, the file must not come to be.
+    /// A part has an unknown outcome: this file must never be sealed.
     broken: bool,
     sealed: bool,
 }
@@ -230,7 +233,7 @@ impl UploadWriter {
         Error::new(kind, "store.write", message).with("file", self.place.path())
     }
 
-    /// Sends what was collected, and waits until at most [`PARTS_IN_FLIGHT`] are on their way.
+    /// Sends the collected bytes, and waits until at most [`PARTS_IN_FLIGHT`] parts are on their way.
     fn send(&mut self) -> Result<()> {
         if self.broken {
             return Err(self.failed(
@@ -303,7 +306,7 @@ impl FileWriter for UploadWriter {
         self.part.len() + usize::try_from(in_flight).unwrap_or(usize::MAX)
     }
 
-    /// O2. An empty file has one empty part: completing an upload without parts destroys it.
+    /// O2. An empty file gets one empty part: completing an upload without parts destroys the upload.
     fn seal(mut self: Box<Self>) -> Result<Seal> {
         if !self.part.is_empty() || self.sent == 0 || self.broken {
             self.send()?;
@@ -329,7 +332,8 @@ impl FileWriter for UploadWriter {
 }
 
 impl Drop for UploadWriter {
-    /// No entry can name a file that was not sealed, so its own writer may abort it (O4). What fails here is collected later.
+    /// No entry can name a file that was not sealed, so its own writer may abort it (O4). If that fails, the file is
+    /// collected later.
     fn drop(&mut self) {
         if self.sealed {
             return;
@@ -346,7 +350,7 @@ impl Drop for UploadWriter {
     }
 }
 
-/// O3. Whatever the store answers, what it shows decides. The intent goes when the object was seen (O6).
+/// O3. What the store shows decides, whatever it answers. The intent is deleted once the object was seen (O6).
 pub(super) fn publish(
     store: &dyn Store,
     uploads: &dyn Uploads,
@@ -367,7 +371,7 @@ pub(super) fn publish(
         None => match answer {
             Ok(_) if seal.upload.is_none() => Ok(Published::Nowhere),
             Ok(_) => Ok(Published::NotYet(None)),
-            // GCS says it so where there is no such upload any more.
+            // GCS answers with this error when the upload no longer exists.
             Err(e) if e.kind() == Kind::StoreUnavailable => Ok(Published::NotYet(Some(e))),
             Err(e) => Err(e),
         },
@@ -388,8 +392,8 @@ pub(super) fn retire(
     Ok(files.len())
 }
 
-/// Never by an abort: it need not stop a completion that has begun. Once the intent is gone nothing can show the file again,
-/// so the object is deleted only then.
+/// Does not rely on an abort, which need not stop a completion that has begun. Once the intent is gone nothing can show
+/// the file again, so the object is deleted only then.
 fn take_back(store: &dyn Store, uploads: &dyn Uploads, place: &Place, seal: &Seal) -> Result<bool> {
     let intent = place.staging();
     if let Some(upload) = &seal.upload
@@ -408,7 +412,7 @@ fn take_back(store: &dyn Store, uploads: &dyn Uploads, place: &Place, seal: &Sea
     Ok(store.size(place.path())?.is_none())
 }
 
-/// O4. The intent says which upload; without one there is nothing that could become an object.
+/// O4. The intent names the upload; without an intent nothing can become an object.
 pub(super) fn discard(
     store: &dyn Store,
     uploads: &dyn Uploads,
@@ -455,7 +459,7 @@ pub(super) fn is_abandoned(
 /// Largest intent: a path and an upload's id, of at most some KiB.
 const INTENT_BYTES: u64 = 16 << 10;
 
-/// The intent under a staging name; `None` where nothing or a staged file lies there.
+/// The intent under a staging name; `None` if there is nothing, or a staged file.
 pub(super) fn look(store: &dyn Store, path: &str) -> Result<Option<Intent>> {
     if store.size(path)?.is_none_or(|bytes| bytes > INTENT_BYTES) {
         return Ok(None);

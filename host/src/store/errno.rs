@@ -1,12 +1,12 @@
-//! Which failures of a file system pass by themselves, and what to do about the others. What is not listed does not pass:
-//! a pipeline that waited for it would wait for ever.
+//! Which failures of a file system pass by themselves, and what to do about the others. A failure that is not listed
+//! counts as lasting: a pipeline that waited for it would wait for ever.
 
 use std::io;
 use std::sync::OnceLock;
 
 use crate::error::Kind;
 
-/// Why each of them may pass.
+/// Errors that may pass, and why.
 const PASSES: [(i32, &str); 21] = [
     (libc::ENOSPC, "somebody frees space"),
     (libc::EDQUOT, "somebody frees space or raises the quota"),
@@ -34,7 +34,7 @@ const PASSES: [(i32, &str); 21] = [
     (libc::ENFILE, "the machine is short of file handles"),
 ];
 
-/// Kind, what it is, what to do.
+/// The error's kind, what it means, and what to do.
 pub(crate) fn meaning(error: &io::Error) -> (Kind, &'static str, String) {
     let told = |kind, what, hint: &str| (kind, what, hint.to_owned());
     match error.raw_os_error() {
@@ -76,7 +76,7 @@ pub(crate) fn meaning(error: &io::Error) -> (Kind, &'static str, String) {
             "the store refuses this, and will not do it later either",
             "the cause below is the file system's own word for it; what is committed is safe",
         ),
-        // No word of the operating system: nobody knows.
+        // The operating system gave no error number, so the cause is unknown.
         None => told(
             Kind::StoreUnavailable,
             "the store cannot do it now",
@@ -85,7 +85,7 @@ pub(crate) fn meaning(error: &io::Error) -> (Kind, &'static str, String) {
     }
 }
 
-/// How many files this process may hold open. Read while there is a handle left to read it with.
+/// How many files this process may hold open. Read early, because reading it needs a free handle.
 pub(super) fn handles_max() -> Option<u64> {
     static MAX: OnceLock<Option<u64>> = OnceLock::new();
     *MAX.get_or_init(|| {

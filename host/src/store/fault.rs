@@ -1,7 +1,7 @@
-//! A store that fails where it is told to: the protocol's adversary, for tests and simulations.
+//! A store that fails where a test says so: the protocol's adversary in tests and simulations.
 //!
 //! One `FaultStore` stands for one process on a store shared with others. After a crash it answers nothing more; a new
-//! process gets a new one. Requests delayed by `Late` outlive it and land when the test says so.
+//! process gets a new one. Requests delayed by `Late` outlive it and arrive when the test says so.
 
 use std::fmt::Debug;
 use std::io;
@@ -37,7 +37,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Changes the store: a step after which a crash matters.
+    /// Whether it changes the store: a crash after such a step matters.
     pub fn is_durable(self) -> bool {
         !matches!(self, Verb::Get | Verb::Size | Verb::List | Verb::Sync)
     }
@@ -53,27 +53,27 @@ pub struct Op {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// Not done, and an error.
+    /// The request is not done, and answered with an error.
     FailBefore,
     CrashBefore,
     CrashAfter,
-    /// The power goes in the middle: half of a file under its name, both names of a rename, an upload that is taken and shows
-    /// its object when [`FaultStore::land`] is called; nothing of the others.
+    /// The power fails in the middle. A file is half written under its name, a rename leaves both names, a completed
+    /// upload shows its object when [`FaultStore::land`] is called; other requests leave nothing.
     Torn,
-    /// Done, and an error.
+    /// The request is done, and answered with an error.
     ReplyLost,
-    /// A completion is accepted, and shows its object when [`FaultStore::land`] is called. Others: as without a fault.
+    /// A completion is accepted, and shows its object when [`FaultStore::land`] is called. No effect on other requests.
     Pending,
-    /// Done, and answered as if it had been done before: exists, no source, no such upload. So a request looks that was sent
-    /// twice below us. Others: as without a fault.
+    /// The request is done, and answered as if it had been done before (exists, no source, no such upload), as when a
+    /// lower layer sends it twice. No effect on other requests.
     Denied,
-    /// An error; done when [`FaultStore::land`] is called, even after a crash.
+    /// Answered with an error; done when [`FaultStore::land`] is called, even after a crash.
     Late,
-    /// Not done, and a success. No protocol survives it everywhere; probes and verification find it.
+    /// Not done, but answered with success. No protocol survives this everywhere; probes and verification find it.
     Lying,
 }
 
-/// Decides about each call. It may block: a simulation takes turns here.
+/// Decides what happens to each call. It may block: a simulation lets its actors take turns here.
 pub trait Faults: Send + Sync + Debug {
     fn decide(&self, op: &Op) -> Fault;
 }
@@ -165,7 +165,7 @@ enum Change {
     /// Path, upload, number, bytes.
     Part(String, String, usize, Bytes),
     Complete(String, Upload),
-    /// What a completion took appears: path, upload.
+    /// The object of an accepted completion appears: path, upload.
     Link(String, String),
     Abort(String, String),
 }
@@ -229,8 +229,8 @@ impl Change {
         })
     }
 
-    /// Half-way: a plain file has half of its bytes, a rename both names (linked, not unlinked), a completion has taken its
-    /// upload. Others leave nothing to be seen. What comes later.
+    /// Does half of a change: a plain file has half of its bytes, a rename has both names (linked, not unlinked), a
+    /// completion has taken its upload. Others leave nothing. Returns the change that arrives later, if any.
     fn tear(&self, store: &dyn Store) -> Result<Option<Change>> {
         match self {
             Change::Write(path, bytes) => {
@@ -320,7 +320,7 @@ impl FaultStore {
         self.process.crashed()
     }
 
-    /// From now on nothing is done.
+    /// From now on no request is carried out.
     pub fn crash(&self) {
         self.process.crash();
     }
@@ -330,7 +330,7 @@ impl FaultStore {
         self.process.late().len()
     }
 
-    /// The oldest delayed request arrives. It may be refused then, and nobody is told.
+    /// The oldest delayed request arrives. The store may refuse it then; nobody sees that answer.
     pub fn land(&self) {
         let change = {
             let mut late = self.process.late();
@@ -561,7 +561,7 @@ impl Uploads for FaultStore {
     }
 }
 
-/// Collects what is written; the fault is decided when it is finished.
+/// Collects what is written; the fault is chosen when the file is finished.
 #[derive(Debug)]
 struct FaultWriter {
     process: Arc<Process>,

@@ -1,8 +1,9 @@
 //! Stores in memory, shared inside the process by their URLs. For tests and trials.
 //!
-//! `memory:NAME` publishes by rename. `memory+upload:NAME` publishes by completing uploads, and plays the servers that differ most
-//! in what they answer to a completion that comes too late: `memory+upload:NAME?answers=lenient&part=64&life=3600`, all optional (how
-//! it answers; the bytes of a part; the seconds that it says it keeps an upload).
+//! `memory:NAME` publishes by rename. `memory+upload:NAME` publishes by completing uploads, and can imitate the servers
+//! that differ most in their answer to a completion that comes too late:
+//! `memory+upload:NAME?answers=lenient&part=64&life=3600`. All options may be left out: how it answers; the bytes of a
+//! part; for how many seconds it claims to keep an upload.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,35 +25,35 @@ const PART_BYTES: usize = 64 << 10;
 
 static STORES: Mutex<BTreeMap<String, Arc<Memory>>> = Mutex::new(BTreeMap::new());
 
-/// What is answered to a completion whose upload is over.
+/// The answer to a completion whose upload has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 enum Answers {
-    /// Refused (MinIO).
+    /// It is refused (MinIO).
     #[default]
     Refuses,
-    /// Accepted while any object is there, refused otherwise (versitygw).
+    /// It is accepted while any object is there, and refused otherwise (versitygw).
     Lenient,
-    /// Now accepted, now refused (AWS promises neither).
+    /// It is sometimes accepted and sometimes refused (AWS promises neither).
     Varies,
-    /// An error that says nothing (GCS through `object_store`).
+    /// An error without a clear meaning (GCS through `object_store`).
     Fails,
 }
 
-/// An upload that is not over.
+/// An upload that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenUpload {
     pub path: String,
     pub id: String,
     /// Names of its parts, by number.
     pub parts: Vec<String>,
-    /// A completion took it; its object appears later.
+    /// A completion was accepted; the object appears later.
     pub claimed: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     url: String,
-    /// `None`: it renames.
+    /// `None`: it publishes by rename.
     uploads: Option<Options>,
     state: Arc<Mutex<State>>,
 }
@@ -90,7 +91,7 @@ pub(super) fn open(url: &str) -> Result<Arc<Memory>> {
     Ok(Arc::clone(store))
 }
 
-/// Uploads that are not over in a store of this kind; none in others. For tests.
+/// Uploads that have not ended in a store of this kind; none in others. For tests.
 pub fn open_uploads(store: &dyn Store) -> Vec<OpenUpload> {
     let stores = lock(&STORES);
     let Some(store) = stores.get(store.url()) else {
@@ -164,7 +165,7 @@ impl Memory {
         lock(&self.state)
     }
 
-    /// What it answers, and whether this call took the upload.
+    /// The answer, and whether this call took the upload.
     fn take(&self, state: &mut State, path: &str, upload: &Upload) -> Result<(Completed, bool)> {
         state.completions += 1;
         let key = (path.to_owned(), upload.id.clone());
@@ -181,7 +182,7 @@ impl Memory {
         }
     }
 
-    /// An upload that is over, or never was.
+    /// The answer for an upload that has ended or never existed.
     fn over(&self, state: &State, path: &str) -> Result<Completed> {
         let answers = self.uploads.map(|of| of.answers).unwrap_or_default();
         let accepted = match answers {
@@ -204,8 +205,8 @@ impl Memory {
 }
 
 impl State {
-    /// The parts that the upload names, in its order. `None`: not these parts. As servers do, it takes an empty list for an
-    /// empty file.
+    /// The bytes of the parts that the upload names, in its order. `None`: these parts do not match. Like real servers,
+    /// it accepts an empty list as an empty file.
     fn whole(parts: &Parts, upload: &Upload) -> Option<Bytes> {
         let mut bytes = Vec::new();
         for (number, name) in (1..).zip(&upload.parts) {
@@ -401,7 +402,7 @@ impl Uploads for Memory {
         if parts.claimed.is_some() {
             return Ok(None);
         }
-        // The same bytes have the same name, with quotes, as on S3.
+        // Equal bytes get equal names, in quotes, as on S3.
         let digest = sha256(&bytes);
         let name = format!("\"{}\"", digest.trim_start_matches("sha256:"));
         parts.parts.insert(number, (name.clone(), bytes));
@@ -417,7 +418,7 @@ impl Uploads for Memory {
         Ok(answer)
     }
 
-    /// Takes nothing away, also from a claimed upload: its object appears all the same.
+    /// Does not stop a claimed upload: its object appears all the same.
     fn abort(&self, path: &str, id: &str) -> Result<()> {
         let mut state = self.state();
         let key = (path.to_owned(), id.to_owned());

@@ -4,13 +4,13 @@
 //! begin ─ write ─ seal ──(its entry is committed)──→ publish ──(an entry removes it)──→ retire
 //!    └ dropped: nothing is left    └──(no entry names it: gc)──→ discard
 //! ```
-//! How a file waits for its publication, and what brings it to its final name, is known in here only. There are two ways, each
-//! written once over single requests of a store: `rename` (a staged file is renamed) and `complete` (an upload is completed).
-//! A new kind of store is one file that answers the requests of [`Store`] and of one of the two ways.
+//! Only this folder knows how a file waits for its publication and how it gets its final name. There are two ways, each
+//! written once, on top of single requests of a store: `rename` (a staged file is renamed) and `complete` (an upload is
+//! completed). A new kind of store is one file that answers the requests of [`Store`] and of one of the two ways.
 //!
-//! Paths are relative to the root, with `/` between their parts. Every call blocks; the runtime that `object_store` needs
-//! lives in `objects` and nobody outside sees it. An `Err` from a call that changes something means *unknown*: it may have
-//! happened, or may still happen later. Whoever cares reads back (docs/protocol.md §5, W5).
+//! Paths are relative to the root, with `/` between their parts. Every call blocks; the async runtime that the clients
+//! need stays inside this folder (`runtime`). An `Err` from a call that changes something means *unknown*: the change
+//! may have happened, or may still happen later. A caller that must know reads back (docs/protocol.md §5, W5).
 
 mod abort;
 mod complete;
@@ -45,11 +45,11 @@ pub use crate::config::Location;
 use crate::config::{System, location};
 use crate::error::{Error, Kind, Result};
 
-/// Answer of [`Store::create`] when it is clear.
+/// A clear answer of [`Store::create`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
     Done,
-    /// The name is taken; possibly by this very call, tried twice below us. Read back and compare.
+    /// The name is taken, possibly by this very call if a lower layer tried it twice. Read back and compare.
     Exists,
 }
 
@@ -66,17 +66,17 @@ pub enum Way<'a> {
     Complete(&'a dyn Uploads),
 }
 
-/// What a store answers, request by request. Data files go through the calls of `dyn Store` below instead.
+/// The single requests that a store answers. Data files use the methods of `dyn Store` below instead.
 pub trait Store: Send + Sync + Debug {
     /// Put-if-absent, whole or not at all, durable (file and directory) when it returns.
     fn create(&self, path: &str, bytes: &[u8]) -> Result<Created>;
-    /// The same, sent once: where nothing is known of it, no second request of ours may arrive later (O1).
+    /// The same, sent only once: if its outcome is unknown, no second request of ours can arrive later (O1).
     fn create_once(&self, path: &str, bytes: &[u8]) -> Result<Created> {
         self.create(path, bytes)
     }
     /// `None`: no such file.
     fn get(&self, path: &str) -> Result<Option<Bytes>>;
-    /// Several, in their order; a store that is far asks for them together.
+    /// Several files, in the given order; a remote store requests them together.
     fn get_many(&self, paths: &[String]) -> Result<Vec<Option<Bytes>>> {
         paths.iter().map(|path| self.get(path)).collect()
     }
@@ -88,7 +88,8 @@ pub trait Store: Send + Sync + Debug {
     fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
     /// An absent file is fine.
     fn delete(&self, path: &str) -> Result<()>;
-    /// Makes durable the names that were read in this directory (R1); somebody else may have made them a moment ago.
+    /// Makes durable the names that were read in this directory (R1): another process may have created them a moment
+    /// ago.
     fn sync(&self, dir: &str) -> Result<()>;
     /// Whether each request travels over a network, so that few large ones, asked for ahead, are better than many.
     fn is_far(&self) -> bool {
@@ -96,43 +97,44 @@ pub trait Store: Send + Sync + Debug {
     }
     fn url(&self) -> &str;
     fn way(&self) -> Way<'_>;
-    /// Who only waits for what others may write asks no more often than this. Not zero where each request has its price.
+    /// Shortest time between two requests that only look for news from others. Not zero where each request costs money.
     fn news_every(&self) -> Duration {
         Duration::ZERO
     }
 }
 
 /// A data file that is being written, of any size in bounded memory. Nothing is under its final name before it is
-/// published. Dropped without a seal it leaves nothing, or what [`begun`](trait.Store.html#method.begun) lists.
+/// published. If it is dropped without a seal, it leaves nothing, or a file that
+/// [`begun`](trait.Store.html#method.begun) lists.
 pub trait FileWriter: io::Write + Send + Debug {
-    /// Bytes that it holds in memory now.
+    /// Bytes that it holds in memory at the moment.
     fn held(&self) -> usize;
-    /// All bytes are durable when it returns. [`Kind::Conflict`](crate::error::Kind::Conflict) where somebody collected the
-    /// file in the meantime: drop it and read the log.
+    /// All bytes are durable when it returns. [`Kind::Conflict`](crate::error::Kind::Conflict): somebody collected the
+    /// file in the meantime; drop it and read the log.
     fn seal(self: Box<Self>) -> Result<Seal>;
 }
 
-/// What became of a file that was to be published.
+/// The outcome of publishing a file.
 #[derive(Debug)]
 pub enum Published {
     Done,
-    /// The store took the request, or did not answer, and shows nothing yet: ask again.
+    /// The store accepted the request, or did not answer, and does not show the file yet: ask again.
     NotYet(Option<crate::error::Error>),
     /// It is neither under its final name nor where it waited: removed by somebody since the log was read, or lost.
     Nowhere,
-    /// Under its final name lies something of another size.
+    /// An object of another size has its final name.
     Differs(u64),
 }
 
-/// A file that was begun and is not published.
+/// A file that was begun and is not published yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
     pub file: String,
-    /// Its final path, where the store holds an intent.
+    /// Its final path, if the store holds an intent.
     pub path: Option<String>,
     /// The store's name of its upload.
     pub upload: Option<String>,
-    /// Staged so far; `None`: nobody can see how much.
+    /// Bytes staged so far; `None`: the store does not show how many.
     pub bytes: Option<u64>,
 }
 
@@ -144,7 +146,7 @@ pub struct Readable {
 }
 
 impl dyn Store {
-    /// A new file. Never at a place that was used before.
+    /// Begins a new file. A place must never be used twice.
     pub fn begin(self: &Arc<Self>, place: &Place) -> Result<Box<dyn FileWriter>> {
         match self.way() {
             Way::Rename(renames) => rename::begin(self, renames, place),
@@ -154,7 +156,7 @@ impl dyn Store {
 }
 
 impl dyn Store + '_ {
-    /// The way of one file: a store that knows both may meet files of either.
+    /// The way in which one file is published: a store that knows both ways may meet files of either.
     fn way_of(&self, seal: &Seal) -> Way<'_> {
         match (self.way(), &seal.upload) {
             (Way::Rename(renames), Some(_)) => match renames.uploads() {
@@ -169,8 +171,8 @@ impl dyn Store + '_ {
         }
     }
 
-    /// Brings a committed file to its final name, durably; only after the entry that adds it is proved. Anybody may, at any
-    /// time and any number of times.
+    /// Gives a committed file its final name, durably; only after the entry that adds it is proved. Any process may do
+    /// this, at any time and any number of times.
     pub fn publish(&self, place: &Place, seal: &Seal) -> Result<Published> {
         match self.way_of(seal) {
             Way::Rename(renames) => rename::publish(self, renames, place, seal),
@@ -178,8 +180,8 @@ impl dyn Store + '_ {
         }
     }
 
-    /// Takes away a file that no entry ever added, after a proved entry has named it in `gc` (W8). Its final path need not
-    /// be known. An error: unknown, repeat it.
+    /// Takes away a file that no entry ever added, after a proved entry has named it in `gc` (W8). Its final path need
+    /// not be known. After an error the outcome is unknown: repeat it.
     pub fn discard(&self, home: &str, file: &str) -> Result<()> {
         let (renames, uploads) = match self.way() {
             Way::Rename(renames) => (Some(renames), renames.uploads()),
@@ -199,8 +201,8 @@ impl dyn Store + '_ {
     }
 
     /// Takes away committed files that a proved entry removed, one after the other, so that no publisher that slept can
-    /// bring one back. Says how many, from the first, are gone for good; ask again about the others. Give them in the order
-    /// in which they were added (P3).
+    /// bring one back. Returns how many of them, from the first on, are gone for good; call again with the others. Pass
+    /// them in the order in which they were added (P3).
     pub fn retire(&self, files: &[(Place, Seal)]) -> Result<usize> {
         let completes = |(_, seal): &(Place, Seal)| matches!(self.way_of(seal), Way::Complete(_));
         let mut gone = 0;
@@ -220,7 +222,7 @@ impl dyn Store + '_ {
         Ok(gone)
     }
 
-    /// Files of this home that are begun and not published, with what is known of each; for people.
+    /// Files of this home that are begun and not published, with what is known of each; for display.
     pub fn unfinished(&self, home: &str) -> Result<Vec<Unfinished>> {
         let mut found = Vec::new();
         for file in self.begun(home)? {
@@ -238,7 +240,7 @@ impl dyn Store + '_ {
         Ok(found)
     }
 
-    /// How long a file that is not published stays in the store (O7). `None`: for good.
+    /// How long the store keeps a file that is not published (O7). `None`: without limit.
     pub fn lifetime(&self) -> Option<Duration> {
         match self.way() {
             Way::Rename(_) => None,
@@ -246,9 +248,9 @@ impl dyn Store + '_ {
         }
     }
 
-    /// Whether a file of this home that was begun belongs to nobody who may still commit it: its writer is this process, or
-    /// one of this machine that has ended, or it was begun longer ago than an entry may add it (`oldest`, milliseconds since
-    /// 1970 UTC). Only for progress: what is collected too early is read and written again.
+    /// Whether nobody may still commit this begun file of this home: its writer is this process, or one of this machine
+    /// that has ended, or it was begun before `oldest` (milliseconds since 1970 UTC), so that no entry may add it. A
+    /// wrong answer costs only time: records of a file that is collected too early are read and written again.
     pub fn is_abandoned(&self, home: &str, file: &str, oldest: Option<u64>) -> Result<bool> {
         match self.way() {
             Way::Rename(_) => Ok(true),
@@ -264,8 +266,8 @@ impl dyn Store + '_ {
         }
     }
 
-    /// `None`: nowhere, or (where [`reads_unpublished`](trait.Store.html#method.reads_unpublished) is false) perhaps not
-    /// published yet (O8).
+    /// `None`: the file is nowhere, or (if [`reads_unpublished`](trait.Store.html#method.reads_unpublished) is false)
+    /// perhaps not published yet (O8).
     pub fn readable(&self, place: &Place) -> Result<Option<Readable>> {
         match self.reads_unpublished() {
             true => rename::readable(self, place),
@@ -273,8 +275,9 @@ impl dyn Store + '_ {
         }
     }
 
-    /// Ids of files of this home that were begun and are neither published nor taken away. With it come files whose writers
-    /// were killed; not those that, as far as the store can tell, are being written. Also names that are no ids.
+    /// Ids of files of this home that were begun and are neither published nor removed. It includes files whose writers
+    /// were killed, but not those that, as far as the store can tell, are being written. It may include names that are
+    /// no ids.
     pub fn begun(&self, home: &str) -> Result<Vec<String>> {
         match self.way() {
             Way::Rename(renames) => rename::begun(self, renames, home),
@@ -282,7 +285,7 @@ impl dyn Store + '_ {
         }
     }
 
-    /// Removes what killed calls of [`create`](Store::create) left in this directory. They were never part of it.
+    /// Removes what killed calls of [`create`](Store::create) left in this directory; listings never showed it.
     pub fn clear_killed(&self, dir: &str) -> Result<()> {
         match self.way() {
             Way::Rename(renames) => rename::clear_killed(renames, dir),
@@ -313,18 +316,18 @@ pub fn open(at: &Location) -> Result<Arc<dyn Store>> {
     Ok(abort::wrapped(opened))
 }
 
-/// A URL without keys beside it: defaults, and the credentials of this machine.
+/// The store of a URL alone: default options, and the credentials of this machine.
 pub fn open_url(url: &str) -> Result<Arc<dyn Store>> {
     open(&Location::of(url))
 }
 
-/// The directory that a URL names; none of a store that is none.
+/// The directory that a URL names; `None` for other kinds of stores.
 pub fn directory_of(url: &str) -> Option<PathBuf> {
     let path = url.strip_prefix("file:")?;
     Some(path.strip_prefix("//").unwrap_or(path).into())
 }
 
-/// As [`open`], but makes nothing: `None` where the directory is not there.
+/// As [`open`], but creates nothing: `None` if the directory does not exist.
 pub fn open_existing(at: &Location) -> Result<Option<Arc<dyn Store>>> {
     if directory_of(&at.url).is_some_and(|path| !path.is_dir()) {
         return Ok(None);

@@ -1,12 +1,13 @@
-//! What a data file is to its store: where it belongs from its birth on, and what publishes it.
+//! How a store sees a data file: its place, which is fixed when the file is begun, and the seal that is needed to
+//! publish it.
 
 use serde::{Deserialize, Serialize};
 
 /// Parts that stores take in one upload (S3, GCS).
 pub const UPLOAD_PARTS_MAX: usize = 10_000;
 
-/// Where a data file belongs, fixed at its birth: a home (`_system/<pipeline>/<zone>`), an id that is never used twice, and
-/// its final path. What lies where before and after it is published is the store's affair.
+/// Where a data file belongs, fixed when it is begun: a home (`_system/<pipeline>/<zone>`), an id that is never used
+/// twice, and its final path. Only the store knows what is stored where before and after publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     home: String,
@@ -46,7 +47,8 @@ pub(super) fn staging_dir(home: &str) -> String {
     format!("{home}/staging")
 }
 
-/// A file written to its end and durable: with its place, all that anybody needs to publish it, or to take it back later.
+/// A complete and durable file. Together with its place, this is all that a process needs to publish the file, or to
+/// take it back later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seal {
     pub bytes: u64,
@@ -54,8 +56,8 @@ pub struct Seal {
     pub upload: Option<Upload>,
 }
 
-/// A file as an upload that began at its final name: its parts are durable and nobody sees them before the upload is
-/// completed. Whoever knows this can complete it (docs/protocol.md, O3).
+/// A file in the form of an upload to its final name: its parts are durable, and readers do not see them before the
+/// upload is completed. Every process that knows this can complete it (docs/protocol.md, O3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upload {
@@ -66,7 +68,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Why no store could complete it (O2). Found before the commit: a store would say so only after it.
+    /// Why no store could complete it (O2). Checked before the commit: a store would refuse it only afterwards.
     pub fn defect(&self) -> Option<String> {
         let count = self.parts.len();
         if count == 0 || count > UPLOAD_PARTS_MAX {

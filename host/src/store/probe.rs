@@ -1,4 +1,4 @@
-//! Does this store keep the promises that the commit log stands on? Asked before anything is written to it.
+//! Tests whether a store keeps the promises that the commit log relies on, before anything is written to it.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -7,12 +7,13 @@ use super::{Created, Place, Published, Renamed, Renames, Seal, Store, Uploads, W
 use crate::error::{Error, Kind, Result};
 
 const PREFIX: &str = ".probe-";
-/// Below the table, of stores without directories: what a kill left there is found by the next probe.
+/// Directory below the table, on stores without real directories: what a killed probe left there is found by the next
+/// one.
 const DIRECTORY: &str = ".probe";
-/// Milliseconds. No probe takes longer; what an older one left was left by a kill.
+/// Milliseconds. No probe takes longer, so a file that is older was left by a kill.
 const STALE: u64 = 600_000;
 
-/// Whether a name among begun files is what a killed probe left; `now` in milliseconds since 1970 UTC.
+/// Whether a killed probe left the begun file of this name; `now` in milliseconds since 1970 UTC.
 pub fn is_left_by_probe(name: &str, now: u64) -> bool {
     let id = name
         .strip_prefix(PREFIX)
@@ -108,7 +109,7 @@ fn completing(
     proved("put-if-absent");
     prove_upload(store, uploads, upload, refuse)?;
     proved("upload");
-    // Where a service cannot abort, the parts go by themselves.
+    // If a service cannot abort, the parts expire by themselves.
     if uploads.aborts() {
         prove_discard(store, aborted, refuse)?;
         proved("abort");
@@ -134,7 +135,7 @@ impl Refuse<'_> {
 
 fn creates(store: &dyn Store, name: &str, refuse: &Refuse<'_>) -> Result<()> {
     let unfit = "use a store with put-if-absent";
-    // `Exists` may be the answer to the second of two tries: then it is ours.
+    // `Exists` may be the answer to the second of two tries: then the object is ours.
     if store.create(name, b"1")? != Created::Done && store.get(name)?.as_deref() != Some(b"1") {
         return Err(refuse.because("a new name is said to exist already", unfit));
     }
@@ -161,7 +162,7 @@ fn prove_rename(
         Ok(_) => {
             return Err(refuse.because("a rename from staging to the table does nothing", unfit));
         }
-        // An outage is no answer.
+        // An outage proves nothing.
         Err(e) if e.kind() == Kind::StoreUnavailable => return Err(e),
         Err(e) => {
             let refused = refuse.because("cannot rename from staging to the table", one_disk);
@@ -180,7 +181,7 @@ fn prove_rename(
     Ok(())
 }
 
-/// Completions of one upload, in a row: a store may be slow to show what it took.
+/// How often one upload is completed in a row: a store may be slow to show what it accepted.
 const PUBLISH_TRIES: usize = 5;
 const UNFIT: &str =
     "use a store that shows an upload when it is completed, and never before or again";
@@ -204,7 +205,7 @@ fn shows(store: &dyn Store, place: &Place) -> Result<bool> {
     Ok(store.size(place.path())?.is_some() || listed.iter().any(|l| l.path == place.path()))
 }
 
-/// A completion without an answer, or whose object is linked a little later, is asked for again.
+/// Repeats a completion that has no answer, or whose object appears a little later.
 fn prove_shown(store: &dyn Store, place: &Place, seal: &Seal, refuse: &Refuse<'_>) -> Result<()> {
     let mut unanswered = None;
     for _ in 0..PUBLISH_TRIES {
@@ -218,7 +219,7 @@ fn prove_shown(store: &dyn Store, place: &Place, seal: &Seal, refuse: &Refuse<'_
     Err(unanswered.unwrap_or_else(unfit))
 }
 
-/// Two parts: the names of parts and their order are handed over.
+/// Uses two parts, so that the names of parts and their order are tested.
 fn prove_upload(
     store: &Arc<dyn Store>,
     uploads: &dyn Uploads,
@@ -337,7 +338,7 @@ mod tests {
         }
     }
 
-    /// The same at each completion.
+    /// Does the same at each completion.
     #[derive(Debug)]
     struct Completions(Fault);
 
@@ -369,7 +370,7 @@ mod tests {
             let once = Script::on(Verb::Complete, "", 0, fault);
             assert_eq!(proved(Arc::new(once)), Ok(()), "{fault:?}");
         }
-        // The answer to a request that was sent twice.
+        // Imitates the answer to a request that was sent twice.
         let twice = Script::on(Verb::Create, "", 0, Fault::Denied);
         assert_eq!(proved(Arc::new(twice)), Ok(()));
     }

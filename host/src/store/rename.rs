@@ -10,11 +10,12 @@ use super::place::{staging, staging_dir};
 use super::{FileWriter, Place, Published, Readable, Seal, Store, Uploads};
 use crate::error::{Error, Kind, Result};
 
-/// Unfinished writes untouched for so long belong to no living process: far above any pause between two parts of a file.
-/// A file still being written by another live process is spared, so that two processes do not starve each other.
+/// Unfinished writes that were not touched for this time belong to no living process: it is far above any pause between
+/// two parts of a file. A file that another live process is still writing is spared, so that two processes do not
+/// starve each other.
 const LEFTOVER_IDLE: Duration = Duration::from_secs(600);
 
-/// Answer of [`Renames::rename`] when it is clear.
+/// A clear answer of [`Renames::rename`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renamed {
     Done,
@@ -34,7 +35,7 @@ pub trait Renames: Debug {
     fn leftovers(&self, dir: &str, idle: Duration) -> Result<Vec<String>>;
     /// Removes what killed writes of this target left. Never the target itself.
     fn clear_leftovers(&self, path: &str) -> Result<()>;
-    /// What completes uploads, where the store can do that too: a zone's `sink.publish` may have changed.
+    /// The requests to complete uploads, if the store can do that too: a zone's `sink.publish` may have changed.
     fn uploads(&self) -> Option<&dyn Uploads> {
         None
     }
@@ -83,10 +84,10 @@ impl FileWriter for Staged {
 
     fn seal(self: Box<Self>) -> Result<Seal> {
         let bytes = self.inner.finish()?;
-        // W2: what the store says it took is what is there.
+        // W2: the size in the store is the size that the store confirmed.
         let found = self.store.size(&self.path)?;
         if found != Some(bytes) {
-            // What was durable a moment ago and is nowhere was collected in between.
+            // A file that was durable a moment ago and is nowhere now was collected in between.
             let (kind, found) = match found {
                 Some(found) => (Kind::StoreUnavailable, found.to_string()),
                 None => (Kind::Conflict, "none".to_owned()),
@@ -111,9 +112,9 @@ pub(super) fn publish(
     let staging = place.staging();
     match renames.rename(&staging, place.path())? {
         Renamed::Done => Ok(Published::Done),
-        // Published before, or by another opener in this moment.
+        // Published earlier, or by another opener just now.
         Renamed::SourceMissing => there(store, place, seal),
-        // A kill between link and unlink. The name is of one file only, so both are it.
+        // A kill between link and unlink. The name belongs to one file only, so both are the same file.
         Renamed::TargetExists => {
             let there = there(store, place, seal)?;
             if matches!(there, Published::Done) {
@@ -158,7 +159,7 @@ pub(super) fn discard(
     renames.clear_leftovers(&path)
 }
 
-/// The final name is asked twice: a file may be renamed between two looks.
+/// The final name is checked twice: a file may be renamed between two checks.
 pub(super) fn readable(store: &dyn Store, place: &Place) -> Result<Option<Readable>> {
     for path in [place.path(), &place.staging(), place.path()] {
         if let Some(bytes) = store.size(path)? {

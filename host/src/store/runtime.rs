@@ -1,4 +1,4 @@
-//! The async runtime below the stores. Nobody outside of `store` sees it: every call of a store blocks.
+//! The async runtime below the stores. It is not visible outside of `store`: every call of a store blocks.
 
 use std::future::Future;
 use std::io;
@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 
 use crate::error::{Error, Kind, Result};
 
-/// Directories block elsewhere, and each caller drives its own request: the workers carry connections and parts in flight.
+/// Two are enough: directories block elsewhere, and each caller drives its own request. The workers only run
+/// connections and parts in flight.
 const WORKERS: usize = 2;
 
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
@@ -34,7 +35,7 @@ pub(super) fn wait<T>(future: impl Future<Output = T>) -> Result<T> {
     Ok(runtime()?.block_on(future))
 }
 
-/// In the background, without anybody who waits.
+/// Runs in the background; nobody waits for it.
 pub(super) fn spawn<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> Result<JoinHandle<T>> {

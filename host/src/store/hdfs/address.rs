@@ -14,11 +14,11 @@ use crate::store::{Location, runtime};
 
 const OP: &str = "store.open";
 
-/// What a URL without a port means that names no name service, as in Hadoop.
+/// The port of a URL that has none and names no name service, as in Hadoop.
 const PORT: u16 = 8020;
 
-/// How often a call goes on to the next name node, and how long it rests after each round of them (the first time,
-/// milliseconds; it doubles). Few and short, whatever Hadoop's files say: whoever called pauses, says so and asks again.
+/// How often a call goes on to the next name node, and how many milliseconds it waits after the first round of them
+/// (the wait doubles). Few and short, whatever Hadoop's files say: the caller pauses, reports it and asks again.
 const CLIENT: [(&str, &str); 2] = [
     ("dfs.client.failover.max.attempts", "3"),
     ("dfs.client.failover.sleep.base.millis", "200"),
@@ -30,7 +30,7 @@ pub(super) struct Address {
     pub url: String,
     /// Absolute, without a slash at the end; empty for the root of HDFS.
     pub root: String,
-    /// One answer of a name node.
+    /// The longest wait for one answer of a name node.
     pub patience: Duration,
     cluster: String,
     options: Options,
@@ -69,7 +69,7 @@ impl Address {
         Ok(address)
     }
 
-    /// A directory that a key names; what the environment names is Hadoop's own affair.
+    /// Checks the directory that a key names. What the environment names is left to Hadoop's own rules.
     fn has_files(&self) -> Result<()> {
         let Some(dir) = &self.options.hadoop_conf_dir else {
             return Ok(());
@@ -147,7 +147,7 @@ impl Address {
         Ok(builder.build())
     }
 
-    /// The cluster is no name service of Hadoop's files: then it is a host.
+    /// The URL's host, if the cluster is not a name service of Hadoop's files.
     fn host(&self) -> Result<String> {
         let host = self.cluster.trim_start_matches("hdfs://");
         match (host, PORT).to_socket_addrs() {

@@ -1,7 +1,7 @@
-//! What an error of HDFS means: which pass by themselves, and what to do about the others.
+//! What an error of HDFS means: which errors pass by themselves, and what to do about the others.
 //!
-//! Name nodes answer with classes of Java. Those that no waiting mends are listed here; all others may pass, and what the
-//! server said is told with them.
+//! Name nodes answer with names of Java classes. The errors that waiting does not fix are listed here; all others may
+//! pass, and are reported with what the server said.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use hdfs_native::HdfsError;
 
 use crate::error::Kind;
 
-/// What a server said is cut here: the rest of it is a stack trace.
+/// A server's message is cut after this many characters: the rest of it is a stack trace.
 const SAID_MAX_CHARS: usize = 400;
 
 pub(super) struct Meaning {
@@ -22,7 +22,7 @@ const fn meaning(kind: Kind, what: &'static str, hint: &'static str) -> Meaning 
     Meaning { kind, what, hint }
 }
 
-/// Ends of class names, and a word of the message where the class alone does not tell. The first that fits counts.
+/// Ends of class names, and a word of the message where the class name is not enough. The first match counts.
 const CLASSES: &[(&str, &str, Meaning)] = &[
     (
         "StandbyException",
@@ -208,8 +208,8 @@ pub(super) fn is_absent(error: &HdfsError) -> bool {
     }
 }
 
-/// The file that was being written is not ours any more: somebody took it away, or the name node closed it while we could
-/// not be heard.
+/// The file that was being written no longer belongs to us: somebody removed it, or the name node closed it while it
+/// could not hear from us.
 pub(super) fn is_lost(error: &HdfsError) -> bool {
     is_absent(error)
         || matches!(error, HdfsError::RPCError(class, _) if class.ends_with("LeaseExpiredException"))
@@ -227,7 +227,7 @@ impl Said {
     pub(super) fn new(error: &HdfsError) -> Said {
         let text = error.to_string();
         let line = text.lines().next().unwrap_or_default();
-        // A client's own notes on data nodes follow.
+        // The client adds its own notes on data nodes after this.
         let line = line.split(": [DatanodeInfo").next().unwrap_or_default();
         Said(line.chars().take(SAID_MAX_CHARS).collect())
     }

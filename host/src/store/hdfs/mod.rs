@@ -1,11 +1,12 @@
-//! `hdfs:`: a directory of HDFS, which publishes by rename. The only folder that names `hdfs_native`; there is no Java in it.
+//! `hdfs:`: a directory of HDFS, which publishes by rename. The only folder that names `hdfs_native`, a client without
+//! Java.
 //!
 //! - A name appears by one rename that never overwrites, after the file is on the disks of its data nodes (`hsync`) and
-//!   closed. Two that race for a name: the name node lets one of them have it.
-//! - What is being written lies beside its target under a name that engines and listings skip (`names`). What a kill leaves of
-//!   it is found by its age in the name node's own time.
-//! - A call that the client would wait for without end has a limit here. When it is reached the outcome is unknown, as after
-//!   every error, and the next call goes through a new connection.
+//!   closed. If two writers race for a name, the name node gives it to one of them.
+//! - A file that is being written lies beside its target under a name that engines and listings skip (`names`). What a
+//!   kill leaves is found by its age, measured by the name node's clock.
+//! - Calls for which the client would wait without end have a time limit here. When it is reached the outcome is
+//!   unknown, as after every error, and the next call uses a new connection.
 
 mod address;
 mod meaning;
@@ -30,14 +31,14 @@ use super::{Created, Listed, Location, Renamed, Renames, StagedWriter, Store, Wa
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
 
-/// Until data nodes have taken or given what one call is about. Above the client's own limit for one data node (60 s) and the
-/// change to another.
+/// Longest wait for data nodes to take or give the bytes of one call. It is above the client's own limit for one data
+/// node (60 s) plus the change to another.
 const DATA_MAX: Duration = Duration::from_secs(180);
 
-/// Rights of directories that are made, before the name node's own mask; as Hadoop's tools make them.
+/// Rights of new directories, before the name node's own mask; the same as Hadoop's tools use.
 const DIRECTORY: u32 = 0o755;
 
-/// "Leave it": an access time that is not set (-1).
+/// Tells the name node to leave the access time as it is (-1).
 const NO_TIME: u64 = u64::MAX;
 
 #[derive(Clone)]
@@ -46,14 +47,15 @@ pub(super) struct Hdfs {
     client: Arc<Mutex<Client>>,
 }
 
-/// Options can hold what no log may show.
+/// Options can hold secrets, which no log may show.
 impl std::fmt::Debug for Hdfs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Hdfs({})", self.address.url)
     }
 }
 
-/// `hdfs://nameservice/path` or `hdfs://host:port/path`. Asks no server: one that is away is waited for when it is needed.
+/// `hdfs://nameservice/path` or `hdfs://host:port/path`. It asks no server: if one is away, the first request waits for
+/// it.
 pub(super) fn open(at: &Location) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(Hdfs::of(at)?))
 }
@@ -97,7 +99,7 @@ impl Hdfs {
         self.within(self.address.patience, call)
     }
 
-    /// Waits for an answer. Without one the connection counts as dead.
+    /// Waits for an answer. If none comes, the connection counts as dead.
     fn within<T>(
         &self,
         limit: Duration,
@@ -125,7 +127,7 @@ impl Hdfs {
             .source(Said::new(e))
     }
 
-    /// A file or a directory.
+    /// The status of a file or a directory.
     fn status(&self, op: &'static str, path: &str) -> Result<Option<FileStatus>> {
         let (client, full) = (self.client(), self.full(path));
         match self.ask(client.get_file_info(&full))? {
@@ -135,13 +137,13 @@ impl Hdfs {
         }
     }
 
-    /// Of a file.
+    /// The size of a file.
     fn stat(&self, op: &'static str, path: &str) -> Result<Option<u64>> {
         let status = self.status(op, path)?;
         Ok(status.filter(|s| !s.isdir).map(|s| s.length as u64))
     }
 
-    /// False: it was not there. Never into a trash.
+    /// False: it was not there. It is never moved to a trash.
     fn remove(&self, full: &str) -> Result<bool> {
         let client = self.client();
         match self.ask(client.delete(full, false))? {
@@ -151,11 +153,11 @@ impl Hdfs {
         }
     }
 
-    /// What lies in one directory, hidden names too. None where it is not there.
+    /// All entries of one directory, hidden names too. Empty if the directory does not exist.
     fn directory(&self, op: &'static str, path: &str) -> Result<Vec<FileStatus>> {
         let (client, full) = (self.client(), self.full(path));
         match self.ask(client.list_status(&full, false))? {
-            // A file is listed as itself.
+            // HDFS lists a file as its own entry.
             Ok(found) => Ok(found.into_iter().filter(|s| s.path != full).collect()),
             Err(e) if is_absent(&e) => Ok(Vec::new()),
             Err(e) => Err(self.failed(op, path, &e)),
@@ -193,7 +195,7 @@ impl Hdfs {
         }
     }
 
-    /// Milliseconds, by the name node: a file's time of birth.
+    /// The name node's time in milliseconds, taken from the modification time of a new file.
     fn now(&self, dir: &str) -> Result<u64> {
         let clock = Writing::begin(self, &format!("{dir}/clock"))?;
         clock.born()
@@ -206,7 +208,7 @@ fn name_of(status: &FileStatus) -> &str {
 
 impl Store for Hdfs {
     fn create(&self, path: &str, bytes: &[u8]) -> Result<Created> {
-        // Most losers come late: they need write nothing.
+        // Most losers come late, and need not write anything.
         if self.stat("store.create", path)?.is_some() {
             return Ok(Created::Exists);
         }
@@ -258,8 +260,9 @@ impl Store for Hdfs {
         self.remove(&self.full(path)).map(drop)
     }
 
-    /// The name node shows a change before it is on its disk, and makes changes durable in their order. So after one of our
-    /// own, whatever we saw before is durable too: the directory's time is set to what it is.
+    /// The name node shows a change before it is on its disk, and makes changes durable in their order. So once a
+    /// change of our own is durable, everything that we saw before it is too. That change sets the directory's time to
+    /// its present value.
     fn sync(&self, dir: &str) -> Result<()> {
         const OP: &str = "store.sync";
         let Some(status) = self.status(OP, dir)? else {
@@ -267,7 +270,7 @@ impl Store for Hdfs {
         };
         let (client, full) = (self.client(), self.full(dir));
         match self.ask(client.set_times(&full, status.modification_time, NO_TIME))? {
-            // Whoever may not write here does nothing that must not be lost.
+            // A process that may not write here has nothing to make durable.
             Err(e) if !is_absent(&e) && !is_denied(&e) => Err(self.failed(OP, dir, &e)),
             _ => Ok(()),
         }
@@ -294,7 +297,7 @@ impl Renames for Hdfs {
             Err(e) if is_absent(&e) => e,
             Err(e) => return Err(self.failed(OP, to, &e)),
         };
-        // One of two is missing: the file, or the directory that it goes to.
+        // One of two is missing: the file, or its target directory.
         if self.stat(OP, from)?.is_none() {
             return Ok(Renamed::SourceMissing);
         }
@@ -315,7 +318,7 @@ impl Renames for Hdfs {
         Ok(Box::new(Writing::begin(self, path)?))
     }
 
-    /// By the name node's clock, on both sides.
+    /// Both times are the name node's.
     fn leftovers(&self, dir: &str, idle: Duration) -> Result<Vec<String>> {
         let mut unfinished: Vec<(u64, String)> = Vec::new();
         for status in self.directory("store.leftovers", dir)? {

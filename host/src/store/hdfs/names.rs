@@ -1,12 +1,13 @@
 //! Names of files that are being written: `.<name>.<ulid>.writing` beside the name that they are for.
 //!
-//! Engines skip names that begin with a dot, and listings of this store hide them. They lie in the same directory as their
-//! target, so quota, encryption zone and rights are the same, and a rename never crosses one of their borders.
+//! Engines skip names that begin with a dot, and listings of this store hide them. They lie in the same directory as
+//! their target, so quota, encryption zone and rights are the same, and no rename goes from one zone or quota to
+//! another.
 
 const END: &str = ".writing";
 const ULID: usize = 26;
 
-/// Never used twice.
+/// A name that is never used twice.
 pub(super) fn writing(path: &str) -> String {
     let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
     let id = ulid::Ulid::generate();
@@ -14,7 +15,7 @@ pub(super) fn writing(path: &str) -> String {
     format!("{dir}{slash}.{name}.{id}{END}")
 }
 
-/// The last part of the path that this name is written for.
+/// The last part of the target's path, taken from this name.
 pub(super) fn target_of(name: &str) -> Option<&str> {
     let (target, id) = name
         .strip_prefix('.')?

@@ -1,4 +1,4 @@
-//! A file written block by block under a name of its own, durable before it gets the name it is for.
+//! A file that is written block by block under a temporary name, and is durable before it gets its target name.
 
 use std::io;
 use std::pin::pin;
@@ -17,26 +17,26 @@ use crate::store::{Created, StagedWriter};
 
 const OP: &str = "store.write";
 
-/// Bytes of a file that are handed over at once.
+/// Bytes of a file that are given to the client at once.
 const PART_BYTES: usize = 1 << 20;
 
-/// What the client holds at most that no data node has confirmed: two queues of a hundred packets of 64 KiB.
+/// The most that the client holds and no data node has confirmed: two queues of a hundred packets of 64 KiB.
 const UNCONFIRMED_MAX_BYTES: u64 = 200 * (64 << 10);
 
-/// A file that is written says so that often: its time in HDFS is the time of its birth otherwise, until it is closed. Far
-/// below the time after which an unfinished file counts as left behind.
+/// How often the time of an open file is renewed: otherwise HDFS shows the time of its creation until it is closed. Far
+/// below the age at which an unfinished file counts as left behind.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
 /// The client asks the name node to complete a file as soon as the data nodes have the last byte, and sleeps for half a
-/// second where the data node's report is not there yet; after so short a time it seldom is. So its steps are taken no
-/// faster than such a report travels. Measured with one data node: 530 ms for a small file without, 65 ms with.
+/// second if their report has not arrived. That soon it seldom has. So the client's steps are slowed to the time that
+/// such a report takes. Measured with one data node: 530 ms for a small file without this, 65 ms with it.
 const STEP: Duration = Duration::from_millis(20);
 
 pub(super) struct Writing {
     store: Hdfs,
-    /// What it is written for.
+    /// The target path.
     path: String,
-    /// Where it is written, absolute; none when it is renamed or gone.
+    /// The temporary path, absolute; none once it is renamed or gone.
     under: Option<String>,
     remote: Option<Remote>,
     part: Vec<u8>,
@@ -44,11 +44,11 @@ pub(super) struct Writing {
     /// Room left in the block that is being written, and the size of blocks. Known after the first part.
     room: u64,
     block: u64,
-    /// The name node's time of birth, milliseconds.
+    /// When it was created, by the name node's clock, in milliseconds.
     born: u64,
     begun: Instant,
     touched: Duration,
-    /// Something was lost: whatever follows, the file must not come to be.
+    /// Something was lost: this file must never be finished.
     broken: bool,
 }
 
@@ -100,7 +100,7 @@ impl Writing {
         Ok(())
     }
 
-    /// The size of its blocks and the time of its birth, which only the name node knows.
+    /// Reads the size of its blocks and its creation time, which only the name node knows.
     fn learn(&mut self) -> Result<()> {
         let under = self.under.clone().unwrap_or_default();
         let client = self.store.client();
@@ -116,7 +116,7 @@ impl Writing {
         Ok(())
     }
 
-    /// Each block is made durable while it is the last one: later no request reaches it.
+    /// Each block is made durable while it is the last one: no request can do so later.
     fn put(&mut self, mut part: Bytes) -> Result<()> {
         while !part.is_empty() {
             if self.room == 0 {
@@ -146,7 +146,7 @@ impl Writing {
         synced.map_err(|e| self.failed(&e))
     }
 
-    /// Nothing depends on one that fails.
+    /// A failure here has no consequences.
     fn touch(&mut self) {
         let age = self.begun.elapsed();
         if age.saturating_sub(self.touched) < TOUCH_EVERY {
@@ -165,7 +165,8 @@ impl Writing {
         tracing::debug!(path = %self.path, %error, "an unfinished file was not touched");
     }
 
-    /// All bytes written so far are on the disks of the data nodes, and the file is closed. Not yet under its name.
+    /// Puts all bytes written so far on the disks of the data nodes, and closes the file. It does not have its target
+    /// name yet.
     fn close(&mut self) -> Result<()> {
         self.put_part()?;
         self.broken = true;
@@ -177,8 +178,8 @@ impl Writing {
         closed.map_err(|e| self.failed(&e))
     }
 
-    /// Under its name, unless the name is taken. What became of a request without an answer is settled by looking, after the
-    /// file it would rename is gone or found gone.
+    /// Gives it the target name, unless that is taken. If a request has no answer, the temporary file is removed, or
+    /// found gone, before the outcome is read from the store.
     fn rename(&mut self) -> Result<Named> {
         let under = self.under.clone().unwrap_or_default();
         let to = self.store.full(&self.path);
@@ -197,7 +198,7 @@ impl Writing {
             Ok(Err(e)) => self.failed(&e),
             Err(e) => e,
         };
-        // After this a request that is still under way finds nothing to rename.
+        // After this, a request that is still on its way finds nothing to rename.
         match self.store.remove(&under)? {
             true => Err(error),
             false => {
@@ -207,16 +208,16 @@ impl Writing {
         }
     }
 
-    /// Milliseconds, by the name node.
+    /// The creation time in milliseconds, by the name node's clock.
     pub(super) fn born(mut self) -> Result<u64> {
         self.learn()?;
         Ok(self.born)
     }
 
-    /// Put-if-absent, from the first byte on.
+    /// Put-if-absent of a whole object.
     pub(super) fn create(mut self, bytes: &[u8]) -> Result<Created> {
         self.part = bytes.to_vec();
-        // Taken from under us: nothing is decided by that, and the caller tries again.
+        // Somebody removed the temporary file. That decides nothing, and the caller tries again.
         self.close().map_err(|e| match e.kind() {
             Kind::Conflict => self.cut_short().source(e),
             _ => e,
@@ -224,7 +225,8 @@ impl Writing {
         match self.rename()? {
             Named::Done => Ok(Created::Done),
             Named::Taken => Ok(Created::Exists),
-            // Renamed by this very call, or cleared by somebody who took us for dead. Whoever called reads back.
+            // It was renamed by this very call, or cleared by somebody who thought that this process was dead. The
+            // caller reads back.
             Named::Gone => match self.store.stat(OP, &self.path)? {
                 Some(_) => Ok(Created::Exists),
                 None => Err(self.cut_short()),
@@ -291,7 +293,7 @@ impl StagedWriter for Writing {
     fn finish(mut self: Box<Self>) -> Result<u64> {
         self.close()?;
         let named = self.rename()?;
-        // W2: the size that was written is the size that is there.
+        // W2: the size in the store is the size that was written.
         match (self.store.stat(OP, &self.path)?, named) {
             (Some(bytes), Named::Done | Named::Gone) if bytes == self.bytes => Ok(bytes),
             (None, _) => Err(self.collected()),
@@ -305,7 +307,7 @@ impl StagedWriter for Writing {
     }
 }
 
-/// What was not finished is taken away, as far as the name node answers; else it is found later.
+/// An unfinished file is removed if the name node answers; otherwise it is found later.
 impl Drop for Writing {
     fn drop(&mut self) {
         if let Some(under) = self.under.take()
@@ -313,7 +315,8 @@ impl Drop for Writing {
         {
             tracing::debug!(path = %self.path, error = %e, "left for the next sweep");
         }
-        // The client ends its connection to the data nodes only in here. It is not waited for, and the name node refuses it.
+        // The client closes its connection to the data nodes only in this call. Nobody waits for it, and the name node
+        // refuses it.
         if let (Some(mut remote), Ok(runtime)) = (self.remote.take(), runtime::handle()) {
             runtime.spawn(async move {
                 let closed = tokio::time::timeout(DATA_MAX, remote.close()).await;
@@ -323,7 +326,7 @@ impl Drop for Writing {
     }
 }
 
-/// Polls what the client does no faster than one step in [`STEP`].
+/// Polls the client's work no more often than once per [`STEP`].
 async fn unhurried<F: Future>(work: F) -> F::Output {
     let mut work = pin!(work);
     loop {

@@ -1,7 +1,8 @@
-//! What a service's refusal means: a wait that passes by itself, or a stop with what a person does about it.
+//! What a service's refusal means: either it passes by itself, or the pipeline stops and the message says what a person
+//! has to do.
 //!
-//! Nothing of a request is told, only what the service said of it: its status, its code, the first words of its message.
-//! Addresses with signatures, headers and bodies stay out.
+//! Messages contain nothing of the request, only what the service answered: its status, its code, the first words of
+//! its message. Addresses with signatures, headers and bodies are left out.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use super::credentials::NoCredentials;
 use crate::config::Options;
 use crate::error::Kind;
 
-/// Longest message of a service that is told.
+/// A service's message is cut to this many characters.
 const MESSAGE_MAX: usize = 200;
 
 /// The service's own words, safe to show.
@@ -21,7 +22,7 @@ pub(super) struct Said {
     pub status: Option<u16>,
     pub code: Option<String>,
     message: Option<String>,
-    /// No answer came: why.
+    /// Why no answer came.
     transport: Option<String>,
 }
 
@@ -56,7 +57,7 @@ fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
 }
 
 pub(super) fn said(error: &object_store::Error) -> Said {
-    // The last of the chain repeat each other; the longest has the body.
+    // The last errors of the chain repeat each other; the longest one contains the body.
     let mut text = String::new();
     for cause in causes(error) {
         let told = cause.to_string();
@@ -86,13 +87,13 @@ pub(super) fn lacks_bucket(error: &object_store::Error) -> bool {
         .is_some_and(|code| NO_BUCKET.contains(&code.as_str()))
 }
 
-/// No connection came about, so nothing was sent.
+/// No connection was made, so nothing was sent.
 pub(super) fn never_sent(error: &object_store::Error) -> bool {
     let transport = causes(error).find_map(|cause| cause.downcast_ref::<HttpError>());
     transport.is_some_and(|transport| transport.kind() == HttpErrorKind::Connect)
 }
 
-/// How a connection failed, to its deepest cause; addresses were taken out below.
+/// How a connection failed, down to its deepest cause. Addresses are removed.
 fn broken(error: &HttpError) -> String {
     let deepest = causes(error)
         .last()
@@ -121,7 +122,7 @@ fn element(text: &str, name: &str) -> Option<String> {
     (!inside.is_empty()).then(|| plain(inside))
 }
 
-/// Quotes and signs that XML writes by name or number.
+/// Replaces XML's character references by the characters.
 fn plain(text: &str) -> String {
     const WRITTEN: &[(&str, &str)] = &[
         ("&#34;", "\""),
@@ -159,7 +160,7 @@ fn first_words(text: &str) -> String {
     plain.trim().to_owned()
 }
 
-/// One thing that services say, under codes of their own or by a status.
+/// One meaning, and the codes or the status by which services express it.
 struct Meaning {
     codes: &'static [&'static str],
     statuses: &'static [u16],
@@ -168,7 +169,7 @@ struct Meaning {
     hint: fn(&Scene<'_>) -> String,
 }
 
-/// The first with the code, else the first with the status.
+/// The first row with the code counts, otherwise the first with the status.
 const MEANINGS: &[Meaning] = &[
     Meaning {
         codes: &["RequestTimeTooSkewed", "RequestInTheFuture"],
@@ -207,7 +208,7 @@ const MEANINGS: &[Meaning] = &[
             "InvalidSecurity",
             "InvalidClientTokenId",
             "UnrecognizedClientException",
-            // versitygw's, with 404.
+            // Sent by versitygw, with status 404.
             "XAdminUserNotFound",
         ],
         statuses: &[],
@@ -326,7 +327,7 @@ const ELSEWHERE: &[&str] = &[
     "IncorrectEndpoint",
 ];
 
-/// Where requests go and how they are signed, for remedies.
+/// Where requests go and how they are signed, for the text of remedies.
 pub(super) struct Scene<'a> {
     pub options: &'a Options,
     pub watch: &'a Watch,
@@ -334,7 +335,7 @@ pub(super) struct Scene<'a> {
     pub signer: &'a str,
 }
 
-/// Kind, what it is, what to do.
+/// The error's kind, what it means, and what to do.
 pub(super) fn meaning(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, String, String) {
     if let Some(missing) = causes(error).find_map(|c| c.downcast_ref::<NoCredentials>()) {
         return missing.meaning(scene.options.keys);
@@ -378,7 +379,7 @@ pub(super) fn meaning(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, 
             "the cause below is the service's own word for it; what is committed is safe"
                 .to_owned(),
         ),
-        // An answer that nobody understands may be a bad moment of something in between.
+        // An unknown answer may come from a proxy in between and pass by itself.
         None => (
             Kind::StoreUnavailable,
             "the store cannot do it now".to_owned(),

@@ -1,8 +1,8 @@
 //! `s3:`, `gs:`, `az:`: a bucket or container and a prefix in it. Publishes by completing uploads, or (S3, `sink.publish =
 //! "copy"`) by copying staged objects.
 //!
-//! Part names are kept as the service gave them. A part whose answer was lost is sent again only where its name shows that the
-//! same bytes are there (O2).
+//! Part names are kept as the service gave them. After a lost answer, a part that was sent again counts only if its
+//! name shows that it has the same bytes (O2).
 
 use std::fmt;
 use std::ops::Range;
@@ -30,18 +30,18 @@ use crate::store::{
 /// Bytes of every part but the last. S3 takes no smaller ones than 5 MiB and refuses them only when the upload is completed;
 /// 10,000 of these are 78 GiB.
 pub(super) const PART_BYTES: usize = 8 << 20;
-/// Between two looks for news: a list each time is 720 of them in an hour, which is a third of a cent on S3.
+/// Shortest time between two looks for news: one list each time makes 720 lists an hour, about a third of a cent on S3.
 const NEWS_EVERY: Duration = Duration::from_secs(5);
-/// First wait before a part is sent again; doubles.
+/// First wait before a part is sent again; it doubles.
 const PART_BACKOFF: Duration = Duration::from_millis(100);
 const PART_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub(super) struct Bucket {
     system: System,
-    /// Requests are tried again below.
+    /// A client that retries requests.
     pub(super) objects: Objects,
-    /// The same, each sent once.
+    /// A client that sends each request once.
     once: Objects,
     pub(super) retrying: Client,
     single: Client,
@@ -56,13 +56,14 @@ impl fmt::Debug for Bucket {
 
 type Opened = (Location, bool, Weak<Bucket>);
 
-/// Stores that are open: connections and credentials are shared by whoever opens one again.
+/// Open stores. Opening one again shares its connections and credentials.
 static OPENED: LazyLock<Mutex<Vec<Opened>>> = LazyLock::new(Mutex::default);
 
 /// The store of a location; its client is shared while somebody holds it.
 pub(in crate::store) fn open(at: &Location) -> Result<Arc<dyn Store>> {
     let system = at.system().unwrap_or(System::S3);
-    // What a reference may stand for differs by who wrote it.
+    // A reference may resolve to something else in a config that came by REST, so confined and other stores are not
+    // shared.
     let confined = at.options.secrets().any(|text| text.reach().is_confined());
     let mut opened = lock(&OPENED);
     opened.retain(|(_, _, store)| store.strong_count() > 0);
@@ -77,7 +78,7 @@ pub(in crate::store) fn open(at: &Location) -> Result<Arc<dyn Store>> {
 
 impl Bucket {
     fn of(at: &Location, system: System) -> Result<Bucket> {
-        // Connections belong to the runtime.
+        // Connections must be made on the runtime.
         let service = wait(async { services::connect(at, system) })??;
         let options = Arc::new(at.options.clone());
         let remote = Arc::new(Remote {
@@ -110,7 +111,7 @@ impl Bucket {
         tags
     }
 
-    /// Of data files; the log's objects have the bucket's defaults.
+    /// For data files; objects of the log get the bucket's defaults.
     pub(super) fn attributes(&self) -> Attributes {
         let mut attributes = Attributes::new();
         if let Some(class) = &self.options.storage_class {
@@ -124,7 +125,7 @@ impl Bucket {
         (said.code.unwrap_or_default(), said.status)
     }
 
-    /// No such upload, and not: no such bucket.
+    /// The upload does not exist. An absent bucket does not count.
     fn is_gone(error: &object_store::Error) -> bool {
         match Self::code(error) {
             (code, _) if code == "NoSuchUpload" => true,
@@ -138,8 +139,8 @@ impl Bucket {
         matches!(Self::code(error).1, Some(429 | 503)) || answers::never_sent(error)
     }
 
-    /// O2. Sent again with the same bytes; where an answer was lost, only the name tells whether the part is those bytes now
-    /// (etags are MD5 but for some ways of encryption).
+    /// O2. A part may be sent again with the same bytes. After a lost answer, only its name can show that the stored
+    /// part has these bytes (the etag is their MD5, except under some kinds of encryption).
     async fn part(self, at: Path, id: String, number: usize, bytes: Bytes) -> PartAnswer {
         let (mut tries, mut unknown, begun) = (0, false, Instant::now());
         let mut backoff = PART_BACKOFF;
@@ -174,7 +175,7 @@ impl Bucket {
 enum PartAnswer {
     Name(String),
     Gone,
-    /// It is there, perhaps with other bytes.
+    /// The part is there, perhaps with other bytes.
     Unsure,
     Failed(object_store::Error),
 }
@@ -183,7 +184,7 @@ enum PartAnswer {
 struct Sending {
     store: Bucket,
     path: String,
-    /// Dropped, the request is given up.
+    /// Dropping it gives up the request.
     task: Option<JoinHandle<PartAnswer>>,
 }
 
@@ -253,7 +254,7 @@ impl Store for Bucket {
         self.objects.delete(path)
     }
 
-    /// What was acknowledged is durable.
+    /// Nothing to do: an acknowledged request is durable.
     fn sync(&self, _dir: &str) -> Result<()> {
         Ok(())
     }
@@ -287,7 +288,7 @@ impl Uploads for Bucket {
         Some(self.options.lifetime)
     }
 
-    /// Azure drops blocks that nobody committed after a week, and not before.
+    /// Azure drops uncommitted blocks after a week, and not before.
     fn aborts(&self) -> bool {
         self.system != System::Azure
     }
@@ -382,7 +383,7 @@ impl Uploads for Bucket {
     }
 }
 
-/// Staged objects that are copied. Each name is of one file only, so a copy that is made twice does no harm.
+/// Publishes by copying staged objects. Each name belongs to one file only, so a copy that is made twice does no harm.
 impl Renames for Bucket {
     fn rename(&self, from: &str, to: &str) -> Result<Renamed> {
         const OP: &str = "store.copy";

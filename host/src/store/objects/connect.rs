@@ -1,4 +1,4 @@
-//! Connections to a service, and what its answers tell beside the request: the bucket's region, the service's clock.
+//! Connections to a service, and what its answers reveal besides the result: the bucket's region, the service's clock.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,20 +17,20 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Limit;
 use crate::lock::lock;
 
-/// Seconds by which two clocks may differ without a word about it.
+/// Clock differences up to this many seconds are not mentioned.
 const SKEW_TOLD: i64 = 60;
 const SKEW_UNKNOWN: i64 = i64::MIN;
 
-/// Where machines in a cloud ask for their credentials: never through a proxy.
+/// Where machines in a cloud get their credentials; these hosts are never asked through a proxy.
 const METADATA: &str = "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal";
 
-/// Certificates of all authorities of the world have some hundred KiB.
+/// The certificates of all public authorities together have some hundred KiB.
 const CERTIFICATES: Limit = Limit {
     bytes: 16 << 20,
     of: "a file of certificates",
 };
 
-/// What answers told.
+/// What answers have revealed.
 #[derive(Debug)]
 pub(super) struct Watch {
     region: Mutex<Option<String>>,
@@ -52,7 +52,7 @@ impl Watch {
         lock(&self.region).clone()
     }
 
-    /// For a remedy: by how much, where it is known.
+    /// Text for a remedy: by how much the clocks differ, if it is known.
     pub fn skew_told(&self) -> String {
         match self.skew.load(Ordering::Relaxed) {
             SKEW_UNKNOWN => String::new(),
@@ -87,7 +87,7 @@ type Answering<'a> =
     Pin<Box<dyn Future<Output = std::result::Result<HttpResponse, HttpError>> + Send + 'a>>;
 
 impl HttpService for Watched {
-    // As the trait's macro writes it.
+    // The signature that the trait's macro generates.
     fn call<'life0, 'async_trait>(&'life0 self, request: HttpRequest) -> Answering<'async_trait>
     where
         'life0: 'async_trait,
@@ -101,7 +101,7 @@ impl HttpService for Watched {
     }
 }
 
-/// Makes watched clients.
+/// Makes clients whose answers are watched.
 #[derive(Clone, Debug)]
 pub(super) struct Connector(pub Arc<Watch>);
 
@@ -154,7 +154,7 @@ pub(super) fn client(options: &Options, allow_http: bool) -> Result<ClientOption
     Ok(client)
 }
 
-/// How often one request is tried. More is the pipeline's affair: it pauses, says so and tries again.
+/// How often one request is tried. After that the pipeline pauses, reports it and tries again.
 pub(super) fn retries(options: &Options, retries: usize) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig::default(),

@@ -1,6 +1,6 @@
-//! What signs requests: what the config says, or what this machine has, found where each ecosystem's own tools find it.
+//! Credentials that sign requests: from the config, or from this machine, where the tools of each cloud look for them.
 //!
-//! Nothing is kept longer than a minute, so that somebody may renew it in its place. Nothing of it is ever shown.
+//! They are read again after a minute, so that a file can be renewed while Weir runs. They are never shown.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,9 +25,9 @@ use crate::lock::lock;
 /// How long credentials are used before they are read again.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Longest time of a profile's own command: it may ask a server, not a person.
+/// Time limit of a profile's own command: it may ask a server, but not a person.
 const PROCESS_MAX: Duration = Duration::from_secs(60);
-/// Bytes of what it prints that are read; credentials have one or two thousand.
+/// Most bytes that are read of its output; credentials have one or two thousand.
 const PRINTED_MAX: u64 = 64 << 10;
 
 const PROFILES: Limit = Limit {
@@ -37,12 +37,12 @@ const PROFILES: Limit = Limit {
 
 type Giving<'a, T> = Pin<Box<dyn Future<Output = object_store::Result<Arc<T>>> + Send + 'a>>;
 
-/// Nothing signs: none were found, or what gave them no longer does.
+/// There are no credentials: none were found, or their source no longer gives them.
 #[derive(Debug)]
 pub(super) struct NoCredentials {
-    /// Where was looked.
+    /// The places that were searched.
     looked: String,
-    /// They were there before.
+    /// True: there were credentials before.
     had: bool,
     cause: String,
 }
@@ -85,7 +85,7 @@ impl NoCredentials {
     }
 }
 
-/// Another provider, whose failure says where was looked.
+/// Wraps another provider; its failure names the places that were searched.
 pub(super) struct Named<T> {
     pub inner: Arc<dyn CredentialProvider<Credential = T>>,
     pub looked: String,
@@ -136,7 +136,7 @@ impl<T: Send + Sync> CredentialProvider for Named<T> {
     }
 }
 
-/// Keys of AWS that somebody may renew in their place.
+/// AWS keys in a file that somebody may renew while Weir runs.
 pub(super) struct Keys {
     source: Source,
     kept: Mutex<Option<(Instant, Arc<AwsCredential>)>>,
@@ -239,7 +239,8 @@ fn home(below: &str) -> Option<PathBuf> {
     Some(Path::new(&machine("HOME")?).join(below))
 }
 
-/// What `~/.aws/config` and `~/.aws/credentials` say of a profile, the latter last; empty where neither names it.
+/// The settings of a profile in `~/.aws/config` and `~/.aws/credentials`; the latter file wins. Empty if neither has
+/// the profile.
 pub(super) fn profile(name: &str) -> Section {
     let file = |variable: &str, below: &str| match machine(variable) {
         Some(path) => Some(PathBuf::from(path)),
@@ -277,7 +278,7 @@ fn section(path: &Path, head: &str) -> Section {
     found
 }
 
-/// Whether a profile says how to sign, in whatever way.
+/// Whether a profile has any kind of credentials.
 pub(super) fn signs(profile: &Section) -> bool {
     const WAYS: &[&str] = &[
         "aws_access_key_id",
@@ -321,7 +322,8 @@ fn of_profile(name: &str, found: &Section) -> Result<AwsCredential> {
     )
 }
 
-/// What a profile's own command prints; it is the operator's, like the file that names it.
+/// Reads credentials from a profile's own command. The command is trusted like the file that names it: both belong to
+/// the operator.
 fn of_process(command: &str) -> Result<AwsCredential> {
     let failed = |message: &str| {
         Error::new(
@@ -342,7 +344,7 @@ fn of_process(command: &str) -> Result<AwsCredential> {
     })
 }
 
-/// Runs a command of the operator, for a limited time; `Err` says what went wrong.
+/// Runs a command of the operator for a limited time and returns its output; `Err` says what went wrong.
 fn printed(command: &str) -> std::result::Result<Vec<u8>, &'static str> {
     const UNABLE: &str = "credential_process cannot be run";
     let mut shell = Command::new("sh");
@@ -350,7 +352,7 @@ fn printed(command: &str) -> std::result::Result<Vec<u8>, &'static str> {
     shell.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = shell.stderr(Stdio::null()).spawn().map_err(|_| UNABLE)?;
     let stdout = child.stdout.take().ok_or(UNABLE)?;
-    // What it started itself may hold the pipe open after its end: the reader is not waited for longer than the command.
+    // Processes that it started may hold the pipe open after its end, so the reader gets no more time than the command.
     let (all, read) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! What signs requests: the OpenSSL that is in the program already.
+//! Signatures of requests, computed by the OpenSSL that the program already contains.
 
 use object_store::client::{
     CryptoProvider, DigestAlgorithm, DigestContext, HmacContext, Signer, SigningAlgorithm,

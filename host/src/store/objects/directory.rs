@@ -1,7 +1,7 @@
 //! `file:`: a directory, which publishes by rename.
 //!
-//! What `object_store` does not do for it is done here: names read are made durable (`sync`), and what a kill left of a write
-//! (`NAME#1`, which its listing hides and nobody removes) can be found and cleared.
+//! Adds what `object_store` does not do: names that were read are made durable (`sync`), and what a killed write left
+//! (`NAME#1`, which the crate's listing hides and nothing else removes) can be found and cleared.
 
 use std::io;
 use std::ops::Range;
@@ -24,7 +24,7 @@ pub(super) struct Directory {
     root: PathBuf,
 }
 
-/// `file:relative/or/absolute`, `file:///absolute`. Made where it is not there.
+/// `file:relative/or/absolute`, `file:///absolute`. Created if it does not exist.
 pub(in crate::store) fn open(url: &str) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(Directory::of(url)?))
 }
@@ -148,8 +148,8 @@ impl Store for Directory {
 }
 
 impl Renames for Directory {
-    /// A hard link and an unlink, each made durable before the next: the file is never without a name. Two processes that
-    /// rename one file at once both end well.
+    /// A hard link and then an unlink, each made durable before the next step: the file is never without a name. Two
+    /// processes that rename one file at once both succeed.
     fn rename(&self, from: &str, to: &str) -> Result<Renamed> {
         const OP: &str = "store.rename";
         let (source, target) = (self.objects.at(OP, from)?, self.objects.at(OP, to)?);
@@ -178,7 +178,7 @@ impl Renames for Directory {
         }
     }
 
-    /// Ages are the file system's own: written files against its clock now.
+    /// Ages are measured by the file system's own clock.
     fn leftovers(&self, dir: &str, idle: Duration) -> Result<Vec<String>> {
         const OP: &str = "store.leftovers";
         let path = self.root.join(dir);
@@ -194,7 +194,7 @@ impl Renames for Directory {
             let Some(target) = name.to_str().and_then(leftover_of) else {
                 continue;
             };
-            // One that vanishes meanwhile was no leftover.
+            // A file that vanishes meanwhile was no leftover.
             let age = entry.metadata().and_then(|m| m.modified());
             let old = age.is_ok_and(|t| t.elapsed().is_ok_and(|age| age >= idle));
             if old {

@@ -1,4 +1,4 @@
-//! Stores on the crate `object_store`, which is named in this folder only.
+//! Stores on the crate `object_store`. Only this folder names the crate.
 
 mod answers;
 mod bucket;
@@ -29,21 +29,21 @@ use super::{Created, Listed};
 use crate::config::Options;
 use crate::error::{Error, Kind, Result};
 
-/// Requests for small objects that are on their way at a time.
+/// Most requests for small objects in flight at a time.
 const GETS_IN_FLIGHT: usize = 16;
 
-/// A store of that crate: the requests that are the same for each kind.
+/// A store of that crate, with the requests that are the same for each kind.
 #[derive(Clone, Debug)]
 struct Objects {
     inner: Arc<dyn ObjectStore>,
     url: String,
-    /// Before every path; without a slash at its end.
+    /// Prefix of every path, without a slash at its end.
     prefix: String,
     /// `None`: a directory.
     remote: Option<Arc<Remote>>,
 }
 
-/// What an error of a service is told with.
+/// What messages about a service's errors need.
 #[derive(Debug)]
 struct Remote {
     options: Arc<Options>,
@@ -52,7 +52,7 @@ struct Remote {
 }
 
 impl Objects {
-    /// Where a path of ours lies.
+    /// The crate's path for one of our paths.
     fn at(&self, op: &'static str, path: &str) -> Result<Path> {
         let path = path.trim_end_matches('/');
         match (self.prefix.as_str(), path) {
@@ -62,7 +62,7 @@ impl Objects {
         }
     }
 
-    /// Our path of an object that was listed.
+    /// Our path for an object in a listing.
     fn below(&self, found: &str) -> Option<String> {
         if self.prefix.is_empty() {
             return Some(found.to_owned());
@@ -71,7 +71,7 @@ impl Objects {
         rest.strip_prefix('/').map(str::to_owned)
     }
 
-    /// Kind, what it is, what to do.
+    /// The error's kind, what it means, and what to do.
     fn meaning(&self, e: &object_store::Error) -> (Kind, String, String) {
         match &self.remote {
             Some(remote) => {
@@ -116,7 +116,7 @@ fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
     io_error(error).map(io::Error::kind)
 }
 
-/// The io error at the bottom, if there is one.
+/// The io error that caused it, if there is one.
 fn io_error(error: &object_store::Error) -> Option<&io::Error> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(e) = next {
@@ -129,7 +129,7 @@ fn io_error(error: &object_store::Error) -> Option<&io::Error> {
 }
 
 impl Objects {
-    /// The object is not there; a bucket that is not there is something else. A HEAD says only 404, for both.
+    /// The object does not exist. An absent bucket does not count, but the answer to a HEAD is 404 for both.
     fn is_absent(&self, e: &object_store::Error) -> bool {
         matches!(e, object_store::Error::NotFound { .. })
             && (self.remote.is_none() || !answers::lacks_bucket(e))
@@ -161,7 +161,7 @@ impl Objects {
         }
     }
 
-    /// Each an own request, several on their way at a time.
+    /// One request for each, several in flight at a time.
     fn get_many(&self, paths: &[String]) -> Result<Vec<Option<Bytes>>> {
         const OP: &str = "store.get";
         let at: Vec<Path> = paths

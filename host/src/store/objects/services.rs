@@ -1,4 +1,4 @@
-//! The services: how a client of S3, Google Cloud Storage or Azure is made of a location and what this machine has.
+//! The services: makes a client of S3, Google Cloud Storage or Azure from a location and from what this machine has.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::config::text::machine;
 use crate::config::{Location, Options, Sse, System, Text};
 use crate::error::{Error, Kind, Result};
 
-/// Where a region is in nobody's config.
+/// The region if no config names one.
 const REGION: &str = "us-east-1";
 
 /// One service's client: objects, and the parts of uploads.
@@ -32,7 +32,7 @@ pub(super) struct Service {
     pub retrying: Client,
     pub once: Client,
     pub watch: Arc<Watch>,
-    /// What signs, in words.
+    /// What signs requests, in words.
     pub signer: String,
 }
 
@@ -48,7 +48,7 @@ fn invalid(at: &Location, message: impl Into<String>) -> Error {
     Error::new(Kind::ConfigInvalid, "store.open", message).with("url", &at.url)
 }
 
-/// What a builder refuses: its words name keys of the library at most, never values of ours that are secret.
+/// An error for what the library's builder refuses. Its message may name keys of the library, but never a secret value.
 fn refused(at: &Location, error: &object_store::Error) -> Error {
     let said = super::answers::said(error);
     invalid(at, "a client of this store cannot be made")
@@ -68,13 +68,13 @@ pub(super) fn connect(at: &Location, system: System) -> Result<Service> {
 struct Parts {
     watch: Arc<Watch>,
     options: ClientOptions,
-    /// Trying again, and once.
+    /// For the client that retries, and for the one that sends once.
     retries: [RetryConfig; 2],
 }
 
 fn parts(options: &Options, endpoint: Option<&str>) -> Result<Parts> {
     let plain = endpoint.is_some_and(|url| url.starts_with("http://"));
-    // An endpoint of the environment is the operator's, like the permission in a config.
+    // An endpoint from the environment comes from the operator, so it needs no permission in the config.
     let allow_http = plain && (options.allow_http || options.endpoint.is_none());
     Ok(Parts {
         watch: Arc::default(),
@@ -158,7 +158,7 @@ fn s3_builder(
 ) -> AmazonS3Builder {
     let options = &at.options;
     let (bucket, _) = at.bucket();
-    // Certificates of the service do not cover a bucket's name with dots.
+    // The service's certificates do not cover a bucket name with dots.
     let by_default = endpoint.is_some() || bucket.contains('.');
     let path_style = options.path_style.unwrap_or(by_default);
     let mut builder = AmazonS3Builder::new()
@@ -197,7 +197,7 @@ fn encryption(key: &str) -> AmazonS3ConfigKey {
     key.parse().unwrap_or(AmazonS3ConfigKey::Bucket)
 }
 
-/// What the library signs with by itself: the roles of tokens, containers and instances.
+/// Variables that make the library get credentials by itself: roles of tokens, containers and instances.
 const AWS_VARIABLES: &[(&str, AmazonS3ConfigKey)] = &[
     (
         "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -224,7 +224,7 @@ const AWS_VARIABLES: &[(&str, AmazonS3ConfigKey)] = &[
     ),
 ];
 
-/// In the order of AWS's own tools: keys, environment, web identity, profile, container, instance.
+/// Looks in the order of AWS's own tools: keys, environment, web identity, profile, container, instance.
 fn aws_signer(
     at: &Location,
     profile_name: &str,
@@ -389,7 +389,7 @@ fn azure(at: &Location) -> Result<Service> {
 
 type Given = Vec<(AzureConfigKey, String)>;
 
-/// Variables that sign together, in the order of Azure's own tools.
+/// Variables that together give credentials, in the order of Azure's own tools.
 const AZURE_WAYS: &[(&[(&str, AzureConfigKey)], &str)] = &[
     (
         &[("AZURE_STORAGE_ACCOUNT_KEY", AzureConfigKey::AccessKey)],
@@ -420,7 +420,7 @@ const AZURE_WAYS: &[(&[(&str, AzureConfigKey)], &str)] = &[
     ),
 ];
 
-/// What the config says.
+/// Credentials from the config.
 fn azure_own(options: &Options) -> Result<Option<(Given, String)>> {
     let keys = options.keys;
     let named = |name: &str| format!("{keys}{name}");
@@ -463,8 +463,8 @@ fn azure_own(options: &Options) -> Result<Option<(Given, String)>> {
     Ok(None)
 }
 
-/// The config's own, or in the order of Azure's tools: key or signature of the environment, service principal, workload
-/// identity, the login of `az`, managed identity.
+/// Credentials from the config, or else in the order of Azure's tools: key or signature from the environment, service
+/// principal, workload identity, the login of `az`, managed identity.
 fn azure_signer(options: &Options) -> Result<(Given, String)> {
     if let Some(own) = azure_own(options)? {
         return Ok(own);

@@ -1,4 +1,4 @@
-//! `sink.publish = "copy"`: an object that is written under a staging name, whole, to be copied after its commit.
+//! `sink.publish = "copy"`: a whole object that is written under a staging name and copied after its commit.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +14,7 @@ use crate::store::{PARTS_IN_FLIGHT, PartSent, StagedWriter, Store, Upload, Uploa
 /// Largest object that S3 copies in one request.
 const COPY_BYTES_MAX: u64 = 5 << 30;
 
-/// An object that is written whole: in one request where it fits into one part.
+/// Writes an object, in one request if it fits into one part.
 #[derive(Debug)]
 pub(super) struct Whole {
     store: Bucket,
@@ -167,7 +167,7 @@ impl StagedWriter for Whole {
 }
 
 impl Drop for Whole {
-    /// What fails here is ended by the bucket's rule.
+    /// If this fails, the bucket's rule for incomplete uploads ends it.
     fn drop(&mut self) {
         self.in_flight.clear();
         if let Some(id) = self.upload.as_ref().filter(|_| !self.done)

@@ -21,7 +21,7 @@ pub(super) struct Parts {
     path: String,
     part: Vec<u8>,
     bytes: u64,
-    /// A part was lost: whatever follows, the file must not come to be.
+    /// A part was lost: this file must never be finished.
     broken: bool,
 }
 
@@ -114,7 +114,7 @@ impl StagedWriter for Parts {
                 false => self.store.objects().failed("store.write", &self.path, e),
             });
         }
-        // W2: the size that was written is the size that is there.
+        // W2: the size in the store is the size that was written.
         match self.store.size(&self.path)? {
             Some(bytes) if bytes == self.bytes => Ok(bytes),
             None => Err(self.collected()),
