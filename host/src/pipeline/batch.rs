@@ -3,8 +3,8 @@
 //! ```text
 //! B0 refresh both logs, register as reader → B1 plan → B2 rows by coordinate → B3 first wins → B4 batch → B5 publish, advance
 //! ```
-//! A plan is in the log before anything is read, so a crash leaves it open and the next start runs the same one: same
-//! ranges, same clock, same winners.
+//! A plan is in the log before anything is read. A crash leaves it open, and the next start runs the same plan again:
+//! same ranges, same clock, same winners.
 
 mod columns;
 
@@ -27,27 +27,27 @@ use crate::store::{self, Store};
 use crate::zone::{Changed, Fitting, PartitionBy, Processed, ProcessedBatch, SplitRange};
 use crate::zone::{ProcessedOptions, overlapping, read_rows, schemas};
 
-/// Between two looks at a zone that has nothing new with `trigger = continuous`, and with any trigger at one that nothing
-/// was ever taken from: the first rows wait for no interval.
+/// Time between two looks at a zone that has nothing new, with `trigger = continuous`. With other triggers it holds
+/// until the first rows were taken: these do not wait for the interval.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A zone that is to be read and is not there after so long: perhaps its name is mistyped.
+/// If the zone to be read does not exist after this time, a message says so: perhaps its name is mistyped.
 const EXPECTED_WITHIN: Duration = Duration::from_secs(30);
-/// What a row of a batch takes in memory while it is ordered, about. `memory.budget` divided by it bounds the rows of a
-/// plan; a single version with more of them is one plan all the same.
+/// About how much memory a row of a batch takes while rows are sorted. `memory.budget` divided by it bounds the rows of
+/// a plan; a single version with more rows is still one plan.
 const ROW_BYTES: usize = 300;
-/// Size at which a date's rows of one batch go on in another file.
+/// At this size, the rows of one date in a batch continue in another file.
 const TARGET_BYTES: u64 = 256 << 20;
-/// The same range voided so often: something is wrong with the zone that is read.
+/// If the same range was voided this often, something is wrong with the zone that is read.
 const VOIDS_MAX: u32 = 2;
-/// The position in the other log is overtaken so often in a row only where two processes of one pipeline fight.
+/// The position in the other log is overtaken this often in a row only if two processes of one pipeline compete.
 const CONFLICTS_MAX: usize = 16;
 
-/// Under this name the log counts the values whose column or type changed on the way.
+/// The log's counters have this name for values whose column or type changed on the way.
 const COLUMNS: &str = "columns";
 
 const OP: &str = "batch";
 
-/// Runs until asked to stop, or once over what is there (`available-now`).
+/// Runs until asked to stop, or once through what is there (`available-now`).
 pub fn run(host: &Host, config: &PipelineConfig, source: &ZoneSourceConfig) -> Result<()> {
     let zone = &source.layout;
     let table = connectors::zone::sink(config)?
@@ -85,7 +85,7 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &ZoneSourceConfig) -> R
     ended
 }
 
-/// What was said about a zone that has nothing to read yet: once that it is so, once that this is strange.
+/// Which messages about a zone without rows were already given: one that it has none yet, one that this is unusual.
 #[derive(Default)]
 struct Missing {
     said: bool,
@@ -142,7 +142,7 @@ fn nothing_there(source: &ZoneSourceConfig, kind: Kind) -> Error {
         .hint("source.url, source.pipeline and source.zone must name a zone that has been written")
 }
 
-/// Before the first write: do the keys name columns that the zone's rows have? What else is wrong with the zone is found
+/// Checks before the first write that the keys name columns of the zone's rows. Other problems of the zone are found
 /// when it is read.
 fn fits(
     host: &Host,
@@ -166,7 +166,7 @@ fn fits(
     let files = rows_files(state, &source.table);
     let schema = retry(host, || {
         let read = schemas(&input.store, input.log.name(), &overlapping(&files, &whole))?;
-        // A type that changed on the way is the matter of the batch that meets it.
+        // The batch that meets a changed type deals with it.
         let fitting = Fitting::new(&Schema::empty(), &read, OnTypeChange::NewColumn, &[])?;
         Ok(fitting.schema().clone())
     });
@@ -221,7 +221,7 @@ struct InputZone {
 }
 
 impl Batches<'_> {
-    /// Until asked to stop, or once over what is there.
+    /// Runs until asked to stop, or once through what is there.
     fn keep_looking(&mut self, input: &mut Option<InputZone>) -> Result<()> {
         let (host, config) = (self.host, self.config);
         let mut missing = Missing::default();
@@ -263,7 +263,7 @@ impl Batches<'_> {
         LOOK_AGAIN.max(self.store.news_every())
     }
 
-    /// Offsets of the other zone that wait, as far as its log was read last.
+    /// Offsets of the other zone that wait to be read, as of the last time its log was read.
     fn left(&self, input: &InputZone) -> Left {
         let own = &self.log.state().splits;
         let splits = plan::splits_of_table(input.log.state(), &self.source.table);
@@ -277,7 +277,7 @@ impl Batches<'_> {
         }
     }
 
-    /// Something was taken from the other zone, in this run or before it.
+    /// Whether anything was taken from the other zone, in this run or earlier.
     fn began(&self) -> bool {
         let mut splits = self.log.state().splits.values();
         splits.any(|split| split.to > split.start())
@@ -287,7 +287,7 @@ impl Batches<'_> {
     fn next(&mut self, input: &mut InputZone) -> Result<bool> {
         retry(self.host, || input.log.refresh())?;
         retry(self.host, || self.log.refresh())?;
-        // V11: registered before the first read. B0, and what a crash left behind.
+        // Registers before the first read (V11). Also B0, and the position after a batch that a crash interrupted.
         self.advance(input)?;
         let opens = plan::to_open(input.log.state(), self.log.state(), &self.source.table);
         if !opens.is_empty() {
@@ -317,7 +317,7 @@ impl Batches<'_> {
             };
             match until_settled(host, &mut input.log, Draft::Reader(reader))? {
                 Outcome::Committed { .. } => return Ok(()),
-                // Rewound in this moment, or another process of this pipeline was first.
+                // The zone was rewound just now, or another process of this pipeline was first.
                 Outcome::Lost { dropped } if dropped.iter().all(|d| d.reason.moved) => {
                     last = Some(dropped);
                     retry(host, || input.log.refresh())?;
@@ -356,7 +356,7 @@ impl Batches<'_> {
         };
         match until_settled(self.host, &mut self.log, Draft::Plan(plan))? {
             Outcome::Committed { .. } => Ok(self.log.state().plan.clone()),
-            // Another process planned first: its plan is as good.
+            // Another process planned first: its plan is used.
             Outcome::Lost { dropped } if dropped.iter().all(|d| d.reason.moved) => {
                 retry(self.host, || self.log.refresh())?;
                 Ok(self.log.state().plan.clone())
@@ -365,7 +365,7 @@ impl Batches<'_> {
         }
     }
 
-    /// O8: of both zones, what their logs say now.
+    /// O8: makes the live files of both zones readable.
     fn make_readable(&mut self, input: &mut InputZone) -> Result<()> {
         retry(self.host, || input.log.make_readable())?;
         retry(self.host, || self.log.make_readable())
@@ -382,7 +382,7 @@ impl Batches<'_> {
         until_settled(self.host, &mut self.log, Draft::Void(input)).map(drop)
     }
 
-    /// B2–B4, again from the dedup on when another batch came in between.
+    /// B2–B4, repeated from the dedup on if another batch came in between.
     fn execute(&mut self, input: &mut InputZone, open: &OpenPlan) -> Result<()> {
         loop {
             if self.host.stop.overdue() {
@@ -445,7 +445,7 @@ impl Batches<'_> {
         }
     }
 
-    /// A file that is gone may have left with a rewind since the logs were read. `None`: this plan is no longer open.
+    /// A missing file may have been removed by a rewind since the logs were read. `None`: this plan is no longer open.
     fn removed_meanwhile(
         &mut self,
         input: &mut InputZone,
@@ -565,7 +565,7 @@ fn rows_files(state: &State, table: &str) -> Vec<AddedFile> {
     let in_table = |file: &AddedFile| {
         file.role == Role::Rows && file.path.split_once('/').is_some_and(|(of, _)| of == table)
     };
-    // By version: the order in which rows were committed.
+    // Sorted by version: the order in which rows were committed.
     let mut live: Vec<_> = state.live.values().filter(|l| in_table(&l.file)).collect();
     live.sort_by_key(|l| l.version);
     live.into_iter().map(|l| l.file.clone()).collect()

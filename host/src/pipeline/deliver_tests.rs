@@ -23,7 +23,7 @@ use crate::sink::{Base, Gathered, Sealed, Sink};
 use crate::source::{Nobody, Position, Source};
 use crate::store::{self, Store};
 
-/// Offsets that there are: eight hand-ins and a rest.
+/// Number of offsets: eight hand-ins and a remainder.
 const END: i64 = 42;
 const ROLL: usize = 5;
 
@@ -147,7 +147,8 @@ fn open(store: &Arc<dyn Store>, clock: &Arc<dyn Clock>) -> Log {
     log
 }
 
-/// A pipeline from what is there to its end, as `stream` puts it together. `stop`: asked to after the first entry, with so long to drain.
+/// Runs a pipeline through what is there, put together as in `stream`. `stop`: it is asked to stop after the first
+/// entry, with this time to drain.
 fn run(store: &Arc<dyn Store>, to: &Connection, stop: Option<Duration>) -> Log {
     let clock = SystemClock::shared();
     let mut log = open(store, &clock);
@@ -249,7 +250,7 @@ fn rows_with_a_token_arrive_once_and_dead_letters_without_at_least_once() {
         };
         let log = run(&store, &to, None);
         assert_eq!(position(log.state(), &split()).unwrap().next, END);
-        // Another start, and nothing fails any more.
+        // It starts again, and nothing fails any more.
         *calm.lock().unwrap() = true;
         drop(run(&store, &to, None));
         let (rows, letters) = shown(&to);

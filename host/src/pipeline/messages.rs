@@ -1,7 +1,7 @@
 //! What tasks and their committer say to each other.
 //!
-//! A task numbers what it hands in; an answer names the number up to which it settles. So no answer can settle what it
-//! does not mean, however late it comes.
+//! A task numbers what it hands in; an answer names the number up to which it settles. So an answer that comes late
+//! cannot settle a later hand-in.
 
 use crate::chain::TransformChain;
 use crate::record::SplitId;
@@ -14,7 +14,7 @@ pub struct HandIn {
     pub task: usize,
     /// Counts the hand-ins of this task, from 1.
     pub number: u64,
-    /// Changes of rules that the task had heard of when it made the rows.
+    /// How many changes of rules the task had received when it made the rows.
     pub swap_seq: u64,
     pub sealed: Sealed,
 }
@@ -28,11 +28,11 @@ pub enum ToCommitter {
         flush: u64,
         hand_in: Option<HandIn>,
     },
-    /// Where does the log say that the partitions of this task go on? Answered by `Positions`.
+    /// Asks for the log's positions of this task's partitions. Answered by `Positions`.
     Positions {
         task: usize,
     },
-    /// Offsets gone before they were read: commit them as a gap. Answered by `Positions`.
+    /// Offsets were gone before they were read: commit them as a gap. Answered by `Positions`.
     Gap {
         task: usize,
         ranges: Vec<LostRange>,
@@ -47,8 +47,8 @@ pub enum ToCommitter {
 pub enum ToTask {
     /// Everything handed in up to this number is in the log.
     Committed { up_to: u64 },
-    /// What was handed in up to this number and is not answered yet is not in the log and never will be: drop what
-    /// follows on it, and go on at these positions.
+    /// Everything handed in up to this number and not answered yet is not in the log and never will be: drop what
+    /// follows it, and go on at these positions.
     Dropped {
         up_to: u64,
         positions: Vec<Position>,
@@ -56,7 +56,7 @@ pub enum ToTask {
     },
     /// The answer to `Positions` or `Gap`.
     Positions(Vec<Position>),
-    /// Somebody put the log back: drop what is not committed, and go on at these positions.
+    /// Somebody rewound the log: drop what is not committed, and go on at these positions.
     Rewound(Vec<Position>),
     /// Read these partitions too.
     Assign(Vec<Position>),
@@ -68,6 +68,6 @@ pub enum ToTask {
 pub enum Change {
     /// Other rules from the next batch on.
     Rules(Box<TransformChain>),
-    /// Somebody else reads these partitions from now on.
+    /// Another process reads these partitions from now on.
     Release(Vec<SplitId>),
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! run.rs ── one thread per pipeline ─┬─ stream.rs  records → zone: tasks (task/), one committer (committer/)
 //!                                    └─ batch.rs   zone → zone: plan, read, dedup, commit
-//! positions/  where a pipeline stands that does not run, and putting it elsewhere; whoever reads its zone follows
+//! positions/  positions of a pipeline that does not run: shows and moves them; pipelines that read its zone follow
 //! rules/  which rules a start runs, and how they change while records flow
 //! ```
 
@@ -52,9 +52,9 @@ pub struct Host {
     pub retry: Backoff,
 }
 
-/// Digest of the rules that the config declared when this process last compared config and log. As long as the config declares
-/// the same, a pipeline that begins again follows the log. So an edit that is half done stops nothing, and of two processes with
-/// different configs none undoes what the other put in force.
+/// Digest of the rules that the config declared when this process last compared config and log. As long as the config
+/// declares the same rules, a pipeline that begins again follows the log. So a half finished edit stops nothing, and
+/// two processes with different configs do not undo each other's rules.
 #[derive(Clone, Debug, Default)]
 pub struct Declared(Arc<Mutex<Option<String>>>);
 
@@ -68,7 +68,8 @@ impl Declared {
     }
 }
 
-/// Repeats what may pass (broker or store away) until it works or somebody asks to stop. Says so once, and when it is over.
+/// Repeats a call that fails for a passing reason (broker or store away) until it works or somebody asks to stop.
+/// Reports the fault once, and its end.
 fn retry<T>(host: &Host, mut body: impl FnMut() -> Result<T>) -> Result<T> {
     let mut backoff = host.retry;
     loop {
@@ -91,7 +92,7 @@ fn retry<T>(host: &Host, mut body: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Commits an entry without receipts, for as long as it takes.
+/// Commits an entry without receipts; waits as long as it takes.
 fn until_settled(host: &Host, log: &mut Log, draft: Draft) -> Result<Outcome> {
     let mut draft = Some(draft);
     retry(host, || match draft.take() {

@@ -1,15 +1,15 @@
 //! What a batch reads: exact ranges of another zone's log since the last batch, cut at its versions (B1 of docs/protocol.md).
 //!
-//! A plan also ends where the rows begin to have other columns, so that what came before them is written whatever becomes of
-//! them. Cuts lie on versions, so the winner of a key does not depend on where a batch ended (B3).
+//! A plan also ends where the rows begin to have other columns, so that the rows before are written even if the later
+//! ones fail. Plans are cut at versions, so the winner of a key does not depend on where a batch ended (B3).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::commit::{Open, PlanRange, Role, SplitState, State};
 use crate::record::SplitId;
 
-/// Chains whose rows lie in `table` of the zone that is read: those with a file there, and those without any file yet
-/// that are named after it or have no other table to go to.
+/// Splits whose rows are in `table` of the zone that is read: those with a file there, and those without any file yet
+/// that have the table's name or no other table that they could belong to.
 pub fn splits_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a SplitId, &'a SplitState)> {
     let mut tables: BTreeMap<&SplitId, BTreeSet<&str>> = BTreeMap::new();
     let mut all: BTreeSet<&str> = BTreeSet::new();
@@ -38,7 +38,7 @@ pub fn splits_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a SplitId, &
         .collect()
 }
 
-/// Chains that the reader has not opened yet; they begin where the input's log began to read them.
+/// Splits that the reader has not opened yet; they begin where the input's log began to read them.
 pub fn to_open(input: &State, own: &State, table: &str) -> Vec<Open> {
     let new = splits_of_table(input, table).into_iter();
     new.filter(|(id, _)| !own.splits.contains_key(*id))

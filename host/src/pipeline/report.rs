@@ -1,4 +1,4 @@
-//! What a pipeline tells about itself: one call per event. Lines, bars, JSON and metrics are made of it in `telemetry`.
+//! What a pipeline reports about itself: one call per event. `telemetry` makes lines, bars, JSON and metrics of it.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ pub struct Stages {
     pub transform: Duration,
     /// Columns to Parquet.
     pub write: Duration,
-    /// Closing the files; making them durable is the committer's.
+    /// Closing the files; the committer makes them durable.
     pub seal: Duration,
 }
 
 /// How a pipeline ended.
 #[derive(Clone, Copy, Debug)]
 pub enum Ending<'a> {
-    /// It took what it was to take, or was asked to stop.
+    /// It read everything that it should read, or was asked to stop.
     Well {
         /// The pipeline of this process whose failure made it stop.
         because: Option<&'a str>,
@@ -35,12 +35,12 @@ pub enum Ending<'a> {
     NotBegun { because: &'a str },
 }
 
-/// What a task leaves behind when it ends.
+/// What a task had not finished when it ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Offsets that it read and nobody committed; they are read again.
+    /// Offsets that it read and that were not committed; they are read again.
     pub uncommitted: u64,
-    /// Records behind the committed positions, the uncommitted ones among them; `None` where the source cannot say.
+    /// Records above the committed positions, including the uncommitted ones; `None`: the source cannot say.
     pub lag: Option<u64>,
 }
 
@@ -49,38 +49,39 @@ pub struct Left {
 pub enum Rest {
     /// What it reads has not begun yet; it looks again all the time.
     NothingYet,
-    /// All that was there is done; it looks again when its trigger says so.
+    /// Everything that was there is done; it looks again when its trigger says so.
     Done,
 }
 
 pub trait Report: Send + Sync + Debug {
-    /// How many tasks are about to read; 1 where nobody says.
+    /// How many tasks are about to read; 1 if this is not called.
     fn tasks(&self, _count: usize) {}
-    /// Records came from or went to a topic of which no commit speaks.
+    /// Records came from or went to a topic that no commit names.
     fn topic(&self, _topic: &str) {}
-    /// The log is open: whoever has questions about it reads its state there while the pipeline runs. Hold it weakly.
+    /// The log is open: its state can be read in this view while the pipeline runs. Keep only a weak reference.
     fn opened(&self, _log: &Arc<View>) {}
-    /// Ready to read; the state is the log's at that moment.
+    /// The pipeline is ready to read; `state` is the log's at that moment.
     fn started(&self, config: &PipelineConfig, state: &State);
-    /// An entry with rows or offsets is proved and published; `took` since its files began to be made durable.
+    /// An entry with rows or offsets is proved and published; `took`: the time since the committer began to make its
+    /// files durable.
     fn committed(&self, committed: &Committed, state: &State, took: Duration);
     /// Other rules are in force from the next version on.
     fn swapped(&self, committed: &Committed);
-    /// Records that wait behind a task's positions; `None` where the source cannot say.
+    /// Records above a task's positions; `None`: the source cannot say.
     fn lag(&self, task: usize, lag: Option<u64>);
     /// Where a task's time went since its last seal.
     fn stages(&self, task: usize, stages: Stages);
-    /// What a task has read and not yet seen committed; said every second, and when that changes.
+    /// What a task has read and not yet seen committed; reported every second, and when it changes.
     fn gathered(&self, _task: usize, _gathered: Gathered) {}
-    /// Nothing is done before `next` has passed.
+    /// The pipeline does nothing until `next` has passed.
     fn resting(&self, _why: Rest, _next: Duration) {}
-    /// A fault that may pass; said once until `resumed`.
+    /// A fault that may pass; reported once until `resumed`.
     fn waiting(&self, error: &Error);
     fn resumed(&self);
-    /// What a task leaves when it ends by itself, well or not; one that panics says nothing.
+    /// What a task had not finished when it ended by itself, well or not. Not called for a task that panics.
     fn left(&self, _task: usize, _left: Left) {}
-    /// Where the log stands when all threads have ended.
+    /// The log's state when all threads have ended.
     fn stands(&self, _state: &State) {}
-    /// The pipeline's one ending, said by whoever runs it, after the last of its threads.
+    /// How the pipeline ended: called once, by its runner, after the last of its threads.
     fn ended(&self, ending: &Ending<'_>);
 }

@@ -1,4 +1,4 @@
-//! Several pipelines in one process: each in a thread of its own, all drained when one fails or somebody asks.
+//! Runs several pipelines in one process, each in its own thread. All drain when one fails or somebody asks.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,8 +19,8 @@ pub struct Ended {
     pub result: Result<()>,
 }
 
-/// Runs until all have ended. One that fails makes the others drain: a process is whole or it is down, so that whoever
-/// restarts it (systemd, an operator) sees it.
+/// Runs until all have ended. One that fails makes the others drain: either all pipelines of a process run or the
+/// process ends, so that whatever restarts it (systemd, an operator) notices.
 pub fn run(
     configs: &[PipelineConfig],
     clock: &Arc<dyn Clock>,
@@ -84,7 +84,7 @@ impl Together<'_> {
         })
     }
 
-    /// Runs one and tells its ending.
+    /// Runs one pipeline and reports how it ended.
     fn one(&self, config: &PipelineConfig) -> Result<()> {
         let report = (self.report)(config);
         let run = || {
@@ -124,19 +124,19 @@ pub fn panicked(panic: &(dyn Any + Send)) -> Error {
         .hint("a defect of Weir: please report it with this message; what is committed is safe")
 }
 
-/// What a pipeline gets from whoever runs it.
+/// What a pipeline gets from its runner.
 #[derive(Clone, Debug)]
 pub struct Given {
     pub clock: Arc<dyn Clock>,
-    /// Asked: drain and end.
+    /// When it is asked, the pipeline drains and ends.
     pub stop: Stop,
     pub report: Arc<dyn Report>,
     pub plugins: Plugins,
-    /// Other rules while it runs, from this process.
+    /// Changes of rules from this process while the pipeline runs.
     pub changes: RuleChanges,
 }
 
-/// Begins again after faults that may pass; every beginning reads the log anew.
+/// Begins again after faults that may pass; every beginning reads the log again.
 pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
     let Given {
         clock,
@@ -164,7 +164,7 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
         // Whatever of it still runs, after a beginning that failed half way, ends too.
         host.stop.ask(Duration::ZERO);
         match ended {
-            // Nothing is wrong: another process put other rules in force.
+            // Not a fault: another process put other rules in force.
             Err(error) if error.remedy() == Remedy::RestartTask && stop.asked() => return Ok(()),
             // Asked to stop while the broker or the store was away: what was not committed is read again.
             Err(error) if error.remedy() == Remedy::Retry && stop.asked() => {
@@ -179,7 +179,7 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
             }
             Err(error) if error.remedy() == Remedy::Retry => {
                 report.waiting(&error);
-                // Ran well for a while: a new fault, not the old one again.
+                // It ran well for a while, so this is a new fault.
                 if clock.elapsed().saturating_sub(begun) > config.retry.max {
                     backoff = config.retry;
                 }

@@ -1,4 +1,4 @@
-//! One way to ask for an end: a flag with a deadline, shared by all threads of a process.
+//! The one way to ask for an end: a flag with a deadline, shared by all threads of a process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -10,7 +10,7 @@ use crate::clock::{Clock, Wake};
 #[derive(Clone, Debug)]
 pub struct Stop {
     shared: Arc<Shared>,
-    /// The process's, for a pipeline.
+    /// The stop of the process, if this is the stop of a pipeline.
     parent: Option<Box<Stop>>,
 }
 
@@ -19,7 +19,7 @@ struct Shared {
     asked: AtomicBool,
     /// Elapsed microseconds of the clock after which draining is given up.
     deadline: AtomicI64,
-    /// Of the parent and all its children: whichever is asked, all that wait look again.
+    /// Shared by the parent and all its children: when any of them is asked, all waiting threads look again.
     wake: Arc<Wake>,
     clock: Arc<dyn Clock>,
 }
@@ -44,7 +44,7 @@ impl Stop {
         }
     }
 
-    /// Asked when the parent is; asking it does not ask the parent.
+    /// A child: it is asked when the parent is asked, but not the other way round.
     #[must_use]
     pub fn child(&self) -> Stop {
         let mut child = Stop::waking(self.shared.clock.clone(), self.shared.wake.clone());
@@ -52,7 +52,7 @@ impl Stop {
         child
     }
 
-    /// Ask for an end; what is in hand may be committed within `grace`. A second call cannot lengthen it.
+    /// Asks for an end; uncommitted work may be committed within `grace`. A second call cannot lengthen that time.
     pub fn ask(&self, grace: Duration) {
         let until = self.shared.clock.elapsed().saturating_add(grace);
         let until = i64::try_from(until.as_micros()).unwrap_or(i64::MAX);
@@ -70,7 +70,7 @@ impl Stop {
         self.asked() && self.left().is_zero()
     }
 
-    /// Time left for draining; very long while nobody asked.
+    /// Time left for draining; very long if nobody has asked.
     pub fn left(&self) -> Duration {
         let now = i64::try_from(self.shared.clock.elapsed().as_micros()).unwrap_or(i64::MAX);
         let deadline = self.shared.deadline.load(Ordering::SeqCst);
@@ -80,7 +80,7 @@ impl Stop {
         parent.map_or(left, |parent| parent.left().min(left))
     }
 
-    /// Waits for this time of the clock, but not past the moment somebody asks. True when asked.
+    /// Waits for this time of the clock, but no longer than until somebody asks. True: somebody asked.
     pub fn wait(&self, time: Duration) -> bool {
         let Shared { wake, clock, .. } = &*self.shared;
         let until = clock.elapsed().saturating_add(time);

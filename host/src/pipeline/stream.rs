@@ -1,4 +1,4 @@
-//! A pipeline that reads records: tasks, one committer, and a watcher for what changes in the source.
+//! A pipeline that reads records: tasks, one committer, and a watcher for changes in the source.
 
 use std::cell::Cell;
 use std::thread::JoinHandle;
@@ -23,11 +23,12 @@ use crate::source::{Change, Connector, REFUSED_FOR, ReadLimits, TopicInfo};
 
 /// How long the watcher sleeps between two looks at the threads.
 const WATCH_WAIT: Duration = Duration::from_millis(50);
-/// 1 / share of a task's memory for its open files; the rest is batches, guests and the queues of the source.
+/// One in this many parts of a task's memory is for its open files; the rest is for batches, guests and the queues of
+/// the source.
 const FILES_SHARE: usize = 2;
 
 /// Runs until asked to stop, or to the end of what is there (`available-now`). An error with remedy Retry asks for
-/// another call: a topic was recreated, for instance, and is to be read as a new one.
+/// another call: for instance, a topic was recreated and must be read as a new one.
 pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> Result<()> {
     let ready = start::prepare(host, config, source)?;
     forget_old_requests(host, &ready);
@@ -54,7 +55,7 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
     threads.end(watched)
 }
 
-/// Whoever took a request for a swap and ended does not answer it: the asker writes the entry.
+/// A process that took a request for a swap and then ended does not answer it: the requester writes the entry.
 fn forget_old_requests(host: &Host, ready: &Ready) {
     let now = UNIX_EPOCH + Duration::from_micros(host.clock.now_micros().unsigned_abs());
     if let Err(error) = Pending::new(ready.store.clone(), ready.log.name()).forget_old(now) {
@@ -62,7 +63,7 @@ fn forget_old_requests(host: &Host, ready: &Ready) {
     }
 }
 
-/// What runs, each in a thread of its own; the watcher in that of the pipeline.
+/// What runs, each in its own thread; the watcher runs in the pipeline's thread.
 struct Actors<'a> {
     tasks: Vec<Task>,
     changer: Changer,
@@ -138,7 +139,7 @@ fn actors<'a>(
     })
 }
 
-/// One for each share of the partitions, with the way to it. Takes the chains.
+/// One task for each share of the partitions, with the channel to it. Moves the chains into the tasks.
 fn tasks(
     host: &Host,
     config: &PipelineConfig,
@@ -180,8 +181,8 @@ fn tasks(
     Ok((tasks, to_tasks))
 }
 
-/// Everything that runs for the pipeline. Whoever leaves early (a thread that cannot be started, a panic of the watcher)
-/// waits for them too: an ending is told when nothing of the pipeline runs any more.
+/// Every thread of the pipeline. An early exit (a thread that cannot be started, a panic of the watcher) waits for them
+/// too: an ending is reported only when nothing of the pipeline runs any more.
 struct Threads<'a> {
     host: &'a Host,
     /// The stop of the thread that changes rules.
@@ -207,7 +208,7 @@ impl<'a> Threads<'a> {
         committer.is_none_or(JoinHandle::is_finished) || self.tasks.iter().all(|t| t.is_finished())
     }
 
-    /// Waits for all of them; what went wrong.
+    /// Waits for all of them and returns what went wrong.
     fn end(mut self, watched: Result<()>) -> Result<()> {
         cause(watched.err(), self.join())
     }
@@ -242,8 +243,9 @@ impl Drop for Threads<'_> {
     }
 }
 
-/// The error that is the pipeline's. What the watcher saw explains what the tasks met; then comes what a person has to act
-/// on; an echo ("the committer has ended") only where there is nothing else. What else went wrong stands beside it.
+/// Chooses the error of the pipeline. The watcher's error comes first, because it explains those of the tasks; then one
+/// that a person has to act on; one that only follows from others ("the committer has ended") comes last. The other
+/// errors are added as context.
 fn cause(watched: Option<Error>, mut others: Vec<Error>) -> Result<()> {
     others.sort_by_key(|error| match (error.kind(), error.remedy()) {
         (Kind::Stopped, _) => 2,
@@ -277,7 +279,7 @@ struct Watcher<'a> {
     connector: Box<dyn Connector>,
     topics: Vec<TopicInfo>,
     found: Sender<Vec<Open>>,
-    /// Since when the source refuses us.
+    /// Since when the source refuses access.
     refused: Option<Duration>,
 }
 
@@ -303,7 +305,7 @@ impl Watcher<'_> {
     fn look(&mut self) -> Result<()> {
         let changes = match self.connector.changes(&self.topics) {
             Ok(changes) => changes,
-            // The tasks say so themselves.
+            // The tasks report this themselves.
             Err(error) if error.remedy() == Remedy::Retry => return Ok(()),
             Err(error) if error.kind() == Kind::ConfigInvalid => {
                 let now = self.host.clock.elapsed();
@@ -362,7 +364,7 @@ fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
     }
 }
 
-/// A thread whose failure, by error or panic, asks the whole pipeline to drain and end.
+/// Starts a thread. If it fails, by error or panic, the whole pipeline is asked to drain and end.
 fn spawn<T: Send + 'static>(
     host: &Host,
     config: &PipelineConfig,
@@ -395,7 +397,7 @@ fn spawn<T: Send + 'static>(
         })
 }
 
-/// Asks on drop, so that a panic is heard too.
+/// Asks on drop, so that a panic has the same effect.
 struct AskUnlessWell {
     stop: Stop,
     grace: Duration,

@@ -1,5 +1,5 @@
-//! Which columns a batch writes: those that its zone has, then what the rows have on top; what becomes of a changed type is the
-//! config's to say.
+//! Which columns a batch writes: those that its zone has, then further ones of the rows. The config decides what
+//! happens when a type has changed.
 
 use std::collections::BTreeMap;
 
@@ -14,18 +14,18 @@ use crate::zone::{Fitting, SplitRange, overlapping, schemas};
 type PlanRanges = BTreeMap<SplitId, PlanRange>;
 
 impl Batches<'_> {
-    /// Before anything is planned: whether the rows to come have columns for this zone.
+    /// Checks before anything is planned that the columns of the next rows fit this zone.
     pub(super) fn columns_fit(&self, input: &InputZone, ranges: &PlanRanges) -> Result<()> {
         let ranges = split_ranges(input.log.state(), ranges);
         match self.fitting(input, &ranges) {
             Ok(fitting) => self.open_batch(fitting.schema()).map(drop),
-            // A file that left with a rewind a moment ago; the plan finds out.
+            // A rewind has just removed a file; the plan will notice it.
             Err(error) if error.kind() == Kind::LogCorrupt => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// How the columns of these rows become those of the own zone.
+    /// How the columns of these rows are turned into those of this pipeline's zone.
     pub(super) fn fitting(&self, input: &InputZone, ranges: &[SplitRange]) -> Result<Fitting> {
         let zone = self.zone;
         let on = self.source.on_type_change;
@@ -36,7 +36,7 @@ impl Batches<'_> {
         Fitting::new(&self.own_columns()?, &read, on, &keys)
     }
 
-    /// Of the files that are there; where they differ, the newest file that has a column says its type.
+    /// The columns of the live files; if they differ, the newest file with a column decides its type.
     fn own_columns(&self) -> Result<Schema> {
         let mut files = rows_files(self.log.state(), &self.table);
         files.reverse();
@@ -53,7 +53,7 @@ impl Batches<'_> {
     }
 }
 
-/// What a plan's ranges are in the zone that is read, as far as it still has them.
+/// A plan's ranges in the zone that is read, as far as the zone still has them.
 pub fn split_ranges(state: &State, ranges: &PlanRanges) -> Vec<SplitRange> {
     let known = ranges
         .iter()

@@ -1,4 +1,4 @@
-//! What a committer asks of its log, and what the log answers.
+//! The requests of a committer to its log, and the answers.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::record::{SplitId, TopicPartition};
 use crate::sink::{Receiver, Sealed};
 use crate::source::{LostRange, Position};
 
-/// How the log stands; clock and stop are the caller's.
+/// The state of the log; the caller adds clock and stop.
 pub fn seen(log: &Log) -> Seen {
     let state = log.state();
     Seen {
@@ -22,7 +22,7 @@ pub fn seen(log: &Log) -> Seen {
     }
 }
 
-/// Does what the machine waits for, where that is the log's or the outputs'.
+/// Carries out what the machine waits for, if it concerns the log or the outputs.
 pub fn perform(log: &mut Log, receiver: &dyn Receiver, next: Next) -> Event {
     match next {
         Next::Look => Event::Looked(look(log)),
@@ -55,7 +55,7 @@ pub fn perform(log: &mut Log, receiver: &dyn Receiver, next: Next) -> Event {
     }
 }
 
-/// P1: files get their final names, and the receiver what it holds back.
+/// P1: gives files their final names, and tells the receiver to finish what it holds back.
 fn publish(log: &mut Log, receiver: &dyn Receiver, committed: &Committed) -> Result<()> {
     log.publish(committed)?;
     for delivery in committed.entry.deliver.iter().filter(|d| d.token.is_some()) {
@@ -65,7 +65,7 @@ fn publish(log: &mut Log, receiver: &dyn Receiver, committed: &Committed) -> Res
     Ok(())
 }
 
-/// What cannot be given up now is given up by a later start, as files are deleted.
+/// Deliveries that cannot be given up now are given up by a later start, as with the deletion of files.
 fn give_up(receiver: &dyn Receiver, collected: &[String]) {
     for id in collected {
         if let Err(error) = receiver.give_up(id) {
@@ -74,8 +74,9 @@ fn give_up(receiver: &dyn Receiver, collected: &[String]) {
     }
 }
 
-/// At a start, on a log that was just read: what other processes prepared is finished where an entry names it, and given up
-/// where none does, which an entry says first (W8). A process that lives and had not committed it yet loses that work by V4.
+/// At a start, on a log that was just read: deliveries that other processes prepared are finished if an entry names
+/// them. Otherwise an entry first lists them in `gc` (W8), then they are given up. A live process that had not
+/// committed one yet loses that work (V4) and reads again.
 pub fn recover(
     log: &mut Log,
     receiver: &dyn Receiver,
@@ -94,7 +95,7 @@ pub fn recover(
     if unnamed.is_empty() {
         return Ok(());
     }
-    // One that was committed meanwhile is left out; its committer finishes it.
+    // A delivery that was committed meanwhile is left out; its committer finishes it.
     if let Outcome::Committed { committed, .. } = collect(log, Draft::Gc(unnamed))? {
         give_up(receiver, &committed.entry.gc);
     }
@@ -143,7 +144,7 @@ fn finished(hand_in: HandIn, generation: u64) -> Finished {
     }
 }
 
-/// W2: every file sealed, so durable, and its size checked; every delivery taken, or held for its token.
+/// W2: seals every file, so that it is durable, and checks its size; every delivery is taken, or held for its token.
 fn durable(sealed: Sealed, generation: u64) -> Result<PreparedCommit> {
     let Sealed {
         base,
@@ -178,7 +179,7 @@ fn durable(sealed: Sealed, generation: u64) -> Result<PreparedCommit> {
     })
 }
 
-/// Where the log says that a split goes on.
+/// The position of a split according to the log.
 pub fn position(state: &State, split: &SplitId) -> Option<Position> {
     let at = state.splits.get(split)?;
     Some(Position {

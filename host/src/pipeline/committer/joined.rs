@@ -1,11 +1,12 @@
-//! Two hand-ins of one task as one: what was in flight, and what was sealed after it.
+//! Joins two hand-ins of one task: what was in flight, and what was sealed after it.
 
 use crate::chain::Ledger;
 use crate::commit::Span;
 use crate::pipeline::messages::HandIn;
 use crate::sink::Sealed;
 
-/// One receipt with what the task handed in before, if this follows on it. Else that comes out, and this takes its place.
+/// Joins a hand-in with the earlier one of the same task, if it continues it. Otherwise the earlier one is returned,
+/// and this one takes its place.
 pub fn join(waiting: &mut Vec<HandIn>, hand_in: HandIn) -> Option<HandIn> {
     match waiting.iter_mut().find(|w| w.task == hand_in.task) {
         None => {
@@ -21,7 +22,7 @@ pub fn join(waiting: &mut Vec<HandIn>, hand_in: HandIn) -> Option<HandIn> {
     }
 }
 
-/// Whether all that was sealed after `before` goes on where that ended.
+/// Whether every span of `after` begins where `before` ended.
 fn follows(before: &Sealed, after: &Sealed) -> bool {
     after.spans.iter().all(|next| {
         let of_partition = |span: &&Span| span.split == next.split;
@@ -30,7 +31,7 @@ fn follows(before: &Sealed, after: &Sealed) -> bool {
     })
 }
 
-/// What a task sealed after `before`, as if both had been one.
+/// Appends what a task sealed after `before`, as if it had sealed both at once.
 fn append(before: &mut Sealed, after: Sealed) {
     before.base = before.base.min(after.base);
     before.files.extend(after.files);

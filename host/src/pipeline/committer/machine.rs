@@ -7,9 +7,9 @@
 //!           ─ positions ─→ Refreshing ─→ Gathering
 //!           ─ gap, new partitions ─→ Writing …
 //! ```
-//! Order, never another: files durable → entry (W3–W6) → publish → acknowledge → report → answer to the task.
-//! Nothing is taken from a channel but while gathering and flushing. While the store does not answer, the same call is
-//! repeated with longer and longer pauses.
+//! The order is always: files durable → entry (W3–W6) → publish → acknowledge → report → answer to the task. Messages
+//! are taken from the channels only while gathering and flushing. While the store does not answer, the same call is
+//! repeated after growing pauses.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -27,29 +27,29 @@ use crate::error::{Error, Kind, Remedy};
 use crate::pipeline::messages::{Change, HandIn, ToCommitter, ToTask};
 use crate::record::SplitId;
 
-/// Why a hand-in is dropped that was made before a change of rules and came after it.
+/// Why a hand-in is dropped that was made before a change of rules but came after it.
 const OTHER_RULES: &str = "made under rules that are no longer in force";
 
 #[derive(Debug)]
 pub struct Machine {
     phase: Phase,
-    /// At most one of each task, of the rules in force.
+    /// At most one of each task, made under the rules in force.
     waiting: Vec<HandIn>,
-    /// Came while a flush was to be done first.
+    /// Messages that came while a flush had to be done first.
     later: VecDeque<ToCommitter>,
-    /// Partitions of each task.
+    /// The partitions of each task.
     owned: Owned,
     /// Tasks that have ended.
     ended: BTreeSet<usize>,
-    /// Changes of rules handed out to the tasks.
+    /// How many changes of rules were sent to the tasks.
     swap_seq: u64,
     flushes: u64,
-    /// The rules that the tasks run once they have heard all.
+    /// The generation that the tasks run once they have received all messages.
     generation: u64,
-    /// The last rewind that the tasks were told of.
+    /// The last rewind that was announced to the tasks.
     rewound: u64,
     looked: Duration,
-    /// Between two looks while idle.
+    /// Time between two looks at the log while idle.
     look_every: Duration,
     backoff: Backoff,
 }
@@ -77,7 +77,7 @@ impl Machine {
         }
     }
 
-    /// For a store that is not to be asked for news so often.
+    /// For a store that should be asked for news less often.
     #[must_use]
     pub fn looking_every(mut self, least: Duration) -> Machine {
         self.look_every = LOOK_EVERY.max(least);
@@ -171,7 +171,7 @@ impl Machine {
                 return Some(self.pause(error, effects));
             }
             (Phase::Publishing(writes, committed, dropped), Event::Waited) => {
-                // Whoever opens the log next publishes: leaving now loses nothing.
+                // The next process that opens the log publishes, so leaving now loses nothing.
                 if seen.stop_overdue {
                     return self.written(writes, Some(committed), dropped, effects);
                 }
@@ -198,7 +198,7 @@ impl Machine {
         None
     }
 
-    /// From the phase, after an event, to what is waited for.
+    /// After an event: from the phase to what the committer waits for.
     fn go_on(&mut self, seen: &Seen, effects: &mut Vec<Effect>) -> Next {
         if let Phase::Flushing(flush) = &self.phase {
             let left = flush.until.saturating_sub(seen.now);
@@ -216,7 +216,7 @@ impl Machine {
                 return self.end(Ending::OtherRules);
             }
             self.follow_rewind(seen, effects);
-            // Nothing is gathered while draining.
+            // While draining it does not wait to gather more.
             let ready = seen.stop_asked || seen.ready_in.is_zero();
             if !self.waiting.is_empty() && ready {
                 return self.finish(None);
@@ -239,7 +239,7 @@ impl Machine {
         Next::End(ending)
     }
 
-    /// While gathering.
+    /// Handles a message while gathering.
     fn take(&mut self, message: ToCommitter, effects: &mut Vec<Effect>) -> Option<Next> {
         match message {
             ToCommitter::Commit(hand_in) => self.add(hand_in, effects),
@@ -263,7 +263,7 @@ impl Machine {
         None
     }
 
-    /// While tasks flush. What is not of before the change comes after the entry.
+    /// Handles a message while tasks flush. Anything made after the change waits until the entry is written.
     fn flushing(&mut self, mut flush: Flush, message: ToCommitter, effects: &mut Vec<Effect>) {
         let before = match flush.reason {
             Reason::Rules(_) => self.swap_seq - 1,
@@ -302,7 +302,7 @@ impl Machine {
         self.phase = Phase::Flushing(flush);
     }
 
-    /// Made under other rules than those in force, it is never to be committed.
+    /// Takes a hand-in. One that was made under other rules than those in force must never be committed.
     fn add(&mut self, hand_in: HandIn, effects: &mut Vec<Effect>) {
         if hand_in.swap_seq == self.swap_seq {
             self.join(hand_in, effects);
@@ -312,7 +312,7 @@ impl Machine {
     }
 
     fn join(&mut self, hand_in: HandIn, effects: &mut Vec<Effect>) {
-        // Somebody put the log back in between: what came before is of positions that are no more.
+        // Somebody rewound the log in between: the earlier hand-in is for positions that no longer exist.
         if let Some(before) = join(&mut self.waiting, hand_in) {
             self.reject(before, "the log was put back since", effects);
         }
@@ -337,7 +337,7 @@ impl Machine {
         });
     }
 
-    /// A task that reads on is stopped by its next commit; one with nothing to commit is told here.
+    /// The next commit stops a task that reads on; a task with nothing to commit gets a message here.
     fn follow_rewind(&mut self, seen: &Seen, effects: &mut Vec<Effect>) {
         if std::mem::replace(&mut self.rewound, seen.rewound) == seen.rewound {
             return;
@@ -348,7 +348,8 @@ impl Machine {
         }
     }
 
-    /// Idle: did another process put other rules in force? A store that does not answer is no news; commits tell.
+    /// While idle: looks whether another process has put other rules in force. A store that does not answer is not
+    /// reported here; commits do that.
     fn look(&mut self, seen: &Seen) -> Option<Next> {
         let idle = self.waiting.is_empty() && !seen.stop_asked;
         if !idle || seen.now < self.looked + self.look_every {
@@ -394,7 +395,7 @@ impl Machine {
                         self.send_positions(task, Because::Asked, effects);
                         None
                     }
-                    // No answer: whoever asked writes the entry, and this pipeline begins again.
+                    // No answer is sent: the process that asked writes the entry, and this pipeline begins again.
                     For::Rules(_) if seen.generation != self.generation => None,
                     For::Rules(rules) => {
                         self.phase = Phase::Admitting;
@@ -409,7 +410,7 @@ impl Machine {
         if rules.own {
             rules.swap.replaces = self.generation;
         }
-        // It may know of an entry that was not seen here yet.
+        // The swap may replace rules of an entry that was not seen here yet.
         if rules.swap.replaces != self.generation {
             self.phase = Phase::Refreshing(For::Rules(rules));
             return Next::Refresh;
@@ -458,7 +459,7 @@ impl Machine {
         });
     }
 
-    /// All that waits, and a change after it, become one entry.
+    /// Makes one entry of everything that waits, and a change after it.
     fn finish(&mut self, reason: Option<Reason>) -> Next {
         self.phase = Phase::Finishing(reason);
         Next::Finish {
@@ -482,7 +483,7 @@ impl Machine {
                     hand_ins.push((task, number));
                     receipts.push(receipt);
                 }
-                // Its files may lie half written; whatever is left of them is collected as orphans.
+                // Its files may be half written; what is left of them is collected as orphans.
                 Err(error) if error.remedy() == Remedy::StopPipeline => {
                     return Some(self.end(Ending::Failed(error)));
                 }
@@ -503,7 +504,7 @@ impl Machine {
         Some(Next::Commit(Draft::Data { receipts, swap }))
     }
 
-    /// `None`: the deadline of a stop passed first; the attempt is in nobody's way.
+    /// `None`: the deadline of a stop passed first, and the attempt is safely given up.
     fn settled(
         &mut self,
         writes: Writes,
@@ -537,7 +538,7 @@ impl Machine {
         }
     }
 
-    /// The entry is in the log and published, or it never will be in the log: whoever waits for it is answered.
+    /// The entry is in the log and published, or it will never be in the log: answers everybody who waits for it.
     fn written(
         &mut self,
         writes: Writes,
@@ -579,7 +580,7 @@ impl Machine {
         }
     }
 
-    /// What the entry was for. `lost`: why the log did not take the change of rules.
+    /// Finishes what the entry was for. `lost`: why the log did not accept the change of rules.
     fn done(
         &mut self,
         reason: Option<Reason>,

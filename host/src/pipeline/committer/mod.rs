@@ -1,13 +1,13 @@
 //! One committer per pipeline: packs what its tasks sealed into one entry, one Create in flight.
 //!
-//! [`machine`] decides what comes next, and in which order; this file does it: listens, makes files durable, has deliveries
-//! prepared, commits, publishes, finishes deliveries, tells.
+//! [`machine`] decides what comes next, and in which order. This file carries it out: it listens, makes files durable,
+//! has deliveries prepared, commits, publishes, finishes deliveries, and sends answers and reports.
 //!
-//! A change of rules is handed to all tasks at once. What they made before it (`Flushed`) and the change become one entry:
-//! the entry is the atomic point. What a task flushes later than `FLUSH_MAX` was made under rules that are no longer in
-//! force, so it is dropped and read again. Where the entry loses (another process changed the rules first), the tasks run
-//! rules that never came into force: the pipeline begins again at the log's positions.
-//! Partitions that are taken away go the same way, with an entry that changes nothing but positions.
+//! A change of rules is sent to all tasks at once. What they made before it (`Flushed`) and the change become one
+//! entry: the entry is the atomic point. What a task flushes later than `FLUSH_MAX` was made under rules that are no
+//! longer in force, so it is dropped and its records are read again. If the entry loses (another process changed the
+//! rules first), the tasks run rules that never came into force: the pipeline begins again at the log's positions.
+//! Partitions are taken away in the same way, with an entry that changes only positions.
 
 pub mod at_log;
 mod joined;
@@ -35,10 +35,11 @@ use steps::{Effect, Ending, Event, NewRules, Next, Seen, Step};
 
 pub use at_log::{gap, position};
 
-/// At the end of a run, for the last group offsets to arrive.
+/// Longest wait at the end of a run until the last group offsets have arrived.
 const ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(2);
 
-/// New rules, and to whom the version of the change is told, or why there is none. No answer: the pipeline ends first.
+/// New rules, and the channel for the answer: the version of the change, or why there is none. No answer: the pipeline
+/// ended first.
 #[derive(Debug)]
 pub struct Prepared {
     pub rules: Box<NewRules>,
@@ -54,35 +55,35 @@ pub struct Committer {
     pub tasks: Vec<Sender<ToTask>>,
     /// Partitions of each task.
     pub owned: Vec<Vec<SplitId>>,
-    /// New partitions found while running, from the watcher; the task that reads least reads them.
+    /// New partitions that the watcher found; the task with the fewest partitions reads them.
     pub found: channel::Receiver<Vec<Open>>,
     /// New rules, with a chain for each task.
     pub swaps: channel::Receiver<Prepared>,
-    /// Takes what has a token, after its entry (W7).
+    /// Finishes deliveries that have a token, after their entry (W7).
     pub receiver: Box<dyn Receiver>,
-    /// Hears of commits (group offsets for lag tools); never read back by a zone (W7).
+    /// Is informed of commits (group offsets for lag tools). Weir never reads them back (W7).
     pub acknowledge: Box<dyn Acknowledge>,
     pub report: Arc<dyn Report>,
     pub clock: Arc<dyn Clock>,
     pub stop: Stop,
     /// `retry.*`
     pub backoff: Backoff,
-    /// Rules under which the tasks make rows.
+    /// Generation of the rules under which the tasks make rows.
     pub generation: u64,
     pub asking: Asking,
 }
 
-/// On behalf of whom it works.
+/// For whom the committer works at the moment.
 #[derive(Debug, Default)]
 pub struct Asking {
-    /// Who asked for the rules that are on their way.
+    /// Who asked for the rules that are being put in force.
     rules: Option<Sender<Result<u64, String>>>,
-    /// When the files of the entry that is on its way began to be made durable.
+    /// When it began to make the files of the current entry durable.
     begun: Duration,
 }
 
 impl Committer {
-    /// Runs until every task has hung up. `Conflict`: other rules are in force than the tasks run.
+    /// Runs until every task has hung up. `Conflict`: the rules in force are not those that the tasks run.
     pub fn run(mut self) -> Result<Log> {
         self.base.set(self.log.version());
         let stands = (self.generation, self.log.state().removed_at);
@@ -214,7 +215,7 @@ impl Committer {
         }
     }
 
-    /// W7: all that may happen only after W6.
+    /// W7: everything that may happen only after W6.
     fn announce(&self, committed: &Committed) {
         let spans = committed.entry.spans.iter();
         let moved: Vec<Position> = spans
@@ -231,7 +232,7 @@ impl Committer {
     }
 }
 
-/// Another process swapped the rules: what is in hand was made under others.
+/// Another process swapped the rules: what the tasks hold was made under the rules before.
 pub fn other_rules(state: &State) -> Error {
     Error::new(
         Kind::Conflict,

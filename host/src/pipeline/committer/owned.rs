@@ -2,7 +2,7 @@
 
 use crate::record::SplitId;
 
-/// One list for each task; a partition is in one of them at most.
+/// One list for each task; a partition is in at most one of them.
 #[derive(Debug)]
 pub struct Owned(pub Vec<Vec<SplitId>>);
 
@@ -15,7 +15,7 @@ impl Owned {
         self.0.get(task).cloned().unwrap_or_default()
     }
 
-    /// To the task that has the fewest. `None`: a task has it already.
+    /// Gives it to the task that has the fewest. `None`: a task has it already.
     pub fn assign(&mut self, partition: &SplitId) -> Option<usize> {
         if self.0.iter().any(|owned| owned.contains(partition)) {
             return None;
@@ -26,7 +26,7 @@ impl Owned {
         Some(task)
     }
 
-    /// Takes them from their tasks: who had which.
+    /// Takes them from their tasks. Returns which task had which partitions.
     pub fn release(&mut self, partitions: &[SplitId]) -> Vec<(usize, Vec<SplitId>)> {
         let mut released = Vec::new();
         for (task, owned) in self.0.iter_mut().enumerate() {

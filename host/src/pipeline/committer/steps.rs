@@ -1,4 +1,4 @@
-//! The phases of a committer, what happens to it, and what it does.
+//! The phases of a committer, the events that it handles, and its effects.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,21 +11,22 @@ use crate::record::SplitId;
 use crate::sink::Sealed;
 use crate::source::LostRange;
 
-/// How long the committer sleeps when nobody has anything.
+/// How long the committer waits when no message comes.
 pub const IDLE_WAIT: Duration = Duration::from_millis(50);
-/// Between two looks of an idle committer for entries of other processes; a swap among them is followed.
+/// How often an idle committer looks for entries of other processes. It follows a swap among them.
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// For all tasks to seal what they hold: far above a batch, a plugin's deadline and the closing of files. A task that takes
-/// longer (a plugin is being isolated, the broker is away) reads its records again under the new rules.
+/// Time for all tasks to seal what they hold: far above the time for a batch, a plugin's deadline and the closing of
+/// files. A task that takes longer (a plugin is being isolated, the broker is away) reads its records again under the
+/// new rules.
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// New rules, ready to run.
 #[derive(Debug)]
 pub struct NewRules {
     pub swap: Swap,
-    /// The rules of this process's own config: they replace whatever is in force, and `swap.from` is filled in.
+    /// True for rules of this process's own config: they replace any rules in force, and `swap.from` is filled in.
     pub own: bool,
-    /// Why readers of the table would not take it, where it has rows.
+    /// If the table has rows: why its readers would not accept the change.
     pub breaking: Option<Error>,
     /// One for each task.
     pub chains: Vec<TransformChain>,
@@ -33,19 +34,19 @@ pub struct NewRules {
 
 #[derive(Debug)]
 pub enum Phase {
-    /// Takes what tasks hand in, until the pace of the log allows an entry.
+    /// Collects what tasks hand in, until the pace of the log allows an entry.
     Gathering,
-    /// Reads what other processes wrote, because nobody has asked for a while.
+    /// Reads what other processes wrote, because no message came for a while.
     Looking,
     /// Reads what other processes wrote, before an answer.
     Refreshing(For),
-    /// The log says whether it would take these rules.
+    /// Asks the log whether it would accept these rules.
     Admitting,
     /// Tasks seal what they made before a change.
     Flushing(Flush),
-    /// The files of hand-ins become durable.
+    /// Makes the files of hand-ins durable.
     Finishing(Option<Reason>),
-    /// An entry is on its way into the log.
+    /// An entry is being written to the log.
     Writing(Writes),
     /// An entry is in the log; its files get their final names.
     Publishing(Writes, Committed, Vec<Dropped>),
@@ -76,7 +77,7 @@ pub enum For {
     Rules(Box<NewRules>),
 }
 
-/// Why tasks flush.
+/// Why tasks flush, and which have not answered yet.
 #[derive(Debug)]
 pub enum Reason {
     Rules(Box<Swap>),
@@ -110,14 +111,14 @@ pub enum Writes {
 pub enum Event {
     Begun,
     Heard(ToCommitter),
-    /// Nobody said anything for the time of the wait.
+    /// No message came during the wait.
     Quiet,
     /// Every task has hung up.
     HungUp,
     /// New partitions were found.
     Found(Vec<Open>),
     Rules(Box<NewRules>),
-    /// Somebody else is to read these partitions: they are released after an entry.
+    /// Another process shall read these partitions: they are released after an entry.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "simulated; no source takes partitions away yet")
@@ -125,7 +126,7 @@ pub enum Event {
     Revoked(Vec<SplitId>),
     Looked(Result<(), Error>),
     Refreshed(Result<(), Error>),
-    /// Whether the log and the readers of the table would take the rules; else why not.
+    /// The log and the readers of the table would accept the rules, or why not.
     Admitted(Result<Box<NewRules>, String>),
     /// In the order of the hand-ins.
     Finished(Vec<Finished>),
@@ -155,17 +156,17 @@ pub enum Effect {
         partitions: Vec<SplitId>,
         because: Because,
     },
-    /// These files will be in no entry.
+    /// No entry will name these files.
     Abandon(Sealed),
-    /// Group offsets and reports: only after an entry is published.
+    /// Writes group offsets and reports; only after an entry is published.
     Announce(Committed),
-    /// To whoever asked for new rules: the version, or why not.
+    /// The answer for the process that asked for new rules: the version, or why not.
     AnswerRules(Result<u64, String>),
     /// The task did not flush in time.
     Late {
         task: usize,
     },
-    /// What the partitions had is in the log.
+    /// Everything that was read of these partitions is in the log.
     Released(Vec<SplitId>),
     TellRewound,
     TellWaiting(Error),
@@ -180,12 +181,12 @@ pub enum Because {
     Dropped { up_to: u64, why: String },
 }
 
-/// What the committer waits for. Its end is the next event.
+/// What the committer waits for. When that ends, it is the next event.
 #[derive(Debug)]
 pub enum Next {
     /// `Heard`, `Found`, `Rules` (unless the process is stopping), `Revoked`, `HungUp` or, after this time, `Quiet`.
     Listen(Duration),
-    /// The same from the tasks alone.
+    /// The same, but only from the tasks.
     ListenToTasks(Duration),
     Look,
     Refresh,
@@ -197,12 +198,12 @@ pub enum Next {
     },
     Commit(Draft),
     CommitGap(Vec<LostRange>),
-    /// Goes on with the attempt that has no answer.
+    /// Continues the attempt that has no answer.
     Settle,
     /// Gives it up: the deadline of a stop has passed.
     Leave,
     Publish(Committed),
-    /// Not past the moment somebody asks to stop; while stopping, not past the deadline.
+    /// Waits for this time, but not longer than until somebody asks to stop; while stopping, not past the deadline.
     Pause(Duration),
     End(Ending),
 }
@@ -210,9 +211,9 @@ pub enum Next {
 #[derive(Debug)]
 pub enum Ending {
     Well,
-    /// Other rules are in force than the tasks run.
+    /// The rules in force are not those that the tasks run.
     OtherRules,
-    /// The deadline of a stop passed while tasks had gone over to new rules.
+    /// The deadline of a stop passed after tasks had changed to new rules.
     Stopped,
     Failed(Error),
 }
@@ -223,17 +224,17 @@ pub struct Step {
     pub next: Next,
 }
 
-/// What is so at the moment of a step.
+/// What the machine needs to know at the moment of a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub now: Duration,
     pub stop_asked: bool,
     /// The time for draining is over.
     pub stop_overdue: bool,
-    /// How long to gather yet, by the pace of the log.
+    /// How much longer to gather, by the pace of the log.
     pub ready_in: Duration,
     /// Version of the rules in force, as far as the log was read.
     pub generation: u64,
-    /// Version of the last rewind, likewise.
+    /// Version of the last rewind, as far as the log was read.
     pub rewound: u64,
 }

@@ -1,4 +1,4 @@
-//! A committer between a log and tasks that the test plays: what a swap makes of what they hand in, and when.
+//! A committer between a log and tasks that the test plays: how a swap treats what they hand in, and when.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn split(task: usize) -> SplitId {
     SplitId::kafka("c", "t", i32::try_from(task).unwrap())
 }
 
-/// All filtered: no files are needed.
+/// All records filtered: no files are needed.
 fn sealed(task: usize, from: i64, to: i64) -> Sealed {
     let read = u64::try_from(to - from).unwrap();
     Sealed {
@@ -63,7 +63,7 @@ fn sealed(task: usize, from: i64, to: i64) -> Sealed {
     }
 }
 
-/// Creates in the log fail while it is on.
+/// While it is on, Creates in the log fail.
 #[derive(Debug, Default)]
 struct Outage(AtomicBool);
 
@@ -261,7 +261,7 @@ impl Stage {
         assert!(changes(&heard), "{heard:?}");
     }
 
-    /// All that the task has handed in so far.
+    /// Expects that everything handed in by the task so far is committed.
     fn hears_committed(&self, task: usize) {
         self.hears_committed_up_to(task, self.handed_in[task].get());
     }
@@ -273,7 +273,7 @@ impl Stage {
         }
     }
 
-    /// All that the task has handed in so far; from which offset it is to read again.
+    /// Expects that everything handed in by the task so far is dropped. Returns the offset from which it reads again.
     fn hears_dropped(&self, task: usize) -> i64 {
         match self.hear(task) {
             ToTask::Dropped {
@@ -319,12 +319,12 @@ fn what_was_in_flight_and_what_was_at_hand_go_into_the_entry_of_the_swap() {
     let stage = Stage::set("join");
     stage.commit(0, 0, 2, 0);
     stage.hears_committed(0);
-    // Within the pace of the log: it waits, and the swap does not.
+    // Within the pace of the log: a commit waits, a swap does not.
     stage.commit(0, 2, 5, 0);
     let answer = stage.prepared(0, "1");
     stage.hears_swap(0);
     stage.hears_swap(1);
-    // Nothing at hand, and already at work under the new rules.
+    // Task 1 holds nothing and already works under the new rules.
     stage.flushed(1, None);
     stage.commit(1, 0, 4, 1);
     assert!(
@@ -365,7 +365,7 @@ fn a_task_that_seals_too_late_reads_again_under_the_new_rules() {
     stage.flushed(0, Some(sealed(0, 0, 2)));
     let version = stage.pass(&answer).unwrap();
     stage.hears_committed(0);
-    // What it had handed in is in.
+    // What it had handed in is in the entry.
     assert_eq!(spans(&stage.entry(version)), [(0, 2), (3, 5)]);
     stage.hears_committed(1);
     stage.flushed(1, Some(sealed(1, 5, 9)));
@@ -377,7 +377,7 @@ fn a_task_that_seals_too_late_reads_again_under_the_new_rules() {
     assert!(stage.end().is_ok());
 }
 
-/// What it made under the first rules is not of the second, and must not pass for it.
+/// What it made under the first rules must not be committed as made under the second.
 #[test]
 fn a_task_that_is_late_for_two_swaps_mixes_nothing() {
     for handed_in_before in [true, false] {

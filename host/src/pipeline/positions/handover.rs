@@ -1,7 +1,8 @@
-//! Where a pipeline goes on that never read: behind another consumer's group, or where a person says before its first record.
+//! The start of a pipeline that has never read: at another consumer's group offsets, or where a person says before its
+//! first record.
 //!
-//! A start is pinned in the log (W1) before anything is read, whoever decides it; a log that is not there yet is begun with the
-//! rules of the config, as the first start would begin it.
+//! A start is pinned in the log (W1) before anything is read, whoever chose it. If there is no log yet, it is begun
+//! with the rules of the config, as the first start would do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,11 +19,11 @@ use crate::plugin::Plugins;
 use crate::source::{Connector, TopicInfo};
 use crate::store;
 
-/// As entries write it: a person named the offset.
+/// The word in entries for a start that a person named by offset.
 const BY_OFFSET: &str = "offset";
 
-/// What is to be pinned for partitions that were never read: those that are asked for, and the others of a topic whose first
-/// these are, which begin as the config says. `known`: the log's state, if there is one.
+/// What to pin for partitions that were never read: those in the request, and the other partitions of a topic that was
+/// never read, which begin as the config says. `known`: the log's state, if there is one.
 pub(super) fn opens(
     connector: &dyn Connector,
     known: Option<&State>,
@@ -55,7 +56,7 @@ pub(super) fn opens(
         let Some(topic) = topics.get(name).filter(|_| !known.is_some_and(read)) else {
             continue;
         };
-        // Later all that is not pinned now would count as a new partition.
+        // A partition that is not pinned now would later count as new.
         let asked = connector.start();
         for p in connector.starts(topic)? {
             if !opens.iter().any(|open| open.split == p.split) {
@@ -66,14 +67,14 @@ pub(super) fn opens(
     Ok((opens, moved))
 }
 
-/// The log of a pipeline that never ran, with its tables its own.
+/// Begins the log of a pipeline that never ran, and claims its tables.
 pub(super) fn begin(
     config: &PipelineConfig,
     clock: &Arc<dyn Clock>,
     plugins: &Plugins,
 ) -> Result<Log> {
     let parts = Parts::declared(plugins, config).map_err(|found| config::refused(&found))?;
-    // They come up, or there is nothing to begin.
+    // If the plugins do not start, no log is begun.
     parts.chain(config)?;
     let name = LogName::new(&config.name, &config.home.zone);
     let tables = config.tables();

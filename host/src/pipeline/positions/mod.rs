@@ -1,9 +1,10 @@
-//! Where a pipeline that does not run stands, and putting it elsewhere.
+//! Shows and changes the positions of a pipeline that does not run.
 //!
-//! Back: a `rewind` entry to the nearest border (end of a commit) at or below the wanted offset; rows and dead letters from
-//! there on leave the zone, and are read again at the next start. Forward: a `gap` entry; the skipped range counts as lost.
-//! A partition that was never read is pinned there (`handover`). Nothing is written before all of it
-//! was found possible. A pipeline that runs all the same meets the new epoch at its next commit and goes on at the log's positions.
+//! Back: a `rewind` entry to the nearest commit boundary (end of a commit) at or below the wanted offset; rows and dead
+//! letters from there on leave the zone, and their records are read again at the next start. Forward: a `gap` entry;
+//! the skipped range counts as lost. A partition that was never read is pinned there (`handover`). Nothing is written
+//! before all of the request was found possible. If the pipeline runs after all, it meets the new epoch at its next
+//! commit and goes on at the log's positions.
 
 pub(super) mod handover;
 mod records;
@@ -77,19 +78,19 @@ pub struct Moved {
     pub partition: i32,
     pub from: i64,
     pub asked: i64,
-    /// The border at or below `asked`; for a pipeline that reads a zone, of all partitions together.
+    /// The commit boundary at or below `asked`; for a pipeline that reads a zone, one of all partitions together.
     pub to: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Altered {
-    /// Of the last entry that was written. `None`: a dry run, or nothing to do.
+    /// Version of the last entry that was written. `None`: a dry run, or nothing to do.
     pub version: Option<u64>,
-    /// Partitions that stand elsewhere now, or would.
+    /// Partitions whose position changed, or would change.
     pub moved: Vec<Moved>,
 }
 
-/// From the log, whatever state the pipeline is in. Empty where there is none.
+/// Read from the log, whether the pipeline runs or not. Empty if there is no log.
 pub fn of(config: &PipelineConfig) -> Result<Vec<Position>> {
     let clock = crate::clock::SystemClock::shared();
     let Some(log) = open(&config.home.at, &config.name, &config.home.zone, &clock)? else {
@@ -98,14 +99,14 @@ pub fn of(config: &PipelineConfig) -> Result<Vec<Position>> {
     Ok(of_state(log.state()))
 }
 
-/// What a state says of each partition, of its newest topic where the topic was made anew.
+/// The position of each partition in a state. If a topic was created anew, only its newest partitions.
 pub fn of_state(state: &State) -> Vec<Position> {
     let newest = newest_splits(state).into_values();
     let at = newest.filter_map(|id| Some(Position::of(&id, state.splits.get(&id)?)));
     at.collect()
 }
 
-/// The same of all partitions that were ever read.
+/// The same for all partitions that were ever read.
 pub fn all(state: &State) -> Vec<Position> {
     let splits = state.splits.iter();
     splits.map(|(id, split)| Position::of(id, split)).collect()
@@ -126,15 +127,15 @@ fn newest_splits(state: &State) -> BTreeMap<(String, i32), SplitId> {
     newest.into_iter().map(|(at, (_, id))| (at, id)).collect()
 }
 
-/// Who asks, and how it is meant.
+/// Who asks, and how the request is to be carried out.
 pub struct Order<'a> {
     pub actor: &'a str,
     pub reason: &'a str,
-    /// Says what would become of it and writes nothing.
+    /// Only says what would change; writes nothing.
     pub dry_run: bool,
-    /// Exactly there or not at all: no border below.
+    /// Exactly there or not at all: refuses to take a lower commit boundary instead.
     pub exact: bool,
-    /// For a log that is begun here.
+    /// Needed if the log is begun here.
     pub plugins: &'a dyn Fn() -> Result<Plugins>,
 }
 
@@ -154,7 +155,7 @@ impl fmt::Debug for Order<'_> {
     }
 }
 
-/// Puts partitions elsewhere. One that was never read begins there, though nothing has run yet.
+/// Moves the positions of partitions. One that was never read will begin there, even before the pipeline first ran.
 pub fn alter(
     config: &PipelineConfig,
     clock: &Arc<dyn Clock>,
@@ -204,7 +205,7 @@ pub fn alter(
     }
 }
 
-/// Every partition back to where reading began.
+/// Moves every partition back to where reading began.
 pub fn reset(
     config: &PipelineConfig,
     clock: &Arc<dyn Clock>,
@@ -244,7 +245,7 @@ fn open(at: &Location, pipeline: &str, zone: &str, clock: &Arc<dyn Clock>) -> Re
     Log::open(store, LogName::new(pipeline, zone), clock.clone(), writer)
 }
 
-/// A command does not wait for a store: what is unsettled is left, and the error says so.
+/// Tries once, because a command does not wait for a store: an unsettled attempt is given up, and the error says so.
 fn once(log: &mut Log, draft: Draft) -> Result<Outcome> {
     match log.commit(draft) {
         Err(error) if error.remedy() == Remedy::Retry => match log.leave()? {

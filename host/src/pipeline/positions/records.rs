@@ -1,4 +1,4 @@
-//! Positions of a pipeline that reads records: pinned, put back by a rewind, or put on by a gap.
+//! Positions of a pipeline that reads records: pinned, moved back by a rewind, or forward by a gap.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +14,17 @@ use crate::pipeline::committer::{gap, position};
 use crate::record::SplitId;
 use crate::source::{Connector, PartitionInfo, TopicInfo};
 
-/// For whoever is told of the new positions: lag tools, which read Kafka's group offsets.
+/// Longest wait until the new positions are written as group offsets, for lag tools.
 const ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(5);
 
-/// A wanted position on a split, with what the source has of it.
+/// A wanted position on a split, and the offsets that the source has of it.
 pub(super) struct Asked<'a> {
     pub wanted: &'a RewindTarget,
     pub at: PartitionInfo,
 }
 
-/// First what was never read is pinned, then what was is moved; nothing of both before all of it was found possible.
+/// First pins partitions that were never read, then moves those that were. Both only after all of the request was found
+/// possible.
 pub(super) fn alter(
     (config, source): (&PipelineConfig, &dyn SourceConfig),
     clock: &Arc<dyn Clock>,
@@ -42,7 +43,7 @@ pub(super) fn alter(
     let state = log.as_ref().map(Log::state);
     let (opens, pinned) = handover::opens(connector, state, (&topics, &new))?;
     if let Some(log) = &log {
-        // Readers that cannot be set back refuse it here.
+        // Fails here if a reader cannot be set back.
         let moved = decide(log.state(), &old, order.exact)?;
         log.state()
             .back_to(&backwards(&moved, &old))
@@ -76,7 +77,7 @@ pub(super) fn alter(
     Ok(altered)
 }
 
-/// The version, unless another writer came first.
+/// The version of the entry; an error if another writer came first.
 fn written(outcome: Outcome) -> Result<Option<u64>> {
     match outcome {
         Outcome::Committed { committed, dropped } if dropped.is_empty() => {
@@ -96,7 +97,7 @@ fn backwards(moved: &[Moved], asked: &[Asked<'_>]) -> BTreeMap<SplitId, i64> {
         .collect()
 }
 
-/// Partitions that were read before.
+/// Moves partitions that were read before.
 fn move_read(
     config: &PipelineConfig,
     log: &mut Log,
@@ -113,7 +114,7 @@ fn move_read(
         });
     }
     log.redo()?;
-    // Of the state that the entry is written on: a running pipeline may move on meanwhile.
+    // Computed on the state that the entry is written on: a running pipeline may move on meanwhile.
     let last = std::cell::RefCell::new(moved);
     let targets = |state: &State| {
         let moved = decide(state, asked, order.exact)?;
@@ -181,7 +182,7 @@ fn described<'a>(
     Ok((topics, asked))
 }
 
-/// What becomes of each, in their order; `to = from` where nothing does.
+/// What changes for each, in the given order; `to = from`: nothing changes.
 fn decide(state: &State, asked: &[Asked<'_>], exact: bool) -> Result<Vec<Moved>> {
     let all = asked.iter();
     all.map(|asked| decide_one(state, asked, exact)).collect()
@@ -254,7 +255,7 @@ fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> R
     Ok(moved(border.to))
 }
 
-/// Lag tools see the new positions. The log does not need it, so a failure is no more than a warning.
+/// Writes the new positions for lag tools. The log does not need this, so a failure is only a warning.
 fn acknowledge(connector: &dyn Connector, state: &State, asked: &[Asked<'_>]) {
     let positions: Vec<_> = asked
         .iter()

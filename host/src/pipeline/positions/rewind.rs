@@ -1,4 +1,4 @@
-//! A log goes back to earlier borders, and whoever reads its zone follows (docs/protocol.md §8, §10 B0).
+//! Rewinds a log to earlier commit boundaries; pipelines that read its zone follow (docs/protocol.md §8, §10 B0).
 //!
 //! ```text
 //! go_back  targets → State::back_to → rests of straddling files → rewind entry → sweep → rests published
@@ -13,7 +13,8 @@ use crate::pipeline::plan;
 use crate::record::SplitId;
 use crate::zone::{ParquetOptions, SplitRange, write_rest};
 
-/// How often a rewind is computed anew because another process wrote in between. A running pipeline writes once a second.
+/// How often a rewind is computed again because another process wrote in between. A running pipeline writes once a
+/// second.
 const CONFLICTS_MAX: usize = 16;
 
 const OP: &str = "pipeline.rewind";
@@ -26,7 +27,7 @@ pub struct By {
 }
 
 impl By {
-    /// This process, because the zone that it reads went back.
+    /// This process itself, because the zone that it reads was rewound.
     pub fn pipeline(input: &Log) -> By {
         let name = input.name();
         By {
@@ -36,13 +37,13 @@ impl By {
     }
 }
 
-/// Commits one draft to a log, for as long as the caller cares to wait.
+/// Commits one draft to a log; the caller decides how long to wait.
 pub type Commit<'a> = dyn FnMut(&mut Log, Draft) -> Result<Outcome> + 'a;
 
 type Targets = BTreeMap<SplitId, i64>;
 
-/// Takes back what `targets` says of the newest state; any conflict computes it anew. `generation`: of the reader that is followed.
-/// `None`: there was nothing to take back.
+/// Takes back the rows above `targets` in the newest state; after a conflict it is computed again. `generation`: that
+/// of the reader that is followed. `None`: there was nothing to take back.
 pub fn go_back(
     log: &mut Log,
     targets: &dyn Fn(&State) -> Result<Targets>,
@@ -66,7 +67,7 @@ pub fn go_back(
         let rests = match rests.collect::<Result<Vec<_>>>() {
             Ok(rests) => rests,
             Err(error) => {
-                // Removed meanwhile, perhaps.
+                // The file may have been removed meanwhile.
                 log.refresh()?;
                 if log.version() == base {
                     return Err(error);
@@ -119,7 +120,7 @@ fn refused(violation: crate::commit::Violation) -> Error {
     }
 }
 
-/// What rows of each split look like, whatever their offset.
+/// The coordinates of each split's rows, for all offsets.
 fn coordinates(state: &State) -> Vec<SplitRange> {
     let splits = state.splits.iter();
     splits
@@ -192,7 +193,7 @@ pub fn follow(
     }
 }
 
-/// How the position in the other log has to be written; `None` where it stands there already.
+/// The position that must be written to the other log; `None` if it is there already.
 pub fn position(own: &Log, input: &Log, table: &str) -> Option<Reader> {
     let name = own.name().to_string();
     let known = input.state().readers.get(&name);
@@ -200,7 +201,7 @@ pub fn position(own: &Log, input: &Log, table: &str) -> Option<Reader> {
         .into_iter()
         .map(|(id, split)| (id.clone(), split.start()))
         .collect();
-    // A split whose rows were all taken back may not be seen to belong to the table any more.
+    // If all rows of a split were taken back, nothing may show any more that it belongs to the table.
     position.extend(known.into_iter().flat_map(|k| k.position.clone()));
     for (id, at) in &mut position {
         *at = own.state().splits.get(id).map_or(*at, |c| c.to);

@@ -5,8 +5,8 @@ use crate::commit::Writer;
 use crate::config::PipelineConfig;
 use crate::error::Result;
 
-/// The process on this machine that wrote the newest entry, where it is alive: the pipeline runs, most likely. A hint for
-/// people; that two writers do no harm is the log's business.
+/// The process on this machine that wrote the newest entry, if it is alive: then the pipeline most likely runs. A hint
+/// for people; the log itself makes sure that two writers do no harm.
 pub fn running(config: &PipelineConfig) -> Result<Option<String>> {
     let clock = crate::clock::SystemClock::shared();
     let log = open(&config.home.at, &config.name, &config.home.zone, &clock)?;
@@ -21,7 +21,7 @@ pub fn running(config: &PipelineConfig) -> Result<Option<String>> {
     let (Some((here, me)), Some((host, pid))) = (split(&own), split(&writer.id)) else {
         return Ok(None);
     };
-    // A process id is given out again some day: it must be this program.
+    // Process ids are reused: it must also be this program.
     let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     let same = host == here && pid != me && program(&pid).is_some_and(|p| Some(p) == program(&me));
     Ok(same.then(|| writer.id.clone()))

@@ -1,4 +1,4 @@
-//! A pipeline that reads a zone goes back: its reader in the log that is read, then its own log.
+//! Moves back a pipeline that reads a zone: first its reader in the log that is read, then its own log.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
 
-/// First the reader goes back in the log that is read (generation + 1), then the own log follows it as it would follow a rewind
-/// there. Positions are those that the pipeline registered, of all its partitions together: a row that was dropped as a
-/// duplicate may be one of a row in another partition.
+/// First the reader goes back in the log that is read (generation + 1), then the pipeline's own log follows, as it
+/// would follow a rewind there. Possible positions are those that the pipeline registered, of all its partitions
+/// together: a dropped row may have been a duplicate of a row in another partition.
 pub(super) fn alter(
     config: &PipelineConfig,
     (mut input, table): (Log, &str),
@@ -21,7 +21,7 @@ pub(super) fn alter(
 ) -> Result<Altered> {
     let by = &order.by();
     let name = own.name().to_string();
-    // Never older than the position that it registered.
+    // The own log must not be older than the position that it registered.
     own.refresh()?;
     let asked = asked_of_zone(own.state(), wanted)?;
     let before: BTreeMap<SplitId, i64> = own
@@ -33,7 +33,7 @@ pub(super) fn alter(
     let parquet = parquet_options(config);
     if !order.dry_run {
         own.redo()?;
-        // What a crash left: the reader's position first becomes the own one.
+        // After a crash, the reader's position is first brought up to the own log's.
         rewind::follow(own, &input, by, &parquet, &mut once)?;
         if let Some(reader) = rewind::position(own, &input, table) {
             register(&mut input, reader)?;
@@ -68,10 +68,10 @@ pub(super) fn alter(
     })
 }
 
-/// What was asked of splits, with the offset it comes to.
+/// The requests for splits, each with the resulting offset.
 type Asked<'a> = BTreeMap<SplitId, (&'a RewindTarget, i64)>;
 
-/// The last registered position that lies at or below everything that was asked.
+/// The last registered position that is at or below every requested offset.
 fn cut_below(input: &State, reader: &str, asked: &Asked<'_>) -> Result<BTreeMap<SplitId, i64>> {
     let fits = |cut: &BTreeMap<SplitId, i64>| {
         asked
@@ -137,7 +137,7 @@ fn register(input: &mut Log, reader: Reader) -> Result<()> {
     }
 }
 
-/// Chains with what was asked of them.
+/// Splits with what was requested for them.
 fn asked_of_zone<'a>(state: &State, wanted: &'a [RewindTarget]) -> Result<Asked<'a>> {
     let newest = newest_splits(state);
     let mut asked = BTreeMap::new();

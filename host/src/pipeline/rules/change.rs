@@ -1,12 +1,12 @@
-//! One road for a change of rules: whoever wants it, it becomes a [`RuleChange`], and one thread puts it in force.
+//! The one way to change rules: every request becomes a [`RuleChange`], and one thread puts it in force.
 //!
 //! ```text
 //! this process (a swap or another config over HTTP)  RuleChanges::put ─┐
 //! another process, through the store                       pending.rs ─┼→ RuleChange ─ Changer: a chain for each task ─→
 //! a watched file was edited                                  watch.rs ─┘   committer: tasks flush, one entry ─→ Asker
 //! ```
-//! The thread is beside the path of the records: to build chains (compile, `init`) may take a while. What does not build is
-//! answered with the reason, and the old rules stay. Nothing that goes wrong in here touches the pipeline.
+//! The thread is apart from the path of records, because building chains (compile, `init`) may take a while. If a chain
+//! cannot be built, the answer is the reason, and the old rules stay. No failure in here affects the pipeline.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,17 +28,19 @@ use crate::pipeline::committer::steps::NewRules;
 use crate::pipeline::{Host, Stop};
 use crate::store::Store;
 
-/// Between two looks for changes: with the sealing of all tasks an idle pipeline swaps well within a second. The store is asked
-/// less often where it says so.
+/// Time between two looks for changes: including the sealing of all tasks, an idle pipeline swaps well within a second.
+/// Some stores are asked less often (`news_every`).
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Between two looks at a stop while the committer works on a change.
+/// How often a stop is checked while the committer works on a change.
 const ANSWER_WAIT: Duration = Duration::from_millis(50);
-/// For the pipeline to take a change of its process: it looks every `LOOK_EVERY`, and is away while the pipeline begins.
+/// Time for the pipeline to take a change from its own process: the thread looks every `LOOK_EVERY`, and does not run
+/// while the pipeline begins.
 const TAKEN_WITHIN: Duration = Duration::from_secs(2);
-/// From there on: plugins compiled and started, every task sealed, the entry written. Longer only where the store is away.
+/// Time from there on: plugins are compiled and started, every task seals, the entry is written. It takes longer only
+/// if the store is away.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
 
-/// What is wanted, and who is answered.
+/// What is requested, and who gets the answer.
 #[derive(Debug)]
 struct RuleChange {
     what: What,
@@ -51,13 +53,13 @@ struct RuleChange {
     reason = "one of a pipeline, moved a few times"
 )]
 enum What {
-    /// These rules instead of those that `from` names. Whoever asks has looked at the columns.
+    /// These rules instead of those that `from` names. The requester has checked the columns.
     Swap(Swap),
-    /// All that a config declares.
+    /// All rules that a config declares.
     Config(Edit),
 }
 
-/// A config that differs in its transforms alone.
+/// A config that differs only in its transforms.
 #[derive(Clone, Debug)]
 pub struct Edit {
     config: PipelineConfig,
@@ -67,7 +69,7 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// `allow_breaking`: also where columns go or change their type.
+    /// `allow_breaking`: accept it even if columns go or change their type.
     pub fn over_http(config: &PipelineConfig, actor: &str, allow_breaking: bool) -> Edit {
         Edit {
             config: config.clone(),
@@ -86,39 +88,40 @@ impl Edit {
 /// What a change may do to the readers of the table.
 #[derive(Clone, Debug)]
 enum Readers {
-    /// No column goes or changes its type; `way`: how to say that it may.
+    /// No column may go or change its type; `way`: how a person can allow it, for the message.
     Kept {
         way: String,
     },
     Broken,
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
-    /// By this version of the log.
+    /// In force by this version of the log.
     InForce(u64),
-    /// It declares what was declared before.
+    /// The config declares the same rules as before.
     Same,
-    /// Nothing was written; why.
+    /// Nothing was written, for this reason.
     Refused(String),
 }
 
-/// Who is answered.
+/// Who gets the answer.
 #[derive(Debug)]
 enum Asker {
     Process(Sender<Changed>),
     Request(Id),
-    /// Nobody asked; a refusal is a warning.
+    /// Nobody waits for an answer; a refusal becomes a warning.
     Watch,
 }
 
-/// From this process to one run of a pipeline. Nothing waits in between: a change is taken or it is not.
+/// Sends changes from this process to one run of a pipeline. They are not queued: a change is taken at once or not at
+/// all.
 #[derive(Clone, Debug)]
 pub struct RuleChanges {
     asks: Sender<(What, Sender<Changed>)>,
     taken: Receiver<(What, Sender<Changed>)>,
-    /// The config that is followed by now; `None`: the first.
+    /// The config in use now; `None`: still the first.
     now: Arc<Mutex<Option<PipelineConfig>>>,
 }
 
@@ -134,8 +137,9 @@ impl Default for RuleChanges {
 }
 
 impl RuleChanges {
-    /// `None`: nobody took it, or the pipeline ended before it was done, or it took longer than `wait`. To write the entry,
-    /// or to begin the pipeline anew with that config, is always safe: the log knows what is in force.
+    /// `None`: nobody took it, or the pipeline ended before it was done, or it took longer than `wait`. The caller may
+    /// then safely write the entry itself, or begin the pipeline again with that config: the log knows what is in
+    /// force.
     pub fn put_swap(&self, swap: &Swap, wait: Duration) -> Option<Changed> {
         self.put(What::Swap(swap.clone()), wait)
     }
@@ -155,7 +159,7 @@ impl RuleChanges {
         *lock(&self.now) = Some(config.clone());
     }
 
-    /// The config that is followed by now.
+    /// The config in use now.
     pub(in crate::pipeline) fn or(&self, first: &PipelineConfig) -> PipelineConfig {
         lock(&self.now).clone().unwrap_or_else(|| first.clone())
     }
@@ -167,7 +171,7 @@ pub struct Changer {
     host: Host,
     config: PipelineConfig,
     tasks: usize,
-    /// Of the rules in force.
+    /// The columns of the rules in force.
     columns: SchemaRef,
     pending: Pending,
     /// When requests of other processes are looked for again.
@@ -178,7 +182,7 @@ pub struct Changer {
 }
 
 impl Changer {
-    /// `stop`: of this thread; it ends with its pipeline.
+    /// `stop`: the stop of this thread, which ends with its pipeline.
     pub fn new(
         host: &Host,
         config: &PipelineConfig,
@@ -208,7 +212,7 @@ impl Changer {
         self.watched = self.config.watch.then(watched);
     }
 
-    /// Until asked to stop.
+    /// Runs until asked to stop.
     pub fn run(mut self) -> Result<()> {
         while !self.stop.wait(LOOK_EVERY) {
             while let Some(change) = self.next() {
@@ -218,7 +222,7 @@ impl Changer {
         Ok(())
     }
 
-    /// The next change that anybody wants.
+    /// The next change from any of the three feeders.
     fn next(&mut self) -> Option<RuleChange> {
         if let Ok((what, answer)) = self.host.changes.taken.try_recv() {
             let asker = Asker::Process(answer);
@@ -233,7 +237,7 @@ impl Changer {
             return None;
         }
         self.next_look = now.saturating_add(self.pending.look_every());
-        // A store that is away is the committer's to report.
+        // The committer reports a store that is away.
         for id in self.pending.open().unwrap_or_default() {
             let by = Writer::this_process(&*self.host.clock).id;
             let taken = self.pending.take(&id, &by).and_then(|taken| match taken {
@@ -277,7 +281,8 @@ impl Changer {
         }
     }
 
-    /// Unanswered where the pipeline ends or begins again: whoever asked writes the entry, or begins the pipeline anew.
+    /// There is no answer if the pipeline ends or begins again: the requester then writes the entry, or begins the
+    /// pipeline again.
     fn apply(&mut self, RuleChange { what, asker }: RuleChange) {
         let changed = match &what {
             What::Swap(swap) => self.put_swap(swap.clone()),
@@ -307,7 +312,7 @@ impl Changer {
         }
     }
 
-    /// Into the store, for the process that asked; without an answer it finds its request given back.
+    /// Writes the answer to the store for the process that asked. If there is none, the request is given back.
     fn answer(&self, id: &Id, changed: Result<Option<Changed>>) {
         let told = match changed {
             Ok(Some(Changed::InForce(version))) => self.pending.tell(id, &Answer::InForce(version)),
@@ -329,7 +334,7 @@ impl Changer {
         self.put(&parts, swap, None)
     }
 
-    /// The rules that a config declares, where it declares others than before.
+    /// Puts the rules of a config in force, if they differ from those before.
     fn put_config(&mut self, edit: &Edit) -> Result<Option<Changed>> {
         let parts = self.declared(&edit.config)?;
         let rules = parts.rules();
@@ -358,8 +363,8 @@ impl Changer {
         Parts::declared(&self.host.plugins, config).map_err(|problems| config::refused(&problems))
     }
 
-    /// Builds, hands over, waits. `None`: the pipeline ended first. `own`: of a config of this process, and what it may do to
-    /// readers.
+    /// Builds the chains, sends them to the committer, waits for the answer. `None`: the pipeline ended first. `own`:
+    /// set for a config of this process; says what it may do to readers.
     fn put(&mut self, parts: &Parts, swap: Swap, own: Option<&Readers>) -> Result<Option<Changed>> {
         let chains = (0..self.tasks).map(|_| parts.chain(&self.config));
         let chains: Vec<TransformChain> = chains.collect::<Result<_>>()?;

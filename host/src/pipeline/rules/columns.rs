@@ -1,5 +1,5 @@
-//! What other rules do to the columns of a table, and the one check before other rules come into force, by whichever way: a start, a swap, an edit
-//! that is watched, a config over HTTP.
+//! How new rules change the columns of a table, and the one check before they come into force, whether by a start, a
+//! swap, a watched edit or a config over HTTP.
 
 use arrow_schema::{Field, Schema};
 use schemars::JsonSchema;
@@ -9,7 +9,7 @@ use crate::commit::{Role, State};
 use crate::error::{Error, Kind, Result};
 use crate::zone::is_system;
 
-/// What a change means to whoever reads the table.
+/// What a change means for readers of the table.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -19,7 +19,7 @@ pub enum Effect {
     /// The columns in force are not known.
     Unknown,
     Same,
-    /// Files of both kinds are read together: what one does not have is null.
+    /// Old and new files can be read together: a column that a file lacks is null.
     Additive,
     /// A query that worked may fail, or see less.
     Breaking,
@@ -46,7 +46,7 @@ pub struct Change {
     pub effect: Effect,
 }
 
-/// All that changes, and the worst of it.
+/// All changes of columns, and the worst of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Columns {
@@ -59,7 +59,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// The host's own columns are there whatever the rules make.
+    /// The host's own columns exist under any rules.
     pub fn between(old: &Schema, new: &Schema) -> Columns {
         let changes = changes(old, new);
         Columns {
@@ -77,8 +77,8 @@ impl Columns {
         }
     }
 
-    /// Refuses what breaks whoever reads the table, unless somebody said that it may (`allowed`). `way`: how that is said
-    /// on this way. A table without rows has no readers.
+    /// Refuses a change that breaks readers of the table, unless somebody allowed it (`allowed`). `way`: how it can be
+    /// allowed here, for the message. A table without rows has no readers.
     pub fn admit(&self, state: &State, allowed: bool, way: &str) -> Result<()> {
         match self.refusal(way) {
             Some(error) if !allowed && has_rows(state) => Err(error),
@@ -86,7 +86,7 @@ impl Columns {
         }
     }
 
-    /// Why readers would not take it; `None` where they do.
+    /// Why readers would not accept it; `None`: they do.
     pub fn refusal(&self, way: &str) -> Option<Error> {
         if self.effect != Effect::Breaking {
             return None;
@@ -111,11 +111,11 @@ pub fn has_rows(state: &State) -> bool {
     live.any(|live| live.file.role == Role::Rows)
 }
 
-/// How a person says yes to a breaking change where a config comes over HTTP.
+/// How a person allows a breaking change when a config comes over HTTP.
 pub const WAY_OVER_HTTP: &str = "a new column beside the old one breaks nobody; where the readers know: the same request \
     with ?allow_breaking=true, or --allow-breaking of `weir pipeline config` and `create`";
 
-/// The same where a config is read from files.
+/// The same when a config is read from files.
 pub fn way(pipeline: &str) -> String {
     format!(
         "a new column beside the old one breaks nobody; where the readers know: weir pipeline swap {pipeline} --reload \

@@ -1,10 +1,10 @@
-//! Rules by digest: what a config declares, what a log says is in force, and which of both a start runs.
+//! Rules by digest: what a config declares, what a log says is in force, and which of the two a start runs.
 //!
 //! ```text
 //! config ─ Parts::declared ─┐                              ┌─ keep: everything that runs is in the plugin store
 //! log ──── Parts::in_force ─┴─→ Parts{component, config}* ─┴─ chain
 //! ```
-//! A swap or rollback by hand stays in force over restarts: the log wins, unless the config was edited since.
+//! A swap or rollback by hand stays in force over restarts: the log wins, unless the config was edited since then.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::plugin::{Canonical, Component, Keys, Plugins, SetupError, SetupProble
 use crate::plugin::{FILE_OF_RULES, FUEL_PER_SECOND, Limits};
 use crate::record::input_schema;
 
-/// One transform with all that makes it what it is.
+/// One transform with everything that decides what it does.
 #[derive(Clone, Debug)]
 pub struct Part {
     pub transform: String,
@@ -36,7 +36,7 @@ pub struct Part {
 pub struct Parts(Vec<Part>);
 
 impl Parts {
-    /// What the config file, `--set` and `--profile` come to now.
+    /// The rules that config file, `--set` and `--profile` declare together now.
     pub fn declared(plugins: &Plugins, config: &PipelineConfig) -> Result<Parts, Vec<Problem>> {
         let (parts, mut problems) = gathered(plugins, config);
         if problems.is_empty() {
@@ -71,7 +71,7 @@ impl Parts {
         rules.iter().map(part).collect::<Result<_>>().map(Parts)
     }
 
-    /// Another component, with the config's own keys, for one transform. `None`: there is no such transform.
+    /// Replaces one transform by another component, with the config's own keys. `None`: there is no such transform.
     pub fn replace(&mut self, part: Part) -> Option<()> {
         let at = self.0.iter_mut().find(|p| p.transform == part.transform)?;
         *at = part;
@@ -89,13 +89,13 @@ impl Parts {
         self.0.iter().map(rule).collect()
     }
 
-    /// Durable, before an entry names them.
+    /// Makes them durable in the plugin store, before an entry names them.
     pub fn keep(&self, plugins: &Plugins) -> Result<()> {
         let mut parts = self.0.iter();
         parts.try_for_each(|part| plugins.keep(&part.component, &part.config))
     }
 
-    /// Compiled, initialised, each with the columns of the one before.
+    /// Compiles and initialises them, each with the columns of the one before.
     pub fn chain(&self, config: &PipelineConfig) -> Result<TransformChain> {
         let keeps_bytes = namespace::keeps_value(config);
         let (transforms, mut problems) = self.transforms(config, &input_schema());
@@ -110,7 +110,7 @@ impl Parts {
         }
     }
 
-    /// The columns that they make, whatever their names.
+    /// The columns that they make, without a check of their names.
     pub fn columns(&self, config: &PipelineConfig) -> Result<SchemaRef> {
         let (transforms, problems) = self.transforms(config, &input_schema());
         match problems.is_empty() {
@@ -119,7 +119,7 @@ impl Parts {
         }
     }
 
-    /// A plugin that does not come up ends the list: those after it would get other columns than they will see.
+    /// The list ends at a plugin that does not start: those after it would be tested with the wrong columns.
     fn transforms(
         &self,
         config: &PipelineConfig,
@@ -164,12 +164,12 @@ fn limits(config: &PipelineConfig) -> Limits {
         deadline: limits.deadline,
         init_deadline: limits.init_deadline,
         output_bytes: limits.output_bytes,
-        // What decides alone must not allow less than time did.
+        // Fuel alone decides here, so it must not allow less than the deadline would.
         fuel: FUEL_PER_SECOND.saturating_mul(limits.deadline.as_secs().max(2)),
     }
 }
 
-/// Of the last one; a record's own without any.
+/// The columns of the last one; without transforms, those of a record.
 pub fn columns_of(transforms: &[Box<dyn Transform>]) -> SchemaRef {
     let last = transforms.last();
     last.map_or_else(input_schema, |t| t.output_schema().clone())
@@ -184,7 +184,7 @@ pub fn transforms_of(
     let (parts, mut problems) = gathered(plugins, config);
     let (transforms, found) = parts.transforms(config, input);
     if found.is_empty() && !problems.is_empty() {
-        // The first transform whose keys were refused is the first that is not there: its columns are known.
+        // The first missing transform is the first whose keys were refused: the columns before it are known.
         if let Some(refused) = config.transforms.get(transforms.len()) {
             let input = match transforms.is_empty() {
                 true => input.clone(),
@@ -197,7 +197,7 @@ pub fn transforms_of(
     (transforms, problems)
 }
 
-/// What a plugin finds wrong with the keys that its schema has not refused.
+/// What a plugin finds wrong with the keys that its schema accepted.
 fn of_the_other_keys(
     plugins: &Plugins,
     config: &PipelineConfig,
@@ -365,15 +365,15 @@ fn problem(
     problem
 }
 
-/// Rules and the chain that was built of them.
+/// Rules, and the chain that was built from them.
 #[derive(Debug)]
 pub struct Built {
     pub parts: Parts,
     pub chain: TransformChain,
 }
 
-/// What the config declares at this beginning; `None`: the log decides alone. The inner error says why it does not come up,
-/// which matters only where it is to be in force. At a process's first beginning nothing is kept yet.
+/// What the config declares at this start; `None`: the log alone decides. The inner error says why its rules cannot be
+/// built, which matters only if they shall be in force. At the first start of a process nothing is kept yet.
 pub fn declared_rules(
     host: &Host,
     config: &PipelineConfig,
@@ -392,7 +392,7 @@ pub fn declared_rules(
             Ok(Some((parts, chain)))
         }
         (Err(problems), None) => Err(config::refused(&problems)),
-        // An edit between two beginnings of a process that watches; a bad one is told by the changer.
+        // An edit between two starts in a process that watches files; the `Changer` reports a bad edit.
         (Ok(parts), Some(last)) if rules_digest(&parts.rules()) != last => {
             let chain = parts.chain(config).and_then(|chain| {
                 parts.keep(&host.plugins)?;
@@ -429,7 +429,7 @@ pub fn at_start(
             (false, false) => "config or plugin changed between two runs",
         };
         if host.declared.last().is_some() && blocked(state, &rules) {
-            return from_log(host, config, state); // an edit that no one has forced stops nothing that runs
+            return from_log(host, config, state); // an edit that is not forced stops nothing that runs
         }
         let new = match chain {
             Ok(ref chain) => chain.output_schema(),
@@ -437,7 +437,7 @@ pub fn at_start(
         };
         match admitted(host, config, state, &new) {
             Ok(()) => {}
-            // An edit while it runs: the next start asks again.
+            // An edit while the process runs: the next start checks again.
             Err(error) if host.declared.last().is_some() => {
                 super::change::refused(config, &error);
                 return from_log(host, config, state);
@@ -456,7 +456,7 @@ pub fn at_start(
     })
 }
 
-/// A swap to what the config declares. False: another writer swapped in between, and the log was read again.
+/// Swaps to what the config declares. False: another writer swapped in between, and the log was read again.
 fn declare(
     host: &Host,
     log: &mut Log,
@@ -479,7 +479,7 @@ fn declare(
             Ok(true)
         }
         Outcome::Lost { dropped } => match dropped.first() {
-            // What is blocked stays so.
+            // Rules that are blocked stay blocked.
             Some(lost) if lost.reason.moved && !blocked(log.state(), rules) => {
                 log.refresh()?;
                 Ok(false)
@@ -510,7 +510,7 @@ fn refused(why: &str) -> Error {
     )
 }
 
-/// A swap or rollback by hand is in force, and the config is as it was then.
+/// Warns that a swap or rollback by hand is in force, if the config is still as it was then.
 fn warn_differs(config: &PipelineConfig, state: &State, declared: &[Rule]) {
     tracing::warn!(
         pipeline = config.name,
@@ -525,12 +525,12 @@ fn warn_differs(config: &PipelineConfig, state: &State, declared: &[Rule]) {
     );
 }
 
-/// Whether readers of the table take these columns after those in force.
+/// Checks that readers of the table accept these columns after those in force.
 fn admitted(host: &Host, config: &PipelineConfig, state: &State, new: &Schema) -> Result<()> {
     let parts = Parts::in_force(&host.plugins, &state.rules.transforms);
     let columns = match parts.and_then(|parts| parts.columns(config)) {
         Ok(old) => Columns::between(&old, new),
-        // What the log has is lost: the config's rules are the way out.
+        // The rules in the log are lost: the config's rules are the way out.
         Err(error) => Columns::unknown(error.to_string()),
     };
     columns.admit(state, false, &columns::way(&config.name))

@@ -1,5 +1,6 @@
-//! No two columns of one name in the table that a pipeline writes, as SQL engines compare names; told at the key that made
-//! the column, with both origins. Columns that a chain carries through untouched are the record's own, and no clash.
+//! Finds two columns of one name in the table that a pipeline writes, compared as SQL engines compare names. The
+//! problem is reported at the key that made the column, with both origins. Columns that a chain passes through
+//! unchanged are the record's own, and no clash.
 
 use crate::chain::Transform;
 use crate::config::{PipelineConfig, Problem, Source, ZoneSourceConfig, problem};
@@ -9,7 +10,7 @@ use crate::zone::{Clash, Origin, clashes as among, is_system, reserved};
 
 use super::{columns_of, transforms_of};
 
-/// Of a pipeline that reads records, by the columns that its transforms say they make.
+/// For a pipeline that reads records, from the columns that its transforms declare.
 pub fn clashes(config: &PipelineConfig, transforms: &[Box<dyn Transform>]) -> Vec<Problem> {
     let columns = columns_of(transforms);
     let mut own = Vec::new();
@@ -19,7 +20,7 @@ pub fn clashes(config: &PipelineConfig, transforms: &[Box<dyn Transform>]) -> Ve
                 let name = transforms[maker].identity().transform.clone();
                 own.push((field.name().as_str(), Origin::Transform(name)));
             }
-            // The host writes its own again, with the same values.
+            // The host writes its own columns again, with the same values.
             None if is_system(field.name()) => {}
             None => own.push((field.name().as_str(), Origin::Record)),
         }
@@ -82,7 +83,7 @@ fn key_of(config: &PipelineConfig, transform: &str, column: &str) -> String {
     }
 }
 
-/// The columns of a pipeline's table, for whoever reads it. `None`: its plugins do not come up.
+/// The columns of a pipeline's table, for pipelines that read it. `None`: its plugins do not start.
 pub fn table(plugins: &Plugins, config: &PipelineConfig) -> Option<Vec<String>> {
     let (transforms, problems) = transforms_of(plugins, config, &input_schema());
     problems.is_empty().then(|| table_of(config, &transforms))
@@ -100,7 +101,7 @@ fn table_of(config: &PipelineConfig, transforms: &[Box<dyn Transform>]) -> Vec<S
     names
 }
 
-/// Of a pipeline that reads a zone, given the columns of the table it reads.
+/// For a pipeline that reads a zone, given the columns of the table it reads.
 pub fn clashes_of_reader(config: &PipelineConfig, columns: &[String]) -> Vec<Problem> {
     let Source::Zone(ZoneSourceConfig { layout, .. }) = &config.source else {
         return Vec::new();
@@ -119,7 +120,7 @@ pub fn clashes_of_reader(config: &PipelineConfig, columns: &[String]) -> Vec<Pro
     found.iter().map(told).collect()
 }
 
-/// A partition may have its field's own name: the field is then not in the files.
+/// A partition may have the name of its field: the field is then not in the files.
 fn of_partition<'a>(
     name: &'a str,
     field: &str,

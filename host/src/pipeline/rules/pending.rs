@@ -1,12 +1,12 @@
-//! Requests for a swap, between a command and a running process: small files beside the log, no part of the protocol.
+//! Requests for a swap from a command to a running process: small files beside the log, not part of the protocol.
 //!
 //! ```text
 //! pending/<ulid>.json         the request: a swap of the rules
 //! pending/<ulid>.taken        whoever makes this file answers: a running process, or the asker, who then writes the entry
 //! pending/<ulid>.answer.json  what became of it
 //! ```
-//! The entry in the log is the atomic point. A request may be lost, repeated or late: `from` in the swap names the rules it
-//! replaces, so it comes into force at most once.
+//! The entry in the log is the atomic point. A request may be lost, repeated or late: `from` in the swap names the
+//! rules that it replaces, so it comes into force at most once.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,24 +17,24 @@ use crate::commit::{LogName, Swap};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Created, Store};
 
-/// For a running process that looks to take a request, beyond the time between two looks.
+/// Time for a running process to take a request, in addition to the time between two looks.
 const TAKEN_WITHIN: Duration = Duration::from_secs(1);
-/// Nobody waits for a request to be taken for so much longer: the asker takes it back.
+/// After this further time the requester has taken its request back.
 const WAITED_FOR: Duration = Duration::from_secs(4);
 const REQUEST: &str = ".json";
 const TAKEN: &str = ".taken";
 const ANSWER: &str = ".answer.json";
 
-/// Which request; by the time it was made.
+/// The id of a request; sorted by the time it was made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(String);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// By this version of the log.
+    /// In force by this version of the log.
     InForce(u64),
-    /// Why nothing was written.
+    /// Nothing was written, for this reason.
     Refused(String),
 }
 
@@ -53,7 +53,7 @@ impl Pending {
         }
     }
 
-    /// Between two looks of a process that runs.
+    /// Time between two looks of a running process.
     pub fn look_every(&self) -> Duration {
         self.store.news_every()
     }
@@ -87,10 +87,10 @@ impl Pending {
         Ok(ids.filter_map(id).filter(|id| !taken(id)).collect())
     }
 
-    /// False: somebody else did.
+    /// False: another process took it.
     pub fn take(&self, id: &Id, by: &str) -> Result<bool> {
         let path = self.path(id, TAKEN);
-        // Mine where my name stands in it: `Exists` may be the answer to the second of two tries.
+        // It is ours if it contains our name: `Exists` may be the answer to the second of two tries.
         let created = self.store.create(&path, by.as_bytes());
         if matches!(created, Ok(Created::Done)) {
             return Ok(true);
@@ -126,8 +126,8 @@ impl Pending {
         Ok(())
     }
 
-    /// At a start: what an earlier process took is given back, and what nobody waits for any more goes. A request that
-    /// somebody has just made stays: it is as good for this process as for the one before.
+    /// At a start: requests that an earlier process took are given back, and requests that nobody waits for any more
+    /// are deleted. A request that was just made stays: this process can take it as well as the one before.
     pub fn forget_old(&self, now: SystemTime) -> Result<()> {
         let fresh = |id: &Id| {
             let made = ulid::Ulid::from_string(&id.0).ok().map(|id| id.datetime());

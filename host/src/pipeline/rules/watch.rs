@@ -6,27 +6,27 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::{self, PipelineConfig};
 
-/// Between two looks at watched files. An edit counts once two looks in a row find the same: editors and copies take a
-/// moment to write.
+/// Time between two looks at watched files. An edit counts once two looks in a row find the same: editors and copies
+/// take a moment to write.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
-/// A file as far as a look at its directory tells.
+/// What the file system says of a file: time and size.
 type Stamp = Option<(SystemTime, u64)>;
 
 /// Files that decide about the declared rules.
 #[derive(Debug)]
 pub struct Watched {
-    /// When it looked last.
+    /// Time of the last look.
     looked: Duration,
     stamps: BTreeMap<PathBuf, Stamp>,
-    /// Changed since `stamps`, seen once.
+    /// Stamps that differ from `stamps` and were seen once.
     fresh: Option<BTreeMap<PathBuf, Stamp>>,
     /// Names of the files of the last edit.
     what: String,
 }
 
 impl Watched {
-    /// `now`: of the pipeline's clock.
+    /// `now`: the time of the pipeline's clock.
     pub fn of(config: &PipelineConfig, now: Duration) -> Watched {
         Watched {
             looked: now,
@@ -36,7 +36,7 @@ impl Watched {
         }
     }
 
-    /// Once for each edit, when two looks found the same: the names of the files.
+    /// The names of the edited files, once for each edit, after two looks found the same.
     pub fn edited(&mut self, config: &PipelineConfig, now: Duration) -> Option<&str> {
         if now < self.looked + WATCH_EVERY {
             return None;
@@ -68,7 +68,8 @@ impl Watched {
     }
 }
 
-/// Of the config's files, of every file that a transform's key names, of the plugins and of the store's list of them.
+/// Stamps of the config's files, of every file that a transform's key names, of the plugins, and of the plugin store's
+/// list.
 fn stamps(config: &PipelineConfig) -> BTreeMap<PathBuf, Stamp> {
     let mut paths: Vec<PathBuf> = config
         .origin
