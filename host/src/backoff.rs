@@ -1,8 +1,8 @@
-//! How long to wait before what failed is tried again.
+//! How long to wait before a failed call is tried again.
 
 use std::time::Duration;
 
-/// Waits that double from `first` up to `max`, without a last one: only a person gives up.
+/// Waits that double from `first` up to `max`. There is no last one: only a person gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     pub first: Duration,
@@ -28,7 +28,7 @@ impl Backoff {
         wait
     }
 
-    /// The wait after so many waits before it.
+    /// The wait that follows this many earlier waits.
     pub fn wait_after(&self, waits: u32) -> Duration {
         let factor = 1_u32.checked_shl(waits).unwrap_or(u32::MAX);
         self.first.saturating_mul(factor).min(self.max)

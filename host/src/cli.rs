@@ -106,7 +106,7 @@ enum Verb {
     Explain(explain::ExplainArgs),
 }
 
-/// Config files and what lies over them.
+/// Config files and what overrides them.
 #[derive(Debug, Clone, Args)]
 pub struct Configs {
     /// Config files, one pipeline each: TOML, .properties or Connect's JSON
@@ -206,7 +206,7 @@ fn indented(text: &str) -> String {
     printable_lines(text.trim_end()).replace('\n', "\n    ")
 }
 
-/// The lines of a problem after its first are indented; what somebody else began a line with is too.
+/// Indents the lines of a problem after its first, also where a line is from somebody else's text.
 fn apart(problem: &str) -> String {
     let mut out = String::new();
     for (at, line) in problem.lines().enumerate() {
@@ -261,7 +261,7 @@ fn head(severity: &str, code: &str) -> String {
     }
 }
 
-/// A closed stderr is nobody's fault. What others wrote is shown as text.
+/// Writes to stderr; if it is closed, nothing happens. What others wrote is shown as text.
 fn to_stderr(text: &str) {
     as_it_is(&printable_lines(text));
 }
@@ -272,7 +272,8 @@ fn as_it_is(text: &str) {
     let _closed = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// One line of an answer, never folded: it may be copied or read by a program. Whatever others wrote into it is shown as text.
+/// Prints one line of an answer, never folded: it may be copied or read by a program. Whatever others wrote into it is
+/// shown as text.
 fn say(line: impl AsRef<str>) {
     to_stdout(&printable(line.as_ref()));
 }
@@ -282,8 +283,8 @@ fn say_lines(text: impl AsRef<str>) {
     to_stdout(&printable_lines(text.as_ref()));
 }
 
-/// An answer in words, folded to the width of a terminal. Line ends before the words are empty lines; those within are not
-/// ours, and are shown as text.
+/// Prints an answer in words, folded to the width of a terminal. Line ends before the words are empty lines; those
+/// within are from others, and are shown as text.
 fn say_words(line: impl AsRef<str>) {
     let words = line.as_ref().trim_start_matches('\n');
     let before = "\n".repeat(line.as_ref().len() - words.len());
@@ -303,7 +304,7 @@ fn say_value(value: &serde_json::Value) {
     to_stdout(&printable_json(&value.to_string()));
 }
 
-/// A closed stdout (`| head`) ends it without a word.
+/// Writes to stdout; if it is closed (`| head`), output ends without a message.
 fn to_stdout(text: &str) {
     let _closed = writeln!(io::stdout().lock(), "{text}");
 }

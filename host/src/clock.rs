@@ -11,7 +11,7 @@ pub trait Clock: Send + Sync + Debug {
     /// Monotonic time since an arbitrary start. For ages and deadlines.
     fn elapsed(&self) -> Duration;
     fn sleep(&self, time: Duration);
-    /// From now on `wake` is rung whenever this time is moved by hand.
+    /// From now on `wake` is rung whenever this clock is moved by hand.
     fn rings(&self, _wake: &Arc<Wake>) {}
     /// How long a thread may really sleep for `time` of this clock. `None`: until it is woken.
     fn really(&self, time: Duration) -> Option<Duration> {
@@ -27,18 +27,18 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// What a waiting thread looks at must have changed before.
+    /// Change what the waiting thread checks before calling this.
     pub fn ring(&self) {
         let _held = self.hold();
         self.rung.notify_all();
     }
 
-    /// While this is held nobody rings: look, then wait.
+    /// While this is held nobody rings: first check, then wait.
     pub fn hold(&self) -> MutexGuard<'_, ()> {
         lock(&self.lock)
     }
 
-    /// Until it is rung, at most for `time` of the clock. May end early.
+    /// Waits until it is rung, at most for `time` of the clock. May end early.
     pub fn wait(&self, held: MutexGuard<'_, ()>, time: Duration, clock: &dyn Clock) {
         match clock.really(time) {
             Some(time) => drop(self.rung.wait_timeout(held, time)),

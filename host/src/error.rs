@@ -1,4 +1,4 @@
-//! One error at module edges: what kind, during which operation, where, and what to do now.
+//! The one error type between modules: its kind, the operation, the place, and what to do now.
 //!
 //! The pipeline matches on [`Kind::remedy`] and on nothing else. Inside a module use small enums; convert once, here,
 //! with the place (topic, partition, offset, path, key) as context.
@@ -10,15 +10,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What went wrong, in words an operator can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The configuration cannot mean anything; found before any record was read.
+    /// The configuration is invalid; found before any record was read.
     ConfigInvalid,
     /// A broker cannot be reached or does not answer; it may come back.
     SourceUnavailable,
-    /// Records that were to be read are gone, or a topic was recreated: going on would hide a loss.
+    /// Records that should have been read are gone, or a topic was recreated: going on would hide a loss.
     SourceLost,
     /// A store cannot be reached, is full, or timed out; it may come back.
     StoreUnavailable,
-    /// A store refuses, and will refuse the next time too.
+    /// A store refuses, and will refuse again.
     StoreFailed,
     /// The commit log breaks one of the rules of the protocol, or an entry or file is missing or altered.
     LogCorrupt,
@@ -28,11 +28,11 @@ pub enum Kind {
     RecordRefused,
     /// A plugin cannot be loaded: missing, wrong world, forbidden import, config refused.
     PluginRefused,
-    /// A plugin trapped, erred or broke the contract in a way that bisecting cannot settle.
+    /// A plugin trapped, failed or broke the contract in a way that bisecting cannot resolve.
     PluginBroken,
     /// A named limit was reached.
     LimitReached,
-    /// Told to stop: a signal or a deadline.
+    /// It was told to stop, by a signal or a deadline.
     Stopped,
     /// A daemon that was asked over HTTP cannot be reached, broke off or failed.
     DaemonUnavailable,
@@ -43,7 +43,7 @@ pub enum Kind {
 /// What the pipeline does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Remedy {
-    /// Pause, say so, try the same again.
+    /// Pause, report it, try the same again.
     Retry,
     /// Drop what is not committed and begin again at the log's positions.
     RestartTask,
@@ -51,7 +51,7 @@ pub enum Remedy {
     StopPipeline,
 }
 
-/// Every kind there is.
+/// All kinds.
 const KINDS: [Kind; 14] = [
     Kind::ConfigInvalid,
     Kind::SourceUnavailable,

@@ -1,4 +1,4 @@
-//! What a look at one thing found: well, doubtful or broken, in words, with what to do about it.
+//! The result of one check: good, doubtful or broken, in words, with what to do about it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::error::Error;
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Pass,
-    /// A pipeline runs, but somebody should look.
+    /// A pipeline runs, but somebody should look at this.
     Warn,
     /// A pipeline would not start, or would wait.
     Fail,
@@ -28,15 +28,15 @@ impl Verdict {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What was looked at: `broker`, `topic`, `store`.
+    /// What was checked: `broker`, `topic`, `store`.
     pub look: String,
-    /// Which one, where there are several.
+    /// Which one, if there are several.
     pub at: Option<String>,
     pub verdict: Verdict,
     pub says: String,
-    /// What to do; of each that is no pass.
+    /// What to do; present unless the check passed.
     pub hint: Option<String>,
-    /// How long the look took, in milliseconds.
+    /// How long the check took, in milliseconds.
     pub millis: u64,
 }
 
@@ -80,7 +80,7 @@ impl Finding {
         }
     }
 
-    /// An error of the thing itself, with its own hint, or with where its code is explained.
+    /// A failed check: the error with its own hint, or with where its code is explained.
     pub fn failed(look: &str, at: Option<&str>, error: &Error) -> Finding {
         let hint = match error.hint_text() {
             Some(hint) => hint.to_owned(),

@@ -1,8 +1,8 @@
 //! Files that somebody else named: regular ones only, opened without waiting, no larger than a limit that is known before the
 //! first byte is read. And files of our own that are replaced whole ([`replace`]).
 //!
-//! A pipe would hold up whoever opens it, a device gives bytes without end, and a file can be replaced by either between a
-//! look at its name and its opening. So what is opened is looked at, not what was named.
+//! Opening a pipe would block, a device gives bytes without end, and a file can be replaced by either between a check
+//! of its name and its opening. So the opened file is checked, not only the name.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-/// What a file has at most: bytes, and what is called so.
+/// The largest size of a file, and what kind of file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     pub bytes: u64,
@@ -20,7 +20,7 @@ pub struct Limit {
 
 /// Opened for reading. An error where it is no regular file.
 pub fn open(path: &Path) -> io::Result<File> {
-    // A look before, as opening alone can make a device do something.
+    // The name is checked first, because opening alone can make a device do something.
     regular(&std::fs::metadata(path)?)?;
     let file = OpenOptions::new()
         .read(true)
@@ -30,13 +30,13 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opened for writing, created where it is not there; what it holds stays. An error where it is no regular file, or where
-/// its name is a link.
+/// Opens for writing and creates the file if it does not exist; its content is kept. An error if it is no regular file,
+/// or its name is a link.
 pub fn create(path: &Path) -> io::Result<File> {
     to_write(path, true)
 }
 
-/// As [`create`], of a file that is there.
+/// As [`create`], for a file that exists.
 pub fn change(path: &Path) -> io::Result<File> {
     to_write(path, false)
 }
@@ -68,7 +68,7 @@ pub fn read_text(path: &Path, limit: Limit) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8"))
 }
 
-/// What is left of a file that is open.
+/// The rest of an open file.
 pub fn read_open(file: File, limit: Limit) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
     if size > limit.bytes {
@@ -110,13 +110,14 @@ fn invalid(message: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message.into())
 }
 
-/// How a file is put in the place of another.
+/// How a file is replaced by another.
 #[derive(Clone, Copy, Debug)]
 pub struct Replace {
-    /// There after a loss of power, once [`replace`] has returned. False for what can be made again.
+    /// The new file survives a loss of power once [`replace`] has returned. False for files that can be made again.
     pub durable: bool,
-    /// Others may replace the same file at the same moment, so each writes beside it under a name of its own. A kill leaves
-    /// that file. With one writer there is one such name, and the next replacement uses it again.
+    /// Others may replace the same file at the same moment, so each writes to a temporary file with its own name. A
+    /// kill leaves that file. If there is only one writer, there is one such name, and the next replacement uses it
+    /// again.
     pub shared: bool,
     /// Permissions of the new file; the umask takes some away.
     pub mode: u32,
@@ -131,7 +132,8 @@ impl Replace {
     };
 }
 
-/// The file at `path` becomes these bytes. Whoever reads it, also after a kill, finds the old file or the new one, whole.
+/// Replaces the content of `path` by these bytes. A reader, also after a kill, finds the whole old file or the whole
+/// new one.
 pub fn replace(path: &Path, bytes: &[u8], how: Replace) -> io::Result<()> {
     let beside = write_beside(path, bytes, how)?;
     std::fs::rename(&beside, path).inspect_err(|_| {
@@ -143,7 +145,7 @@ pub fn replace(path: &Path, bytes: &[u8], how: Replace) -> io::Result<()> {
     }
 }
 
-/// A new file beside `path` with these bytes, for the caller to rename or link; its name.
+/// Writes these bytes to a new file beside `path`, which the caller renames or links. Returns its name.
 pub fn write_beside(path: &Path, bytes: &[u8], how: Replace) -> io::Result<PathBuf> {
     let beside = match how.shared {
         true => path.with_added_extension(ulid::Ulid::generate().to_string()),
@@ -172,7 +174,7 @@ pub fn write_beside(path: &Path, bytes: &[u8], how: Replace) -> io::Result<PathB
     }
 }
 
-/// A directory that is there after a loss of power, its ancestors too.
+/// Creates a directory that survives a loss of power, its ancestors too.
 pub fn durable_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -188,12 +190,12 @@ pub fn durable_dir(dir: &Path) -> io::Result<()> {
     parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-/// What still fits on the file system of a directory.
+/// The free space of the file system of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Bytes that this user may still write.
     pub bytes: u64,
-    /// Files that it may still make. `None`: the file system does not count them.
+    /// Files that this user may still create. `None`: the file system does not count them.
     pub files: Option<u64>,
 }
 
@@ -217,8 +219,8 @@ pub fn room(dir: &Path) -> io::Result<Room> {
     })
 }
 
-/// Where a path leads: links and `..` resolved. Of what is not there yet the nearest directory that is there is resolved.
-/// An error where that cannot be told for sure: a link to nothing, a `..` behind something that is not there.
+/// The real path, with links and `..` resolved. If it does not exist yet, the nearest existing directory above is
+/// resolved. An error if that is not certain: a link to nothing, a `..` after something that does not exist.
 pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     let whole = std::path::absolute(path)?;
     let mut missing: Vec<PathBuf> = Vec::new();
@@ -249,14 +251,14 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Where an open file lies, whatever it was called when it was opened.
+/// The real path of an open file, whatever name it was opened by.
 pub fn place_of(file: &File) -> io::Result<PathBuf> {
     use std::os::fd::AsRawFd;
     std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// The same file has the same identity under every name: links and linked directories make no difference. One that is not
-/// there yet has the name that it will get.
+/// The same file has the same identity under every name: links and linked directories make no difference. A file that
+/// does not exist yet is identified by its future path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Identity {
     Inode { device: u64, inode: u64 },
@@ -264,7 +266,7 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// `None`: nobody can tell.
+    /// `None`: it cannot be determined.
     pub fn of(path: &Path) -> Option<Identity> {
         let whole = resolve(path).ok()?;
         Some(match std::fs::metadata(&whole) {

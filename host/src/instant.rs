@@ -1,7 +1,7 @@
 //! Instants as text and back, for every day of the years 1 to 9999, exact to the microsecond.
 //!
-//! jiff's own `Timestamp` ends on 9999-12-30 at 22:00 UTC, so that it stands in every zone. `9999-12-31T23:59:59Z` is what
-//! many write for "for ever", so instants are reckoned as a date and a time in UTC here.
+//! jiff's own `Timestamp` ends on 9999-12-30 at 22:00 UTC, so that it is valid in every zone. Many people write
+//! `9999-12-31T23:59:59Z` for "for ever", so instants are a date and a time in UTC here.
 
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, Time, date};
@@ -11,7 +11,7 @@ const EPOCH: Date = date(1970, 1, 1);
 const DAY: i64 = 86_400_000_000;
 const SECOND: i64 = 1_000_000;
 
-/// Date and time in UTC; `None` where no calendar has them.
+/// Date and time in UTC; `None` if outside of the calendar's years.
 pub fn civil(micros: i64) -> Option<DateTime> {
     let days = i32::try_from(micros.div_euclid(DAY)).ok()?;
     let date = EPOCH.checked_add(jiff::Span::new().try_days(days).ok()?);
@@ -23,7 +23,8 @@ pub fn civil(micros: i64) -> Option<DateTime> {
     Some(date.ok()?.to_datetime(time.ok()?))
 }
 
-/// RFC 3339 in UTC, with so many digits of the second's fraction. The number itself where no calendar has it.
+/// RFC 3339 in UTC, with this many digits of the second's fraction. The number itself if it is outside of the
+/// calendar's years.
 pub fn utc(micros: i64, digits: usize) -> String {
     match civil(micros) {
         Some(time) => format!("{time:.digits$}Z"),
@@ -31,7 +32,7 @@ pub fn utc(micros: i64, digits: usize) -> String {
     }
 }
 
-/// Microseconds since 1970; what is finer is cut off.
+/// Microseconds since 1970; finer digits are cut off.
 pub fn micros(utc: DateTime) -> i64 {
     // The span between two dates, in its largest default unit, is in days.
     let days = utc.date().since(EPOCH).map_or(0, |span| span.get_days());
@@ -40,8 +41,8 @@ pub fn micros(utc: DateTime) -> i64 {
     i64::from(days) * DAY + seconds * SECOND + i64::from(utc.subsec_nanosecond()) / 1000
 }
 
-/// RFC 3339 and what else jiff takes for a date with a time, as UTC. `None`: no such text, or not between the years 1 and
-/// 9999 once it is UTC. Without an offset it is UTC where `local`.
+/// Parses RFC 3339, and other forms of a date with a time that jiff accepts, as UTC. `None`: another text, or outside
+/// of the years 1 to 9999 in UTC. If `local`, a text without an offset is allowed and means UTC.
 pub fn parse(text: &str, local: bool) -> Option<DateTime> {
     let pieces = Pieces::parse(text).ok()?;
     let written = pieces.date().to_datetime(pieces.time()?);

@@ -1,14 +1,14 @@
-//! JSON with its numbers as they were written: a double, a decimal and a whole number of any size stay what they are.
+//! JSON that keeps numbers as they were written: a double, a decimal and a whole number of any size do not change.
 //!
-//! `serde_json`'s own value keeps what a 64-bit number holds, and reads a double next to the one that was meant at times.
-//! Where values belong to users, they are read by this.
+//! `serde_json`'s own value keeps only 64-bit numbers, and sometimes reads a neighbour of the written double. Values
+//! that belong to users are read by this module.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::IgnoredAny;
 
-/// Lists and objects inside each other, as in `serde_json`.
+/// Depth of nested lists and objects, as in `serde_json`.
 const MAX_DEPTH: usize = 128;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,11 +19,11 @@ pub enum Json {
     Number(Number),
     Text(String),
     List(Vec<Json>),
-    /// Members in the order they were written; of two with one name the later counts.
+    /// Members in the order they were written; of two with the same name the later counts.
     Object(Vec<(String, Json)>),
 }
 
-/// Of a JSON number, the text. Equal are those of one value: `1.50` is `15e-1`.
+/// The text of a JSON number. Two are equal if their values are: `1.50` is `15e-1`.
 #[derive(Clone, Debug)]
 pub struct Number(String);
 
@@ -84,7 +84,7 @@ impl fmt::Display for Json {
     }
 }
 
-/// Over a text that is known to be JSON.
+/// Reads a text that is known to be JSON.
 struct Scan<'a> {
     text: &'a str,
     at: usize,
@@ -143,7 +143,7 @@ impl Scan<'_> {
         Ok(Json::Object(members))
     }
 
-    /// The next byte that is no blank; 0 at the end.
+    /// The next byte that is not white space; 0 at the end.
     fn peek(&mut self) -> u8 {
         let bytes = self.text.as_bytes();
         while bytes.get(self.at).is_some_and(|b| b" \t\r\n".contains(b)) {
@@ -152,7 +152,7 @@ impl Scan<'_> {
         bytes.get(self.at).copied().unwrap_or(0)
     }
 
-    /// True: another item follows, and stands next. False: past the end of the list or object.
+    /// True: another item comes next. False: the list or object has ended and its end was read.
     fn more(&mut self, end: u8) -> bool {
         if self.peek() == b',' {
             self.at += 1;
@@ -237,7 +237,7 @@ impl Decimal {
         })
     }
 
-    /// The number times ten to the `scale`; `None` where that is no whole number, or has more than 38 digits.
+    /// The number times ten to the `scale`; `None` if that is no whole number, or has more than 38 digits.
     pub fn scaled(&self, scale: u8) -> Option<i128> {
         if self.digits.is_empty() {
             return Some(0);

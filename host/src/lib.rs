@@ -1,8 +1,8 @@
 //! Weir: records from Kafka, rules in WebAssembly, Parquet that can be trusted, exactly once.
 //!
 //! ```text
-//! Source::next → Batch{records, covers} → Chain::apply → rows + rejects → Sink::write
-//!    roll:  Sink::seal → Sealed{files, spans} → Log::commit → Committed{version}
+//! Source::next → Batch{records, covers} → TransformChain::apply → rows + dead letters → Sink::write
+//!    roll:  Sink::seal → Sealed{files, deliveries, spans} → Log::commit → Committed{version}
 //!                      → Log::publish(&Committed) → Acknowledge (group offsets)
 //! ```
 //! Reading order: `record`, `chain`, `sink`, `commit`, `pipeline`. A room imports only from rooms below it (the order stands in

@@ -1,4 +1,5 @@
-//! Log lines: text or JSON, on stderr through whatever draws there, and where a directory is named one file per pipeline.
+//! Log lines: text or JSON, on stderr beside any progress bars, and also in one file per pipeline if a directory is
+//! given.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,15 +24,15 @@ use crate::text::{printable_coloured, printable_json, printable_lines};
 
 static DRAWING: OnceLock<MultiProgress> = OnceLock::new();
 
-/// How a line is broken for the terminal behind stderr.
+/// How lines are folded for the terminal on stderr.
 static FOLD: OnceLock<fn(&str) -> String> = OnceLock::new();
 
-/// From now on log lines on stderr pass through this. A second call changes nothing.
+/// From now on this folds log lines on stderr. A second call changes nothing.
 pub fn fold_with(fold: fn(&str) -> String) {
     FOLD.get_or_init(|| fold);
 }
 
-/// The drawing on stderr. Log lines step aside for it.
+/// The progress bars on stderr. Log lines are written so that they do not disturb them.
 pub(crate) fn drawing() -> &'static MultiProgress {
     DRAWING.get_or_init(MultiProgress::new)
 }
@@ -56,7 +57,7 @@ pub fn init(config: &LogConfig) -> Result<()> {
     init_with(config, None)
 }
 
-/// `dir`: what the threads of a pipeline say stands in `<dir>/<pipeline>.log` too.
+/// `dir`: log lines of a pipeline's threads also go to `<dir>/<pipeline>.log`.
 pub fn init_with(config: &LogConfig, dir: Option<&Path>) -> Result<()> {
     let filter = config.level.parse::<Targets>().map_err(|error| {
         Error::new(
@@ -120,7 +121,7 @@ thread_local! {
     static PIPELINE: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
 }
 
-/// The pipeline that this thread works for, to be handed to threads that it starts.
+/// The pipeline that this thread works for, to pass on to threads that it starts.
 pub fn pipeline() -> Option<Arc<str>> {
     PIPELINE.with(|pipeline| pipeline.borrow().clone())
 }
@@ -130,7 +131,7 @@ pub fn works_for(pipeline: Option<Arc<str>>) {
     PIPELINE.with(|now| *now.borrow_mut() = pipeline);
 }
 
-/// One file per pipeline, opened for each line: one that was moved away is begun anew.
+/// One file per pipeline, opened for each line: after a file was moved away a new one is begun.
 #[derive(Debug)]
 struct Files {
     dir: PathBuf,
@@ -196,8 +197,8 @@ fn given(levels: &str) -> BTreeMap<String, Set> {
     all
 }
 
-/// From now on this logger and those below it write what is at least so grave. The loggers that changed; an error names
-/// what is not known.
+/// From now on this logger and those below it write lines of at least this level. Returns the loggers that changed; an
+/// error names what is unknown.
 pub fn set_level(logger: &str, level: &str, now: i64) -> Result<Vec<String>, String> {
     let level = match level.to_ascii_uppercase().as_str() {
         "FATAL" => LevelFilter::ERROR,
@@ -251,13 +252,14 @@ struct Line {
     bytes: Vec<u8>,
 }
 
-/// To stderr, whatever the levels are. A closed stderr must not stop a pipeline.
+/// Writes to stderr, whatever the levels are. A closed stderr must not stop a pipeline.
 pub(crate) fn aside(bytes: &[u8]) {
     let text = printable_lines(&String::from_utf8_lossy(bytes)).into_owned();
     let _closed = drawing().suspend(|| io::stderr().lock().write_all(text.as_bytes()));
 }
 
-/// What tracing leaves in a line of what others wrote: it shows C0 as text, and colours lines itself.
+/// Replaces control characters of others' text that tracing lets through: it shows only C0 as text, and colours lines
+/// itself.
 fn shown(line: &[u8], format: LogFormat) -> Vec<u8> {
     let line = String::from_utf8_lossy(line);
     match format {
@@ -288,7 +290,7 @@ impl Write for Line {
     fn flush(&mut self) -> io::Result<()> {
         let mut bytes = shown(&std::mem::take(&mut self.bytes), self.format);
         if let (LogFormat::Text, Some(fold)) = (self.format, FOLD.get()) {
-            // On a terminal no word is cut in two; elsewhere an event is one line.
+            // On a terminal lines are folded between words; elsewhere an event is one line.
             let line = String::from_utf8_lossy(&bytes);
             bytes = fold(&line).into_bytes();
         }

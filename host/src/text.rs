@@ -1,12 +1,13 @@
-//! Text of others on a terminal: nothing that it would act on, or that would show something else than what is there.
+//! Makes others' text safe for a terminal: no characters that it would act on, or that would hide or change what is
+//! shown.
 //!
-//! Reasons, fields, messages, counters, names and traces come from plugins, records and whoever may write to the daemon.
-//! Where they leave the program they pass through here: the command line's lines and cells, log lines, JSON, traces.
+//! Reasons, fields, messages, counters, names and traces come from plugins, records and users of the daemon. Wherever
+//! they leave the program they pass through this module: the command line's lines and cells, log lines, JSON, traces.
 
 use std::borrow::Cow;
 
-/// Control characters (C0, DEL, C1), what turns the direction of text around, what ends a line elsewhere, and what
-/// cannot be seen at all.
+/// Control characters (C0, DEL, C1), characters that change the direction of text, line ends of other systems, and
+/// invisible characters.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -39,25 +40,25 @@ fn escaped(c: char, out: &mut String) {
     });
 }
 
-/// One line: whatever is hidden is shown as text, `\u{1b}`, `\n`.
+/// One line: hidden characters are shown as text, `\u{1b}`, `\n`.
 pub fn printable(text: &str) -> Cow<'_, str> {
     replaced(text, is_hidden, escaped)
 }
 
-/// The same for a text of several lines: they and its tabs stay.
+/// The same for a text of several lines: line ends and tabs stay.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     let bad = |c| is_hidden(c) && !matches!(c, '\n' | '\t');
     replaced(text, bad, escaped)
 }
 
-/// The same for lines that were coloured here already: escapes stay.
+/// The same for lines that the program has already coloured: escapes stay.
 pub fn printable_coloured(text: &str) -> Cow<'_, str> {
     let bad = |c| is_hidden(c) && !matches!(c, '\n' | '\t' | '\u{1b}');
     replaced(text, bad, escaped)
 }
 
-/// Written JSON that means the same and hides nothing: what is hidden stands inside of strings only, where JSON has escapes
-/// for it. Line ends between values stay.
+/// The same JSON with hidden characters as escapes: they occur only inside of strings, where JSON has escapes for them.
+/// Line ends between values stay.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let bad = |c| is_hidden(c) && !matches!(c, '\n' | '\t' | '\r');
     replaced(json, bad, |c, out| {

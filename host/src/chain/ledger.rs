@@ -28,7 +28,7 @@ pub struct Rows {
     pub late: u64,
 }
 
-/// Both ledgers, and how many dead letters they stand for.
+/// Both ledgers, and the number of dead letters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     pub records: Records,
@@ -50,7 +50,7 @@ impl Ledger {
         self.each(other, |a, b| *a += b);
     }
 
-    /// What came since `earlier`, an earlier stand of the same sums.
+    /// What was added since `earlier`, an earlier state of the same sums.
     pub fn since(&self, earlier: &Ledger) -> Ledger {
         let mut since = *self;
         since.each(earlier, |a, b| *a = a.saturating_sub(b));

@@ -1,4 +1,4 @@
-//! Batch in, rows and refused pieces out; both ledgers counted on the way.
+//! Turns a batch into rows and refused pieces, and counts both ledgers.
 //!
 //! A [`Transform`] is a pure function of its rows. The [`TransformChain`] carries, beside the columns, from which record each row
 //! came and which piece of it the row is (`_row`), so that a refusal can name the original bytes.
@@ -18,15 +18,15 @@ pub use run::TransformChain;
 
 use crate::error::Result;
 
-/// Dead letters of one record. A record that would have more is refused once, as a whole: each letter costs some hundred
-/// bytes, so ten thousand cost a few megabytes at most, and nobody reads more of them one by one.
+/// Dead letters of one record. A record that would have more is refused once, as a whole. Each dead letter costs some
+/// hundred bytes, so ten thousand cost a few megabytes at most, and nobody reads more of them one by one.
 pub const MAX_LETTERS: usize = 10_000;
 
-/// Bytes (value, key and headers) that `sink.keep.value` writes for one record that becomes several rows, which each get
-/// all of them. Four times what one call of a plugin may give out.
+/// Most bytes (value, key and headers) that `sink.keep.value` writes for one record: each of its rows gets a copy of
+/// all of them. Four times what one call of a plugin may return.
 pub const MAX_KEPT_BYTES: usize = 256 << 20;
 
-/// Why a record was refused although each of its pieces was within its rules.
+/// Reasons for which the host itself refuses a record, although its pieces broke no rule.
 pub mod codes {
     /// More refused pieces than [`super::MAX_LETTERS`].
     pub const TOO_MANY_REJECTS: &str = "too_many_rejects";
@@ -34,7 +34,7 @@ pub mod codes {
     pub const TOO_MANY_BYTES: &str = "too_many_bytes";
 }
 
-/// Columns of equal row count, some of which hold one value that stands for every row.
+/// Columns with the same number of rows; a constant column holds one value for all rows.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub schema: SchemaRef,
@@ -44,7 +44,7 @@ pub struct Table {
 
 #[derive(Clone, Debug)]
 pub struct Column {
-    /// `rows` long, or 1 where `constant`.
+    /// `rows` long, or 1 if `constant`.
     pub values: ArrayRef,
     pub constant: bool,
 }
@@ -54,7 +54,7 @@ pub struct Column {
 pub enum RowMap {
     /// Output row i is input row i.
     Every,
-    /// Output row j comes from input row n[j]; may repeat only where the transform explodes.
+    /// Output row j comes from input row n[j]; numbers may repeat only if the transform explodes.
     Origin(Vec<u32>),
 }
 
@@ -63,7 +63,7 @@ pub enum RowMap {
 pub struct Reject {
     /// Row of the transform's input.
     pub row: u32,
-    /// `None`: the whole input row. `Some(k)`: the k-th row it would have become; siblings keep their numbers.
+    /// `None`: the whole input row. `Some(k)`: the k-th of the rows that it becomes; the others keep their numbers.
     pub part: Option<u32>,
     pub code: String,
     pub field: Option<String>,
@@ -74,14 +74,14 @@ pub struct Reject {
 #[derive(Clone, Debug)]
 pub struct Output {
     pub rows: RowMap,
-    /// Columns of [`Transform::output_schema`]. Carried columns are taken over by the transform under the row map.
+    /// Columns of [`Transform::output_schema`]. The transform has already applied the row map to carried columns.
     pub table: Table,
     pub rejects: Vec<Reject>,
     /// One number for each of [`Transform::counters`].
     pub counters: Vec<u64>,
 }
 
-/// Who a transform is: named in every commit and in every dead letter.
+/// The identity of a transform, named in every commit and in every dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The transform's name in the pipeline.
@@ -94,14 +94,14 @@ pub struct Identity {
     pub config_digest: String,
 }
 
-/// One place of a chain. `Err` from `apply` stops the pipeline: bad rows are rejects, never errors.
+/// One step of a chain. `Err` from `apply` stops the pipeline: bad rows are rejects, never errors.
 pub trait Transform: Send + fmt::Debug {
     fn identity(&self) -> &Identity;
     fn output_schema(&self) -> &SchemaRef;
     /// True: one input row may become several.
     fn explodes(&self) -> bool;
     fn counters(&self) -> &[String];
-    /// The input column that this output column repeats, unseen and untouched; `None` where the transform made it.
+    /// The input column that this output column repeats without being read or changed; `None`: the transform made it.
     fn carries(&self, _column: usize) -> Option<usize> {
         None
     }
@@ -114,7 +114,7 @@ pub trait Transform: Send + fmt::Debug {
 pub struct DeadLetter {
     /// Index of the record in its batch.
     pub record: u32,
-    /// `_row` of the refused piece; `None` where the whole record was refused.
+    /// `_row` of the refused piece; `None`: the whole record was refused.
     pub piece: Option<u32>,
     pub by: Arc<Identity>,
     /// At least one.

@@ -1,5 +1,5 @@
-//! Records refused whole after the transforms have run: for one bad piece where the config asks for it, and where one
-//! message would become out of proportion more bytes on the disk than it has.
+//! Refuses whole records after the transforms have run: for one bad piece if the config asks for it, or if one message
+//! would take far more bytes on disk than it has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::{Applied, DeadLetter, Identity, MAX_KEPT_BYTES, MAX_LETTERS, Reason, 
 use crate::error::{Error, Kind, Result};
 use crate::record::Batch;
 
-/// `errors.unit = record`: a record with a refused piece gives no row at all, and one letter with every reason.
+/// `errors.unit = record`: a record with a refused piece gives no row at all, and one dead letter with all reasons.
 pub(super) fn records_with_a_bad_piece(applied: &mut Applied) -> Result<()> {
     let mut whole: BTreeMap<u32, DeadLetter> = BTreeMap::new();
     for letter in &applied.dead_letters {
@@ -60,7 +60,7 @@ pub(super) fn too_many_letters(applied: &mut Applied) -> Result<()> {
     refuse(applied, whole)
 }
 
-/// A record whose bytes, written beside each of its rows, come to more than [`MAX_KEPT_BYTES`] is refused once.
+/// A record is refused once if its bytes, written beside each of its rows, are more than [`MAX_KEPT_BYTES`].
 pub(super) fn too_many_bytes(
     applied: &mut Applied,
     batch: &Batch,
@@ -93,7 +93,7 @@ pub(super) fn too_many_bytes(
     refuse(applied, whole)
 }
 
-/// `whole` takes the place of all rows and letters of its records.
+/// `whole` replaces all rows and dead letters of its records.
 fn refuse(applied: &mut Applied, whole: BTreeMap<u32, DeadLetter>) -> Result<()> {
     if whole.is_empty() {
         return Ok(());

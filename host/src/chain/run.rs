@@ -1,7 +1,8 @@
-//! Runs the transforms of a pipeline over one batch and keeps the books.
+//! Runs the transforms of a pipeline over one batch, tracks where rows came from and counts the ledgers.
 //!
-//! Ledger rules: with an exploding transform, rows begin to count there (`made` = what it gave out + the pieces it refused);
-//! without one, every record is one row from the start. A record refused before its rows exist counts as a record only.
+//! Ledger rules: with an exploding transform, rows are counted from there on (`made` = the rows it returned + the
+//! pieces it refused); without one, every record is one row from the start. A record refused before its rows exist
+//! counts as a record only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ pub struct TransformChain {
 }
 
 impl TransformChain {
-    /// No transforms: the record's own columns go on. Two exploding ones are refused: `_row` would have two meanings.
+    /// Without transforms, the record's own columns are written. Two exploding ones are refused: `_row` would have two
+    /// meanings.
     pub fn new(transforms: Vec<Box<dyn Transform>>, unit: Unit) -> Result<TransformChain> {
         let exploding: Vec<usize> = (0..transforms.len())
             .filter(|i| transforms[*i].explodes())
@@ -60,7 +62,8 @@ impl TransformChain {
         })
     }
 
-    /// The sink writes a record's original bytes beside each of its rows (`sink.keep.value`), which is then bounded.
+    /// Says that the sink writes a record's original bytes beside each of its rows (`sink.keep.value`), so that these
+    /// bytes are bounded.
     pub fn keeping_bytes(mut self, keeps: bool) -> TransformChain {
         self.keeps_bytes = keeps;
         self
@@ -72,7 +75,7 @@ impl TransformChain {
             .map_or_else(input_schema, |t| t.output_schema().clone())
     }
 
-    /// Per column of the output: it is a column of the record that no transform has touched.
+    /// For each column of the output: whether it is a column of the record that no transform has changed.
     pub fn untouched(&self) -> Vec<bool> {
         let mut from: Vec<Option<usize>> = (0..input_schema().fields().len()).map(Some).collect();
         for transform in &self.transforms {
@@ -161,11 +164,11 @@ fn empty(schema: SchemaRef) -> Table {
     }
 }
 
-/// Where the rows now in the table came from, and what became of the others.
+/// Tracks where the rows now in the table came from, and what happened to the others.
 struct RowTracker {
     record: Vec<u32>,
     piece: Vec<u32>,
-    /// Rows exist: an exploding transform has run, or there is none.
+    /// Rows are counted: an exploding transform has run, or there is none.
     rows_count: bool,
     exploded: bool,
     dead_letters: Vec<DeadLetter>,
@@ -191,7 +194,7 @@ impl RowTracker {
         }
     }
 
-    /// One output row at most for each input row.
+    /// A transform that makes at most one row of each input row.
     fn pass(&mut self, output: &Output, rows: usize, by: &Arc<Identity>) -> Result<()> {
         let refused = group(&output.rejects, rows)?;
         for ((row, part), reasons) in &refused {
@@ -228,7 +231,8 @@ impl RowTracker {
         Ok(())
     }
 
-    /// Numbers the pieces of each record: refused pieces keep theirs, the others fill the rest in order.
+    /// Numbers the pieces of each record: refused pieces keep their numbers, the others get the remaining ones in
+    /// order.
     fn explode(&mut self, output: &Output, by: &Arc<Identity>) -> Result<()> {
         let rows = self.record.len();
         let every: Vec<u32>;
@@ -302,7 +306,7 @@ impl RowTracker {
 
 type Refused<'a> = BTreeMap<(u32, Option<u32>), Vec<&'a Reject>>;
 
-/// All reasons of one row or piece together. A whole-row refusal swallows none of the pieces' own.
+/// Groups all reasons of one row or piece. The refusal of a whole row does not hide those of its pieces.
 fn group(rejects: &[Reject], rows: usize) -> Result<Refused<'_>> {
     let mut refused = Refused::new();
     for reject in rejects {
@@ -336,7 +340,7 @@ fn broken(by: &Identity, message: impl Into<String>) -> Error {
         .with("digest", &by.digest)
 }
 
-/// Which records ended how. `record` and `letters` are both sorted by record.
+/// Counts how records ended. `record` and `dead_letters` are both sorted by record.
 fn count_records(applied: &mut Applied) {
     let mut with_rows = 0;
     let mut previous = None;

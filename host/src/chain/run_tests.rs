@@ -11,7 +11,7 @@ use crate::record::{BatchBuilder, Covers, OFFSET, OffsetRange, SplitId, TopicPar
 
 type Verdicts = Box<dyn FnMut(usize) -> (Option<Vec<u32>>, Vec<Reject>) + Send>;
 
-/// Gives every column on under the row map that a closure decides.
+/// Passes on every column, under a row map that a closure chooses.
 struct Fake {
     identity: Identity,
     schema: SchemaRef,

@@ -1,8 +1,7 @@
-//! What must hold before the first record is read, in this order:
-//! rules come up → topics found by id → tables nobody else's (so far nothing is written: a config that is refused leaves
-//! nothing behind) → store proved → tables owned → log opened (publishes redone, orphans collected) → rules in force →
-//! starts pinned in the log (W1) → positions inside what the source still has → deliveries of processes that died finished or
-//! given up (P1, W8).
+//! What must be true before the first record is read, in this order: rules can be built → topics found by id → tables
+//! belong to nobody else (so far nothing is written, so a refused config leaves nothing behind) → store proved → tables
+//! owned → log opened (publishes redone, orphans collected) → rules in force → starts pinned in the log (W1) →
+//! positions inside what the source still has → deliveries of processes that died finished or given up (P1, W8).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use crate::store::{self, Store};
 
 const OP: &str = "pipeline.start";
 
-/// Everything that tasks and committer are made of.
+/// Everything that is needed to make tasks and committer.
 #[derive(Debug)]
 pub struct Ready {
     pub store: Arc<dyn Store>,
@@ -32,9 +31,9 @@ pub struct Ready {
     pub acknowledge: Box<dyn Acknowledge>,
     pub sink: Box<dyn SinkConnector>,
     pub receiver: Box<dyn Receiver>,
-    /// Of the sinks that `sink` opens.
+    /// The proved version that the sinks opened by `sink` use.
     pub base: Base,
-    /// At least one; never more than there are partitions.
+    /// One list for each task: at least one, never more than there are partitions.
     pub assigned: Vec<Vec<Position>>,
     /// One per task.
     pub chains: Vec<TransformChain>,
@@ -42,7 +41,7 @@ pub struct Ready {
 
 pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> Result<Ready> {
     let mut declared = rules::declared_rules(host, config)?;
-    // Rules that do not come up leave nothing where there is nothing yet.
+    // If the rules cannot be built and there is no log yet, nothing is written.
     if matches!(&declared, Some((_, Err(_))))
         && store::open_existing(&config.home.at)?.is_none()
         && let Some((_, Err(error))) = declared
@@ -54,7 +53,7 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
 
     let tables = config.tables();
     let tables: BTreeSet<&str> = tables.iter().map(String::as_str).collect();
-    // A log begins with rules that come up; one that exists may have others in force.
+    // A log begins only with rules that can be built; an existing one may have others in force.
     let first = || match declared.take() {
         Some((parts, Ok(chain))) => {
             let rules = parts.rules();
@@ -86,7 +85,7 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
         group_is_ahead(host, &mut log, acknowledge.as_ref(), &topics)?;
     }
     let (sink, receiver, base) = writes(host, config, &store, &mut log)?;
-    // Another process put other rules in force since they were built.
+    // Another process put other rules in force after the chains were built.
     if log.state().generation() != built_of {
         return Err(other_rules(log.state()));
     }
@@ -112,7 +111,7 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
 
 type Writes = (Box<dyn SinkConnector>, Box<dyn Receiver>, Base);
 
-/// What the pipeline writes to, and what others left of their deliveries settled.
+/// Opens what the pipeline writes to, and settles deliveries that others left.
 fn writes(
     host: &Host,
     config: &PipelineConfig,
@@ -140,8 +139,8 @@ fn writes(
 #[derive(Debug)]
 pub struct Begun(Vec<Rule>);
 
-/// Looks at what is there, and writes nothing: `rules` is asked, and may refuse, where there is no log yet, and a table that
-/// belongs to another pipeline is refused.
+/// Looks at what is there, and writes nothing. If there is no log yet, it calls `rules`, which may refuse; it refuses a
+/// table that belongs to another pipeline.
 pub fn begun(
     host: &Host,
     config: &PipelineConfig,
@@ -162,7 +161,7 @@ pub fn begun(
     Ok(Begun(rules))
 }
 
-/// The store proved for every table, the pipeline's log opened or begun, the tables its own.
+/// Proves the store for every table, opens or begins the pipeline's log, claims its tables.
 pub fn open_zone(
     host: &Host,
     config: &PipelineConfig,
@@ -194,7 +193,8 @@ pub fn open_zone(
     Ok((store, log))
 }
 
-/// A split of the same topic name and partition under another topic id: the topic was deleted and created again.
+/// Fails if the log has a split of the same topic name and partition under another topic id: the topic was deleted and
+/// created again.
 fn not_recreated(log: &Log, topics: &[TopicInfo], policy: Policy) -> Result<()> {
     if policy.reads_recreated {
         return Ok(());
@@ -236,8 +236,8 @@ pub fn open_at_low(partition: &PartitionInfo) -> Open {
     open_at(&partition.split, &partition.tp, partition.low, "earliest")
 }
 
-/// W1. A split whose topic name was read before is a recreated topic or a new partition: its records are all new,
-/// whatever `source.start` says.
+/// W1. If its topic name was read before, a new split belongs to a recreated topic or is a new partition: its records
+/// are all new, whatever `source.start` says.
 fn pin_starts(
     host: &Host,
     log: &mut Log,
@@ -272,7 +272,7 @@ fn pin_starts(
     Ok(())
 }
 
-/// Offsets that aged out while nobody read are an error, or a gap on the record.
+/// Offsets that aged out while nobody read are an error, or are recorded as a gap.
 fn still_there(host: &Host, log: &mut Log, topics: &[TopicInfo], policy: Policy) -> Result<()> {
     let mut gaps = Vec::new();
     for partition in topics.iter().flat_map(|t| &t.partitions) {
@@ -313,8 +313,9 @@ fn still_there(host: &Host, log: &mut Log, topics: &[TopicInfo], policy: Policy)
     Ok(())
 }
 
-/// R4: does a position that was passed on, such as a group's offset, lie above all that its split ever reached? The group is read first, and the log again
-/// after it: another process of this pipeline may have committed in between, and that is no news. Said once.
+/// R4: warns once if a position that was passed on, such as a group's offset, lies above everything that its split ever
+/// reached. The group is read first, and then the log again: another process of this pipeline may have committed in
+/// between, and that is no fault.
 fn group_is_ahead(
     host: &Host,
     log: &mut Log,
@@ -371,7 +372,7 @@ fn group_is_ahead(
     Ok(())
 }
 
-/// Partitions dealt out in turn: task i takes every n-th.
+/// Gives the partitions to the tasks in turn: task i takes every n-th.
 fn assign(log: &Log, topics: &[TopicInfo], tasks_max: usize) -> Vec<Vec<Position>> {
     let all: Vec<Position> = topics
         .iter()

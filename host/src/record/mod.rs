@@ -27,7 +27,7 @@ pub const ROW: &str = "_row";
 /// Columns that the host writes into every row.
 pub const SYSTEM: [&str; 5] = [TOPIC, PARTITION, OFFSET, ROW, TIMESTAMP];
 
-/// A column's name as SQL engines compare it: Spark and Hive do not tell upper from lower case by default, DuckDB never.
+/// A column's name as SQL engines compare it: Spark and Hive ignore case by default, DuckDB always.
 pub fn fold(name: &str) -> String {
     name.to_lowercase()
 }
@@ -54,7 +54,7 @@ impl SplitId {
         SplitId(id.into())
     }
 
-    /// Where a broker gives no topic id (librdkafka's mock cluster), the topic's name stands in its place.
+    /// If a broker gives no topic id (librdkafka's mock cluster), the topic's name is used instead.
     pub fn kafka(cluster: &str, topic_id: &str, partition: i32) -> Self {
         SplitId(format!("kafka/{cluster}/{topic_id}/{partition}").into())
     }
@@ -95,7 +95,7 @@ pub struct OffsetRange {
     pub to: i64,
 }
 
-/// What a batch accounts for, wider than its records where offsets are missing.
+/// The offsets that a batch accounts for: wider than its records if offsets are missing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Covers {
     pub split: SplitId,
@@ -114,7 +114,7 @@ pub struct Batch {
     /// `List<Struct<name: Utf8, value: Binary?>>`; `None` when no record of the batch has a header.
     pub headers: Option<ListArray>,
     pub offset: Int64Array,
-    /// UTC; null where the broker gave none.
+    /// UTC; null if the broker gave none.
     pub timestamp: TimestampMicrosecondArray,
 }
 
@@ -142,7 +142,8 @@ impl Batch {
         of(&self.value) + of(&self.key) + headers
     }
 
-    /// The columns of [`input_schema`], in its order. The second is true where one value stands for every row.
+    /// The columns of [`input_schema`], in its order. The second value is true if the column holds one value for all
+    /// rows.
     pub fn columns(&self) -> Vec<(ArrayRef, bool)> {
         let headers: (ArrayRef, bool) = match &self.headers {
             Some(h) => (Arc::new(h.clone()), false),

@@ -1,9 +1,9 @@
 //! Where rows go. A sink seals what was written into outputs that a commit can name: files, and deliveries to other systems.
 //!
-//! `Sealed` is made by a sink, `Committed` only by the commit log: publishing before committing does not compile. A file is
-//! durable before its entry and shown after it. A delivery with a token likewise: its receiver holds the rows back until the
-//! entry is proved, and anybody can finish it then. Without a token the receiver has taken the rows before the entry: a crash in
-//! between delivers them again, so they arrive at least once.
+//! `Sealed` is made by a sink, `Committed` only by the commit log: publishing before committing does not compile. A
+//! file is durable before its entry and shown after it. So is a delivery with a token: its receiver holds the rows back
+//! until the entry is proved, and any process can finish it then. Without a token the receiver has taken the rows
+//! before the entry: after a crash in between they are delivered again, so they arrive at least once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,37 +19,39 @@ use crate::store::Store;
 
 /// A file written to the end but not yet durable; `finish` fsyncs it. Runs on the committer's thread.
 pub trait Finish: Send + fmt::Debug {
-    /// What the file will be in the entry, known before it is durable.
+    /// The file as the entry will name it, known before it is durable.
     fn added(&self) -> &AddedFile;
     /// Makes the bytes durable and checks their size.
     fn finish(self: Box<Self>) -> Result<AddedFile>;
-    /// Gives the bytes up; whatever is left is an orphan for gc.
+    /// Gives up the bytes; what is left in the store is an orphan, which is collected.
     fn abandon(self: Box<Self>);
 }
 
 /// Rows or dead letters for another system. Runs on the committer's thread.
 pub trait Deliver: Send + fmt::Debug {
-    /// Before the entry. With a token in the answer, the receiver has all of it, durable, and holds it back until
-    /// [`Receiver::finish`]. Without one it has taken all of it. After an error nobody knows what it has: the rows are read
-    /// again, and delivered under another id.
+    /// Called before the entry. If the answer has a token, the receiver has all rows, durably, and holds them back
+    /// until [`Receiver::finish`]. If not, it has taken all of them. After an error it is unknown what it has: the
+    /// records are read again, and delivered under another id.
     fn prepare(self: Box<Self>) -> Result<Delivery>;
-    /// Instead of `prepare`: these rows are in no entry, nor ever will be.
+    /// Called instead of `prepare`: these rows are in no entry and never will be.
     fn abandon(self: Box<Self>);
 }
 
-/// What becomes of prepared deliveries: asked by the committer after an entry, and by a start for those of processes that died.
+/// Finishes prepared deliveries or gives them up: for the committer after an entry, and at a start for those of
+/// processes that died.
 pub trait Receiver: Send + fmt::Debug {
-    /// Ids of all that this pipeline has prepared and that is neither finished nor given up, whichever process did it. Asked
-    /// after the log was read, it names all work that is left, as [`crate::store::Store::begun`] does for files (O6).
+    /// Ids of all deliveries that any process of this pipeline has prepared and that are neither finished nor given up.
+    /// Asked after the log was read, it names all remaining work, as `begun` of a store does for files (O6).
     fn prepared(&self) -> Result<Vec<String>>;
-    /// P1: a proved entry names it. Any number of times, by any process: the receiver takes a second attempt for the first.
+    /// P1: a proved entry names the delivery. May be called any number of times, by any process: the receiver
+    /// recognises a repetition.
     fn finish(&self, delivery: &Delivery) -> Result<()>;
-    /// A proved entry collects it (W8): its rows are in no entry, nor ever will be. Any number of times; an id that it does not
-    /// know is nothing to do.
+    /// A proved entry collects the delivery (W8): its rows are in no entry and never will be. May be called any number
+    /// of times; for an unknown id it does nothing.
     fn give_up(&self, id: &str) -> Result<()>;
 }
 
-/// The receiver of a sink that gives no tokens: files, or what was taken before its entry.
+/// The receiver of a sink without tokens: it writes files, or its rows are taken before their entry.
 #[derive(Debug)]
 pub struct NoTokens;
 
@@ -68,14 +70,14 @@ impl Receiver for NoTokens {
     }
 }
 
-/// Everything since the last seal: the outputs (of rows and of dead letters) and what they cover.
+/// Everything since the last seal: the outputs (of rows and of dead letters) and the spans that they cover.
 #[derive(Debug)]
 pub struct Sealed {
     /// W2: the proved version when the first offset of this attempt was covered, so never after its first file was named.
     pub base: u64,
     pub files: Vec<Box<dyn Finish>>,
     pub deliveries: Vec<Box<dyn Deliver>>,
-    /// One per split; each begins where the span that was sealed before ends.
+    /// One per split; each begins where the previously sealed span ends.
     pub spans: Vec<Span>,
     /// User counters since the last seal: (transform, counter, amount).
     pub counters: Vec<(String, String, u64)>,
@@ -85,21 +87,21 @@ pub struct Sealed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gathered {
     pub records: u64,
-    /// When it is sealed at the latest, from now on. `None`: nothing was covered.
+    /// The longest time from now until it is sealed. `None`: nothing was covered.
     pub due: Option<Duration>,
 }
 
 /// One task's writer. One file per table is open at a time; a seal closes them all.
 ///
-/// After an error of `write` or `seal` the only way on is [`discard`](Sink::discard): half a batch may have been taken.
+/// After an error of `write` or `seal` only [`discard`](Sink::discard) may follow: half a batch may have been taken.
 pub trait Sink: Send + fmt::Debug {
     /// Rows and dead letters of one batch, and the offsets it covers.
     fn write(&mut self, batch: &Batch, applied: Applied) -> Result<()>;
-    /// True when bytes, rows or age say so (`rotate.*`). Never true with nothing covered.
+    /// True when bytes, rows or age reach a limit (`rotate.*`). Never true if nothing was covered.
     fn should_roll(&self) -> bool;
     /// `None` when nothing was covered since the last seal.
     fn seal(&mut self) -> Result<Option<Sealed>>;
-    /// Drops all that was written since the last seal.
+    /// Drops everything that was written since the last seal.
     fn discard(&mut self);
     fn gathered(&self) -> Gathered;
     /// Bytes held in memory.
@@ -110,7 +112,7 @@ pub trait Sink: Send + fmt::Debug {
 pub trait SinkConnector: Send + fmt::Debug {
     fn open(&self) -> Result<Box<dyn Sink>>;
 
-    /// One for the committer. A sink whose deliveries have tokens has its own.
+    /// The receiver for the committer. A sink whose deliveries have tokens returns its own.
     fn receiver(&self) -> Result<Box<dyn Receiver>> {
         Ok(Box::new(NoTokens))
     }

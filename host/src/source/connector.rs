@@ -1,8 +1,9 @@
-//! A system that records come from: what there is to read in it, where reading begins, and what changes meanwhile.
+//! A system that records come from: what can be read in it, where reading begins, and what changes meanwhile.
 //!
-//! The pipeline asks in this order: `SourceConfig::connect` → [`Connector::topics`] → [`Connector::starts`] (pinned in the
-//! log before anything is read, W1) → [`Connector::open`] once per task → [`Connector::changes`] now and then. It holds the
-//! positions, in its log; a connector holds none. After each commit it tells [`Acknowledge`], which sets no position either.
+//! The pipeline asks in this order: `SourceConfig::connect` → [`Connector::topics`] → [`Connector::starts`] (pinned in
+//! the log before anything is read, W1) → [`Connector::open`] once per task → [`Connector::changes`] now and then. The
+//! pipeline holds the positions, in its log; a connector holds none. After each commit it informs [`Acknowledge`],
+//! which does not set positions either.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,21 +14,21 @@ use super::{Position, Source};
 use crate::error::Result;
 use crate::record::{SplitId, TopicPartition};
 
-/// A system that answered.
+/// A connection to a system that has answered.
 pub trait Connector: Send + fmt::Debug {
-    /// All that the config names, with the ends of its partitions as they are now.
+    /// All topics that the config names, with the present first and next offsets of their partitions.
     fn topics(&self) -> Result<Vec<TopicInfo>>;
 
-    /// One of them.
+    /// One of these topics.
     fn topic(&self, name: &str) -> Result<TopicInfo>;
 
-    /// Where the partitions of a topic begin that was never read, as the config says. One for each partition, in its range.
+    /// The start of each partition of a topic that was never read, as the config says; inside the partition's range.
     fn starts(&self, topic: &TopicInfo) -> Result<Vec<Position>>;
 
-    /// What the log writes beside such a start: `earliest`, `group:orders`.
+    /// How the log names such a start: `earliest`, `group:orders`.
     fn start(&self) -> String;
 
-    /// Opens a task's share. Positions lie inside what the partitions hold; where they do not, the error carries a
+    /// Opens a task's share. If a position lies outside of what its partition holds, the error carries a
     /// [`Lost`](super::Lost).
     fn open(&self, positions: &[Position], limits: &ReadLimits) -> Result<Box<dyn Source>>;
 
@@ -41,23 +42,23 @@ pub trait Connector: Send + fmt::Debug {
         Policy::default()
     }
 
-    /// Who hears of commits.
+    /// Who is informed of commits.
     fn acknowledge(&self) -> Result<Box<dyn Acknowledge>> {
         Ok(Box::new(Nobody))
     }
 }
 
-/// What the config wants done about records that nobody can read any more, and what a person can do where the pipeline stops
-/// for them. By default it stops.
+/// What happens when records can no longer be read, according to the config, and what a person can do if the pipeline
+/// stops because of them. By default it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Lost offsets become a gap in the log.
     pub gaps: bool,
-    /// A topic that became another one under the same name is read from its beginning.
+    /// A topic that was deleted and created again is read from its beginning.
     pub reads_recreated: bool,
-    /// What happened to such a topic: follows its name.
+    /// What happened to such a topic, as the rest of a sentence that begins with its name.
     pub recreated: &'static str,
-    /// Remedies, in keys that this connector has.
+    /// Remedies, in terms of this connector's keys.
     pub on_lost: &'static str,
     pub on_recreated: &'static str,
     pub on_gone: &'static str,
@@ -76,7 +77,7 @@ impl Default for Policy {
     }
 }
 
-/// What one task may hold and hand on.
+/// The limits of one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadLimits {
     /// Most records of a batch.
@@ -87,11 +88,11 @@ pub struct ReadLimits {
     pub memory: usize,
 }
 
-/// A topic as it stands now.
+/// A topic in its present state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
     pub name: Arc<str>,
-    /// Another one after it was deleted and created again. The name where the system has no ids.
+    /// It changes when the topic is deleted and created again. The name, if the system has no ids.
     pub id: String,
     /// Ascending by partition.
     pub partitions: Vec<PartitionInfo>,
@@ -110,7 +111,7 @@ pub struct PartitionInfo {
 /// What differs from the topics known so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Whatever the start policy, new partitions are read from their low end: their records are all new.
+    /// Whatever the start policy says, new partitions are read from their first offset: their records are all new.
     NewPartitions(Vec<PartitionInfo>),
     /// Deleted and created again: old positions mean nothing in it.
     Recreated {
@@ -122,23 +123,23 @@ pub enum Change {
     },
 }
 
-/// Hears what was committed and passes it on to whoever shows it, such as the lag tools that read Kafka's group offsets. It
-/// is told after the log has the positions, and may miss some.
+/// Passes committed positions on to where tools show them, such as Kafka's group offsets. It is informed after the log
+/// has the positions, and may miss some.
 pub trait Acknowledge: Send + fmt::Debug {
-    /// After each commit. Never waits.
+    /// Called after each commit. Never waits.
     fn acknowledge(&self, positions: &[Position]);
 
-    /// Waits at most `wait` until all is passed on; false if it is not. For the end of a run.
+    /// Waits at most `wait` until everything is passed on; false if it is not. For the end of a run.
     fn flush(&self, wait: Duration) -> bool;
 
-    /// What it holds now, partitions without a position left out: read once at the start, for the alarm of R4.
+    /// The positions that it holds now, without partitions that have none. Read once at the start, for the alarm of R4.
     fn committed(&self, of: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>>;
 
-    /// The consumer group, or whatever stands in its place.
+    /// The consumer group, or what corresponds to it.
     fn name(&self) -> &str;
 }
 
-/// Nobody wants to know.
+/// Nobody is informed of commits.
 #[derive(Clone, Copy, Debug)]
 pub struct Nobody;
 

@@ -1,4 +1,4 @@
-//! Records that were to be read and are gone: an error of the source carries the ranges, so that a gap can be committed.
+//! Records that should be read and are gone: an error of the source carries the ranges, so that a gap can be committed.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::Position;
 use crate::error::Error;
 use crate::record::{SplitId, TopicPartition};
 
-/// Offsets `[from, to)` that were to be read and are gone. `to` is where reading could go on.
+/// Offsets `[from, to)` that should be read and are gone. `to` is where reading could go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostRange {
     pub split: SplitId,
@@ -18,11 +18,11 @@ pub struct LostRange {
 /// What a [`crate::error::Kind::SourceLost`] error of a source carries as its source; see [`lost`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// Retention or a deletion was faster than we were: a `gap` entry can account for it.
+    /// Retention or a deletion removed them before they were read: a `gap` entry can account for them.
     AgedOut(Vec<LostRange>),
-    /// The position lies above the end: the partition was truncated or made anew. No entry accounts for it.
+    /// The position lies above the end: the partition was truncated or created again. No entry can account for that.
     AboveEnd(Vec<LostRange>),
-    /// The topic is not there any more.
+    /// The topic no longer exists.
     TopicGone(String),
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Lost {
 impl std::error::Error for Lost {}
 
 impl Lost {
-    /// What is lost where reading is to go on at `at` and the partition holds `[low, high)`.
+    /// What is lost if reading should go on at `at` and the partition holds `[low, high)`.
     pub fn of(at: &Position, low: i64, high: i64) -> Option<Lost> {
         let range = |from, to| {
             vec![LostRange {

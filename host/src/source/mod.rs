@@ -13,11 +13,11 @@ pub use lost::{Lost, LostRange, lost};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, SplitId, TopicPartition};
 
-/// A source that refuses us while it is read does so for good after so long. One that begins again, or credentials that are
-/// being changed, may refuse for a moment.
+/// A source that refuses access while it is read is taken at its word after this time. A broker that restarts, or
+/// credentials that are being changed, may cause refusals for a moment.
 pub const REFUSED_FOR: Duration = Duration::from_secs(30);
 
-/// A split and where reading it goes on.
+/// A split and the offset where reading goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     pub split: SplitId,
@@ -33,13 +33,15 @@ pub trait Source: Send + fmt::Debug {
     /// each `covers.range.from` is the position where the one before ended. An empty batch may advance over a gap.
     fn next(&mut self, wait: Duration) -> Result<Option<Batch>>;
 
-    /// Go back (or on) to these positions; splits not named keep theirs. What was fetched and not given is dropped.
+    /// Moves to these positions, back or forward; splits that are not named keep theirs. What was fetched but not
+    /// returned yet is dropped.
     fn seek(&mut self, positions: &[Position]) -> Result<()>;
 
-    /// Also read these splits from now on.
+    /// Reads these splits too from now on.
     fn assign(&mut self, positions: &[Position]) -> Result<()>;
 
-    /// Read these splits no more: somebody else does from now on. A source whose splits nobody takes away need not know how.
+    /// Stops reading these splits: another process reads them from now on. A source whose splits are never taken away
+    /// need not implement this.
     fn revoke(&mut self, splits: &[SplitId]) -> Result<()> {
         Err(Error::new(
             Kind::Bug,
@@ -48,12 +50,12 @@ pub trait Source: Send + fmt::Debug {
         ))
     }
 
-    /// Stop or go on fetching: memory is short, or the log is not taking commits.
+    /// Stops fetching, or goes on: memory is short, or the log accepts no commits.
     fn pause(&mut self, paused: bool) -> Result<()>;
 
-    /// True when every split stands where its end was when the source was opened (`available-now`).
+    /// True when every split has reached the end that it had when the source was opened (`available-now`).
     fn caught_up(&self) -> bool;
 
-    /// Records known to be waiting behind the positions, for progress lines.
+    /// Records known to wait above the positions, for progress lines.
     fn lag(&self) -> Option<u64>;
 }

@@ -1,10 +1,12 @@
-//! First wins: of rows with one key, in the order of RAW's log, the first written within reach keeps its place.
+//! First wins: of rows with the same key, in the order of RAW's log, a row is dropped if an earlier one within reach
+//! was written.
 //!
-//! Order = (RAW version of the span, topic id, partition, offset, `_row`). A row is a duplicate when a *written* row before it
-//! has its key and lies in a date partition within the lookback (0 days: the same partition; without partitions: anywhere).
-//! Borders of batches are version cuts, so rows of earlier batches (their keys are in sidecars) come before all rows of this
-//! one: the winners do not depend on how the rows were cut into batches, nor on the order in which they are given.
-//! What lies in a partition further away than the lookback is not looked at: exact against touched dates, not globally.
+//! Order = (RAW version of the span, topic id, partition, offset, `_row`). A row is a duplicate if a *written* row
+//! before it has its key and is in a date partition within the lookback (0 days: the same partition; without
+//! partitions: anywhere). Batches end at versions, so rows of earlier batches (their keys are in sidecars) come before
+//! all rows of this one: the winners do not depend on how the rows were divided into batches, nor on the order in which
+//! they are passed. Partitions outside of the lookback are not searched: the result is exact for the searched dates,
+//! not globally.
 
 use crate::error::Result;
 
@@ -17,7 +19,8 @@ pub struct Candidate {
     pub row: u32,
 }
 
-/// Marks candidates whose key the sidecar holds, where `reaches(row)` says that its partition is within the lookback.
+/// Marks candidates whose key is in the sidecar, if `reaches(row)` says that the sidecar's partition is within the
+/// lookback.
 pub fn mark_known(
     candidates: &[Candidate],
     sidecar: impl Iterator<Item = Result<Key>>,
@@ -37,7 +40,8 @@ pub fn mark_known(
     Ok(())
 }
 
-/// How many candidates are below `key`: doubling steps, as most sidecar keys lie between two neighbours.
+/// How many candidates are below `key`. Searches in doubling steps, because most sidecar keys lie between two
+/// neighbours.
 fn gallop(candidates: &[Candidate], key: Key) -> usize {
     let mut step = 1;
     let mut low = 0;
@@ -49,7 +53,8 @@ fn gallop(candidates: &[Candidate], key: Key) -> usize {
     low + candidates[low..high].partition_point(|c| c.key < key)
 }
 
-/// Marks later candidates of one key. Those marked already (known from sidecars) were not written and shadow nobody.
+/// Marks later candidates of one key. Those already marked (known from sidecars) were not written, so they do not make
+/// others duplicates.
 pub fn mark_within<O: Ord>(
     candidates: &[Candidate],
     order: impl Fn(u32) -> O,

@@ -1,5 +1,5 @@
-//! The digest of rows as a multiset: independent of row order, file borders and encodings. This is a format, and made of
-//! a standard hash, so that anybody can recompute it: docs/row_digest.py does.
+//! The digest of rows as a multiset: independent of row order, of the division into files and of encodings. This is a
+//! format. It uses a standard hash, so that others can recompute it, as docs/row_digest.py does.
 //!
 //! ```text
 //! H(bytes, seed)   XXH3, 128 bits; a number, and as bytes little-endian
@@ -13,9 +13,9 @@
 //! row              H(16 bytes of Σ over the columns of value, 0)
 //! digest           Σ over the rows of row, as `xxh3:` and 32 hex digits
 //! ```
-//! Sums are modulo 2^128, bytes little-endian. A null adds nothing, so a column that is null throughout may be added or
-//! left out; null and empty differ. Width, sign and precision of a type do not count: the schema digest has them. The
-//! digest finds accidents and disagreeing code, not forgery: the sha256 of a file seals its bytes.
+//! Sums are modulo 2^128, bytes little-endian. A null adds nothing, so a column of nulls may be added or left out; null
+//! and empty differ. Width, sign and precision of a type do not count: the schema digest covers them. The digest finds
+//! accidents and programs that disagree, not forgery: against that there is the sha256 of a file.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -31,7 +31,7 @@ use twox_hash::XxHash3_128;
 use crate::chain::Column;
 use crate::error::{Error, Kind, Result};
 
-/// In the text of a digest: which hash it is made of.
+/// The prefix of a digest's text: which hash it uses.
 const PREFIX: &str = "xxh3:";
 
 /// Collects the digest of rows that share a schema.
@@ -84,7 +84,7 @@ impl RowDigest {
         self.add(&columns.collect::<Vec<_>>(), batch.num_rows())
     }
 
-    /// As an entry has it.
+    /// The digest as an entry contains it.
     pub fn text(&self) -> String {
         format!("{PREFIX}{:032x}", self.total)
     }
@@ -131,7 +131,7 @@ fn add_values(sums: &mut [u128], array: &ArrayRef, seed: Seed) -> Result<()> {
     Ok(())
 }
 
-/// Values that are no words of fixed width: bytes, and those made of others.
+/// Values of variable width: bytes, and values that consist of others.
 fn add_longer(sums: &mut [u128], array: &ArrayRef, seed: Seed) -> Result<()> {
     match array.data_type() {
         DataType::Utf8 => {
@@ -263,7 +263,7 @@ fn join(joined: &mut Vec<u8>, children: impl Iterator<Item = u128>, seed: Seed) 
     bytes(joined, seed)
 }
 
-/// NaNs are one.
+/// All NaNs count as the same.
 fn double(value: f64) -> u64 {
     if value.is_nan() { f64::NAN } else { value }.to_bits()
 }

@@ -1,7 +1,8 @@
-//! One Parquet file, streamed to its store: row groups bounded by bytes, digests and ranges kept on the way.
+//! One Parquet file, streamed to its store: row groups are bounded by bytes, digests and ranges are collected while
+//! writing.
 //!
-//! A column whose dictionary outgrew its page (256 KiB) is written without one from the next row group on, and in the next
-//! files of its table ([`Plain`]): a dictionary that is given up costs more than none.
+//! A column whose dictionary outgrew its page (256 KiB) is written without one from the next row group on, and in the
+//! next files of its table ([`Plain`]): an abandoned dictionary costs more than none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -37,19 +38,20 @@ use super::digest::RowDigest;
 use super::layout::{Partition, partition_map};
 use super::schema::schema_digest;
 
-/// Past this a dictionary rarely pays, and every open file holds one per column.
+/// Above this size a dictionary rarely pays, and every open file holds one per column.
 const DICTIONARY_PAGE_BYTES: usize = 256 << 10;
-/// Data page of a column, uncompressed. Closing a file compresses the begun page of every column, and a task that goes over to
-/// new rules stands still meanwhile: with the usual 1 MiB that took 12 to 24 ms for the columns of the sample, with these 8 to 11.
+/// Size of a column's data page, uncompressed. Closing a file compresses the unfinished page of every column, and a
+/// task that changes to new rules waits meanwhile: with the usual 1 MiB that took 12 to 24 ms for the columns of the
+/// sample, with this size 8 to 11 ms.
 const DATA_PAGE_BYTES: usize = 128 << 10;
 
-/// A row group takes at most this share of its bytes in one write, so that it overshoots its bound by no more.
+/// A single write adds at most one in this many parts of a row group's bytes, so that it exceeds its bound by no more.
 const WRITE_SHARE: usize = 4;
 
 /// Leaf columns of a table that are written without a dictionary.
 pub type Plain = BTreeSet<String>;
 
-/// What a file is, fixed at its birth.
+/// What is fixed when a file is begun.
 #[derive(Clone, Debug)]
 pub struct Birth {
     pub place: Place,
@@ -103,7 +105,8 @@ impl RowsFile {
         })
     }
 
-    /// Columns in the order of the schema; `rows` of them. Which rows they are goes to [`cover`](Self::cover).
+    /// Writes `rows` rows; columns are in the order of the schema. Call [`cover`](Self::cover) to say which rows these
+    /// are.
     pub fn write(&mut self, columns: &[Column], rows: usize) -> Result<()> {
         self.digest.add(columns, rows)?;
         let bytes: usize = columns.iter().map(column_bytes).sum();
@@ -169,13 +172,13 @@ impl RowsFile {
         Ok(())
     }
 
-    /// For whoever reads the file: goes to the metadata in its footer.
+    /// Adds a note for readers of the file to the metadata in its footer.
     pub fn note(&mut self, key: &str, value: String) {
         let note = KeyValue::new(key.to_owned(), value);
         self.writer.append_key_value_metadata(note);
     }
 
-    /// These rows are of `split`, between `from` and `to` (exclusive).
+    /// Notes that these rows belong to `split`, between `from` and `to` (exclusive).
     pub fn cover(&mut self, split: &SplitId, from: i64, to: i64, rows: u64) {
         if rows == 0 {
             return;
@@ -209,13 +212,13 @@ impl RowsFile {
         self.rows
     }
 
-    /// Bytes written and, by estimate, still to be written.
+    /// Bytes written, and an estimate of those still to be written.
     pub fn size(&self) -> u64 {
         let open = self.group.as_ref().map_or(0, Group::size);
         (self.writer.bytes_written() + open) as u64
     }
 
-    /// The row group, and what the store holds back of the bytes it was given.
+    /// Memory of the row group, and of the bytes that the store's writer holds back.
     pub fn memory(&self) -> usize {
         let store = self.writer.inner().inner.held();
         let group = |g: &Group| g.columns.iter().map(|c| c.memory_size()).sum();
@@ -263,7 +266,7 @@ impl Group {
 }
 
 fn column_bytes(column: &Column) -> usize {
-    // `get_slice_memory_size` counts the slice, not what it is cut from.
+    // `get_slice_memory_size` counts the slice, not the whole array.
     let data = column.values.to_data();
     data.get_slice_memory_size().unwrap_or(0)
 }
@@ -305,7 +308,7 @@ fn properties(options: &ParquetOptions, plain: &Plain, birth: Option<&Birth>) ->
     builder.build()
 }
 
-/// Between the parts of a leaf's path; cannot stand in a column's name that came through XML or JSON.
+/// Separates the parts of a leaf's path; cannot occur in a column's name that came from XML or JSON.
 const SEPARATOR: char = '\u{1f}';
 
 /// Columns that began with a dictionary and went on without.
@@ -333,7 +336,7 @@ pub fn write_failed(error: ParquetError) -> Error {
     failed(error)
 }
 
-/// What the store's writer said, as it said it: a missing right is no outage.
+/// Passes on the error of the store's writer unchanged: a missing right is no outage.
 fn store_failed(error: io::Error) -> Error {
     const MESSAGE: &str = "writing a Parquet file failed";
     let told = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
@@ -358,7 +361,7 @@ impl From<ParquetError> for Error {
 
 // === impl Out ===
 
-/// Counts and digests what goes to the store.
+/// Counts and digests the bytes that go to the store.
 pub struct Out {
     inner: Box<dyn FileWriter>,
     sha: Sha256,
@@ -401,7 +404,7 @@ impl Write for Out {
 
 // === impl Written ===
 
-/// A file written to its end; durable after `finish`. Dropped before, it leaves nothing that counts.
+/// A complete file; durable after `finish`. If it is dropped before, nothing that counts is left.
 pub struct Written {
     added: AddedFile,
     state: State,

@@ -1,7 +1,8 @@
-//! Columns of the zone that is read against those of the zone that is written: which goes where, and what becomes of a
-//! column that changed its type on the way. Names are the same where SQL engines take them to be.
+//! Maps columns of the zone that is read to those of the zone that is written, and decides what happens to a column
+//! whose type has changed. Names are compared as SQL engines do.
 //!
-//! A value is cast only where casting it back gives the same value; a row that has another is named, and nothing is written.
+//! A value is cast only if casting it back gives the same value; otherwise the error names the row, and nothing is
+//! written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::record::fold;
 
 const OP: &str = "zone.fitting";
 
-/// Where the columns of files go.
+/// To which columns those of files go.
 #[derive(Clone, Debug)]
 pub struct Fitting {
     schema: SchemaRef,
@@ -32,17 +33,17 @@ struct Route {
     data_type: DataType,
     /// Index in the schema.
     to: usize,
-    /// What the log says of it; `None` where it goes as it is.
+    /// The log's counter for it; `None`: it is taken unchanged.
     counter: Option<String>,
     cast: bool,
 }
 
-/// Values that went elsewhere than they came from: what was done → how many.
+/// Values whose column or type was changed: what was done → how many.
 pub type Changed = BTreeMap<String, u64>;
 
 impl Fitting {
-    /// `own`: of the zone that is written, empty while it has no file. `read`: of each file, with its path. `keys`: columns
-    /// that must stay one column.
+    /// `own`: the schema of the zone that is written, empty while it has no file. `read`: the schema of each file, with
+    /// its path. `keys`: columns that must not be split into two.
     pub fn new(
         own: &Schema,
         read: &[(String, SchemaRef)],
@@ -54,7 +55,7 @@ impl Fitting {
             from: Vec::new(),
             routes: Vec::new(),
         };
-        // Nothing to read has no columns.
+        // If nothing is read, there are no columns.
         for field in own.fields().iter().filter(|_| !read.is_empty()) {
             making.add(field.name().clone(), field, None);
         }
@@ -67,17 +68,17 @@ impl Fitting {
         Ok(making.finish(read))
     }
 
-    /// Of files alone: equal columns, and columns that only some files have.
+    /// For reading files alone: equal columns, and columns that only some files have.
     pub fn of(read: &[(String, SchemaRef)]) -> Result<Fitting> {
         Fitting::new(&Schema::empty(), read, OnTypeChange::Fail, &[])
     }
 
-    /// Of every batch that comes out.
+    /// The schema of every resulting batch.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// A batch of one of the files, in the columns of [`schema`](Self::schema).
+    /// Converts a batch of one of the files to the columns of [`schema`](Self::schema).
     pub fn fit(&self, batch: &RecordBatch, changed: &mut Changed) -> Result<RecordBatch> {
         let rows = batch.num_rows();
         let mut columns: Vec<Option<ArrayRef>> = vec![None; self.schema.fields().len()];
@@ -112,7 +113,7 @@ impl Fitting {
 
 struct Making {
     fields: Vec<Field>,
-    /// Which file each is of; `None`: of the zone that is written.
+    /// Which file each column is from; `None`: from the zone that is written.
     from: Vec<Option<String>>,
     routes: Vec<Route>,
 }
@@ -156,7 +157,7 @@ impl Making {
         self.fields.len() - 1
     }
 
-    /// A column by which rows are told apart or put into directories does not silently become null.
+    /// A column that identifies rows or chooses directories must not silently become null.
     fn kept(&self, keys: &[String]) -> Result<()> {
         let gone = |key: &&String| {
             let at = self.find(key);
@@ -171,7 +172,7 @@ impl Making {
         ))
     }
 
-    /// A column that is there with another type.
+    /// Handles a column that exists with another type.
     fn changed(
         &mut self,
         at: usize,
@@ -223,7 +224,7 @@ impl Making {
         Err(error.hint(hint))
     }
 
-    /// `<name>_<type>`; with a number where that is taken by another type.
+    /// Adds the column `<name>_<type>`, with a number if another type has that name.
     fn beside(&mut self, field: &Field, path: &str) -> (usize, String) {
         let plain = format!("{}_{}", field.name(), word(field.data_type()));
         let mut name = plain.clone();
@@ -238,7 +239,7 @@ impl Making {
         }
     }
 
-    /// A column that a file does not fill is null there. System columns last.
+    /// A column that a file does not have is null there. System columns come last.
     fn finish(mut self, read: &[(String, SchemaRef)]) -> Fitting {
         for (at, field) in self.fields.iter_mut().enumerate() {
             let fills = |schema: &Schema| {
@@ -269,7 +270,7 @@ impl Making {
     }
 }
 
-/// As people write types in a transform's keys.
+/// Types as people write them in a transform's keys.
 fn word(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 => "string".into(),
@@ -425,7 +426,7 @@ mod tests {
         assert_eq!(fitted.column(0).null_count(), 2);
         assert_eq!(fitted.column(1).as_primitive::<Int32Type>().value(0), 1);
         assert_eq!(changed["a of type Int32 put into a_int"], 1);
-        // The column is there now: it is found again, and the old type has its own.
+        // The column exists now: it is found again, and the old type has its own.
         let later = schema(&[("a", DataType::Utf8), ("a_int", DataType::Int32)]);
         let again = Fitting::new(
             &later,

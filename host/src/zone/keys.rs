@@ -1,4 +1,4 @@
-//! Dedup keys: what equals what, and the sidecar file that remembers them. Both are formats.
+//! Dedup keys: when two are equal, and the sidecar file that stores them. Both are formats.
 //!
 //! **Key** = first 16 bytes of sha256 over, for each key column in the configured order, one tag byte, the length of the
 //! canonical bytes (4 bytes, little-endian) and the bytes:
@@ -45,14 +45,14 @@ pub type Key = u128;
 
 const KEY: &str = "key";
 const KEY_BYTES: i32 = 16;
-/// Metadata of a sidecar: which columns the keys are of.
+/// Metadata of a sidecar: the columns that form its keys.
 const COLUMNS: &str = "weir.dedup_key";
 /// One row group is in memory while keys are written or read: 65,536 keys.
 const GROUP_BYTES: usize = 1 << 20;
 /// Keys that are made into an array at a time.
 const CHUNK_KEYS: usize = 8192;
 
-/// Which columns are the key.
+/// The columns that form the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyScheme {
     columns: Vec<String>,
@@ -65,7 +65,7 @@ impl KeyScheme {
         }
     }
 
-    /// The key of each row; `None` where a column of it is null.
+    /// The key of each row; `None` if one of its columns is null.
     pub fn keys(&self, batch: &RecordBatch) -> Result<Vec<Option<Key>>> {
         let columns = self.columns.iter().map(|name| {
             let column = batch.column_by_name(name).ok_or_else(|| {
@@ -180,7 +180,7 @@ fn number<'a, T: ArrowPrimitiveType>(
         while scale > 0 && value % 10 == 0 {
             (value, scale) = (value / 10, scale - 1);
         }
-        // Negative scales (5e3) are written out; what does not fit keeps its scale.
+        // Negative scales (5e3) are written out; a value that does not fit keeps its scale.
         while let Some(more) = value.checked_mul(10).filter(|_| scale < 0) {
             (value, scale) = (more, scale + 1);
         }
@@ -230,7 +230,7 @@ pub fn write_keys(
     ranges: Vec<FileRange>,
 ) -> Result<Written> {
     debug_assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
-    // Keys are as good as random, and each stands once: nothing can make them smaller.
+    // Keys are as good as random, and each occurs once: no encoding makes them smaller.
     let options = ParquetOptions {
         compression: Compression::None,
         row_group_bytes: GROUP_BYTES,
@@ -256,21 +256,21 @@ pub fn write_keys(
     Ok(written)
 }
 
-/// Keys of a sidecar in ascending order. Its bytes are read twice: no byte is decoded before all have the digest that their
-/// entry says, because a decoder need not survive what is damaged.
+/// Keys of a sidecar in ascending order. Its bytes are read twice: none is decoded before all of them match the digest
+/// in their entry, because a decoder need not survive damaged data.
 pub struct KeyStream {
     path: String,
     rows: FileRows,
     batch: FixedSizeBinaryArray,
     at: usize,
     last: Option<Key>,
-    /// Not read yet, by the entry.
+    /// Number of keys not read yet, according to the entry.
     left: u64,
     ended: bool,
 }
 
 impl KeyStream {
-    /// `said` is the sidecar as its entry has it, `file` where it was found.
+    /// `said` is the sidecar as its entry names it, `file` is where it was found.
     pub fn open(file: Located, said: &AddedFile, scheme: &KeyScheme) -> Result<KeyStream> {
         debug_assert_eq!(said.role, Role::Keys);
         let path = file.path().to_owned();

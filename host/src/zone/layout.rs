@@ -1,11 +1,11 @@
-//! Where files of a table lie: the only place that builds these paths (those below `_system` are `commit::LogName`'s).
+//! The paths of a table's files. Only this module builds them (`commit::LogName` builds those below `_system`).
 //!
 //! ```text
 //! <table>/ingest_date=YYYY-MM-DD/ingest_hour=HH/<ULID>.parquet    RAW rows
 //! <table>/ingest_date=YYYY-MM-DD/<ULID>.parquet                   dead letters
 //! <table>/<name>=<value>/<ULID>.parquet                           PROCESSED
 //! ```
-//! Partition values are escaped as Hive does; a file's id and final path are fixed at its birth.
+//! Partition values are escaped as Hive does; a file's id and final path are fixed when it is begun.
 
 use std::collections::BTreeMap;
 
@@ -38,12 +38,12 @@ pub fn table_of(table: &TableName, topic: &str) -> Result<String> {
     Ok(name.to_owned())
 }
 
-/// Partition columns and values of a file, outermost first, as they stand in its path (values not yet escaped).
+/// Partition columns and values of a file, outermost first, as in its path (values not yet escaped).
 pub type Partition = Vec<(String, String)>;
 
 /// [`INGEST_DATE`] and [`INGEST_HOUR`] of a moment, UTC.
 pub fn ingest_partition(micros: i64, with_hour: bool) -> Partition {
-    // A clock that no calendar has is broken; its files still need a place.
+    // A time outside of the calendar means a broken clock; its files still need a place.
     let moment =
         instant::civil(micros).unwrap_or(jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0));
     let (y, m, d) = (moment.year(), moment.month(), moment.day());

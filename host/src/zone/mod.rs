@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! RAW        write.rs (ZoneSink) ── file.rs (one streamed Parquet file) ── Finish → commit
-//! reading    read.rs (rows by coordinate), fitting.rs (files of several schemas, one table), rest.rs (what a rewind leaves of a file)
+//! reading    read.rs (rows by coordinate), fitting.rs (files of several schemas, one table), remainder.rs (what a rewind leaves of a file)
 //! PROCESSED  processed.rs (a batch) ── partition.rs (which date) ── dedup.rs (who wins) ── keys.rs (sidecars)
 //! ```
 //! Formats that other versions must keep: paths (`layout.rs`), the schema digest (`schema.rs`), the row digest
@@ -56,7 +56,7 @@ pub struct ParquetOptions {
 /// One row group is held in memory per open file; 16 MiB already compresses as well as the usual 128 MiB.
 pub const ROW_GROUP_BYTES: usize = 16 << 20;
 
-/// As fast as snappy and 40 % smaller; level 3 buys nothing (measured).
+/// As fast as snappy and 40 % smaller; level 3 gains nothing (measured).
 const COMPRESSION: Compression = Compression::Zstd(1);
 
 impl Default for ParquetOptions {

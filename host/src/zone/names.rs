@@ -1,5 +1,5 @@
-//! The columns of a table are one namespace: those of the rules, the host's own, and those that engines read from its paths.
-//! Compared as SQL engines do: `id` and `ID` are one name.
+//! The columns of a table are one namespace: those of the rules, the host's own, and those that engines read from its
+//! paths. Names are compared as SQL engines do: `id` and `ID` are the same.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,19 +13,19 @@ use crate::record::{SYSTEM, fold};
 pub enum Origin {
     /// A transform made it, by its name in the pipeline.
     Transform(String),
-    /// The record's own, untouched: `value`, `key`, `headers`.
+    /// The record's own, unchanged: `value`, `key`, `headers`.
     Record,
-    /// It stands in the files of the zone that is read.
+    /// The files of the zone that is read have it.
     Source,
-    /// Written by the host into each row of every zone.
+    /// The host writes it into each row of every zone.
     System,
-    /// Written by the host because of `sink.keep.value`.
+    /// The host writes it because of `sink.keep.value`.
     Original,
-    /// A part of the path of each file: which key names it, where one does.
+    /// A part of the path of each file; the config key that names it, if there is one.
     Path(&'static str),
 }
 
-/// Two columns that are one to an engine.
+/// Two columns that are the same for an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clash {
     /// The one to rename, with where it comes from.
@@ -44,7 +44,7 @@ pub fn reserved(keep_value: bool) -> Vec<(&'static str, Origin)> {
         .collect()
 }
 
-/// The clashes of `columns` with what is `taken` and among themselves; each column is told once.
+/// The clashes of `columns` with those that are `taken` and among themselves; each column is reported once.
 pub fn clashes<'a>(
     taken: impl IntoIterator<Item = (&'a str, Origin)>,
     columns: impl IntoIterator<Item = (&'a str, Origin)>,

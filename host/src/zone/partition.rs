@@ -31,7 +31,7 @@ use super::layout::NO_PARTITION_VALUE;
 pub struct PartitionBy {
     pub field: String,
     pub format: PartitionFormat,
-    /// Name of the partition column, which stands in the path only.
+    /// Name of the partition column, which is only in the path.
     pub name: String,
 }
 
@@ -58,7 +58,7 @@ impl FromStr for PartitionFormat {
     }
 }
 
-/// A partition: its first day since 1970-01-01, or none. Ordered as the values are.
+/// A partition: its first day since 1970-01-01, or none. Ordered like the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period(Option<i32>);
 
@@ -136,7 +136,7 @@ impl PartitionBy {
         })
     }
 
-    /// As it stands in the path, before escaping.
+    /// The value in the path, before escaping.
     pub fn value(&self, period: Period) -> String {
         let Some(date) = period.0.and_then(|day| date(i64::from(day))) else {
             return NO_PARTITION_VALUE.to_owned();
@@ -149,7 +149,7 @@ impl PartitionBy {
         }
     }
 
-    /// The period a value in a path stands for.
+    /// The period that a value in a path means.
     pub fn period(&self, value: &str) -> Period {
         Period(self.format.of_text(value))
     }
@@ -214,7 +214,7 @@ impl PartitionFormat {
         }
     }
 
-    /// Of the period that begins on `first`.
+    /// The last day of the period that begins on `first`.
     fn last_day(self, first: i32) -> i64 {
         let last = date(i64::from(first)).map(|first| match self {
             PartitionFormat::Day => first,

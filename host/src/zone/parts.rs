@@ -1,14 +1,14 @@
-//! Rows a part at a time, where their original bytes are written beside them.
+//! Divides rows into parts when their original bytes are written beside them.
 
 use std::ops::Range;
 
 use crate::chain::{Applied, Column, Ledger, Table};
 
-/// Original bytes that are repeated in memory at a time: a message that becomes a thousand rows has its bytes beside
-/// each of them in the file, but never all at once here.
+/// Most original bytes that are repeated in memory at a time: a message that becomes a thousand rows has its bytes
+/// beside each of them in the file, but never all at once in memory.
 const REPEATED_BYTES: usize = 8 << 20;
 
-/// Runs of rows whose original bytes come to about [`REPEATED_BYTES`]; at least one row each.
+/// Runs of rows with about [`REPEATED_BYTES`] of original bytes in total; at least one row each.
 pub fn parts(sizes: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut bytes = 0;
@@ -25,7 +25,7 @@ pub fn parts(sizes: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<u
     ranges.into_iter()
 }
 
-/// Some of the rows, without letters and books.
+/// Some of the rows, without dead letters and ledgers.
 pub fn rows_of(applied: &Applied, part: Range<usize>) -> Applied {
     let columns = applied
         .table

@@ -1,8 +1,8 @@
-//! Reading committed files back: rows by coordinate, whole files, and the proof that a file is what its entry says.
+//! Reads committed files back: rows by coordinate, whole files, and the check that a file is what its entry says.
 //!
-//! A row group is fetched with one request and decoded from memory; groups whose statistics exclude the wanted offsets are
-//! not fetched. A file is read where its store says that it can be read, which may be before it is published; a live file that
-//! is nowhere, or of another size, stops the pipeline.
+//! A row group is fetched with one request and decoded from memory; groups whose statistics exclude the wanted offsets
+//! are not fetched. A file is read where its store says that it can be read, which may be before it is published; a
+//! live file that is nowhere, or has another size, stops the pipeline.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Cursor, Read};
@@ -37,12 +37,12 @@ use super::schema::schema_digest;
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8192;
-/// Bytes fetched at a time where a file is read from end to end.
+/// Bytes fetched at a time when a whole file is read.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// The same where each request travels: fewer of them.
+/// The same for remote stores: fewer requests.
 const CHUNK_BYTES_FAR: u64 = 8 << 20;
-/// End of a file that is fetched in one request: it holds the whole footer of most files, and a footer that is larger is
-/// fetched in two more.
+/// Bytes at a file's end that are fetched in one request: they contain the whole footer of most files; a larger footer
+/// takes two more requests.
 const TAIL_BYTES: u64 = 64 << 10;
 
 /// `[from, to)` of a split, and the coordinates its rows carry.
@@ -62,7 +62,7 @@ pub struct Rows {
     pub batch: RecordBatch,
 }
 
-/// Streams rows of many files. Order: files as given, then as written; a batch is of one split.
+/// Streams rows of many files. Order: files as passed, then rows as written; a batch has rows of one split.
 pub struct RowReader {
     store: Arc<dyn Store>,
     name: LogName,
@@ -79,7 +79,7 @@ pub fn overlapping(files: &[AddedFile], ranges: &[SplitRange]) -> Vec<AddedFile>
     files.map(|(file, _)| file).collect()
 }
 
-/// With the ranges that each has rows of.
+/// The same files, each with the ranges of which it has rows.
 fn with_parts(
     files: &[AddedFile],
     ranges: &[SplitRange],
@@ -116,8 +116,8 @@ pub fn schemas(
     first.map(schema).collect()
 }
 
-/// The rows of `files` (those of role `rows`) whose coordinates lie in `ranges`, in the columns of `fitting`, which knows
-/// the [`schemas`] of them all.
+/// The rows of `files` (those of role `rows`) whose coordinates lie in `ranges`, in the columns of `fitting`, which
+/// must know the [`schemas`] of all these files.
 pub fn read_rows(
     store: &Arc<dyn Store>,
     name: &LogName,
@@ -137,12 +137,12 @@ pub fn read_rows(
 }
 
 impl RowReader {
-    /// Of every batch to come.
+    /// The schema of every batch to come.
     pub fn schema(&self) -> &SchemaRef {
         self.fitting.schema()
     }
 
-    /// Values that went elsewhere than they came from, so far.
+    /// Values whose column or type was changed so far.
     pub fn changed(&self) -> &Changed {
         &self.changed
     }
@@ -260,7 +260,7 @@ pub struct FileRows {
     metadata: ArrowReaderMetadata,
     groups: VecDeque<usize>,
     reader: Option<ParquetRecordBatchReader>,
-    /// The bytes of the group that comes next, on their way: one, so that at most two groups are in memory.
+    /// The request for the next group's bytes: only one, so that at most two groups are in memory.
     ahead: Option<Ahead>,
 }
 
@@ -290,7 +290,7 @@ impl FileRows {
         self.metadata.schema()
     }
 
-    /// What the metadata of the file says under this key.
+    /// The value of this key in the file's metadata.
     pub(super) fn note(&self, key: &str) -> Option<&str> {
         let notes = self.metadata.metadata().file_metadata();
         let mut notes = notes.key_value_metadata()?.iter();
@@ -307,7 +307,8 @@ impl FileRows {
         from..to
     }
 
-    /// Where requests travel, the next group comes while this one is decoded. Without a thread it comes when it is wanted.
+    /// On remote stores, fetches the next group while this one is decoded. If no thread can be started, it is fetched
+    /// when it is needed.
     fn ask_ahead(&mut self) {
         let Some(index) = self.groups.front().filter(|_| self.file.store.is_far()) else {
             return;
@@ -435,7 +436,7 @@ impl Located {
         self.place.path()
     }
 
-    /// A file may be published between two reads, and then lies elsewhere.
+    /// A file may be published between two reads, and is then under another path.
     pub fn get(&self, range: Range<u64>) -> Result<Bytes> {
         match self.store.get_range(&self.found.path, range.clone()) {
             Ok(bytes) => Ok(bytes),
@@ -447,7 +448,7 @@ impl Located {
         }
     }
 
-    /// Of all bytes, as an entry has it.
+    /// The digest of all bytes, in the form of an entry.
     pub fn sha256(&self) -> Result<String> {
         let mut sha = Sha256::new();
         for chunk in self.chunks() {
@@ -547,7 +548,7 @@ impl ChunkReader for Located {
     }
 }
 
-/// A file whose end is at hand.
+/// A file whose last bytes are in memory.
 struct Tail<'a> {
     file: &'a Located,
     end: Chunk,
@@ -577,7 +578,7 @@ impl ChunkReader for Tail<'_> {
     }
 }
 
-/// One row group's bytes under the offsets of the file.
+/// One row group's bytes, addressed by their offsets in the file.
 struct Chunk {
     from: u64,
     bytes: Bytes,

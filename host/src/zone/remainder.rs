@@ -1,4 +1,5 @@
-//! The rest of a file whose other rows are taken back: the rows of some of its splits, in a new file of the same partition.
+//! Writes the remaining rows of a file of which other rows are taken back: rows of some of its splits, in a new file of
+//! the same partition.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::store::Store;
 
 const OP: &str = "zone.rest";
 
-/// Sealed when it returns. `coordinates` say what rows of each split look like.
+/// The file is sealed when this returns. `coordinates` say how rows of each split are recognised.
 pub fn write_rest(
     store: &Arc<dyn Store>,
     name: &LogName,
@@ -79,7 +80,7 @@ pub fn write_rest(
     Ok(added)
 }
 
-/// Rows to keep, noted in `out`. `None`: not a file of ours.
+/// Which rows to keep; notes them in `out`. `None`: Weir did not write this file.
 fn mask(batch: &RecordBatch, wanted: &[&SplitRange], out: &mut RowsFile) -> Option<BooleanArray> {
     let column = |name: &str| batch.column_by_name(name).map(|c| c.as_ref() as &dyn Array);
     let topics = column(TOPIC)?.as_string_opt::<i32>()?;

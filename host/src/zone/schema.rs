@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hash::sha256;
 use crate::record::{OFFSET, PARTITION, ROW, SYSTEM, TIMESTAMP, TOPIC, timestamp_type};
 
-/// System columns of a zone's rows, in their order, after the rule's columns.
+/// System columns of a zone's rows, in their order, after the columns of the rules.
 pub fn system_fields() -> Vec<FieldRef> {
     [
         Field::new(TOPIC, DataType::Utf8, false),
@@ -30,7 +30,7 @@ pub fn is_system(name: &str) -> bool {
     SYSTEM.contains(&name)
 }
 
-/// `sha256:…` of the schema; refuses a type that has no place in a zone, naming the column.
+/// `sha256:…` of the schema; refuses a type that a zone cannot store, and names the column.
 pub fn schema_digest(schema: &Schema) -> Result<String> {
     let columns = columns(schema.fields().iter())?;
     let json = serde_json::to_vec(&columns).map_err(|e| {
@@ -82,7 +82,7 @@ fn unsupported(field: &Field) -> Error {
     .hint("let the last transform make another type of it")
 }
 
-/// Format string of the Arrow C data interface; dictionaries count as what they hold.
+/// Format string of the Arrow C data interface; a dictionary counts as the type of its values.
 pub fn format_string(data_type: &DataType) -> Option<String> {
     let fixed = match data_type {
         DataType::Boolean => "b",

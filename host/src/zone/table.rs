@@ -1,24 +1,24 @@
-//! A Parquet file in memory as one batch: lookup tables of transforms, which are small.
+//! Reads a whole Parquet file as one batch: for lookup tables of transforms, which are small.
 
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
-/// Rows decoded at a time: what a table holds beyond its limit before that is seen.
+/// Rows decoded at a time: a table can exceed its limit by this much before that is noticed.
 const BATCH_ROWS: usize = 1024;
 
-/// What a table may come to. A Parquet file can be far smaller than its rows.
+/// The largest allowed table. A Parquet file can be far smaller than its rows.
 #[derive(Clone, Copy, Debug)]
 pub struct TableLimits {
     pub rows: usize,
     pub cells: usize,
-    /// Of all columns in memory.
+    /// Bytes of all columns in memory.
     pub bytes: usize,
 }
 
-/// All rows of a Parquet file. Types are those of the Parquet schema alone: what another writer noted beside it about its
-/// own memory (dictionaries, large strings) does not count.
+/// All rows of a Parquet file. Types are those of the Parquet schema alone: what another writer noted beside it about
+/// its own types in memory (dictionaries, large strings) does not count.
 pub fn read_table(file: &[u8], limits: TableLimits) -> Result<RecordBatch, String> {
     let broken = |e: &dyn std::fmt::Display| format!("not a readable Parquet file: {e}");
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);

@@ -1,9 +1,9 @@
 //! The RAW sink: rows and dead letters of one task into one open file per table, sealed together.
 //!
-//! The columns of the transforms come first, then the original bytes where asked for (`_value`, `_key`, `_headers`), then the
-//! system columns. Transforms that hand columns with the names and types of system columns through (no transform at all does)
-//! get them replaced by the host's own. One file holds at most one split per topic and partition, so that in a file a
-//! coordinate names one record even after a topic was recreated.
+//! The columns of the transforms come first, then the original bytes if asked for (`_value`, `_key`, `_headers`), then
+//! the system columns. If columns with the names and types of system columns pass through the transforms (or there are
+//! no transforms), the host's own replace them. One file holds at most one split per topic and partition, so that in a
+//! file a coordinate names one record even after a topic was recreated.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,7 +48,7 @@ pub struct ZoneOptions {
     pub keep_value: bool,
 }
 
-/// Gives the proved version of the log: what this attempt is checked against (W2).
+/// Returns the proved version of the log, against which this attempt is checked (W2).
 pub type Base = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 pub struct ZoneSink {
@@ -57,7 +57,7 @@ pub struct ZoneSink {
     options: ZoneOptions,
     base: Base,
     open: Option<Open>,
-    /// Where each split stands after the last seal.
+    /// The position of each split after the last seal.
     next: BTreeMap<SplitId, i64>,
     /// Per table, see [`Plain`].
     plain: BTreeMap<String, Plain>,
@@ -224,7 +224,7 @@ impl ZoneSink {
         Ok((fields, columns))
     }
 
-    /// Those that the rules made: no system column among them, which are written from the batch.
+    /// Columns that the rules made, without system columns, which are written from the batch.
     fn made(&self, applied: &Applied) -> Result<(Vec<FieldRef>, Vec<Column>)> {
         let system = system_fields();
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
@@ -351,10 +351,10 @@ impl ZoneSink {
     }
 }
 
-/// Of which record each row is.
+/// Which record each row is from.
 struct Origin {
     records: UInt32Array,
-    /// Row n is of record n, and there are no others.
+    /// Row n is from record n, and there are no others.
     one_to_one: bool,
 }
 
@@ -369,7 +369,7 @@ impl Origin {
         }
     }
 
-    /// A column of the batch as one of the rows.
+    /// Converts a column of the batch to a column of the rows.
     fn per_record(&self, values: ArrayRef) -> Result<Column> {
         let values = match self.one_to_one {
             true => values,
@@ -454,7 +454,7 @@ fn original_fields() -> [FieldRef; 3] {
     ]
 }
 
-/// The split's own sums are believed nowhere: what is written must be what the ledger says.
+/// Sums of the batch are never trusted: what is written must match the ledger.
 fn check(batch: &Batch, applied: &Applied) -> Result<()> {
     let rows = applied.table.rows;
     let length = |column: &Column| column.values.len() == if column.constant { 1 } else { rows };
@@ -523,7 +523,7 @@ fn row_offsets(batch: &Batch, applied: &Applied) -> (i64, i64) {
     )
 }
 
-/// The file's rows: the length of its columns that are not constant (system columns always are there).
+/// The number of rows: the length of a column that is not constant (the system columns always exist).
 fn row_count(columns: &[Column]) -> usize {
     let varying = columns.iter().find(|column| !column.constant);
     varying.map_or(0, |column| column.values.len())

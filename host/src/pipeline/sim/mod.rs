@@ -1,17 +1,18 @@
-//! Tasks and committers of up to two processes on one log, in virtual time: the real machines, the real log; source, sink
-//! and channels are numbers and queues. Which actor goes on, how long it takes and what fails comes from a seed.
+//! Simulates tasks and committers of up to two processes on one log, in virtual time. Machines and log are the real
+//! ones; source, sink and channels are numbers and queues. A seed decides which actor goes on, how long it takes and
+//! what fails.
 //!
-//! At any point: crashes, stops, swaps, rewinds, partitions that are taken away and given back, offsets that age out, store
-//! calls that fail, lose their answer or land late. In the end the model says that no row is lost, doubled or of other rules
-//! than those in force, and that what tasks were told about each hand-in is true. Rows are delivered with a token, dead letters
-//! without: a receiver that outlives all processes shows no row before its entry is in the log, each of them exactly once, and
-//! each dead letter at least once.
+//! At any point there are crashes, stops, swaps, rewinds, partitions that are taken away and given back, offsets that
+//! age out, store calls that fail, lose their answer or land late. In the end the model checks that no row is lost,
+//! doubled or made by rules that were not in force, and that the answers to each hand-in were true. Rows are delivered
+//! with a token, dead letters without: a receiver that outlives all processes shows no row before its entry is in the
+//! log, each of them exactly once, and each dead letter at least once.
 //!
-//! Each of these guards was switched off once, and a seed below 300 noticed: a task that is told of a drop goes back; it
-//! counts changes of rules; after a fault it discards what it holds; what comes late and is of other rules is rejected
-//! (while gathering, and while flushing); two hand-ins become one only where the second follows on the first, and are
-//! answered by the second's number; a dropped receipt is answered as dropped; a rewind, and other rules in force, are
-//! followed.
+//! Each of these guards was switched off once, and a seed below 300 failed: a task goes back when a hand-in is dropped;
+//! it counts changes of rules; after a fault it discards what it holds; hand-ins that come late and were made under
+//! other rules are rejected (while gathering, and while flushing); two hand-ins are joined only if the second continues
+//! the first, and are answered by the second's number; a dropped receipt is answered as dropped; a rewind, and other
+//! rules in force, are followed.
 //!
 //! `WEIR_SIM_SEED=<seed> cargo test --lib pipeline::sim` replays one seed with its trace; `WEIR_SIM_SEEDS=<count>` runs more.
 
@@ -42,7 +43,7 @@ use model::Model;
 use process::Process;
 use receiver::{Connection, Received, Trouble};
 
-/// Of one run of the tests: a few seconds.
+/// Seeds of one run of the tests: a few seconds.
 const SEEDS: u64 = 300;
 /// What happens at any point …
 const DISTURBED: [&str; 6] = ["kill", "stop", "swap", "rewind", "revoke", "land"];
@@ -52,9 +53,9 @@ pub const PARTITIONS: usize = 3;
 pub const START: i64 = 2;
 /// Offsets of each partition.
 pub const END: i64 = 14;
-/// Longer than tasks are given to flush.
+/// Longer than the time that tasks have to flush.
 pub const LONG: Duration = Duration::from_secs(6);
-/// After so many turns nothing fails and nobody interferes any more.
+/// After this many turns nothing fails and nobody interferes any more.
 const ROUGH: u32 = 400;
 const TURNS_MAX: u32 = 30_000;
 const TASKS: usize = 2;
@@ -149,10 +150,10 @@ struct World {
     run: Run,
 }
 
-/// At which time what happened to which process, and where its machines were then.
+/// The time, the process, what happened to it, and the phases of its machines at that moment.
 type Line = (Duration, usize, &'static str, [&'static str; TASKS + 1]);
 
-/// What one simulation came to.
+/// The result of one simulation.
 #[derive(Debug, Default, PartialEq)]
 struct Run {
     trace: Vec<Line>,
@@ -233,7 +234,7 @@ impl World {
         panic!("livelock");
     }
 
-    /// The actor that is due first goes on.
+    /// Lets the actor that is due first go on.
     fn turn(&mut self, rough: bool) {
         let now = self.clock.elapsed();
         let processes = self.processes.iter().enumerate();
@@ -281,7 +282,7 @@ impl World {
         self.gone(at, how);
     }
 
-    /// Its memory is lost; what it has sent to the store may still land.
+    /// A process ends: its memory is lost; what it has sent to the store may still land.
     fn gone(&mut self, at: usize, how: &'static str) {
         let process = self.processes.remove(at);
         let line = (self.clock.elapsed(), process.id, how, process.phases());
@@ -351,7 +352,7 @@ impl World {
         }
     }
 
-    /// What is left of deliveries when all have ended, a start settles.
+    /// A last start settles the deliveries that are left when all processes have ended.
     fn last_start(&self) {
         let writer = Writer {
             id: "last".into(),
@@ -387,7 +388,7 @@ impl World {
         });
     }
 
-    /// By somebody else, on a store that works.
+    /// A rewind by another process, on a store that works.
     fn rewind(&mut self) {
         let writer = Writer {
             id: "operator".into(),
@@ -482,7 +483,7 @@ impl World {
     }
 }
 
-/// One world for each seed, in a store of this name.
+/// Simulates one seed, in a store of this name.
 fn simulate(seed: u64, store: &str) -> Run {
     let bare = store::open_url(&format!("memory:{store}")).unwrap();
     for listed in bare.list("").unwrap() {
@@ -548,7 +549,7 @@ fn tasks_and_committers_lose_double_and_mix_nothing_whatever_happens() {
          {dropped} dropped"
     );
     eprintln!("{seeds} seeds: {seen}");
-    // The world is rough enough to mean something.
+    // Enough went wrong for the test to mean something.
     assert!(
         DISTURBED.iter().all(|what| met(what) + 2 >= POINTS),
         "{seen}"

@@ -1,4 +1,5 @@
-//! What the log must say, whatever happened: it folds the entries by itself and shares no code with `commit::State`.
+//! What the log must contain, whatever happened. The model folds the entries itself and shares no code with
+//! `commit::State`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +31,7 @@ pub struct Model {
 type Deliveries = Vec<(String, bool)>;
 
 impl Model {
-    /// Reads on. `low`: below it offsets may be lost.
+    /// Reads new entries. `low`: offsets below it may be lost.
     pub fn look(&mut self, store: &dyn Store, low: &BTreeMap<SplitId, i64>) {
         while let Some(bytes) = store.get(&log_name().entry(self.entries as u64)).unwrap() {
             self.fold(&decode(&bytes, "model").unwrap(), low);
@@ -84,7 +85,7 @@ impl Model {
         }
     }
 
-    /// Every row of the spans is there once, made by the rules in force, and no other.
+    /// Checks that every row of the spans is there once, made by the rules in force, and that there are no others.
     fn data(&mut self, entry: &Entry) {
         let rules = entry.rules.as_ref().expect("rules");
         assert_eq!(
@@ -120,7 +121,7 @@ impl Model {
         assert!(made.is_empty(), "rows that no position covers: {made:?}");
     }
 
-    /// At any moment: what waits for its token is shown only after its entry.
+    /// Checks at any moment: what waits for its token is shown only after its entry.
     pub fn sees(&self, received: &Received) {
         let named = self.deliveries.iter().flat_map(|(_, of_entry)| of_entry);
         let named: BTreeSet<&String> = named.map(|(id, _)| id).collect();
@@ -132,7 +133,7 @@ impl Model {
         }
     }
 
-    /// In the end: what an entry delivers is what its spans say, all of it is shown, and nothing is held any more.
+    /// Checks in the end: an entry delivers what its spans say, all of it is shown, and nothing is held any more.
     pub fn delivered(&self, received: &Received) {
         assert!(received.held.is_empty(), "held: {:?}", received.held);
         for (made, deliveries) in &self.deliveries {
@@ -152,7 +153,7 @@ impl Model {
         (0..PARTITIONS).all(|n| self.to.get(&split(n)) == Some(&END))
     }
 
-    /// What a task was told about a hand-in is true.
+    /// Checks that what a task was told about a hand-in is true.
     pub fn is_told(&self, marker: &str, committed: bool) {
         assert_eq!(
             self.hand_ins.contains(marker),

@@ -43,13 +43,14 @@ pub struct Process {
     coming: u64,
     /// The deadline of a stop.
     pub stop: Option<Duration>,
-    /// Partitions that it reads no more, released with an entry.
+    /// Partitions that it no longer reads, released with an entry.
     pub released: BTreeSet<SplitId>,
     random: StdRng,
 }
 
 impl Process {
-    /// As a start does it: opens the log, pins the starts, finishes what others left of deliveries, deals out the partitions.
+    /// Does what a start does: opens the log, pins the starts, settles deliveries that others left, gives the tasks
+    /// their partitions.
     pub fn start(
         id: usize,
         store: Arc<FaultStore>,
@@ -112,7 +113,7 @@ impl Process {
         self.log.state().generation()
     }
 
-    /// Where each of its machines is, for the trace and to know that every place was disturbed.
+    /// The phase of each of its machines, for the trace and to check that every phase was disturbed.
     pub fn phases(&self) -> [&'static str; TASKS + 1] {
         let task = |n: usize| self.tasks[n].machine.phase().name();
         [task(0), task(1), self.machine.phase().name()]
@@ -129,7 +130,7 @@ impl Process {
         any && news && self.stop.is_none() || tasks && (!self.inbox.is_empty() || self.hung_up())
     }
 
-    /// Its actors that go on next: the committer (`TASKS`) or a task, and when.
+    /// When each of its actors goes on next: the committer (number `TASKS`) and the tasks.
     pub fn wakes(&self, now: Duration) -> Vec<(Duration, usize)> {
         let tasks = self.tasks.iter().enumerate();
         let mut all: Vec<(Duration, usize)> = tasks

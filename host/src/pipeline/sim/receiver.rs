@@ -1,5 +1,5 @@
-//! A system that takes deliveries, played: it outlives the processes that deliver to it, and nothing is forgotten. What it is
-//! told wrongly (finished and never prepared, given up and finished) fails the test at once.
+//! Plays a system that takes deliveries: it outlives the processes that deliver to it, and forgets nothing. A wrong
+//! request (to finish what was never prepared, or to both give up and finish) fails the test at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,17 +12,17 @@ use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
 use crate::sink::{Deliver, Receiver};
 
-/// One row or dead letter: its name, and where it comes from.
+/// One row or dead letter: its name, split and offset.
 pub type Row = (String, SplitId, i64);
 
 #[derive(Debug)]
 pub struct Received {
     /// Held back until their entries are proved.
     pub held: BTreeMap<String, Vec<String>>,
-    /// Names of rows that its readers see, by delivery; whether they were held back before.
+    /// Names of rows that its readers see, by delivery, and whether they were held back before.
     pub shown: BTreeMap<String, (bool, Vec<String>)>,
     given_up: BTreeSet<String>,
-    /// Whether it answers when it is told to finish.
+    /// Whether it answers requests to finish.
     pub finishes: bool,
 }
 
@@ -37,7 +37,7 @@ impl Default for Received {
     }
 }
 
-/// What fails: one call in ten, half of them after its effect, unless all is calm.
+/// Decides what fails: one call in ten, half of them after the effect, unless all is calm.
 #[derive(Debug)]
 pub struct Trouble {
     pub random: Mutex<StdRng>,
@@ -45,7 +45,7 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// Before the effect, after it.
+    /// Whether this call fails before its effect, and whether after it.
     fn happens(&self) -> (bool, bool) {
         let dice = self.random.lock().unwrap().random_range(0..20);
         let rough = !*self.calm.lock().unwrap();
@@ -53,7 +53,7 @@ impl Trouble {
     }
 }
 
-/// A process's way to it.
+/// A process's connection to it.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
     pub received: Arc<Mutex<Received>>,
@@ -81,7 +81,7 @@ impl Connection {
         }
     }
 
-    /// Rows are held back for a token, dead letters are taken at once: both ways of a delivery.
+    /// Makes both kinds of delivery: rows are held back for a token, dead letters are taken at once.
     pub fn deliveries(
         &self,
         new_id: impl FnMut() -> String,

@@ -18,7 +18,7 @@ use crate::record::SplitId;
 use crate::sink::Sealed;
 use crate::source::Position;
 
-/// Records that make a file full, and those for which there is memory.
+/// Numbers of records: a full file, and a full memory.
 const ROLL: usize = 4;
 const MEMORY: usize = 9;
 const ROLL_AGE: Duration = Duration::from_millis(300);
@@ -29,20 +29,20 @@ pub struct Task {
     pub next: Option<Next>,
     pub due: Duration,
     pub inbox: VecDeque<ToTask>,
-    /// Epoch and next offset of each partition that is read.
+    /// Epoch and next offset of each partition that it reads.
     source: BTreeMap<SplitId, (u64, i64)>,
     paused: bool,
     sink: Sink,
-    /// Version of the rules that are applied.
+    /// Version of the rules that it applies.
     rules: u64,
-    /// Those that come with the next changes.
+    /// Versions of the rules that come with the next changes.
     pub coming: VecDeque<u64>,
     pub said: Said,
     pub receiver: Connection,
     pub random: StdRng,
 }
 
-/// What tasks were told about their hand-ins, for the model.
+/// The answers to hand-ins, for the model.
 #[derive(Debug, Default)]
 pub struct Said {
     open: BTreeMap<u64, String>,
@@ -55,14 +55,14 @@ struct Sink {
     base: u64,
     since: Duration,
     spans: BTreeMap<SplitId, (u64, i64, i64)>,
-    /// Rules that made it, and the row.
+    /// For each row, the rules that made it, and the row.
     rows: Vec<(String, Row)>,
     /// After an error only `discard` is allowed.
     broken: bool,
 }
 
 impl Sink {
-    /// The rows are delivered, and their names are in the counters too.
+    /// Delivers the rows, and notes their names in the counters.
     fn seal(&mut self, marker: &str, to: &Connection, random: &mut StdRng) -> Option<Sealed> {
         assert!(!self.broken, "a broken sink is discarded first");
         let Sink {
@@ -85,7 +85,7 @@ impl Sink {
     }
 }
 
-/// Each record is a row or refused.
+/// Each record becomes a row or is refused.
 pub fn span((split, (epoch, from, to)): (SplitId, (u64, i64, i64))) -> Span {
     let read = u64::try_from(to - from).unwrap();
     let refused = (from..to).filter(|offset| is_letter(*offset)).count() as u64;
@@ -142,7 +142,7 @@ impl Task {
         matches!(self.next, Some(Next::End(_)))
     }
 
-    /// When it goes on: at once where a message is there for it.
+    /// When it goes on: at once if it has a message.
     pub fn wakes(&self, now: Duration) -> Option<Duration> {
         match &self.next {
             Some(Next::End(_)) => None,
@@ -151,7 +151,7 @@ impl Task {
         }
     }
 
-    /// What it waited for is over: one step, with all its effects. `low`: the broker's first offset of each partition.
+    /// Ends its wait: one step, with all its effects. `low`: the broker's first offset of each partition.
     pub fn turn(
         &mut self,
         (process, base): (usize, u64),

@@ -7,8 +7,8 @@
 //!         ─ offsets lost ─→ Settling ─→ Sealing ─→ Settling ─ gap ─→ Repositioning ─→ Reading
 //!         ─ stop, or the end ─→ Settling ─→ Sealing ─→ Settling ─→ Ended
 //! ```
-//! At most one roll is open (handed in, and not answered). What a flush hands in while it is open follows on it.
-//! A file that is made while a hand-in is open follows on it too: when that is dropped, so is the file.
+//! At most one roll is open (handed in, and not answered). What a flush hands in meanwhile continues it. A file that is
+//! made while a hand-in is open continues it too: if the hand-in is dropped, so is the file.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,24 +21,24 @@ use crate::record::SplitId;
 use crate::sink::Sealed;
 use crate::source::{LostRange, Position};
 
-/// How long one wait for records or for an answer takes: the delay of a stop, a roll by age and an answer.
+/// Longest single wait for records or for an answer. It delays a stop, a roll by age and an answer by as much.
 pub const POLL_WAIT: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub enum Phase {
-    /// Reads on. Something that was handed in may be open.
+    /// Reads. A hand-in may be open.
     Reading,
     /// Memory is full and a hand-in is open: the source is paused until the answer.
     Full,
     /// After a fault that may pass, nothing is read before this time.
     BackingOff { until: Duration },
-    /// Nothing is read until all that was handed in is answered; then this is done.
+    /// Reads nothing until everything that was handed in is answered, and then does this.
     Settling(Then),
     /// The sink seals what it holds; then the phase goes back to what it was.
     Sealing(Goal, Box<Phase>),
     /// The committer was asked where the log goes on.
     Repositioning,
-    /// It ended well, or a person has to act.
+    /// It ended well, or with an error on which a person has to act.
     Ended(Option<Error>),
 }
 
@@ -59,13 +59,13 @@ impl Phase {
 
 #[derive(Debug)]
 pub enum Then {
-    /// At the end: what is held is handed in.
+    /// At the end: hands in what it still holds.
     SealLast,
-    /// At the end: nothing is held any more.
+    /// At the end: it holds nothing any more.
     End,
     /// After a fault.
     AskPositions,
-    /// Before a gap is recorded: what was read before it is handed in.
+    /// Before a gap is recorded: hands in what was read before it.
     SealBefore(Vec<LostRange>),
     RecordGap(Vec<LostRange>),
 }
@@ -73,7 +73,7 @@ pub enum Then {
 /// Why the sink seals.
 #[derive(Debug)]
 pub enum Goal {
-    /// A full or old file, or the end.
+    /// A file is full or old, or it is the end.
     Roll,
     Flush {
         flush: u64,
@@ -91,14 +91,15 @@ pub enum Event {
     /// No record and no message came for [`POLL_WAIT`].
     Quiet,
     Heard(ToTask),
-    /// How the sealing ended that was asked for; `None`: the sink held nothing.
+    /// How the requested sealing ended; `None`: the sink held nothing.
     Sealed(Result<Option<Sealed>, Error>),
-    /// The source misses offsets, and a gap is to be recorded.
+    /// The source lacks offsets, and a gap must be recorded.
     Lost(Vec<LostRange>),
     Failed(Error),
 }
 
-/// Done in this order. Where one fails, those after it and the next wait fall away, and the failure is the next event.
+/// Carried out in this order. If one fails, those after it and the next wait are skipped, and the failure is the next
+/// event.
 #[derive(Debug)]
 pub enum Effect {
     Send(ToCommitter),
@@ -114,7 +115,7 @@ pub enum Effect {
     Tell(Told),
 }
 
-/// News for whoever watches the pipeline.
+/// Reports, for those who watch the pipeline.
 #[derive(Debug)]
 pub enum Told {
     Waiting(Error),
@@ -123,7 +124,7 @@ pub enum Told {
     Gaps(Vec<LostRange>),
 }
 
-/// What the task waits for. Its end is the next event.
+/// What the task waits for. When that ends, it is the next event.
 #[derive(Debug)]
 pub enum Next {
     /// A message if there is one, else one batch: `Heard`, `Written`, `Quiet`, `Lost` or `Failed`.
@@ -141,14 +142,14 @@ pub struct Step {
     pub next: Next,
 }
 
-/// What is so at the moment of a step.
+/// What the machine needs to know at the moment of a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub now: Duration,
     pub stop_asked: bool,
     /// The time for draining is over.
     pub stop_overdue: bool,
-    /// The end of what was there is read, and the task is to end there (`available-now`).
+    /// Everything that was there is read, and the task shall end then (`available-now`).
     pub at_end: bool,
     /// The open files hold more memory than the task may use.
     pub memory_full: bool,
@@ -166,7 +167,7 @@ impl Seen {
 #[derive(Debug, Default)]
 pub struct HandIns {
     last: u64,
-    /// Number, and offsets that it covers; ascending.
+    /// Number of each open hand-in, and how many offsets it covers; ascending.
     open: VecDeque<(u64, u64)>,
 }
 
@@ -181,7 +182,7 @@ impl HandIns {
         self.last
     }
 
-    /// False: all of them were answered before.
+    /// False: all of these were answered before.
     fn answered(&mut self, up_to: u64) -> bool {
         let before = self.open.len();
         self.open.retain(|(number, _)| *number > up_to);
@@ -200,7 +201,7 @@ pub struct Machine {
     hand_ins: HandIns,
     /// Offsets read since the last seal.
     held: u64,
-    /// Changes of rules heard of.
+    /// Number of changes of rules received.
     swap_seq: u64,
     backoff: Backoff,
 }
@@ -253,7 +254,7 @@ impl Machine {
             }
             Event::Failed(error) => self.fail(error, seen, &mut effects),
         }
-        // Whether the source is at its end was seen before it goes elsewhere: there may be more to read.
+        // `seen.at_end` is from before the source moves: at the new position there may be more to read.
         let moves = |effect: &Effect| matches!(effect, Effect::GoTo(_) | Effect::Assign(_));
         let seen = &Seen {
             at_end: seen.at_end && !effects.iter().any(moves),
@@ -312,7 +313,7 @@ impl Machine {
             return true;
         };
         self.phase = *before;
-        // What cannot be sealed is dropped by the failure and read again.
+        // What cannot be sealed is dropped after the failure and read again.
         let (sealed, failed) = match sealed {
             Ok(sealed) => (sealed, None),
             Err(error) => (None, Some(error)),
@@ -377,7 +378,7 @@ impl Machine {
         };
     }
 
-    /// From the phase, after an event, to what is waited for.
+    /// After an event: from the phase to what the task waits for.
     fn go_on(&mut self, seen: &Seen, reads_first: bool, effects: &mut Vec<Effect>) -> Next {
         let open = self.hand_ins.any_open();
         loop {
@@ -435,7 +436,7 @@ impl Machine {
     /// All that was handed in is answered, or the time for draining is over (`open`).
     fn settled(&mut self, then: Then, open: bool, seen: &Seen, effects: &mut Vec<Effect>) {
         match then {
-            // A hand-in was dropped meanwhile: there is more to read.
+            // A hand-in was dropped meanwhile, so there is more to read.
             Then::SealLast | Then::End if !seen.is_ending() => self.phase = Phase::Reading,
             Then::SealLast if !open && !seen.stop_overdue => {
                 self.phase = Phase::Settling(Then::End);

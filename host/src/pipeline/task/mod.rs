@@ -1,16 +1,16 @@
 //! One task: the path of a record, in one direction.
 //!
 //! ```text
-//! Source::next → Chain::apply → Sink::write ─ roll: Sink::seal → committer: finish → Log::commit → publish → acknowledge
+//! Source::next → TransformChain::apply → Sink::write ─ roll: Sink::seal → committer: finish → Log::commit → publish → acknowledge
 //! ```
-//! Commits overlap reading: at most one is in flight, and the file opened after it begins where it ends. When it fails, both are
-//! dropped and reading begins again at the log's positions. No record is lost by that and none is written twice: what
+//! Commits overlap reading: at most one is in flight, and the file opened after it begins where it ends. If it fails,
+//! both are dropped and reading begins again at the log's positions. This loses no record and writes none twice: what
 //! was not committed was never visible.
 //!
-//! New rules come as a message. What was made under the old ones is sealed apart and handed in, also where a commit is in
-//! flight (the committer makes one of both), and the next batch goes through the new chain.
+//! New rules come as a message. What was made under the old ones is sealed separately and handed in, even if a commit
+//! is in flight (the committer joins the two), and the next batch goes through the new chain.
 //!
-//! [`machine`] decides what comes next; this file does it: reads, transforms, writes, seals, sends, waits.
+//! [`machine`] decides what comes next; this file carries it out: it reads, transforms, writes, seals, sends, waits.
 
 pub mod machine;
 
@@ -31,7 +31,7 @@ use crate::sink::Sink;
 use crate::source::{Lost, Source, lost};
 use machine::{Effect, Event, Machine, Next, POLL_WAIT, Seen, Step, Told};
 
-/// How often a task says how far behind it is and what it has read; metrics are scraped no faster.
+/// How often a task reports its lag and what it has read; metrics are not scraped more often.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// How a task is set up; nothing in here changes while it runs.
@@ -68,11 +68,12 @@ pub struct Task {
 #[derive(Debug, Default)]
 pub struct Measured {
     stages: Stages,
-    /// When to say again where it stands.
+    /// When the next such report is due.
     tell_due: Duration,
     /// When the last sealing began.
     seal_begun: Duration,
-    /// Offsets of the batch that was read and is not written: what a failure in between leaves.
+    /// Offsets of the batch that was read and is not written yet: they remain uncommitted if something fails in
+    /// between.
     in_hand: u64,
 }
 
@@ -165,7 +166,7 @@ impl Task {
         }
     }
 
-    /// A message that is there goes before the next batch.
+    /// Takes a waiting message before the next batch.
     fn read(&mut self, machine: &Machine) -> Event {
         if let Ok(message) = self.messages.try_recv() {
             return Event::Heard(message);
@@ -184,7 +185,8 @@ impl Task {
         }
     }
 
-    /// From the source through the rules into the sink: how many offsets. `None`: nothing came.
+    /// Reads one batch, applies the rules, writes it to the sink. Returns how many offsets it covers. `None`: nothing
+    /// came.
     fn read_batch(&mut self) -> Result<Option<u64>> {
         let begun = self.clock.elapsed();
         let Some(batch) = self.source.next(POLL_WAIT)? else {
@@ -238,7 +240,7 @@ impl Task {
         self.measured.tell_due = now.saturating_add(TELL_EVERY);
     }
 
-    /// What was read and is not known to be committed.
+    /// Reports what was read and is not known to be committed.
     fn tell_gathered(&self, machine: &Machine) {
         let mut gathered = self.sink.gathered();
         gathered.records += machine.sealed();
@@ -246,7 +248,7 @@ impl Task {
     }
 }
 
-/// `topic/partition@from..to` of what was read.
+/// `topic/partition@from..to` of a batch.
 fn place(batch: &Batch) -> String {
     let range = batch.covers.range;
     format!("{}@{}..{}", batch.covers.tp, range.from, range.to)

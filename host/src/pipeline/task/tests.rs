@@ -1,4 +1,4 @@
-//! A task between a source, a sink and a committer that are all played by the test.
+//! A task between a source, a sink and a committer that the test plays.
 
 use crossbeam_channel::unbounded;
 
@@ -15,7 +15,7 @@ use crate::source::Position;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Gives one record after the other; tells when it is paused.
+/// Gives one record after the other; reports when it is paused.
 #[derive(Debug)]
 struct Endless {
     next: i64,
@@ -154,7 +154,7 @@ fn with_memory_full_and_a_commit_in_flight_the_source_is_paused_until_the_answer
     running.join().unwrap().unwrap();
 }
 
-/// What is seen of the end was so before the source went back.
+/// The end was seen before the source went back.
 #[test]
 fn a_task_whose_last_hand_in_is_dropped_reads_on() {
     let mut machine = Machine::new(0, Backoff::new(Duration::ZERO, Duration::ZERO));

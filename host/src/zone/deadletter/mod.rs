@@ -1,7 +1,9 @@
-//! What a refused record looks like: one row per refused record or piece, with every reason; the original bytes stand once.
+//! The table of dead letters: one row per refused record or piece, with every reason; the original bytes are stored
+//! once.
 //!
-//! Letters of one record follow each other in one file. The first has the record's bytes and `holds_bytes`; the others have
-//! no value, no key and no headers, so that a message with thousands of bad pieces costs its own size once. A whole refused record has no `_row`. `code`, `field` and `message` are those of the first reason, `errors` holds all.
+//! Dead letters of one record follow each other in one file. The first has the record's bytes and `holds_bytes`; the
+//! others have no value, no key and no headers, so that a message with thousands of bad pieces is stored only once. A
+//! whole refused record has no `_row`. `code`, `field` and `message` are those of the first reason, `errors` holds all.
 //! Dead letters are a table of the zone, sealed and committed together with the rows of the same records.
 
 mod read;
@@ -52,7 +54,7 @@ pub fn schema() -> SchemaRef {
     ]))
 }
 
-/// True: the record's bytes stand in this row. False: they stand in the record's first row of the same file.
+/// True: this row has the record's bytes. False: the record's first row in the same file has them.
 const HOLDS_BYTES: &str = "holds_bytes";
 
 fn error_fields() -> Fields {
@@ -67,7 +69,7 @@ fn error_item() -> FieldRef {
     Arc::new(Field::new("item", DataType::Struct(error_fields()), false))
 }
 
-/// One row per letter, in their order, which is that of their records. Letters name records of `batch`.
+/// One row per dead letter, in their order, which is that of their records. Dead letters name records of `batch`.
 pub fn rows(batch: &Batch, letters: &[DeadLetter]) -> Result<RecordBatch> {
     let wrong = |e| {
         Error::new(

@@ -1,4 +1,5 @@
-//! Reading dead letters back: list, show, count. Every letter comes with its record's bytes, which its siblings share.
+//! Reads dead letters back: list, show, count. Each comes with its record's bytes, which all dead letters of the record
+//! share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use crate::record::{HEADERS, KEY, OFFSET, PARTITION, ROW, TIMESTAMP, TOPIC, VALU
 use crate::store::Store;
 use crate::zone::read_file;
 
-/// Which letters; all that is set must fit.
+/// A filter of dead letters; all fields that are set must match.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Of any reason of the letter.
+    /// Matches any reason of the dead letter.
     pub code: Option<String>,
     pub topic: Option<String>,
     pub partition: Option<i32>,
@@ -27,9 +28,9 @@ pub struct Filter {
 /// A dead letter as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDeadLetter {
-    /// Path of the file it lies in.
+    /// Path of the file that contains it.
     pub file: Arc<str>,
-    /// Shared by the letters of a record.
+    /// Shared by the dead letters of a record.
     pub original: Arc<Original>,
     pub topic: String,
     pub partition: i32,
@@ -43,7 +44,7 @@ pub struct StoredDeadLetter {
     pub version: String,
     pub component: String,
     pub config: String,
-    /// The first is the one that `code`, `field`, `message` of the table repeat.
+    /// The table repeats the first one in `code`, `field` and `message`.
     pub reasons: Vec<StoredReason>,
 }
 
@@ -62,10 +63,10 @@ pub struct StoredReason {
     pub message: String,
 }
 
-/// (code, field) of the first reason → letters.
+/// (code, field) of the first reason → number of dead letters.
 pub type Counts = BTreeMap<(String, Option<String>), u64>;
 
-/// Letters that fit the filter, in the order of `files` (those of other roles are passed over).
+/// Dead letters that match the filter, in the order of `files` (files of other roles are skipped).
 pub fn read<'a>(
     store: &'a Arc<dyn Store>,
     name: &'a LogName,
@@ -82,7 +83,7 @@ pub fn read<'a>(
     })
 }
 
-/// How many letters per first reason.
+/// How many dead letters have each first reason.
 pub fn counts(store: &Arc<dyn Store>, name: &LogName, files: &[AddedFile]) -> Result<Counts> {
     let mut counts = Counts::new();
     for item in batches(store, name, files) {
@@ -121,7 +122,7 @@ fn batches<'a>(
     })
 }
 
-/// The record whose letters are being read: where its bytes stand, and the bytes once a letter wants them.
+/// The record whose dead letters are being read: where its bytes are, and the bytes once they are needed.
 struct Record {
     file: Arc<str>,
     at: (String, i32, i64),
@@ -149,7 +150,7 @@ impl Record {
     }
 }
 
-/// `record`: of the letter before, for letters of one record may lie in two batches of a file.
+/// `record`: that of the previous dead letter, because those of one record may be in two batches of a file.
 fn letters(
     file: &Arc<str>,
     batch: &RecordBatch,
@@ -212,7 +213,7 @@ fn letters(
     Ok(found)
 }
 
-/// Cells of a batch by column name; a column that is missing or of another type names the file.
+/// Cells of a batch by column name; an error about a missing column or a wrong type names the file.
 struct Columns<'a> {
     batch: &'a RecordBatch,
     file: &'a str,

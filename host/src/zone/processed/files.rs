@@ -1,4 +1,4 @@
-//! Writes the rows of a batch that stay: partition after partition, sorted, each file with its key sidecar.
+//! Writes the rows that a batch keeps: partition after partition, sorted, each file with its key sidecar.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::zone::layout::{Partition, parquet_path};
 
 /// Rows decoded, taken and encoded at a time.
 const CHUNK_ROWS: usize = 8192;
-/// Files that wait for the committer with an open handle; further ones are made durable at once.
+/// Most files that wait for the committer with an open handle; further ones are made durable at once.
 const OPEN_FILES: usize = 64;
 
-/// `kept` is sorted by partition; `keys` are per row of the batch, none without deduplication.
+/// `kept` is sorted by partition; `keys` has one key per row of the batch, and is empty without deduplication.
 pub fn write(
     batch: &ProcessedBatch,
     kept: &[u32],

@@ -1,8 +1,8 @@
-//! One batch of PROCESSED: rows in, duplicates dropped, sorted files per date out.
+//! One batch of PROCESSED: takes rows, drops duplicates, writes sorted files per date.
 //!
-//! Rows are held in memory until `finish`; the plan of the batch bounds them by `memory.budget`. Each touched partition gets one file, or
-//! several of about `target_bytes`, each with its key sidecar. Rows keep their columns and coordinates; the partition column
-//! stands in the path only, so a column of that name is left out of the file.
+//! Rows are held in memory until `finish`; the plan of the batch bounds them by `memory.budget`. Each touched partition
+//! gets one file, or several of about `target_bytes`, each with its key sidecar. Rows keep their columns and
+//! coordinates; the partition column is only in the path, so a column of that name is left out of the file.
 
 mod files;
 
@@ -39,9 +39,9 @@ pub struct ProcessedOptions {
     pub partition: Option<PartitionBy>,
     /// Key columns; empty = no deduplication and no sidecars.
     pub dedup: Vec<String>,
-    /// Partitions within so many days are searched too.
+    /// Partitions within this many days are searched too.
     pub lookback_days: u32,
-    /// Empty = the key columns; without those, by coordinates.
+    /// Empty = the key columns, or coordinates if there are none.
     pub sort: Vec<String>,
     pub parquet: ParquetOptions,
     /// A partition's rows beyond this go to another file.
@@ -61,7 +61,7 @@ pub struct ProcessedBatch {
     bytes: usize,
 }
 
-/// Where a row is and what it is ordered by, without its columns.
+/// Where a row is and the values that decide its order, without its columns.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     batch: u32,
@@ -72,7 +72,7 @@ struct Row {
     period: Period,
 }
 
-/// What a batch came to.
+/// The result of a batch.
 #[derive(Debug)]
 pub struct Processed {
     /// Rows files, each followed by its sidecar.
@@ -141,7 +141,8 @@ impl ProcessedOptions {
 }
 
 impl ProcessedBatch {
-    /// `schema`: of all rows to come; without columns where there will be none. Refuses options that do not fit it.
+    /// `schema`: that of all rows to come; without columns if there will be no rows. Refuses options that do not fit
+    /// it.
     pub fn new(
         store: Arc<dyn Store>,
         options: ProcessedOptions,
@@ -223,7 +224,7 @@ impl ProcessedBatch {
             + self.candidates.capacity() * size_of::<Candidate>()
     }
 
-    /// Deduplicates against `live` (the files of the own zone at version D) and writes.
+    /// Deduplicates against `live` (the files of this zone at version D) and writes.
     ///
     /// `version_of(split, offset)`: version of RAW whose span covers the offset.
     pub fn finish(
@@ -387,7 +388,7 @@ impl ProcessedBatch {
         ledgers
     }
 
-    /// By partition, then the sort columns (nulls first), then the order of RAW.
+    /// Sorts by partition, then by the sort columns (nulls first), then in the order of RAW.
     fn sort(&self, kept: &mut [u32], order: &[(u64, u32)]) -> Result<()> {
         let names = match self.options.sort.is_empty() {
             true => &self.options.dedup,
@@ -471,7 +472,7 @@ fn sidecar<'a>(
     })
 }
 
-/// `kafka/<cluster>/<topic id>/12` sorts by what stands before the number, then by the number.
+/// `kafka/<cluster>/<topic id>/12` sorts by the text before the number, then by the number.
 fn place_of(split: &str) -> (&str, i64) {
     let parts = split.rsplit_once('/');
     let parsed = parts.and_then(|(prefix, n)| Some((prefix, n.parse().ok()?)));

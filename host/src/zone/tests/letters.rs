@@ -1,4 +1,4 @@
-//! Dead letters: the bytes of a record stand once, however many of its pieces were refused.
+//! Dead letters: the bytes of a record are stored once, however many of its pieces were refused.
 
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ fn a_message_with_ten_thousand_bad_pieces_costs_its_own_size_once() {
     );
 }
 
-/// Takes the rows out; the ledger of records that are all refused.
+/// Removes the rows, and gives the ledger of records that are all refused.
 fn rows_of_none(applied: &mut Applied) -> Ledger {
     applied.table.rows = 0;
     for column in applied.table.columns.iter_mut().filter(|c| !c.constant) {

@@ -1,4 +1,5 @@
-//! Zones written and read back through a store: what each file promises, and what is refused when it is broken.
+//! Zones are written and read back through a store: tests what each file promises, and what is refused when it is
+//! broken.
 
 mod letters;
 mod processed;
@@ -76,7 +77,8 @@ pub fn identity() -> Arc<Identity> {
     })
 }
 
-/// Two rows per record, the first of every tenth offset refused; records at offsets divisible by 7 wholly.
+/// Two rows per record. The first row of every tenth offset is refused, and records at offsets divisible by 7 are
+/// refused whole.
 pub fn apply(batch: &Batch) -> Applied {
     let (mut record, mut piece, mut letters) = (Vec::new(), Vec::new(), Vec::new());
     let mut ledger = Ledger::default();
@@ -158,7 +160,7 @@ pub fn staging(file: &str) -> String {
     format!("{}/staging/{file}", log().dir())
 }
 
-/// Makes durable and publishes, as the committer does after the entry.
+/// Makes a file durable and publishes it, as the committer does after the entry.
 pub fn publish(
     store: &Arc<dyn Store>,
     name: &LogName,

@@ -1,4 +1,5 @@
-//! PROCESSED: the same winners however rows are cut into batches, sorted files per date, sidecars that hold exactly the keys.
+//! PROCESSED: the same winners however rows are divided into batches, sorted files per date, sidecars with exactly the
+//! keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -121,7 +122,7 @@ fn written(store: &Arc<dyn Store>, name: &LogName, live: &[AddedFile]) -> Coordi
     found
 }
 
-/// What must win, by going through the rows one by one.
+/// Finds the rows that must win, one by one.
 fn oracle(input: &[In], lookback: u8) -> Coordinates {
     let mut sorted: Vec<&In> = input.iter().collect();
     sorted.sort_by_key(|r| (r.offset / 10, r.partition, r.offset, r.row));

@@ -1,4 +1,4 @@
-//! RAW: what is written can be read back by coordinate, and files say the truth about themselves.
+//! RAW: what is written can be read back by coordinate, and the metadata of files is true.
 
 use std::sync::Arc;
 use std::time::Duration;
