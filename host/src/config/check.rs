@@ -1,4 +1,5 @@
-//! Raw → checked: every key against the table of keys, then against each other. All problems, not the first.
+//! Raw → checked: checks every key against the table of keys, then keys against each other. Reports all problems, not
+//! only the first.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use super::values::plugin_ref;
 use crate::backoff::Backoff;
 use crate::nearest::nearest;
 
-/// `None` where one of the problems is an error.
+/// `None`: at least one of the problems is an error.
 pub fn check(raw: Raw, catalog: &'static Catalog) -> (Option<PipelineConfig>, Vec<Problem>) {
     let mut checker = Checker {
         source: catalog.source_of(&raw),
@@ -39,11 +40,11 @@ pub fn check(raw: Raw, catalog: &'static Catalog) -> (Option<PipelineConfig>, Ve
     (config, problems)
 }
 
-/// The keys of one pipeline while they are looked at. Connectors look at theirs through it.
+/// The keys of one pipeline while they are checked. Connectors check their own keys with it.
 #[derive(Debug)]
 pub struct Checker<'a> {
     pub raw: &'a Raw,
-    /// What `source.type` says; `None` where it says nothing that is known.
+    /// The source that `source.type` names; `None`: none that is known.
     pub source: Option<&'static SourceType>,
     pub(super) catalog: &'static Catalog,
     values: BTreeMap<&'static str, Value>,
@@ -71,7 +72,8 @@ impl Checker<'_> {
         self.raw.get(key).is_some()
     }
 
-    /// `value` of a key for a message: as typed where a reference was, which may be a secret's.
+    /// `value` of a key for a message: if it contains a reference, as typed, because the resolved value may be a
+    /// secret.
     pub fn shown(&self, key: &str, value: &str) -> String {
         let typed = self.raw.get(key).map(|entry| &entry.value);
         match typed.filter(|typed| typed.has_reference()) {
@@ -119,7 +121,7 @@ impl Checker<'_> {
                 self.values.insert(def.name, value);
             }
             Err(refusal) => {
-                // The reference is shown, never what it stands for.
+                // The message shows the reference, never its value.
                 let found = match text.trim() {
                     "" => "nothing".to_owned(),
                     _ if def.shape == Shape::Url => {
@@ -138,7 +140,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A key that has no meaning for the source of this config.
+    /// Reports a key that has no meaning for the source of this config.
     fn of_another(&mut self, key: &str, scope: Scope, source: &SourceType) {
         let message = match scope {
             Scope::Source(of) => format!(
@@ -273,7 +275,7 @@ impl Checker<'_> {
             return None;
         };
         let mut typed = entry.value.resolve().unwrap_or_default();
-        // Connect's way to say which one.
+        // Connect's way to choose a version.
         if let Some(version) = version.and_then(|entry| entry.value.resolve().ok())
             && !typed.contains('@')
         {
@@ -298,7 +300,7 @@ impl Checker<'_> {
 
     // -------------------------------------------------------------- values
 
-    /// The value as typed, or the default; `None` where it was refused or has neither.
+    /// The value as typed, or the default; `None`: it was refused, or there is neither.
     pub fn value(&self, key: &str) -> Option<Value> {
         if let Some(value) = self.values.get(key) {
             return Some(value.clone());
@@ -362,7 +364,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A flag, or the first of two choices against the second.
+    /// Whether a flag is set, or a choice has this value.
     pub fn is(&self, key: &str, value: &str) -> Option<bool> {
         match self.value(key)? {
             Value::Flag(flag) => Some(flag == (value == "true")),
@@ -371,7 +373,7 @@ impl Checker<'_> {
         }
     }
 
-    /// `sink.table`, or what it is by default.
+    /// `sink.table`, or its default.
     pub fn table(&self) -> Option<TableName> {
         match self.value("sink.table") {
             Some(Value::Table(table)) => Some(table),
@@ -383,7 +385,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The store that `sink.url` or `source.url` names, with the keys beside it. `None` where the URL was refused.
+    /// The store that `sink.url` or `source.url` names, with its other keys. `None`: the URL was refused.
     pub fn location(&self, url: &str) -> Option<Location> {
         super::store_keys::location(self, url)
     }
@@ -398,7 +400,7 @@ impl Checker<'_> {
 
     // --------------------------------------------------------------- build
 
-    /// `None` only where a problem was told.
+    /// `None` only if a problem was reported.
     fn build(&self, transforms: Vec<TransformConfig>) -> Option<PipelineConfig> {
         let plugin_path = PathBuf::from(self.text("plugin.path")?);
         let plugin_cache = match self.text("plugin.cache") {

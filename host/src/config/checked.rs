@@ -1,4 +1,4 @@
-//! What a config means. Whoever holds these structs has nothing left to validate.
+//! What a config means. These structs are valid: nothing has to be checked again.
 //!
 //! Made only by the checker (`check.rs`). Strings that reach other people's systems (broker addresses, Kafka properties, plugin
 //! keys) stay [`Text`]: they resolve at use. `Debug` of a [`PipelineConfig`] is its canonical map, references unresolved.
@@ -26,14 +26,14 @@ pub struct PipelineConfig {
     pub plugin_cache: PathBuf,
     /// `plugin.store`: components by digest and the configs they ran with.
     pub plugin_store: PathBuf,
-    /// Put edits of files and keys in force while running.
+    /// Puts edits of config and files in force while running.
     pub watch: bool,
     pub tasks_max: usize,
     pub trigger: Trigger,
     pub source: Source,
-    /// In the order in which they run. May be empty.
+    /// The transforms in the order in which they run. May be empty.
     pub transforms: Vec<TransformConfig>,
-    /// Of the log and the dead letters, wherever the rows go.
+    /// The place of the log and the dead letters, wherever the rows go.
     pub home: Home,
     pub sink: Arc<dyn SinkConfig>,
     pub errors: ErrorsConfig,
@@ -41,19 +41,19 @@ pub struct PipelineConfig {
     /// `retry.*`: waits before a broker or a store that is away is tried again.
     pub retry: Backoff,
     pub log: LogConfig,
-    /// `None` where it was made from a map.
+    /// `None`: it was made from a map.
     pub origin: Option<super::Origin>,
-    /// What was typed, flat, with its places. Shown by `config show`, never interpreted again.
+    /// What was typed, as a flat map with places. `config show` shows it; it is never interpreted again.
     pub raw: Raw,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// Read on and on.
+    /// Reads without end.
     Continuous,
-    /// Take what is there now, commit, end.
+    /// Takes what is there now, commits, ends.
     AvailableNow,
-    /// Take what is there, commit, wait; `0 <` the time between two starts.
+    /// Takes what is there, commits, waits; the time between two starts, above 0.
     Every(Duration),
 }
 
@@ -63,7 +63,7 @@ pub enum Trigger {
     reason = "one of a pipeline, moved a few times"
 )]
 pub enum Source {
-    /// Of any system that gives records.
+    /// Records of any system.
     Records(Arc<dyn SourceConfig>),
     Zone(ZoneSourceConfig),
 }
@@ -75,16 +75,16 @@ pub enum Start {
     Latest,
     /// First record at or after it; microseconds since 1970 UTC.
     Timestamp(i64),
-    /// Where a consumer of this group goes on.
+    /// The committed offset of this consumer group.
     Group(String),
 }
 
-/// `source.on.type.change`: what becomes of a column whose type is another one than the zone has that is written.
+/// `source.on.type.change`: what happens to a column whose type differs from that in the zone that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTypeChange {
     /// Stop before the first row of the new type.
     Fail,
-    /// Give each value the type that the zone has, where that is exact.
+    /// Give each value the type that the zone has; the conversion must be exact.
     Cast,
     /// Write them to a column of their own, `<name>_<type>`.
     NewColumn,
@@ -102,7 +102,7 @@ pub struct ZoneSourceConfig {
     /// The table that is read.
     pub table: String,
     pub on_type_change: OnTypeChange,
-    /// How its rows are laid out in the zone that is written: `sink.partition.*`, `sink.dedup.*`, `sink.sort`.
+    /// The layout of its rows in the zone that is written: `sink.partition.*`, `sink.dedup.*`, `sink.sort`.
     pub layout: ProcessedZoneConfig,
 }
 
@@ -125,7 +125,7 @@ pub struct PluginRef {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pin {
     Any,
-    /// Leading parts of the version: `0.1` takes 0.1.0 and 0.1.7, not 0.10.0.
+    /// Leading parts of the version: `0.1` matches 0.1.0 and 0.1.7, not 0.10.0.
     Version(Vec<u64>),
     /// `sha256:` and 64 lower-case hex digits (or a prefix of at least 12).
     Digest(String),
@@ -173,9 +173,9 @@ pub enum Compression {
 /// A file closes, and commits, when the first of these is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotate {
-    /// Of the largest file, by estimate of its encoded size.
+    /// Bytes of the largest file, by estimate of its encoded size.
     pub bytes: u64,
-    /// Since the first offset covered.
+    /// Time since the first offset was covered.
     pub age: Duration,
     /// Rows and dead letters of all files.
     pub rows: Option<u64>,
@@ -189,9 +189,9 @@ pub struct ProcessedZoneConfig {
     pub partition_format: String,
     /// Directory name: `<partition_name>=<value>/`. Differs from every field named here.
     pub partition_name: String,
-    /// Empty: no deduplication. Else the first row per key wins.
+    /// Empty: no deduplication. Otherwise the first row per key wins.
     pub dedup_key: Vec<String>,
-    /// Also look for the key in the partitions of so many days around the touched ones.
+    /// Also look for the key in the partitions within this many days of the touched ones.
     pub dedup_lookback_days: u32,
     /// Order inside files; empty: log order.
     pub sort: Vec<String>,
@@ -213,10 +213,10 @@ pub enum Tolerance {
     All,
 }
 
-/// What one bad piece refuses (`errors.unit`).
+/// What is refused because of one bad piece (`errors.unit`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// The piece alone; its siblings go on.
+    /// Only the piece; the other pieces of the record stay.
     Row,
     /// The whole record.
     Record,
@@ -228,14 +228,14 @@ pub struct Limits {
     pub batch_rows: usize,
     /// Bytes of keys and values per call of the chain.
     pub batch_bytes: usize,
-    /// What batches, open files and Kafka's queues may hold together, all tasks.
+    /// Memory that batches, open files and Kafka's queues of all tasks may use together.
     pub memory_budget: usize,
-    /// From SIGTERM to the last commit.
+    /// Longest time from SIGTERM to the last commit.
     pub shutdown_timeout: Duration,
     pub plugin: PluginLimits,
 }
 
-/// Per instance of a plugin.
+/// Limits of one instance of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PluginLimits {
     pub memory: usize,
@@ -259,27 +259,27 @@ pub enum LogFormat {
 }
 
 impl PipelineConfig {
-    /// The canonical map: `connector.class=weir` in it, references unresolved, defaults not filled in.
+    /// The canonical map: with `connector.class=weir`, references unresolved, defaults not filled in.
     pub fn canonical(&self) -> BTreeMap<String, String> {
         self.raw.canonical()
     }
 
-    /// Where a key was typed; the file's first line where it was not.
+    /// Where a key was typed; the file's first line if it was not.
     pub fn place(&self, key: &str) -> Place {
         self.raw.place(key)
     }
 
-    /// What it may read and write beyond itself.
+    /// What files and references the config may use.
     pub fn reach(&self) -> &super::Reach {
         self.raw.reach()
     }
 
-    /// A problem found later than here, by a plugin for instance, at the place of its key.
+    /// A problem that is found later, for instance by a plugin, at the place of its key.
     pub fn problem(&self, key: &str, code: &'static str, message: impl Into<String>) -> Problem {
         Problem::new(self.place(key), key, code, message)
     }
 
-    /// References that nothing stands behind on this machine, all of them.
+    /// Problems for all references that cannot be resolved on this machine.
     pub fn unresolved(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (key, entry) in self.raw.iter() {
@@ -314,7 +314,7 @@ impl PipelineConfig {
         }
     }
 
-    /// Every table of its home that it writes, that of dead letters included.
+    /// Every table of its home that it writes, including that of dead letters.
     pub fn tables(&self) -> BTreeSet<String> {
         let mut tables = self.sink.tables(&self.topics());
         tables.insert(self.errors.dlq_table.clone());
@@ -349,7 +349,7 @@ impl fmt::Display for PluginRef {
 }
 
 impl Pin {
-    /// Whether a component of this version and digest (`sha256:…`) is meant.
+    /// Whether a component of this version and digest (`sha256:…`) matches.
     pub fn takes(&self, version: &str, digest: &str) -> bool {
         match self {
             Pin::Any => true,

@@ -1,5 +1,5 @@
-//! What a connector declares of its keys, and the catalog of all that exist. The tables themselves stand in the connectors'
-//! folders, above this one: whoever reads a config passes the catalog in.
+//! How a connector declares its keys, and the catalog of all connectors. The tables themselves are in the connectors'
+//! folders, above this room: the caller that reads a config passes the catalog in.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -18,18 +18,18 @@ use crate::source::Connector;
 
 /// The checked keys of one `source.type`.
 pub trait SourceConfig: fmt::Debug + Send + Sync {
-    /// What is read, by name: with `sink.table = "${topic}"` each has a table of its own. At least one.
+    /// Names of what is read, at least one: with `sink.table = "${topic}"` each has its own table.
     fn topics(&self) -> &[String];
 
     /// For log lines, without secrets: `kafka[orders,returns]`.
     fn describe(&self) -> String;
 
-    /// Connects, and waits as long as one request may take. References in keys are resolved here and not before. An error
-    /// with remedy Retry is tried again for as long as it takes.
+    /// Connects, and waits at most as long as one request may take. References in keys are resolved here and not
+    /// earlier. After an error with remedy Retry it is called again until it works.
     fn connect(&self, clock: &Arc<dyn Clock>) -> Result<Box<dyn Connector>>;
 
-    /// Looks at what there is and what this config may do with it, for `weir doctor`: changes nothing, and tells each thing as
-    /// soon as it is found. Each request is bounded as those of [`connect`](SourceConfig::connect).
+    /// For `weir doctor`: checks what is there and what this config may do with it. It changes nothing, and reports
+    /// each finding at once. Each request has the same limit as those of [`connect`](SourceConfig::connect).
     fn examine(&self, clock: &Arc<dyn Clock>, tell: &mut dyn FnMut(Finding)) {
         let begun = clock.elapsed();
         let took = || clock.elapsed().saturating_sub(begun);
@@ -58,23 +58,23 @@ pub trait SourceConfig: fmt::Debug + Send + Sync {
 pub struct SourceType {
     pub name: &'static str,
     pub gives: Gives,
-    /// All that no other source has.
+    /// The keys that only this source has.
     pub keys: &'static [KeyDef],
     /// Keys with a prefix that are not in a table.
     pub prefixed: Option<Prefixed>,
-    /// What `trigger` is where it is not given.
+    /// The default of `trigger`.
     pub trigger: Trigger,
-    /// What `sink.table` is where it is not given. `None` where the key it follows from is missing.
+    /// The default of `sink.table`. `None`: the key that it follows from is missing.
     pub table: fn(&Checker<'_>) -> Option<TableName>,
     /// The key that names the topics; each has its table with `sink.table = "${topic}"`. `None`: there are no topics.
     pub topics: Option<&'static str>,
-    /// What the keys forbid together.
+    /// Checks keys against each other.
     pub check: fn(&mut Checker<'_>),
     /// Of keys without a problem. `None` only where a problem was told.
     pub build: fn(&Checker<'_>) -> Option<Source>,
 }
 
-/// What a source hands on.
+/// What a source gives to the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gives {
     /// Records, which transforms make into rows.
@@ -87,7 +87,7 @@ pub enum Gives {
 #[derive(Debug)]
 pub struct Prefixed {
     pub prefix: &'static str,
-    /// Looks at one of them: the key, and its name without the prefix.
+    /// Checks one of them: the key, and its name without the prefix.
     pub check: fn(&mut Checker<'_>, &str, &str, &Entry),
 }
 
@@ -99,17 +99,19 @@ pub trait SinkConfig: fmt::Debug + Send + Sync {
     /// For log lines, without secrets: `zone[file:data/raw/orders]`.
     fn describe(&self) -> String;
 
-    /// Tables of the pipeline's [`Home`] that it writes, of these topics; nobody else may. None where rows go elsewhere.
+    /// Tables of the pipeline's [`Home`] that it writes for these topics; no other pipeline may write them. Empty if
+    /// rows go elsewhere.
     fn tables(&self, _topics: &[&str]) -> BTreeSet<String> {
         BTreeSet::new()
     }
 
-    /// Bytes that a task may write into its home before it commits them, about.
+    /// About how many bytes a task may write to its home before it commits them.
     fn bytes_at_once(&self) -> u64 {
         0
     }
 
-    /// Whether it writes the bytes of each record beside its rows: then no column may have their names.
+    /// Whether it writes the bytes of each record beside its rows: then no other column may have the names of those
+    /// columns.
     fn keeps_bytes(&self) -> bool {
         false
     }
@@ -146,7 +148,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Every key there is, in the order of the documents.
+    /// Every key, in the order of the documentation.
     pub fn keys(&self) -> impl Iterator<Item = &'static KeyDef> {
         let sources = self.sources.iter().flat_map(|source| source.keys);
         let sinks = self.sinks.iter().flat_map(|sink| sink.keys);
@@ -167,7 +169,7 @@ impl Catalog {
         sinks.find(|sink| sink.name == name.trim()).copied()
     }
 
-    /// The source that a config names; `None` where it names none that exists.
+    /// The source that a config names; `None`: it names none that exists.
     pub fn source_of(&self, raw: &Raw) -> Option<&'static SourceType> {
         self.source(&raw.get("source.type")?.value.resolve().ok()?)
     }

@@ -1,4 +1,4 @@
-//! Keys against each other, inside one pipeline and between the pipelines of one run.
+//! Checks keys against each other, inside one pipeline and between the pipelines of one run.
 
 use super::check::Checker;
 use super::checked::{PipelineConfig, Source, TableName};
@@ -71,7 +71,7 @@ fn tables(checker: &mut Checker<'_>) {
         .unwrap_or("source.topics");
     let hidden = rows.iter().find(|name| name.starts_with(['_', '.', '-']));
     if let Some(topic) = hidden {
-        // As typed: the topic may have come out of a reference.
+        // Shown as typed: the topic may come from a reference.
         let shown = checker.shown(topics_key, topic);
         let message = format!(
             "`sink.table`: engines do not see a directory with the topic's name, `{shown}`"

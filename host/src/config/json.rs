@@ -20,7 +20,7 @@ pub struct Fault {
     pub column: u32,
 }
 
-/// An object's members in order, doubled keys kept.
+/// An object's members in order, including repeated keys.
 struct Members(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -103,7 +103,7 @@ fn pair(finder: &mut Finder<'_>, key: String, value: &Value) -> Result<Pair, Fau
     })
 }
 
-/// Finds keys as they are written, without escapes; a key that cannot be found stands where the search began.
+/// Finds keys as they are written, without escapes; a key that cannot be found gets the place where the search began.
 struct Finder<'a> {
     text: &'a str,
     from: usize,

@@ -1,8 +1,8 @@
-//! Every key, once: name, type, default, importance, group, scope, text.
+//! The table of keys: each key once, with name, type, default, importance, group, scope and text.
 //!
-//! Here are those that every pipeline has; a connector's stand in its folder, and [`Catalog`] has them all. The checker,
-//! `docs/config.md`, the JSON Schema and Connect's validate endpoint read these tables; nothing else knows a key's default.
-//! No key is a dotted prefix of another, so that every key can be written in a TOML table.
+//! This file has those that every pipeline has; a connector's keys are in its folder, and [`Catalog`] has them all. The
+//! checker, `docs/config.md`, the JSON Schema and Connect's validate endpoint read these tables; nothing else knows a
+//! key's default. No key is a dotted prefix of another, so that every key can be written in a TOML table.
 
 use super::shape::Shape;
 
@@ -25,7 +25,7 @@ pub enum Default {
     Is(&'static str),
     /// Follows from other keys; the text says how.
     Derived(&'static str),
-    /// Not set, and that has a meaning.
+    /// Not set by default, and "not set" has a meaning.
     Unset,
 }
 
@@ -48,11 +48,11 @@ pub enum Group {
     Logging,
 }
 
-/// For which `source.type` a key (and its being required) has a meaning.
+/// For which `source.type` a key has a meaning (and is required, if it is).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     Always,
-    /// Any that gives records: all but `zone`, which gives rows.
+    /// Every source of records: all but `zone`, which gives rows.
     Records,
     Source(&'static str),
 }
@@ -90,7 +90,7 @@ use self::Scope::Always;
 use super::connector::{Gives, SourceType};
 use super::shape::unit::{GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, bytes, duration, int};
 
-/// A table of [`KeyDef`]s, one row a key.
+/// Makes a table of [`KeyDef`]s, one row for each key.
 macro_rules! keys {
     ($($name:literal: $shape:expr, $default:expr, $importance:expr, $group:expr, $scope:expr, $doc:expr;)*) => {
         &[$($crate::config::keys::KeyDef {
@@ -101,7 +101,7 @@ macro_rules! keys {
 }
 pub(crate) use keys;
 
-/// One table after the other, as one; `N` is the length of both.
+/// Joins two tables; `N` is the length of both together.
 pub const fn joined<const N: usize>(first: &[KeyDef], second: &[KeyDef]) -> [KeyDef; N] {
     let mut all = [first[0]; N];
     let mut at = 0;
@@ -116,13 +116,13 @@ pub const fn joined<const N: usize>(first: &[KeyDef], second: &[KeyDef]) -> [Key
     all
 }
 
-/// Whether a key can only be a pipeline's: a common one, or any of a connector.
+/// Whether a key can only belong to a pipeline: a common one, or one of a connector.
 pub fn is_pipelines(key: &str) -> bool {
     let of_connector = key.starts_with("source.") || key.starts_with("sink.");
     of_connector || COMMON.iter().any(|def| def.name == key)
 }
 
-/// Of every pipeline, whatever it reads and writes.
+/// Keys of every pipeline, whatever it reads and writes.
 pub const COMMON: &[KeyDef] = keys! {
     // ---------------------------------------------------------------- pipeline
     "name": Shape::Name, Required("a name of letters, digits, `.`, `_`, `-`; it names the commit log, so choose it once"),
@@ -182,7 +182,7 @@ pub const COMMON: &[KeyDef] = keys! {
         "`error`, `warn`, `info`, `debug`, `trace`, or a list such as `info,weir::kafka=debug`.";
 };
 
-/// What users of other systems type, and our key for it. `""`: there is none, and the text says why.
+/// Words that users of other systems type, and our key for each. `""`: there is none, and the text says why.
 pub static FAMILIAR: &[(&str, &str, &str)] = &[
     ("topics", "source.topics", ""),
     ("topic", "source.topics", ""),

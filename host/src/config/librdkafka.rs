@@ -1,8 +1,8 @@
-//! Properties of librdkafka: which may be set and what each takes ([`ALLOWED`]), and why others may not.
+//! Properties of librdkafka: which may be set, with which values ([`ALLOWED`]), and why others may not.
 //!
-//! Whatever takes such properties asks here: `source.kafka.*`, `consumer.override.*`, `producer.override.*`, the
-//! command line's `-X`. A property that is not on the list is refused by its name, so that a property of a later librdkafka
-//! can open nothing by itself.
+//! All places that accept such properties use this list: `source.kafka.*`, `consumer.override.*`,
+//! `producer.override.*`, the command line's `-X`. A property that is not on the list is refused by name, so that a new
+//! property of a later librdkafka has no effect by itself.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,9 +35,9 @@ pub enum Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
     Text,
-    /// Never shown; may be a reference wherever the config comes from.
+    /// Never shown; may be a reference in configs of any origin.
     Secret,
-    /// A name that one logs in with: as `Secret`, but it may stand in the config itself.
+    /// A login name: as `Secret`, but it may be written in the config itself.
     Login,
     /// A path on this machine.
     File,
@@ -52,7 +52,7 @@ pub enum Takes {
 const MAX_VALUE: usize = 256 * 1024;
 
 impl Takes {
-    /// What was expected, where `value` is not it. The value itself is in no message: it may be a secret.
+    /// `Err` says what was expected. The value itself is in no message, because it may be a secret.
     pub fn check(&self, value: &str) -> Result<(), String> {
         let is = |choice: &&str| choice.eq_ignore_ascii_case(value.trim());
         let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
@@ -92,13 +92,13 @@ impl Takes {
         }
     }
 
-    /// Whether a reference may stand there in a config whose author is not the operator: the value shows nowhere.
+    /// Whether the value may be a reference in a config whose author is not the operator: it is never shown.
     pub fn is_hidden(&self) -> bool {
         matches!(self, Takes::Secret | Takes::Login)
     }
 }
 
-/// What the commit protocol decides: property → why, and what to write instead.
+/// Properties that the commit protocol decides: property → why, and what to write instead.
 const OWNED: &[(&str, &str)] = &[
     ("bootstrap.servers", "write source.bootstrap.servers"),
     ("metadata.broker.list", "write source.bootstrap.servers"),
@@ -182,7 +182,7 @@ const NEVER: &[(&str, &str)] = &[
     ("test.mock.", "it is for librdkafka's own tests"),
 ];
 
-/// Names of Java's clients that librdkafka writes otherwise.
+/// Names of Java's clients that librdkafka spells differently.
 const JAVA: &[(&str, &str)] = &[
     ("sasl.jaas.config", "write sasl.username and sasl.password"),
     (
@@ -201,7 +201,7 @@ const JAVA: &[(&str, &str)] = &[
 #[derive(Debug, PartialEq, Eq)]
 pub enum Property {
     Allowed(&'static Allowed),
-    /// Ours; the text says why and what to write instead.
+    /// Weir sets it; the text says why, and what to write instead.
     Owned(&'static str),
     /// Nobody may set it; the text says why.
     Never(&'static str),
@@ -210,7 +210,7 @@ pub enum Property {
     },
 }
 
-/// What is to be said of a name.
+/// What a property's name means for Weir.
 pub fn property(name: &str) -> Property {
     if let Some((_, why)) = OWNED.iter().find(|(owned, _)| *owned == name) {
         return Property::Owned(why);
@@ -257,10 +257,10 @@ pub fn refused(name: &str, value: &str) -> Option<(String, String)> {
     }
 }
 
-/// Stands where a path does: librdkafka looks where the system keeps its certificates.
+/// Instead of a path: librdkafka uses the system's certificates.
 pub const PROBE: &str = "probe";
 
-/// Properties as a client gets them: references resolved, files looked at.
+/// Properties as a client gets them: references are resolved, files are checked.
 pub fn resolved(
     properties: &BTreeMap<String, Text>,
     prefix: &str,

@@ -1,7 +1,7 @@
 //! Where a store is and how it is reached: a URL, and the options that `sink.store.*` or `source.store.*` give.
 //!
-//! A URL alone means the defaults, with the credentials that this machine has for such a store. Secrets stay [`Text`]: they
-//! resolve at use. No URL holds a secret.
+//! A URL alone means the default options, with the credentials that this machine has for such a store. Secrets stay
+//! [`Text`]: they are resolved at use. No URL contains a secret.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::problem;
 use super::shape::{Parsed, refuse};
 use super::text::Text;
 
-/// A store of a pipeline, or one that somebody named on the command line.
+/// A store of a pipeline, or one that is named on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
     /// As [`canonical`] writes it.
@@ -67,14 +67,14 @@ pub enum Sse {
     Kms,
 }
 
-/// What the keys below `sink.store.` and `source.store.` say. The default is what a URL alone means.
+/// The values of the keys below `sink.store.` and `source.store.`. The default is what a URL alone means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Of whose keys: `sink.store.` or `source.store.`, for messages.
+    /// The prefix of the keys, `sink.store.` or `source.store.`, for messages.
     pub keys: &'static str,
     pub endpoint: Option<String>,
     pub region: Option<String>,
-    /// Not set: where there is an endpoint.
+    /// Not set: true if there is an endpoint.
     pub path_style: Option<bool>,
     pub allow_http: bool,
     pub anonymous: bool,
@@ -95,14 +95,14 @@ pub struct Options {
     pub sse_kms_key: Option<String>,
     pub storage_class: Option<String>,
     pub tags: Vec<(String, String)>,
-    /// One request with its answer.
+    /// Time limit of one request with its answer.
     pub request_timeout: Duration,
     pub connect_timeout: Duration,
-    /// Of one request, beside the first try.
+    /// Further tries of one request.
     pub retries: usize,
-    /// All tries of one request together.
+    /// Time limit of all tries of one request together.
     pub retry_timeout: Duration,
-    /// O7: how long an upload that is begun stays in the store.
+    /// O7: how long the store keeps an upload that is not completed.
     pub lifetime: Duration,
     pub publish: Publish,
     pub hadoop_conf_dir: Option<Text>,
@@ -113,7 +113,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// The same as the defaults of the keys; a test of the table holds it.
+    /// The same as the defaults of the keys; a test compares them.
     fn default() -> Options {
         Options {
             keys: "sink.store.",
@@ -187,8 +187,8 @@ impl Options {
         all.into_iter().flatten().chain(files)
     }
 
-    /// Whether requests are signed with what this machine has (its environment, its files, its identity in a cloud), and not
-    /// with what the config says.
+    /// Whether requests are signed with credentials of this machine (its environment, its files, its identity in a
+    /// cloud), and not with those of the config.
     pub fn uses_machine_identity(&self, system: System) -> bool {
         if self.anonymous {
             return false;
@@ -206,7 +206,7 @@ impl Options {
         }
     }
 
-    /// The key that would send requests to somewhere else than the service itself, if one is set.
+    /// The key that sends requests to another place than the service itself, if one is set.
     pub fn elsewhere(&self) -> Option<String> {
         let set = [
             ("endpoint", self.endpoint.is_some()),
@@ -221,7 +221,8 @@ impl Options {
 }
 
 impl Location {
-    /// A URL alone: defaults, and the credentials of this machine. What is not a store's URL stays as it is and does not open.
+    /// A URL alone: defaults, and the credentials of this machine. A text that is no store's URL stays as it is and
+    /// cannot be opened.
     pub fn of(url: &str) -> Location {
         Location {
             url: canonical(url).unwrap_or_else(|_| url.to_owned()),
@@ -234,7 +235,7 @@ impl Location {
         system(self.url.split_once(':')?.0)
     }
 
-    /// Bucket or container, and the prefix below it; empty parts where the URL has none.
+    /// Bucket or container, and the prefix below it; empty if the URL has none.
     pub fn bucket(&self) -> (&str, &str) {
         let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
         rest.split_once('/').unwrap_or((rest, ""))
@@ -380,7 +381,7 @@ fn azure(rest: &str) -> Parsed<String> {
     Ok(format!("abfss://{container}@{host}{slash}{prefix}"))
 }
 
-/// `//nameservice/path`; `///path` where Hadoop's own configuration names the name node.
+/// `//nameservice/path`; `///path` if Hadoop's own configuration names the name node.
 fn hdfs(rest: &str) -> Parsed<String> {
     let bad = || refuse(problem::BAD_URL, EXPECTED);
     let whole = rest.strip_prefix("//").ok_or_else(bad)?;
@@ -396,7 +397,7 @@ fn hdfs(rest: &str) -> Parsed<String> {
     Ok(format!("hdfs://{whole}"))
 }
 
-/// Names between slashes that every store and every reader takes for the same.
+/// Checks that every store and every reader understands the names between slashes in the same way.
 fn below(prefix: &str) -> Parsed<()> {
     let bad = |hint: &str| Err(refuse(problem::BAD_URL, EXPECTED).hint(hint));
     if prefix.contains(['?', '#']) {
@@ -414,7 +415,7 @@ fn below(prefix: &str) -> Parsed<()> {
     }
 }
 
-/// A URL that was refused, for a message: without what may be a secret in it.
+/// A refused URL, for a message: without parts that may be secret.
 pub fn shown(typed: &str) -> String {
     let plain = typed.split(['?', '#']).next().unwrap_or_default();
     let cut = if plain.len() < typed.len() {

@@ -1,7 +1,7 @@
 //! A pipeline is a flat map. It is read twice: raw (what was typed, with places) → checked (what it means).
 //!
-//! Files of one run are read by [`load_pipelines`], and every problem of all of them is told at once; nothing after
-//! [`checked`] validates again. [`keys`] is the one table of keys, from which the checker, the documents and the schema come.
+//! [`load_pipelines`] reads the files of one run and reports all their problems at once; nothing after [`checked`]
+//! validates again. [`keys`] is the one table of keys, from which the checker, the documents and the schema come.
 
 mod check;
 pub mod checked;
@@ -42,7 +42,7 @@ pub use what::What;
 
 use crate::error::{Error, Kind, Result};
 
-/// What lies over the files.
+/// What overrides the files.
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
     /// `--profile`: at least one of the files has it.
@@ -51,22 +51,22 @@ pub struct Overlay {
     pub set: Vec<String>,
 }
 
-/// Where a config came from, so that it can be read again.
+/// Where a config came from, to read it again.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    /// Of the whole run.
+    /// All files of the run.
     pub files: Vec<String>,
     pub overlay: Overlay,
-    /// What read them: rooms above this one know what the classes of Kafka Connect mean.
+    /// The function that read them: rooms above this one know what the classes of Kafka Connect mean.
     pub load: fn(&[String], &Overlay) -> Loaded,
 }
 
-/// The pipelines of one run, and what is wrong with their configs.
+/// The pipelines of one run, and the problems of their configs.
 #[derive(Debug)]
 pub struct Loaded {
     /// Those without errors, in the order of the files.
     pub pipelines: Vec<PipelineConfig>,
-    /// Those with errors as [`stand_in`]s: their plugins can be asked all the same.
+    /// Those with errors, as [`stand_in`]s, so that their plugins can still check their keys.
     pub others: Vec<PipelineConfig>,
     /// In the order of files, lines and keys; warnings too.
     pub problems: Vec<Problem>,
@@ -78,7 +78,7 @@ impl Loaded {
     }
 }
 
-/// The same pipeline as its files say now; itself where it has none. Everything that is wrong with the files, if anything is.
+/// The same pipeline, read again from its files; itself if it has none. `Err`: all problems of the files.
 pub fn reload(config: &PipelineConfig) -> std::result::Result<PipelineConfig, Vec<Problem>> {
     let Some(origin) = &config.origin else {
         return Ok(config.clone());
@@ -94,12 +94,12 @@ pub fn reload(config: &PipelineConfig) -> std::result::Result<PipelineConfig, Ve
     })
 }
 
-/// As [`reload`]; the config that is held where its files are wrong now.
+/// As [`reload`]; the present config if the files have errors now.
 pub fn reloaded(config: &PipelineConfig) -> PipelineConfig {
     reload(config).unwrap_or_else(|_| config.clone())
 }
 
-/// One pipeline from a map of keys, as a test, a demo or a REST call has it; `label` stands where a file's name would.
+/// One pipeline from a map of keys, for a test, a demo or a REST call; `label` is used in place of a file's name.
 pub fn from_map<'a>(
     label: &str,
     map: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -120,7 +120,7 @@ pub fn check_raw(raw: Raw, catalog: &'static Catalog) -> (Option<PipelineConfig>
     check::check(raw, catalog)
 }
 
-/// TOML that no file holds; `label` stands where its name would.
+/// Reads TOML that is not in a file; `label` is used in place of its name.
 pub fn text(label: &str, toml: &str) -> (Raw, Vec<Problem>) {
     read::text(label, toml)
 }
@@ -141,12 +141,12 @@ pub fn check_map(
     pipeline.ok_or(problems)
 }
 
-/// What pipelines of one process would take from each other: a name, a table, a source.
+/// Conflicts between pipelines of one process: a name, a table, a source.
 pub fn between(pipelines: &[PipelineConfig]) -> Vec<Problem> {
     cross_checks::between(pipelines)
 }
 
-/// What a further pipeline of the same process would take from `others`: a name, a table, a source.
+/// Conflicts of a further pipeline of the same process with `others`: a name, a table, a source.
 pub fn beside<'a>(
     new: &PipelineConfig,
     others: impl IntoIterator<Item = &'a PipelineConfig>,
@@ -154,7 +154,7 @@ pub fn beside<'a>(
     cross_checks::beside(new, others)
 }
 
-/// A reference in a config by REST, in a key whose value stands in messages, paths and logs.
+/// The problem of a reference in a config that came by REST, in a key whose value appears in messages, paths and logs.
 pub fn reference_shows(raw: &Raw, key: &str) -> Problem {
     let message = format!(
         "`{key}`: no reference may stand here, as the value shows in messages, paths and logs"
@@ -163,10 +163,10 @@ pub fn reference_shows(raw: &Raw, key: &str) -> Problem {
         .hint("write the value itself; references are for passwords, tokens and keys")
 }
 
-/// So many problems are told in one error; the others are counted.
+/// Most problems that one error shows; the others are counted.
 const TOLD: usize = 20;
 
-/// One error that tells them all.
+/// Makes one error of all problems.
 pub fn refused(problems: &[Problem]) -> Error {
     let errors: Vec<&Problem> = problems.iter().filter(|p| p.is_error()).collect();
     let told = |p: &&Problem| match &p.hint {
@@ -208,7 +208,7 @@ pub fn is_worker(file: &str) -> bool {
     raws.any(|(raw, readable)| *readable && What::of(raw) == What::Worker)
 }
 
-/// As [`load_raw`], and files that hold something else than a pipeline are told as what they are.
+/// As [`load_raw`]; files that hold something else than a pipeline are reported as what they are.
 pub fn load_pipelines(
     files: &[String],
     overlay: &Overlay,
@@ -224,7 +224,7 @@ pub fn load_pipelines(
     (raws, problems)
 }
 
-/// The flat maps as they are after profile and `--set`; false where a file could not be read as a map.
+/// The flat maps after profile and `--set`; false: the file could not be read as a map.
 pub fn load_raw(
     files: &[String],
     overlay: &Overlay,
@@ -240,7 +240,7 @@ pub fn load_raw(
     (raws, problems)
 }
 
-/// As they are typed; false where a file could not be read as a map.
+/// The flat maps as typed; false: the file could not be read as a map.
 fn read_all(files: &[String]) -> (Vec<(Raw, bool)>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut raws: Vec<(Raw, bool)> = Vec::new();
@@ -311,7 +311,7 @@ fn apply_set(
     )
 }
 
-/// Of several files, a key without a pipeline's name lies over those that it can concern.
+/// With several files, a key without a pipeline's name overrides those that it can concern.
 fn concerns(raw: &Raw, key: &str, catalog: &Catalog) -> bool {
     use keys::TRANSFORM_PREFIX;
     if let Some(transform) = key.strip_prefix(TRANSFORM_PREFIX) {

@@ -8,7 +8,7 @@ use serde_json::json;
 /// Where a key was typed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// Line and column count from 1; (1, 1) where the fault is that something is not there.
+    /// Line and column count from 1; (1, 1) if something is missing.
     File {
         file: Arc<str>,
         line: u32,
@@ -19,7 +19,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The beginning of a config that has a name and no file, as those by REST.
+    /// The beginning of a config that has a name but no file, such as one by REST.
     pub fn start_of(name: &str) -> Place {
         Place::File {
             file: name.into(),
@@ -41,14 +41,14 @@ impl fmt::Display for Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Error,
-    /// Said, but nothing is refused for it.
+    /// It is reported, but refuses nothing.
     Warning,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub place: Place,
-    /// Dotted, as in the canonical map; empty where the file itself is the matter.
+    /// The key with dots, as in the canonical map; empty if the problem is the file itself.
     pub key: String,
     /// One of [`CODES`].
     pub code: &'static str,
@@ -151,7 +151,7 @@ pub const UNKNOWN_PROFILE: &str = "unknown_profile";
 pub const SAME_PIPELINE: &str = "same_pipeline";
 pub const SAME_TABLE: &str = "same_table";
 pub const PLUGIN_CONFIG: &str = "plugin_config";
-/// No fault of the config: the only code that is not.
+/// The only code that is no fault of the config.
 pub const NO_MEMORY: &str = "no_memory";
 pub const NOT_TRANSLATED: &str = "not_translated";
 pub const REFERENCE_SHOWS: &str = "reference_shows";

@@ -1,7 +1,7 @@
 //! What was typed: a flat map, string → string with dotted keys, each key with its place.
 //!
 //! A TOML file is the same map, nested; `.properties` and Connect's JSON are read too ([`super::read`]). Profiles and
-//! `--set` lay over it, and the last one wins. Nothing here knows what a key means.
+//! `--set` override it, and the last one wins. Nothing here knows what a key means.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,19 +21,19 @@ pub struct Entry {
     pub place: Place,
 }
 
-/// One pipeline's map, and the overlays of its profiles.
+/// One pipeline's map, and the maps of its profiles.
 #[derive(Clone)]
 pub struct Raw {
     /// As given on the command line.
     pub file: Arc<str>,
-    /// Of all its values.
+    /// The reach of all its values.
     reach: Reach,
     entries: BTreeMap<String, Entry>,
     profiles: BTreeMap<String, BTreeMap<String, Entry>>,
 }
 
 impl Raw {
-    /// The operator's.
+    /// A map from the operator's file.
     pub fn new(file: &str) -> Raw {
         Raw::within(file, &Reach::default())
     }
@@ -51,12 +51,12 @@ impl Raw {
         &self.reach
     }
 
-    /// A value that was made of this map's.
+    /// A value made from values of this map, with the same reach.
     pub fn text(&self, typed: impl Into<String>) -> Text {
         Text::within(typed, &self.reach)
     }
 
-    /// Adds a key of the file; a key that is there already is a problem, and the first one stays.
+    /// Adds a key of the file; a repeated key is a problem, and the first one stays.
     pub fn insert(&mut self, key: String, value: String, place: Place) -> Result<(), Problem> {
         let value = self.text(value);
         insert(&mut self.entries, key, value, place)
@@ -74,12 +74,12 @@ impl Raw {
         insert(overlay, key, value, place)
     }
 
-    /// A profile that may hold no key.
+    /// Notes a profile, which may have no keys.
     pub fn declare_profile(&mut self, profile: &str) {
         self.profiles.entry(profile.to_owned()).or_default();
     }
 
-    /// Lays a profile over the map; false where the file has none of this name.
+    /// Overrides the map with a profile; false: the file has none of this name.
     pub fn apply_profile(&mut self, profile: &str) -> bool {
         let Some(overlay) = self.profiles.get(profile).cloned() else {
             return false;
@@ -92,7 +92,7 @@ impl Raw {
         self.profiles.keys().map(String::as_str)
     }
 
-    /// `--set key=value`: lays over everything.
+    /// `--set key=value`: overrides everything.
     pub fn set(&mut self, key: &str, value: &str, number: u32) {
         let entry = Entry {
             value: self.text(value),
@@ -101,7 +101,7 @@ impl Raw {
         self.entries.insert(key.to_owned(), entry);
     }
 
-    /// What the worker says; whatever is there already stays.
+    /// Sets a default from the worker's file; an existing value stays.
     pub fn default(&mut self, key: &str, value: Text) {
         let place = self.start_of_file();
         let entry = Entry { value, place };
@@ -126,7 +126,7 @@ impl Raw {
         }
     }
 
-    /// Where a key was typed. For a key that is not there: its nearest table's first key, else the file's first line.
+    /// Where a key was typed. For a missing key: the first key of its nearest table, or else the file's first line.
     pub fn place(&self, key: &str) -> Place {
         if let Some(entry) = self.entries.get(key) {
             return entry.place.clone();

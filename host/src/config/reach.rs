@@ -1,9 +1,9 @@
-//! What a config may reach beyond itself: which files, and what its references may stand for.
+//! What a config may use beyond itself: which files, and which values its references may have.
 //!
-//! A config that the operator starts (`weir run`, the worker's `pipelines`) reaches what the process does. One that came by
-//! REST is kept inside what the worker's file allows, and stays so over restarts. A [`Reach`] goes wherever its config goes
-//! (in [`super::Raw`], in every [`super::Text`]), and each use asks it again: what a path leads to may change after the
-//! config was accepted.
+//! A config that the operator starts (`weir run`, the worker's `pipelines`) may use what the process may use. One that
+//! came by REST is limited to what the worker's file allows, also after restarts. A [`Reach`] goes wherever its config
+//! goes (in [`super::Raw`], in every [`super::Text`]), and each use checks it again: the target of a path may change
+//! after the config was accepted.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,43 +20,43 @@ pub const ENV: &str = "secrets.allow.env";
 pub const FILES: &str = "secrets.allow.files";
 pub const IDENTITY: &str = "secrets.allow.identity";
 
-/// A chain of certificates has some KiB, those of all authorities of the world some hundred.
+/// A chain of certificates has some KiB, those of all public authorities together some hundred.
 const CERTIFICATES: Limit = Limit {
     bytes: 16 << 20,
     of: "a file of certificates or keys",
 };
-/// Directory in which a zone keeps its log: never a target of anything else.
+/// Directory in which a zone keeps its log: nothing else may write there.
 const SYSTEM: &str = "_system";
 
-/// Whoever wrote it: the operator, if nothing else is said.
+/// By default the reach of the operator's configs.
 #[derive(Clone, Default)]
 pub struct Reach {
     confined: bool,
     bounds: Arc<Bounds>,
 }
 
-/// What the worker's file allows, paths resolved.
+/// What the worker's file allows, with resolved paths.
 #[derive(Debug, Default)]
 pub struct Bounds {
     /// Files and zones of configs by REST lie below these.
     pub roots: Vec<PathBuf>,
-    /// The daemon's own: no config, whoever wrote it, gets a target there, and none by REST reads there.
+    /// The daemon's own directories: no config of any origin may write there, and none by REST may read there.
     pub own: Vec<PathBuf>,
     /// Names of variables that references by REST may use; `*` at the end stands for any rest.
     pub env: Vec<String>,
     /// Files, and directories of files, that they may use.
     pub files: Vec<PathBuf>,
-    /// URLs of stores that they may reach with the credentials of this machine, with all below.
+    /// URLs of stores that they may use with the credentials of this machine, and everything below them.
     pub identity: Vec<String>,
     /// The worker's plugin places.
     pub plugin_path: PathBuf,
     pub plugin_store: PathBuf,
     pub plugin_cache: PathBuf,
-    /// Variables that hold the daemon's own secrets: never, whatever `env` says.
+    /// Variables with the daemon's own secrets: never allowed, whatever `env` says.
     pub own_env: BTreeSet<String>,
 }
 
-/// Why something is out of reach. Says the same whether or not it is there.
+/// Why something is not allowed. The text is the same whether or not the thing exists.
 #[derive(Debug)]
 pub struct Denied {
     pub message: String,
@@ -83,7 +83,7 @@ impl fmt::Debug for Reach {
 }
 
 impl Reach {
-    /// Of the operator's own config in a daemon.
+    /// For the operator's own configs in a daemon.
     pub fn free(bounds: &Arc<Bounds>) -> Reach {
         Reach {
             confined: false,
@@ -91,7 +91,7 @@ impl Reach {
         }
     }
 
-    /// Of a config that came by REST.
+    /// For a config that came by REST.
     pub fn confined(bounds: &Arc<Bounds>) -> Reach {
         Reach {
             confined: true,
@@ -128,7 +128,7 @@ impl Reach {
                 false => Err(own("no path that leads to one place")),
             };
         };
-        // First: by REST the rest must not be told of what lies outside.
+        // Checked first: a config by REST must not learn anything of what lies outside.
         if self.confined && !self.below_roots(&whole) {
             return Err(self.outside(path));
         }
@@ -141,19 +141,19 @@ impl Reach {
         Ok(whole)
     }
 
-    /// The whole file, if the config may read it and it is a regular one of at most so many bytes.
+    /// The whole file, if the config may read it, and it is a regular file within the limit.
     pub fn read(&self, path: &Path, limit: Limit) -> io::Result<Vec<u8>> {
         fs::read_open(self.open(path)?, limit)
     }
 
-    /// As [`Reach::read`], and open.
+    /// As [`Reach::read`], but returns the open file.
     pub fn open(&self, path: &Path) -> io::Result<File> {
         let file = fs::open(&self.path(path)?)?;
         self.lies(path, &file, |place| self.inside(place))?;
         Ok(file)
     }
 
-    /// Opened for writing, created where it is not there, if the config may write it.
+    /// Opens a file for writing, and creates it if it does not exist, if the config may write it.
     pub fn create(&self, path: &Path) -> io::Result<File> {
         let file = fs::create(&self.target(path)?)?;
         let may = |place: &Path| !self.is_own(place) && (!self.confined || self.below_roots(place));
@@ -161,7 +161,7 @@ impl Reach {
         Ok(file)
     }
 
-    /// Where a path leads that a library opens by its name: a directory, or a regular file of a bounded size.
+    /// The real path for a library that opens a file by name: a directory, or a regular file of a bounded size.
     pub fn library_file(&self, path: &Path) -> io::Result<PathBuf> {
         let whole = self.path(path)?;
         if self.confined && !whole.is_dir() {
@@ -208,7 +208,8 @@ impl Reach {
         fs::resolve(path).is_ok_and(|whole| whole == own)
     }
 
-    /// What was opened is where it was when its path was resolved: a directory may have become a link since.
+    /// Checks that the opened file is where its path led when it was resolved: a directory may have become a link since
+    /// then.
     fn lies(&self, path: &Path, file: &File, may: impl Fn(&Path) -> bool) -> io::Result<()> {
         if !self.confined && self.bounds.own.is_empty() {
             return Ok(());
@@ -245,7 +246,7 @@ impl Reach {
 
     // ---------------------------------------------------------- references
 
-    /// Whether `${env:name}` may stand for something.
+    /// Whether `${env:name}` may be resolved.
     pub fn env(&self, name: &str) -> Result<(), Denied> {
         let takes = |pattern: &String| match pattern.strip_suffix('*') {
             Some(begin) => name.starts_with(begin),
@@ -259,8 +260,8 @@ impl Reach {
         })
     }
 
-    /// Whether a store may be reached with what this machine has to sign requests: its environment, its files, its identity
-    /// in a cloud.
+    /// Whether a store may be used with the credentials of this machine: its environment, its files, its identity in a
+    /// cloud.
     pub fn identity(&self, url: &str) -> Result<(), Denied> {
         let below = |allowed: &String| {
             let rest = url.strip_prefix(allowed.as_str());
@@ -279,7 +280,7 @@ impl Reach {
         })
     }
 
-    /// Where `${file:path:…}` leads, if it may stand for something.
+    /// The file of `${file:path:…}`, if it may be resolved.
     pub fn secrets(&self, path: &Path) -> Result<PathBuf, Denied> {
         if !self.confined {
             return Ok(path.to_owned());
@@ -354,7 +355,7 @@ mod tests {
                 away.push(told.replace(&path.display().to_string(), "PATH"));
             }
         }
-        // What is there is told no differently from what is not.
+        // The text is the same for what exists and for what does not.
         assert_eq!(away[0], away[1]);
         assert!(away[0].contains(ROOTS), "{}", away[0]);
         assert!(free.read(&base.join("out/f"), LIMIT).is_ok());

@@ -1,7 +1,7 @@
 //! Files into [`Raw`]: TOML, `.properties`, Connect's JSON. Each key keeps the line and column where it was typed.
 //!
 //! TOML is the same flat map, nested: tables join with dots, scalar arrays with commas, `[[transforms]]` tables with
-//! `name` become `transforms=a,b` and `transforms.a.*`. `[profile.<name>]` tables hold the same keys once more.
+//! `name` become `transforms=a,b` and `transforms.a.*`. `[profile.<name>]` tables hold the same keys again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub fn read(path: &str) -> (Raw, Vec<Problem>) {
     (reader.raw, reader.problems)
 }
 
-/// TOML from elsewhere.
+/// Reads TOML that is not in a file.
 pub fn text(label: &str, toml: &str) -> (Raw, Vec<Problem>) {
     let mut reader = Reader {
         raw: Raw::new(label),
@@ -76,7 +76,7 @@ impl Lines {
         }
     }
 
-    /// Where `a` begins, given where `b` does in `a.b = …`.
+    /// The position of `a`, given that of `b` in `a.b = …`.
     fn start_of_key(&self, byte: usize) -> usize {
         let before = self.text.get(..byte).unwrap_or("");
         let dotted = |c: char| c.is_alphanumeric() || "._-\"'".contains(c);

@@ -17,7 +17,7 @@ pub fn markdown(catalog: &Catalog) -> String {
             out,
             "\n### {title}\n\n| Key | Type | Default | Importance | |\n|---|---|---|---|---|\n"
         );
-        // The same keys twice: shown once.
+        // These keys exist twice; they are shown once.
         let twice = |name: &str| *group == Group::Store && name.starts_with("source.");
         let of_group = catalog.keys().filter(|def| def.group == *group);
         for def in of_group.filter(|def| !twice(def.name)) {
@@ -49,7 +49,7 @@ pub fn markdown(catalog: &Catalog) -> String {
     out
 }
 
-/// `page` with its generated part replaced; `None` where the marks are not there.
+/// `page` with its generated part replaced; `None`: the marks are missing.
 pub fn refresh(page: &str, catalog: &Catalog) -> Option<String> {
     let (head, rest) = page.split_once(BEGIN)?;
     let (_, tail) = rest.split_once(END)?;

@@ -129,7 +129,7 @@ fn flat(catalog: &Catalog) -> Value {
     })
 }
 
-/// Nested tables: of all keys, where those are required that every source requires, or of one source's own.
+/// Nested tables: of all keys, with those required that every source requires, or of the keys of one source.
 fn table_of(catalog: &Catalog, of: Option<&SourceType>, required: bool) -> Value {
     let mut root = empty_table();
     for def in catalog.keys() {

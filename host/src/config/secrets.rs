@@ -1,5 +1,5 @@
-//! Which values of a config are secrets, by the name of their key or by their form. Configs are kept and shown, so secrets
-//! stand in them as references only.
+//! Which values of a config are secrets, by the name of their key or by their form. Configs are stored and shown, so
+//! they may contain secrets only as references.
 
 use std::collections::BTreeMap;
 
@@ -33,13 +33,13 @@ const SECRET_ENDINGS: &[&str] = &[
     "credentials.json",
 ];
 
-/// Where a login is written inside a longer text: `password="…"` of JAAS.
+/// Words after which a secret is written inside a longer text: `password="…"` of JAAS.
 const INSIDE: &[&str] = &["password", "clientSecret", "secret"];
 
-/// Keys of this kind have a secret somewhere inside; of all others it is the whole value.
+/// Keys whose value contains a secret somewhere inside; for all others the whole value is the secret.
 const LONGER: &[&str] = &["jaas.config", "user.info"];
 
-/// Secrets that stand in the config itself. The messages do not show them.
+/// Finds secrets that are written in the config itself. The messages do not show them.
 pub fn literal_secrets(name: &str, config: &BTreeMap<String, String>) -> Vec<Problem> {
     let ours = config.get(CONNECTOR_CLASS).is_none_or(|c| c == OUR_CLASS);
     let mut problems = Vec::new();
@@ -56,7 +56,7 @@ pub fn literal_secrets(name: &str, config: &BTreeMap<String, String>) -> Vec<Pro
     problems
 }
 
-/// The problem of a secret that stands in the config itself.
+/// The problem of a secret that is written in the config itself.
 pub fn literal_secret(name: &str, key: &str) -> Problem {
     let message = format!("`{key}` holds a secret itself, and configs are kept and shown");
     Problem::new(Place::start_of(name), key, problem::LITERAL_SECRET, message).hint(format!(
@@ -78,12 +78,12 @@ fn ends_with(key: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| ends(ending))
 }
 
-/// Whether a secret stands in the value itself.
+/// Whether the value itself contains a secret.
 pub fn holds_secret(value: &str) -> bool {
     Text::new(value).is_literal_secret() || INSIDE.iter().any(|word| literal_after(value, word))
 }
 
-/// `hunter2${env:X}`: letters or digits that stand beside a reference.
+/// `hunter2${env:X}`: letters or digits beside a reference.
 fn is_more_than_references(value: &str) -> bool {
     let outside = value.split("${").enumerate().map(|(at, piece)| match at {
         0 => piece,
@@ -92,7 +92,7 @@ fn is_more_than_references(value: &str) -> bool {
     outside.flat_map(str::chars).any(char::is_alphanumeric)
 }
 
-/// `word = "x"`, where x does not begin with a reference.
+/// `word = "x"`, if x does not begin with a reference.
 fn literal_after(value: &str, word: &str) -> bool {
     value.match_indices(word).any(|(at, _)| {
         let rest = value[at + word.len()..].trim_start();

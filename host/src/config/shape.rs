@@ -89,7 +89,7 @@ pub enum Value {
     Table(TableName),
 }
 
-/// Why a text is not of a shape. `found` is not in the message: where it came from a reference it may be a secret.
+/// Why a text does not have a shape. `found` is not in the message: if it came from a reference it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub code: &'static str,
@@ -148,7 +148,7 @@ impl Shape {
         }
     }
 
-    /// For documents: what may be written.
+    /// For the documentation: what may be written.
     pub fn describe(&self) -> String {
         match *self {
             Shape::Text => "text".into(),

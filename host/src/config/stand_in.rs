@@ -1,4 +1,4 @@
-//! A config with problems, made whole enough that its plugins can be asked about their keys in the same round.
+//! Completes a config that has problems, so that its plugins can check their keys in the same run.
 
 use super::check::check;
 use super::checked::PipelineConfig;
@@ -8,14 +8,14 @@ use super::problem::Problem;
 use super::raw::Raw;
 use super::values::plugin_ref;
 
-/// A pipeline with what is wrong taken out, as far as its transforms can be asked about their keys: for nothing but that. A
-/// transform that the host itself refuses ends the list: those after it would get other columns.
+/// A pipeline without its wrong parts, only to let its transforms check their keys. A transform that the host itself
+/// refuses ends the list: those after it would get other columns.
 pub fn stand_in(
     raw: &Raw,
     problems: &[Problem],
     catalog: &'static Catalog,
 ) -> Option<PipelineConfig> {
-    /// What a key without a default needs to be there; where a pipeline reads and writes is nothing to its transforms.
+    /// Values for required keys; transforms do not depend on where a pipeline reads and writes.
     const NEEDED: &[(&str, &str)] = &[
         ("name", "x"),
         ("source.type", "kafka"),

@@ -1,5 +1,5 @@
-//! `sink.store.*` and `source.store.*`: how a store is reached. One table for both; which key means something depends on the
-//! URL beside it.
+//! `sink.store.*` and `source.store.*`: how a store is reached. One table for both; the URL decides which keys have a
+//! meaning.
 
 use super::check::Checker;
 use super::keys::Default::{Derived, Is, Unset};
@@ -123,9 +123,9 @@ macro_rules! table {
 }
 
 const TAKES: &[(&str, &[System])] = table!(takes, "", Scope::Always);
-/// Of the zone that is written.
+/// Keys for the zone that is written.
 pub const SINK: [KeyDef; TAKES.len()] = table!(store_keys, "sink.store.", Scope::Always);
-/// Of the zone that is read.
+/// Keys for the zone that is read.
 pub const SOURCE: [KeyDef; TAKES.len()] =
     table!(store_keys, "source.store.", Scope::Source("zone"));
 
@@ -139,13 +139,13 @@ fn prefix(url: &str) -> &'static str {
     }
 }
 
-/// The store that a URL's key and the keys beside it name. `None` only where a problem was told.
+/// The store that a URL's key and its other keys name. `None` only if a problem was reported.
 pub fn location(checker: &Checker<'_>, url_key: &str) -> Option<Location> {
     let url = checker.text(url_key)?;
     let keys = prefix(url_key);
     let at = |name: &str| format!("{keys}{name}");
     let text = |name: &str| checker.text(&at(name));
-    // Where it is not even typed, nothing can be secret.
+    // If it is not typed, nothing can be secret.
     let raw = |name: &str| -> Option<Text> {
         let entry = checker.raw.get(&at(name))?;
         Some(entry.value.clone())
@@ -229,7 +229,7 @@ fn tags(text: &str) -> Result<Vec<(String, String)>, String> {
     }
 }
 
-/// Keys that the URL gives no meaning, and what they forbid together.
+/// Checks for keys that have no meaning for the URL, and keys against each other.
 pub fn check(checker: &mut Checker<'_>, url_key: &str) {
     let Some(location) = location(checker, url_key) else {
         return;
@@ -319,8 +319,8 @@ fn address(checker: &mut Checker<'_>, keys: &str, options: &Options) {
     unfit(checker, &key, &place);
 }
 
-/// Services that are known not to refuse a second writer of one name, by the end of their hosts' names. The start tries every
-/// store (O9), and that finds those that ignore the condition, but not those that race.
+/// Services that are known not to refuse a second writer of one name, by the end of their hosts' names. The start
+/// probes every store (O9). This finds services that ignore the condition, but not those that have a race.
 pub const UNFIT: &[(&str, &str)] = &[
     (
         "backblazeb2.com",

@@ -1,8 +1,8 @@
 //! Values that may hold references: `${env:NAME}`, `${env:NAME:-default}`, `${file:path:key}`, `${directory:path:name}`.
 //!
-//! A [`Text`] keeps what was typed. [`Text::resolve`] reads the environment or the file at the moment of use, where the
-//! [`Reach`] of its config allows it; whatever is printed, logged, stored or compared is the reference. This is the only
-//! file that reads the environment.
+//! A [`Text`] keeps what was typed. [`Text::resolve`] reads the environment or the file at the moment of use, if the
+//! [`Reach`] of its config allows it. What is printed, logged, stored or compared is always the reference. This is the
+//! only file that reads the environment.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use super::reach::Reach;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{self, Limit};
 
-/// A string as typed, references unresolved. `Display`, `Debug` and JSON show the references, never what they stand for.
+/// A string as typed, references unresolved. `Display`, `Debug` and JSON show the references, never their values.
 #[derive(Clone)]
 pub struct Text {
     typed: String,
-    /// What `typed` stands for, where somebody else's file said it.
+    /// The text behind `typed`, if it came from another file.
     held: Option<Box<Text>>,
     reach: Reach,
 }
@@ -28,7 +28,7 @@ impl PartialEq for Text {
 
 impl Eq for Text {}
 
-/// What a config's references refer to, without asking whether it is there.
+/// What a config's references refer to, without a check whether it exists.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Referred {
     Env(String),
@@ -47,7 +47,7 @@ enum Piece<'a> {
         path: &'a str,
         key: &'a str,
     },
-    /// A whole file is the value, as secrets are mounted into containers.
+    /// The whole file is the value, as with secrets that are mounted into containers.
     Directory {
         path: &'a str,
         name: &'a str,
@@ -55,12 +55,12 @@ enum Piece<'a> {
 }
 
 impl Text {
-    /// Of the operator.
+    /// A text of the operator.
     pub fn new(typed: impl Into<String>) -> Text {
         Text::within(typed, &Reach::default())
     }
 
-    /// Of a config with this reach.
+    /// A text of a config with this reach.
     pub fn within(typed: impl Into<String>, reach: &Reach) -> Text {
         Text {
             typed: typed.into(),
@@ -69,7 +69,7 @@ impl Text {
         }
     }
 
-    /// `value` is what it resolves to; `shown`, a reference like all others, is what people see of it.
+    /// A text that resolves to `value`; people see `shown`, which is a reference like any other.
     pub fn held(shown: impl Into<String>, value: Text) -> Text {
         Text {
             typed: shown.into(),
@@ -78,7 +78,7 @@ impl Text {
         }
     }
 
-    /// As typed: references stand as references.
+    /// The text as typed, with references unresolved.
     pub fn typed(&self) -> &str {
         &self.typed
     }
@@ -95,7 +95,7 @@ impl Text {
             }
     }
 
-    /// What its references refer to; nothing where they are not well formed.
+    /// What its references refer to; empty if they are not well formed.
     pub fn refers_to(&self) -> Vec<Referred> {
         let of = |piece| match piece {
             Piece::Plain(_) => None,
@@ -107,7 +107,8 @@ impl Text {
         all.into_iter().filter_map(of).collect()
     }
 
-    /// Where a secret belongs: it stands there itself, without a reference or as a reference's default.
+    /// For a key whose value is secret: whether the secret itself is written there, without a reference or as a
+    /// reference's default.
     pub fn is_literal_secret(&self) -> bool {
         if self.held.is_some() {
             return false;
@@ -135,7 +136,7 @@ impl Text {
         }
     }
 
-    /// What the references stand for now. Keep the answer no longer than its use needs.
+    /// The value with its references resolved now. Do not keep it longer than needed.
     pub fn resolve(&self) -> Result<String> {
         if let Some(held) = &self.held {
             return held.resolve();
@@ -267,19 +268,19 @@ fn from_env(name: &str, default: Option<&str>) -> Result<String> {
     }
 }
 
-/// A variable that the tools of a cloud or of a system look for themselves; empty counts as not set. Never what a config's
-/// reference stands for.
+/// A variable that the tools of a cloud or a system read themselves; empty counts as not set. Never used for references
+/// of a config.
 pub fn machine(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Theirs are some KiB; anything larger is no such file.
+/// Largest file of secrets: real ones have some KiB.
 const SECRETS: Limit = Limit {
     bytes: 1 << 20,
     of: "a file of secrets",
 };
 
-/// As Connect's DirectoryConfigProvider: byte for byte, a newline at the end included.
+/// As Connect's DirectoryConfigProvider: byte for byte, including a newline at the end.
 fn whole_file(reach: &Reach, path: &Path) -> Result<String> {
     let place = reach.secrets(path);
     let place = place.map_err(|denied| denied.into_error("config.resolve"))?;
@@ -301,7 +302,7 @@ fn from_file(reach: &Reach, path: &str, key: &str) -> Result<String> {
         .ok_or_else(|| unresolved(format!("the secrets file {path} has no key {key}")))
 }
 
-/// What stands in a plain file of bounded size; the operator's.
+/// Reads an operator's plain file of bounded size.
 pub(super) fn small_file(path: &str) -> Result<String> {
     fs::read_text(Path::new(path), SECRETS)
         .map_err(|e| unresolved(format!("the secrets file {path} cannot be read: {e}")))

@@ -206,7 +206,7 @@ pub(super) fn bytes_within(text: &str, min: u64, max: u64) -> Parsed<u64> {
     Err(refuse(problem::OUT_OF_RANGE, expected))
 }
 
-/// `1h30m` → [(1, "h"), (30, "m")]; `None` where it is not of that form.
+/// `1h30m` → [(1, "h"), (30, "m")]; `None`: it does not have that form.
 fn number_unit_pairs(text: &str) -> Option<Vec<(u64, &str)>> {
     let mut out = Vec::new();
     let mut rest = text;
@@ -303,7 +303,7 @@ pub(super) fn compression(text: &str) -> Parsed<Compression> {
     }
 }
 
-/// Brokers as librdkafka takes them: `host:port`, with one of Kafka's own protocols before it at most.
+/// Brokers as librdkafka accepts them: `host:port`, perhaps after one of Kafka's own protocols.
 pub(super) fn brokers(text: &str) -> Parsed<String> {
     const PROTOCOLS: &[&str] = &["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
     let expected = "host:port of one or more brokers, separated by commas";
@@ -317,7 +317,7 @@ pub(super) fn brokers(text: &str) -> Parsed<String> {
             let hint = "a broker is not asked by HTTP: write broker:9092; TLS is source.kafka.security.protocol = \"SSL\"";
             return Err(refuse(problem::WRONG_TYPE, expected).hint(hint));
         }
-        // A bare IPv6 address has no port to tell from it.
+        // In a bare IPv6 address a port could not be recognised.
         let port = match place.rsplit_once(':') {
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => Some(port),
             _ => None,
@@ -331,7 +331,7 @@ pub(super) fn brokers(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-/// A format whose values are directory names, in which a finer part never stands without the coarser ones.
+/// A format whose values are directory names; a finer part (day) needs the coarser ones (month, year).
 pub(super) fn date_format(text: &str) -> Parsed<String> {
     let refusal = || {
         let expected = "one of `%Y-%m-%d`, `%Y-%m` and `%Y`";
@@ -350,7 +350,7 @@ pub(super) fn date_format(text: &str) -> Parsed<String> {
 }
 
 pub(super) fn level(text: &str) -> Parsed<String> {
-    // A word alone is a level; tracing would take any other for a target.
+    // A single word is a level; tracing would take any other word for a target.
     let known = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word);
     let words = text.split(',').filter(|part| !part.contains('='));
     let levels = words.map(|word| word.trim().to_lowercase());

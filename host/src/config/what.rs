@@ -1,4 +1,5 @@
-//! What a file is that was given as a config: one sentence where it is something else, and what to do with it.
+//! Recognises what kind of file was given as a config; if it is not a config, one sentence says what it is and what to
+//! do with it.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,10 +12,10 @@ use super::worker::{keys as worker, theirs};
 /// Far above any config: one with a thousand topics has 100 KiB.
 pub const CONFIG_MAX_BYTES: u64 = 4 << 20;
 
-/// Why there is no text to be read, and the way out.
+/// Why the file cannot be read as text, and what to do.
 pub type NoText = (String, Option<String>);
 
-/// The file's text. `Err`: it is no config of any form.
+/// The file's text. `Err`: it is no config of any kind.
 pub fn text(path: &str) -> Result<String, NoText> {
     let file = Path::new(path);
     let about = match std::fs::metadata(file) {
@@ -32,7 +33,7 @@ pub fn text(path: &str) -> Result<String, NoText> {
         return Err(directory(path, file));
     }
     let mut bytes = Vec::new();
-    // A pipe of the shell is as good as a file, and a device has no end.
+    // A pipe of the shell is allowed like a file, but a device has no end.
     let most = CONFIG_MAX_BYTES + 1;
     let read = File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes));
     read.map_err(|error| plain(path, &why(&error)))?;
@@ -107,7 +108,7 @@ fn binary(path: &str, bytes: &[u8]) -> Option<NoText> {
     is_binary.then(|| plain(path, "it is a binary file, not a config"))
 }
 
-/// By its name, or by the first line that says something.
+/// Recognises YAML by the file's name, or by its first line with content.
 fn yaml(path: &str, text: &str) -> Option<NoText> {
     let extension = Path::new(path).extension().and_then(|e| e.to_str());
     let named =
@@ -131,7 +132,7 @@ fn yaml(path: &str, text: &str) -> Option<NoText> {
     Some(hinted(message, hint))
 }
 
-/// What the keys of a file are of.
+/// What kind of config the keys of a file belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     Pipeline,
@@ -176,7 +177,7 @@ impl What {
         }
     }
 
-    /// For whoever wants a pipeline's config. `None`: it is one, as far as its keys tell.
+    /// The problem, if a pipeline's config was expected. `None`: it is one, as far as its keys show.
     pub fn no_pipeline(self, raw: &Raw) -> Option<Problem> {
         let file = raw.file.as_ref();
         let (message, hint) = match self {
@@ -199,7 +200,7 @@ impl What {
         Some(not_it(raw, message, hint))
     }
 
-    /// For whoever wants the daemon's config, which may be empty.
+    /// The problem, if the daemon's config was expected, which may be empty.
     pub fn no_worker(self, raw: &Raw) -> Option<Problem> {
         let file = raw.file.as_ref();
         let (what, hint) = match self {
@@ -222,7 +223,7 @@ impl What {
     }
 }
 
-/// Beyond doubt: one key may be a slip.
+/// Whether it surely is a pipeline: a single key may be a mistake.
 fn is_pipeline(raw: &Raw) -> bool {
     let has = |key: &str| raw.get(key).is_some();
     has("name") && (has(CONNECTOR_CLASS) || has("source.type") || has("sink.type"))

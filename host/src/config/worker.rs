@@ -1,7 +1,7 @@
 //! The daemon's config: a flat map in TOML, or Kafka Connect's worker `.properties`.
 //!
-//! Read once, all problems at once, each with place, code and hint. Whoever holds a [`WorkerConfig`] has nothing left to
-//! validate.
+//! It is read once; all problems are reported at once, each with place, code and hint. A [`WorkerConfig`] is valid:
+//! nothing has to be checked again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,10 +30,10 @@ use keys::{BASIC, BEARER, KEYS, STORE_MAP};
 #[derive(Clone)]
 pub struct WorkerConfig {
     pub data_dir: PathBuf,
-    /// Config files of pipelines to create where the journal has never known them.
+    /// Config files of pipelines to create if the journal has never known them.
     pub pipelines: Vec<String>,
     pub rest: RestConfig,
-    /// For configs of Connect's classes.
+    /// The default brokers, for configs of Connect's classes.
     pub bootstrap_servers: Option<String>,
     pub plugin_path: PathBuf,
     pub plugin_store: PathBuf,
@@ -46,7 +46,7 @@ pub struct WorkerConfig {
     pub restart: RestartConfig,
     pub log: LogConfig,
     pub log_dir: Option<PathBuf>,
-    /// What a Connect worker's file says for connectors.
+    /// Settings of a Connect worker's file for connectors.
     pub theirs: Theirs,
     /// Keys of a Connect worker that decide nothing here.
     pub idle: Idle,
@@ -69,7 +69,7 @@ pub struct RestConfig {
     pub max_plugin: usize,
     pub max_header: usize,
     pub max_connections: usize,
-    /// Of one peer that is not this machine.
+    /// Most connections of one peer that is not this machine.
     pub max_per_peer: usize,
     pub max_rate: u32,
     pub request_timeout: Duration,
@@ -98,7 +98,7 @@ pub struct TlsFiles {
 pub struct RestartConfig {
     pub backoff: Backoff,
     pub attempts: u64,
-    /// Without a failure for so long: all attempts again.
+    /// After this time without a failure the count of attempts begins again.
     pub reset: Duration,
 }
 
@@ -123,7 +123,7 @@ impl fmt::Debug for WorkerConfig {
     }
 }
 
-/// Reads the file, lays `--set key=value` over it and checks all. `None` where one of the problems is an error.
+/// Reads the file, applies `--set key=value` and checks everything. `None`: at least one of the problems is an error.
 pub fn load(file: &str, set: &[String]) -> (Option<WorkerConfig>, Vec<Problem>) {
     let (mut raw, mut problems) = super::read::read(file);
     let unreadable = [problem::UNREADABLE, problem::SYNTAX];
@@ -190,7 +190,7 @@ fn check(raw: Raw) -> (Option<WorkerConfig>, Vec<Problem>) {
 
 struct Reader<'a> {
     raw: &'a Raw,
-    /// A Connect worker's file: keys that mean nothing here are passed over.
+    /// It is a Connect worker's file: keys without a meaning here are ignored.
     lenient: bool,
     values: BTreeMap<&'static str, Value>,
     idle: Idle,
@@ -271,7 +271,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Passwords and tokens: by reference only, and one that resolves to something.
+    /// Passwords and tokens must be references, and must resolve to a value.
     fn secret(&mut self, key: &str, name: &str, value: &Text) {
         if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
             let message = format!("`{key}` needs a name without `:` behind its last dot");
@@ -340,7 +340,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A key of Connect's that stands for one of ours.
+    /// The value of Connect's key that corresponds to one of ours.
     fn familiar(&mut self, key: &str) -> Option<String> {
         let entry = self.raw.get(key)?;
         self.resolved(key, &entry.value)
@@ -348,7 +348,7 @@ impl Reader<'_> {
 
     // --------------------------------------------------------------- build
 
-    /// `None` only where a problem was told.
+    /// `None` only if a problem was reported.
     fn build(&mut self) -> Option<WorkerConfig> {
         let theirs = self.connect();
         let rest = self.rest(&theirs.logins);
@@ -502,7 +502,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Where nobody has to log in.
+    /// Checks a daemon without logins: only this machine may reach it.
     fn only_this_machine(&mut self, listen: &[Listen]) {
         let Some(beyond) = listen.iter().find(|l| !l.is_loopback()) else {
             return;
@@ -559,7 +559,8 @@ impl Reader<'_> {
     }
 }
 
-/// The key that a misspelt one stands for: one of ours, one below a prefix of ours, or one of Connect's that is honoured.
+/// The key that a misspelt one probably means: one of ours, one below a prefix of ours, or one of Connect's that is
+/// honoured.
 fn meant(key: &str) -> Option<String> {
     let honoured = theirs::THEIRS.iter();
     let honoured = honoured.filter(|(_, fate)| matches!(fate, theirs::Fate::Honoured(_)));
@@ -568,7 +569,7 @@ fn meant(key: &str) -> Option<String> {
     if let Some(near) = nearest(key, known) {
         return Some(near.to_owned());
     }
-    // What stands behind the prefix is a name of the user's.
+    // The rest after the prefix is a name that the user chooses.
     [BASIC, BEARER, STORE_MAP].into_iter().find_map(|prefix| {
         let dots = prefix.matches('.').count();
         let (end, _) = key.match_indices('.').nth(dots - 1)?;

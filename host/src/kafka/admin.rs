@@ -14,7 +14,7 @@ use rdkafka_sys as sys;
 
 use super::client::Consumer;
 
-/// For the queue: the request ends by itself at its timeout.
+/// Extra wait for the queue: the request itself ends at its timeout.
 const QUEUE_EXTRA_MS: i32 = 1_000;
 
 /// Why there is no answer.

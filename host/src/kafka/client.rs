@@ -1,4 +1,4 @@
-//! What every client does alike: librdkafka's log lines go to tracing, its reasons are kept for our errors.
+//! What all clients have in common: librdkafka's log lines go to tracing, and its reasons are kept for our errors.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use super::hidden::Hidden;
 use super::props::config_error;
 use super::threads::{self, Threads};
 
-/// librdkafka's log lines and errors are taken from its queue until none comes for so long.
+/// Log lines and errors are taken from librdkafka's queue until none comes for this time.
 const QUIET: Duration = Duration::from_millis(20);
-/// And no more of them at once.
+/// Most of them that are taken at once.
 const EVENTS_MAX: usize = 100;
 
 pub(super) type Reason = (RDKafkaErrorCode, String);
@@ -34,8 +34,7 @@ pub(super) struct Context {
 #[derive(Default)]
 struct Reasons {
     last: Option<Reason>,
-    /// A broker and this client do not agree on who they are. Where a name has several addresses, other failures may
-    /// come after it.
+    /// Broker and client could not authenticate each other. If a name has several addresses, other failures may follow.
     refusal: Option<Reason>,
 }
 
@@ -50,7 +49,7 @@ impl Context {
         reasons.refusal.as_ref().or(reasons.last.as_ref()).cloned()
     }
 
-    /// A broker answered: what was wrong before is over.
+    /// A broker answered: forgets the earlier failures.
     pub(super) fn answered(&self) {
         *self.reasons() = Reasons::default();
     }
@@ -73,7 +72,7 @@ impl ClientContext for Context {
         if let Some(code) = refusal(code, reason) {
             reasons.refusal = Some((code, reason.to_owned()));
         }
-        // "All brokers are down" says less than what came before it.
+        // "All brokers are down" says less than the reason before it.
         if code != RDKafkaErrorCode::AllBrokersDown || reasons.last.is_none() {
             reasons.last = Some((code, reason.to_owned()));
         }
@@ -95,7 +94,8 @@ pub(super) fn consumer(config: &ClientConfig) -> Result<Consumer> {
         .map_err(|e| config_error(config, &e))
 }
 
-/// Why a request had no answer, once all that librdkafka says of it is heard. Not for a consumer that reads records.
+/// Why a request had no answer, after everything that librdkafka says about it was read. Not for a consumer that reads
+/// records.
 pub(super) fn heard(consumer: &Consumer) -> Option<Reason> {
     for _ in 0..EVENTS_MAX {
         if consumer.poll(QUIET).is_none() {
@@ -105,7 +105,7 @@ pub(super) fn heard(consumer: &Consumer) -> Option<Reason> {
     consumer.context().reason()
 }
 
-/// syslog levels: librdkafka says ERROR of every refused connection, which is a state and not a defect.
+/// syslog levels: librdkafka logs every refused connection as ERROR, but that is a state and no defect.
 pub(super) fn log_line(level: i32, facility: &str, message: &str) {
     match level {
         0..=3 => tracing::warn!(target: "librdkafka", "{facility}: {message}"),

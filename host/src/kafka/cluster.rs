@@ -1,6 +1,6 @@
-//! What is there to read: cluster, topics with their ids, partitions with their ends, and where a split begins.
+//! What can be read: cluster, topics with their ids, partitions with their ends, and where a split begins.
 //!
-//! Ends are those of `read_committed`: the last stable offset, behind which nothing may be read yet.
+//! Ends are those of `read_committed`: the last stable offset, above which nothing may be read yet.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl fmt::Debug for KafkaCluster {
     }
 }
 
-/// Where a split begins that has no position yet.
+/// Where a split without a position begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Earliest,
@@ -43,12 +43,12 @@ pub enum Start {
     Timestamp(i64),
 }
 
-/// librdkafka's mock cluster calls itself so; it never answers a question for a topic's id.
+/// The name of librdkafka's mock cluster, which never answers a request for a topic's id.
 const MOCK: &str = "mockCluster";
 const DESCRIBE: &str = "kafka.describe";
-/// The first of the growing slices in which a cluster is asked for the first time.
+/// The first of the growing waits of the first request to a cluster.
 const FIRST_SLICE: Duration = Duration::from_millis(500);
-/// When one broker refuses this client, the others of the list have so long to answer.
+/// When one broker refuses this client, the others of the list have this time to answer.
 const OTHERS_MAY_ANSWER: Duration = Duration::from_secs(1);
 
 impl KafkaCluster {
@@ -184,7 +184,7 @@ impl KafkaCluster {
         Ok(changes)
     }
 
-    /// The cluster answers, and has no such topic.
+    /// True: the cluster answers, and has no such topic.
     pub fn is_gone(&self, topic: &str) -> bool {
         topic_gone(&self.consumer, topic, REQUEST_TIMEOUT)
     }
@@ -257,7 +257,8 @@ impl KafkaCluster {
     }
 }
 
-/// Asks in growing slices of [`REQUEST_TIMEOUT`], so that a refusal is heard when it comes and not when the time is over.
+/// Asks with growing waits up to [`REQUEST_TIMEOUT`], so that a refusal is noticed when it comes and not only at the
+/// end.
 fn first_answer(consumer: &Consumer, op: &'static str, what: &str) -> Result<Metadata> {
     let begun = Instant::now();
     let mut slice = FIRST_SLICE;

@@ -8,12 +8,12 @@ use super::partition::Partition;
 use super::queue::Message;
 use super::source::Limits;
 
-/// After so many full batches every partition gives what it has, so that a busy one hides no quiet one.
+/// After this many full batches every partition gives what it has, so that a busy partition does not block a quiet one.
 const FLUSH_EVERY: u32 = 8;
 
 pub(super) struct Collector {
     pub(super) parts: Vec<Partition>,
-    /// Where the last record belonged; runs are long.
+    /// The partition of the last record: usually many records of one follow each other.
     last: usize,
     ready: VecDeque<(usize, Batch)>,
     /// Bytes in unfinished batches.
@@ -35,7 +35,7 @@ impl Collector {
         }
     }
 
-    /// Copies a record into its partition's batch. One of a partition that is not ours is dropped.
+    /// Copies a record into its partition's batch. A record of a partition that is not assigned is dropped.
     pub(super) fn take(&mut self, message: Message<'_>) {
         let known = self.parts.get(self.last).is_some_and(|p| p.owns(message));
         if !known {
@@ -96,7 +96,7 @@ impl Collector {
         Some(batch)
     }
 
-    /// Drops what was collected for partition `i` and not given.
+    /// Drops what was collected for partition `i` and not returned yet.
     pub(super) fn forget(&mut self, i: usize) {
         self.ready.retain(|(of, _)| *of != i);
         if let Some(part) = self.parts.get_mut(i) {

@@ -1,4 +1,4 @@
-//! librdkafka's codes in our words: which kind, and what the operator can do about it.
+//! Translates librdkafka's codes: which kind of error, and what the operator can do about it.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -6,10 +6,10 @@ use crate::error::{Error, Kind};
 
 use super::client::Reason;
 
-/// What a code means to whoever runs the pipeline.
+/// What a code means for the operator of the pipeline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Class {
-    /// Not allowed, or not who we say we are.
+    /// Not allowed, or the login was refused.
     Auth,
     /// The topic or partition is not there.
     NoTopic,
@@ -39,7 +39,7 @@ pub(super) fn class(code: RDKafkaErrorCode) -> Class {
     }
 }
 
-/// What a handshake that broke off for another reason says. It may work the next time.
+/// Words of a handshake that broke off for another reason, so that it may work the next time.
 const BROKEN_OFF: [&str; 5] = [
     "Disconnected",
     "hung up",
@@ -50,8 +50,8 @@ const BROKEN_OFF: [&str; 5] = [
 /// TLS 1.3: the broker refuses a client's certificate after the handshake, when the client believes itself connected.
 const ALERT: &str = "SSL alert number";
 
-/// The code of a refusal, if a failure of a connection is one: broker and client do not agree on who they are, and will
-/// not by themselves.
+/// The code of a refusal, if a failure of a connection is one: broker and client cannot authenticate each other, and
+/// waiting does not change that.
 pub(super) fn refusal(code: RDKafkaErrorCode, reason: &str) -> Option<RDKafkaErrorCode> {
     if code == RDKafkaErrorCode::BrokerTransportFailure && reason.contains(ALERT) {
         return Some(RDKafkaErrorCode::SSL);

@@ -1,7 +1,7 @@
-//! Group offsets, written after a commit for lag tools; they never set a position. A failure is a warning, no more.
+//! Group offsets, written after a commit for lag tools; they never set a position. A failure is only a warning.
 //!
-//! librdkafka tells nobody how an asynchronous commit ended, and a synchronous one may hang on a lost coordinator: so a
-//! thread of its own commits, and nobody waits for it longer than they said.
+//! librdkafka does not report how an asynchronous commit ended, and a synchronous one may hang on a lost coordinator.
+//! So a separate thread commits, and callers wait for it only as long as they choose.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ use super::props::{KafkaProps, REQUEST_TIMEOUT};
 
 /// At most one request to the group's coordinator in this time.
 const EVERY: Duration = Duration::from_secs(1);
-/// Where it fails it says so this often.
+/// How often a lasting failure is logged.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 type Offsets = BTreeMap<TopicPartition, i64>;
@@ -141,7 +141,7 @@ impl Acknowledge for GroupOffsets {
 }
 
 impl Drop for GroupOffsets {
-    /// Does not wait: what is pending is not worth it, the log has it.
+    /// Does not wait for pending offsets: the log has them.
     fn drop(&mut self) {
         self.shared.state().closing = true;
         self.shared.changed.notify_all();

@@ -1,6 +1,6 @@
-//! What a client was given and nobody may see: in librdkafka's own texts the property's name stands for it.
+//! Hides a client's secret values: in librdkafka's own texts they are replaced by the property's name.
 //!
-//! Brokers are somebody else's: what one answers to a login goes into states and logs, and may repeat the login.
+//! Brokers belong to others: the answer to a login goes into states and logs, and may repeat the login.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use rdkafka::config::ClientConfig;
 
 use crate::config::librdkafka::ALLOWED;
 
-/// Shorter values are no secrets, and stand in words by chance.
+/// Shorter values are no secrets, and would occur in words by chance.
 const SHORTEST: usize = 4;
 
 /// Value → the property's name.
@@ -23,7 +23,7 @@ impl Hidden {
             (value.len() >= SHORTEST).then(|| (value.to_owned(), name))
         };
         let mut all: Vec<_> = hidden.filter_map(|allowed| value(allowed.name)).collect();
-        // One that holds another goes first.
+        // A value that contains another is replaced first.
         all.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
         Hidden(all)
     }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind};
 use crate::source::Lost;
 
-/// Carries what is lost, for [`crate::source::lost`].
+/// An error that carries what is lost, for [`crate::source::lost`].
 pub fn lost_error(lost: Lost, op: &'static str) -> Error {
     let (message, hint) = match &lost {
         Lost::AgedOut(_) => (

@@ -1,7 +1,7 @@
 //! A broker inside this process, for the demo and for tests: librdkafka's mock cluster.
 //!
-//! It keeps 5 MiB per partition and drops older records in silence, has no transactions to speak of and forgets everything
-//! at the end. Nothing about exactly-once is proved on it.
+//! It keeps 5 MiB per partition and silently drops older records, has almost no transactions, and forgets everything at
+//! the end. Nothing about exactly-once is tested on it.
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,16 +11,16 @@ use rdkafka::mocking::MockCluster;
 
 use crate::error::{Error, Kind, Result};
 
-/// A topic needs so many partitions that none passes 5 MiB in the demo.
+/// With this many partitions, none exceeds 5 MiB in the demo.
 pub const MIN_PARTITIONS: i32 = 6;
 
 enum Order {
     CreateTopic(String, i32, Sender<Result<()>>),
-    /// Refuse connections, or serve again; what was stored stays.
+    /// Refuses connections, or serves again; stored records stay.
     Serve(bool, Sender<Result<()>>),
 }
 
-/// Serves until it is dropped. The cluster lives in a thread of its own: its handle may not wander.
+/// Serves until it is dropped. The cluster lives in its own thread, because its handle may not move between threads.
 pub struct MockBroker {
     bootstrap: String,
     /// `None` only while dropping.
@@ -80,7 +80,7 @@ impl MockBroker {
 
 impl Drop for MockBroker {
     fn drop(&mut self) {
-        // The thread ends when nobody can order anything more.
+        // The thread ends when no order can come any more.
         self.orders = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

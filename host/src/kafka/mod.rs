@@ -1,8 +1,8 @@
-//! Kafka: the only folder that names rdkafka. What it hands out are records, positions and errors of our own.
+//! Kafka: the only folder that names rdkafka. It gives out records, positions and errors in Weir's own types.
 //!
-//! Partitions are assigned by us, never by a group; positions come from the commit log. Group offsets are written for lag
-//! tools ([`GroupOffsets`]) and never set a position. Four files hold the raw calls that rdkafka does not wrap: `queue`
-//! (events with topic and offset), `admin`, `topic_id` and `rights`; nothing else is unsafe.
+//! Weir assigns partitions itself, never through a group; positions come from the commit log. Group offsets are written
+//! for lag tools ([`GroupOffsets`]) and never set a position. Four files hold the raw calls that rdkafka does not wrap:
+//! `queue` (events with topic and offset), `admin`, `topic_id` and `rights`; nothing else is unsafe.
 
 mod admin;
 mod client;

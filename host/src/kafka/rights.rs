@@ -1,4 +1,4 @@
-//! What the broker lets this client do with a topic and with a group, as the broker itself says.
+//! What this client may do with a topic and with a group, as the broker reports it.
 #![allow(
     unsafe_code,
     reason = "authorized operations are in the raw descriptions of topics and groups only"
@@ -14,14 +14,14 @@ use super::admin::{NoAnswer, another_kind, ask, part};
 use super::client::Consumer;
 use super::topic_id::described;
 
-/// Of the operations that the broker listed, those that matter here.
+/// The relevant operations among those that the broker listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
     pub describe: bool,
     pub read: bool,
 }
 
-/// `None`: the broker does not tell (before 2.3, or the mock cluster).
+/// `None`: the broker does not report it (before 2.3, or the mock cluster).
 pub(super) fn on_topic(
     consumer: &Consumer,
     topic: &str,
@@ -36,7 +36,7 @@ pub(super) fn on_topic(
     or_untold(told)
 }
 
-/// As [`on_topic`]. A group that nobody ever used is described too.
+/// As [`on_topic`]. Works for a group that was never used, too.
 pub(super) fn on_group(
     consumer: &Consumer,
     group: &str,
@@ -87,7 +87,7 @@ pub(super) fn on_group(
     or_untold(told)
 }
 
-/// A broker that does not know the request, or not this part of it.
+/// Turns the answer of a broker that does not know the request, or this part of it, into `None`.
 fn or_untold(told: Result<Option<Rights>, NoAnswer>) -> Result<Option<Rights>, NoAnswer> {
     match told {
         Err((RDKafkaErrorCode::UnsupportedFeature, _)) => Ok(None),

@@ -1,7 +1,9 @@
-//! Records of assigned partitions as batches. Positions are given to it; it never asks the group, never resets.
+//! Reads records of assigned partitions as batches. Positions are passed to it; it never asks the group and never
+//! resets.
 //!
-//! An error of [`Kind::SourceUnavailable`] comes once per outage; [`KafkaSource::status`] says how it stands, and reading
-//! goes on by itself. One of [`Kind::SourceLost`] comes again at each call until the split is sought elsewhere.
+//! An error of [`Kind::SourceUnavailable`] comes once per outage; [`KafkaSource::status`] has the present state, and
+//! reading goes on by itself. An error of [`Kind::SourceLost`] comes again at each call until the split is moved by a
+//! seek.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,9 +27,9 @@ use super::partition::Partition;
 use super::props::{KafkaProps, REQUEST_TIMEOUT};
 use super::queue::{Content, EventConsumer, Failure};
 
-/// A lost cluster is asked this long whether it is back.
+/// Longest request that tests whether a lost cluster is back.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
-/// And this often.
+/// How often that is tested.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// A seek right after an assignment waits this long for the fetcher to start.
 const SEEK_DEADLINE: Duration = Duration::from_secs(2);
@@ -42,12 +44,12 @@ pub struct Limits {
     pub batch_records: usize,
     /// A batch ends with the record that reaches this.
     pub batch_bytes: usize,
-    /// Over all partitions: what may be collected in unfinished batches.
+    /// Most bytes in unfinished batches, over all partitions.
     pub collected_bytes: usize,
-    /// librdkafka's queue per consumer; a fetch in flight may come on top once.
+    /// Bytes of librdkafka's queue per consumer; one fetch in flight may exceed it.
     pub queue_bytes: usize,
     pub queue_messages: usize,
-    /// How long a full queue keeps the fetcher away (librdkafka's default of 1 s starves small queues).
+    /// How long the fetcher waits at a full queue (librdkafka's default of 1 s starves small queues).
     pub queue_backoff: Duration,
 }
 
@@ -83,16 +85,16 @@ pub struct KafkaSource {
     status: Status,
     /// When a lost cluster was last asked.
     probed: Duration,
-    /// What a single broker last complained about.
+    /// The last complaint of a single broker.
     reason: String,
     /// Since when this client is refused, and why.
     refused: Option<Refused>,
-    /// Seeks that librdkafka has not carried out; nothing is read before they are.
+    /// Seeks that librdkafka has not carried out yet; nothing is read before that.
     unsought: Vec<Position>,
     paused: bool,
 }
 
-/// librdkafka's word for an answer that it will not take; it asks for the same again, for ever.
+/// In librdkafka's error for an answer that is too large; it repeats the same request for ever.
 const TOO_LARGE: &str = "receive.message.max.bytes";
 
 struct Refused {
@@ -144,7 +146,7 @@ impl KafkaSource {
         &self.status
     }
 
-    /// End of what was given away, per split.
+    /// The end of what was returned, per split.
     pub fn positions(&self) -> Vec<Position> {
         let given = |p: &Partition| Position {
             next: p.given(),
@@ -173,7 +175,7 @@ impl KafkaSource {
         let refusal = refusal(failure.code, &failure.reason);
         let class = match (refusal, class(failure.code)) {
             (Some(_), _) => Class::Auth,
-            // Broken off in a handshake.
+            // The handshake broke off.
             (None, Class::Auth) => Class::Passing,
             (None, class) => class,
         };
@@ -208,7 +210,8 @@ impl KafkaSource {
         }
     }
 
-    /// An answer that is too large does not say of which partition it is: those that are not at their end are named.
+    /// The error for an answer that is too large does not name the partition, so all partitions are named that are not
+    /// at their end.
     fn too_large(&self, failure: &Failure) -> Error {
         let behind = self.collector.parts.iter().filter(|p| {
             let end = self.kafka.known_end(p.topic(), p.tp().partition);
@@ -227,7 +230,7 @@ impl KafkaSource {
             .hint("raise source.kafka.receive.message.max.bytes above its size; it has to fit into memory.budget")
     }
 
-    /// Says so once; afterwards [`Self::status`] does.
+    /// Reports an outage once; afterwards [`Self::status`] does.
     fn down(&mut self, reason: String, hint: &str) -> Result<()> {
         if self.status != Status::Up {
             return Ok(());
@@ -245,12 +248,12 @@ impl KafkaSource {
             self.status = Status::Up;
             self.reason.clear();
         }
-        // A topic that is kept from us stays so while others are read.
+        // Access to one topic may stay refused while others are read.
         let of_topic = |r: &Refused| r.code == RDKafkaErrorCode::TopicAuthorizationFailed;
         self.refused = self.refused.take().filter(of_topic);
     }
 
-    /// Waited for at first.
+    /// A refusal is waited for at first.
     fn is_refused(&mut self, code: RDKafkaErrorCode, reason: String) -> Result<()> {
         let since = self.refused.take().map(|refused| refused.since);
         let since = since.unwrap_or_else(|| self.clock.elapsed());
@@ -264,7 +267,7 @@ impl KafkaSource {
         self.down(told, hint)
     }
 
-    /// It answers, and does not keep any topic of ours from us.
+    /// The cluster answers, and refuses none of our topics.
     fn answers(&self) -> bool {
         let parts = self.collector.parts.iter();
         let topics: BTreeSet<&str> = parts.map(|p| p.tp().topic.as_ref()).collect();
@@ -280,7 +283,7 @@ impl KafkaSource {
         })
     }
 
-    /// While the cluster is lost and silent: ask now and then whether it is back.
+    /// While the cluster is lost and silent, tests now and then whether it is back.
     fn probe(&mut self) -> Result<()> {
         let fine = self.status == Status::Up && self.refused.is_none();
         if fine || self.clock.elapsed() < self.probed + PROBE_EVERY {
@@ -316,7 +319,7 @@ impl KafkaSource {
         }
     }
 
-    /// The broker refused our offset: it aged out, or lies above the end, or the answer was about an older one.
+    /// The broker refused our offset: it aged out, or lies above the end, or the answer was for an older request.
     fn out_of_range(&mut self, i: usize) -> Result<()> {
         let Some(part) = self.collector.parts.get(i) else {
             return Ok(());
@@ -330,7 +333,7 @@ impl KafkaSource {
             Ok(ends) => ends
                 .first()
                 .and_then(|&(low, high)| Lost::of(&at, low, high)),
-            // The broker went away meanwhile: take it up where we are, and be told again.
+            // The broker went away meanwhile: go on from here, and meet the error again.
             Err(_) => None,
         };
         if lost.is_some() {
@@ -370,7 +373,7 @@ impl KafkaSource {
         Ok(low.into_iter().zip(high).map(known).collect())
     }
 
-    /// The same, once this client has heard of partitions that another client told us about.
+    /// The same, after this client has learned of partitions that another client has found.
     fn known_ends(&self, positions: &[Position]) -> Result<Vec<(i64, i64)>> {
         let deadline = self.clock.elapsed() + METADATA_DEADLINE;
         loop {
@@ -401,8 +404,9 @@ impl KafkaSource {
         }
     }
 
-    /// A new client for all partitions, from where each was given away. librdkafka's incremental assignment was seen to
-    /// drop records of other partitions that lay in its queue (2.12.1, Kafka 4.1.1): a hole without an error.
+    /// Makes a new client for all partitions, which goes on where each was returned last. librdkafka's incremental
+    /// assignment was seen to drop records of other partitions that lay in its queue (2.12.1, Kafka 4.1.1): a hole
+    /// without an error.
     fn reopen(&mut self) -> Result<()> {
         for i in 0..self.collector.parts.len() {
             self.collector.forget(i);
@@ -425,7 +429,8 @@ impl KafkaSource {
             .map_err(|e| bug("partitions cannot be assigned", &e))
     }
 
-    /// Moves the fetcher. librdkafka raises these partitions' version in this thread: what was fetched is outdated at once.
+    /// Moves the fetcher. librdkafka raises these partitions' version in this thread, so that everything fetched before
+    /// is outdated at once.
     fn settle(&mut self) -> Result<()> {
         if self.unsought.is_empty() {
             return Ok(());
@@ -450,7 +455,7 @@ impl KafkaSource {
                 return Ok(());
             }
             if self.clock.elapsed() >= deadline {
-                // Never started, or stopped by an error.
+                // The fetcher never started, or an error stopped it.
                 return self.reopen();
             }
             self.clock.sleep(SEEK_PAUSE);
@@ -500,7 +505,7 @@ impl Source for KafkaSource {
             let failure = match event.content() {
                 Content::Message(message) => {
                     self.collector.take(message);
-                    // Once something came, take what is there and wait no more.
+                    // After the first record, take what is there and wait no longer.
                     left = Duration::ZERO;
                     continue;
                 }
@@ -542,7 +547,7 @@ impl Source for KafkaSource {
         self.settle()
     }
 
-    /// A partition that is read already goes on from the new position, perhaps as another split (a recreated topic).
+    /// A partition that is already read goes on from the new position, perhaps as another split (a recreated topic).
     fn assign(&mut self, positions: &[Position]) -> Result<()> {
         let ends = self.known_ends(positions)?;
         let checked = positions.iter().zip(&ends);

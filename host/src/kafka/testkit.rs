@@ -1,4 +1,4 @@
-//! For the tests only: topics made and unmade, records deleted, rights given, transactions. Not part of the API.
+//! For tests only: makes and deletes topics, deletes records, gives rights, runs transactions. Not part of the API.
 #![allow(unsafe_code, reason = "rd_kafka_CreateAcls has no safe wrapper")]
 
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! The basics on the mock cluster. What only a real broker proves is in `tests/suite/real_kafka.rs`.
+//! Basic tests on the mock cluster. Tests that need a real broker are in `tests/suite/real_kafka.rs`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,8 +1,7 @@
-//! How many threads may still be started, counted before a client is made: where librdkafka cannot start a thread of its own
-//! it ends the whole process, and every pipeline with it.
+//! Counts how many threads may still be started before a client is made: if librdkafka cannot start one of its threads,
+//! it ends the whole process, with all pipelines.
 //!
-//! Each client holds a place for the threads that it is going to have until it is dropped; those that run already are
-//! counted by their name.
+//! Each client reserves the threads that it will have until it is dropped; those that already run are counted by name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,17 +13,19 @@ use crate::error::{Error, Kind, Result};
 
 /// Threads of a client beside those of its brokers: its main loop, its internal broker, its group coordinator.
 const CLIENT_THREADS: u64 = 3;
-/// Brokers that a client learns of, each with a thread; those of a small cluster. More than that come out of the spare ones.
+/// Brokers that a client learns of, each with a thread: those of a small cluster. Threads for more brokers are taken
+/// from the spare ones.
 const BROKERS: u64 = 3;
-/// Left for everything else in the process: tasks, handlers of requests, a store's calls, a cluster that grows.
+/// Threads that stay free for everything else in the process: tasks, handlers of requests, a store's calls, a growing
+/// cluster.
 const SPARE: u64 = 16;
-/// librdkafka names its threads so.
+/// The beginning of librdkafka's thread names.
 const NAMED: &str = "rdk:";
 
-/// Threads that clients which live now were promised.
+/// Threads reserved by present clients.
 static PROMISED: AtomicU64 = AtomicU64::new(0);
 
-/// A client's threads. Kept with the client.
+/// A client's reserved threads. Keep it as long as the client.
 #[derive(Debug)]
 pub(super) struct Threads(u64);
 
@@ -34,12 +35,12 @@ impl Drop for Threads {
     }
 }
 
-/// For a client with these brokers to begin with; an error where it could end the process.
+/// Reserves threads for a client with these first brokers; an error if the client could end the process.
 pub(super) fn for_client(config: &ClientConfig) -> Result<Threads> {
     let bootstrap = config.get("bootstrap.servers").unwrap_or_default();
     let wanted = CLIENT_THREADS + BROKERS + bootstrap.split(',').count() as u64;
     let threads = Threads(wanted);
-    // Promised before it is counted: of two that come at once, the second sees the first.
+    // Reserved before counting: if two clients are made at once, the second sees the first.
     let before = PROMISED.fetch_add(wanted, Ordering::SeqCst);
     let machine = Machine::this();
     let owed = before.saturating_sub(machine.of_clients());
@@ -70,7 +71,7 @@ pub struct Limit {
     pub used: u64,
 }
 
-/// The limit of threads that is reached first. `None`: the kernel tells of none.
+/// The limit of threads that is reached first. `None`: the kernel reports none.
 pub fn thread_limit() -> Option<Limit> {
     Machine::this().tightest()
 }
@@ -81,7 +82,7 @@ impl Limit {
     }
 }
 
-/// Where the kernel says it.
+/// Where the kernel's limits are read.
 #[derive(Debug)]
 struct Machine {
     proc: PathBuf,
@@ -122,7 +123,7 @@ impl Machine {
         names.filter(|name| name.starts_with(NAMED)).count() as u64
     }
 
-    /// Of all processes on the machine, or in its container.
+    /// The limit for all processes of the machine, or of the container.
     fn of_kernel(&self, name: &str) -> Option<Limit> {
         let most = self.text(&format!("sys/kernel/{name}"))?;
         let load = self.text("loadavg")?;
@@ -134,7 +135,7 @@ impl Machine {
         })
     }
 
-    /// `pids.max` of the own group and of those above it, in both versions of cgroups.
+    /// `pids.max` of this process's group and of the groups above it, in both versions of cgroups.
     fn cgroups(&self) -> Vec<Limit> {
         let own = self.text("self/cgroup").unwrap_or_default();
         let places = own.lines().filter_map(|line| {
@@ -149,7 +150,7 @@ impl Machine {
         });
         let mut limits = Vec::new();
         for (root, path) in places {
-            // In a container the path may be the host's: the root is the container's own then.
+            // In a container the path may be that of the host: then the root is the container's own group.
             let own = root.join(path);
             let up = own.ancestors().take_while(|dir| dir.starts_with(&root));
             limits.extend(up.filter_map(group));
@@ -157,7 +158,7 @@ impl Machine {
         limits
     }
 
-    /// RLIMIT_NPROC counts the threads of a user, and binds nobody who may exceed resources.
+    /// RLIMIT_NPROC counts the threads of a user, and does not apply to privileged processes.
     fn of_user(&self) -> Option<Limit> {
         const MAY_EXCEED: u64 = 1 << 24 | 1 << 21;
         let status = self.text("self/status")?;

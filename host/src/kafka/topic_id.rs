@@ -1,6 +1,6 @@
 //! The id of a topic: the only way to notice that it was deleted and created again under its old name.
 //!
-//! librdkafka passes over a recreated topic in silence, and rdkafka has no wrapper for DescribeTopics.
+//! librdkafka does not report a recreated topic, and rdkafka has no wrapper for DescribeTopics.
 #![allow(
     unsafe_code,
     reason = "rd_kafka_DescribeTopics has no safe wrapper; topic ids are in nothing else"
@@ -92,7 +92,7 @@ pub(super) fn described<T>(
     }
 }
 
-/// librdkafka spells ids in plain base64; Kafka's tools, and a split id with its slashes, want the URL-safe letters.
+/// librdkafka writes ids in plain base64; Kafka's tools, and split ids with their slashes, need the URL-safe alphabet.
 fn spelled_as_kafka(id: &str) -> String {
     id.trim_end_matches('=').replace('+', "-").replace('/', "_")
 }

@@ -1,7 +1,9 @@
-//! The properties of librdkafka (2.12) that may be set, each once: who has it, and what it takes. Nothing else reaches a client.
+//! The properties of librdkafka (2.12) that may be set, each once: which clients have it, and its values. Nothing else
+//! reaches a client.
 //!
-//! A property stands here because somebody needs it and it can do no more than talk to brokers. Not here: what loads native
-//! code or runs commands, what writes files, what belongs to callbacks, and what this build does not have (Kerberos, OIDC).
+//! A property is listed if somebody needs it and it can do no more than talk to brokers. Not listed: properties that
+//! load native code, run commands or write files, those for callbacks, and those that this build lacks (Kerberos,
+//! OIDC).
 
 use super::Takes::{Choice, Choices, File, Flag, Int, Login, Secret, Text};
 use super::{Allowed, Side};

@@ -1,4 +1,4 @@
-//! What configs that come by REST may use of this machine, as the worker's file says it.
+//! What configs that come by REST may use of this machine, according to the worker's file.
 
 use std::path::PathBuf;
 

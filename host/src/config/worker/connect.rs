@@ -1,5 +1,5 @@
-//! What a Connect worker's file says beyond our own keys: clients, converters, providers, logins. Each is honoured or refused
-//! by name; what decides nothing here is said once, with the reason.
+//! The keys of a Connect worker's file beyond our own: clients, converters, providers, logins. Each is honoured or
+//! refused by name; a key without effect here is reported once, with the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::super::text::Text;
 use super::Reader;
 use super::theirs::{self, Fate};
 
-/// What the worker says for clients of connectors that do not say it themselves.
+/// The worker's settings for clients of connectors, unless the connector has its own.
 #[derive(Clone, Debug, Default)]
 pub struct Client {
     /// `None`: the worker's `bootstrap.servers`.
@@ -21,7 +21,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// The properties of a client that has `own` ones: none of a login or certificate that its protocol does not use.
+    /// The worker's properties for a client with properties of its `own`, without logins or certificates that its
+    /// protocol does not use.
     pub fn beside(&self, own: &dyn Fn(&str) -> Option<String>) -> Vec<(String, Text)> {
         let protocol = own(PROTOCOL)
             .or_else(|| self.protocol())
@@ -38,7 +39,7 @@ impl Client {
             .collect()
     }
 
-    /// Whether brokers and clients show each other who they are.
+    /// Whether brokers and clients authenticate each other.
     pub fn is_secure(&self) -> bool {
         self.protocol()
             .is_some_and(|protocol| !protocol.eq_ignore_ascii_case("PLAINTEXT"))
@@ -50,13 +51,13 @@ impl Client {
     }
 }
 
-/// Which settings of clients a connector may have of its own.
+/// Which settings of clients a connector may override.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Overrides {
     #[default]
     All,
     None,
-    /// Who it is, and no more.
+    /// Only its login.
     Principal,
     Listed(BTreeSet<String>),
 }
@@ -94,21 +95,22 @@ impl Overrides {
     }
 }
 
-/// What decides nothing, told at the start.
+/// Keys without effect, reported at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Idle {
     /// Key → why.
     pub keys: BTreeMap<String, String>,
-    /// Whole sentences: somebody may have relied on it.
+    /// Keys on which somebody may rely, as whole sentences.
     pub missed: Vec<String>,
 }
 
-/// Everything of a Connect worker that is honoured and has no key of ours.
+/// Everything of a Connect worker's file that is honoured and has no key of ours.
 #[derive(Clone, Debug, Default)]
 pub struct Theirs {
     pub consumer: Client,
     pub producer: Client,
-    /// Keys of connectors of Kafka Connect that say nothing: converters, and what is no property of a client.
+    /// Defaults for keys that connectors of Kafka Connect leave out: converters, and other keys that are no client
+    /// properties.
     pub connector: BTreeMap<String, String>,
     pub overrides: Overrides,
     /// Name of a provider → our own: `env` or `file`.
@@ -119,7 +121,7 @@ pub struct Theirs {
 
 pub const CONVERTERS: [&str; 3] = ["key.converter", "value.converter", "header.converter"];
 
-/// Settings of clients that a connector decides by itself, for the sake of its promises.
+/// Settings of clients that a connector decides itself, to keep its guarantees.
 pub const DECIDED: &[&str] = &[
     "max.poll.records",
     "isolation.level",
@@ -138,11 +140,11 @@ pub const DECIDED: &[&str] = &[
 pub(super) const ALLOWED_PATHS: &str = ".param.allowed.paths";
 /// It only counts for Confluent's Control Center.
 const MONITORING: &str = "io.confluent.monitoring.clients.interceptor.";
-/// Of properties whose values people may see.
+/// Properties whose values may be shown.
 const OPEN: &[&str] = &["security.protocol", "sasl.mechanism", "sasl.mechanisms"];
 
 impl Reader<'_> {
-    /// A key that is none of ours.
+    /// Handles a key that is not one of ours.
     pub(super) fn theirs(&mut self, key: &str, value: &Text) {
         let said = value.typed().trim().to_lowercase();
         match theirs::fate(key) {
@@ -184,7 +186,7 @@ impl Reader<'_> {
         self.idle.keys.insert(key.to_owned(), why.to_owned());
     }
 
-    /// Keys with the same reason are one sentence.
+    /// Notes such a key; keys with the same reason share one sentence.
     fn misses(&mut self, key: &str, why: &str) {
         let told = self.idle.missed.iter_mut();
         match told.into_iter().find(|told| told.ends_with(why)) {
@@ -206,7 +208,7 @@ impl Reader<'_> {
 
     // ------------------------------------------------------------- clients
 
-    /// The worker's own settings, and over them those below the prefix.
+    /// The worker's own settings, overridden by those below the prefix.
     fn client(&mut self, prefix: &str, producer: bool) -> Client {
         let raw = self.raw;
         let mut client = Client::default();
@@ -272,7 +274,7 @@ impl Reader<'_> {
         client
     }
 
-    /// A protocol that there is, and logins that it uses.
+    /// Checks that the protocol exists and uses the logins that are set.
     fn protocol(
         &mut self,
         settings: &BTreeMap<String, String>,
@@ -409,7 +411,7 @@ impl Reader<'_> {
 
     // ---------------------------------------------------------- plugin.path
 
-    /// The folder of components among those of a list, which may be Java's.
+    /// The folder with components in a list of folders, which may be for Java.
     pub(super) fn plugin_folder(&mut self) -> Option<PathBuf> {
         const KEY: &str = "plugin.path";
         let typed = self.path(KEY)?;
@@ -431,7 +433,7 @@ impl Reader<'_> {
                 }
             };
         };
-        // A Java folder of a worker's file; ours may be empty still, or not there.
+        // A Java folder of a worker's file. A folder of ours may still be empty or missing.
         if self.lenient && !has_components(single) && holds_anything(single) {
             self.idles(&format!("{KEY} {single}"), NO_COMPONENTS);
             return self.default_folder();
@@ -471,13 +473,13 @@ fn holds_anything(folder: &str) -> bool {
     entries(folder).next().is_some()
 }
 
-/// Settings that may change what is read, or who may read it: passing them over would be a lie.
+/// Settings that may change what is read, or who may read it: it would be wrong to ignore them.
 fn must_hold(name: &str, value: &str) -> bool {
     let classes = || list(value).any(|class| !class.starts_with(MONITORING));
     java::is_security(name) || name == "interceptor.classes" && classes()
 }
 
-/// As typed; where a reference stands for all of it, as resolved, and then it must not be shown.
+/// The value as typed; if all of it is a reference, the resolved value, which must not be shown.
 fn said(
     name: &str,
     value: &Text,
@@ -493,7 +495,7 @@ fn said(
     (typed, false)
 }
 
-/// The JVM is told of the file by an option, and the file names another one, of users and passwords.
+/// An option of the JVM names the JAAS file, and that file names another one with users and passwords.
 fn logins_of_jaas() -> Result<BTreeMap<String, Text>, String> {
     const OPTION: &str = "-Djava.security.auth.login.config=";
     let options = Text::new("${env:KAFKA_OPTS:-}").resolve();

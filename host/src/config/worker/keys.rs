@@ -15,7 +15,7 @@ pub struct WorkerKey {
     pub doc: &'static str,
 }
 
-/// A family of keys: the prefix, what stands behind it, the text.
+/// A family of keys: the prefix, what follows it, the text.
 #[derive(Debug)]
 pub struct WorkerPrefix {
     pub prefix: &'static str,

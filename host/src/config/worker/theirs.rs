@@ -1,17 +1,18 @@
-//! Every key of a Kafka Connect worker (4.1), once, and what becomes of it: honoured, without effect and why, or refused.
-//! The reader of the worker's file and `docs/daemon.md` read it; `tests/connect/worker-keys.txt` holds Connect's own list.
+//! Every key of a Kafka Connect worker (4.1), once, and how it is treated: honoured, without effect and why, or
+//! refused. The reader of the worker's file and `docs/daemon.md` read it; `tests/connect/worker-keys.txt` holds
+//! Connect's own list.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// What it does here.
     Honoured(&'static str),
-    /// Of clients: handed on to connectors, or refused by name.
+    /// A client's setting: passed on to connectors, or refused by name.
     Security,
-    /// It decides nothing here; why.
+    /// It has no effect here, for this reason.
     Idle(&'static str),
-    /// The same, but who relies on it must know: said as a warning.
+    /// The same, but reported as a warning, because somebody may rely on it.
     Missed(&'static str),
-    /// Refused where it says anything else than one of these.
+    /// Refused unless its value is one of these.
     Refused {
         unless: &'static [&'static str],
         reason: &'static str,
@@ -192,7 +193,7 @@ pub static THEIRS: &[(&str, Fate)] = &[
     ("worker.unsync.backoff.ms", Idle(NO_GROUP)),
 ];
 
-/// Families: what stands behind the prefix is up to somebody else. The more special one first.
+/// Families of keys: others choose what follows the prefix. The longer prefix comes first.
 pub static FAMILIES: &[(&str, Fate)] = &[
     (
         "consumer.",
