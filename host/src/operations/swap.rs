@@ -281,7 +281,7 @@ impl SwapPlanner {
         })
     }
 
-    /// A running process changes over by itself; where none answers, the entry is written here.
+    /// A running process changes to the new rules itself; if none answers, the entry is written here.
     fn ask(&mut self, swap: &Swap, wait: Duration) -> Result<Done, Refused> {
         let answer = match &self.running {
             Some(running) => match running.put_swap(swap, wait) {
@@ -303,12 +303,12 @@ impl SwapPlanner {
         }
     }
 
-    /// Another process may run the pipeline: a file beside the log asks it. `None`: none does.
+    /// Another process may run the pipeline: asks it by a file beside the log. `None`: none does.
     fn ask_others(&self, swap: &Swap, wait: Duration) -> Result<Option<Answer>> {
         let pending = Pending::new(self.store.clone(), self.log.name());
         let id = pending.ask(swap)?;
         let answer = self.answered(&pending, &id, wait);
-        // Left over, it is removed by the next start; whoever took it answers to nobody.
+        // If it is left over, the next start removes it; an answer of the process that took it is then ignored.
         let forgotten = pending.forget(&id);
         let answer = answer?;
         if answer.is_none() {
@@ -317,7 +317,7 @@ impl SwapPlanner {
         Ok(answer)
     }
 
-    /// `None`: nobody took it, or whoever did gave it back or was silent for too long.
+    /// `None`: nobody took it, or the process that did gave it back or was silent for too long.
     fn answered(&self, pending: &Pending, id: &Id, wait: Duration) -> Result<Option<Answer>> {
         let begun = self.clock.elapsed();
         let waited = || self.clock.elapsed().saturating_sub(begun);
@@ -341,7 +341,8 @@ impl SwapPlanner {
         }
     }
 
-    /// The entry is the atomic point, whoever writes it: `from` lets it into the log once.
+    /// The entry is the atomic point, whichever process writes it: because of `replaces` it gets into the log only
+    /// once.
     fn write(&mut self, swap: &Swap) -> Result<Done, Refused> {
         match self.log.commit(Draft::Swap(swap.clone()))? {
             Outcome::Committed { committed, .. } => Ok(Done::Here(committed.version)),

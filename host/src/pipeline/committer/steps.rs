@@ -24,7 +24,7 @@ pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct NewRules {
     pub swap: Swap,
-    /// True for rules of this process's own config: they replace any rules in force, and `swap.from` is filled in.
+    /// True for rules of this process's own config: they replace any rules in force, and `swap.replaces` is filled in.
     pub own: bool,
     /// If the table has rows: why its readers would not accept the change.
     pub breaking: Option<Error>,

@@ -53,7 +53,7 @@ struct RuleChange {
     reason = "one of a pipeline, moved a few times"
 )]
 enum What {
-    /// These rules instead of those that `from` names. The requester has checked the columns.
+    /// These rules instead of those that `replaces` names. The requester has checked the columns.
     Swap(Swap),
     /// All rules that a config declares.
     Config(Edit),

@@ -5,8 +5,8 @@
 //! pending/<ulid>.taken        whoever makes this file answers: a running process, or the asker, who then writes the entry
 //! pending/<ulid>.answer.json  what became of it
 //! ```
-//! The entry in the log is the atomic point. A request may be lost, repeated or late: `from` in the swap names the
-//! rules that it replaces, so it comes into force at most once.
+//! The entry in the log is the atomic point. A request may be lost, repeated or late: `replaces` in the swap names the
+//! generation that it replaces, so it comes into force at most once.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
