@@ -20,6 +20,10 @@ pub enum Kind {
     StoreUnavailable,
     /// A store refuses, and will refuse again.
     StoreFailed,
+    /// The system that takes a pipeline's rows cannot be reached, or asks to come back later.
+    SinkUnavailable,
+    /// The system that takes a pipeline's rows refuses, and will refuse the next time too.
+    SinkRefused,
     /// The commit log breaks one of the rules of the protocol, or an entry or file is missing or altered.
     LogCorrupt,
     /// Another writer committed first; what was prepared is dropped and read again.
@@ -51,13 +55,15 @@ pub enum Remedy {
     StopPipeline,
 }
 
-/// All kinds.
-const KINDS: [Kind; 14] = [
+/// Every kind there is.
+const KINDS: [Kind; 16] = [
     Kind::ConfigInvalid,
     Kind::SourceUnavailable,
     Kind::SourceLost,
     Kind::StoreUnavailable,
     Kind::StoreFailed,
+    Kind::SinkUnavailable,
+    Kind::SinkRefused,
     Kind::LogCorrupt,
     Kind::Conflict,
     Kind::RecordRefused,
@@ -77,12 +83,15 @@ impl Kind {
 
     pub fn remedy(self) -> Remedy {
         match self {
-            Kind::SourceUnavailable | Kind::StoreUnavailable => Remedy::Retry,
+            Kind::SourceUnavailable | Kind::StoreUnavailable | Kind::SinkUnavailable => {
+                Remedy::Retry
+            }
             Kind::Conflict => Remedy::RestartTask,
             Kind::ConfigInvalid
             | Kind::SourceLost
             | Kind::RecordRefused
             | Kind::StoreFailed
+            | Kind::SinkRefused
             | Kind::LogCorrupt
             | Kind::PluginRefused
             | Kind::PluginBroken
@@ -101,6 +110,8 @@ impl Kind {
             Kind::SourceLost => "source_lost",
             Kind::StoreUnavailable => "store_unavailable",
             Kind::StoreFailed => "store_failed",
+            Kind::SinkUnavailable => "sink_unavailable",
+            Kind::SinkRefused => "sink_refused",
             Kind::LogCorrupt => "log_corrupt",
             Kind::Conflict => "conflict",
             Kind::RecordRefused => "record_refused",

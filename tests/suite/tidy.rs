@@ -10,7 +10,7 @@ const ONLY_FOLDER: &[(&str, &[&str])] = &[
     ("wasmtime", &["plugin"]),
     ("object_store", &["store/objects"]),
     ("hdfs_native", &["store/hdfs"]),
-    ("reqwest", &["store/objects"]),
+    ("reqwest", &["store/objects", "connectors/http"]),
     ("parquet", &["zone"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),

@@ -141,4 +141,6 @@ pub struct Applied {
     pub ledger: Ledger,
     /// (transform, counter, amount)
     pub counters: Vec<(String, String, u64)>,
+    /// Digest of the rules that made the rows: plugins, versions, components and configs, in their order.
+    pub rules: Arc<str>,
 }

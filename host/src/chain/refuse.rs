@@ -1,12 +1,13 @@
 //! Refuses whole records after the transforms have run: for one bad piece if the config asks for it, or if one message
 //! would take far more bytes on disk than it has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_array::UInt32Array;
 use arrow_select::take::take;
 
+use super::run::count_records;
 use super::{Applied, DeadLetter, Identity, MAX_KEPT_BYTES, MAX_LETTERS, Reason, codes};
 use crate::error::{Error, Kind, Result};
 use crate::record::Batch;
@@ -93,13 +94,60 @@ pub(super) fn too_many_bytes(
     refuse(applied, whole)
 }
 
+impl Applied {
+    /// Rows that a sink cannot take become letters, by `by`. `rows`: index and reason, ascending.
+    pub fn refuse_rows(&mut self, rows: Vec<(usize, Reason)>, by: &Arc<Identity>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let gone: BTreeSet<usize> = rows.iter().map(|(row, _)| *row).collect();
+        let letter = |(row, reason)| DeadLetter {
+            record: self.record[row],
+            piece: (!self.is_alone(row)).then_some(self.piece[row]),
+            by: by.clone(),
+            reasons: vec![reason],
+        };
+        let letters: Vec<DeadLetter> = rows.into_iter().map(letter).collect();
+        self.dead_letters.extend(letters);
+        self.dead_letters.sort_by_key(|l| (l.record, l.piece));
+        self.ledger.dead_letters = self.dead_letters.len() as u64;
+        keep(self, |row| !gone.contains(&row))?;
+        count_records(self);
+        Ok(())
+    }
+
+    /// The only row of its record, of which no piece was refused.
+    pub fn is_alone(&self, row: usize) -> bool {
+        let record = self.record[row];
+        let same = |other: Option<usize>| other.and_then(|at| self.record.get(at)) == Some(&record);
+        let lettered = self
+            .dead_letters
+            .binary_search_by_key(&record, |l| l.record);
+        !same(row.checked_sub(1)) && !same(Some(row + 1)) && lettered.is_err()
+    }
+}
+
 /// `whole` replaces all rows and dead letters of its records.
 fn refuse(applied: &mut Applied, whole: BTreeMap<u32, DeadLetter>) -> Result<()> {
     if whole.is_empty() {
         return Ok(());
     }
+    let refused: BTreeSet<u32> = whole.keys().copied().collect();
+    let records = applied.record.clone();
+    keep(applied, |row| !refused.contains(&records[row]))?;
+    applied
+        .dead_letters
+        .retain(|l| !whole.contains_key(&l.record));
+    applied.dead_letters.extend(whole.into_values());
+    applied.dead_letters.sort_by_key(|l| (l.record, l.piece));
+    applied.ledger.dead_letters = applied.dead_letters.len() as u64;
+    Ok(())
+}
+
+/// The other rows count as refused.
+fn keep(applied: &mut Applied, stays: impl Fn(usize) -> bool) -> Result<()> {
     let keep: Vec<u32> = (0..applied.record.len() as u32)
-        .filter(|row| !whole.contains_key(&applied.record[*row as usize]))
+        .filter(|row| stays(*row as usize))
         .collect();
     let dropped = (applied.record.len() - keep.len()) as u64;
     if dropped > 0 {
@@ -115,11 +163,5 @@ fn refuse(applied: &mut Applied, whole: BTreeMap<u32, DeadLetter>) -> Result<()>
         applied.ledger.rows.refused += dropped;
         applied.ledger.rows.written -= dropped;
     }
-    applied
-        .dead_letters
-        .retain(|l| !whole.contains_key(&l.record));
-    applied.dead_letters.extend(whole.into_values());
-    applied.dead_letters.sort_by_key(|l| (l.record, l.piece));
-    applied.ledger.dead_letters = applied.dead_letters.len() as u64;
     Ok(())
 }

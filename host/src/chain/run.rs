@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow_array::new_empty_array;
 use arrow_schema::SchemaRef;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Applied, Column, DeadLetter, Identity, Ledger, Output, Reason, Reject, RowMap, refuse,
@@ -16,6 +17,7 @@ use super::{
 use super::{Table, Transform};
 use crate::config::Unit;
 use crate::error::{Error, Kind, Result};
+use crate::hash::hex;
 use crate::record::{Batch, input_schema};
 
 const OP: &str = "chain.apply";
@@ -27,6 +29,7 @@ pub struct TransformChain {
     explodes_at: Option<usize>,
     unit: Unit,
     keeps_bytes: bool,
+    rules: Arc<str>,
 }
 
 impl TransformChain {
@@ -49,12 +52,13 @@ impl TransformChain {
             )
             .hint("land the first one's rows in a zone and explode them in a pipeline that reads it"));
         }
-        let identities = transforms
+        let identities: Vec<Arc<Identity>> = transforms
             .iter()
             .map(|t| Arc::new(t.identity().clone()))
             .collect();
         Ok(TransformChain {
             transforms,
+            rules: rules(&identities, unit),
             identities,
             explodes_at: exploding.first().copied(),
             unit,
@@ -117,6 +121,7 @@ impl TransformChain {
             table = empty(self.output_schema());
         }
         let mut applied = books.close(table);
+        applied.rules = self.rules.clone();
         if self.unit == Unit::Record {
             refuse::records_with_a_bad_piece(&mut applied)?;
         }
@@ -135,6 +140,26 @@ impl TransformChain {
         }
         Ok(applied)
     }
+}
+
+/// What decides which rows a record becomes, as one digest.
+fn rules(identities: &[Arc<Identity>], unit: Unit) -> Arc<str> {
+    let mut hash = Sha256::new();
+    hash.update([u8::from(unit == Unit::Record)]);
+    for identity in identities {
+        let Identity {
+            transform,
+            plugin,
+            version,
+            digest,
+            config_digest,
+        } = identity.as_ref();
+        for part in [transform, plugin, version, digest, config_digest] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    hex(&hash.finalize()).into()
 }
 
 fn input(batch: &Batch) -> Table {
@@ -300,6 +325,7 @@ impl RowTracker {
             dead_letters: self.dead_letters,
             ledger: self.ledger,
             counters: self.counters,
+            rules: "".into(),
         }
     }
 }
@@ -341,7 +367,7 @@ fn broken(by: &Identity, message: impl Into<String>) -> Error {
 }
 
 /// Counts how records ended. `record` and `dead_letters` are both sorted by record.
-fn count_records(applied: &mut Applied) {
+pub(super) fn count_records(applied: &mut Applied) {
     let mut with_rows = 0;
     let mut previous = None;
     for record in &applied.record {

@@ -206,12 +206,12 @@ fn as_lines(raw: &Raw, resolved: bool) {
     table(&lines);
 }
 
-/// Of the keys that this source can have.
+/// Of the keys that this source and this sink can have.
 fn defaults(raw: &Raw) -> Vec<(&'static str, String)> {
-    let source = CATALOG.source_of(raw);
+    let (source, sink) = (CATALOG.source_of(raw), CATALOG.sink_of(raw));
     CATALOG
         .keys()
-        .filter(|def| source.is_none_or(|source| def.scope.takes(source)))
+        .filter(|def| CATALOG.takes(source, sink, def.name))
         .filter_map(|def| match def.default {
             Default::Is(value) => Some((def.name, value.to_owned())),
             Default::Derived(how) => Some((def.name, format!("({how})"))),

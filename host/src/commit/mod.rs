@@ -80,6 +80,11 @@ impl LogName {
         format!("_system/{self}/pending")
     }
 
+    /// Where delivery plans lie (D1).
+    pub fn deliveries_dir(&self) -> String {
+        format!("_system/{self}/deliveries")
+    }
+
     /// The only place that says where a data file of this log belongs.
     pub fn place(&self, file: &str, path: &str) -> Place {
         Place::new(self.dir(), file, path)

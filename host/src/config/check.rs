@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::checked::*;
-use super::connector::{Catalog, SourceType};
+use super::connector::{Catalog, SinkType, SourceType};
 use super::keys::{Default, FAMILIAR, KAFKA_PREFIX, KeyDef, Scope, TRANSFORM_PREFIX};
 use super::location::{self, Location};
 use super::problem::{self, Problem};
@@ -20,6 +20,7 @@ use crate::nearest::nearest;
 pub fn check(raw: Raw, catalog: &'static Catalog) -> (Option<PipelineConfig>, Vec<Problem>) {
     let mut checker = Checker {
         source: catalog.source_of(&raw),
+        sink: catalog.sink_of(&raw),
         catalog,
         values: BTreeMap::new(),
         problems: Vec::new(),
@@ -46,6 +47,8 @@ pub struct Checker<'a> {
     pub raw: &'a Raw,
     /// The source that `source.type` names; `None`: none that is known.
     pub source: Option<&'static SourceType>,
+    /// What `sink.type` says, likewise.
+    pub sink: Option<&'static SinkType>,
     pub(super) catalog: &'static Catalog,
     values: BTreeMap<&'static str, Value>,
     problems: Vec<Problem>,
@@ -90,11 +93,11 @@ impl Checker<'_> {
                 self.problem(key, problem::BAD_REFERENCE, message);
             } else if let Some(def) = self.catalog.find(key) {
                 self.known(def, entry);
-            } else if let Some((of, prefixed)) = self.catalog.prefixed(key) {
+            } else if let Some((scope, prefixed)) = self.catalog.prefixed(key) {
                 let name = key.strip_prefix(prefixed.prefix).unwrap_or(key);
-                match self.source.filter(|source| source.name != of.name) {
-                    Some(other) => self.of_another(key, Scope::Source(of.name), other),
-                    None => (prefixed.check)(self, key, name, entry),
+                match scope.takes(self.source, self.sink) {
+                    true => (prefixed.check)(self, key, name, entry),
+                    false => self.of_another(key, scope),
                 }
             } else if !key.starts_with(TRANSFORM_PREFIX) {
                 self.unknown(key);
@@ -103,8 +106,17 @@ impl Checker<'_> {
     }
 
     fn known(&mut self, def: &'static KeyDef, entry: &Entry) {
-        if let Some(other) = self.source.filter(|source| !def.scope.takes(source)) {
-            self.of_another(def.name, def.scope, other);
+        if !def.scope.takes(self.source, self.sink) {
+            self.of_another(def.name, def.scope);
+            return;
+        }
+        if let Some(sink) = self.sink.filter(|sink| sink.leaves.contains(&def.name)) {
+            let message = format!(
+                "`{}` means nothing to sink.type=\"{}\"",
+                def.name, sink.name
+            );
+            self.problem(def.name, problem::DOES_NOT_APPLY, message)
+                .hint = Some("take the key out".to_owned());
             return;
         }
         let text = match entry.value.resolve() {
@@ -140,16 +152,19 @@ impl Checker<'_> {
         }
     }
 
-    /// Reports a key that has no meaning for the source of this config.
-    fn of_another(&mut self, key: &str, scope: Scope, source: &SourceType) {
+    /// Reports a key that has no meaning for the source or the sink of this config.
+    fn of_another(&mut self, key: &str, scope: Scope) {
+        let source = self.source.map_or("", |source| source.name);
+        let sink = self.sink.map_or("", |sink| sink.name);
         let message = match scope {
-            Scope::Source(of) => format!(
-                "`{key}` belongs to source.type=\"{of}\"; here it is \"{}\"",
-                source.name
-            ),
-            _ => format!(
-                "`{key}` belongs to sources of records; source.type=\"{}\" gives rows",
-                source.name
+            Scope::Source(of) => {
+                format!("`{key}` belongs to source.type=\"{of}\"; here it is \"{source}\"")
+            }
+            Scope::Sink(of) => {
+                format!("`{key}` belongs to sink.type=\"{of}\"; here it is \"{sink}\"")
+            }
+            Scope::Always | Scope::Records => format!(
+                "`{key}` belongs to sources of records; source.type=\"{source}\" gives rows"
             ),
         };
         self.problem(key, problem::DOES_NOT_APPLY, message).hint =
@@ -183,9 +198,12 @@ impl Checker<'_> {
             let Default::Required(choices) = def.default else {
                 continue;
             };
-            let wanted = match self.source {
-                Some(source) => def.scope.takes(source),
-                None => def.scope == Scope::Always,
+            let wanted = match def.scope {
+                Scope::Always => true,
+                Scope::Records | Scope::Source(_) => {
+                    self.source.is_some() && def.scope.takes(self.source, self.sink)
+                }
+                Scope::Sink(_) => self.sink.is_some() && def.scope.takes(self.source, self.sink),
             };
             if wanted && !self.typed(def.name) {
                 let hint = match def.shape {

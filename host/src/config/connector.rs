@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::check::Checker;
 use super::checked::{Home, Source, TableName, Trigger};
-use super::keys::{COMMON, KeyDef};
+use super::keys::{COMMON, KeyDef, Scope};
 use super::raw::{Entry, Raw};
 use super::text::Text;
 use crate::clock::Clock;
@@ -133,6 +133,10 @@ pub type BuiltSink = (Home, Arc<dyn SinkConfig>);
 pub struct SinkType {
     pub name: &'static str,
     pub keys: &'static [KeyDef],
+    /// Keys with a prefix that are not in a table.
+    pub prefixed: Option<Prefixed>,
+    /// Keys of every sink that mean nothing to this one.
+    pub leaves: &'static [&'static str],
     pub check: fn(&mut Checker<'_>),
     /// Of keys without a problem. `None` only where a problem was told.
     pub build: fn(&Checker<'_>) -> Option<BuiltSink>,
@@ -174,21 +178,34 @@ impl Catalog {
         self.source(&raw.get("source.type")?.value.resolve().ok()?)
     }
 
-    /// The source to which a key with a prefix belongs.
-    pub fn prefixed(&self, key: &str) -> Option<(&'static SourceType, &'static Prefixed)> {
-        self.sources.iter().find_map(|source| {
-            let prefixed = source.prefixed.as_ref()?;
-            key.starts_with(prefixed.prefix)
-                .then_some((source, prefixed))
-        })
+    /// The sink that a config names, likewise.
+    pub fn sink_of(&self, raw: &Raw) -> Option<&'static SinkType> {
+        self.sink(&raw.get("sink.type")?.value.resolve().ok()?)
     }
 
-    /// Whether a key has a meaning for a source.
-    pub fn takes(&self, source: &SourceType, key: &str) -> bool {
-        match (self.find(key), self.prefixed(key)) {
-            (Some(def), _) => def.scope.takes(source),
-            (None, Some((of, _))) => of.name == source.name,
-            (None, None) => true,
-        }
+    /// All keys with a prefix, and to whom they belong.
+    pub fn all_prefixed(&self) -> impl Iterator<Item = (Scope, &'static Prefixed)> {
+        let sources = self.sources.iter();
+        let sources = sources.map(|s| (Scope::Source(s.name), s.prefixed.as_ref()));
+        let sinks = self.sinks.iter();
+        let sinks = sinks.map(|s| (Scope::Sink(s.name), s.prefixed.as_ref()));
+        let all = sources.chain(sinks);
+        all.filter_map(|(scope, prefixed)| Some((scope, prefixed?)))
+    }
+
+    /// To whom a key with a prefix belongs.
+    pub fn prefixed(&self, key: &str) -> Option<(Scope, &'static Prefixed)> {
+        self.all_prefixed()
+            .find(|(_, prefixed)| key.starts_with(prefixed.prefix))
+    }
+
+    /// Whether a key has a meaning for a source and a sink; what is not known takes every key.
+    pub fn takes(&self, source: Option<&SourceType>, sink: Option<&SinkType>, key: &str) -> bool {
+        let left = sink.is_some_and(|sink| sink.leaves.contains(&key));
+        let scope = match (self.find(key), self.prefixed(key)) {
+            (Some(def), _) => Some(def.scope),
+            (None, prefixed) => prefixed.map(|(scope, _)| scope),
+        };
+        !left && scope.is_none_or(|scope| scope.takes(source, sink))
     }
 }

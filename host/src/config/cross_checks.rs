@@ -15,10 +15,7 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     if let Some(source) = checker.source {
         (source.check)(checker);
     }
-    let sink = checker
-        .text("sink.type")
-        .and_then(|name| checker.catalog.sink(&name));
-    if let Some(sink) = sink {
+    if let Some(sink) = checker.sink {
         (sink.check)(checker);
     }
 }
@@ -53,6 +50,12 @@ fn sizes(checker: &mut Checker<'_>) {
 
 /// The tables that a pipeline would own in its sink's zone, rows first.
 fn tables(checker: &mut Checker<'_>) {
+    if checker
+        .sink
+        .is_some_and(|sink| sink.leaves.contains(&"sink.table"))
+    {
+        return;
+    }
     let topics = checker.topics().unwrap_or_default();
     let rows = match checker.table() {
         Some(TableName::Fixed(name)) => vec![name],

@@ -48,21 +48,24 @@ pub enum Group {
     Logging,
 }
 
-/// For which `source.type` a key has a meaning (and is required, if it is).
+/// For which `source.type` or `sink.type` a key has a meaning (and is required, if it is).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     Always,
     /// Every source of records: all but `zone`, which gives rows.
     Records,
     Source(&'static str),
+    Sink(&'static str),
 }
 
 impl Scope {
-    pub fn takes(self, source: &SourceType) -> bool {
+    /// What is not known takes every key.
+    pub fn takes(self, source: Option<&SourceType>, sink: Option<&SinkType>) -> bool {
         match self {
             Scope::Always => true,
-            Scope::Records => source.gives == Gives::Records,
-            Scope::Source(name) => name == source.name,
+            Scope::Records => source.is_none_or(|source| source.gives == Gives::Records),
+            Scope::Source(name) => source.is_none_or(|source| name == source.name),
+            Scope::Sink(name) => sink.is_none_or(|sink| name == sink.name),
         }
     }
 }
@@ -87,7 +90,7 @@ use self::Default::{Derived, Is, Required, Unset};
 use self::Group::{Errors, Limits, Logging, Pipeline, Plugins};
 use self::Importance::{High, Low, Medium};
 use self::Scope::Always;
-use super::connector::{Gives, SourceType};
+use super::connector::{Gives, SinkType, SourceType};
 use super::shape::unit::{GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, bytes, duration, int};
 
 /// Makes a table of [`KeyDef`]s, one row for each key.

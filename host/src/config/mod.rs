@@ -30,7 +30,9 @@ pub mod worker;
 
 pub use check::Checker;
 pub use checked::*;
-pub use connector::{Catalog, Gives, Prefixed, SinkConfig, SinkType, SourceConfig, SourceType};
+pub use connector::{
+    BuiltSink, Catalog, Gives, Prefixed, SinkConfig, SinkType, SourceConfig, SourceType,
+};
 pub use location::{Location, Options, Publish, Sse, System};
 pub use problem::{Place, Problem, Severity};
 pub use raw::Raw;
@@ -321,8 +323,5 @@ fn concerns(raw: &Raw, key: &str, catalog: &Catalog) -> bool {
             .map_or("", |entry| entry.value.typed());
         return listed.split(',').any(|one| one.trim() == name);
     }
-    match catalog.source_of(raw) {
-        Some(source) => catalog.takes(source, key),
-        None => true,
-    }
+    catalog.takes(catalog.source_of(raw), catalog.sink_of(raw), key)
 }

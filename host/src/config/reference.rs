@@ -36,6 +36,7 @@ pub fn markdown(catalog: &Catalog) -> String {
                 Scope::Always => String::new(),
                 Scope::Records => "*Sources of records.* ".to_owned(),
                 Scope::Source(name) => format!("*`{name}` source.* "),
+                Scope::Sink(name) => format!("*`{name}` sink.* "),
             };
             let _unfailing = writeln!(
                 out,

@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::connector::Catalog;
-use super::connector::SourceType;
+use super::connector::{Catalog, SinkType, SourceType};
 use super::keys::{Default, KeyDef, Scope, TRANSFORM_PREFIX};
 use super::shape::Shape;
 
@@ -16,7 +15,7 @@ pub fn schema(catalog: &Catalog) -> Value {
         "$defs": { "pipeline": pipeline(catalog), "transform": transform(), "flat": flat(catalog) },
     });
     // A profile holds the same keys, none of them required.
-    let mut overlay = table_of(catalog, None, false);
+    let mut overlay = table_of(catalog, Of::Everything, false);
     if let Some(properties) = overlay.get_mut("properties").and_then(Value::as_object_mut) {
         let by_name = json!({ "type": "object", "additionalProperties": { "type": "object" } });
         let list = transforms();
@@ -27,7 +26,7 @@ pub fn schema(catalog: &Catalog) -> Value {
 }
 
 fn pipeline(catalog: &Catalog) -> Value {
-    let mut table = table_of(catalog, None, true);
+    let mut table = table_of(catalog, Of::Everything, true);
     set(&mut table, &["properties", "transforms"], transforms());
     let profiles = json!({
         "type": "object",
@@ -37,12 +36,42 @@ fn pipeline(catalog: &Catalog) -> Value {
     set(&mut table, &["properties", "profile"], profiles);
     let by_source = catalog.sources.iter().map(|source| {
         let is_it = json!({ "properties": { "source": { "properties": { "type": { "const": source.name } } } } });
-        let needed = table_of(catalog, Some(source), true);
+        let needed = table_of(catalog, Of::Source(source), true);
         json!({ "if": is_it, "then": requirements(&needed) })
     });
-    let by_source: Vec<Value> = by_source.collect();
-    set(&mut table, &["allOf"], json!(by_source));
+    let by_sink = catalog.sinks.iter().filter_map(|sink| {
+        let is_it = json!({ "properties": { "sink": { "properties": { "type": { "const": sink.name } } } } });
+        let needed = requirements(&table_of(catalog, Of::Sink(sink), true));
+        let any = needed.as_object().is_some_and(|needed| !needed.is_empty());
+        any.then(|| json!({ "if": is_it, "then": needed }))
+    });
+    let conditions: Vec<Value> = by_source.chain(by_sink).collect();
+    set(&mut table, &["allOf"], json!(conditions));
     table
+}
+
+/// Whose keys a table holds.
+#[derive(Clone, Copy)]
+enum Of<'a> {
+    /// All keys; those required that every pipeline needs.
+    Everything,
+    /// What this source has, and not every pipeline.
+    Source(&'a SourceType),
+    /// What this sink alone has.
+    Sink(&'a SinkType),
+}
+
+impl Of<'_> {
+    fn takes(self, scope: Scope) -> bool {
+        match (self, scope) {
+            (Of::Everything, _) => true,
+            (Of::Source(source), Scope::Records | Scope::Source(_)) => {
+                scope.takes(Some(source), None)
+            }
+            (Of::Sink(sink), Scope::Sink(name)) => name == sink.name,
+            (Of::Source(_) | Of::Sink(_), _) => false,
+        }
+    }
 }
 
 /// Only the `required` lists of a table, at every depth.
@@ -115,8 +144,8 @@ fn flat(catalog: &Catalog) -> Value {
         .map(|def| def.name)
         .collect();
     let mut patterns = Map::new();
-    let prefixes = catalog.sources.iter().filter_map(|s| s.prefixed.as_ref());
-    for prefix in prefixes.map(|p| p.prefix).chain([TRANSFORM_PREFIX]) {
+    let prefixes = catalog.all_prefixed().map(|(_, p)| p.prefix);
+    for prefix in prefixes.chain([TRANSFORM_PREFIX]) {
         let pattern = format!("^{}", prefix.replace('.', "\\."));
         patterns.insert(pattern, json!({ "type": "string" }));
     }
@@ -129,21 +158,21 @@ fn flat(catalog: &Catalog) -> Value {
     })
 }
 
-/// Nested tables: of all keys, with those required that every source requires, or of the keys of one source.
-fn table_of(catalog: &Catalog, of: Option<&SourceType>, required: bool) -> Value {
+/// Nested tables.
+fn table_of(catalog: &Catalog, of: Of<'_>, required: bool) -> Value {
     let mut root = empty_table();
     for def in catalog.keys() {
-        if of.is_some_and(|source| def.scope == Scope::Always || !def.scope.takes(source)) {
+        if !of.takes(def.scope) {
             continue;
         }
         let parts: Vec<&str> = def.name.split('.').collect();
         let needed = required
             && matches!(def.default, Default::Required(_))
-            && (def.scope == Scope::Always || of.is_some());
+            && (def.scope == Scope::Always || !matches!(of, Of::Everything));
         insert(&mut root, &parts, value(def), needed);
     }
-    if of.is_none() {
-        for prefixed in catalog.sources.iter().filter_map(|s| s.prefixed.as_ref()) {
+    if matches!(of, Of::Everything) {
+        for (_, prefixed) in catalog.all_prefixed() {
             let any = json!({
                 "type": "object",
                 "description": format!("Properties of another system, as {}<property>.", prefixed.prefix),

@@ -31,6 +31,8 @@ const SECRET_ENDINGS: &[&str] = &[
     "jaas.config",
     "user.info",
     "credentials.json",
+    "headers.authorization",
+    "headers.cookie",
 ];
 
 /// Words after which a secret is written inside a longer text: `password="…"` of JAAS.

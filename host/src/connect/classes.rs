@@ -226,7 +226,9 @@ pub fn definitions(config: &BTreeMap<String, String>) -> Option<Vec<Key>> {
         .and_then(|typed| CATALOG.source(typed))
         .filter(|_| class.name == OUR_CLASS);
     let ours = class.name == OUR_CLASS;
-    let other = |key: &&Key| source.is_none_or(|source| CATALOG.takes(source, &key.name));
+    let sink = config.get("sink.type");
+    let sink = sink.and_then(|typed| CATALOG.sink(typed)).filter(|_| ours);
+    let other = |key: &&Key| CATALOG.takes(source, sink, &key.name);
     let mut all: Vec<Key> = class.keys.iter().filter(other).cloned().collect();
     for (list, title) in [("transforms", "Transforms"), ("predicates", "Predicates")] {
         let listed = config.get(list).map_or("", String::as_str);

@@ -4,6 +4,7 @@
 //! names it: the checker, the documents, the JSON Schema and Connect's validate endpoint read the catalog, and the pipeline
 //! knows the traits alone. docs/add-a-source.md shows it with `rate`.
 
+pub mod http;
 pub mod kafka;
 pub mod rate;
 pub mod zone;
@@ -21,7 +22,7 @@ use crate::sink::{SinkConnector, SinkContext};
 /// `source.type`, in the order of the documents.
 const SOURCES: &[SourceType] = &[kafka::SOURCE, zone::SOURCE, rate::SOURCE];
 /// `sink.type`, and what opens it.
-const SINKS: &[(SinkType, Connect)] = &[(zone::SINK, zone::connect)];
+const SINKS: &[(SinkType, Connect)] = &[(zone::SINK, zone::connect), (http::SINK, http::connect)];
 
 type Connect = fn(&PipelineConfig, SinkContext) -> Result<Box<dyn SinkConnector>>;
 

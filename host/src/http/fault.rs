@@ -107,10 +107,12 @@ impl From<Error> for HttpError {
             | Kind::SourceUnavailable
             | Kind::SourceLost
             | Kind::StoreUnavailable
+            | Kind::SinkUnavailable
             | Kind::LogCorrupt
             | Kind::RecordRefused
             | Kind::PluginBroken
             | Kind::StoreFailed
+            | Kind::SinkRefused
             | Kind::Bug => 500,
         };
         HttpError::new(status, error.to_string()).details(json!({ "code": error.kind().code() }))

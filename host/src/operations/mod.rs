@@ -86,11 +86,13 @@ impl From<Error> for Refused {
             Kind::Conflict => Why::Conflict,
             Kind::LimitReached => Why::TooLarge,
             Kind::StoreUnavailable
+            | Kind::SinkUnavailable
             | Kind::SourceUnavailable
             | Kind::DaemonUnavailable
             | Kind::Stopped => Why::Unavailable,
             Kind::SourceLost
             | Kind::StoreFailed
+            | Kind::SinkRefused
             | Kind::LogCorrupt
             | Kind::RecordRefused
             | Kind::Bug => Why::Failed,

@@ -19,7 +19,7 @@ use crate::clock::SystemClock;
 use crate::commit::{Entry, Limits, LogName, Open, PreparedCommit, Writer, decode, new_file_id};
 use crate::config::Unit;
 use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition};
-use crate::sink::{Base, Gathered, Sealed, Sink};
+use crate::sink::{Base, Fence, Gathered, Sealed, Sink};
 use crate::source::{Nobody, Position, Source};
 use crate::store::{self, Store};
 
@@ -233,6 +233,16 @@ fn shown(to: &Connection) -> (Vec<i64>, Vec<i64>) {
     (of(true), of(false))
 }
 
+/// What holds rows back needs none.
+#[derive(Debug)]
+struct Unfenced;
+
+impl Fence for Unfenced {
+    fn holds(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn rows_with_a_token_arrive_once_and_dead_letters_without_at_least_once() {
     let (refused, written): (Vec<i64>, Vec<i64>) = (0..END).partition(|at| is_letter(*at));
@@ -295,7 +305,12 @@ fn what_no_entry_names_is_collected_before_it_is_given_up_and_its_writer_loses_i
     let mut mine = open(&store, &clock);
     let rows = (0..3).map(|at| (at.to_string(), split(), at)).collect();
     let mut deliveries = to.deliveries(new_file_id, rows);
-    let delivery = deliveries.remove(0).prepare().unwrap();
+    let delivery = deliveries
+        .remove(0)
+        .prepare(&Unfenced)
+        .unwrap()
+        .deliveries
+        .remove(0);
     let receipt = PreparedCommit {
         base: mine.version(),
         generation: mine.state().generation(),
@@ -337,7 +352,7 @@ fn a_dropped_receipt_gives_its_deliveries_up_with_the_next_entry() {
             generation: log.state().generation(),
             spans: vec![span((split(), (0, from, from + 2)))],
             files: Vec::new(),
-            deliveries: vec![deliveries.remove(0).prepare().unwrap()],
+            deliveries: deliveries.remove(0).prepare(&Unfenced).unwrap().deliveries,
             counters: Default::default(),
         }
     };

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use super::committer::{at_log, gap, other_rules, position};
 use super::rules::{self, Built};
-use super::{Host, retry, until_settled};
+use super::{Host, Report, Stop, retry, until_settled};
 use crate::chain::TransformChain;
 use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, may_own_table, own_table};
 use crate::config::{PipelineConfig, SourceConfig};
 use crate::connectors;
 use crate::error::{Error, Kind, Result};
 use crate::record::{SplitId, TopicPartition};
-use crate::sink::{Base, Receiver, SinkConnector, SinkContext};
+use crate::sink::{Base, Patience, Receiver, SinkConnector, SinkContext};
 use crate::source::{Acknowledge, Connector, PartitionInfo, Policy, Position, TopicInfo};
 use crate::store::{self, Store};
 
@@ -109,6 +109,31 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
     })
 }
 
+/// What a sink says while it waits.
+#[derive(Debug)]
+struct Waits {
+    report: Arc<dyn Report>,
+    stop: Stop,
+}
+
+impl Patience for Waits {
+    fn waiting(&self, error: &Error) {
+        self.report.waiting(error);
+    }
+
+    fn resumed(&self) {
+        self.report.resumed();
+    }
+
+    fn stop_asked(&self) -> bool {
+        self.stop.asked()
+    }
+
+    fn stop_overdue(&self) -> bool {
+        self.stop.overdue()
+    }
+}
+
 type Writes = (Box<dyn SinkConnector>, Box<dyn Receiver>, Base);
 
 /// Opens what the pipeline writes to, and settles deliveries that others left.
@@ -124,6 +149,10 @@ fn writes(
         log: log.name().clone(),
         clock: host.clock.clone(),
         base: base.clone(),
+        patience: Arc::new(Waits {
+            report: host.report.clone(),
+            stop: host.stop.clone(),
+        }),
     };
     let sink = retry(host, || connectors::sink(config, context.clone()))?;
     let receiver = retry(host, || sink.receiver())?;

@@ -5,6 +5,11 @@
 //! until the entry is proved, and any process can finish it then. Without a token the receiver has taken the rows
 //! before the entry: after a crash in between they are delivered again, so they arrive at least once.
 
+pub mod covered;
+pub mod json;
+pub mod plan;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +19,7 @@ use crate::chain::Applied;
 use crate::clock::Clock;
 use crate::commit::{AddedFile, Delivery, LogName, Span};
 use crate::error::{Error, Kind, Result};
-use crate::record::Batch;
+use crate::record::{Batch, SplitId};
 use crate::store::Store;
 
 /// A file written to the end but not yet durable; `finish` fsyncs it. Runs on the committer's thread.
@@ -29,16 +34,70 @@ pub trait Finish: Send + fmt::Debug {
 
 /// Rows or dead letters for another system. Runs on the committer's thread.
 pub trait Deliver: Send + fmt::Debug {
-    /// Called before the entry. If the answer has a token, the receiver has all rows, durably, and holds them back
-    /// until [`Receiver::finish`]. If not, it has taken all of them. After an error it is unknown what it has: the
-    /// records are read again, and delivered under another id.
-    fn prepare(self: Box<Self>) -> Result<Delivery>;
-    /// Called instead of `prepare`: these rows are in no entry and never will be.
+    /// Before the entry. With a token in the answer, the receiver has all of it, durable, and holds it back until
+    /// [`Receiver::finish`]. Without one it has taken all of it. After an error nobody knows what it has: the rows are read
+    /// again. `fence` holds while these rows are the next of their splits, as far as anybody has committed: who does not hold rows
+    /// back asks it once, after it has decided durably what it is about to send (D3).
+    fn prepare(self: Box<Self>, fence: &dyn Fence) -> Result<Prepared>;
+    /// Instead of `prepare`: these rows are in no entry, nor ever will be.
     fn abandon(self: Box<Self>);
 }
 
-/// Finishes prepared deliveries or gives them up: for the committer after an entry, and at a start for those of
-/// processes that died.
+/// Whether the log stands where the rows of a hand-in begin, under the rules that made them.
+pub trait Fence: fmt::Debug {
+    /// `Conflict`: another process has committed since. Its entry may have these rows.
+    fn holds(&self) -> Result<()>;
+}
+
+/// What came of a delivery before its entry.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// What the receiver took. None has no rows.
+    pub deliveries: Vec<Delivery>,
+    /// Dead letters of rows that the receiver refused: durable files of the home.
+    pub letters: Vec<AddedFile>,
+    /// By split, what those rows change in its span, so that its ledger closes (V7).
+    pub refused: BTreeMap<SplitId, Refused>,
+}
+
+/// Rows of one span that the rules made and the receiver refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Each of them is a dead letter.
+    pub rows: u64,
+    /// Records that have no other row: they count as refused, and not as with rows.
+    pub records: u64,
+    /// Records of which the receiver refused a piece, and no rule did.
+    pub in_part: u64,
+}
+
+impl Refused {
+    /// The span as it is in the entry.
+    pub fn settle(self, span: &mut Span) {
+        let Refused {
+            rows,
+            records,
+            in_part,
+        } = self;
+        span.rows.written = span.rows.written.saturating_sub(rows);
+        span.rows.refused += rows;
+        span.dead_letters += rows;
+        span.records.with_rows = span.records.with_rows.saturating_sub(records);
+        span.records.refused += records;
+        span.records.refused_in_part += in_part;
+    }
+}
+
+impl From<Delivery> for Prepared {
+    fn from(delivery: Delivery) -> Prepared {
+        Prepared {
+            deliveries: vec![delivery],
+            ..Prepared::default()
+        }
+    }
+}
+
+/// What becomes of prepared deliveries: asked by the committer after an entry, and by a start for those of processes that died.
 pub trait Receiver: Send + fmt::Debug {
     /// Ids of all deliveries that any process of this pipeline has prepared and that are neither finished nor given up.
     /// Asked after the log was read, it names all remaining work, as `begun` of a store does for files (O6).
@@ -49,6 +108,8 @@ pub trait Receiver: Send + fmt::Debug {
     /// A proved entry collects the delivery (W8): its rows are in no entry and never will be. May be called any number
     /// of times; for an unknown id it does nothing.
     fn give_up(&self, id: &str) -> Result<()>;
+    /// An entry with these spans is proved and published (W7): what was kept for a crash before it may go. Best effort.
+    fn passed(&self, _spans: &[Span]) {}
 }
 
 /// The receiver of a sink without tokens: it writes files, or its rows are taken before their entry.
@@ -126,6 +187,18 @@ pub struct SinkContext {
     pub log: LogName,
     pub clock: Arc<dyn Clock>,
     pub base: Base,
+    pub patience: Arc<dyn Patience>,
+}
+
+/// How a delivery waits for a receiver that is away: it says so, and hears when it must end.
+pub trait Patience: Send + Sync + fmt::Debug {
+    /// A fault that may pass; said once until `resumed`.
+    fn waiting(&self, error: &Error);
+    fn resumed(&self);
+    /// Somebody asked to stop; what is in hand may still be settled.
+    fn stop_asked(&self) -> bool;
+    /// The time for that is over.
+    fn stop_overdue(&self) -> bool;
 }
 
 /// The proved version of a pipeline's log, as its sinks see it when they name a file (W2).

@@ -261,6 +261,7 @@ impl pipeline::Report for Tally {
         let on = match error.kind() {
             Kind::SourceUnavailable => "the source",
             Kind::StoreUnavailable => "the store",
+            Kind::SinkUnavailable => "the sink",
             kind => kind.code(),
         };
         let mut sums = self.lock();

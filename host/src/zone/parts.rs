@@ -49,6 +49,7 @@ pub fn rows_of(applied: &Applied, part: Range<usize>) -> Applied {
         dead_letters: Vec::new(),
         ledger: Ledger::default(),
         counters: Vec::new(),
+        rules: applied.rules.clone(),
     }
 }
 

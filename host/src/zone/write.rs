@@ -9,18 +9,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray, UInt32Array};
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_select::take::take;
 
-use crate::chain::{Applied, Column, DeadLetter, Ledger};
+use crate::chain::{Applied, Column, DeadLetter};
 use crate::clock::Clock;
-use crate::commit::{LogName, Role, Span, new_file_id};
+use crate::commit::{LogName, Role, new_file_id};
 use crate::config::{Rotate, TableName};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, SplitId, TopicPartition, headers_type};
+use crate::sink::covered::Covered;
 use crate::sink::{Finish, Gathered, Sealed, Sink};
 use crate::store::Store;
 use crate::zone::deadletter;
@@ -66,11 +66,8 @@ pub struct ZoneSink {
 
 /// Everything since the last seal.
 struct Open {
-    base: u64,
-    since: Duration,
+    covered: Covered,
     files: Vec<OpenFile>,
-    spans: Vec<Span>,
-    counters: BTreeMap<(String, String), u64>,
 }
 
 struct OpenFile {
@@ -130,57 +127,12 @@ impl ZoneSink {
         Ok(())
     }
 
-    /// Extends the span of the batch's split.
     fn cover(&mut self, batch: &Batch, applied: &Applied) -> Result<()> {
-        let covers = &batch.covers;
         let open = self.open.get_or_insert_with(|| Open {
-            base: (self.base)(),
-            since: self.clock.elapsed(),
+            covered: Covered::new((self.base)(), self.clock.elapsed()),
             files: Vec::new(),
-            spans: Vec::new(),
-            counters: BTreeMap::new(),
         });
-        let expected = |span: Option<&Span>| span.map(|s| (s.epoch, s.to));
-        let span = open.spans.iter_mut().find(|s| s.split == covers.split);
-        let before = expected(span.as_deref())
-            .or_else(|| self.next.get(&covers.split).map(|to| (covers.epoch, *to)));
-        if before.is_some_and(|before| before != (covers.epoch, covers.range.from)) {
-            return Err(bug("a batch does not begin where the one before it ended")
-                .with("split", &covers.split)
-                .with("expected", format!("{before:?}"))
-                .with("found", format!("{:?}", (covers.epoch, covers.range.from))));
-        }
-        let span = match span {
-            Some(span) => span,
-            None => {
-                open.spans.push(Span {
-                    split: covers.split.clone(),
-                    epoch: covers.epoch,
-                    from: covers.range.from,
-                    to: covers.range.from,
-                    lost: 0,
-                    records: Default::default(),
-                    rows: Default::default(),
-                    dead_letters: 0,
-                });
-                let last = open.spans.len() - 1;
-                &mut open.spans[last]
-            }
-        };
-        let mut ledger = Ledger {
-            records: span.records,
-            rows: span.rows,
-            dead_letters: span.dead_letters,
-        };
-        ledger.add(&applied.ledger);
-        span.to = covers.range.to;
-        (span.records, span.rows, span.dead_letters) =
-            (ledger.records, ledger.rows, ledger.dead_letters);
-        for (transform, counter, amount) in &applied.counters {
-            let key = (transform.clone(), counter.clone());
-            *open.counters.entry(key).or_default() += amount;
-        }
-        Ok(())
+        open.covered.cover(batch, applied, &self.next)
     }
 
     /// Columns of the rows file, in order.
@@ -325,16 +277,16 @@ impl ZoneSink {
         files.sort_by(|a, b| {
             (a.added().role, &a.added().path).cmp(&(b.added().role, &b.added().path))
         });
-        for span in &open.spans {
+        let mut covered = open.covered;
+        for span in &covered.spans {
             self.next.insert(span.split.clone(), span.to);
         }
-        let counters = open.counters.into_iter().map(|((t, c), n)| (t, c, n));
         Ok(Sealed {
-            base: open.base,
+            base: covered.base,
             files,
             deliveries: Vec::new(),
-            spans: open.spans,
-            counters: counters.collect(),
+            counters: covered.counters(),
+            spans: covered.spans,
         })
     }
 
@@ -399,7 +351,7 @@ impl Sink for ZoneSink {
         let rotate = &self.options.rotate;
         let rows = || open.files.iter().map(|f| f.file.rows()).sum::<u64>();
         let bytes = || open.files.iter().map(|f| f.file.size()).max().unwrap_or(0);
-        self.clock.elapsed().saturating_sub(open.since) >= rotate.age
+        self.clock.elapsed().saturating_sub(open.covered.since) >= rotate.age
             || rotate.rows.is_some_and(|most| rows() >= most)
             || bytes() >= rotate.bytes
     }
@@ -425,9 +377,9 @@ impl Sink for ZoneSink {
         let Some(open) = &self.open else {
             return Gathered::default();
         };
-        let age = self.clock.elapsed().saturating_sub(open.since);
+        let age = self.clock.elapsed().saturating_sub(open.covered.since);
         Gathered {
-            records: open.spans.iter().map(|span| span.records.read).sum(),
+            records: open.covered.records(),
             due: Some(self.options.rotate.age.saturating_sub(age)),
         }
     }

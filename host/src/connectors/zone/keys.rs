@@ -42,6 +42,8 @@ pub const SOURCE: SourceType = SourceType {
 pub const SINK: SinkType = SinkType {
     name: "zone",
     keys: SINK_KEYS,
+    prefixed: None,
+    leaves: &[],
     check: check_sink,
     build: sink,
 };
@@ -124,16 +126,7 @@ fn source(checker: &Checker<'_>) -> Option<config::Source> {
 
 /// `None` only where a problem was told.
 fn sink(checker: &Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)> {
-    let home = Home {
-        key: "sink.url",
-        at: checker.location("sink.url")?,
-        zone: checker.zone("sink.zone", "sink.url")?,
-        compression: match checker.value("sink.compression")? {
-            Value::Compression(compression) => compression,
-            _ => return None,
-        },
-        row_group_bytes: checker.size("sink.row.group.bytes")?,
-    };
+    let home = home(checker)?;
     let sink = ZoneSinkConfig {
         url: home.at.url.clone(),
         table: checker.table()?,
@@ -148,6 +141,20 @@ fn sink(checker: &Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)> {
             .is_some_and(|source| source.gives == Gives::Records),
     };
     Some((home, Arc::new(sink)))
+}
+
+/// Of every sink: the zone of the log and of the dead letters. `None` only where a problem was told.
+pub fn home(checker: &Checker<'_>) -> Option<Home> {
+    Some(Home {
+        key: "sink.url",
+        at: checker.location("sink.url")?,
+        zone: checker.zone("sink.zone", "sink.url")?,
+        compression: match checker.value("sink.compression")? {
+            Value::Compression(compression) => compression,
+            _ => return None,
+        },
+        row_group_bytes: checker.size("sink.row.group.bytes")?,
+    })
 }
 
 /// As typed, or by the finest part of the format.

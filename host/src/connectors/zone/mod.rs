@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sink::{Sink, SinkConnector, SinkContext};
 use crate::zone::{ParquetOptions, ZoneOptions, ZoneSink};
 
-pub use keys::{SINK, SOURCE};
+pub use keys::{SINK, SOURCE, home};
 
 /// The checked keys of a zone that is written. Where it lies is the pipeline's [`Home`](crate::config::Home).
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::pipeline::messages::{HandIn, ToTask};
 use crate::pipeline::rules::columns::has_rows;
 use crate::record::{SplitId, TopicPartition};
-use crate::sink::{Receiver, Sealed};
+use crate::sink::{Fence, Receiver, Sealed};
 use crate::source::{LostRange, Position};
 
 /// The state of the log; the caller adds clock and stop.
@@ -32,8 +32,12 @@ pub fn perform(log: &mut Log, receiver: &dyn Receiver, next: Next) -> Event {
             hand_ins,
             generation,
         } => {
-            let finished = hand_ins.into_iter().map(|h| finished(h, generation));
-            Event::Finished(finished.collect())
+            let finished = hand_ins.into_iter().map(|h| finished(log, h, generation));
+            let finished: Vec<Finished> = finished.collect();
+            if let Err(error) = refresh_behind(log, &finished) {
+                tracing::debug!(%error, "the log is read again with the next entry");
+            }
+            Event::Finished(finished)
         }
         Next::Commit(draft) => Event::Settled(log.commit(draft)),
         Next::CommitGap(ranges) => {
@@ -62,6 +66,7 @@ fn publish(log: &mut Log, receiver: &dyn Receiver, committed: &Committed) -> Res
         receiver.finish(delivery)?;
     }
     give_up(receiver, &committed.entry.gc);
+    receiver.passed(&committed.entry.spans);
     Ok(())
 }
 
@@ -136,21 +141,55 @@ pub fn positioned(state: &State, partitions: &[SplitId], because: Because) -> To
     }
 }
 
-fn finished(hand_in: HandIn, generation: u64) -> Finished {
+fn finished(log: &Log, hand_in: HandIn, generation: u64) -> Finished {
     Finished {
         task: hand_in.task,
         number: hand_in.number,
-        receipt: durable(hand_in.sealed, generation),
+        receipt: durable(log, hand_in.sealed, generation),
     }
 }
 
-/// W2: seals every file, so that it is durable, and checks its size; every delivery is taken, or held for its token.
-fn durable(sealed: Sealed, generation: u64) -> Result<PreparedCommit> {
+/// Where another process came first, a task is to go on behind it.
+fn refresh_behind(log: &mut Log, finished: &[Finished]) -> Result<()> {
+    let conflict = |f: &Finished| matches!(&f.receipt, Err(e) if e.kind() == Kind::Conflict);
+    match finished.iter().any(conflict) {
+        true => log.refresh(),
+        false => Ok(()),
+    }
+}
+
+/// D3, for one hand-in.
+#[derive(Debug)]
+struct AtLog<'a> {
+    log: &'a Log,
+    spans: Vec<Position>,
+    generation: u64,
+}
+
+impl Fence for AtLog<'_> {
+    fn holds(&self) -> Result<()> {
+        let state = self.log.state();
+        let stands = |p: &Position| position(state, &p.split).as_ref() == Some(p);
+        let next = state.generation() == self.generation && self.spans.iter().all(stands);
+        match next && !self.log.grown()? {
+            true => Ok(()),
+            false => Err(Error::new(
+                Kind::Conflict,
+                "sink.fence",
+                "another process has committed; these rows are read again from where the log stands",
+            )),
+        }
+    }
+}
+
+/// W2: seals every file, so that it is durable, and checks its size; every delivery is taken, or held for its token. Rows
+/// that a receiver refuses become dead letters here, and the spans count them.
+fn durable(log: &Log, sealed: Sealed, generation: u64) -> Result<PreparedCommit> {
     let Sealed {
         base,
         files,
         deliveries,
-        spans,
+        mut spans,
         counters,
     } = sealed;
     let mut added = Vec::with_capacity(files.len());
@@ -158,8 +197,28 @@ fn durable(sealed: Sealed, generation: u64) -> Result<PreparedCommit> {
         added.push(file.finish()?);
     }
     let mut delivered = Vec::with_capacity(deliveries.len());
+    let state = log.state();
+    let begins = |span: &Span| {
+        let at = position(state, &span.split)?;
+        Some(Position {
+            epoch: span.epoch,
+            next: span.from,
+            ..at
+        })
+    };
+    let fence = AtLog {
+        log,
+        spans: spans.iter().filter_map(begins).collect(),
+        generation,
+    };
     for delivery in deliveries {
-        delivered.push(delivery.prepare()?);
+        let prepared = delivery.prepare(&fence)?;
+        delivered.extend(prepared.deliveries);
+        added.extend(prepared.letters);
+        for (split, refused) in prepared.refused {
+            let of_split = spans.iter_mut().filter(|span| span.split == split);
+            of_split.for_each(|span| refused.settle(span));
+        }
     }
     let mut sums: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     for (transform, counter, amount) in counters {

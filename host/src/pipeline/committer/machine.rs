@@ -489,7 +489,9 @@ impl Machine {
                 }
                 Err(error) => {
                     self.drop_hand_in(task, number, error.to_string(), effects);
-                    effects.push(Effect::TellWaiting(error));
+                    if error.remedy() == Remedy::Retry {
+                        effects.push(Effect::TellWaiting(error));
+                    }
                 }
             }
         }

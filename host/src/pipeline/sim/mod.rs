@@ -6,7 +6,8 @@
 //! age out, store calls that fail, lose their answer or land late. In the end the model checks that no row is lost,
 //! doubled or made by rules that were not in force, and that the answers to each hand-in were true. Rows are delivered
 //! with a token, dead letters without: a receiver that outlives all processes shows no row before its entry is in the
-//! log, each of them exactly once, and each dead letter at least once.
+//! log, each of them exactly once, and each dead letter at least once. Some rows are posted under the keys of delivery plans (D1 to D3): a receiver that
+//! knows keys takes each of them once, whoever dies, sleeps or comes second.
 //!
 //! Each of these guards was switched off once, and a seed below 300 failed: a task goes back when a hand-in is dropped;
 //! it counts changes of rules; after a fault it discards what it holds; hand-ins that come late and were made under
@@ -200,6 +201,7 @@ impl World {
         let receiver = Connection {
             received: self.received.clone(),
             trouble: Some(Arc::new(trouble)),
+            plans: None,
         };
         let random = StdRng::seed_from_u64(self.random.random());
         match Process::start(id, store, receiver, self.clock.clone(), random) {
@@ -363,6 +365,7 @@ impl World {
         let receiver = Connection {
             received: self.received.clone(),
             trouble: None,
+            plans: None,
         };
         at_log::recover(&mut log, &receiver, |log, draft| log.commit(draft)).unwrap();
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::receiver::Received;
+use super::receiver::{Received, is_posted};
 use super::{END, PARTITIONS, START, log_name, split, version_of};
 use crate::commit::{Entry, Kind, decode};
 use crate::record::SplitId;
@@ -18,6 +18,8 @@ pub struct Model {
     /// Version of the rules by which each row was made.
     rows: BTreeMap<(SplitId, i64), u64>,
     lost: BTreeSet<(SplitId, i64)>,
+    /// Splits that ever lost offsets, also such that were taken back since.
+    aged: BTreeSet<SplitId>,
     to: BTreeMap<SplitId, i64>,
     epochs: BTreeMap<SplitId, u64>,
     in_force: u64,
@@ -26,6 +28,11 @@ pub struct Model {
     hand_ins: BTreeSet<String>,
     /// Names of the rows of each data entry, and its deliveries: id, and whether a token holds it.
     deliveries: Vec<(BTreeSet<String>, Deliveries)>,
+}
+
+/// Of a row's name, `<split>@<offset>@<epoch>`.
+fn offset_of(row: &str) -> i64 {
+    row.rsplit('@').nth(1).unwrap().parse().unwrap()
 }
 
 type Deliveries = Vec<(String, bool)>;
@@ -65,6 +72,7 @@ impl Model {
                 for span in &entry.spans {
                     assert!(span.to <= low[&span.split], "only what is gone is a gap");
                     let offsets = span.from..span.to;
+                    self.aged.insert(span.split.clone());
                     self.lost.extend(offsets.map(|at| (span.split.clone(), at)));
                 }
             }
@@ -93,7 +101,7 @@ impl Model {
             "rules in force: {entry:?}"
         );
         let mut made = BTreeSet::new();
-        let deliveries = entry.deliver.iter();
+        let deliveries = entry.deliver.iter().filter(|d| d.sink != "posted");
         let deliveries = deliveries.map(|d| (d.id.clone(), d.token.is_some()));
         let deliveries = deliveries.collect();
         for (by, counters) in &entry.counters {
@@ -145,7 +153,32 @@ impl Model {
                     assert!(shown.insert(row.clone()), "{row} twice in one entry");
                 }
             }
+            let posted = made.iter().filter(|row| is_posted(offset_of(row)));
+            shown.extend(posted.cloned());
             assert_eq!(shown, *made, "what was delivered is what was made");
+        }
+        self.posted(received);
+    }
+
+    /// Rows of entries were all posted, and each (of one epoch and of the same rules) under one key, unless the source lost some
+    /// of its plan's rows.
+    fn posted(&self, received: &Received) {
+        let mut keys: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+        for (key, posted) in &received.posted {
+            let whole = !self.aged.contains(&posted.split) && !received.cut.contains(&posted.split);
+            for row in &posted.rows {
+                let of_row = keys.entry((&posted.rules, row)).or_default();
+                of_row.insert(key);
+                assert!(!whole || of_row.len() == 1, "{row} under {of_row:?}");
+            }
+        }
+        let all: BTreeSet<&str> = keys.keys().map(|(_, row)| *row).collect();
+        let made = self.deliveries.iter().flat_map(|(made, _)| made);
+        for row in made.filter(|row| is_posted(offset_of(row))) {
+            assert!(
+                all.contains(row.as_str()),
+                "{row} is in an entry, and was not posted"
+            );
         }
     }
 

@@ -22,6 +22,7 @@ use crate::pipeline::committer::steps::{
 use crate::pipeline::messages::{Change, ToCommitter, ToTask};
 use crate::pipeline::task::machine as task;
 use crate::record::SplitId;
+use crate::sink::plan::Plans;
 use crate::store::FaultStore;
 
 const TASKS: usize = 2;
@@ -54,7 +55,7 @@ impl Process {
     pub fn start(
         id: usize,
         store: Arc<FaultStore>,
-        receiver: Connection,
+        mut receiver: Connection,
         clock: Arc<dyn Clock>,
         mut random: StdRng,
     ) -> Result<Process> {
@@ -67,6 +68,7 @@ impl Process {
             pace: Duration::from_millis(200),
         };
         let shared: Arc<dyn crate::store::Store> = store.clone();
+        receiver.plans = Some(Plans::new(shared.clone(), log_name(), clock.clone()));
         let log = Log::open_or_init(shared, log_name(), clock, writer, rules(0))?;
         let mut log = log.with_limits(limits).seeded(random.random());
         while log.state().splits.len() < PARTITIONS {

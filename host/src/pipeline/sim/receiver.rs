@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::commit::{Delivery, FileRange, Role};
+use crate::commit::{Delivery, FileRange, Role, Span};
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
-use crate::sink::{Deliver, Receiver};
+use crate::sink::plan::{self, Coordinate, Cut, Lane, Plan, Plans};
+use crate::sink::{Deliver, Fence, Prepared, Receiver};
 
 /// One row or dead letter: its name, split and offset.
 pub type Row = (String, SplitId, i64);
@@ -22,7 +23,11 @@ pub struct Received {
     /// Names of rows that its readers see, by delivery, and whether they were held back before.
     pub shown: BTreeMap<String, (bool, Vec<String>)>,
     given_up: BTreeSet<String>,
-    /// Whether it answers requests to finish.
+    /// By key, what it took: a second request with one key is taken for the first.
+    pub posted: BTreeMap<String, Posted>,
+    /// Splits whose rows were sealed inside a plan, because the rest of it does not come.
+    pub cut: BTreeSet<SplitId>,
+    /// Whether it answers when it is told to finish.
     pub finishes: bool,
 }
 
@@ -32,12 +37,22 @@ impl Default for Received {
             held: BTreeMap::new(),
             shown: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            posted: BTreeMap::new(),
+            cut: BTreeSet::new(),
             finishes: true,
         }
     }
 }
 
-/// Decides what fails: one call in ten, half of them after the effect, unless all is calm.
+/// Rows of one request, and the rules that made them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Posted {
+    pub rules: String,
+    pub split: SplitId,
+    pub rows: Vec<String>,
+}
+
+/// What fails: one call in ten, half of them after its effect, unless all is calm.
 #[derive(Debug)]
 pub struct Trouble {
     pub random: Mutex<StdRng>,
@@ -58,6 +73,8 @@ impl Trouble {
 pub struct Connection {
     pub received: Arc<Mutex<Received>>,
     pub trouble: Option<Arc<Trouble>>,
+    /// Of the process's store. `None`: nothing is posted.
+    pub plans: Option<Plans>,
 }
 
 impl Connection {
@@ -135,6 +152,70 @@ pub fn is_letter(offset: i64) -> bool {
     offset % 5 == 4
 }
 
+/// Offsets whose row is posted in a planned batch, where rows are posted at all.
+pub fn is_posted(offset: i64) -> bool {
+    matches!(offset % 5, 1..=3)
+}
+
+/// Rows of one lane that go out in batches of two, under keys, and are taken before the entry.
+#[derive(Debug)]
+pub struct Posting {
+    pub connection: Connection,
+    pub lane: Lane,
+    pub found: Vec<Plan>,
+    pub rows: Vec<Row>,
+    pub ids: Vec<String>,
+}
+
+impl Deliver for Posting {
+    fn prepare(self: Box<Self>, fence: &dyn Fence) -> Result<Prepared> {
+        let Posting {
+            connection,
+            lane,
+            found,
+            rows,
+            mut ids,
+        } = *self;
+        let plans = connection.plans.clone().expect("plans");
+        let cut = Cut {
+            rows: 2,
+            bytes: 100,
+        };
+        let row = |(_, _, offset): &Row| plan::Row {
+            at: at(*offset),
+            bytes: 1,
+        };
+        let all: Vec<plan::Row> = rows.iter().map(row).collect();
+        let new_id = || ids.pop().expect("an id for each row");
+        let batches = plans.decide(&lane, &all, &found, cut, new_id)?;
+        let id = batches[0].plan.clone();
+        fence.holds()?;
+        for batch in batches {
+            let names: Vec<String> = rows[batch.rows].iter().map(|(n, ..)| n.clone()).collect();
+            // As in the sink: the body decides too, so that a key never stands for two bodies.
+            let key = format!("{}-{}-{}", batch.plan, batch.number, names.join(","));
+            let posted = Posted {
+                rules: lane.rules.to_string(),
+                split: lane.split.clone(),
+                rows: names,
+            };
+            connection.call(|received| {
+                let before = received.posted.insert(key, posted.clone());
+                assert!(before.is_none_or(|before| before == posted));
+            })?;
+        }
+        let mut delivery = connection.delivery(id, Role::Rows, rows).delivery;
+        delivery.sink = "posted".into();
+        Ok(delivery.into())
+    }
+
+    fn abandon(self: Box<Self>) {}
+}
+
+pub fn at(offset: i64) -> Coordinate {
+    Coordinate { offset, row: 0 }
+}
+
 #[derive(Debug)]
 struct Played {
     connection: Connection,
@@ -143,7 +224,7 @@ struct Played {
 }
 
 impl Deliver for Played {
-    fn prepare(self: Box<Self>) -> Result<Delivery> {
+    fn prepare(self: Box<Self>, _: &dyn Fence) -> Result<Prepared> {
         let Played {
             connection,
             mut delivery,
@@ -158,7 +239,7 @@ impl Deliver for Played {
             };
             assert!(!before, "an id is used once");
         })?;
-        Ok(delivery)
+        Ok(delivery.into())
     }
 
     fn abandon(self: Box<Self>) {
@@ -187,6 +268,12 @@ impl Receiver for Connection {
                 None => assert!(received.shown.contains_key(id), "finished, never prepared"),
             }
         })
+    }
+
+    fn passed(&self, spans: &[Span]) {
+        if let Some(plans) = &self.plans {
+            plans.forget(spans);
+        }
     }
 
     fn give_up(&self, id: &str) -> Result<()> {

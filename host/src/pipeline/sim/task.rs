@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use super::receiver::{Connection, Row, is_letter};
+use super::receiver::{Connection, Posting, Row, at, is_letter, is_posted};
 use super::{END, LONG, sometimes};
 use crate::backoff::Backoff;
 use crate::chain::{Records, Rows};
@@ -15,7 +15,8 @@ use crate::error::{Error, Kind, Result};
 use crate::pipeline::messages::{HandIn, ToCommitter, ToTask};
 use crate::pipeline::task::machine::{Effect, Event, Machine, Next, POLL_WAIT, Seen, Step};
 use crate::record::SplitId;
-use crate::sink::Sealed;
+use crate::sink::plan::{Following, Lane};
+use crate::sink::{Deliver, Sealed};
 use crate::source::Position;
 
 /// Numbers of records: a full file, and a full memory.
@@ -39,6 +40,8 @@ pub struct Task {
     pub coming: VecDeque<u64>,
     pub said: Said,
     pub receiver: Connection,
+    /// Where a seal was refused because it fell into a plan.
+    inside: Option<BTreeMap<SplitId, (u64, i64, i64)>>,
     pub random: StdRng,
 }
 
@@ -57,6 +60,8 @@ struct Sink {
     spans: BTreeMap<SplitId, (u64, i64, i64)>,
     /// For each row, the rules that made it, and the row.
     rows: Vec<(String, Row)>,
+    /// Plans of the rows that are posted.
+    lanes: Vec<(Lane, Following)>,
     /// After an error only `discard` is allowed.
     broken: bool,
 }
@@ -66,21 +71,56 @@ impl Sink {
     fn seal(&mut self, marker: &str, to: &Connection, random: &mut StdRng) -> Option<Sealed> {
         assert!(!self.broken, "a broken sink is discarded first");
         let Sink {
-            base, spans, rows, ..
+            base,
+            spans,
+            rows,
+            mut lanes,
+            ..
         } = std::mem::take(self);
+        let (posted, rows): (Vec<_>, Vec<_>) = rows
+            .into_iter()
+            .partition(|(_, (_, _, offset))| to.plans.is_some() && is_posted(*offset));
+        let mut names: Vec<(String, String, u64)> = Vec::new();
+        let mut postings: Vec<Box<dyn Deliver>> = Vec::new();
+        for (lane, following) in &mut lanes {
+            let of_lane = posted
+                .iter()
+                .filter(|(_, (_, split, _))| *split == lane.split);
+            let of_lane: Vec<Row> = of_lane.map(|(_, row)| row.clone()).collect();
+            let found = following.take();
+            if of_lane.is_empty() {
+                continue;
+            }
+            postings.push(Box::new(Posting {
+                connection: to.clone(),
+                lane: lane.clone(),
+                found,
+                ids: of_lane
+                    .iter()
+                    .map(|_| format!("{:032x}", random.random::<u128>()))
+                    .collect(),
+                rows: of_lane,
+            }));
+        }
+        self.lanes = lanes;
+        names.extend(posted.into_iter().map(|(by, (name, ..))| (by, name, 1)));
         let spans: Vec<Span> = spans.into_iter().map(span).collect();
         let named = rows.iter();
         let named = named.map(|(by, (name, ..))| (by.clone(), name.clone(), 1));
-        let mut counters: Vec<(String, String, u64)> = named.collect();
+        let mut counters: Vec<(String, String, u64)> = named.chain(names).collect();
         counters.push(("hand-in".to_owned(), marker.to_owned(), 1));
         let rows = rows.into_iter().map(|(_, row)| row).collect();
         let new_id = || format!("{:032x}", random.random::<u128>());
-        (!spans.is_empty()).then(|| Sealed {
-            base,
-            files: Vec::new(),
-            deliveries: to.deliveries(new_id, rows),
-            spans,
-            counters,
+        (!spans.is_empty()).then(|| {
+            let mut deliveries = to.deliveries(new_id, rows);
+            deliveries.extend(postings);
+            Sealed {
+                base,
+                files: Vec::new(),
+                deliveries,
+                spans,
+                counters,
+            }
         })
     }
 }
@@ -134,6 +174,7 @@ impl Task {
             coming: VecDeque::new(),
             said: Said::default(),
             receiver,
+            inside: None,
             random,
         }
     }
@@ -167,9 +208,15 @@ impl Task {
             Some(Next::Read) => self.read(base, seen.now, low, faulty),
             Some(Next::Seal) => Event::Sealed(self.seal(process, faulty)),
         };
-        seen.memory_full = self.sink.rows.len() > MEMORY;
+        let inside = self
+            .sink
+            .lanes
+            .iter()
+            .any(|(_, following)| following.inside());
+        seen.memory_full = self.sink.rows.len() > MEMORY && !inside;
         let old = seen.now >= self.sink.since + ROLL_AGE;
-        seen.roll_due = self.sink.rows.len() >= ROLL || old && !self.sink.spans.is_empty();
+        let full = self.sink.rows.len() >= ROLL || old && !self.sink.spans.is_empty();
+        seen.roll_due = full && !inside;
         let Step { effects, next } = self.machine.step(event, &seen);
         let mut next = next;
         for effect in effects {
@@ -256,9 +303,34 @@ impl Task {
         let row = |at| (format!("{split}@{at}@{epoch}"), split.clone(), at);
         let rows = (from..to).map(|offset| (by.clone(), row(offset)));
         self.sink.rows.extend(rows);
+        let posted = (from..to).filter(|offset| is_posted(*offset));
+        for offset in posted.collect::<Vec<_>>() {
+            if let Err(error) = self.follow(&split, epoch, &by, offset) {
+                self.sink.broken = true;
+                return Event::Failed(error);
+            }
+        }
         Event::Written {
             offsets: u64::try_from(to - from).unwrap(),
         }
+    }
+
+    fn follow(&mut self, split: &SplitId, epoch: u64, rules: &str, offset: i64) -> Result<()> {
+        let Some(plans) = &self.receiver.plans else {
+            return Ok(());
+        };
+        let lane = Lane {
+            split: split.clone(),
+            epoch,
+            rules: rules.into(),
+        };
+        let lanes = &mut self.sink.lanes;
+        lanes.retain(|(known, _)| known.split != lane.split || *known == lane);
+        if lanes.iter().all(|(known, _)| known.split != lane.split) {
+            lanes.push((lane.clone(), Following::default()));
+        }
+        let of_lane = lanes.iter_mut().find(|(known, _)| *known == lane);
+        of_lane.expect("a lane").1.row(plans, &lane, at(offset))
     }
 
     fn seal(&mut self, process: usize, faulty: bool) -> Result<Option<Sealed>> {
@@ -266,6 +338,19 @@ impl Task {
             self.sink.broken = true;
             return Err(unavailable());
         }
+        let inside = self
+            .sink
+            .lanes
+            .iter()
+            .filter(|(_, following)| following.inside());
+        let inside: Vec<SplitId> = inside.map(|(lane, _)| lane.split.clone()).collect();
+        if !inside.is_empty() && self.inside.as_ref() != Some(&self.sink.spans) {
+            self.inside = Some(self.sink.spans.clone());
+            self.sink.broken = true;
+            return Err(Error::new(Kind::Conflict, "sim", "inside a plan"));
+        }
+        self.receiver.received().cut.extend(inside);
+        self.inside = None;
         let marker = format!("{process}/{}/{}", self.index, self.random.random::<u64>());
         Ok(self.sink.seal(&marker, &self.receiver, &mut self.random))
     }

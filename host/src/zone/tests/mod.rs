@@ -152,6 +152,7 @@ pub fn apply(batch: &Batch) -> Applied {
         dead_letters: letters,
         ledger,
         counters,
+        rules: "".into(),
     }
 }
 

@@ -1,0 +1,218 @@
+//! Values of columns as JSON text, for sinks that send rows to other systems.
+//!
+//! Numbers are written with all their digits (a reader may keep fewer than a `long` or a decimal has); `NaN` and the infinities,
+//! which JSON does not have, are null. Dates and times are ISO 8601. Bytes that are text are a string, others `{"base64": …}`.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::{DataType, TimeUnit};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::instant;
+
+/// The value in `row`.
+pub fn write_value(out: &mut Vec<u8>, array: &dyn Array, row: usize) {
+    if array.is_null(row) {
+        out.extend_from_slice(b"null");
+        return;
+    }
+    match array.data_type() {
+        DataType::Boolean => {
+            let text: &[u8] = if array.as_boolean().value(row) {
+                b"true"
+            } else {
+                b"false"
+            };
+            out.extend_from_slice(text);
+        }
+        DataType::Int32 => write_number(out, array.as_primitive::<Int32Type>().value(row)),
+        DataType::Int64 => write_number(out, array.as_primitive::<Int64Type>().value(row)),
+        DataType::Float64 => match array.as_primitive::<Float64Type>().value(row) {
+            number if number.is_finite() => write_float(out, number),
+            _ => out.extend_from_slice(b"null"),
+        },
+        DataType::Utf8 => write_string(out, array.as_string::<i32>().value(row)),
+        DataType::Binary => match std::str::from_utf8(array.as_binary::<i32>().value(row)) {
+            Ok(text) => write_string(out, text),
+            Err(_) => {
+                out.extend_from_slice(b"{\"base64\":");
+                write_string(out, &STANDARD.encode(array.as_binary::<i32>().value(row)));
+                out.push(b'}');
+            }
+        },
+        DataType::List(_) => {
+            let items = array.as_list::<i32>().value(row);
+            out.push(b'[');
+            for item in 0..items.len() {
+                comma(out, item);
+                write_value(out, &items, item);
+            }
+            out.push(b']');
+        }
+        DataType::Struct(fields) => {
+            out.push(b'{');
+            let columns = array.as_struct().columns();
+            for (at, (field, column)) in fields.iter().zip(columns).enumerate() {
+                comma(out, at);
+                write_string(out, field.name());
+                out.push(b':');
+                write_value(out, column, row);
+            }
+            out.push(b'}');
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
+            write_string(out, &time(micros, zone.is_some()));
+        }
+        DataType::Decimal128(..) => out.extend_from_slice(shown(array, row).as_bytes()),
+        _ => write_string(out, &shown(array, row)),
+    }
+}
+
+/// With its quotation marks.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    write_escaped(out, text);
+    out.push(b'"');
+}
+
+/// As it stands inside a JSON string.
+pub fn write_escaped(out: &mut Vec<u8>, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if c < ' ' => {
+                let mut escaped = String::new();
+                let _unfailing = write!(escaped, "\\u{:04x}", u32::from(c));
+                out.extend_from_slice(escaped.as_bytes());
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// The value as text, without quotation marks: what stands inside a string of somebody else's template. Nothing for null.
+pub fn plain(array: &dyn Array, row: usize) -> String {
+    if array.is_null(row) {
+        return String::new();
+    }
+    match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value(row).to_owned(),
+        DataType::Binary => String::from_utf8_lossy(array.as_binary::<i32>().value(row)).into(),
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
+            time(micros, zone.is_some())
+        }
+        DataType::List(_) | DataType::Struct(_) => {
+            let mut out = Vec::new();
+            write_value(&mut out, array, row);
+            String::from_utf8_lossy(&out).into()
+        }
+        _ => shown(array, row),
+    }
+}
+
+fn comma(out: &mut Vec<u8>, at: usize) {
+    if at > 0 {
+        out.push(b',');
+    }
+}
+
+fn write_number(out: &mut Vec<u8>, number: impl std::fmt::Display) {
+    let _unfailing = write!(out, "{number}");
+}
+
+/// The shortest text that reads back as the same number, with a point or an exponent so that it stays a double.
+fn write_float(out: &mut Vec<u8>, number: f64) {
+    let _unfailing = write!(out, "{number:?}");
+}
+
+/// `2020-02-29T12:00:00Z`; the number where no calendar has the time.
+fn time(micros: i64, utc: bool) -> String {
+    match instant::civil(micros) {
+        Some(time) if utc => format!("{time}Z"),
+        Some(time) => time.to_string(),
+        None => micros.to_string(),
+    }
+}
+
+/// As Arrow writes it: `12.30`, `2020-02-29`.
+fn shown(array: &dyn Array, row: usize) -> String {
+    let options = FormatOptions::default();
+    match ArrayFormatter::try_new(array, &options) {
+        Ok(formatter) => formatter.value(row).to_string(),
+        Err(e) => format!("({e})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{
+        ArrayRef, BinaryArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
+        TimestampMicrosecondArray,
+    };
+
+    use super::*;
+
+    fn text(array: &dyn Array) -> Vec<String> {
+        let one = |row| {
+            let mut out = Vec::new();
+            write_value(&mut out, array, row);
+            String::from_utf8(out).unwrap()
+        };
+        (0..array.len()).map(one).collect()
+    }
+
+    #[test]
+    fn every_type_is_json_that_reads_back() {
+        let decimals = Decimal128Array::from(vec![Some(1230), None]);
+        let decimals = decimals.with_precision_and_scale(10, 2).unwrap();
+        let times = TimestampMicrosecondArray::from(vec![1_700_000_000_000_000]);
+        let cases: Vec<(ArrayRef, Vec<&str>)> = vec![
+            (
+                Arc::new(Int64Array::from(vec![i64::MAX])),
+                vec!["9223372036854775807"],
+            ),
+            (
+                Arc::new(Float64Array::from(vec![1.0, f64::NAN, 1e300])),
+                vec!["1.0", "null", "1e300"],
+            ),
+            (
+                Arc::new(StringArray::from(vec!["a\"\\\n\u{1}é"])),
+                vec!["\"a\\\"\\\\\\n\\u0001é\""],
+            ),
+            (
+                Arc::new(BinaryArray::from(vec![&b"x"[..], &b"\xff"[..]])),
+                vec!["\"x\"", "{\"base64\":\"/w==\"}"],
+            ),
+            (Arc::new(decimals), vec!["12.30", "null"]),
+            (
+                Arc::new(Date32Array::from(vec![18321])),
+                vec!["\"2020-02-29\""],
+            ),
+            (
+                Arc::new(times.with_timezone("UTC")),
+                vec!["\"2023-11-14T22:13:20Z\""],
+            ),
+        ];
+        for (array, expected) in cases {
+            let found = text(&array);
+            assert_eq!(found, expected);
+            for one in found {
+                serde_json::from_str::<serde_json::Value>(&one).unwrap();
+            }
+        }
+    }
+}
