@@ -1,4 +1,4 @@
-//! The daemon's pipelines: what was recorded of each, and the unit that runs it.
+//! The daemon's pipelines: what the journal says of each, and the unit that runs it.
 //!
 //! A change is checked, then journalled, then done. Changes of one pipeline come one after another; those of different
 //! pipelines wait for each other only while the journal is written.
@@ -40,13 +40,13 @@ use crate::telemetry::{self, Tally};
 /// Name → file, config.
 type Files = BTreeMap<String, (String, BTreeMap<String, String>)>;
 
-/// After the grace of a shutdown: for threads that gave up to come to their end.
+/// Extra wait after the grace of a shutdown, until threads that gave up have ended.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Below `data.dir`: positions of file connectors.
 pub(super) const FILES: &str = "files";
 
-/// Every call blocks for seconds at most. Pipelines end when [`Supervisor::shut_down`] says so.
+/// Every call blocks for a few seconds at most. Pipelines end when [`Supervisor::shut_down`] is called.
 #[derive(Debug)]
 pub struct Supervisor {
     pub(super) worker: WorkerConfig,
@@ -70,7 +70,7 @@ pub struct Changes {
     pub changes: Vec<Change>,
     /// Older ones were left out.
     pub more: bool,
-    /// `skip` of the page of those.
+    /// The `skip` that gives the page of those.
     pub next: Option<usize>,
 }
 
@@ -85,7 +85,7 @@ pub(super) struct Registry {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: String,
-    /// Held by whoever changes it.
+    /// Held while somebody changes the pipeline.
     pub changes: Mutex<()>,
     pub record: Mutex<Record>,
     pub unit: Unit,
@@ -95,10 +95,10 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub config: BTreeMap<String, String>,
-    /// Of the config.
+    /// Where the config came from.
     pub origin: Origin,
     pub target: Target,
-    /// Or what is wrong with a config that was good when it was recorded.
+    /// The job, or the problems of a config that was good when it was recorded.
     pub job: Result<Arc<Job>, Vec<Problem>>,
     pub deleted: bool,
 }
@@ -108,7 +108,7 @@ impl Entry {
         lock(&self.record).clone()
     }
 
-    /// By REST.
+    /// Sets the config of a change by REST.
     pub fn is_now(&self, config: &BTreeMap<String, String>, job: &Arc<Job>) -> Record {
         let mut record = lock(&self.record);
         record.config.clone_from(config);
@@ -130,7 +130,8 @@ impl Entry {
 }
 
 impl Supervisor {
-    /// Takes the directory and starts what is to run. An error says who has the directory, or what is wrong in it.
+    /// Takes the directory and starts the pipelines that should run. An error says who holds the directory, or what is
+    /// wrong in it.
     pub fn open(
         worker: &WorkerConfig,
         clock: Arc<dyn Clock>,
@@ -178,7 +179,7 @@ impl Supervisor {
         };
         let files = supervisor.files()?;
         for (name, mut recorded) in stands {
-            // A journal of an earlier version does not say it.
+            // A journal of an earlier version does not have the origin.
             if files
                 .get(&name)
                 .is_some_and(|(_, config)| *config == recorded.config)
@@ -198,7 +199,7 @@ impl Supervisor {
 
     /// `pipelines`: name → file and config.
     fn files(&self) -> Result<Files> {
-        // As they were typed: what a class of Kafka Connect means is found out like that of a config over HTTP.
+        // As typed: classes of Kafka Connect are translated later, as with a config over HTTP.
         let overlay = config::Overlay::default();
         let (raws, problems) = config::load_pipelines(&self.worker.pipelines, &overlay, &CATALOG);
         if problems.iter().any(Problem::is_error) {
@@ -273,7 +274,7 @@ impl Supervisor {
         lock(&self.address).clone()
     }
 
-    /// What the listener got, where the config left it open.
+    /// The listener's real address, if the config left the port open.
     pub fn listens_on(&self, address: SocketAddr) -> Result<()> {
         let address = advertised(&self.worker, Some(address));
         lock(&self.address).clone_from(&address);
@@ -312,8 +313,8 @@ impl Supervisor {
         }
     }
 
-    /// Up to `most` changes, fewer where they pass [`PAGE_BYTES`]: the newest but `skip`. Of a deleted pipeline too, until it is
-    /// forgotten.
+    /// Up to `most` changes, or fewer if they exceed [`PAGE_BYTES`]: the newest ones after `skip`. Also for a deleted
+    /// pipeline, until it is forgotten.
     pub fn history(&self, name: &str, skip: usize, most: usize) -> Result<Changes, Refused> {
         let page = lock(&self.book)
             .journal
@@ -335,7 +336,7 @@ impl Supervisor {
         config.ok_or_else(|| Refused::Bad(format!("{name} is no pipeline but a file connector")))
     }
 
-    /// The commit log of a pipeline, for questions. `None`: it has not begun yet.
+    /// The commit log of a pipeline, for queries. `None`: it has not begun yet.
     pub fn log_of(&self, name: &str, asker: &Asker) -> Result<Option<Known>, Refused> {
         let config = self.pipeline(name)?;
         let running = self.find(name)?.live.log();
@@ -343,7 +344,7 @@ impl Supervisor {
             .known(&config.name, &config.home, running, (asker, &self.clock))
     }
 
-    /// Entries of commit logs that were read to answer such questions, since the daemon began.
+    /// Number of log entries that were read for such queries since the daemon began.
     pub fn log_entries_read(&self) -> u64 {
         self.views.entries_read()
     }
@@ -419,10 +420,10 @@ impl Supervisor {
         logging::levels()
     }
 
-    /// Everything that is wrong with a config, whatever else the daemon has. Changes nothing.
+    /// All problems of a config by itself, without regard to other pipelines. Changes nothing.
     pub fn validate(&self, config: &BTreeMap<String, String>) -> Vec<Problem> {
         let name = config.get("name").map_or("", String::as_str);
-        // The operator's own, as it stands, is not wrong because somebody looks at it.
+        // An unchanged config of the operator keeps its own reach.
         let record = self.find(name).ok().map(|entry| entry.record());
         let same = record.filter(|record| record.config == *config);
         let origin = same.map_or(Origin::Rest, |record| record.origin);
@@ -434,7 +435,7 @@ impl Supervisor {
 
     // ----------------------------------------------------------------- end
 
-    /// Drains all. False: the time passed before all had ended.
+    /// Drains all pipelines. False: the time passed before all had ended.
     pub fn shut_down(&self, grace: Duration) -> bool {
         self.gear.stop.ask(grace);
         let entries: Vec<Arc<Entry>> = {
@@ -501,7 +502,7 @@ pub(super) fn status(name: &str, record: &Record, seen: &UnitSnapshot) -> Status
 }
 
 impl Refused {
-    /// Where there is no request to answer.
+    /// For callers that have no request to answer.
     pub fn into_error(self) -> Error {
         let new = |message: String| Error::new(error::Kind::ConfigInvalid, "daemon", message);
         match self {

@@ -1,4 +1,4 @@
-//! What may be asked of the daemon's pipelines: each is checked, then journalled, then done.
+//! Changes of the daemon's pipelines: each is checked, then journalled, then done.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,14 +20,15 @@ use crate::lock::lock;
 use crate::operations::swap::SwapPlan;
 use crate::pipeline::{Changed, Edit};
 
-/// For a deleted pipeline to drain before one of its name is created; later the request is worth trying again.
+/// Time for a deleted pipeline to drain before a new one of its name is created; after it the client may try again.
 const LEFT_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// For a running pipeline to put in force what a config that stops it declares; then the entry is written here.
+/// Time for a running pipeline to put new rules in force before its config is replaced; after it the entry is written
+/// here.
 const SWAPPED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Supervisor {
-    /// The job, or everything that is wrong: the config alone, and beside the other pipelines.
+    /// The job, or all problems: of the config by itself, and with the other pipelines.
     pub(super) fn checked(
         &self,
         name: &str,
@@ -38,8 +39,8 @@ impl Supervisor {
         self.read(name, config, origin, &others)
     }
 
-    /// The same of a config that is only looked at: tables and files that others have are no fault of it, and clients validate
-    /// under names that they do not mean.
+    /// The same for a config that is only validated: conflicts with other pipelines are no problem here, and clients
+    /// validate under arbitrary names.
     pub(super) fn checked_alone(
         &self,
         name: &str,
@@ -60,7 +61,7 @@ impl Supervisor {
             problems.retain(Problem::is_error);
             problems
         };
-        // First: what else is wrong with it must not be told with a secret in it.
+        // Checked first: messages about other problems must not contain a secret.
         let secrets = literal_secrets(name, config);
         if !secrets.is_empty() {
             return Err(secrets);
@@ -147,7 +148,7 @@ impl Supervisor {
             .checked(name, &config, origin)
             .map_err(Refused::Invalid)?;
         self.predecessor_left(name)?;
-        // Its zone may be there from before.
+        // Its zone may exist already.
         if let Some(planned) = self.readers_take(name, &job, readers, by)? {
             planned.execute(SWAPPED_WITHIN).map_err(failed)?;
         }
@@ -155,7 +156,7 @@ impl Supervisor {
         if book.entries.contains_key(name) {
             return Err(exists(name));
         }
-        // Made and deleted by somebody else since.
+        // Somebody else has created and deleted one meanwhile.
         if book.still_leaving(name) {
             return Err(draining(name));
         }
@@ -173,7 +174,7 @@ impl Supervisor {
         self.record(&mut book, name, by, what)?;
         let entry = match self.entry(name, &recorded) {
             Ok(entry) => entry,
-            // It was recorded, and must not begin at the next start.
+            // It is in the journal, and must not begin at the next start.
             Err(error) => {
                 self.record(&mut book, name, by, What::Deleted)?;
                 return Err(Refused::Failed(error));
@@ -184,7 +185,7 @@ impl Supervisor {
         Ok(info(name, &entry.record(), &entry.unit.seen()))
     }
 
-    /// One of the same name that was deleted drains first.
+    /// Waits until a deleted pipeline of the same name has drained.
     fn predecessor_left(&self, name: &str) -> Result<(), Refused> {
         let until = self.clock.elapsed() + LEFT_WITHIN;
         while lock(&self.book).still_leaving(name) {
@@ -234,7 +235,7 @@ impl Supervisor {
         self.replace(&entry, config, readers, by)
     }
 
-    /// Under the entry's `changes`.
+    /// The caller holds the entry's `changes`.
     fn replace(
         &self,
         entry: &Entry,
@@ -256,7 +257,7 @@ impl Supervisor {
             .checked(name, &config, origin)
             .map_err(Refused::Invalid)?;
         if before.config == config {
-            // The rules it declares may be other ones now: a rule file, a plugin.
+            // It may declare other rules now: a rule file or a plugin may have changed.
             if readers == Readers::Broken
                 && let Some(planned) = self.readers_take(name, &job, readers, by)?
             {
@@ -288,7 +289,7 @@ impl Supervisor {
         self.put_in_force(entry, (before, &config, &job), (differs, swap), readers, by)
     }
 
-    /// The config is recorded: a running pipeline goes over to it, or begins anew with it.
+    /// The config is in the journal: a running pipeline changes to it, or begins again with it.
     fn put_in_force(
         &self,
         entry: &Entry,
@@ -311,7 +312,7 @@ impl Supervisor {
             let back = (before.config, before.origin);
             return Err(self.take_back(entry, back, &why, by));
         }
-        // Nothing ran that could have said so.
+        // No pipeline ran that could have checked it.
         if edited.is_none() && matches!(differs, Differs::InRules) {
             swap = match self.readers_take(name, job, readers, by) {
                 Ok(swap) => swap,
@@ -332,7 +333,7 @@ impl Supervisor {
         Ok(info(name, &record, &entry.unit.seen()))
     }
 
-    /// The rules of a config that was recorded could not be put in force: what ran before goes on.
+    /// The rules of a recorded config could not be put in force: the pipeline keeps the config before it.
     fn take_back(
         &self,
         entry: &Entry,
@@ -374,7 +375,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Returns when it is recorded, not when it is done.
+    /// Returns when the change is recorded, not when it is carried out.
     pub fn set_target(&self, name: &str, target: Target, by: &Actor) -> Result<(), Refused> {
         let entry = self.find(name)?;
         let _one = lock(&entry.changes);
@@ -461,7 +462,7 @@ impl Supervisor {
         })
     }
 
-    /// Positions of a stopped pipeline put elsewhere by `change`, and recorded.
+    /// Moves positions of a stopped pipeline by `change`, and records that.
     pub fn rewind<T>(
         &self,
         name: &str,
@@ -476,7 +477,7 @@ impl Supervisor {
         })
     }
 
-    /// Only where nothing of it runs, and nothing can begin meanwhile. `change` says what is recorded, too.
+    /// Only if nothing of it runs, and nothing can begin meanwhile. `change` also returns what is recorded.
     fn move_offsets<T>(
         &self,
         name: &str,
@@ -503,7 +504,7 @@ impl Supervisor {
         reach::still_within(&job).map_err(Refused::Failed)?;
         let (done, message) = change(&job, &self.worker.data_dir.join(FILES))?;
         let what = What::Offsets { message };
-        // It is done, and stands in the commit log: only the daemon's own history would lack it.
+        // The change is done and in the commit log: only the daemon's own history would lack it.
         if let Err(refused) = self.record(&mut lock(&self.book), name, by, what) {
             let error = refused.into_error();
             tracing::warn!(pipeline = name, %error, "altered offsets are missing in the history");
@@ -532,7 +533,7 @@ fn none(problems: Vec<Problem>) -> Result<(), Refused> {
     }
 }
 
-/// Names, tables and files that others have, those too that still drain.
+/// Conflicts of names, tables and files with other pipelines, including those that still drain.
 fn beside(book: &Registry, name: &str, job: &Job) -> Vec<Problem> {
     let new = match job {
         Job::Pipeline(new) => new,
@@ -541,7 +542,7 @@ fn beside(book: &Registry, name: &str, job: &Job) -> Vec<Problem> {
             return targets::of_file(&others(book, name), name, &new.file);
         }
     };
-    // Two on one table while one drains do no harm: the log lets one of them commit.
+    // Two pipelines on one table while one drains do no harm: the log lets only one of them commit.
     let there = book.entries.values().filter(|entry| entry.name != name);
     let there: Vec<Arc<Job>> = there.filter_map(|entry| entry.record().job.ok()).collect();
     let pipelines = there.iter().filter_map(|job| jobs::pipeline_of(job));
@@ -550,7 +551,7 @@ fn beside(book: &Registry, name: &str, job: &Job) -> Vec<Problem> {
     problems
 }
 
-/// Those that still drain, too.
+/// The other jobs, including those that still drain.
 fn others(book: &Registry, name: &str) -> Vec<Arc<Job>> {
     let leaving = book.leaving.iter().filter(|entry| !entry.unit.has_ended());
     let others = book.entries.values().chain(leaving);
@@ -579,7 +580,7 @@ fn named(
 #[derive(Clone, Copy)]
 enum Differs {
     Nowhere,
-    /// In the transforms alone: no reason to stop.
+    /// Only in the transforms: no reason to stop.
     InRules,
     More,
 }

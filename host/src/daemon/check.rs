@@ -1,12 +1,12 @@
-//! What a config must hold before it is written down: every reference stands for something, its plugins are there and take
-//! their keys, and no key that they call a secret is written out. Changes nothing.
+//! What must be true of a config before it is recorded: every reference can be resolved, its plugins exist and accept
+//! their keys, and no secret key of theirs has a literal value. Changes nothing.
 
 use crate::config::secrets::{holds_secret, literal_secret};
 use crate::config::{PipelineConfig, Problem, Text};
 use crate::pipeline::problems_of;
 use crate::plugin::Plugins;
 
-/// What the plugins find wrong: not there, keys refused, secrets that stand in the config.
+/// Problems of the plugins: missing ones, refused keys, secrets that are written in the config.
 pub fn plugins(config: &PipelineConfig, plugins: &Plugins) -> Vec<Problem> {
     let mut problems = Vec::new();
     for transform in &config.transforms {

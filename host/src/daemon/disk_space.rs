@@ -1,5 +1,5 @@
-//! Can the daemon's directory take another change? Asked by `/health`: a full disk says so before the first change is
-//! refused, and the answer is good again as soon as there is space.
+//! Whether the daemon's directory has room for another change. `/health` asks this: it reports a full disk before the
+//! first change is refused, and is healthy again as soon as there is space.
 
 use std::fs;
 use std::io;
@@ -10,21 +10,21 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::lock::lock;
 
-/// What is written to find out: a change with a large config.
+/// Bytes that are written as a test: a change with a large config.
 const PROBE_BYTES: usize = 16 << 10;
-/// The disk is not asked more often.
+/// Shortest time between two tests.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const PROBE: &str = ".health";
 
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    /// When the disk was asked last; held by whoever asks.
+    /// Time of the last test; locked while one runs.
     asked: Mutex<Option<Duration>>,
     wanting: Mutex<Option<String>>,
 }
 
 impl Room {
-    /// What is wrong, if anything. While somebody asks the disk, others hear what was found last.
+    /// The problem, if there is one. While one caller tests the disk, others get the last result.
     pub(super) fn wanting(&self, dir: &Path, clock: &dyn Clock) -> Option<String> {
         if let Ok(mut asked) = self.asked.try_lock() {
             let now = clock.elapsed();

@@ -1,4 +1,4 @@
-//! Real pipelines beside broken ones, on a broker inside this process: what one of them does never reaches another.
+//! Real pipelines beside broken ones, on a broker inside this process: a failure of one never affects another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Runner for Sabotage {
                 "an entry is missing",
             )),
             Some("never-drains") => {
-                // Hears no stop until its deadline is over.
+                // Ignores a stop until its deadline is over.
                 while !run.stop.overdue() {
                     SystemClock::shared().sleep(Duration::from_millis(10));
                 }
@@ -220,7 +220,7 @@ fn rows_of_one_go_on_while_others_panic_fail_and_hang() {
     assert_eq!(daemon.topics("good"), ["good"]);
     let status = daemon.status("good").expect("status");
     assert_eq!(status.tasks.len(), 1);
-    // The log is asked for positions; counters hear of the commit a moment later.
+    // Positions come from the log; counters are updated a moment later.
     until("the commit to be counted", || {
         let read = "weir_records_read_total{pipeline=\"good\"} 15.0";
         daemon.metrics().contains(read).then_some(())
@@ -237,7 +237,8 @@ fn rows_of_one_go_on_while_others_panic_fail_and_hang() {
     // The way back is a restart; it fails again, with all attempts.
     let status = daemon.restart("fails", true, true, &by()).expect("restart");
     assert!([Standing::Restarting, Standing::Running, Standing::Failed].contains(&status.standing));
-    // One that does not drain holds up no other's stop, and the shutdown by its deadline only.
+    // A pipeline that does not drain does not delay the stop of others, and delays the shutdown only until the
+    // deadline.
     daemon
         .set_target("never-drains", Target::Stopped, &by())
         .expect("stop");
@@ -373,7 +374,7 @@ fn what_would_take_from_another_or_show_a_secret_is_refused() {
     plugin.insert("transforms".to_owned(), "x".to_owned());
     plugin.insert("transforms.x.type".to_owned(), "no-such".to_owned());
     assert_eq!(refused("other", &plugin), ["plugin_config"]);
-    // A PUT is held to the same, and what it would replace stays.
+    // The same holds for a PUT, and the config that it would replace stays.
     let put = daemon.put("good", secret.clone(), Readers::Kept, &by());
     assert!(matches!(put, Err(Refused::Invalid(_))));
     let mut same = config.clone();

@@ -1,4 +1,4 @@
-//! From a config to what runs: the job it means, the plugins it needs, and what runs it.
+//! From a config to what runs: its job, the plugins that it needs, and the runner.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ impl Job {
     }
 }
 
-/// A config as REST has it, with `name` in it → what is to run, or everything that is wrong with it. Touches nothing.
+/// Makes a job of a config as REST has it, with `name` in it, or returns all its problems. Touches nothing.
 pub fn job_of(config: &BTreeMap<String, String>, defaults: &Defaults) -> Result<Job, Vec<Problem>> {
     let mut raw = connect::of_map(config, &defaults.reach)?;
     let class = connect::class(&raw)?;
@@ -64,7 +64,7 @@ pub fn job_of(config: &BTreeMap<String, String>, defaults: &Defaults) -> Result<
     job.filter(|_| !failed).ok_or(problems)
 }
 
-/// Everything that is wrong with a config, or what it means here.
+/// The job of a config, or all its problems.
 pub fn job(
     worker: &WorkerConfig,
     name: &str,
@@ -87,7 +87,7 @@ pub fn job(
     }
 }
 
-/// Of a config with problems: what its plugins can be asked about all the same, inside the same bounds.
+/// For a config with problems: the part whose keys the plugins can still check, with the same reach.
 pub fn stand_in(
     worker: &WorkerConfig,
     name: &str,
@@ -109,7 +109,7 @@ pub fn stand_in(
 
 type Prepared = (BTreeMap<String, String>, Defaults, Vec<Problem>);
 
-/// With what the worker says for it, without the keys that refer to what they may not, and what is wrong with those.
+/// The config with the worker's defaults and without forbidden references, and the problems of those references.
 fn prepared(
     worker: &WorkerConfig,
     name: &str,
@@ -137,7 +137,7 @@ fn prepared(
         .or_insert_with(|| name.to_owned());
     let problems = reach::references(name, &config, reach);
     let wrong: Vec<String> = problems.iter().map(|p| p.key.clone()).collect();
-    // What else is wrong is told in the same round, and nothing of what such a reference stands for.
+    // Other problems are reported in the same run; values of forbidden references are never shown.
     config.retain(|key, _| !wrong.contains(key));
     let own = !config.contains_key("plugin.path");
     let place = |path: &PathBuf| own.then(|| path.clone());
@@ -145,7 +145,7 @@ fn prepared(
         bootstrap_servers: worker.bootstrap_servers.clone(),
         plugin_path: place(&worker.plugin_path),
         plugin_store: place(&worker.plugin_store),
-        // A place that somebody else chose would hold somebody else's native code.
+        // A directory chosen by somebody else could contain their native code.
         plugin_cache: (own || reach.is_confined()).then(|| worker.plugin_cache.clone()),
         stores: worker.stores.clone(),
         theirs: worker.theirs.clone(),
@@ -170,7 +170,7 @@ fn overridden(
     ];
     let of = |key: &str| -> Option<String> {
         let below = prefixes.iter().find_map(|prefix| key.strip_prefix(prefix));
-        // The same by our own key, unless it names the brokers that are named anyway.
+        // The same for our own key, unless it names the brokers that would be used anyway.
         let ours = key == "source.bootstrap.servers"
             && config.get(key) != worker.bootstrap_servers.as_ref();
         below.or(ours.then_some(SERVERS)).map(str::to_owned)
@@ -195,7 +195,7 @@ pub fn pipeline_of(job: &Job) -> Option<&PipelineConfig> {
     }
 }
 
-/// Plugins by their places: pipelines with the same places share engines and loaded components.
+/// Plugins by their directories: pipelines with the same directories share engines and loaded components.
 #[derive(Debug, Default)]
 pub struct Pool(Mutex<BTreeMap<[PathBuf; 3], Plugins>>);
 

@@ -1,4 +1,4 @@
-//! What was acknowledged survives: configs and target states with a bounded history, in one file that is appended to.
+//! Keeps every acknowledged change: configs and target states with a bounded history, in one file that is appended to.
 //!
 //! ```text
 //! <data.dir>/journal      weir-journal 1
@@ -6,11 +6,12 @@
 //! <data.dir>/journal.new  the lines that are kept, while they are copied; whatever lies there at start is removed
 //! <data.dir>/lock         held by the daemon that has the directory; says which one that is
 //! ```
-//! A record is there once [`Journal::append`] has returned, and not at all or whole before that: a torn last line is cut at
-//! the next open. Anything else that is wrong stops the daemon: a journal with a hole would forget what somebody was told.
+//! A record is durable once [`Journal::append`] has returned, and absent or whole before that: a torn last line is cut
+//! off at the next open. Any other damage stops the daemon: a journal with a hole would have lost acknowledged changes.
 //!
-//! Lines that are not kept any more ([`Kept`]) are dead. When they are more than the rest, the others are copied as they are to
-//! a new file, which is made durable and then renamed over the old one: at any moment one of the two is there, whole.
+//! Lines that are no longer kept ([`Kept`]) are dead. When they are more than the rest, the others are copied unchanged
+//! to a new file, which is made durable and then renamed over the old one: at any moment one of the two exists as a
+//! whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -32,8 +33,8 @@ pub(super) const HEAD: &str = "weir-journal 1\n";
 const DIGITS: usize = 16;
 /// Beside the journal, while the lines that are kept are copied.
 pub(super) const NEW: &str = "journal.new";
-/// One line: twice the largest `rest.max.body`, since a config that was sent may be longer as JSON of strings. More is neither
-/// written nor read.
+/// Longest line: twice the largest `rest.max.body`, since a config may be longer as JSON of strings than as it was
+/// sent. Longer lines are neither written nor read.
 const LINE_MAX: u64 = 2 << 30;
 
 /// One acknowledged change of one pipeline.
@@ -59,11 +60,11 @@ pub enum What {
         #[serde(default, skip_serializing_if = "Origin::is_rest")]
         origin: Origin,
     },
-    /// By REST: only a beginning has another origin.
+    /// A new config by REST (only a creation can have another origin).
     Config {
         config: BTreeMap<String, String>,
     },
-    /// The config before it stands again: its rules could not be put in force.
+    /// The config before it is valid again: the rules of the new one could not be put in force.
     TakenBack {
         config: BTreeMap<String, String>,
         why: String,
@@ -73,7 +74,7 @@ pub enum What {
     Target {
         target: Target,
     },
-    /// By hand; the commit log has the positions.
+    /// Offsets were moved by a person; the commit log has the positions.
     Offsets {
         message: String,
     },
@@ -81,7 +82,7 @@ pub enum What {
     Deleted,
 }
 
-/// What stands of a pipeline after its changes.
+/// The state of a pipeline after its changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     pub config: BTreeMap<String, String>,
@@ -90,20 +91,20 @@ pub struct Recorded {
     pub origin: Origin,
 }
 
-/// Holds the directory as long as it lives.
+/// The journal; holds the directory as long as it lives.
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
-    /// Whoever reads a page of it has it too, also when another one has its name by then.
+    /// Readers of a page share it, even after another file got its name.
     file: Arc<File>,
-    /// Bytes that are whole and durable.
+    /// Number of bytes that are complete and durable.
     len: u64,
     kept: Kept,
     /// Why nothing can be appended any more.
     broken: Option<String>,
-    /// The file's name may not outlast a loss of power yet: nothing is acknowledged before it does.
+    /// The file's name may not survive a loss of power yet: nothing is acknowledged before it does.
     unnamed: bool,
-    /// Dead bytes from which it is worth trying again to write the file anew. `None`: the last try went well.
+    /// Number of dead bytes at which rewriting is tried again. `None`: the last try succeeded.
     again_at: Option<u64>,
     lock: File,
 }
@@ -125,7 +126,7 @@ fn corrupt(message: String, path: &Path) -> Error {
 }
 
 impl Journal {
-    /// Takes the directory, and says what stands. Changes nothing where another daemon has it.
+    /// Takes the directory, and returns the recorded pipelines. Changes nothing if another daemon holds it.
     pub fn open(dir: &Path, address: &str) -> Result<(Journal, AllRecorded)> {
         Journal::open_within(dir, address, Bounds::DAEMON)
     }
@@ -176,26 +177,26 @@ impl Journal {
         if journal.len == 0 {
             journal.write(HEAD.as_bytes())?;
         }
-        // What a copy that did not come to its end has left; the next one says it if it is in the way.
+        // The rest of an interrupted copy; if it cannot be removed, the next copy reports it.
         let _gone = std::fs::remove_file(journal.new_path());
-        // The file's name must last too; whoever made it may have died before this.
+        // The file's name must be durable too; its creator may have died before that.
         (journal.name_lasts()).map_err(|e| failed("cannot be made durable", &path).source(e))?;
         journal.say_who(address)?;
         Ok((journal, stands))
     }
 
-    /// From now on the oldest of the deleted names are forgotten; of these at least that they were deleted is not.
+    /// From now on the oldest deleted names are forgotten, except that these names stay known as deleted.
     pub fn settle(&mut self, never_forgotten: BTreeSet<String>) {
         self.kept.never_forget(never_forgotten);
         self.shrink();
     }
 
-    /// Whether a pipeline of this name is there, or was and is not forgotten.
+    /// Whether a pipeline of this name exists, or existed and is not forgotten.
     pub fn knows(&self, name: &str) -> bool {
         self.kept.knows(name)
     }
 
-    /// Durable when it returns; nothing of it is there when it fails.
+    /// The change is durable when this returns, and absent if it fails.
     pub fn append(&mut self, change: &Change) -> Result<()> {
         if let Some(why) = &self.broken {
             return Err(
@@ -226,8 +227,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Up to `most` changes of one name, the newest but `skip`; of a deleted one too. They are read later, without holding up
-    /// those who write. `None`: no such name, or it is forgotten.
+    /// Up to `most` changes of one name, the newest ones after `skip`; also of a deleted one. They are read later,
+    /// without delaying writers. `None`: no such name, or it is forgotten.
     pub fn page(&self, name: &str, skip: usize, most: usize, bytes: u64) -> Option<Page> {
         if !self.kept.knows(name) {
             return None;
@@ -252,12 +253,12 @@ impl Journal {
         })
     }
 
-    /// Why no change can be acknowledged, if so.
+    /// The reason why no change can be acknowledged, if there is one.
     pub fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
     }
 
-    /// For whoever comes later and wants to know who has the directory.
+    /// Writes the address into the lock file, to show who holds the directory.
     pub fn say_who(&mut self, address: &str) -> Result<()> {
         let holder = Holder {
             pid: std::process::id(),
@@ -289,7 +290,7 @@ impl Journal {
         self.len - (HEAD.len() as u64).min(self.len) - self.kept.bytes()
     }
 
-    /// Writes the file anew where most of it is dead. Nobody who asked for a change hears of it when that fails.
+    /// Rewrites the file if most of it is dead. A failure does not affect the change that is being made.
     fn shrink(&mut self) {
         let (dead, least) = (self.dead(), self.kept.bounds().dead);
         let worth = dead > least.max(self.kept.bytes()) && self.broken.is_none();
@@ -320,14 +321,14 @@ impl Journal {
         }
     }
 
-    /// On an error the old file is in use as before.
+    /// After an error the old file stays in use.
     fn compact(&mut self) -> Result<()> {
         let (path, new_path) = (self.path(), self.new_path());
         let all = self.kept.all();
         let (new, len) = match self.copy(&all) {
             Ok(copied) => copied,
             Err(error) => {
-                // It may be what fills the disk.
+                // It may be the file that fills the disk.
                 let _gone = std::fs::remove_file(&new_path);
                 return Err(error);
             }
@@ -339,12 +340,12 @@ impl Journal {
         self.file = Arc::new(new);
         self.len = len;
         self.kept.moved(&all, HEAD.len() as u64);
-        // If it cannot be now, then before the next change is acknowledged.
+        // If this fails now, it is done before the next change is acknowledged.
         let _later = self.name_lasts();
         Ok(())
     }
 
-    /// The lines that are kept, durable in a file beside, with its length.
+    /// Copies the kept lines to a durable second file. Returns it with its length.
     fn copy(&self, all: &[Line]) -> Result<(File, u64)> {
         let path = self.new_path();
         let failed = |e| failed("cannot be written", &path).source(e);
@@ -397,14 +398,14 @@ impl Journal {
         }
     }
 
-    /// Back to what is whole.
+    /// Cuts the file back to its complete part.
     fn cut(&mut self) -> Result<()> {
         let cut = (self.file.set_len(self.len)).and_then(|()| self.file.sync_all());
         cut.map_err(|e| failed("a torn change cannot be cut off", &self.path()).source(e))
     }
 }
 
-/// The lock goes with the process, however it ends.
+/// Locks the directory; the lock ends with the process, however it ends.
 fn hold(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
     let mut lock = OpenOptions::new()
@@ -435,7 +436,7 @@ fn hold(dir: &Path) -> Result<File> {
     }
 }
 
-/// Tells every change, the oldest first; the length of what is whole, and that of the file.
+/// Reads every change, the oldest first. Returns the length of the complete part, and that of the file.
 fn read(file: &File, path: &Path, mut each: impl FnMut(Change, Line)) -> Result<(u64, u64)> {
     let failed = |e| failed("cannot be read", path).source(e);
     let mut rest = BufReader::new(file);
@@ -466,9 +467,9 @@ fn read(file: &File, path: &Path, mut each: impl FnMut(Change, Line)) -> Result<
                 whole += len;
                 continue;
             }
-            // Whole, and so acknowledged, but of a later version: it must not be cut off as if it were torn.
+            // Complete, and so acknowledged, but of a later version: it must not be cut off like a torn line.
             Some(None) => "is of a later version",
-            // Only the last one can be torn: every other was durable before the next began.
+            // Only the last line can be torn: every other was durable before the next began.
             None if rest.fill_buf().map_err(failed)?.is_empty() => return Ok((whole, whole + len)),
             None => "is not what was written",
         };
@@ -477,7 +478,7 @@ fn read(file: &File, path: &Path, mut each: impl FnMut(Change, Line)) -> Result<
     Ok((whole, whole))
 }
 
-/// One line that was written whole, as it lies there.
+/// Reads one complete line.
 fn at(file: &File, line: Line, path: &Path) -> Result<Vec<u8>> {
     let len = usize::try_from(line.len).unwrap_or(usize::MAX);
     let mut bytes = vec![0; len];
@@ -492,7 +493,7 @@ fn at(file: &File, line: Line, path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// `None`: not what was written; `Some(None)`: what was written, and nothing that this version knows.
+/// `None`: the line is damaged; `Some(None)`: it is intact, but this version does not know it.
 fn line(bytes: &[u8]) -> Option<Option<Change>> {
     let (sum, json) = (bytes.get(..DIGITS)?, bytes.get(DIGITS + 1..)?);
     let good = digest(json).as_bytes() == sum && bytes.get(DIGITS) == Some(&b' ');
@@ -503,7 +504,7 @@ pub(super) fn digest(json: &[u8]) -> String {
     hex(&Sha256::digest(json)[..DIGITS / 2])
 }
 
-/// Some changes of one name as they were at a moment.
+/// Some changes of one name, as of one moment.
 #[derive(Debug)]
 pub struct Page {
     path: PathBuf,
@@ -525,7 +526,7 @@ impl Page {
     }
 }
 
-/// What stands after some changes; a name that was deleted has nothing.
+/// All recorded pipelines; a deleted name is absent.
 pub type AllRecorded = BTreeMap<String, Recorded>;
 
 pub(super) fn fold(all: &mut AllRecorded, change: Change) {

@@ -1,4 +1,4 @@
-//! The journal: what survives a cut at any byte, what is kept of a history, and that writing the file anew loses nothing.
+//! The journal: what survives a cut at any byte, what is kept of a history, and that rewriting the file loses nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -160,7 +160,7 @@ fn what_stands_is_the_sum_of_the_changes() {
     assert_eq!(stands.keys().collect::<Vec<_>>(), ["p"]);
     assert_eq!(stands["p"].target, Target::Paused);
     assert_eq!(stands["p"].origin, Origin::Operator);
-    // Whoever changes it by REST has it from then on; what is taken back is what it was.
+    // A change by REST makes it a config of REST; if it is taken back, the origin before it is valid again.
     let config = stands["p"].config.clone();
     let back = What::TakenBack {
         config: config.clone(),
@@ -184,7 +184,7 @@ fn a_second_daemon_hears_who_has_the_directory_and_changes_nothing() {
     let dir = tempfile::tempdir().expect("tempdir");
     let (mut first, _) = open(dir.path());
     first.append(&created("p")).expect("append");
-    // It may be writing the file anew.
+    // It may be rewriting the file.
     fs::write(dir.path().join(NEW), HEAD).expect("write");
     let before = fs::read(dir.path().join("journal")).expect("journal");
     let error = Journal::open(dir.path(), "there:2").expect_err("held");
@@ -201,7 +201,7 @@ fn a_second_daemon_hears_who_has_the_directory_and_changes_nothing() {
     assert_eq!(found.len(), 2);
 }
 
-/// Any changes in any order: what stands is what every change comes to, before and after each start, and the file stays small.
+/// Any changes in any order: the state is right before and after each start, and the file stays small.
 #[test]
 fn written_anew_again_and_again_it_stands_for_every_change() {
     let dir = tempfile::tempdir().expect("tempdir");
@@ -253,7 +253,7 @@ fn written_anew_again_and_again_it_stands_for_every_change() {
             assert!(found.iter().all(|one| every.any(|e| e == one)));
             let there = stands.contains_key(*name);
             let newest = of(&all, name).pop();
-            // Deleted ones may be forgotten whole, never in part: without its end one would stand again.
+            // Deleted pipelines may be forgotten only as a whole: without its last line one would exist again.
             let may_be_forgotten = !there && *name != "of-a-file";
             if !(may_be_forgotten && found.is_empty()) {
                 assert_eq!(found.last(), newest.as_ref(), "{name} {step}");
@@ -265,7 +265,7 @@ fn written_anew_again_and_again_it_stands_for_every_change() {
     assert!(most < 40_000, "{most}");
 }
 
-/// A kill at each step of writing it anew: the old one or the new one is there, whole, and what is left of the other is gone.
+/// A kill at each step of rewriting: the old or the new file is there as a whole, and the rest of the other is removed.
 #[test]
 fn killed_while_it_is_written_anew_the_old_or_the_new_one_is_there() {
     let dir = tempfile::tempdir().expect("tempdir");
@@ -310,7 +310,8 @@ fn killed_while_it_is_written_anew_the_old_or_the_new_one_is_there() {
     }
 }
 
-/// As on a full disk: the old one is in use, changes are acknowledged, and it is tried again once there is more to gain.
+/// As on a full disk: the old file stays in use, changes are acknowledged, and rewriting is tried again once there is
+/// more to gain.
 #[test]
 fn what_cannot_be_written_anew_goes_on_as_it_was() {
     let dir = tempfile::tempdir().expect("tempdir");
@@ -368,7 +369,8 @@ fn pages_are_bounded_and_come_to_all_that_is_kept() {
     assert!(journal.page("q", 0, 10, 1000).is_none());
 }
 
-/// Made and deleted under ever other names, nothing grows; a name that a file of the worker has is known for good.
+/// If pipelines are created and deleted under ever new names, nothing grows; a name in the worker's files is known for
+/// good.
 #[test]
 fn deleted_names_are_forgotten_but_for_those_of_files() {
     let dir = tempfile::tempdir().expect("tempdir");
@@ -391,7 +393,7 @@ fn deleted_names_are_forgotten_but_for_those_of_files() {
         drop(journal);
         (journal, _) = open_small(dir.path());
     }
-    // One of them that comes back is as any other.
+    // A forgotten name that comes back is like any other.
     journal.append(&created("of-a-file")).expect("append");
     assert_eq!(history(&journal, "of-a-file").len(), 2);
 }

@@ -1,4 +1,4 @@
-//! Who is told what a pipeline reports: its unit, the tally that logs and counts, the list of its topics, its lag.
+//! Receivers of a pipeline's reports: its unit, the tally that logs and counts, the list of its topics, its lag.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -27,7 +27,7 @@ pub struct Live {
     pub topics: Mutex<BTreeSet<String>>,
     /// Per task.
     lag: Mutex<BTreeMap<usize, Option<u64>>>,
-    /// Of the log that the pipeline writes, while it runs.
+    /// View of the log that the pipeline writes, while it runs.
     log: Mutex<Weak<View>>,
 }
 
@@ -38,7 +38,7 @@ impl Live {
         log.upgrade()
     }
 
-    /// Records that wait; unknown as soon as one task's is.
+    /// Records that wait; unknown if it is unknown for one task.
     pub fn lag(&self) -> Option<u64> {
         let lag = lock(&self.lag);
         match lag.is_empty() {

@@ -1,5 +1,5 @@
-//! Many pipelines in one process, each fenced from the others' failures: configs and target states that survive restarts,
-//! states that people and Connect's clients read, restarts with backoff. Knows nothing of HTTP.
+//! Runs many pipelines in one process, each protected from the others' failures: configs and target states that survive
+//! restarts, states that people and Connect's clients read, restarts with backoff. Knows nothing of HTTP.
 
 mod book;
 mod change;
@@ -61,12 +61,12 @@ pub struct Info {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor(pub String);
 
-/// What a change may do to whoever reads a pipeline's table.
+/// What a change may do to readers of a pipeline's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
     /// Columns that go or change their type are refused.
     Kept,
-    /// Somebody said that they may.
+    /// They are allowed.
     Broken,
 }
 
@@ -79,14 +79,14 @@ pub enum Refused {
     Invalid(Vec<Problem>),
     /// The request itself is wrong; one line for people.
     Bad(String),
-    /// Not now: worth trying again.
+    /// Not possible now; a later try may succeed.
     Conflict(String),
-    /// Others are at it: the same request may do in a moment.
+    /// Others are doing the same: the request may succeed in a moment.
     Busy(String),
     Failed(Error),
 }
 
-/// Of the daemon, not of its pipelines.
+/// The state of the daemon, not of its pipelines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     Starting,

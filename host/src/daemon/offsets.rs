@@ -30,7 +30,8 @@ pub fn shown(state: &State) -> Vec<Offset> {
     positions::of_state(state).into_iter().map(one).collect()
 }
 
-/// Of a job that does not run, exactly as asked or not at all. `pool`: one that never ran begins there.
+/// Moves the offsets of a job that does not run, exactly as asked or not at all. `pool`: plugins for a pipeline that
+/// never ran.
 pub fn alter(
     job: &Job,
     state_dir: &Path,

@@ -1,7 +1,7 @@
-//! What a config may use of this machine: who gave it decides, and that is remembered in the journal.
+//! What a config may use of this machine. Its origin decides, which the journal records.
 //!
-//! Checked when a config comes, when the daemon starts, each time the pipeline begins and each time REST asks about it: links
-//! and directories may have changed since.
+//! It is checked when a config comes, when the daemon starts, each time the pipeline begins and each time REST asks
+//! about it: links and directories may have changed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ use crate::store;
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum Origin {
-    /// Whoever may write over HTTP. What a journal of an earlier version says nothing of, too.
+    /// A user who may write over HTTP; also assumed for journals of earlier versions, which do not say it.
     #[default]
     Rest,
     /// A file that the worker's `pipelines` names.
@@ -52,7 +52,7 @@ impl Origin {
     }
 }
 
-/// What the worker's file allows, and what is the daemon's own.
+/// What the worker's file allows, and the daemon's own directories.
 pub fn bounds(worker: &WorkerConfig) -> Arc<Bounds> {
     let whole = |path: &Path| fs::resolve(path).unwrap_or_else(|_| path.to_owned());
     let allow = &worker.allow;
@@ -91,7 +91,7 @@ pub fn bounds(worker: &WorkerConfig) -> Arc<Bounds> {
         .into_iter()
         .chain(&worker.log_dir)
         .map(|dir| whole(dir));
-    // One that holds a whole root would leave nothing of it.
+    // A directory that contains a whole root would leave nothing of the root.
     own.extend(directories.filter(|dir| !roots.iter().any(|root| root.starts_with(dir))));
     Arc::new(Bounds {
         own,
@@ -108,7 +108,7 @@ pub fn bounds(worker: &WorkerConfig) -> Arc<Bounds> {
 
 // ------------------------------------------------------------------ references
 
-/// References of a config by REST that stand where their value would show, or for what is not allowed.
+/// Problems of references in a config by REST: in keys whose value would be shown, or to something that is not allowed.
 pub fn references(name: &str, config: &BTreeMap<String, String>, reach: &Reach) -> Vec<Problem> {
     if !reach.is_confined() {
         return Vec::new();
@@ -132,7 +132,7 @@ pub fn references(name: &str, config: &BTreeMap<String, String>, reach: &Reach) 
     problems
 }
 
-/// Whether a key of this config holds what is never shown, so that a reference may stand there whoever wrote it.
+/// Whether the value of a key is never shown, so that it may be a reference in a config of any origin.
 pub fn may_refer(config: &BTreeMap<String, String>, key: &str) -> bool {
     let class = config.get(CONNECTOR_CLASS);
     let class = class.map_or(Class::find(OUR_CLASS), |class| Class::find(class.trim()));
@@ -158,7 +158,7 @@ pub fn may_refer(config: &BTreeMap<String, String>, key: &str) -> bool {
         let name = rest.split_once('.').map_or("", |(_, name)| name);
         return !["", "type", "plugin.version"].contains(&name);
     }
-    // Not secrets, but never shown, and kept beside their secrets.
+    // They are no secrets, but never shown, and kept together with secrets.
     if ours
         && [".store.access.key.id", ".store.proxy"]
             .iter()
@@ -232,7 +232,8 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
     problems
 }
 
-/// Files that a store's keys name, and the credentials of this machine: neither goes where the worker's file does not let it.
+/// Checks files that a store's keys name, and the use of this machine's credentials: both need the permission of the
+/// worker's file.
 fn of_store(
     url: &str,
     at: &Location,
@@ -261,7 +262,7 @@ fn of_store(
     }
 }
 
-/// The same, where a job is about to be used: what it names may lead elsewhere than when it was accepted.
+/// The same when a job is about to be used: its paths may lead elsewhere than when it was accepted.
 pub fn still_within(job: &Job) -> Result<()> {
     let problems = out_of_reach(job);
     match problems.first() {

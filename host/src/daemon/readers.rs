@@ -1,5 +1,5 @@
-//! Who reads a pipeline's table: whether they would take the columns of another config, and what a pipeline that reads here
-//! can be told before it runs.
+//! Readers of a pipeline's table: whether they would accept the columns of another config, and problems of a reading
+//! pipeline that can be found before it runs.
 
 use super::book::Supervisor;
 use super::{Actor, Job, Readers, Refused, jobs};
@@ -11,7 +11,8 @@ use crate::pipeline::rules::columns::WAY_OVER_HTTP;
 use crate::pipeline::rules::namespace;
 
 impl Supervisor {
-    /// Of a pipeline that reads the zone of another one here: columns of one name with its partitions.
+    /// For a pipeline that reads the zone of another one in this daemon: finds columns that have the name of its
+    /// partition column.
     pub(super) fn of_reader(&self, config: &PipelineConfig) -> Vec<Problem> {
         let Source::Zone(zone) = &config.source else {
             return Vec::new();
@@ -28,13 +29,14 @@ impl Supervisor {
         })
     }
 
-    /// The way to other rules for what runs of a pipeline in this process. `None`: nothing does.
+    /// The way to change the rules of a running pipeline of this process. `None`: it does not run.
     pub fn rule_changes(&self, name: &str) -> Option<RuleChanges> {
         self.find(name).ok()?.unit.changes()
     }
 
-    /// Refuses a config whose columns readers of the pipeline's table would not take. Where they are to: the swap that puts
-    /// them in force. A log that is not there or cannot be read now says nothing; the start looks again.
+    /// Refuses a config whose columns readers of the pipeline's table would not accept. If they are allowed to break:
+    /// returns the swap that puts the rules in force. A log that does not exist or cannot be read now is ignored; the
+    /// start checks again.
     pub(super) fn readers_take(
         &self,
         name: &str,

@@ -1,11 +1,12 @@
-//! Which lines of the journal are kept, and where they lie; none of their texts. What is not kept is not shown either, whether
-//! the file still holds it or not.
+//! Which lines of the journal are kept, and where they are in the file; not their texts. A line that is not kept is not
+//! shown either, even if the file still contains it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::journal::What;
 
-/// What is kept beside that without which a pipeline does not stand: its creation, its newest config and its newest target.
+/// Limits of what is kept in addition to the required lines of a pipeline: its creation, its newest config and its
+/// newest target.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Changes of one name.
@@ -16,20 +17,21 @@ pub(super) struct Bounds {
     pub deleted: usize,
     /// Bytes of all of their lines.
     pub deleted_bytes: u64,
-    /// Bytes of the file that nobody needs, before it is written anew.
+    /// Unneeded bytes of the file before it is rewritten.
     pub dead: u64,
 }
 
 impl Bounds {
-    /// A page at its largest, so that one request shows all changes.
+    /// The size of the largest page, so that one request can show all changes.
     const CHANGES: usize = 1000;
-    /// 1 MiB: about 500 configs of 2 KB; a thousand pipelines are at most 1 GiB and what stands of them.
+    /// 1 MiB: about 500 configs of 2 KB; a thousand pipelines take at most 1 GiB and their required lines.
     const BYTES: u64 = 1 << 20;
-    /// Names made and deleted by a script must not fill disk or memory; a thousand are more than a person looks back at.
+    /// Names that a script creates and deletes must not fill disk or memory; a thousand are more than a person looks
+    /// at.
     const DELETED: usize = 1000;
-    /// 16 MiB: 16 names with all that can be kept of one.
+    /// 16 MiB: 16 names with the most that can be kept for one.
     const DELETED_BYTES: u64 = 16 << 20;
-    /// 16 MiB: read in well under a second at start, and rare enough to write anew.
+    /// 16 MiB: read in well under a second at start, and large enough that rewriting is rare.
     const DEAD: u64 = 16 << 20;
 
     pub const DAEMON: Bounds = Bounds {
@@ -49,7 +51,7 @@ pub(super) struct Line {
     pub len: u64,
 }
 
-/// The lines without which a pipeline does not stand.
+/// The required lines of a pipeline.
 #[derive(Clone, Copy, Debug)]
 struct Stands {
     created: u64,
@@ -71,7 +73,7 @@ struct Named {
 pub(super) struct Kept {
     bounds: Bounds,
     names: BTreeMap<String, Named>,
-    /// By when they were deleted; without those of which only the deletion is left.
+    /// Deleted names, sorted by time of deletion; without those of which only the deletion is left.
     deleted: BTreeMap<u64, String>,
     /// Names of which at least the deletion is kept. `None`: not known yet, so none is forgotten.
     never_forgotten: Option<BTreeSet<String>>,
@@ -148,13 +150,13 @@ impl Kept {
         }
     }
 
-    /// From now on deleted names are forgotten, but for these.
+    /// From now on deleted names are forgotten, except for these.
     pub fn never_forget(&mut self, names: BTreeSet<String>) {
         self.never_forgotten = Some(names);
         self.forget();
     }
 
-    /// Those that were deleted first go first.
+    /// Forgets the names that were deleted first.
     fn forget(&mut self) {
         let Some(never) = &self.never_forgotten else {
             return;
@@ -200,7 +202,7 @@ impl Kept {
         lines
     }
 
-    /// [`Kept::all`] lie one after another now, from `first` on.
+    /// The lines of [`Kept::all`] now follow each other, from `first` on.
     pub fn moved(&mut self, all: &[Line], first: u64) {
         let mut next = first;
         let places = all.iter().map(|line| {

@@ -1,7 +1,7 @@
-//! What is written has one writer: a file of lines belongs to one sink, and none lies in a pipeline's zone.
+//! Each target has one writer: a file of a file sink belongs to one sink only, and none may lie in a pipeline's zone.
 //!
-//! Files are compared by what they are (device and inode), zones by where they lie once links are followed: another name of
-//! the same thing is no other thing.
+//! Files are compared by device and inode, zones by their real path: another name for the same thing makes no
+//! difference.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::filestream::FileJob;
 use crate::fs::{self, Identity};
 use crate::store;
 
-/// What keeps a sink from a file.
+/// Problems of a sink that wants to write a file.
 pub fn of_file(others: &[Arc<Job>], name: &str, file: &Path) -> Vec<Problem> {
     let (identity, whole) = (Identity::of(file), fs::resolve(file).ok());
     let taken = |job: &Arc<Job>| match &**job {
@@ -34,7 +34,7 @@ pub fn of_file(others: &[Arc<Job>], name: &str, file: &Path) -> Vec<Problem> {
     others.iter().find_map(taken).map(of).into_iter().collect()
 }
 
-/// What keeps a pipeline from its zone: a file of lines that lies there.
+/// Problems of a pipeline's zone: a file of a file sink lies in it.
 pub fn of_zone(others: &[Arc<Job>], new: &PipelineConfig) -> Vec<Problem> {
     let zone = zone(new);
     let inside = |job: &&Arc<Job>| match &***job {

@@ -1,4 +1,5 @@
-//! One pipeline of the daemon: a thread behind a fence, its states, restarts with backoff and a budget.
+//! One pipeline of the daemon: a thread whose failures stay inside, its states, restarts with backoff and a limited
+//! number of attempts.
 //!
 //! ```text
 //!              want(Running)            fails, panics
@@ -7,7 +8,7 @@
 //!            want(Paused)    ↓   └─ RESTARTING
 //!            want(Stopped) drains → PAUSED, STOPPED
 //! ```
-//! Nothing that happens in here reaches another unit: an error, a panic of any of its threads, a drain that takes its time.
+//! Nothing that happens in here affects another unit: no error, no panic of any of its threads, no slow drain.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,13 +24,13 @@ use crate::lock::lock;
 use crate::pipeline::{self, Changed, Edit, Ending, RuleChanges, Stop};
 use crate::text::printable_lines;
 
-/// Between two looks at the clock while a restart is due.
+/// Time between two looks at the clock while it waits for a restart.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// For a job to drain whose config does not say.
+/// Time to drain for a job whose config does not say.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 
-/// Runs a job until it ends, fails or is asked to stop. The product has one; tests of the fence have others.
+/// Runs a job until it ends, fails or is asked to stop. The program has one; tests have others.
 pub trait Runner: Send + Sync + Debug {
     fn run(&self, job: &Job, run: &Run) -> Result<()>;
 }
@@ -56,7 +57,7 @@ pub struct UnitContext {
 #[derive(Clone, Debug)]
 pub struct UnitTarget {
     pub target: Target,
-    /// Or why there is nothing to run: the problems of a config that was good once.
+    /// The job, or why there is none: the problems of a config that was good once.
     pub job: Result<Arc<Job>, String>,
 }
 
@@ -67,7 +68,7 @@ pub struct UnitSnapshot {
     pub trace: Option<String>,
     /// Tasks of the last start; none while stopped.
     pub tasks: usize,
-    /// Nothing of it runs, and nothing is about to.
+    /// Nothing of it runs, and nothing will begin.
     pub at_rest: bool,
     /// Since the process began.
     pub restarts: u64,
@@ -91,27 +92,27 @@ struct Shared {
 #[derive(Debug)]
 struct Inner {
     wanted: UnitTarget,
-    /// Counts orders: a run of an older one is to drain.
+    /// Counts orders: a run that belongs to an older order must drain.
     order: u64,
     quit: bool,
-    /// Of the run, while there is one.
+    /// The stop of the run, while there is one.
     stop: Option<Stop>,
     changes: RuleChanges,
     standing: Standing,
     trace: Option<String>,
     tasks: usize,
-    /// Ran to its end by itself.
+    /// The run ended by itself.
     finished: bool,
     /// Failures in a row.
     attempts: u64,
-    /// When to begin again after a failure; `None` where nobody will.
+    /// When to begin again after a failure; `None`: it does not begin again by itself.
     again: Option<Duration>,
     restarts: u64,
     failures: u64,
 }
 
 impl Unit {
-    /// `report`: where the pipeline's own facts go, given who listens here.
+    /// `report`: makes the receiver of the pipeline's reports, given the unit's own.
     pub fn start(
         name: &str,
         gear: UnitContext,
@@ -165,14 +166,14 @@ impl Unit {
         })
     }
 
-    /// From now on this; what runs drains first. All attempts again.
+    /// Sets what shall run from now on; a present run drains first. The count of attempts begins again.
     pub fn want(&self, wanted: UnitTarget) {
         let mut inner = self.shared.lock();
         inner.wanted = wanted;
         self.shared.order(&mut inner);
     }
 
-    /// Hands other rules to what runs. `None`: it takes none now, and [`Unit::want`] is the way.
+    /// Gives new rules to the running pipeline. `None`: it takes none now; use [`Unit::want`] instead.
     pub fn edit(&self, edit: Edit, job: &Arc<Job>) -> Option<Changed> {
         let (changes, order) = {
             let inner = self.shared.lock();
@@ -191,14 +192,14 @@ impl Unit {
         Some(changed)
     }
 
-    /// The way to other rules for what runs now. `None`: nothing does.
+    /// The way to change the rules of the running pipeline. `None`: it does not run.
     pub fn changes(&self) -> Option<RuleChanges> {
         let inner = self.shared.lock();
         inner.stop.as_ref()?;
         Some(inner.changes.clone())
     }
 
-    /// Drains what runs and begins again. A unit that is not to run stays as it is.
+    /// Drains the run and begins again. A unit that shall not run stays as it is.
     pub fn restart(&self) {
         let mut inner = self.shared.lock();
         if inner.wanted.target == Target::Running {
@@ -221,7 +222,7 @@ impl Unit {
         }
     }
 
-    /// Ends for good; what runs has `grace` to drain.
+    /// Ends for good; a present run has `grace` to drain.
     pub fn quit(&self, grace: Duration) {
         let mut inner = self.shared.lock();
         inner.quit = true;
@@ -287,7 +288,7 @@ impl Shared {
             };
             let fenced = catch_unwind(AssertUnwindSafe(|| self.gear.runner.run(&job, &run)));
             let result = fenced.unwrap_or_else(|panic| Err(pipeline::panicked(panic.as_ref())));
-            // Its other threads, if it left any.
+            // Ends its other threads, if it left any.
             stop.ask(Duration::ZERO);
             let ran = self.gear.clock.elapsed().saturating_sub(begun);
             self.ended(result, order, ran, report);
@@ -403,14 +404,14 @@ impl Shared {
     }
 }
 
-/// For draining: as the pipeline's own config says.
+/// Time to drain, according to the pipeline's own config.
 fn grace(wanted: &UnitTarget) -> Duration {
     let job = wanted.job.as_ref().ok();
     let config = job.and_then(|job| super::jobs::pipeline_of(job));
     config.map_or(DRAIN_MAX, |config| config.limits.shutdown_timeout)
 }
 
-/// What the unit itself hears of its pipeline.
+/// Receives the reports that the unit itself needs.
 #[derive(Debug)]
 struct UnitReporter(Arc<Shared>);
 

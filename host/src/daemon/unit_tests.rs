@@ -1,4 +1,4 @@
-//! The fence around one unit: failures, panics, backoff, budget, orders that come while something runs. Time is manual.
+//! One unit: failures, panics, backoff, number of attempts, orders that come while something runs. Time is manual.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,7 +106,7 @@ impl Rig {
         })
     }
 
-    /// Time for a thread that should do nothing to do it all the same.
+    /// Gives a thread time to do something although it should do nothing.
     fn idle(&self) {
         SystemClock::shared().sleep(LOOK_EVERY * 3);
     }
@@ -210,7 +210,7 @@ fn paused_keeps_its_tasks_in_view_and_stopped_has_none() {
     rig.unit.want(wanted(Target::Stopped));
     let seen = rig.until("stopped", |seen| seen.standing == Standing::Stopped);
     assert_eq!((seen.tasks, seen.at_rest), (0, true));
-    // Not to run: a restart changes nothing.
+    // It shall not run, so a restart changes nothing.
     rig.unit.restart();
     rig.idle();
     assert_eq!(

@@ -1,5 +1,5 @@
-//! Questions about commit logs. While a pipeline runs, its own state answers; else the log is folded once, and what it came
-//! to is kept for the next question. One reads a log at a time, and who has left reads no further.
+//! Queries about commit logs. While a pipeline runs, its own state answers; otherwise the log is folded once, and the
+//! state is kept for the next query. Only one query reads a log at a time, and it stops if its client has left.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
@@ -14,18 +14,18 @@ use crate::lock::lock;
 use crate::operations::dlq::{Count, Counted, Files, Letters, Place};
 use crate::store::{self, Store};
 
-/// Logs of pipelines that do not run whose states are kept; those that were asked for last.
+/// Most logs of pipelines that do not run whose states are kept: those that were queried last.
 const FOLDED_LOGS: usize = 16;
-/// Things (files, borders of commits) in all of those together: about 200 MB. The log that was asked for last is kept whatever it
-/// holds.
+/// Most items (files, commit boundaries) in all of those together: about 200 MB. The log that was queried last is kept
+/// in any case.
 const FOLDED_WEIGHT: usize = 400_000;
-/// For whoever asks while another one reads the same log; then 503.
+/// How long a query waits while another one reads the same log; then it gets 503.
 const TURN_WAIT: Duration = Duration::from_secs(2);
-/// An entry that another process wrote: the running pipeline meets it within half a second.
+/// Longest wait for an entry that another process wrote: the running pipeline sees it within half a second.
 const FRESH_WAIT: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Who asks. Its clones are told too when it has left.
+/// The client of a query. Its clones learn too that it has left.
 #[derive(Clone, Debug, Default)]
 pub struct Asker(Arc<AtomicBool>);
 
@@ -35,7 +35,7 @@ impl Asker {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// An error where nobody waits any more: whatever is being made is not wanted.
+    /// An error if nobody waits any more: the answer is no longer needed.
     pub fn wants_it(&self) -> Result<()> {
         match self.0.load(Ordering::Relaxed) {
             false => Ok(()),
@@ -50,9 +50,9 @@ impl Asker {
 
 #[derive(Debug, Default)]
 pub(super) struct Views {
-    /// The one that was asked for last is the last.
+    /// Sorted by the last query; the newest is last.
     logs: Mutex<Vec<Arc<Slot>>>,
-    /// Entries read to answer questions.
+    /// Number of entries read for queries.
     entries: AtomicU64,
 }
 
@@ -65,7 +65,7 @@ struct Slot {
     letters: Mutex<Counted>,
 }
 
-/// A log, and what it comes to.
+/// A log and its state.
 #[derive(Debug)]
 pub struct Known {
     pub store: Arc<dyn Store>,
@@ -146,7 +146,7 @@ impl Views {
 }
 
 impl Known {
-    /// Copies what an answer needs; whoever writes the log waits meanwhile.
+    /// Copies what an answer needs; the writer of the log waits meanwhile.
     pub fn read<R>(&self, look: impl FnOnce(&State) -> R) -> Result<R> {
         let read = match &self.running {
             Some(view) => view.read(look),
@@ -163,7 +163,7 @@ impl Known {
         })
     }
 
-    /// An error where nobody waits for the answer any more.
+    /// An error if nobody waits for the answer any more.
     pub fn go_on(&self) -> Result<()> {
         self.asker.wants_it()
     }
@@ -193,7 +193,7 @@ impl Known {
         })
     }
 
-    /// `None` of `job`: somebody else is at it.
+    /// If `job` returns `None`, another query is reading the log.
     fn in_turn<R>(&self, job: impl Fn() -> Result<Option<R>>) -> Result<R, Refused> {
         let until = self.clock.elapsed() + TURN_WAIT;
         loop {
@@ -211,7 +211,7 @@ impl Known {
         }
     }
 
-    /// What lies in the log now was met by the pipeline that runs, or a moment has passed.
+    /// Waits until the running pipeline has seen the log's newest entry, or [`FRESH_WAIT`] has passed.
     fn fresh(&self, view: &View) -> Result<()> {
         let Some(seen) = view.read(|state| state.version) else {
             return Ok(());

@@ -51,7 +51,7 @@ impl Logins {
         !self.basic.is_empty() || !self.bearer.is_empty()
     }
 
-    /// Without locks a header is not even looked at: consoles send one always.
+    /// If no login is needed the header is ignored: some consoles always send one.
     pub fn enter(&self, header: Option<&[u8]>, peer: IpAddr) -> Result<(Actor, Role), HttpError> {
         if !self.locked() {
             return Ok((Actor(format!("anonymous@{peer}")), Role::Full));
@@ -103,7 +103,7 @@ impl Logins {
     }
 }
 
-/// Looks at all of them, so that the time tells nothing.
+/// Compares with all of them, so that the time reveals nothing.
 fn held(list: &[(String, [u8; 32])], user: Option<&str>, digest: &[u8; 32]) -> Option<String> {
     let mut found = None;
     for (name, secret) in list {
@@ -115,7 +115,7 @@ fn held(list: &[(String, [u8; 32])], user: Option<&str>, digest: &[u8; 32]) -> O
     found
 }
 
-/// A bucket per address, which fills with `rate` tokens a second up to one second's worth.
+/// A token bucket per address, which fills with `rate` tokens a second up to those of one second.
 #[derive(Debug)]
 pub(super) struct Rates {
     rate: f64,
@@ -145,11 +145,11 @@ impl Rates {
         let _emptied = self.spend(peer, FAILED_LOGIN, now);
     }
 
-    /// False where there was less than one token.
+    /// False: there was less than one token.
     fn spend(&self, peer: IpAddr, cost: f64, now: Instant) -> bool {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if peers.len() >= PEERS && !peers.contains_key(&peer) {
-            // A second of silence fills a bucket: forgetting it changes nothing.
+            // A second without requests fills a bucket, so it can be forgotten.
             peers.retain(|_, (_, last)| now.duration_since(*last).as_secs_f64() < 1.0);
             if peers.len() >= PEERS {
                 peers.clear();
@@ -174,7 +174,7 @@ pub(super) struct Cors {
     methods: String,
 }
 
-/// Of a worker that names none, as in Connect.
+/// For a worker that names none, as in Connect.
 const CORS_METHODS: &str = "GET,POST,HEAD";
 const CORS_HEADERS: &str = "X-Requested-With,Content-Type,Accept,Origin,Authorization";
 /// Seconds for which a browser may remember the answer.
@@ -204,7 +204,7 @@ impl Cors {
         self.origins.iter().any(|known| glob(known, origin))
     }
 
-    /// For every answer to a page of `origin`.
+    /// Headers of every answer to a page of `origin`.
     pub fn headers(&self, origin: Option<&str>) -> Vec<(&'static str, String)> {
         match origin {
             Some(origin) if self.allows(origin) => vec![
@@ -215,7 +215,7 @@ impl Cors {
         }
     }
 
-    /// For a browser that asks before it sends.
+    /// Headers for a browser's preflight request.
     pub fn preflight(&self, origin: Option<&str>) -> Vec<(&'static str, String)> {
         let mut headers = self.headers(origin);
         if !headers.is_empty() {
@@ -227,7 +227,7 @@ impl Cors {
     }
 }
 
-/// One `*` stands for anything.
+/// One `*` matches any text.
 fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,

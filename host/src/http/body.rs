@@ -1,4 +1,4 @@
-//! Bodies: JSON of the wanted form, or a 400 that says where it is not.
+//! Bodies: JSON of the expected form, or a 400 that says what is wrong where.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ impl Request {
         }
     }
 
-    /// The body as a type whose members are all optional. Where it is none, the error names the member that is wrong.
+    /// The body as a type whose members are all optional. If it does not match, the error names the wrong member.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
         let object = self.object()?;
         let whole = match T::deserialize(Value::Object(object.clone())) {
@@ -93,7 +93,7 @@ pub(super) fn text(object: &Map<String, Value>, key: &str) -> Result<Option<Stri
     }
 }
 
-/// As [`text`]; a number or boolean stands for its text, as Connect reads names and levels.
+/// As [`text`]; a number or boolean is taken as its text, as Connect reads names and levels.
 pub(super) fn word(object: &Map<String, Value>, key: &str) -> Result<Option<String>, HttpError> {
     match object.get(key) {
         Some(Value::Number(number)) => Ok(Some(number.to_string())),
@@ -102,8 +102,8 @@ pub(super) fn word(object: &Map<String, Value>, key: &str) -> Result<Option<Stri
     }
 }
 
-/// A config with `None` where null stood. Numbers and booleans become strings, as Connect stores them: each as it was
-/// typed, so that 1.10 stays 1.10.
+/// A config, with `None` for null. Numbers and booleans become strings, as Connect stores them, each as it was typed,
+/// so that 1.10 stays 1.10.
 pub(super) fn changes(
     object: Map<String, Value>,
     mut typed: BTreeMap<String, String>,

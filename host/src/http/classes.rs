@@ -170,8 +170,8 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     HttpResponse::json(200, &all)
 }
 
-/// What was pushed or is shipped, with versions; loose files of `plugin.path` by name alone, as nothing is compiled for a
-/// list.
+/// Pushed and shipped plugins with their versions; loose files of `plugin.path` only by name, because nothing is
+/// compiled for a list.
 fn transformations(plugins: &Plugins) -> Result<Vec<PluginInfo>, HttpError> {
     let refs = plugins.store().all_refs()?.into_iter();
     let mut found: Vec<(String, Option<String>)> = refs
@@ -389,7 +389,7 @@ fn infos<'a>(
     keys: &'a [Key],
     problems: &'a [Problem],
 ) -> ConfigInfos<'a> {
-    // What concerns no key is shown at the class: a form has to show it somewhere.
+    // A problem without a key is shown at the class: a form must show it somewhere.
     let place = |problem: &'a Problem| match problem.key.as_str() {
         "" => CONNECTOR_CLASS,
         key => key,

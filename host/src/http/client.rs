@@ -1,6 +1,7 @@
 //! The command line's side of the daemon's HTTP: one request, its answer or the daemon's own words for why not.
 //!
-//! Blocks; one connection per request. Nothing is asked twice: whoever repeats a push or a swap does so knowingly.
+//! It blocks, and uses one connection per request. No request is repeated automatically: repeating a push or a swap is
+//! the user's decision.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -23,7 +24,7 @@ use tokio_openssl::SslStream;
 use super::route::{Method, encoded};
 use crate::error::{Error, Kind, Result};
 
-/// Name, TCP and TLS. Far above a slow network, below patience.
+/// Time for name lookup, TCP and TLS: far above that of a slow network, and short enough for a person.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// From the first byte sent to the last one read; above the daemon's own `rest.request.timeout` (90 s), so that its answer
 /// is heard.
@@ -40,7 +41,7 @@ const SYSTEM_CERTIFICATES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// By what the daemon knows who asks. Never printed.
+/// The login for the daemon. Never printed.
 pub enum Credentials {
     None,
     Token(String),
@@ -78,7 +79,7 @@ impl From<Box<Denied>> for Error {
 
 pub type Answered = Result<Value, Box<Denied>>;
 
-/// A daemon's address, and how to speak to it.
+/// A daemon's address, and how to connect to it.
 pub struct Client {
     /// As it was given, without a slash at its end.
     url: String,
@@ -136,7 +137,7 @@ impl Client {
         &self.url
     }
 
-    /// A secret would be sent so that everybody on the way can read it.
+    /// Whether a secret would be sent unencrypted over a network.
     pub fn bares_a_secret(&self) -> bool {
         let loopback =
             matches!(self.host.as_str(), "localhost" | "::1") || self.host.starts_with("127.");
@@ -172,7 +173,7 @@ impl Client {
                 .await
                 .map_err(|_| self.silent("no answer", ANSWER_MAX))?
         });
-        // A name that is still being looked up must not hold the process.
+        // A name lookup that is still running must not keep the process alive.
         runtime.shutdown_background();
         let (status, body) = answer?;
         match status.is_success() {

@@ -1,4 +1,4 @@
-//! Time limits of a client: what its connection is doing, since when, and when it is cut off.
+//! Time limits of a client: what its connection is doing, since when, and when it is closed.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use super::limits::{IDLE, STALLED, TICK};
 enum Phase {
     /// No byte of a request yet.
     Idle,
-    /// A request's head is under way.
+    /// A request's head is being sent.
     Head,
     /// A request is read, handled or answered; other limits hold.
     Busy,
@@ -26,7 +26,7 @@ enum Phase {
 struct State {
     phase: Phase,
     since: Instant,
-    /// Since when the client takes nothing.
+    /// Since when the client reads nothing.
     stalled: Option<Instant>,
 }
 
@@ -34,7 +34,7 @@ struct State {
 pub(super) struct Activity(Arc<Mutex<State>>);
 
 impl Activity {
-    /// A new connection counts as one whose head is under way: who connects has something to say.
+    /// A new connection counts as sending a head: a client that connects wants to send something.
     pub fn new() -> Activity {
         Activity(Arc::new(Mutex::new(State {
             phase: Phase::Head,
@@ -62,7 +62,7 @@ impl Activity {
         self.enter(Phase::Answered);
     }
 
-    /// Since when its client wants nothing: true where it was answered, false where it has not asked yet.
+    /// Since when its client wants nothing. True: it was answered; false: it has not sent a request yet.
     pub fn wants_nothing(&self) -> Option<(bool, Instant)> {
         self.with(|state| match state.phase {
             Phase::Idle => Some((true, state.since)),

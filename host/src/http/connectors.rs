@@ -1,4 +1,4 @@
-//! `/connectors`: Connect's routes, shapes, codes and order of fields. What differs on purpose is in `differences`.
+//! `/connectors`: Connect's routes, shapes, codes and order of fields. Deliberate differences are in `differences`.
 
 use std::collections::BTreeMap;
 
@@ -197,7 +197,7 @@ struct TaskInfo<'a> {
     config: StoredConfig<'a>,
 }
 
-/// Names alone, or with `expand` what was asked for of each.
+/// Only names, or with `expand` the requested details of each.
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Connectors<'a> {
@@ -258,7 +258,7 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     HttpResponse::json(200, &Connectors::Expanded(expanded.collect()))
 }
 
-/// A name that no path could carry back, no log and no metric.
+/// Refuses a name that cannot be used in paths, logs and metrics.
 fn check_name(name: &str) -> Result<(), HttpError> {
     if name.is_empty() {
         return Err(HttpError::bad("String may not be empty"));
@@ -445,7 +445,7 @@ fn tasks(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
 }
 
 fn task_number(request: &Request) -> Result<usize, HttpError> {
-    // JAX-RS: a path that does not parse is a path that is not there.
+    // As in JAX-RS: a path that does not parse does not exist.
     let number = request.param("task").parse();
     number.map_err(|_| HttpError::not_found("HTTP 404 Not Found"))
 }

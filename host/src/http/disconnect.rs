@@ -1,7 +1,8 @@
 //! Notices that a client has closed its socket while its request is handled.
 //!
-//! HTTP/1.1 has no word for it, and a client may close only its sending side and still read. So the end of what it sends counts
-//! as leaving after a while, for requests that change nothing: then the work for an answer is given up.
+//! HTTP/1.1 has no message for it, and a client may close only its sending side and still read. So, for requests that
+//! change nothing, a client that stopped sending counts as gone after a while: then the work for its answer is given
+//! up.
 
 use std::os::fd::AsFd;
 
@@ -15,7 +16,8 @@ use super::limits::{LEFT, TICK};
 pub(super) struct Disconnect(Option<TcpStream>);
 
 impl Disconnect {
-    /// Where no second handle can be had, nobody is ever found to have left; the time limit of requests still holds.
+    /// If no second handle can be made, a client that has left is never noticed; the time limit of requests still
+    /// holds.
     pub fn of(stream: &TcpStream) -> Disconnect {
         let again = || {
             let own = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);

@@ -20,7 +20,7 @@ pub(super) struct ErrorBody<'a> {
     #[schemars(range(min = 400, max = 599))]
     error_code: u16,
     message: Cow<'a, str>,
-    /// A code of docs/errors.md, a hint and more; of routes that Connect does not have.
+    /// A code of docs/errors.md, a hint and more; only on routes that Connect does not have.
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<&'a Value>,
 }
@@ -29,7 +29,7 @@ pub(super) struct ErrorBody<'a> {
 pub(super) struct HttpError {
     pub status: u16,
     pub message: String,
-    /// A member `details` beside Connect's two; of routes that Connect does not have.
+    /// A member `details` beside Connect's two; only on routes that Connect does not have.
     pub details: Option<Value>,
     pub headers: Vec<(&'static str, String)>,
 }
@@ -52,7 +52,7 @@ impl HttpError {
         HttpError::new(404, message)
     }
 
-    /// For now; clients try again.
+    /// 409: not possible at the moment; clients try again.
     pub fn conflict(message: impl Into<String>) -> HttpError {
         HttpError::new(409, message)
     }
@@ -119,7 +119,7 @@ impl From<Error> for HttpError {
     }
 }
 
-/// Connect's wording for a config that cannot be: one line per error, then where to ask again.
+/// Connect's wording for an invalid config: one line per error, then where to validate it.
 pub(super) fn invalid(problems: &[Problem]) -> HttpError {
     let lines: Vec<String> = problems
         .iter()

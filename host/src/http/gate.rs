@@ -34,7 +34,7 @@ struct Guest {
     probe: bool,
     activity: Activity,
     leave: Arc<Notify>,
-    /// Was asked to, and is as good as gone.
+    /// It was asked to leave, and counts as gone.
     leaving: bool,
 }
 
@@ -104,7 +104,7 @@ impl Gate {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An error where not even a probe finds a place.
+    /// An error if there is no place even for a probe.
     pub fn enter(self: &Arc<Gate>, peer: IpAddr) -> Result<Place, Full> {
         let peer = peer.to_canonical();
         let now = Instant::now();
@@ -112,7 +112,7 @@ impl Gate {
         let here = |g: &&Guest| !g.probe && !g.leaving;
         let all = guests.all.values().filter(here).count();
         let own = (guests.all.values().filter(here)).filter(|g| g.peer == peer);
-        // What comes from this machine may be a proxy for everybody.
+        // A connection from this machine may be a proxy for many clients.
         let over = !peer.is_loopback() && own.count() >= self.share;
         let full = match (over, all >= self.most) {
             (true, _) => Some(Full::Peer(self.share)),
@@ -162,8 +162,8 @@ impl Gate {
 }
 
 impl Guests {
-    /// Of those whose place may be taken, the one that has wanted nothing for longest: first who has been answered, then
-    /// who has not asked yet, after `head`. False: there is none.
+    /// Closes the connection that has wanted nothing for longest: first one that was answered, then, after `head`, one
+    /// that has not sent a request. False: there is none.
     fn send_away(&mut self, now: Instant, head: Duration, of: impl Fn(&Guest) -> bool) -> bool {
         let idle = |guest: &mut Guest| {
             let (idle, since) = guest.activity.wants_nothing()?;
@@ -226,7 +226,7 @@ mod tests {
         let busy = gate.enter(NEAR).expect("a place");
         busy.activity.busy();
         let young = gate.enter(NEAR).expect("a place");
-        // Its head may still come: it is not sent away for somebody who comes at once.
+        // Its head may still come: it is not closed for a client that comes right after it.
         let probe = gate.enter(NEAR).expect("a place");
         assert_eq!(probe.asks, Asks::Probes(Full::All(2)));
         drop(probe);

@@ -1,4 +1,4 @@
-//! What the server bounds beside the worker's `rest.*` keys: constants, each with its reason.
+//! Limits of the server beside the worker's `rest.*` keys: constants, each with its reason.
 
 use std::time::Duration;
 
@@ -24,15 +24,16 @@ pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// A client that takes no byte of its answer for so long is cut off.
 pub(super) const STALLED: Duration = Duration::from_secs(30);
-/// How often connections are looked over: limits of time are kept to within this.
+/// How often connections are checked: time limits are exact to within this.
 pub(super) const TICK: Duration = Duration::from_millis(250);
 /// A client that has closed its sending side counts as gone after this, for requests that change nothing: one that only half
 /// closes gets what is ready by then.
 pub(super) const LEFT: Duration = Duration::from_secs(2);
 /// Header fields of one request.
 pub(super) const HEADER_FIELDS: usize = 100;
-/// For how long a client that was answered before it had sent everything is still read, so that it sees the answer and
-/// not a reset: some clients look only when they are done. A body of `rest.max.plugin` at 7 MB/s.
+/// How long the server still reads from a client that was answered before it had sent everything, so that it sees the
+/// answer and not a reset: some clients read only after they have sent everything. A body of `rest.max.plugin` at 7
+/// MB/s.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 /// Peers whose rate is remembered; beyond that, those that have been quiet are forgotten.
 pub(super) const PEERS: usize = 4096;
@@ -40,7 +41,7 @@ pub(super) const PEERS: usize = 4096;
 pub(super) const FAILED_LOGIN: f64 = 50.0;
 /// Connections over the limit that are answered with 503 at a time; more are closed without an answer.
 pub(super) const TURNED_AWAY: usize = 32;
-/// Time to tell one of them: a slow one must not keep the others from hearing it.
+/// Time to answer one of them: a slow one must not delay the others.
 pub(super) const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
 /// Pieces of an upload between socket and handler.
 pub(super) const PIECES: usize = 4;

@@ -85,7 +85,7 @@ impl Admin {
         let bound = server::bind(rest)?;
         let addrs: Vec<SocketAddr> = bound.iter().map(|bound| bound.addr).collect();
         if !locks.locked() && !rest.open_to_network {
-            // Once more by address: the config saw names only.
+            // Checked again by address: the config had only names.
             let beyond = addrs
                 .iter()
                 .find(|addr| !addr.ip().to_canonical().is_loopback());
@@ -137,7 +137,7 @@ impl Admin {
         &self.addrs
     }
 
-    /// No new connections; requests under way have `grace`.
+    /// Accepts no new connections; running requests have `grace`.
     pub fn stop(self, grace: Duration) {
         self.server.stop(grace);
     }

@@ -1,4 +1,4 @@
-//! `/openapi.json` (OpenAPI 3.1) from the table of routes: nothing is described that no row says.
+//! `/openapi.json` (OpenAPI 3.1), made from the table of routes alone.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         "parameters": parameters(route, schemas),
         "responses": responses(route, schemas),
     });
-    // The empty one: a daemon without locks.
+    // The empty requirement stands for a daemon without logins.
     let locked = match route.may {
         Access::Anyone => json!([]),
         Access::Reader | Access::Writer => json!([{}, { "basic": [] }, { "bearer": [] }]),

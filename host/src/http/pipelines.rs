@@ -1,4 +1,4 @@
-//! `/pipelines`: what Connect's API does not have: rules and their history, the commit log, dead letters.
+//! `/pipelines`: routes that Connect's API does not have: rules and their history, the commit log, dead letters.
 //!
 //! ```text
 //! /pipelines/{pipeline}/swap rollback rewind history configs log      rules and commits
@@ -32,12 +32,12 @@ use crate::zone::deadletter::Filter;
 
 const TAG: &str = "pipelines";
 
-/// Entries, periods, dead letters, changes of one answer, where nobody says; and at most.
+/// Default and largest number of entries, periods, dead letters or changes in one answer.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
 /// The command line's default, and the most that a request may wait for a running pipeline.
 const WAIT: Duration = Duration::from_secs(30);
-/// Of the request's time for a swap: its checks come before the wait.
+/// One part in this many of a request's time is for waiting for a swap: its checks come before.
 const WAIT_SHARE: u32 = 2;
 
 const LIMIT: Param = Param {
@@ -70,7 +70,7 @@ const AFTER: Param = Param {
     doc: "`next` of the page before, as it is. A page looks at so many files at most: it may hold few letters or none while more are there.",
     many: false,
 };
-/// Files of dead letters that one page looks at: a filter that fits little must not make it read the whole zone.
+/// Most files of dead letters that one page reads: a filter with few matches must not make it read the whole zone.
 const LETTERS_WORK: Work = Work {
     files: 256,
     bytes: 64 << 20,
@@ -232,7 +232,7 @@ fn config_of(ctx: &Ctx, request: &Request) -> Result<Arc<PipelineConfig>, HttpEr
     })
 }
 
-/// 404 where it has not begun yet.
+/// 404 if it has not begun yet.
 fn log_of(ctx: &Ctx, request: &Request) -> Result<Known, HttpError> {
     let name = &config_of(ctx, request)?.name;
     ctx.supervisor.log_of(name, &ctx.asker)?.ok_or_else(|| {
@@ -266,12 +266,12 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
         let config = match ctx.supervisor.pipeline(&name) {
             Ok(config) => Some(config),
             Err(Refused::Bad(_) | Refused::NotFound(_)) => continue,
-            // Its config means nothing now: it is there all the same.
+            // Its config is invalid now, but the pipeline exists.
             Err(_) => None,
         };
         let mut shown = standing(ctx, &name)?;
         if let Some(config) = config.filter(|_| expand) {
-            // What cannot be read of one pipeline must not hide the others.
+            // If one pipeline's log cannot be read, the others must still be shown.
             shown.log = logged(ctx, &config.name).unwrap_or_default();
             ctx.asker.wants_it()?;
         }
@@ -314,7 +314,7 @@ fn planner(ctx: &Ctx, request: &Request) -> Result<SwapPlanner, HttpError> {
     Ok(planner.running(running))
 }
 
-/// Other rules: those that `transforms` names, or with `reload` all that the config declares now.
+/// New rules: those that `transforms` names, or with `reload` all that the config declares now.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SwapRequest {
@@ -358,7 +358,7 @@ enum All {
     Start,
 }
 
-/// The reason of a change, if it is one that the log takes.
+/// The reason of a change, if it fits into the log.
 fn reason(given: Option<String>) -> Result<String, HttpError> {
     let reason = given.unwrap_or_default();
     operations::reason(&reason).map_err(http_error)?;
@@ -446,7 +446,7 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
     };
     let altered = match dry_run {
         true => change(&config).map_err(http_error)?,
-        // The fault of the change itself is told as such.
+        // An error of the change itself is reported as such.
         false => (ctx.supervisor)
             .rewind(&config.name, &ctx.actor, |config| Ok(change(config)))?
             .map_err(http_error)?,

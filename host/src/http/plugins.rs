@@ -1,4 +1,5 @@
-//! `/plugins`: the plugin store over HTTP. Push is checked and compiled as a start would, before anything is kept.
+//! `/plugins`: the plugin store over HTTP. A pushed plugin is checked and compiled as at a start, before anything is
+//! stored.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -17,7 +18,7 @@ use crate::operations::{self, Why, plugins as of};
 use crate::store;
 
 const TAG: &str = "plugins";
-/// What an upload is read in.
+/// Bytes of an upload that are read at once.
 const PIECE: usize = 64 << 10;
 
 const DRY_RUN: Param = Param {
@@ -144,7 +145,7 @@ impl From<operations::Refused> for HttpError {
     }
 }
 
-/// The answer for an error of a question; the same as for an error of a change.
+/// The answer for an error of a query; the same as for an error of a change.
 pub(super) fn http_error(error: Error) -> HttpError {
     operations::Refused::from(error).into()
 }
@@ -165,7 +166,7 @@ fn push(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     Ok(HttpResponse::json(status, &pushed)?.header("location", at))
 }
 
-/// The body, by way of a file without a name: many slow uploads take no memory, and a crash leaves nothing behind.
+/// Reads the body into a file without a name: many slow uploads take no memory, and a crash leaves nothing behind.
 fn received(ctx: &Ctx, request: &mut Request) -> Result<Vec<u8>, HttpError> {
     let Some(mut upload) = request.upload.take() else {
         return Err(HttpError::bad(
@@ -242,7 +243,7 @@ fn running(ctx: &Ctx, digest: &str) -> crate::error::Result<Vec<of::InForce>> {
     let clock = SystemClock::shared();
     let mut found = Vec::new();
     for name in ctx.supervisor.names() {
-        // A file connector, or a config that means nothing now: neither has rules.
+        // A file connector or an invalid config has no rules.
         let Ok(config) = ctx.supervisor.pipeline(&name) else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! Request bodies: bounded in size and time, read whole, or handed in pieces to a handler that reads.
+//! Request bodies: bounded in size and time, read as a whole, or passed in pieces to the handler.
 
 use std::future::Future;
 use std::io::{self, Read};
@@ -62,7 +62,7 @@ fn large(most: usize, key: &str) -> HttpError {
     HttpError::new(413, format!("the body is larger than {most} bytes ({key})"))
 }
 
-/// What became of a body that was passed on.
+/// The outcome of a body that was passed on.
 pub(super) struct Fed {
     /// What the client did wrong.
     fault: Option<HttpError>,
@@ -85,7 +85,7 @@ impl Fed {
     }
 }
 
-/// What the handler's end hears.
+/// What the handler's side receives.
 #[derive(Debug)]
 enum Heard {
     Piece(Bytes),
@@ -94,8 +94,8 @@ enum Heard {
     End,
 }
 
-/// The handler's end of a body of at most `rest.max.plugin`, and what feeds it. `rest.body.timeout` is for each piece,
-/// `rest.request.timeout` for the whole.
+/// The handler's side of a body of at most `rest.max.plugin`, and the future that feeds it. `rest.body.timeout` is for
+/// each piece, `rest.request.timeout` for the whole.
 pub(super) fn stream(
     rest: &RestConfig,
     body: Incoming,
@@ -143,7 +143,7 @@ async fn feed(
                 if passed > most {
                     break large(most, "rest.max.plugin");
                 }
-                // A handler that stands still holds the client up no longer than the client may hold it up.
+                // A handler that does not read delays the client no longer than the client may delay the handler.
                 let taken = within(Instant::now(), limit, pieces.send(Heard::Piece(piece))).await;
                 if !matches!(taken, Some(Ok(()))) {
                     let rest = (!body.is_end_stream()).then_some(body);

@@ -1,6 +1,6 @@
 //! One row of the table of routes. The router, the check of roles and `/openapi.json` are made from it.
 //!
-//! Handlers are plain blocking functions; nothing below this file knows that a socket exists.
+//! Handlers are plain blocking functions and know nothing of sockets.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -33,7 +33,7 @@ impl Method {
         }
     }
 
-    /// HEAD is answered as GET; the body is left out where the socket is written.
+    /// HEAD is answered like GET; the body is left out when the answer is written.
     pub fn of(word: &str) -> Option<Method> {
         Some(match word {
             "GET" | "HEAD" => Method::Get,
@@ -116,12 +116,12 @@ impl std::fmt::Debug for Route {
     }
 }
 
-/// Who asks whom.
+/// The daemon, and who makes the request.
 #[derive(Clone)]
 pub(super) struct Ctx {
     pub supervisor: Arc<Supervisor>,
     pub actor: Actor,
-    /// Told when nobody waits for the answer any more.
+    /// Shows when nobody waits for the answer any more.
     pub asker: Asker,
 }
 
@@ -135,7 +135,7 @@ pub(super) struct Request {
     pub body: Vec<u8>,
     /// Body of a [`RequestBody::Bytes`] route, at most `rest.max.plugin`; a reader that ends early is an `io::Error`.
     pub upload: Option<Box<dyn Read + Send>>,
-    /// `http://host:port` by which the client came, for `Location`.
+    /// `http://host:port` that the client used, for `Location`.
     pub base: String,
 }
 
@@ -166,7 +166,7 @@ impl Request {
             .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// A number of digits alone in the query; 400 that names the parameter where it is none.
+    /// A number of only digits in the query; otherwise 400 that names the parameter.
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, HttpError> {
         self.query(name)
             .map(|text| {
@@ -211,7 +211,7 @@ impl HttpResponse {
     pub fn json(status: u16, body: &impl Serialize) -> Result<HttpResponse, HttpError> {
         let json = serde_json::to_string(body)
             .map_err(|error| HttpError::internal(format!("an answer that is no JSON: {error}")))?;
-        // Whoever reads it in a terminal sees what is there.
+        // Hidden characters are escaped, so that a terminal shows them.
         let bytes = match printable_json(&json) {
             Cow::Borrowed(_) => json.into_bytes(),
             Cow::Owned(shown) => shown.into_bytes(),
@@ -282,7 +282,7 @@ pub(super) fn find(
     Ok(Found::Route(route, params.collect()))
 }
 
-/// Number of literal segments, where the path is the route's.
+/// Number of literal segments, if the path matches the route.
 fn matched(pattern: &'static str, segments: &[String]) -> Option<usize> {
     let pattern = pattern.trim_matches('/');
     let wanted: Vec<&str> = pattern.split('/').filter(|s| !s.is_empty()).collect();
@@ -312,7 +312,7 @@ fn segments(path: &str) -> Result<Vec<String>, HttpError> {
     path.split('/').map(|s| decoded(s, false)).collect()
 }
 
-/// Percent-decoding; 400 where it is torn or no UTF-8.
+/// Percent-decoding; 400 if an escape is incomplete or the result is not UTF-8.
 pub(super) fn decoded(text: &str, plus_is_space: bool) -> Result<String, HttpError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,5 +1,6 @@
-//! JSON Schemas of what goes in and out. They are derived from the types that are written and read, so that document and
-//! answer cannot differ; by hand are only Connect's bodies that are no type: open maps, and texts that may be numbers.
+//! JSON Schemas of requests and answers. They are derived from the types that are written and read, so that document
+//! and answer cannot differ. Only Connect's bodies without a type are written by hand: open maps, and texts that may be
+//! numbers.
 
 use std::borrow::Cow;
 
@@ -8,10 +9,10 @@ use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Map, Value};
 
-/// Where named schemas stand in the document.
+/// Where the document has its named schemas.
 const PLACE: &str = "/components/schemas";
 
-/// The schema of a type: a reference where it has a name in the document, else itself.
+/// The schema of a type: a reference if it has a name in the document, otherwise the schema itself.
 pub(super) fn of<T: JsonSchema + ?Sized>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
@@ -46,7 +47,7 @@ impl Schemas {
         schema(&mut self.answers).to_value()
     }
 
-    /// All that were named by what was asked for until now.
+    /// All schemas named so far.
     pub fn named(mut self) -> Map<String, Value> {
         let mut named = self.requests.take_definitions(true);
         named.extend(self.answers.take_definitions(true));
@@ -90,7 +91,7 @@ macro_rules! by_hand {
 }
 
 by_hand!(
-    /// A config that is sent: what is no string becomes one.
+    /// A config in a request: values that are no strings become strings.
     Config, {
         "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] },
     }

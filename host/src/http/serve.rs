@@ -48,7 +48,7 @@ pub(super) fn probes(routes: &[Route]) -> BTreeMap<&'static str, Arc<Semaphore>>
 }
 
 impl Shared {
-    /// What a route's handlers take turns at: one that hangs keeps no probe from answering.
+    /// The limit of concurrent handlers for a route: handlers that hang must not block probes.
     fn threads_of(&self, route: &Route) -> Arc<Semaphore> {
         let own = self.probes.get(route.path);
         own.unwrap_or(&self.handlers).clone()
@@ -87,7 +87,7 @@ pub(super) async fn serve(shared: Arc<Shared>, peer: Peer, wire: Wire) -> Respon
     response
 }
 
-/// A refusal as it goes over the wire, after which the connection is closed.
+/// A refusal as it is sent, after which the connection is closed.
 pub(super) fn turned_down(fault: HttpError) -> Response<Full<Bytes>> {
     written(refusal(fault), true)
 }
@@ -131,7 +131,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// What a path takes; for a browser that asks ahead, whether its page may.
+/// Answers OPTIONS: the methods of a path; for a browser's preflight, whether its page may send the request.
 fn options(
     shared: &Shared,
     peer: Peer,
@@ -218,8 +218,8 @@ struct Admitted {
     actor: Actor,
 }
 
-/// Who may ask what: the rate of the peer, the name that it calls this machine, who it says it is, and whether that one may
-/// do what it asks.
+/// Decides whether a request is admitted: by the rate of the peer, the host name that it used, its login, and the
+/// rights of that login on the route.
 fn admit(
     shared: &Shared,
     peer: Peer,
@@ -270,7 +270,7 @@ fn admit(
     })
 }
 
-/// Routes for anyone are open to those who failed to log in too.
+/// Routes for anyone are also open after a failed login.
 fn log_in(
     shared: &Shared,
     peer: Peer,
@@ -345,7 +345,7 @@ fn not_forged(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Ht
     Ok(())
 }
 
-/// 406 where a route answers in JSON and the client takes none.
+/// 406 if a route answers in JSON and the client does not accept JSON.
 fn acceptable(route: &Route, headers: &HeaderMap) -> Result<(), HttpError> {
     let json = |(_, gives): &(u16, ResponseBody)| matches!(gives, ResponseBody::Json(_));
     if !route.gives.iter().any(json) {
@@ -375,7 +375,7 @@ fn acceptable(route: &Route, headers: &HeaderMap) -> Result<(), HttpError> {
     Ok(())
 }
 
-/// 415 for a body that says it is something else. One that says nothing is read as JSON.
+/// 415 for a body with another Content-Type. A body without one is read as JSON.
 fn json_only(kind: Option<&HeaderValue>) -> Result<(), HttpError> {
     let Some(kind) = kind else { return Ok(()) };
     let kind = kind.to_str().unwrap_or("").to_ascii_lowercase();
@@ -405,7 +405,7 @@ impl Drop for Leaves {
     }
 }
 
-/// The handler on a thread of its own; its panic is one request's.
+/// Runs the handler on its own thread; a panic affects only this request.
 async fn run(
     shared: &Shared,
     route: &'static Route,

@@ -98,7 +98,7 @@ fn open(listen: &Listen) -> Result<(TcpListener, SocketAddr)> {
         Ok((listener, addr))
     });
     opened.map_err(|error| {
-        // Passes when the other process ends; an address that is not of this machine does not.
+        // This passes when the other process ends; an address of another machine does not pass.
         let kind = match error.kind() {
             std::io::ErrorKind::AddrInUse => Kind::LimitReached,
             _ => Kind::ConfigInvalid,
@@ -176,7 +176,7 @@ impl Server {
         })
     }
 
-    /// No new connections; requests under way have `grace` to be answered.
+    /// Accepts no new connections; running requests have `grace` to be answered.
     pub fn stop(self, grace: Duration) {
         self.stop.send_replace(true);
         let quiet = self
@@ -242,7 +242,7 @@ async fn accept(mut own: Accepting) {
     }
 }
 
-/// 503 to one connection too many: waiting in line would look like a dead server to a probe.
+/// Answers 503 to one connection too many: if it had to wait, a probe would take the server for dead.
 async fn turn_away(mut stream: TcpStream, full: gate::Full) {
     let body = HttpError::new(503, full.message()).body();
     let head = format!(
@@ -260,8 +260,8 @@ async fn turn_away(mut stream: TcpStream, full: gate::Full) {
     }
 }
 
-/// Says that nothing more comes and reads on until the client is done: unread bytes would make the close a reset, which
-/// can overtake the answer.
+/// Closes the sending side and reads on until the client is done: unread bytes would turn the close into a reset, which
+/// can arrive before the answer.
 async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> std::io::Result<()> {
     stream.shutdown().await?;
     let mut dropped = [0; 4096];
@@ -400,7 +400,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     select(lingering, pin!(stopping)).await;
 }
 
-/// The answer. For a client that has left, its handler is told so, and nobody reads what stands here instead.
+/// The answer. If the client has left, the handler is told so, and a substitute that nobody reads is returned.
 async fn unless_left<F: Future<Output = Response<Full<Bytes>>>>(
     serving: F,
     client: &Disconnect,

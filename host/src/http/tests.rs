@@ -21,7 +21,7 @@ use crate::config::worker;
 use crate::daemon::Supervisor;
 use crate::telemetry::{Progress, ProgressMode};
 
-/// Held by a test, so that handlers stand still until it lets go.
+/// Held by a test, so that handlers block until it is released.
 static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 fn open_gate(open: bool) {
@@ -41,7 +41,7 @@ fn waits(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     Ok(HttpResponse::empty(204))
 }
 
-/// How many handlers were told that nobody waits.
+/// How many handlers learned that nobody waits.
 static TOLD: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
 
 /// Works until nobody waits for it.
@@ -70,7 +70,7 @@ fn swallows(_: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     }
 }
 
-/// Has seen enough after a byte.
+/// Stops reading after one byte.
 fn picky(_: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let mut upload = request.upload.take().expect("an upload");
     let mut one = [0];

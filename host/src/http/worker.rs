@@ -1,4 +1,4 @@
-//! The worker itself: what it is, how it is, its loggers, its numbers, and the document of all routes.
+//! The worker itself: its version, health, loggers, metrics, and the document of all routes.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -232,7 +232,7 @@ fn level(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
 }
 
 fn set_level(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    // Other members are passed over, as by Connect.
+    // Other members are ignored, as in Connect.
     let object = request.object()?;
     let Some(level) = body::word(&object, "level")? else {
         return Err(HttpError::bad(
