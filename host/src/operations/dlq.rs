@@ -1,4 +1,5 @@
-//! Dead letters: how many of what, and each with its reasons; the original bytes stand with the first of each record.
+//! Dead letters: counts by code and field, and each one with its reasons; the first of each record has the original
+//! bytes.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::error::Result;
 use crate::store::Store;
 use crate::zone::deadletter::{self, Filter, Original, StoredDeadLetter};
 
-/// Letters of one code and field.
+/// Number of dead letters with one code and field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "DeadLetterCount")]
 pub struct Count {
@@ -39,19 +40,19 @@ pub struct DeadLetter {
     pub component: String,
     pub config: String,
     pub errors: Vec<Reason>,
-    /// False: `key`, `value` and `headers` stand in the letter of the same record that came first.
+    /// False: the first dead letter of the same record has `key`, `value` and `headers`.
     pub holds_bytes: bool,
     pub key: Option<String>,
     pub value: Option<String>,
-    /// Where it is UTF-8.
+    /// The value as text, if it is UTF-8.
     pub value_text: Option<String>,
     pub headers: Vec<Header>,
-    /// Path of the file it lies in.
+    /// Path of the file that contains it.
     pub file: String,
 }
 
 impl DeadLetter {
-    /// About how much it takes, for pages that are bounded.
+    /// About how many bytes it takes, to limit pages.
     pub fn size(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let reasons = self.errors.iter().map(|e| e.message.len());
@@ -84,7 +85,7 @@ impl DeadLetter {
 }
 
 impl DeadLetter {
-    /// With the record's bytes, or without them where a sibling before it has them.
+    /// With the record's bytes, or without them if an earlier one of the same record has them.
     fn of(stored: StoredDeadLetter, holds_bytes: bool) -> DeadLetter {
         let base64 = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| STANDARD.encode(b));
         let reason = |r: deadletter::StoredReason| Reason {
@@ -124,18 +125,18 @@ impl DeadLetter {
     }
 }
 
-/// Where a file of dead letters stands in the order of commits: version and path.
+/// The place of a file of dead letters in the order of commits: version and path.
 pub type Place = (u64, String);
 
 /// The next files of dead letters of a log, as long as it is not rewound.
 #[derive(Debug)]
 pub struct Files {
-    /// Of the state: files that were read before another one may be gone.
+    /// Of the state; if it changes, files that were read before may be gone.
     removed_at: u64,
     files: Vec<(Place, AddedFile)>,
 }
 
-/// Files that are held at once.
+/// Most files that are held at once.
 const FILES_AT_ONCE: usize = 1024;
 
 /// The live files of dead letters after a place, in the order of their commits.
@@ -157,7 +158,7 @@ pub fn files(state: &State, after: Option<&Place>) -> Files {
     }
 }
 
-/// Where the letters of a log lie, and whether whoever asks still wants to know.
+/// The dead letters of a log, and whether the client still waits for the answer.
 pub struct Letters<'a> {
     pub store: &'a Arc<dyn Store>,
     pub name: &'a LogName,
@@ -166,11 +167,11 @@ pub struct Letters<'a> {
     pub go_on: &'a dyn Fn() -> Result<()>,
 }
 
-/// Codes and fields that are counted apart; a plugin may name fields after what it reads.
+/// Most codes and fields that are counted separately; a plugin may name fields after its input.
 const COUNTS_MAX: usize = 10_000;
 const OTHERS: &str = "(others)";
 
-/// Letters by code and field, up to some place: what is new is added, nothing is read twice.
+/// Counts of dead letters by code and field, up to some place: new ones are added, nothing is read twice.
 #[derive(Debug, Default)]
 pub struct Counted {
     after: Option<Place>,
@@ -179,7 +180,7 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// Reads on up to the newest file. What was read is kept where it is stopped.
+    /// Reads on up to the newest file. If it is stopped, what was read is kept.
     pub fn follow(&mut self, of: &Letters<'_>) -> Result<()> {
         loop {
             let next = (of.files)(self.after.as_ref())?;
@@ -233,8 +234,8 @@ pub fn counts(of: &Letters<'_>) -> Result<Vec<Count>> {
     Ok(counted.by_frequency(&of.name.pipeline))
 }
 
-/// How far a reading of dead letters has come: the files before are read, and of one file so many letters that fit the
-/// filter. As text it is for nobody but [`Reached::parse`].
+/// How far a reading of dead letters has come: all files before one, and of that file a number of matching dead
+/// letters. Only [`Reached::parse`] reads its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
     after: Option<Place>,
@@ -253,11 +254,11 @@ impl Reached {
     }
 }
 
-/// What one reading may cost: it ends at the first border of a file beyond either.
+/// What one reading may cost: it ends after the file that exceeds either limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     pub files: usize,
-    /// Of the files, as they lie in the store.
+    /// Bytes of the files in the store.
     pub bytes: u64,
 }
 
@@ -268,8 +269,8 @@ impl Work {
     };
 }
 
-/// Hands over one letter after the other, in the order of their commits, until `each` says no or the work is done. Of the
-/// letters of one record the first that is handed over has the bytes. Answers where to go on; `None`: there are no more.
+/// Passes one dead letter after the other to `each`, in the order of their commits, until it returns false or the
+/// limits are reached. The first one of each record has the bytes. Returns where to go on; `None`: there are no more.
 pub fn letters(
     of: &Letters<'_>,
     filter: &Filter,
@@ -317,7 +318,7 @@ pub fn letters(
     }
 }
 
-/// False where the file's ranges tell that no letter of it is of the wanted record.
+/// False: the file's ranges show that it has no dead letter of the wanted record.
 fn may_hold(file: &AddedFile, filter: &Filter) -> bool {
     let Some(offset) = filter.offset else {
         return true;

@@ -32,7 +32,7 @@ pub struct RulesPeriod {
     pub block: Vec<String>,
     pub force: bool,
     pub in_force: bool,
-    /// A rollback blocked one of the rules since.
+    /// A later rollback blocked one of the rules.
     pub blocked: bool,
 }
 
@@ -42,7 +42,7 @@ pub struct RulesPeriod {
 pub struct Range {
     #[schemars(with = "String")]
     pub split: SplitId,
-    /// None where the log no longer knows the split.
+    /// None: the log no longer knows the split.
     pub topic: Option<String>,
     pub partition: Option<i32>,
     pub from: i64,
@@ -70,7 +70,7 @@ pub struct Picked {
 /// About how many bytes a range takes in an answer.
 const RANGE_BYTES: usize = 128;
 
-/// The newest periods, below generation `before` where one is given. A limit of 0 is none.
+/// The newest periods, below generation `before` if it is given. A limit of 0 means no limit.
 pub fn pick(state: &State, before: Option<u64>, limit: usize) -> Picked {
     let below = before.unwrap_or(u64::MAX);
     let end = state
@@ -98,7 +98,7 @@ pub fn pick(state: &State, before: Option<u64>, limit: usize) -> Picked {
     }
 }
 
-/// A page ends before the entries that were read for it pass [`PAGE_BYTES`]; it has at least one period.
+/// A page ends before the entries that were read for it exceed [`PAGE_BYTES`]; it has at least one period.
 pub fn page(store: &Arc<dyn Store>, name: &LogName, picked: &Picked) -> Result<Page> {
     let (dir, mut periods, mut held) = (name.dir(), Vec::new(), 0);
     let mut more = picked.more;

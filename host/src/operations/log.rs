@@ -1,4 +1,4 @@
-//! Entries of a commit log, a page at a time, and what they come to.
+//! Entries of a commit log, a page at a time, and their sums.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::pipeline::positions::{self, Position};
 use crate::store::Store;
 use crate::zone;
 
-/// One entry as it stands in the log, with its digest.
+/// One entry as in the log, with its digest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub struct Logged {
@@ -27,7 +27,7 @@ pub struct Logged {
 
 impl From<Logged> for Value {
     fn from(logged: Logged) -> Value {
-        // An entry is made of what JSON has.
+        // An entry can always be written as JSON.
         let mut value = serde_json::to_value(&logged.entry).unwrap_or_default();
         if let Some(object) = value.as_object_mut() {
             object.insert("log".into(), json!(logged.log));
@@ -53,7 +53,7 @@ impl TryFrom<Value> for Logged {
     }
 }
 
-/// Some entries, and what all of them come to.
+/// Some entries, and the sums of the whole log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "LogPage")]
 pub struct Page {
@@ -83,12 +83,12 @@ pub struct Page {
 pub enum Which {
     /// From this version upwards.
     From(u64),
-    /// The newest below this version.
+    /// The newest entries below this version.
     Before(u64),
     Newest,
 }
 
-/// A page without entries: what the whole log comes to.
+/// A page without entries: only the sums of the whole log.
 pub fn sums(name: &LogName, state: &State) -> Page {
     let total = state.totals();
     Page {
@@ -105,7 +105,7 @@ pub fn sums(name: &LogName, state: &State) -> Page {
     }
 }
 
-/// Puts up to `limit` entries in; fewer where they pass [`PAGE_BYTES`] of what lies in the store, at least one.
+/// Adds up to `limit` entries; fewer if their stored bytes exceed [`PAGE_BYTES`], but at least one.
 pub fn page(
     store: &Arc<dyn Store>,
     name: &LogName,
@@ -194,7 +194,7 @@ pub fn gather(last: u64, mut get: impl FnMut(Which, u64) -> Result<Page>) -> Res
     Ok(page)
 }
 
-/// What a reading of everything found.
+/// The result of reading everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verified {
     pub log: String,
@@ -236,7 +236,7 @@ pub fn verify(store: &Arc<dyn Store>, name: &LogName) -> Result<Option<Verified>
     }))
 }
 
-/// Rows, schemas and row digests of every live file: what the sizes and sums of the bytes do not show.
+/// Checks rows, schemas and row digests of every live file, which sizes and checksums of bytes do not cover.
 fn verify_rows(
     store: &Arc<dyn Store>,
     name: &LogName,

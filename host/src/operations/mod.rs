@@ -1,6 +1,6 @@
-//! What people ask of a pipeline or of the plugin store, as values: the command line prints them, HTTP answers with them.
+//! What people ask of a pipeline or of the plugin store, as values: the command line prints them, HTTP returns them.
 //!
-//! A value has one JSON form, that of `--json`; it is read back by a command line that asks a daemon. Nothing here prints.
+//! A value has one JSON form, that of `--json`; a command line that asks a daemon reads it back. Nothing here prints.
 
 pub mod dlq;
 pub mod doctor;
@@ -24,7 +24,7 @@ use crate::instant;
 pub use crate::pipeline::rules::columns::{Change, Columns, Effect};
 use crate::store::Store;
 
-/// A page (of entries, periods, letters) ends with the one that passes this many bytes of what is read for it.
+/// A page (of entries, periods, dead letters) ends with the item at which this many bytes were read for it.
 pub const PAGE_BYTES: usize = 8 << 20;
 
 /// Bytes of a reason: it goes into an entry of the log that stays for good.
@@ -48,15 +48,15 @@ pub fn reason(given: &str) -> Result<&str> {
 pub enum Why {
     /// The request, the config or the component is wrong.
     Wrong,
-    /// Above a named limit.
+    /// It exceeds a named limit.
     TooLarge,
-    /// There is no such thing.
+    /// It does not exist.
     Missing,
     /// It contradicts what the log or the plugin store holds.
     Conflict,
-    /// The same request may do later.
+    /// The same request may succeed later.
     Unavailable,
-    /// What is stored is damaged, or this program is.
+    /// Stored data is damaged, or this program has a bug.
     Failed,
 }
 
@@ -133,7 +133,7 @@ pub fn utc(micros: i64) -> String {
     instant::utc(micros, 0)
 }
 
-/// Enough of a digest to know it by.
+/// The beginning of a digest, enough to recognise it.
 pub fn short(digest: &str) -> String {
     const HEX_SHOWN: usize = 12;
     let hex = digest.trim_start_matches("sha256:");

@@ -55,7 +55,7 @@ pub struct By {
     pub by: String,
 }
 
-/// What a component says of itself and what it may touch.
+/// What a component says of itself and what it can use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Plugin")]
 pub struct Inspected {
@@ -95,7 +95,7 @@ pub struct InForce {
     pub zone: String,
 }
 
-/// What a push claims of the component; checked against what it says of itself.
+/// Name and version that a push gives for the component; checked against what the component says of itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Claim<'a> {
     pub name: Option<&'a str>,
@@ -322,7 +322,7 @@ pub fn yank(
     })
 }
 
-/// Those of the logs whose rules in force have this component.
+/// The logs whose rules in force have this component.
 pub fn in_force(
     store: &Arc<dyn Store>,
     logs: &[LogName],

@@ -1,4 +1,4 @@
-//! Positions of a stopped pipeline, put elsewhere.
+//! Moves positions of a stopped pipeline.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,9 @@ use crate::pipeline::positions::{Altered, Moved, RewindTarget, To};
 pub struct Rewound {
     pub pipeline: String,
     pub dry_run: bool,
-    /// Of the last entry that was written. `None`: a dry run, or nothing to do.
+    /// Version of the last entry that was written. `None`: a dry run, or nothing to do.
     pub version: Option<u64>,
-    /// Partitions that stand elsewhere now, or would.
+    /// Partitions whose position changed, or would change.
     pub moved: Vec<Moved>,
 }
 

@@ -1,4 +1,4 @@
-//! A pipeline as it stands: what is wanted, what is, and what its log says.
+//! The status of a pipeline: its target, its state, and what its log says.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::pipeline::positions::{self, Position};
 #[schemars(inline)]
 pub enum Target {
     Running,
-    /// Drained, its tasks kept in view.
+    /// Drained; its tasks are still shown.
     Paused,
     /// Drained, without tasks: offsets may be altered.
     Stopped,
@@ -32,7 +32,7 @@ pub enum Standing {
     Paused,
     Failed,
     Restarting,
-    /// Of pipelines only, never of tasks.
+    /// Only for pipelines, never for tasks.
     Stopped,
 }
 
@@ -72,7 +72,7 @@ pub struct Pipeline {
     #[schemars(with = "Target")]
     pub target: String,
     pub tasks: Vec<Task>,
-    /// Of a failure: error, causes, hint.
+    /// For a failure: error, causes, hint.
     pub trace: Option<String>,
     /// `None`: not asked for, or there is no log yet.
     pub log: Option<Logged>,
@@ -87,7 +87,7 @@ pub struct Task {
     pub trace: Option<String>,
 }
 
-/// What a commit log comes to.
+/// The summary of a commit log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "PipelineLog")]
 pub struct Logged {

@@ -1,10 +1,11 @@
-//! Other rules for a pipeline: say what changes, see that it works, and put it in force.
+//! New rules for a pipeline: finds out what changes, checks that it works, and puts it in force.
 //!
 //! ```text
 //! SwapPlanner ─ swap, rollback ─→ SwapPlan ─┬─ preview()      → Swapped{state: dry_run}
 //!                                           └─ execute(wait) → Swapped{state: in_force}, by the running process or written here
 //! ```
-//! What changes is found, compiled and started with the pipeline's keys and columns before anything is asked or written.
+//! Changed plugins are found, compiled and started with the pipeline's keys and columns before anything is requested or
+//! written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,16 +26,16 @@ use crate::plugin::Plugins;
 use crate::store::{self, Store};
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How to say yes to columns that go or change their type.
+/// How to allow columns that go or change their type, for messages.
 const WAY: &str = "--allow-breaking (allow_breaking over HTTP), where the readers know";
 const OP: &str = "pipeline.swap";
 
-/// Which rules are to be in force.
+/// The rules that shall be in force.
 #[derive(Clone, Debug, Default)]
 pub struct SwapTarget {
     /// Transform → `plugin[@version|@sha256:…]`, with the keys that the config has for the transform.
     pub transforms: Vec<(String, String)>,
-    /// All that the config declares now.
+    /// All rules that the config declares now.
     pub reload: bool,
     /// Also where columns go or change their type.
     pub allow_breaking: bool,
@@ -50,9 +51,9 @@ pub struct Swapped {
     /// `_system/<pipeline>/<zone>`
     pub log: String,
     pub state: SwapState,
-    /// The entry after which the new rules hold.
+    /// The version of the entry after which the new rules hold.
     pub version: Option<u64>,
-    /// A running process did it; else the entry was written for the next one.
+    /// True: a running process did it. False: the entry was written for the next one.
     pub by_process: bool,
     /// Generation of the rules that are replaced.
     pub replaces: u64,
@@ -61,7 +62,7 @@ pub struct Swapped {
     /// Digests that this blocks.
     pub block: Vec<String>,
     pub columns: Columns,
-    /// Where the config declares something else than what will be in force.
+    /// Hints, if the config declares other rules than those that will be in force.
     pub hints: Vec<String>,
 }
 
@@ -130,7 +131,7 @@ impl SwapPlanner {
         })
     }
 
-    /// This process runs the pipeline: what is asked of it goes over no file.
+    /// This process runs the pipeline: requests go to it directly and not through files.
     #[must_use]
     pub fn running(self, running: Option<RuleChanges>) -> SwapPlanner {
         SwapPlanner { running, ..self }
@@ -168,15 +169,15 @@ impl SwapPlanner {
         }
     }
 
-    /// What the config would do to readers, were its rules put in force now; the error is why readers would not take it.
+    /// Whether readers would accept the config's rules if they were put in force now; the error says why not.
     pub fn declared_columns(&self, way: &str) -> Result<()> {
         let new = self.declared.columns(&self.config)?;
         let state = self.log.state();
         self.between(&new).admit(state, false, way)
     }
 
-    /// Columns in force against these. Where the store has lost what is in force, going back to the config must still be
-    /// possible.
+    /// Compares the columns in force with these. If the store has lost the rules in force, going back to the config
+    /// must still be possible.
     fn between(&self, new: &Schema) -> Columns {
         match self.current().and_then(|parts| parts.columns(&self.config)) {
             Ok(old) => Columns::between(&old, new),
@@ -184,8 +185,8 @@ impl SwapPlanner {
         }
     }
 
-    /// To the rules of generation `to`, or to the newest ones before those in force that are not blocked. Its columns are those the
-    /// table had under them, so nothing is refused for readers' sake: what changes is said.
+    /// Goes back to the rules of generation `to`, or to the newest ones before those in force that are not blocked. The
+    /// table had these columns before, so nothing is refused because of readers; the changes are only shown.
     pub fn rollback(self, to: Option<u64>, reason: &str) -> Result<SwapPlan, Refused> {
         let state = self.log.state();
         let periods = commit::history(self.store.as_ref(), self.log.name(), &state.periods)?;
@@ -229,7 +230,7 @@ impl SwapPlanner {
         self.plan(parts, reason, block, false)
     }
 
-    /// What is in force: from the plugin store, or from the config where that declares the same.
+    /// The rules in force: from the plugin store, or from the config if it declares the same.
     fn current(&self) -> Result<Parts> {
         let rules = &self.log.state().rules.transforms;
         match self.declared.rules() == *rules {
@@ -255,7 +256,7 @@ impl SwapPlanner {
         })
     }
 
-    /// Admission: everything comes up with the columns it will see.
+    /// Checks that everything starts with the columns that it will see.
     fn plan(
         self,
         parts: Parts,
@@ -364,7 +365,7 @@ impl SwapPlanner {
         }
     }
 
-    /// Where the config declares something else than what will be in force, and what to write there.
+    /// If the config declares other rules than those that will be in force: what to write there.
     fn config_says(&self, rules: &[Rule]) -> Vec<String> {
         let declared = self.declared.rules();
         let other = rules.iter().filter(|rule| !declared.contains(rule));
@@ -452,7 +453,8 @@ impl SwapPlan {
     }
 }
 
-/// Of each transform that changes: its component, or its config where the component stays. Nothing that is wanted.
+/// For each transform that changes: its component, or its config if the component stays the same. Nothing that the
+/// target contains.
 fn to_block(now: &[Rule], target: &[Rule]) -> Vec<String> {
     let wanted = |digest: &str| {
         target
@@ -481,7 +483,7 @@ fn malformed(text: &str, expected: &str) -> Error {
     ))
 }
 
-/// What a swap without anything to swap hears.
+/// The error of a swap that names nothing to swap.
 pub fn nothing_named() -> Error {
     usage("nothing to swap is named")
         .hint("TRANSFORM=PLUGIN@VERSION, or --reload for all that the config declares now")

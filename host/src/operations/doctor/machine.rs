@@ -1,4 +1,5 @@
-//! Limits of this process against what the pipelines may need: open files, threads, memory. And whether a daemon can listen.
+//! Compares limits of this process with what the pipelines may need: open files, threads, memory. Also checks whether a
+//! daemon can listen.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -17,15 +18,15 @@ const KERNEL: Limit = Limit {
 };
 /// Open files of the process itself: logs, the plugin cache, an event queue for each of its runtimes.
 const OWN_FILES: u64 = 64;
-/// Of a task: connections to the brokers of a small cluster, and a data file for each of some topics.
+/// Open files of a task: connections to the brokers of a small cluster, and a data file for each of some topics.
 const FILES_OF_TASK: u64 = 24;
-/// Of a pipeline beside its tasks: connections for metadata and group offsets, its log and its dead letters.
+/// Open files of a pipeline beside its tasks: connections for metadata and group offsets, its log and its dead letters.
 const FILES_OF_PIPELINE: u64 = 32;
 /// Threads of a pipeline beside its tasks: watcher, committer, changes of rules, group offsets and two Kafka clients.
 const THREADS_OF_PIPELINE: u64 = 16;
-/// A task and its Kafka client.
+/// Threads of a task and its Kafka client.
 const THREADS_OF_TASK: u64 = 8;
-/// A process that may fill more of the memory than this is told: percent.
+/// Percent of the memory; a process that may use more gets a warning.
 const MEMORY_MOST: u64 = 90;
 
 pub(super) fn limits(patient: &Patient<'_>) -> Vec<Finding> {
@@ -45,7 +46,7 @@ fn number(path: impl AsRef<Path>) -> Option<u64> {
     text(path)?.trim().parse().ok()
 }
 
-/// What these pipelines need, where there are any.
+/// What these pipelines need, if there are any.
 fn needed(pipelines: &[PipelineConfig], about: &str) -> String {
     match pipelines.len() {
         0 => String::new(),
@@ -94,7 +95,7 @@ fn threads(pipelines: &[PipelineConfig]) -> Finding {
     }
 }
 
-/// `memory.budget` and the plugins' own memory, at their most, against the memory that there is.
+/// Compares the most that `memory.budget` and the plugins can use with the available memory.
 fn memory(pipelines: &[PipelineConfig]) -> Finding {
     const LOOK: &str = "memory";
     let Some((most, name)) = memory_limit() else {
@@ -128,7 +129,8 @@ fn memory(pipelines: &[PipelineConfig]) -> Finding {
     }
 }
 
-/// The least of what the machine has and what the control groups of this process allow, in bytes, and where that stands.
+/// The smaller of the machine's memory and what the control groups of this process allow, in bytes, and where that
+/// limit is set.
 fn memory_limit() -> Option<(u64, String)> {
     let info = text("/proc/meminfo").unwrap_or_default();
     let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
@@ -137,7 +139,8 @@ fn memory_limit() -> Option<(u64, String)> {
     machine.into_iter().chain(groups()).min()
 }
 
-/// `memory.max` of the own group and of those above it; `memory.limit_in_bytes` in the first version of control groups.
+/// `memory.max` of this process's group and of those above it; `memory.limit_in_bytes` in the first version of control
+/// groups.
 fn groups() -> Vec<(u64, String)> {
     let root = Path::new("/sys/fs/cgroup");
     let own = text("/proc/self/cgroup").unwrap_or_default();
@@ -154,7 +157,7 @@ fn groups() -> Vec<(u64, String)> {
             }
             _ => continue,
         };
-        // In a container the path may be the host's: the root is the container's own then.
+        // In a container the path may be that of the host: then the root is the container's own group.
         let own = root.join(path.trim_start_matches('/'));
         let up = own.ancestors().take_while(|dir| dir.starts_with(&root));
         let of = |dir: &Path| {

@@ -1,12 +1,14 @@
-//! `weir doctor`: looks at everything that a start needs, and says of each thing whether it is well and what to do if not.
+//! `weir doctor`: checks everything that a start needs, and says of each thing whether it is in order, and what to do
+//! if not.
 //!
 //! ```text
 //! this machine   open files, threads, memory; each directory: may it be written, is there room, does its clock agree
 //! a daemon       its data.dir, the addresses where it listens
 //! a pipeline     source: brokers, login, topics, group     zone: the store's promises, tables, log     plugins
 //! ```
-//! Nothing is changed: what a look writes, it takes away. Looks of several pipelines go on at once and are told in their order.
-//! Each is bounded in time, so that one that hangs holds up no other; a look that fails is a finding, not the end.
+//! Nothing is changed: a check removes what it writes. Checks of several pipelines run at the same time, and are
+//! reported in their order. Each has a time limit, so that one that hangs does not delay the others; a check that fails
+//! is a finding and does not end the run.
 
 mod machine;
 mod place;
@@ -33,13 +35,13 @@ const SOURCE_LIMIT: Duration = Duration::from_secs(60);
 const STORE_LIMIT: Duration = Duration::from_secs(60);
 /// For all plugins of a pipeline: a large one is compiled within seconds, and several may come at once.
 const PLUGINS_LIMIT: Duration = Duration::from_secs(120);
-/// Pipelines that are looked at at once: more would be a load of its own on small brokers.
+/// Most pipelines that are checked at once: more would be a load for small brokers.
 const AT_ONCE: usize = 8;
 
-/// Whom the findings of this machine are told of.
+/// The subject of findings about this machine.
 pub const MACHINE: &str = "this machine";
 
-/// A finding, and whose it is: this machine, the file of a daemon's config, or a pipeline.
+/// A finding and its subject: this machine, the file of a daemon's config, or a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     pub of: String,
@@ -65,7 +67,7 @@ impl Sums {
     }
 }
 
-/// What is looked at.
+/// What to check.
 #[derive(Clone, Copy, Debug)]
 pub struct Patient<'a> {
     /// Each with its file.
@@ -73,7 +75,7 @@ pub struct Patient<'a> {
     pub pipelines: &'a [PipelineConfig],
 }
 
-/// Tells each finding in the order of machine, daemons, pipelines, as soon as all before it are told.
+/// Reports each finding in the order of machine, daemons, pipelines, as soon as all before it are reported.
 pub fn examine(patient: &Patient<'_>, tell: &mut dyn FnMut(Told)) {
     let mut jobs: Vec<Job<'_>> = vec![Job::Machine(*patient)];
     jobs.extend(patient.workers.iter().map(|(file, w)| Job::Worker(file, w)));
@@ -177,7 +179,7 @@ enum Heard {
     Done,
 }
 
-/// Runs looks in a thread of their own. One that does not end in time is left behind: the process ends without it.
+/// Runs checks in a separate thread. One that does not end in time is abandoned: the process ends without it.
 fn bounded(
     look: &'static str,
     limit: Duration,
@@ -206,7 +208,7 @@ fn bounded(
     }
 }
 
-/// Passes on what is found; what is wrong with the looks themselves, if anything is.
+/// Passes on findings; returns a problem of the checks themselves, if there is one.
 fn until_done(
     look: &str,
     limit: Duration,

@@ -1,4 +1,5 @@
-//! Directories of this machine that are written: may they be, is there room, and does their file system's clock agree with ours.
+//! Checks directories of this machine that are written: whether they can be written, whether there is room, and whether
+//! their file system's clock agrees with ours.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,16 +13,16 @@ use crate::store;
 
 const LOOK: &str = "directory";
 const CLOCK: &str = "clock";
-/// What is written to find out. Readers of a zone pass over names with a dot.
+/// File that is written as a test. Readers of a zone ignore names that begin with a dot.
 const PROBE: &str = ".doctor";
-/// Below this a full disk is near, whatever is written there.
+/// Below this a full disk is near, for any use.
 const FREE_LEAST: u64 = 64 << 20;
-/// So many rounds of files fit into what is free before somebody should look.
+/// A warning is given if the free space holds fewer rounds of files than this.
 const ROUNDS: u64 = 10;
-/// Files that may still be made.
+/// Least number of files that may still be created.
 const INODES_LEAST: u64 = 1_000;
 const INODES_FEW: u64 = 100_000;
-/// A file system whose clock is off by more: leftovers of killed writers are told by their age.
+/// Largest difference to a file system's clock: leftovers of killed writers are recognised by their age.
 const SKEW_MOST: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +30,9 @@ pub(super) struct Place {
     path: PathBuf,
     /// The key that names it.
     key: &'static str,
-    /// Nothing but speed depends on it.
+    /// Only speed depends on it.
     spare: bool,
-    /// Bytes that may be written there before somebody else looks.
+    /// Bytes that may be written there between two commits.
     round: u64,
 }
 
@@ -67,7 +68,7 @@ pub(super) fn all(patient: &Patient<'_>) -> Vec<Place> {
     found
 }
 
-/// Bytes of the files that a pipeline has open at most: what is not committed yet lies there beside what is.
+/// Most bytes of a pipeline's open files: uncommitted data is stored beside committed data.
 fn round(pipeline: &PipelineConfig) -> u64 {
     pipeline.sink.bytes_at_once() * pipeline.tasks_max as u64
 }
@@ -149,14 +150,14 @@ fn mib(bytes: u64) -> String {
     }
 }
 
-/// The directory itself, or the nearest one above it that is there.
+/// The directory itself, or the nearest existing one above it.
 fn nearest(path: &Path) -> PathBuf {
     let mut dirs = path.ancestors();
     let found = dirs.find(|dir| !dir.as_os_str().is_empty() && dir.exists());
     found.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// A small file, written and taken away; the time that its file system gave it.
+/// Writes a small file and removes it. Returns the time that its file system gave it.
 fn written(dir: &Path) -> io::Result<SystemTime> {
     let how = Replace {
         durable: false,
@@ -215,7 +216,7 @@ mod tests {
 
         let file = dir.path().join("file");
         std::fs::write(&file, b"").unwrap();
-        // Nobody writes below /proc, not even root.
+        // Nobody can write below /proc, not even root.
         for path in [file.join("zone"), PathBuf::from("/proc/zone")] {
             let found = looks(&place(&path, 0));
             assert_eq!(found.len(), 1);

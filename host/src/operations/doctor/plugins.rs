@@ -1,4 +1,4 @@
-//! A pipeline's plugins: is each found, whole, loaded, and does it take its keys.
+//! A pipeline's plugins: whether each is found, intact and loaded, and accepts its keys.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Zones: does the store keep its promises, whose are the tables, and can the log be read and is it whole.
+//! Zones: whether the store keeps its promises, who owns the tables, and whether the log can be read and is complete.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(super) fn as_sink(
         Source::Records(_) => config.tables(),
     };
     let tables: Vec<String> = tables.into_iter().collect();
-    // What is wrong with the store as a whole is told once.
+    // A problem of the whole store is reported once.
     let broken = of_store(&store, url, &name, &tables, tell);
     let begun = Instant::now();
     let found = log(&store, &name, clock).took(begun.elapsed());
@@ -51,7 +51,7 @@ pub(super) fn as_sink(
     }
 }
 
-/// What is wrong with the store, if anything is.
+/// The problem of the store, if there is one.
 fn of_store(
     store: &Arc<dyn Store>,
     url: &str,
@@ -81,7 +81,7 @@ fn of_store(
     broken
 }
 
-/// What was proved, step by step with its time, on the first of the tables; then on each other one.
+/// Reports each step of the probe with its time for the first table; then a summary for each other one.
 fn promises(
     store: &Arc<dyn Store>,
     url: &str,
@@ -111,7 +111,7 @@ fn millis(time: Duration) -> String {
     format!("{} ms", time.as_millis())
 }
 
-/// Directories that a probe makes on a local disk: those that were not there before go when it is over, if they are empty.
+/// Directories that a probe creates on a local disk: new ones are removed afterwards, if they are empty.
 struct Made(Vec<PathBuf>);
 
 impl Made {
@@ -131,7 +131,7 @@ impl Made {
 }
 
 impl Drop for Made {
-    /// The deepest first; one that somebody uses by now is not empty and stays.
+    /// The deepest first; a directory that somebody uses by now is not empty and stays.
     fn drop(&mut self) {
         for dir in self.0.iter().rev() {
             std::fs::remove_dir(dir).ok();

@@ -1,4 +1,4 @@
-//! The contract's types as wasmtime sees them: the only `bindgen!` call. Parameters borrow, results own.
+//! The contract's types for wasmtime: the only `bindgen!` call. Parameters borrow, results own.
 #![allow(
     unsafe_code,
     clippy::all,
@@ -15,7 +15,7 @@ wasmtime::component::bindgen!({
     ownership: Borrowing { duplicate_if_necessary: true },
 });
 
-/// `wasi:io/streams.stream-error`; here because its derive expands to unsafe code.
+/// `wasi:io/streams.stream-error`; it is in this file because its derive expands to unsafe code.
 #[derive(
     wasmtime::component::ComponentType, wasmtime::component::Lift, wasmtime::component::Lower,
 )]

@@ -1,7 +1,8 @@
-//! Random and mutated outputs of a guest against the readers of this folder: nothing panics, what is sound is taken, and
-//! nothing is taken that breaks a rule of the contract, as `oracle` reads it.
+//! Gives random and mutated outputs of a guest to the readers of this folder: nothing panics, valid output is accepted,
+//! and output that breaks a rule of the contract, as `oracle` reads it, is not.
 //!
-//! `WEIR_FUZZ_SECONDS` says how long (5), `WEIR_FUZZ_SEED` where to begin (1); a failure prints the seed of its case.
+//! `WEIR_FUZZ_SECONDS` says how long (default 5), `WEIR_FUZZ_SEED` the first seed (default 1); a failure prints the
+//! seed of its case.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -144,7 +145,7 @@ fn bits(r: &mut Random, rows: usize) -> Vec<u8> {
     bits
 }
 
-/// Sound buffers of `field` for `rows`; no null where none may be.
+/// Valid buffers of `field` for `rows`, without nulls if the field allows none.
 fn buffers(r: &mut Random, field: &Field, rows: usize, out: &mut Vec<wit::BuffersResult>) {
     let nulls = field.is_nullable() && r.one_in(2);
     let validity = nulls.then(|| bits(r, rows));
@@ -214,7 +215,7 @@ fn reject(row: u32, part: Option<u32>) -> wit::Reject {
     }
 }
 
-/// A sound output of `plan`.
+/// A valid output of `plan`.
 fn sound(r: &mut Random, plan: &Plan, rows: usize) -> wit::Output {
     let (mut rejects, mut origin) = (Vec::new(), Vec::new());
     for row in 0..rows as u32 {

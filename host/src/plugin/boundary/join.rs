@@ -1,4 +1,4 @@
-//! Pieces of a batch that was run in parts, made one again; and the output table from what was carried and what made.
+//! Joins the results of a batch that was run in parts, and makes the output table from carried and made columns.
 
 use arrow_array::{Array, ArrayRef, UInt32Array, new_empty_array};
 use arrow_select::concat::concat;
@@ -8,10 +8,10 @@ use super::output::{Mapping, Piece};
 use super::plan::{Plan, Planned};
 use crate::chain::{Column, Output, Reject, RowMap, Table};
 
-/// A piece and the row of the batch at which it begins.
+/// First row in the batch, number of rows, and the result.
 pub type Part = (usize, usize, Piece);
 
-/// `parts`: (first row, rows, what became of them), ascending and without gaps over the whole of `input`.
+/// `parts`: (first row, rows, result), ascending and without gaps over the whole `input`.
 pub fn output(plan: &Plan, input: &Table, mut parts: Vec<Part>) -> Result<Output, String> {
     let piece = match parts.len() {
         1 => parts.remove(0).2,
@@ -85,7 +85,7 @@ fn joined(plan: &Plan, parts: Vec<Part>) -> Result<Piece, String> {
     })
 }
 
-/// One column of several; constant if all of them are, with one value.
+/// Joins columns; the result is constant if all of them are, with the same value.
 fn stacked(columns: Vec<(Column, usize)>) -> Result<Column, String> {
     let same = columns.iter().all(|(column, _)| {
         column.constant && column.values.to_data() == columns[0].0.values.to_data()

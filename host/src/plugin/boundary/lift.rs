@@ -1,4 +1,5 @@
-//! Buffers from a guest to Arrow arrays. Every rule of the contract is checked here; nothing is copied that fits.
+//! Makes Arrow arrays of a guest's buffers. Every rule of the contract is checked here; suitable buffers are not
+//! copied.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use arrow_schema::{DataType, Field, FieldRef};
 
 use super::bindings::exports::weir::plugin::transform::BuffersResult;
 
-/// Which rule is broken, and where.
+/// `Err` says which rule is broken, and where.
 pub type Checked<T> = Result<T, String>;
 
 /// The column `field` from its nodes.
@@ -126,7 +127,7 @@ pub fn check_bits(bytes: &[u8], rows: usize) -> Checked<()> {
     }
 }
 
-/// `rows + 1` offsets: the first 0, none before its neighbour, the last the length of the data.
+/// `rows + 1` offsets: the first is 0, they do not descend, the last is the length of the data.
 fn ends(
     field: &Field,
     offsets: Vec<i32>,

@@ -1,4 +1,4 @@
-//! Arrow columns to the contract's buffers, borrowed wherever the array already has the contract's layout.
+//! Makes the contract's buffers of Arrow columns, borrowed wherever the array already has the contract's layout.
 
 use std::borrow::Cow;
 
@@ -38,8 +38,8 @@ impl Node<'_> {
     }
 }
 
-/// A lookup table on its way into `init`. The contract wants lists of lists of borrowed lists: each step borrows from the
-/// one before, and the last is what crosses.
+/// A lookup table for `init`. The contract wants lists of lists of borrowed lists: each step borrows from the one
+/// before, and the last one is passed to the guest.
 #[derive(Debug)]
 pub struct Lookup<'a> {
     key: &'a str,
@@ -203,7 +203,7 @@ fn text<'a>(
     }
 }
 
-/// Offsets of `rows` that begin at 0, and where their values lie.
+/// Offsets of `rows`, shifted to begin at 0, and the range of their values.
 fn rebased(offsets: &[i32], rows: std::ops::Range<usize>) -> (Cow<'_, [i32]>, usize, usize) {
     let part = &offsets[rows.start..=rows.end];
     let (first, last) = (part[0], part[part.len() - 1]);

@@ -1,5 +1,5 @@
-//! The contract between host and guest: Arrow goes down into buffers of the contract, and what comes back is checked buffer by
-//! buffer before it becomes Arrow again.
+//! The contract between host and guest: Arrow is lowered to buffers of the contract, and returned buffers are checked
+//! one by one before they become Arrow again.
 
 pub mod bindings;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The contract's rules for an output, read from `wit/weir.wit` a second time and slowly: what `fuzz` holds the readers to.
+//! The contract's rules for an output, implemented from `wit/weir.wit` a second time, simply and slowly: `fuzz`
+//! compares the readers with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What one call of `run` gave back, held to the contract: row map, columns, rejects, counters.
+//! Checks what one call of `run` returned against the contract: row map, columns, rejects, counters.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +18,14 @@ use crate::plugin::{
     MAX_COUNT, MAX_REASONS, MAX_REJECT_TEXT, MAX_REJECTS, MAX_REJECTS_TEXT, MAX_ROWS,
 };
 
-/// What became of some rows of a batch.
+/// The result of some rows of a batch.
 #[derive(Debug)]
 pub struct Piece {
     /// Input rows from `0`, as the guest numbered them.
     pub rows: RowMap,
-    /// How many rows come out.
+    /// Number of output rows.
     pub len: usize,
-    /// Of all columns, with what the row map repeats.
+    /// Bytes of all columns, including values that the row map repeats.
     pub bytes: usize,
     /// One for each of `Plan::makes`.
     pub made: Vec<Column>,
@@ -33,12 +33,12 @@ pub struct Piece {
     pub counters: Vec<u64>,
 }
 
-/// Why an output is not taken.
+/// Why an output is not accepted.
 #[derive(Debug, PartialEq)]
 pub enum Refused {
     /// A rule of the contract is broken.
     Defect(String),
-    /// Nothing is wrong but the size: give it fewer rows at once.
+    /// Only its size is wrong: pass fewer rows at once.
     TooMuch,
 }
 
@@ -48,7 +48,7 @@ impl From<String> for Refused {
     }
 }
 
-/// Input of the call: the columns that crossed, and those that go on unseen, cut to its rows.
+/// Input of the call, cut to its rows: the columns that were passed to the guest, and those that it does not see.
 #[derive(Clone, Copy)]
 pub struct Given<'a> {
     pub read: &'a [Column],
@@ -68,7 +68,7 @@ pub fn check(
         rows,
     } = given;
     let (map, len) = row_map(output.rows, rows, plan.explodes)?;
-    // What is repeated costs nothing in the guest and all of it here.
+    // Repeated values cost nothing in the guest, but their full size here.
     let unchanged = output.columns.iter().filter_map(|column| match column {
         wit::MadeColumn::Unchanged(n) => read.get(*n as usize),
         wit::MadeColumn::Made(_) => None,
@@ -112,7 +112,7 @@ pub fn check(
     })
 }
 
-/// As many columns and counters as the plan says.
+/// Checks that there are as many columns and counters as in the plan.
 fn counts(plan: &Plan, columns: usize, counters: &[u64]) -> Result<(), Refused> {
     if columns != plan.makes.len() {
         let (found, wanted) = (columns, plan.makes.len());
@@ -134,7 +134,7 @@ fn counts(plan: &Plan, columns: usize, counters: &[u64]) -> Result<(), Refused> 
     Ok(())
 }
 
-/// A column of the input that goes on as the planned one.
+/// A column of the input that is passed on as the planned one.
 fn passed_on<'a>(field: &Field, n: u32, read: &'a [Column]) -> Result<&'a Column, String> {
     let source = read.get(n as usize).ok_or_else(|| {
         format!(
@@ -159,7 +159,7 @@ fn passed_on<'a>(field: &Field, n: u32, read: &'a [Column]) -> Result<&'a Column
     Ok(source)
 }
 
-/// Bytes of a column under a row map; none where it is shared with the input.
+/// Bytes of a column under a row map; none if it is shared with the input.
 fn repeated(column: &Column, map: &RowMap) -> usize {
     match map {
         RowMap::Origin(rows) if !column.constant => rows
@@ -196,7 +196,7 @@ fn span(array: &ArrayRef, from: usize, to: usize) -> usize {
     }
 }
 
-/// A row map, made ready for many columns.
+/// A row map, prepared for many columns.
 pub enum Mapping {
     Same,
     /// No row comes twice: most are kept, in long runs, which are copied as one.
@@ -220,7 +220,7 @@ impl Mapping {
         Mapping::Kept(FilterBuilder::new(&kept).optimize().build())
     }
 
-    /// A column under the map. A constant one stays what it is.
+    /// A column under the map. A constant one does not change.
     pub fn of(&self, column: &Column) -> Checked<Column> {
         let values = match self {
             _ if column.constant => return Ok(column.clone()),
@@ -357,8 +357,8 @@ fn rejects(
     Ok(out)
 }
 
-/// A row refused whole does not go on; pieces are numbered without gaps, so a refused one is less than how many the row
-/// became, those refused counted.
+/// A row that is refused as a whole has no output rows. Pieces are numbered without gaps, so the number of a refused
+/// piece is below the number of all pieces of the row, including refused ones.
 fn check_pieces<V>(reasons: &BTreeMap<Place, V>, map: &RowMap, explodes: bool) -> Checked<()> {
     let mut places = reasons.keys().peekable();
     while let Some((row, part)) = places.next() {

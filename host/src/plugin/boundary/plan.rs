@@ -1,4 +1,4 @@
-//! What a plugin said in `init`, checked against the input it was given.
+//! The answer of a plugin's `init`, checked against its input.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Plan {
         })
     }
 
-    /// Input columns that go on unseen.
+    /// Input columns that are carried without being passed to the plugin.
     pub fn carries(&self) -> impl Iterator<Item = usize> + '_ {
         self.output.iter().filter_map(|planned| match planned {
             Planned::Carry(n) => Some(*n),

@@ -1,4 +1,4 @@
-//! Arrow types as the contract writes them: a list of nodes in depth-first order, each with a format string.
+//! Arrow types in the contract's form: a list of nodes in depth-first order, each with a format string.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 use super::bindings::exports::weir::plugin::transform::FieldResult;
 
 const EXTENSION: &str = "ARROW:extension:name";
-/// Lists and structs inside each other.
+/// Depth of nested lists and structs.
 const MAX_DEPTH: usize = 16;
 
 /// One node of an input column's type.
@@ -90,7 +90,7 @@ fn next_field(
     if depth == MAX_DEPTH {
         return Err(format!("`{}` is nested deeper than {MAX_DEPTH}", node.name));
     }
-    // Each child takes one of the nodes there are, so a wild number ends with an error above, not with memory.
+    // Each child takes one of the existing nodes, so a huge number gives an error above and does not fill the memory.
     let mut children = Vec::new();
     for _ in 0..node.children {
         children.push(next_field(nodes, depth + 1)?);

@@ -1,4 +1,5 @@
-//! Native images on disk: rebuildable, readable by this user alone, never loaded unless their hash fits.
+//! Native images on disk: they can be made again, only this user can read them, and they are loaded only if their hash
+//! matches.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::fs::Replace;
 use crate::hash::sha256;
 
-/// Where the image of one component for one engine lies: `<cache>/<engine key>/<digest>.cwasm`, its hash in `.sum`.
+/// The image of one component for one engine: `<cache>/<engine key>/<digest>.cwasm`, its hash in `.sum`.
 #[derive(Debug)]
 pub struct Slot {
     image: PathBuf,
@@ -24,7 +25,7 @@ impl Slot {
         }
     }
 
-    /// The image, if it is there and whole.
+    /// The image, if it exists and is intact.
     pub fn read(&self) -> Option<Vec<u8>> {
         let sum = crate::fs::read_text(&self.sum, crate::plugin::IMAGE).ok()?;
         let image = crate::fs::read(&self.image, crate::plugin::IMAGE).ok()?;
@@ -44,7 +45,8 @@ impl Slot {
     }
 }
 
-/// Can only this user put files there? Images are native code: a folder that others can write to is not used at all.
+/// Whether only this user can write there. Images are native code: a folder that others can write to is not used at
+/// all.
 pub fn trusted(dir: &Path) -> bool {
     let told = check_owner(dir);
     if let Err(e) = &told {
@@ -57,7 +59,7 @@ pub fn trusted(dir: &Path) -> bool {
 fn check_owner(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     private_dir(dir)?;
-    // A file made now belongs to whom this process writes as.
+    // A new file shows as which user this process writes.
     let probe = dir.join(format!("probe-{}", ulid::Ulid::generate()));
     let made = fs::File::create_new(&probe).and_then(|file| file.metadata());
     fs::remove_file(&probe).ok();

@@ -1,8 +1,8 @@
-//! Compilation in a process of its own: a component that makes the compiler run away, eat memory or panic is refused,
-//! and the pipelines beside it notice nothing.
+//! Compiles in a separate process: a component that makes the compiler hang, use too much memory or panic is refused,
+//! and running pipelines are not affected.
 //!
-//! The parent starts the `weir` program with `plugin compile`, gives it the component and takes the native image. The child
-//! limits itself before it reads a byte.
+//! The parent starts the `weir` program with `plugin compile`, sends it the component and reads the native image. The
+//! child sets its own limits before it reads a byte.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -19,20 +19,20 @@ const OP: &str = "plugin.compile";
 const MAX_MEMORY: u64 = 2 << 30;
 /// Processor time of the child; a component of 1 MiB takes about a second, a whole interpreter about ten.
 const MAX_SECONDS: u64 = 60;
-/// Below the pipelines of this machine: on a busy processor it gets about a tenth. Not the last step, at which it gets a
-/// sixtieth: a start or a request waits for it, and seconds of compiling would outlast `rest.request.timeout`.
+/// Lower priority than pipelines: on a busy processor it gets about a tenth of the time. The lowest priority would give
+/// it a sixtieth: but a start or a request waits for it, and compiling would take longer than `rest.request.timeout`.
 const NICE: i32 = 10;
-/// Bytes of what a child says about its end.
+/// Most bytes of a child's error message that are kept.
 const MAX_WORDS: usize = 600;
-/// How the child tells that the component is at fault, not the compiler: `Exit::Failed`.
+/// Exit code of a child that refuses the component (not a fault of the compiler): `Exit::Failed`.
 const REFUSED: i32 = 1;
 
-/// The `weir` program, if this process is it.
+/// The path of the `weir` program, if this process is it.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Says that this process is the `weir` program: from now on it compiles in children of itself.
 pub fn this_is_weir() {
-    // The name in /proc leads to the program that runs, even when its file was replaced since.
+    // The link in /proc leads to the running program, even after its file was replaced.
     let running = Path::new("/proc/self/exe");
     let program = match running.exists() {
         true => Some(running.to_owned()),
@@ -47,7 +47,8 @@ pub fn program() -> Option<&'static Path> {
     PROGRAM.get().map(PathBuf::as_path)
 }
 
-/// Native code of a component for the engine that `stop` stops; in this process only where no program is known.
+/// Native code of a component for the engine that `stop` stops. It is compiled in this process only if no program is
+/// known.
 pub fn compile(program: Option<&Path>, stop: Stop, component: &[u8]) -> Result<Vec<u8>> {
     match program {
         Some(program) => in_child(program, stop, component),
@@ -88,7 +89,7 @@ fn in_child(program: &Path, stop: Stop, component: &[u8]) -> Result<Vec<u8>> {
         .map_err(|e| failed("the compiler does not start", e))?;
     let stdin = child.stdin.take();
     let output = std::thread::scope(|scope| {
-        // A child that dies closes its end: its status says why, not this write.
+        // A child that dies closes its end of the pipe: its exit status is the reason, not this write.
         scope.spawn(|| stdin.map(|mut to| to.write_all(component)));
         child.wait_with_output()
     });
@@ -126,7 +127,7 @@ fn ending(status: ExitStatus) -> String {
     status.to_string()
 }
 
-/// The child: a component on stdin becomes native code on stdout. False, and the reason on stderr, where it cannot.
+/// The child: compiles a component from stdin to native code on stdout. False: it failed; the reason is on stderr.
 pub fn child(stop: Stop) -> io::Result<bool> {
     limit_this_process()?;
     let mut component = Vec::new();
@@ -170,7 +171,7 @@ fn limit_this_process() -> io::Result<()> {
             }
         }
     }
-    // SAFETY: takes and gives a number. A refusal costs politeness, nothing else.
+    // SAFETY: takes and returns a number. If it is refused, only the priority is not lowered.
     unsafe { libc::nice(NICE) };
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! Two engines: one stopped by time, which does the work, and one stopped by fuel, which decides about single records.
+//! Two engines: one with a time limit, which does the work, and one with a fuel limit, which decides about single
+//! records.
 //!
-//! Both give the same answer to the same bytes: NaN is canonical, relaxed SIMD and threads are off.
+//! Both give the same results for the same bytes: NaN is canonical, relaxed SIMD and threads are off.
 
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
@@ -18,11 +19,12 @@ use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
 
 pub const TICK: Duration = Duration::from_millis(10);
-/// Units of fuel that an instruction burns; a byte that `memory.copy` and its like move burns one. A machine that does
-/// `FUEL_PER_SECOND` instructions moves less than so many times that in bytes: 160 GB a second.
+/// Units of fuel that an instruction burns; each byte moved by `memory.copy` and similar instructions burns one. A
+/// machine that does `FUEL_PER_SECOND` instructions moves fewer bytes than this many times that number: 160 GB a
+/// second.
 pub const INSTRUCTION: u64 = 32;
 
-/// What stops a guest that does not come back.
+/// What stops a guest that does not return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     Time,
@@ -30,7 +32,7 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// As `weir plugin compile` takes it.
+    /// The name for `weir plugin compile`.
     pub fn name(self) -> &'static str {
         match self {
             Stop::Time => "time",
@@ -45,7 +47,7 @@ pub struct Engines {
     time: Engine,
     fuel: OnceLock<Engine>,
     cache_trusted: OnceLock<bool>,
-    /// The `weir` program, where it is not this process.
+    /// The `weir` program, if it is not this process.
     compiler: OnceLock<PathBuf>,
 }
 
@@ -90,7 +92,7 @@ impl Engines {
         Ok(self.fuel.get_or_init(|| made))
     }
 
-    /// The native code of `bytes`: from the cache if it is whole, else compiled and kept for the next start.
+    /// The native code of `bytes`: from the cache if it is intact, otherwise compiled and cached for the next start.
     pub fn component(&self, stop: Stop, digest: &str, bytes: &[u8]) -> Result<Component> {
         let engine = self.get(stop)?;
         let slot = cache::Slot::new(&self.cache_dir, &key(engine), digest);
@@ -155,8 +157,8 @@ pub fn engine(stop: Stop) -> Result<Engine> {
     })
 }
 
-/// wasmtime's own table, which charges an instruction like a moved byte, with its instructions made dearer. To grow is a
-/// call to the host and dearer still; how much is asked for counts nothing, because what is given has limits of its own.
+/// wasmtime's own table charges an instruction like a moved byte; here instructions cost more. Growing memory is a call
+/// to the host and costs even more; the requested size does not count, because memory has its own limits.
 fn costs() -> Result<OperatorCost> {
     let dearer = |mut table: serde_json::Value| {
         for cost in table.as_object_mut()?.values_mut() {
@@ -179,7 +181,7 @@ fn costs() -> Result<OperatorCost> {
     })
 }
 
-/// Names images that this engine, on this processor, can load.
+/// A key for images that this engine can load on this processor.
 fn key(engine: &Engine) -> String {
     struct Sha(Sha256);
     impl Hasher for Sha {

@@ -1,4 +1,5 @@
-//! From WebAssembly to native code: in a child process that a hostile component cannot take this one down with, kept on disk.
+//! Compiles WebAssembly to native code, in a child process, so that a hostile component cannot crash this one, and
+//! caches it on disk.
 
 mod cache;
 pub mod child;

@@ -1,6 +1,7 @@
-//! A plugin's config against its own schema: all problems at once, then one canonical text that its digest stands for.
+//! Checks a plugin's config against its own schema and reports all problems at once; then makes one canonical text, of
+//! which the digest is taken.
 //!
-//! Understood of JSON Schema: `properties` and `patternProperties` (`^literal.+$`) with `type`, `enum`, `minimum`,
+//! Supported parts of JSON Schema: `properties` and `patternProperties` (`^literal.+$`) with `type`, `enum`, `minimum`,
 //! `maximum`, `default`, `format` (`weir-file`, `weir-table`, `weir-secret`); `required`; `additionalProperties`. The
 //! plugin itself checks the rest.
 
@@ -20,7 +21,7 @@ use crate::error::Result;
 use crate::hash::{hex, sha256};
 use crate::nearest::nearest;
 
-/// What crosses in `init`, and its digest. A secret stands as its reference, here and wherever this is kept.
+/// What `init` gets, and its digest. Secrets are references, here and wherever this is stored.
 #[derive(Clone)]
 pub struct Canonical {
     text: String,
@@ -34,7 +35,7 @@ pub struct Attached {
     pub key: String,
     pub digest: String,
     pub bytes: Arc<[u8]>,
-    /// The rows, where the key asks for a table.
+    /// The rows, if the key is for a table.
     pub table: Option<RecordBatch>,
 }
 
@@ -63,7 +64,8 @@ impl Canonical {
         &self.attached
     }
 
-    /// The text as it crosses: keys that `schema` marks `weir-secret` resolved; and what must be shown to nobody.
+    /// The text for `init`, with the keys resolved that `schema` marks `weir-secret`; and the values that must never be
+    /// shown.
     pub(in crate::plugin) fn reveal(
         &self,
         schema: &str,
@@ -80,7 +82,7 @@ impl Canonical {
                 Some(typed) => match resolve(typed) {
                     Ok(value) => {
                         let text = quoted(&value);
-                        // As itself, and as it stands in the text.
+                        // As itself, and as it is written in the JSON text.
                         secrets.push((text[1..text.len() - 1].to_owned(), typed.to_owned()));
                         secrets.push((value, typed.to_owned()));
                         text
@@ -135,7 +137,7 @@ pub fn canonical(
     }
 }
 
-/// The keys that are right by the schema, and what is wrong with the others.
+/// The keys that match the schema, and the problems of the others.
 pub(in crate::plugin) fn sound_part(
     schema: &str,
     keys: &Keys<'_>,
@@ -201,7 +203,7 @@ fn is_secret(spec: &Value) -> bool {
     spec.get("format").and_then(Value::as_str) == Some("weir-secret")
 }
 
-/// Reads the file that a key names; a reference in its path is resolved for that alone.
+/// Reads the file that a key names; a reference in its path is resolved only for that.
 fn attach(
     key: &str,
     typed: &str,
@@ -228,7 +230,7 @@ fn attach(
     })
 }
 
-/// RFC 8785: keys in the order of their UTF-16 units, no blanks. Values are JSON texts already.
+/// RFC 8785: keys in the order of their UTF-16 units, no blanks. The values are already JSON texts.
 fn object(values: &BTreeMap<String, String>) -> String {
     let mut pairs: Vec<_> = values.iter().collect();
     pairs.sort_by_cached_key(|(key, _)| key.encode_utf16().collect::<Vec<u16>>());
@@ -316,12 +318,12 @@ pub fn literal(pattern: &str) -> Option<String> {
     plain.chars().all(simple).then_some(plain)
 }
 
-/// A pattern that is more than a prefix takes every key: the plugin says what it thinks of it.
+/// A pattern that is more than a prefix matches every key: the plugin itself checks it.
 fn matches(pattern: &str, key: &str) -> bool {
     literal(pattern).is_none_or(|prefix| key.len() > prefix.len() && key.starts_with(&prefix))
 }
 
-/// The value as JSON, by the schema's type: text is a string unless the schema wants something else.
+/// The value as JSON, by the schema's type: a text is a string unless the schema says otherwise.
 fn typed(key: &str, value: &str, spec: &Value) -> std::result::Result<String, SetupProblem> {
     let wrong = |code, wanted: String| {
         let message = format!("found `{value}`, expected {wanted}");

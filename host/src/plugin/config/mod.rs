@@ -1,5 +1,5 @@
-//! Keys of a transform as the config that a guest gets: checked by the schema of the plugin, with files, lookup tables and
-//! secrets taken in.
+//! Makes a guest's config from the keys of a transform: checked by the plugin's schema, with the content of files,
+//! lookup tables and secrets.
 
 pub mod canonical;
 pub mod secrets;

@@ -1,16 +1,16 @@
-//! Secrets on their way into a guest: never printed, and taken out again of whatever the guest says.
+//! Secrets for a guest: never printed, and removed from whatever the guest says.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A config with its secrets in it, and what to write in their place.
+/// A config with its secrets, and what to show in their place.
 pub struct Revealed {
     text: String,
     hidden: Hidden,
 }
 
 impl Revealed {
-    /// `secrets`: what each reference stands for, and the reference as typed.
+    /// `secrets`: the value of each reference, and the reference as typed.
     pub fn new(text: String, secrets: Vec<(String, String)>) -> Self {
         Revealed {
             text,
@@ -18,7 +18,7 @@ impl Revealed {
         }
     }
 
-    /// For `init` alone.
+    /// The text with secrets, only for `init`.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -34,11 +34,11 @@ impl fmt::Debug for Revealed {
     }
 }
 
-/// Values that no message may hold, each with the reference that is shown instead. A guest that encodes a secret before
-/// it speaks gets it past this: it guards against accidents (a panic that prints the config), not against malice.
+/// Values that no message may contain, each with the reference that is shown instead. This protects against accidents
+/// (a panic that prints the config), not against malice: a guest can encode a secret before it writes it.
 #[derive(Clone, Default)]
 pub struct Hidden {
-    /// Longest first, so that a secret inside another one leaves no rest.
+    /// Longest first, so that no part of a longer secret is left.
     secrets: Arc<Vec<(String, String)>>,
 }
 

@@ -1,4 +1,4 @@
-//! What a transform is made from, and what can be wrong with it: all problems at once, each at its key.
+//! The parts of a transform, and the problems of its config: all at once, each at its key.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,7 +12,7 @@ use crate::plugin::Limits;
 pub struct Keys<'a> {
     /// Flat keys without the transform's prefix, references unresolved.
     pub config: &'a BTreeMap<String, String>,
-    /// A typed text with its references resolved. Asked for paths of files and tables only.
+    /// Resolves the references of a typed text. Called only for paths of files and tables.
     pub resolve: &'a dyn Fn(&str) -> Result<String>,
     /// Bytes of the file that a key marked `weir-file` or `weir-table` names.
     pub read_file: &'a dyn Fn(&str) -> io::Result<Vec<u8>>,
@@ -25,15 +25,15 @@ pub struct Stage<'a> {
     /// Columns of the stage before.
     pub input: SchemaRef,
     pub limits: Limits,
-    /// A typed text with its references resolved. Asked for keys marked `weir-secret` only.
+    /// Resolves the references of a typed text. Called only for keys marked `weir-secret`.
     pub resolve: &'a dyn Fn(&str) -> Result<String>,
 }
 
 #[derive(Debug)]
 pub enum SetupError {
-    /// Something is wrong in the config; at least one.
+    /// Problems of the config; at least one.
     Problems(Vec<SetupProblem>),
-    /// The plugin itself does not come up.
+    /// The plugin itself does not start.
     Failed(Error),
 }
 
@@ -45,7 +45,7 @@ impl From<Error> for SetupError {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupProblem {
-    /// Flat key without the transform's prefix; empty where the config as a whole is meant.
+    /// Flat key without the transform's prefix; empty for the config as a whole.
     pub key: String,
     /// Line and column, from 1, in the file that the key names.
     pub at: Option<(u32, u32)>,
@@ -72,7 +72,7 @@ impl SetupProblem {
         self
     }
 
-    /// A reference that nothing stands behind.
+    /// The problem of a reference that cannot be resolved.
     pub(in crate::plugin) fn unresolved(key: &str, error: &Error) -> Self {
         let mut problem = SetupProblem::new(key, "unresolved", error.message().to_owned());
         problem.hint = error.hint_text().map(str::to_owned);

@@ -1,7 +1,8 @@
-//! Lookup tables that config keys name: CSV and Parquet files as rows that a guest gets in `init`.
+//! Lookup tables that config keys name: CSV and Parquet files whose rows a guest gets in `init`.
 //!
-//! CSV is UTF-8 with a header row, as strict as `csv-parse` is with messages; each column is text, and an empty cell is null. Parquet keeps its types, where the
-//! contract has them. The content decides what a file is (Parquet begins with `PAR1`), its name has to agree.
+//! CSV is UTF-8 with a header row, as strict as `csv-parse` is with messages; each column is text, and an empty cell is
+//! null. Parquet keeps its types, if the contract has them. The content decides what a file is (Parquet begins with
+//! `PAR1`), and its name must agree.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ impl From<String> for Wrong {
     }
 }
 
-/// The rows of a file, of which `path` says what it is and `typed` how the config calls it.
+/// The rows of a file; `path` tells its kind, `typed` is its name in the config, for messages.
 pub fn named(
     key: &str,
     typed: &str,
@@ -67,7 +68,7 @@ pub fn named(
     })
 }
 
-/// The rows of a file whose name is gone.
+/// The rows of a stored file, which has no name any more.
 pub fn kept(bytes: &[u8]) -> Result<RecordBatch, String> {
     rows(bytes).map_err(|Wrong { line, message }| match line {
         Some(line) => format!("line {line}: {message}"),
@@ -148,8 +149,8 @@ fn csv(bytes: &[u8]) -> Result<RecordBatch, Wrong> {
         .map_err(|e| Wrong::from(e.to_string()))
 }
 
-/// Finds quotes that do not belong together: the crate would take an open one for a cell up to the end of the file, and
-/// text behind a closing one, or a quote inside of a bare cell, for what somebody may have meant.
+/// Finds quotes that do not match: the crate would read an open quote as a cell up to the end of the file, and would
+/// silently accept text after a closing quote and a quote inside of an unquoted cell.
 fn check_quotes(bytes: &[u8]) -> Result<(), Wrong> {
     let quote = |bytes: &[u8]| bytes.iter().position(|b| *b == b'"');
     let ends_line = |b: u8| matches!(b, b'\n' | b'\r');
@@ -189,12 +190,12 @@ fn check_quotes(bytes: &[u8]) -> Result<(), Wrong> {
                 return wrong(from + n, message);
             }
         }
-        at += 1; // what ended the cell
+        at += 1; // the character that ended the cell
     }
     Ok(())
 }
 
-/// The crate's own words, without the place that we name ourselves.
+/// The crate's own message, without the place, which we name ourselves.
 fn broken(error: &csv::Error) -> Wrong {
     let message = match error.kind() {
         csv::ErrorKind::UnequalLengths {

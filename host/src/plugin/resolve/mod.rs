@@ -1,4 +1,5 @@
-//! Which build a name, a version or a digest means, and where it lies: loose files, the plugin store, the program itself.
+//! Finds the build that a name, a version or a digest means: in loose files, in the plugin store, or in the program
+//! itself.
 
 pub mod plugins;
 pub mod shipped;

@@ -1,4 +1,4 @@
-//! Where components and configs are found: loose files of a directory, the plugin store, and the program itself.
+//! Finds components and configs: in loose files of a directory, in the plugin store, and in the program itself.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -17,8 +17,8 @@ use crate::plugin::compile::engine::Engines;
 use crate::plugin::config::canonical::Canonical;
 use crate::plugin::run::component::{Component, plain_name, refused, too_large};
 
-/// Components kept loaded, so that looking again costs nothing. The one longest unused goes first; whoever still runs it
-/// keeps it.
+/// Most components kept loaded, so that finding them again costs nothing. The least recently used one is dropped first;
+/// pipelines that still run it keep it.
 const MAX_LOADED: usize = 32;
 
 /// Directories. `cache` holds native images and may be deleted at any time; the others are the user's.
@@ -31,7 +31,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// Those of a pipeline's config: `plugin.path`, `plugin.store`, `plugin.cache`.
+    /// The directories of a pipeline's config: `plugin.path`, `plugin.store`, `plugin.cache`.
     pub fn of(config: &PipelineConfig) -> Places {
         Places {
             path: config.plugin_path.clone(),
@@ -49,7 +49,7 @@ pub struct Plugins {
     loaded: Arc<Mutex<Vec<Arc<Slot>>>>,
 }
 
-/// One digest, loaded by whoever comes first while the others wait.
+/// One digest: the first caller loads it while the others wait.
 #[derive(Debug)]
 struct Slot {
     digest: String,
@@ -66,7 +66,7 @@ impl Plugins {
         })
     }
 
-    /// Compiles in children of this `weir` program; for processes that are not it themselves.
+    /// Compiles in children of this `weir` program; for processes that are not `weir` themselves.
     #[must_use]
     pub fn with_compiler(self, program: impl Into<PathBuf>) -> Plugins {
         self.engines.set_compiler(program.into());
@@ -81,15 +81,15 @@ impl Plugins {
         &self.store
     }
 
-    /// The highest version that `takes` (version, digest) takes, of the loose file and of what was pushed and not yanked;
-    /// the loose file where both have it, and the shipped plugin where neither has it. A digest finds its build whatever
-    /// became of its version.
+    /// The highest version that `takes` (version, digest) accepts, of the loose file and of pushed versions that are
+    /// not yanked; the loose file if both have it, and the shipped plugin if neither has it. A digest finds its build
+    /// even if its version was yanked.
     pub fn find(&self, name: &str, takes: &dyn Fn(&str, &str) -> bool) -> Result<Component> {
         if !plain_name(name) {
             return Err(refused(format!("`{name}` is not a name for a plugin"))
                 .hint("letters, digits, - and _; the file is <plugin.path>/<name>.wasm"));
         }
-        // Only a digest takes a build without a version and refuses one without a digest.
+        // Only a pin by digest accepts a build without a version and refuses one without a digest.
         let by_digest = |digest: &str| takes("", digest) && !takes("", "");
         let loose = self.loose(name)?;
         let refs = self.store.refs(name)?;
@@ -153,7 +153,7 @@ impl Plugins {
             .hint("bring the plugin store of the machine that ran it (plugin.store), or push that build again"))
     }
 
-    /// A kept config, whole.
+    /// A stored config with its files and tables.
     pub fn config(&self, digest: &str) -> Result<Canonical> {
         self.store.config(digest)?.ok_or_else(|| {
             refused(format!(
@@ -164,7 +164,7 @@ impl Plugins {
         })
     }
 
-    /// Makes both findable by digest for good. After this a log may name them.
+    /// Stores both for good, to be found by digest. After this a log may name them.
     pub fn keep(&self, component: &Component, config: &Canonical) -> Result<()> {
         self.store.put_blob(component.digest(), component.bytes())?;
         self.store.put_config(config)

@@ -1,4 +1,5 @@
-//! The plugins that are part of this program: found where neither `plugin.path` nor the plugin store has what is asked for.
+//! The plugins that are part of this program: used if neither `plugin.path` nor the plugin store has the requested
+//! plugin.
 
 use std::sync::OnceLock;
 

@@ -1,12 +1,13 @@
-//! The plugin store: everything a pipeline ever ran, found by digest; versions by name, written once and never changed.
+//! The plugin store: everything that a pipeline ever ran, by digest; versions by name, written once and never changed.
 //!
 //! ```text
 //! blobs/sha256/<2 hex>/<64 hex>     components, rule files, tables: any bytes
 //! configs/<64 hex>.json             a canonical config; the name is the hex of its digest
 //! refs/<name>/<version>.json        what was pushed; `<version>.yanked` beside it takes it out of use
 //! ```
-//! Bytes are on disk before their name is, and are held to their digest whenever they are read: what is damaged is named
-//! and never used. Nothing here is native code, so who may write here can at worst make a pipeline refuse to start.
+//! Bytes are on disk before their name is, and are checked against their digest whenever they are read: damaged files
+//! are reported and never used. Nothing here is native code, so a user who can write here can at worst make a pipeline
+//! refuse to start.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -44,7 +45,7 @@ pub struct Ref {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pushed {
     pub digest: String,
-    /// Microseconds since 1970 UTC, by the clock of who pushed; for people.
+    /// Microseconds since 1970 UTC, by the clock of the user who pushed; for people.
     pub at: i64,
     pub by: String,
 }
@@ -60,7 +61,7 @@ pub struct StoredConfig {
 }
 
 impl PluginStore {
-    /// Nothing is read or made before it is needed.
+    /// Nothing is read or created before it is needed.
     pub fn at(root: impl Into<PathBuf>) -> PluginStore {
         PluginStore { root: root.into() }
     }
@@ -79,7 +80,7 @@ impl PluginStore {
         Ok(self.root.join("configs").join(name))
     }
 
-    /// The bytes of a blob; None where it is not.
+    /// The bytes of a blob; None: it does not exist.
     pub fn blob(&self, digest: &str) -> Result<Option<Vec<u8>>> {
         let path = self.blob_path(digest)?;
         let Some(bytes) = read(&path)? else {
@@ -124,7 +125,7 @@ impl PluginStore {
         self.keep(&self.config_path(config.digest())?, &to_json(&stored)?)
     }
 
-    /// A config without its files, held to its digest; None where it is not.
+    /// A config without its files, checked against its digest; None: it does not exist.
     pub fn stored_config(&self, digest: &str) -> Result<Option<StoredConfig>> {
         let path = self.config_path(digest)?;
         let Some(bytes) = read(&path)? else {
@@ -176,17 +177,18 @@ impl PluginStore {
         Ok(Some(Canonical::new(stored.text, attached)))
     }
 
-    /// Names a kept component `name@version`, once and for all. The same again is fine; another build is refused.
+    /// Names a stored component `name@version`, once and for all. The same component again is accepted; another build
+    /// is refused.
     pub fn push(&self, name: &str, version: &str, pushed: &Pushed) -> Result<()> {
         let path = self.ref_path(name, version, "json");
         create(&path, &to_json(pushed)?)
             .and_then(|_| sync_up(&path, &self.root))
             .map_err(|e| cannot_write(&path, e))?;
-        // Whoever came first: what lies there counts.
+        // The file that is there counts, whoever wrote it first.
         self.may_push(name, version, &pushed.digest)
     }
 
-    /// Refuses another build of a version that is there, and one that was yanked.
+    /// Refuses another build of an existing version, and a yanked version.
     pub fn may_push(&self, name: &str, version: &str, digest: &str) -> Result<()> {
         if !self.ref_path(name, version, "json").exists() {
             return Ok(());
@@ -254,7 +256,7 @@ impl PluginStore {
         Ok(items.filter_map(|item| item.blob).collect())
     }
 
-    /// All files but the refs: blobs, configs, and what a crash left half written.
+    /// All files but the refs: blobs, configs, and files that a crash left unfinished.
     pub fn items(&self) -> Result<Vec<Item>> {
         let mut items = Vec::new();
         let (blobs, configs) = (self.root.join("blobs/sha256"), self.root.join("configs"));
@@ -286,7 +288,7 @@ impl PluginStore {
     /// A pushed version, yanked or not.
     pub fn pushed(&self, name: &str, version: &str) -> Result<Ref> {
         let path = self.ref_path(name, version, "json");
-        // Any other name could lead out of the store.
+        // Other names could lead out of the store.
         let found = match plain_name(name) && plain_version(version) {
             true => read(&path)?,
             false => None,
@@ -308,8 +310,8 @@ impl PluginStore {
 
     fn keep(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         if read(path)?.is_some_and(|kept| kept == bytes) {
-            // As young as a new one for `gc`, which spares what is about to be named. Where this cannot write, it cannot
-            // delete either.
+            // Gives it the age of a new file, because `gc` spares files that are about to be named. If this process
+            // cannot write, it cannot delete either.
             File::open(path)
                 .and_then(|file| file.set_modified(now()))
                 .ok();
@@ -325,7 +327,7 @@ impl PluginStore {
 #[derive(Clone, Debug)]
 pub struct Item {
     pub path: PathBuf,
-    /// Its digest, where it is a blob; else `config`, where it is a config; neither: never finished.
+    /// Its digest, if it is a blob; or `config`, if it is a config; neither: it was never finished.
     pub blob: Option<String>,
     pub config: Option<String>,
     pub bytes: u64,
@@ -333,7 +335,7 @@ pub struct Item {
 }
 
 impl Item {
-    /// None where it vanished meanwhile.
+    /// None: it vanished meanwhile.
     fn at(path: PathBuf) -> Result<Option<Item>> {
         match fs::metadata(&path).and_then(|found| Ok((found.len(), found.modified()?))) {
             Ok((bytes, modified)) => Ok(Some(Item {
@@ -402,7 +404,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Names in a directory, sorted; none where it is not.
+/// Names in a directory, sorted; empty if it does not exist.
 fn list(dir: &Path) -> Result<Vec<String>> {
     let unreadable = |e| refused(format!("{} cannot be read", dir.display())).source(e);
     let entries = match fs::read_dir(dir) {
@@ -439,7 +441,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     crate::fs::replace(path, bytes, SHARED)
 }
 
-/// False where `path` is there already.
+/// False: `path` exists already.
 fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     folder_of(path)?;
     let temporary = crate::fs::write_beside(path, bytes, SHARED)?;

@@ -1,4 +1,4 @@
-//! The order of versions as semantic versioning has it; versions that are not semantic have an order too.
+//! The order of versions according to semantic versioning; other versions have an order too.
 
 use std::cmp::Ordering;
 

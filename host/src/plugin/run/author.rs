@@ -1,5 +1,5 @@
-//! What the author of a plugin asks of a component, and no pipeline does: what a batch costs in fuel, and the
-//! columns as they cross, for a native build to be measured on.
+//! Requests of plugin authors that no pipeline makes: the fuel that a batch costs, and columns in the contract's form,
+//! to measure a native build with them.
 
 use super::component::Component;
 use super::transform::PluginTransform;
@@ -10,7 +10,7 @@ use crate::plugin::boundary::types;
 use crate::plugin::config::canonical::Canonical;
 use crate::plugin::config::setup::{SetupError, Stage};
 
-/// A column as it crosses: the nodes of its type, and the buffers of each.
+/// A column in the contract's form: the nodes of its type, and the buffers of each.
 #[derive(Clone, Debug)]
 pub struct Crossing {
     pub nodes: Vec<CrossingNode>,
@@ -30,7 +30,7 @@ pub struct CrossingNode {
 }
 
 impl Component {
-    /// Fuel that one call of `run` with the whole table burns. The plugin must take the table in one piece.
+    /// Fuel that one call of `run` with the whole table burns. The plugin must accept the table in one call.
     pub fn fuel_of(
         &self,
         stage: Stage<'_>,

@@ -1,4 +1,4 @@
-//! One component: refused with a reason, or loaded and able to become transforms.
+//! One component: refused with a reason, or loaded, to make transforms of it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -43,7 +43,7 @@ struct Inner {
 }
 
 impl Info {
-    /// What `describe` gave, held to the limits of what commits, lists and forms carry.
+    /// Checks the answer of `describe` against the limits for commits, lists and forms.
     fn checked(info: wit::Info) -> Result<Info> {
         if !plain_name(&info.name) {
             let said = printable(cut(&info.name, MAX_NAME));
@@ -149,8 +149,8 @@ impl Component {
         canonical(&self.inner.info.config_schema, keys)
     }
 
-    /// What the plugin itself finds wrong, where the schema has refused some keys already: it is asked about the others, so
-    /// that a person is told everything at once. Only of keys that are there: what it misses may be one of the refused.
+    /// Problems that the plugin itself finds after the schema has refused some keys: it checks the others, so that a
+    /// person sees everything at once. Only problems of existing keys: a key that it misses may be a refused one.
     pub fn problems_of_the_others(&self, keys: &Keys<'_>, stage: Stage<'_>) -> Vec<SetupProblem> {
         let (sound, refused) = sound_part(&self.inner.info.config_schema, keys);
         match self.transform(stage, sound) {
@@ -163,7 +163,7 @@ impl Component {
         }
     }
 
-    /// Resolves secrets, calls `init` and holds the plan to the input's columns.
+    /// Resolves secrets, calls `init` and checks the plan against the input's columns.
     pub fn transform(
         &self,
         stage: Stage<'_>,

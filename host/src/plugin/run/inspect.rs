@@ -1,4 +1,4 @@
-//! What a component is and what it may touch, for people who decide whether to run it.
+//! What a component is and what it can use, for people who decide whether to run it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::plugin::compile::engine::Stop;
 use crate::plugin::text::printable;
 
-/// One interface that a component imports, all of it served or it would not have loaded.
+/// One interface that a component imports. All of it is served, otherwise the component would not have loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Import {
@@ -76,7 +76,7 @@ impl Component {
     }
 }
 
-/// What an import comes to in this host. All that is served has a line here.
+/// What an import does in this host. Every served interface has a line here.
 fn meaning(interface: &str) -> &'static str {
     match interface {
         "weir:plugin/log" => "lines into the pipeline's log, bounded per batch",
@@ -93,7 +93,8 @@ fn meaning(interface: &str) -> &'static str {
     }
 }
 
-/// Components and core modules inside a component, by the sections of the binary format: one byte what, LEB128 how long.
+/// Counts components and core modules inside a component, by the sections of the binary format: one byte for the kind,
+/// LEB128 for the length.
 fn parts(component: &[u8]) -> (usize, usize) {
     const PREAMBLE: usize = 8;
     const CORE_MODULE: u8 = 1;

@@ -1,4 +1,4 @@
-//! One instance of a component: called under a deadline or on a fuel budget, dead after its first failure.
+//! One instance of a component: called with a deadline or a fuel budget, and not used again after its first failure.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::plugin::compile::engine::{INSTRUCTION, Stop, TICK};
 use crate::plugin::text::{cut, printable};
 use crate::plugin::{FUEL_PER_SECOND, Limits, MAX_REJECTS_TEXT};
 
-/// Frames of a trap that are told.
+/// Frames of a trap in the message.
 const FRAMES: usize = 3;
 
-/// Why a call did not give what it should. The instance is not to be called again.
+/// Why a call failed. The instance must not be called again.
 #[derive(Debug)]
 pub struct Failure {
     /// One of `codes`.
     pub code: &'static str,
     pub message: String,
-    /// Time ran out, which says nothing about any record.
+    /// Time ran out, which does not show which record is the cause.
     pub timeout: bool,
 }
 
@@ -39,11 +39,11 @@ impl Failure {
     }
 }
 
-/// What the operating system says where there is no address space or memory for an instance.
+/// The operating system's message if there is no address space or memory for an instance.
 const NO_MEMORY: &str = "Cannot allocate memory";
 
 impl Failure {
-    /// No fault of plugin or config, if that is why it does not start.
+    /// The error, if it does not start for lack of memory, which is no fault of plugin or config.
     pub fn no_memory(&self) -> Option<Error> {
         self.message.contains(NO_MEMORY).then(|| {
             let message = format!("no memory is left to start the plugin: {}", self.message);
@@ -63,7 +63,7 @@ pub struct Instance {
     limits: Limits,
     book: Arc<Mutex<LogBook>>,
     calls: u64,
-    /// Memory in use when `init` came back: rules and tables, which a new instance would need as well.
+    /// Memory in use after `init`: rules and tables, which a new instance would need as well.
     settled: usize,
 }
 
@@ -139,7 +139,7 @@ impl Instance {
         }
     }
 
-    /// What the last call burnt, in instructions as `Limits::fuel` counts them. Only where fuel stops it, not time.
+    /// What the last call burnt, in instructions as `Limits::fuel` counts them. Only on the engine with fuel.
     pub fn burnt(&self) -> u64 {
         let left = self.store.get_fuel().unwrap_or(0);
         budget(&self.limits)
@@ -147,14 +147,14 @@ impl Instance {
             .div_ceil(INSTRUCTION)
     }
 
-    /// Has it been used so long, or has it taken so much of what `init` left free, that a new one is due?
+    /// Whether it must be replaced: it was used for long, or has taken much of the memory that `init` left free.
     pub fn worn(&self) -> bool {
         let used = self.store.data().memory.used;
         self.calls >= crate::plugin::MAX_BATCHES || outgrown(used, self.settled, self.limits.memory)
     }
 }
 
-/// Three quarters of what `init` left free are taken.
+/// Whether three quarters of the memory that `init` left free are taken.
 fn outgrown(used: usize, settled: usize, most: usize) -> bool {
     let free = most.saturating_sub(settled);
     used.saturating_sub(settled) >= free / 4 * 3
@@ -186,14 +186,14 @@ fn arm(store: &mut Store<State>, stop: Stop, deadline: Duration, limits: &Limits
     }
 }
 
-/// Units of fuel for one call. What any machine may do in time, fuel allows on every machine.
+/// Units of fuel for one call: enough for everything that any machine can do within the deadline.
 fn budget(limits: &Limits) -> u64 {
     let nanos = u64::try_from(limits.deadline.as_nanos()).unwrap_or(u64::MAX);
     let least = nanos.saturating_mul(FUEL_PER_SECOND / 1_000_000_000);
     limits.fuel.max(least).saturating_mul(INSTRUCTION)
 }
 
-/// Before any export is called: start functions ran, and the parts of the component were counted.
+/// A failure before any export is called: in start functions, or because of the number of the component's parts.
 fn start_failure(store: &Store<State>, error: &wasmtime::Error, deadline: Duration) -> Failure {
     let cause = error.root_cause().to_string();
     if !cause.starts_with("resource limit exceeded") {
@@ -270,13 +270,13 @@ mod tests {
     #[test]
     fn only_growth_since_init_wears_an_instance_out() {
         let (settled, most) = (40 << 20, 64 << 20);
-        // What rules and tables hold is no growth, however much it is.
+        // Memory of rules and tables does not count as growth, however much it is.
         assert!(!outgrown(settled, settled, most));
         assert!(!outgrown(settled + (17 << 20), settled, most));
         assert!(outgrown(settled + (18 << 20), settled, most));
         assert!(!outgrown(47 << 20, 0, most));
         assert!(outgrown(48 << 20, 0, most));
-        // Memory that shrank since is none either.
+        // Memory that shrank does not count either.
         assert!(!outgrown(1 << 20, settled, most));
     }
 }

@@ -1,5 +1,5 @@
-//! All that a plugin can reach: the log, and the calls that a language runtime makes before it does anything, answered
-//! with nothing. Everything else is refused when the component is loaded, by name.
+//! Everything that a plugin can call: the log, and the calls that a language runtime makes at its start, which get
+//! empty answers. Everything else is refused by name when the component is loaded.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,11 +14,11 @@ use crate::plugin::boundary::bindings::weir::plugin::log::{self as guest_log, Le
 use crate::plugin::boundary::bindings::{IoError, Plugin, StreamError};
 use crate::plugin::{HOST_CALL, MAX_HOST_TALK};
 
-/// What a component is made of. A plugin in Rust has three core instances, one memory and two tables.
+/// Most parts of a component. A plugin in Rust has three core instances, one memory and two tables.
 pub const MAX_CORE_INSTANCES: usize = 10;
 pub const MAX_MEMORIES: usize = 4;
 pub const MAX_TABLES: usize = 10;
-/// Of all tables together: each entry is eight bytes of the host.
+/// Entries of all tables together: each takes eight bytes of the host.
 pub const MAX_TABLE_ENTRIES: usize = 100_000;
 /// Stream and pollable handles that a guest may hold at once.
 const MAX_HANDLES: usize = 1_000;
@@ -31,7 +31,7 @@ pub struct State {
     /// `exit` was called.
     pub exited: bool,
     handles: usize,
-    /// Bytes that this call may still say to the host, and whether it wanted more.
+    /// Bytes that this call may still write to the host, and whether it wanted more.
     talk: usize,
     pub talked_out: bool,
 }
@@ -60,7 +60,7 @@ impl State {
         self.talk = MAX_HOST_TALK;
     }
 
-    /// Takes a host call with so many bytes from what this call of the guest may say.
+    /// Counts a host call with so many bytes against what this call of the guest may write.
     fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
         match self.talk.checked_sub(bytes.saturating_add(HOST_CALL)) {
             Some(left) => self.talk = left,
@@ -95,7 +95,7 @@ pub struct Memory {
     pub used: usize,
     /// Of all tables.
     table_entries: usize,
-    /// More was asked for than there is.
+    /// More was requested than the limit allows.
     pub denied: bool,
 }
 
@@ -152,7 +152,7 @@ impl guest_log::Host for State {
     }
 }
 
-// Resources of wasi: only their numbers mean anything.
+// Resources of wasi: only their numbers are used.
 pub struct Input;
 pub struct Output;
 pub struct Pollable;
@@ -201,7 +201,7 @@ const SERVED: [(&str, &str, &[&str]); 14] = [
     ("wasi:io/error", "0.2.", &["[method]error.to-debug-string"]),
 ];
 
-/// Refuses a component that wants more than is served, naming all of it.
+/// Refuses a component that imports more than is served, and names all of it.
 pub fn check_imports(engine: &Engine, component: &Component) -> Result<()> {
     let mut wanted = Vec::new();
     let mut hint = None;

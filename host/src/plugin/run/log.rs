@@ -1,4 +1,4 @@
-//! What a plugin says, bounded: so many lines and bytes of a batch go to the log, the rest is counted.
+//! Log lines of a plugin, with limits: so many lines and bytes of a batch go to the log, the rest is only counted.
 
 use std::borrow::Cow;
 
@@ -7,9 +7,9 @@ use crate::plugin::config::secrets::Hidden;
 use crate::plugin::text::{cut, printable};
 use crate::plugin::{MAX_LOG_BYTES, MAX_LOG_LINES};
 
-/// Last bytes of standard error kept for a trap's message: where a panic says why.
+/// Last bytes of standard error that are kept for a trap's message: a panic writes its reason there.
 const TAIL: usize = 400;
-/// A line of standard output or error that has no end.
+/// Longest line of standard output or error; a longer one is cut.
 const LINE: usize = 1 << 10;
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl LogBook {
         self.tail.clear();
     }
 
-    /// The batch is done: what was not written is told in one line.
+    /// The batch is done: one line says how much was not written.
     pub fn end_batch(&mut self) {
         self.end_line();
         if self.lost > 0 {

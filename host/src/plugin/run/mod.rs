@@ -1,4 +1,4 @@
-//! A component that is loaded, and its instances: what they may call, what they say, and what becomes of a call that fails.
+//! A loaded component and its instances: what they may call, what they log, and what happens after a call that fails.
 
 pub mod author;
 pub mod component;

@@ -1,7 +1,7 @@
-//! A plugin in its place of a chain: batches in, checked rows out, and no record harmed by its neighbour.
+//! A plugin as a transform of a chain: takes batches, gives checked rows, and no record suffers from another one.
 //!
-//! What fails is run again in halves, each with a fresh instance, until one record is alone. A plugin is a pure function
-//! of its rows, so parts give what the whole would have given.
+//! Rows on which a call failed are run again in halves, each with a fresh instance, until a single record is left. A
+//! plugin is a pure function of its rows, so the parts give the same rows as the whole.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::plugin::{Limits, MAX_FULL_CALLS, MAX_ISOLATIONS, MAX_REJECTS, MAX_ROW
 
 /// Bytes of the message with which a record is set aside.
 const MAX_STORY: usize = 512;
-/// Problems of a config that a plugin may tell at once.
+/// Most problems of a config that a plugin may report at once.
 const MAX_PROBLEMS: usize = 1_000;
 
 #[derive(Debug)]
@@ -47,9 +47,9 @@ pub struct PluginTransform {
     instance: Option<Instance>,
 }
 
-/// What one call came to, where it is not a piece.
+/// Why one call gave no result.
 enum Miss {
-    /// Too much at once, nothing wrong.
+    /// The output was too large; nothing else is wrong.
     TooMuch,
     Failed(Failure),
     Fatal(Error),
@@ -175,7 +175,7 @@ impl PluginTransform {
             None => self.fresh(Stop::Time, &input.schema).map_err(Miss::Fatal)?,
         };
         let result = self.run(&mut instance, input, from..to, deadline);
-        // A failed instance is dead or at least suspect; one that did too much is not.
+        // A failed instance cannot be trusted; one whose output was too large can.
         if matches!(result, Ok(_) | Err(Miss::TooMuch)) && !instance.worn() {
             self.instance = Some(instance);
         }
@@ -249,7 +249,7 @@ impl PluginTransform {
         })
     }
 
-    /// One record on which time ran out, decided by fuel, which is the same on every machine.
+    /// Decides about one record on which time ran out, by fuel, which is the same on every machine.
     fn metered(&self, input: &Table, row: usize) -> std::result::Result<Piece, Miss> {
         let mut instance = self.fresh(Stop::Fuel, &input.schema).map_err(Miss::Fatal)?;
         self.run(&mut instance, input, row..row + 1, self.limits.deadline)
@@ -269,7 +269,7 @@ impl PluginTransform {
         }
     }
 
-    /// What becomes of a record on which the plugin failed.
+    /// The result for a record on which the plugin failed.
     fn set_aside(&self, failure: &Failure) -> Piece {
         let mut message = failure.message.clone();
         self.revealed.hidden().scrub(&mut message);
@@ -340,7 +340,7 @@ impl PluginTransform {
         Ok(parts)
     }
 
-    /// Half the rows get half the time, down to an eighth of the limit: fuel decides in the end, so this changes only
+    /// Half the rows get half the time, down to an eighth of the limit. Fuel decides in the end, so this only changes
     /// how long the search for an endless record takes.
     fn next_deadline(&self, missed: &Miss, deadline: Duration) -> Duration {
         match missed {
@@ -385,7 +385,7 @@ impl Transform for PluginTransform {
     }
 }
 
-/// What the calls of one batch have come to.
+/// Sums over the calls of one batch.
 #[derive(Default)]
 struct Size {
     rows: usize,
@@ -417,7 +417,7 @@ impl Size {
     }
 }
 
-/// `rows` of a column from `from` on.
+/// `rows` rows of a column, from row `from` on.
 fn part(column: &Column, from: usize, rows: usize) -> Column {
     match column.constant {
         true => column.clone(),
