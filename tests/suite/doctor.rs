@@ -12,6 +12,9 @@ use weir::kafka::MockBroker;
 use crate::brokers::kafka;
 use crate::check::root;
 use crate::endings::{Case, PARSED};
+use crate::hdfs_cluster::hdfs;
+use crate::object_servers::{REGION, credentials, s3};
+use crate::proxy::{Fault, Proxy};
 use crate::world::plugins_dir;
 
 /// What one run of `weir doctor --json` found.
@@ -49,6 +52,10 @@ impl Looks {
 }
 
 fn weir(dir: &Path, args: &[&str]) -> std::process::Output {
+    command(dir, args).output().unwrap()
+}
+
+fn command(dir: &Path, args: &[&str]) -> Command {
     let cache = plugins_dir().join("../plugins-test/cache");
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.current_dir(dir).args(args);
@@ -56,11 +63,18 @@ fn weir(dir: &Path, args: &[&str]) -> std::process::Output {
     if args.iter().any(|arg| arg.ends_with("raw.toml")) {
         command.args(["--set", &format!("plugin.cache={}", cache.display())]);
     }
-    command.output().unwrap()
+    command
 }
 
 pub(crate) fn doctor(dir: &Path, args: &[&str]) -> Looks {
-    let output = weir(dir, &[&["doctor", "--json"], args].concat());
+    doctor_with(dir, args, &|_| {})
+}
+
+/// In another environment.
+pub(crate) fn doctor_with(dir: &Path, args: &[&str], prepare: &dyn Fn(&mut Command)) -> Looks {
+    let mut command = command(dir, &[&["doctor", "--json"], args].concat());
+    prepare(&mut command);
+    let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let answer = serde_json::from_str(&text)
         .unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&output.stderr)));
@@ -127,6 +141,82 @@ fn where_all_is_well_nothing_fails_and_nothing_is_left() {
             .all()
             .iter()
             .all(|found| found["of"] == "this machine")
+    );
+}
+
+/// HDFS and S3: what was proved, and whether their clocks are this machine's.
+#[test]
+fn stores_that_are_far_away_are_looked_at_with_their_clocks() {
+    let broker = mock();
+    let case = Case::new(broker.bootstrap());
+    let config = case.config("raw", "lines", PARSED);
+    let sink = |key: &str, value: &str| ["--set".to_owned(), format!("sink.{key}={value}")];
+    let look = |sets: &[[String; 2]]| {
+        let sets = sets.iter().flatten().map(String::as_str);
+        let args: Vec<&str> = [config.as_str()].into_iter().chain(sets).collect();
+        doctor_with(case.dir.path(), &args, &|command| {
+            command.envs(credentials());
+        })
+    };
+    if let Some(hdfs) = hdfs() {
+        let path = hdfs.path("doctor");
+        let found = look(&[sink("url", &hdfs.url(&path))]);
+        assert_eq!(found.code, 0, "{}", found.text);
+        let first = found.one("store");
+        assert!(first["says"].as_str().unwrap().contains("not there yet"));
+        hdfs.ask("PUT", &path, "MKDIRS");
+        let found = look(&[sink("url", &hdfs.url(&path))]);
+        assert_eq!(found.code, 0, "{}", found.text);
+        let says = found.one("store")["says"].as_str().unwrap();
+        assert!(
+            says.contains("put-if-absent") && says.contains("rename"),
+            "{says}"
+        );
+        let clock = found.one("clock");
+        assert!(
+            clock["says"]
+                .as_str()
+                .unwrap()
+                .contains("the store's clock"),
+            "{clock}"
+        );
+        assert_eq!(hdfs.files(&path).len(), 0, "nothing is left");
+        let away = look(&[sink("url", "hdfs://127.0.0.1:1/zone")]);
+        away.fails("store", "HDFS cannot be reached", "the name node");
+    }
+    let Some(server) = s3() else { return };
+    let proxy = Proxy::before(server.addr());
+    let bucket = server.bucket("doctor");
+    let s3 = [
+        sink("url", &format!("s3://{bucket}/zone")),
+        sink("store.endpoint", &proxy.endpoint()),
+        sink("store.region", REGION),
+        sink("store.allow.http", "true"),
+    ];
+    let found = look(&s3);
+    assert_eq!(
+        (found.code, &found.one("clock")["verdict"]),
+        (0, &"pass".into()),
+        "{}",
+        found.text
+    );
+    proxy.decide(|_| Fault::Dated("Sat, 01 Jan 2000 00:00:00 GMT"));
+    let found = look(&s3);
+    let clock = found.one("clock");
+    assert_eq!(
+        (found.code, &clock["verdict"]),
+        (0, &"warn".into()),
+        "{}",
+        found.text
+    );
+    let says = clock["says"].as_str().unwrap();
+    let seconds: Vec<u64> = says
+        .split(' ')
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    assert!(
+        seconds[0] > 800_000_000 && says.contains("ahead of the store's"),
+        "{says}"
     );
 }
 

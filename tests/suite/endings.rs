@@ -97,8 +97,14 @@ impl Case {
 
     /// Runs until it ends by itself; what it says lies in `said`.
     pub(crate) fn start(&self, args: &[&str]) -> Started {
+        self.start_with(args, &|_| {})
+    }
+
+    /// In another environment.
+    pub(crate) fn start_with(&self, args: &[&str], prepare: &dyn Fn(&mut Command)) -> Started {
         let said = self.path("said");
         let mut command = self.command(args);
+        prepare(&mut command);
         let file = File::create(&said).unwrap();
         command.stdout(Stdio::null()).stderr(file);
         Started {

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::brokers::{Held, copy, free_ports, jars, servers, until};
 use crate::connect_http as http;
 
-const NAME_NODE: &str = "org.apache.hadoop.hdfs.server.namenode.NameNode";
-const DATA_NODE: &str = "org.apache.hadoop.hdfs.server.datanode.DataNode";
+pub const NAME_NODE: &str = "org.apache.hadoop.hdfs.server.namenode.NameNode";
+pub const DATA_NODE: &str = "org.apache.hadoop.hdfs.server.datanode.DataNode";
 /// What the name node says about itself.
-const STATE: &str = "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState";
+pub const STATE: &str = "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState";
 /// The smallest that a name node allows: most files of a test then have several blocks.
 pub const BLOCK: usize = 1 << 20;
 
@@ -107,6 +107,15 @@ impl Hdfs {
         found
     }
 
+    /// What was being written and was not finished, below a path, was last touched long ago.
+    pub fn age_unfinished(&self, root: &str) {
+        for path in self.files(root).keys() {
+            if path.ends_with(".writing") {
+                self.ask("PUT", path, "SETTIMES&modificationtime=1700000000000");
+            }
+        }
+    }
+
     /// SIGSTOP or SIGCONT: it is there and does not answer.
     pub fn signal_name_node(&self, signal: &str) {
         let pid = self.name.as_ref().unwrap().pid.to_string();
@@ -150,7 +159,7 @@ impl Hdfs {
         let log = self.dir.path().join(log);
         let log = File::options().create(true).append(true).open(log).unwrap();
         let err = log.try_clone().unwrap();
-        let command = java(&self.jars, self.dir.path(), &[class]);
+        let command = java(&self.jars, &self.dir.path().join("conf"), &[class]);
         Held::start(&command, log.into(), Stdio::from(err))
     }
 
@@ -162,12 +171,12 @@ impl Hdfs {
     }
 }
 
-fn java(jars: &Path, dir: &Path, args: &[&str]) -> Command {
+/// With the configuration in a directory.
+pub fn java(jars: &Path, conf: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("java");
-    let conf = dir.join("conf");
     command
         .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"])
-        .arg(format!("-Dhadoop.tmp.dir={}", dir.join("tmp").display()))
+        .arg(format!("-Dhadoop.tmp.dir={}", conf.join("tmp").display()))
         .arg("-cp")
         .arg(format!("{}:{}/*", conf.display(), jars.display()))
         .args(args);
@@ -177,26 +186,38 @@ fn java(jars: &Path, dir: &Path, args: &[&str]) -> Command {
 fn configure(dir: &Path, [name, name_http, data, data_http, data_ipc]: [u16; 5]) {
     let at = |port: u16| format!("127.0.0.1:{port}");
     let file = |below: &str| format!("file://{}", dir.join(below).display());
-    let block = BLOCK.to_string();
-    let core = [("fs.defaultFS", format!("hdfs://{}", at(name)))];
-    let hdfs = [
+    let mut hdfs = vec![
         ("dfs.namenode.rpc-address", at(name)),
         ("dfs.namenode.http-address", at(name_http)),
         ("dfs.namenode.name.dir", file("name")),
         ("dfs.datanode.data.dir", file("data")),
+    ];
+    hdfs.extend(of_any([data, data_http, data_ipc]));
+    let core = [("fs.defaultFS", format!("hdfs://{}", at(name)))];
+    write(&dir.join("conf"), &core, &hdfs);
+}
+
+/// What every cluster of tests has, and where its data node listens: data, HTTP and IPC.
+pub fn of_any([data, data_http, data_ipc]: [u16; 3]) -> Vec<(&'static str, String)> {
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    vec![
         ("dfs.datanode.address", at(data)),
         ("dfs.datanode.http.address", at(data_http)),
         ("dfs.datanode.ipc.address", at(data_ipc)),
         ("dfs.replication", "1".to_owned()),
-        ("dfs.blocksize", block),
+        ("dfs.blocksize", BLOCK.to_string()),
         // A node that comes back is heard at once.
         ("dfs.heartbeat.interval", "1".to_owned()),
         ("dfs.namenode.safemode.extension", "0".to_owned()),
         // One data node that is lost is known as lost after 12 s.
         ("dfs.namenode.heartbeat.recheck-interval", "1000".to_owned()),
-    ];
-    fs::create_dir_all(dir.join("conf")).unwrap();
-    for (file, properties) in [("core-site.xml", &core[..]), ("hdfs-site.xml", &hdfs[..])] {
+    ]
+}
+
+/// Hadoop's two files.
+pub fn write(conf: &Path, core: &[(&str, String)], hdfs: &[(&str, String)]) {
+    fs::create_dir_all(conf).unwrap();
+    for (file, properties) in [("core-site.xml", core), ("hdfs-site.xml", hdfs)] {
         let lines = properties.iter().map(|(name, value)| {
             format!("<property><name>{name}</name><value>{value}</value></property>\n")
         });
@@ -204,12 +225,12 @@ fn configure(dir: &Path, [name, name_http, data, data_http, data_ipc]: [u16; 5])
             "<configuration>\n{}</configuration>\n",
             lines.collect::<String>()
         );
-        fs::write(dir.join("conf").join(file), text).unwrap();
+        fs::write(conf.join(file), text).unwrap();
     }
 }
 
 /// The directory of a new name node; made once, copied for each cluster.
-fn formatted(jars: &Path) -> PathBuf {
+pub fn formatted(jars: &Path) -> PathBuf {
     let lock = File::create(servers().join(".lock")).unwrap();
     lock.lock().unwrap();
     let dir = servers().join("hdfs-formatted");
@@ -219,7 +240,7 @@ fn formatted(jars: &Path) -> PathBuf {
     configure(&dir, [1, 2, 3, 4, 5]);
     let out = java(
         jars,
-        &dir,
+        &dir.join("conf"),
         &[NAME_NODE, "-format", "-force", "-nonInteractive"],
     )
     .output()

@@ -42,6 +42,7 @@ pub struct Server {
     dir: tempfile::TempDir,
     addr: SocketAddr,
     process: Option<Held>,
+    more: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -58,8 +59,14 @@ pub fn s3() -> Option<&'static Server> {
 
 /// A server for one test, to be killed and started again.
 pub fn own_s3() -> Option<Server> {
+    own_s3_with(&[])
+}
+
+/// With more arguments for all of its requests.
+pub fn own_s3_with(more: &[&str]) -> Option<Server> {
     let program = versitygw()?;
-    let server = Server::new(Kind::Versitygw, program);
+    let mut server = Server::new(Kind::Versitygw, program);
+    server.more = more.iter().map(|arg| (*arg).to_owned()).collect();
     // A directory of its root is a bucket.
     fs::create_dir(server.dir.path().join("buckets")).unwrap();
     Some(server.started())
@@ -112,6 +119,7 @@ impl Server {
             dir: tempfile::tempdir().unwrap(),
             addr: SocketAddr::from(([127, 0, 0, 1], port)),
             process: None,
+            more: Vec::new(),
         }
     }
 
@@ -160,6 +168,7 @@ impl Server {
                 command
                     .args(["--access", ACCESS_KEY, "--secret", SECRET_KEY])
                     .args(["--region", REGION, "--port", &self.addr.to_string()])
+                    .args(&self.more)
                     .args(["--quiet", "posix"])
                     .arg(dir.join("buckets"));
                 command
@@ -291,6 +300,9 @@ pub fn keys(at: &Location) -> Vec<(&'static str, String)> {
     }
     if options.allow_http {
         keys.push(("store.allow.http", "true".to_owned()));
+    }
+    if let Some(dir) = &options.hadoop_conf_dir {
+        keys.push(("store.hadoop.conf.dir", dir.resolve().unwrap()));
     }
     if options.publish == Publish::Copy {
         keys.push(("publish", "copy".to_owned()));

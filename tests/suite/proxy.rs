@@ -60,6 +60,8 @@ pub struct Asked {
     pub what: What,
     /// Path and query, as sent.
     pub target: String,
+    /// The whole head.
+    pub head: String,
     /// Which of its verb and what it is, from 0.
     pub nth: u64,
 }
@@ -105,6 +107,8 @@ pub enum Fault {
     LostReply,
     /// Done, and the answer ends in its middle.
     CutReply,
+    /// Done, and answered by a server whose clock says this.
+    Dated(&'static str),
 }
 
 type Decide = Box<dyn FnMut(&Asked) -> Fault + Send>;
@@ -117,6 +121,7 @@ pub struct Proxy {
 
 struct Shared {
     server: SocketAddr,
+    rewrite: fn(&str) -> String,
     decide: Mutex<Decide>,
     seen: Mutex<Seen>,
     over: AtomicBool,
@@ -132,10 +137,16 @@ struct Seen {
 
 impl Proxy {
     pub fn before(server: SocketAddr) -> Proxy {
+        Proxy::that_rewrites(str::to_owned, server)
+    }
+
+    /// The server gets other heads than what was sent.
+    pub fn that_rewrites(rewrite: fn(&str) -> String, server: SocketAddr) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             server,
+            rewrite,
             decide: Mutex::new(Box::new(|_| Fault::None)),
             seen: Mutex::default(),
             over: AtomicBool::new(false),
@@ -193,15 +204,21 @@ impl Drop for Proxy {
     }
 }
 
+impl Asked {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
 /// A head, and how its body is framed.
-struct Head {
-    bytes: Vec<u8>,
-    text: String,
-    body: Body,
+pub struct Head {
+    pub bytes: Vec<u8>,
+    pub text: String,
+    pub body: Body,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Body {
+pub enum Body {
     Length(usize),
     Chunks,
     UntilTheEnd,
@@ -244,7 +261,7 @@ impl Shared {
                 Some(open) if is_idle(&open)? => open,
                 _ => self.connect()?,
             };
-            (&*to).write_all(&request.bytes)?;
+            (&*to).write_all((self.rewrite)(&request.text).as_bytes())?;
             (&*to).write_all(&body)?;
             let Some((reply, reply_body)) = reply(&to, asked.verb)? else {
                 return Ok(());
@@ -252,6 +269,10 @@ impl Shared {
             match fault {
                 Fault::LostReply => return Ok(()),
                 Fault::DoneBut(answer) => client.write_all(&worded(answer, asked.verb))?,
+                Fault::Dated(date) => {
+                    client.write_all(dated(&reply.text, date).as_bytes())?;
+                    client.write_all(&reply_body)?;
+                }
                 Fault::CutReply => {
                     client.write_all(&reply.bytes)?;
                     let half = reply_body.get(..reply_body.len() / 2);
@@ -308,7 +329,7 @@ fn is_idle(server: &TcpStream) -> io::Result<bool> {
 }
 
 /// The next head, and nothing behind it. `None`: the connection has ended.
-fn head(mut stream: &TcpStream, without_length: Body) -> io::Result<Option<Head>> {
+pub fn head(mut stream: &TcpStream, without_length: Body) -> io::Result<Option<Head>> {
     let mut seen = vec![0; HEAD_MAX];
     let length = loop {
         let had = stream.peek(&mut seen)?;
@@ -337,14 +358,14 @@ fn head(mut stream: &TcpStream, without_length: Body) -> io::Result<Option<Head>
     Ok(Some(Head { bytes, text, body }))
 }
 
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = head.split("\r\n").filter_map(|line| line.split_once(':'));
     let found = lines.find(|(n, _)| n.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value.trim())
 }
 
 /// A whole body, in its framing.
-fn read(mut stream: &TcpStream, body: Body) -> io::Result<Vec<u8>> {
+pub fn read(mut stream: &TcpStream, body: Body) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match body {
         Body::Length(length) => {
@@ -377,7 +398,7 @@ fn read(mut stream: &TcpStream, body: Body) -> io::Result<Vec<u8>> {
 }
 
 /// The final answer with its body; interim ones are passed over. `None`: the server has hung up.
-fn reply(server: &TcpStream, verb: Verb) -> io::Result<Option<(Head, Vec<u8>)>> {
+pub fn reply(server: &TcpStream, verb: Verb) -> io::Result<Option<(Head, Vec<u8>)>> {
     loop {
         let Some(mut reply) = head(server, Body::UntilTheEnd)? else {
             return Ok(None);
@@ -394,6 +415,16 @@ fn reply(server: &TcpStream, verb: Verb) -> io::Result<Option<(Head, Vec<u8>)>> 
     }
 }
 
+fn dated(head: &str, date: &str) -> String {
+    let lines = head
+        .split("\r\n")
+        .filter(|line| !line.to_lowercase().starts_with("date:"));
+    let lines: Vec<&str> = lines.collect();
+    lines
+        .join("\r\n")
+        .replacen("\r\n", &format!("\r\nDate: {date}\r\n"), 1)
+}
+
 fn worded(answer: Answer, verb: Verb) -> Vec<u8> {
     let Answer { status, code } = answer;
     let body = format!(
@@ -407,7 +438,7 @@ fn worded(answer: Answer, verb: Verb) -> Vec<u8> {
     format!("{head}{body}").into_bytes()
 }
 
-fn asked(head: &str) -> Asked {
+pub fn asked(head: &str) -> Asked {
     let mut line = head.split(' ');
     let method = line.next().unwrap_or_default();
     let target = line.next().unwrap_or_default().to_owned();
@@ -438,12 +469,12 @@ fn asked(head: &str) -> Asked {
         n if n.contains("_system") => What::System,
         _ => What::Data,
     };
-    let nth = 0;
     Asked {
         verb,
         what,
         target,
-        nth,
+        head: head.to_owned(),
+        nth: 0,
     }
 }
 

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use weir::config::Publish;
 use weir::kafka::MockBroker;
 use weir::kafka::testkit::Admin;
+use weir::store::Created;
 
 use crate::brokers::kafka;
 use crate::object_servers::s3;
@@ -17,12 +19,17 @@ const ROUND: i64 = 5;
 const PAUSE: Duration = Duration::from_millis(50);
 
 fn rig(bootstrap: &str, topic: &str, partitions: i32) -> Option<Rig> {
+    rig_by(Publish::Complete, bootstrap, topic, partitions)
+}
+
+fn rig_by(publish: Publish, bootstrap: &str, topic: &str, partitions: i32) -> Option<Rig> {
     let server = s3()?;
     let bucket = server.bucket(topic);
-    let zone = Zone {
+    let mut zone = Zone {
         at: server.at(&bucket, "lake/zone"),
         files: server.files(&bucket).join("lake/zone"),
     };
+    zone.at.options.publish = publish;
     let dir = tempfile::tempdir().unwrap();
     Some(Rig::on(dir, (bootstrap, topic, partitions), zone, ""))
 }
@@ -60,4 +67,29 @@ fn rewinds_and_swaps_on_s3_under_load_lose_double_and_mix_nothing() {
     rig.exact(messages);
     let periods = rig.periods();
     assert!(periods.len() > SWAPS, "{}", periods.len());
+}
+
+/// What a service does that finishes a copy after it was told to delete source and target.
+#[test]
+fn a_copy_that_ends_after_its_file_was_taken_back_is_taken_away_at_the_next_start() {
+    let broker = MockBroker::start().unwrap();
+    broker.create_topic("numbers", 1).unwrap();
+    let Some(rig) = rig_by(Publish::Copy, broker.bootstrap(), "numbers", 1) else {
+        return;
+    };
+    produce(&rig, 0..10);
+    rig.catch_up();
+    let (store, log) = (rig.store(), rig.log());
+    let live = log.state().live.values().map(|live| &live.file.path);
+    let files: Vec<_> = live
+        .map(|path| (path.clone(), store.get(path).unwrap().unwrap()))
+        .collect();
+    rig.asked(&["rewind", "numbers/0=0"]);
+    rig.catch_up();
+    for (path, bytes) in &files {
+        assert_eq!(store.create(path, bytes).unwrap(), Created::Done, "{path}");
+    }
+    rig.catch_up();
+    rig.exact(10);
+    assert!(rig.said().contains("had come back"), "{}", rig.said());
 }

@@ -228,6 +228,7 @@ impl Log {
         let newest = self.state.version;
         let begun = self.begun()?;
         self.redo_of(&begun)?;
+        self.sweep_late(newest)?;
         // Not files of entries that were read meanwhile: their committer publishes them.
         let recent = self.state.live.values();
         let recent: Vec<AddedFile> = recent
@@ -259,6 +260,19 @@ impl Log {
         let owners = ["_system/owners", "_system/owners/long"].map(str::to_owned);
         for dir in [self.name.log_dir()].into_iter().chain(owners) {
             self.store.clear_killed(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// Files that recent entries removed and that are there again (see `retire_late` of the store).
+    fn sweep_late(&self, newest: u64) -> Result<()> {
+        let removed = self.state.removed.iter();
+        let recent: Vec<(Place, Seal)> = removed
+            .filter(|(_, removed)| removed.version + VERSIONS_LOOKED_AT > newest)
+            .map(|(id, removed)| (self.name.place(id, &removed.path), removed.seal.clone()))
+            .collect();
+        for file in self.store.retire_late(&recent)? {
+            tracing::warn!(log = %self.name, file, "a file that was removed had come back, by a copy that was under way; it is taken away");
         }
         Ok(())
     }

@@ -468,6 +468,10 @@ impl Store for FaultStore {
         self.process.inner.is_far()
     }
 
+    fn clock_ahead(&self, home: &str) -> Result<Option<i64>> {
+        self.process.inner.clock_ahead(home)
+    }
+
     fn url(&self) -> &str {
         self.process.inner.url()
     }
@@ -510,6 +514,10 @@ impl Renames for FaultStore {
 
     fn clear_leftovers(&self, path: &str) -> Result<()> {
         renames(&*self.process.inner)?.clear_leftovers(path)
+    }
+
+    fn comes_late(&self) -> bool {
+        renames(&*self.process.inner).is_ok_and(|renames| renames.comes_late())
     }
 }
 

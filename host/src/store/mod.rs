@@ -95,6 +95,11 @@ pub trait Store: Send + Sync + Debug {
     fn is_far(&self) -> bool {
         false
     }
+    /// How far the store's clock is ahead of this machine's, in milliseconds, where the store has a clock and has shown it; `home`
+    /// is a directory that may be written.
+    fn clock_ahead(&self, _home: &str) -> Result<Option<i64>> {
+        Ok(None)
+    }
     fn url(&self) -> &str;
     fn way(&self) -> Way<'_>;
     /// Shortest time between two requests that only look for news from others. Not zero where each request costs money.
@@ -220,6 +225,22 @@ impl dyn Store + '_ {
             }
         }
         Ok(gone)
+    }
+
+    /// Retired files that are there again, because a copy that was under way came to its end after that; says which were taken
+    /// away. Only where publishing copies: elsewhere nothing can bring a retired file back, and nothing is asked.
+    pub fn retire_late(&self, files: &[(Place, Seal)]) -> Result<Vec<String>> {
+        let mut late = Vec::new();
+        for (place, seal) in files {
+            let Way::Rename(renames) = self.way_of(seal) else {
+                continue;
+            };
+            if renames.comes_late() && self.size(place.path())?.is_some() {
+                self.delete(place.path())?;
+                late.push(place.path().to_owned());
+            }
+        }
+        Ok(late)
     }
 
     /// Files of this home that are begun and not published, with what is known of each; for display.

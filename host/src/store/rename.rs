@@ -35,6 +35,10 @@ pub trait Renames: Debug {
     fn leftovers(&self, dir: &str, idle: Duration) -> Result<Vec<String>>;
     /// Removes what killed writes of this target left. Never the target itself.
     fn clear_leftovers(&self, path: &str) -> Result<()>;
+    /// Whether a rename may still have its effect after its source and its target were deleted: a copy takes its time.
+    fn comes_late(&self) -> bool {
+        false
+    }
     /// The requests to complete uploads, if the store can do that too: a zone's `sink.publish` may have changed.
     fn uploads(&self) -> Option<&dyn Uploads> {
         None

@@ -16,6 +16,9 @@ const STORE: &str = "store";
 const TABLE: &str = "table";
 const LOG: &str = "log";
 const SOURCE: &str = "source";
+const CLOCK: &str = "clock";
+/// Milliseconds by which the clock of a service or a name node may be off. Its answers tell whole seconds, and travel.
+const SKEW_MOST: u64 = 5_000;
 
 /// The zone that a pipeline writes.
 pub(super) fn as_sink(
@@ -43,6 +46,9 @@ pub(super) fn as_sink(
     let tables: Vec<String> = tables.into_iter().collect();
     // A problem of the whole store is reported once.
     let broken = of_store(&store, url, &name, &tables, tell);
+    if broken.is_none() {
+        clock_of(store.as_ref(), url, &name, tell);
+    }
     let begun = Instant::now();
     let found = log(&store, &name, clock).took(begun.elapsed());
     let same = |wrong: &str| found.says.starts_with(wrong);
@@ -79,6 +85,37 @@ fn of_store(
         }
     }
     broken
+}
+
+/// A store that has a clock of its own, after it was asked for something.
+fn clock_of(store: &dyn Store, url: &str, name: &LogName, tell: &mut dyn FnMut(Finding)) {
+    let found = match store.clock_ahead(&name.dir()) {
+        Ok(Some(ahead)) => apart(url, ahead),
+        Ok(None) => return,
+        Err(error) => Finding::failed(CLOCK, Some(url), &error),
+    };
+    tell(found);
+}
+
+fn apart(url: &str, ahead: i64) -> Finding {
+    let off = ahead.unsigned_abs();
+    let how = match (off <= SKEW_MOST, ahead > 0) {
+        (true, _) => {
+            let says = format!(
+                "the store's clock and this machine's agree within {} s",
+                SKEW_MOST / 1000
+            );
+            return Finding::pass(CLOCK, Some(url), says);
+        }
+        (false, true) => "behind",
+        (false, false) => "ahead of",
+    };
+    let says = format!(
+        "this machine's clock is {} s {how} the store's",
+        off.div_ceil(1000)
+    );
+    let hint = "set this machine's clock by NTP: services refuse requests that are 15 minutes off, and what killed writers left is told by its age";
+    Finding::warn(CLOCK, Some(url), says, hint)
 }
 
 /// Reports each step of the probe with its time for the first table; then a summary for each other one.
@@ -236,6 +273,20 @@ mod tests {
             let found = looks(&lying, url);
             assert_eq!(found[0].verdict, Verdict::Fail, "{found:?}");
             assert!(found[0].hint.as_ref().unwrap().starts_with("use a store"));
+        }
+    }
+
+    #[test]
+    fn clocks_that_differ_are_told_with_the_number() {
+        for (ahead, verdict, says) in [
+            (0, Verdict::Pass, "agree"),
+            (-5_000, Verdict::Pass, "agree"),
+            (5_001, Verdict::Warn, "6 s behind the store's"),
+            (-3_600_000, Verdict::Warn, "3600 s ahead of the store's"),
+        ] {
+            let found = apart("s3://lake", ahead);
+            assert_eq!(found.verdict, verdict, "{found:?}");
+            assert!(found.says.contains(says), "{found:?}");
         }
     }
 

@@ -52,6 +52,15 @@ const CLASSES: &[(&str, &str, Meaning)] = &[
         ),
     ),
     (
+        "NotReplicatedYetException",
+        "",
+        meaning(
+            Kind::StoreUnavailable,
+            "the data nodes have not reported a block yet, so the file gets no further one",
+            "work goes on by itself; if it lasts, look at the load of the data nodes",
+        ),
+    ),
+    (
         "QuotaExceededException",
         "",
         meaning(

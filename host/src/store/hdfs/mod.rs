@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hdfs_native::client::FileStatus;
@@ -26,6 +26,7 @@ use hdfs_native::{Client, HdfsError};
 use self::address::Address;
 use self::meaning::{Said, is_absent, is_denied};
 use self::writer::Writing;
+use super::place::staging_dir;
 use super::runtime::wait;
 use super::{Created, Listed, Location, Renamed, Renames, StagedWriter, Store, Way};
 use crate::error::{Error, Kind, Result};
@@ -37,6 +38,9 @@ const DATA_MAX: Duration = Duration::from_secs(180);
 
 /// Rights of new directories, before the name node's own mask; the same as Hadoop's tools use.
 const DIRECTORY: u32 = 0o755;
+
+/// What a file is called whose birth tells the name node's time; it is never finished.
+const CLOCK: &str = "clock";
 
 /// Tells the name node to leave the access time as it is (-1).
 const NO_TIME: u64 = u64::MAX;
@@ -197,7 +201,7 @@ impl Hdfs {
 
     /// The name node's time in milliseconds, taken from the modification time of a new file.
     fn now(&self, dir: &str) -> Result<u64> {
-        let clock = Writing::begin(self, &format!("{dir}/clock"))?;
+        let clock = Writing::begin(self, &format!("{dir}/{CLOCK}"))?;
         clock.born()
     }
 }
@@ -276,6 +280,16 @@ impl Store for Hdfs {
         }
     }
 
+    /// The name node's clock, by which leftovers grow old.
+    fn clock_ahead(&self, home: &str) -> Result<Option<i64>> {
+        let there = i64::try_from(self.now(&staging_dir(home))?).unwrap_or(i64::MAX);
+        let here = SystemTime::now().duration_since(UNIX_EPOCH);
+        let here = here.map_or(0, |here| {
+            i64::try_from(here.as_millis()).unwrap_or(i64::MAX)
+        });
+        Ok(Some(there.saturating_sub(here)))
+    }
+
     fn url(&self) -> &str {
         &self.address.url
     }
@@ -319,22 +333,26 @@ impl Renames for Hdfs {
     }
 
     /// Both times are the name node's.
+    /// A file that only told the time, before a kill, is nobody's target: it goes with its age.
     fn leftovers(&self, dir: &str, idle: Duration) -> Result<Vec<String>> {
-        let mut unfinished: Vec<(u64, String)> = Vec::new();
-        for status in self.directory("store.leftovers", dir)? {
-            if let Some(target) = names::target_of(name_of(&status)) {
-                unfinished.push((status.modification_time, format!("{dir}/{target}")));
-            }
-        }
+        let mut unfinished = self.directory("store.leftovers", dir)?;
+        unfinished.retain(|status| names::target_of(name_of(status)).is_some());
         if unfinished.is_empty() {
             return Ok(Vec::new());
         }
         let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
         let now = if idle == 0 { u64::MAX } else { self.now(dir)? };
-        let old = |written: &u64| now.saturating_sub(*written) >= idle;
-        let mut found: Vec<String> = (unfinished.into_iter())
-            .filter_map(|(written, target)| old(&written).then_some(target))
-            .collect();
+        unfinished.retain(|status| now.saturating_sub(status.modification_time) >= idle);
+        let mut found = Vec::new();
+        for status in unfinished {
+            match names::target_of(name_of(&status)) {
+                Some(CLOCK) => {
+                    self.remove(&status.path)?;
+                }
+                Some(target) => found.push(format!("{dir}/{target}")),
+                None => {}
+            }
+        }
         found.sort();
         Ok(found)
     }

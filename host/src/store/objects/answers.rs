@@ -87,6 +87,13 @@ pub(super) fn lacks_bucket(error: &object_store::Error) -> bool {
         .is_some_and(|code| NO_BUCKET.contains(&code.as_str()))
 }
 
+/// What signs is over, says the service.
+pub(super) fn is_expired(error: &object_store::Error) -> bool {
+    said(error)
+        .code
+        .is_some_and(|code| EXPIRED.contains(&code.as_str()))
+}
+
 /// No connection was made, so nothing was sent.
 pub(super) fn never_sent(error: &object_store::Error) -> bool {
     let transport = causes(error).find_map(|cause| cause.downcast_ref::<HttpError>());
@@ -182,19 +189,13 @@ const MEANINGS: &[Meaning] = &[
         },
     },
     Meaning {
-        codes: &[
-            "ExpiredToken",
-            "ExpiredTokenException",
-            "TokenRefreshRequired",
-            "RequestExpired",
-            "InvalidAuthenticationInfo",
-        ],
+        codes: EXPIRED,
         statuses: &[],
         kind: Kind::StoreUnavailable,
         what: "the credentials for the store have expired",
         hint: |scene| {
             format!(
-                "renew {}; they are read again every minute, and {GOES_ON}",
+                "renew {}; they are read again every few seconds, and {GOES_ON}",
                 scene.signer
             )
         },
@@ -303,6 +304,13 @@ const MEANINGS: &[Meaning] = &[
         hint: |_| "somebody else may have removed it; it is looked for again".to_owned(),
     },
     Meaning {
+        codes: &[],
+        statuses: &[407],
+        kind: Kind::ConfigInvalid,
+        what: NO_LOGIN,
+        hint: |scene| login(scene.options.keys),
+    },
+    Meaning {
         codes: &["InternalError"],
         statuses: &[],
         kind: Kind::StoreUnavailable,
@@ -310,6 +318,19 @@ const MEANINGS: &[Meaning] = &[
         hint: |_| format!("{GOES_ON}; look at the state of the service if it lasts"),
     },
 ];
+
+const EXPIRED: &[&str] = &[
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "TokenRefreshRequired",
+    "RequestExpired",
+    "InvalidAuthenticationInfo",
+];
+const NO_LOGIN: &str = "the proxy asks for a login, and does not know this one";
+
+fn login(keys: &str) -> String {
+    format!("write it into {keys}proxy, or HTTPS_PROXY: http://user:password@host:port")
+}
 
 const GOES_ON: &str = "work goes on by itself";
 const NO_BUCKET: &[&str] = &[
@@ -430,6 +451,9 @@ fn of_transport(said: &Said, scene: &Scene<'_>) -> (Kind, String, String) {
             "the store's certificate is not trusted".to_owned(),
             format!("name the authority's certificate with {keys}ca, or correct {keys}endpoint"),
         );
+    }
+    if text.contains("proxy authorization required") {
+        return (Kind::ConfigInvalid, NO_LOGIN.to_owned(), login(keys));
     }
     (
         Kind::StoreUnavailable,

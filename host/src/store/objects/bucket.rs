@@ -263,6 +263,13 @@ impl Store for Bucket {
         true
     }
 
+    /// As of its last answer, which tells whole seconds.
+    fn clock_ahead(&self, _home: &str) -> Result<Option<i64>> {
+        let remote = self.objects.remote.as_ref();
+        let seconds = remote.and_then(|remote| remote.watch.skew());
+        Ok(seconds.map(|seconds| seconds.saturating_mul(1000)))
+    }
+
     fn url(&self) -> &str {
         &self.objects.url
     }
@@ -430,6 +437,10 @@ impl Renames for Bucket {
 
     fn clear_leftovers(&self, _path: &str) -> Result<()> {
         Ok(())
+    }
+
+    fn comes_late(&self) -> bool {
+        true
     }
 
     fn uploads(&self) -> Option<&dyn Uploads> {

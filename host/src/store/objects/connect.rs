@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,7 +22,11 @@ const SKEW_TOLD: i64 = 60;
 const SKEW_UNKNOWN: i64 = i64::MIN;
 
 /// Where machines in a cloud get their credentials; these hosts are never asked through a proxy.
-const METADATA: &str = "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal";
+const METADATA: &str = "169.254.169.254,169.254.170.2,169.254.170.23,fd00:ec2::254,fd00:ec2::23,metadata.google.internal";
+
+/// What other tools take a proxy from, for an endpoint with TLS and for one without.
+const PROXY: &[&str] = &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+const PROXY_PLAIN: &[&str] = &["http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"];
 
 /// The certificates of all public authorities together have some hundred KiB.
 const CERTIFICATES: Limit = Limit {
@@ -36,6 +40,8 @@ pub(super) struct Watch {
     region: Mutex<Option<String>>,
     /// Seconds by which the service's clock is ahead of this machine's.
     skew: AtomicI64,
+    /// The service says that what signs is over; nothing newer was asked for since.
+    expired: AtomicBool,
 }
 
 impl Default for Watch {
@@ -43,6 +49,7 @@ impl Default for Watch {
         Watch {
             region: Mutex::default(),
             skew: AtomicI64::new(SKEW_UNKNOWN),
+            expired: AtomicBool::new(false),
         }
     }
 }
@@ -52,13 +59,28 @@ impl Watch {
         lock(&self.region).clone()
     }
 
+    pub fn set_expired(&self, expired: bool) {
+        self.expired.store(expired, Ordering::Relaxed);
+    }
+
+    pub fn has_expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed)
+    }
+
+    /// Seconds by which the service's clock is ahead of this machine's, once it has answered.
+    pub fn skew(&self) -> Option<i64> {
+        let skew = self.skew.load(Ordering::Relaxed);
+        (skew != SKEW_UNKNOWN).then_some(skew)
+    }
+
     /// Text for a remedy: by how much the clocks differ, if it is known.
     pub fn skew_told(&self) -> String {
-        match self.skew.load(Ordering::Relaxed) {
-            SKEW_UNKNOWN => String::new(),
-            skew if skew.abs() < SKEW_TOLD => String::new(),
-            skew if skew > 0 => format!(" (it is {skew} s behind the store's)"),
-            skew => format!(" (it is {} s ahead of the store's)", skew.unsigned_abs()),
+        match self.skew() {
+            Some(skew) if skew >= SKEW_TOLD => format!(" (it is {skew} s behind the store's)"),
+            Some(skew) if skew <= -SKEW_TOLD => {
+                format!(" (it is {} s ahead of the store's)", skew.unsigned_abs())
+            }
+            _ => String::new(),
         }
     }
 
@@ -124,14 +146,10 @@ pub(super) fn client(options: &Options, allow_http: bool) -> Result<ClientOption
         .with_timeout(options.request_timeout)
         .with_connect_timeout(options.connect_timeout)
         .with_config(object_store::ClientConfigKey::UserAgent, agent);
-    if let Some(proxy) = &options.proxy {
-        let key = format!("{keys}proxy");
-        let url = proxy.resolve().map_err(|e| e.with("key", key))?;
+    if let Some(url) = proxy(options, allow_http)? {
         let direct = machine("NO_PROXY").or_else(|| machine("no_proxy"));
         let direct = direct.map_or(METADATA.to_owned(), |own| format!("{METADATA},{own}"));
-        client = client
-            .with_proxy_url(url.trim())
-            .with_proxy_excludes(direct);
+        client = client.with_proxy_url(url).with_proxy_excludes(direct);
     }
     if let Some(ca) = &options.ca {
         let path = ca.resolve()?;
@@ -152,6 +170,22 @@ pub(super) fn client(options: &Options, allow_http: bool) -> Result<ClientOption
         }
     }
     Ok(client)
+}
+
+/// The config's, or the environment's.
+fn proxy(options: &Options, plain: bool) -> Result<Option<String>> {
+    let key = || format!("{}proxy", options.keys);
+    let url = match &options.proxy {
+        Some(proxy) => Some(proxy.resolve().map_err(|e| e.with("key", key()))?),
+        None => {
+            let names = if plain { PROXY_PLAIN } else { PROXY };
+            names.iter().find_map(|name| machine(name))
+        }
+    };
+    Ok(url.map(|url| match url.trim() {
+        url if url.contains("://") => url.to_owned(),
+        host => format!("http://{host}"),
+    }))
 }
 
 /// How often one request is tried. After that the pipeline pauses, reports it and tries again.

@@ -1,6 +1,7 @@
 //! Credentials that sign requests: from the config, or from this machine, where the tools of each cloud look for them.
 //!
-//! They are read again after a minute, so that a file can be renewed while Weir runs. They are never shown.
+//! They are read again after a minute, so that a file can be renewed while Weir runs; a role's keys are kept until five minutes
+//! before their end. What the service calls expired is asked for again within seconds. They are never shown.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 
+use super::connect::Watch;
 use crate::config::Text;
 use crate::config::text::machine;
 use crate::error::{Error, Kind, Result};
@@ -24,6 +26,9 @@ use crate::lock::lock;
 
 /// How long credentials are used before they are read again.
 const FRESH: Duration = Duration::from_secs(60);
+
+/// How soon what the service calls expired is asked for again: its own clock may be ahead, so once may not be enough.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// Time limit of a profile's own command: it may ask a server, but not a person.
 const PROCESS_MAX: Duration = Duration::from_secs(60);
@@ -85,23 +90,45 @@ impl NoCredentials {
     }
 }
 
-/// Wraps another provider; its failure names the places that were searched.
+type Provider<T> = Arc<dyn CredentialProvider<Credential = T>>;
+type Make<T> = dyn Fn() -> object_store::Result<Provider<T>> + Send + Sync;
+
+/// Wraps another provider; its failure names the places that were searched. A provider keeps what it has until that is over by
+/// its own clock; if the service says so earlier, a new one takes its place.
 pub(super) struct Named<T> {
-    pub inner: Arc<dyn CredentialProvider<Credential = T>>,
-    pub looked: String,
+    make: Box<Make<T>>,
+    inner: Mutex<(Instant, Provider<T>)>,
+    watch: Arc<Watch>,
+    looked: String,
     had: AtomicBool,
 }
 
 impl<T> Named<T> {
     pub fn new(
-        inner: &Arc<dyn CredentialProvider<Credential = T>>,
+        make: impl Fn() -> object_store::Result<Provider<T>> + Send + Sync + 'static,
+        watch: &Arc<Watch>,
         looked: impl Into<String>,
-    ) -> Arc<Named<T>> {
-        Arc::new(Named {
-            inner: Arc::clone(inner),
+    ) -> object_store::Result<Arc<Named<T>>> {
+        let inner = Mutex::new((Instant::now(), make()?));
+        Ok(Arc::new(Named {
+            make: Box::new(make),
+            inner,
+            watch: Arc::clone(watch),
             looked: looked.into(),
             had: AtomicBool::new(false),
-        })
+        }))
+    }
+
+    fn current(&self) -> Provider<T> {
+        let mut inner = lock(&self.inner);
+        if self.watch.has_expired() && inner.0.elapsed() >= RENEW_EVERY {
+            // It was made before of the same, so it can be made again; if not, the old one may still do.
+            if let Ok(fresh) = (self.make)() {
+                *inner = (Instant::now(), fresh);
+                self.watch.set_expired(false);
+            }
+        }
+        Arc::clone(&inner.1)
     }
 }
 
@@ -120,7 +147,8 @@ impl<T: Send + Sync> CredentialProvider for Named<T> {
         Self: 'async_trait,
     {
         Box::pin(async move {
-            match self.inner.get_credential().await {
+            let inner = self.current();
+            match inner.get_credential().await {
                 Ok(credential) => {
                     self.had.store(true, Ordering::Relaxed);
                     Ok(credential)
@@ -139,6 +167,7 @@ impl<T: Send + Sync> CredentialProvider for Named<T> {
 /// AWS keys in a file that somebody may renew while Weir runs.
 pub(super) struct Keys {
     source: Source,
+    watch: Arc<Watch>,
     kept: Mutex<Option<(Instant, Arc<AwsCredential>)>>,
 }
 
@@ -159,21 +188,19 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    pub fn typed(id: &Text, secret: &Text, token: Option<&Text>) -> Arc<Keys> {
-        Keys::of(Source::Typed {
-            id: id.clone(),
-            secret: secret.clone(),
-            token: token.cloned(),
-        })
+    pub fn typed(id: &Text, secret: &Text, token: Option<&Text>, watch: &Arc<Watch>) -> Arc<Keys> {
+        let (id, secret, token) = (id.clone(), secret.clone(), token.cloned());
+        Keys::of(Source::Typed { id, secret, token }, watch)
     }
 
-    pub fn profile(name: &str) -> Arc<Keys> {
-        Keys::of(Source::Profile(name.to_owned()))
+    pub fn profile(name: &str, watch: &Arc<Watch>) -> Arc<Keys> {
+        Keys::of(Source::Profile(name.to_owned()), watch)
     }
 
-    fn of(source: Source) -> Arc<Keys> {
+    fn of(source: Source, watch: &Arc<Watch>) -> Arc<Keys> {
         Arc::new(Keys {
             source,
+            watch: Arc::clone(watch),
             kept: Mutex::new(None),
         })
     }
@@ -181,7 +208,12 @@ impl Keys {
     fn fresh(&self) -> Option<Arc<AwsCredential>> {
         let kept = lock(&self.kept);
         let (read, credential) = kept.as_ref()?;
-        (read.elapsed() < FRESH).then(|| credential.clone())
+        let most = if self.watch.has_expired() {
+            RENEW_EVERY
+        } else {
+            FRESH
+        };
+        (read.elapsed() < most).then(|| credential.clone())
     }
 
     fn read(&self) -> Result<AwsCredential> {
@@ -211,8 +243,10 @@ impl CredentialProvider for Keys {
             if let Some(fresh) = self.fresh() {
                 return Ok(fresh);
             }
-            match self.read() {
+            // Files, and perhaps a command: connections go on meanwhile.
+            match tokio::task::block_in_place(|| self.read()) {
                 Ok(credential) => {
+                    self.watch.set_expired(false);
                     let credential = Arc::new(credential);
                     *lock(&self.kept) = Some((Instant::now(), credential.clone()));
                     Ok(credential)
@@ -427,9 +461,30 @@ mod tests {
     }
 
     #[test]
+    fn what_the_service_calls_expired_is_made_again_but_not_at_every_request() {
+        let (watch, made) = (Arc::<Watch>::default(), Arc::new(Mutex::new(0)));
+        let count = Arc::clone(&made);
+        let make = move || -> object_store::Result<Provider<AwsCredential>> {
+            *lock(&count) += 1;
+            Ok(Keys::profile("none", &Arc::default()))
+        };
+        let named = Named::new(make, &watch, "here").unwrap();
+        let times = || {
+            named.current();
+            *lock(&made)
+        };
+        assert_eq!(times(), 1);
+        watch.set_expired(true);
+        assert_eq!(times(), 1, "it was made this moment");
+        lock(&named.inner).0 -= RENEW_EVERY;
+        assert_eq!((times(), times()), (2, 2));
+        assert!(!watch.has_expired());
+    }
+
+    #[test]
     fn what_is_shown_of_keys_is_the_reference() {
         let (id, secret) = (Text::new("${env:ID}"), Text::new("${env:SECRET}"));
-        let shown = format!("{:?}", Keys::typed(&id, &secret, None));
+        let shown = format!("{:?}", Keys::typed(&id, &secret, None, &Arc::default()));
         assert!(shown.contains("${env:SECRET}"), "{shown}");
     }
 }

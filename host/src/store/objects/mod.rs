@@ -75,6 +75,9 @@ impl Objects {
     fn meaning(&self, e: &object_store::Error) -> (Kind, String, String) {
         match &self.remote {
             Some(remote) => {
+                if answers::is_expired(e) {
+                    remote.watch.set_expired(true);
+                }
                 let scene = Scene {
                     options: &remote.options,
                     watch: &remote.watch,

@@ -139,7 +139,7 @@ fn s3(at: &Location) -> Result<Service> {
         .unwrap_or_else(|| REGION.to_owned());
     let parts = parts(options, endpoint.as_deref())?;
     let base = || s3_builder(at, &region, endpoint.as_deref(), &parts);
-    let (provider, signer) = aws_signer(at, &profile_name, &profile, base)?;
+    let (provider, signer) = aws_signer(at, &profile_name, &profile, base, &parts.watch)?;
     let build = |retry: &RetryConfig| {
         let mut builder = base().with_retry(retry.clone());
         if let Some(provider) = &provider {
@@ -230,13 +230,14 @@ fn aws_signer(
     profile_name: &str,
     profile: &std::collections::BTreeMap<String, String>,
     base: impl Fn() -> AmazonS3Builder,
+    watch: &Arc<Watch>,
 ) -> Result<(Option<AwsProvider>, String)> {
     let options = &at.options;
     if options.anonymous {
         return Ok((None, "nobody (requests are not signed)".to_owned()));
     }
     if let (Some(id), Some(secret)) = (&options.access_key_id, &options.secret_access_key) {
-        let keys: AwsProvider = Keys::typed(id, secret, options.session_token.as_ref());
+        let keys: AwsProvider = Keys::typed(id, secret, options.session_token.as_ref(), watch);
         return Ok((
             Some(keys),
             format!("{}access.key.id and its secret", options.keys),
@@ -247,7 +248,7 @@ fn aws_signer(
         let of = |name: &str| Text::new(format!("${{env:{name}}}"));
         let token = set("AWS_SESSION_TOKEN").then(|| of("AWS_SESSION_TOKEN"));
         let (id, secret) = (of("AWS_ACCESS_KEY_ID"), of("AWS_SECRET_ACCESS_KEY"));
-        let keys: AwsProvider = Keys::typed(&id, &secret, token.as_ref());
+        let keys: AwsProvider = Keys::typed(&id, &secret, token.as_ref(), watch);
         return Ok((
             Some(keys),
             "the variable AWS_ACCESS_KEY_ID and its secret".to_owned(),
@@ -256,7 +257,7 @@ fn aws_signer(
     let web =
         options.profile.is_none() && set("AWS_WEB_IDENTITY_TOKEN_FILE") && set("AWS_ROLE_ARN");
     if !web && (options.profile.is_some() || credentials::signs(profile)) {
-        let keys: AwsProvider = Keys::profile(profile_name);
+        let keys: AwsProvider = Keys::profile(profile_name, watch);
         return Ok((Some(keys), format!("the profile {profile_name}")));
     }
     let mut builder = base();
@@ -265,12 +266,12 @@ fn aws_signer(
             builder = builder.with_config(*key, value);
         }
     }
-    let made = builder.build().map_err(|e| refused(at, &e))?;
+    let make = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
     let looked = match web {
         true => "the role of AWS_WEB_IDENTITY_TOKEN_FILE",
         false => "the environment, ~/.aws, and the role of this container or machine",
     };
-    let named: AwsProvider = Named::new(made.credentials(), looked);
+    let named: AwsProvider = Named::new(make, watch, looked).map_err(|e| refused(at, &e))?;
     Ok((Some(named), looked.to_owned()))
 }
 
@@ -317,8 +318,9 @@ fn gcs(at: &Location) -> Result<Service> {
             bearer: String::new(),
         })),
         false => {
-            let made = base().build().map_err(|e| refused(at, &e))?;
-            Named::new(made.credentials(), signer.clone())
+            let builder = base();
+            let make = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
+            Named::new(make, &parts.watch, signer.clone()).map_err(|e| refused(at, &e))?
         }
     };
     let build = |retry: &RetryConfig| {
@@ -376,8 +378,9 @@ fn azure(at: &Location) -> Result<Service> {
         }
         builder
     };
-    let made = base().build().map_err(|e| refused(at, &e))?;
-    let provider = Named::new(made.credentials(), signer.clone());
+    let builder = base();
+    let make = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
+    let provider = Named::new(make, &parts.watch, signer.clone()).map_err(|e| refused(at, &e))?;
     let build = |retry: &RetryConfig| {
         let builder = base()
             .with_retry(retry.clone())
