@@ -1,4 +1,4 @@
-//! `build`: a crate to a component, by cargo, with nothing of this machine in it.
+//! `build`: compiles a crate to a component with cargo, without paths of this machine in it.
 
 use std::env;
 use std::fs;
@@ -18,15 +18,15 @@ const INSTALL_RUST: &str =
 /// A component that was just built, or found fresh.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// Of the package, which is also the plugin's.
+    /// Name of the package, and of the plugin.
     pub name: String,
     /// `<target directory>/plugin/<name>.wasm`.
     pub wasm: PathBuf,
-    /// Files of the SDK beside the crate that were of another release, and are written anew.
+    /// Number of files of the SDK beside the crate that were of another release and were rewritten.
     pub refreshed: usize,
 }
 
-/// Whether cargo says what it does.
+/// How much of cargo's output is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Say {
     /// Progress, warnings, errors.
@@ -41,7 +41,7 @@ pub fn build(dir: &Path, say: Say) -> Result<Built> {
     need(dir)?;
     let refreshed = sdk::refresh(dir)?;
     let mut cargo = cargo(dir, say);
-    // Not RUSTFLAGS: it would replace the flags of .cargo/config.toml, and make every crate anew.
+    // Not RUSTFLAGS: it would replace the flags of .cargo/config.toml, and rebuild every crate.
     let flags: Vec<String> = remaps(dir)
         .iter()
         .map(|flag| Value::from(flag.as_str()).to_string())
@@ -139,7 +139,7 @@ fn cargo(dir: &Path, say: Say) -> Command {
     cargo
         .current_dir(dir)
         .args(["build", "--message-format", "json-render-diagnostics"])
-        // Flags meant for the host's own builds would make another component.
+        // Flags for native builds would change the component.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdin(Stdio::null())
@@ -189,13 +189,13 @@ fn component(artifact: &Value, dir: &Path) -> Option<(String, PathBuf)> {
     Some((name, file.into()))
 }
 
-/// Same sources, same bytes, wherever they lie: paths of this machine become words.
+/// The same sources give the same bytes in any directory: paths of this machine are replaced by fixed names.
 fn remaps(dir: &Path) -> Vec<String> {
     let home = env::var_os("HOME").map(PathBuf::from);
     let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| Some(home?.join(".cargo")));
     let here = fs::canonicalize(dir).ok();
-    // rustc takes the last that fits, so the nearest comes last.
+    // rustc uses the last match, so the longest path comes last.
     let places = [(cargo_home, "/cargo"), (here, "/plugin")];
     let known = places
         .into_iter()
@@ -205,7 +205,7 @@ fn remaps(dir: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Copies by rename, so that whoever reads the file sees a whole one. A file that is the same keeps its time.
+/// Copies by rename, so that readers see a whole file. An unchanged file keeps its time.
 fn place(from: &Path, to: &Path) -> Result<()> {
     let cannot =
         |e: std::io::Error| -> Error { failed(format!("cannot write {}", to.display())).source(e) };

@@ -1,4 +1,4 @@
-//! Values of columns as JSON and back: what golden samples hold, and what people read.
+//! Values of columns as JSON and back: for golden samples and for people.
 //!
 //! Exact both ways: decimals, dates, timestamps, and whole numbers that a double cannot hold are strings.
 
@@ -63,7 +63,7 @@ pub fn to_json(array: &dyn Array, row: usize) -> Value {
     }
 }
 
-/// `2020-02-29T12:00:00Z`; the number where no calendar has the time.
+/// `2020-02-29T12:00:00Z`; the number if the time is outside of the calendar's years.
 fn instant(micros: i64, utc: bool) -> String {
     match instant::civil(micros) {
         Some(time) if utc => format!("{time}Z"),
@@ -104,8 +104,8 @@ pub fn type_named(name: &str) -> Option<DataType> {
     })
 }
 
-/// The type that JSON alone tells: text, unless every value says something else. Whole numbers that 64 bits do not hold are
-/// `decimal(38,0)`, which does.
+/// The type that follows from JSON alone: text, unless all values have another type. Whole numbers that do not fit into
+/// 64 bits are `decimal(38,0)`.
 pub fn type_of(values: &[Json]) -> DataType {
     let all = |is: fn(&Json) -> bool| {
         let mut known = values.iter().filter(|v| **v != Json::Null).peekable();
@@ -131,7 +131,7 @@ fn whole(value: &Json) -> Option<i128> {
     }
 }
 
-/// A column of `kind`. `Err` names the row and the value that is none of it, or not exactly.
+/// A column of `kind`. `Err` names the row and the value that does not fit exactly.
 pub fn from_json(values: &[Json], kind: &DataType) -> Result<ArrayRef, String> {
     Ok(match kind {
         DataType::Int32 => Arc::new(Int32Array::from(each(values, kind, |text| {

@@ -1,5 +1,5 @@
-//! What every plugin is held to: its golden samples, the same rows however batches fall, nothing that a message can say
-//! brings it down, and what a row costs.
+//! The checks that every plugin must pass: its golden samples, the same rows for any division into batches, no failure
+//! for any message; and the cost of a row.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,9 +20,9 @@ use crate::telemetry::plural;
 
 /// Rows of a sample that are also run one by one.
 const MAX_SINGLES: usize = 2_000;
-/// A batch whose cost is counted has at least so many rows, so that what a call costs beside its rows does not show …
+/// A batch whose cost is measured has at least this many rows, so that the fixed cost of a call does not matter …
 const COST_ROWS: usize = 1_000;
-/// … but no more than so many bytes, which cross in one call.
+/// … but no more than this many bytes, so that one call is enough.
 const COST_BYTES: usize = 1 << 20;
 
 /// One check, done.
@@ -31,7 +31,7 @@ pub struct Checked {
     pub name: &'static str,
     /// What was counted.
     pub found: String,
-    /// Lines; empty where the plugin passes.
+    /// Lines; empty if the plugin passes.
     pub faults: Vec<String>,
     pub time: Duration,
 }
@@ -75,10 +75,10 @@ pub fn samples(subject: &Subject, samples: &[Sample], update: bool) -> Result<Ch
     })
 }
 
-/// What came of one input row: pieces with their values, and refusals.
+/// The result of one input row: pieces with their values, and refusals.
 type OfRow = (Vec<Row>, Vec<Refused>);
 
-/// A sample's batch run again, cut, joined, repeated and reordered: each row must come to the same.
+/// Runs a sample's batch again, cut, joined, repeated and reordered: each row must give the same result.
 pub fn purity(subject: &Subject, samples: &[Sample], seed: u64) -> Result<Checked> {
     checked("same rows however batches fall", |faults| {
         let (mut ways, mut failing) = (0_u64, 0);
@@ -99,7 +99,7 @@ pub fn purity(subject: &Subject, samples: &[Sample], seed: u64) -> Result<Checke
                 };
                 let told = differs(transform, &sample.table, &whole, &batches)?;
                 let head = format!("{}: {way}: ", sample.name);
-                // One way shows what is wrong; the others show no more.
+                // One difference is enough to show the fault.
                 if let (Some(first), true) = (told.first(), faults.is_empty()) {
                     faults.push(format!("{head}{first}"));
                     faults.extend(told.iter().skip(1).cloned());
@@ -121,7 +121,7 @@ pub fn purity(subject: &Subject, samples: &[Sample], seed: u64) -> Result<Checke
 
 type Way = (&'static str, bool, Vec<Vec<u32>>);
 
-/// Ways to cut the rows `0..rows` into batches; true: with an instance that has seen nothing.
+/// Ways to divide the rows `0..rows` into batches; true: with a fresh instance.
 fn batches(rows: u32, seed: u64) -> Vec<Way> {
     let all: Vec<u32> = (0..rows).collect();
     let (first, second) = all.split_at(all.len() / 2);
@@ -148,7 +148,7 @@ fn batches(rows: u32, seed: u64) -> Vec<Way> {
     ]
 }
 
-/// The first row that came to something else; none where all are the same.
+/// The first row with another result; none if all are the same.
 fn differs(
     transform: &mut dyn Transform,
     table: &Table,
@@ -219,7 +219,7 @@ fn lines(of: &Outcome, (rows, refused): &OfRow) -> String {
     }
 }
 
-/// Values that nobody expects, in every column the samples have. Rows and refusals are fine; anything else is a fault.
+/// Unexpected values in every column of the samples. Rows and refusals are fine; anything else is a fault.
 pub fn hostility(subject: &Subject, samples: &[Sample], seed: u64) -> Result<Checked> {
     checked("hostile input", |faults| {
         let (mut rows, mut shapes) = (0, 0);
@@ -257,7 +257,7 @@ pub fn hostility(subject: &Subject, samples: &[Sample], seed: u64) -> Result<Che
     })
 }
 
-/// Rows on which the plugin itself failed: it trapped, erred, broke the contract or burnt a limit.
+/// Rows on which the plugin itself failed: it trapped, returned an error, broke the contract or exceeded a limit.
 fn broken(transform: &mut dyn Transform, table: &Table) -> Vec<String> {
     const ASIDE: &[&str] = &[
         codes::TRAPPED,
@@ -286,7 +286,7 @@ fn broken(transform: &mut dyn Transform, table: &Table) -> Vec<String> {
         .collect()
 }
 
-/// Fuel a row, on the metered engine: the same number on every machine. `most` is the gate.
+/// Fuel per row, on the metered engine: the same number on every machine. `most` is the allowed maximum.
 pub fn cost(subject: &Subject, samples: &[Sample], most: Option<u64>) -> Result<Checked> {
     checked("cost", |faults| {
         let mut worst = (0, String::new());

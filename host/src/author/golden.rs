@@ -1,16 +1,16 @@
-//! Golden samples: what a plugin makes now against what it was once said to make, line by line.
+//! Golden samples: compares a plugin's output with the expected output, line by line.
 
 use std::collections::BTreeSet;
 
 use super::sample::{EXPECTED, Sample};
 use crate::json::Json;
 
-/// Differing lines that are told of one sample.
+/// Most differing lines that are shown of one sample.
 const TOLD: usize = 3;
-/// Characters of one line that are told.
+/// Most characters of one line that are shown.
 const WIDTH: usize = 300;
 
-/// What differs, in lines for people; empty where nothing does. Lines are equal when they are as JSON.
+/// The differences, in lines for people; empty if there are none. Lines are equal if their JSON is.
 pub fn compare(sample: &Sample, found: &[String]) -> Vec<String> {
     let Some(expected) = &sample.expected else {
         return vec![format!(

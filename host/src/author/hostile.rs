@@ -1,5 +1,5 @@
-//! Values that nobody expects: nothing, too much, what is no text, the ends of every range, deep nesting, noise, and
-//! samples with a few bytes wrong. The same seed gives the same values.
+//! Unexpected values: empty ones, huge ones, invalid text, the ends of every range, deep nesting, noise, and samples
+//! with a few wrong bytes. The same seed gives the same values.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::chain::{Column, Table};
 const ROWS: usize = 8;
 /// A long text.
 const LONG: usize = 1 << 20;
-/// Things inside each other.
+/// Depth of nesting.
 const DEEP: usize = 20_000;
 /// Bytes of noise in one value, at most.
 const NOISE: usize = 400;
@@ -64,8 +64,8 @@ const fn shape(name: &'static str, batches: usize, make: Make) -> Shape {
     }
 }
 
-/// A batch of this shape with the columns of `like`. Those that no message can bend (not nullable, nested, constant) keep
-/// the sample's values.
+/// A batch of this shape with the columns of `like`. Columns that messages cannot influence (not nullable, nested,
+/// constant) keep the sample's values.
 pub fn table(shape: &Shape, like: &Table, rng: &mut SmallRng) -> Table {
     let fields = like.schema.fields().iter();
     let columns = fields.zip(&like.columns).map(|(field, column)| {
@@ -166,7 +166,7 @@ fn bytes(make: Make, n: usize, original: Option<Vec<u8>>, rng: &mut SmallRng) ->
         },
         Make::Noise => {
             let length = rng.random_range(0..NOISE);
-            // Noise of the signs that formats are made of goes deeper into a parser than any byte does.
+            // Noise of characters that formats use reaches more of a parser than random bytes do.
             let signs = b"<>/=\"'{}[],:.-+eE0123456789 \n\t&;!?\\aZ\xc3\xa9\xff";
             match n % 2 {
                 0 => (0..length).map(|_| rng.random()).collect(),

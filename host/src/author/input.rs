@@ -1,4 +1,4 @@
-//! What a plugin is tried on: messages of a file, a folder or a topic, or rows of columns.
+//! Input for trials of a plugin: messages of a file, a folder or a topic, or rows of columns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,12 +20,12 @@ use crate::record::{
 };
 use crate::source::Source;
 
-/// A file of samples is read whole; so much of a topic is kept.
+/// Largest file of samples, which is read as a whole; also the most that is kept of a topic.
 const SAMPLES: Limit = Limit {
     bytes: 256 << 20,
     of: "a file of samples",
 };
-/// A topic that gives nothing for so long is at its end as far as a look at it goes.
+/// If a topic gives nothing for this time, its end is assumed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One message, with as much of its record as is known.
@@ -40,7 +40,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// What people call it: its place in the topic, or its number among those given, from 1.
+    /// Its name for people: its place in the topic, or its number in the input, from 1.
     pub fn name(&self, index: usize) -> String {
         match &self.place {
             Some(place) => place.clone(),
@@ -78,7 +78,7 @@ fn message(value: Vec<u8>) -> Message {
     }
 }
 
-/// Plain files of a folder, in name order; hidden ones are not meant.
+/// Plain files of a folder, in name order, without hidden ones.
 pub fn listed(dir: &Path) -> Result<Vec<PathBuf>> {
     let cannot = |e| failed(format!("{} cannot be read", dir.display())).source(e);
     let mut files = Vec::new();
@@ -97,7 +97,7 @@ pub fn listed(dir: &Path) -> Result<Vec<PathBuf>> {
 
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let cannot = |e| failed(format!("{} cannot be read", path.display())).source(e);
-    // A person's own, so it may be a pipe; what it gives is bounded all the same.
+    // It is the user's own file, so it may be a pipe; the size is limited all the same.
     let file = fs::File::open(path).map_err(cannot)?;
     let size = file.metadata().map_err(cannot)?.len();
     if size > SAMPLES.bytes {
@@ -199,7 +199,7 @@ pub fn table(messages: &[Message]) -> Table {
     }
 }
 
-/// One JSON object of columns a line; columns by name. `types` says what JSON cannot.
+/// One JSON object per line, with columns by name. `types` gives types that JSON lacks.
 pub fn rows(path: &Path, types: &BTreeMap<String, String>) -> Result<Table> {
     let text = read_text(path)?;
     let mut objects: Vec<BTreeMap<String, Json>> = Vec::new();

@@ -1,10 +1,10 @@
-//! What the author of a plugin needs, from nothing to rows on the screen: a template, a build, golden samples, checks that
-//! every plugin must pass, a race against the native build, and a trial of a map that was inferred.
+//! Tools for authors of plugins, from nothing to rows on the screen: a template, a build, golden samples, checks that
+//! every plugin must pass, a race against the native build, and a trial of inferred keys.
 //!
 //! ```text
 //! create → build → Built{name, wasm} → Subject{component} → stage(config, input) → Outcome → golden, checks, race
 //! ```
-//! It names neither wasmtime nor rdkafka: what it runs is what a pipeline runs, under the same limits.
+//! It names neither wasmtime nor rdkafka: it runs what a pipeline runs, under the same limits.
 
 pub mod build;
 pub mod cell;
@@ -25,12 +25,12 @@ pub use subject::{Settings, Subject};
 
 use crate::error::{Error, Kind};
 
-/// Something that was tried did not work.
+/// The error of an attempt that failed.
 fn failed(message: impl Into<String>) -> Error {
     Error::new(Kind::PluginRefused, "plugin.author", message)
 }
 
-/// What was asked for cannot mean anything; nothing was touched.
+/// The error of an invalid request; nothing was touched.
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(Kind::ConfigInvalid, "plugin.author", message)
 }

@@ -1,4 +1,4 @@
-//! What became of each row: the lines of `expected.jsonl`, of `run --json`, and what two runs are compared by.
+//! The result of each row: the lines of `expected.jsonl` and of `run --json`, by which two runs are compared.
 
 use arrow_array::Array as _;
 use arrow_schema::SchemaRef;
@@ -11,8 +11,8 @@ use crate::record;
 /// Rows and refusals, ordered by input row and piece.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Names of the columns that go on. The record's own columns are left out where no transform touched them; a column that
-    /// a transform made is shown, whatever it is called.
+    /// Names of the output columns. The record's own columns are left out if no transform changed them; a column that a
+    /// transform made is always shown.
     pub columns: Vec<String>,
     pub rows: Vec<Row>,
     pub refused: Vec<Refused>,
@@ -39,7 +39,8 @@ pub struct Refused {
 }
 
 impl Outcome {
-    /// Of one transform. Pieces are numbered as a chain does it: refused ones keep their number, the others fill the rest.
+    /// The outcome of one transform. Pieces are numbered as in a chain: refused ones keep their number, the others get
+    /// the rest.
     pub fn of(output: &Output, transform: &dyn Transform, input: &SchemaRef) -> Outcome {
         let explodes = transform.explodes();
         let origin: Vec<u32> = match &output.rows {
@@ -153,7 +154,7 @@ impl Outcome {
         lines
     }
 
-    /// Input rows of which nothing came, neither row nor refusal.
+    /// Number of input rows that gave neither a row nor a refusal.
     pub fn filtered(&self, rows: usize) -> usize {
         let came = self.rows.iter().map(|r| r.row);
         let all: std::collections::BTreeSet<u32> =

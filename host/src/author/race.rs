@@ -1,5 +1,5 @@
-//! `bench`: the component beside the same code built natively, in interleaved rounds, with the component a second time as
-//! control: what two identical things differ by is what the measurement cannot see.
+//! `bench`: measures the component and the same code built natively, in interleaved rounds. The component runs a second
+//! time as control: differences as small as between these two cannot be measured.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -16,7 +16,8 @@ use crate::clock::SystemClock;
 use crate::error::{Error, Result};
 use crate::plugin::{Crossing, crossing};
 
-/// One leg of a round takes about so long: far more than a tick of any clock, and short against what disturbs a machine.
+/// About the time of one leg of a round: far above the resolution of any clock, and short compared with disturbances of
+/// a machine.
 const LEG: Duration = Duration::from_millis(60);
 /// The first bytes of the file for the native build (`weir_sdk::native::MAGIC`).
 const MAGIC: &[u8] = b"weir-native-1\n";

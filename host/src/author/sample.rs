@@ -1,4 +1,4 @@
-//! A golden sample on disk: a config, an input, and what is expected of it.
+//! A golden sample on disk: a config, an input, and the expected output.
 //!
 //! ```text
 //! samples/<case>/config.toml      the transform's own keys; files it names lie beside it
@@ -30,7 +30,7 @@ pub struct Sample {
     pub table: Table,
     /// Empty where the input is rows.
     pub messages: Vec<Message>,
-    /// Lines of `expected.jsonl`; `None` where it is not there yet.
+    /// Lines of `expected.jsonl`; `None`: it does not exist yet.
     pub expected: Option<Vec<String>>,
 }
 
@@ -117,7 +117,7 @@ pub fn types(path: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 impl Sample {
-    /// Writes `expected.jsonl`; false where it says so already.
+    /// Writes `expected.jsonl`; false: it has this content already.
     pub fn update(&self, lines: &[String]) -> Result<bool> {
         if self.expected.as_deref() == Some(lines) {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! The plugin that is looked at, and the keys it is given.
+//! The plugin that is examined, and its keys.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ impl Subject {
         self.component.canonical(&keys).map_err(told)
     }
 
-    /// The plugin in its place: one that is configured and has taken these columns.
+    /// The configured plugin for these input columns.
     pub fn transform(&self, settings: &Settings, input: &SchemaRef) -> Result<Box<dyn Transform>> {
         let config = self.canonical(settings)?;
         let stage = stage(&self.component.info().name, input);
@@ -136,7 +136,7 @@ fn load(file: &Path) -> Result<Component> {
 pub struct Settings {
     pub keys: BTreeMap<String, String>,
     pub base: PathBuf,
-    /// What problems are told of.
+    /// The name under which problems are reported.
     pub label: String,
 }
 
@@ -154,7 +154,7 @@ impl Settings {
         Settings::of_raws(&raws, base, name, plugin)
     }
 
-    /// Of a text that no file holds.
+    /// Keys from a text that is not in a file.
     pub fn of_text(label: &str, toml: &str, plugin: &str) -> Result<Settings> {
         let (raw, problems) = config::text(label, toml);
         if problems.iter().any(config::Problem::is_error) {
@@ -178,7 +178,7 @@ impl Settings {
         }
         let mut settings = Settings { keys, base, label };
         if let Some(names) = settings.keys.get("transforms").cloned() {
-            // A pipeline's files are named from where `weir` runs, not from where the config lies.
+            // Paths in a pipeline's config are relative to the working directory of `weir`, not to the config.
             settings.base = PathBuf::new();
             settings.only(&names, plugin)?;
         }
@@ -254,7 +254,7 @@ fn line(label: &str, problem: &SetupProblem) -> String {
     format!("{label}:{key} {} ({})", problem.message, problem.code)
 }
 
-/// The error for a plugin that is there but was not asked for properly.
+/// The error if there are no samples.
 pub fn no_samples(dir: &Path) -> Error {
     failed(format!("there are no samples in {}", dir.display())).hint(
         "samples/<case>/ holds config.toml and one of messages.txt, messages/, rows.jsonl; `weir plugin test --update` writes expected.jsonl",

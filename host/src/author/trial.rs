@@ -1,4 +1,4 @@
-//! A map is tried on the messages it was made of, so that what it refuses is known before it runs anywhere.
+//! Tries inferred keys on the messages from which they were made, so that refusals are known before a pipeline runs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::infer::{Map, plain};
 use crate::telemetry::plural;
 
-/// Bytes of messages that run at a time: what a sample becomes is bounded by what one batch may become.
+/// Bytes of messages that run at a time: the output of one batch is limited.
 const BATCH_BYTES: usize = 4 << 20;
 /// Codes that are told.
 const TOLD: usize = 8;
@@ -22,7 +22,8 @@ struct Refused {
     why: String,
 }
 
-/// Lines that say what came of the messages; the plugin is the one of `plugin_path`, or the shipped one.
+/// Lines that say how many rows and refusals the messages gave; the plugin is the one of `plugin_path`, or the shipped
+/// one.
 pub fn tried(map: &Map, messages: &[Message], plugin_path: &Path) -> Result<Vec<String>> {
     let subject = Subject::find(Path::new(map.plugin), plugin_path, Say::Errors)?;
     let settings = Settings::of_text("the map", &map.toml(), map.plugin)?;

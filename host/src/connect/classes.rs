@@ -1,5 +1,5 @@
-//! The connector classes that a config may name, each with all of its keys as Connect's ConfigDef describes them: what web
-//! consoles draw forms from, and what the plugin list, `config` and `validate` of REST answer with.
+//! The connector classes that a config may name, each with all its keys as Connect's ConfigDef describes them. Web
+//! consoles make forms of them; REST's plugin list, `config` and `validate` return them.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -25,7 +25,7 @@ pub const AZURE_GEN1_SINK: &str =
     "io.confluent.connect.azure.datalake.gen1.AzureDataLakeGen1StorageSinkConnector";
 pub const AZURE_GEN2_SINK: &str =
     "io.confluent.connect.azure.datalake.gen2.AzureDataLakeGen2SinkConnector";
-/// Confluent's sinks that write files: each is a pipeline here.
+/// Confluent's sinks that write files: each becomes a pipeline here.
 pub const STORAGE_SINKS: [&str; 7] = [
     S3_SINK,
     HDFS_SINK,
@@ -36,12 +36,12 @@ pub const STORAGE_SINKS: [&str; 7] = [
     AZURE_GEN2_SINK,
 ];
 
-/// A value of `connector.class` that means something here.
+/// A supported value of `connector.class`.
 #[derive(Debug)]
 pub struct Class {
     /// The full name.
     pub name: &'static str,
-    /// What else it answers to: the simple name, and that without `Connector`.
+    /// Other accepted names: the simple name, and that without `Connector`.
     pub aliases: Vec<&'static str>,
     pub kind: ConnectorKind,
     pub version: &'static str,

@@ -1,4 +1,4 @@
-//! What the worker says for connectors that do not: brokers and how to talk to them, converters, places.
+//! The worker's defaults for connectors: brokers and how to connect to them, converters, directories.
 
 use std::path::PathBuf;
 
@@ -14,11 +14,11 @@ pub struct Defaults {
     pub plugin_path: Option<PathBuf>,
     pub plugin_store: Option<PathBuf>,
     pub plugin_cache: Option<PathBuf>,
-    /// Prefix of a store's URL (`s3://bucket`) → the `file:` URL that stands for it.
+    /// Prefix of a store's URL (`s3://bucket`) → the `file:` URL that replaces it.
     pub stores: Vec<(String, String)>,
-    /// Of a Connect worker's file.
+    /// Settings of a Connect worker's file.
     pub theirs: Theirs,
-    /// Of the config that is read.
+    /// The reach of the config that is read.
     pub reach: Reach,
 }
 
@@ -34,13 +34,14 @@ impl Defaults {
             .filter_map(|(key, value)| Some((key, Text::new(value?))))
     }
 
-    /// Brokers of clients of this kind that name none.
+    /// Brokers for clients of this kind that name none.
     pub(crate) fn servers(&self, client: &Client) -> Option<String> {
         let own = client.bootstrap_servers.clone();
         own.or_else(|| self.bootstrap_servers.clone())
     }
 
-    /// Native keys that a pipeline does not have. The problem: why its brokers cannot be talked to as the worker says.
+    /// Adds native keys that a pipeline lacks. Returns a problem if the worker's settings cannot be used for its
+    /// brokers.
     pub(super) fn complete(&self, native: &mut Raw, from: &str) -> Option<Problem> {
         for (key, value) in self.places() {
             native.default(key, value);
@@ -75,8 +76,8 @@ impl Defaults {
         }
     }
 
-    /// Properties that a client has besides its own: those of the worker, as long as it talks to the worker's brokers. The
-    /// worker's logins are shown to no others.
+    /// Properties of the worker for a client, if it connects to the worker's brokers. The worker's logins are never
+    /// sent to other brokers.
     pub(crate) fn of_client(
         &self,
         client: &Client,
@@ -93,8 +94,8 @@ impl Defaults {
         }
     }
 
-    /// The keys of a connector of Kafka Connect that it does not have. The problems: keys of a converter that it does not
-    /// name, which Connect passes over.
+    /// Adds keys that a connector of Kafka Connect lacks. Returns problems for keys of a converter that it does not
+    /// name, which Connect ignores.
     pub(crate) fn keys(&self, raw: &mut Raw) -> Vec<Problem> {
         let mut problems = Vec::new();
         for family in CONVERTERS {
@@ -133,7 +134,7 @@ impl Defaults {
     }
 }
 
-/// Of the properties beside the key that names brokers.
+/// Prefix of the properties that belong to the key that names brokers.
 fn prefix(servers: &str) -> &str {
     match servers.strip_suffix("bootstrap.servers") {
         Some("source.") | None => "source.kafka.",

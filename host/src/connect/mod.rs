@@ -1,5 +1,5 @@
-//! Kafka Connect's configs in our keys: the catalogue of its classes and their keys, and what a config of each means here.
-//! Nothing here runs.
+//! Translates Kafka Connect's configs to our keys: the catalogue of its classes and their keys, and what a config of
+//! each class means here. Nothing in this room runs.
 //!
 //! ```text
 //! map of keys ─┬─ class `weir`: the native keys
@@ -56,17 +56,17 @@ impl ConnectorKind {
     }
 }
 
-/// One place in a source, in the shape that Connect gives it.
+/// One partition of a source and its offset, in Connect's form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Offset {
-    /// `{"kafka_topic": …, "kafka_partition": …}` for what reads Kafka.
+    /// `{"kafka_topic": …, "kafka_partition": …}` for connectors that read Kafka.
     pub partition: Map<String, Value>,
-    /// `None`: back to where it began.
+    /// `None`: go back to the start.
     pub offset: Option<Map<String, Value>>,
 }
 
-/// What a key means that it did not mean in Connect, or that it means nothing.
+/// A note on a key that has another meaning than in Connect, or no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Note {
     /// As it was given.
@@ -81,7 +81,7 @@ pub struct Translation {
     pub notes: Vec<Note>,
 }
 
-/// A storage sink's config in native keys; one that is native already comes back as it is.
+/// A storage sink's config in native keys; a native config is returned unchanged.
 pub fn translate(
     config: &BTreeMap<String, String>,
     defaults: &Defaults,
@@ -97,7 +97,7 @@ pub fn translate(
     }
 }
 
-/// The pipeline of a config of any class that is one; a problem where it is none.
+/// The pipeline of a config of any class that makes one; otherwise a problem.
 pub fn pipeline(raw: Raw, defaults: &Defaults) -> (Option<PipelineConfig>, Vec<Problem>) {
     if is_ours(&raw) {
         let mut raw = raw;
@@ -178,7 +178,7 @@ pub fn native(
     ((!failed).then_some(done), problems)
 }
 
-/// What the daemon would refuse.
+/// Problems for which the daemon would refuse the config.
 fn secrets(raw: &Raw) -> Vec<Problem> {
     let found = literal_secrets(&raw.file, &raw.canonical()).into_iter();
     found
@@ -191,7 +191,7 @@ fn secrets(raw: &Raw) -> Vec<Problem> {
 }
 
 impl Translated {
-    /// A problem of a native key, told of the key that it was made of.
+    /// Moves a problem of a native key to the key from which it was translated.
     pub fn back(&self, mut problem: Problem) -> Problem {
         if let Some(from) = self.from.get(&problem.key)
             && *from != problem.key
@@ -208,7 +208,7 @@ fn is_ours(raw: &Raw) -> bool {
     typed.is_none_or(|typed| Class::find(typed).is_some_and(|class| class.name == OUR_CLASS))
 }
 
-/// The class that a config names; a problem where it names none of those here.
+/// The class that a config names; a problem if it is missing or unknown.
 pub fn class(raw: &Raw) -> Result<&'static Class, Vec<Problem>> {
     let Some(entry) = raw.get(CONNECTOR_CLASS) else {
         return Err(vec![no_class(raw)]);

@@ -1,4 +1,4 @@
-//! A translated config as text: TOML or `.properties` with the notes beside the keys that they are about, or Connect's JSON.
+//! A translated config as text: TOML or `.properties` with notes beside their keys, or Connect's JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::{Note, Translated};
 use crate::config::raw::CONNECTOR_CLASS;
 
-/// Comments are broken after so many characters.
+/// Width at which comments are folded.
 const WIDTH: usize = 110;
 /// Lists that TOML writes as arrays.
 const LISTS: &[&str] = &[
@@ -17,7 +17,7 @@ const LISTS: &[&str] = &[
     "key",
     "table-key",
 ];
-/// Keys of plugins that end with the name of a column, dots and all.
+/// Keys of plugins that end with a column's name, which may contain dots.
 const NAMED: &[&str] = &[
     "columns", "types", "rename", "constant", "missing", "repeat",
 ];
@@ -86,7 +86,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// What it is, then the notes on keys that nothing was made of.
+    /// Writes what the file is, then the notes on keys without a translation.
     fn head(&mut self, about: &[String]) {
         for line in about {
             self.comment(line);
@@ -201,7 +201,7 @@ fn part(name: &str) -> String {
     }
 }
 
-/// What JSON escapes, TOML does too; but it wants no control character raw.
+/// TOML has JSON's escapes, but allows no raw control character.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text)
         .to_string()

@@ -1,4 +1,4 @@
-//! Connect's transforms by name: which there are, and their keys. What each becomes is in `translate`.
+//! Connect's transforms: their names and keys. `translate` says what each becomes.
 
 use super::framework::Def;
 use super::framework::Value::{Is, Null, Required};
@@ -6,7 +6,7 @@ use super::framework::{PLUGIN, TRANSFORM, defs};
 
 const PACKAGE: &str = "org.apache.kafka.connect.transforms.";
 
-/// One of Connect's, with the side it works on.
+/// One of Connect's transforms, with the side (key or value) on which it works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Smt {
     /// `Cast`.

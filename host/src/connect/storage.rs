@@ -1,4 +1,5 @@
-//! Keys of Confluent's storage sinks (S3, HDFS, GCS, Azure), by their documented names. What each becomes is in `translate`.
+//! Keys of Confluent's storage sinks (S3, HDFS, GCS, Azure), by their documented names. `translate` says what each
+//! becomes.
 
 use super::framework::Def;
 use super::framework::Value::{Is, Null, Required};
@@ -172,7 +173,7 @@ pub static HDFS: &[Def] = with_common! {
     }
 };
 
-/// What the clouds' classes share beside the common keys, but for S3, which has more.
+/// Keys that the clouds' classes have in common beside the common keys; S3 has more.
 macro_rules! with_cloud {
     ($($mine:tt)*) => {
         with_common! {

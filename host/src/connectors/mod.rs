@@ -1,8 +1,8 @@
 //! The systems that Weir reads from and writes to: one folder each, and one line each in the tables below.
 //!
-//! A folder declares its keys (`keys.rs`) and implements the traits of [`crate::source`] or [`crate::sink`]. Nothing else
-//! names it: the checker, the documents, the JSON Schema and Connect's validate endpoint read the catalog, and the pipeline
-//! knows the traits alone. docs/add-a-source.md shows it with `rate`.
+//! A folder declares its keys (`keys.rs`) and implements the traits of [`crate::source`] or [`crate::sink`]. Nothing
+//! else names it: the checker, the documentation, the JSON Schema and Connect's validate endpoint read the catalog, and
+//! the pipeline only knows the traits. docs/add-a-source.md shows it with `rate`.
 
 pub mod http;
 pub mod kafka;

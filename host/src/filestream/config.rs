@@ -1,4 +1,4 @@
-//! What the file connectors read of their configs.
+//! The configs of the file connectors.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::kafka::{KafkaProps, Start};
 pub struct FileSource {
     pub name: String,
     pub file: PathBuf,
-    /// As it was typed: what Connect's offsets call the file.
+    /// As typed: the name of the file in Connect's offsets.
     pub filename: String,
     pub reach: Reach,
     pub topic: String,
@@ -32,15 +32,15 @@ pub struct FileSink {
     pub file: PathBuf,
     pub reach: Reach,
     pub topics: Vec<String>,
-    /// Where a partition begins that was never read.
+    /// Where a partition that was never read begins.
     pub start: Start,
     pub lines: Lines,
-    /// Records that are no JSON are passed over, as errors.tolerance = all asks.
+    /// Skips records that are not JSON, as errors.tolerance = all demands.
     pub tolerant: bool,
     pub kafka: Client,
 }
 
-/// What a record holds of its line.
+/// How a record contains its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// The line itself.
@@ -51,7 +51,7 @@ pub enum Written {
     Envelope,
 }
 
-/// What a line holds of its record.
+/// How a line shows its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lines {
     Text,
@@ -221,7 +221,7 @@ fn topics(work: &mut Work<'_>) -> Vec<String> {
     topics
 }
 
-/// `errors.tolerance`, and what a file of lines has no use for beside it.
+/// `errors.tolerance`, and keys that a file sink cannot use beside it.
 fn tolerant(work: &mut Work<'_>) -> bool {
     let tolerance = work
         .get("errors.tolerance")
@@ -282,7 +282,7 @@ fn is_topic(name: &str) -> bool {
     !name.is_empty() && name.len() <= 249 && name.chars().all(legal) && name != "." && name != ".."
 }
 
-/// What both read alike; the name.
+/// The keys that both connectors have; returns the name.
 fn common(work: &mut Work<'_>) -> Option<String> {
     for key in IDLE {
         work.used(key);

@@ -1,5 +1,5 @@
-//! How a file is known again. A name may stand for another file tomorrow, and a file may be cut and written anew; the position
-//! of a source is one in the file that it was read from.
+//! How a file is recognised. A name may later belong to another file, and a file may be truncated and rewritten; a
+//! position is valid only in the file that was read.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -8,7 +8,7 @@ use crate::hash::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// So many bytes before a position are remembered.
+/// Number of bytes before a position that are remembered.
 pub(super) const BEFORE: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,8 @@
 //! Connect's own file connectors: lines of a file into a topic, and records of topics as lines of a file. They run in the
 //! daemon only.
 //!
-//! Promises: the sink writes each record once, over kills and restarts (its file and its positions move together); the
-//! source sends each line at least once, as Connect does without transactions.
+//! Guarantees: the sink writes each record once, over kills and restarts (its file and its positions are saved
+//! together); the source sends each line at least once, as Connect does without transactions.
 
 mod config;
 mod mark;
@@ -56,7 +56,7 @@ impl FileJob {
     }
 }
 
-/// What a config of one of the two classes asks for, and everything that is wrong with it. `None`: of another class, or wrong.
+/// The job of a config of one of the two classes, and all its problems. `None`: another class, or an invalid config.
 pub fn read(
     raw: &mut Raw,
     class: &'static Class,
@@ -86,7 +86,7 @@ pub fn reads(class: &Class) -> bool {
     matches!(class.name, FILE_SOURCE | FILE_SINK)
 }
 
-/// Runs until somebody asks it to stop or nothing can fix what is wrong. Brokers that are away are waited for.
+/// Runs until somebody asks it to stop, or a failure needs a person. It waits for brokers that are away.
 pub fn run(job: &FileJob, ctx: &FileContext) -> Result<()> {
     ctx.report.tasks(1);
     match job {

@@ -1,4 +1,4 @@
-//! A record's value as a line: the text itself, or what Java prints of what JsonConverter makes of it.
+//! A record's value as a line: the text itself, or what Java prints for the value that JsonConverter makes.
 
 use super::Lines;
 use crate::json::{Json, Number};
@@ -144,7 +144,7 @@ fn double(number: &Number) -> Result<String, String> {
     Ok(java(read.abs(), &format!("{read:?}"), &format!("{read:e}")))
 }
 
-/// As Jackson has it: read as a double, then rounded to a float.
+/// As in Jackson: read as a double, then rounded to a float.
 fn float(number: &Number) -> Result<String, String> {
     #[expect(clippy::cast_possible_truncation, reason = "a float is asked for")]
     let read = number.text().parse::<f64>().map(|n| n as f32).ok();

@@ -1,5 +1,6 @@
-//! Records as lines of a file, each once: the file's length and the positions are saved together, and before lines are
-//! written it is saved how many bytes they are. What a kill left of them is cut off at the next start, and only that.
+//! Writes records as lines of a file, each once: the file's length and the positions are saved together, and before
+//! lines are written, the number of their bytes is saved. Lines that a kill left are cut off at the next start, and
+//! nothing else.
 
 use std::cell::Cell;
 use std::fs::{File, TryLockError};
@@ -17,9 +18,9 @@ use crate::kafka::{GroupOffsets, KafkaCluster, KafkaSource, Limits, Start};
 use crate::record::Batch;
 use crate::source::{Acknowledge as _, Change, Position, Source as _, TopicInfo};
 
-/// Lines are made durable after so long, and positions with them.
+/// Lines and positions are made durable after this time.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// Or when so many bytes wait.
+/// Or when this many bytes wait.
 const SAVE_BYTES: usize = 8 << 20;
 /// Longest wait for records before stop is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -32,7 +33,8 @@ pub(super) fn run(job: &FileSink, ctx: &FileContext) -> Result<()> {
     patient(ctx, |there| once(job, ctx, there))
 }
 
-/// Begins again after what may pass; every beginning reads the saved positions. `body` says when all is there again.
+/// Begins again after failures that may pass; each time it reads the saved positions. `body` reports when everything
+/// works again.
 pub(super) fn patient(
     ctx: &FileContext,
     mut body: impl FnMut(&dyn Fn()) -> Result<()>,
@@ -145,7 +147,7 @@ fn open(job: &FileSink, state: &mut State) -> Result<File> {
     Ok(file)
 }
 
-/// The lock is of the file, whatever it is called: a second name of it, or a second daemon, meets it too.
+/// The lock belongs to the file and not to its name: it also holds for a second name, and for a second daemon.
 fn alone(file: &File, path: &Path) -> Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -295,7 +297,7 @@ impl Writer<'_> {
         self.moved.push(position);
     }
 
-    /// How many bytes come, then the lines, then the length and positions that account for them.
+    /// Saves how many bytes will be written, then writes the lines, then saves the new length and positions.
     fn save(&mut self, topics: &[TopicInfo]) -> Result<()> {
         if self.moved.is_empty() {
             return Ok(());
@@ -326,7 +328,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Partitions that were added are read from their beginning; a topic that was made anew stops the connector.
+    /// New partitions are read from their beginning; a topic that was created again stops the connector.
     fn grow(
         &mut self,
         source: &mut KafkaSource,
@@ -334,7 +336,7 @@ impl Writer<'_> {
         topics: &mut [TopicInfo],
     ) -> Result<()> {
         let Ok(changes) = cluster.refresh(topics) else {
-            return Ok(()); // the source says it if the cluster is away
+            return Ok(()); // the source reports it if the cluster is away
         };
         for change in changes {
             let Change::NewPartitions(new) = change else {

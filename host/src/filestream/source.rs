@@ -1,9 +1,9 @@
-//! Lines of a file as records, in order, each at least once: the position is saved after the broker has acknowledged the
-//! lines before it, so a kill between the two sends the last batch again.
+//! Sends lines of a file as records, in order, each at least once: the position is saved after the broker has
+//! acknowledged the lines before it, so after a kill between the two the last batch is sent again.
 //!
-//! The file is known by device and inode, and by its last bytes before the position. One that was cut, or replaced while nobody
-//! read it, stops the connector: its position means nothing in it. One that is renamed while it is read is read to its end, and
-//! then the new one from its beginning.
+//! The file is recognised by device and inode, and by its last bytes before the position. A file that was truncated, or
+//! replaced while the connector did not run, stops it, because the position is not valid in it. A file that is renamed
+//! while it is read is read to its end, and then the new one from its beginning.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -16,13 +16,13 @@ use super::{FileContext, FileSource, Written};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::kafka::{KafkaCluster, Outgoing, Producer};
 
-/// Read at once.
+/// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
 /// A line that does not end within this stops the connector: it is no text file.
 const MAX_LINE: usize = 64 << 20;
-/// How often the end of the file, or a file that is not there, is looked at again. Connect's is 1 s.
+/// How often the end of the file, or a missing file, is checked again. Connect does it every second.
 const PAUSE: Duration = Duration::from_millis(500);
-/// A renamed file is left when nothing came for so long: its writer may have it open still.
+/// A renamed file is left after nothing came for this time: its writer may still have it open.
 const QUIET: Duration = Duration::from_secs(5);
 /// How often acknowledgements are looked for.
 const TICK: Duration = Duration::from_millis(5);
@@ -52,7 +52,7 @@ struct Reader<'a> {
     file: File,
     text: Lines,
     sent: u64,
-    /// The name stands for another file since, and nothing came from this one.
+    /// Since when the name belongs to another file and nothing came from this one.
     renamed: Option<Duration>,
 }
 
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
             ..Outgoing::default()
         };
         if let Err(error) = self.producer.send(&self.job.topic, out) {
-            // What stands before a line that is refused for good is not sent again and again.
+            // Lines before a line that is refused for good must not be sent again and again.
             if error.remedy() != Remedy::Retry && self.acknowledged()? {
                 self.save()?;
             }
@@ -189,7 +189,7 @@ impl<'a> Reader<'a> {
         looked.map_err(|e| store("cannot be looked at", &self.job.file, e))
     }
 
-    /// Reads on; false at the end of the file. Bytes that do not follow those that were read are nobody's line.
+    /// Reads more; false at the end of the file. Bytes that do not continue what was read are not used.
     fn more(&mut self) -> Result<bool> {
         let end = self.text.end();
         let failed = |e| store("cannot be read", &self.job.file, e);
@@ -220,7 +220,7 @@ impl<'a> Reader<'a> {
         .hint("stop the connector; then reset its offsets (DELETE /connectors/NAME/offsets) to read the file from its beginning, or put them (PATCH) where reading is to go on")
     }
 
-    /// Whether the file has another name by now, a new one has its old one, and nothing more came from it.
+    /// Whether the file was renamed, a new file has its name, and nothing more came from it.
     fn is_left(&mut self) -> Result<bool> {
         let named = match std::fs::metadata(&self.job.file) {
             Ok(named) => named,
@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
         Ok(now.saturating_sub(since) >= QUIET)
     }
 
-    /// What stands behind the last line's end is a line too; then the new file.
+    /// Sends the text after the last line end as a line too; then opens the new file.
     fn next_file(&mut self, there: &dyn Fn()) -> Result<bool> {
         let rest = self.text.rest();
         if !rest.is_empty() {
@@ -318,7 +318,7 @@ fn written(line: &[u8], how: Written) -> Vec<u8> {
     }
 }
 
-/// What was read and not given away, and where it begins in the file.
+/// What was read and not sent yet, and where it begins in the file.
 struct Lines {
     pending: Vec<u8>,
     /// Bytes of `pending` that were given away.

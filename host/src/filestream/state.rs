@@ -1,5 +1,5 @@
-//! Positions of file connectors: one small JSON file each, replaced whole and fsynced, so that it is the old one or the new
-//! one after a kill. REST's offsets read and change it.
+//! Positions of file connectors: one small JSON file each, replaced as a whole and fsynced, so that after a kill it is
+//! the old one or the new one. REST's offsets read and change it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -26,13 +26,13 @@ pub(super) struct State {
     /// Source: file → bytes of it that were sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, u64>,
-    /// Source: file → how it is known again; none where a person set the position.
+    /// Source: file → how it is recognised; none if a person set the position.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub marks: BTreeMap<String, Mark>,
     /// Sink: topic → partition → next offset.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, BTreeMap<i32, Read>>,
-    /// Sink: the file, and how long it was when `topics` was true of it.
+    /// Sink: the file, and its length that belongs to `topics`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Length>,
 }
@@ -49,8 +49,8 @@ pub(super) struct Read {
 pub(super) struct Length {
     pub file: PathBuf,
     pub bytes: u64,
-    /// Bytes behind those that were about to be written: after a kill there may be some of them. Whatever else is behind
-    /// is not ours.
+    /// Bytes that were about to be written after that length: after a kill some of them may be there. Anything beyond
+    /// was written by others.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub begun: u64,
 }
@@ -61,8 +61,8 @@ fn is_zero(n: &u64) -> bool {
 }
 
 impl Length {
-    /// What a kill left of lines whose positions were not saved is cut off a file of `there` bytes. `LogCorrupt`: the
-    /// file is not as it was left.
+    /// Cuts off lines that a kill left without saved positions, from a file of `there` bytes. `LogCorrupt`: somebody
+    /// changed the file.
     pub fn settle(&mut self, file: &File, there: u64) -> Result<()> {
         let (path, bytes) = (self.file.display(), self.bytes);
         let changed = |what: String| {
@@ -90,7 +90,7 @@ impl Length {
         Ok(())
     }
 
-    /// Settles a file that will not be written to as it was; gone, changed or closed to us, it is left alone.
+    /// Settles a file that will no longer be written to; one that is missing, changed or not writable is left alone.
     pub fn leave(mut self) -> Result<()> {
         let opened = crate::fs::change(&self.file);
         let looked = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
@@ -135,7 +135,7 @@ impl State {
         }
     }
 
-    /// Returns when it would survive a loss of power.
+    /// Returns when it is durable.
     pub fn save(&self, dir: &Path, name: &str) -> Result<()> {
         let path = path(dir, name);
         let write = || -> std::io::Result<()> {
@@ -151,7 +151,7 @@ fn path(dir: &Path, name: &str) -> PathBuf {
 }
 
 pub(super) fn store(what: &str, path: &Path, error: std::io::Error) -> Error {
-    // A folder that is not there, or not ours, does not come back by itself as a disk may.
+    // A missing folder, or one without permission, is not fixed by waiting, as a full disk may be.
     let kind = match error.kind() {
         ErrorKind::NotFound
         | ErrorKind::NotADirectory
@@ -185,8 +185,8 @@ pub fn offsets(job: &FileJob, dir: &Path) -> Result<Vec<Offset>> {
     Ok(files.chain(topics).collect())
 }
 
-/// Changes the partitions that are named; null takes one away. Only for a connector that does not run. `ConfigInvalid`:
-/// what was asked cannot be, and nothing was changed.
+/// Changes the named partitions; null removes one. Only for a connector that does not run. `ConfigInvalid`: the request
+/// is invalid, and nothing was changed.
 pub fn alter(job: &FileJob, dir: &Path, wanted: &[Offset]) -> Result<()> {
     let mut state = State::load(dir, job.name())?;
     match job {
@@ -207,7 +207,7 @@ pub fn alter(job: &FileJob, dir: &Path, wanted: &[Offset]) -> Result<()> {
     state.save(dir, job.name())
 }
 
-/// Forgets every position. What a sink has written stays, but for lines whose positions were never saved.
+/// Forgets every position. Lines that a sink has written stay, except those whose positions were never saved.
 pub fn reset(job: &FileJob, dir: &Path) -> Result<()> {
     let mut state = State::load(dir, job.name())?;
     state.files.clear();
@@ -250,7 +250,7 @@ fn alter_source(state: &mut State, job: &FileSource, wanted: &Offset) -> Result<
             job.filename
         )));
     }
-    // A text is none, as with Connect's own file source.
+    // A text is not accepted, as in Connect's own file source.
     let Some(position) = offset.get("position").and_then(Value::as_u64) else {
         return Err(bad(
             "an offset of a file source is {\"position\": N}, a number from 0".to_owned(),

@@ -1,5 +1,5 @@
-//! Messages of separated fields to the map of `csv-parse`: the separator that divides lines evenly, a header where the first
-//! line of each message is one, a type where every field of a column is of it.
+//! Infers keys of `csv-parse` from messages with separated fields: the separator that divides lines evenly, a header if
+//! the first line of each message is one, a type if every field of a column has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::render::{Page, some_of};
 
 /// Separators that are tried, the usual first, as the config writes them.
 const SEPARATORS: [(char, &str); 4] = [(',', ","), (';', ";"), ('\t', "tab"), ('|', "|")];
-/// Words that stand for nothing, where a column has other values.
+/// Words for null, in a column that has other values.
 const NULLS: [&str; 3] = ["\\N", "NULL", "null"];
 /// `max-rows` of csv-parse where the config does not say another.
 const MAX_ROWS: usize = 100_000;
@@ -35,7 +35,8 @@ struct Dialect {
 
 /// A message's lines, or why csv-parse reads none.
 type Lines = Result<Vec<Row>, String>;
-/// Of a dialect: fields are divided at all, messages that are sound, lines of the usual number of fields.
+/// Score of a dialect: whether it divides fields at all, number of valid messages, number of lines with the usual
+/// number of fields.
 type Score = (bool, usize, usize);
 
 /// True: two lines or more, most of the same two fields or more.
@@ -216,7 +217,7 @@ fn names(row: &Row) -> bool {
     })
 }
 
-/// A word for null that stands without quotes in a column beside other values.
+/// A word for null that occurs without quotes in a column with other values.
 fn null_value(rows: &[&Row]) -> Option<&'static str> {
     let fields = || rows.iter().flat_map(|row| row.iter());
     let count = |word: &str| {

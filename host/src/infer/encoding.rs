@@ -1,4 +1,5 @@
-//! The text of an XML message, in the encodings that `xml-flatten` reads: by the byte order mark, else by the declaration.
+//! The text of an XML message, in the encodings that `xml-flatten` reads: by the byte order mark, or else by the
+//! declaration.
 
 /// Bytes in which a declaration ends.
 const DECLARATION: usize = 256;

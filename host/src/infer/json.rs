@@ -1,4 +1,4 @@
-//! JSON messages to the map of `json-flatten`: scalars become columns by their pointer, what is no scalar stays JSON.
+//! Infers keys of `json-flatten` from JSON messages: scalars become columns by their pointer, other values stay JSON.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use super::kinds::{Texts, renamed, taken, unlike};
 use super::render::{Page, some_of};
 use crate::json::Json;
 
-/// Objects inside each other that become columns; what lies deeper stays JSON.
+/// Depth of objects that become columns; deeper ones stay JSON.
 const MAX_DEPTH: usize = 16;
 
-/// JSON writes 12.50 as 12.5: fewer digits seen say little.
+/// JSON writes 12.50 as 12.5, so seeing fewer digits means little.
 const LEAST_SCALE: usize = 2;
 
 /// Of one pointer, over all rows.
@@ -85,7 +85,7 @@ impl Explode {
     }
 }
 
-/// The array of objects that is all a message holds; the message itself where that is an array.
+/// The array of objects that is the only content of a message; the message itself if that is an array.
 fn envelope(values: &[Json]) -> Option<Explode> {
     let objects = |value: &Json| {
         let items = value.as_list();
@@ -214,7 +214,7 @@ impl Column {
         self.booleans + self.numbers.filled + self.texts()
     }
 
-    /// One type that takes every value; `json` takes all.
+    /// One type for every value; `json` fits all.
     fn kind(&self) -> String {
         let all = self.scalars() + self.nested + self.objects;
         if all == 0 {
@@ -227,7 +227,7 @@ impl Column {
             return self.numbers.named();
         }
         if self.texts() == all {
-            // A number in a string was meant as a text.
+            // A number in a string is treated as a text.
             let named = self.strings.named();
             let time = named.starts_with("date") || named.starts_with("timestamp");
             return if time && self.strings.empty == 0 {

@@ -1,4 +1,4 @@
-//! What type the texts of a column have, and how sure that is. A type is named only where every text seen is of it.
+//! The type of a column's texts, and how certain it is. A type is named only if every text has it.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use jiff::civil::{Date, DateTime};
 const SHOWN: usize = 3;
 /// Characters of one of them.
 const WIDTH: usize = 40;
-/// A whole number up to here may be an `int`; larger ones will soon not fit.
+/// A column of whole numbers up to this may be an `int`; larger ones might soon not fit.
 const INT_ROOM: i64 = 1 << 30;
-/// Decimals get room to grow: so many digits, unless more were seen.
+/// Decimals get room to grow: this many digits, unless more were seen.
 const DECIMAL_ROOM: usize = 18;
-/// Part of the texts that must be of a type for it to be mentioned where others are not.
+/// A type is mentioned if at least this part of the texts has it, even if others do not.
 const NEARLY: f64 = 0.8;
 
 /// Counts over all texts of one column.
@@ -260,7 +260,7 @@ pub fn unlike(name: String, used: &mut BTreeSet<String>) -> String {
     free
 }
 
-/// Said where the name that one would expect is not to be had.
+/// A note if the expected name is already taken.
 pub fn renamed(wanted: &str, name: &str) -> Option<String> {
     (wanted != name).then(|| {
         format!("{name}: `{wanted}` is taken, by another column or by the host (docs/config.md, names of columns)")

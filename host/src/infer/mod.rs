@@ -1,5 +1,5 @@
-//! `infer`: the `[[transforms]]` table for messages that nobody has described, with what was seen beside each key. It
-//! takes only what every sample bears out, and the map is tried on the samples: what it still refuses is said.
+//! `infer`: makes the `[[transforms]]` table for messages without a description, with the evidence beside each key. It
+//! uses only what is true of every sample. The result is tried on the samples, and remaining refusals are reported.
 
 mod csv;
 mod encoding;
@@ -22,12 +22,12 @@ pub enum Format {
     Csv,
 }
 
-/// What is known beside the messages.
+/// What the user says beside the messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hints<'a> {
-    /// Told by the first signs of the messages where it is not given.
+    /// If not given, it is recognised by the beginning of the messages.
     pub format: Option<Format>,
-    /// The element that is a row, in the place of the one that is found (XML).
+    /// The element that is a row, instead of the one that would be found (XML).
     pub row_tag: Option<&'a str>,
     /// A file was taken as one message.
     pub whole: bool,
@@ -48,7 +48,7 @@ impl Map {
         self.page.keys()
     }
 
-    /// A `[[transforms]]` table for people to go on with, with what was seen beside each key.
+    /// A `[[transforms]]` table for people to edit, with the evidence beside each key.
     pub fn toml(&self) -> String {
         self.page.to_string()
     }
@@ -87,10 +87,10 @@ pub fn infer(values: &[&[u8]], wanted: Hints<'_>) -> Result<Map> {
     page.map(map).map_err(|why| invalid(why).hint(hint))
 }
 
-/// By the first sign of most messages; CSV by its lines.
+/// Recognises the format by the first character of most messages; CSV by its lines.
 fn looks(values: &[&[u8]]) -> Option<Format> {
     let first = |value: &&[u8]| {
-        // Marks of byte orders, and the halves of UTF-16, are no signs.
+        // Byte order marks and the zero bytes of UTF-16 do not count.
         let no_sign =
             |byte: &&u8| !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf\xff\xfe\0".contains(byte);
         value.iter().find(no_sign).copied()

@@ -1,11 +1,11 @@
-//! An inferred map as TOML that people go on editing: keys with what was seen beside them.
+//! Inferred keys as TOML for people to edit, with the evidence beside them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Comments begin in this column, where the key leaves room.
+/// Comments begin in this column, if the key leaves room.
 const COMMENT_AT: usize = 44;
-/// Unreadable messages that are told one by one.
+/// Most unreadable messages that are listed one by one.
 const TOLD: usize = 3;
 
 /// What a key is set to.
@@ -45,7 +45,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// A key of the transform, and what was seen that speaks for its value.
+/// A key of the transform, and the evidence for its value.
 #[derive(Clone, Debug)]
 struct Setting {
     /// `types` and `repeat` hold one value for each column.
@@ -207,7 +207,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// TOML's comments hold no control characters.
+/// TOML's comments must not contain control characters.
 pub fn comment(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
@@ -221,7 +221,7 @@ fn key(name: &str) -> String {
     }
 }
 
-/// `1 to 5`, or `3` where all are the same.
+/// `1 to 5`, or `3` if all are the same.
 pub fn some_of(numbers: &[usize]) -> String {
     let (low, high) = (
         numbers.iter().min().unwrap_or(&0),

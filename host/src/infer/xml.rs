@@ -1,4 +1,5 @@
-//! XML messages to the map of `xml-flatten`: the element that repeats is the row, what hangs below it are the columns.
+//! Infers keys of `xml-flatten` from XML messages: the element that repeats is the row, its descendants are the
+//! columns.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use super::encoding;
 use super::kinds::{Texts, renamed, taken, unlike};
 use super::render::{Page, some_of};
 
-/// Elements inside each other; deeper messages are told as unread.
+/// Depth of nested elements; deeper messages are reported as unreadable.
 const MAX_DEPTH: usize = 64;
 /// `max-rows` of xml-flatten where the config does not say another.
 const MAX_ROWS: usize = 10_000;
@@ -23,7 +24,7 @@ struct Element {
 }
 
 impl Element {
-    /// More than a text: it can be a row.
+    /// Whether it has more than a text, so that it can be a row.
     fn has_fields(&self) -> bool {
         !self.children.is_empty() || !self.attributes.is_empty()
     }
@@ -171,7 +172,7 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
     }
 }
 
-/// An element that has fields below it and never a text of its own: it is no column.
+/// Whether an element has fields below it and never a text of its own: then it is no column.
 fn holds_only(columns: &BTreeMap<String, Column>, path: &str) -> bool {
     let below = format!("{path}/");
     let texts = columns.get(path).map_or(0, |column| column.texts.filled);
@@ -182,7 +183,7 @@ fn holds_only(columns: &BTreeMap<String, Column>, path: &str) -> bool {
             .is_some_and(|(other, _)| other.starts_with(&below))
 }
 
-/// How many rows have it, what it looks like.
+/// Describes a column: how many rows have it, and its values.
 fn about(column: &Column, rows: usize) -> String {
     let mut told = match column.rows == rows as u64 {
         true => "in every row".to_owned(),
@@ -248,8 +249,8 @@ fn collect<'a>(element: &'a Element, tag: &str, rows: &mut Vec<&'a Element>) {
     }
 }
 
-/// The highest element with fields that repeats under one parent; where none does, the first below the root's envelopes
-/// that has values.
+/// The highest element with fields that repeats under one parent; if none does, the first one below the root's
+/// envelopes that has values.
 fn row_of(roots: &[Element]) -> Option<String> {
     let mut found: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for root in roots {
@@ -268,8 +269,8 @@ fn row_of(roots: &[Element]) -> Option<String> {
     Some(element.name.clone())
 }
 
-/// An element that stands in several places is no row: identifiers of a product and of what is related to it would be one
-/// table. The lowest element that holds all of its places and has values is then the row; never the root.
+/// An element that occurs in several places is no row: identifiers of a product and of related products would be mixed
+/// in one table. The row is then the lowest element that contains all these places and has values; never the root.
 fn unmixed<'a>(roots: &'a [Element], name: &str) -> Option<&'a str> {
     fn places<'a>(
         element: &'a Element,

@@ -1,4 +1,4 @@
-//! The reference's producer: libraries of books as XML, made from a seed, dirty on request, counted exactly.
+//! The producer of samples: libraries of books as XML, made from a seed, with flaws on request, counted exactly.
 //!
 //! The same seed gives the same bytes for ever (the generator is our own). A flaw is put in on purpose and tallied: at
 //! most one per book, none in a malformed message, and a repeated book is an earlier clean one, word for word. So after
@@ -39,7 +39,7 @@ impl Dirty {
         missing: 0.0,
         repeated: 0.0,
     };
-    /// What `--dirty` means and the demo uses.
+    /// The flaws that `--dirty` and the demo use.
     pub const SOME: Dirty = Dirty {
         malformed: 0.01,
         bad_year: 0.01,
@@ -90,7 +90,7 @@ pub enum Malformed {
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// A UUID of its own, as the reference has it.
+    /// A UUID of its own.
     pub key: String,
     pub value: Vec<u8>,
     pub headers: Vec<(&'static str, Vec<u8>)>,
@@ -158,7 +158,7 @@ impl Tally {
     }
 }
 
-/// SplitMix64: small, and ours, so that a seed means the same in every version.
+/// SplitMix64: our own implementation, so that a seed gives the same result in every version.
 #[derive(Clone, Debug)]
 struct Random(u64);
 
@@ -475,10 +475,10 @@ pub struct Report {
     pub seconds: f64,
 }
 
-/// While the rate is ahead of itself.
+/// Wait if it sends faster than the rate.
 const PACE: Duration = Duration::from_millis(5);
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// The last messages are waited for so long (librdkafka gives up on one after two minutes).
+/// Longest wait for the last messages (librdkafka gives up on a message after two minutes).
 const FLUSH: Duration = Duration::from_secs(130);
 
 /// Sends, flushes, and counts what the broker has acknowledged. `progress` sees the tally four times a second.

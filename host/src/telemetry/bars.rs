@@ -1,4 +1,4 @@
-//! One bar per pipeline on a terminal; its length is what was waiting at the start.
+//! One bar per pipeline on a terminal; its length is the number of records that waited at the start.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -130,7 +130,7 @@ impl Bars {
         });
     }
 
-    /// Above the bars where the pipeline has none now: between two passes over a topic.
+    /// Prints above the bars if the pipeline has none now: between two passes over a topic.
     pub(super) fn say(&self, pipeline: &str, what: &str) {
         let mut known = false;
         self.with(pipeline, |bar| {

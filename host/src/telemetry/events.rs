@@ -29,24 +29,25 @@ pub fn counted(counters: &Counters) -> String {
     counters.iter().flat_map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// Given to every pipeline as `Arc<dyn Report>`. Called from the pipeline's and the committer's threads; never blocks long.
+/// Every pipeline gets one as `Arc<dyn Report>`. It is called from the pipeline's and the committer's threads and never
+/// blocks long.
 pub trait Report: Send + Sync + Debug {
     fn started(&self, started: &Started);
     /// After the commit is in the log and published.
     fn committed(&self, report: &CommitReport);
     fn swapped(&self, swapped: &Swapped);
-    /// Where the tasks stand between two commits; every second.
+    /// Progress of the tasks between two commits; every second.
     fn reading(&self, reading: &Reading);
     /// Nothing to do for a while.
     fn resting(&self, resting: &Resting);
-    /// Going on is not possible now and will be tried again. Once per cause, not per try.
+    /// The pipeline cannot go on now and will try again. Called once per cause, not per try.
     fn waiting(&self, pipeline: &str, waiting: &Waiting<'_>);
-    /// What was waited for is there again.
+    /// The pipeline goes on after waiting.
     fn resumed(&self, pipeline: &str, after: Duration);
     fn stopped(&self, stopped: &Stopped);
 }
 
-/// A pipeline that stands at its log's positions and begins to read.
+/// A pipeline that is at its log's positions and begins to read.
 #[derive(Debug, Clone)]
 pub struct Started {
     pub pipeline: String,
@@ -107,7 +108,7 @@ pub struct Reading {
 #[derive(Debug, Clone)]
 pub struct Resting {
     pub pipeline: String,
-    /// All that was there is done; else nothing was there yet.
+    /// True: everything that was there is done; false: nothing was there yet.
     pub done: bool,
     pub next: Duration,
     /// Wall clock of the next look, microseconds since 1970 UTC.
@@ -139,7 +140,7 @@ pub struct SpanReport {
     pub lost: u64,
 }
 
-/// Where the time of one commit went. Zero where it was not measured.
+/// The time of one commit by stage. Zero if it was not measured.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Durations {
     pub read: Duration,
@@ -175,7 +176,7 @@ pub struct Stopped {
     pub lag: Option<u64>,
 }
 
-/// What a person has to act on.
+/// A failure on which a person has to act.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// What, where and why.
@@ -184,7 +185,7 @@ pub struct Failure {
 }
 
 impl Resting {
-    /// Said where somebody waits for it: a look within this time needs no words.
+    /// A shorter wait than this is not reported.
     const WORTH_SAYING: Duration = Duration::from_secs(10);
 
     /// `None`: it looks again at once.
@@ -393,7 +394,7 @@ pub(super) fn log_resumed(pipeline: &str, after: Duration) {
     tracing::info!(pipeline, ms = ms(after), "going on");
 }
 
-/// The one line of an ending. Where log lines of level error are filtered out, a failure is still said on stderr.
+/// Writes the line of an ending. If log lines of level error are filtered out, a failure is still printed on stderr.
 pub(super) fn log_stopped(s: &Stopped) {
     let Ledger {
         records,

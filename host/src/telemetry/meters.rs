@@ -10,7 +10,7 @@ use super::events::{
 use crate::chain::Ledger;
 use crate::clock::Clock;
 
-/// Rates are over so long, as Connect's are by default: two samples of 30 s.
+/// Rates are averages over this time, as in Connect by default: two samples of 30 s.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Upper bounds of the buckets of commit times, in seconds.
 pub const COMMIT_BUCKETS: [f64; 12] = [

@@ -1,7 +1,7 @@
 //! `/metrics`: Kafka Connect's names as dashboards have them (`kafka_connect_<group>_<attribute>`), and ours (`weir_…`).
 //!
-//! Made at the scrape from what stands then; nothing is sampled in between. A pipeline commits for all its tasks together,
-//! so what Connect counts per task is counted per pipeline and shown under task 0.
+//! Made at the scrape from the present values; nothing is sampled in between. A pipeline commits for all its tasks
+//! together, so what Connect counts per task is counted per pipeline and shown under task 0.
 
 use std::collections::BTreeMap;
 use std::fmt;

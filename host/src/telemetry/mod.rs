@@ -1,7 +1,7 @@
-//! What a run tells: log lines on stderr, one event per commit, progress for people or for programs.
+//! What a run reports: log lines on stderr, one event per commit, progress for people or for programs.
 //!
-//! The pipeline reports facts to a [`Report`]; how they look is decided here. An event is a type ([`events`]): one value
-//! makes the log line, the progress line, the bar and the JSON, and every field's name stands in one file.
+//! The pipeline reports facts to a [`Report`]; their form is decided here. An event is a type ([`events`]): log line,
+//! progress line, bar and JSON are made from one value, and all field names are in one file.
 
 mod bars;
 pub mod events;

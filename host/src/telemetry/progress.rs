@@ -16,7 +16,7 @@ use crate::lock::lock;
 use crate::logging::aside;
 use crate::text::{printable, printable_json};
 
-/// With plain lines, records that wait for their commit are told of after this much silence, and then this often.
+/// With plain lines, records that wait for their commit are reported after this much silence, and then this often.
 const FIRST_WORD: Duration = Duration::from_secs(5);
 const NEXT_WORDS: Duration = Duration::from_secs(60);
 
@@ -34,7 +34,7 @@ pub enum ProgressMode {
 impl ProgressMode {
     pub const NAMES: [&'static str; 4] = ["plain", "bar", "json", "none"];
 
-    /// Bars where both stdout and stderr are a terminal.
+    /// Bars if both stdout and stderr are a terminal.
     pub fn automatic() -> ProgressMode {
         match io::stderr().is_terminal() && io::stdout().is_terminal() {
             true => ProgressMode::Bar,
@@ -62,9 +62,9 @@ impl FromStr for ProgressMode {
 pub struct Progress {
     mode: ProgressMode,
     bars: Bars,
-    /// Words about records that wait, since the last commit of each pipeline.
+    /// Number of reports on waiting records since the last commit of each pipeline.
     words: Mutex<BTreeMap<String, u32>>,
-    /// Some pipeline stood at its log's positions and began to read.
+    /// A pipeline reached its log's positions and began to read.
     has_begun: AtomicBool,
     has_failed: AtomicBool,
     /// What each pipeline waits for.
@@ -88,7 +88,7 @@ impl Progress {
         !self.has_begun.load(Ordering::SeqCst) && !self.has_failed.load(Ordering::SeqCst)
     }
 
-    /// The process was told to end. Said on stderr at any level of logging, with what it may have to wait for.
+    /// The process was told to end. Printed on stderr at any log level, with what it may have to wait for.
     pub fn stopping(&self, grace: Duration) {
         let within = time(grace);
         self.say(&format!(
@@ -99,7 +99,7 @@ impl Progress {
         }
     }
 
-    /// A sentence on stderr: a log line where those are shown, else words above the bars.
+    /// Prints a sentence on stderr: as a log line if those are shown, or else above the bars.
     pub fn say(&self, words: &str) {
         match tracing::enabled!(tracing::Level::INFO) {
             true => tracing::info!("{words}"),
@@ -153,7 +153,7 @@ impl Report for Progress {
         self.words().remove(&report.pipeline);
         match self.mode {
             ProgressMode::Plain => self.line(&plain(report)),
-            // A program reads this one: a line is never broken.
+            // Programs read this: lines are never folded.
             ProgressMode::Json => {
                 let _closed = writeln!(
                     io::stdout().lock(),

@@ -1,4 +1,4 @@
-//! The terminal's width, and text that keeps to it: what goes to a file or a pipe is never broken.
+//! The terminal's width, and folding of text to it. Text for a file or a pipe is never folded.
 
 use std::io::{self, IsTerminal};
 
@@ -6,7 +6,8 @@ use std::io::{self, IsTerminal};
 const WIDEST: usize = 100;
 /// A terminal narrower than this gets lines for this width.
 const NARROWEST: usize = 40;
-/// A label at the start of a line (`records  …`) ends within so many columns; what is folded hangs below the text after it.
+/// A label at the start of a line (`records …`) ends within this many columns; folded lines begin below the text after
+/// it.
 const LABEL: usize = 20;
 
 /// Columns of the terminal behind stdout or stderr. `None`: it is none.
@@ -35,7 +36,7 @@ pub fn logged_on_stderr(text: &str) -> String {
     }
 }
 
-/// Each line broken between words, so that none is wider; what has no blanks stays whole.
+/// Folds lines between words, so that none is wider; text without blanks is not divided.
 pub fn fold(text: &str, width: Option<usize>) -> String {
     match width {
         Some(width) => fold_within(text, width.min(WIDEST)),
@@ -89,7 +90,7 @@ fn fold_line(line: &str, width: usize, hang: usize, out: &mut String) {
     }
 }
 
-/// Where the lines after the first begin: below the text that follows a label, else two further in than the first.
+/// The indentation of further lines: below the text that follows a label, or else two more than the first line.
 fn hang(line: &str) -> usize {
     let indent = line.len() - line.trim_start_matches(' ').len();
     let text = &line[indent..];

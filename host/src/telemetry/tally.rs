@@ -1,4 +1,4 @@
-//! One pipeline's run, from the log's own words to the events of [`super::events`]: counts, sums and times in between.
+//! Turns reports of one pipeline's run into the events of [`super::events`]: counts, sums and times.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -39,7 +39,7 @@ struct Sums {
     ledger: Ledger,
     files: u64,
     bytes: u64,
-    /// Of all tasks since the last commit; they work side by side, so the sum may pass the wall time.
+    /// Sum over all tasks since the last commit; they run in parallel, so it may exceed the wall time.
     stages: Stages,
     /// Per task.
     lag: BTreeMap<usize, Option<u64>>,
@@ -96,7 +96,7 @@ impl Tally {
 }
 
 impl Sums {
-    /// Unknown as soon as one task's is.
+    /// Unknown if it is unknown for one task.
     fn total_lag(&self) -> Option<u64> {
         if self.lag.is_empty() {
             None
@@ -105,7 +105,7 @@ impl Sums {
         }
     }
 
-    /// What all tasks left; unknown where one of them could not say.
+    /// Records that all tasks left; unknown if one of them could not say.
     fn left_lag(&self) -> Option<u64> {
         match self.left.len() {
             0 => None,
@@ -114,7 +114,7 @@ impl Sums {
         }
     }
 
-    /// How it ended that ended well.
+    /// Describes a good ending.
     fn words(&self) -> String {
         let uncommitted: u64 = self.left.values().map(|left| left.uncommitted).sum();
         let mut words = match (uncommitted, self.left_lag()) {

@@ -1,4 +1,4 @@
-//! Columns of json-flatten: what a config or a sample says of them, and where the record begins.
+//! Columns of json-flatten, from a config or a sample, and where the record begins.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ pub(super) struct Column {
 /// Keys of one json-flatten, without their prefix.
 pub(super) type Keys = BTreeMap<String, String>;
 
-/// Where the record begins, which may be below what the keys say themselves.
+/// Sets where the record begins; the keys may already name a deeper place.
 pub(super) fn begin(keys: &mut Keys, envelope: bool, root: &str) {
     // As a list is written in TOML.
     if let Some(list) = keys.get_mut("columns") {
@@ -79,7 +79,7 @@ pub(super) fn part(field: &str) -> String {
     format!("/{}", field.replace('~', "~0").replace('/', "~1"))
 }
 
-/// Fields of which the schemas of enveloped messages say what their JSON does not, with what they are.
+/// Fields whose meaning in the schemas of enveloped messages differs from their JSON, and what they are.
 pub(super) fn misread(sample: &[Vec<u8>], root: &str) -> Vec<String> {
     let mut found = BTreeSet::new();
     for bytes in sample {
@@ -125,8 +125,8 @@ fn logical(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// What json-flatten is told by messages whose record lies at `root`, in the payload of an envelope; `Err` says why there is
-/// nothing to tell.
+/// The keys of json-flatten that follow from messages whose record lies at `root`, in the payload of an envelope; `Err`
+/// says why there are none.
 pub(super) fn learn(
     sample: &[Vec<u8>],
     (envelope, root): (bool, &str),

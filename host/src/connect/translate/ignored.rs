@@ -1,4 +1,4 @@
-//! Keys that decide nothing here but harm nothing either, each with what holds instead.
+//! Keys that have no effect here and do no harm, each with what holds instead.
 
 use super::Work;
 
@@ -9,7 +9,7 @@ const HIVE: &str = "no effect: tables are directories of Parquet that engines re
 const AVRO: &str = "no effect: files are Parquet, without Avro schemas";
 const RETRY: &str = "no effect: transforms are never tried again, brokers and stores without end (retry.backoff.ms)";
 
-/// Said where the value is not Connect's default.
+/// A note is given if the value is not Connect's default.
 static IDLE: &[(&str, &str)] = &[
     ("avro.codec", AVRO),
     ("azblob.block.size", PARTS),
@@ -101,7 +101,7 @@ static IDLE: &[(&str, &str)] = &[
     ("tasks.max.enforce", "no effect: tasks.max always holds"),
 ];
 
-/// Honoured as long as they are off; the reason and the way out where they are not.
+/// Accepted only if they are off; otherwise refused, with the reason and what to do.
 static OFF: &[(&str, &str, &str)] = &[
     (
         "headers.format.class",
@@ -184,7 +184,7 @@ pub(super) fn translate(work: &mut Work<'_>) {
     }
 }
 
-/// Keys of a class and what is said of each that decides nothing: for the page of documents.
+/// Keys without effect and the note for each: for the documentation page.
 pub fn idle() -> impl Iterator<Item = (&'static str, &'static str)> {
     IDLE.iter().copied()
 }

@@ -1,5 +1,5 @@
-//! Configs of Confluent's storage sinks (S3, GCS, Azure, HDFS) as native keys. What cannot be honoured is a problem of that key, with the reason
-//! and what to write instead, all at once; what means something else here is a note.
+//! Configs of Confluent's storage sinks (S3, GCS, Azure, HDFS) as native keys. A key that cannot be honoured gives a
+//! problem with the reason and what to write instead, all at once; a key with another meaning here gives a note.
 
 mod columns;
 mod converters;
@@ -24,7 +24,7 @@ pub use ignored::{idle, off};
 pub(crate) use source::client_property;
 pub use transforms::SMT_TABLE;
 
-/// The native config: each key stands where the one stood that it was made of.
+/// The native config: each key has the place of the key from which it was made.
 #[derive(Debug)]
 pub struct Translated {
     pub raw: Raw,
@@ -58,7 +58,7 @@ pub fn translate(
     work.done()
 }
 
-/// Reads one map and writes the other; remembers which keys have had their say.
+/// Reads one map and writes the other; remembers which keys were used.
 pub(crate) struct Work<'a> {
     pub raw: &'a Raw,
     pub class: &'static Class,
@@ -68,7 +68,7 @@ pub(crate) struct Work<'a> {
     used: BTreeSet<String>,
     notes: Vec<Note>,
     problems: Vec<Problem>,
-    /// There are no columns, which is told already.
+    /// There are no columns; this was already reported.
     pub columns_failed: bool,
 }
 
@@ -102,7 +102,7 @@ impl<'a> Work<'a> {
 
     // ------------------------------------------------------------- reading
 
-    /// What stands there, references resolved; nothing where it is empty.
+    /// The value of a key with references resolved; `None` if it is empty.
     pub fn get(&mut self, key: &str) -> Option<String> {
         self.used.insert(key.to_owned());
         let entry = self.raw.get(key)?;
@@ -199,7 +199,7 @@ impl<'a> Work<'a> {
         self.out.get(key).is_some()
     }
 
-    /// What is written there by now, references resolved where they can be.
+    /// The present value of a native key, references resolved if possible.
     pub fn native(&self, key: &str) -> Option<String> {
         let value = &self.out.get(key)?.value;
         Some(value.resolve().unwrap_or_else(|_| value.typed().to_owned()))
@@ -240,7 +240,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// What the worker says for connectors that do not.
+    /// Applies the worker's defaults.
     fn places(&mut self, defaults: &Defaults) {
         const SERVERS: &str = "consumer.override.bootstrap.servers";
         let own = match self.raw.get("source.bootstrap.servers") {
@@ -255,13 +255,13 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Connect passes over keys that nobody knows, and so do we, but not in silence.
+    /// Connect silently ignores unknown keys; here they are ignored with a warning.
     pub fn strangers(&mut self) {
         let unknown: Vec<String> = self
             .raw
             .iter()
             .map(|(key, _)| key.to_owned())
-            // A key of the class that nobody read stands beside one that is refused.
+            // A key of the class that was not read belongs to one that is refused.
             .filter(|key| !self.used.contains(key) && self.class.key(key).is_none())
             .collect();
         for key in unknown {

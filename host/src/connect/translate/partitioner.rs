@@ -1,11 +1,12 @@
-//! Partitioners as far as the layout of a zone does the same: rows from Kafka lie by the hour of their ingestion, in UTC.
+//! Partitioners, as far as a zone's layout does the same: rows from Kafka are partitioned by the hour of ingestion, in
+//! UTC.
 
 use super::Work;
 
 const CLASS: &str = "partitioner.class";
 const LAYOUT: &str = "<table>/ingest_date=YYYY-MM-DD/ingest_hour=HH/";
 const HOUR_MS: i64 = 3_600_000;
-/// Longest that Connect takes.
+/// The longest value that Connect accepts.
 const MAX_MS: i64 = i64::MAX;
 
 const SECOND: &str =

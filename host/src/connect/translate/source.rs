@@ -106,7 +106,7 @@ fn start(work: &mut Work<'_>, key: &str) {
     }
 }
 
-/// One setting of a Java client as librdkafka's; none where it is idle or refused, which is said.
+/// Translates one setting of a Java client to librdkafka's; none if it has no effect or is refused, which is reported.
 pub(crate) fn client_property(
     work: &mut Work<'_>,
     key: &str,

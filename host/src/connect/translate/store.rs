@@ -1,7 +1,7 @@
-//! Where the rows go, and how to talk to what is there: bucket, container or name node become `sink.url`, credentials and the
-//! like `sink.store.*`. Each key means what it says, or is refused by its name.
+//! Where the rows go, and how to connect: bucket, container or name node become `sink.url`, credentials and similar
+//! keys `sink.store.*`. Each key is honoured, or refused by its name.
 //!
-//! `store.map` of a worker puts another place in the stead of the service; then its keys have no effect, and that is a note.
+//! `store.map` of a worker can replace the service by another place; then its keys have no effect, and a note says so.
 
 use super::Work;
 use super::sink::show;
@@ -18,7 +18,7 @@ const DIR: &str = "topics.dir";
 const GEN2: &str = "azure.datalake.gen2.account.name";
 const GEN1: &str = "azure.datalake.account.name";
 
-/// What a class of Confluent's writes to.
+/// The service that a class of Confluent's writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
     S3,
@@ -106,7 +106,7 @@ pub(super) fn translate(work: &mut Work<'_>) {
     let dir = directory_of_topics(work);
     let wanted = wanted(work, service, dir.as_deref().unwrap_or("topics"));
     let url = dir.and_then(|_| place(work, service, wanted));
-    // Where there is no place, which is told, the other keys are looked at all the same.
+    // If there is no place (already reported), the other keys are still checked.
     let applies = url.is_none_or(|url| {
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         service.schemes().contains(&scheme)
@@ -157,14 +157,14 @@ fn directory_of_topics(work: &mut Work<'_>) -> Option<String> {
     Some(dir)
 }
 
-/// A root as the class names it, the key that names it, and what of `topics.dir` lies below it.
+/// A root as the class names it, the key that names it, and the part of `topics.dir` below it.
 struct Root {
     root: String,
     from: &'static str,
     below: String,
 }
 
-/// `None`: it is missing, which is told unless there is a native `sink.url`.
+/// `None`: it is missing, which is reported unless there is a native `sink.url`.
 fn wanted(work: &mut Work<'_>, service: Service, dir: &str) -> Option<Root> {
     let below = dir.to_owned();
     let named = |work: &mut Work<'_>, key: &'static str, scheme: &str| {
@@ -279,7 +279,7 @@ fn served(work: &mut Work<'_>, service: Service, root: &str, from: &'static str)
     Some(())
 }
 
-/// A directory of this machine that stands for the service: a path or `file:` URL where the class names its address.
+/// A directory of this machine that replaces the service: a path or `file:` URL in the key for its address.
 fn directory(work: &mut Work<'_>, service: Service, root: &str) -> Option<(String, &'static str)> {
     let local = |url: &str| {
         let plain = !url.contains(':');
@@ -352,7 +352,7 @@ fn endpoint(work: &mut Work<'_>, service: Service, applies: bool) {
     }
 }
 
-/// What Connect takes where a key is not given, and we would not; and keys that are more than a copy.
+/// Connect's defaults that differ from ours; and keys that need more than a copy.
 fn defaults(work: &mut Work<'_>, service: Service) {
     const REGION: &str = "s3.region";
     // Of some forks of the connector.
@@ -388,7 +388,7 @@ fn proxy_logins(work: &mut Work<'_>) {
     }
 }
 
-/// What the service could do and we do not.
+/// Features of the service that are not supported.
 fn refusals(work: &mut Work<'_>, service: Service, applies: bool) {
     if service != Service::S3 || !applies {
         for key in ["s3.acl.canned", "s3.wan.mode"] {

@@ -1,4 +1,5 @@
-//! The chain of transforms: plugins pass, Connect's own become plugins that do the same, the rest is refused by name.
+//! The chain of transforms: plugins stay, Connect's own become plugins that do the same, the others are refused by
+//! name.
 
 use super::Work;
 use super::columns::{self, Column, Keys};
@@ -25,7 +26,7 @@ enum What {
 /// What transforms have made so far.
 struct Chain {
     names: Vec<String>,
-    /// `None`: a plugin has made them, nobody here knows which.
+    /// `None`: a plugin has made them, so they are not known here.
     columns: Option<Vec<Column>>,
     /// The value is still one text or bytes, and keys and headers are columns beside it.
     whole: bool,
@@ -115,7 +116,7 @@ fn nulls(work: &mut Work<'_>, chain: &Chain) {
     }
 }
 
-/// `None` where it is refused, which is said.
+/// `None`: it is refused, which was reported.
 fn step(work: &mut Work<'_>, alias: &str) -> Option<Step> {
     let key = |name: &str| format!("transforms.{alias}.{name}");
     let (typed, version) = (work.get(&key("type")), work.get(&key("plugin.version")));
@@ -266,7 +267,8 @@ fn whole(work: &mut Work<'_>, chain: &mut Chain, steps: &[Step], text: bool) {
     }
 }
 
-/// JSON: `ExtractField` in front moves the place where the record begins, then json-flatten makes the columns. The steps after.
+/// JSON: a first `ExtractField` moves the place where the record begins, then json-flatten makes the columns. Returns
+/// the steps after them.
 fn json<'s>(
     work: &mut Work<'_>,
     chain: &mut Chain,

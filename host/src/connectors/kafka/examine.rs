@@ -1,5 +1,5 @@
-//! What `weir doctor` asks of a cluster: does it answer, as whom, are the topics there, may they be read, may group offsets be
-//! written. Nothing is changed and no record is read.
+//! Checks of `weir doctor` on a cluster: whether it answers, with which login, whether the topics exist and may be
+//! read, whether group offsets may be written. Nothing is changed and no record is read.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ fn connected(config: &KafkaSourceConfig) -> (Result<(KafkaProps, KafkaCluster)>,
     (connected, begun.elapsed())
 }
 
-/// As the broker that just answered took it: it answers nobody whom it does not know.
+/// The login that the broker has just accepted: it would not have answered otherwise.
 fn login(config: &KafkaSourceConfig) -> String {
     let typed = |name: &str| {
         let value = config.properties.get(name)?.resolve().ok()?;
@@ -76,7 +76,7 @@ fn login(config: &KafkaSourceConfig) -> String {
     if protocol.starts_with("SASL") {
         let mechanism = typed("sasl.mechanisms").or_else(|| typed("sasl.mechanism"));
         let mechanism = mechanism.unwrap_or_else(|| "GSSAPI".to_owned());
-        // The name may be a secret as the password is: it is shown as it was typed.
+        // The name may be as secret as the password: it is shown as typed.
         let user = config.properties.get("sasl.username");
         let user = user.map(|name| format!("as {} ", name.typed().trim()));
         let user = user.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The keys of `source.type = "kafka"`, and what they forbid together.
+//! The keys of `source.type = "kafka"`, and the checks between them.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ const KEYS: &[KeyDef] = keys! {
         "How often to look for new partitions and recreated topics.";
 };
 
-/// `None` only where a problem was told.
+/// `None` only if a problem was reported.
 fn build(checker: &Checker<'_>) -> Option<config::Source> {
     let properties = checker.raw.iter().filter_map(|(key, entry)| {
         let name = key.strip_prefix(KAFKA_PREFIX)?;
@@ -104,7 +104,7 @@ fn client_property(checker: &mut Checker<'_>, key: &str, name: &str, entry: &Ent
                 Some("take the key out".to_owned());
         }
         Property::Allowed(allowed) => {
-            // What a reference stands for is looked at when a client is made of it.
+            // The value of a reference is checked when a client is made.
             let typed = Some(entry.value.typed()).filter(|_| !entry.value.has_reference());
             if let Some(Err(expected)) = typed.map(|typed| allowed.takes.check(typed)) {
                 let message = format!("`{key}`: expected {expected}");

@@ -1,7 +1,8 @@
 //! `source.type = "kafka"`: topics of a cluster, read by assigned partitions.
 //!
-//! A partition is one of a topic by its id, a position is an offset. New partitions and recreated topics are looked for.
-//! Commits are passed on as offsets of the consumer group, for lag tools. The client itself is [`crate::kafka`].
+//! A split is a partition of a topic, named by the topic's id; a position is an offset. It watches for new partitions
+//! and recreated topics. Commits are passed on as offsets of the consumer group, for lag tools. The client itself is
+//! [`crate::kafka`].
 
 mod examine;
 mod keys;
@@ -24,9 +25,9 @@ use crate::source::{Acknowledge, Change, Connector, Policy, Position, ReadLimits
 
 pub use keys::SOURCE;
 
-/// 1 / share of a task's memory for librdkafka's queue.
+/// One in this many parts of a task's memory is for librdkafka's queue.
 const QUEUE_SHARE: usize = 8;
-/// Bytes. Below it the fetcher starves, above it nothing reads faster.
+/// Bytes. With less the fetcher starves, with more nothing is faster.
 const QUEUE_MIN: usize = 1 << 20;
 const QUEUE_MAX: usize = 16 << 20;
 
@@ -40,7 +41,7 @@ pub struct KafkaSourceConfig {
     pub bootstrap_servers: Text,
     /// Group under which committed positions are written for lag tools; never read back.
     pub group_id: String,
-    /// `source.kafka.*`: property → value. None that the protocol owns.
+    /// `source.kafka.*`: property → value, without those that Weir sets itself.
     pub properties: BTreeMap<String, Text>,
     pub on_data_loss: OnDataLoss,
     pub on_topic_recreated: OnTopicRecreated,
@@ -96,7 +97,7 @@ impl SourceConfig for KafkaSourceConfig {
         }))
     }
 
-    /// What a reference stands for is looked at when a client is made of it.
+    /// The value of a reference is checked when a client is made.
     fn files(&self) -> Vec<(String, &Text)> {
         let is_file =
             |name: &str| matches!(property(name), Property::Allowed(a) if a.takes == Takes::File);
@@ -117,7 +118,7 @@ impl SourceConfig for KafkaSourceConfig {
     }
 }
 
-/// References resolve here, at use.
+/// References are resolved here, at use.
 fn props(config: &KafkaSourceConfig) -> Result<KafkaProps> {
     let mut properties = config.client_properties()?;
     let bootstrap = properties.remove("bootstrap.servers").unwrap_or_default();

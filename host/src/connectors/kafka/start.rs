@@ -1,4 +1,4 @@
-//! Where the partitions of a topic begin that was never read: `source.start`.
+//! The start of partitions of a topic that was never read: `source.start`.
 
 use crate::config::Start;
 use crate::error::{Error, Kind, Result};
@@ -22,8 +22,8 @@ pub(super) fn positions(
     }
 }
 
-/// Behind what another consumer has committed; partitions of which it has committed nothing from their beginning, as nothing
-/// of them may be lost.
+/// Starts at the offsets that another consumer group has committed; partitions without a committed offset start at
+/// their beginning, so that nothing is lost.
 fn of_group(group: &str, props: &KafkaProps, topic: &TopicInfo) -> Result<Vec<Position>> {
     let tps: Vec<TopicPartition> = topic.partitions.iter().map(|p| p.tp.clone()).collect();
     let committed = GroupOffsets::open(&props.of_group(group))?.committed(&tps)?;

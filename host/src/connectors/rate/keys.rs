@@ -1,4 +1,4 @@
-//! The keys of `source.type = "rate"`, and what they forbid together.
+//! The keys of `source.type = "rate"`, and the checks between them.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ fn check(checker: &mut Checker<'_>) {
     }
 }
 
-/// `None` only where a problem was told.
+/// `None` only if a problem was reported.
 fn build(checker: &Checker<'_>) -> Option<config::Source> {
     Some(config::Source::Records(Arc::new(RateConfig {
         topics: checker.topics()?,

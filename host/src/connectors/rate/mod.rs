@@ -1,8 +1,9 @@
-//! `source.type = "rate"`: rows made by Weir itself, so many in a second. For trying out and for tests, as Spark's rate source.
+//! `source.type = "rate"`: rows that Weir makes itself at a fixed rate, for trials and tests, like Spark's rate source.
 //!
-//! A partition is every n-th row, a position is the number of a row in its partition. All that a row holds follows from its
-//! number and the keys that are part of the partition's id, so a row that is read again is the same, byte for byte.
-//! After a restart rows go on from the committed position at the pace of then: nothing piles up while nothing runs.
+//! A partition has every n-th row, a position is the number of a row in its partition. The content of a row follows
+//! from its number and the keys that are part of the partition's id, so a row that is read again is the same, byte for
+//! byte. After a restart rows go on from the committed position at the same pace: no rows accumulate while nothing
+//! runs.
 
 mod keys;
 mod pace;
@@ -69,7 +70,8 @@ struct Rate {
 }
 
 impl Rate {
-    /// All that decides what the rows hold: where it differs they are others, as if the topic had been created again.
+    /// Everything that decides the content of rows: if it differs, they are other rows, as if the topic had been
+    /// created again.
     fn id(&self) -> String {
         let RateConfig {
             seed,

@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     per_second: f64,
-    /// Seconds in which the pace rises evenly from nothing.
+    /// Seconds in which the pace rises linearly from 0.
     ramp_up: f64,
 }
 
@@ -18,7 +18,7 @@ impl Pace {
         }
     }
 
-    /// Rows that are due, as a number that grows evenly; never less than a moment before.
+    /// The number of rows that are due; it never falls.
     pub(super) fn due(&self, after: Duration) -> u64 {
         let after = after.as_secs_f64();
         let rows = if after < self.ramp_up {
@@ -30,7 +30,7 @@ impl Pace {
         rows.max(0.0) as u64
     }
 
-    /// When so many rows are due: not before, and at most a microsecond after.
+    /// The time at which this many rows are due: not earlier, and at most a microsecond later.
     pub(super) fn time_of(&self, rows: u64) -> Duration {
         let rows = rows as f64;
         let in_ramp = self.per_second * self.ramp_up / 2.0;

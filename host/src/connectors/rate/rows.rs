@@ -1,4 +1,4 @@
-//! What a row holds: a function of its number and of the config, the same whenever it is made.
+//! The content of a row: a function of its number and the config, always the same.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(super) fn micros(value: u64, step: Duration) -> i64 {
     FIRST.saturating_add(after).min(LAST)
 }
 
-/// Writes rows one after the other. What most of them share with the one before is not formatted again.
+/// Writes rows one after the other. Parts that are the same as in the row before are not formatted again.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     line: String,
@@ -79,7 +79,8 @@ impl Writer {
     }
 }
 
-/// SplitMix64 of the row's number: the same for ever, and no two rows of a seed by chance more often than 64 bits allow.
+/// SplitMix64 of the row's number: always the same, and two rows of a seed are equal no more often than chance with 64
+/// bits.
 fn random(seed: u64, value: u64) -> u64 {
     let mut z = seed.wrapping_add(value.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::record::{Batch, BatchBuilder, Covers, OffsetRange};
 use crate::source::{Position, ReadLimits, Source};
 
-/// Rows that come sooner one after the other than this are given together: a batch costs more than a row.
+/// Rows that follow each other faster than this are returned together: a batch costs more than a row.
 const GATHER: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct RateSource {
     /// When the last batch was given.
     given: Duration,
     shares: Vec<Share>,
-    /// Whose turn it is.
+    /// The partition whose turn it is.
     turn: usize,
     paused: bool,
     builder: BatchBuilder,
@@ -35,7 +35,7 @@ pub(super) struct RateSource {
 #[derive(Debug)]
 struct Share {
     at: Position,
-    /// Where it would stand if it had begun with the pace.
+    /// The position that corresponds to the beginning of the pace.
     base: i64,
     end: i64,
 }
@@ -70,7 +70,7 @@ impl RateSource {
         i64::try_from(rows.saturating_sub(p).div_ceil(n)).unwrap_or(i64::MAX)
     }
 
-    /// Where a partition would stand by now.
+    /// The position that a partition should have now.
     fn due(&self, share: &Share) -> i64 {
         let rows = self
             .pace
@@ -147,7 +147,7 @@ impl RateSource {
         (from < share.at.next).then(|| self.builder.finish(covers))
     }
 
-    /// What lies behind the position of the pace is made at once; where it lies before it, the pace goes on from there.
+    /// Rows below the position that is due are made at once; if the position is above it, the pace goes on from there.
     fn put(&mut self, index: usize, at: &Position) {
         let Some(share) = self.shares.get(index) else {
             return;

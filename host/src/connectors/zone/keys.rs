@@ -1,4 +1,4 @@
-//! The keys of a zone that is read and of one that is written, and what they forbid together.
+//! The keys of a zone that is read and of one that is written, and the checks between them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +20,11 @@ use crate::config::{SinkType, SourceType, System, TableName, Trigger};
 use crate::config::{ZoneSourceConfig, problem, store_keys};
 use crate::record::{SYSTEM, fold};
 
-/// What one open file of an object store holds at most: a part that is filled, and one on its way.
+/// Most bytes that one open file of an object store holds: a part that is being filled, and one that is being sent.
 const UPLOAD_BYTES: u64 = 16 << 20;
 
 const ZONE: Scope = Scope::Source("zone");
-/// How often a zone is looked at by default: batches of a date's rows are worth more than their delay.
+/// How often a zone is read by default: large batches are worth more than a short delay.
 const EVERY: Duration = Duration::from_secs(3600);
 
 pub const SOURCE: SourceType = SourceType {
@@ -157,7 +157,7 @@ pub fn home(checker: &Checker<'_>) -> Option<Home> {
     })
 }
 
-/// As typed, or by the finest part of the format.
+/// As typed, or named after the finest part of the format.
 fn partition_name(checker: &Checker<'_>) -> Option<String> {
     if checker.typed("sink.partition.name") {
         return checker.text("sink.partition.name");
@@ -168,7 +168,8 @@ fn partition_name(checker: &Checker<'_>) -> Option<String> {
     Some(found.map_or("year", |(_, name)| name).to_owned())
 }
 
-/// Rows of a zone were transformed on their way into it; this version does not do it again on the way out.
+/// Rows of a zone were transformed when they were written; this version does not transform them again when they are
+/// read.
 fn check_source(checker: &mut Checker<'_>) {
     store_keys::check(checker, "source.url");
     if checker.trigger() == Some(Trigger::Continuous) {

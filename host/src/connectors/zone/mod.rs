@@ -14,7 +14,7 @@ use crate::zone::{ParquetOptions, ZoneOptions, ZoneSink};
 
 pub use keys::{SINK, SOURCE, home};
 
-/// The checked keys of a zone that is written. Where it lies is the pipeline's [`Home`](crate::config::Home).
+/// The checked keys of a zone that is written. Its place is the pipeline's [`Home`](crate::config::Home).
 #[derive(Clone, Debug)]
 pub struct ZoneSinkConfig {
     /// Root of its store, for log lines.
@@ -60,7 +60,7 @@ impl SinkConfig for ZoneSinkConfig {
     }
 }
 
-/// The sink of a pipeline that writes a zone, as every one does that reads a zone.
+/// The sink of a pipeline that writes a zone; every pipeline that reads a zone also writes one.
 pub fn sink(config: &PipelineConfig) -> Result<&ZoneSinkConfig> {
     config.sink.as_any().downcast_ref().ok_or_else(|| {
         let message = format!(
@@ -114,7 +114,7 @@ impl SinkConnector for RawZone {
     }
 }
 
-/// How the files of a pipeline's home are written: rows, dead letters, and what is left of them after a rewind.
+/// How the files of a pipeline's home are written: rows, dead letters, and what remains of them after a rewind.
 pub fn parquet_options(config: &PipelineConfig) -> ParquetOptions {
     ParquetOptions {
         compression: config.home.compression,

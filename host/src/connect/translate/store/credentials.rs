@@ -1,5 +1,4 @@
-//! Who we are there: the providers of credentials that Confluent's sinks know by the names of Java classes, Kerberos, and
-//! Azure's tokens.
+//! Credentials: the providers that Confluent's sinks name by Java classes, Kerberos, and Azure's tokens.
 
 use super::Service;
 use crate::config::problem;

@@ -6,7 +6,7 @@ use super::{Chain, emit, used};
 use crate::config::problem;
 use crate::connect::smt::{Side, Smt};
 
-/// Transform, what it becomes, and what differs. The page of documents is made of it.
+/// Transform, what it becomes, and what differs. The documentation page is made from this table.
 pub const SMT_TABLE: &[(&str, &str, &str)] = &[
     (
         "`Cast$Value`",
@@ -76,7 +76,7 @@ pub const SMT_TABLE: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Changes nothing that a rule which reads values writes.
+/// Whether it changes nothing that a rule, which reads only values, would write.
 pub(super) fn inert(smt: Smt) -> bool {
     smt.side == Side::Key
         || [
@@ -172,7 +172,7 @@ impl Step<'_, '_> {
         emit(self.work, self.chain, self.alias, plugin, keys, self.alias);
     }
 
-    /// Where the columns are known, those that are not there have no effect, as in Connect.
+    /// If the columns are known, names of missing columns have no effect, as in Connect.
     fn known(&mut self, name: &str, columns: Vec<String>) -> Vec<String> {
         let Some(there) = &self.chain.columns else {
             return columns;
@@ -383,7 +383,7 @@ impl Step<'_, '_> {
         for field in fields {
             match self.kind(&field) {
                 Some("string") => {}
-                // What is wrong with the columns is told already.
+                // The problem with the columns was already reported.
                 None if self.work.columns_failed => continue,
                 None if replacement.is_some() => {
                     let text = format!("{field} becomes a text, whatever it was");
