@@ -17,6 +17,7 @@ mod produce;
 mod remote;
 mod run;
 mod table;
+mod tap;
 mod zone;
 
 use std::io::{self, IsTerminal, Write};
@@ -94,6 +95,8 @@ enum Verb {
     Produce(produce::ProduceArgs),
     /// Rules of a pipeline: change them while it runs, go back, see which made what; pipelines of a daemon
     Pipeline(pipeline::PipelineArgs),
+    /// Records of a pipeline's source with its rules applied, as they pass; nothing is committed
+    Tap(Box<tap::TapArgs>),
     /// Commits of a zone: offsets, rows, files, rules
     Log(log::LogArgs),
     /// Tables and files of a zone
@@ -171,6 +174,7 @@ fn dispatch(verb: Verb) -> Result<Exit> {
         Verb::Demo(args) => demo::demo(&args),
         Verb::Produce(args) => produce::produce(&args),
         Verb::Pipeline(args) => pipeline::pipeline(&args),
+        Verb::Tap(args) => tap::tap(&args),
         Verb::Log(args) => log::log(&args),
         Verb::Zone(args) => zone::zone(&args),
         Verb::Dlq(args) => dlq::dlq(&args),

@@ -105,6 +105,7 @@ mod stream;
 mod swap;
 mod swap_kill;
 mod swap_rig;
+mod tap;
 mod tidy;
 mod worker_file;
 mod world;

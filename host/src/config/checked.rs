@@ -77,6 +77,16 @@ pub enum Start {
     Timestamp(i64),
     /// The committed offset of this consumer group.
     Group(String),
+    /// Each partition by itself: all partitions of each topic.
+    Offsets(BTreeMap<(String, i32), PartitionStart>),
+}
+
+/// Where one partition begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionStart {
+    Earliest,
+    Latest,
+    Offset(i64),
 }
 
 /// `source.on.type.change`: what happens to a column whose type differs from that in the zone that is written.
@@ -377,6 +387,14 @@ impl fmt::Display for Start {
                 None => write!(f, "timestamp:{micros}us"),
             },
             Start::Group(group) => write!(f, "group:{group}"),
+            Start::Offsets(offsets) => {
+                let each = offsets.iter().map(|((topic, partition), at)| match at {
+                    PartitionStart::Earliest => format!("{topic}/{partition}=earliest"),
+                    PartitionStart::Latest => format!("{topic}/{partition}=latest"),
+                    PartitionStart::Offset(at) => format!("{topic}/{partition}={at}"),
+                });
+                write!(f, "offsets:{}", each.collect::<Vec<_>>().join(","))
+            }
         }
     }
 }

@@ -179,7 +179,7 @@ impl Shape {
             }
             Shape::Brokers => "`host:port`, separated by commas".into(),
             Shape::Trigger => "`continuous`, `available-now`, `every:<duration>`".into(),
-            Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`, `group:<name>`".into(),
+            Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`, `group:<name>`, `offsets:<topic>/<partition>=<offset>,…`".into(),
             Shape::DateFormat => "`%Y-%m-%d`, `%Y-%m` or `%Y`".into(),
             Shape::Compression => "`none`, `snappy`, `zstd-1`…`zstd-22`".into(),
             Shape::Level => "log level".into(),

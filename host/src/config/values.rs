@@ -1,8 +1,9 @@
 //! How a value is written: durations, sizes, choices, lists, names, formats. One parser per shape.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::checked::{Compression, Pin, PluginRef, Start, Trigger};
+use super::checked::{Compression, PartitionStart, Pin, PluginRef, Start, Trigger};
 use super::problem;
 use super::shape::{Parsed, refuse};
 use crate::instant;
@@ -264,13 +265,16 @@ pub(super) fn trigger(text: &str) -> Parsed<Trigger> {
 }
 
 pub(super) fn start(text: &str) -> Parsed<Start> {
-    let expected = "`earliest`, `latest`, `timestamp:2024-01-01T00:00:00Z` or `group:NAME`";
+    let expected = "`earliest`, `latest`, `timestamp:2024-01-01T00:00:00Z`, `group:NAME` or `offsets:TOPIC/PARTITION=OFFSET,…`";
     match text {
         "earliest" => Ok(Start::Earliest),
         "latest" => Ok(Start::Latest),
         _ => {
             if let Some(group) = text.strip_prefix("group:").filter(|g| !g.is_empty()) {
                 return Ok(Start::Group(group.to_owned()));
+            }
+            if let Some(list) = text.strip_prefix("offsets:") {
+                return offsets(list);
             }
             let Some(time) = text.strip_prefix("timestamp:") else {
                 return Err(refuse(problem::NOT_A_CHOICE, expected));
@@ -283,6 +287,35 @@ pub(super) fn start(text: &str) -> Parsed<Start> {
                 })
         }
     }
+}
+
+/// `orders/0=42,orders/1=latest`
+fn offsets(list: &str) -> Parsed<Start> {
+    let wrong = |item: &str| {
+        let expected = format!("`TOPIC/PARTITION=OFFSET`, and found `{item}`");
+        refuse(problem::WRONG_TYPE, &expected)
+            .hint("for instance offsets:orders/0=42,orders/1=latest; an offset is a number, `earliest` or `latest`")
+    };
+    let mut all = BTreeMap::new();
+    for item in list.split(',').map(str::trim) {
+        let (place, at) = item.split_once('=').ok_or_else(|| wrong(item))?;
+        let (topic, partition) = place.rsplit_once('/').ok_or_else(|| wrong(item))?;
+        let partition = partition.parse::<u16>().map_err(|_| wrong(item))?;
+        let at = match at {
+            "earliest" => PartitionStart::Earliest,
+            "latest" => PartitionStart::Latest,
+            number => match number.parse::<i64>() {
+                Ok(offset @ 0..) => PartitionStart::Offset(offset),
+                _ => return Err(wrong(item)),
+            },
+        };
+        let place = (topic.to_owned(), i32::from(partition));
+        if topic.is_empty() || all.insert(place, at).is_some() {
+            let expected = format!("each partition once, and found `{item}`");
+            return Err(refuse(problem::WRONG_TYPE, &expected));
+        }
+    }
+    Ok(Start::Offsets(all))
 }
 
 pub(super) fn compression(text: &str) -> Parsed<Compression> {

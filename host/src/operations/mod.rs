@@ -10,6 +10,7 @@ pub mod plugins;
 pub mod rewind;
 pub mod status;
 pub mod swap;
+pub mod tap;
 
 use std::fmt;
 use std::sync::Arc;

@@ -36,9 +36,9 @@ const KEYS: &[KeyDef] = keys! {
     "source.topics": Shape::Topics, Required("the names of the topics, as a list"), High, Source, KAFKA,
         "Topics to read, all partitions of each. New partitions are picked up.";
     "source.start": Shape::Start,
-        Required("`earliest` (all that the topic still has), `latest` (only what comes from now on), `timestamp:2024-01-01T00:00:00Z`, or `group:NAME` (behind what another consumer has committed)"),
+        Required("`earliest` (all that the topic still has), `latest` (only what comes from now on), `timestamp:2024-01-01T00:00:00Z`, `group:NAME` (behind what another consumer has committed), or `offsets:orders/0=42,orders/1=latest`"),
         High, Source, KAFKA,
-        "Where a partition begins that the commit log does not know yet. `group:connect-NAME` goes on where a sink of Kafka Connect stopped; partitions of which the group has committed nothing begin at their first record. No default: both choices surprise somebody. Ignored once a position is committed.";
+        "Where a partition begins that the commit log does not know yet. `group:connect-NAME` goes on where a sink of Kafka Connect stopped; partitions of which the group has committed nothing begin at their first record. `offsets:` names every partition of every topic. No default: both choices surprise somebody. Ignored once a position is committed.";
     "source.bootstrap.servers": Shape::Brokers, Required("host:port of one or more brokers, separated by commas"),
         High, Source, KAFKA, "Brokers to ask first.";
     "source.group.id": Shape::Text, Derived("`name`"), Low, Source, KAFKA,
@@ -92,6 +92,22 @@ fn check(checker: &mut Checker<'_>) {
     {
         let message = "`source.start`: a time before 1970".to_owned();
         checker.problem("source.start", problem::OUT_OF_RANGE, message);
+    }
+    if let (Some(Start::Offsets(offsets)), Some(topics)) =
+        (start(checker), checker.list("source.topics"))
+    {
+        let named = |name: &String| offsets.keys().any(|(topic, _)| topic == name);
+        let strange = offsets.keys().find(|(topic, _)| !topics.contains(topic));
+        if let Some((topic, _)) = strange {
+            let message = format!("`source.start` names a partition of {topic}, which is not read");
+            let hint = "add it to source.topics, or take it out";
+            checker.contradiction("source.start", message, hint);
+        }
+        if let Some(topic) = topics.iter().find(|topic| !named(topic)) {
+            let message = format!("`source.start` names no partition of {topic}");
+            let hint = "name every partition of every topic";
+            checker.contradiction("source.start", message, hint);
+        }
     }
 }
 
