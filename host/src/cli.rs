@@ -79,11 +79,11 @@ enum Verb {
     Run(Box<RunArgs>),
     /// Run many pipelines as a service, with Kafka Connect's REST
     Daemon(daemon::DaemonArgs),
-    /// Ask a daemon whether it is well
+    /// Ask a daemon whether it is healthy
     Health(health::HealthArgs),
     /// Find everything that is wrong with configs, without touching a broker or a store
     Check(check::CheckArgs),
-    /// Look at everything that a start needs: brokers, rights, stores, plugins, disks, limits
+    /// Check everything that a start needs: brokers, rights, stores, plugins, disks, limits
     Doctor(doctor::DoctorArgs),
     /// Show a pipeline's config as the program sees it
     Config(config::ConfigArgs),
@@ -118,7 +118,7 @@ pub struct Configs {
     /// Override a key; PIPELINE:KEY=VALUE for one pipeline of several
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Lay the tables [profile.NAME] over the files
+    /// Apply the tables [profile.NAME] of the files
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
 }

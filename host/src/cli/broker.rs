@@ -1,4 +1,4 @@
-//! `weir broker`: a broker for trying things out, so that a guide can be followed without one installed.
+//! `weir broker`: a broker for trials, so that a guide can be followed without installing one.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -11,10 +11,10 @@ use super::{Exit, say};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::MockBroker;
 
-/// Serve topics on 127.0.0.1 until Ctrl-C: a broker for trying things out.
+/// Serve topics on 127.0.0.1 until Ctrl-C: a broker for trials.
 ///
-/// It keeps the last 5 MiB of each partition, in memory, and forgets everything at its end. Its address is the first
-/// line on stdout. Nothing about exactly once is proved on it: use Apache Kafka for that.
+/// It keeps the last 5 MiB of each partition in memory, and forgets everything when it ends. Its address is the first
+/// line on stdout. It proves nothing about exactly once: use Apache Kafka for that.
 #[derive(Debug, Args)]
 pub(super) struct BrokerArgs {
     /// A topic to create; may be repeated
@@ -39,13 +39,13 @@ pub(super) fn broker(args: &BrokerArgs) -> Result<Exit> {
         broker.create_topic(topic, args.partitions)?;
     }
     say(broker.bootstrap());
-    // Whoever reads a pipe waits for this line.
+    // The reader of a pipe waits for this line.
     let _closed = std::io::stdout().flush();
     signals.forever().next();
     Ok(Exit::Ok)
 }
 
-/// As ssh-agent does: the address and the process as variables of the shell that asked.
+/// Like ssh-agent: prints address and process id as shell variables.
 fn background(args: &BrokerArgs) -> Result<Exit> {
     let failed = |e: std::io::Error| {
         Error::new(
@@ -61,7 +61,7 @@ fn background(args: &BrokerArgs) -> Result<Exit> {
         command.args(["--topic", topic]);
     }
     command.stdin(Stdio::null()).stderr(Stdio::null());
-    // Ctrl-C in the shell that asked is not meant for it.
+    // Ctrl-C in the calling shell must not end it.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
     let mut address = String::new();

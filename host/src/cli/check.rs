@@ -14,9 +14,9 @@ use crate::plugin::{Places, Plugins};
 
 /// Find everything that is wrong with configs, without touching a broker or a store.
 ///
-/// Each problem comes with file, line, key, code and hint. The plugins are loaded too, and asked what they think of their keys.
-/// Exit code 2 where a config would not run; warnings alone are 0. With --connect brokers, stores and this machine are looked at
-/// as `weir doctor` does, and the exit code is 1 where one of them fails.
+/// Each problem comes with file, line, key, code and hint. The plugins are loaded too, and check their own keys. Exit
+/// code 2 if a config would not run; 0 if there are only warnings. With --connect, brokers, stores and this machine are
+/// checked as by `weir doctor`, and the exit code is 1 if one of them fails.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Config files, one pipeline each: TOML, .properties or Connect's JSON; the daemon's config too
@@ -25,7 +25,7 @@ pub(super) struct CheckArgs {
     /// Override a key; PIPELINE:KEY=VALUE for one pipeline of several
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Lay the tables [profile.NAME] over the files
+    /// Apply the tables [profile.NAME] of the files
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// Print the problems as one JSON object on stdout
@@ -34,7 +34,7 @@ pub(super) struct CheckArgs {
     /// Print the JSON Schema of a config and exit
     #[arg(long)]
     schema: bool,
-    /// Also look at brokers, stores and this machine, as `weir doctor` does
+    /// Also check brokers, stores and this machine, as `weir doctor` does
     #[arg(long)]
     connect: bool,
     /// Do not load the plugins
@@ -67,7 +67,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
     let loaded = configs.load();
     problems.extend(loaded.problems);
     for pipeline in &loaded.pipelines {
-        // A check may run where the secrets are not: that they are missing is said, and no error.
+        // A check may run on a machine without the secrets: missing ones are reported, but are no error.
         let missing = pipeline.unresolved();
         problems.extend(missing.into_iter().map(Problem::warning));
     }
@@ -123,7 +123,8 @@ fn describe(pipeline: &PipelineConfig) -> String {
     format!("{} ({})", pipeline.name, path.join(" -> "))
 }
 
-/// What the plugins of all pipelines of a run say, and the columns of those that read a zone of it.
+/// Problems that the plugins of all pipelines find, and clashes of columns in pipelines that read a zone of the same
+/// run.
 fn plugins_of_all(pipelines: &[PipelineConfig]) -> Vec<Problem> {
     let mut problems: Vec<Problem> = pipelines.iter().flat_map(check_plugins).collect();
     for reader in pipelines {
@@ -141,7 +142,7 @@ fn plugins_of_all(pipelines: &[PipelineConfig]) -> Vec<Problem> {
     problems
 }
 
-/// Loads each transform's plugin and lets it read its keys; a plugin that is not there is a problem at `transforms.<name>.type`.
+/// Loads each transform's plugin and lets it check its keys; a missing plugin is a problem at `transforms.<name>.type`.
 pub fn check_plugins(pipeline: &PipelineConfig) -> Vec<Problem> {
     let plugins = match Plugins::open(Places::of(pipeline)) {
         Ok(plugins) => plugins,

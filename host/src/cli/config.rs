@@ -36,7 +36,8 @@ enum ConfigVerb {
     },
     /// Print a Kafka Connect sink config in native keys, with what changes in meaning as comments
     ///
-    /// Confluent's sinks of S3, HDFS, GCS and Azure are understood. What cannot be honoured is a problem of its key, as in `weir check`.
+    /// Confluent's sinks of S3, HDFS, GCS and Azure are understood. A key that cannot be honoured is a problem, as in
+    /// `weir check`.
     Convert(ConvertArgs),
 }
 
@@ -45,13 +46,13 @@ struct ConvertArgs {
     /// Connect's config: JSON or .properties
     #[arg(value_name = "FILE")]
     file: String,
-    /// Messages of the topic, one a line, or a folder of them: columns of JSON are learned from them
+    /// Messages of the topic, one per line, or a folder of them: columns of JSON are learned from them
     #[arg(long, value_name = "FILE")]
     sample: Option<PathBuf>,
     /// Override a key of the file, or set a native one: sink.url=file:/mnt/lake
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// A directory that stands for a store: s3://bucket=file:/mnt/bucket
+    /// A directory that replaces a store: s3://bucket=file:/mnt/bucket
     #[arg(long, value_name = "PREFIX=URL")]
     store: Vec<String>,
     /// TOML with the notes as comments (the default)
@@ -89,7 +90,7 @@ fn show(configs: &Configs, resolved: bool, json: bool) -> Result<Exit> {
     Ok(if failed { Exit::Usage } else { Exit::Ok })
 }
 
-/// Where nothing says which brokers.
+/// The brokers if nothing names any.
 const SERVERS: &str = "${env:KAFKA_BOOTSTRAP_SERVERS:-localhost:9092}";
 
 fn convert(args: &ConvertArgs) -> Result<Exit> {
@@ -152,7 +153,7 @@ fn convert(args: &ConvertArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// URL prefix of another system and the store that stands for it.
+/// URL prefix of another system and the store that replaces it.
 fn stores(given: &[String]) -> Result<Vec<(String, String)>> {
     let mut stores = Vec::new();
     for store in given {
@@ -206,7 +207,7 @@ fn as_lines(raw: &Raw, resolved: bool) {
     table(&lines);
 }
 
-/// Of the keys that this source and this sink can have.
+/// The keys that this source and this sink can have.
 fn defaults(raw: &Raw) -> Vec<(&'static str, String)> {
     let (source, sink) = (CATALOG.source_of(raw), CATALOG.sink_of(raw));
     CATALOG

@@ -18,14 +18,14 @@ use crate::http::Admin;
 use crate::logging;
 use crate::telemetry::{Progress, ProgressMode};
 
-/// For requests under way when all pipelines have drained.
+/// Time for running requests after all pipelines have drained.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Run many pipelines as a service, with Kafka Connect's REST.
 ///
-/// Pipelines are created, changed and watched over HTTP. They and what they are told to do are kept in data.dir and survive
-/// restarts. One that fails begins again by itself and touches no other. SIGTERM and SIGINT drain all within
-/// shutdown.timeout; a second one ends the process at once, which loses nothing either.
+/// Pipelines are created, changed and watched over HTTP. Their configs and target states are kept in data.dir and
+/// survive restarts. A pipeline that fails begins again by itself and does not affect others. SIGTERM and SIGINT drain
+/// all within shutdown.timeout; a second signal ends the process at once, which loses nothing either.
 #[derive(Debug, Clone, Args)]
 pub struct DaemonArgs {
     /// The daemon's config: TOML, or a Connect worker's .properties
@@ -75,7 +75,7 @@ pub(super) fn daemon(args: &DaemonArgs) -> Result<Exit> {
             keys.join("; ")
         );
     }
-    // Before anything starts: a signal must not find a process half up.
+    // Installed before anything starts, so that a signal never meets a half started process.
     let failed = |e| Error::new(Kind::Bug, "daemon", "signals cannot be handled").source(e);
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
     let shown = Progress::shared(ProgressMode::None);

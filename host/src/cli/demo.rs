@@ -1,8 +1,8 @@
-//! `weir demo`: the whole system at work in a minute, on real input, with a kill -9 in the middle.
+//! `weir demo`: runs the whole system for a minute, on real input, with a kill -9 in the middle.
 //!
-//! This process is broker, producer and narrator; the pipelines run in a child, as a user would run them, so that SIGKILL
-//! takes all of them at once and nothing of the broker. Every number it prints is read back from the logs and files that
-//! it leaves behind, and stands in `summary.json`.
+//! This process is broker, producer and narrator; the pipelines run in a child, as a user would run them, so that
+//! SIGKILL takes all of them at once and nothing of the broker. Every number that it prints is read back from the logs
+//! and files that it leaves behind, and is in `summary.json`.
 
 mod child;
 mod outcome;
@@ -28,7 +28,7 @@ use child::Child;
 const TOPIC: &str = "book_data_topic";
 const RAW: &str = "conf/books-raw.toml";
 const PROCESSED: &str = "conf/books-processed.toml";
-/// What it runs, part of the program: a demo needs no file of the project.
+/// Its configs and rules, built into the program: a demo needs no file of the project.
 const CONF: [(&str, &str); 3] = [
     (RAW, include_str!("../../../conf/books-raw.toml")),
     (
@@ -45,13 +45,14 @@ const MARKER: &str = ".weir-demo";
 const RAW_ZONE: &str = "raw_zone";
 const PROCESSED_ZONE: &str = "processed_zone";
 const PLUGINS: &str = "plugins";
-/// What a demo makes and the next one removes. Compiled plugins stay; anything else in the directory is the user's.
+/// What a demo makes and the next one removes. Compiled plugins stay; all other files in the directory belong to the
+/// user.
 const MADE: [&str; 3] = [RAW_ZONE, PROCESSED_ZONE, "conf"];
 /// Seconds over which the messages are spread, so that there is a middle to be killed in.
 const SECONDS: u64 = 10;
-/// The child is killed after so many commits of RAW.
+/// The child is killed after this many commits of RAW.
 const KILL_AFTER: u64 = 3;
-/// Nothing in the demo takes longer than this; if it does, something is wrong and it says what.
+/// Time limit of each step of the demo; after it the demo fails and says at which step.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// See the whole system at work in a minute: broker, messages, two pipelines, a kill in the middle.
@@ -61,7 +62,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// rules, zones and a summary.json stay in --dir.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
-    /// Where everything is written; what an earlier demo left there is removed
+    /// Where everything is written; files of an earlier demo there are removed
     #[arg(long, value_name = "DIR", default_value = "weir-demo")]
     pub dir: PathBuf,
     /// How many messages
@@ -177,7 +178,7 @@ fn prepare(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Before anything is timed: on a busy machine this takes as long as it takes.
+/// Done before time is measured: on a busy machine this may take long.
 fn compile(args: &DemoArgs, clock: &Arc<dyn Clock>) -> Result<()> {
     let begun = clock.elapsed();
     let path = args.plugin_path.clone();
@@ -263,9 +264,9 @@ fn finish(args: &DemoArgs, broker: &MockBroker, clock: &Arc<dyn Clock>) -> Resul
     Ok(())
 }
 
-/// Commands stand as they are typed: nothing folds them.
+/// Commands are printed as they are typed: nothing folds them.
 fn next_steps(dir: &Path) {
-    // Called by its path: the next commands find it too.
+    // Named by its path, so that the next commands find it too.
     let called = std::env::args_os().next().map(PathBuf::from);
     let by_path = called.filter(|called| called.components().count() > 1);
     let folder = by_path.and_then(|called| {

@@ -38,7 +38,7 @@ enum DlqVerb {
         place: Where,
         #[command(flatten)]
         filter: FilterArgs,
-        /// At most so many; 0 shows all
+        /// Show at most N; 0 shows all
         #[arg(short = 'n', value_name = "N", default_value_t = 10)]
         limit: usize,
         /// One JSON object per line, bytes in base64
@@ -51,7 +51,7 @@ enum DlqVerb {
 
 #[derive(Debug, Args)]
 struct FilterArgs {
-    /// Only letters with this code
+    /// Only dead letters with this code
     #[arg(long)]
     code: Option<String>,
     /// Only records of this topic
@@ -208,8 +208,8 @@ fn show(found: &Found, filter: &Filter, limit: usize, json: bool) -> Result<Exit
     }
 }
 
-/// Says so where nothing was shown. A code that no letter has, and that neither Weir nor a shipped plugin gives, is a
-/// typing error as far as can be told.
+/// Reports if nothing was shown. A code that no dead letter has, and that neither Weir nor a shipped plugin gives, is
+/// probably a typing error.
 fn none_shown(shown: usize, filter: &Filter, json: bool) -> Result<Exit> {
     if shown > 0 {
         return Ok(Exit::Ok);
@@ -273,7 +273,7 @@ fn as_text(letter: &DeadLetter) {
     say("");
 }
 
-/// A value on one line; `say` shows the rest of what cannot be seen.
+/// A value on one line; `say` shows the other hidden characters.
 fn readable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out: String = text

@@ -1,4 +1,4 @@
-//! `weir doctor`: is all there that a start needs, and what to do where it is not.
+//! `weir doctor`: checks whether everything that a start needs is there, and says what to do if not.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -12,11 +12,11 @@ use crate::operations::to_json;
 use crate::telemetry::{fold_hanging, plural, width};
 use crate::text::printable;
 
-/// Look at everything that a start needs: brokers, rights, stores, plugins, disks, limits
+/// Check everything that a start needs: brokers, rights, stores, plugins, disks, limits
 ///
-/// Says of each thing whether it is well (pass), doubtful (warn) or broken (fail), and what to do. Nothing is changed. Without
-/// a FILE it looks at this machine alone. Exit code 0 where nothing fails, 1 where something does, 2 where a config is wrong;
-/// pipelines whose configs are right are looked at all the same.
+/// Says of each thing whether it is in order (pass), doubtful (warn) or broken (fail), and what to do. Nothing is
+/// changed. Without a FILE it checks only this machine. Exit code 0 if nothing fails, 1 if something does, 2 if a
+/// config is wrong; pipelines whose configs are right are still checked.
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
     /// Config files, one pipeline each: TOML, .properties or Connect's JSON; the daemon's config too
@@ -25,7 +25,7 @@ pub(super) struct DoctorArgs {
     /// Override a key; PIPELINE:KEY=VALUE for one pipeline of several
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Lay the tables [profile.NAME] over the files
+    /// Apply the tables [profile.NAME] of the files
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// Print what was found as one JSON object on stdout
@@ -68,15 +68,15 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit> {
     Ok(looked.exit(failed))
 }
 
-/// What a round of looks comes to.
+/// The result of all checks.
 pub(super) struct Looked {
-    /// In their JSON form; none where they were shown as text.
+    /// Findings in their JSON form; empty if they were shown as text.
     pub(super) looks: Vec<Value>,
     pub(super) sums: Sums,
 }
 
 impl Looked {
-    /// A wrong config comes before a look that failed.
+    /// The exit code of a wrong config takes precedence over that of a failed check.
     pub(super) fn exit(&self, wrong_config: bool) -> Exit {
         match (wrong_config, self.sums.fail) {
             (true, _) => Exit::Usage,
@@ -86,7 +86,7 @@ impl Looked {
     }
 }
 
-/// Looks, and shows each finding as soon as it is there.
+/// Runs the checks, and shows each finding as soon as it is there.
 pub(super) fn look(
     workers: &[(String, WorkerConfig)],
     pipelines: &[PipelineConfig],
@@ -131,7 +131,7 @@ fn total(sums: &Sums) -> String {
     )
 }
 
-/// Two columns before the verdict, two behind it: what is folded hangs below the words.
+/// Two columns before the verdict, two after it: folded lines begin below the text.
 const HANG: usize = 8;
 
 fn show(told: &Told) {

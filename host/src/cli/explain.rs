@@ -12,7 +12,7 @@ const REFUSALS: &str = include_str!("../../../docs/refusals.md");
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// A code as it stands in error[code] or in a dead letter; all codes where none is given
+    /// A code as in error[code] or in a dead letter; without one, all codes are listed
     code: Option<String>,
 }
 
@@ -78,7 +78,7 @@ fn list(what: &str, sections: &[(&str, &str)]) {
     table(&rows);
 }
 
-/// A section as a terminal shows it: a paragraph is a line, and nothing is in italics. Tables, lists and commands stay.
+/// A section for a terminal: a paragraph is one line, and there are no italics. Tables, lists and commands stay.
 fn prose(section: &str) -> String {
     let shown = |block: &str| {
         let kept = ["|", "    ", "- ", "```"]

@@ -1,4 +1,4 @@
-//! `weir health`: is a daemon well? For probes of containers and service managers.
+//! `weir health`: whether a daemon is healthy, for probes of containers and service managers.
 
 use clap::Args;
 
@@ -6,9 +6,9 @@ use super::remote::Remote;
 use super::{Exit, say};
 use crate::error::Result;
 
-/// Ask a daemon whether it is well: exit code 0, or 1 and the reason.
+/// Ask a daemon whether it is healthy: exit code 0, or 1 and the reason.
 ///
-/// Needs no login. Unhealthy is a daemon that answers and cannot do its work, for instance because its disk is full.
+/// Needs no login. A daemon is unhealthy if it answers but cannot do its work, for instance because its disk is full.
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
     #[command(flatten)]

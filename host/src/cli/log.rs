@@ -15,7 +15,8 @@ use crate::telemetry::{bytes, count, counted, kind_name, plural};
 
 /// Commits of a zone: offsets, rows, files, rules.
 ///
-/// One line per entry of the commit log, the newest last. The entry is the commit: what it names is in the zone, nothing else is.
+/// One line per entry of the commit log, the newest last. The entry is the commit: exactly what it names is in the
+/// zone.
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
     #[command(flatten)]
@@ -23,10 +24,10 @@ pub(super) struct LogArgs {
     /// Show the last N entries; 0 shows all
     #[arg(short = 'n', value_name = "N", default_value_t = 20)]
     last: u64,
-    /// One JSON object per entry, as it stands in the log, with its digest
+    /// One JSON object per entry, as in the log, with its digest
     #[arg(long)]
     json: bool,
-    /// Prove that files, log and digests agree; exit code 1 where they do not
+    /// Check that files, log and digests agree; exit code 1 if they do not
     #[arg(long)]
     verify: bool,
     #[command(flatten)]
@@ -133,7 +134,7 @@ fn row(entry: &Entry, page: &Page) -> Vec<String> {
     ]
 }
 
-/// Offsets where there are some; else what the entry decided.
+/// Offsets, if there are any; otherwise what the entry decided.
 fn what(entry: &Entry, page: &Page) -> String {
     if let Some(init) = &entry.init {
         let transforms = rules(&init.transforms);
@@ -253,7 +254,7 @@ fn summary(total: &Page) {
     }
 }
 
-/// `--verify` and `zone verify`; true where everything agrees.
+/// `--verify` and `zone verify`; true: everything agrees.
 pub(super) fn verify(found: &Found, name: &LogName, as_json: bool) -> Result<bool> {
     let Some(verified) = of_log::verify(&found.store, name)? else {
         return Ok(true);

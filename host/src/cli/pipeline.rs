@@ -1,5 +1,4 @@
-//! `weir pipeline`: the rules of a pipeline, changed while it runs or while it does not, its positions, and the pipelines of a
-//! daemon.
+//! `weir pipeline`: the rules of a pipeline, whether it runs or not, its positions, and the pipelines of a daemon.
 
 mod change;
 mod history;
@@ -30,11 +29,11 @@ enum PipelineVerb {
     History(history::HistoryArgs),
     #[command(flatten)]
     Manage(manage::ManageVerb),
-    /// Put the positions of a stopped pipeline elsewhere: read offsets again, or skip some
+    /// Move the positions of a stopped pipeline: read offsets again, or skip some
     Rewind(rewind::RewindArgs),
 }
 
-/// The pipeline that is meant, with its config.
+/// The pipeline that the command is for, with its config.
 #[derive(Debug, Args)]
 pub(super) struct Which {
     /// A pipeline's name, or its config file
@@ -46,7 +45,7 @@ pub(super) struct Which {
     /// Override a key, as `weir run` does
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Lay the table [profile.NAME] over the file
+    /// Apply the table [profile.NAME] of the file
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// As one JSON object on stdout
@@ -57,7 +56,7 @@ pub(super) struct Which {
 }
 
 impl Which {
-    /// The daemon that is asked, if one is.
+    /// The daemon to ask, if there is one.
     fn client(&self) -> Result<Option<Client>> {
         let client = self.remote.client(&self.at)?;
         if client.is_some() {
@@ -87,7 +86,7 @@ pub(super) fn pipeline(args: &PipelineArgs) -> Result<Exit> {
     }
 }
 
-/// Bounded where it is given, so that a long one is refused before anything is looked up.
+/// Checked when it is given, so that a long reason is refused before anything is looked up.
 fn reason(text: &str) -> std::result::Result<String, String> {
     let reason = crate::operations::reason(text).map_err(|error| error.message().to_owned())?;
     Ok(reason.to_owned())

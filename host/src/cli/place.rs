@@ -1,4 +1,4 @@
-//! NAME or URL on the command line → commit logs. A name is a pipeline's, looked up in config files.
+//! Finds the commit logs of a NAME or URL on the command line. A name is that of a pipeline, looked up in config files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) struct Where {
     /// Where to look for the config of a pipeline's name
     #[arg(long, value_name = "DIR", default_value = "conf")]
     pub conf: String,
-    /// Only this pipeline's log, where a root has several
+    /// Only this pipeline's log, if a root has several
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
 }
@@ -67,8 +67,7 @@ impl Where {
     }
 }
 
-/// The config of a pipeline's name or in a file, with what lies over it. What `--set` says to other pipelines of a run is
-/// none of its business.
+/// The config of a pipeline's name or in a file, with its overrides. `--set` for other pipelines of a run is ignored.
 pub(super) fn config_of(at: &str, conf: &str, overlay: &Overlay) -> Result<PipelineConfig> {
     let file = match Path::new(at).is_file() {
         true => at.to_owned(),

@@ -56,7 +56,7 @@ pub struct BooksArgs {
     /// A property of librdkafka's producer, such as security.protocol=SSL; may be repeated
     #[arg(long = "property", short = 'X', value_name = "KEY=VALUE")]
     pub properties: Vec<String>,
-    /// Print the messages to stdout, one a line, and send nothing: input for `weir plugin run` and `infer`
+    /// Print the messages to stdout, one per line, and send nothing: input for `weir plugin run` and `infer`
     #[arg(long, conflicts_with_all = ["bootstrap_server", "rate", "properties", "json"])]
     pub print: bool,
     /// Print the tally as one JSON object
@@ -70,7 +70,7 @@ pub(super) fn produce(args: &ProduceArgs) -> Result<Exit> {
     }
 }
 
-/// One message a line. Blanks between elements say nothing, so a line end in a message becomes a blank.
+/// One message per line. Blanks between elements have no meaning, so a line end in a message becomes a blank.
 fn print(args: &BooksArgs) -> Exit {
     let dirty = if args.dirty { Dirty::SOME } else { Dirty::NONE };
     let all = sample::Books::new(args.seed, dirty);
@@ -85,7 +85,7 @@ fn print(args: &BooksArgs) -> Exit {
             .iter()
             .map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { *b })
             .collect();
-        // A reader that has seen enough (`| head`) ends it.
+        // A reader that closes the pipe (`| head`) ends it.
         if out
             .write_all(&line)
             .and_then(|()| out.write_all(b"\n"))
@@ -113,7 +113,7 @@ fn produce_books(args: &BooksArgs) -> Result<Exit> {
         properties.insert(key.to_owned(), value.to_owned());
     }
     let props = KafkaProps::new(&args.bootstrap_server, "weir-produce", &properties)?;
-    // A broker that is not there is told at once, not after the two minutes that librdkafka gives a message.
+    // A missing broker is reported at once, not after the two minutes that librdkafka gives a message.
     KafkaCluster::connect(&props)?;
     let options = ProduceOptions {
         topic: args.topic.clone(),

@@ -1,4 +1,4 @@
-//! A daemon instead of files: its address, and by what it knows who asks.
+//! A daemon instead of files: its address, and the login.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::{place, to_stderr};
 use crate::error::{Error, Kind, Result};
 use crate::http::client::{Client, Credentials};
 
-/// Where a daemon listens that nobody configured.
+/// The default address of a daemon.
 const DEFAULT_URL: &str = "http://127.0.0.1:8083";
 
 /// Heading of these options alone: set for the struct, clap would put the later options of a command below it too.
@@ -33,7 +33,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// `None`: files here. WEIR_URL does not count for what is a file, a directory or a zone's URL; an empty --url is none.
+    /// `None`: local files. WEIR_URL is ignored for a file, a directory or a zone's URL; an empty --url means none.
     pub(super) fn client(&self, at: &str) -> Result<Option<Client>> {
         let here = || place::is_url(at) || Path::new(at).exists();
         match &self.url {
@@ -46,7 +46,7 @@ impl Remote {
         }
     }
 
-    /// For verbs that only a daemon understands.
+    /// For verbs that need a daemon.
     pub(super) fn daemon(&self) -> Result<Client> {
         match self.client("")? {
             Some(client) => Ok(client),
@@ -54,7 +54,7 @@ impl Remote {
         }
     }
 
-    /// For what a daemon tells everybody: no login is sent, so none has to be right.
+    /// For requests that need no login: none is sent.
     pub(super) fn without_login(&self) -> Result<Client> {
         let named = self.url.clone().filter(|url| !url.is_empty());
         let url = named.or_else(|| variable("WEIR_URL"));

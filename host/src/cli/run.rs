@@ -78,7 +78,7 @@ impl RunArgs {
             },
             |first| first.log.clone(),
         );
-        // With progress on the screen, log lines say only what is wrong, unless a level was asked for.
+        // If progress is shown on the screen, only warnings and errors are logged, unless a level was set.
         let asked =
             self.log_level.is_some() || pipelines.iter().any(|p| p.raw.get("log.level").is_some());
         let quiet = matches!(
@@ -96,7 +96,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit> {
     let loaded = args.with_flags().load();
     let mut problems = loaded.problems.clone();
     if loaded.has_errors() {
-        // All that is wrong, in one round; of configs that are right the plugins are asked when they start.
+        // All problems at once; plugins of valid configs check their keys when they start.
         problems.extend(loaded.others.iter().flat_map(super::check_plugins));
     } else {
         problems.extend(loaded.pipelines.iter().flat_map(PipelineConfig::unresolved));
@@ -124,7 +124,7 @@ fn start(args: &RunArgs, pipelines: &[PipelineConfig]) -> Result<Exit> {
         return Ok(Exit::Ok);
     };
     let failed: Vec<Error> = ended.into_iter().filter_map(|e| e.result.err()).collect();
-    // 2 tells a service manager not to try again: only where every failure is of that sort.
+    // 2 tells a service manager not to try again: only if every failure is of that kind.
     let config = failed.iter().all(|e| e.kind() == Kind::ConfigInvalid);
     Ok(match failed.is_empty() {
         false if config => Exit::Usage,
@@ -134,7 +134,7 @@ fn start(args: &RunArgs, pipelines: &[PipelineConfig]) -> Result<Exit> {
     })
 }
 
-/// Between two looks whether a process that was told to end has anything to commit.
+/// Time between two checks whether a process that was told to end has anything to commit.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A pipeline that has not begun to read ends by itself within this, unless it waits for a broker or a store to answer.
 const BEFORE_READING: Duration = Duration::from_millis(500);

@@ -1,4 +1,5 @@
-//! Tables on stdout: one row a line where that fits the terminal, else nothing is cut off and nothing wraps.
+//! Tables on stdout: one row per line if that fits the terminal; otherwise cells are folded, so that nothing is cut off
+//! and nothing wraps.
 
 use std::io;
 
@@ -8,9 +9,9 @@ use crate::text::printable;
 
 /// Between two columns.
 const GAP: usize = 2;
-/// The last column is folded in its place where it has at least this width; else it goes to the next line.
+/// The last column is folded in its place if it has at least this width; otherwise it goes to the next line.
 const FOLDED_MIN: usize = 24;
-/// Cells that find no place in their row hang so far in.
+/// Indentation of cells that do not fit into their row.
 const INDENT: &str = "    ";
 
 /// The first row is the header.
@@ -29,7 +30,7 @@ struct Column {
     right: bool,
 }
 
-/// Columns aligned, to the right where every cell is a number. `width`: the terminal's, if it is one.
+/// Aligns columns, to the right if every cell is a number. `width`: that of the terminal, if it is one.
 fn lines(rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
     let layout = layout(rows);
     let whole = layout.iter().map(|c| c.width + GAP).sum::<usize>();

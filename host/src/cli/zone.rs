@@ -28,14 +28,14 @@ enum ZoneVerb {
         /// Every file with its rows and bytes
         #[arg(long)]
         files: bool,
-        /// Files that were begun and are not published: what waits for it, and what killed processes left
+        /// Files that were begun and are not published: those that wait for it, and those that killed processes left
         #[arg(long, conflicts_with = "files")]
         orphans: bool,
         /// One JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Read every file and entry and compare sizes, digests, rows and ledgers; exit code 1 where they differ
+    /// Read every file and entry and compare sizes, digests, rows and ledgers; exit code 1 if they differ
     Verify {
         #[command(flatten)]
         place: Where,
@@ -132,8 +132,8 @@ fn ls(place: &Where, files: bool, json: bool) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// By the log's word: what an entry adds waits for its publication; of the others the next start of the pipeline collects what
-/// nobody writes any more.
+/// According to the log: files that an entry adds wait for publication; of the others, the next start of the pipeline
+/// collects those that nobody writes any more.
 fn orphans(place: &Where, json: bool) -> Result<Exit> {
     let found = place.find()?;
     let head = ["FILE", "AGE", "BYTES", "STATE", "PATH"];

@@ -107,7 +107,7 @@ impl Child {
         &self.seen
     }
 
-    /// Reads progress until something is so; a child that ends before that has failed.
+    /// Reads progress until a condition holds; a child that ends before that has failed.
     pub fn until(
         &mut self,
         clock: &Arc<dyn Clock>,
@@ -202,7 +202,7 @@ impl Child {
 }
 
 impl Drop for Child {
-    /// Nothing of the demo outlives it.
+    /// Ends the child, so that no process of the demo is left.
     fn drop(&mut self) {
         if matches!(self.process.try_wait(), Ok(None)) {
             let _gone = self

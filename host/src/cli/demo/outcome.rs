@@ -1,4 +1,4 @@
-//! What the demo left behind, read back from logs and files and held against what was produced.
+//! Reads what the demo left behind from logs and files and compares it with what was produced.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ use crate::telemetry::{bytes, count, plural};
 use crate::zone;
 use crate::zone::deadletter::{self, Filter};
 
-/// Rows and letters shown.
+/// Rows and dead letters that are shown.
 const SHOWN: usize = 5;
 
 #[derive(Debug, Serialize)]
@@ -56,7 +56,7 @@ struct Pipeline {
     rows: crate::chain::Rows,
     dead_letters: u64,
     closes: bool,
-    /// Files, log and digests agree; else what does not.
+    /// Whether files, log and digests agree; if not, what differs.
     problems: Vec<String>,
     tables: BTreeMap<String, Tree>,
 }
@@ -69,7 +69,7 @@ struct Tree {
     directories: u64,
 }
 
-/// One sentence that holds or does not.
+/// One statement that is true or false.
 #[derive(Debug, Serialize)]
 struct Check {
     what: String,
@@ -284,7 +284,7 @@ impl Outcome {
     }
 }
 
-/// Its ledgers, what agrees and what does not, and its tables.
+/// A zone's ledgers, whether its files and log agree, and its tables.
 fn print_pipeline(p: &Pipeline) {
     say_words(format!("\n{} ({})", p.name, plural(p.commits, "commit")));
     let (r, w) = (&p.records, &p.rows);

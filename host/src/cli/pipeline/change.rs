@@ -1,4 +1,5 @@
-//! `weir pipeline swap` and `rollback`: say what changes, see that it works, ask, and see it in force.
+//! `weir pipeline swap` and `rollback`: show what changes, check that it works, request it, and wait until it is in
+//! force.
 
 use std::time::Duration;
 
@@ -20,9 +21,9 @@ use crate::plugin::{Places, Plugins};
 
 /// Put other rules in force: another plugin of a transform, or what the config says now.
 ///
-/// What changes is checked (found, compiled, started with the pipeline's keys and columns) and shown first. A running
-/// `weir run` changes over without stopping; where none runs, the next one begins with the new rules. Nothing that is
-/// committed changes.
+/// Changed plugins are checked first (found, compiled, started with the pipeline's keys and columns), and the changes
+/// are shown. A running `weir run` takes the new rules without stopping; if none runs, the next one begins with them.
+/// Committed rows do not change.
 #[derive(Debug, Args)]
 pub(super) struct SwapArgs {
     #[command(flatten)]
@@ -33,10 +34,10 @@ pub(super) struct SwapArgs {
     /// All rules as the config declares them now: edited keys, rule files, tables, plugins
     #[arg(long)]
     reload: bool,
-    /// Also where columns go or change their type
+    /// Even if columns go or change their type
     #[arg(long)]
     allow_breaking: bool,
-    /// Also what a rollback blocked
+    /// Even if a rollback blocked these rules
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -45,7 +46,7 @@ pub(super) struct SwapArgs {
 
 /// Put earlier rules in force again and block those that are in force now.
 ///
-/// Blocked is what differs: the component where it changed, else its config. It comes back only with `swap --force`.
+/// It blocks what differs: the component if it changed, or else its config. That comes back only with `swap --force`.
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
     #[command(flatten)]
@@ -125,7 +126,7 @@ fn planner(which: &Which) -> Result<SwapPlanner> {
     )?)
 }
 
-/// The same of a daemon: what changes is shown with what became of it.
+/// The same with a daemon: the changes are shown together with the result.
 fn ask(client: &Client, which: &Which, verb: &str, mut asked: Value, how: &How) -> Result<Exit> {
     asked["reason"] = json!(how.reason);
     asked["dry_run"] = json!(how.dry_run);
@@ -175,7 +176,7 @@ fn refusal(refused: Refused, json: bool) -> crate::error::Error {
     *refused.error
 }
 
-/// Of a refused change: breaking columns are the reason.
+/// Whether breaking columns are the reason of a refusal.
 fn show_breaking(change: Option<&Swapped>, json: bool) {
     if let Some(change) = change
         && change.columns.effect == Effect::Breaking

@@ -13,7 +13,7 @@ use crate::operations::{short, utc};
 
 /// Which rules made which offsets, since when, by whom and why.
 ///
-/// One block per change of the rules, the newest last. Works on the log alone: with a zone's URL no config is needed.
+/// One block per change of the rules, the newest last. Reads only the log: with a zone's URL no config is needed.
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
     #[command(flatten)]

@@ -28,7 +28,7 @@ pub(super) enum ManageVerb {
     Create(CreateArgs),
     /// Show a pipeline's config as the daemon has it, or with FILE replace it
     Config(ConfigArgs),
-    /// Drain and stand still; a restart of the daemon does not resume it
+    /// Drain and pause; a restart of the daemon does not resume it
     Pause(OneArgs),
     /// Run again, from paused or stopped
     Resume(OneArgs),
@@ -76,7 +76,7 @@ pub(super) struct CreateArgs {
     /// What it does at first
     #[arg(long, value_enum, default_value_t = Initial::Running)]
     state: Initial,
-    /// Also where columns of a table that is there go or change their type
+    /// Even if columns of an existing table go or change their type
     #[arg(long)]
     allow_breaking: bool,
     /// As JSON
@@ -98,12 +98,12 @@ pub(super) struct ConfigArgs {
     /// The pipeline's name in the daemon
     #[arg(value_name = "NAME")]
     name: String,
-    /// Put this config in its place
+    /// Replace it by this config
     #[arg(value_name = "FILE")]
     file: Option<String>,
     #[command(flatten)]
     over: Over,
-    /// Also where columns go or change their type
+    /// Even if columns go or change their type
     #[arg(long)]
     allow_breaking: bool,
     /// As JSON
@@ -113,13 +113,13 @@ pub(super) struct ConfigArgs {
     remote: Remote,
 }
 
-/// What lies over a file that is sent.
+/// Overrides of a file that is sent.
 #[derive(Debug, Args)]
 struct Over {
     /// Override a key of the file
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Lay the table [profile.NAME] over the file
+    /// Apply the table [profile.NAME] of the file
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
 }
@@ -140,7 +140,7 @@ pub(super) struct StopArgs {
 pub(super) struct RestartArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// Only where it or a task has failed
+    /// Only if it or a task has failed
     #[arg(long)]
     only_failed: bool,
 }
@@ -267,8 +267,8 @@ fn show_log(log: &Logged) {
     }
 }
 
-/// The flat map of one file, with its name. References in keys of secrets are the daemon's to resolve; where a value shows, it
-/// takes none, so what they stand for here is sent.
+/// The flat map of one file, with its name. The daemon resolves references in keys of secrets. It accepts none in keys
+/// whose value is shown, so these are resolved here.
 fn map_of(file: &str, over: &Over) -> Result<(String, BTreeMap<String, String>)> {
     let overlay = Overlay {
         profile: over.profile.clone(),
@@ -299,7 +299,7 @@ fn map_of(file: &str, over: &Over) -> Result<(String, BTreeMap<String, String>)>
     }
 }
 
-/// The query that says yes to columns that go or change their type.
+/// The query that allows columns that go or change their type.
 fn allowing(breaking: bool) -> String {
     query(&[("allow_breaking", breaking.then(|| "true".to_owned()))])
 }
@@ -362,12 +362,12 @@ fn target(args: &OneArgs, verb: &str, what: &str) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Between two looks at a pipeline that drains.
+/// Time between two looks at a pipeline that drains.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// After this long a person is told what is waited for.
+/// After this time a message says what it waits for.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// How long it drains is the daemon's to bound (`shutdown.timeout`).
+/// The daemon limits how long it drains (`shutdown.timeout`).
 fn stop(args: &StopArgs) -> Result<Exit> {
     let one = &args.one;
     if args.no_wait {
@@ -430,7 +430,7 @@ fn offsets(args: &OneArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// `kafka_topic=books kafka_partition=0`; the shape is that of the source.
+/// `kafka_topic=books kafka_partition=0`; the form depends on the source.
 fn members(object: &Value) -> String {
     let text = |(key, value): (&String, &Value)| match value.as_str() {
         Some(text) => format!("{key}={text}"),

@@ -1,4 +1,4 @@
-//! `weir pipeline rewind`: positions of a stopped pipeline, put elsewhere by an entry of its log.
+//! `weir pipeline rewind`: moves positions of a stopped pipeline by an entry of its log.
 
 use std::sync::Arc;
 
@@ -16,16 +16,17 @@ use crate::operations::rewind::{self as ops_rewind, Rewound, rewound};
 use crate::pipeline::positions;
 use crate::plugin::{Places, Plugins};
 
-/// Put positions of a stopped pipeline elsewhere: read offsets again, or skip some.
+/// Move positions of a stopped pipeline: read offsets again, or skip some.
 ///
-/// Back goes to the end of a commit at or below the offset: rows and dead letters from there on leave the zone, and the next
-/// run makes them anew under the rules in force. Pipelines that read this zone follow by themselves. Forward skips: the range
-/// is recorded as lost. A partition that was never read begins at the offset, even where the pipeline has not run yet. Refused before anything is written where the broker no longer has the records.
+/// Back goes to the end of a commit at or below the offset: rows and dead letters from there on leave the zone, and the
+/// next run makes them again under the rules in force. Pipelines that read this zone follow by themselves. Forward
+/// skips: the range is recorded as lost. A partition that was never read begins at the offset, even if the pipeline has
+/// not run yet. It is refused before anything is written if the broker no longer has the records.
 #[derive(Debug, Args)]
 pub(super) struct RewindArgs {
     #[command(flatten)]
     which: Which,
-    /// Where partitions go on: an offset, or `start` for where reading began
+    /// Where partitions shall go on: an offset, or `start` for where reading began
     #[arg(
         value_name = "TOPIC/PARTITION=OFFSET",
         required_unless_present = "all",

@@ -1,4 +1,5 @@
-//! `weir plugin new | build | bench | infer`: from nothing to a component, its speed, and the map of unknown messages.
+//! `weir plugin new | build | bench | infer`: makes a component from nothing, measures its speed, and infers transforms
+//! for unknown messages.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::infer::{self, Format};
 use crate::telemetry::{bytes, count};
 
-/// Messages that `infer` looks at where nothing is said.
+/// Messages that `infer` reads by default.
 const INFER_LIMIT: usize = 1_000;
 
 #[derive(Debug, Subcommand)]
@@ -36,7 +37,7 @@ pub(super) enum AuthorVerb {
         #[arg(long)]
         json: bool,
     },
-    /// Hold a plugin to its golden samples, to the contract, and to a cost per row
+    /// Test a plugin: golden samples, the contract, a cost per row
     Test(TestArgs),
     /// See what a plugin makes of messages or rows: a table of rows, a table of refusals
     Run(RunArgs),
@@ -54,13 +55,13 @@ pub(super) struct BenchArgs {
     /// Folder of the crate
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Case below samples/; the first where none is given
+    /// Case below samples/; by default the first
     #[arg(long, value_name = "CASE")]
     sample: Option<String>,
-    /// Rounds; medians are told
+    /// Rounds; medians are shown
     #[arg(long, value_name = "N", default_value_t = 15)]
     rounds: usize,
-    /// The component alone
+    /// Only the component
     #[arg(long)]
     no_native: bool,
     /// As JSON, every round
@@ -86,20 +87,20 @@ impl From<As> for Format {
     }
 }
 
-/// Prints a [[transforms]] table for xml-flatten, json-flatten or csv-parse, with what was seen as comments.
+/// Prints a [[transforms]] table for xml-flatten, json-flatten or csv-parse, with the evidence as comments.
 ///
-/// A type is named only where every value seen is of it. The table is tried on the messages, and the last lines say what came of it.
+/// A type is named only if every value has it. The table is tried on the messages, and the last lines show the result.
 #[derive(Debug, Args)]
 pub(super) struct InferArgs {
     #[command(flatten)]
     input: InputArgs,
-    /// Format of the messages; told by their first sign where it is not given
+    /// Format of the messages; by default recognised by their first character
     #[arg(long = "as", value_name = "FORMAT")]
     format: Option<As>,
-    /// The element that is a row, where the repeated one is not meant (XML)
+    /// The element that is a row, if it is not the repeated one (XML)
     #[arg(long, value_name = "ELEMENT")]
     row_tag: Option<String>,
-    /// Directory of loose plugins, with which the map is tried; a plugin that it lacks is the shipped one
+    /// Directory of loose plugins for the trial; the shipped plugin is used if it has none
     #[arg(long, value_name = "DIR", default_value = "target/plugins")]
     plugin_path: PathBuf,
 }
@@ -207,7 +208,7 @@ fn build_(dir: &Path, json: bool) -> Result<Exit> {
         vec!["  size".to_owned(), bytes(size as u64)],
         vec!["  digest".to_owned(), digest.to_owned()],
     ];
-    // Interfaces that come to the same share a line.
+    // Interfaces with the same meaning share a line.
     let mut means: Vec<(&str, Vec<&str>)> = Vec::new();
     for import in imports.iter().filter(|import| !import.functions.is_empty()) {
         let interface = import.name.split('@').next().unwrap_or(&import.name);

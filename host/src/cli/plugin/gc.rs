@@ -1,7 +1,7 @@
-//! `weir plugin gc`: what no version, log or config needs leaves the plugin store.
+//! `weir plugin gc`: deletes from the plugin store what no version, log or config needs.
 //!
-//! A log keeps every digest that its entries hold, whatever field they stand in. What was written within [`GRACE`] stays:
-//! a swap stores first and is named in the log after that.
+//! A log keeps every digest in its entries, in whatever field it is. Files written within [`GRACE`] stay, because a
+//! swap stores files before the log names them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -120,7 +120,7 @@ fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-/// Nothing where it was written in what this machine takes for the future.
+/// None: by this machine's clock it was written in the future.
 fn age(now: SystemTime, modified: SystemTime) -> Duration {
     now.duration_since(modified).unwrap_or_default()
 }
@@ -154,7 +154,7 @@ impl Needed {
         }
     }
 
-    /// What each config in a directory comes to now. False, and the problems on stderr, where one cannot be understood.
+    /// What each config in a directory needs now. False: one cannot be understood; its problems are on stderr.
     fn of_configs(&mut self, dir: &Path, places: &Places) -> Result<bool> {
         for file in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             let path = file.path();
@@ -180,7 +180,7 @@ impl Needed {
                             self.digests.insert(part.component.digest().to_owned());
                             self.digests.insert(part.config.digest().to_owned());
                         }
-                        // What does not come up has nothing in the store that this run could tell.
+                        // A config that cannot be built has nothing in the store that could be determined here.
                         Err(problems) => print_problems(
                             &problems
                                 .into_iter()

@@ -1,4 +1,4 @@
-//! `weir plugin inspect`: what a component says of itself, what it may touch, the keys it takes.
+//! `weir plugin inspect`: what a component says of itself, what it can use, the keys it accepts.
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<Exit> {
     }
     let mut places = args.places.places();
     let file = Path::new(&args.plugin);
-    // A file may lie anywhere; its native code is kept beside it.
+    // A file may be anywhere; its native code is cached beside it.
     if args.plugin.ends_with(".wasm") && args.places.plugin_cache.is_none() {
         places.cache = file.with_file_name(".cache");
     }

@@ -30,15 +30,15 @@ enum PluginVerb {
     Author(author::AuthorVerb),
     /// List plugins: loose builds and pushed versions
     Ls(store::LsArgs),
-    /// Show what a plugin says of itself and what it may touch: version, digest, imports, the keys it takes
+    /// Show what a plugin says of itself and what it can use: version, digest, imports, the keys it accepts
     Inspect(inspect::InspectArgs),
     /// Check a component and put it into the plugin store under its name and version, for good
     Push(store::PushArgs),
-    /// Take a pushed version out of use; what runs by its digest goes on
+    /// Take a pushed version out of use; pipelines that run it by digest go on
     Yank(store::YankArgs),
     /// Delete from the plugin store what no version, log or config needs
     Gc(gc::GcArgs),
-    /// The compiler's own process: a component on stdin, native code on stdout
+    /// The compiler's process: takes a component on stdin, gives native code on stdout
     #[command(hide = true)]
     Compile {
         #[arg(long, value_parser = ["time", "fuel"])]
@@ -46,7 +46,7 @@ enum PluginVerb {
     },
 }
 
-/// As `plugin.path` without a config says.
+/// The default of `plugin.path`.
 const PLUGIN_PATH: &str = "data/plugins";
 
 /// Where plugins are.
@@ -80,7 +80,7 @@ impl PlacesArgs {
         Plugins::open(self.places())
     }
 
-    /// The daemon that is asked, if one is; WEIR_URL does not count where places here are named.
+    /// The daemon to ask, if there is one; WEIR_URL is ignored if directories of this machine are named.
     fn client(&self, remote: &Remote, at: &str) -> Result<Option<Client>> {
         let given = self.plugin_store.is_some()
             || self.plugin_cache.is_some()

@@ -72,7 +72,7 @@ pub(super) struct YankArgs {
 pub(super) fn push(args: &PushArgs) -> Result<Exit> {
     let file = args.component();
     let named = |e: Error| e.with("plugin", file.display());
-    // A path here says what is pushed; where it goes is the daemon's.
+    // A path names what is pushed; the daemon decides where it is stored.
     let client = match args.remote.is_named() {
         true => args.remote.client("")?,
         false => args.places.client(&args.remote, "")?,
@@ -94,7 +94,7 @@ pub(super) fn push(args: &PushArgs) -> Result<Exit> {
 }
 
 impl PushArgs {
-    /// A name without a path or an ending is a loose build's.
+    /// A name without a path or an ending means a loose build.
     fn component(&self) -> PathBuf {
         let bare = self.file.components().count() == 1 && self.file.extension().is_none();
         match bare && !self.file.exists() {
@@ -106,7 +106,7 @@ impl PushArgs {
 
 fn push_remote(client: &Client, file: &Path, args: &PushArgs) -> Result<Exit> {
     let bytes = read(file)?;
-    // As a push here would; the daemon's own limit may be lower.
+    // The same limit as for a local push; the daemon's own limit may be lower.
     if bytes.len() > MAX_COMPONENT_BYTES {
         let message = format!("{} bytes; at most {MAX_COMPONENT_BYTES}", bytes.len());
         return Err(Error::new(Kind::PluginRefused, "plugin.push", message)
@@ -228,7 +228,7 @@ pub(super) fn yank(args: &YankArgs) -> Result<Exit> {
     show_yanked(&yanked, looked, args.json)
 }
 
-/// `looked`: where pipelines were looked for that have it in force; empty: nowhere.
+/// `looked`: where pipelines that have it in force were searched; empty: nowhere.
 fn show_yanked(yanked: &Yanked, looked: &str, json: bool) -> Result<Exit> {
     if json {
         say_json(yanked)?;

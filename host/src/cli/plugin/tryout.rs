@@ -1,4 +1,5 @@
-//! `weir plugin run`: messages of a file, a folder or a topic through one plugin or a pipeline's whole chain, on the screen.
+//! `weir plugin run`: runs messages of a file, a folder or a topic through one plugin or a pipeline's whole chain, and
+//! shows the result.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use crate::record::input_schema;
 use crate::telemetry::{count, plural};
 use crate::text::printable;
 
-/// Messages where nothing is said.
+/// Number of messages by default.
 const LIMIT: usize = 100;
 /// Extensions of files that are one message.
 const DOCUMENTS: &[&str] = &["xml", "json", "csv", "tsv"];
@@ -36,10 +37,10 @@ pub(super) struct InputArgs {
     /// A file, a folder of one message a file, or (with --bootstrap.servers) a topic
     #[arg(value_name = "FILE|DIR|TOPIC")]
     from: String,
-    /// The file is one message; .xml, .json, .csv and .tsv files are so anyway
+    /// The file is one message; .xml, .json, .csv and .tsv files always are
     #[arg(long)]
     whole: bool,
-    /// One message a line, also in such files
+    /// One message per line, also in such files
     #[arg(long, conflicts_with = "whole")]
     lines: bool,
     /// The first N messages; 0: all
@@ -69,9 +70,9 @@ pub(super) struct Messages {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
     Nothing,
-    /// So many of a file or folder.
+    /// Number of messages left in a file or folder.
     Known(usize),
-    /// A topic has more, nobody counted how many.
+    /// A topic has more; the number is unknown.
     Some,
 }
 
@@ -83,7 +84,7 @@ impl Left {
         }
     }
 
-    /// Says where reading stopped, and how it goes on. Not among the rows, which may go into a file.
+    /// Says where reading stopped, and how to read on. Not printed among the rows, which may go into a file.
     pub(super) fn say(self, read: usize, what: &str) {
         let more = match self {
             Left::Nothing => return,
@@ -111,7 +112,7 @@ impl InputArgs {
         let path = Path::new(&self.from);
         if let Some(bootstrap) = &self.bootstrap {
             let props = KafkaProps::new(bootstrap, "weir-plugin", &pairs(&self.properties)?)?;
-            // One more tells whether there are more.
+            // Reads one more, to know whether there are more.
             let most = limit.saturating_add(1);
             let mut list = input::topic(&props, &self.from, most, SystemClock::shared())?;
             let left = match list.len() > limit {
@@ -163,8 +164,8 @@ fn pairs(properties: &[String]) -> Result<BTreeMap<String, String>> {
 
 /// Prints the rows a plugin makes, and what it refuses: row, piece, code, field, message.
 ///
-/// One message a line; a .xml, .json, .csv or .tsv file is one message; a folder holds one message a file. With --rows the file holds
-/// rows of columns, for a plugin that comes after another.
+/// One message per line; a .xml, .json, .csv or .tsv file is one message; a folder has one message per file. With
+/// --rows the file has rows of columns, for a plugin that comes after another.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
@@ -181,10 +182,10 @@ pub(super) struct RunArgs {
     /// A file with the plugin's keys, or with a [[transforms]] table of it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The file holds rows, one JSON object a line; types.toml beside it says what JSON cannot
+    /// The file has rows, one JSON object per line; types.toml beside it gives types that JSON lacks
     #[arg(long)]
     rows: bool,
-    /// All transforms of a pipeline's config, in order, in the place of one plugin
+    /// All transforms of a pipeline's config, in order, instead of one plugin
     #[arg(long, value_name = "CONFIG", conflicts_with_all = ["config", "set", "rows"])]
     transforms: Option<String>,
     /// With --transforms: the rows after each transform
@@ -328,7 +329,7 @@ fn show(outcome: &Outcome, rows: usize, what: &str, json: bool) {
     ));
 }
 
-/// A value on one line, shortened; a null is a sign that no text is.
+/// A value on one line, shortened; null is shown as a character that no text uses.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "∅".to_owned(),

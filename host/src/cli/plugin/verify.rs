@@ -1,4 +1,4 @@
-//! `weir plugin test`: one line a check, exit 1 where one fails.
+//! `weir plugin test`: one line per check, exit code 1 if one fails.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,12 @@ use crate::cli::{Exit, say, say_value};
 use crate::error::Result;
 use crate::telemetry::time;
 
-/// Holds a plugin to its golden samples and to what every plugin promises.
+/// Tests a plugin with its golden samples and the checks that every plugin must pass.
 ///
-/// Golden samples: samples/<case>/ with config.toml, one of messages.txt, messages/, rows.jsonl, and expected.jsonl. The same
-/// batches again: repeated, halved, row by row, reordered, in fresh instances. Hostile input: nulls, nothing, too much, what
-/// is no text, the ends of every range, deep nesting, noise, samples with wrong bytes. Cost: fuel a row.
+/// Golden samples: samples/<case>/ with config.toml, one of messages.txt, messages/, rows.jsonl, and expected.jsonl.
+/// The same batches again: repeated, halved, row by row, reordered, in fresh instances. Hostile input: nulls, empty and
+/// huge values, invalid text, the ends of every range, deep nesting, noise, samples with wrong bytes. Cost: fuel per
+/// row.
 #[derive(Debug, Args)]
 pub(super) struct TestArgs {
     /// Folder of the crate (it is built), a .wasm file, or a name in --plugin-path
@@ -31,10 +32,10 @@ pub(super) struct TestArgs {
     /// Write expected.jsonl of every sample as the plugin is now
     #[arg(long)]
     update: bool,
-    /// Seed of what is drawn by lot; another one each time where none is given
+    /// Seed of random choices; by default another one each time
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Fail where a row costs more
+    /// Fail if a row costs more
     #[arg(long, value_name = "N")]
     max_fuel_per_row: Option<u64>,
     /// One JSON object per check
