@@ -1,4 +1,4 @@
-//! What runs in the bench's own process: the chain without a log, single plugins, and the opening of logs.
+//! Measurements inside the bench's own process: the chain without a log, single plugins, and the opening of logs.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What happens beside the records while they flow: rules that are swapped, and a large component that is compiled.
+//! Measures what happens while records flow: rules are swapped, and a large component is compiled.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,5 @@
-//! `make bench`: what Weir costs on this machine, each figure beside a bound measured in the same run and beside itself
-//! measured twice. Nothing here passes or fails by time. docs/bench.md says what each figure is.
+//! `make bench`: what Weir costs on this machine. Each figure is shown with a bound from the same run, and with a
+//! second measurement of itself. Nothing here passes or fails by time. docs/bench.md says what each figure is.
 
 #![allow(
     clippy::unwrap_used,

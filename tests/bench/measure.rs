@@ -1,4 +1,4 @@
-//! CPU time, memory and rounds: what a figure is made of.
+//! CPU time, memory and rounds, from which figures are made.
 
 use std::io;
 use std::mem::MaybeUninit;

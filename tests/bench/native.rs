@@ -1,4 +1,4 @@
-//! xml-flatten and validate compiled natively, in the place of the components: same chain, same columns in and out.
+//! xml-flatten and validate compiled natively, instead of the components: same chain, same input and output columns.
 
 use std::ffi::{CString, c_void};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Zones on S3 and HDFS servers of this machine, beside a directory. The servers take their share of the same two cores: what
-//! is counted is the CPU time of Weir alone.
+//! Zones on S3 and HDFS servers of this machine, beside a directory. The servers run on the same cores, so only the CPU
+//! time of Weir is counted.
 
 use std::fs;
 use std::process::Command;

@@ -1,5 +1,6 @@
-//! What every store must do, whichever way it publishes: put-if-absent, and the life of a data file, alone, raced, and cut short
-//! at each request. A new store is one line in [`stores`]. Real servers are asked by two clients, and killed.
+//! What every store must do, in whichever way it publishes: put-if-absent, and the life of a data file: alone, in a
+//! race, and interrupted at each request. A new store is one line in [`stores`]. Real servers are used by two clients,
+//! and killed.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

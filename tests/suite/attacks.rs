@@ -1,5 +1,5 @@
-//! What whoever may write to a daemon's REST tries: native code, devices and pipes as files, places outside of the roots, files
-//! of others. Each is refused by name, and the daemon goes on answering.
+//! Attacks by a user who may write to a daemon's REST: native code, devices and pipes as files, places outside of the
+//! roots, files of others. Each is refused by name, and the daemon goes on answering.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
 //! The author's path, word for word: the guide's commands and files in an empty directory, the golden samples of the
-//! shipped plugins, and maps inferred from messages that then run.
+//! shipped plugins, and transforms that are inferred from messages and then run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

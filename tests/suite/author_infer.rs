@@ -1,4 +1,4 @@
-//! What `weir plugin infer` prints runs on the messages it was made of, or says what is refused.
+//! The output of `weir plugin infer` runs on the messages from which it was made, or says what is refused.
 
 use std::path::Path;
 use std::process::{Command, Output};

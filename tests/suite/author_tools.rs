@@ -1,4 +1,4 @@
-//! What `weir plugin run`, `test` and `infer` show is what is there: every column, every digit, every day.
+//! `weir plugin run`, `test` and `infer` show exactly what is there: every column, every digit, every day.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

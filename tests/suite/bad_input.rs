@@ -1,4 +1,5 @@
-//! Every kind of bad message through the real components: a dead letter with the right code, its siblings unharmed.
+//! Every kind of bad message through the real components: it gives a dead letter with the right code, and other records
+//! are not affected.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Answers of the daemon cost what they show, not what the history behind them holds. Work is counted, not timed.
+//! The cost of the daemon's answers depends on what they show, not on the length of the history. Work is counted, not
+//! timed.
 
 use std::path::Path;
 use std::thread;

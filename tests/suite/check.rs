@@ -1,4 +1,4 @@
-//! `weir check` through the real binary: broken configs and what is said of them, and the documents made from the keys.
+//! `weir check` through the real binary: broken configs and their messages, and the documentation made from the keys.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

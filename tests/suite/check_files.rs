@@ -1,5 +1,5 @@
-//! What is no pipeline's config, at every verb that takes one: said in one plain sentence. And all that is wrong with one, of
-//! host and plugins, in one round.
+//! A file that is no pipeline's config gives one plain sentence, at every verb that takes one. All problems of a
+//! config, from host and plugins, are reported at once.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The verbs people type, on what a demo left behind: exit codes, JSON, and that a changed file is found.
+//! The verbs that people type, on the files of a demo: exit codes, JSON, and that a changed file is found.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,6 +1,6 @@
-//! What a cloud hands to the machines in it: the role of an instance (IMDSv2), of a pod, and of a web identity, worded as AWS's
-//! documents word them. The keys are those of the tests' S3 server. That knows no sessions: what stands before it looks at their
-//! tokens, takes them out, and signs anew.
+//! Imitates what a cloud gives to its machines: the role of an instance (IMDSv2), of a pod, and of a web identity, in
+//! the form of AWS's documents. The keys are those of the tests' S3 server. That server knows no sessions, so a proxy
+//! before it checks the tokens, removes them, and signs again.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};

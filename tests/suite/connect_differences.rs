@@ -1,5 +1,5 @@
-//! Every difference between Weir's answers and those of a real Connect worker, with its reason. docs/connect-differences.md
-//! is made of the same texts; one test keeps the two together, another each row true.
+//! Every difference between Weir's answers and those of a real Connect worker, with its reason.
+//! docs/connect-differences.md has the same texts: one test compares the two, another checks that each row is true.
 
 use crate::connect_diff::Row;
 

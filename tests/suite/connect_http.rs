@@ -1,4 +1,4 @@
-//! A small blocking HTTP/1.1 client for tests: any bytes can be sent, whatever comes back is read as it is.
+//! A small blocking HTTP/1.1 client for tests: it sends any bytes and reads any answer.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! A real Apache Kafka Connect worker with the file connectors, and a Weir daemon: the two hosts that the Connect script
-//! and the clients are run against.
+//! A real Apache Kafka Connect worker with the file connectors, and a Weir daemon: the Connect script and the clients
+//! run against both.
 //!
 //! A pair for each test, on the shared broker, ended with it: the script leaves connectors behind whose names a real
 //! worker cannot delete, and lists show what others made.

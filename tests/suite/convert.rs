@@ -1,4 +1,5 @@
-//! Kafka Connect's configs in native keys: golden translations, every refusal with its reason, and a page that cannot lie.
+//! Kafka Connect's configs in native keys: golden translations, every refusal with its reason, and a page that is
+//! compared with the code.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};

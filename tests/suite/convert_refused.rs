@@ -1,4 +1,4 @@
-//! Keys and values of Connect's storage sinks that are refused: each by the name that was given, with its reason.
+//! Keys and values of Connect's storage sinks that are refused: each by the name in the config, with the reason.
 
 use weir::config::problem::NOT_TRANSLATED;
 use weir::connect::{

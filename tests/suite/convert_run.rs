@@ -1,4 +1,4 @@
-//! A converted storage sink at work: it fills the same table as the config it was made of.
+//! A converted storage sink runs: it fills the same table as the config from which it was made.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! What Weir asks of an object store, counted between it and a real server, is what docs/costs.md says: per commit, per file, per
-//! start, per idle hour, per batch of PROCESSED.
+//! Requests to an object store, counted between Weir and a real server, are as docs/costs.md says: per commit, per
+//! file, per start, per idle hour, per batch of PROCESSED.
 
 use std::collections::BTreeMap;
 use std::fmt;

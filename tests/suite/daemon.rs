@@ -1,4 +1,5 @@
-//! The daemon as a process: what survives a kill, who may have a directory, how it ends, and rules put in force by a PUT.
+//! The daemon as a process: what survives a kill, which daemon may use a directory, how it ends, and rules put in force
+//! by a PUT.
 
 use std::collections::BTreeMap;
 use std::fs;

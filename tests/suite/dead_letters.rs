@@ -1,4 +1,4 @@
-//! The page about dead letters: its road back for refused records is walked by a shell, word for word.
+//! The page about dead letters: a shell runs its commands for reading refused records again, word for word.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! `weir doctor` and `weir check --connect`: each broken thing is told with its remedy and stops no other look, exit codes, and
-//! the JSON that the page describes. Logins and rights are in `secured`.
+//! `weir doctor` and `weir check --connect`: each broken thing is reported with its remedy and does not stop other
+//! checks; exit codes, and the JSON that the page describes. Logins and rights are in `secured`.
 
 use std::fs;
 use std::path::Path;

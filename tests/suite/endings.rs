@@ -1,5 +1,5 @@
-//! How a pipeline ends is told once, with the reason, where people and service managers look: the process's own stderr and
-//! exit code, and the daemon's log.
+//! The ending of a pipeline is reported once, with the reason, where people and service managers look: stderr and exit
+//! code of the process, and the daemon's log.
 
 use std::fs::{self, File};
 use std::path::PathBuf;

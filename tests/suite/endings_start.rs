@@ -1,4 +1,4 @@
-//! What ends a pipeline at its start or by its store, and what a start that is refused leaves behind: nothing.
+//! What ends a pipeline at its start or because of its store; a refused start leaves nothing behind.
 
 use std::fs;
 use std::process::Command;

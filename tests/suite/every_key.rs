@@ -1,4 +1,4 @@
-//! Good configs of every class, and every key that each of them can have: what attacks are tried on.
+//! Good configs of every class, and every key that each of them can have, as a base for attacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! Where the system allows few threads, a pipeline fails with the reason; the process is not ended from within a C library.
+//! If the system allows few threads, a pipeline fails with the reason, and no C library ends the process.
 
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};

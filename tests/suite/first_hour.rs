@@ -1,5 +1,5 @@
-//! What a newcomer sees first: the program is whole wherever it lies, something moves, the next commit and the next look are
-//! said, the first rows wait for no interval.
+//! What a newcomer sees first: the program works from any directory, progress is visible, the next commit and the next
+//! look are announced, the first rows do not wait for an interval.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

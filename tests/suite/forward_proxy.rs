@@ -1,4 +1,5 @@
-//! An HTTP proxy as companies have them: CONNECT for TLS, whole addresses for plain HTTP, a login, and hosts that only it knows.
+//! An HTTP proxy as in companies: CONNECT for TLS, whole addresses for plain HTTP, a login, and hosts that only the
+//! proxy knows.
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

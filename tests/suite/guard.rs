@@ -1,5 +1,5 @@
-//! A column that goes or changes its type is refused at every door to other rules, unless somebody says that it may; and
-//! the pipeline that reads the table has a way on.
+//! A column that goes or changes its type is refused in every way of changing rules, unless somebody allows it; and the
+//! pipeline that reads the table can go on.
 
 use std::collections::BTreeMap;
 

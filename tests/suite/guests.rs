@@ -1,4 +1,5 @@
-//! Misbehaving plugins end with the right code and harm no other record; shipped ones give the same however batches fall.
+//! Misbehaving plugins give the right code and affect no other record; shipped ones give the same rows for any division
+//! into batches.
 
 use std::collections::BTreeMap;
 use std::fs;

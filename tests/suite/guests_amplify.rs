@@ -1,4 +1,4 @@
-//! A plugin that stays inside every single limit must not grow past them by repetition: pieces, letters, host calls.
+//! A plugin that keeps every single limit must not exceed them by repetition: pieces, dead letters, host calls.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! More of what a plugin may do wrong while it runs: each ends as dead letters within limits, and the next batch works.
+//! More faults of running plugins: each gives dead letters within limits, and the next batch works.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Documents made to hurt a parser go through the component and end as dead letters inside the limits; their neighbours
-//! go on, and the next batch works.
+//! Documents that attack a parser go through the component and give dead letters within the limits; other records are
+//! not affected, and the next batch works.
 
 use weir::chain::Output;
 use weir::plugin::Limits;

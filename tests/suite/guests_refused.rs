@@ -1,5 +1,5 @@
-//! What a component may not be made of is refused when it is loaded, by name: imports, contract, parts, start
-//! functions, `describe`. Components are written byte by byte here, or appended to one that is sound.
+//! Forbidden parts of a component are refused by name when it is loaded: imports, contract, number of parts, start
+//! functions, `describe`. The components are written byte by byte here, or appended to a valid one.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! A pipeline goes on where another consumer stopped: by offsets that are put before its first record, or behind a group.
+//! A pipeline goes on where another consumer stopped: at offsets that are set before its first record, or at those of a
+//! group.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

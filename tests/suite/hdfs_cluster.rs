@@ -1,4 +1,5 @@
-//! Apache HDFS for tests: a name node and a data node as two processes, from Maven Central, each to be killed and started again.
+//! Apache HDFS for tests: a name node and a data node as two processes, from Maven Central, which tests can kill and
+//! start again.
 //!
 //! Fetched once into `target/test-servers`, offline afterwards. They end with the test process, however that ends. Without java
 //! or mvn a test says what it skips, and fails where `CI=true`.

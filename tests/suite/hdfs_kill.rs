@@ -1,5 +1,5 @@
-//! The whole program, Apache Kafka and real HDFS: Weir is killed, the name node is killed, the data node is killed. Nothing is
-//! lost or doubled, and whoever lists through HDFS's own API sees committed rows only, each once.
+//! The whole program, Apache Kafka and real HDFS: Weir is killed, the name node is killed, the data node is killed.
+//! Nothing is lost or doubled, and a reader that lists through HDFS's own API sees only committed rows, each once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! A name service of HDFS: two name nodes that share their edits, of which one is active, and a data node. Who is active is said by
-//! Hadoop's own `haadmin`. Weir goes on with whichever it is.
+//! A name service of HDFS: two name nodes that share their edits, of which one is active, and a data node. Hadoop's own
+//! `haadmin` sets which one is active. Weir goes on with either.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;

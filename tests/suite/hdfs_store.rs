@@ -1,4 +1,4 @@
-//! What is HDFS's own about a store: two clients that race, servers that die, and each refusal by its name.
+//! Properties of a store on HDFS: two clients that race, servers that die, and each refusal by its name.
 
 use std::io::Write as _;
 use std::sync::{Arc, Barrier};

@@ -1,5 +1,5 @@
-//! Every key of every class with values that no one would write who means well, against a running daemon: it refuses or takes
-//! each within a bound, never with a 500, and answers everybody else meanwhile.
+//! Sends malicious values of every key of every class to a running daemon: it refuses or accepts each within a time
+//! limit, never with a 500, and answers other clients meanwhile.
 
 use std::time::{Duration, Instant};
 

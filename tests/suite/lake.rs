@@ -1,5 +1,5 @@
-//! A broker, two config files (RAW from a topic of JSON lines, PROCESSED over it) and the real program, asked like a person
-//! asks it.
+//! A broker, two config files (RAW from a topic of JSON lines, PROCESSED from RAW) and the real program, used as a
+//! person uses it.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The estate of `kill` on a store that somebody lists all the while, through the store's own API: what shows is committed, each
-//! row once, and in the end it is all that the logs have.
+//! The pipelines of `kill` on a store that a reader lists all the time, through the store's own API: only committed
+//! rows are visible, each once, and in the end all that the logs have.
 
 use std::process::Child;
 use std::sync::Arc;

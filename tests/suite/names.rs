@@ -1,5 +1,5 @@
-//! A table's columns are one namespace: what the rules make, what the host writes, what stands in the paths; as SQL engines
-//! fold case. A clash is told with both origins, at every door.
+//! A table's columns are one namespace: those that the rules make, those that the host writes, those in the paths; case
+//! is compared as SQL engines do. A clash is reported with both origins, in every way a config is checked.
 
 use crate::lake::{Lake, TOPIC};
 

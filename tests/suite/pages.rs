@@ -1,5 +1,4 @@
-//! The pages that people read: every link leads to a file and a heading that are there, and every test that a page names as
-//! the proof of a sentence exists.
+//! The documentation pages: every link leads to an existing file and heading, and every test that a page names exists.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

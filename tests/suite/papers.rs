@@ -1,4 +1,4 @@
-//! Certificates for tests, and who signs them.
+//! Certificates for tests, and the authorities that sign them.
 
 use std::fs;
 use std::path::Path;

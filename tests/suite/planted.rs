@@ -1,5 +1,5 @@
-//! Secrets that are planted in the daemon's environment and files are looked for in all that it says and writes, after a
-//! reference to them was tried in every key of every class.
+//! Secrets are put into the daemon's environment and files, references to them are tried in every key of every class,
+//! and then they are searched in everything that the daemon says and writes.
 
 use std::fs;
 use std::net::SocketAddr;

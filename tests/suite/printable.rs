@@ -1,5 +1,5 @@
-//! What others wrote never rules the terminal of whoever reads it: reasons, names, fields, messages, counters, traces, from a
-//! directory and over HTTP, as text and as JSON.
+//! Text that others wrote never controls the reader's terminal: reasons, names, fields, messages, counters, traces,
+//! from a directory and over HTTP, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

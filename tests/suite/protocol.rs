@@ -1,5 +1,5 @@
-//! docs/protocol.md on the real code: holes 5, 7, 10 and those by argument. What reading and writing
-//! promise is in `protocol_log`, the validity rules one by one in `protocol_rules`.
+//! docs/protocol.md on the real code: holes of earlier drafts (5, 7, 10 and others). The guarantees of reading and
+//! writing are in `protocol_log`, the validity rules one by one in `protocol_rules`.
 
 use std::sync::{Arc, Mutex};
 

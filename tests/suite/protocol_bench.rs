@@ -1,4 +1,4 @@
-//! Processes on one store, for the named tests: open, seal, commit, and fail as told.
+//! Processes on one store, for the tests of the protocol: they open, seal, commit, and fail as a test says.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! What reading and writing the log promise, under faults and on a disk.
+//! The guarantees of reading and writing the log, under faults and on a disk.
 
 use std::sync::Arc;
 

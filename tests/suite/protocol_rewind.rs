@@ -1,4 +1,4 @@
-//! Rewinds on the real log: V8 and what V11 adds, rule by rule, and holes 8, 11, 12 and 19.
+//! Rewinds on the real log: V8 and what V11 adds, rule by rule, and holes of earlier drafts (8, 11, 12 and 19).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

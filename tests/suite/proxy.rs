@@ -1,7 +1,7 @@
-//! What may happen between Weir and an object store: a proxy that forwards HTTP byte for byte and counts it, and spoils it where a
-//! test says so.
+//! What may happen between Weir and an object store: a proxy that forwards HTTP byte for byte, counts requests, and
+//! disturbs them where a test says so.
 //!
-//! Weir is given the proxy as its endpoint: the signed `Host` is the proxy's, and the server sees it unchanged.
+//! Weir uses the proxy as its endpoint: the signed `Host` is that of the proxy, and the server gets it unchanged.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

@@ -1,5 +1,5 @@
-//! `source.type = "rate"`: rows by number, exactly once, with nothing of Kafka around. Read as people read it: the listed
-//! Parquet files, and what the program says.
+//! `source.type = "rate"`: rows by number, exactly once, without Kafka. The tests read what people read: the listed
+//! Parquet files, and the program's output.
 
 use std::collections::BTreeMap;
 use std::fs;

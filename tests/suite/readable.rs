@@ -1,4 +1,5 @@
-//! Sentences that people read when something is wrong or takes its time: all of it at once, what was meant, what is waited for.
+//! Messages that people read when something is wrong or takes long: all problems at once, a guess at the intended word,
+//! what the program waits for.
 
 use std::fs;
 use std::io::Read as _;

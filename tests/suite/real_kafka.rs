@@ -1,4 +1,4 @@
-//! Against Apache Kafka: what the mock cluster cannot prove.
+//! Tests against Apache Kafka that the mock cluster does not allow.
 #![allow(
     clippy::expect_used,
     clippy::panic,

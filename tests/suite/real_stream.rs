@@ -1,4 +1,4 @@
-//! Whole pipelines against Apache Kafka: what the broker may do to a topic, and what the log then says.
+//! Whole pipelines against Apache Kafka: changes of a topic by the broker, and the resulting log.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What the command line does to plugins, rules, log and dead letters of a daemon: the same over HTTP, by raw requests and
-//! by `--url`, with and without doors.
+//! The command line on plugins, rules, log and dead letters of a daemon does the same as HTTP: by raw requests and by
+//! `--url`, with and without logins.
 
 use std::fs;
 use std::io::{Read, Write};

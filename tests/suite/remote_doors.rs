@@ -1,4 +1,4 @@
-//! Who may do what over HTTP, and whose name stands in log and store; and a daemon that is not there.
+//! Which login may do what over HTTP, and whose name is in log and store; and a daemon that is not there.
 
 use std::fs;
 use std::net::TcpStream;

@@ -1,4 +1,5 @@
-//! The HTTP server against rude clients: sizes, slowness, path tricks, broken requests, wrong secrets, other sites' pages.
+//! The HTTP server against misbehaving clients: sizes, slowness, path tricks, broken requests, wrong secrets, pages of
+//! other sites.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

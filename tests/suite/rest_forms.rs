@@ -1,4 +1,5 @@
-//! What web consoles draw forms from: the list of classes and plugins, all keys, validation; and the document of all routes.
+//! The answers from which web consoles make forms: the list of classes and plugins, all keys, validation; and the
+//! document of all routes.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! Connections and handlers that others hold: who asks is answered or told why not, and probes are always answered.
+//! Others hold connections and handlers: every client gets an answer or the reason why not, and probes are always
+//! answered.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! A daemon's supervisor and HTTP in this process, on a free port, and a client that writes what it likes to the socket.
+//! A daemon's supervisor and HTTP in this process, on a free port, and a client that can write anything to the socket.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -1,4 +1,5 @@
-//! Rewinds end to end: what leaves a zone is made again, once, and whoever reads the zone ends where a fresh computation ends.
+//! Rewinds end to end: rows that leave a zone are made again, once, and pipelines that read the zone end with the same
+//! rows as a fresh computation.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Rewinds cut short: the command at each of its durable steps, the pipeline that follows at each of its own, and a process
-//! that runs all the while.
+//! Interrupted rewinds: the command is killed at each of its durable steps, the pipeline that follows at each of its
+//! own; and a process that runs meanwhile.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;

@@ -1,4 +1,5 @@
-//! Others recompute what the log says of a file: docs/row_digest.py, with pyarrow, on a real zone and on every type.
+//! Another program recomputes the log's row digest of a file: docs/row_digest.py, with pyarrow, on a real zone and on
+//! every type.
 
 use std::collections::BTreeMap;
 use std::fs::File;

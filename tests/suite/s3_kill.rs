@@ -1,5 +1,6 @@
-//! The whole program, Apache Kafka and a real S3 server: processes are killed, the server is killed, the network spoils what it
-//! carries. Nothing is lost or doubled, and whoever lists the bucket sees committed rows only, each once.
+//! The whole program, Apache Kafka and a real S3 server: processes are killed, the server is killed, the network
+//! damages requests. Nothing is lost or doubled, and a reader that lists the bucket sees only committed rows, each
+//! once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! Swaps and rewinds of a zone on a real S3 server: under load, and cut short. What is listed is what is live, and every row is of
-//! the rules that its entry names.
+//! Swaps and rewinds of a zone on a real S3 server: under load, and interrupted. The listed files are the live ones,
+//! and every row was made by the rules that its entry names.
 
 use std::time::Duration;
 

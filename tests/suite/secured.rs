@@ -1,4 +1,4 @@
-//! A broker that asks who is there: what is refused for good ends at once with the broker's reason, everywhere.
+//! A broker with logins: a lasting refusal ends a pipeline at once with the broker's reason, everywhere.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The unit file and the image are followed as they stand, from nothing, in a directory that plays the machine.
+//! The unit file and the image are followed exactly, from nothing, in a directory that stands for the machine.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

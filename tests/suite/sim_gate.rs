@@ -1,4 +1,4 @@
-//! Turns: of all threads of a simulation one runs at a time, from one call of the store to the next.
+//! Turns: only one thread of a simulation runs at a time, from one call of the store to the next.
 //!
 //! Who is next, and whether its call fails, comes from the seed. A thread that gets no turn for long is a sleeping writer.
 

@@ -1,4 +1,4 @@
-//! Rewinds in the small world of the simulations: to any border, of one split or of all, whatever others do meanwhile.
+//! Rewinds in the simulations: to any commit boundary, of one split or of all, whatever others do meanwhile.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! A small world for the log: a source whose every offset has a known fate, writers that load it, and an oracle.
 //!
-//! Files hold what they stand for: a JSON list of `[split, offset]`. The oracle folds the entries by itself and shares no
-//! code with `commit::State`.
+//! Files contain the coordinates of their rows: a JSON list of `[split, offset]`. The oracle folds the entries by
+//! itself and shares no code with `commit::State`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;

@@ -1,5 +1,5 @@
-//! The daemon with zones on a real S3 server: what a config by REST may reach with the machine's credentials; rules changed, a
-//! rewind, a kill and a restart, and in the end each record once.
+//! The daemon with zones on a real S3 server: what a config by REST may use with the machine's credentials; changed
+//! rules, a rewind, a kill and a restart, and in the end each record once.
 
 use std::collections::BTreeMap;
 

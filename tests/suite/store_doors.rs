@@ -1,5 +1,6 @@
-//! Ways to a store as companies have them: TLS of an authority of their own, a proxy with a login, a bucket in the host's name,
-//! keys of a role that end early, files that have a class, tags and encryption. The whole program, against a real server.
+//! Access to a store as in companies: TLS of their own authority, a proxy with a login, a bucket in the host's name,
+//! short-lived keys of a role, files with a storage class, tags and encryption. The whole program, against a real
+//! server.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! What a transform is set up with: secrets that nobody else sees, lookup tables, and configs that a log still names.
+//! The setup of a transform: secrets that nobody else sees, lookup tables, and configs that a log still names.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Kafka (librdkafka's mock) to a RAW zone, in this process: what a run leaves behind, and what the next one does.
+//! Kafka (librdkafka's mock) to a RAW zone, in this process: what a run leaves behind, and what the next run does.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Rules change while records flow: by command, by an edit, and back again, on the real program.
+//! Rules change while records flow, by a command, by an edit, and back again, in the real program.
 
 use std::time::Duration;
 

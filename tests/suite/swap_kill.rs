@@ -1,5 +1,5 @@
-//! Swaps and rollbacks cut short: at every durable step of the command and of the running process, and a hundred of them
-//! under full load.
+//! Interrupted swaps and rollbacks: at every durable step of the command and of the running process, and a hundred of
+//! them under full load.
 
 use std::process::Stdio;
 use std::time::Duration;

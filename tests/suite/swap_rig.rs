@@ -1,5 +1,5 @@
-//! A pipeline whose rules can be told from its rows, the program that runs it, and the proof that nothing was lost, doubled
-//! or mixed.
+//! A pipeline whose rows show which rules made them, the program that runs it, and the check that nothing was lost,
+//! doubled or mixed.
 //!
 //! Every message holds one number. Rules `low` take numbers below fifty and refuse the others, rules `high` take the others:
 //! what became of an offset says under which rules it was read, and the log says under which it should have been.

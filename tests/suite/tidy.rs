@@ -1,4 +1,5 @@
-//! Rules of the house that no compiler knows: who may name which crate, sizes, promises, pages for every code.
+//! Rules of this project that no compiler checks: which folder may name which crate, sizes, promises, pages for every
+//! code.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! A Kafka Connect worker's file as the daemon's config: what it says about security, doors, converters and folders is
+//! A Kafka Connect worker's file as the daemon's config: what it says about security, access, converters and folders is
 //! honoured or refused by name.
 
 use std::collections::BTreeMap;

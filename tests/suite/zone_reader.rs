@@ -1,4 +1,5 @@
-//! A reader of another house, which lists and reads zones through S3's or HDFS's own API while they are written: pyarrow, and no log.
+//! An independent reader, which lists and reads zones through S3's or HDFS's own API while they are written: pyarrow,
+//! without the log.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,4 @@
-//! Documents: well-formed ones grown from a grammar, then, half of them, spoilt by a few changes.
+//! Makes documents: well-formed ones from a grammar; half of them are then damaged by a few changes.
 
 use crate::Random;
 

@@ -1,5 +1,5 @@
-//! A flattener that is slow and plain: quick-xml's events, a strict layer over them, a tree, and then the paths. It shares
-//! no line with the plugin; `docs/plugins/xml-flatten.md` is what both are written from.
+//! A slow and simple flattener: quick-xml's events, a strict layer over them, a tree, and then the paths. It shares no
+//! line with the plugin; both follow `docs/plugins/xml-flatten.md`.
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};

@@ -1,5 +1,5 @@
-//! `xml-flatten`, through its `Transform` alone, against `reference`: the same rows, the same refusals, for every document
-//! and every option.
+//! Compares `xml-flatten`, through its `Transform` only, with `reference`: the same rows and refusals for every
+//! document and every option.
 
 use std::collections::BTreeMap;
 

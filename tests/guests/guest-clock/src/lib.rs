@@ -1,4 +1,4 @@
-//! Wants to know the time.
+//! A plugin that asks for the time.
 wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
 
 use exports::weir::plugin::transform::*;

@@ -1,5 +1,5 @@
-//! Does one wrong thing, chosen by `mode`; all else is an honest copy of the value as text, `SPECIAL` in a value being
-//! the record on which some modes act.
+//! A plugin that does one wrong thing, chosen by `mode`; otherwise it copies the value as text. Some modes act only on
+//! a record whose value contains `SPECIAL`.
 wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
 
 use std::cell::RefCell;

@@ -1,4 +1,4 @@
-//! Reads a file.
+//! A plugin that reads a file.
 wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
 
 use exports::weir::plugin::transform::*;

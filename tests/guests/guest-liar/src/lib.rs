@@ -1,4 +1,4 @@
-//! Says another name than its file's.
+//! A plugin that reports another name than that of its file.
 wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
 
 use exports::weir::plugin::transform::*;

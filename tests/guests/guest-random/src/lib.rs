@@ -1,4 +1,4 @@
-//! Has a std HashMap, which asks for random numbers.
+//! A plugin with a std HashMap, which asks for random numbers.
 wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
 
 use exports::weir::plugin::transform::*;

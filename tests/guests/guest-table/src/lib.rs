@@ -1,5 +1,6 @@
-//! Says back what it was set up with, in two columns that are the same in every row: its config; its files and tables.
-//! With a `mode` it says its config elsewhere, where no secret may be read: `problem`, `init-panic`, `log`, `reject`, `error`, `panic`.
+//! A plugin that returns its setup in two columns that are the same in every row: its config; its files and tables.
+//! With a `mode` it writes its config elsewhere, where no secret may appear: `problem`, `init-panic`, `log`, `reject`,
+//! `error`, `panic`.
 wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
 
 use std::cell::RefCell;

@@ -1,4 +1,4 @@
-//! Exports another interface.
+//! A plugin that exports another interface.
 wit_bindgen::generate!({
     inline: "package other:thing@1.0.0; interface work { go: func() -> u32; } world w { export work; }",
 });
