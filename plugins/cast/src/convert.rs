@@ -1,5 +1,5 @@
-//! One value to another type. Nothing is rounded, cut off or wrapped round: a value that the type cannot hold exactly
-//! is none of it. The exceptions are named in `convert`.
+//! Converts one value to another type. Nothing is rounded, cut off or overflows: a value that the type cannot hold
+//! exactly is refused. The exceptions are named in `convert`.
 use weir_sdk::time::{OUT_OF_RANGE, is_day, is_instant};
 use weir_sdk::{Type, Value};
 
@@ -7,7 +7,7 @@ const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// 2⁶³: the first whole double that is no `long`.
 const BEYOND_LONG: f64 = 9_223_372_036_854_775_808.0;
 
-/// What a column becomes.
+/// The target of a column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     pub kind: Type,
@@ -91,7 +91,7 @@ impl Target {
 
     /// The value of `from` as this type, which `takes` it and is no text.
     ///
-    /// Not exact, because nobody can mean anything else: a decimal becomes the nearest double, a double the decimal
+    /// Not exact, because no other result could be meant: a decimal becomes the nearest double, a double the decimal
     /// that it is written as, a timestamp its day in UTC.
     pub fn convert(&self, value: Value<'_>, from: &Type) -> Option<Value<'static>> {
         match (value, &self.kind) {

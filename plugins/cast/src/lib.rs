@@ -1,5 +1,6 @@
-//! `cast`: columns given another type, exactly. A value that the type cannot hold refuses its row, with every other
-//! failure the row has, or becomes null, as the config says. Columns that have their type already never cross.
+//! `cast`: gives columns another type, exactly. A value that the type cannot hold refuses its row, with all other
+//! failures of the row, or becomes null, as the config says. Columns that already have their type are never passed to
+//! the plugin.
 mod convert;
 
 use weir_sdk::builder::Builder;

@@ -1,4 +1,4 @@
-//! The config: which field becomes which column, and what is done with fields that are too many or too few.
+//! The config: which field becomes which column, and what happens if a line has too many or too few fields.
 use std::collections::BTreeSet;
 
 use weir_sdk::{Config, Schema, Setup, Type};
@@ -9,7 +9,7 @@ use crate::split::{Dialect, Split};
 #[derive(Debug)]
 pub struct Layout {
     pub columns: Vec<Column>,
-    /// What field n of a line is; none: read and dropped. With a header line each message says it anew.
+    /// The column of field n of a line; none: it is dropped. With a header line each message has its own.
     pub fields: Vec<Option<usize>>,
     pub dialect: Dialect,
     pub null_value: Option<Vec<u8>>,
@@ -17,16 +17,16 @@ pub struct Layout {
     pub refuse_extra: bool,
     pub refuse_missing: bool,
     pub max_rows: usize,
-    /// Position of the input column; none where it is missing.
+    /// Position of the input column; none: it is missing.
     pub input: Option<u32>,
-    /// Input columns that go on with every row.
+    /// Input columns that every row keeps.
     pub carry: Vec<u32>,
 }
 
 #[derive(Debug)]
 pub struct Column {
     pub name: String,
-    /// What a header line calls it.
+    /// Its name in a header line.
     pub header: String,
     pub kind: Type,
 }

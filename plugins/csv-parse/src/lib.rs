@@ -1,5 +1,6 @@
-//! `csv-parse`: CSV messages to rows. Each line is a row; a line with a field too many, too few, or not of its type is
-//! refused alone, and the others keep their numbers. Where quotes do not belong together the message is refused whole.
+//! `csv-parse`: turns CSV messages into rows. Each line is a row; a line with too many or too few fields, or a field of
+//! the wrong type, is refused alone, and the others keep their numbers. If quotes do not match, the whole message is
+//! refused.
 mod layout;
 mod split;
 
@@ -18,7 +19,7 @@ use split::{Fault, Field, Split};
 pub struct CsvParse {
     layout: Layout,
     reader: Reader,
-    /// The text of the field at hand.
+    /// The text of the present field.
     text: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! The values of a table's column, kept for the life of the plugin and copied to rows by position.
+//! The values of a table's column, kept as long as the plugin lives and copied to rows by position.
 use weir_sdk::builder::Builder;
 use weir_sdk::{Column, Table, Type};
 
@@ -11,7 +11,7 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// Column `n` of the table; an error where it is nested, or where its buffers are not what they should be.
+    /// Column `n` of the table; an error if it is nested, or its buffers are invalid.
     pub fn new(table: &Table<'_>, n: usize) -> Result<Self, String> {
         let bytes = table.schema.nodes(n).first().map(|f| f.format.as_str()) == Some("z");
         let kind = match bytes {

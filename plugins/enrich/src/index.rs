@@ -68,7 +68,7 @@ pub fn can_be_key(kind: &Type) -> bool {
     !matches!(kind, Type::Double)
 }
 
-/// Whether a table's column of type `table` can be met by a row's of type `row`: the table's values are read as the
+/// Whether a table's column of type `table` can match a row's column of type `row`: the table's values are read as the
 /// row's type once, when the pipeline starts.
 pub fn meets(table: &Type, row: &Type) -> bool {
     let whole = |kind: &Type| matches!(kind, Type::Int | Type::Long);

@@ -1,5 +1,5 @@
 //! `enrich`: columns of a lookup table joined to each row. The table is indexed once, when the pipeline starts; a row
-//! with a key that the table lacks goes on with nulls, is refused, or is filtered, as the config says.
+//! with a key that the table lacks gets nulls, is refused, or is filtered, as the config says.
 mod cells;
 mod index;
 
@@ -12,7 +12,7 @@ use weir_sdk::{
 use cells::Cells;
 use index::Index;
 
-/// Of a table's bad rows, so many are shown; the others are counted.
+/// Most bad rows of a table that are shown; the others are counted.
 const SHOWN_ROWS: usize = 5;
 
 /// The plugin. It keeps the table, nothing of a row.

@@ -1,4 +1,4 @@
-//! Kafka Connect's envelope: what the schema of a message says of its columns, where JSON alone would be misread.
+//! Kafka Connect's envelope: finds columns whose JSON would be misread, by the schema of the message.
 use std::borrow::Cow;
 
 use hifijson::value::{self, Value};
@@ -19,7 +19,7 @@ pub enum Verdict {
     NoText(String),
 }
 
-/// The schema that was looked at last: messages of a topic seldom have another.
+/// The last schema: messages of a topic seldom have another.
 #[derive(Debug, Default)]
 pub struct Known {
     text: Vec<u8>,

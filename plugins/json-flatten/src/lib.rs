@@ -1,6 +1,6 @@
-//! `json-flatten`: JSON messages to rows. Each message is parsed once, strictly; its columns are named by JSON Pointer
-//! and typed, and each element of one array may become a row. A message that is not JSON is refused whole, with the
-//! place; a row whose field is not of its type is refused alone, and its siblings keep their numbers.
+//! `json-flatten`: turns JSON messages into rows. Each message is parsed once, strictly; its columns are named by JSON
+//! Pointer and typed, and each element of one array may become a row. A message that is not JSON is refused as a whole,
+//! with the place; a row with a field of the wrong type is refused alone, and the other rows keep their numbers.
 mod envelope;
 pub mod plan;
 mod rows;

@@ -95,7 +95,7 @@ const SCHEMA: &str = "schema";
 const MAX_TOKENS: usize = 256;
 
 impl Layout {
-    /// Problems go to `config`; what comes back is then only good for `config.finish()`.
+    /// Problems go to `config`; if there are any, the result must not be used except for `config.finish()`.
     pub fn read(config: &mut Config) -> Self {
         let mut layout = Self {
             input: config.text("input", "value"),

@@ -1,5 +1,5 @@
-//! One message, read from front to back in one pass: what is not JSON is refused with the place, what a column wants
-//! becomes a cell. Every key, string and number is checked, wanted or not.
+//! Reads one message from front to back in one pass: invalid JSON is refused with the place, values of columns become
+//! cells. Every key, string and number is checked, whether a column needs it or not.
 use hifijson::escape::{Error as BadEscape, Lex as _};
 use hifijson::num::LexWrite as _;
 use hifijson::token::Lex as _;

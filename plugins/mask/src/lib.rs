@@ -1,5 +1,5 @@
-//! `mask`: columns hashed, redacted, shortened or emptied. Equal values have equal hashes under one secret, in every
-//! column and batch, so rows can still be joined and counted; nothing of a value or the secret is ever told.
+//! `mask`: hashes, redacts, shortens or empties columns. Equal values have equal hashes under one secret, in every
+//! column and batch, so rows can still be joined and counted; no message contains a value or the secret.
 mod rule;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -198,7 +198,7 @@ impl Mask {
     }
 }
 
-/// A text of `count` characters or fewer is hidden whole: it would stand there as it is.
+/// A text of `count` characters or fewer is hidden completely: otherwise it would be shown unchanged.
 fn keep_last(view: Text<'_>, rows: usize, count: usize, out: &mut SpanBuilder) {
     let mut masked = Vec::new();
     for row in 0..rows {

@@ -1,4 +1,4 @@
-//! What is done with a column: the words of the config, checked.
+//! The rule for a column, read from the config and checked.
 use weir_sdk::Config;
 
 /// Shortest secret: below 128 bits a key is guessed sooner than a value.

@@ -1,5 +1,5 @@
-//! Builders of output columns in Arrow's layout. A builder can be cut back to an earlier row, so that a message whose
-//! end turns out to be broken leaves nothing behind.
+//! Builders of output columns in Arrow's layout. A builder can be cut back to an earlier row, so that nothing is left
+//! of a message whose end is broken.
 use crate::contract::{Buffers, Column};
 
 /// One bit a row, made only when the first null comes.

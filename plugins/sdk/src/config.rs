@@ -1,4 +1,4 @@
-//! A plugin's config: a flat map of texts, read key by key; every problem is kept and all are told together.
+//! A plugin's config: a flat map of texts, read key by key; all problems are collected and reported together.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::contract::Problem;
 use crate::json;
 
-/// Keys that nobody reads are problems too (`unknown_key`): a misspelt key never goes unnoticed.
+/// Keys that are never read are problems too (`unknown_key`), so that a misspelt key is always noticed.
 #[derive(Debug)]
 pub struct Config {
     keys: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! The little JSON a plugin needs: its config in, texts out.
+//! The JSON that a plugin needs: it reads its config and writes texts.
 use std::collections::BTreeMap;
 
 /// Objects nested deeper than this are refused: a config is flat.

@@ -1,8 +1,9 @@
-//! What a Weir plugin is written with. A plugin is a pure function of its code, its config and one row: it may keep
-//! nothing of one row that another row can see, so any batch may be split, joined or repeated.
+//! The library for Weir plugins. A plugin is a pure function of its code, its config and one row: it must not keep
+//! anything of one row that influences another row, so any batch may be split, joined or repeated.
 //!
-//! Write a `RowPlugin` (one row at a time) or a `Transform` (columns) and `export!` it. `view` reads columns, `builder` makes them, `config` tells every problem at
-//! once, `testing` holds a plugin to the contract in native tests, `native` measures it.
+//! Write a `RowPlugin` (one row at a time) or a `Transform` (columns) and `export!` it. `view` reads columns, `builder`
+//! makes them, `config` reports all problems at once, `testing` checks a plugin against the contract in native tests,
+//! `native` measures it.
 pub mod builder;
 pub mod config;
 pub mod contract;
@@ -33,24 +34,24 @@ pub use table::Table;
 pub use types::{Type, Value};
 pub use view::Batch;
 
-/// A plugin. Columns in, columns and rejects out.
+/// A plugin: it takes columns and gives columns and rejects.
 pub trait Transform: Sized {
-    /// What the config calls it.
+    /// Its name in the config.
     const NAME: &'static str;
     const VERSION: &'static str;
     /// One sentence, for lists of plugins.
     const SUMMARY: &'static str;
     /// JSON Schema (2020-12) of the config: keys are the flat ones, below the transform's name. Three formats speak to
     /// the host: `weir-file` (it reads the file that the key names into `Setup::files`), `weir-table` (a CSV or Parquet
-    /// file into `Setup::tables`, see `Table`) and `weir-secret`: only there is a reference such as `${env:…}` resolved;
-    /// the plugin finds a plain text, and must not repeat it in a problem, a reject or a log line.
+    /// file into `Setup::tables`, see `Table`) and `weir-secret`: only there is a reference such as `${env:…}`
+    /// resolved. The plugin gets the plain text, and must not repeat it in a problem, a reject or a log line.
     const SCHEMA: &'static str;
 
     /// The same setup must give the same plan. All problems at once.
     fn init(setup: &Setup) -> Result<(Self, Plan), Vec<Problem>>;
 
-    /// `self` may keep buffers from call to call, never anything a row said.
-    /// An error says that the plugin is broken, never that a row is bad.
+    /// `self` may keep buffers from call to call, but nothing of a row's content. An error means that the plugin is
+    /// broken, never that a row is bad.
     fn run(&mut self, batch: &Batch) -> Result<Output, String>;
 }
 
@@ -71,7 +72,7 @@ macro_rules! export {
     ($plugin:ty) => {
         const _: fn() -> $crate::contract::Info = $crate::info::<$plugin>;
 
-        /// The `main` of `examples/native.rs`: what `weir plugin bench` holds the component against.
+        /// The `main` of `examples/native.rs`, with which `weir plugin bench` compares the component.
         #[cfg(not(target_family = "wasm"))]
         pub fn native_main() -> ::std::process::ExitCode {
             $crate::native::main::<$plugin>()

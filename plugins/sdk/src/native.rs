@@ -1,4 +1,4 @@
-//! A plugin as a program of its own: what `weir plugin bench` holds the component against. Not for other uses.
+//! A plugin as a native program, with which `weir plugin bench` compares the component. Not for other uses.
 //!
 //! The one argument names a file with the setup and one batch, as Weir writes it. For each line on the standard input, a
 //! number n, the batch is run n times, and a line of JSON says how long that took. Columns are copied for each run,

@@ -39,8 +39,8 @@ pub fn integer(text: &[u8]) -> Option<i64> {
     Some(number)
 }
 
-/// Digits, at most one point, no exponent. More digits behind the point than `scale` are refused unless they are zeros:
-/// nothing is rounded in silence.
+/// Digits, at most one point, no exponent. More digits after the point than `scale` are refused unless they are zeros:
+/// nothing is rounded silently.
 pub fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
     let (negative, digits) = sign(text);
     let mut parts = digits.splitn(2, |b| *b == b'.');
@@ -117,7 +117,7 @@ pub fn scaled(text: &[u8], scale: u8) -> Option<i128> {
     Some(if negative { -number } else { number })
 }
 
-/// The exponent of a number; one that is beyond all use is as good as a smaller one.
+/// The exponent of a number; a huge one is replaced by a smaller one with the same effect.
 fn exponent(text: &[u8]) -> Option<i64> {
     const BEYOND: i64 = 1 << 40; // more than a message has digits
     let (negative, digits) = sign(text);

@@ -1,4 +1,4 @@
-//! A pattern's letters to its parts. What is not read is refused here, when the pipeline starts.
+//! Splits a pattern into its parts. Unsupported letters are refused here, when the pipeline starts.
 use crate::time::{Part, Unit};
 
 /// `[` inside each other.
@@ -123,8 +123,8 @@ fn names_a_day(parts: &[Part]) -> bool {
     has(Unit::Year) && month && has(Unit::Day)
 }
 
-/// Refuses digits behind a part that may take more or fewer of them: nobody could say which are whose. `open` is such a
-/// part right before these; what comes back is one that is open at their end.
+/// Refuses digits after a part of variable length: it would be unclear which digits belong to which part. `open` is
+/// such a part right before these; the result is one that is open at their end.
 fn run_together<'p>(
     parts: &'p [Part],
     mut open: Option<&'p Part>,

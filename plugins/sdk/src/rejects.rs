@@ -1,4 +1,4 @@
-//! Refusals: which row, which piece of it, and why, in words for the person who reads the dead letter.
+//! Refusals: which row, which piece of it, and why, for the person who reads the dead letter.
 use crate::builder::Bits;
 use crate::contract::Reject;
 
@@ -38,7 +38,7 @@ impl Refusal {
     }
 }
 
-/// What is known against the message being read: against all pieces that it becomes, and against single ones.
+/// The reasons against the message being read: against all its pieces, and against single ones.
 #[derive(Debug, Default)]
 pub struct Refused {
     all: Vec<Refusal>,
@@ -84,7 +84,7 @@ impl Rejects {
         self.push(row, None, why);
     }
 
-    /// Refuses the `part`-th row that input row `row` would have become; its siblings keep their numbers.
+    /// Refuses the `part`-th of the rows that input row `row` becomes; the others keep their numbers.
     pub fn part(&mut self, row: usize, part: usize, why: Refusal) {
         self.push(row, Some(part as u32), why);
     }

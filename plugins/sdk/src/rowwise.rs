@@ -1,5 +1,5 @@
-//! The simple layer: a function over one row, a struct for what it reads and a struct for what it makes. Columns that
-//! it neither reads nor makes go on unseen.
+//! The simple layer: a function of one row, a struct for the columns it reads and a struct for those it makes. All
+//! other columns are carried without being passed to it.
 use crate::builder::Builder;
 use crate::contract::{Field, MadeColumn, Output, Plan, PlannedColumn, Problem, RowMap, Setup};
 use crate::types::{Type, Value};
@@ -23,7 +23,7 @@ pub trait RowPlugin: Sized {
     /// Reads the config; problems go to it too.
     fn new(config: &mut Config) -> Self;
 
-    /// A pure function of `row`. Neither `give` nor `refuse`: the row is filtered.
+    /// A pure function of `row`. If it calls neither `give` nor `refuse`, the row is filtered.
     fn row(&self, row: Self::In<'_>, out: &mut Rows<Self::Out>);
 }
 
@@ -76,14 +76,14 @@ impl<R: OutputRow> Rows<R> {
         self.pieces += 1;
     }
 
-    /// The row is refused whole: what it gave is taken back. Several reasons may be told.
+    /// Refuses the whole row: its rows are taken back. It may have several reasons.
     pub fn refuse(&mut self, code: &'static str, field: &str, message: impl Into<String>) {
         self.refused = true;
         self.rejects
             .row(self.row, Refusal::of_field(code, field, message));
     }
 
-    /// Only the piece that would come now is refused; the others go on and keep their numbers.
+    /// Refuses only the piece that would come next; the others stay and keep their numbers.
     pub fn refuse_piece(&mut self, code: &'static str, field: &str, message: impl Into<String>) {
         self.rejects.part(
             self.row,

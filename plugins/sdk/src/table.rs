@@ -1,7 +1,7 @@
 //! Lookup tables: read-only rows that a config key names and the host reads (`"format": "weir-table"` in the schema).
 //!
 //! From CSV every column is a text, named by the header, and an empty cell is null; Parquet brings its own types. A
-//! table is there during `init` alone: what rows are met with must be kept, in a form that answers quickly.
+//! table exists only during `init`: keep what is needed for the rows, in a form that is quick to search.
 use crate::config::Config;
 use crate::contract::Setup;
 use crate::schema::Schema;

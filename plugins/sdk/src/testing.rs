@@ -1,4 +1,4 @@
-//! Runs a plugin natively, as a strict host would: whatever the contract forbids is a panic that says so.
+//! Runs a plugin natively, like a strict host: everything that the contract forbids is a panic with the reason.
 #![expect(
     clippy::panic,
     clippy::expect_used,

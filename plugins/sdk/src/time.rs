@@ -1,5 +1,5 @@
 //! Dates and timestamps by pattern, in the letters that Spark and Java use; proleptic Gregorian, UTC. A text is read
-//! exactly or not at all: what cannot be kept (a nanosecond, a year beyond 9999) is refused.
+//! exactly or not at all: values that cannot be kept (nanoseconds, a year above 9999) are refused.
 use std::fmt;
 use std::ops::RangeInclusive;
 

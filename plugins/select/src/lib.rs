@@ -1,5 +1,5 @@
-//! `select`: columns kept, dropped, renamed, reordered, or set to a constant. Every row goes on, and no value is copied:
-//! a column with its old name never crosses, a renamed one crosses but does not come back.
+//! `select`: keeps, drops, renames and reorders columns, or adds constants. Every row stays, and no value is copied: a
+//! column with its old name is never passed to the plugin, a renamed one is passed but not returned.
 use weir_sdk::{
     Batch, Column, Config, MadeColumn, Output, Plan, PlannedColumn, Problem, RowMap, Schema, Setup,
     Transform, Type,

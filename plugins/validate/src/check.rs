@@ -1,4 +1,4 @@
-//! Rules met with a column: what is read, what is made, and the checks of one value in their fixed order.
+//! The rules of one column: what they read and make, and the checks of one value in their fixed order.
 //!
 //! Order: trim, case, empty text of another type to null, default, required, length, format, pattern, type, range, enum.
 use std::borrow::Cow;
@@ -42,7 +42,7 @@ struct OneOf {
     values: Vec<Value<'static>>,
 }
 
-/// What most values of a column are found good by, without a look at any other rule.
+/// A quick check that is enough for most values of a column.
 #[derive(Debug, Clone, Copy)]
 pub struct Range<T> {
     min: Option<T>,

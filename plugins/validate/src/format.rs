@@ -1,4 +1,4 @@
-//! Named formats: what a pattern would say slowly, or could not say at all.
+//! Named formats, for which a pattern would be slow or impossible.
 use std::net::Ipv6Addr;
 
 use crate::rules::Format;

@@ -1,5 +1,5 @@
-//! `validate`: rows checked and cleaned by the rules of a TOML file. A row that breaks rules is refused whole, with
-//! every failure it has; columns without a rule go on unseen, and texts that needed no cleaning are not copied.
+//! `validate`: checks and cleans rows by the rules of a TOML file. A row that breaks rules is refused as a whole, with
+//! every failure it has; columns without a rule are carried unseen, and texts that needed no cleaning are not copied.
 mod check;
 mod format;
 mod pattern;
@@ -124,7 +124,7 @@ impl Transform for Validate {
     }
 }
 
-/// Meets the rules with the input columns, in the order of the input.
+/// Assigns the rules to the input columns, in the order of the input.
 fn plan(setup: &Setup, file: &RuleFile, config: &mut Config) -> (Validate, Plan) {
     let mut plan = Plan {
         reads: Vec::new(),

@@ -1,4 +1,4 @@
-//! One message, read from front to back: what is not well-formed is refused, what a column wants becomes a cell.
+//! Reads one message from front to back: malformed XML is refused, values of columns become cells.
 mod full;
 
 use quick_xml::Reader as Events;

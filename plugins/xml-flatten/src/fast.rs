@@ -1,6 +1,6 @@
-//! The reader for messages as they mostly are, in two passes with 128-bit vectors. It can only say yes. Whatever it is
-//! not sure of (a fault, a limit, a form it does not know) is a `Doubt`: then the event reader reads the message from
-//! its first byte and has the last word, so there is one judge and one wording of every fault.
+//! The reader for ordinary messages, in two passes with 128-bit vectors. It can only accept a message. If it is not
+//! sure (a fault, a limit, a form it does not know), that is a `Doubt`: then the event reader reads the message from
+//! its first byte and decides, so there is only one implementation and one wording of every fault.
 mod index;
 mod lanes;
 mod shapes;
@@ -22,7 +22,7 @@ use crate::rows::{Message, Rows};
 #[derive(Debug)]
 pub struct Doubt;
 
-/// Longer messages are the event reader's: the index takes four bytes for each `<`, `>` and `&`, and is kept.
+/// The event reader reads longer messages: the index takes four bytes for each `<`, `>` and `&`, and is kept.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Fast {
         let done = self.try_read(layout, rows, row, bytes, len);
         if done.is_err() {
             rows.cut_back(mark);
-            // One message full of names must not slow down those after it.
+            // One message with very many names must not slow down those after it.
             if self.shapes.is_crowded() {
                 self.shapes.clear();
             }

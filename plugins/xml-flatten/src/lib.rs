@@ -1,6 +1,6 @@
-//! `xml-flatten`: XML messages to rows. Each message is parsed once, strictly; each row element becomes a row whose
-//! columns are named by path and typed. A message that is not well-formed XML is refused whole, with the place; a row
-//! whose field is not of its type is refused alone, and its siblings keep their numbers.
+//! `xml-flatten`: turns XML messages into rows. Each message is parsed once, strictly; each row element becomes a row
+//! whose columns are named by path and typed. A message that is not well-formed XML is refused as a whole, with the
+//! place; a row with a field of the wrong type is refused alone, and the other rows keep their numbers.
 mod document;
 mod encoding;
 mod fast;
@@ -121,7 +121,7 @@ impl Transform for Flatten {
 }
 
 impl Flatten {
-    /// The same plugin, reading with quick-xml alone: what the fast reader is held against.
+    /// The same plugin with quick-xml only, with which the fast reader is compared.
     pub fn by_events(mut self) -> Self {
         self.fast = None;
         self

@@ -95,7 +95,7 @@ pub struct Limits {
 const REPEATS: [&str; 5] = ["reject", "first", "last", "json", "explode"];
 
 impl Layout {
-    /// Problems go to `config`; what comes back is then only good for `config.finish()`.
+    /// Problems go to `config`; if there are any, the result must not be used except for `config.finish()`.
     pub fn read(config: &mut Config) -> Self {
         let row_name = config.require("row-tag", "the element that becomes a row");
         let namespaces = namespaces(config);

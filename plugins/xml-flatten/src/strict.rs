@@ -1,5 +1,5 @@
 //! What XML 1.0 (fifth edition) asks of names, attributes, references and characters beyond what the event reader
-//! checks. Together they make a document that is not well-formed a refusal, never a guess.
+//! checks. Together they refuse every document that is not well-formed.
 use std::ops::Range;
 
 use memchr::memchr_iter;

@@ -1,4 +1,4 @@
-//! The walk of layouts that ask for more than names: namespaces, the n-th of its kind, a wildcard.
+//! The walk for layouts that need more than names: namespaces, the n-th element of a name, a wildcard.
 use std::ops::Range;
 
 use super::{Frame, Mixed, Text, Walk, XMLNS};

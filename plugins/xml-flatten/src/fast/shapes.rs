@@ -1,6 +1,6 @@
-//! The elements met so far, as a tree of paths: what each means to the layout is found out once, and each remembers
-//! which element came after it, so that the next tag is mostly one comparison with the expected one. Nothing here
-//! changes what a message becomes, only how fast; a new batch begins with an empty tree.
+//! The elements seen so far, as a tree of paths: the meaning of each for the layout is computed once, and each
+//! remembers which element came after it, so that the next tag usually needs one comparison with the expected one. This
+//! only affects speed, never the rows; a new batch begins with an empty tree.
 use super::lanes::{Lanes, Source, WIDTH};
 use crate::plan::{Layout, Mixed, Repeat};
 use crate::strict;
@@ -12,11 +12,11 @@ pub const MANY: u32 = u32::MAX - 1;
 /// The document: the parent of root elements.
 pub const DOCUMENT: u32 = 0;
 
-/// Different element paths in one batch; a message that would need more is the event reader's.
+/// Different element paths in one batch; the event reader reads a message that would need more.
 const MAX_SHAPES: usize = 1024;
 /// Different names among the children of one path, which a mispredicted tag is compared with one by one.
 const MAX_CHILDREN: usize = 128;
-/// Longer names are the event reader's.
+/// The event reader reads messages with longer names.
 const MAX_NAME_BYTES: usize = 256;
 /// Attributes remembered for one path.
 const MAX_ATTRIBUTES: usize = 16;

@@ -1,5 +1,5 @@
-//! What does not stand where it was expected, read in full: attributes, references, CDATA, comments, processing
-//! instructions, names met for the first time.
+//! Reads in full what the walk did not expect: attributes, references, CDATA, comments, processing instructions, new
+//! names.
 use memchr::{memchr_iter, memchr3_iter};
 
 use super::Doubt;

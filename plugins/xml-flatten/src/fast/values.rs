@@ -1,4 +1,4 @@
-//! A row's cells to its columns: the common forms of the common types at once, everything else as `Type::read` does.
+//! Writes a row's cells to its columns: common forms of common types directly, everything else like `Type::read`.
 use weir_sdk::Type;
 use weir_sdk::builder::Builder;
 use weir_sdk::time::Pattern;

@@ -1,5 +1,5 @@
-//! The second pass: from entry to entry of the index, along the tree of shapes. What stands where it is expected takes
-//! a comparison; everything else is read in full by `tags`.
+//! The second pass: from entry to entry of the index, along the tree of shapes. An expected tag takes one comparison;
+//! `tags` reads everything else in full.
 use super::Doubt;
 use super::lanes::Source;
 use super::shapes::{DOCUMENT, MANY, NONE, Shapes};
