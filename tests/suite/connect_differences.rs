@@ -38,7 +38,7 @@ const BODY: &str = "/body*";
 
 pub const DIFFERENCES: &[Difference] = differences! {
     "json-faults" {
-        "500 with the parser's text for malformed JSON, an empty or missing body, wrong types, unknown members, and where null stands for a config.",
+        "500 with the parser's text for malformed JSON, an empty or missing body, wrong types, unknown members, and null in place of a config.",
         "400 that says what is wrong and where.",
         "It is the client's fault, and retrying does not help; no client known waits for the 500.";
         ("create/config-* create/unknown-field create/name-object create/malformed* create/not-utf-8 create/empty-body create/no-body create/array create/string create/null create/deep-nesting", "/status /body/error_code", "500", "400");
@@ -147,7 +147,7 @@ pub const DIFFERENCES: &[Difference] = differences! {
     }
     "ignored-bodies" {
         "A body of another type is 415 even where no body is read (pause).",
-        "What is not read is not judged.",
+        "A body that is not read is not checked.",
         "It changes nothing.";
         ("pause/text-body", "/status", "415", "202");
         ("pause/text-body", "/body* /type", "*", "*")
@@ -214,7 +214,7 @@ pub const DIFFERENCES: &[Difference] = differences! {
     }
     "plugin-versions" {
         "400 for `?version=` of a version that is not installed.",
-        "The parameter is passed over: each class has one version.",
+        "The parameter is ignored: each class has one version.",
         "Classes are part of the program.";
         ("plugins/config-unknown-version", "/status", "400", "200");
         ("plugins/config-unknown-version", BODY, "*", "*")
@@ -236,8 +236,8 @@ pub const DIFFERENCES: &[Difference] = differences! {
         ("validate/string-converter", "*/value.converter.converter.*", "*", "-")
     }
     "validate-errors" {
-        "A contradiction of two keys is an error of both; a value of the wrong type is one error as a type and one as a value; keys that nobody knows are passed over; null is a value.",
-        "One error, at the key to change; values of keys that are kept for Connect's clients and mean nothing here are not judged; keys that nobody knows are listed without a definition; null is an error.",
+        "A contradiction of two keys is an error of both; a value of the wrong type is one error as a type and one as a value; unknown keys are ignored; null is a value.",
+        "One error, at the key to change; values of keys that are kept for Connect's clients and have no effect here are not checked; unknown keys are listed without a definition; null is an error.",
         "Each error is to be read once, by a person.";
         ("validate/sink-only-class redpanda/validate*", "*/topics.regex/value/errors", "1", "0");
         ("validate/topics-and-regex", "*/topics/value/errors", "1", "0");
@@ -264,7 +264,7 @@ pub const DIFFERENCES: &[Difference] = differences! {
     "failed-connectors" {
         "When a task fails the connector stays RUNNING; only the task is FAILED, with a trace, until somebody restarts it.",
         "The connector is FAILED with its trace, and its tasks with it; it begins again by itself (restart.backoff), and a restart of what failed restarts the connector too.",
-        "Whoever looks at connectors alone must see the failure.";
+        "A user who only looks at connectors must see the failure.";
         ("failed/comes failed/fails-again failed/in-the-list", "*/connector/state", "\"RUNNING\"", "\"FAILED\"");
         ("failed/comes failed/fails-again failed/in-the-list", "*/connector/trace", "-", "*");
         ("failed/restart-only-failed", "/body/connector/state", "\"RUNNING\"", "*");
@@ -290,13 +290,13 @@ pub const DIFFERENCES: &[Difference] = differences! {
     }
     "group" {
         "The group `connect-<name>` is Stable and has members while the sink runs; kafka-consumer-groups cannot reset it then, and Connect reads its offsets.",
-        "The group is Empty and only mirrors positions: a reset of it succeeds, moves nothing, and shows a lag that there is not until the next commit. (The script does not ask the broker.)",
+        "The group is Empty and only mirrors positions: a reset of it succeeds, moves nothing, and makes tools show a false lag until the next commit. (The script does not ask the broker.)",
         "Positions are in the commit log; `source.start = group:NAME` reads a group's offsets once."
     }
     "references" {
         "`${…}` is text in any key where the worker has no provider of that name; with one, a connector may refer to whatever it can read.",
         "400 for a reference in a key that holds no secret, and for one that secrets.allow.env and secrets.allow.files do not name.",
-        "Whoever may change connectors must not read the daemon's secrets through topics, paths and addresses.";
+        "A user who may change connectors must not be able to read the daemon's secrets through topics, paths and addresses.";
         ("create/reference", "/status", "201", "400");
         ("create/reference", BODY, "*", "*");
         ("create/reference-goes", "/status", "204", "404");
@@ -304,11 +304,11 @@ pub const DIFFERENCES: &[Difference] = differences! {
     }
     "literal-secrets" {
         "A password in a config is stored and shown as it is.",
-        "400: a secret stands as a reference, also under a key that has no effect here. `weir check` and `weir config convert` say so as a warning. (The script has no secrets.)",
+        "400: a secret must be a reference, also under a key that has no effect here. `weir check` and `weir config convert` say so as a warning. (The script has no secrets.)",
         "Configs are kept, and every reader may see them."
     }
     "converter-keys" {
-        "A key of a converter that the connector does not name (`value.converter.schemas.enable` alone) is passed over: the worker's converter has its own keys.",
+        "A key of a converter that the connector does not name (`value.converter.schemas.enable` alone) is ignored: the worker's converter has its own keys.",
         "400 unless the worker says the same. (The script's workers have no such keys.)",
         "The key says that messages are read in another way than they would be."
     }
@@ -326,7 +326,7 @@ pub const DIFFERENCES: &[Difference] = differences! {
     "task-configs" {
         "GET tasks has each task's own config with task.class.",
         "Each task has the whole config; a file connector has one task whatever tasks.max says.",
-        "Partitions are shared out at run time.";
+        "Partitions are assigned to tasks at run time.";
         ("get/tasks* kafbat/tasks", "*/config/*", "*", "*");
         ("resume/one-task-again", "/body/tasks/1/*", "*", "-")
     }

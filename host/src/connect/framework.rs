@@ -79,7 +79,7 @@ use self::Value::{Is, Null, Required};
 pub static SINK: &[Def] = defs! {
     "Common" {
         "name": String, Required, High, [],
-            "Name of the connector. It names the commit log, so another name begins anew.";
+            "Name of the connector. It names the commit log, so another name begins a new one.";
         "connector.class": Class, Required, High, [],
             "Which connector it is: the full class, its simple name, or that without `Connector`.";
         "connector.plugin.version": String, Null, Medium, [],

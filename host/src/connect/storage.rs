@@ -49,7 +49,7 @@ macro_rules! with_common {
             "Partitioner" {
                 "partitioner.class": Class, Is("io.confluent.connect.storage.partitioner.DefaultPartitioner"), High,
                     ["io.confluent.connect.storage.partitioner.DefaultPartitioner", "io.confluent.connect.storage.partitioner.TimeBasedPartitioner", "io.confluent.connect.storage.partitioner.DailyPartitioner", "io.confluent.connect.storage.partitioner.HourlyPartitioner"],
-                    "How rows are shared out among directories. Rows from Kafka lie by date and hour of ingestion.";
+                    "How rows are divided into directories. Those of rows from Kafka are named by date and hour of ingestion.";
                 "partition.field.name": List, Is(""), Medium, [],
                     "Not honoured: partitions by a field are made by a second pipeline, from this zone.";
                 "partition.duration.ms": Long, Is("-1"), Medium, [],
@@ -82,7 +82,7 @@ pub static S3: &[Def] = with_common! {
         "format.class": Class, Required, High, ["io.confluent.connect.s3.format.parquet.ParquetFormat"],
             "Parquet only: any other is refused by its name.";
         "aws.access.key.id": String, Is(""), High, [],
-            "Id of an access key (sink.store.access.key.id). Without one credentials are looked for where AWS's own tools look.";
+            "Id of an access key (sink.store.access.key.id). Without one, Weir looks for credentials where AWS's own tools look.";
         "aws.secret.access.key": Password, Is(""), High, [],
             "Its secret (sink.store.secret.access.key). Write it as a reference.";
         "s3.credentials.provider.class": Class, Null, Low, [],
@@ -112,15 +112,15 @@ pub static S3: &[Def] = with_common! {
         "s3.proxy.url": String, Is(""), Low, [],
             "Proxy through which the service is reached (sink.store.proxy).";
         "s3.proxy.user": String, Null, Low, [],
-            "Not honoured: a proxy's login stands in its URL, sink.store.proxy.";
+            "Not honoured: write a proxy's login into its URL, sink.store.proxy.";
         "s3.proxy.password": Password, Is(""), Low, [],
-            "Not honoured: a proxy's login stands in its URL, sink.store.proxy, as a reference.";
+            "Not honoured: write a proxy's login into its URL, sink.store.proxy, as a reference.";
         "s3.object.tagging": Boolean, Is("false"), Low, ["false"],
             "Not honoured: offsets and counts are in the log.";
         "s3.elastic.buffer.enable": Boolean, Is("false"), Low, ["true", "false"],
             "Kept: memory.budget bounds what is buffered.";
         "behavior.on.null.values": String, Is("fail"), Low, ["fail", "ignore", "write"],
-            "What becomes of records without a value.";
+            "What happens to records without a value.";
         "keys.format.class": Class, Null, Low, [],
             "Not honoured: files of keys are not written.";
         "headers.format.class": Class, Null, Low, [],
@@ -180,7 +180,7 @@ macro_rules! with_cloud {
             $($mine)*
             "Files" {
                 "behavior.on.null.values": String, Is("fail"), Low, ["fail", "ignore", "write"],
-                    "What becomes of records without a value.";
+                    "What happens to records without a value.";
                 "store.kafka.keys": Boolean, Is("false"), Low, ["false"],
                     "Not honoured: files of keys are not written.";
                 "store.kafka.headers": Boolean, Is("false"), Low, ["false"],
@@ -217,9 +217,9 @@ pub static GCS: &[Def] = with_cloud! {
         "gcs.proxy.url": String, Is(""), Low, [],
             "Proxy through which the service is reached (sink.store.proxy).";
         "gcs.proxy.user": String, Null, Low, [],
-            "Not honoured: a proxy's login stands in its URL, sink.store.proxy.";
+            "Not honoured: write a proxy's login into its URL, sink.store.proxy.";
         "gcs.proxy.password": Password, Is(""), Low, [],
-            "Not honoured: a proxy's login stands in its URL, sink.store.proxy, as a reference.";
+            "Not honoured: write a proxy's login into its URL, sink.store.proxy, as a reference.";
     }
 };
 
@@ -252,9 +252,9 @@ pub static AZURE_BLOB: &[Def] = with_cloud! {
         "azblob.proxy.url": String, Is(""), Low, [],
             "Proxy through which the service is reached (sink.store.proxy).";
         "azblob.proxy.user": String, Null, Low, [],
-            "Not honoured: a proxy's login stands in its URL, sink.store.proxy.";
+            "Not honoured: write a proxy's login into its URL, sink.store.proxy.";
         "azblob.proxy.password": Password, Is(""), Low, [],
-            "Not honoured: a proxy's login stands in its URL, sink.store.proxy, as a reference.";
+            "Not honoured: write a proxy's login into its URL, sink.store.proxy, as a reference.";
     }
 };
 

@@ -88,7 +88,7 @@ static IDLE: &[(&str, &str)] = &[
     ("s3.retry.backoff.ms", BACKOFF),
     (
         "schema.compatibility",
-        "columns are the rules': they change with a rule, which is a swap, and what breaks readers is refused unless it is said that it may (`?allow_breaking=true`), at each of the doors",
+        "the rules make the columns: they change by a swap of rules, and a change that breaks readers is refused unless it is allowed (`?allow_breaking=true`)",
     ),
     (
         "schemas.cache.config",
@@ -125,7 +125,7 @@ static OFF: &[(&str, &str, &str)] = &[
     ),
     (
         "s3.sse.customer.key",
-        "a key of the customer's own is needed by whoever reads, so engines could not list and read the tables",
+        "every reader would need the customer's own key, so engines could not list and read the tables",
         "take the key out; s3.ssea.name = AES256 or aws:kms encrypts with keys of the service",
     ),
     (
