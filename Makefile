@@ -103,7 +103,7 @@ fuzz-build:
 # A difference ends with the seed that shows it again.
 fuzz: fuzz-build
 	$(FUZZ) xml --seed $(SEED) --seconds $(SECONDS)
-	WEIR_FUZZ_SEED=$(SEED) WEIR_FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked --lib plugin::fuzz -- --nocapture
+	WEIR_FUZZ_SEED=$(SEED) WEIR_FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked --lib boundary::fuzz -- --nocapture
 
 # Our own code optimised fully and without assertions, as the dependencies are; the plugins once more as a native
 # library, to compare.

@@ -443,7 +443,7 @@ fn readers_of_guest_buffers_hold() {
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(seed, &mut count)));
         assert!(
             told.is_ok(),
-            "again: WEIR_FUZZ_SEED={seed} WEIR_FUZZ_SECONDS=0 cargo test --lib plugin::fuzz"
+            "again: WEIR_FUZZ_SEED={seed} WEIR_FUZZ_SECONDS=0 cargo test --lib boundary::fuzz"
         );
         if Instant::now() >= until {
             break;
