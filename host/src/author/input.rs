@@ -35,7 +35,7 @@ pub struct Message {
     pub value: Option<Vec<u8>>,
     /// Microseconds since 1970 UTC.
     pub timestamp: Option<i64>,
-    /// Where it stands in its topic: `topic/partition@offset`.
+    /// Its place in its topic: `topic/partition@offset`.
     pub place: Option<String>,
 }
 

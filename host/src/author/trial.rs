@@ -12,7 +12,7 @@ use crate::telemetry::plural;
 
 /// Bytes of messages that run at a time: the output of one batch is limited.
 const BATCH_BYTES: usize = 4 << 20;
-/// Codes that are told.
+/// Most codes that are listed.
 const TOLD: usize = 8;
 
 /// Refusals of one code: how many, the first message and what it says.

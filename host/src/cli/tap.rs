@@ -1,4 +1,4 @@
-//! `weir tap`: rows as they pass, one JSON object a line, refusals beside them.
+//! `weir tap`: shows rows as they pass, one JSON object per line, with refusals.
 
 use std::fmt;
 use std::io::{self, BufWriter, Write};
@@ -19,11 +19,11 @@ use crate::record::{Batch, OFFSET, PARTITION, ROW, SYSTEM, TIMESTAMP, TOPIC};
 use crate::telemetry::count;
 use crate::text::printable_json;
 
-/// Show records of a pipeline's source with its rules applied, one JSON object a line.
+/// Show records of a pipeline's source with its rules applied, one JSON object per line.
 ///
 /// Nothing is committed and no file is written, so it can run beside the pipeline. Reading begins where --from says, or
-/// source.start; with --until now it ends where the topic ends, which reads a topic as a batch. A refused record or row has
-/// `_refused` with its reasons. Ctrl-C ends it.
+/// source.start; with --until now it ends at the present end of the topic, which reads a topic as a batch. A refused
+/// record or row has `_refused` with its reasons. Ctrl-C ends it.
 #[derive(Debug, Args)]
 pub(super) struct TapArgs {
     /// Config file of a pipeline that reads records
@@ -35,7 +35,7 @@ pub(super) struct TapArgs {
     /// now: end where the partitions end at this moment; without it, wait for more
     #[arg(long, value_name = "now", value_parser = ["now"])]
     until: Option<String>,
-    /// End after so many lines
+    /// End after N lines
     #[arg(long, short = 'n', value_name = "N")]
     limit: Option<u64>,
     /// Run the transforms up to and with this one
@@ -246,7 +246,7 @@ impl Shown {
             }
         }
         let all = letters.all(|letter| self.line(of_letter(batch, letter)));
-        // Whoever watches sees each batch at once.
+        // A watching person sees each batch at once.
         all && self.out.flush().is_ok()
     }
 

@@ -34,7 +34,7 @@ pub struct Log {
     pub(super) writer: Writer,
     /// Changed through `view` only.
     pub(super) state: Arc<State>,
-    /// The same state, for whoever asks.
+    /// The same state, for queries.
     view: Arc<View>,
     pub(super) limits: Limits,
     pub(super) pace: Pace,

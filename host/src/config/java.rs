@@ -1,21 +1,22 @@
-//! Settings of Kafka's Java clients as properties of librdkafka: other names, other values, logins in JAAS lines, stores of
-//! keys. What a Java client is told about its connection is either handed on or refused by name; nothing of it is dropped.
+//! Settings of Kafka's Java clients as properties of librdkafka: other names, other values, logins in JAAS lines,
+//! stores of keys. Every setting of a Java client about its connection is either translated or refused by name; none is
+//! silently dropped.
 
 use super::librdkafka::{self, Property, Side, property};
 use super::text::Text;
 
-/// What becomes of one setting.
+/// The result for one setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// librdkafka's properties.
     Is(Vec<(String, Text)>),
-    /// It decides nothing here; why.
+    /// It has no effect here, for this reason.
     Idle(String),
     /// It cannot be honoured.
     Refused { reason: String, hint: String },
 }
 
-/// Java's name, librdkafka's.
+/// Java's name, and librdkafka's name.
 const RENAMED: &[(&str, &str)] = &[
     ("fetch.max.wait.ms", "fetch.wait.max.ms"),
     ("receive.buffer.bytes", "socket.receive.buffer.bytes"),
@@ -28,7 +29,7 @@ const METRICS: &str = "metrics are the worker's";
 const LOG: &str = "positions are in the commit log";
 const OPENSSL: &str = "TLS is OpenSSL's, which chooses by itself";
 
-/// Settings that decide nothing here, and why.
+/// Settings without effect here, and why.
 const IDLE: &[(&str, &str)] = &[
     (
         "default.api.timeout.ms",
@@ -87,7 +88,7 @@ const CLASSES: &[&str] = &[
     "ssl.provider",
 ];
 
-/// Whether it decides with whom a client talks, how it shows who it is, and who may listen.
+/// Whether it concerns the client's peer, its login, or encryption.
 pub fn is_security(name: &str) -> bool {
     name.starts_with("sasl.") || name.starts_with("ssl.") || name.starts_with("security.")
 }
@@ -140,7 +141,7 @@ pub fn setting(
     }
 }
 
-/// What both clients call the same, as far as it may be set.
+/// A setting that has the same name in both clients, if it may be set.
 fn known(name: &str, typed: &str, producer: bool) -> Said {
     match property(name) {
         Property::Allowed(allowed) if allowed.side == Side::Producer && !producer => {
@@ -149,7 +150,7 @@ fn known(name: &str, typed: &str, producer: bool) -> Said {
         Property::Allowed(allowed) if allowed.side == Side::Consumer && producer => {
             idle("it is a setting of consumers")
         }
-        // What a reference stands for is looked at when a client is made of it.
+        // The value of a reference is checked when a client is made.
         Property::Allowed(_) if Text::new(typed).has_reference() => is(name, typed),
         Property::Allowed(allowed) => match allowed.takes.check(typed) {
             Ok(()) => is(name, typed),
@@ -227,7 +228,7 @@ fn tls(name: &str, typed: &str, beside: &dyn Fn(&str) -> Option<String>) -> Said
     }
 }
 
-/// TLS 1.2 and 1.3 are spoken; a lower bound cannot be set.
+/// TLS 1.2 and 1.3 are supported; a lower bound cannot be set.
 fn versions(name: &str, typed: &str) -> Said {
     let named = typed.split(',').map(|v| v.trim().to_uppercase());
     let named: Vec<String> = named.filter(|v| !v.is_empty()).collect();
@@ -280,7 +281,7 @@ pub struct Login {
     pub options: Vec<(String, String)>,
 }
 
-/// `module flag key="value" …;`, and nothing behind it.
+/// `module flag key="value" …;`, and nothing after it.
 pub fn login(text: &str) -> Option<Login> {
     let mut rest = text.trim();
     let mut words: Vec<(String, Option<String>)> = Vec::new();
@@ -316,7 +317,7 @@ pub fn login(text: &str) -> Option<Login> {
     }
 }
 
-/// A quoted text with `\` before what is meant as it is, or a word.
+/// A quoted text with `\` as escape character, or a word.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(|c: char| c.is_whitespace() || c == ';')?;

@@ -284,7 +284,7 @@ pub fn resolved(
     Ok(all)
 }
 
-/// Where the whole list stands.
+/// Where the whole list is.
 pub const LIST: &str = "docs/kafka-properties.md lists those that can be set";
 
 /// The tables of `docs/kafka-properties.md`.

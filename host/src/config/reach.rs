@@ -42,7 +42,7 @@ pub struct Bounds {
     pub roots: Vec<PathBuf>,
     /// The daemon's own directories: no config of any origin may write there, and none by REST may read there.
     pub own: Vec<PathBuf>,
-    /// Names of variables that references by REST may use; `*` at the end stands for any rest.
+    /// Names of variables that references by REST may use; `*` at the end matches any rest.
     pub env: Vec<String>,
     /// Files, and directories of files, that they may use.
     pub files: Vec<PathBuf>,

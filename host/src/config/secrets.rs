@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use super::{Place, Problem, Text, problem};
 
-/// Keys that hold secrets end so, whoever defines them: librdkafka, Kafka's Java clients, Confluent's sinks.
+/// Endings of keys that hold secrets, of librdkafka, Kafka's Java clients and Confluent's sinks.
 const SECRET_ENDINGS: &[&str] = &[
     "password",
     "passphrase",

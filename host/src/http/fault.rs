@@ -144,7 +144,7 @@ fn line(problem: &Problem) -> String {
 
 /// The same without the key.
 pub(super) fn words(problem: &Problem) -> String {
-    // Many messages begin with the key: it stands before them already.
+    // Many messages begin with the key, which is already shown before them.
     let key = format!("`{}`: ", problem.key);
     let message = problem.message.strip_prefix(&key);
     let mut text = message.unwrap_or(&problem.message).to_owned();

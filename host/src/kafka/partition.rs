@@ -1,4 +1,4 @@
-//! One partition being read: what was taken from Kafka, what was given away, and the batch in between.
+//! One partition that is read: what was taken from Kafka, what was returned, and the batch in between.
 //!
 //! Batches of a partition follow each other without a hole; an offset below what was taken is never taken again.
 
@@ -17,14 +17,14 @@ pub(super) struct Partition {
     from: i64,
     /// Next offset to take.
     taken: i64,
-    /// End of the last batch given away.
+    /// End of the last batch returned.
     given: i64,
     builder: BatchBuilder,
     /// Its readable end when the source was opened.
     target: i64,
-    /// The end was seen since the last jump: nothing more could be read then.
+    /// The end was seen since the last seek: nothing more could be read then.
     eof: bool,
-    /// Why nothing comes any more; until the next jump.
+    /// Why nothing comes any more; until the next seek.
     pub(super) lost: Option<Lost>,
 }
 
@@ -93,7 +93,7 @@ impl Partition {
         self.builder.len() >= limits.batch_records || self.builder.bytes() >= limits.batch_bytes
     }
 
-    /// Nothing readable lies below `offset` that was not taken: control records, aborted and compacted ones are passed.
+    /// Nothing readable below `offset` is left: control records, aborted and compacted ones are skipped.
     pub(super) fn ended(&mut self, offset: i64) {
         self.eof = true;
         self.taken = self.taken.max(offset);
@@ -103,7 +103,7 @@ impl Partition {
         self.builder.bytes()
     }
 
-    /// What was collected and passed over since the last batch.
+    /// What was collected and skipped since the last batch.
     pub(super) fn batch(&mut self) -> Option<Batch> {
         if self.from == self.taken {
             return None;

@@ -1,4 +1,5 @@
-//! Sends records: idempotent, in order per partition, and nothing counts as sent before the broker said so.
+//! Sends records: idempotent, in order per partition, and a record counts as sent only after the broker has
+//! acknowledged it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,10 +19,10 @@ use super::hidden::Hidden;
 use super::props::{KafkaProps, config_error};
 use super::threads::{self, Threads};
 
-/// A full queue is served this long at a time.
+/// How long a full queue is served at a time.
 const POLL: Duration = Duration::from_millis(50);
 
-/// What is to be sent.
+/// A record to send.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outgoing<'a> {
     pub key: Option<&'a [u8]>,
@@ -34,7 +35,7 @@ pub struct Outgoing<'a> {
     pub timestamp: Option<i64>,
 }
 
-/// What became of the records sent so far.
+/// The outcome of the records sent so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
     /// Acknowledged by the broker.
@@ -78,7 +79,7 @@ impl ClientContext for Deliveries {
         let Some(code) = error.rdkafka_error_code() else {
             return;
         };
-        // A refusal says more than what comes after it.
+        // A refusal says more than the errors after it.
         let mut state = self.state();
         let kept = state.last.as_ref();
         let refused = kept.is_some_and(|(code, text)| refusal(*code, text).is_some());
@@ -232,7 +233,7 @@ impl Producer {
         self.deliveries.state().delivered.clone()
     }
 
-    /// No further try helps where the record or the user is refused.
+    /// The error; if the record or the user is refused, no further try helps.
     fn error(&self, topic: &str, error: &KafkaError) -> Error {
         if error.rdkafka_error_code().is_some_and(is_too_large) {
             return Error::new(

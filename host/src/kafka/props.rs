@@ -1,7 +1,7 @@
-//! What the user may say about the connection, and what the protocol has already decided.
+//! Properties of the connection that the user may set, and those that the protocol sets.
 //!
-//! A librdkafka property passes through where it is on the list of [`librdkafka`], with a value of its kind; all others are
-//! refused by name, with the reason. `Debug` prints names only, never values: some are passwords.
+//! A librdkafka property is passed on if it is on the list of [`librdkafka`] and its value has the right kind; all
+//! others are refused by name, with the reason. `Debug` prints names only, never values: some are passwords.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A lost broker is tried again at the latest after this long.
 const RECONNECT_MAX_MS: &str = "2000";
 
-/// Where the cluster is and how to talk to it.
+/// Where the cluster is and how to connect to it.
 #[derive(Clone)]
 pub struct KafkaProps {
     bootstrap: String,
@@ -69,7 +69,7 @@ impl KafkaProps {
         &self.bootstrap
     }
 
-    /// The same cluster, seen by another group.
+    /// The same cluster with another group.
     #[must_use]
     pub fn of_group(&self, group: &str) -> KafkaProps {
         KafkaProps {
@@ -220,7 +220,7 @@ mod unit {
         }
     }
 
-    /// A name or range of the table that librdkafka does not take would be a promise that cannot be kept.
+    /// librdkafka must accept every name and range of the table.
     #[test]
     fn librdkafka_takes_what_the_list_allows() {
         use librdkafka::{ALLOWED, Side, Takes};
@@ -239,7 +239,7 @@ mod unit {
                 assert_eq!(librdkafka::refused(allowed.name, &value), None);
                 let mut config = ClientConfig::new();
                 config.set(allowed.name, &value);
-                // Values that contradict each other are told when a client is made.
+                // Contradictions between values are found when a client is made.
                 let taken = config.create_native_config();
                 assert!(
                     taken.is_ok(),

@@ -1,7 +1,8 @@
-//! Events of a consumer as librdkafka has them: messages without a copy, and errors with topic, partition and offset.
+//! Events of a consumer directly from librdkafka: messages without a copy, and errors with topic, partition and offset.
 //!
-//! rdkafka's own `poll` drops the topic and the offset of "end of partition" and of "offset out of range"; positions rest
-//! on both. Every raw call is here or in `topic_id`, behind types that keep the client alive while they live.
+//! rdkafka's own `poll` drops the topic and the offset of "end of partition" and of "offset out of range"; positions
+//! depend on both. Raw calls are in here, `admin`, `topic_id` and `rights` only, behind types that keep the client
+//! alive.
 #![allow(
     unsafe_code,
     reason = "librdkafka's event queue: rdkafka drops topic and offset of consumer errors"
@@ -20,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 
 use super::client::{self, Consumer};
 
-/// A consumer whose queue is read by us. The queue goes before the client, as librdkafka demands.
+/// A consumer whose queue is read here. The queue is dropped before the client, as librdkafka demands.
 pub(super) struct EventConsumer {
     queue: Queue,
     consumer: Consumer,
@@ -66,7 +67,7 @@ impl EventConsumer {
         })
     }
 
-    /// The end of a partition as the last fetch told it; no request is made.
+    /// The end of a partition according to the last fetch; no request is made.
     pub(super) fn known_end(&self, topic: &CStr, partition: i32) -> Option<i64> {
         let (mut low, mut high) = (-1, -1);
         // SAFETY: the client is alive, the name is a C string, both results are local.
@@ -95,7 +96,7 @@ impl Drop for Event<'_> {
     }
 }
 
-/// What an event says.
+/// The content of an event.
 pub(super) enum Content<'a> {
     Message(Message<'a>),
     Error(Failure),
@@ -279,7 +280,7 @@ impl<'a> Iterator for Headers<'a> {
                 return None;
             }
             self.next += 1;
-            // Kafka's names are UTF-8; what is not keeps its value under a name that says so.
+            // Kafka's names are UTF-8; a header with another name keeps its value under a name that says so.
             let name = CStr::from_ptr(name).to_str().unwrap_or("(not utf-8)");
             Some((name, bytes(value, len)))
         }

@@ -1,6 +1,6 @@
-//! What a sink has taken since its last seal: spans that follow each other, and the user counters.
+//! What a sink has taken since its last seal: spans and the user counters.
 //!
-//! Every sink of records keeps its books with this, so that a span begins where the one before it ended, whatever the rows become.
+//! Every sink of records uses this, so that a span always begins where the one before it ended.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::commit::Span;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, SplitId};
 
-/// Since the last seal. Nothing was covered while there are no spans.
+/// What was covered since the last seal; nothing if there are no spans.
 #[derive(Debug)]
 pub struct Covered {
     /// W2: the proved version when the first offset was covered.
@@ -31,7 +31,7 @@ impl Covered {
         }
     }
 
-    /// Extends the span of the batch's split. `next`: where each split stands after the last seal.
+    /// Extends the span of the batch's split. `next`: the position of each split after the last seal.
     pub fn cover(
         &mut self,
         batch: &Batch,

@@ -75,14 +75,14 @@ pub fn write_value(out: &mut Vec<u8>, array: &dyn Array, row: usize) {
     }
 }
 
-/// With its quotation marks.
+/// A string with its quotation marks.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     write_escaped(out, text);
     out.push(b'"');
 }
 
-/// As it stands inside a JSON string.
+/// The text as it is written inside a JSON string.
 pub fn write_escaped(out: &mut Vec<u8>, text: &str) {
     for c in text.chars() {
         match c {
@@ -101,7 +101,7 @@ pub fn write_escaped(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// The value as text, without quotation marks: what stands inside a string of somebody else's template. Nothing for null.
+/// The value as text without quotation marks, for the inside of a string in a template. Empty for null.
 pub fn plain(array: &dyn Array, row: usize) -> String {
     if array.is_null(row) {
         return String::new();
@@ -137,7 +137,7 @@ fn write_float(out: &mut Vec<u8>, number: f64) {
     let _unfailing = write!(out, "{number:?}");
 }
 
-/// `2020-02-29T12:00:00Z`; the number where no calendar has the time.
+/// `2020-02-29T12:00:00Z`; the number if the time is outside of the calendar's years.
 fn time(micros: i64, utc: bool) -> String {
     match instant::civil(micros) {
         Some(time) if utc => format!("{time}Z"),

@@ -34,29 +34,29 @@ pub trait Finish: Send + fmt::Debug {
 
 /// Rows or dead letters for another system. Runs on the committer's thread.
 pub trait Deliver: Send + fmt::Debug {
-    /// Before the entry. With a token in the answer, the receiver has all of it, durable, and holds it back until
-    /// [`Receiver::finish`]. Without one it has taken all of it. After an error nobody knows what it has: the rows are read
-    /// again. `fence` holds while these rows are the next of their splits, as far as anybody has committed: who does not hold rows
-    /// back asks it once, after it has decided durably what it is about to send (D3).
+    /// Called before the entry. If the answer has a token, the receiver has all rows, durably, and holds them back
+    /// until [`Receiver::finish`]. If not, it has taken all of them. After an error it is unknown what it has, and the
+    /// records are read again. `fence` holds as long as these rows are the next of their splits according to the log: a
+    /// sink that does not hold rows back checks it once, after it has durably decided what it will send (D3).
     fn prepare(self: Box<Self>, fence: &dyn Fence) -> Result<Prepared>;
-    /// Instead of `prepare`: these rows are in no entry, nor ever will be.
+    /// Called instead of `prepare`: these rows are in no entry and never will be.
     fn abandon(self: Box<Self>);
 }
 
-/// Whether the log stands where the rows of a hand-in begin, under the rules that made them.
+/// Checks that the log's positions are still those where the rows of a hand-in begin, under the rules that made them.
 pub trait Fence: fmt::Debug {
-    /// `Conflict`: another process has committed since. Its entry may have these rows.
+    /// `Conflict`: another process has committed meanwhile. Its entry may have these rows.
     fn holds(&self) -> Result<()>;
 }
 
-/// What came of a delivery before its entry.
+/// The result of a delivery before its entry.
 #[derive(Debug, Default)]
 pub struct Prepared {
-    /// What the receiver took. None has no rows.
+    /// What the receiver took. Each has at least one row.
     pub deliveries: Vec<Delivery>,
     /// Dead letters of rows that the receiver refused: durable files of the home.
     pub letters: Vec<AddedFile>,
-    /// By split, what those rows change in its span, so that its ledger closes (V7).
+    /// For each split, how those rows change its span, so that its ledger closes (V7).
     pub refused: BTreeMap<SplitId, Refused>,
 }
 
@@ -97,7 +97,8 @@ impl From<Delivery> for Prepared {
     }
 }
 
-/// What becomes of prepared deliveries: asked by the committer after an entry, and by a start for those of processes that died.
+/// Finishes prepared deliveries or gives them up: for the committer after an entry, and at a start for those of
+/// processes that died.
 pub trait Receiver: Send + fmt::Debug {
     /// Ids of all deliveries that any process of this pipeline has prepared and that are neither finished nor given up.
     /// Asked after the log was read, it names all remaining work, as `begun` of a store does for files (O6).
@@ -108,7 +109,8 @@ pub trait Receiver: Send + fmt::Debug {
     /// A proved entry collects the delivery (W8): its rows are in no entry and never will be. May be called any number
     /// of times; for an unknown id it does nothing.
     fn give_up(&self, id: &str) -> Result<()>;
-    /// An entry with these spans is proved and published (W7): what was kept for a crash before it may go. Best effort.
+    /// An entry with these spans is proved and published (W7): data that was kept for a crash before it may be deleted.
+    /// Best effort.
     fn passed(&self, _spans: &[Span]) {}
 }
 
@@ -190,12 +192,12 @@ pub struct SinkContext {
     pub patience: Arc<dyn Patience>,
 }
 
-/// How a delivery waits for a receiver that is away: it says so, and hears when it must end.
+/// How a delivery waits for a receiver that is away: it reports this, and learns when it must end.
 pub trait Patience: Send + Sync + fmt::Debug {
-    /// A fault that may pass; said once until `resumed`.
+    /// A fault that may pass; reported once until `resumed`.
     fn waiting(&self, error: &Error);
     fn resumed(&self);
-    /// Somebody asked to stop; what is in hand may still be settled.
+    /// Somebody asked to stop; work that was begun may still be settled.
     fn stop_asked(&self) -> bool;
     /// The time for that is over.
     fn stop_overdue(&self) -> bool;

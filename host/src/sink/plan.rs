@@ -1,10 +1,10 @@
-//! Delivery plans: which rows go out together, and under which key, decided and durable before the first request (D1 to D4 of
-//! docs/protocol.md).
+//! Delivery plans: which rows are sent together, and under which key. This is decided and durable before the first
+//! request (D1 to D4 of docs/protocol.md).
 //!
-//! A receiver that knows idempotency keys takes a second request for the first where key and body are the same. So after a crash
-//! the same rows must come in the same batches under the same keys, whatever came into the source since, and whoever reads them.
-//! A plan is an object that is created only where none is: it is named by its first row, so of two processes that begin at one
-//! row, one decides and the other follows.
+//! A receiver that knows idempotency keys treats a second request as the first if key and body are the same. So after a
+//! crash the same rows must come in the same batches under the same keys, whatever has come into the source meanwhile,
+//! and whichever process reads them. A plan is an object that is created only if it does not exist. It is named by its
+//! first row, so if two processes begin at the same row, one decides and the other follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -23,7 +23,7 @@ use crate::store::{Created, Store};
 
 const OP: &str = "sink.plan";
 const FORMAT: u32 = 1;
-/// Hex digits by which names tell splits and rules apart.
+/// Hex digits that identify splits and rules in names.
 const SHORT: usize = 16;
 
 /// A row's place in its split.
@@ -34,7 +34,7 @@ pub struct Coordinate {
     pub row: u32,
 }
 
-/// Rows that follow each other: of one split, since its last rewind, by the same rules.
+/// Consecutive rows of one split, since its last rewind, made by the same rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
     pub split: SplitId,
@@ -43,7 +43,7 @@ pub struct Lane {
     pub rules: Arc<str>,
 }
 
-/// As it lies in the home, below `deliveries/`.
+/// A plan as it is stored in the home, below `deliveries/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -56,7 +56,7 @@ pub struct Plan {
     /// Microseconds since 1970 UTC, by the writer's clock; for people.
     pub time: i64,
     pub first: Coordinate,
-    /// In the order of the rows; each ends with this one.
+    /// The last row of each batch, in the order of the rows.
     pub batches: Vec<Coordinate>,
 }
 
@@ -66,15 +66,15 @@ impl Plan {
     }
 }
 
-/// A row for whoever cuts batches.
+/// A row for the division into batches.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     pub at: Coordinate,
-    /// Of the batch's body.
+    /// Bytes of the row in the batch's body.
     pub bytes: usize,
 }
 
-/// A batch is full at the first of these; one row always fits.
+/// A batch is full when it reaches one of these limits; a single row always fits.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     pub rows: usize,
@@ -96,7 +96,7 @@ pub struct Plans {
     store: Arc<dyn Store>,
     log: LogName,
     clock: Arc<dyn Clock>,
-    /// By split: paths of plans that were seen and are not deleted. A split is missing until it was listed.
+    /// For each split: paths of plans that were seen and are not deleted. A split is absent until it was listed.
     there: Arc<Mutex<BTreeMap<SplitId, BTreeSet<String>>>>,
 }
 
@@ -133,8 +133,9 @@ impl Plans {
         }
     }
 
-    /// Cuts rows of a lane into batches and makes the cuts durable (D1). `found`: plans that were met while the rows were read, in
-    /// their order; their cuts hold (D2). `Conflict` where another process planned beyond the last of these rows.
+    /// Divides rows of a lane into batches and makes this durable (D1). `found`: plans that were found while the rows
+    /// were read, in their order; their batches hold (D2). `Conflict`: another process planned beyond the last of these
+    /// rows.
     pub fn decide(
         &self,
         lane: &Lane,
@@ -169,8 +170,8 @@ impl Plans {
         Ok(out)
     }
 
-    /// Creates the plan, or gives the one that is there. As in W5, only a clear success is success; whatever else is answered, what
-    /// lies there holds.
+    /// Creates the plan, or returns the existing one. As in W5, only a clear success is success; after any other answer
+    /// the plan that is found holds.
     fn hold(&self, lane: &Lane, plan: Plan) -> Result<Plan> {
         let path = self.path(lane, plan.first);
         let bytes = serde_json::to_vec(&plan)
@@ -181,7 +182,7 @@ impl Plans {
             unclear => match (self.find(lane, plan.first)?, unclear) {
                 (Some(there), _) => there,
                 (None, Err(error)) => return Err(error),
-                // Somebody deleted it in between: an entry has passed these rows.
+                // Somebody deleted it meanwhile: an entry has passed these rows.
                 (None, Ok(_)) => {
                     let message = "another process has delivered these rows";
                     return Err(Error::new(Kind::Conflict, OP, message));
@@ -260,7 +261,8 @@ fn short(text: &str) -> String {
     digest
 }
 
-/// Batches of `plan`, from row `at` on; where the rows go on after it. Rows that end before it does end its last batch early.
+/// Batches of `plan`, from row `at` on. Returns where the rows go on after it. If the rows end earlier, the last batch
+/// is shorter.
 fn follow(plan: &Plan, rows: &[Row], at: usize, out: &mut Vec<Planned>) -> usize {
     let mut from = at;
     for (number, last) in plan.batches.iter().enumerate() {
@@ -278,7 +280,7 @@ fn follow(plan: &Plan, rows: &[Row], at: usize, out: &mut Vec<Planned>) -> usize
     from
 }
 
-/// The last row of each batch. Depends on the rows alone.
+/// The last row of each batch. It depends only on the rows.
 fn cuts(rows: &[Row], cut: Cut) -> Vec<Coordinate> {
     let mut cuts = Vec::new();
     let (mut held, mut bytes) = (0, 0);
@@ -297,7 +299,7 @@ fn cuts(rows: &[Row], cut: Cut) -> Vec<Coordinate> {
 /// Watches the rows of one lane as they are read, and finds the plans that were made for them before (D2).
 #[derive(Debug)]
 pub struct Following {
-    /// Nothing is known yet of the next row: it may begin a plan.
+    /// The next row may begin a plan; this was not checked yet.
     looking: bool,
     /// The last row of a plan that is not reached yet.
     until: Option<Coordinate>,
@@ -316,9 +318,10 @@ impl Default for Following {
 }
 
 impl Following {
-    /// The next row. Where no plan begins with it, later ones are not looked for: plans follow each other without a hole.
+    /// Takes the next row. If no plan begins with it, later plans are not searched: plans follow each other without a
+    /// hole.
     pub fn row(&mut self, plans: &Plans, lane: &Lane, at: Coordinate) -> Result<()> {
-        // Rows of a plan may be gone from the source since.
+        // Rows of a plan may meanwhile be gone from the source.
         if self.until.is_some_and(|until| at > until) {
             self.until = None;
         }
@@ -337,12 +340,12 @@ impl Following {
         Ok(())
     }
 
-    /// Inside a plan: a seal here would cut one of its batches.
+    /// Whether the next row is inside a plan: a seal here would cut one of its batches.
     pub fn inside(&self) -> bool {
         self.until.is_some()
     }
 
-    /// For the rows after a seal.
+    /// Takes the found plans; called at a seal.
     pub fn take(&mut self) -> Vec<Plan> {
         self.until = None;
         std::mem::take(&mut self.found)

@@ -1,4 +1,4 @@
-//! Plans: cut once, followed by everybody, deleted late.
+//! Plans: decided once, followed by every process, deleted late.
 
 use super::*;
 use crate::clock::ManualClock;
@@ -34,7 +34,7 @@ fn rows(offsets: Range<i64>) -> Vec<Row> {
         .collect()
 }
 
-/// What a process reads, and which batches it makes of it.
+/// The batches that a process makes of the rows it reads.
 fn read(plans: &Plans, lane: &Lane, rows: &[Row], id: &str) -> Result<Vec<(String, Range<usize>)>> {
     let mut following = Following::default();
     for row in rows {
@@ -58,7 +58,7 @@ fn after_a_crash_the_same_rows_go_in_the_same_batches_whatever_came_since() {
     let again = read(&plans, &lane, &rows(0..10), "b").unwrap();
     assert_eq!(again[..2], first[..]);
     assert_eq!(again[2..], [("b0-0".into(), 5..8), ("b0-1".into(), 8..10)]);
-    // A third one follows both plans, other cuts or not.
+    // A third process follows both plans, even with other limits.
     assert_eq!(read(&plans, &lane, &rows(0..10), "c").unwrap(), again);
     // Other rules make other rows: other plans.
     let swapped = read(&plans, &self::lane("s"), &rows(0..5), "d").unwrap();
@@ -83,7 +83,7 @@ fn of_two_that_begin_at_one_row_one_decides() {
         (theirs[2].plan.as_str(), theirs[2].rows.clone()),
         ("c", 4..6)
     );
-    // One that has fewer rows than were planned reads on before it sends.
+    // A process with fewer rows than were planned reads on before it sends.
     let error = plans
         .decide(&lane, &rows(0..2), &[], CUT, || "d".into())
         .unwrap_err();

@@ -1,4 +1,4 @@
-//! Rows as bytes of a request: rendered one by one as they come, put together when their batch is known.
+//! Rows as bytes of a request: rendered one by one as they come, joined when their batch is known.
 
 use std::fmt;
 use std::ops::Range;
@@ -15,12 +15,12 @@ use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, OFFSET, PARTITION, ROW, SYSTEM, TIMESTAMP, TOPIC};
 use crate::sink::json;
 
-/// Code of a row whose JSON column holds none.
+/// Code of a row whose JSON column contains no JSON.
 const NOT_JSON: &str = "not_json";
 /// Code of a row whose JSON column is null.
 const NO_JSON: &str = "no_json";
 
-/// `sink.http.body` and what belongs to it.
+/// `sink.http.body` and its other keys.
 #[derive(Clone, Debug)]
 pub struct BodyConfig {
     pub form: Form,
@@ -44,10 +44,10 @@ pub enum Form {
     },
 }
 
-/// What stands between rows of a template.
+/// The separator between rows of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Join {
-    /// After each row, as bulk formats want it.
+    /// A newline after each row, as bulk formats need it.
     Newline,
     Comma,
     Nothing,
@@ -109,7 +109,7 @@ enum Of {
 pub struct Renderer<'a> {
     config: &'a BodyConfig,
     applied: &'a Applied,
-    /// What the rules made, without system columns.
+    /// Columns that the rules made, without system columns.
     made: Vec<Cells>,
     system: Vec<Cells>,
 }
@@ -141,7 +141,7 @@ impl<'a> Renderer<'a> {
         Ok(renderer)
     }
 
-    /// Columns that the config names are there.
+    /// Checks that the columns named in the config exist.
     fn check(&self) -> Result<()> {
         let template = match &self.config.form {
             Form::Template { row, .. } => Some(row),
@@ -291,7 +291,7 @@ fn system(batch: &Batch, applied: &Applied) -> Vec<Cells> {
     ]
 }
 
-/// Text that is JSON already, without the white space between its parts: a line stays a line.
+/// Text that is JSON already, without white space between its parts, so that it stays on one line.
 fn raw(values: &ArrayRef, at: usize, column: &str, out: &mut Vec<u8>) -> Result<(), Reason> {
     let refuse = |code: &str, message: String| Reason {
         code: code.to_owned(),
@@ -320,7 +320,7 @@ fn raw(values: &ArrayRef, at: usize, column: &str, out: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
-/// Of valid JSON.
+/// Compacts valid JSON.
 fn compact(text: &[u8], out: &mut Vec<u8>) {
     let (mut inside, mut escaped) = (false, false);
     for byte in text {

@@ -1,4 +1,4 @@
-//! What was sealed, on the committer's thread: planned, sent, and what was refused written down.
+//! Delivers what was sealed, on the committer's thread: plans it, sends it, and writes refused rows as dead letters.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ pub struct HttpDelivery {
     pub batches: Vec<Batch>,
 }
 
-/// Rows of the lanes, for whoever makes bodies of them.
+/// Rows of the lanes, from which bodies are made.
 #[derive(Debug)]
 pub struct Outgoing {
     pub shared: Arc<Shared>,
@@ -161,7 +161,7 @@ fn settled(
     Ok(prepared)
 }
 
-/// What the refused rows of a lane change in its span. Rows of one record follow each other.
+/// How the refused rows of a lane change its span. Rows of one record follow each other.
 fn counted(rows: &[HttpRow], refused: &[bool]) -> Refused {
     let mut sums = Refused::default();
     let both: Vec<(&HttpRow, bool)> = rows.iter().zip(refused.iter().copied()).collect();

@@ -1,4 +1,4 @@
-//! The keys of `sink.type = "http"`, and what they forbid together.
+//! The keys of `sink.type = "http"`, and the checks between them.
 
 use std::sync::Arc;
 
@@ -134,7 +134,7 @@ const KEYS: &[KeyDef] = keys! {
         "PEM file of its private key (PKCS #8).";
 };
 
-/// `None` only where a problem was told.
+/// `None` only if a problem was reported.
 fn build(checker: &Checker<'_>) -> Option<BuiltSink> {
     let home = zone::home(checker)?;
     let statuses = |key| Statuses::parse(&checker.text(key).unwrap_or_default()).ok();

@@ -5,8 +5,8 @@
 //! deliver.rs  plans (D1) → fence (D3) → dispatch.rs: in flight, order, tries (statuses.rs says what an answer means) → dead letters
 //! client.rs   one request: headers, credentials (token.rs), TLS, what came back
 //! ```
-//! Log and dead letters lie in the pipeline's home, the zone at `sink.url`. A batch is taken before its entry is written, so it
-//! may be sent again after a crash, under the same key (docs/protocol.md, D1 to D4).
+//! Log and dead letters are in the pipeline's home, the zone at `sink.url`. The API takes a batch before its entry is
+//! written, so the batch may be sent again after a crash, under the same key (docs/protocol.md, D1 to D4).
 
 mod body;
 mod client;
@@ -76,7 +76,7 @@ struct Waits {
     per_second: u64,
 }
 
-/// What comes of a batch whose tries are used up.
+/// What happens to a batch whose tries are used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exhausted {
     Wait,
@@ -89,7 +89,7 @@ enum Exhausted {
 enum Order {
     None,
     Partition,
-    /// Of a partition, those that share a value of this column.
+    /// Those of a partition that have the same value in this column.
     Key(String),
 }
 
@@ -122,7 +122,7 @@ struct Trust {
 }
 
 impl HttpSinkConfig {
-    /// Without references resolved, logins and what stands behind `?`.
+    /// Without resolved references, logins and the part after `?`.
     fn target(&self) -> String {
         location::shown(self.url.typed())
     }
@@ -153,7 +153,7 @@ struct Shared {
     context: SinkContext,
     plans: Plans,
     letters: LettersTable,
-    /// Who refused, in dead letters.
+    /// The identity that dead letters name as the one that refused.
     by: Arc<Identity>,
     /// `errors.tolerance = none`: a refused row stops the pipeline.
     refuse_none: bool,
@@ -209,7 +209,7 @@ impl SinkConnector for Http {
     }
 }
 
-/// Nothing is held back: what is left after an entry are its plans.
+/// Nothing is held back; after an entry only its plans must be deleted.
 #[derive(Debug)]
 struct Passed(Plans);
 

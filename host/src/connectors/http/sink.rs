@@ -1,4 +1,4 @@
-//! A task's rows on their way to the API: rendered as they come, sealed for [`super::deliver`].
+//! A task's rows for the API: rendered as they come, sealed for [`super::deliver`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::sink::{Deliver, Finish, Gathered, Sealed, Sink};
 use crate::zone::LetterFiles;
 
 const OP: &str = "http.write";
-/// Memory of a row beside its bytes, about.
+/// About how much memory a row takes beside its bytes.
 const ROW_BYTES: usize = size_of::<HttpRow>();
 
 /// A rendered row.
@@ -27,10 +27,10 @@ const ROW_BYTES: usize = size_of::<HttpRow>();
 pub struct HttpRow {
     pub at: Coordinate,
     pub body: Range<usize>,
-    /// Which of the batches read it is of, and its record there.
+    /// Which of the batches it is from, and its record there.
     pub batch: usize,
     pub record: u32,
-    /// The only row of its record, of which nothing was refused.
+    /// It is the only row of its record, and no piece of the record was refused.
     pub alone: bool,
     /// A piece of its record was refused before.
     pub in_part: bool,
@@ -49,14 +49,14 @@ pub struct LaneRows {
 pub struct HttpSink {
     shared: Arc<Shared>,
     covered: Option<Covered>,
-    /// Where each split stands after the last seal.
+    /// The position of each split after the last seal.
     next: BTreeMap<SplitId, i64>,
     lanes: Vec<(LaneRows, Following)>,
     buffer: Vec<u8>,
     batches: Vec<Batch>,
     letters: LetterFiles,
     rows: usize,
-    /// Where a seal was refused because it fell into a plan: the last row of each split then.
+    /// If a seal was refused because it was inside a plan: the last row of each split then.
     refused_at: Option<BTreeMap<SplitId, Coordinate>>,
     broken: bool,
 }
@@ -179,7 +179,7 @@ impl HttpSink {
         self.lanes.iter().any(|(_, following)| following.inside())
     }
 
-    /// D2: not inside a plan, unless its rows do not come: then the second seal at one place is one.
+    /// D2: not inside a plan, unless its rows do not come: a second seal at the same place is allowed.
     fn may_seal(&mut self) -> Result<()> {
         if !self.inside() {
             self.refused_at = None;
@@ -319,7 +319,7 @@ impl Sink for HttpSink {
         }
     }
 
-    /// A plan is read to its end, whatever the budget is today: it fitted into one before.
+    /// A plan is read to its end, whatever the budget is now: it fitted into a budget before.
     fn memory(&self) -> usize {
         if self.inside() {
             return 0;

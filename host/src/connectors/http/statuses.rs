@@ -2,11 +2,11 @@
 
 use std::ops::RangeInclusive;
 
-/// What becomes of a batch after an answer.
+/// What happens to a batch after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Taken,
-    /// Sent again, after a wait.
+    /// It is sent again, after a wait.
     Again,
     /// Its rows become dead letters.
     Letters,
@@ -58,7 +58,8 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    /// A status in no list: 2xx is success, other 4xx are about these rows, 5xx may pass, and the rest is no answer to a batch.
+    /// For a status in no list: 2xx is success, other 4xx concern these rows, 5xx may pass, and all others are no
+    /// answer to a batch.
     pub fn of(&self, status: u16) -> Verdict {
         match status {
             200..=299 => Verdict::Taken,

@@ -1,5 +1,5 @@
-//! Templates of a row: text with `${column}` in it. A column that stands inside a JSON string becomes escaped text; one outside
-//! becomes a JSON value, with its quotation marks where it is text. `${_json}` is the whole row as an object.
+//! Templates of a row: text with `${column}` in it. A column inside a JSON string becomes escaped text; one outside
+//! becomes a JSON value, with quotation marks if it is text. `${_json}` is the whole row as an object.
 
 use std::fmt;
 
@@ -67,7 +67,7 @@ impl fmt::Debug for Template {
     }
 }
 
-/// Whether text goes on inside a JSON string after this, where it began inside one or not.
+/// Whether the text ends inside a JSON string, if it begins inside (`inside`) or outside of one.
 fn ends_in_string(text: &str, mut inside: bool) -> bool {
     let mut escaped = false;
     for c in text.chars() {

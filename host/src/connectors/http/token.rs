@@ -11,9 +11,10 @@ use super::client::{ANSWER_MAX, Reply, answer, unreachable};
 use crate::error::{Error, Kind, Result};
 
 const OP: &str = "http.token";
-/// Of a token whose endpoint does not say how long it lives.
+/// Assumed lifetime of a token if its endpoint does not give one.
 const LIFETIME: Duration = Duration::from_secs(300);
-/// A token is renewed so long before its end, or after nine tenths of a shorter life: requests take a while.
+/// A token is renewed this long before its end, or after nine tenths of a shorter lifetime, because requests take a
+/// while.
 const MARGIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ struct Granted {
 }
 
 impl Tokens {
-    /// The token, or why there is none now: an answer that is judged as one of the API's.
+    /// The token, or why there is none now: an answer that is treated like one of the API.
     pub async fn get(
         &self,
         http: &reqwest::Client,
@@ -62,7 +63,7 @@ impl Tokens {
         }
     }
 
-    /// The API does not take it any more.
+    /// Forgets the token: the API no longer accepts it.
     pub async fn forget(&self) {
         *self.0.lock().await = None;
     }

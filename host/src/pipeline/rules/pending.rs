@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pending/<ulid>.json         the request: a swap of the rules
-//! pending/<ulid>.taken        whoever makes this file answers: a running process, or the asker, who then writes the entry
+//! pending/<ulid>.taken        the creator of this file answers: a running process, or the requester, which then writes the entry
 //! pending/<ulid>.answer.json  what became of it
 //! ```
 //! The entry in the log is the atomic point. A request may be lost, repeated or late: `replaces` in the swap names the
@@ -58,7 +58,7 @@ impl Pending {
         self.store.news_every()
     }
 
-    /// After so long no running process takes a request any more.
+    /// After this time no running process takes a request any more.
     pub fn taken_within(&self) -> Duration {
         self.look_every() + TAKEN_WITHIN
     }

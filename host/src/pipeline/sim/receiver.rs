@@ -192,7 +192,7 @@ impl Deliver for Posting {
         fence.holds()?;
         for batch in batches {
             let names: Vec<String> = rows[batch.rows].iter().map(|(n, ..)| n.clone()).collect();
-            // As in the sink: the body decides too, so that a key never stands for two bodies.
+            // As in the sink: the key depends on the body, so that a key never belongs to two bodies.
             let key = format!("{}-{}-{}", batch.plan, batch.number, names.join(","));
             let posted = Posted {
                 rules: lane.rules.to_string(),

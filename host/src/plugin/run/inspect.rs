@@ -35,7 +35,7 @@ pub struct Shape {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "PluginKey")]
 pub struct ConfigKey {
-    /// `<name>` stands for what a pattern leaves open.
+    /// `<name>` is the part that a pattern leaves open.
     pub key: String,
     /// JSON type, or what `format` makes of it: file, table, secret.
     pub kind: String,
