@@ -270,7 +270,7 @@ fn to_stderr(text: &str) {
     as_it_is(&printable_lines(text));
 }
 
-/// Of what is printable, but for our own colours.
+/// Writes text that is printable already, apart from our own colours.
 fn as_it_is(text: &str) {
     let text = telemetry::on_stderr(text);
     let _closed = io::stderr().lock().write_all(text.as_bytes());

@@ -69,7 +69,7 @@ pub fn build(dir: &Path, say: Say) -> Result<Built> {
     })
 }
 
-/// Builds `examples/native.rs`; `None` where the crate has none.
+/// Builds `examples/native.rs`; `None`: the crate has none.
 pub fn native(dir: &Path) -> Result<Option<PathBuf>> {
     if !dir.join("examples/native.rs").is_file() {
         return Ok(None);

@@ -76,7 +76,7 @@ impl Outcome {
         outcome
     }
 
-    /// Of a whole chain.
+    /// The outcome of a whole chain.
     pub fn of_chain(applied: &Applied, chain: &TransformChain) -> Outcome {
         let untouched = chain.untouched();
         let untouched = |n: usize| untouched.get(n).copied().unwrap_or(false);

@@ -141,7 +141,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Of a file with the keys alone, or one with a `[[transforms]]` table of this plugin. References stay as typed.
+    /// Keys from a file that has only them, or one with a `[[transforms]]` table of this plugin. References stay as
+    /// typed.
     pub fn read(path: &Path, plugin: &str) -> Result<Settings> {
         let name = path.display().to_string();
         let (raws, problems) =

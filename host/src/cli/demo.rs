@@ -48,7 +48,7 @@ const PLUGINS: &str = "plugins";
 /// What a demo makes and the next one removes. Compiled plugins stay; all other files in the directory belong to the
 /// user.
 const MADE: [&str; 3] = [RAW_ZONE, PROCESSED_ZONE, "conf"];
-/// Seconds over which the messages are spread, so that there is a middle to be killed in.
+/// Seconds over which the messages are spread, so that the child can be killed in the middle.
 const SECONDS: u64 = 10;
 /// The child is killed after this many commits of RAW.
 const KILL_AFTER: u64 = 3;

@@ -174,7 +174,7 @@ fn orphans(place: &Where, json: bool) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Seconds since a file was begun, by its name; `None` where the name is no id.
+/// Seconds since a file was begun, from its name; `None`: the name is no id.
 fn age(file: &str) -> Option<u64> {
     let begun = ulid::Ulid::from_string(file).ok()?.timestamp_ms();
     let now = u64::try_from(SystemClock::shared().now_micros()).ok()? / 1000;

@@ -220,7 +220,7 @@ pub enum Outcome {
         committed: Committed,
         dropped: Vec<Dropped>,
     },
-    /// Nothing of it is in the log, nor ever will be.
+    /// Nothing of it is in the log or ever will be.
     Lost { dropped: Vec<Dropped> },
 }
 

@@ -70,7 +70,7 @@ fn in_words(rule: &str) -> &'static str {
 pub struct CommitBoundary {
     pub version: u64,
     pub to: i64,
-    /// Of this split from its start up to `to`.
+    /// Sums of this split from its start up to `to`.
     pub totals: Ledger,
     /// Offsets that were gone before they were read, also from the start up to `to`.
     pub lost: u64,

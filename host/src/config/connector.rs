@@ -49,7 +49,7 @@ pub trait SourceConfig: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// For whoever knows which one it is.
+    /// For callers that know the concrete type.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -70,7 +70,7 @@ pub struct SourceType {
     pub topics: Option<&'static str>,
     /// Checks keys against each other.
     pub check: fn(&mut Checker<'_>),
-    /// Of keys without a problem. `None` only where a problem was told.
+    /// Builds the config from keys without problems. `None` only if a problem was reported.
     pub build: fn(&Checker<'_>) -> Option<Source>,
 }
 
@@ -121,7 +121,7 @@ pub trait SinkConfig: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// For whoever knows which one it is.
+    /// For callers that know the concrete type.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -138,7 +138,7 @@ pub struct SinkType {
     /// Keys of every sink that mean nothing to this one.
     pub leaves: &'static [&'static str],
     pub check: fn(&mut Checker<'_>),
-    /// Of keys without a problem. `None` only where a problem was told.
+    /// Builds the config from keys without problems. `None` only if a problem was reported.
     pub build: fn(&Checker<'_>) -> Option<BuiltSink>,
 }
 
@@ -193,7 +193,7 @@ impl Catalog {
         all.filter_map(|(scope, prefixed)| Some((scope, prefixed?)))
     }
 
-    /// To whom a key with a prefix belongs.
+    /// The source or sink to which a key with a prefix belongs.
     pub fn prefixed(&self, key: &str) -> Option<(Scope, &'static Prefixed)> {
         self.all_prefixed()
             .find(|(_, prefixed)| key.starts_with(prefixed.prefix))

@@ -250,7 +250,7 @@ impl Reader {
         }
     }
 
-    /// `[[transforms]]`, or an inline array of tables; in a profile also tables by name; else an ordinary key.
+    /// `[[transforms]]`, or an inline array of tables; in a profile also tables by name; otherwise an ordinary key.
     fn transforms(&mut self, key: &Key, item: &Item, at: usize) {
         match item {
             Item::ArrayOfTables(tables) => self.transform_tables(tables, at),

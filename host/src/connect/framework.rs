@@ -75,7 +75,7 @@ pub(super) use defs;
 
 use self::Value::{Is, Null, Required};
 
-/// Of every sink.
+/// Keys of every sink.
 pub static SINK: &[Def] = defs! {
     "Common" {
         "name": String, Required, High, [],
@@ -135,7 +135,7 @@ pub static SINK: &[Def] = defs! {
     }
 };
 
-/// Of every source.
+/// Keys of every source.
 pub static SOURCE: &[Def] = defs! {
     "Common" {
         "name": String, Required, High, [],
@@ -222,7 +222,7 @@ pub static PREDICATE: &[Def] = defs! {
     }
 };
 
-/// Of every transform in a connector of Kafka Connect.
+/// Keys of every transform in a connector of Kafka Connect.
 pub static TRANSFORM: &[Def] = defs! {
     "Transforms" {
         "type": Class, Required, High, [],
@@ -236,7 +236,7 @@ pub static TRANSFORM: &[Def] = defs! {
     }
 };
 
-/// Of every transform of our own class.
+/// Keys of every transform of our own class.
 pub static PLUGIN: &[Def] = defs! {
     "Transforms" {
         "type": Class, Required, High, [],

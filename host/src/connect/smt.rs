@@ -151,7 +151,7 @@ static SMTS: &[(&str, bool, &[Def])] = &[
 ];
 
 impl Smt {
-    /// By full or simple name; `None` where it is none of Connect's.
+    /// By full or simple name; `None`: it is none of Connect's.
     pub fn find(class: &str) -> Option<Smt> {
         let class = class.trim();
         let simple = class.strip_prefix(PACKAGE).unwrap_or(class);

@@ -87,7 +87,7 @@ pub enum What {
 pub struct Recorded {
     pub config: BTreeMap<String, String>,
     pub target: Target,
-    /// Of the config.
+    /// Where the config came from.
     pub origin: Origin,
 }
 

@@ -194,7 +194,7 @@ impl Kept {
         self.bounds
     }
 
-    /// Of all names, as they lie in the file.
+    /// The kept lines of all names, in the order of the file.
     pub fn all(&self) -> Vec<Line> {
         let lines = self.names.values().flat_map(|named| &named.lines);
         let mut lines: Vec<Line> = lines.copied().collect();

@@ -47,7 +47,7 @@ pub struct Run {
 #[derive(Clone, Debug)]
 pub struct UnitContext {
     pub clock: Arc<dyn Clock>,
-    /// Of the process.
+    /// The stop of the process.
     pub stop: Stop,
     pub restart: RestartConfig,
     pub runner: Arc<dyn Runner>,

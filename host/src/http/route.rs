@@ -131,7 +131,7 @@ pub(super) struct Request {
     pub params: Vec<(&'static str, String)>,
     /// Decoded, in the order given.
     pub query: Vec<(String, String)>,
-    /// Whole body of a [`RequestBody::Json`] route; else empty.
+    /// Whole body of a [`RequestBody::Json`] route; otherwise empty.
     pub body: Vec<u8>,
     /// Body of a [`RequestBody::Bytes`] route, at most `rest.max.plugin`; a reader that ends early is an `io::Error`.
     pub upload: Option<Box<dyn Read + Send>>,

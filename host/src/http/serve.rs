@@ -37,7 +37,7 @@ pub(super) struct Shared {
     pub cors: Cors,
     pub rates: Rates,
     pub handlers: Arc<Semaphore>,
-    /// Of each probe, by its path.
+    /// Handlers of each probe, by its path.
     pub probes: BTreeMap<&'static str, Arc<Semaphore>>,
 }
 

@@ -268,7 +268,7 @@ fn widths(read: &[Lines]) -> BTreeMap<usize, usize> {
     widths
 }
 
-/// What csv-parse makes of a message; `Err` where it refuses the message or a quote in it.
+/// The lines that csv-parse makes of a message; `Err`: it refuses the message or a quote in it.
 fn lines(message: &[u8], dialect: Dialect) -> Lines {
     let message = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
     let text = str::from_utf8(message).map_err(|e| format!("not UTF-8: {e} (not_utf8)"))?;

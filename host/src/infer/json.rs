@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 16;
 /// JSON writes 12.50 as 12.5, so seeing fewer digits means little.
 const LEAST_SCALE: usize = 2;
 
-/// Of one pointer, over all rows.
+/// What was seen of one pointer, over all rows.
 #[derive(Debug, Default)]
 struct Column {
     rows: u64,

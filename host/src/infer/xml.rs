@@ -36,7 +36,7 @@ impl Element {
     }
 }
 
-/// Of one column, over all rows.
+/// What was seen of one column, over all rows.
 #[derive(Debug, Default)]
 struct Column {
     texts: Texts,

@@ -59,7 +59,7 @@ impl TryFrom<Value> for Logged {
 pub struct Page {
     /// `_system/<pipeline>/<zone>`
     pub log: String,
-    /// Of the newest entry.
+    /// Version of the newest entry.
     pub version: u64,
     /// Ascending; docs/log-format.md has their fields.
     #[schemars(with = "Vec<serde_json::Map<String, Value>>")]

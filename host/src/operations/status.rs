@@ -95,7 +95,7 @@ pub struct Logged {
     pub log: String,
     /// The zone's root.
     pub url: String,
-    /// Of the newest entry.
+    /// Version of the newest entry.
     pub version: u64,
     /// The version that put the rules in force.
     pub generation: u64,

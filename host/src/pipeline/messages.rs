@@ -22,7 +22,7 @@ pub struct HandIn {
 #[derive(Debug)]
 pub enum ToCommitter {
     Commit(HandIn),
-    /// The answer to a `Flush`: everything made before the change. `None` where the task held nothing.
+    /// The answer to a `Flush`: everything made before the change. `None`: the task held nothing.
     Flushed {
         task: usize,
         flush: u64,

@@ -103,7 +103,7 @@ pub struct Sample {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     pub messages: u64,
-    /// Of all values.
+    /// Bytes of all values.
     pub bytes: u64,
     /// Messages that are no XML.
     pub malformed: u64,

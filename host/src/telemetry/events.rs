@@ -73,7 +73,7 @@ pub struct CommitReport {
     /// Wall clock, microseconds since 1970 UTC.
     pub time: i64,
     pub spans: Vec<SpanReport>,
-    /// Of this commit.
+    /// The ledger of this commit.
     pub ledger: Ledger,
     /// What plugins counted: transform → counter → amount.
     pub counters: Counters,

@@ -12,7 +12,7 @@ use arrow_schema::{ArrowError, DataType, Field, TimeUnit};
 use crate::error::{Error, Kind, Result};
 use crate::record::{OFFSET, PARTITION, ROW, TOPIC};
 
-/// Of a value in a message.
+/// Longest text of a value in a message.
 const SHOWN_CHARS: usize = 60;
 const OP: &str = "zone.cast";
 const NEW_COLUMN: &str =

@@ -203,7 +203,7 @@ fn ls(args: &LsArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Of the pipeline, or of the first task that failed.
+/// The trace of the pipeline, or of the first task that failed.
 fn trace(one: &Pipeline) -> Option<String> {
     let mut tasks = one.tasks.iter();
     let of_task = || tasks.find_map(|task| task.trace.clone());

@@ -145,7 +145,7 @@ static OFF: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Of other parts of Confluent's platform.
+/// Prefixes of keys for other parts of Confluent's platform.
 const FOREIGN: &[&str] = &["confluent.", "reporter.", "topic.creation."];
 
 pub(super) fn translate(work: &mut Work<'_>) {

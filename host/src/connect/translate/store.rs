@@ -355,7 +355,7 @@ fn endpoint(work: &mut Work<'_>, service: Service, applies: bool) {
 /// Connect's defaults that differ from ours; and keys that need more than a copy.
 fn defaults(work: &mut Work<'_>, service: Service) {
     const REGION: &str = "s3.region";
-    // Of some forks of the connector.
+    // A key that some forks of the connector have.
     const PATH_STYLE: &str = "s3.path.style.access";
     const CONNECT: &str = "azblob.connection.timeout.ms";
     if service == Service::S3

@@ -44,7 +44,7 @@ pub(super) struct Writer {
     line: String,
     /// RFC 3339 in UTC, with microseconds.
     time: String,
-    /// Of `time`, since 1970. `None`: there was no row yet.
+    /// The second of `time`, since 1970. `None`: there was no row yet.
     second: Option<i64>,
 }
 

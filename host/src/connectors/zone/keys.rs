@@ -143,7 +143,7 @@ fn sink(checker: &Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)> {
     Some((home, Arc::new(sink)))
 }
 
-/// Of every sink: the zone of the log and of the dead letters. `None` only where a problem was told.
+/// For every sink: the zone of the log and of the dead letters. `None` only if a problem was reported.
 pub fn home(checker: &Checker<'_>) -> Option<Home> {
     Some(Home {
         key: "sink.url",

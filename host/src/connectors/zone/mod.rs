@@ -20,7 +20,7 @@ pub struct ZoneSinkConfig {
     /// Root of its store, for log lines.
     url: String,
     pub table: TableName,
-    /// Of rows of records, which are laid out by the hour of ingestion. Those of a zone are laid out as
+    /// For rows of records, which are partitioned by the hour of ingestion. Those of a zone are laid out as
     /// [`ZoneSourceConfig::layout`](crate::config::ZoneSourceConfig::layout) says, and their files end with their batch.
     rotate: Rotate,
     /// Keep the original bytes of each record in column `_value`.

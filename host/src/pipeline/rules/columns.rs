@@ -40,7 +40,7 @@ impl Effect {
 #[schemars(inline)]
 pub struct Change {
     pub column: String,
-    /// `int32`, `utf8 or null`; empty where it is not there.
+    /// `int32`, `utf8 or null`; empty if the column does not exist.
     pub from: String,
     pub to: String,
     pub effect: Effect,

@@ -64,7 +64,7 @@ fn problem(config: &PipelineConfig, clash: &Clash) -> Problem {
         ))
 }
 
-/// The transform's key that names the column, as far as the keys tell; else its `type`.
+/// The transform's key that names the column, if one can be found; otherwise its `type`.
 fn key_of(config: &PipelineConfig, transform: &str, column: &str) -> String {
     let of = config.transforms.iter().find(|t| t.name == transform);
     let names = |value: &str| {

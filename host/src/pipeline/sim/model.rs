@@ -30,7 +30,7 @@ pub struct Model {
     deliveries: Vec<(BTreeSet<String>, Deliveries)>,
 }
 
-/// Of a row's name, `<split>@<offset>@<epoch>`.
+/// The offset in a row's name, `<split>@<offset>@<epoch>`.
 fn offset_of(row: &str) -> i64 {
     row.rsplit('@').nth(1).unwrap().parse().unwrap()
 }

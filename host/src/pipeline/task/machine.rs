@@ -127,7 +127,7 @@ pub enum Told {
 /// What the task waits for. When that ends, it is the next event.
 #[derive(Debug)]
 pub enum Next {
-    /// A message if there is one, else one batch: `Heard`, `Written`, `Quiet`, `Lost` or `Failed`.
+    /// A message if there is one, otherwise one batch: `Heard`, `Written`, `Quiet`, `Lost` or `Failed`.
     Read,
     /// A message: `Heard` or, after this time, `Quiet`.
     Listen(Duration),

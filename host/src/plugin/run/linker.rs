@@ -93,7 +93,7 @@ pub struct Memory {
     limit: usize,
     /// Linear memory of the instance, all memories together. It never shrinks.
     pub used: usize,
-    /// Of all tables.
+    /// Entries of all tables.
     table_entries: usize,
     /// More was requested than the limit allows.
     pub denied: bool,

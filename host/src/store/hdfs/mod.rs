@@ -64,7 +64,7 @@ pub(super) fn open(at: &Location) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(Hdfs::of(at)?))
 }
 
-/// As `open`; `None` where the directory is not there.
+/// As `open`; `None`: the directory does not exist.
 pub(super) fn open_existing(at: &Location) -> Result<Option<Arc<dyn Store>>> {
     let store = Hdfs::of(at)?;
     match store.status("store.open", "")? {
