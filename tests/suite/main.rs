@@ -40,6 +40,7 @@ mod endings_start;
 mod every_key;
 mod few_threads;
 mod file_connectors;
+mod file_source;
 mod first_hour;
 mod forward_proxy;
 mod friday;

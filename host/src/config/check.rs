@@ -160,6 +160,10 @@ impl Checker<'_> {
             Scope::Source(of) => {
                 format!("`{key}` belongs to source.type=\"{of}\"; here it is \"{source}\"")
             }
+            Scope::Sources(of) => format!(
+                "`{key}` belongs to source.type=\"{}\"; here it is \"{source}\"",
+                of.join("\" or \"")
+            ),
             Scope::Sink(of) => {
                 format!("`{key}` belongs to sink.type=\"{of}\"; here it is \"{sink}\"")
             }
@@ -200,7 +204,7 @@ impl Checker<'_> {
             };
             let wanted = match def.scope {
                 Scope::Always => true,
-                Scope::Records | Scope::Source(_) => {
+                Scope::Records | Scope::Source(_) | Scope::Sources(_) => {
                     self.source.is_some() && def.scope.takes(self.source, self.sink)
                 }
                 Scope::Sink(_) => self.sink.is_some() && def.scope.takes(self.source, self.sink),
@@ -373,11 +377,21 @@ impl Checker<'_> {
         }
     }
 
+    fn is_required(&self, key: &str) -> bool {
+        let def = self.catalog.find(key);
+        def.is_some_and(|def| matches!(def.default, Default::Required(_)))
+    }
+
     /// The names of what is read.
     pub fn topics(&self) -> Option<Vec<String>> {
-        match self.value(self.source?.topics?)? {
-            Value::List(topics) => Some(topics),
-            Value::Text(topic) => Some(vec![topic]),
+        let key = self.source?.topics?;
+        match self.value(key) {
+            Some(Value::List(topics)) => Some(topics),
+            Some(Value::Text(topic)) => Some(vec![topic]),
+            // One that is not named is called as the source.
+            None if !self.typed(key) && !self.is_required(key) => {
+                Some(vec![self.source?.name.to_owned()])
+            }
             _ => None,
         }
     }
@@ -439,7 +453,7 @@ impl Checker<'_> {
             watch: self.value("watch")? == Value::Flag(true),
             tasks_max: self.size("tasks.max")?,
             trigger: self.trigger()?,
-            source: (self.source?.build)(self)?,
+            source: (self.source?.build)(self, &home)?,
             transforms,
             home,
             sink,

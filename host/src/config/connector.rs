@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::check::Checker;
 use super::checked::{Home, Source, TableName, Trigger};
 use super::keys::{COMMON, KeyDef, Scope};
+use super::location::Location;
 use super::raw::{Entry, Raw};
 use super::text::Text;
 use crate::clock::Clock;
@@ -49,6 +50,11 @@ pub trait SourceConfig: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Stores that it reads, with the keys that name them: the daemon checks whether the config may use them.
+    fn stores(&self) -> Vec<(&'static str, &Location)> {
+        Vec::new()
+    }
+
     /// For callers that know the concrete type.
     fn as_any(&self) -> &dyn Any;
 }
@@ -70,8 +76,8 @@ pub struct SourceType {
     pub topics: Option<&'static str>,
     /// Checks keys against each other.
     pub check: fn(&mut Checker<'_>),
-    /// Builds the config from keys without problems. `None` only if a problem was reported.
-    pub build: fn(&Checker<'_>) -> Option<Source>,
+    /// Builds the config from keys without problems; gets the home of the pipeline. `None` only if a problem was reported.
+    pub build: fn(&Checker<'_>, &Home) -> Option<Source>,
 }
 
 /// What a source gives to the pipeline.

@@ -109,7 +109,8 @@ fn tables(checker: &mut Checker<'_>) {
 /// A zone's name that follows from its URL must be a legal one.
 fn zone_names(checker: &mut Checker<'_>) {
     for (key, url) in [("sink.zone", "sink.url"), ("source.zone", "source.url")] {
-        if checker.typed(key) {
+        let means = checker.catalog.takes(checker.source, checker.sink, key);
+        if checker.typed(key) || !means {
             continue;
         }
         if let Some(zone) = checker.zone(key, url)

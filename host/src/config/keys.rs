@@ -55,6 +55,8 @@ pub enum Scope {
     /// Every source of records: all but `zone`, which gives rows.
     Records,
     Source(&'static str),
+    /// Any of several.
+    Sources(&'static [&'static str]),
     Sink(&'static str),
 }
 
@@ -65,6 +67,7 @@ impl Scope {
             Scope::Always => true,
             Scope::Records => source.is_none_or(|source| source.gives == Gives::Records),
             Scope::Source(name) => source.is_none_or(|source| name == source.name),
+            Scope::Sources(names) => source.is_none_or(|source| names.contains(&source.name)),
             Scope::Sink(name) => sink.is_none_or(|sink| name == sink.name),
         }
     }
@@ -207,6 +210,14 @@ pub static FAMILIAR: &[(&str, &str, &str)] = &[
         "",
         "positions are in the zone's commit log; there is no checkpoint directory",
     ),
+    ("maxFilesPerTrigger", "source.max.files.per.trigger", ""),
+    ("maxBytesPerTrigger", "source.max.bytes.per.trigger", ""),
+    ("latestFirst", "source.latest.first", ""),
+    ("fileNameOnly", "source.file.name.only", ""),
+    ("maxFileAge", "source.max.file.age", ""),
+    ("cleanSource", "source.clean.source", ""),
+    ("sourceArchiveDir", "source.archive.dir", ""),
+    ("rowTag", "source.row.tag", ""),
     ("flush.size", "sink.rotate.rows", ""),
     ("rotate.interval.ms", "sink.rotate.age", ""),
     ("rotate.schedule.interval.ms", "sink.rotate.age", ""),

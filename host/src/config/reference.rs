@@ -37,6 +37,7 @@ pub fn markdown(catalog: &Catalog) -> String {
                 Scope::Records => "*Sources of records.* ".to_owned(),
                 Scope::Source(name) => format!("*`{name}` source.* "),
                 Scope::Sink(name) => format!("*`{name}` sink.* "),
+                Scope::Sources(names) => format!("*`{}` source.* ", names.join("` or `")),
             };
             let _unfailing = writeln!(
                 out,

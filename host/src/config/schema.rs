@@ -65,7 +65,7 @@ impl Of<'_> {
     fn takes(self, scope: Scope) -> bool {
         match (self, scope) {
             (Of::Everything, _) => true,
-            (Of::Source(source), Scope::Records | Scope::Source(_)) => {
+            (Of::Source(source), Scope::Records | Scope::Source(_) | Scope::Sources(_)) => {
                 scope.takes(Some(source), None)
             }
             (Of::Sink(sink), Scope::Sink(name)) => name == sink.name,

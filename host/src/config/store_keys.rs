@@ -125,9 +125,11 @@ macro_rules! table {
 const TAKES: &[(&str, &[System])] = table!(takes, "", Scope::Always);
 /// Keys for the zone that is written.
 pub const SINK: [KeyDef; TAKES.len()] = table!(store_keys, "sink.store.", Scope::Always);
-/// Keys for the zone that is read.
+/// Sources that read a store.
+const READ: &[&str] = &["zone", "file"];
+/// Keys for the store that is read.
 pub const SOURCE: [KeyDef; TAKES.len()] =
-    table!(store_keys, "source.store.", Scope::Source("zone"));
+    table!(store_keys, "source.store.", Scope::Sources(READ));
 
 pub const PUBLISH: &str = "sink.publish";
 

@@ -4,6 +4,7 @@
 //! else names it: the checker, the documentation, the JSON Schema and Connect's validate endpoint read the catalog, and
 //! the pipeline only knows the traits. docs/add-a-source.md shows it with `rate`.
 
+pub mod file;
 pub mod http;
 pub mod kafka;
 pub mod rate;
@@ -20,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sink::{SinkConnector, SinkContext};
 
 /// `source.type`, in the order of the documents.
-const SOURCES: &[SourceType] = &[kafka::SOURCE, zone::SOURCE, rate::SOURCE];
+const SOURCES: &[SourceType] = &[kafka::SOURCE, zone::SOURCE, rate::SOURCE, file::SOURCE];
 /// `sink.type`, and what opens it.
 const SINKS: &[(SinkType, Connect)] = &[(zone::SINK, zone::connect), (http::SINK, http::connect)];
 

@@ -220,6 +220,12 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
             of_store("source.url", &zone.at, reach, &mut ask);
         }
         Source::Records(records) => {
+            for (key, at) in records.stores() {
+                if let Some(directory) = store::directory_of(&at.url) {
+                    ask(key, reach.path(&directory).map(drop));
+                }
+                of_store(key, at, reach, &mut ask);
+            }
             for (key, text) in records.files() {
                 let path = Path::new(text.typed().trim());
                 ask(&key, text.reach().path(path).map(drop));

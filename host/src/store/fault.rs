@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Completed, Created, Listed, Renamed, Renames, StagedWriter, Store, Upload, Uploads, Way,
+    Completed, Created, Inputs, Listed, Renamed, Renames, StagedWriter, Store, Upload, Uploads, Way,
 };
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
@@ -485,6 +485,10 @@ impl Store for FaultStore {
 
     fn news_every(&self) -> Duration {
         self.process.inner.news_every()
+    }
+
+    fn inputs(&self) -> &dyn Inputs {
+        self.process.inner.inputs()
     }
 }
 

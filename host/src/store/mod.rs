@@ -17,6 +17,7 @@ mod complete;
 pub(crate) mod errno;
 mod fault;
 mod hdfs;
+mod input;
 mod memory;
 mod objects;
 mod place;
@@ -36,6 +37,7 @@ use bytes::Bytes;
 use complete::PARTS_IN_FLIGHT;
 pub use complete::{Completed, PartSent, Uploads};
 pub use fault::{Fault, FaultStore, Faults, Op, Script, Verb};
+pub use input::{Found, Input, Inputs, Moved};
 pub use memory::{OpenUpload, open_uploads};
 pub use place::{Place, Seal, UPLOAD_PARTS_MAX, Upload};
 pub use probe::{is_left_by_probe, probe, probe_steps};
@@ -106,6 +108,8 @@ pub trait Store: Send + Sync + Debug {
     fn news_every(&self) -> Duration {
         Duration::ZERO
     }
+    /// The same store for whoever reads what others put there.
+    fn inputs(&self) -> &dyn Inputs;
 }
 
 /// A data file that is being written, of any size in bounded memory. Nothing is under its final name before it is

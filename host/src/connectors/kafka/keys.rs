@@ -12,7 +12,7 @@ use crate::config::raw::Entry;
 use crate::config::shape::unit::{HOUR, SECOND, duration};
 use crate::config::shape::{Shape, Value};
 use crate::config::{
-    self, Checker, Gives, Prefixed, SourceType, Start, TableName, Trigger, problem,
+    self, Checker, Gives, Home, Prefixed, SourceType, Start, TableName, Trigger, problem,
 };
 
 const KAFKA: Scope = Scope::Source("kafka");
@@ -52,7 +52,7 @@ const KEYS: &[KeyDef] = keys! {
 };
 
 /// `None` only if a problem was reported.
-fn build(checker: &Checker<'_>) -> Option<config::Source> {
+fn build(checker: &Checker<'_>, _: &Home) -> Option<config::Source> {
     let properties = checker.raw.iter().filter_map(|(key, entry)| {
         let name = key.strip_prefix(KAFKA_PREFIX)?;
         Some((name.to_owned(), entry.value.clone()))

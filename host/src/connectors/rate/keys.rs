@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use super::RateConfig;
 use super::rows::Format;
-use crate::config::keys::Default::{Is, Unset};
+use crate::config::keys::Default::{Derived, Is, Unset};
 use crate::config::keys::Group::Source;
 use crate::config::keys::Importance::{High, Low, Medium};
 use crate::config::keys::{KeyDef, Scope, keys};
 use crate::config::shape::Shape;
 use crate::config::shape::unit::{HOUR, MS, duration, int};
-use crate::config::{self, Checker, Gives, SourceType, TableName, Trigger};
+use crate::config::{self, Checker, Gives, Home, SourceType, TableName, Trigger};
 
 const RATE: Scope = Scope::Source("rate");
+/// The `file` source has these too.
+const MADE_OF: Scope = Scope::Sources(&["rate", "file"]);
 
 pub const SOURCE: SourceType = SourceType {
     name: "rate",
@@ -37,15 +39,22 @@ const KEYS: &[KeyDef] = keys! {
         "Partitions among which the rows are dealt out in turn; `tasks.max` can share them. Another number gives other rows, so it needs a pipeline of another name.";
     "source.seed": int(0, 1_000_000_000_000), Is("0"), Low, Source, RATE,
         "Decides `random` of each row. Another seed gives other rows, so it needs a pipeline of another name.";
-    "source.format": Shape::Choice(&["json", "text"]), Is("json"), Medium, Source, RATE,
-        "What a record's value holds: a JSON object with `timestamp`, `value` (the number of the row, from 0) and `random` (below 2^53), or the three separated by commas. Another format gives other records, so it needs a pipeline of another name.";
+    "source.format": Shape::Choice(&["json", "jsonl", "text", "csv", "xml", "parquet"]), Is("json"), High, Source, MADE_OF,
+        "What a record's value holds. `rate`: a JSON object with `timestamp`, `value` (the number of the row, from 0) and `random` (below 2^53), or with `text` the three separated by commas. `file`: `json` the elements of arrays and the values that follow each other, `jsonl` and `text` each line, `csv` each row, `xml` each element of `source.row.tag`, `parquet` each row as a JSON object. Another format gives other records, so it needs a pipeline of another name.";
     "source.timestamp.step": duration(MS, HOUR), Is("1ms"), Low, Source, RATE,
         "Time between the timestamps of a row and the next; that of row 0 is 2026-01-01T00:00:00Z. They do not follow the clock, so that a row that is read again is the same. Another step gives other rows, so it needs a pipeline of another name.";
-    "source.topic": Shape::TableName, Is("rate"), Low, Source, RATE,
+    "source.topic": Shape::TableName, Derived("`rate` or `file`, as `source.type`"), Low, Source, MADE_OF,
         "What stands as the topic's name in `_topic`, and for `${topic}` in `sink.table`.";
 };
 
 fn check(checker: &mut Checker<'_>) {
+    if let Some(format) = checker.text("source.format")
+        && !["json", "text"].contains(&format.as_str())
+    {
+        let shown = checker.shown("source.format", &format);
+        let message = format!("`source.format`: a rate makes `json` or `text`, found `{shown}`");
+        checker.contradiction("source.format", message, "write json or text");
+    }
     let endless = !checker.typed("source.rows.total");
     if endless
         && checker
@@ -59,7 +68,7 @@ fn check(checker: &mut Checker<'_>) {
 }
 
 /// `None` only if a problem was reported.
-fn build(checker: &Checker<'_>) -> Option<config::Source> {
+fn build(checker: &Checker<'_>, _: &Home) -> Option<config::Source> {
     Some(config::Source::Records(Arc::new(RateConfig {
         topics: checker.topics()?,
         per_second: checker.number("source.rows.per.second")?,

@@ -54,7 +54,7 @@ const SINK_KEYS: &[KeyDef] =
     &joined::<{ WRITTEN.len() + store_keys::SINK.len() }>(WRITTEN, &store_keys::SINK);
 
 const READ: &[KeyDef] = keys! {
-    "source.url": Shape::Url, Required("the URL of the zone to read, which is the other pipeline's sink.url"), High, Source, ZONE,
+    "source.url": Shape::Url, Required("the URL of the zone to read, which is the other pipeline's sink.url; of the `file` source, the directory or the bucket's prefix with the files"), High, Source, Scope::Sources(&["zone", "file"]),
         "Root of the store that is read.";
     "source.pipeline": Shape::Name, Required("the name of the pipeline that writes the zone"), High, Source, ZONE,
         "The pipeline whose commit log says what there is to read.";
@@ -102,7 +102,7 @@ const WRITTEN: &[KeyDef] = keys! {
 };
 
 /// `None` only where a problem was told.
-fn source(checker: &Checker<'_>) -> Option<config::Source> {
+fn source(checker: &Checker<'_>, _: &Home) -> Option<config::Source> {
     Some(config::Source::Zone(ZoneSourceConfig {
         at: checker.location("source.url")?,
         pipeline: checker.text("source.pipeline")?,

@@ -9,6 +9,7 @@
 //!   unknown, as after every error, and the next call uses a new connection.
 
 mod address;
+mod files;
 mod meaning;
 mod names;
 mod writer;
@@ -28,7 +29,7 @@ use self::meaning::{Said, is_absent, is_denied};
 use self::writer::Writing;
 use super::place::staging_dir;
 use super::runtime::wait;
-use super::{Created, Listed, Location, Renamed, Renames, StagedWriter, Store, Way};
+use super::{Created, Inputs, Listed, Location, Renamed, Renames, StagedWriter, Store, Way};
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
 
@@ -296,6 +297,10 @@ impl Store for Hdfs {
 
     fn way(&self) -> Way<'_> {
         Way::Rename(self)
+    }
+
+    fn inputs(&self) -> &dyn Inputs {
+        self
     }
 }
 

@@ -23,7 +23,7 @@ use crate::config::{Location, Options, Publish, System};
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
 use crate::store::{
-    Completed, Created, Listed, PartSent, Renamed, Renames, StagedWriter, Store, Upload, Uploads,
+    Completed, Created, Inputs, Listed, PartSent, Renamed, Renames, StagedWriter, Store, Upload, Uploads,
     Way,
 };
 
@@ -283,6 +283,10 @@ impl Store for Bucket {
 
     fn news_every(&self) -> Duration {
         NEWS_EVERY
+    }
+
+    fn inputs(&self) -> &dyn Inputs {
+        self
     }
 }
 

@@ -16,7 +16,7 @@ use object_store::local::LocalFileSystem;
 use super::writer::Parts;
 use super::{Objects, io_kind, wait};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Created, Listed, Renamed, Renames, StagedWriter, Store, Way};
+use crate::store::{Created, Inputs, Listed, Renamed, Renames, StagedWriter, Store, Way};
 
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
@@ -78,7 +78,11 @@ impl Directory {
         &self.objects
     }
 
-    fn io_failed(&self, op: &'static str, path: &str, e: io::Error) -> Error {
+    pub(super) fn root(&self) -> &FsPath {
+        &self.root
+    }
+
+    pub(super) fn io_failed(&self, op: &'static str, path: &str, e: io::Error) -> Error {
         let e = object_store::Error::Generic {
             store: "directory",
             source: Box::new(e),
@@ -144,6 +148,10 @@ impl Store for Directory {
 
     fn way(&self) -> Way<'_> {
         Way::Rename(self)
+    }
+
+    fn inputs(&self) -> &dyn Inputs {
+        self
     }
 }
 

@@ -6,6 +6,8 @@ mod connect;
 mod credentials;
 mod crypto;
 mod directory;
+mod files;
+mod keys;
 mod services;
 mod whole;
 mod writer;

@@ -1,0 +1,462 @@
+//! The file list: which files a pipeline reads, in which order and at which positions. Durable in its home, under
+//! `_system/<pipeline>/<zone>/files/`, as numbered documents that are put only where none is yet.
+//!
+//! - A file stands in the list before any record of it is read, and what stands there never changes.
+//! - Of two processes that add files at once one is first; the other reads what it added and goes on behind it.
+//! - In memory are a few numbers for each document, two documents or so, and 32 bytes for each file that may be met again: so
+//!   a list of a million files is small.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_128;
+
+use crate::error::{Error, Kind, Result};
+use crate::store::{Created, Found, Store};
+
+/// Of the documents. Another number: another version of Weir wrote them.
+const FORMAT: u32 = 1;
+/// Files of one document: about a megabyte.
+pub(super) const DOCUMENT_FILES: usize = 5_000;
+/// Documents in memory beside those that are being read.
+const CACHED: usize = 4;
+/// Documents that are fetched together when the list is read from its beginning.
+const FETCHED: usize = 16;
+/// Records of a packed file (compressed, Parquet) for which there is room beside [`PACKED_RECORDS`] for each of its bytes.
+const PACKED_ROOM: i64 = 1 << 20;
+/// gzip makes at most 1032 bytes of one, and a record has one at least.
+const PACKED_RECORDS: i64 = 1_032;
+
+const OP: &str = "file.list";
+
+/// A file in the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    /// Below `source.url`.
+    pub path: String,
+    pub size: u64,
+    /// Microseconds since 1970 UTC.
+    pub modified: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub identity: String,
+    pub partition: i32,
+    /// Its first position in the partition.
+    pub at: i64,
+    /// How many positions are its own.
+    pub room: i64,
+}
+
+impl Entry {
+    pub(super) fn end(&self) -> i64 {
+        self.at.saturating_add(self.room)
+    }
+
+    pub(super) fn found(&self) -> Found {
+        Found {
+            path: self.path.clone(),
+            size: self.size,
+            modified: self.modified,
+            identity: self.identity.clone(),
+        }
+    }
+}
+
+/// Whether positions in a file count records instead of bytes.
+pub(super) fn is_packed(path: &str, parquet: bool) -> bool {
+    parquet || super::reader::compression(path).is_some()
+}
+
+/// How many positions a file gets. One more than it has bytes: its end is not the beginning of the next one.
+pub(super) fn room(size: u64, packed: bool) -> i64 {
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    match packed {
+        true => size.saturating_mul(PACKED_RECORDS).saturating_add(PACKED_ROOM),
+        false => size.saturating_add(1),
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    pub format: u32,
+    pub number: u64,
+    /// `source.url` and the format with its keys: what positions mean.
+    pub url: String,
+    pub reads: String,
+    pub files: Vec<Entry>,
+}
+
+/// What is known of a file that stands in the list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// Digest of size, time and identity.
+    print: u64,
+    /// Seconds since 1970; for forgetting.
+    modified: u32,
+    /// Its number among all files.
+    pub ordinal: u32,
+}
+
+fn print(found: &Found) -> u64 {
+    let time = match found.identity.starts_with("etag:") {
+        true => 0,
+        false => found.modified,
+    };
+    let text = format!("{}\n{time}\n{}", found.size, found.identity);
+    // Half of it tells two files of one name apart.
+    XxHash3_128::oneshot(text.as_bytes()) as u64
+}
+
+fn seconds(micros: i64) -> u32 {
+    u32::try_from(micros.div_euclid(1_000_000)).unwrap_or(if micros < 0 { 0 } else { u32::MAX })
+}
+
+/// What stands for one document while it is not in memory.
+#[derive(Debug)]
+struct Known {
+    /// Where each partition ends with it.
+    ends: Vec<i64>,
+    /// Files of all documents with it.
+    files: u32,
+}
+
+/// Where a file stands.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub document: Arc<Document>,
+    pub index: usize,
+    /// Its number among all files.
+    pub ordinal: u32,
+}
+
+impl Place {
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        self.document.files.get(self.index)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct FileList {
+    dir: String,
+    url: String,
+    reads: String,
+    name_only: bool,
+    known: Vec<Known>,
+    seen: HashMap<u128, Seen>,
+    /// The newest time of change in the list.
+    newest: Option<i64>,
+    cache: VecDeque<Arc<Document>>,
+}
+
+impl FileList {
+    pub(super) fn new(dir: String, url: String, reads: String, name_only: bool) -> FileList {
+        FileList {
+            dir,
+            url,
+            reads,
+            name_only,
+            known: Vec::new(),
+            seen: HashMap::new(),
+            newest: None,
+            cache: VecDeque::new(),
+        }
+    }
+
+    fn path(&self, number: u64) -> String {
+        format!("{}/{number:020}.json", self.dir)
+    }
+
+    fn key(&self, path: &str) -> u128 {
+        let name = match self.name_only {
+            true => path.rsplit('/').next().unwrap_or(path),
+            false => path,
+        };
+        XxHash3_128::oneshot(name.as_bytes())
+    }
+
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.newest
+    }
+
+    /// `None`: it is not in the list. `Some(false)`: another file of this name is.
+    pub(super) fn has(&self, found: &Found) -> Option<(bool, Seen)> {
+        let seen = self.seen.get(&self.key(&found.path))?;
+        Some((seen.print == print(found), *seen))
+    }
+
+    /// What is older than this is not taken any more, so it need not be known.
+    pub(super) fn forget_before(&mut self, micros: i64) {
+        let before = seconds(micros);
+        self.seen.retain(|_, seen| seen.modified >= before);
+    }
+
+    /// Next position of a partition behind all of its files.
+    pub(super) fn end(&self, partition: i32) -> i64 {
+        let index = usize::try_from(partition).unwrap_or(usize::MAX);
+        let last = self.known.last();
+        last.and_then(|known| known.ends.get(index).copied())
+            .unwrap_or(0)
+    }
+
+    pub(super) fn partitions(&self) -> i32 {
+        let last = self.known.last();
+        last.map_or(0, |known| i32::try_from(known.ends.len()).unwrap_or(i32::MAX))
+    }
+
+    pub(super) fn documents(&self) -> u64 {
+        self.known.len() as u64
+    }
+
+    pub(super) fn files(&self) -> u32 {
+        self.known.last().map_or(0, |known| known.files)
+    }
+
+    /// Reads the whole list, or what others have added since.
+    pub(super) fn load(&mut self, store: &dyn Store) -> Result<()> {
+        let from = self.documents();
+        let count = match from {
+            0 => self.count(store)?,
+            // Others add few.
+            from if store.size(&self.path(from))?.is_none() => return Ok(()),
+            _ => self.count(store)?,
+        };
+        let mut number = from;
+        while number < count {
+            let to = count.min(number + FETCHED as u64);
+            let paths: Vec<String> = (number..to).map(|n| self.path(n)).collect();
+            let got = store.get_many(&paths)?;
+            for (path, bytes) in paths.iter().zip(got) {
+                let bytes = bytes.ok_or_else(|| self.corrupt(path, "it is not there"))?;
+                let document = self.decode(path, &bytes)?;
+                self.add(document)?;
+            }
+            number = to;
+        }
+        Ok(())
+    }
+
+    /// Documents in the store. One that is missing in between is a loss.
+    fn count(&self, store: &dyn Store) -> Result<u64> {
+        let mut count = 0;
+        for listed in store.list(&self.dir)? {
+            let name = listed.path.rsplit('/').next().unwrap_or_default();
+            let number = name.strip_suffix(".json").and_then(|n| n.parse::<u64>().ok());
+            let Some(number) = number else {
+                continue;
+            };
+            if number != count {
+                return Err(self.corrupt(&self.path(count), "it is not there"));
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn corrupt(&self, path: &str, what: &str) -> Error {
+        Error::new(
+            Kind::LogCorrupt,
+            OP,
+            format!("a document of the file list cannot be used: {what}"),
+        )
+        .with("document", path)
+        .hint("restore it from a copy of the home, or give the pipeline another name: it then reads all files again")
+    }
+
+    fn decode(&self, path: &str, bytes: &[u8]) -> Result<Document> {
+        let decoded: serde_json::Result<Document> = serde_json::from_slice(bytes);
+        let document = decoded.map_err(|e| self.corrupt(path, &e.to_string()))?;
+        if document.format != FORMAT {
+            let what = format!("it has format {}, this version reads {FORMAT}", document.format);
+            return Err(self.corrupt(path, &what));
+        }
+        for (key, was, now) in [
+            ("source.url", &document.url, &self.url),
+            ("source.format", &document.reads, &self.reads),
+        ] {
+            if was != now {
+                return Err(Error::new(
+                    Kind::ConfigInvalid,
+                    OP,
+                    format!("this pipeline reads `{was}` ({key}), and the config says `{now}`: its positions would mean other records"),
+                )
+                .with("pipeline files", path)
+                .hint("put source.url, source.format and the keys of the format back, or give the pipeline another name"));
+            }
+        }
+        Ok(document)
+    }
+
+    /// The next document of the list.
+    fn add(&mut self, document: Document) -> Result<()> {
+        let path = self.path(document.number);
+        let mut ends = self.known.last().map_or_else(Vec::new, |known| known.ends.clone());
+        let first = self.files();
+        for (entry, ordinal) in document.files.iter().zip(first..) {
+            let index = usize::try_from(entry.partition).unwrap_or(usize::MAX);
+            if index >= ends.len() && index < usize::from(u16::MAX) {
+                ends.resize(index + 1, 0);
+            }
+            match ends.get_mut(index) {
+                Some(end) if *end == entry.at && entry.room > 0 => *end = entry.end(),
+                _ => return Err(self.corrupt(&path, "its positions do not follow those before")),
+            }
+            self.newest = self.newest.max(Some(entry.modified));
+            let seen = Seen {
+                print: print(&entry.found()),
+                modified: seconds(entry.modified),
+                ordinal,
+            };
+            self.seen.insert(self.key(&entry.path), seen);
+        }
+        let added = u32::try_from(document.files.len()).unwrap_or(u32::MAX);
+        let files = first.checked_add(added).ok_or_else(|| {
+            Error::new(Kind::LimitReached, OP, "the file list has 2^32 files")
+                .hint("give the pipeline another name; files that are read should be moved away before")
+        })?;
+        self.known.push(Known { ends, files });
+        self.keep(Arc::new(document));
+        Ok(())
+    }
+
+    fn keep(&mut self, document: Arc<Document>) {
+        if self.cache.len() >= CACHED {
+            self.cache.pop_front();
+        }
+        self.cache.push_back(document);
+    }
+
+    fn document(&mut self, store: &dyn Store, number: u64) -> Result<Arc<Document>> {
+        if let Some(found) = self.cache.iter().find(|d| d.number == number) {
+            return Ok(found.clone());
+        }
+        let path = self.path(number);
+        let bytes = store.get(&path)?;
+        let bytes = bytes.ok_or_else(|| self.corrupt(&path, "it is not there"))?;
+        let document = Arc::new(self.decode(&path, &bytes)?);
+        self.keep(document.clone());
+        Ok(document)
+    }
+
+    fn first_of(&self, number: usize) -> u32 {
+        let before = number.checked_sub(1).and_then(|n| self.known.get(n));
+        before.map_or(0, |known| known.files)
+    }
+
+    /// The file of a partition in which a position lies, or the first behind it. `None`: it is at the end.
+    pub(super) fn file_at(
+        &mut self,
+        store: &dyn Store,
+        partition: i32,
+        position: i64,
+    ) -> Result<Option<Place>> {
+        let index = usize::try_from(partition).unwrap_or(usize::MAX);
+        let end = |known: &Known| known.ends.get(index).copied().unwrap_or(0);
+        let number = self.known.partition_point(|known| end(known) <= position);
+        if number >= self.known.len() {
+            return Ok(None);
+        }
+        let document = self.document(store, number as u64)?;
+        let mut files = document.files.iter();
+        let at = files.position(|e| e.partition == partition && e.end() > position);
+        let place = at.map(|index| Place {
+            ordinal: self
+                .first_of(number)
+                .saturating_add(u32::try_from(index).unwrap_or(u32::MAX)),
+            document: document.clone(),
+            index,
+        });
+        match place {
+            Some(place) => Ok(Some(place)),
+            None => Err(self.corrupt(&self.path(number as u64), "a file is missing in it")),
+        }
+    }
+
+    /// By its number among all files.
+    pub(super) fn file(&mut self, store: &dyn Store, ordinal: u32) -> Result<Option<Place>> {
+        let number = self.known.partition_point(|known| known.files <= ordinal);
+        if number >= self.known.len() {
+            return Ok(None);
+        }
+        let index = ordinal.saturating_sub(self.first_of(number)) as usize;
+        let document = self.document(store, number as u64)?;
+        Ok(Some(Place {
+            document,
+            index,
+            ordinal,
+        }))
+    }
+
+    /// Adds files behind all others, dealt out among `partitions` so that each has about the same number of bytes. Others may
+    /// have been first: then what they added is in the list, and `false` says that nothing of these is.
+    pub(super) fn append(
+        &mut self,
+        store: &dyn Store,
+        files: Vec<Found>,
+        (partitions, parquet): (i32, bool),
+    ) -> Result<bool> {
+        let number = self.documents();
+        let document = Document {
+            format: FORMAT,
+            number,
+            url: self.url.clone(),
+            reads: self.reads.clone(),
+            files: self.dealt(files, partitions, parquet)?,
+        };
+        let path = self.path(number);
+        let bytes = serde_json::to_vec(&document).map_err(|e| {
+            Error::new(Kind::Bug, OP, "a document of the file list cannot be written").source(e)
+        })?;
+        let created = store.create(&path, &bytes);
+        // Whatever the answer was: what lies there counts.
+        let ours = match created {
+            Ok(Created::Done) => true,
+            _ => match store.get(&path)? {
+                Some(there) => there.as_ref() == bytes.as_slice(),
+                None => return created.map(|_| false),
+            },
+        };
+        match ours {
+            true => self.add(document)?,
+            false => self.load(store)?,
+        }
+        Ok(ours)
+    }
+
+    fn dealt(&self, files: Vec<Found>, partitions: i32, parquet: bool) -> Result<Vec<Entry>> {
+        let partitions = partitions.max(1);
+        let mut loads: Vec<(u64, i32)> = (0..partitions).map(|p| (0, p)).collect();
+        // Single files go round.
+        let turn = self.files() as usize % loads.len();
+        loads.rotate_left(turn);
+        let mut ends: HashMap<i32, i64> = HashMap::new();
+        let mut entries = Vec::with_capacity(files.len());
+        for found in files {
+            let Some(load) = loads.iter_mut().min_by_key(|(bytes, _)| *bytes) else {
+                break;
+            };
+            load.0 = load.0.saturating_add(found.size).saturating_add(1);
+            let partition = load.1;
+            let end = ends
+                .entry(partition)
+                .or_insert_with(|| self.end(partition));
+            let room = room(found.size, is_packed(&found.path, parquet));
+            let at = *end;
+            *end = at.checked_add(room).ok_or_else(|| {
+                Error::new(Kind::LimitReached, OP, "the positions of a partition are used up")
+                    .hint("give the pipeline another name; files that are read should be moved away before")
+            })?;
+            entries.push(Entry {
+                path: found.path,
+                size: found.size,
+                modified: found.modified,
+                identity: found.identity,
+                partition,
+                at,
+                room,
+            });
+        }
+        Ok(entries)
+    }
+}
