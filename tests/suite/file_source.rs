@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use rand::{Rng as _, SeedableRng as _};
-use weir::clock::{Clock as _, SystemClock};
+use weir::clock::SystemClock;
 use weir::commit::{Log, LogName, Role, verify};
-use weir::store;
+use weir::store::{self, Store};
 use weir::zone::read_file;
 
 use crate::brokers::{files, until};
+use crate::hdfs_cluster::hdfs;
 use crate::object_servers;
 use crate::world::{open_log, plugins_dir};
 
@@ -51,6 +52,13 @@ impl Rig {
              plugin.path = \"{plugins}\"\nplugin.store = \"store\"\n\
              plugin.cache = \"{plugins}/../plugins-test/cache\"\n{rest}"
         );
+        fs::write(self.path("files.toml"), config).unwrap();
+    }
+
+    /// For much data: a commit when a file is full.
+    fn commits_rarely(&self) {
+        let config = fs::read_to_string(self.path("files.toml")).unwrap();
+        let config = config.replace("rotate.age = \"100ms\"", "rotate.age = \"60s\"");
         fs::write(self.path("files.toml"), config).unwrap();
     }
 
@@ -249,13 +257,16 @@ fn kills_lose_nothing_and_double_nothing() {
     let clock = SystemClock::shared();
     let mut random = rand::rngs::SmallRng::seed_from_u64(11);
     for kill in 0..20 {
+        let before = rig.settled();
         let mut child = rig.spawn();
-        clock.sleep(Duration::from_millis(random.random_range(60..260)));
+        if kill % 2 == 0 {
+            until("a commit", || (rig.settled() > before).then_some(()));
+        }
+        clock.sleep(Duration::from_millis(random.random_range(0..150)));
         child.kill().unwrap();
         child.wait().unwrap();
         add(&format!("k{kill}.jsonl"), kill % 3 == 0);
     }
-    assert!(rig.settled() > 0, "no kill came in the middle");
     rig.run();
     assert_eq!(numbers(&rig.texts()), (0..written).collect::<Vec<_>>());
 }
@@ -359,14 +370,14 @@ fn each_format_gives_what_its_plugin_reads() {
     );
 
     let parse = "[[transforms]]\nname = \"parse\"\ntype = \"xml-flatten\"\nrow-tag = \"book\"\n\
-                 columns = \"id=@id, value=title\"\ncarry = [\"key\"]\n";
+                 columns = \"id=@id, value=title\"\n";
     let rig = Rig::new("source.format = \"xml\"\nsource.row.tag = \"book\"\n", parse);
     let latin = b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><l><!-- <book/> --><book id=\"1\"><title>Caf\xe9</title></book>\n\
                   <book id=\"2\"><title>b</title></book></l>";
     rig.write("a.xml", latin);
     rig.run();
     let (rows, _) = flattened(&rig);
-    assert_eq!(rows, ["a.xml 1 Caf\u{e9}", "a.xml 2 b"]);
+    assert_eq!(rows, [" 1 Caf\u{e9}", " 2 b"]);
 }
 
 /// `key id value` of rows that a transform made, and how many dead letters there are.
@@ -383,9 +394,11 @@ fn flattened(rig: &Rig) -> (Vec<String>, u64) {
         for batch in read_file(&store, &name, &log.state().live[&id].file).unwrap() {
             let batch = batch.unwrap();
             let column = |name: &str| batch.column_by_name(name).unwrap().clone();
-            let (key, id, value) = (column("key"), column("id"), column("value"));
+            let (id, value) = (column("id"), column("value"));
             for row in 0..batch.num_rows() {
-                let key = String::from_utf8_lossy(key.as_binary::<i32>().value(row));
+                let key = batch.column_by_name("key");
+                let key = key.map_or(&b""[..], |key| key.as_binary::<i32>().value(row));
+                let key = String::from_utf8_lossy(key);
                 let (id, value) = (id.as_string::<i32>(), value.as_string::<i32>());
                 rows.push(format!("{key} {} {}", id.value(row), value.value(row)));
             }
@@ -652,6 +665,7 @@ fn what_is_read_is_archived_or_deleted_and_an_archive_can_be_read_again() {
 fn a_hundred_thousand_small_files_take_a_bounded_time() {
     const FILES: usize = 100_000;
     let rig = Rig::new("source.format = \"jsonl\"\n", "");
+    rig.commits_rarely();
     for n in 0..FILES {
         let dir = format!("{:03}", n / 1000);
         if n % 1000 == 0 {
@@ -669,10 +683,8 @@ fn a_hundred_thousand_small_files_take_a_bounded_time() {
 #[test]
 fn a_large_file_takes_little_memory() {
     // One array, larger than what the process may hold.
-    let rig = Rig::new("", "sink.rotate.age = \"60s\"\n");
-    let config = fs::read_to_string(rig.path("files.toml")).unwrap();
-    let config = config.replacen("sink.rotate.age = \"100ms\"\n", "", 1);
-    fs::write(rig.path("files.toml"), config).unwrap();
+    let rig = Rig::new("", "");
+    rig.commits_rarely();
     let mut file = std::io::BufWriter::new(fs::File::create(rig.path("in/big.json")).unwrap());
     let filling = "x".repeat(2000);
     const ROWS: usize = 100_000;
@@ -744,7 +756,7 @@ fn another_source_under_the_same_name_is_refused() {
     let config = fs::read_to_string(rig.path("files.toml")).unwrap();
     for (was, now, says) in [
         ("file:in", "file:nowhere", "there is no such directory"),
-        ("file:in", "file:in/a.jsonl", "source.path = \"a.jsonl\""),
+        ("file:in", "file:in/a.jsonl", "write source.url = "),
         ("file:in", "file:zone", "read the files that it writes"),
     ] {
         fs::write(rig.path("files.toml"), config.replace(was, now)).unwrap();
@@ -758,23 +770,12 @@ fn another_source_under_the_same_name_is_refused() {
     }
 }
 
-#[test]
-fn objects_of_a_bucket_are_files_too() {
-    let Some(server) = object_servers::s3() else {
-        return;
-    };
-    let bucket = server.bucket("files");
-    let at = server.at(&bucket, "in");
-    let objects = server.open(&bucket, "in");
-    let rig = Rig::new("source.format = \"jsonl\"\nsource.clean.source = \"archive\"\n", "");
+/// The same files from another store: read once, archived there, and read again from the archive.
+fn read_from(rig: &Rig, url: &str, keys: &str, objects: &dyn Store) {
     let config = fs::read_to_string(rig.path("files.toml")).unwrap();
-    let keys = object_servers::keys(&at).into_iter().map(|(key, value)| match key {
-        "store.allow.http" => format!("source.{key} = {value}\n"),
-        _ => format!("source.{key} = \"{value}\"\n"),
-    });
-    let keys: String = keys.collect();
-    let url = format!("source.url = \"{}\"\n{keys}", at.url);
-    fs::write(rig.path("files.toml"), config.replace("source.url = \"file:in\"\n", &url)).unwrap();
+    let url = format!("source.url = \"{url}\"\n{keys}");
+    let config = config.replace("source.url = \"file:in\"\n", &url);
+    fs::write(rig.path("files.toml"), config).unwrap();
     let put = |name: &str, bytes: &[u8]| {
         objects.create(name, bytes).unwrap();
     };
@@ -796,4 +797,32 @@ fn objects_of_a_bucket_are_files_too() {
     run(&["pipeline", "rewind", "files.toml", "--all=start"]);
     run(&now);
     assert_eq!(rig.rows(), before);
+}
+
+const ARCHIVED: &str = "source.format = \"jsonl\"\nsource.clean.source = \"archive\"\n";
+
+#[test]
+fn objects_of_a_bucket_are_files_too() {
+    let Some(server) = object_servers::s3() else {
+        return;
+    };
+    let bucket = server.bucket("files");
+    let at = server.at(&bucket, "in");
+    let keys = object_servers::keys(&at).into_iter().map(|(key, value)| match key {
+        "store.allow.http" => format!("source.{key} = {value}\n"),
+        _ => format!("source.{key} = \"{value}\"\n"),
+    });
+    let keys: String = keys.collect();
+    let objects = server.open(&bucket, "in");
+    read_from(&Rig::new(ARCHIVED, ""), &at.url, &keys, objects.as_ref());
+}
+
+#[test]
+fn files_of_hdfs_are_files_too() {
+    let Some(hdfs) = hdfs() else {
+        return;
+    };
+    let url = hdfs.url(&hdfs.path("files"));
+    let objects = store::open_url(&url).unwrap();
+    read_from(&Rig::new(ARCHIVED, ""), &url, "", objects.as_ref());
 }

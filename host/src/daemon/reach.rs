@@ -304,7 +304,9 @@ mod tests {
             ("source.type", "rate"),
             ("sink.type", "zone"),
         ];
-        for (key, value) in always.iter().chain(keys) {
+        let given = |key: &str| keys.iter().any(|(given, _)| *given == key);
+        let always = always.iter().filter(|(key, _)| !given(key));
+        for (key, value) in always.chain(keys) {
             let place = raw.start_of_file();
             raw.insert((*key).to_owned(), (*value).to_owned(), place)
                 .expect("a key");
@@ -312,7 +314,22 @@ mod tests {
         let (config, problems) = crate::config::check_raw(raw, &CATALOG);
         let config = config.unwrap_or_else(|| panic!("{problems:?}"));
         let found = of_pipeline(&config).into_iter().map(|p| p.key);
-        found.filter(|key| key.starts_with("sink.")).collect()
+        found.filter(|key| !key.starts_with("plugin.")).collect()
+    }
+
+    #[test]
+    fn files_that_are_read_lie_where_the_worker_says() {
+        let file = |url| {
+            [
+                ("source.type", "file"),
+                ("source.url", url),
+                ("sink.url", "file:/nowhere/roots/zone"),
+            ]
+        };
+        assert_eq!(out_of(&file("file:/nowhere/roots/in"), &[]), [""; 0]);
+        assert_eq!(out_of(&file("file:/etc"), &[]), ["source.url"]);
+        assert_eq!(out_of(&file("s3://lake/in"), &[]), ["source.url"]);
+        assert_eq!(out_of(&file("s3://lake/in"), &["s3://lake"]), [""; 0]);
     }
 
     #[test]

@@ -55,7 +55,7 @@ const KEYS: &[KeyDef] = keys! {
     "source.latest.first": Shape::Flag, Is("false"), Low, Source, FILE,
         "Take the newest files first instead of the oldest. With a limit per trigger `source.max.file.age` then has no effect.";
     "source.file.name.only": Shape::Flag, Is("false"), Low, Source, FILE,
-        "Two files with the same name in different directories are the same file: the first is read.";
+        "Two files with the same name in different directories are the same file: the first is read, whatever the others hold.";
     "source.max.file.age": duration(MS, 3660 * DAY), Is("7d"), Medium, Source, FILE,
         "A file that is older than the newest one by more than this is not taken any more, and what was read before it is forgotten. It does not hold for the first listing.";
     "source.on.change": Shape::Choice(&["warn", "read", "fail"]), Is("warn"), Medium, Source, FILE,
@@ -102,6 +102,11 @@ fn check(checker: &mut Checker<'_>) {
             message,
             "write a pattern below source.url, such as *.json or 2026-*/**",
         );
+    }
+    if checker.is("source.file.name.only", "true") == Some(true) && checker.typed("source.on.change")
+    {
+        let message = "`source.on.change` has no effect with `source.file.name.only`: files of one name are the same file, whatever they hold".to_owned();
+        checker.contradiction("source.on.change", message, "take one of them out");
     }
     dialect_keys(checker);
     archive(checker);

@@ -6,7 +6,7 @@
 //! - In memory are a few numbers for each document, two documents or so, and 32 bytes for each file that may be met again: so
 //!   a list of a million files is small.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -176,6 +176,16 @@ impl FileList {
         XxHash3_128::oneshot(name.as_bytes())
     }
 
+    /// Of files that were found together, those that are not in the list and are not one file twice.
+    pub(super) fn fresh(&self, group: &[Found], reads_changed: bool) -> Vec<Found> {
+        let mut keys = HashSet::new();
+        let is_fresh = |found: &&Found| match self.has(found) {
+            None => keys.insert(self.key(&found.path)),
+            Some((same, _)) => !same && reads_changed,
+        };
+        group.iter().filter(is_fresh).cloned().collect()
+    }
+
     pub(super) fn newest(&self) -> Option<i64> {
         self.newest
     }
@@ -183,7 +193,8 @@ impl FileList {
     /// `None`: it is not in the list. `Some(false)`: another file of this name is.
     pub(super) fn has(&self, found: &Found) -> Option<(bool, Seen)> {
         let seen = self.seen.get(&self.key(&found.path))?;
-        Some((seen.print == print(found), *seen))
+        // Where names count alone, a file of another directory is the same one.
+        Some((self.name_only || seen.print == print(found), *seen))
     }
 
     /// What is older than this is not taken any more, so it need not be known.

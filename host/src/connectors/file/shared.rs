@@ -254,14 +254,8 @@ impl Shared {
             loop {
                 let group = state.pending.group(&mut limits);
                 // What another process of this pipeline has added meanwhile is not added again.
-                let fresh: Vec<Found> = group
-                    .iter()
-                    .filter(|found| match state.list.has(found) {
-                        None => true,
-                        Some((same, _)) => !same && self.config.on_change == OnChange::Read,
-                    })
-                    .cloned()
-                    .collect();
+                let reads_changed = self.config.on_change == OnChange::Read;
+                let fresh = state.list.fresh(&group, reads_changed);
                 let taken = group.len();
                 if taken == 0 {
                     return Ok(());

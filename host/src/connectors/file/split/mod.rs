@@ -15,7 +15,8 @@ pub(super) use xml::{Elements, Whole};
 
 use crate::error::Error;
 
-/// Bytes that are read at a time.
+/// Bytes that are read at a time: few at first, as most files are small, then twice as many each time.
+pub(super) const FIRST_CHUNK: usize = 8 << 10;
 pub(super) const CHUNK: usize = 256 << 10;
 const UTF8_BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -49,6 +50,7 @@ pub(super) struct Window {
     /// Where `bytes[start]` lies in the stream.
     base: u64,
     has_ended: bool,
+    chunk: usize,
     record_max: usize,
 }
 
@@ -67,6 +69,7 @@ impl Window {
             start: 0,
             base,
             has_ended: false,
+            chunk: FIRST_CHUNK,
             record_max,
         }
     }
@@ -101,7 +104,8 @@ impl Window {
         self.bytes.drain(..self.start);
         self.start = 0;
         let had = self.bytes.len();
-        self.bytes.resize(had + CHUNK, 0);
+        self.bytes.resize(had + self.chunk, 0);
+        self.chunk = CHUNK.min(self.chunk * 2);
         let mut filled = had;
         let read = loop {
             let space = self.bytes.get_mut(filled..).unwrap_or_default();
