@@ -188,7 +188,9 @@ fn lines(from: usize, to: usize) -> String {
 /// The numbers of [`lines`], sorted.
 fn numbers(texts: &[String]) -> Vec<usize> {
     let number = |text: &String| -> usize {
-        let digits = text.strip_prefix("{\"n\":").and_then(|t| t.strip_suffix('}'));
+        let digits = text
+            .strip_prefix("{\"n\":")
+            .and_then(|t| t.strip_suffix('}'));
         digits.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
     };
     let mut all: Vec<usize> = texts.iter().map(number).collect();
@@ -204,7 +206,10 @@ fn set_time(path: &Path, seconds_ago: u64) {
 
 #[test]
 fn all_that_is_there_is_read_once_and_a_second_run_adds_nothing() {
-    let rig = Rig::new("source.format = \"jsonl\"\nsource.path = \"**/*.jsonl\"\n", "tasks.max = 2\n");
+    let rig = Rig::new(
+        "source.format = \"jsonl\"\nsource.path = \"**/*.jsonl\"\n",
+        "tasks.max = 2\n",
+    );
     rig.done(&["check", "files.toml"]);
     rig.write("b.jsonl", lines(0, 3000));
     rig.write("day=1/a.jsonl", lines(3000, 3100));
@@ -281,7 +286,11 @@ fn what_is_taken_back_comes_again_as_it_was() {
     assert_eq!(before.len(), 2000);
     rig.done(&["pipeline", "rewind", "files.toml", "file/0=5000"]);
     let kept = rig.rows();
-    assert!(kept.len() < 600 && before.starts_with(&kept), "{}", kept.len());
+    assert!(
+        kept.len() < 600 && before.starts_with(&kept),
+        "{}",
+        kept.len()
+    );
     rig.run();
     assert_eq!(rig.rows(), before);
     rig.done(&["pipeline", "rewind", "files.toml", "--all=start"]);
@@ -309,9 +318,15 @@ fn each_packing_is_read_and_a_torn_one_is_named() {
     rig.write("a.jsonl", &text);
     // Two streams one after the other are one file.
     let (head, tail) = text.split_at(text.find("{\"n\":250}").unwrap());
-    rig.write("b.jsonl.gz", [gz(head.as_bytes()), gz(tail.as_bytes())].concat());
+    rig.write(
+        "b.jsonl.gz",
+        [gz(head.as_bytes()), gz(tail.as_bytes())].concat(),
+    );
     rig.write("c.jsonl.zst", zstd::encode_all(text.as_bytes(), 3).unwrap());
-    rig.write("d.jsonl.bz2", [bz2(head.as_bytes()), bz2(tail.as_bytes())].concat());
+    rig.write(
+        "d.jsonl.bz2",
+        [bz2(head.as_bytes()), bz2(tail.as_bytes())].concat(),
+    );
     rig.run();
     let mut by_file: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (file, value) in rig.values() {
@@ -328,7 +343,10 @@ fn each_packing_is_read_and_a_torn_one_is_named() {
         assert!(said.contains(part), "{part}: {said}");
     }
     rig.write("f.jsonl", lines(3000, 3010));
-    rig.declare("source.format = \"jsonl\"\nsource.on.bad.file = \"skip\"\n", "");
+    rig.declare(
+        "source.format = \"jsonl\"\nsource.on.bad.file = \"skip\"\n",
+        "",
+    );
     let said = rig.run();
     assert!(said.contains("e.jsonl.gz"), "{said}");
     let values = rig.values();
@@ -359,19 +377,29 @@ fn each_format_gives_what_its_plugin_reads() {
     let parse = "[[transforms]]\nname = \"parse\"\ntype = \"csv-parse\"\nheader-line = true\n\
                  columns = [\"id\", \"value=text\"]\ncarry = [\"key\"]\nextra = \"ignore\"\n";
     let rig = Rig::new("source.format = \"csv\"\n", parse);
-    rig.write("a.csv", "id,text\n1,plain\n2,\"two\nlines, \"\"quoted\"\"\"\n");
+    rig.write(
+        "a.csv",
+        "id,text\n1,plain\n2,\"two\nlines, \"\"quoted\"\"\"\n",
+    );
     rig.write("b.csv", "text,more,id\r\nother,x,3\r\n");
     rig.run();
     let (rows, _) = flattened(&rig);
     assert_eq!(
         rows,
-        [("a.csv", "1", "plain"), ("a.csv", "2", "two\nlines, \"quoted\""), ("b.csv", "3", "other")]
-            .map(|(file, id, text)| format!("{file} {id} {text}"))
+        [
+            ("a.csv", "1", "plain"),
+            ("a.csv", "2", "two\nlines, \"quoted\""),
+            ("b.csv", "3", "other")
+        ]
+        .map(|(file, id, text)| format!("{file} {id} {text}"))
     );
 
     let parse = "[[transforms]]\nname = \"parse\"\ntype = \"xml-flatten\"\nrow-tag = \"book\"\n\
                  columns = \"id=@id, value=title\"\n";
-    let rig = Rig::new("source.format = \"xml\"\nsource.row.tag = \"book\"\n", parse);
+    let rig = Rig::new(
+        "source.format = \"xml\"\nsource.row.tag = \"book\"\n",
+        parse,
+    );
     let latin = b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><l><!-- <book/> --><book id=\"1\"><title>Caf\xe9</title></book>\n\
                   <book id=\"2\"><title>b</title></book></l>";
     rig.write("a.xml", latin);
@@ -442,7 +470,10 @@ fn a_bad_piece_is_a_dead_letter_and_its_neighbours_are_rows() {
     let flatten = "[[transforms]]\nname = \"flatten\"\ntype = \"json-flatten\"\ncolumns = \"n\"\ntypes.n = \"int\"\n\
                    [errors]\ntolerance = \"all\"\n";
     let rig = Rig::new("", flatten);
-    rig.write("a.json", b"[{\"n\":1},{\"n\":tru},{\"n\":\"\xff\"},{\"n\":4}]");
+    rig.write(
+        "a.json",
+        b"[{\"n\":1},{\"n\":tru},{\"n\":\"\xff\"},{\"n\":4}]",
+    );
     rig.run();
     let totals = rig.log().unwrap().state().totals();
     assert!(totals.closes());
@@ -450,7 +481,10 @@ fn a_bad_piece_is_a_dead_letter_and_its_neighbours_are_rows() {
     // What is no JSON as a whole is named with its byte.
     rig.write("b.json", "[{\"n\":1}");
     let said = rig.fails();
-    assert!(said.contains("b.json: the array that began is not closed"), "{said}");
+    assert!(
+        said.contains("b.json: the array that began is not closed"),
+        "{said}"
+    );
     assert!(said.contains("byte=8"), "{said}");
 }
 
@@ -495,15 +529,28 @@ fn the_same_name_again_is_not_read_and_another_name_is() {
     assert!(said.contains("has changed under the same name"), "{said}");
     assert!(said.contains("device_01.jsonl"), "{said}");
     // Renamed: read as a new file.
-    fs::rename(rig.path("in/device_01.jsonl"), rig.path("in/device_01_v2.jsonl")).unwrap();
+    fs::rename(
+        rig.path("in/device_01.jsonl"),
+        rig.path("in/device_01_v2.jsonl"),
+    )
+    .unwrap();
     rig.run();
     assert_eq!(numbers(&rig.texts()), (0..30).collect::<Vec<_>>());
     // As asked for, a changed file is read whole, or stops the pipeline.
     rig.write("device_01_v2.jsonl", lines(30, 35));
-    rig.declare("source.format = \"jsonl\"\nsource.on.change = \"fail\"\n", "");
+    rig.declare(
+        "source.format = \"jsonl\"\nsource.on.change = \"fail\"\n",
+        "",
+    );
     let said = rig.fails();
-    assert!(said.contains("under the same name") && said.contains("device_01_v2.jsonl"), "{said}");
-    rig.declare("source.format = \"jsonl\"\nsource.on.change = \"read\"\n", "");
+    assert!(
+        said.contains("under the same name") && said.contains("device_01_v2.jsonl"),
+        "{said}"
+    );
+    rig.declare(
+        "source.format = \"jsonl\"\nsource.on.change = \"read\"\n",
+        "",
+    );
     rig.run();
     assert_eq!(numbers(&rig.texts()), (0..35).collect::<Vec<_>>());
     rig.run();
@@ -538,9 +585,17 @@ fn a_file_that_is_not_what_was_taken_is_never_read_as_if_it_were() {
     says(&rig, "changed after it was taken");
     // Replaced by one of the same size and time.
     let rig = taken(plain);
-    let time = fs::metadata(rig.path("in/a.jsonl")).unwrap().modified().unwrap();
+    let time = fs::metadata(rig.path("in/a.jsonl"))
+        .unwrap()
+        .modified()
+        .unwrap();
     rig.write("new", lines(0, 100).replace("1", "2"));
-    fs::File::options().append(true).open(rig.path("in/new")).unwrap().set_modified(time).unwrap();
+    fs::File::options()
+        .append(true)
+        .open(rig.path("in/new"))
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
     fs::rename(rig.path("in/new"), rig.path("in/a.jsonl")).unwrap();
     says(&rig, "another file of this name");
     // Renamed: gone under the old name. With skip it is read under the new one.
@@ -549,7 +604,10 @@ fn a_file_that_is_not_what_was_taken_is_never_read_as_if_it_were() {
     says(&rig, "removed or renamed");
     rig.declare(skip, "");
     let said = rig.run();
-    assert!(said.contains("recorded as a gap") && said.contains("a.jsonl"), "{said}");
+    assert!(
+        said.contains("recorded as a gap") && said.contains("a.jsonl"),
+        "{said}"
+    );
     let files: Vec<String> = rig.values().into_iter().map(|(file, _)| file).collect();
     assert_eq!(numbers(&rig.texts()), (0..110).collect::<Vec<_>>());
     assert!(!files.contains(&"a.jsonl".to_owned()));
@@ -570,32 +628,51 @@ fn files_are_taken_in_groups_by_age_and_order() {
         let lists = files(&rig.path("zone/_system/files/zone/files"), ".json");
         let mut taken: Vec<Vec<String>> = Vec::new();
         for path in lists {
-            let document: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+            let document: serde_json::Value =
+                serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
             let names = document["files"].as_array().unwrap().iter();
-            taken.push(names.map(|f| f["path"].as_str().unwrap().to_owned()).collect());
+            taken.push(
+                names
+                    .map(|f| f["path"].as_str().unwrap().to_owned())
+                    .collect(),
+            );
         }
         taken
     };
     rig.run();
     assert_eq!(
         list(&rig),
-        [vec!["0.jsonl", "1.jsonl"], vec!["2.jsonl", "3.jsonl"], vec!["4.jsonl"]]
+        [
+            vec!["0.jsonl", "1.jsonl"],
+            vec!["2.jsonl", "3.jsonl"],
+            vec!["4.jsonl"]
+        ]
     );
     assert_eq!(rig.texts().len(), 5);
     // What is older than the newest by more than this is left, and said.
-    rig.declare("source.format = \"jsonl\"\nsource.max.file.age = \"1m\"\n", "");
+    rig.declare(
+        "source.format = \"jsonl\"\nsource.max.file.age = \"1m\"\n",
+        "",
+    );
     rig.write("old.jsonl", lines(5, 6));
     set_time(&rig.path("in/old.jsonl"), 3600);
     rig.write("new.jsonl", lines(6, 7));
     let said = rig.run();
-    assert!(said.contains("older than source.max.file.age") && said.contains("old.jsonl"), "{said}");
+    assert!(
+        said.contains("older than source.max.file.age") && said.contains("old.jsonl"),
+        "{said}"
+    );
     assert_eq!(numbers(&rig.texts()), [0, 1, 2, 3, 4, 6]);
 
     let rig = Rig::new(
         "source.format = \"jsonl\"\nsource.latest.first = true\nsource.max.bytes.per.trigger = \"1KiB\"\nsource.file.name.only = true\n",
         "",
     );
-    for (name, n, age) in [("x/a.jsonl", 0, 30), ("b.jsonl", 1, 20), ("y/a.jsonl", 2, 10)] {
+    for (name, n, age) in [
+        ("x/a.jsonl", 0, 30),
+        ("b.jsonl", 1, 20),
+        ("y/a.jsonl", 2, 10),
+    ] {
         rig.write(name, lines(n, n + 1));
         set_time(&rig.path("in").join(name), age);
     }
@@ -618,12 +695,18 @@ fn a_file_that_is_still_written_is_waited_for() {
     let mut n = 5;
     // It grows for longer than a file settles, and is never read half.
     while begun.elapsed() < Duration::from_millis(1500) {
-        let mut file = fs::File::options().create(true).append(true).open(&slow).unwrap();
+        let mut file = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&slow)
+            .unwrap();
         file.write_all(lines(n, n + 1).as_bytes()).unwrap();
         n += 1;
         SystemClock::shared().sleep(Duration::from_millis(50));
     }
-    until("all rows", || (rig.log().is_some() && rig.texts().len() == n).then_some(()));
+    until("all rows", || {
+        (rig.log().is_some() && rig.texts().len() == n).then_some(())
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(numbers(&rig.texts()), (0..n).collect::<Vec<_>>());
@@ -639,10 +722,16 @@ fn what_is_read_is_archived_or_deleted_and_an_archive_can_be_read_again() {
     let left = |rig: &Rig| -> Vec<PathBuf> { files(&rig.path("in"), "") };
     assert_eq!(
         left(&rig),
-        [rig.path("in/_archive/a.jsonl"), rig.path("in/_archive/sub/b.jsonl")]
+        [
+            rig.path("in/_archive/a.jsonl"),
+            rig.path("in/_archive/sub/b.jsonl")
+        ]
     );
     // The same name again: ignored as ever, or a new file where that is asked for, which is archived beside the old one.
-    rig.declare(&format!("{source}source.on.change = \"read\"\n"), "tasks.max = 2\n");
+    rig.declare(
+        &format!("{source}source.on.change = \"read\"\n"),
+        "tasks.max = 2\n",
+    );
     rig.write("a.jsonl", lines(20, 25));
     rig.run();
     let before = rig.rows();
@@ -652,7 +741,10 @@ fn what_is_read_is_archived_or_deleted_and_an_archive_can_be_read_again() {
     rig.run();
     assert_eq!(rig.rows(), before);
 
-    let rig = Rig::new("source.format = \"jsonl\"\nsource.clean.source = \"delete\"\n", "");
+    let rig = Rig::new(
+        "source.format = \"jsonl\"\nsource.clean.source = \"delete\"\n",
+        "",
+    );
     rig.write("a.jsonl", lines(0, 10));
     rig.run();
     assert!(left(&rig).is_empty());
@@ -671,7 +763,11 @@ fn a_hundred_thousand_small_files_take_a_bounded_time() {
         if n % 1000 == 0 {
             fs::create_dir(rig.path("in").join(&dir)).unwrap();
         }
-        fs::write(rig.path("in").join(dir).join(format!("{n}.json")), lines(n, n + 1)).unwrap();
+        fs::write(
+            rig.path("in").join(dir).join(format!("{n}.json")),
+            lines(n, n + 1),
+        )
+        .unwrap();
     }
     let begun = Instant::now();
     rig.run();
@@ -733,7 +829,10 @@ fn a_hundred_thousand_rows_of_csv_with_json_over_several_lines() {
     let rig = Rig::new("source.format = \"csv\"\n", parse);
     let mut text = "id,json_data\n".to_owned();
     for n in 0..ROWS {
-        let _unfailing = write!(text, "{n},\"{{\n  \"\"n\"\": {n},\n  \"\"a,b\"\": [1]\n}}\"\r\n");
+        let _unfailing = write!(
+            text,
+            "{n},\"{{\n  \"\"n\"\": {n},\n  \"\"a,b\"\": [1]\n}}\"\r\n"
+        );
     }
     rig.write("a.csv", text);
     rig.run();
@@ -765,7 +864,12 @@ fn another_source_under_the_same_name_is_refused() {
     }
     rig.declare("source.format = \"csv\"\nsource.row.tag = \"x\"\nsource.delimiter = \"ab\"\nsource.path = \"[\"\nsource.archive.dir = \"../x\"\n", "");
     let said = rig.fails();
-    for part in ["source.row.tag", "source.delimiter", "source.path", "source.archive.dir"] {
+    for part in [
+        "source.row.tag",
+        "source.delimiter",
+        "source.path",
+        "source.archive.dir",
+    ] {
         assert!(said.contains(part), "all problems at once: {said}");
     }
 }
@@ -791,7 +895,12 @@ fn read_from(rig: &Rig, url: &str, keys: &str, objects: &dyn Store) {
     run(&now);
     let before = rig.rows();
     assert_eq!(numbers(&rig.texts()), (0..2500).collect::<Vec<_>>());
-    let listed: Vec<String> = objects.list("").unwrap().into_iter().map(|l| l.path).collect();
+    let listed: Vec<String> = objects
+        .list("")
+        .unwrap()
+        .into_iter()
+        .map(|l| l.path)
+        .collect();
     assert_eq!(listed, ["_archive/a/1.jsonl", "_archive/a/2.jsonl.gz"]);
     run(&now);
     run(&["pipeline", "rewind", "files.toml", "--all=start"]);
@@ -808,10 +917,12 @@ fn objects_of_a_bucket_are_files_too() {
     };
     let bucket = server.bucket("files");
     let at = server.at(&bucket, "in");
-    let keys = object_servers::keys(&at).into_iter().map(|(key, value)| match key {
-        "store.allow.http" => format!("source.{key} = {value}\n"),
-        _ => format!("source.{key} = \"{value}\"\n"),
-    });
+    let keys = object_servers::keys(&at)
+        .into_iter()
+        .map(|(key, value)| match key {
+            "store.allow.http" => format!("source.{key} = {value}\n"),
+            _ => format!("source.{key} = \"{value}\"\n"),
+        });
     let keys: String = keys.collect();
     let objects = server.open(&bucket, "in");
     read_from(&Rig::new(ARCHIVED, ""), &at.url, &keys, objects.as_ref());

@@ -128,8 +128,7 @@ pub const SINK: [KeyDef; TAKES.len()] = table!(store_keys, "sink.store.", Scope:
 /// Sources that read a store.
 const READ: &[&str] = &["zone", "file"];
 /// Keys for the store that is read.
-pub const SOURCE: [KeyDef; TAKES.len()] =
-    table!(store_keys, "source.store.", Scope::Sources(READ));
+pub const SOURCE: [KeyDef; TAKES.len()] = table!(store_keys, "source.store.", Scope::Sources(READ));
 
 pub const PUBLISH: &str = "sink.publish";
 

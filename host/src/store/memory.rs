@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::input::ETAG;
 use super::{
     Completed, Created, Found, Input, Inputs, Listed, Moved, Renamed, Renames, StagedWriter, Store,
     Upload, Uploads, Way,
 };
-use super::input::ETAG;
 use crate::error::{Error, Kind, Result};
 use crate::hash::sha256;
 use crate::lock::lock;
@@ -371,7 +371,9 @@ impl Input for OpenBytes {
     fn read(&mut self, from: u64, most: usize) -> Result<Bytes> {
         let length = self.bytes.len();
         let from = usize::try_from(from).unwrap_or(length).min(length);
-        Ok(self.bytes.slice(from..length.min(from.saturating_add(most))))
+        Ok(self
+            .bytes
+            .slice(from..length.min(from.saturating_add(most))))
     }
 
     fn is_unchanged(&mut self) -> Result<bool> {

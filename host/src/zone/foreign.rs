@@ -239,7 +239,9 @@ fn value(array: &dyn Array, row: usize, depth: usize, out: &mut Vec<u8>) -> Resu
         return Ok(());
     }
     if depth > DEPTH_MAX {
-        return Err(format!("more than {DEPTH_MAX} lists and structs lie inside each other"));
+        return Err(format!(
+            "more than {DEPTH_MAX} lists and structs lie inside each other"
+        ));
     }
     match array.data_type() {
         DataType::Boolean => number(array.as_boolean().value(row), out),
@@ -309,7 +311,10 @@ fn shown(array: &dyn Array, row: usize) -> Result<String, String> {
 }
 
 fn base64(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
-    text(&base64::engine::general_purpose::STANDARD.encode(bytes), out)
+    text(
+        &base64::engine::general_purpose::STANDARD.encode(bytes),
+        out,
+    )
 }
 
 /// With a `Z` where the column says that its times are instants.

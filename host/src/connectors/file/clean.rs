@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Clean;
 use super::list::Entry;
 use super::shared::Shared;
-use super::Clean;
 use crate::error::Result;
 use crate::lock::lock;
 use crate::record::TopicPartition;

@@ -87,9 +87,8 @@ fn check(checker: &mut Checker<'_>) {
     ] {
         if checker.typed(key) && format != of {
             let message = format!("`{key}` is for source.format=\"{of}\"");
-            checker
-                .problem(key, problem::DOES_NOT_APPLY, message)
-                .hint = Some("take the key out, or name the format".to_owned());
+            checker.problem(key, problem::DOES_NOT_APPLY, message).hint =
+                Some("take the key out, or name the format".to_owned());
         }
     }
     if let Some(path) = checker.text("source.path")
@@ -103,7 +102,8 @@ fn check(checker: &mut Checker<'_>) {
             "write a pattern below source.url, such as *.json or 2026-*/**",
         );
     }
-    if checker.is("source.file.name.only", "true") == Some(true) && checker.typed("source.on.change")
+    if checker.is("source.file.name.only", "true") == Some(true)
+        && checker.typed("source.on.change")
     {
         let message = "`source.on.change` has no effect with `source.file.name.only`: files of one name are the same file, whatever they hold".to_owned();
         checker.contradiction("source.on.change", message, "take one of them out");
@@ -134,8 +134,7 @@ fn archive(checker: &mut Checker<'_>) {
     let odd = |part: &str| part.is_empty() || part == "." || part == "..";
     if dir.trim_end_matches('/').split('/').any(odd) {
         let shown = checker.shown("source.archive.dir", &dir);
-        let message =
-            format!("`source.archive.dir`: `{shown}` does not lie below `source.url`");
+        let message = format!("`source.archive.dir`: `{shown}` does not lie below `source.url`");
         checker.contradiction(
             "source.archive.dir",
             message,
@@ -253,4 +252,3 @@ fn build(checker: &Checker<'_>, home: &Home) -> Option<config::Source> {
         log: LogName::new(checker.text("name")?, home.zone.clone()),
     })))
 }
-

@@ -72,7 +72,9 @@ pub(super) fn is_packed(path: &str, parquet: bool) -> bool {
 pub(super) fn room(size: u64, packed: bool) -> i64 {
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     match packed {
-        true => size.saturating_mul(PACKED_RECORDS).saturating_add(PACKED_ROOM),
+        true => size
+            .saturating_mul(PACKED_RECORDS)
+            .saturating_add(PACKED_ROOM),
         false => size.saturating_add(1),
     }
 }
@@ -213,7 +215,9 @@ impl FileList {
 
     pub(super) fn partitions(&self) -> i32 {
         let last = self.known.last();
-        last.map_or(0, |known| i32::try_from(known.ends.len()).unwrap_or(i32::MAX))
+        last.map_or(0, |known| {
+            i32::try_from(known.ends.len()).unwrap_or(i32::MAX)
+        })
     }
 
     pub(super) fn documents(&self) -> u64 {
@@ -253,7 +257,9 @@ impl FileList {
         let mut count = 0;
         for listed in store.list(&self.dir)? {
             let name = listed.path.rsplit('/').next().unwrap_or_default();
-            let number = name.strip_suffix(".json").and_then(|n| n.parse::<u64>().ok());
+            let number = name
+                .strip_suffix(".json")
+                .and_then(|n| n.parse::<u64>().ok());
             let Some(number) = number else {
                 continue;
             };
@@ -279,7 +285,10 @@ impl FileList {
         let decoded: serde_json::Result<Document> = serde_json::from_slice(bytes);
         let document = decoded.map_err(|e| self.corrupt(path, &e.to_string()))?;
         if document.format != FORMAT {
-            let what = format!("it has format {}, this version reads {FORMAT}", document.format);
+            let what = format!(
+                "it has format {}, this version reads {FORMAT}",
+                document.format
+            );
             return Err(self.corrupt(path, &what));
         }
         for (key, was, now) in [
@@ -302,7 +311,10 @@ impl FileList {
     /// The next document of the list.
     fn add(&mut self, document: Document) -> Result<()> {
         let path = self.path(document.number);
-        let mut ends = self.known.last().map_or_else(Vec::new, |known| known.ends.clone());
+        let mut ends = self
+            .known
+            .last()
+            .map_or_else(Vec::new, |known| known.ends.clone());
         let first = self.files();
         for (entry, ordinal) in document.files.iter().zip(first..) {
             let index = usize::try_from(entry.partition).unwrap_or(usize::MAX);
@@ -323,8 +335,9 @@ impl FileList {
         }
         let added = u32::try_from(document.files.len()).unwrap_or(u32::MAX);
         let files = first.checked_add(added).ok_or_else(|| {
-            Error::new(Kind::LimitReached, OP, "the file list has 2^32 files")
-                .hint("give the pipeline another name; files that are read should be moved away before")
+            Error::new(Kind::LimitReached, OP, "the file list has 2^32 files").hint(
+                "give the pipeline another name; files that are read should be moved away before",
+            )
         })?;
         self.known.push(Known { ends, files });
         self.keep(Arc::new(document));
@@ -417,7 +430,12 @@ impl FileList {
         };
         let path = self.path(number);
         let bytes = serde_json::to_vec(&document).map_err(|e| {
-            Error::new(Kind::Bug, OP, "a document of the file list cannot be written").source(e)
+            Error::new(
+                Kind::Bug,
+                OP,
+                "a document of the file list cannot be written",
+            )
+            .source(e)
         })?;
         let created = store.create(&path, &bytes);
         // Whatever the answer was: what lies there counts.
@@ -449,9 +467,7 @@ impl FileList {
             };
             load.0 = load.0.saturating_add(found.size).saturating_add(1);
             let partition = load.1;
-            let end = ends
-                .entry(partition)
-                .or_insert_with(|| self.end(partition));
+            let end = ends.entry(partition).or_insert_with(|| self.end(partition));
             let room = room(found.size, is_packed(&found.path, parquet));
             let at = *end;
             *end = at.checked_add(room).ok_or_else(|| {

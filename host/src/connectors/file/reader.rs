@@ -97,7 +97,10 @@ pub(super) fn open(
     let input = find(store, config, entry)?;
     let from = u64::try_from(from).unwrap_or(0);
     if let Some(suffix) = unknown_packing(&entry.path) {
-        return Err(bad(0, format!("files packed as .{suffix} are not read: .gz, .zst and .bz2 are")));
+        return Err(bad(
+            0,
+            format!("files packed as .{suffix} are not read: .gz, .zst and .bz2 are"),
+        ));
     }
     let input = Arc::new(Mutex::new(input));
     if config.format == Format::Parquet {
@@ -197,7 +200,10 @@ fn find(store: &dyn Store, config: &FileConfig, entry: &Entry) -> Result<Box<dyn
             0,
             "it is not there any more; source.clean.source = delete removes what was read",
         ),
-        (None, _) => bad(0, "it is not there any more: it was removed or renamed after it was taken"),
+        (None, _) => bad(
+            0,
+            "it is not there any more: it was removed or renamed after it was taken",
+        ),
     })
 }
 
@@ -208,11 +214,7 @@ fn failed(error: crate::error::Error) -> Stop {
     }
 }
 
-fn parquet(
-    input: Arc<Mutex<Box<dyn Input>>>,
-    entry: &Entry,
-    from: u64,
-) -> Result<Reader, Stop> {
+fn parquet(input: Arc<Mutex<Box<dyn Input>>>, entry: &Entry, from: u64) -> Result<Reader, Stop> {
     let shared = input.clone();
     let fetch = move |from: u64, most: usize| lock(&shared).read(from, most);
     let rows = ForeignRows::open(Box::new(fetch), entry.size, from).map_err(|e| match e {
@@ -313,7 +315,8 @@ impl Reader {
                     None => None,
                     Some(piece) => {
                         let base = i64::try_from(window.base()).unwrap_or(i64::MAX);
-                        let place = |at: usize| base.saturating_add(i64::try_from(at).unwrap_or(i64::MAX));
+                        let place =
+                            |at: usize| base.saturating_add(i64::try_from(at).unwrap_or(i64::MAX));
                         *given = piece.end;
                         let bytes = window.rest().get(piece.from..piece.to);
                         let bytes = bytes.unwrap_or_default();
@@ -339,7 +342,10 @@ impl Reader {
         if next >= self.room {
             return Err(bad(
                 0,
-                format!("it has more than {} records, for which there is room; pack it less tightly", self.room - 1),
+                format!(
+                    "it has more than {} records, for which there is room; pack it less tightly",
+                    self.room - 1
+                ),
             ));
         }
         Ok(Some(Record {
@@ -372,7 +378,10 @@ impl Read for FileBytes {
             let read = lock(&self.input).read(self.at, READ_BYTES);
             let bytes = read.map_err(|e| io::Error::other(failed(e)))?;
             if bytes.is_empty() {
-                let why = format!("it ends here, and it had {} bytes when it was taken", self.size);
+                let why = format!(
+                    "it ends here, and it had {} bytes when it was taken",
+                    self.size
+                );
                 return Err(io::Error::other(bad(self.at, why)));
             }
             self.at += bytes.len() as u64;

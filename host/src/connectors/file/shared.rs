@@ -132,7 +132,9 @@ impl Shared {
 
     /// `None`: nobody reads it.
     pub(super) fn cleaned(&self, partition: i32) -> Option<i64> {
-        lock(&self.began).get(&partition).map(|(_, cleaned)| *cleaned)
+        lock(&self.began)
+            .get(&partition)
+            .map(|(_, cleaned)| *cleaned)
     }
 
     pub(super) fn has_cleaned(&self, partition: i32, position: i64) {
@@ -289,12 +291,14 @@ impl Shared {
         };
         let oldest = self.oldest(first);
         let mut seen = Seen::default();
-        let walked = self.input.inputs().walk(&self.below, &mut |found| {
-            match self.is_wanted(&found.path) {
-                true => self.meet(&found, oldest, &mut seen),
-                false => Ok(()),
-            }
-        });
+        let walked =
+            self.input.inputs().walk(
+                &self.below,
+                &mut |found| match self.is_wanted(&found.path) {
+                    true => self.meet(&found, oldest, &mut seen),
+                    false => Ok(()),
+                },
+            );
         walked?;
         {
             let mut state = lock(&self.state);
@@ -312,7 +316,13 @@ impl Shared {
             }
         }
         let took = self.clock.elapsed().saturating_sub(begun);
-        tracing::debug!(source = self.config.at.url, new = seen.new, unsettled = seen.unsettled, ?took, "listed");
+        tracing::debug!(
+            source = self.config.at.url,
+            new = seen.new,
+            unsettled = seen.unsettled,
+            ?took,
+            "listed"
+        );
         if took > SLOW_LISTING {
             tracing::warn!(
                 source = self.config.at.url,
@@ -359,7 +369,8 @@ impl Shared {
         }
         if oldest.is_some_and(|oldest| found.modified < oldest) {
             seen.too_old += 1;
-            seen.oldest_example.get_or_insert_with(|| found.path.clone());
+            seen.oldest_example
+                .get_or_insert_with(|| found.path.clone());
             return Ok(());
         }
         let now = (self.clock.now_micros(), self.clock.elapsed());
@@ -403,7 +414,9 @@ fn changed(state: &mut State, config: &FileConfig, found: &Found) -> Result<()> 
 
 /// As Spark and Hadoop take names: `_day=1` is a partition's directory.
 fn is_hidden(part: &str) -> bool {
-    (part.starts_with('_') && !part.contains('=')) || part.starts_with('.') || part.ends_with("._COPYING_")
+    (part.starts_with('_') && !part.contains('='))
+        || part.starts_with('.')
+        || part.ends_with("._COPYING_")
 }
 
 /// Directories at the beginning of a pattern that are plain names.
@@ -425,7 +438,9 @@ fn open_input(config: &FileConfig) -> Result<Arc<dyn Store>> {
             .hint(hint)
     };
     if let Some(path) = store::directory_of(&config.at.url).filter(|path| path.is_file()) {
-        let dir = path.parent().map_or_else(String::new, |dir| dir.display().to_string());
+        let dir = path
+            .parent()
+            .map_or_else(String::new, |dir| dir.display().to_string());
         let dir = if dir.is_empty() { "." } else { &dir };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         return Err(missing(
@@ -437,7 +452,8 @@ fn open_input(config: &FileConfig) -> Result<Arc<dyn Store>> {
         Some(store) => Ok(store),
         None => Err(missing(
             "there is no such directory",
-            "make it, or name another one; a relative path begins in the working directory".to_owned(),
+            "make it, or name another one; a relative path begins in the working directory"
+                .to_owned(),
         )),
     }
 }

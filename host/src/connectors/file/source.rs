@@ -108,8 +108,7 @@ impl FileSource {
         let Some(share) = self.shares.get(index) else {
             return Ok(None);
         };
-        self.shared
-            .has_read(share.at.tp.partition, share.at.next);
+        self.shared.has_read(share.at.tp.partition, share.at.next);
         let covers = Covers {
             split: share.at.split.clone(),
             epoch: share.at.epoch,
@@ -199,7 +198,11 @@ impl FileSource {
         };
         if config.skips_bad {
             tracing::warn!(
-                store = config.at.url, path = entry.path, byte, read, why,
+                store = config.at.url,
+                path = entry.path,
+                byte,
+                read,
+                why,
                 "a file cannot be read to its end; what is left of it is skipped"
             );
         }

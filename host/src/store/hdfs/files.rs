@@ -59,7 +59,11 @@ impl Inputs for Hdfs {
 
     fn move_input(&self, from: &str, to: &str) -> Result<Moved> {
         const OP: &str = "store.move";
-        if let Some((parent, _)) = self.full(to).rsplit_once('/').filter(|(p, _)| !p.is_empty()) {
+        if let Some((parent, _)) = self
+            .full(to)
+            .rsplit_once('/')
+            .filter(|(p, _)| !p.is_empty())
+        {
             let client = self.client();
             let made = self.ask(client.mkdirs(parent, DIRECTORY, true))?;
             made.map_err(|e| self.failed(OP, to, &e))?;

@@ -23,8 +23,8 @@ use crate::config::{Location, Options, Publish, System};
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
 use crate::store::{
-    Completed, Created, Inputs, Listed, PartSent, Renamed, Renames, StagedWriter, Store, Upload, Uploads,
-    Way,
+    Completed, Created, Inputs, Listed, PartSent, Renamed, Renames, StagedWriter, Store, Upload,
+    Uploads, Way,
 };
 
 /// Bytes of every part but the last. S3 takes no smaller ones than 5 MiB and refuses them only when the upload is completed;

@@ -202,9 +202,7 @@ impl Input for OpenFile {
                 Ok(n) => read += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
-                    return Err(self
-                        .directory
-                        .io_failed("store.read", &self.found.path, e));
+                    return Err(self.directory.io_failed("store.read", &self.found.path, e));
                 }
             }
         }

@@ -104,7 +104,13 @@ mod tests {
         let text = "a,b\r\n\r\n\"1\n2\",\"x\"\"\n\"\"\"\rc\"\n,\"{\"\"k\"\":\n[1]}\"\nopen,\"x\ny";
         assert_eq!(
             rows(text, plain),
-            ["a,b", "\"1\n2\",\"x\"\"\n\"\"\"", "c\"", ",\"{\"\"k\"\":\n[1]}\"", "open,\"x\ny"]
+            [
+                "a,b",
+                "\"1\n2\",\"x\"\"\n\"\"\"",
+                "c\"",
+                ",\"{\"\"k\"\":\n[1]}\"",
+                "open,\"x\ny"
+            ]
         );
         let other = Dialect {
             delimiter: b';',

@@ -31,7 +31,9 @@ impl Values {
                     continue;
                 }
                 return match self.in_array {
-                    Some(true) => Err(window.bad(0, "the array that began is not closed: the file is torn")),
+                    Some(true) => {
+                        Err(window.bad(0, "the array that began is not closed: the file is torn"))
+                    }
                     _ => Ok(false),
                 };
             };
@@ -40,7 +42,10 @@ impl Values {
                 b']' if self.in_array != Some(false) => self.in_array = Some(false),
                 b'[' if self.in_array != Some(true) => self.in_array = Some(true),
                 b']' | b'}' | b',' | b':' => {
-                    let why = format!("`{}` stands where a JSON value is expected", char::from(byte));
+                    let why = format!(
+                        "`{}` stands where a JSON value is expected",
+                        char::from(byte)
+                    );
                     return Err(window.bad(0, why));
                 }
                 _ => {
@@ -84,7 +89,9 @@ impl Split for Values {
             let rest = window.rest();
             while let Some(byte) = rest.get(at).copied() {
                 if scalar {
-                    if byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b'}' | b'[' | b'{') {
+                    if byte.is_ascii_whitespace()
+                        || matches!(byte, b',' | b']' | b'}' | b'[' | b'{')
+                    {
                         return Ok(piece(at));
                     }
                 } else if now.in_text {
@@ -151,8 +158,10 @@ mod tests {
         for (n, end) in ends.iter().enumerate().filter(|_| resumes) {
             let (again, _) = from(*end, usize::MAX);
             let there: Vec<&String> = again.iter().filter(|v| !v.starts_with("byte")).collect();
-            let wanted: Vec<&String> =
-                found[n + 1..].iter().filter(|v| !v.starts_with("byte")).collect();
+            let wanted: Vec<&String> = found[n + 1..]
+                .iter()
+                .filter(|v| !v.starts_with("byte"))
+                .collect();
             assert_eq!(there, wanted, "from byte {end}");
         }
         found
@@ -166,17 +175,29 @@ mod tests {
             values("[{\"a\":\"}\\\"]\"} , [1,[2]],\"x,y\" ,null, tru]"),
             ["{\"a\":\"}\\\"]\"}", "[1,[2]]", "\"x,y\"", "null", "tru"]
         );
-        assert_eq!(values("{\"a\":1}\n{\"b\":[2]}{}\n3 4\n"), ["{\"a\":1}", "{\"b\":[2]}", "{}", "3", "4"]);
-        assert_eq!(values("[1,2]\n[3]\n{\"x\":1}"), ["1", "2", "3", "{\"x\":1}"]);
+        assert_eq!(
+            values("{\"a\":1}\n{\"b\":[2]}{}\n3 4\n"),
+            ["{\"a\":1}", "{\"b\":[2]}", "{}", "3", "4"]
+        );
+        assert_eq!(
+            values("[1,2]\n[3]\n{\"x\":1}"),
+            ["1", "2", "3", "{\"x\":1}"]
+        );
     }
 
     #[test]
     fn what_is_broken_is_one_value_or_a_place() {
-        assert_eq!(values("[{\"a\":tru},{\"b\":2}]"), ["{\"a\":tru}", "{\"b\":2}"]);
+        assert_eq!(
+            values("[{\"a\":tru},{\"b\":2}]"),
+            ["{\"a\":tru}", "{\"b\":2}"]
+        );
         assert_eq!(values("{\"a\":"), ["{\"a\":"]);
         assert_eq!(
             values("[1,"),
-            ["1", "byte 3: the array that began is not closed: the file is torn"]
+            [
+                "1",
+                "byte 3: the array that began is not closed: the file is torn"
+            ]
         );
         assert_eq!(
             values("{}}"),

@@ -160,7 +160,10 @@ impl Window {
         if self.rest().starts_with(UTF8_BOM) {
             self.skip(UTF8_BOM.len());
         } else if self.rest().starts_with(b"\xff\xfe") || self.rest().starts_with(b"\xfe\xff") {
-            return Err(self.bad(0, "it is UTF-16, and UTF-8 is expected: convert it, for example with iconv"));
+            return Err(self.bad(
+                0,
+                "it is UTF-16, and UTF-8 is expected: convert it, for example with iconv",
+            ));
         }
         Ok(())
     }
@@ -269,6 +272,9 @@ pub(super) mod tests {
     fn a_record_has_a_limit() {
         let mut window = Window::new(Box::new(Slow(vec![b'a'; 3 * CHUNK], CHUNK)), 7, 10);
         let stop = Lines::new(false).next(&mut window).unwrap_err();
-        assert!(stop.to_string().starts_with("byte 7: a record begins here"), "{stop}");
+        assert!(
+            stop.to_string().starts_with("byte 7: a record begins here"),
+            "{stop}"
+        );
     }
 }

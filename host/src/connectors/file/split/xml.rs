@@ -65,21 +65,13 @@ impl Split for Elements {
                     let from = *row.get_or_insert(at);
                     depth += usize::from(!selfclosing);
                     if depth == 0 {
-                        return Ok(Some(Piece {
-                            from,
-                            to: end,
-                            end,
-                        }));
+                        return Ok(Some(Piece { from, to: end, end }));
                     }
                 }
                 Markup::End if name && depth > 0 => {
                     depth -= 1;
                     if let Some(from) = row.filter(|_| depth == 0) {
-                        return Ok(Some(Piece {
-                            from,
-                            to: end,
-                            end,
-                        }));
+                        return Ok(Some(Piece { from, to: end, end }));
                     }
                 }
                 _ => {}
@@ -144,7 +136,10 @@ fn starts(window: &mut Window, at: usize, with: &[u8]) -> Result<bool, Stop> {
             return Ok(false);
         }
     }
-    Ok(window.rest().get(at..).is_some_and(|rest| rest.starts_with(with)))
+    Ok(window
+        .rest()
+        .get(at..)
+        .is_some_and(|rest| rest.starts_with(with)))
 }
 
 /// Behind the next `ends`.
@@ -254,10 +249,16 @@ mod tests {
 
     #[test]
     fn a_row_that_does_not_end_is_given_as_it_is() {
-        assert_eq!(rows("<l><book>1</book><book>2"), ["<book>1</book>", "<book>2"]);
+        assert_eq!(
+            rows("<l><book>1</book><book>2"),
+            ["<book>1</book>", "<book>2"]
+        );
         assert_eq!(
             rows("<l><book>1</book><bo"),
-            ["<book>1</book>", "byte 17: a tag is not closed: the file is torn"]
+            [
+                "<book>1</book>",
+                "byte 17: a tag is not closed: the file is torn"
+            ]
         );
         assert_eq!(rows("<l></l>"), [""; 0]);
     }
