@@ -8,6 +8,7 @@
 )]
 
 mod any_store;
+mod api;
 mod attacks;
 mod author;
 mod author_infer;
@@ -31,6 +32,7 @@ mod convert;
 mod convert_refused;
 mod convert_run;
 mod costs;
+mod csv_to_api;
 mod daemon;
 mod daemon_rig;
 mod dead_letters;
@@ -56,6 +58,8 @@ mod hdfs_kill;
 mod hdfs_pair;
 mod hdfs_store;
 mod hostile;
+mod http_doors;
+mod http_sink;
 mod journal;
 mod kill;
 mod lake;

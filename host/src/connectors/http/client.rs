@@ -22,7 +22,7 @@ const OP: &str = "http.request";
 /// An answer that is read to its end: a token, or what is left of a success, so that its connection can be used again.
 pub const ANSWER_MAX: usize = 64 << 10;
 /// After a success nobody waits longer for the rest of the answer.
-const REST_MAX: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_millis(250);
 /// A refusal's text is waited for so long.
 const TEXT_MAX: Duration = Duration::from_secs(5);
 /// Shorter secrets would be found in any text.
@@ -169,6 +169,7 @@ impl Client {
             headers.insert(AUTHORIZATION, value);
         }
         let url = self.config.url.resolve()?;
+        secrets.extend(referred(&self.config.url, &url));
         let url = Url::parse(url.trim()).map_err(|e| {
             Error::new(Kind::ConfigInvalid, OP, "`sink.http.url` is no URL").source(e)
         })?;
@@ -195,9 +196,7 @@ impl Client {
             let resolved = value.resolve()?;
             let at = format!("sink.http.headers.{name}");
             headers.append(header_name(&at, name)?, header_value(&at, resolved.trim())?);
-            if value.has_reference() {
-                secrets.push(resolved.trim().to_owned());
-            }
+            secrets.extend(referred(value, &resolved));
         }
         if let Some(name) = &self.config.idempotency_header {
             let at = "sink.http.idempotency.header";
@@ -211,6 +210,15 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
+}
+
+/// What the references of a text stand for, with what stands between them.
+fn referred(text: &Text, resolved: &str) -> Option<String> {
+    let typed = text.typed();
+    let (first, last) = (typed.find("${")?, typed.rfind('}')?);
+    let rest = resolved.strip_prefix(&typed[..first])?;
+    let inside = rest.strip_suffix(&typed[last + 1..])?;
+    Some(inside.trim().to_owned())
 }
 
 fn header_name(key: &str, name: &str) -> Result<HeaderName> {
@@ -381,6 +389,14 @@ mod tests {
         let later = wanted("Wed, 21 Oct 2099 07:28:00 GMT").unwrap();
         assert!(later > Duration::from_secs(3600));
         assert_eq!(wanted("soon"), None);
+    }
+
+    #[test]
+    fn a_secret_inside_a_longer_value_is_known() {
+        let text = Text::new("Key ${env:HOME}; v=1");
+        let resolved = text.resolve().unwrap();
+        assert_eq!(referred(&text, &resolved), std::env::var("HOME").ok());
+        assert_eq!(referred(&Text::new("plain"), "plain"), None);
     }
 
     #[test]

@@ -165,7 +165,7 @@ async fn all(
         if engine.patience.stop_overdue() || away && engine.patience.stop_asked() {
             let message =
                 "stopped before the API took all batches; they are sent again, under the same keys";
-            return Err(Error::new(Kind::SinkUnavailable, OP, message));
+            return Err(Error::new(Kind::Conflict, OP, message));
         }
     }
 }

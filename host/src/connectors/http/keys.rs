@@ -69,7 +69,7 @@ const KEYS: &[KeyDef] = keys! {
     "sink.http.in.flight": int(1, 256), Is("10"), High, Sink, HTTP,
         "Requests on their way at the same time, of the whole pipeline.";
     "sink.http.commit.rows": int(1, 1_000_000), Is("10000"), Medium, Sink, HTTP,
-        "Send and commit after so many rows. A crash sends at most these again, under the same keys.";
+        "Send and commit after so many rows, which is looked at after each `batch.max.rows` records. A crash sends at most these again, under the same keys.";
     "sink.http.commit.age": duration(100 * MS, DAY), Is("1s"), Medium, Sink, HTTP,
         "Send and commit when the oldest row has waited so long.";
     "sink.http.tries": int(1, 1_000), Is("3"), High, Sink, HTTP,

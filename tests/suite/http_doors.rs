@@ -1,0 +1,253 @@
+//! How requests of `sink.type = "http"` are authorized and encrypted, and which configs are refused before anything is sent.
+
+use std::fs;
+
+use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode};
+
+use crate::api::{Api, Reaction, Request, say};
+use crate::http_sink::{Rig, said};
+use crate::papers::Paper;
+
+const SECRET: &str = "hunter22-very-secret";
+
+/// Nothing that the program wrote shows it.
+fn shows_no_secret(rig: &Rig, output: &std::process::Output) {
+    let mut all = said(output) + &String::from_utf8_lossy(&output.stdout);
+    for path in crate::brokers::files(&rig.path("home"), ".json") {
+        all += &fs::read_to_string(path).unwrap();
+    }
+    assert!(!all.contains(SECRET), "{all}");
+}
+
+#[test]
+fn credentials_reach_the_api_and_nobody_else() {
+    let secrets = format!("token = {SECRET}\n");
+    for (keys, header) in [
+        (
+            "http.auth = \"bearer\"\nhttp.bearer.token = \"${file:secrets.properties:token}\"\n",
+            format!("Bearer {SECRET}"),
+        ),
+        (
+            "http.auth = \"basic\"\nhttp.basic.user = \"me\"\nhttp.basic.password = \"${file:secrets.properties:token}\"\n",
+            "Basic bWU6aHVudGVyMjItdmVyeS1zZWNyZXQ=".to_owned(),
+        ),
+        (
+            "http.headers.authorization = \"Key ${file:secrets.properties:token}\"\n",
+            format!("Key {SECRET}"),
+        ),
+    ] {
+        let api = Api::new(|_, _| Reaction::Take);
+        let rig = Rig::new(&api, "rows.total = 10\n", keys, "");
+        fs::write(rig.path("secrets.properties"), &secrets).unwrap();
+        let output = rig.run();
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(api.requests()[0].headers["authorization"], header);
+        shows_no_secret(&rig, &output);
+
+        // Refused: it stops, says why, and repeats nothing that the API repeats.
+        let api =
+            Api::new(move |_, _| Reaction::Say(401, Vec::new(), format!("bad token {SECRET}")));
+        let rig = Rig::new(
+            &api,
+            "rows.total = 10\n",
+            keys,
+            "[errors]\ntolerance = \"all\"\n",
+        );
+        fs::write(rig.path("secrets.properties"), &secrets).unwrap();
+        let output = rig.run();
+        assert_eq!(output.status.code(), Some(1));
+        for part in ["sink_refused", "401", "bad token …", "sink.http.auth"] {
+            assert!(said(&output).contains(part), "{part}: {}", said(&output));
+        }
+        assert_eq!((api.requests().len(), rig.settled()), (1, 0));
+        shows_no_secret(&rig, &output);
+    }
+}
+
+#[test]
+fn a_token_is_fetched_once_renewed_when_it_is_refused_and_its_endpoint_may_fail() {
+    let mut granted = 0;
+    let mut fails = 2;
+    let api = Api::new(move |request: &Request, _| {
+        if request.path == "/v1/token" {
+            if fails > 0 {
+                fails -= 1;
+                return say(503);
+            }
+            assert_eq!(
+                request.headers["authorization"],
+                "Basic bWU6aHVudGVyMjItdmVyeS1zZWNyZXQ="
+            );
+            assert_eq!(
+                request.body,
+                "grant_type=client_credentials&scope=rows.write"
+            );
+            granted += 1;
+            let token = format!("{{\"access_token\":\"t{granted}\",\"expires_in\":3600}}");
+            return Reaction::Say(200, Vec::new(), token);
+        }
+        // The first token ends early.
+        match request.headers["authorization"].as_str() {
+            "Bearer t1" if request.numbers()[0] >= 50 => say(401),
+            "Bearer t1" | "Bearer t2" => Reaction::Take,
+            other => panic!("{other}"),
+        }
+    });
+    let token = api.url().replace("/v1/rows", "/v1/token");
+    let keys = format!(
+        "http.auth = \"oauth2\"\nhttp.oauth2.url = \"{token}\"\nhttp.oauth2.client.id = \"me\"\n\
+         http.oauth2.client.secret = \"${{file:secrets.properties:token}}\"\nhttp.oauth2.scope = \"rows.write\"\n\
+         http.batch.rows = 10\nhttp.order = \"partition\"\n"
+    );
+    let rig = Rig::new(&api, "rows.total = 100\n", &keys, "");
+    fs::write(
+        rig.path("secrets.properties"),
+        format!("token = {SECRET}\n"),
+    )
+    .unwrap();
+    let output = rig.run();
+    assert!(output.status.success(), "{}", said(&output));
+    rig.adds_up(100, 0);
+    shows_no_secret(&rig, &output);
+    let tokens = api
+        .requests()
+        .iter()
+        .filter(|r| r.path == "/v1/token")
+        .count();
+    assert_eq!(
+        tokens, 4,
+        "two that failed, one, and one more after the 401"
+    );
+}
+
+#[test]
+fn tls_is_checked_against_the_own_authority_and_shows_a_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = Paper::new("our own CA", None);
+    let (server, client) = (
+        Paper::new("localhost", Some(&ca)),
+        Paper::new("client", Some(&ca)),
+    );
+    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
+    acceptor.set_private_key(&server.key).unwrap();
+    acceptor.set_certificate(&server.certificate).unwrap();
+    acceptor
+        .cert_store_mut()
+        .add_cert(ca.certificate.clone())
+        .unwrap();
+    acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    let api = Api::tls(acceptor.build());
+    let trusted = format!(
+        "http.tls.ca = \"{}\"\n",
+        ca.certificate(dir.path(), "ca.pem")
+    );
+    let ours = format!(
+        "{trusted}http.tls.certificate = \"{}\"\nhttp.tls.key = \"{}\"\n",
+        client.certificate(dir.path(), "client.pem"),
+        client.key(dir.path(), "client.key"),
+    );
+    let rig = Rig::new(&api, "rows.total = 10\n", &ours, "");
+    rig.ran();
+    rig.adds_up(10, 0);
+
+    // Somebody else's authority: no try will be better.
+    let rig = Rig::new(&api, "rows.total = 10\n", "", "");
+    let output = rig.run();
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["sink_refused", "certificate", "sink.http.tls.ca"] {
+        assert!(said(&output).contains(part), "{part}: {}", said(&output));
+    }
+    let rig = Rig::new(&api, "rows.total = 10\n", "http.tls.ca = \"no.pem\"\n", "");
+    let output = rig.run();
+    assert!(
+        !output.status.success() && said(&output).contains("cannot be read"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_all_named_before_anything_is_sent() {
+    let api = Api::new(|_, _| Reaction::Take);
+    for (keys, codes) in [
+        (
+            "http.auth = \"bearer\"\n",
+            vec!["contradiction sink.http.auth"],
+        ),
+        (
+            "http.bearer.token = \"${env:HOME}\"\n",
+            vec!["contradiction sink.http.bearer.token"],
+        ),
+        (
+            "http.template.row = \"x\"\n",
+            vec!["contradiction sink.http.template.row"],
+        ),
+        (
+            "http.body = \"template\"\n",
+            vec!["contradiction sink.http.body"],
+        ),
+        (
+            "http.order = \"key\"\n",
+            vec!["contradiction sink.http.order"],
+        ),
+        (
+            "http.statuses.again = \"400-499\"\n",
+            vec!["contradiction sink.http.statuses.stop"],
+        ),
+        (
+            "http.statuses.stop = \"4xx\"\n",
+            vec!["out_of_range sink.http.statuses.stop"],
+        ),
+        (
+            "http.tls.key = \"k.pem\"\n",
+            vec!["contradiction sink.http.tls.key"],
+        ),
+        ("table = \"t\"\n", vec!["does_not_apply sink.table"]),
+        (
+            "rotate.age = \"1s\"\nkeep.value = true\n",
+            vec![
+                "does_not_apply sink.rotate.age",
+                "does_not_apply sink.keep.value",
+            ],
+        ),
+        (
+            "http.headers.host = \"h\"\n",
+            vec!["owned_property sink.http.headers.host"],
+        ),
+        (
+            "http.timeout.request = \"20m\"\n",
+            vec!["contradiction sink.http.timeout.request"],
+        ),
+    ] {
+        let rig = Rig::new(&api, "rows.total = 10\n", keys, "");
+        let output = rig
+            .weir(&["check", "post.toml", "--json"])
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{keys}");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        for code in codes {
+            let (code, key) = code.split_once(' ').unwrap();
+            assert!(
+                told.contains(&format!("\"{code}\"")) && told.contains(&format!("\"{key}\"")),
+                "{keys}: {told}"
+            );
+        }
+    }
+    let config = fs::read_to_string(Rig::new(&api, "", "", "").path("post.toml")).unwrap();
+    for (from, to, code) in [
+        (api.url(), "ftp://x/y".to_owned(), "bad_url"),
+        (api.url(), "http://me:pw@x/y".to_owned(), "contradiction"),
+    ] {
+        let rig = Rig::new(&api, "", "", "");
+        fs::write(rig.path("post.toml"), config.replace(&from, &to)).unwrap();
+        let output = rig.weir(&["check", "post.toml"]).output().unwrap();
+        assert!(!output.status.success());
+        let told = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
+        assert!(
+            told.contains(code) && told.contains("sink.http.url"),
+            "{told}"
+        );
+    }
+    assert!(api.requests().is_empty());
+}
