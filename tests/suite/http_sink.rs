@@ -248,12 +248,12 @@ fn whatever_the_api_does_each_row_arrives_under_one_key() {
 
 #[test]
 fn twenty_kills_lose_nothing_and_send_the_same_batches_under_the_same_keys() {
-    const TOTAL: i64 = 6_000;
     let kills_wanted: usize = std::env::var("WEIR_HTTP_KILLS").map_or(20, |n| n.parse().unwrap());
+    let total = 300 * i64::try_from(kills_wanted).unwrap();
     let api = Api::new(flaky(5));
     let rig = Rig::new(
         &api,
-        &format!("rows.total = {TOTAL}\npartitions = 2\n"),
+        &format!("rows.total = {total}\npartitions = 2\n"),
         "http.batch.rows = 7\nhttp.tries = 40\nhttp.timeout.request = \"300ms\"\nhttp.timeout.connect = \"300ms\"\n\
          http.commit.rows = 150\n",
         "tasks.max = 2\n",
@@ -261,11 +261,11 @@ fn twenty_kills_lose_nothing_and_send_the_same_batches_under_the_same_keys() {
     let clock = SystemClock::shared();
     let mut random = rand::rngs::SmallRng::seed_from_u64(11);
     let mut kills = 0;
-    while kills < kills_wanted && rig.settled() < TOTAL {
+    while kills < kills_wanted && rig.settled() < total {
         let before = api.requests().len();
         let mut child = rig.spawn();
         until("a request", || {
-            (api.requests().len() > before || rig.settled() >= TOTAL).then_some(())
+            (api.requests().len() > before || rig.settled() >= total).then_some(())
         });
         clock.sleep(Duration::from_millis(random.random_range(0..120)));
         child.kill().unwrap();
@@ -274,8 +274,8 @@ fn twenty_kills_lose_nothing_and_send_the_same_batches_under_the_same_keys() {
     }
     assert!(kills >= 8, "only {kills} kills");
     rig.ran();
-    all_once(&api, TOTAL);
-    rig.adds_up(TOTAL as u64, 0);
+    all_once(&api, total);
+    rig.adds_up(total.unsigned_abs(), 0);
     let keys: BTreeSet<String> = api.taken().iter().map(|r| r.key().to_owned()).collect();
     assert_eq!(keys.len(), api.taken().len());
 }

@@ -535,7 +535,7 @@ fn cited(text: &str) -> Vec<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let cited = words.filter(|word| {
         let (letter, number) = word.split_at_checked(1).unwrap_or(("", ""));
-        matches!(letter, "V" | "R" | "W" | "P" | "B" | "O")
+        matches!(letter, "V" | "R" | "W" | "P" | "B" | "O" | "D")
             && (1..=2).contains(&number.len())
             && number.bytes().all(|b| b.is_ascii_digit())
     });
