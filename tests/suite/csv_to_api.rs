@@ -1,7 +1,8 @@
-//! The defects of a program that posts rows to an API in batches, one test each.
+//! `conf/csv-to-api.toml`, and the sixteen defects of the program that it takes the place of, one test each (docs/questions-000.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use weir::clock::SystemClock;
 
 use crate::api::{Api, Reaction, Request, say};
 use crate::brokers::until;
+use crate::check::root;
 use crate::http_sink::{Rig, said};
 use crate::kill::ABORT_AT;
 
@@ -272,6 +274,90 @@ fn defect_14_reading_waits_for_the_api_and_tasks_do_not_multiply_requests() {
     rig.ran();
     once(&api, 600);
     assert!(api.most_at_once() <= 3, "{}", api.most_at_once());
+}
+
+/// `conf/csv-to-api.toml` as it is shipped, in a directory of its own.
+fn shipped(api: &Api, csv: &[(&str, &str)]) -> Rig {
+    let rig = Rig::new(api, "", "", "");
+    fs::create_dir_all(rig.path("data/csv")).unwrap();
+    for (name, text) in csv {
+        fs::write(rig.path("data/csv").join(name), text).unwrap();
+    }
+    rig
+}
+
+fn run_shipped(rig: &Rig, api: &Api) -> Output {
+    let conf = root().join("conf/csv-to-api.toml");
+    let plugins = crate::world::plugins_dir();
+    let mut command = rig.weir(&[
+        "run",
+        Path::new(&conf).to_str().unwrap(),
+        "--available-now",
+        "--progress",
+        "none",
+    ]);
+    for set in [
+        format!("plugin.path={}", plugins.display()),
+        format!("plugin.cache={}/../plugins-test/cache", plugins.display()),
+        "plugin.store=store".to_owned(),
+        "source.settle.time=0s".to_owned(),
+        "sink.http.backoff.first=5ms".to_owned(),
+    ] {
+        command.args(["--set", &set]);
+    }
+    command.env("API_URL", api.url()).output().unwrap()
+}
+
+#[test]
+fn defect_11_what_is_written_down_runs() {
+    let rows: String = (0..250)
+        .map(|n| format!("{n},\"{{\"\"value\"\": {n}}}\"\n"))
+        .collect();
+    let api = Api::new(|_, _| Reaction::Take);
+    let rig = shipped(&api, &[("a.csv", &format!("id,json_data\n{rows}"))]);
+    for _ in 0..2 {
+        let output = run_shipped(&rig, &api);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    once(&api, 250);
+    assert_eq!(api.requests().len(), 3);
+}
+
+#[test]
+fn defect_15_another_file_begins_at_its_own_beginning() {
+    let api = Api::new(|_, _| Reaction::Take);
+    let rows = |range: std::ops::Range<i64>| -> String {
+        let rows: String = range
+            .map(|n| format!("\"{{\"\"value\"\":{n}}}\"\n"))
+            .collect();
+        format!("json_data\n{rows}")
+    };
+    let rig = shipped(&api, &[("a.csv", &rows(0..120))]);
+    assert!(run_shipped(&rig, &api).status.success());
+    fs::write(rig.path("data/csv/b.csv"), rows(120..300)).unwrap();
+    let output = run_shipped(&rig, &api);
+    assert!(output.status.success(), "{}", said(&output));
+    once(&api, 300);
+}
+
+#[test]
+fn defect_16_cells_hold_json_with_quotes_and_line_breaks_and_an_empty_one_is_a_dead_letter() {
+    let csv = "id,json_data\r\n\
+               1,\"{\"\"value\"\": 0,\n  \"\"text\"\": \"\"a, \\\"\"b\\\"\" and\\nc\"\"}\"\r\n\
+               2,\r\n\
+               3,\"{\"\"value\"\": 1, \"\"text\"\": \"\"é\"\"}\"\r\n";
+    let api = Api::new(|_, _| Reaction::Take);
+    let rig = shipped(&api, &[("a.csv", csv)]);
+    let output = run_shipped(&rig, &api);
+    assert!(output.status.success(), "{}", said(&output));
+    let rows = api.requests()[0].rows();
+    assert_eq!(rows[0]["text"], "a, \"b\" and\nc");
+    assert_eq!((rows.len(), &rows[1]["text"]), (2, &Value::from("é")));
+    let told = rig.done(&["dlq", "show", "file:data/csv_to_api", "--json"]);
+    assert!(
+        told.lines().count() == 1 && told.contains("not_json"),
+        "{told}"
+    );
 }
 
 #[test]
