@@ -28,6 +28,7 @@ mod connect_differences;
 mod connect_http;
 mod connect_script;
 mod connect_worker;
+mod console;
 mod convert;
 mod convert_refused;
 mod convert_run;

@@ -1,6 +1,6 @@
 //! `weir tap`: what passes, read as a person reads it: the lines, what is said at the end, and that nothing is left behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
@@ -202,5 +202,49 @@ fn rows_are_shown_as_they_come() {
     assert!(
         from.status.code() == Some(2) && said.contains("source.start"),
         "{said}"
+    );
+}
+
+#[test]
+fn books_are_made_without_a_broker_the_same_each_time() {
+    let case = Case::new();
+    let root = crate::check::root();
+    let rules = fs::read_to_string(root.join("conf/books-raw.toml")).unwrap();
+    let of_books = root.join("conf/rules/books.toml").display().to_string();
+    let rules = rules.replace("conf/rules/books.toml", &of_books);
+    let rules = &rules[rules.find("[[transforms]]").unwrap()..rules.find("[sink]").unwrap()];
+    let config = format!(
+        "name = \"books\"\nplugin.path = {:?}\nplugin.cache = {:?}\nsource.type = \"rate\"\nsource.sample = \"dirty-books\"\n\
+         source.rows.per.second = 1000000\nsource.rows.total = 600\nsink.type = \"zone\"\nsink.url = \"file:raw\"\n{rules}",
+        plugins_dir().display().to_string(),
+        plugins_dir()
+            .join("../plugins-test/cache")
+            .display()
+            .to_string(),
+    );
+    fs::write(case.dir.path().join("orders.toml"), config).unwrap();
+    let read = |args: &[&str]| {
+        let output = case.tap(&[&["--until", "now"], args].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (once, again) = (read(&["--raw"]), read(&["--raw"]));
+    assert_eq!(once.lines().count(), 600);
+    assert!(once == again, "a row that is read again is another");
+    let lines: Vec<String> = read(&[]).lines().map(str::to_owned).collect();
+    let (mut ids, mut rows, mut refused) = (BTreeSet::new(), 0, 0);
+    for line in parsed(&lines) {
+        match line["record_id"].as_str() {
+            Some(id) => {
+                rows += 1;
+                ids.insert(id.to_owned());
+            }
+            None => refused += 1,
+        }
+    }
+    assert!(
+        rows > 1_000 && refused > 10 && ids.len() < rows,
+        "{rows} rows, {refused} refused, {} ids",
+        ids.len()
     );
 }

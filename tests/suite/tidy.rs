@@ -158,8 +158,8 @@ const ROOMS: &[&str] = &[
     // rules, and what is read and written
     "plugin",
     "kafka",
-    "connectors",
     "sample",
+    "connectors",
     // configs that were written for others
     "infer",
     "connect",

@@ -4,6 +4,7 @@
 //! else names it: the checker, the documentation, the JSON Schema and Connect's validate endpoint read the catalog, and
 //! the pipeline only knows the traits. docs/add-a-source.md shows it with `rate`.
 
+pub mod console;
 pub mod file;
 pub mod http;
 pub mod kafka;
@@ -23,7 +24,11 @@ use crate::sink::{SinkConnector, SinkContext};
 /// `source.type`, in the order of the documents.
 const SOURCES: &[SourceType] = &[kafka::SOURCE, zone::SOURCE, rate::SOURCE, file::SOURCE];
 /// `sink.type`, and what opens it.
-const SINKS: &[(SinkType, Connect)] = &[(zone::SINK, zone::connect), (http::SINK, http::connect)];
+const SINKS: &[(SinkType, Connect)] = &[
+    (zone::SINK, zone::connect),
+    (http::SINK, http::connect),
+    (console::SINK, console::connect),
+];
 
 type Connect = fn(&PipelineConfig, SinkContext) -> Result<Box<dyn SinkConnector>>;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::RateConfig;
-use super::rows::Format;
+use super::rows::{Format, Sample};
 use crate::config::keys::Default::{Derived, Is, Unset};
 use crate::config::keys::Group::Source;
 use crate::config::keys::Importance::{High, Low, Medium};
@@ -41,6 +41,8 @@ const KEYS: &[KeyDef] = keys! {
         "Decides `random` of each row. Another seed gives other rows, so it needs a pipeline of another name.";
     "source.format": Shape::Choice(&["json", "jsonl", "text", "csv", "xml", "parquet"]), Is("json"), High, Source, MADE_OF,
         "What a record's value holds. `rate`: a JSON object with `timestamp`, `value` (the number of the row, from 0) and `random` (below 2^53), or with `text` the three separated by commas. `file`: `json` the elements of arrays and the values that follow each other, `jsonl` and `text` each line, `csv` each row, `xml` each element of `source.row.tag`, `parquet` each row as a JSON object. Another format gives other records, so it needs a pipeline of another name.";
+    "source.sample": Shape::Choice(&["numbers", "books", "dirty-books"]), Is("numbers"), Medium, Source, RATE,
+        "What the rows are: `numbers` as `source.format` says; `books`, the XML messages of `weir produce books`, one a row; `dirty-books`, some of which a rule must refuse, and some repeated. Another sample gives other rows, so it needs a pipeline of another name.";
     "source.timestamp.step": duration(MS, HOUR), Is("1ms"), Low, Source, RATE,
         "Time between the timestamps of a row and the next; that of row 0 is 2026-01-01T00:00:00Z. They do not follow the clock, so that a row that is read again is the same. Another step gives other rows, so it needs a pipeline of another name.";
     "source.topic": Shape::TableName, Derived("`rate` or `file`, as `source.type`"), Low, Source, MADE_OF,
@@ -48,6 +50,11 @@ const KEYS: &[KeyDef] = keys! {
 };
 
 fn check(checker: &mut Checker<'_>) {
+    let numbers = checker.is("source.sample", "numbers").unwrap_or(true);
+    if !numbers && checker.typed("source.format") {
+        let message = "`source.format` has no effect: books are XML".to_owned();
+        checker.contradiction("source.format", message, "take the key out");
+    }
     if let Some(format) = checker.text("source.format")
         && !["json", "text"].contains(&format.as_str())
     {
@@ -75,6 +82,11 @@ fn build(checker: &Checker<'_>, _: &Home) -> Option<config::Source> {
         ramp_up: checker.duration("source.ramp.up")?,
         partitions: i32::try_from(checker.number("source.partitions")?).ok()?,
         seed: checker.number("source.seed")?,
+        sample: match checker.text("source.sample")?.as_str() {
+            "books" => Sample::Books,
+            "dirty-books" => Sample::DirtyBooks,
+            _ => Sample::Numbers,
+        },
         format: match checker.text("source.format")?.as_str() {
             "text" => Format::Text,
             _ => Format::Json,

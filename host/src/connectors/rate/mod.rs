@@ -23,7 +23,7 @@ use crate::source::{Change, Connector, PartitionInfo, Policy, Position, ReadLimi
 
 pub use keys::SOURCE;
 use pace::Pace;
-use rows::Format;
+use rows::{Format, Sample};
 use source::RateSource;
 
 /// The checked keys.
@@ -35,6 +35,7 @@ pub struct RateConfig {
     ramp_up: Duration,
     partitions: i32,
     seed: u64,
+    sample: Sample,
     format: Format,
     /// Between the timestamps of two rows.
     step: Duration,
@@ -48,7 +49,10 @@ impl SourceConfig for RateConfig {
     }
 
     fn describe(&self) -> String {
-        format!("rate[{}/s]", self.per_second)
+        match self.sample {
+            Sample::Numbers => format!("rate[{}/s]", self.per_second),
+            sample => format!("rate[{} {}/s]", self.per_second, sample.name()),
+        }
     }
 
     fn connect(&self, clock: &Arc<dyn Clock>) -> Result<Box<dyn Connector>> {
@@ -76,15 +80,16 @@ impl Rate {
         let RateConfig {
             seed,
             partitions,
+            sample,
             format,
             step,
             ..
         } = &self.config;
-        format!(
-            "{seed}-{}-{}us-of-{partitions}",
-            format.name(),
-            step.as_micros()
-        )
+        let made = match sample {
+            Sample::Numbers => format.name(),
+            books => books.name(),
+        };
+        format!("{seed}-{made}-{}us-of-{partitions}", step.as_micros())
     }
 
     fn partition(&self, topic: &Arc<str>, partition: i32) -> PartitionInfo {
@@ -161,7 +166,7 @@ impl Connector for Rate {
     fn policy(&self) -> Policy {
         Policy {
             recreated: "has other rows than those that were read",
-            on_recreated: "put source.seed, source.partitions, source.format and source.timestamp.step back as they were, or \
+            on_recreated: "put source.seed, source.partitions, source.sample, source.format and source.timestamp.step back as they were, or \
                            give the pipeline another name",
             ..Policy::default()
         }

@@ -4,6 +4,46 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::instant;
+use crate::sample::{self, Dirty};
+
+/// `source.sample`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sample {
+    Numbers,
+    Books,
+    DirtyBooks,
+}
+
+impl Sample {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Sample::Numbers => "numbers",
+            Sample::Books => "books",
+            Sample::DirtyBooks => "dirty-books",
+        }
+    }
+}
+
+/// A dirty message in so many is that of so many rows before.
+const REPEATED: u64 = 50;
+const BEFORE: u64 = 10;
+
+/// The message of a row: of its number and the seed alone. `None`: rows are numbers.
+pub(super) fn books(sample: Sample, seed: u64, value: u64) -> Option<sample::Sample> {
+    let dirty = match sample {
+        Sample::Numbers => return None,
+        Sample::Books => Dirty::NONE,
+        Sample::DirtyBooks => Dirty {
+            repeated: 0.0,
+            ..Dirty::SOME
+        },
+    };
+    let repeats = sample == Sample::DirtyBooks
+        && value >= BEFORE
+        && bits(!seed, value).is_multiple_of(REPEATED);
+    let of = if repeats { value - BEFORE } else { value };
+    sample::Books::new(bits(seed, of), dirty).next()
+}
 
 /// `source.format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,11 +121,15 @@ impl Writer {
 
 /// SplitMix64 of the row's number: always the same, and two rows of a seed are equal no more often than chance with 64
 /// bits.
-fn random(seed: u64, value: u64) -> u64 {
+fn bits(seed: u64, value: u64) -> u64 {
     let mut z = seed.wrapping_add(value.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) >> (u64::BITS - RANDOM_BITS)
+    z ^ (z >> 31)
+}
+
+fn random(seed: u64, value: u64) -> u64 {
+    bits(seed, value) >> (u64::BITS - RANDOM_BITS)
 }
 
 #[cfg(test)]

@@ -124,15 +124,27 @@ impl RateSource {
             let row = u64::try_from(share.at.next).unwrap_or(0);
             let value = row.wrapping_mul(n).wrapping_add(p);
             let micros = rows::micros(value, self.config.step);
-            let RateConfig { format, seed, .. } = self.config;
-            let payload = Some(self.writer.row(format, micros, value, seed));
-            self.builder.push(
-                share.at.next,
-                Some(micros),
-                None,
-                payload,
-                std::iter::empty(),
-            );
+            let RateConfig {
+                sample,
+                format,
+                seed,
+                ..
+            } = self.config;
+            let at = share.at.next;
+            match rows::books(sample, seed, value) {
+                Some(made) => {
+                    let headers = made.headers.iter();
+                    let headers = headers.map(|(name, value)| (*name, Some(value.as_slice())));
+                    let (key, value) = (made.key.as_bytes(), made.value.as_slice());
+                    self.builder
+                        .push(at, Some(micros), Some(key), Some(value), headers);
+                }
+                None => {
+                    let payload = Some(self.writer.row(format, micros, value, seed));
+                    self.builder
+                        .push(at, Some(micros), None, payload, std::iter::empty());
+                }
+            }
             share.at.next += 1;
         }
         let covers = Covers {
