@@ -86,6 +86,16 @@ pub fn bases(rig: &Rig, n: usize) -> Vec<Config> {
         ("value.converter", text),
         ("consumer.override.bootstrap.servers", servers),
     ];
+    // Nobody listens there: it waits.
+    let to_api = [
+        ("connector.class", "weir"),
+        ("source.type", "rate"),
+        ("source.rows.total", "10"),
+        ("sink.type", "http"),
+        ("sink.url", &zone),
+        ("sink.http.url", "http://127.0.0.1:9/rows"),
+        ("sink.http.headers.x-api-key", "${file:lookup.csv:id}"),
+    ];
     let storage =
         |class: &'static str, format: &'static str, store: (&'static str, &'static str)| {
             let mut made = config(&[
@@ -142,6 +152,7 @@ pub fn bases(rig: &Rig, n: usize) -> Vec<Config> {
             "io.confluent.connect.azure.storage.format.parquet.ParquetFormat",
             ("azure.datalake.gen2.account.name", "a"),
         ),
+        config(&to_api),
     ]
 }
 

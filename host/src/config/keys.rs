@@ -75,6 +75,8 @@ impl Scope {
 
 /// Any librdkafka property.
 pub const KAFKA_PREFIX: &str = "source.kafka.";
+/// Headers of requests to an HTTP API.
+pub const HEADERS_PREFIX: &str = "sink.http.headers.";
 /// `transforms.<name>.type` and the plugin's own keys.
 pub const TRANSFORM_PREFIX: &str = "transforms.";
 

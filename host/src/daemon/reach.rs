@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Job, journal};
-use crate::config::keys::{KAFKA_PREFIX, TRANSFORM_PREFIX};
+use crate::config::keys::{HEADERS_PREFIX, KAFKA_PREFIX, TRANSFORM_PREFIX};
 use crate::config::librdkafka::{Property, Takes, property};
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::reach::{Bounds, Denied};
@@ -159,10 +159,8 @@ pub fn may_refer(config: &BTreeMap<String, String>, key: &str) -> bool {
         return !["", "type", "plugin.version"].contains(&name);
     }
     // They are no secrets, but never shown, and kept together with secrets.
-    if ours
-        && [".store.access.key.id", ".store.proxy"]
-            .iter()
-            .any(|end| key.ends_with(end))
+    let ends = |ends: &[&str]| ends.iter().any(|end| key.ends_with(end));
+    if ours && (ends(&[".store.access.key.id", ".store.proxy"]) || key.starts_with(HEADERS_PREFIX))
     {
         return true;
     }

@@ -11,7 +11,7 @@ use super::{Auth, Exhausted, HttpSinkConfig, Order, Trust, Waits};
 use crate::config::keys::Default::{Derived, Is, Required, Unset};
 use crate::config::keys::Group::Sink;
 use crate::config::keys::Importance::{High, Low, Medium};
-use crate::config::keys::{KeyDef, Scope, keys};
+use crate::config::keys::{HEADERS_PREFIX as HEADERS, KeyDef, Scope, keys};
 use crate::config::raw::Entry;
 use crate::config::shape::Shape;
 use crate::config::shape::unit::{DAY, HOUR, KIB, MIB, MINUTE, MS, SECOND, bytes, duration, int};
@@ -19,7 +19,6 @@ use crate::config::{BuiltSink, Checker, Gives, Prefixed, SinkType, Text, problem
 use crate::connectors::zone;
 
 const HTTP: Scope = Scope::Sink("http");
-const HEADERS: &str = "sink.http.headers.";
 /// No idempotency key is sent.
 const NONE: &str = "none";
 
