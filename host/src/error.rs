@@ -167,6 +167,13 @@ impl Error {
         self
     }
 
+    /// The same, where it means something else to whoever passes it on.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     pub fn kind(&self) -> Kind {
         self.kind
     }

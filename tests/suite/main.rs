@@ -62,6 +62,7 @@ mod hostile;
 mod http_doors;
 mod http_sink;
 mod journal;
+mod kafka_sink;
 mod kill;
 mod lake;
 mod listed;

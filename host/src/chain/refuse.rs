@@ -116,6 +116,13 @@ impl Applied {
         Ok(())
     }
 
+    /// `errors.unit = record`, after [`refuse_rows`](Applied::refuse_rows): a record with a refused row gives no row at all.
+    pub fn refuse_their_records(&mut self) -> Result<()> {
+        records_with_a_bad_piece(self)?;
+        count_records(self);
+        Ok(())
+    }
+
     /// The only row of its record, of which no piece was refused.
     pub fn is_alone(&self, row: usize) -> bool {
         let record = self.record[row];

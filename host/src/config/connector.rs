@@ -111,6 +111,9 @@ pub trait SinkConfig: fmt::Debug + Send + Sync {
         BTreeSet::new()
     }
 
+    /// Looks at what takes the rows, for `weir doctor`, as [`SourceConfig::examine`] does. The home is looked at anyway.
+    fn examine(&self, _clock: &Arc<dyn Clock>, _tell: &mut dyn FnMut(Finding)) {}
+
     /// About how many bytes a task may write to its home before it commits them.
     fn bytes_at_once(&self) -> u64 {
         0

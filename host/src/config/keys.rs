@@ -73,8 +73,9 @@ impl Scope {
     }
 }
 
-/// Any librdkafka property.
+/// Any librdkafka property: of the source, and of the sink.
 pub const KAFKA_PREFIX: &str = "source.kafka.";
+pub const SINK_KAFKA_PREFIX: &str = "sink.kafka.";
 /// Headers of requests to an HTTP API.
 pub const HEADERS_PREFIX: &str = "sink.http.headers.";
 /// `transforms.<name>.type` and the plugin's own keys.

@@ -26,6 +26,7 @@ const SOURCES: &[SourceType] = &[kafka::SOURCE, zone::SOURCE, rate::SOURCE, file
 /// `sink.type`, and what opens it.
 const SINKS: &[(SinkType, Connect)] = &[
     (zone::SINK, zone::connect),
+    (kafka::sink::SINK, kafka::sink::connect),
     (http::SINK, http::connect),
     (console::SINK, console::connect),
 ];

@@ -19,6 +19,7 @@ use super::client::{self, Consumer};
 use super::errors::{Class, class, request_error};
 use super::props::{KafkaProps, REQUEST_TIMEOUT};
 use super::rights::{self, Rights};
+use super::topic_config;
 use super::topic_id::{TopicId, topic_id};
 
 /// A cluster that answered.
@@ -46,6 +47,7 @@ pub enum Start {
 /// The name of librdkafka's mock cluster, which never answers a request for a topic's id.
 const MOCK: &str = "mockCluster";
 const DESCRIBE: &str = "kafka.describe";
+const MAX_BATCH: &str = "max.message.bytes";
 /// The first of the growing waits of the first request to a cluster.
 const FIRST_SLICE: Duration = Duration::from_millis(500);
 /// When one broker refuses this client, the others of the list have this time to answer.
@@ -189,10 +191,33 @@ impl KafkaCluster {
         topic_gone(&self.consumer, topic, REQUEST_TIMEOUT)
     }
 
-    /// Topic id (or name) and partitions.
-    fn identify(&self, topic: &str) -> Result<(String, Vec<i32>)> {
+    /// How many partitions a topic has. `None`: there is no such topic.
+    pub fn partitions(&self, topic: &str) -> Result<Option<i32>> {
         let what = format!("topic '{topic}' on cluster {}", self.id);
-        let failed = |e: &KafkaError| failed(&self.consumer, DESCRIBE, &what, e);
+        match self.partition_ids(topic, &what) {
+            Ok(ids) => Ok(Some(i32::try_from(ids.len()).unwrap_or(i32::MAX))),
+            // Missing, or refused.
+            Err(e) if e.kind() == Kind::ConfigInvalid && self.is_gone(topic) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Most bytes of a batch that the topic takes. `None`: the broker does not tell this user.
+    pub fn batch_bytes(&self, topic: &str) -> Option<usize> {
+        if self.id.starts_with(MOCK) {
+            return None;
+        }
+        match topic_config::of_topic(&self.consumer, topic, MAX_BATCH, REQUEST_TIMEOUT) {
+            Ok(told) => told?.parse().ok(),
+            Err((code, text)) => {
+                tracing::debug!(topic, %code, text, "the broker does not tell {MAX_BATCH}");
+                None
+            }
+        }
+    }
+
+    fn partition_ids(&self, topic: &str, what: &str) -> Result<Vec<i32>> {
+        let failed = |e: &KafkaError| failed(&self.consumer, DESCRIBE, what, e);
         let metadata = self
             .consumer
             .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
@@ -212,6 +237,14 @@ impl KafkaCluster {
             let none = rdkafka::error::RDKafkaErrorCode::UnknownTopicOrPartition;
             return Err(failed(&KafkaError::MetadataFetch(none)));
         }
+        Ok(partitions)
+    }
+
+    /// Topic id (or name) and partitions.
+    fn identify(&self, topic: &str) -> Result<(String, Vec<i32>)> {
+        let what = format!("topic '{topic}' on cluster {}", self.id);
+        let failed = |e: &KafkaError| failed(&self.consumer, DESCRIBE, &what, e);
+        let partitions = self.partition_ids(topic, &what)?;
         if self.id.starts_with(MOCK) {
             return Ok((topic.to_owned(), partitions));
         }

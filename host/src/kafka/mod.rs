@@ -1,8 +1,8 @@
 //! Kafka: the only folder that names rdkafka. It gives out records, positions and errors in Weir's own types.
 //!
 //! Weir assigns partitions itself, never through a group; positions come from the commit log. Group offsets are written
-//! for lag tools ([`GroupOffsets`]) and never set a position. Four files hold the raw calls that rdkafka does not wrap:
-//! `queue` (events with topic and offset), `admin`, `topic_id` and `rights`; nothing else is unsafe.
+//! for lag tools ([`GroupOffsets`]) and never set a position. Five files hold the raw calls that rdkafka does not wrap:
+//! `queue` (events with topic and offset), `admin`, `topic_id`, `topic_config` and `rights`; nothing else is unsafe.
 
 mod admin;
 mod client;
@@ -24,7 +24,9 @@ pub mod testkit;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod topic_config;
 mod topic_id;
+mod transactional;
 
 pub use cluster::{KafkaCluster, Start};
 pub use group_offsets::GroupOffsets;
@@ -35,3 +37,4 @@ pub use props::KafkaProps;
 pub use rights::Rights;
 pub use source::{KafkaSource, Limits, Status};
 pub use threads::thread_limit;
+pub use transactional::{Mark, Transactional};

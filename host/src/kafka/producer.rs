@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
@@ -137,20 +137,32 @@ impl fmt::Debug for Producer {
 
 impl Producer {
     pub fn open(props: &KafkaProps) -> Result<Producer> {
-        let config = props.producer();
+        Producer::with(&props.producer(), props.bootstrap())
+    }
+
+    pub(super) fn with(config: &ClientConfig, bootstrap: &str) -> Result<Producer> {
         let deliveries = Deliveries {
-            hidden: Hidden::of(&config),
+            hidden: Hidden::of(config),
             ..Deliveries::default()
         };
-        let threads = threads::for_client(&config)?;
-        let producer = BaseProducer::from_config_and_context(&config, deliveries.clone())
-            .map_err(|e| config_error(&config, &e))?;
+        let threads = threads::for_client(config)?;
+        let producer = BaseProducer::from_config_and_context(config, deliveries.clone())
+            .map_err(|e| config_error(config, &e))?;
         Ok(Producer {
             producer,
             deliveries,
-            bootstrap: props.bootstrap().to_owned(),
+            bootstrap: bootstrap.to_owned(),
             _threads: threads,
         })
+    }
+
+    pub(super) fn raw(&self) -> &BaseProducer<impl ProducerContext> {
+        &self.producer
+    }
+
+    /// Why a request had no answer, as librdkafka said last.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.deliveries.state().last.clone()
     }
 
     /// Puts a record in the queue, waiting while it is full. An earlier failure ends the sending.

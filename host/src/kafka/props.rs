@@ -28,6 +28,8 @@ pub struct KafkaProps {
     bootstrap: String,
     group: String,
     overrides: BTreeMap<String, String>,
+    /// Of producers, whatever the overrides say.
+    producing: BTreeMap<&'static str, String>,
 }
 
 impl fmt::Debug for KafkaProps {
@@ -62,6 +64,7 @@ impl KafkaProps {
             bootstrap: bootstrap.to_owned(),
             group: group.to_owned(),
             overrides: overrides.clone(),
+            producing: BTreeMap::new(),
         })
     }
 
@@ -76,6 +79,13 @@ impl KafkaProps {
             group: group.to_owned(),
             ..self.clone()
         }
+    }
+
+    /// A property that the host decides for producers.
+    #[must_use]
+    pub fn producing(mut self, property: &'static str, value: &str) -> KafkaProps {
+        self.producing.insert(property, value.to_owned());
+        self
     }
 
     pub fn group(&self) -> &str {
@@ -164,6 +174,9 @@ impl KafkaProps {
             .set("message.timeout.ms", "120000");
         let mut config = self.overridden(config);
         config.set("enable.idempotence", "true");
+        for (property, value) in &self.producing {
+            config.set(*property, value);
+        }
         config
     }
 }

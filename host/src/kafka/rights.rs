@@ -19,6 +19,7 @@ use super::topic_id::described;
 pub struct Rights {
     pub describe: bool,
     pub read: bool,
+    pub write: bool,
 }
 
 /// `None`: the broker does not report it (before 2.3, or the mock cluster).
@@ -115,5 +116,6 @@ unsafe fn listed(list: *const sys::rd_kafka_AclOperation_t, count: usize) -> Opt
     Some(Rights {
         describe: has(Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE),
         read: has(Operation::RD_KAFKA_ACL_OPERATION_READ),
+        write: has(Operation::RD_KAFKA_ACL_OPERATION_WRITE),
     })
 }

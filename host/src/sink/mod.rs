@@ -6,6 +6,7 @@
 //! before the entry: after a crash in between they are delivered again, so they arrive at least once.
 
 pub mod covered;
+pub mod format;
 pub mod json;
 pub mod plan;
 

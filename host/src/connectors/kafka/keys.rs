@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use super::properties::{self, Of};
 use super::{KafkaSourceConfig, OnDataLoss, OnTopicRecreated};
 use crate::config::keys::Default::{Derived, Is, Required};
 use crate::config::keys::Group::Source;
 use crate::config::keys::Importance::{High, Low, Medium};
 use crate::config::keys::{KAFKA_PREFIX, KeyDef, Scope, keys};
-use crate::config::librdkafka::{LIST, Property, Side, property};
 use crate::config::raw::Entry;
 use crate::config::shape::unit::{HOUR, SECOND, duration};
 use crate::config::shape::{Shape, Value};
@@ -86,7 +86,7 @@ fn start(checker: &Checker<'_>) -> Option<Start> {
 }
 
 fn check(checker: &mut Checker<'_>) {
-    security(checker);
+    properties::security(checker, Of::Source);
     if let Some(Start::Timestamp(micros)) = start(checker)
         && micros < 0
     {
@@ -113,70 +113,5 @@ fn check(checker: &mut Checker<'_>) {
 
 /// `source.kafka.<property>`.
 fn client_property(checker: &mut Checker<'_>, key: &str, name: &str, entry: &Entry) {
-    match property(name) {
-        Property::Allowed(allowed) if allowed.side == Side::Producer => {
-            let message = format!("`{name}` is a property of producers; this is a consumer");
-            checker.problem(key, problem::DOES_NOT_APPLY, message).hint =
-                Some("take the key out".to_owned());
-        }
-        Property::Allowed(allowed) => {
-            // The value of a reference is checked when a client is made.
-            let typed = Some(entry.value.typed()).filter(|_| !entry.value.has_reference());
-            if let Some(Err(expected)) = typed.map(|typed| allowed.takes.check(typed)) {
-                let message = format!("`{key}`: expected {expected}");
-                checker.problem(key, problem::WRONG_TYPE, message).hint = Some(LIST.to_owned());
-            }
-        }
-        Property::Owned(why) => {
-            let message = format!("`{name}` is decided by the host, not by the config");
-            checker.problem(key, problem::OWNED_PROPERTY, message).hint = Some(why.to_owned());
-        }
-        Property::Never(why) => {
-            let message = format!("`{name}` cannot be set: {why}");
-            checker
-                .problem(key, problem::REFUSED_PROPERTY, message)
-                .hint = Some(LIST.to_owned());
-        }
-        Property::Unknown { hint } => {
-            let message = format!("`{name}` is not among the Kafka properties that can be set");
-            checker.problem(key, problem::UNKNOWN_KEY, message).hint =
-                hint.or(Some(LIST.to_owned()));
-        }
-    }
-}
-
-fn security(checker: &mut Checker<'_>) {
-    let raw = checker.raw;
-    let get = |name: &str| {
-        let entry = raw.get(&format!("source.kafka.{name}"))?;
-        entry.value.resolve().ok()
-    };
-    let protocol = get("security.protocol").unwrap_or_else(|| "plaintext".to_owned());
-    let protocol = protocol.to_lowercase();
-    let key = "source.kafka.security.protocol";
-    if !["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"].contains(&protocol.as_str()) {
-        let message = format!("`{key}`: expected plaintext, ssl, sasl_plaintext or sasl_ssl");
-        checker.problem(key, problem::NOT_A_CHOICE, message);
-        return;
-    }
-    let given = |prefix: &str| {
-        let prefix = format!("source.kafka.{prefix}");
-        let known = |key: &str| {
-            let name = key.strip_prefix(KAFKA_PREFIX).unwrap_or(key);
-            let allowed = |p| matches!(p, Property::Allowed(a) if a.side != Side::Producer);
-            key.starts_with(&prefix) && allowed(property(name))
-        };
-        let found = raw.iter().find(|(key, _)| known(key));
-        found.map(|(key, _)| key.to_owned())
-    };
-    if let Some(sasl) = given("sasl.").filter(|_| !protocol.starts_with("sasl_")) {
-        let message = format!("`{sasl}` has no effect while security.protocol is {protocol}");
-        let hint = "set source.kafka.security.protocol to SASL_SSL or SASL_PLAINTEXT";
-        checker.contradiction(&sasl, message, hint);
-    }
-    if let Some(ssl) = given("ssl.").filter(|_| !protocol.ends_with("ssl")) {
-        let message = format!("`{ssl}` has no effect while security.protocol is {protocol}");
-        let hint = "set source.kafka.security.protocol to SSL or SASL_SSL";
-        checker.contradiction(&ssl, message, hint);
-    }
+    properties::check(checker, (key, name), entry, Of::Source);
 }

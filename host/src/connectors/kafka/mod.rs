@@ -6,6 +6,8 @@
 
 mod examine;
 mod keys;
+mod properties;
+pub mod sink;
 mod start;
 
 use std::any::Any;

@@ -162,6 +162,10 @@ fn of_pipeline(pipeline: &PipelineConfig, found: &Sender<Finding>) {
             });
         }
     }
+    let (sink, time) = (Arc::clone(&pipeline.sink), clock.clone());
+    bounded("sink", SOURCE_LIMIT, found, move |tell| {
+        sink.examine(&time, tell);
+    });
     let config = pipeline.clone();
     bounded("store", STORE_LIMIT, found, move |tell| {
         zone::as_sink(&config, &clock, tell);

@@ -7,11 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use super::log_name;
+use crate::clock::Clock;
 use crate::commit::{Delivery, FileRange, Role, Span};
+use crate::connectors::kafka::sink::outbox::{FromOutbox, Held, Outbox, Parcel, Takes};
 use crate::error::{Error, Kind, Result};
+use crate::kafka::Mark;
 use crate::record::SplitId;
 use crate::sink::plan::{self, Coordinate, Cut, Lane, Plan, Plans};
 use crate::sink::{Deliver, Fence, Prepared, Receiver};
+use crate::store::Store;
 
 /// One row or dead letter: its name, split and offset.
 pub type Row = (String, SplitId, i64);
@@ -29,6 +34,17 @@ pub struct Received {
     pub cut: BTreeSet<SplitId>,
     /// Whether it answers when it is told to finish.
     pub finishes: bool,
+    topic: Topic,
+}
+
+/// A topic that takes transactions, as a cluster keeps it.
+#[derive(Debug, Default)]
+struct Topic {
+    /// Of the transactional id: whoever took over last may write.
+    epoch: u64,
+    mark: Option<Mark>,
+    /// A transaction whose end was asked for and not answered: whoever takes over learns which way it went.
+    open: Option<(Mark, Vec<String>)>,
 }
 
 impl Default for Received {
@@ -40,6 +56,7 @@ impl Default for Received {
             posted: BTreeMap::new(),
             cut: BTreeSet::new(),
             finishes: true,
+            topic: Topic::default(),
         }
     }
 }
@@ -68,16 +85,97 @@ impl Trouble {
     }
 }
 
-/// A process's connection to it.
+impl Received {
+    fn take(&mut self, mark: &Mark, rows: Vec<String>) {
+        if !rows.is_empty() {
+            let before = self.shown.insert(mark.text.clone(), (true, rows));
+            assert!(before.is_none(), "a topic has a delivery twice");
+            assert!(!self.given_up.contains(&mark.text), "given up, then sent");
+        }
+        self.topic.mark = Some(mark.clone());
+    }
+}
+
+/// One process's client of the topic.
+#[derive(Debug)]
+pub struct Client {
+    to: Connection,
+    epoch: u64,
+    random: StdRng,
+}
+
+impl Takes for Client {
+    fn take_over(&mut self) -> Result<()> {
+        let ends_well = self.random.random_bool(0.5);
+        self.epoch = self.to.call(|received| {
+            let topic = &mut received.topic;
+            topic.epoch += 1;
+            let epoch = topic.epoch;
+            if let Some((mark, rows)) = topic.open.take().filter(|_| ends_well) {
+                received.take(&mark, rows);
+            }
+            epoch
+        })?;
+        Ok(())
+    }
+
+    fn mark(&mut self, _: &str) -> Result<Option<Mark>> {
+        self.to.call(|received| received.topic.mark.clone())
+    }
+
+    fn carry(&mut self, _: &str, mark: &Mark, packet: Option<&[u8]>) -> Result<()> {
+        let (epoch, hangs) = (self.epoch, self.random.random_bool(0.1) && self.to.is_rough());
+        let rows = packet.unwrap_or_default().split(|byte| *byte == b'\n');
+        let rows = rows.filter(|row| !row.is_empty());
+        let rows: Vec<String> = rows.map(|row| String::from_utf8_lossy(row).into()).collect();
+        let taken = self.to.call(|received| {
+            if !received.finishes || received.topic.epoch != epoch {
+                return false;
+            }
+            match hangs {
+                true => received.topic.open = Some((mark.clone(), rows)),
+                false => received.take(mark, rows),
+            }
+            !hangs
+        })?;
+        if taken { Ok(()) } else { Err(away()) }
+    }
+}
+
+/// A process's way to it.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
     pub received: Arc<Mutex<Received>>,
     pub trouble: Option<Arc<Trouble>>,
     /// Of the process's store. `None`: nothing is posted.
     pub plans: Option<Plans>,
+    /// Rows go through the outbox of the Kafka sink into the topic; else the receiver itself holds them back.
+    pub outbox: Option<Arc<Outbox<Client>>>,
 }
 
 impl Connection {
+    /// The same, by an outbox in this store.
+    pub fn by_outbox(self, store: Arc<dyn Store>, clock: Arc<dyn Clock>, random: StdRng) -> Connection {
+        let to = Connection {
+            outbox: None,
+            ..self.clone()
+        };
+        let client = Client {
+            to,
+            epoch: 0,
+            random,
+        };
+        Connection {
+            outbox: Some(Arc::new(Outbox::new(store, clock, (&log_name(), "t"), client))),
+            ..self
+        }
+    }
+
+    fn is_rough(&self) -> bool {
+        let trouble = self.trouble.as_ref();
+        trouble.is_some_and(|trouble| !*trouble.calm.lock().unwrap())
+    }
+
     pub fn received(&self) -> MutexGuard<'_, Received> {
         self.received.lock().unwrap()
     }
@@ -113,8 +211,23 @@ impl Connection {
             .filter(|(_, rows): &(Role, Vec<Row>)| !rows.is_empty());
         let ids = std::iter::repeat_with(new_id);
         of.zip(ids)
-            .map(|((role, rows), id)| Box::new(self.delivery(id, role, rows)) as Box<dyn Deliver>)
+            .map(|((role, rows), id)| self.way(self.delivery(id, role, rows)))
             .collect()
+    }
+
+    fn way(&self, played: Played) -> Box<dyn Deliver> {
+        match &self.outbox {
+            Some(outbox) if played.delivery.role == Role::Rows => Box::new(Parcel {
+                outbox: outbox.clone(),
+                delivery: Delivery {
+                    target: "t".into(),
+                    ..played.delivery
+                },
+                packet: played.rows.join("\n").into_bytes(),
+                held: Held::default(),
+            }),
+            _ => Box::new(played),
+        }
     }
 
     fn delivery(&self, id: String, role: Role, rows: Vec<Row>) -> Played {
@@ -252,10 +365,16 @@ impl Deliver for Played {
 
 impl Receiver for Connection {
     fn prepared(&self) -> Result<Vec<String>> {
-        self.call(|received| received.held.keys().cloned().collect())
+        match &self.outbox {
+            Some(outbox) => FromOutbox(outbox.clone()).prepared(),
+            None => self.call(|received| received.held.keys().cloned().collect()),
+        }
     }
 
     fn finish(&self, delivery: &Delivery) -> Result<()> {
+        if let Some(outbox) = &self.outbox {
+            return FromOutbox(outbox.clone()).finish(delivery);
+        }
         let id = &delivery.id;
         assert_eq!(delivery.token, Some(format!("token of {id}")));
         if !self.received().finishes {
@@ -277,6 +396,10 @@ impl Receiver for Connection {
     }
 
     fn give_up(&self, id: &str) -> Result<()> {
+        if let Some(outbox) = &self.outbox {
+            self.received().given_up.insert(id.to_owned());
+            return FromOutbox(outbox.clone()).give_up(id);
+        }
         self.call(|received| {
             assert!(!received.shown.contains_key(id), "finished, then given up");
             received.held.remove(id);

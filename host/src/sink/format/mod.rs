@@ -1,0 +1,153 @@
+//! Rows as other systems read them: a JSON object, a line of CSV, an XML element, or the bytes of one column.
+//!
+//! Values are written as [`super::json`] writes them: numbers with all their digits, dates and times ISO 8601. Bytes that are no
+//! text are base64. What a format cannot hold is refused by name and never replaced.
+
+mod csv;
+mod xml;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::{DataType, Schema};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::json;
+use crate::chain::Table;
+
+/// What a row becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One column: text and bytes as they are, other values as people write them. Null is no value at all.
+    Text { column: String },
+    Json,
+    Csv { delimiter: u8 },
+    Xml { root: String },
+}
+
+/// Why a row cannot be written in the format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    pub column: String,
+    pub why: String,
+}
+
+/// A format for the columns of a table.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    format: Format,
+    /// Position in the table and name, in the order in which they are written; the name as the format writes it.
+    columns: Vec<(usize, String)>,
+}
+
+impl Encoder {
+    /// `columns`: which, in this order; `None`: all that `by_default` takes. The error names what the columns lack.
+    pub fn new(
+        format: &Format,
+        schema: &Schema,
+        columns: Option<&[String]>,
+        by_default: impl Fn(&str) -> bool,
+    ) -> Result<Encoder, String> {
+        let find = |name: &str| {
+            let all = schema.fields().iter();
+            let found = all.clone().position(|field| field.name() == name);
+            found.ok_or_else(|| {
+                let all: Vec<&str> = all.map(|field| field.name().as_str()).collect();
+                format!(
+                    "there is no column `{name}`; the last transform makes {}",
+                    all.join(", ")
+                )
+            })
+        };
+        let named: Vec<String> = match (format, columns) {
+            (Format::Text { column }, _) => vec![column.clone()],
+            (_, Some(named)) => named.to_vec(),
+            (_, None) => {
+                let all = schema.fields().iter().map(|field| field.name());
+                all.filter(|name| by_default(name)).cloned().collect()
+            }
+        };
+        let written = |name: &String| Ok((find(name)?, named_in(format, name)?));
+        Ok(Encoder {
+            columns: named.iter().map(written).collect::<Result<_, String>>()?,
+            format: format.clone(),
+        })
+    }
+
+    /// Appends one row. `false`: it has no value (a tombstone).
+    pub fn write(&self, table: &Table, row: usize, out: &mut Vec<u8>) -> Result<bool, Unfit> {
+        let cells = self.columns.iter().filter_map(|(at, name)| {
+            let column = table.columns.get(*at)?;
+            let row = if column.constant { 0 } else { row };
+            Some((name.as_str(), &column.values, row))
+        });
+        match &self.format {
+            Format::Text { .. } => {
+                for (_, values, row) in cells {
+                    if values.is_null(row) {
+                        return Ok(false);
+                    }
+                    bytes(values, row, out);
+                }
+            }
+            Format::Json => object(cells, out),
+            Format::Csv { delimiter } => csv::row(cells, *delimiter, out),
+            Format::Xml { root } => xml::row(root, cells, out)?,
+        }
+        Ok(true)
+    }
+}
+
+/// One column of a row: its name, its values, and which of them.
+type Cell<'a> = (&'a str, &'a ArrayRef, usize);
+
+fn named_in(format: &Format, name: &str) -> Result<String, String> {
+    match format {
+        Format::Json => {
+            let mut member = Vec::new();
+            json::write_string(&mut member, name);
+            member.push(b':');
+            Ok(String::from_utf8_lossy(&member).into_owned())
+        }
+        Format::Xml { .. } if !xml::is_name(name) => Err(format!(
+            "column `{name}`: an XML element cannot have this name; rename the column in a transform, or write it as json or csv"
+        )),
+        _ => Ok(name.to_owned()),
+    }
+}
+
+/// The names of the cells have their quotation marks and colon already.
+fn object<'a>(cells: impl Iterator<Item = Cell<'a>>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (n, (member, values, row)) in cells.enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(member.as_bytes());
+        json::write_value(out, values, row);
+    }
+    out.push(b'}');
+}
+
+/// The value, which is not null, as the bytes of a record: text and bytes as they are, others as people write them.
+pub fn bytes(values: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+    match values.data_type() {
+        DataType::Utf8 => out.extend_from_slice(values.as_string::<i32>().value(row).as_bytes()),
+        DataType::Binary => out.extend_from_slice(values.as_binary::<i32>().value(row)),
+        _ => out.extend_from_slice(json::plain(values, row).as_bytes()),
+    }
+}
+
+/// The same as text: bytes that are none are base64.
+fn text(values: &ArrayRef, row: usize, out: &mut Vec<u8>) {
+    if values.data_type() == &DataType::Binary {
+        let value = values.as_binary::<i32>().value(row);
+        if std::str::from_utf8(value).is_err() {
+            return out.extend_from_slice(STANDARD.encode(value).as_bytes());
+        }
+    }
+    bytes(values, row, out);
+}
+
+#[cfg(test)]
+mod tests;
