@@ -16,6 +16,8 @@ use super::values::plugin_ref;
 use crate::backoff::Backoff;
 use crate::nearest::nearest;
 
+pub(super) const DLQ_TOPIC: &str = "errors.deadletterqueue.topic.name";
+
 /// `None`: at least one of the problems is an error.
 pub fn check(raw: Raw, catalog: &'static Catalog) -> (Option<PipelineConfig>, Vec<Problem>) {
     let mut checker = Checker {
@@ -467,6 +469,8 @@ impl Checker<'_> {
                     _ => Unit::Row,
                 },
                 dlq_table: self.text("errors.dlq.table")?,
+                dlq_topic: self.text(DLQ_TOPIC),
+                dlq_context: self.is("errors.deadletterqueue.context.headers.enable", "true")?,
             },
             limits: self.limits()?,
             retry: Backoff::new(

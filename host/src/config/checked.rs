@@ -213,6 +213,10 @@ pub struct ErrorsConfig {
     pub unit: Unit,
     /// Table of the dead letters, in the sink's zone.
     pub dlq_table: String,
+    /// Topic that they go on into.
+    pub dlq_topic: Option<String>,
+    /// There with headers `__connect.errors.*`.
+    pub dlq_context: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

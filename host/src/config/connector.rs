@@ -119,6 +119,11 @@ pub trait SinkConfig: fmt::Debug + Send + Sync {
         0
     }
 
+    /// What a rewind cannot take back, in words: rows that another system has. `None`: it takes back all.
+    fn sends_again(&self) -> Option<String> {
+        None
+    }
+
     /// Whether it writes the bytes of each record beside its rows: then no other column may have the names of those
     /// columns.
     fn keeps_bytes(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Checks keys against each other, inside one pipeline and between the pipelines of one run.
 
-use super::check::Checker;
+use super::check::{Checker, DLQ_TOPIC};
 use super::checked::{PipelineConfig, Source, TableName};
 use super::problem::{self, Problem};
 use super::shape::Shape;
@@ -124,10 +124,11 @@ fn zone_names(checker: &mut Checker<'_>) {
 }
 
 fn dead_letters(checker: &mut Checker<'_>) {
+    dead_letter_topic(checker);
     if checker.text("errors.tolerance").as_deref() != Some("none") {
         return;
     }
-    for key in ["errors.dlq.type", "errors.dlq.table", "errors.unit"] {
+    for key in ["errors.dlq.type", "errors.dlq.table", "errors.unit", DLQ_TOPIC] {
         if checker.typed(key) {
             let message = format!(
                 "`{key}` has no effect: errors.tolerance is `none`, so the first refused record stops the pipeline"
@@ -136,6 +137,34 @@ fn dead_letters(checker: &mut Checker<'_>) {
             problem.severity = problem::Severity::Warning;
             problem.hint = Some("write errors.tolerance = \"all\"".to_owned());
         }
+    }
+}
+
+/// It is in a cluster that the config names, and nobody reads it as input or writes rows into it.
+fn dead_letter_topic(checker: &mut Checker<'_>) {
+    let Some(topic) = checker.text(DLQ_TOPIC) else {
+        if checker.typed("errors.deadletterqueue.context.headers.enable") {
+            let key = "errors.deadletterqueue.context.headers.enable";
+            let message = format!("`{key}` has no effect without `{DLQ_TOPIC}`");
+            contradiction(checker, key, message, "name the topic, or take the key out");
+        }
+        return;
+    };
+    let is_kafka = |name: Option<&str>| name == Some("kafka");
+    let source = is_kafka(checker.source.map(|source| source.name));
+    let sink = is_kafka(checker.sink.map(|sink| sink.name));
+    if !source && !sink && checker.source.is_some() && checker.sink.is_some() {
+        let message = format!("`{DLQ_TOPIC}`: neither source nor sink is Kafka, so there is no cluster for the topic");
+        let hint = "dead letters are in the table errors.dlq.table; take the key out";
+        contradiction(checker, DLQ_TOPIC, message, hint);
+    }
+    let read = source && checker.topics().is_some_and(|topics| topics.contains(&topic));
+    let written = sink && checker.text("sink.topic.name").as_ref() == Some(&topic);
+    if read || written {
+        let what = if read { "is read" } else { "takes the rows" };
+        let shown = checker.shown(DLQ_TOPIC, &topic);
+        let message = format!("`{DLQ_TOPIC}`: the topic `{shown}` also {what}");
+        contradiction(checker, DLQ_TOPIC, message, "dead letters need a topic of their own");
     }
 }
 

@@ -95,7 +95,7 @@ pub const GROUPS: &[(Group, &str)] = &[
 use self::Default::{Derived, Is, Required, Unset};
 use self::Group::{Errors, Limits, Logging, Pipeline, Plugins};
 use self::Importance::{High, Low, Medium};
-use self::Scope::Always;
+use self::Scope::{Always, Records};
 use super::connector::{Gives, SinkType, SourceType};
 use super::shape::unit::{GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, bytes, duration, int};
 
@@ -156,6 +156,10 @@ pub const COMMON: &[KeyDef] = keys! {
         "Where dead letters go: `zone`, a table of the sink's zone, in the same commit as the rows.";
     "errors.dlq.table": Shape::TableName, Is("dead_letters"), Medium, Errors, Always,
         "Table of the dead letters, below `sink.url`.";
+    "errors.deadletterqueue.topic.name": Shape::Name, Unset, Medium, Errors, Records,
+        "Topic that committed dead letters go on into, beside the table: the records as they were read. It must exist, in the cluster of the sink where that is Kafka, else of the source.";
+    "errors.deadletterqueue.context.headers.enable": Shape::Flag, Is("true"), Low, Errors, Records,
+        "Headers `__connect.errors.*` on those records, as Kafka Connect writes them (there the default is `false`).";
     // ------------------------------------------------------------------ limits
     "batch.max.rows": int(1, 1_000_000), Is("4096"), Low, Limits, Always,
         "Most records given to the transforms in one call.";
@@ -235,7 +239,6 @@ pub static FAMILIAR: &[(&str, &str, &str)] = &[
     ("source.offset", "source.start", ""),
     ("source.servers", "source.bootstrap.servers", ""),
     ("source.brokers", "source.bootstrap.servers", ""),
-    ("errors.deadletterqueue.topic.name", "errors.dlq.table", ""),
     ("dlq.table", "errors.dlq.table", ""),
     ("retry.backoff.ms", "retry.backoff", ""),
     ("shutdown.timeout.ms", "shutdown.timeout", ""),

@@ -17,9 +17,16 @@ use crate::config::keys::Importance::High;
 use crate::config::keys::Scope::Always;
 use crate::config::keys::{KeyDef, keys};
 use crate::config::shape::Shape;
-use crate::config::{Catalog, PipelineConfig, SinkType, SourceType};
+use std::sync::Arc;
+
+use crate::commit::LogName;
+use crate::config::{Catalog, PipelineConfig, SinkType, Source, SourceType};
 use crate::error::{Error, Kind, Result};
 use crate::sink::{SinkConnector, SinkContext};
+use crate::store::Store;
+use kafka::KafkaSourceConfig;
+use kafka::dead_letters::DeadLetterTopic;
+use kafka::sink::KafkaSinkConfig;
 
 /// `source.type`, in the order of the documents.
 const SOURCES: &[SourceType] = &[kafka::SOURCE, zone::SOURCE, rate::SOURCE, file::SOURCE];
@@ -89,6 +96,36 @@ pub fn sink(config: &PipelineConfig, context: SinkContext) -> Result<Box<dyn Sin
             "a sink that is in no table",
         )),
     }
+}
+
+/// The topic that dead letters go on into, where the config names one: in the cluster of the sink, or else of the source.
+pub fn dead_letter_topic(
+    config: &PipelineConfig,
+    store: &Arc<dyn Store>,
+    log: &LogName,
+) -> Result<Option<DeadLetterTopic>> {
+    let Some(topic) = &config.errors.dlq_topic else {
+        return Ok(None);
+    };
+    let source = match &config.source {
+        Source::Records(records) => records.as_any().downcast_ref::<KafkaSourceConfig>(),
+        Source::Zone(_) => None,
+    };
+    let sink = config.sink.as_any().downcast_ref::<KafkaSinkConfig>();
+    let props = match (sink, source) {
+        (Some(sink), _) => sink.props()?,
+        (None, Some(source)) => kafka::props(source)?,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(DeadLetterTopic {
+        pipeline: config.name.clone(),
+        topic: topic.clone(),
+        context: config.errors.dlq_context,
+        props,
+        store: store.clone(),
+        log: log.clone(),
+        open: None,
+    }))
 }
 
 #[cfg(test)]

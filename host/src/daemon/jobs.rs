@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::reach;
 use super::unit::{Run, Runner};
 use crate::clock::Clock;
-use crate::config::keys::KAFKA_PREFIX;
+use crate::config::keys::{KAFKA_PREFIX, SINK_KAFKA_PREFIX};
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::worker::WorkerConfig;
 use crate::config::{PipelineConfig, Place, Problem, Reach, problem};
@@ -167,11 +167,12 @@ fn overridden(
         "producer.override.",
         "admin.override.",
         KAFKA_PREFIX,
+        SINK_KAFKA_PREFIX,
     ];
     let of = |key: &str| -> Option<String> {
         let below = prefixes.iter().find_map(|prefix| key.strip_prefix(prefix));
         // The same for our own key, unless it names the brokers that would be used anyway.
-        let ours = key == "source.bootstrap.servers"
+        let ours = ["source.bootstrap.servers", "sink.bootstrap.servers"].contains(&key)
             && config.get(key) != worker.bootstrap_servers.as_ref();
         below.or(ours.then_some(SERVERS)).map(str::to_owned)
     };

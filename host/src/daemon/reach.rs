@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Job, journal};
-use crate::config::keys::{HEADERS_PREFIX, KAFKA_PREFIX, TRANSFORM_PREFIX};
+use crate::config::keys::{HEADERS_PREFIX, KAFKA_PREFIX, SINK_KAFKA_PREFIX, TRANSFORM_PREFIX};
 use crate::config::librdkafka::{Property, Takes, property};
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::reach::{Bounds, Denied};
@@ -140,8 +140,10 @@ pub fn may_refer(config: &BTreeMap<String, String>, key: &str) -> bool {
         Property::Allowed(allowed) => matches!(allowed.takes, Takes::Secret | Takes::Login),
         _ => is_secret_name(name),
     };
-    if let Some(name) = key.strip_prefix(KAFKA_PREFIX) {
-        return hidden(name);
+    for prefix in [KAFKA_PREFIX, SINK_KAFKA_PREFIX] {
+        if let Some(name) = key.strip_prefix(prefix) {
+            return hidden(name);
+        }
     }
     for prefix in [
         "consumer.override.",

@@ -451,7 +451,7 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
             .rewind(&config.name, &ctx.actor, |config| Ok(change(config)))?
             .map_err(http_error)?,
     };
-    HttpResponse::json(200, &rewind::rewound(&config.name, dry_run, altered))
+    HttpResponse::json(200, &rewind::rewound(&config, dry_run, altered))
 }
 
 /// `GET …/history`

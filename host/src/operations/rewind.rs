@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::PipelineConfig;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::positions::{Altered, Moved, RewindTarget, To};
 
@@ -14,14 +15,19 @@ pub struct Rewound {
     pub version: Option<u64>,
     /// Partitions whose position changed, or would change.
     pub moved: Vec<Moved>,
+    /// What could not be taken back, where the rows are in another system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_again: Option<String>,
 }
 
-pub fn rewound(pipeline: &str, dry_run: bool, altered: Altered) -> Rewound {
+pub fn rewound(config: &PipelineConfig, dry_run: bool, altered: Altered) -> Rewound {
+    let back = altered.moved.iter().any(|moved| moved.to < moved.from);
     Rewound {
-        pipeline: pipeline.to_owned(),
+        pipeline: config.name.clone(),
         dry_run,
         version: altered.version,
         moved: altered.moved,
+        sent_again: config.sink.sends_again().filter(|_| back),
     }
 }
 

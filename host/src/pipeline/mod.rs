@@ -9,6 +9,7 @@
 
 mod batch;
 mod committer;
+mod dead_letters;
 #[cfg(test)]
 mod deliver_tests;
 mod messages;

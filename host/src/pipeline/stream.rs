@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crossbeam_channel::{Sender, unbounded};
 
 use super::committer::Committer;
+use super::dead_letters::DeadLetterCopy;
 use super::messages::{ToCommitter, ToTask};
 use super::rules::change::Changer;
 use super::rules::pending::Pending;
@@ -17,6 +18,7 @@ use super::{Host, panicked, retry};
 use crate::chain::TransformChain;
 use crate::commit::{Log, Open};
 use crate::config::{PipelineConfig, SourceConfig, Tolerance, Trigger};
+use crate::connectors;
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::record::input_schema;
 use crate::source::{Change, Connector, REFUSED_FOR, ReadLimits, TopicInfo};
@@ -32,6 +34,7 @@ const FILES_SHARE: usize = 2;
 pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> Result<()> {
     let ready = start::prepare(host, config, source)?;
     forget_old_requests(host, &ready);
+    let copy = dead_letter_copy(host, config, &ready)?;
     host.report.tasks(ready.assigned.len());
     host.report.started(config, ready.log.state());
     let mut threads = Threads::new(host);
@@ -48,6 +51,10 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
     }
     threads.changer = Some(spawn(host, config, "rules", move || changer.run())?);
     threads.committer = Some(spawn(host, config, "committer", move || committer.run())?);
+    if let Some(copy) = copy {
+        threads.copy_ends = Some((copy.stop.clone(), config.limits.shutdown_timeout));
+        threads.copy = Some(spawn(host, config, "dead-letters", move || copy.run())?);
+    }
     let watched = watcher.watch(&threads);
     if watched.is_err() {
         host.stop.ask(config.limits.shutdown_timeout);
@@ -61,6 +68,29 @@ fn forget_old_requests(host: &Host, ready: &Ready) {
     if let Err(error) = Pending::new(ready.store.clone(), ready.log.name()).forget_old(now) {
         tracing::debug!(%error, "old requests for swaps stay");
     }
+}
+
+/// Where the config names a topic for dead letters. It must be there before the first record is read.
+fn dead_letter_copy(
+    host: &Host,
+    config: &PipelineConfig,
+    ready: &Ready,
+) -> Result<Option<DeadLetterCopy>> {
+    let topic = retry(host, || {
+        let topic = connectors::dead_letter_topic(config, &ready.store, ready.log.name())?;
+        let Some(mut topic) = topic else {
+            return Ok(None);
+        };
+        topic.stands()?;
+        Ok(Some(topic))
+    })?;
+    Ok(topic.map(|topic| DeadLetterCopy {
+        topic,
+        view: ready.log.view().clone(),
+        stop: Stop::new(host.clock.clone()),
+        clock: host.clock.clone(),
+        backoff: host.retry,
+    }))
 }
 
 /// What runs, each in its own thread; the watcher runs in the pipeline's thread.
@@ -190,6 +220,9 @@ struct Threads<'a> {
     tasks: Vec<JoinHandle<Result<()>>>,
     changer: Option<JoinHandle<Result<()>>>,
     committer: Option<JoinHandle<Result<Log>>>,
+    copy: Option<JoinHandle<Result<()>>>,
+    /// The stop of `copy`, and how long it may go on when all others have ended.
+    copy_ends: Option<(Stop, Duration)>,
 }
 
 impl<'a> Threads<'a> {
@@ -200,6 +233,8 @@ impl<'a> Threads<'a> {
             tasks: Vec::new(),
             changer: None,
             committer: None,
+            copy: None,
+            copy_ends: None,
         }
     }
 
@@ -228,13 +263,24 @@ impl<'a> Threads<'a> {
         if let Some(changer) = self.changer.take() {
             errors.extend(joined(changer).err());
         }
+        if let Some((stop, grace)) = self.copy_ends.take() {
+            let grace = match self.host.stop.asked() {
+                true => grace.min(self.host.stop.left()),
+                false => grace,
+            };
+            stop.ask(grace);
+        }
+        if let Some(copy) = self.copy.take() {
+            errors.extend(joined(copy).err());
+        }
         errors
     }
 }
 
 impl Drop for Threads<'_> {
     fn drop(&mut self) {
-        if self.committer.is_some() || self.changer.is_some() || !self.tasks.is_empty() {
+        let any = self.committer.is_some() || self.changer.is_some() || self.copy.is_some();
+        if any || !self.tasks.is_empty() {
             self.host.stop.ask(Duration::ZERO);
             for error in self.join() {
                 tracing::warn!(%error, "ended with the pipeline");

@@ -83,7 +83,7 @@ pub(super) fn rewind(args: &RewindArgs) -> Result<Exit> {
             positions::alter(&config, &clock, &wanted, &order)?
         }
     };
-    show(&rewound(&config.name, *dry_run, altered), which.json)
+    show(&rewound(&config, *dry_run, altered), which.json)
 }
 
 fn show(rewound: &Rewound, json: bool) -> Result<Exit> {
@@ -93,6 +93,9 @@ fn show(rewound: &Rewound, json: bool) -> Result<Exit> {
         moved,
         ..
     } = rewound;
+    if let Some(again) = &rewound.sent_again {
+        to_stderr(&format!("weir: {again}\n"));
+    }
     if json {
         say_json(rewound)?;
         return Ok(Exit::Ok);

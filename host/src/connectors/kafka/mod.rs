@@ -4,6 +4,7 @@
 //! and recreated topics. Commits are passed on as offsets of the consumer group, for lag tools. The client itself is
 //! [`crate::kafka`].
 
+pub mod dead_letters;
 mod examine;
 mod keys;
 mod properties;
@@ -121,7 +122,7 @@ impl SourceConfig for KafkaSourceConfig {
 }
 
 /// References are resolved here, at use.
-fn props(config: &KafkaSourceConfig) -> Result<KafkaProps> {
+pub(super) fn props(config: &KafkaSourceConfig) -> Result<KafkaProps> {
     let mut properties = config.client_properties()?;
     let bootstrap = properties.remove("bootstrap.servers").unwrap_or_default();
     KafkaProps::new(&bootstrap, &config.group_id, &properties)

@@ -105,7 +105,7 @@ impl KafkaSinkConfig {
     }
 
     /// References resolve here, at use.
-    fn props(&self) -> Result<KafkaProps> {
+    pub fn props(&self) -> Result<KafkaProps> {
         let servers = self.bootstrap_servers.resolve();
         let servers = servers.map_err(|e| e.with("key", "sink.bootstrap.servers"))?;
         let properties = librdkafka::resolved(&self.properties, SINK_KAFKA_PREFIX)?;
@@ -135,6 +135,13 @@ impl SinkConfig for KafkaSinkConfig {
 
     fn bytes_at_once(&self) -> u64 {
         self.commit_bytes
+    }
+
+    fn sends_again(&self) -> Option<String> {
+        Some(format!(
+            "records that topic '{}' has cannot be taken back: rows from there on are sent again",
+            self.topic()
+        ))
     }
 
     /// What a reference stands for is looked at when a client is made of it.
@@ -218,7 +225,7 @@ pub(in crate::connectors) fn connect(
 }
 
 /// Of a log that has begun: its first entry is never written again.
-fn transactional_id(prefix: &str, store: &dyn Store, log: &LogName) -> Result<String> {
+pub(super) fn transactional_id(prefix: &str, store: &dyn Store, log: &LogName) -> Result<String> {
     let first = store.get(&log.entry(0))?;
     let digest = first.map_or_else(String::new, |bytes| sha256(&bytes));
     let digits = digest.trim_start_matches("sha256:");

@@ -333,3 +333,7 @@ impl<T: Takes> Receiver for FromOutbox<T> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;
