@@ -13,7 +13,7 @@ use crate::commit::{AddedFile, LogName};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::{KafkaCluster, KafkaProps, Mark, Outgoing, Transactional};
 use crate::store::Store;
-use crate::zone::deadletter::{self, Filter, StoredLetter as StoredDeadLetter};
+use crate::zone::deadletter::{self, Filter, StoredDeadLetter};
 
 /// Letters of one transaction, which has a minute to end.
 const LETTERS_AT_ONCE: usize = 20_000;

@@ -2,8 +2,8 @@
 //! die or begin. Which one goes on, dies or begins comes from a seed. In the end each delivery that was committed is in the topic once, no
 //! other is, and nothing waits.
 //!
-//! Each of these was switched off once, and a seed noticed: taking the packet away that the mark names (K2), taking it away before
-//! the next transaction (K3), reading the outbox again after taking over (K3), fencing (K2), asking the outbox whether the packet is there (K3).
+//! Each of these was switched off once, and a seed noticed: taking the packet away that the mark names (K2), taking it away before the
+//! next transaction (K3), forgetting what was held when taking over (K3), fencing (K2).
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
