@@ -177,7 +177,10 @@ impl Rig {
                     Record {
                         partition: batch.covers.tp.partition,
                         key: batch.key.is_valid(at).then(|| text(batch.key.value(at))),
-                        value: batch.value.is_valid(at).then(|| text(batch.value.value(at))),
+                        value: batch
+                            .value
+                            .is_valid(at)
+                            .then(|| text(batch.value.value(at))),
                         headers,
                         timestamp: batch.timestamp.value(at) / 1000,
                     },
@@ -189,7 +192,10 @@ impl Rig {
     }
 
     fn state<T>(&self, pipeline: &str, of: impl Fn(&State) -> T) -> T {
-        of(open_log(&self.path("home"), pipeline, "home").unwrap().unwrap().state())
+        of(open_log(&self.path("home"), pipeline, "home")
+            .unwrap()
+            .unwrap()
+            .state())
     }
 
     /// Code and field of each dead letter.
@@ -198,11 +204,22 @@ impl Rig {
         let name = LogName::new(pipeline, "home");
         let live = self.state(pipeline, |state| state.live.clone());
         let mut found = Vec::new();
-        for file in live.values().filter(|live| live.file.role == Role::DeadLetters) {
+        for file in live
+            .values()
+            .filter(|live| live.file.role == Role::DeadLetters)
+        {
             for batch in read_file(&store, &name, &file.file).unwrap() {
                 let batch = batch.unwrap();
-                let codes = batch.column_by_name("code").unwrap().as_string::<i32>().clone();
-                let fields = batch.column_by_name("field").unwrap().as_string::<i32>().clone();
+                let codes = batch
+                    .column_by_name("code")
+                    .unwrap()
+                    .as_string::<i32>()
+                    .clone();
+                let fields = batch
+                    .column_by_name("field")
+                    .unwrap()
+                    .as_string::<i32>()
+                    .clone();
                 found.extend((0..batch.num_rows()).map(|row| {
                     let field = fields.is_valid(row).then(|| fields.value(row).to_owned());
                     (codes.value(row).to_owned(), field)
@@ -225,7 +242,10 @@ impl Rig {
         let name = LogName::new(pipeline, "home");
         let verified = verify(store.as_ref(), &name).unwrap().unwrap();
         assert!(verified.problems.is_empty(), "{:?}", verified.problems);
-        assert_eq!(self.state(pipeline, |state| state.totals().rows.written), total);
+        assert_eq!(
+            self.state(pipeline, |state| state.totals().rows.written),
+            total
+        );
         let outbox = store.list(&format!("{}/outbox", name.dir())).unwrap();
         assert!(outbox.is_empty(), "{outbox:?}");
     }
@@ -262,7 +282,10 @@ fn kills_lose_nothing_and_show_nothing_twice() {
     };
     let kills = std::env::var("WEIR_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let rig = Rig::new(broker, "kill", 4);
-    let file = rig.declare("copy", &format!("tasks.max = 2\nsink.key.column = \"name\"\n{RULES}"));
+    let file = rig.declare(
+        "copy",
+        &format!("tasks.max = 2\nsink.key.column = \"name\"\n{RULES}"),
+    );
     let clock = SystemClock::shared();
     let mut rng = SmallRng::seed_from_u64(SEED);
     let mut total = 0;
@@ -300,7 +323,17 @@ fn an_end_at_every_step_of_the_home_loses_nothing_and_shows_nothing_twice() {
         let run = |abort_at: Option<u64>| {
             let topic = format!("sink.topic.name={topic}");
             let home = format!("sink.url={home}");
-            let args = ["run", &file, "--available-now", "--progress", "none", "--set", &topic, "--set", &home];
+            let args = [
+                "run",
+                &file,
+                "--available-now",
+                "--progress",
+                "none",
+                "--set",
+                &topic,
+                "--set",
+                &home,
+            ];
             let mut command = rig.weir(&args);
             command.envs(abort_at.map(|step| ("WEIR_ABORT_AT", step.to_string())));
             command.output().unwrap()
@@ -341,12 +374,19 @@ fn a_process_that_slept_is_fenced_and_both_show_each_record_once() {
         rig.produce((total..total + 300).map(message));
         total += 300;
         signal(&sleeper, "-CONT");
-        until("what came after it slept", || (standing()? >= total as i64).then_some(()));
+        until("what came after it slept", || {
+            (standing()? >= total as i64).then_some(())
+        });
     }
     signal(&sleeper, "-TERM");
     assert!(sleeper.wait().unwrap().success(), "{}", rig.said());
     rig.settled("zombie", total);
-    assert!(rig.said().contains("another process writes under this transactional id"), "{}", rig.said());
+    assert!(
+        rig.said()
+            .contains("another process writes under this transactional id"),
+        "{}",
+        rig.said()
+    );
 }
 
 #[test]
@@ -364,7 +404,9 @@ fn a_broker_that_dies_in_a_transaction_is_waited_for() {
         waits.is_some().then_some(())
     });
     broker.kill();
-    until("it says so", || rig.said().contains("sink_unavailable").then_some(()));
+    until("it says so", || {
+        rig.said().contains("sink_unavailable").then_some(())
+    });
     broker.start();
     until("the rest", || {
         let log = open_log(&rig.path("home"), "broker", "home").unwrap()?;
@@ -409,12 +451,16 @@ fn formats_keys_headers_topics_and_partitions_are_what_the_config_says() {
         (
             "xml",
             "sink.value.columns = [\"id\", \"name\"]\nsink.xml.root = \"book\"\n",
-            ["<book><id>1</id><name>a \"b\", c</name></book>", "<book><id>2</id></book>"],
+            [
+                "<book><id>1</id><name>a \"b\", c</name></book>",
+                "<book><id>2</id></book>",
+            ],
         ),
     ] {
         let topic = format!("{}-{name}", rig.output);
         rig.create(&topic, 3);
-        let sink = format!("sink.topic.name = \"{topic}\"\nsink.value.format = \"{name}\"\n{keys}{rules}");
+        let sink =
+            format!("sink.topic.name = \"{topic}\"\nsink.value.format = \"{name}\"\n{keys}{rules}");
         rig.ran(&rig.declare(name, &sink));
         assert_eq!(values(&rig.read(&topic)), expected, "{name}");
     }
@@ -433,7 +479,10 @@ fn formats_keys_headers_topics_and_partitions_are_what_the_config_says() {
     let (own, other) = (rig.read(&topic), rig.read("ks-layout-other"));
     assert_eq!((own.len(), other.len()), (1, 1));
     assert_eq!(other[0].key.as_deref(), Some("1"));
-    assert_eq!(other[0].headers, [("name".to_owned(), Some("a \"b\", c".to_owned()))]);
+    assert_eq!(
+        other[0].headers,
+        [("name".to_owned(), Some("a \"b\", c".to_owned()))]
+    );
     assert_eq!(own[0].headers, [("name".to_owned(), None)]);
     assert!(own[0].timestamp > 1_700_000_000_123);
     let by_column = format!(
@@ -445,7 +494,10 @@ fn formats_keys_headers_topics_and_partitions_are_what_the_config_says() {
         .filter(|record| record.headers.is_empty())
         .map(|record| (record.partition, record.value.clone().unwrap()))
         .collect();
-    assert_eq!(at, [(1, r#"{"id":2}"#.to_owned()), (2, r#"{"id":1}"#.to_owned())]);
+    assert_eq!(
+        at,
+        [(1, r#"{"id":2}"#.to_owned()), (2, r#"{"id":1}"#.to_owned())]
+    );
 }
 
 #[test]
@@ -491,16 +543,34 @@ fn rows_that_no_topic_takes_are_dead_letters_and_a_topic_that_is_not_there_is_na
     assert_eq!(rig.letters("small"), [letter("record_too_large", None)]);
     let sink = format!("sink.partitioner = \"column\"\nsink.partition.column = \"at\"\n{rules}");
     rig.ran(&rig.declare("partition", &sink));
-    assert_eq!(rig.letters("partition"), [letter("no_such_partition", Some("at"))]);
+    assert_eq!(
+        rig.letters("partition"),
+        [letter("no_such_partition", Some("at"))]
+    );
     // Without dead letters the first of them stops the pipeline.
     let none = format!("sink.topic.column = \"to\"\n{rules}");
     let file = rig.declare("none", &none);
-    let output = rig.weir(&["run", &file, "--available-now", "--set", "errors.tolerance=none"]).output().unwrap();
+    let output = rig
+        .weir(&[
+            "run",
+            &file,
+            "--available-now",
+            "--set",
+            "errors.tolerance=none",
+        ])
+        .output()
+        .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("record_refused") && said.contains("no_such_topic"), "{said}");
+    assert!(
+        said.contains("record_refused") && said.contains("no_such_topic"),
+        "{said}"
+    );
     // The topic of the config is not there.
-    let file = rig.declare("absent", "sink.topic.name = \"ks-refused-absent\"\nsink.value.format = \"string\"\n");
+    let file = rig.declare(
+        "absent",
+        "sink.topic.name = \"ks-refused-absent\"\nsink.value.format = \"string\"\n",
+    );
     let output = rig.run(&file);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
@@ -519,7 +589,10 @@ fn a_rewind_sends_again_and_a_swap_loses_nothing() {
     rig.produce((0..10).map(message));
     let file = rig.declare("again", RULES);
     rig.ran(&file);
-    let rewound = rig.weir(&["pipeline", "rewind", &file, "--all=start"]).output().unwrap();
+    let rewound = rig
+        .weir(&["pipeline", "rewind", &file, "--all=start"])
+        .output()
+        .unwrap();
     let said = String::from_utf8(rewound.stderr).unwrap();
     assert!(rewound.status.success(), "{said}");
     assert!(said.contains("cannot be taken back"), "{said}");

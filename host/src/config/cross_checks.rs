@@ -128,7 +128,12 @@ fn dead_letters(checker: &mut Checker<'_>) {
     if checker.text("errors.tolerance").as_deref() != Some("none") {
         return;
     }
-    for key in ["errors.dlq.type", "errors.dlq.table", "errors.unit", DLQ_TOPIC] {
+    for key in [
+        "errors.dlq.type",
+        "errors.dlq.table",
+        "errors.unit",
+        DLQ_TOPIC,
+    ] {
         if checker.typed(key) {
             let message = format!(
                 "`{key}` has no effect: errors.tolerance is `none`, so the first refused record stops the pipeline"
@@ -154,17 +159,27 @@ fn dead_letter_topic(checker: &mut Checker<'_>) {
     let source = is_kafka(checker.source.map(|source| source.name));
     let sink = is_kafka(checker.sink.map(|sink| sink.name));
     if !source && !sink && checker.source.is_some() && checker.sink.is_some() {
-        let message = format!("`{DLQ_TOPIC}`: neither source nor sink is Kafka, so there is no cluster for the topic");
+        let message = format!(
+            "`{DLQ_TOPIC}`: neither source nor sink is Kafka, so there is no cluster for the topic"
+        );
         let hint = "dead letters are in the table errors.dlq.table; take the key out";
         contradiction(checker, DLQ_TOPIC, message, hint);
     }
-    let read = source && checker.topics().is_some_and(|topics| topics.contains(&topic));
+    let read = source
+        && checker
+            .topics()
+            .is_some_and(|topics| topics.contains(&topic));
     let written = sink && checker.text("sink.topic.name").as_ref() == Some(&topic);
     if read || written {
         let what = if read { "is read" } else { "takes the rows" };
         let shown = checker.shown(DLQ_TOPIC, &topic);
         let message = format!("`{DLQ_TOPIC}`: the topic `{shown}` also {what}");
-        contradiction(checker, DLQ_TOPIC, message, "dead letters need a topic of their own");
+        contradiction(
+            checker,
+            DLQ_TOPIC,
+            message,
+            "dead letters need a topic of their own",
+        );
     }
 }
 

@@ -88,7 +88,10 @@ unsafe fn read(
             let entry = *entries.add(at);
             let name = sys::rd_kafka_ConfigEntry_name(entry);
             let value = sys::rd_kafka_ConfigEntry_value(entry);
-            if !name.is_null() && !value.is_null() && CStr::from_ptr(name).to_bytes() == setting.as_bytes() {
+            if !name.is_null()
+                && !value.is_null()
+                && CStr::from_ptr(name).to_bytes() == setting.as_bytes()
+            {
                 return Ok(Some(CStr::from_ptr(value).to_string_lossy().into_owned()));
             }
         }

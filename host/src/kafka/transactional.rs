@@ -104,10 +104,16 @@ impl Transactional {
         let mut list = TopicPartitionList::with_capacity(1);
         let bad = |e| self.failed("its mark cannot be set", &e);
         let mut element = list.add_partition(topic, MARKED);
-        element.set_offset(Offset::Offset(mark.number)).map_err(bad)?;
+        element
+            .set_offset(Offset::Offset(mark.number))
+            .map_err(bad)?;
         element.set_metadata(&mark.text);
         let Some(group) = self.marks.group_metadata() else {
-            return Err(Error::new(Kind::Bug, "kafka.mark", "a group without metadata"));
+            return Err(Error::new(
+                Kind::Bug,
+                "kafka.mark",
+                "a group without metadata",
+            ));
         };
         // The records first: what one of them is refused for is said of it, not of the transaction.
         let flushed = self.producer.flush(TRANSACTION_MAX);
@@ -119,7 +125,10 @@ impl Transactional {
     }
 
     fn what(&self, what: &str) -> String {
-        format!("{what} (transactional id {} at {})", self.id, self.bootstrap)
+        format!(
+            "{what} (transactional id {} at {})",
+            self.id, self.bootstrap
+        )
     }
 
     /// A record that failed because the whole client was fenced says so.
@@ -153,15 +162,19 @@ impl Transactional {
         let told = |kind, message: String| Error::new(kind, "kafka.transaction", message);
         if is_fenced(code) {
             let message = self.what("another process writes under this transactional id now");
-            return told(Kind::SinkUnavailable, message)
-                .hint("if two processes of this pipeline run, stop one; each takes over from the other");
+            return told(Kind::SinkUnavailable, message).hint(
+                "if two processes of this pipeline run, stop one; each takes over from the other",
+            );
         }
         if code == RDKafkaErrorCode::TransactionalIdAuthorizationFailed {
             let message = self.what("the broker does not let this user use it");
             return told(Kind::ConfigInvalid, message)
                 .hint("give the user WRITE and DESCRIBE on the transactional id");
         }
-        told(Kind::SinkUnavailable, format!("{}: {code}", self.what(text)))
+        told(
+            Kind::SinkUnavailable,
+            format!("{}: {code}", self.what(text)),
+        )
     }
 }
 

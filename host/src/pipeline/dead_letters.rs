@@ -53,7 +53,10 @@ impl DeadLetterCopy {
                     let wait = self.backoff.next_wait();
                     match ending {
                         true if self.stop.overdue() => {
-                            tracing::warn!(topic = self.topic.topic, "dead letters are left for the next start");
+                            tracing::warn!(
+                                topic = self.topic.topic,
+                                "dead letters are left for the next start"
+                            );
                             return Ok(());
                         }
                         true => self.clock.sleep(wait.min(self.stop.left())),
@@ -66,7 +69,10 @@ impl DeadLetterCopy {
 
     fn told(&mut self, first: Backoff) {
         if self.backoff.is_waiting() {
-            tracing::info!(topic = self.topic.topic, "dead letters go on into their topic");
+            tracing::info!(
+                topic = self.topic.topic,
+                "dead letters go on into their topic"
+            );
             self.backoff = first;
         }
     }
@@ -74,7 +80,10 @@ impl DeadLetterCopy {
     /// Whether there was anything to send.
     fn send(&mut self) -> Result<bool> {
         let from = self.topic.stands()?;
-        let files = self.view.read(|state| missing(state, from)).unwrap_or_default();
+        let files = self
+            .view
+            .read(|state| missing(state, from))
+            .unwrap_or_default();
         for (version, files) in &files {
             if let Err(error) = self.topic.send(*version, files) {
                 // Taken back meanwhile: it is read no more.
@@ -97,7 +106,10 @@ fn missing(state: &State, from: u64) -> Vec<(u64, Vec<AddedFile>)> {
     let live = live.filter(|live| live.version >= from && live.file.role == Role::DeadLetters);
     let mut versions: BTreeMap<u64, Vec<AddedFile>> = BTreeMap::new();
     for live in live {
-        versions.entry(live.version).or_default().push(live.file.clone());
+        versions
+            .entry(live.version)
+            .or_default()
+            .push(live.file.clone());
     }
     for files in versions.values_mut() {
         files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -68,9 +68,11 @@ impl DeadLetterTopic {
         let cluster = KafkaCluster::connect(&self.props)?;
         if cluster.partitions(&self.topic)?.is_none() {
             let message = format!("topic '{}' for dead letters: no such topic", self.topic);
-            return Err(Error::new(Kind::ConfigInvalid, "kafka.dead_letters", message)
-                .with("brokers", self.props.bootstrap())
-                .hint("create it, or correct errors.deadletterqueue.topic.name"));
+            return Err(
+                Error::new(Kind::ConfigInvalid, "kafka.dead_letters", message)
+                    .with("brokers", self.props.bootstrap())
+                    .hint("create it, or correct errors.deadletterqueue.topic.name"),
+            );
         }
         let id = transactional_id(PREFIX, self.store.as_ref(), &self.log)?;
         let client = Transactional::open(&self.props, &format!("{id}{SUFFIX}"))?;
@@ -147,7 +149,9 @@ fn letter_as_record(
     let original = &letter.original;
     let kept = original.headers.iter();
     let kept = kept.map(|(name, value)| (name.as_str(), value.as_deref()));
-    let own = own.iter().map(|(name, value)| (*name, Some(value.as_bytes())));
+    let own = own
+        .iter()
+        .map(|(name, value)| (*name, Some(value.as_bytes())));
     let headers: Vec<(&str, Option<&[u8]>)> = kept.chain(own).collect();
     send(Outgoing {
         key: original.key.as_deref(),
@@ -158,7 +162,11 @@ fn letter_as_record(
     })
 }
 
-fn headers(pipeline: &str, context: bool, letter: &StoredDeadLetter) -> Vec<(&'static str, String)> {
+fn headers(
+    pipeline: &str,
+    context: bool,
+    letter: &StoredDeadLetter,
+) -> Vec<(&'static str, String)> {
     let StoredDeadLetter {
         topic,
         partition,
@@ -179,7 +187,10 @@ fn headers(pipeline: &str, context: bool, letter: &StoredDeadLetter) -> Vec<(&'s
     let first = reasons.first();
     let mut trace = String::new();
     for reason in reasons {
-        let field = reason.field.as_ref().map_or_else(String::new, |field| format!(" in {field}"));
+        let field = reason
+            .field
+            .as_ref()
+            .map_or_else(String::new, |field| format!(" in {field}"));
         // Writing into a string does not fail.
         let _unfailing = writeln!(trace, "{}{field}: {}", reason.code, reason.message);
     }

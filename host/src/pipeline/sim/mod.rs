@@ -490,7 +490,10 @@ impl World {
         self.model.conclude();
         self.model.delivered(&self.received.lock().unwrap());
         let waiting = self.bare.list(&format!("{}/outbox", log_name().dir()));
-        assert!(waiting.unwrap().is_empty(), "packets are left in the outbox");
+        assert!(
+            waiting.unwrap().is_empty(),
+            "packets are left in the outbox"
+        );
         for (marker, committed) in &self.told {
             self.model.is_told(marker, *committed);
         }

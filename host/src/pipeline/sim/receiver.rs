@@ -124,10 +124,15 @@ impl Takes for Client {
     }
 
     fn carry(&mut self, _: &str, mark: &Mark, packet: Option<&[u8]>) -> Result<()> {
-        let (epoch, hangs) = (self.epoch, self.random.random_bool(0.1) && self.to.is_rough());
+        let (epoch, hangs) = (
+            self.epoch,
+            self.random.random_bool(0.1) && self.to.is_rough(),
+        );
         let rows = packet.unwrap_or_default().split(|byte| *byte == b'\n');
         let rows = rows.filter(|row| !row.is_empty());
-        let rows: Vec<String> = rows.map(|row| String::from_utf8_lossy(row).into()).collect();
+        let rows: Vec<String> = rows
+            .map(|row| String::from_utf8_lossy(row).into())
+            .collect();
         let taken = self.to.call(|received| {
             if !received.finishes || received.topic.epoch != epoch {
                 return false;
@@ -155,7 +160,12 @@ pub struct Connection {
 
 impl Connection {
     /// The same, by an outbox in this store.
-    pub fn by_outbox(self, store: Arc<dyn Store>, clock: Arc<dyn Clock>, random: StdRng) -> Connection {
+    pub fn by_outbox(
+        self,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        random: StdRng,
+    ) -> Connection {
         let to = Connection {
             outbox: None,
             ..self.clone()
@@ -166,7 +176,12 @@ impl Connection {
             random,
         };
         Connection {
-            outbox: Some(Arc::new(Outbox::new(store, clock, (&log_name(), "t"), client))),
+            outbox: Some(Arc::new(Outbox::new(
+                store,
+                clock,
+                (&log_name(), "t"),
+                client,
+            ))),
             ..self
         }
     }

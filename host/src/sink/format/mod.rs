@@ -19,10 +19,16 @@ use crate::chain::Table;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One column: text and bytes as they are, other values as people write them. Null is no value at all.
-    Text { column: String },
+    Text {
+        column: String,
+    },
     Json,
-    Csv { delimiter: u8 },
-    Xml { root: String },
+    Csv {
+        delimiter: u8,
+    },
+    Xml {
+        root: String,
+    },
 }
 
 /// Why a row cannot be written in the format.

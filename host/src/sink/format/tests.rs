@@ -13,11 +13,13 @@ use super::*;
 use crate::chain::Column;
 
 fn table(columns: Vec<(&str, ArrayRef)>) -> Table {
-    let field = |(name, values): &(&str, ArrayRef)| {
-        Field::new(*name, values.data_type().clone(), true)
-    };
+    let field =
+        |(name, values): &(&str, ArrayRef)| Field::new(*name, values.data_type().clone(), true);
     let fields: Vec<Field> = columns.iter().map(field).collect();
-    let column = |(_, values): (&str, ArrayRef)| Column { values, constant: false };
+    let column = |(_, values): (&str, ArrayRef)| Column {
+        values,
+        constant: false,
+    };
     Table {
         schema: Arc::new(Schema::new(fields)),
         rows: columns.first().map_or(0, |(_, values)| values.len()),
@@ -34,17 +36,29 @@ fn books() -> Table {
     let by = StructArray::new(fields, vec![inner], None);
     let decimal = Decimal128Array::from(vec![Some(1250), None]).with_precision_and_scale(10, 2);
     table(vec![
-        ("id", Arc::new(Int64Array::from(vec![9_007_199_254_740_993, -1]))),
-        ("title", Arc::new(StringArray::from(vec!["a \"b\", c\n\u{1}&", ""]))),
+        (
+            "id",
+            Arc::new(Int64Array::from(vec![9_007_199_254_740_993, -1])),
+        ),
+        (
+            "title",
+            Arc::new(StringArray::from(vec!["a \"b\", c\n\u{1}&", ""])),
+        ),
         ("price", Arc::new(decimal.expect("fits"))),
         ("rate", Arc::new(Float64Array::from(vec![0.1, f64::NAN]))),
         ("sold", Arc::new(BooleanArray::from(vec![Some(true), None]))),
         ("on", Arc::new(Date32Array::from(vec![19_723, 0]))),
         (
             "at",
-            Arc::new(TimestampMicrosecondArray::from(vec![1_704_067_200_500_000, 1]).with_timezone("UTC")),
+            Arc::new(
+                TimestampMicrosecondArray::from(vec![1_704_067_200_500_000, 1])
+                    .with_timezone("UTC"),
+            ),
         ),
-        ("raw", Arc::new(BinaryArray::from(vec![&b"\xff\x00"[..], b""]))),
+        (
+            "raw",
+            Arc::new(BinaryArray::from(vec![&b"\xff\x00"[..], b""])),
+        ),
         ("tags", Arc::new(tags.finish())),
         ("by", Arc::new(by)),
     ])
@@ -82,13 +96,19 @@ fn csv_tells_null_from_empty_text() {
         written(&csv, &table, 0).expect("fits"),
         "9007199254740993;\"a \"\"b\"\", c\n\u{1}&\";12.50;0.1;true;2024-01-01;2024-01-01T00:00:00.5Z;/wA=;[1,null];\"{\"\"name\"\":\"\"a<b\"\"}\""
     );
-    assert!(written(&csv, &table, 1).expect("fits").starts_with("-1;\"\";;NaN;;"));
+    assert!(
+        written(&csv, &table, 1)
+            .expect("fits")
+            .starts_with("-1;\"\";;NaN;;")
+    );
 }
 
 #[test]
 fn xml_repeats_lists_leaves_nulls_out_and_refuses_what_it_cannot_hold() {
     let table = books();
-    let xml = Format::Xml { root: "book".into() };
+    let xml = Format::Xml {
+        root: "book".into(),
+    };
     let refused = written(&xml, &table, 0).expect_err("U+0001");
     assert_eq!(refused.column, "title");
     assert!(refused.why.contains("U+0001"), "{refused:?}");
@@ -111,7 +131,10 @@ fn xml_repeats_lists_leaves_nulls_out_and_refuses_what_it_cannot_hold() {
 
 #[test]
 fn one_column_is_its_bytes_and_null_is_no_value() {
-    let table = table(vec![("v", Arc::new(BinaryArray::from(vec![Some(&b"\xff"[..]), None])))]);
+    let table = table(vec![(
+        "v",
+        Arc::new(BinaryArray::from(vec![Some(&b"\xff"[..]), None])),
+    )]);
     let format = Format::Text { column: "v".into() };
     let encoder = Encoder::new(&format, &table.schema, None, |_| true).expect("column");
     let mut out = Vec::new();
@@ -120,5 +143,8 @@ fn one_column_is_its_bytes_and_null_is_no_value() {
     assert_eq!(encoder.write(&table, 1, &mut out), Ok(false));
     let missing = Format::Text { column: "w".into() };
     let error = Encoder::new(&missing, &table.schema, None, |_| true).expect_err("none");
-    assert!(error.contains("`w`") && error.contains("makes v"), "{error}");
+    assert!(
+        error.contains("`w`") && error.contains("makes v"),
+        "{error}"
+    );
 }

@@ -75,7 +75,10 @@ fn escaped(text: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
             '\r' => out.extend_from_slice(b"&#13;"),
             '\n' | '\t' => out.push(c as u8),
             '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {
-                return Err(format!("the character U+{:04X} cannot stand in XML", c as u32));
+                return Err(format!(
+                    "the character U+{:04X} cannot stand in XML",
+                    c as u32
+                ));
             }
             c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }

@@ -41,7 +41,12 @@ fn of_topic(config: &KafkaSinkConfig, cluster: &KafkaCluster) -> Finding {
     let number = match cluster.partitions(topic).map_err(at_sink) {
         Ok(Some(number)) => number,
         Ok(None) => {
-            return Finding::fail(TOPIC, at, "there is no such topic", "create it, or correct sink.topic.name");
+            return Finding::fail(
+                TOPIC,
+                at,
+                "there is no such topic",
+                "create it, or correct sink.topic.name",
+            );
         }
         Err(error) => return Finding::failed(TOPIC, at, &error),
     };
@@ -66,9 +71,16 @@ fn of_topic(config: &KafkaSinkConfig, cluster: &KafkaCluster) -> Finding {
                 ),
             }
         }
-        Ok(None) => Finding::pass(TOPIC, at, format!("{most}; the broker does not tell who may write it")),
+        Ok(None) => Finding::pass(
+            TOPIC,
+            at,
+            format!("{most}; the broker does not tell who may write it"),
+        ),
         Err(error) => {
-            let says = format!("{most}; whether it may be written is not known: {}", error.one_line());
+            let says = format!(
+                "{most}; whether it may be written is not known: {}",
+                error.one_line()
+            );
             Finding::warn(TOPIC, at, says, error.hint_text().unwrap_or("ask again"))
         }
     }

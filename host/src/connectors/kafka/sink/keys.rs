@@ -83,11 +83,17 @@ fn client_property(checker: &mut Checker<'_>, key: &str, name: &str, entry: &Ent
     match name {
         "message.max.bytes" => owned(checker, "write sink.record.max.bytes"),
         "message.timeout.ms" | "delivery.timeout.ms" => {
-            owned(checker, "a transaction has its own limit; the pipeline waits without end");
+            owned(
+                checker,
+                "a transaction has its own limit; the pipeline waits without end",
+            );
         }
         "transactional.id" => owned(checker, "write sink.transactional.id.prefix"),
         "acks" | "request.required.acks" => {
-            owned(checker, "what is committed is on all replicas in sync (acks = all)");
+            owned(
+                checker,
+                "what is committed is on all replicas in sync (acks = all)",
+            );
         }
         "partitioner" => owned(checker, "write sink.partitioner"),
         _ => properties::check(checker, (key, name), entry, Of::Sink),
@@ -97,7 +103,10 @@ fn client_property(checker: &mut Checker<'_>, key: &str, name: &str, entry: &Ent
 fn check(checker: &mut Checker<'_>) {
     store_keys::check(checker, "sink.url");
     properties::security(checker, Of::Sink);
-    if checker.source.is_some_and(|source| source.gives == Gives::Rows) {
+    if checker
+        .source
+        .is_some_and(|source| source.gives == Gives::Rows)
+    {
         let message = "`sink.type`: a zone that is read is written into a zone".to_owned();
         let hint = "to send records into a topic, read the topic that they came from";
         checker.contradiction("sink.type", message, hint);
@@ -105,12 +114,18 @@ fn check(checker: &mut Checker<'_>) {
     formats(checker);
     let by_column = checker.is("sink.partitioner", "column");
     if by_column == Some(true) && !checker.typed("sink.partition.column") {
-        let message = "`sink.partitioner` is `column`, and `sink.partition.column` is not set".to_owned();
+        let message =
+            "`sink.partitioner` is `column`, and `sink.partition.column` is not set".to_owned();
         checker.contradiction("sink.partitioner", message, "name the column");
     }
     if by_column == Some(false) && checker.typed("sink.partition.column") {
-        let message = "`sink.partition.column` has no effect: sink.partitioner is not `column`".to_owned();
-        checker.contradiction("sink.partition.column", message, "write sink.partitioner = \"column\"");
+        let message =
+            "`sink.partition.column` has no effect: sink.partitioner is not `column`".to_owned();
+        checker.contradiction(
+            "sink.partition.column",
+            message,
+            "write sink.partitioner = \"column\"",
+        );
     }
 }
 
@@ -128,14 +143,20 @@ fn formats(checker: &mut Checker<'_>) {
     for (key, formats) in of {
         if checker.typed(key) && !formats.contains(&format.as_str()) {
             let message = format!("`{key}` has no effect: sink.value.format is `{format}`");
-            let hint = format!("write sink.value.format = \"{}\", or take the key out", formats[0]);
+            let hint = format!(
+                "write sink.value.format = \"{}\", or take the key out",
+                formats[0]
+            );
             checker.contradiction(key, message, &hint);
         }
     }
     if let Some(delimiter) = checker.text("sink.csv.delimiter")
-        && (delimiter.len() != 1 || !delimiter.is_ascii() || ["\"", "\n", "\r"].contains(&&*delimiter))
+        && (delimiter.len() != 1
+            || !delimiter.is_ascii()
+            || ["\"", "\n", "\r"].contains(&&*delimiter))
     {
-        let message = "`sink.csv.delimiter`: expected one ASCII character, no quotation mark".to_owned();
+        let message =
+            "`sink.csv.delimiter`: expected one ASCII character, no quotation mark".to_owned();
         checker.problem("sink.csv.delimiter", problem::WRONG_TYPE, message);
     }
 }

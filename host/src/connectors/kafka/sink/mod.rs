@@ -88,7 +88,10 @@ pub enum Partitioner {
 
 impl RecordLayout {
     fn names_partitions(&self) -> bool {
-        matches!(self.partitioner, Partitioner::Source | Partitioner::Column(_))
+        matches!(
+            self.partitioner,
+            Partitioner::Source | Partitioner::Column(_)
+        )
     }
 
     fn partition_column(&self) -> Option<String> {
@@ -172,7 +175,9 @@ fn at_sink(error: Error) -> Error {
         Kind::RecordRefused => Kind::SinkRefused,
         kind => kind,
     };
-    let hint = error.hint_text().map(|hint| super::properties::Of::Sink.told(hint));
+    let hint = error
+        .hint_text()
+        .map(|hint| super::properties::Of::Sink.told(hint));
     let error = error.of_kind(kind);
     match hint {
         Some(hint) => error.hint(hint.replace("sink.topics", "sink.topic.name")),
@@ -186,19 +191,30 @@ pub(in crate::connectors) fn connect(
     context: SinkContext,
 ) -> Result<Box<dyn SinkConnector>> {
     let Some(sink) = config.sink.as_any().downcast_ref::<KafkaSinkConfig>() else {
-        return Err(Error::new(Kind::Bug, "kafka.connect", "keys of another sink"));
+        return Err(Error::new(
+            Kind::Bug,
+            "kafka.connect",
+            "keys of another sink",
+        ));
     };
     let mut sink = sink.clone();
     let props = sink.props()?;
     let cluster = KafkaCluster::connect(&props).map_err(at_sink)?;
     if cluster.partitions(sink.topic()).map_err(at_sink)?.is_none() {
-        let message = format!("topic '{}' on cluster {}: no such topic", sink.topic(), cluster.id());
+        let message = format!(
+            "topic '{}' on cluster {}: no such topic",
+            sink.topic(),
+            cluster.id()
+        );
         return Err(Error::new(Kind::ConfigInvalid, "kafka.connect", message)
             .with("brokers", props.bootstrap())
             .hint("create it, or correct sink.topic.name"));
     }
     if let Some(most) = cluster.batch_bytes(sink.topic()) {
-        sink.layout.record_bytes = sink.layout.record_bytes.min(most.saturating_sub(BATCH_OVERHEAD));
+        sink.layout.record_bytes = sink
+            .layout
+            .record_bytes
+            .min(most.saturating_sub(BATCH_OVERHEAD));
     }
     let id = transactional_id(&sink.id_prefix, context.store.as_ref(), &context.log)?;
     let outbox = Arc::new(Outbox::new(

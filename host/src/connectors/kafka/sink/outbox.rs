@@ -178,7 +178,11 @@ impl<T: Takes> Outbox<T> {
         match self.store.create(&path, &packet)? {
             Created::Done => {}
             // By this very call, tried twice below us.
-            Created::Exists if self.store.get(&path)?.is_some_and(|there| *there == *packet) => {}
+            Created::Exists
+                if self
+                    .store
+                    .get(&path)?
+                    .is_some_and(|there| *there == *packet) => {}
             Created::Exists => {
                 let message = "another packet lies under the id of this delivery";
                 return Err(Error::new(Kind::Bug, OP, message).with("packet", path));
@@ -299,8 +303,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.of
-            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

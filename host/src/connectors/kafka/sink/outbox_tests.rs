@@ -163,7 +163,11 @@ impl Takes for Client {
         let mut world = self.world.lock().unwrap();
         world.epoch += 1;
         self.epoch = world.epoch;
-        match world.open.as_ref().is_some_and(|open| open.ends && ends_well) {
+        match world
+            .open
+            .as_ref()
+            .is_some_and(|open| open.ends && ends_well)
+        {
             true => world.end(),
             false => world.open = None,
         }
@@ -383,7 +387,10 @@ fn simulate(seed: u64) -> (usize, usize) {
     seen.sort();
     let mut committed: Vec<String> = world.committed.iter().map(|d| d.id.clone()).collect();
     committed.sort();
-    assert_eq!(seen, committed, "seed {seed}: what is committed is in the topic once");
+    assert_eq!(
+        seen, committed,
+        "seed {seed}: what is committed is in the topic once"
+    );
     let waiting = store.list("_system/p/z/outbox").unwrap();
     assert!(waiting.is_empty(), "seed {seed}: {waiting:?}");
     (kills, committed.len())
@@ -403,7 +410,10 @@ fn each_delivery_is_in_the_topic_once_whoever_dies_between_which_requests() {
         kills += killed;
         deliveries += delivered;
     }
-    assert!(kills > 500 && deliveries > 1_000, "{kills} kills, {deliveries} deliveries");
+    assert!(
+        kills > 500 && deliveries > 1_000,
+        "{kills} kills, {deliveries} deliveries"
+    );
 }
 
 #[test]
@@ -417,7 +427,9 @@ fn a_packet_without_a_mark_stops_the_start_and_names_what_to_look_at() {
     let process = Process::new(&world, &turns, 0, &store);
     process.recover();
     assert_eq!(world.lock().unwrap().mark.as_ref().unwrap().text, "");
-    store.create(&process.outbox.path(&new_file_id(), TOPIC), b"x").unwrap();
+    store
+        .create(&process.outbox.path(&new_file_id(), TOPIC), b"x")
+        .unwrap();
     world.lock().unwrap().mark = None;
     let other = Process::new(&world, &turns, 0, &store);
     let error = FromOutbox(other.outbox.clone()).prepared().unwrap_err();

@@ -146,7 +146,10 @@ mod tests {
             Ok(())
         })
         .expect("whole");
-        assert_eq!(seen, [format!("books {first:?}"), format!("other {second:?}")]);
+        assert_eq!(
+            seen,
+            [format!("books {first:?}"), format!("other {second:?}")]
+        );
         for length in 5..packet.len() - 1 {
             let torn = each(&packet[..length], |_, _| Ok(()));
             let border = length == packet.len() - 24;

@@ -83,7 +83,11 @@ impl Rows {
     /// Every row of the batch. An error is the cluster's, or the config's: columns that are not there.
     pub fn encode(&mut self, batch: &Batch, applied: &Applied) -> Result<Encoded> {
         let schema = &applied.table.schema;
-        if self.fitted.as_ref().is_none_or(|fitted| fitted.schema != *schema) {
+        if self
+            .fitted
+            .as_ref()
+            .is_none_or(|fitted| fitted.schema != *schema)
+        {
             self.fitted = Some(fit(&self.layout, schema)?);
         }
         let mut encoded = Encoded::default();
@@ -123,13 +127,19 @@ fn fit(layout: &RecordLayout, schema: &SchemaRef) -> Result<Fitted> {
     let text = |key: &'static str, at: Option<usize>| -> Result<Option<usize>> {
         match at.map(|at| schema.field(at).data_type()) {
             None | Some(DataType::Utf8) => Ok(at),
-            Some(other) => Err(wrong(key, format!("`{key}`: expected a column of text, found {other}"))),
+            Some(other) => Err(wrong(
+                key,
+                format!("`{key}`: expected a column of text, found {other}"),
+            )),
         }
     };
     let number = |key: &'static str, at: Option<usize>| -> Result<Option<usize>> {
         match at.map(|at| schema.field(at).data_type()) {
             None | Some(DataType::Int32 | DataType::Int64) => Ok(at),
-            Some(other) => Err(wrong(key, format!("`{key}`: expected a column of whole numbers, found {other}"))),
+            Some(other) => Err(wrong(
+                key,
+                format!("`{key}`: expected a column of whole numbers, found {other}"),
+            )),
         }
     };
     let headers = layout.headers.iter().map(|name| {
@@ -140,8 +150,16 @@ fn fit(layout: &RecordLayout, schema: &SchemaRef) -> Result<Fitted> {
     let value = Encoder::new(&layout.format, schema, layout.columns.as_deref(), own);
     Ok(Fitted {
         schema: schema.clone(),
-        value: value.map_err(|message| wrong("sink.value.format", format!("the value of a record: {message}")))?,
-        topic: text("sink.topic.column", find("sink.topic.column", &layout.topic_column)?)?,
+        value: value.map_err(|message| {
+            wrong(
+                "sink.value.format",
+                format!("the value of a record: {message}"),
+            )
+        })?,
+        topic: text(
+            "sink.topic.column",
+            find("sink.topic.column", &layout.topic_column)?,
+        )?,
         key: find("sink.key.column", &layout.key)?,
         partition: match &layout.partitioner {
             Partitioner::Column(name) => number(
@@ -155,8 +173,15 @@ fn fit(layout: &RecordLayout, schema: &SchemaRef) -> Result<Fitted> {
 }
 
 fn missing(schema: &Schema, name: &str) -> String {
-    let all: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    format!("there is no column `{name}`; the last transform makes {}", all.join(", "))
+    let all: Vec<&str> = schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
+    format!(
+        "there is no column `{name}`; the last transform makes {}",
+        all.join(", ")
+    )
 }
 
 /// Buffers of one record, used again for the next.
@@ -191,7 +216,11 @@ impl One<'_> {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<std::result::Result<(), Reason>> {
-        let record = self.applied.record.get(row).map_or(0, |record| *record as usize);
+        let record = self
+            .applied
+            .record
+            .get(row)
+            .map_or(0, |record| *record as usize);
         let topic = self.fitted.topic.and_then(|at| self.cell(at, row));
         let topic = topic.map_or(self.layout.topic.as_str(), |(values, row)| {
             values.as_string::<i32>().value(row)
@@ -202,14 +231,23 @@ impl One<'_> {
         };
         if partitions == 0 {
             let message = format!("the cluster has no topic `{topic}`");
-            return Ok(Err(reason(codes::NO_TOPIC, self.layout.topic_column.clone(), message)));
+            return Ok(Err(reason(
+                codes::NO_TOPIC,
+                self.layout.topic_column.clone(),
+                message,
+            )));
         }
         let partition = self.partition(row);
         if let Some(wanted) = partition
             && !(0..i64::from(partitions)).contains(&wanted)
         {
-            let message = format!("topic `{topic}` has {partitions} partitions, the row names {wanted}");
-            return Ok(Err(reason(codes::NO_PARTITION, self.layout.partition_column(), message)));
+            let message =
+                format!("topic `{topic}` has {partitions} partitions, the row names {wanted}");
+            return Ok(Err(reason(
+                codes::NO_PARTITION,
+                self.layout.partition_column(),
+                message,
+            )));
         }
         let key = self.fitted.key.and_then(|at| self.cell(at, row));
         scratch.key.clear();
@@ -217,16 +255,23 @@ impl One<'_> {
             bytes(values, row, &mut scratch.key);
         }
         scratch.value.clear();
-        let there = match self.fitted.value.write(&self.applied.table, row, &mut scratch.value) {
+        let there = match self
+            .fitted
+            .value
+            .write(&self.applied.table, row, &mut scratch.value)
+        {
             Ok(there) => there,
             Err(unfit) => return Ok(Err(reason(codes::UNFIT, Some(unfit.column), unfit.why))),
         };
         self.headers(row, &mut scratch.headers);
         let headers = self.named(record, &scratch.headers);
-        let size = scratch.key.len() + scratch.value.len() + headers.iter().map(size_of).sum::<usize>();
+        let size =
+            scratch.key.len() + scratch.value.len() + headers.iter().map(size_of).sum::<usize>();
         if size > self.layout.record_bytes {
             let most = self.layout.record_bytes;
-            let message = format!("key, value and headers have {size} bytes, expected at most {most} (sink.record.max.bytes)");
+            let message = format!(
+                "key, value and headers have {size} bytes, expected at most {most} (sink.record.max.bytes)"
+            );
             return Ok(Err(reason(codes::TOO_LARGE, None, message)));
         }
         let outgoing = Outgoing {
@@ -278,7 +323,10 @@ impl One<'_> {
             let offsets = headers.value_offsets();
             let (from, to) = (offsets[record] as usize, offsets[record + 1] as usize);
             let items = headers.values().as_struct();
-            let (names, bytes) = (items.column(0).as_string::<i32>(), items.column(1).as_binary::<i32>());
+            let (names, bytes) = (
+                items.column(0).as_string::<i32>(),
+                items.column(1).as_binary::<i32>(),
+            );
             all.extend((from..to).map(|at| {
                 let value = bytes.is_valid(at).then(|| bytes.value(at));
                 (names.value(at), value)

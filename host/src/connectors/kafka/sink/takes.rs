@@ -25,7 +25,11 @@ impl Cluster {
 
     fn open(&self) -> Result<&Transactional> {
         self.open.as_ref().ok_or_else(|| {
-            Error::new(Kind::Bug, "kafka.outbox", "a transaction before taking over")
+            Error::new(
+                Kind::Bug,
+                "kafka.outbox",
+                "a transaction before taking over",
+            )
         })
     }
 }

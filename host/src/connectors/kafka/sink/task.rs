@@ -71,12 +71,15 @@ impl KafkaSink {
         if let (Some(first), Some(last)) = (applied.record.first(), applied.record.last()) {
             let split = &batch.covers.split;
             let (from, to) = (offset(first), offset(last) + 1);
-            let of = open.ranges.entry(split.clone()).or_insert_with(|| FileRange {
-                split: split.clone(),
-                from,
-                to,
-                rows: 0,
-            });
+            let of = open
+                .ranges
+                .entry(split.clone())
+                .or_insert_with(|| FileRange {
+                    split: split.clone(),
+                    from,
+                    to,
+                    rows: 0,
+                });
             of.to = to;
             of.rows += applied.record.len() as u64;
             open.rows += applied.record.len() as u64;
@@ -96,7 +99,10 @@ impl KafkaSink {
         };
         let (tolerance, unit) = self.errors;
         if tolerance == Tolerance::None {
-            let record = applied.record.get(*row).map_or(0, |record| *record as usize);
+            let record = applied
+                .record
+                .get(*row)
+                .map_or(0, |record| *record as usize);
             let at = format!("{}@{}", batch.covers.tp, batch.offset.value(record));
             let message = "a row cannot be a record of the topic, and errors.tolerance is none";
             return Err(Error::new(Kind::RecordRefused, "kafka.rows", message)

@@ -68,5 +68,9 @@ const NAME_MAX: usize = 249;
 /// As brokers have it; they answer for no other name.
 fn is_legal(topic: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !topic.is_empty() && topic.len() <= NAME_MAX && topic.chars().all(plain) && topic != "." && topic != ".."
+    !topic.is_empty()
+        && topic.len() <= NAME_MAX
+        && topic.chars().all(plain)
+        && topic != "."
+        && topic != ".."
 }
