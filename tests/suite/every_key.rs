@@ -72,6 +72,18 @@ pub fn bases(rig: &Rig, n: usize) -> Vec<Config> {
         ("sink.url", &zone),
         ("sink.partition.field", "day"),
     ];
+    let to_topic = [
+        ("connector.class", "weir"),
+        ("source.type", "kafka"),
+        ("source.topics", "t"),
+        ("source.start", "earliest"),
+        ("source.bootstrap.servers", servers),
+        ("sink.type", "kafka"),
+        ("sink.url", &zone),
+        ("sink.bootstrap.servers", servers),
+        ("sink.topic.name", "u"),
+        ("sink.value.format", "string"),
+    ];
     let source = [
         ("connector.class", FILE_SOURCE),
         ("topic", "t"),
@@ -120,6 +132,7 @@ pub fn bases(rig: &Rig, n: usize) -> Vec<Config> {
     vec![
         config(&kafka),
         config(&from_zone),
+        config(&to_topic),
         config(&source),
         config(&sink),
         storage(
@@ -161,6 +174,7 @@ pub fn keys(config: &Config) -> Vec<String> {
     let mut all: BTreeSet<String> = config.keys().cloned().collect();
     all.extend(definitions(config).unwrap().into_iter().map(|key| key.name));
     let prefixes: &[&str] = match config["connector.class"].as_str() {
+        "weir" if config["sink.type"] == "kafka" => &["sink.kafka."],
         "weir" => &["source.kafka."],
         FILE_SOURCE => &["producer.override."],
         FILE_SINK => &["consumer.override.", "admin.override."],
@@ -207,7 +221,12 @@ pub fn with(base: &Config, key: &str, value: &str) -> Config {
     let mut config = base.clone();
     config.insert(key.to_owned(), value.to_owned());
     // Security properties are looked at only where the protocol has them.
-    for prefix in ["source.kafka.", "consumer.override.", "producer.override."] {
+    for prefix in [
+        "source.kafka.",
+        "sink.kafka.",
+        "consumer.override.",
+        "producer.override.",
+    ] {
         if let Some(property) = key.strip_prefix(prefix) {
             let protocol = format!("{prefix}security.protocol");
             let needs = match property {

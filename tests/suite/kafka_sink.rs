@@ -12,7 +12,7 @@ use arrow_array::cast::AsArray;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
-use weir::clock::{Clock as _, SystemClock};
+use weir::clock::SystemClock;
 use weir::commit::{LogName, Role, State, verify};
 use weir::kafka::testkit::Admin;
 use weir::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Outgoing, Producer, Start};
@@ -601,4 +601,94 @@ fn a_rewind_sends_again_and_a_swap_loses_nothing() {
     let ids: Vec<u64> = rig.read(&rig.output).iter().map(id_of).collect();
     let expected: Vec<u64> = (0..10).chain(0..15).collect();
     assert_eq!(ids, expected);
+}
+
+/// For any sink; in the topic is what is committed, and nothing twice.
+#[test]
+fn dead_letters_go_on_into_a_topic_with_the_headers_of_kafka_connect() {
+    let Some(broker) = brokers::kafka() else {
+        return;
+    };
+    let rig = Rig::new(broker, "dead", 1);
+    for topic in ["ks-dead-letters", "ks-dead-of-zone"] {
+        rig.create(topic, 1);
+    }
+    let rows = [message(0), "{not json".to_owned(), message(1), message(2)];
+    rig.produce(rows.into_iter());
+    let errors = "[errors]\ndeadletterqueue.topic.name = \"ks-dead-letters\"\n";
+    let sink = format!("sink.record.max.bytes = \"1KB\"\n{RULES}{errors}");
+    let file = rig.declare("dead", &sink);
+    rig.ran(&file);
+    let found = rig.read("ks-dead-letters");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].value.as_deref(), Some("{not json"));
+    assert_eq!(
+        (found[0].key.as_deref(), found[0].timestamp),
+        (Some("k"), 1_700_000_000_123)
+    );
+    let header = |record: &Record, name: &str| -> String {
+        let found = record.headers.iter().find(|(n, _)| n == name);
+        found
+            .unwrap_or_else(|| panic!("{name}: {record:?}"))
+            .1
+            .clone()
+            .unwrap()
+    };
+    for (name, value) in [
+        ("trace", "t1"),
+        ("weir.dead_letter.id", "dead/ks-dead-in/0/1"),
+        ("__connect.errors.topic", "ks-dead-in"),
+        ("__connect.errors.partition", "0"),
+        ("__connect.errors.offset", "1"),
+        ("__connect.errors.connector.name", "dead"),
+        ("__connect.errors.stage", "TRANSFORMATION"),
+        ("__connect.errors.exception.class.name", "malformed_json"),
+    ] {
+        assert_eq!(header(&found[0], name), value, "{name}");
+    }
+    // Those of the sink too, each once over several runs.
+    let long = json!({ "id": 3, "name": "x".repeat(2_000) }).to_string();
+    rig.produce([long, message(4)].into_iter());
+    rig.ran(&file);
+    rig.ran(&file);
+    let found = rig.read("ks-dead-letters");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(
+        header(&found[1], "__connect.errors.exception.class.name"),
+        "record_too_large"
+    );
+    assert_eq!(header(&found[1], "__connect.errors.stage"), "TASK_PUT");
+    // Beside a zone, without Connect's headers.
+    let plugins = plugins_dir();
+    let plugins = plugins.display();
+    let zone = format!(
+        "name = \"zone\"\nsource.type = \"kafka\"\nsource.topics = [\"{}\"]\nsource.start = \"earliest\"\n\
+         source.bootstrap.servers = \"{}\"\nsink.type = \"zone\"\nsink.url = \"file:zone\"\nerrors.tolerance = \"all\"\n\
+         errors.deadletterqueue.topic.name = \"ks-dead-of-zone\"\n\
+         errors.deadletterqueue.context.headers.enable = false\nplugin.path = \"{plugins}\"\nplugin.store = \"store\"\n\
+         plugin.cache = \"{plugins}/../plugins-test/cache\"\n{RULES}",
+        rig.input, rig.bootstrap
+    );
+    fs::write(rig.path("zone.toml"), zone).unwrap();
+    rig.ran("zone.toml");
+    let found = rig.read("ks-dead-of-zone");
+    assert_eq!(found.len(), 1, "{found:?}");
+    let names: Vec<&str> = found[0]
+        .headers
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(names, ["trace", "weir.dead_letter.id"]);
+    // A topic that is not there is named before anything is read.
+    let absent = [
+        "run",
+        "zone.toml",
+        "--available-now",
+        "--set",
+        "errors.deadletterqueue.topic.name=ks-dead-absent",
+    ];
+    let output = rig.weir(&absent).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("errors.deadletterqueue.topic.name"), "{said}");
 }

@@ -306,4 +306,49 @@ fn the_doctor_says_who_it_is_there_and_what_it_may() {
             .unwrap()
             .contains("may be written")
     );
+    a_sink_is_told_which_rights_it_lacks(&secured, &case, &admin);
+}
+
+/// Of the topic the doctor says it before; of the transactional id the broker, when it is used.
+fn a_sink_is_told_which_rights_it_lacks(secured: &Secured, case: &Case, admin: &Admin) {
+    admin.create_topic("clean", 1, &[]).unwrap();
+    let mut text = format!(
+        "name = \"clean\"\nsource.type = \"rate\"\nsource.rows.total = 10\nsource.rows.per.second = 1000\n\
+         sink.type = \"kafka\"\nsink.url = \"file:clean\"\nsink.bootstrap.servers = \"localhost:{}\"\n\
+         sink.topic.name = \"clean\"\nsink.value.format = \"string\"\n",
+        secured.sasl
+    );
+    for (key, value) in secured.alice("secret", &secured.ca) {
+        text.push_str(&format!("sink.kafka.{key} = \"{value}\"\n"));
+    }
+    let config = case.write("clean.toml", &text);
+    let run = || case.run(&[&config, "--available-now", "--progress", "none"]);
+    let told = |words: &[&str]| {
+        let output = run();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        for word in words {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    };
+    told(&["config_invalid", "clean"]);
+    admin
+        .allow("alice", On::Topic("clean"), May::Describe)
+        .unwrap();
+    let seen = doctor(case.dir.path(), &[&config]);
+    seen.fails("sink.topic", "lacks WRITE and READ", "transactional id");
+    admin.allow("alice", On::Topic("clean"), May::Read).unwrap();
+    admin
+        .allow("alice", On::Topic("clean"), May::Write)
+        .unwrap();
+    let well = doctor(case.dir.path(), &[&config]);
+    assert_eq!(well.one("sink.topic")["verdict"], "pass", "{}", well.text);
+    told(&["config_invalid", "transactional id", "WRITE and DESCRIBE"]);
+    for may in [May::Describe, May::Write] {
+        admin.allow("alice", On::TransactionalIds, may).unwrap();
+    }
+    told(&["config_invalid", "roup"]);
+    admin.allow("alice", On::Group("*"), May::Read).unwrap();
+    let output = run();
+    assert!(output.status.success(), "{}", stderr(&output));
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
-use crate::config::librdkafka;
+use crate::config::librdkafka::{self, Property, Side, property};
 use crate::error::{Error, Kind, Result};
 
 use super::hidden::Hidden;
@@ -112,8 +112,10 @@ impl KafkaProps {
         config
     }
 
-    fn overridden(&self, mut config: ClientConfig) -> ClientConfig {
-        for (key, value) in &self.overrides {
+    /// Without the properties that only clients of the other side have: librdkafka would warn of each.
+    fn overridden(&self, mut config: ClientConfig, other: Side) -> ClientConfig {
+        let is_other = |name: &str| matches!(property(name), Property::Allowed(allowed) if allowed.side == other);
+        for (key, value) in self.overrides.iter().filter(|(key, _)| !is_other(key)) {
             config.set(key, value);
         }
         config
@@ -134,7 +136,7 @@ impl KafkaProps {
             )
             .set("fetch.max.bytes", limits.queue_bytes.to_string())
             .set("fetch.error.backoff.ms", "200");
-        let mut config = self.overridden(config);
+        let mut config = self.overridden(config, Side::Producer);
         config
             .set("group.id", &self.group)
             .set("auto.offset.reset", "error")
@@ -148,7 +150,7 @@ impl KafkaProps {
 
     /// For metadata, watermarks and topic ids: no group, nothing fetched.
     pub(super) fn metadata(&self) -> ClientConfig {
-        let mut config = self.overridden(self.base());
+        let mut config = self.overridden(self.base(), Side::Producer);
         config
             .set("isolation.level", "read_committed")
             .set("allow.auto.create.topics", "false");
@@ -172,7 +174,7 @@ impl KafkaProps {
             .set("compression.type", "lz4")
             .set("queue.buffering.max.kbytes", "32768")
             .set("message.timeout.ms", "120000");
-        let mut config = self.overridden(config);
+        let mut config = self.overridden(config, Side::Consumer);
         config.set("enable.idempotence", "true");
         for (property, value) in &self.producing {
             config.set(*property, value);
@@ -236,7 +238,7 @@ mod unit {
     /// librdkafka must accept every name and range of the table.
     #[test]
     fn librdkafka_takes_what_the_list_allows() {
-        use librdkafka::{ALLOWED, Side, Takes};
+        use librdkafka::{ALLOWED, Takes};
         for allowed in ALLOWED {
             let values = match allowed.takes {
                 Takes::Text | Takes::Login | Takes::Secret => vec!["x".to_owned()],

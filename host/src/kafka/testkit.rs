@@ -97,10 +97,15 @@ impl Admin {
         let (kind, name) = match on {
             On::Topic(name) => (sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name),
             On::Group(name) => (sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_GROUP, name),
+            On::TransactionalIds => (
+                sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID,
+                "*",
+            ),
         };
         let may = match may {
             May::Describe => sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_DESCRIBE,
             May::Read => sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ,
+            May::Write => sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE,
         };
         let name = CString::new(name).map_err(bad)?;
         let user = CString::new(format!("User:{user}")).map_err(bad)?;
@@ -161,12 +166,15 @@ impl Admin {
 pub enum On<'a> {
     Topic(&'a str),
     Group(&'a str),
+    /// All of them.
+    TransactionalIds,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub enum May {
     Describe,
     Read,
+    Write,
 }
 
 fn each(

@@ -111,6 +111,7 @@ fn check(checker: &mut Checker<'_>) {
         let hint = "to send records into a topic, read the topic that they came from";
         checker.contradiction("sink.type", message, hint);
     }
+    reads_itself(checker);
     formats(checker);
     let by_column = checker.is("sink.partitioner", "column");
     if by_column == Some(true) && !checker.typed("sink.partition.column") {
@@ -126,6 +127,23 @@ fn check(checker: &mut Checker<'_>) {
             message,
             "write sink.partitioner = \"column\"",
         );
+    }
+}
+
+/// What it writes it would read again, without end.
+fn reads_itself(checker: &mut Checker<'_>) {
+    let typed = |key: &str| Some(checker.raw.get(key)?.value.typed().trim().to_owned());
+    let same = typed("source.bootstrap.servers") == typed("sink.bootstrap.servers");
+    let (Some(topic), Some(read)) = (checker.text("sink.topic.name"), checker.topics()) else {
+        return;
+    };
+    if same && checker.source.is_some_and(|source| source.name == "kafka") && read.contains(&topic)
+    {
+        let shown = checker.shown("sink.topic.name", &topic);
+        let message = format!(
+            "`sink.topic.name`: the topic `{shown}` of these brokers is also read, so the pipeline would read what it writes"
+        );
+        checker.contradiction("sink.topic.name", message, "write into another topic");
     }
 }
 
