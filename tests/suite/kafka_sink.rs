@@ -92,7 +92,7 @@ impl Rig {
             "name = \"{name}\"\nsource.type = \"kafka\"\nsource.topics = [\"{input}\"]\nsource.start = \"earliest\"\n\
              source.bootstrap.servers = \"{bootstrap}\"\nsink.type = \"kafka\"\nsink.url = \"file:home\"\n\
              sink.bootstrap.servers = \"{bootstrap}\"\n{output}\
-             sink.commit.age = \"200ms\"\nerrors.tolerance = \"all\"\nplugin.path = \"{plugins}\"\nplugin.store = \"store\"\n\
+             sink.commit.age = \"200ms\"\nerrors.tolerance = \"all\"\nerrors.dlq.table = \"dead-{name}\"\nplugin.path = \"{plugins}\"\nplugin.store = \"store\"\n\
              plugin.cache = \"{plugins}/../plugins-test/cache\"\n{sink}"
         );
         let file = format!("{name}.toml");
@@ -146,8 +146,24 @@ impl Rig {
         producer.flush(FLUSH).unwrap();
     }
 
+    /// At least so many records: a broker shows them a moment after it has committed them.
+    fn read(&self, topic: &str, least: usize) -> Vec<Record> {
+        let mut found = Vec::new();
+        let shown = brokers::within(Duration::from_secs(10), || {
+            found = self.read_now(topic);
+            (found.len() >= least).then_some(())
+        });
+        assert!(
+            shown.is_some(),
+            "{topic}: {} of {least}: {}",
+            found.len(),
+            self.said()
+        );
+        found
+    }
+
     /// As any reader of committed records sees it, by partition and offset.
-    fn read(&self, topic: &str) -> Vec<Record> {
+    fn read_now(&self, topic: &str) -> Vec<Record> {
         let cluster = KafkaCluster::connect(&self.props()).unwrap();
         let info = cluster.describe(topic).unwrap();
         let start = cluster.start(&info, Start::Earliest).unwrap();
@@ -232,7 +248,11 @@ impl Rig {
 
     /// Each number from 0 on is in the topic once, the log verifies, and nothing waits any more.
     fn settled(&self, pipeline: &str, total: u64) {
-        let mut ids: Vec<u64> = self.read(&self.output).iter().map(id_of).collect();
+        let mut ids: Vec<u64> = self
+            .read(&self.output, total as usize)
+            .iter()
+            .map(id_of)
+            .collect();
         ids.sort_unstable();
         let found = ids.len();
         ids.dedup();
@@ -307,6 +327,9 @@ fn kills_lose_nothing_and_show_nothing_twice() {
     println!("{kills} kills, {total} records");
 }
 
+/// Runs of the steps test side by side: most of each is waiting.
+const LANES: u64 = 4;
+
 /// Before each change of the home, in turn: the process ends there, and the next one ends the work.
 #[test]
 fn an_end_at_every_step_of_the_home_loses_nothing_and_shows_nothing_twice() {
@@ -316,38 +339,45 @@ fn an_end_at_every_step_of_the_home_loses_nothing_and_shows_nothing_twice() {
     let rig = Rig::new(broker, "steps", 1);
     rig.produce((0..20).map(message));
     let file = rig.declare("steps", RULES);
-    for step in 0.. {
+    let (rig, file) = (&rig, file.as_str());
+    let steps: Vec<u64> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES)
+            .map(|begin| scope.spawn(move || end_at_steps(rig, file, begin)))
+            .collect();
+        lanes.into_iter().map(|lane| lane.join().unwrap()).collect()
+    });
+    let steps = steps.iter().min().unwrap();
+    assert!(*steps > 10, "only {steps} steps: is the variable heard?");
+    println!("{steps} steps");
+}
+
+/// From step `begin` on, every [`LANES`]-th; the first that a whole run does not reach.
+fn end_at_steps(rig: &Rig, file: &str, begin: u64) -> u64 {
+    for step in (begin..).step_by(LANES as usize) {
         let topic = format!("{}-{step}", rig.output);
         rig.create(&topic, 1);
-        let home = format!("file:home-{step}");
         let run = |abort_at: Option<u64>| {
-            let topic = format!("sink.topic.name={topic}");
-            let home = format!("sink.url={home}");
-            let args = [
-                "run",
-                &file,
-                "--available-now",
-                "--progress",
-                "none",
-                "--set",
-                &topic,
-                "--set",
-                &home,
+            let sets = [
+                format!("sink.topic.name={topic}"),
+                format!("sink.url=file:home-{step}"),
             ];
+            let args = ["run", file, "--available-now", "--progress", "none"];
             let mut command = rig.weir(&args);
+            sets.iter()
+                .for_each(|set| drop(command.args(["--set", set])));
             command.envs(abort_at.map(|step| ("WEIR_ABORT_AT", step.to_string())));
             command.output().unwrap()
         };
         let whole = run(Some(step)).status.success();
         let output = run(None);
         assert!(output.status.success(), "after step {step}: {output:?}");
-        let ids: Vec<u64> = rig.read(&topic).iter().map(id_of).collect();
+        let ids: Vec<u64> = rig.read(&topic, 20).iter().map(id_of).collect();
         assert_eq!(ids, (0..20).collect::<Vec<_>>(), "after step {step}");
         if whole {
-            assert!(step > 10, "only {step} steps: is the variable heard?");
-            break;
+            return step;
         }
     }
+    panic!("steps have an end")
 }
 
 #[test]
@@ -462,13 +492,13 @@ fn formats_keys_headers_topics_and_partitions_are_what_the_config_says() {
         let sink =
             format!("sink.topic.name = \"{topic}\"\nsink.value.format = \"{name}\"\n{keys}{rules}");
         rig.ran(&rig.declare(name, &sink));
-        assert_eq!(values(&rig.read(&topic)), expected, "{name}");
+        assert_eq!(values(&rig.read(&topic, 2)), expected, "{name}");
     }
     // The record as it was read: no transform, its own partition, key, headers and time.
     let plain = "sink.value.format = \"string\"\nsink.key.column = \"key\"\nsink.headers.of.record = true\n\
                  sink.partitioner = \"source\"\n";
     rig.ran(&rig.declare("plain", plain));
-    assert_eq!(rig.read(&rig.output), rig.read(&rig.input));
+    assert_eq!(rig.read(&rig.output, 2), rig.read(&rig.input, 2));
     // Topic, key, headers and partition from columns.
     let columns = "sink.topic.column = \"to\"\nsink.key.column = \"id\"\nsink.headers.columns = [\"name\"]\n\
                    sink.value.columns = [\"id\"]\nsink.timestamp = \"now\"\n";
@@ -476,7 +506,7 @@ fn formats_keys_headers_topics_and_partitions_are_what_the_config_says() {
     rig.create(&topic, 3);
     let sink = format!("sink.topic.name = \"{topic}\"\n{columns}{rules}");
     rig.ran(&rig.declare("columns", &sink));
-    let (own, other) = (rig.read(&topic), rig.read("ks-layout-other"));
+    let (own, other) = (rig.read(&topic, 1), rig.read("ks-layout-other", 1));
     assert_eq!((own.len(), other.len()), (1, 1));
     assert_eq!(other[0].key.as_deref(), Some("1"));
     assert_eq!(
@@ -489,7 +519,7 @@ fn formats_keys_headers_topics_and_partitions_are_what_the_config_says() {
         "sink.topic.name = \"{topic}\"\nsink.partitioner = \"column\"\nsink.partition.column = \"at\"\nsink.value.columns = [\"id\"]\n{rules}"
     );
     rig.ran(&rig.declare("partitions", &by_column));
-    let at: Vec<(i32, String)> = rig.read(&topic)[..]
+    let at: Vec<(i32, String)> = rig.read(&topic, 3)[..]
         .iter()
         .filter(|record| record.headers.is_empty())
         .map(|record| (record.partition, record.value.clone().unwrap()))
@@ -533,7 +563,7 @@ fn rows_that_no_topic_takes_are_dead_letters_and_a_topic_that_is_not_there_is_na
             letter("record_too_large", None),
         ]
     );
-    assert_eq!(rig.read(&rig.output).len(), 1);
+    assert_eq!(rig.read(&rig.output, 1).len(), 1);
     let totals = rig.state("letters", State::totals);
     assert_eq!((totals.rows.written, totals.rows.refused), (1, 3));
     assert_eq!((totals.records.with_rows, totals.records.refused), (1, 3));
@@ -598,7 +628,7 @@ fn a_rewind_sends_again_and_a_swap_loses_nothing() {
     assert!(said.contains("cannot be taken back"), "{said}");
     rig.produce((10..15).map(message));
     rig.ran(&file);
-    let ids: Vec<u64> = rig.read(&rig.output).iter().map(id_of).collect();
+    let ids: Vec<u64> = rig.read(&rig.output, 25).iter().map(id_of).collect();
     let expected: Vec<u64> = (0..10).chain(0..15).collect();
     assert_eq!(ids, expected);
 }
@@ -615,11 +645,11 @@ fn dead_letters_go_on_into_a_topic_with_the_headers_of_kafka_connect() {
     }
     let rows = [message(0), "{not json".to_owned(), message(1), message(2)];
     rig.produce(rows.into_iter());
-    let errors = "[errors]\ndeadletterqueue.topic.name = \"ks-dead-letters\"\n";
-    let sink = format!("sink.record.max.bytes = \"1KB\"\n{RULES}{errors}");
+    let errors = "errors.deadletterqueue.topic.name = \"ks-dead-letters\"\n";
+    let sink = format!("sink.record.max.bytes = \"2KB\"\n{errors}{RULES}");
     let file = rig.declare("dead", &sink);
     rig.ran(&file);
-    let found = rig.read("ks-dead-letters");
+    let found = rig.read("ks-dead-letters", 1);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].value.as_deref(), Some("{not json"));
     assert_eq!(
@@ -647,11 +677,11 @@ fn dead_letters_go_on_into_a_topic_with_the_headers_of_kafka_connect() {
         assert_eq!(header(&found[0], name), value, "{name}");
     }
     // Those of the sink too, each once over several runs.
-    let long = json!({ "id": 3, "name": "x".repeat(2_000) }).to_string();
+    let long = json!({ "id": 3, "name": "x".repeat(3_000) }).to_string();
     rig.produce([long, message(4)].into_iter());
     rig.ran(&file);
     rig.ran(&file);
-    let found = rig.read("ks-dead-letters");
+    let found = rig.read("ks-dead-letters", 2);
     assert_eq!(found.len(), 2, "{found:?}");
     assert_eq!(
         header(&found[1], "__connect.errors.exception.class.name"),
@@ -671,7 +701,7 @@ fn dead_letters_go_on_into_a_topic_with_the_headers_of_kafka_connect() {
     );
     fs::write(rig.path("zone.toml"), zone).unwrap();
     rig.ran("zone.toml");
-    let found = rig.read("ks-dead-of-zone");
+    let found = rig.read("ks-dead-of-zone", 1);
     assert_eq!(found.len(), 1, "{found:?}");
     let names: Vec<&str> = found[0]
         .headers

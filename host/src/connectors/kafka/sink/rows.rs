@@ -225,30 +225,10 @@ impl One<'_> {
         let topic = topic.map_or(self.layout.topic.as_str(), |(values, row)| {
             values.as_string::<i32>().value(row)
         });
-        let partitions = match self.fitted.topic.is_some() || self.layout.names_partitions() {
-            true => self.topics.partitions(topic)?,
-            false => i32::MAX,
+        let partition = match self.place(topic, row)? {
+            Ok(partition) => partition,
+            Err(refused) => return Ok(Err(refused)),
         };
-        if partitions == 0 {
-            let message = format!("the cluster has no topic `{topic}`");
-            return Ok(Err(reason(
-                codes::NO_TOPIC,
-                self.layout.topic_column.clone(),
-                message,
-            )));
-        }
-        let partition = self.partition(row);
-        if let Some(wanted) = partition
-            && !(0..i64::from(partitions)).contains(&wanted)
-        {
-            let message =
-                format!("topic `{topic}` has {partitions} partitions, the row names {wanted}");
-            return Ok(Err(reason(
-                codes::NO_PARTITION,
-                self.layout.partition_column(),
-                message,
-            )));
-        }
         let key = self.fitted.key.and_then(|at| self.cell(at, row));
         scratch.key.clear();
         if let Some((values, row)) = key {
@@ -278,11 +258,40 @@ impl One<'_> {
             key: key.is_some().then_some(&scratch.key),
             value: there.then_some(&scratch.value),
             headers: &headers,
-            partition: partition.and_then(|wanted| i32::try_from(wanted).ok()),
+            partition,
             timestamp: self.timestamp(record),
         };
         packet::add(out, topic, &outgoing);
         Ok(Ok(()))
+    }
+
+    /// The partition that the row names, if it names one; or why it cannot go there.
+    fn place(&self, topic: &str, row: usize) -> Result<std::result::Result<Option<i32>, Reason>> {
+        let partitions = match self.fitted.topic.is_some() || self.layout.names_partitions() {
+            true => self.topics.partitions(topic)?,
+            false => i32::MAX,
+        };
+        if partitions == 0 {
+            let message = format!("the cluster has no topic `{topic}`");
+            return Ok(Err(reason(
+                codes::NO_TOPIC,
+                self.layout.topic_column.clone(),
+                message,
+            )));
+        }
+        let partition = self.partition(row);
+        if let Some(wanted) = partition
+            && !(0..i64::from(partitions)).contains(&wanted)
+        {
+            let message =
+                format!("topic `{topic}` has {partitions} partitions, the row names {wanted}");
+            return Ok(Err(reason(
+                codes::NO_PARTITION,
+                self.layout.partition_column(),
+                message,
+            )));
+        }
+        Ok(Ok(partition.and_then(|wanted| i32::try_from(wanted).ok())))
     }
 
     fn partition(&self, row: usize) -> Option<i64> {
