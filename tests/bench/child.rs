@@ -112,7 +112,8 @@ impl Place {
         self.run("conf/books-processed.toml", &sets, zone, "books-processed")
     }
 
-    fn run(&self, conf: &str, sets: &[String], zone: &str, pipeline: &str) -> Ran {
+    /// Any config, into `zone`, from nothing.
+    pub fn run(&self, conf: &str, sets: &[String], zone: &str, pipeline: &str) -> Ran {
         self.empty(zone);
         let command = self.weir(conf, sets, "warn");
         self.runs(command, conf, &self.at(zone), pipeline, zone)

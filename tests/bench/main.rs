@@ -28,6 +28,7 @@ mod native;
 #[path = "../suite/object_servers.rs"]
 mod object_servers;
 mod report;
+mod sources;
 mod stores;
 
 use std::collections::BTreeMap;
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         ("start", &|| vec![first_commit(&place, bootstrap)]),
         ("log", &|| vec![log_open(&place, &plugged)]),
         ("daemon", &|| daemon(&place, bootstrap)),
+        ("sources", &|| sources::figures(&place)),
         ("stores", &|| stores::figures(&place, &plugged, bootstrap)),
     ] {
         if only.is_empty() || only.contains(&part) {

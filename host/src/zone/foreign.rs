@@ -275,10 +275,8 @@ fn value(array: &dyn Array, row: usize, depth: usize, out: &mut Vec<u8>) -> Resu
             return base64(array.as_fixed_size_binary().value(row), out);
         }
         DataType::Date32 => {
-            let days = i64::from(array.as_primitive::<Date32Type>().value(row));
-            let date = instant::civil(days.saturating_mul(86_400_000_000));
-            let date = date.map_or_else(|| days.to_string(), |time| time.date().to_string());
-            return text(&date, out);
+            let days = array.as_primitive::<Date32Type>().value(row);
+            return text(&date(days.into()), out);
         }
         DataType::Timestamp(unit, zone) => {
             return text(&time(array, row, *unit, zone.is_some()), out);
@@ -315,6 +313,11 @@ fn base64(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         &base64::engine::general_purpose::STANDARD.encode(bytes),
         out,
     )
+}
+
+fn date(days: i64) -> String {
+    let date = instant::civil(days.saturating_mul(86_400_000_000));
+    date.map_or_else(|| days.to_string(), |time| time.date().to_string())
 }
 
 /// With a `Z` where the column says that its times are instants.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::list::{DOCUMENT_FILES, Entry, FileList, Place};
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     /// Positions of the readers, and of the log.
     read: Mutex<BTreeMap<i32, i64>>,
     pub(super) committed: Mutex<BTreeMap<i32, i64>>,
+    /// The listing that is under way.
+    looking: Mutex<Option<JoinHandle<Result<()>>>>,
     /// Where each partition stood when this process began to read it, and how far its files were taken away since.
     began: Mutex<BTreeMap<i32, (i64, i64)>>,
 }
@@ -43,9 +46,11 @@ struct State {
     home: Option<Arc<dyn Store>>,
     pending: Pending,
     unsettled: Unsettled,
-    /// Changes under old names that were told: digest-free, by path.
+    /// Changes under old names that were told, by path.
     told: BTreeMap<String, Found>,
     told_old: bool,
+    /// That the source cannot be listed now.
+    told_away: bool,
     has_begun: bool,
     /// Files of the list that the last listing met, by number: some were to be taken away and a kill came before.
     met: Vec<u32>,
@@ -81,6 +86,7 @@ impl Shared {
             unsettled: Unsettled::default(),
             told: BTreeMap::new(),
             told_old: false,
+            told_away: false,
             has_begun: false,
             met: Vec::new(),
         };
@@ -96,6 +102,7 @@ impl Shared {
             read: Mutex::default(),
             committed: Mutex::default(),
             began: Mutex::default(),
+            looking: Mutex::default(),
         })
     }
 
@@ -190,8 +197,42 @@ impl Shared {
         Ok(())
     }
 
-    /// The next trigger of a pipeline that reads on and on.
-    pub(super) fn look_again(&self) -> Result<()> {
+    /// The next trigger of a pipeline that reads on and on, in a thread of its own: a listing may take minutes, and whoever
+    /// asks for it has to notice a stop. An error is told with the next call.
+    pub(super) fn look_again(self: &Arc<Self>) -> Result<()> {
+        let mut looking = lock(&self.looking);
+        if looking.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(());
+        }
+        let looked = looking.take().map(JoinHandle::join);
+        let (shared, pipeline) = (self.clone(), crate::logging::pipeline());
+        let thread = std::thread::Builder::new().name("files".to_owned());
+        let thread = thread.spawn(move || {
+            crate::logging::works_for(pipeline);
+            shared.look()
+        });
+        *looking = Some(thread.map_err(|e| {
+            Error::new(Kind::LimitReached, OP, "no thread can be started").source(e)
+        })?);
+        drop(looking);
+        match looked {
+            None => Ok(()),
+            Some(Ok(Ok(()))) => {
+                lock(&self.state).told_away = false;
+                Ok(())
+            }
+            Some(Ok(Err(error))) => {
+                // Tasks that wait for files do not meet it.
+                if !std::mem::replace(&mut lock(&self.state).told_away, true) {
+                    tracing::warn!(source = self.config.at.url, %error, "new files cannot be looked for; trying again");
+                }
+                Err(error)
+            }
+            Some(Err(_)) => Err(Error::new(Kind::Bug, OP, "the listing panicked")),
+        }
+    }
+
+    fn look(&self) -> Result<()> {
         super::clean::clean(self)?;
         if self.takes_once() {
             return Ok(());
@@ -308,10 +349,10 @@ impl Shared {
                 state.list.forget_before(oldest);
             }
             if seen.too_old > 0 && !std::mem::replace(&mut state.told_old, true) {
-                tracing::warn!(
+                tracing::info!(
                     files = seen.too_old,
                     example = seen.oldest_example.as_deref().unwrap_or_default(),
-                    "files older than source.max.file.age are not read; raise it to read them"
+                    "files older than source.max.file.age are left alone; those that were read long ago are among them"
                 );
             }
         }
