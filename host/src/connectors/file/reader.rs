@@ -5,6 +5,7 @@
 //! read again from their beginning, and the records before are passed over: that costs what unpacking costs.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use super::{Clean, FileConfig, Format, Header, clean};
 use crate::error::Kind;
 use crate::lock::lock;
 use crate::store::{Input, Store};
-use crate::zone::ForeignRows;
+use crate::zone::{ForeignRows, Unreadable};
 
 /// Bytes that are asked of a store at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -78,6 +79,48 @@ enum Cut {
         given: usize,
     },
     Rows(ForeignRows),
+}
+
+/// A record's place, the place behind it, and its bytes in the window; none where it was written elsewhere.
+type Found = (i64, i64, Option<Range<usize>>);
+
+impl Cut {
+    /// A row of Parquet is written into `value`.
+    fn next(&mut self, value: &mut Vec<u8>) -> Result<Option<Found>, Stop> {
+        let (window, split, given) = match self {
+            Cut::Rows(rows) => {
+                let row = rows.next(value).map_err(unreadable)?;
+                return Ok(row.then_some((0, 0, None)));
+            }
+            Cut::Bytes {
+                window,
+                split,
+                given,
+            } => (window, split, given),
+        };
+        window.skip(std::mem::take(given));
+        let Some(piece) = split.next(window)? else {
+            return Ok(None);
+        };
+        *given = piece.end;
+        let place = |at: usize| i64::try_from(window.base() + at as u64).unwrap_or(i64::MAX);
+        let bytes = piece.from..piece.to;
+        Ok(Some((place(piece.from), place(piece.end), Some(bytes))))
+    }
+
+    fn bytes(&self, range: Option<Range<usize>>) -> Option<&[u8]> {
+        match self {
+            Cut::Rows(_) => None,
+            Cut::Bytes { window, .. } => window.rest().get(range?),
+        }
+    }
+}
+
+fn unreadable(e: Unreadable) -> Stop {
+    match e {
+        Unreadable::Store(error) => failed(error),
+        Unreadable::Bytes(why) => bad(0, why),
+    }
 }
 
 fn bad(at: u64, why: impl Into<String>) -> Stop {
@@ -217,10 +260,7 @@ fn failed(error: crate::error::Error) -> Stop {
 fn parquet(input: Arc<Mutex<Box<dyn Input>>>, entry: &Entry, from: u64) -> Result<Reader, Stop> {
     let shared = input.clone();
     let fetch = move |from: u64, most: usize| lock(&shared).read(from, most);
-    let rows = ForeignRows::open(Box::new(fetch), entry.size, from).map_err(|e| match e {
-        crate::zone::Unreadable::Store(error) => failed(error),
-        crate::zone::Unreadable::Bytes(why) => bad(0, why),
-    })?;
+    let rows = ForeignRows::open(Box::new(fetch), entry.size, from).map_err(unreadable)?;
     Ok(Reader {
         input,
         cut: Cut::Rows(rows),
@@ -297,38 +337,7 @@ impl Reader {
 
     /// The next record. `None`: the end, and the file is what the list says.
     pub(super) fn next(&mut self) -> Result<Option<Record<'_>>, Stop> {
-        let place = match &mut self.cut {
-            Cut::Rows(rows) => {
-                let row = rows.next(&mut self.value).map_err(|e| match e {
-                    crate::zone::Unreadable::Store(error) => failed(error),
-                    crate::zone::Unreadable::Bytes(why) => bad(0, why),
-                })?;
-                row.then_some((0, 0))
-            }
-            Cut::Bytes {
-                window,
-                split,
-                given,
-            } => {
-                window.skip(std::mem::take(given));
-                match split.next(window)? {
-                    None => None,
-                    Some(piece) => {
-                        let base = i64::try_from(window.base()).unwrap_or(i64::MAX);
-                        let place =
-                            |at: usize| base.saturating_add(i64::try_from(at).unwrap_or(i64::MAX));
-                        *given = piece.end;
-                        let bytes = window.rest().get(piece.from..piece.to);
-                        let bytes = bytes.unwrap_or_default();
-                        self.value.clear();
-                        self.value.extend_from_slice(&self.prefix);
-                        self.value.extend_from_slice(bytes);
-                        Some((place(piece.from), place(piece.end)))
-                    }
-                }
-            }
-        };
-        let Some((at, next)) = place else {
+        let Some((at, next, bytes)) = self.cut.next(&mut self.value)? else {
             self.still_the_same()?;
             return Ok(None);
         };
@@ -340,19 +349,22 @@ impl Reader {
             None => (at, next),
         };
         if next >= self.room {
-            return Err(bad(
-                0,
-                format!(
-                    "it has more than {} records, for which there is room; pack it less tightly",
-                    self.room - 1
-                ),
-            ));
+            let most = self.room - 1;
+            let why = format!("it has more than the {most} records for which there is room: pack it less tightly");
+            return Err(bad(0, why));
         }
-        Ok(Some(Record {
-            at,
-            next,
-            value: &self.value,
-        }))
+        let bytes = self.cut.bytes(bytes);
+        let value = match (bytes, self.prefix.is_empty()) {
+            (None, _) => self.value.as_slice(),
+            (Some(bytes), true) => bytes,
+            (Some(bytes), false) => {
+                self.value.clear();
+                self.value.extend_from_slice(&self.prefix);
+                self.value.extend_from_slice(bytes);
+                self.value.as_slice()
+            }
+        };
+        Ok(Some(Record { at, next, value }))
     }
 
     /// An error where the file was written to since it was opened.

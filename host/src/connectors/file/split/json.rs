@@ -58,12 +58,64 @@ impl Values {
     }
 }
 
-/// Inside a value.
-#[derive(Clone, Copy)]
-struct At {
+/// What ends a scan outside of texts.
+const fn marks() -> [bool; 256] {
+    let mut marks = [false; 256];
+    marks[b'"' as usize] = true;
+    marks[b'{' as usize] = true;
+    marks[b'}' as usize] = true;
+    marks[b'[' as usize] = true;
+    marks[b']' as usize] = true;
+    marks
+}
+static MARKS: [bool; 256] = marks();
+
+/// Inside a value that is no plain word.
+#[derive(Default)]
+struct Inside {
     depth: usize,
     in_text: bool,
     escaped: bool,
+}
+
+impl Inside {
+    /// From `at` on; where the value ends, or how far the bytes go.
+    fn scan(&mut self, rest: &[u8], mut at: usize) -> Result<usize, usize> {
+        loop {
+            if self.escaped && at < rest.len() {
+                self.escaped = false;
+                at += 1;
+            }
+            let behind = rest.get(at..).unwrap_or_default();
+            let found = match self.in_text {
+                true => behind.iter().position(|b| *b == b'"' || *b == b'\\'),
+                false => behind.iter().position(|b| MARKS[usize::from(*b)]),
+            };
+            let Some((found, byte)) = found.and_then(|n| Some((n, *behind.get(n)?))) else {
+                return Err(rest.len());
+            };
+            at += found + 1;
+            match byte {
+                b'\\' => self.escaped = true,
+                b'"' => self.in_text = !self.in_text,
+                b'{' | b'[' => self.depth += 1,
+                _ => self.depth = self.depth.saturating_sub(1),
+            }
+            if !self.in_text && !self.escaped && self.depth == 0 {
+                return Ok(at);
+            }
+        }
+    }
+}
+
+/// A number, a name, or what stands in the place of one.
+fn word(rest: &[u8], at: usize) -> Result<usize, usize> {
+    let ends = |b: &u8| b.is_ascii_whitespace() || matches!(b, b',' | b']' | b'}' | b'[' | b'{');
+    let behind = rest.get(at..).unwrap_or_default();
+    match behind.iter().position(ends) {
+        Some(n) => Ok(at + n),
+        None => Err(rest.len()),
+    }
 }
 
 impl Split for Values {
@@ -71,54 +123,27 @@ impl Split for Values {
         if !self.to_value(window)? {
             return Ok(None);
         }
-        let piece = |to| {
-            Some(Piece {
-                from: 0,
-                to,
-                end: to,
-            })
-        };
-        let scalar = !matches!(window.rest().first(), Some(b'{' | b'[' | b'"'));
-        let mut now = At {
-            depth: 0,
-            in_text: false,
-            escaped: false,
-        };
-        let mut at = 0;
-        loop {
-            let rest = window.rest();
-            while let Some(byte) = rest.get(at).copied() {
-                if scalar {
-                    if byte.is_ascii_whitespace()
-                        || matches!(byte, b',' | b']' | b'}' | b'[' | b'{')
-                    {
-                        return Ok(piece(at));
-                    }
-                } else if now.in_text {
-                    match byte {
-                        _ if now.escaped => now.escaped = false,
-                        b'\\' => now.escaped = true,
-                        b'"' => now.in_text = false,
-                        _ => {}
-                    }
-                } else {
-                    match byte {
-                        b'"' => now.in_text = true,
-                        b'{' | b'[' => now.depth += 1,
-                        b'}' | b']' => now.depth = now.depth.saturating_sub(1),
-                        _ => {}
-                    }
-                }
-                at += 1;
-                if !scalar && !now.in_text && now.depth == 0 {
-                    return Ok(piece(at));
-                }
+        let is_word = !matches!(window.rest().first(), Some(b'{' | b'[' | b'"'));
+        let (mut inside, mut at) = (Inside::default(), 0);
+        let to = loop {
+            let scanned = match is_word {
+                true => word(window.rest(), at),
+                false => inside.scan(window.rest(), at),
+            };
+            match scanned {
+                Ok(to) => break to,
+                Err(so_far) => at = so_far,
             }
             if !window.more()? {
                 // Half a value: whoever parses it says so.
-                return Ok(piece(window.rest().len()));
+                break window.rest().len();
             }
-        }
+        };
+        Ok(Some(Piece {
+            from: 0,
+            to,
+            end: to,
+        }))
     }
 }
 
