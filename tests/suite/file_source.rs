@@ -705,7 +705,8 @@ fn a_file_that_is_still_written_is_waited_for() {
         SystemClock::shared().sleep(Duration::from_millis(50));
     }
     until("all rows", || {
-        (rig.log().is_some() && rig.texts().len() == n).then_some(())
+        let written = rig.log()?.state().totals().rows.written;
+        (written == n as u64).then_some(())
     });
     child.kill().unwrap();
     child.wait().unwrap();
