@@ -350,7 +350,9 @@ impl Reader {
         };
         if next >= self.room {
             let most = self.room - 1;
-            let why = format!("it has more than the {most} records for which there is room: pack it less tightly");
+            let why = format!(
+                "it has more than the {most} records for which there is room: pack it less tightly"
+            );
             return Err(bad(0, why));
         }
         let bytes = self.cut.bytes(bytes);
