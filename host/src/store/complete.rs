@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::pieces::Pieces;
 use super::place::{UPLOAD_PARTS_MAX, staging, staging_dir};
 use super::{
     Created, FileWriter, Place, Published, Readable, Renames, Seal, Store, Unfinished, Upload,
@@ -33,12 +34,24 @@ pub trait Uploads: Debug {
     fn part_bytes(&self) -> usize;
     /// The id of a new upload at this path.
     fn begin_upload(&self, path: &str) -> Result<String>;
-    /// The part's name; `number` counts from 1. Durable when it returns. `None`: no such upload.
-    fn put_part(&self, path: &str, id: &str, number: usize, bytes: Bytes)
-    -> Result<Option<String>>;
+    /// The part's name; `number` counts from 1, and the part is these pieces one after the other. Durable when it returns. `None`:
+    /// no such upload.
+    fn put_part(
+        &self,
+        path: &str,
+        id: &str,
+        number: usize,
+        pieces: Vec<Bytes>,
+    ) -> Result<Option<String>>;
     /// The same, while the caller goes on. If it is dropped before its end, the part's outcome is unknown.
-    fn send_part(&self, path: &str, id: &str, number: usize, bytes: Bytes) -> Box<dyn PartSent> {
-        Box::new(Arrived(self.put_part(path, id, number, bytes)))
+    fn send_part(
+        &self,
+        path: &str,
+        id: &str,
+        number: usize,
+        pieces: Vec<Bytes>,
+    ) -> Box<dyn PartSent> {
+        Box::new(Arrived(self.put_part(path, id, number, pieces)))
     }
     /// Without any condition.
     fn complete(&self, path: &str, upload: &Upload) -> Result<Completed>;
@@ -191,7 +204,7 @@ pub(super) fn begin(
             part_bytes: uploads.part_bytes(),
             place: place.clone(),
             id,
-            part: Vec::new(),
+            part: Pieces::default(),
             sent: 0,
             in_flight: VecDeque::new(),
             parts: Vec::new(),
@@ -215,7 +228,7 @@ struct UploadWriter {
     place: Place,
     id: String,
     /// Not sent yet.
-    part: Vec<u8>,
+    part: Pieces,
     /// How many were sent, including those in flight.
     sent: usize,
     /// Oldest first, with the number of their bytes.
@@ -251,8 +264,8 @@ impl UploadWriter {
         let super::Way::Complete(uploads) = self.store.way() else {
             return Err(self.failed(Kind::Bug, "an upload in a store that takes none"));
         };
-        let part = Bytes::from(std::mem::take(&mut self.part));
-        let bytes = part.len() as u64;
+        let bytes = self.part.len() as u64;
+        let part = self.part.take();
         self.sent += 1;
         let sent = uploads.send_part(self.place.path(), &self.id, self.sent, part);
         self.in_flight.push_back((bytes, sent));
@@ -282,12 +295,7 @@ impl UploadWriter {
 
 impl io::Write for UploadWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.part.capacity() == 0 {
-            self.part.reserve_exact(self.part_bytes);
-        }
-        let taken = bytes.len().min(self.part_bytes - self.part.len());
-        self.part
-            .extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        let taken = self.part.fill(bytes, self.part_bytes);
         if self.part.len() >= self.part_bytes {
             self.send().map_err(io::Error::other)?;
         }

@@ -163,7 +163,7 @@ enum Change {
     Write(String, Vec<u8>),
     Begin(String),
     /// Path, upload, number, bytes.
-    Part(String, String, usize, Bytes),
+    Part(String, String, usize, Vec<Bytes>),
     Complete(String, Upload),
     /// The object of an accepted completion appears: path, upload.
     Link(String, String),
@@ -212,8 +212,8 @@ impl Change {
                 Reply::Nothing
             }
             Change::Begin(path) => Reply::Begun(uploads(store)?.begin_upload(path)?),
-            Change::Part(path, id, number, bytes) => {
-                Reply::Part(uploads(store)?.put_part(path, id, *number, bytes.clone())?)
+            Change::Part(path, id, number, pieces) => {
+                Reply::Part(uploads(store)?.put_part(path, id, *number, pieces.clone())?)
             }
             Change::Complete(path, upload) => {
                 Reply::Completed(uploads(store)?.complete(path, upload)?)
@@ -550,9 +550,9 @@ impl Uploads for FaultStore {
         path: &str,
         id: &str,
         number: usize,
-        bytes: Bytes,
+        pieces: Vec<Bytes>,
     ) -> Result<Option<String>> {
-        let part = Change::Part(path.to_owned(), id.to_owned(), number, bytes);
+        let part = Change::Part(path.to_owned(), id.to_owned(), number, pieces);
         match self.process.change(part)? {
             Reply::Part(name) => Ok(name),
             _ => Err(self.process.unexpected()),

@@ -470,8 +470,9 @@ impl Uploads for Memory {
         path: &str,
         id: &str,
         number: usize,
-        bytes: Bytes,
+        pieces: Vec<Bytes>,
     ) -> Result<Option<String>> {
+        let bytes = Bytes::from(pieces.concat());
         let mut state = self.state();
         let key = (path.to_owned(), id.to_owned());
         let Some(parts) = state.uploads.get_mut(&key) else {

@@ -20,6 +20,7 @@ mod hdfs;
 mod input;
 mod memory;
 mod objects;
+mod pieces;
 mod place;
 mod probe;
 mod rename;

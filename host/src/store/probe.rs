@@ -226,7 +226,9 @@ fn prove_upload(
     place: &Place,
     refuse: &Refuse<'_>,
 ) -> Result<()> {
-    let mut bytes = vec![b'1'; uploads.part_bytes()];
+    let part = uploads.part_bytes();
+    let mut bytes = Vec::with_capacity(part + 1);
+    bytes.resize(part, b'1');
     bytes.push(b'2');
     let seal = upload(store, place, &bytes)?;
     if shows(store.as_ref(), place)? {

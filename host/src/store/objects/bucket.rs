@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use object_store::multipart::PartId;
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, CopyOptions, PutMultipartOptions, TagSet};
+use object_store::{Attribute, Attributes, CopyOptions, PutMultipartOptions, PutPayload, TagSet};
 use tokio::task::JoinHandle;
 
 use super::answers;
@@ -141,15 +141,15 @@ impl Bucket {
 
     /// O2. A part may be sent again with the same bytes. After a lost answer, only its name can show that the stored
     /// part has these bytes (the etag is their MD5, except under some kinds of encryption).
-    async fn part(self, at: Path, id: String, number: usize, bytes: Bytes) -> PartAnswer {
+    async fn part(self, at: Path, id: String, number: usize, pieces: Vec<Bytes>) -> PartAnswer {
         let (mut tries, mut unknown, begun) = (0, false, Instant::now());
         let mut backoff = PART_BACKOFF;
         loop {
-            let payload = bytes.clone().into();
+            let payload = PutPayload::from_iter(pieces.iter().cloned());
             let sent = self.single.parts.put_part(&at, &id, number - 1, payload);
             let error = match sent.await {
                 Ok(part) => {
-                    let same = || crypto::is_md5(&part.content_id, &bytes);
+                    let same = || crypto::is_md5(&part.content_id, &pieces);
                     return match unknown && self.system != System::Azure && !same() {
                         true => PartAnswer::Unsure,
                         false => PartAnswer::Name(part.content_id),
@@ -321,12 +321,18 @@ impl Uploads for Bucket {
         path: &str,
         id: &str,
         number: usize,
-        bytes: Bytes,
+        pieces: Vec<Bytes>,
     ) -> Result<Option<String>> {
-        self.send_part(path, id, number, bytes).wait()
+        self.send_part(path, id, number, pieces).wait()
     }
 
-    fn send_part(&self, path: &str, id: &str, number: usize, bytes: Bytes) -> Box<dyn PartSent> {
+    fn send_part(
+        &self,
+        path: &str,
+        id: &str,
+        number: usize,
+        pieces: Vec<Bytes>,
+    ) -> Box<dyn PartSent> {
         let sent = |task| {
             Box::new(Sending {
                 store: self.clone(),
@@ -337,7 +343,7 @@ impl Uploads for Bucket {
         let Ok(at) = self.objects.at("store.write", path) else {
             return sent(None);
         };
-        let part = self.clone().part(at, id.to_owned(), number, bytes);
+        let part = self.clone().part(at, id.to_owned(), number, pieces);
         sent(spawn(part).ok())
     }
 

@@ -1,5 +1,6 @@
 //! Signatures of requests, computed by the OpenSSL that the program already contains.
 
+use bytes::Bytes;
 use object_store::client::{
     CryptoProvider, DigestAlgorithm, DigestContext, HmacContext, Signer, SigningAlgorithm,
 };
@@ -122,10 +123,14 @@ impl Signer for Rs256 {
     }
 }
 
-/// Whether this is the MD5 of the bytes, in hex, with or without quotes.
-pub(super) fn is_md5(name: &str, bytes: &[u8]) -> bool {
-    let digest = openssl::hash::hash(MessageDigest::md5(), bytes);
-    digest.is_ok_and(|digest| {
+/// Whether this is the MD5 of the pieces one after the other, in hex, with or without quotes.
+pub(super) fn is_md5(name: &str, pieces: &[Bytes]) -> bool {
+    let digest = || {
+        let mut md5 = openssl::hash::Hasher::new(MessageDigest::md5())?;
+        pieces.iter().try_for_each(|piece| md5.update(piece))?;
+        md5.finish()
+    };
+    digest().is_ok_and(|digest| {
         name.trim_matches('"')
             .eq_ignore_ascii_case(&crate::hash::hex(&digest))
     })
@@ -153,8 +158,15 @@ mod tests {
             hex(code.finish().unwrap()),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
-        assert!(is_md5("\"900150983CD24FB0D6963F7D28E17F72\"", b"abc"));
-        assert!(!is_md5("\"900150983cd24fb0d6963f7d28e17f72\"", b"abd"));
+        let pieces = |last: &'static str| ["a", last].map(Bytes::from);
+        assert!(is_md5(
+            "\"900150983CD24FB0D6963F7D28E17F72\"",
+            &pieces("bc")
+        ));
+        assert!(!is_md5(
+            "\"900150983cd24fb0d6963f7d28e17f72\"",
+            &pieces("bd")
+        ));
         assert!(OpenSsl.sign(SigningAlgorithm::RS256, b"no key").is_err());
     }
 }

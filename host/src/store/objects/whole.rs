@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::io;
 
-use bytes::Bytes;
-use object_store::{PutMode, PutOptions};
+use object_store::{PutMode, PutOptions, PutPayload};
 
 use super::bucket::{Bucket, PART_BYTES};
 use super::wait;
 use crate::error::{Error, Kind, Result};
+use crate::store::pieces::Pieces;
 use crate::store::{PARTS_IN_FLIGHT, PartSent, StagedWriter, Store, Upload, Uploads};
 
 /// Largest object that S3 copies in one request.
@@ -20,7 +20,7 @@ pub(super) struct Whole {
     store: Bucket,
     path: String,
     upload: Option<String>,
-    part: Vec<u8>,
+    part: Pieces,
     sent: usize,
     in_flight: VecDeque<(usize, Box<dyn PartSent>)>,
     names: Vec<String>,
@@ -34,7 +34,7 @@ impl Whole {
             store: store.clone(),
             path: path.to_owned(),
             upload: None,
-            part: Vec::new(),
+            part: Pieces::default(),
             sent: 0,
             in_flight: VecDeque::new(),
             names: Vec::new(),
@@ -58,9 +58,9 @@ impl Whole {
             None => self.store.begin_upload(&self.path)?,
         };
         self.upload = Some(id.clone());
-        let part = Bytes::from(std::mem::take(&mut self.part));
+        let bytes = self.part.len();
+        let part = self.part.take();
         self.sent += 1;
-        let bytes = part.len();
         let sent = self.store.send_part(&self.path, &id, self.sent, part);
         self.in_flight.push_back((bytes, sent));
         Ok(())
@@ -90,12 +90,8 @@ impl Whole {
             attributes: self.store.attributes(),
             ..PutOptions::default()
         };
-        let bytes = Bytes::from(std::mem::take(&mut self.part));
-        let put = self
-            .store
-            .retrying
-            .objects
-            .put_opts(&at, bytes.into(), options);
+        let pieces = PutPayload::from_iter(self.part.take());
+        let put = self.store.retrying.objects.put_opts(&at, pieces, options);
         match wait(put)? {
             Ok(_) => Ok(()),
             Err(e) => Err(self.store.objects.failed("store.write", &self.path, e)),
@@ -108,12 +104,7 @@ impl io::Write for Whole {
         if self.part.len() >= PART_BYTES {
             self.send().map_err(io::Error::other)?;
         }
-        if self.part.capacity() == 0 {
-            self.part.reserve_exact(PART_BYTES);
-        }
-        let taken = bytes.len().min(PART_BYTES - self.part.len());
-        self.part
-            .extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        let taken = self.part.fill(bytes, PART_BYTES);
         self.bytes += taken as u64;
         Ok(taken)
     }
