@@ -96,7 +96,7 @@ pub fn without_log(
             .map(|(at, chain)| {
                 let own: Vec<Position> =
                     positions.iter().skip(at).step_by(tasks).cloned().collect();
-                let sink = sink(&store, "bare");
+                let sink = sink(&store, LogName::new("bench", "bare"));
                 scope.spawn(move || task(props, &own, limits, chain, sink))
             })
             .collect();
@@ -148,9 +148,9 @@ pub fn chains(mut transforms: impl FnMut() -> Vec<Box<dyn Transform>>) -> Vec<Tr
         .collect()
 }
 
-fn sink(store: &Arc<dyn store::Store>, zone: &str) -> ZoneSink {
+fn sink(store: &Arc<dyn store::Store>, name: LogName) -> ZoneSink {
     let options = ZoneOptions {
-        name: LogName::new("bench", zone),
+        name,
         table: TableName::Fixed("books".to_owned()),
         letters_table: TableName::Fixed("dead_letters".to_owned()),
         rotate: Rotate {
@@ -329,10 +329,20 @@ pub fn plugin_load(place: &Place, cache: &Path) -> f64 {
 /// A zone with `commits` data commits of ten messages each, files and all. Milliseconds of each, from the close of its
 /// files until they are published.
 pub fn log_with(at: &Location, plugged: &Plugged, zone: &str, commits: usize) -> Vec<f64> {
+    log_of(at, plugged, ("bench", zone), commits)
+}
+
+/// The same as the log of this pipeline in this zone.
+pub fn log_of(
+    at: &Location,
+    plugged: &Plugged,
+    (pipeline, zone): (&str, &str),
+    commits: usize,
+) -> Vec<f64> {
     let store = store::open(at).unwrap();
     let clock = SystemClock::shared();
     let writer = Writer::this_process(clock.as_ref());
-    let name = LogName::new("bench", zone);
+    let name = LogName::new(pipeline, zone);
     let mut log = Log::open_or_init(store.clone(), name, clock, writer, Vec::new()).unwrap();
     let Covers { split: id, tp, .. } = covers(0, 0, 0);
     let topic = tp.topic.to_string();
@@ -346,7 +356,7 @@ pub fn log_with(at: &Location, plugged: &Plugged, zone: &str, commits: usize) ->
     settle(&mut log, Draft::Open(vec![open]));
     let mut chain = TransformChain::new(plugged.native(), Unit::Row).unwrap();
     let mut books = Books::new(crate::SEED, Dirty::SOME);
-    let mut sink = sink(&store, zone);
+    let mut sink = sink(&store, LogName::new(pipeline, zone));
     let mut took = Vec::with_capacity(commits);
     for _ in 0..commits {
         let (from, epoch) = (log.state().splits[&id].to, log.state().splits[&id].epoch);

@@ -102,6 +102,7 @@ struct Names {
     half: &'static str,
     slow: &'static str,
     open: &'static str,
+    later: &'static str,
     /// In the log that is opened.
     commits: usize,
 }
@@ -113,6 +114,7 @@ const S3: Names = Names {
     half: "A commit on S3, median",
     slow: "A commit on S3, p99",
     open: "Opening the log after 1,000 commits on S3",
+    later: "Start to first commit after 1,000 commits on S3",
     commits: 1_000,
 };
 
@@ -123,6 +125,7 @@ const HDFS: Names = Names {
     half: "A commit on HDFS, median",
     slow: "A commit on HDFS, p99",
     open: "Opening the log after 200 commits on HDFS",
+    later: "Start to first commit after 200 commits on HDFS",
     commits: 200,
 };
 
@@ -167,6 +170,14 @@ fn beside_a_directory(
     let open = series(&WAYS, |way| {
         inside::open_log(&logs[usize::from(way == 2)].at, "thousand")
     });
+    say(names.later);
+    let later = series(&WAYS, |way| {
+        let fresh = of(way).fresh(place, "raw_zone");
+        let log = ("books-raw", "raw_zone");
+        inside::log_of(&fresh.at, plugged, log, names.commits);
+        let ran = place.raw_into(bootstrap, FEW, &fresh.at, |c| fresh.reach(c));
+        ran.first_commit_ms
+    });
     let figure = |name, unit, mut all: Vec<Series>| {
         let beside = all.split_off(2);
         Figure::new(name, unit, all, beside)
@@ -178,6 +189,7 @@ fn beside_a_directory(
         figure(names.half, "ms", half),
         figure(names.slow, "ms", slow),
         figure(names.open, "ms", open),
+        figure(names.later, "ms", later),
     ]
 }
 

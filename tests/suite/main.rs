@@ -66,6 +66,7 @@ mod kafka_sink;
 mod kill;
 mod lake;
 mod listed;
+mod lost_file;
 mod names;
 mod object_servers;
 mod pages;

@@ -132,6 +132,8 @@ struct Seen {
     asked: Vec<Asked>,
     faults: BTreeMap<String, u64>,
     nth: BTreeMap<(Verb, What), u64>,
+    /// Without an answer yet.
+    pending: BTreeMap<Verb, usize>,
     open: Vec<Weak<TcpStream>>,
 }
 
@@ -179,6 +181,12 @@ impl Proxy {
     /// All requests since the last [`forget`](Self::forget), in the order in which they came.
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.seen().asked.clone()
+    }
+
+    /// How many requests of a kind have come and are not answered yet. Counted before it is decided what becomes of them.
+    pub fn pending(&self, verb: Verb) -> usize {
+        let seen = self.shared.seen();
+        seen.pending.get(&verb).copied().unwrap_or(0)
     }
 
     pub fn forget(&self) {
@@ -234,6 +242,7 @@ impl Shared {
         let mut server: Option<Arc<TcpStream>> = None;
         while let Some(request) = head(client, Body::Length(0))? {
             let asked = self.noted(asked(&request.text));
+            let _pending = Pending::of(self, asked.verb);
             let fault = (self.decide.lock().unwrap())(&asked);
             if fault != Fault::None {
                 *self.seen().faults.entry(name(fault)).or_default() += 1;
@@ -307,6 +316,21 @@ impl Shared {
         *next += 1;
         seen.asked.push(asked.clone());
         asked
+    }
+}
+
+struct Pending<'a>(&'a Shared, Verb);
+
+impl Pending<'_> {
+    fn of(shared: &Shared, verb: Verb) -> Pending<'_> {
+        *shared.seen().pending.entry(verb).or_default() += 1;
+        Pending(shared, verb)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        *self.0.seen().pending.entry(self.1).or_default() -= 1;
     }
 }
 

@@ -224,35 +224,68 @@ fn a_server_that_is_killed_under_load_is_waited_for() {
     if let Some(bucket) = &mut estate.bucket {
         bucket.options.publish = Publish::Copy;
     }
-    let Some(mut reader) = reader(&estate) else {
+    killed_under_load(&estate, &mut server, SERVER_KILLS, &|_| {});
+}
+
+/// The same where files are completed: killed at any moment in which it completes nothing.
+#[test]
+fn a_server_that_is_killed_under_load_keeps_its_uploads() {
+    let (Some(broker), Some(mut server)) = (kafka(), own_s3()) else {
+        return;
+    };
+    let mut estate = estate(broker, &server, "uploads-kept");
+    let (_, below) = place(&estate);
+    let bucket = below.split('/').next().unwrap_or_default();
+    let proxy = Proxy::before(server.addr());
+    let closed = Arc::new(AtomicBool::new(false));
+    let is_closed = Arc::clone(&closed);
+    proxy.decide(move |asked| {
+        match asked.verb == Verb::Complete && is_closed.load(Ordering::SeqCst) {
+            true => Fault::Refused(SLOW_DOWN),
+            false => Fault::None,
+        }
+    });
+    estate.bucket = Some(server.at_by(&proxy.endpoint(), bucket, "lake"));
+    killed_under_load(&estate, &mut server, SERVER_KILLS / 2, &|killing| {
+        closed.store(killing, Ordering::SeqCst);
+        until("a moment without a completion", || {
+            (!killing || proxy.pending(Verb::Complete) == 0).then_some(())
+        });
+    });
+}
+
+/// What killed servers had acknowledged is there, and no row shows twice. `told` that a kill comes, and that it is over.
+fn killed_under_load(estate: &Estate, server: &mut Server, kills: u32, told: &dyn Fn(bool)) {
+    let (_, below) = place(estate);
+    let Some(mut reader) = listed::reader(&server.endpoint(), &below) else {
         return;
     };
     let done = Arc::new(AtomicBool::new(false));
-    let producer = produce(&estate, None, done.clone());
+    let producer = produce(estate, None, done.clone());
     let mut child = estate.weir(&[]).spawn().unwrap();
     let clock = SystemClock::shared();
     let mut rng = SmallRng::seed_from_u64(SEED);
-    for round in 0..SERVER_KILLS {
-        let before = log_totals(&estate).0;
-        until("more rows", || {
-            (log_totals(&estate).0 > before).then_some(())
-        });
+    for round in 0..kills {
+        let rows = log_totals(estate).0;
+        until("more rows", || (log_totals(estate).0 > rows).then_some(()));
         clock.sleep(Duration::from_millis(rng.random_range(UP_MILLIS)));
         reader.look_at_more();
+        told(true);
         server.kill();
         clock.sleep(Duration::from_millis(rng.random_range(AWAY_MILLIS)));
         server.start();
-        never_above_the_log(&estate, &mut reader);
-        still_runs(&mut child, &estate, round);
+        told(false);
+        never_above_the_log(estate, &mut reader);
+        still_runs(&mut child, estate, round);
     }
     done.store(true, Ordering::Relaxed);
     let produced = producer.join().unwrap();
     kill(child);
-    finish(&estate);
-    settled(&estate, &server, &produced, &mut reader);
+    finish(estate);
+    settled(estate, server, &produced, &mut reader);
     let said = estate.said();
     println!(
-        "{SERVER_KILLS} kills of the server, {} looks, {} messages, {} waits",
+        "{kills} kills of the server, {} looks, {} messages, {} waits",
         reader.looks,
         produced.messages,
         said.matches("waiting").count()

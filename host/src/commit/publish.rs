@@ -161,7 +161,7 @@ impl Log {
         )
         .with("log", &self.name)
         .with("file", &file.path)
-        .hint("restore the file from a copy of the store; `weir log --verify` lists every problem")
+        .hint("restore the file from a copy of the store, or rewind to before its commit: docs/stores.md#a-file-that-is-lost; `weir log --verify` lists every problem")
     }
 
     fn unseen(&self, file: &AddedFile, cause: Option<Error>) -> Error {
@@ -172,7 +172,7 @@ impl Log {
         )
         .with("log", &self.name)
         .with("file", &file.path)
-        .hint("it is asked again; a file that never appears is lost: rewind to before its commit while the source still has the records");
+        .hint("it is asked again; a file that never appears is lost: docs/stores.md#a-file-that-is-lost says how to go on while the source still has its records");
         match cause {
             Some(cause) => error.source(cause),
             None => error,
