@@ -14,7 +14,8 @@
 //! it counts changes of rules; after a fault it discards what it holds; hand-ins that come late and were made under
 //! other rules are rejected (while gathering, and while flushing); two hand-ins are joined only if the second continues
 //! the first, and are answered by the second's number; a dropped receipt is answered as dropped; a rewind, and other
-//! rules in force, are followed.
+//! rules in force, are followed; a plan that is there is followed, by who begins at its row and by who comes second (D1, D2);
+//! who is behind the log sends nothing (D3).
 //!
 //! `WEIR_SIM_SEED=<seed> cargo test --lib pipeline::sim` replays one seed with its trace; `WEIR_SIM_SEEDS=<count>` runs more.
 
