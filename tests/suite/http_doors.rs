@@ -251,3 +251,47 @@ fn keys_that_contradict_each_other_are_all_named_before_anything_is_sent() {
     }
     assert!(api.requests().is_empty());
 }
+
+#[test]
+fn the_doctor_asks_the_api_and_a_rewind_says_what_it_cannot_take_back() {
+    let api = Api::new(
+        |request: &Request, _| match request.headers.get("authorization") {
+            Some(_) => say(405),
+            None => say(401),
+        },
+    );
+    let rig = Rig::new(&api, "rows.total = 10\n", "", "");
+    let output = rig.weir(&["doctor", "post.toml"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
+    assert!(
+        !output.status.success() && told.contains("sink.api") && told.contains("401"),
+        "{told}"
+    );
+    let keys = "http.headers.authorization = \"${file:secrets.properties:token}\"\n";
+    let rig = Rig::new(&api, "rows.total = 10\n", keys, "");
+    fs::write(
+        rig.path("secrets.properties"),
+        format!("token = {SECRET}\n"),
+    )
+    .unwrap();
+    let output = rig.weir(&["doctor", "post.toml"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
+    assert!(told.contains("answers HTTP 405 to HEAD"), "{told}");
+    assert!(
+        api.requests()
+            .iter()
+            .all(|r| r.method == "HEAD" && r.body.is_empty())
+    );
+
+    api.now_reacts(|_, _| Reaction::Take);
+    rig.ran();
+    let output = rig
+        .weir(&["pipeline", "rewind", "post.toml", "rate/0=0"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
+    assert!(
+        output.status.success() && told.contains("cannot be taken back"),
+        "{told}"
+    );
+}

@@ -272,7 +272,11 @@ fn twenty_kills_lose_nothing_and_send_the_same_batches_under_the_same_keys() {
         child.wait().unwrap();
         kills += 1;
     }
-    eprintln!("{kills} kills, {} requests for {} batches", api.requests().len(), api.taken().len());
+    eprintln!(
+        "{kills} kills, {} requests for {} batches",
+        api.requests().len(),
+        api.taken().len()
+    );
     assert!(kills >= 8, "only {kills} kills");
     rig.ran();
     all_once(&api, total);

@@ -128,18 +128,26 @@ impl Client {
 
     /// `Err`: no try will be better before somebody acts.
     pub async fn send(&self, body: Bytes, key: &str) -> Result<Reply> {
-        let reply = self.once(body.clone(), key).await?;
+        let reply = self
+            .once(&self.config.method, body.clone(), Some(key))
+            .await?;
         let renews = matches!(self.config.auth, Auth::OAuth2 { .. });
         match &reply {
             Reply::Answer(answer) if answer.status == 401 && renews => {
                 self.tokens.forget().await;
-                self.once(body, key).await
+                self.once(&self.config.method, body, Some(key)).await
             }
             _ => Ok(reply),
         }
     }
 
-    async fn once(&self, body: Bytes, key: &str) -> Result<Reply> {
+    /// Asks without rows: changes nothing there.
+    pub async fn look(&self) -> Result<Reply> {
+        self.once("HEAD", Bytes::new(), None).await
+    }
+
+    /// `key`: of a batch.
+    async fn once(&self, method: &str, body: Bytes, key: Option<&str>) -> Result<Reply> {
         let mut secrets = Vec::new();
         let mut headers = self.headers(key, &mut secrets)?;
         let token = match &self.config.auth {
@@ -173,7 +181,7 @@ impl Client {
         let url = Url::parse(url.trim()).map_err(|e| {
             Error::new(Kind::ConfigInvalid, OP, "`sink.http.url` is no URL").source(e)
         })?;
-        let method = Method::from_bytes(self.config.method.as_bytes())
+        let method = Method::from_bytes(method.as_bytes())
             .map_err(|e| Error::new(Kind::Bug, OP, "no method").source(e))?;
         let request = self.http.request(method, url).headers(headers).body(body);
         match request.send().await {
@@ -184,7 +192,7 @@ impl Client {
         }
     }
 
-    fn headers(&self, key: &str, secrets: &mut Vec<String>) -> Result<HeaderMap> {
+    fn headers(&self, key: Option<&str>, secrets: &mut Vec<String>) -> Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         let own = self.config.content_type.as_deref();
         let content = own.unwrap_or(self.config.body.content_type());
@@ -198,7 +206,7 @@ impl Client {
             headers.append(header_name(&at, name)?, header_value(&at, resolved.trim())?);
             secrets.extend(referred(value, &resolved));
         }
-        if let Some(name) = &self.config.idempotency_header {
+        if let Some((name, key)) = self.config.idempotency_header.as_ref().zip(key) {
             let at = "sink.http.idempotency.header";
             headers.insert(header_name(at, name)?, header_value(at, key)?);
         }

@@ -12,6 +12,7 @@ mod body;
 mod client;
 mod deliver;
 mod dispatch;
+mod examine;
 mod keys;
 mod sink;
 mod statuses;
@@ -23,10 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::chain::Identity;
+use crate::clock::Clock;
 use crate::commit::{Delivery, Span};
 use crate::config::{PipelineConfig, SinkConfig, TableName, Text, Tolerance, location};
 use crate::connectors::zone;
 use crate::error::{Error, Kind, Result};
+use crate::finding::Finding;
 use crate::sink::plan::Plans;
 use crate::sink::{NoTokens, Receiver, Sink, SinkConnector, SinkContext};
 use crate::zone::LettersTable;
@@ -135,6 +138,17 @@ impl SinkConfig for HttpSinkConfig {
 
     fn describe(&self) -> String {
         format!("http[{}]", self.target())
+    }
+
+    fn examine(&self, _: &Arc<dyn Clock>, tell: &mut dyn FnMut(Finding)) {
+        examine::examine(self, tell);
+    }
+
+    fn sends_again(&self) -> Option<String> {
+        Some(format!(
+            "rows that {} has cannot be taken back: rows from there on are sent again, under other keys",
+            self.target()
+        ))
     }
 
     fn files(&self) -> Vec<(String, &Text)> {
