@@ -2,6 +2,7 @@
 
 mod broker;
 mod check;
+mod checkpoint;
 mod config;
 mod daemon;
 mod demo;
@@ -99,6 +100,8 @@ enum Verb {
     Tap(Box<tap::TapArgs>),
     /// Commits of a zone: offsets, rows, files, rules
     Log(log::LogArgs),
+    /// What Spark keeps in a checkpoint directory: metadata, sources, offsets, commits
+    Checkpoint(checkpoint::CheckpointArgs),
     /// Tables and files of a zone
     Zone(zone::ZoneArgs),
     /// Dead letters: what was refused, by which rule, and the original bytes
@@ -176,6 +179,7 @@ fn dispatch(verb: Verb) -> Result<Exit> {
         Verb::Pipeline(args) => pipeline::pipeline(&args),
         Verb::Tap(args) => tap::tap(&args),
         Verb::Log(args) => log::log(&args),
+        Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
         Verb::Zone(args) => zone::zone(&args),
         Verb::Dlq(args) => dlq::dlq(&args),
         Verb::Plugin(args) => plugin::plugin(&args),

@@ -64,6 +64,7 @@ mod http_sink;
 mod journal;
 mod kafka_sink;
 mod kill;
+mod lab;
 mod lake;
 mod listed;
 mod lost_file;

@@ -2,6 +2,7 @@
 //!
 //! A value has one JSON form, that of `--json`; a command line that asks a daemon reads it back. Nothing here prints.
 
+pub mod checkpoint;
 pub mod dlq;
 pub mod doctor;
 pub mod history;

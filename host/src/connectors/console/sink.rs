@@ -33,8 +33,8 @@ pub(super) struct ConsoleSink {
 struct Printed {
     shown: Vec<Shown>,
     so_far: usize,
-    /// Rows of each split, the others too.
-    ranges: BTreeMap<SplitId, FileRange>,
+    /// Rows of each split, the others too, with the name of its partition.
+    ranges: BTreeMap<SplitId, (String, FileRange)>,
 }
 
 impl ConsoleSink {
@@ -65,11 +65,14 @@ impl ConsoleSink {
             let offset = |record: u32| batch.offset.value(record as usize);
             let split = &batch.covers.split;
             let range = self.printed.ranges.entry(split.clone());
-            let range = range.or_insert_with(|| FileRange {
-                split: split.clone(),
-                from: offset(*first),
-                to: 0,
-                rows: 0,
+            let (_, range) = range.or_insert_with(|| {
+                let range = FileRange {
+                    split: split.clone(),
+                    from: offset(*first),
+                    to: 0,
+                    rows: 0,
+                };
+                (batch.covers.tp.to_string(), range)
             });
             range.to = offset(*last) + 1;
             range.rows += table.rows as u64;
@@ -213,15 +216,17 @@ impl Deliver for Print {
     /// A reader of stdout that has gone (`| head`) misses rows that are committed: nothing holds them for it.
     fn prepare(self: Box<Self>, fence: &dyn Fence) -> Result<Prepared> {
         fence.holds()?;
-        let rows: u64 = self.printed.ranges.values().map(|range| range.rows).sum();
+        let rows: u64 = self
+            .printed
+            .ranges
+            .values()
+            .map(|(_, range)| range.rows)
+            .sum();
         let mut text = String::new();
         if self.form == Form::Table {
             let ranges = self.printed.ranges.values();
-            let of = ranges.map(|range| {
-                format!(
-                    "{} rows of {} from {} to {}",
-                    range.rows, range.split, range.from, range.to
-                )
+            let of = ranges.map(|(tp, FileRange { from, to, rows, .. })| {
+                format!("{rows} rows of {tp}, offsets {from} to {to}")
             });
             text = format!("{}\n", of.collect::<Vec<_>>().join(", "));
         }
@@ -240,15 +245,19 @@ impl Deliver for Print {
         let _closed = stdout
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush());
-        let deliveries = self.printed.ranges.into_values().map(|range| Delivery {
-            id: new_file_id(),
-            role: Role::Rows,
-            sink: super::SINK.name.to_owned(),
-            target: "stdout".to_owned(),
-            rows: range.rows,
-            ranges: vec![range],
-            token: None,
-        });
+        let deliveries = self
+            .printed
+            .ranges
+            .into_values()
+            .map(|(_, range)| Delivery {
+                id: new_file_id(),
+                role: Role::Rows,
+                sink: super::SINK.name.to_owned(),
+                target: "stdout".to_owned(),
+                rows: range.rows,
+                ranges: vec![range],
+                token: None,
+            });
         Ok(Prepared {
             deliveries: deliveries.collect(),
             ..Prepared::default()
