@@ -149,7 +149,7 @@ impl Rig {
     /// At least so many records: a broker shows them a moment after it has committed them.
     fn read(&self, topic: &str, least: usize) -> Vec<Record> {
         let mut found = Vec::new();
-        let shown = brokers::within(Duration::from_secs(10), || {
+        let shown = brokers::within(brokers::DEADLINE, || {
             found = self.read_now(topic);
             (found.len() >= least).then_some(())
         });

@@ -15,7 +15,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::*;
 use crate::clock::SystemClock;
 use crate::commit::{Role, new_file_id};
-use crate::store::{self, Listed, Way};
+use crate::store::{self, Inputs, Listed, Way};
 
 const SEEDS: u64 = 400;
 /// At once; each of them sends so many deliveries.
@@ -101,14 +101,14 @@ impl Turns {
 struct World {
     epoch: u64,
     mark: Option<Mark>,
-    open: Option<Open>,
+    open: Option<Begun>,
     /// Deliveries that readers of committed records see, in order.
     seen: Vec<String>,
     committed: Vec<Delivery>,
     collected: BTreeSet<String>,
 }
 
-struct Open {
+struct Begun {
     mark: Mark,
     rows: bool,
     /// Its end was asked for.
@@ -182,7 +182,7 @@ impl Takes for Client {
     fn carry(&mut self, _: &str, mark: &Mark, packet: Option<&[u8]>) -> Result<()> {
         let (mark, rows) = (mark.clone(), packet.is_some());
         self.step(|world| {
-            world.open = Some(Open {
+            world.open = Some(Begun {
                 mark,
                 rows,
                 ends: false,
@@ -240,6 +240,19 @@ impl Store for Yielding {
     }
     fn way(&self) -> Way<'_> {
         self.inner.way()
+    }
+    fn inputs(&self) -> &dyn Inputs {
+        self.inner.inputs()
+    }
+}
+
+/// The outbox does not ask it.
+#[derive(Debug)]
+struct Open;
+
+impl Fence for Open {
+    fn holds(&self) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -326,7 +339,7 @@ impl Process {
                 held: Held::default(),
             };
             let prepared: Box<dyn Deliver> = Box::new(parcel);
-            let mut delivery = prepared.prepare().unwrap().deliveries;
+            let mut delivery = prepared.prepare(&Open).unwrap().deliveries;
             let delivery = delivery.remove(0);
             self.turns.pass(self.me);
             let committed = {
