@@ -7,12 +7,13 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, Decimal128Array, Int32Array, Int64Array, StringArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, Decimal128Array, Int32Array, Int64Array, ListArray, StringArray,
+    StructArray, TimestampMicrosecondArray,
 };
+use arrow_buffer::OffsetBuffer;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::{DataType, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -81,9 +82,57 @@ fn shown(array: &dyn Array, row: usize) -> String {
     }
 }
 
-/// `int`, `long`, `double`, `boolean`, `string`, `binary`, `date`, `timestamp`, `decimal(P,S)`.
+/// What [`type_named`] knows.
+pub const NAMES: &str = "int, long, double, boolean, string, binary, date, timestamp, decimal(P,S), list(TYPE), struct(name TYPE, …)";
+/// Lists and structs inside each other, as many as the contract allows.
+const MAX_DEPTH: usize = 16;
+
+/// The type of a name out of [`NAMES`].
 pub fn type_named(name: &str) -> Option<DataType> {
-    Some(match name.trim() {
+    nested_named(name, 0)
+}
+
+fn nested_named(name: &str, depth: usize) -> Option<DataType> {
+    let name = name.trim();
+    let inside = |word: &str| {
+        let inside = name.strip_prefix(word)?.strip_prefix('(')?;
+        inside.strip_suffix(')').filter(|_| depth < MAX_DEPTH)
+    };
+    if let Some(item) = inside("list") {
+        let item = nested_named(item, depth + 1)?;
+        return Some(DataType::List(Arc::new(Field::new("item", item, true))));
+    }
+    if let Some(fields) = inside("struct") {
+        let field = |text: &str| {
+            let (name, kind) = text.trim().split_once(char::is_whitespace)?;
+            Some(Field::new(name, nested_named(kind, depth + 1)?, true))
+        };
+        let fields: Option<Vec<Field>> = at_commas(fields).into_iter().map(field).collect();
+        return Some(DataType::Struct(fields?.into()));
+    }
+    flat_named(name)
+}
+
+/// Divides at the commas that stand in no brackets.
+fn at_commas(text: &str) -> Vec<&str> {
+    let (mut depth, mut from, mut pieces) = (0_usize, 0, Vec::new());
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                pieces.push(&text[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    pieces.push(&text[from..]);
+    pieces
+}
+
+fn flat_named(name: &str) -> Option<DataType> {
+    Some(match name {
         "int" | "integer" => DataType::Int32,
         "long" | "bigint" => DataType::Int64,
         "double" => DataType::Float64,
@@ -162,8 +211,56 @@ pub fn from_json(values: &[Json], kind: &DataType) -> Result<ArrayRef, String> {
             let bytes: Result<Vec<Option<Vec<u8>>>, String> = values.iter().map(binary).collect();
             Arc::new(BinaryArray::from_iter(bytes?))
         }
+        DataType::List(item) => list(values, item)?,
+        DataType::Struct(fields) => object(values, fields)?,
         _ => return cast(values, kind),
     })
+}
+
+/// Items of all rows make one column, each row has some of them.
+fn list(values: &[Json], item: &FieldRef) -> Result<ArrayRef, String> {
+    let (mut items, mut lengths, mut there) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, value) in values.iter().enumerate() {
+        let found = match value {
+            Json::Null => &[],
+            value => value
+                .as_list()
+                .ok_or_else(|| format!("row {row}: {value} is no list"))?,
+        };
+        items.extend_from_slice(found);
+        lengths.push(found.len());
+        there.push(*value != Json::Null);
+    }
+    let items = from_json(&items, item.data_type()).map_err(|e| format!("items of lists, {e}"))?;
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let array = ListArray::try_new(FieldRef::clone(item), offsets, items, Some(there.into()));
+    Ok(Arc::new(array.map_err(|e| e.to_string())?))
+}
+
+/// A member that is missing is null; one that is no field is an error.
+fn object(values: &[Json], fields: &Fields) -> Result<ArrayRef, String> {
+    let mut there = Vec::new();
+    for (row, value) in values.iter().enumerate() {
+        there.push(*value != Json::Null);
+        let members = match value {
+            Json::Null => &[],
+            value => value
+                .as_object()
+                .ok_or_else(|| format!("row {row}: {value} is no object"))?,
+        };
+        let known = |name: &str| fields.iter().any(|field| field.name() == name);
+        if let Some((name, _)) = members.iter().find(|(name, _)| !known(name)) {
+            return Err(format!("row {row}: the struct has no field {name:?}"));
+        }
+    }
+    let column = |field: &FieldRef| {
+        let values = values.iter().map(|value| value.get(field.name()).cloned());
+        let values: Vec<Json> = values.map(Option::unwrap_or_default).collect();
+        from_json(&values, field.data_type()).map_err(|e| format!("field {:?}, {e}", field.name()))
+    };
+    let columns: Result<Vec<ArrayRef>, String> = fields.iter().map(column).collect();
+    let array = StructArray::try_new(fields.clone(), columns?, Some(there.into()));
+    Ok(Arc::new(array.map_err(|e| e.to_string())?))
 }
 
 /// What `read` makes of each text or number.
@@ -233,6 +330,12 @@ pub fn name_of(kind: &DataType) -> String {
         DataType::Date32 => "date".into(),
         DataType::Timestamp(..) => "timestamp".into(),
         DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
+        DataType::List(item) => format!("list({})", name_of(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields = fields.iter();
+            let fields = fields.map(|f| format!("{} {}", f.name(), name_of(f.data_type())));
+            format!("struct({})", fields.collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
     }
 }
@@ -273,6 +376,18 @@ mod tests {
                 "decimal(38,2)",
                 json!(["123456789012345678901234567890123456.78", "-0.01", null]),
             ),
+            (
+                "list(decimal(9,2))",
+                json!([["1.00", null], null, [], ["-2.50"]]),
+            ),
+            (
+                "struct(at date, tags list(struct(name string, n int)))",
+                json!([
+                    {"at": "2020-02-29", "tags": [{"name": "a", "n": 1}, null]},
+                    null,
+                    {"at": null, "tags": null}
+                ]),
+            ),
         ];
         for (name, values) in cases {
             let kind = type_named(name).expect(name);
@@ -288,7 +403,36 @@ mod tests {
     fn a_value_that_is_none_is_named() {
         let told = from_json(&exact(&json!(["1", "x"])), &DataType::Int32).expect_err("x");
         assert_eq!(told, "row 1: \"x\" is no value of type int");
-        for bad in ["text", "decimal(39,0)", "decimal(2,3)", ""] {
+        for (kind, value, why) in [
+            ("list(int)", "1", "row 0: 1 is no list"),
+            (
+                "list(int)",
+                "[1, \"x\"]",
+                "items of lists, row 1: \"x\" is no value of type int",
+            ),
+            ("struct(a int)", "[]", "row 0: [] is no object"),
+            (
+                "struct(a int)",
+                "{\"b\":1}",
+                "row 0: the struct has no field \"b\"",
+            ),
+        ] {
+            let value = Json::parse(value.as_bytes()).expect(value);
+            let told = from_json(&[value], &type_named(kind).expect(kind));
+            assert_eq!(told.expect_err(kind), why);
+        }
+        let deep = format!("{}int{}", "list(".repeat(17), ")".repeat(17));
+        for bad in [
+            "text",
+            "decimal(39,0)",
+            "decimal(2,3)",
+            "",
+            "list",
+            "list()",
+            "struct(a)",
+            "struct()",
+            &deep,
+        ] {
             assert!(type_named(bad).is_none(), "{bad}");
         }
         let typed = |text: &str| {

@@ -7,9 +7,11 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal128Type, Int32Type, Int64Type};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array,
-    Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
+    Int32Array, Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
+    UInt32Array, new_null_array,
 };
-use arrow_schema::{DataType, Field};
+use arrow_buffer::OffsetBuffer;
+use arrow_schema::{DataType, Field, FieldRef};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -64,16 +66,18 @@ const fn shape(name: &'static str, batches: usize, make: Make) -> Shape {
     }
 }
 
-/// A batch of this shape with the columns of `like`. Columns that messages cannot influence (not nullable, nested,
-/// constant) keep the sample's values.
+/// Items of the rows of a list: none, one and several.
+const ITEMS: [usize; ROWS] = [1, 0, 3, 0, 1, 2, 0, 1];
+
+/// A batch of this shape with the columns of `like`. Columns that messages cannot influence (not nullable, constant)
+/// keep the sample's values.
 pub fn table(shape: &Shape, like: &Table, rng: &mut SmallRng) -> Table {
     let fields = like.schema.fields().iter();
     let columns = fields.zip(&like.columns).map(|(field, column)| {
-        let values = match column.constant || !field.is_nullable() || field.data_type().is_nested()
-        {
-            true if column.constant => return column.clone(),
-            true => sampled(&column.values, rng),
-            false => values(shape.make, field, &column.values, rng),
+        let values = match (column.constant, field.is_nullable()) {
+            (true, _) => return column.clone(),
+            (false, false) => sampled(&column.values, rng),
+            (false, true) => values(shape.make, field, &column.values, rng),
         };
         Column {
             values,
@@ -96,10 +100,22 @@ fn sampled(like: &ArrayRef, rng: &mut SmallRng) -> ArrayRef {
 
 fn values(make: Make, field: &Field, like: &ArrayRef, rng: &mut SmallRng) -> ArrayRef {
     let kind = field.data_type();
-    if make == Make::Nulls {
+    if make == Make::Nulls && field.is_nullable() {
         return new_null_array(kind, ROWS);
     }
     match kind {
+        DataType::List(item) => {
+            let items = values(make, item, like.as_list::<i32>().values(), rng);
+            let ends = OffsetBuffer::from_lengths(ITEMS);
+            let made = ListArray::try_new(FieldRef::clone(item), ends, items, None);
+            made.map_or_else(|_| new_null_array(kind, ROWS), |array| Arc::new(array))
+        }
+        DataType::Struct(fields) => {
+            let columns = fields.iter().zip(like.as_struct().columns());
+            let columns = columns.map(|(field, like)| values(make, field, like, rng));
+            let made = StructArray::try_new(fields.clone(), columns.collect(), None);
+            made.map_or_else(|_| new_null_array(kind, ROWS), |array| Arc::new(array))
+        }
         DataType::Utf8 => Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| {
             let original =
                 some(like, rng).map(|row| like.as_string::<i32>().value(row).as_bytes().to_vec());
@@ -311,6 +327,7 @@ mod tests {
             "date",
             "timestamp",
             "decimal(10,2)",
+            "list(struct(name string, at list(date)))",
         ];
         let kinds = names.map(|name| cell::type_named(name).expect(name));
         let fields = kinds
@@ -336,6 +353,10 @@ mod tests {
                     shape.name
                 );
                 assert_eq!(&a.values, &b.values);
+                if let (true, "very long values") = (kind.is_nested(), shape.name) {
+                    let items = a.values.as_list::<i32>().values().as_struct();
+                    assert!(items.column(0).as_string::<i32>().value(0).len() >= LONG);
+                }
             }
         }
     }

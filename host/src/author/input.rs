@@ -236,9 +236,7 @@ pub fn rows(path: &Path, types: &BTreeMap<String, String>) -> Result<Table> {
             .collect();
         let kind = match types.get(name) {
             Some(named) => cell::type_named(named).ok_or_else(|| {
-                invalid(format!("`{named}` is no type, for column `{name}`")).hint(
-                    "int, long, double, boolean, string, binary, date, timestamp, decimal(P,S)",
-                )
+                invalid(format!("`{named}` is no type, for column `{name}`")).hint(cell::NAMES)
             })?,
             None => cell::type_of(&values),
         };

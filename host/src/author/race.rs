@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use arrow_array::{ArrayRef, RecordBatch};
 use serde_json::Value;
 
 use super::subject::{Settings, Subject};
 use super::{failed, outcome};
-use crate::chain::{Table, Transform};
+use crate::chain::{Column, Table, Transform};
 use crate::clock::SystemClock;
 use crate::error::{Error, Result};
 use crate::plugin::{Crossing, crossing};
@@ -20,7 +21,7 @@ use crate::plugin::{Crossing, crossing};
 /// a machine.
 const LEG: Duration = Duration::from_millis(60);
 /// The first bytes of the file for the native build (`weir_sdk::native::MAGIC`).
-const MAGIC: &[u8] = b"weir-native-1\n";
+const MAGIC: &[u8] = b"weir-native-2\n";
 
 /// Nanoseconds a row, one number a round.
 #[derive(Debug)]
@@ -127,19 +128,21 @@ impl Native {
         let config = subject.canonical(settings)?;
         let mut bytes = MAGIC.to_vec();
         put_bytes(&mut bytes, config.text().as_bytes());
-        let files: Vec<_> = config
-            .attached()
-            .iter()
-            .filter(|a| a.table.is_none())
-            .collect();
-        if files.len() < config.attached().len() {
-            return Err(failed("a plugin with lookup tables has no native bench")
-                .hint("weir plugin bench --no-native"));
-        }
+        let attached = config.attached().iter();
+        let (tables, files): (Vec<_>, Vec<_>) = attached.partition(|a| a.table.is_some());
         put_number(&mut bytes, files.len());
         for file in files {
             put_bytes(&mut bytes, file.key.as_bytes());
             put_bytes(&mut bytes, &file.bytes);
+        }
+        put_number(&mut bytes, tables.len());
+        for (key, rows) in tables
+            .iter()
+            .filter_map(|a| Some((&a.key, a.table.as_ref()?)))
+        {
+            put_bytes(&mut bytes, key.as_bytes());
+            put_number(&mut bytes, rows.num_rows());
+            put_columns(&mut bytes, &crossing(&looked_up(rows))?);
         }
         let columns = crossing(table)?;
         put_number(&mut bytes, columns.len());
@@ -200,6 +203,27 @@ impl Drop for Native {
         self.to = None; // the end of its input is the end of it
         let _ended = self.child.wait();
     }
+}
+
+/// A lookup table as a table of a chain.
+fn looked_up(rows: &RecordBatch) -> Table {
+    let column = |values: &ArrayRef| Column {
+        values: ArrayRef::clone(values),
+        constant: false,
+    };
+    Table {
+        schema: rows.schema(),
+        rows: rows.num_rows(),
+        columns: rows.columns().iter().map(column).collect(),
+    }
+}
+
+/// Types, then values.
+fn put_columns(out: &mut Vec<u8>, columns: &[Crossing]) {
+    put_number(out, columns.len());
+    columns.iter().for_each(|column| put_type(out, column));
+    put_number(out, columns.len());
+    columns.iter().for_each(|column| put_values(out, column));
 }
 
 fn put_number(out: &mut Vec<u8>, number: usize) {

@@ -25,8 +25,8 @@ macro_rules! sources {
 }
 
 const SOURCES: &[(&str, &str)] = sources! {
-    "bindings.rs" "builder.rs" "config.rs" "contract.rs" "json.rs" "lib.rs" "log.rs" "native.rs" "numbers.rs" "pattern.rs" "rejects.rs"
-    "rowwise.rs" "schema.rs" "table.rs" "testing.rs" "time.rs" "types.rs" "view.rs"
+    "bindings.rs" "builder.rs" "cells.rs" "config.rs" "contract.rs" "json.rs" "lib.rs" "log.rs" "native.rs" "numbers.rs" "pattern.rs"
+    "rejects.rs" "rowwise.rs" "scalars.rs" "schema.rs" "setup.rs" "table.rs" "testing.rs" "time.rs" "types.rs" "view.rs"
 };
 const WIT: &str = include_str!("../../../wit/weir.wit");
 const WORKSPACE: &str = include_str!("../../../plugins/Cargo.toml");

@@ -24,6 +24,19 @@ struct Field {
 
 type Row = Vec<Field>;
 
+/// What `trim` of csv-parse takes away.
+const BLANK: [char; 2] = [' ', '\t'];
+
+impl Field {
+    /// The text under `trim`: what stands inside of quotes belongs to the field.
+    fn trimmed(&self) -> &str {
+        match self.quoted {
+            true => &self.text,
+            false => self.text.trim_matches(BLANK),
+        }
+    }
+}
+
 /// How fields are written.
 #[derive(Clone, Copy, Debug)]
 struct Dialect {
@@ -31,6 +44,8 @@ struct Dialect {
     /// As the config names it.
     named: &'static str,
     quotes: bool,
+    /// A backslash inside of quotes takes the next character as it is.
+    escapes: bool,
 }
 
 /// A message's lines, or why csv-parse reads none.
@@ -57,7 +72,9 @@ pub fn infer(mut page: Page, messages: &[&[u8]]) -> Result<Page, String> {
     let mut sound: Vec<Vec<Row>> = Vec::new();
     for (n, lines) in read.into_iter().enumerate() {
         match lines {
-            Ok(lines) if lines.is_empty() => page.unread(n, "it is empty (empty_value)".into()),
+            Ok(_) if messages[n].trim_ascii().is_empty() => {
+                page.unread(n, "it is empty (empty_value)".into())
+            }
             Ok(lines) => sound.push(lines),
             Err(why) => page.unread(n, why),
         }
@@ -80,6 +97,10 @@ pub fn infer(mut page: Page, messages: &[&[u8]]) -> Result<Page, String> {
         let note = "quotes stand inside of fields and mean nothing";
         page.set_noted("quote", "", note);
     }
+    if dialect.escapes {
+        let note = "a backslash stands before quotes inside of quotes";
+        page.set_noted("escape", "\\", note);
+    }
     let header = header(&sound);
     if header.is_some() {
         let note = "each message begins with a line of names";
@@ -88,9 +109,7 @@ pub fn infer(mut page: Page, messages: &[&[u8]]) -> Result<Page, String> {
     }
     let rows: Vec<&Row> = sound.iter().flatten().collect();
     let most = per_message.iter().max().copied().unwrap_or(0);
-    if most > MAX_ROWS {
-        page.set_noted("max-rows", most, "lines of the largest message");
-    }
+    page.limit("max-rows", MAX_ROWS, most, "lines of the largest message");
     if header.is_none() {
         page.notes.extend(perhaps_header(&rows));
     }
@@ -107,9 +126,8 @@ fn fill(page: &mut Page, header: Option<Row>, rows: &[&Row]) {
         let note = format!("{short} of {} lines have fewer fields", rows.len());
         page.set_noted("missing", "null", &note);
     }
-    let fields = || rows.iter().flat_map(|row| row.iter());
-    let blank = |field: &Field| !field.quoted && field.text.trim() != field.text;
-    if fields().any(blank) {
+    let fields = || rows.iter().copied().chain(&header).flatten();
+    if fields().any(|field| field.trimmed() != field.text) {
         let note = "blanks stand around fields";
         page.set_noted("trim", true, note);
     }
@@ -122,14 +140,12 @@ fn fill(page: &mut Page, header: Option<Row>, rows: &[&Row]) {
     for n in 0..columns {
         let mut texts = Texts::default();
         for field in rows.iter().filter_map(|row| row.get(n)) {
-            let text = field.text.trim();
-            if field.quoted || null != Some(text) {
-                texts.see(&field.text);
+            if field.quoted || null != Some(field.trimmed()) {
+                texts.see(field.trimmed());
             }
         }
-        let given = header.as_ref().map(|names| names[n].text.trim().to_owned());
-        // A list of columns divides at commas, and a name ends at its `=`.
-        if let Some(given) = given.as_ref().filter(|name| name.contains([',', '='])) {
+        let given = header.as_ref().map(|names| names[n].trimmed().to_owned());
+        if let Some(given) = given.as_ref().filter(|name| !can_be_listed(name)) {
             left_out.push(given.clone());
             continue;
         }
@@ -139,10 +155,7 @@ fn fill(page: &mut Page, header: Option<Row>, rows: &[&Row]) {
         };
         let name = unlike(plain.clone(), &mut used);
         page.notes.extend(renamed(&plain, &name));
-        let entry = match &given {
-            Some(given) if *given != name => format!("{name}={given}"),
-            _ => name.clone(),
-        };
+        let field = given.as_ref().unwrap_or(&name);
         let kind = texts.named();
         let mut seen = match texts.empty {
             0 => String::new(),
@@ -152,7 +165,9 @@ fn fill(page: &mut Page, header: Option<Row>, rows: &[&Row]) {
             let comma = if seen.is_empty() { "" } else { ": " };
             seen = format!("{seen}{comma}{example}");
         }
-        page.column(entry, &seen);
+        if !page.column(&name, field, *field == name, &seen) {
+            continue;
+        }
         if kind != "string" {
             page.column_type(&name, &kind, &texts.shown.join(", "));
         }
@@ -169,6 +184,11 @@ fn fill(page: &mut Page, header: Option<Row>, rows: &[&Row]) {
     }
 }
 
+/// A list of columns divides at commas and drops blanks, and a name ends at its `=`.
+fn can_be_listed(name: &str) -> bool {
+    !name.contains([',', '=']) && name.trim() == name
+}
+
 /// A name for SQL: letters, digits and `_`.
 fn named(given: &str, n: usize) -> String {
     let plain = |c: char| if c.is_alphanumeric() { c } else { '_' };
@@ -179,11 +199,12 @@ fn named(given: &str, n: usize) -> String {
     }
 }
 
-/// The first line, where every message of several lines begins with it and it holds names.
+/// The first line, where every message of several lines begins with it and it holds names, of which one can be listed.
 fn header(messages: &[Vec<Row>]) -> Option<Row> {
     let first = messages.first()?.first()?;
     let same = |lines: &Vec<Row>| lines.len() > 1 && lines.first() == Some(first);
-    (messages.iter().all(same) && names(first)).then(|| first.clone())
+    let listed = first.iter().any(|field| can_be_listed(field.trimmed()));
+    (messages.iter().all(same) && names(first) && listed).then(|| first.clone())
 }
 
 /// A line that may be a header, where each line is a message of its own.
@@ -221,7 +242,7 @@ fn names(row: &Row) -> bool {
 fn null_value(rows: &[&Row]) -> Option<&'static str> {
     let fields = || rows.iter().flat_map(|row| row.iter());
     let count = |word: &str| {
-        let is = |field: &&Field| !field.quoted && field.text.trim() == word;
+        let is = |field: &&Field| !field.quoted && field.trimmed() == word;
         fields().filter(is).count()
     };
     let counted = NULLS.iter().map(|word| (count(word), *word));
@@ -233,11 +254,12 @@ fn null_value(rows: &[&Row]) -> Option<&'static str> {
 fn best(messages: &[&[u8]]) -> (Dialect, Vec<Lines>) {
     let mut found: Option<(Score, Dialect, Vec<Lines>)> = None;
     for (separator, named) in SEPARATORS {
-        for quotes in [true, false] {
+        for (quotes, escapes) in [(true, false), (true, true), (false, false)] {
             let dialect = Dialect {
                 separator,
                 named,
                 quotes,
+                escapes,
             };
             let read: Vec<Lines> = messages.iter().map(|m| lines(m, dialect)).collect();
             let sound = read.iter().filter(|lines| lines.is_ok()).count();
@@ -255,6 +277,7 @@ fn best(messages: &[&[u8]]) -> (Dialect, Vec<Lines>) {
         separator,
         named,
         quotes: true,
+        escapes: false,
     };
     found.map_or((none, Vec::new()), |(_, dialect, read)| (dialect, read))
 }
@@ -285,6 +308,7 @@ fn lines(message: &[u8], dialect: Dialect) -> Lines {
     };
     while let Some(c) = chars.next() {
         match c {
+            '\\' if inside && dialect.escapes => field.text.extend(chars.next()),
             '"' if inside && chars.peek() == Some(&'"') => {
                 chars.next();
                 field.text.push('"');

@@ -1,8 +1,8 @@
 //! The text of an XML message, in the encodings that `xml-flatten` reads: by the byte order mark, or else by the
 //! declaration.
 
-/// Bytes in which a declaration ends.
-const DECLARATION: usize = 256;
+/// UTF-16 without a mark begins like this, in either order: the plugin asks for a declaration then.
+const WIDE: [&[u8]; 2] = [b"<\0?\0", b"\0<\0?"];
 
 /// What windows-1252 has in the place of the control characters 0x80 to 0x9f; 0: nothing.
 const WINDOWS: [u16; 32] = [
@@ -24,14 +24,14 @@ pub fn decode(message: &[u8]) -> Result<String, String> {
         [0xef, 0xbb, 0xbf, body @ ..] => utf8(body),
         [0xff, 0xfe, body @ ..] => wide(body, u16::from_le_bytes),
         [0xfe, 0xff, body @ ..] => wide(body, u16::from_be_bytes),
-        [b'<', 0, ..] => wide(message, u16::from_le_bytes),
-        [0, b'<', ..] => wide(message, u16::from_be_bytes),
+        _ if message.starts_with(WIDE[0]) => wide(message, u16::from_le_bytes),
+        _ if message.starts_with(WIDE[1]) => wide(message, u16::from_be_bytes),
         _ => match declared(message).as_deref() {
             None | Some("utf-8" | "utf8" | "us-ascii" | "ascii") => utf8(message),
-            Some("iso-8859-1" | "latin1" | "latin-1") => {
+            Some("iso-8859-1" | "iso_8859-1" | "latin1") => {
                 Ok(message.iter().map(|byte| char::from(*byte)).collect())
             }
-            Some("windows-1252" | "cp1252") => windows(message),
+            Some("windows-1252" | "cp1252" | "cp-1252") => windows(message),
             Some(other) => Err(format!(
                 "xml-flatten does not read the encoding {other:?} (encoding_not_supported)"
             )),
@@ -57,9 +57,9 @@ fn windows(message: &[u8]) -> Result<String, String> {
 
 /// The encoding that the XML declaration names, in small letters.
 fn declared(message: &[u8]) -> Option<String> {
-    let head = message.get(..DECLARATION).unwrap_or(message);
-    let head = String::from_utf8_lossy(head);
-    let (declaration, _) = head.strip_prefix("<?xml")?.split_once("?>")?;
+    let head = message.strip_prefix(b"<?xml")?;
+    let end = head.iter().position(|byte| *byte == b'>')?;
+    let declaration = String::from_utf8_lossy(&head[..end]);
     let (_, value) = declaration.split_once("encoding")?;
     let value = value.trim_start().strip_prefix('=')?.trim_start();
     let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;

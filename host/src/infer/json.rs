@@ -1,6 +1,6 @@
 //! Infers keys of `json-flatten` from JSON messages: scalars become columns by their pointer, other values stay JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::kinds::{Texts, renamed, taken, unlike};
 use super::render::{Page, some_of};
@@ -12,6 +12,31 @@ const MAX_DEPTH: usize = 16;
 /// JSON writes 12.50 as 12.5, so seeing fewer digits means little.
 const LEAST_SCALE: usize = 2;
 
+/// An object with more members has no fields, but entries.
+const DICTIONARY: usize = 1_000;
+/// Limits of json-flatten where the config does not say another.
+const MAX_NESTED: usize = 64;
+const MAX_MEMBERS: usize = 10_000;
+const MAX_TEXT: usize = 1 << 20;
+const MAX_ROWS: usize = 10_000;
+/// See [`super::Format::widest`].
+pub const WIDEST: &[(&str, &str)] = &[
+    ("columns", "message="),
+    ("types.message", "json"),
+    ("max-depth", "256"),
+    ("max-members", "1000000"),
+    ("max-text-bytes", "67108864"),
+    ("max-rows", "1000000"),
+];
+
+/// The most of each that a message has.
+#[derive(Debug, Default)]
+struct Sizes {
+    depth: usize,
+    members: usize,
+    text: usize,
+}
+
 /// What was seen of one pointer, over all rows.
 #[derive(Debug, Default)]
 struct Column {
@@ -20,21 +45,24 @@ struct Column {
     booleans: u64,
     numbers: Texts,
     strings: Texts,
-    /// Arrays, and objects where something else came too.
+    /// Arrays, empty objects, and objects that are too deep for columns.
     nested: u64,
     objects: u64,
+    lists: u64,
 }
 
 /// The map; `Err` says why there is none.
 pub fn infer(mut page: Page, messages: &[&[u8]]) -> Result<Page, String> {
-    let mut values = Vec::new();
+    let mut values: Vec<(usize, Json)> = Vec::new();
     for (n, message) in messages.iter().enumerate() {
-        match Json::parse(message) {
-            Ok(value @ (Json::Object(_) | Json::List(_))) => values.push(value),
+        let message = message.strip_prefix(MARK).unwrap_or(message);
+        match page.readable(n).and_then(|()| Json::parse(message)) {
+            Ok(value @ (Json::Object(_) | Json::List(_))) => values.push((n, value)),
             Ok(_) => page.unread(n, "neither an object nor an array".into()),
             Err(e) => page.unread(n, e),
         }
     }
+    let values = of_one_kind(values, &mut page);
     if values.is_empty() {
         return Err(page.nothing("JSON"));
     }
@@ -64,7 +92,72 @@ pub fn infer(mut page: Page, messages: &[&[u8]]) -> Result<Page, String> {
         page.set_noted("explode", pointer.as_str(), note);
     }
     fill(&mut page, &rows, explode.is_some());
+    let rows = per_message.iter().max().copied().unwrap_or(0);
+    let longest = messages.iter().map(|message| message.len()).max();
+    limits(&mut page, &values, rows, longest.unwrap_or(0));
     Ok(page)
+}
+
+fn limits(page: &mut Page, values: &[Json], rows: usize, longest: usize) {
+    let mut sizes = Sizes::default();
+    values
+        .iter()
+        .for_each(|value| measure(value, 0, &mut sizes));
+    // A value that stays JSON counts with its blanks and escapes.
+    let text = if sizes.text > MAX_TEXT { longest } else { 0 };
+    let (depth, members) = (sizes.depth, sizes.members);
+    let nested = "arrays and objects inside each other";
+    page.limit("max-rows", MAX_ROWS, rows, "rows of the largest message");
+    page.limit("max-depth", MAX_NESTED, depth, nested);
+    page.limit("max-members", MAX_MEMBERS, members, "members of one object");
+    page.limit(
+        "max-text-bytes",
+        MAX_TEXT,
+        text,
+        "bytes of the largest message",
+    );
+}
+
+/// A byte order mark, which the plugin skips.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Objects, or arrays if these are more: a pointer into an object is not one into an array.
+fn of_one_kind(values: Vec<(usize, Json)>, page: &mut Page) -> Vec<Json> {
+    let is_list = |value: &Json| value.as_list().is_some();
+    let lists = values.iter().filter(|(_, value)| is_list(value)).count();
+    let usual = 2 * lists > values.len();
+    let (kept, others): (Vec<_>, Vec<_>) =
+        (values.into_iter()).partition(|(_, value)| is_list(value) == usual);
+    for (n, _) in others {
+        let why = match usual {
+            true => "an object, where most messages are arrays (not_an_array)",
+            false => "an array, where most messages are objects (not_an_object)",
+        };
+        page.unread(n, why.into());
+    }
+    kept.into_iter().map(|(_, value)| value).collect()
+}
+
+fn measure(value: &Json, depth: usize, sizes: &mut Sizes) {
+    match value {
+        Json::Text(text) => sizes.text = sizes.text.max(text.len()),
+        Json::Number(number) => sizes.text = sizes.text.max(number.text().len()),
+        Json::List(items) => {
+            sizes.depth = sizes.depth.max(depth + 1);
+            items
+                .iter()
+                .for_each(|item| measure(item, depth + 1, sizes));
+        }
+        Json::Object(members) => {
+            sizes.depth = sizes.depth.max(depth + 1);
+            sizes.members = sizes.members.max(members.len());
+            for (name, value) in members {
+                sizes.text = sizes.text.max(name.len());
+                measure(value, depth + 1, sizes);
+            }
+        }
+        Json::Null | Json::Bool(_) => {}
+    }
 }
 
 /// The array whose elements are rows: the member of this name, or the message itself.
@@ -119,17 +212,27 @@ fn fill(page: &mut Page, rows: &[&Json], exploded: bool) {
             None => see(row, String::new(), 0, &mut order, &mut columns),
         }
     }
+    if let Some(whole) = columns.get_mut("") {
+        let objects = rows.iter().filter(|row| row.as_object().is_some());
+        whole.objects += objects.count() as u64;
+    }
     let mut used = taken();
+    let (many, closed) = whole(&columns);
+    for path in many.iter().filter(|path| !path.is_empty()) {
+        let note = "it has more members than rows have columns: it stays JSON";
+        page.notes.push(format!("{path:?}: {note}"));
+    }
     for path in order {
         let Some(column) = columns.get(&path) else {
             continue;
         };
-        if column.scalars() == 0 && column.nested == 0 && column.objects > 0 {
-            continue; // its members are columns
-        }
-        if path.contains(',') {
-            page.notes.push(format!("{path:?} is left out: lists of columns cannot hold a comma; name it with columns.<name> = {path:?}"));
+        // A path that leads into a scalar or an array refuses the row: what is above stays JSON as a whole.
+        if closed.iter().any(|above| path.starts_with(above.as_str())) {
             continue;
+        }
+        let open = column.closed() == 0 && column.nested == 0 && column.objects > 0;
+        if open && !many.contains(&path) {
+            continue; // its members are columns
         }
         let plain = path
             .trim_start_matches('/')
@@ -149,13 +252,37 @@ fn fill(page: &mut Page, rows: &[&Json], exploded: bool) {
             (true, path) => format!(".{path}"),
             (false, path) => path.to_owned(),
         };
-        page.column(format!("{name}={place}"), &column.about(rows.len()));
+        if !page.column(&name, &place, false, &column.about(rows.len())) {
+            continue;
+        }
         let kind = column.kind();
         if kind != "string" {
             page.column_type(&name, &kind, &column.seen());
         }
         page.notes.extend(column.notes(&name, &path, exploded));
     }
+    if !page.has_columns() {
+        let name = unlike("content".to_owned(), &mut used);
+        let place = if exploded { "." } else { "" };
+        let _whole = page.column(&name, place, false, "no member is a column: all of it");
+        page.column_type(&name, "json", "");
+    }
+}
+
+/// Objects with entries instead of fields; and the beginnings of all paths that are no columns, because what is above them
+/// is one as a whole.
+fn whole(columns: &BTreeMap<String, Column>) -> (BTreeSet<String>, Vec<String>) {
+    let mut members: BTreeMap<&str, usize> = BTreeMap::new();
+    for (above, _) in columns.keys().filter_map(|path| path.rsplit_once('/')) {
+        *members.entry(above).or_default() += 1;
+    }
+    let many = members.into_iter().filter(|(_, count)| *count > DICTIONARY);
+    let many: BTreeSet<String> = many.map(|(path, _)| path.to_owned()).collect();
+    let mixed = |column: &Column| column.objects > 0 && column.closed() > 0;
+    let mixed = columns.iter().filter(|(_, column)| mixed(column));
+    let above = mixed.map(|(path, _)| path).chain(&many);
+    let closed = above.map(|path| format!("{path}/")).collect();
+    (many, closed)
 }
 
 fn walk(
@@ -196,7 +323,10 @@ fn see(
             column.numbers.see(number.text());
         }
         Json::Text(text) => column.strings.see(text),
-        Json::List(_) => column.nested += 1,
+        Json::List(_) => {
+            column.lists += 1;
+            column.nested += 1;
+        }
         Json::Object(inner) if depth < MAX_DEPTH && !inner.is_empty() => {
             column.objects += 1;
             walk(inner, &path, depth + 1, order, columns);
@@ -208,6 +338,11 @@ fn see(
 impl Column {
     fn texts(&self) -> u64 {
         self.strings.filled + self.strings.empty
+    }
+
+    /// Values that no path leads into.
+    fn closed(&self) -> u64 {
+        self.scalars() + self.lists
     }
 
     fn scalars(&self) -> u64 {

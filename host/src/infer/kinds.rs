@@ -60,8 +60,8 @@ const KINDS: [Kind; 8] = [
 ];
 
 impl Texts {
+    /// `text` is as the plugin reads it, without the blanks that it trims: it takes those that are left for characters.
     pub fn see(&mut self, text: &str) {
-        let text = text.trim();
         if text.is_empty() {
             self.empty += 1;
             return;
@@ -323,6 +323,8 @@ mod tests {
                 "timestamp",
             ),
             (&["", " "], "string"),
+            (&["1", " 2"], "string"),
+            (&["1", "\u{a0}2"], "string"),
             (&["1", "x"], "string"),
             (&["1.2.3"], "string"),
         ];

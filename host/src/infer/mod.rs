@@ -22,6 +22,27 @@ pub enum Format {
     Csv,
 }
 
+impl Format {
+    /// The plugin that reads it.
+    pub fn plugin(self) -> &'static str {
+        match self {
+            Format::Xml => "xml-flatten",
+            Format::Json => "json-flatten",
+            Format::Csv => "csv-parse",
+        }
+    }
+
+    /// Keys under which the plugin reads every message that it reads under any, as far as that depends on the message
+    /// alone; none where the plugin needs to know what separates fields.
+    pub fn widest(self) -> Option<&'static [(&'static str, &'static str)]> {
+        match self {
+            Format::Xml => Some(xml::WIDEST),
+            Format::Json => Some(json::WIDEST),
+            Format::Csv => None,
+        }
+    }
+}
+
 /// What the user says beside the messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hints<'a> {
@@ -33,6 +54,8 @@ pub struct Hints<'a> {
     pub whole: bool,
     /// What each message is called; where there is none, its number from 1.
     pub names: &'a [String],
+    /// For each message: why the plugin refuses it whatever its config says. It gives no evidence then.
+    pub refused: &'a [Option<String>],
 }
 
 /// A map, and the plugin that it is for.
@@ -52,6 +75,11 @@ impl Map {
     pub fn toml(&self) -> String {
         self.page.to_string()
     }
+
+    /// Messages that gave no evidence, by their index: the plugin refuses them.
+    pub fn unread(&self) -> &[usize] {
+        &self.page.unread
+    }
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -65,30 +93,32 @@ pub fn infer(values: &[&[u8]], wanted: Hints<'_>) -> Result<Map> {
         row_tag,
         whole,
         names,
+        refused,
     } = wanted;
     let hint = match whole {
         true => "--lines where each line of the file is a message; it was taken as one",
         false => "--whole where the file is one message; each line was taken as one",
     };
-    let format = match format.or_else(|| looks(values)) {
+    let format = match format.or_else(|| recognised(values)) {
         Some(format) => format,
         None => {
             let message = "these messages look neither like XML nor like JSON nor like CSV";
             return Err(invalid(message).hint(format!("--as xml or --as json or --as csv; {hint}")));
         }
     };
-    let page = render::Page::of(names.to_vec());
-    let (page, plugin) = match format {
-        Format::Xml => (xml::infer(page, values, row_tag), "xml-flatten"),
-        Format::Json => (json::infer(page, values), "json-flatten"),
-        Format::Csv => (csv::infer(page, values), "csv-parse"),
+    let page = render::Page::of(names.to_vec(), refused.to_vec());
+    let page = match format {
+        Format::Xml => xml::infer(page, values, row_tag),
+        Format::Json => json::infer(page, values),
+        Format::Csv => csv::infer(page, values),
     };
+    let plugin = format.plugin();
     let map = |page| Map { page, plugin };
     page.map(map).map_err(|why| invalid(why).hint(hint))
 }
 
 /// Recognises the format by the first character of most messages; CSV by its lines.
-fn looks(values: &[&[u8]]) -> Option<Format> {
+pub fn recognised(values: &[&[u8]]) -> Option<Format> {
     let first = |value: &&[u8]| {
         // Byte order marks and the zero bytes of UTF-16 do not count.
         let no_sign =

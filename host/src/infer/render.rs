@@ -55,11 +55,33 @@ struct Setting {
     note: String,
 }
 
-/// An item of `columns`, and what was seen in it.
+/// Most columns: a plan holds 4,096, with those of the record.
+const MAX_COLUMNS: usize = 4_000;
+
+/// A column, and what was seen in it.
 #[derive(Clone, Debug)]
 struct Column {
-    item: String,
+    name: String,
+    path: String,
+    /// The plugin gives a path this name by itself.
+    plain: bool,
     note: String,
+}
+
+impl Column {
+    /// In a list of columns.
+    fn item(&self) -> String {
+        match self.plain {
+            true => self.path.clone(),
+            false => format!("{}={}", self.name, self.path),
+        }
+    }
+
+    /// A list divides at commas, drops blanks around names and paths, and a name ends at its `=`.
+    fn can_be_listed(&self) -> bool {
+        let sound = |text: &str| !text.contains(',') && text.trim() == text;
+        sound(&self.name) && sound(&self.path) && !self.name.contains('=')
+    }
 }
 
 /// A map: keys of the transform, each with what was seen.
@@ -71,17 +93,38 @@ pub struct Page {
     types: Vec<Setting>,
     repeats: Vec<Setting>,
     pub notes: Vec<String>,
-    unread: usize,
+    /// Paths beyond the most columns.
+    left_out: usize,
+    /// Messages that gave no evidence, by their index.
+    pub unread: Vec<usize>,
     told: Vec<String>,
     /// What each message is called, by its index.
     names: Vec<String>,
+    /// Why the plugin refuses a message whatever its config says, by its index.
+    refused: Vec<Option<String>>,
 }
 
 impl Page {
-    pub fn of(names: Vec<String>) -> Page {
+    pub fn of(names: Vec<String>, refused: Vec<Option<String>>) -> Page {
         Page {
             names,
+            refused,
             ..Page::default()
+        }
+    }
+
+    /// `Err` says why the plugin refuses the message at this index whatever its config says.
+    pub fn readable(&self, n: usize) -> Result<(), String> {
+        match self.refused.get(n) {
+            Some(Some(why)) => Err(why.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets a limit of the plugin where the messages need more than its default.
+    pub fn limit(&mut self, key: &str, default: usize, needed: usize, note: &str) {
+        if needed > default {
+            self.set_noted(key, needed, note);
         }
     }
 
@@ -98,10 +141,29 @@ impl Page {
         });
     }
 
-    /// `item`: a path, or `name=path`.
-    pub fn column(&mut self, item: String, note: &str) {
-        let note = comment(note);
-        self.columns.push(Column { item, note });
+    /// `plain`: the plugin gives the path this name by itself. False: there are too many already.
+    #[must_use]
+    pub fn column(&mut self, name: &str, path: &str, plain: bool, note: &str) -> bool {
+        if self.columns.len() >= MAX_COLUMNS {
+            self.left_out += 1;
+            return false;
+        }
+        self.columns.push(Column {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            plain,
+            note: comment(note),
+        });
+        true
+    }
+
+    pub fn has_columns(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
+    /// Whether the columns can be one list; else each is a key of its own.
+    fn listed(&self) -> bool {
+        self.columns.iter().all(Column::can_be_listed)
     }
 
     pub fn column_type(&mut self, column: &str, kind: &str, note: &str) {
@@ -114,8 +176,14 @@ impl Page {
 
     /// The keys as a flat config has them, without the prefix of their transform.
     pub fn keys(&self) -> BTreeMap<String, String> {
-        let items: Vec<&str> = self.columns.iter().map(|c| c.item.as_str()).collect();
-        let mut keys = BTreeMap::from([("columns".to_owned(), items.join(","))]);
+        let mut keys = BTreeMap::new();
+        if self.listed() {
+            let items: Vec<String> = self.columns.iter().map(Column::item).collect();
+            keys.insert("columns".to_owned(), items.join(","));
+        } else {
+            let columns = self.columns.iter();
+            keys.extend(columns.map(|c| (format!("columns.{}", c.name), c.path.clone())));
+        }
         for setting in self.settings() {
             let key = match setting.group {
                 Some(group) => format!("{group}.{}", setting.name),
@@ -136,13 +204,14 @@ impl Page {
 
     /// The message at this index could not be read.
     pub fn unread(&mut self, n: usize, why: String) {
-        self.unread += 1;
+        self.unread.push(n);
         if self.told.len() < TOLD {
             let name = match self.names.get(n) {
                 Some(name) => name.clone(),
                 None => format!("message {}", n + 1),
             };
-            self.told.push(format!("{name} cannot be read: {why}"));
+            self.told
+                .push(comment(&format!("{name} cannot be read: {why}")));
         }
     }
 
@@ -158,8 +227,9 @@ impl fmt::Display for Page {
         for line in self.head.iter().chain(&self.told) {
             writeln!(f, "# {line}")?;
         }
-        if self.unread > self.told.len() {
-            writeln!(f, "# and {} more messages", self.unread - self.told.len())?;
+        if self.unread.len() > self.told.len() {
+            let more = self.unread.len() - self.told.len();
+            writeln!(f, "# and {more} more messages")?;
         }
         writeln!(f, "[[transforms]]\nname = \"flatten\"")?;
         let settings = |some: &[Setting], f: &mut fmt::Formatter<'_>| {
@@ -173,11 +243,29 @@ impl fmt::Display for Page {
             })
         };
         settings(&self.keys, f)?;
-        writeln!(f, "columns = [")?;
-        for column in &self.columns {
-            line(&format!("  {},", quoted(&column.item)), &column.note, f)?;
+        if self.listed() {
+            writeln!(f, "columns = [")?;
+            for column in &self.columns {
+                line(&format!("  {},", quoted(&column.item())), &column.note, f)?;
+            }
+            writeln!(f, "]")?;
+        } else {
+            writeln!(
+                f,
+                "# keys, in the order of their names: a list cannot hold one of them"
+            )?;
+            for column in &self.columns {
+                let text = format!("columns.{} = {}", key(&column.name), quoted(&column.path));
+                line(&text, &column.note, f)?;
+            }
         }
-        writeln!(f, "]")?;
+        if self.left_out > 0 {
+            let more = self.left_out;
+            writeln!(
+                f,
+                "# {more} more paths are left out: {MAX_COLUMNS} columns at most"
+            )?;
+        }
         settings(&self.types, f)?;
         settings(&self.repeats, f)?;
         self.notes

@@ -1,7 +1,7 @@
 //! Infers keys of `xml-flatten` from XML messages: the element that repeats is the row, its descendants are the
 //! columns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -10,10 +10,38 @@ use super::encoding;
 use super::kinds::{Texts, renamed, taken, unlike};
 use super::render::{Page, some_of};
 
-/// Depth of nested elements; deeper messages are reported as unreadable.
+/// The largest `max-depth`; deeper messages are reported as unreadable.
+const DEEPEST: usize = 1024;
+/// Limits of xml-flatten where the config does not say another.
 const MAX_DEPTH: usize = 64;
-/// `max-rows` of xml-flatten where the config does not say another.
+const MAX_ATTRIBUTES: usize = 256;
+const MAX_NAMESPACES: usize = 64;
+const MAX_TEXT: usize = 1 << 20;
 const MAX_ROWS: usize = 10_000;
+/// See [`super::Format::widest`]. Whether there is a row in the message is another question.
+pub const WIDEST: &[(&str, &str)] = &[
+    ("row-tag", "row"),
+    ("columns", "_VALUE"),
+    ("max-depth", "1024"),
+    ("max-attributes", "4096"),
+    ("max-namespaces", "4096"),
+    ("max-text-bytes", "67108864"),
+    ("max-rows", "1000000"),
+];
+
+/// `value-tag` of xml-flatten where the config does not say another.
+const VALUE_TAG: &str = "_VALUE";
+/// What xml-flatten trims, and takes for nothing.
+const BLANK: [char; 4] = [' ', '\t', '\r', '\n'];
+
+/// The most of each that a message has.
+#[derive(Debug, Default)]
+struct Sizes {
+    depth: usize,
+    attributes: usize,
+    namespaces: usize,
+    text: usize,
+}
 
 #[derive(Debug, Default)]
 struct Element {
@@ -48,12 +76,15 @@ struct Column {
 
 /// The map; `Err` says why there is none.
 pub fn infer(mut page: Page, messages: &[&[u8]], row_tag: Option<&str>) -> Result<Page, String> {
-    let mut roots = Vec::new();
+    let (mut roots, mut places) = (Vec::new(), Vec::new());
     let mut doctypes = 0;
+    let mut sizes = Sizes::default();
     for (n, message) in messages.iter().enumerate() {
-        match encoding::decode(message).and_then(|text| parse(&text)) {
+        let text = page.readable(n).and_then(|()| encoding::decode(message));
+        match text.and_then(|text| parse(&text, &mut sizes)) {
             Ok((root, doctype)) => {
                 roots.push(root);
+                places.push(n);
                 doctypes += usize::from(doctype);
             }
             Err(why) => page.unread(n, why),
@@ -67,10 +98,13 @@ pub fn infer(mut page: Page, messages: &[&[u8]], row_tag: Option<&str>) -> Resul
     };
     let mut rows = Vec::new();
     let mut per_message = Vec::new();
-    for root in &roots {
+    for (root, n) in roots.iter().zip(places) {
         let before = rows.len();
         collect(root, &tag, &mut rows);
         per_message.push(rows.len() - before);
+        if rows.len() == before {
+            page.unread(n, format!("it has no element `{tag}` (no_rows)"));
+        }
     }
     if rows.is_empty() {
         return Err(format!("no message has an element `{tag}`"));
@@ -100,18 +134,45 @@ pub fn infer(mut page: Page, messages: &[&[u8]], row_tag: Option<&str>) -> Resul
     }
     fill(&mut page, &tag, &rows);
     let most = per_message.iter().max().copied().unwrap_or(0);
-    if most > MAX_ROWS {
-        page.set_noted("max-rows", most, "rows of the largest message");
-    }
+    limits(&mut page, &sizes, most);
     Ok(page)
 }
 
+fn limits(page: &mut Page, sizes: &Sizes, rows: usize) {
+    let depth = "elements inside each other";
+    let attributes = "attributes of one element";
+    let namespaces = "namespaces of one message";
+    page.limit("max-rows", MAX_ROWS, rows, "rows of the largest message");
+    page.limit("max-depth", MAX_DEPTH, sizes.depth, depth);
+    page.limit(
+        "max-attributes",
+        MAX_ATTRIBUTES,
+        sizes.attributes,
+        attributes,
+    );
+    page.limit(
+        "max-namespaces",
+        MAX_NAMESPACES,
+        sizes.namespaces,
+        namespaces,
+    );
+    page.limit(
+        "max-text-bytes",
+        MAX_TEXT,
+        sizes.text,
+        "bytes of the longest text",
+    );
+}
+
 fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
+    page.set("type", "xml-flatten");
+    page.set("row-tag", tag);
     let (mut order, mut columns) = (Vec::new(), BTreeMap::<String, Column>::new());
     let mut repeated = BTreeMap::new();
+    let own = value_tag(page, rows);
     for row in rows {
         let mut seen: BTreeMap<String, Vec<(String, bool)>> = BTreeMap::new();
-        walk(row, "", &mut order, &mut seen, &mut repeated);
+        walk(row, &own, "", &mut order, &mut seen, &mut repeated);
         for (path, texts) in seen {
             let column = columns.entry(path).or_default();
             column.rows += 1;
@@ -122,8 +183,10 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
             }
         }
     }
-    page.set("type", "xml-flatten");
-    page.set("row-tag", tag);
+    if order.is_empty() {
+        order.push(own.clone()); // rows without any content are rows
+        columns.insert(own.clone(), Column::default());
+    }
     let mut used = taken();
     for path in order {
         let Some(column) = columns.get(&path) else {
@@ -134,15 +197,15 @@ fn fill(page: &mut Page, tag: &str, rows: &[&Element]) {
         }
         // xml-flatten calls a/b a_b and @a _a; attributes of the row element read better without the prefix.
         let given = path.replace(['/', '@'], "_");
-        let wanted = given.trim_start_matches('_');
+        let wanted = match given.trim_start_matches('_') {
+            "" => given.as_str(),
+            wanted => wanted,
+        };
         let name = unlike(wanted.to_owned(), &mut used);
         page.notes.extend(renamed(wanted, &name));
-        let entry = if name == given {
-            path.clone()
-        } else {
-            format!("{name}={path}")
-        };
-        page.column(entry, &about(column, rows.len()));
+        if !page.column(&name, &path, name == given, &about(column, rows.len())) {
+            continue;
+        }
         if column.most > 1 {
             let note = format!(
                 "up to {} in a row; or \"first\", \"last\", \"explode\"",
@@ -198,9 +261,31 @@ fn about(column: &Column, rows: usize) -> String {
     told
 }
 
+/// What stands for the text of a row in a path, and for no element.
+fn value_tag(page: &mut Page, rows: &[&Element]) -> String {
+    fn names<'a>(element: &'a Element, found: &mut BTreeSet<&'a str>) {
+        for child in &element.children {
+            found.insert(&child.name);
+            names(child, found);
+        }
+    }
+    let mut found = BTreeSet::new();
+    rows.iter().for_each(|row| names(row, &mut found));
+    let mut tag = VALUE_TAG.to_owned();
+    while found.contains(tag.as_str()) {
+        tag.push('_');
+    }
+    if tag != VALUE_TAG {
+        let note = "an element has the name that stands for the text of a row";
+        page.set_noted("value-tag", tag.as_str(), note);
+    }
+    tag
+}
+
 /// The values of one row, path by path; elements that repeat under one parent.
 fn walk(
     element: &Element,
+    own: &str,
     path: &str,
     order: &mut Vec<String>,
     seen: &mut BTreeMap<String, Vec<(String, bool)>>,
@@ -217,20 +302,20 @@ fn walk(
         seen.entry(path).or_default().push((text.to_owned(), mixed));
     };
     for (name, text) in &element.attributes {
-        value(below(&format!("@{name}")), text, false);
+        value(below(&format!("@{name}")), text.trim_matches(BLANK), false);
     }
-    let text = element.text.trim();
+    let text = element.text.trim_matches(BLANK);
     let leaf = element.children.is_empty();
     if !path.is_empty() {
         // xml-flatten counts an element with children too, as an empty text: two of a name repeat, whatever is in them.
         value(path.to_owned(), text, !leaf && !text.is_empty());
     } else if path.is_empty() && !text.is_empty() {
-        value("_VALUE".to_owned(), text, !leaf);
+        value(own.to_owned(), text, !leaf);
     }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for child in &element.children {
         *counts.entry(&child.name).or_default() += 1;
-        walk(child, &below(&child.name), order, seen, repeated);
+        walk(child, own, &below(&child.name), order, seen, repeated);
     }
     for (name, count) in counts.into_iter().filter(|(_, count)| *count > 1) {
         let most = repeated.entry(below(name)).or_default();
@@ -351,33 +436,41 @@ fn holders(roots: &[Element], tag: &str) -> Vec<String> {
 }
 
 /// The root; true where a `<!DOCTYPE` stands before it.
-fn parse(text: &str) -> Result<(Element, bool), String> {
+fn parse(text: &str, sizes: &mut Sizes) -> Result<(Element, bool), String> {
     let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
     let mut doctype = false;
     let mut open: Vec<Element> = vec![Element::default()];
+    let mut namespaces = 0;
     loop {
         let event = reader
             .read_event()
             .map_err(|e| format!("{e} at byte {}", reader.error_position()))?;
         match event {
             Event::Start(start) => {
-                if open.len() > MAX_DEPTH {
-                    return Err(format!("deeper than {MAX_DEPTH} elements"));
+                if open.len() > DEEPEST {
+                    return Err(format!("deeper than {DEEPEST} elements"));
                 }
-                open.push(element(&start)?);
+                let element = element(&start, sizes, &mut namespaces)?;
+                sizes.depth = sizes.depth.max(open.len());
+                open.push(element);
             }
             Event::Empty(start) => {
-                let element = element(&start)?;
+                let element = element(&start, sizes, &mut namespaces)?;
+                sizes.depth = sizes.depth.max(open.len());
                 if let Some(parent) = open.last_mut() {
                     parent.children.push(element);
                 }
             }
             Event::End(_) => {
                 if let (Some(done), Some(parent)) = (open.pop(), open.last_mut()) {
+                    sizes.text = sizes.text.max(done.text.len());
                     parent.children.push(done);
                 }
             }
-            Event::Text(text) => push(&mut open, &String::from_utf8_lossy(&text)),
+            Event::Text(text) => {
+                sizes.text = sizes.text.max(text.len());
+                push(&mut open, &String::from_utf8_lossy(&text));
+            }
             Event::CData(text) => push(&mut open, &String::from_utf8_lossy(&text)),
             Event::GeneralRef(name) => {
                 let whole = format!("&{};", String::from_utf8_lossy(&name));
@@ -405,22 +498,53 @@ fn push(open: &mut [Element], text: &str) {
 }
 
 /// Names without their prefix, as xml-flatten matches them; declarations of namespaces are no attributes.
-fn element(start: &BytesStart<'_>) -> Result<Element, String> {
-    let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+fn element(
+    start: &BytesStart<'_>,
+    sizes: &mut Sizes,
+    namespaces: &mut usize,
+) -> Result<Element, String> {
+    let name = |bytes: &[u8]| match String::from_utf8_lossy(bytes).into_owned() {
+        name if is_name(&name) => Ok(name),
+        other => Err(format!("{other:?} is no name (malformed_xml)")),
+    };
     let mut attributes = Vec::new();
+    let mut count = 0;
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|e| e.to_string())?;
+        count += 1;
+        sizes.attributes = sizes.attributes.max(count);
+        sizes.text = sizes.text.max(attribute.value.len());
+        if attribute.key.as_namespace_binding().is_some() {
+            *namespaces += 1;
+            sizes.namespaces = sizes.namespaces.max(*namespaces);
+        }
         if attribute.key.as_namespace_binding().is_none() {
             let value = attribute.unescape_value().map_err(|e| e.to_string())?;
             attributes.push((
-                name(attribute.key.local_name().into_inner()),
+                name(attribute.key.local_name().into_inner())?,
                 value.into_owned(),
             ));
         }
     }
     Ok(Element {
-        name: name(start.local_name().into_inner()),
+        name: name(start.local_name().into_inner())?,
         attributes,
         ..Element::default()
     })
+}
+
+/// A name of XML 1.0, fifth edition, without a prefix: others are in no path. quick-xml takes any bytes.
+fn is_name(name: &str) -> bool {
+    let first = |c: char| {
+        matches!(c, 'A'..='Z' | 'a'..='z' | '_' | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
+            | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}' | '\u{2070}'..='\u{218f}'
+            | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}'
+            | '\u{10000}'..='\u{effff}')
+    };
+    let other = |c: char| {
+        first(c)
+            || matches!(c, '-' | '.' | '0'..='9' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
+    };
+    let mut chars = name.chars();
+    chars.next().is_some_and(first) && chars.all(other)
 }

@@ -12,7 +12,9 @@ pub fn count(n: u64) -> String {
 /// `1 row`, `1,204 rows`, `1 entry`, `2 entries`.
 pub fn plural(n: u64, noun: &str) -> String {
     let number = count(n);
-    match (n, noun.strip_suffix('y')) {
+    // One day, two days; one reply, two replies; one query, two queries.
+    let vowel = |stem: &&str| stem.ends_with(['a', 'e', 'i', 'o', 'u']);
+    match (n, noun.strip_suffix('y').filter(|stem| !vowel(stem))) {
         (1, _) => format!("1 {noun}"),
         (_, Some(stem)) => format!("{number} {stem}ies"),
         _ => format!("{number} {noun}s"),
@@ -59,10 +61,11 @@ mod tests {
             ["0", "999", "1,000", "1,234,567"]
         );
         assert_eq!(
-            ["row", "entry"].map(|noun| [0, 1, 1204].map(|n| plural(n, noun))),
+            ["row", "entry", "way"].map(|noun| [0, 1, 1204].map(|n| plural(n, noun))),
             [
                 ["0 rows", "1 row", "1,204 rows"],
-                ["0 entries", "1 entry", "1,204 entries"]
+                ["0 entries", "1 entry", "1,204 entries"],
+                ["0 ways", "1 way", "1,204 ways"]
             ]
         );
         assert_eq!(

@@ -63,6 +63,7 @@ impl Cells {
             Builder::Eight(b) => b.push(*node.data.as_chunks().0.get(row)?),
             Builder::Sixteen(b) => b.push(*node.data.as_chunks().0.get(row)?),
             Builder::Bool(b) => b.push(node.data.get(row / 8)? >> (row % 8) & 1 == 1),
+            Builder::List(_) | Builder::Struct(_) => return None, // `new` refuses nested columns
         }
         Some(())
     }

@@ -47,6 +47,14 @@ impl Bits {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
         self.bytes.truncate(self.len.div_ceil(8));
@@ -285,7 +293,116 @@ impl BoolBuilder {
     }
 }
 
-/// A builder of one column of any flat type.
+/// Lists: each row has some of the items.
+#[derive(Debug, Clone)]
+pub struct ListBuilder {
+    offsets: Vec<i32>,
+    items: Builder,
+    validity: Validity,
+    count: usize,
+}
+
+impl ListBuilder {
+    /// `items` is empty.
+    pub fn new(items: Builder) -> Self {
+        Self {
+            offsets: vec![0],
+            items,
+            validity: Validity::default(),
+            count: 0,
+        }
+    }
+
+    /// Where the next item goes; `end` after the last one of a row.
+    pub fn item(&mut self) -> &mut Builder {
+        self.count += 1;
+        &mut self.items
+    }
+
+    /// A row of the items since the last row.
+    pub fn end(&mut self) {
+        self.row(true);
+    }
+
+    pub fn push_null(&mut self) {
+        self.row(false);
+    }
+
+    fn row(&mut self, valid: bool) {
+        self.validity.push(valid);
+        // `finish` refuses more items than an offset can count.
+        self.offsets.push(self.count as i32);
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.validity.truncate(rows);
+        self.offsets.truncate(rows + 1);
+        self.count = self.offsets.last().map_or(0, |last| *last as usize);
+        self.items.truncate(self.count);
+    }
+
+    fn retain(&mut self, kept: &Bits) {
+        let mut items = Bits::default();
+        let mut offsets = vec![0];
+        for (row, pair) in self.offsets.windows(2).enumerate() {
+            (pair[0]..pair[1]).for_each(|_| items.push(kept.get(row)));
+            if kept.get(row) {
+                let before = offsets.last().copied().unwrap_or(0);
+                offsets.push(before + pair[1] - pair[0]);
+            }
+        }
+        self.items.retain(&items);
+        self.count = offsets.last().map_or(0, |last| *last as usize);
+        self.offsets = offsets;
+        self.validity.retain(kept);
+    }
+
+    fn finish(&mut self, nodes: &mut Vec<Buffers>) -> Result<(), String> {
+        if i32::try_from(self.count).is_err() {
+            return Err("a column of this batch has more than 2³¹ items".into());
+        }
+        self.count = 0;
+        nodes.push(Buffers {
+            validity: self.validity.take(),
+            offsets: std::mem::replace(&mut self.offsets, vec![0]),
+            data: Vec::new(),
+        });
+        self.items.nodes(nodes)
+    }
+}
+
+/// Structs: a row has one value of each field.
+#[derive(Debug, Clone)]
+pub struct StructBuilder {
+    fields: Vec<Builder>,
+    validity: Validity,
+}
+
+impl StructBuilder {
+    /// The fields are empty.
+    pub fn new(fields: Vec<Builder>) -> Self {
+        Self {
+            fields,
+            validity: Validity::default(),
+        }
+    }
+
+    /// Where the values of the next row go, one each; `end` after them.
+    pub fn fields(&mut self) -> &mut [Builder] {
+        &mut self.fields
+    }
+
+    pub fn end(&mut self) {
+        self.validity.push(true);
+    }
+
+    pub fn push_null(&mut self) {
+        self.fields.iter_mut().for_each(Builder::push_null);
+        self.validity.push(false);
+    }
+}
+
+/// A builder of one column.
 #[derive(Debug, Clone)]
 pub enum Builder {
     /// `u` and `z`.
@@ -298,6 +415,10 @@ pub enum Builder {
     Sixteen(FixedBuilder<16>),
     /// `b`.
     Bool(BoolBuilder),
+    /// `+l`.
+    List(Box<ListBuilder>),
+    /// `+s`.
+    Struct(StructBuilder),
 }
 
 impl Builder {
@@ -309,6 +430,8 @@ impl Builder {
             Self::Eight(b) => b.push_null(),
             Self::Sixteen(b) => b.push_null(),
             Self::Bool(b) => b.push_null(),
+            Self::List(b) => b.push_null(),
+            Self::Struct(b) => b.push_null(),
         }
     }
 
@@ -329,6 +452,11 @@ impl Builder {
                 b.values.truncate(rows);
                 b.validity.truncate(rows);
             }
+            Self::List(b) => b.truncate(rows),
+            Self::Struct(b) => {
+                b.fields.iter_mut().for_each(|field| field.truncate(rows));
+                b.validity.truncate(rows);
+            }
         }
     }
 
@@ -346,29 +474,103 @@ impl Builder {
                     .for_each(|n| b.values.push(old.get(n)));
                 b.validity.retain(kept);
             }
+            Self::List(b) => b.retain(kept),
+            Self::Struct(b) => {
+                b.fields.iter_mut().for_each(|field| field.retain(kept));
+                b.validity.retain(kept);
+            }
         }
     }
 
     /// The column; the builder is empty again.
     pub fn finish(&mut self) -> Result<Column, String> {
-        let node = match self {
-            Self::Span(b) => b.finish()?,
-            Self::Four(b) => b.finish(),
-            Self::Eight(b) => b.finish(),
-            Self::Sixteen(b) => b.finish(),
+        let mut nodes = Vec::with_capacity(1);
+        self.nodes(&mut nodes)?;
+        Ok(Column {
+            constant: false,
+            nodes,
+        })
+    }
+
+    /// Its own node, then those below it.
+    fn nodes(&mut self, nodes: &mut Vec<Buffers>) -> Result<(), String> {
+        match self {
+            Self::Span(b) => nodes.push(b.finish()?),
+            Self::Four(b) => nodes.push(b.finish()),
+            Self::Eight(b) => nodes.push(b.finish()),
+            Self::Sixteen(b) => nodes.push(b.finish()),
             Self::Bool(b) => {
                 let mut built = std::mem::take(b);
                 let data = built.values.into_bytes();
-                Buffers {
+                nodes.push(Buffers {
                     validity: built.validity.take(),
                     offsets: Vec::new(),
                     data,
+                });
+            }
+            Self::List(b) => b.finish(nodes)?,
+            Self::Struct(b) => {
+                nodes.push(Buffers {
+                    validity: b.validity.take(),
+                    offsets: Vec::new(),
+                    data: Vec::new(),
+                });
+                return b.fields.iter_mut().try_for_each(|field| field.nodes(nodes));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(rows: &[Option<&[i32]>]) -> Builder {
+        let mut list = ListBuilder::new(Builder::Four(FixedBuilder::default()));
+        for row in rows {
+            let Some(row) = row else {
+                list.push_null();
+                continue;
+            };
+            for n in *row {
+                if let Builder::Four(b) = list.item() {
+                    b.push(n.to_le_bytes());
                 }
             }
-        };
-        Ok(Column {
-            constant: false,
-            nodes: vec![node],
-        })
+            list.end();
+        }
+        let struct_of = StructBuilder::new(vec![Builder::List(Box::new(list))]);
+        let mut built = Builder::Struct(struct_of);
+        if let Builder::Struct(b) = &mut built {
+            rows.iter().for_each(|_| b.end());
+        }
+        built
+    }
+
+    #[test]
+    fn nested_builders_cut_back_and_keep_what_others_would_have_built() {
+        let rows: [Option<&[i32]>; 5] =
+            [Some(&[1, 2]), None, Some(&[]), Some(&[3, 4, 5]), Some(&[6])];
+        for cut in 0..=rows.len() {
+            let mut built = numbers(&rows);
+            built.truncate(cut);
+            let wanted = numbers(&rows[..cut]).finish().unwrap();
+            let found = built.finish().unwrap();
+            // A bitmap that was made for a null that is gone stays: it says the same.
+            assert_eq!(found.nodes[1].offsets, wanted.nodes[1].offsets);
+            assert_eq!(found.nodes[2], wanted.nodes[2]);
+        }
+        for mask in 0..1u8 << rows.len() {
+            let mut kept = Bits::default();
+            (0..rows.len()).for_each(|n| kept.push(mask >> n & 1 == 1));
+            let mut built = numbers(&rows);
+            built.retain(&kept);
+            let left: Vec<_> = (0..rows.len()).filter(|n| kept.get(*n)).collect();
+            let left: Vec<_> = left.into_iter().map(|n| rows[n]).collect();
+            let (found, wanted) = (built.finish().unwrap(), numbers(&left).finish().unwrap());
+            assert_eq!(found.nodes[1].offsets, wanted.nodes[1].offsets, "{mask:b}");
+            assert_eq!(found.nodes[2], wanted.nodes[2], "{mask:b}");
+        }
     }
 }

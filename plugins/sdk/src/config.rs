@@ -117,13 +117,16 @@ impl Config {
         found
     }
 
+    /// The same one is told once.
     pub fn problem(&mut self, key: &str, code: &str, message: impl Into<String>) {
-        let at = pointer(key);
-        self.problems.push(Problem {
-            at,
+        let problem = Problem {
+            at: pointer(key),
             code: code.into(),
             message: message.into(),
-        });
+        };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     /// For a problem inside a file that `key` names; lines and columns count from 1.

@@ -5,6 +5,7 @@
 //! makes them, `config` reports all problems at once, `testing` checks a plugin against the contract in native tests,
 //! `native` measures it.
 pub mod builder;
+pub mod cells;
 pub mod config;
 pub mod contract;
 pub mod json;
@@ -15,7 +16,9 @@ mod numbers;
 mod pattern;
 pub mod rejects;
 pub mod rowwise;
+pub mod scalars;
 pub mod schema;
+pub mod setup;
 pub mod table;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
@@ -23,13 +26,16 @@ pub mod time;
 pub mod types;
 pub mod view;
 
+pub use cells::List;
 pub use config::Config;
 pub use contract::{
     Column, Field, Level, MadeColumn, Output, Plan, PlannedColumn, Problem, Reject, RowMap, Setup,
 };
 pub use rejects::{Refusal, Refused, Rejects, shown};
 pub use rowwise::{RowPlugin, Rows, Rowwise};
+pub use scalars::{Date, Decimal, Json, Timestamp};
 pub use schema::Schema;
+pub use setup::{Counter, RowSetup};
 pub use table::Table;
 pub use types::{Type, Value};
 pub use view::Batch;

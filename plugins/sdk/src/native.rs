@@ -8,11 +8,11 @@ use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::contract::{Buffers, Column, Field, File, Setup};
+use crate::contract::{Buffers, Column, Field, File, Setup, Table};
 use crate::{Batch, Transform};
 
 /// The first bytes of the file: another layout has another number.
-pub const MAGIC: &[u8] = b"weir-native-1\n";
+pub const MAGIC: &[u8] = b"weir-native-2\n";
 
 /// The `main` of an `examples/native.rs` that names its plugin, as those of older releases do.
 #[macro_export]
@@ -79,17 +79,24 @@ fn read(bytes: &[u8]) -> Option<(Setup, u32, Vec<Column>)> {
         let (key, bytes) = (from.text()?, from.bytes()?.to_vec());
         Some(File { key, bytes })
     })?;
+    let tables = from.list(|from| {
+        let (key, rows) = (from.text()?, from.number()?);
+        let fields = from.list(|from| from.list(Reader::field))?;
+        let columns = from.list(Reader::column)?;
+        Some(Table {
+            key,
+            rows,
+            fields,
+            columns,
+        })
+    })?;
     let input = from.list(|from| from.list(Reader::field))?;
     let rows = from.number()?;
-    let columns = from.list(|from| {
-        let constant = from.flag()?;
-        let nodes = from.list(Reader::buffers)?;
-        Some(Column { constant, nodes })
-    })?;
+    let columns = from.list(Reader::column)?;
     let setup = Setup {
         config,
         files,
-        tables: Vec::new(),
+        tables,
         input,
     };
     from.0.is_empty().then_some((setup, rows, columns))
@@ -137,6 +144,12 @@ impl<'a> Reader<'a> {
                 false => None,
             },
         })
+    }
+
+    fn column(&mut self) -> Option<Column> {
+        let constant = self.flag()?;
+        let nodes = self.list(Self::buffers)?;
+        Some(Column { constant, nodes })
     }
 
     fn buffers(&mut self) -> Option<Buffers> {

@@ -2,8 +2,10 @@
 //!
 //! From CSV every column is a text, named by the header, and an empty cell is null; Parquet brings its own types. A
 //! table exists only during `init`: keep what is needed for the rows, in a form that is quick to search.
+use crate::cells::Access;
 use crate::config::Config;
 use crate::contract::Setup;
+use crate::rowwise::{self, InputRow};
 use crate::schema::Schema;
 use crate::view::Columns;
 
@@ -43,6 +45,15 @@ impl<'a> Table<'a> {
 
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Each row as an `input!` struct, whose fields are columns by name; an error names all that do not fit.
+    pub fn rows_as<R: InputRow<'a>>(&self) -> Result<Vec<R>, String> {
+        let found = rowwise::found(&R::wanted(), self.schema, &[]);
+        let found = found.map_err(|problems| problems.join("; "))?;
+        let (at, access): (Vec<usize>, Vec<Access>) = found.into_iter().unzip();
+        let views = rowwise::viewed::<R>(self.columns, at.into_iter(), &access)?;
+        Ok((0..self.rows).map(|row| R::get(&views, row)).collect())
     }
 }
 

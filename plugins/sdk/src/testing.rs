@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 
 use crate::Transform;
 use crate::builder::Builder;
+use crate::cells::{OutputCell, fields_of};
 use crate::contract::{
     Buffers, Column, Field, File, MadeColumn, Output, Plan, PlannedColumn, Problem, Reject, RowMap,
     Setup, Table as LookupTable,
 };
-use crate::types::Type;
-use crate::view::{Batch, bit};
+use crate::types::{Type, Value};
+use crate::view::{Batch, Columns, Node, bit};
 
 /// A table as texts: what a test compares. `None` is null.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -87,6 +88,24 @@ impl Bench {
     pub fn column(mut self, name: &str, spec: &str, rows: &[Option<&str>]) -> Self {
         self.input.push(vec![typed(spec).field(name)]);
         self.columns.push(filled(spec, rows));
+        self
+    }
+
+    /// An input column of the type that `output!` makes of a field of type `T`: lists and structs too.
+    pub fn cells<T: OutputCell>(
+        mut self,
+        name: &str,
+        rows: impl IntoIterator<Item = Option<T>>,
+    ) -> Self {
+        let mut builder = T::builder();
+        for row in rows {
+            match row {
+                Some(cell) => cell.write_to(&mut builder),
+                None => builder.push_null(),
+            }
+        }
+        self.input.push(T::nodes(name));
+        self.columns.push(builder.finish().expect("small"));
         self
     }
 
@@ -185,27 +204,25 @@ impl Bench {
         let mut names = Vec::new();
         let mut columns: Vec<Vec<Option<String>>> = Vec::new();
         for planned in &plan.output {
-            let (field, column, kept) = match planned {
-                PlannedColumn::Carry(n) => (
-                    &self.input[*n as usize][0],
-                    &self.columns[*n as usize],
-                    true,
-                ),
+            let (fields, column, kept) = match planned {
+                PlannedColumn::Carry(n) => {
+                    (&self.input[*n as usize], &self.columns[*n as usize], true)
+                }
                 PlannedColumn::Make(nodes) => match made.next().expect("a column per `make`") {
-                    MadeColumn::Made(column) => (&nodes[0], column, false),
+                    MadeColumn::Made(column) => (nodes, column, false),
                     MadeColumn::Unchanged(n) => {
                         let n = plan.reads[*n as usize] as usize;
                         assert_eq!(
                             self.input[n][0].format, nodes[0].format,
                             "unchanged, so the same type"
                         );
-                        (&nodes[0], &self.columns[n], true)
+                        (nodes, &self.columns[n], true)
                     }
                 },
             };
             let stored = if kept { rows } else { origin.len() };
-            let texts = texts(field, column, stored);
-            names.push(field.name.clone());
+            let texts = texts(fields, column, stored);
+            names.push(fields[0].name.clone());
             columns.push(match kept {
                 true => origin.iter().map(|row| texts[*row].clone()).collect(),
                 false => texts,
@@ -295,52 +312,82 @@ fn check_rejects(rejects: &[Reject], origin: &[usize], rows: usize) {
 }
 
 /// Each value as a text; panics on what Arrow would refuse.
-fn texts(field: &Field, column: &Column, rows: usize) -> Vec<Option<String>> {
+fn texts(fields: &[Field], column: &Column, rows: usize) -> Vec<Option<String>> {
     let stored = if column.constant { 1 } else { rows };
-    let [node] = column.nodes.as_slice() else {
-        panic!("`{}` is not flat", field.name)
-    };
-    check_node(&field.name, node, stored);
-    let batch = Batch::new(rows as u32, vec![column.clone()]);
-    let rows = 0..rows;
-    match field.format.as_str() {
-        "u" => {
-            let view = batch.text(0).expect("texts");
-            rows.map(|n| view.get(n).map(str::to_owned)).collect()
-        }
+    let mut nodes = column.nodes.iter();
+    check_nodes(&mut fields.iter(), &mut nodes, stored);
+    assert!(
+        nodes.next().is_none(),
+        "`{}`: too many nodes",
+        fields[0].name
+    );
+    let columns = [column.clone()];
+    let node = Columns::new(rows as u32, &columns).node(0).expect("a node");
+    shown(fields, node, rows, true)
+}
+
+/// A list is `[a, ∅]`, a struct `{name: a}`. `top`: days, microseconds and unscaled decimals stay numbers there.
+fn shown(fields: &[Field], node: Node<'_>, rows: usize, top: bool) -> Vec<Option<String>> {
+    let name = &fields[0].name;
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "∅".into());
+    match fields[0].format.as_str() {
         "z" => {
-            let view = batch.bytes(0).expect("bytes");
-            rows.map(|n| view.get(n).map(|b| String::from_utf8_lossy(b).into_owned()))
-                .collect()
+            let view = node.bytes().expect("bytes");
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            (0..rows).map(|n| view.get(n).map(text)).collect()
         }
-        "i" | "tdD" => {
-            let view = batch.i32s(0).expect("4-byte values");
-            rows.map(|n| view.get(n).map(|v| v.to_string())).collect()
+        "+l" => {
+            let (spans, items) = node.list().expect("a list");
+            let items = shown(&fields[1..], items, items.rows(), false);
+            let list = |(from, to): (usize, usize)| {
+                let items: Vec<String> = items[from..to].iter().map(text).collect();
+                format!("[{}]", items.join(", "))
+            };
+            (0..rows).map(|n| spans.get(n).map(list)).collect()
         }
-        "g" => {
-            let view = batch.i64s(0).expect("8-byte values");
-            rows.map(|n| view.f64(n).map(|v| v.to_string())).collect()
+        "+s" => {
+            let nulls = node.nulls().expect("nulls");
+            let columns = fields_of(fields).into_iter().map(|(name, at)| {
+                let values = shown(&fields[at..], node.child(at), rows, false);
+                (name, values)
+            });
+            let columns: Vec<_> = columns.collect();
+            let row = |n: usize| {
+                let values = columns
+                    .iter()
+                    .map(|(name, values)| format!("{name}: {}", text(&values[n])));
+                format!("{{{}}}", values.collect::<Vec<_>>().join(", "))
+            };
+            (0..rows).map(|n| nulls.index(n).map(|_| row(n))).collect()
         }
-        "l" | "tsu:" | "tsu:UTC" => {
-            let view = batch.i64s(0).expect("8-byte values");
-            rows.map(|n| view.get(n).map(|v| v.to_string())).collect()
+        format => {
+            let Some(kind) = Type::of_format(format) else {
+                panic!("`{name}`: format {format} is not known to the harness");
+            };
+            let view = node.values(&kind).expect("values of the type");
+            let one = |value: Value<'_>| match value {
+                Value::Date(n) if top => n.to_string(),
+                Value::Timestamp(n) if top => n.to_string(),
+                Value::Decimal(n) if top => n.to_string(),
+                Value::Double(n) => n.to_string(),
+                other => kind.show(other),
+            };
+            (0..rows).map(|n| view.get(n).map(one)).collect()
         }
-        "b" => {
-            let view = batch.bools(0).expect("booleans");
-            rows.map(|n| view.get(n).map(|v| v.to_string())).collect()
-        }
-        format if format.starts_with("d:") => {
-            let view = batch.i128s(0).expect("16-byte values");
-            rows.map(|n| view.get(n).map(|v| v.to_string())).collect()
-        }
-        other => panic!(
-            "`{}`: format {other} is not known to the harness",
-            field.name
-        ),
     }
 }
 
-fn check_node(name: &str, node: &Buffers, rows: usize) {
+/// As a host checks them: a node for each field, in the same order.
+fn check_nodes<'n>(
+    fields: &mut impl Iterator<Item = &'n Field>,
+    nodes: &mut impl Iterator<Item = &'n Buffers>,
+    rows: usize,
+) {
+    let field = fields.next().expect("a type has as many nodes as it says");
+    let name = &field.name;
+    let node = nodes
+        .next()
+        .unwrap_or_else(|| panic!("`{name}`: its buffers are missing"));
     if let Some(bits) = &node.validity {
         assert_eq!(bits.len(), rows.div_ceil(8), "`{name}`: validity bytes");
         assert!(
@@ -348,11 +395,15 @@ fn check_node(name: &str, node: &Buffers, rows: usize) {
             "`{name}`: spare bits are 0"
         );
     }
-    if let Some(last) = node.offsets.last() {
-        assert_eq!(
-            *last as usize,
-            node.data.len(),
-            "`{name}`: bytes nobody refers to"
-        );
+    let last = node.offsets.last().map_or(0, |last| *last as usize);
+    let nested = field.format.starts_with('+');
+    if nested {
+        assert!(node.data.is_empty(), "`{name}`: data of a list or struct");
+    } else if !node.offsets.is_empty() {
+        assert_eq!(last, node.data.len(), "`{name}`: bytes nobody refers to");
+    }
+    let inside = if field.format == "+l" { last } else { rows };
+    for _ in 0..field.children {
+        check_nodes(&mut *fields, &mut *nodes, inside);
     }
 }

@@ -193,19 +193,31 @@ impl Read {
             && second < 60
     }
 
-    /// Howard Hinnant's `days_from_civil`.
     fn days(&self) -> i32 {
         let [year, month, day, ..] = self.values;
-        let year = year - i32::from(month <= 2);
-        let era = year.div_euclid(400);
-        let of_era = year.rem_euclid(400);
-        let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-        era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+        days(year, month, day)
     }
 }
 
-/// `yyyy-MM-dd` of a day since 1970-01-01; years that have more digits, or are before 0, with a sign as in ISO 8601.
-pub fn show_date(days: i64) -> String {
+/// Howard Hinnant's `days_from_civil`.
+fn days(year: i32, month: i32, day: i32) -> i32 {
+    let year = year - i32::from(month <= 2);
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+/// Days since 1970-01-01; nothing where the years 0001 to 9999 have no such day.
+pub fn day_of(year: i32, month: i32, day: i32) -> Option<i32> {
+    let there = (1..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=days_in_month(year, month)).contains(&day);
+    there.then(|| days(year, month, day))
+}
+
+/// Year, month and day of a day since 1970-01-01.
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let of_era = shifted.rem_euclid(146_097);
@@ -215,6 +227,12 @@ pub fn show_date(days: i64) -> String {
     let day = of_year - (153 * march + 2) / 5 + 1;
     let month = if march < 10 { march + 3 } else { march - 9 };
     let year = of_era_year + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+/// `yyyy-MM-dd` of a day since 1970-01-01; years that have more digits, or are before 0, with a sign as in ISO 8601.
+pub fn show_date(days: i64) -> String {
+    let (year, month, day) = civil(days);
     match year {
         0..=9999 => format!("{year:04}-{month:02}-{day:02}"),
         _ => format!("{year:+05}-{month:02}-{day:02}"),

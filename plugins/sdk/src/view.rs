@@ -92,7 +92,79 @@ impl<'a> Columns<'a> {
 
     /// A `u` column.
     pub fn text(&self, n: usize) -> Result<Text<'a>, String> {
-        let Bytes { spans, data } = self.bytes(n)?;
+        self.flat(n)?.text()
+    }
+
+    /// A `z` column (or a `u` column, as bytes).
+    pub fn bytes(&self, n: usize) -> Result<Bytes<'a>, String> {
+        self.flat(n)?.bytes()
+    }
+
+    /// A `b` column.
+    pub fn bools(&self, n: usize) -> Result<Bools<'a>, String> {
+        self.flat(n)?.bools()
+    }
+
+    /// A column of values that are `WIDTH` bytes wide.
+    pub fn fixed<const WIDTH: usize>(&self, n: usize) -> Result<Fixed<'a, WIDTH>, String> {
+        self.flat(n)?.fixed()
+    }
+
+    /// Column `n`, of any type.
+    pub fn node(&self, n: usize) -> Result<Node<'a>, String> {
+        let column = self.column(n)?;
+        Ok(Node {
+            column: n,
+            nodes: &column.nodes,
+            rows: if column.constant { 1 } else { self.rows },
+            constant: column.constant,
+        })
+    }
+
+    /// A column of type `kind`, read as its values.
+    pub fn values(&self, n: usize, kind: &Type) -> Result<Values<'a>, String> {
+        self.flat(n)?.values(kind)
+    }
+
+    fn flat(&self, n: usize) -> Result<Node<'a>, String> {
+        let node = self.node(n)?;
+        match node.nodes {
+            [_] => Ok(node),
+            nodes => Err(format!(
+                "column {n} has {} nodes, a flat one has 1",
+                nodes.len()
+            )),
+        }
+    }
+}
+
+/// A column, or a part of a nested one: its own buffers, and behind them those of the nodes below it.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    /// The column that it is of, for messages.
+    column: usize,
+    nodes: &'a [Buffers],
+    /// How many it stores: one where it is constant.
+    rows: usize,
+    constant: bool,
+}
+
+impl<'a> Node<'a> {
+    fn own(&self) -> Result<&'a Buffers, String> {
+        let n = self.column;
+        self.nodes
+            .first()
+            .ok_or_else(|| format!("column {n} has too few nodes"))
+    }
+
+    pub fn nulls(&self) -> Result<Nulls<'a>, String> {
+        Nulls::new(self.column, self.own()?, self.rows, self.constant)
+    }
+
+    /// A `u` node.
+    pub fn text(&self) -> Result<Text<'a>, String> {
+        let n = self.column;
+        let Bytes { spans, data } = self.bytes()?;
         let data = str::from_utf8(data).map_err(|e| format!("column {n} is not UTF-8: {e}"))?;
         let cut = spans
             .offsets
@@ -104,20 +176,20 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// A `z` column (or a `u` column, as bytes).
-    pub fn bytes(&self, n: usize) -> Result<Bytes<'a>, String> {
-        let (node, rows, constant) = self.node(n)?;
-        let spans = Spans::new(n, node, rows, constant)?;
+    /// A `z` node (or a `u` node, as bytes).
+    pub fn bytes(&self) -> Result<Bytes<'a>, String> {
+        let node = self.own()?;
+        let spans = Spans::new(self, Some(node.data.len()))?;
         Ok(Bytes {
             spans,
             data: &node.data,
         })
     }
 
-    /// A `b` column.
-    pub fn bools(&self, n: usize) -> Result<Bools<'a>, String> {
-        let (node, rows, constant) = self.node(n)?;
-        let nulls = Nulls::new(n, node, rows, constant)?;
+    /// A `b` node.
+    pub fn bools(&self) -> Result<Bools<'a>, String> {
+        let (node, nulls) = (self.own()?, self.nulls()?);
+        let (n, rows) = (self.column, self.rows);
         if node.data.len() != rows.div_ceil(8) {
             return Err(format!(
                 "column {n} has {} bytes for {rows} booleans",
@@ -130,10 +202,10 @@ impl<'a> Columns<'a> {
         })
     }
 
-    /// A column of values that are `WIDTH` bytes wide.
-    pub fn fixed<const WIDTH: usize>(&self, n: usize) -> Result<Fixed<'a, WIDTH>, String> {
-        let (node, rows, constant) = self.node(n)?;
-        let nulls = Nulls::new(n, node, rows, constant)?;
+    /// A node of values that are `WIDTH` bytes wide.
+    pub fn fixed<const WIDTH: usize>(&self) -> Result<Fixed<'a, WIDTH>, String> {
+        let (node, nulls) = (self.own()?, self.nulls()?);
+        let (n, rows) = (self.column, self.rows);
         let (values, rest) = node.data.as_chunks::<WIDTH>();
         if values.len() != rows || !rest.is_empty() {
             let found = node.data.len();
@@ -144,30 +216,42 @@ impl<'a> Columns<'a> {
         Ok(Fixed { nulls, values })
     }
 
-    /// A column of type `kind`, read as its values.
-    pub fn values(&self, n: usize, kind: &Type) -> Result<Values<'a>, String> {
+    /// A node of type `kind`, read as its values.
+    pub fn values(&self, kind: &Type) -> Result<Values<'a>, String> {
         Ok(match kind {
-            Type::Text => Values::Text(self.text(n)?),
-            Type::Int => Values::Int(self.fixed(n)?),
-            Type::Date(_) => Values::Date(self.fixed(n)?),
-            Type::Long => Values::Long(self.fixed(n)?),
-            Type::Double => Values::Double(self.fixed(n)?),
-            Type::Timestamp(_) => Values::Timestamp(self.fixed(n)?),
-            Type::Decimal(..) => Values::Decimal(self.fixed(n)?),
-            Type::Bool => Values::Bool(self.bools(n)?),
+            Type::Text => Values::Text(self.text()?),
+            Type::Int => Values::Int(self.fixed()?),
+            Type::Date(_) => Values::Date(self.fixed()?),
+            Type::Long => Values::Long(self.fixed()?),
+            Type::Double => Values::Double(self.fixed()?),
+            Type::Timestamp(_) => Values::Timestamp(self.fixed()?),
+            Type::Decimal(..) => Values::Decimal(self.fixed()?),
+            Type::Bool => Values::Bool(self.bools()?),
         })
     }
 
-    /// The single node of a flat column, and how many rows it holds.
-    fn node(&self, n: usize) -> Result<(&'a Buffers, usize, bool), String> {
-        let column = self.column(n)?;
-        let rows = if column.constant { 1 } else { self.rows };
-        match column.nodes.as_slice() {
-            [node] => Ok((node, rows, column.constant)),
-            nodes => Err(format!(
-                "column {n} has {} nodes, a flat one has 1",
-                nodes.len()
-            )),
+    /// How many it stores: one where it is constant.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// A `+l` node: where the items of each row lie, and the node of all items.
+    pub fn list(&self) -> Result<(Spans<'a>, Node<'a>), String> {
+        let spans = Spans::new(self, None)?;
+        let items = Node {
+            nodes: self.nodes.get(1..).unwrap_or_default(),
+            rows: spans.offsets.last().map_or(0, |last| *last as usize),
+            constant: false,
+            ..*self
+        };
+        Ok((spans, items))
+    }
+
+    /// The node `at` nodes behind this one: a child of a `+s` node.
+    pub fn child(&self, at: usize) -> Node<'a> {
+        Node {
+            nodes: self.nodes.get(at..).unwrap_or_default(),
+            ..*self
         }
     }
 }
@@ -201,8 +285,9 @@ impl<'a> Values<'a> {
     }
 }
 
+/// Which rows have a value.
 #[derive(Debug, Clone, Copy)]
-struct Nulls<'a> {
+pub struct Nulls<'a> {
     bits: Option<&'a [u8]>,
     constant: bool,
 }
@@ -221,7 +306,7 @@ impl<'a> Nulls<'a> {
 
     /// Where row `row` is stored, or nothing if it has no value.
     #[inline]
-    fn index(&self, row: usize) -> Option<usize> {
+    pub fn index(&self, row: usize) -> Option<usize> {
         let row = if self.constant { 0 } else { row };
         match self.bits {
             None => Some(row),
@@ -235,16 +320,18 @@ pub(crate) fn bit(bits: &[u8], n: usize) -> bool {
     bits.get(n / 8).is_some_and(|byte| byte >> (n % 8) & 1 == 1)
 }
 
+/// Where the bytes or items of each row lie.
 #[derive(Debug, Clone, Copy)]
-struct Spans<'a> {
+pub struct Spans<'a> {
     nulls: Nulls<'a>,
     offsets: &'a [i32],
 }
 
 impl<'a> Spans<'a> {
-    fn new(n: usize, node: &'a Buffers, rows: usize, constant: bool) -> Result<Self, String> {
-        let nulls = Nulls::new(n, node, rows, constant)?;
-        let offsets = node.offsets.as_slice();
+    /// `bytes`: what the offsets lead into; of items their own node says it.
+    fn new(of: &Node<'a>, bytes: Option<usize>) -> Result<Self, String> {
+        let (n, rows, nulls) = (of.column, of.rows, of.nulls()?);
+        let offsets = of.own()?.offsets.as_slice();
         if offsets.len() != rows + 1 {
             return Err(format!(
                 "column {n} has {} offsets for {rows} rows",
@@ -253,17 +340,15 @@ impl<'a> Spans<'a> {
         }
         let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
         let last = offsets.last().map_or(0, |last| *last as usize);
-        if offsets[0] != 0 || !rising || last > node.data.len() {
-            return Err(format!(
-                "column {n}: offsets do not fit {} bytes",
-                node.data.len()
-            ));
+        if offsets[0] != 0 || !rising || bytes.is_some_and(|bytes| last > bytes) {
+            let bytes = bytes.unwrap_or(last);
+            return Err(format!("column {n}: offsets do not fit {bytes} bytes"));
         }
         Ok(Self { nulls, offsets })
     }
 
     #[inline]
-    fn get(&self, row: usize) -> Option<(usize, usize)> {
+    pub fn get(&self, row: usize) -> Option<(usize, usize)> {
         let row = self.nulls.index(row)?;
         match self.offsets.get(row..row + 2) {
             Some([from, to]) => Some((*from as usize, *to as usize)),

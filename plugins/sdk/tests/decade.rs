@@ -1,6 +1,6 @@
 //! The guide's second plugin, as the guide prints it.
 
-use weir_sdk::{Config, RowPlugin, Rows, Rowwise};
+use weir_sdk::{RowPlugin, RowSetup, Rows, Rowwise};
 
 weir_sdk::input! {
     pub struct Book<'a> { title: &'a str, publication_year: i32 }
@@ -26,9 +26,9 @@ impl RowPlugin for Plugin {
     type In<'a> = Book<'a>;
     type Out = Decade;
 
-    fn new(config: &mut Config) -> Self {
+    fn setup(setup: &mut RowSetup<'_>) -> Self {
         Self {
-            first_year: config.number("first-year", 1450, 0..=3000),
+            first_year: setup.config.number("first-year", 1450, 0..=3000),
         }
     }
 

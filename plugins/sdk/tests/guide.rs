@@ -1,15 +1,20 @@
-//! The guide prints plugins that compile and pass: the one in `decade.rs`, and the one that `weir plugin new` writes.
+//! The guide prints plugins that compile and pass: those in `decade.rs` and `till.rs`, and the one that `weir plugin new`
+//! writes.
 
 const GUIDE: &str = include_str!("../../../docs/write-a-plugin.md");
 
 #[test]
-fn the_guide_prints_the_tested_plugin() {
-    let tested = include_str!("decade.rs");
-    let (_, code) = tested.split_once('\n').unwrap();
-    assert!(
-        GUIDE.contains(code),
-        "docs/write-a-plugin.md and sdk/tests/decade.rs differ"
-    );
+fn the_guide_prints_the_tested_plugins() {
+    for (name, tested) in [
+        ("decade.rs", include_str!("decade.rs")),
+        ("till.rs", include_str!("till.rs")),
+    ] {
+        let (_, code) = tested.split_once('\n').unwrap();
+        assert!(
+            GUIDE.contains(code),
+            "docs/write-a-plugin.md and sdk/tests/{name} differ"
+        );
+    }
 }
 
 #[test]

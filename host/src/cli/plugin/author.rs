@@ -112,29 +112,40 @@ pub(super) fn author(verb: &AuthorVerb) -> Result<Exit> {
         AuthorVerb::Test(args) => verify::test(args),
         AuthorVerb::Run(args) => tryout::run(args),
         AuthorVerb::Bench(args) => bench(args),
-        AuthorVerb::Infer(args) => {
-            let messages = args.input.messages(INFER_LIMIT)?;
-            let there = messages.list.iter().enumerate();
-            let there = there.filter_map(|(n, m)| Some((m.name(n), m.value.as_deref()?)));
-            let (names, values): (Vec<String>, Vec<&[u8]>) = there.unzip();
-            let wanted = infer::Hints {
-                format: args.format.map(Format::from),
-                row_tag: args.row_tag.as_deref(),
-                whole: messages.whole,
-                names: &names,
-            };
-            let map = infer::infer(&values, wanted)?;
-            say_lines(map.toml().trim_end());
-            let tried = trial::tried(&map, &messages.list, &args.plugin_path);
-            let tried = tried
-                .unwrap_or_else(|e| vec![infer::plain(&format!("it cannot be tried here: {e}"))]);
-            for line in tried {
-                say(format!("# {line}"));
-            }
-            messages.left.say(messages.list.len(), "message");
-            Ok(Exit::Ok)
-        }
+        AuthorVerb::Infer(args) => infer_(args),
     }
+}
+
+fn infer_(args: &InferArgs) -> Result<Exit> {
+    let messages = args.input.messages(INFER_LIMIT)?;
+    let there = messages.list.iter().enumerate();
+    let there = there.filter_map(|(n, m)| Some((m.name(n), m.value.as_deref()?)));
+    let (names, values): (Vec<String>, Vec<&[u8]>) = there.unzip();
+    let format = args.format.map(Format::from);
+    let format = format.or_else(|| infer::recognised(&values));
+    // Without the plugin the reasons are those that `infer` finds by itself; the last line says so.
+    let refused = format.and_then(|format| {
+        let with_value = messages.list.iter().filter(|m| m.value.is_some());
+        let with_value: Vec<_> = with_value.cloned().collect();
+        trial::refused(format, &with_value, &args.plugin_path).ok()
+    });
+    let wanted = infer::Hints {
+        format,
+        row_tag: args.row_tag.as_deref(),
+        whole: messages.whole,
+        names: &names,
+        refused: &refused.unwrap_or_default(),
+    };
+    let map = infer::infer(&values, wanted)?;
+    say_lines(map.toml().trim_end());
+    let tried = trial::tried(&map, &messages.list, &args.plugin_path);
+    let tried =
+        tried.unwrap_or_else(|e| vec![infer::plain(&format!("it cannot be tried here: {e}"))]);
+    for line in tried {
+        say(format!("# {line}"));
+    }
+    messages.left.say(messages.list.len(), "message");
+    Ok(Exit::Ok)
 }
 
 fn new(name: &str, parent: &Path) -> Result<Exit> {
