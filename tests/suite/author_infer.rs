@@ -102,7 +102,8 @@ fn encodings_that_the_plugin_reads_are_read() {
     let told = weir(dir.path(), &["infer", "other.xml"]);
     let told = text(&told.stderr);
     assert!(
-        told.contains("encoding \"ebcdic\" (encoding_not_supported)"),
+        told.contains("\"EBCDIC\": expected one of UTF-8")
+            && told.contains("(encoding_not_supported)"),
         "{told}"
     );
     assert!(

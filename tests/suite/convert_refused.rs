@@ -67,7 +67,7 @@ const REFUSED: &[Refused] = &[
     (
         &[("s3.sse.customer.key", "${env:PATH}")],
         "s3.sse.customer.key",
-        "whoever reads",
+        "every reader",
     ),
     (
         &[("s3.object.tagging", "true")],

@@ -215,9 +215,10 @@ fn none_shown(shown: usize, filter: &Filter, json: bool) -> Result<Exit> {
         return Ok(Exit::Ok);
     }
     let known = super::explain::refusals();
-    let unknown = filter.code.as_deref().filter(|code| !known.contains(code));
+    let unknown = |code: &&str| !known.contains(&super::explain::heading(code));
+    let unknown = filter.code.as_deref().filter(unknown);
     if let Some(code) = unknown {
-        let hint = match nearest(code, known) {
+        let hint = match nearest(code, known.iter().copied()) {
             Some(near) => {
                 format!("did you mean `{near}`? `weir dlq ls` counts those that are there")
             }

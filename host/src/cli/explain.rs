@@ -29,7 +29,8 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
         .trim_start_matches("warning[");
     let plain = plain.trim_end_matches(']');
     let of = |sections: &[(&'static str, &'static str)]| {
-        sections.iter().find(|(known, _)| *known == plain).copied()
+        let named = heading(plain);
+        sections.iter().find(|(known, _)| *known == named).copied()
     };
     // A code such as `bad_type` has a meaning in configs and another one in dead letters: both are shown.
     match (of(&errors), of(&refusals)) {
@@ -60,6 +61,19 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
 pub(super) fn refusals() -> Vec<&'static str> {
     let all = sections(REFUSALS).into_iter();
     all.map(|(code, _)| code).collect()
+}
+
+/// The heading under which a code is explained: all statuses of an API (`http_422`) have one.
+pub(super) fn heading(code: &str) -> &str {
+    const STATUS_DIGITS: usize = 3;
+    match code.strip_prefix("http_") {
+        Some(status)
+            if status.len() == STATUS_DIGITS && status.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            "http_<status>"
+        }
+        _ => code,
+    }
 }
 
 fn list(what: &str, sections: &[(&str, &str)]) {

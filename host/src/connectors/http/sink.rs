@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,6 +20,9 @@ use crate::sink::{Deliver, Finish, Gathered, Sealed, Sink};
 use crate::zone::LetterFiles;
 
 const OP: &str = "http.write";
+/// The rest of a plan comes within this after the row before it, or it does not come (D2): its rows were in the source when
+/// they were planned, so reading them again is quick.
+const REST_WITHIN: Duration = Duration::from_secs(10);
 /// About how much memory a row takes beside its bytes.
 const ROW_BYTES: usize = size_of::<HttpRow>();
 
@@ -56,6 +60,8 @@ pub struct HttpSink {
     batches: Vec<Batch>,
     letters: LetterFiles,
     rows: usize,
+    /// When the last record came, by the clock's elapsed time.
+    last: Duration,
     /// If a seal was refused because it was inside a plan: the last row of each split then.
     refused_at: Option<BTreeMap<SplitId, Coordinate>>,
     broken: bool,
@@ -72,6 +78,7 @@ impl HttpSink {
             buffer: Vec::new(),
             batches: Vec::new(),
             rows: 0,
+            last: Duration::ZERO,
             refused_at: None,
             broken: false,
         }
@@ -91,6 +98,7 @@ impl HttpSink {
             Covered::new(context.base.get(), context.clock.elapsed())
         });
         covered.cover(batch, &applied, &self.next)?;
+        self.last = self.shared.context.clock.elapsed();
         self.letters.add(batch, &applied.dead_letters)?;
         self.keep(batch, &applied, rendered)
     }
@@ -266,15 +274,12 @@ impl Sink for HttpSink {
         let Some(covered) = &self.covered else {
             return false;
         };
-        let age = self
-            .shared
-            .context
-            .clock
-            .elapsed()
-            .saturating_sub(covered.since);
+        let now = self.shared.context.clock.elapsed();
+        let age = now.saturating_sub(covered.since);
         let due =
             age >= self.shared.config.commit_age || self.rows >= self.shared.config.commit_rows;
-        due && !self.inside()
+        let rest_is_gone = now.saturating_sub(self.last) >= REST_WITHIN;
+        due && (!self.inside() || rest_is_gone)
     }
 
     fn seal(&mut self) -> Result<Option<Sealed>> {

@@ -250,7 +250,9 @@ impl World {
             }
             self.turn(rough);
         }
-        panic!("livelock");
+        let tasks = self.processes.iter().flat_map(|p| &p.tasks);
+        let tasks: Vec<String> = tasks.map(task::Task::stands).collect();
+        panic!("livelock at {:?}: {tasks:#?}", self.low);
     }
 
     /// Lets the actor that is due first go on.

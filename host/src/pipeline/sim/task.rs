@@ -23,6 +23,8 @@ use crate::source::Position;
 const ROLL: usize = 4;
 const MEMORY: usize = 9;
 const ROLL_AGE: Duration = Duration::from_millis(300);
+/// The rest of a plan comes within this after the last record, or it does not come (D2).
+const REST_WITHIN: Duration = Duration::from_secs(3);
 
 pub struct Task {
     pub index: usize,
@@ -57,6 +59,8 @@ pub struct Said {
 struct Sink {
     base: u64,
     since: Duration,
+    /// When the last record came.
+    last: Duration,
     spans: BTreeMap<SplitId, (u64, i64, i64)>,
     /// For each row, the rules that made it, and the row.
     rows: Vec<(String, Row)>,
@@ -179,6 +183,16 @@ impl Task {
         }
     }
 
+    /// For the message of a livelock.
+    pub fn stands(&self) -> String {
+        let inside = self.sink.lanes.iter().filter(|(_, f)| f.inside());
+        let inside: Vec<&Lane> = inside.map(|(lane, _)| lane).collect();
+        format!(
+            "reads {:?}, paused {}, holds {:?}, inside {inside:?}, open hand-ins {:?}, {:?}",
+            self.source, self.paused, self.sink.spans, self.said.open, self.machine
+        )
+    }
+
     pub fn has_ended(&self) -> bool {
         matches!(self.next, Some(Next::End(_)))
     }
@@ -216,7 +230,8 @@ impl Task {
         seen.memory_full = self.sink.rows.len() > MEMORY && !inside;
         let old = seen.now >= self.sink.since + ROLL_AGE;
         let full = self.sink.rows.len() >= ROLL || old && !self.sink.spans.is_empty();
-        seen.roll_due = full && !inside;
+        let rest_is_gone = seen.now >= self.sink.last + REST_WITHIN;
+        seen.roll_due = full && (!inside || rest_is_gone);
         let Step { effects, next } = self.machine.step(event, &seen);
         let mut next = next;
         for effect in effects {
@@ -288,6 +303,7 @@ impl Task {
         if self.sink.spans.is_empty() {
             (self.sink.base, self.sink.since) = (base, now);
         }
+        self.sink.last = now;
         let span = self
             .sink
             .spans

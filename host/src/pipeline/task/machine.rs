@@ -361,9 +361,8 @@ impl Machine {
             self.phase = Phase::Ended(Some(error));
             return;
         }
-        if matches!(self.phase, Phase::Full) {
-            effects.push(Effect::PauseSource(false));
-        }
+        // Always: the effect that would have ended a pause may be one of those that were skipped.
+        effects.push(Effect::PauseSource(false));
         self.held = 0;
         effects.push(Effect::Discard);
         self.phase = match error.remedy() {
