@@ -116,7 +116,7 @@ pub(super) fn tap(args: &TapArgs) -> Result<Exit> {
     };
     let mut source = Tap::open(&config, &args.until(), ends, SystemClock::shared())?;
     let mut shown = Shown::new(args.limit, filter);
-    while let Some((batch, applied)) = source.next()? {
+    while let Some((batch, applied)) = source.read()? {
         if !shown.batch(&batch, &applied) {
             break;
         }
@@ -164,7 +164,10 @@ impl Filter {
         };
         let value = |(column, wanted): &(String, String)| match line.get(column) {
             Some(Value::String(text)) => text == wanted,
-            Some(other) => other.to_string() == *wanted,
+            Some(other) => {
+                let shown = other.to_string();
+                shown == *wanted
+            }
             None => false,
         };
         (!self.refused || refusals.is_some())

@@ -120,14 +120,14 @@ impl Tap {
     }
 
     /// The next records and what became of them. `None`: there are no more, and `--until now` was asked for.
-    pub fn next(&mut self) -> Result<Option<(Batch, Applied)>> {
+    pub fn read(&mut self) -> Result<Option<(Batch, Applied)>> {
         loop {
             if self.ends.now && self.source.caught_up() {
                 return Ok(None);
             }
             let source = &mut self.source;
             let batch = tried(&mut self.backoff, &*self.clock, || source.next(LOOK))?;
-            let Some(batch) = batch.filter(|batch| batch.len() > 0) else {
+            let Some(batch) = batch.filter(|batch| !batch.is_empty()) else {
                 continue;
             };
             let applied = self.chain.apply(&batch)?;

@@ -21,7 +21,7 @@ impl Values {
     }
 
     /// Skips what stands between values; false at the end.
-    fn to_value(&mut self, window: &mut Window) -> Result<bool, Stop> {
+    fn seek_value(&mut self, window: &mut Window) -> Result<bool, Stop> {
         loop {
             let rest = window.rest();
             let blanks = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
@@ -120,7 +120,7 @@ fn word(rest: &[u8], at: usize) -> Result<usize, usize> {
 
 impl Split for Values {
     fn next(&mut self, window: &mut Window) -> Result<Option<Piece>, Stop> {
-        if !self.to_value(window)? {
+        if !self.seek_value(window)? {
             return Ok(None);
         }
         let is_word = !matches!(window.rest().first(), Some(b'{' | b'[' | b'"'));

@@ -137,7 +137,7 @@ impl Window {
         if e.get_ref().is_some_and(|inner| inner.is::<Stop>())
             && let Some(Ok(stop)) = e.into_inner().map(|inner| inner.downcast::<Stop>())
         {
-            return *stop;
+            *stop
         } else {
             let at = self.base + self.rest().len() as u64;
             Stop::Bad {
