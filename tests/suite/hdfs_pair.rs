@@ -41,9 +41,9 @@ impl Pair {
         let ports = [pair(), pair()];
         let ([data, data_http], [data_ipc, _]) = (pair(), pair());
         let own = of_any([data, data_http, data_ipc]);
-        for node in 0..2 {
+        for (node, name) in NAMES.iter().enumerate() {
             configure(dir.path(), node, ports, &own);
-            copy(&formatted, &dir.path().join(NAMES[node]));
+            copy(&formatted, &dir.path().join(name));
         }
         // Edits that are shared begin with whose they are.
         let shared = dir.path().join("shared/current");

@@ -363,8 +363,9 @@ fn end_at_steps(rig: &Rig, file: &str, begin: u64) -> u64 {
             ];
             let args = ["run", file, "--available-now", "--progress", "none"];
             let mut command = rig.weir(&args);
-            sets.iter()
-                .for_each(|set| drop(command.args(["--set", set])));
+            for set in &sets {
+                command.args(["--set", set]);
+            }
             command.envs(abort_at.map(|step| ("WEIR_ABORT_AT", step.to_string())));
             command.output().unwrap()
         };
