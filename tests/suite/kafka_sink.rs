@@ -63,7 +63,9 @@ impl Rig {
 
     fn create(&self, topic: &str, partitions: i32) {
         let admin = Admin::connect(&self.bootstrap).unwrap();
-        admin.create_topic(topic, partitions, &[]).unwrap();
+        // Records of the tests are years old: by default the broker would delete them when it looks, every five minutes.
+        let config = [("retention.ms", "-1")];
+        admin.create_topic(topic, partitions, &config).unwrap();
         let cluster = KafkaCluster::connect(&self.props()).unwrap();
         until("the topic", || {
             let topic = cluster.describe(topic).ok()?;
@@ -540,7 +542,11 @@ fn rows_that_no_topic_takes_are_dead_letters_and_a_topic_that_is_not_there_is_na
     let long = "x".repeat(1_100_000);
     let small = Admin::connect(&rig.bootstrap).unwrap();
     small
-        .create_topic("ks-refused-small", 1, &[("max.message.bytes", "20000")])
+        .create_topic(
+            "ks-refused-small",
+            1,
+            &[("max.message.bytes", "20000"), ("retention.ms", "-1")],
+        )
         .unwrap();
     let rows = [
         json!({ "id": 1, "name": long, "to": null, "at": 0 }),

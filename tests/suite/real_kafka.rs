@@ -434,7 +434,7 @@ fn new_partitions_are_picked_up() {
 
 #[test]
 fn a_start_by_time_is_the_first_record_at_or_after_it() {
-    let Some(case) = Case::new(2, &[]) else {
+    let Some(case) = Case::new(2, &[("retention.ms", "-1")]) else {
         return;
     };
     let producer = Producer::open(&case.props).expect("producer");
