@@ -19,6 +19,7 @@ use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ use sha2::{Digest, Sha256};
 
 use super::retention::{Bounds, Kept, Line};
 use super::{Origin, Target};
+use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
 
@@ -405,6 +407,19 @@ impl Journal {
     }
 }
 
+/// A child that the holder was just starting has its files for a moment after the holder has ended, and so its lock.
+fn try_for_a_moment(lock: &File) -> std::result::Result<(), TryLockError> {
+    const TRIES: u32 = 10;
+    const PAUSE: Duration = Duration::from_millis(30);
+    for _ in 1..TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => SystemClock::shared().sleep(PAUSE),
+            answer => return answer,
+        }
+    }
+    lock.try_lock()
+}
+
 /// Locks the directory; the lock ends with the process, however it ends.
 fn hold(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
@@ -415,7 +430,7 @@ fn hold(dir: &Path) -> Result<File> {
         .truncate(false)
         .open(&path)
         .map_err(|e| failed("cannot be opened", &path).source(e))?;
-    match lock.try_lock() {
+    match try_for_a_moment(&lock) {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
