@@ -618,7 +618,7 @@ fn rows_that_no_topic_takes_are_dead_letters_and_a_topic_that_is_not_there_is_na
 
 /// What goes back is sent again, and a command says so before.
 #[test]
-fn a_rewind_sends_again_and_a_swap_loses_nothing() {
+fn a_rewind_sends_again() {
     let Some(broker) = brokers::kafka() else {
         return;
     };
