@@ -3,6 +3,7 @@
 mod broker;
 mod check;
 mod checkpoint;
+mod compact;
 mod config;
 mod daemon;
 mod demo;

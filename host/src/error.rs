@@ -167,6 +167,19 @@ impl Error {
         self
     }
 
+    /// The same once more, for somebody else. What caused it is a text then.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Error {
+            kind: self.kind,
+            op: self.op,
+            message: self.message.clone(),
+            hint: self.hint.clone(),
+            context: self.context.clone(),
+            source: self.source.as_ref().map(|cause| cause.to_string().into()),
+        }
+    }
+
     /// The same, where it means something else to whoever passes it on.
     #[must_use]
     pub fn of_kind(mut self, kind: Kind) -> Self {

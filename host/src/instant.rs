@@ -32,6 +32,16 @@ pub fn utc(micros: i64, digits: usize) -> String {
     }
 }
 
+/// `2020-02-29T12:00:00Z`, without the `Z` where it is not known to be UTC, with the digits of the fraction that it has. The
+/// number itself if it is outside of the calendar's years.
+pub fn text(micros: i64, utc: bool) -> String {
+    match civil(micros) {
+        Some(time) if utc => format!("{time}Z"),
+        Some(time) => time.to_string(),
+        None => micros.to_string(),
+    }
+}
+
 /// Microseconds since 1970; finer digits are cut off.
 pub fn micros(utc: DateTime) -> i64 {
     // The span between two dates, in its largest default unit, is in days.

@@ -18,6 +18,7 @@ pub mod commit;
 pub mod config;
 pub mod connect;
 pub mod connectors;
+mod cron;
 pub mod daemon;
 pub mod error;
 pub mod filestream;

@@ -188,6 +188,33 @@ impl Place {
         }
     }
 
+    /// `weir log -n 1` on a zone: what the process took, and the milliseconds from its start to its end.
+    pub fn looks_at_log(&self, zone: &str) -> (Ended, f64) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([LAUNCH, env!("CARGO_BIN_EXE_weir")]);
+        command.args(["log", &self.zone(zone), "-n", "1"]);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut begun, mut ended) = (Instant::now(), None);
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap_or_default();
+            if line["launch"] == "now" {
+                begun = Instant::now();
+            } else if line["launch"] == "ended" {
+                let of = Ended {
+                    cpu: line["cpu"].as_f64().unwrap(),
+                    peak_bytes: line["peak"].as_f64().unwrap(),
+                };
+                ended = Some((of, begun.elapsed().as_secs_f64() * 1e3));
+            }
+        }
+        child.wait().unwrap();
+        ended.expect("weir log ended well")
+    }
+
     pub fn empty(&self, zone: &str) {
         let dir = self.dir.join(zone);
         if dir.exists() {

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir::chain::{Applied, Table, Transform, TransformChain};
-use weir::clock::SystemClock;
-use weir::commit::{Draft, Log, LogName, Open, Outcome, PreparedCommit, Writer};
+use weir::chain::{Applied, Records, Rows, Table, Transform, TransformChain};
+use weir::clock::{ManualClock, SystemClock};
+use weir::commit::{
+    Delivery, Draft, FileRange, Log, LogName, Open, Outcome, PreparedCommit, Role, Span, Writer,
+};
 use weir::config::{Location, Overlay, PipelineConfig, Rotate, TableName, Unit};
 use weir::connect::load;
 use weir::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
@@ -16,7 +18,7 @@ use weir::record::{
     Batch, BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition, input_schema,
 };
 use weir::sample::{Books, Dirty};
-use weir::sink::{Sealed, Sink};
+use weir::sink::{Base, Sealed, Sink};
 use weir::source::{Position, Source};
 use weir::store;
 use weir::zone::{ParquetOptions, ZoneOptions, ZoneSink};
@@ -148,7 +150,7 @@ pub fn chains(mut transforms: impl FnMut() -> Vec<Box<dyn Transform>>) -> Vec<Tr
         .collect()
 }
 
-fn sink(store: &Arc<dyn store::Store>, name: LogName) -> ZoneSink {
+pub fn sink(store: &Arc<dyn store::Store>, name: LogName) -> ZoneSink {
     let options = ZoneOptions {
         name,
         table: TableName::Fixed("books".to_owned()),
@@ -159,13 +161,15 @@ fn sink(store: &Arc<dyn store::Store>, name: LogName) -> ZoneSink {
             rows: None,
         },
         parquet: ParquetOptions::default(),
+        sort: Vec::new(),
+        bucket: None,
         keep_value: false,
     };
     ZoneSink::new(
         store.clone(),
         SystemClock::shared(),
         options,
-        Arc::new(|| 0),
+        Base::default(),
     )
 }
 
@@ -403,6 +407,109 @@ fn settle(log: &mut Log, draft: Draft) {
             log.publish(&committed).unwrap();
         }
         other => panic!("not committed: {other:?}"),
+    }
+}
+
+/// Partitions of a long log.
+const LONG_PARTITIONS: i32 = 4;
+
+/// As if a pipeline without files (its rows are delivered) had committed once a minute, so many times: written in memory,
+/// by the writer that pipelines use, then put into the zone. Returns how many of its bytes are left.
+pub fn long_log(at: &Location, pipeline: &str, zone: &str, commits: u64) -> u64 {
+    let store = store::open_url(&format!("memory:long-{zone}")).unwrap();
+    let clock = ManualClock::at(0);
+    let writer = Writer::this_process(clock.as_ref());
+    let name = LogName::new(pipeline, zone);
+    let log = Log::open_or_init(
+        store.clone(),
+        name.clone(),
+        clock.clone(),
+        writer,
+        Vec::new(),
+    );
+    let mut log = log.unwrap();
+    let split = |partition: i32| SplitId::kafka("c", "t", partition);
+    let open = |partition| Open {
+        split: split(partition),
+        topic: "t".into(),
+        partition,
+        offset: 0,
+        start: "earliest".into(),
+    };
+    settle(
+        &mut log,
+        Draft::Open((0..LONG_PARTITIONS).map(open).collect()),
+    );
+    for n in 0..i64::try_from(commits).unwrap() {
+        clock.advance(Duration::from_secs(60));
+        let (from, to) = (n * 100, n * 100 + 100);
+        let draft = delivered(&log, (0..LONG_PARTITIONS).map(split), from, to);
+        settle(&mut log, draft);
+        if let Some(version) = log.forgettable(None) {
+            settle(&mut log, Draft::Horizon(version));
+        }
+        log.checkpoint_if_due();
+    }
+    let to = store::open(at).unwrap();
+    let mut left = 0;
+    for listed in store.list(&name.dir()).unwrap() {
+        let bytes = store.get(&listed.path).unwrap().unwrap();
+        left += bytes.len() as u64;
+        to.create(&listed.path, &bytes).unwrap();
+    }
+    left
+}
+
+/// Each split's `[from, to)`, a row for each record, delivered.
+fn delivered(log: &Log, splits: impl Iterator<Item = SplitId>, from: i64, to: i64) -> Draft {
+    let count = u64::try_from(to - from).unwrap();
+    let mut receipt = PreparedCommit {
+        base: log.version(),
+        generation: log.state().generation(),
+        spans: Vec::new(),
+        files: Vec::new(),
+        deliveries: Vec::new(),
+        counters: Default::default(),
+    };
+    let mut ranges = Vec::new();
+    for split in splits {
+        ranges.push(FileRange {
+            split: split.clone(),
+            from,
+            to,
+            rows: count,
+        });
+        receipt.spans.push(Span {
+            split,
+            epoch: 0,
+            from,
+            to,
+            lost: 0,
+            records: Records {
+                read: count,
+                with_rows: count,
+                ..Records::default()
+            },
+            rows: Rows {
+                made: count,
+                written: count,
+                ..Rows::default()
+            },
+            dead_letters: 0,
+        });
+    }
+    receipt.deliveries.push(Delivery {
+        id: weir::commit::new_file_id(),
+        role: Role::Rows,
+        sink: "bench".into(),
+        target: "nowhere".into(),
+        rows: count * ranges.len() as u64,
+        ranges,
+        token: None,
+    });
+    Draft::Data {
+        receipts: vec![receipt],
+        swap: None,
     }
 }
 

@@ -9,10 +9,12 @@
     reason = "a bench fails by panicking; it asks the kernel for CPU times and calls a native library"
 )]
 
+mod batches;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../suite/brokers.rs"]
 mod brokers;
 mod child;
+mod compact;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../suite/connect_http.rs"]
 mod connect_http;
@@ -48,6 +50,8 @@ use weir::sample::{self, Dirty, ProduceOptions, Tally};
 pub const SEED: u64 = 1;
 const TOPIC: &str = "bench-books";
 const FEW: &str = "bench-few";
+/// A topic without messages.
+const NONE: &str = "bench-none";
 const MANY: &str = "bench-many";
 const PARTITIONS: i32 = 4;
 const MESSAGES: u64 = 200_000;
@@ -100,6 +104,7 @@ fn main() -> ExitCode {
     let props = broker.props("bench");
     let tally = produce(&props, TOPIC, MESSAGES);
     produce(&props, FEW, FEW_MESSAGES);
+    produce(&props, NONE, 0);
     produce(&props, MANY, MANY_MESSAGES);
 
     let plugged = Plugged::new(&place, &[]);
@@ -121,14 +126,23 @@ fn main() -> ExitCode {
         ("push", &|| vec![beside_a_push(&place, bootstrap)]),
         ("load", &|| vec![plugin_load(&place)]),
         ("processed", &|| vec![processed(&place, bootstrap)]),
+        ("batches", &|| batches::figures(&place)),
         ("start", &|| vec![first_commit(&place, bootstrap)]),
-        ("log", &|| vec![log_open(&place, &plugged)]),
+        ("log", &|| {
+            let mut figures = vec![log_open(&place, &plugged)];
+            figures.extend(long_logs(&place));
+            figures
+        }),
+        ("compact", &|| compact::figures(&place, &plugged, &limits)),
         ("daemon", &|| daemon(&place, bootstrap)),
-        ("sources", &|| sources::figures(&place)),
+        ("sources", &|| sources::figures(&place, bootstrap)),
         ("stores", &|| stores::figures(&place, &plugged, bootstrap)),
     ] {
         if only.is_empty() || only.contains(&part) {
-            figures.extend(measure());
+            let measured = measure();
+            // A later part may fail; what was measured is not lost with it.
+            measured.iter().for_each(|figure| say(&figure.rows()));
+            figures.extend(measured);
         }
     }
     let report = Report {
@@ -444,6 +458,47 @@ fn log_open(place: &Place, plugged: &Plugged) -> Figure {
     });
     let beside = all.split_off(2);
     Figure::new("Opening the log after 1,000 commits", "ms", all, beside)
+}
+
+/// The same pipeline after a thousand commits and after a million: what a command that reads its log takes.
+fn long_logs(place: &Place) -> Vec<Figure> {
+    for (zone, commits) in [("short", 1_000), ("long", 1_000_000)] {
+        say(&format!("a log of {commits} commits"));
+        place.empty(zone);
+        let begun = std::time::Instant::now();
+        let left = inside::long_log(&place.at(zone), "bench", zone, commits);
+        let micros = begun.elapsed().as_micros() as f64 / commits as f64;
+        say(&format!("{micros:.0} µs a commit, {left} bytes are left"));
+    }
+    let names = ["a million commits", "a million commits again", "a thousand"];
+    let mut peaks = [Vec::new(), Vec::new(), Vec::new()];
+    let mut all = series(&names, |way| {
+        let zone = if way == 2 { "short" } else { "long" };
+        let (ended, ms) = place.looks_at_log(zone);
+        peaks[way].push(ended.peak_bytes / MIB);
+        ms
+    });
+    let beside = all.split_off(2);
+    let peaks = names.into_iter().zip(peaks);
+    // The round that does not count is no different here, but the others are counted alike.
+    let mut peaks: Vec<Series> = peaks
+        .map(|(name, of)| Series::new(name, of[1..].to_vec()))
+        .collect();
+    let peaks_beside = peaks.split_off(2);
+    vec![
+        Figure::new(
+            "`weir log -n 1` after a million commits",
+            "ms, the process whole",
+            all,
+            beside,
+        ),
+        Figure::new(
+            "Peak memory of that command",
+            "MiB resident",
+            peaks,
+            peaks_beside,
+        ),
+    ]
 }
 
 fn say(what: &str) {

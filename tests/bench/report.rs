@@ -23,6 +23,28 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// Its lines of the table.
+    pub fn rows(&self) -> String {
+        let mut out = String::new();
+        let own = spread(self.own[0].spread());
+        let again = ratio(self.own[1].over(&self.own[0]));
+        let mut lines = self.beside.iter();
+        let mut line = |figure: &str, unit: &str, own: &str, again: &str, s: Option<&Series>| {
+            let beside = s.map_or("".into(), |s| format!("{}: {}", s.name, spread(s.spread())));
+            let over = s.map_or("".into(), |s| ratio(self.own[0].over(s)));
+            writeln!(
+                out,
+                "| {figure} | {unit} | {own} | {again} | {beside} | {over} |"
+            )
+            .unwrap();
+        };
+        line(self.name, self.unit, &own, &again, lines.next());
+        for s in lines {
+            line("", "", "", "", Some(s));
+        }
+        out
+    }
+
     pub fn new(
         name: &'static str,
         unit: &'static str,
@@ -150,25 +172,8 @@ impl Report {
         .unwrap();
         out.push_str("| figure | unit | Weir | again : Weir | beside it | Weir : beside |\n");
         out.push_str("| --- | --- | --- | --- | --- | --- |\n");
-        for f in &self.figures {
-            let own = spread(f.own[0].spread());
-            let again = ratio(f.own[1].over(&f.own[0]));
-            let mut lines = f.beside.iter();
-            let mut line =
-                |figure: &str, unit: &str, own: &str, again: &str, s: Option<&Series>| {
-                    let beside =
-                        s.map_or("".into(), |s| format!("{}: {}", s.name, spread(s.spread())));
-                    let over = s.map_or("".into(), |s| ratio(f.own[0].over(s)));
-                    writeln!(
-                        out,
-                        "| {figure} | {unit} | {own} | {again} | {beside} | {over} |"
-                    )
-                    .unwrap();
-                };
-            line(f.name, f.unit, &own, &again, lines.next());
-            for s in lines {
-                line("", "", "", "", Some(s));
-            }
+        for figure in &self.figures {
+            out.push_str(&figure.rows());
         }
         out
     }

@@ -1,10 +1,13 @@
 //! Files into a zone, beside the same lines read and written by the same Parquet library without a log, without positions and
-//! without system columns.
+//! without system columns; files to an API, beside the same bodies sent over one connection; topic to topic, beside the same rows
+//! into a zone.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
 use parquet::arrow::ArrowWriter;
@@ -14,7 +17,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::child::{Place, Ran};
-use crate::measure::{Cpu, Series, rounds};
+use crate::measure::{Cpu, Series, rounds, series};
 use crate::report::Figure;
 use crate::{MIB, SEED, say};
 
@@ -89,7 +92,14 @@ fn natively(files: &[PathBuf], out: &Path) {
     }
 }
 
-pub fn figures(place: &Place) -> Vec<Figure> {
+pub fn figures(place: &Place, bootstrap: &str) -> Vec<Figure> {
+    let mut all = to_zone(place);
+    all.push(to_api(place));
+    all.push(to_topic(place, bootstrap));
+    all
+}
+
+fn to_zone(place: &Place) -> Vec<Figure> {
     say("files -> zone");
     let input = place.dir.join("in");
     fs::create_dir_all(&input).unwrap();
@@ -110,7 +120,7 @@ pub fn figures(place: &Place) -> Vec<Figure> {
         assert_eq!(total.rows.written, (FILES * LINES) as u64);
         (bytes as f64 / 1e6 / ended.cpu, ended.peak_bytes / MIB)
     });
-    let series = |of: fn(&(f64, f64)) -> f64, ways: std::ops::Range<usize>| -> Vec<Series> {
+    let picked = |of: fn(&(f64, f64)) -> f64, ways: std::ops::Range<usize>| -> Vec<Series> {
         let runs = runs.iter().skip(ways.start).take(ways.len());
         runs.map(|(name, values)| Series::new(name, values.iter().map(of).collect()))
             .collect()
@@ -119,14 +129,209 @@ pub fn figures(place: &Place) -> Vec<Figure> {
         Figure::new(
             "JSON lines of files to RAW",
             "MB of input per CPU-second",
-            series(|(rate, _)| *rate, 0..2),
-            series(|(rate, _)| *rate, 2..3),
+            picked(|(rate, _)| *rate, 0..2),
+            picked(|(rate, _)| *rate, 2..3),
         ),
         Figure::new(
             "Peak memory of that child, files",
             "MiB resident",
-            series(|(_, peak)| *peak, 0..2),
+            picked(|(_, peak)| *peak, 0..2),
             Vec::new(),
         ),
     ]
+}
+
+// ------------------------------------------------------------------ files -> API
+
+/// Rows of a CSV file, each sent as one JSON object; 100 a request, as `conf/csv-to-api.toml` has it.
+const CSV_ROWS: usize = 200_000;
+const ROWS_A_REQUEST: usize = 100;
+
+/// Takes every request, answers 200 with an empty body, and counts.
+struct Api {
+    at: SocketAddr,
+    requests: Arc<AtomicU64>,
+}
+
+impl Api {
+    fn start() -> Api {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (at, requests) = (listener.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, counted) = (stream.unwrap(), Arc::clone(&counted));
+                std::thread::spawn(move || answer(stream, &counted));
+            }
+        });
+        Api { at, requests }
+    }
+
+    fn taken(&self) -> u64 {
+        self.requests.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// All requests of one connection. `None`: it has ended.
+fn answer(mut stream: TcpStream, counted: &AtomicU64) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut reader = BufReader::with_capacity(1 << 16, stream.try_clone().ok()?);
+    let mut body = Vec::new();
+    loop {
+        let (mut line, mut length) = (String::new(), 0);
+        loop {
+            line.clear();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if line == "\r\n" {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().ok()?;
+            }
+        }
+        body.resize(length, 0);
+        reader.read_exact(&mut body).ok()?;
+        counted.fetch_add(1, Ordering::Relaxed);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .ok()?;
+    }
+}
+
+/// The JSON of one row.
+fn book(n: usize, random: &mut SmallRng) -> String {
+    let (isbn, price): (u64, u32) = (random.random_range(0..10_000_000_000), random.random());
+    format!(
+        "{{\"isbn\":\"978{isbn:010}\",\"title\":\"Title of number {n}\",\"price\":{}.{:02}}}",
+        price % 100,
+        price % 97
+    )
+}
+
+fn to_api(place: &Place) -> Figure {
+    say("files -> API");
+    let (input, api) = (place.dir.join("csv"), Api::start());
+    fs::create_dir_all(&input).unwrap();
+    let mut random = SmallRng::seed_from_u64(SEED);
+    let rows: Vec<String> = (0..CSV_ROWS).map(|n| book(n, &mut random)).collect();
+    let mut csv = BufWriter::new(File::create(input.join("books.csv")).unwrap());
+    writeln!(csv, "id,json_data").unwrap();
+    for (n, row) in rows.iter().enumerate() {
+        writeln!(csv, "{n},\"[{}]\"", row.replace('"', "\"\"")).unwrap();
+    }
+    csv.into_inner().unwrap();
+    let sets = [
+        format!("source.url=file:{}", input.display()),
+        "source.settle.time=0s".to_owned(),
+        format!("sink.http.url=http://{}/books", api.at),
+        format!("sink.url={}", place.zone("api_home")),
+    ];
+    let requests = (CSV_ROWS / ROWS_A_REQUEST) as u64;
+    let bodies: Vec<String> = rows
+        .chunks(ROWS_A_REQUEST)
+        .map(|rows| format!("[{}]", rows.join(",")))
+        .collect();
+    let names = ["weir run", "weir run again", "sent, one connection"];
+    let mut all = series(&names, |way| {
+        let cpu = match way {
+            2 => {
+                Cpu::Thread
+                    .of(|| bodies.iter().for_each(|body| send(api.at, body)))
+                    .0
+            }
+            _ => {
+                let conf = "conf/csv-to-api.toml";
+                let ran = place.run(conf, &sets, "api_home", "csv-to-api");
+                assert_eq!(ran.total.rows.written, CSV_ROWS as u64);
+                ran.ended.cpu
+            }
+        };
+        // A commit in the middle of a request's rows makes two of it.
+        let taken = api.taken();
+        assert!((requests..requests + 100).contains(&taken), "{taken}");
+        taken as f64 / cpu
+    });
+    let beside = all.split_off(2);
+    Figure::new(
+        "CSV of files to an API, 100 rows a request",
+        "requests per CPU-second",
+        all,
+        beside,
+    )
+}
+
+/// One request over this thread's connection, and its answer.
+fn send(at: SocketAddr, body: &str) {
+    thread_local! {
+        static OPEN: std::cell::RefCell<Option<TcpStream>> = const { std::cell::RefCell::new(None) };
+    }
+    OPEN.with_borrow_mut(|open| {
+        let stream = open.get_or_insert_with(|| {
+            let stream = TcpStream::connect(at).unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream
+        });
+        let head = format!(
+            "POST /books HTTP/1.1\r\nhost: {at}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        let (mut answer, mut part) = (Vec::new(), [0; 256]);
+        while !answer.ends_with(b"\r\n\r\n") {
+            let n = stream.read(&mut part).unwrap();
+            assert!(n > 0, "the answer ends early");
+            answer.extend_from_slice(&part[..n]);
+        }
+    });
+}
+
+// ------------------------------------------------------------------ topic -> topic
+
+/// `conf/kafka-to-kafka.toml`, and the same rows into a zone.
+fn to_topic(place: &Place, bootstrap: &str) -> Figure {
+    say("topic -> topic");
+    const TO_TOPIC: &str = "conf/kafka-to-kafka.toml";
+    let text = fs::read_to_string(place.root.join(TO_TOPIC)).unwrap();
+    let (above, _) = text.split_once("[sink]").unwrap();
+    let to_zone = place.dir.join("books-clean.toml");
+    let sink = "[sink]\ntype = \"zone\"\nurl = \"file:unused\"\n[errors]\ntolerance = \"all\"\n";
+    fs::write(&to_zone, format!("{above}{sink}")).unwrap();
+    let to_zone = to_zone.display().to_string();
+    let (mut topics, mut counted) = (0, None);
+    let admin = weir::kafka::testkit::Admin::connect(bootstrap).unwrap();
+    let names = ["weir run", "weir run again", "into a zone"];
+    let mut all = series(&names, |way| {
+        let mut sets = vec![
+            format!("source.bootstrap.servers={bootstrap}"),
+            format!("source.topics={}", crate::TOPIC),
+            format!("sink.url={}", place.zone("clean_home")),
+        ];
+        let conf = match way {
+            2 => &to_zone,
+            _ => {
+                topics += 1;
+                let topic = format!("bench-clean-{topics}");
+                admin.create_topic(&topic, crate::PARTITIONS, &[]).unwrap();
+                sets.push(format!("sink.bootstrap.servers={bootstrap}"));
+                sets.push(format!("sink.topic.name={topic}"));
+                TO_TOPIC
+            }
+        };
+        let ran = place.run(conf, &sets, "clean_home", "books-clean");
+        let total = (ran.total.records.read, ran.total.rows.written);
+        assert_eq!(*counted.get_or_insert(total), total, "the same rows");
+        total.0 as f64 / ran.ended.cpu
+    });
+    let beside = all.split_off(2);
+    Figure::new(
+        "Kafka to Kafka, exactly once",
+        "messages per CPU-second",
+        all,
+        beside,
+    )
 }

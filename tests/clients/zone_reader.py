@@ -8,9 +8,11 @@ rows are there twice, files that were there before and are gone, files that coul
 its name is never used again.
 """
 
+import http.client
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -28,22 +30,49 @@ class Objects:
         chosen = pyarrow.fs.FileSelector(root, recursive=True, allow_not_found=True)
         return {f.path: f.size for f in self.fs.get_file_info(chosen) if f.is_file}
 
-    def open(self, path):
+    def open(self, path, _size):
         return self.fs.open_input_file(path)
+
+
+# Servers of HDFS that are killed and started again answer what says nothing of a file: 403 ("No active nodes contain this
+# block") of a name node that the data node has not yet told its blocks, an error of a data node that is coming up, a part of the
+# body, or nothing. All of this passes, so it is asked again; only 404 says something: there is no such file. What still fails
+# after this time is reported.
+PASSES_SECONDS = 180
+ANSWER_SECONDS = 30
+BROKEN = (OSError, http.client.HTTPException)  # no connection, or one that broke
+
+
+def words(answer):
+    try:
+        return answer.read().decode(errors="replace")
+    except BROKEN as error:
+        return repr(error)
 
 
 class WebHdfs:
     def __init__(self, host):
         self.at = f"http://{host}/webhdfs/v1/"
 
-    def ask(self, path, op):
-        try:
-            with urllib.request.urlopen(f"{self.at}{urllib.parse.quote(path)}?op={op}", timeout=60) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                raise FileNotFoundError(path) from error
-            raise
+    def ask(self, path, op, size=None):
+        until = time.monotonic() + PASSES_SECONDS
+        while True:
+            try:
+                url = f"{self.at}{urllib.parse.quote(path)}?op={op}"
+                with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+                    body = answer.read()
+                if size in (None, len(body)):
+                    return body
+                said = f"{len(body)} of {size} bytes"
+            except urllib.error.HTTPError as error:
+                if error.code == 404:
+                    raise FileNotFoundError(path) from error
+                said = f"{error}: {words(error)}"
+            except BROKEN as error:
+                said = repr(error)
+            if time.monotonic() > until:
+                raise OSError(said)
+            time.sleep(0.2)
 
     def sizes(self, root):
         found, todo = {}, [root]
@@ -61,12 +90,12 @@ class WebHdfs:
                     found[below] = status["length"]
         return found
 
-    def open(self, path):
-        return pyarrow.BufferReader(self.ask(path, "OPEN"))
+    def open(self, path, size):
+        return pyarrow.BufferReader(self.ask(path, "OPEN", size))
 
 
-def keys(fs, path, columns):
-    with fs.open(path) as file:
+def keys(fs, path, size, columns):
+    with fs.open(path, size) as file:
         table = pyarrow.parquet.ParquetFile(file).read()
     return list(zip(*(table[c].to_pylist() if c in table.column_names else [None] * len(table) for c in columns)))
 
@@ -86,7 +115,7 @@ class Table:
             if path in self.files:
                 continue
             try:
-                self.files[path], self.sizes[path] = keys(self.fs, path, self.columns), size
+                self.files[path], self.sizes[path] = keys(self.fs, path, size, self.columns), size
             except FileNotFoundError:
                 gone.append(path)  # between the list and the look
             except Exception as error:

@@ -78,6 +78,20 @@ fn file_source(rig: &Rig, file: &str) -> BTreeMap<String, String> {
     with(&BTreeMap::new(), &config)
 }
 
+/// A pipeline that reads every file of a directory.
+fn files(rig: &Rig, dir: &str, zone: &str) -> BTreeMap<String, String> {
+    let mut config = rig.config("t", &[("sink.url", zone)]);
+    config.retain(|key, _| !key.starts_with("source."));
+    let url = format!("file:{dir}");
+    let keys = [
+        ("source.type", "file"),
+        ("source.url", url.as_str()),
+        ("source.format", "text"),
+        ("source.path", "*"),
+    ];
+    with(&config, &keys)
+}
+
 /// What validation says of a config, all errors.
 fn validated(daemon: &Running, config: &BTreeMap<String, String>) -> String {
     let class = config.get("connector.class").map_or("weir", String::as_str);
@@ -404,6 +418,7 @@ fn configs_by_rest_stay_below_the_roots() {
             with(&base, &[("plugin.store", way)]),
             file_sink(&rig, &file),
             file_source(&rig, &file),
+            files(&rig, way, &zone),
             rules(&format!("{way}/rules.toml")),
         ] {
             refused(&daemon, &config, "rest.files.roots");
@@ -438,7 +453,17 @@ fn configs_by_rest_stay_below_the_roots() {
         let url = format!("file:{own}");
         refused(&daemon, &with(&base, &[("sink.url", &url)]), "daemon's own");
     }
+    // Nor does it read a directory in which they lie.
+    for (dir, words) in [("", "files of the daemon"), ("data", "rest.files.roots")] {
+        let dir = rig.path(dir).display().to_string();
+        refused(&daemon, &files(&rig, &dir, &zone), words);
+    }
     let log = format!("{inside}/zone/_system/t/zone/log");
+    let takes = with(
+        &files(&rig, &log, &zone),
+        &[("source.clean.source", "delete")],
+    );
+    refused(&daemon, &takes, "log of a zone");
     refused(&daemon, &file_sink(&rig, &log), "log of a zone");
 }
 

@@ -62,6 +62,7 @@ fn broken_configs_say_all_that_is_wrong() {
         ("typos", "typos.toml"),
         ("missing", "missing.toml"),
         ("units", "units.toml"),
+        ("schedule", "schedule.toml"),
         ("owned", "owned.toml"),
         ("transforms", "transforms.toml"),
         ("lists", "transforms.properties"),

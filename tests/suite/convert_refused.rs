@@ -16,7 +16,12 @@ type Refused = (
 );
 const REFUSED: &[Refused] = &[
     (&[("topics", "")], "topics", "missing"),
-    (&[("topics.regex", "a.*")], "topics.regex", "history"),
+    (&[("topics.regex", "a.*")], "topics.regex", "also says"),
+    (
+        &[("topics", ""), ("topics.regex", "(?=a)b")],
+        "topics.regex",
+        "look-around",
+    ),
     (&[("tasks.max", "300")], "tasks.max", "256"),
     (
         &[(
@@ -152,7 +157,7 @@ const REFUSED: &[Refused] = &[
     (
         &[("parquet.codec", "brotli")],
         "parquet.codec",
-        "snappy, zstd or none",
+        "snappy, zstd, gzip, lz4 or none",
     ),
     (
         &[("rotate.interval.ms", "5")],

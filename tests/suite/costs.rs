@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir::clock::{Clock, SystemClock};
+use weir::commit::{Draft, Limits, Log, Swap};
 use weir::config::{Location, PipelineConfig, from_map};
 use weir::connectors::CATALOG;
 use weir::pipeline::{Stop, run};
@@ -15,7 +16,7 @@ use crate::brokers::until;
 use crate::check::root;
 use crate::object_servers::{self, ACCESS_KEY, SECRET_KEY, Server, s3};
 use crate::proxy::{Asked, Proxy, Verb, What};
-use crate::world::{TOPIC, World};
+use crate::world::{TOPIC, World, log_at};
 
 /// Requests by the classes in which services bill them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -249,6 +250,38 @@ fn what_a_commit_and_a_file_of_it_cost_is_on_the_page() {
     is_on_the_page("a commit", one.less(a_file), &asked);
 }
 
+/// The third of a log, which is as every later one: it replaces the oldest of two.
+#[test]
+fn what_a_checkpoint_costs_is_on_the_page() {
+    let Some(counted) = Counted::new("checkpoint-costs") else {
+        return;
+    };
+    drop(counted.asked_by(ONE));
+    let log = log_at(&counted.at("raw"), "raw", "raw").unwrap();
+    grown_to(log.unwrap(), 3 * Limits::default().checkpoint_every - 1);
+    let (more, asked) = a_commit(&counted, &[TOPIC], ONE);
+    let page = page();
+    let found = more.less(page["a commit"]).less(page["a file of a commit"]);
+    is_on_the_page("a checkpoint, after each 50 commits", found, &asked);
+}
+
+/// Entries that cost no file: the same rules again.
+fn grown_to(mut log: Log, version: u64) {
+    while log.version() < version {
+        let same = Swap {
+            replaces: log.state().generation(),
+            transforms: Vec::new(),
+            actor: "test".into(),
+            reason: String::new(),
+            block: Vec::new(),
+            force: false,
+            declared: None,
+        };
+        log.commit(Draft::Swap(same)).unwrap();
+        log.checkpoint_if_due();
+    }
+}
+
 /// Whatever is in the log: a run that finds nothing new, at three lengths of it.
 #[test]
 fn what_a_start_costs_is_on_the_page() {
@@ -270,7 +303,11 @@ fn what_a_start_costs_is_on_the_page() {
     let a_table = two.0.less(fewer.0);
     // `init` and `open` were there.
     let start = none.0.less(an_entry).less(an_entry).less(a_table);
-    is_on_the_page("each entry of the log, at a start", an_entry, one.1);
+    is_on_the_page(
+        "each entry of the log since its newest checkpoint, at a start",
+        an_entry,
+        one.1,
+    );
     is_on_the_page(
         "each file of its newest 50 entries, at a start",
         a_file,

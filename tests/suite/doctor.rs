@@ -180,7 +180,10 @@ fn stores_that_are_far_away_are_looked_at_with_their_clocks() {
                 .contains("the store's clock"),
             "{clock}"
         );
-        assert_eq!(hdfs.files(&path).len(), 0, "nothing is left");
+        let left = hdfs.ask("GET", &path, "GETCONTENTSUMMARY");
+        let left = &left["ContentSummary"];
+        assert_eq!(left["fileCount"], 0, "{left}");
+        assert_eq!(left["directoryCount"], 1, "itself alone: {left}");
         let away = look(&[sink("url", "hdfs://127.0.0.1:1/zone")]);
         away.fails("store", "HDFS cannot be reached", "the name node");
     }

@@ -1,4 +1,5 @@
-//! The file connectors move lines through a broker, over kills of the daemon.
+//! The file sink writes records as lines, over kills of the daemon; configs of both file connectors. The file source is in
+//! `file_lines`.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use weir::connect::{Defaults, Offset};
 use weir::daemon::{self, Job};
 use weir::error::Kind;
-use weir::filestream::{self, FileContext, FileJob};
+use weir::filestream::{self, FileContext, FileJob, FileSink};
 use weir::kafka::MockBroker;
 
 use crate::brokers::until;
@@ -33,6 +34,13 @@ fn job(pairs: &[(&str, &str)], bootstrap: &str) -> FileJob {
     }
 }
 
+fn sink_of(job: &FileJob) -> &FileSink {
+    match job {
+        FileJob::Sink(sink) => sink,
+        FileJob::Source(source) => panic!("{} is a source", source.name),
+    }
+}
+
 fn lines(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
@@ -51,7 +59,7 @@ fn context(world: &World) -> FileContext {
 fn during(world: &World, job: &FileJob, done: impl Fn() -> bool) {
     let ctx = context(world);
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| filestream::run(job, &ctx));
+        let running = scope.spawn(|| filestream::run(sink_of(job), &ctx));
         world.until("what the connector was to do", || {
             done() || running.is_finished()
         });
@@ -81,53 +89,18 @@ fn copy(world: &World, to: &Path) -> FileJob {
 }
 
 #[test]
-fn lines_go_through_a_topic_into_another_file() {
+fn records_of_a_topic_become_lines_of_a_file() {
     let world = World::new(1);
-    let (from, to) = (world.path("in.txt"), world.path("out.txt"));
-    let source = job(
-        &[
-            ("name", "lines"),
-            ("connector.class", "FileStreamSource"),
-            ("file", from.to_str().unwrap()),
-            ("topic", "books"),
-            ("batch.size", "2"),
-            (
-                "value.converter",
-                "org.apache.kafka.connect.json.JsonConverter",
-            ),
-        ],
-        world.broker.bootstrap(),
-    );
+    let to = world.path("out.txt");
     let sink = copy(&world, &to);
     let state = world.path("state");
-    let position = |n: u64| {
-        let offsets = filestream::offsets(&source, &state).unwrap_or_default();
-        offsets
-            .iter()
-            .any(|o| o.offset.as_ref().is_some_and(|o| o["position"] == n))
-    };
-    // The file comes later, grows, and its last line has no end yet.
-    let ctx = context(&world);
-    std::thread::scope(|scope| {
-        let running = scope.spawn(|| filestream::run(&source, &ctx));
-        fs::write(&from, "eins\nzwei \"2\"\n\ndrei").unwrap();
-        world.until("the first lines", || position(15));
-        File::options()
-            .append(true)
-            .open(&from)
-            .unwrap()
-            .write_all(b"!\r\nvier\n")
-            .unwrap();
-        world.until("the rest", || position(27));
-        ctx.stop.ask(Duration::from_secs(20));
-        running.join().unwrap().unwrap();
-    });
-    let offsets = filestream::offsets(&source, &state).unwrap();
-    assert_eq!(offsets[0].partition["filename"], from.to_str().unwrap());
-
-    let want = ["eins", "zwei \"2\"", "", "drei!", "vier"];
+    let texts = ["eins", "zwei \"2\"", "", "drei!", "vier"];
+    let envelope =
+        |text: &&str| json!({ "schema": { "type": "string" }, "payload": text }).to_string();
+    let values: Vec<String> = texts.iter().map(envelope).collect();
+    world.produce(values.iter().map(|value| (0, value.as_bytes())));
     during(&world, &sink, || lines(&to).len() == 5);
-    assert_eq!(lines(&to), want);
+    assert_eq!(lines(&to), texts);
     let offsets = filestream::offsets(&sink, &state).unwrap();
     assert_eq!(
         serde_json::to_value(&offsets).unwrap(),
@@ -163,15 +136,11 @@ fn lines_go_through_a_topic_into_another_file() {
 
     // Somebody cut the file: nothing is hidden.
     fs::write(&to, "").unwrap();
-    let error = filestream::run(&sink, &context(&world)).unwrap_err();
+    let error = filestream::run(sink_of(&sink), &context(&world)).unwrap_err();
     assert_eq!(error.kind(), Kind::LogCorrupt);
     // As its hint says: begun anew.
     filestream::reset(&sink, &state).unwrap();
     during(&world, &sink, || lines(&to).len() == 6);
-    fs::write(&from, "").unwrap();
-    let error = filestream::run(&source, &context(&world)).unwrap_err();
-    assert_eq!(error.kind(), Kind::SourceLost);
-    assert!(error.hint_text().unwrap().contains("DELETE"), "{error}");
 }
 
 #[test]
@@ -207,7 +176,7 @@ fn only_lines_that_were_begun_and_not_accounted_for_are_cut() {
     let part = saved.with_extension("json.part");
     let ctx = context(&world);
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| filestream::run(&sink, &ctx));
+        let running = scope.spawn(|| filestream::run(sink_of(&sink), &ctx));
         world.produce([(0, SIX)].into_iter());
         world.until("the sixth line", || lines(&to).len() == 6);
         world.until("a thing in the way", || fs::create_dir(&part).is_ok());
@@ -221,7 +190,7 @@ fn only_lines_that_were_begun_and_not_accounted_for_are_cut() {
     // More than was begun is not ours to cut.
     begin(18);
     append(b"never acknowledged\n");
-    let error = filestream::run(&sink, &context(&world)).unwrap_err();
+    let error = filestream::run(sink_of(&sink), &context(&world)).unwrap_err();
     assert_eq!(error.kind(), Kind::LogCorrupt);
     assert!(error.to_string().contains("somebody else"), "{error}");
     assert_eq!(lines(&to).len(), 8);
@@ -269,7 +238,8 @@ fn a_record_that_cannot_be_read_stops_the_sink_or_is_passed_over() {
         )
     };
     for _ in 0..2 {
-        let error = filestream::run(&config("none", "strict"), &context(&world)).unwrap_err();
+        let error =
+            filestream::run(sink_of(&config("none", "strict")), &context(&world)).unwrap_err();
         assert_eq!(error.kind(), Kind::RecordRefused);
         assert!(error.to_string().contains("books/0/1"), "{error}");
         assert_eq!(lines(&to), ["{a=1}"], "what came before it, once");
@@ -279,10 +249,10 @@ fn a_record_that_cannot_be_read_stops_the_sink_or_is_passed_over() {
 }
 
 /// A daemon of its own process.
-struct Daemon(Child);
+pub struct Daemon(Child);
 
 impl Daemon {
-    fn start(dir: &Path, bootstrap: &str, configs: &[PathBuf]) -> Daemon {
+    pub fn start(dir: &Path, bootstrap: &str, configs: &[PathBuf]) -> Daemon {
         let files: Vec<String> = configs
             .iter()
             .map(|p| format!("{:?}", p.to_str().unwrap()))
@@ -311,7 +281,7 @@ impl Daemon {
         Daemon(child)
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -403,7 +373,6 @@ fn file_connectors_are_jobs_of_the_daemon() {
         ("file", ""),
         ("topic", "a b"),
         ("transforms", "x"),
-        ("exactly.once.support", "required"),
         (
             "value.converter",
             "org.apache.kafka.connect.converters.ByteArrayConverter",
@@ -428,121 +397,4 @@ fn file_connectors_are_jobs_of_the_daemon() {
     let output = weir(&["check", file.to_str().expect("utf-8")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("runs in the daemon only"));
-}
-
-/// A source of lines from `from`, and what its topic holds.
-fn lines_of(world: &World, from: &Path) -> FileJob {
-    job(
-        &[
-            ("name", "lines"),
-            ("connector.class", "FileStreamSource"),
-            ("file", from.to_str().unwrap()),
-            ("topic", "books"),
-        ],
-        world.broker.bootstrap(),
-    )
-}
-
-fn position(source: &FileJob, state: &Path) -> u64 {
-    let offsets = filestream::offsets(source, state).unwrap();
-    let offset = offsets.first().and_then(|o| o.offset.as_ref());
-    offset.and_then(|o| o["position"].as_u64()).unwrap_or(0)
-}
-
-/// Everything that the topic holds, by a sink of its own: the `n`th look.
-fn sent(world: &World, n: usize) -> Vec<String> {
-    let to = world.path(&format!("sent-{n}.txt"));
-    let sink = job(
-        &[
-            ("name", &format!("sent-{n}")),
-            ("connector.class", "FileStreamSink"),
-            ("file", to.to_str().unwrap()),
-            ("topics", "books"),
-        ],
-        world.broker.bootstrap(),
-    );
-    let end = format!("end {n}");
-    world.produce([(0, end.as_bytes())].into_iter());
-    during(world, &sink, || to.exists() && lines(&to).contains(&end));
-    let mut all = lines(&to);
-    all.retain(|line| !line.starts_with("end "));
-    all
-}
-
-#[test]
-fn a_file_that_is_cut_while_it_is_read_stops_the_source() {
-    let long = "a line that is longer than all that was there\n";
-    for after in ["", "x\n", long] {
-        let world = World::new(1);
-        let from = world.path("in.txt");
-        let state = world.path("state");
-        fs::write(&from, "one\ntwo\nthree\n").unwrap();
-        let source = lines_of(&world, &from);
-        let ctx = context(&world);
-        let error = std::thread::scope(|scope| {
-            let running = scope.spawn(|| filestream::run(&source, &ctx));
-            world.until("three lines", || position(&source, &state) == 14);
-            // As logrotate's copytruncate: the same file, from its beginning.
-            fs::write(&from, after).unwrap();
-            running.join().unwrap().unwrap_err()
-        });
-        assert_eq!(error.kind(), weir::error::Kind::SourceLost, "{error}");
-        let told = format!("{error} {}", error.hint_text().unwrap_or_default());
-        assert!(
-            told.contains("cut or replaced") && told.contains("reset its offsets"),
-            "{told}"
-        );
-        // It stays so, whatever is written to it, until somebody says where to go on.
-        fs::write(&from, format!("{after}alpha\nbeta\ngamma\ndelta\n")).unwrap();
-        let error = filestream::run(&source, &context(&world)).unwrap_err();
-        assert!(error.to_string().contains("cut or replaced"), "{error}");
-        assert_eq!(sent(&world, 0), ["one", "two", "three"], "{after:?}");
-        filestream::reset(&source, &state).unwrap();
-        let all = after.len() as u64 + 23;
-        during(&world, &source, || position(&source, &state) == all);
-        let want: Vec<String> = format!("one\ntwo\nthree\n{after}alpha\nbeta\ngamma\ndelta\n")
-            .lines()
-            .map(str::to_owned)
-            .collect();
-        assert_eq!(sent(&world, 1), want);
-    }
-}
-
-#[test]
-fn a_file_that_is_renamed_is_read_to_its_end_and_then_the_new_one() {
-    let world = World::new(1);
-    let (from, old) = (world.path("in.txt"), world.path("in.txt.1"));
-    let state = world.path("state");
-    fs::write(&from, "one\ntwo\n").unwrap();
-    let source = lines_of(&world, &from);
-    let writer = File::options().append(true).open(&from).unwrap();
-    during(&world, &source, || {
-        match position(&source, &state) {
-            8 if !old.exists() => {
-                fs::rename(&from, &old).unwrap();
-                fs::write(&from, "new\n").unwrap();
-                // Its writer has it open still, and leaves its last line without an end.
-                (&writer).write_all(b"three\nfour").unwrap();
-            }
-            4 => return true,
-            _ => {}
-        }
-        false
-    });
-    assert_eq!(sent(&world, 0), ["one", "two", "three", "four", "new"]);
-    // Nobody reads: what the old one still had is not known.
-    fs::rename(&from, &old).unwrap();
-    fs::write(&from, "new\nmore\n").unwrap();
-    let error = filestream::run(&source, &context(&world)).unwrap_err();
-    assert!(error.to_string().contains("is another file"), "{error}");
-    let at: Vec<Offset> = serde_json::from_value(
-        json!([{"partition": {"filename": from.to_str().unwrap()}, "offset": {"position": 4}}]),
-    )
-    .unwrap();
-    filestream::alter(&source, &state, &at).unwrap();
-    during(&world, &source, || position(&source, &state) == 9);
-    assert_eq!(
-        sent(&world, 1),
-        ["one", "two", "three", "four", "new", "more"]
-    );
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::check::root;
+use crate::world::open_log;
 
 /// Everything between ```sh and ```, in order.
 pub fn commands(page: &str) -> String {
@@ -45,6 +46,26 @@ pub fn shell(dir: &Path, script: &str) -> Output {
         .unwrap()
 }
 
+/// The zone that reads RAW was made anew by its other rule: each row of RAW is there, refused, or a duplicate.
+fn checked(dir: &Path) {
+    let log = open_log(
+        &dir.join("data/checked_zone"),
+        "books-checked",
+        "checked_zone",
+    );
+    let log = log.unwrap().unwrap();
+    let raw = open_log(&dir.join("data/raw_zone"), "books-raw", "raw_zone");
+    let raw = raw.unwrap().unwrap();
+    let (totals, read) = (log.state().totals(), raw.state().totals());
+    assert_eq!(totals.rows.made, read.rows.written);
+    assert!(
+        totals.rows.refused > 500 && totals.rows.written > 1_000,
+        "{totals:?}"
+    );
+    assert_eq!(totals.rows.refused, totals.dead_letters);
+    assert_eq!(log.state().periods.len(), 2);
+}
+
 #[test]
 fn a_rule_is_changed_on_friday_afternoon() {
     let dir = tempfile::tempdir().unwrap();
@@ -64,6 +85,7 @@ fn a_rule_is_changed_on_friday_afternoon() {
     assert!(ran.status.success(), "{told}");
     assert!(told.contains("refused, as it should be"), "{told}");
 
+    checked(dir.path());
     let told = shell(dir.path(), "weir pipeline history books-raw --json");
     let periods: Vec<Value> = String::from_utf8(told.stdout)
         .unwrap()

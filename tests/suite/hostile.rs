@@ -18,6 +18,8 @@ const SEED: u64 = 10;
 const EACH: usize = 2;
 /// Longest answer, on a machine that does other things too. A pipe or a device would hold it up for ever.
 const BOUND: Duration = Duration::from_secs(20);
+/// Bytes of an answer. A value of 700 KiB stands in it some times: as it was given, and in what is wrong with it.
+const ANSWER_MAX: usize = 32 << 20;
 /// Memory of the daemon at its peak; `/dev/zero` alone would take all there is.
 const MEMORY: u64 = 1 << 30;
 /// Below `rest.max.body`, which would end it before any key is looked at.
@@ -116,6 +118,7 @@ fn values(rig: &Rig) -> Vec<String> {
     all.push(pipe);
     all.push("a".repeat(HUGE));
     all.push("a,".repeat(HUGE / 2));
+    all.push((0..HUGE / 8).map(|n| format!("a{n},")).collect());
     all.push("${env:A}".repeat(10_000));
     all.push("💥".repeat(5_000));
     all
@@ -178,6 +181,11 @@ fn hostile_values_of_every_key_are_refused_or_taken_and_no_more() {
                     begun.elapsed() < BOUND,
                     "{what}: {method} {target} {:?}",
                     begun.elapsed()
+                );
+                let bytes = answer.body.len();
+                assert!(
+                    bytes < ANSWER_MAX,
+                    "{what}: {method} {target} {bytes} bytes"
                 );
                 assert!(
                     [200, 201, 400].contains(&answer.status),

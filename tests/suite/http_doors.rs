@@ -5,6 +5,7 @@ use std::fs;
 use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode};
 
 use crate::api::{Api, Reaction, Request, say};
+use crate::brokers::until;
 use crate::http_sink::{Rig, said};
 use crate::papers::Paper;
 
@@ -83,7 +84,7 @@ fn a_token_is_fetched_once_renewed_when_it_is_refused_and_its_endpoint_may_fail(
                 "grant_type=client_credentials&scope=rows.write"
             );
             granted += 1;
-            let token = format!("{{\"access_token\":\"t{granted}\",\"expires_in\":3600}}");
+            let token = format!("{{\"access_token\":\"t{granted}\",\"expires_in\":\"3600\"}}");
             return Reaction::Say(200, Vec::new(), token);
         }
         // The first token ends early.
@@ -118,6 +119,96 @@ fn a_token_is_fetched_once_renewed_when_it_is_refused_and_its_endpoint_may_fail(
         tokens, 4,
         "two that failed, one, and one more after the 401"
     );
+}
+
+/// What the token endpoint refuses is about the credentials, not about the rows.
+#[test]
+fn a_token_that_is_refused_stops_and_is_no_dead_letter() {
+    // It repeats what it was sent, as some do.
+    let api = Api::new(|request: &Request, _| match request.path.as_str() {
+        "/v1/token" => {
+            let told = format!(
+                "invalid_client: {} {}",
+                request.headers.get("authorization").map_or("", |a| a),
+                request.body
+            );
+            Reaction::Say(400, Vec::new(), told)
+        }
+        _ => Reaction::Take,
+    });
+    let token = api.url().replace("/v1/rows", "/v1/token");
+    for credentials in ["header", "body"] {
+        let keys = format!(
+            "http.auth = \"oauth2\"\nhttp.oauth2.url = \"{token}\"\nhttp.oauth2.client.id = \"me\"\n\
+             http.oauth2.client.secret = \"${{file:secrets.properties:token}}\"\n\
+             http.oauth2.audience = \"api://rows\"\nhttp.oauth2.credentials = \"{credentials}\"\n"
+        );
+        let tolerant = "[errors]\ntolerance = \"all\"\n";
+        let rig = Rig::new(&api, "rows.total = 10\n", &keys, tolerant);
+        let secrets = format!("token = {SECRET}/+\n");
+        fs::write(rig.path("secrets.properties"), secrets).unwrap();
+        let output = rig.run();
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        for part in [
+            "sink_refused",
+            "400",
+            "invalid_client",
+            "sink.http.oauth2.client.secret",
+        ] {
+            assert!(said(&output).contains(part), "{part}: {}", said(&output));
+        }
+        assert!(
+            !said(&output).contains("sink.http.url"),
+            "{}",
+            said(&output)
+        );
+        shows_no_secret(&rig, &output);
+        // Nor the login, which is as good as the secret: "me:hunter22…" in base64.
+        assert!(!said(&output).contains("bWU6aHVudGVy"), "{}", said(&output));
+        assert_eq!(rig.settled(), 0);
+        assert_eq!(rig.log().unwrap().state().totals().dead_letters, 0);
+        let sent = api.requests().last().unwrap().clone();
+        assert!(
+            sent.body.contains("audience=api%3A%2F%2Frows"),
+            "{}",
+            sent.body
+        );
+        assert_eq!(sent.body.contains("client_secret="), credentials == "body");
+
+        let output = rig.weir(&["doctor", "post.toml"]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned() + &said(&output);
+        assert!(
+            !output.status.success() && told.contains("invalid_client"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_secrets_file_that_is_gone_for_a_moment_is_waited_for() {
+    let api = Api::new(|_, _| Reaction::Take);
+    let keys = "http.auth = \"bearer\"\nhttp.bearer.token = \"${file:secrets.properties:token}\"\n";
+    let rig = Rig::new(&api, "rows.total = 1000000\n", keys, "");
+    let config = fs::read_to_string(rig.path("post.toml")).unwrap();
+    let config = config.replace("rows.per.second = 1000000", "rows.per.second = 500");
+    fs::write(rig.path("post.toml"), config).unwrap();
+    let secrets = rig.path("secrets.properties");
+    fs::write(&secrets, format!("token = {SECRET}\n")).unwrap();
+    let mut child = rig.spawn();
+    until("rows", || (rig.settled() > 0).then_some(()));
+    fs::remove_file(&secrets).unwrap();
+    until("it says so", || {
+        let told = fs::read_to_string(rig.path("weir.log")).unwrap_or_default();
+        told.contains("secrets.properties cannot be read")
+            .then_some(())
+    });
+    let before = rig.settled();
+    fs::write(&secrets, "token = another\n").unwrap();
+    until("it goes on", || (rig.settled() > before).then_some(()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let last = api.requests().last().unwrap().headers["authorization"].clone();
+    assert_eq!(last, "Bearer another");
 }
 
 #[test]
@@ -201,6 +292,25 @@ fn keys_that_contradict_each_other_are_all_named_before_anything_is_sent() {
         (
             "http.tls.key = \"k.pem\"\n",
             vec!["contradiction sink.http.tls.key"],
+        ),
+        (
+            "http.coordinates = true\n",
+            vec!["contradiction sink.http.coordinates"],
+        ),
+        (
+            "http.body = \"template\"\nhttp.template.row = '${value}'\nhttp.coordinates = true\n",
+            vec![
+                "contradiction sink.http.json.column",
+                "contradiction sink.http.coordinates",
+            ],
+        ),
+        (
+            "http.idempotency.header = \"Content-Type\"\n",
+            vec!["contradiction sink.http.idempotency.header"],
+        ),
+        (
+            "http.idempotency.header = \"x-key\"\nhttp.headers.X-Key = \"1\"\n",
+            vec!["contradiction sink.http.idempotency.header"],
         ),
         ("table = \"t\"\n", vec!["does_not_apply sink.table"]),
         (

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
@@ -20,6 +21,29 @@ use crate::world::{open_log, plugins_dir};
 /// A directory, the program in it, and the pipeline `post`, whose home is the zone `home`.
 pub struct Rig {
     pub dir: tempfile::TempDir,
+}
+
+/// A process that does not outlive its test, however that ends.
+pub struct Running(Child);
+
+impl Deref for Running {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 /// Waits that suit a test.
@@ -89,14 +113,19 @@ impl Rig {
         assert!(output.status.success(), "{}", said(&output));
     }
 
-    pub fn spawn(&self) -> Child {
+    pub fn spawn(&self) -> Running {
         let mut command = self.weir(&["run", "post.toml", "--progress", "none"]);
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("weir.log"));
         command.stdout(Stdio::null()).stderr(log.unwrap());
-        command.spawn().unwrap()
+        Running(command.spawn().unwrap())
+    }
+
+    /// What processes that were spawned have said so far.
+    pub fn told(&self) -> String {
+        fs::read_to_string(self.path("weir.log")).unwrap_or_default()
     }
 
     pub fn log(&self) -> Option<Log> {
@@ -156,7 +185,7 @@ fn all_once(api: &Api, total: i64) {
     );
 }
 
-fn term(mut child: Child) -> std::process::ExitStatus {
+pub fn term(mut child: Running) -> std::process::ExitStatus {
     Command::new("kill")
         .args(["-TERM", &child.id().to_string()])
         .status()
@@ -231,7 +260,6 @@ fn flaky(seed: u64) -> impl FnMut(&Request, usize) -> Reaction + Send {
 #[test]
 fn whatever_the_api_does_each_row_arrives_under_one_key() {
     let api = Api::new(flaky(3));
-    // A 409 whose tries are used up would be a refusal.
     let rig = Rig::new(
         &api,
         "rows.total = 3000\npartitions = 2\n",
@@ -368,7 +396,7 @@ fn an_api_that_is_away_is_waited_for_or_stops_the_pipeline_and_never_is_a_succes
     let api = Api::new(|_, _| say(503));
     let rig = Rig::new(&api, "rows.total = 300\n", "", "");
     let child = rig.spawn();
-    let told = || fs::read_to_string(rig.path("weir.log")).unwrap_or_default();
+    let told = || rig.told();
     until("it says so", || {
         told().contains("sink_unavailable").then_some(())
     });
@@ -384,10 +412,14 @@ fn an_api_that_is_away_is_waited_for_or_stops_the_pipeline_and_never_is_a_succes
     let rig = Rig::new(&api, "rows.total = 300\n", "", "");
     let child = rig.spawn();
     until("it says so", || {
-        let told = fs::read_to_string(rig.path("weir.log")).unwrap_or_default();
-        told.contains("sink_unavailable").then_some(())
+        rig.told().contains("sink_unavailable").then_some(())
     });
-    term(child);
+    let asked = Instant::now();
+    let ended = term(child);
+    let took = asked.elapsed();
+    assert!(ended.success(), "{}", rig.told());
+    // The time for work that was begun is `shutdown.timeout`, half a minute.
+    assert!(took < Duration::from_secs(15), "{took:?}");
     assert_eq!(rig.settled(), 0);
 
     // Batch 3 fails for good while 4 to 10 are taken: nothing from it on is committed, and it is not lost.
@@ -437,6 +469,53 @@ fn an_api_that_is_away_is_waited_for_or_stops_the_pipeline_and_never_is_a_succes
         "{:?}",
         rig.dead_letters()
     );
+}
+
+/// Our own earlier request may be on its way still: no part of it goes under another key, however long it takes.
+#[test]
+fn a_409_that_stays_is_a_refusal_of_the_whole_batch_after_the_deadline() {
+    let api = Api::new(
+        |request: &Request, _| match request.numbers().contains(&25) {
+            true => say(409),
+            false => Reaction::Take,
+        },
+    );
+    let keys = "http.batch.rows = 10\nhttp.tries = 2\nhttp.bisect = true\nhttp.deadline = \"1s\"\n\
+                http.timeout.request = \"500ms\"\nhttp.on.exhausted = \"stop\"\n";
+    let tolerant = "[errors]\ntolerance = \"all\"\n";
+    let rig = Rig::new(&api, "rows.total = 100\n", keys, tolerant);
+    rig.ran();
+    rig.adds_up(90, 10);
+    let letters = rig.dead_letters();
+    assert!(
+        letters.iter().all(|(_, code, _)| code == "http_409"),
+        "{letters:?}"
+    );
+    let tried: Vec<Request> = api
+        .requests()
+        .into_iter()
+        .filter(|r| r.numbers().contains(&25))
+        .collect();
+    assert!(tried.len() > 10, "only {} tries in a second", tried.len());
+    assert!(tried.iter().all(|r| r.key() == tried[0].key()), "in halves");
+    let took = tried[tried.len() - 1].at - tried[0].at;
+    assert!(took >= Duration::from_millis(900), "{took:?}");
+}
+
+#[test]
+fn a_wait_that_the_api_asks_for_is_cut_to_its_key_and_no_part_of_the_deadline() {
+    let api = Api::new(|_, number| match number {
+        0 => Reaction::Say(503, vec![("retry-after", "3600".to_owned())], String::new()),
+        _ => Reaction::Take,
+    });
+    let keys = "http.retry.after.max = \"2s\"\nhttp.deadline = \"1s\"\nhttp.timeout.request = \"900ms\"\n\
+                http.on.exhausted = \"stop\"\n";
+    let rig = Rig::new(&api, "rows.total = 10\n", keys, "");
+    rig.ran();
+    rig.adds_up(10, 0);
+    let at: Vec<_> = api.requests().iter().map(|r| r.at).collect();
+    let wait = at[1] - at[0];
+    assert!(wait >= Duration::from_millis(1_990), "{wait:?}");
 }
 
 #[test]
@@ -533,16 +612,17 @@ fn order_rate_and_flight_hold() {
     let api = Api::new(|_, _| Reaction::Take);
     let rig = Rig::new(
         &api,
-        "rows.total = 200\n",
+        "rows.total = 400\n",
         "http.batch.rows = 10\nhttp.requests.per.second = 20\n",
         "",
     );
+    // From before the first: it may be late in its turn.
+    let begun = Instant::now();
     rig.ran();
-    let at: Vec<_> = api.requests().iter().map(|r| r.at).collect();
-    let took = at.last().unwrap().duration_since(at[0]);
+    let took = api.requests().last().unwrap().at - begun;
     assert!(
-        took >= Duration::from_millis(850),
-        "20 requests in {took:?}"
+        took >= Duration::from_millis(1_950),
+        "40 requests in {took:?}"
     );
 
     // Retry-After holds for all.

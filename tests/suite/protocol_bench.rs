@@ -60,6 +60,8 @@ impl Bench {
             heard: Arc::default(),
             seed: 1,
             rewinds: 0.0,
+            forgets: false,
+            lets_leave: false,
             who: 0,
         }
     }

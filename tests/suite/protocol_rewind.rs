@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use weir::commit::{
-    Entry, FileRange, Input, Kind, Plan, PlanRange, Reader, Rewind, Role, State, history,
+    Entry, FileRange, Input, Kind, Log, Plan, PlanRange, Reader, Rewind, Role, State,
 };
-use weir::store::{Fault, FaultStore, Op, Script, Verb};
+use weir::store::{Created, Fault, FaultStore, Faults, Op, Script, Verb};
 
 use crate::protocol_bench::{Bench, ask, committed, data as draft, lost};
 use crate::protocol_rules::{data, entry, file, moves, refused, state, then};
@@ -338,7 +339,7 @@ fn hole_08_a_late_attempt_is_refused_though_the_split_stands_where_it_did() {
         .loader()
         .go_back_to(&mut other, &targets(&[(0, 3)]))
         .unwrap();
-    let periods = history(&*bench.store, &log_name(), &other.state().periods).unwrap();
+    let periods = other.state().periods.clone();
     assert!(
         periods[0].ranges.is_empty(),
         "no rules made what was taken back"
@@ -350,7 +351,7 @@ fn hole_08_a_late_attempt_is_refused_though_the_split_stands_where_it_did() {
     let dropped = lost(sleeper.commit(draft(vec![late])));
     assert_eq!(dropped[0].reason.rule, "V2");
     assert!(dropped[0].reason.message.contains("epoch"), "{dropped:?}");
-    let periods = history(&*bench.store, &log_name(), &other.state().periods).unwrap();
+    let periods = other.state().periods.clone();
     assert_eq!(periods[0].ranges[&split(0)], (3, 8));
     bench.conclude();
 }
@@ -430,4 +431,69 @@ fn hole_12_rows_read_again_show_only_when_the_removed_ones_are_gone() {
         bench.loader().run().unwrap();
         oracle.conclude(&*bench.store, &Heard::default());
     }
+}
+
+/// A store whose renames are copies.
+#[derive(Debug)]
+struct Copies;
+
+impl Faults for Copies {
+    fn decide(&self, _: &Op) -> Fault {
+        Fault::None
+    }
+
+    fn copies(&self) -> bool {
+        true
+    }
+}
+
+/// However many versions came in between; no process is told of such a copy.
+#[test]
+fn a_copy_that_ends_late_is_taken_away_while_the_process_runs_and_by_starts_within_the_hour() {
+    let bench = Bench::new("late-copy");
+    let through = || FaultStore::new(Arc::clone(&bench.store), Arc::new(Copies));
+    let minutes = |n: u64| bench.clock.advance(Duration::from_secs(n * 60));
+    bench.opened();
+    let mut log = bench.open_through(through()).unwrap();
+    let next = std::cell::Cell::new(3);
+    let more = |log: &mut Log, times: i64| {
+        for at in next.get()..next.get() + times {
+            let receipt = bench.sealed(log, 0, at, at + 1);
+            let done = committed(log.commit(draft(vec![receipt])));
+            log.publish(&done).unwrap();
+        }
+        next.set(next.get() + times);
+    };
+    more(&mut log, 1);
+    let live = log.state().live.values().map(|live| &live.file.path);
+    let files: Vec<_> = live
+        .map(|path| (path.clone(), bench.store.get(path).unwrap().unwrap()))
+        .collect();
+    let ends_late = || {
+        for (path, bytes) in &files {
+            assert_eq!(bench.store.create(path, bytes).unwrap(), Created::Done);
+        }
+    };
+    let shows = || bench.store.size(&files[0].0).unwrap().is_some();
+    let mut rewinder = bench.reader_log_through(through());
+    bench
+        .loader()
+        .go_back_to(&mut rewinder, &targets(&[(0, 3)]))
+        .unwrap();
+    next.set(3);
+    log.refresh().unwrap();
+    more(&mut log, 60);
+    ends_late();
+    more(&mut log, 1);
+    assert!(shows(), "others may still be under way");
+    minutes(10);
+    more(&mut log, 1);
+    assert!(!shows(), "in the running process");
+    ends_late();
+    let mut log = bench.open_through(through()).unwrap();
+    assert!(!shows(), "at a start");
+    ends_late();
+    minutes(10);
+    more(&mut log, 1);
+    assert!(!shows(), "after a start");
 }

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::ops::Deref;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -12,86 +13,49 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
-use weir::clock::{Clock as _, ManualClock, SystemClock};
-use weir::commit::{Log, LogName, Role, verify};
+use weir::clock::{Clock as _, ManualClock};
+use weir::commit::{LogName, Role, verify};
 use weir::config::{PipelineConfig, Source, from_map};
 use weir::connectors::CATALOG;
 use weir::source::ReadLimits;
 use weir::store;
 use weir::zone::read_file;
 
-use crate::brokers::files;
-use crate::brokers::until;
+use crate::brokers::{files, until, within};
+use crate::case::Case;
 use crate::daemon_rig;
 use crate::world::{open_log, plugins_dir};
 
-/// A directory and the program in it; the pipeline `rate` writes the table `rate` of the zone `zone`.
+/// The pipeline `rate`, which writes the table `rate` of the zone `zone`.
 struct Rig {
-    dir: tempfile::TempDir,
+    case: Case,
 }
 
 const SEED: &str = "source.seed = 7\n";
 
+impl Deref for Rig {
+    type Target = Case;
+
+    fn deref(&self) -> &Case {
+        &self.case
+    }
+}
+
 impl Rig {
     fn new(source: &str, rest: &str) -> Rig {
         let rig = Rig {
-            dir: tempfile::tempdir().unwrap(),
+            case: Case::new("rate", "zone"),
         };
         rig.declare(source, rest);
         rig
     }
 
     fn declare(&self, source: &str, rest: &str) {
-        let plugins = plugins_dir();
-        let plugins = plugins.display();
-        let config = format!(
-            "name = \"rate\"\nsource.type = \"rate\"\n{source}\
-             sink.type = \"zone\"\nsink.url = \"file:zone\"\nsink.rotate.age = \"100ms\"\n\
-             plugin.path = \"{plugins}\"\nplugin.store = \"store\"\n\
-             plugin.cache = \"{plugins}/../plugins-test/cache\"\n{rest}"
+        let keys = format!(
+            "source.type = \"rate\"\n{source}\
+             sink.type = \"zone\"\nsink.url = \"file:zone\"\nsink.rotate.age = \"100ms\"\n"
         );
-        fs::write(self.path("rate.toml"), config).unwrap();
-    }
-
-    fn path(&self, below: &str) -> PathBuf {
-        self.dir.path().join(below)
-    }
-
-    fn weir(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command.current_dir(self.dir.path()).args(args);
-        command.stdin(Stdio::null());
-        command
-    }
-
-    fn output(&self, args: &[&str]) -> Output {
-        self.weir(args).output().unwrap()
-    }
-
-    /// Must succeed.
-    fn done(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert!(output.status.success(), "{args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn spawn(&self) -> Child {
-        let mut command = self.weir(&["run", "rate.toml", "--progress", "none"]);
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.path("weir.log"));
-        command.stdout(Stdio::null()).stderr(log.unwrap());
-        command.spawn().unwrap()
-    }
-
-    fn log(&self) -> Option<Log> {
-        open_log(&self.path("zone"), "rate", "zone").unwrap()
-    }
-
-    fn settled(&self) -> i64 {
-        let log = self.log();
-        log.map_or(0, |log| log.state().splits.values().map(|c| c.to).sum())
+        self.case.declare(&keys, rest);
     }
 
     /// Number → all that a row holds, of every row that is listed, each of which must be there once.
@@ -185,7 +149,6 @@ fn kills_lose_nothing_double_nothing_and_change_no_row() {
         ),
         "tasks.max = 2\n",
     );
-    let clock = SystemClock::shared();
     let mut random = rand::rngs::SmallRng::seed_from_u64(11);
     let mut kills = 0;
     while kills < 8 && rig.settled() < TOTAL {
@@ -194,9 +157,9 @@ fn kills_lose_nothing_double_nothing_and_change_no_row() {
         until("a commit", || {
             (rig.settled() > before || rig.settled() >= TOTAL).then_some(())
         });
-        clock.sleep(Duration::from_millis(random.random_range(0..150)));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let pause = Duration::from_millis(random.random_range(0..150));
+        within(pause, || None::<()>);
+        child.crash();
         kills += 1;
     }
     assert!(kills >= 3, "only {kills} kills");
@@ -312,7 +275,7 @@ fn rules_change_while_rows_are_made() {
         fs::write(rig.path("rules.toml"), rules).unwrap();
     };
     rules(TOTAL);
-    let mut child = rig.spawn();
+    let child = rig.spawn();
     until("a commit", || (rig.settled() > 0).then_some(()));
     // From here on every row is refused.
     rules(0);
@@ -323,9 +286,7 @@ fn rules_change_while_rows_are_made() {
     until("rows of the new rules", || {
         (rig.settled() > swapped).then_some(())
     });
-    let pid = child.id().to_string();
-    Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-    assert!(child.wait().unwrap().success());
+    child.stop();
     let log = rig.log().unwrap();
     let totals = log.state().totals();
     assert!(totals.closes());

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use weir::clock::SystemClock;
+use weir::config::{Source as Configured, from_map};
+use weir::connectors::CATALOG;
 use weir::error::Kind;
 use weir::kafka::testkit::{Admin, Transactions};
 use weir::kafka::{
@@ -457,6 +459,56 @@ fn a_start_by_time_is_the_first_record_at_or_after_it() {
         (next(Start::Earliest), next(Start::Latest)),
         (vec![0, 0], vec![3, 0])
     );
+}
+
+/// Where `source.start` says, by the connector of a config.
+fn asked(case: &Case, start: &str) -> Vec<i64> {
+    let map = BTreeMap::from([
+        ("name", "raw"),
+        ("source.type", "kafka"),
+        ("source.topics", &case.topic),
+        ("source.start", start),
+        ("source.bootstrap.servers", case.broker.bootstrap()),
+        ("sink.type", "zone"),
+        ("sink.url", "memory:starts"),
+    ]);
+    let config = from_map("test", map, &CATALOG).expect("a config");
+    let Configured::Records(source) = &config.source else {
+        panic!("a source of records");
+    };
+    let connector = source.connect(&SystemClock::shared()).expect("connected");
+    let starts = connector.starts(&case.topic()).expect("starts");
+    starts.iter().map(|p| p.next).collect()
+}
+
+#[test]
+fn each_partition_begins_at_its_own_time() {
+    let Some(case) = Case::new(4, &[("retention.ms", "-1")]) else {
+        return;
+    };
+    let producer = Producer::open(&case.props).expect("producer");
+    for partition in 0..4 {
+        for time in [1_000, 2_000, 3_000] {
+            let out = Outgoing {
+                value: Some(b"x"),
+                partition: Some(partition),
+                timestamp: Some(1_700_000_000_000 + time),
+                ..Outgoing::default()
+            };
+            producer.send(&case.topic, out).expect("send");
+        }
+    }
+    producer.flush(DEADLINE).expect("flush");
+    let topic = &case.topic;
+    // Spark's startingOffsetsByTimestamp.
+    let json = format!(
+        r#"timestamp:{{"{topic}":{{"3":1700000002500,"0":1700000001000,"1":1700000001500,"2":1700000009000}}}}"#
+    );
+    assert_eq!(asked(&case, &json), [0, 1, 3, 2]);
+    let list = format!(
+        "offsets:{topic}/0=earliest,{topic}/1=timestamp:2023-11-14T22:13:23Z,{topic}/2=1,{topic}/3=timestamp:2023-11-14T23:13:22+01:00"
+    );
+    assert_eq!(asked(&case, &list), [0, 2, 1, 1]);
 }
 
 #[test]

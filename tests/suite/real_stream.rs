@@ -48,6 +48,10 @@ impl Case {
     }
 
     fn produce(&self, partition: i32, records: u32) {
+        self.send(&self.topic, partition, records);
+    }
+
+    fn send(&self, topic: &str, partition: i32, records: u32) {
         let producer = Producer::open(&self.broker.props("stream")).unwrap();
         for _ in 0..records {
             let out = Outgoing {
@@ -55,7 +59,7 @@ impl Case {
                 partition: Some(partition),
                 ..Outgoing::default()
             };
-            producer.send(&self.topic, out).unwrap();
+            producer.send(topic, out).unwrap();
         }
         producer.flush(Duration::from_secs(30)).unwrap();
     }
@@ -75,6 +79,8 @@ impl Case {
             ("trigger", "available-now"),
         ]);
         map.extend(more.iter().copied());
+        // An empty value takes a key out.
+        map.retain(|_, value| !value.is_empty());
         from_map("test", map, &CATALOG).unwrap()
     }
 
@@ -115,6 +121,62 @@ fn offsets_that_aged_out_stop_the_pipeline_or_are_a_gap_on_the_record() {
     assert_eq!(case.rows(), 15);
     let lost: u64 = case.state(|state| state.splits.values().map(|c| c.lost).sum());
     assert_eq!(lost, 5);
+}
+
+/// Of the topics that a pattern finds.
+#[test]
+fn a_deleted_topic_of_a_pattern_stops_the_pipeline_once_or_is_left_behind() {
+    let Some(case) = Case::new("pattern", 1) else {
+        return;
+    };
+    let (first, second) = (case.topic.clone(), format!("{}-b", case.topic));
+    case.admin().create_topic(&second, 1, &[]).unwrap();
+    let keys = [
+        ("source.topics", ""),
+        ("source.subscribe.pattern", "stream-pattern(-b)?"),
+        ("trigger", "continuous"),
+    ];
+    case.send(&first, 0, 10);
+    let gap = [&keys[..], &[("source.on.data.loss", "gap")]].concat();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| case.run(&gap));
+        until("the first topic's rows", || {
+            (open_log(&case.dir.path().join("raw"), "raw", "raw")
+                .unwrap()?
+                .state()
+                .totals()
+                .rows
+                .written
+                == 10)
+                .then_some(())
+        });
+        case.admin().delete_topic(&first).unwrap();
+        until("another beginning", || {
+            (case.told.count("started") >= 2).then_some(())
+        });
+        case.send(&second, 0, 5);
+        until("the other topic's rows", || {
+            (case.rows() == 15).then_some(())
+        });
+        case.stop.ask(Duration::from_secs(20));
+        running.join().unwrap().unwrap();
+    });
+    let case = Case {
+        stop: Stop::new(SystemClock::shared()),
+        told: Arc::default(),
+        ..case
+    };
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| case.run(&keys));
+        until("a start", || case.told.has("started").then_some(()));
+        case.admin().delete_topic(&second).unwrap();
+        let error = running.join().unwrap().unwrap_err();
+        assert!(error.to_string().contains(&second), "{error}");
+    });
+    // Nothing matches now; that is no fault.
+    case.run(&[&keys[..2], &[("trigger", "available-now")]].concat())
+        .unwrap();
+    assert_eq!(case.rows(), 15);
 }
 
 #[test]

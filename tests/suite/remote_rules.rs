@@ -202,8 +202,15 @@ fn log_and_dead_letters_are_read_page_by_page() {
         "{told}"
     );
     assert!(told.contains("did you mean `above_max`?"), "{told}");
-    let known = daemon.said(&["dlq", "show", PIPELINE, "--code", "bad_date"]);
-    assert_eq!(known, "no dead letters\n");
+    // Known and not there, of somebody's own plugin, and with another filter.
+    for asked in [
+        &["bad_date"][..],
+        &["isbn_check_digit"],
+        &["abov_max", "--partition", "99"],
+    ] {
+        let args = [&["dlq", "show", PIPELINE, "--code"], asked].concat();
+        assert_eq!(daemon.said(&args), "no dead letters\n", "{asked:?}");
+    }
 
     let (_, all) = daemon.get(&format!("{at}/dlq?limit=1000"));
     let all = all["dead_letters"].as_array().unwrap().clone();

@@ -453,9 +453,10 @@ fn what_was_acknowledged_survives_kills_under_rest_load() {
         client.settle();
     }
     assert!(swapper.in_force.contains(&rig.in_force()));
-    until("every message is settled", || {
+    until("every message is settled and shown", || {
         let ends: i64 = rig.log().state().splits.values().map(|c| c.to).sum();
-        (ends == messages).then_some(())
+        let (shown, live) = rig.shown();
+        (ends == messages && shown == live).then_some(())
     });
     daemon.kill();
     rig.exact(messages);

@@ -13,7 +13,7 @@ use weir::config::Publish;
 use weir::sample::Tally;
 use weir::store;
 
-use crate::brokers::{Broker, kafka, until};
+use crate::brokers::{Broker, DEADLINE, kafka, until, within};
 use crate::kill::{ABORT_AT, Estate, SEED, kill, logs_agree, produce};
 use crate::listed::{
     self, Steps, ended_at_steps, finish, killed_while_listed, log_totals, never_above_the_log,
@@ -267,7 +267,14 @@ fn killed_under_load(estate: &Estate, server: &mut Server, kills: u32, told: &dy
     let mut rng = SmallRng::seed_from_u64(SEED);
     for round in 0..kills {
         let rows = log_totals(estate).0;
-        until("more rows", || (log_totals(estate).0 > rows).then_some(()));
+        let more = within(DEADLINE, || (log_totals(estate).0 > rows).then_some(()));
+        let ended = child.try_wait().unwrap();
+        assert!(
+            more.is_some() && ended.is_none() && !producer.is_finished(),
+            "round {round}, {rows} rows, ended {ended:?}, producer ended {}: {}",
+            producer.is_finished(),
+            estate.said()
+        );
         clock.sleep(Duration::from_millis(rng.random_range(UP_MILLIS)));
         reader.look_at_more();
         told(true);

@@ -1,13 +1,14 @@
 //! A broker with logins: a lasting refusal ends a pipeline at once with the broker's reason, everywhere.
 
 use std::fs;
+use std::process::Command;
 
 use weir::kafka::testkit::{Admin, May, On};
 
 use crate::brokers::{Broker, More, free_ports, own_kafka_with, until};
 use crate::daemon_rig::Rig;
 use crate::doctor::{Looks, doctor};
-use crate::endings::{Case, stderr, told_once};
+use crate::endings::{Case, stderr, stdout, told_once};
 use crate::papers::Paper;
 
 /// Apache Kafka with a listener for users and one for certificates.
@@ -351,4 +352,64 @@ fn a_sink_is_told_which_rights_it_lacks(secured: &Secured, case: &Case, admin: &
     admin.allow("alice", On::Group("*"), May::Read).unwrap();
     let output = run();
     assert!(output.status.success(), "{}", stderr(&output));
+    topics_that_the_user_may_not_write_are_dead_letters(secured, case, admin, &text);
+    a_right_that_is_taken_away_ends_it_with_topic_and_right(case, admin, &text);
+}
+
+/// What it may not see, and what it may see and not write, stops nothing.
+fn topics_that_the_user_may_not_write_are_dead_letters(
+    secured: &Secured,
+    case: &Case,
+    admin: &Admin,
+    text: &str,
+) {
+    for topic in ["rows", "hidden", "seen"] {
+        admin.create_topic(topic, 1, &[]).unwrap();
+    }
+    admin
+        .allow("alice", On::Topic("seen"), May::Describe)
+        .unwrap();
+    let plain = secured.broker.bootstrap();
+    let row = |to: &str| format!("{{\"to\": {to}}}");
+    let rows = ["\"hidden\"", "\"seen\"", "\"clean\"", "null"].map(row);
+    Case::new(plain).produce("rows", &rows.each_ref().map(String::as_str));
+    let sink = text[text.find("sink.type").unwrap()..].replace("file:clean", "file:named");
+    let sink = sink.replace("sink.value.format = \"string\"\n", "");
+    let text = format!(
+        "name = \"named\"\nsource.type = \"kafka\"\nsource.topics = [\"rows\"]\nsource.start = \"earliest\"\n\
+         source.bootstrap.servers = \"{plain}\"\n{sink}sink.topic.column = \"to\"\nerrors.tolerance = \"all\"\n\
+         [[transforms]]\nname = \"flatten\"\ntype = \"json-flatten\"\ncolumns = [\"to\"]\n"
+    );
+    let config = case.write("named.toml", &text);
+    let output = case.run(&[&config, "--available-now", "--progress", "none"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mut letters = Command::new(env!("CARGO_BIN_EXE_weir"));
+    letters.current_dir(case.dir.path());
+    letters.args(["dlq", "show", &config, "--json"]);
+    let letters = stdout(&letters.output().unwrap());
+    assert_eq!(letters.lines().count(), 2, "{letters}");
+    for word in ["topic_not_allowed", "`hidden`", "`seen`"] {
+        assert!(letters.contains(word), "{word}: {letters}");
+    }
+}
+
+fn a_right_that_is_taken_away_ends_it_with_topic_and_right(case: &Case, admin: &Admin, text: &str) {
+    let text = text.replacen("name = \"clean\"", "name = \"taken\"", 1);
+    let text = text.replace("file:clean", "file:taken");
+    let text = text.replace("source.rows.total = 10\n", "");
+    let text = text.replace("per.second = 1000", "per.second = 20");
+    let more = "sink.commit.age = \"200ms\"\n";
+    let config = case.write("taken.toml", &format!("{text}{more}"));
+    let running = case.start(&[&config, "--progress", "plain"]);
+    until("rows", || {
+        let outbox = case.path("taken/_system/taken/taken/log");
+        let entries = fs::read_dir(outbox).ok()?.count();
+        (entries > 4).then_some(())
+    });
+    admin
+        .forbid("alice", On::Topic("clean"), May::Write)
+        .unwrap();
+    let (code, said) = running.wait();
+    assert_eq!(code, Some(2), "{said}");
+    told_once(&said, &["config_invalid", "'clean'", "WRITE"]);
 }

@@ -17,7 +17,7 @@ use weir::error::{Kind, Result};
 use weir::store::{self, Fault, FaultStore, Faults, Op, Script, Store};
 
 use crate::sim_gate::{Gate, Turns};
-use crate::sim_world::{Heard, Ids, Loader, Oracle};
+use crate::sim_world::{Fair, Heard, Ids, Loader, Oracle, Watched};
 
 /// Of one run of the tests: a few seconds.
 const SEEDS: u64 = 300;
@@ -59,6 +59,9 @@ fn expected_end(end: &Result<()>) -> bool {
 }
 
 struct World {
+    forgets: bool,
+    /// Whether rows leave by their age.
+    lets_leave: bool,
     /// How many requests do the work of one where files are renamed.
     requests: u32,
     bare: Arc<dyn Store>,
@@ -80,6 +83,10 @@ struct World {
 impl World {
     fn new(kind: usize, seed: u64) -> World {
         World {
+            // Half of the worlds remember everything.
+            forgets: (seed / 4).is_multiple_of(2),
+            // Most of those, and of the others, keep everything: rows that left cannot be taken back.
+            lets_leave: (seed / 8).is_multiple_of(3),
             requests: if kind == 0 { 1 } else { UPLOAD_REQUESTS },
             bare: new_store(kind),
             clock: ManualClock::at(1_700_000_000_000_000),
@@ -105,8 +112,24 @@ impl World {
             seed: self.random.random(),
             // The last one only brings all to its end.
             rewinds: if who < 1000 { REWINDS } else { 0.0 },
+            forgets: self.forgets,
+            lets_leave: self.lets_leave,
             who,
         }
+    }
+
+    fn watched(&self, faults: Arc<dyn Faults>) -> Arc<Watched> {
+        Arc::new(Watched {
+            bare: Arc::clone(&self.bare),
+            deleted: Arc::clone(&self.oracle.deleted),
+            faults,
+        })
+    }
+
+    /// A process without faults.
+    fn fair(&mut self, who: usize) -> Loader {
+        let store = FaultStore::new(Arc::clone(&self.bare), self.watched(Arc::new(Fair)));
+        self.loader(store, who)
     }
 
     fn start(&mut self) {
@@ -115,7 +138,7 @@ impl World {
             gate: Arc::clone(&self.gate),
             id,
         };
-        let store = FaultStore::new(Arc::clone(&self.bare), Arc::new(turns));
+        let store = FaultStore::new(Arc::clone(&self.bare), self.watched(Arc::new(turns)));
         self.stores.push(Arc::clone(&store));
         let loader = self.loader(store, id);
         self.threads
@@ -168,7 +191,7 @@ impl World {
                 Fault::None
             };
             self.trace
-                .push(format!("{id} {:?} {} {fault:?}", op.verb, op.path));
+                .push(format!("{id} {:?} {} {fault:?}", op.verb, shown(&op.path)));
             self.gate.grant(id, fault);
         }
         assert!(self.threads.is_empty(), "livelock");
@@ -177,8 +200,7 @@ impl World {
         }
         // Twice: what the first collects of late arrivals, nothing may bring back.
         for _ in 0..2 {
-            let loader = self.loader(Arc::clone(&self.bare), 1000);
-            loader.run().unwrap();
+            self.fair(1000).run().unwrap();
         }
         self.oracle
             .conclude(&*self.bare, &self.heard.lock().unwrap());
@@ -252,6 +274,14 @@ impl World {
     }
 }
 
+/// The name of a manifest follows from times, and which thread moves the clock first is not decided here.
+fn shown(path: &str) -> &str {
+    match path.find("/manifest/") {
+        Some(at) => &path[..at + "/manifest/".len()],
+        None => path,
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         self.gate.end();
@@ -263,6 +293,9 @@ impl Drop for World {
 struct Run {
     versions: usize,
     rewinds: usize,
+    forgotten: usize,
+    compactions: usize,
+    expired: usize,
     unsettled: u64,
     left: u64,
     trace: Vec<String>,
@@ -286,6 +319,9 @@ fn simulate(kind: usize, seed: u64) -> Run {
     Run {
         versions: world.oracle.versions(),
         rewinds: world.oracle.rewinds(),
+        forgotten: world.oracle.forgotten(),
+        compactions: world.oracle.compactions(),
+        expired: world.oracle.left(),
         unsettled: heard.unsettled,
         left: heard.left,
         trace,
@@ -307,7 +343,8 @@ fn many(kinds: std::ops::Range<usize>) {
         Err(_) => SEEDS,
     };
     let (mut versions, mut rewinds, mut crashed) = (0, 0, 0);
-    let (mut unsettled, mut left) = (0, 0);
+    let (mut unsettled, mut left, mut forgotten) = (0, 0, 0);
+    let (mut compactions, mut expired) = (0, 0);
     for seed in 0..seeds {
         let kind = kinds.clone().nth(seed as usize % kinds.len()).unwrap();
         let run = simulate(kind, seed);
@@ -315,6 +352,9 @@ fn many(kinds: std::ops::Range<usize>) {
         rewinds += run.rewinds;
         unsettled += run.unsettled;
         left += run.left;
+        forgotten += run.forgotten as u64;
+        compactions += run.compactions as u64;
+        expired += run.expired as u64;
         crashed += run
             .trace
             .iter()
@@ -323,7 +363,7 @@ fn many(kinds: std::ops::Range<usize>) {
     }
     // The world is rough enough to mean something.
     let seen = format!(
-        "{versions} versions, {rewinds} rewinds, {crashed} crashed, {unsettled} unsettled, {left} left"
+        "{versions} versions, {rewinds} rewinds, {crashed} crashed, {unsettled} unsettled, {left} left, {forgotten} forgotten, {compactions} compactions, {expired} expired"
     );
     eprintln!("{seeds} seeds of {:?}: {seen}", &KINDS[kinds]);
     assert!(
@@ -331,6 +371,8 @@ fn many(kinds: std::ops::Range<usize>) {
         "{seen}"
     );
     assert!(unsettled > seeds && left > seeds / 10, "{seen}");
+    assert!(forgotten > seeds && expired > seeds, "{seen}");
+    assert!(compactions > seeds / 10, "{seen}");
 }
 
 #[test]
@@ -372,19 +414,21 @@ impl Faults for Fated {
 
 /// One process meets the fault; others come after it. False: there is no such step.
 fn fated(
-    (kind, rewinds): (usize, f64),
+    (kind, rewinds, (forgets, lets_leave)): (usize, f64, (bool, bool)),
     step: u64,
     fault: Fault,
     dies_after: bool,
     lands_after: usize,
 ) -> bool {
     let mut world = World::new(kind, step);
+    (world.forgets, world.lets_leave) = (forgets, lets_leave);
     let faults = Arc::new(Fated {
         script: Script::durable(step, fault),
         step,
         dies_after,
     });
-    let store = FaultStore::new(Arc::clone(&world.bare), Arc::<Fated>::clone(&faults));
+    let watched = world.watched(Arc::<Fated>::clone(&faults));
+    let store = FaultStore::new(Arc::clone(&world.bare), watched);
     let loader = Loader {
         rewinds,
         ..world.loader(Arc::<FaultStore>::clone(&store), 0)
@@ -399,10 +443,9 @@ fn fated(
                 world.oracle.look(&*world.bare);
             }
         }
-        let bare = Arc::clone(&world.bare);
         let loader = Loader {
             rewinds: 0.0,
-            ..world.loader(bare, process)
+            ..world.fair(process)
         };
         let end = loader.run();
         // While a completion was taken and shows nothing, nobody can go on.
@@ -421,31 +464,46 @@ fn fated(
 
 #[test]
 fn every_durable_step_with_every_fault() {
-    assert!(every_step(0, 0.0) > 20);
+    assert!(every_step(0, 0.0, (false, false)) > 20);
 }
 
 /// After every round it goes back, as long as it may.
 #[test]
 fn every_durable_step_of_rewinds_with_every_fault() {
-    assert!(every_step(0, 1.0) > 40);
+    assert!(every_step(0, 1.0, (false, false)) > 40);
 }
 
 #[test]
 fn every_durable_step_with_every_fault_where_uploads_are_completed() {
     for kind in 1..KINDS.len() {
-        assert!(every_step(kind, 0.0) > 50);
+        assert!(every_step(kind, 0.0, (false, false)) > 50);
     }
 }
 
 #[test]
 fn every_durable_step_of_rewinds_with_every_fault_where_uploads_are_completed() {
     for kind in 1..KINDS.len() {
-        assert!(every_step(kind, 1.0) > 70);
+        assert!(every_step(kind, 1.0, (false, false)) > 70);
     }
 }
 
+/// Horizons, checkpoints, manifests, and each delete of what is forgotten.
+#[test]
+fn every_durable_step_of_forgetting_with_every_fault() {
+    assert!(every_step(0, 0.3, (true, false)) > 45);
+    assert!(every_step(3, 0.3, (true, false)) > 60);
+}
+
+/// Expiring, what may be deleted, what is archived, and each delete; with a reader, and rewinds that are refused below it.
+#[test]
+fn every_durable_step_of_leaving_with_every_fault() {
+    assert!(every_step(0, 0.3, (false, true)) > 45);
+    assert!(every_step(0, 0.0, (true, true)) > 45);
+    assert!(every_step(3, 0.0, (false, true)) > 60);
+}
+
 /// How many there were.
-fn every_step(kind: usize, rewinds: f64) -> usize {
+fn every_step(kind: usize, rewinds: f64, forgets: (bool, bool)) -> usize {
     let cases = [
         (Fault::FailBefore, false),
         (Fault::CrashBefore, false),
@@ -468,13 +526,23 @@ fn every_step(kind: usize, rewinds: f64) -> usize {
         };
         for lands_after in lands {
             for step in 0.. {
-                if !fated((kind, rewinds), step, fault, dies_after, lands_after) {
+                if !fated(
+                    (kind, rewinds, forgets),
+                    step,
+                    fault,
+                    dies_after,
+                    lands_after,
+                ) {
                     break;
                 }
                 steps.insert(step);
             }
         }
     }
-    eprintln!("{} {rewinds}: {} steps", KINDS[kind], steps.len());
+    eprintln!(
+        "{} {rewinds} {forgets:?}: {} steps",
+        KINDS[kind],
+        steps.len()
+    );
     steps.len()
 }

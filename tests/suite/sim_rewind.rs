@@ -17,7 +17,11 @@ impl Loader {
         let all = random.random_bool(0.3);
         let mut targets = BTreeMap::new();
         for n in (0..CHAINS).filter(|n| all || *n == first) {
-            let borders = &log.state().splits[&split(n)].borders;
+            let state = log.state();
+            let at = &state.splits[&split(n)];
+            let gone = at.expired.to().unwrap_or(i64::MIN);
+            let lowest = at.lowest(state.horizon).max(gone);
+            let borders: Vec<_> = at.borders.iter().filter(|b| b.to >= lowest).collect();
             if borders.len() > 1 {
                 let border = borders[random.random_range(0..borders.len() - 1)];
                 targets.insert(split(n), border.to);
@@ -34,7 +38,7 @@ impl Loader {
         draft.map_or(Ok(()), |draft| self.commit(log, draft))
     }
 
-    /// `None`: a file to be rewritten is gone, or the rest was collected meanwhile.
+    /// `None`: a file to be rewritten is gone, the rest was collected, or rows expired meanwhile.
     pub fn rewinding(
         &self,
         log: &mut Log,
@@ -42,7 +46,10 @@ impl Loader {
     ) -> Result<Option<Draft>> {
         log.make_readable()?;
         let base = log.version();
-        let back = log.state().back_to(targets).unwrap();
+        // The log may have been read on: what lies above a target may have expired.
+        let Ok(back) = log.state().back_to(targets) else {
+            return Ok(None);
+        };
         let mut rests = Vec::new();
         for Straddling { file, rest } in &back.straddling {
             let Some(found) = self.store.readable(&file.place(&log_name()))? else {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -18,11 +19,13 @@ use weir::commit::{
 };
 use weir::error::{Error, Kind, Result};
 use weir::record::SplitId;
-use weir::store::{OpenUpload, Store, open_uploads};
+use weir::store::{Fault, Faults, Op, OpenUpload, Store, Verb, open_uploads};
 
 pub const CHAINS: usize = 2;
 /// Offsets of each split.
 pub const END: i64 = 14;
+/// How likely a compaction is after each round of a log that forgets.
+const COMPACTIONS: f64 = 0.4;
 /// Rewinds of one process at most.
 const REWINDS: u32 = 3;
 /// Where the splits begin.
@@ -100,6 +103,10 @@ pub struct Loader {
     pub seed: u64,
     /// How likely a rewind is after each round.
     pub rewinds: f64,
+    /// Whether the log forgets what it can, writes checkpoints, and gets shorter.
+    pub forgets: bool,
+    /// Whether rows leave as soon as they may: a reader holds them back.
+    pub lets_leave: bool,
     pub who: usize,
 }
 
@@ -119,8 +126,14 @@ impl Loader {
         )?
         .with_limits(Limits {
             tries: random.random_range(1..=3),
+            retention: Duration::ZERO,
+            checkpoint_every: 2,
+            horizon_step: 3,
+            keep: crate::sim_leave::keep(),
             ..Limits::default()
-        });
+        })
+        // Waits move the clock, and a log that was not asked for news for a minute looks anew.
+        .seeded(self.seed ^ ((self.who as u64) << 40));
         self.hear(&log, None);
         // Left once, perhaps: then nothing is open yet.
         while log.state().splits.len() < CHAINS {
@@ -140,7 +153,30 @@ impl Loader {
                 rewinds -= 1;
                 self.go_back(&mut log, &mut random)?;
             }
+            if self.lets_leave {
+                self.read_on(&mut log, &mut random)?;
+                self.let_leave(&mut log, &mut random)?;
+            }
+            if self.forgets {
+                self.forget(&mut log)?;
+                if random.random_bool(COMPACTIONS) {
+                    self.compact(&mut log)?;
+                }
+            }
         }
+        match self.lets_leave {
+            true => self.let_leave(&mut log, &mut random),
+            false => Ok(()),
+        }
+    }
+
+    /// As a committer does after an entry.
+    fn forget(&self, log: &mut Log) -> Result<()> {
+        if let Some(version) = log.forgettable(None) {
+            patiently(|| log.redo())?;
+            self.commit(log, Draft::Horizon(version))?;
+        }
+        log.checkpoint_if_due();
         Ok(())
     }
 
@@ -223,6 +259,7 @@ impl Loader {
     pub fn commit(&self, log: &mut Log, draft: Draft) -> Result<()> {
         let files: Vec<Vec<String>> = match &draft {
             Draft::Rewind { rests, .. } => vec![rests.iter().map(|f| f.id.clone()).collect()],
+            Draft::Compact { add, .. } => vec![add.iter().map(|f| f.id.clone()).collect()],
             Draft::Data { receipts, .. } => receipts
                 .iter()
                 .map(|r| r.files.iter().map(|f| f.id.clone()).collect())
@@ -259,15 +296,7 @@ impl Loader {
         }
         self.hear(log, committed.as_ref().map(|c| &*c.entry));
         if let Some(committed) = committed {
-            let mut published = Ok(());
-            for _ in 0..3 {
-                published = log.publish(&committed);
-                match &published {
-                    Err(e) if e.kind() == Kind::StoreUnavailable => {}
-                    _ => break,
-                }
-            }
-            published?;
+            patiently(|| log.publish(&committed))?;
         }
         Ok(())
     }
@@ -280,13 +309,28 @@ impl Loader {
     }
 }
 
+/// Three times, while the store does not answer.
+pub fn patiently(mut body: impl FnMut() -> Result<()>) -> Result<()> {
+    let mut done = Ok(());
+    for _ in 0..3 {
+        done = body();
+        match &done {
+            Err(e) if e.kind() == Kind::StoreUnavailable => {}
+            _ => break,
+        }
+    }
+    done
+}
+
 fn epoch(log: &Log, split: &SplitId) -> u64 {
     log.state().splits.get(split).map_or(0, |c| c.epoch)
 }
 
+/// In the form of a row digest, so that those of several files add up.
 fn epochs(file: &AddedFile, of: impl Fn(&SplitId) -> u64) -> String {
-    let epochs = file.ranges.iter().map(|r| of(&r.split).to_string());
-    epochs.collect::<Vec<_>>().join(" ")
+    let ranges = file.ranges.iter();
+    let sum = ranges.fold(0, |sum, r| sum * 1000 + u128::from(of(&r.split)) + 1);
+    format!("xxh3:{sum:032x}")
 }
 
 fn position(log: &Log, n: usize) -> i64 {
@@ -404,18 +448,61 @@ fn can_appear(file: &AddedFile, uploads: &[OpenUpload]) -> bool {
     })
 }
 
+/// Entries that were deleted, as they were, by path.
+pub type Deleted = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// Faults of a process, and the oracle's eye on the entries that it deletes.
+#[derive(Debug)]
+pub struct Watched {
+    pub bare: Arc<dyn Store>,
+    pub deleted: Deleted,
+    pub faults: Arc<dyn Faults>,
+}
+
+impl Faults for Watched {
+    fn decide(&self, op: &Op) -> Fault {
+        if op.verb == Verb::Delete && op.path.contains("/log/") {
+            let bytes = self.bare.get(&op.path).unwrap().map(|b| b.to_vec());
+            let mut deleted = self.deleted.lock().unwrap();
+            if let Some(bytes) = bytes {
+                deleted.entry(op.path.clone()).or_insert(bytes);
+            }
+        }
+        self.faults.decide(op)
+    }
+}
+
+/// No faults.
+#[derive(Debug)]
+pub struct Fair;
+
+impl Faults for Fair {
+    fn decide(&self, _: &Op) -> Fault {
+        Fault::None
+    }
+}
+
 /// Watches the bare store, sees everything, believes nobody.
 #[derive(Debug, Default)]
 pub struct Oracle {
+    pub deleted: Deleted,
     /// Digest of each version ever seen.
     history: Vec<String>,
     entries: Vec<Entry>,
     live: BTreeMap<String, AddedFile>,
+    /// Expired, and not to be deleted yet; whether each must be archived before.
+    leaving: BTreeMap<String, (AddedFile, bool)>,
+    /// Rows that expired.
+    expired: BTreeSet<(SplitId, i64)>,
+    readers: BTreeMap<String, BTreeMap<SplitId, i64>>,
     removed: BTreeMap<String, AddedFile>,
     collected: BTreeSet<String>,
     epochs: BTreeMap<SplitId, u64>,
     to: BTreeMap<SplitId, i64>,
     gen_in_force: u64,
+    horizon: u64,
+    /// Entries that are not in the store any more.
+    forgotten: usize,
     visible: BTreeMap<String, Vec<(SplitId, i64)>>,
     seen: BTreeSet<(SplitId, i64)>,
 }
@@ -423,13 +510,17 @@ pub struct Oracle {
 impl Oracle {
     /// At any instant: I-contiguous, I-prefix, I-rules, I-exists, I-lister.
     pub fn look(&mut self, store: &dyn Store) {
-        while let Some(bytes) = store
-            .get(&log_name().entry(self.entries.len() as u64))
-            .unwrap()
-        {
+        loop {
+            let path = log_name().entry(self.entries.len() as u64);
+            let found = store.get(&path).unwrap().map(|bytes| bytes.to_vec());
+            let deleted = self.deleted.lock().unwrap().get(&path).cloned();
+            let Some(bytes) = deleted.or(found) else {
+                break;
+            };
             let entry = decode(&bytes, "oracle").unwrap();
             let parent = self.history.last().cloned().unwrap_or_default();
             assert_eq!(entry.parent, parent, "I-prefix: one history");
+            self.expire(&entry);
             self.fold(&entry);
             self.history.push(digest(&bytes));
             self.entries.push(entry);
@@ -455,7 +546,8 @@ impl Oracle {
                     .map(|l| (l.path, l.size)),
             );
         }
-        for file in self.live.values() {
+        let leaving = self.leaving.values().map(|(file, _)| file);
+        for file in self.live.values().chain(leaving) {
             assert!(
                 published.contains_key(&file.path)
                     || begun.contains(&file.id) && can_appear(file, &uploads),
@@ -478,7 +570,12 @@ impl Oracle {
                 continue;
             }
             // A publisher that slept may show a removed file until its names are gone, but never beside its rows read again.
-            let mut ever = self.live.values().chain(self.removed.values());
+            let leaving = self.leaving.values().map(|(file, _)| file);
+            let mut ever = self
+                .live
+                .values()
+                .chain(leaving)
+                .chain(self.removed.values());
             let file = ever.find(|f| f.path == path);
             let file = file.unwrap_or_else(|| panic!("I-lister: {path} was never committed"));
             assert_eq!(file.bytes, bytes, "I-lister: {path} is not whole");
@@ -522,7 +619,18 @@ impl Oracle {
         }
         for id in &entry.remove {
             let file = self.live.remove(id).expect("only live files leave");
-            self.removed.insert(id.clone(), file);
+            match &entry.expire {
+                Some(expire) => drop(self.leaving.insert(id.clone(), (file, expire.archive))),
+                None => drop(self.removed.insert(id.clone(), file)),
+            }
+        }
+        let archived = entry.archived.iter().map(|archived| &archived.id);
+        for id in entry.gc.iter().chain(archived) {
+            if let Some((file, archive)) = self.leaving.remove(id) {
+                let named = entry.kind == EntryKind::Archived;
+                assert!(named || !archive, "V6: {id} was not archived");
+                self.removed.insert(id.clone(), file);
+            }
         }
         if entry.kind == EntryKind::Rewind {
             for range in self.live.values().flat_map(|f| &f.ranges) {
@@ -532,11 +640,67 @@ impl Oracle {
         }
         for file in &entry.gc {
             assert!(!self.live.contains_key(file), "a live file was collected");
-            self.collected.insert(file.clone());
+            if !self.removed.contains_key(file) {
+                self.collected.insert(file.clone());
+            }
+        }
+        let set_back = entry.rewind.iter().flat_map(|rewind| &rewind.readers);
+        for reader in entry.reader.iter().chain(set_back) {
+            for row in &self.expired {
+                let at = reader.position.get(&row.0);
+                assert!(
+                    at.is_none_or(|at| row.1 < *at) || fate(&row.0, row.1) == Fate::Letter,
+                    "I-reader: {reader:?} stands below {row:?}"
+                );
+            }
+            self.readers
+                .insert(reader.name.clone(), reader.position.clone());
         }
         if entry.swap.is_some() {
             self.gen_in_force = entry.version;
         }
+        if let Some(horizon) = &entry.horizon {
+            assert!(horizon.version > self.horizon, "V13: {entry:?}");
+            self.horizon = horizon.version;
+        }
+    }
+
+    /// V9: nobody needs it, and what expired never comes again.
+    fn expire(&mut self, entry: &Entry) {
+        if entry.expire.is_none() {
+            return;
+        }
+        for id in &entry.remove {
+            let file = &self.live[id];
+            for range in file.ranges.iter().filter(|_| file.role == Role::Rows) {
+                for (name, position) in &self.readers {
+                    let at = position.get(&range.split);
+                    assert!(
+                        at.is_none_or(|at| *at >= range.to),
+                        "I-reader: {name} needs {}",
+                        file.path
+                    );
+                }
+            }
+            let wanted = match file.role {
+                Role::DeadLetters => Fate::Letter,
+                _ => Fate::Row,
+            };
+            let rows = file.ranges.iter().flat_map(|range| {
+                let offsets = (range.from..range.to).filter(|o| fate(&range.split, *o) == wanted);
+                offsets.map(|offset| (range.split.clone(), offset))
+            });
+            let rows: Vec<(SplitId, i64)> = rows.collect();
+            assert_eq!(rows.len() as u64, file.rows);
+            for row in rows {
+                assert!(self.expired.insert(row.clone()), "{row:?} expired twice");
+            }
+        }
+    }
+
+    /// How many rows and dead letters have expired.
+    pub fn left(&self) -> usize {
+        self.expired.len()
     }
 
     /// When faults have stopped and a last process has finished: I-once, I-published, and what writers were told was true.
@@ -545,7 +709,13 @@ impl Oracle {
         for (version, digest) in self.history.iter().enumerate() {
             let bytes = store.get(&log_name().entry(version as u64)).unwrap();
             let found = bytes.map(|b| weir::commit::digest(&b));
-            assert_eq!(found.as_ref(), Some(digest), "I-prefix: history changed");
+            // What is forgotten may be gone, or the ghost of a sleeper may be in its place.
+            let forgotten = (version as u64) < self.horizon && found.as_ref() != Some(digest);
+            self.forgotten += usize::from(forgotten);
+            assert!(
+                forgotten || found.as_ref() == Some(digest),
+                "I-prefix: history changed"
+            );
         }
         for (version, digest) in &heard.proved {
             let version = usize::try_from(*version).unwrap();
@@ -560,7 +730,8 @@ impl Oracle {
         for n in 0..CHAINS {
             assert_eq!(self.to.get(&split(n)), Some(&END), "all was loaded");
             for offset in START..END {
-                let visible = self.seen.contains(&(split(n), offset));
+                let row = (split(n), offset);
+                let visible = self.seen.contains(&row) || self.expired.contains(&row);
                 let expected = fate(&split(n), offset) != Fate::Filtered;
                 assert_eq!(visible, expected, "I-once: {} {offset}", split(n));
             }
@@ -573,8 +744,11 @@ impl Oracle {
         };
         let filtered = sum(false) - sum(true);
         let all = (END - START) as u64 * CHAINS as u64;
-        assert_eq!(self.seen.len() as u64 + filtered, all, "I-once: the ledger");
-        assert_eq!(self.visible.len(), self.live.len(), "I-published");
+        let there = self.seen.union(&self.expired).count();
+        assert_eq!(there as u64 + filtered, all, "I-once: the ledger");
+        let files = self.live.len() + self.leaving.len();
+        assert_eq!(self.visible.len(), files, "I-published");
+        assert!(self.leaving.is_empty(), "what expired is deleted");
         let begun = store.begun(&log_name().dir()).unwrap();
         assert!(begun.is_empty(), "orphans were collected: {begun:?}");
         let parts = open_uploads(store).into_iter().map(|u| u.parts.len());
@@ -584,6 +758,15 @@ impl Oracle {
     pub fn rewinds(&self) -> usize {
         let kinds = self.entries.iter().map(|e| e.kind);
         kinds.filter(|kind| *kind == EntryKind::Rewind).count()
+    }
+
+    pub fn compactions(&self) -> usize {
+        let kinds = self.entries.iter().map(|e| e.kind);
+        kinds.filter(|kind| *kind == EntryKind::Compact).count()
+    }
+
+    pub fn forgotten(&self) -> usize {
+        self.forgotten
     }
 
     pub fn versions(&self) -> usize {

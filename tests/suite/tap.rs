@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -160,6 +161,9 @@ fn reading_begins_at_the_offsets_that_are_named() {
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     assert_eq!(offsets(&lines, 0), [7, 8, 9]);
     assert_eq!(lines.len(), 3, "{text}");
+    // Spark's own text.
+    let sparks = from("offsets:{\"orders\":{\"0\":7,\"1\":-1}}");
+    assert_eq!(String::from_utf8(sparks.stdout).unwrap(), text);
     for (start, says) in [
         (
             "offsets:orders/0=7",
@@ -176,6 +180,22 @@ fn reading_begins_at_the_offsets_that_are_named() {
         (
             "offsets:other/0=7",
             "names a partition of other, which is not read",
+        ),
+        (
+            "offsets:{\"orders\":{\"0\":-3}}",
+            "-1 is latest, -2 earliest",
+        ),
+        (
+            "timestamp:{\"orders\":{\"0\":-2}}",
+            "times in milliseconds since 1970",
+        ),
+        (
+            "timestamp:{\"orders\":{\"0\":1704067200000}}",
+            "`source.start` does not name orders/1",
+        ),
+        (
+            "offsets:orders/0=timestamp:1969-12-31T00:00:00Z,orders/1=0",
+            "found `orders/0=timestamp:1969",
         ),
         ("offsets:orders/0", "found `orders/0`"),
         ("offsets:orders/0=1,orders/0=2", "each partition once"),
@@ -247,4 +267,55 @@ fn books_are_made_without_a_broker_the_same_each_time() {
         "{rows} rows, {refused} refused, {} ids",
         ids.len()
     );
+}
+
+#[test]
+fn a_source_without_an_end_has_no_now() {
+    let case = Case::new();
+    let config =
+        "name = \"r\"\nsource.type = \"rate\"\nsink.type = \"zone\"\nsink.url = \"file:raw\"\n";
+    fs::write(case.dir.path().join("orders.toml"), config).unwrap();
+    let refused = case.tap(&["--until", "now"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("-n N") && said.contains("source.rows.total"),
+        "{said}"
+    );
+}
+
+#[test]
+fn files_are_looked_at_and_stay_as_they_are() {
+    let case = Case::new();
+    let path = |below: &str| case.dir.path().join(below);
+    let config = "name = \"f\"\nsource.type = \"file\"\nsource.url = \"file:in\"\nsource.format = \"text\"\nsource.settle.time = \"0s\"\n\
+                  source.list.every = \"100ms\"\nsource.clean.source = \"delete\"\nsink.type = \"zone\"\nsink.url = \"file:raw\"\n";
+    fs::write(path("orders.toml"), config).unwrap();
+    fs::create_dir(path("in")).unwrap();
+    fs::write(path("in/a.txt"), "one\ntwo\n").unwrap();
+    let values = |output: &Output| -> Vec<String> {
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout.clone()).unwrap();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let values = parsed(&lines).into_iter();
+        values
+            .map(|line| line["value"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    for _ in 0..2 {
+        assert_eq!(values(&case.tap(&["--until", "now"])), ["one", "two"]);
+        assert!(path("in/a.txt").exists() && !path("raw").exists());
+    }
+    // What comes while it waits is shown too.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.current_dir(case.dir.path()).stdin(Stdio::null());
+    command.args(["tap", "orders.toml", "-n", "3"]);
+    let mut waits = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(waits.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    let first = [next(), next()];
+    fs::write(path("in/b.txt"), "three\n").unwrap();
+    assert!(first[1].contains("\"two\"") && next().contains("\"three\""));
+    assert!(waits.wait().unwrap().success());
+    assert!(!path("raw").exists());
 }

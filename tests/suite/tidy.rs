@@ -138,6 +138,7 @@ const ROOMS: &[&str] = &[
     "hash",
     "lock",
     "instant",
+    "cron",
     "json",
     "clock",
     "fs",
@@ -184,9 +185,36 @@ const INNER: &[(&str, &[&str])] = &[(
     ],
 )];
 
-/// Names of rooms in `crate::x::…` and `crate::{x::…, y}` of a text, each with its line. Code of tests may name any room.
+/// The lines of a text, those of items of tests empty: such code may name any room. An item ends with a line that begins at the margin
+/// and closes it.
+fn without_tests(text: &str) -> Vec<&str> {
+    let mut in_tests = false;
+    let mut counts = |line: &str| {
+        let begins = line == "#[cfg(test)]";
+        let skipped = begins || in_tests;
+        let at_margin = !line.starts_with([' ', '#']);
+        let closes = line == "}" || line.ends_with(';');
+        in_tests = skipped && (begins || !(at_margin && closes));
+        !skipped
+    };
+    let lines = text.lines();
+    lines
+        .map(|line| if counts(line) { line } else { "" })
+        .collect()
+}
+
+#[test]
+fn code_behind_an_item_of_tests_counts() {
+    let text = "use crate::a;\n#[cfg(test)]\nuse crate::{\n    b,\n};\nuse crate::c;\n#[cfg(test)]\n#[path = \"x.rs\"]\nmod x;\n\
+                fn f() {\n    crate::d::g();\n}\n#[cfg(test)]\nmod tests {\n    use crate::e;\n}\n";
+    let found: Vec<(usize, String)> = imports(text);
+    let want = [(1, "a"), (6, "c"), (11, "d")];
+    assert_eq!(found, want.map(|(line, room)| (line, room.to_owned())));
+}
+
+/// Names of rooms in `crate::x::…` and `crate::{x::…, y}` of a text, each with its line.
 fn imports(text: &str) -> Vec<(usize, String)> {
-    let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    let code = without_tests(text).into_iter();
     let code = code.map(|line| line.split("//").next().unwrap_or(line));
     let code: String = code.flat_map(|line| [line, "\n"]).collect();
     let ident = |text: &str| -> String {
@@ -235,8 +263,7 @@ fn inner_climbs(below: &Path, text: &str) -> Vec<String> {
         .iter()
         .position(|room| *room == own.trim_end_matches(".rs"));
     let above = own.map_or(&[][..], |own| &rooms[own + 1..]);
-    let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
-    let code: Vec<&str> = code.collect();
+    let code = without_tests(text);
     let named = above.iter().map(|room| format!("crate::{outer}::{room}::"));
     named
         .filter(|path| code.iter().any(|line| line.contains(path)))
@@ -577,6 +604,25 @@ fn every_cited_rule_of_the_protocol_has_a_heading() {
     assert!(missing.is_empty(), "docs/protocol.md: {missing:#?}");
     assert_eq!(cited("V2, hole W5: R44x and _P1, O11"), ["V2", "W5", "O11"]);
     assert_eq!(sections("of §3, and §10 B0; § 4"), ["3", "10"]);
+}
+
+#[test]
+fn every_test_that_the_protocol_names_is_there() {
+    let page = read(&root().join("docs/protocol.md"));
+    let (_, table) = page.split_once("\n## 14. ").expect("the section");
+    let (mut missing, mut named) = (Vec::new(), 0);
+    for name in table.split('`').skip(1).step_by(2) {
+        let Some((module, test)) = name.split_once("::") else {
+            continue;
+        };
+        named += 1;
+        let file = root().join(format!("tests/suite/{module}.rs"));
+        if !file.is_file() || !read(&file).contains(&format!("fn {test}()")) {
+            missing.push(name);
+        }
+    }
+    assert!(missing.is_empty(), "docs/protocol.md: {missing:#?}");
+    assert!(named > 30, "{named} tests");
 }
 
 /// An operator is told what is wrong in words; the number of a rule stands beside them at most (`Violation`).

@@ -296,7 +296,8 @@ fn the_workers_converter_is_that_of_connectors_that_name_none() {
     else {
         panic!("no source")
     };
-    assert_eq!(made.written, weir::filestream::Written::Envelope);
+    let native = made.pipeline.canonical();
+    assert_eq!(native["sink.value.format"], "json-envelope");
     assert_eq!(S3_SINK, "io.confluent.connect.s3.S3SinkConnector");
 }
 
@@ -518,4 +519,30 @@ fn keys_beside_a_refused_one_are_known() {
     let problems = weir::daemon::job_of(&config, &convert::defaults()).expect_err("a Java class");
     let keys: Vec<&str> = problems.iter().map(|p| p.key.as_str()).collect();
     assert_eq!(keys, ["partitioner.class"], "{problems:?}");
+}
+
+#[test]
+fn brokers_of_the_worker_are_for_sources_of_topics_alone() {
+    let worker = good("bootstrap.servers=b:9092\n");
+    let file = [("source.url", "file:in"), ("source.format", "jsonl")];
+    let rate = [("source.rows.per.second", "1"), ("source.rows.total", "5")];
+    let zone = [("source.url", "file:raw"), ("source.pipeline", "raw")];
+    for (source, keys) in [("file", file), ("rate", rate), ("zone", zone)] {
+        let always = [
+            ("name", "n"),
+            ("connector.class", "weir"),
+            ("source.type", source),
+            ("sink.type", "zone"),
+            ("sink.url", "file:zone"),
+            ("sink.table", "t"),
+            ("source.table", "t"),
+            ("sink.partition.field", "day"),
+        ];
+        let all = always.into_iter().chain(keys);
+        let of_zone = ["source.table", "sink.partition.field"];
+        let all = all.filter(|(key, _)| source == "zone" || !of_zone.contains(key));
+        let config = all.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let job = weir::daemon::job_of(&config, &defaults(&worker));
+        assert!(job.is_ok(), "{source}: {job:?}");
+    }
 }

@@ -12,7 +12,7 @@ use weir::config::{Location, PipelineConfig, from_map};
 use weir::connectors::CATALOG;
 use weir::error::{Error, Result};
 use weir::kafka::{KafkaProps, MockBroker, Outgoing, Producer};
-use weir::pipeline::{Ended, Ending, Report, Stages, Stop, run};
+use weir::pipeline::{Ended, Ending, Report, Rest, Stages, Stop, run};
 use weir::store;
 
 pub const TOPIC: &str = "books";
@@ -29,6 +29,14 @@ impl Told {
             .iter()
             .filter(|told| told.starts_with(word))
             .count()
+    }
+
+    pub fn last(&self, word: &str) -> Option<String> {
+        let told = self.0.lock().unwrap();
+        told.iter()
+            .rev()
+            .find(|told| told.starts_with(word))
+            .cloned()
     }
 
     pub fn has(&self, word: &str) -> bool {
@@ -52,6 +60,9 @@ impl Report for Told {
     }
     fn lag(&self, _: usize, _: Option<u64>) {}
     fn stages(&self, _: usize, _: Stages) {}
+    fn resting(&self, why: Rest, next: Duration) {
+        self.push(format!("resting {why:?} {}", next.as_secs()));
+    }
     fn waiting(&self, error: &Error) {
         self.push(format!("waiting {error}"));
     }
@@ -132,6 +143,14 @@ impl World {
             ("trigger", "available-now"),
         ]);
         map.extend(more.iter().copied());
+        from_map("test", map, &CATALOG).unwrap()
+    }
+
+    /// A pipeline of this world that makes its records, into the directory `name`.
+    pub fn made(&self, name: &str, keys: &[(&str, &str)]) -> PipelineConfig {
+        let url = format!("file:{}", self.path(name).display());
+        let mut map = BTreeMap::from([("name", name), ("sink.type", "zone"), ("sink.url", &url)]);
+        map.extend(keys.iter().copied());
         from_map("test", map, &CATALOG).unwrap()
     }
 

@@ -58,18 +58,9 @@ pub fn to_json(array: &dyn Array, row: usize) -> Value {
         }
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
-            instant(micros, zone.is_some()).into()
+            instant::text(micros, zone.is_some()).into()
         }
         _ => shown(array, row).into(),
-    }
-}
-
-/// `2020-02-29T12:00:00Z`; the number if the time is outside of the calendar's years.
-fn instant(micros: i64, utc: bool) -> String {
-    match instant::civil(micros) {
-        Some(time) if utc => format!("{time}Z"),
-        Some(time) => time.to_string(),
-        None => micros.to_string(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Unexpected values: empty ones, huge ones, invalid text, the ends of every range, deep nesting, noise, and samples
-//! with a few wrong bytes. The same seed gives the same values.
+//! Unexpected values: empty ones, huge ones, invalid text, the ends of every range, deep nesting, noise, samples with a
+//! few wrong bytes, and nulls anywhere: rows, items of lists, fields of structs. The same seed gives the same values.
 
 use std::sync::Arc;
 
@@ -45,6 +45,7 @@ enum Make {
     Deep,
     Noise,
     Mutated,
+    Holes,
 }
 
 pub const SHAPES: &[Shape] = &[
@@ -56,6 +57,7 @@ pub const SHAPES: &[Shape] = &[
     shape("deep nesting", 1, Make::Deep),
     shape("noise", 64, Make::Noise),
     shape("samples with wrong bytes", 128, Make::Mutated),
+    shape("nulls among values", 16, Make::Holes),
 ];
 
 const fn shape(name: &'static str, batches: usize, make: Make) -> Shape {
@@ -99,10 +101,23 @@ fn sampled(like: &ArrayRef, rng: &mut SmallRng) -> ArrayRef {
 }
 
 fn values(make: Make, field: &Field, like: &ArrayRef, rng: &mut SmallRng) -> ArrayRef {
-    let kind = field.data_type();
-    if make == Make::Nulls && field.is_nullable() {
-        return new_null_array(kind, ROWS);
+    match make {
+        Make::Nulls if field.is_nullable() => new_null_array(field.data_type(), ROWS),
+        Make::Holes if field.is_nullable() => holed(&present(make, field, like, rng), rng),
+        _ => present(make, field, like, rng),
     }
+}
+
+/// About a third of the values are null.
+fn holed(values: &ArrayRef, rng: &mut SmallRng) -> ArrayRef {
+    let kept = (0..ROWS as u32).map(|row| (rng.random_range(0..3) > 0).then_some(row));
+    let kept: UInt32Array = kept.collect();
+    arrow_select::take::take(values, &kept, None).unwrap_or_else(|_| ArrayRef::clone(values))
+}
+
+/// No value of this column itself is null.
+fn present(make: Make, field: &Field, like: &ArrayRef, rng: &mut SmallRng) -> ArrayRef {
+    let kind = field.data_type();
     match kind {
         DataType::List(item) => {
             let items = values(make, item, like.as_list::<i32>().values(), rng);
@@ -192,6 +207,7 @@ fn bytes(make: Make, n: usize, original: Option<Vec<u8>>, rng: &mut SmallRng) ->
             }
         }
         Make::Mutated => mutated(original.unwrap_or_default(), rng),
+        Make::Holes => original.unwrap_or_default(),
     }
 }
 
@@ -357,7 +373,21 @@ mod tests {
                     let items = a.values.as_list::<i32>().values().as_struct();
                     assert!(items.column(0).as_string::<i32>().value(0).len() >= LONG);
                 }
+                if shape.name == "nulls among values" {
+                    assert_holes(&a.values);
+                }
             }
+        }
+    }
+
+    /// Some values are null, at each level.
+    fn assert_holes(values: &ArrayRef) {
+        let nulls = values.null_count();
+        assert!((1..values.len()).contains(&nulls), "{values:?}");
+        match values.data_type() {
+            DataType::List(_) => assert_holes(values.as_list::<i32>().values()),
+            DataType::Struct(_) => values.as_struct().columns().iter().for_each(assert_holes),
+            _ => {}
         }
     }
 

@@ -79,7 +79,15 @@ impl Outcome {
     /// The outcome of a whole chain.
     pub fn of_chain(applied: &Applied, chain: &TransformChain) -> Outcome {
         let untouched = chain.untouched();
-        let untouched = |n: usize| untouched.get(n).copied().unwrap_or(false);
+        Outcome::of_applied(applied, |n| untouched.get(n).copied().unwrap_or(false))
+    }
+
+    /// The same for rows that had columns already: all columns are shown.
+    pub fn of_rows(applied: &Applied) -> Outcome {
+        Outcome::of_applied(applied, |_| false)
+    }
+
+    fn of_applied(applied: &Applied, untouched: impl Fn(usize) -> bool) -> Outcome {
         let table = &applied.table;
         let mut outcome = Outcome::rows(table, untouched, &applied.record, &applied.piece);
         for letter in &applied.dead_letters {

@@ -10,7 +10,7 @@ mod run;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 
 pub use ledger::{Ledger, Records, Rows};
@@ -40,6 +40,21 @@ pub struct Table {
     pub schema: SchemaRef,
     pub rows: usize,
     pub columns: Vec<Column>,
+}
+
+impl Table {
+    /// Rows that have all their columns.
+    pub fn of(rows: &RecordBatch) -> Table {
+        let column = |values: &ArrayRef| Column {
+            values: values.clone(),
+            constant: false,
+        };
+        Table {
+            schema: rows.schema(),
+            rows: rows.num_rows(),
+            columns: rows.columns().iter().map(column).collect(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -50,7 +50,7 @@ impl TransformChain {
                     name(second)
                 ),
             )
-            .hint("land the first one's rows in a zone and explode them in a pipeline that reads it"));
+            .hint("take one of them out; a plugin of your own can do both steps (docs/write-a-plugin.md)"));
         }
         let identities: Vec<Arc<Identity>> = transforms
             .iter()
@@ -97,8 +97,48 @@ impl TransformChain {
     }
 
     pub fn apply(&mut self, batch: &Batch) -> Result<Applied> {
-        let mut books = RowTracker::open(batch.len(), self.explodes_at.is_none());
-        let mut table = input(batch);
+        let at = |error: Error| {
+            error
+                .with("at", &batch.covers.tp)
+                .with("from", batch.covers.range.from)
+        };
+        let mut applied = self.run(input(batch))?;
+        if self.unit == Unit::Record {
+            refuse::records_with_a_bad_piece(&mut applied)?;
+        }
+        refuse::too_many_letters(&mut applied)?;
+        if let (true, Some(at)) = (self.keeps_bytes, self.explodes_at) {
+            refuse::too_many_bytes(&mut applied, batch, &self.identities[at])?;
+        }
+        count_records(&mut applied);
+        closes(&applied).map_err(at)?;
+        Ok(applied)
+    }
+
+    /// The same for rows that have columns already: each row takes the place of a record, and becomes one row or none. The chain
+    /// must not [explode](Self::exploding).
+    pub fn apply_rows(&mut self, rows: Table) -> Result<Applied> {
+        if let Some(by) = self.exploding() {
+            return Err(Error::new(
+                Kind::Bug,
+                OP,
+                "rows of a zone went through a transform that makes several of one",
+            )
+            .with("transform", &by.transform));
+        }
+        let mut applied = self.run(rows)?;
+        count_records(&mut applied);
+        closes(&applied)?;
+        Ok(applied)
+    }
+
+    /// The transform that makes several rows of one, if there is one.
+    pub fn exploding(&self) -> Option<&Identity> {
+        self.explodes_at.map(|at| self.identities[at].as_ref())
+    }
+
+    fn run(&mut self, mut table: Table) -> Result<Applied> {
+        let mut books = RowTracker::open(table.rows, self.explodes_at.is_none());
         for (at, transform) in self.transforms.iter_mut().enumerate() {
             if table.rows == 0 {
                 break;
@@ -122,23 +162,17 @@ impl TransformChain {
         }
         let mut applied = books.close(table);
         applied.rules = self.rules.clone();
-        if self.unit == Unit::Record {
-            refuse::records_with_a_bad_piece(&mut applied)?;
-        }
-        refuse::too_many_letters(&mut applied)?;
-        if let (true, Some(at)) = (self.keeps_bytes, self.explodes_at) {
-            refuse::too_many_bytes(&mut applied, batch, &self.identities[at])?;
-        }
-        count_records(&mut applied);
-        if !applied.ledger.closes() {
-            return Err(
-                Error::new(Kind::Bug, OP, "the ledgers of a batch do not close")
-                    .with("at", &batch.covers.tp)
-                    .with("from", batch.covers.range.from)
-                    .with("ledger", format!("{:?}", applied.ledger)),
-            );
-        }
         Ok(applied)
+    }
+}
+
+fn closes(applied: &Applied) -> Result<()> {
+    match applied.ledger.closes() {
+        true => Ok(()),
+        false => Err(
+            Error::new(Kind::Bug, OP, "the ledgers of a batch do not close")
+                .with("ledger", format!("{:?}", applied.ledger)),
+        ),
     }
 }
 

@@ -1,14 +1,17 @@
 //! `weir check`: all problems of all configs at once.
 
+use arrow_schema::SchemaRef;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::doctor::look;
+use super::doctor::{Looked, look, shown};
+use super::place::is_url;
 use super::{Configs, Exit, print_problems, say_lines, say_value, say_words};
+use crate::clock::SystemClock;
 use crate::config::{self, PipelineConfig, Problem, Source, problem};
 use crate::connectors::CATALOG;
 use crate::error::Result;
-use crate::operations;
+use crate::operations::{self, doctor::Told};
 use crate::pipeline::{self, rules::namespace};
 use crate::plugin::{Places, Plugins};
 
@@ -16,7 +19,8 @@ use crate::plugin::{Places, Plugins};
 ///
 /// Each problem comes with file, line, key, code and hint. The plugins are loaded too, and check their own keys. Exit
 /// code 2 if a config would not run; 0 if there are only warnings. With --connect, brokers, stores and this machine are
-/// checked as by `weir doctor`, and the exit code is 1 if one of them fails.
+/// checked as by `weir doctor`, and the exit code is 1 if one of them fails. With --against ZONE each config is also compared
+/// with what a pipeline of its name wrote there: exit code 2 if a start would be refused.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Config files, one pipeline each: TOML, .properties or Connect's JSON; the daemon's config too
@@ -37,6 +41,9 @@ pub(super) struct CheckArgs {
     /// Also check brokers, stores and this machine, as `weir doctor` does
     #[arg(long)]
     connect: bool,
+    /// Also compare each config with a zone that is there (its root): what may change, what is refused
+    #[arg(long, value_name = "ZONE", conflicts_with = "schema")]
+    against: Option<String>,
     /// Do not load the plugins
     #[arg(long)]
     no_plugins: bool,
@@ -73,7 +80,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
     }
     if !args.no_plugins {
         problems.extend(plugins_of_all(&loaded.pipelines));
-        problems.extend(loaded.others.iter().flat_map(check_plugins));
+        problems.extend(loaded.others.iter().flat_map(by_itself));
     }
     let failed = problems.iter().any(Problem::is_error);
     if !args.json {
@@ -86,23 +93,65 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit> {
         true => Some(look(&workers, &loaded.pipelines, !args.json)?),
         false => None,
     };
+    let compared = match &args.against {
+        Some(zone) => Some(compare(zone, &loaded.pipelines, !args.json)?),
+        None => None,
+    };
+    let failed = failed
+        || compared
+            .as_ref()
+            .is_some_and(|compared| compared.sums.fail > 0);
     if args.json {
-        let all: Vec<_> = problems.iter().map(Problem::to_json).collect();
         let names: Vec<&str> = loaded.pipelines.iter().map(|p| p.name.as_str()).collect();
-        let broken = looked.as_ref().is_some_and(|looked| looked.sums.fail > 0);
         let mut answer = json!({
-            "ok": !failed && !broken, "pipelines": names, "workers": files_of_workers, "problems": all,
+            "ok": !failed, "pipelines": names, "workers": files_of_workers,
         });
-        if let Some(looked) = &looked {
-            answer["looks"] = json!(looked.looks);
-            answer["sums"] = operations::to_json(&looked.sums)?;
-        }
+        complete(&mut answer, &problems, looked.as_ref(), compared.as_ref())?;
         say_value(&answer);
     }
     Ok(match looked {
         Some(looked) => looked.exit(failed),
         None if failed => Exit::Usage,
         None => Exit::Ok,
+    })
+}
+
+/// Puts in what was found.
+fn complete(
+    answer: &mut Value,
+    problems: &[Problem],
+    looked: Option<&Looked>,
+    compared: Option<&Looked>,
+) -> Result<()> {
+    let problems: Vec<_> = problems.iter().map(Problem::to_json).collect();
+    answer["problems"] = json!(problems);
+    if let Some(looked) = looked {
+        if looked.sums.fail > 0 {
+            answer["ok"] = json!(false);
+        }
+        answer["looks"] = json!(looked.looks);
+        answer["sums"] = operations::to_json(&looked.sums)?;
+    }
+    if let Some(compared) = compared {
+        answer["against"] = json!(compared.looks);
+    }
+    Ok(())
+}
+
+/// Each config beside the zone.
+fn compare(zone: &str, pipelines: &[PipelineConfig], as_text: bool) -> Result<Looked> {
+    let url = match is_url(zone) {
+        true => zone.trim_end_matches('/').to_owned(),
+        false => format!("file:{}", zone.trim_end_matches('/')),
+    };
+    let clock = SystemClock::shared();
+    shown(as_text, &mut |tell| {
+        for pipeline in pipelines {
+            for finding in operations::against::against(pipeline, Some(&url), &clock) {
+                let of = pipeline.name.clone();
+                tell(Told { of, finding });
+            }
+        }
     })
 }
 
@@ -126,24 +175,34 @@ fn describe(pipeline: &PipelineConfig) -> String {
 /// Problems that the plugins of all pipelines find, and clashes of columns in pipelines that read a zone of the same
 /// run.
 fn plugins_of_all(pipelines: &[PipelineConfig]) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = pipelines.iter().flat_map(check_plugins).collect();
-    for reader in pipelines {
-        let Source::Zone(zone) = &reader.source else {
-            continue;
-        };
-        let writer = pipelines.iter().find(|other| other.name == zone.pipeline);
-        let columns = writer.and_then(|writer| {
-            let plugins = Plugins::open(Places::of(writer)).ok()?;
-            namespace::table(&plugins, writer)
-        });
-        let columns = columns.unwrap_or_default();
-        problems.extend(namespace::clashes_of_reader(reader, &columns));
+    let mut problems = Vec::new();
+    for pipeline in pipelines {
+        let read = columns_read_by(pipeline, pipelines);
+        problems.extend(check_plugins(pipeline, read.as_ref()));
+        if let Some(columns) = &read {
+            problems.extend(namespace::clashes_of_reader(pipeline, columns));
+        }
     }
     problems
 }
 
-/// Loads each transform's plugin and lets it check its keys; a missing plugin is a problem at `transforms.<name>.type`.
-pub fn check_plugins(pipeline: &PipelineConfig) -> Vec<Problem> {
+/// The columns of the zone that a pipeline reads, if one of these writes it.
+fn columns_read_by(reader: &PipelineConfig, all: &[PipelineConfig]) -> Option<SchemaRef> {
+    let Source::Zone(zone) = &reader.source else {
+        return None;
+    };
+    let writer = all.iter().find(|other| other.name == zone.pipeline)?;
+    let plugins = Plugins::open(Places::of(writer)).ok()?;
+    namespace::table(&plugins, writer)
+}
+
+fn by_itself(pipeline: &PipelineConfig) -> Vec<Problem> {
+    check_plugins(pipeline, None)
+}
+
+/// Loads each transform's plugin and lets it check its keys; a missing plugin is a problem at `transforms.<name>.type`. `read`: the
+/// columns of the zone that is read, if they are known.
+pub fn check_plugins(pipeline: &PipelineConfig, read: Option<&SchemaRef>) -> Vec<Problem> {
     let plugins = match Plugins::open(Places::of(pipeline)) {
         Ok(plugins) => plugins,
         Err(error) => {
@@ -154,5 +213,5 @@ pub fn check_plugins(pipeline: &PipelineConfig) -> Vec<Problem> {
             )];
         }
     };
-    pipeline::problems_of(&plugins, pipeline)
+    pipeline::problems_of(&plugins, pipeline, read)
 }

@@ -46,7 +46,7 @@ pub(super) fn checkpoint(args: &CheckpointArgs) -> Result<Exit> {
     let found = args.place.find()?;
     for name in &found.logs {
         let log = place::open(&found, name)?;
-        let shown = checkpoint::read(found.store.as_ref(), name, log.version(), args.last)?;
+        let shown = checkpoint::read(found.store.as_ref(), name, log.state(), args.last)?;
         if args.json {
             say_value(&to_json(&shown)?);
         } else if args.spark {

@@ -16,6 +16,8 @@ use crate::daemon::Supervisor;
 use crate::error::{Error, Kind, Result};
 use crate::http::Admin;
 use crate::logging;
+use crate::operations::collect::{self, Collecting};
+use crate::pipeline::Stop;
 use crate::telemetry::{Progress, ProgressMode};
 
 /// Time for running requests after all pipelines have drained.
@@ -93,6 +95,7 @@ pub(super) fn daemon(args: &DaemonArgs) -> Result<Exit> {
         data = %worker.data_dir.display(),
         "daemon ready"
     );
+    let _collecting = collect(&supervisor)?;
     tell_manager("READY=1");
     let signal = signals.forever().next();
     tell_manager("STOPPING=1");
@@ -114,6 +117,20 @@ pub(super) fn daemon(args: &DaemonArgs) -> Result<Exit> {
         true => Exit::Ok,
         false => Exit::Deadline,
     })
+}
+
+/// What no log names any more leaves the plugin stores of its pipelines.
+fn collect(supervisor: &Arc<Supervisor>) -> Result<Collecting> {
+    let clock = SystemClock::shared();
+    let asked = Arc::clone(supervisor);
+    let known = move || {
+        let names = asked.names().into_iter();
+        let configs: Vec<_> = names
+            .filter_map(|name| asked.pipeline(&name).ok())
+            .collect();
+        collect::stores_of(configs.iter().map(AsRef::as_ref))
+    };
+    collect::begin(known, &clock, &Stop::new(clock.clone()))
 }
 
 fn serve(supervisor: &Arc<Supervisor>, worker: &WorkerConfig) -> Result<Admin> {

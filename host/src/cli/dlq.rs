@@ -12,7 +12,7 @@ use crate::http::client::{Client, query, segment};
 use crate::nearest::nearest;
 use crate::operations::dlq::{self as ops_dlq, Count, DeadLetter, Reached, Work};
 use crate::telemetry::count;
-use crate::zone::deadletter::Filter;
+use crate::zone::deadletter::{FILE, Filter};
 
 #[derive(Debug, Args)]
 pub(super) struct DlqArgs {
@@ -208,22 +208,26 @@ fn show(found: &Found, filter: &Filter, limit: usize, json: bool) -> Result<Exit
     }
 }
 
-/// Reports if nothing was shown. A code that no dead letter has, and that neither Weir nor a shipped plugin gives, is
-/// probably a typing error.
+/// Reports if nothing was shown. A code that is nearly one of Weir or of a shipped plugin is a typing error, if nothing else was
+/// asked for; any other may be a code of somebody's own plugin.
 fn none_shown(shown: usize, filter: &Filter, json: bool) -> Result<Exit> {
     if shown > 0 {
         return Ok(Exit::Ok);
     }
+    let Filter {
+        code,
+        topic,
+        partition,
+        offset,
+    } = filter;
     let known = super::explain::refusals();
     let unknown = |code: &&str| !known.contains(&super::explain::heading(code));
-    let unknown = filter.code.as_deref().filter(unknown);
-    if let Some(code) = unknown {
-        let hint = match nearest(code, known.iter().copied()) {
-            Some(near) => {
-                format!("did you mean `{near}`? `weir dlq ls` counts those that are there")
-            }
-            None => "`weir dlq ls` counts the codes that are there".to_owned(),
-        };
+    let alone = topic.is_none() && partition.is_none() && offset.is_none();
+    let unknown = code.as_deref().filter(unknown).filter(|_| alone);
+    if let Some(code) = unknown
+        && let Some(near) = nearest(code, known.iter().copied())
+    {
+        let hint = format!("did you mean `{near}`? `weir dlq ls` counts those that are there");
         let message = format!("no dead letter has the code `{code}`");
         return Err(Error::new(Kind::ConfigInvalid, "dlq.show", message).hint(hint));
     }
@@ -262,6 +266,11 @@ fn as_text(letter: &DeadLetter) {
     for reason in &letter.errors {
         let field = reason.field.as_deref().unwrap_or("-");
         say(format!("  {}  {field}  {}", reason.code, reason.message));
+    }
+    let mut headers = letter.headers.iter();
+    let file = headers.find(|header| header.name == FILE);
+    if let Some(file) = file.and_then(|header| header.value.as_ref()) {
+        say(format!("  file   {}", readable(&DeadLetter::bytes(file))));
     }
     if let Some(key) = &letter.key {
         say(format!("  key    {}", readable(&DeadLetter::bytes(key))));

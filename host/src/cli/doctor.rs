@@ -93,9 +93,17 @@ pub(super) fn look(
     as_text: bool,
 ) -> Result<Looked> {
     let patient = Patient { workers, pipelines };
+    shown(as_text, &mut |tell| doctor::examine(&patient, tell))
+}
+
+/// Hears each finding.
+pub(super) type Tell<'a> = &'a mut dyn FnMut(Told);
+
+/// Shows what `find` tells, or keeps it in its JSON form.
+pub(super) fn shown(as_text: bool, find: &mut dyn FnMut(Tell<'_>)) -> Result<Looked> {
     let (mut sums, mut looks, mut last) = (Sums::default(), Vec::new(), String::new());
     let mut broken = None;
-    doctor::examine(&patient, &mut |told| {
+    find(&mut |told| {
         sums.add(told.finding.verdict);
         if !as_text {
             match to_json(&told) {

@@ -170,10 +170,14 @@ fn what(entry: &Entry, page: &Page) -> String {
     if let Some(input) = &entry.input {
         parts.push(format!("plan {}", input.plan));
     }
+    let gone = match entry.expire {
+        Some(_) => "expired",
+        None => "removed",
+    };
     for (n, noun, done) in [
         (entry.deliver.len(), "delivery", "made"),
-        (entry.remove.len(), "file", "removed"),
-        (entry.gc.len(), "orphan", "collected"),
+        (entry.remove.len(), "file", gone),
+        (entry.gc.len(), "file", "may be deleted"),
     ] {
         if n > 0 {
             parts.push(format!("{} {done}", plural(n as u64, noun)));
@@ -186,10 +190,33 @@ fn what(entry: &Entry, page: &Page) -> String {
     }
     parts.extend(Some(counted(&entry.counters)).filter(|text| !text.is_empty()));
     parts.extend(entry.rewind.as_ref().map(asked_by));
+    parts.extend(left_by(entry));
     if let Some(swap) = &entry.swap {
         parts.push(format!("then rules {}", rules(&swap.transforms)));
     }
     parts.join(" ")
+}
+
+/// Of entries by which data leaves, or by which nobody waits for a reader any more.
+fn left_by(entry: &commit::Entry) -> Option<String> {
+    let (actor, reason) = match (&entry.expire, &entry.forget) {
+        (Some(by), _) => (&by.actor, &by.reason),
+        (_, Some(by)) => (&by.actor, &by.reason),
+        (None, None) => {
+            let first = entry.archived.first()?;
+            let files = plural(entry.archived.len() as u64, "file");
+            return Some(format!("{files} archived at {}", first.copy));
+        }
+    };
+    let reason = match reason.as_str() {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    let reader = entry.forget.as_ref().map(|by| by.reader.as_str());
+    Some(match reader {
+        Some(reader) => format!("reader {reader} forgotten by {actor}{reason}"),
+        None => format!("by {actor}{reason}"),
+    })
 }
 
 fn asked_by(rewind: &commit::Rewind) -> String {
@@ -222,6 +249,15 @@ fn rules(rules: &[commit::Rule]) -> String {
 }
 
 fn summary(total: &Page) {
+    let first = total
+        .entries
+        .first()
+        .map_or(0, |logged| logged.entry.version);
+    if first > 0 && total.before.is_none() {
+        say_words(format!(
+            "entries before {first} were forgotten (commit.log.retention); rows and sums are whole"
+        ));
+    }
     let closes = if total.closes {
         "closes"
     } else {
@@ -245,6 +281,9 @@ fn summary(total: &Page) {
     match counted(&total.counters) {
         none if none.is_empty() => {}
         counted => say_words(format!("counted  {counted}")),
+    }
+    for left in &total.left {
+        say_words(format!("left     {}", super::zone::left(left)));
     }
     for split in &total.positions {
         say_words(format!(

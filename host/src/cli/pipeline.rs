@@ -87,7 +87,7 @@ pub(super) fn pipeline(args: &PipelineArgs) -> Result<Exit> {
 }
 
 /// Checked when it is given, so that a long reason is refused before anything is looked up.
-fn reason(text: &str) -> std::result::Result<String, String> {
+pub(super) fn reason(text: &str) -> std::result::Result<String, String> {
     let reason = crate::operations::reason(text).map_err(|error| error.message().to_owned())?;
     Ok(reason.to_owned())
 }

@@ -148,16 +148,8 @@ fn found(at: &Location, wanted: impl Fn(&LogName) -> bool) -> Result<Found> {
     let Some(store) = store::open_existing(at)? else {
         return Err(nothing(format!("{url} is not there")));
     };
-    let mut logs: Vec<LogName> = Vec::new();
-    for listed in store.list("_system/")? {
-        let parts: Vec<&str> = listed.path.split('/').collect();
-        if let ["_system", pipeline, zone, "log", _] = parts.as_slice() {
-            let log = LogName::new(*pipeline, *zone);
-            if !logs.contains(&log) && wanted(&log) {
-                logs.push(log);
-            }
-        }
-    }
+    let mut logs = operations::logs_in(store.as_ref())?;
+    logs.retain(wanted);
     if logs.is_empty() {
         return Err(nothing(format!("{url} has no such commit log")));
     }

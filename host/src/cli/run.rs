@@ -1,5 +1,7 @@
 //! `weir run`: pipelines until they end or are told to stop.
 
+mod board;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -9,14 +11,18 @@ use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use self::board::Board;
 use super::{Configs, Exit, print_problems};
 use crate::clock::{Clock, SystemClock};
 use crate::config::PipelineConfig;
 use crate::config::checked::{LogConfig, LogFormat};
+use crate::config::worker::{Listen, listener_without_tls};
 use crate::error::{Error, Kind, Result};
+use crate::http::scrape;
 use crate::logging;
+use crate::operations::collect;
 use crate::pipeline::{self, Stop};
-use crate::telemetry::{Progress, ProgressMode, Tally};
+use crate::telemetry::{Progress, ProgressMode};
 
 /// Run the pipelines of one or more config files until they end or are told to stop.
 ///
@@ -41,6 +47,9 @@ pub struct RunArgs {
     /// Directory of the plugins; overrides plugin.path
     #[arg(long, value_name = "DIR")]
     pub plugin_path: Option<PathBuf>,
+    /// Answer GET /metrics (OpenMetrics text, for Prometheus) and GET /livez there, without TLS and login
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<String>,
 }
 
 impl RunArgs {
@@ -97,20 +106,33 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit> {
     let mut problems = loaded.problems.clone();
     if loaded.has_errors() {
         // All problems at once; plugins of valid configs check their keys when they start.
-        problems.extend(loaded.others.iter().flat_map(super::check_plugins));
+        problems.extend(
+            loaded
+                .others
+                .iter()
+                .flat_map(|other| super::check_plugins(other, None)),
+        );
     } else {
         problems.extend(loaded.pipelines.iter().flat_map(PipelineConfig::unresolved));
     }
     print_problems(&problems);
+    let metrics = args.metrics.as_deref().map(listen).transpose()?;
     if problems.iter().any(crate::config::Problem::is_error) {
         return Ok(Exit::Usage);
     }
     logging::init(&args.logging(&loaded.pipelines))?;
-    start(args, &loaded.pipelines)
+    start(args, metrics.as_ref(), &loaded.pipelines)
+}
+
+fn listen(text: &str) -> Result<Listen> {
+    listener_without_tls(text).ok_or_else(|| {
+        let message = format!("--metrics: expected host:port, found `{text}`");
+        Error::new(Kind::ConfigInvalid, "run.metrics", message).hint("for instance 127.0.0.1:9464")
+    })
 }
 
 /// Runs the pipelines and waits for them.
-fn start(args: &RunArgs, pipelines: &[PipelineConfig]) -> Result<Exit> {
+fn start(args: &RunArgs, metrics: Option<&Listen>, pipelines: &[PipelineConfig]) -> Result<Exit> {
     let clock = SystemClock::shared();
     let stop = Stop::new(clock.clone());
     let grace = pipelines
@@ -120,7 +142,15 @@ fn start(args: &RunArgs, pipelines: &[PipelineConfig]) -> Result<Exit> {
         .unwrap_or_default();
     let shown = Progress::shared(args.progress_mode());
     stop_on_signals(&stop, grace, &shown)?;
-    let Some(ended) = until_ended(pipelines, &clock, &stop, &shown)? else {
+    let stores = collect::stores_of(pipelines.iter());
+    let _collecting = collect::begin(move || stores.clone(), &clock, &stop)?;
+    let board = Board::new(pipelines, shown.clone(), &clock);
+    if let Some(listen) = metrics {
+        let text = board.clone();
+        let addr = scrape::serve(listen, Arc::new(move || text.text()))?;
+        shown.say(&format!("metrics at http://{addr}/metrics"));
+    }
+    let Some(ended) = until_ended(pipelines, &board, &clock, &stop, &shown)? else {
         return Ok(Exit::Ok);
     };
     let failed: Vec<Error> = ended.into_iter().filter_map(|e| e.result.err()).collect();
@@ -143,6 +173,7 @@ const BEFORE_READING: Duration = Duration::from_millis(500);
 /// broker or a store is not waited for: there is nothing to commit.
 fn until_ended(
     pipelines: &[PipelineConfig],
+    board: &Arc<Board>,
     clock: &Arc<dyn Clock>,
     stop: &Stop,
     shown: &Arc<Progress>,
@@ -150,11 +181,9 @@ fn until_ended(
     let (done, ended) = mpsc::channel();
     let run = {
         let (pipelines, clock) = (pipelines.to_vec(), clock.clone());
-        let (stop, shown) = (stop.clone(), shown.clone());
+        let (stop, board) = (stop.clone(), board.clone());
         move || {
-            let report = |config: &PipelineConfig| -> Arc<dyn pipeline::Report> {
-                Arc::new(Tally::new(&config.name, shown.clone(), clock.clone()))
-            };
+            let report = |config: &PipelineConfig| board.report(config);
             let _gone = done.send(pipeline::run(&pipelines, &clock, &stop, &report));
         }
     };

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 
-use arrow_array::Array as _;
+use arrow_array::{Array as _, RecordBatch};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -14,19 +14,22 @@ use crate::clock::SystemClock;
 use crate::config::PipelineConfig;
 use crate::error::{Error, Kind, Result};
 use crate::logging;
-use crate::operations::tap::{self, Ends, Tap, Until};
-use crate::record::{Batch, OFFSET, PARTITION, ROW, SYSTEM, TIMESTAMP, TOPIC};
+use crate::operations::tap::{self, Ends, Seen, Tap, Until};
+use crate::pipeline::rules::columns_read;
+use crate::record::{OFFSET, PARTITION, ROW, SYSTEM, TIMESTAMP, TOPIC};
 use crate::telemetry::count;
 use crate::text::printable_json;
 
 /// Show records of a pipeline's source with its rules applied, one JSON object per line.
+///
+/// Of a pipeline that reads a zone: all rows that the zone has now.
 ///
 /// Nothing is committed and no file is written, so it can run beside the pipeline. Reading begins where --from says, or
 /// source.start; with --until now it ends at the present end of the topic, which reads a topic as a batch. A refused
 /// record or row has `_refused` with its reasons. Ctrl-C ends it.
 #[derive(Debug, Args)]
 pub(super) struct TapArgs {
-    /// Config file of a pipeline that reads records
+    /// Config file of a pipeline
     #[arg(value_name = "FILE")]
     file: String,
     /// Where to begin, as in source.start: earliest, latest, timestamp:2024-01-01T00:00:00Z, offsets:orders/0=42
@@ -103,7 +106,8 @@ pub(super) fn tap(args: &TapArgs) -> Result<Exit> {
     }
     logging::init(&log)?;
     if args.schema {
-        let columns = tap::chain(&config, &args.until())?.output_schema();
+        let read = columns_read(&config, &SystemClock::shared())?;
+        let (_, columns) = tap::chain(&config, &args.until(), read.as_ref())?;
         let lines = columns
             .fields()
             .iter()
@@ -116,8 +120,8 @@ pub(super) fn tap(args: &TapArgs) -> Result<Exit> {
     };
     let mut source = Tap::open(&config, &args.until(), ends, SystemClock::shared())?;
     let mut shown = Shown::new(args.limit, filter);
-    while let Some((batch, applied)) = source.read()? {
-        if !shown.batch(&batch, &applied) {
+    while let Some((seen, applied)) = source.read()? {
+        if !shown.batch(&seen, &applied) {
             break;
         }
     }
@@ -232,8 +236,8 @@ impl Shown {
     }
 
     /// Rows and refusals in the order of their records. False: enough was shown, or nobody reads on.
-    fn batch(&mut self, batch: &Batch, applied: &Applied) -> bool {
-        self.records += batch.len() as u64;
+    fn batch(&mut self, batch: &Seen, applied: &Applied) -> bool {
+        self.records += applied.ledger.records.read;
         self.rows += applied.table.rows as u64;
         self.refused += applied.dead_letters.len() as u64;
         let mut letters = applied.dead_letters.iter().peekable();
@@ -280,8 +284,12 @@ impl Shown {
 }
 
 /// Who the record is: the first columns of every line.
-fn coordinates(batch: &Batch, record: u32) -> Line {
+fn coordinates(seen: &Seen, record: u32) -> Line {
     let record = record as usize;
+    let batch = match seen {
+        Seen::Records(batch) => batch,
+        Seen::Rows(rows) => return coordinates_of_row(rows, record),
+    };
     let tp = &batch.covers.tp;
     let mut line = Line::default();
     line.put(TOPIC, json!(&*tp.topic));
@@ -293,11 +301,24 @@ fn coordinates(batch: &Batch, record: u32) -> Line {
     line
 }
 
-fn of_row(batch: &Batch, applied: &Applied, row: usize) -> Line {
+fn coordinates_of_row(rows: &RecordBatch, row: usize) -> Line {
+    let mut line = Line::default();
+    for name in [TOPIC, PARTITION, OFFSET, TIMESTAMP, ROW] {
+        let column = rows.column_by_name(name);
+        if let Some(column) = column.filter(|column| column.is_valid(row)) {
+            line.put(name, cell::to_json(column, row));
+        }
+    }
+    line
+}
+
+fn of_row(seen: &Seen, applied: &Applied, row: usize) -> Line {
     let record = applied.record.get(row).copied().unwrap_or_default();
-    let mut line = coordinates(batch, record);
-    let piece = applied.piece.get(row).copied().unwrap_or_default();
-    line.put(ROW, json!(piece));
+    let mut line = coordinates(seen, record);
+    if let Seen::Records(_) = seen {
+        let piece = applied.piece.get(row).copied().unwrap_or_default();
+        line.put(ROW, json!(piece));
+    }
     let fields = applied.table.schema.fields().iter();
     for (field, column) in fields.zip(&applied.table.columns) {
         if SYSTEM.contains(&field.name().as_str()) {
@@ -309,8 +330,8 @@ fn of_row(batch: &Batch, applied: &Applied, row: usize) -> Line {
     line
 }
 
-fn of_letter(batch: &Batch, letter: &DeadLetter) -> Line {
-    let mut line = coordinates(batch, letter.record);
+fn of_letter(seen: &Seen, letter: &DeadLetter) -> Line {
+    let mut line = coordinates(seen, letter.record);
     if let Some(piece) = letter.piece {
         line.put(ROW, json!(piece));
     }

@@ -1,4 +1,7 @@
-//! `weir zone`: tables and files of a zone, and whether they are what the log says.
+//! `weir zone`: tables and files of a zone, whether they are what the log says, what leaves by its age, and who reads it.
+
+mod leave;
+mod readers;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,11 +10,14 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::place::{self, Where};
-use super::{Exit, say, say_value, table};
+use super::table::table;
+use super::{Exit, say, say_value, say_words};
 use crate::clock::SystemClock;
 use crate::commit::{Role, State};
 use crate::error::Result;
-use crate::telemetry::{bytes, count, time};
+use crate::operations::retention::{self, LeftOf};
+use crate::operations::utc;
+use crate::telemetry::{bytes, count, plural, time};
 
 #[derive(Debug, Args)]
 pub(super) struct ZoneArgs {
@@ -35,6 +41,8 @@ enum ZoneVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Put small files of closed directories together; beside the pipeline or without it
+    Compact(super::compact::CompactArgs),
     /// Read every file and entry and compare sizes, digests, rows and ledgers; exit code 1 if they differ
     Verify {
         #[command(flatten)]
@@ -43,6 +51,14 @@ enum ZoneVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Let data leave that is older than its retention
+    Expire(leave::ExpireArgs),
+    /// Copy what has expired into the archive, then delete it
+    Archive(leave::ArchiveArgs),
+    /// List the pipelines that read this zone
+    Readers(readers::ReadersArgs),
+    /// Say that a reader never comes back
+    ForgetReader(readers::ForgetArgs),
 }
 
 pub(super) fn zone(args: &ZoneArgs) -> Result<Exit> {
@@ -56,7 +72,12 @@ pub(super) fn zone(args: &ZoneArgs) -> Result<Exit> {
         ZoneVerb::Ls {
             place, files, json, ..
         } => ls(place, *files, *json),
+        ZoneVerb::Compact(args) => super::compact::run(args),
         ZoneVerb::Verify { place, json } => verify(place, *json),
+        ZoneVerb::Expire(args) => leave::expire(args),
+        ZoneVerb::Archive(args) => leave::archive(args),
+        ZoneVerb::Readers(args) => readers::readers(args),
+        ZoneVerb::ForgetReader(args) => readers::forget(args),
     }
 }
 
@@ -100,8 +121,10 @@ fn ls(place: &Where, files: bool, json: bool) -> Result<Exit> {
             .to_vec(),
         ],
     };
+    let mut gone = Vec::new();
     for name in &found.logs {
         let log = place::open(&found, name)?;
+        gone.extend(retention::left(log.state()));
         if files {
             list_files(log.state(), json, &mut rows);
             continue;
@@ -128,8 +151,37 @@ fn ls(place: &Where, files: bool, json: bool) -> Result<Exit> {
     if !json {
         say(found.store.url());
         table(&rows);
+        for of in &gone {
+            say_words(left(of));
+        }
     }
     Ok(Exit::Ok)
+}
+
+/// `orders: 1,204 rows in 12 files, 3.1 MiB, left by its age; 12 archived`
+pub(super) fn left(of: &LeftOf) -> String {
+    let LeftOf {
+        table,
+        left,
+        waiting_files,
+    } = of;
+    let mut words = format!(
+        "{table}: {} in {}, {}, left by its age, committed from {} to {}",
+        plural(left.rows, "row"),
+        plural(left.files, "file"),
+        bytes(left.bytes),
+        utc(left.oldest),
+        utc(left.newest)
+    );
+    for (files, what) in [
+        (left.archived_files, "archived"),
+        (*waiting_files, "not deleted yet"),
+    ] {
+        if files > 0 {
+            words.push_str(&format!("; {} {what}", plural(files, "file")));
+        }
+    }
+    words
 }
 
 /// According to the log: files that an entry adds wait for publication; of the others, the next start of the pipeline
@@ -145,7 +197,7 @@ fn orphans(place: &Where, json: bool) -> Result<Exit> {
             let word = match () {
                 () if state.live.contains_key(&left.file) => "to be published",
                 () if state.removed.contains_key(&left.file) => "to be removed",
-                () if state.collected.contains(&left.file) => "to be collected",
+                () if state.collected.contains_key(&left.file) => "to be collected",
                 () => "not committed",
             };
             let seconds = age(&left.file);

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::entry::{
-    AddedFile, Delivery, Entry, FORMAT, Kind as EntryKind, Open, Rules, Span, Swap, Writer,
+    AddedFile, Archived, Delivery, Entry, FORMAT, Horizon, Kind as EntryKind, Open, Rules, Span,
+    Swap, Writer,
 };
 use super::state::{State, Violation};
 use super::write::is_older;
@@ -43,6 +44,10 @@ impl Built {
             reader: None,
             plan: None,
             input: None,
+            horizon: None,
+            expire: None,
+            archived: Vec::new(),
+            forget: None,
             counters: std::collections::BTreeMap::new(),
         }
     }
@@ -76,44 +81,17 @@ pub(super) fn build(
         Draft::Data { receipts, swap } => {
             data(state, entry, (receipts, swap.as_ref()), dropped, orphans)
         }
-        Draft::Swap(swap) => {
-            entry.kind = EntryKind::Swap;
-            entry.swap = Some(swap.clone());
-            whole(state, entry, Vec::new(), dropped)
-        }
         Draft::Rewind {
             rewind,
             back,
             rests,
             base,
         } => {
-            entry.kind = EntryKind::Rewind;
-            entry.base = *base;
-            entry.spans.clone_from(&back.spans);
-            entry.remove.clone_from(&back.remove);
-            entry.add.clone_from(rests);
-            entry.rewind = Some(super::Rewind {
-                readers: back.readers.clone(),
-                ..rewind.clone()
-            });
+            let entry = rewound(entry, (rewind, back), rests, *base);
             let splits = back.spans.iter().map(|s| s.split.clone()).collect();
             whole(state, entry, splits, dropped)
         }
-        Draft::Reader(reader) => {
-            entry.kind = EntryKind::Reader;
-            entry.reader = Some(reader.clone());
-            whole(state, entry, Vec::new(), dropped)
-        }
-        Draft::Plan(plan) => {
-            entry.kind = EntryKind::Plan;
-            entry.plan = Some(plan.clone());
-            whole(state, entry, Vec::new(), dropped)
-        }
-        Draft::Void(input) => {
-            entry.kind = EntryKind::Void;
-            entry.input = Some(input.clone());
-            whole(state, entry, Vec::new(), dropped)
-        }
+        Draft::Archived(files) => archived(state, entry, files, dropped),
         Draft::Batch { input, receipt } => {
             entry.kind = EntryKind::Batch;
             entry.input = Some(input.clone());
@@ -122,19 +100,92 @@ pub(super) fn build(
             entry.base = receipt.base;
             whole(state, entry, splits_of(receipt), dropped)
         }
+        alone => of_one_part(state, entry, alone, dropped),
     }
+}
+
+fn rewound(
+    entry: Entry,
+    (rewind, back): (&super::Rewind, &super::Back),
+    rests: &[AddedFile],
+    base: u64,
+) -> Entry {
+    Entry {
+        kind: EntryKind::Rewind,
+        base,
+        spans: back.spans.clone(),
+        remove: back.remove.clone(),
+        add: rests.to_vec(),
+        rewind: Some(super::Rewind {
+            readers: back.readers.clone(),
+            ..rewind.clone()
+        }),
+        ..entry
+    }
+}
+
+/// Drafts of one part without spans.
+fn of_one_part(
+    state: &State,
+    mut entry: Entry,
+    draft: &Draft,
+    dropped: &mut Vec<Dropped>,
+) -> Result<Option<Built>> {
+    match draft {
+        Draft::Swap(swap) => {
+            entry.kind = EntryKind::Swap;
+            entry.swap = Some(swap.clone());
+        }
+        Draft::Reader(reader) => {
+            entry.kind = EntryKind::Reader;
+            entry.reader = Some(reader.clone());
+        }
+        Draft::Plan(plan) => {
+            entry.kind = EntryKind::Plan;
+            entry.plan = Some(plan.clone());
+        }
+        Draft::Void(input) => {
+            entry.kind = EntryKind::Void;
+            entry.input = Some(input.clone());
+        }
+        Draft::Horizon(version) => {
+            entry.kind = EntryKind::Horizon;
+            entry.horizon = Some(Horizon { version: *version });
+        }
+        Draft::Expire { files, expire } => {
+            entry.kind = EntryKind::Expire;
+            entry.remove.clone_from(files);
+            entry.expire = Some(expire.clone());
+        }
+        Draft::Compact { remove, add, base } => {
+            entry.kind = EntryKind::Compact;
+            entry.base = *base;
+            entry.remove.clone_from(remove);
+            entry.add.clone_from(add);
+        }
+        Draft::Forget(forget) => {
+            entry.kind = EntryKind::Forget;
+            entry.forget = Some(forget.clone());
+        }
+        _ => {}
+    }
+    whole(state, entry, Vec::new(), dropped)
 }
 
 /// O7: drops parts with a file that was begun too long ago, also where the state would accept them. Their records are
 /// read again.
 pub(super) fn drop_stale(draft: &Draft, dropped: &mut Vec<Dropped>, oldest: Option<u64>) {
-    let receipts: Vec<&PreparedCommit> = match draft {
-        Draft::Data { receipts, .. } => receipts.iter().collect(),
-        Draft::Batch { receipt, .. } => vec![receipt],
+    let parts: Vec<(&[AddedFile], Vec<SplitId>)> = match draft {
+        Draft::Data { receipts, .. } => {
+            let files = receipts.iter().map(|receipt| &*receipt.files);
+            files.zip(receipts.iter().map(splits_of)).collect()
+        }
+        Draft::Batch { receipt, .. } => vec![(&*receipt.files, splits_of(receipt))],
+        Draft::Compact { add, .. } => vec![(add, Vec::new())],
         _ => return,
     };
-    for (index, receipt) in receipts.into_iter().enumerate() {
-        let stale = receipt.files.iter().find(|f| is_older(&f.id, oldest));
+    for (index, (files, splits)) in parts.into_iter().enumerate() {
+        let stale = files.iter().find(|f| is_older(&f.id, oldest));
         let Some(file) = stale.filter(|_| dropped.iter().all(|d| d.index != index)) else {
             continue;
         };
@@ -144,7 +195,7 @@ pub(super) fn drop_stale(draft: &Draft, dropped: &mut Vec<Dropped>, oldest: Opti
         );
         dropped.push(Dropped {
             index,
-            splits: splits_of(receipt),
+            splits,
             reason: Violation {
                 rule: "O7",
                 message,
@@ -201,6 +252,21 @@ fn gc(
     Ok(some_if(!entry.gc.is_empty(), entry))
 }
 
+fn archived(
+    state: &State,
+    mut entry: Entry,
+    files: &[Archived],
+    dropped: &mut Vec<Dropped>,
+) -> Result<Option<Built>> {
+    entry.kind = EntryKind::Archived;
+    for (index, file) in files.iter().enumerate() {
+        if holds(dropped, index, Vec::new, || state.check_archived(file))? {
+            entry.archived.push(file.clone());
+        }
+    }
+    Ok(some_if(!entry.archived.is_empty(), entry))
+}
+
 /// An entry of receipts, and a swap after them. If no receipt is valid, it holds the swap alone.
 fn data(
     state: &State,
@@ -246,6 +312,7 @@ pub(super) fn drop_rest(draft: &Draft, dropped: &mut Vec<Dropped>, reason: &Viol
         Draft::Open(opens) => opens.len(),
         Draft::Gap(spans) => spans.len(),
         Draft::Gc(files) => files.len(),
+        Draft::Archived(files) => files.len(),
         Draft::Data { receipts, swap } => receipts.len() + usize::from(swap.is_some()),
         _ => 1,
     };
@@ -281,6 +348,9 @@ pub(super) fn drop_rest(draft: &Draft, dropped: &mut Vec<Dropped>, reason: &Viol
 pub(super) fn outputs_of(draft: &Draft, index: usize) -> Vec<String> {
     if let Draft::Rewind { rests, .. } = draft {
         return rests.iter().map(|f| f.id.clone()).collect();
+    }
+    if let Draft::Compact { add, .. } = draft {
+        return collected(add, &[]);
     }
     let receipt = match draft {
         Draft::Data { receipts, .. } => receipts.get(index),

@@ -60,12 +60,20 @@ pub struct Entry {
     /// For `batch` and `void`: which plan, and D, the version of this log that its dedup saw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<Horizon>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire: Option<Expire>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archived: Vec<Archived>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget: Option<Forget>,
     /// User counters, exact: transform → counter → amount.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-/// What an entry is. The reserved kinds (`compact expire archived retry`) are refused by name.
+/// What an entry is. The reserved kind (`retry`) is refused by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -80,6 +88,18 @@ pub enum Kind {
     Plan,
     Batch,
     Void,
+    Horizon,
+    Expire,
+    Archived,
+    Forget,
+    Compact,
+}
+
+impl Kind {
+    /// Whether such an entry settles records.
+    pub fn settles(self) -> bool {
+        matches!(self, Kind::Data | Kind::Gap | Kind::Batch)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,6 +307,50 @@ pub struct Rewind {
     /// generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<u64>,
+}
+
+/// §9: nothing goes back below this version any more, and what was only needed for that is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Horizon {
+    pub version: u64,
+}
+
+/// V9: what `remove` names leaves the zone because of its age. Its files stay where they are for a time of grace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expire {
+    /// Who and why, for people.
+    pub actor: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// They are deleted only once an `archived` entry names a copy of each, whoever goes on with this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub archive: bool,
+}
+
+/// A file that expired lies in an archive too: it was copied, read back and compared. It may be deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archived {
+    pub id: String,
+    /// Where it lies: a URL, without secrets.
+    pub copy: String,
+    /// `sha256:…` of the copy's bytes, which are those of the file.
+    pub digest: String,
+}
+
+/// V11: this reader never comes back; nothing waits for it any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forget {
+    pub reader: String,
+    /// Its generation, as whoever decided this saw it.
+    pub generation: u64,
+    /// Who and why, for people.
+    pub actor: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// §10, in the log of the zone that is read.

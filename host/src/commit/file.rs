@@ -33,17 +33,7 @@ pub fn decode(bytes: &[u8], path: &str) -> Result<Entry> {
     let head: Head = serde_json::from_slice(bytes)
         .map_err(|e| corrupt(format!("not a log entry ({} bytes)", bytes.len())).source(e))?;
     if head.format != FORMAT {
-        let message = format!(
-            "the log has format {}, this version of Weir reads format {FORMAT}",
-            head.format
-        );
-        let hint = match head.format {
-            BEFORE_RELEASE => {
-                "builds before the first release wrote it, and no release reads it: write to a new zone; the Parquet files stay readable"
-            }
-            _ => "run the version of Weir that wrote it, or a newer one",
-        };
-        return Err(corrupt(message).hint(hint));
+        return Err(other_format(head.format, path));
     }
     serde_json::from_slice(bytes).map_err(|e| {
         corrupt(format!(
@@ -53,6 +43,20 @@ pub fn decode(bytes: &[u8], path: &str) -> Result<Entry> {
         .hint("run the version of Weir that wrote it, or a newer one")
         .source(e)
     })
+}
+
+pub(super) fn other_format(format: u32, path: &str) -> Error {
+    let message =
+        format!("the log has format {format}, this version of Weir reads format {FORMAT}");
+    let hint = match format {
+        BEFORE_RELEASE => {
+            "builds before the first release wrote it, and no release reads it: write to a new zone; the Parquet files stay readable"
+        }
+        _ => "run the version of Weir that wrote it, or a newer one",
+    };
+    Error::new(Kind::LogCorrupt, "log.read", message)
+        .with("entry", path)
+        .hint(hint)
 }
 
 /// What an entry of any version has.

@@ -1,21 +1,17 @@
 //! Which rules made which rows: the log as a list of periods, each from one `init` or `swap` to the next.
 //!
-//! Where periods begin and end is part of the log's state, folded from proved entries. Who asked for a period is read
-//! from the entry that began it. An entry with rows and a swap belongs to the period before the swap: the old rules
-//! made its rows.
+//! They are part of the log's state, folded from proved entries: the entry that began a period may be forgotten long before
+//! its rules are left. An entry with rows and a swap belongs to the period before the swap: the old rules made its rows.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Entry, Kind, Rule, Span};
-use super::{LogName, file};
-use crate::error::{Error, Kind as Fault, Result};
+use super::entry::{Entry, Init, Kind, Rule, Span, Swap};
 use crate::record::SplitId;
-use crate::store::Store;
 
 /// Rules and the time in which they were in force.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RulesPeriod {
     /// Version of the entry that put them in force.
     pub generation: u64,
@@ -34,94 +30,64 @@ pub struct RulesPeriod {
     pub force: bool,
 }
 
-/// Where a period begins and ends, and what was settled in it: the part of a [`RulesPeriod`] that is folded from the
-/// log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PeriodAt {
-    /// Version of the entry that put its rules in force.
-    pub generation: u64,
-    /// Version of the entry that ended it; `None`: in force.
-    pub until: Option<u64>,
-    /// Offsets that were settled under them and not taken back, `[from, to)` per split.
-    pub ranges: BTreeMap<SplitId, (i64, i64)>,
-}
-
-impl PeriodAt {
-    pub(super) fn of(generation: u64) -> PeriodAt {
-        PeriodAt {
-            generation,
+impl RulesPeriod {
+    pub(super) fn first(init: &Init, time: i64) -> RulesPeriod {
+        RulesPeriod {
+            generation: 0,
             until: None,
+            transforms: init.transforms.clone(),
             ranges: BTreeMap::new(),
+            time,
+            actor: String::new(),
+            reason: String::new(),
+            block: Vec::new(),
+            force: false,
         }
     }
-}
 
-/// These periods of a proved log (of [`super::State::periods`]) with their rules, and who asked for them why.
-pub fn history(
-    store: &dyn Store,
-    name: &LogName,
-    periods: &[PeriodAt],
-) -> Result<Vec<RulesPeriod>> {
-    let one = |at: &PeriodAt| period(store, name, at).map(|(period, _)| period);
-    periods.iter().map(one).collect()
-}
-
-/// One of them, and the size of the entry that began it.
-pub fn period(store: &dyn Store, name: &LogName, at: &PeriodAt) -> Result<(RulesPeriod, usize)> {
-    let path = name.entry(at.generation);
-    let lost = |what: &str| {
-        Error::new(Fault::LogCorrupt, "log.history", what.to_owned())
-            .with("entry", &path)
-            .hint("`weir log --verify` lists every problem")
-    };
-    let Some(bytes) = store.get(&path)? else {
-        return Err(lost("an entry is missing"));
-    };
-    let entry = file::decode(&bytes, &path)?;
-    let begun = |rules: &[Rule]| RulesPeriod {
-        generation: at.generation,
-        until: at.until,
-        transforms: rules.to_vec(),
-        ranges: at.ranges.clone(),
-        time: entry.time,
-        actor: String::new(),
-        reason: String::new(),
-        block: Vec::new(),
-        force: false,
-    };
-    let period = match (&entry.init, &entry.swap) {
-        (Some(init), _) => begun(&init.transforms),
-        (None, Some(swap)) => RulesPeriod {
+    fn of(swap: &Swap, entry: &Entry) -> RulesPeriod {
+        RulesPeriod {
+            generation: entry.version,
+            until: None,
+            transforms: swap.transforms.clone(),
+            ranges: BTreeMap::new(),
+            time: entry.time,
             actor: swap.actor.clone(),
             reason: swap.reason.clone(),
             block: swap.block.clone(),
             force: swap.force,
-            ..begun(&swap.transforms)
-        },
-        (None, None) => return Err(lost("an entry that began an period has no rules any more")),
-    };
-    Ok((period, bytes.len()))
+        }
+    }
 }
 
-pub(super) fn fold(periods: &mut Vec<PeriodAt>, entry: &Entry) {
+pub(super) fn fold(periods: &mut Vec<RulesPeriod>, entry: &Entry) {
     if entry.kind == Kind::Rewind {
         entry.spans.iter().for_each(|span| take_back(periods, span));
-    } else if let Some(period) = periods.last_mut() {
+    } else if let Some(period) = period_of(periods, entry) {
         for span in &entry.spans {
             let range = period.ranges.entry(span.split.clone());
             range.or_insert((span.from, span.to)).1 = span.to;
         }
     }
-    if entry.swap.is_some() {
+    if let Some(swap) = &entry.swap {
         if let Some(before) = periods.last_mut() {
             before.until = Some(entry.version);
         }
-        periods.push(PeriodAt::of(entry.version));
+        periods.push(RulesPeriod::of(swap, entry));
     }
 }
 
+/// That of the rules which made the rows: a batch has those of its plan, which a swap may have followed (V10). If they are
+/// forgotten, the newest.
+fn period_of<'a>(periods: &'a mut [RulesPeriod], entry: &Entry) -> Option<&'a mut RulesPeriod> {
+    let made_by = entry.rules.as_ref().map(|rules| rules.generation);
+    let newest = periods.len().checked_sub(1)?;
+    let of_rules = made_by.and_then(|by| periods.iter().position(|period| period.generation == by));
+    periods.get_mut(of_rules.unwrap_or(newest))
+}
+
 /// Offsets from the span's target upwards no longer belong to any period.
-fn take_back(periods: &mut [PeriodAt], span: &Span) {
+fn take_back(periods: &mut [RulesPeriod], span: &Span) {
     for period in periods {
         if let Some((from, to)) = period.ranges.get_mut(&span.split) {
             *to = span.to.min(*to);

@@ -4,26 +4,37 @@
 //! then P is read again: while it is still there with the same digest, nothing above it was ever deleted, and all that was
 //! read is the one history. No rule here needs a clock.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::entry::{Entry, Rule, Writer};
+use super::checkpoint::{self, Known, Newest};
+use super::entry::{Delivery, Entry, Rule, Writer};
+use super::publish::Undeleted;
 use super::state::{State, Violation};
 use super::view::View;
 use super::write::{Limits, Pace, Pending};
 use super::{Draft, LogName, Outcome, file};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
+use crate::lock::lock;
+use crate::record::SplitId;
 use crate::store::Store;
 
 /// Entries read before they are proved and folded: bounds memory while a long log is opened.
 pub(super) const ENTRIES_AT_ONCE: usize = 256;
 /// The same in bytes, for entries that name thousands of files.
 const BYTES_AT_ONCE: usize = 16 << 20;
+
+/// An entry is never written and deleted again in so short a time: the horizon lies far behind (R3).
+const ASLEEP: Duration = Duration::from_secs(60);
+
+/// So often per step of the horizon it is looked whether it may rise: a reader may hold it back.
+const HORIZON_LOOKS: u64 = 16;
 
 /// One writer's view of a log, and the only way to append to it.
 #[derive(Debug)]
@@ -42,8 +53,25 @@ pub struct Log {
     pub(super) pending: Option<Pending>,
     /// Files of this process that no entry will name; the next data entry lists them in `gc`.
     pub(super) orphans: BTreeSet<String>,
-    /// Files that were removed up to this version are gone from the store. `None`: not checked yet.
+    /// P1: deliveries with a token in entries of others, read since the log was opened and not taken.
+    others: Vec<Delivery>,
+    /// Files that were removed up to this version, but for those that expired, are gone from the store. `None`: not checked yet.
     pub(super) swept: Option<u64>,
+    pub(super) undeleted: Undeleted,
+    /// Files that were removed above a version may come back, by copies that were under way; and since when this process knows.
+    pub(super) late: Option<(Duration, u64)>,
+    /// Checkpoints, as far as this process read or wrote them.
+    pub(super) known: Known,
+    /// The version at which it was last looked whether the horizon may rise.
+    looked: AtomicU64,
+    /// When it is looked again whether something is old, by the clock's elapsed time in microseconds.
+    pub(super) look_due_at: AtomicU64,
+    /// Since when this process knows the newest entry: its version, the clock's elapsed time.
+    pub(super) known_since: Mutex<(u64, Duration)>,
+    /// By the clock's elapsed time.
+    pub(super) opened_at: Duration,
+    /// When it was last asked whether something is above the proved version: the clock's elapsed time, and its time.
+    looked_at: Mutex<(Duration, i64)>,
     /// Since when the store does not show a committed file although it was asked to publish it.
     pub(super) unseen_since: Option<Duration>,
     pub(super) random: StdRng,
@@ -58,10 +86,10 @@ impl Log {
         clock: Arc<dyn Clock>,
         writer: Writer,
     ) -> Result<Option<Log>> {
-        let Some(state) = read_all(&*store, &name)? else {
+        let Some(found) = read_all(&*store, &name)? else {
             return Ok(None);
         };
-        Ok(Some(Log::new(store, name, clock, writer, state)))
+        Ok(Some(Log::new(store, name, clock, writer, found)))
     }
 
     /// For the owner: opens the log or begins it with these rules, then redoes publishes and collects orphans. If the
@@ -73,11 +101,18 @@ impl Log {
         writer: Writer,
         rules: Vec<Rule>,
     ) -> Result<Log> {
-        let state = match read_all(&*store, &name)? {
-            Some(state) => state,
-            None => super::write::init(&*store, &name, &*clock, &writer, rules)?,
+        let found = match read_all(&*store, &name)? {
+            Some(found) => found,
+            None => {
+                let state = super::write::init(&*store, &name, &*clock, &writer, rules)?;
+                // The log may have been begun, and shortened, since it was looked for: then this first entry is a ghost.
+                match checkpoint::listed(&*store, &name)?.is_empty() {
+                    true => (state, Known::default()),
+                    false => read_all(&*store, &name)?.unwrap_or((state, Known::default())),
+                }
+            }
         };
-        let mut log = Log::new(store, name, clock, writer, state);
+        let mut log = Log::new(store, name, clock, writer, found);
         log.recover()?;
         Ok(log)
     }
@@ -87,9 +122,9 @@ impl Log {
         name: LogName,
         clock: Arc<dyn Clock>,
         writer: Writer,
-        state: State,
+        (state, known): (State, Known),
     ) -> Log {
-        let state = Arc::new(state);
+        let (state, now) = (Arc::new(state), (clock.elapsed(), clock.now_micros()));
         Log {
             view: Arc::new(View::new(store.as_ref(), &name, &state)),
             store,
@@ -101,7 +136,16 @@ impl Log {
             pace: Pace::default(),
             pending: None,
             orphans: BTreeSet::new(),
+            others: Vec::new(),
             swept: None,
+            undeleted: Undeleted::default(),
+            late: None,
+            known,
+            looked: AtomicU64::new(0),
+            look_due_at: AtomicU64::new(0),
+            known_since: Mutex::new((u64::MAX, now.0)),
+            opened_at: now.0,
+            looked_at: Mutex::new(now),
             unseen_since: None,
             random: StdRng::from_os_rng(),
         }
@@ -133,6 +177,16 @@ impl Log {
     }
 
     pub(super) fn read_on(&mut self) -> Result<()> {
+        let at = self.now();
+        if self.is_overtaken()? {
+            self.read_again()?;
+        }
+        self.read_up()?;
+        *lock(&self.looked_at) = at;
+        Ok(())
+    }
+
+    fn read_up(&mut self) -> Result<()> {
         loop {
             let (version, digest) = (self.state.version, &self.state.digest);
             let Some(read) = read_next(&*self.store, &self.name, version, digest, None)? else {
@@ -140,6 +194,9 @@ impl Log {
             };
             let more = read.more;
             if !read.entries.is_empty() {
+                let delivered = read.entries.iter().flat_map(|(entry, _)| &entry.deliver);
+                let waiting = delivered.filter(|delivery| delivery.token.is_some());
+                self.others.extend(waiting.cloned());
                 let name = &self.name;
                 let folded = |state: &mut State| fold(name, state, read);
                 self.view.change(&mut self.state, folded)?;
@@ -158,7 +215,8 @@ impl Log {
         stepped.map_err(|v| invalid(&self.name, entry.version, &v))
     }
 
-    /// P is gone or altered: reads the whole log (R1) and compares it with the state held so far (R4).
+    /// P is gone or altered: reads the log anew (R1) and compares it with the state held so far (R4). Below the horizon P
+    /// may have been deleted; attempts that began there are dropped (W4).
     pub(super) fn read_again(&mut self) -> Result<()> {
         let held = (self.state.version, self.state.digest.clone());
         let found = read_all(&*self.store, &self.name)?;
@@ -174,7 +232,7 @@ impl Log {
             .with("log", &self.name)
             .hint("entries were deleted or replaced; restore them from a copy of the store")
         };
-        let Some(found) = found else {
+        let Some((found, known)) = found else {
             return Err(backwards("no log".to_owned()));
         };
         if found.version < held.0 {
@@ -185,12 +243,28 @@ impl Log {
         }
         let path = self.name.entry(held.0);
         match self.store.get(&path)? {
+            _ if held.0 < found.horizon && found.first == self.state.first => {}
             Some(bytes) if file::digest(&bytes) == held.1 => {}
             Some(bytes) => return Err(backwards(format!("digest {}", file::digest(&bytes)))),
             None => return Err(backwards("no such entry".to_owned())),
         }
+        let new = found.delivered.values().filter(|d| d.version > held.0);
+        let new = new.filter(|d| d.delivery.token.is_some());
+        self.others.extend(new.map(|d| d.delivery.clone()));
+        self.known = known;
         self.view.change(&mut self.state, |state| *state = found);
         Ok(())
+    }
+
+    /// P1: deliveries with a token in entries that others wrote, read since the log was opened or this was last asked. Who wrote
+    /// one may have died before it finished them.
+    pub fn take_others(&mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.others)
+    }
+
+    /// They are not finished: the next to ask gets them again.
+    pub fn put_back(&mut self, others: Vec<Delivery>) {
+        self.others.splice(0..0, others);
     }
 
     /// W3–W6. `Err` with remedy Retry: the store does not answer and the attempt is unsettled; it stays in here, and
@@ -203,6 +277,12 @@ impl Log {
                 "log.commit",
                 "an attempt is unsettled: settle it or leave it first",
             ));
+        }
+        // V13: every removal up to a horizon is done.
+        if matches!(draft, Draft::Horizon(_)) && !self.undeleted.is_empty() {
+            return Ok(Outcome::Lost {
+                dropped: Vec::new(),
+            });
         }
         self.drive(Pending::new(draft))
     }
@@ -228,6 +308,21 @@ impl Log {
         self.pending.is_some()
     }
 
+    /// The version up to which the log may forget now; a `horizon` entry says so, after [`Log::redo`] and once every delivery
+    /// is finished (V13). `held`: positions that this log must be able to go back to, because another log may ask for it.
+    pub fn forgettable(&self, held: Option<&BTreeMap<SplitId, i64>>) -> Option<u64> {
+        let (version, limits) = (self.state.version, &self.limits);
+        let again = limits.horizon_step.div_ceil(HORIZON_LOOKS);
+        if version < self.looked.load(Ordering::Relaxed) + again || !self.undeleted.is_empty() {
+            return None;
+        }
+        let found = (self.state).next_horizon(self.clock.now_micros(), limits, held);
+        if found.is_none() {
+            self.looked.store(version, Ordering::Relaxed);
+        }
+        found
+    }
+
     /// How long the committer should still gather receipts before the next data entry (docs/protocol.md §5, Pace). Zero for the
     /// first; skip it when draining.
     pub fn ready_in(&self) -> Duration {
@@ -235,10 +330,43 @@ impl Log {
             .ready_in(self.clock.elapsed(), self.limits.pace, self.state.writers())
     }
 
-    /// Whether somebody wrote above the proved version; nothing is read or proved.
+    /// Whether somebody wrote above the proved version; nothing is read.
     pub fn grown(&self) -> Result<bool> {
+        let at = self.now();
         let next = self.name.entry(self.state.version + 1);
-        Ok(self.store.size(&next)?.is_some())
+        if self.store.size(&next)?.is_some() || self.is_overtaken()? {
+            return Ok(true);
+        }
+        *lock(&self.looked_at) = at;
+        Ok(false)
+    }
+
+    /// Whether this process is next (D3): nobody wrote above the proved version, and that one is still there.
+    pub fn is_next(&self) -> Result<bool> {
+        if self.grown()? {
+            return Ok(false);
+        }
+        let proved = self.store.get(&self.name.entry(self.state.version))?;
+        Ok(proved.is_some_and(|bytes| file::digest(&bytes) == self.state.digest))
+    }
+
+    /// Whether the log went on and was shortened while this process slept: then neither that the next entry is absent nor that
+    /// the proved one is there says anything (R3), because a ghost of the same bytes may lie in its place.
+    pub(super) fn is_overtaken(&self) -> Result<bool> {
+        let (elapsed, micros) = self.now();
+        let (since, then) = *lock(&self.looked_at);
+        // Some clocks stand still while a machine sleeps.
+        let away = Duration::from_micros(micros.saturating_sub(then).unsigned_abs());
+        if elapsed.saturating_sub(since).max(away) <= ASLEEP {
+            return Ok(false);
+        }
+        let newest = checkpoint::listed(&*self.store, &self.name)?;
+        let newest = newest.first();
+        Ok(newest.is_some_and(|version| *version > self.state.version))
+    }
+
+    fn now(&self) -> (Duration, i64) {
+        (self.clock.elapsed(), self.clock.now_micros())
     }
 
     /// Files of this process that no entry will name (an abandoned seal): collected with the next data entry.
@@ -269,38 +397,95 @@ impl Log {
     }
 }
 
-/// R1 without checkpoints: P = 0, then R2. Also finds holes: listed names above the newest entry that could be read.
-fn read_all(store: &dyn Store, name: &LogName) -> Result<Option<State>> {
-    // Listed before it is read: whatever is listed must be readable, whoever appends meanwhile.
-    let newest = newest_listed(store, name)?;
-    let Some(mut state) = begin(store, name)? else {
-        return match newest {
-            None => Ok(None),
-            Some(newest) => Err(hole(name, 0, newest)),
+/// Another process may shorten a log while it is read. So often in a row it does not.
+const READS_MAX: usize = 5;
+
+/// R1, then R2. Also finds holes: listed names above the newest entry that could be read.
+fn read_all(store: &dyn Store, name: &LogName) -> Result<Option<(State, Known)>> {
+    for _ in 0..READS_MAX {
+        // Listed before it is read: whatever is listed must be readable, whoever appends meanwhile.
+        let newest = newest_listed(store, name)?;
+        let Some((mut state, known)) = first_state(store, name)? else {
+            return match newest {
+                None => Ok(None),
+                Some(newest) => Err(hole(name, 0, newest)),
+            };
         };
-    };
+        if !read_to_end(store, name, &mut state, newest)? {
+            continue;
+        }
+        return match newest {
+            Some(newest) if newest > state.version => Err(hole(name, state.version + 1, newest)),
+            _ => {
+                store.sync(&name.log_dir())?;
+                Ok(Some((state, known)))
+            }
+        };
+    }
+    Err(Error::new(
+        Kind::LogCorrupt,
+        "log.open",
+        "an entry changed while the log was read",
+    )
+    .with("log", name))
+}
+
+/// False: the log was shortened, or an entry changed, while it was read.
+fn read_to_end(
+    store: &dyn Store,
+    name: &LogName,
+    state: &mut State,
+    newest: Option<u64>,
+) -> Result<bool> {
     loop {
         let Some(read) = read_next(store, name, state.version, &state.digest, newest)? else {
-            return Err(Error::new(
-                Kind::LogCorrupt,
-                "log.open",
-                "an entry changed while the log was read",
-            )
-            .with("log", name));
+            return Ok(false);
         };
         let more = read.more;
-        fold(name, &mut state, read)?;
+        fold(name, state, read)?;
         if !more {
-            break;
+            return Ok(true);
         }
     }
-    match newest {
-        Some(newest) if newest > state.version => Err(hole(name, state.version + 1, newest)),
-        _ => {
-            store.sync(&name.log_dir())?;
-            Ok(Some(state))
-        }
+}
+
+/// R1: the state from which the log is read on. `None`: there is no log.
+///
+/// Entry 0 is read first and counts only if there is no checkpoint after that: it is deleted only while there are some, and
+/// from then on there always are, so it is no ghost.
+pub(super) fn first_state(store: &dyn Store, name: &LogName) -> Result<Option<(State, Known)>> {
+    let begun = begin(store, name);
+    let found = match checkpoint::newest(store, name)? {
+        Newest::Found(found) => Some(*found),
+        Newest::None => begun?.map(|state| (state, Known::default())),
+        Newest::Damaged(error) => match begun {
+            // If entries are missing, the reading of them says so.
+            Ok(Some(state)) => {
+                tracing::warn!(log = %name, %error, "no checkpoint can be used; the log is read from its first entry");
+                Some((state, Known::default()))
+            }
+            _ => return Err(error),
+        },
+    };
+    match found {
+        Some((state, _)) if !is_of(&state, name) => Err(log_of_another(&state, name)),
+        found => Ok(found),
     }
+}
+
+fn is_of(state: &State, name: &LogName) -> bool {
+    state.init.pipeline == name.pipeline && state.init.zone == name.zone
+}
+
+fn log_of_another(state: &State, name: &LogName) -> Error {
+    let (pipeline, zone) = (&state.init.pipeline, &state.init.zone);
+    Error::new(
+        Kind::LogCorrupt,
+        "log.open",
+        format!("this is the log of {pipeline}/{zone}, not of {name}"),
+    )
+    .with("entry", name.entry(0))
+    .hint("a log stays where it was made; restore the directory's name")
 }
 
 /// The state after version 0. `None`: there is no version 0.
@@ -311,15 +496,8 @@ pub(super) fn begin(store: &dyn Store, name: &LogName) -> Result<Option<State>> 
     };
     let entry = file::decode(&bytes, &path)?;
     let state = State::begin(&entry, file::digest(&bytes)).map_err(|v| invalid(name, 0, &v))?;
-    if state.init.pipeline != name.pipeline || state.init.zone != name.zone {
-        let (pipeline, zone) = (&state.init.pipeline, &state.init.zone);
-        return Err(Error::new(
-            Kind::LogCorrupt,
-            "log.open",
-            format!("this is the log of {pipeline}/{zone}, not of {name}"),
-        )
-        .with("entry", path)
-        .hint("a log stays where it was made; restore the directory's name"));
+    if !is_of(&state, name) {
+        return Err(log_of_another(&state, name));
     }
     Ok(Some(state))
 }
@@ -388,6 +566,17 @@ pub(super) fn fold(name: &LogName, state: &mut State, read: Read) -> Result<()> 
 pub(super) fn newest_listed(store: &dyn Store, name: &LogName) -> Result<Option<u64>> {
     let listed = store.list(&name.log_dir())?;
     Ok(listed.iter().filter_map(|l| version_of(&l.path)).max())
+}
+
+/// The oldest entry that is kept: the first of those that follow each other up to the newest. What lies below, with holes,
+/// is what a sleeper wrote into places that were deleted. 0 where there is no entry.
+pub fn oldest_entry(store: &dyn Store, name: &LogName) -> Result<u64> {
+    let listed = store.list(&name.log_dir())?;
+    let mut versions: Vec<u64> = listed.iter().filter_map(|l| version_of(&l.path)).collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    let follow = versions.iter().zip(versions.iter().skip(1));
+    let follow = follow.take_while(|(above, below)| **above == **below + 1);
+    Ok(versions.get(follow.count()).copied().unwrap_or(0))
 }
 
 /// `^\d{20}\.json$`

@@ -1,17 +1,22 @@
 //! The commit log: the entry is the commit.
 //!
 //! ```text
-//! open_or_init ─ R1, R2 ─ recover (P1, gc)          State = fold of proved entries
+//! open_or_init ─ R1, R2 ─ recover (P1, gc)          State = a checkpoint, and the fold of proved entries after it
 //! commit(Draft) ─ W3 ─ W5 Create(P+1) ─ W6 ─→ Committed ─→ sweep, publish ─→ group offsets, metrics
 //!                 └─ a receipt overtaken by another writer is dropped, the others stay
 //! ```
 //! One log per pipeline and zone; rule names (V…, R…, W…, P…) are those of docs/protocol.md. Writers need no lease: each span
 //! must begin where its split ends, and only one entry of a version can exist.
 
+mod checkpoint;
+mod compact;
 mod draft;
 pub mod entry;
+mod expiry;
 mod file;
+mod forget;
 mod history;
+mod keep;
 mod ledgers;
 mod log;
 mod owner;
@@ -27,21 +32,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+pub use checkpoint::{exists, first_digest};
+pub use compact::{Behind, place_of};
 pub use entry::{
-    AddedFile, Delivery, Entry, FileRange, Init, Input, Kind, Open, Plan, PlanRange, Reader,
-    Rewind, Role, Rule, Rules, Span, Swap, Writer,
+    AddedFile, Archived, Delivery, Entry, Expire, FileRange, Forget, Horizon, Init, Input, Kind,
+    Open, Plan, PlanRange, Reader, Rewind, Role, Rule, Rules, Span, Swap, Writer,
 };
+pub use expiry::{ExpiredBelow, Leaving, Left, Reading};
 pub use file::{decode, digest, encode, rules_digest};
-pub use history::{PeriodAt, RulesPeriod, history, period};
-pub use log::Log;
+pub use history::RulesPeriod;
+pub use keep::{Due, EXPIRE_AT_ONCE, Held, Holder, Keep, Old};
+pub use log::{Log, oldest_entry};
 pub use owner::{may_own_table, own_table};
 pub use rewind::{Back, Straddling};
 pub use state::{
-    CommitBoundary, Delivered, LiveFile, OpenPlan, RemovedFile, SplitState, State, Violation,
+    CommitBoundary, Cut, Delivered, LiveFile, OpenPlan, RemovedFile, SplitState, State, Violation,
 };
 pub use verify::{Problem, Verified, verify};
 pub use view::{Folded, View};
-pub use write::Limits;
+pub use write::{LATE, Limits, RETENTION};
 
 use crate::clock::Clock;
 use crate::record::SplitId;
@@ -78,6 +87,11 @@ impl LogName {
     /// Where requests for a swap wait until somebody takes them. Not part of the protocol.
     pub fn pending_dir(&self) -> String {
         format!("_system/{self}/pending")
+    }
+
+    /// Where a pipeline with a schedule says which runs are complete. Not part of the protocol.
+    pub fn runs_dir(&self) -> String {
+        format!("_system/{self}/runs")
     }
 
     /// Where delivery plans lie (D1).
@@ -199,8 +213,27 @@ pub enum Draft {
         receipt: PreparedCommit,
     },
     Void(Input),
-    /// Files that were never live and may be deleted. Those that became live are left out.
+    /// Files that may be deleted: those that were never live, and those that expired. Those that became live are left out.
     Gc(Vec<String>),
+    /// §9: what [`Log::forgettable`] says.
+    Horizon(u64),
+    /// V9, committed whole or not at all: what [`Log::expirable`] says. After any conflict it must be computed again.
+    Expire {
+        files: Vec<String>,
+        expire: Expire,
+    },
+    /// Files that expired and were copied; those that are gone already are left out.
+    Archived(Vec<Archived>),
+    /// V11: a reader that never comes back.
+    Forget(Forget),
+    /// §9, committed whole or not at all: files whose rows are in new ones.
+    Compact {
+        remove: Vec<String>,
+        /// Sealed.
+        add: Vec<AddedFile>,
+        /// [`Log::version`] when the first of them was named.
+        base: u64,
+    },
 }
 
 /// A receipt (or open, or span of a gap) that was not committed, and why.

@@ -1,11 +1,13 @@
 //! Gives files their final names and removes them again (docs/protocol.md §6). Also what an owner does first when it
 //! opens its log.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::entry::AddedFile;
 use super::state::RemovedFile;
 use super::{Committed, Draft, Log};
+use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::store::{self, Place, Published, Seal};
 
@@ -13,9 +15,51 @@ use crate::store::{self, Place, Published, Seal};
 /// long ago.
 const VERSIONS_LOOKED_AT: u64 = 50;
 
+/// A copy that was under way when its file was removed has ended after this time: none is known to take minutes.
+const COPY_MAX: Duration = Duration::from_secs(600);
+
+/// At start, files that were removed in this time are looked for, and those of the newest versions whatever their time. The
+/// time is that of the clock of whoever removed them, hence much more than [`COPY_MAX`].
+const REMOVED_LOOKED_AT: Duration = Duration::from_secs(3600);
+
 /// A committed file that the store does not show after this time counts as lost (O3): no completion is known to take
 /// minutes.
 const UNSEEN_MAX: Duration = Duration::from_secs(600);
+
+/// Pauses between two tries to delete what expired and cannot be deleted: commits wait for each try.
+const UNDELETED_PAUSE: Duration = Duration::from_secs(1);
+const UNDELETED_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// After so many files that cannot be deleted a try ends; the next one begins with the others.
+const UNDELETED_FAULTS_MAX: usize = 10;
+
+/// Files that expired, may be deleted, and are not gone yet. They hold no publishing back: no later file has their rows. But checkpoints (P4)
+/// and horizons (V13) wait for them.
+#[derive(Debug)]
+pub(super) struct Undeleted {
+    files: VecDeque<(Place, Seal)>,
+    /// Files that were released up to this version are in here, or gone. `None`: not looked yet.
+    known: Option<u64>,
+    backoff: Backoff,
+    /// By the clock's elapsed time.
+    again_at: Duration,
+}
+
+impl Default for Undeleted {
+    fn default() -> Undeleted {
+        Undeleted {
+            files: VecDeque::new(),
+            known: None,
+            backoff: Backoff::new(UNDELETED_PAUSE, UNDELETED_PAUSE_MAX),
+            again_at: Duration::ZERO,
+        }
+    }
+}
+
+impl Undeleted {
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}
 
 impl Log {
     /// P1, P3: removed files are taken away, then every file of the entry gets its final name. Any process may repeat
@@ -25,30 +69,104 @@ impl Log {
         for file in &committed.entry.add {
             self.bring(file)?;
         }
-        Ok(())
+        self.sweep_late()
     }
 
     /// P2, O5: takes away for good what proved entries removed. After this, no delayed publisher can bring such a file
-    /// back.
+    /// back. What expired and cannot be deleted is said, and tried again later.
     pub fn sweep(&mut self) -> Result<()> {
         let swept = match self.swept {
             Some(version) => version,
             None => self.published_up_to()?,
         };
         if self.state.removed_at > swept {
-            let removed = self.state.removed.iter();
-            let mut removed: Vec<(&String, &RemovedFile)> =
-                removed.filter(|(_, r)| r.version > swept).collect();
-            // P3: taking an upload back may show it for a moment, so files that were added before it must be gone
-            // first.
-            removed.sort_by_key(|(_, removed)| removed.added);
-            let files = removed
-                .iter()
-                .map(|(id, r)| (self.name.place(id, &r.path), r.seal.clone()));
-            self.retire(&files.collect::<Vec<_>>())?;
+            let files = self.removed(|removed| removed.version > swept && !removed.expired);
+            self.retire(&files)?;
+            if files.iter().any(|(_, seal)| self.store.comes_late(seal)) {
+                self.expect_late(swept);
+            }
         }
         self.swept = Some(self.state.version);
+        self.let_go();
         Ok(())
+    }
+
+    /// In the order in which they were added. P3: taking an upload back may show it for a moment, so files that were added before it
+    /// must be gone first.
+    fn removed(&self, which: impl Fn(&RemovedFile) -> bool) -> Vec<(Place, Seal)> {
+        let removed = self.state.removed.iter();
+        let mut removed: Vec<(&String, &RemovedFile)> =
+            removed.filter(|(_, removed)| which(removed)).collect();
+        removed.sort_by_key(|(_, removed)| removed.added);
+        let files = removed.into_iter();
+        let files = files.map(|(id, r)| (self.name.place(id, &r.path), r.seal.clone()));
+        files.collect()
+    }
+
+    /// Deletes what expired. A process that has just opened the log tries all that was released since its checkpoint: another one may
+    /// have gone on without it.
+    fn let_go(&mut self) {
+        let known = self.undeleted.known.replace(self.state.version);
+        if self.state.deletable_at > known.unwrap_or(0) {
+            let new = |r: &RemovedFile| r.expired && known.is_none_or(|known| r.version > known);
+            let files = self.removed(new);
+            // A start has its own look at what is late.
+            let late = files.iter().any(|(_, seal)| self.store.comes_late(seal));
+            if let Some(known) = known.filter(|_| late) {
+                self.expect_late(known);
+            }
+            self.undeleted.files.extend(files);
+            self.undeleted.again_at = Duration::ZERO;
+        }
+        if self.undeleted.is_empty() || self.clock.elapsed() < self.undeleted.again_at {
+            return;
+        }
+        let Some(error) = self.try_to_delete() else {
+            self.undeleted.backoff.reset();
+            if self.view().undeletable(None) {
+                tracing::info!(log = %self.name, "files that had expired and could not be deleted are gone now");
+            }
+            return;
+        };
+        let (files, first) = (
+            self.undeleted.files.len(),
+            !self.undeleted.backoff.is_waiting(),
+        );
+        self.undeleted.again_at = self.clock.elapsed() + self.undeleted.backoff.next_wait();
+        let why = error.to_string();
+        if self.view().undeletable(Some((files as u64, why))) && first {
+            tracing::warn!(
+                log = %self.name, code = error.kind().code(), files, %error,
+                "files that expired cannot be deleted; it is tried again, and commits go on. Until they are gone there are no checkpoints and the log does not get shorter"
+            );
+        }
+    }
+
+    /// `None`: all are gone.
+    fn try_to_delete(&mut self) -> Option<Error> {
+        let files = self.undeleted.files.make_contiguous();
+        if let Ok(gone) = self.store.retire(files) {
+            self.undeleted.files.drain(..gone);
+        }
+        // One by one, so that none is in the way of the others.
+        let (mut fault, mut faults) = (None, 0);
+        for _ in 0..self.undeleted.files.len() {
+            let file = self.undeleted.files.pop_front()?;
+            let why = match self.store.retire(std::slice::from_ref(&file)) {
+                Ok(0) => Some(self.not_gone(1, Some(&file))),
+                Ok(_) => None,
+                Err(error) => Some(error),
+            };
+            if let Some(error) = why {
+                self.undeleted.files.push_back(file);
+                fault = fault.or(Some(error));
+                faults += 1;
+                if faults == UNDELETED_FAULTS_MAX {
+                    break;
+                }
+            }
+        }
+        fault
     }
 
     /// An error as long as one of them is not gone: nothing may be published before that (P3), so the caller asks
@@ -63,22 +181,20 @@ impl Log {
             }
             self.back_off(tries);
         }
-        let error = Error::new(
-            Kind::StoreUnavailable,
-            "log.sweep",
-            format!(
-                "{} removed files are not gone from the store yet",
-                left.len()
-            ),
-        );
-        Err(match left.first() {
+        Err(self.not_gone(left.len(), left.first()))
+    }
+
+    fn not_gone(&self, files: usize, first: Option<&(Place, Seal)>) -> Error {
+        let message = format!("{files} removed files are not gone from the store yet");
+        let error = Error::new(Kind::StoreUnavailable, "log.sweep", message);
+        match first {
             Some((place, _)) => error.with("file", place.path()),
             None => error,
         }
-        .with("log", &self.name))
+        .with("log", &self.name)
     }
 
-    /// A version up to which every removal is done: P3 lets no file of an entry get its final name before that.
+    /// A version up to which every removal is done, but for what expired: P3 lets no file of an entry get its final name before that.
     fn published_up_to(&self) -> Result<u64> {
         if self.state.removed_at == 0 {
             return Ok(0);
@@ -93,11 +209,12 @@ impl Log {
         Ok(0)
     }
 
-    /// P1, O3. A file that is nowhere may have been removed since the log was read. If it is still live, it is lost.
+    /// P1, O3. A file that is nowhere may have been removed since the log was read (and forgotten). If it is still live, it is
+    /// lost. One that has expired is published too: an archive reads it, and its deletion is that of a published one.
     fn bring(&mut self, file: &AddedFile) -> Result<()> {
         let (place, seal) = (file.place(&self.name), file.seal());
         let mut tries = 0;
-        while !self.state.removed.contains_key(&file.id) {
+        while self.state.has_name(&file.id) {
             let (found, cause) = match self.store.publish(&place, &seal)? {
                 Published::Done => {
                     self.unseen_since = None;
@@ -109,7 +226,7 @@ impl Log {
                 Published::NotYet(cause) => (None, Some(cause)),
             };
             self.read_on()?;
-            if self.state.removed.contains_key(&file.id) {
+            if !self.state.has_name(&file.id) {
                 break;
             }
             let Some(cause) = cause else {
@@ -189,7 +306,9 @@ impl Log {
     fn redo_of(&mut self, begun: &[String]) -> Result<()> {
         self.sweep()?;
         for id in begun {
-            if let Some(file) = self.state.live.get(id).map(|live| live.file.clone()) {
+            let live = self.state.live.get(id).map(|live| &live.file);
+            let leaving = || self.state.leaving.get(id).map(|leaving| &leaving.file);
+            if let Some(file) = live.or_else(leaving).cloned() {
                 self.bring(&file)?;
             }
         }
@@ -228,7 +347,7 @@ impl Log {
         let newest = self.state.version;
         let begun = self.begun()?;
         self.redo_of(&begun)?;
-        self.sweep_late(newest)?;
+        self.look_for_late(newest)?;
         // Not files of entries that were read meanwhile: their committer publishes them.
         let recent = self.state.live.values();
         let recent: Vec<AddedFile> = recent
@@ -239,9 +358,10 @@ impl Log {
             self.is_published(file)?;
         }
         let orphans = begun.into_iter();
+        let orphans = orphans.filter(|id| !self.state.leaving.contains_key(id));
         let orphans = orphans.filter(|id| self.state.check_gc(id).is_ok());
         let (named, mut unnamed): (Vec<String>, Vec<String>) =
-            orphans.partition(|id| self.state.collected.contains(id));
+            orphans.partition(|id| self.state.collected.contains_key(id));
         // O4: not files that another process may be writing now.
         let (home, oldest) = (self.name.dir(), self.oldest_begin());
         let mut abandoned = Vec::new();
@@ -258,27 +378,94 @@ impl Log {
             self.commit(Draft::Gc(unnamed))?;
         }
         let owners = ["_system/owners", "_system/owners/long"].map(str::to_owned);
-        for dir in [self.name.log_dir()].into_iter().chain(owners) {
+        let home = self.name.dir();
+        let own = ["log", "checkpoint", "manifest"].map(|dir| format!("{home}/{dir}"));
+        for dir in own.into_iter().chain(owners) {
             self.store.clear_killed(&dir)?;
         }
         Ok(())
     }
 
-    /// Files that recent entries removed and that are there again (see `retire_late` of the store).
-    fn sweep_late(&self, newest: u64) -> Result<()> {
-        let removed = self.state.removed.iter();
-        let recent: Vec<(Place, Seal)> = removed
-            .filter(|(_, removed)| removed.version + VERSIONS_LOOKED_AT > newest)
-            .map(|(id, removed)| (self.name.place(id, &removed.path), removed.seal.clone()))
-            .collect();
-        for file in self.store.retire_late(&recent)? {
-            tracing::warn!(log = %self.name, file, "a file that was removed had come back, by a copy that was under way; it is taken away");
+    /// Removed files may come back until [`COPY_MAX`] is over.
+    fn expect_late(&mut self, above: u64) {
+        let above = self.late.map_or(above, |(_, known)| known.min(above));
+        self.late = Some((self.clock.elapsed(), above));
+    }
+
+    /// Once, when no copy can be under way any more.
+    fn sweep_late(&mut self) -> Result<()> {
+        let Some((since, above)) = self.late else {
+            return Ok(());
+        };
+        if self.clock.elapsed().saturating_sub(since) >= COPY_MAX {
+            self.retire_late(above)?;
+            self.late = None;
         }
         Ok(())
     }
 
+    /// At start, for what the process before this one could not wait for; a copy may still be under way, so this process looks
+    /// again later.
+    fn look_for_late(&mut self, newest: u64) -> Result<()> {
+        let removed = self.state.removed.values();
+        let mut versions: Vec<u64> = removed
+            .filter(|removed| self.store.comes_late(&removed.seal))
+            .map(|removed| removed.version)
+            .collect();
+        versions.sort_unstable();
+        versions.dedup();
+        let span = i64::try_from(REMOVED_LOOKED_AT.as_micros()).unwrap_or(i64::MAX);
+        let since = self.clock.now_micros().saturating_sub(span);
+        let mut above = None;
+        for version in versions.into_iter().rev() {
+            if version.saturating_add(VERSIONS_LOOKED_AT) <= newest {
+                let path = self.name.entry(version);
+                let entry = self.store.get(&path)?;
+                let time = entry.map(|bytes| super::file::decode(&bytes, &path).map(|e| e.time));
+                if time.transpose()?.is_none_or(|time| time < since) {
+                    break;
+                }
+            }
+            above = version.checked_sub(1);
+        }
+        if let Some(above) = above {
+            self.retire_late(above)?;
+            self.expect_late(above);
+        }
+        Ok(())
+    }
+
+    fn retire_late(&mut self, above: u64) -> Result<()> {
+        let files = self.removed(|removed| removed.version > above && !removed.expired);
+        self.tell_late(&self.store.retire_late(&files)?);
+        // What expired holds nothing back: where it cannot be deleted, that is tried again later.
+        for file in self.removed(|removed| removed.version > above && removed.expired) {
+            let waits = self.undeleted.files.iter();
+            if waits
+                .clone()
+                .any(|(place, _)| place.path() == file.0.path())
+            {
+                continue;
+            }
+            match self.store.retire_late(std::slice::from_ref(&file)) {
+                Ok(late) => self.tell_late(&late),
+                Err(error) => {
+                    tracing::debug!(%error, "an expired file is to be deleted again");
+                    self.undeleted.files.push_back(file);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_late(&self, files: &[String]) {
+        for file in files {
+            tracing::warn!(log = %self.name, file, "a file that was removed had come back, by a copy that was under way; it is taken away");
+        }
+    }
+
     fn is_published(&mut self, file: &AddedFile) -> Result<()> {
-        if self.state.removed.contains_key(&file.id) {
+        if !self.state.live.contains_key(&file.id) {
             return Ok(());
         }
         let found = self.store.size(&file.path)?;
@@ -286,9 +473,9 @@ impl Log {
             return Ok(());
         }
         self.read_on()?;
-        match self.state.removed.contains_key(&file.id) {
-            true => Ok(()),
-            false => Err(self.lost(file, found)),
+        match self.state.live.contains_key(&file.id) {
+            true => Err(self.lost(file, found)),
+            false => Ok(()),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::entry::{AddedFile, Entry, FileRange, Reader, Role, Span};
 use super::rules::{moved, wrong};
-use super::state::{LiveFile, State, Violation};
+use super::state::{Cut, LiveFile, State, Violation};
 use crate::record::SplitId;
 
 /// What going back to some targets means on one state.
@@ -42,10 +42,16 @@ impl State {
                 .get(id)
                 .ok_or_else(|| moved("V8", "a rewind of a split that was never opened").of(id))?;
             let border = split.border_below(*to).filter(|b| b.to == *to);
-            let Some(border) = border.filter(|_| *to < split.to) else {
+            if let Some(gone) = split.expired.to().filter(|gone| to < gone) {
                 let message = format!(
-                    "expected a border of {}..{} to go back to, found {to}",
-                    split.start(),
+                    "what was written of offsets below {gone} has expired, and cannot be taken back; the target is {to}"
+                );
+                return Err(moved("V8", message).of(id));
+            }
+            let lowest = split.lowest(self.horizon);
+            let Some(border) = border.filter(|_| *to < split.to && *to >= lowest) else {
+                let message = format!(
+                    "expected a border of {lowest}..{} to go back to, found {to}",
                     split.to
                 );
                 return Err(moved("V8", message).of(id));
@@ -91,7 +97,8 @@ impl State {
     fn check_cut(&self, targets: &BTreeMap<SplitId, i64>, first: u64) -> Result<(), Violation> {
         for (id, split) in &self.splits {
             let at = targets.get(id).copied().unwrap_or(split.to);
-            let stays = split.borders.iter().skip(1).take_while(|b| b.to <= at);
+            let batches = split.borders.iter().filter(|b| b.to > split.start);
+            let stays = batches.take_while(|b| b.to <= at);
             if stays.last().is_some_and(|b| b.version >= first) {
                 let message =
                     format!("the batches from version {first} on leave together, not some of them");
@@ -114,15 +121,17 @@ impl State {
                 continue;
             }
             let cuts = self.cuts.get(name).into_iter().flatten();
-            let Some(cut) = cuts.rev().find(|cut| !above(cut)) else {
+            let Some(cut) = cuts.rev().find(|cut| !above(&cut.position)) else {
                 let message = format!("reader {name} has no earlier position to be set back to");
                 return Err(moved("V8", message));
             };
+            let position = self.position_at(reader, &cut.position);
+            self.check_readable("V8", name, &position)?;
             back.push(Reader {
                 name: name.clone(),
                 generation: reader.generation + 1,
                 version: self.version + 1,
-                position: self.position_at(reader, cut),
+                position,
             });
         }
         Ok(back)
@@ -149,7 +158,8 @@ impl State {
     /// V11 when a reader's owner goes back: to a position that it registered, under the next generation.
     pub(super) fn check_set_back(&self, before: &Reader, reader: &Reader) -> Result<(), Violation> {
         let mut cuts = self.cuts.get(&reader.name).into_iter().flatten();
-        let registered = cuts.any(|cut| self.position_at(before, cut) == reader.position);
+        let at = |cut: &Cut| self.position_at(before, &cut.position);
+        let registered = cuts.any(|cut| at(cut) == reader.position);
         if registered && reader.position != before.position {
             return Ok(());
         }

@@ -1,4 +1,5 @@
-//! The validity rules V1–V7 and V10–V12 of docs/protocol.md §3, on the state before the entry. V8 is in `rewind`.
+//! The validity rules V1–V7 and V10–V12 of docs/protocol.md §3, on the state before the entry. V8 is in `rewind`, V9 in
+//! `expiry`, V13 in `forget`.
 //!
 //! The writer checks them before Create, every reader checks them, and so does `--verify`. All use the same functions,
 //! so nobody can write an entry that readers refuse.
@@ -93,6 +94,7 @@ impl State {
                 ),
             ));
         }
+        self.check_base(entry.base)?;
         for open in &entry.open {
             self.check_open(open)?;
         }
@@ -106,9 +108,7 @@ impl State {
             self.check_rules(rules)?;
         }
         self.check_outputs(&entry.add, &entry.deliver)?;
-        if entry.kind != Kind::Rewind {
-            check_ledgers(entry.kind, &entry.spans, &entry.add, &entry.deliver)?;
-        }
+        self.check_rows(entry)?;
         for file in &entry.remove {
             if !self.live.contains_key(file) {
                 return Err(moved("V5", format!("removed file {file} is not live")));
@@ -126,9 +126,54 @@ impl State {
         if let Some(input) = &entry.input {
             self.check_input(input, entry)?;
         }
+        if let Some(horizon) = &entry.horizon {
+            self.check_horizon(horizon.version)?;
+        }
+        self.check_leaving(entry)?;
         match &entry.swap {
             Some(swap) => self.check_swap(swap),
             None => Ok(()),
+        }
+    }
+
+    /// V9, and V11 of a reader that is forgotten.
+    fn check_leaving(&self, entry: &Entry) -> Check {
+        if entry.kind == Kind::Expire {
+            self.check_expire(entry)?;
+        }
+        let mut archived = BTreeSet::new();
+        for file in &entry.archived {
+            if !archived.insert(&file.id) {
+                return Err(wrong("§2", "a file is archived twice"));
+            }
+            self.check_archived(file)?;
+        }
+        match &entry.forget {
+            Some(forget) => self.check_forget(forget),
+            None => Ok(()),
+        }
+    }
+
+    /// V7 and, of a compaction, V14. A rewind was compared with what it must be.
+    fn check_rows(&self, entry: &Entry) -> Check {
+        match entry.kind {
+            Kind::Rewind => Ok(()),
+            Kind::Compact => self.check_compact(entry),
+            kind => check_ledgers(kind, &entry.spans, &entry.add, &entry.deliver),
+        }
+    }
+
+    /// W4: what such an attempt named may have been collected by an entry that is forgotten.
+    fn check_base(&self, base: u64) -> Check {
+        match base < self.horizon {
+            true => Err(moved(
+                "W4",
+                format!(
+                    "begun on version {base}, the log forgot what lies below {}",
+                    self.horizon
+                ),
+            )),
+            false => Ok(()),
         }
     }
 
@@ -136,6 +181,7 @@ impl State {
     /// be undone without a trace: a split that went back has a higher epoch, rules that came back have another
     /// generation, and the names in `collected` and `removed` stay.
     pub(super) fn check_receipt(&self, receipt: &PreparedCommit) -> Check {
+        self.check_base(receipt.base)?;
         self.check_spans(Kind::Data, &receipt.spans)?;
         if receipt.generation != self.rules.generation {
             return Err(moved(
@@ -245,10 +291,13 @@ impl State {
             if !seen.insert(id) {
                 return Err(wrong("V4", format!("{id} is added twice")));
             }
-            if self.live.contains_key(id) {
-                return Err(moved("V4", format!("file {id} is live already")));
+            if self.live.contains_key(id) || self.leaving.contains_key(id) {
+                return Err(moved(
+                    "V4",
+                    format!("file {id} is live already, or has expired"),
+                ));
             }
-            if self.removed.contains_key(id) || self.collected.contains(id) {
+            if self.removed.contains_key(id) || self.collected.contains_key(id) {
                 return Err(moved("V4", format!("file {id} was removed or collected")));
             }
             if self.delivered.contains_key(id) {
@@ -298,7 +347,7 @@ impl State {
         if self.delivered.contains_key(file) {
             return Err(moved("V6", format!("collected {file} was delivered")));
         }
-        Ok(())
+        self.check_released(file)
     }
 
     pub(super) fn check_reader(&self, reader: &Reader) -> Check {
@@ -338,6 +387,7 @@ impl State {
                 .of(split));
             }
         }
+        self.check_readable("V11", &reader.name, &reader.position)?;
         match self.readers.get(&reader.name) {
             Some(before) => self.check_reader_moves(before, reader),
             None => Ok(()),
@@ -485,9 +535,12 @@ impl State {
 
 /// Only the fields of its kind.
 fn check_shape(entry: &Entry) -> Check {
-    use Kind::{Batch, Data, Gap, Gc, Init, Open, Plan, Reader, Rewind, Swap, Void};
+    use Kind::{
+        Archived, Batch, Compact, Data, Expire, Forget, Gap, Gc, Horizon, Init, Open, Plan, Reader,
+        Rewind, Swap, Void,
+    };
     let kind = entry.kind;
-    let fields: [(&str, bool, &[Kind], &[Kind]); 14] = [
+    let fields: [(&str, bool, &[Kind], &[Kind]); 18] = [
         // field, whether it is there, kinds that must have it, kinds that may have it
         ("init", entry.init.is_some(), &[Init], &[]),
         ("open", !entry.open.is_empty(), &[Open], &[]),
@@ -498,15 +551,29 @@ fn check_shape(entry: &Entry) -> Check {
             &[Rewind],
         ),
         ("rules", entry.rules.is_some(), &[Data, Batch], &[]),
-        ("add", !entry.add.is_empty(), &[], &[Data, Batch, Rewind]),
+        (
+            "add",
+            !entry.add.is_empty(),
+            &[Compact],
+            &[Data, Batch, Rewind],
+        ),
         ("deliver", !entry.deliver.is_empty(), &[], &[Data, Batch]),
-        ("remove", !entry.remove.is_empty(), &[], &[Rewind]),
+        (
+            "remove",
+            !entry.remove.is_empty(),
+            &[Expire, Compact],
+            &[Rewind],
+        ),
         ("gc", !entry.gc.is_empty(), &[], &[Gc, Data]),
         ("swap", entry.swap.is_some(), &[Swap], &[Data]),
         ("rewind", entry.rewind.is_some(), &[Rewind], &[]),
         ("reader", entry.reader.is_some(), &[Reader], &[]),
         ("plan", entry.plan.is_some(), &[Plan], &[]),
         ("input", entry.input.is_some(), &[Batch, Void], &[]),
+        ("horizon", entry.horizon.is_some(), &[Horizon], &[]),
+        ("expire", entry.expire.is_some(), &[Expire], &[]),
+        ("archived", !entry.archived.is_empty(), &[Archived], &[]),
+        ("forget", entry.forget.is_some(), &[Forget], &[]),
         ("counters", !entry.counters.is_empty(), &[], &[Data, Batch]),
     ];
     if entry.format != FORMAT {

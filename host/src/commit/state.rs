@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::entry::{
     AddedFile, Delivery, Entry, Init, Kind, Plan, Reader, Role, Rule, Rules, Writer,
 };
+use super::expiry::{ExpiredBelow, Leaving, Left};
 use super::file::rules_digest;
-use super::history::PeriodAt;
+use super::forget::Age;
+use super::history::RulesPeriod;
 use crate::chain::Ledger;
 use crate::record::SplitId;
 use crate::store::Seal;
@@ -53,12 +55,16 @@ fn in_words(rule: &str) -> &'static str {
         "V6" => "what is collected was never part of the zone, nor delivered",
         "V7" => "records and rows add up, and agree with the files and deliveries",
         "V8" => "a rewind takes back exactly what lies above its borders",
+        "V9" => "what expires is needed by no reader, and is older than what stays",
         "V10" => "a batch does what the open plan says, on the newest rows",
         "V11" => "the position of a reader is on the log and never goes back by itself",
         "V12" => "a swap names the rules that it replaces, and blocked ones need force",
+        "V13" => "what is forgotten is needed by no reader, and never comes back",
+        "V14" => "a compaction takes files of one kind that no rewind reaches, with their sidecars",
         "O2" => "an upload has the parts that its completion needs",
         "W1" => "the start of a split is written once, before its first read",
         "W2" => "an attempt begins on a version that was proved",
+        "W4" => "work that began before what the log has forgotten is done again",
         "W5" => "an answer that is not clear is settled before anything else is written",
         "W6" => "an entry counts once the version before it was read again",
         _ => "see docs/protocol.md",
@@ -66,7 +72,7 @@ fn in_words(rule: &str) -> &'static str {
 }
 
 /// The position and totals of a split after one version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitBoundary {
     pub version: u64,
     pub to: i64,
@@ -86,7 +92,12 @@ pub struct SplitState {
     pub totals: Ledger,
     /// Offsets recorded as gone before they were read.
     pub lost: u64,
-    /// Ascending; the first one is the `open`. A rewind removes those above its target.
+    /// Where reading began, and the version that says so.
+    pub start: i64,
+    pub opened: u64,
+    /// Ascending. The first one is the `open`, as long as no horizon has passed it. A rewind removes those above its
+    /// target. In a checkpoint they are in its manifests.
+    #[serde(skip)]
     pub borders: Vec<CommitBoundary>,
     /// Version of the last rewind of this split; 0 = none.
     pub rewound_at: u64,
@@ -94,21 +105,24 @@ pub struct SplitState {
     pub peak: i64,
     /// PROCESSED: the epoch of this split in the log that is read, as the last batch saw it.
     pub input_epoch: u64,
+    #[serde(default, skip_serializing_if = "ExpiredBelow::is_nothing")]
+    pub expired: ExpiredBelow,
 }
 
 impl SplitState {
     /// Where reading this split began.
     pub fn start(&self) -> i64 {
-        self.borders.first().map_or(self.to, |b| b.to)
+        self.start
     }
 
-    /// The version whose span holds this offset. `None` below the start and from `to` on.
+    /// The version whose span holds this offset; behind the horizon, the version of a later commit boundary. `None` below
+    /// the start and from `to` on.
     pub fn version_of(&self, offset: i64) -> Option<u64> {
-        let after = self.borders.partition_point(|b| b.to <= offset);
-        match after {
-            0 => None,
-            i => self.borders.get(i).map(|b| b.version),
+        if offset < self.start {
+            return None;
         }
+        let after = self.borders.partition_point(|b| b.to <= offset);
+        self.borders.get(after).map(|b| b.version)
     }
 
     /// The newest commit boundary at or below this version.
@@ -139,9 +153,16 @@ impl SplitState {
         (self.to, self.epoch, self.rewound_at) = (to, epoch, version);
     }
 
-    /// Rows written for `[from, to)`. `None` if one of the two is no commit boundary.
+    /// Rows written for `[from, to)`. `None` if one of the two is no commit boundary, or is forgotten. Where reading can begin
+    /// counts as one.
     pub fn rows_between(&self, from: i64, to: i64) -> Option<u64> {
         let rows_at = |offset: i64| {
+            if self.expired.rows_to == Some(offset) {
+                return Some(self.expired.rows);
+            }
+            if offset == self.start {
+                return Some(0);
+            }
             let i = self.borders.partition_point(|b| b.to < offset);
             let border = self.borders.get(i)?;
             (border.to == offset).then_some(border.totals.rows.written)
@@ -150,21 +171,38 @@ impl SplitState {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LiveFile {
     pub file: AddedFile,
     /// The version that added it.
     pub version: u64,
+    /// Where it took the place of others: the version that committed the newest of its rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<u64>,
+    /// When its newest rows were committed, microseconds since 1970 UTC, by the writer's clock; 0: not known.
+    #[serde(default)]
+    pub time: i64,
 }
 
-/// A file that is no longer live. It must be gone from the store before any later file is published (P3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A file that is no longer live. Unless it expired, it must be gone from the store before any later file is published (P3).
+#[derive(Clone, Debug, Eq, Serialize, Deserialize)]
 pub struct RemovedFile {
     pub path: String,
     /// The version that added it, and the one that removed it.
     pub added: u64,
     pub version: u64,
     pub seal: Seal,
+    /// Its rows had expired: no later file has any of them. Not in a checkpoint, before which it was deleted (P4).
+    #[serde(skip)]
+    pub expired: bool,
+}
+
+/// A checkpoint is what its entries say all the same.
+impl PartialEq for RemovedFile {
+    fn eq(&self, other: &RemovedFile) -> bool {
+        let of = |file: &RemovedFile| (file.path.clone(), file.added, file.version);
+        of(self) == of(other) && self.seal == other.seal
+    }
 }
 
 /// Rows that another system took, or takes once the delivery is finished (P1).
@@ -182,7 +220,14 @@ pub struct OpenPlan {
     pub plan: Plan,
 }
 
-/// As JSON it is what a checkpoint holds, under the names of docs/protocol.md §9.
+/// Positions that a reader registered, and the version that says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    pub version: u64,
+    pub position: BTreeMap<SplitId, i64>,
+}
+
+/// As JSON it is what the root of a checkpoint holds, under the names of docs/protocol.md §9.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// The version of the newest folded entry: P, if the log has proved it.
@@ -190,48 +235,85 @@ pub struct State {
     /// `sha256:…` of that entry's bytes.
     #[serde(rename = "entry")]
     pub digest: String,
-    /// Whose log it is.
+    /// Whose log it is, and `sha256:…` of the first entry, which names the log for good.
     pub init: Init,
+    pub first: String,
+    /// When it was written, microseconds since 1970 UTC.
+    pub begun: i64,
+    /// Nothing goes back below this version.
+    pub horizon: u64,
     pub splits: BTreeMap<SplitId, SplitState>,
     /// In force from the next version on.
     pub rules: Rules,
     /// Digest of the rules that the config declared when the newest `init` or `swap` was written.
     pub declared: String,
     pub blocked: BTreeSet<String>,
+    /// By id. In a checkpoint they are in its manifests.
+    #[serde(skip)]
     pub live: BTreeMap<String, LiveFile>,
-    /// Files that left, by id.
+    /// Files whose rows have expired, and which wait for their deletion, by id. In a checkpoint they are in its manifests.
+    #[serde(skip)]
+    pub leaving: BTreeMap<String, Leaving>,
+    /// What left by its age, by table.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<String, Left>,
+    /// Files that left above the horizon, by id. In a checkpoint they are in its manifests.
+    #[serde(default, skip_serializing)]
     pub removed: BTreeMap<String, RemovedFile>,
-    pub collected: BTreeSet<String>,
-    /// By id.
+    /// What was collected above the horizon, with its version.
+    pub collected: BTreeMap<String, u64>,
+    /// By id, above the horizon.
     pub delivered: BTreeMap<String, Delivered>,
     pub readers: BTreeMap<String, Reader>,
-    /// Positions that each reader registered, ascending; a rewind sets a reader back to one of them (V8).
-    pub cuts: BTreeMap<String, Vec<BTreeMap<SplitId, i64>>>,
+    /// What each reader registered, ascending; a rewind sets a reader back to one of them (V8).
+    pub cuts: BTreeMap<String, Vec<Cut>>,
     /// PROCESSED: the generation of its own reader that this log follows (§10 B0).
     pub follows: u64,
     /// The last version that took back rows or removed files; 0 = none did.
     pub removed_at: u64,
+    /// The last version after which files that had expired may be deleted; 0 = none was.
+    #[serde(default)]
+    pub(super) deletable_at: u64,
     /// PROCESSED: some batch was committed.
     pub(super) batched: bool,
     pub plan: Option<OpenPlan>,
     /// The last version that changed rows; 0 = none did.
     pub data_at: u64,
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Which rules were in force when, the oldest first. Only the entries say who asked for them and why.
-    pub periods: Vec<PeriodAt>,
+    /// Entries that settled records, from the first on.
+    pub settled: u64,
+    /// Which rules were in force when, the oldest first; periods that ended at or below the horizon are forgotten.
+    pub periods: Vec<RulesPeriod>,
+    /// When some of the versions above the horizon were written.
+    pub(super) ages: Vec<Age>,
     writers: VecDeque<Writer>,
     /// How often the ranges of a plan were voided since a batch last committed.
     voids: Vec<(Plan, u32)>,
 }
 
 impl State {
+    /// The newest version by which files may go that were live before: rewinds, compactions, and what expired.
+    pub fn files_went_at(&self) -> u64 {
+        self.removed_at.max(self.deletable_at)
+    }
+
+    /// The version of the newest rewind; 0 = there was none. Files that were merged or that expired are none: whoever reads on
+    /// keeps what is in hand.
+    pub fn rewound_at(&self) -> u64 {
+        let splits = self.splits.values();
+        splits.map(|split| split.rewound_at).max().unwrap_or(0)
+    }
+
     /// Folds version 0.
     pub fn begin(entry: &Entry, digest: String) -> Result<State, Violation> {
         let init = super::rules::check_init(entry)?;
         Ok(State {
             version: 0,
+            first: digest.clone(),
+            begun: entry.time,
             digest,
             init: init.clone(),
+            horizon: 0,
             splits: BTreeMap::new(),
             rules: Rules {
                 generation: 0,
@@ -240,18 +322,23 @@ impl State {
             declared: declared(&init.declared, &init.transforms),
             blocked: BTreeSet::new(),
             live: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            left: BTreeMap::new(),
             removed: BTreeMap::new(),
-            collected: BTreeSet::new(),
+            collected: BTreeMap::new(),
             delivered: BTreeMap::new(),
             readers: BTreeMap::new(),
             cuts: BTreeMap::new(),
             follows: 0,
             removed_at: 0,
+            deletable_at: 0,
             batched: false,
             plan: None,
             data_at: 0,
             counters: BTreeMap::new(),
-            periods: vec![PeriodAt::of(0)],
+            settled: 0,
+            periods: vec![RulesPeriod::first(init, entry.time)],
+            ages: vec![Age::of(entry)],
             writers: VecDeque::from([entry.writer.clone()]),
             voids: Vec::new(),
         })
@@ -343,8 +430,17 @@ impl State {
         self.fold_opens(entry);
         self.fold_spans(entry);
         self.fold_outputs(entry);
-        self.collected.extend(entry.gc.iter().cloned());
-        if !entry.add.is_empty() || !entry.deliver.is_empty() || !entry.remove.is_empty() {
+        let never_live = entry.gc.iter().filter(|id| !self.leaving.contains_key(*id));
+        let collected = never_live.map(|id| (id.clone(), entry.version));
+        self.collected.extend(collected);
+        self.fold_released(entry);
+        self.settled += u64::from(entry.kind.settles());
+        let outputs =
+            !entry.add.is_empty() || !entry.deliver.is_empty() || !entry.remove.is_empty();
+        if entry.kind == Kind::Compact {
+            // The rows and keys are what they were: nobody who saw them before need look again.
+            self.removed_at = entry.version;
+        } else if outputs {
             self.data_at = entry.version;
         }
         for (transform, counters) in &entry.counters {
@@ -354,17 +450,25 @@ impl State {
             }
         }
         if let Some(reader) = &entry.reader {
-            self.fold_reader(reader);
+            self.fold_reader(reader, entry.version);
         }
         if let Some(rewind) = &entry.rewind {
-            rewind.readers.iter().for_each(|r| self.fold_reader(r));
+            let readers = rewind.readers.iter();
+            readers.for_each(|r| self.fold_reader(r, entry.version));
             self.follows = rewind.follows.unwrap_or(self.follows);
             self.removed_at = entry.version;
             self.data_at = entry.version;
         }
+        if let Some(forget) = &entry.forget {
+            self.fold_forget(forget);
+        }
         self.fold_plan(entry);
         self.fold_swap(entry);
         super::history::fold(&mut self.periods, entry);
+        self.fold_age(entry);
+        if let Some(horizon) = &entry.horizon {
+            self.forget(horizon.version);
+        }
     }
 
     fn fold_opens(&mut self, entry: &Entry) {
@@ -376,6 +480,8 @@ impl State {
                 epoch: 0,
                 totals: Ledger::default(),
                 lost: 0,
+                start: open.offset,
+                opened: entry.version,
                 borders: vec![CommitBoundary {
                     version: entry.version,
                     to: open.offset,
@@ -385,6 +491,7 @@ impl State {
                 rewound_at: 0,
                 peak: open.offset,
                 input_epoch: 0,
+                expired: ExpiredBelow::default(),
             };
             self.splits.insert(open.split.clone(), split);
         }
@@ -419,9 +526,12 @@ impl State {
     /// Files and deliveries that came, files that left.
     fn fold_outputs(&mut self, entry: &Entry) {
         for file in &entry.add {
+            let before = self.takes_place_of(entry, file);
             let live = LiveFile {
                 file: file.clone(),
                 version: entry.version,
+                made: before.map(|(version, _)| version),
+                time: before.map_or(entry.time, |(_, time)| time),
             };
             self.live.insert(file.id.clone(), live);
         }
@@ -432,6 +542,9 @@ impl State {
             };
             self.delivered.insert(delivery.id.clone(), delivered);
         }
+        if let Some(expire) = &entry.expire {
+            return self.fold_expire(entry, expire);
+        }
         for file in &entry.remove {
             if let Some(live) = self.live.remove(file) {
                 let removed = RemovedFile {
@@ -439,6 +552,7 @@ impl State {
                     path: live.file.path,
                     added: live.version,
                     version: entry.version,
+                    expired: false,
                 };
                 self.removed.insert(file.clone(), removed);
             }
@@ -453,23 +567,26 @@ impl State {
             .iter()
             .map(|period| 1 + period.ranges.len())
             .sum();
-        let files = self.live.len() + self.removed.len() + self.collected.len();
+        let files =
+            self.live.len() + self.leaving.len() + self.removed.len() + self.collected.len();
         files + self.delivered.len() + borders + periods
     }
 
     /// A position below the previous one sets the reader back: its registered positions above are removed.
-    fn fold_reader(&mut self, reader: &Reader) {
+    fn fold_reader(&mut self, reader: &Reader, version: u64) {
         let cuts = self.cuts.entry(reader.name.clone()).or_default();
         let before = self.readers.insert(reader.name.clone(), reader.clone());
         if before.is_some_and(|before| before.generation != reader.generation) {
-            let above = |cut: &BTreeMap<SplitId, i64>| {
-                cut.iter()
+            let above = |cut: &Cut| {
+                cut.position
+                    .iter()
                     .any(|(split, at)| reader.position.get(split).is_none_or(|p| p < at))
             };
             cuts.truncate(cuts.partition_point(|cut| !above(cut)));
         }
-        if cuts.last() != Some(&reader.position) {
-            cuts.push(reader.position.clone());
+        if cuts.last().map(|cut| &cut.position) != Some(&reader.position) {
+            let position = reader.position.clone();
+            cuts.push(Cut { version, position });
         }
     }
 

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use super::state::{LiveFile, State};
-use super::{LogName, file, log};
+use super::state::State;
+use super::{AddedFile, LogName, checkpoint, file, log};
 use crate::error::Result;
 use crate::hash::hex;
 use crate::store::{Readable, Store};
@@ -29,13 +29,14 @@ pub struct Problem {
 pub struct Verified {
     /// The state after the last valid entry. `None`: not even the first entry is valid.
     pub state: Option<State>,
+    /// Replayed.
     pub entries: u64,
     pub files: u64,
     pub bytes: u64,
     pub problems: Vec<Problem>,
 }
 
-/// Replays every entry under every rule, reads every live file against its size and sha256, and looks for published files
+/// Replays every entry that is there under every rule, compares checkpoints with it, reads every file against its size and sha256, and looks for published files
 /// that no entry names. `None`: there is no log.
 pub fn verify(store: &dyn Store, name: &LogName) -> Result<Option<Verified>> {
     let mut found = Verified {
@@ -45,30 +46,121 @@ pub fn verify(store: &dyn Store, name: &LogName) -> Result<Option<Verified>> {
         bytes: 0,
         problems: Vec::new(),
     };
-    let listed = store.list(&name.log_dir())?;
-    let newest = listed.iter().filter_map(|l| log::version_of(&l.path)).max();
-    let Some(newest) = newest else {
+    let Some(newest) = log::newest_listed(store, name)? else {
         return Ok(None);
     };
-    for version in 0..=newest {
+    let Begun {
+        first,
+        checkpoints,
+        missing,
+    } = begin(store, name, &mut found)?;
+    let mut whole = true;
+    for version in first..=newest {
         let path = name.entry(version);
         if let Err(message) = replay(store, &mut found, version, &path)? {
             found.problem(Some(version), &path, message);
+            whole = false;
             break;
         }
         found.entries += 1;
+        if let Some(state) = found
+            .state
+            .as_ref()
+            .filter(|_| checkpoints.contains(&version))
+            && let Some(message) = checkpoint::differs(store, name, state)?
+        {
+            found.problem(Some(version), &name.checkpoint(version), message);
+        }
+    }
+    // Whether it may be missing, the newest horizon says.
+    let horizon = found.state.as_ref().map_or(0, |state| state.horizon);
+    if let Some(version) = missing.filter(|version| whole && *version >= horizon) {
+        found.problem(Some(version), &name.entry(version), "the entry is missing");
     }
     if let Some(state) = found.state.take() {
         for live in state.live.values() {
-            check_file(store, name, &mut found, live)?;
+            check_file(store, name, &mut found, (&live.file, live.version))?;
+        }
+        for leaving in state.leaving.values() {
+            check_file(store, name, &mut found, (&leaving.file, leaving.added))?;
         }
         // Nothing is known above an invalid entry, so its files are not reported as strangers.
-        if found.entries > newest {
+        if whole {
             look_for_strangers(store, &mut found, &state)?;
         }
         found.state = Some(state);
     }
     Ok(Some(found))
+}
+
+/// Where the replay begins.
+struct Begun {
+    first: u64,
+    /// Versions of the checkpoints that it passes.
+    checkpoints: BTreeSet<u64>,
+    /// The newest entry before it that is not there.
+    missing: Option<u64>,
+}
+
+/// A log that was shortened begins with its oldest checkpoint; of the entries before that the digests are followed.
+fn begin(store: &dyn Store, name: &LogName, found: &mut Verified) -> Result<Begun> {
+    let whole = |later: Vec<u64>| Begun {
+        first: 0,
+        checkpoints: later.into_iter().collect(),
+        missing: None,
+    };
+    if log::oldest_entry(store, name)? == 0 {
+        return Ok(whole(checkpoint::listed(store, name)?));
+    }
+    let checkpoints = checkpoint::oldest(store, name)?;
+    for (version, error) in checkpoints.damaged {
+        found.problem(Some(version), &name.checkpoint(version), error.to_string());
+    }
+    let Some(state) = checkpoints.state else {
+        return Ok(whole(Vec::new()));
+    };
+    let missing = follow_back(store, name, found, &state)?;
+    let first = state.version + 1;
+    found.state = Some(state);
+    Ok(Begun {
+        first,
+        missing,
+        ..whole(checkpoints.later)
+    })
+}
+
+/// From the entry of this state back to its horizon: each names the digest of the one before. The first that is not there ends
+/// it.
+fn follow_back(
+    store: &dyn Store,
+    name: &LogName,
+    found: &mut Verified,
+    state: &State,
+) -> Result<Option<u64>> {
+    let mut expected = state.digest.clone();
+    for version in (state.horizon..=state.version).rev() {
+        let path = name.entry(version);
+        let Some(bytes) = store.get(&path)? else {
+            return Ok(Some(version));
+        };
+        if file::digest(&bytes) != expected {
+            found.problem(
+                Some(version),
+                &path,
+                "it is not the entry that the one after it names",
+            );
+            return Ok(None);
+        }
+        match file::decode(&bytes, &path) {
+            Ok(entry) => expected = entry.parent,
+            Err(error) => {
+                found.problem(Some(version), &path, error.to_string());
+                return Ok(None);
+            }
+        }
+        found.entries += 1;
+    }
+    Ok(None)
 }
 
 impl Verified {
@@ -107,35 +199,32 @@ fn check_file(
     store: &dyn Store,
     name: &LogName,
     found: &mut Verified,
-    live: &LiveFile,
+    (file, version): (&AddedFile, u64),
 ) -> Result<()> {
     found.files += 1;
-    let path = &live.file.path;
-    let Some(Readable { path, bytes }) = store.readable(&live.file.place(name))? else {
-        let message = match live.file.upload {
+    let path = &file.path;
+    let Some(Readable { path, bytes }) = store.readable(&file.place(name))? else {
+        let message = match file.upload {
             Some(_) => {
                 "the file is not published yet, or lost; start its pipeline, then verify again"
             }
             None => "the file is missing",
         };
-        found.problem(Some(live.version), path, message);
+        found.problem(Some(version), path, message);
         return Ok(());
     };
     let path = &path;
     found.bytes += bytes;
-    if bytes != live.file.bytes {
-        let message = format!(
-            "the log says {} bytes, the file has {bytes}",
-            live.file.bytes
-        );
-        found.problem(Some(live.version), path, message);
+    if bytes != file.bytes {
+        let message = format!("the log says {} bytes, the file has {bytes}", file.bytes);
+        found.problem(Some(version), path, message);
         return Ok(());
     }
-    let expected = live.file.digest.trim_start_matches("sha256:");
+    let expected = file.digest.trim_start_matches("sha256:");
     let digest = sha256_of(store, path, bytes)?;
     if digest != expected {
         let message = format!("the log says sha256 {expected}, the file has {digest}");
-        found.problem(Some(live.version), path, message);
+        found.problem(Some(version), path, message);
     }
     Ok(())
 }
@@ -158,6 +247,7 @@ fn look_for_strangers(store: &dyn Store, found: &mut Verified, state: &State) ->
         .live
         .values()
         .map(|live| &live.file.path)
+        .chain(state.leaving.values().map(|leaving| &leaving.file.path))
         .chain(state.removed.values().map(|removed| &removed.path))
         .filter_map(|path| path.split_once('/').map(|(table, _)| table))
         .filter(|table| *table != "_system")
@@ -166,7 +256,8 @@ fn look_for_strangers(store: &dyn Store, found: &mut Verified, state: &State) ->
         for listed in store.list(table)? {
             let file = listed.path.rsplit('/').next().unwrap_or_default();
             let id = file.split('.').next().unwrap_or_default();
-            if ulid::Ulid::from_string(id).is_ok() && !state.live.contains_key(id) {
+            let known = state.live.contains_key(id) || state.leaving.contains_key(id);
+            if ulid::Ulid::from_string(id).is_ok() && !known {
                 let message = match state.removed.get(id) {
                     Some(removed) => format!(
                         "removed by version {}, but still there; the next start deletes it",

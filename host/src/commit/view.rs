@@ -10,7 +10,7 @@
 use std::sync::{Arc, Mutex, TryLockError};
 
 use super::LogName;
-use super::log::{begin, fold, hole, newest_listed, read_next};
+use super::log::{first_state, fold, hole, newest_listed, read_next};
 use super::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
@@ -25,6 +25,8 @@ pub struct View {
     state: Mutex<Option<Arc<State>>>,
     /// What a person must look at before it becomes a loss.
     alarm: Mutex<Option<String>>,
+    /// Files that expired and cannot be deleted, and why the first of them cannot.
+    undeleted: Mutex<Option<(u64, String)>>,
 }
 
 impl View {
@@ -40,12 +42,26 @@ impl View {
         lock(&self.alarm).clone()
     }
 
+    /// True: it differs from before.
+    pub(super) fn undeletable(&self, found: Option<(u64, String)>) -> bool {
+        let mut held = lock(&self.undeleted);
+        let other = *held != found;
+        *held = found;
+        other
+    }
+
+    /// Files that expired and cannot be deleted, and why the first of them cannot.
+    pub fn undeleted(&self) -> Option<(u64, String)> {
+        lock(&self.undeleted).clone()
+    }
+
     pub(super) fn new(store: &dyn Store, name: &LogName, state: &Arc<State>) -> View {
         View {
             url: store.url().to_owned(),
             name: name.clone(),
             state: Mutex::new(Some(state.clone())),
             alarm: Mutex::new(None),
+            undeleted: Mutex::new(None),
         }
     }
 
@@ -110,7 +126,7 @@ impl Folded {
                 false => newest_listed(store, name)?,
             };
             if lock(&self.held).is_none() {
-                let Some(state) = begin(store, name)? else {
+                let Some((state, _)) = first_state(store, name)? else {
                     return match newest {
                         Some(newest) => Err(hole(name, 0, newest)),
                         None => Ok(Some(false)),
@@ -125,7 +141,7 @@ impl Folded {
             if self.read_on(store, name, newest, go_on)? {
                 return self.is_whole(name, newest).map(|()| Some(true));
             }
-            // The log was replaced or deleted: it is read again from its start, once.
+            // The log was shortened, replaced or deleted: it is read again from its start, once.
             self.forget();
             if std::mem::replace(&mut again, true) {
                 return Err(Error::new(

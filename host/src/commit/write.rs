@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng};
 use super::draft::{self, Built};
 use super::entry::{Entry, FORMAT, Init, Kind as EntryKind, Rule, Writer};
 use super::state::{State, Violation};
-use super::{Committed, Draft, Dropped, Log, LogName, Outcome, file};
+use super::{Committed, Draft, Dropped, Keep, Log, LogName, Outcome, file};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Created, Store};
@@ -36,6 +36,18 @@ const LATENCY_FIRST: Duration = Duration::from_millis(20);
 /// lifetime is for publishing.
 pub const LIFETIME_SHARE_TO_COMMIT: u32 = 4;
 
+/// Default of `commit.log.retention`: a week, so that what went wrong on a Friday can be put back on Monday.
+pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Least value of [`Limits::late`] in a pipeline.
+pub const LATE: Duration = Duration::from_secs(3600);
+
+/// A start reads at most about so many entries. Fewer would write more bytes of checkpoints than entries have.
+const CHECKPOINT_EVERY: u64 = 50;
+
+/// One entry in a thousand forgets what is old: often enough for flat memory, too rare to be seen in any figure.
+const HORIZON_STEP: u64 = 1000;
+
 /// Longest wait between two attempts, whatever the store's latency.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -45,6 +57,17 @@ pub struct Limits {
     pub tries: u32,
     /// Shortest time between two data entries of one writer.
     pub pace: Duration,
+    /// So long a pipeline can go back, and its history is kept (`commit.log.retention`).
+    pub retention: Duration,
+    /// Nothing younger is forgotten, whatever it takes: a removed file may come back so late, by a copy that was under way, and
+    /// what a task has begun must be committed within it (W4). Where the retention is shorter, that counts.
+    pub late: Duration,
+    /// Versions from one checkpoint to the next.
+    pub checkpoint_every: u64,
+    /// A horizon rises by at least so many versions.
+    pub horizon_step: u64,
+    /// What stays in the zone, and for how long.
+    pub keep: Keep,
 }
 
 impl Default for Limits {
@@ -52,6 +75,11 @@ impl Default for Limits {
         Limits {
             tries: 8,
             pace: Duration::from_secs(1),
+            retention: RETENTION,
+            late: LATE,
+            checkpoint_every: CHECKPOINT_EVERY,
+            horizon_step: HORIZON_STEP,
+            keep: Keep::default(),
         }
     }
 }
@@ -125,8 +153,11 @@ impl Log {
                     if part.reason.rule != "W6" {
                         let files = draft::outputs_of(&pending.draft, part.index);
                         let state = &self.state;
-                        self.orphans
-                            .extend(files.into_iter().filter(|f| !state.collected.contains(f)));
+                        self.orphans.extend(
+                            files
+                                .into_iter()
+                                .filter(|f| !state.collected.contains_key(f)),
+                        );
                     }
                 }
             }
@@ -298,11 +329,18 @@ impl Log {
     /// W6. Only here a `Committed` is made.
     fn confirm(&mut self, sent: Sent, pending: &mut Pending) -> Result<Outcome> {
         let version = sent.entry.version;
-        let parent = self.store.get(&self.name.entry(version - 1))?;
+        let parent = match self.is_overtaken()? {
+            true => None,
+            false => self.store.get(&self.name.entry(version - 1))?,
+        };
         if parent.is_none_or(|bytes| file::digest(&bytes) != self.state.digest) {
             // Nothing is known: publish nothing, delete nothing, read the whole log again.
             self.read_again()?;
-            let landed = self.store.get(&self.name.entry(version))?;
+            // Below the horizon it may be a ghost, in the place of an entry that was deleted.
+            let landed = match version < self.state.horizon {
+                true => None,
+                false => self.store.get(&self.name.entry(version))?,
+            };
             if landed.is_none_or(|bytes| bytes != sent.bytes) {
                 let reason = Violation {
                     rule: "W6",
@@ -319,7 +357,11 @@ impl Log {
         if matches!(sent.entry.kind, EntryKind::Data | EntryKind::Batch) {
             self.pace.committed(self.clock.elapsed(), pending.attempts);
         }
-        self.collect(&sent.entry.gc);
+        // Files that expired were live: they are taken away by `sweep`.
+        let never_live = sent.entry.gc.iter();
+        let never_live = never_live.filter(|id| !self.state.removed.contains_key(*id));
+        let never_live: Vec<String> = never_live.cloned().collect();
+        self.collect(&never_live);
         let dropped = std::mem::take(&mut pending.dropped);
         Ok(Outcome::Committed {
             committed: Committed {

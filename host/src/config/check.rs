@@ -1,18 +1,21 @@
 //! Raw → checked: checks every key against the table of keys, then keys against each other. Reports all problems, not
 //! only the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::checked::*;
 use super::connector::{Catalog, SinkType, SourceType};
-use super::keys::{Default, FAMILIAR, KAFKA_PREFIX, KeyDef, Scope, TRANSFORM_PREFIX};
+use super::keys::{
+    Default, FAMILIAR, KAFKA_PREFIX, KeyDef, Scope, TRANSFORM_PREFIX, TRANSFORMS_MAX,
+};
 use super::location::{self, Location};
+use super::pattern::TopicPattern;
 use super::problem::{self, Problem};
 use super::raw::{Entry, Raw};
 use super::shape::{Shape, Value};
-use super::values::plugin_ref;
+use super::values::{plugin_ref, too_many_transforms};
 use crate::backoff::Backoff;
 use crate::nearest::nearest;
 
@@ -143,11 +146,14 @@ impl Checker<'_> {
                     }
                     _ => format!("`{}`", entry.value),
                 };
-                let message = format!(
-                    "`{}`: expected {}, found {found}",
-                    def.name, refusal.expected
-                );
                 let secret = entry.value.has_reference();
+                // These name the part that is wrong.
+                let quotes = matches!(def.shape, Shape::Trigger | Shape::Start | Shape::Pattern);
+                let expected = match secret && quotes {
+                    true => def.shape.describe(),
+                    false => refusal.expected,
+                };
+                let message = format!("`{}`: expected {expected}, found {found}", def.name);
                 let hint = refusal.hint.filter(|_| !secret);
                 self.problem(def.name, refusal.code, message).hint = hint;
             }
@@ -211,7 +217,7 @@ impl Checker<'_> {
                 }
                 Scope::Sink(_) => self.sink.is_some() && def.scope.takes(self.source, self.sink),
             };
-            if wanted && !self.typed(def.name) {
+            if wanted && !self.typed(def.name) && !self.says_otherwise(def.name) {
                 let hint = match def.shape {
                     Shape::Choice(_) => format!("{choices}: {}", def.shape.describe()),
                     _ => choices.to_owned(),
@@ -222,10 +228,22 @@ impl Checker<'_> {
         }
     }
 
+    /// A pattern stands in the place of the topics' names.
+    fn says_otherwise(&self, key: &str) -> bool {
+        self.source.is_some_and(|source| {
+            source.topics == Some(key) && source.pattern.is_some_and(|pattern| self.typed(pattern))
+        })
+    }
+
     // ---------------------------------------------------------- transforms
 
     fn transforms(&mut self) -> Vec<TransformConfig> {
-        let listed = self.list("transforms").unwrap_or_default();
+        let mut listed = self.list("transforms").unwrap_or_default();
+        if listed.len() > TRANSFORMS_MAX {
+            let message = too_many_transforms(listed.len());
+            self.problem("transforms", problem::OUT_OF_RANGE, message);
+            listed.truncate(TRANSFORMS_MAX);
+        }
         let list_is_good = self.values.contains_key("transforms") || !self.typed("transforms");
         let mut out = Vec::new();
         for name in &listed {
@@ -239,7 +257,7 @@ impl Checker<'_> {
             out.extend(self.transform(name));
         }
         let raw = self.raw;
-        let mut told: Vec<&str> = Vec::new();
+        let mut told: BTreeSet<&str> = BTreeSet::new();
         for (key, _) in raw.iter().filter(|_| list_is_good) {
             let Some(rest) = key.strip_prefix(TRANSFORM_PREFIX) else {
                 continue;
@@ -247,10 +265,10 @@ impl Checker<'_> {
             let name = rest.split('.').next().unwrap_or(rest);
             let dotted = format!("{name}.");
             let known = |listed: &String| listed == name || listed.starts_with(&dotted);
-            if listed.iter().any(known) || told.contains(&name) {
+            if listed.iter().any(known) || told.contains(name) {
                 continue;
             }
-            told.push(name);
+            told.insert(name);
             let hint = match nearest(name, listed.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `transforms.{near}`?"),
                 None => format!(
@@ -374,7 +392,7 @@ impl Checker<'_> {
             None if self.typed("trigger") => None,
             _ => Some(
                 self.source
-                    .map_or(Trigger::Continuous, |source| source.trigger),
+                    .map_or(Trigger::Continuous, |source| source.trigger.clone()),
             ),
         }
     }
@@ -384,9 +402,24 @@ impl Checker<'_> {
         def.is_some_and(|def| matches!(def.default, Default::Required(_)))
     }
 
-    /// The names of what is read.
+    /// The pattern of the topics that are read, where they are named by one.
+    pub fn pattern(&self) -> Option<TopicPattern> {
+        TopicPattern::parse(&self.text(self.source?.pattern?)?).ok()
+    }
+
+    /// Whether a topic of this name is read, if it is there.
+    pub fn reads(&self, topic: &str) -> bool {
+        let named = self.topics().unwrap_or_default();
+        named.iter().any(|name| name == topic)
+            || self.pattern().is_some_and(|pattern| pattern.takes(topic))
+    }
+
+    /// The names of what is read, as far as the config says them.
     pub fn topics(&self) -> Option<Vec<String>> {
         let key = self.source?.topics?;
+        if !self.typed(key) && self.pattern().is_some() {
+            return Some(Vec::new());
+        }
         match self.value(key) {
             Some(Value::List(topics)) => Some(topics),
             Some(Value::Text(topic)) => Some(vec![topic]),
@@ -419,6 +452,14 @@ impl Checker<'_> {
         }
     }
 
+    /// Rows go to tables of the zone that are named after the topics.
+    pub fn has_table_per_topic(&self) -> bool {
+        let means = self
+            .sink
+            .is_some_and(|sink| !sink.leaves.contains(&"sink.table"));
+        means && self.table() == Some(TableName::PerTopic)
+    }
+
     /// The store that `sink.url` or `source.url` names, with its other keys. `None`: the URL was refused.
     pub fn location(&self, url: &str) -> Option<Location> {
         super::store_keys::location(self, url)
@@ -435,6 +476,17 @@ impl Checker<'_> {
     // --------------------------------------------------------------- build
 
     /// `None` only if a problem was reported.
+    fn inference(&self) -> Option<Inference> {
+        if !self.is("schema.inference", "true").unwrap_or(false) {
+            return None;
+        }
+        Some(Inference {
+            records: self.size("schema.sample.records")?,
+            bytes: self.size("schema.sample.bytes")?,
+            wait: self.duration("schema.sample.wait")?,
+        })
+    }
+
     fn build(&self, transforms: Vec<TransformConfig>) -> Option<PipelineConfig> {
         let plugin_path = PathBuf::from(self.text("plugin.path")?);
         let plugin_cache = match self.text("plugin.cache") {
@@ -452,11 +504,13 @@ impl Checker<'_> {
             plugin_path,
             plugin_cache,
             plugin_store,
+            plugin_retention: self.duration("plugin.retention")?,
             watch: self.value("watch")? == Value::Flag(true),
             tasks_max: self.size("tasks.max")?,
             trigger: self.trigger()?,
             source: (self.source?.build)(self, &home)?,
             transforms,
+            inference: self.inference(),
             home,
             sink,
             errors: ErrorsConfig {
@@ -477,6 +531,13 @@ impl Checker<'_> {
                 self.duration("retry.backoff")?,
                 self.duration("retry.max.backoff")?,
             ),
+            log_retention: self.duration("commit.log.retention")?,
+            retention: Retention {
+                rows: self.duration("sink.retention"),
+                dead_letters: self.duration("errors.dlq.retention"),
+                grace: self.duration("retention.grace")?,
+                archive: self.location(super::store_keys::ARCHIVE_URL),
+            },
             log: LogConfig {
                 format: match self.text("log.format")?.as_str() {
                     "json" => LogFormat::Json,

@@ -15,6 +15,7 @@ use super::problem::{Place, Problem};
 use super::raw::Raw;
 use super::text::Text;
 use crate::backoff::Backoff;
+use crate::cron::Cron;
 
 /// One pipeline: source → transforms → sink.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct PipelineConfig {
     pub plugin_cache: PathBuf,
     /// `plugin.store`: components by digest and the configs they ran with.
     pub plugin_store: PathBuf,
+    /// `plugin.retention`: so long what no log names stays in it.
+    pub plugin_retention: Duration,
     /// Puts edits of config and files in force while running.
     pub watch: bool,
     pub tasks_max: usize,
@@ -33,6 +36,8 @@ pub struct PipelineConfig {
     pub source: Source,
     /// The transforms in the order in which they run. May be empty.
     pub transforms: Vec<TransformConfig>,
+    /// `schema.inference`: the transform is found in the first records, and `transforms` is empty.
+    pub inference: Option<Inference>,
     /// The place of the log and the dead letters, wherever the rows go.
     pub home: Home,
     pub sink: Arc<dyn SinkConfig>,
@@ -40,6 +45,9 @@ pub struct PipelineConfig {
     pub limits: Limits,
     /// `retry.*`: waits before a broker or a store that is away is tried again.
     pub retry: Backoff,
+    /// `commit.log.retention`
+    pub log_retention: Duration,
+    pub retention: Retention,
     pub log: LogConfig,
     /// `None`: it was made from a map.
     pub origin: Option<super::Origin>,
@@ -47,7 +55,29 @@ pub struct PipelineConfig {
     pub raw: Raw,
 }
 
+/// How long data stays in the zone, and what becomes of it then.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// `sink.retention`; `None`: rows stay.
+    pub rows: Option<Duration>,
+    /// `errors.dlq.retention`; `None`: dead letters stay.
+    pub dead_letters: Option<Duration>,
+    /// `retention.grace`
+    pub grace: Duration,
+    /// `archive.url` and `archive.store.*`
+    pub archive: Option<Location>,
+}
+
+/// `schema.sample.*`: how much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inference {
+    pub records: usize,
+    pub bytes: usize,
+    /// After the first record, where records come on and on.
+    pub wait: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// Reads without end.
     Continuous,
@@ -55,6 +85,8 @@ pub enum Trigger {
     AvailableNow,
     /// Takes what is there, commits, waits; the time between two starts, above 0.
     Every(Duration),
+    /// The same at the times of a schedule; runs that were missed are made up for once.
+    Cron(Arc<Cron>),
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +119,8 @@ pub enum PartitionStart {
     Earliest,
     Latest,
     Offset(i64),
+    /// First record at or after it; microseconds since 1970 UTC.
+    Timestamp(i64),
 }
 
 /// `source.on.type.change`: what happens to a column whose type differs from that in the zone that is written.
@@ -114,6 +148,9 @@ pub struct ZoneSourceConfig {
     pub on_type_change: OnTypeChange,
     /// The layout of its rows in the zone that is written: `sink.partition.*`, `sink.dedup.*`, `sink.sort`.
     pub layout: ProcessedZoneConfig,
+    /// `spill.dir`: where rows of a batch are laid aside that do not fit into memory.
+    pub spill_dir: PathBuf,
+    pub spill_max_bytes: u64,
 }
 
 #[derive(Clone)]
@@ -176,8 +213,35 @@ impl TableName {
 pub enum Compression {
     None,
     Snappy,
+    /// As Parquet's `LZ4_RAW`: the older `LZ4` has two forms that readers tell apart by trying.
+    Lz4,
+    /// 1..=9
+    Gzip(u32),
     /// 1..=22
     Zstd(i32),
+}
+
+/// How one column is written, where it differs from the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ColumnFormat {
+    pub compression: Option<Compression>,
+    pub bloom: Option<Bloom>,
+}
+
+/// A bloom filter for each row group of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bloom {
+    /// Of a million values that are not there, so many seem to be.
+    pub false_positives: u32,
+    /// Distinct values for which there is room; decides the memory while a row group is written.
+    pub values: u64,
+}
+
+/// A column by which rows are sorted. Ascending has nulls first, descending has them last, as in Spark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SortBy {
+    pub column: String,
+    pub descending: bool,
 }
 
 /// A file closes, and commits, when the first of these is reached.
@@ -189,6 +253,34 @@ pub struct Rotate {
     pub age: Duration,
     /// Rows and dead letters of all files.
     pub rows: Option<u64>,
+}
+
+/// Rows with the same values in these columns lie in files of the same number, as in a bucketed table of Spark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    pub columns: Vec<String>,
+    pub count: u32,
+}
+
+/// The order of rows in a file of PROCESSED: as configured, or by the key.
+pub fn order_of(sort: &[SortBy], key: &[String]) -> Vec<SortBy> {
+    let ascending = |column: &String| SortBy {
+        column: column.clone(),
+        descending: false,
+    };
+    match sort.is_empty() {
+        true => key.iter().map(ascending).collect(),
+        false => sort.to_vec(),
+    }
+}
+
+/// When small files of a zone become large ones, and which (`sink.compact.*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compact {
+    /// Time between two passes while the pipeline runs. `None`: only by hand.
+    pub every: Option<Duration>,
+    pub min_files: usize,
+    pub target_bytes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -204,7 +296,7 @@ pub struct ProcessedZoneConfig {
     /// Also look for the key in the partitions within this many days of the touched ones.
     pub dedup_lookback_days: u32,
     /// Order inside files; empty: log order.
-    pub sort: Vec<String>,
+    pub sort: Vec<SortBy>,
 }
 
 #[derive(Clone, Debug)]
@@ -328,11 +420,34 @@ impl PipelineConfig {
         }
     }
 
-    /// Every table of its home that it writes, including that of dead letters.
+    /// Every table of its home that it writes, including that of dead letters, as far as the config names the topics.
     pub fn tables(&self) -> BTreeSet<String> {
-        let mut tables = self.sink.tables(&self.topics());
+        self.tables_of(&self.topics())
+    }
+
+    /// The same, without the table of dead letters where nothing can be refused: rows of a zone without transforms.
+    pub fn tables_needed(&self) -> BTreeSet<String> {
+        match &self.source {
+            Source::Zone(_) if self.transforms.is_empty() => self.sink.tables(&self.topics()),
+            _ => self.tables(),
+        }
+    }
+
+    /// The same where these topics are read.
+    pub fn tables_of(&self, topics: &[&str]) -> BTreeSet<String> {
+        let mut tables = self.sink.tables(topics);
         tables.insert(self.errors.dlq_table.clone());
         tables
+    }
+
+    /// Whether it writes this table if there is a topic of its name.
+    pub fn may_write(&self, table: &str) -> bool {
+        match &self.source {
+            Source::Records(records) => {
+                records.reads(table) && self.sink.tables(&[table]).contains(table)
+            }
+            Source::Zone(_) => false,
+        }
     }
 }
 
@@ -381,21 +496,28 @@ impl Pin {
     }
 }
 
+fn timestamp(micros: i64) -> String {
+    match crate::instant::civil(micros) {
+        Some(time) => format!("timestamp:{time}Z"),
+        None => format!("timestamp:{micros}us"),
+    }
+}
+
 impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Start::Earliest => f.write_str("earliest"),
             Start::Latest => f.write_str("latest"),
-            Start::Timestamp(micros) => match crate::instant::civil(*micros) {
-                Some(time) => write!(f, "timestamp:{time}Z"),
-                None => write!(f, "timestamp:{micros}us"),
-            },
+            Start::Timestamp(micros) => f.write_str(&timestamp(*micros)),
             Start::Group(group) => write!(f, "group:{group}"),
             Start::Offsets(offsets) => {
                 let each = offsets.iter().map(|((topic, partition), at)| match at {
                     PartitionStart::Earliest => format!("{topic}/{partition}=earliest"),
                     PartitionStart::Latest => format!("{topic}/{partition}=latest"),
                     PartitionStart::Offset(at) => format!("{topic}/{partition}={at}"),
+                    PartitionStart::Timestamp(micros) => {
+                        format!("{topic}/{partition}={}", timestamp(*micros))
+                    }
                 });
                 write!(f, "offsets:{}", each.collect::<Vec<_>>().join(","))
             }

@@ -4,7 +4,9 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::check::Checker;
 use super::checked::{Home, Source, TableName, Trigger};
@@ -19,11 +21,27 @@ use crate::source::Connector;
 
 /// The checked keys of one `source.type`.
 pub trait SourceConfig: fmt::Debug + Send + Sync {
-    /// Names of what is read, at least one: with `sink.table = "${topic}"` each has its own table.
+    /// Names of what is read, at least one: with `sink.table = "${topic}"` each has its own table. None where only the system
+    /// that is read knows them.
     fn topics(&self) -> &[String];
+
+    /// Whether a topic of this name is read if it is there.
+    fn reads(&self, topic: &str) -> bool {
+        self.topics().iter().any(|name| name == topic)
+    }
 
     /// For log lines, without secrets: `kafka[orders,returns]`.
     fn describe(&self) -> String;
+
+    /// What is known of the form of the records' values, for `schema.inference`.
+    fn message_hint(&self) -> MessageHint<'_> {
+        MessageHint::default()
+    }
+
+    /// How much one trigger takes.
+    fn per_trigger(&self) -> PerTrigger {
+        PerTrigger::default()
+    }
 
     /// Connects, and waits at most as long as one request may take. References in keys are resolved here and not
     /// earlier. After an error with remedy Retry it is called again until it works.
@@ -45,6 +63,12 @@ pub trait SourceConfig: fmt::Debug + Send + Sync {
         });
     }
 
+    /// The same source for a command that only looks (`weir tap`): it writes nothing and takes nothing away. `None`: this
+    /// source never does. `until_now`: records that come later are not wanted.
+    fn only_looking(&self, _until_now: bool) -> Option<Arc<dyn SourceConfig>> {
+        None
+    }
+
     /// Values that name files of this machine, with their keys: the daemon looks whether the config may use them.
     fn files(&self) -> Vec<(String, &Text)> {
         Vec::new()
@@ -55,8 +79,34 @@ pub trait SourceConfig: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Directories of this machine out of which it takes files, or into which it puts them, with the keys that say so: the
+    /// daemon checks whether the config may.
+    fn targets(&self) -> Vec<(&'static str, PathBuf)> {
+        Vec::new()
+    }
+
     /// For callers that know the concrete type.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// What a config says of the records' values.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MessageHint<'a> {
+    /// `json`, `xml` or `csv`; otherwise they are looked at.
+    pub format: Option<&'static str>,
+    /// The element that a record is.
+    pub row_tag: Option<&'a str>,
+}
+
+/// Limits of a trigger: a commit where records are read on and on, a run where it is repeated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerTrigger {
+    /// Most offsets.
+    pub most: Option<u64>,
+    /// A repeated run waits for so many offsets …
+    pub least: Option<u64>,
+    /// … but no longer than this after the last one that read.
+    pub delay: Duration,
 }
 
 /// One `source.type`.
@@ -74,6 +124,8 @@ pub struct SourceType {
     pub table: fn(&Checker<'_>) -> Option<TableName>,
     /// The key that names the topics; each has its table with `sink.table = "${topic}"`. `None`: there are no topics.
     pub topics: Option<&'static str>,
+    /// The key that names them by a pattern instead, so that only the system that is read knows them.
+    pub pattern: Option<&'static str>,
     /// Checks keys against each other.
     pub check: fn(&mut Checker<'_>),
     /// Builds the config from keys without problems; gets the home of the pipeline. `None` only if a problem was reported.
@@ -89,10 +141,12 @@ pub enum Gives {
     Rows,
 }
 
-/// Keys of another system under a prefix of ours.
+/// Keys under a prefix of ours whose names are not in a table: those of another system, or of columns.
 #[derive(Debug)]
 pub struct Prefixed {
     pub prefix: &'static str,
+    /// What they are, for the schema.
+    pub doc: &'static str,
     /// Checks one of them: the key, and its name without the prefix.
     pub check: fn(&mut Checker<'_>, &str, &str, &Entry),
 }
@@ -117,6 +171,11 @@ pub trait SinkConfig: fmt::Debug + Send + Sync {
     /// About how many bytes a task may write to its home before it commits them.
     fn bytes_at_once(&self) -> u64 {
         0
+    }
+
+    /// Longest time from the first record of a commit to its entry, unless something is away. Zero: it has none.
+    fn commit_age(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// What a rewind cannot take back, in words: rows that another system has. `None`: it takes back all.

@@ -3,7 +3,7 @@
 use super::check::{Checker, DLQ_TOPIC};
 use super::checked::{PipelineConfig, Source, TableName};
 use super::problem::{self, Problem};
-use super::shape::Shape;
+use super::shape::{Shape, Value};
 use super::values::show_bytes;
 
 /// Contradictions inside one pipeline.
@@ -12,6 +12,8 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     tables(checker);
     zone_names(checker);
     dead_letters(checker);
+    super::store_keys::check_archive(checker);
+    inference(checker);
     if let Some(source) = checker.source {
         (source.check)(checker);
     }
@@ -45,6 +47,32 @@ fn sizes(checker: &mut Checker<'_>) {
     if first.is_some() && max.is_some() && first > max {
         let message = "`retry.backoff` is longer than `retry.max.backoff`".to_owned();
         contradiction(checker, "retry.backoff", message, "lower the first wait");
+    }
+}
+
+/// Either a person says what the rules are, or the records do.
+fn inference(checker: &mut Checker<'_>) {
+    const KEY: &str = "schema.inference";
+    let infers = checker.value(KEY) == Some(Value::Flag(true));
+    if infers && !checker.list("transforms").unwrap_or_default().is_empty() {
+        let message = format!("`{KEY}` finds the transform, and `transforms` names some");
+        let hint = "take one of them out; `weir plugin infer` prints a transform to which others can be added";
+        contradiction(checker, KEY, message, hint);
+    }
+    for key in [
+        "schema.sample.records",
+        "schema.sample.bytes",
+        "schema.sample.wait",
+    ] {
+        if !infers && checker.typed(key) {
+            let message = format!("`{key}` has no effect without `{KEY}`");
+            contradiction(
+                checker,
+                key,
+                message,
+                "write schema.inference = true, or take it out",
+            );
+        }
     }
 }
 
@@ -165,10 +193,7 @@ fn dead_letter_topic(checker: &mut Checker<'_>) {
         let hint = "dead letters are in the table errors.dlq.table; take the key out";
         contradiction(checker, DLQ_TOPIC, message, hint);
     }
-    let read = source
-        && checker
-            .topics()
-            .is_some_and(|topics| topics.contains(&topic));
+    let read = source && checker.reads(&topic);
     let written = sink && checker.text("sink.topic.name").as_ref() == Some(&topic);
     if read || written {
         let what = if read { "is read" } else { "takes the rows" };
@@ -273,7 +298,7 @@ fn not_its_zone(reader: &PipelineConfig, writer: &PipelineConfig) -> Option<Prob
         );
     }
     let tables = writer.tables();
-    if !tables.contains(&source.table) {
+    if !tables.contains(&source.table) && !writer.may_write(&source.table) {
         let all: Vec<String> = tables.into_iter().collect();
         let all = all.join("`, `");
         return problem("source.table", format!("writes only the tables `{all}`"));

@@ -81,6 +81,9 @@ pub const HEADERS_PREFIX: &str = "sink.http.headers.";
 /// `transforms.<name>.type` and the plugin's own keys.
 pub const TRANSFORM_PREFIX: &str = "transforms.";
 
+/// Names in a list of transforms or predicates: more than anybody chains, and each costs a block of keys in a form.
+pub const TRANSFORMS_MAX: usize = 100;
+
 pub const GROUPS: &[(Group, &str)] = &[
     (Group::Pipeline, "Pipeline"),
     (Group::Source, "Source"),
@@ -93,11 +96,12 @@ pub const GROUPS: &[(Group, &str)] = &[
 ];
 
 use self::Default::{Derived, Is, Required, Unset};
-use self::Group::{Errors, Limits, Logging, Pipeline, Plugins};
+use self::Group::{Errors, Limits, Logging, Pipeline, Plugins, Store};
 use self::Importance::{High, Low, Medium};
 use self::Scope::{Always, Records};
 use super::connector::{Gives, SinkType, SourceType};
 use super::shape::unit::{GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, bytes, duration, int};
+use super::store_keys;
 
 /// Makes a table of [`KeyDef`]s, one row for each key.
 macro_rules! keys {
@@ -132,7 +136,10 @@ pub fn is_pipelines(key: &str) -> bool {
 }
 
 /// Keys of every pipeline, whatever it reads and writes.
-pub const COMMON: &[KeyDef] = keys! {
+pub const COMMON: &[KeyDef] =
+    &joined::<{ EVERY.len() + store_keys::ARCHIVE.len() }>(EVERY, &store_keys::ARCHIVE);
+
+const EVERY: &[KeyDef] = keys! {
     // ---------------------------------------------------------------- pipeline
     "name": Shape::Name, Required("a name of letters, digits, `.`, `_`, `-`; it names the commit log, so choose it once"),
         High, Pipeline, Always,
@@ -142,16 +149,24 @@ pub const COMMON: &[KeyDef] = keys! {
     "tasks.max": int(1, 256), Is("1"), High, Pipeline, Always,
         "Threads that read, transform and write; partitions are shared out among them. 1 where the source is a zone.";
     "trigger": Shape::Trigger, Derived("`continuous` for Kafka, `every:1h` for a zone"), High, Pipeline, Always,
-        "When to read: `continuous`, `available-now` (take what is there, commit, exit) or `every:<duration>` (the same, again and again).";
+        "When to read: `continuous`, `available-now` (take what is there, commit, exit), `every:<duration>` (the same, again and again) or `cron:<minute> <hour> <day> <month> <weekday> <time zone>` (the same at these times; without a zone in UTC).";
     "transforms": Shape::Names, Unset, High, Pipeline, Always,
-        "Names of the transforms in the order in which they run, with `transforms.<name>.type` and the plugin's own keys for each. In TOML: `[[transforms]]` tables with `name`.";
+        "Names of the transforms in the order in which they run, with `transforms.<name>.type` and the plugin's own keys for each. Where a zone is read, they run on its rows. In TOML: `[[transforms]]` tables with `name`.";
+    "schema.inference": Shape::Flag, Is("false"), Medium, Pipeline, Records,
+        "Find the transform by looking at the first records, as `weir plugin infer` does, instead of `transforms`. What was found is kept beside the log and is the pipeline's rule from then on; a later record that does not fit it is refused.";
+    "schema.sample.records": int(1, 1_000_000), Is("1000"), Low, Pipeline, Records,
+        "With `schema.inference`: most records that are looked at.";
+    "schema.sample.bytes": bytes(KIB, GIB), Is("4MiB"), Low, Pipeline, Records,
+        "With `schema.inference`: most bytes of these records; they are in memory together.";
+    "schema.sample.wait": duration(0, HOUR), Is("10s"), Low, Pipeline, Records,
+        "With `schema.inference`: how long more records are waited for after the first. A run that takes what is there does not wait.";
     "watch": Shape::Flag, Is("false"), Medium, Pipeline, Always,
         "Put edits of rule files, lookup tables, plugins and transform keys in force while the pipeline runs, each as a swap. Edits that do not check leave the old rules in force.";
     // ------------------------------------------------------------------ errors
     "errors.tolerance": Shape::Choice(&["none", "all"]), Is("none"), High, Errors, Always,
         "`none`: the first refused record stops the pipeline. `all`: refused records become dead letters, committed with the rows.";
     "errors.unit": Shape::Choice(&["row", "record"]), Is("row"), Medium, Errors, Always,
-        "What one bad piece of a record refuses: that piece, or the whole record.";
+        "What one bad piece of a record refuses: that piece, or the whole record. Rows of a zone are refused one by one.";
     "errors.dlq.type": Shape::Choice(&["zone"]), Is("zone"), Medium, Errors, Always,
         "Where dead letters go: `zone`, a table of the sink's zone, in the same commit as the rows.";
     "errors.dlq.table": Shape::TableName, Is("dead_letters"), Medium, Errors, Always,
@@ -160,26 +175,41 @@ pub const COMMON: &[KeyDef] = keys! {
         "Topic that committed dead letters go on into, beside the table: the records as they were read. It must exist, in the cluster of the sink where that is Kafka, else of the source.";
     "errors.deadletterqueue.context.headers.enable": Shape::Flag, Is("true"), Low, Errors, Records,
         "Headers `__connect.errors.*` on those records, as Kafka Connect writes them (there the default is `false`).";
+    "errors.dlq.retention": duration(SECOND, 87_600 * HOUR), Unset, Medium, Errors, Always,
+        "So long dead letters stay in their table, from their commit on. Not set: for good. Where they go on into a topic, those that are not there yet stay.";
+    // ------------------------------------------------------- what leaves a zone
+    "retention.grace": duration(0, 8_760 * HOUR), Is("1h"), Medium, Store, Always,
+        "From the moment when rows or dead letters expire (`sink.retention`, `errors.dlq.retention`) to the deletion of their files: longer than queries run that list a directory first and open its files later.";
+    "archive.url": Shape::Url, Unset, Medium, Store, Always,
+        "Root of a store into which every file that expires is copied, and compared, before it is deleted: `file:/srv/archive`, `s3://bucket/prefix`. Its directories are those of the zone. Not set: what expires is deleted.";
     // ------------------------------------------------------------------ limits
     "batch.max.rows": int(1, 1_000_000), Is("4096"), Low, Limits, Always,
-        "Most records given to the transforms in one call.";
+        "Most records, or rows of a zone, given to the transforms in one call.";
     "batch.max.bytes": bytes(KIB, 64 * MIB), Is("1MiB"), Low, Limits, Always,
-        "Most bytes of keys and values given to the transforms in one call. A single larger record goes alone.";
+        "Most bytes of keys and values, or of rows of a zone, given to the transforms in one call. A single larger one goes alone.";
     "memory.budget": bytes(32 * MIB, 1024 * GIB), Is("192MiB"), Medium, Limits, Always,
         "What queues, batches and open files of the pipeline may hold together. Reading pauses while it is used up.";
+    "spill.dir": Shape::Path, Derived("`_system` below a sink that is a directory, else the system's directory for temporary files"), Medium, Limits, Scope::Source("zone"),
+        "Directory where a batch lays rows aside that `memory.budget` does not hold, in files without names. It needs about the uncompressed bytes of the rows of a batch, twice where the budget is small.";
+    "spill.max.bytes": bytes(MIB, 1024 * 1024 * GIB), Is("64GiB"), Medium, Limits, Scope::Source("zone"),
+        "Most bytes that a batch may lay aside at a time. A batch that needs more waits, and says so.";
     "shutdown.timeout": duration(SECOND, HOUR), Is("30s"), Medium, Limits, Always,
         "From SIGTERM to the last commit. After it the process ends without that commit, and its records are read again.";
     "retry.backoff": duration(MS, MINUTE), Is("200ms"), Low, Limits, Always,
         "First wait before what may succeed later (a broker, a store) is tried again; doubles each time.";
     "retry.max.backoff": duration(MS, HOUR), Is("30s"), Low, Limits, Always,
         "Longest wait between two tries. There is no last try.";
+    "commit.log.retention": duration(HOUR, 87_600 * HOUR), Is("7d"), Medium, Limits, Always,
+        "So long commits are kept that a pipeline can go back to, and the history of its rules; at least twice the age of a commit. Older entries of its log are deleted; the rows stay. A zone that reads this one holds it back.";
     // ----------------------------------------------------------------- plugins
     "plugin.path": Shape::Path, Is("data/plugins"), Medium, Plugins, Always,
         "Directory of your own plugins, `<plugin>.wasm` each, relative to the working directory. The shipped ones are part of the program.";
     "plugin.cache": Shape::Path, Derived("`.cache` below `plugin.path`"), Low, Plugins, Always,
         "Directory of compiled plugins. May be deleted at any time.";
     "plugin.store": Shape::Path, Derived("`store` below `plugin.path`"), Medium, Plugins, Always,
-        "Directory of the plugin store: every component that was pushed or has run, by digest, with the configs it ran with. Never emptied but by `weir plugin gc`.";
+        "Directory of the plugin store: every component that was pushed or has run, by digest, with the configs it ran with.";
+    "plugin.retention": duration(24 * HOUR, 87_600 * HOUR), Is("90d"), Low, Plugins, Always,
+        "So long what no log names any more stays in the plugin store, from when it was last put there. A running process looks once a day, and deletes nothing while one of the logs that use the store cannot be read. Of pipelines of one process with one store the longest counts.";
     "plugin.memory": bytes(MIB, 4 * GIB), Is("64MiB"), Medium, Plugins, Always,
         "Most memory of one plugin instance. Its records are refused or it is started anew, never the host.";
     "plugin.deadline": duration(10 * MS, 10 * MINUTE), Is("2s"), Medium, Plugins, Always,
@@ -200,6 +230,14 @@ pub static FAMILIAR: &[(&str, &str, &str)] = &[
     ("topics", "source.topics", ""),
     ("topic", "source.topics", ""),
     ("subscribe", "source.topics", ""),
+    (
+        "spark.sql.streaming.schemaInference",
+        "schema.inference",
+        "",
+    ),
+    ("subscribePattern", "source.subscribe.pattern", ""),
+    ("topics.regex", "source.subscribe.pattern", ""),
+    ("startingTimestamp", "source.start", ""),
     ("bootstrap.servers", "source.bootstrap.servers", ""),
     ("kafka.bootstrap.servers", "source.bootstrap.servers", ""),
     (
@@ -211,7 +249,9 @@ pub static FAMILIAR: &[(&str, &str, &str)] = &[
     ("auto.offset.reset", "source.start", ""),
     ("startingOffsets", "source.start", ""),
     ("failOnDataLoss", "source.on.data.loss", ""),
-    ("maxOffsetsPerTrigger", "batch.max.rows", ""),
+    ("maxOffsetsPerTrigger", "source.max.offsets.per.trigger", ""),
+    ("minOffsetsPerTrigger", "source.min.offsets.per.trigger", ""),
+    ("maxTriggerDelay", "source.max.trigger.delay", ""),
     (
         "checkpointLocation",
         "",
@@ -232,6 +272,9 @@ pub static FAMILIAR: &[(&str, &str, &str)] = &[
     ("path.format", "sink.partition.format", ""),
     ("parquet.codec", "sink.compression", ""),
     ("compression", "sink.compression", ""),
+    ("maxRecordsPerFile", "sink.rotate.rows", ""),
+    ("parquet.compression", "sink.compression", ""),
+    ("sortBy", "sink.sort", ""),
     ("store.url", "sink.url", ""),
     ("hdfs.url", "sink.url", ""),
     ("topics.dir", "sink.table", ""),

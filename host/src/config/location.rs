@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::problem;
 use super::shape::{Parsed, refuse};
 use super::text::Text;
+use crate::fs;
 
 /// A store of a pipeline, or one that is named on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -241,9 +242,46 @@ impl Location {
         rest.split_once('/').unwrap_or((rest, ""))
     }
 
+    /// Of a bucket or HDFS: the highest place above this one that a URL can name, and the path from there. `None`: there is none.
+    pub fn top(&self) -> Option<(Location, String)> {
+        if matches!(self.system()?, System::File | System::Memory) {
+            return None;
+        }
+        let (scheme, rest) = self.url.split_once("://")?;
+        let (first, path) = rest.split_once('/')?;
+        let (top, path) = match first {
+            // The name node stands in Hadoop's own configuration.
+            "" => {
+                let (dir, path) = path.split_once('/')?;
+                (format!("/{dir}"), path)
+            }
+            bucket => (bucket.to_owned(), path),
+        };
+        let top = Location {
+            url: format!("{scheme}://{top}"),
+            options: self.options.clone(),
+        };
+        (!path.is_empty()).then(|| (top, path.to_owned()))
+    }
+
     /// Whether both name one store.
     pub fn is_same(&self, other: &Location) -> bool {
         self.identity() == other.identity()
+    }
+
+    /// The path by which the other store lies below this one, links followed; empty where both are the same. `None`: it lies
+    /// elsewhere.
+    pub fn path_to(&self, other: &Location) -> Option<PathBuf> {
+        let ((system, above), (other_system, below)) = (self.identity(), other.identity());
+        if system != other_system || self.system() == Some(System::Memory) {
+            return (system == other_system && above == below).then(PathBuf::new);
+        }
+        let real = |path: PathBuf, at: &Location| match at.system() {
+            Some(System::File) => fs::resolve(&path).unwrap_or(path),
+            _ => path,
+        };
+        let (above, below) = (real(above, self), real(below, other));
+        below.strip_prefix(above).ok().map(Path::to_owned)
     }
 
     fn identity(&self) -> (String, PathBuf) {
@@ -497,6 +535,55 @@ mod tests {
             shown("abfss://box@acc.dfs.core.windows.net/x"),
             "abfss://box@acc.dfs.core.windows.net/x"
         );
+    }
+
+    #[test]
+    fn a_store_lies_below_another_one_by_its_real_path() {
+        let dir = tempfile::tempdir().expect("dir");
+        let at = |path: &str| format!("file:{}", dir.path().join(path).display());
+        std::fs::create_dir_all(dir.path().join("in/deep")).expect("dir");
+        std::os::unix::fs::symlink(dir.path().join("in"), dir.path().join("link")).expect("link");
+        for (above, below, path) in [
+            (at("in"), at("in"), Some("")),
+            (at("in"), at("in/zone"), Some("zone")),
+            (at("in"), at("link/zone"), Some("zone")),
+            (at("link"), at("in/deep/../zone"), Some("zone")),
+            (at("in"), at("inside"), None),
+            (at("in/deep"), at("in"), None),
+            ("s3://b/in".into(), "s3a://b/in/z/y".into(), Some("z/y")),
+            ("s3://b".into(), "s3://b/in".into(), Some("in")),
+            ("s3://b/in".into(), "s3://c/in/z".into(), None),
+            ("s3://b/in".into(), "gs://b/in/z".into(), None),
+            ("memory:a".into(), "memory:a".into(), Some("")),
+            ("memory:a".into(), "memory:a/b".into(), None),
+        ] {
+            let found = Location::of(&above).path_to(&Location::of(&below));
+            assert_eq!(found, path.map(PathBuf::from), "{above} {below}");
+        }
+    }
+
+    #[test]
+    fn the_highest_place_of_a_store_has_a_url() {
+        for (url, top) in [
+            ("s3://lake/raw/in", Some(("s3://lake", "raw/in"))),
+            ("s3://lake", None),
+            ("az://box/raw", Some(("az://box", "raw"))),
+            (
+                "abfss://box@acc.dfs.core.windows.net/a/b",
+                Some(("abfss://box@acc.dfs.core.windows.net", "a/b")),
+            ),
+            ("hdfs://ns/a/b", Some(("hdfs://ns", "a/b"))),
+            ("hdfs:///a/b/c", Some(("hdfs:///a", "b/c"))),
+            ("hdfs:///a", None),
+            ("file:data/raw", None),
+            ("memory:a/b", None),
+        ] {
+            let found = Location::of(url).top();
+            let found = found.map(|(top, path)| (top.url, path));
+            let wanted = top.map(|(top, path)| (top.to_owned(), path.to_owned()));
+            assert_eq!(found, wanted, "{url}");
+            assert!(found.is_none_or(|(top, _)| canonical(&top).is_ok_and(|same| same == top)));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod json;
 pub mod keys;
 pub mod librdkafka;
 pub mod location;
+mod pattern;
 pub mod problem;
 mod properties;
 pub mod raw;
@@ -31,15 +32,18 @@ pub mod worker;
 pub use check::Checker;
 pub use checked::*;
 pub use connector::{
-    BuiltSink, Catalog, Gives, Prefixed, SinkConfig, SinkType, SourceConfig, SourceType,
+    BuiltSink, Catalog, Gives, MessageHint, PerTrigger, Prefixed, SinkConfig, SinkType,
+    SourceConfig, SourceType,
 };
+pub use keys::TRANSFORMS_MAX;
 pub use location::{Location, Options, Publish, Sse, System};
+pub use pattern::TopicPattern;
 pub use problem::{Place, Problem, Severity};
 pub use raw::Raw;
 pub use reach::Reach;
 pub use stand_in::stand_in;
 pub use text::Text;
-pub use values::{duration, plugin_ref, show_bytes};
+pub use values::{duration, plugin_ref, show_bytes, too_many_transforms};
 pub use what::What;
 
 use crate::error::{Error, Kind, Result};

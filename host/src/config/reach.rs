@@ -26,7 +26,7 @@ const CERTIFICATES: Limit = Limit {
     of: "a file of certificates or keys",
 };
 /// Directory in which a zone keeps its log: nothing else may write there.
-const SYSTEM: &str = "_system";
+pub const SYSTEM: &str = "_system";
 
 /// By default the reach of the operator's configs.
 #[derive(Clone, Default)]
@@ -114,6 +114,39 @@ impl Reach {
         self.inside(&whole)
             .then_some(whole)
             .ok_or_else(|| self.outside(path))
+    }
+
+    /// Where a directory leads, if the config may read all that lies below it.
+    pub fn tree(&self, path: &Path) -> Result<PathBuf, Denied> {
+        let whole = self.path(path)?;
+        if self.confined {
+            self.holds_none(path, &whole, &self.bounds.own)?;
+            // A reference shows no one a secret; what is read as data goes to a sink.
+            self.holds_none(path, &whole, &self.bounds.files)?;
+        }
+        Ok(whole)
+    }
+
+    /// Where a directory leads, if the config may take away what lies below it.
+    pub fn target_tree(&self, path: &Path) -> Result<PathBuf, Denied> {
+        let whole = self.target(path)?;
+        self.holds_none(path, &whole, &self.bounds.own)?;
+        Ok(whole)
+    }
+
+    /// None of these lies at or below a directory, nor the directory below one of them.
+    fn holds_none(&self, path: &Path, whole: &Path, these: &[PathBuf]) -> Result<(), Denied> {
+        let meets = |one: &PathBuf| one.starts_with(whole) || whole.starts_with(one);
+        match these.iter().any(meets) {
+            false => Ok(()),
+            true => Err(Denied {
+                message: format!(
+                    "{} holds files of the daemon, or of secrets",
+                    path.display()
+                ),
+                hint: "name a directory that holds nothing else than what is to be read".to_owned(),
+            }),
+        }
     }
 
     /// Where a path leads, if the config may write there.
@@ -361,6 +394,42 @@ mod tests {
         assert!(free.read(&base.join("out/f"), LIMIT).is_ok());
         assert!(free.target(&root.join("data/daemon/journal")).is_err());
         assert!(free.create(&root.join("data/daemon/journal")).is_err());
+    }
+
+    #[test]
+    fn a_directory_is_read_whole_only_if_nothing_of_the_daemon_lies_in_it() {
+        let dir = tempfile::tempdir().expect("dir");
+        let root = dir.path().canonicalize().expect("base");
+        for below in ["data/daemon", "in/deep", "zone/_system", "secrets/of"] {
+            std::fs::create_dir_all(root.join(below)).expect("dir");
+        }
+        symlink(root.join("data"), root.join("in/link")).expect("link");
+        let bounds = Arc::new(Bounds {
+            roots: vec![root.clone()],
+            own: vec![root.join("data/daemon/journal"), root.join("worker.toml")],
+            files: vec![root.join("secrets/of")],
+            ..Bounds::default()
+        });
+        let (rest, free) = (Reach::confined(&bounds), Reach::free(&bounds));
+        for (path, reads, takes, free_takes) in [
+            ("in", true, true, true),
+            ("in/new", true, true, true),
+            ("in/link", false, false, false),
+            ("", false, false, false),
+            ("data", false, false, false),
+            ("data/daemon/journal", false, false, false),
+            ("secrets", false, true, true),
+            ("secrets/of/app", false, true, true),
+            ("zone/_system", true, false, false),
+            ("../out", false, false, true),
+        ] {
+            let path = root.join(path);
+            let shown = path.display();
+            assert_eq!(rest.tree(&path).is_ok(), reads, "{shown}");
+            assert_eq!(rest.target_tree(&path).is_ok(), takes, "{shown}");
+            assert!(free.tree(&path).is_ok(), "{shown}");
+            assert_eq!(free.target_tree(&path).is_ok(), free_takes, "{shown}");
+        }
     }
 
     #[test]

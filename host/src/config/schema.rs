@@ -166,8 +166,11 @@ fn table_of(catalog: &Catalog, of: Of<'_>, required: bool) -> Value {
             continue;
         }
         let parts: Vec<&str> = def.name.split('.').collect();
+        let other_way =
+            |source: &SourceType| source.topics == Some(def.name) && source.pattern.is_some();
         let needed = required
             && matches!(def.default, Default::Required(_))
+            && !catalog.sources.iter().any(other_way)
             && (def.scope == Scope::Always || !matches!(of, Of::Everything));
         insert(&mut root, &parts, value(def), needed);
     }
@@ -175,7 +178,7 @@ fn table_of(catalog: &Catalog, of: Of<'_>, required: bool) -> Value {
         for (_, prefixed) in catalog.all_prefixed() {
             let any = json!({
                 "type": "object",
-                "description": format!("Properties of another system, as {}<property>.", prefixed.prefix),
+                "description": prefixed.doc,
                 "additionalProperties": true,
             });
             let parts = prefixed.prefix.split('.').filter(|part| !part.is_empty());
@@ -238,7 +241,7 @@ fn value(def: &KeyDef) -> Value {
         }
         Shape::Flag => or_reference(json!({ "type": "boolean" })),
         Shape::Choice(choices) => or_reference(json!({ "enum": choices })),
-        Shape::Names | Shape::Topics | Shape::Fields => json!({ "anyOf": [
+        Shape::Names | Shape::Topics | Shape::Fields | Shape::Sort => json!({ "anyOf": [
             { "type": "array", "items": { "type": "string" }, "uniqueItems": true },
             { "type": "string" },
         ]}),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::checked::{Compression, Start, TableName, Trigger};
+use super::checked::{Compression, SortBy, Start, TableName, Trigger};
+use super::pattern::TopicPattern;
 use super::problem;
 use super::values::*;
 
@@ -15,6 +16,8 @@ pub enum Shape {
     Name,
     Names,
     Topics,
+    /// A regular expression for names of topics.
+    Pattern,
     /// `${topic}` or a table's name.
     Table,
     TableName,
@@ -43,6 +46,10 @@ pub enum Shape {
     Start,
     DateFormat,
     Compression,
+    /// Columns, each with `asc` or `desc` behind it if wanted.
+    Sort,
+    /// A part of one: `0.01`.
+    Share,
     Level,
 }
 
@@ -75,7 +82,7 @@ pub(crate) mod unit {
 /// A value of some shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Text, Name, Field, TableName, Choice, Brokers, Url (no slash at its end), Path, DateFormat, Level.
+    /// Text, Name, Pattern, Field, TableName, Choice, Brokers, Url (no slash at its end), Path, DateFormat, Level.
     Text(String),
     /// Names, Topics, Fields.
     List(Vec<String>),
@@ -86,6 +93,9 @@ pub enum Value {
     Trigger(Trigger),
     Start(Start),
     Compression(Compression),
+    Sort(Vec<SortBy>),
+    /// In millionths.
+    Share(u32),
     Table(TableName),
 }
 
@@ -125,6 +135,7 @@ impl Shape {
             Shape::Name => name(text).map(Value::Text),
             Shape::Names => list(text, name).map(Value::List),
             Shape::Topics => list(text, topic).map(Value::List),
+            Shape::Pattern => TopicPattern::parse(text).map(|_| Value::Text(text.to_owned())),
             Shape::Table if text == "${topic}" => Ok(Value::Table(TableName::PerTopic)),
             Shape::Table => table(text).map(|name| Value::Table(TableName::Fixed(name))),
             Shape::TableName => table(text).map(Value::Text),
@@ -144,6 +155,8 @@ impl Shape {
             Shape::Start => start(text).map(Value::Start),
             Shape::DateFormat => date_format(text).map(Value::Text),
             Shape::Compression => compression(text).map(Value::Compression),
+            Shape::Sort => sort_by(text).map(Value::Sort),
+            Shape::Share => millionths(text).map(Value::Share),
             Shape::Level => level(text).map(Value::Text),
         }
     }
@@ -156,6 +169,7 @@ impl Shape {
             Shape::Name | Shape::TableName => "name".into(),
             Shape::Names => "list of names".into(),
             Shape::Topics => "list of topics".into(),
+            Shape::Pattern => "regular expression".into(),
             Shape::Table => "name or `${topic}`".into(),
             Shape::Field => "column".into(),
             Shape::Fields => "list of columns".into(),
@@ -178,10 +192,14 @@ impl Shape {
                     .into()
             }
             Shape::Brokers => "`host:port`, separated by commas".into(),
-            Shape::Trigger => "`continuous`, `available-now`, `every:<duration>`".into(),
+            Shape::Trigger => "`continuous`, `available-now`, `every:<duration>`, `cron:<schedule>`".into(),
             Shape::Start => "`earliest`, `latest`, `timestamp:<RFC 3339>`, `group:<name>`, `offsets:<topic>/<partition>=<offset>,…`".into(),
             Shape::DateFormat => "`%Y-%m-%d`, `%Y-%m` or `%Y`".into(),
-            Shape::Compression => "`none`, `snappy`, `zstd-1`…`zstd-22`".into(),
+            Shape::Compression => {
+                "`none`, `snappy`, `lz4`, `gzip-1`…`gzip-9`, `zstd-1`…`zstd-22`".into()
+            }
+            Shape::Sort => "list of columns, each with ` desc` behind it if wanted".into(),
+            Shape::Share => "share, 0.000001 to 0.5".into(),
             Shape::Level => "log level".into(),
         }
     }

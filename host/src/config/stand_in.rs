@@ -56,8 +56,16 @@ pub fn stand_in(
         }
     }
     rest.set("transforms", &names.join(","), 0);
+    let patterns = catalog
+        .sources
+        .iter()
+        .filter_map(|source| Some((source.topics?, source.pattern?)));
+    let patterns: Vec<_> = patterns.collect();
     for (key, value) in NEEDED {
-        if rest.get(key).is_none() {
+        let other_way = patterns
+            .iter()
+            .any(|(topics, pattern)| topics == key && rest.get(pattern).is_some());
+        if rest.get(key).is_none() && !other_way {
             rest.set(key, value, 0);
         }
     }

@@ -1,4 +1,4 @@
-//! `sink.store.*` and `source.store.*`: how a store is reached. One table for both; the URL decides which keys have a
+//! `sink.store.*`, `source.store.*` and `archive.store.*`: how a store is reached. One table for all; the URL decides which keys have a
 //! meaning.
 
 use super::check::Checker;
@@ -86,7 +86,7 @@ macro_rules! table {
                 "Secret of a service principal, as a reference.";
             "credentials.file": &[Gcs], Shape::Path, Derived("`GOOGLE_APPLICATION_CREDENTIALS`, then the login of `gcloud`, then the machine's service account"), High,
                 "JSON file of a service account.";
-            "proxy": OBJECTS, Shape::Text, Derived("`HTTPS_PROXY` and `NO_PROXY`"), Low,
+            "proxy": OBJECTS, Shape::Text, Derived("`HTTPS_PROXY`, `HTTP_PROXY` without TLS, `ALL_PROXY`; `NO_PROXY`"), Low,
                 "URL of an HTTP proxy through which the service is reached.";
             "ca": OBJECTS, Shape::Path, Unset, Low,
                 "PEM file of certificates that are trusted beside those of the system.";
@@ -130,12 +130,18 @@ const READ: &[&str] = &["zone", "file"];
 /// Keys for the store that is read.
 pub const SOURCE: [KeyDef; TAKES.len()] = table!(store_keys, "source.store.", Scope::Sources(READ));
 
+/// Keys for the store of an archive.
+pub const ARCHIVE: [KeyDef; TAKES.len()] = table!(store_keys, "archive.store.", Scope::Always);
+
 pub const PUBLISH: &str = "sink.publish";
+
+pub const ARCHIVE_URL: &str = "archive.url";
 
 /// `sink.url` → `sink.store.`
 fn prefix(url: &str) -> &'static str {
     match url {
         "source.url" => "source.store.",
+        ARCHIVE_URL => "archive.store.",
         _ => "sink.store.",
     }
 }
@@ -222,11 +228,40 @@ fn tags(text: &str) -> Result<Vec<(String, String)>, String> {
         if out.iter().any(|(known, _)| known == name) {
             return Err(format!("the tag `{name}` stands there twice"));
         }
+        if out.len() == TAGS_MAX {
+            return Err(format!("an object has at most {TAGS_MAX} tags"));
+        }
         out.push((name.to_owned(), value.to_owned()));
     }
-    match out.len() > TAGS_MAX {
-        true => Err(format!("an object has at most {TAGS_MAX} tags")),
-        false => Ok(out),
+    Ok(out)
+}
+
+/// Without `archive.url`, keys of its store have no meaning. The archive is no part of the zone, nor the zone of it.
+pub fn check_archive(checker: &mut Checker<'_>) {
+    if checker.typed(ARCHIVE_URL) {
+        check(checker, ARCHIVE_URL);
+    } else {
+        for (name, _) in TAKES {
+            let key = format!("archive.store.{name}");
+            if checker.typed(&key) {
+                let message = format!("`{key}` without `{ARCHIVE_URL}` reaches nothing");
+                let hint = "set archive.url, or take the key out";
+                checker.contradiction(&key, message, hint);
+            }
+        }
+    }
+    let (archive, zone) = (
+        location(checker, ARCHIVE_URL),
+        location(checker, "sink.url"),
+    );
+    if let (Some(archive), Some(zone)) = (archive, zone)
+        && (zone.path_to(&archive).is_some() || archive.path_to(&zone).is_some())
+    {
+        let message = format!(
+            "`{ARCHIVE_URL}`: an archive lies neither in the zone of `sink.url` nor around it: files that leave the zone would stay in it"
+        );
+        let hint = "name a directory or a prefix beside the zone";
+        checker.contradiction(ARCHIVE_URL, message, hint);
     }
 }
 

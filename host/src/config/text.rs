@@ -141,23 +141,37 @@ impl Text {
         if let Some(held) = &self.held {
             return held.resolve();
         }
-        let bad = |message: String| Error::new(Kind::ConfigInvalid, "config.resolve", message);
         let mut out = String::new();
-        for piece in pieces(&self.typed).map_err(bad)? {
+        for piece in pieces(&self.typed).map_err(unresolved)? {
             match piece {
                 Piece::Plain(text) => out.push_str(text),
-                Piece::Env { name, default } => {
-                    let denied = |d: super::reach::Denied| d.into_error("config.resolve");
-                    self.reach.env(name).map_err(denied)?;
-                    out.push_str(&from_env(name, default)?);
-                }
-                Piece::File { path, key } => out.push_str(&from_file(&self.reach, path, key)?),
-                Piece::Directory { path, name } => {
-                    out.push_str(&whole_file(&self.reach, &Path::new(path).join(name))?);
-                }
+                piece => out.push_str(&self.value(&piece)?),
             }
         }
         Ok(out)
+    }
+
+    /// What each of its references stands for now, for whoever must not show it.
+    pub fn referred(&self) -> Result<Vec<String>> {
+        if let Some(held) = &self.held {
+            return Ok(vec![held.resolve()?]);
+        }
+        let all = pieces(&self.typed).map_err(unresolved)?;
+        let references = all.iter().filter(|p| !matches!(p, Piece::Plain(_)));
+        references.map(|piece| self.value(piece)).collect()
+    }
+
+    fn value(&self, piece: &Piece<'_>) -> Result<String> {
+        match piece {
+            Piece::Plain(text) => Ok((*text).to_owned()),
+            Piece::Env { name, default } => {
+                let denied = |d: super::reach::Denied| d.into_error("config.resolve");
+                self.reach.env(name).map_err(denied)?;
+                from_env(name, *default)
+            }
+            Piece::File { path, key } => from_file(&self.reach, path, key),
+            Piece::Directory { path, name } => whole_file(&self.reach, &Path::new(path).join(name)),
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! How a value is written: durations, sizes, choices, lists, names, formats. One parser per shape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::checked::{Compression, PartitionStart, Pin, PluginRef, Start, Trigger};
+use super::checked::{Compression, PartitionStart, Pin, PluginRef, SortBy, Start, Trigger};
 use super::problem;
 use super::shape::{Parsed, refuse};
+use crate::cron::{self, Cron};
 use crate::instant;
 
 const NAME_MAX: usize = 100;
@@ -71,10 +73,10 @@ pub(super) fn field(text: &str) -> Parsed<String> {
 }
 
 pub(super) fn list(text: &str, item: fn(&str) -> Parsed<String>) -> Parsed<Vec<String>> {
-    let mut out: Vec<String> = Vec::new();
+    let (mut out, mut seen) = (Vec::new(), HashSet::new());
     for part in text.split(',') {
         let part = item(part.trim())?;
-        if out.contains(&part) {
+        if !seen.insert(part.clone()) {
             return Err(refuse(problem::DUPLICATE, "each item once"));
         }
         out.push(part);
@@ -250,7 +252,10 @@ pub fn show_bytes(bytes: u64) -> String {
 }
 
 pub(super) fn trigger(text: &str) -> Parsed<Trigger> {
-    let expected = "`continuous`, `available-now` or `every:<duration>`";
+    let expected = "`continuous`, `available-now`, `every:<duration>` or `cron:<schedule>`";
+    if let Some(schedule) = text.strip_prefix("cron:") {
+        return schedule_of(schedule);
+    }
     match text {
         "continuous" => Ok(Trigger::Continuous),
         "available-now" => Ok(Trigger::AvailableNow),
@@ -259,10 +264,26 @@ pub(super) fn trigger(text: &str) -> Parsed<Trigger> {
             None if duration(text).is_ok() => {
                 Err(refuse(problem::NOT_A_CHOICE, expected).hint(format!("write `every:{text}`")))
             }
+            None if Cron::parse(text).is_ok() => {
+                Err(refuse(problem::NOT_A_CHOICE, expected).hint(format!("write `cron:{text}`")))
+            }
             None => Err(refuse(problem::NOT_A_CHOICE, expected)),
         },
     }
 }
+
+fn schedule_of(text: &str) -> Parsed<Trigger> {
+    let schedule = Cron::parse(text).map_err(|problems| {
+        let expected = format!("a schedule as cron has it ({})", problems.join("; "));
+        refuse(problem::WRONG_TYPE, expected).hint(format!(
+            "for instance `{}`: minute, hour, day of month, month, day of week, and a time zone if it is not UTC",
+            cron::EXAMPLE
+        ))
+    })?;
+    Ok(Trigger::Cron(Arc::new(schedule)))
+}
+
+const TIMESTAMP: &str = "timestamp:";
 
 pub(super) fn start(text: &str) -> Parsed<Start> {
     let expected = "`earliest`, `latest`, `timestamp:2024-01-01T00:00:00Z`, `group:NAME` or `offsets:TOPIC/PARTITION=OFFSET,…`";
@@ -276,17 +297,69 @@ pub(super) fn start(text: &str) -> Parsed<Start> {
             if let Some(list) = text.strip_prefix("offsets:") {
                 return offsets(list);
             }
-            let Some(time) = text.strip_prefix("timestamp:") else {
+            let Some(time) = text.strip_prefix(TIMESTAMP) else {
                 return Err(refuse(problem::NOT_A_CHOICE, expected));
             };
-            instant::parse(time, false)
-                .map(|time| Start::Timestamp(instant::micros(time)))
-                .ok_or_else(|| {
-                    refuse(problem::WRONG_TYPE, "a time with date, hour and zone")
-                        .hint("for instance timestamp:2024-01-01T00:00:00Z")
-                })
+            if time.trim_start().starts_with('{') {
+                return sparks_timestamps(time);
+            }
+            micros_of(time).map(Start::Timestamp).ok_or_else(|| {
+                refuse(problem::WRONG_TYPE, "a time with date, hour and zone")
+                    .hint("for instance timestamp:2024-01-01T00:00:00Z")
+            })
         }
     }
+}
+
+fn micros_of(time: &str) -> Option<i64> {
+    instant::parse(time, false).map(instant::micros)
+}
+
+/// As Spark's `startingOffsets` has it: `{"orders":{"0":42,"1":-1}}`, -1 is latest, -2 earliest.
+fn sparks_offsets(json: &str) -> Parsed<Start> {
+    let start = |at: i64| match at {
+        -2 => Some(PartitionStart::Earliest),
+        -1 => Some(PartitionStart::Latest),
+        0.. => Some(PartitionStart::Offset(at)),
+        _ => None,
+    };
+    let starts = sparks(json, start).ok_or_else(|| {
+        refuse(
+            problem::WRONG_TYPE,
+            "topics with partitions and offsets, as JSON",
+        )
+        .hint("for instance offsets:{\"orders\":{\"0\":42,\"1\":-1}}; -1 is latest, -2 earliest")
+    })?;
+    Ok(Start::Offsets(starts))
+}
+
+/// As Spark's `startingOffsetsByTimestamp` has it: `{"orders":{"0":1704067200000}}`, milliseconds since 1970 UTC.
+fn sparks_timestamps(json: &str) -> Parsed<Start> {
+    let start = |millis: i64| {
+        let micros = millis.checked_mul(1_000).filter(|micros| *micros >= 0);
+        micros.map(PartitionStart::Timestamp)
+    };
+    let starts = sparks(json, start).ok_or_else(|| {
+        let expected = "topics with partitions and times in milliseconds since 1970, as JSON";
+        refuse(problem::WRONG_TYPE, expected)
+            .hint("for instance timestamp:{\"orders\":{\"0\":1704067200000,\"1\":1704067200000}}")
+    })?;
+    Ok(Start::Offsets(starts))
+}
+
+type Starts = BTreeMap<(String, i32), PartitionStart>;
+
+/// Topic → partition → number. `None`: it is something else, or names no partition.
+fn sparks(json: &str, start: impl Fn(i64) -> Option<PartitionStart>) -> Option<Starts> {
+    let topics: BTreeMap<String, BTreeMap<String, i64>> = serde_json::from_str(json).ok()?;
+    let mut all = BTreeMap::new();
+    for (topic, partitions) in topics {
+        for (partition, number) in partitions {
+            let place = (topic.clone(), i32::from(partition.parse::<u16>().ok()?));
+            all.insert(place, start(number)?);
+        }
+    }
+    Some(all).filter(|all| !all.is_empty())
 }
 
 /// `orders/0=42,orders/1=latest`
@@ -294,8 +367,11 @@ fn offsets(list: &str) -> Parsed<Start> {
     let wrong = |item: &str| {
         let expected = format!("`TOPIC/PARTITION=OFFSET`, and found `{item}`");
         refuse(problem::WRONG_TYPE, &expected)
-            .hint("for instance offsets:orders/0=42,orders/1=latest; an offset is a number, `earliest` or `latest`")
+            .hint("for instance offsets:orders/0=42,orders/1=latest; an offset is a number, `earliest`, `latest` or `timestamp:2024-01-01T00:00:00Z`")
     };
+    if list.trim_start().starts_with('{') {
+        return sparks_offsets(list);
+    }
     let mut all = BTreeMap::new();
     for item in list.split(',').map(str::trim) {
         let (place, at) = item.split_once('=').ok_or_else(|| wrong(item))?;
@@ -304,10 +380,15 @@ fn offsets(list: &str) -> Parsed<Start> {
         let at = match at {
             "earliest" => PartitionStart::Earliest,
             "latest" => PartitionStart::Latest,
-            number => match number.parse::<i64>() {
-                Ok(offset @ 0..) => PartitionStart::Offset(offset),
-                _ => return Err(wrong(item)),
-            },
+            other => {
+                let time = other.strip_prefix(TIMESTAMP).and_then(micros_of);
+                let time = time.filter(|micros| *micros >= 0);
+                match (time, other.parse::<i64>()) {
+                    (Some(micros), _) => PartitionStart::Timestamp(micros),
+                    (None, Ok(offset @ 0..)) => PartitionStart::Offset(offset),
+                    (None, _) => return Err(wrong(item)),
+                }
+            }
         };
         let place = (topic.to_owned(), i32::from(partition));
         if topic.is_empty() || all.insert(place, at).is_some() {
@@ -322,17 +403,55 @@ pub(super) fn compression(text: &str) -> Parsed<Compression> {
     match text {
         "none" => Ok(Compression::None),
         "snappy" => Ok(Compression::Snappy),
+        "lz4" => Ok(Compression::Lz4),
+        "gzip" => Ok(Compression::Gzip(GZIP_LEVEL)),
         "zstd" => Ok(Compression::Zstd(1)),
-        _ => {
-            let Some(level) = text.strip_prefix("zstd-") else {
-                let expected = "`none`, `snappy` or `zstd-1` to `zstd-22`";
-                return Err(refuse(problem::NOT_A_CHOICE, expected));
-            };
-            match level.parse::<i32>() {
+        _ => match text.split_once('-') {
+            Some(("zstd", level)) => match level.parse::<i32>() {
                 Ok(n @ 1..=22) => Ok(Compression::Zstd(n)),
                 _ => Err(refuse(problem::OUT_OF_RANGE, "a zstd level from 1 to 22")),
+            },
+            Some(("gzip", level)) => match level.parse::<u32>() {
+                Ok(n @ 1..=9) => Ok(Compression::Gzip(n)),
+                _ => Err(refuse(problem::OUT_OF_RANGE, "a gzip level from 1 to 9")),
+            },
+            _ => {
+                let expected =
+                    "`none`, `snappy`, `lz4`, `gzip-1` to `gzip-9` or `zstd-1` to `zstd-22`";
+                Err(refuse(problem::NOT_A_CHOICE, expected))
             }
+        },
+    }
+}
+
+/// gzip's own default, which Spark and parquet-mr write too.
+const GZIP_LEVEL: u32 = 6;
+
+/// `a`, `a asc` or `a desc`.
+pub(super) fn sort_by(text: &str) -> Parsed<Vec<SortBy>> {
+    let (mut out, mut seen): (Vec<SortBy>, _) = (Vec::new(), HashSet::new());
+    for part in text.split(',').map(str::trim) {
+        let (column, descending) = match part.rsplit_once(' ') {
+            Some((column, "asc")) => (column.trim_end(), false),
+            Some((column, "desc")) => (column.trim_end(), true),
+            _ => (part, false),
+        };
+        let column = field(column)?;
+        if !seen.insert(column.clone()) {
+            return Err(refuse(problem::DUPLICATE, "each column once"));
         }
+        out.push(SortBy { column, descending });
+    }
+    Ok(out)
+}
+
+/// A share between 0 and 1 with at most six digits, in millionths.
+pub(super) fn millionths(text: &str) -> Parsed<u32> {
+    let expected = "a share from 0.000001 to 0.5, such as `0.01`";
+    match text.parse::<f64>() {
+        Ok(share) if (0.000_001..=0.5).contains(&share) => Ok((share * 1e6).round() as u32),
+        Ok(_) => Err(refuse(problem::OUT_OF_RANGE, expected)),
+        Err(_) => Err(refuse(problem::WRONG_TYPE, expected)),
     }
 }
 
@@ -394,6 +513,12 @@ pub(super) fn level(text: &str) -> Parsed<String> {
             "`error`, `warn`, `info`, `debug`, `trace`, or a list such as `info,weir::kafka=debug`",
         )),
     }
+}
+
+/// Beyond [`TRANSFORMS_MAX`](super::keys::TRANSFORMS_MAX).
+pub fn too_many_transforms(names: usize) -> String {
+    let most = super::keys::TRANSFORMS_MAX;
+    format!("`transforms`: {names} names, at most {most} can be listed")
 }
 
 /// `name`, `name@0.1`, `name@sha256:…`.

@@ -579,6 +579,11 @@ fn meant(key: &str) -> Option<String> {
 }
 
 /// `host:port`, `http://host:port`, `https://:port`.
+/// A place to listen: `host:port` or `http://host:port`, without TLS.
+pub fn listener_without_tls(text: &str) -> Option<Listen> {
+    listener(text, false).filter(|listen| !listen.tls)
+}
+
 fn listener(text: &str, has_tls: bool) -> Option<Listen> {
     let (tls, place) = match text.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),

@@ -1,7 +1,7 @@
 //! The connector classes that a config may name, each with all its keys as Connect's ConfigDef describes them. Web
 //! consoles make forms of them; REST's plugin list, `config` and `validate` return them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use schemars::JsonSchema;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::framework::{self, Def};
 use super::{ConnectorKind, smt, storage};
-use crate::config::keys::{self, Default, GROUPS, KeyDef};
+use crate::config::keys::{self, Default, GROUPS, KeyDef, TRANSFORMS_MAX};
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::shape::Shape;
 use crate::connectors::CATALOG;
@@ -217,6 +217,16 @@ pub fn classes() -> &'static [Class] {
     &CLASSES
 }
 
+/// The names in a list of transforms or predicates, each once, and no more than a config may have: an answer has a block of keys for
+/// each.
+pub fn aliases<'a>(config: &'a BTreeMap<String, String>, list: &str) -> Vec<&'a str> {
+    let listed = config.get(list).map_or("", String::as_str);
+    let mut seen = BTreeSet::new();
+    let names = listed.split(',').map(str::trim).filter(|a| !a.is_empty());
+    let names = names.filter(|alias| seen.insert(*alias));
+    names.take(TRANSFORMS_MAX).collect()
+}
+
 /// The keys that a config can have: those of its class, and a block for each transform and predicate that it lists.
 /// `None`: its class is missing or unknown.
 pub fn definitions(config: &BTreeMap<String, String>) -> Option<Vec<Key>> {
@@ -231,8 +241,7 @@ pub fn definitions(config: &BTreeMap<String, String>) -> Option<Vec<Key>> {
     let other = |key: &&Key| CATALOG.takes(source, sink, &key.name);
     let mut all: Vec<Key> = class.keys.iter().filter(other).cloned().collect();
     for (list, title) in [("transforms", "Transforms"), ("predicates", "Predicates")] {
-        let listed = config.get(list).map_or("", String::as_str);
-        for alias in listed.split(',').map(str::trim).filter(|a| !a.is_empty()) {
+        for alias in aliases(config, list) {
             let group = format!("{title}: {alias}");
             let typed = config.get(&format!("{list}.{alias}.type"));
             let defs = match list {

@@ -20,10 +20,12 @@ pub struct Defaults {
     pub theirs: Theirs,
     /// The reach of the config that is read.
     pub reach: Reach,
+    /// Where connectors that are pipelines without a zone have their logs.
+    pub homes: PathBuf,
 }
 
 impl Defaults {
-    fn places(&self) -> impl Iterator<Item = (&'static str, Text)> {
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&'static str, Text)> {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
         let all = [
             ("plugin.path", path(&self.plugin_path)),
@@ -46,10 +48,11 @@ impl Defaults {
         for (key, value) in self.places() {
             native.default(key, value);
         }
-        let zone = native
+        // Other sources have no brokers.
+        let of_topics = native
             .get("source.type")
-            .is_some_and(|entry| entry.value.typed().trim() == "zone");
-        if zone {
+            .is_none_or(|entry| entry.value.typed().trim() == "kafka");
+        if !of_topics {
             return None;
         }
         let typed = |key: &str| native.get(key).map(|entry| entry.value.typed().to_owned());

@@ -123,7 +123,7 @@ pub static SINK: &[Def] = defs! {
         "topics": List, Is(""), High, [],
             "Topics to read, separated by commas.";
         "topics.regex": String, Is(""), High, [],
-            "Not honoured: which topics feed a table is part of its history. Name them in `topics`.";
+            "Read all topics whose whole name this expression matches, those too that are made later; each has its table. Not for file sinks.";
     }
     "Error Handling" {
         "errors.deadletterqueue.topic.name": String, Is(""), Medium, [],

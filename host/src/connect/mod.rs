@@ -18,7 +18,7 @@ pub mod translate;
 
 pub use classes::{AZURE_BLOB_SINK, AZURE_GEN1_SINK, AZURE_GEN2_SINK, GCS_SINK, STORAGE_SINKS};
 pub use classes::{Class, FILE_SINK, FILE_SOURCE, HDFS_SINK, HDFS3_SINK, Importance, Key, S3_SINK};
-pub use classes::{Type, Width, classes, definitions};
+pub use classes::{Type, Width, aliases, classes, definitions};
 pub use defaults::Defaults;
 pub use load::load;
 pub use translate::Translated;

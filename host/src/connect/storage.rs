@@ -25,7 +25,7 @@ macro_rules! with_common {
                     "From the request to stop to the last commit.";
                 "filename.offset.zero.pad.width": Int, Is("10"), Low, [],
                     "Not honoured: files have unique names, and offsets are in the rows and in the log.";
-                "parquet.codec": String, Is("snappy"), Low, ["snappy", "zstd", "none"],
+                "parquet.codec": String, Is("snappy"), Low, ["snappy", "zstd", "gzip", "lz4", "none"],
                     "Compression of Parquet pages.";
                 "enhanced.avro.schema.support": Boolean, Is("true"), Low, ["true", "false"],
                     "Kept for Connect's clients: there are no Avro schemas.";

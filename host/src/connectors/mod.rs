@@ -19,9 +19,12 @@ use crate::config::keys::{KeyDef, keys};
 use crate::config::shape::Shape;
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::commit::LogName;
 use crate::config::{Catalog, PipelineConfig, SinkType, Source, SourceType};
 use crate::error::{Error, Kind, Result};
+use crate::finding::Finding;
+use crate::kafka::KafkaProps;
 use crate::sink::{SinkConnector, SinkContext};
 use crate::store::Store;
 use kafka::KafkaSourceConfig;
@@ -103,7 +106,36 @@ pub fn dead_letter_topic(
     config: &PipelineConfig,
     store: &Arc<dyn Store>,
     log: &LogName,
+    clock: &Arc<dyn Clock>,
 ) -> Result<Option<DeadLetterTopic>> {
+    let Some((topic, props, prefix)) = dead_letter_cluster(config)? else {
+        return Ok(None);
+    };
+    Ok(Some(DeadLetterTopic {
+        pipeline: config.name.clone(),
+        topic,
+        context: config.errors.dlq_context,
+        prefix,
+        props,
+        store: store.clone(),
+        log: log.clone(),
+        clock: clock.clone(),
+        kept: Default::default(),
+        open: None,
+    }))
+}
+
+/// What `weir doctor` asks of that topic, where there is one.
+pub fn examine_dead_letter_topic(config: &PipelineConfig, tell: &mut dyn FnMut(Finding)) {
+    if let Some(topic) = &config.errors.dlq_topic {
+        let found = dead_letter_cluster(config);
+        let props = found.map(|found| found.map(|(_, props, _)| props));
+        kafka::dead_letters::examine(topic, props, tell);
+    }
+}
+
+/// The topic, its cluster, and the prefix of the transactional id.
+fn dead_letter_cluster(config: &PipelineConfig) -> Result<Option<(String, KafkaProps, String)>> {
     let Some(topic) = &config.errors.dlq_topic else {
         return Ok(None);
     };
@@ -112,20 +144,13 @@ pub fn dead_letter_topic(
         Source::Zone(_) => None,
     };
     let sink = config.sink.as_any().downcast_ref::<KafkaSinkConfig>();
-    let props = match (sink, source) {
-        (Some(sink), _) => sink.props()?,
-        (None, Some(source)) => kafka::props(source)?,
+    let (props, prefix) = match (sink, source) {
+        (Some(sink), _) => (sink.props()?, sink.id_prefix()),
+        (None, Some(source)) => (kafka::props(source)?, kafka::dead_letters::PREFIX),
         (None, None) => return Ok(None),
     };
-    Ok(Some(DeadLetterTopic {
-        pipeline: config.name.clone(),
-        topic: topic.clone(),
-        context: config.errors.dlq_context,
-        props,
-        store: store.clone(),
-        log: log.clone(),
-        open: None,
-    }))
+    let props = kafka::dead_letters::of_letters(props);
+    Ok(Some((topic.clone(), props, prefix.to_owned())))
 }
 
 #[cfg(test)]
@@ -258,6 +283,62 @@ mod tests {
     }
 
     #[test]
+    fn values_that_no_topic_and_no_format_takes_are_refused() {
+        let told = |keys: &[(&str, &str)]| -> Vec<String> {
+            let mut raw = crate::config::Raw::new("p");
+            let all = [
+                ("name", "p"),
+                ("source.type", "rate"),
+                ("sink.type", "kafka"),
+                ("sink.url", "file:x"),
+                ("sink.bootstrap.servers", "h:9092"),
+            ];
+            for (key, value) in all.iter().chain(keys) {
+                let place = raw.start_of_file();
+                raw.insert((*key).to_owned(), (*value).to_owned(), place)
+                    .expect("a key");
+            }
+            let (_, problems) = crate::config::check_raw(raw, &CATALOG);
+            problems.into_iter().map(|problem| problem.key).collect()
+        };
+        let (topic, xml) = (("sink.topic.name", "t"), ("sink.value.format", "xml"));
+        assert_eq!(told(&[topic, xml, ("sink.xml.root", "Buch-1.a")]), [""; 0]);
+        for root in ["1row", "xml", "XMLrow", "a²"] {
+            let keys = [topic, xml, ("sink.xml.root", root)];
+            assert_eq!(told(&keys), ["sink.xml.root"], "{root}");
+        }
+        assert_eq!(
+            told(&[("sink.topic.name", "__consumer_offsets")]),
+            ["sink.topic.name"]
+        );
+        for (key, most) in [
+            ("sink.record.max.bytes", "999995904B"),
+            ("sink.commit.bytes", "64MiB"),
+        ] {
+            assert_eq!(told(&[topic, (key, most)]), [""; 0]);
+            assert_eq!(told(&[topic, (key, "1GiB")]), [key]);
+        }
+    }
+
+    #[test]
+    fn so_many_transforms_and_no_more() {
+        let told = |names: usize| {
+            let listed: Vec<String> = (0..names).map(|n| format!("t{n}")).collect();
+            let mut raw = crate::config::Raw::new("p");
+            let place = raw.start_of_file();
+            raw.insert("transforms".to_owned(), listed.join(","), place)
+                .expect("a key");
+            let (_, problems) = crate::config::check_raw(raw, &CATALOG);
+            let of = problems.iter().find(|p| p.code == "out_of_range");
+            of.map(|problem| problem.message.clone())
+        };
+        assert_eq!(told(crate::config::TRANSFORMS_MAX), None);
+        let refused = told(crate::config::TRANSFORMS_MAX + 1);
+        let says = "`transforms`: 101 names, at most 100 can be listed";
+        assert_eq!(refused.as_deref(), Some(says));
+    }
+
+    #[test]
     fn the_schema_nests_as_toml_does() {
         let schema = crate::config::schema::schema(&CATALOG);
         let pipeline = &schema["$defs"]["pipeline"];
@@ -265,7 +346,8 @@ mod tests {
         let bytes = &pipeline["properties"]["sink"]["properties"]["rotate"]["properties"]["bytes"];
         assert_eq!(bytes["default"], "128MiB");
         let then = &pipeline["allOf"][0]["then"]["properties"]["source"]["required"];
-        assert_eq!(*then, json!(["topics", "start", "bootstrap"]));
+        // Topics by name or by pattern: neither alone is required.
+        assert_eq!(*then, json!(["start", "bootstrap"]));
         assert!(schema["$defs"]["overlay"].get("required").is_none());
         assert_eq!(
             schema["$defs"]["flat"]["properties"]["tasks.max"]["type"],

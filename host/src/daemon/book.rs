@@ -21,6 +21,7 @@ use super::unit::{Runner, Unit, UnitContext, UnitSnapshot, UnitTarget};
 use super::views::{Asker, Known, Views};
 use super::{Actor, Health, Info, Job, Readers, Refused, Standing, Status, Target};
 use crate::clock::Clock;
+use crate::commit::View;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
 use crate::config::reach::Bounds;
 use crate::config::worker::WorkerConfig;
@@ -45,6 +46,8 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Below `data.dir`: positions of file connectors.
 pub(super) const FILES: &str = "files";
+/// Logs of connectors that read files.
+pub(super) const HOMES: &str = "lines";
 
 /// Every call blocks for a few seconds at most. Pipelines end when [`Supervisor::shut_down`] is called.
 #[derive(Debug)]
@@ -297,7 +300,9 @@ impl Supervisor {
 
     pub fn status(&self, name: &str) -> Result<Status, Refused> {
         let entry = self.find(name)?;
-        Ok(status(&entry.name, &entry.record(), &entry.unit.seen()))
+        let status = status(&entry.name, &entry.record(), &entry.unit.seen());
+        let alarm = entry.live.log().and_then(|log| alarm_of(&log));
+        Ok(Status { alarm, ..status })
     }
 
     pub fn topics(&self, name: &str) -> Vec<String> {
@@ -392,6 +397,10 @@ impl Supervisor {
             let mut meter = self.meters.of(&entry.name);
             meter.lag = entry.live.lag().or(meter.lag);
             let state = |standing: Standing| standing.word().to_lowercase();
+            let log = entry.live.log();
+            let log = log.and_then(|view| view.read(metrics::left_by_age));
+            let (left, leaving) = log.unwrap_or_default();
+            let undeleted = entry.live.log().and_then(|view| view.undeleted());
             Shown {
                 name: entry.name.clone(),
                 class: class.map_or(OUR_CLASS, String::as_str).to_owned(),
@@ -405,7 +414,11 @@ impl Supervisor {
                     .collect(),
                 restarts: seen.restarts,
                 failures: seen.failures,
+                next_run: seen.next_run,
                 meter,
+                left,
+                leaving,
+                undeleted: undeleted.map_or(0, |(files, _)| files),
             }
         });
         metrics::text(&shown.collect::<Vec<_>>(), self.clock.elapsed())
@@ -498,7 +511,19 @@ pub(super) fn status(name: &str, record: &Record, seen: &UnitSnapshot) -> Status
         standing: seen.standing,
         trace: seen.trace.clone(),
         tasks: seen.task_states(),
+        next_run: seen.next_run,
+        alarm: None,
     }
+}
+
+/// What the log of a pipeline that goes on would have a person look at.
+fn alarm_of(log: &View) -> Option<String> {
+    let undeleted = |(files, why): (u64, String)| {
+        format!(
+            "{files} files that expired cannot be deleted; until they are, the log does not get shorter: {why}"
+        )
+    };
+    log.alarmed().or_else(|| log.undeleted().map(undeleted))
 }
 
 impl Refused {

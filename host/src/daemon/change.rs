@@ -12,12 +12,13 @@ use super::{Actor, Asker, Info, Job, Origin, Readers, Refused, Standing, Status,
 use super::{check, jobs, offsets, reach, targets};
 use crate::config::keys::TRANSFORM_PREFIX;
 use crate::config::secrets::literal_secrets;
-use crate::config::{self, PipelineConfig, Place, Problem, problem};
+use crate::config::{self, PipelineConfig, Place, Problem, Source, problem};
 use crate::connect::Offset;
 use crate::error::Result;
 use crate::filestream::{self, FileJob};
 use crate::lock::lock;
 use crate::operations::swap::SwapPlan;
+use crate::pipeline::rules::namespace;
 use crate::pipeline::{Changed, Edit};
 
 /// Time for a deleted pipeline to drain before a new one of its name is created; after it the client may try again.
@@ -94,8 +95,11 @@ impl Supervisor {
     fn of_plugins(&self, config: &PipelineConfig) -> Vec<Problem> {
         match self.plugins_of(config) {
             Ok(plugins) => {
-                let mut problems = check::plugins(config, &plugins);
-                problems.extend(self.of_reader(config));
+                let read = self.columns_read_by(config);
+                let mut problems = check::plugins(config, &plugins, read.as_ref());
+                if let Some(columns) = &read {
+                    problems.extend(namespace::clashes_of_reader(config, columns));
+                }
                 problems
             }
             Err(error) => {
@@ -589,6 +593,7 @@ fn differs(now: &Job, next: &Job) -> Differs {
     let (Some(now), Some(next)) = (jobs::pipeline_of(now), jobs::pipeline_of(next)) else {
         return Differs::More;
     };
+    let reads_zone = matches!(next.source, Source::Zone(_));
     let (now, next) = (now.canonical(), next.canonical());
     if now == next {
         return Differs::Nowhere;
@@ -598,7 +603,8 @@ fn differs(now: &Job, next: &Job) -> Differs {
         let rest = map.iter().filter(|(key, _)| !rule(key));
         rest.map(|(k, v)| (k.clone(), v.clone())).collect()
     };
-    match rest(&now) == rest(&next) {
+    // A pipeline that reads a zone begins anew: its batches take the rules from the log.
+    match rest(&now) == rest(&next) && !reads_zone {
         true => Differs::InRules,
         false => Differs::More,
     }

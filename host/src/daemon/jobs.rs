@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use super::book::HOMES;
 use super::reach;
 use super::unit::{Run, Runner};
 use crate::clock::Clock;
@@ -20,10 +21,6 @@ use crate::plugin::{Places, Plugins};
 
 /// What a config of a `connector.class` asks for.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one of a pipeline, moved a few times"
-)]
 pub enum Job {
     Pipeline(Box<PipelineConfig>),
     File(FileJob),
@@ -150,6 +147,7 @@ fn prepared(
         stores: worker.stores.clone(),
         theirs: worker.theirs.clone(),
         reach: reach.clone(),
+        homes: worker.data_dir.join(HOMES),
     };
     Ok((config, defaults, problems))
 }
@@ -231,7 +229,8 @@ impl Runner for JobRunner {
         reach::still_within(job)?;
         let config = match job {
             Job::Pipeline(config) => config,
-            Job::File(job) => {
+            Job::File(FileJob::Source(job)) => &job.pipeline,
+            Job::File(FileJob::Sink(job)) => {
                 let context = FileContext {
                     clock: self.clock.clone(),
                     stop: run.stop.clone(),

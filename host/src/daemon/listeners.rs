@@ -14,7 +14,7 @@ use crate::telemetry::Tally;
 
 #[derive(Debug)]
 pub struct FanOut {
-    /// The unit.
+    /// Who keeps its state: the unit, or the board of `weir run --metrics`.
     pub first: Arc<dyn Report>,
     pub tally: Tally,
     pub live: Arc<Live>,
@@ -107,7 +107,12 @@ impl Report for FanOut {
         self.tally.gathered(task, gathered);
     }
 
+    fn looks(&self) {
+        self.first.looks();
+    }
+
     fn resting(&self, why: Rest, next: Duration) {
+        self.first.resting(why, next);
         self.tally.resting(why, next);
     }
 

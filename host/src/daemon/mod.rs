@@ -26,6 +26,7 @@ pub use crate::operations::status::{Standing, Target};
 pub use book::{Changes, Supervisor};
 pub use jobs::{Job, job_of};
 pub use journal::{Change, What};
+pub use listeners::{FanOut, Live};
 pub use reach::{Origin, may_refer};
 pub use views::{Asker, Known};
 
@@ -44,6 +45,10 @@ pub struct Status {
     pub standing: Standing,
     pub trace: Option<String>,
     pub tasks: Vec<TaskStatus>,
+    /// When it reads again, microseconds since 1970 UTC, while it does nothing until then.
+    pub next_run: Option<i64>,
+    /// What a person should look at although it goes on.
+    pub alarm: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,7 +30,8 @@ pub fn shown(state: &State) -> Vec<Offset> {
     positions::of_state(state).into_iter().map(one).collect()
 }
 
-/// Moves the offsets of a job that does not run, exactly as asked or not at all. `pool`: plugins for a pipeline that
+/// Moves the offsets of a job that does not run, exactly as asked, or refuses all of it. It may take three entries (new partitions, a rewind, a
+/// gap): a process that is killed between them leaves a part, and the same request again completes it. `pool`: plugins for a pipeline that
 /// never ran.
 pub fn alter(
     job: &Job,

@@ -74,7 +74,7 @@ pub fn bounds(worker: &WorkerConfig) -> Arc<Bounds> {
             }
         }
     }
-    for below in ["journal", journal::NEW, "lock", "files"] {
+    for below in ["journal", journal::NEW, "lock", "files", "lines"] {
         own.push(whole(&worker.data_dir.join(below)));
     }
     own.push(whole(Path::new(worker.raw.file.as_ref())));
@@ -208,6 +208,12 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
         ask(config.home.key, reach.target(&directory).map(drop));
     }
     of_store(config.home.key, &config.home.at, reach, &mut ask);
+    if let Some(archive) = &config.retention.archive {
+        if let Some(directory) = store::directory_of(&archive.url) {
+            ask("archive.url", reach.target(&directory).map(drop));
+        }
+        of_store("archive.url", archive, reach, &mut ask);
+    }
     for (key, text) in config.sink.files() {
         let path = Path::new(text.typed().trim());
         ask(&key, text.reach().path(path).map(drop));
@@ -218,13 +224,20 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
                 ask("source.url", reach.path(&directory).map(drop));
             }
             of_store("source.url", &zone.at, reach, &mut ask);
+            // Without the key it is a place that no config chose.
+            if config.raw.get("spill.dir").is_some() {
+                ask("spill.dir", reach.target(&zone.spill_dir).map(drop));
+            }
         }
         Source::Records(records) => {
             for (key, at) in records.stores() {
                 if let Some(directory) = store::directory_of(&at.url) {
-                    ask(key, reach.path(&directory).map(drop));
+                    ask(key, reach.tree(&directory).map(drop));
                 }
                 of_store(key, at, reach, &mut ask);
+            }
+            for (key, directory) in records.targets() {
+                ask(key, reach.target_tree(&directory).map(drop));
             }
             for (key, text) in records.files() {
                 let path = Path::new(text.typed().trim());
@@ -295,6 +308,7 @@ mod tests {
             files: vec!["/nowhere/secrets".into()],
             env: vec!["HOME".to_owned()],
             identity: identity.iter().map(|url| (*url).to_owned()).collect(),
+            own: vec!["/nowhere/roots/data/journal".into()],
             plugin_path: fs::resolve(Path::new("data/plugins")).unwrap_or_default(),
             ..Bounds::default()
         });
@@ -323,13 +337,57 @@ mod tests {
             [
                 ("source.type", "file"),
                 ("source.url", url),
+                ("source.path", "*"),
                 ("sink.url", "file:/nowhere/roots/zone"),
             ]
         };
         assert_eq!(out_of(&file("file:/nowhere/roots/in"), &[]), [""; 0]);
         assert_eq!(out_of(&file("file:/etc"), &[]), ["source.url"]);
+        // The daemon's journal would be among them.
+        for url in ["file:/nowhere/roots", "file:/nowhere/roots/data"] {
+            assert_eq!(out_of(&file(url), &[]), ["source.url"]);
+        }
+        assert_eq!(out_of(&file("file:/nowhere/roots/data/in"), &[]), [""; 0]);
+        // Where files are taken away, a log must not be among them.
+        let log = "file:/nowhere/roots/x/_system/p";
+        let takes = |url, how| {
+            let keys = file(url).into_iter();
+            keys.chain([("source.clean.source", how)])
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(out_of(&file(log), &[]), [""; 0]);
+        assert_eq!(out_of(&takes(log, "delete"), &[]), ["source.url"]);
+        let both = ["source.archive.dir", "source.url"];
+        assert_eq!(out_of(&takes(log, "archive"), &[]), both);
+        let good = "file:/nowhere/roots/in";
+        assert_eq!(out_of(&takes(good, "archive"), &[]), [""; 0]);
         assert_eq!(out_of(&file("s3://lake/in"), &[]), ["source.url"]);
         assert_eq!(out_of(&file("s3://lake/in"), &["s3://lake"]), [""; 0]);
+    }
+
+    #[test]
+    fn rows_wait_on_disk_where_a_config_by_rest_may_write() {
+        let zone = |dir| {
+            [
+                ("source.type", "zone"),
+                ("source.url", "file:/nowhere/roots/raw"),
+                ("source.pipeline", "raw"),
+                ("source.table", "t"),
+                ("sink.url", "file:/nowhere/roots/processed"),
+                ("sink.partition.field", "day"),
+                ("spill.dir", dir),
+            ]
+        };
+        assert_eq!(out_of(&zone("/nowhere/roots/aside"), &[]), [""; 0]);
+        for outside in ["/tmp", "/nowhere/roots/data/journal"] {
+            assert_eq!(out_of(&zone(outside), &[]), ["spill.dir"]);
+        }
+        let all = zone("/tmp");
+        assert_eq!(
+            out_of(&all[..6], &[]),
+            [""; 0],
+            "a place that no config chose"
+        );
     }
 
     #[test]

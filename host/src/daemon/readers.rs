@@ -1,6 +1,8 @@
 //! Readers of a pipeline's table: whether they would accept the columns of another config, and problems of a reading
 //! pipeline that can be found before it runs.
 
+use arrow_schema::SchemaRef;
+
 use super::book::Supervisor;
 use super::{Actor, Job, Readers, Refused, jobs};
 use crate::config::{PipelineConfig, Place, Problem, Source, problem};
@@ -11,22 +13,14 @@ use crate::pipeline::rules::columns::WAY_OVER_HTTP;
 use crate::pipeline::rules::namespace;
 
 impl Supervisor {
-    /// For a pipeline that reads the zone of another one in this daemon: finds columns that have the name of its
-    /// partition column.
-    pub(super) fn of_reader(&self, config: &PipelineConfig) -> Vec<Problem> {
+    /// For a pipeline that reads the zone of another one in this daemon: the columns of that zone, as the other's rules make them.
+    pub(super) fn columns_read_by(&self, config: &PipelineConfig) -> Option<SchemaRef> {
         let Source::Zone(zone) = &config.source else {
-            return Vec::new();
+            return None;
         };
-        let writer = self.pipeline(&zone.pipeline);
-        let Some((writer, plugins)) = writer.ok().and_then(|writer| {
-            let plugins = self.plugins_of(&writer).ok()?;
-            Some((writer, plugins))
-        }) else {
-            return Vec::new();
-        };
-        namespace::table(&plugins, &writer).map_or_else(Vec::new, |columns| {
-            namespace::clashes_of_reader(config, &columns)
-        })
+        let writer = self.pipeline(&zone.pipeline).ok()?;
+        let plugins = self.plugins_of(&writer).ok()?;
+        namespace::table(&plugins, &writer)
     }
 
     /// The way to change the rules of a running pipeline of this process. `None`: it does not run.

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::worker::RestartConfig;
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
-use crate::pipeline::{self, Changed, Edit, Ending, RuleChanges, Stop};
+use crate::pipeline::{self, Changed, Edit, Ending, Rest, RuleChanges, Stop};
 use crate::text::printable_lines;
 
 /// Time between two looks at the clock while it waits for a restart.
@@ -73,6 +73,8 @@ pub struct UnitSnapshot {
     /// Since the process began.
     pub restarts: u64,
     pub failures: u64,
+    /// When it reads again, microseconds since 1970 UTC, while it does nothing until then.
+    pub next_run: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ struct Inner {
     again: Option<Duration>,
     restarts: u64,
     failures: u64,
+    next_run: Option<i64>,
 }
 
 impl Unit {
@@ -141,6 +144,7 @@ impl Unit {
                 again: None,
                 restarts: 0,
                 failures: 0,
+                next_run: None,
             }),
             changed: Condvar::new(),
         });
@@ -219,6 +223,7 @@ impl Unit {
                 && matches!(inner.standing, Standing::Paused | Standing::Stopped),
             restarts: inner.restarts,
             failures: inner.failures,
+            next_run: inner.next_run,
         }
     }
 
@@ -363,6 +368,7 @@ impl Shared {
         });
         let mut inner = self.lock();
         inner.stop = None;
+        inner.next_run = None;
         let asked = inner.order != order || inner.quit;
         match result {
             _ if asked => {}
@@ -423,6 +429,17 @@ impl pipeline::Report for UnitReporter {
     fn started(&self, _: &crate::config::PipelineConfig, _: &crate::commit::State) {
         let mut inner = self.0.lock();
         inner.tasks = inner.tasks.max(1);
+        inner.next_run = None;
+    }
+
+    fn resting(&self, why: Rest, next: Duration) {
+        let micros = i64::try_from(next.as_micros()).unwrap_or(i64::MAX);
+        let at = self.0.gear.clock.now_micros().saturating_add(micros);
+        self.0.lock().next_run = (why != Rest::NothingYet).then_some(at);
+    }
+
+    fn looks(&self) {
+        self.0.lock().next_run = None;
     }
 
     fn committed(&self, _: &crate::commit::Committed, _: &crate::commit::State, _: Duration) {}

@@ -10,21 +10,6 @@ use crate::connect::{Class, Defaults};
 use crate::error::Result;
 use crate::kafka::{KafkaProps, Start};
 
-/// Lines of a file, one record each.
-#[derive(Clone, Debug)]
-pub struct FileSource {
-    pub name: String,
-    pub file: PathBuf,
-    /// As typed: the name of the file in Connect's offsets.
-    pub filename: String,
-    pub reach: Reach,
-    pub topic: String,
-    /// Most lines that are read and sent at once.
-    pub batch: usize,
-    pub written: Written,
-    pub kafka: Client,
-}
-
 /// Records of topics as lines of a file.
 #[derive(Clone, Debug)]
 pub struct FileSink {
@@ -38,17 +23,6 @@ pub struct FileSink {
     /// Skips records that are not JSON, as errors.tolerance = all demands.
     pub tolerant: bool,
     pub kafka: Client,
-}
-
-/// How a record contains its line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// The line itself.
-    Text,
-    /// A JSON string.
-    Json,
-    /// The same in the envelope of JsonConverter.
-    Envelope,
 }
 
 /// How a line shows its record.
@@ -68,6 +42,8 @@ pub struct Client {
     pub properties: BTreeMap<String, Text>,
     /// `connect-<name>`: where lag tools look.
     pub group: String,
+    /// Property → the key that it was made of.
+    pub from: BTreeMap<String, String>,
 }
 
 impl Client {
@@ -92,77 +68,6 @@ const IDLE: &[&str] = &[
     "tasks.max.enforce",
     "transaction.boundary",
 ];
-
-impl FileSource {
-    pub fn read(
-        raw: &Raw,
-        class: &'static Class,
-        defaults: &Defaults,
-    ) -> (Option<FileSource>, Vec<Problem>) {
-        let mut work = Work::new(raw, class, defaults);
-        let name = common(&mut work);
-        let file = file(&mut work, "standard input is not read");
-        let topic = required(&mut work, "topic", "the topic that gets the lines");
-        if let Some(topic) = &topic
-            && !is_topic(topic)
-        {
-            let message = format!("`topic`: `{topic}` is no name of a topic");
-            work.problem("topic", problem::BAD_NAME, message).hint =
-                Some("letters, digits, `.`, `_`, `-`, at most 249; one topic".to_owned());
-        }
-        let batch = work.int("batch.size", 1, 1_000_000).unwrap_or(2000);
-        let written = match converter(&mut work) {
-            Some(Converter::Text) | None => Written::Text,
-            Some(Converter::Json { schemas: false }) => Written::Json,
-            Some(Converter::Json { schemas: true }) => Written::Envelope,
-            Some(Converter::Bytes) => {
-                work.refuse(
-                    "value.converter",
-                    "a line is a text, which ByteArrayConverter refuses in Connect too",
-                    "write StringConverter: the bytes of the line, UTF-8",
-                );
-                Written::Text
-            }
-        };
-        if work.get("exactly.once.support").as_deref() == Some("required") {
-            work.refuse(
-                "exactly.once.support",
-                "lines are sent at least once: after a kill the last batch may come twice",
-                "write requested, or take the key out",
-            );
-        }
-        for key in [
-            "transaction.boundary.interval.ms",
-            "offsets.storage.topic",
-            "topic.creation.groups",
-        ] {
-            if work.get(key).is_some() {
-                work.refuse(key, "it has no equal here", "take the key out");
-            }
-        }
-        work.used("errors.tolerance");
-        let kafka = client(&mut work, "producer.override.", name.as_deref());
-        let rest = work.below("topic.creation.");
-        for key in rest {
-            work.used(&format!("topic.creation.{key}"));
-        }
-        work.strangers();
-        let job = || {
-            let filename = file?;
-            Some(FileSource {
-                name: name?,
-                file: PathBuf::from(&filename),
-                filename,
-                reach: raw.reach().clone(),
-                topic: topic?,
-                batch: usize::try_from(batch).ok()?,
-                written,
-                kafka: kafka?,
-            })
-        };
-        (job(), work.into_problems())
-    }
-}
 
 impl FileSink {
     pub fn read(
@@ -261,7 +166,7 @@ fn start(work: &mut Work<'_>) -> Start {
     }
 }
 
-fn required(work: &mut Work<'_>, key: &str, what: &str) -> Option<String> {
+pub(super) fn required(work: &mut Work<'_>, key: &str, what: &str) -> Option<String> {
     let found = work.get(key);
     if found.is_none() && !work.is_there(key) {
         let message = format!("`{key}` is missing and has no default: {what}");
@@ -273,17 +178,17 @@ fn required(work: &mut Work<'_>, key: &str, what: &str) -> Option<String> {
     found
 }
 
-fn file(work: &mut Work<'_>, why: &str) -> Option<String> {
+pub(super) fn file(work: &mut Work<'_>, why: &str) -> Option<String> {
     required(work, "file", &format!("a path on this machine ({why})"))
 }
 
-fn is_topic(name: &str) -> bool {
+pub(super) fn is_topic(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !name.is_empty() && name.len() <= 249 && name.chars().all(legal) && name != "." && name != ".."
 }
 
 /// The keys that both connectors have; returns the name.
-fn common(work: &mut Work<'_>) -> Option<String> {
+pub(super) fn common(work: &mut Work<'_>) -> Option<String> {
     for key in IDLE {
         work.used(key);
     }
@@ -317,13 +222,13 @@ fn common(work: &mut Work<'_>) -> Option<String> {
     }
 }
 
-enum Converter {
+pub(super) enum Converter {
     Text,
     Bytes,
     Json { schemas: bool },
 }
 
-fn converter(work: &mut Work<'_>) -> Option<Converter> {
+pub(super) fn converter(work: &mut Work<'_>) -> Option<Converter> {
     const KEY: &str = "value.converter";
     let class = work.get(KEY);
     let schemas = work.flag("value.converter.schemas.enable").unwrap_or(true);
@@ -347,8 +252,8 @@ fn converter(work: &mut Work<'_>) -> Option<Converter> {
     }
 }
 
-fn client(work: &mut Work<'_>, mine: &str, name: Option<&str>) -> Option<Client> {
-    let mut properties = BTreeMap::new();
+pub(super) fn client(work: &mut Work<'_>, mine: &str, name: Option<&str>) -> Option<Client> {
+    let (mut properties, mut from) = (BTreeMap::new(), BTreeMap::new());
     let (mut servers, mut group) = (None, None);
     for name in work.below(mine) {
         let key = format!("{mine}{name}");
@@ -366,6 +271,7 @@ fn client(work: &mut Work<'_>, mine: &str, name: Option<&str>) -> Option<Client>
             _ => {
                 let role = mine.starts_with("producer");
                 for (property, value) in client_property(work, &key, &name, role) {
+                    from.insert(property.clone(), key.clone());
                     properties.insert(property, value);
                 }
             }
@@ -405,5 +311,6 @@ fn client(work: &mut Work<'_>, mine: &str, name: Option<&str>) -> Option<Client>
         bootstrap_servers: work.raw.text(servers?),
         properties,
         group: group.unwrap_or_else(|| format!("connect-{}", name.unwrap_or_default())),
+        from,
     })
 }

@@ -1,17 +1,18 @@
 //! Connect's own file connectors: lines of a file into a topic, and records of topics as lines of a file. They run in the
 //! daemon only.
 //!
-//! Guarantees: the sink writes each record once, over kills and restarts (its file and its positions are saved
-//! together); the source sends each line at least once, as Connect does without transactions.
+//! The source is a pipeline: the file is followed, and the Kafka sink sends each line once ([docs/kafka-sink.md]). Only its keys
+//! and its offsets are here. The sink has a runtime of its own, and writes each record once, over kills and restarts: its file and
+//! its positions are saved together (docs/adr/0022 says why it has no log).
 
 mod config;
-mod mark;
 mod print;
 mod sink;
 mod source;
 mod state;
 
-pub use config::{FileSink, FileSource, Lines, Written};
+pub use config::{FileSink, Lines};
+pub use source::{FileSource, Written};
 pub use state::{alter, offsets, reset};
 
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use crate::connect::{Class, ConnectorKind, Defaults, FILE_SINK, FILE_SOURCE};
 use crate::error::Result;
 use crate::pipeline::{Report, Stop};
 
-/// What a file connector gets from its process.
+/// What a file sink gets from its process.
 #[derive(Clone, Debug)]
 pub struct FileContext {
     pub clock: Arc<dyn Clock>,
@@ -36,8 +37,8 @@ pub struct FileContext {
 /// A connector of one of the two classes.
 #[derive(Debug)]
 pub enum FileJob {
-    Source(FileSource),
-    Sink(FileSink),
+    Source(Box<FileSource>),
+    Sink(Box<FileSink>),
 }
 
 impl FileJob {
@@ -68,13 +69,13 @@ pub fn read(
             problems.extend(defaults.keys(raw));
             let (job, found) = FileSource::read(raw, class, defaults);
             problems.extend(found);
-            job.map(FileJob::Source)
+            job.map(Box::new).map(FileJob::Source)
         }
         FILE_SINK => {
             problems.extend(defaults.keys(raw));
             let (job, found) = FileSink::read(raw, class, defaults);
             problems.extend(found);
-            job.map(FileJob::Sink)
+            job.map(Box::new).map(FileJob::Sink)
         }
         _ => None,
     };
@@ -86,11 +87,8 @@ pub fn reads(class: &Class) -> bool {
     matches!(class.name, FILE_SOURCE | FILE_SINK)
 }
 
-/// Runs until somebody asks it to stop, or a failure needs a person. It waits for brokers that are away.
-pub fn run(job: &FileJob, ctx: &FileContext) -> Result<()> {
+/// Runs a sink until somebody asks it to stop, or a failure needs a person. It waits for brokers that are away.
+pub fn run(job: &FileSink, ctx: &FileContext) -> Result<()> {
     ctx.report.tasks(1);
-    match job {
-        FileJob::Source(job) => source::run(job, ctx),
-        FileJob::Sink(job) => sink::run(job, ctx),
-    }
+    sink::run(job, ctx)
 }

@@ -1,4 +1,4 @@
-//! Positions of file connectors: one small JSON file each, replaced as a whole and fsynced, so that after a kill it is
+//! Positions of file sinks: one small JSON file each, replaced as a whole and fsynced, so that after a kill it is
 //! the old one or the new one. REST's offsets read and change it.
 
 use std::collections::BTreeMap;
@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::mark::Mark;
-use super::{FileJob, FileSink, FileSource};
+use super::{FileJob, FileSink, source};
 use crate::connect::Offset;
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::fs::Replace;
@@ -23,16 +22,10 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     format: u32,
-    /// Source: file → bytes of it that were sent.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub files: BTreeMap<String, u64>,
-    /// Source: file → how it is recognised; none if a person set the position.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub marks: BTreeMap<String, Mark>,
-    /// Sink: topic → partition → next offset.
+    /// Topic → partition → next offset.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, BTreeMap<i32, Read>>,
-    /// Sink: the file, and its length that belongs to `topics`.
+    /// The file, and its length that belongs to `topics`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<Length>,
 }
@@ -109,8 +102,6 @@ impl State {
     fn new() -> State {
         State {
             format: FORMAT,
-            files: BTreeMap::new(),
-            marks: BTreeMap::new(),
             topics: BTreeMap::new(),
             written: None,
         }
@@ -167,59 +158,59 @@ pub(super) fn store(what: &str, path: &Path, error: std::io::Error) -> Error {
 
 /// What Connect's GET offsets shows.
 pub fn offsets(job: &FileJob, dir: &Path) -> Result<Vec<Offset>> {
-    let state = State::load(dir, job.name())?;
-    let object = |value: Value| match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
+    let sink = match job {
+        FileJob::Source(job) => return source::offsets(job),
+        FileJob::Sink(sink) => sink,
     };
-    let files = state.files.iter().map(|(file, position)| Offset {
-        partition: object(json!({ "filename": file })),
-        offset: Some(object(json!({ "position": position }))),
-    });
+    let state = State::load(dir, &sink.name)?;
     let topics = state.topics.iter().flat_map(|(topic, partitions)| {
         partitions.iter().map(move |(partition, read)| Offset {
             partition: object(json!({ "kafka_topic": topic, "kafka_partition": partition })),
             offset: Some(object(json!({ "kafka_offset": read.next }))),
         })
     });
-    Ok(files.chain(topics).collect())
+    Ok(topics.collect())
+}
+
+pub(super) fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
 }
 
 /// Changes the named partitions; null removes one. Only for a connector that does not run. `ConfigInvalid`: the request
 /// is invalid, and nothing was changed.
 pub fn alter(job: &FileJob, dir: &Path, wanted: &[Offset]) -> Result<()> {
-    let mut state = State::load(dir, job.name())?;
-    match job {
-        FileJob::Source(job) => {
-            for one in wanted {
-                alter_source(&mut state, job, one)?;
-            }
-        }
-        FileJob::Sink(job) => {
-            let mut there = BTreeMap::new();
-            for one in wanted {
-                let (topic, partition) = alter_sink(&mut state, job, one)?;
-                there.entry(topic).or_insert_with(Vec::new).push(partition);
-            }
-            are_there(job, &there)?;
-        }
+    let job = match job {
+        FileJob::Source(job) => return source::alter(job, wanted),
+        FileJob::Sink(job) => job,
+    };
+    let mut state = State::load(dir, &job.name)?;
+    let mut there = BTreeMap::new();
+    for one in wanted {
+        let (topic, partition) = alter_sink(&mut state, job, one)?;
+        there.entry(topic).or_insert_with(Vec::new).push(partition);
     }
-    state.save(dir, job.name())
+    are_there(job, &there)?;
+    state.save(dir, &job.name)
 }
 
 /// Forgets every position. Lines that a sink has written stay, except those whose positions were never saved.
 pub fn reset(job: &FileJob, dir: &Path) -> Result<()> {
-    let mut state = State::load(dir, job.name())?;
-    state.files.clear();
-    state.marks.clear();
+    let job = match job {
+        FileJob::Source(job) => return source::reset(job),
+        FileJob::Sink(job) => job,
+    };
+    let mut state = State::load(dir, &job.name)?;
     state.topics.clear();
-    if let (FileJob::Sink(_), Some(written)) = (job, state.written.take()) {
+    if let Some(written) = state.written.take() {
         written.leave()?;
     }
-    state.save(dir, job.name())
+    state.save(dir, &job.name)
 }
 
-fn bad(message: String) -> Error {
+pub(super) fn bad(message: String) -> Error {
     Error::new(Kind::ConfigInvalid, "file.offsets", message)
 }
 
@@ -230,34 +221,6 @@ fn number(value: &Value) -> Option<i64> {
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     }
-}
-
-fn alter_source(state: &mut State, job: &FileSource, wanted: &Offset) -> Result<()> {
-    let Some(Value::String(file)) = wanted.partition.get("filename") else {
-        return Err(bad(
-            "a partition of a file source is {\"filename\": \"…\"}".to_owned()
-        ));
-    };
-    // Whatever file it is now.
-    state.marks.remove(file);
-    let Some(offset) = &wanted.offset else {
-        state.files.remove(file);
-        return Ok(());
-    };
-    if *file != job.filename {
-        return Err(bad(format!(
-            "the connector reads {}, not {file}",
-            job.filename
-        )));
-    }
-    // A text is not accepted, as in Connect's own file source.
-    let Some(position) = offset.get("position").and_then(Value::as_u64) else {
-        return Err(bad(
-            "an offset of a file source is {\"position\": N}, a number from 0".to_owned(),
-        ));
-    };
-    state.files.insert(file.clone(), position);
-    Ok(())
 }
 
 /// Whether the broker knows all these partitions.

@@ -357,9 +357,8 @@ fn of_transforms(
     config: &BTreeMap<String, String>,
     keys: &mut Vec<Key>,
 ) -> Result<(), HttpError> {
-    let listed = config.get("transforms").map_or("", String::as_str);
     let mut plugins = None;
-    for alias in listed.split(',').map(str::trim).filter(|a| !a.is_empty()) {
+    for alias in connect::aliases(config, "transforms") {
         let Some(typed) = config.get(&format!("transforms.{alias}.type")) else {
             continue;
         };

@@ -47,3 +47,7 @@ pub(super) const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
 pub(super) const PIECES: usize = 4;
 /// After an accept that failed (no file descriptors left): long enough not to spin.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Clients of `weir run --metrics` at a time: a scraper, its second, and a person.
+pub(super) const SCRAPERS: usize = 8;
+/// From its connection to its answer; a scraper gives up after 10 s by default.
+pub(super) const SCRAPE_TIME: Duration = Duration::from_secs(10);

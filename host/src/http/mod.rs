@@ -3,7 +3,7 @@
 //!
 //! Every row of the table of routes is one `route::Route`. Its handler is a blocking function that sees no socket:
 //! ```text
-//! socket ─ server ─ client_timeouts ─ serve: rate, host name, login, route, role, media types, body ─ handler on its own thread ─ JSON
+//! socket ─ server ─ client_timeouts ─ serve: rate, host name, route, login, role, media types, body ─ handler on its own thread ─ JSON
 //! ```
 
 mod auth;
@@ -24,6 +24,7 @@ mod plugins;
 mod request_body;
 mod route;
 mod schemas;
+pub mod scrape;
 mod serve;
 mod server;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::route::{Access, Method, Param, RequestBody, ResponseBody, Route};
 use super::schemas::{self, Schemas};
 
 /// What the server can answer before or after a handler, on every route.
-const SHARED: &[(u16, &str)] = &[
+pub(super) const SHARED: &[(u16, &str)] = &[
     (400, "The request is wrong; the message says where"),
     (401, "No name and secret that are known here"),
     (406, "The client takes no JSON"),

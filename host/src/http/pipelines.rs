@@ -300,7 +300,9 @@ fn standing(ctx: &Ctx, name: &str) -> Result<status::Pipeline, HttpError> {
         state: status.standing.word().to_owned(),
         target: info.target.word().to_owned(),
         tasks: status.tasks.into_iter().map(task).collect(),
+        next_run: status.next_run.map(|at| crate::instant::utc(at, 0)),
         trace: status.trace,
+        alarm: status.alarm,
         log: None,
     })
 }
@@ -470,8 +472,7 @@ pub struct History {
 fn history(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let (limit, before) = (limit(request)?, request.number("before")?);
     let log = log_of(ctx, request)?;
-    let picked = log.read(|state| operations::history::pick(state, before, limit))?;
-    let page = operations::history::page(&log.store, &log.name, &picked).map_err(http_error)?;
+    let page = log.read(|state| operations::history::page(&log.name, state, before, limit))?;
     HttpResponse::json(
         200,
         &History {

@@ -12,7 +12,7 @@ use super::route::{
 };
 use super::schemas;
 use crate::clock::SystemClock;
-use crate::commit::LogName;
+use crate::commit::{self, LogName};
 use crate::error::{Error, Kind};
 use crate::operations::{self, Why, plugins as of};
 use crate::store;
@@ -251,7 +251,7 @@ fn running(ctx: &Ctx, digest: &str) -> crate::error::Result<Vec<of::InForce>> {
             continue;
         };
         let log = LogName::new(&config.name, &config.home.zone);
-        if store.size(&log.entry(0))?.is_some() {
+        if commit::exists(store.as_ref(), &log)? {
             found.extend(of::in_force(&store, &[log], &clock, digest)?);
         }
     }

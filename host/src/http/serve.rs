@@ -1,4 +1,5 @@
-//! One request: rate, login, route, role, media types, body, handler, answer. In this order; each refusal is JSON.
+//! One request: rate, host name, route, login, role, media types, body, handler, answer. In this order, but that a path that is not there is
+//! told after the login; each refusal is JSON.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -84,7 +84,9 @@ fn refused(message: String) -> Error {
     Error::new(Kind::ConfigInvalid, "rest.listen", message)
 }
 
-fn open(listen: &Listen) -> Result<(TcpListener, SocketAddr)> {
+/// # Errors
+/// `limit_reached`: another process has the port. `config_invalid`: whatever else keeps it from listening.
+pub(super) fn open(listen: &Listen) -> Result<(TcpListener, SocketAddr)> {
     let host = listen.host.trim_matches(['[', ']']);
     let bound = if host.is_empty() {
         TcpListener::bind(("::", listen.port))

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::auth::{Cors, Logins, Rates};
 use super::fault::HttpError;
 use super::limits::HANDLERS;
+use super::openapi::SHARED;
 use super::route::{Access, Ctx, HttpResponse, Method, Request, RequestBody, ResponseBody, Route};
 use super::schemas;
 use super::serve::Shared;
@@ -272,4 +273,37 @@ fn uploads_stream_within_their_limits() {
     assert_eq!(status, 408, "{body}");
     drop(rig.send("POST /swallows", b"Content-Length: 9\r\n\r\nabc"));
     assert_eq!(rig.get("/probe").0, 204);
+}
+
+/// docs/rest.md has a row for each route, with its answers and its refusals. What any route may answer is said there once.
+#[test]
+fn the_page_has_the_statuses_of_every_route() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/rest.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let anywhere: Vec<u16> = SHARED.iter().map(|(status, _)| *status).collect();
+    let said = anywhere.iter().map(u16::to_string).collect::<Vec<_>>();
+    let said = said.join(", ").replace(", 503", " and 503");
+    let said = format!("Any route may answer with {said}");
+    assert!(page.contains(&said), "{said}");
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for route in super::routes() {
+        let named = format!("`{} {}`", route.method.word(), route.path);
+        let mut rows = page.lines().filter(|line| line.starts_with('|'));
+        let Some(row) = rows.find(|row| row.contains(&named)) else {
+            continue; // it shares a row, by its last part
+        };
+        seen += 1;
+        let said = row.split('|').nth(2).unwrap_or_default();
+        let said: Vec<&str> = said.split(',').map(str::trim).collect();
+        let refuses = route.faults.iter().filter(|s| !anywhere.contains(s));
+        let gives = route.gives.iter().map(|(status, _)| status);
+        let own = gives.chain(refuses).copied();
+        let lacks: Vec<u16> = own
+            .filter(|s| !said.contains(&s.to_string().as_str()))
+            .collect();
+        if !lacks.is_empty() {
+            wrong.push(format!("{named} lacks {lacks:?}"));
+        }
+    }
+    assert!(wrong.is_empty() && seen > 30, "{seen}: {wrong:#?}");
 }

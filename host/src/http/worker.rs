@@ -179,7 +179,7 @@ fn ready(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     Ok(answer)
 }
 
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 fn metrics(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
     Ok(HttpResponse::text(

@@ -19,13 +19,12 @@ use super::client::{self, Consumer};
 use super::errors::{Class, class, request_error};
 use super::props::{KafkaProps, REQUEST_TIMEOUT};
 use super::rights::{self, Rights};
-use super::topic_config;
 use super::topic_id::{TopicId, topic_id};
 
 /// A cluster that answered.
 pub struct KafkaCluster {
-    consumer: Consumer,
-    id: String,
+    pub(super) consumer: Consumer,
+    pub(super) id: String,
     brokers: Vec<String>,
 }
 
@@ -45,9 +44,8 @@ pub enum Start {
 }
 
 /// The name of librdkafka's mock cluster, which never answers a request for a topic's id.
-const MOCK: &str = "mockCluster";
+pub(super) const MOCK: &str = "mockCluster";
 const DESCRIBE: &str = "kafka.describe";
-const MAX_BATCH: &str = "max.message.bytes";
 /// The first of the growing waits of the first request to a cluster.
 const FIRST_SLICE: Duration = Duration::from_millis(500);
 /// When one broker refuses this client, the others of the list have this time to answer.
@@ -98,6 +96,23 @@ impl KafkaCluster {
         })
     }
 
+    /// Names of all topics that this client may see, in order.
+    pub fn topics(&self) -> Result<Vec<String>> {
+        let what = format!("topics of cluster {}", self.id);
+        let metadata = self
+            .consumer
+            .fetch_metadata(None, REQUEST_TIMEOUT)
+            .map_err(|e| failed(&self.consumer, DESCRIBE, &what, &e))?;
+        self.consumer.context().answered();
+        let mut names: Vec<String> = metadata
+            .topics()
+            .iter()
+            .map(|t| t.name().to_owned())
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// What this client may do with a topic. `None`: the broker does not tell.
     pub fn rights_on_topic(&self, topic: &str) -> Result<Option<Rights>> {
         let told = match self.id.starts_with(MOCK) {
@@ -128,27 +143,33 @@ impl KafkaCluster {
 
     /// A position for every partition of a topic that has none yet (W1: pin it in the log before the first read).
     pub fn start(&self, topic: &TopicInfo, start: Start) -> Result<Vec<Position>> {
-        let tps: Vec<&TopicPartition> = topic.partitions.iter().map(|p| &p.tp).collect();
-        let times = match start {
+        let nexts = match start {
+            Start::Earliest => topic.partitions.iter().map(|p| p.low).collect(),
+            Start::Latest => topic.partitions.iter().map(|p| p.high).collect(),
             Start::Timestamp(millis) => {
-                Some(list_offsets(&self.consumer, &tps, Offset::Offset(millis))?)
+                let all: Vec<_> = topic.partitions.iter().map(|p| (p, millis)).collect();
+                self.at_times(&all)?
             }
-            Start::Earliest | Start::Latest => None,
         };
-        let positions = topic.partitions.iter().enumerate().map(|(i, p)| Position {
+        let positions = topic.partitions.iter().zip(nexts);
+        let positions = positions.map(|(p, next)| Position {
             split: p.split.clone(),
             epoch: 0,
             tp: p.tp.clone(),
-            next: match (start, &times) {
-                (Start::Earliest, _) => p.low,
-                (Start::Latest, _) => p.high,
-                (Start::Timestamp(_), times) => {
-                    let found = times.as_ref().and_then(|t| t.get(i).copied().flatten());
-                    found.map_or(p.high, |at| at.clamp(p.low, p.high))
-                }
-            },
+            next,
         });
         Ok(positions.collect())
+    }
+
+    /// Of each partition the offset of its first record at or after a time, in milliseconds since 1970 UTC; its end if there is none.
+    pub fn at_times(&self, wanted: &[(&PartitionInfo, i64)]) -> Result<Vec<i64>> {
+        let tps = wanted
+            .iter()
+            .map(|(p, millis)| (&p.tp, Offset::Offset(*millis)));
+        let found = offsets_at(&self.consumer, &tps.collect::<Vec<_>>())?;
+        let found = wanted.iter().zip(found);
+        let next = found.map(|((p, _), at)| at.map_or(p.high, |at| at.clamp(p.low, p.high)));
+        Ok(next.collect())
     }
 
     /// Looks again: new partitions, topics recreated or gone. One or two small requests per topic.
@@ -199,20 +220,6 @@ impl KafkaCluster {
             // Missing, or refused.
             Err(e) if e.kind() == Kind::ConfigInvalid && self.is_gone(topic) => Ok(None),
             Err(e) => Err(e),
-        }
-    }
-
-    /// Most bytes of a batch that the topic takes. `None`: the broker does not tell this user.
-    pub fn batch_bytes(&self, topic: &str) -> Option<usize> {
-        if self.id.starts_with(MOCK) {
-            return None;
-        }
-        match topic_config::of_topic(&self.consumer, topic, MAX_BATCH, REQUEST_TIMEOUT) {
-            Ok(told) => told?.parse().ok(),
-            Err((code, text)) => {
-                tracing::debug!(topic, %code, text, "the broker does not tell {MAX_BATCH}");
-                None
-            }
         }
     }
 
@@ -323,13 +330,18 @@ fn failed(consumer: &Consumer, op: &'static str, what: &str, error: &KafkaError)
 }
 
 pub(super) fn topic_gone(consumer: &Consumer, topic: &str, timeout: Duration) -> bool {
-    match consumer.fetch_metadata(Some(topic), timeout) {
-        Ok(metadata) => metadata.topics().iter().any(|t| {
-            let code = t.error().map(Into::into);
-            t.name() == topic && code.is_some_and(|c| class(c) == Class::NoTopic)
-        }),
-        Err(_) => false,
-    }
+    topic_error(consumer, topic, timeout).is_some_and(|code| class(code) == Class::NoTopic)
+}
+
+/// What the cluster says of a topic that it does not describe. `None`: it describes it, or there is no answer.
+pub(super) fn topic_error(
+    consumer: &Consumer,
+    topic: &str,
+    timeout: Duration,
+) -> Option<RDKafkaErrorCode> {
+    let metadata = consumer.fetch_metadata(Some(topic), timeout).ok()?;
+    let found = metadata.topics().iter().find(|t| t.name() == topic)?;
+    found.error().map(Into::into)
 }
 
 /// First, last (of `read_committed`) or timed offsets of many partitions, one request per broker. `None`: no such record.
@@ -338,21 +350,27 @@ pub(super) fn list_offsets(
     tps: &[&TopicPartition],
     at: Offset,
 ) -> Result<Vec<Option<i64>>> {
+    let all: Vec<_> = tps.iter().map(|tp| (*tp, at)).collect();
+    offsets_at(consumer, &all)
+}
+
+/// The same, of each partition another one.
+fn offsets_at(consumer: &Consumer, tps: &[(&TopicPartition, Offset)]) -> Result<Vec<Option<i64>>> {
     const OP: &str = "kafka.list_offsets";
     if tps.is_empty() {
         return Ok(Vec::new());
     }
     let what = "first and last offsets";
     let mut list = TopicPartitionList::with_capacity(tps.len());
-    for tp in tps {
-        list.add_partition_offset(&tp.topic, tp.partition, at)
+    for (tp, at) in tps {
+        list.add_partition_offset(&tp.topic, tp.partition, *at)
             .map_err(|e| failed(consumer, OP, what, &e))?;
     }
     let list = consumer
         .offsets_for_times(list, REQUEST_TIMEOUT)
         .map_err(|e| failed(consumer, OP, what, &e))?;
     let mut found = Vec::with_capacity(tps.len());
-    for tp in tps {
+    for (tp, _) in tps {
         let element = list.find_partition(&tp.topic, tp.partition);
         let offset = match element {
             Some(element) => {

@@ -26,15 +26,17 @@ mod tests;
 mod threads;
 mod topic_config;
 mod topic_id;
+mod topic_takes;
 mod transactional;
 
 pub use cluster::{KafkaCluster, Start};
 pub use group_offsets::GroupOffsets;
 pub use lost::ON_LOST;
 pub use mock::{MIN_PARTITIONS, MockBroker};
-pub use producer::{Delivered, Outgoing, Producer};
+pub use producer::{Delivered, Outgoing, Producer, refuses_timestamp};
 pub use props::KafkaProps;
 pub use rights::Rights;
 pub use source::{KafkaSource, Limits, Status};
 pub use threads::thread_limit;
+pub use topic_takes::{Topic, TopicTakes, less};
 pub use transactional::{Mark, Transactional};

@@ -3,12 +3,12 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 
 use crate::error::{Error, Kind, Result};
@@ -21,6 +21,8 @@ use super::threads::{self, Threads};
 
 /// How long a full queue is served at a time.
 const POLL: Duration = Duration::from_millis(50);
+/// How long it is waited for records at a time.
+const SLICE: Duration = Duration::from_millis(500);
 
 /// A record to send.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,8 +50,8 @@ pub struct Delivered {
 #[derive(Default)]
 struct State {
     delivered: Delivered,
-    /// The code of `first_failure`.
-    first: Option<RDKafkaErrorCode>,
+    /// Code and topic of `first_failure`.
+    first: Option<(RDKafkaErrorCode, String)>,
     /// The last reason of a failure since a record was acknowledged.
     last: Option<Reason>,
 }
@@ -99,13 +101,15 @@ impl ProducerContext for Deliveries {
                 state.delivered.records += 1;
                 state.last = None;
             }
-            Err((error, _)) => {
+            Err((error, message)) => {
                 state.delivered.failed += 1;
-                if state.delivered.first_failure.is_none() {
-                    state.first = error.rdkafka_error_code();
+                let code = error.rdkafka_error_code();
+                let code = code.unwrap_or(RDKafkaErrorCode::Unknown);
+                let before = state.first.as_ref();
+                if before.is_none_or(|(before, _)| follows(*before) && !follows(code)) {
+                    state.first = Some((code, message.topic().to_owned()));
+                    state.delivered.first_failure = Some(error.to_string());
                 }
-                let first = &mut state.delivered.first_failure;
-                first.get_or_insert_with(|| error.to_string());
             }
         }
     }
@@ -120,6 +124,40 @@ fn is_too_large(code: RDKafkaErrorCode) -> bool {
 
 fn is_refused(code: RDKafkaErrorCode) -> bool {
     super::errors::class(code) == super::errors::Class::Auth
+}
+
+/// Failures of records that fail because others did: they say nothing of the cause.
+fn follows(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as C;
+    matches!(
+        code,
+        C::PurgeQueue | C::PurgeInflight | C::InvalidDifferentRecord
+    )
+}
+
+/// What to do about a record that the broker takes in no case, as long as topic and record are what they are.
+pub(super) fn never_taken(code: RDKafkaErrorCode) -> Option<&'static str> {
+    use RDKafkaErrorCode as C;
+    Some(match code {
+        C::InvalidRecord => {
+            "a topic with cleanup.policy = compact takes no record without a key: set cleanup.policy = delete on the topic until \
+             the record is in it, or send records with keys"
+        }
+        C::InvalidTimestamp => {
+            "the topic does not take a timestamp so far from now: raise its message.timestamp.before.max.ms and \
+             message.timestamp.after.max.ms"
+        }
+        C::InvalidTopic => "clients may not write this topic; name another one",
+        C::PolicyViolation => "a policy of the cluster refuses it; ask who runs the cluster",
+        _ => return None,
+    })
+}
+
+/// The topic does not take a record's timestamp; it takes the record without it.
+pub fn refuses_timestamp(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<KafkaError>());
+    let code = source.and_then(KafkaError::rdkafka_error_code);
+    code == Some(RDKafkaErrorCode::InvalidTimestamp)
 }
 
 pub struct Producer {
@@ -204,34 +242,38 @@ impl Producer {
     /// Serves delivery reports; fails if any record failed.
     pub fn check(&self) -> Result<()> {
         self.producer.poll(Duration::ZERO);
-        let state = self.deliveries.state();
-        match &state.delivered.first_failure {
-            None => Ok(()),
-            Some(_)
-                if state
-                    .first
-                    .is_some_and(|code| is_too_large(code) || is_refused(code)) =>
-            {
-                let code = state.first.unwrap_or(RDKafkaErrorCode::Unknown);
-                drop(state);
-                Err(self.error("", &KafkaError::MessageProduction(code)))
-            }
-            Some(text) => {
-                if let Some((code, why)) = &state.last
-                    && let Some(code) = refusal(*code, why)
-                {
-                    return Err(refused("kafka.produce", "not delivered", code, why));
-                }
-                let told = state.last.as_ref().map(|(_, t)| format!(" ({t})"));
-                Err(Error::new(
-                    Kind::SourceUnavailable,
-                    "kafka.produce",
-                    format!("not delivered: {text}{}", told.unwrap_or_default()),
-                )
-                .with("failed", state.delivered.failed)
-                .with("delivered", state.delivered.records))
-            }
+        let (first, delivered, last) = {
+            let state = self.deliveries.state();
+            let Some(first) = state.first.clone() else {
+                return Ok(());
+            };
+            (first, state.delivered.clone(), state.last.clone())
+        };
+        let (code, topic) = first;
+        if is_too_large(code) || is_refused(code) || never_taken(code).is_some() {
+            return Err(self.error(&topic, &KafkaError::MessageProduction(code)));
         }
+        if let Some((code, why)) = &last
+            && let Some(code) = refusal(*code, why)
+        {
+            return Err(refused("kafka.produce", "not delivered", code, why));
+        }
+        let text = delivered.first_failure.unwrap_or_default();
+        let told = last.map(|(_, text)| format!(" ({text})"));
+        Err(Error::new(
+            Kind::SourceUnavailable,
+            "kafka.produce",
+            format!("not delivered: {text}{}", told.unwrap_or_default()),
+        )
+        .with("topic", topic)
+        .with("failed", delivered.failed)
+        .with("delivered", delivered.records))
+    }
+
+    /// Whether records failed, and all of them because something else had: a transaction that broke, for instance.
+    pub(super) fn failed_by_another(&self) -> bool {
+        let state = self.deliveries.state();
+        state.first.as_ref().is_some_and(|(code, _)| follows(*code))
     }
 
     /// Waits until every record was acknowledged or refused.
@@ -241,24 +283,63 @@ impl Producer {
         Ok(self.delivered())
     }
 
+    /// The same, but not for longer than `away` while brokers cannot be reached and acknowledge nothing.
+    pub(super) fn flush_unless_away(&self, wait: Duration, away: Duration) -> Result<Delivered> {
+        let begun = Instant::now();
+        let (mut records, mut since) = (self.delivered().records, begun);
+        loop {
+            let left = wait.saturating_sub(begun.elapsed());
+            let flushed = self.producer.flush(left.min(SLICE));
+            self.check()?;
+            let Err(error) = flushed else {
+                return Ok(self.delivered());
+            };
+            let now = self.delivered().records;
+            if now != records {
+                (records, since) = (now, Instant::now());
+            }
+            let is_away = self.reason().is_some() && since.elapsed() >= away;
+            let is_slice = error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut);
+            if left.is_zero() || is_away || !is_slice {
+                return Err(self.error("", &error));
+            }
+        }
+    }
+
     pub fn delivered(&self) -> Delivered {
         self.deliveries.state().delivered.clone()
     }
 
     /// The error; if the record or the user is refused, no further try helps.
     fn error(&self, topic: &str, error: &KafkaError) -> Error {
-        if error.rdkafka_error_code().is_some_and(is_too_large) {
-            return Error::new(
-                Kind::RecordRefused,
-                "kafka.produce",
-                format!(
-                    "a record for '{topic}' is larger than the broker or this client takes: {error}"
-                ),
-            )
+        let told = |message: String| Error::new(Kind::RecordRefused, "kafka.produce", message);
+        let code = error.rdkafka_error_code();
+        if code.is_some_and(is_too_large) {
+            return told(format!(
+                "a record for '{topic}' is larger than the broker or this client takes: {error}"
+            ))
             .hint("raise max.message.bytes of the topic and message.max.bytes of the producer");
+        }
+        if let Some(hint) = code.and_then(never_taken) {
+            return told(format!("the broker refuses a record for '{topic}'"))
+                .source(error.clone())
+                .hint(hint);
+        }
+        if code == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+            return may_not_write(topic);
         }
         let last = self.deliveries.state().last.clone();
         let what = format!("records for '{topic}' at {}", self.bootstrap);
         request_error("kafka.produce", &what, error, last)
     }
+}
+
+/// `topics`: of which at least one may not be written.
+pub(super) fn may_not_write(topics: &str) -> Error {
+    Error::new(
+        Kind::ConfigInvalid,
+        "kafka.produce",
+        format!("this user may not write topic '{topics}': the broker refuses (TOPIC_AUTHORIZATION_FAILED)"),
+    )
+    .hint("the user needs WRITE and DESCRIBE on the topic")
 }

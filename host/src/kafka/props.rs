@@ -30,6 +30,7 @@ pub struct KafkaProps {
     overrides: BTreeMap<String, String>,
     /// Of producers, whatever the overrides say.
     producing: BTreeMap<&'static str, String>,
+    batch_most: Option<usize>,
 }
 
 impl fmt::Debug for KafkaProps {
@@ -65,6 +66,7 @@ impl KafkaProps {
             group: group.to_owned(),
             overrides: overrides.clone(),
             producing: BTreeMap::new(),
+            batch_most: None,
         })
     }
 
@@ -85,6 +87,14 @@ impl KafkaProps {
     #[must_use]
     pub fn producing(mut self, property: &'static str, value: &str) -> KafkaProps {
         self.producing.insert(property, value.to_owned());
+        self
+    }
+
+    /// A producer sends no larger batch of records, but for a single record that is larger itself: a broker refuses a batch that is
+    /// larger than the topic's `max.message.bytes`, however small its records are.
+    #[must_use]
+    pub fn batches_up_to(mut self, bytes: usize) -> KafkaProps {
+        self.batch_most = Some(bytes);
         self
     }
 
@@ -179,7 +189,33 @@ impl KafkaProps {
         for (property, value) in &self.producing {
             config.set(*property, value);
         }
+        if let Some(most) = self.batch_most.map(|most| most.clamp(1, BATCH_SIZE))
+            && number(&config, "batch.size").is_none_or(|size| size > most)
+        {
+            config.set("batch.size", most.to_string());
+        }
+        holds_largest(&mut config);
         config
+    }
+}
+
+/// librdkafka's default of `batch.size`.
+const BATCH_SIZE: usize = 1_000_000;
+/// Above the bytes of a record, for what librdkafka counts beside them.
+const QUEUE_EXTRA_KBYTES: usize = 64;
+
+fn number(config: &ClientConfig, name: &str) -> Option<usize> {
+    config.get(name)?.parse().ok()
+}
+
+/// A record that is larger than the whole queue would wait for room without end.
+fn holds_largest(config: &mut ClientConfig) {
+    let Some(most) = number(config, "message.max.bytes") else {
+        return;
+    };
+    let least = most.div_ceil(1024) + QUEUE_EXTRA_KBYTES;
+    if number(config, "queue.buffering.max.kbytes").is_some_and(|queue| queue < least) {
+        config.set("queue.buffering.max.kbytes", least.to_string());
     }
 }
 
@@ -288,6 +324,26 @@ mod unit {
             .and_then(|p| p.check())
             .expect_err("no number");
         assert!(error.to_string().contains("fetch.min.bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_producer_sends_what_its_topic_takes_and_its_queue_holds_the_largest_record() {
+        let of = |config: &ClientConfig, name: &str| config.get(name).map(str::to_owned);
+        let sends = with("queue.buffering.max.kbytes", "100").expect("props");
+        let sends = sends.producing("message.max.bytes", "1000000000");
+        let config = sends.clone().batches_up_to(20_000).producer();
+        assert_eq!(of(&config, "batch.size").as_deref(), Some("20000"));
+        let queue = of(&config, "queue.buffering.max.kbytes").expect("set");
+        assert!(queue.parse::<u64>().expect("number") * 1024 > 1_000_000_000);
+        config.create_native_config().expect("librdkafka takes it");
+        assert_eq!(of(&sends.producer(), "batch.size"), None);
+        let smaller = with("batch.size", "5000")
+            .expect("props")
+            .batches_up_to(20_000);
+        assert_eq!(
+            of(&smaller.producer(), "batch.size").as_deref(),
+            Some("5000")
+        );
     }
 
     #[test]

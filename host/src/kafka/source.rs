@@ -16,7 +16,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::record::Batch;
+use crate::record::{Batch, SplitId};
 use crate::source::{Lost, Position, REFUSED_FOR, Source};
 
 use super::cluster::{list_offsets, topic_gone};
@@ -357,6 +357,12 @@ impl KafkaSource {
 
     // === positions ===
 
+    /// Offsets up to the end that the broker told last.
+    fn behind(&self, p: &Partition) -> u64 {
+        let end = self.kafka.known_end(p.topic(), p.tp().partition);
+        u64::try_from(end.unwrap_or(p.target()) - p.given()).unwrap_or(0)
+    }
+
     fn index(&self, is: impl Fn(&Partition) -> bool) -> Option<usize> {
         self.collector.parts.iter().position(is)
     }
@@ -582,11 +588,14 @@ impl Source for KafkaSource {
         self.unsought.is_empty() && self.collector.parts.iter().all(Partition::caught_up)
     }
 
+    fn has_more(&self, split: &SplitId) -> bool {
+        let mut parts = self.collector.parts.iter();
+        let of_split = parts.find(|p| p.position().split == *split);
+        of_split.is_some_and(|p| self.behind(p) > 0)
+    }
+
     fn lag(&self) -> Option<u64> {
-        let behind = |p: &Partition| {
-            let end = self.kafka.known_end(p.topic(), p.tp().partition);
-            u64::try_from(end.unwrap_or(p.target()) - p.given()).unwrap_or(0)
-        };
-        Some(self.collector.parts.iter().map(behind).sum())
+        let parts = self.collector.parts.iter();
+        Some(parts.map(|p| self.behind(p)).sum())
     }
 }

@@ -10,7 +10,10 @@ use std::time::Duration;
 use std::ffi::CString;
 use std::ptr;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -80,6 +83,19 @@ impl Admin {
         each("create topic", done)
     }
 
+    /// All settings of a topic; others have their defaults afterwards.
+    pub fn configure_topic(&self, name: &str, config: &[(&str, &str)]) -> Result<()> {
+        let mut topic = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (key, value) in config {
+            topic = topic.set(key, value);
+        }
+        let done = wait(self.client.alter_configs([&topic], &Self::options()));
+        for one in done.map_err(|e| failed("configure topic", &e))? {
+            one.map_err(|(_, code)| failed("configure topic", &KafkaError::AdminOp(code)))?;
+        }
+        Ok(())
+    }
+
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         let done = wait(self.client.delete_topics(&[name], &Self::options()));
         each("delete topic", done)
@@ -93,6 +109,23 @@ impl Admin {
 
     /// Lets a user do this with one topic or group, on a broker that has an authorizer.
     pub fn allow(&self, user: &str, on: On<'_>, may: May) -> Result<()> {
+        let allow = sys::rd_kafka_AclPermissionType_t::RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW;
+        self.add_acl(user, on, may, allow)
+    }
+
+    /// Forbids it, whatever was allowed.
+    pub fn forbid(&self, user: &str, on: On<'_>, may: May) -> Result<()> {
+        let deny = sys::rd_kafka_AclPermissionType_t::RD_KAFKA_ACL_PERMISSION_TYPE_DENY;
+        self.add_acl(user, on, may, deny)
+    }
+
+    fn add_acl(
+        &self,
+        user: &str,
+        on: On<'_>,
+        may: May,
+        permission: sys::rd_kafka_AclPermissionType_t,
+    ) -> Result<()> {
         let bad = |_| Error::new(Kind::Bug, "testkit", "a zero in a name");
         let (kind, name) = match on {
             On::Topic(name) => (sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name),
@@ -119,7 +152,7 @@ impl Admin {
                 user.as_ptr(),
                 c"*".as_ptr(),
                 may,
-                sys::rd_kafka_AclPermissionType_t::RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW,
+                permission,
                 ptr::null_mut(),
                 0,
             );
@@ -142,7 +175,7 @@ impl Admin {
             false => Err(Error::new(
                 Kind::SourceUnavailable,
                 "testkit",
-                "no right was given",
+                "no right was given or taken",
             )),
         }
     }

@@ -4,6 +4,7 @@
     reason = "DescribeConfigs is asked for with the raw admin interface, as topic ids and rights are"
 )]
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
@@ -13,13 +14,15 @@ use rdkafka_sys as sys;
 use super::admin::{NoAnswer, another_kind, ask};
 use super::client::Consumer;
 
-/// The value of one setting. `None`: the topic has no such setting, or this user may not see it.
+/// Values of settings by name; none that the topic does not have. Empty: this user may not see them.
+pub(super) type Settings = BTreeMap<String, String>;
+
+/// All settings of a topic.
 pub(super) fn of_topic(
     consumer: &Consumer,
     topic: &str,
-    setting: &str,
     timeout: Duration,
-) -> Result<Option<String>, NoAnswer> {
+) -> Result<Settings, NoAnswer> {
     let name = CString::new(topic).map_err(|_| {
         let text = "a zero in the name".to_owned();
         (RDKafkaErrorCode::InvalidTopic, text)
@@ -58,7 +61,7 @@ pub(super) fn of_topic(
                 if count != 1 || list.is_null() {
                     return Err((RDKafkaErrorCode::Fail, format!("{count} topics for one")));
                 }
-                read(*list, setting)
+                read(*list)
             },
         )
     }
@@ -66,35 +69,28 @@ pub(super) fn of_topic(
 
 /// # Safety
 /// `resource` lives during the call, and so do the strings of its entries.
-unsafe fn read(
-    resource: *const sys::rd_kafka_ConfigResource_t,
-    setting: &str,
-) -> Result<Option<String>, NoAnswer> {
+unsafe fn read(resource: *const sys::rd_kafka_ConfigResource_t) -> Result<Settings, NoAnswer> {
     // SAFETY: by the caller; null strings are looked at before they are read.
     unsafe {
         let code: RDKafkaErrorCode = sys::rd_kafka_ConfigResource_error(resource).into();
-        if code != RDKafkaErrorCode::NoError {
-            return match code {
-                RDKafkaErrorCode::TopicAuthorizationFailed => Ok(None),
-                _ => Err((code, String::new())),
-            };
+        match code {
+            RDKafkaErrorCode::NoError => {}
+            RDKafkaErrorCode::TopicAuthorizationFailed => return Ok(Settings::new()),
+            _ => return Err((code, String::new())),
         }
         let mut count = 0;
         let entries = sys::rd_kafka_ConfigResource_configs(resource, &mut count);
         if entries.is_null() {
-            return Ok(None);
+            return Ok(Settings::new());
         }
-        for at in 0..count {
+        let text = |text: *const std::ffi::c_char| {
+            (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+        };
+        let all = (0..count).filter_map(|at| {
             let entry = *entries.add(at);
-            let name = sys::rd_kafka_ConfigEntry_name(entry);
-            let value = sys::rd_kafka_ConfigEntry_value(entry);
-            if !name.is_null()
-                && !value.is_null()
-                && CStr::from_ptr(name).to_bytes() == setting.as_bytes()
-            {
-                return Ok(Some(CStr::from_ptr(value).to_string_lossy().into_owned()));
-            }
-        }
-        Ok(None)
+            let name = text(sys::rd_kafka_ConfigEntry_name(entry))?;
+            Some((name, text(sys::rd_kafka_ConfigEntry_value(entry))?))
+        });
+        Ok(all.collect())
     }
 }

@@ -4,6 +4,7 @@
 //! (the epoch of a transactional id). The mark is an offset of a group of the same name, with a text: it is committed with the
 //! records or not at all, so whoever opens next reads which of the transactions was the last.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,14 +18,18 @@ use crate::error::{Error, Kind, Result};
 
 use super::client::{self, Consumer};
 use super::errors::request_error;
-use super::producer::{Outgoing, Producer};
+use super::producer::{Outgoing, Producer, may_not_write, never_taken};
 use super::props::{KafkaProps, REQUEST_TIMEOUT};
 
 /// A transaction that takes longer is ended by the broker, whose own most is 15 minutes by default. It holds some megabytes:
 /// a slow cluster takes seconds.
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
+/// Brokers that cannot be reached and acknowledge nothing for so long are away: it is said then, and all of it is tried again.
+const AWAY: Duration = Duration::from_secs(10);
 /// Marks stand on this partition of a topic: each topic has it.
 const MARKED: i32 = 0;
+/// Topics of a transaction that an error names at most.
+const TOPICS_SHOWN: usize = 5;
 
 /// Which transaction was the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,11 +101,13 @@ impl Transactional {
         let raw = self.producer.raw();
         let begun = raw.begin_transaction();
         begun.map_err(|e| self.failed("a transaction cannot be begun", &e))?;
+        let mut topics = BTreeSet::new();
         let mut each = |to: &str, out: Outgoing<'_>| {
-            let sent = self.producer.send(to, out);
-            sent.map_err(|e| self.cause(e))
+            if !topics.contains(to) {
+                topics.insert(to.to_owned());
+            }
+            self.producer.send(to, out)
         };
-        send(&mut each)?;
         let mut list = TopicPartitionList::with_capacity(1);
         let bad = |e| self.failed("its mark cannot be set", &e);
         let mut element = list.add_partition(topic, MARKED);
@@ -116,8 +123,16 @@ impl Transactional {
             ));
         };
         // The records first: what one of them is refused for is said of it, not of the transaction.
-        let flushed = self.producer.flush(TRANSACTION_MAX);
-        flushed.map_err(|e| self.cause(e))?;
+        let sent = send(&mut each);
+        let sent = sent.and_then(|()| self.producer.flush_unless_away(TRANSACTION_MAX, AWAY));
+        if let Err(error) = sent {
+            // A transaction that broke says why when it is asked for more; it cannot be committed any more.
+            let broken = match self.producer.failed_by_another() {
+                true => raw.send_offsets_to_transaction(&list, &group, REQUEST_TIMEOUT),
+                false => Ok(()),
+            };
+            return Err(self.cause(error, broken.err(), &topics));
+        }
         let marked = raw.send_offsets_to_transaction(&list, &group, REQUEST_TIMEOUT);
         marked.map_err(|e| self.failed("its mark cannot be set", &e))?;
         let committed = raw.commit_transaction(TRANSACTION_MAX);
@@ -131,11 +146,23 @@ impl Transactional {
         )
     }
 
-    /// A record that failed because the whole client was fenced says so.
-    fn cause(&self, error: Error) -> Error {
-        match self.producer.raw().client().fatal_error() {
-            Some((code, text)) => self.of_code(code, &text).source(error.to_string()),
-            None => error,
+    /// A record that failed because the whole client was fenced, or the transaction broke, says so.
+    fn cause(&self, error: Error, broken: Option<KafkaError>, topics: &BTreeSet<String>) -> Error {
+        if let Some((code, text)) = self.producer.raw().client().fatal_error() {
+            return self.of_code(code, &text).source(error.to_string());
+        }
+        let Some(broken) = broken else {
+            return error;
+        };
+        match broken.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                let all: Vec<&str> = topics.iter().map(String::as_str).collect();
+                let shown = all.get(..TOPICS_SHOWN.min(all.len())).unwrap_or_default();
+                may_not_write(&shown.join("' or '"))
+            }
+            _ => self
+                .failed("a transaction broke", &broken)
+                .source(error.to_string()),
         }
     }
 
@@ -149,6 +176,12 @@ impl Transactional {
             Some(code @ RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => {
                 self.of_code(code, what)
             }
+            Some(code) if let Some(hint) = never_taken(code) => Error::new(
+                Kind::RecordRefused,
+                "kafka.transaction",
+                format!("{}: {error}", self.what(what)),
+            )
+            .hint(hint),
             _ => request_error(
                 "kafka.transaction",
                 &self.what(what),

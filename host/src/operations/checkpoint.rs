@@ -3,13 +3,13 @@
 //! Spark writes `offsets/N` before a batch and `commits/N` after it. An entry of the log is both at once: it is there or it is
 //! not, so there is no state in between to repair.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::commit::{self, Entry, Kind as EntryKind, LogName};
+use crate::commit::{self, Entry, LogName, SplitState, State};
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
 use crate::store::Store;
@@ -94,44 +94,43 @@ struct Listed {
     room: i64,
 }
 
-/// Reads the log from its beginning and keeps the newest `limit` batches; 0 keeps all.
+/// Reads the log backwards, from its newest entry, for the newest `limit` batches; 0: all that are kept.
 ///
 /// # Errors
-/// `log_corrupt` where an entry up to `version` is missing.
-pub fn read(store: &dyn Store, name: &LogName, version: u64, limit: usize) -> Result<Checkpoint> {
+/// `log_corrupt` where an entry is missing that nobody was to forget.
+pub fn read(store: &dyn Store, name: &LogName, state: &State, limit: usize) -> Result<Checkpoint> {
+    let mut stands = Stands::of(state);
     let mut found = Checkpoint {
         pipeline: name.pipeline.clone(),
         zone: name.zone.clone(),
-        id: String::new(),
-        weir: String::new(),
-        begun: 0,
-        files: Vec::new(),
-        committed: 0,
+        id: id(&state.first),
+        weir: state.init.weir.clone(),
+        begun: state.begun,
+        files: files(store, name, &stands)?,
+        committed: state.settled,
         batches: Vec::new(),
     };
-    let mut fold = Fold::default();
-    let mut batches = VecDeque::new();
-    for version in 0..=version {
+    let mut number = state.settled;
+    for version in (0..=state.version).rev() {
+        if number == 0 || (limit > 0 && found.batches.len() >= limit) {
+            break;
+        }
         let path = name.entry(version);
-        let bytes = store.get(&path)?.ok_or_else(|| {
-            Error::new(Kind::LogCorrupt, OP, "an entry is missing").with("path", &path)
-        })?;
-        let entry = commit::decode(&bytes, &path)?;
-        if let Some(init) = &entry.init {
-            found.id = id(&commit::digest(&bytes));
-            found.weir.clone_from(&init.weir);
-            found.begun = entry.time;
-        }
-        if let Some(batch) = fold.entry(&entry, found.committed) {
-            found.committed += 1;
-            batches.push_back(batch);
-            if limit > 0 && batches.len() > limit {
-                batches.pop_front();
+        let Some(bytes) = store.get(&path)? else {
+            if version < state.horizon || version < commit::oldest_entry(store, name)? {
+                break;
             }
+            let error = Error::new(Kind::LogCorrupt, OP, "an entry is missing");
+            return Err(error.with("path", &path));
+        };
+        let entry = commit::decode(&bytes, &path)?;
+        if entry.kind.settles() {
+            number -= 1;
+            found.batches.push(stands.batch(&entry, number));
         }
+        stands.undo(&entry);
     }
-    found.batches = batches.into();
-    found.files = files(store, name, &fold)?;
+    found.batches.reverse();
     Ok(found)
 }
 
@@ -153,34 +152,27 @@ fn id(digest: &str) -> String {
     parts.join("-")
 }
 
-#[derive(Debug, Default)]
-struct Fold {
-    /// Where each split stands, with its names.
-    splits: BTreeMap<SplitId, (String, i32, i64)>,
-}
+/// Where each split stands after an entry, with its names.
+#[derive(Debug)]
+struct Stands(BTreeMap<SplitId, (String, i32, i64)>);
 
-impl Fold {
-    /// The batch that an entry is, if it settled records.
-    fn entry(&mut self, entry: &Entry, batch: u64) -> Option<Batch> {
-        for open in &entry.open {
-            let names = (open.topic.clone(), open.partition, open.offset);
-            self.splits.insert(open.split.clone(), names);
-        }
-        for span in &entry.spans {
-            if let Some((_, _, next)) = self.splits.get_mut(&span.split) {
-                *next = span.to;
-            }
-        }
-        let settles = matches!(
-            entry.kind,
-            EntryKind::Data | EntryKind::Gap | EntryKind::Batch
-        );
+impl Stands {
+    fn of(state: &State) -> Stands {
+        let splits = state.splits.iter();
+        let of = |(id, at): (&SplitId, &SplitState)| {
+            (id.clone(), (at.topic.clone(), at.partition, at.to))
+        };
+        Stands(splits.map(of).collect())
+    }
+
+    /// The batch that this entry is.
+    fn batch(&self, entry: &Entry, batch: u64) -> Batch {
         let mut positions: BTreeMap<String, BTreeMap<i32, i64>> = BTreeMap::new();
-        for (topic, partition, next) in self.splits.values() {
+        for (topic, partition, next) in self.0.values() {
             let of = positions.entry(topic.clone()).or_default();
             of.insert(*partition, *next);
         }
-        settles.then(|| Batch {
+        Batch {
             batch,
             version: entry.version,
             time: entry.time,
@@ -188,13 +180,25 @@ impl Fold {
             rows: entry.spans.iter().map(|span| span.rows.written).sum(),
             dead_letters: entry.spans.iter().map(|span| span.dead_letters).sum(),
             positions,
-        })
+        }
+    }
+
+    /// To before this entry.
+    fn undo(&mut self, entry: &Entry) {
+        for span in &entry.spans {
+            if let Some((_, _, next)) = self.0.get_mut(&span.split) {
+                *next = span.from;
+            }
+        }
+        for open in &entry.open {
+            self.0.remove(&open.split);
+        }
     }
 }
 
-fn files(store: &dyn Store, name: &LogName, fold: &Fold) -> Result<Vec<SourceFile>> {
+fn files(store: &dyn Store, name: &LogName, stands: &Stands) -> Result<Vec<SourceFile>> {
     let mut next = BTreeMap::new();
-    for (split, (_, partition, at)) in &fold.splits {
+    for (split, (_, partition, at)) in &stands.0 {
         if split.as_str().starts_with("file/") {
             next.insert(*partition, *at);
         }

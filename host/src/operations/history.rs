@@ -1,16 +1,11 @@
 //! The log as a list of rules and the offsets they made.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::PAGE_BYTES;
 use crate::commit::{self, LogName, Rule, State};
-use crate::error::Result;
 use crate::record::SplitId;
-use crate::store::Store;
 
 /// Rules and the time in which they were in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,76 +52,47 @@ pub struct Page {
     pub more: bool,
 }
 
-/// What a page needs of the state, copied so that nobody waits while entries are read.
-#[derive(Debug)]
-pub struct Picked {
-    /// The newest first.
-    periods: Vec<commit::PeriodAt>,
-    more: bool,
-    blocked: BTreeSet<String>,
-    partitions: BTreeMap<SplitId, (String, i32)>,
-}
-
-/// About how many bytes a range takes in an answer.
+/// About how many bytes a range takes in an answer, and the rules of a period with their names and digests.
 const RANGE_BYTES: usize = 128;
+const RULE_BYTES: usize = 300;
 
-/// The newest periods, below generation `before` if it is given. A limit of 0 means no limit.
-pub fn pick(state: &State, before: Option<u64>, limit: usize) -> Picked {
+/// The newest periods, below generation `before` if it is given. A limit of 0 means no limit. A page ends before it
+/// exceeds [`PAGE_BYTES`]; it has at least one period.
+pub fn page(name: &LogName, state: &State, before: Option<u64>, limit: usize) -> Page {
     let below = before.unwrap_or(u64::MAX);
     let end = state
         .periods
         .partition_point(|period| period.generation < below);
     let most = if limit == 0 { usize::MAX } else { limit };
-    let (mut periods, mut bytes) = (Vec::new(), 0);
+    let (dir, mut periods, mut held) = (name.dir(), Vec::new(), 0);
     for period in state.periods.get(..end).into_iter().flatten().rev() {
-        if periods.len() == most || bytes > PAGE_BYTES {
+        if periods.len() == most || held > PAGE_BYTES {
             break;
         }
-        bytes += period.ranges.len() * RANGE_BYTES;
-        periods.push(period.clone());
+        let blocked: usize = period.block.iter().map(String::len).sum();
+        held += period.actor.len() + period.reason.len() + blocked;
+        held += period.ranges.len() * RANGE_BYTES + period.transforms.len() * RULE_BYTES;
+        periods.push(with_ranges(&dir, period, state));
     }
-    let splits = periods.iter().flat_map(|period| period.ranges.keys());
-    let partition = |id: &SplitId| {
-        let at = state.splits.get(id)?;
-        Some((id.clone(), (at.topic.clone(), at.partition)))
-    };
-    Picked {
+    periods.reverse();
+    Page {
         more: periods.len() < end,
-        partitions: splits.filter_map(partition).collect(),
-        blocked: state.blocked.clone(),
         periods,
     }
 }
 
-/// A page ends before the entries that were read for it exceed [`PAGE_BYTES`]; it has at least one period.
-pub fn page(store: &Arc<dyn Store>, name: &LogName, picked: &Picked) -> Result<Page> {
-    let (dir, mut periods, mut held) = (name.dir(), Vec::new(), 0);
-    let mut more = picked.more;
-    for at in &picked.periods {
-        if held > PAGE_BYTES {
-            more = true;
-            break;
-        }
-        let (period, bytes) = commit::period(store.as_ref(), name, at)?;
-        held += bytes;
-        periods.push(with_ranges(&dir, &period, picked));
-    }
-    periods.reverse();
-    Ok(Page { periods, more })
-}
-
-fn with_ranges(log: &str, period: &commit::RulesPeriod, picked: &Picked) -> RulesPeriod {
+fn with_ranges(log: &str, period: &commit::RulesPeriod, state: &State) -> RulesPeriod {
     let range = |(split, (from, to)): (&SplitId, &(i64, i64))| {
-        let at = picked.partitions.get(split);
+        let at = state.splits.get(split);
         Range {
             split: split.clone(),
-            topic: at.map(|(topic, _)| topic.clone()),
-            partition: at.map(|(_, partition)| *partition),
+            topic: at.map(|at| at.topic.clone()),
+            partition: at.map(|at| at.partition),
             from: *from,
             to: *to,
         }
     };
-    let blocked = |digest: &String| picked.blocked.contains(digest);
+    let blocked = |digest: &String| state.blocked.contains(digest);
     let blocked = |r: &Rule| blocked(&r.component) || blocked(&r.config);
     RulesPeriod {
         log: log.to_owned(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::PAGE_BYTES;
+use super::retention::{self, LeftOf};
 use crate::chain::{Records, Rows};
 use crate::commit::{self, Entry, LogName, Role, State};
 use crate::error::{Error, Kind, Result};
@@ -66,9 +67,12 @@ pub struct Page {
     pub entries: Vec<Logged>,
     /// Where the next page begins; `None`: this one has the newest entry.
     pub next: Option<u64>,
-    /// `before` of the page before this; `None`: this one has the first entry.
+    /// `before` of the page before this; `None`: this one has the first entry that is kept.
     #[serde(default)]
     pub before: Option<u64>,
+    /// Entries below this version may have been forgotten (`commit.log.retention`); 0: none was.
+    #[serde(default)]
+    pub horizon: u64,
     pub records: Records,
     pub rows: Rows,
     /// Both ledgers close.
@@ -76,6 +80,9 @@ pub struct Page {
     /// User counters: transform → counter → amount.
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
     pub positions: Vec<Position>,
+    /// What left the zone by its age; it is in the ledgers still.
+    #[serde(default)]
+    pub left: Vec<LeftOf>,
 }
 
 /// Which entries make a page.
@@ -97,11 +104,13 @@ pub fn sums(name: &LogName, state: &State) -> Page {
         entries: Vec::new(),
         next: None,
         before: None,
+        horizon: state.horizon,
         records: total.records,
         rows: total.rows,
         closes: total.closes(),
         counters: state.counters.clone(),
         positions: positions::all(state),
+        left: retention::left(state),
     }
 }
 
@@ -114,32 +123,28 @@ pub fn page(
     limit: usize,
 ) -> Result<Page> {
     let newest = sums.version;
-    let one = |version| -> Result<(Logged, usize)> {
-        let path = name.entry(version);
-        let bytes = store.get(&path)?.ok_or_else(|| {
-            Error::new(Kind::LogCorrupt, "cli.log", "an entry is missing").with("path", &path)
-        })?;
-        let logged = Logged {
-            log: name.dir(),
-            entry: commit::decode(&bytes, &path)?,
-            digest: commit::digest(&bytes),
-        };
-        Ok((logged, bytes.len()))
-    };
-    let (mut entries, mut held) = (Vec::new(), 0);
-    let mut take = |version| -> Result<bool> {
-        let (logged, bytes) = one(version)?;
-        entries.push(logged);
-        held += bytes;
-        Ok(held <= PAGE_BYTES && entries.len() < limit)
+    let mut reads = Reads {
+        store: store.as_ref(),
+        name,
+        horizon: sums.horizon,
+        entries: Vec::new(),
+        held: 0,
+        limit,
     };
     let (first, end) = match which {
         Which::From(first) => {
-            let mut at = first;
+            let mut at = match first < reads.horizon {
+                true => first.max(commit::oldest_entry(store.as_ref(), name)?),
+                false => first,
+            };
             while at <= newest {
-                at += 1;
-                if !take(at - 1)? {
-                    break;
+                match reads.take(at)? {
+                    Took::More => at += 1,
+                    Took::Last => {
+                        at += 1;
+                        break;
+                    }
+                    Took::Forgotten => at = commit::oldest_entry(store.as_ref(), name)?.max(at + 1),
                 }
             }
             (first, at)
@@ -151,32 +156,88 @@ pub fn page(
             };
             let mut at = end;
             while at > 0 {
-                at -= 1;
-                if !take(at)? {
-                    break;
+                match reads.take(at - 1)? {
+                    Took::More => at -= 1,
+                    Took::Last => {
+                        at -= 1;
+                        break;
+                    }
+                    // There is nothing before it either.
+                    Took::Forgotten => {
+                        at = 0;
+                        break;
+                    }
                 }
             }
-            entries.reverse();
+            reads.entries.reverse();
             (at, end)
         }
     };
     Ok(Page {
-        entries,
+        entries: reads.entries,
         next: (end <= newest).then_some(end),
         before: (first > 0).then(|| first.min(newest + 1)),
         ..sums
     })
 }
 
+/// Entries of a page.
+struct Reads<'a> {
+    store: &'a dyn Store,
+    name: &'a LogName,
+    horizon: u64,
+    entries: Vec<Logged>,
+    held: usize,
+    limit: usize,
+}
+
+enum Took {
+    More,
+    /// The page is full.
+    Last,
+    Forgotten,
+}
+
+impl Reads<'_> {
+    fn take(&mut self, version: u64) -> Result<Took> {
+        let path = self.name.entry(version);
+        let Some(bytes) = self.store.get(&path)? else {
+            // It may have been forgotten since the state was read.
+            if version < self.horizon || version < commit::oldest_entry(self.store, self.name)? {
+                return Ok(Took::Forgotten);
+            }
+            let error = Error::new(Kind::LogCorrupt, "cli.log", "an entry is missing");
+            return Err(error.with("path", &path));
+        };
+        self.held += bytes.len();
+        self.entries.push(Logged {
+            log: self.name.dir(),
+            entry: commit::decode(&bytes, &path)?,
+            digest: commit::digest(&bytes),
+        });
+        Ok(
+            match self.held <= PAGE_BYTES && self.entries.len() < self.limit {
+                true => Took::More,
+                false => Took::Last,
+            },
+        )
+    }
+}
+
 /// The newest `last` entries over as many pages as it takes; 0: all of them.
 pub fn gather(last: u64, mut get: impl FnMut(Which, u64) -> Result<Page>) -> Result<Page> {
     if last == 0 {
         let mut page = get(Which::From(0), u64::MAX)?;
+        let before = page.before;
         while let Some(next) = page.next {
             let mut more = get(Which::From(next), u64::MAX)?;
             page.entries.append(&mut more.entries);
             let entries = std::mem::take(&mut page.entries);
-            page = Page { entries, ..more };
+            page = Page {
+                entries,
+                before,
+                ..more
+            };
         }
         return Ok(page);
     }

@@ -2,17 +2,22 @@
 //!
 //! A value has one JSON form, that of `--json`; a command line that asks a daemon reads it back. Nothing here prints.
 
+pub mod against;
 pub mod checkpoint;
+pub mod collect;
+pub mod compact;
 pub mod dlq;
 pub mod doctor;
 pub mod history;
 pub mod log;
 pub mod plugins;
+pub mod retention;
 pub mod rewind;
 pub mod status;
 pub mod swap;
 pub mod tap;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -128,6 +133,28 @@ pub fn open(store: &Arc<dyn Store>, name: &LogName, clock: &Arc<dyn Clock>) -> R
         let message = format!("there is no commit log {}", name.log_dir());
         Error::new(Kind::LogCorrupt, "cli.open", message)
     })
+}
+
+/// The logs below a zone's root, in the order of their names.
+pub fn logs_in(store: &dyn Store) -> Result<Vec<LogName>> {
+    let listed = store.list("_system/")?;
+    let logs: BTreeSet<LogName> = listed
+        .iter()
+        .filter_map(|listed| {
+            let mut parts = listed.path.split('/');
+            match [(); 5].map(|()| parts.next()) {
+                [
+                    Some("_system"),
+                    Some(pipeline),
+                    Some(zone),
+                    Some("log"),
+                    Some(_),
+                ] => Some(LogName::new(pipeline, zone)),
+                _ => None,
+            }
+        })
+        .collect();
+    Ok(logs.into_iter().collect())
 }
 
 /// Microseconds since 1970 → UTC, to the second.

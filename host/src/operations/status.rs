@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::retention::{self, LeftOf};
 use crate::chain::{Records, Rows};
 use crate::commit::{LogName, Rule, State};
 use crate::connect::ConnectorKind;
@@ -72,8 +73,13 @@ pub struct Pipeline {
     #[schemars(with = "Target")]
     pub target: String,
     pub tasks: Vec<Task>,
+    /// When it reads again, in UTC, while it does nothing until then: `trigger = "every:…"` or `"cron:…"`.
+    pub next_run: Option<String>,
     /// For a failure: error, causes, hint.
     pub trace: Option<String>,
+    /// What a person should look at although the pipeline goes on.
+    #[serde(default)]
+    pub alarm: Option<String>,
     /// `None`: not asked for, or there is no log yet.
     pub log: Option<Logged>,
 }
@@ -106,6 +112,9 @@ pub struct Logged {
     /// Both ledgers close.
     pub closes: bool,
     pub positions: Vec<Position>,
+    /// What left the zone by its age; it is in the ledgers still.
+    #[serde(default)]
+    pub left: Vec<LeftOf>,
 }
 
 pub fn logged(name: &LogName, url: &str, state: &State) -> Logged {
@@ -121,5 +130,6 @@ pub fn logged(name: &LogName, url: &str, state: &State) -> Logged {
         dead_letters: total.dead_letters,
         closes: total.closes(),
         positions: positions::all(state),
+        left: retention::left(state),
     }
 }

@@ -10,17 +10,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_schema::Schema;
+use arrow_schema::{Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Columns, Refused, Why, short};
 use crate::clock::Clock;
 use crate::commit::{self, Draft, Log, LogName, Outcome, Rule, Swap, Writer, rules_digest};
-use crate::config::{self, PipelineConfig, TransformConfig};
+use crate::config::{self, PipelineConfig, Source, TransformConfig};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::rules::pending::{Answer, Id, Pending};
-use crate::pipeline::rules::{Parts, blocked, part_of};
+use crate::pipeline::rules::{Parts, blocked, columns_read, completed, part_of};
 use crate::pipeline::{Changed, RuleChanges};
 use crate::plugin::Plugins;
 use crate::store::{self, Store};
@@ -87,6 +87,8 @@ pub struct SwapPlanner {
     log: Log,
     clock: Arc<dyn Clock>,
     actor: String,
+    /// The columns that the rules begin with. `None`: the zone that is read has no rows yet, so rules are not built.
+    read: Option<SchemaRef>,
     /// The run of the pipeline in this process, if there is one.
     running: Option<RuleChanges>,
 }
@@ -108,6 +110,7 @@ impl SwapPlanner {
         clock: &Arc<dyn Clock>,
         actor: &str,
     ) -> Result<SwapPlanner, Refused> {
+        let config = completed(&config)?.into_owned();
         let declared =
             Parts::declared(&plugins, &config).map_err(|problems| config::refused(&problems))?;
         let none = || {
@@ -120,6 +123,7 @@ impl SwapPlanner {
         let writer = Writer::this_process(&**clock);
         let log = Log::open(store.clone(), name, clock.clone(), writer)?.ok_or_else(none)?;
         Ok(SwapPlanner {
+            read: columns_read(&config, clock)?,
             config,
             plugins,
             declared,
@@ -169,17 +173,26 @@ impl SwapPlanner {
         }
     }
 
+    /// Whether a start would put no other rules in force.
+    pub fn declares_what_is_in_force(&self) -> bool {
+        self.declared.rules() == self.log.state().rules.transforms
+    }
+
     /// Whether readers would accept the config's rules if they were put in force now; the error says why not.
     pub fn declared_columns(&self, way: &str) -> Result<()> {
-        let new = self.declared.columns(&self.config)?;
+        let Some(read) = &self.read else {
+            return Ok(());
+        };
+        let new = self.declared.columns_on(&self.config, read)?;
         let state = self.log.state();
-        self.between(&new).admit(state, false, way)
+        self.between(read, &new).admit(state, false, way)
     }
 
     /// Compares the columns in force with these. If the store has lost the rules in force, going back to the config
     /// must still be possible.
-    fn between(&self, new: &Schema) -> Columns {
-        match self.current().and_then(|parts| parts.columns(&self.config)) {
+    fn between(&self, read: &SchemaRef, new: &Schema) -> Columns {
+        let old = self.current();
+        match old.and_then(|parts| parts.columns_on(&self.config, read)) {
             Ok(old) => Columns::between(&old, new),
             Err(error) => Columns::unknown(error.to_string()),
         }
@@ -189,7 +202,7 @@ impl SwapPlanner {
     /// table had these columns before, so nothing is refused because of readers; the changes are only shown.
     pub fn rollback(self, to: Option<u64>, reason: &str) -> Result<SwapPlan, Refused> {
         let state = self.log.state();
-        let periods = commit::history(self.store.as_ref(), self.log.name(), &state.periods)?;
+        let periods = &state.periods;
         let now = &state.rules.transforms;
         let target = match to {
             Some(wanted) => periods
@@ -204,7 +217,7 @@ impl SwapPlanner {
                     period.transforms != *now && !blocked(state, &period.transforms)
                 };
                 periods.iter().rev().find(other).ok_or_else(|| {
-                    let error = usage("there is nothing to roll back to: no other rules were in force before, or all of them are blocked")
+                    let error = usage("there is nothing to roll back to: no other rules were in force before, or they are forgotten (commit.log.retention), or all of them are blocked")
                         .hint("`weir pipeline history` lists them; --to GENERATION names one");
                     Refused::new(Why::Conflict, error)
                 })?
@@ -264,8 +277,14 @@ impl SwapPlanner {
         block: Vec<String>,
         force: bool,
     ) -> Result<SwapPlan, Refused> {
-        let new = parts.chain(&self.config)?;
-        let columns = self.between(&new.output_schema());
+        let columns = match &self.read {
+            Some(read) if parts.is_empty() => self.between(read, read),
+            Some(read) => {
+                let chain = parts.chain_on(&self.config, read)?;
+                self.between(read, &chain.output_schema())
+            }
+            None => Columns::unknown("the zone that is read has no rows yet".to_owned()),
+        };
         Ok(SwapPlan {
             columns,
             swap: Swap {
@@ -282,8 +301,12 @@ impl SwapPlanner {
         })
     }
 
-    /// A running process changes to the new rules itself; if none answers, the entry is written here.
+    /// A running process changes to the new rules itself; if none answers, the entry is written here. Batches of a zone take their
+    /// rules from the log, each when it is planned.
     fn ask(&mut self, swap: &Swap, wait: Duration) -> Result<Done, Refused> {
+        if let Source::Zone(_) = self.config.source {
+            return self.write(swap);
+        }
         let answer = match &self.running {
             Some(running) => match running.put_swap(swap, wait) {
                 Some(Changed::InForce(version)) => Some(Answer::InForce(version)),

@@ -1,40 +1,52 @@
 //! A pipeline from a zone to a zone: batches over exact ranges of the other zone's log (docs/protocol.md §10).
 //!
 //! ```text
-//! B0 refresh both logs, register as reader → B1 plan → B2 rows by coordinate → B3 first wins → B4 batch → B5 publish, advance
+//! B0 refresh both logs, register as reader → B1 plan → B2 rows by coordinate, through the rules of the plan → B3 first wins
+//! → B4 batch → B5 publish, advance
 //! ```
 //! A plan is in the log before anything is read. A crash leaves it open, and the next start runs the same plan again:
-//! same ranges, same clock, same winners.
+//! same ranges, same clock, same rules, same winners, same dead letters. Rules change between batches.
 
 mod columns;
+mod leave;
+mod through;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::archive::Archiver;
 use super::positions::rewind;
-use super::start::{begun, open_zone};
-use super::{Host, Left, Rest, plan, retry, stopped, until_settled};
-use arrow_schema::{Schema, SchemaRef};
+use super::rules::Parts;
+use super::rules::of_zone::{self, rows_files};
+use super::rules::watch::Watched;
+use super::start::{archiver, begun, forget, open_zone};
+use super::{Host, Left, Rest, compact, plan, retry, stopped, until_settled};
+use arrow_schema::SchemaRef;
 
-use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome};
-use crate::commit::{Plan, PreparedCommit, Role, Span, State, Writer};
-use crate::config::{OnTypeChange, PipelineConfig, ProcessedZoneConfig, Trigger, ZoneSourceConfig};
+use crate::chain::TransformChain;
+use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome, Rule};
+use crate::commit::{Plan, PreparedCommit, Span, SplitState, State, Writer};
+use crate::config::{PipelineConfig, ProcessedZoneConfig, Trigger, ZoneSourceConfig};
 use crate::connectors::{self, zone::parquet_options};
 use crate::error::{Error, Kind, Result};
+use crate::finding::Finding;
 use crate::record::SplitId;
 use crate::store::{self, Store};
-use crate::zone::{Changed, Fitting, PartitionBy, Processed, ProcessedBatch, SplitRange};
-use crate::zone::{ProcessedOptions, overlapping, read_rows, schemas};
+use crate::zone::{self, Changed, LogOrder, PartitionBy, Processed, ProcessedBatch};
+use crate::zone::{ProcessedOptions, SpillPlace, read_rows};
 
 /// Time between two looks at a zone that has nothing new, with `trigger = continuous`. With other triggers it holds
 /// until the first rows were taken: these do not wait for the interval.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// If the zone to be read does not exist after this time, a message says so: perhaps its name is mistyped.
 const EXPECTED_WITHIN: Duration = Duration::from_secs(30);
-/// About how much memory a row of a batch takes while rows are sorted. `memory.budget` divided by it bounds the rows of
-/// a plan; a single version with more rows is still one plan.
-const ROW_BYTES: usize = 300;
+/// `memory.budget` divided by it bounds the rows of a plan, unless a single version has more. What a batch knows of each
+/// row while it runs are two bits; the rows themselves wait on disk. So this bounds how long a batch takes.
+const ROW_BYTES: usize = 8;
+/// `spill.max.bytes` divided by it bounds the bytes of files of a plan: rows are so much larger on disk while they wait,
+/// uncompressed and twice while runs are merged.
+const SPILLED_PER_BYTE: u64 = 16;
 /// At this size, the rows of one date in a batch continue in another file.
 const TARGET_BYTES: u64 = 256 << 20;
 /// If the same range was voided this often, something is wrong with the zone that is read.
@@ -54,20 +66,35 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &ZoneSourceConfig) -> R
         .table
         .of(&source.table)
         .to_owned();
-    let tables = BTreeSet::from([table.as_str()]);
+    let declared = of_zone::declared(host, config)?;
+    let mut tables = BTreeSet::from([table.as_str()]);
+    if declared.as_ref().is_some_and(|parts| !parts.is_empty()) || !config.transforms.is_empty() {
+        tables.insert(&config.errors.dlq_table);
+    }
     let mut input = open_input(host, source)?;
     let begun = begun(host, config, &tables, || {
+        // Nobody looked at the config's rules, as the log was there: one that begins now would begin without them.
+        let Some(parts) = declared.clone() else {
+            let message = "the log was there before and is gone";
+            return Err(Error::new(Kind::LogCorrupt, OP, message).with("pipeline", &config.name));
+        };
         match &input {
-            Some(input) => fits(host, config, source, zone, &table, input)?,
+            Some(input) => fits(host, (config, source), &table, input, &parts)?,
             None if config.trigger == Trigger::AvailableNow => {
                 return Err(nothing_there(source, Kind::ConfigInvalid));
             }
             None => {}
         }
-        Ok(Vec::new())
+        parts.keep(&host.plugins)?;
+        Ok(parts.rules())
     })?;
     let (store, log) = open_zone(host, config, &tables, &begun)?;
-    host.report.started(config, log.state());
+    let found = retry(host, || layout(config, source, &store, &log))?;
+    if let Some(refused) = zone::refusal(&found) {
+        return Err(refused);
+    }
+    let archiver = archiver(host, config, &log);
+    let _compacting = compact::begin(host, config)?;
     let mut batches = Batches {
         host,
         config,
@@ -75,9 +102,23 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &ZoneSourceConfig) -> R
         zone,
         table,
         store,
+        watched: config
+            .watch
+            .then(|| Watched::of(config, host.clock.elapsed())),
+        generation: log.state().generation(),
         log,
+        archiver,
+        built: None,
+        owns_letters: false,
     };
-    let ended = batches.keep_looking(&mut input);
+    if let Some(parts) = &declared {
+        batches.declare(input.as_ref(), parts, None)?;
+    }
+    host.report.started(config, batches.log.state());
+    let ended = match host.only_begins {
+        true => batches.register(&mut input),
+        false => batches.keep_looking(&mut input),
+    };
     host.report.stands(batches.log.state());
     if let Some(input) = &input {
         host.report.left(0, batches.left(input));
@@ -142,40 +183,26 @@ fn nothing_there(source: &ZoneSourceConfig, kind: Kind) -> Error {
         .hint("source.url, source.pipeline and source.zone must name a zone that has been written")
 }
 
-/// Checks before the first write that the keys name columns of the zone's rows. Other problems of the zone are found
-/// when it is read.
+/// Checks before the first write that the rules can be built for the zone's columns, and that the keys name columns of the rows that
+/// they make. Other problems of the zone are found when it is read.
 fn fits(
     host: &Host,
-    config: &PipelineConfig,
-    source: &ZoneSourceConfig,
-    zone: &ProcessedZoneConfig,
+    (config, source): (&PipelineConfig, &ZoneSourceConfig),
     table: &str,
     input: &InputZone,
+    parts: &Parts,
 ) -> Result<()> {
-    let state = input.log.state();
-    let whole = plan::splits_of_table(state, &source.table).into_iter();
-    let whole: Vec<SplitRange> = whole
-        .map(|(id, split)| SplitRange {
-            split: id.clone(),
-            topic: split.topic.as_str().into(),
-            partition: split.partition,
-            from: split.start(),
-            to: split.to,
-        })
-        .collect();
-    let files = rows_files(state, &source.table);
-    let schema = retry(host, || {
-        let read = schemas(&input.store, input.log.name(), &overlapping(&files, &whole))?;
-        // The batch that meets a changed type deals with it.
-        let fitting = Fitting::new(&Schema::empty(), &read, OnTypeChange::NewColumn, &[])?;
-        Ok(fitting.schema().clone())
-    });
+    let read = retry(host, || of_zone::newest(source, &input.store, &input.log));
+    let Ok(Some(read)) = read else {
+        return Ok(());
+    };
+    let made = match parts.is_empty() {
+        true => read,
+        false => through::columns(&parts.chain_on(config, &read)?, &read),
+    };
     let name = LogName::new(&config.name, &config.home.zone);
-    let opened = schema.and_then(|schema| {
-        let options = processed_options(config, zone, name, table.to_owned())?;
-        ProcessedBatch::new(input.store.clone(), options, schema)
-    });
-    match opened {
+    let options = processed_options(config, source, name, table.to_owned())?;
+    match options.check(&made) {
         Err(error) if error.kind() == Kind::ConfigInvalid => Err(error),
         _ => Ok(()),
     }
@@ -183,24 +210,48 @@ fn fits(
 
 fn processed_options(
     config: &PipelineConfig,
-    zone: &ProcessedZoneConfig,
+    source: &ZoneSourceConfig,
     name: LogName,
     table: String,
 ) -> Result<ProcessedOptions> {
-    let format = zone.partition_format.parse();
+    let zone = &source.layout;
     Ok(ProcessedOptions {
         name,
         table,
-        partition: Some(PartitionBy {
-            field: zone.partition_field.clone(),
-            format: format.map_err(|e: String| Error::new(Kind::ConfigInvalid, OP, e))?,
-            name: zone.partition_name.clone(),
-        }),
+        partition: Some(partition_by(zone)?),
         dedup: zone.dedup_key.clone(),
         lookback_days: zone.dedup_lookback_days,
         sort: zone.sort.clone(),
         parquet: parquet_options(config),
         target_bytes: TARGET_BYTES,
+        memory: config.limits.memory_budget,
+        spill: SpillPlace {
+            dir: source.spill_dir.clone(),
+            max_bytes: source.spill_max_bytes,
+        },
+    })
+}
+
+/// Whether the table that is there has the layout that the config asks for now.
+pub fn layout(
+    config: &PipelineConfig,
+    source: &ZoneSourceConfig,
+    store: &Arc<dyn Store>,
+    log: &Log,
+) -> Result<Vec<Finding>> {
+    let table = connectors::zone::sink(config)?.table.of(&source.table);
+    let name = log.name().clone();
+    let wanted = processed_options(config, source, name, table.to_owned())?;
+    let live: Vec<&AddedFile> = log.state().live.values().map(|live| &live.file).collect();
+    zone::layout_of(&live, store, &wanted)
+}
+
+pub(super) fn partition_by(zone: &ProcessedZoneConfig) -> Result<PartitionBy> {
+    let format = zone.partition_format.parse();
+    Ok(PartitionBy {
+        field: zone.partition_field.clone(),
+        format: format.map_err(|e: String| Error::new(Kind::ConfigInvalid, OP, e))?,
+        name: zone.partition_name.clone(),
     })
 }
 
@@ -212,6 +263,23 @@ struct Batches<'a> {
     table: String,
     store: Arc<dyn Store>,
     log: Log,
+    /// Copies what expired.
+    archiver: Archiver,
+    /// `watch`: files that decide about the rules.
+    watched: Option<Watched>,
+    /// Of the rules in force when this process last looked.
+    generation: u64,
+    /// The chain of the last batch.
+    built: Option<Built>,
+    /// The table of dead letters is this log's.
+    owns_letters: bool,
+}
+
+/// A chain, and what it was built of.
+struct Built {
+    rules: Vec<Rule>,
+    input: SchemaRef,
+    chain: TransformChain,
 }
 
 /// The zone that is read.
@@ -237,25 +305,41 @@ impl Batches<'_> {
                     None => missing.still_missing(host, self.source),
                 }
             }
+            self.follow_edits(input.as_ref())?;
             if let Some(input) = input {
                 while !host.stop.asked() && self.next(input)? {}
             }
-            let wait = match config.trigger {
-                Trigger::AvailableNow => return Ok(()),
-                Trigger::Every(every) if self.began() => {
+            self.let_leave(input.as_ref())?;
+            let wait = match &config.trigger {
+                Trigger::AvailableNow => return self.archive_the_rest(),
+                Trigger::Cron(_) if input.is_some() && self.began() => {
+                    return self.archive_the_rest();
+                }
+                Trigger::Every(every) if input.is_some() && self.began() => {
                     let wait = every.saturating_sub(host.clock.elapsed().saturating_sub(begun));
                     host.report.resting(Rest::Done, wait);
                     wait
                 }
-                Trigger::Every(every) => every.min(self.look_again()),
-                Trigger::Continuous => self.look_again(),
+                Trigger::Every(every) => self.look_again().min(*every),
+                Trigger::Cron(_) | Trigger::Continuous => self.look_again(),
             };
             if !self.began() {
                 missing.empty(host, wait);
             }
-            if host.stop.wait(wait) {
+            if self.rest(input.as_ref(), wait)? {
                 return Ok(());
             }
+            if self.began() {
+                host.report.looks();
+            }
+        }
+    }
+
+    /// Before a first run that is not due yet: what is there now is kept for this reader.
+    fn register(&mut self, input: &mut Option<InputZone>) -> Result<()> {
+        match input {
+            Some(input) => self.begin(input),
+            None => Ok(()),
         }
     }
 
@@ -263,12 +347,49 @@ impl Batches<'_> {
         LOOK_AGAIN.max(self.store.news_every())
     }
 
+    /// Puts the config's rules in force, unless those of the log win.
+    fn declare(
+        &mut self,
+        input: Option<&InputZone>,
+        parts: &Parts,
+        edit: Option<&str>,
+    ) -> Result<()> {
+        let (host, source) = (self.host, self.source);
+        let read = match input {
+            Some(input) => retry(host, || of_zone::newest(source, &input.store, &input.log))?,
+            None => None,
+        };
+        of_zone::put_in_force(
+            host,
+            self.config,
+            &mut self.log,
+            (parts, read.as_ref()),
+            edit,
+        )?;
+        self.generation = self.log.state().generation();
+        Ok(())
+    }
+
+    fn follow_edits(&mut self, input: Option<&InputZone>) -> Result<()> {
+        let now = self.host.clock.elapsed();
+        let Some(watched) = &mut self.watched else {
+            return Ok(());
+        };
+        let Some(files) = watched.edited(self.config, now).map(str::to_owned) else {
+            return Ok(());
+        };
+        match of_zone::declared(self.host, self.config)? {
+            Some(parts) => self.declare(input, &parts, Some(&files)),
+            None => Ok(()),
+        }
+    }
+
     /// Offsets of the other zone that wait to be read, as of the last time its log was read.
     fn left(&self, input: &InputZone) -> Left {
         let own = &self.log.state().splits;
         let splits = plan::splits_of_table(input.log.state(), &self.source.table);
         let behind = splits.into_iter().map(|(id, split)| {
-            let at = own.get(id).map_or(split.start(), |own| own.to);
+            let at = own.get(id).map_or(split.readable_from(), |own| own.to);
             u64::try_from(split.to - at).unwrap_or(0)
         });
         Left {
@@ -285,21 +406,33 @@ impl Batches<'_> {
 
     /// Plans and runs one batch. False: nothing was new.
     fn next(&mut self, input: &mut InputZone) -> Result<bool> {
-        retry(self.host, || input.log.refresh())?;
-        retry(self.host, || self.log.refresh())?;
-        // Registers before the first read (V11). Also B0, and the position after a batch that a crash interrupted.
-        self.advance(input)?;
-        let opens = plan::to_open(input.log.state(), self.log.state(), &self.source.table);
-        if !opens.is_empty() {
-            until_settled(self.host, &mut self.log, Draft::Open(opens))?;
-        }
+        self.begin(input)?;
         let Some(open) = self.planned(input)? else {
             self.advance(input)?;
             return Ok(false);
         };
         self.execute(input, &open)?;
         self.advance(input)?;
+        self.forget(input)?;
         Ok(true)
+    }
+
+    /// Registers before the first read (V11). Also B0, and the position after a batch that a crash interrupted.
+    fn begin(&mut self, input: &mut InputZone) -> Result<()> {
+        retry(self.host, || input.log.refresh())?;
+        retry(self.host, || self.log.refresh())?;
+        self.advance(input)?;
+        let opens = plan::to_open(input.log.state(), self.log.state(), &self.source.table);
+        if !opens.is_empty() {
+            until_settled(self.host, &mut self.log, Draft::Open(opens))?;
+        }
+        Ok(())
+    }
+
+    /// This zone goes back where its input goes back, so it keeps what its oldest registered position needs.
+    fn forget(&mut self, input: &InputZone) -> Result<()> {
+        let held = input.log.state().oldest_cut(&self.log.name().to_string());
+        forget(self.host, &mut self.log, held, &mut Log::redo)
     }
 
     /// B0, then B5: the position in the other log is written after the batch is committed; it may lag, it never leads, and
@@ -339,30 +472,53 @@ impl Batches<'_> {
             self.void(&open, "sink.dedup.key changed since the plan was made")?;
         }
         self.make_readable(input)?;
+        let mut last = Vec::new();
+        for _ in 0..CONFLICTS_MAX {
+            let Some(plan) = self.plan(input)? else {
+                return Ok(None);
+            };
+            match until_settled(self.host, &mut self.log, Draft::Plan(plan))? {
+                Outcome::Committed { .. } => return Ok(self.log.state().plan.clone()),
+                // Another process planned first: its plan is used. Or somebody put other rules in force: this one is made anew.
+                Outcome::Lost { dropped } if dropped.iter().all(|d| d.reason.moved) => {
+                    retry(self.host, || self.log.refresh())?;
+                    if let Some(open) = self.log.state().plan.clone() {
+                        return Ok(Some(open));
+                    }
+                    last = dropped;
+                }
+                Outcome::Lost { dropped } => return Err(lost("plan", &dropped)),
+            }
+        }
+        Err(lost("plan", &last))
+    }
+
+    /// What is new, by the rules in force. `None`: nothing is.
+    fn plan(&mut self, input: &InputZone) -> Result<Option<Plan>> {
         let state = self.log.state();
-        let rows_max = (self.config.limits.memory_budget / ROW_BYTES) as u64;
-        let ranges = plan::next_ranges(input.log.state(), state, &self.source.table, rows_max);
+        let most = plan::Most {
+            rows: (self.config.limits.memory_budget / ROW_BYTES) as u64,
+            bytes: self.source.spill_max_bytes / SPILLED_PER_BYTE,
+        };
+        let ranges = plan::next_ranges(input.log.state(), state, &self.source.table, most);
         if ranges.is_empty() {
             return Ok(None);
         }
-        self.columns_fit(input, &ranges)?;
-        let plan = Plan {
+        let rules = state.rules.clone();
+        if rules.generation != self.generation {
+            let generation = rules.generation;
+            tracing::info!(generation, "other rules are in force, from this batch on");
+            self.generation = generation;
+        }
+        self.columns_fit(input, &ranges, &rules.transforms)?;
+        Ok(Some(Plan {
             log: input.log.name().to_string(),
             version: input.log.version(),
             ranges,
-            rules: state.rules.clone(),
+            rules,
             now: self.host.clock.now_micros(),
             dedup_key: self.zone.dedup_key.clone(),
-        };
-        match until_settled(self.host, &mut self.log, Draft::Plan(plan))? {
-            Outcome::Committed { .. } => Ok(self.log.state().plan.clone()),
-            // Another process planned first: its plan is used.
-            Outcome::Lost { dropped } if dropped.iter().all(|d| d.reason.moved) => {
-                retry(self.host, || self.log.refresh())?;
-                Ok(self.log.state().plan.clone())
-            }
-            Outcome::Lost { dropped } => Err(lost("plan", &dropped)),
-        }
+        }))
     }
 
     /// O8: makes the live files of both zones readable.
@@ -385,31 +541,39 @@ impl Batches<'_> {
     /// B2–B4, repeated from the dedup on if another batch came in between.
     fn execute(&mut self, input: &mut InputZone, open: &OpenPlan) -> Result<()> {
         loop {
-            if self.host.stop.overdue() {
-                return Err(stopped());
-            }
+            self.still()?;
             let begun = self.host.clock.elapsed();
             self.make_readable(input)?;
             let base = self.log.version();
+            let seen = self.files_went_at(input);
             let processed = match self.process(input, open) {
                 Err(error) if error.kind() == Kind::LogCorrupt => {
-                    match self.removed_meanwhile(input, open, error)? {
-                        Some(mismatch) => Err(mismatch),
-                        None => return Ok(()),
+                    match self.removed_meanwhile(input, open, (seen, error))? {
+                        Meanwhile::Rewound(mismatch) => Err(mismatch),
+                        Meanwhile::Compacted => continue,
+                        Meanwhile::Done => return Ok(()),
                     }
+                }
+                // Whoever mends the rules or the config begins with a plan of its own.
+                Err(error) if through::is_of_rules(&error) => {
+                    self.void(open, error.message())?;
+                    return Err(error);
                 }
                 done => done?,
             };
-            let (processed, changed) = match processed {
+            let (processed, counters) = match processed {
                 Ok(done) => done,
                 Err(mismatch) => {
-                    if self.log.state().voids_of(&open.plan) >= VOIDS_MAX {
-                        return Err(mismatch);
-                    }
-                    return self.void(open, mismatch.message());
+                    let voids = self.log.state().voids_of(&open.plan);
+                    // An open plan would keep every start from going on.
+                    self.void(open, mismatch.message())?;
+                    return match voids >= VOIDS_MAX {
+                        true => Err(mismatch),
+                        false => Ok(()),
+                    };
                 }
             };
-            let receipt = self.receipt(open, base, processed, changed)?;
+            let receipt = self.receipt(open, base, processed, counters)?;
             let batch = Input {
                 plan: open.version,
                 dedup_version: base,
@@ -445,57 +609,77 @@ impl Batches<'_> {
         }
     }
 
-    /// A missing file may have been removed by a rewind since the logs were read. `None`: this plan is no longer open.
+    /// A missing file may have been removed by a rewind or a compaction since the logs were read.
     fn removed_meanwhile(
         &mut self,
         input: &mut InputZone,
         open: &OpenPlan,
-        error: Error,
-    ) -> Result<Option<Error>> {
-        let before = input.log.version();
+        (seen, error): ((u64, u64), Error),
+    ) -> Result<Meanwhile> {
         retry(self.host, || input.log.refresh())?;
         retry(self.host, || self.log.refresh())?;
         let still = self.log.state().plan.as_ref();
         if still.is_none_or(|now| now.version != open.version) {
-            return Ok(None);
+            return Ok(Meanwhile::Done);
         }
         let splits = &input.log.state().splits;
         let same = |(id, range): (&SplitId, &crate::commit::PlanRange)| {
             splits.get(id).is_some_and(|c| c.epoch == range.epoch)
         };
-        if before == input.log.version() || open.plan.ranges.iter().all(same) {
-            return Err(error);
+        if !open.plan.ranges.iter().all(same) {
+            let rewound = mismatch("the zone was rewound while it was read");
+            return Ok(Meanwhile::Rewound(rewound));
         }
-        Ok(Some(mismatch("the zone was rewound while it was read")))
+        // The same rows are in other files now, or have expired, in this zone or in the one that is read.
+        match seen == self.files_went_at(input) {
+            true => Err(error),
+            false => Ok(Meanwhile::Compacted),
+        }
+    }
+
+    fn files_went_at(&self, input: &InputZone) -> (u64, u64) {
+        let of = |log: &Log| log.state().files_went_at();
+        (of(&input.log), of(&self.log))
     }
 
     /// Reads the rows of the plan and writes the winners; the inner error says that the input is not what the plan saw.
-    fn process(&self, input: &InputZone, open: &OpenPlan) -> Result<Result<(Processed, Changed)>> {
+    fn process(
+        &mut self,
+        input: &InputZone,
+        open: &OpenPlan,
+    ) -> Result<Result<(Processed, Counters)>> {
         let state = input.log.state();
-        let mut expected = 0;
-        for (id, range) in &open.plan.ranges {
-            let Some(split) = state.splits.get(id).filter(|c| c.epoch == range.epoch) else {
-                return Ok(Err(
-                    mismatch("the split's epoch is not the plan's").with("split", id)
-                ));
-            };
-            let Some(rows) = split.rows_between(range.from, range.to) else {
-                return Ok(Err(
-                    mismatch("the plan's range does not end at borders").with("split", id)
-                ));
-            };
-            expected += rows;
-        }
+        let expected = match rows_of(state, &open.plan) {
+            Ok(expected) => expected,
+            Err(mismatch) => return Ok(Err(mismatch)),
+        };
         let ranges = columns::split_ranges(state, &open.plan.ranges);
         let files = rows_files(state, &self.source.table);
-        let fitting = self.fitting(input, &ranges)?;
+        let rules = &open.plan.rules.transforms;
+        let (fitting, mut through) = self.course(input, &ranges, rules)?;
         let mut reader = read_rows(&input.store, input.log.name(), &files, &ranges, fitting);
-        let mut batch = self.open_batch(reader.schema())?;
+        let splits: Vec<Option<&SplitState>> =
+            ranges.iter().map(|r| state.splits.get(&r.split)).collect();
+        let version_of = |split: usize, offset| (*splits.get(split)?)?.version_of(offset);
+        let order = LogOrder {
+            splits: ranges.clone(),
+            version_of: &version_of,
+        };
+        let (store, options) = (self.store.clone(), self.options()?);
+        let columns = match &through {
+            Some(through) => through.columns(),
+            None => reader.schema().clone(),
+        };
+        let mut batch = ProcessedBatch::new(store, options, columns, order)?;
         let mut read = 0;
         for rows in reader.by_ref() {
             let rows = rows?;
+            self.still()?;
             read += rows.batch.num_rows() as u64;
-            batch.push(rows)?;
+            match &mut through {
+                Some(through) => through.pass(rows, &ranges, &mut batch)?,
+                None => batch.push(rows)?,
+            }
         }
         if read != expected {
             return Ok(Err(mismatch(
@@ -505,22 +689,35 @@ impl Batches<'_> {
             .with("found", read)
             .hint(format!("weir log {} --verify", self.source.at.url))));
         }
-        let live: Vec<AddedFile> = self
-            .log
-            .state()
-            .live
-            .values()
-            .map(|l| l.file.clone())
-            .collect();
-        let version_of = |id: &SplitId, offset| state.splits.get(id)?.version_of(offset);
-        let processed = batch.finish(&live, &version_of)?;
-        Ok(Ok((processed, reader.changed().clone())))
+        let mut counters = Counters::new();
+        let changed = reader.changed().clone();
+        drop(reader);
+        let letters = match through {
+            Some(through) => self.done(through, changed, &mut counters)?,
+            None => {
+                add_counters(&mut counters, COLUMNS, changed);
+                Vec::new()
+            }
+        };
+        let live = self.log.state().live.values();
+        let live: Vec<&AddedFile> = live.map(|l| &l.file).collect();
+        let mut processed = batch.finish(&live, &|| self.still())?;
+        processed.files.extend(letters);
+        tracing::debug!(rows = read, spilled = processed.spilled, "batch written");
+        Ok(Ok((processed, counters)))
     }
 
-    fn open_batch(&self, schema: &SchemaRef) -> Result<ProcessedBatch> {
+    /// Whether there is time for this batch: its plan stays open, and the next start runs it.
+    fn still(&self) -> Result<()> {
+        match self.host.stop.overdue() {
+            true => Err(stopped()),
+            false => Ok(()),
+        }
+    }
+
+    fn options(&self) -> Result<ProcessedOptions> {
         let (name, table) = (self.log.name().clone(), self.table.clone());
-        let options = processed_options(self.config, self.zone, name, table)?;
-        ProcessedBatch::new(self.store.clone(), options, schema.clone())
+        processed_options(self.config, self.source, name, table)
     }
 
     fn receipt(
@@ -528,7 +725,7 @@ impl Batches<'_> {
         open: &OpenPlan,
         base: u64,
         processed: Processed,
-        changed: Changed,
+        counters: Counters,
     ) -> Result<PreparedCommit> {
         let mut files = Vec::new();
         for file in processed.files {
@@ -553,22 +750,45 @@ impl Batches<'_> {
             spans: spans.collect(),
             files,
             deliveries: Vec::new(),
-            counters: match changed.is_empty() {
-                true => BTreeMap::new(),
-                false => BTreeMap::from([(COLUMNS.to_owned(), changed)]),
-            },
+            counters,
         })
     }
 }
 
-fn rows_files(state: &State, table: &str) -> Vec<AddedFile> {
-    let in_table = |file: &AddedFile| {
-        file.role == Role::Rows && file.path.split_once('/').is_some_and(|(of, _)| of == table)
-    };
-    // Sorted by version: the order in which rows were committed.
-    let mut live: Vec<_> = state.live.values().filter(|l| in_table(&l.file)).collect();
-    live.sort_by_key(|l| l.version);
-    live.into_iter().map(|l| l.file.clone()).collect()
+/// What happened to a plan while its rows were read.
+enum Meanwhile {
+    /// It is no longer open.
+    Done,
+    Rewound(Error),
+    Compacted,
+}
+
+/// How many rows the zone that is read has for a plan; the error says that it is not what the plan saw.
+fn rows_of(input: &State, plan: &Plan) -> Result<u64> {
+    let mut rows = 0;
+    for (id, range) in &plan.ranges {
+        let split = input.splits.get(id).filter(|c| c.epoch == range.epoch);
+        let split = split
+            .ok_or_else(|| mismatch("the split's epoch is not the plan's").with("split", id))?;
+        let of = split.rows_between(range.from, range.to);
+        rows += of.ok_or_else(|| {
+            mismatch("the plan's range does not end at borders").with("split", id)
+        })?;
+    }
+    Ok(rows)
+}
+
+/// By transform, the sums of what it counted; and of [`COLUMNS`].
+type Counters = BTreeMap<String, BTreeMap<String, u64>>;
+
+fn add_counters(counters: &mut Counters, of: &str, more: Changed) {
+    if more.is_empty() {
+        return;
+    }
+    let sums = counters.entry(of.to_owned()).or_default();
+    for (counter, amount) in more {
+        *sums.entry(counter).or_default() += amount;
+    }
 }
 
 fn mismatch(message: &str) -> Error {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::stop::Stop;
@@ -26,6 +27,10 @@ pub struct DeadLetterCopy {
     pub clock: Arc<dyn Clock>,
     /// `retry.*`
     pub backoff: Backoff,
+    /// The version of the log up to which nothing is left to send.
+    pub looked: Option<u64>,
+    /// The version from which on letters are not in their topic yet: they do not expire.
+    pub left: Arc<AtomicU64>,
 }
 
 impl DeadLetterCopy {
@@ -80,10 +85,24 @@ impl DeadLetterCopy {
     /// Whether there was anything to send.
     fn send(&mut self) -> Result<bool> {
         let from = self.topic.stands()?;
+        self.left.store(from, Ordering::Relaxed);
+        let version = self.view.read(|state| state.version);
+        if version.is_some() && version == self.looked {
+            return Ok(false);
+        }
         let files = self
             .view
             .read(|state| missing(state, from))
             .unwrap_or_default();
+        if files.is_empty() {
+            self.looked = version;
+        } else if self.topic.lacks_mark() {
+            tracing::warn!(
+                topic = self.topic.topic,
+                "this pipeline has no mark on the topic, so all dead letters of its table go there; if they had gone there before, \
+                 the broker has forgotten the mark, and they come again under the same weir.dead_letter.id"
+            );
+        }
         for (version, files) in &files {
             if let Err(error) = self.topic.send(*version, files) {
                 // Taken back meanwhile: it is read no more.

@@ -7,8 +7,10 @@ use crossbeam_channel::unbounded;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::archive::Archiver;
 use super::committer::steps::{Event, Next};
 use super::committer::{Committer, at_log, position};
+use super::messages::HandIn;
 use super::sim::receiver::{Connection, Row, Trouble, is_letter};
 use super::sim::task::span;
 use super::task::tests::Silent;
@@ -16,10 +18,12 @@ use super::task::{Task, TaskOptions};
 use super::*;
 use crate::chain::{Applied, TransformChain};
 use crate::clock::SystemClock;
-use crate::commit::{Entry, Limits, LogName, Open, PreparedCommit, Writer, decode, new_file_id};
+use crate::commit::{
+    Entry, Held, Limits, LogName, Open, PreparedCommit, Writer, decode, new_file_id,
+};
 use crate::config::Unit;
 use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition};
-use crate::sink::{Base, Fence, Gathered, Sealed, Sink};
+use crate::sink::{Base, Deliver, Fence, Gathered, Prepared, Sealed, Sink};
 use crate::source::{Nobody, Position, Source};
 use crate::store::{self, Store};
 
@@ -61,6 +65,9 @@ impl Source for Counted {
     }
     fn caught_up(&self) -> bool {
         self.0 >= END
+    }
+    fn has_more(&self, _: &SplitId) -> bool {
+        !self.caught_up()
     }
     fn lag(&self) -> Option<u64> {
         None
@@ -133,6 +140,7 @@ fn open(store: &Arc<dyn Store>, clock: &Arc<dyn Clock>) -> Log {
     let mut log = log.unwrap().with_limits(Limits {
         tries: 2,
         pace: Duration::from_millis(1),
+        ..Limits::default()
     });
     if position(log.state(), &split()).is_none() {
         let open = Open {
@@ -181,8 +189,11 @@ fn run(store: &Arc<dyn Store>, to: &Connection, stop: Option<Duration>) -> Log {
         stop: stopping.clone(),
         report: Arc::new(Silent),
         clock: clock.clone(),
+        portion: Default::default(),
         measured: Default::default(),
     };
+    let stands = (log.store().clone(), log.name().clone());
+    let archiver = Archiver::new(stands, None, (&stopping, clock.clone(), backoff));
     let committer = Committer {
         generation: log.state().generation(),
         log,
@@ -199,6 +210,8 @@ fn run(store: &Arc<dyn Store>, to: &Connection, stop: Option<Duration>) -> Log {
         stop: stopping.clone(),
         backoff,
         asking: Default::default(),
+        archiver,
+        letters_left: None,
     };
     let task = std::thread::spawn(move || task.run());
     let committer = std::thread::spawn(move || committer.run());
@@ -368,17 +381,137 @@ fn a_dropped_receipt_gives_its_deliveries_up_with_the_next_entry() {
     let lost = mine.commit(data(late.clone())).unwrap();
     assert!(matches!(lost, Outcome::Lost { .. }));
     let next = receipt(&mine, 2);
-    let settled = at_log::perform(&mut mine, &to, Next::Commit(data(next)));
+    let settled = at_log::perform(&mut mine, &to, &Held::default(), Next::Commit(data(next)));
     let Event::Settled(Ok(Outcome::Committed { committed, .. })) = settled else {
         panic!("{settled:?}");
     };
     assert_eq!(committed.entry.gc, [late.deliveries[0].id.clone()]);
-    at_log::perform(&mut mine, &to, Next::Publish(committed));
-    let held: Vec<String> = to.received().held.keys().cloned().collect();
+    at_log::perform(&mut mine, &to, &Held::default(), Next::Publish(committed));
+    let received = to.received();
+    assert!(received.held.is_empty(), "{:?}", received.held);
+    assert!(!received.shown.contains_key(&late.deliveries[0].id));
     assert_eq!(
-        held.len(),
-        1,
-        "that of the other process, which it publishes"
+        received.shown.len(),
+        2,
+        "with that of the other process, which may have died before it could finish it"
     );
-    assert_ne!(held[0], late.deliveries[0].id);
+}
+
+/// P1: who wrote an entry died before it finished its delivery, while this process runs on.
+#[test]
+fn what_another_process_committed_and_did_not_finish_is_finished_by_who_runs_on() {
+    let store = store::open_url("memory:deliver-others").unwrap();
+    let clock = SystemClock::shared();
+    let to = Connection::default();
+    let mut mine = open(&store, &clock);
+    let mut theirs = open(&store, &clock);
+    let mut commit = |from: i64| {
+        let rows = (from..from + 2).map(|at| (at.to_string(), split(), at));
+        let deliveries = to.deliveries(new_file_id, rows.collect()).into_iter();
+        let prepared = deliveries.map(|one| one.prepare(&Unfenced).unwrap().deliveries);
+        let receipt = PreparedCommit {
+            base: theirs.version(),
+            generation: theirs.state().generation(),
+            spans: vec![span((split(), (0, from, from + 2)))],
+            files: Vec::new(),
+            deliveries: prepared.flatten().collect(),
+            counters: Default::default(),
+        };
+        let draft = Draft::Data {
+            receipts: vec![receipt],
+            swap: None,
+        };
+        theirs.commit(draft).unwrap();
+    };
+    commit(0);
+    assert_eq!(shown(&to).0, [0_i64; 0]);
+    let looked = at_log::perform(&mut mine, &to, &Held::default(), Next::Look);
+    assert!(matches!(looked, Event::Looked(Ok(()))), "{looked:?}");
+    assert_eq!(shown(&to).0, [0, 1]);
+    // The receiver is away at first: the next look finishes it.
+    commit(2);
+    to.received().finishes = false;
+    let looked = at_log::perform(&mut mine, &to, &Held::default(), Next::Look);
+    assert!(matches!(looked, Event::Looked(Err(_))), "{looked:?}");
+    to.received().finishes = true;
+    at_log::perform(&mut mine, &to, &Held::default(), Next::Look);
+    assert_eq!(shown(&to).0, [0, 1, 2, 3]);
+    assert!(to.received().held.is_empty());
+    // V13: nor is it forgotten before it is finished.
+    commit(4);
+    mine.refresh().unwrap();
+    let version = mine.version();
+    assert!(!to.received().held.is_empty());
+    to.received().finishes = false;
+    let forgot = at_log::perform(&mut mine, &to, &Held::default(), Next::Forget(version));
+    assert!(matches!(forgot, Event::Settled(Err(_))), "{forgot:?}");
+    assert_eq!(mine.state().horizon, 0);
+    to.received().finishes = true;
+    let forgot = at_log::perform(&mut mine, &to, &Held::default(), Next::Forget(version));
+    assert!(matches!(forgot, Event::Settled(Ok(_))), "{forgot:?}");
+    assert_eq!(mine.state().horizon, version);
+    assert!(to.received().held.is_empty());
+}
+
+/// A delivery that cannot be prepared.
+#[derive(Debug)]
+struct Away;
+
+impl Deliver for Away {
+    fn prepare(self: Box<Self>, _: &dyn Fence) -> Result<Prepared> {
+        Err(Error::new(Kind::SinkUnavailable, "test", "away"))
+    }
+    fn abandon(self: Box<Self>) {}
+}
+
+#[test]
+fn what_was_prepared_beside_a_delivery_that_failed_is_given_up_with_the_next_entry() {
+    let store = store::open_url("memory:deliver-beside").unwrap();
+    let to = Connection::default();
+    let mut log = open(&store, &SystemClock::shared());
+    let hand_in = |log: &Log, fails: bool| {
+        let rows = (0..2).map(|at| (at.to_string(), split(), at));
+        let mut deliveries = to.deliveries(new_file_id, rows.collect());
+        if fails {
+            deliveries.push(Box::new(Away));
+        }
+        HandIn {
+            task: 0,
+            number: 1,
+            swap_seq: 0,
+            sealed: Sealed {
+                base: log.version(),
+                files: Vec::new(),
+                deliveries,
+                spans: vec![span((split(), (0, 0, 2)))],
+                counters: Vec::new(),
+            },
+        }
+    };
+    let finish = |log: &mut Log, fails: bool| {
+        let next = Next::Finish {
+            hand_ins: vec![hand_in(log, fails)],
+            generation: log.state().generation(),
+        };
+        let Event::Finished(mut finished) = at_log::perform(log, &to, &Held::default(), next)
+        else {
+            panic!("finished");
+        };
+        finished.remove(0).receipt
+    };
+    finish(&mut log, true).unwrap_err();
+    assert_eq!(to.received().held.len(), 1);
+    let receipts = vec![finish(&mut log, false).unwrap()];
+    let draft = Draft::Data {
+        receipts,
+        swap: None,
+    };
+    let Event::Settled(Ok(Outcome::Committed { committed, .. })) =
+        at_log::perform(&mut log, &to, &Held::default(), Next::Commit(draft))
+    else {
+        panic!("committed");
+    };
+    at_log::perform(&mut log, &to, &Held::default(), Next::Publish(committed));
+    assert!(to.received().held.is_empty(), "{:?}", to.received().held);
+    assert_eq!(shown(&to).0, [0, 1]);
 }

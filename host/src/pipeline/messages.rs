@@ -60,7 +60,7 @@ pub enum ToTask {
     Rewound(Vec<Position>),
     /// Read these partitions too.
     Assign(Vec<Position>),
-    /// Seal what you hold, answer `Flushed`, then go on with the change.
+    /// Seal what you hold and answer `Flushed`. Other rules are taken before the answer, partitions are released after it.
     Flush { flush: u64, change: Change },
 }
 

@@ -1,14 +1,19 @@
-//! Pipelines: what runs between a source and a zone. No I/O of its own but through source, chain, sink and log.
+//! Pipelines: what runs between a source and a zone. No I/O of its own but through source, chain, sink and log, and what
+//! watches files of rules and looks for processes that run a pipeline.
 //!
 //! ```text
 //! run.rs ── one thread per pipeline ─┬─ stream.rs  records → zone: tasks (task/), one committer (committer/)
 //!                                    └─ batch.rs   zone → zone: plan, read, dedup, commit
+//! archive.rs  what expired is copied, beside the commits
 //! positions/  positions of a pipeline that does not run: shows and moves them; pipelines that read its zone follow
+//! schedule.rs  `trigger = "cron:…"`: when the next run is due, and which one was missed
 //! rules/  which rules a start runs, and how they change while records flow
 //! ```
 
+mod archive;
 mod batch;
 mod committer;
+pub mod compact;
 mod dead_letters;
 #[cfg(test)]
 mod deliver_tests;
@@ -18,6 +23,7 @@ pub mod positions;
 mod report;
 pub mod rules;
 mod run;
+mod schedule;
 #[cfg(test)]
 mod sim;
 mod start;
@@ -26,17 +32,21 @@ mod stream;
 mod task;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+pub use batch::layout;
 pub use report::{Ending, Left, Report, Rest, Stages};
 pub use rules::change::{Changed, Edit, RuleChanges};
 pub use rules::{part_of, problems_of, transforms_of};
 pub use run::{Ended, Given, keep_running, panicked, run};
+pub use start::keep;
 pub use stop::Stop;
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::commit::{Draft, Log, Outcome};
 use crate::error::{Error, Kind, Remedy, Result};
+use crate::lock::lock;
 use crate::plugin::Plugins;
 
 /// What a pipeline gets from its process.
@@ -49,8 +59,25 @@ pub struct Host {
     pub plugins: Plugins,
     pub declared: Declared,
     pub changes: RuleChanges,
+    /// Ends before the first record: what a start needs is checked and written, and its schedule says when it reads.
+    pub only_begins: bool,
+    /// When the last run of this process began that read, by the clock's elapsed time.
+    pub last_run: LastRun,
     /// `retry.*`: waits after a fault that may pass.
     pub retry: Backoff,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct LastRun(Arc<Mutex<Option<Duration>>>);
+
+impl LastRun {
+    fn at(&self) -> Option<Duration> {
+        *lock(&self.0)
+    }
+
+    fn is(&self, began: Duration) {
+        *lock(&self.0) = Some(began);
+    }
 }
 
 /// Digest of the rules that the config declared when this process last compared config and log. As long as the config
@@ -109,6 +136,6 @@ fn until_settled(host: &Host, log: &mut Log, draft: Draft) -> Result<Outcome> {
     })
 }
 
-fn stopped() -> Error {
+pub fn stopped() -> Error {
     Error::new(Kind::Stopped, "pipeline", "asked to stop")
 }

@@ -38,27 +38,39 @@ pub fn splits_of_table<'a>(input: &'a State, table: &str) -> Vec<(&'a SplitId, &
         .collect()
 }
 
-/// Splits that the reader has not opened yet; they begin where the input's log began to read them.
+/// Splits that the reader has not opened yet; they begin where it registered, which is where the input's log began to read them,
+/// or above what had expired there by then.
 pub fn to_open(input: &State, own: &State, table: &str) -> Vec<Open> {
+    let name = format!("{}/{}", own.init.pipeline, own.init.zone);
+    let registered = input.readers.get(&name);
+    let at = |id: &SplitId| registered.and_then(|reader| reader.position.get(id).copied());
     let new = splits_of_table(input, table).into_iter();
     new.filter(|(id, _)| !own.splits.contains_key(*id))
         .map(|(id, split)| Open {
             split: id.clone(),
             topic: split.topic.clone(),
             partition: split.partition,
-            offset: split.start(),
+            offset: at(id).unwrap_or_else(|| split.readable_from()),
             start: "zone".to_owned(),
         })
         .collect()
 }
 
-/// The ranges of the next batch: everything new, or as many whole versions as hold `max_rows` rows; at least one.
+/// What the rows of one plan have at most, if they are of several versions.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    pub rows: u64,
+    /// Of their share in files.
+    pub bytes: u64,
+}
+
+/// The ranges of the next batch: everything new, or as many whole versions as have at most so much; at least one.
 /// Empty: nothing is new.
 pub fn next_ranges(
     input: &State,
     own: &State,
     table: &str,
-    max_rows: u64,
+    most: Most,
 ) -> BTreeMap<SplitId, PlanRange> {
     let splits: Vec<(&SplitId, &SplitState, i64)> = splits_of_table(input, table)
         .into_iter()
@@ -78,16 +90,19 @@ pub fn next_ranges(
     let Some(mut cut) = versions.first().copied() else {
         return BTreeMap::new();
     };
-    let schemas = schemas(input, table, &splits);
+    let files = new_files(input, table, &splits);
     let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut bytes = 0;
     for version in versions {
-        let new = schemas.get(&version);
+        let new = files.get(&version).map(|new| &new.schemas);
         let other = new.is_some_and(|new| !seen.is_empty() && !new.is_subset(&seen));
+        bytes += files.get(&version).map_or(0, |new| new.bytes);
         let rows = splits.iter().map(|(_, split, at)| {
             let to = split.border_at(version).map_or(*at, |b| b.to).max(*at);
             split.rows_between(*at, to).unwrap_or(0)
         });
-        if version != cut && (other || rows.sum::<u64>() > max_rows) {
+        let more = bytes > most.bytes || rows.sum::<u64>() > most.rows;
+        if version != cut && (other || more) {
             break;
         }
         seen.extend(new.into_iter().flatten());
@@ -109,34 +124,45 @@ pub fn next_ranges(
     ranges.collect()
 }
 
-/// The schemas of new rows, by the version at which each file's rows begin.
-fn schemas<'a>(
+/// Files of new rows.
+#[derive(Default)]
+struct NewFiles<'a> {
+    schemas: BTreeSet<&'a str>,
+    /// The share of the new rows.
+    bytes: u64,
+}
+
+/// By the version at which each file's new rows begin.
+fn new_files<'a>(
     input: &'a State,
     table: &str,
     splits: &[(&SplitId, &SplitState, i64)],
-) -> BTreeMap<u64, BTreeSet<&'a str>> {
-    let mut by_version: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
+) -> BTreeMap<u64, NewFiles<'a>> {
+    let mut by_version: BTreeMap<u64, NewFiles<'_>> = BTreeMap::new();
     let by_split: BTreeMap<&SplitId, (&SplitState, i64)> = splits
         .iter()
         .map(|(id, split, at)| (*id, (*split, *at)))
         .collect();
     for live in input.live.values().filter(|l| l.file.role == Role::Rows) {
-        if live
-            .file
-            .path
-            .split_once('/')
-            .is_none_or(|(of, _)| of != table)
-        {
+        let file = &live.file;
+        if file.path.split_once('/').is_none_or(|(of, _)| of != table) {
             continue;
         }
-        for range in &live.file.ranges {
+        for range in &file.ranges {
             let Some((split, at)) = by_split.get(&range.split).filter(|(_, at)| range.to > *at)
             else {
                 continue;
             };
-            if let Some(version) = split.version_of(range.from.max(*at)) {
-                let schemas = by_version.entry(version).or_default();
-                schemas.insert(&live.file.schema);
+            let from = range.from.max(*at);
+            if let Some(version) = split.version_of(from) {
+                let new = by_version.entry(version).or_default();
+                new.schemas.insert(&file.schema);
+                let part = |of: u64, part: u64, whole: u64| {
+                    (u128::from(of) * u128::from(part) / u128::from(whole.max(1))) as u64
+                };
+                let offsets = |from: i64| u64::try_from(range.to - from).unwrap_or(0);
+                let rows = part(range.rows, offsets(from), offsets(range.from));
+                new.bytes += part(file.bytes, rows, file.rows);
             }
         }
     }

@@ -51,6 +51,12 @@ pub enum Rest {
     NothingYet,
     /// Everything that was there is done; it looks again when its trigger says so.
     Done,
+    /// As much as one run takes is done, and there is more.
+    Limited,
+    /// Less waits than a run is worth.
+    TooFew,
+    /// Its schedule says that it begins later.
+    NotDue,
 }
 
 pub trait Report: Send + Sync + Debug {
@@ -75,6 +81,8 @@ pub trait Report: Send + Sync + Debug {
     fn gathered(&self, _task: usize, _gathered: Gathered) {}
     /// The pipeline does nothing until `next` has passed.
     fn resting(&self, _why: Rest, _next: Duration) {}
+    /// The rest is over: it looks again.
+    fn looks(&self) {}
     /// A fault that may pass; reported once until `resumed`.
     fn waiting(&self, error: &Error);
     fn resumed(&self);

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::report::{Ending, Report, Rest};
-use super::{Declared, Host, RuleChanges, Stop, batch, stream};
+use super::schedule::Schedule;
+use super::{Declared, Host, LastRun, RuleChanges, Stop, batch, retry, stream};
 use crate::clock::Clock;
 use crate::config::{PipelineConfig, Source, Trigger};
 use crate::error::{Error, Kind, Remedy, Result};
@@ -27,32 +28,48 @@ pub fn run(
     stop: &Stop,
     report: &(dyn Fn(&PipelineConfig) -> Arc<dyn Report> + Sync),
 ) -> Vec<Ended> {
-    // With available-now a pipeline that reads a zone of this process comes after the one that fills it.
-    let (first, then): (Vec<_>, Vec<_>) = configs.iter().partition(|c| !reads_one_of(c, configs));
     let together = Together {
         clock,
         stop,
         report,
         failed: OnceLock::new(),
     };
-    let mut ended = together.run(&first);
-    match together.failed.get() {
-        None if stop.asked() && ended.is_empty() => {}
-        None => ended.extend(together.run(&then)),
-        Some(because) => {
-            for config in then {
-                report(config).ended(&Ending::NotBegun { because });
+    let mut ended = Vec::new();
+    for group in in_order(configs.iter().collect()) {
+        match together.failed.get() {
+            None => ended.extend(together.run(&group)),
+            Some(because) => {
+                for config in group {
+                    report(config).ended(&Ending::NotBegun { because });
+                }
             }
         }
     }
     ended
 }
 
-fn reads_one_of(config: &PipelineConfig, all: &[PipelineConfig]) -> bool {
-    match &config.source {
-        Source::Zone(zone) if config.trigger == Trigger::AvailableNow => {
-            all.iter().any(|other| other.name == zone.pipeline)
+/// With available-now a pipeline that reads a zone of this process comes after the one that fills it, over any number of
+/// zones. Those of one group run at the same time.
+fn in_order(mut left: Vec<&PipelineConfig>) -> Vec<Vec<&PipelineConfig>> {
+    let mut groups = Vec::new();
+    while !left.is_empty() {
+        let (mut group, mut then): (Vec<_>, Vec<_>) =
+            left.iter().partition(|config| !reads_one_of(config, &left));
+        if group.is_empty() {
+            // They read each other in a circle: nobody is first.
+            std::mem::swap(&mut group, &mut then);
         }
+        groups.push(group);
+        left = then;
+    }
+    groups
+}
+
+fn reads_one_of(config: &PipelineConfig, all: &[&PipelineConfig]) -> bool {
+    match &config.source {
+        Source::Zone(zone) if config.trigger == Trigger::AvailableNow => all
+            .iter()
+            .any(|other| other.name == zone.pipeline && other.name != config.name),
         _ => false,
     }
 }
@@ -136,31 +153,40 @@ pub struct Given {
     pub changes: RuleChanges,
 }
 
+impl Given {
+    fn host(&self, config: &PipelineConfig, declared: &Declared, last_run: &LastRun) -> Host {
+        Host {
+            clock: self.clock.clone(),
+            stop: self.stop.child(),
+            report: self.report.clone(),
+            plugins: self.plugins.clone(),
+            declared: declared.clone(),
+            changes: self.changes.clone(),
+            only_begins: false,
+            last_run: last_run.clone(),
+            retry: config.retry,
+        }
+    }
+}
+
 /// Begins again after faults that may pass; every beginning reads the log again.
 pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
     let Given {
         clock,
         stop,
         report,
-        plugins,
         changes,
+        ..
     } = given;
     let first = config;
     let declared = Declared::default();
+    let last_run = LastRun::default();
     let mut backoff = config.retry;
     loop {
         let config = &changes.or(first);
-        let host = Host {
-            clock: clock.clone(),
-            stop: stop.child(),
-            report: report.clone(),
-            plugins: plugins.clone(),
-            declared: declared.clone(),
-            changes: changes.clone(),
-            retry: config.retry,
-        };
+        let host = given.host(config, &declared, &last_run);
         let begun = clock.elapsed();
-        let ended = once(&host, config);
+        let ended = once(host.clone(), config, stop);
         // Whatever of it still runs, after a beginning that failed half way, ends too.
         host.stop.ask(Duration::ZERO);
         match ended {
@@ -187,31 +213,65 @@ pub fn keep_running(config: &PipelineConfig, given: &Given) -> Result<()> {
             }
             Err(error) if error.kind() == Kind::Stopped => return Ok(()),
             Err(error) => return Err(error),
-            Ok(()) => match pass_again(config, clock.elapsed().saturating_sub(begun)) {
-                Some(wait) if !stop.asked() => {
-                    report.resting(Rest::Done, wait);
-                    if stop.wait(wait) {
-                        return Ok(());
-                    }
-                    backoff = config.retry;
+            Ok(_) if stop.asked() => return Ok(()),
+            Ok(Next::Ends) => return Ok(()),
+            Ok(Next::Every(every, why)) => {
+                let wait = every.saturating_sub(clock.elapsed().saturating_sub(begun));
+                report.resting(why, wait);
+                if stop.wait(wait) {
+                    return Ok(());
                 }
-                _ => return Ok(()),
-            },
+                report.looks();
+                backoff = config.retry;
+            }
+            Ok(Next::Due(schedule, why)) => {
+                if schedule.wait(why, clock.as_ref(), stop, report.as_ref()) {
+                    return Ok(());
+                }
+                report.looks();
+                backoff = config.retry;
+            }
         }
     }
 }
 
-/// `trigger = every:…` of a source of records: each pass takes what is there; the next one begins an interval after the last began.
-fn pass_again(config: &PipelineConfig, took: Duration) -> Option<Duration> {
-    match (&config.source, config.trigger) {
-        (Source::Records(_), Trigger::Every(every)) => Some(every.saturating_sub(took)),
-        _ => None,
-    }
+/// What comes after a run that ended well.
+enum Next {
+    Ends,
+    /// Another run begins so long after this one began. A pipeline that reads a zone repeats its runs itself.
+    Every(Duration, Rest),
+    Due(Schedule, Rest),
 }
 
-fn once(host: &Host, config: &PipelineConfig) -> Result<()> {
+/// One run. Where a schedule says that it is not due yet, only what comes before its first record: mistakes show now, and a
+/// start such as `latest` is pinned now.
+fn once(mut host: Host, config: &PipelineConfig, stop: &Stop) -> Result<Next> {
+    let Trigger::Cron(cron) = &config.trigger else {
+        let why = pass(&host, config)?;
+        return Ok(match (&config.source, &config.trigger) {
+            (Source::Records(_), Trigger::Every(every)) => Next::Every(*every, why),
+            _ => Next::Ends,
+        });
+    };
+    let mut schedule = retry(&host, || Schedule::read(config, cron))?;
+    let now = host.clock.now_micros();
+    host.only_begins = schedule.is_new(now) || !schedule.is_due(now);
+    let why = pass(&host, config)?;
+    // A run that was told to stop is not complete: the next start makes up for it.
+    let complete = !host.only_begins && !stop.asked();
+    if complete || schedule.is_new(now) {
+        retry(&host, || schedule.keep(config, now))?;
+    }
+    Ok(Next::Due(schedule, why))
+}
+
+/// Why it does nothing for a while afterwards.
+fn pass(host: &Host, config: &PipelineConfig) -> Result<Rest> {
     match &config.source {
         Source::Records(records) => stream::run(host, config, records.as_ref()),
-        Source::Zone(zone) => batch::run(host, config, zone),
+        Source::Zone(zone) => batch::run(host, config, zone).map(|()| match host.only_begins {
+            true => Rest::NotDue,
+            false => Rest::Done,
+        }),
     }
 }

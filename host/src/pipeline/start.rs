@@ -3,14 +3,17 @@
 //! owned → log opened (publishes redone, orphans collected) → rules in force → starts pinned in the log (W1) →
 //! positions inside what the source still has → deliveries of processes that died finished or given up (P1, W8).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::archive::Archiver;
 use super::committer::{at_log, gap, other_rules, position};
 use super::rules::{self, Built};
 use super::{Host, Report, Stop, retry, until_settled};
 use crate::chain::TransformChain;
-use crate::commit::{Draft, Log, LogName, Open, Rule, Writer, may_own_table, own_table};
+use crate::commit::{
+    self, Draft, Keep, Log, LogName, Open, Rule, Writer, may_own_table, own_table,
+};
 use crate::config::{PipelineConfig, SourceConfig};
 use crate::connectors;
 use crate::error::{Error, Kind, Result};
@@ -37,10 +40,18 @@ pub struct Ready {
     pub assigned: Vec<Vec<Position>>,
     /// One per task.
     pub chains: Vec<TransformChain>,
+    /// With the transform that was inferred, if one was.
+    pub config: PipelineConfig,
 }
 
-pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> Result<Ready> {
-    let mut declared = rules::declared_rules(host, config)?;
+/// `None`: the transform is to be inferred from records, and there are none yet.
+pub fn prepare(
+    host: &Host,
+    config: &PipelineConfig,
+    source: &dyn SourceConfig,
+) -> Result<Option<Ready>> {
+    let config = &*retry(host, || rules::completed(config))?;
+    let declared = rules::declared_rules(host, config)?;
     // If the rules cannot be built and there is no log yet, nothing is written.
     if matches!(&declared, Some((_, Err(_))))
         && store::open_existing(&config.home.at)?.is_none()
@@ -51,7 +62,58 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
     let connector = retry(host, || source.connect(&host.clock))?;
     let topics = retry(host, || connector.topics())?;
 
-    let tables = config.tables();
+    let first = host.declared.last().is_none();
+    let (store, mut log, built) = open_log(host, config, &topics, declared)?;
+    let built_of = log.state().generation();
+
+    let policy = connector.policy();
+    not_recreated(&log, &topics, policy)?;
+    pin_starts(host, &mut log, connector.as_ref(), &topics, !first)?;
+    still_there(host, &mut log, connector.as_ref(), &topics)?;
+    let acknowledge = connector.acknowledge()?;
+    if first {
+        group_is_ahead(host, &mut log, acknowledge.as_ref(), &topics)?;
+    }
+    let (sink, receiver, base) = writes(host, config, &store, &mut log)?;
+    // Another process put other rules in force after the chains were built.
+    if log.state().generation() != built_of {
+        return Err(other_rules(log.state()));
+    }
+
+    let Some((config, Built { parts, chain })) = found(host, (config, source), &mut log, built)?
+    else {
+        return Ok(None);
+    };
+    let assigned = assign(&log, &topics, config.tasks_max);
+    let mut chains = vec![chain];
+    while chains.len() < assigned.len() {
+        chains.push(parts.chain(&config)?);
+    }
+    Ok(Some(Ready {
+        store,
+        log,
+        connector,
+        topics,
+        acknowledge,
+        sink,
+        receiver,
+        base,
+        assigned,
+        chains,
+        config,
+    }))
+}
+
+type Declared = Option<(rules::Parts, Result<TransformChain>)>;
+
+/// Opens or begins the log, with the tables of these topics, and puts in force what the config declares.
+fn open_log(
+    host: &Host,
+    config: &PipelineConfig,
+    topics: &[TopicInfo],
+    mut declared: Declared,
+) -> Result<(Arc<dyn Store>, Log, Built)> {
+    let tables = tables(config, topics)?;
     let tables: BTreeSet<&str> = tables.iter().map(String::as_str).collect();
     // A log begins only with rules that can be built; an existing one may have others in force.
     let first = || match declared.take() {
@@ -72,41 +134,38 @@ pub fn prepare(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) 
         parts.keep(&host.plugins)?;
     }
     let (store, mut log) = open_zone(host, config, &tables, &begun)?;
-    let first = host.declared.last().is_none();
-    let Built { parts, chain } = rules::at_start(host, config, &mut log, declared)?;
-    let built_of = log.state().generation();
+    let built = rules::at_start(host, config, &mut log, declared)?;
+    Ok((store, log, built))
+}
 
-    let policy = connector.policy();
-    not_recreated(&log, &topics, policy)?;
-    pin_starts(host, &mut log, connector.as_ref(), &topics)?;
-    still_there(host, &mut log, &topics, policy)?;
-    let acknowledge = connector.acknowledge()?;
-    if first {
-        group_is_ahead(host, &mut log, acknowledge.as_ref(), &topics)?;
+/// The rules with which records are read: those that were built, or at a first start with `schema.inference` those that the first
+/// records show. `None`: there are no records yet.
+fn found(
+    host: &Host,
+    (config, source): (&PipelineConfig, &dyn SourceConfig),
+    log: &mut Log,
+    built: Built,
+) -> Result<Option<(PipelineConfig, Built)>> {
+    let is_known = config.inference.is_none() || !config.transforms.is_empty();
+    match is_known || host.only_begins {
+        true => Ok(Some((config.clone(), built))),
+        false => rules::at_first(host, config, source, log),
     }
-    let (sink, receiver, base) = writes(host, config, &store, &mut log)?;
-    // Another process put other rules in force after the chains were built.
-    if log.state().generation() != built_of {
-        return Err(other_rules(log.state()));
-    }
+}
 
-    let assigned = assign(&log, &topics, config.tasks_max);
-    let mut chains = vec![chain];
-    while chains.len() < assigned.len() {
-        chains.push(parts.chain(config)?);
+/// The tables that these topics have, and that of dead letters.
+fn tables(config: &PipelineConfig, topics: &[TopicInfo]) -> Result<BTreeSet<String>> {
+    let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
+    let letters = &config.errors.dlq_table;
+    if config.sink.tables(&names).contains(letters) {
+        // Where the config names the topics this was checked before.
+        let message = format!(
+            "the topic '{letters}' is read, and its rows would have the table of dead letters"
+        );
+        return Err(Error::new(Kind::ConfigInvalid, OP, message)
+            .hint("set errors.dlq.table to a name that no topic has, or let source.subscribe.pattern leave this one out"));
     }
-    Ok(Ready {
-        store,
-        log,
-        connector,
-        topics,
-        acknowledge,
-        sink,
-        receiver,
-        base,
-        assigned,
-        chains,
-    })
+    Ok(config.tables_of(&names))
 }
 
 /// What a sink says while it waits.
@@ -161,7 +220,64 @@ fn writes(
             until_settled(host, log, draft)
         })
     })?;
+    forget(host, log, None, &mut |log| {
+        at_log::all_done(log, receiver.as_ref())
+    })?;
     Ok((sink, receiver, base))
+}
+
+/// Says in the plugin store that this log names what is there.
+fn keep_rules_of(host: &Host, config: &PipelineConfig, log: &Log) {
+    let rules = log.state().periods.iter().any(|p| !p.transforms.is_empty());
+    if !config.transforms.is_empty() || rules {
+        keep_rules_at(host, log.store().url(), log.name());
+    }
+}
+
+/// The same of a log that is about to name rules.
+pub(super) fn keep_rules_at(host: &Host, url: &str, log: &LogName) {
+    if url.starts_with("memory") {
+        return;
+    }
+    let plugins = host.plugins.store();
+    if let Err(error) = plugins.used_by(url, log, host.clock.now_micros()) {
+        tracing::warn!(%error, "the plugin store does not learn which log uses it; whoever empties it does not look there");
+    }
+}
+
+/// How long data stays in the zone of a pipeline.
+pub fn keep(config: &PipelineConfig) -> Keep {
+    let retention = &config.retention;
+    Keep {
+        rows: retention.rows,
+        dead_letters: retention.dead_letters,
+        grace: retention.grace,
+        archive: retention.archive.is_some(),
+    }
+}
+
+pub fn archiver(host: &Host, config: &PipelineConfig, log: &Log) -> Archiver {
+    Archiver::new(
+        (log.store().clone(), log.name().clone()),
+        config.retention.archive.clone(),
+        (&host.stop, host.clock.clone(), host.retry),
+    )
+}
+
+/// Lets the log forget what nobody needs, and writes a checkpoint where one is due. `held`: see [`Log::forgettable`]. `all_done`:
+/// makes sure that everything which the log names is done (V13).
+pub fn forget(
+    host: &Host,
+    log: &mut Log,
+    held: Option<&BTreeMap<SplitId, i64>>,
+    all_done: &mut dyn FnMut(&mut Log) -> Result<()>,
+) -> Result<()> {
+    if let Some(version) = log.forgettable(held) {
+        retry(host, || all_done(log))?;
+        until_settled(host, log, Draft::Horizon(version))?;
+    }
+    log.checkpoint_if_due();
+    Ok(())
 }
 
 /// The rules of a log's first entry.
@@ -184,7 +300,7 @@ pub fn begun(
         for table in tables {
             may_own_table(store.as_ref(), &name, table)?;
         }
-        Ok(store.size(&name.entry(0))?.is_some())
+        commit::exists(store.as_ref(), &name)
     })?;
     let rules = if there { Vec::new() } else { rules()? };
     Ok(Begun(rules))
@@ -218,8 +334,21 @@ pub fn open_zone(
             rules.clone(),
         )
     })?;
+    let log = log.with_limits(limits(config));
+    keep_rules_of(host, config, &log);
     host.report.opened(log.view());
     Ok((store, log))
+}
+
+pub fn limits(config: &PipelineConfig) -> commit::Limits {
+    // Twice the age of a commit: what a task begins is committed before it is forgotten (W4).
+    let late = commit::LATE.max(config.sink.commit_age() * 2);
+    commit::Limits {
+        retention: config.log_retention.max(late),
+        late,
+        keep: keep(config),
+        ..commit::Limits::default()
+    }
 }
 
 /// Fails if the log has a split of the same topic name and partition under another topic id: the topic was deleted and
@@ -266,14 +395,21 @@ pub fn open_at_low(partition: &PartitionInfo) -> Open {
 }
 
 /// W1. If its topic name was read before, a new split belongs to a recreated topic or is a new partition: its records
-/// are all new, whatever `source.start` says.
+/// are all new, whatever `source.start` says. So are those of a topic that a pattern finds later than the first ones (`again`: this
+/// process began the pipeline before).
 fn pin_starts(
     host: &Host,
     log: &mut Log,
     connector: &dyn Connector,
     topics: &[TopicInfo],
+    again: bool,
 ) -> Result<()> {
     let mut opens = Vec::new();
+    let began = again || !log.state().splits.is_empty();
+    if !began {
+        connector.begins(topics)?;
+    }
+    let later = connector.policy().finds_topics && began;
     for topic in topics {
         let splits = &log.state().splits;
         if topic
@@ -283,7 +419,7 @@ fn pin_starts(
         {
             continue;
         }
-        let read_before = splits.values().any(|c| c.topic == *topic.name);
+        let read_before = later || splits.values().any(|c| c.topic == *topic.name);
         if read_before {
             let new = topic.partitions.iter();
             let new = new.filter(|p| !splits.contains_key(&p.split));
@@ -301,24 +437,43 @@ fn pin_starts(
     Ok(())
 }
 
+/// The first partition that ends below the position that the log has.
+fn above<'a>(log: &Log, topics: &'a [TopicInfo]) -> Option<(&'a PartitionInfo, i64)> {
+    let mut partitions = topics.iter().flat_map(|t| &t.partitions);
+    partitions.find_map(|partition| {
+        let at = log.state().splits.get(&partition.split)?.to;
+        (at > partition.high).then_some((partition, at))
+    })
+}
+
 /// Offsets that aged out while nobody read are an error, or are recorded as a gap.
-fn still_there(host: &Host, log: &mut Log, topics: &[TopicInfo], policy: Policy) -> Result<()> {
+fn still_there(
+    host: &Host,
+    log: &mut Log,
+    connector: &dyn Connector,
+    topics: &[TopicInfo],
+) -> Result<()> {
+    let policy = connector.policy();
+    // Another process of this pipeline may have read on since the source was asked.
+    if above(log, topics).is_some()
+        && let now = retry(host, || connector.topics())?
+        && let Some((partition, at)) = above(log, &now)
+    {
+        return Err(Error::new(
+            Kind::SourceLost,
+            OP,
+            "the committed position lies above the end of the partition",
+        )
+        .with("partition", &partition.tp)
+        .with("position", at)
+        .with("end", partition.high)
+        .hint(policy.on_above));
+    }
     let mut gaps = Vec::new();
     for partition in topics.iter().flat_map(|t| &t.partitions) {
         let Some(at) = log.state().splits.get(&partition.split) else {
             continue;
         };
-        if at.to > partition.high {
-            return Err(Error::new(
-                Kind::SourceLost,
-                OP,
-                "the committed position lies above the end of the partition",
-            )
-            .with("partition", &partition.tp)
-            .with("position", at.to)
-            .with("end", partition.high)
-            .hint("records that were read are lost at the source, or the topic is another one: start a new pipeline for it"));
-        }
         if at.to < partition.low {
             if !policy.gaps {
                 return Err(Error::new(

@@ -1,6 +1,9 @@
 //! A pipeline that reads records: tasks, one committer, and a watcher for changes in the source.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,15 +16,17 @@ use super::rules::change::Changer;
 use super::rules::pending::Pending;
 use super::start::{self, Ready};
 use super::stop::Stop;
+use super::task::portion::{self, Portion};
 use super::task::{Task, TaskOptions};
-use super::{Host, panicked, retry};
+use super::{Host, Rest, compact, panicked, retry};
 use crate::chain::TransformChain;
 use crate::commit::{Log, Open};
-use crate::config::{PipelineConfig, SourceConfig, Tolerance, Trigger};
+use crate::config::{PerTrigger, PipelineConfig, SourceConfig, Tolerance, Trigger};
 use crate::connectors;
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::record::input_schema;
-use crate::source::{Change, Connector, REFUSED_FOR, ReadLimits, TopicInfo};
+use crate::record::{SplitId, input_schema};
+use crate::sink::guarded::Guarded;
+use crate::source::{Change, Connector, Lost, Position, REFUSED_FOR, ReadLimits, TopicInfo, lost};
 
 /// How long the watcher sleeps between two looks at the threads.
 const WATCH_WAIT: Duration = Duration::from_millis(50);
@@ -31,19 +36,36 @@ const FILES_SHARE: usize = 2;
 
 /// Runs until asked to stop, or to the end of what is there (`available-now`). An error with remedy Retry asks for
 /// another call: for instance, a topic was recreated and must be read as a new one.
-pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> Result<()> {
-    let ready = start::prepare(host, config, source)?;
+pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> Result<Rest> {
+    let Some(ready) = start::prepare(host, config, source)? else {
+        // Nothing is there of which a schema could be inferred: the next run looks again.
+        return Ok(Rest::Done);
+    };
+    let config = &ready.config.clone();
     forget_old_requests(host, &ready);
     let copy = dead_letter_copy(host, config, &ready)?;
     host.report.tasks(ready.assigned.len());
     host.report.started(config, ready.log.state());
+    let share = share(host, config, source.per_trigger(), &ready);
+    if let Share::None(why) = share {
+        host.report.stands(ready.log.state());
+        return Ok(why);
+    }
+    let limited = matches!(share, Share::Up(_));
+    let policy = ready.connector.policy();
     let mut threads = Threads::new(host);
     let Actors {
         tasks,
         changer,
         committer,
         watcher,
-    } = actors(host, config, ready, threads.ends_with_it.clone())?;
+    } = actors(
+        host,
+        config,
+        (ready, share),
+        threads.ends_with_it.clone(),
+        copy.as_ref().map(|copy| copy.left.clone()),
+    )?;
     for task in tasks {
         let name = task.options.index.to_string();
         let task = spawn(host, config, &name, move || task.run())?;
@@ -55,11 +77,79 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
         threads.copy_ends = Some((copy.stop.clone(), config.limits.shutdown_timeout));
         threads.copy = Some(spawn(host, config, "dead-letters", move || copy.run())?);
     }
+    let _compacting = compact::begin(host, config)?;
     let watched = watcher.watch(&threads);
     if watched.is_err() {
         host.stop.ask(config.limits.shutdown_timeout);
     }
-    threads.end(watched)
+    let ended = threads.end(watched);
+    match ended.as_ref().err().and_then(lost) {
+        Some(Lost::TopicGone(topic)) if policy.leaves_gone() => Err(left_behind(topic)),
+        _ => ended.map(|()| match limited {
+            true => Rest::Limited,
+            false => Rest::Done,
+        }),
+    }
+}
+
+/// What a run takes.
+enum Share {
+    /// Nothing now.
+    None(Rest),
+    /// What there is, so many offsets in a commit of one task.
+    Whole(Option<u64>),
+    /// Up to here.
+    Up(BTreeMap<SplitId, i64>),
+}
+
+fn share(host: &Host, config: &PipelineConfig, limits: PerTrigger, ready: &Ready) -> Share {
+    if host.only_begins {
+        return Share::None(Rest::NotDue);
+    }
+    let PerTrigger { most, least, delay } = limits;
+    let tasks = ready.assigned.len() as u64;
+    if matches!(config.trigger, Trigger::Continuous | Trigger::AvailableNow) {
+        return Share::Whole(most.map(|most| (most / tasks).max(1)));
+    }
+    let state = ready.log.state();
+    let partitions = ready.topics.iter().flat_map(|topic| &topic.partitions);
+    let waiting: Vec<(SplitId, i64, i64)> = partitions
+        .filter_map(|p| Some((p.split.clone(), state.splits.get(&p.split)?.to, p.high)))
+        .collect();
+    let behind = |(_, next, end): &(SplitId, i64, i64)| u64::try_from(end - next).unwrap_or(0);
+    let behind: u64 = waiting.iter().map(behind).sum();
+    let now = host.clock.elapsed();
+    let fresh = host.last_run.at().is_some_and(|last| now < last + delay);
+    if fresh && least.is_some_and(|least| behind < least) {
+        return Share::None(Rest::TooFew);
+    }
+    host.last_run.is(now);
+    match most.and_then(|most| portion::ends(most, &waiting)) {
+        Some(ends) => Share::Up(ends),
+        None => Share::Whole(None),
+    }
+}
+
+fn portion_of(share: &Share, positions: &[Position]) -> Portion {
+    match share {
+        Share::None(_) => Portion::default(),
+        Share::Whole(commit) => Portion::new(*commit, None, positions),
+        Share::Up(ends) => {
+            let own = |p: &Position| Some((p.split.clone(), *ends.get(&p.split)?));
+            let own = positions.iter().filter_map(own).collect();
+            Portion::new(None, Some(own), positions)
+        }
+    }
+}
+
+/// One of several topics that a pattern finds was deleted, and a gap is wanted: the others are read on.
+fn left_behind(topic: &str) -> Error {
+    tracing::warn!(
+        topic,
+        "the topic was deleted; what was not read of it is lost, and the others are read on"
+    );
+    let message = format!("topic '{topic}' was deleted, the others are read on");
+    Error::new(Kind::Conflict, "source.watch", message)
 }
 
 /// A process that took a request for a swap and then ended does not answer it: the requester writes the entry.
@@ -77,7 +167,8 @@ fn dead_letter_copy(
     ready: &Ready,
 ) -> Result<Option<DeadLetterCopy>> {
     let topic = retry(host, || {
-        let topic = connectors::dead_letter_topic(config, &ready.store, ready.log.name())?;
+        let topic =
+            connectors::dead_letter_topic(config, &ready.store, ready.log.name(), &host.clock)?;
         let Some(mut topic) = topic else {
             return Ok(None);
         };
@@ -90,6 +181,9 @@ fn dead_letter_copy(
         stop: Stop::new(host.clock.clone()),
         clock: host.clock.clone(),
         backoff: host.retry,
+        looked: None,
+        // Nothing expires before it has looked where its topic stands.
+        left: Arc::new(AtomicU64::new(0)),
     }))
 }
 
@@ -105,8 +199,9 @@ struct Actors<'a> {
 fn actors<'a>(
     host: &'a Host,
     config: &PipelineConfig,
-    mut ready: Ready,
+    (mut ready, share): (Ready, Share),
     ends_with_it: Stop,
+    letters_left: Option<Arc<AtomicU64>>,
 ) -> Result<Actors<'a>> {
     let chain = ready.chains.first();
     let columns = chain.map_or_else(input_schema, TransformChain::output_schema);
@@ -114,7 +209,7 @@ fn actors<'a>(
     let (to_committer, hand_ins) = unbounded();
     let (found, finds) = unbounded();
     let (swap, swaps) = unbounded();
-    let (tasks, to_tasks) = tasks(host, config, &mut ready, &to_committer)?;
+    let (tasks, to_tasks) = tasks(host, config, (&mut ready, &share), &to_committer)?;
     let Ready {
         store,
         log,
@@ -126,6 +221,7 @@ fn actors<'a>(
         assigned,
         ..
     } = ready;
+    let archiver = start::archiver(host, config, &log);
     let changer = Changer::new(
         host,
         config,
@@ -153,6 +249,8 @@ fn actors<'a>(
         stop: host.stop.clone(),
         backoff: host.retry,
         asking: Default::default(),
+        archiver,
+        letters_left,
     };
     let watcher = Watcher {
         host,
@@ -173,7 +271,7 @@ fn actors<'a>(
 fn tasks(
     host: &Host,
     config: &PipelineConfig,
-    ready: &mut Ready,
+    (ready, share): (&mut Ready, &Share),
     to_committer: &Sender<ToCommitter>,
 ) -> Result<(Vec<Task>, Vec<Sender<ToTask>>)> {
     let memory = config.limits.memory_budget / ready.assigned.len();
@@ -199,12 +297,13 @@ fn tasks(
             },
             source,
             chain: next_chain(&mut ready.chains)?,
-            sink: ready.sink.open()?,
+            sink: Box::new(Guarded::new(ready.sink.open()?)),
             committer: to_committer.clone(),
             messages,
             stop: host.stop.clone(),
             report: host.report.clone(),
             clock: host.clock.clone(),
+            portion: portion_of(share, positions),
             measured: Default::default(),
         });
     }
@@ -374,6 +473,14 @@ impl Watcher<'_> {
                         topic.partitions.extend(new.cloned());
                     }
                     drop(self.found.send(opens));
+                }
+                Change::NewTopics(topics) => {
+                    let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
+                    let message = format!("new topics are read from now on: {}", names.join(", "));
+                    return Err(Error::new(Kind::Conflict, "source.watch", message));
+                }
+                Change::Gone { topic } if self.connector.policy().leaves_gone() => {
+                    return Err(left_behind(&topic));
                 }
                 Change::Recreated { was, now } => {
                     if !self.connector.policy().reads_recreated {

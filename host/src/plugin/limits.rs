@@ -78,8 +78,8 @@ pub const MAX_COUNT: u64 = 1 << 40;
 pub const MAX_NAME: usize = 64;
 pub const MAX_SUMMARY: usize = 1 << 10;
 pub const MAX_SCHEMA: usize = 1 << 20;
-/// Bytes that one call may write to the host (log, standard streams); each write counts [`HOST_CALL`] bytes more.
-/// Neither time nor fuel is counted inside the host, so without this limit a guest could keep the metered engine busy
+/// Bytes that one call may exchange with the host (log, standard streams); each call to the host, whatever it does, counts
+/// [`HOST_CALL`] bytes more. Neither time nor fuel is counted inside the host, so without this limit a guest could keep the metered engine busy
 /// for hours.
 pub const MAX_HOST_TALK: usize = 256 << 20;
 pub const HOST_CALL: usize = 64;

@@ -29,6 +29,7 @@ pub use limits::*;
 pub use resolve::plugins::{Places, Plugins};
 pub use resolve::shipped::{Shipped, all as shipped};
 pub use resolve::store::{Item, PluginStore, Pushed, Ref};
+pub use resolve::users::User;
 pub use run::author::{Crossing, CrossingNode, crossing};
 pub use run::component::{Component, Info};
 pub use run::inspect::{ConfigKey, Import, Shape};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow_array::builder::{BinaryBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, ListArray, StringArray};
-use arrow_array::{StructArray, TimestampMicrosecondArray};
+use arrow_array::{StructArray, TimestampMicrosecondArray, UInt32Array};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
@@ -140,6 +140,43 @@ impl Batch {
             data.get_slice_memory_size().unwrap_or(0)
         });
         of(&self.value) + of(&self.key) + headers
+    }
+
+    /// Cuts it at an offset inside of what it covers; the copies hold nothing of each other.
+    pub fn cut(&self, at: i64) -> (Batch, Batch) {
+        let below = self.offset.values().partition_point(|offset| *offset < at);
+        let OffsetRange { from, to } = self.covers.range;
+        let at = at.clamp(from, to);
+        let taken = |all: &ListArray, range: &std::ops::Range<usize>| {
+            let rows = range.clone().filter_map(|row| u32::try_from(row).ok());
+            let copied = arrow_select::take::take(all, &UInt32Array::from_iter_values(rows), None);
+            copied.map_or_else(
+                |_| all.slice(range.start, range.len()),
+                |list| list.as_list::<i32>().clone(),
+            )
+        };
+        let part = |range: std::ops::Range<usize>, from: i64, to: i64| Batch {
+            covers: Covers {
+                range: OffsetRange { from, to },
+                ..self.covers.clone()
+            },
+            value: self
+                .value
+                .iter()
+                .skip(range.start)
+                .take(range.len())
+                .collect(),
+            key: self
+                .key
+                .iter()
+                .skip(range.start)
+                .take(range.len())
+                .collect(),
+            headers: self.headers.as_ref().map(|all| taken(all, &range)),
+            offset: self.offset.slice(range.start, range.len()),
+            timestamp: self.timestamp.slice(range.start, range.len()),
+        };
+        (part(0..below, from, at), part(below..self.len(), at, to))
     }
 
     /// The columns of [`input_schema`], in its order. The second value is true if the column holds one value for all

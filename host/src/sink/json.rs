@@ -3,7 +3,6 @@
 //! Numbers are written with all their digits (a reader may keep fewer than a `long` or a decimal has); `NaN` and the infinities,
 //! which JSON does not have, are null. Dates and times are ISO 8601. Bytes that are text are a string, others `{"base64": …}`.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use arrow_array::Array;
@@ -68,7 +67,7 @@ pub fn write_value(out: &mut Vec<u8>, array: &dyn Array, row: usize) {
         }
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
-            write_string(out, &time(micros, zone.is_some()));
+            write_string(out, &instant::text(micros, zone.is_some()));
         }
         DataType::Decimal128(..) => out.extend_from_slice(shown(array, row).as_bytes()),
         _ => write_string(out, &shown(array, row)),
@@ -77,49 +76,42 @@ pub fn write_value(out: &mut Vec<u8>, array: &dyn Array, row: usize) {
 
 /// A string with its quotation marks.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    write_escaped(out, text);
-    out.push(b'"');
+    let _unfailing = serde_json::to_writer(out, text);
 }
 
 /// The text as it is written inside a JSON string.
 pub fn write_escaped(out: &mut Vec<u8>, text: &str) {
-    for c in text.chars() {
-        match c {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            c if c < ' ' => {
-                let mut escaped = String::new();
-                let _unfailing = write!(escaped, "\\u{:04x}", u32::from(c));
-                out.extend_from_slice(escaped.as_bytes());
-            }
-            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
+    let from = out.len();
+    write_string(out, text);
+    out.pop();
+    out.remove(from);
 }
 
-/// The value as text without quotation marks, for the inside of a string in a template. Empty for null.
+/// The value as text without quotation marks, for the inside of a string in a template. Empty for null; JSON for lists, structs
+/// and bytes that are no text.
 pub fn plain(array: &dyn Array, row: usize) -> String {
     if array.is_null(row) {
         return String::new();
     }
     match array.data_type() {
         DataType::Utf8 => array.as_string::<i32>().value(row).to_owned(),
-        DataType::Binary => String::from_utf8_lossy(array.as_binary::<i32>().value(row)).into(),
+        DataType::Binary => match std::str::from_utf8(array.as_binary::<i32>().value(row)) {
+            Ok(text) => text.to_owned(),
+            Err(_) => as_json(array, row),
+        },
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
-            time(micros, zone.is_some())
+            instant::text(micros, zone.is_some())
         }
-        DataType::List(_) | DataType::Struct(_) => {
-            let mut out = Vec::new();
-            write_value(&mut out, array, row);
-            String::from_utf8_lossy(&out).into()
-        }
+        DataType::List(_) | DataType::Struct(_) => as_json(array, row),
         _ => shown(array, row),
     }
+}
+
+fn as_json(array: &dyn Array, row: usize) -> String {
+    let mut out = Vec::new();
+    write_value(&mut out, array, row);
+    String::from_utf8_lossy(&out).into()
 }
 
 fn comma(out: &mut Vec<u8>, at: usize) {
@@ -135,15 +127,6 @@ fn write_number(out: &mut Vec<u8>, number: impl std::fmt::Display) {
 /// The shortest text that reads back as the same number, with a point or an exponent so that it stays a double.
 fn write_float(out: &mut Vec<u8>, number: f64) {
     let _unfailing = write!(out, "{number:?}");
-}
-
-/// `2020-02-29T12:00:00Z`; the number if the time is outside of the calendar's years.
-fn time(micros: i64, utc: bool) -> String {
-    match instant::civil(micros) {
-        Some(time) if utc => format!("{time}Z"),
-        Some(time) => time.to_string(),
-        None => micros.to_string(),
-    }
 }
 
 /// As Arrow writes it: `12.30`, `2020-02-29`.

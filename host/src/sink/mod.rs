@@ -7,8 +7,12 @@
 
 pub mod covered;
 pub mod format;
+pub mod guarded;
+pub mod held;
 pub mod json;
+pub mod lanes;
 pub mod plan;
+pub mod refusing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -64,8 +68,9 @@ pub struct Prepared {
 /// Rows of one span that the rules made and the receiver refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// Each of them is a dead letter.
     pub rows: u64,
+    /// One for each of the rows, or one for a record with too many of them.
+    pub letters: u64,
     /// Records that have no other row: they count as refused, and not as with rows.
     pub records: u64,
     /// Records of which the receiver refused a piece, and no rule did.
@@ -77,12 +82,13 @@ impl Refused {
     pub fn settle(self, span: &mut Span) {
         let Refused {
             rows,
+            letters,
             records,
             in_part,
         } = self;
         span.rows.written = span.rows.written.saturating_sub(rows);
         span.rows.refused += rows;
-        span.dead_letters += rows;
+        span.dead_letters += letters;
         span.records.with_rows = span.records.with_rows.saturating_sub(records);
         span.records.refused += records;
         span.records.refused_in_part += in_part;
@@ -110,6 +116,11 @@ pub trait Receiver: Send + fmt::Debug {
     /// A proved entry collects the delivery (W8): its rows are in no entry and never will be. May be called any number
     /// of times; for an unknown id it does nothing.
     fn give_up(&self, id: &str) -> Result<()>;
+    /// Called again and again while nothing is committed, and must cost nothing for the most of them: what has to be done now and
+    /// then is done here. An error that may pass is not reported; the next call tries again.
+    fn idle(&self) -> Result<()> {
+        Ok(())
+    }
     /// An entry with these spans is proved and published (W7): data that was kept for a crash before it may be deleted.
     /// Best effort.
     fn passed(&self, _spans: &[Span]) {}
@@ -158,13 +169,27 @@ pub struct Gathered {
 /// One task's writer. One file per table is open at a time; a seal closes them all.
 ///
 /// After an error of `write` or `seal` only [`discard`](Sink::discard) may follow: half a batch may have been taken.
+/// [`Guarded`](guarded::Guarded) makes sure of it, so a sink need not.
 pub trait Sink: Send + fmt::Debug {
     /// Rows and dead letters of one batch, and the offsets it covers.
     fn write(&mut self, batch: &Batch, applied: Applied) -> Result<()>;
     /// True when bytes, rows or age reach a limit (`rotate.*`). Never true if nothing was covered.
     fn should_roll(&self) -> bool;
-    /// `None` when nothing was covered since the last seal.
+    /// `None` when nothing was covered since the last seal. What cannot be sealed yet stays ([`waits`](Sink::waits)), and
+    /// [`gathered`](Sink::gathered) tells of it.
     fn seal(&mut self) -> Result<Option<Sealed>>;
+    /// What was written must not be sealed whole now: more of it is on its way (D2).
+    fn waits(&self) -> bool {
+        false
+    }
+    /// Splits of which more is waited for, for so long and no longer (D2).
+    fn awaited(&self) -> Vec<SplitId> {
+        Vec::new()
+    }
+    /// Time that just passed does not count for this wait: the source still has what is waited for, or was not asked.
+    fn put_off(&mut self, _split: &SplitId, _passed: Duration) {}
+    /// The source has lost what follows in this split: nothing is on its way.
+    fn lost(&mut self, _split: &SplitId) {}
     /// Drops everything that was written since the last seal.
     fn discard(&mut self);
     fn gathered(&self) -> Gathered;

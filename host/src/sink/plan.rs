@@ -110,12 +110,17 @@ impl Plans {
         }
     }
 
-    /// The plan that begins with this row.
+    /// The plan that begins with this row, durable: another process may have created it a moment ago (R1), and its batches are
+    /// sent under its keys.
     pub fn find(&self, lane: &Lane, first: Coordinate) -> Result<Option<Plan>> {
         let path = self.path(lane, first);
         let Some(bytes) = self.store.get(&path)? else {
             return Ok(None);
         };
+        self.store.sync(&self.dir(&lane.split))?;
+        if let Some(there) = lock(&self.there).get_mut(&lane.split) {
+            there.insert(path.clone());
+        }
         let bad = |why: String| {
             Error::new(Kind::LogCorrupt, OP, format!("a delivery plan {why}"))
                 .with("path", &path)
@@ -321,9 +326,8 @@ impl Following {
     /// Takes the next row. If no plan begins with it, later plans are not searched: plans follow each other without a
     /// hole.
     pub fn row(&mut self, plans: &Plans, lane: &Lane, at: Coordinate) -> Result<()> {
-        // Rows of a plan may meanwhile be gone from the source.
         if self.until.is_some_and(|until| at > until) {
-            self.until = None;
+            self.cut(lane);
         }
         if self.until.is_none() && self.looking {
             match plans.find(lane, at)? {
@@ -338,6 +342,29 @@ impl Following {
             self.until = None;
         }
         Ok(())
+    }
+
+    /// All records below this offset were read. Rows of a plan may meanwhile be gone from the source.
+    pub fn covered(&mut self, lane: &Lane, to: i64) {
+        if self.until.is_some_and(|until| until.offset < to) {
+            self.cut(lane);
+        }
+    }
+
+    /// The rest of the plan does not come: what came of it is sent without.
+    pub fn cut(&mut self, lane: &Lane) {
+        if let Some(until) = self.until.take() {
+            tracing::warn!(
+                split = %lane.split,
+                offset = until.offset,
+                "rows up to this offset that were planned into a batch are gone from the source; the batch is sent without them, under another key"
+            );
+        }
+    }
+
+    /// Whether the next row may begin a plan.
+    pub fn is_looking(&self) -> bool {
+        self.looking
     }
 
     /// Whether the next row is inside a plan: a seal here would cut one of its batches.

@@ -25,6 +25,11 @@ pub trait Connector: Send + fmt::Debug {
     /// The start of each partition of a topic that was never read, as the config says; inside the partition's range.
     fn starts(&self, topic: &TopicInfo) -> Result<Vec<Position>>;
 
+    /// Before reading begins for the first time: whether what the config says of the start fits what is there.
+    fn begins(&self, _topics: &[TopicInfo]) -> Result<()> {
+        Ok(())
+    }
+
     /// How the log names such a start: `earliest`, `group:orders`.
     fn start(&self) -> String;
 
@@ -62,6 +67,12 @@ pub struct Policy {
     pub on_lost: &'static str,
     pub on_recreated: &'static str,
     pub on_gone: &'static str,
+    /// Where the log stands above the end of a partition.
+    pub on_above: &'static str,
+    /// Topics are found by a pattern: others come, and with `gaps` one that is deleted is left behind.
+    pub finds_topics: bool,
+    /// Partitions of what is there at the start are found after it: whoever takes what is there asks for changes until then.
+    pub late_partitions: bool,
 }
 
 impl Default for Policy {
@@ -73,7 +84,17 @@ impl Default for Policy {
             on_lost: "give the pipeline another name: it begins where records are now",
             on_recreated: "its offsets mean other records now: give the pipeline another name",
             on_gone: "what was read of it is committed; name another source",
+            on_above: "records that were read are lost at the source, or the topic is another one: start a new pipeline for it",
+            finds_topics: false,
+            late_partitions: false,
         }
+    }
+}
+
+impl Policy {
+    /// A topic that was deleted ends no pipeline.
+    pub fn leaves_gone(self) -> bool {
+        self.finds_topics && self.gaps
     }
 }
 
@@ -113,6 +134,8 @@ pub struct PartitionInfo {
 pub enum Change {
     /// Whatever the start policy says, new partitions are read from their first offset: their records are all new.
     NewPartitions(Vec<PartitionInfo>),
+    /// Topics that the config finds by a pattern, and that were not there before: all their records are new.
+    NewTopics(Vec<TopicInfo>),
     /// Deleted and created again: old positions mean nothing in it.
     Recreated {
         was: String,

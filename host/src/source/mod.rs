@@ -50,11 +50,16 @@ pub trait Source: Send + fmt::Debug {
         ))
     }
 
-    /// Stops fetching, or goes on: memory is short, or the log accepts no commits.
+    /// Stops fetching, or goes on: memory is short, or the log accepts no commits. Asked to go on when it was not paused, it does
+    /// nothing; after an error it is asked again, after a wait.
     fn pause(&mut self, paused: bool) -> Result<()>;
 
     /// True when every split has reached the end that it had when the source was opened (`available-now`).
     fn caught_up(&self) -> bool;
+
+    /// The source has more of this split than it has given, as far as it knows without asking: it comes, however long others are read
+    /// before it, and however long the source cannot be reached.
+    fn has_more(&self, split: &SplitId) -> bool;
 
     /// Records known to wait above the positions, for progress lines.
     fn lag(&self) -> Option<u64>;

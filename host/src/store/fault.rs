@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Completed, Created, Inputs, Listed, Renamed, Renames, StagedWriter, Store, Upload, Uploads, Way,
+    Completed, Created, Found, Input, Inputs, Listed, Moved, Renamed, Renames, StagedWriter, Store,
+    Upload, Uploads, Way,
 };
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
@@ -34,12 +35,29 @@ pub enum Verb {
     Complete,
     Abort,
     Sync,
+    /// Of files that others put there: a listing, a look at one, an opening, each piece that is read, a new name, a removal.
+    Walk,
+    Look,
+    Open,
+    Read,
+    Move,
+    Remove,
 }
 
 impl Verb {
     /// Whether it changes the store: a crash after such a step matters.
     pub fn is_durable(self) -> bool {
-        !matches!(self, Verb::Get | Verb::Size | Verb::List | Verb::Sync)
+        !matches!(
+            self,
+            Verb::Get
+                | Verb::Size
+                | Verb::List
+                | Verb::Sync
+                | Verb::Walk
+                | Verb::Look
+                | Verb::Open
+                | Verb::Read
+        )
     }
 }
 
@@ -76,6 +94,10 @@ pub enum Fault {
 /// Decides what happens to each call. It may block: a simulation lets its actors take turns here.
 pub trait Faults: Send + Sync + Debug {
     fn decide(&self, op: &Op) -> Fault;
+    /// Whether renames are copies, which may end late.
+    fn copies(&self) -> bool {
+        false
+    }
 }
 
 /// One fault at one place, otherwise none.
@@ -168,6 +190,8 @@ enum Change {
     /// The object of an accepted completion appears: path, upload.
     Link(String, String),
     Abort(String, String),
+    Move(String, String),
+    Remove(String),
 }
 
 enum Reply {
@@ -176,6 +200,7 @@ enum Reply {
     Begun(String),
     Part(Option<String>),
     Completed(Completed),
+    Moved(Moved),
     Nothing,
 }
 
@@ -190,6 +215,8 @@ impl Change {
             Change::Part(path, ..) => (Verb::Part, path),
             Change::Complete(path, _) | Change::Link(path, _) => (Verb::Complete, path),
             Change::Abort(path, _) => (Verb::Abort, path),
+            Change::Move(from, _) => (Verb::Move, from),
+            Change::Remove(path) => (Verb::Remove, path),
         };
         Op {
             verb,
@@ -226,6 +253,11 @@ impl Change {
                 uploads(store)?.abort(path, id)?;
                 Reply::Nothing
             }
+            Change::Move(from, to) => Reply::Moved(store.inputs().move_input(from, to)?),
+            Change::Remove(path) => {
+                store.inputs().remove_input(path)?;
+                Reply::Nothing
+            }
         })
     }
 
@@ -258,9 +290,12 @@ impl Change {
             Change::Begin(_) => Reply::Begun("never-begun".to_owned()),
             Change::Part(..) => Reply::Part(Some("never-sent".to_owned())),
             Change::Complete(..) => Reply::Completed(Completed::Accepted),
-            Change::Delete(_) | Change::Write(..) | Change::Link(..) | Change::Abort(..) => {
-                Reply::Nothing
-            }
+            Change::Move(..) => Reply::Moved(Moved::Done),
+            Change::Delete(_)
+            | Change::Write(..)
+            | Change::Link(..)
+            | Change::Abort(..)
+            | Change::Remove(_) => Reply::Nothing,
         }
     }
 }
@@ -271,6 +306,7 @@ impl Reply {
             Reply::Created(_) => Reply::Created(Created::Exists),
             Reply::Renamed(_) => Reply::Renamed(Renamed::SourceMissing),
             Reply::Completed(_) => Reply::Completed(Completed::Refused),
+            Reply::Moved(_) => Reply::Moved(Moved::SourceMissing),
             other => other,
         }
     }
@@ -359,18 +395,25 @@ impl Process {
         Error::new(Kind::Stopped, "store.fault", "the process has crashed")
     }
 
-    fn read(&self, verb: Verb, path: &str) -> Result<()> {
+    /// What happens to a request that changes nothing, unless the process ends with it.
+    fn answer(&self, op: &Op) -> Result<Fault> {
         if self.crashed() {
             return Err(self.gone());
         }
+        match self.faults.decide(op) {
+            Fault::CrashBefore | Fault::CrashAfter | Fault::Torn => Err(self.gone()),
+            fault => Ok(fault),
+        }
+    }
+
+    fn read(&self, verb: Verb, path: &str) -> Result<()> {
         let op = Op {
             verb,
             path: path.to_owned(),
         };
-        match self.faults.decide(&op) {
-            Fault::None | Fault::Lying | Fault::Pending | Fault::Denied => Ok(()),
-            Fault::CrashBefore | Fault::CrashAfter | Fault::Torn => Err(self.gone()),
+        match self.answer(&op)? {
             Fault::FailBefore | Fault::ReplyLost | Fault::Late => Err(failed(&op)),
+            _ => Ok(()),
         }
     }
 
@@ -464,6 +507,14 @@ impl Store for FaultStore {
         self.process.inner.sync(dir)
     }
 
+    fn absent_dirs(&self, dirs: Vec<String>) -> Result<Vec<String>> {
+        self.process.inner.absent_dirs(dirs)
+    }
+
+    fn remove_empty_dir(&self, dir: &str) -> Result<()> {
+        self.process.inner.remove_empty_dir(dir)
+    }
+
     fn is_far(&self) -> bool {
         self.process.inner.is_far()
     }
@@ -488,7 +539,90 @@ impl Store for FaultStore {
     }
 
     fn inputs(&self) -> &dyn Inputs {
-        self.process.inner.inputs()
+        self
+    }
+}
+
+impl Inputs for FaultStore {
+    /// A reply that is lost is lost in the middle: one file was told.
+    fn walk(&self, below: &str, each: &mut dyn FnMut(Found) -> Result<()>) -> Result<()> {
+        let inner = self.process.inner.inputs();
+        let op = Op {
+            verb: Verb::Walk,
+            path: below.to_owned(),
+        };
+        match self.process.answer(&op)? {
+            Fault::ReplyLost => {
+                let mut told = false;
+                inner.walk(
+                    below,
+                    &mut |found| match std::mem::replace(&mut told, true) {
+                        true => Err(failed(&op)),
+                        false => each(found),
+                    },
+                )?;
+                Err(failed(&op))
+            }
+            Fault::FailBefore | Fault::Late => Err(failed(&op)),
+            _ => inner.walk(below, each),
+        }
+    }
+
+    fn look(&self, path: &str) -> Result<Option<Found>> {
+        self.process.read(Verb::Look, path)?;
+        self.process.inner.inputs().look(path)
+    }
+
+    fn open_input(&self, path: &str) -> Result<Option<Box<dyn Input>>> {
+        self.process.read(Verb::Open, path)?;
+        let opened = self.process.inner.inputs().open_input(path)?;
+        Ok(opened.map(|input| {
+            let process = Arc::clone(&self.process);
+            Box::new(FaultInput { process, input }) as Box<dyn Input>
+        }))
+    }
+
+    fn move_input(&self, from: &str, to: &str) -> Result<Moved> {
+        let change = Change::Move(from.to_owned(), to.to_owned());
+        match self.process.change(change)? {
+            Reply::Moved(moved) => Ok(moved),
+            _ => Err(self.process.unexpected()),
+        }
+    }
+
+    fn remove_input(&self, path: &str) -> Result<()> {
+        let change = Change::Remove(path.to_owned());
+        self.process.change(change).map(|_| ())
+    }
+}
+
+#[derive(Debug)]
+struct FaultInput {
+    process: Arc<Process>,
+    input: Box<dyn Input>,
+}
+
+impl Input for FaultInput {
+    fn found(&self) -> &Found {
+        self.input.found()
+    }
+
+    fn read(&mut self, from: u64, most: usize) -> Result<Bytes> {
+        let path = &self.input.found().path;
+        self.process.read(Verb::Read, path)?;
+        self.input.read(from, most)
+    }
+
+    fn is_unchanged(&mut self) -> Result<bool> {
+        let path = &self.input.found().path;
+        self.process.read(Verb::Look, path)?;
+        self.input.is_unchanged()
+    }
+
+    fn look_again(&mut self) -> Result<&Found> {
+        let path = &self.input.found().path;
+        self.process.read(Verb::Look, path)?;
+        self.input.look_again()
     }
 }
 
@@ -521,7 +655,8 @@ impl Renames for FaultStore {
     }
 
     fn comes_late(&self) -> bool {
-        renames(&*self.process.inner).is_ok_and(|renames| renames.comes_late())
+        let inner = renames(&*self.process.inner);
+        self.process.faults.copies() || inner.is_ok_and(|renames| renames.comes_late())
     }
 }
 

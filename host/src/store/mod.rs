@@ -6,7 +6,8 @@
 //! ```
 //! Only this folder knows how a file waits for its publication and how it gets its final name. There are two ways, each
 //! written once, on top of single requests of a store: `rename` (a staged file is renamed) and `complete` (an upload is
-//! completed). A new kind of store is one file that answers the requests of [`Store`] and of one of the two ways.
+//! completed). A new kind of store is one file that answers the requests of [`Store`], of one of the two ways, and of
+//! [`Inputs`]: files that others put there, which the file source reads.
 //!
 //! Paths are relative to the root, with `/` between their parts. Every call blocks; the async runtime that the clients
 //! need stays inside this folder (`runtime`). An `Err` from a call that changes something means *unknown*: the change
@@ -94,6 +95,14 @@ pub trait Store: Send + Sync + Debug {
     /// Makes durable the names that were read in this directory (R1): another process may have created them a moment
     /// ago.
     fn sync(&self, dir: &str) -> Result<()>;
+    /// Which of these directories are not there; none on stores without directories.
+    fn absent_dirs(&self, _dirs: Vec<String>) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    /// Removes a directory if it is empty; one that holds something, or is not there, stays as it is.
+    fn remove_empty_dir(&self, _dir: &str) -> Result<()> {
+        Ok(())
+    }
     /// Whether each request travels over a network, so that few large ones, asked for ahead, are better than many.
     fn is_far(&self) -> bool {
         false
@@ -232,15 +241,20 @@ impl dyn Store + '_ {
         Ok(gone)
     }
 
-    /// Retired files that are there again, because a copy that was under way came to its end after that; says which were taken
-    /// away. Only where publishing copies: elsewhere nothing can bring a retired file back, and nothing is asked.
+    /// Whether a file of this seal may be there again after it was retired: a copy that was under way may end later. Only where
+    /// publishing copies: elsewhere nothing can bring a retired file back.
+    pub fn comes_late(&self, seal: &Seal) -> bool {
+        match self.way_of(seal) {
+            Way::Rename(renames) => renames.comes_late(),
+            Way::Complete(_) => false,
+        }
+    }
+
+    /// Takes away the retired files that are there again, and says which. Asks only for those that [may](Self::comes_late).
     pub fn retire_late(&self, files: &[(Place, Seal)]) -> Result<Vec<String>> {
         let mut late = Vec::new();
         for (place, seal) in files {
-            let Way::Rename(renames) = self.way_of(seal) else {
-                continue;
-            };
-            if renames.comes_late() && self.size(place.path())?.is_some() {
+            if self.comes_late(seal) && self.size(place.path())?.is_some() {
                 self.delete(place.path())?;
                 late.push(place.path().to_owned());
             }
@@ -279,7 +293,10 @@ impl dyn Store + '_ {
     /// wrong answer costs only time: records of a file that is collected too early are read and written again.
     pub fn is_abandoned(&self, home: &str, file: &str, oldest: Option<u64>) -> Result<bool> {
         match self.way() {
-            Way::Rename(_) => Ok(true),
+            // Nothing says who writes it; its id says since when.
+            Way::Rename(_) => Ok(oldest.is_none_or(|oldest| {
+                ulid::Ulid::from_string(file).is_ok_and(|id| id.timestamp_ms() < oldest)
+            })),
             Way::Complete(_) => complete::is_abandoned(self, home, file, oldest),
         }
     }

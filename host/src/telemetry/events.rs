@@ -14,6 +14,7 @@ use crate::instant::utc;
 
 use crate::chain::Ledger;
 use crate::error::Error;
+use crate::pipeline::Rest;
 
 /// What plugins counted: transform → counter → amount.
 pub type Counters = BTreeMap<String, BTreeMap<String, u64>>;
@@ -108,8 +109,7 @@ pub struct Reading {
 #[derive(Debug, Clone)]
 pub struct Resting {
     pub pipeline: String,
-    /// True: everything that was there is done; false: nothing was there yet.
-    pub done: bool,
+    pub why: Rest,
     pub next: Duration,
     /// Wall clock of the next look, microseconds since 1970 UTC.
     pub at: i64,
@@ -187,20 +187,30 @@ pub struct Failure {
 impl Resting {
     /// A shorter wait than this is not reported.
     const WORTH_SAYING: Duration = Duration::from_secs(10);
+    /// From so far away on the date is said too.
+    const SAME_DAY: Duration = Duration::from_secs(12 * 3600);
 
     /// `None`: it looks again at once.
     pub fn words(&self) -> Option<String> {
-        if !self.done {
-            return Some("nothing to read yet; looks again every second".to_owned());
-        }
-        (self.next >= Self::WORTH_SAYING).then(|| {
-            let at = jiff::Timestamp::from_microsecond(self.at);
-            let at = at.map_or_else(
-                |_| String::new(),
-                |at| at.strftime(" at %H:%M:%S UTC,").to_string(),
-            );
-            format!("all is read; looks again{at} in {}", time(self.next))
-        })
+        let does = match self.why {
+            Rest::NothingYet => {
+                return Some("nothing to read yet; looks again every second".to_owned());
+            }
+            Rest::Done | Rest::Limited | Rest::TooFew if self.next < Self::WORTH_SAYING => {
+                return None;
+            }
+            Rest::Done => "all is read; looks again",
+            Rest::Limited => "as much is read as one run takes; goes on",
+            Rest::TooFew => "too little waits for a run; looks again",
+            Rest::NotDue => "nothing is due; begins",
+        };
+        let format = match self.next < Self::SAME_DAY {
+            true => " at %H:%M:%S UTC,",
+            false => " on %Y-%m-%d at %H:%M:%S UTC,",
+        };
+        let at = jiff::Timestamp::from_microsecond(self.at);
+        let at = at.map_or_else(|_| String::new(), |at| at.strftime(format).to_string());
+        Some(format!("{does}{at} in {}", time(self.next)))
     }
 }
 

@@ -35,6 +35,10 @@ pub struct Meter {
     /// Times that something away was waited for.
     pub waits: u64,
     pub waiting: bool,
+    /// Tasks of the last start.
+    pub tasks: usize,
+    /// Time of the last commit, microseconds since 1970 UTC.
+    pub last_commit: Option<i64>,
     pub ledger: Ledger,
     pub counters: Counters,
     pub lost: u64,
@@ -136,6 +140,7 @@ impl Report for Meters {
         self.with(&started.pipeline, |meter| {
             meter.starts += 1;
             meter.version = started.version;
+            meter.tasks = started.tasks;
             meter.lag = started.lag.or(meter.lag);
             meter.waiting = false;
         });
@@ -148,6 +153,7 @@ impl Report for Meters {
         self.with(&report.pipeline, |meter| {
             meter.version = report.version;
             meter.commits += 1;
+            meter.last_commit = Some(report.time);
             meter.ledger.add(&report.ledger);
             for (transform, counts) in &report.counters {
                 let sums = meter.counters.entry(transform.clone()).or_default();

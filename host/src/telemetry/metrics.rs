@@ -10,9 +10,12 @@ use std::time::Duration;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
 use super::meters::{COMMIT_BUCKETS, Meter};
+use super::process::Process;
+use crate::commit::{Left, Role, State};
 
 /// One pipeline at the moment of a scrape; words as Connect's metrics have them, in lower case.
 #[derive(Clone, Debug)]
@@ -26,7 +29,15 @@ pub struct Shown {
     pub tasks: Vec<String>,
     pub restarts: u64,
     pub failures: u64,
+    /// When it reads again, microseconds since 1970 UTC.
+    pub next_run: Option<i64>,
     pub meter: Meter,
+    /// What left its zone by its age, by table; over the life of the zone.
+    pub left: BTreeMap<String, Left>,
+    /// Files of these that are not deleted yet.
+    pub leaving: u64,
+    /// Files that should be deleted, and cannot be.
+    pub undeleted: u64,
 }
 
 pub const STATES: [&str; 6] = [
@@ -39,6 +50,13 @@ pub const STATES: [&str; 6] = [
 ];
 
 type Labels = Vec<(&'static str, String)>;
+
+/// What left a zone by its age, by table, and how many files of these are not deleted yet.
+pub fn left_by_age(state: &State) -> (BTreeMap<String, Left>, u64) {
+    let rows = state.leaving.values();
+    let rows = rows.filter(|leaving| leaving.file.role != Role::Keys);
+    (state.left.clone(), rows.count() as u64)
+}
 
 /// The text of a scrape. `now`: of the clock that counted.
 pub fn text(pipelines: &[Shown], now: Duration) -> String {
@@ -74,6 +92,8 @@ enum Values {
     Histogram(Vec<(Labels, Meter)>),
 }
 
+const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
+
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for metric in &self.metrics {
@@ -86,13 +106,19 @@ impl Collector for Scrape {
             match &metric.values {
                 Values::Gauge(samples) => {
                     for (labels, value) in samples {
-                        family.encode_family(labels)?.encode_gauge(value)?;
+                        match labels.is_empty() {
+                            true => family.encode_gauge(value)?,
+                            false => family.encode_family(labels)?.encode_gauge(value)?,
+                        }
                     }
                 }
                 Values::Counter(samples) => {
                     for (labels, value) in samples {
-                        let mut one = family.encode_family(labels)?;
-                        one.encode_counter::<NoLabelSet, f64, f64>(value, None)?;
+                        let none = NO_EXEMPLAR;
+                        match labels.is_empty() {
+                            true => family.encode_counter(value, none)?,
+                            false => family.encode_family(labels)?.encode_counter(value, none)?,
+                        }
                     }
                 }
                 Values::Histogram(samples) => {
@@ -159,8 +185,12 @@ fn collected(pipelines: &[Shown], now: Duration) -> Vec<Metric> {
         at: BTreeMap::new(),
     };
     worker(&mut all, pipelines);
+    if let Some(now) = Process::now() {
+        process(&mut all, &now);
+    }
     for one in pipelines {
         ours(&mut all, one);
+        left(&mut all, one);
         connector(&mut all, one);
         if !one.tasks.is_empty() || one.meter.starts > 0 {
             tasks(&mut all, one, now);
@@ -213,6 +243,38 @@ fn worker(all: &mut Metrics, pipelines: &[Shown]) {
             let name = format!("{group}_connector_{state}_task_count");
             all.gauge(&name, "Tasks in this state", labels(), count(in_state));
         }
+    }
+}
+
+/// By the names of Prometheus' client libraries.
+fn process(all: &mut Metrics, now: &Process) {
+    let help = "User and system time of this process";
+    if let Values::Counter(samples) =
+        all.at("process_cpu_seconds", help, Values::Counter(Vec::new()))
+    {
+        samples.push((Labels::new(), now.cpu));
+    }
+    for (name, help, value) in [
+        (
+            "resident_memory_bytes",
+            "Memory that it holds",
+            now.resident,
+        ),
+        ("virtual_memory_bytes", "Addresses that it holds", now.virt),
+        ("threads", "Its threads", now.threads),
+        (
+            "open_fds",
+            "Files and sockets that it holds open",
+            now.open_files,
+        ),
+        ("max_fds", "How many it may hold open", now.most_files),
+        (
+            "start_time_seconds",
+            "When it began, since 1970 UTC",
+            now.started,
+        ),
+    ] {
+        all.gauge(&format!("process_{name}"), help, Labels::new(), value);
     }
 }
 
@@ -337,6 +399,42 @@ fn tasks(all: &mut Metrics, one: &Shown, now: Duration) {
     }
 }
 
+/// What left the zone by its age.
+fn left(all: &mut Metrics, one: &Shown) {
+    for (table, left) in &one.left {
+        for (name, help, n) in [
+            ("expired_files", "Files whose rows expired", left.files),
+            (
+                "expired_rows",
+                "Rows and dead letters that expired",
+                left.rows,
+            ),
+            ("expired_bytes", "Bytes of files that expired", left.bytes),
+            (
+                "archived_files",
+                "Files that expired and were archived",
+                left.archived_files,
+            ),
+            (
+                "archived_bytes",
+                "Bytes of files that expired and were archived",
+                left.archived_bytes,
+            ),
+        ] {
+            let labels = vec![("pipeline", one.name.clone()), ("table", table.clone())];
+            all.count(&format!("weir_{name}"), help, labels, n);
+        }
+    }
+    if !one.left.is_empty() {
+        let help = "Files that expired and are not deleted yet";
+        let labels = vec![("pipeline", one.name.clone())];
+        all.gauge("weir_expired_files_left", help, labels, float(one.leaving));
+        let help = "Files that expired and cannot be deleted: they are in nobody's way, but the log does not get shorter";
+        let labels = vec![("pipeline", one.name.clone())];
+        all.gauge("weir_undeleted_files", help, labels, float(one.undeleted));
+    }
+}
+
 fn ours(all: &mut Metrics, one: &Shown) {
     let meter = &one.meter;
     let labels = || vec![("pipeline", one.name.clone())];
@@ -362,6 +460,18 @@ fn ours(all: &mut Metrics, one: &Shown) {
         labels(),
         tasks,
     );
+    if let Some(next) = one.next_run {
+        let help = "When it reads again, while it does nothing until then";
+        let seconds = Duration::from_micros(next.unsigned_abs()).as_secs_f64();
+        let name = "weir_pipeline_next_run_timestamp_seconds";
+        all.gauge(name, help, labels(), seconds);
+    }
+    if let Some(last) = meter.last_commit {
+        let help = "Time of its last commit since the process began, since 1970 UTC";
+        let seconds = Duration::from_micros(last.unsigned_abs()).as_secs_f64();
+        let name = "weir_last_commit_timestamp_seconds";
+        all.gauge(name, help, labels(), seconds);
+    }
     let waiting = f64::from(u8::from(meter.waiting));
     let help = "1 while a broker or a store is away and waited for";
     all.gauge("weir_pipeline_waiting", help, labels(), waiting);

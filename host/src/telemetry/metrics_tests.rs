@@ -6,6 +6,7 @@ use super::super::events::{Report, Started};
 use super::super::progress::{Progress, ProgressMode};
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
+use crate::commit::Left;
 
 fn scrape() -> String {
     let clock = ManualClock::at(0);
@@ -35,7 +36,21 @@ fn scrape() -> String {
         tasks: vec!["running".into(), "failed".into()],
         restarts: 1,
         failures: 2,
+        next_run: Some(1_735_707_900_500_000),
         meter: meters.of("books-raw"),
+        left: [(
+            "books".to_owned(),
+            Left {
+                files: 3,
+                rows: 40,
+                bytes: 700,
+                archived_files: 2,
+                ..Left::default()
+            },
+        )]
+        .into(),
+        leaving: 1,
+        undeleted: 5,
     };
     text(&[shown], clock.elapsed())
 }
@@ -54,6 +69,10 @@ fn a_scrape_has_connects_names_and_ours_with_their_values() {
         format!("weir_dead_letters_total{{{pipeline}}} 0.0"),
         format!("weir_restarts_total{{{pipeline}}} 1.0"),
         format!("weir_log_version{{{pipeline}}} 7.0"),
+        format!("weir_expired_bytes_total{{{pipeline},table=\"books\"}} 700.0"),
+        format!("weir_archived_files_total{{{pipeline},table=\"books\"}} 2.0"),
+        format!("weir_expired_files_left{{{pipeline}}} 1.0"),
+        format!("weir_undeleted_files{{{pipeline}}} 5.0"),
         format!(
             "weir_plugin_counter_total{{{pipeline},transform=\"flatten\",counter=\"empty\"}} 6.0"
         ),
@@ -109,4 +128,22 @@ fn a_scrape_is_well_formed() {
         "{}",
         seen.len()
     );
+}
+
+/// The dashboard and the alerts of `conf/` ask for nothing that is not there.
+#[test]
+fn the_dashboard_and_the_alerts_name_what_a_scrape_has() {
+    let text = scrape();
+    let series = text.lines().filter(|line| !line.starts_with('#'));
+    let there: Vec<&str> = series.filter_map(|l| l.split(['{', ' ']).next()).collect();
+    let conf = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf");
+    for file in ["prometheus-alerts.yml", "grafana.json"] {
+        let said = std::fs::read_to_string(conf.join(file)).expect(file);
+        let words = said.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let ours = |word: &&str| word.starts_with("weir_") || word.starts_with("process_");
+        let named: std::collections::BTreeSet<&str> = words.filter(ours).collect();
+        assert!(named.len() >= 8, "{file}: {named:?}");
+        let lacks: Vec<&&str> = named.iter().filter(|name| !there.contains(*name)).collect();
+        assert!(lacks.is_empty(), "{file}: {lacks:?}\n{text}");
+    }
 }

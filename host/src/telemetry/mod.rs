@@ -8,6 +8,7 @@ pub mod events;
 
 mod meters;
 pub mod metrics;
+mod process;
 pub mod progress;
 mod screen;
 mod tally;

@@ -251,7 +251,7 @@ impl pipeline::Report for Tally {
         let micros = i64::try_from(next.as_micros()).unwrap_or(i64::MAX);
         self.to.resting(&Resting {
             pipeline,
-            done: why == Rest::Done,
+            why,
             next,
             at: self.clock.now_micros().saturating_add(micros),
         });
@@ -346,6 +346,11 @@ pub fn kind_name(kind: EntryKind) -> &'static str {
         EntryKind::Plan => "plan",
         EntryKind::Batch => "batch",
         EntryKind::Void => "void",
+        EntryKind::Horizon => "horizon",
+        EntryKind::Expire => "expire",
+        EntryKind::Archived => "archived",
+        EntryKind::Forget => "forget",
+        EntryKind::Compact => "compact",
     }
 }
 

@@ -46,7 +46,15 @@ pub fn time(time: Duration) -> String {
     match time.as_millis() {
         ms @ 0..1_000 => format!("{ms} ms"),
         ms @ 1_000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        ms => format!("{} min {:02} s", ms / 60_000, ms % 60_000 / 1000),
+        ms @ 60_000..7_200_000 => format!("{} min {:02} s", ms / 60_000, ms % 60_000 / 1000),
+        ms @ 7_200_000..172_800_000 => {
+            format!("{} h {:02} min", ms / 3_600_000, ms % 3_600_000 / 60_000)
+        }
+        ms => format!(
+            "{} days {:02} h",
+            ms / 86_400_000,
+            ms % 86_400_000 / 3_600_000
+        ),
     }
 }
 
@@ -73,8 +81,8 @@ mod tests {
             ["0 B", "1023 B", "1.00 KiB", "1.43 MiB", "5.00 TiB"]
         );
         assert_eq!(
-            [5, 1_250, 61_000].map(|ms| time(Duration::from_millis(ms))),
-            ["5 ms", "1.2 s", "1 min 01 s"]
+            [5, 1_250, 61_000, 7_260_000, 180_000_000].map(|ms| time(Duration::from_millis(ms))),
+            ["5 ms", "1.2 s", "1 min 01 s", "2 h 01 min", "2 days 02 h"]
         );
     }
 }

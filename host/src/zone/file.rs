@@ -16,17 +16,16 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
 };
-use parquet::basic::{Compression as Codec, Encoding, PageType, ZstdLevel};
+use parquet::basic::{Encoding, PageType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
 use crate::chain::Column;
 use crate::commit::{AddedFile, FileRange, Role};
-use crate::config::Compression;
+use crate::config::SortBy;
 use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
 use crate::record::SplitId;
@@ -34,19 +33,18 @@ use crate::sink::Finish;
 use crate::store::{FileWriter, Place, Store};
 
 use super::ParquetOptions;
+use super::compact::sorted_note;
 use super::digest::RowDigest;
+use super::format::{SEPARATOR, properties};
 use super::layout::{Partition, partition_map};
 use super::schema::schema_digest;
-
-/// Above this size a dictionary rarely pays, and every open file holds one per column.
-const DICTIONARY_PAGE_BYTES: usize = 256 << 10;
-/// Size of a column's data page, uncompressed. Closing a file compresses the unfinished page of every column, and a
-/// task that changes to new rules waits meanwhile: with the usual 1 MiB that took 12 to 24 ms for the columns of the
-/// sample, with this size 8 to 11 ms.
-const DATA_PAGE_BYTES: usize = 128 << 10;
+use super::sorting::Sorter;
 
 /// A single write adds at most one in this many parts of a row group's bytes, so that it exceeds its bound by no more.
 const WRITE_SHARE: usize = 4;
+
+/// Rows in memory take about so many times the bytes that they have in a file; for files whose rows wait to be sorted.
+const ENCODED_SHARE: usize = 4;
 
 /// Leaf columns of a table that are written without a dictionary.
 pub type Plain = BTreeSet<String>;
@@ -60,12 +58,28 @@ pub struct Birth {
     pub pipeline: String,
 }
 
+/// Note of a file whose rows are sorted from its first to its last: the columns, as `sink.sort` names them.
+pub const SORTED: &str = "weir.sorted";
+
+/// The order of rows in a file.
+#[derive(Clone, Copy, Debug)]
+pub enum Order<'a> {
+    /// As they come; the footer says nothing.
+    Any,
+    /// They come in this order, and the footer says so.
+    Given(&'a [SortBy]),
+    /// They are put in this order, row group by row group.
+    Sort(&'a [SortBy]),
+}
+
 /// A file being written.
 pub struct RowsFile {
     birth: Birth,
     schema: SchemaRef,
     schema_digest: String,
     options: ParquetOptions,
+    order: Vec<SortBy>,
+    sorter: Option<Sorter>,
     writer: SerializedFileWriter<Out>,
     group: Option<Group>,
     plain: Plain,
@@ -87,14 +101,40 @@ impl RowsFile {
         options: &ParquetOptions,
         plain: Plain,
     ) -> Result<RowsFile> {
+        RowsFile::in_order(store, birth, schema, options, plain, Order::Any)
+    }
+
+    pub fn in_order(
+        store: &Arc<dyn Store>,
+        birth: Birth,
+        schema: &SchemaRef,
+        options: &ParquetOptions,
+        plain: Plain,
+        order: Order<'_>,
+    ) -> Result<RowsFile> {
         let schema_digest = schema_digest(schema)?;
+        let (order, sorter) = match order {
+            Order::Any => (&[][..], None),
+            Order::Given(order) => (order, None),
+            Order::Sort([]) => (&[][..], None),
+            Order::Sort(order) => {
+                let sorter = Sorter::new(schema, order, options.row_group_bytes)?;
+                (order, Some(sorter))
+            }
+        };
         let out = Out::create(store, &birth.place)?;
-        let properties = properties(options, &plain, Some(&birth));
-        let (writer, _) = arrow_writer(out, schema, properties)?;
+        let properties = properties(options, schema, &plain, &birth, order);
+        let (mut writer, _) = arrow_writer(out, schema, properties)?;
+        if sorter.is_none() && !order.is_empty() {
+            let note = KeyValue::new(SORTED.to_owned(), sorted_note(order));
+            writer.append_key_value_metadata(note);
+        }
         Ok(RowsFile {
             schema: schema.clone(),
             schema_digest,
             options: options.clone(),
+            order: order.to_vec(),
+            sorter,
             writer,
             group: None,
             plain,
@@ -109,6 +149,28 @@ impl RowsFile {
     /// are.
     pub fn write(&mut self, columns: &[Column], rows: usize) -> Result<()> {
         self.digest.add(columns, rows)?;
+        self.rows += rows as u64;
+        let Some(sorter) = &mut self.sorter else {
+            return self.encode(columns, rows);
+        };
+        sorter.push(columns, rows)?;
+        match sorter.is_full() {
+            true => self.write_sorted(),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes the rows that wait to be sorted as a row group, or as several.
+    fn write_sorted(&mut self) -> Result<()> {
+        let Some(mut sorter) = self.sorter.take() else {
+            return Ok(());
+        };
+        sorter.drain(|columns, rows| self.encode(columns, rows))?;
+        self.sorter = Some(sorter);
+        self.close_group().map_err(write_failed)
+    }
+
+    fn encode(&mut self, columns: &[Column], rows: usize) -> Result<()> {
         let bytes: usize = columns.iter().map(column_bytes).sum();
         let share = self.options.row_group_bytes / WRITE_SHARE;
         let step = (rows * share / bytes.max(1)).clamp(1, rows.max(1));
@@ -118,7 +180,6 @@ impl RowsFile {
             self.write_slice(columns, from, len).map_err(write_failed)?;
             from += len;
         }
-        self.rows += rows as u64;
         Ok(())
     }
 
@@ -129,7 +190,8 @@ impl RowsFile {
         rows: usize,
     ) -> Result<(), ParquetError> {
         if self.group.is_none() {
-            let properties = properties(&self.options, &self.plain, None);
+            let (options, plain, birth) = (&self.options, &self.plain, &self.birth);
+            let properties = properties(options, &self.schema, plain, birth, &self.order);
             let (_, factory) = arrow_writer(io::sink(), &self.schema, properties)?;
             let index = self.writer.flushed_row_groups().len();
             let columns = factory.create_column_writers(index)?;
@@ -215,18 +277,21 @@ impl RowsFile {
     /// Bytes written, and an estimate of those still to be written.
     pub fn size(&self) -> u64 {
         let open = self.group.as_ref().map_or(0, Group::size);
-        (self.writer.bytes_written() + open) as u64
+        let waiting = self.sorter.as_ref().map_or(0, Sorter::bytes) / ENCODED_SHARE;
+        (self.writer.bytes_written() + open + waiting) as u64
     }
 
-    /// Memory of the row group, and of the bytes that the store's writer holds back.
+    /// Memory of the row group, of rows that wait to be sorted, and of the bytes that the store's writer holds back.
     pub fn memory(&self) -> usize {
         let store = self.writer.inner().inner.held();
         let group = |g: &Group| g.columns.iter().map(|c| c.memory_size()).sum();
-        store + self.group.as_ref().map_or(0, group)
+        let waiting = self.sorter.as_ref().map_or(0, Sorter::bytes);
+        store + waiting + self.group.as_ref().map_or(0, group)
     }
 
     /// Writes the footer. The bytes are durable only after [`Finish::finish`].
     pub fn close(mut self) -> Result<(Written, Plain)> {
+        self.write_sorted()?;
         self.close_group().map_err(write_failed)?;
         let out = self.writer.into_inner().map_err(write_failed)?;
         let added = AddedFile {
@@ -265,7 +330,7 @@ impl Group {
     }
 }
 
-fn column_bytes(column: &Column) -> usize {
+pub fn column_bytes(column: &Column) -> usize {
     // `get_slice_memory_size` counts the slice, not the whole array.
     let data = column.values.to_data();
     data.get_slice_memory_size().unwrap_or(0)
@@ -281,35 +346,6 @@ fn arrow_writer<W: Write + Send>(
     let options = ArrowWriterOptions::new().with_properties(properties);
     ArrowWriter::try_new_with_options(out, schema.clone(), options)?.into_serialized_writer()
 }
-
-fn properties(options: &ParquetOptions, plain: &Plain, birth: Option<&Birth>) -> WriterProperties {
-    let level = |n| ZstdLevel::try_new(n).unwrap_or_default();
-    let codec = match options.compression {
-        Compression::None => Codec::UNCOMPRESSED,
-        Compression::Snappy => Codec::SNAPPY,
-        Compression::Zstd(n) => Codec::ZSTD(level(n)),
-    };
-    let mut builder = WriterProperties::builder()
-        .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(codec)
-        .set_dictionary_page_size_limit(DICTIONARY_PAGE_BYTES)
-        .set_data_page_size_limit(DATA_PAGE_BYTES)
-        .set_max_row_group_row_count(None);
-    for column in plain {
-        let path = ColumnPath::new(column.split(SEPARATOR).map(str::to_owned).collect());
-        builder = builder.set_column_dictionary_enabled(path, false);
-    }
-    if let Some(birth) = birth {
-        builder = builder.set_key_value_metadata(Some(vec![
-            KeyValue::new("weir.pipeline".to_owned(), birth.pipeline.clone()),
-            KeyValue::new("weir.file".to_owned(), birth.place.file().to_owned()),
-        ]));
-    }
-    builder.build()
-}
-
-/// Separates the parts of a leaf's path; cannot occur in a column's name that came from XML or JSON.
-const SEPARATOR: char = '\u{1f}';
 
 /// Columns that began with a dictionary and went on without.
 fn fallen_back(group: &RowGroupMetaData) -> impl Iterator<Item = String> {

@@ -50,7 +50,28 @@ impl Fitting {
         on: OnTypeChange,
         keys: &[String],
     ) -> Result<Fitting> {
+        Fitting::made_of(own, (read, FROM_ZONE), on, keys)
+    }
+
+    /// For rows that the transforms have made; `columns` are theirs.
+    pub fn of_made(
+        own: &Schema,
+        columns: &SchemaRef,
+        on: OnTypeChange,
+        keys: &[String],
+    ) -> Result<Fitting> {
+        let made = [("the rows of the transforms".to_owned(), columns.clone())];
+        Fitting::made_of(own, (&made, FROM_TRANSFORMS), on, keys)
+    }
+
+    fn made_of(
+        own: &Schema,
+        (read, place): (&[(String, SchemaRef)], &'static str),
+        on: OnTypeChange,
+        keys: &[String],
+    ) -> Result<Fitting> {
         let mut making = Making {
+            place,
             fields: Vec::new(),
             from: Vec::new(),
             routes: Vec::new(),
@@ -111,7 +132,12 @@ impl Fitting {
     }
 }
 
+/// Where columns come from, for messages.
+const FROM_ZONE: &str = "in the zone that is read";
+const FROM_TRANSFORMS: &str = "as the transforms make it";
+
 struct Making {
+    place: &'static str,
     fields: Vec<Field>,
     /// Which file each column is from; `None`: from the zone that is written.
     from: Vec<Option<String>>,
@@ -210,7 +236,8 @@ impl Making {
         let (name, other) = (own.name(), self.from[at].as_deref());
         let message = match other {
             None => format!(
-                "column `{name}` is {to} in the zone that is written and {from} in the zone that is read"
+                "column `{name}` is {to} in the zone that is written and {from} {}",
+                self.place
             ),
             Some(_) => format!(
                 "column `{name}` is {to} in one file and {from} in another, both of the range to be read"

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -23,13 +23,17 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::error::{Error, Result};
 use crate::instant;
+use crate::lock::lock;
 
-/// Rows decoded at a time.
+/// Rows decoded at a time, at most.
 const BATCH_ROWS: usize = 1024;
+/// Bytes of the rows that are decoded at a time, as far as the file says how large they are.
+const BATCH_BYTES: u64 = 8 << 20;
 /// Bytes fetched at a time where pages follow each other.
 const FETCH_BYTES: usize = 256 << 10;
 /// Lists and structs inside each other, as JSON readers have it.
@@ -48,6 +52,7 @@ pub enum Unreadable {
 }
 
 pub struct ForeignRows {
+    failed: Failed,
     reader: ParquetRecordBatchReader,
     batch: Option<RecordBatch>,
     row: usize,
@@ -62,21 +67,26 @@ impl fmt::Debug for ForeignRows {
 impl ForeignRows {
     /// From a row on.
     pub fn open(fetch: Fetch, size: u64, from: u64) -> Result<ForeignRows, Unreadable> {
+        let failed = Failed::default();
         let file = Fetched {
             fetch: fetch.into(),
+            failed: failed.clone(),
+            last: Arc::default(),
             size,
         };
         // What another writer noted about its own memory does not count.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
-            .map_err(unreadable)?;
+            .map_err(|e| unreadable(&failed, &e))?;
+        let rows = rows_at_once(builder.metadata());
         let offset = usize::try_from(from).unwrap_or(usize::MAX);
         let reader = builder
-            .with_batch_size(BATCH_ROWS)
+            .with_batch_size(rows)
             .with_offset(offset)
             .build()
-            .map_err(unreadable)?;
+            .map_err(|e| unreadable(&failed, &e))?;
         Ok(ForeignRows {
+            failed,
             reader,
             batch: None,
             row: 0,
@@ -100,41 +110,76 @@ impl ForeignRows {
                     self.batch = Some(batch);
                     self.row = 0;
                 }
-                Some(Err(e)) => return Err(of_arrow(e)),
+                Some(Err(e)) => return Err(unreadable(&self.failed, &e)),
             }
         }
     }
 }
 
-fn of_arrow(e: arrow_schema::ArrowError) -> Unreadable {
-    match e {
-        arrow_schema::ArrowError::ParquetError(text) => Unreadable::Bytes(not_readable(&text)),
-        arrow_schema::ArrowError::ExternalError(inner) => match inner.downcast::<Error>() {
-            Ok(error) => Unreadable::Store(*error),
-            Err(inner) => Unreadable::Bytes(not_readable(&inner)),
-        },
-        e => Unreadable::Bytes(not_readable(&e)),
-    }
+/// So few that their bytes stay bounded. Where a writer does not say how much its texts take (dictionaries repeat them), what
+/// they take in the file counts.
+fn rows_at_once(about: &ParquetMetaData) -> usize {
+    let large = about.row_groups().iter().map(|group| {
+        let columns = group.columns().iter();
+        let bytes: i64 = columns
+            .map(|column| {
+                let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+                column.uncompressed_size().max(texts)
+            })
+            .fold(0, i64::saturating_add);
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
+        u64::try_from(bytes).unwrap_or(0) / rows
+    });
+    let rows = BATCH_BYTES / large.max().unwrap_or(0).max(1);
+    usize::try_from(rows).map_or(BATCH_ROWS, |rows| rows.clamp(1, BATCH_ROWS))
 }
 
-fn unreadable(e: ParquetError) -> Unreadable {
-    match e {
-        ParquetError::External(inner) => match inner.downcast::<Error>() {
-            Ok(error) => Unreadable::Store(*error),
-            Err(inner) => Unreadable::Bytes(not_readable(&inner)),
-        },
-        e => Unreadable::Bytes(not_readable(&e)),
-    }
-}
+/// The first error of the store: the reader above makes a text of it, which would look like bytes that cannot be read.
+type Failed = Arc<Mutex<Option<Error>>>;
 
-fn not_readable(e: &dyn fmt::Display) -> String {
-    format!("it is no readable Parquet file: {e}")
+fn unreadable(failed: &Failed, e: &dyn fmt::Display) -> Unreadable {
+    match lock(failed).take() {
+        Some(error) => Unreadable::Store(error),
+        None => Unreadable::Bytes(format!("it is no readable Parquet file: {e}")),
+    }
 }
 
 #[derive(Clone)]
 struct Fetched {
     fetch: Arc<dyn Fn(u64, usize) -> Result<Bytes> + Send + Sync>,
+    failed: Failed,
+    /// What was fetched last from one place on: a page follows its header, which is small.
+    last: Arc<Mutex<(u64, Bytes)>>,
     size: u64,
+}
+
+impl Fetched {
+    /// From a place on, as many bytes as are fetched at a time or fewer; kept for whoever asks for a part of them.
+    fn get_ahead(&self, from: u64) -> Result<Bytes, String> {
+        if let Some(bytes) = self.kept(from) {
+            return Ok(bytes);
+        }
+        let left = self.size.saturating_sub(from);
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(FETCH_BYTES);
+        let bytes = self.get(from, most)?;
+        *lock(&self.last) = (from, bytes.clone());
+        Ok(bytes)
+    }
+
+    fn kept(&self, from: u64) -> Option<Bytes> {
+        let (at, bytes) = lock(&self.last).clone();
+        let skip = usize::try_from(from.checked_sub(at)?).ok()?;
+        (skip < bytes.len()).then(|| bytes.slice(skip..))
+    }
+
+    /// Fails with a text; the error itself is kept.
+    fn get(&self, from: u64, most: usize) -> Result<Bytes, String> {
+        (self.fetch)(from, most).map_err(|error| {
+            let text = error.to_string();
+            lock(&self.failed).get_or_insert(error);
+            text
+        })
+    }
 }
 
 impl Length for Fetched {
@@ -163,8 +208,12 @@ impl ChunkReader for Fetched {
         let mut got = Vec::with_capacity(length);
         while got.len() < length {
             let from = start + got.len() as u64;
-            let bytes = (self.fetch)(from, length - got.len());
-            let bytes = bytes.map_err(|e| ParquetError::External(Box::new(e)))?;
+            let bytes = match self.kept(from) {
+                Some(bytes) => bytes.slice(..bytes.len().min(length - got.len())),
+                None => self
+                    .get(from, length - got.len())
+                    .map_err(ParquetError::General)?,
+            };
             if bytes.is_empty() {
                 return Err(ParquetError::EOF(format!("the file ends at {from}")));
             }
@@ -184,9 +233,7 @@ struct Pages {
 impl Read for Pages {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
         if self.waiting.is_empty() {
-            let left = self.file.size.saturating_sub(self.at);
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(FETCH_BYTES);
-            self.waiting = (self.file.fetch)(self.at, most).map_err(io::Error::other)?;
+            self.waiting = self.file.get_ahead(self.at).map_err(io::Error::other)?;
             self.at += self.waiting.len() as u64;
         }
         let n = space.len().min(self.waiting.len());
@@ -322,6 +369,8 @@ fn date(days: i64) -> String {
 
 /// With a `Z` where the column says that its times are instants.
 fn time(array: &dyn Array, row: usize, unit: TimeUnit, is_instant: bool) -> String {
+    // A transform refuses what is finer than it can keep; nothing is cut off before.
+    let mut finer = 0;
     let micros = match unit {
         TimeUnit::Second => {
             let seconds = array.as_primitive::<TimestampSecondType>().value(row);
@@ -334,14 +383,19 @@ fn time(array: &dyn Array, row: usize, unit: TimeUnit, is_instant: bool) -> Stri
         TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().value(row),
         TimeUnit::Nanosecond => {
             let nanos = array.as_primitive::<TimestampNanosecondType>().value(row);
+            finer = nanos.rem_euclid(1_000);
             nanos.div_euclid(1_000)
         }
     };
     let text = instant::utc(micros, 6);
-    match is_instant {
-        true => text,
-        false => text.trim_end_matches('Z').to_owned(),
-    }
+    let text = text.trim_end_matches('Z');
+    let finer = if finer > 0 {
+        format!("{finer:03}")
+    } else {
+        String::new()
+    };
+    let zone = if is_instant { "Z" } else { "" };
+    format!("{text}{finer}{zone}")
 }
 
 fn list(items: &dyn Array, depth: usize, out: &mut Vec<u8>) -> Result<(), String> {
@@ -372,4 +426,128 @@ fn map(entries: &arrow_array::StructArray, depth: usize, out: &mut Vec<u8>) -> R
     }
     out.push(b'}');
     Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use arrow_array::{ArrayRef, StringArray};
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+    use crate::error::Kind;
+
+    pub(crate) fn foreign_file(batch: &RecordBatch) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut out, batch.schema(), None).expect("writer");
+        writer.write(batch).expect("written");
+        writer.close().expect("closed");
+        out
+    }
+
+    /// Two row groups, without dictionaries, so that each has bytes of its own.
+    fn written() -> Bytes {
+        let column = |n: usize| -> ArrayRef {
+            let texts = (0..2000).map(|row| format!("{n}/{row}/{}", "x".repeat(500)));
+            Arc::new(StringArray::from_iter_values(texts))
+        };
+        let batch = |n| RecordBatch::try_from_iter([("a", column(n))]).expect("batch");
+        let mut out = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut out, batch(0).schema(), None).expect("writer");
+        for n in 0..2 {
+            writer.write(&batch(n)).expect("written");
+            writer.flush().expect("a row group");
+        }
+        writer.close().expect("closed");
+        out.into()
+    }
+
+    /// Rows until the end or the first error, where the store fails once, at a request.
+    fn rows(bytes: &Bytes, fails_at: usize) -> (usize, Option<Unreadable>, usize) {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (counted, file) = (requests.clone(), bytes.clone());
+        let fetch = move |from: u64, most: usize| {
+            if counted.fetch_add(1, Ordering::Relaxed) == fails_at {
+                return Err(Error::new(
+                    Kind::StoreUnavailable,
+                    "store.read",
+                    "no answer",
+                ));
+            }
+            let from = usize::try_from(from).expect("small");
+            Ok(file.slice(from..file.len().min(from + most)))
+        };
+        let mut rows = 0;
+        let mut out = Vec::new();
+        let ended = match ForeignRows::open(Box::new(fetch), bytes.len() as u64, 0) {
+            Err(error) => Some(error),
+            Ok(mut reader) => loop {
+                match reader.next(&mut out) {
+                    Ok(true) => rows += 1,
+                    Ok(false) => break None,
+                    Err(error) => break Some(error),
+                }
+            },
+        };
+        (rows, ended, requests.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn rows_are_decoded_in_few_bytes_and_nanoseconds_are_kept() {
+        let large = "x".repeat(2 << 20);
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..12).map(|_| &large)));
+        let times = (0..12).map(|n| 1_700_000_000_123_456_000 + n);
+        let times: ArrayRef = Arc::new(arrow_array::TimestampNanosecondArray::from_iter_values(
+            times,
+        ));
+        let batch = RecordBatch::try_from_iter([("a", texts), ("t", times)]).expect("batch");
+        let file = Bytes::from(foreign_file(&batch));
+        let all = file.clone();
+        let fetch = move |from: u64, most: usize| {
+            let from = usize::try_from(from).expect("small");
+            Ok(all.slice(from..all.len().min(from + most)))
+        };
+        let mut rows = ForeignRows::open(Box::new(fetch), file.len() as u64, 0).expect("open");
+        let mut row = Vec::new();
+        for n in 0..12 {
+            assert!(rows.next(&mut row).expect("a row"));
+            let decoded = rows.batch.as_ref().expect("a batch").num_rows();
+            // A dictionary holds the text once.
+            assert!(decoded <= 4, "{decoded} rows of 2 MiB at once");
+            let finer = if n == 0 {
+                String::new()
+            } else {
+                format!("{n:03}")
+            };
+            let time = format!("\"t\":\"2023-11-14T22:13:20.123456{finer}\"}}");
+            assert!(row.ends_with(time.as_bytes()), "{time}");
+        }
+        assert!(!rows.next(&mut row).expect("the end"));
+    }
+
+    #[test]
+    fn a_store_that_fails_is_no_bad_file() {
+        let bytes = written();
+        let (all, ended, requests) = rows(&bytes, usize::MAX);
+        assert!(all == 4000 && ended.is_none() && requests > 4, "{requests}");
+        let mut given = Vec::new();
+        for at in 0..requests {
+            let (rows, ended, _) = rows(&bytes, at);
+            given.push(rows);
+            match ended {
+                Some(Unreadable::Store(error)) => assert_eq!(error.kind(), Kind::StoreUnavailable),
+                ended => panic!("request {at}: {ended:?}"),
+            }
+        }
+        assert!(
+            given.first() == Some(&0) && given.iter().any(|rows| *rows > 0),
+            "{given:?}"
+        );
+        let cut = bytes.slice(..bytes.len() - 1);
+        assert!(matches!(
+            rows(&cut, usize::MAX).1,
+            Some(Unreadable::Bytes(_))
+        ));
+    }
 }

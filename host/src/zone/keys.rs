@@ -222,6 +222,7 @@ fn schema() -> SchemaRef {
 }
 
 /// Writes the sidecar of one rows file. `keys` ascend strictly; `ranges` are those of the rows file.
+#[cfg(test)]
 pub fn write_keys(
     store: &Arc<dyn Store>,
     birth: Birth,
@@ -230,16 +231,35 @@ pub fn write_keys(
     ranges: Vec<FileRange>,
 ) -> Result<Written> {
     debug_assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
+    write_key_stream(store, birth, scheme, keys.iter().copied().map(Ok), ranges)
+}
+
+/// Writes the sidecar of one rows file. `keys` ascend strictly; `ranges` are those of the rows file.
+pub fn write_key_stream(
+    store: &Arc<dyn Store>,
+    birth: Birth,
+    scheme: &KeyScheme,
+    mut keys: impl Iterator<Item = Result<Key>>,
+    ranges: Vec<FileRange>,
+) -> Result<Written> {
     // Keys are as good as random, and each occurs once: no encoding makes them smaller.
     let options = ParquetOptions {
         compression: Compression::None,
         row_group_bytes: GROUP_BYTES,
+        ..ParquetOptions::default()
     };
     let plain = Plain::from([KEY.to_owned()]);
     let mut file = RowsFile::create(store, birth, &schema(), &options, plain)?;
     let columns = serde_json::to_string(&scheme.columns).unwrap_or_default();
     file.note(COLUMNS, columns);
-    for chunk in keys.chunks(CHUNK_KEYS) {
+    loop {
+        let chunk = keys
+            .by_ref()
+            .take(CHUNK_KEYS)
+            .collect::<Result<Vec<Key>>>()?;
+        if chunk.is_empty() {
+            break;
+        }
         let bytes: Vec<u8> = chunk.iter().flat_map(|key| key.to_be_bytes()).collect();
         let array = FixedSizeBinaryArray::try_new(KEY_BYTES, Buffer::from_vec(bytes), None);
         let values: ArrayRef = Arc::new(array.map_err(|e| {
@@ -254,6 +274,19 @@ pub fn write_keys(
     let (mut written, _) = file.close()?;
     written.added_mut().ranges = ranges;
     Ok(written)
+}
+
+/// The columns that form the keys of a sidecar, as it says itself.
+pub fn scheme_of(file: Located) -> Result<KeyScheme> {
+    let path = file.path().to_owned();
+    let rows = FileRows::open(file, |_| false)?;
+    match rows.note(COLUMNS).map(serde_json::from_str::<Vec<String>>) {
+        Some(Ok(columns)) => Ok(KeyScheme { columns }),
+        _ => Err(corrupt(
+            &path,
+            "it does not say of which columns its keys are",
+        )),
+    }
 }
 
 /// Keys of a sidecar in ascending order. Its bytes are read twice: none is decoded before all of them match the digest

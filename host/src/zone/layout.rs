@@ -54,7 +54,18 @@ pub fn ingest_partition(micros: i64, with_hour: bool) -> Partition {
     partition
 }
 
+/// Whether a directory gets the rows of one hour.
+pub fn is_hour(directory: &str) -> bool {
+    let last = directory.rsplit('/').next().unwrap_or_default();
+    last.split('=').next() == Some(INGEST_HOUR)
+}
+
 pub fn parquet_path(table: &str, partition: &Partition, file: &str) -> String {
+    tailed_path(table, partition, file, "parquet")
+}
+
+/// `tail`: what stands behind the id.
+pub fn tailed_path(table: &str, partition: &Partition, file: &str, tail: &str) -> String {
     let mut path = table.to_owned();
     for (name, value) in partition {
         path.push('/');
@@ -62,7 +73,7 @@ pub fn parquet_path(table: &str, partition: &Partition, file: &str) -> String {
         path.push('=');
         path.push_str(&escape(value));
     }
-    format!("{path}/{file}.parquet")
+    format!("{path}/{file}.{tail}")
 }
 
 pub fn partition_map(partition: &Partition) -> BTreeMap<String, String> {

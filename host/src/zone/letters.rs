@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
+
 use crate::chain::DeadLetter;
 use crate::clock::Clock;
 use crate::commit::{LogName, Role, new_file_id};
 use crate::config::TableName;
 use crate::error::Result;
-use crate::record::{Batch, SplitId, TopicPartition};
+use crate::record::{Batch, OffsetRange, SplitId, TopicPartition};
+use crate::sink::SinkContext;
 use crate::store::Store;
 
 use super::ParquetOptions;
@@ -28,6 +31,19 @@ pub struct LettersTable {
     pub log: LogName,
     pub table: TableName,
     pub parquet: ParquetOptions,
+}
+
+impl LettersTable {
+    /// In the home of a sink.
+    pub fn of(context: &SinkContext, table: &str, parquet: ParquetOptions) -> LettersTable {
+        LettersTable {
+            store: context.store.clone(),
+            clock: context.clock.clone(),
+            log: context.log.clone(),
+            table: TableName::Fixed(table.to_owned()),
+            parquet,
+        }
+    }
 }
 
 /// Files of dead letters that are being written.
@@ -56,13 +72,26 @@ impl LetterFiles {
             return Ok(());
         };
         let offset = |letter: &DeadLetter| batch.offset.value(letter.record as usize);
-        let (from, to) = (offset(first), offset(last) + 1);
+        let range = OffsetRange {
+            from: offset(first),
+            to: offset(last) + 1,
+        };
         let rows = deadletter::rows(batch, letters)?;
-        let covers = &batch.covers;
-        let table = table_of(&self.to.table, &covers.tp.topic)?;
+        self.put(&batch.covers.split, &batch.covers.tp, range, &rows)
+    }
+
+    /// Letters of one split, as rows of the table. `range`: offsets between which all of them lie.
+    pub fn put(
+        &mut self,
+        split: &SplitId,
+        tp: &TopicPartition,
+        range: OffsetRange,
+        rows: &RecordBatch,
+    ) -> Result<()> {
+        let table = table_of(&self.to.table, &tp.topic)?;
         let fits = |open: &OpenLetters| {
-            let same = |split: &SplitId| *split == covers.split;
-            open.table == table && open.splits.get(&covers.tp).is_none_or(same)
+            let same = |known: &SplitId| known == split;
+            open.table == table && open.splits.get(tp).is_none_or(same)
         };
         let at = match self.open.iter().position(fits) {
             Some(at) => at,
@@ -77,10 +106,10 @@ impl LetterFiles {
             }
         };
         let open = &mut self.open[at];
-        open.splits.insert(covers.tp.clone(), covers.split.clone());
-        open.file.write(&plain_columns(&rows), letters.len())?;
+        open.splits.insert(tp.clone(), split.clone());
+        open.file.write(&plain_columns(rows), rows.num_rows())?;
         open.file
-            .cover(&covers.split, from, to, letters.len() as u64);
+            .cover(split, range.from, range.to, rows.num_rows() as u64);
         Ok(())
     }
 

@@ -62,6 +62,17 @@ impl FromStr for PartitionFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period(Option<i32>);
 
+impl Period {
+    /// As a number that is ordered like it.
+    pub fn code(self) -> i32 {
+        self.0.unwrap_or(i32::MIN)
+    }
+
+    pub fn of_code(code: i32) -> Period {
+        Period((code != i32::MIN).then_some(code))
+    }
+}
+
 /// The one partition of a table without a partition field.
 pub const WHOLE: Period = Period(None);
 
@@ -147,6 +158,11 @@ impl PartitionBy {
             PartitionFormat::Month => format!("{y:04}-{m:02}"),
             PartitionFormat::Year => format!("{y:04}"),
         }
+    }
+
+    /// The period of a moment, microseconds since 1970 UTC.
+    pub fn at(&self, micros: i64) -> Period {
+        Period(self.format.of_day(micros.div_euclid(24 * 3600 * 1_000_000)))
     }
 
     /// The period that a value in a path means.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Cursor, Read};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
@@ -20,7 +20,7 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 use sha2::{Digest, Sha256};
@@ -35,12 +35,24 @@ use super::digest::RowDigest;
 use super::fitting::{Changed, Fitting};
 use super::schema::schema_digest;
 
-/// Rows decoded at a time.
+/// Rows decoded at a time …
 const BATCH_ROWS: usize = 8192;
+/// … or as many as have about these bytes, if they are wide.
+const BATCH_BYTES: u64 = 2 << 20;
 /// Bytes fetched at a time when a whole file is read.
 const CHUNK_BYTES: u64 = 1 << 20;
 /// The same for remote stores: fewer requests.
 const CHUNK_BYTES_FAR: u64 = 8 << 20;
+/// A row group of more bytes, which is as large as whoever wrote it wished, is not fetched whole but in windows, as many
+/// as it has columns.
+/// Tests read files of some KiB in the same two ways.
+const GROUP_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 4 << 20 };
+/// The same for remote stores: fewer requests.
+const GROUP_BYTES_FAR: u64 = 32 << 20;
+/// Least bytes of a window.
+const WINDOW_MIN: u64 = if cfg!(test) { 512 } else { 128 << 10 };
+/// What a page's header has at most.
+const HEADER_BYTES: u64 = 16 << 10;
 /// Bytes at a file's end that are fetched in one request: they contain the whole footer of most files; a larger footer
 /// takes two more requests.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -55,23 +67,30 @@ pub struct SplitRange {
     pub to: i64,
 }
 
-/// Rows of one split, in the schema of the whole reading.
+/// Rows in the schema of the whole reading.
 #[derive(Clone, Debug)]
 pub struct Rows {
-    pub split: SplitId,
+    /// Of each row: the index of its range among those that are read.
+    pub splits: Vec<u32>,
     pub batch: RecordBatch,
+    /// Path of the file that they are in.
+    pub file: Arc<str>,
 }
 
-/// Streams rows of many files. Order: files as passed, then rows as written; a batch has rows of one split.
+/// Streams rows of many files. Order: files as passed, then rows as written.
 pub struct RowReader {
     store: Arc<dyn Store>,
     name: LogName,
     fitting: Fitting,
     changed: Changed,
-    files: VecDeque<(AddedFile, Vec<SplitRange>)>,
-    current: Option<(FileRows, Vec<SplitRange>)>,
-    ready: VecDeque<Rows>,
+    files: VecDeque<(AddedFile, Vec<Part>)>,
+    current: Option<(FileRows, Vec<Part>)>,
+    /// Path of that file.
+    path: Arc<str>,
 }
+
+/// A range of which a file has rows, and its index among all that are read.
+type Part = (u32, SplitRange);
 
 /// The files of role `rows` that hold rows of the ranges.
 pub fn overlapping(files: &[AddedFile], ranges: &[SplitRange]) -> Vec<AddedFile> {
@@ -80,18 +99,19 @@ pub fn overlapping(files: &[AddedFile], ranges: &[SplitRange]) -> Vec<AddedFile>
 }
 
 /// The same files, each with the ranges of which it has rows.
-fn with_parts(
-    files: &[AddedFile],
-    ranges: &[SplitRange],
-) -> VecDeque<(AddedFile, Vec<SplitRange>)> {
-    let by_split: BTreeMap<&SplitId, &SplitRange> = ranges.iter().map(|r| (&r.split, r)).collect();
+fn with_parts(files: &[AddedFile], ranges: &[SplitRange]) -> VecDeque<(AddedFile, Vec<Part>)> {
+    let numbered = (0..).zip(ranges);
+    let by_split: BTreeMap<&SplitId, Part> = numbered
+        .map(|(i, range)| (&range.split, (i, range.clone())))
+        .collect();
     let mut wanted = VecDeque::new();
     for file in files.iter().filter(|file| file.role == Role::Rows) {
         let overlap = file.ranges.iter().filter_map(|of| {
-            let range = by_split.get(&of.split)?;
-            (of.from < range.to && range.from < of.to).then(|| (*range).clone())
+            let part = by_split.get(&of.split)?;
+            let range = &part.1;
+            (of.from < range.to && range.from < of.to).then(|| part.clone())
         });
-        let overlap: Vec<SplitRange> = overlap.collect();
+        let overlap: Vec<Part> = overlap.collect();
         if !overlap.is_empty() {
             wanted.push_back((file.clone(), overlap));
         }
@@ -132,7 +152,7 @@ pub fn read_rows(
         changed: Changed::new(),
         files: with_parts(files, ranges),
         current: None,
-        ready: VecDeque::new(),
+        path: "".into(),
     }
 }
 
@@ -149,24 +169,25 @@ impl RowReader {
 
     fn advance(&mut self) -> Result<Option<Rows>> {
         loop {
-            if let Some(rows) = self.ready.pop_front() {
-                return Ok(Some(rows));
-            }
             if let Some((file, ranges)) = &mut self.current {
-                match file.next() {
-                    Some(batch) => {
-                        let batch = batch?;
-                        for range in ranges {
-                            let rows = select(&batch, range, &self.fitting, &mut self.changed)?;
-                            self.ready.extend(rows);
-                        }
-                    }
-                    None => self.current = None,
+                let Some(batch) = file.next() else {
+                    self.current = None;
+                    continue;
+                };
+                let rows = select(&batch?, ranges, &self.fitting, &mut self.changed)?;
+                if let Some((splits, batch)) = rows {
+                    let file = self.path.clone();
+                    return Ok(Some(Rows {
+                        splits,
+                        batch,
+                        file,
+                    }));
                 }
             } else if let Some((file, ranges)) = self.files.pop_front() {
                 let located = Located::find(&self.store, &self.name, &file)?;
+                self.path = file.path.as_str().into();
                 let file = FileRows::open(located, |group| {
-                    ranges.iter().any(|range| may_hold(group, range))
+                    ranges.iter().any(|(_, range)| may_hold(group, range))
                 })?;
                 self.current = Some((file, ranges));
             } else {
@@ -192,12 +213,13 @@ impl std::fmt::Debug for RowReader {
     }
 }
 
+/// The rows of a batch that lie in one of the ranges, and the index of each one's range.
 fn select(
     batch: &RecordBatch,
-    range: &SplitRange,
+    parts: &[Part],
     fitting: &Fitting,
     changed: &mut Changed,
-) -> Result<Option<Rows>> {
+) -> Result<Option<(Vec<u32>, RecordBatch)>> {
     let column = |name: &str| batch.column_by_name(name).map(|c| c.as_ref() as &dyn Array);
     let topics = column(TOPIC).and_then(|c| c.as_string_opt::<i32>());
     let partitions = column(PARTITION).and_then(|c| c.as_primitive_opt::<Int32Type>());
@@ -210,22 +232,29 @@ fn select(
         ));
     };
     let (partitions, offsets) = (partitions.values(), offsets.values());
-    let wanted = range.from..range.to;
-    let mask: BooleanArray = (0..batch.num_rows())
-        .map(|i| {
-            let here = partitions[i] == range.partition && wanted.contains(&offsets[i]);
-            Some(here && topics.value(i) == &*range.topic)
-        })
-        .collect();
-    let batch = match mask.true_count() {
+    let holds = |(_, range): &Part, i: usize| {
+        partitions[i] == range.partition
+            && (range.from..range.to).contains(&offsets[i])
+            && topics.value(i) == &*range.topic
+    };
+    let mut splits = Vec::with_capacity(batch.num_rows());
+    let mut mask = Vec::with_capacity(batch.num_rows());
+    // Rows of one split mostly follow each other.
+    let mut last = parts.first();
+    for i in 0..batch.num_rows() {
+        let found = last.filter(|part| holds(part, i));
+        let found = found.or_else(|| parts.iter().find(|part| holds(part, i)));
+        mask.push(found.is_some());
+        splits.extend(found.map(|(index, _)| *index));
+        last = found.or(last);
+    }
+    let batch = match splits.len() {
         0 => return Ok(None),
         n if n == batch.num_rows() => batch.clone(),
-        _ => filter_record_batch(batch, &mask).map_err(|e| decode_failed(e, ""))?,
+        _ => filter_record_batch(batch, &BooleanArray::from(mask))
+            .map_err(|e| decode_failed(e, ""))?,
     };
-    Ok(Some(Rows {
-        split: range.split.clone(),
-        batch: fitting.fit(&batch, changed)?,
-    }))
+    Ok(Some((splits, fitting.fit(&batch, changed)?)))
 }
 
 /// False only where statistics prove that the group has no row of the range.
@@ -260,6 +289,8 @@ pub struct FileRows {
     metadata: ArrowReaderMetadata,
     groups: VecDeque<usize>,
     reader: Option<ParquetRecordBatchReader>,
+    /// Rows decoded at a time.
+    at_once: usize,
     /// The request for the next group's bytes: only one, so that at most two groups are in memory.
     ahead: Option<Ahead>,
 }
@@ -282,8 +313,16 @@ impl FileRows {
             metadata,
             groups,
             reader: None,
+            at_once: BATCH_ROWS,
             ahead: None,
         })
+    }
+
+    /// Decodes so many rows at a time.
+    #[must_use]
+    pub(super) fn at_once(mut self, rows: usize) -> FileRows {
+        self.at_once = rows;
+        self
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -314,6 +353,9 @@ impl FileRows {
             return;
         };
         let (file, range) = (self.file.clone(), self.bytes_of(*index));
+        if range.end - range.start > self.file.group_bytes() {
+            return;
+        }
         let thread = std::thread::Builder::new().name("read ahead".to_owned());
         self.ahead = thread.spawn(move || file.chunk(range)).ok();
     }
@@ -328,20 +370,48 @@ impl FileRows {
             let Some(index) = self.groups.pop_front() else {
                 return Ok(None);
             };
-            let chunk = match self.ahead.take().and_then(|ahead| ahead.join().ok()) {
-                Some(chunk) => chunk?,
-                None => self.file.chunk(self.bytes_of(index))?,
+            let bytes = self.bytes_of(index);
+            let reader = if bytes.end - bytes.start > self.file.group_bytes() {
+                let columns = self.metadata.metadata().row_group(index).num_columns();
+                self.decode(Windows::new(&self.file, columns), index)?
+            } else {
+                let chunk = match self.ahead.take().and_then(|ahead| ahead.join().ok()) {
+                    Some(chunk) => chunk?,
+                    None => self.file.chunk(bytes)?,
+                };
+                self.ask_ahead();
+                self.decode(chunk, index)?
             };
-            self.ask_ahead();
-            let reader =
-                ParquetRecordBatchReaderBuilder::new_with_metadata(chunk, self.metadata.clone())
-                    .with_row_groups(vec![index])
-                    .with_batch_size(BATCH_ROWS)
-                    .build()
-                    .map_err(|e| decode_failed(e, self.file.path()))?;
             self.reader = Some(reader);
         }
     }
+
+    fn decode(
+        &self,
+        bytes: impl ChunkReader + 'static,
+        index: usize,
+    ) -> Result<ParquetRecordBatchReader> {
+        let rows = batch_rows(self.metadata.metadata().row_group(index)).min(self.at_once);
+        ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.metadata.clone())
+            .with_row_groups(vec![index])
+            .with_batch_size(rows)
+            .build()
+            .map_err(|e| decode_failed(e, self.file.path()))
+    }
+}
+
+/// By the width of the group's rows in memory. Texts of one value may be stored once and be as many in memory as rows,
+/// which only their own count of bytes says.
+fn batch_rows(group: &RowGroupMetaData) -> usize {
+    let bytes = |column: &ColumnChunkMetaData| {
+        let stored = column.uncompressed_size().max(0);
+        let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+        stored.max(texts) as u64
+    };
+    let bytes: u64 = group.columns().iter().map(bytes).sum();
+    let rows = group.num_rows().max(1) as u64;
+    let width = (bytes / rows).max(1);
+    ((BATCH_BYTES / width) as usize).clamp(1, BATCH_ROWS)
 }
 
 impl Iterator for FileRows {
@@ -457,6 +527,13 @@ impl Located {
         Ok(format!("sha256:{}", hex(&sha.finalize())))
     }
 
+    /// Rows by the file's footer.
+    pub(super) fn counted_rows(&self) -> Result<u64> {
+        let metadata = self.metadata()?;
+        let rows = metadata.metadata().file_metadata().num_rows();
+        Ok(u64::try_from(rows).unwrap_or(0))
+    }
+
     pub fn chunks(&self) -> impl Iterator<Item = Result<Bytes>> + '_ {
         let step = match self.store.is_far() {
             true => CHUNK_BYTES_FAR,
@@ -464,6 +541,14 @@ impl Located {
         };
         let starts = (0..self.size()).step_by(step as usize);
         starts.map(move |from| self.get(from..self.size().min(from + step)))
+    }
+
+    /// Bytes of a row group that are in memory at a time.
+    fn group_bytes(&self) -> u64 {
+        match self.store.is_far() {
+            true => GROUP_BYTES_FAR,
+            false => GROUP_BYTES,
+        }
     }
 
     fn chunk(&self, range: Range<u64>) -> Result<Chunk> {
@@ -575,6 +660,62 @@ impl ChunkReader for Tail<'_> {
             true => self.end.get_bytes(start, length),
             false => self.file.get_bytes(start, length),
         }
+    }
+}
+
+/// A file of which some windows are in memory: each column of a group is read from its own, one page after the other.
+struct Windows {
+    file: Located,
+    window: u64,
+    most: usize,
+    /// The one that was used last is at the end.
+    held: Mutex<Vec<Chunk>>,
+}
+
+impl Windows {
+    fn new(file: &Located, columns: usize) -> Windows {
+        Windows {
+            file: file.clone(),
+            window: (file.group_bytes() / columns.max(1) as u64).max(WINDOW_MIN),
+            most: columns + 1,
+            held: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+impl Length for Windows {
+    fn len(&self) -> u64 {
+        self.file.size()
+    }
+}
+
+impl ChunkReader for Windows {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let left = self.file.size().saturating_sub(start);
+        let bytes = self.get_bytes(start, left.min(HEADER_BYTES) as usize)?;
+        Ok(bytes.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
+        let has = |chunk: &Chunk| chunk.place(start, length).is_ok();
+        let chunk = match held.iter().position(has) {
+            Some(at) => held.remove(at),
+            None => {
+                let most = self.file.size().saturating_sub(start);
+                let wanted = (length as u64).max(self.window.min(most));
+                let chunk = self.file.chunk(start..start.saturating_add(wanted));
+                if held.len() >= self.most {
+                    held.remove(0);
+                }
+                chunk.map_err(|e| ParquetError::External(Box::new(e)))?
+            }
+        };
+        let bytes = chunk.get_bytes(start, length);
+        held.push(chunk);
+        bytes
     }
 }
 

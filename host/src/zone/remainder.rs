@@ -40,9 +40,11 @@ pub fn write_rest(
         .collect();
     let rows = read_file(store, name, file)?;
     let id = new_file_id();
-    let (dir, _) = file.path.rsplit_once('/').unwrap_or_default();
+    let (dir, was) = file.path.rsplit_once('/').unwrap_or_default();
+    // A bucketed file stays in its bucket.
+    let tail = was.split_once('.').map_or("parquet", |(_, tail)| tail);
     let birth = Birth {
-        place: name.place(&id, &format!("{dir}/{id}.parquet")),
+        place: name.place(&id, &format!("{dir}/{id}.{tail}")),
         role: file.role,
         partition: file
             .partition_values

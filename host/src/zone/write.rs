@@ -5,7 +5,7 @@
 //! no transforms), the host's own replace them. One file holds at most one split per topic and partition, so that in a
 //! file a coordinate names one record even after a topic was recreated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,17 +17,19 @@ use arrow_select::take::take;
 use crate::chain::{Applied, Column, DeadLetter};
 use crate::clock::Clock;
 use crate::commit::{LogName, Role, new_file_id};
-use crate::config::{Rotate, TableName};
+use crate::config::{Bucket, Rotate, SortBy, TableName};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, SplitId, TopicPartition, headers_type};
-use crate::sink::covered::Covered;
-use crate::sink::{Finish, Gathered, Sealed, Sink};
+use crate::sink::covered::Gathering;
+use crate::sink::{Base, Finish, Gathered, Sealed, Sink};
 use crate::store::Store;
 use crate::zone::deadletter;
 
 use super::ParquetOptions;
-use super::file::{Birth, Plain, RowsFile};
-use super::layout::{ingest_partition, parquet_path, table_of};
+use super::bucket::{buckets, tail, unfit};
+use super::file::{Birth, Order, Plain, RowsFile};
+use super::format::unknown;
+use super::layout::{ingest_partition, table_of, tailed_path};
 use super::parts::{parts, rows_of};
 use super::schema::{is_system, system_fields};
 
@@ -46,35 +48,38 @@ pub struct ZoneOptions {
     pub parquet: ParquetOptions,
     /// Also write the original bytes.
     pub keep_value: bool,
+    /// Order of the rows inside each row group; empty: as they come.
+    pub sort: Vec<SortBy>,
+    /// Rows are divided by it; each bucket has a file of its own.
+    pub bucket: Option<Bucket>,
 }
-
-/// Returns the proved version of the log, against which this attempt is checked (W2).
-pub type Base = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 pub struct ZoneSink {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     options: ZoneOptions,
-    base: Base,
-    open: Option<Open>,
-    /// The position of each split after the last seal.
-    next: BTreeMap<SplitId, i64>,
+    gathering: Gathering,
+    /// Since the last seal.
+    open: Vec<OpenFile>,
     /// Per table, see [`Plain`].
     plain: BTreeMap<String, Plain>,
-    broken: bool,
-}
-
-/// Everything since the last seal.
-struct Open {
-    covered: Covered,
-    files: Vec<OpenFile>,
+    /// Columns of `sink.columns` that a table does not have, and that was said.
+    missing: BTreeSet<String>,
 }
 
 struct OpenFile {
     table: String,
     role: Role,
+    bucket: Option<u32>,
     splits: BTreeMap<TopicPartition, SplitId>,
     file: RowsFile,
+}
+
+/// Which file rows go to.
+struct Target {
+    table: String,
+    role: Role,
+    bucket: Option<u32>,
 }
 
 impl ZoneSink {
@@ -85,14 +90,13 @@ impl ZoneSink {
         base: Base,
     ) -> ZoneSink {
         ZoneSink {
+            gathering: Gathering::new(base, clock.clone()),
             store,
             clock,
             options,
-            base,
-            open: None,
-            next: BTreeMap::new(),
+            open: Vec::new(),
             plain: BTreeMap::new(),
-            broken: false,
+            missing: BTreeSet::new(),
         }
     }
 
@@ -101,7 +105,7 @@ impl ZoneSink {
         if batch.covers.range.from == batch.covers.range.to {
             return Ok(());
         }
-        self.cover(batch, applied)?;
+        self.gathering.cover(batch, applied)?;
         let kept = |record: &u32| match self.options.keep_value {
             true => batch.bytes_of(*record as usize),
             false => 0,
@@ -111,8 +115,25 @@ impl ZoneSink {
             let part = rows_of(applied, part);
             let (fields, columns) = self.columns(batch, &part)?;
             let table = table_of(&self.options.table, &batch.covers.tp.topic)?;
-            let offsets = row_offsets(batch, &part);
-            self.append(batch, table, Role::Rows, (fields, &columns), offsets)?;
+            let Some(bucket) = &self.options.bucket else {
+                let offsets = row_offsets(batch, &part);
+                let target = Target::of(table, Role::Rows);
+                self.append(batch, target, (fields, &columns), offsets)?;
+                continue;
+            };
+            for (number, rows) in divided(&fields, &columns, part.table.rows, bucket)? {
+                let picked = rows.picked(&columns)?;
+                let target = Target {
+                    bucket: Some(number),
+                    ..Target::of(table.clone(), Role::Rows)
+                };
+                let offset = |row: Option<u32>| {
+                    let record = row.and_then(|row| part.record.get(row as usize));
+                    record.map_or(0, |record| batch.offset.value(*record as usize))
+                };
+                let offsets = (offset(rows.first()), offset(rows.last()));
+                self.append(batch, target, (fields.clone(), &picked), offsets)?;
+            }
         }
         let letters = &applied.dead_letters;
         if let (Some(first), Some(last)) = (letters.first(), letters.last()) {
@@ -122,17 +143,10 @@ impl ZoneSink {
             let table = table_of(&self.options.letters_table, &batch.covers.tp.topic)?;
             let offset = |letter: &DeadLetter| batch.offset.value(letter.record as usize);
             let offsets = (offset(first), offset(last));
-            self.append(batch, table, Role::DeadLetters, (fields, &columns), offsets)?;
+            let target = Target::of(table, Role::DeadLetters);
+            self.append(batch, target, (fields, &columns), offsets)?;
         }
         Ok(())
-    }
-
-    fn cover(&mut self, batch: &Batch, applied: &Applied) -> Result<()> {
-        let open = self.open.get_or_insert_with(|| Open {
-            covered: Covered::new((self.base)(), self.clock.elapsed()),
-            files: Vec::new(),
-        });
-        open.covered.cover(batch, applied, &self.next)
     }
 
     /// Columns of the rows file, in order.
@@ -203,41 +217,36 @@ impl ZoneSink {
     fn append(
         &mut self,
         batch: &Batch,
-        table: String,
-        role: Role,
+        target: Target,
         (fields, columns): (Vec<FieldRef>, &[Column]),
         offsets: (i64, i64),
     ) -> Result<()> {
         let covers = &batch.covers;
         let rows = row_count(columns);
         let fits = |open: &OpenFile| {
-            open.table == table
-                && open.role == role
+            open.table == target.table
+                && open.role == target.role
+                && open.bucket == target.bucket
                 && open
                     .splits
                     .get(&covers.tp)
                     .is_none_or(|split| *split == covers.split)
         };
-        let found = self
-            .open
-            .as_ref()
-            .and_then(|open| open.files.iter().position(fits));
+        let found = self.open.iter().position(fits);
         let schema = Arc::new(Schema::new(fields));
         let created = match found {
             Some(_) => None,
             None => Some(OpenFile {
-                file: self.create(&table, role, &schema)?,
-                table,
-                role,
+                file: self.create(&target, &schema)?,
+                table: target.table,
+                role: target.role,
+                bucket: target.bucket,
                 splits: BTreeMap::new(),
             }),
         };
-        let Some(open) = &mut self.open else {
-            return Err(bug("rows without a span"));
-        };
-        open.files.extend(created);
-        let index = found.unwrap_or(open.files.len() - 1);
-        let Some(open) = open.files.get_mut(index) else {
+        self.open.extend(created);
+        let index = found.unwrap_or(self.open.len() - 1);
+        let Some(open) = self.open.get_mut(index) else {
             return Err(bug("rows without a file"));
         };
         if open.file.schema() != &schema {
@@ -253,10 +262,11 @@ impl ZoneSink {
         Ok(())
     }
 
-    fn create(&self, table: &str, role: Role, schema: &SchemaRef) -> Result<RowsFile> {
+    fn create(&mut self, target: &Target, schema: &SchemaRef) -> Result<RowsFile> {
+        let (table, role) = (target.table.as_str(), target.role);
         let partition = ingest_partition(self.clock.now_micros(), role == Role::Rows);
         let file = new_file_id();
-        let path = parquet_path(table, &partition, &file);
+        let path = tailed_path(table, &partition, &file, &tail(target.bucket));
         let birth = Birth {
             place: self.options.name.place(&file, &path),
             role,
@@ -264,12 +274,32 @@ impl ZoneSink {
             pipeline: self.options.name.pipeline.clone(),
         };
         let plain = self.plain.get(table).cloned().unwrap_or_default();
-        RowsFile::create(&self.store, birth, schema, &self.options.parquet, plain)
+        let order = match role {
+            Role::Rows => {
+                self.say_missing(table, schema);
+                Order::Sort(&self.options.sort)
+            }
+            _ => Order::Any,
+        };
+        let parquet = &self.options.parquet;
+        RowsFile::in_order(&self.store, birth, schema, parquet, plain, order)
     }
 
-    fn close(&mut self, open: Open) -> Result<Sealed> {
+    fn say_missing(&mut self, table: &str, schema: &Schema) {
+        for column in unknown(schema, self.options.parquet.columns.keys()) {
+            if self.missing.insert(format!("{table}/{column}")) {
+                tracing::warn!(
+                    table,
+                    column,
+                    "sink.columns names a column that the rows do not have; its keys have no effect"
+                );
+            }
+        }
+    }
+
+    fn close(&mut self) -> Result<Option<Sealed>> {
         let mut files: Vec<Box<dyn Finish>> = Vec::new();
-        for open in open.files {
+        for open in std::mem::take(&mut self.open) {
             let (written, plain) = open.file.close()?;
             self.plain.insert(open.table, plain);
             files.push(Box::new(written));
@@ -277,30 +307,84 @@ impl ZoneSink {
         files.sort_by(|a, b| {
             (a.added().role, &a.added().path).cmp(&(b.added().role, &b.added().path))
         });
-        let mut covered = open.covered;
-        for span in &covered.spans {
-            self.next.insert(span.split.clone(), span.to);
-        }
-        Ok(Sealed {
-            base: covered.base,
-            files,
-            deliveries: Vec::new(),
-            counters: covered.counters(),
-            spans: covered.spans,
-        })
+        Ok(self.gathering.seal(files, Vec::new()))
     }
 
     #[cfg(test)]
     pub fn plain_columns(&self, table: &str) -> Plain {
         self.plain.get(table).cloned().unwrap_or_default()
     }
+}
 
-    fn usable(&self) -> Result<()> {
-        if self.broken {
-            return Err(bug("the sink failed before; discard what it holds first"));
+impl Target {
+    fn of(table: String, role: Role) -> Target {
+        Target {
+            table,
+            role,
+            bucket: None,
         }
-        Ok(())
     }
+}
+
+/// Numbers of rows, ascending.
+struct Picked(UInt32Array);
+
+impl Picked {
+    fn first(&self) -> Option<u32> {
+        self.0.values().first().copied()
+    }
+
+    fn last(&self) -> Option<u32> {
+        self.0.values().last().copied()
+    }
+
+    fn picked(&self, columns: &[Column]) -> Result<Vec<Column>> {
+        let pick = |column: &Column| {
+            if column.constant {
+                return Ok(column.clone());
+            }
+            let values = take(&column.values, &self.0, None);
+            Ok(Column {
+                values: values.map_err(|e| bug("rows cannot be divided").source(e))?,
+                constant: false,
+            })
+        };
+        columns.iter().map(pick).collect()
+    }
+}
+
+/// The rows of each bucket that has some.
+fn divided(
+    fields: &[FieldRef],
+    columns: &[Column],
+    rows: usize,
+    bucket: &Bucket,
+) -> Result<BTreeMap<u32, Picked>> {
+    let mut values = Vec::new();
+    for name in &bucket.columns {
+        let found = fields.iter().zip(columns).find(|(f, _)| f.name() == name);
+        let why = match found {
+            Some((field, _)) => unfit(field.data_type()),
+            None => Some("is not a column of the rows".to_owned()),
+        };
+        if let Some(why) = why {
+            let message = format!("sink.bucket.columns: `{name}` {why}");
+            return Err(Error::new(Kind::ConfigInvalid, "zone.bucket", message)
+                .hint("name a column of text, numbers, dates or times"));
+        }
+        let Some((_, column)) = found else { continue };
+        values.push(match column.constant {
+            true => take(&column.values, &UInt32Array::from(vec![0; rows]), None)
+                .map_err(|e| bug("rows cannot be divided").source(e))?,
+            false => column.values.clone(),
+        });
+    }
+    let mut all: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (row, number) in (0..).zip(buckets(&values, rows, bucket)) {
+        all.entry(number).or_default().push(row);
+    }
+    let picked = |(number, rows): (u32, Vec<u32>)| (number, Picked(UInt32Array::from(rows)));
+    Ok(all.into_iter().map(picked).collect())
 }
 
 /// Which record each row is from.
@@ -337,56 +421,36 @@ impl Origin {
 
 impl Sink for ZoneSink {
     fn write(&mut self, batch: &Batch, applied: Applied) -> Result<()> {
-        self.usable()?;
-        self.broken = true;
-        self.take(batch, &applied)?;
-        self.broken = false;
-        Ok(())
+        self.take(batch, &applied)
     }
 
     fn should_roll(&self) -> bool {
-        let Some(open) = &self.open else {
+        let Some(age) = self.gathering.age() else {
             return false;
         };
         let rotate = &self.options.rotate;
-        let rows = || open.files.iter().map(|f| f.file.rows()).sum::<u64>();
-        let bytes = || open.files.iter().map(|f| f.file.size()).max().unwrap_or(0);
-        self.clock.elapsed().saturating_sub(open.covered.since) >= rotate.age
+        let rows = || self.open.iter().map(|f| f.file.rows()).sum::<u64>();
+        let bytes = || self.open.iter().map(|f| f.file.size()).max().unwrap_or(0);
+        age >= rotate.age
             || rotate.rows.is_some_and(|most| rows() >= most)
             || bytes() >= rotate.bytes
     }
 
     fn seal(&mut self) -> Result<Option<Sealed>> {
-        self.usable()?;
-        let Some(open) = self.open.take() else {
-            return Ok(None);
-        };
-        self.broken = true;
-        let sealed = self.close(open)?;
-        self.broken = false;
-        Ok(Some(sealed))
+        self.close()
     }
 
     fn discard(&mut self) {
-        self.broken = false;
-        self.next.clear();
-        self.open = None;
+        self.gathering.discard();
+        self.open.clear();
     }
 
     fn gathered(&self) -> Gathered {
-        let Some(open) = &self.open else {
-            return Gathered::default();
-        };
-        let age = self.clock.elapsed().saturating_sub(open.covered.since);
-        Gathered {
-            records: open.covered.records(),
-            due: Some(self.options.rotate.age.saturating_sub(age)),
-        }
+        self.gathering.gathered(self.options.rotate.age)
     }
 
     fn memory(&self) -> usize {
-        let files = self.open.iter().flat_map(|open| &open.files);
-        files.map(|open| open.file.memory()).sum()
+        self.open.iter().map(|open| open.file.memory()).sum()
     }
 }
 
@@ -396,6 +460,12 @@ impl fmt::Debug for ZoneSink {
             .field("name", &self.options.name)
             .finish_non_exhaustive()
     }
+}
+
+/// What the host adds to the columns of the rules in RAW.
+pub fn host_fields(keep_value: bool) -> Vec<FieldRef> {
+    let originals = original_fields().into_iter().filter(|_| keep_value);
+    originals.chain(system_fields()).collect()
 }
 
 fn original_fields() -> [FieldRef; 3] {

@@ -27,6 +27,12 @@ pub struct Wanted {
     pub access: fn(&[Field]) -> Option<Access>,
 }
 
+/// The column of a field: `r#type` is written so because `type` is a word of Rust, and means `type`.
+#[must_use]
+pub fn column(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
+}
+
 /// A type that a field of an `input!` struct can have.
 pub trait InputCell<'a>: Sized {
     type View;

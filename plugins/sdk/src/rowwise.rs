@@ -418,7 +418,7 @@ macro_rules! input {
         $vis struct $name<$a> {
             $($vis $field: Option<$kind>,)*
             #[doc(hidden)]
-            lifetime: ::std::marker::PhantomData<&$a ()>,
+            __lifetime: ::std::marker::PhantomData<&$a ()>,
         }
 
         impl<$a> $crate::rowwise::InputRow<$a> for $name<$a> {
@@ -426,7 +426,7 @@ macro_rules! input {
 
             fn wanted() -> Vec<$crate::cells::Wanted> {
                 vec![$($crate::cells::Wanted {
-                    name: stringify!($field),
+                    name: $crate::cells::column(stringify!($field)),
                     expected: <$kind as $crate::cells::InputCell<$a>>::expected,
                     access: <$kind as $crate::cells::InputCell<$a>>::access,
                 }),*]
@@ -445,7 +445,7 @@ macro_rules! input {
                 let ($($field,)*) = views;
                 Self {
                     $($field: <$kind as $crate::cells::InputCell<$a>>::get($field, row),)*
-                    lifetime: ::std::marker::PhantomData,
+                    __lifetime: ::std::marker::PhantomData,
                 }
             }
         }
@@ -497,7 +497,9 @@ macro_rules! output {
 
         impl $crate::rowwise::OutputRow for $name {
             fn nodes() -> Vec<Vec<$crate::Field>> {
-                vec![$(<$kind as $crate::cells::OutputCell>::nodes(stringify!($field))),*]
+                vec![$(<$kind as $crate::cells::OutputCell>::nodes($crate::cells::column(stringify!(
+                    $field
+                )))),*]
             }
 
             fn builders() -> Vec<$crate::builder::Builder> {

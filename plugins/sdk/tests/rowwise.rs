@@ -406,3 +406,69 @@ fn a_column_of_another_type_is_named_with_both_types() {
     }
     assert!(!told.contains("column `list`"), "{told}");
 }
+
+mod words {
+    //! Columns whose names are words of Rust, or the SDK's own.
+
+    use weir_sdk::testing::Bench;
+    use weir_sdk::{RowPlugin, RowSetup, Rows, Rowwise};
+
+    weir_sdk::input! {
+        pub struct Inside<'a> { r#ref: &'a str }
+    }
+    weir_sdk::input! {
+        pub struct Row<'a> { r#type: &'a str, lifetime: i32, r#struct: Inside<'a> }
+    }
+    weir_sdk::output! {
+        pub struct Pair { r#in: String }
+    }
+    weir_sdk::output! {
+        pub struct Made { r#match: String, r#mod: Pair }
+    }
+
+    struct Words;
+
+    impl RowPlugin for Words {
+        const NAME: &'static str = "words";
+        const VERSION: &'static str = "0.1.0";
+        const SUMMARY: &'static str = "Words of Rust";
+        const SCHEMA: &'static str = r#"{"type": "object"}"#;
+        type In<'a> = Row<'a>;
+        type Out = Made;
+
+        fn setup(_: &mut RowSetup<'_>) -> Self {
+            Self
+        }
+
+        fn row(&self, row: Row<'_>, out: &mut Rows<Made>) {
+            let inside = row.r#struct.and_then(|inside| inside.r#ref);
+            out.give(Made {
+                r#match: row.r#type.map(|kind| format!("{kind} {:?}", row.lifetime)),
+                r#mod: Some(Pair {
+                    r#in: inside.map(str::to_owned),
+                }),
+            });
+        }
+    }
+
+    #[test]
+    fn a_word_of_rust_is_a_column_without_its_mark() {
+        let table = Bench::default()
+            .column("type", "string", &[Some("a")])
+            .column("lifetime", "int", &[Some("7")])
+            .cells(
+                "struct",
+                [Some(Given {
+                    r#ref: Some("x".into()),
+                })],
+            )
+            .run::<Rowwise<Words>>(1);
+        assert_eq!(table.names[3..], ["match", "mod"]);
+        assert_eq!(table.rows[0][3].as_deref(), Some("a Some(7)"));
+        assert_eq!(table.rows[0][4].as_deref(), Some("{in: x}"));
+    }
+
+    weir_sdk::output! {
+        struct Given { r#ref: String }
+    }
+}

@@ -8,7 +8,7 @@ use super::super::{Exit, say_json, say_words, table};
 use crate::error::Result;
 use crate::http::History;
 use crate::http::client::{query, segment};
-use crate::operations::history::{Page, Range, RulesPeriod, page, pick};
+use crate::operations::history::{Page, Range, RulesPeriod, page};
 use crate::operations::{short, utc};
 
 /// Which rules made which offsets, since when, by whom and why.
@@ -53,8 +53,7 @@ pub(super) fn history(args: &HistoryArgs) -> Result<Exit> {
     for name in &found.logs {
         let log = place::open(&found, name)?;
         let periods = gather(args.last, |before, limit| {
-            let picked = pick(log.state(), before, limit);
-            page(&found.store, name, &picked)
+            Ok(page(name, log.state(), before, limit))
         })?;
         show(
             &format!("{name}  in {}", found.store.url()),

@@ -224,6 +224,12 @@ fn status(args: &OneArgs) -> Result<Exit> {
     for task in &one.tasks {
         say(format!("task {}  {}", task.id, task.state));
     }
+    if let Some(next) = &one.next_run {
+        say(format!("next run {next}"));
+    }
+    if let Some(alarm) = &one.alarm {
+        say_lines(format!("look at this: {alarm}"));
+    }
     if let Some(trace) = trace(&one) {
         say_lines(format!("  {}", trace.replace('\n', "\n  ")));
     }
@@ -259,6 +265,9 @@ fn show_log(log: &Logged) {
         count(log.rows.written),
         count(log.dead_letters)
     ));
+    for left in &log.left {
+        say(format!("left     {}", super::super::zone::left(left)));
+    }
     for at in &log.positions {
         say(format!(
             "position {}/{} at {} (from {})",

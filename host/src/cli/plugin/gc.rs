@@ -3,7 +3,6 @@
 //! A log keeps every digest in its entries, in whatever field it is. Files written within [`GRACE`] stay, because a
 //! swap stores files before the log names them.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,21 +10,19 @@ use clap::Args;
 use serde_json::json;
 
 use super::PlacesArgs;
-use crate::cli::place::{self, Found, Where};
+use crate::cli::place::{self, Where};
 use crate::cli::{Exit, print_problems, say, say_value};
 use crate::clock::SystemClock;
-use crate::commit::LogName;
 use crate::config::{self, Overlay};
 use crate::connect;
 use crate::error::{Error, Kind, Result};
+use crate::operations::collect::Needed;
 use crate::pipeline;
-use crate::plugin::{Item, Places, PluginStore, Plugins};
+use crate::plugin::{Item, Places, Plugins};
 use crate::telemetry::{bytes, plural};
 
 /// Longer than any swap waits between storing and its entry.
 const GRACE: Duration = Duration::from_secs(3_600);
-const DIGEST: &str = "sha256:";
-const DIGITS: usize = 64;
 
 #[derive(Debug, Args)]
 pub(super) struct GcArgs {
@@ -58,10 +55,7 @@ pub(super) fn gc(args: &GcArgs) -> Result<Exit> {
     let places = args.places.places();
     let plugins = Plugins::open(places.clone())?;
     let store = plugins.store();
-    let mut needed = Needed::default();
-    for found in store.all_refs()?.into_iter().filter(|r| !r.yanked) {
-        needed.digests.insert(found.pushed.digest);
-    }
+    let mut needed = Needed::of_versions(store)?;
     for at in &args.zone {
         let place = Where {
             conf: args.conf.clone(),
@@ -69,10 +63,11 @@ pub(super) fn gc(args: &GcArgs) -> Result<Exit> {
         };
         let found = place.find()?;
         for name in &found.logs {
-            needed.of_log(&found, name)?;
+            let log = place::open(&found, name)?;
+            needed.of_log(found.store.as_ref(), name, &log, &|| Ok(()))?;
         }
     }
-    if !needed.of_configs(Path::new(&args.conf), &places)? {
+    if !of_configs(&mut needed, Path::new(&args.conf), &places)? {
         return Ok(Exit::Usage);
     }
     needed.follow(store)?;
@@ -125,89 +120,42 @@ fn age(now: SystemTime, modified: SystemTime) -> Duration {
     now.duration_since(modified).unwrap_or_default()
 }
 
-#[derive(Debug, Default)]
-struct Needed {
-    digests: BTreeSet<String>,
-}
-
-impl Needed {
-    /// Every digest in every entry of a log that is proved whole.
-    fn of_log(&mut self, found: &Found, name: &LogName) -> Result<()> {
-        let log = place::open(found, name)?;
-        for version in 0..=log.version() {
-            let path = name.entry(version);
-            let entry = found.store.get(&path)?.ok_or_else(|| {
-                Error::new(Kind::LogCorrupt, "plugin.gc", "an entry is missing").with("path", &path)
+/// What each config in a directory needs now. False: one cannot be understood; its problems are on stderr.
+fn of_configs(needed: &mut Needed, dir: &Path, places: &Places) -> Result<bool> {
+    for file in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = file.path();
+        let readable = path
+            .extension()
+            .is_some_and(|e| e == "toml" || e == "properties" || e == "json");
+        let Some(path) = path.to_str().filter(|_| readable) else {
+            continue;
+        };
+        let loaded = connect::load(&[path.to_owned()], &Overlay::default());
+        if loaded.has_errors() {
+            print_problems(&loaded.problems);
+            return Ok(false);
+        }
+        for pipeline in &loaded.pipelines {
+            let plugins = Plugins::open(Places {
+                store: places.store.clone(),
+                ..Places::of(pipeline)
             })?;
-            self.of_text(&String::from_utf8_lossy(&entry));
-        }
-        Ok(())
-    }
-
-    fn of_text(&mut self, text: &str) {
-        for (at, _) in text.match_indices(DIGEST) {
-            let digits = text.get(at + DIGEST.len()..at + DIGEST.len() + DIGITS);
-            let hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
-            if let Some(digits) = digits.filter(|digits| digits.bytes().all(hex)) {
-                self.digests.insert(format!("{DIGEST}{digits}"));
-            }
-        }
-    }
-
-    /// What each config in a directory needs now. False: one cannot be understood; its problems are on stderr.
-    fn of_configs(&mut self, dir: &Path, places: &Places) -> Result<bool> {
-        for file in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            let path = file.path();
-            let readable = path
-                .extension()
-                .is_some_and(|e| e == "toml" || e == "properties" || e == "json");
-            let Some(path) = path.to_str().filter(|_| readable) else {
-                continue;
-            };
-            let loaded = connect::load(&[path.to_owned()], &Overlay::default());
-            if loaded.has_errors() {
-                print_problems(&loaded.problems);
-                return Ok(false);
-            }
-            for pipeline in &loaded.pipelines {
-                let plugins = Plugins::open(Places {
-                    store: places.store.clone(),
-                    ..Places::of(pipeline)
-                })?;
-                for transform in &pipeline.transforms {
-                    match pipeline::part_of(&plugins, pipeline, transform) {
-                        Ok(part) => {
-                            self.digests.insert(part.component.digest().to_owned());
-                            self.digests.insert(part.config.digest().to_owned());
-                        }
-                        // A config that cannot be built has nothing in the store that could be determined here.
-                        Err(problems) => print_problems(
-                            &problems
-                                .into_iter()
-                                .map(config::Problem::warning)
-                                .collect::<Vec<_>>(),
-                        ),
+            for transform in &pipeline.transforms {
+                match pipeline::part_of(&plugins, pipeline, transform) {
+                    Ok(part) => {
+                        needed.add(part.component.digest());
+                        needed.add(part.config.digest());
                     }
+                    // A config that cannot be built has nothing in the store that could be determined here.
+                    Err(problems) => print_problems(
+                        &problems
+                            .into_iter()
+                            .map(config::Problem::warning)
+                            .collect::<Vec<_>>(),
+                    ),
                 }
             }
         }
-        Ok(true)
     }
-
-    /// Files and tables of the configs that are needed.
-    fn follow(&mut self, store: &PluginStore) -> Result<()> {
-        for digest in self.digests.clone() {
-            if let Some(config) = store.stored_config(&digest)? {
-                self.digests.extend(config.files.into_values());
-                self.digests.extend(config.tables.into_values());
-            }
-        }
-        Ok(())
-    }
-
-    fn holds(&self, item: &Item) -> bool {
-        let named =
-            |digest: &Option<String>| digest.as_ref().is_some_and(|d| self.digests.contains(d));
-        named(&item.blob) || named(&item.config)
-    }
+    Ok(true)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use arrow_schema::SchemaRef;
 use clap::Args;
 use serde_json::Value;
 
@@ -14,13 +15,13 @@ use crate::author::{Settings, Subject, sample, subject};
 use crate::chain::{Table, TransformChain};
 use crate::cli::{Exit, print_problems, say, say_lines, table, to_stderr};
 use crate::clock::SystemClock;
-use crate::config::{Overlay, PipelineConfig};
+use crate::config::{Overlay, PipelineConfig, Source};
 use crate::connect;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::KafkaProps;
 use crate::pipeline;
 use crate::plugin::{Places, Plugins};
-use crate::record::input_schema;
+use crate::record::{Batch, input_schema};
 use crate::telemetry::{count, plural};
 use crate::text::printable;
 
@@ -185,8 +186,8 @@ pub(super) struct RunArgs {
     /// The file has rows, one JSON object per line; types.toml beside it gives types that JSON lacks
     #[arg(long)]
     rows: bool,
-    /// All transforms of a pipeline's config, in order, instead of one plugin
-    #[arg(long, value_name = "CONFIG", conflicts_with_all = ["config", "set", "rows"])]
+    /// All transforms of a pipeline's config, in order, instead of one plugin; with --rows if the pipeline reads a zone
+    #[arg(long, value_name = "CONFIG", conflicts_with_all = ["config", "set"])]
     transforms: Option<String>,
     /// With --transforms: the rows after each transform
     #[arg(long, requires = "transforms")]
@@ -238,29 +239,105 @@ fn run_chain(args: &RunArgs, config: &str) -> Result<Exit> {
     let Some(config) = loaded.pipelines.first() else {
         return Ok(Exit::Usage);
     };
-    let messages = args.input.messages(LIMIT)?;
+    let tried = Tried::of(args, config)?;
     let plugins = Plugins::open(Places::of(config))?;
-    let batch = input::batch("samples", &messages.list);
     let all = config.transforms.len();
     let from = if args.verbose { 1 } else { all };
     for stages in from.max(1)..=all {
         let mut part: PipelineConfig = config.clone();
         part.transforms.truncate(stages);
-        let (transforms, problems) = pipeline::transforms_of(&plugins, &part, &input_schema());
+        let (transforms, problems) = pipeline::transforms_of(&plugins, &part, &tried.columns());
         if !problems.is_empty() {
             print_problems(&problems);
             return Ok(Exit::Usage);
         }
         let mut chain = TransformChain::new(transforms, config.errors.unit)?;
-        let outcome = Outcome::of_chain(&chain.apply(&batch)?, &chain);
+        let outcome = tried.through(&mut chain)?;
         if args.verbose {
             let last = part.transforms.last().map_or("", |t| t.name.as_str());
             say(format!("after {last}:"));
         }
-        show(&outcome, messages.list.len(), "message", args.json);
+        show(&outcome, tried.len(), tried.what(), args.json);
     }
-    messages.left.say(messages.list.len(), "message");
+    tried.left.say(tried.len(), tried.what());
     Ok(Exit::Ok)
+}
+
+/// What goes through the transforms of a pipeline.
+struct Tried {
+    input: Input,
+    left: Left,
+}
+
+enum Input {
+    Messages(Box<Batch>),
+    /// Of a pipeline that reads a zone.
+    Rows(Table),
+}
+
+impl Tried {
+    fn of(args: &RunArgs, config: &PipelineConfig) -> Result<Tried> {
+        let wrong = |message: String, hint: &str| {
+            Err(Error::new(Kind::ConfigInvalid, "plugin.run", message).hint(hint))
+        };
+        match (&config.source, args.rows) {
+            (Source::Records(_), false) => {
+                let messages = args.input.messages(LIMIT)?;
+                Ok(Tried {
+                    input: Input::Messages(Box::new(input::batch("samples", &messages.list))),
+                    left: messages.left,
+                })
+            }
+            (Source::Zone(_), true) => {
+                let (table, left) = args.table()?;
+                let input = Input::Rows(table);
+                Ok(Tried { input, left })
+            }
+            (Source::Records(_), true) => wrong(
+                format!("{} reads messages, not rows", config.name),
+                "leave --rows out",
+            ),
+            (Source::Zone(_), false) => wrong(
+                format!("{} reads rows of a zone, not messages", config.name),
+                "--rows and a file with a JSON object per line; `weir tap` takes the rows of the zone itself",
+            ),
+        }
+    }
+
+    fn columns(&self) -> SchemaRef {
+        match &self.input {
+            Input::Messages(_) => input_schema(),
+            Input::Rows(table) => table.schema.clone(),
+        }
+    }
+
+    fn through(&self, chain: &mut TransformChain) -> Result<Outcome> {
+        match &self.input {
+            Input::Messages(batch) => Ok(Outcome::of_chain(&chain.apply(batch)?, chain)),
+            Input::Rows(table) => {
+                if let Some(by) = chain.exploding() {
+                    let message = format!("`{}` makes several rows of one", by.transform);
+                    return Err(Error::new(Kind::ConfigInvalid, "plugin.run", message)
+                        .hint("put it into the pipeline that fills the zone"));
+                }
+                Ok(Outcome::of_rows(&chain.apply_rows(table.clone())?))
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match &self.input {
+            Input::Messages(batch) => batch.len(),
+            Input::Rows(table) => table.rows,
+        }
+    }
+
+    fn what(&self) -> &'static str {
+        match &self.input {
+            Input::Messages(_) => "message",
+            Input::Rows(_) => "row",
+        }
+    }
 }
 
 fn show(outcome: &Outcome, rows: usize, what: &str, json: bool) {

@@ -16,8 +16,8 @@ use crate::telemetry::time;
 ///
 /// Golden samples: samples/<case>/ with config.toml, one of messages.txt, messages/, rows.jsonl, and expected.jsonl.
 /// The same batches again: repeated, halved, row by row, reordered, in fresh instances. Hostile input: nulls, empty and
-/// huge values, invalid text, the ends of every range, deep nesting, noise, samples with wrong bytes. Cost: fuel per
-/// row.
+/// huge values, invalid text, the ends of every range, deep nesting, noise, samples with wrong bytes, nulls among values.
+/// Cost: fuel per row.
 #[derive(Debug, Args)]
 pub(super) struct TestArgs {
     /// Folder of the crate (it is built), a .wasm file, or a name in --plugin-path

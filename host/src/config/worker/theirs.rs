@@ -90,9 +90,7 @@ pub static THEIRS: &[(&str, Fate)] = &[
     ("status.storage.topic", Missed(ALONE)),
     (
         "exactly.once.source.support",
-        Missed(
-            "file sources send each line at least once; a connector with exactly.once.support=required is refused",
-        ),
+        Missed("each file source sends its lines once, whatever is set"),
     ),
     (
         "admin.listeners",
@@ -178,7 +176,7 @@ pub static THEIRS: &[(&str, Fate)] = &[
     ),
     (
         "topic.creation.enable",
-        Idle("file sources create no topic; the broker may"),
+        Idle("file sources create no topic: it must exist"),
     ),
     (
         "topic.tracking.allow.reset",

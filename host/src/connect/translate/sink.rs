@@ -123,8 +123,11 @@ fn codec(work: &mut Work<'_>) {
         "snappy" => "snappy",
         "none" | "uncompressed" => "none",
         "zstd" => "zstd-3",
+        "gzip" => "gzip",
+        "lz4" => "lz4",
         other => {
-            let reason = format!("Parquet is written with snappy, zstd or none, not {other}");
+            let reason =
+                format!("Parquet is written with snappy, zstd, gzip, lz4 or none, not {other}");
             work.refuse(KEY, reason, "write zstd, or take the key out for snappy");
             return;
         }

@@ -3,7 +3,7 @@
 use super::Work;
 use crate::config::java::{self, Said};
 use crate::config::keys::KAFKA_PREFIX;
-use crate::config::{Text, problem};
+use crate::config::{Text, TopicPattern, problem};
 
 pub(super) fn translate(work: &mut Work<'_>) {
     overrides(work);
@@ -22,13 +22,24 @@ pub(super) fn translate(work: &mut Work<'_>) {
 }
 
 fn topics(work: &mut Work<'_>) {
+    const REGEX: &str = "topics.regex";
     let topics = work.list("topics");
-    if work.get("topics.regex").is_some() {
-        work.refuse(
-            "topics.regex",
-            "which topics feed a table is part of its history, so a topic that appears later cannot join by its name",
-            "name the topics in `topics`",
-        );
+    if let Some(regex) = work.get(REGEX) {
+        match TopicPattern::parse(&regex) {
+            Err(refusal) => {
+                let reason = format!("expected {}", refusal.expected);
+                work.refuse(REGEX, reason, refusal.hint.as_deref().unwrap_or_default());
+            }
+            Ok(_) if !topics.is_empty() => {
+                let reason = "`topics` also says what is read";
+                work.refuse(REGEX, reason, "take one of them out");
+            }
+            Ok(_) => {
+                put_typed(work, "source.subscribe.pattern", REGEX);
+                work.put("sink.table", "${topic}", REGEX);
+                return;
+            }
+        }
     } else if topics.is_empty() && !work.has("source.topics") {
         let message = "`topics` is missing: a sink reads at least one".to_owned();
         work.problem("topics", problem::MISSING, message).hint =

@@ -1,10 +1,12 @@
 //! The chain of transforms: plugins stay, Connect's own become plugins that do the same, the others are refused by
 //! name.
 
+use std::collections::BTreeSet;
+
 use super::Work;
 use super::columns::{self, Column, Keys};
 use super::converters::{Start, VALUE};
-use crate::config::{plugin_ref, problem};
+use crate::config::{TRANSFORMS_MAX, plugin_ref, problem, too_many_transforms};
 use crate::connect::smt::{Side, Smt};
 
 mod apply;
@@ -35,12 +37,27 @@ struct Chain {
 }
 
 pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<u8>]>) {
-    let listed = work.list("transforms");
-    for (n, alias) in listed.iter().enumerate() {
-        if listed.iter().take(n).any(|before| before == alias) {
-            let message = format!("`transforms`: `{alias}` is listed twice");
-            work.problem("transforms", problem::DUPLICATE, message);
+    let mut listed = work.list("transforms");
+    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    // Each name is looked at once, however often it is there.
+    listed.retain(|alias| {
+        let new = seen.insert(alias.clone());
+        if !new {
+            twice.insert(alias.clone());
         }
+        new
+    });
+    if listed.len() > TRANSFORMS_MAX {
+        work.problem(
+            "transforms",
+            problem::OUT_OF_RANGE,
+            too_many_transforms(listed.len()),
+        );
+        listed.truncate(TRANSFORMS_MAX);
+    }
+    for alias in twice.into_iter().take(TRANSFORMS_MAX) {
+        let message = format!("`transforms`: `{alias}` is listed twice");
+        work.problem("transforms", problem::DUPLICATE, message);
     }
     let steps: Vec<Step> = listed
         .iter()

@@ -21,6 +21,7 @@ pub const SINK: SinkType = SinkType {
     leaves: &[
         "sink.table",
         "sink.keep.value",
+        "sink.retention",
         "sink.rotate.bytes",
         "sink.rotate.age",
         "sink.rotate.rows",

@@ -10,7 +10,7 @@ mod sink;
 use std::any::Any;
 use std::time::Duration;
 
-use crate::config::{PipelineConfig, SinkConfig, TableName};
+use crate::config::{PipelineConfig, SinkConfig};
 use crate::connectors::zone;
 use crate::error::{Error, Kind, Result};
 use crate::sink::{Sink, SinkConnector, SinkContext};
@@ -44,6 +44,10 @@ impl SinkConfig for ConsoleConfig {
         "console".to_owned()
     }
 
+    fn commit_age(&self) -> Duration {
+        self.commit_age
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -57,13 +61,8 @@ pub(super) fn connect(
         config.sink.as_any().downcast_ref().ok_or_else(|| {
             Error::new(Kind::Bug, "console.connect", "the config of another sink")
         })?;
-    let letters = LettersTable {
-        store: context.store.clone(),
-        clock: context.clock.clone(),
-        log: context.log.clone(),
-        table: TableName::Fixed(config.errors.dlq_table.clone()),
-        parquet: zone::parquet_options(config),
-    };
+    let table = &config.errors.dlq_table;
+    let letters = LettersTable::of(&context, table, zone::parquet_options(config));
     Ok(Box::new(Console {
         config: console.clone(),
         context,

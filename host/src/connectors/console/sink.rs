@@ -13,18 +13,15 @@ use crate::chain::{Applied, Column};
 use crate::commit::{Delivery, FileRange, Role, new_file_id};
 use crate::error::Result;
 use crate::record::{Batch, SYSTEM, SplitId};
-use crate::sink::covered::Covered;
+use crate::sink::covered::Gathering;
 use crate::sink::json;
 use crate::sink::{Deliver, Fence, Finish, Gathered, Prepared, Sealed, Sink, SinkContext};
 use crate::zone::{LetterFiles, LettersTable};
 
 pub(super) struct ConsoleSink {
     config: ConsoleConfig,
-    context: SinkContext,
     letters: LetterFiles,
-    covered: Option<Covered>,
-    /// Where each split stands after the last seal.
-    next: BTreeMap<SplitId, i64>,
+    gathering: Gathering,
     printed: Printed,
 }
 
@@ -45,17 +42,10 @@ impl ConsoleSink {
     ) -> ConsoleSink {
         ConsoleSink {
             config,
-            context,
             letters: LetterFiles::new(letters),
-            covered: None,
-            next: BTreeMap::new(),
+            gathering: Gathering::new(context.base, context.clock),
             printed: Printed::default(),
         }
-    }
-
-    fn age(&self) -> Option<std::time::Duration> {
-        let covered = self.covered.as_ref()?;
-        Some(self.context.clock.elapsed().saturating_sub(covered.since))
     }
 
     /// Rows as text; those beyond the limit are counted.
@@ -131,29 +121,21 @@ impl Sink for ConsoleSink {
         if batch.covers.range.from == batch.covers.range.to {
             return Ok(());
         }
-        let covered = self.covered.get_or_insert_with(|| {
-            Covered::new(self.context.base.get(), self.context.clock.elapsed())
-        });
-        covered.cover(batch, &applied, &self.next)?;
+        self.gathering.cover(batch, &applied)?;
         self.letters.add(batch, &applied.dead_letters)?;
         self.show(batch, &applied);
         Ok(())
     }
 
     fn should_roll(&self) -> bool {
-        self.age().is_some_and(|age| age >= self.config.commit_age)
+        let age = self.gathering.age();
+        age.is_some_and(|age| age >= self.config.commit_age)
     }
 
     fn seal(&mut self) -> Result<Option<Sealed>> {
-        let Some(mut covered) = self.covered.take() else {
-            return Ok(None);
-        };
         let mut files: Vec<Box<dyn Finish>> = Vec::new();
         for written in self.letters.close()? {
             files.push(Box::new(written));
-        }
-        for span in &covered.spans {
-            self.next.insert(span.split.clone(), span.to);
         }
         let printed = std::mem::take(&mut self.printed);
         let mut deliveries: Vec<Box<dyn Deliver>> = Vec::new();
@@ -164,30 +146,17 @@ impl Sink for ConsoleSink {
                 truncate: self.config.truncate,
             }));
         }
-        Ok(Some(Sealed {
-            base: covered.base,
-            files,
-            deliveries,
-            counters: covered.counters(),
-            spans: covered.spans,
-        }))
+        Ok(self.gathering.seal(files, deliveries))
     }
 
     fn discard(&mut self) {
-        self.covered = None;
-        self.next.clear();
+        self.gathering.discard();
         self.letters.discard();
         self.printed = Printed::default();
     }
 
     fn gathered(&self) -> Gathered {
-        let due = self
-            .age()
-            .map(|age| self.config.commit_age.saturating_sub(age));
-        Gathered {
-            records: self.covered.as_ref().map_or(0, Covered::records),
-            due,
-        }
+        self.gathering.gathered(self.config.commit_age)
     }
 
     fn memory(&self) -> usize {

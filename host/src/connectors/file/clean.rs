@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::lock::lock;
 use crate::record::TopicPartition;
 use crate::source::{Acknowledge, Position};
-use crate::store::Moved;
+use crate::store::{Found, Inputs, Moved};
 
 /// Files that one call takes away at most: a trigger must not wait for all of a million.
 const AT_ONCE: usize = 10_000;
@@ -41,6 +41,7 @@ impl Acknowledge for Cleaner {
 
     /// The last commits of a run are cleaned up here: nobody lists any more.
     fn flush(&self, wait: Duration) -> bool {
+        self.shared.keep_marks(true);
         let clock = &self.shared.clock;
         let until = clock.elapsed().saturating_add(wait);
         loop {
@@ -67,7 +68,8 @@ impl Acknowledge for Cleaner {
 
 /// Takes away the files that were committed since the last call, from where each partition stood when it was first read; how many.
 pub(super) fn clean(shared: &Shared) -> Result<usize> {
-    if shared.config.clean == Clean::Off {
+    // The first listing looks whether files may be taken away here.
+    if shared.config.clean == Clean::Off || !shared.is_begun() {
         return Ok(0);
     }
     for ordinal in shared.met() {
@@ -79,8 +81,8 @@ pub(super) fn clean(shared: &Shared) -> Result<usize> {
         }
     }
     let mut cleaned = 0;
-    let committed = lock(&shared.committed).clone();
-    for (partition, to) in committed {
+    let partitions: Vec<i32> = lock(&shared.committed).keys().copied().collect();
+    for partition in partitions {
         while cleaned < AT_ONCE {
             let Some(from) = shared.cleaned(partition) else {
                 break;
@@ -88,11 +90,11 @@ pub(super) fn clean(shared: &Shared) -> Result<usize> {
             let Some(place) = shared.file_at(partition, from)? else {
                 break;
             };
-            let Some(entry) = place.entry().filter(|entry| entry.end() <= to) else {
+            let Some(entry) = place.entry().filter(|entry| shared.is_committed(entry)) else {
                 break;
             };
             take_away(shared, entry)?;
-            shared.has_cleaned(partition, entry.end());
+            shared.has_cleaned(partition, from, entry.end());
             cleaned += 1;
         }
     }
@@ -115,12 +117,35 @@ fn take_away(shared: &Shared, entry: &Entry) -> Result<()> {
     match &shared.config.clean {
         Clean::Off => Ok(()),
         Clean::Delete => inputs.remove_input(&there.path),
-        Clean::Archive(dir) => {
-            let [path, again] = archived(dir, entry);
-            match inputs.move_input(&there.path, &path)? {
-                Moved::TargetExists => inputs.move_input(&there.path, &again).map(drop),
-                Moved::Done | Moved::SourceMissing => Ok(()),
-            }
-        }
+        Clean::Archive(dir) => archive(inputs, &there, archived(dir, entry)),
     }
+}
+
+pub(super) fn archive(
+    inputs: &dyn Inputs,
+    there: &Found,
+    [path, again]: [String; 2],
+) -> Result<()> {
+    match inputs.move_input(&there.path, &path)? {
+        Moved::SourceMissing => Ok(()),
+        // Under a name that other files may have a copy must show that it is one.
+        Moved::Done if there.has_etag() => match inputs.look(&path)? {
+            Some(copy) if !copy.may_be_copy_of(there) => inputs.move_input(&path, &again).map(drop),
+            _ => Ok(()),
+        },
+        Moved::Done => Ok(()),
+        Moved::TargetExists => match inputs.move_input(&there.path, &again)? {
+            Moved::Done | Moved::SourceMissing => Ok(()),
+            // A kill came between the copy and the removal.
+            Moved::TargetExists => match inputs.look(&again)? {
+                Some(copy) if is_own_copy(&copy, there) => inputs.remove_input(&there.path),
+                _ => Ok(()),
+            },
+        },
+    }
+}
+
+/// Of what lies under the second name of [`archived`].
+pub(super) fn is_own_copy(copy: &Found, of: &Found) -> bool {
+    copy.is_same(of) || (copy.has_etag() && copy.size == of.size)
 }

@@ -3,8 +3,8 @@
 //!
 //! - A file stands in the list before any record of it is read, and what stands there never changes.
 //! - Of two processes that add files at once one is first; the other reads what it added and goes on behind it.
-//! - In memory are a few numbers for each document, two documents or so, and 32 bytes for each file that may be met again: so
-//!   a list of a million files is small.
+//! - In memory are a few numbers for each document, a few documents, and 40 to 80 bytes for each file: a list of a million files takes less
+//!   than 80 MB.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -25,8 +25,13 @@ const CACHED: usize = 4;
 const FETCHED: usize = 16;
 /// Records of a packed file (compressed, Parquet) for which there is room beside [`PACKED_RECORDS`] for each of its bytes.
 const PACKED_ROOM: i64 = 1 << 20;
+/// Positions of a file that is followed, whose size nobody knows: bytes. A partition has room for two million of them.
+pub(super) const FOLLOWED_ROOM: i64 = 1 << 42;
 /// gzip makes at most 1032 bytes of one, and a record has one at least.
 const PACKED_RECORDS: i64 = 1_032;
+
+/// Names that are followed: each has its place in every state of the log.
+const FOLLOWED_MAX: i32 = 1_000;
 
 const OP: &str = "file.list";
 
@@ -46,11 +51,25 @@ pub(super) struct Entry {
     pub at: i64,
     /// How many positions are its own.
     pub room: i64,
+    /// The byte at which reading begins, where a person said so: what lies before it, here and in the entries before, is passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
 }
 
 impl Entry {
     pub(super) fn end(&self) -> i64 {
         self.at.saturating_add(self.room)
+    }
+
+    /// Whether it stands for whichever file will have this name.
+    pub(super) fn is_open(&self) -> bool {
+        self.identity.is_empty()
+    }
+
+    /// The position of the byte at which reading begins.
+    pub(super) fn first(&self) -> i64 {
+        let from = i64::try_from(self.from.unwrap_or(0)).unwrap_or(i64::MAX);
+        self.at.saturating_add(from.min(self.room - 1))
     }
 
     pub(super) fn found(&self) -> Found {
@@ -95,24 +114,21 @@ pub(super) struct Document {
 pub(super) struct Seen {
     /// Digest of size, time and identity.
     print: u64,
-    /// Seconds since 1970; for forgetting.
-    modified: u32,
     /// Its number among all files.
     pub ordinal: u32,
 }
 
-fn print(found: &Found) -> u64 {
-    let time = match found.identity.starts_with("etag:") {
+fn print(found: &Found, follows: bool) -> u64 {
+    let time = match found.has_etag() {
         true => 0,
         false => found.modified,
     };
-    let text = format!("{}\n{time}\n{}", found.size, found.identity);
+    let text = match follows {
+        true => found.node().unwrap_or_default().to_owned(),
+        false => format!("{}\n{time}\n{}", found.size, found.identity),
+    };
     // Half of it tells two files of one name apart.
     XxHash3_128::oneshot(text.as_bytes()) as u64
-}
-
-fn seconds(micros: i64) -> u32 {
-    u32::try_from(micros.div_euclid(1_000_000)).unwrap_or(if micros < 0 { 0 } else { u32::MAX })
 }
 
 /// What stands for one document while it is not in memory.
@@ -139,28 +155,56 @@ impl Place {
     }
 }
 
+/// Of one name.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    partition: i32,
+    /// Of its last entry, as long as no file was there for it.
+    waits: Option<u64>,
+}
+
+/// What a list makes of the files in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// Each file once, by its path.
+    Paths,
+    /// Each name once, in whichever directory.
+    Names,
+    /// What has a name now, as it grows.
+    Growing,
+}
+
 #[derive(Debug)]
 pub(super) struct FileList {
     dir: String,
     url: String,
     reads: String,
     name_only: bool,
+    /// Files grow while they are read: each name has a partition of its own, in which the files that have it follow each other.
+    follows: bool,
     known: Vec<Known>,
     seen: HashMap<u128, Seen>,
+    /// Of files that are followed: the partition of each name.
+    lanes: HashMap<u128, Lane>,
+    /// Where a person said that a partition goes on, the last time.
+    set: HashMap<i32, i64>,
     /// The newest time of change in the list.
     newest: Option<i64>,
     cache: VecDeque<Arc<Document>>,
 }
 
 impl FileList {
-    pub(super) fn new(dir: String, url: String, reads: String, name_only: bool) -> FileList {
+    pub(super) fn new(dir: String, url: String, reads: String, takes: Takes) -> FileList {
         FileList {
             dir,
             url,
             reads,
-            name_only,
+            name_only: takes == Takes::Names,
+            follows: takes == Takes::Growing,
             known: Vec::new(),
             seen: HashMap::new(),
+            lanes: HashMap::new(),
+            set: HashMap::new(),
             newest: None,
             cache: VecDeque::new(),
         }
@@ -196,13 +240,26 @@ impl FileList {
     pub(super) fn has(&self, found: &Found) -> Option<(bool, Seen)> {
         let seen = self.seen.get(&self.key(&found.path))?;
         // Where names count alone, a file of another directory is the same one.
-        Some((self.name_only || seen.print == print(found), *seen))
+        Some((
+            self.name_only || seen.print == print(found, self.follows),
+            *seen,
+        ))
     }
 
-    /// What is older than this is not taken any more, so it need not be known.
-    pub(super) fn forget_before(&mut self, micros: i64) {
-        let before = seconds(micros);
-        self.seen.retain(|_, seen| seen.modified >= before);
+    /// Of files that are followed: the partition of a name, once it is in the list.
+    pub(super) fn lane(&self, path: &str) -> Option<i32> {
+        self.lanes.get(&self.key(path)).map(|lane| lane.partition)
+    }
+
+    /// The last entry of a partition has no file yet.
+    pub(super) fn waits(&self, partition: i32) -> bool {
+        let mut lanes = self.lanes.values();
+        lanes.any(|lane| lane.partition == partition && lane.waits.is_some())
+    }
+
+    /// Where a person said that a partition goes on, the last time.
+    pub(super) fn set(&self, partition: i32) -> Option<i64> {
+        self.set.get(&partition).copied()
     }
 
     /// Next position of a partition behind all of its files.
@@ -228,16 +285,20 @@ impl FileList {
         self.known.last().map_or(0, |known| known.files)
     }
 
-    /// Reads the whole list, or what others have added since.
+    /// Reads the whole list, or what others have added since. The first costs a listing and a request for each document, the
+    /// second one request more than there are new documents.
     pub(super) fn load(&mut self, store: &dyn Store) -> Result<()> {
-        let from = self.documents();
-        let count = match from {
-            0 => self.count(store)?,
-            // Others add few.
-            from if store.size(&self.path(from))?.is_none() => return Ok(()),
-            _ => self.count(store)?,
-        };
-        let mut number = from;
+        // Others add few: they are asked for one by one.
+        while self.documents() > 0 {
+            let path = self.path(self.documents());
+            let Some(bytes) = store.get(&path)? else {
+                return Ok(());
+            };
+            let document = self.decode(&path, &bytes)?;
+            self.add(document)?;
+        }
+        let count = self.count(store)?;
+        let mut number = 0;
         while number < count {
             let to = count.min(number + FETCHED as u64);
             let paths: Vec<String> = (number..to).map(|n| self.path(n)).collect();
@@ -327,11 +388,19 @@ impl FileList {
             }
             self.newest = self.newest.max(Some(entry.modified));
             let seen = Seen {
-                print: print(&entry.found()),
-                modified: seconds(entry.modified),
+                print: print(&entry.found(), self.follows),
                 ordinal,
             };
-            self.seen.insert(self.key(&entry.path), seen);
+            let key = self.key(&entry.path);
+            self.seen.insert(key, seen);
+            if self.follows {
+                let waits = entry.is_open().then_some(entry.from.unwrap_or(0));
+                let partition = entry.partition;
+                self.lanes.insert(key, Lane { partition, waits });
+            }
+            if entry.from.is_some() {
+                self.set.insert(entry.partition, entry.first());
+            }
         }
         let added = u32::try_from(document.files.len()).unwrap_or(u32::MAX);
         let files = first.checked_add(added).ok_or_else(|| {
@@ -420,13 +489,30 @@ impl FileList {
         files: Vec<Found>,
         (partitions, parquet): (i32, bool),
     ) -> Result<bool> {
+        let entries = self.dealt(files, partitions, parquet)?;
+        self.put(store, entries)
+    }
+
+    /// Of files that are followed: whichever file has this name is read from that byte on, the next time that it is read.
+    pub(super) fn go_on_at(&mut self, store: &dyn Store, path: &str, from: u64) -> Result<bool> {
+        let whichever = Found {
+            path: path.to_owned(),
+            size: 0,
+            modified: 0,
+            identity: String::new(),
+        };
+        let entries = self.followed(vec![whichever], Some(from))?;
+        self.put(store, entries)
+    }
+
+    fn put(&mut self, store: &dyn Store, files: Vec<Entry>) -> Result<bool> {
         let number = self.documents();
         let document = Document {
             format: FORMAT,
             number,
             url: self.url.clone(),
             reads: self.reads.clone(),
-            files: self.dealt(files, partitions, parquet)?,
+            files,
         };
         let path = self.path(number);
         let bytes = serde_json::to_vec(&document).map_err(|e| {
@@ -453,7 +539,45 @@ impl FileList {
         Ok(ours)
     }
 
+    /// A name that is new gets the next partition.
+    fn followed(&self, files: Vec<Found>, from: Option<u64>) -> Result<Vec<Entry>> {
+        let mut entries = Vec::with_capacity(files.len());
+        let mut new = (i32::try_from(self.lanes.len()).unwrap_or(i32::MAX))..;
+        for found in files {
+            let lane = self.lanes.get(&self.key(&found.path));
+            let partition = lane.map(|lane| lane.partition).or_else(|| new.next());
+            let partition = partition.filter(|p| *p < FOLLOWED_MAX).ok_or_else(|| {
+                let message = format!("more than {FOLLOWED_MAX} files are to be followed");
+                Error::new(Kind::LimitReached, OP, message)
+                    .hint("let source.path name fewer; a pipeline without source.follow reads any number of files that are complete")
+            })?;
+            let at = self.end(partition);
+            at.checked_add(FOLLOWED_ROOM).ok_or_else(|| {
+                Error::new(
+                    Kind::LimitReached,
+                    OP,
+                    "the positions of a partition are used up",
+                )
+                .hint("give the pipeline another name")
+            })?;
+            entries.push(Entry {
+                path: found.path,
+                size: found.size,
+                modified: found.modified,
+                identity: found.identity,
+                partition,
+                at,
+                room: FOLLOWED_ROOM,
+                from: from.or(lane.and_then(|lane| lane.waits)),
+            });
+        }
+        Ok(entries)
+    }
+
     fn dealt(&self, files: Vec<Found>, partitions: i32, parquet: bool) -> Result<Vec<Entry>> {
+        if self.follows {
+            return self.followed(files, None);
+        }
         let partitions = partitions.max(1);
         let mut loads: Vec<(u64, i32)> = (0..partitions).map(|p| (0, p)).collect();
         // Single files go round.
@@ -482,6 +606,7 @@ impl FileList {
                 partition,
                 at,
                 room,
+                from: None,
             });
         }
         Ok(entries)

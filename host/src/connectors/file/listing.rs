@@ -1,6 +1,6 @@
 //! Files that were found and do not stand in the list yet, in the order in which they will.
 //!
-//! A million of them are small: names lie in one text, and what else is known of a file takes 32 bytes.
+//! A million of them are small: names lie in one text, and what else is known of a file takes 40 bytes.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -115,7 +115,16 @@ impl Pending {
 /// What was seen of files that may still be written.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
-    seen: HashMap<String, (Found, Duration)>,
+    seen: HashMap<String, Seen>,
+    listings: u64,
+}
+
+#[derive(Debug)]
+struct Seen {
+    found: Found,
+    since: Duration,
+    /// The last listing that met it.
+    listing: u64,
 }
 
 impl Unsettled {
@@ -138,14 +147,14 @@ impl Unsettled {
             return None;
         }
         let known = self.seen.get(&found.path);
-        let since = match known.filter(|(known, _)| known.is_same(found)) {
-            Some((_, since)) => *since,
-            None => {
-                self.seen
-                    .insert(found.path.clone(), (found.clone(), elapsed));
-                elapsed
-            }
+        let known = known.filter(|known| known.found.is_same(found));
+        let since = known.map_or(elapsed, |known| known.since);
+        let seen = Seen {
+            found: found.clone(),
+            since,
+            listing: self.listings,
         };
+        self.seen.insert(found.path.clone(), seen);
         let unchanged = elapsed.saturating_sub(since);
         if unchanged >= settle {
             self.seen.remove(&found.path);
@@ -156,6 +165,13 @@ impl Unsettled {
             settle.saturating_sub(Duration::from_micros(age))
         });
         Some(by_age.min(settle.saturating_sub(unchanged)))
+    }
+
+    /// A listing has met all that is there.
+    pub(super) fn listed(&mut self) {
+        let this = self.listings;
+        self.seen.retain(|_, seen| seen.listing == this);
+        self.listings += 1;
     }
 }
 
@@ -234,5 +250,11 @@ mod tests {
         let grows = file("ahead", 2, 9_000_001);
         assert_eq!(unsettled.rest(&grows, second, at(6)), Some(second));
         assert_eq!(unsettled.rest(&grows, Duration::ZERO, at(6)), None);
+        // Files that are gone are forgotten.
+        unsettled.listed();
+        assert_eq!(unsettled.seen.len(), 2);
+        assert_eq!(unsettled.rest(&grows, second, at(6)), Some(second));
+        unsettled.listed();
+        assert_eq!(unsettled.seen.len(), 1);
     }
 }

@@ -6,17 +6,32 @@
 //! - A partition is a sequence of files, a position is where a file begins in it and what was read of it: bytes, or records where
 //!   the file is packed (compressed, Parquet). The end of a file is a hole, which a batch covers.
 //! - A file that is not any more what the list says is never read as if it were (`reader`).
+//! - With `source.follow` files are read while they grow (`follow`): each name is a partition, in which the files that have it
+//!   follow each other.
 
 mod clean;
+#[cfg(test)]
+mod fault_tests;
+mod follow;
+#[cfg(test)]
+mod follow_tests;
+pub mod followed;
 mod keys;
 mod list;
+#[cfg(test)]
+mod list_tests;
 mod listing;
+mod marks;
+mod places;
 mod reader;
 mod shared;
 mod source;
 mod split;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,15 +39,16 @@ use globset::GlobMatcher;
 
 use crate::clock::Clock;
 use crate::commit::LogName;
-use crate::config::{Location, SourceConfig, Trigger};
+use crate::config::{Location, MessageHint, Reach, SourceConfig, Trigger};
 use crate::error::{Error, Kind, Result};
 use crate::hash::sha256;
 use crate::record::{SplitId, TopicPartition};
-use crate::source::TopicInfo;
 use crate::source::{
-    Acknowledge, Change, Connector, PartitionInfo, Policy, Position, ReadLimits, Source,
+    Acknowledge, Change, Connector, PartitionInfo, Policy, Position, ReadLimits, Source, TopicInfo,
 };
+use crate::store;
 
+use follow::Follower;
 pub use keys::SOURCE;
 use shared::Shared;
 use source::FileSource;
@@ -54,6 +70,10 @@ pub struct FileConfig {
     latest_first: bool,
     name_only: bool,
     max_age: Duration,
+    /// Files are read while they grow.
+    follows: bool,
+    /// A CR alone ends a line too.
+    cr_ends: bool,
     on_change: OnChange,
     /// What is left of a bad file becomes a gap.
     skips_bad: bool,
@@ -61,6 +81,8 @@ pub struct FileConfig {
     /// Among which new files are dealt out.
     partitions: i32,
     trigger: Trigger,
+    /// What it may use of this machine.
+    reach: Reach,
     /// Of the pipeline: its file list lies there.
     home: Location,
     log: LogName,
@@ -147,9 +169,23 @@ impl Format {
 }
 
 impl FileConfig {
+    /// What decides which bytes are a record, and which positions a file has.
+    fn reads(&self) -> String {
+        let format = self.format.describe();
+        match (self.follows, self.cr_ends) {
+            (false, _) => format,
+            (true, false) => format!("{format} followed"),
+            (true, true) => format!("{format} followed line.ends=any"),
+        }
+    }
+
+    fn keeps_empty_lines(&self) -> bool {
+        self.format == Format::Text
+    }
+
     /// All that decides what a position means.
     fn id(&self) -> String {
-        let what = format!("{}\n{}", self.at.url, self.format.describe());
+        let what = format!("{}\n{}", self.at.url, self.reads());
         let digest = sha256(what.as_bytes());
         let digest = digest.trim_start_matches("sha256:");
         let short = digest.get(..ID_DIGITS).unwrap_or(digest);
@@ -172,14 +208,47 @@ impl SourceConfig for FileConfig {
     }
 
     fn connect(&self, clock: &Arc<dyn Clock>) -> Result<Box<dyn Connector>> {
-        let shared = Shared::open(self.clone(), clock.clone())?;
-        Ok(Box::new(Files {
-            shared: Arc::new(shared),
+        Ok(Box::new(Files::new(self.clone(), clock.clone())?))
+    }
+
+    /// The list of files stays in memory, and begins with no file.
+    fn message_hint(&self) -> MessageHint<'_> {
+        let (format, row_tag) = match &self.format {
+            Format::Json | Format::JsonLines | Format::Parquet => (Some("json"), None),
+            Format::Csv(_) => (Some("csv"), None),
+            Format::Xml(tag) => (Some("xml"), tag.as_deref()),
+            Format::Text => (None, None),
+        };
+        MessageHint { format, row_tag }
+    }
+
+    fn only_looking(&self, until_now: bool) -> Option<Arc<dyn SourceConfig>> {
+        Some(Arc::new(FileConfig {
+            home: Location::of("memory:only-looking"),
+            clean: Clean::Off,
+            trigger: match until_now {
+                true => Trigger::AvailableNow,
+                false => Trigger::Continuous,
+            },
+            ..self.clone()
         }))
     }
 
     fn stores(&self) -> Vec<(&'static str, &Location)> {
         vec![("source.url", &self.at)]
+    }
+
+    fn targets(&self) -> Vec<(&'static str, PathBuf)> {
+        let Some(root) = store::directory_of(&self.at.url) else {
+            return Vec::new();
+        };
+        match &self.clean {
+            Clean::Off => Vec::new(),
+            Clean::Delete => vec![("source.url", root)],
+            Clean::Archive(dir) => {
+                vec![("source.archive.dir", root.join(dir)), ("source.url", root)]
+            }
+        }
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -193,6 +262,11 @@ struct Files {
 }
 
 impl Files {
+    fn new(config: FileConfig, clock: Arc<dyn Clock>) -> Result<Files> {
+        let shared = Arc::new(Shared::open(config, clock)?);
+        Ok(Files { shared })
+    }
+
     fn partition(&self, topic: &Arc<str>, partition: i32) -> PartitionInfo {
         PartitionInfo {
             split: SplitId::new(format!(
@@ -215,7 +289,9 @@ impl Connector for Files {
         names.map(|name| self.topic(name)).collect()
     }
 
+    /// With what other processes of this pipeline have taken on.
     fn topic(&self, name: &str) -> Result<TopicInfo> {
+        self.shared.load()?;
         let name: Arc<str> = name.into();
         let partitions = 0..self.shared.partitions();
         Ok(TopicInfo {
@@ -239,12 +315,15 @@ impl Connector for Files {
         "earliest".to_owned()
     }
 
-    /// The files of this trigger are taken on before the first task reads.
+    /// The listing of this trigger begins; its files are taken on before the first task reads.
     fn open(&self, positions: &[Position], limits: &ReadLimits) -> Result<Box<dyn Source>> {
-        self.shared.begin()?;
-        let mut source = FileSource::new(self.shared.clone(), *limits);
+        let mut source: Box<dyn Source> = match self.shared.config.follows {
+            true => Box::new(Follower::new(self.shared.clone(), *limits)),
+            false => Box::new(FileSource::new(self.shared.clone(), *limits)),
+        };
         source.assign(positions)?;
-        Ok(Box::new(source))
+        self.shared.begin();
+        Ok(source)
     }
 
     /// New files are taken on here; their partitions are those that are read. Another process with more tasks may have made
@@ -269,10 +348,11 @@ impl Connector for Files {
     fn policy(&self) -> Policy {
         Policy {
             gaps: self.shared.config.skips_bad,
+            late_partitions: self.shared.config.follows,
             recreated: "has other files, or records that begin elsewhere, than those that were read",
             on_recreated: "put source.url, source.format and the keys of the format back as they were, or give the pipeline \
                            another name",
-            on_lost: "the file list is shorter than what was read of it: restore the home from a copy, or give the pipeline \
+            on_above: "the file list is shorter than what was read of it: restore the home from a copy, or give the pipeline \
                       another name",
             ..Policy::default()
         }

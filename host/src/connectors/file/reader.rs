@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::list::{Entry, is_packed};
 use super::split::{Elements, Lines, Rows, Split, Stop, Values, Whole, Window};
 use super::{Clean, FileConfig, Format, Header, clean};
-use crate::error::Kind;
+use crate::error::{Kind, Result};
 use crate::lock::lock;
 use crate::store::{Input, Store};
 use crate::zone::{ForeignRows, Unreadable};
@@ -22,6 +22,8 @@ use crate::zone::{ForeignRows, Unreadable};
 const READ_BYTES: usize = 1 << 20;
 /// Memory of a zstd decoder: 2^27, as the command `zstd` allows without being asked.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// Bytes of records, unpacked, that one call passes over: a tenth of a second or so.
+const PASSED_BYTES: usize = 16 << 20;
 /// Bytes in which an XML declaration lies.
 const DECLARATION_BYTES: usize = 1024;
 
@@ -64,6 +66,10 @@ pub(super) struct Reader {
     cut: Cut,
     /// Of a packed file: how many records were given or passed over.
     counted: Option<i64>,
+    /// Up to which count they are passed over.
+    to_pass: i64,
+    /// Of a file that begins with an array and was entered inside: reads it from its beginning, as far as it has come.
+    array: Option<(Window, Values)>,
     room: i64,
     /// Goes before each record.
     prefix: Vec<u8>,
@@ -78,7 +84,8 @@ enum Cut {
         /// Bytes of the record that was given last.
         given: usize,
     },
-    Rows(ForeignRows),
+    /// With the longest that a row may be.
+    Rows(ForeignRows, usize),
 }
 
 /// A record's place, the place behind it, and its bytes in the window; none where it was written elsewhere.
@@ -88,8 +95,13 @@ impl Cut {
     /// A row of Parquet is written into `value`.
     fn next(&mut self, value: &mut Vec<u8>) -> Result<Option<Found>, Stop> {
         let (window, split, given) = match self {
-            Cut::Rows(rows) => {
+            Cut::Rows(rows, most) => {
                 let row = rows.next(value).map_err(unreadable)?;
+                if row && value.len() > *most {
+                    let why =
+                        format!("a row is longer than {most} bytes (source.record.max.bytes)");
+                    return Err(bad(0, why));
+                }
                 return Ok(row.then_some((0, 0, None)));
             }
             Cut::Bytes {
@@ -110,7 +122,7 @@ impl Cut {
 
     fn bytes(&self, range: Option<Range<usize>>) -> Option<&[u8]> {
         match self {
-            Cut::Rows(_) => None,
+            Cut::Rows(..) => None,
             Cut::Bytes { window, .. } => window.rest().get(range?),
         }
     }
@@ -147,7 +159,7 @@ pub(super) fn open(
     }
     let input = Arc::new(Mutex::new(input));
     if config.format == Format::Parquet {
-        return parquet(input, entry, from);
+        return parquet(input, config, entry, from);
     }
     // An empty file is nothing, also where it should be packed.
     let packed = compression(&entry.path).filter(|_| entry.size > 0);
@@ -159,29 +171,16 @@ pub(super) fn open(
     };
     let mut window = enter.at(0)?;
     window.begin_text()?;
-    let mut prefix = Vec::new();
-    match &config.format {
-        Format::Csv(dialect) if dialect.header != Header::None => {
-            let mut rows = Rows::new(*dialect);
-            if let Some(header) = rows.next(&mut window)? {
-                if dialect.header == Header::Repeat {
-                    prefix.extend_from_slice(window.rest().get(..header.to).unwrap_or_default());
-                    prefix.push(b'\n');
-                }
-                window.skip(header.end);
-            }
-        }
-        Format::Xml(_) => prefix = declaration(&mut window)?,
-        _ => {}
-    }
-    if matches!(config.format, Format::Xml(None)) {
-        prefix.clear();
-    }
+    let prefix = prefix(config, &mut window)?;
     let from_start = packed.is_some() || from <= window.base();
+    let mut array = None;
     if !from_start {
+        if config.format == Format::Json && begins_with_array(&mut window)? {
+            array = Some((enter.at(0)?, Values::new(true)));
+        }
         window = enter.at(from)?;
     }
-    let mut reader = Reader {
+    Ok(Reader {
         input,
         cut: Cut::Bytes {
             window,
@@ -189,14 +188,52 @@ pub(super) fn open(
             given: 0,
         },
         counted: packed.map(|_| 0),
+        to_pass: match packed {
+            Some(_) => i64::try_from(from).unwrap_or(i64::MAX),
+            None => 0,
+        },
+        array,
         room: entry.room,
         prefix,
         value: Vec::new(),
-    };
-    if packed.is_some() {
-        reader.pass_over(from)?;
+    })
+}
+
+/// What goes before each record; a header is passed over.
+fn prefix(config: &FileConfig, window: &mut Window) -> Result<Vec<u8>, Stop> {
+    let mut prefix = Vec::new();
+    match &config.format {
+        Format::Csv(dialect) if dialect.header != Header::None => {
+            let mut rows = Rows::new(*dialect);
+            if let Some(header) = rows.next(window)? {
+                if dialect.header == Header::Repeat {
+                    prefix.extend_from_slice(window.rest().get(..header.to).unwrap_or_default());
+                    prefix.push(b'\n');
+                }
+                window.skip(header.end);
+            }
+        }
+        Format::Xml(_) => prefix = declaration(window)?,
+        _ => {}
     }
-    Ok(reader)
+    if matches!(config.format, Format::Xml(None)) {
+        prefix.clear();
+    }
+    Ok(prefix)
+}
+
+fn begins_with_array(window: &mut Window) -> Result<bool, Stop> {
+    loop {
+        let first = window.rest().iter().find(|b| !b.is_ascii_whitespace());
+        if let Some(first) = first {
+            return Ok(*first == b'[');
+        }
+        let blanks = window.rest().len();
+        window.skip(blanks);
+        if !window.more()? {
+            return Ok(false);
+        }
+    }
 }
 
 fn split(config: &FileConfig, from_start: bool) -> Box<dyn Split> {
@@ -220,15 +257,22 @@ fn find(store: &dyn Store, config: &FileConfig, entry: &Entry) -> Result<Box<dyn
         None => None,
     };
     if let Clean::Archive(dir) = &config.clean {
-        for path in clean::archived(dir, entry) {
-            if let Some(input) = inputs.open_input(&path).map_err(failed)? {
-                let found = input.found();
-                // A service gives the copy of an object that came in parts an etag of another kind.
-                let in_parts = entry.identity.starts_with("etag:") && entry.identity.contains('-');
-                if found.is_same(&entry.found()) || (in_parts && found.size == entry.size) {
-                    return Ok(input);
-                }
-            }
+        let archived = clean::archived(dir, entry).map(|path| inputs.open_input(&path));
+        let [path, again] = archived;
+        let (path, again) = (path.map_err(failed)?, again.map_err(failed)?);
+        let entry = entry.found();
+        let is_same = |input: &dyn Input| input.found().is_same(&entry);
+        // Nothing else ever has the second name.
+        let is_own = |input: &dyn Input| clean::is_own_copy(input.found(), &entry);
+        let is_copy = |input: &dyn Input| input.found().may_be_copy_of(&entry);
+        let found = match (path, again) {
+            (Some(path), _) if is_same(path.as_ref()) => Some(path),
+            (_, Some(again)) if is_own(again.as_ref()) => Some(again),
+            (Some(path), _) if is_copy(path.as_ref()) => Some(path),
+            _ => None,
+        };
+        if let Some(input) = found {
+            return Ok(input);
         }
     }
     Err(match (changed, &config.clean) {
@@ -257,14 +301,21 @@ fn failed(error: crate::error::Error) -> Stop {
     }
 }
 
-fn parquet(input: Arc<Mutex<Box<dyn Input>>>, entry: &Entry, from: u64) -> Result<Reader, Stop> {
+fn parquet(
+    input: Arc<Mutex<Box<dyn Input>>>,
+    config: &FileConfig,
+    entry: &Entry,
+    from: u64,
+) -> Result<Reader, Stop> {
     let shared = input.clone();
     let fetch = move |from: u64, most: usize| lock(&shared).read(from, most);
     let rows = ForeignRows::open(Box::new(fetch), entry.size, from).map_err(unreadable)?;
     Ok(Reader {
         input,
-        cut: Cut::Rows(rows),
+        cut: Cut::Rows(rows, config.record_max),
         counted: Some(i64::try_from(from).unwrap_or(i64::MAX)),
+        to_pass: 0,
+        array: None,
         room: entry.room,
         prefix: Vec::new(),
         value: Vec::new(),
@@ -321,24 +372,52 @@ fn declaration(window: &mut Window) -> Result<Vec<u8>, Stop> {
 }
 
 impl Reader {
-    fn pass_over(&mut self, records: u64) -> Result<(), Stop> {
-        let mut passed = 0;
-        while passed < records {
-            if self.next()?.is_none() {
-                return Err(bad(
-                    0,
-                    format!("it has {passed} records, and {records} were read of it"),
-                ));
+    /// Passes over records that were read before, some at a time, so that a stop is noticed. True: the next one is new.
+    pub(super) fn has_arrived(&mut self) -> Result<bool, Stop> {
+        let mut bytes = 0;
+        while let Some(passed) = self.counted.filter(|passed| *passed < self.to_pass) {
+            if bytes > PASSED_BYTES {
+                return Ok(false);
             }
-            passed += 1;
+            let to_pass = self.to_pass;
+            let Some(record) = self.next()? else {
+                let why = format!("it has {passed} records, and {to_pass} were read of it");
+                return Err(bad(0, why));
+            };
+            // One without bytes costs something too.
+            bytes += record.value.len() + 1;
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// The next record. `None`: the end, and the file is what the list says.
+    /// At the end of a file that was entered behind its last value, with nothing but blanks behind it: whether the array in which
+    /// that stood is closed is only seen from the beginning (`[1] 2` and `[1, 2` end alike). It is looked at where reading stopped
+    /// exactly there, some at a time, so that a stop is noticed. True: the file may end here.
+    pub(super) fn has_its_end(&mut self) -> Result<bool, Stop> {
+        let Cut::Bytes { split, .. } = &self.cut else {
+            return Ok(true);
+        };
+        let Some((window, values)) = self.array.as_mut().filter(|_| split.is_unsure()) else {
+            return Ok(true);
+        };
+        if window.base() == 0 {
+            window.begin_text()?;
+        }
+        let until = window.base() + PASSED_BYTES as u64;
+        while let Some(piece) = values.next(window)? {
+            window.skip(piece.end);
+            if window.base() > until {
+                return Ok(false);
+            }
+        }
+        self.array = None;
+        Ok(true)
+    }
+
+    /// The next record. `None`: no other one comes, and whether the file [may end](Reader::has_its_end) there is to be asked.
+    /// What was read counts only if the file is [still the same](Reader::still_the_same).
     pub(super) fn next(&mut self) -> Result<Option<Record<'_>>, Stop> {
         let Some((at, next, bytes)) = self.cut.next(&mut self.value)? else {
-            self.still_the_same()?;
             return Ok(None);
         };
         let (at, next) = match &mut self.counted {
@@ -369,12 +448,9 @@ impl Reader {
         Ok(Some(Record { at, next, value }))
     }
 
-    /// An error where the file was written to since it was opened.
-    pub(super) fn still_the_same(&self) -> Result<(), Stop> {
-        match lock(&self.input).is_unchanged().map_err(failed)? {
-            true => Ok(()),
-            false => Err(bad(0, "it was changed while it was read")),
-        }
+    /// False where the file was written to since it was opened.
+    pub(super) fn still_the_same(&self) -> Result<bool> {
+        lock(&self.input).is_unchanged()
     }
 }
 

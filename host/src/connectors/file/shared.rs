@@ -1,25 +1,33 @@
 //! What the tasks of a pipeline and its watcher share: the file list, what was found and is not in it yet, and how far
 //! everybody has read. A trigger lists the source once; nobody else does.
 
+mod growing;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::list::{DOCUMENT_FILES, Entry, FileList, Place};
+pub(super) use self::growing::before;
+use self::growing::{Remembered, marks_dir};
+use super::list::{DOCUMENT_FILES, Entry, FileList, Place, Takes};
 use super::listing::{Pending, TOLD_MAX, Unsettled};
+use super::marks;
+use super::places::{holds_no_zone, is_hidden, is_zone, literal, open_input, plain};
 use super::{Clean, FileConfig, Format, OnChange};
 use crate::clock::Clock;
 use crate::config::Trigger;
+use crate::config::reach::SYSTEM;
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
 use crate::store::{self, Found, Store};
 
 const OP: &str = "file.list";
-/// Longest sleep at a time while files settle.
-const SETTLE_STEP: Duration = Duration::from_millis(50);
 /// A listing that takes longer is worth a word: files should be moved away or grouped in directories that the pattern names.
 const SLOW_LISTING: Duration = Duration::from_secs(10);
+
+/// Microseconds by which a clock that others write with may be ahead without a word.
+const AHEAD_MAX: i64 = 60_000_000;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -29,14 +37,19 @@ pub(super) struct Shared {
     pub input: Arc<dyn Store>,
     /// Beginning of the pattern without wildcards: nothing else is listed.
     below: String,
+    /// The one path of a file that is followed.
+    plain: Option<String>,
     state: Mutex<State>,
     /// Positions of the readers, and of the log.
     read: Mutex<BTreeMap<i32, i64>>,
     pub(super) committed: Mutex<BTreeMap<i32, i64>>,
     /// The listing that is under way.
     looking: Mutex<Option<JoinHandle<Result<()>>>>,
+    /// Held by the one task that takes on the next files.
+    taking: Mutex<()>,
     /// Where each partition stood when this process began to read it, and how far its files were taken away since.
     began: Mutex<BTreeMap<i32, (i64, i64)>>,
+    marks: Mutex<Remembered>,
 }
 
 #[derive(Debug)]
@@ -49,11 +62,34 @@ struct State {
     /// Changes under old names that were told, by path.
     told: BTreeMap<String, Found>,
     told_old: bool,
-    /// That the source cannot be listed now.
-    told_away: bool,
-    has_begun: bool,
+    told_future: bool,
+    /// That files cannot be taken away now.
+    told_clean: bool,
+    /// Why the source could not be listed the last time. It is kept until a listing ends well: the next one may take longer than
+    /// the time between two calls.
+    away: Option<Error>,
+    begun: Begun,
     /// Files of the list that the last listing met, by number: some were to be taken away and a kill came before.
     met: Vec<u32>,
+}
+
+/// How far the beginning of a run has come.
+#[derive(Debug)]
+enum Begun {
+    No,
+    /// Files were still written when it was listed: it is listed once more.
+    Settling {
+        until: Duration,
+    },
+    Yes,
+}
+
+/// What became of the listing before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Well,
+    /// It is under way, or there was none.
+    NotYet,
 }
 
 /// What a listing found beside new files.
@@ -71,12 +107,24 @@ struct Seen {
 
 impl Shared {
     pub(super) fn open(config: FileConfig, clock: Arc<dyn Clock>) -> Result<Shared> {
-        let input = open_input(&config)?;
+        Shared::on(open_input(&config)?, config, clock)
+    }
+
+    /// `input`: the store of the files.
+    pub(super) fn on(
+        input: Arc<dyn Store>,
+        config: FileConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Shared> {
         let list = FileList::new(
             format!("{}/files", config.log.dir()),
             config.at.url.clone(),
-            config.format.describe(),
-            config.name_only,
+            config.reads(),
+            match (config.follows, config.name_only) {
+                (true, _) => Takes::Growing,
+                (false, true) => Takes::Names,
+                (false, false) => Takes::Paths,
+            },
         );
         let home = store::open_existing(&config.home)?;
         let mut state = State {
@@ -86,15 +134,24 @@ impl Shared {
             unsettled: Unsettled::default(),
             told: BTreeMap::new(),
             told_old: false,
-            told_away: false,
-            has_begun: false,
+            told_future: false,
+            told_clean: false,
+            away: None,
+            begun: Begun::No,
             met: Vec::new(),
         };
+        let mut marks = Remembered::default();
         if let Some(home) = &state.home {
             state.list.load(home.as_ref())?;
+            if config.follows {
+                marks.kept = marks::read(home.as_ref(), &marks_dir(&config))?;
+                marks.read.clone_from(&marks.kept);
+            }
         }
         Ok(Shared {
+            marks: Mutex::new(marks),
             below: literal(&config.path),
+            plain: plain(&config.path).filter(|_| config.follows),
             input,
             clock,
             config,
@@ -103,6 +160,7 @@ impl Shared {
             committed: Mutex::default(),
             began: Mutex::default(),
             looking: Mutex::default(),
+            taking: Mutex::default(),
         })
     }
 
@@ -110,6 +168,18 @@ impl Shared {
     pub(super) fn partitions(&self) -> i32 {
         let listed = lock(&self.state).list.partitions();
         listed.max(self.config.partitions)
+    }
+
+    /// What other processes of this pipeline have taken on.
+    pub(super) fn load(&self) -> Result<()> {
+        let state = &mut *lock(&self.state);
+        if state.home.is_none() {
+            state.home = store::open_existing(&self.config.home)?;
+        }
+        match &state.home {
+            Some(home) => state.list.load(home.as_ref()),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn end(&self, partition: i32) -> i64 {
@@ -127,6 +197,16 @@ impl Shared {
         // A rewind: what lies above is to be read again.
         *began = position.min(*began);
         *cleaned = position.min(*cleaned);
+        let mut committed = lock(&self.committed);
+        if let Some(committed) = committed.get_mut(&partition) {
+            *committed = position.min(*committed);
+        }
+    }
+
+    pub(super) fn is_committed(&self, entry: &Entry) -> bool {
+        let committed = lock(&self.committed);
+        let to = committed.get(&entry.partition);
+        to.is_some_and(|to| entry.end() <= *to)
     }
 
     /// Whether all of a file was committed before this process began.
@@ -144,9 +224,12 @@ impl Shared {
             .map(|(_, cleaned)| *cleaned)
     }
 
-    pub(super) fn has_cleaned(&self, partition: i32, position: i64) {
-        if let Some((_, cleaned)) = lock(&self.began).get_mut(&partition) {
-            *cleaned = position;
+    /// What a rewind has taken back meanwhile stays as it is.
+    pub(super) fn has_cleaned(&self, partition: i32, from: i64, to: i64) {
+        let mut began = lock(&self.began);
+        let cleaned = began.get_mut(&partition).map(|(_, cleaned)| cleaned);
+        if let Some(cleaned) = cleaned.filter(|cleaned| **cleaned == from) {
+            *cleaned = to;
         }
     }
 
@@ -160,80 +243,124 @@ impl Shared {
         self.config.trigger != Trigger::Continuous
     }
 
-    /// Before the first record: the trigger's listing, and the first files of it.
-    pub(super) fn begin(&self) -> Result<()> {
-        if std::mem::replace(&mut lock(&self.state).has_begun, true) {
-            return Ok(());
+    /// What is over a limit is left for the next run.
+    fn comes_again(&self) -> bool {
+        matches!(self.config.trigger, Trigger::Every(_) | Trigger::Cron(_))
+    }
+
+    /// Before the first record: the trigger's listing, and the first files of it. True: that is done. It is done in a thread of
+    /// its own, as whoever reads has to notice a stop; an error of it is told with a later call.
+    pub(super) fn has_begun(self: &Arc<Self>) -> Result<bool> {
+        if self.is_to_begin() {
+            self.in_background(Shared::is_to_begin, Shared::begin_listing)?;
         }
-        let begun = self.begin_listing();
-        if begun.is_err() {
-            lock(&self.state).has_begun = false;
+        Ok(self.is_begun())
+    }
+
+    /// Whether a listing is to be made before the first record, now.
+    fn is_to_begin(&self) -> bool {
+        match lock(&self.state).begun {
+            Begun::No => true,
+            Begun::Settling { until } => self.clock.elapsed() >= until,
+            Begun::Yes => false,
         }
-        begun
+    }
+
+    /// Starts that listing.
+    pub(super) fn begin(self: &Arc<Self>) {
+        // The first reader asks again.
+        let _unfailing = self.has_begun();
+    }
+
+    pub(super) fn is_begun(&self) -> bool {
+        matches!(lock(&self.state).begun, Begun::Yes)
     }
 
     fn begin_listing(&self) -> Result<()> {
-        let settles = self.list_source()?;
+        let is_second = matches!(lock(&self.state).begun, Begun::Settling { .. });
+        if !is_second {
+            holds_no_zone(&self.config, self.input.as_ref(), &self.below)?;
+        }
         // Whoever takes what is there waits for what was written a moment ago.
-        if self.takes_once()
-            && let Some(rest) = settles
+        if let Some(rest) = self.list_source()?
+            && self.takes_once()
         {
-            let until = self.clock.elapsed().saturating_add(rest);
-            while self.clock.elapsed() < until {
-                let left = until.saturating_sub(self.clock.elapsed());
-                self.clock.sleep(left.min(SETTLE_STEP));
+            if !is_second {
+                let until = self.clock.elapsed().saturating_add(rest);
+                lock(&self.state).begun = Begun::Settling { until };
+                return Ok(());
             }
-            if self.list_source()?.is_some() {
-                tracing::warn!(
-                    source = self.config.at.url,
-                    "files that are still written are left for the next time"
-                );
-            }
+            tracing::warn!(
+                source = self.config.at.url,
+                "files that are still written are left for the next time"
+            );
         }
         self.take_on()?;
-        if matches!(self.config.trigger, Trigger::Every(_)) && self.config.limits.any() {
-            lock(&self.state).pending.clear();
+        let mut state = lock(&self.state);
+        if self.comes_again() && self.config.limits.any() {
+            state.pending.clear();
         }
+        state.begun = Begun::Yes;
         Ok(())
     }
 
-    /// The next trigger of a pipeline that reads on and on, in a thread of its own: a listing may take minutes, and whoever
-    /// asks for it has to notice a stop. An error is told with the next call.
+    /// The next trigger of a pipeline that reads on and on. An error is told with the next call, and with each one after it until
+    /// a listing ends well.
     pub(super) fn look_again(self: &Arc<Self>) -> Result<()> {
-        let mut looking = lock(&self.looking);
-        if looking.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        if !self.is_begun() {
             return Ok(());
         }
-        let looked = looking.take().map(JoinHandle::join);
+        let ended = self.in_background(|_| true, Shared::look);
+        let state = &mut *lock(&self.state);
+        match ended {
+            Ok(Ended::Well) => state.away = None,
+            Ok(Ended::NotYet) => {}
+            Err(error) => {
+                // Tasks that wait for files do not meet it.
+                if state.away.is_none() {
+                    tracing::warn!(source = self.config.at.url, %error, "new files cannot be looked for; trying again");
+                }
+                state.away = Some(error);
+            }
+        }
+        state.away.as_ref().map_or(Ok(()), |away| Err(away.again()))
+    }
+
+    /// Does it in a thread, one at a time: a listing may take minutes. What became of the one before is told first, and an error
+    /// of it instead of the next one. `due`: whether it is still to be done, when no other thread does it.
+    fn in_background(
+        self: &Arc<Self>,
+        due: fn(&Shared) -> bool,
+        what: fn(&Shared) -> Result<()>,
+    ) -> Result<Ended> {
+        let mut looking = lock(&self.looking);
+        if looking.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(Ended::NotYet);
+        }
+        let ended = match looking.take().map(JoinHandle::join) {
+            Some(Ok(Err(error))) => return Err(error),
+            Some(Err(_)) => return Err(Error::new(Kind::Bug, OP, "the listing panicked")),
+            Some(Ok(Ok(()))) => Ended::Well,
+            None => Ended::NotYet,
+        };
+        if !due(self) {
+            return Ok(ended);
+        }
         let (shared, pipeline) = (self.clone(), crate::logging::pipeline());
         let thread = std::thread::Builder::new().name("files".to_owned());
         let thread = thread.spawn(move || {
             crate::logging::works_for(pipeline);
-            shared.look()
+            what(&shared)
         });
         *looking = Some(thread.map_err(|e| {
             Error::new(Kind::LimitReached, OP, "no thread can be started").source(e)
         })?);
-        drop(looking);
-        match looked {
-            None => Ok(()),
-            Some(Ok(Ok(()))) => {
-                lock(&self.state).told_away = false;
-                Ok(())
-            }
-            Some(Ok(Err(error))) => {
-                // Tasks that wait for files do not meet it.
-                if !std::mem::replace(&mut lock(&self.state).told_away, true) {
-                    tracing::warn!(source = self.config.at.url, %error, "new files cannot be looked for; trying again");
-                }
-                Err(error)
-            }
-            Some(Err(_)) => Err(Error::new(Kind::Bug, OP, "the listing panicked")),
-        }
+        Ok(ended)
     }
 
     fn look(&self) -> Result<()> {
-        super::clean::clean(self)?;
+        self.clean();
+        self.keep_marks(false);
         if self.takes_once() {
             return Ok(());
         }
@@ -243,6 +370,19 @@ impl Shared {
         }
         self.list_source()?;
         self.take_on()
+    }
+
+    /// Files that cannot be taken away keep nobody from reading new ones.
+    fn clean(&self) {
+        let cleaned = super::clean::clean(self);
+        let told = &mut lock(&self.state).told_clean;
+        match cleaned {
+            Ok(_) => *told = false,
+            Err(error) if !std::mem::replace(told, true) => {
+                tracing::warn!(source = self.config.at.url, %error, "files that were read stay where they are; trying again");
+            }
+            Err(_) => {}
+        }
     }
 
     fn all_is_read(&self) -> bool {
@@ -255,7 +395,15 @@ impl Shared {
     /// Nothing of what was found is left, and this partition is read.
     pub(super) fn is_at_end(&self, partition: i32, position: i64) -> bool {
         let state = lock(&self.state);
-        state.pending.is_empty() && position >= state.list.end(partition)
+        matches!(state.begun, Begun::Yes)
+            && state.pending.is_empty()
+            && position >= state.list.end(partition)
+    }
+
+    /// Files of this partition are on the list behind this position, or may be: the list was not read yet.
+    pub(super) fn has_more(&self, partition: i32, position: i64) -> bool {
+        let state = lock(&self.state);
+        !matches!(state.begun, Begun::Yes) || position < state.list.end(partition)
     }
 
     /// The home, made where it is not there.
@@ -282,6 +430,7 @@ impl Shared {
 
     /// Whoever has read everything takes on the next files, where a limit kept some back.
     pub(super) fn take_more(&self) -> Result<bool> {
+        let _taking = lock(&self.taking);
         if !self.takes_once() || lock(&self.state).pending.is_empty() || !self.all_is_read() {
             return Ok(false);
         }
@@ -297,8 +446,16 @@ impl Shared {
             loop {
                 let group = state.pending.group(&mut limits);
                 // What another process of this pipeline has added meanwhile is not added again.
-                let reads_changed = self.config.on_change == OnChange::Read;
-                let fresh = state.list.fresh(&group, reads_changed);
+                let fresh = match self.config.follows {
+                    true => {
+                        let new = group.iter().filter(|found| !self.is_followed(state, found));
+                        new.cloned().collect()
+                    }
+                    false => {
+                        let reads_changed = self.config.on_change == OnChange::Read;
+                        state.list.fresh(&group, reads_changed)
+                    }
+                };
                 let taken = group.len();
                 if taken == 0 {
                     return Ok(());
@@ -322,37 +479,38 @@ impl Shared {
     /// Looks at every file below the root. New ones are pending afterwards; how long the youngest has to settle, if it has.
     fn list_source(&self) -> Result<Option<Duration>> {
         let begun = self.clock.elapsed();
+        self.load()?;
         let first = {
             let mut state = lock(&self.state);
             state.pending.clear();
-            if let Some(home) = state.home.clone() {
-                state.list.load(home.as_ref())?;
-            }
             state.list.newest().is_none()
         };
         let oldest = self.oldest(first);
         let mut seen = Seen::default();
-        let walked =
-            self.input.inputs().walk(
-                &self.below,
-                &mut |found| match self.is_wanted(&found.path) {
+        match &self.plain {
+            // A directory of logs may have others in it that nobody may read.
+            Some(path) => match self.input.inputs().look(path)? {
+                Some(found) => self.meet(&found, oldest, &mut seen)?,
+                None => self.is_no_file(path)?,
+            },
+            None => {
+                let mut each = |found: Found| match self.is_wanted(&found.path) {
                     true => self.meet(&found, oldest, &mut seen),
-                    false => Ok(()),
-                },
-            );
-        walked?;
+                    false => self.leave(&found.path),
+                };
+                self.input.inputs().walk(&self.below, &mut each)?;
+            }
+        }
         {
             let mut state = lock(&self.state);
             state.pending.sort(self.config.latest_first);
             state.met = seen.known;
-            if let Some(oldest) = oldest {
-                state.list.forget_before(oldest);
-            }
+            state.unsettled.listed();
             if seen.too_old > 0 && !std::mem::replace(&mut state.told_old, true) {
                 tracing::info!(
                     files = seen.too_old,
                     example = seen.oldest_example.as_deref().unwrap_or_default(),
-                    "files older than source.max.file.age are left alone; those that were read long ago are among them"
+                    "files older than source.max.file.age are left alone"
                 );
             }
         }
@@ -380,21 +538,37 @@ impl Shared {
             return None;
         }
         let age = i64::try_from(self.config.max_age.as_micros()).unwrap_or(i64::MAX);
-        let newest = lock(&self.state).list.newest()?;
-        Some(newest.saturating_sub(age))
+        let mut state = lock(&self.state);
+        let (newest, now) = (state.list.newest()?, self.clock.now_micros());
+        if newest > now.saturating_add(AHEAD_MAX)
+            && !std::mem::replace(&mut state.told_future, true)
+        {
+            tracing::warn!(
+                source = self.config.at.url,
+                seconds = (newest - now) / 1_000_000,
+                "a file has a time of change in the future; source.max.file.age counts from now instead"
+            );
+        }
+        Some(newest.min(now).saturating_sub(age))
     }
 
     fn is_wanted(&self, path: &str) -> bool {
-        if let Clean::Archive(dir) = &self.config.clean
-            && let Some(rest) = path.strip_prefix(dir.as_str())
-            && rest.starts_with('/')
-        {
-            return false;
-        }
         !path.split('/').any(is_hidden) && self.config.matcher.is_match(path)
     }
 
+    /// A file that is not read. Where files are taken away, those of a zone must not be among them.
+    fn leave(&self, path: &str) -> Result<()> {
+        let in_zone = || path.split('/').any(|part| part == SYSTEM);
+        match self.config.clean != Clean::Off && in_zone() {
+            true => Err(is_zone(&self.config, path)),
+            false => Ok(()),
+        }
+    }
+
     fn meet(&self, found: &Found, oldest: Option<i64>, seen: &mut Seen) -> Result<()> {
+        if self.config.follows {
+            return self.meet_growing(found, seen);
+        }
         let mut state = lock(&self.state);
         match state.list.has(found) {
             Some((true, known)) => {
@@ -453,79 +627,26 @@ fn changed(state: &mut State, config: &FileConfig, found: &Found) -> Result<()> 
     Ok(())
 }
 
-/// As Spark and Hadoop take names: `_day=1` is a partition's directory.
-fn is_hidden(part: &str) -> bool {
-    (part.starts_with('_') && !part.contains('='))
-        || part.starts_with('.')
-        || part.ends_with("._COPYING_")
-}
-
-/// Directories at the beginning of a pattern that are plain names.
-fn literal(pattern: &str) -> String {
-    let mut parts: Vec<&str> = pattern.split('/').collect();
-    // The last one is a file's.
-    parts.pop();
-    let plain = parts.into_iter().take_while(|part| {
-        !part.is_empty() && !part.contains(['*', '?', '[', ']', '{', '}', '\\', ','])
-    });
-    plain.collect::<Vec<_>>().join("/")
-}
-
-fn open_input(config: &FileConfig) -> Result<Arc<dyn Store>> {
-    let missing = |message: &str, hint: String| {
-        Error::new(Kind::ConfigInvalid, "file.connect", message)
-            .with("key", "source.url")
-            .with("url", &config.at.url)
-            .hint(hint)
-    };
-    if let Some(path) = store::directory_of(&config.at.url).filter(|path| path.is_file()) {
-        let dir = path
-            .parent()
-            .map_or_else(String::new, |dir| dir.display().to_string());
-        let dir = if dir.is_empty() { "." } else { &dir };
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        return Err(missing(
-            "it is a file, and a directory of files is expected",
-            format!("write source.url = \"file:{dir}\" and source.path = \"{name}\""),
-        ));
-    }
-    match store::open_existing(&config.at)? {
-        Some(store) => Ok(store),
-        None => Err(missing(
-            "there is no such directory",
-            "make it, or name another one; a relative path begins in the working directory"
-                .to_owned(),
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_directories_that_are_named_are_listed() {
-        for (pattern, below) in [
-            ("**", ""),
-            ("*.json", ""),
-            ("in/2026/*.json", "in/2026"),
-            ("in/{a,b}/c/x", "in"),
-            ("a/b", "a"),
-        ] {
-            assert_eq!(literal(pattern), below, "{pattern}");
+    impl Shared {
+        pub(in super::super) fn waits_for_listing(&self) {
+            let ended = || {
+                lock(&self.looking)
+                    .as_ref()
+                    .is_none_or(JoinHandle::is_finished)
+            };
+            while !ended() {
+                std::thread::yield_now();
+            }
         }
-    }
 
-    #[test]
-    fn hidden_names_are_spark_s() {
-        for (name, hidden) in [
-            ("_SUCCESS", true),
-            (".crc", true),
-            ("_day=1", false),
-            ("a._COPYING_", true),
-            ("a_b.json", false),
-        ] {
-            assert_eq!(is_hidden(name), hidden, "{name}");
+        /// As a task that saw the first listing under way, and comes when it has ended.
+        pub(in super::super) fn begins_late(self: &Arc<Self>) {
+            let begun = self.in_background(Shared::is_to_begin, Shared::begin_listing);
+            begun.expect("asked");
         }
     }
 }

@@ -6,11 +6,14 @@ use std::time::Duration;
 use super::list::{Entry, Place};
 use super::reader::{self, Reader, counts_records};
 use super::shared::Shared;
-use super::split::Stop;
+use super::split::{Stop, gone};
 use super::unknown;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId};
 use crate::source::{Lost, LostRange, Position, ReadLimits, Source};
+
+/// Longest sleep at a time while the first listing is under way.
+const BEGIN_STEP: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct FileSource {
@@ -37,6 +40,17 @@ struct Share {
 struct Open {
     place: Place,
     reader: Reader,
+}
+
+/// What became of one file.
+enum Step {
+    /// Records of it are in the batch, perhaps its end too.
+    Read,
+    /// It is not what it was when it was opened, or the store does not say.
+    Changed(Option<Error>),
+    NoFile,
+    /// Records of it are still to be passed over.
+    Passing,
 }
 
 impl FileSource {
@@ -92,8 +106,9 @@ impl FileSource {
         };
         while !self.is_full() {
             match self.read_on(index) {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(Step::Read) => {}
+                Ok(Step::NoFile | Step::Passing) => break,
+                Ok(Step::Changed(why)) => return self.forget(index, from, why),
                 // What came before it is given first.
                 Err(error) => {
                     self.open = None;
@@ -129,35 +144,58 @@ impl FileSource {
         }
     }
 
-    /// Records of one file until the batch is full or the file has ended. False: no file is left.
-    fn read_on(&mut self, index: usize) -> Result<bool> {
+    /// Nothing is handed on of what was read since a position: it may be of a file that was written to meanwhile. The next
+    /// call reads on from there.
+    fn forget(&mut self, index: usize, from: i64, why: Option<Error>) -> Result<Option<Batch>> {
+        self.open = None;
+        self.builder = BatchBuilder::new();
+        if let Some(share) = self.shares.get_mut(index) {
+            share.at.next = from;
+            share.file = None;
+        }
+        why.map_or(Ok(None), Err)
+    }
+
+    /// Records of one file until the batch is full or the file has ended.
+    fn read_on(&mut self, index: usize) -> Result<Step> {
         let mut open = match self.open.take() {
             Some((_, open)) => open,
             None => match self.open_next(index)? {
                 Some(open) => open,
-                None => return Ok(false),
+                None => return Ok(Step::NoFile),
             },
         };
         let (limits, builder) = (self.limits, &mut self.builder);
         let Some(share) = self.shares.get_mut(index) else {
-            return Ok(false);
+            return Ok(Step::NoFile);
         };
         let Open { place, reader } = &mut open;
         let Some(entry) = place.entry() else {
-            return Ok(false);
+            return Ok(Step::NoFile);
         };
-        let ended = fill((builder, limits), (reader, entry), &mut share.at.next);
-        // Nothing is handed on of a file that was written to meanwhile.
-        let ended = ended.and_then(|ended| reader.still_the_same().map(|()| ended));
-        match ended {
-            Ok(false) => {
+        let arrived = reader.has_arrived();
+        let filled = arrived.and_then(|arrived| match arrived {
+            true => fill((builder, limits), (reader, entry), &mut share.at.next),
+            false => Ok(Filled::Passing),
+        });
+        match reader.still_the_same() {
+            Ok(true) => {}
+            Ok(false) => return Ok(Step::Changed(None)),
+            Err(error) => return Ok(Step::Changed(Some(error))),
+        }
+        match filled {
+            Ok(Filled::Batch) => {
                 self.open = Some((index, open));
-                Ok(true)
+                Ok(Step::Read)
             }
-            Ok(true) => {
+            Ok(Filled::Passing) => {
+                self.open = Some((index, open));
+                Ok(Step::Passing)
+            }
+            Ok(Filled::Ended) => {
                 share.at.next = entry.end();
                 share.file = following(place, share.at.tp.partition);
-                Ok(true)
+                Ok(Step::Read)
             }
             Err(stop) => {
                 let at = share.at.clone();
@@ -184,50 +222,12 @@ impl FileSource {
         }
     }
 
-    /// A file that cannot be read on: with what is left of it, for a gap.
     fn told(&self, stop: Stop, entry: &Entry, at: &Position) -> Error {
-        let (byte, why) = match stop {
-            Stop::Failed(error) => return error,
-            Stop::Bad { at, why } => (at, why),
-        };
-        let config = &self.shared.config;
-        let inside = at.next.saturating_sub(entry.at);
-        let read = match counts_records(config, &entry.path) {
-            true => format!("{inside} records"),
-            false => format!("{inside} bytes"),
-        };
-        if config.skips_bad {
-            tracing::warn!(
-                store = config.at.url,
-                path = entry.path,
-                byte,
-                read,
-                why,
-                "a file cannot be read to its end; what is left of it is skipped"
-            );
-        }
-        let lost = Lost::AgedOut(vec![LostRange {
-            split: at.split.clone(),
-            tp: at.tp.clone(),
-            from: at.next,
-            to: entry.end(),
-        }]);
-        Error::new(Kind::SourceLost, "file.read", format!("{}: {why}", entry.path))
-            .with("store", &config.at.url)
-            .with("byte", byte)
-            .with("read", read)
-            .with("position", format!("{}@{}", at.tp, at.next))
-            .hint(
-                "put the file back as it was when it was taken; or set source.on.bad.file = \"skip\": what is left of it is then \
-                 recorded as a gap, and reading goes on with the next file",
-            )
-            .source(lost)
+        told(&self.shared, stop, entry, at)
     }
 
     fn wait(&self, time: Duration) {
-        if !time.is_zero() {
-            self.shared.clock.sleep(time);
-        }
+        wait(&self.shared, time);
     }
 
     fn index_of(&self, split: &SplitId) -> Option<usize> {
@@ -236,15 +236,84 @@ impl FileSource {
     }
 }
 
-/// True: the file has ended. `next` is where reading goes on.
+pub(super) fn wait(shared: &Shared, time: Duration) {
+    if !time.is_zero() {
+        shared.clock.sleep(time);
+    }
+}
+
+/// A file that cannot be read on: with what is left of it, for a gap.
+pub(super) fn told(shared: &Shared, stop: Stop, entry: &Entry, at: &Position) -> Error {
+    let (byte, why) = match stop {
+        Stop::Failed(error) => return error,
+        Stop::Bad { at, why } => (at, why),
+        Stop::Gone { replaced } => (0, gone(replaced).to_owned()),
+    };
+    let config = &shared.config;
+    let inside = at.next.saturating_sub(entry.at);
+    let read = match counts_records(config, &entry.path) {
+        true => format!("{inside} records"),
+        false => format!("{inside} bytes"),
+    };
+    if config.skips_bad {
+        tracing::warn!(
+            store = config.at.url,
+            path = entry.path,
+            byte,
+            read,
+            why,
+            "a file cannot be read to its end; what is left of it is skipped"
+        );
+    }
+    let lost = Lost::AgedOut(vec![LostRange {
+        split: at.split.clone(),
+        tp: at.tp.clone(),
+        from: at.next,
+        to: entry.end(),
+    }]);
+    Error::new(
+        Kind::SourceLost,
+        "file.read",
+        format!("{}: {why}", entry.path),
+    )
+    .with("store", &config.at.url)
+    .with("byte", byte)
+    .with("read", read)
+    .with("position", format!("{}@{}", at.tp, at.next))
+    .hint(match config.follows {
+        true => FOLLOWED_HINT,
+        false => BAD_HINT,
+    })
+    .source(lost)
+}
+
+const BAD_HINT: &str = "put the file back as it was when it was taken; or set source.on.bad.file = \"skip\": what is left of it is then \
+                        recorded as a gap, and reading goes on with the next file";
+const FOLLOWED_HINT: &str = "put the file back as it was; or set source.on.bad.file = \"skip\": what was left of it is then recorded as a \
+                             gap, and the file that has its name now is read from its beginning";
+
+/// Why no more is read of a file now.
+enum Filled {
+    /// The batch is full.
+    Batch,
+    /// It has taken long enough without a record.
+    Passing,
+    /// The file has ended.
+    Ended,
+}
+
+/// `next` is where reading goes on.
 fn fill(
     (builder, limits): (&mut BatchBuilder, ReadLimits),
     (reader, entry): (&mut Reader, &Entry),
     next: &mut i64,
-) -> Result<bool, Stop> {
+) -> Result<Filled, Stop> {
     while builder.len() < limits.batch_records && builder.bytes() < limits.batch_bytes {
         let Some(record) = reader.next()? else {
-            return Ok(true);
+            return Ok(match reader.has_its_end()? {
+                true => Filled::Ended,
+                false => Filled::Passing,
+            });
         };
         builder.push(
             entry.at.saturating_add(record.at),
@@ -255,7 +324,7 @@ fn fill(
         );
         *next = entry.at.saturating_add(record.next);
     }
-    Ok(false)
+    Ok(Filled::Batch)
 }
 
 /// The next file of a partition, if it stands in the same document.
@@ -278,6 +347,10 @@ impl Source for FileSource {
         }
         if self.paused {
             self.wait(wait);
+            return Ok(None);
+        }
+        if !self.shared.has_begun()? {
+            self.wait(wait.min(BEGIN_STEP));
             return Ok(None);
         }
         if let Some(index) = self.choose()? {
@@ -326,6 +399,14 @@ impl Source for FileSource {
         let mut shares = self.shares.iter();
         self.stopped.is_none()
             && shares.all(|share| self.shared.is_at_end(share.at.tp.partition, share.at.next))
+    }
+
+    fn has_more(&self, split: &SplitId) -> bool {
+        let share = self.index_of(split).and_then(|at| self.shares.get(at));
+        share.is_some_and(|share| {
+            let shared = &self.shared;
+            shared.has_more(share.at.tp.partition, share.at.next)
+        })
     }
 
     /// How many records wait in files nobody knows before they are read.

@@ -310,13 +310,13 @@ fn raw(values: &ArrayRef, at: usize, column: &str, out: &mut Vec<u8>) -> Result<
             return Ok(());
         }
     };
-    if let Err(e) = serde_json::from_slice::<IgnoredAny>(text) {
-        return Err(refuse(
-            NOT_JSON,
-            format!("column `{column}` is no JSON: {e}"),
-        ));
+    let no_json = |e: &dyn fmt::Display| format!("column `{column}` is no JSON: {e}");
+    // What is skipped is not looked at: neither whether it is text.
+    let text = std::str::from_utf8(text).map_err(|e| refuse(NOT_JSON, no_json(&e)))?;
+    if let Err(e) = serde_json::from_str::<IgnoredAny>(text) {
+        return Err(refuse(NOT_JSON, no_json(&e)));
     }
-    compact(text, out);
+    compact(text.as_bytes(), out);
     Ok(())
 }
 
@@ -337,6 +337,8 @@ fn compact(text: &[u8], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use arrow_array::BinaryArray;
+
     use super::*;
 
     fn config(form: Form) -> BodyConfig {
@@ -379,5 +381,7 @@ mod tests {
         );
         assert_eq!(raw(&values, 1, "j", &mut out).unwrap_err().code, NOT_JSON);
         assert_eq!(raw(&values, 2, "j", &mut out).unwrap_err().code, NO_JSON);
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&b"{\"a\":\"\xff\"}"[..]]));
+        assert_eq!(raw(&bytes, 0, "j", &mut out).unwrap_err().code, NOT_JSON);
     }
 }

@@ -1,17 +1,17 @@
 //! One request and its answer. Secrets are resolved for each request, so that a file that is replaced counts at once; they stand
-//! in no message: not in ours, and not in what the API says back.
+//! in no message: not in ours, and not in what the API says back (secrets.rs).
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Identity, Method, Response, StatusCode, Url};
 use tokio::time::timeout;
 
+use super::secrets::Secrets;
 use super::token::Tokens;
 use super::{Auth, HttpSinkConfig, Trust};
 use crate::config::Text;
@@ -19,14 +19,18 @@ use crate::error::{Error, Kind, Result};
 use crate::fs::Limit;
 
 const OP: &str = "http.request";
+/// Where references are resolved.
+const RESOLVE: &str = "config.resolve";
+/// Whose answer it is, for messages.
+const API: &str = "the API";
+/// Bytes of the header `Location` that are shown.
+const LOCATION_MAX: usize = 2 << 10;
 /// An answer that is read to its end: a token, or what is left of a success, so that its connection can be used again.
 pub const ANSWER_MAX: usize = 64 << 10;
 /// After a success nobody waits longer for the rest of the answer.
 const REST_MAX: Duration = Duration::from_millis(250);
 /// A refusal's text is waited for so long.
 const TEXT_MAX: Duration = Duration::from_secs(5);
-/// Shorter secrets would be found in any text.
-const SECRET_MIN: usize = 4;
 const CERTIFICATES: Limit = Limit {
     bytes: 16 << 20,
     of: "a file of certificates",
@@ -36,13 +40,26 @@ pub struct Client {
     config: HttpSinkConfig,
     http: reqwest::Client,
     tokens: Tokens,
+    /// All references could be resolved once. One that cannot be later is most often a file that is being replaced.
+    resolved: AtomicBool,
 }
 
 #[derive(Debug)]
 pub enum Reply {
     Answer(Answer),
-    /// None came; it may pass.
-    None(Error),
+    /// None came from the API; it may pass. `after`: the token endpoint asked for this wait.
+    None {
+        error: Error,
+        after: Option<Duration>,
+    },
+    /// Nothing was sent: a reference cannot be resolved now, and could be before. It says nothing of the API or the rows.
+    Unsent(Error),
+}
+
+impl Reply {
+    pub fn none(error: Error) -> Reply {
+        Reply::None { error, after: None }
+    }
 }
 
 #[derive(Debug)]
@@ -119,6 +136,7 @@ impl Client {
             config,
             http,
             tokens: Tokens::default(),
+            resolved: AtomicBool::new(false),
         })
     }
 
@@ -148,51 +166,80 @@ impl Client {
 
     /// `key`: of a batch.
     async fn once(&self, method: &str, body: Bytes, key: Option<&str>) -> Result<Reply> {
-        let mut secrets = Vec::new();
-        let mut headers = self.headers(key, &mut secrets)?;
-        let token = match &self.config.auth {
-            auth @ Auth::OAuth2 { .. } => match self.tokens.get(&self.http, auth).await? {
-                Ok(token) => Some(token),
-                Err(reply) => return Ok(reply),
-            },
-            Auth::Bearer(token) => Some(token.resolve()?.trim().to_owned()),
-            Auth::None | Auth::Basic { .. } => None,
+        let mut secrets = Secrets::default();
+        let (url, mut headers, mut authorization) = match self.resolve(key, &mut secrets) {
+            Ok(resolved) => resolved,
+            Err(error) => return self.unresolved(error),
         };
-        let authorization = match (&self.config.auth, token) {
-            (_, Some(token)) => {
-                secrets.push(token.clone());
-                Some(format!("Bearer {token}"))
+        if let auth @ Auth::OAuth2 { .. } = &self.config.auth {
+            match self.tokens.get(&self.http, auth, &mut secrets).await {
+                Ok(Ok(token)) => {
+                    secrets.add(&token);
+                    authorization = Some(format!("Bearer {token}"));
+                }
+                Ok(Err(reply)) => return Ok(reply),
+                Err(error) => return self.unresolved(error),
             }
-            (Auth::Basic { user, password }, None) => {
-                let password = password.resolve()?.trim().to_owned();
-                let login = format!("{}:{password}", user.resolve()?.trim());
-                let encoded = STANDARD.encode(login);
-                secrets.extend([password, encoded.clone()]);
-                Some(format!("Basic {encoded}"))
-            }
-            _ => None,
-        };
+        }
+        self.resolved.store(true, Ordering::SeqCst);
         if let Some(authorization) = authorization {
             let value = header_value("sink.http.auth", &authorization)?;
             headers.insert(AUTHORIZATION, value);
         }
-        let url = self.config.url.resolve()?;
-        secrets.extend(referred(&self.config.url, &url));
-        let url = Url::parse(url.trim()).map_err(|e| {
-            Error::new(Kind::ConfigInvalid, OP, "`sink.http.url` is no URL").source(e)
-        })?;
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|e| Error::new(Kind::Bug, OP, "no method").source(e))?;
         let request = self.http.request(method, url).headers(headers).body(body);
         match request.send().await {
             Ok(response) => Ok(Reply::Answer(
-                answer("the API", response, self.config.response_bytes, &secrets).await,
+                answer(API, response, self.config.response_bytes, &secrets).await,
             )),
-            Err(error) => Ok(Reply::None(unreachable("the API", error)?)),
+            Err(error) => Ok(Reply::none(unreachable(API, error)?)),
         }
     }
 
-    fn headers(&self, key: Option<&str>, secrets: &mut Vec<String>) -> Result<HeaderMap> {
+    /// A reference that could be resolved before, and cannot be now, is waited for.
+    fn unresolved(&self, error: Error) -> Result<Reply> {
+        match error.op() == RESOLVE && self.resolved.load(Ordering::SeqCst) {
+            true => {
+                let error = Error::new(Kind::SinkUnavailable, OP, error.message());
+                Ok(Reply::Unsent(error.hint(
+                    "put back what the reference names; sending goes on by itself",
+                )))
+            }
+            false => Err(error),
+        }
+    }
+
+    /// URL, headers and, where it is known without asking, what authorizes.
+    fn resolve(
+        &self,
+        key: Option<&str>,
+        secrets: &mut Secrets,
+    ) -> Result<(Url, HeaderMap, Option<String>)> {
+        let headers = self.headers(key, secrets)?;
+        let authorization = match &self.config.auth {
+            Auth::Bearer(token) => {
+                let token = token.resolve()?.trim().to_owned();
+                secrets.add(&token);
+                Some(format!("Bearer {token}"))
+            }
+            Auth::Basic { user, password } => {
+                secrets.add_referred(user)?;
+                let (user, password) = (user.resolve()?, password.resolve()?);
+                let encoded = secrets.add_login(user.trim(), password.trim());
+                Some(format!("Basic {encoded}"))
+            }
+            Auth::None | Auth::OAuth2 { .. } => None,
+        };
+        secrets.add_referred(&self.config.url)?;
+        let url = self.config.url.resolve()?;
+        let url = Url::parse(url.trim()).map_err(|e| {
+            Error::new(Kind::ConfigInvalid, OP, "`sink.http.url` is no URL").source(e)
+        })?;
+        Ok((url, headers, authorization))
+    }
+
+    fn headers(&self, key: Option<&str>, secrets: &mut Secrets) -> Result<HeaderMap> {
         let mut headers = HeaderMap::new();
         let own = self.config.content_type.as_deref();
         let content = own.unwrap_or(self.config.body.content_type());
@@ -204,7 +251,7 @@ impl Client {
             let resolved = value.resolve()?;
             let at = format!("sink.http.headers.{name}");
             headers.append(header_name(&at, name)?, header_value(&at, resolved.trim())?);
-            secrets.extend(referred(value, &resolved));
+            secrets.add_referred(value)?;
         }
         if let Some((name, key)) = self.config.idempotency_header.as_ref().zip(key) {
             let at = "sink.http.idempotency.header";
@@ -218,15 +265,6 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
-}
-
-/// What the references of a text stand for, with what stands between them.
-fn referred(text: &Text, resolved: &str) -> Option<String> {
-    let typed = text.typed();
-    let (first, last) = (typed.find("${")?, typed.rfind('}')?);
-    let rest = resolved.strip_prefix(&typed[..first])?;
-    let inside = rest.strip_suffix(&typed[last + 1..])?;
-    Some(inside.trim().to_owned())
 }
 
 fn header_name(key: &str, name: &str) -> Result<HeaderName> {
@@ -288,12 +326,12 @@ fn bad_file(key: &'static str, path: &str, message: &str) -> Error {
         .hint("name a PEM file that this user may read")
 }
 
-/// Reads at most `most` bytes of its text.
+/// Keeps at most `most` bytes of its text.
 pub async fn answer(
     of: &'static str,
     response: Response,
     most: usize,
-    secrets: &[String],
+    secrets: &Secrets,
 ) -> Answer {
     let status = response.status();
     let header = |name: &str| {
@@ -302,41 +340,50 @@ pub async fn answer(
     };
     let (retry_after, location) = (header("retry-after"), header("location"));
     let success = status.is_success();
-    let (most, longest) = match success && of == "the API" {
-        true => (ANSWER_MAX, REST_MAX),
-        false => (most, TEXT_MAX),
+    let (keeps, reads, longest) = match success {
+        // What is left of it is read, so that its connection can be used again.
+        true if of == API => (0, ANSWER_MAX, REST_MAX),
+        true => (ANSWER_MAX, ANSWER_MAX, TEXT_MAX),
+        false if most == 0 => (0, 0, TEXT_MAX),
+        false => (most, most + secrets.longest(), TEXT_MAX),
     };
-    let text = read(response, most, longest).await;
+    let (text, whole) = read(response, reads, longest).await;
     let text = String::from_utf8_lossy(&text);
     Answer {
         of,
         status: status.as_u16(),
         retry_after: retry_after.and_then(|text| wanted(&text)),
-        text: match success && of == "the API" {
-            true => String::new(),
-            false if success => text.into_owned(),
-            false => redacted(&text, secrets),
+        text: match success {
+            true if of == API => String::new(),
+            true => text.into_owned(),
+            false => secrets.redacted(&text, keeps, whole),
         },
         location: location
             .filter(|_| status.is_redirection())
-            .map(|l| redacted(&l, secrets)),
+            .map(|l| secrets.redacted(&l, LOCATION_MAX, true)),
     }
 }
 
-/// What came until the end, the limit, a fault or this time.
-async fn read(mut response: Response, most: usize, longest: Duration) -> Vec<u8> {
-    let mut text = Vec::new();
+/// What came until the end, the limit, a fault or this time; and whether it was the end.
+async fn read(mut response: Response, most: usize, longest: Duration) -> (Vec<u8>, bool) {
+    let (mut text, mut whole) = (Vec::new(), false);
     let reading = async {
-        while text.len() < most
-            && let Ok(Some(chunk)) = response.chunk().await
-        {
-            text.extend_from_slice(&chunk);
+        while text.len() < most {
+            match response.chunk().await {
+                Ok(Some(chunk)) => text.extend_from_slice(&chunk),
+                Ok(None) => {
+                    whole = true;
+                    return;
+                }
+                Err(_) => return,
+            }
         }
     };
     // A success stays one, and a refusal too, whatever becomes of its text.
     let _cut_short = timeout(longest, reading).await;
+    let all = text.len() <= most;
     text.truncate(most);
-    text
+    (text, whole && all)
 }
 
 /// Seconds, or a date.
@@ -347,13 +394,6 @@ fn wanted(text: &str) -> Option<Duration> {
     let at = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
     let left = at.duration_since(jiff::Timestamp::now());
     Duration::try_from(left).ok()
-}
-
-fn redacted(text: &str, secrets: &[String]) -> String {
-    let long = secrets.iter().filter(|secret| secret.len() >= SECRET_MIN);
-    long.fold(text.to_owned(), |text, secret| {
-        text.replace(secret.as_str(), "…")
-    })
 }
 
 /// Why no answer came. `Err` where it will not come before somebody acts.
@@ -384,7 +424,50 @@ pub fn unreachable(of: &'static str, error: reqwest::Error) -> Result<Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::api_for_tests::{api, config};
     use super::*;
+
+    /// A user's name, the address of a token endpoint and all the others that a config only refers to: neither the token endpoint
+    /// nor the API can make them known.
+    #[test]
+    fn whatever_a_reference_stands_for_is_not_shown() {
+        let home = std::env::var("HOME").unwrap();
+        let encoded = home.replace('/', "%2f");
+        let told = format!("{home} or {encoded} is unknown");
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build().unwrap();
+        let send = |client: &Client| match runtime.block_on(client.send(Bytes::from("[]"), "k")) {
+            Ok(Reply::Answer(answer)) => answer.told(),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => error.to_string(),
+        };
+        let basic = [
+            ("sink.http.auth", "basic"),
+            ("sink.http.basic.user", "${env:HOME}"),
+            ("sink.http.basic.password", "hunter22"),
+        ];
+        let client = Client::new(config(&api(vec![(422, told.clone())]), &basic)).unwrap();
+        let answer = send(&client);
+        assert!(answer.ends_with(": … or … is unknown"), "{answer}");
+        let granted = (200, r#"{"access_token":"a-token"}"#.to_owned());
+        for key in ["client.id", "client.secret", "scope", "audience"] {
+            let tokens = api(vec![(400, told.clone()), granted.clone()]);
+            let name = format!("sink.http.oauth2.{key}");
+            let mut keys = vec![
+                ("sink.http.auth", "oauth2"),
+                ("sink.http.oauth2.url", tokens.as_str()),
+                ("sink.http.oauth2.client.id", "weir"),
+                ("sink.http.oauth2.client.secret", "hunter22"),
+            ];
+            keys.retain(|(known, _)| *known != name);
+            keys.push((&name, "${env:HOME}"));
+            let client = Client::new(config(&api(vec![(422, told.clone())]), &keys)).unwrap();
+            for _ in ["the token endpoint", "the API"] {
+                let answer = send(&client);
+                assert!(answer.contains(": … or … is unknown"), "{key}: {answer}");
+            }
+        }
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
@@ -397,22 +480,5 @@ mod tests {
         let later = wanted("Wed, 21 Oct 2099 07:28:00 GMT").unwrap();
         assert!(later > Duration::from_secs(3600));
         assert_eq!(wanted("soon"), None);
-    }
-
-    #[test]
-    fn a_secret_inside_a_longer_value_is_known() {
-        let text = Text::new("Key ${env:HOME}; v=1");
-        let resolved = text.resolve().unwrap();
-        assert_eq!(referred(&text, &resolved), std::env::var("HOME").ok());
-        assert_eq!(referred(&Text::new("plain"), "plain"), None);
-    }
-
-    #[test]
-    fn what_the_api_says_back_shows_no_secret() {
-        let secrets = ["hunter22".to_owned(), "ab".to_owned()];
-        assert_eq!(
-            redacted("token hunter22 of abc", &secrets),
-            "token … of abc"
-        );
     }
 }

@@ -22,7 +22,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::client::{Client, Reply};
 use super::deliver::Outgoing;
 use super::statuses::Verdict;
-use super::{Exhausted, HttpSinkConfig, Order};
+use super::{Exhausted, HttpSinkConfig, Order, Waits};
+use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
 use crate::lock::lock;
@@ -33,7 +34,8 @@ const OP: &str = "http.deliver";
 const LOOK: Duration = Duration::from_millis(100);
 /// Hex digits of a body's digest in a key.
 const DIGEST: usize = 16;
-/// Another request with this key is on its way: most often our own, before a crash or a time limit.
+/// Another request with this key is on its way: most often our own, before a crash or a time limit. It is waited for until the
+/// deadline, however many tries that takes.
 const IN_PROGRESS: u16 = 409;
 /// Code of rows whose tries are used up without an answer.
 const NO_ANSWER: &str = "http_no_answer";
@@ -57,7 +59,8 @@ pub struct Refusal {
 }
 
 pub struct Dispatcher {
-    runtime: Runtime,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
     engine: Arc<Engine>,
 }
 
@@ -83,6 +86,47 @@ enum Settled {
     },
 }
 
+/// How often and how long a body was tried, until it is settled or that is too much.
+struct Round {
+    sent: u64,
+    /// Requests whose answer was no 409.
+    tries: u64,
+    begun: Instant,
+    /// When the first 409 came.
+    in_progress: Option<Instant>,
+    /// Times in a row that a reference could not be resolved.
+    unsent: u64,
+}
+
+impl Round {
+    fn new() -> Round {
+        Round {
+            sent: 0,
+            tries: 0,
+            begun: Instant::now(),
+            in_progress: None,
+            unsent: 0,
+        }
+    }
+
+    /// This time does not count.
+    fn put_off(&mut self, time: Duration) {
+        self.begun += time;
+        self.in_progress = self.in_progress.map(|since| since + time);
+    }
+
+    /// After an answer, or none. A 409 has the whole deadline from the first one on, and uses up no tries: what was tried before it
+    /// says nothing of the request that is on its way.
+    fn is_over(&mut self, in_progress: bool, wait: Duration, waits: &Waits) -> bool {
+        if in_progress {
+            let since = self.in_progress.get_or_insert_with(Instant::now);
+            return since.elapsed() + wait > waits.deadline;
+        }
+        self.tries += 1;
+        self.tries >= waits.tries || self.begun.elapsed() + wait > waits.deadline
+    }
+}
+
 impl Dispatcher {
     pub fn new(client: Client, patience: Arc<dyn Patience>) -> Result<Dispatcher> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -99,7 +143,7 @@ impl Dispatcher {
             .source(e)
         })?;
         Ok(Dispatcher {
-            runtime,
+            runtime: Some(runtime),
             engine: Arc::new(Engine {
                 client,
                 patience,
@@ -112,7 +156,18 @@ impl Dispatcher {
 
     /// Until each job is settled; the rows that were refused.
     pub fn send(&self, outgoing: &Arc<Outgoing>, jobs: Vec<Job>) -> Result<Vec<Refusal>> {
-        self.runtime.block_on(all(&self.engine, outgoing, jobs))
+        let runtime = self.runtime.as_ref();
+        let runtime = runtime.ok_or_else(|| Error::new(Kind::Bug, OP, "no runtime"))?;
+        runtime.block_on(all(&self.engine, outgoing, jobs))
+    }
+}
+
+/// Without waiting for a name that is being looked up: that takes as long as the resolver likes.
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -150,7 +205,7 @@ async fn all(
         match timeout(LOOK, running.join_next()).await {
             Ok(Some(Ok((at, settled)))) => {
                 let refused = settled?;
-                if let (Some(first), true) = (refused.first(), outgoing.shared.refuse_none) {
+                if let (Some(first), true) = (refused.first(), outgoing.shared.refusing.none) {
                     return Err(refused_batch(first));
                 }
                 refusals.extend(refused);
@@ -217,12 +272,11 @@ impl Engine {
             verdicts,
             ..
         } = self.client.config();
-        let (mut tries, mut begun) = (0, Instant::now());
+        let mut round = Round::new();
         loop {
-            self.may_begin().await;
-            let reply = self.client.send(body.clone(), key).await?;
-            tries += 1;
-            let (status, after, error) = match reply {
+            // What the API asks for, and the rate, are no part of the batch's own time.
+            round.put_off(self.may_begin().await);
+            let (status, after, error) = match self.client.send(body.clone(), key).await? {
                 Reply::Answer(answer) => match verdicts.of(answer.status) {
                     Verdict::Taken => {
                         self.works();
@@ -235,16 +289,22 @@ impl Engine {
                     Verdict::Stop => return Err(answer.stops()),
                     Verdict::Again => (Some(answer.status), answer.retry_after, answer.passes()),
                 },
-                Reply::None(error) => (None, None, error),
+                Reply::None { error, after } => (None, after, error),
+                Reply::Unsent(error) => {
+                    self.unsent(&error, &mut round).await;
+                    continue;
+                }
             };
-            let after = after.map(|after| after.min(waits.retry_after_max));
-            let mut wait = self.backoff(tries).max(after.unwrap_or_default());
+            (round.sent, round.unsent) = (round.sent + 1, 0);
+            let tries = round.sent;
+            let mut wait = wait_after(tries, waits.first, waits.max);
             if let Some(after) = after {
-                self.pause(after);
+                self.pause(after.min(waits.retry_after_max));
             }
-            if tries >= waits.tries || begun.elapsed() + wait > waits.deadline {
-                if status == Some(IN_PROGRESS) {
-                    return Ok(refused(IN_PROGRESS, error.message().to_owned()));
+            let in_progress = status == Some(IN_PROGRESS);
+            if round.is_over(in_progress, wait, waits) {
+                if in_progress {
+                    return Ok(not_ended(&error));
                 }
                 match exhausted {
                     Exhausted::Stop => return Err(gave_up(&error, tries)),
@@ -258,7 +318,7 @@ impl Engine {
                     Exhausted::Wait => {
                         self.waits(&error);
                         wait = wait.max(waits.max);
-                        (tries, begun) = (0, Instant::now());
+                        round = Round::new();
                     }
                 }
             }
@@ -273,19 +333,22 @@ impl Engine {
         }
     }
 
-    /// Doubles with each try; between a half of it and all.
-    fn backoff(&self, tries: u64) -> Duration {
-        let waits = &self.client.config().waits;
-        let doubled = u32::try_from(tries.saturating_sub(1)).ok();
-        let factor = doubled
-            .and_then(|n| 1_u32.checked_shl(n))
-            .unwrap_or(u32::MAX);
-        let wait = waits.first.saturating_mul(factor).min(waits.max);
-        wait.mul_f64(SmallRng::from_os_rng().random_range(0.5..=1.0))
+    /// A reference cannot be resolved: that is no try, whatever becomes of a batch whose tries are used up.
+    async fn unsent(&self, error: &Error, round: &mut Round) {
+        round.unsent += 1;
+        // A file that is being replaced is there at the next look.
+        if round.unsent > 1 {
+            self.waits(error);
+        }
+        let waits = self.client.config().waits;
+        let wait = wait_after(round.unsent, waits.first, waits.max);
+        sleep(wait).await;
+        round.put_off(wait);
     }
 
-    /// `Retry-After` and the rate.
-    async fn may_begin(&self) {
+    /// Waits for `Retry-After` and the rate; how long.
+    async fn may_begin(&self) -> Duration {
+        let came = Instant::now();
         loop {
             let until = *lock(&self.not_before);
             match until.filter(|until| *until > Instant::now()) {
@@ -295,7 +358,7 @@ impl Engine {
         }
         let per_second = self.client.config().waits.per_second;
         let Some(nanos) = 1_000_000_000_u64.checked_div(per_second) else {
-            return;
+            return came.elapsed();
         };
         let now = Instant::now();
         let at = {
@@ -305,6 +368,7 @@ impl Engine {
             at
         };
         sleep_until(at).await;
+        came.elapsed()
     }
 
     fn pause(&self, time: Duration) {
@@ -326,6 +390,13 @@ impl Engine {
     }
 }
 
+/// Doubles with each try; between a half of it and all.
+fn wait_after(tries: u64, first: Duration, max: Duration) -> Duration {
+    let waits = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX);
+    let wait = Backoff::new(first, max).wait_after(waits);
+    wait.mul_f64(SmallRng::from_os_rng().random_range(0.5..=1.0))
+}
+
 /// `<plan>-<number>[part]-<digest of the body>`: a key never stands for two bodies.
 fn key(job: &Job, path: &str, body: &[u8]) -> String {
     let mut digest = hex(&Sha256::digest(body));
@@ -342,6 +413,15 @@ fn refused(status: u16, message: String) -> Settled {
         code: code(status),
         message,
         of_rows: true,
+    }
+}
+
+/// Our earlier request may have been taken meanwhile: no part of it goes under another key.
+fn not_ended(error: &Error) -> Settled {
+    Settled::Refused {
+        code: code(IN_PROGRESS),
+        message: error.message().to_owned(),
+        of_rows: false,
     }
 }
 
@@ -455,6 +535,9 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use super::super::api_for_tests::{api, config};
     use super::*;
 
     fn queue(order: Kept, jobs: &[(usize, &[u64])]) -> Queue {
@@ -472,6 +555,98 @@ mod tests {
 
     fn all(queue: &mut Queue) -> Vec<usize> {
         std::iter::from_fn(|| queue.next()).collect()
+    }
+
+    /// Puts the file back when it is told that something is waited for.
+    #[derive(Debug)]
+    struct PutsBack(PathBuf, Mutex<Vec<String>>);
+
+    impl Patience for PutsBack {
+        fn waiting(&self, error: &Error) {
+            lock(&self.1).push(error.to_string());
+            std::fs::write(&self.0, "token=hunter22").unwrap();
+        }
+        fn resumed(&self) {
+            lock(&self.1).push("resumed".to_owned());
+        }
+        fn stop_asked(&self) -> bool {
+            false
+        }
+        fn stop_overdue(&self) -> bool {
+            false
+        }
+    }
+
+    /// Whatever becomes of a batch whose tries are used up: nothing was sent, so no row is given up.
+    #[test]
+    fn a_secret_that_is_not_there_for_a_while_is_no_try() {
+        for exhausted in ["dead-letters", "stop", "wait"] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("secrets");
+            std::fs::write(&file, "token=hunter22").unwrap();
+            let token = format!("${{file:{}:token}}", file.display());
+            let config = config(
+                &api(vec![(200, String::new()); 2]),
+                &[
+                    ("sink.http.auth", "bearer"),
+                    ("sink.http.bearer.token", &token),
+                    ("sink.http.tries", "1"),
+                    ("sink.http.on.exhausted", exhausted),
+                ],
+            );
+            let patience = Arc::new(PutsBack(file.clone(), Mutex::default()));
+            let client = Client::new(config).unwrap();
+            let dispatcher = Dispatcher::new(client, patience.clone()).unwrap();
+            let send = || {
+                let runtime = dispatcher.runtime.as_ref().unwrap();
+                let settled = dispatcher.engine.until_settled(Bytes::from("[]"), "k");
+                runtime.block_on(settled).unwrap()
+            };
+            assert!(matches!(send(), Settled::Taken));
+            std::fs::remove_file(&file).unwrap();
+            assert!(matches!(send(), Settled::Taken), "{exhausted}");
+            let told = lock(&patience.1).clone();
+            assert_eq!(told.len(), 2, "{told:?}");
+            assert!(told[0].contains("secrets file") && told[1] == "resumed");
+        }
+    }
+
+    #[test]
+    fn a_409_has_the_whole_deadline_from_the_first_one_on() {
+        let second = Duration::from_secs(1);
+        let config = config(
+            "http://127.0.0.1:1/",
+            &[("sink.http.tries", "3"), ("sink.http.deadline", "60s")],
+        );
+        let (waits, now) = (config.waits, Instant::now());
+        let mut round = Round {
+            begun: now.checked_sub(59 * second).unwrap(),
+            ..Round::new()
+        };
+        assert!(!round.is_over(false, second / 2, &waits));
+        for _ in 0..5 {
+            assert!(!round.is_over(true, second, &waits), "seen a moment ago");
+        }
+        // They use up no tries of the others either.
+        assert!(!round.is_over(false, second / 2, &waits));
+        assert!(round.is_over(false, second / 2, &waits), "the third try");
+        round.in_progress = now.checked_sub(60 * second);
+        assert!(round.is_over(true, second, &waits));
+        round.put_off(30 * second);
+        assert!(!round.is_over(true, second, &waits));
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_a_half_of_each_is_random() {
+        let ms = Duration::from_millis;
+        for (tries, full) in [(1, 40), (2, 80), (3, 160), (4, 160), (u64::MAX, 160)] {
+            let waits: Vec<Duration> = (0..50)
+                .map(|_| wait_after(tries, ms(40), ms(160)))
+                .collect();
+            let inside = |wait: &Duration| (ms(full) / 2..=ms(full)).contains(wait);
+            assert!(waits.iter().all(inside), "{tries}: {waits:?}");
+            assert!(waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");
+        }
     }
 
     #[test]

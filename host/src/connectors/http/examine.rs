@@ -14,7 +14,9 @@ pub(super) fn examine(config: &HttpSinkConfig, tell: &mut dyn FnMut(Finding)) {
     let target = config.target();
     let at = Some(target.as_str());
     let found = match asked(config) {
-        Err(error) | Ok(Reply::None(error)) => Finding::failed(API, at, &error),
+        Err(error) | Ok(Reply::None { error, .. } | Reply::Unsent(error)) => {
+            Finding::failed(API, at, &error)
+        }
         Ok(Reply::Answer(answer)) => match answer.status {
             401 | 403 | 407 => Finding::failed(API, at, &answer.stops()),
             300..=399 => Finding::failed(API, at, &answer.stops()),

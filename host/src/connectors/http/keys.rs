@@ -6,7 +6,7 @@ use reqwest::Url;
 
 use super::body::{BodyConfig, Form, Join};
 use super::statuses::{Statuses, Verdicts};
-use super::template::Template;
+use super::template::{Template, WHOLE};
 use super::{Auth, Exhausted, HttpSinkConfig, Order, Trust, Waits};
 use crate::config::keys::Default::{Derived, Is, Required, Unset};
 use crate::config::keys::Group::Sink;
@@ -27,11 +27,13 @@ pub const SINK: SinkType = SinkType {
     keys: KEYS,
     prefixed: Some(Prefixed {
         prefix: HEADERS,
+        doc: "Headers of each request, as sink.http.headers.<name>.",
         check: header,
     }),
     leaves: &[
         "sink.table",
         "sink.keep.value",
+        "sink.retention",
         "sink.rotate.bytes",
         "sink.rotate.age",
         "sink.rotate.rows",
@@ -66,7 +68,7 @@ const KEYS: &[KeyDef] = keys! {
     "sink.http.batch.bytes": bytes(KIB, 64 * MIB), Is("1MiB"), Medium, Sink, HTTP,
         "Most bytes of a request's rows. A single larger row goes alone.";
     "sink.http.in.flight": int(1, 256), Is("10"), High, Sink, HTTP,
-        "Requests on their way at the same time, of the whole pipeline.";
+        "Requests on their way at the same time, of all tasks of the pipeline in this process.";
     "sink.http.commit.rows": int(1, 1_000_000), Is("10000"), Medium, Sink, HTTP,
         "Send and commit after so many rows, which is looked at after each `batch.max.rows` records. A crash sends at most these again, under the same keys.";
     "sink.http.commit.age": duration(100 * MS, DAY), Is("1s"), Medium, Sink, HTTP,
@@ -80,7 +82,7 @@ const KEYS: &[KeyDef] = keys! {
     "sink.http.retry.after.max": duration(SECOND, DAY), Is("5m"), Low, Sink, HTTP,
         "Longest wait that the header `Retry-After` of an answer can ask for.";
     "sink.http.deadline": duration(SECOND, DAY), Is("5m"), Medium, Sink, HTTP,
-        "All tries and waits of one batch together; after it the tries count as used up.";
+        "All tries of one batch and the waits between them, without those that the API or the rate asks for; after it the tries count as used up.";
     "sink.http.timeout.connect": duration(10 * MS, 10 * MINUTE), Is("5s"), Low, Sink, HTTP,
         "Longest time to connect.";
     "sink.http.timeout.request": duration(10 * MS, HOUR), Is("30s"), Medium, Sink, HTTP,
@@ -88,7 +90,7 @@ const KEYS: &[KeyDef] = keys! {
     "sink.http.on.exhausted": Shape::Choice(&["wait", "stop", "dead-letters"]), Is("wait"), High, Sink, HTTP,
         "What comes of a batch whose tries are used up: `wait` (say so, and try on for as long as it takes), `stop` the pipeline, or make its rows dead letters.";
     "sink.http.statuses.again": Shape::Text, Is("408,409,425,429,500-599"), Medium, Sink, HTTP,
-        "Statuses after which a batch is sent again, as codes and ranges. A 409 whose tries are used up is a refusal.";
+        "Statuses after which a batch is sent again, as codes and ranges. A 409 that stays until the deadline is a refusal.";
     "sink.http.statuses.stop": Shape::Text, Is("300-399,401,403,404,405,407"), Medium, Sink, HTTP,
         "Statuses that stop the pipeline: they are about the URL or the credentials, not about the rows.";
     "sink.http.statuses.letters": Shape::Text, Unset, Low, Sink, HTTP,
@@ -100,7 +102,7 @@ const KEYS: &[KeyDef] = keys! {
     "sink.http.key.column": Shape::Field, Unset, Medium, Sink, HTTP,
         "Column whose equal values are sent in order, with `sink.http.order = \"key\"`.";
     "sink.http.requests.per.second": int(0, 1_000_000), Is("0"), Medium, Sink, HTTP,
-        "Most requests that begin in a second, of the whole pipeline, tries included. 0: no limit.";
+        "Most requests that begin in a second, of all tasks of the pipeline in this process, tries included. 0: no limit.";
     "sink.http.idempotency.header": Shape::Text, Is("Idempotency-Key"), Low, Sink, HTTP,
         "Header with the key of a batch: the same for each try, also after a restart. `none`: none is sent.";
     "sink.http.response.bytes": bytes(0, MIB), Is("2KiB"), Low, Sink, HTTP,
@@ -248,12 +250,33 @@ fn check(checker: &mut Checker<'_>) {
     waits(checker);
     statuses(checker);
     credentials(checker);
-    if let Some(name) = checker.text("sink.http.idempotency.header")
-        && !is_header(&name)
-    {
-        let message =
-            "`sink.http.idempotency.header`: expected the name of a header, or `none`".to_owned();
-        checker.problem("sink.http.idempotency.header", problem::BAD_NAME, message);
+    key_header(checker);
+}
+
+/// The key has a header of its own.
+fn key_header(checker: &mut Checker<'_>) {
+    const KEY: &str = "sink.http.idempotency.header";
+    let Some(name) = checker.text(KEY).filter(|name| name != NONE) else {
+        return;
+    };
+    if !is_header(&name) {
+        let message = format!("`{KEY}`: expected the name of a header, or `none`");
+        checker.problem(KEY, problem::BAD_NAME, message);
+        return;
+    }
+    let same = |other: &str| other.eq_ignore_ascii_case(&name);
+    let ours = OURS.iter().any(|(ours, _)| same(ours)) || same("authorization");
+    let typed = checker.raw.iter().map(|(key, _)| key);
+    let twice = typed
+        .filter_map(|key| Some((key, key.strip_prefix(HEADERS)?)))
+        .find(|(_, other)| same(other))
+        .map(|(key, _)| key.to_owned());
+    if ours {
+        let message = format!("`{KEY}`: `{name}` has another meaning in each request");
+        checker.contradiction(KEY, message, "name a header of its own, or `none`");
+    } else if let Some(other) = twice {
+        let message = format!("`{KEY}` and `{other}` are one header");
+        checker.contradiction(KEY, message, "take one of them out");
     }
 }
 
@@ -335,6 +358,7 @@ fn bodies(checker: &mut Checker<'_>) {
             checker.contradiction(&key, message, "write sink.http.body = \"template\"");
         }
     }
+    objects(checker, template);
     let by_key = checker.is("sink.http.order", "key").unwrap_or(false);
     let named = checker.typed("sink.http.key.column");
     if by_key && !named {
@@ -352,6 +376,36 @@ fn bodies(checker: &mut Checker<'_>) {
             message,
             "write sink.http.order = \"key\"",
         );
+    }
+}
+
+/// Keys that say what the object of a row is, where no such object is sent.
+fn objects(checker: &mut Checker<'_>, template: bool) {
+    let row = checker.text("sink.http.template.row").unwrap_or_default();
+    let parsed = Template::parse(&row);
+    let parts = template
+        && parsed.is_ok_and(|template| !row.is_empty() && template.columns().all(|c| c != WHOLE));
+    let text = checker.typed("sink.http.json.column");
+    let coordinates = checker.is("sink.http.coordinates", "true").unwrap_or(false);
+    if text && parts {
+        let key = "sink.http.json.column";
+        let message = format!("`{key}` has no effect: the template has no ${{_json}}");
+        checker.contradiction(
+            key,
+            message,
+            "write ${_json} into the template, or take the key out",
+        );
+    }
+    if coordinates && (text || parts) {
+        let key = "sink.http.coordinates";
+        let why = match text {
+            true => "the row is the text of sink.http.json.column",
+            false => "the template has no ${_json}",
+        };
+        let message = format!("`{key}` has no effect: {why}");
+        let hint =
+            "name them in a template: ${_topic}, ${_partition}, ${_offset}, ${_row}, ${_timestamp}";
+        checker.contradiction(key, message, hint);
     }
 }
 
@@ -452,15 +506,17 @@ fn credentials(checker: &mut Checker<'_>) {
     }
 }
 
+/// Headers that every request has, and how their values come about.
+const OURS: &[(&str, &str)] = &[
+    ("host", "it follows from sink.http.url"),
+    ("content-length", "it follows from the body"),
+    ("transfer-encoding", "it follows from the body"),
+    ("connection", "connections are kept by themselves"),
+    ("content-type", "write sink.http.content.type"),
+];
+
 /// `sink.http.headers.<name>`.
 fn header(checker: &mut Checker<'_>, key: &str, name: &str, entry: &Entry) {
-    const OURS: &[(&str, &str)] = &[
-        ("host", "it follows from sink.http.url"),
-        ("content-length", "it follows from the body"),
-        ("transfer-encoding", "it follows from the body"),
-        ("connection", "connections are kept by themselves"),
-        ("content-type", "write sink.http.content.type"),
-    ];
     if !is_header(name) {
         let message = format!("`{key}`: `{name}` cannot be the name of a header");
         checker.problem(key, problem::BAD_NAME, message);

@@ -14,6 +14,7 @@ mod deliver;
 mod dispatch;
 mod examine;
 mod keys;
+mod secrets;
 mod sink;
 mod statuses;
 mod template;
@@ -23,14 +24,14 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::chain::Identity;
 use crate::clock::Clock;
 use crate::commit::{Delivery, Span};
-use crate::config::{PipelineConfig, SinkConfig, TableName, Text, Tolerance, location};
+use crate::config::{PipelineConfig, SinkConfig, Text, location};
 use crate::connectors::zone;
 use crate::error::{Error, Kind, Result};
 use crate::finding::Finding;
 use crate::sink::plan::Plans;
+use crate::sink::refusing::Refusing;
 use crate::sink::{NoTokens, Receiver, Sink, SinkConnector, SinkContext};
 use crate::zone::LettersTable;
 
@@ -155,6 +156,10 @@ impl SinkConfig for HttpSinkConfig {
         keys::files(&self.trust)
     }
 
+    fn commit_age(&self) -> Duration {
+        self.commit_age
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -167,10 +172,7 @@ struct Shared {
     context: SinkContext,
     plans: Plans,
     letters: LettersTable,
-    /// The identity that dead letters name as the one that refused.
-    by: Arc<Identity>,
-    /// `errors.tolerance = none`: a refused row stops the pipeline.
-    refuse_none: bool,
+    refusing: Refusing,
     dispatcher: Dispatcher,
 }
 
@@ -183,13 +185,8 @@ pub(super) fn connect(
         .as_any()
         .downcast_ref()
         .ok_or_else(|| Error::new(Kind::Bug, "http.connect", "the config of another sink"))?;
-    let letters = LettersTable {
-        store: context.store.clone(),
-        clock: context.clock.clone(),
-        log: context.log.clone(),
-        table: TableName::Fixed(config.errors.dlq_table.clone()),
-        parquet: zone::parquet_options(config),
-    };
+    let table = &config.errors.dlq_table;
+    let letters = LettersTable::of(&context, table, zone::parquet_options(config));
     let (store, log, clock) = (&context.store, &context.log, &context.clock);
     let plans = Plans::new(store.clone(), log.clone(), clock.clone());
     let client = Client::new(http.clone())?;
@@ -199,14 +196,7 @@ pub(super) fn connect(
         context,
         plans,
         letters,
-        by: Arc::new(Identity {
-            transform: "sink".to_owned(),
-            plugin: SINK.name.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            digest: String::new(),
-            config_digest: String::new(),
-        }),
-        refuse_none: config.errors.tolerance == Tolerance::None,
+        refusing: Refusing::new(&config.errors, SINK.name),
     }))))
 }
 
@@ -244,3 +234,6 @@ impl Receiver for Passed {
         self.0.forget(spans);
     }
 }
+
+#[cfg(test)]
+mod api_for_tests;

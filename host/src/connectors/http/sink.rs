@@ -1,6 +1,6 @@
 //! A task's rows for the API: rendered as they come, sealed for [`super::deliver`].
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,27 +11,28 @@ use sha2::{Digest as _, Sha256};
 use super::body::Renderer;
 use super::deliver::HttpDelivery;
 use super::{Order, Shared};
-use crate::chain::{Applied, Reason};
-use crate::error::{Error, Kind, Result};
+use crate::chain::{Applied, DeadLetter, Reason};
+use crate::error::Result;
 use crate::record::{Batch, SplitId};
-use crate::sink::covered::Covered;
-use crate::sink::plan::{Coordinate, Following, Lane, Plan};
+use crate::sink::covered::Gathering;
+use crate::sink::held::HandedIn;
+use crate::sink::lanes::{Lanes, OfLane, REST_WITHIN};
+use crate::sink::plan::{Coordinate, Lane};
 use crate::sink::{Deliver, Finish, Gathered, Sealed, Sink};
 use crate::zone::LetterFiles;
 
-const OP: &str = "http.write";
-/// The rest of a plan comes within this after the row before it, or it does not come (D2): its rows were in the source when
-/// they were planned, so reading them again is quick.
-const REST_WITHIN: Duration = Duration::from_secs(10);
 /// About how much memory a row takes beside its bytes.
 const ROW_BYTES: usize = size_of::<HttpRow>();
+/// The same of a dead letter, with a short reason.
+const LETTER_BYTES: usize = 256;
 
 /// A rendered row.
 #[derive(Clone, Debug)]
 pub struct HttpRow {
     pub at: Coordinate,
+    /// Where it is in the bytes of its lane.
     pub body: Range<usize>,
-    /// Which of the batches it is from, and its record there.
+    /// Which of the lane's batches it is from, and its record there.
     pub batch: usize,
     pub record: u32,
     /// It is the only row of its record, and no piece of the record was refused.
@@ -43,44 +44,60 @@ pub struct HttpRow {
 }
 
 /// Rows of one lane since the last seal.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LaneRows {
-    pub lane: Lane,
-    pub found: Vec<Plan>,
     pub rows: Vec<HttpRow>,
+    pub bytes: Vec<u8>,
+    pub batches: Vec<Batch>,
+    /// Dead letters of the same records, with the number of their batch, as long as the lane may be left out of a seal.
+    letters: Vec<(usize, Vec<DeadLetter>)>,
+}
+
+impl LaneRows {
+    /// About how much memory they take.
+    fn memory(&self) -> usize {
+        let batches: usize = self.batches.iter().map(Batch::bytes).sum();
+        let letters: usize = self.letters.iter().map(|(_, letters)| letters.len()).sum();
+        self.bytes.len() + self.rows.len() * ROW_BYTES + batches + letters * LETTER_BYTES
+    }
+
+    /// Rows of a batch, and its dead letters if they stay here.
+    fn keep(&mut self, batch: &Batch, rows: usize, letters: Vec<DeadLetter>) {
+        if !letters.is_empty() {
+            self.letters.push((self.batches.len(), letters));
+        } else if rows == 0 {
+            return;
+        }
+        self.batches.push(batch.clone());
+    }
+
+    fn write_letters(&mut self, to: &mut LetterFiles) -> Result<()> {
+        for (at, letters) in self.letters.drain(..) {
+            if let Some(batch) = self.batches.get(at) {
+                to.add(batch, &letters)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 pub struct HttpSink {
     shared: Arc<Shared>,
-    covered: Option<Covered>,
-    /// The position of each split after the last seal.
-    next: BTreeMap<SplitId, i64>,
-    lanes: Vec<(LaneRows, Following)>,
-    buffer: Vec<u8>,
-    batches: Vec<Batch>,
+    gathering: Gathering,
+    lanes: Lanes<LaneRows>,
+    /// Of lanes that the next seal takes.
     letters: LetterFiles,
-    rows: usize,
-    /// When the last record came, by the clock's elapsed time.
-    last: Duration,
-    /// If a seal was refused because it was inside a plan: the last row of each split then.
-    refused_at: Option<BTreeMap<SplitId, Coordinate>>,
-    broken: bool,
+    handed_in: HandedIn,
 }
 
 impl HttpSink {
     pub fn new(shared: Arc<Shared>) -> HttpSink {
         HttpSink {
             letters: LetterFiles::new(shared.letters.clone()),
+            gathering: Gathering::new(shared.context.base.clone(), shared.context.clock.clone()),
             shared,
-            covered: None,
-            next: BTreeMap::new(),
-            lanes: Vec::new(),
-            buffer: Vec::new(),
-            batches: Vec::new(),
-            rows: 0,
-            last: Duration::ZERO,
-            refused_at: None,
-            broken: false,
+            lanes: Lanes::new(REST_WITHIN),
+            handed_in: HandedIn::default(),
         }
     }
 
@@ -88,256 +105,186 @@ impl HttpSink {
         if batch.covers.range.from == batch.covers.range.to {
             return Ok(());
         }
-        let (rendered, refused) = self.render(batch, &applied)?;
-        if let (Some((_, reason)), true) = (refused.first(), self.shared.refuse_none) {
-            return Err(refused_row(reason));
-        }
-        applied.refuse_rows(refused, &self.shared.by)?;
-        let covered = self.covered.get_or_insert_with(|| {
-            let context = &self.shared.context;
-            Covered::new(context.base.get(), context.clock.elapsed())
-        });
-        covered.cover(batch, &applied, &self.next)?;
-        self.last = self.shared.context.clock.elapsed();
-        self.letters.add(batch, &applied.dead_letters)?;
-        self.keep(batch, &applied, rendered)
-    }
-
-    /// Bytes of each row that can be sent, and why the others cannot.
-    #[expect(clippy::type_complexity, reason = "two lists of one pass")]
-    fn render(
-        &mut self,
-        batch: &Batch,
-        applied: &Applied,
-    ) -> Result<(Vec<(Range<usize>, u64)>, Vec<(usize, Reason)>)> {
-        let renderer = Renderer::new(&self.shared.config.body, batch, applied)?;
-        let (mut rendered, mut refused) = (Vec::new(), Vec::new());
-        for row in 0..applied.table.rows {
-            match renderer.row(row, &mut self.buffer) {
-                Ok(body) => {
-                    let key = match &self.shared.config.order {
-                        Order::Key(column) => short(&renderer.key(column, row)?),
-                        Order::None | Order::Partition => 0,
-                    };
-                    rendered.push((body, key));
-                }
-                Err(reason) => refused.push((row, reason)),
-            }
-        }
-        Ok((rendered, refused))
-    }
-
-    /// `applied` has only the rows that were rendered.
-    fn keep(
-        &mut self,
-        batch: &Batch,
-        applied: &Applied,
-        rendered: Vec<(Range<usize>, u64)>,
-    ) -> Result<()> {
-        if rendered.is_empty() {
-            return Ok(());
-        }
-        let lane = Lane {
+        let shared = self.shared.clone();
+        let of = self.lanes.of(Lane {
             split: batch.covers.split.clone(),
             epoch: batch.covers.epoch,
             rules: applied.rules.clone(),
-        };
-        let known = |(rows, _): &(LaneRows, Following)| rows.lane == lane;
-        let at = match self.lanes.iter().position(known) {
-            Some(at) => at,
-            None => {
-                // Rows of other rules were sealed before.
-                self.lanes
-                    .retain(|(rows, _)| rows.lane.split != lane.split || !rows.rows.is_empty());
-                let rows = LaneRows {
-                    lane,
-                    found: Vec::new(),
-                    rows: Vec::new(),
-                };
-                self.lanes.push((rows, Following::default()));
-                self.lanes.len() - 1
-            }
-        };
-        let (of_lane, following) = &mut self.lanes[at];
-        for (row, (body, key)) in rendered.into_iter().enumerate() {
-            let record = applied.record[row];
-            let at = Coordinate {
-                offset: batch.offset.value(record as usize),
-                row: applied.piece[row],
-            };
-            following.row(&self.shared.plans, &of_lane.lane, at)?;
-            let letters = applied.dead_letters.iter().filter(|l| l.record == record);
-            of_lane.rows.push(HttpRow {
-                at,
-                body,
-                batch: self.batches.len(),
-                record,
-                alone: applied.is_alone(row),
-                in_part: letters.into_iter().any(|l| l.piece.is_some()),
-                key,
-            });
-            self.rows += 1;
+        });
+        let (mut rendered, refused) = render(&shared, batch, &applied, &mut of.rows.bytes)?;
+        let gone = shared.refusing.refuse(batch, &mut applied, refused)?;
+        rendered.retain(|row| !gone.contains(&row.row));
+        self.gathering.cover(batch, &applied)?;
+        follow(&shared, of, batch, &applied, rendered)?;
+        of.covered(batch.covers.range.to, shared.context.clock.elapsed());
+        let letters = std::mem::take(&mut applied.dead_letters);
+        if of.may_be_left_out() {
+            of.rows.keep(batch, applied.table.rows, letters);
+        } else {
+            of.rows.write_letters(&mut self.letters)?;
+            self.letters.add(batch, &letters)?;
+            of.rows.keep(batch, applied.table.rows, Vec::new());
         }
-        self.batches.push(batch.clone());
         Ok(())
     }
 
-    /// Whether a seal now would cut a batch that was planned before.
-    fn inside(&self) -> bool {
-        self.lanes.iter().any(|(_, following)| following.inside())
-    }
-
-    /// D2: not inside a plan, unless its rows do not come: a second seal at the same place is allowed.
-    fn may_seal(&mut self) -> Result<()> {
-        if !self.inside() {
-            self.refused_at = None;
-            return Ok(());
+    fn close(&mut self, left_out: &BTreeSet<SplitId>) -> Result<Option<Sealed>> {
+        let sealed = |of: &&mut OfLane<LaneRows>| !left_out.contains(&of.lane.split);
+        for of in self.lanes.iter_mut().filter(sealed) {
+            of.rows.write_letters(&mut self.letters)?;
         }
-        let last = self
-            .lanes
-            .iter()
-            .filter_map(|(rows, _)| Some((rows.lane.split.clone(), rows.rows.last()?.at)));
-        let at: BTreeMap<SplitId, Coordinate> = last.collect();
-        if self.refused_at.as_ref() == Some(&at) {
-            tracing::warn!(
-                "rows that were planned into a batch are gone from the source; the batch is sent without them"
-            );
-            self.refused_at = None;
-            return Ok(());
-        }
-        self.refused_at = Some(at);
-        let message = "a batch that was planned before is not read to its end yet";
-        Err(Error::new(Kind::Conflict, OP, message))
-    }
-
-    fn close(&mut self, mut covered: Covered) -> Result<Sealed> {
         let mut files: Vec<Box<dyn Finish>> = Vec::new();
         for written in self.letters.close()? {
             files.push(Box::new(written));
         }
-        for span in &covered.spans {
-            self.next.insert(span.split.clone(), span.to);
-        }
-        let mut lanes = Vec::new();
-        for (rows, following) in &mut self.lanes {
-            let found = following.take();
-            if !rows.rows.is_empty() {
-                lanes.push(LaneRows {
-                    lane: rows.lane.clone(),
-                    found,
-                    rows: std::mem::take(&mut rows.rows),
-                });
-            }
-        }
+        let lanes = self.lanes.take(left_out);
         let mut deliveries: Vec<Box<dyn Deliver>> = Vec::new();
         if !lanes.is_empty() {
+            let bytes = lanes.iter().map(|taken| taken.rows.memory()).sum();
             deliveries.push(Box::new(HttpDelivery {
                 shared: self.shared.clone(),
                 lanes,
-                bytes: Arc::new(std::mem::take(&mut self.buffer)),
-                batches: std::mem::take(&mut self.batches),
+                held: self.handed_in.hold(bytes),
             }));
         }
-        self.buffer.clear();
-        self.batches.clear();
-        self.rows = 0;
-        Ok(Sealed {
-            base: covered.base,
-            files,
-            deliveries,
-            counters: covered.counters(),
-            spans: covered.spans,
-        })
+        Ok(self.gathering.seal_without(left_out, files, deliveries))
     }
+}
 
-    fn usable(&self) -> Result<()> {
-        match self.broken {
-            true => {
-                let message = "the sink failed before; discard what it holds first";
-                Err(Error::new(Kind::Bug, OP, message))
+/// A row that can be sent: its index, its bytes, and the digest of its key.
+struct Rendered {
+    row: usize,
+    body: Range<usize>,
+    key: u64,
+}
+
+/// A row that cannot be sent, and why.
+type Unsent = (usize, Reason);
+
+/// Appends the rows to `out`.
+fn render(
+    shared: &Shared,
+    batch: &Batch,
+    applied: &Applied,
+    out: &mut Vec<u8>,
+) -> Result<(Vec<Rendered>, Vec<Unsent>)> {
+    let renderer = Renderer::new(&shared.config.body, batch, applied)?;
+    let (mut rendered, mut refused) = (Vec::new(), Vec::new());
+    for row in 0..applied.table.rows {
+        match renderer.row(row, out) {
+            Ok(body) => {
+                let key = match &shared.config.order {
+                    Order::Key(column) => short(&renderer.key(column, row)?),
+                    Order::None | Order::Partition => 0,
+                };
+                rendered.push(Rendered { row, body, key });
             }
-            false => Ok(()),
+            Err(reason) => refused.push((row, reason)),
         }
     }
+    Ok((rendered, refused))
+}
+
+/// `applied` has only the rows that were rendered.
+fn follow(
+    shared: &Shared,
+    of: &mut OfLane<LaneRows>,
+    batch: &Batch,
+    applied: &Applied,
+    rendered: Vec<Rendered>,
+) -> Result<()> {
+    let letters = &applied.dead_letters;
+    for (row, Rendered { body, key, .. }) in rendered.into_iter().enumerate() {
+        let record = applied.record[row];
+        let at = Coordinate {
+            offset: batch.offset.value(record as usize),
+            row: applied.piece[row],
+        };
+        of.row(&shared.plans, at)?;
+        let first = letters.partition_point(|letter| letter.record < record);
+        let mut of_record = letters[first..].iter().take_while(|l| l.record == record);
+        of.rows.rows.push(HttpRow {
+            at,
+            body,
+            batch: of.rows.batches.len(),
+            record,
+            alone: applied.is_alone(row),
+            in_part: of_record.any(|letter| letter.piece.is_some()),
+            key,
+        });
+    }
+    Ok(())
 }
 
 impl Sink for HttpSink {
     fn write(&mut self, batch: &Batch, applied: Applied) -> Result<()> {
-        self.usable()?;
-        self.broken = true;
-        self.take(batch, applied)?;
-        self.broken = false;
-        Ok(())
+        self.take(batch, applied)
     }
 
+    /// By what a seal would take.
     fn should_roll(&self) -> bool {
-        let Some(covered) = &self.covered else {
+        let waiting = self.lanes.waiting(self.shared.context.clock.elapsed());
+        let Some(age) = self.gathering.age_without(&waiting) else {
             return false;
         };
-        let now = self.shared.context.clock.elapsed();
-        let age = now.saturating_sub(covered.since);
-        let due =
-            age >= self.shared.config.commit_age || self.rows >= self.shared.config.commit_rows;
-        let rest_is_gone = now.saturating_sub(self.last) >= REST_WITHIN;
-        due && (!self.inside() || rest_is_gone)
+        let sealed = |of: &&OfLane<LaneRows>| !waiting.contains(&of.lane.split);
+        let rows = self
+            .lanes
+            .iter()
+            .filter(sealed)
+            .map(|of| of.rows.rows.len());
+        let config = &self.shared.config;
+        age >= config.commit_age || rows.sum::<usize>() >= config.commit_rows
     }
 
     fn seal(&mut self) -> Result<Option<Sealed>> {
-        self.usable()?;
-        if self.covered.is_none() {
+        if self.gathering.age().is_none() {
             return Ok(None);
         }
-        self.broken = true;
-        self.may_seal()?;
-        let sealed = match self.covered.take() {
-            Some(covered) => Some(self.close(covered)?),
-            None => None,
-        };
-        self.broken = false;
-        Ok(sealed)
+        let left_out = self.lanes.left_out(self.shared.context.clock.elapsed())?;
+        self.close(&left_out)
+    }
+
+    fn waits(&self) -> bool {
+        let now = self.shared.context.clock.elapsed();
+        !self.lanes.waiting(now).is_empty()
+    }
+
+    fn awaited(&self) -> Vec<SplitId> {
+        self.lanes.awaited()
+    }
+
+    fn put_off(&mut self, split: &SplitId, passed: Duration) {
+        let now = self.shared.context.clock.elapsed();
+        self.lanes.put_off(split, passed, now);
+    }
+
+    fn lost(&mut self, split: &SplitId) {
+        self.lanes.lost(split);
     }
 
     fn discard(&mut self) {
-        self.broken = false;
-        self.covered = None;
-        self.next.clear();
-        self.lanes.clear();
-        self.buffer.clear();
-        self.batches.clear();
+        self.gathering.discard();
+        self.lanes.discard();
         self.letters.discard();
-        self.rows = 0;
     }
 
     fn gathered(&self) -> Gathered {
-        let Some(covered) = &self.covered else {
-            return Gathered::default();
-        };
-        let age = self
-            .shared
-            .context
-            .clock
-            .elapsed()
-            .saturating_sub(covered.since);
-        Gathered {
-            records: covered.records(),
-            due: Some(self.shared.config.commit_age.saturating_sub(age)),
-        }
+        self.gathering.gathered(self.shared.config.commit_age)
     }
 
     /// A plan is read to its end, whatever the budget is now: it fitted into a budget before.
     fn memory(&self) -> usize {
-        if self.inside() {
-            return 0;
-        }
-        let batches: usize = self.batches.iter().map(Batch::bytes).sum();
-        self.buffer.len() + self.rows * ROW_BYTES + batches + self.letters.memory()
+        let counts = |of: &&OfLane<LaneRows>| !of.is_inside();
+        let lanes = self.lanes.iter().filter(counts).map(|of| of.rows.memory());
+        lanes.sum::<usize>() + self.letters.memory() + self.handed_in.bytes()
     }
 }
 
 impl fmt::Debug for HttpSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpSink")
-            .field("rows", &self.rows)
+            .field("lanes", &self.lanes.iter().count())
             .finish_non_exhaustive()
     }
 }
@@ -347,12 +294,4 @@ fn short(bytes: &[u8]) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     u64::from_le_bytes(first)
-}
-
-fn refused_row(reason: &Reason) -> Error {
-    let message = "a row cannot be sent and errors.tolerance is none";
-    Error::new(Kind::RecordRefused, OP, message)
-        .with("code", &reason.code)
-        .with("reason", &reason.message)
-        .hint("errors.tolerance = \"all\" sends refused records to the dead letters")
 }

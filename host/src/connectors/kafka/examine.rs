@@ -38,7 +38,16 @@ pub(super) fn examine(config: &KafkaSourceConfig, tell: &mut dyn FnMut(Finding))
     );
     tell(Finding::pass(LOGIN, None, login(config)));
     let mut partitions = Vec::new();
-    for topic in &config.topics {
+    let found = match &config.pattern {
+        Some(found) => {
+            let there = cluster.topics().unwrap_or_default();
+            let there: Vec<String> = there.into_iter().filter(|name| found.takes(name)).collect();
+            tell(matched(&there));
+            there
+        }
+        None => Vec::new(),
+    };
+    for topic in config.topics.iter().chain(&found) {
         let begun = Instant::now();
         let finding = match cluster.describe(topic) {
             Ok(found) => {
@@ -52,6 +61,20 @@ pub(super) fn examine(config: &KafkaSourceConfig, tell: &mut dyn FnMut(Finding))
     }
     let begun = Instant::now();
     tell(of_group(config, &cluster, &props, &partitions).took(begun.elapsed()));
+}
+
+/// What `source.subscribe.pattern` finds now.
+fn matched(topics: &[String]) -> Finding {
+    const PATTERN: &str = "pattern";
+    match topics.len() {
+        0 => Finding::warn(
+            PATTERN,
+            None,
+            "no topic matches now; those that are made later are read",
+            "correct source.subscribe.pattern if a topic should match: it matches whole names",
+        ),
+        n => Finding::pass(PATTERN, None, format!("{n} topics match now")),
+    }
 }
 
 fn connected(config: &KafkaSourceConfig) -> (Result<(KafkaProps, KafkaCluster)>, Duration) {

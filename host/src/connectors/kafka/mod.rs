@@ -19,8 +19,8 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::config::keys::KAFKA_PREFIX;
 use crate::config::librdkafka::{self, PROBE, Property, Takes, property};
-use crate::config::{SourceConfig, Start, Text};
-use crate::error::Result;
+use crate::config::{PerTrigger, SourceConfig, Start, Text, TopicPattern};
+use crate::error::{Kind, Result};
 use crate::finding::Finding;
 use crate::kafka::{GroupOffsets, KafkaCluster, KafkaProps, KafkaSource, Limits, ON_LOST};
 use crate::source::TopicInfo;
@@ -37,8 +37,9 @@ const QUEUE_MAX: usize = 16 << 20;
 /// The checked keys.
 #[derive(Clone, Debug)]
 pub struct KafkaSourceConfig {
-    /// At least one, no duplicates.
+    /// At least one, no duplicates; none with a pattern.
     pub topics: Vec<String>,
+    pub pattern: Option<Subscription>,
     pub start: Start,
     /// Comma list of host:port. `client_properties` has it too.
     pub bootstrap_servers: Text,
@@ -49,6 +50,25 @@ pub struct KafkaSourceConfig {
     pub on_data_loss: OnDataLoss,
     pub on_topic_recreated: OnTopicRecreated,
     pub metadata_refresh: Duration,
+    pub per_trigger: PerTrigger,
+}
+
+/// Topics that are found by their names.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    pub pattern: TopicPattern,
+    /// Topics are tables: those whose directories engines do not see are passed over.
+    pub only_visible: bool,
+}
+
+impl Subscription {
+    pub(super) fn takes(&self, topic: &str) -> bool {
+        self.pattern.takes(topic) && !self.hides(topic)
+    }
+
+    fn hides(&self, topic: &str) -> bool {
+        self.only_visible && topic.starts_with(['_', '.', '-'])
+    }
 }
 
 /// Records between the committed position and the first one that the broker still has are gone.
@@ -85,8 +105,24 @@ impl SourceConfig for KafkaSourceConfig {
         &self.topics
     }
 
+    fn reads(&self, topic: &str) -> bool {
+        let named = self.topics.iter().any(|name| name == topic);
+        named
+            || self
+                .pattern
+                .as_ref()
+                .is_some_and(|found| found.takes(topic))
+    }
+
+    fn per_trigger(&self) -> PerTrigger {
+        self.per_trigger
+    }
+
     fn describe(&self) -> String {
-        format!("kafka[{}]", self.topics.join(","))
+        match &self.pattern {
+            Some(found) => format!("kafka[/{}/]", found.pattern),
+            None => format!("kafka[{}]", self.topics.join(",")),
+        }
     }
 
     fn connect(&self, clock: &Arc<dyn Clock>) -> Result<Box<dyn Connector>> {
@@ -128,6 +164,36 @@ pub(super) fn props(config: &KafkaSourceConfig) -> Result<KafkaProps> {
     KafkaProps::new(&bootstrap, &config.group_id, &properties)
 }
 
+/// Those of these topics that the pattern matches and that are still there.
+fn described(
+    cluster: &KafkaCluster,
+    found: &Subscription,
+    there: Vec<String>,
+) -> Result<Vec<TopicInfo>> {
+    let mut topics = Vec::new();
+    for name in there.iter().filter(|name| found.takes(name)) {
+        match cluster.describe(name) {
+            Ok(topic) => topics.push(topic),
+            // Deleted since it was listed.
+            Err(error) if error.kind() == Kind::ConfigInvalid && cluster.is_gone(name) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(topics)
+}
+
+fn said_of_hidden(found: &Subscription, there: &[String]) {
+    let hidden = |name: &&String| found.pattern.takes(name) && found.hides(name);
+    let hidden: Vec<&str> = there.iter().filter(hidden).map(String::as_str).collect();
+    if !hidden.is_empty() {
+        tracing::warn!(
+            topics = hidden.join(","),
+            "source.subscribe.pattern matches topics that are not read: engines would not see tables of these names; \
+             sink.table names one table for all topics"
+        );
+    }
+}
+
 /// A cluster that answered.
 #[derive(Debug)]
 struct Kafka {
@@ -139,8 +205,17 @@ struct Kafka {
 
 impl Connector for Kafka {
     fn topics(&self) -> Result<Vec<TopicInfo>> {
-        let topics = self.config.topics.iter();
-        topics.map(|name| self.cluster.describe(name)).collect()
+        match &self.config.pattern {
+            Some(found) => {
+                let there = self.cluster.topics()?;
+                said_of_hidden(found, &there);
+                described(&self.cluster, found, there)
+            }
+            None => {
+                let topics = self.config.topics.iter();
+                topics.map(|name| self.cluster.describe(name)).collect()
+            }
+        }
     }
 
     fn topic(&self, name: &str) -> Result<TopicInfo> {
@@ -151,8 +226,16 @@ impl Connector for Kafka {
         start::positions(&self.cluster, &self.props, topic, &self.config.start)
     }
 
+    fn begins(&self, topics: &[TopicInfo]) -> Result<()> {
+        start::are_there(&self.config.start, topics)
+    }
+
     fn start(&self) -> String {
-        self.config.start.to_string()
+        match &self.config.start {
+            // Each partition's own offset stands beside it; the list of all of them would stand there once for each.
+            Start::Offsets(_) => "offset".to_owned(),
+            start => start.to_string(),
+        }
     }
 
     fn open(&self, positions: &[Position], limits: &ReadLimits) -> Result<Box<dyn Source>> {
@@ -167,7 +250,16 @@ impl Connector for Kafka {
     }
 
     fn changes(&self, known: &[TopicInfo]) -> Result<Vec<Change>> {
-        self.cluster.refresh(known)
+        let mut changes = self.cluster.refresh(known)?;
+        if let Some(found) = &self.config.pattern {
+            let is_new = |name: &String| known.iter().all(|topic| *topic.name != **name);
+            let new = self.cluster.topics()?.into_iter().filter(is_new);
+            let new = described(&self.cluster, found, new.collect())?;
+            if !new.is_empty() {
+                changes.push(Change::NewTopics(new));
+            }
+        }
+        Ok(changes)
     }
 
     fn changes_every(&self) -> Option<Duration> {
@@ -182,7 +274,16 @@ impl Connector for Kafka {
             on_lost: ON_LOST,
             on_recreated: "its offsets mean other records now; source.on.topic.recreated = \"continue\" reads the new topic \
                            from its beginning",
-            on_gone: "what was read of it is committed; take it out of source.topics to go on with the others",
+            on_gone: match self.config.pattern {
+                Some(_) => {
+                    "what was read of it is committed; start again to go on with the others, or set source.on.data.loss = \"gap\""
+                }
+                None => {
+                    "what was read of it is committed; take it out of source.topics to go on with the others"
+                }
+            },
+            finds_topics: self.config.pattern.is_some(),
+            ..Policy::default()
         }
     }
 

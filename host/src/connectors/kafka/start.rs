@@ -21,17 +21,39 @@ pub(super) fn positions(
         Start::Latest => cluster.start(topic, kafka::Start::Latest),
         Start::Timestamp(micros) => cluster.start(topic, kafka::Start::Timestamp(micros / 1_000)),
         Start::Group(group) => of_group(group, props, topic),
-        Start::Offsets(offsets) => named(offsets, topic),
+        Start::Offsets(offsets) => named(cluster, offsets, topic),
     }
 }
 
+type Starts = BTreeMap<(String, i32), PartitionStart>;
+
+fn wrong(message: String) -> Error {
+    Error::new(Kind::ConfigInvalid, OP, message).with("key", "source.start")
+}
+
+/// As Spark demands it of topics that are found by a pattern: those that are named are the ones that are there when reading begins
+/// for the first time.
+pub(super) fn are_there(start: &Start, topics: &[TopicInfo]) -> Result<()> {
+    let Start::Offsets(offsets) = start else {
+        return Ok(());
+    };
+    let is_there = |name: &str| topics.iter().any(|topic| *topic.name == *name);
+    let mut missing: Vec<&str> = offsets.keys().map(|(name, _)| name.as_str()).collect();
+    missing.retain(|name| !is_there(name));
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "`source.start` names {}, and no such topic is there",
+        missing.join(", ")
+    );
+    Err(wrong(message)
+        .hint("create the topic, or take it out: what comes later is read from its first record"))
+}
+
 /// Where the config says of each partition. All of them must be named: nobody can guess where the others begin.
-fn named(
-    offsets: &BTreeMap<(String, i32), PartitionStart>,
-    topic: &TopicInfo,
-) -> Result<Vec<Position>> {
-    let wrong =
-        |message: String| Error::new(Kind::ConfigInvalid, OP, message).with("key", "source.start");
+fn named(cluster: &KafkaCluster, offsets: &Starts, topic: &TopicInfo) -> Result<Vec<Position>> {
     let named_of = |p: &PartitionInfo| offsets.get(&(p.tp.topic.to_string(), p.tp.partition));
     let missing = topic.partitions.iter().filter(|p| named_of(p).is_none());
     let missing: Vec<String> = missing.map(|p| p.tp.to_string()).collect();
@@ -45,14 +67,20 @@ fn named(
     }
     if !missing.is_empty() {
         let message = format!("`source.start` does not name {}", missing.join(", "));
-        return Err(
-            wrong(message).hint("name every partition: an offset, `earliest` or `latest` for each")
-        );
+        return Err(wrong(message)
+            .hint("name every partition: an offset, a time, `earliest` or `latest` for each"));
     }
+    let timed = topic.partitions.iter().filter_map(|p| match named_of(p) {
+        Some(PartitionStart::Timestamp(micros)) => Some((p, micros / 1_000)),
+        _ => None,
+    });
+    let timed: Vec<(&PartitionInfo, i64)> = timed.collect();
+    let mut timed = cluster.at_times(&timed)?.into_iter();
     let mut positions = Vec::new();
     for p in &topic.partitions {
         let next = match named_of(p) {
             Some(PartitionStart::Offset(at)) => *at,
+            Some(PartitionStart::Timestamp(_)) => timed.next().unwrap_or(p.high),
             Some(PartitionStart::Latest) => p.high,
             Some(PartitionStart::Earliest) | None => p.low,
         };

@@ -24,6 +24,7 @@ pub const SOURCE: SourceType = SourceType {
     trigger: Trigger::Continuous,
     table: |_| Some(TableName::PerTopic),
     topics: Some("source.topic"),
+    pattern: None,
     check,
     build,
 };

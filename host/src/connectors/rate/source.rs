@@ -7,7 +7,7 @@ use super::pace::Pace;
 use super::{RateConfig, rows, unknown};
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::record::{Batch, BatchBuilder, Covers, OffsetRange};
+use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId};
 use crate::source::{Position, ReadLimits, Source};
 
 /// Rows that follow each other faster than this are returned together: a batch costs more than a row.
@@ -235,6 +235,12 @@ impl Source for RateSource {
 
     fn caught_up(&self) -> bool {
         self.shares.iter().all(|share| share.at.next >= share.end)
+    }
+
+    fn has_more(&self, split: &SplitId) -> bool {
+        let mut shares = self.shares.iter();
+        let of_split = shares.find(|share| share.at.split == *split);
+        of_split.is_some_and(|share| share.at.next < share.end)
     }
 
     /// Rows that are due and not made.

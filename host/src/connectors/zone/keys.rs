@@ -1,27 +1,33 @@
 //! The keys of a zone that is read and of one that is written, and the checks between them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ZoneSinkConfig;
+use super::{ZoneSinkConfig, columns};
 
 use crate::config::keys::Default::{Derived, Is, Required, Unset};
 use crate::config::keys::Group::{Sink, Source};
 use crate::config::keys::Importance::{High, Low, Medium};
 use crate::config::keys::Scope::{Always, Records};
 use crate::config::keys::{KeyDef, Scope, joined, keys};
-use crate::config::shape::unit::{DAY, GIB, KIB, MIB, MS, bytes, duration, int};
+use crate::config::shape::unit::{DAY, GIB, HOUR, KIB, MIB, MS, SECOND, bytes, duration, int};
 use crate::config::shape::{Shape, Value};
 use crate::config::show_bytes;
 use crate::config::{
-    self, Checker, Gives, Home, OnTypeChange, ProcessedZoneConfig, Rotate, SinkConfig,
+    self, Bucket, Checker, Compact, Gives, Home, OnTypeChange, Prefixed, ProcessedZoneConfig,
+    Rotate, SinkConfig, SortBy,
 };
-use crate::config::{SinkType, SourceType, System, TableName, Trigger};
+use crate::config::{SinkType, SourceType, System, TableName, Trigger, reach};
 use crate::config::{ZoneSourceConfig, problem, store_keys};
 use crate::record::{SYSTEM, fold};
+use crate::store;
 
 /// Most bytes that one open file of an object store holds: a part that is being filled, and one that is being sent.
 const UPLOAD_BYTES: u64 = 16 << 20;
+
+/// Least memory of a file that is open for each bucket.
+const BUCKET_BYTES: u64 = 1 << 20;
 
 const ZONE: Scope = Scope::Source("zone");
 /// How often a zone is read by default: large batches are worth more than a short delay.
@@ -35,6 +41,7 @@ pub const SOURCE: SourceType = SourceType {
     trigger: Trigger::Every(EVERY),
     table: |checker| checker.text("source.table").map(TableName::Fixed),
     topics: None,
+    pattern: None,
     check: check_source,
     build: source,
 };
@@ -42,7 +49,11 @@ pub const SOURCE: SourceType = SourceType {
 pub const SINK: SinkType = SinkType {
     name: "zone",
     keys: SINK_KEYS,
-    prefixed: None,
+    prefixed: Some(Prefixed {
+        prefix: columns::PREFIX,
+        doc: "How one column is written: `sink.columns.<column>.compression`, `.bloom`, `.fpp`, `.ndv`.",
+        check: columns::check,
+    }),
     leaves: &[],
     check: check_sink,
     build: sink,
@@ -76,7 +87,7 @@ const WRITTEN: &[KeyDef] = keys! {
     "sink.publish": Shape::Choice(&["complete", "copy"]), Is("complete"), Low, Sink, Always,
         "How a file gets its final name in an object store: `complete` its upload after the commit, or `copy` it from a staging name, for servers that can lose an upload when they are killed. Directories and HDFS rename.";
     "sink.compression": Shape::Compression, Is("zstd-1"), Low, Sink, Always,
-        "`none`, `snappy` or `zstd-1` to `zstd-22`.";
+        "Codec of the files: `none`, `snappy`, `lz4` (Parquet's `LZ4_RAW`), `gzip-1` to `gzip-9` (`gzip`: 6) or `zstd-1` to `zstd-22`. Of a single column: `sink.columns.<column>.compression`.";
     "sink.row.group.bytes": bytes(MIB, 512 * MIB), Is("16MiB"), Low, Sink, Always,
         "Size of a row group in memory. Larger ones read a little faster and cost memory in every task.";
     "sink.rotate.bytes": bytes(64 * KIB, 16 * GIB), Is("128MiB"), High, Sink, Records,
@@ -87,6 +98,8 @@ const WRITTEN: &[KeyDef] = keys! {
         "Close the files and commit after so many rows. 0: never for this reason.";
     "sink.keep.value": Shape::Flag, Is("false"), Medium, Sink, Records,
         "Keep the original bytes of every record in a column `_value`.";
+    "sink.retention": duration(SECOND, 87_600 * HOUR), Unset, High, Sink, Always,
+        "So long rows stay in the zone, from their commit on; then they leave it, the oldest first, and never before each pipeline that reads the zone has read them. Not set: for good. See `retention.grace`, `archive.url`.";
     "sink.partition.field": Shape::Field, Required("the column whose date decides the partition, e.g. `published`"), High, Sink, ZONE,
         "Column (date, timestamp, or text that starts like an ISO date) that decides the partition of a row.";
     "sink.partition.format": Shape::DateFormat, Is("%Y-%m-%d"), High, Sink, ZONE,
@@ -97,12 +110,24 @@ const WRITTEN: &[KeyDef] = keys! {
         "Columns that identify a row. The first row of each key wins, by log order, then offset and `_row`. Not set: rows are kept as they come.";
     "sink.dedup.lookback": Shape::Days, Is("0d"), Medium, Sink, ZONE,
         "Also look for the key in the partitions of so many days before and after the touched ones.";
-    "sink.sort": Shape::Fields, Unset, Medium, Sink, ZONE,
-        "Columns by which rows are sorted inside files. Not set: the key of `sink.dedup.key`, and without one log order.";
+    "sink.bucket.columns": Shape::Fields, Unset, Low, Sink, ZONE_SINK,
+        "Rows of records with the same values in these columns lie in files of the same number, `…_00003.c000.parquet`, as in a bucketed table of Spark: `pmod(hash(columns), count)`. Not set: rows are not divided.";
+    "sink.bucket.count": int(2, 1024), Unset, Low, Sink, ZONE_SINK,
+        "Number of buckets. Each has an open file in each task, and a file in each commit.";
+    "sink.compact.every": duration(SECOND, 30 * DAY), Unset, Medium, Sink, ZONE_SINK,
+        "While the pipeline runs, small files of closed directories become large ones, so often. Not set: only by `weir zone compact`. Closed: an hour of RAW, or a date outside of `sink.dedup.lookback`, that got no rows for two hours. Only what is older than `commit.log.retention`, and what every reader of the zone has read.";
+    "sink.compact.min.files": int(2, 10_000), Is("4"), Low, Sink, ZONE_SINK,
+        "Fewer small files than these of a directory stay as they are: it costs less to read them than to write them again.";
+    "sink.compact.target.bytes": bytes(MIB, 16 * GIB), Is("256MiB"), Low, Sink, ZONE_SINK,
+        "Size up to which files are put together. A file of half of it or more stays as it is.";
+    "sink.sort": Shape::Sort, Unset, Medium, Sink, ZONE_SINK,
+        "Columns by which rows are sorted, `price desc` for the other direction; the footer says so. Ascending has nulls first, descending last, as in Spark. Rows of a zone: inside files; not set: by the key of `sink.dedup.key`, and without one log order. Rows of records: inside each row group, which then holds `sink.row.group.bytes` of rows in memory; not set: as they come.";
 };
 
+const ZONE_SINK: Scope = Scope::Sink("zone");
+
 /// `None` only where a problem was told.
-fn source(checker: &Checker<'_>, _: &Home) -> Option<config::Source> {
+fn source(checker: &Checker<'_>, home: &Home) -> Option<config::Source> {
     Some(config::Source::Zone(ZoneSourceConfig {
         at: checker.location("source.url")?,
         pipeline: checker.text("source.pipeline")?,
@@ -119,9 +144,18 @@ fn source(checker: &Checker<'_>, _: &Home) -> Option<config::Source> {
             partition_name: partition_name(checker)?,
             dedup_key: checker.list("sink.dedup.key").unwrap_or_default(),
             dedup_lookback_days: u32::try_from(checker.number("sink.dedup.lookback")?).ok()?,
-            sort: checker.list("sink.sort").unwrap_or_default(),
+            sort: sort(checker),
         },
+        spill_dir: spill_dir(checker, home),
+        spill_max_bytes: checker.number("spill.max.bytes")?,
     }))
+}
+
+/// As typed, or beside the log of a zone on a disk, which has room for the rows.
+fn spill_dir(checker: &Checker<'_>, home: &Home) -> PathBuf {
+    let typed = checker.text("spill.dir").map(PathBuf::from);
+    let beside = || store::directory_of(&home.at.url).map(|root| root.join(reach::SYSTEM));
+    typed.or_else(beside).unwrap_or_else(std::env::temp_dir)
 }
 
 /// `None` only where a problem was told.
@@ -139,8 +173,75 @@ fn sink(checker: &Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)> {
         of_records: checker
             .source
             .is_some_and(|source| source.gives == Gives::Records),
+        columns: Arc::new(columns::formats(checker)),
+        sort: sort(checker),
+        bucket: bucket(checker),
+        compact: Compact {
+            every: checker.duration("sink.compact.every"),
+            min_files: checker.size("sink.compact.min.files")?,
+            target_bytes: checker.number("sink.compact.target.bytes")?,
+        },
     };
     Some((home, Arc::new(sink)))
+}
+
+fn bucket(checker: &Checker<'_>) -> Option<Bucket> {
+    Some(Bucket {
+        columns: checker.list("sink.bucket.columns")?,
+        count: u32::try_from(checker.number("sink.bucket.count")?).ok()?,
+    })
+}
+
+/// Both keys or none, and an open file for each bucket.
+fn buckets(checker: &mut Checker<'_>) {
+    const KEYS: [&str; 2] = ["sink.bucket.columns", "sink.bucket.count"];
+    let typed = KEYS.map(|key| checker.typed(key));
+    let rows = checker
+        .source
+        .is_some_and(|source| source.gives == Gives::Rows);
+    for (key, typed) in KEYS.into_iter().zip(typed) {
+        if rows && typed {
+            let message =
+                format!("`{key}`: this version divides rows of records only, not those of a zone");
+            checker.problem(key, problem::DOES_NOT_APPLY, message).hint =
+                Some("take the key out".to_owned());
+        }
+    }
+    if let [true, false] | [false, true] = typed {
+        let (there, missing) = if typed[0] {
+            (KEYS[0], KEYS[1])
+        } else {
+            (KEYS[1], KEYS[0])
+        };
+        let message = format!("`{there}` without `{missing}` divides nothing");
+        let hint = format!("write {missing}, or take the key out");
+        checker.contradiction(there, message, &hint);
+    }
+    let (tasks, budget) = (checker.number("tasks.max"), checker.number("memory.budget"));
+    let (Some(bucket), Some(tasks), Some(budget)) = (bucket(checker), tasks, budget) else {
+        return;
+    };
+    let at = checker.location("sink.url");
+    let far = at.is_some_and(|at| at.system().is_some_and(System::is_object_store));
+    let each = if far { UPLOAD_BYTES } else { BUCKET_BYTES };
+    let needed = each * u64::from(bucket.count);
+    if needed > budget / tasks.max(1) {
+        let message = format!(
+            "`memory.budget` of {} does not hold, for each of {tasks} tasks, an open file of {} for each of {} buckets",
+            show_bytes(budget),
+            show_bytes(each),
+            bucket.count
+        );
+        let hint = "lower sink.bucket.count or tasks.max, or raise memory.budget";
+        checker.contradiction("sink.bucket.count", message, hint);
+    }
+}
+
+fn sort(checker: &Checker<'_>) -> Vec<SortBy> {
+    match checker.value("sink.sort") {
+        Some(Value::Sort(by)) => by,
+        _ => Vec::new(),
+    }
 }
 
 /// For every sink: the zone of the log and of the dead letters. `None` only if a problem was reported.
@@ -168,8 +269,6 @@ fn partition_name(checker: &Checker<'_>) -> Option<String> {
     Some(found.map_or("year", |(_, name)| name).to_owned())
 }
 
-/// Rows of a zone were transformed when they were written; this version does not transform them again when they are
-/// read.
 fn check_source(checker: &mut Checker<'_>) {
     store_keys::check(checker, "source.url");
     if checker.trigger() == Some(Trigger::Continuous) {
@@ -181,13 +280,12 @@ fn check_source(checker: &mut Checker<'_>) {
         let message = "`tasks.max`: a pipeline that reads a zone has one task".to_owned();
         checker.contradiction("tasks.max", message, "take the key out");
     }
-    let listed = checker.list("transforms").unwrap_or_default();
-    if !listed.is_empty() {
-        let message =
-            "`transforms`: a pipeline that reads a zone has none in this version".to_owned();
+    let rules = !checker.list("transforms").unwrap_or_default().is_empty();
+    if rules && checker.text("errors.unit").as_deref() == Some("record") {
+        let message = "`errors.unit`: rows of a zone are refused one by one".to_owned();
         checker
-            .problem("transforms", problem::DOES_NOT_APPLY, message)
-            .hint = Some("put them into the pipeline that fills the zone".to_owned());
+            .problem("errors.unit", problem::DOES_NOT_APPLY, message)
+            .hint = Some("write errors.unit = \"row\", or take the key out".to_owned());
     }
 }
 
@@ -195,6 +293,8 @@ fn check_sink(checker: &mut Checker<'_>) {
     store_keys::check(checker, "sink.url");
     uploads(checker);
     partitions(checker);
+    columns::together(checker);
+    buckets(checker);
 }
 
 /// On object stores: files are committed while their uploads are young (O7), and open files hold parts in memory.
@@ -250,7 +350,7 @@ fn partitions(checker: &mut Checker<'_>) {
         .into_iter()
         .collect::<Vec<_>>();
     columns.extend(checker.list("sink.dedup.key").unwrap_or_default());
-    columns.extend(checker.list("sink.sort").unwrap_or_default());
+    columns.extend(sort(checker).into_iter().map(|by| by.column));
     columns.extend(SYSTEM.map(str::to_owned));
     if columns.iter().any(|column| fold(column) == fold(&name)) {
         let message = format!(

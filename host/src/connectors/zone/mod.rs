@@ -1,13 +1,17 @@
 //! `source.type = "zone"` and `sink.type = "zone"`: Parquet files with a commit log. The files themselves are made in
 //! [`crate::zone`]; a zone that is read is not a [`crate::source::Source`] but read in planned batches (docs/adr/0012-a-zone-is-read-in-batches.md).
 
+mod columns;
 mod keys;
 
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::{PipelineConfig, Rotate, SinkConfig, TableName};
+use crate::config::{
+    Bucket, ColumnFormat, Compact, PipelineConfig, Rotate, SinkConfig, SortBy, TableName,
+};
 use crate::error::{Error, Kind, Result};
 use crate::sink::{Sink, SinkConnector, SinkContext};
 use crate::zone::{ParquetOptions, ZoneOptions, ZoneSink};
@@ -27,6 +31,18 @@ pub struct ZoneSinkConfig {
     keep_value: bool,
     /// Whether it writes rows of records.
     of_records: bool,
+    /// Columns that are written in another way than `sink.compression` says.
+    columns: Arc<BTreeMap<String, ColumnFormat>>,
+    /// Order of rows of records inside a row group.
+    sort: Vec<SortBy>,
+    pub compact: Compact,
+    pub bucket: Option<Bucket>,
+}
+
+impl ZoneSinkConfig {
+    pub fn sort(&self) -> &[SortBy] {
+        &self.sort
+    }
 }
 
 impl SinkConfig for ZoneSinkConfig {
@@ -55,6 +71,10 @@ impl SinkConfig for ZoneSinkConfig {
         self.of_records && self.keep_value
     }
 
+    fn commit_age(&self) -> Duration {
+        self.rotate.age
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -80,6 +100,8 @@ pub(super) fn connect(
         table,
         rotate,
         keep_value,
+        sort,
+        bucket,
         ..
     } = sink(config)?;
     let options = ZoneOptions {
@@ -89,6 +111,8 @@ pub(super) fn connect(
         rotate: *rotate,
         parquet: parquet_options(config),
         keep_value: *keep_value,
+        sort: sort.clone(),
+        bucket: bucket.clone(),
     };
     Ok(Box::new(RawZone { options, context }))
 }
@@ -104,12 +128,7 @@ impl SinkConnector for RawZone {
         let SinkContext {
             store, clock, base, ..
         } = self.context.clone();
-        let sink = ZoneSink::new(
-            store,
-            clock,
-            self.options.clone(),
-            Arc::new(move || base.get()),
-        );
+        let sink = ZoneSink::new(store, clock, self.options.clone(), base);
         Ok(Box::new(sink))
     }
 }
@@ -119,5 +138,6 @@ pub fn parquet_options(config: &PipelineConfig) -> ParquetOptions {
     ParquetOptions {
         compression: config.home.compression,
         row_group_bytes: config.home.row_group_bytes,
+        columns: sink(config).map_or_else(|_| Arc::default(), |sink| sink.columns.clone()),
     }
 }

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Clock, SystemClock};
 use crate::config::worker::WorkerConfig;
 use crate::config::{PipelineConfig, Source};
+use crate::connectors;
 use crate::finding::{Finding, Verdict};
 
 /// For the machine's limits and directories. A network mount whose server is away may hang for ever.
@@ -166,14 +167,20 @@ fn of_pipeline(pipeline: &PipelineConfig, found: &Sender<Finding>) {
     bounded("sink", SOURCE_LIMIT, found, move |tell| {
         sink.examine(&time, tell);
     });
+    if pipeline.errors.dlq_topic.is_some() {
+        let config = pipeline.clone();
+        bounded("errors.topic", SOURCE_LIMIT, found, move |tell| {
+            connectors::examine_dead_letter_topic(&config, tell);
+        });
+    }
     let config = pipeline.clone();
     bounded("store", STORE_LIMIT, found, move |tell| {
         zone::as_sink(&config, &clock, tell);
     });
     if !pipeline.transforms.is_empty() {
-        let config = pipeline.clone();
+        let (config, clock) = (pipeline.clone(), SystemClock::shared());
         bounded("plugins", PLUGINS_LIMIT, found, move |tell| {
-            plugins::examine(&config, tell);
+            plugins::examine(&config, &clock, tell);
         });
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::Patient;
-use crate::config::PipelineConfig;
+use crate::config::{PipelineConfig, Source};
 use crate::finding::Finding;
 use crate::fs::{self, Replace};
 use crate::store;
@@ -61,6 +61,9 @@ pub(super) fn all(patient: &Patient<'_>) -> Vec<Place> {
     for pipeline in patient.pipelines {
         if let Some(dir) = store::directory_of(&pipeline.home.at.url) {
             add(&dir, "sink.url", false, round(pipeline));
+        }
+        if let Source::Zone(zone) = &pipeline.source {
+            add(&zone.spill_dir, "spill.dir", false, 0);
         }
         add(&pipeline.plugin_store, "plugin.store", false, 0);
         add(&pipeline.plugin_cache, "plugin.cache", true, 0);

@@ -1,16 +1,23 @@
 //! A pipeline's plugins: whether each is found, intact and loaded, and accepts its keys.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::clock::Clock;
 use crate::config::{PipelineConfig, Problem};
 use crate::finding::Finding;
 use crate::operations::short;
+use crate::pipeline::rules::columns_read;
 use crate::pipeline::{part_of, problems_of};
 use crate::plugin::{Places, Plugins};
 
 const LOOK: &str = "plugin";
 
-pub(super) fn examine(config: &PipelineConfig, tell: &mut dyn FnMut(Finding)) {
+pub(super) fn examine(
+    config: &PipelineConfig,
+    clock: &Arc<dyn Clock>,
+    tell: &mut dyn FnMut(Finding),
+) {
     let plugins = match Plugins::open(Places::of(config)) {
         Ok(plugins) => plugins,
         Err(error) => return tell(Finding::failed("plugins", None, &error)),
@@ -35,7 +42,9 @@ pub(super) fn examine(config: &PipelineConfig, tell: &mut dyn FnMut(Finding)) {
         }
     }
     if sound {
-        for problem in problems_of(&plugins, config) {
+        // Without the zone's columns the keys are checked alone; that it cannot be read is told where it is examined.
+        let read = columns_read(config, clock).unwrap_or_default();
+        for problem in problems_of(&plugins, config, read.as_ref()) {
             tell(finding(None, &problem));
         }
     }

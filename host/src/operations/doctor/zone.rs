@@ -1,12 +1,11 @@
 //! Zones: whether the store keeps its promises, who owns the tables, and whether the log can be read and is complete.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
 use crate::commit::{LogName, may_own_table};
-use crate::config::{PipelineConfig, Source, ZoneSourceConfig};
+use crate::config::{PipelineConfig, ZoneSourceConfig};
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::operations;
@@ -15,6 +14,8 @@ use crate::store::{self, Store};
 const STORE: &str = "store";
 const TABLE: &str = "table";
 const LOG: &str = "log";
+/// A zone that was not read for so long is probably read by nobody any more: twice the default of `commit.log.retention`.
+const STANDS_STILL: Duration = Duration::from_secs(14 * 24 * 3600);
 const SOURCE: &str = "source";
 const CLOCK: &str = "clock";
 /// Milliseconds by which the clock of a service or a name node may be off. Its answers tell whole seconds, and travel.
@@ -39,16 +40,14 @@ pub(super) fn as_sink(
             return tell(Finding::failed(STORE, Some(url), &error).took(begun.elapsed()));
         }
     };
-    let tables = match &config.source {
-        Source::Zone(_) => config.sink.tables(&config.topics()),
-        Source::Records(_) => config.tables(),
-    };
-    let tables: Vec<String> = tables.into_iter().collect();
+    let tables: Vec<String> = config.tables_needed().into_iter().collect();
     // A problem of the whole store is reported once.
+    let made = Made::below(store.as_ref(), &name.dir(), &tables);
     let broken = of_store(&store, url, &name, &tables, tell);
     if broken.is_none() {
         clock_of(store.as_ref(), url, &name, tell);
     }
+    drop(made);
     let begun = Instant::now();
     let found = log(&store, &name, clock).took(begun.elapsed());
     let same = |wrong: &str| found.says.starts_with(wrong);
@@ -66,7 +65,7 @@ fn of_store(
     tell: &mut dyn FnMut(Finding),
 ) -> Option<String> {
     let begun = Instant::now();
-    let broken = match promises(store, url, name, tables) {
+    let broken = match promises(store, name, tables) {
         Ok(says) => {
             tell(Finding::pass(STORE, Some(url), says).took(begun.elapsed()));
             None
@@ -119,13 +118,7 @@ fn apart(url: &str, ahead: i64) -> Finding {
 }
 
 /// Reports each step of the probe with its time for the first table; then a summary for each other one.
-fn promises(
-    store: &Arc<dyn Store>,
-    url: &str,
-    name: &LogName,
-    tables: &[String],
-) -> Result<String> {
-    let made = Made::below(url, &name.dir(), tables);
+fn promises(store: &Arc<dyn Store>, name: &LogName, tables: &[String]) -> Result<String> {
     let mut says = Vec::new();
     let mut since = Instant::now();
     for (at, table) in tables.iter().enumerate() {
@@ -136,7 +129,6 @@ fn promises(
             since = Instant::now();
         })?;
     }
-    drop(made);
     let others = match tables.len() {
         0 | 1 => String::new(),
         n => format!("; the same for {n} tables"),
@@ -148,30 +140,35 @@ fn millis(time: Duration) -> String {
     format!("{} ms", time.as_millis())
 }
 
-/// Directories that a probe creates on a local disk: new ones are removed afterwards, if they are empty.
-struct Made(Vec<PathBuf>);
+/// Directories that the looks at a store make: new ones are removed afterwards, if they are empty.
+struct Made<'a> {
+    store: &'a dyn Store,
+    dirs: Vec<String>,
+}
 
-impl Made {
-    fn below(url: &str, home: &str, tables: &[String]) -> Made {
-        let Some(root) = store::directory_of(url) else {
-            return Made(Vec::new());
-        };
-        let mut dirs: Vec<PathBuf> = tables.iter().map(|table| root.join(table)).collect();
-        let home = root.join(home);
-        dirs.push(home.join("staging"));
-        let up = home.ancestors();
-        dirs.extend(up.take_while(|dir| *dir != root).map(Path::to_owned));
-        dirs.retain(|dir| !dir.exists());
+impl Made<'_> {
+    fn below<'a>(store: &'a dyn Store, home: &str, tables: &[String]) -> Made<'a> {
+        let staging = format!("{home}/staging");
+        let deepest = tables.iter().map(String::as_str).chain([staging.as_str()]);
+        let mut dirs: Vec<String> = deepest
+            .flat_map(|dir| std::iter::successors(Some(dir), |dir| Some(dir.rsplit_once('/')?.0)))
+            .map(str::to_owned)
+            .collect();
         dirs.sort();
-        Made(dirs)
+        dirs.dedup();
+        // Where they cannot be looked at, the probe says why.
+        let dirs = store.absent_dirs(dirs).unwrap_or_default();
+        Made { store, dirs }
     }
 }
 
-impl Drop for Made {
+impl Drop for Made<'_> {
     /// The deepest first; a directory that somebody uses by now is not empty and stays.
     fn drop(&mut self) {
-        for dir in self.0.iter().rev() {
-            std::fs::remove_dir(dir).ok();
+        for dir in self.dirs.iter().rev() {
+            if let Err(error) = self.store.remove_empty_dir(dir) {
+                tracing::debug!(dir, %error, "an empty directory stays");
+            }
         }
     }
 }
@@ -184,11 +181,26 @@ fn log(store: &Arc<dyn Store>, name: &LogName, clock: &Arc<dyn Clock>) -> Findin
             Ok(log) => {
                 let state = log.state();
                 let says = format!(
-                    "version {}, {} files; read and proved from its beginning",
+                    "version {}, {} files; read and proved",
                     state.version,
                     state.live.len()
                 );
-                Finding::pass(LOG, at, says)
+                let keep = i64::try_from(STANDS_STILL.as_micros()).unwrap_or(i64::MAX);
+                let still = clock.now_micros().saturating_sub(keep);
+                match state.slowest_reader().filter(|(_, since)| *since < still) {
+                    Some((reader, since)) => {
+                        let says = format!(
+                            "{says}; {reader} has not read on since {}, and the log keeps everything since then",
+                            operations::utc(since)
+                        );
+                        let hint = format!(
+                            "run the pipeline that reads this zone under that name; if it never comes back: weir zone forget-reader {} {reader}",
+                            store.url()
+                        );
+                        Finding::warn(LOG, at, says, hint)
+                    }
+                    None => Finding::pass(LOG, at, says),
+                }
             }
             Err(error) => Finding::failed(LOG, at, &error),
         },
@@ -243,9 +255,11 @@ mod tests {
     fn looks(store: &Arc<dyn Store>, url: &str) -> Vec<Finding> {
         let (name, tables) = (LogName::new("p", "z"), ["a".to_owned(), "b".to_owned()]);
         let mut found = Vec::new();
+        let made = Made::below(store.as_ref(), &name.dir(), &tables);
         of_store(store, url, &name, &tables, &mut |finding| {
             found.push(finding)
         });
+        drop(made);
         found
     }
 

@@ -5,35 +5,80 @@ use std::collections::BTreeMap;
 
 use arrow_schema::{Field, Schema};
 
-use super::{Batches, InputZone, rows_files};
-use crate::commit::{PlanRange, State};
+use super::through::{self, Through};
+use super::{Batches, Built, InputZone, rows_files};
+use crate::commit::{PlanRange, Rule, State};
 use crate::error::{Kind, Result};
+use crate::pipeline::rules::Parts;
 use crate::record::{SplitId, fold};
 use crate::zone::{Fitting, SplitRange, overlapping, schemas};
 
 type PlanRanges = BTreeMap<SplitId, PlanRange>;
 
 impl Batches<'_> {
-    /// Checks before anything is planned that the columns of the next rows fit this zone.
-    pub(super) fn columns_fit(&self, input: &InputZone, ranges: &PlanRanges) -> Result<()> {
+    /// Checks before anything is planned that the next rows have the columns that the rules need, and that what these make of them
+    /// fits this zone.
+    pub(super) fn columns_fit(
+        &mut self,
+        input: &InputZone,
+        ranges: &PlanRanges,
+        rules: &[Rule],
+    ) -> Result<()> {
         let ranges = split_ranges(input.log.state(), ranges);
-        match self.fitting(input, &ranges) {
-            Ok(fitting) => self.open_batch(fitting.schema()).map(drop),
+        match self.course(input, &ranges, rules) {
+            Ok((fitting, None)) => self.options()?.check(fitting.schema()),
+            Ok((_, Some(through))) => {
+                let columns = through.columns();
+                self.keep_built(through, rules);
+                self.options()?.check(&columns)
+            }
             // A rewind has just removed a file; the plan will notice it.
             Err(error) if error.kind() == Kind::LogCorrupt => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// How the columns of these rows are turned into those of this pipeline's zone.
-    pub(super) fn fitting(&self, input: &InputZone, ranges: &[SplitRange]) -> Result<Fitting> {
-        let zone = self.zone;
-        let on = self.source.on_type_change;
-        let mut keys = vec![zone.partition_field.clone()];
-        keys.extend(zone.dedup_key.iter().chain(&zone.sort).cloned());
+    /// In which columns these rows are read, and what then makes those of this pipeline's zone of them.
+    pub(super) fn course(
+        &mut self,
+        input: &InputZone,
+        ranges: &[SplitRange],
+        rules: &[Rule],
+    ) -> Result<(Fitting, Option<Through>)> {
+        let (on, keys) = (self.source.on_type_change, self.keys());
         let files = rows_files(input.log.state(), &self.source.table);
         let read = schemas(&input.store, input.log.name(), &overlapping(&files, ranges))?;
-        Fitting::new(&self.own_columns()?, &read, on, &keys)
+        if rules.is_empty() {
+            return Ok((Fitting::new(&self.own_columns()?, &read, on, &keys)?, None));
+        }
+        let reading = Fitting::new(&Schema::empty(), &read, on, &[])?;
+        if read.is_empty() {
+            return Ok((reading, None));
+        }
+        let built = match self.built.take() {
+            Some(built) if built.rules == rules && built.input == *reading.schema() => built,
+            _ => Built {
+                rules: rules.to_vec(),
+                input: reading.schema().clone(),
+                chain: Parts::in_force(&self.host.plugins, rules)?
+                    .chain_on(self.config, reading.schema())?,
+            },
+        };
+        let made = through::columns(&built.chain, reading.schema());
+        let own = Fitting::of_made(&self.own_columns()?, &made, on, &keys)?;
+        let letters = self.letters()?;
+        Ok((
+            reading,
+            Some(Through::new(self.config, built, own, letters)),
+        ))
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let zone = self.zone;
+        let mut keys = vec![zone.partition_field.clone()];
+        let sort = zone.sort.iter().map(|by| &by.column);
+        keys.extend(zone.dedup_key.iter().chain(sort).cloned());
+        keys
     }
 
     /// The columns of the live files; if they differ, the newest file with a column decides its type.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::steps::{Because, Event, Finished, NewRules, Next, Seen};
-use crate::commit::{Committed, Draft, Log, Outcome, PreparedCommit, Span, State};
+use crate::commit::{Committed, Draft, Due, Held, Log, Outcome, PreparedCommit, Span, State};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::messages::{HandIn, ToTask};
 use crate::pipeline::rules::columns::has_rows;
@@ -12,20 +12,22 @@ use crate::sink::{Fence, Receiver, Sealed};
 use crate::source::{LostRange, Position};
 
 /// The state of the log; the caller adds clock and stop.
-pub fn seen(log: &Log) -> Seen {
+pub fn seen(log: &Log, held: &Held<'_>) -> Seen {
     let state = log.state();
     Seen {
         ready_in: log.ready_in(),
         generation: state.generation(),
-        rewound: state.removed_at,
+        rewound: state.rewound_at(),
+        forgettable: log.forgettable(None),
+        due: log.due(held),
         ..Seen::default()
     }
 }
 
 /// Carries out what the machine waits for, if it concerns the log or the outputs.
-pub fn perform(log: &mut Log, receiver: &dyn Receiver, next: Next) -> Event {
+pub fn perform(log: &mut Log, receiver: &dyn Receiver, held: &Held<'_>, next: Next) -> Event {
     match next {
-        Next::Look => Event::Looked(look(log)),
+        Next::Look => Event::Looked(look(log, receiver)),
         Next::Refresh => Event::Refreshed(log.refresh()),
         Next::Admit(rules) => Event::Admitted(admit(log, rules)),
         Next::Finish {
@@ -44,6 +46,8 @@ pub fn perform(log: &mut Log, receiver: &dyn Receiver, next: Next) -> Event {
             let draft = Draft::Gap(gaps(log.state(), &ranges));
             Event::Settled(log.commit(draft))
         }
+        Next::Forget(version) => Event::Settled(forget(log, receiver, version)),
+        Next::LetLeave(due) => Event::Settled(let_leave(log, receiver, held, due)),
         Next::Settle => Event::Settled(match log.settle() {
             Ok(Some(outcome)) => Ok(outcome),
             Ok(None) => Err(Error::new(
@@ -59,15 +63,59 @@ pub fn perform(log: &mut Log, receiver: &dyn Receiver, next: Next) -> Event {
     }
 }
 
-/// P1: gives files their final names, and tells the receiver to finish what it holds back.
+/// P1: gives files their final names, and tells the receiver to finish what it holds back. Rows of earlier entries come first.
 fn publish(log: &mut Log, receiver: &dyn Receiver, committed: &Committed) -> Result<()> {
     log.publish(committed)?;
+    finish_others(log, receiver)?;
     for delivery in committed.entry.deliver.iter().filter(|d| d.token.is_some()) {
         receiver.finish(delivery)?;
     }
     give_up(receiver, &committed.entry.gc);
     receiver.passed(&committed.entry.spans);
+    log.checkpoint_if_due();
     Ok(())
+}
+
+/// V13: everything that the log names is published, removed and delivered, whichever process had begun it.
+pub fn all_done(log: &mut Log, receiver: &dyn Receiver) -> Result<()> {
+    log.redo()?;
+    let prepared = receiver.prepared()?;
+    let state = log.state();
+    for delivered in prepared.iter().filter_map(|id| state.delivered.get(id)) {
+        receiver.finish(&delivered.delivery)?;
+    }
+    Ok(())
+}
+
+/// May be repeated after an error.
+fn forget(log: &mut Log, receiver: &dyn Receiver, version: u64) -> Result<Outcome> {
+    if let Some(outcome) = log.settle()? {
+        return Ok(outcome);
+    }
+    all_done(log, receiver)?;
+    log.commit(Draft::Horizon(version))
+}
+
+/// May be repeated after an error.
+fn let_leave(log: &mut Log, receiver: &dyn Receiver, held: &Held<'_>, due: Due) -> Result<Outcome> {
+    if let Some(outcome) = log.settle()? {
+        return Ok(outcome);
+    }
+    all_done(log, receiver)?;
+    let draft = match due {
+        Due::Expire => log.expire_draft(held),
+        Due::Release => Some(Draft::Gc(log.releasable())),
+    };
+    let outcome = match draft {
+        Some(draft) => log.commit(draft)?,
+        None => Outcome::Lost {
+            dropped: Vec::new(),
+        },
+    };
+    if matches!(outcome, Outcome::Lost { .. }) {
+        log.look_later();
+    }
+    Ok(outcome)
 }
 
 /// Deliveries that cannot be given up now are given up by a later start, as with the deletion of files.
@@ -95,7 +143,7 @@ pub fn recover(
     orphans.retain(|id| !state.delivered.contains_key(id));
     let (collected, unnamed): (Vec<String>, Vec<String>) = orphans
         .into_iter()
-        .partition(|id| state.collected.contains(id));
+        .partition(|id| state.collected.contains_key(id));
     give_up(receiver, &collected);
     if unnamed.is_empty() {
         return Ok(());
@@ -107,11 +155,29 @@ pub fn recover(
     Ok(())
 }
 
-fn look(log: &mut Log) -> Result<()> {
-    match log.grown()? {
-        true => log.refresh(),
-        false => Ok(()),
+/// P1, for entries of other processes that were read since: who wrote one may have died before it finished its deliveries. If it
+/// lives and is about to, nothing is lost: the receiver recognises a repetition.
+fn finish_others(log: &mut Log, receiver: &dyn Receiver) -> Result<()> {
+    let others = log.take_others();
+    if others.is_empty() {
+        return Ok(());
     }
+    let finished = receiver.prepared().and_then(|waiting| {
+        let mut left = others.iter().filter(|d| waiting.contains(&d.id));
+        left.try_for_each(|delivery| receiver.finish(delivery))
+    });
+    if finished.is_err() {
+        log.put_back(others);
+    }
+    finished
+}
+
+fn look(log: &mut Log, receiver: &dyn Receiver) -> Result<()> {
+    if log.grown()? {
+        log.refresh()?;
+    }
+    finish_others(log, receiver)?;
+    receiver.idle()
 }
 
 fn admit(log: &Log, mut rules: Box<NewRules>) -> Result<Box<NewRules>, String> {
@@ -141,11 +207,17 @@ pub fn positioned(state: &State, partitions: &[SplitId], because: Because) -> To
     }
 }
 
-fn finished(log: &Log, hand_in: HandIn, generation: u64) -> Finished {
+fn finished(log: &mut Log, hand_in: HandIn, generation: u64) -> Finished {
+    let mut prepared = Vec::new();
+    let receipt = durable(log, hand_in.sealed, generation, &mut prepared);
+    if receipt.is_err() {
+        // No entry will name them; the next one lists them in `gc`, and they are given up (W8).
+        log.disown(prepared);
+    }
     Finished {
         task: hand_in.task,
         number: hand_in.number,
-        receipt: durable(log, hand_in.sealed, generation),
+        receipt,
     }
 }
 
@@ -162,7 +234,8 @@ fn refresh_behind(log: &mut Log, finished: &[Finished]) -> Result<()> {
 #[derive(Debug)]
 struct AtLog<'a> {
     log: &'a Log,
-    spans: Vec<Position>,
+    /// `None`: the log does not know one of the splits.
+    spans: Option<Vec<Position>>,
     generation: u64,
 }
 
@@ -170,8 +243,9 @@ impl Fence for AtLog<'_> {
     fn holds(&self) -> Result<()> {
         let state = self.log.state();
         let stands = |p: &Position| position(state, &p.split).as_ref() == Some(p);
-        let next = state.generation() == self.generation && self.spans.iter().all(stands);
-        match next && !self.log.grown()? {
+        let stand = |spans: &Vec<Position>| spans.iter().all(stands);
+        let next = state.generation() == self.generation && self.spans.as_ref().is_some_and(stand);
+        match next && self.log.is_next()? {
             true => Ok(()),
             false => Err(Error::new(
                 Kind::Conflict,
@@ -183,8 +257,14 @@ impl Fence for AtLog<'_> {
 }
 
 /// W2: seals every file, so that it is durable, and checks its size; every delivery is taken, or held for its token. Rows
-/// that a receiver refuses become dead letters here, and the spans count them.
-fn durable(log: &Log, sealed: Sealed, generation: u64) -> Result<PreparedCommit> {
+/// that a receiver refuses become dead letters here, and the spans count them. `held`: ids of what is held for its token or durable
+/// as a dead letter, also after an error.
+fn durable(
+    log: &Log,
+    sealed: Sealed,
+    generation: u64,
+    held: &mut Vec<String>,
+) -> Result<PreparedCommit> {
     let Sealed {
         base,
         files,
@@ -208,11 +288,14 @@ fn durable(log: &Log, sealed: Sealed, generation: u64) -> Result<PreparedCommit>
     };
     let fence = AtLog {
         log,
-        spans: spans.iter().filter_map(begins).collect(),
+        spans: spans.iter().map(begins).collect(),
         generation,
     };
     for delivery in deliveries {
         let prepared = delivery.prepare(&fence)?;
+        let tokens = prepared.deliveries.iter().filter(|d| d.token.is_some());
+        held.extend(tokens.map(|d| d.id.clone()));
+        held.extend(prepared.letters.iter().map(|file| file.id.clone()));
         delivered.extend(prepared.deliveries);
         added.extend(prepared.letters);
         for (split, refused) in prepared.refused {

@@ -5,7 +5,7 @@
 //!           ─ rules ─→ (Refreshing) ─→ Admitting ─→ Flushing ─ all have flushed, or FLUSH_MAX ─→ Finishing …
 //!           ─ partitions taken away ──────────────→ Flushing …
 //!           ─ positions ─→ Refreshing ─→ Gathering
-//!           ─ gap, new partitions ─→ Writing …
+//!           ─ gap, new partitions, something to forget, old data ─→ Writing …
 //! ```
 //! The order is always: files durable → entry (W3–W6) → publish → acknowledge → report → answer to the task. Messages
 //! are taken from the channels only while gathering and flushing. While the store does not answer, the same call is
@@ -48,6 +48,8 @@ pub struct Machine {
     generation: u64,
     /// The last rewind that was announced to the tasks.
     rewound: u64,
+    /// Messages were waited for since something left the zone.
+    listened: bool,
     looked: Duration,
     /// Time between two looks at the log while idle.
     look_every: Duration,
@@ -71,6 +73,7 @@ impl Machine {
             flushes: 0,
             generation,
             rewound,
+            listened: false,
             looked: Duration::ZERO,
             look_every: LOOK_EVERY,
             backoff,
@@ -116,6 +119,10 @@ impl Machine {
                 return Some(Next::Commit(Draft::Open(opens)));
             }
             (Phase::Gathering, Event::Rules(rules)) => return Some(self.rules(rules)),
+            (Phase::Gathering, Event::Archived(files)) => {
+                self.phase = Phase::Writing(Writes::Archived);
+                return Some(Next::Commit(Draft::Archived(files)));
+            }
             (Phase::Gathering, Event::Revoked(partitions)) => {
                 self.release(partitions, seen, effects);
             }
@@ -151,12 +158,15 @@ impl Machine {
                 self.phase = Phase::Writing(writes);
                 return Some(self.pause(error, effects));
             }
-            (phase @ Phase::Writing(_), Event::Waited) => {
-                self.phase = phase;
-                return Some(match seen.stop_overdue {
-                    true => Next::Leave,
-                    false => Next::Settle,
-                });
+            (Phase::Writing(writes), Event::Waited) => {
+                let next = match (&writes, seen.stop_overdue) {
+                    (_, true) => Next::Leave,
+                    (Writes::Horizon(version), false) => Next::Forget(*version),
+                    (Writes::Leave(due), false) => Next::LetLeave(*due),
+                    (_, false) => Next::Settle,
+                };
+                self.phase = Phase::Writing(writes);
+                return Some(next);
             }
             (Phase::Writing(writes), Event::Settled(outcome)) => {
                 return self.settled(writes, outcome.map(Some), effects);
@@ -227,6 +237,20 @@ impl Machine {
             if let Some(next) = self.take(message, effects) {
                 return next;
             }
+        }
+        if let Some(version) = seen.forgettable.filter(|_| !seen.stop_asked) {
+            self.phase = Phase::Writing(Writes::Horizon(version));
+            return Next::Forget(version);
+        }
+        // Hand-ins come first, however much is due.
+        let listened = std::mem::replace(&mut self.listened, true);
+        if let Some(due) = seen.due.filter(|_| !seen.stop_asked) {
+            if !listened {
+                return Next::Listen(Duration::ZERO);
+            }
+            self.listened = false;
+            self.phase = Phase::Writing(Writes::Leave(due));
+            return Next::LetLeave(due);
         }
         Next::Listen(match self.waiting.is_empty() {
             true => IDLE_WAIT,
@@ -579,6 +603,7 @@ impl Machine {
                 self.send_positions(task, Because::Asked, effects);
                 None
             }
+            Writes::Horizon(_) | Writes::Leave(_) | Writes::Archived => None,
         }
     }
 

@@ -16,16 +16,18 @@ mod owned;
 pub mod steps;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{self as channel, RecvTimeoutError, Sender};
 
+use super::archive::Archiver;
 use super::messages::{ToCommitter, ToTask};
 use super::report::Report;
 use super::stop::Stop;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::commit::{Committed, Log, Open, Rule, State};
+use crate::commit::{Committed, Draft, Held, Log, Open, Outcome, Rule, State};
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
 use crate::sink::{Base, Receiver};
@@ -71,6 +73,10 @@ pub struct Committer {
     /// Generation of the rules under which the tasks make rows.
     pub generation: u64,
     pub asking: Asking,
+    /// Copies what expired.
+    pub archiver: Archiver,
+    /// The version from which on dead letters are not in their topic yet, where the config names one.
+    pub letters_left: Option<Arc<AtomicU64>>,
 }
 
 /// For whom the committer works at the moment.
@@ -86,7 +92,7 @@ impl Committer {
     /// Runs until every task has hung up. `Conflict`: the rules in force are not those that the tasks run.
     pub fn run(mut self) -> Result<Log> {
         self.base.set(self.log.version());
-        let stands = (self.generation, self.log.state().removed_at);
+        let stands = (self.generation, self.log.state().rewound_at());
         let owned = std::mem::take(&mut self.owned);
         let mut machine =
             Machine::new(owned, stands, self.backoff).looking_every(self.log.store().news_every());
@@ -108,19 +114,37 @@ impl Committer {
             now: self.clock.elapsed(),
             stop_asked: self.stop.asked(),
             stop_overdue: self.stop.overdue(),
-            ..at_log::seen(&self.log)
+            ..at_log::seen(&self.log, &held(self.letters_left.as_ref()))
         }
     }
 
-    fn end(self, ending: Ending) -> Result<Log> {
+    fn end(mut self, ending: Ending) -> Result<Log> {
         match ending {
             Ending::Well => {
+                self.archive_the_rest();
                 self.acknowledge.flush(ACKNOWLEDGE_WAIT);
                 Ok(self.log)
             }
             Ending::OtherRules => Err(other_rules(self.log.state())),
             Ending::Stopped => Err(Error::new(Kind::Stopped, "rules.swap", "asked to stop")),
             Ending::Failed(error) => Err(error),
+        }
+    }
+
+    /// Runs that end with what is there would else never get a large file archived. A fault is left for the next one.
+    fn archive_the_rest(&mut self) {
+        while !self.stop.asked()
+            && let Some(files) = self.archiver.finish(&self.log)
+        {
+            let done = match self.log.commit(Draft::Archived(files)) {
+                Ok(Outcome::Committed { committed, .. }) => self.log.publish(&committed),
+                Ok(Outcome::Lost { .. }) => return,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "what was archived is named in the log by the next start");
+                return;
+            }
         }
     }
 
@@ -157,7 +181,7 @@ impl Committer {
             // No source takes partitions away yet.
             Effect::Released(partitions) => tracing::debug!(?partitions, "released"),
             Effect::TellRewound => tracing::info!(
-                version = self.log.state().removed_at,
+                version = self.log.state().rewound_at(),
                 "the log was rewound, reading again from its positions"
             ),
             Effect::TellWaiting(error) => self.report.waiting(&error),
@@ -187,7 +211,8 @@ impl Committer {
                 if matches!(next, Next::Finish { .. } | Next::CommitGap(_)) {
                     self.asking.begun = self.clock.elapsed();
                 }
-                let event = at_log::perform(&mut self.log, self.receiver.as_ref(), next);
+                let held = held(self.letters_left.as_ref());
+                let event = at_log::perform(&mut self.log, self.receiver.as_ref(), &held, next);
                 self.base.set(self.log.version());
                 event
             }
@@ -203,6 +228,11 @@ impl Committer {
         {
             self.asking.rules = Some(answer);
             return Event::Rules(rules);
+        }
+        if !self.stop.asked()
+            && let Some(files) = self.archiver.look(&self.log)
+        {
+            return Event::Archived(files);
         }
         self.listen_to_tasks(wait)
     }
@@ -232,6 +262,14 @@ impl Committer {
     }
 }
 
+/// Dead letters that their topic still needs.
+fn held(letters_left: Option<&Arc<AtomicU64>>) -> Held<'static> {
+    Held {
+        positions: None,
+        dead_letters: letters_left.map(|version| version.load(Ordering::Relaxed)),
+    }
+}
+
 /// Another process swapped the rules: what the tasks hold was made under the rules before.
 pub fn other_rules(state: &State) -> Error {
     Error::new(
@@ -249,5 +287,7 @@ pub fn names(rules: &[Rule]) -> String {
     all.join(" ")
 }
 
+#[cfg(test)]
+mod machine_tests;
 #[cfg(test)]
 mod swap_tests;

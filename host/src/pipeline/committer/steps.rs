@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::chain::TransformChain;
-use crate::commit::{Committed, Draft, Dropped, Open, Outcome, PreparedCommit, Swap};
+use crate::commit::{
+    Archived, Committed, Draft, Dropped, Due, Open, Outcome, PreparedCommit, Swap,
+};
 use crate::error::Error;
 use crate::pipeline::messages::{HandIn, ToCommitter, ToTask};
 use crate::record::SplitId;
@@ -105,6 +107,12 @@ pub enum Writes {
     Gap {
         task: usize,
     },
+    /// What the log may forget.
+    Horizon(u64),
+    /// Data that expires, or that is deleted after it has.
+    Leave(Due),
+    /// Data that expired and was archived.
+    Archived,
 }
 
 #[derive(Debug)]
@@ -118,6 +126,8 @@ pub enum Event {
     /// New partitions were found.
     Found(Vec<Open>),
     Rules(Box<NewRules>),
+    /// Files that expired were copied into the archive.
+    Archived(Vec<Archived>),
     /// Another process shall read these partitions: they are released after an entry.
     #[cfg_attr(
         not(test),
@@ -184,7 +194,7 @@ pub enum Because {
 /// What the committer waits for. When that ends, it is the next event.
 #[derive(Debug)]
 pub enum Next {
-    /// `Heard`, `Found`, `Rules` (unless the process is stopping), `Revoked`, `HungUp` or, after this time, `Quiet`.
+    /// `Heard`, `Found`, `Archived`, `Rules` (unless the process is stopping), `Revoked`, `HungUp` or, after this time, `Quiet`.
     Listen(Duration),
     /// The same, but only from the tasks.
     ListenToTasks(Duration),
@@ -198,6 +208,10 @@ pub enum Next {
     },
     Commit(Draft),
     CommitGap(Vec<LostRange>),
+    /// Finishes what earlier entries began, then lets the log forget what lies up to this version.
+    Forget(u64),
+    /// Finishes what earlier entries began, then lets old data leave the zone.
+    LetLeave(Due),
     /// Continues the attempt that has no answer.
     Settle,
     /// Gives it up: the deadline of a stop has passed.
@@ -237,4 +251,8 @@ pub struct Seen {
     pub generation: u64,
     /// Version of the last rewind, as far as the log was read.
     pub rewound: u64,
+    /// The version up to which the log may forget now.
+    pub forgettable: Option<u64>,
+    /// What is old enough to leave the zone, or to be deleted.
+    pub due: Option<Due>,
 }

@@ -161,6 +161,10 @@ impl Stage {
         let (swap, swaps) = unbounded();
         let (to_tasks, answers): (Vec<_>, Vec<_>) = (0..2).map(|_| unbounded()).unzip();
         let heard = Arc::<Heard>::default();
+        let stop = Stop::new(clock.clone());
+        let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+        let stands = (log.store().clone(), log.name().clone());
+        let archiver = Archiver::new(stands, None, (&stop, clock.clone(), backoff));
         let committer = Committer {
             generation: log.state().generation(),
             log,
@@ -174,9 +178,11 @@ impl Stage {
             acknowledge: Box::new(Nobody),
             report: heard.clone(),
             clock: clock.clone(),
-            stop: Stop::new(clock.clone()),
-            backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
+            stop,
+            backoff,
             asking: Default::default(),
+            archiver,
+            letters_left: None,
         };
         let running = std::thread::spawn(move || committer.run());
         Stage {

@@ -69,7 +69,7 @@ pub(super) fn opens(
 
 /// Begins the log of a pipeline that never ran, and claims its tables.
 pub(super) fn begin(
-    config: &PipelineConfig,
+    (config, tables): (&PipelineConfig, &BTreeSet<String>),
     clock: &Arc<dyn Clock>,
     plugins: &Plugins,
 ) -> Result<Log> {
@@ -77,17 +77,16 @@ pub(super) fn begin(
     // If the plugins do not start, no log is begun.
     parts.chain(config)?;
     let name = LogName::new(&config.name, &config.home.zone);
-    let tables = config.tables();
     if let Some(there) = store::open_existing(&config.home.at)? {
-        for table in &tables {
+        for table in tables {
             may_own_table(there.as_ref(), &name, table)?;
         }
     }
     parts.keep(plugins)?;
     let store = store::open(&config.home.at)?;
     for table in tables {
-        store::probe(&store, &name.dir(), &table)?;
-        own_table(store.as_ref(), &name, &table)?;
+        store::probe(&store, &name.dir(), table)?;
+        own_table(store.as_ref(), &name, table)?;
     }
     let writer = Writer::this_process(clock.as_ref());
     Log::open_or_init(store, name, clock.clone(), writer, parts.rules())

@@ -31,6 +31,10 @@ use crate::record::SplitId;
 use crate::store;
 
 const OP: &str = "pipeline.offsets";
+/// Why a pipeline cannot go back as far as it was asked to.
+const FORGOTTEN: &str = "commit.log.retention says how long commits can be taken back; to read older records again, give the pipeline another name and another table";
+/// The same where rows have left by their age.
+const EXPIRED: &str = "sink.retention says how long rows stay, errors.dlq.retention how long dead letters do; what expired can neither be taken back nor be read again from this zone";
 
 /// How far one partition was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -116,7 +120,7 @@ pub fn all(state: &State) -> Vec<Position> {
 fn newest_splits(state: &State) -> BTreeMap<(String, i32), SplitId> {
     let mut newest: BTreeMap<(String, i32), (u64, SplitId)> = BTreeMap::new();
     for (id, split) in &state.splits {
-        let opened = split.borders.first().map_or(0, |b| b.version);
+        let opened = split.opened;
         let of = newest
             .entry((split.topic.clone(), split.partition))
             .or_insert_with(|| (opened, id.clone()));
@@ -219,7 +223,7 @@ pub fn reset(
         });
     }
     let named = |topic: &str| match &config.source {
-        Source::Records(source) => source.topics().iter().any(|t| t == topic),
+        Source::Records(source) => source.reads(topic),
         Source::Zone(_) => true,
     };
     let all = all.into_iter().filter(|at| named(&at.topic));

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Altered, Moved, OP, Order, RewindTarget, To, bad, handover, once, rewind};
+use super::{
+    Altered, EXPIRED, FORGOTTEN, Moved, OP, Order, RewindTarget, To, bad, handover, once, rewind,
+};
 use crate::clock::Clock;
-use crate::commit::{Draft, Log, Outcome, State};
+use crate::commit::{CommitBoundary, Draft, Log, Outcome, SplitState, State};
 use crate::config::{PipelineConfig, SourceConfig};
 use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
@@ -34,7 +36,7 @@ pub(super) fn alter(
 ) -> Result<Altered> {
     let connector = source.connect(clock)?;
     let connector = connector.as_ref();
-    let (topics, asked) = described(connector, source.topics(), wanted)?;
+    let (topics, asked) = described(connector, source, wanted)?;
     let known = |asked: &Asked<'_>| {
         let log = log.as_ref();
         log.is_some_and(|log| log.state().splits.contains_key(&asked.at.split))
@@ -57,7 +59,21 @@ pub(super) fn alter(
             });
         }
         None if order.dry_run => None,
-        None => Some(handover::begin(config, clock, &(order.plugins)()?)?),
+        None => {
+            let tables = match source.topics() {
+                [] => {
+                    let all = connector.topics()?;
+                    let all: Vec<&str> = all.iter().map(|topic| &*topic.name).collect();
+                    config.tables_of(&all)
+                }
+                _ => config.tables(),
+            };
+            Some(handover::begin(
+                (config, &tables),
+                clock,
+                &(order.plugins)()?,
+            )?)
+        }
         Some(log) => Some(log),
     };
     let Some(mut log) = begun else {
@@ -150,16 +166,16 @@ type Topics<'a> = BTreeMap<&'a str, TopicInfo>;
 
 fn described<'a>(
     connector: &dyn Connector,
-    names: &[String],
+    source: &dyn SourceConfig,
     wanted: &'a [RewindTarget],
 ) -> Result<(Topics<'a>, Vec<Asked<'a>>)> {
     let mut topics = BTreeMap::new();
     let mut asked = Vec::new();
     for wanted in wanted {
         let name = wanted.topic.as_str();
-        if !names.iter().any(|t| t == name) {
+        if !source.reads(name) {
             return Err(bad(format!("the pipeline does not read topic '{name}'"))
-                .hint(format!("it reads {}", names.join(", "))));
+                .hint(format!("it reads {}", source.describe())));
         }
         if !topics.contains_key(name) {
             topics.insert(name, connector.topic(name)?);
@@ -213,14 +229,7 @@ fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> R
     if offset >= split.to {
         return Ok(moved(offset));
     }
-    let Some(border) = split.border_below(offset) else {
-        return Err(bad(format!(
-            "reading began at offset {}, {offset} lies below it",
-            split.start()
-        ))
-        .with("partition", &at.tp)
-        .hint("records before the start need a pipeline of another name: create it STOPPED, and its offsets may be put anywhere before it first runs"));
-    };
+    let border = boundary_below(state, split, at, offset)?;
     if exact && border.to != offset {
         let above = split.borders.iter().map(|b| b.to).find(|to| *to > offset);
         let above = above.unwrap_or(split.to);
@@ -253,6 +262,37 @@ fn decide_one(state: &State, Asked { wanted, at }: &Asked<'_>, exact: bool) -> R
         });
     }
     Ok(moved(border.to))
+}
+
+/// The nearest commit boundary at or below the offset that the log can go back to.
+fn boundary_below(
+    state: &State,
+    split: &SplitState,
+    at: &PartitionInfo,
+    offset: i64,
+) -> Result<CommitBoundary> {
+    let start = split.start();
+    if offset < start {
+        return Err(bad(format!(
+            "reading began at offset {start}, {offset} lies below it"
+        ))
+        .with("partition", &at.tp)
+        .hint("records before the start need a pipeline of another name: create it STOPPED, and its offsets may be put anywhere before it first runs"));
+    }
+    if let Some(gone) = split.expired.to().filter(|gone| offset < *gone) {
+        let message = format!(
+            "rows and dead letters of offsets below {gone} have expired: this pipeline goes back to {gone} at most, not to {offset}"
+        );
+        return Err(bad(message).with("partition", &at.tp).hint(EXPIRED));
+    }
+    let lowest = split.lowest(state.horizon);
+    let border = split.border_below(offset).filter(|b| b.to >= lowest);
+    border.ok_or_else(|| {
+        let message = format!(
+            "offset {offset} lies below {lowest}, the lowest one that the log can go back to"
+        );
+        bad(message).with("partition", &at.tp).hint(FORGOTTEN)
+    })
 }
 
 /// Writes the new positions for lag tools. The log does not need this, so a failure is only a warning.

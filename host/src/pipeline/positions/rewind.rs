@@ -144,14 +144,14 @@ pub fn follow(
     commit: &mut Commit<'_>,
 ) -> Result<()> {
     let Some(reader) = input.state().readers.get(&own.name().to_string()) else {
-        return Ok(());
+        return not_left_behind(own, input);
     };
     let inputs = &input.state().splits;
     let registered =
         |id: &SplitId, own_start: i64| reader.position.get(id).copied().unwrap_or(own_start);
     let followed = own.state().follows;
     let missing = reader.position.iter().find(|(id, at)| {
-        let start = inputs.get(*id).map_or(0, |c| c.start());
+        let start = inputs.get(*id).map_or(0, |c| c.readable_from());
         own.state().splits.get(*id).map_or(start, |c| c.to) < **at
     });
     if reader.generation < followed || missing.is_some() {
@@ -193,13 +193,43 @@ pub fn follow(
     }
 }
 
+/// For a reader that is not registered: for the first time, or because somebody said that it never comes back
+/// (`weir zone forget-reader`). Nothing waited for it, so rows that it has not read may have expired, or rows that it has read may
+/// have been taken back.
+fn not_left_behind(own: &Log, input: &Log) -> Result<()> {
+    let inputs = &input.state().splits;
+    let read = own.state().splits.iter();
+    let mut read = read.filter(|(_, split)| split.to > split.start());
+    let gone = read.find_map(|(id, split)| {
+        let of = inputs.get(id)?;
+        let what = match (of.readable_from() > split.to, of.epoch == split.input_epoch) {
+            (true, _) => "rows that it has not read have expired",
+            (false, false) => "rows that it has read were taken back",
+            (false, true) => return None,
+        };
+        Some((id, split.to, of.readable_from(), what))
+    });
+    let Some((id, at, from, what)) = gone else {
+        return Ok(());
+    };
+    let message = format!(
+        "this pipeline was forgotten as a reader of {}, and {what}",
+        input.name()
+    );
+    Err(Error::new(Kind::SourceLost, OP, message)
+        .with("split", id)
+        .with("position", at)
+        .with("readable from", from)
+        .hint("to go on with what is there, give this pipeline's zone another name (sink.zone and sink.table): it begins anew"))
+}
+
 /// The position that must be written to the other log; `None` if it is there already.
 pub fn position(own: &Log, input: &Log, table: &str) -> Option<Reader> {
     let name = own.name().to_string();
     let known = input.state().readers.get(&name);
     let mut position: Targets = plan::splits_of_table(input.state(), table)
         .into_iter()
-        .map(|(id, split)| (id.clone(), split.start()))
+        .map(|(id, split)| (id.clone(), split.readable_from()))
         .collect();
     // If all rows of a split were taken back, nothing may show any more that it belongs to the table.
     position.extend(known.into_iter().flat_map(|k| k.position.clone()));

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Altered, Moved, OP, Order, RewindTarget, To, bad, newest_splits, once, rewind};
+use super::{
+    Altered, EXPIRED, FORGOTTEN, Moved, OP, Order, RewindTarget, To, bad, newest_splits, once,
+    rewind,
+};
 use crate::commit::{Draft, Log, Outcome, Reader, State};
 use crate::config::PipelineConfig;
 use crate::connectors::zone::parquet_options;
@@ -44,6 +47,10 @@ pub(super) fn alter(
     };
     let cut = cut_below(input.state(), &name, &asked)?;
     let target = input.state().position_at(&reader, &cut);
+    if target != reader.position {
+        let readable = input.state().check_readable("V11", &name, &target);
+        readable.map_err(|gone| bad(gone.message).hint(EXPIRED))?;
+    }
     let moved = moves(own.state(), &before, &asked, &target);
     if order.exact {
         all_exact(&moved)?;
@@ -79,9 +86,13 @@ fn cut_below(input: &State, reader: &str, asked: &Asked<'_>) -> Result<BTreeMap<
             .all(|(id, (_, offset))| cut.get(id).is_none_or(|at| at <= offset))
     };
     let cuts = input.cuts.get(reader).into_iter().flatten();
-    cuts.rev().find(|cut| fits(cut)).cloned().ok_or_else(|| {
-        bad("no batch ended at or below these offsets")
-            .hint("`weir log` lists the batches; --all=start goes back before the first")
+    let fitting = cuts.rev().find(|cut| fits(&cut.position));
+    fitting.map(|cut| cut.position.clone()).ok_or_else(|| {
+        let error = bad("no batch ended at or below these offsets");
+        match input.horizon {
+            0 => error.hint("`weir log` lists the batches; --all=start goes back before the first"),
+            _ => error.hint(FORGOTTEN),
+        }
     })
 }
 

@@ -25,8 +25,9 @@ use crate::error::{Error, Result};
 use crate::lock::lock;
 use crate::pipeline::committer::Prepared;
 use crate::pipeline::committer::steps::NewRules;
+use crate::pipeline::start;
 use crate::pipeline::{Host, Stop};
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// Time between two looks for changes: including the sealing of all tasks, an idle pipeline swaps well within a second.
 /// Some stores are asked less often (`news_every`).
@@ -374,6 +375,11 @@ impl Changer {
             Some(Readers::Kept { way }) => Columns::between(&self.columns, &new).refusal(way),
             Some(Readers::Broken) | None => None,
         };
+        // Whoever empties the plugin store looks into this log from now on.
+        if let Some(home) = store::open_existing(&self.config.home.at)? {
+            let log = LogName::new(&self.config.name, &self.config.home.zone);
+            start::keep_rules_at(&self.host, home.url(), &log);
+        }
         let (answer, answered) = bounded(1);
         let rules = Box::new(NewRules {
             swap,

@@ -9,13 +9,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::SchemaRef;
 
 use super::columns::{self, Columns};
+use super::inferred::completed;
 use super::namespace;
 use crate::chain::{Transform, TransformChain};
 use crate::commit::{Draft, Log, Outcome, Rule, State, Swap, actor, rules_digest};
-use crate::config::{self, PipelineConfig, Place, Problem, Text, TransformConfig, problem};
+use crate::config::{self, PipelineConfig, Place, Problem, Source, Text};
+use crate::config::{TransformConfig, problem};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::committer::names;
 use crate::pipeline::{Host, until_settled};
@@ -38,11 +40,18 @@ pub struct Parts(Vec<Part>);
 impl Parts {
     /// The rules that config file, `--set` and `--profile` declare together now.
     pub fn declared(plugins: &Plugins, config: &PipelineConfig) -> Result<Parts, Vec<Problem>> {
+        let completed = completed(config).map_err(|error| {
+            let key = "schema.inference";
+            vec![config.problem(key, problem::UNRESOLVED, error.one_line())]
+        })?;
+        let config = completed.as_ref();
         let (parts, mut problems) = gathered(plugins, config);
         if problems.is_empty() {
             return Ok(parts);
         }
-        problems.splice(0..0, parts.transforms(config, &input_schema()).1);
+        if let Some(input) = always_read(config) {
+            problems.splice(0..0, parts.transforms(config, &input).1);
+        }
         Err(problems)
     }
 
@@ -95,12 +104,21 @@ impl Parts {
         parts.try_for_each(|part| plugins.keep(&part.component, &part.config))
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Compiles and initialises them, each with the columns of the one before.
     pub fn chain(&self, config: &PipelineConfig) -> Result<TransformChain> {
+        self.chain_on(config, &input_schema())
+    }
+
+    /// The same, where the first one sees these columns.
+    pub fn chain_on(&self, config: &PipelineConfig, input: &SchemaRef) -> Result<TransformChain> {
         let keeps_bytes = namespace::keeps_value(config);
-        let (transforms, mut problems) = self.transforms(config, &input_schema());
+        let (transforms, mut problems) = self.transforms(config, input);
         if problems.is_empty() {
-            problems = namespace::clashes(config, &transforms);
+            problems = namespace::problems(config, &transforms, input);
         }
         match problems.is_empty() {
             true => {
@@ -110,11 +128,11 @@ impl Parts {
         }
     }
 
-    /// The columns that they make, without a check of their names.
-    pub fn columns(&self, config: &PipelineConfig) -> Result<SchemaRef> {
-        let (transforms, problems) = self.transforms(config, &input_schema());
+    /// The columns that they make of these, without a check of their names.
+    pub fn columns_on(&self, config: &PipelineConfig, input: &SchemaRef) -> Result<SchemaRef> {
+        let (transforms, problems) = self.transforms(config, input);
         match problems.is_empty() {
-            true => Ok(columns_of(&transforms)),
+            true => Ok(columns_after(&transforms, input)),
             false => Err(config::refused(&problems)),
         }
     }
@@ -171,8 +189,22 @@ fn limits(config: &PipelineConfig) -> Limits {
 
 /// The columns of the last one; without transforms, those of a record.
 pub fn columns_of(transforms: &[Box<dyn Transform>]) -> SchemaRef {
+    columns_after(transforms, &input_schema())
+}
+
+/// The columns of the last one; without transforms, those that are read.
+pub fn columns_after(transforms: &[Box<dyn Transform>], input: &SchemaRef) -> SchemaRef {
     let last = transforms.last();
-    last.map_or_else(input_schema, |t| t.output_schema().clone())
+    last.map_or_else(|| input.clone(), |t| t.output_schema().clone())
+}
+
+/// The columns that the first transform sees, where they are the same for ever: those of records. A zone has the columns that
+/// its own rules give it.
+pub fn always_read(config: &PipelineConfig) -> Option<SchemaRef> {
+    match config.source {
+        Source::Records(_) => Some(input_schema()),
+        Source::Zone(_) => None,
+    }
 }
 
 /// The transforms in order, and everything that plugins find wrong with their keys.
@@ -245,11 +277,19 @@ fn gathered(plugins: &Plugins, config: &PipelineConfig) -> (Parts, Vec<Problem>)
     (parts, problems)
 }
 
-/// Everything that is wrong with a pipeline's transforms: what the plugins find, and columns of one name.
-pub fn problems_of(plugins: &Plugins, config: &PipelineConfig) -> Vec<Problem> {
-    let (transforms, mut problems) = transforms_of(plugins, config, &input_schema());
+/// Everything that is wrong with a pipeline's transforms: what the plugins find, and columns of one name. `read`: the columns of
+/// the zone that is read; where they are not known, only what needs no columns is checked.
+pub fn problems_of(
+    plugins: &Plugins,
+    config: &PipelineConfig,
+    read: Option<&SchemaRef>,
+) -> Vec<Problem> {
+    let Some(input) = always_read(config).or_else(|| read.cloned()) else {
+        return gathered(plugins, config).1;
+    };
+    let (transforms, mut problems) = transforms_of(plugins, config, &input);
     if problems.is_empty() {
-        problems = namespace::clashes(config, &transforms);
+        problems = namespace::problems(config, &transforms, &input);
     }
     problems
 }
@@ -414,7 +454,46 @@ pub fn at_start(
     let Some((declared, chain)) = built else {
         return from_log(host, config, log.state());
     };
-    let rules = declared.rules();
+    let (mut new, chain) = match chain {
+        Ok(chain) => (Ok(Some(chain.output_schema())), Some(chain)),
+        Err(error) => (Err(error), None),
+    };
+    let declares = Declares {
+        parts: &declared,
+        input: &input_schema(),
+        edit: BETWEEN_RUNS,
+    };
+    if !settled(host, config, log, declares, &mut new)? {
+        return from_log(host, config, log.state());
+    }
+    new?;
+    let gone = || Error::new(Kind::Bug, "rules.start", "rules without their chain");
+    Ok(Built {
+        parts: declared,
+        chain: chain.ok_or_else(gone)?,
+    })
+}
+
+/// Why rules of a config come into force that was edited while nothing ran.
+pub(super) const BETWEEN_RUNS: &str = "config or plugin changed between two runs";
+
+/// What a config declares, the columns that its rules begin with, and what to say of an edit.
+pub(super) struct Declares<'a> {
+    pub parts: &'a Parts,
+    pub input: &'a SchemaRef,
+    pub edit: &'a str,
+}
+
+/// Whether what the config declares is in force then; otherwise the log's own rules are. `new`: the columns that the config's rules
+/// make of their input, asked for only if they shall come into force. `None`: not known.
+pub(super) fn settled(
+    host: &Host,
+    config: &PipelineConfig,
+    log: &mut Log,
+    Declares { parts, input, edit }: Declares<'_>,
+    new: &mut Result<Option<SchemaRef>>,
+) -> Result<bool> {
+    let rules = parts.rules();
     let digest = rules_digest(&rules);
     loop {
         let state = log.state();
@@ -424,23 +503,23 @@ pub fn at_start(
             (false, true) => {
                 host.declared.set(&digest);
                 warn_differs(config, state, &rules);
-                return from_log(host, config, state);
+                return Ok(false);
             }
-            (false, false) => "config or plugin changed between two runs",
+            (false, false) => edit,
         };
         if host.declared.last().is_some() && blocked(state, &rules) {
-            return from_log(host, config, state); // an edit that is not forced stops nothing that runs
+            return Ok(false); // an edit that is not forced stops nothing that runs
         }
-        let new = match chain {
-            Ok(ref chain) => chain.output_schema(),
-            Err(error) => return Err(error),
+        let columns = match new {
+            Ok(columns) => columns.clone(),
+            Err(_) => return std::mem::replace(new, Ok(None)).map(|_| false),
         };
-        match admitted(host, config, state, &new) {
+        match admitted(host, config, (state, input), columns.as_ref()) {
             Ok(()) => {}
             // An edit while the process runs: the next start checks again.
             Err(error) if host.declared.last().is_some() => {
                 super::change::refused(config, &error);
-                return from_log(host, config, state);
+                return Ok(false);
             }
             Err(error) => return Err(error),
         }
@@ -450,10 +529,32 @@ pub fn at_start(
         }
     }
     host.declared.set(&digest);
-    Ok(Built {
-        parts: declared,
-        chain: chain?,
-    })
+    Ok(true)
+}
+
+/// Puts rules in force that were found at this start. From then on the config declares them.
+pub fn put_in_force(
+    host: &Host,
+    config: &PipelineConfig,
+    log: &mut Log,
+    (parts, chain): (Parts, TransformChain),
+    reason: &str,
+) -> Result<Built> {
+    let rules = parts.rules();
+    loop {
+        let state = log.state();
+        if state.rules.transforms == rules {
+            break;
+        }
+        let new = chain.output_schema();
+        admitted(host, config, (state, &input_schema()), Some(&new))?;
+        let replaces = state.generation();
+        if declare(host, log, replaces, &rules, reason)? {
+            break;
+        }
+    }
+    host.declared.set(&rules_digest(&rules));
+    Ok(Built { parts, chain })
 }
 
 /// Swaps to what the config declares. False: another writer swapped in between, and the log was read again.
@@ -526,9 +627,17 @@ fn warn_differs(config: &PipelineConfig, state: &State, declared: &[Rule]) {
 }
 
 /// Checks that readers of the table accept these columns after those in force.
-fn admitted(host: &Host, config: &PipelineConfig, state: &State, new: &Schema) -> Result<()> {
+fn admitted(
+    host: &Host,
+    config: &PipelineConfig,
+    (state, input): (&State, &SchemaRef),
+    new: Option<&SchemaRef>,
+) -> Result<()> {
+    let Some(new) = new else {
+        return Ok(());
+    };
     let parts = Parts::in_force(&host.plugins, &state.rules.transforms);
-    let columns = match parts.and_then(|parts| parts.columns(config)) {
+    let columns = match parts.and_then(|parts| parts.columns_on(config, input)) {
         Ok(old) => Columns::between(&old, new),
         // The rules in the log are lost: the config's rules are the way out.
         Err(error) => Columns::unknown(error.to_string()),

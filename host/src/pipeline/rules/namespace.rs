@@ -2,19 +2,65 @@
 //! problem is reported at the key that made the column, with both origins. Columns that a chain passes through
 //! unchanged are the record's own, and no clash.
 
+use std::sync::Arc;
+
+use arrow_schema::{FieldRef, Schema, SchemaRef};
+
 use crate::chain::Transform;
 use crate::config::{PipelineConfig, Problem, Source, ZoneSourceConfig, problem};
 use crate::plugin::Plugins;
-use crate::record::input_schema;
-use crate::zone::{Clash, Origin, clashes as among, is_system, reserved};
+use crate::record::SYSTEM;
+use crate::zone::{Clash, Origin, clashes as among, host_fields, is_system, reserved};
 
-use super::{columns_of, transforms_of};
+use super::{always_read, columns_after, columns_of, transforms_of};
 
-/// For a pipeline that reads records, from the columns that its transforms declare.
-pub fn clashes(config: &PipelineConfig, transforms: &[Box<dyn Transform>]) -> Vec<Problem> {
-    let columns = columns_of(transforms);
+/// What is wrong with transforms that start with the columns of `input`: columns of one name, and rows of a zone that would
+/// lose their coordinates.
+pub fn problems(
+    config: &PipelineConfig,
+    transforms: &[Box<dyn Transform>],
+    input: &SchemaRef,
+) -> Vec<Problem> {
+    let mut problems = clashes(config, transforms, input);
+    if let Source::Zone(_) = &config.source {
+        let mut exploding = transforms.iter().filter(|transform| transform.explodes());
+        problems.extend(
+            exploding
+                .next()
+                .map(|transform| explodes(config, transform.as_ref())),
+        );
+    }
+    problems
+}
+
+/// `_row` numbers the rows of a record once, in the zone that is read.
+fn explodes(config: &PipelineConfig, transform: &dyn Transform) -> Problem {
+    let name = &transform.identity().transform;
+    let message = format!(
+        "`{name}` makes several rows of one, and rows of a zone keep the coordinates that they have"
+    );
+    config
+        .problem(
+            &format!("transforms.{name}.type"),
+            problem::DOES_NOT_APPLY,
+            message,
+        )
+        .hint("put it into the pipeline that fills the zone")
+}
+
+/// From the columns that the transforms declare.
+fn clashes(
+    config: &PipelineConfig,
+    transforms: &[Box<dyn Transform>],
+    input: &SchemaRef,
+) -> Vec<Problem> {
+    let columns = columns_after(transforms, input);
+    let layout = match &config.source {
+        Source::Records(_) => None,
+        Source::Zone(source) => Some(&source.layout),
+    };
     let mut own = Vec::new();
-    for (field, maker) in columns.fields().iter().zip(makers(transforms)) {
+    for (field, maker) in columns.fields().iter().zip(makers(transforms, input)) {
         match maker {
             Some(maker) => {
                 let name = transforms[maker].identity().transform.clone();
@@ -22,16 +68,27 @@ pub fn clashes(config: &PipelineConfig, transforms: &[Box<dyn Transform>]) -> Ve
             }
             // The host writes its own columns again, with the same values.
             None if is_system(field.name()) => {}
+            None if layout.is_some() => own.push((field.name().as_str(), Origin::Source)),
             None => own.push((field.name().as_str(), Origin::Record)),
         }
     }
-    let found = among(reserved(keeps_value(config)), own);
+    let found = match layout {
+        None => among(reserved(keeps_value(config)), own),
+        Some(layout) => {
+            // A partition may have the name of its field: the field is then not in the files.
+            let (name, field) = (&layout.partition_name, &layout.partition_field);
+            own.retain(|(column, _)| column != name || name != field);
+            let path = (name.as_str(), Origin::Path("sink.partition.name"));
+            let system = SYSTEM.map(|name| (name, Origin::System));
+            among(system.into_iter().chain([path]), own)
+        }
+    };
     found.iter().map(|clash| problem(config, clash)).collect()
 }
 
-/// Which transform made each column of the last one; `None`: it is the record's own.
-fn makers(transforms: &[Box<dyn Transform>]) -> Vec<Option<usize>> {
-    let mut makers = vec![None; input_schema().fields().len()];
+/// Which transform made each column of the last one; `None`: it was read.
+fn makers(transforms: &[Box<dyn Transform>], input: &SchemaRef) -> Vec<Option<usize>> {
+    let mut makers = vec![None; input.fields().len()];
     for (at, transform) in transforms.iter().enumerate() {
         let columns = 0..transform.output_schema().fields().len();
         makers = columns
@@ -53,6 +110,7 @@ fn problem(config: &PipelineConfig, clash: &Clash) -> Problem {
         (Origin::Transform(name), _) | (_, Origin::Transform(name)) => {
             key_of(config, name, &clash.column)
         }
+        (Origin::Path(key), _) | (_, Origin::Path(key)) if !key.is_empty() => (*key).to_owned(),
         _ => "transforms".to_owned(),
     };
     config
@@ -83,33 +141,35 @@ fn key_of(config: &PipelineConfig, transform: &str, column: &str) -> String {
     }
 }
 
-/// The columns of a pipeline's table, for pipelines that read it. `None`: its plugins do not start.
-pub fn table(plugins: &Plugins, config: &PipelineConfig) -> Option<Vec<String>> {
-    let (transforms, problems) = transforms_of(plugins, config, &input_schema());
-    problems.is_empty().then(|| table_of(config, &transforms))
-}
-
-fn table_of(config: &PipelineConfig, transforms: &[Box<dyn Transform>]) -> Vec<String> {
-    let columns = columns_of(transforms);
-    let mut names: Vec<String> = columns.fields().iter().map(|f| f.name().clone()).collect();
-    names.retain(|name| !is_system(name));
-    let host = reserved(keeps_value(config)).into_iter();
-    names.extend(
-        host.filter(|(_, origin)| !matches!(origin, Origin::Path(_)))
-            .map(|(name, _)| name.to_owned()),
-    );
-    names
+/// The columns of a pipeline's table, for pipelines that read it. `None`: its plugins do not start, or it reads a zone itself.
+pub fn table(plugins: &Plugins, config: &PipelineConfig) -> Option<SchemaRef> {
+    let input = always_read(config)?;
+    let (transforms, problems) = transforms_of(plugins, config, &input);
+    if !problems.is_empty() {
+        return None;
+    }
+    let columns = columns_of(&transforms);
+    let own = columns.fields().iter().filter(|f| !is_system(f.name()));
+    let fields: Vec<FieldRef> = own
+        .cloned()
+        .chain(host_fields(keeps_value(config)))
+        .collect();
+    Some(Arc::new(Schema::new(fields)))
 }
 
 /// For a pipeline that reads a zone, given the columns of the table it reads.
-pub fn clashes_of_reader(config: &PipelineConfig, columns: &[String]) -> Vec<Problem> {
+pub fn clashes_of_reader(config: &PipelineConfig, columns: &Schema) -> Vec<Problem> {
     let Source::Zone(ZoneSourceConfig { layout, .. }) = &config.source else {
         return Vec::new();
     };
+    // Where there are transforms, they decide which columns there are.
+    if !config.transforms.is_empty() {
+        return Vec::new();
+    }
     let found = of_partition(
         &layout.partition_name,
         &layout.partition_field,
-        columns.iter().map(String::as_str),
+        columns.fields().iter().map(|field| field.name().as_str()),
     );
     let told = |clash: &Clash| {
         let key = "sink.partition.name";

@@ -12,7 +12,7 @@ use super::task::Task;
 use super::{LONG, PARTITIONS, log_name, rules, sometimes, split, version_of};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::commit::{Limits, Log, Open, Writer};
+use crate::commit::{Held, Limits, Log, Open, Writer};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::committer::at_log;
 use crate::pipeline::committer::machine::Machine;
@@ -66,6 +66,11 @@ impl Process {
         let limits = Limits {
             tries: 2,
             pace: Duration::from_millis(200),
+            retention: Duration::from_secs(1),
+            late: Duration::from_secs(1),
+            checkpoint_every: 4,
+            horizon_step: 4,
+            ..Limits::default()
         };
         let shared: Arc<dyn crate::store::Store> = store.clone();
         receiver.plans = Some(Plans::new(shared.clone(), log_name(), clock.clone()));
@@ -89,7 +94,7 @@ impl Process {
             Task::new(index, &positions, in_force, receiver.clone(), random)
         });
         let tasks = tasks.collect();
-        let stands = (log.state().generation(), log.state().removed_at);
+        let stands = (log.state().generation(), log.state().rewound_at());
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         Ok(Process {
             id,
@@ -195,14 +200,14 @@ impl Process {
                 if let Next::Admit(rules) = &next {
                     self.coming = version_of(&rules.swap.transforms);
                 }
-                at_log::perform(&mut self.log, &self.receiver, next)
+                at_log::perform(&mut self.log, &self.receiver, &Held::default(), next)
             }
         };
         let seen = Seen {
             now,
             stop_asked: self.stop.is_some(),
             stop_overdue,
-            ..at_log::seen(&self.log)
+            ..at_log::seen(&self.log, &Held::default())
         };
         let Step { effects, next } = self.machine.step(event, &seen);
         for effect in effects {

@@ -1,6 +1,7 @@
 //! One task of a simulated process: the real machine; a source and a sink that are numbers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use rand::Rng;
@@ -15,7 +16,8 @@ use crate::error::{Error, Kind, Result};
 use crate::pipeline::messages::{HandIn, ToCommitter, ToTask};
 use crate::pipeline::task::machine::{Effect, Event, Machine, Next, POLL_WAIT, Seen, Step};
 use crate::record::SplitId;
-use crate::sink::plan::{Following, Lane};
+use crate::sink::lanes::{Lanes, Taken};
+use crate::sink::plan::Lane;
 use crate::sink::{Deliver, Sealed};
 use crate::source::Position;
 
@@ -23,8 +25,8 @@ use crate::source::Position;
 const ROLL: usize = 4;
 const MEMORY: usize = 9;
 const ROLL_AGE: Duration = Duration::from_millis(300);
-/// The rest of a plan comes within this after the last record, or it does not come (D2).
-const REST_WITHIN: Duration = Duration::from_secs(3);
+/// The rest of a plan comes within this after the last record of its split, or it does not come (D2).
+const REST_WITHIN: Duration = Duration::from_millis(300);
 
 pub struct Task {
     pub index: usize,
@@ -42,8 +44,10 @@ pub struct Task {
     pub coming: VecDeque<u64>,
     pub said: Said,
     pub receiver: Connection,
-    /// Where a seal was refused because it fell into a plan.
-    inside: Option<BTreeMap<SplitId, (u64, i64, i64)>>,
+    /// Partitions that give nothing from this offset on, until this time.
+    stalled: BTreeMap<SplitId, (i64, Duration)>,
+    /// Its last step.
+    turned: Duration,
     pub random: StdRng,
 }
 
@@ -55,71 +59,97 @@ pub struct Said {
     pub dropped: Vec<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sink {
     base: u64,
     since: Duration,
-    /// When the last record came.
-    last: Duration,
     spans: BTreeMap<SplitId, (u64, i64, i64)>,
     /// For each row, the rules that made it, and the row.
     rows: Vec<(String, Row)>,
-    /// Plans of the rows that are posted.
-    lanes: Vec<(Lane, Following)>,
+    /// Those of them that are posted in planned batches.
+    lanes: Lanes<Vec<Row>>,
     /// After an error only `discard` is allowed.
     broken: bool,
 }
 
 impl Sink {
+    fn new() -> Sink {
+        Sink {
+            base: 0,
+            since: Duration::ZERO,
+            spans: BTreeMap::new(),
+            rows: Vec::new(),
+            lanes: Lanes::new(REST_WITHIN),
+            broken: false,
+        }
+    }
+
+    fn discard(&mut self) {
+        self.spans.clear();
+        self.rows.clear();
+        self.lanes.discard();
+        self.broken = false;
+    }
+
+    /// Rows of splits that are not among these.
+    fn rows_without(&self, splits: &BTreeSet<SplitId>) -> usize {
+        let rows = self.rows.iter();
+        rows.filter(|(_, (_, split, _))| !splits.contains(split))
+            .count()
+    }
+
+    fn inside(&self) -> BTreeSet<SplitId> {
+        let inside = self.lanes.iter().filter(|of| of.is_inside());
+        inside.map(|of| of.lane.split.clone()).collect()
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        let waiting = self.lanes.waiting(now);
+        let old = now >= self.since + ROLL_AGE;
+        let any = self.spans.keys().any(|split| !waiting.contains(split));
+        self.rows_without(&waiting) >= ROLL || old && any
+    }
+
     /// Delivers the rows, and notes their names in the counters.
-    fn seal(&mut self, marker: &str, to: &Connection, random: &mut StdRng) -> Option<Sealed> {
+    fn seal(
+        &mut self,
+        marker: &str,
+        left_out: &BTreeSet<SplitId>,
+        to: &Connection,
+        random: &mut StdRng,
+    ) -> Option<Sealed> {
         assert!(!self.broken, "a broken sink is discarded first");
-        let Sink {
-            base,
-            spans,
-            rows,
-            mut lanes,
-            ..
-        } = std::mem::take(self);
-        let (posted, rows): (Vec<_>, Vec<_>) = rows
-            .into_iter()
-            .partition(|(_, (_, _, offset))| to.plans.is_some() && is_posted(*offset));
-        let mut names: Vec<(String, String, u64)> = Vec::new();
+        let rows = std::mem::take(&mut self.rows).into_iter();
+        let (stays, rows): (Vec<_>, Vec<_>) =
+            rows.partition(|(_, (_, split, _))| left_out.contains(split));
+        self.rows = stays;
+        let spans = std::mem::take(&mut self.spans).into_iter();
+        let (stays, spans) = spans.partition(|(split, _)| left_out.contains(split));
+        self.spans = stays;
+        let spans: Vec<Span> = BTreeMap::into_iter(spans).map(span).collect();
         let mut postings: Vec<Box<dyn Deliver>> = Vec::new();
-        for (lane, following) in &mut lanes {
-            let of_lane = posted
-                .iter()
-                .filter(|(_, (_, split, _))| *split == lane.split);
-            let of_lane: Vec<Row> = of_lane.map(|(_, row)| row.clone()).collect();
-            let found = following.take();
-            if of_lane.is_empty() {
-                continue;
-            }
+        for Taken { lane, found, rows } in self.lanes.take(left_out) {
+            let new_id = |_: &Row| format!("{:032x}", random.random::<u128>());
             postings.push(Box::new(Posting {
                 connection: to.clone(),
-                lane: lane.clone(),
+                lane,
                 found,
-                ids: of_lane
-                    .iter()
-                    .map(|_| format!("{:032x}", random.random::<u128>()))
-                    .collect(),
-                rows: of_lane,
+                ids: rows.iter().map(new_id).collect(),
+                rows,
             }));
         }
-        self.lanes = lanes;
-        names.extend(posted.into_iter().map(|(by, (name, ..))| (by, name, 1)));
-        let spans: Vec<Span> = spans.into_iter().map(span).collect();
         let named = rows.iter();
         let named = named.map(|(by, (name, ..))| (by.clone(), name.clone(), 1));
-        let mut counters: Vec<(String, String, u64)> = named.chain(names).collect();
+        let mut counters: Vec<(String, String, u64)> = named.collect();
         counters.push(("hand-in".to_owned(), marker.to_owned(), 1));
-        let rows = rows.into_iter().map(|(_, row)| row).collect();
+        let held = |(_, _, offset): &Row| to.plans.is_none() || !is_posted(*offset);
+        let rows = rows.into_iter().map(|(_, row)| row).filter(held).collect();
         let new_id = || format!("{:032x}", random.random::<u128>());
         (!spans.is_empty()).then(|| {
             let mut deliveries = to.deliveries(new_id, rows);
             deliveries.extend(postings);
             Sealed {
-                base,
+                base: self.base,
                 files: Vec::new(),
                 deliveries,
                 spans,
@@ -173,20 +203,20 @@ impl Task {
             inbox: VecDeque::new(),
             source: positions.iter().map(at).collect(),
             paused: false,
-            sink: Sink::default(),
+            sink: Sink::new(),
             rules,
             coming: VecDeque::new(),
             said: Said::default(),
             receiver,
-            inside: None,
+            stalled: BTreeMap::new(),
+            turned: Duration::ZERO,
             random,
         }
     }
 
     /// For the message of a livelock.
     pub fn stands(&self) -> String {
-        let inside = self.sink.lanes.iter().filter(|(_, f)| f.inside());
-        let inside: Vec<&Lane> = inside.map(|(lane, _)| lane).collect();
+        let inside = self.sink.inside();
         format!(
             "reads {:?}, paused {}, holds {:?}, inside {inside:?}, open hand-ins {:?}, {:?}",
             self.source, self.paused, self.sink.spans, self.said.open, self.machine
@@ -215,23 +245,23 @@ impl Task {
         sent: &mut VecDeque<ToCommitter>,
         faulty: bool,
     ) {
+        if !matches!(self.next, Some(Next::Read)) {
+            let passed = seen.now.saturating_sub(self.turned);
+            for split in self.sink.lanes.awaited() {
+                self.sink.lanes.put_off(&split, passed, seen.now);
+            }
+        }
+        self.turned = seen.now;
         let event = match self.next.take() {
             None => Event::Begun,
             Some(Next::Read | Next::Listen(_)) if !self.inbox.is_empty() => self.heard(),
             Some(Next::Listen(_) | Next::End(_)) => Event::Quiet,
             Some(Next::Read) => self.read(base, seen.now, low, faulty),
-            Some(Next::Seal) => Event::Sealed(self.seal(process, faulty)),
+            Some(Next::Seal) => Event::Sealed(self.seal(process, seen.now, faulty)),
         };
-        let inside = self
-            .sink
-            .lanes
-            .iter()
-            .any(|(_, following)| following.inside());
-        seen.memory_full = self.sink.rows.len() > MEMORY && !inside;
-        let old = seen.now >= self.sink.since + ROLL_AGE;
-        let full = self.sink.rows.len() >= ROLL || old && !self.sink.spans.is_empty();
-        let rest_is_gone = seen.now >= self.sink.last + REST_WITHIN;
-        seen.roll_due = full && (!inside || rest_is_gone);
+        seen.memory_full = self.sink.rows_without(&self.sink.inside()) > MEMORY;
+        seen.roll_due = self.sink.is_due(seen.now);
+        seen.holds = !self.sink.spans.is_empty();
         let Step { effects, next } = self.machine.step(event, &seen);
         let mut next = next;
         for effect in effects {
@@ -250,7 +280,7 @@ impl Task {
         }
         let takes = match &next {
             Next::Listen(wait) => *wait,
-            Next::Read if self.nothing_to_read() => POLL_WAIT,
+            Next::Read if self.ready(seen.now).is_empty() => POLL_WAIT,
             _ if faulty && sometimes(&mut self.random, 0.01) => LONG,
             _ => Duration::from_millis(self.random.random_range(1..30)),
         };
@@ -258,8 +288,17 @@ impl Task {
         self.next = Some(next);
     }
 
-    fn nothing_to_read(&self) -> bool {
-        self.paused || self.source.values().all(|(_, next)| *next >= END)
+    /// Where it stands in the partitions that have a record for it, and where they end for now.
+    fn ready(&self, now: Duration) -> Vec<(SplitId, i64)> {
+        let end = |split: &SplitId| match self.stalled.get(split) {
+            Some((end, until)) if now < *until => *end,
+            _ => END,
+        };
+        let splits = self.source.keys();
+        let ready = splits.map(|split| (split.clone(), end(split)));
+        ready
+            .filter(|(split, end)| !self.paused && self.source[split].1 < *end)
+            .collect()
     }
 
     fn heard(&mut self) -> Event {
@@ -284,26 +323,30 @@ impl Task {
             return Event::Failed(unavailable());
         }
         if let Some((split, (_, next))) = self.source.iter().find(|(c, (_, n))| *n < low[*c]) {
+            self.sink.lanes.lost(split);
             return Event::Lost(vec![super::lost(split, *next, low[split])]);
         }
-        let ready: Vec<&SplitId> = self
-            .source
-            .iter()
-            .filter(|(_, (_, n))| *n < END)
-            .map(|(c, _)| c)
-            .collect();
-        if self.paused || ready.is_empty() {
+        if !faulty {
+            self.stalled.clear();
+        }
+        let ready = self.ready(now);
+        if ready.is_empty() {
             return Event::Quiet;
         }
-        let split = ready[self.random.random_range(0..ready.len())].clone();
+        let (split, end) = ready[self.random.random_range(0..ready.len())].clone();
         let (epoch, from) = self.source[&split];
-        let to = (from + self.random.random_range(1..=3)).min(END);
+        let inside = self.sink.inside().contains(&split);
+        if faulty && sometimes(&mut self.random, if inside { 0.3 } else { 0.03 }) {
+            let time = REST_WITHIN * self.random.random_range(1..8);
+            self.stalled.insert(split, (from, now + time));
+            return Event::Quiet;
+        }
+        let to = (from + self.random.random_range(1..=3)).min(end);
         self.source.insert(split.clone(), (epoch, to));
         assert!(!self.sink.broken, "a broken sink is discarded first");
         if self.sink.spans.is_empty() {
             (self.sink.base, self.sink.since) = (base, now);
         }
-        self.sink.last = now;
         let span = self
             .sink
             .spans
@@ -319,56 +362,56 @@ impl Task {
         let row = |at| (format!("{split}@{at}@{epoch}"), split.clone(), at);
         let rows = (from..to).map(|offset| (by.clone(), row(offset)));
         self.sink.rows.extend(rows);
-        let posted = (from..to).filter(|offset| is_posted(*offset));
-        for offset in posted.collect::<Vec<_>>() {
-            if let Err(error) = self.follow(&split, epoch, &by, offset) {
-                self.sink.broken = true;
-                return Event::Failed(error);
-            }
+        if let Err(error) = self.follow(&split, epoch, from..to, now) {
+            self.sink.broken = true;
+            return Event::Failed(error);
         }
         Event::Written {
-            offsets: u64::try_from(to - from).unwrap(),
+            records: u64::try_from(to - from).unwrap(),
         }
     }
 
-    fn follow(&mut self, split: &SplitId, epoch: u64, rules: &str, offset: i64) -> Result<()> {
+    /// Rows of these offsets that are posted go into their lane.
+    fn follow(
+        &mut self,
+        split: &SplitId,
+        epoch: u64,
+        offsets: Range<i64>,
+        now: Duration,
+    ) -> Result<()> {
         let Some(plans) = &self.receiver.plans else {
             return Ok(());
         };
-        let lane = Lane {
+        let of = self.sink.lanes.of(Lane {
             split: split.clone(),
             epoch,
-            rules: rules.into(),
-        };
-        let lanes = &mut self.sink.lanes;
-        lanes.retain(|(known, _)| known.split != lane.split || *known == lane);
-        if lanes.iter().all(|(known, _)| known.split != lane.split) {
-            lanes.push((lane.clone(), Following::default()));
+            rules: format!("r{}", self.rules).into(),
+        });
+        let to = offsets.end;
+        for offset in offsets.filter(|offset| is_posted(*offset)) {
+            of.row(plans, at(offset))?;
+            let name = format!("{split}@{offset}@{epoch}");
+            of.rows.push((name, split.clone(), offset));
         }
-        let of_lane = lanes.iter_mut().find(|(known, _)| *known == lane);
-        of_lane.expect("a lane").1.row(plans, &lane, at(offset))
+        of.covered(to, now);
+        Ok(())
     }
 
-    fn seal(&mut self, process: usize, faulty: bool) -> Result<Option<Sealed>> {
+    fn seal(&mut self, process: usize, now: Duration, faulty: bool) -> Result<Option<Sealed>> {
         if faulty && sometimes(&mut self.random, 0.03) {
             self.sink.broken = true;
             return Err(unavailable());
         }
-        let inside = self
-            .sink
-            .lanes
-            .iter()
-            .filter(|(_, following)| following.inside());
-        let inside: Vec<SplitId> = inside.map(|(lane, _)| lane.split.clone()).collect();
-        if !inside.is_empty() && self.inside.as_ref() != Some(&self.sink.spans) {
-            self.inside = Some(self.sink.spans.clone());
-            self.sink.broken = true;
-            return Err(Error::new(Kind::Conflict, "sim", "inside a plan"));
-        }
-        self.receiver.received().cut.extend(inside);
-        self.inside = None;
+        let mut cut = self.sink.inside();
+        let left_out = self.sink.lanes.left_out(now);
+        self.sink.broken = left_out.is_err();
+        let left_out = left_out?;
+        cut.retain(|split| !left_out.contains(split));
+        self.receiver.received().cut.extend(cut);
         let marker = format!("{process}/{}/{}", self.index, self.random.random::<u64>());
-        Ok(self.sink.seal(&marker, &self.receiver, &mut self.random))
+        Ok(self
+            .sink
+            .seal(&marker, &left_out, &self.receiver, &mut self.random))
     }
 
     fn act(
@@ -383,9 +426,9 @@ impl Task {
                 self.said.send(&message);
                 sent.push_back(message);
             }
-            Effect::Discard => self.sink = Sink::default(),
+            Effect::Discard => self.sink.discard(),
             Effect::GoTo(positions) => {
-                self.sink = Sink::default();
+                self.sink.discard();
                 let named: Vec<&SplitId> = positions.iter().map(|p| &p.split).collect();
                 let read: Vec<&SplitId> = self.source.keys().collect();
                 assert_eq!(named.len(), read.len(), "{named:?} of {read:?}");
@@ -411,6 +454,7 @@ impl Task {
                 }
             }
             Effect::UseRules(_) => self.rules = self.coming.pop_front().expect("rules"),
+            Effect::PauseSource(false) if fails => return Err(unavailable()),
             Effect::PauseSource(paused) => self.paused = paused,
             Effect::Tell(_) => {}
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::chain::TransformChain;
-use crate::error::{Error, Remedy};
+use crate::error::{Error, Kind, Remedy};
 use crate::pipeline::messages::{Change, HandIn, ToCommitter, ToTask};
 use crate::record::SplitId;
 use crate::sink::Sealed;
@@ -86,12 +86,12 @@ pub enum Event {
     Begun,
     /// A batch went through the rules into the sink.
     Written {
-        offsets: u64,
+        records: u64,
     },
     /// No record and no message came for [`POLL_WAIT`].
     Quiet,
     Heard(ToTask),
-    /// How the requested sealing ended; `None`: the sink held nothing.
+    /// How the requested sealing ended; `None`: the sink held nothing that can be sealed.
     Sealed(Result<Option<Sealed>, Error>),
     /// The source lacks offsets, and a gap must be recorded.
     Lost(Vec<LostRange>),
@@ -155,6 +155,8 @@ pub struct Seen {
     pub memory_full: bool,
     /// `rotate.*`: bytes, rows or age.
     pub roll_due: bool,
+    /// The sink holds records; after a seal, such that cannot be sealed yet.
+    pub holds: bool,
 }
 
 impl Seen {
@@ -167,7 +169,7 @@ impl Seen {
 #[derive(Debug, Default)]
 pub struct HandIns {
     last: u64,
-    /// Number of each open hand-in, and how many offsets it covers; ascending.
+    /// Number of each open hand-in, and how many records were read for it; ascending.
     open: VecDeque<(u64, u64)>,
 }
 
@@ -176,9 +178,9 @@ impl HandIns {
         !self.open.is_empty()
     }
 
-    fn add(&mut self, offsets: u64) -> u64 {
+    fn add(&mut self, records: u64) -> u64 {
         self.last += 1;
-        self.open.push_back((self.last, offsets));
+        self.open.push_back((self.last, records));
         self.last
     }
 
@@ -189,8 +191,8 @@ impl HandIns {
         self.open.len() < before
     }
 
-    fn offsets(&self) -> u64 {
-        self.open.iter().map(|(_, offsets)| offsets).sum()
+    fn records(&self) -> u64 {
+        self.open.iter().map(|(_, records)| records).sum()
     }
 }
 
@@ -199,11 +201,13 @@ pub struct Machine {
     task: usize,
     phase: Phase,
     hand_ins: HandIns,
-    /// Offsets read since the last seal.
+    /// Records read and not sealed.
     held: u64,
     /// Number of changes of rules received.
     swap_seq: u64,
     backoff: Backoff,
+    /// The source was paused, or it is not known whether it was let go on: it is, before the next read.
+    paused: bool,
 }
 
 impl Machine {
@@ -215,6 +219,7 @@ impl Machine {
             held: 0,
             swap_seq: 0,
             backoff,
+            paused: false,
         }
     }
 
@@ -223,12 +228,12 @@ impl Machine {
         &self.phase
     }
 
-    /// Offsets that are handed in and not answered.
+    /// Records that are handed in and not answered.
     pub fn sealed(&self) -> u64 {
-        self.hand_ins.offsets()
+        self.hand_ins.records()
     }
 
-    /// Offsets that are read and not known to be committed.
+    /// Records that are read and not known to be committed.
     pub fn uncommitted(&self) -> u64 {
         self.held + self.sealed()
     }
@@ -238,8 +243,8 @@ impl Machine {
         let mut reads_first = false;
         match event {
             Event::Begun | Event::Quiet => {}
-            Event::Written { offsets } => {
-                self.held += offsets;
+            Event::Written { records } => {
+                self.held += records;
                 if self.backoff.is_waiting() {
                     effects.push(Effect::Tell(Told::Resumed));
                 }
@@ -318,13 +323,9 @@ impl Machine {
             Ok(sealed) => (sealed, None),
             Err(error) => (None, Some(error)),
         };
-        let hand_in = sealed.map(|sealed| HandIn {
-            task: self.task,
-            number: self.hand_ins.add(std::mem::take(&mut self.held)),
-            swap_seq: self.swap_seq,
-            sealed,
-        });
+        let hand_in = sealed.map(|sealed| self.hand_in(sealed));
         let any = hand_in.is_some();
+        let flushes = matches!(goal, Goal::Flush { .. });
         match (goal, hand_in) {
             (Goal::Roll, Some(hand_in)) => {
                 effects.push(Effect::Send(ToCommitter::Commit(hand_in)));
@@ -350,10 +351,28 @@ impl Machine {
                 }
             }
         }
-        if let Some(error) = failed {
-            self.fail(error, seen, effects);
+        match failed {
+            Some(error) => self.fail(error, seen, effects),
+            // What stays was made by the old rules, or of a split that is released: it is read again.
+            None if flushes && seen.holds => {
+                let message = "records that could not be sealed before a change are read again";
+                let error = Error::new(Kind::Conflict, "task.flush", message);
+                self.fail(error, seen, effects);
+            }
+            None => {}
         }
         any
+    }
+
+    fn hand_in(&mut self, sealed: Sealed) -> HandIn {
+        let records = sealed.spans.iter().map(|span| span.records.read).sum();
+        self.held = self.held.saturating_sub(records);
+        HandIn {
+            task: self.task,
+            number: self.hand_ins.add(records),
+            swap_seq: self.swap_seq,
+            sealed,
+        }
     }
 
     fn fail(&mut self, error: Error, seen: &Seen, effects: &mut Vec<Effect>) {
@@ -361,8 +380,8 @@ impl Machine {
             self.phase = Phase::Ended(Some(error));
             return;
         }
-        // Always: the effect that would have ended a pause may be one of those that were skipped.
-        effects.push(Effect::PauseSource(false));
+        // The effect that would have ended a pause may be one of those that were skipped.
+        self.paused = true;
         self.held = 0;
         effects.push(Effect::Discard);
         self.phase = match error.remedy() {
@@ -387,23 +406,25 @@ impl Machine {
                 }
                 Phase::Reading if seen.memory_full && open => {
                     effects.push(Effect::PauseSource(true));
+                    self.paused = true;
                     self.phase = Phase::Full;
                     return Next::Listen(POLL_WAIT);
                 }
                 Phase::Reading if !open && !reads_first && (seen.memory_full || seen.roll_due) => {
                     self.seal(Goal::Roll);
                 }
-                Phase::Reading => return Next::Read,
+                Phase::Reading => {
+                    if std::mem::take(&mut self.paused) {
+                        effects.push(Effect::PauseSource(false));
+                    }
+                    return Next::Read;
+                }
                 Phase::Full if open && !seen.stop_overdue => {
                     self.phase = Phase::Full;
                     return Next::Listen(POLL_WAIT);
                 }
-                Phase::Full => {
-                    effects.push(Effect::PauseSource(false));
-                    if open {
-                        self.phase = Phase::Settling(Then::SealLast);
-                    }
-                }
+                Phase::Full if open => self.phase = Phase::Settling(Then::SealLast),
+                Phase::Full => self.phase = Phase::Reading,
                 Phase::BackingOff { .. } if seen.stop_asked => self.phase = Phase::Ended(None),
                 Phase::BackingOff { until } if seen.now < until => {
                     self.phase = Phase::BackingOff { until };

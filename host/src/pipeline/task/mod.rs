@@ -13,6 +13,7 @@
 //! [`machine`] decides what comes next; this file carries it out: it reads, transforms, writes, seals, sends, waits.
 
 pub mod machine;
+pub mod portion;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::record::Batch;
 use crate::sink::Sink;
 use crate::source::{Lost, Source, lost};
 use machine::{Effect, Event, Machine, Next, POLL_WAIT, Seen, Step, Told};
+use portion::Portion;
 
 /// How often a task reports its lag and what it has read; metrics are not scraped more often.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -61,6 +63,8 @@ pub struct Task {
     pub stop: Stop,
     pub report: Arc<dyn Report>,
     pub clock: Arc<dyn Clock>,
+    /// Limits per trigger.
+    pub portion: Portion,
     pub measured: Measured,
 }
 
@@ -72,7 +76,7 @@ pub struct Measured {
     tell_due: Duration,
     /// When the last sealing began.
     seal_begun: Duration,
-    /// Offsets of the batch that was read and is not written yet: they remain uncommitted if something fails in
+    /// Records of the batch that was read and is not written yet: they remain uncommitted if something fails in
     /// between.
     in_hand: u64,
 }
@@ -84,7 +88,7 @@ impl Task {
         let mut machine = Machine::new(task, self.options.backoff);
         let ended = self.drive(&mut machine);
         let uncommitted = machine.uncommitted() + self.measured.in_hand;
-        let lag = self.source.lag().map(|behind| behind + uncommitted);
+        let lag = self.lag().map(|behind| behind + uncommitted);
         self.report.left(task, Left { uncommitted, lag });
         drop(self.committer.send(ToCommitter::Ended { task }));
         ended
@@ -92,13 +96,18 @@ impl Task {
 
     fn drive(&mut self, machine: &mut Machine) -> Result<()> {
         let mut event = Event::Begun;
+        let (mut since, mut was_read) = (self.clock.elapsed(), false);
         loop {
+            let now = self.clock.elapsed();
+            self.put_off(now.saturating_sub(since), was_read);
+            since = now;
             let gathers = matches!(event, Event::Heard(_));
             let Step { effects, next } = machine.step(event, &self.seen());
             let done = effects.into_iter().try_for_each(|effect| self.act(effect));
             if gathers {
                 self.tell_gathered(machine);
             }
+            was_read = matches!(next, Next::Read);
             event = match (done, next) {
                 (Err(_), Next::End(Some(error))) => return Err(error),
                 (Err(error), _) => Event::Failed(error),
@@ -110,14 +119,27 @@ impl Task {
         }
     }
 
+    /// What the sink waits for can only be missed while the source is read and has no more of the split (D2).
+    fn put_off(&mut self, passed: Duration, was_read: bool) {
+        for split in self.sink.awaited() {
+            if !was_read || self.source.has_more(&split) || self.portion.holds(&split) {
+                self.sink.put_off(&split, passed);
+            }
+        }
+    }
+
     fn seen(&self) -> Seen {
         Seen {
             now: self.clock.elapsed(),
             stop_asked: self.stop.asked(),
             stop_overdue: self.stop.overdue(),
-            at_end: self.options.available_now && self.source.caught_up(),
-            memory_full: self.sink.memory() > self.options.memory,
+            at_end: self.options.available_now
+                && self.portion.is_done(self.source.caught_up())
+                && !self.sink.waits(),
+            // Either must be committed before more is taken.
+            memory_full: self.sink.memory() > self.options.memory || self.portion.is_full(),
             roll_due: self.sink.should_roll(),
+            holds: self.sink.gathered().records > 0,
         }
     }
 
@@ -127,14 +149,21 @@ impl Task {
                 let sent = self.committer.send(message);
                 return sent.map_err(|_| committer_gone());
             }
-            Effect::Discard => self.sink.discard(),
+            Effect::Discard => {
+                self.sink.discard();
+                self.portion.dropped();
+            }
             Effect::GoTo(positions) => {
                 self.sink.discard();
+                self.portion.moved(&positions);
                 self.measured.in_hand = 0;
                 return self.source.seek(&positions);
             }
             Effect::Assign(positions) => return self.source.assign(&positions),
-            Effect::Release(partitions) => return self.source.revoke(&partitions),
+            Effect::Release(partitions) => {
+                self.portion.released(&partitions);
+                return self.source.revoke(&partitions);
+            }
             Effect::UseRules(chain) => {
                 self.chain = *chain;
                 let micros = self
@@ -176,25 +205,28 @@ impl Task {
             self.tell_standing(machine, now);
         }
         match self.read_batch() {
-            Ok(Some(offsets)) => Event::Written { offsets },
+            Ok(Some(records)) => Event::Written { records },
             Ok(None) => Event::Quiet,
             Err(error) => match lost(&error) {
-                Some(Lost::AgedOut(ranges)) if self.options.gaps => Event::Lost(ranges.clone()),
+                Some(Lost::AgedOut(ranges)) if self.options.gaps => {
+                    ranges.iter().for_each(|range| self.sink.lost(&range.split));
+                    Event::Lost(ranges.clone())
+                }
                 _ => Event::Failed(error),
             },
         }
     }
 
-    /// Reads one batch, applies the rules, writes it to the sink. Returns how many offsets it covers. `None`: nothing
-    /// came.
+    /// Reads one batch, applies the rules, writes it to the sink. Returns how many records it has (holes are none). `None`:
+    /// nothing came.
     fn read_batch(&mut self) -> Result<Option<u64>> {
         let begun = self.clock.elapsed();
-        let Some(batch) = self.source.next(POLL_WAIT)? else {
+        let source = &mut self.source;
+        let Some(batch) = self.portion.take(|| source.next(POLL_WAIT))? else {
             return Ok(None);
         };
-        // Holes are no records.
-        let offsets = batch.len() as u64;
-        self.measured.in_hand = offsets;
+        let records = batch.len() as u64;
+        self.measured.in_hand = records;
         let read = self.clock.elapsed();
         let at = |error: Error| error.with("at", place(&batch));
         let applied = self.chain.apply(&batch).map_err(at)?;
@@ -210,7 +242,7 @@ impl Task {
         stages.transform += transformed.saturating_sub(read);
         stages.write += self.clock.elapsed().saturating_sub(transformed);
         self.measured.in_hand = 0;
-        Ok(Some(offsets))
+        Ok(Some(records))
     }
 
     fn listen(&self, wait: Duration) -> Event {
@@ -227,6 +259,7 @@ impl Task {
         self.tell_standing(machine, begun);
         let sealed = self.sink.seal();
         if matches!(sealed, Ok(Some(_))) {
+            self.portion.sealed();
             let mut stages = std::mem::take(&mut self.measured.stages);
             stages.seal = self.clock.elapsed().saturating_sub(begun);
             self.report.stages(self.options.index, stages);
@@ -235,9 +268,15 @@ impl Task {
     }
 
     fn tell_standing(&mut self, machine: &Machine, now: Duration) {
-        self.report.lag(self.options.index, self.source.lag());
+        self.report.lag(self.options.index, self.lag());
         self.tell_gathered(machine);
         self.measured.tell_due = now.saturating_add(TELL_EVERY);
+    }
+
+    /// Records above what was taken.
+    fn lag(&self) -> Option<u64> {
+        let behind = self.source.lag()?;
+        Some(behind + self.portion.waiting())
     }
 
     /// Reports what was read and is not known to be committed.

@@ -4,4 +4,5 @@
 pub mod plugins;
 pub mod shipped;
 pub mod store;
+pub mod users;
 mod version;

@@ -315,7 +315,10 @@ impl PluginStore {
             File::open(path)
                 .and_then(|file| file.set_modified(now()))
                 .ok();
-            return Ok(());
+            // Somebody may be deleting it, because it was old.
+            if path.exists() {
+                return Ok(());
+            }
         }
         replace(path, bytes)
             .and_then(|()| sync_up(path, &self.root))
@@ -360,7 +363,7 @@ impl Item {
 
 const RESTORE: &str = "restore the plugin store from a copy (docs/plugin-store.md)";
 
-fn now() -> SystemTime {
+pub(super) fn now() -> SystemTime {
     let micros = SystemClock::shared().now_micros();
     UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
@@ -380,23 +383,23 @@ fn refused(message: String) -> Error {
     Error::new(Kind::PluginRefused, OP, message)
 }
 
-fn damaged(path: &Path, what: String) -> Error {
+pub(super) fn damaged(path: &Path, what: String) -> Error {
     refused(format!("{} is damaged: {what}", path.display()))
 }
 
-fn cannot_write(path: &Path, e: io::Error) -> Error {
+pub(super) fn cannot_write(path: &Path, e: io::Error) -> Error {
     let message = format!("{} cannot be written", path.display());
     Error::new(Kind::StoreUnavailable, OP, message)
         .source(e)
         .hint("plugin.store names a directory that this user can write to")
 }
 
-fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
+pub(super) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     let bad = |e| Error::new(Kind::Bug, OP, "cannot be written as JSON").source(e);
     serde_json::to_vec(value).map_err(bad)
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match crate::fs::read(path, crate::plugin::KEPT) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -405,7 +408,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Names in a directory, sorted; empty if it does not exist.
-fn list(dir: &Path) -> Result<Vec<String>> {
+pub(super) fn list(dir: &Path) -> Result<Vec<String>> {
     let unreadable = |e| refused(format!("{} cannot be read", dir.display())).source(e);
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -436,7 +439,7 @@ fn folder_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     folder_of(path)?;
     crate::fs::replace(path, bytes, SHARED)
 }
@@ -455,7 +458,7 @@ fn create(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 }
 
 /// Makes the names from `path` up to `root`, and root's own, survive a power cut.
-fn sync_up(path: &Path, root: &Path) -> io::Result<()> {
+pub(super) fn sync_up(path: &Path, root: &Path) -> io::Result<()> {
     let mut dirs = path.ancestors().skip(1);
     for dir in dirs.by_ref() {
         File::open(dir)?.sync_all()?;

@@ -60,7 +60,7 @@ impl State {
         self.talk = MAX_HOST_TALK;
     }
 
-    /// Counts a host call with so many bytes against what this call of the guest may write.
+    /// Counts a host call with so many bytes against what this call of the guest may exchange.
     fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
         match self.talk.checked_sub(bytes.saturating_add(HOST_CALL)) {
             Some(left) => self.talk = left,

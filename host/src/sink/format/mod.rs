@@ -22,6 +22,12 @@ pub enum Format {
     Text {
         column: String,
     },
+    /// One column as a JSON string, as JsonConverter of Kafka Connect writes a text: alone, or in its envelope. Bytes that are no UTF-8
+    /// become U+FFFD, as for Java. Null is no value at all.
+    JsonText {
+        column: String,
+        envelope: bool,
+    },
     Json,
     Csv {
         delimiter: u8,
@@ -54,26 +60,15 @@ impl Encoder {
         columns: Option<&[String]>,
         by_default: impl Fn(&str) -> bool,
     ) -> Result<Encoder, String> {
-        let find = |name: &str| {
-            let all = schema.fields().iter();
-            let found = all.clone().position(|field| field.name() == name);
-            found.ok_or_else(|| {
-                let all: Vec<&str> = all.map(|field| field.name().as_str()).collect();
-                format!(
-                    "there is no column `{name}`; the last transform makes {}",
-                    all.join(", ")
-                )
-            })
-        };
         let named: Vec<String> = match (format, columns) {
-            (Format::Text { column }, _) => vec![column.clone()],
+            (Format::Text { column } | Format::JsonText { column, .. }, _) => vec![column.clone()],
             (_, Some(named)) => named.to_vec(),
             (_, None) => {
                 let all = schema.fields().iter().map(|field| field.name());
                 all.filter(|name| by_default(name)).cloned().collect()
             }
         };
-        let written = |name: &String| Ok((find(name)?, named_in(format, name)?));
+        let written = |name: &String| Ok((position(schema, name)?, named_in(format, name)?));
         Ok(Encoder {
             columns: named.iter().map(written).collect::<Result<_, String>>()?,
             format: format.clone(),
@@ -96,6 +91,16 @@ impl Encoder {
                     bytes(values, row, out);
                 }
             }
+            Format::JsonText { envelope, .. } => {
+                let mut text = Vec::new();
+                for (_, values, row) in cells {
+                    if values.is_null(row) {
+                        return Ok(false);
+                    }
+                    bytes(values, row, &mut text);
+                }
+                json_text(&text, *envelope, out);
+            }
             Format::Json => object(cells, out),
             Format::Csv { delimiter } => csv::row(cells, *delimiter, out),
             Format::Xml { root } => xml::row(root, cells, out)?,
@@ -106,6 +111,23 @@ impl Encoder {
 
 /// One column of a row: its name, its values, and which of them.
 type Cell<'a> = (&'a str, &'a ArrayRef, usize);
+
+/// Where a column stands; the error names those that are there.
+pub fn position(schema: &Schema, name: &str) -> Result<usize, String> {
+    schema.index_of(name).map_err(|_| {
+        let all = schema.fields().iter();
+        let all: Vec<&str> = all.map(|field| field.name().as_str()).collect();
+        format!(
+            "there is no column `{name}`; the last transform makes {}",
+            all.join(", ")
+        )
+    })
+}
+
+/// Whether a text may name an element of XML.
+pub fn is_element_name(name: &str) -> bool {
+    xml::is_name(name)
+}
 
 fn named_in(format: &Format, name: &str) -> Result<String, String> {
     match format {
@@ -119,6 +141,17 @@ fn named_in(format: &Format, name: &str) -> Result<String, String> {
             "column `{name}`: an XML element cannot have this name; rename the column in a transform, or write it as json or csv"
         )),
         _ => Ok(name.to_owned()),
+    }
+}
+
+fn json_text(text: &[u8], envelope: bool, out: &mut Vec<u8>) {
+    const ENVELOPE: &[u8] = br#"{"schema":{"type":"string","optional":false},"payload":"#;
+    if envelope {
+        out.extend_from_slice(ENVELOPE);
+    }
+    json::write_string(out, &String::from_utf8_lossy(text));
+    if envelope {
+        out.push(b'}');
     }
 }
 

@@ -130,6 +130,29 @@ fn xml_repeats_lists_leaves_nulls_out_and_refuses_what_it_cannot_hold() {
 }
 
 #[test]
+fn one_column_is_a_text_as_json_converter_writes_it() {
+    let table = table(vec![(
+        "v",
+        Arc::new(BinaryArray::from(vec![Some(&b"a \"b\""[..]), None])),
+    )]);
+    for (envelope, want) in [
+        (false, r#""a \"b\"""#),
+        (
+            true,
+            r#"{"schema":{"type":"string","optional":false},"payload":"a \"b\""}"#,
+        ),
+    ] {
+        let column = "v".to_owned();
+        let format = Format::JsonText { column, envelope };
+        let encoder = Encoder::new(&format, &table.schema, None, |_| true).expect("column");
+        let mut out = Vec::new();
+        assert_eq!(encoder.write(&table, 0, &mut out), Ok(true));
+        assert_eq!(String::from_utf8_lossy(&out), want);
+        assert_eq!(encoder.write(&table, 1, &mut out), Ok(false));
+    }
+}
+
+#[test]
 fn one_column_is_its_bytes_and_null_is_no_value() {
     let table = table(vec![(
         "v",

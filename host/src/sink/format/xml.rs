@@ -9,9 +9,19 @@ use super::{Cell, Unfit, text};
 
 /// Letters, digits, `_`, `-` and `.`, not a digit first: what every reader takes, without namespaces.
 pub(super) fn is_name(name: &str) -> bool {
-    let begins = |c: char| c.is_alphabetic() || c == '_';
-    let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let begins = |c: char| c == '_' || c.is_alphabetic() && is_name_start(c);
+    let goes_on = |c: char| {
+        matches!(c, '_' | '-' | '.' | '0'..='9') || c.is_alphanumeric() && is_name_start(c)
+    };
     name.starts_with(begins) && name.chars().all(goes_on) && !name.to_lowercase().starts_with("xml")
+}
+
+/// NameStartChar of XML 1.0, without `:` and `_`. Not all letters and digits of Unicode are: `ª` and `²`, for instance.
+fn is_name_start(c: char) -> bool {
+    matches!(c,
+        'A'..='Z' | 'a'..='z' | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}' | '\u{370}'..='\u{37d}'
+        | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}' | '\u{2070}'..='\u{218f}' | '\u{2c00}'..='\u{2fef}'
+        | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}' | '\u{10000}'..='\u{effff}')
 }
 
 pub(super) fn row<'a>(

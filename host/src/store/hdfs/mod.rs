@@ -281,6 +281,23 @@ impl Store for Hdfs {
         }
     }
 
+    fn absent_dirs(&self, mut dirs: Vec<String>) -> Result<Vec<String>> {
+        let mut absent = Vec::new();
+        for dir in dirs.drain(..) {
+            if self.status("store.absent_dirs", &dir)?.is_none() {
+                absent.push(dir);
+            }
+        }
+        Ok(absent)
+    }
+
+    /// The name node refuses to delete a directory that holds something.
+    fn remove_empty_dir(&self, dir: &str) -> Result<()> {
+        let (client, full) = (self.client(), self.full(dir));
+        let _kept_or_gone = self.ask(client.delete(&full, false))?;
+        Ok(())
+    }
+
     /// The name node's clock, by which leftovers grow old.
     fn clock_ahead(&self, home: &str) -> Result<Option<i64>> {
         let there = i64::try_from(self.now(&staging_dir(home))?).unwrap_or(i64::MAX);

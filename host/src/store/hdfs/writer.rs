@@ -146,7 +146,9 @@ impl Writing {
         synced.map_err(|e| self.failed(&e))
     }
 
-    /// A failure here has no consequences.
+    /// A failure here is passed over, and the next part tries again a minute later. A file that is never touched for as long as
+    /// leftovers may rest counts as left behind: another process may clear it, and then it is a conflict and its records are
+    /// read again.
     fn touch(&mut self) {
         let age = self.begun.elapsed();
         if age.saturating_sub(self.touched) < TOUCH_EVERY {

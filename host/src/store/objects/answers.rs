@@ -24,6 +24,8 @@ pub(super) struct Said {
     message: Option<String>,
     /// Why no answer came.
     transport: Option<String>,
+    /// What signed the request is over, by the code or by the service's detail.
+    expired: bool,
 }
 
 impl fmt::Display for Said {
@@ -73,9 +75,12 @@ pub(super) fn said(error: &object_store::Error) -> Said {
             ..Said::default()
         };
     }
+    let code = element(&text, "Code").or_else(|| element(&text, "code"));
+    let expired = |code: &String| EXPIRED.contains(&code.as_str()) || text.contains(OUT_OF_TIME);
     Said {
         status: status(&text),
-        code: element(&text, "Code").or_else(|| element(&text, "code")),
+        expired: code.as_ref().is_some_and(expired),
+        code,
         message: element(&text, "Message").map(|message| first_words(&message)),
         transport: transport.map(broken),
     }
@@ -89,9 +94,18 @@ pub(super) fn lacks_bucket(error: &object_store::Error) -> bool {
 
 /// What signs is over, says the service.
 pub(super) fn is_expired(error: &object_store::Error) -> bool {
-    said(error)
-        .code
-        .is_some_and(|code| EXPIRED.contains(&code.as_str()))
+    said(error).expired
+}
+
+/// A refusal of who asks, without the code that says why: services answer a HEAD like this.
+pub(super) fn gives_no_reason(error: &object_store::Error) -> bool {
+    let said = said(error);
+    said.code.is_none() && matches!(said.status, Some(400 | 401 | 403))
+}
+
+/// The object is shorter than the range.
+pub(super) fn lacks_bytes(error: &object_store::Error) -> bool {
+    said(error).status == Some(416)
 }
 
 /// No connection was made, so nothing was sent.
@@ -319,13 +333,16 @@ const MEANINGS: &[Meaning] = &[
     },
 ];
 
+const EXPIRED_TOKEN: &str = "ExpiredToken";
 const EXPIRED: &[&str] = &[
-    "ExpiredToken",
+    EXPIRED_TOKEN,
     "ExpiredTokenException",
     "TokenRefreshRequired",
     "RequestExpired",
     "InvalidAuthenticationInfo",
 ];
+/// Azure's detail where the time of a shared access signature is over; its code is `AuthenticationFailed`, as for a wrong one.
+const OUT_OF_TIME: &str = "not valid in the specified time frame";
 const NO_LOGIN: &str = "the proxy asks for a login, and does not know this one";
 
 fn login(keys: &str) -> String {
@@ -365,7 +382,10 @@ pub(super) fn meaning(error: &object_store::Error, scene: &Scene<'_>) -> (Kind, 
     if said.transport.is_some() && said.status.is_none() && said.code.is_none() {
         return of_transport(&said, scene);
     }
-    let code = said.code.as_deref().unwrap_or_default();
+    let code = match said.expired {
+        true => EXPIRED_TOKEN,
+        false => said.code.as_deref().unwrap_or_default(),
+    };
     let moved = matches!(said.status, Some(301 | 307 | 308)) || bare_redirect(error);
     if moved || ELSEWHERE.contains(&code) {
         return elsewhere(error, scene);
@@ -548,6 +568,37 @@ mod tests {
             what.contains("eu-west-1") && hint.contains("sink.store.region"),
             "{what} {hint}"
         );
+    }
+
+    #[test]
+    fn a_signature_whose_time_is_over_waits_for_a_new_one() {
+        let detail = "<Error><Code>AuthenticationFailed</Code><Message>Server failed to authenticate the request.</Message>\
+            <AuthenticationErrorDetail>Signature not valid in the specified time frame: Start [a] - Expiry [b] - Current [c]</AuthenticationErrorDetail></Error>";
+        let over = answer("403 Forbidden", detail);
+        assert!(is_expired(&over));
+        assert_eq!(of(&over).0, Kind::StoreUnavailable);
+        let wrong = answer("403 Forbidden", &xml("AuthenticationFailed", "m"));
+        assert!(!is_expired(&wrong));
+        assert_eq!(of(&wrong).0, Kind::ConfigInvalid);
+    }
+
+    #[test]
+    fn a_refusal_without_a_reason_is_told_from_one_with() {
+        for (status, body, bare) in [
+            ("400 Bad Request", String::new(), true),
+            ("401 Unauthorized", String::new(), true),
+            ("403 Forbidden", String::new(), true),
+            ("403 Forbidden", xml("AccessDenied", "m"), false),
+            ("404 Not Found", String::new(), false),
+            ("503 Slow Down", String::new(), false),
+        ] {
+            assert_eq!(
+                gives_no_reason(&answer(status, &body)),
+                bare,
+                "{status} {body}"
+            );
+        }
+        assert!(lacks_bytes(&answer("416 Range Not Satisfiable", "")));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Credentials that sign requests: from the config, or from this machine, where the tools of each cloud look for them.
 //!
-//! They are read again after a minute, so that a file can be renewed while Weir runs; a role's keys are kept until five minutes
-//! before their end. What the service calls expired is asked for again within seconds. They are never shown.
+//! What signs requests itself (keys, a shared access signature) is read again after a minute, so that it can be renewed while
+//! Weir runs. What stands for a token that ends (a role, a client's secret, a service account's file) is read again when it
+//! gives none any more; a role's keys are kept until five minutes before their end. What the service calls expired is asked
+//! for again within seconds. They are never shown.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +29,8 @@ use crate::lock::lock;
 /// How long credentials are used before they are read again.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// How soon what the service calls expired is asked for again: its own clock may be ahead, so once may not be enough.
+/// How soon what the service calls expired, or what gave no credentials, is asked for again: its own clock may be ahead, or a
+/// person still at work, so once may not be enough.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// Time limit of a profile's own command: it may ask a server, but not a person.
@@ -90,43 +93,68 @@ impl NoCredentials {
     }
 }
 
-type Provider<T> = Arc<dyn CredentialProvider<Credential = T>>;
-type Make<T> = dyn Fn() -> object_store::Result<Provider<T>> + Send + Sync;
+pub(super) type Provider<T> = Arc<dyn CredentialProvider<Credential = T>>;
+type Make<T> = dyn Fn() -> Result<Provider<T>> + Send + Sync;
 
-/// Wraps another provider; its failure names the places that were searched. A provider keeps what it has until that is over by
-/// its own clock; if the service says so earlier, a new one takes its place.
+/// How long what a provider was made of can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// It gives tokens, which have an end of their own, and renews them itself.
+    Tokens,
+    /// It gives what it was made of, whatever became of that: made again every minute.
+    Itself,
+}
+
+/// Wraps another provider; its failure names the places that were searched. A provider keeps what it was made of and what it was
+/// given; if the service calls that expired, or the provider has nothing to give, a new one takes its place.
 pub(super) struct Named<T> {
     make: Box<Make<T>>,
     inner: Mutex<(Instant, Provider<T>)>,
+    kept: Kept,
     watch: Arc<Watch>,
     looked: String,
     had: AtomicBool,
+    /// The last request for credentials had none.
+    failed: AtomicBool,
 }
 
 impl<T> Named<T> {
     pub fn new(
-        make: impl Fn() -> object_store::Result<Provider<T>> + Send + Sync + 'static,
+        kept: Kept,
+        make: impl Fn() -> Result<Provider<T>> + Send + Sync + 'static,
         watch: &Arc<Watch>,
         looked: impl Into<String>,
-    ) -> object_store::Result<Arc<Named<T>>> {
+    ) -> Result<Arc<Named<T>>> {
         let inner = Mutex::new((Instant::now(), make()?));
         Ok(Arc::new(Named {
             make: Box::new(make),
             inner,
+            kept,
             watch: Arc::clone(watch),
             looked: looked.into(),
             had: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
         }))
+    }
+
+    fn is_old(&self, age: Duration) -> bool {
+        let over = self.watch.has_expired() || self.failed.load(Ordering::Relaxed);
+        (over && age >= RENEW_EVERY) || (self.kept == Kept::Itself && age >= FRESH)
     }
 
     fn current(&self) -> Provider<T> {
         let mut inner = lock(&self.inner);
-        if self.watch.has_expired() && inner.0.elapsed() >= RENEW_EVERY {
-            // It was made before of the same, so it can be made again; if not, the old one may still do.
-            if let Ok(fresh) = (self.make)() {
-                *inner = (Instant::now(), fresh);
-                self.watch.set_expired(false);
+        if self.is_old(inner.0.elapsed()) {
+            // Files: connections go on meanwhile.
+            match tokio::task::block_in_place(|| (self.make)()) {
+                Ok(fresh) => {
+                    inner.1 = fresh;
+                    self.watch.set_expired(false);
+                }
+                // It was made before of the same, so this passes; and the old one may still do.
+                Err(error) => tracing::debug!(%error, "credentials were not read again"),
             }
+            inner.0 = Instant::now();
         }
         Arc::clone(&inner.1)
     }
@@ -151,14 +179,18 @@ impl<T: Send + Sync> CredentialProvider for Named<T> {
             match inner.get_credential().await {
                 Ok(credential) => {
                     self.had.store(true, Ordering::Relaxed);
+                    self.failed.store(false, Ordering::Relaxed);
                     Ok(credential)
                 }
-                Err(error) => Err(NoCredentials {
-                    looked: self.looked.clone(),
-                    had: self.had.load(Ordering::Relaxed),
-                    cause: super::answers::said(&error).to_string(),
+                Err(error) => {
+                    self.failed.store(true, Ordering::Relaxed);
+                    Err(NoCredentials {
+                        looked: self.looked.clone(),
+                        had: self.had.load(Ordering::Relaxed),
+                        cause: super::answers::said(&error).to_string(),
+                    }
+                    .into_error())
                 }
-                .into_error()),
             }
         })
     }
@@ -460,15 +492,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_the_service_calls_expired_is_made_again_but_not_at_every_request() {
-        let (watch, made) = (Arc::<Watch>::default(), Arc::new(Mutex::new(0)));
+    fn counted(kept: Kept, watch: &Arc<Watch>) -> (Arc<Named<AwsCredential>>, Arc<Mutex<u32>>) {
+        let made = Arc::new(Mutex::new(0));
         let count = Arc::clone(&made);
-        let make = move || -> object_store::Result<Provider<AwsCredential>> {
+        let make = move || -> Result<Provider<AwsCredential>> {
             *lock(&count) += 1;
             Ok(Keys::profile("none", &Arc::default()))
         };
-        let named = Named::new(make, &watch, "here").unwrap();
+        (Named::new(kept, make, watch, "here").unwrap(), made)
+    }
+
+    #[test]
+    fn what_the_service_calls_expired_is_made_again_but_not_at_every_request() {
+        let watch = Arc::<Watch>::default();
+        let (named, made) = counted(Kept::Tokens, &watch);
         let times = || {
             named.current();
             *lock(&made)
@@ -479,6 +516,48 @@ mod tests {
         lock(&named.inner).0 -= RENEW_EVERY;
         assert_eq!((times(), times()), (2, 2));
         assert!(!watch.has_expired());
+        lock(&named.inner).0 -= FRESH;
+        assert_eq!(times(), 2, "its tokens end by themselves");
+    }
+
+    #[test]
+    fn what_signs_itself_is_made_again_every_minute() {
+        let (named, made) = counted(Kept::Itself, &Arc::default());
+        named.current();
+        assert_eq!(*lock(&made), 1);
+        lock(&named.inner).0 -= FRESH;
+        named.current();
+        named.current();
+        assert_eq!(*lock(&made), 2);
+    }
+
+    /// A secret that was replaced before its token ended: what was read at the start gives nothing for ever.
+    #[test]
+    fn a_provider_that_fails_is_made_again_of_what_is_there_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        std::fs::write(&file, "old").unwrap();
+        let at = file.clone();
+        let make = move || -> Result<Provider<AwsCredential>> {
+            let read = std::fs::read_to_string(&at).map_err(|e| {
+                Error::new(Kind::ConfigInvalid, "store.credentials", "no file").source(e)
+            })?;
+            Ok(match read.as_str() {
+                "old" => Keys::profile("none at all", &Arc::default()),
+                fresh => Keys::typed(&"id".into(), &fresh.into(), None, &Arc::default()),
+            })
+        };
+        let named = Named::new(Kept::Tokens, make, &Arc::default(), "here").unwrap();
+        let asked = || super::super::wait(named.get_credential()).unwrap();
+        assert!(asked().is_err());
+        std::fs::write(&file, "new").unwrap();
+        assert!(asked().is_err(), "not at every request");
+        lock(&named.inner).0 -= RENEW_EVERY;
+        assert_eq!(asked().unwrap().secret_key, "new");
+        std::fs::remove_file(&file).unwrap();
+        named.failed.store(true, Ordering::Relaxed);
+        lock(&named.inner).0 -= RENEW_EVERY;
+        assert_eq!(asked().unwrap().secret_key, "new");
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //! Adds what `object_store` does not do: names that were read are made durable (`sync`), and what a killed write left
 //! (`NAME#1`, which the crate's listing hides and nothing else removes) can be found and cleared.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,13 +17,19 @@ use object_store::local::LocalFileSystem;
 use super::writer::Parts;
 use super::{Objects, io_kind, wait};
 use crate::error::{Error, Kind, Result};
+use crate::lock::lock;
 use crate::store::{Created, Inputs, Listed, Renamed, Renames, StagedWriter, Store, Way};
 
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     objects: Objects,
     root: PathBuf,
+    /// Files that are not read, and were said.
+    told: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
+
+/// Files that are said at most: a directory is listed every second.
+const TOLD_MAX: usize = 1_000;
 
 /// `file:relative/or/absolute`, `file:///absolute`. Created if it does not exist.
 pub(in crate::store) fn open(url: &str) -> Result<Arc<dyn Store>> {
@@ -30,7 +37,7 @@ pub(in crate::store) fn open(url: &str) -> Result<Arc<dyn Store>> {
 }
 
 impl Directory {
-    fn of(url: &str) -> Result<Directory> {
+    pub(super) fn of(url: &str) -> Result<Directory> {
         let invalid = |message: &str| {
             Error::new(Kind::ConfigInvalid, "store.open", message)
                 .with("url", url)
@@ -71,7 +78,11 @@ impl Directory {
             prefix: String::new(),
             remote: None,
         };
-        Ok(Directory { objects, root })
+        Ok(Directory {
+            objects,
+            root,
+            told: Arc::default(),
+        })
     }
 
     pub(super) fn objects(&self) -> &Objects {
@@ -80,6 +91,12 @@ impl Directory {
 
     pub(super) fn root(&self) -> &FsPath {
         &self.root
+    }
+
+    /// Whether it is to be said of a file that it is not read: once.
+    pub(super) fn is_news(&self, file: &FsPath) -> bool {
+        let mut told = lock(&self.told);
+        told.len() < TOLD_MAX && told.insert(file.to_owned())
     }
 
     pub(super) fn io_failed(&self, op: &'static str, path: &str, e: io::Error) -> Error {
@@ -140,6 +157,17 @@ impl Store for Directory {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(self.io_failed("store.sync", dir, e)),
         }
+    }
+
+    fn absent_dirs(&self, mut dirs: Vec<String>) -> Result<Vec<String>> {
+        dirs.retain(|dir| !self.root.join(dir).exists());
+        Ok(dirs)
+    }
+
+    /// The file system refuses to remove a directory that holds something.
+    fn remove_empty_dir(&self, dir: &str) -> Result<()> {
+        std::fs::remove_dir(self.root.join(dir)).ok();
+        Ok(())
     }
 
     fn url(&self) -> &str {

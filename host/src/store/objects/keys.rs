@@ -1,12 +1,13 @@
 //! A bucket as a place where others put objects.
 //!
-//! An object is read by one request from where reading begins to its end, under the etag that was looked at: an object that is
-//! replaced meanwhile is noticed by the service itself.
+//! An object is read by one request from its beginning to its end; after a jump, by one for what is wanted there, and one for the
+//! rest if that is wanted too. Each names the etag that was looked at: an object that is replaced meanwhile is noticed by the
+//! service itself.
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use object_store::{CopyOptions, GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
+use object_store::{CopyOptions, GetOptions, GetRange, ObjectMeta};
 
 use super::bucket::Bucket;
 use super::{Objects, wait};
@@ -35,6 +36,8 @@ impl Inputs for Bucket {
         loop {
             match wait(listed.next())? {
                 None => return Ok(()),
+                // It holds no record, and may stand for a directory: its name then ends in a slash that is lost here.
+                Some(Ok(meta)) if meta.size == 0 => {}
                 Some(Ok(meta)) => {
                     if let Some(path) = self.objects.below(meta.location.as_ref()) {
                         each(found(path, &meta))?;
@@ -49,7 +52,7 @@ impl Inputs for Bucket {
     fn look(&self, path: &str) -> Result<Option<Found>> {
         const OP: &str = "store.look";
         let at = self.objects.at(OP, path)?;
-        match wait(self.objects.inner.head(&at))? {
+        match wait(self.objects.head(&at))? {
             Ok(meta) => Ok(Some(found(path.to_owned(), &meta))),
             Err(e) if self.objects.is_absent(&e) => Ok(None),
             Err(e) => Err(self.objects.failed(OP, path, e)),
@@ -64,6 +67,7 @@ impl Inputs for Bucket {
             objects: self.objects.clone(),
             found,
             stream: None,
+            is_part: false,
             waiting: Bytes::new(),
             at: 0,
         })))
@@ -97,6 +101,8 @@ struct OpenObject {
     objects: Objects,
     found: Found,
     stream: Option<BoxStream<'static, object_store::Result<Bytes>>>,
+    /// The stream ends before the object does.
+    is_part: bool,
     /// What came of the stream and was not given away; it begins at `at`.
     waiting: Bytes,
     at: u64,
@@ -111,12 +117,16 @@ impl std::fmt::Debug for OpenObject {
 const OP: &str = "store.read";
 
 impl OpenObject {
-    fn begin(&mut self, from: u64) -> Result<()> {
+    /// To the end of the object, or to `to`.
+    fn begin(&mut self, from: u64, to: Option<u64>) -> Result<()> {
         let at = self.objects.at(OP, &self.found.path)?;
         let etag = self.found.identity.strip_prefix(ETAG);
         let options = GetOptions {
             if_match: etag.map(|etag| format!("\"{etag}\"")),
-            range: (from > 0).then_some(GetRange::Offset(from)),
+            range: match to {
+                Some(to) => Some(GetRange::Bounded(from..to)),
+                None => (from > 0).then_some(GetRange::Offset(from)),
+            },
             ..GetOptions::default()
         };
         self.waiting = Bytes::new();
@@ -124,6 +134,7 @@ impl OpenObject {
         match wait(self.objects.inner.get_opts(&at, options))? {
             Ok(got) => {
                 self.stream = Some(got.into_stream());
+                self.is_part = to.is_some();
                 Ok(())
             }
             Err(e) => Err(self.failed(e)),
@@ -155,8 +166,11 @@ impl Input for OpenObject {
             return Ok(Bytes::new());
         }
         let mut again = self.stream.is_some();
-        if self.stream.is_none() || from != self.at {
-            self.begin(from)?;
+        if from != self.at {
+            let to = from.saturating_add(most as u64).min(self.found.size);
+            self.begin(from, Some(to))?;
+        } else if self.stream.is_none() {
+            self.begin(from, None)?;
         }
         while self.waiting.is_empty() {
             let Some(stream) = &mut self.stream else {
@@ -164,9 +178,11 @@ impl Input for OpenObject {
             };
             match wait(stream.next())? {
                 Some(Ok(bytes)) => self.waiting = bytes,
+                // The end of what a jump asked for. At the end of the object nothing is asked any more.
+                None if self.is_part => self.begin(from, None)?,
                 None => return Ok(Bytes::new()),
                 // A connection that was idle for long.
-                Some(Err(_)) if std::mem::take(&mut again) => self.begin(from)?,
+                Some(Err(_)) if std::mem::take(&mut again) => self.begin(from, None)?,
                 Some(Err(e)) => {
                     self.stream = None;
                     return Err(self.failed(e));

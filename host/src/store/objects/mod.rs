@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use self::answers::Scene;
 pub(super) use self::bucket::open as bucket;
@@ -209,10 +209,27 @@ impl Objects {
         Ok(bytes)
     }
 
+    /// What is known of an object. The answer to a HEAD has no body, so a refusal does not say why: then a GET of one byte
+    /// is asked for, and its answer counts.
+    async fn head(&self, at: &Path) -> object_store::Result<ObjectMeta> {
+        let bare = match self.inner.head(at).await {
+            Err(error) if self.remote.is_some() && answers::gives_no_reason(&error) => error,
+            answer => return answer,
+        };
+        let byte = GetOptions::new().with_range(Some(0..1));
+        match self.inner.get_opts(at, byte).await {
+            Ok(found) => Ok(found.meta),
+            // An empty object has no such byte; whoever learns that may read it.
+            Err(error) if answers::lacks_bytes(&error) => self.inner.head(at).await,
+            Err(error) if answers::gives_no_reason(&error) => Err(bare),
+            Err(error) => Err(error),
+        }
+    }
+
     fn size(&self, path: &str) -> Result<Option<u64>> {
         const OP: &str = "store.size";
         let at = self.at(OP, path)?;
-        match wait(self.inner.head(&at))? {
+        match wait(self.head(&at))? {
             Ok(meta) => Ok(Some(meta.size)),
             Err(e) if self.is_absent(&e) => Ok(None),
             Err(e) => Err(self.failed(OP, path, e)),

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::azure::{AzureConfigKey, AzureCredential, MicrosoftAzureBuilder};
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::multipart::MultipartStore;
-use object_store::{
-    ClientOptions, CredentialProvider, ObjectStore, RetryConfig, StaticCredentialProvider,
-};
+use object_store::{ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider};
 
-use super::connect::{self, Connector, Watch};
-use super::credentials::{self, Keys, Named};
+use super::connect::{self, Connector, Proxies, Watch};
+use super::credentials::{self, Kept, Keys, Named, Provider};
 use super::crypto::OpenSsl;
 use crate::config::text::machine;
 use crate::config::{Location, Options, Sse, System, Text};
@@ -66,7 +64,7 @@ pub(super) fn connect(at: &Location, system: System) -> Result<Service> {
 
 /// What each client is made of.
 struct Parts {
-    watch: Arc<Watch>,
+    connector: Connector,
     options: ClientOptions,
     /// For the client that retries, and for the one that sends once.
     retries: [RetryConfig; 2],
@@ -77,7 +75,10 @@ fn parts(options: &Options, endpoint: Option<&str>) -> Result<Parts> {
     // An endpoint from the environment comes from the operator, so it needs no permission in the config.
     let allow_http = plain && (options.allow_http || options.endpoint.is_none());
     Ok(Parts {
-        watch: Arc::default(),
+        connector: Connector {
+            watch: Arc::default(),
+            proxies: Proxies::of(options)?,
+        },
         options: connect::client(options, allow_http)?,
         retries: [
             connect::retries(options, options.retries),
@@ -87,6 +88,10 @@ fn parts(options: &Options, endpoint: Option<&str>) -> Result<Parts> {
 }
 
 impl Parts {
+    fn watch(&self) -> &Arc<Watch> {
+        &self.connector.watch
+    }
+
     fn service(
         &self,
         signer: String,
@@ -96,7 +101,7 @@ impl Parts {
         Ok(Service {
             retrying: build(again)?,
             once: build(once)?,
-            watch: self.watch.clone(),
+            watch: Arc::clone(self.watch()),
             signer,
         })
     }
@@ -110,7 +115,7 @@ fn resolved(options: &Options, name: &str, text: &Text) -> Result<String> {
 
 // -------------------------------------------------------------------------- S3
 
-type AwsProvider = Arc<dyn CredentialProvider<Credential = AwsCredential>>;
+type AwsProvider = Provider<AwsCredential>;
 
 fn s3(at: &Location) -> Result<Service> {
     let options = &at.options;
@@ -139,7 +144,7 @@ fn s3(at: &Location) -> Result<Service> {
         .unwrap_or_else(|| REGION.to_owned());
     let parts = parts(options, endpoint.as_deref())?;
     let base = || s3_builder(at, &region, endpoint.as_deref(), &parts);
-    let (provider, signer) = aws_signer(at, &profile_name, &profile, base, &parts.watch)?;
+    let (provider, signer) = aws_signer(at, &profile_name, &profile, base, parts.watch())?;
     let build = |retry: &RetryConfig| {
         let mut builder = base().with_retry(retry.clone());
         if let Some(provider) = &provider {
@@ -165,7 +170,7 @@ fn s3_builder(
         .with_bucket_name(bucket)
         .with_region(region)
         .with_crypto_provider(Arc::new(OpenSsl))
-        .with_http_connector(Connector(parts.watch.clone()))
+        .with_http_connector(parts.connector.clone())
         .with_client_options(parts.options.clone())
         .with_disable_bulk_delete(true)
         .with_skip_signature(options.anonymous)
@@ -266,70 +271,87 @@ fn aws_signer(
             builder = builder.with_config(*key, value);
         }
     }
-    let make = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
+    let location = at.clone();
+    let make = move || -> Result<AwsProvider> {
+        let built = builder.clone().build();
+        let built = built.map_err(|e| refused(&location, &e))?;
+        Ok(Arc::clone(built.credentials()))
+    };
     let looked = match web {
         true => "the role of AWS_WEB_IDENTITY_TOKEN_FILE",
         false => "the environment, ~/.aws, and the role of this container or machine",
     };
-    let named: AwsProvider = Named::new(make, watch, looked).map_err(|e| refused(at, &e))?;
+    let named: AwsProvider = Named::new(Kept::Tokens, make, watch, looked)?;
     Ok((Some(named), looked.to_owned()))
 }
 
 // ------------------------------------------------------------------------- GCS
 
+/// Where the tools of Google look for a file of credentials.
+const GOOGLE_FILE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+
 fn gcs(at: &Location) -> Result<Service> {
     let options = &at.options;
-    let (bucket, _) = at.bucket();
     let parts = parts(options, options.endpoint.as_deref())?;
-    let (file, signer) = match &options.credentials_file {
-        Some(text) => {
-            let path = resolved(options, "credentials.file", text)?;
-            (Some(path), format!("{}credentials.file", options.keys))
-        }
-        None => match machine("GOOGLE_APPLICATION_CREDENTIALS") {
-            Some(path) => (
-                Some(path),
-                "the file of GOOGLE_APPLICATION_CREDENTIALS".to_owned(),
-            ),
-            None => (
-                None,
-                "the login of gcloud, or the service account of this machine".to_owned(),
-            ),
+    let signer = match &options.credentials_file {
+        Some(_) => format!("{}credentials.file", options.keys),
+        None => match machine(GOOGLE_FILE) {
+            Some(_) => format!("the file of {GOOGLE_FILE}"),
+            None => "the login of gcloud, or the service account of this machine".to_owned(),
         },
     };
-    let base = || {
-        let mut builder = GoogleCloudStorageBuilder::new()
-            .with_bucket_name(bucket)
-            .with_crypto_provider(Arc::new(OpenSsl))
-            .with_http_connector(Connector(parts.watch.clone()))
-            .with_client_options(parts.options.clone())
-            .with_skip_signature(options.anonymous);
-        if let Some(endpoint) = &options.endpoint {
-            builder = builder.with_base_url(endpoint);
-        }
-        if let Some(file) = &file {
-            builder = builder.with_application_credentials(file);
-        }
-        builder
+    let base = {
+        let (at, connector) = (at.clone(), parts.connector.clone());
+        let client_options = parts.options.clone();
+        move || gcs_builder(&at, &connector, &client_options)
     };
-    let provider: Arc<dyn CredentialProvider<Credential = GcpCredential>> = match options.anonymous
-    {
+    let provider: Provider<GcpCredential> = match options.anonymous {
         true => Arc::new(StaticCredentialProvider::new(GcpCredential {
             bearer: String::new(),
         })),
         false => {
-            let builder = base();
-            let make = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
-            Named::new(make, &parts.watch, signer.clone()).map_err(|e| refused(at, &e))?
+            let (location, base) = (at.clone(), base.clone());
+            let make = move || -> Result<Provider<GcpCredential>> {
+                let built = base()?.build().map_err(|e| refused(&location, &e))?;
+                Ok(Arc::clone(built.credentials()))
+            };
+            Named::new(Kept::Tokens, make, parts.watch(), signer.clone())?
         }
     };
     let build = |retry: &RetryConfig| {
-        let builder = base()
+        let builder = base()?
             .with_retry(retry.clone())
             .with_credentials(provider.clone());
         builder.build().map(client).map_err(|e| refused(at, &e))
     };
     parts.service(signer, build)
+}
+
+/// Resolves the references of the config's credentials.
+fn gcs_builder(
+    at: &Location,
+    connector: &Connector,
+    client_options: &ClientOptions,
+) -> Result<GoogleCloudStorageBuilder> {
+    let options = &at.options;
+    let (bucket, _) = at.bucket();
+    let mut builder = GoogleCloudStorageBuilder::new()
+        .with_bucket_name(bucket)
+        .with_crypto_provider(Arc::new(OpenSsl))
+        .with_http_connector(connector.clone())
+        .with_client_options(client_options.clone())
+        .with_skip_signature(options.anonymous);
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_base_url(endpoint);
+    }
+    let file = match &options.credentials_file {
+        Some(text) => Some(resolved(options, "credentials.file", text)?),
+        None => machine(GOOGLE_FILE),
+    };
+    Ok(match file {
+        Some(file) => builder.with_application_credentials(file),
+        None => builder,
+    })
 }
 
 // ----------------------------------------------------------------------- Azure
@@ -361,33 +383,51 @@ fn azure(at: &Location) -> Result<Service> {
         (None, None) => None,
     };
     let parts = parts(options, endpoint.as_deref())?;
-    let (given, signer) = azure_signer(options)?;
-    let base = || {
+    let builder = {
         let mut builder = MicrosoftAzureBuilder::new()
             .with_container_name(container)
             .with_account(&account)
             .with_crypto_provider(Arc::new(OpenSsl))
-            .with_http_connector(Connector(parts.watch.clone()))
+            .with_http_connector(parts.connector.clone())
             .with_client_options(parts.options.clone())
             .with_skip_signature(options.anonymous);
         if let Some(endpoint) = &endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
-        for (key, value) in &given {
-            builder = builder.with_config(*key, value);
-        }
         builder
     };
-    let builder = base();
-    let make = move || Ok(Arc::clone(builder.clone().build()?.credentials()));
-    let provider = Named::new(make, &parts.watch, signer.clone()).map_err(|e| refused(at, &e))?;
+    let (given, signer) = azure_signer(options)?;
+    let location = at.clone();
+    let base = builder.clone();
+    let make = move || -> Result<Provider<AzureCredential>> {
+        let (given, _) = azure_signer(&location.options)?;
+        let mut builder = base.clone();
+        for (key, value) in given {
+            builder = builder.with_config(key, value);
+        }
+        let built = builder.build().map_err(|e| refused(&location, &e))?;
+        Ok(Arc::clone(built.credentials()))
+    };
+    let provider = Named::new(azure_kept(&given), make, parts.watch(), signer.clone())?;
     let build = |retry: &RetryConfig| {
-        let builder = base()
+        let builder = builder
+            .clone()
             .with_retry(retry.clone())
             .with_credentials(provider.clone());
         builder.build().map(client).map_err(|e| refused(at, &e))
     };
     parts.service(signer, build)
+}
+
+/// A key of the account and a shared access signature sign requests themselves; the others stand for tokens.
+fn azure_kept(given: &Given) -> Kept {
+    let signs = |(key, _): &(AzureConfigKey, _)| {
+        matches!(key, AzureConfigKey::AccessKey | AzureConfigKey::SasKey)
+    };
+    match given.iter().any(signs) {
+        true => Kept::Itself,
+        false => Kept::Tokens,
+    }
 }
 
 type Given = Vec<(AzureConfigKey, String)>;
@@ -535,6 +575,7 @@ mod tests {
         };
         let (given, signer) = azure_signer(&options).unwrap();
         assert_eq!(given[0].1, "sv=1&sig=x");
+        assert_eq!(azure_kept(&given), Kept::Itself);
         assert_eq!(signer, "sink.store.sas.token");
     }
 }

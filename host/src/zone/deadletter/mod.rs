@@ -4,6 +4,7 @@
 //! Dead letters of one record follow each other in one file. The first has the record's bytes and `holds_bytes`; the
 //! others have no value, no key and no headers, so that a message with thousands of bad pieces is stored only once. A
 //! whole refused record has no `_row`. `code`, `field` and `message` are those of the first reason, `errors` holds all.
+//! A refused row of a zone that was read has its coordinates there, and its columns as JSON for a value.
 //! Dead letters are a table of the zone, sealed and committed together with the rows of the same records.
 
 mod read;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::{
-    ArrayRef, BooleanArray, Int32Array, ListArray, RecordBatch, StringArray, StructArray,
-    UInt32Array,
+    ArrayRef, BinaryArray, BooleanArray, Int32Array, ListArray, RecordBatch, StringArray,
+    StructArray, UInt32Array, new_null_array,
 };
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef};
@@ -28,6 +29,8 @@ use crate::record::{
     Batch, HEADERS, KEY, OFFSET, PARTITION, ROW, TIMESTAMP, TOPIC, VALUE, headers_type,
     input_schema, timestamp_type,
 };
+use crate::sink::json;
+use crate::zone::is_system;
 
 /// Columns of the dead-letter table, in file order. A format: columns may be added, never changed.
 pub fn schema() -> SchemaRef {
@@ -96,21 +99,95 @@ pub fn rows(batch: &Batch, letters: &[DeadLetter]) -> Result<RecordBatch> {
     }
     let piece = |letter: &DeadLetter| letter.piece.map(|p| i32::try_from(p).unwrap_or(i32::MAX));
     columns.push(Arc::new(Int32Array::from_iter(letters.iter().map(piece))));
+    columns.extend(decisions(letters, holds).map_err(wrong)?);
+    RecordBatch::try_new(schema(), columns).map_err(wrong)
+}
+
+/// The columns behind the coordinates: who refused, and why.
+fn decisions(letters: &[DeadLetter], holds: Vec<bool>) -> Result<Vec<ArrayRef>, ArrowError> {
     let text = |of: fn(&DeadLetter) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(letters.iter().map(of)))
     };
-    columns.push(text(|l| &l.by.transform));
-    columns.push(text(|l| &l.by.plugin));
-    columns.push(text(|l| &l.by.version));
-    columns.push(text(|l| &l.by.digest));
-    columns.push(text(|l| &l.by.config_digest));
-    columns.push(text(|l| l.reasons.first().map_or("unknown", |r| &r.code)));
     let field = |l: &DeadLetter| l.reasons.first().and_then(|r| r.field.clone());
-    columns.push(Arc::new(StringArray::from_iter(letters.iter().map(field))));
-    columns.push(text(|l| l.reasons.first().map_or("", |r| &r.message)));
-    columns.push(errors(letters).map_err(wrong)?);
-    columns.push(Arc::new(BooleanArray::from(holds)));
+    Ok(vec![
+        text(|l| &l.by.transform),
+        text(|l| &l.by.plugin),
+        text(|l| &l.by.version),
+        text(|l| &l.by.digest),
+        text(|l| &l.by.config_digest),
+        text(|l| l.reasons.first().map_or("unknown", |r| &r.code)),
+        Arc::new(StringArray::from_iter(letters.iter().map(field))),
+        text(|l| l.reasons.first().map_or("", |r| &r.message)),
+        errors(letters)?,
+        Arc::new(BooleanArray::from(holds)),
+    ])
+}
+
+/// Name of the header with the path of the file in which a refused row of a zone lies.
+pub const FILE: &str = "weir.file";
+
+/// One row per dead letter of rows of a zone, which lie in `file`; a letter's record is the number of its row. Each has the columns
+/// of its row, but for those of the host, as a JSON object.
+pub fn of_rows(rows: &RecordBatch, file: &str, letters: &[DeadLetter]) -> Result<RecordBatch> {
+    let wrong = |e| {
+        let message = "these dead letters are not of these rows";
+        Error::new(Kind::Bug, "deadletter.rows", message).source(e)
+    };
+    let picks = UInt32Array::from_iter_values(letters.iter().map(|letter| letter.record));
+    let taken = |name: &'static str| {
+        let column = rows.column_by_name(name).ok_or_else(|| {
+            let message = format!("rows of a zone without their column `{name}`");
+            Error::new(Kind::LogCorrupt, "deadletter.rows", message).with("file", file)
+        });
+        take(column?, &picks, None).map_err(wrong)
+    };
+    let objects = letters.iter().map(|l| object(rows, l.record as usize));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(BinaryArray::from_iter_values(objects)),
+        new_null_array(&DataType::Binary, letters.len()),
+        one_header(FILE, file, letters.len()).map_err(wrong)?,
+        taken(TOPIC)?,
+        taken(PARTITION)?,
+        taken(OFFSET)?,
+        taken(TIMESTAMP)?,
+        taken(ROW)?,
+    ];
+    let all = decisions(letters, vec![true; letters.len()]).map_err(wrong)?;
+    let columns = columns.into_iter().chain(all).collect();
     RecordBatch::try_new(schema(), columns).map_err(wrong)
+}
+
+fn object(rows: &RecordBatch, row: usize) -> Vec<u8> {
+    let mut out = vec![b'{'];
+    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        if is_system(field.name()) {
+            continue;
+        }
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        json::write_string(&mut out, field.name());
+        out.push(b':');
+        json::write_value(&mut out, column, row);
+    }
+    out.push(b'}');
+    out
+}
+
+/// The same header for all rows.
+fn one_header(name: &str, value: &str, rows: usize) -> Result<ArrayRef, ArrowError> {
+    let DataType::List(item) = headers_type() else {
+        return Err(ArrowError::SchemaError("headers are no list".into()));
+    };
+    let DataType::Struct(fields) = item.data_type().clone() else {
+        return Err(ArrowError::SchemaError("a header is no struct".into()));
+    };
+    let names: ArrayRef = Arc::new(StringArray::from(vec![name; rows]));
+    let values: ArrayRef = Arc::new(BinaryArray::from(vec![value.as_bytes(); rows]));
+    let items = StructArray::try_new(fields, vec![names, values], None)?;
+    let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(1, rows));
+    let list = ListArray::try_new(item, offsets, Arc::new(items), None)?;
+    Ok(Arc::new(list))
 }
 
 /// Lists that are null become empty: the column has no nulls.

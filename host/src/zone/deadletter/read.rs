@@ -175,16 +175,18 @@ fn letters(
         let known = record
             .take()
             .filter(|known| known.at == at && known.file == *file);
+        let holds = columns.holds_bytes(i)?;
         let of = match known {
-            Some(known) => record.insert(known),
-            None if columns.holds_bytes(i)? => record.insert(Record {
+            Some(known) if !holds => record.insert(known),
+            // Rows of a zone have bytes of their own, also where they came from one record.
+            _ if holds => record.insert(Record {
                 file: file.clone(),
                 at,
                 batch: batch.clone(),
                 row: i,
                 original: None,
             }),
-            None => return Err(columns.wrong("value")),
+            _ => return Err(columns.wrong("value")),
         };
         let reasons = columns.reasons(i)?;
         if filter

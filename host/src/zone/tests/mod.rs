@@ -1,6 +1,9 @@
 //! Zones are written and read back through a store: tests what each file promises, and what is refused when it is
 //! broken.
 
+mod archive;
+mod compact;
+mod format;
 mod letters;
 mod processed;
 mod raw;

@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::commit::Role;
+use crate::config::SortBy;
 use crate::error::{Error, Kind};
 use crate::zone::schema::system_fields;
 use crate::zone::*;
@@ -46,10 +47,43 @@ fn rows(partition: i32, rows: &[&In]) -> Rows {
         Arc::new(TimestampMicrosecondArray::from(vec![1; rows.len()]).with_timezone("UTC")),
     ];
     let batch = RecordBatch::try_new(schema(), columns).expect("rows");
+    let at = PARTITIONS.iter().position(|p| *p == partition);
     Rows {
-        split: split("books", partition),
+        splits: vec![at.expect("known") as u32; rows.len()],
         batch,
+        file: "a file".into(),
     }
+}
+
+/// In no order.
+const PARTITIONS: [i32; 4] = [1, 0, 10, 9];
+
+fn of_partition(partition: i32) -> SplitRange {
+    SplitRange {
+        split: split("books", partition),
+        topic: "books".into(),
+        partition,
+        from: 0,
+        to: i64::MAX,
+    }
+}
+
+fn order() -> LogOrder<'static> {
+    LogOrder {
+        splits: PARTITIONS.map(of_partition).to_vec(),
+        version_of: &|_, offset| u64::try_from(offset / 10).ok(),
+    }
+}
+
+fn begin(
+    store: &Arc<dyn Store>,
+    options: &ProcessedOptions,
+) -> Result<ProcessedBatch<'static>, Error> {
+    ProcessedBatch::new(store.clone(), options.clone(), schema(), order())
+}
+
+fn finish(batch: ProcessedBatch<'_>, live: &[AddedFile]) -> Result<Processed, Error> {
+    batch.finish(&live.iter().collect::<Vec<_>>(), &|| Ok(()))
 }
 
 fn options(lookback_days: u32) -> ProcessedOptions {
@@ -66,11 +100,12 @@ fn options(lookback_days: u32) -> ProcessedOptions {
         sort: Vec::new(),
         parquet: ParquetOptions::default(),
         target_bytes: 128 << 20,
+        memory: 64 << 20,
+        spill: SpillPlace {
+            dir: std::env::temp_dir(),
+            max_bytes: 1 << 30,
+        },
     }
-}
-
-fn version(_: &SplitId, offset: i64) -> Option<u64> {
-    u64::try_from(offset / 10).ok()
 }
 
 /// Runs one batch over what is live, and adds its files.
@@ -80,9 +115,9 @@ fn run(
     input: &[&In],
     live: &mut Vec<AddedFile>,
 ) -> Result<BTreeMap<SplitId, Ledger>, Error> {
-    let mut batch = ProcessedBatch::new(store.clone(), options.clone(), schema())?;
+    let mut batch = begin(store, options)?;
     for piece in input.chunks(7) {
-        for partition in [1, 0, 10, 9] {
+        for partition in PARTITIONS {
             let part: Vec<&In> = piece
                 .iter()
                 .filter(|r| r.partition == partition)
@@ -93,7 +128,7 @@ fn run(
             }
         }
     }
-    let done = batch.finish(live, &version)?;
+    let done = finish(batch, live)?;
     live.extend(publish(store, &options.name, done.files));
     Ok(done.ledgers)
 }
@@ -165,6 +200,139 @@ fn random_rows(rng: &mut SmallRng, offsets: i64) -> Vec<In> {
     rows
 }
 
+/// From a few rows in memory, and runs that are merged several times, to all of them.
+const MEMORIES: [usize; 4] = [64 << 20, 1_000, 8_000, 60_000];
+
+/// All that the files of a zone say, in their order, without their names: what the entry has, and the rows.
+type Contents = Vec<(String, RecordBatch)>;
+
+fn contents(store: &Arc<dyn Store>, name: &LogName, live: &[AddedFile]) -> Contents {
+    let of_file = |file: &AddedFile| {
+        let rows = read_file(store, name, file).expect("opened");
+        let schema = rows.schema().clone();
+        let batches: Vec<RecordBatch> = rows.map(|batch| batch.expect("read")).collect();
+        let (role, values, ranges) = (file.role, &file.partition_values, &file.ranges);
+        let said = format!("{role:?} {values:?} {ranges:?} {}", file.row_digest);
+        let rows = arrow_select::concat::concat_batches(&schema, &batches);
+        // The file's own name is in its metadata.
+        let plain = Arc::new(Schema::new(schema.fields().clone()));
+        let columns = rows.expect("one schema").columns().to_vec();
+        let rows = RecordBatch::try_new(plain, columns);
+        (said, rows.expect("the same columns"))
+    };
+    live.iter().map(of_file).collect()
+}
+
+/// Two batches of random rows, the second over the keys of the first: the same files, rows in the same order, keys and
+/// ledgers, whatever is laid aside.
+#[test]
+fn results_are_the_same_with_many_runs_and_with_one() {
+    for seed in 0..8 {
+        for lookback in [0, 2] {
+            let mut rng = SmallRng::seed_from_u64(100 + seed);
+            let mut input = random_rows(&mut rng, 40);
+            input.shuffle(&mut rng);
+            let mut all = Vec::new();
+            for memory_bytes in MEMORIES {
+                let (store, mut live) = (memory(), Vec::new());
+                let options = ProcessedOptions {
+                    memory: memory_bytes,
+                    sort: match seed % 3 {
+                        0 => [("day", true), ("_timestamp", false)]
+                            .map(|(column, descending)| SortBy {
+                                column: column.into(),
+                                descending,
+                            })
+                            .to_vec(),
+                        _ => Vec::new(),
+                    },
+                    ..options(lookback)
+                };
+                let mut ledgers = Vec::new();
+                for range in [0..20, 20..40] {
+                    let part = input.iter().filter(|r| range.contains(&r.offset));
+                    let part: Vec<&In> = part.collect();
+                    ledgers.push(run(&store, &options, &part, &mut live).expect("ran"));
+                }
+                all.push((contents(&store, &options.name, &live), ledgers));
+            }
+            assert!(all[0].0.len() > 8);
+            for (other, bytes) in all.iter().zip(MEMORIES) {
+                let case = format!("seed {seed}, {lookback} days, {bytes} bytes");
+                for (found, whole) in other.0.iter().zip(&all[0].0) {
+                    assert_eq!(found, whole, "{case}");
+                }
+                assert_eq!(other.0.len(), all[0].0.len(), "{case}");
+                assert_eq!(other.1, all[0].1, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_laid_aside_where_memory_is_small_and_nothing_stays() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = |max_bytes| SpillPlace {
+        dir: dir.path().join("below"),
+        max_bytes,
+    };
+    let input: Vec<In> = (0..5_000)
+        .map(|i| row(i, &format!("{}", i * 7919 % 5_000), (i % 28 + 1) as u8))
+        .collect();
+    let ran = |memory_bytes, max_bytes| {
+        let options = ProcessedOptions {
+            memory: memory_bytes,
+            spill: place(max_bytes),
+            ..options(0)
+        };
+        let mut batch = begin(&memory(), &options).expect("fits");
+        for part in input.chunks(100) {
+            batch.push(rows(0, &part.iter().collect::<Vec<_>>()))?;
+        }
+        finish(batch, &[])
+    };
+    assert_eq!(ran(64 << 20, 1 << 30).expect("ran").spilled, 0);
+    assert!(!dir.path().join("below").exists(), "not even a directory");
+    let spilled = ran(100_000, 1 << 30).expect("ran").spilled;
+    assert!(spilled > 500_000, "{spilled}");
+    let error = ran(100_000, 200_000).expect_err("no room");
+    assert_eq!(error.kind(), Kind::StoreUnavailable);
+    assert!(error.to_string().contains("spill.max.bytes"), "{error}");
+    let left = std::fs::read_dir(dir.path().join("below")).expect("made");
+    assert_eq!(left.count(), 0);
+}
+
+/// A few runs too many do not make all rows go to disk once more.
+#[test]
+fn only_so_many_runs_are_merged_before_as_are_too_many() {
+    let spilled = |count: i64| {
+        let options = ProcessedOptions {
+            memory: 400_000,
+            dedup: Vec::new(),
+            sort: vec![SortBy {
+                column: "id".into(),
+                descending: false,
+            }],
+            ..options(0)
+        };
+        let input: Vec<In> = (0..count)
+            .map(|i| row(i, &format!("{}", i * 7919 % count), 1))
+            .collect();
+        let mut batch = begin(&memory(), &options).expect("fits");
+        for part in input.chunks(100) {
+            let part: Vec<&In> = part.iter().collect();
+            batch.push(rows(0, &part)).expect("pushed");
+        }
+        finish(batch, &[]).expect("ran").spilled as f64 / count as f64
+    };
+    let once = spilled(4_000);
+    let found: Vec<f64> = (2..14).map(|k| spilled(k * 4_000) / once).collect();
+    // More merges come little by little, and no step is a whole pass.
+    let steps = found.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(steps.fold(0.0, f64::max) < 0.5, "{found:?}");
+    assert!(found.iter().any(|times| *times > 1.1), "{found:?}");
+}
+
 #[test]
 fn the_winners_do_not_depend_on_order_or_batches() {
     for seed in 0..12 {
@@ -174,7 +342,8 @@ fn the_winners_do_not_depend_on_order_or_batches() {
             let expected = oracle(&input, lookback);
             for cuts in [vec![40], vec![20, 40], vec![10, 20, 30, 40], vec![30, 40]] {
                 let (store, mut live) = (memory(), Vec::new());
-                let options = options(lookback.into());
+                let mut options = options(lookback.into());
+                options.memory = MEMORIES[cuts.len() % MEMORIES.len()];
                 input.shuffle(&mut rng);
                 let (mut from, mut total) = (0, Ledger::default());
                 for to in cuts {
@@ -264,7 +433,7 @@ fn a_column_named_as_the_partition_stands_in_the_path_only() {
         file.schema().field_with_name("day").is_err() && live[0].path.contains("/day=2024-03-01/")
     );
     options.partition.as_mut().expect("by day").name = "id".into();
-    let error = ProcessedBatch::new(store, options, schema()).expect_err("another column");
+    let error = begin(&store, &options).expect_err("another column");
     assert!(
         error.to_string().contains("sink.partition.name `id`"),
         "{error}"
@@ -276,12 +445,18 @@ fn options_that_do_not_fit_name_the_key_and_the_column() {
     let build = |change: &dyn Fn(&mut ProcessedOptions)| {
         let mut options = options(0);
         change(&mut options);
-        let error = ProcessedBatch::new(memory(), options, schema()).expect_err("does not fit");
+        let error = begin(&memory(), &options).expect_err("does not fit");
         assert_eq!(error.kind(), Kind::ConfigInvalid);
         error.to_string()
     };
     assert!(build(&|o| o.dedup = vec!["isbn".into()]).contains("sink.dedup.key names `isbn`"));
-    assert!(build(&|o| o.sort = vec!["isbn".into()]).contains("sink.sort names `isbn`"));
+    assert!(
+        build(&|o| o.sort = vec![SortBy {
+            column: "isbn".into(),
+            descending: false
+        }])
+        .contains("sink.sort names `isbn`")
+    );
     let field = |o: &mut ProcessedOptions, name: &str| {
         o.partition.as_mut().expect("by day").field = name.into();
     };
@@ -304,14 +479,14 @@ fn big_partitions_become_several_sorted_files() {
         target_bytes: 100_000,
         ..options(0)
     };
-    let mut batch = ProcessedBatch::new(store.clone(), options.clone(), schema()).expect("fits");
+    let mut batch = begin(&store, &options).expect("fits");
     for part in input.chunks(8192) {
         batch
             .push(rows(0, &part.iter().collect::<Vec<_>>()))
             .expect("pushed");
     }
-    assert!(batch.memory() > 50_000 * 40 && batch.len() == 50_000);
-    let done = batch.finish(&[], &version).expect("finished");
+    assert_eq!(batch.len(), 50_000);
+    let done = finish(batch, &[]).expect("finished");
     live.extend(publish(&store, &options.name, done.files));
     let files: Vec<_> = live.iter().filter(|f| f.role == Role::Rows).collect();
     assert!(files.len() > 2, "{} files", files.len());
@@ -399,9 +574,13 @@ fn what_stands_in_the_way_of_exactness_stops_the_batch() {
             .to_string()
             .contains("no key sidecar")
     );
-    let mut batch = ProcessedBatch::new(store.clone(), options(0), schema()).expect("fits");
-    batch.push(rows(0, &[&row(20, "a", 1)])).expect("pushed");
-    let error = batch.finish(&live, &|_, _| None).expect_err("no version");
+    let nowhere = LogOrder {
+        version_of: &|_, _| None,
+        ..order()
+    };
+    let batch = ProcessedBatch::new(store.clone(), options(0), schema(), nowhere);
+    let pushed = batch.expect("fits").push(rows(0, &[&row(20, "a", 1)]));
+    let error = pushed.expect_err("no version");
     assert_eq!(error.kind(), Kind::LogCorrupt);
 }
 
@@ -449,10 +628,10 @@ fn a_range_without_rows_is_an_empty_batch() {
     };
     let fitting = Fitting::of(&[]).expect("nothing to fit");
     let reader = read_rows(&store, &options(0).name, &live, &[range], fitting);
-    let batch =
-        ProcessedBatch::new(store, options(0), reader.schema().clone()).expect("no columns");
+    let batch = ProcessedBatch::new(store, options(0), reader.schema().clone(), order());
+    let batch = batch.expect("no columns");
     assert_eq!(reader.count(), 0);
-    let done = batch.finish(&live, &version).expect("finished");
+    let done = finish(batch, &live).expect("finished");
     assert!(done.files.is_empty() && done.ledgers.is_empty());
 }
 
@@ -466,4 +645,47 @@ fn the_lookback_reaches_dates_that_the_batch_does_not_touch() {
         let found = written(&store, &options.name, &live).len();
         assert_eq!(found, expected, "lookback of {lookback} days");
     }
+}
+
+/// Rows that the rules keep away count in the ledger of their record, wherever its other rows are.
+#[test]
+fn what_is_left_out_counts_with_its_record() {
+    let mut batch = begin(&memory(), &options(0)).expect("batch");
+    let piece = |row_number, row: In| In {
+        row: row_number,
+        ..row
+    };
+    let kept = [
+        row(0, "a", 1),
+        row(1, "a", 1),
+        piece(2, row(1, "b", 1)),
+        row(5, "c", 1),
+    ];
+    let kept: Vec<&In> = kept.iter().collect();
+    batch.push(rows(0, &kept)).expect("pushed");
+    let at = 1; // of partition 0
+    let out = [
+        (at, 1, LeftOut::Refused),
+        (at, 2, LeftOut::Filtered),
+        (at, 3, LeftOut::Refused),
+        (at, 3, LeftOut::Filtered),
+    ];
+    batch.leave_out(out).expect("left out");
+    let done = finish(batch, &[]).expect("finished");
+    let ledger = done.ledgers[&split("books", 0)];
+    assert!(ledger.closes(), "{ledger:?}");
+    let (records, of_rows) = (ledger.records, ledger.rows);
+    assert_eq!((records.read, records.with_rows), (5, 3), "{records:?}");
+    assert_eq!(
+        (records.refused, records.filtered, records.refused_in_part),
+        (1, 1, 2)
+    );
+    assert_eq!(
+        (of_rows.made, of_rows.written, of_rows.duplicates),
+        (8, 3, 1)
+    );
+    assert_eq!(
+        (of_rows.refused, of_rows.filtered, ledger.dead_letters),
+        (2, 2, 2)
+    );
 }

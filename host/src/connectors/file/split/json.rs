@@ -119,6 +119,10 @@ fn word(rest: &[u8], at: usize) -> Result<usize, usize> {
 }
 
 impl Split for Values {
+    fn is_unsure(&self) -> bool {
+        self.in_array.is_none()
+    }
+
     fn next(&mut self, window: &mut Window) -> Result<Option<Piece>, Stop> {
         if !self.seek_value(window)? {
             return Ok(None);

@@ -27,6 +27,18 @@ pub(super) enum Stop {
     Failed(Error),
     /// The bytes are not what they should be: where, and why.
     Bad { at: u64, why: String },
+    /// There is no such file any more; whether another one has its name.
+    Gone { replaced: bool },
+}
+
+/// Why a file is gone.
+pub(super) fn gone(replaced: bool) -> &'static str {
+    match replaced {
+        true => {
+            "it was replaced: another file has its name, and it is not in its directory under another one"
+        }
+        false => "it is not there any more, nor under another name in its directory",
+    }
 }
 
 /// A record, as a range of [`Window::rest`], and where what follows it begins.
@@ -40,6 +52,11 @@ pub(super) struct Piece {
 pub(super) trait Split: Send + fmt::Debug {
     /// The next record. `None`: the stream has ended and nothing is left.
     fn next(&mut self, window: &mut Window) -> Result<Option<Piece>, Stop>;
+
+    /// At the end: reading went on inside of the file, and nothing came that tells whether it may end here.
+    fn is_unsure(&self) -> bool {
+        false
+    }
 }
 
 /// The bytes of a stream that were read and not given away.
@@ -174,6 +191,7 @@ impl fmt::Display for Stop {
         match self {
             Stop::Failed(error) => write!(f, "{error}"),
             Stop::Bad { at, why } => write!(f, "byte {at}: {why}"),
+            Stop::Gone { replaced } => f.write_str(gone(*replaced)),
         }
     }
 }

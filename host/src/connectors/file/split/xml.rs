@@ -182,6 +182,22 @@ fn declaration(window: &mut Window, from: usize) -> Result<Option<usize>, Stop> 
     let (mut at, mut quote, mut depth) = (from, None, 0usize);
     loop {
         while let Some(byte) = window.rest().get(at).copied() {
+            // Quotes and brackets inside of these are none.
+            if quote.is_none() && byte == b'<' {
+                let skipped = match () {
+                    () if starts(window, at, b"<!--")? => Some(until(window, at + 4, b"-->")?),
+                    () if starts(window, at, b"<?")? => Some(until(window, at + 2, b"?>")?),
+                    () => None,
+                };
+                match skipped {
+                    Some(Some(end)) => {
+                        at = end;
+                        continue;
+                    }
+                    Some(None) => return Ok(None),
+                    None => {}
+                }
+            }
             at += 1;
             match (quote, byte) {
                 (Some(q), b) if q == b => quote = None,
@@ -231,7 +247,7 @@ mod tests {
 
     #[test]
     fn elements_are_cut_out_whole() {
-        let text = "<?xml version=\"1.0\"?><!DOCTYPE l [<!ELEMENT book (#PCDATA)>]>\
+        let text = "<?xml version=\"1.0\"?><!DOCTYPE l [<!-- it's > --><?pi > ?><!ELEMENT book (#PCDATA)>]>\
                     <!-- <book>no</book> --><library a=\"<book>\">\n\
                     <book id=\"1>\"><title>a</title></book>\n<n:book/>\
                     <books/><book><![CDATA[</book>]]><book>inner</book></book >\

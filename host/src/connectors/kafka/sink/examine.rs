@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use super::{KafkaSinkConfig, at_sink};
+use super::{KafkaSinkConfig, at_sink, topics};
 use crate::error::Result;
 use crate::finding::Finding;
-use crate::kafka::{KafkaCluster, KafkaProps, Rights};
+use crate::kafka::{KafkaCluster, KafkaProps, Rights, Topic};
 
 const BROKER: &str = "sink.broker";
 const TOPIC: &str = "sink.topic";
@@ -38,9 +38,9 @@ pub(super) fn examine(config: &KafkaSinkConfig, tell: &mut dyn FnMut(Finding)) {
 fn of_topic(config: &KafkaSinkConfig, cluster: &KafkaCluster) -> Finding {
     let topic = config.topic();
     let at = Some(topic);
-    let number = match cluster.partitions(topic).map_err(at_sink) {
-        Ok(Some(number)) => number,
-        Ok(None) => {
+    let takes = match cluster.topic_takes(topic).map_err(at_sink) {
+        Ok(Topic::Takes(takes)) => takes,
+        Ok(Topic::None) => {
             return Finding::fail(
                 TOPIC,
                 at,
@@ -48,13 +48,18 @@ fn of_topic(config: &KafkaSinkConfig, cluster: &KafkaCluster) -> Finding {
                 "create it, or correct sink.topic.name",
             );
         }
+        Ok(Topic::Hidden) => return Finding::failed(TOPIC, at, &topics::may_not_write(topic)),
         Err(error) => return Finding::failed(TOPIC, at, &error),
     };
+    let number = takes.partitions;
     let s = if number == 1 { "" } else { "s" };
-    let most = match cluster.batch_bytes(topic) {
-        Some(most) => format!("{number} partition{s}, at most {most} bytes a batch"),
-        None => format!("{number} partition{s}"),
-    };
+    let mut says = format!("{number} partition{s}");
+    if let Some(most) = takes.batch_bytes {
+        says.push_str(&format!(", at most {most} bytes a batch"));
+    }
+    if takes.wants_keys {
+        says.push_str(", compacted: each record needs a key");
+    }
     match cluster.rights_on_topic(topic) {
         Ok(Some(Rights { write, read, .. })) => {
             let lacks: Vec<&str> = [(write, "WRITE"), (read, "READ (for the mark)")]
@@ -62,11 +67,11 @@ fn of_topic(config: &KafkaSinkConfig, cluster: &KafkaCluster) -> Finding {
                 .filter_map(|(has, right)| (!has).then_some(right))
                 .collect();
             match lacks.is_empty() {
-                true => Finding::pass(TOPIC, at, format!("{most}; may be written")),
+                true => Finding::pass(TOPIC, at, format!("{says}; may be written")),
                 false => Finding::fail(
                     TOPIC,
                     at,
-                    format!("{most}; this user lacks {}", lacks.join(" and ")),
+                    format!("{says}; this user lacks {}", lacks.join(" and ")),
                     "give the user WRITE and READ on the topic; READ on the group and WRITE on the transactional id, both by the prefix of sink.transactional.id.prefix",
                 ),
             }
@@ -74,11 +79,11 @@ fn of_topic(config: &KafkaSinkConfig, cluster: &KafkaCluster) -> Finding {
         Ok(None) => Finding::pass(
             TOPIC,
             at,
-            format!("{most}; the broker does not tell who may write it"),
+            format!("{says}; the broker does not tell who may write it"),
         ),
         Err(error) => {
             let says = format!(
-                "{most}; whether it may be written is not known: {}",
+                "{says}; whether it may be written is not known: {}",
                 error.one_line()
             );
             Finding::warn(TOPIC, at, says, error.hint_text().unwrap_or("ask again"))

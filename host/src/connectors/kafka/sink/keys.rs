@@ -2,26 +2,31 @@
 
 use std::sync::Arc;
 
-use super::{KafkaSinkConfig, Partitioner, RecordLayout};
+use super::{BATCH_OVERHEAD, KafkaSinkConfig, Partitioner, RecordLayout, topics};
 use crate::config::keys::Default::{Derived, Is, Required, Unset};
 use crate::config::keys::Group::Sink;
 use crate::config::keys::Importance::{High, Low, Medium};
 use crate::config::keys::{KeyDef, SINK_KAFKA_PREFIX, Scope, keys};
 use crate::config::raw::Entry;
 use crate::config::shape::Shape;
-use crate::config::shape::unit::{GIB, HOUR, KIB, MS, bytes, duration};
+use crate::config::shape::unit::{HOUR, KIB, MS, bytes, duration};
 use crate::config::{Checker, Gives, Home, Prefixed, SinkConfig, SinkType, problem, store_keys};
 use crate::connectors::kafka::properties::{self, Of};
 use crate::connectors::zone::home;
-use crate::sink::format::Format;
+use crate::sink::format::{Format, is_element_name};
 
 const KAFKA: Scope = Scope::Sink("kafka");
+/// librdkafka takes no larger `message.max.bytes`.
+const RECORD_MAX: u64 = 1_000_000_000 - BATCH_OVERHEAD as u64;
+/// Bytes of a transaction, which has a minute to end: a cluster that takes one MiB a second is fast enough.
+const COMMIT_MAX: u64 = 64 << 20;
 
 pub const SINK: SinkType = SinkType {
     name: "kafka",
     keys: KEYS,
     prefixed: Some(Prefixed {
         prefix: SINK_KAFKA_PREFIX,
+        doc: "Properties of librdkafka, as sink.kafka.<property>.",
         check: client_property,
     }),
     leaves: &[
@@ -30,6 +35,7 @@ pub const SINK: SinkType = SinkType {
         "sink.rotate.age",
         "sink.rotate.rows",
         "sink.keep.value",
+        "sink.retention",
     ],
     check,
     build,
@@ -44,10 +50,10 @@ const KEYS: &[KeyDef] = keys! {
         "Column of text that names the topic of each row. Null: `sink.topic.name`. A row that names a topic which does not exist is a dead letter.";
     "sink.key.column": Shape::Field, Unset, High, Sink, KAFKA,
         "Column that is the key of the record. Not set, or null in a row: no key.";
-    "sink.value.format": Shape::Choice(&["json", "csv", "xml", "string"]), Is("json"), High, Sink, KAFKA,
-        "What a row becomes: a JSON object, a line of CSV, an XML element, or (`string`) the bytes of one column.";
+    "sink.value.format": Shape::Choice(&["json", "csv", "xml", "string", "json-string", "json-envelope"]), Is("json"), High, Sink, KAFKA,
+        "What a row becomes: a JSON object, a line of CSV, an XML element, or (`string`) the bytes of one column. `json-string` and `json-envelope`: one column of text as JsonConverter of Kafka Connect writes it, without schemas and with them.";
     "sink.value.column": Shape::Field, Derived("`value`, the record's own bytes where no transform runs"), Medium, Sink, KAFKA,
-        "With `string`: the column that is the value. Null: a record without a value (a tombstone).";
+        "With `string`, `json-string` and `json-envelope`: the column that is the value. Null: a record without a value (a tombstone).";
     "sink.value.columns": Shape::Fields, Unset, Medium, Sink, KAFKA,
         "With `json`, `csv` and `xml`: columns of the value, in this order. Not set: all that the last transform makes.";
     "sink.csv.delimiter": Shape::Text, Is(","), Low, Sink, KAFKA,
@@ -64,12 +70,12 @@ const KEYS: &[KeyDef] = keys! {
         "With `column`: column of whole numbers that names the partition. Null: by the hash of the key.";
     "sink.timestamp": Shape::Choice(&["record", "now"]), Is("record"), Low, Sink, KAFKA,
         "Timestamp of the record: that of the record that was read, or when it is sent.";
-    "sink.record.max.bytes": bytes(KIB, GIB), Is("1000000B"), Medium, Sink, KAFKA,
+    "sink.record.max.bytes": bytes(KIB, RECORD_MAX), Is("1000000B"), Medium, Sink, KAFKA,
         "Most bytes of key, value and headers; a larger row is a dead letter. The topic must take as much (its `max.message.bytes`); where the broker tells that it takes less, that counts.";
     "sink.commit.age": duration(100 * MS, HOUR), Is("5s"), High, Sink, KAFKA,
         "Commit when the oldest uncommitted record has waited so long. Readers see rows after their commit.";
-    "sink.commit.bytes": bytes(64 * KIB, GIB), Is("16MiB"), Medium, Sink, KAFKA,
-        "Commit after so many bytes of records. They are held in memory, and in the outbox below `sink.url`, until the topic has them.";
+    "sink.commit.bytes": bytes(64 * KIB, COMMIT_MAX), Is("16MiB"), Medium, Sink, KAFKA,
+        "Commit after so many bytes of records. They are held in memory, and in the outbox below `sink.url`, until the topic has them. One transaction carries them, which the cluster ends after a minute: hence the most.";
     "sink.transactional.id.prefix": Shape::Name, Is("weir-"), Low, Sink, KAFKA,
         "Beginning of the transactional id and of the group of the mark: `<prefix><pipeline>-<zone>-<digits of the log>`. Give the user rights by this prefix.";
 };
@@ -113,6 +119,16 @@ fn check(checker: &mut Checker<'_>) {
     }
     reads_itself(checker);
     formats(checker);
+    if let Some(topic) = checker.text("sink.topic.name")
+        && topic.starts_with(topics::INTERNAL)
+    {
+        let shown = checker.shown("sink.topic.name", &topic);
+        let message = format!("`sink.topic.name`: `{shown}` is a topic of the cluster itself");
+        let hint = "topics that begin with `__` belong to the brokers: write into another topic";
+        checker
+            .problem("sink.topic.name", problem::WRONG_TYPE, message)
+            .hint = Some(hint.to_owned());
+    }
     let by_column = checker.is("sink.partitioner", "column");
     if by_column == Some(true) && !checker.typed("sink.partition.column") {
         let message =
@@ -134,10 +150,10 @@ fn check(checker: &mut Checker<'_>) {
 fn reads_itself(checker: &mut Checker<'_>) {
     let typed = |key: &str| Some(checker.raw.get(key)?.value.typed().trim().to_owned());
     let same = typed("source.bootstrap.servers") == typed("sink.bootstrap.servers");
-    let (Some(topic), Some(read)) = (checker.text("sink.topic.name"), checker.topics()) else {
+    let Some(topic) = checker.text("sink.topic.name") else {
         return;
     };
-    if same && checker.source.is_some_and(|source| source.name == "kafka") && read.contains(&topic)
+    if same && checker.source.is_some_and(|source| source.name == "kafka") && checker.reads(&topic)
     {
         let shown = checker.shown("sink.topic.name", &topic);
         let message = format!(
@@ -153,7 +169,10 @@ fn formats(checker: &mut Checker<'_>) {
         return;
     };
     let of: [(&str, &[&str]); 4] = [
-        ("sink.value.column", &["string"]),
+        (
+            "sink.value.column",
+            &["string", "json-string", "json-envelope"],
+        ),
         ("sink.value.columns", &["json", "csv", "xml"]),
         ("sink.csv.delimiter", &["csv"]),
         ("sink.xml.root", &["xml"]),
@@ -177,6 +196,16 @@ fn formats(checker: &mut Checker<'_>) {
             "`sink.csv.delimiter`: expected one ASCII character, no quotation mark".to_owned();
         checker.problem("sink.csv.delimiter", problem::WRONG_TYPE, message);
     }
+    if let Some(root) = checker.text("sink.xml.root")
+        && !is_element_name(&root)
+    {
+        let shown = checker.shown("sink.xml.root", &root);
+        let message = format!("`sink.xml.root`: `{shown}` is no name of an XML element");
+        let hint = "letters, digits, `_`, `-` and `.`, a letter first; it may not begin with `xml`";
+        checker
+            .problem("sink.xml.root", problem::WRONG_TYPE, message)
+            .hint = Some(hint.to_owned());
+    }
 }
 
 /// `None` only where a problem was told.
@@ -194,6 +223,13 @@ fn build(checker: &Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)> {
         id_prefix: checker.text("sink.transactional.id.prefix")?,
     };
     Some((home(checker)?, Arc::new(config)))
+}
+
+fn value_column(checker: &Checker<'_>) -> Option<String> {
+    match checker.typed("sink.value.column") {
+        true => checker.text("sink.value.column"),
+        false => Some(crate::record::VALUE.to_owned()),
+    }
 }
 
 fn layout(checker: &Checker<'_>) -> Option<RecordLayout> {
@@ -215,10 +251,11 @@ fn layout(checker: &Checker<'_>) -> Option<RecordLayout> {
                 root: checker.text("sink.xml.root")?,
             },
             "string" => Format::Text {
-                column: match checker.typed("sink.value.column") {
-                    true => checker.text("sink.value.column")?,
-                    false => crate::record::VALUE.to_owned(),
-                },
+                column: value_column(checker)?,
+            },
+            format @ ("json-string" | "json-envelope") => Format::JsonText {
+                column: value_column(checker)?,
+                envelope: format == "json-envelope",
             },
             _ => Format::Json,
         },

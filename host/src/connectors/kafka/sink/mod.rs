@@ -19,20 +19,21 @@ mod topics;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::commit::LogName;
+use crate::commit::{LogName, first_digest};
 use crate::config::keys::SINK_KAFKA_PREFIX;
 use crate::config::librdkafka::{self, PROBE, Property, Takes, property};
-use crate::config::{PipelineConfig, SinkConfig, TableName, Text, Tolerance, Unit};
+use crate::config::{PipelineConfig, SinkConfig, Text};
 use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
 use crate::finding::Finding;
-use crate::hash::sha256;
-use crate::kafka::{KafkaCluster, KafkaProps};
+use crate::kafka::{KafkaCluster, KafkaProps, Topic};
+use crate::sink::covered::Gathering;
 use crate::sink::format::Format;
+use crate::sink::held::HandedIn;
+use crate::sink::refusing::Refusing;
 use crate::sink::{Receiver, Sink, SinkConnector, SinkContext};
 use crate::store::Store;
 use crate::zone::{LetterFiles, LettersTable};
@@ -40,7 +41,7 @@ use outbox::{FromOutbox, Outbox};
 use rows::Rows;
 use takes::Cluster;
 use task::KafkaSink;
-use topics::Topics;
+use topics::{Topics, may_not_write};
 
 pub use keys::SINK;
 
@@ -49,6 +50,9 @@ pub use keys::SINK;
 const LOG_DIGITS: usize = 12;
 /// Of a batch of records beside the largest record in it.
 const BATCH_OVERHEAD: usize = 4096;
+/// Milliseconds by which a timestamp must be nearer to now than its topic takes: it is compared again when the record is appended,
+/// after its commit, by another clock. At most a tenth of the limit.
+const STAMP_MARGIN: i64 = 30_000;
 
 /// The checked keys.
 #[derive(Clone, Debug)]
@@ -87,13 +91,6 @@ pub enum Partitioner {
 }
 
 impl RecordLayout {
-    fn names_partitions(&self) -> bool {
-        matches!(
-            self.partitioner,
-            Partitioner::Source | Partitioner::Column(_)
-        )
-    }
-
     fn partition_column(&self) -> Option<String> {
         match &self.partitioner {
             Partitioner::Column(name) => Some(name.clone()),
@@ -105,6 +102,11 @@ impl RecordLayout {
 impl KafkaSinkConfig {
     pub fn topic(&self) -> &str {
         &self.layout.topic
+    }
+
+    /// Of the transactional id and the group of marks.
+    pub fn id_prefix(&self) -> &str {
+        &self.id_prefix
     }
 
     /// References resolve here, at use.
@@ -163,6 +165,10 @@ impl SinkConfig for KafkaSinkConfig {
         examine::examine(self, tell);
     }
 
+    fn commit_age(&self) -> Duration {
+        self.commit_age
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -197,53 +203,58 @@ pub(in crate::connectors) fn connect(
             "keys of another sink",
         ));
     };
-    let mut sink = sink.clone();
+    let sink = sink.clone();
     let props = sink.props()?;
     let cluster = KafkaCluster::connect(&props).map_err(at_sink)?;
-    if cluster.partitions(sink.topic()).map_err(at_sink)?.is_none() {
-        let message = format!(
-            "topic '{}' on cluster {}: no such topic",
-            sink.topic(),
-            cluster.id()
-        );
-        return Err(Error::new(Kind::ConfigInvalid, "kafka.connect", message)
-            .with("brokers", props.bootstrap())
-            .hint("create it, or correct sink.topic.name"));
-    }
-    if let Some(most) = cluster.batch_bytes(sink.topic()) {
-        sink.layout.record_bytes = sink
-            .layout
-            .record_bytes
-            .min(most.saturating_sub(BATCH_OVERHEAD));
-    }
+    let topics = Arc::new(Topics::new(cluster, context.clock.clone()));
+    takes_rows(&sink, &topics).map_err(|e| e.with("brokers", props.bootstrap()))?;
     let id = transactional_id(&sink.id_prefix, context.store.as_ref(), &context.log)?;
     let outbox = Arc::new(Outbox::new(
         context.store.clone(),
         context.clock.clone(),
         (&context.log, sink.topic()),
-        Cluster::new(props, id),
+        Cluster::new(props, id, topics.clone()),
     ));
-    let letters = LettersTable {
-        store: context.store.clone(),
-        clock: context.clock.clone(),
-        log: context.log.clone(),
-        table: TableName::Fixed(config.errors.dlq_table.clone()),
-        parquet: parquet_options(config),
-    };
+    let table = &config.errors.dlq_table;
+    let letters = LettersTable::of(&context, table, parquet_options(config));
     Ok(Box::new(ToTopics {
-        topics: Arc::new(Topics::new(cluster, context.clock.clone())),
+        topics,
         config: sink,
-        errors: (config.errors.tolerance, config.errors.unit),
+        refusing: Refusing::new(&config.errors, SINK.name),
         context,
         letters,
         outbox,
     }))
 }
 
+/// The topic of the config is there, and could take rows as the config makes them.
+fn takes_rows(sink: &KafkaSinkConfig, topics: &Topics) -> Result<()> {
+    let told = |message: String| Error::new(Kind::ConfigInvalid, "kafka.connect", message);
+    let topic = sink.topic();
+    let layout = &sink.layout;
+    match &*topics.find(topic)? {
+        Topic::None => {
+            let cluster = topics.cluster();
+            let message = format!("topic '{topic}' on cluster {cluster}: no such topic");
+            Err(told(message).hint("create it, or correct sink.topic.name"))
+        }
+        Topic::Hidden => Err(may_not_write(topic)),
+        // Rows may all go to topics that a column names.
+        Topic::Takes(_) if layout.topic_column.is_some() => Ok(()),
+        Topic::Takes(takes) if takes.write == Some(false) => Err(may_not_write(topic)),
+        Topic::Takes(takes) if takes.wants_keys && layout.key.is_none() => {
+            let message = format!(
+                "topic '{topic}' is compacted (cleanup.policy), and takes no record without a key"
+            );
+            Err(told(message).hint("set sink.key.column, or write into another topic"))
+        }
+        Topic::Takes(_) => Ok(()),
+    }
+}
+
 /// Of a log that has begun: its first entry is never written again.
 pub(super) fn transactional_id(prefix: &str, store: &dyn Store, log: &LogName) -> Result<String> {
-    let first = store.get(&log.entry(0))?;
-    let digest = first.map_or_else(String::new, |bytes| sha256(&bytes));
+    let digest = first_digest(store, log)?.unwrap_or_default();
     let digits = digest.trim_start_matches("sha256:");
     let digits = digits.get(..LOG_DIGITS).unwrap_or(digits);
     Ok(format!("{prefix}{}-{}-{digits}", log.pipeline, log.zone))
@@ -252,7 +263,7 @@ pub(super) fn transactional_id(prefix: &str, store: &dyn Store, log: &LogName) -
 #[derive(Debug)]
 struct ToTopics {
     config: KafkaSinkConfig,
-    errors: (Tolerance, Unit),
+    refusing: Refusing,
     context: SinkContext,
     topics: Arc<Topics>,
     letters: LettersTable,
@@ -264,15 +275,12 @@ impl SinkConnector for ToTopics {
         Ok(Box::new(KafkaSink {
             rows: Rows::new(self.config.layout.clone(), self.topics.clone()),
             config: self.config.clone(),
-            errors: self.errors,
-            clock: self.context.clock.clone(),
-            base: self.context.base.clone(),
+            refusing: self.refusing.clone(),
             outbox: self.outbox.clone(),
             letters: LetterFiles::new(self.letters.clone()),
             open: None,
-            next: BTreeMap::new(),
-            sealed: Arc::new(AtomicUsize::new(0)),
-            broken: false,
+            gathering: Gathering::new(self.context.base.clone(), self.context.clock.clone()),
+            sealed: HandedIn::default(),
         }))
     }
 

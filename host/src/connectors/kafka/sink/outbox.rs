@@ -12,7 +12,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,13 +22,15 @@ use crate::commit::{Delivery, LogName};
 use crate::error::{Error, Kind, Result};
 use crate::hash::sha256;
 use crate::kafka::Mark;
+use crate::sink::held::Held;
 use crate::sink::{Deliver, Fence, Prepared, Receiver};
 use crate::store::{Created, Store};
 
 const OP: &str = "kafka.outbox";
 
-/// A broker keeps an offset that nobody writes again for `offsets.retention.minutes`, 7 days by default. The mark of a pipeline
-/// that has had nothing to send for so long is written again before the next packet waits.
+/// A broker keeps an offset that nobody writes again for `offsets.retention.minutes`, and a transactional id that nobody uses for
+/// `transactional.id.expiration.ms`: 7 days by default, both. A pipeline that has had nothing to send for so long takes over again,
+/// which writes the mark again.
 const MARK_AGAIN: Duration = Duration::from_secs(12 * 3600);
 
 /// The cluster that takes packets, as one process sees it.
@@ -60,7 +61,8 @@ struct State<T> {
     owns: bool,
     /// The mark of each topic, while it owns.
     marks: BTreeMap<String, Mark>,
-    marked: Duration,
+    /// When a mark was last written or read. `None`: not by this process.
+    marked: Option<Duration>,
     /// Packets that were put into the outbox while it owned: nobody else can have sent them.
     held: BTreeMap<String, (Bytes, Held)>,
 }
@@ -90,7 +92,7 @@ impl<T: Takes> Outbox<T> {
                 takes,
                 owns: false,
                 marks: BTreeMap::new(),
-                marked: Duration::ZERO,
+                marked: None,
                 held: BTreeMap::new(),
             }),
         }
@@ -114,7 +116,8 @@ impl<T: Takes> Outbox<T> {
         Ok(waiting.collect())
     }
 
-    /// K2: fences, and clears away the packet that the mark says was taken. What lies in the outbox afterwards was not.
+    /// K2: fences, and clears away the packet that the mark says was taken. What lies in the outbox afterwards was not. K4: each
+    /// mark is written again, so that the cluster keeps it.
     fn own(&self, state: &mut State<T>) -> Result<()> {
         if state.owns {
             return Ok(());
@@ -132,48 +135,58 @@ impl<T: Takes> Outbox<T> {
                     if of_topic.any(|(id, _)| *id == mark.text) {
                         self.store.delete(&self.path(&mark.text, topic))?;
                     }
+                    state.takes.carry(topic, &mark, None)?;
                     mark
                 }
                 // K4: without a mark nobody could say whether the first packet was taken.
-                None => match of_topic.next() {
-                    Some((id, _)) => return Err(self.unknown(id, topic)),
-                    None => {
-                        let first = Mark {
-                            number: 0,
-                            text: String::new(),
-                        };
-                        state.takes.carry(topic, &first, None)?;
-                        first
+                None => {
+                    let packets: Vec<&str> = of_topic.map(|(id, _)| id.as_str()).collect();
+                    if !packets.is_empty() {
+                        return Err(self.unknown(&packets, topic));
                     }
-                },
+                    let first = Mark {
+                        number: 0,
+                        text: String::new(),
+                    };
+                    state.takes.carry(topic, &first, None)?;
+                    first
+                }
             };
             state.marks.insert(topic.clone(), mark);
         }
-        state.marked = self.clock.elapsed();
+        state.marked = Some(self.clock.elapsed());
         state.owns = true;
         Ok(())
     }
 
-    fn unknown(&self, id: &str, topic: &str) -> Error {
-        Error::new(
-            Kind::SinkRefused,
-            OP,
-            format!("whether topic '{topic}' has the rows of delivery {id} cannot be told: its mark is gone"),
-        )
-        .with("packet", self.path(id, topic))
-        .hint(
-            "the broker keeps offsets of idle groups for offsets.retention.minutes, and those of a deleted topic not at all; \
-             docs/kafka-sink.md (\"A lost mark\") says how to look and what to do in either case",
-        )
+    /// K4: no mark is older than [`MARK_AGAIN`] when this returns.
+    fn keep_mark(&self, state: &mut State<T>) -> Result<()> {
+        let is_young = |at: Duration| self.clock.elapsed() < at + MARK_AGAIN;
+        if state.marked.is_some_and(is_young) {
+            return Ok(());
+        }
+        state.owns = false;
+        self.own(state)
+    }
+
+    fn unknown(&self, packets: &[&str], topic: &str) -> Error {
+        let message = format!(
+            "whether topic '{topic}' has the rows of a delivery that waits cannot be told: its mark is gone"
+        );
+        let paths: Vec<String> = packets.iter().map(|id| self.path(id, topic)).collect();
+        Error::new(Kind::SinkRefused, OP, message)
+            .with("packets", paths.join(", "))
+            .hint(
+                "the broker keeps offsets of idle groups for offsets.retention.minutes, and those of a deleted topic not at all; \
+                 docs/kafka-sink.md (\"A lost mark\") says how to look and what to do in either case",
+            )
     }
 
     /// K1: durable in the outbox. The answer is the packet's digest, which the entry names.
     fn put(&self, id: &str, topic: &str, (packet, held): (Vec<u8>, Held)) -> Result<String> {
         let path = self.path(id, topic);
         let mut state = self.state();
-        if state.owns && self.clock.elapsed() >= state.marked + MARK_AGAIN {
-            self.mark_again(&mut state, topic);
-        }
+        self.keep_mark(&mut state)?;
         let digest = sha256(&packet);
         match self.store.create(&path, &packet)? {
             Created::Done => {}
@@ -192,20 +205,6 @@ impl<T: Takes> Outbox<T> {
             state.held.insert(id.to_owned(), (packet.into(), held));
         }
         Ok(digest)
-    }
-
-    /// Best effort: after an error it is read again before anything is sent.
-    fn mark_again(&self, state: &mut State<T>, topic: &str) {
-        let Some(mark) = state.marks.get(topic).cloned() else {
-            return;
-        };
-        match state.takes.carry(topic, &mark, None) {
-            Ok(()) => state.marked = self.clock.elapsed(),
-            Err(error) => {
-                tracing::debug!(%error, "the mark was not written again");
-                state.owns = false;
-            }
-        }
     }
 
     /// K3.
@@ -241,7 +240,7 @@ impl<T: Takes> Outbox<T> {
             return Err(error);
         }
         state.marks.insert(topic.clone(), mark);
-        state.marked = self.clock.elapsed();
+        state.marked = Some(self.clock.elapsed());
         state.held.remove(id);
         self.store.delete(&path)
     }
@@ -284,29 +283,6 @@ impl<T: Takes> Deliver for Parcel<T> {
     fn abandon(self: Box<Self>) {}
 }
 
-/// Bytes that packets of a task hold, whoever has them.
-#[derive(Debug, Default)]
-pub struct Held {
-    bytes: usize,
-    of: Arc<AtomicUsize>,
-}
-
-impl Held {
-    pub fn new(bytes: usize, of: &Arc<AtomicUsize>) -> Held {
-        of.fetch_add(bytes, Ordering::Relaxed);
-        Held {
-            bytes,
-            of: of.clone(),
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// The committer's side.
 #[derive(Debug)]
 pub struct FromOutbox<T>(pub Arc<Outbox<T>>);
@@ -323,6 +299,10 @@ impl<T: Takes> Receiver for FromOutbox<T> {
         let mut state = self.0.state();
         self.0.own(&mut state)?;
         self.0.send(&mut state, delivery)
+    }
+
+    fn idle(&self) -> Result<()> {
+        self.0.keep_mark(&mut self.0.state())
     }
 
     fn give_up(&self, id: &str) -> Result<()> {

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{ManualClock, SystemClock};
 use crate::commit::{Role, new_file_id};
 use crate::store::{self, Inputs, Listed, Way};
 
@@ -440,12 +440,161 @@ fn a_packet_without_a_mark_stops_the_start_and_names_what_to_look_at() {
     let process = Process::new(&world, &turns, 0, &store);
     process.recover();
     assert_eq!(world.lock().unwrap().mark.as_ref().unwrap().text, "");
-    store
-        .create(&process.outbox.path(&new_file_id(), TOPIC), b"x")
-        .unwrap();
+    let packets = [new_file_id(), new_file_id()].map(|id| process.outbox.path(&id, TOPIC));
+    for packet in &packets {
+        store.create(packet, b"x").unwrap();
+    }
     world.lock().unwrap().mark = None;
     let other = Process::new(&world, &turns, 0, &store);
     let error = FromOutbox(other.outbox.clone()).prepared().unwrap_err();
     assert_eq!(error.kind(), Kind::SinkRefused);
-    assert!(error.to_string().contains("_system/p/z/outbox/"), "{error}");
+    for packet in &packets {
+        assert!(packet.starts_with("_system/p/z/outbox/"), "{packet}");
+        assert!(error.to_string().contains(packet), "{error}");
+    }
+}
+
+#[test]
+fn a_packet_that_is_not_the_one_of_its_entry_stops_before_it_is_sent() {
+    let store = store::open_url("memory:outbox-damaged").unwrap();
+    let (world, turns) = (Shared::default(), Turns::new(0));
+    {
+        let mut state = turns.state.lock().unwrap();
+        (state.calm, state.alive) = (true, 1);
+    }
+    let process = Process::new(&world, &turns, 0, &store);
+    process.recover();
+    let delivery = Delivery {
+        id: new_file_id(),
+        role: Role::Rows,
+        sink: "kafka".into(),
+        target: TOPIC.into(),
+        rows: 1,
+        ranges: Vec::new(),
+        token: Some(sha256(b"as it was")),
+    };
+    let path = process.outbox.path(&delivery.id, TOPIC);
+    store.create(&path, b"as it is").unwrap();
+    let error = FromOutbox(process.outbox.clone()).finish(&delivery);
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), Kind::LogCorrupt);
+    assert!(error.to_string().contains(&path), "{error}");
+    assert!(world.lock().unwrap().seen.is_empty());
+}
+
+/// What a broker keeps for seven days after it was last used: the transactional id of a producer, and its mark.
+#[derive(Clone, Debug)]
+struct Forgetful {
+    clock: Arc<ManualClock>,
+    broker: Arc<Mutex<Keeps>>,
+    mine: u64,
+}
+
+#[derive(Debug, Default)]
+struct Keeps {
+    epoch: u64,
+    used: Duration,
+    mark: Option<(Mark, Duration)>,
+    packets: Vec<Vec<u8>>,
+    transactions: usize,
+}
+
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Forgetful {
+    fn is_kept(&self, at: Duration) -> bool {
+        self.clock.elapsed() < at + RETENTION
+    }
+}
+
+impl Takes for Forgetful {
+    fn take_over(&mut self) -> Result<()> {
+        let mut broker = self.broker.lock().unwrap();
+        broker.epoch += 1;
+        broker.used = self.clock.elapsed();
+        self.mine = broker.epoch;
+        Ok(())
+    }
+
+    fn mark(&mut self, _: &str) -> Result<Option<Mark>> {
+        let mark = self.broker.lock().unwrap().mark.clone();
+        Ok(mark
+            .filter(|(_, at)| self.is_kept(*at))
+            .map(|(mark, _)| mark))
+    }
+
+    fn carry(&mut self, _: &str, mark: &Mark, packet: Option<&[u8]>) -> Result<()> {
+        let mut broker = self.broker.lock().unwrap();
+        if broker.epoch != self.mine || !self.is_kept(broker.used) {
+            return Err(fenced());
+        }
+        let now = self.clock.elapsed();
+        broker.used = now;
+        broker.mark = Some((mark.clone(), now));
+        broker.packets.extend(packet.map(<[u8]>::to_vec));
+        broker.transactions += 1;
+        Ok(())
+    }
+}
+
+/// K4.
+#[test]
+fn a_pipeline_that_is_idle_for_weeks_goes_on_with_its_next_record() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let store = store::open_url("memory:outbox-idle").unwrap();
+    let clock = ManualClock::at(0);
+    let takes = Forgetful {
+        clock: clock.clone(),
+        broker: Arc::default(),
+        mine: 0,
+    };
+    let log = LogName::new("p", "z");
+    let start = || {
+        let outbox = Outbox::new(store.clone(), clock.clone(), (&log, TOPIC), takes.clone());
+        let outbox = Arc::new(outbox);
+        FromOutbox(outbox.clone()).prepared().unwrap();
+        outbox
+    };
+    let prepare = |outbox: &Arc<Outbox<Forgetful>>| {
+        let id = new_file_id();
+        let parcel: Box<dyn Deliver> = Box::new(Parcel {
+            outbox: outbox.clone(),
+            packet: id.clone().into_bytes(),
+            delivery: Delivery {
+                id,
+                role: Role::Rows,
+                sink: "kafka".into(),
+                target: TOPIC.into(),
+                rows: 1,
+                ranges: Vec::new(),
+                token: None,
+            },
+            held: Held::default(),
+        });
+        parcel.prepare(&Open).unwrap().deliveries.remove(0)
+    };
+    let sent = || takes.broker.lock().unwrap().packets.len();
+    // Nothing at all is asked of it for a month.
+    let outbox = start();
+    clock.advance(30 * DAY);
+    let delivery = prepare(&outbox);
+    FromOutbox(outbox.clone()).finish(&delivery).unwrap();
+    assert_eq!(sent(), 1);
+    // It dies between the entry and the transaction, after a month: the mark is there.
+    clock.advance(30 * DAY);
+    let delivery = prepare(&outbox);
+    drop(outbox);
+    let outbox = start();
+    FromOutbox(outbox.clone()).finish(&delivery).unwrap();
+    assert_eq!(sent(), 2);
+    // It looks at its log twice a second for a month, and dies then.
+    let before = takes.broker.lock().unwrap().transactions;
+    for _ in 0..30 * 24 {
+        clock.advance(DAY / 24);
+        FromOutbox(outbox.clone()).idle().unwrap();
+        FromOutbox(outbox.clone()).idle().unwrap();
+    }
+    let marked = takes.broker.lock().unwrap().transactions - before;
+    assert_eq!(marked, 60, "twice a day");
+    assert!(takes.clone().mark(TOPIC).unwrap().is_some());
 }

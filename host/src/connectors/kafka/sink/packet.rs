@@ -11,6 +11,8 @@ use crate::error::{Error, Kind, Result};
 use crate::kafka::Outgoing;
 
 const MAGIC: &[u8] = b"WKO1";
+/// No records.
+pub const NONE: &[u8] = MAGIC;
 const PARTITION: u8 = 1;
 const TIMESTAMP: u8 = 2;
 const KEY: u8 = 4;

@@ -5,24 +5,30 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef};
-use arrow_schema::{DataType, Schema, SchemaRef};
+use arrow_schema::{DataType, SchemaRef};
 
-use super::topics::Topics;
-use super::{Partitioner, RecordLayout, packet};
+use super::topics::{self, Topics};
+use super::{BATCH_OVERHEAD, Partitioner, RecordLayout, STAMP_MARGIN, packet};
 use crate::chain::{Applied, Column, Reason};
 use crate::error::{Error, Kind, Result};
-use crate::kafka::Outgoing;
+use crate::kafka::{Outgoing, Topic, TopicTakes, less};
 use crate::record::{Batch, SYSTEM};
-use crate::sink::format::{Encoder, bytes};
+use crate::sink::format::{Encoder, bytes, position};
 
 /// Why a row is a dead letter here. Stable: they stand in dead letters.
 pub mod codes {
-    /// Key, value and headers are more than `sink.record.max.bytes`.
+    /// Key, value and headers are more than `sink.record.max.bytes`, or than the topic takes.
     pub const TOO_LARGE: &str = "record_too_large";
     /// The row names a topic that does not exist.
     pub const NO_TOPIC: &str = "no_such_topic";
     /// The row names a partition that the topic does not have.
     pub const NO_PARTITION: &str = "no_such_partition";
+    /// The row names a topic that this user may not write, or one of the cluster's own.
+    pub const NOT_ALLOWED: &str = "topic_not_allowed";
+    /// The topic is compacted, and the row has no key.
+    pub const NO_KEY: &str = "key_required";
+    /// The topic does not take a timestamp so far from now.
+    pub const TIMESTAMP: &str = "timestamp_not_taken";
     /// The format of the value cannot hold one of the row's values.
     pub const UNFIT: &str = "not_in_format";
 }
@@ -121,8 +127,8 @@ fn fit(layout: &RecordLayout, schema: &SchemaRef) -> Result<Fitted> {
         let Some(name) = name else {
             return Ok(None);
         };
-        let found = schema.index_of(name).map(Some);
-        found.map_err(|_| wrong(key, format!("`{key}`: {}", missing(schema, name))))
+        let found = position(schema, name).map(Some);
+        found.map_err(|missing| wrong(key, format!("`{key}`: {missing}")))
     };
     let text = |key: &'static str, at: Option<usize>| -> Result<Option<usize>> {
         match at.map(|at| schema.field(at).data_type()) {
@@ -172,24 +178,27 @@ fn fit(layout: &RecordLayout, schema: &SchemaRef) -> Result<Fitted> {
     })
 }
 
-fn missing(schema: &Schema, name: &str) -> String {
-    let all: Vec<&str> = schema
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect();
-    format!(
-        "there is no column `{name}`; the last transform makes {}",
-        all.join(", ")
-    )
-}
-
 /// Buffers of one record, used again for the next.
 #[derive(Default)]
 struct Scratch {
     key: Vec<u8>,
     value: Vec<u8>,
     headers: Vec<Option<Vec<u8>>>,
+    /// The topic of the record before.
+    topic: Option<(String, Arc<Topic>)>,
+}
+
+impl Scratch {
+    fn find(&mut self, topics: &Topics, name: &str) -> Result<Arc<Topic>> {
+        if let Some((before, found)) = &self.topic
+            && before == name
+        {
+            return Ok(found.clone());
+        }
+        let found = topics.find(name)?;
+        self.topic = Some((name.to_owned(), found.clone()));
+        Ok(found)
+    }
 }
 
 struct One<'a> {
@@ -221,11 +230,15 @@ impl One<'_> {
             .record
             .get(row)
             .map_or(0, |record| *record as usize);
-        let topic = self.fitted.topic.and_then(|at| self.cell(at, row));
-        let topic = topic.map_or(self.layout.topic.as_str(), |(values, row)| {
-            values.as_string::<i32>().value(row)
-        });
-        let partition = match self.place(topic, row)? {
+        let named = self.fitted.topic.and_then(|at| self.cell(at, row));
+        let named = named.map(|(values, row)| values.as_string::<i32>().value(row));
+        let topic = named.unwrap_or(&self.layout.topic);
+        let found = scratch.find(self.topics, topic)?;
+        let takes = match self.takes(&found, named)? {
+            Ok(takes) => takes,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let partition = match self.place(topic, takes.partitions, row) {
             Ok(partition) => partition,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -245,15 +258,6 @@ impl One<'_> {
         };
         self.headers(row, &mut scratch.headers);
         let headers = self.named(record, &scratch.headers);
-        let size =
-            scratch.key.len() + scratch.value.len() + headers.iter().map(size_of).sum::<usize>();
-        if size > self.layout.record_bytes {
-            let most = self.layout.record_bytes;
-            let message = format!(
-                "key, value and headers have {size} bytes, expected at most {most} (sink.record.max.bytes)"
-            );
-            return Ok(Err(reason(codes::TOO_LARGE, None, message)));
-        }
         let outgoing = Outgoing {
             key: key.is_some().then_some(&scratch.key),
             value: there.then_some(&scratch.value),
@@ -261,37 +265,105 @@ impl One<'_> {
             partition,
             timestamp: self.timestamp(record),
         };
+        if let Err(refused) = self.fits(topic, takes, &outgoing) {
+            return Ok(Err(refused));
+        }
         packet::add(out, topic, &outgoing);
         Ok(Ok(()))
     }
 
-    /// The partition that the row names, if it names one; or why it cannot go there.
-    fn place(&self, topic: &str, row: usize) -> Result<std::result::Result<Option<i32>, Reason>> {
-        let partitions = match self.fitted.topic.is_some() || self.layout.names_partitions() {
-            true => self.topics.partitions(topic)?,
-            false => i32::MAX,
+    /// What the topic takes; or why the row that names it cannot go there. An error: it is the topic of the config.
+    fn takes<'t>(
+        &self,
+        found: &'t Topic,
+        named: Option<&str>,
+    ) -> Result<std::result::Result<&'t TopicTakes, Reason>> {
+        let refused = |code: &str, message: String| {
+            Ok(Err(reason(code, self.layout.topic_column.clone(), message)))
         };
-        if partitions == 0 {
-            let message = format!("the cluster has no topic `{topic}`");
-            return Ok(Err(reason(
+        match (found, named) {
+            (Topic::Takes(takes), _) if takes.write != Some(false) => Ok(Ok(takes)),
+            (Topic::None, Some(name)) => refused(
                 codes::NO_TOPIC,
-                self.layout.topic_column.clone(),
-                message,
-            )));
+                format!("the cluster has no topic `{name}`"),
+            ),
+            (_, Some(name)) if name.starts_with(topics::INTERNAL) => refused(
+                codes::NOT_ALLOWED,
+                format!("`{name}`: topics that begin with `__` are the cluster's own"),
+            ),
+            (_, Some(name)) => refused(
+                codes::NOT_ALLOWED,
+                format!("this user may not write topic `{name}`: it needs WRITE and DESCRIBE"),
+            ),
+            (Topic::None, None) => Err(topics::gone(&self.layout.topic)),
+            (_, None) => Err(topics::may_not_write(&self.layout.topic)),
         }
+    }
+
+    /// The partition that the row names, if it names one; or why it cannot go there.
+    fn place(
+        &self,
+        topic: &str,
+        partitions: i32,
+        row: usize,
+    ) -> std::result::Result<Option<i32>, Reason> {
         let partition = self.partition(row);
         if let Some(wanted) = partition
             && !(0..i64::from(partitions)).contains(&wanted)
         {
             let message =
                 format!("topic `{topic}` has {partitions} partitions, the row names {wanted}");
-            return Ok(Err(reason(
-                codes::NO_PARTITION,
-                self.layout.partition_column(),
-                message,
-            )));
+            let column = self.layout.partition_column();
+            return Err(reason(codes::NO_PARTITION, column, message));
         }
-        Ok(Ok(partition.and_then(|wanted| i32::try_from(wanted).ok())))
+        Ok(partition.and_then(|wanted| i32::try_from(wanted).ok()))
+    }
+
+    /// What the broker would refuse for good is refused here.
+    fn fits(
+        &self,
+        topic: &str,
+        takes: &TopicTakes,
+        out: &Outgoing<'_>,
+    ) -> std::result::Result<(), Reason> {
+        let of = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let size = of(out.key) + of(out.value) + out.headers.iter().map(size_of).sum::<usize>();
+        let by_topic = takes.batch_bytes.unwrap_or(usize::MAX);
+        let by_topic = by_topic.saturating_sub(BATCH_OVERHEAD);
+        let most = self.layout.record_bytes.min(by_topic);
+        if size > most {
+            let limit = match by_topic < self.layout.record_bytes {
+                true => format!("max.message.bytes of topic `{topic}`, less {BATCH_OVERHEAD}"),
+                false => "sink.record.max.bytes".to_owned(),
+            };
+            let message = format!(
+                "key, value and headers have {size} bytes, expected at most {most} ({limit})"
+            );
+            return Err(reason(codes::TOO_LARGE, None, message));
+        }
+        if takes.wants_keys && out.key.is_none() {
+            let message = format!("topic `{topic}` is compacted and takes no record without a key");
+            return Err(reason(codes::NO_KEY, self.layout.key.clone(), message));
+        }
+        let Some(at) = out.timestamp else {
+            return Ok(());
+        };
+        let now = || self.topics.now();
+        let too_far = |most: Option<i64>, far: &dyn Fn() -> i64, way: &str| match most {
+            Some(most) if far() > less(most, STAMP_MARGIN) => Err(reason(
+                codes::TIMESTAMP,
+                None,
+                format!(
+                    "the timestamp {at} is {} ms {way} now, and topic `{topic}` takes at most {most} \
+                     (message.timestamp.{way}.max.ms), less {} for the way there",
+                    far(),
+                    most - less(most, STAMP_MARGIN)
+                ),
+            )),
+            _ => Ok(()),
+        };
+        too_far(takes.after, &|| at.saturating_sub(now()), "after")?;
+        too_far(takes.before, &|| now().saturating_sub(at), "before")
     }
 
     fn partition(&self, row: usize) -> Option<i64> {

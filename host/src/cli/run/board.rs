@@ -1,0 +1,165 @@
+//! `weir run --metrics`: what a scrape shows of pipelines that no daemon keeps.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::commit::{Committed, State};
+use crate::config::PipelineConfig;
+use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
+use crate::daemon::{FanOut, Live, Standing};
+use crate::error::Error;
+use crate::lock::lock;
+use crate::pipeline::{Ending, Report, Rest, Stages};
+use crate::telemetry::metrics::{self, Shown};
+use crate::telemetry::{Meters, Progress, Tally};
+
+/// The pipelines of this process.
+pub struct Board {
+    meters: Arc<Meters>,
+    clock: Arc<dyn Clock>,
+    of: BTreeMap<String, One>,
+}
+
+struct One {
+    class: String,
+    seen: Arc<Seen>,
+    live: Arc<Live>,
+}
+
+impl Board {
+    pub fn new(
+        pipelines: &[PipelineConfig],
+        shown: Arc<Progress>,
+        clock: &Arc<dyn Clock>,
+    ) -> Arc<Board> {
+        let one = |config: &PipelineConfig| {
+            let class = config.raw.get(CONNECTOR_CLASS);
+            let one = One {
+                class: class
+                    .map_or(OUR_CLASS, |entry| entry.value.typed())
+                    .to_owned(),
+                seen: Arc::new(Seen {
+                    clock: Arc::clone(clock),
+                    now: Mutex::default(),
+                }),
+                live: Arc::default(),
+            };
+            (config.name.clone(), one)
+        };
+        Arc::new(Board {
+            meters: Meters::new(shown, Arc::clone(clock)),
+            clock: Arc::clone(clock),
+            of: pipelines.iter().map(one).collect(),
+        })
+    }
+
+    /// Who hears of this pipeline.
+    pub fn report(&self, config: &PipelineConfig) -> Arc<dyn Report> {
+        let to = Arc::clone(&self.meters);
+        let tally = Tally::new(&config.name, to, Arc::clone(&self.clock));
+        match self.of.get(&config.name) {
+            Some(one) => Arc::new(FanOut {
+                first: Arc::<Seen>::clone(&one.seen),
+                tally,
+                live: Arc::clone(&one.live),
+            }),
+            None => Arc::new(tally),
+        }
+    }
+
+    /// The text of a scrape, as of now.
+    pub fn text(&self) -> String {
+        let shown = self.of.iter().map(|(name, one)| {
+            let now = lock(&one.seen.now).clone();
+            let mut meter = self.meters.of(name);
+            meter.lag = one.live.lag().or(meter.lag);
+            let log = one.live.log();
+            let undeleted = log.as_ref().and_then(|view| view.undeleted());
+            let log = log.and_then(|view| view.read(metrics::left_by_age));
+            let (left, leaving) = log.unwrap_or_default();
+            let state = now.standing.word().to_lowercase();
+            Shown {
+                name: name.clone(),
+                class: one.class.clone(),
+                kind: "sink",
+                tasks: vec![state.clone(); now.tasks],
+                state,
+                target: Standing::Running.word().to_lowercase(),
+                restarts: 0,
+                failures: u64::from(now.standing == Standing::Failed),
+                next_run: now.next_run,
+                meter,
+                left,
+                leaving,
+                undeleted: undeleted.map_or(0, |(files, _)| files),
+            }
+        });
+        metrics::text(&shown.collect::<Vec<_>>(), self.clock.elapsed())
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Now {
+    standing: Standing,
+    tasks: usize,
+    /// Microseconds since 1970 UTC.
+    next_run: Option<i64>,
+}
+
+impl Default for Now {
+    fn default() -> Now {
+        Now {
+            standing: Standing::Unassigned,
+            tasks: 0,
+            next_run: None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Seen {
+    clock: Arc<dyn Clock>,
+    now: Mutex<Now>,
+}
+
+impl Report for Seen {
+    fn tasks(&self, count: usize) {
+        lock(&self.now).tasks = count;
+    }
+
+    fn started(&self, _: &PipelineConfig, _: &State) {
+        let mut now = lock(&self.now);
+        now.standing = Standing::Running;
+        now.tasks = now.tasks.max(1);
+        now.next_run = None;
+    }
+
+    fn resting(&self, why: Rest, next: Duration) {
+        let next = i64::try_from(next.as_micros()).unwrap_or(i64::MAX);
+        let at = self.clock.now_micros().saturating_add(next);
+        lock(&self.now).next_run = (why != Rest::NothingYet).then_some(at);
+    }
+
+    fn looks(&self) {
+        lock(&self.now).next_run = None;
+    }
+
+    fn ended(&self, ending: &Ending<'_>) {
+        let mut now = lock(&self.now);
+        now.next_run = None;
+        now.standing = match ending {
+            Ending::Failed(_) => Standing::Failed,
+            Ending::Well { .. } | Ending::NotBegun { .. } => Standing::Stopped,
+        };
+    }
+
+    // The tally hears these.
+    fn committed(&self, _: &Committed, _: &State, _: Duration) {}
+    fn swapped(&self, _: &Committed) {}
+    fn lag(&self, _: usize, _: Option<u64>) {}
+    fn stages(&self, _: usize, _: Stages) {}
+    fn waiting(&self, _: &Error) {}
+    fn resumed(&self) {}
+}

@@ -1,0 +1,656 @@
+//! Files that are read while they grow: `source.follow`.
+//!
+//! - A line is a record when its end is there. A last one without an end waits, until its file has another name and nothing comes
+//!   to it any more.
+//! - A file is recognised by its inode and by the bytes before the position (`marks`). Under another name it is read to its end,
+//!   then the new one of its name. What was cut, written anew or replaced is a bad file.
+//! - One task reads its files in turn, so that one that is written all the time keeps nobody else waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::list::{Entry, Place};
+use super::marks::{BEFORE, Mark};
+use super::places::may_be_read;
+use super::shared::{Shared, before};
+use super::source::{told, wait};
+use super::split::{Stop, find};
+use super::unknown;
+use crate::error::{Error, Result};
+use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId};
+use crate::source::{Position, ReadLimits, Source};
+use crate::store::Input;
+
+/// Bytes that are read at a time.
+const CHUNK: usize = 1 << 20;
+/// How often it is looked which file has the name now.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A file that has another name is left when nothing came for this time: its writer may still have it open.
+const QUIET: Duration = Duration::from_secs(5);
+/// What an idle file may hold in memory beside the line that has no end yet.
+const IDLE: usize = 4 << 10;
+/// Longest sleep at a time while nothing comes.
+const STEP: Duration = Duration::from_millis(100);
+const UTF8_BOM: &[u8] = b"\xef\xbb\xbf";
+
+#[derive(Debug)]
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    limits: ReadLimits,
+    lanes: Vec<Lane>,
+    /// The lane that is read next.
+    turn: usize,
+    /// What ended the last batch, and is told when that batch is given away.
+    stopped: Option<Error>,
+    paused: bool,
+    builder: BatchBuilder,
+}
+
+/// One partition: the files of one name.
+#[derive(Debug)]
+struct Lane {
+    at: Position,
+    open: Option<Growing>,
+    /// Everything that was there is read.
+    at_end: bool,
+    /// Nothing is to be read of the file at the position: it was deleted when all that was known of it was read, or its name is
+    /// not followed any more.
+    gone: bool,
+    /// A deleted file was told.
+    told_gone: bool,
+}
+
+impl Lane {
+    fn at(at: Position) -> Lane {
+        Lane {
+            at,
+            open: None,
+            at_end: false,
+            gone: false,
+            told_gone: false,
+        }
+    }
+}
+
+/// A file that is open.
+#[derive(Debug)]
+struct Growing {
+    place: Place,
+    input: Box<dyn Input>,
+    text: Text,
+    /// When it was looked which file has the name.
+    looked: Option<Duration>,
+    /// Since when another one has it, and nothing came from this one.
+    renamed: Option<Duration>,
+}
+
+/// What was read of a file and not given away, and the last bytes before it, at most [`BEFORE`].
+#[derive(Debug)]
+struct Text {
+    bytes: Vec<u8>,
+    given: usize,
+    /// Of the first byte that is not given away.
+    at: u64,
+    /// So many bytes of the rest are known to have no end of a line.
+    searched: usize,
+    cr_ends: bool,
+}
+
+/// A line in [`Text::rest`]: its bytes, and how long it is with its end.
+struct Line {
+    length: usize,
+    with_end: usize,
+}
+
+impl Text {
+    fn at(at: u64, before: Vec<u8>, cr_ends: bool) -> Text {
+        Text {
+            given: before.len(),
+            bytes: before,
+            at,
+            searched: 0,
+            cr_ends,
+        }
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.given..).unwrap_or_default()
+    }
+
+    fn before(&self) -> &[u8] {
+        let from = self.given.saturating_sub(BEFORE);
+        self.bytes.get(from..self.given).unwrap_or_default()
+    }
+
+    /// Where the file is read on.
+    fn end(&self) -> u64 {
+        self.at + self.rest().len() as u64
+    }
+
+    /// The bytes before [`end`](Text::end).
+    fn tail(&self) -> &[u8] {
+        let from = self.bytes.len().saturating_sub(BEFORE);
+        self.bytes.get(from..).unwrap_or_default()
+    }
+
+    fn add(&mut self, more: &[u8]) {
+        let gone = self.given.saturating_sub(BEFORE);
+        self.bytes.drain(..gone);
+        self.given -= gone;
+        self.bytes.extend_from_slice(more);
+    }
+
+    fn give(&mut self, length: usize) {
+        let length = length.min(self.rest().len());
+        self.given += length;
+        self.at += length as u64;
+        self.searched = 0;
+    }
+
+    /// Memory for what is not given away alone: many files lie idle.
+    fn shrink(&mut self) {
+        let gone = self.given.saturating_sub(BEFORE);
+        self.bytes.drain(..gone);
+        self.given -= gone;
+        self.bytes.shrink_to(IDLE.max(self.bytes.len()));
+    }
+
+    /// The next line that has its end. Each byte is looked at once.
+    fn line(&mut self) -> Option<Line> {
+        let rest = self.bytes.get(self.given..).unwrap_or_default();
+        let new = rest.get(self.searched..).unwrap_or_default();
+        let found = match self.cr_ends {
+            false => find(new, b'\n'),
+            true => new.iter().position(|byte| matches!(byte, b'\n' | b'\r')),
+        };
+        let Some(at) = found.map(|at| self.searched + at) else {
+            self.searched = rest.len();
+            return None;
+        };
+        let line = |length: usize, with_end: usize| Some(Line { length, with_end });
+        match (rest.get(at), rest.get(at + 1)) {
+            (Some(b'\n'), _) => {
+                let cr = at > 0 && rest.get(at - 1) == Some(&b'\r');
+                line(at - usize::from(cr), at + 1)
+            }
+            (_, Some(b'\n')) => line(at, at + 2),
+            (_, Some(_)) => line(at, at + 1),
+            // Whether an LF belongs to this CR is not known yet.
+            (_, None) => {
+                self.searched = at;
+                None
+            }
+        }
+    }
+
+    /// What has no end, of a file to which nothing comes any more.
+    fn last(&self) -> Option<Line> {
+        let rest = self.rest();
+        (!rest.is_empty()).then(|| Line {
+            length: rest.len() - usize::from(rest.ends_with(b"\r")),
+            with_end: rest.len(),
+        })
+    }
+}
+
+impl Growing {
+    /// Of the entry's file from a byte on; `None` where nothing of this name is there yet.
+    fn open(shared: &Shared, place: Place, from: u64) -> Result<Option<Growing>, Stop> {
+        let Some(entry) = place.entry().filter(|entry| !entry.is_open()) else {
+            return Ok(None);
+        };
+        let mut input = recognised(shared, entry)?;
+        let has = input.look_again().map_err(Stop::Failed)?.size;
+        if has < from {
+            return Err(changed(from, has));
+        }
+        if let Some(mark) = shared.mark(entry.partition, place.ordinal) {
+            let is = has >= mark.byte
+                && mark.is(&before(input.as_mut(), mark.byte).map_err(Stop::Failed)?);
+            if !is {
+                return Err(other_bytes(mark.byte));
+            }
+        }
+        let before = before(input.as_mut(), from).map_err(Stop::Failed)?;
+        let text = Text::at(from, before, shared.config.cr_ends);
+        Ok(Some(Growing {
+            place,
+            input,
+            text,
+            looked: None,
+            renamed: None,
+        }))
+    }
+
+    /// Reads more; false at the end of the file. Bytes that do not continue what was read are not used.
+    fn more(&mut self, record_max: usize) -> Result<bool, Stop> {
+        let open = self.text.rest().len();
+        let (end, tail) = (self.text.end(), self.text.tail().to_vec());
+        let has = self.input.look_again().map_err(Stop::Failed)?.size;
+        if has < end {
+            return Err(changed(end, has));
+        }
+        if has == end {
+            self.text.shrink();
+            return Ok(false);
+        }
+        if open > record_max {
+            let why = format!(
+                "a line begins here that is longer than {record_max} bytes (source.record.max.bytes)"
+            );
+            return Err(Stop::Bad {
+                at: self.text.at,
+                why,
+            });
+        }
+        let from = end - tail.len() as u64;
+        let read = self.input.read(from, tail.len() + CHUNK);
+        let read = read.map_err(Stop::Failed)?;
+        match read.strip_prefix(tail.as_slice()) {
+            Some(more) => {
+                self.text.add(more);
+                self.renamed = None;
+                Ok(!more.is_empty())
+            }
+            None => Err(other_bytes(end)),
+        }
+    }
+
+    /// Whether it has another name, a new file has this one, and nothing comes to it any more.
+    fn is_left(&mut self, shared: &Shared) -> Result<bool> {
+        let Some(entry) = self.place.entry() else {
+            return Ok(false);
+        };
+        let now = shared.clock.elapsed();
+        let since = self.looked.map(|looked| now.saturating_sub(looked));
+        if since.is_none_or(|since| since >= LOOK_EVERY) {
+            self.looked = Some(now);
+            let named = shared.input.inputs().look(&entry.path)?;
+            match named {
+                Some(named) if named.node() != self.input.found().node() => {
+                    self.renamed.get_or_insert(now);
+                }
+                // The new one will come.
+                _ => self.renamed = None,
+            }
+        }
+        let quiet = self.renamed.map(|since| now.saturating_sub(since));
+        Ok(quiet.is_some_and(|quiet| quiet >= QUIET))
+    }
+}
+
+fn changed(end: u64, has: u64) -> Stop {
+    Stop::Bad {
+        at: has,
+        why: format!("it has {has} bytes, and {end} were read: it was cut or replaced"),
+    }
+}
+
+fn other_bytes(end: u64) -> Stop {
+    Stop::Bad {
+        at: end,
+        why: format!(
+            "it has other bytes before byte {end} than those that were read: it was cut or replaced"
+        ),
+    }
+}
+
+/// The file of an entry, under whichever name of its directory it has now.
+fn recognised(shared: &Shared, entry: &Entry) -> Result<Box<dyn Input>, Stop> {
+    let inputs = shared.input.inputs();
+    let node = entry.found().node().map(str::to_owned);
+    let is = |input: &dyn Input| input.found().node() == node.as_deref();
+    let named = inputs.open_input(&entry.path).map_err(Stop::Failed)?;
+    let is_there = named.is_some();
+    let may = |path: &str| may_be_read(&shared.config, shared.input.as_ref(), path);
+    if let Some(input) = named.filter(|input| is(input.as_ref())) {
+        return may(&entry.path).map(|()| input).map_err(Stop::Failed);
+    }
+    let dir = entry.path.rsplit_once('/').map_or("", |(dir, _)| dir);
+    let mut other = None;
+    let walked = inputs.list_dir(dir, &mut |found| {
+        if found.node() == node.as_deref() {
+            other.get_or_insert(found.path);
+        }
+        Ok(())
+    });
+    walked.map_err(Stop::Failed)?;
+    if let Some(path) = other
+        && let Some(input) = inputs.open_input(&path).map_err(Stop::Failed)?
+        && is(input.as_ref())
+    {
+        may(&path).map_err(Stop::Failed)?;
+        tracing::info!(
+            store = shared.config.at.url,
+            path = entry.path,
+            now = path,
+            "the file has another name now; it is read to its end there"
+        );
+        return Ok(input);
+    }
+    Err(Stop::Gone { replaced: is_there })
+}
+
+/// Why no more is read of a lane now.
+enum Filled {
+    /// The batch is full.
+    Batch,
+    /// Nothing more is there.
+    End,
+}
+
+impl Follower {
+    pub(super) fn new(shared: Arc<Shared>, limits: ReadLimits) -> Follower {
+        Follower {
+            shared,
+            limits,
+            lanes: Vec::new(),
+            turn: 0,
+            stopped: None,
+            paused: false,
+            builder: BatchBuilder::new(),
+        }
+    }
+
+    /// The next batch of a lane. `None`: nothing came.
+    fn batch(&mut self, index: usize) -> Result<Option<Batch>> {
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(None);
+        };
+        let from = lane.at.next;
+        let filled = fill(&self.shared, (&mut self.builder, self.limits), lane);
+        match filled {
+            Ok(filled) => lane.at_end = matches!(filled, Filled::End),
+            Err(failed) => {
+                lane.open = None;
+                self.stopped = Some(match *failed {
+                    (Stop::Failed(error), _) => error,
+                    (stop, Some(entry)) => told(&self.shared, stop, &entry, &lane.at),
+                    (stop, None) => unknown("file.follow", &lane.at).with("why", stop),
+                });
+            }
+        }
+        let to = lane.at.next;
+        if from == to {
+            return self.stopped.take().map_or(Ok(None), Err);
+        }
+        let partition = lane.at.tp.partition;
+        // A mark at the beginning would be one of any file.
+        if let Some(open) = lane.open.as_ref().filter(|open| open.text.at > 0) {
+            let text = &open.text;
+            let mark = Mark::of(open.place.ordinal, text.at, text.before());
+            self.shared.has_marked(partition, mark);
+        }
+        self.shared.has_read(partition, to);
+        Ok(Some(self.builder.finish(Covers {
+            split: lane.at.split.clone(),
+            epoch: lane.at.epoch,
+            tp: lane.at.tp.clone(),
+            range: OffsetRange { from, to },
+        })))
+    }
+
+    fn index_of(&self, split: &SplitId) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.at.split == *split)
+    }
+
+    /// The list has nothing behind the file that is read.
+    fn is_last(&self, lane: &Lane) -> bool {
+        let shared = &self.shared;
+        let partition = lane.at.tp.partition;
+        let entry = lane.open.as_ref().and_then(|open| open.place.entry());
+        let end = entry.map_or(lane.at.next, Entry::end);
+        lane.gone || shared.end(partition) <= end || shared.waits(partition)
+    }
+}
+
+/// Boxed, as it is large and rare.
+type Failed = Box<(Stop, Option<Entry>)>;
+
+/// Opens the file at the position of a lane; false: nothing is to be read there now.
+fn open(shared: &Shared, lane: &mut Lane) -> Result<bool, Failed> {
+    let store = |error: Error| Box::new((Stop::Failed(error), None));
+    let partition = lane.at.tp.partition;
+    loop {
+        let place = shared.file_at(partition, lane.at.next).map_err(store)?;
+        let Some(place) = place else {
+            return Ok(false);
+        };
+        let entry = place.entry().cloned();
+        let is_ours = |entry: &Entry| shared.follows(&entry.path);
+        lane.gone = !entry.as_ref().is_none_or(is_ours);
+        if lane.gone {
+            return Ok(false);
+        }
+        let at = entry.as_ref().map_or(0, |entry| entry.at);
+        let from = u64::try_from(lane.at.next.saturating_sub(at)).unwrap_or(0);
+        let opened = Growing::open(shared, place, from);
+        let (replaced, entry) = match (opened, entry) {
+            (Err(Stop::Gone { replaced }), Some(entry)) => (replaced, entry),
+            (opened, entry) => {
+                lane.open = opened.map_err(|stop| Box::new((stop, entry)))?;
+                return Ok(lane.open.is_some());
+            }
+        };
+        // One that was seen to be gone is not replaced by what comes later.
+        if entry.found().size > from || replaced && !lane.told_gone {
+            return Err(Box::new((Stop::Gone { replaced }, Some(entry))));
+        }
+        if !std::mem::replace(&mut lane.told_gone, true) && from > 0 {
+            tracing::warn!(
+                store = shared.config.at.url,
+                path = entry.path,
+                bytes = from,
+                "the file was deleted while nobody read it; whether lines came to it after these bytes is not known. A new file of its name is read when it comes"
+            );
+        }
+        if shared.end(partition) <= entry.end() {
+            lane.gone = true;
+            return Ok(false);
+        }
+        lane.at.next = entry.end();
+        lane.told_gone = false;
+    }
+}
+
+/// Whole lines of a lane until the batch is full or nothing more is there. The position of the lane is where reading goes on.
+fn fill(
+    shared: &Shared,
+    (builder, limits): (&mut BatchBuilder, ReadLimits),
+    lane: &mut Lane,
+) -> Result<Filled, Failed> {
+    let store = |error: Error| Box::new((Stop::Failed(error), None));
+    loop {
+        if let Some(set) = shared.set_behind(lane.at.tp.partition, lane.at.next) {
+            lane.open = None;
+            lane.at.next = set;
+        }
+        if lane.open.is_none() && !open(shared, lane)? {
+            return Ok(Filled::End);
+        }
+        let Some(open) = &mut lane.open else {
+            return Ok(Filled::End);
+        };
+        let Some(entry) = open.place.entry().cloned() else {
+            return Ok(Filled::End);
+        };
+        while let Some(line) = open.text.line() {
+            if builder.len() >= limits.batch_records || builder.bytes() >= limits.batch_bytes {
+                return Ok(Filled::Batch);
+            }
+            let pushed = push((shared, builder), (&entry, &line), &mut open.text);
+            pushed.map_err(|stop| Box::new((stop, Some(entry.clone()))))?;
+            lane.at.next = position(&entry, open.text.at);
+        }
+        let failed = |stop| Box::new((stop, Some(entry.clone())));
+        if open.more(shared.config.record_max).map_err(failed)? {
+            continue;
+        }
+        if !open.is_left(shared).map_err(store)? {
+            return Ok(Filled::End);
+        }
+        if let Some(line) = open.text.last() {
+            let pushed = push((shared, builder), (&entry, &line), &mut open.text);
+            pushed.map_err(failed)?;
+        }
+        tracing::info!(
+            store = shared.config.at.url,
+            path = entry.path,
+            bytes = open.text.at,
+            "the file was renamed and is read; going on with the new one of its name"
+        );
+        lane.at.next = entry.end();
+        lane.open = None;
+    }
+}
+
+fn position(entry: &Entry, byte: u64) -> i64 {
+    let byte = i64::try_from(byte).unwrap_or(i64::MAX);
+    entry.at.saturating_add(byte)
+}
+
+/// One line as a record.
+fn push(
+    (shared, builder): (&Shared, &mut BatchBuilder),
+    (entry, line): (&Entry, &Line),
+    text: &mut Text,
+) -> Result<(), Stop> {
+    let at = position(entry, text.at);
+    if position(entry, text.at + line.with_end as u64) >= entry.end() {
+        let most = entry.room - 1;
+        return Err(Stop::Bad {
+            at: text.at,
+            why: format!("it is longer than {most} bytes, and is never renamed"),
+        });
+    }
+    let mut value = text.rest().get(..line.length).unwrap_or_default();
+    if text.at == 0 {
+        value = value.strip_prefix(UTF8_BOM).unwrap_or(value);
+        if value.starts_with(b"\xff\xfe") || value.starts_with(b"\xfe\xff") {
+            let why = "it is UTF-16, and UTF-8 is expected".to_owned();
+            return Err(Stop::Bad { at: 0, why });
+        }
+    }
+    if !value.is_empty() || shared.config.keeps_empty_lines() {
+        let none = std::iter::empty();
+        let modified = Some(shared.clock.now_micros());
+        builder.push(at, modified, Some(entry.path.as_bytes()), Some(value), none);
+    }
+    text.give(line.with_end);
+    Ok(())
+}
+
+impl Source for Follower {
+    fn next(&mut self, time: Duration) -> Result<Option<Batch>> {
+        if let Some(error) = self.stopped.take() {
+            return Err(error);
+        }
+        if self.paused {
+            wait(&self.shared, time);
+            return Ok(None);
+        }
+        if !self.shared.has_begun()? {
+            wait(&self.shared, time.min(STEP));
+            return Ok(None);
+        }
+        for _ in 0..self.lanes.len() {
+            let index = self.turn % self.lanes.len().max(1);
+            self.turn = index + 1;
+            if let Some(batch) = self.batch(index)? {
+                return Ok(Some(batch));
+            }
+        }
+        wait(&self.shared, time.min(STEP));
+        Ok(None)
+    }
+
+    fn seek(&mut self, positions: &[Position]) -> Result<()> {
+        self.stopped = None;
+        for position in positions {
+            let index = self.index_of(&position.split);
+            let lane = index.and_then(|index| self.lanes.get_mut(index));
+            let lane = lane.ok_or_else(|| unknown("file.seek", position))?;
+            *lane = Lane::at(position.clone());
+            self.shared.has_read(position.tp.partition, position.next);
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, positions: &[Position]) -> Result<()> {
+        for at in positions {
+            self.shared.has_read(at.tp.partition, at.next);
+            self.lanes.push(Lane::at(at.clone()));
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, paused: bool) -> Result<()> {
+        self.paused = paused;
+        Ok(())
+    }
+
+    /// The end moves on all the time: it is where the last look at each file found nothing more.
+    fn caught_up(&self) -> bool {
+        let mut lanes = self.lanes.iter();
+        self.stopped.is_none()
+            && self.shared.is_begun()
+            && !self.shared.is_behind_the_list()
+            && lanes.all(|lane| lane.at_end && self.is_last(lane))
+    }
+
+    fn has_more(&self, split: &SplitId) -> bool {
+        let lane = self.index_of(split).and_then(|at| self.lanes.get(at));
+        lane.is_some_and(|lane| !lane.at_end || !self.is_last(lane))
+    }
+
+    fn lag(&self) -> Option<u64> {
+        self.caught_up().then_some(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_and_positions_follow() {
+        for (cr_ends, want) in [
+            (
+                true,
+                &[("a", 12), ("b", 15), ("c", 17), ("d", 19), ("", 20)][..],
+            ),
+            (false, &[("a", 12), ("b", 15), ("c\rd", 19), ("", 20)][..]),
+        ] {
+            let mut text = Text::at(10, Vec::new(), cr_ends);
+            text.add(b"a\nb\r\nc\rd\n\nlast\r");
+            let mut got = Vec::new();
+            while let Some(line) = text.line() {
+                let value = String::from_utf8_lossy(&text.rest()[..line.length]).into_owned();
+                text.give(line.with_end);
+                got.push((value, text.at));
+            }
+            let want: Vec<_> = want.iter().map(|(l, at)| ((*l).to_owned(), *at)).collect();
+            assert_eq!(got, want);
+            text.add(b"\nx");
+            let line = text.line().expect("the line");
+            assert_eq!((line.length, line.with_end), (4, 6));
+            text.give(6);
+            assert!(text.line().is_none());
+            assert_eq!((text.at, text.end()), (26, 27));
+            assert_eq!(text.tail(), b"a\nb\r\nc\rd\n\nlast\r\nx");
+        }
+        let mut long = Text::at(100, vec![1; 64], false);
+        long.add(&[2; 60]);
+        assert_eq!(
+            (long.tail().len(), long.tail()[3], long.tail()[4]),
+            (64, 1, 2)
+        );
+        long.give(60);
+        long.add(&[3; 70]);
+        assert_eq!(
+            (long.before().len(), long.before()[3], long.before()[4]),
+            (64, 1, 2)
+        );
+        assert_eq!((long.at, long.tail()), (160, &[3; 64][..]));
+    }
+}

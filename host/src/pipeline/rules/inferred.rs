@@ -1,0 +1,324 @@
+//! `schema.inference = true`: the transform of a pipeline is found by looking at its first records, once, and kept beside its log.
+//!
+//! ```text
+//! log begun without rules, starts pinned → the first records from there → inferred.json → swap → records are read from the same place
+//! ```
+//! `inferred.json` is created once (put-if-absent), before an entry names the rule: whoever starts later, or at the same time, has the same
+//! transform, and nothing is looked at again. It is a part of the config from then on: starts, swaps and taps complete the config by it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::in_force::{Built, Parts, put_in_force};
+use crate::commit::{Log, LogName, State};
+use crate::config::{
+    self, Inference, Pin, PipelineConfig, PluginRef, SourceConfig, TransformConfig, Trigger,
+};
+use crate::error::{Error, Kind, Result};
+use crate::infer::{self, Format, Hints, Map};
+use crate::pipeline::start;
+use crate::pipeline::{Host, Rest, retry, stopped};
+use crate::record::Batch;
+use crate::source::{Change, Connector, PartitionInfo, Position, ReadLimits, Source};
+use crate::store::{self, Created, Store};
+
+/// Name of the transform in the pipeline, in its log and in dead letters.
+pub const NAME: &str = "inferred";
+/// The form of `inferred.json`. Another one is refused by name.
+const FORM: u32 = 1;
+/// Longest single wait for a record: a stop is noticed after it.
+const POLL_WAIT: Duration = Duration::from_millis(50);
+/// If no record comes for so long, a message says so.
+const SAID_AFTER: Duration = Duration::from_secs(1);
+const OP: &str = "rules.infer";
+
+/// What is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Inferred {
+    form: u32,
+    plugin: String,
+    /// The keys of the transform, flat.
+    keys: BTreeMap<String, String>,
+    /// How many records were looked at, and how many of these cannot be read.
+    records: usize,
+    unread: usize,
+    /// When, in UTC; for people.
+    at: String,
+    /// The transform as TOML, with what speaks for each key.
+    evidence: String,
+}
+
+fn path(config: &PipelineConfig) -> String {
+    let name = LogName::new(&config.name, &config.home.zone);
+    format!("{}/inferred.json", name.dir())
+}
+
+/// The config with the transform that was inferred, if one was; as it is, if none is to be.
+pub fn completed(config: &PipelineConfig) -> Result<Cow<'_, PipelineConfig>> {
+    if config.inference.is_none() || !config.transforms.is_empty() {
+        return Ok(Cow::Borrowed(config));
+    }
+    let Some(store) = store::open_existing(&config.home.at)? else {
+        return Ok(Cow::Borrowed(config));
+    };
+    let kept = kept(store.as_ref(), &path(config))?;
+    Ok(match kept {
+        Some(kept) => Cow::Owned(with(config, &kept)),
+        None => Cow::Borrowed(config),
+    })
+}
+
+fn kept(store: &dyn Store, path: &str) -> Result<Option<Inferred>> {
+    let Some(bytes) = store.get(path)? else {
+        return Ok(None);
+    };
+    let damaged = |why: String| {
+        Error::new(Kind::LogCorrupt, OP, "the inferred transform cannot be read")
+            .with("path", path)
+            .with("why", why)
+            .hint("restore the file from a copy; or write the transform into the config, and take schema.inference out")
+    };
+    let kept: Inferred =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    match kept.form {
+        FORM => Ok(Some(kept)),
+        other => Err(damaged(format!(
+            "its form is {other}, and this version reads {FORM}"
+        ))),
+    }
+}
+
+fn with(config: &PipelineConfig, kept: &Inferred) -> PipelineConfig {
+    let text = |(key, value): (&String, &String)| (key.clone(), config.raw.text(value));
+    let transform = TransformConfig {
+        name: NAME.to_owned(),
+        plugin: PluginRef {
+            name: kept.plugin.clone(),
+            pin: Pin::Any,
+        },
+        config: kept.keys.iter().map(text).collect(),
+    };
+    PipelineConfig {
+        transforms: vec![transform],
+        ..config.clone()
+    }
+}
+
+/// Looks at the first records from where the log stands, and puts what follows from them in force. `None`: there are none yet, and the
+/// run takes only what is there.
+pub fn at_first(
+    host: &Host,
+    config: &PipelineConfig,
+    source: &dyn SourceConfig,
+    log: &mut Log,
+) -> Result<Option<(PipelineConfig, Built)>> {
+    let Some(limits) = config.inference else {
+        return Ok(None);
+    };
+    let records = sampled(host, config, source, log.state(), limits)?;
+    if records.is_empty() {
+        return Ok(None);
+    }
+    let inferred = inferred(host, source, &records)?;
+    let (store, path) = (log.store().clone(), path(config));
+    let bytes = serde_json::to_vec_pretty(&inferred)
+        .map_err(|error| Error::new(Kind::Bug, OP, error.to_string()))?;
+    // Another process may have been first, and has seen other records.
+    let kept = retry(host, || match store.create(&path, &bytes)? {
+        Created::Done => Ok(inferred.clone()),
+        Created::Exists => kept(store.as_ref(), &path)?.ok_or_else(|| gone(&path)),
+    })?;
+    let config = with(config, &kept);
+    let parts = Parts::declared(&host.plugins, &config).map_err(|found| config::refused(&found))?;
+    let chain = parts.chain(&config)?;
+    parts.keep(&host.plugins)?;
+    start::keep_rules_at(host, log.store().url(), log.name());
+    let reason = format!("inferred from {} records", kept.records);
+    tracing::info!(
+        pipeline = config.name,
+        records = kept.records,
+        unread = kept.unread,
+        path,
+        "transform inferred:\n{}",
+        kept.evidence.trim_end()
+    );
+    let built = put_in_force(host, &config, log, (parts, chain), &reason)?;
+    Ok(Some((config, built)))
+}
+
+fn gone(path: &str) -> Error {
+    Error::new(
+        Kind::StoreUnavailable,
+        OP,
+        "the inferred transform was there and is gone",
+    )
+    .with("path", path)
+}
+
+/// What follows from these records.
+fn inferred(host: &Host, source: &dyn SourceConfig, records: &[Vec<u8>]) -> Result<Inferred> {
+    let values: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+    let hint = source.message_hint();
+    let hints = Hints {
+        format: hint.format.and_then(format_of),
+        row_tag: hint.row_tag,
+        ..Hints::default()
+    };
+    let map = infer::infer(&values, hints).map_err(|error| {
+        let message = format!("schema.inference: {}", error.message());
+        Error::new(Kind::ConfigInvalid, OP, message)
+            .hint("write the transforms into the config, and take schema.inference out; `weir plugin infer` shows what it sees")
+    })?;
+    let keys = without_references(&map)?;
+    Ok(Inferred {
+        form: FORM,
+        plugin: map.plugin.to_owned(),
+        keys,
+        records: records.len(),
+        unread: map.unread().len(),
+        at: crate::instant::utc(host.clock.now_micros(), 0),
+        evidence: map.toml(),
+    })
+}
+
+/// What a record says must never be taken for a reference to this machine's environment or files.
+fn without_references(map: &Map) -> Result<BTreeMap<String, String>> {
+    let mut keys = map.keys();
+    // The plugin's name stands beside them.
+    keys.remove("type");
+    match keys.values().any(|value| value.contains("${")) {
+        true => Err(Error::new(
+            Kind::ConfigInvalid,
+            OP,
+            "schema.inference: a name in the records holds `${`, which a config takes for a reference",
+        )
+        .hint("write the transforms into the config, and take schema.inference out")),
+        false => Ok(keys),
+    }
+}
+
+fn format_of(name: &str) -> Option<Format> {
+    match name {
+        "json" => Some(Format::Json),
+        "xml" => Some(Format::Xml),
+        "csv" => Some(Format::Csv),
+        _ => None,
+    }
+}
+
+/// The values of the first records: as many as the limits allow, of all partitions.
+fn sampled(
+    host: &Host,
+    config: &PipelineConfig,
+    source: &dyn SourceConfig,
+    state: &State,
+    limits: Inference,
+) -> Result<Vec<Vec<u8>>> {
+    // A connection of its own: what it has read is read again by the tasks.
+    let connector = retry(host, || source.connect(&host.clock))?;
+    let topics = retry(host, || connector.topics())?;
+    let at = |p: &PartitionInfo| Position {
+        split: p.split.clone(),
+        epoch: 0,
+        tp: p.tp.clone(),
+        next: state.splits.get(&p.split).map_or(p.low, |split| split.to),
+    };
+    let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+    let positions: Vec<Position> = partitions.map(at).collect();
+    let read = ReadLimits {
+        batch_records: config.limits.batch_rows,
+        batch_bytes: config.limits.batch_bytes,
+        memory: config.limits.memory_budget,
+    };
+    let mut reader = retry(host, || connector.open(&positions, &read))?;
+    let mut sample = Sample::new(limits);
+    let begun = host.clock.elapsed();
+    let (mut first, mut looked, mut said) = (None, begun, false);
+    while !sample.is_full() {
+        if host.stop.asked() {
+            return Err(stopped());
+        }
+        let batch = retry(host, || reader.next(POLL_WAIT))?;
+        let now = host.clock.elapsed();
+        if let Some(batch) = batch {
+            sample.take(&batch);
+        }
+        if !sample.values.is_empty() {
+            let first = *first.get_or_insert(now);
+            if now.saturating_sub(first) >= limits.wait {
+                break;
+            }
+        } else if now >= begun + SAID_AFTER && !std::mem::replace(&mut said, true) {
+            host.report.resting(Rest::NothingYet, POLL_WAIT);
+        }
+        if config.trigger != Trigger::Continuous && reader.caught_up() {
+            break;
+        }
+        let every = connector.changes_every();
+        if every.is_some_and(|every| now.saturating_sub(looked) >= every) {
+            looked = now;
+            let changes = retry(host, || connector.changes(&topics))?;
+            assign_new(reader.as_mut(), connector.as_ref(), changes)?;
+        }
+    }
+    Ok(sample.values)
+}
+
+/// A file source finds its first files here, a topic its first partitions.
+fn assign_new(reader: &mut dyn Source, _: &dyn Connector, changes: Vec<Change>) -> Result<()> {
+    let mut new = Vec::new();
+    for change in changes {
+        match change {
+            Change::NewPartitions(partitions) => new.extend(partitions),
+            Change::NewTopics(topics) => new.extend(topics.into_iter().flat_map(|t| t.partitions)),
+            Change::Recreated { .. } | Change::Gone { .. } => {}
+        }
+    }
+    let at = |p: PartitionInfo| Position {
+        split: p.split,
+        epoch: 0,
+        tp: p.tp,
+        next: p.low,
+    };
+    match new.is_empty() {
+        true => Ok(()),
+        false => reader.assign(&new.into_iter().map(at).collect::<Vec<_>>()),
+    }
+}
+
+struct Sample {
+    limits: Inference,
+    values: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Sample {
+    fn new(limits: Inference) -> Sample {
+        Sample {
+            limits,
+            values: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.values.len() >= self.limits.records || self.bytes >= self.limits.bytes
+    }
+
+    /// At least one record, however large.
+    fn take(&mut self, batch: &Batch) {
+        for value in batch.value.iter().flatten() {
+            let fits = self.values.is_empty() || self.bytes + value.len() <= self.limits.bytes;
+            if self.is_full() || !fits {
+                self.bytes = self.limits.bytes;
+                return;
+            }
+            self.bytes += value.len();
+            self.values.push(value.to_vec());
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! `schema.inference = true`: the transform is what the first records show, is kept, and is the same after restarts, kills, swaps.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_cast::display::array_value_to_string;
+use weir::clock::{Clock, SystemClock};
+use weir::commit::Role;
+use weir::config::{PipelineConfig, from_map};
+use weir::connectors::CATALOG;
+use weir::pipeline::Stop;
+use weir::store;
+use weir::zone::read_file;
+
+use crate::file_rig::Rig;
+use crate::world::{World, open_log, plugins_dir};
+
+/// Rows of a table, each as `column=value` of the columns that are named, sorted.
+fn rows(root: &Path, pipeline: &str, zone: &str, columns: &[&str]) -> Vec<String> {
+    let log = open_log(root, pipeline, zone).unwrap().unwrap();
+    assert!(log.state().totals().closes());
+    let store = store::open_url(&format!("file:{}", root.display())).unwrap();
+    let mut found = Vec::new();
+    for live in log
+        .state()
+        .live
+        .values()
+        .filter(|live| live.file.role == Role::Rows)
+    {
+        for batch in read_file(&store, log.name(), &live.file).unwrap() {
+            let batch = batch.unwrap();
+            for row in 0..batch.num_rows() {
+                let cell = |name: &&str| {
+                    let column = batch.column_by_name(name);
+                    let column = column.unwrap_or_else(|| panic!("{name}: {}", batch.schema()));
+                    format!("{name}={}", array_value_to_string(column, row).unwrap())
+                };
+                found.push(columns.iter().map(cell).collect::<Vec<_>>().join(" "));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+const INFER: &str = "schema.inference = true\nerrors.tolerance = \"all\"\n";
+
+/// JSON lines, then a file that does not fit, then one with another field: columns stay, what does not fit is a dead letter.
+#[test]
+fn files_are_looked_at_once_and_what_does_not_fit_is_refused() {
+    let rig = Rig::new("source.format = \"jsonl\"\n", INFER);
+    // Nothing is there: nothing is decided.
+    rig.run();
+    assert!(!rig.path("zone/_system/files/zone/inferred.json").exists());
+    rig.write("a.jsonl", "{\"id\":1,\"on\":\"2024-01-31\",\"who\":{\"name\":\"x\"}}\n{\"id\":2,\"on\":\"2024-02-29\"}\n");
+    rig.run();
+    let kept = std::fs::read_to_string(rig.path("zone/_system/files/zone/inferred.json")).unwrap();
+    assert!(
+        kept.contains("\"plugin\": \"json-flatten\"") && kept.contains("\"types.on\": \"date\""),
+        "{kept}"
+    );
+    rig.write(
+        "b.jsonl",
+        "{\"id\":\"three\",\"on\":\"2024-03-01\"}\n{\"id\":4,\"more\":true}\n",
+    );
+    rig.run();
+    assert_eq!(
+        rows(
+            &rig.path("zone"),
+            "files",
+            "zone",
+            &["id", "on", "who_name"]
+        ),
+        [
+            "id=1 on=2024-01-31 who_name=x",
+            "id=2 on=2024-02-29 who_name=",
+            "id=4 on= who_name="
+        ]
+    );
+    let letters = rig.output(&["dlq", "ls", "file:zone"]);
+    let letters = String::from_utf8_lossy(&letters.stdout).into_owned();
+    assert!(letters.contains("bad_int"), "{letters}");
+    assert_eq!(
+        std::fs::read_to_string(rig.path("zone/_system/files/zone/inferred.json")).unwrap(),
+        kept
+    );
+    // The log says where the rule came from, and a swap to what the config says changes nothing.
+    let log = rig.output(&["log", "file:zone", "--json"]);
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert!(log.contains("inferred from 2 records"), "{log}");
+    let swap = rig.output(&["pipeline", "swap", "files.toml", "--reload"]);
+    assert!(
+        swap.status.success(),
+        "{}",
+        String::from_utf8_lossy(&swap.stderr)
+    );
+    assert!(
+        String::from_utf8_lossy(&swap.stdout).contains("already"),
+        "{}",
+        String::from_utf8_lossy(&swap.stdout)
+    );
+    let tap = rig.output(&["tap", "files.toml", "--until", "now"]);
+    let tap = String::from_utf8_lossy(&tap.stdout).into_owned();
+    assert!(tap.contains("\"who_name\":\"x\""), "{tap}");
+}
+
+#[test]
+fn csv_and_xml_files_become_columns() {
+    let csv = Rig::new("source.format = \"csv\"\n", INFER);
+    csv.write(
+        "a.csv",
+        "id,title,price\n1,\"Momo, the\",9.50\n2,Emil,7.25\n",
+    );
+    csv.run();
+    assert_eq!(
+        rows(
+            &csv.path("zone"),
+            "files",
+            "zone",
+            &["id", "title", "price"]
+        ),
+        [
+            "id=1 title=Momo, the price=9.50",
+            "id=2 title=Emil price=7.25"
+        ]
+    );
+    let xml = Rig::new(
+        "source.format = \"xml\"\nsource.row.tag = \"book\"\n",
+        INFER,
+    );
+    xml.write(
+        "a.xml",
+        "<l><book id=\"1\"><t>x</t></book><book id=\"2\"><t>y</t></book></l>",
+    );
+    xml.run();
+    assert_eq!(
+        rows(&xml.path("zone"), "files", "zone", &["id", "t"]),
+        ["id=1 t=x", "id=2 t=y"]
+    );
+}
+
+fn topic(world: &World, more: &[(&str, &str)]) -> Result<PipelineConfig, String> {
+    let url = format!("file:{}", world.path("raw").display());
+    let plugins = plugins_dir().display().to_string();
+    let cache = world.path("cache").display().to_string();
+    let store = world.path("store").display().to_string();
+    let mut map = BTreeMap::from([
+        ("name", "raw"),
+        ("source.type", "kafka"),
+        ("source.topics", "books"),
+        ("source.start", "earliest"),
+        ("source.bootstrap.servers", world.broker.bootstrap()),
+        ("sink.type", "zone"),
+        ("sink.url", &url),
+        ("sink.rotate.age", "100ms"),
+        ("plugin.path", &plugins),
+        ("plugin.cache", &cache),
+        ("plugin.store", &store),
+        ("schema.inference", "true"),
+        ("errors.tolerance", "all"),
+    ]);
+    map.extend(more.iter().copied());
+    from_map("test", map, &CATALOG).map_err(|problems| format!("{problems:?}"))
+}
+
+/// From `latest`: the records that were looked at are read too, in the same run.
+#[test]
+fn a_topic_is_looked_at_from_where_it_is_read() {
+    let world = World::new(2);
+    world.produce([(0, &b"old, and no JSON"[..])].into_iter());
+    let config = topic(
+        &world,
+        &[("source.start", "latest"), ("schema.sample.records", "3")],
+    )
+    .unwrap();
+    let clock: Arc<dyn Clock> = SystemClock::shared();
+    let stop = Stop::new(clock.clone());
+    let thread = {
+        let (stop, told, clock) = (stop.clone(), world.told.clone(), clock.clone());
+        std::thread::spawn(move || weir::pipeline::run(&[config], &clock, &stop, &|_| told.clone()))
+    };
+    world.until("nothing yet", || world.told.has("resting NothingYet"));
+    let messages = [&b"{\"n\":1}"[..], b"{\"n\":2}", b"{\"n\":3}", b"{\"n\":4}"];
+    world.produce(
+        messages
+            .iter()
+            .enumerate()
+            .map(|(at, text)| ((at % 2) as i32, *text)),
+    );
+    let read = || {
+        let log = open_log(&world.path("raw"), "raw", "raw").unwrap();
+        log.is_some_and(|log| log.state().totals().rows.written == 4)
+    };
+    world.until("four rows", read);
+    stop.ask(Duration::from_secs(20));
+    thread.join().unwrap().pop().unwrap().result.unwrap();
+    assert_eq!(
+        rows(&world.path("raw"), "raw", "raw", &["n"]),
+        ["n=1", "n=2", "n=3", "n=4"]
+    );
+}
+
+/// What a message says is never taken for a reference, and rules of a person are never put aside.
+#[test]
+fn what_cannot_be_inferred_stops_with_the_reason() {
+    let world = World::new(1);
+    for (text, part) in [
+        ("{\"${env:HOME}\":1}", "takes for a reference"),
+        ("just words", "neither like XML nor like JSON nor like CSV"),
+    ] {
+        let world = World::new(1);
+        world.produce([(0, text.as_bytes())].into_iter());
+        let config = topic(&world, &[("trigger", "available-now")]).unwrap();
+        let error = world.run(&[config]).pop().unwrap().result.unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    for (more, part) in [
+        (
+            &[("transforms", "a"), ("transforms.a.type", "select")][..],
+            "`transforms` names some",
+        ),
+        (
+            &[("schema.inference", "false"), ("schema.sample.wait", "1s")],
+            "no effect without",
+        ),
+    ] {
+        let refused = topic(&world, more).unwrap_err();
+        assert!(refused.contains(part), "{refused}");
+    }
+    // A table that has rows as they came does not lose its columns.
+    world.produce([(0, &b"{\"n\":1}"[..])].into_iter());
+    let now = ("trigger", "available-now");
+    let plain = topic(&world, &[now, ("schema.inference", "false")]).unwrap();
+    world.run(&[plain]).pop().unwrap().result.unwrap();
+    world.produce([(0, &b"{\"n\":2}"[..])].into_iter());
+    let error = world
+        .run(&[topic(&world, &[now]).unwrap()])
+        .pop()
+        .unwrap()
+        .result
+        .unwrap_err();
+    assert!(error.to_string().contains("`value` goes"), "{error}");
+}
