@@ -162,7 +162,7 @@ fn a_file_that_is_still_written_is_waited_for() {
         let written = rig.log()?.state().totals().rows.written;
         (written == n as u64).then_some(())
     });
-    child.crash();
+    child.stop();
     assert_eq!(numbers(&rig.texts()), (0..n).collect::<Vec<_>>());
 }
 
