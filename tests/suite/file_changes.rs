@@ -150,7 +150,7 @@ fn a_file_that_is_still_written_is_waited_for() {
     set_time(&rig.path("in/done.jsonl"), 60);
     let slow = rig.path("in/slow.jsonl");
     let mut n = 5;
-    let mut child = rig.spawn();
+    let child = rig.spawn();
     // It grows for longer than a file settles, and is never read half.
     within(Duration::from_millis(6_500), || {
         let file = fs::File::options().create(true).append(true).open(&slow);
