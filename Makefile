@@ -1,6 +1,6 @@
 # A list of names. `make demo` shows it working, `make test` proves it, `make help` explains the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo build release install test fuzz fuzz-build bench bindings plugins guests lint fmt clean need need-servers
+.PHONY: help demo build release install test fuzz fuzz-build bench bench-peers bindings plugins guests lint fmt clean need need-servers
 
 CARGO ?= cargo
 GUEST_TARGET := wasm32-wasip2
@@ -19,6 +19,7 @@ help:
 	@echo 'make plugins  the plugins alone: target/plugins/*.wasm'
 	@echo 'make bindings after a change of wit/weir.wit: what wit-bindgen makes of it, for the SDK'
 	@echo 'make bench    recorded measurements of this machine, with controls; ONLY=swaps for one part'
+	@echo 'make bench-peers  Spark beside it in one run; installs Spark into target/'
 	@echo 'make lint     formatting and lints, warnings are errors'
 
 # Settings of the build that depend on the machine. cargo reads the file: with make and without it the same is built.
@@ -111,6 +112,13 @@ BENCH = $(foreach set,opt-level=3 debug-assertions=false overflow-checks=false,-
 bench: plugins need-servers
 	cd plugins && $(CARGO) build --locked --release --example native -p validate --target-dir ../target/guests-native
 	ONLY='$(ONLY)' $(CARGO) bench --locked --profile dev $(BENCH) --bench weir
+
+# Spark beside Weir in one run, on the program that users get: PySpark from PyPI, its Kafka source from Maven Central.
+PEERS := target/peers/venv
+bench-peers: release plugins need-servers
+	@command -v python3 >/dev/null || { echo 'missing: Python 3 (PySpark). Debian: apt-get install python3-venv'; exit 1; }
+	[ -x $(PEERS)/bin/spark-submit ] || { python3 -m venv $(PEERS) && $(PEERS)/bin/pip install -q pyspark==4.1.1; }
+	WEIR=$(CURDIR)/target/release/weir $(MAKE) bench ONLY=peers
 
 lint: need
 	$(CARGO) fmt --all --check

@@ -41,6 +41,11 @@ pub fn launch(command: &[String]) -> ExitCode {
     }
 }
 
+/// The program that is measured: the one that cargo built for the bench, or `WEIR`.
+fn program() -> String {
+    std::env::var("WEIR").unwrap_or_else(|_| env!("CARGO_BIN_EXE_weir").to_owned())
+}
+
 /// Where everything of one pipeline run lies.
 #[derive(Clone)]
 pub struct Place {
@@ -71,7 +76,7 @@ impl Place {
     /// `--set`s and flags that all runs have.
     pub fn weir(&self, conf: &str, sets: &[String], log_level: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([LAUNCH, env!("CARGO_BIN_EXE_weir")]);
+        command.args([LAUNCH, &program()]);
         command
             .current_dir(&self.root)
             .args(["run", conf, "--available-now"]);
@@ -191,7 +196,7 @@ impl Place {
     /// `weir log -n 1` on a zone: what the process took, and the milliseconds from its start to its end.
     pub fn looks_at_log(&self, zone: &str) -> (Ended, f64) {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([LAUNCH, env!("CARGO_BIN_EXE_weir")]);
+        command.args([LAUNCH, &program()]);
         command.args(["log", &self.zone(zone), "-n", "1"]);
         let mut child = command
             .stdin(Stdio::null())

@@ -29,6 +29,7 @@ mod native;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../suite/object_servers.rs"]
 mod object_servers;
+mod peers;
 mod report;
 mod sources;
 mod stores;
@@ -64,6 +65,9 @@ const LARGE_COMPONENT: usize = 12 << 20;
 const FLEET: usize = 50;
 /// Through single plugins.
 const PLUGIN_MESSAGES: usize = 60_000;
+
+/// Only where it is asked for: it needs Spark, which `make bench-peers` installs.
+const PEERS: &str = "peers";
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -103,9 +107,11 @@ fn main() -> ExitCode {
     };
     let props = broker.props("bench");
     let tally = produce(&props, TOPIC, MESSAGES);
-    produce(&props, FEW, FEW_MESSAGES);
-    produce(&props, NONE, 0);
-    produce(&props, MANY, MANY_MESSAGES);
+    if only != [PEERS] {
+        produce(&props, FEW, FEW_MESSAGES);
+        produce(&props, NONE, 0);
+        produce(&props, MANY, MANY_MESSAGES);
+    }
 
     let plugged = Plugged::new(&place, &[]);
     let limits = Limits {
@@ -137,8 +143,10 @@ fn main() -> ExitCode {
         ("daemon", &|| daemon(&place, bootstrap)),
         ("sources", &|| sources::figures(&place, bootstrap)),
         ("stores", &|| stores::figures(&place, &plugged, bootstrap)),
+        (PEERS, &|| peers::figures(&place, &props)),
     ] {
-        if only.is_empty() || only.contains(&part) {
+        let is_asked_for = only.contains(&part) || only.is_empty() && part != PEERS;
+        if is_asked_for {
             let measured = measure();
             // A later part may fail; what was measured is not lost with it.
             measured.iter().for_each(|figure| say(&figure.rows()));
@@ -156,6 +164,10 @@ fn main() -> ExitCode {
 }
 
 fn produce(props: &KafkaProps, topic: &str, count: u64) -> Tally {
+    produce_flawed(props, topic, count, Dirty::SOME)
+}
+
+fn produce_flawed(props: &KafkaProps, topic: &str, count: u64, dirty: Dirty) -> Tally {
     say(&format!("{count} messages into {topic}"));
     Admin::connect(props.bootstrap())
         .unwrap()
@@ -167,7 +179,7 @@ fn produce(props: &KafkaProps, topic: &str, count: u64) -> Tally {
         count: Some(count),
         rate: 0.0,
         seed: SEED,
-        dirty: Dirty::SOME,
+        dirty,
     };
     let clock = SystemClock::shared();
     let report = sample::produce(

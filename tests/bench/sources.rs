@@ -99,25 +99,49 @@ pub fn figures(place: &Place, bootstrap: &str) -> Vec<Figure> {
     all
 }
 
+/// Files of JSON lines, and the config that reads them.
+pub struct Input {
+    pub dir: PathBuf,
+    files: Vec<PathBuf>,
+    conf: String,
+    pub lines: u64,
+    pub bytes: u64,
+}
+
+impl Input {
+    pub fn new(place: &Place) -> Input {
+        let dir = place.dir.join("in");
+        fs::create_dir_all(&dir).unwrap();
+        let mut random = SmallRng::seed_from_u64(SEED);
+        let files = (0..FILES).map(|n| dir.join(format!("{n}.jsonl")));
+        let files: Vec<PathBuf> = files.collect();
+        Input {
+            bytes: files.iter().map(|path| lines(path, &mut random)).sum(),
+            conf: declare(place, &dir),
+            lines: (FILES * LINES) as u64,
+            files,
+            dir,
+        }
+    }
+
+    pub fn run(&self, place: &Place, zone: &str) -> Ran {
+        let sets = [format!("sink.url={}", place.zone(zone))];
+        place.run(&self.conf, &sets, zone, "files")
+    }
+}
+
 fn to_zone(place: &Place) -> Vec<Figure> {
     say("files -> zone");
-    let input = place.dir.join("in");
-    fs::create_dir_all(&input).unwrap();
-    let mut random = SmallRng::seed_from_u64(SEED);
-    let files: Vec<PathBuf> = (0..FILES)
-        .map(|n| input.join(format!("{n}.jsonl")))
-        .collect();
-    let bytes: u64 = files.iter().map(|path| lines(path, &mut random)).sum();
-    let conf = declare(place, &input);
-    let sets = [format!("sink.url={}", place.zone("files_zone"))];
+    let input = Input::new(place);
+    let bytes = input.bytes;
     let runs = rounds(&WAYS, |way| {
         if way == 2 {
             let out = place.dir.join("native");
-            let (cpu, ()) = Cpu::Thread.of(|| natively(&files, &out));
+            let (cpu, ()) = Cpu::Thread.of(|| natively(&input.files, &out));
             return (bytes as f64 / 1e6 / cpu, 0.0);
         }
-        let Ran { ended, total, .. } = place.run(&conf, &sets, "files_zone", "files");
-        assert_eq!(total.rows.written, (FILES * LINES) as u64);
+        let Ran { ended, total, .. } = input.run(place, "files_zone");
+        assert_eq!(total.rows.written, input.lines);
         (bytes as f64 / 1e6 / ended.cpu, ended.peak_bytes / MIB)
     });
     let picked = |of: fn(&(f64, f64)) -> f64, ways: std::ops::Range<usize>| -> Vec<Series> {

@@ -269,6 +269,7 @@ fn how_files_are_written_may_change_at_any_time() {
     world.produce([(0, &b"b"[..])].into_iter());
     let raw = world.raw(&[
         ("sink.compression", "gzip"),
+        ("sink.encodings", "plain"),
         ("sink.columns.value.compression", "lz4"),
         ("sink.compact.every", "1h"),
         ("sink.row.group.bytes", "1MiB"),

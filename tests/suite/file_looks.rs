@@ -66,6 +66,8 @@ cols = {g.column(i).path_in_schema: g.column(i) for i in range(g.num_columns)}
 print(json.dumps({
   'rows': t.num_rows,
   'codecs': {n: c.compression for n, c in cols.items()},
+  'encodings': {n: sorted(c.encodings) for n, c in cols.items()},
+  'ids': t.column('id').to_pylist(),
   'index': all(c.has_column_index and c.has_offset_index for c in cols.values()),
   'sorting': [[s.column_index, s.descending, s.nulls_first] for s in g.sorting_columns],
   'names': f.schema.names,
@@ -116,6 +118,47 @@ fn every_codec_is_read_by_duckdb_and_pyarrow() {
                 footer["index"], true,
                 "each page has its minimum and maximum"
             );
+        }
+    }
+}
+
+/// Ids differ, days repeat.
+#[test]
+fn what_no_dictionary_holds_is_packed_and_read_by_others() {
+    let lake = filled();
+    let python = python("row-digest");
+    for (n, (encodings, ids, offsets)) in [
+        ("packed", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BINARY_PACKED"),
+        ("plain", "RLE_DICTIONARY", "RLE_DICTIONARY"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let set = format!("sink.encodings={encodings}");
+        let file = file(&lake, &format!("encoded{n}"), &[&set]);
+        let sql = format!(
+            "select count(*) n, count(distinct id) ids, max(id) most, sum(_offset) sum from '{}'",
+            file.display()
+        );
+        if let Some(rows) = duckdb_query(&sql) {
+            let row = &rows.unwrap()[0];
+            assert_eq!(row["n"].to_string(), ROWS.to_string(), "{encodings}");
+            assert_eq!(row["ids"].to_string(), ROWS.to_string(), "{encodings}");
+            assert_eq!(row["most"], format!("k{:04}", ROWS - 1), "{encodings}");
+            let sum = ROWS * (ROWS - 1) / 2;
+            assert_eq!(row["sum"].to_string(), sum.to_string(), "{encodings}");
+        }
+        if let Some(python) = &python {
+            let footer = footer(python, &file);
+            let of = |column: &str| footer["encodings"][column].to_string();
+            assert!(of("id").contains(ids), "{encodings}: {footer}");
+            assert!(of("_offset").contains(offsets), "{encodings}: {footer}");
+            assert!(
+                of("day").contains("RLE_DICTIONARY"),
+                "{encodings}: {footer}"
+            );
+            let expected: Vec<String> = (0..ROWS).map(|n| format!("k{n:04}")).collect();
+            assert_eq!(footer["ids"], serde_json::json!(expected), "{encodings}");
         }
     }
 }

@@ -188,6 +188,7 @@ pub struct Home {
     /// Names the log: `_system/<pipeline>/<zone>/`.
     pub zone: String,
     pub compression: Compression,
+    pub encodings: Encodings,
     pub row_group_bytes: usize,
 }
 
@@ -219,6 +220,15 @@ pub enum Compression {
     Gzip(u32),
     /// 1..=22
     Zstd(i32),
+}
+
+/// `sink.encodings`: of values that no dictionary holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encodings {
+    /// Differences and lengths: `DELTA_BINARY_PACKED`, `DELTA_LENGTH_BYTE_ARRAY`.
+    Packed,
+    /// As the first readers of Parquet read them.
+    Plain,
 }
 
 /// How one column is written, where it differs from the others.

@@ -240,31 +240,38 @@ impl<'a> Message<'a> {
         millis.checked_mul(1_000)
     }
 
+    /// They lie behind the value, and are first touched when the first one is asked for: after the value was copied that is
+    /// no cache miss.
     pub(super) fn headers(self) -> Headers<'a> {
+        Headers {
+            headers: None,
+            next: 0,
+            message: self,
+        }
+    }
+
+    fn parsed_headers(self) -> Option<NonNull<sys::rd_kafka_headers_t>> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is alive; headers stay its own. An error leaves the pointer null: no headers.
         let code = unsafe { sys::rd_kafka_message_headers(self.0, &mut headers) };
-        if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            headers = ptr::null_mut();
-        }
-        Headers {
-            headers: NonNull::new(headers),
-            next: 0,
-            _message: self,
-        }
+        let is_fine = code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        NonNull::new(headers).filter(|_| is_fine)
     }
 }
 
 pub(super) struct Headers<'a> {
     headers: Option<NonNull<sys::rd_kafka_headers_t>>,
     next: usize,
-    _message: Message<'a>,
+    message: Message<'a>,
 }
 
 impl<'a> Iterator for Headers<'a> {
     type Item = (&'a str, Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.next == 0 {
+            self.headers = self.message.parsed_headers();
+        }
         let headers = self.headers?;
         let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
         // SAFETY: headers, name and value are the message's own, alive during 'a; name is a C string.

@@ -267,6 +267,8 @@ pub struct BatchBuilder {
     offset: Vec<i64>,
     timestamp: Vec<Option<i64>>,
     bytes: usize,
+    /// Records, and bytes of their values, of the last batch: the next one gets this room with its first record.
+    room: (usize, usize),
 }
 
 impl Default for BatchBuilder {
@@ -286,6 +288,7 @@ impl BatchBuilder {
             offset: Vec::new(),
             timestamp: Vec::new(),
             bytes: 0,
+            room: (0, 0),
         }
     }
 
@@ -302,7 +305,8 @@ impl BatchBuilder {
         self.bytes
     }
 
-    /// `timestamp` in microseconds since 1970 UTC. Offsets must ascend.
+    /// `timestamp` in microseconds since 1970 UTC. Offsets must ascend. `headers` are asked for after key and value are
+    /// copied.
     pub fn push<'a>(
         &mut self,
         offset: i64,
@@ -312,6 +316,13 @@ impl BatchBuilder {
         headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) {
         debug_assert!(self.offset.last().is_none_or(|last| *last < offset));
+        if self.offset.is_empty() && self.room.0 > 1 {
+            let (records, bytes) = self.room;
+            self.value = BinaryBuilder::with_capacity(records, bytes);
+            self.offset.reserve(records);
+            self.timestamp.reserve(records);
+            self.header_ends.reserve(records);
+        }
         self.offset.push(offset);
         self.timestamp.push(timestamp);
         self.key.append_option(key);
@@ -339,6 +350,9 @@ impl BatchBuilder {
             timestamp,
             ..
         } = std::mem::take(self);
+        // What grows by doubling is copied again and again; an eighth more holds batches that differ a little.
+        let bytes = value.values_slice().len();
+        self.room = (offset.len(), bytes + bytes / 8);
         let headers = (header_ends.last() != Some(&0))
             .then(|| headers_array(&header_ends, header_names, header_values));
         Batch {

@@ -1,8 +1,8 @@
 //! One Parquet file, streamed to its store: row groups are bounded by bytes, digests and ranges are collected while
 //! writing.
 //!
-//! A column whose dictionary outgrew its page (256 KiB) is written without one from the next row group on, and in the
-//! next files of its table ([`Plain`]): an abandoned dictionary costs more than none.
+//! A column whose dictionary does not pay is written without one from the next row group on, and in the next files of its
+//! table ([`Plain`]): an abandoned dictionary costs more than none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,16 +16,15 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
 };
-use parquet::basic::{Encoding, PageType};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{KeyValue, RowGroupMetaData};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use sha2::{Digest, Sha256};
 
 use crate::chain::Column;
 use crate::commit::{AddedFile, FileRange, Role};
-use crate::config::SortBy;
+use crate::config::{Encodings, SortBy};
 use crate::error::{Error, Kind, Result};
 use crate::hash::hex;
 use crate::record::SplitId;
@@ -35,7 +34,7 @@ use crate::store::{FileWriter, Place, Store};
 use super::ParquetOptions;
 use super::compact::sorted_note;
 use super::digest::RowDigest;
-use super::format::{SEPARATOR, properties};
+use super::format::{left_dictionary, properties, repeats_little};
 use super::layout::{Partition, partition_map};
 use super::schema::schema_digest;
 use super::sorting::Sorter;
@@ -122,8 +121,13 @@ impl RowsFile {
                 (order, Some(sorter))
             }
         };
+        let mut options = options.clone();
+        // Dead letters and keys are few, or have one column: what reads them needs nothing new.
+        if birth.role != Role::Rows {
+            options.encodings = Encodings::Plain;
+        }
         let out = Out::create(store, &birth.place)?;
-        let properties = properties(options, schema, &plain, &birth, order);
+        let properties = properties(&options, schema, &plain, &birth, order);
         let (mut writer, _) = arrow_writer(out, schema, properties)?;
         if sorter.is_none() && !order.is_empty() {
             let note = KeyValue::new(SORTED.to_owned(), sorted_note(order));
@@ -132,7 +136,7 @@ impl RowsFile {
         Ok(RowsFile {
             schema: schema.clone(),
             schema_digest,
-            options: options.clone(),
+            options,
             order: order.to_vec(),
             sorter,
             writer,
@@ -190,6 +194,7 @@ impl RowsFile {
         rows: usize,
     ) -> Result<(), ParquetError> {
         if self.group.is_none() {
+            self.look_at(columns);
             let (options, plain, birth) = (&self.options, &self.plain, &self.birth);
             let properties = properties(options, &self.schema, plain, birth, &self.order);
             let (_, factory) = arrow_writer(io::sink(), &self.schema, properties)?;
@@ -221,6 +226,21 @@ impl RowsFile {
         Ok(())
     }
 
+    /// Columns that begin without a dictionary.
+    fn look_at(&mut self, columns: &[Column]) {
+        if self.options.encodings == Encodings::Plain {
+            return;
+        }
+        for (field, column) in self.schema.fields().iter().zip(columns) {
+            if !column.constant
+                && !self.plain.contains(field.name())
+                && repeats_little(&column.values)
+            {
+                self.plain.insert(field.name().clone());
+            }
+        }
+    }
+
     fn close_group(&mut self) -> Result<(), ParquetError> {
         let Some(group) = self.group.take() else {
             return Ok(());
@@ -230,7 +250,8 @@ impl RowsFile {
             column.close()?.append_to_row_group(&mut out)?;
         }
         let closed = out.close()?;
-        self.plain.extend(fallen_back(&closed));
+        self.plain
+            .extend(left_dictionary(&closed, self.options.encodings));
         Ok(())
     }
 
@@ -345,21 +366,6 @@ fn arrow_writer<W: Write + Send>(
 ) -> Result<Writer<W>, ParquetError> {
     let options = ArrowWriterOptions::new().with_properties(properties);
     ArrowWriter::try_new_with_options(out, schema.clone(), options)?.into_serialized_writer()
-}
-
-/// Columns that began with a dictionary and went on without.
-fn fallen_back(group: &RowGroupMetaData) -> impl Iterator<Item = String> {
-    group.columns().iter().filter_map(|column| {
-        let stats = column.page_encoding_stats()?;
-        let is_data = |t| matches!(t, PageType::DATA_PAGE | PageType::DATA_PAGE_V2);
-        let is_dictionary = |e| matches!(e, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY);
-        let fell = column.dictionary_page_offset().is_some()
-            && stats
-                .iter()
-                .any(|s| is_data(s.page_type) && !is_dictionary(s.encoding));
-        let separator = SEPARATOR.to_string();
-        fell.then(|| column.column_path().parts().join(&separator))
-    })
 }
 
 pub fn write_failed(error: ParquetError) -> Error {

@@ -38,7 +38,7 @@ use crate::store::Store;
 
 use super::file::{Birth, Plain, RowsFile, Written};
 use super::read::{FileRows, Located};
-use super::{Compression, ParquetOptions};
+use super::{Compression, Encodings, ParquetOptions};
 
 /// 16 bytes, compared as a big-endian number.
 pub type Key = u128;
@@ -245,6 +245,7 @@ pub fn write_key_stream(
     // Keys are as good as random, and each occurs once: no encoding makes them smaller.
     let options = ParquetOptions {
         compression: Compression::None,
+        encodings: Encodings::Plain,
         row_group_bytes: GROUP_BYTES,
         ..ParquetOptions::default()
     };

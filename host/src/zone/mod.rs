@@ -69,7 +69,7 @@ pub use write::{ZoneOptions, ZoneSink, host_fields};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{ColumnFormat, Compression};
+use crate::config::{ColumnFormat, Compression, Encodings};
 
 /// How Parquet is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub struct ParquetOptions {
     pub compression: Compression,
     /// Encoded bytes after which a row group is closed. Bounds the memory of an open file.
     pub row_group_bytes: usize,
+    /// Of what no dictionary holds.
+    pub encodings: Encodings,
     /// Columns of rows that are written in another way, by name.
     pub columns: Arc<BTreeMap<String, ColumnFormat>>,
 }
@@ -92,6 +94,7 @@ impl Default for ParquetOptions {
         ParquetOptions {
             compression: COMPRESSION,
             row_group_bytes: ROW_GROUP_BYTES,
+            encodings: Encodings::Packed,
             columns: Arc::default(),
         }
     }

@@ -13,11 +13,11 @@ use crate::config::keys::Scope::{Always, Records};
 use crate::config::keys::{KeyDef, Scope, joined, keys};
 use crate::config::shape::unit::{DAY, GIB, HOUR, KIB, MIB, MS, SECOND, bytes, duration, int};
 use crate::config::shape::{Shape, Value};
-use crate::config::show_bytes;
 use crate::config::{
     self, Bucket, Checker, Compact, Gives, Home, OnTypeChange, Prefixed, ProcessedZoneConfig,
     Rotate, SinkConfig, SortBy,
 };
+use crate::config::{Encodings, show_bytes};
 use crate::config::{SinkType, SourceType, System, TableName, Trigger, reach};
 use crate::config::{ZoneSourceConfig, problem, store_keys};
 use crate::record::{SYSTEM, fold};
@@ -88,6 +88,8 @@ const WRITTEN: &[KeyDef] = keys! {
         "How a file gets its final name in an object store: `complete` its upload after the commit, or `copy` it from a staging name, for servers that can lose an upload when they are killed. Directories and HDFS rename.";
     "sink.compression": Shape::Compression, Is("zstd-1"), Low, Sink, Always,
         "Codec of the files: `none`, `snappy`, `lz4` (Parquet's `LZ4_RAW`), `gzip-1` to `gzip-9` (`gzip`: 6) or `zstd-1` to `zstd-22`. Of a single column: `sink.columns.<column>.compression`.";
+    "sink.encodings": Shape::Choice(&["packed", "plain"]), Is("packed"), Low, Sink, Always,
+        "How values are written that no dictionary holds: `packed` (`DELTA_BINARY_PACKED` for numbers, dates and times, `DELTA_LENGTH_BYTE_ARRAY` for texts) or `plain`, for readers that are older than these encodings.";
     "sink.row.group.bytes": bytes(MIB, 512 * MIB), Is("16MiB"), Low, Sink, Always,
         "Size of a row group in memory. Larger ones read a little faster and cost memory in every task.";
     "sink.rotate.bytes": bytes(64 * KIB, 16 * GIB), Is("128MiB"), High, Sink, Records,
@@ -253,6 +255,10 @@ pub fn home(checker: &Checker<'_>) -> Option<Home> {
         compression: match checker.value("sink.compression")? {
             Value::Compression(compression) => compression,
             _ => return None,
+        },
+        encodings: match checker.text("sink.encodings")?.as_str() {
+            "plain" => Encodings::Plain,
+            _ => Encodings::Packed,
         },
         row_group_bytes: checker.size("sink.row.group.bytes")?,
     })

@@ -138,6 +138,7 @@ pub fn parquet_options(config: &PipelineConfig) -> ParquetOptions {
     ParquetOptions {
         compression: config.home.compression,
         row_group_bytes: config.home.row_group_bytes,
+        encodings: config.home.encodings,
         columns: sink(config).map_or_else(|_| Arc::default(), |sink| sink.columns.clone()),
     }
 }
