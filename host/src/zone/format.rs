@@ -334,12 +334,11 @@ mod tests {
         assert!(!judged(Arc::new(wide)), "nothing packs it");
     }
 
-    /// `_offset` and `n` close together, `far` from a small set of large numbers, `near` from a large set of small ones.
+    /// `near`: many small numbers; `far`: few large ones; `few`: few small ones; `every`: more than the dictionary holds.
     #[test]
     fn numbers_leave_a_dictionary_that_is_no_shorter_than_packing() {
         use arrow_array::{Int64Array, RecordBatch};
         use parquet::arrow::ArrowWriter;
-        use parquet::file::reader::{FileReader as _, SerializedFileReader};
         use std::sync::Arc;
         let numbers = |of: fn(i64) -> i64| -> ArrayRef {
             Arc::new(Int64Array::from_iter_values((0..20_000).map(of)))
@@ -359,9 +358,8 @@ mod tests {
         let mut writer =
             ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).expect("a writer");
         writer.write(&batch).expect("written");
-        writer.close().expect("closed");
-        let file = SerializedFileReader::new(bytes::Bytes::from(bytes)).expect("a file");
-        let group = file.metadata().row_group(0);
+        let closed = writer.close().expect("closed");
+        let group = closed.row_group(0);
         assert_eq!(left_dictionary(group, Encodings::Packed), ["near", "every"]);
         assert_eq!(left_dictionary(group, Encodings::Plain), ["every"]);
     }

@@ -157,7 +157,7 @@ fn each_page_has_its_minimum_and_maximum() {
 #[test]
 fn row_groups_are_sorted_and_say_so() {
     let parquet = ParquetOptions {
-        row_group_bytes: 8_000,
+        row_group_bytes: 3_000,
         ..ParquetOptions::default()
     };
     let (store, files) = written(ZoneOptions {

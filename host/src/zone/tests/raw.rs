@@ -495,6 +495,7 @@ fn columns_under_system_names_are_replaced_or_refused() {
 fn a_dictionary_that_is_given_up_is_not_tried_again() {
     let parquet = ParquetOptions {
         row_group_bytes: 1 << 20,
+        encodings: Encodings::Plain,
         ..ParquetOptions::default()
     };
     let mut w = world(ZoneOptions {
