@@ -48,7 +48,9 @@ need-servers:
 	@command -v go >/dev/null || \
 	  echo 'missing: Go. The tests against an S3 server are skipped here; CI fails without it'
 	@command -v node >/dev/null && command -v npm >/dev/null || \
-	  echo 'missing: Node.js or npm. The tests against an Azure server are skipped here; CI fails without them'
+	  echo 'missing: Node.js or npm. The tests against an Azure server and of the page are skipped here; CI fails without them'
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || [ "$$CI" = true ] || \
+	  echo 'missing: Chromium. The tests of the page are skipped here; CI installs it. Debian: apt-get install chromium'
 
 # The shipped plugins are part of the program: cargo builds them on the way.
 build: need

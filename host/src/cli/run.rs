@@ -18,7 +18,7 @@ use crate::config::PipelineConfig;
 use crate::config::checked::{LogConfig, LogFormat};
 use crate::config::worker::{Listen, listener_without_tls};
 use crate::error::{Error, Kind, Result};
-use crate::http::scrape;
+use crate::http::{Admin, scrape};
 use crate::logging;
 use crate::operations::collect;
 use crate::pipeline::{self, Stop};
@@ -50,6 +50,9 @@ pub struct RunArgs {
     /// Answer GET /metrics (OpenMetrics text, for Prometheus) and GET /livez there, without TLS and login
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics: Option<String>,
+    /// Show the page of these pipelines there (http://HOST:PORT/ui/), for this machine only: nothing can be changed on it
+    #[arg(long, value_name = "HOST:PORT")]
+    pub ui: Option<String>,
 }
 
 impl RunArgs {
@@ -116,23 +119,36 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit> {
         problems.extend(loaded.pipelines.iter().flat_map(PipelineConfig::unresolved));
     }
     print_problems(&problems);
-    let metrics = args.metrics.as_deref().map(listen).transpose()?;
+    let listens = Listens {
+        metrics: (args
+            .metrics
+            .as_deref()
+            .map(|text| listen("--metrics", text)))
+        .transpose()?,
+        ui: (args.ui.as_deref().map(|text| listen("--ui", text))).transpose()?,
+    };
     if problems.iter().any(crate::config::Problem::is_error) {
         return Ok(Exit::Usage);
     }
     logging::init(&args.logging(&loaded.pipelines))?;
-    start(args, metrics.as_ref(), &loaded.pipelines)
+    start(args, &listens, &loaded.pipelines)
 }
 
-fn listen(text: &str) -> Result<Listen> {
+/// Where somebody may look.
+struct Listens {
+    metrics: Option<Listen>,
+    ui: Option<Listen>,
+}
+
+fn listen(flag: &str, text: &str) -> Result<Listen> {
     listener_without_tls(text).ok_or_else(|| {
-        let message = format!("--metrics: expected host:port, found `{text}`");
-        Error::new(Kind::ConfigInvalid, "run.metrics", message).hint("for instance 127.0.0.1:9464")
+        let message = format!("{flag}: expected host:port, found `{text}`");
+        Error::new(Kind::ConfigInvalid, "run.listen", message).hint("for instance 127.0.0.1:9464")
     })
 }
 
 /// Runs the pipelines and waits for them.
-fn start(args: &RunArgs, metrics: Option<&Listen>, pipelines: &[PipelineConfig]) -> Result<Exit> {
+fn start(args: &RunArgs, listens: &Listens, pipelines: &[PipelineConfig]) -> Result<Exit> {
     let clock = SystemClock::shared();
     let stop = Stop::new(clock.clone());
     let grace = pipelines
@@ -145,10 +161,17 @@ fn start(args: &RunArgs, metrics: Option<&Listen>, pipelines: &[PipelineConfig])
     let stores = collect::stores_of(pipelines.iter());
     let _collecting = collect::begin(move || stores.clone(), &clock, &stop)?;
     let board = Board::new(pipelines, shown.clone(), &clock);
-    if let Some(listen) = metrics {
+    if let Some(listen) = &listens.metrics {
         let text = board.clone();
         let addr = scrape::serve(listen, Arc::new(move || text.text()))?;
         shown.say(&format!("metrics at http://{addr}/metrics"));
+    }
+    let page = match &listens.ui {
+        Some(listen) => Some(Admin::watch(Arc::<Board>::clone(&board), listen)?),
+        None => None,
+    };
+    if let Some(page) = &page {
+        shown.say(&format!("the page is at http://{}/ui/", page.addr()));
     }
     let Some(ended) = until_ended(pipelines, &board, &clock, &stop, &shown)? else {
         return Ok(Exit::Ok);

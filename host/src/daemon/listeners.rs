@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use super::pulse::Pulse;
 use crate::commit::{Committed, State, View};
 use crate::config::PipelineConfig;
 use crate::error::Error;
 use crate::lock::lock;
+use crate::operations::status;
 use crate::pipeline::{Ending, Left, Report, Rest, Stages};
 use crate::sink::Gathered;
 use crate::telemetry::Tally;
@@ -29,6 +31,7 @@ pub struct Live {
     lag: Mutex<BTreeMap<usize, Option<u64>>>,
     /// View of the log that the pipeline writes, while it runs.
     log: Mutex<Weak<View>>,
+    pulse: Mutex<Option<Pulse>>,
 }
 
 impl Live {
@@ -45,6 +48,14 @@ impl Live {
             true => None,
             false => lag.values().copied().sum(),
         }
+    }
+}
+
+impl Live {
+    /// What the newest commits came to. `None`: it has not begun since this process did.
+    pub fn shown(&self) -> Option<status::Live> {
+        let lag = self.lag();
+        lock(&self.pulse).as_ref().map(|pulse| pulse.shown(lag))
     }
 }
 
@@ -70,6 +81,7 @@ impl Report for FanOut {
     }
 
     fn started(&self, config: &PipelineConfig, state: &State) {
+        Pulse::begun(&mut lock(&self.live.pulse), state);
         self.first.started(config, state);
         self.tally.started(config, state);
     }
@@ -85,6 +97,9 @@ impl Report for FanOut {
             }
         }
         drop(topics);
+        if let Some(pulse) = lock(&self.live.pulse).as_mut() {
+            pulse.committed(committed, state, took);
+        }
         self.tally.committed(committed, state, took);
     }
 
@@ -133,6 +148,8 @@ impl Report for FanOut {
     }
 
     fn ended(&self, ending: &Ending<'_>) {
+        // What waits is known only while somebody looks.
+        lock(&self.live.lag).clear();
         self.first.ended(ending);
         self.tally.ended(ending);
     }

@@ -9,12 +9,14 @@ mod jobs;
 mod journal;
 mod listeners;
 mod offsets;
+mod pulse;
 mod reach;
 mod readers;
 mod retention;
 mod targets;
 mod unit;
 mod views;
+mod watched;
 
 use std::collections::BTreeMap;
 
@@ -28,7 +30,8 @@ pub use jobs::{Job, job_of};
 pub use journal::{Change, What};
 pub use listeners::{FanOut, Live};
 pub use reach::{Origin, may_refer};
-pub use views::{Asker, Known};
+pub use views::{Asker, Known, Views};
+pub use watched::Watched;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskStatus {

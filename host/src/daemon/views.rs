@@ -48,8 +48,9 @@ impl Asker {
     }
 }
 
+/// What was read of logs for queries, kept for the next one.
 #[derive(Debug, Default)]
-pub(super) struct Views {
+pub struct Views {
     /// Sorted by the last query; the newest is last.
     logs: Mutex<Vec<Arc<Slot>>>,
     /// Number of entries read for queries.

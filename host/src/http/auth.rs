@@ -19,6 +19,8 @@ pub(super) struct Logins {
     basic: Vec<(String, [u8; 32])>,
     bearer: Vec<(String, [u8; 32])>,
     read_only: BTreeSet<String>,
+    /// Whoever does not have to log in may look only.
+    readers: bool,
 }
 
 impl std::fmt::Debug for Logins {
@@ -44,6 +46,15 @@ impl Logins {
             basic: basic.into_iter().map(digest).collect(),
             bearer: bearer.into_iter().map(digest).collect(),
             read_only: read_only.into_iter().map(str::to_owned).collect(),
+            readers: false,
+        }
+    }
+
+    /// Nobody has to log in, and nobody may change anything.
+    pub fn readers() -> Logins {
+        Logins {
+            readers: true,
+            ..Logins::new([], [], [])
         }
     }
 
@@ -54,7 +65,11 @@ impl Logins {
     /// If no login is needed the header is ignored: some consoles always send one.
     pub fn enter(&self, header: Option<&[u8]>, peer: IpAddr) -> Result<(Actor, Role), HttpError> {
         if !self.locked() {
-            return Ok((Actor(format!("anonymous@{peer}")), Role::Full));
+            let role = match self.readers {
+                true => Role::ReadOnly,
+                false => Role::Full,
+            };
+            return Ok((Actor(format!("anonymous@{peer}")), role));
         }
         let name = header.and_then(|header| self.name(header));
         let Some(name) = name else {

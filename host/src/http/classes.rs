@@ -165,7 +165,7 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     });
     let mut all: Vec<PluginInfo> = classes.collect();
     if request.query("connectorsOnly").is_some() && !request.flag("connectorsOnly") {
-        all.extend(transformations(&ctx.supervisor.plugins()?)?);
+        all.extend(transformations(&ctx.daemon()?.plugins()?)?);
     }
     HttpResponse::json(200, &all)
 }
@@ -217,7 +217,7 @@ fn keys(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
         let all: Vec<ConfigKeyInfo<'_>> = class.keys.iter().map(ConfigKeyInfo::from).collect();
         return HttpResponse::json(200, &all);
     }
-    let plugins = ctx.supervisor.plugins()?;
+    let plugins = ctx.daemon()?.plugins()?;
     let known = loose(&plugins).iter().any(|loose| loose == name)
         || shipped().iter().any(|shipped| shipped.name == name)
         || {
@@ -347,7 +347,7 @@ fn validate(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
         )));
     };
     of_transforms(ctx, &config, &mut keys)?;
-    problems.extend(ctx.supervisor.validate(&config));
+    problems.extend(ctx.daemon()?.validate(&config));
     HttpResponse::json(200, &infos(typed, &config, &keys, &problems))
 }
 
@@ -367,7 +367,7 @@ fn of_transforms(
         }
         let plugins = match &plugins {
             Some(plugins) => plugins,
-            None => plugins.insert(ctx.supervisor.plugins()?),
+            None => plugins.insert(ctx.daemon()?.plugins()?),
         };
         let group = format!("Transforms: {alias}");
         let prefix = format!("transforms.{alias}.");

@@ -235,16 +235,16 @@ fn unless_unknown(refused: Refused, unknown: impl FnOnce() -> String) -> HttpErr
 }
 
 fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    let names = ctx.supervisor.names();
+    let names = ctx.daemon()?.names();
     if request.query("expand").is_none() {
         return HttpResponse::json(200, &Connectors::Names(names));
     }
     let wants = |what: &str| request.queries("expand").any(|given| given == what);
-    let worker = ctx.supervisor.worker_id();
+    let worker = ctx.daemon()?.worker_id();
     let mut found = Vec::new();
     for name in names {
         // One that was deleted meanwhile is left out.
-        if let (Ok(status), Ok(info)) = (ctx.supervisor.status(&name), ctx.supervisor.info(&name)) {
+        if let (Ok(status), Ok(info)) = (ctx.daemon()?.status(&name), ctx.daemon()?.info(&name)) {
             found.push((status, info));
         }
     }
@@ -341,7 +341,9 @@ fn create(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
             }
         },
     };
-    let created = (ctx.supervisor).create(&name, config, target, readers(request), &ctx.actor);
+    let created = ctx
+        .daemon()?
+        .create(&name, config, target, readers(request), &ctx.actor);
     let info = created.map_err(|refused| match refused {
         Refused::Exists(_) => HttpError::conflict(format!("Connector {name} already exists")),
         other => HttpError::from(other),
@@ -363,21 +365,21 @@ fn not_found(name: &str) -> String {
 
 fn get(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
-    let info = ctx.supervisor.info(name);
+    let info = ctx.daemon()?.info(name);
     let info = info.map_err(|refused| unless_unknown(refused, || not_found(name)))?;
     HttpResponse::json(200, &ConnectorInfo::from(&info))
 }
 
 fn config(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
-    let info = ctx.supervisor.info(name);
+    let info = ctx.daemon()?.info(name);
     let info = info.map_err(|refused| unless_unknown(refused, || not_found(name)))?;
     HttpResponse::json(200, &StoredConfig(&info.config))
 }
 
 fn delete(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
-    let deleted = ctx.supervisor.delete(name, &ctx.actor);
+    let deleted = ctx.daemon()?.delete(name, &ctx.actor);
     deleted.map_err(|refused| unless_unknown(refused, || not_found(name)))?;
     Ok(HttpResponse::empty(204))
 }
@@ -395,7 +397,9 @@ fn put(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let mut config = body::config(request.object()?, body::numbers(&request.body, None))?;
     named(&mut config, &name)?;
     has_class(&config)?;
-    let (info, created) = (ctx.supervisor).put(&name, config, readers(request), &ctx.actor)?;
+    let (info, created) = ctx
+        .daemon()?
+        .put(&name, config, readers(request), &ctx.actor)?;
     if created {
         return created_as(&info, request, &name);
     }
@@ -415,23 +419,25 @@ fn patch(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     if changes.get(CONNECTOR_CLASS).is_some_and(Option::is_none) {
         has_class(&BTreeMap::new())?;
     }
-    let patched = (ctx.supervisor).patch(&name, changes, readers(request), &ctx.actor);
+    let patched = ctx
+        .daemon()?
+        .patch(&name, changes, readers(request), &ctx.actor);
     let info = patched.map_err(|refused| unless_unknown(refused, || not_found(&name)))?;
     HttpResponse::json(200, &ConnectorInfo::from(&info))
 }
 
 fn status(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
-    let status = ctx.supervisor.status(name).map_err(|refused| {
+    let status = ctx.daemon()?.status(name).map_err(|refused| {
         unless_unknown(refused, || format!("No status found for connector {name}"))
     })?;
-    let worker = ctx.supervisor.worker_id();
+    let worker = ctx.daemon()?.worker_id();
     HttpResponse::json(200, &ConnectorStateInfo::of(&status, &worker))
 }
 
 fn tasks(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
-    let info = ctx.supervisor.info(name);
+    let info = ctx.daemon()?.info(name);
     let info = info.map_err(|refused| unless_unknown(refused, || not_found(name)))?;
     // All tasks have the whole config: partitions are shared out among them at run time.
     let all = (0..info.tasks).map(|task| TaskInfo {
@@ -454,19 +460,20 @@ fn task_status(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpErr
     let name = request.param("name");
     let task = task_number(request)?;
     let unknown = || format!("No status found for task {name}-{task}");
-    let status = ctx.supervisor.status(name);
+    let status = ctx.daemon()?.status(name);
     let status = status.map_err(|refused| unless_unknown(refused, unknown))?;
     let found = status.tasks.iter().find(|status| status.id == task);
     let found = found.ok_or_else(|| HttpError::not_found(unknown()))?;
-    HttpResponse::json(200, &TaskState::of(found, &ctx.supervisor.worker_id()))
+    HttpResponse::json(200, &TaskState::of(found, &ctx.daemon()?.worker_id()))
 }
 
 fn restart_task(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let task = task_number(request)?;
-    let done = ctx.supervisor.restart_task(name, task, &ctx.actor);
+    let daemon = ctx.daemon()?;
+    let done = daemon.restart_task(name, task, &ctx.actor);
     done.map_err(|refused| {
-        unless_unknown(refused, || match ctx.supervisor.info(name) {
+        unless_unknown(refused, || match daemon.info(name) {
             Ok(_) => format!("Unknown task: {name}-{task}"),
             Err(_) => format!("Unknown connector: {name}"),
         })
@@ -477,7 +484,7 @@ fn restart_task(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpEr
 fn restart(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let (tasks, only_failed) = (request.flag("includeTasks"), request.flag("onlyFailed"));
-    let restarted = ctx.supervisor.restart(name, tasks, only_failed, &ctx.actor);
+    let restarted = ctx.daemon()?.restart(name, tasks, only_failed, &ctx.actor);
     let mut status = restarted
         .map_err(|refused| unless_unknown(refused, || format!("Unknown connector: {name}")))?;
     if !tasks && !only_failed {
@@ -487,7 +494,7 @@ fn restart(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> 
     if status.standing == Standing::Stopped {
         status.tasks.clear();
     }
-    let worker = ctx.supervisor.worker_id();
+    let worker = ctx.daemon()?.worker_id();
     HttpResponse::json(202, &ConnectorStateInfo::of(&status, &worker))
 }
 
@@ -498,14 +505,14 @@ fn target(
     code: u16,
 ) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
-    let set = ctx.supervisor.set_target(name, target, &ctx.actor);
+    let set = ctx.daemon()?.set_target(name, target, &ctx.actor);
     set.map_err(|refused| unless_unknown(refused, || format!("Unknown connector {name}")))?;
     Ok(HttpResponse::empty(code))
 }
 
 fn topics(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
-    let topics = ctx.supervisor.topics(name);
+    let topics = ctx.daemon()?.topics(name);
     HttpResponse::json(
         200,
         &ActiveTopics(BTreeMap::from([(name, Topics { topics })])),
@@ -513,7 +520,7 @@ fn topics(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
 }
 
 fn reset_topics(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    ctx.supervisor.reset_topics(request.param("name"));
+    ctx.daemon()?.reset_topics(request.param("name"));
     Ok(HttpResponse::empty(202))
 }
 

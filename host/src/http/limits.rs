@@ -47,6 +47,12 @@ pub(super) const TURN_AWAY_TIME: Duration = Duration::from_secs(1);
 pub(super) const PIECES: usize = 4;
 /// After an accept that failed (no file descriptors left): long enough not to spin.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Clients of `/events` at a time, each with a connection of `rest.max.connections`: pages that people have before them.
+pub(super) const LISTENERS: usize = 64;
+/// How often it is looked what is new for them. A pipeline commits once a second at most; what lies between is told as one.
+pub(super) const EVENTS_EVERY: Duration = Duration::from_secs(1);
+/// Where nothing is new, a line that says so: a client that has left is noticed, and proxies keep the connection.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Clients of `weir run --metrics` at a time: a scraper, its second, and a person.
 pub(super) const SCRAPERS: usize = 8;
 /// From its connection to its answer; a scraper gives up after 10 s by default.

@@ -14,6 +14,7 @@ mod client_timeouts;
 mod connectors;
 pub mod differences;
 mod disconnect;
+mod events;
 mod fault;
 mod gate;
 mod limits;
@@ -29,6 +30,7 @@ mod serve;
 mod server;
 #[cfg(test)]
 mod tests;
+mod ui;
 mod worker;
 
 use std::net::SocketAddr;
@@ -36,18 +38,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::pipelines::{DeadLetters, History};
 
 use self::auth::{Cors, Logins, Rates};
-use self::limits::HANDLERS;
-use self::route::Route;
+use self::limits::{HANDLERS, LISTENERS};
+use self::route::{Method, Route};
 use self::serve::Shared;
 use self::server::Server;
 use crate::config::Text;
-use crate::config::worker::{RestConfig, WorkerConfig};
-use crate::daemon::Supervisor;
+use crate::config::worker::{self as config, Listen, RestConfig, WorkerConfig};
+use crate::daemon::{Supervisor, Watched};
 use crate::error::{Error, Kind, Result};
 
 /// All routes, in the order of the document.
@@ -61,9 +63,60 @@ fn routes() -> &'static [Route] {
             classes::routes(),
             plugins::routes(),
             pipelines::routes(),
+            events::routes(),
+            ui::routes(),
         ]
         .concat()
     })
+}
+
+/// Those of `weir run --ui`.
+fn routes_of_a_run() -> &'static [Route] {
+    const PATHS: &[&str] = &[
+        "/",
+        "/whoami",
+        "/livez",
+        "/metrics",
+        "/ui",
+        "/ui/{file}",
+        "/events",
+        "/pipelines",
+        "/pipelines/{pipeline}",
+        "/pipelines/{pipeline}/log",
+        "/pipelines/{pipeline}/history",
+        "/pipelines/{pipeline}/files",
+        "/pipelines/{pipeline}/dlq",
+        "/pipelines/{pipeline}/dlq/counts",
+        "/pipelines/{pipeline}/dlq/{topic}/{partition}/{offset}",
+    ];
+    static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
+    ROUTES.get_or_init(|| {
+        let of_a_run = |route: &&Route| route.method == Method::Get && PATHS.contains(&route.path);
+        routes().iter().filter(of_a_run).copied().collect()
+    })
+}
+
+/// What every connection sees.
+fn shared(
+    rest: &RestConfig,
+    (watched, supervisor): (Arc<dyn Watched>, Option<Arc<Supervisor>>),
+    routes: &'static [Route],
+    logins: Logins,
+) -> Shared {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    Shared {
+        watched,
+        supervisor,
+        rest: rest.clone(),
+        routes,
+        logins,
+        cors: Cors::new(&text(&rest.allow_origin), &text(&rest.allow_methods)),
+        rates: Rates::new(rest.max_rate),
+        handlers: Arc::new(Semaphore::new(HANDLERS)),
+        probes: serve::probes(routes),
+        listeners: Arc::new(Semaphore::new(LISTENERS)),
+        stop: watch::Sender::new(false),
+    }
 }
 
 /// The document that `GET /openapi.json` answers with.
@@ -108,22 +161,44 @@ impl Admin {
         if let Some(first) = addrs.first() {
             supervisor.listens_on(*first)?;
         }
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let shared = Shared {
-            supervisor,
-            rest: rest.clone(),
-            routes: routes(),
-            logins: locks,
-            cors: Cors::new(&text(&rest.allow_origin), &text(&rest.allow_methods)),
-            rates: Rates::new(rest.max_rate),
-            handlers: Arc::new(Semaphore::new(HANDLERS)),
-            probes: serve::probes(routes()),
-        };
+        let watched: Arc<dyn Watched> = supervisor.clone();
+        let shared = shared(rest, (watched, Some(supervisor)), routes(), locks);
         let server = Server::start(bound, shared)?;
         for (addr, listen) in addrs.iter().zip(&rest.listen) {
             let scheme = if listen.tls { "https" } else { "http" };
             tracing::info!("listening on {scheme}://{addr}");
         }
+        Ok(Admin { server, addrs })
+    }
+
+    /// The page and what it shows, of pipelines that no daemon keeps: nothing can be changed. Only this machine may ask,
+    /// because nobody logs in.
+    ///
+    /// # Errors
+    /// `config_invalid`: it is no address of this machine alone. `limit_reached`: another process has the port.
+    pub fn watch(watched: Arc<dyn Watched>, listen: &Listen) -> Result<Admin> {
+        let refused = |message: String| Error::new(Kind::ConfigInvalid, "run.ui", message);
+        let at = listen.to_string();
+        // The addresses are looked at below, once they are known.
+        let keys = [
+            ("rest.listen", at.as_str()),
+            ("rest.open.to.network", "true"),
+        ];
+        let mut rest = config::from_map("--ui", keys)?.rest;
+        rest.open_to_network = false;
+        let bound = server::bind(&rest).map_err(|error| {
+            Error::new(error.kind(), "run.ui", format!("cannot listen on {listen}"))
+                .source(error)
+                .hint("--ui names another host:port")
+        })?;
+        let addrs: Vec<SocketAddr> = bound.iter().map(|bound| bound.addr).collect();
+        let beyond = |addr: &&SocketAddr| !addr.ip().to_canonical().is_loopback();
+        if let Some(addr) = addrs.iter().find(beyond) {
+            let message = format!("--ui: {addr} is open to the network, and nobody has to log in");
+            return Err(refused(message).hint("listen on 127.0.0.1; `weir daemon` has logins"));
+        }
+        let shared = shared(&rest, (watched, None), routes_of_a_run(), Logins::readers());
+        let server = Server::start(bound, shared)?;
         Ok(Admin { server, addrs })
     }
 

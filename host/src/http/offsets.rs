@@ -71,7 +71,7 @@ fn named(refused: Refused, name: &str) -> HttpError {
 fn get(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
     let offsets = ctx
-        .supervisor
+        .daemon()?
         .offsets(name, &ctx.asker)
         .map_err(|r| named(r, name))?;
     HttpResponse::json(200, &Offsets { offsets })
@@ -87,7 +87,7 @@ fn alter(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
         Some(other) => return Err(wrong("offsets", other, "an array")),
     };
     let name = request.param("name");
-    let altered = ctx.supervisor.alter_offsets(name, wanted, &ctx.actor);
+    let altered = ctx.daemon()?.alter_offsets(name, wanted, &ctx.actor);
     let message = altered.map_err(|refused| named(refused, name))?;
     HttpResponse::json(200, &Message { message })
 }
@@ -122,7 +122,7 @@ fn wanted(one: &Value) -> Result<Offset, HttpError> {
 
 fn reset(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("name");
-    let done = ctx.supervisor.reset_offsets(name, &ctx.actor);
+    let done = ctx.daemon()?.reset_offsets(name, &ctx.actor);
     let message = done.map_err(|refused| named(refused, name))?;
     HttpResponse::json(200, &Message { message })
 }

@@ -57,7 +57,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     });
     // The empty requirement stands for a daemon without logins.
     let locked = match route.may {
-        Access::Anyone => json!([]),
+        Access::Anyone | Access::Open => json!([]),
         Access::Reader | Access::Writer => json!([{}, { "basic": [] }, { "bearer": [] }]),
     };
     operation["security"] = locked;
@@ -117,7 +117,7 @@ fn responses(route: &Route, schemas: &mut Schemas) -> Map<String, Value> {
         let answer = json!({ "description": says, "content": error() });
         all.insert(code.to_string(), answer);
     };
-    let open = route.may == Access::Anyone;
+    let open = matches!(route.may, Access::Anyone | Access::Open);
     for (code, says) in SHARED {
         if !(open && matches!(code, 401)) {
             fault(*code, says);
@@ -148,6 +148,16 @@ fn responses(route: &Route, schemas: &mut Schemas) -> Map<String, Value> {
             ResponseBody::Json(schema) => json!({
                 "description": "As asked", "content": { "application/json": { "schema": schemas.answer(*schema) } },
             }),
+            ResponseBody::File(kinds) => {
+                let text = |kind: &&str| {
+                    (
+                        (*kind).to_owned(),
+                        json!({ "schema": { "type": "string" } }),
+                    )
+                };
+                let content: Map<String, Value> = kinds.iter().map(text).collect();
+                json!({ "description": "As asked", "content": content })
+            }
             ResponseBody::Text(kind) => json!({
                 "description": "As asked", "content": { *kind: { "schema": { "type": "string" } } },
             }),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! /pipelines/{pipeline}/swap rollback rewind history configs log      rules and commits
+//!                      /files                                    the zone's tree
 //!                      /dlq  /dlq/counts  /dlq/{topic}/{partition}/{offset}
 //! ```
 //! Every answer is a page of bounded size. docs/rest.md says where further routes go.
@@ -23,6 +24,7 @@ use crate::clock::SystemClock;
 use crate::config::PipelineConfig;
 use crate::daemon::{Changes, Known, Refused, Standing};
 use crate::operations::dlq::{self, DeadLetter, Reached, Work};
+use crate::operations::files;
 use crate::operations::history::RulesPeriod;
 use crate::operations::log::{self as commits, Which};
 use crate::operations::swap::{SwapPlanner, SwapTarget, Swapped};
@@ -70,6 +72,18 @@ const AFTER: Param = Param {
     doc: "`next` of the page before, as it is. A page looks at so many files at most: it may hold few letters or none while more are there.",
     many: false,
 };
+const UNDER: Param = Param {
+    name: "under",
+    schema: schemas::of::<String>,
+    doc: "The directory, `table/day=1`; without it the zone's root.",
+    many: false,
+};
+const PAST: Param = Param {
+    name: "after",
+    schema: schemas::of::<String>,
+    doc: "`next` of the page before.",
+    many: false,
+};
 /// Most files of dead letters that one page reads: a filter with few matches must not make it read the whole zone.
 const LETTERS_WORK: Work = Work {
     files: 256,
@@ -102,7 +116,7 @@ const OFFSET: Param = Param {
 const EXPAND: Param = Param {
     name: "expand",
     schema: schemas::of::<String>,
-    doc: "`log`: with versions, rules and ledgers, which reads every log.",
+    doc: "`log`: with versions, rules and ledgers, which reads every log. `live`: with lag, ledgers and the newest commits, from memory.",
     many: true,
 };
 
@@ -196,6 +210,14 @@ pub(super) fn routes() -> Vec<Route> {
             ..ONE
         },
         Route {
+            path: "/pipelines/{pipeline}/files",
+            summary: "What lies directly below a directory of the zone: directories and live files, with rows and bytes",
+            query: &[UNDER, PAST, LIMIT],
+            gives: &[(200, ResponseBody::Json(schemas::of::<files::Tree>))],
+            handler: tree,
+            ..ONE
+        },
+        Route {
             path: "/pipelines/{pipeline}/dlq",
             summary: "Dead letters: reasons, rule, coordinates and the original bytes in base64",
             query: &[LIMIT, AFTER, CODE, TOPIC, PARTITION, OFFSET],
@@ -225,7 +247,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// 404 for a file connector too: it has no rules, log or dead letters.
 fn config_of(ctx: &Ctx, request: &Request) -> Result<Arc<PipelineConfig>, HttpError> {
-    let found = ctx.supervisor.pipeline(request.param("pipeline"));
+    let found = ctx.watched.config(request.param("pipeline"));
     found.map_err(|refused| match refused {
         Refused::Bad(message) => HttpError::not_found(message),
         other => other.into(),
@@ -235,7 +257,7 @@ fn config_of(ctx: &Ctx, request: &Request) -> Result<Arc<PipelineConfig>, HttpEr
 /// 404 if it has not begun yet.
 fn log_of(ctx: &Ctx, request: &Request) -> Result<Known, HttpError> {
     let name = &config_of(ctx, request)?.name;
-    ctx.supervisor.log_of(name, &ctx.asker)?.ok_or_else(|| {
+    ctx.watched.log_of(name, &ctx.asker)?.ok_or_else(|| {
         HttpError::not_found(format!(
             "pipeline `{name}` has no log yet: it has not begun"
         ))
@@ -244,7 +266,7 @@ fn log_of(ctx: &Ctx, request: &Request) -> Result<Known, HttpError> {
 
 /// `None`: it has not begun yet.
 fn logged(ctx: &Ctx, name: &str) -> Result<Option<status::Logged>, HttpError> {
-    let log = ctx.supervisor.log_of(name, &ctx.asker)?;
+    let log = ctx.watched.log_of(name, &ctx.asker)?;
     let told = |log: Known| log.read(|state| status::logged(&log.name, log.store.url(), state));
     log.map(told).transpose().map_err(HttpError::from)
 }
@@ -260,16 +282,20 @@ fn limit(request: &Request) -> Result<usize, HttpError> {
 }
 
 fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    let expand = request.queries("expand").any(|what| what == "log");
+    let expands = |what: &str| request.queries("expand").any(|asked| asked == what);
+    let (expand, live) = (expands("log"), expands("live"));
     let mut all = Vec::new();
-    for name in ctx.supervisor.names() {
-        let config = match ctx.supervisor.pipeline(&name) {
+    for name in ctx.watched.pipelines() {
+        let config = match ctx.watched.config(&name) {
             Ok(config) => Some(config),
             Err(Refused::Bad(_) | Refused::NotFound(_)) => continue,
             // Its config is invalid now, but the pipeline exists.
             Err(_) => None,
         };
-        let mut shown = standing(ctx, &name)?;
+        let mut shown = ctx.watched.standing(&name)?;
+        if !live {
+            shown.live = None;
+        }
         if let Some(config) = config.filter(|_| expand) {
             // If one pipeline's log cannot be read, the others must still be shown.
             shown.log = logged(ctx, &config.name).unwrap_or_default();
@@ -282,35 +308,14 @@ fn list(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
 
 fn show(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let log = logged(ctx, &config_of(ctx, request)?.name)?;
-    let standing = standing(ctx, request.param("pipeline"))?;
+    let standing = ctx.watched.standing(request.param("pipeline"))?;
     HttpResponse::json(200, &status::Pipeline { log, ..standing })
-}
-
-fn standing(ctx: &Ctx, name: &str) -> Result<status::Pipeline, HttpError> {
-    let status = ctx.supervisor.status(name)?;
-    let info = ctx.supervisor.info(name)?;
-    let task = |task: crate::daemon::TaskStatus| status::Task {
-        id: task.id,
-        state: task.standing.word().to_owned(),
-        trace: task.trace,
-    };
-    Ok(status::Pipeline {
-        name: status.name,
-        r#type: status.kind.word().to_owned(),
-        state: status.standing.word().to_owned(),
-        target: info.target.word().to_owned(),
-        tasks: status.tasks.into_iter().map(task).collect(),
-        next_run: status.next_run.map(|at| crate::instant::utc(at, 0)),
-        trace: status.trace,
-        alarm: status.alarm,
-        log: None,
-    })
 }
 
 fn planner(ctx: &Ctx, request: &Request) -> Result<SwapPlanner, HttpError> {
     let config = config_of(ctx, request)?;
-    let plugins = ctx.supervisor.plugins_of(&config).map_err(http_error)?;
-    let running = ctx.supervisor.rule_changes(&config.name);
+    let plugins = ctx.daemon()?.plugins_of(&config).map_err(http_error)?;
+    let running = ctx.daemon()?.rule_changes(&config.name);
     let config = config.as_ref().clone();
     let planner = SwapPlanner::open(config, plugins, &SystemClock::shared(), &ctx.actor.0)?;
     Ok(planner.running(running))
@@ -368,14 +373,14 @@ fn reason(given: Option<String>) -> Result<String, HttpError> {
 }
 
 /// How long a request waits for a running pipeline.
-fn wait(ctx: &Ctx, asked: Option<u64>) -> Duration {
-    let most = ctx.supervisor.worker().rest.request_timeout / WAIT_SHARE;
-    asked.map_or(WAIT, Duration::from_millis).min(most)
+fn wait(ctx: &Ctx, asked: Option<u64>) -> Result<Duration, HttpError> {
+    let most = ctx.daemon()?.worker().rest.request_timeout / WAIT_SHARE;
+    Ok(asked.map_or(WAIT, Duration::from_millis).min(most))
 }
 
 fn swap(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let asked: SwapRequest = request.read()?;
-    let wait = wait(ctx, asked.wait_ms);
+    let wait = wait(ctx, asked.wait_ms)?;
     let wanted = SwapTarget {
         transforms: asked.transforms.unwrap_or_default().into_iter().collect(),
         reload: asked.reload.unwrap_or_default(),
@@ -392,7 +397,7 @@ fn rollback(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
         true => RollbackRequest::default(),
         false => request.read()?,
     };
-    let wait = wait(ctx, asked.wait_ms);
+    let wait = wait(ctx, asked.wait_ms)?;
     let reason = reason(asked.reason)?;
     let planned = planner(ctx, request)?.rollback(asked.to, &reason)?;
     execute(planned, asked.dry_run, wait)
@@ -423,7 +428,8 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
         ));
     }
     let config = config_of(ctx, request)?;
-    let standing = ctx.supervisor.status(request.param("pipeline"))?.standing;
+    let daemon = ctx.daemon()?;
+    let standing = daemon.status(request.param("pipeline"))?.standing;
     if standing != Standing::Stopped && !dry_run {
         return Err(HttpError::conflict(format!(
             "pipeline `{}` is {}; positions move while it is STOPPED only. One that was told to stop drains first: ask \
@@ -439,7 +445,7 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
             reason: &reason,
             dry_run,
             exact: false,
-            plugins: &|| ctx.supervisor.plugins_of(config),
+            plugins: &|| daemon.plugins_of(config),
         };
         match asked.all {
             Some(_) => positions::reset(config, &clock, &order),
@@ -449,7 +455,7 @@ fn put_back(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
     let altered = match dry_run {
         true => change(&config).map_err(http_error)?,
         // An error of the change itself is reported as such.
-        false => (ctx.supervisor)
+        false => daemon
             .rewind(&config.name, &ctx.actor, |config| Ok(change(config)))?
             .map_err(http_error)?,
     };
@@ -487,7 +493,7 @@ fn history(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> 
 fn configs(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let (limit, skip) = (limit(request)?, request.number("skip")?.unwrap_or(0));
     let name = request.param("pipeline");
-    HttpResponse::json(200, &ctx.supervisor.history(name, skip, limit)?)
+    HttpResponse::json(200, &ctx.daemon()?.history(name, skip, limit)?)
 }
 
 fn log(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
@@ -506,6 +512,16 @@ fn log(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let sums = log.read(|state| commits::sums(&log.name, state))?;
     let page = commits::page(&log.store, &log.name, sums, which, limit).map_err(http_error)?;
     HttpResponse::json(200, &page)
+}
+
+fn tree(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
+    let limit = limit(request)?;
+    let under = request.query("under").unwrap_or_default();
+    let after = request.query("after").unwrap_or_default();
+    let log = log_of(ctx, request)?;
+    let of = (&log.name, log.store.url());
+    let tree = log.read(|state| files::tree(of, state, under, after, limit))?;
+    HttpResponse::json(200, &tree)
 }
 
 /// `GET …/dlq`

@@ -13,6 +13,7 @@ use super::route::{
 use super::schemas;
 use crate::clock::SystemClock;
 use crate::commit::{self, LogName};
+use crate::daemon::Supervisor;
 use crate::error::{Error, Kind};
 use crate::operations::{self, Why, plugins as of};
 use crate::store;
@@ -151,7 +152,7 @@ pub(super) fn http_error(error: Error) -> HttpError {
 }
 
 fn push(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    let plugins = ctx.supervisor.plugins().map_err(http_error)?;
+    let plugins = ctx.daemon()?.plugins().map_err(http_error)?;
     let component = received(ctx, request)?;
     let claim = of::Claim {
         name: request.query("name"),
@@ -173,7 +174,7 @@ fn received(ctx: &Ctx, request: &mut Request) -> Result<Vec<u8>, HttpError> {
             "the component's bytes are expected as the body",
         ));
     };
-    let dir = &ctx.supervisor.worker().data_dir;
+    let dir = &ctx.daemon()?.worker().data_dir;
     let path = dir.join(format!("upload-{}", ulid::Ulid::generate()));
     let disk = |e: std::io::Error| {
         let message = format!("{} cannot take an upload", dir.display());
@@ -205,13 +206,13 @@ fn received(ctx: &Ctx, request: &mut Request) -> Result<Vec<u8>, HttpError> {
 }
 
 fn list(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
-    let plugins = ctx.supervisor.plugins().map_err(http_error)?;
+    let plugins = ctx.daemon()?.plugins().map_err(http_error)?;
     HttpResponse::json(200, &of::list(&plugins).map_err(http_error)?)
 }
 
 fn versions(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let name = request.param("plugin");
-    let plugins = ctx.supervisor.plugins().map_err(http_error)?;
+    let plugins = ctx.daemon()?.plugins().map_err(http_error)?;
     let mut found = of::list(&plugins).map_err(http_error)?;
     found.retain(|one| one.plugin == name);
     match found.is_empty() {
@@ -223,28 +224,29 @@ fn versions(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
 }
 
 fn inspect(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
-    let plugins = ctx.supervisor.plugins().map_err(http_error)?;
+    let plugins = ctx.daemon()?.plugins().map_err(http_error)?;
     let found = of::exact(&plugins, request.param("plugin"), request.param("version"))?;
     HttpResponse::json(200, &of::inspect(&found).map_err(http_error)?)
 }
 
 fn yank(ctx: &Ctx, request: &mut Request, undo: bool) -> Result<HttpResponse, HttpError> {
-    let plugins = ctx.supervisor.plugins().map_err(http_error)?;
+    let daemon = ctx.daemon()?;
+    let plugins = daemon.plugins().map_err(http_error)?;
     let which = (request.param("plugin"), request.param("version"));
     let dry_run = request.flag("dry_run");
     let yanked = of::yank(&plugins, which, undo, dry_run, |digest| {
-        running(ctx, digest)
+        running(daemon, digest)
     })?;
     HttpResponse::json(200, &yanked)
 }
 
 /// Pipelines of this daemon that have the component in force.
-fn running(ctx: &Ctx, digest: &str) -> crate::error::Result<Vec<of::InForce>> {
+fn running(daemon: &Supervisor, digest: &str) -> crate::error::Result<Vec<of::InForce>> {
     let clock = SystemClock::shared();
     let mut found = Vec::new();
-    for name in ctx.supervisor.names() {
+    for name in daemon.names() {
         // A file connector or an invalid config has no rules.
-        let Ok(config) = ctx.supervisor.pipeline(&name) else {
+        let Ok(config) = daemon.pipeline(&name) else {
             continue;
         };
         let Some(store) = store::open_existing(&config.home.at)? else {

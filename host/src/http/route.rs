@@ -9,8 +9,9 @@ use std::sync::Arc;
 use schemars::SchemaGenerator;
 use serde::Serialize;
 
+use super::events::Feed;
 use super::fault::HttpError;
-use crate::daemon::{Actor, Asker, Supervisor};
+use crate::daemon::{Actor, Asker, Supervisor, Watched};
 use crate::text::printable_json;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +52,8 @@ impl Method {
 pub(super) enum Access {
     /// Probes, without a password; answered even while all handlers are busy.
     Anyone,
+    /// Without a password, as it shows nothing of this daemon: the files of the page.
+    Open,
     Reader,
     Writer,
 }
@@ -81,6 +84,8 @@ pub(super) enum ResponseBody {
     Nothing,
     Json(Schema),
     Text(&'static str),
+    /// One of the files of the page, of one of these kinds.
+    File(&'static [&'static str]),
 }
 
 /// One query parameter, or the description of a path's.
@@ -116,13 +121,26 @@ impl std::fmt::Debug for Route {
     }
 }
 
-/// The daemon, and who makes the request.
+/// Whose pipelines are shown, and who makes the request.
 #[derive(Clone)]
 pub(super) struct Ctx {
-    pub supervisor: Arc<Supervisor>,
+    pub watched: Arc<dyn Watched>,
+    /// Who changes them; none in `weir run`.
+    pub supervisor: Option<Arc<Supervisor>>,
     pub actor: Actor,
+    pub role: Role,
+    /// Somebody who is not known here is not let in.
+    pub locked: bool,
     /// Shows when nobody waits for the answer any more.
     pub asker: Asker,
+}
+
+impl Ctx {
+    /// 404 where no daemon is: its routes are not served there.
+    pub fn daemon(&self) -> Result<&Arc<Supervisor>, HttpError> {
+        let daemon = self.supervisor.as_ref();
+        daemon.ok_or_else(|| HttpError::not_found("`weir daemon` has this route, a run has not"))
+    }
 }
 
 /// A request that passed login and limits.
@@ -137,6 +155,10 @@ pub(super) struct Request {
     pub upload: Option<Box<dyn Read + Send>>,
     /// `http://host:port` that the client used, for `Location`.
     pub base: String,
+    /// The path as it was sent.
+    pub path: String,
+    /// `If-None-Match`
+    pub known: Option<String>,
 }
 
 impl Request {
@@ -196,6 +218,10 @@ pub(super) enum Content {
     Json(Vec<u8>),
     /// Content type and text.
     Text(&'static str, String),
+    /// Content type and bytes that are part of the program.
+    File(&'static str, &'static [u8]),
+    /// `text/event-stream`, until its client leaves or the daemon ends.
+    Events(Feed),
 }
 
 impl HttpResponse {
@@ -227,6 +253,22 @@ impl HttpResponse {
         HttpResponse {
             status,
             content: Content::Text(kind, text),
+            headers: Vec::new(),
+        }
+    }
+
+    pub fn events(feed: Feed) -> HttpResponse {
+        HttpResponse {
+            status: 200,
+            content: Content::Events(feed),
+            headers: Vec::new(),
+        }
+    }
+
+    pub fn file(kind: &'static str, bytes: &'static [u8]) -> HttpResponse {
+        HttpResponse {
+            status: 200,
+            content: Content::File(kind, bytes),
             headers: Vec::new(),
         }
     }

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE,
-    HOST, HeaderName, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+    HOST, HeaderName, HeaderValue, IF_NONE_MATCH, ORIGIN, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Response, StatusCode};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::auth::{Cors, Logins, Rates};
+use super::events::{self, Stream};
 use super::fault::HttpError;
 use super::gate::Asks;
 use super::limits::{PROBE_TIMEOUT, PROBES};
@@ -27,11 +28,13 @@ use super::route::{
 };
 use super::server::within;
 use crate::config::worker::RestConfig;
-use crate::daemon::{Actor, Asker, Supervisor};
+use crate::daemon::{Actor, Asker, Supervisor, Watched};
 
 /// What every connection sees.
 pub(super) struct Shared {
-    pub supervisor: Arc<Supervisor>,
+    pub watched: Arc<dyn Watched>,
+    /// None in `weir run`.
+    pub supervisor: Option<Arc<Supervisor>>,
     pub rest: RestConfig,
     pub routes: &'static [Route],
     pub logins: Logins,
@@ -40,6 +43,17 @@ pub(super) struct Shared {
     pub handlers: Arc<Semaphore>,
     /// Handlers of each probe, by its path.
     pub probes: BTreeMap<&'static str, Arc<Semaphore>>,
+    /// Places of those who listen to `/events`.
+    pub listeners: Arc<Semaphore>,
+    /// True: the server ends.
+    pub stop: watch::Sender<bool>,
+}
+
+/// What an answer is sent as.
+pub(super) type Body = Either<Full<Bytes>, Stream>;
+
+pub(super) fn endless(body: &Body) -> bool {
+    matches!(body, Either::Right(_))
 }
 
 pub(super) fn probes(routes: &[Route]) -> BTreeMap<&'static str, Arc<Semaphore>> {
@@ -66,7 +80,7 @@ pub(super) struct Peer {
 
 type Wire = hyper::Request<Incoming>;
 
-pub(super) async fn serve(shared: Arc<Shared>, peer: Peer, wire: Wire) -> Response<Full<Bytes>> {
+pub(super) async fn serve(shared: Arc<Shared>, peer: Peer, wire: Wire) -> Response<Body> {
     let began = Instant::now();
     let method = wire.method().clone();
     let path = wire.uri().path().to_owned();
@@ -81,7 +95,7 @@ pub(super) async fn serve(shared: Arc<Shared>, peer: Peer, wire: Wire) -> Respon
     answer
         .headers
         .extend(shared.cors.headers(origin.as_deref()));
-    let response = written(answer, closes);
+    let response = written(&shared, answer, closes);
     let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     // The query is left out: people put tokens there.
     tracing::debug!(peer = %peer.ip, %method, path, status = response.status().as_u16(), micros, "request");
@@ -89,8 +103,8 @@ pub(super) async fn serve(shared: Arc<Shared>, peer: Peer, wire: Wire) -> Respon
 }
 
 /// A refusal as it is sent, after which the connection is closed.
-pub(super) fn turned_down(fault: HttpError) -> Response<Full<Bytes>> {
-    written(refusal(fault), true)
+pub(super) fn turned_down(shared: &Shared, fault: HttpError) -> Response<Body> {
+    written(shared, refusal(fault), true)
 }
 
 fn refusal(fault: HttpError) -> HttpResponse {
@@ -102,13 +116,20 @@ fn refusal(fault: HttpError) -> HttpResponse {
     }
 }
 
-fn written(answer: HttpResponse, closes: bool) -> Response<Full<Bytes>> {
+fn written(shared: &Shared, answer: HttpResponse, mut closes: bool) -> Response<Body> {
+    let whole = |bytes: Bytes| Either::Left(Full::new(bytes));
     let (kind, body) = match answer.content {
-        Content::None => (None, Bytes::new()),
-        Content::Json(bytes) => (Some("application/json"), Bytes::from(bytes)),
-        Content::Text(kind, text) => (Some(kind), Bytes::from(text)),
+        Content::None => (None, whole(Bytes::new())),
+        Content::Json(bytes) => (Some("application/json"), whole(Bytes::from(bytes))),
+        Content::Text(kind, text) => (Some(kind), whole(Bytes::from(text))),
+        Content::File(kind, bytes) => (Some(kind), whole(Bytes::from_static(bytes))),
+        Content::Events(feed) => {
+            // Nothing else comes on this connection.
+            closes = true;
+            (Some(events::KIND), Either::Right(feed.begin(shared)))
+        }
     };
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() =
         StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -116,7 +137,13 @@ fn written(answer: HttpResponse, closes: bool) -> Response<Full<Bytes>> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let may_keep = answer
+        .headers
+        .iter()
+        .any(|(name, _)| *name == "cache-control");
+    if !may_keep {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     if closes {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -178,6 +205,7 @@ async fn handle(
         route,
         params,
         actor,
+        role,
     } = admit(shared, peer, &wire, began, closes)?;
     let base = base(&wire, peer);
     let query = route::query(wire.uri().query().unwrap_or(""))?;
@@ -187,10 +215,15 @@ async fn handle(
         body: Vec::new(),
         upload: None,
         base,
+        path: wire.uri().path().to_owned(),
+        known: text(wire.headers(), &IF_NONE_MATCH).map(str::to_owned),
     };
     let ctx = Ctx {
-        supervisor: Arc::clone(&shared.supervisor),
+        watched: Arc::clone(&shared.watched),
+        supervisor: shared.supervisor.clone(),
         actor,
+        role,
+        locked: shared.logins.locked(),
         asker: Asker::default(),
     };
     let kind = wire.headers().get(CONTENT_TYPE).cloned();
@@ -217,6 +250,7 @@ struct Admitted {
     route: &'static Route,
     params: Vec<(&'static str, String)>,
     actor: Actor,
+    role: Role,
 }
 
 /// Decides whether a request is admitted: by the rate of the peer, the host name that it used, its login, and the
@@ -246,7 +280,8 @@ fn admit(
         *closes = true;
         return Err(HttpError::new(503, full.message()).header("retry-after", "1"));
     }
-    let (actor, role) = log_in(shared, peer, wire.headers(), anyone, began)?;
+    let open = matches!(&found, Ok(Found::Route(route, _)) if route.may == Access::Open);
+    let (actor, role) = log_in(shared, peer, wire.headers(), anyone || open, began)?;
     let (route, params) = match found? {
         Found::Route(route, params) => (route, params),
         Found::Unknown => return Err(HttpError::not_found("HTTP 404 Not Found")),
@@ -268,6 +303,7 @@ fn admit(
         route,
         params,
         actor,
+        role,
     })
 }
 
@@ -289,10 +325,24 @@ fn log_in(
             if authorization.is_some() {
                 shared.rates.failed_login(peer.ip, began);
             }
-            Err(fault)
+            Err(unprompted(fault, headers))
         }
         entered => entered,
     }
+}
+
+/// The page asks for name and password itself: to what its scripts ask for, no browser shall answer with a window of its
+/// own. Browsers mark such requests, and leave alone a scheme that they do not know.
+fn unprompted(mut fault: HttpError, headers: &HeaderMap) -> HttpError {
+    let dest = headers.get("sec-fetch-dest");
+    if dest.is_some_and(|dest| dest.as_bytes() == b"empty") {
+        for (name, value) in &mut fault.headers {
+            if *name == "www-authenticate" {
+                value.insert(0, 'x');
+            }
+        }
+    }
+    fault
 }
 
 /// Guards against DNS rebinding, where nobody has to log in. An attacker's page may change what its own host name means to

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -31,7 +30,7 @@ use super::limits::{
     TURN_AWAY_TIME, TURNED_AWAY,
 };
 use super::route::Access;
-use super::serve::{Peer, Shared, serve, turned_down};
+use super::serve::{Body, Peer, Shared, endless, serve, turned_down};
 use crate::config::worker::{Listen, RestConfig, TlsFiles};
 use crate::error::{Error, Kind, Result};
 
@@ -155,7 +154,7 @@ impl Server {
             .map_err(broken)?;
         let gate = Gate::new(&shared.rest);
         let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = (shared.stop.clone(), shared.stop.subscribe());
         let shared = Arc::new(shared);
         for bound in bound {
             let listener = {
@@ -349,13 +348,11 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             let (shared, activity) = (Arc::clone(&shared), activity.clone());
             let client = Arc::clone(&client);
             Box::pin(async move {
-                let reads = request.method().is_safe();
-                let serving = serve(shared, peer, request);
-                let response = match reads {
-                    true => unless_left(serving, &client).await,
-                    false => serving.await,
-                };
-                activity.answered();
+                let response = answered(&shared, peer, request, &client).await;
+                // An answer that goes on keeps its connection busy.
+                if !endless(response.body()) {
+                    activity.answered();
+                }
                 Ok::<_, Infallible>(response)
             })
         })
@@ -402,14 +399,29 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     select(lingering, pin!(stopping)).await;
 }
 
+async fn answered(
+    shared: &Arc<Shared>,
+    peer: Peer,
+    request: Request<Incoming>,
+    client: &Disconnect,
+) -> Response<Body> {
+    let reads = request.method().is_safe();
+    let serving = serve(Arc::clone(shared), peer, request);
+    match reads {
+        true => unless_left(shared, serving, client).await,
+        false => serving.await,
+    }
+}
+
 /// The answer. If the client has left, the handler is told so, and a substitute that nobody reads is returned.
-async fn unless_left<F: Future<Output = Response<Full<Bytes>>>>(
+async fn unless_left<F: Future<Output = Response<Body>>>(
+    shared: &Shared,
     serving: F,
     client: &Disconnect,
-) -> Response<Full<Bytes>> {
+) -> Response<Body> {
     match select(pin!(serving), pin!(client.left())).await {
         Either::Left((response, _)) => response,
-        Either::Right(_) => turned_down(HttpError::new(503, "the client has left")),
+        Either::Right(_) => turned_down(shared, HttpError::new(503, "the client has left")),
     }
 }
 

@@ -7,19 +7,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 
-use super::auth::{Cors, Logins, Rates};
+use super::auth::{Logins, Rates};
 use super::fault::HttpError;
 use super::limits::HANDLERS;
 use super::openapi::SHARED;
 use super::route::{Access, Ctx, HttpResponse, Method, Request, RequestBody, ResponseBody, Route};
 use super::schemas;
-use super::serve::Shared;
 use super::server::{self, Server};
 use crate::clock::SystemClock;
 use crate::config::worker;
-use crate::daemon::Supervisor;
+use crate::daemon::{Supervisor, Watched};
 use crate::telemetry::{Progress, ProgressMode};
 
 /// Held by a test, so that handlers block until it is released.
@@ -149,16 +147,10 @@ impl Rig {
         let supervisor = Supervisor::open(&worker, SystemClock::shared(), shown).expect("open");
         let bound = server::bind(&worker.rest).expect("bound");
         let addr = bound[0].addr;
-        let shared = Shared {
-            supervisor: supervisor.clone(),
-            rest: worker.rest.clone(),
-            routes: routes(),
-            logins: Logins::new([], [], []),
-            cors: Cors::default(),
-            rates: Rates::new(1_000_000),
-            probes: super::serve::probes(routes()),
-            handlers: Arc::new(Semaphore::new(HANDLERS)),
-        };
+        let watched: (Arc<dyn Watched>, _) = (supervisor.clone(), Some(supervisor.clone()));
+        let logins = Logins::new([], [], []);
+        let mut shared = super::shared(&worker.rest, watched, routes(), logins);
+        shared.rates = Rates::new(1_000_000);
         let server = Server::start(bound, shared).expect("started");
         Rig {
             server: Some(server),

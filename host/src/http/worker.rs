@@ -11,7 +11,7 @@ use super::body;
 use super::fault::HttpError;
 use super::openapi;
 use super::route::{
-    Access, Ctx, HttpResponse, Method, Param, Request, RequestBody, ResponseBody, Route,
+    Access, Ctx, HttpResponse, Method, Param, Request, RequestBody, ResponseBody, Role, Route,
 };
 use super::schemas;
 use crate::daemon::Health;
@@ -65,6 +65,13 @@ pub(super) fn routes() -> Vec<Route> {
             gives: &[(200, STATUS), (503, STATUS)],
             handler: ready,
             ..probe
+        },
+        Route {
+            path: "/whoami",
+            summary: "Who asks, by the login, and what this name may do",
+            gives: &[(200, ResponseBody::Json(schemas::of::<WhoAmI>))],
+            handler: who_am_i,
+            ..base
         },
         Route {
             path: "/metrics",
@@ -160,7 +167,7 @@ fn state(code: u16, status: Status, message: &str) -> Result<HttpResponse, HttpE
 }
 
 fn health(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
-    match ctx.supervisor.health() {
+    match ctx.daemon()?.health() {
         Health::Healthy => state(200, Status::Healthy, HEALTHY),
         Health::Starting => state(503, Status::Starting, "Worker is still starting up."),
         Health::Unhealthy(why) => state(500, Status::Unhealthy, &why),
@@ -179,14 +186,41 @@ fn ready(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     Ok(answer)
 }
 
+#[derive(Serialize, JsonSchema)]
+struct WhoAmI {
+    /// `anonymous@<address>` where nobody has to log in.
+    name: String,
+    role: Rights,
+    /// False: nobody has to log in.
+    login: bool,
+}
+
+#[derive(Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+enum Rights {
+    /// It may look and change nothing (`rest.auth.read.only`).
+    ReadOnly,
+    Full,
+}
+
+fn who_am_i(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
+    let role = match ctx.role {
+        Role::ReadOnly => Rights::ReadOnly,
+        Role::Full => Rights::Full,
+    };
+    let who = WhoAmI {
+        name: ctx.actor.0.clone(),
+        role,
+        login: ctx.locked,
+    };
+    HttpResponse::json(200, &who)
+}
+
 pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 fn metrics(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
-    Ok(HttpResponse::text(
-        200,
-        OPENMETRICS,
-        ctx.supervisor.metrics(),
-    ))
+    Ok(HttpResponse::text(200, OPENMETRICS, ctx.watched.metrics()))
 }
 
 fn document(_: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
@@ -207,8 +241,8 @@ struct LoggerLevel {
 #[derive(Serialize, JsonSchema)]
 struct Loggers(BTreeMap<String, LoggerLevel>);
 
-fn all_levels(ctx: &Ctx) -> BTreeMap<String, LoggerLevel> {
-    let levels = ctx.supervisor.levels().into_iter();
+fn all_levels(ctx: &Ctx) -> Result<BTreeMap<String, LoggerLevel>, HttpError> {
+    let levels = ctx.daemon()?.levels().into_iter();
     let shown = levels.map(|(logger, (level, last_modified))| {
         let level = LoggerLevel {
             level,
@@ -216,16 +250,16 @@ fn all_levels(ctx: &Ctx) -> BTreeMap<String, LoggerLevel> {
         };
         (logger, level)
     });
-    shown.collect()
+    Ok(shown.collect())
 }
 
 fn loggers(ctx: &Ctx, _: &mut Request) -> Result<HttpResponse, HttpError> {
-    HttpResponse::json(200, &Loggers(all_levels(ctx)))
+    HttpResponse::json(200, &Loggers(all_levels(ctx)?))
 }
 
 fn level(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
     let logger = request.param("logger");
-    let mut levels = all_levels(ctx);
+    let mut levels = all_levels(ctx)?;
     let level = levels.remove(logger);
     let level = level.ok_or_else(|| HttpError::not_found(format!("Logger {logger} not found.")))?;
     HttpResponse::json(200, &level)
@@ -239,7 +273,7 @@ fn set_level(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError
             "Desired 'level' parameter was not specified in request.",
         ));
     };
-    let mut changed = ctx.supervisor.set_level(request.param("logger"), &level)?;
+    let mut changed = ctx.daemon()?.set_level(request.param("logger"), &level)?;
     if request
         .query("scope")
         .is_some_and(|scope| scope.eq_ignore_ascii_case("cluster"))

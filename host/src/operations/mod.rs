@@ -8,6 +8,7 @@ pub mod collect;
 pub mod compact;
 pub mod dlq;
 pub mod doctor;
+pub mod files;
 pub mod history;
 pub mod log;
 pub mod plugins;

@@ -82,6 +82,44 @@ pub struct Pipeline {
     pub alarm: Option<String>,
     /// `None`: not asked for, or there is no log yet.
     pub log: Option<Logged>,
+    /// `None`: not asked for, or it has not begun since this process did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Live>,
+}
+
+/// What is known of a pipeline without a look at its log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PipelineLive")]
+pub struct Live {
+    /// Version of the newest entry.
+    pub version: u64,
+    /// The version that put the rules in force.
+    pub generation: u64,
+    /// When the newest rows were committed, microseconds since 1970 UTC, by the writer's clock; null: not known.
+    pub last_commit: Option<i64>,
+    /// Records that wait in the source; null: not known.
+    pub lag: Option<u64>,
+    pub records: Records,
+    pub rows: Rows,
+    pub dead_letters: u64,
+    /// Both ledgers close.
+    pub closes: bool,
+    /// The newest commits of records since the pipeline began in this process, oldest first: 60 at most.
+    pub recent: Vec<Beat>,
+}
+
+/// One commit of records, for a small chart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Beat {
+    pub version: u64,
+    /// Microseconds since 1970 UTC, by the writer's clock.
+    pub time: i64,
+    pub read: u64,
+    pub written: u64,
+    pub dead_letters: u64,
+    /// How long the entry took, until it was read back, in milliseconds.
+    pub commit_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

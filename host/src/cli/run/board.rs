@@ -1,4 +1,4 @@
-//! `weir run --metrics`: what a scrape shows of pipelines that no daemon keeps.
+//! `weir run --metrics` and `--ui`: what is shown of pipelines that no daemon keeps.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,22 +8,29 @@ use crate::clock::Clock;
 use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
-use crate::daemon::{FanOut, Live, Standing};
+use crate::daemon::{Asker, FanOut, Known, Live, Refused, Standing, Target, Views, Watched};
 use crate::error::Error;
+use crate::instant;
 use crate::lock::lock;
+use crate::operations::status;
 use crate::pipeline::{Ending, Report, Rest, Stages};
 use crate::telemetry::metrics::{self, Shown};
 use crate::telemetry::{Meters, Progress, Tally};
+use crate::text::printable_lines;
 
 /// The pipelines of this process.
+#[derive(Debug)]
 pub struct Board {
     meters: Arc<Meters>,
     clock: Arc<dyn Clock>,
     of: BTreeMap<String, One>,
+    views: Views,
 }
 
+#[derive(Debug)]
 struct One {
     class: String,
+    config: Arc<PipelineConfig>,
     seen: Arc<Seen>,
     live: Arc<Live>,
 }
@@ -45,6 +52,7 @@ impl Board {
                     now: Mutex::default(),
                 }),
                 live: Arc::default(),
+                config: Arc::new(config.clone()),
             };
             (config.name.clone(), one)
         };
@@ -52,6 +60,7 @@ impl Board {
             meters: Meters::new(shown, Arc::clone(clock)),
             clock: Arc::clone(clock),
             of: pipelines.iter().map(one).collect(),
+            views: Views::default(),
         })
     }
 
@@ -100,12 +109,64 @@ impl Board {
     }
 }
 
+impl Board {
+    fn one(&self, name: &str) -> Result<&One, Refused> {
+        let missing = || Refused::NotFound(format!("this run has no pipeline {name}"));
+        self.of.get(name).ok_or_else(missing)
+    }
+}
+
+impl Watched for Board {
+    fn pipelines(&self) -> Vec<String> {
+        self.of.keys().cloned().collect()
+    }
+
+    fn standing(&self, name: &str) -> Result<status::Pipeline, Refused> {
+        let one = self.one(name)?;
+        let now = lock(&one.seen.now).clone();
+        let state = now.standing.word().to_owned();
+        let task = |id| status::Task {
+            id,
+            state: state.clone(),
+            trace: now.trace.clone(),
+        };
+        let log = one.live.log();
+        Ok(status::Pipeline {
+            name: name.to_owned(),
+            r#type: "sink".to_owned(),
+            target: Target::Running.word().to_owned(),
+            tasks: (0..now.tasks).map(task).collect(),
+            next_run: now.next_run.map(|at| instant::utc(at, 0)),
+            trace: now.trace.clone(),
+            alarm: log.and_then(|log| log.alarmed()),
+            log: None,
+            live: one.live.shown(),
+            state,
+        })
+    }
+
+    fn config(&self, name: &str) -> Result<Arc<PipelineConfig>, Refused> {
+        Ok(Arc::clone(&self.one(name)?.config))
+    }
+
+    fn log_of(&self, name: &str, asker: &Asker) -> Result<Option<Known>, Refused> {
+        let one = self.one(name)?;
+        let (home, running) = (&one.config.home, one.live.log());
+        self.views.known(name, home, running, (asker, &self.clock))
+    }
+
+    fn metrics(&self) -> String {
+        self.text()
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Now {
     standing: Standing,
     tasks: usize,
     /// Microseconds since 1970 UTC.
     next_run: Option<i64>,
+    trace: Option<String>,
 }
 
 impl Default for Now {
@@ -114,6 +175,7 @@ impl Default for Now {
             standing: Standing::Unassigned,
             tasks: 0,
             next_run: None,
+            trace: None,
         }
     }
 }
@@ -149,6 +211,10 @@ impl Report for Seen {
     fn ended(&self, ending: &Ending<'_>) {
         let mut now = lock(&self.now);
         now.next_run = None;
+        now.trace = match ending {
+            Ending::Failed(error) => Some(printable_lines(&error.trace()).into_owned()),
+            Ending::Well { .. } | Ending::NotBegun { .. } => None,
+        };
         now.standing = match ending {
             Ending::Failed(_) => Standing::Failed,
             Ending::Well { .. } | Ending::NotBegun { .. } => Standing::Stopped,
