@@ -27,6 +27,14 @@ pub enum Json {
 #[derive(Clone, Debug)]
 pub struct Number(String);
 
+/// Whether a text is JSON. `Err` says what is wrong and where.
+pub fn check(text: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(text).map_err(|e| format!("not UTF-8: {e}"))?;
+    serde_json::from_str::<IgnoredAny>(text)
+        .map(|_| ())
+        .map_err(|e| e.to_string())
+}
+
 impl Json {
     /// `Err` says what is wrong and where.
     pub fn parse(text: &[u8]) -> Result<Json, String> {

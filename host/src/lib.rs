@@ -28,6 +28,7 @@ mod hash;
 pub mod http;
 pub mod infer;
 mod instant;
+mod joda;
 mod json;
 pub mod kafka;
 mod lock;

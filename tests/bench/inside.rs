@@ -9,7 +9,10 @@ use weir::clock::{ManualClock, SystemClock};
 use weir::commit::{
     Delivery, Draft, FileRange, Log, LogName, Open, Outcome, PreparedCommit, Role, Span, Writer,
 };
-use weir::config::{Location, Overlay, PipelineConfig, Rotate, TableName, Unit};
+use weir::config::{
+    Directories, ErrorsConfig, Files, Location, Overlay, PipelineConfig, Rotate, TableName,
+    Tolerance, Unit,
+};
 use weir::connect::load;
 use weir::kafka::{KafkaCluster, KafkaProps, KafkaSource, Limits, Start};
 use weir::pipeline::transforms_of;
@@ -18,6 +21,7 @@ use weir::record::{
     Batch, BatchBuilder, Covers, OffsetRange, SplitId, TopicPartition, input_schema,
 };
 use weir::sample::{Books, Dirty};
+use weir::sink::refusing::Refusing;
 use weir::sink::{Base, Sealed, Sink};
 use weir::source::{Position, Source};
 use weir::store;
@@ -151,6 +155,17 @@ pub fn chains(mut transforms: impl FnMut() -> Vec<Box<dyn Transform>>) -> Vec<Tr
 }
 
 pub fn sink(store: &Arc<dyn store::Store>, name: LogName) -> ZoneSink {
+    sink_of(store, name, Files::default())
+}
+
+pub fn sink_of(store: &Arc<dyn store::Store>, name: LogName, files: Files) -> ZoneSink {
+    let errors = ErrorsConfig {
+        tolerance: Tolerance::All,
+        unit: Unit::Row,
+        dlq_table: "dead_letters".to_owned(),
+        dlq_topic: None,
+        dlq_context: false,
+    };
     let options = ZoneOptions {
         name,
         table: TableName::Fixed("books".to_owned()),
@@ -164,6 +179,9 @@ pub fn sink(store: &Arc<dyn store::Store>, name: LogName) -> ZoneSink {
         sort: Vec::new(),
         bucket: None,
         keep_value: false,
+        files,
+        directories: Directories::Ingested,
+        refusing: Refusing::new(&errors, "zone"),
     };
     ZoneSink::new(
         store.clone(),

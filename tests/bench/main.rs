@@ -18,6 +18,7 @@ mod compact;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../suite/connect_http.rs"]
 mod connect_http;
+mod files;
 mod fleet;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../suite/hdfs_cluster.rs"]
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
         ),
         ("plugins", &|| single_plugins(&plugged, &limits)),
         ("plain", &|| plain_and_six(&place, &limits)),
+        ("files", &|| files::figures(&place, &plugged, &limits)),
         ("swaps", &|| swaps(&place, bootstrap)),
         ("push", &|| vec![beside_a_push(&place, bootstrap)]),
         ("load", &|| vec![plugin_load(&place)]),

@@ -404,7 +404,13 @@ fn every_code_of_a_dead_letter_is_explained() {
         "not_in_format",
     ];
     let of_http = ["no_json", "not_json", "http_<status>", "http_no_answer"];
-    for (page, of_page) in [("kafka-sink.md", &of_sinks[..]), ("http.md", &of_http)] {
+    let of_zones = ["no_directory", "no_value", "not_json"];
+    let of_pages = [
+        ("kafka-sink.md", &of_sinks[..]),
+        ("http.md", &of_http),
+        ("dead-letters.md", &of_zones),
+    ];
+    for (page, of_page) in of_pages {
         let page = std::fs::read_to_string(root.join("docs").join(page)).unwrap();
         for code in of_page {
             assert!(page.contains(&format!("`{code}`")), "{code}");

@@ -44,11 +44,10 @@ fn what_is_no_config_is_said_in_one_sentence() {
     put("plugin.wasm", b"\0asm\x0d\0\x01\0");
     put("rows.parquet", b"PAR1");
     put("latin.toml", b"name = \"\xe9\"");
-    let yaml =
-        "apiVersion: kafka.strimzi.io/v1beta2\nkind: KafkaConnector\nmetadata:\n  name: s3-sink\n";
+    let yaml = "apiVersion: kafka.strimzi.io/v1beta2\nkind: KafkaTopic\n";
     put("strimzi.yaml", yaml.as_bytes());
     put("unnamed", yaml.as_bytes());
-    put("other.yml", b"name: a\n");
+    put("other.yml", b"- a\n");
     for shipped in ["conf/worker.toml", "conf/rules/books.toml"] {
         let name = shipped.rsplit('/').next().unwrap();
         fs::copy(root().join(shipped), lake.path(name)).unwrap();
@@ -72,9 +71,9 @@ fn what_is_no_config_is_said_in_one_sentence() {
             "rows.parquet is a Parquet file, not a config file",
         ),
         ("latin.toml", "latin.toml: it is not UTF-8 text"),
-        ("strimzi.yaml", "strimzi.yaml: YAML is not read"),
-        ("unnamed", "unnamed: YAML is not read"),
-        ("other.yml", "other.yml: YAML is not read"),
+        ("strimzi.yaml", "not a connector in YAML: kind `KafkaTopic`"),
+        ("unnamed", "not a connector in YAML: kind `KafkaTopic`"),
+        ("other.yml", "not a connector in YAML: expected a map"),
         (
             "books.toml",
             "books.toml has rules of `validate`, it is not a pipeline's config",
@@ -85,8 +84,6 @@ fn what_is_no_config_is_said_in_one_sentence() {
             lake.weir(&["daemon", file]).refused(&[sentence]);
         }
     }
-    let strimzi = lake.weir(&["config", "convert", "strimzi.yaml"]);
-    strimzi.refused(&["spec.config", "spec.class", "spec.tasksMax"]);
     lake.weir(&["daemon", "books.toml"])
         .refused(&["books.toml is a file of rules for `validate`, not the daemon's"]);
     lake.weir(&["daemon", "raw.toml"]).refused(&[

@@ -24,20 +24,42 @@ const REFUSED: &[Refused] = &[
     ),
     (&[("tasks.max", "300")], "tasks.max", "256"),
     (
-        &[(
-            "format.class",
-            "io.confluent.connect.s3.format.json.JsonFormat",
-        )],
+        &[("format.class", "com.example.OrcFormat")],
         "format.class",
-        "not Json",
+        "`OrcFormat` is a Java class",
     ),
     (
-        &[(
-            "format.class",
-            "io.confluent.connect.s3.format.bytearray.ByteArrayFormat",
-        )],
-        "format.class",
-        "not ByteArray",
+        &[
+            (
+                "format.class",
+                "io.confluent.connect.s3.format.json.JsonFormat",
+            ),
+            ("store.kafka.keys", "true"),
+        ],
+        "store.kafka.keys",
+        "a value and nothing else",
+    ),
+    (
+        &[
+            (
+                "format.class",
+                "io.confluent.connect.s3.format.json.JsonFormat",
+            ),
+            ("s3.compression.type", "lzo"),
+        ],
+        "s3.compression.type",
+        "gzip or none",
+    ),
+    (
+        &[
+            (
+                "format.class",
+                "io.confluent.connect.s3.format.avro.AvroFormat",
+            ),
+            ("avro.codec", "bzip2"),
+        ],
+        "avro.codec",
+        "null, deflate, snappy or zstandard",
     ),
     (&[("format.class", "")], "format.class", "missing"),
     (&[("s3.bucket.name", "")], "s3.bucket.name", "missing"),
@@ -165,15 +187,12 @@ const REFUSED: &[Refused] = &[
         "100 ms",
     ),
     (
-        &[
-            (
-                "partitioner.class",
-                "io.confluent.connect.storage.partitioner.FieldPartitioner",
-            ),
-            ("partition.field.name", "a"),
-        ],
-        "partitioner.class",
-        "by time",
+        &[(
+            "partitioner.class",
+            "io.confluent.connect.storage.partitioner.FieldPartitioner",
+        )],
+        "partition.field.name",
+        "needs the fields",
     ),
     (
         &[("partitioner.class", "com.example.Mine")],
@@ -186,10 +205,10 @@ const REFUSED: &[Refused] = &[
                 "partitioner.class",
                 "io.confluent.connect.storage.partitioner.HourlyPartitioner",
             ),
-            ("timezone", "Asia/Tokyo"),
+            ("timezone", "Mars/Olympus"),
         ],
         "timezone",
-        "UTC",
+        "no time zone",
     ),
     (
         &[
@@ -197,10 +216,44 @@ const REFUSED: &[Refused] = &[
                 "partitioner.class",
                 "io.confluent.connect.storage.partitioner.HourlyPartitioner",
             ),
-            ("timestamp.extractor", "Record"),
+            ("timestamp.extractor", "com.example.Extractor"),
         ],
         "timestamp.extractor",
-        "ingestion",
+        "Java class",
+    ),
+    (
+        &[
+            (
+                "partitioner.class",
+                "io.confluent.connect.storage.partitioner.TimeBasedPartitioner",
+            ),
+            ("path.format", "year=YYYY"),
+        ],
+        "path.format",
+        "`r` is no letter",
+    ),
+    (
+        &[
+            (
+                "partitioner.class",
+                "io.confluent.connect.storage.partitioner.TimeBasedPartitioner",
+            ),
+            ("path.format", "YYYY/MMM"),
+            ("locale", "de_DE"),
+        ],
+        "locale",
+        "names of months",
+    ),
+    (
+        &[
+            (
+                "partitioner.class",
+                "io.confluent.connect.storage.partitioner.TimeBasedPartitioner",
+            ),
+            ("partition.duration.ms", "0"),
+        ],
+        "partition.duration.ms",
+        "1 or more",
     ),
     (&[("value.converter", "")], "value.converter", "missing"),
     (
@@ -294,9 +347,9 @@ const REFUSED: &[Refused] = &[
         "named by topics",
     ),
     (
-        &[("behavior.on.null.values", "write")],
+        &[("behavior.on.null.values", "keep")],
         "behavior.on.null.values",
-        "tombstones",
+        "keep",
     ),
     (
         &[("errors.tolerance", "most")],
@@ -315,24 +368,6 @@ const REFUSED: &[Refused] = &[
         )],
         "connector.class",
         "no connector",
-    ),
-    (
-        &[
-            ("connector.class", HDFS_SINK),
-            ("hdfs.url", "file:/x"),
-            ("hive.integration", "true"),
-        ],
-        "hive.integration",
-        "metastore",
-    ),
-    (
-        &[
-            ("connector.class", HDFS3_SINK),
-            ("hdfs.url", "file:/x"),
-            ("format.class", ""),
-        ],
-        "format.class",
-        "Avro",
     ),
 ];
 

@@ -139,6 +139,7 @@ const ROOMS: &[&str] = &[
     "lock",
     "instant",
     "cron",
+    "joda",
     "json",
     "clock",
     "fs",

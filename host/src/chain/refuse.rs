@@ -116,6 +116,19 @@ impl Applied {
         Ok(())
     }
 
+    /// Rows that are left out on request, and count as filtered.
+    pub fn drop_rows(&mut self, gone: &BTreeSet<usize>) -> Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let refused = self.ledger.rows.refused;
+        keep(self, |row| !gone.contains(&row))?;
+        self.ledger.rows.filtered += self.ledger.rows.refused - refused;
+        self.ledger.rows.refused = refused;
+        count_records(self);
+        Ok(())
+    }
+
     /// `errors.unit = record`, after [`refuse_rows`](Applied::refuse_rows): a record with a refused row gives no row at all.
     pub fn refuse_their_records(&mut self) -> Result<()> {
         records_with_a_bad_piece(self)?;

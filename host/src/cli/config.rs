@@ -43,7 +43,7 @@ enum ConfigVerb {
 
 #[derive(Debug, Args)]
 struct ConvertArgs {
-    /// Connect's config: JSON or .properties
+    /// Connect's config: JSON, .properties, or a KafkaConnector of Strimzi (.yaml)
     #[arg(value_name = "FILE")]
     file: String,
     /// Messages of the topic, one per line, or a folder of them: columns of JSON are learned from them
@@ -55,6 +55,12 @@ struct ConvertArgs {
     /// A directory that replaces a store: s3://bucket=file:/mnt/bucket
     #[arg(long, value_name = "PREFIX=URL")]
     store: Vec<String>,
+    /// Connect worker's file (connect-distributed.properties): its brokers, converters and client settings hold
+    #[arg(long, value_name = "FILE")]
+    worker: Option<String>,
+    /// Write Parquet, whatever `format.class` says
+    #[arg(long)]
+    parquet_instead: bool,
     /// TOML with the notes as comments (the default)
     #[arg(long, conflicts_with_all = ["json", "properties"])]
     toml: bool,
@@ -114,16 +120,15 @@ fn convert(args: &ConvertArgs) -> Result<Exit> {
         }
         None => None,
     };
-    let defaults = Defaults {
-        bootstrap_servers: Some(SERVERS.to_owned()),
-        stores: stores(&args.store)?,
-        ..Defaults::default()
-    };
+    let (mut defaults, found) = defaults_of(args)?;
+    problems.extend(found);
     let mut done = None;
     if let Some((raw, _)) = raws.iter().find(|(_, readable)| *readable) {
+        let assumed = defaults.assume(raw);
         let (translated, found) = connect::native(raw, &defaults, sample.as_deref());
         problems.extend(found);
-        if let Some(translated) = translated {
+        if let Some(mut translated) = translated {
+            translated.notes.splice(0..0, assumed);
             let (_, found) = config::check_raw(translated.raw.clone(), &CATALOG);
             problems.extend(found.into_iter().map(|problem| translated.back(problem)));
             done = Some(translated);
@@ -151,6 +156,28 @@ fn convert(args: &ConvertArgs) -> Result<Exit> {
     };
     say_lines(text.trim_end());
     Ok(Exit::Ok)
+}
+
+/// What stands for the worker, and the problems of its file.
+fn defaults_of(args: &ConvertArgs) -> Result<(Defaults, Vec<Problem>)> {
+    let mut defaults = Defaults {
+        bootstrap_servers: Some(SERVERS.to_owned()),
+        stores: stores(&args.store)?,
+        parquet_instead: args.parquet_instead,
+        ..Defaults::default()
+    };
+    let Some(file) = &args.worker else {
+        return Ok((defaults, Vec::new()));
+    };
+    let (worker, problems) = config::worker::load(file, &[]);
+    if let Some(worker) = worker {
+        defaults.theirs = worker.theirs.clone();
+        defaults.stores.extend(worker.stores.iter().cloned());
+        if let Some(servers) = &worker.bootstrap_servers {
+            defaults.bootstrap_servers = Some(servers.clone());
+        }
+    }
+    Ok((defaults, problems))
 }
 
 /// URL prefix of another system and the store that replaces it.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::check::Checker;
 use super::checked::{Home, Source, TableName, Trigger};
+use super::files::FileFormat;
 use super::keys::{COMMON, KeyDef, Scope};
 use super::location::Location;
 use super::raw::{Entry, Raw};
@@ -167,6 +168,11 @@ pub trait SinkConfig: fmt::Debug + Send + Sync {
 
     /// Looks at what takes the rows, for `weir doctor`, as [`SourceConfig::examine`] does. The home is looked at anyway.
     fn examine(&self, _clock: &Arc<dyn Clock>, _tell: &mut dyn FnMut(Finding)) {}
+
+    /// What its files of rows are; those of other sinks do not matter.
+    fn files_of_rows(&self) -> FileFormat {
+        FileFormat::Parquet
+    }
 
     /// About how many bytes a task may write to its home before it commits them.
     fn bytes_at_once(&self) -> u64 {

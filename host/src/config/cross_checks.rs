@@ -218,6 +218,7 @@ pub(super) fn between(pipelines: &[PipelineConfig]) -> Vec<Problem> {
         }
         for other in pipelines {
             problems.extend(not_its_zone(later, other));
+            problems.extend(not_read_back(later, other));
         }
     }
     problems
@@ -233,6 +234,8 @@ pub(super) fn beside<'a>(
         problems.extend(same_name(other, new));
         problems.extend(same_table(other, new));
         problems.extend(not_its_zone(new, other));
+        problems.extend(not_read_back(new, other));
+        problems.extend(not_read_back(other, new));
     }
     problems
 }
@@ -273,6 +276,25 @@ fn same_table(earlier: &PipelineConfig, later: &PipelineConfig) -> Option<Proble
             .problem(key, problem::SAME_TABLE, message)
             .hint("a table has one owner; give this pipeline another table or another sink.url"),
     )
+}
+
+/// A pipeline that reads a zone whose files nothing here reads.
+fn not_read_back(reader: &PipelineConfig, writer: &PipelineConfig) -> Option<Problem> {
+    let Source::Zone(read) = &reader.source else {
+        return None;
+    };
+    let format = writer.sink.files_of_rows();
+    let same = read.pipeline == writer.name && read.at.is_same(&writer.home.at);
+    (same && !format.is_parquet()).then(|| {
+        let message = format!(
+            "`source.pipeline`: the files of `{}` are {} (sink.format), and only Parquet is read back",
+            writer.name,
+            format.word()
+        );
+        reader
+            .problem("source.pipeline", problem::CONTRADICTION, message)
+            .hint("let that pipeline write sink.format = \"parquet\"; a second pipeline of the same topics can write the other format")
+    })
 }
 
 /// `reader` names `writer` as its source, but reads elsewhere.

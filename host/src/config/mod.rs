@@ -7,6 +7,7 @@ mod check;
 pub mod checked;
 mod connector;
 mod cross_checks;
+pub mod files;
 pub mod java;
 mod json;
 pub mod keys;
@@ -28,6 +29,7 @@ pub mod text;
 mod values;
 pub mod what;
 pub mod worker;
+mod yaml;
 
 pub use check::Checker;
 pub use checked::*;
@@ -35,6 +37,7 @@ pub use connector::{
     BuiltSink, Catalog, Gives, MessageHint, PerTrigger, Prefixed, SinkConfig, SinkType,
     SourceConfig, SourceType,
 };
+pub use files::{Directories, FileFormat, Files, TimeDirectories, TimeOf, TimeUnit, Tombstones};
 pub use keys::TRANSFORMS_MAX;
 pub use location::{Location, Options, Publish, Sse, System};
 pub use pattern::TopicPattern;

@@ -1,4 +1,4 @@
-//! Files into [`Raw`]: TOML, `.properties`, Connect's JSON. Each key keeps the line and column where it was typed.
+//! Files into [`Raw`]: TOML, `.properties`, Connect's JSON, Strimzi's YAML. Each key keeps the line and column where it was typed.
 //!
 //! TOML is the same flat map, nested: tables join with dots, scalar arrays with commas, `[[transforms]]` tables with
 //! `name` become `transforms=a,b` and `transforms.a.*`. `[profile.<name>]` tables hold the same keys again.
@@ -12,6 +12,8 @@ use super::json;
 use super::problem::{self, Place, Problem};
 use super::properties;
 use super::raw::Raw;
+use super::what::is_yaml;
+use super::yaml;
 
 /// Every problem of the file; the map holds what could be read.
 pub fn read(path: &str) -> (Raw, Vec<Problem>) {
@@ -32,6 +34,7 @@ pub fn read(path: &str) -> (Raw, Vec<Problem>) {
         Ok(text) => {
             reader.lines = Lines::of(&text);
             match Path::new(path).extension().and_then(|e| e.to_str()) {
+                _ if is_yaml(path, &text) => reader.yaml(&text),
                 Some("properties") => reader.properties(&text),
                 Some("json") => reader.json(&text),
                 _ => reader.toml(&text),
@@ -142,6 +145,31 @@ impl Reader {
                 for pair in pairs {
                     let place = self.place_at(pair.line, pair.column);
                     self.insert(pair.key, pair.value, place);
+                }
+            }
+        }
+    }
+
+    fn yaml(&mut self, text: &str) {
+        match yaml::flat(text) {
+            Err(error) => {
+                let place = self.place_at(error.line, error.column);
+                let message = format!("not a connector in YAML: {}", error.message);
+                self.problems.push(
+                    Problem::new(place, "", problem::SYNTAX, message)
+                        .hint("a KafkaConnector of Strimzi, or a connector's config as a map"),
+                );
+            }
+            Ok(read) => {
+                for pair in read.pairs {
+                    let place = self.place_at(pair.line, pair.column);
+                    self.insert(pair.key, pair.value, place);
+                }
+                for (pair, why) in read.idle {
+                    let place = self.place_at(pair.line, pair.column);
+                    let message = format!("`{}` has no effect: {why}", pair.key);
+                    let problem = Problem::new(place, &pair.key, problem::UNKNOWN_KEY, message);
+                    self.problems.push(problem.warning());
                 }
             }
         }

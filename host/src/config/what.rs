@@ -44,11 +44,7 @@ pub fn text(path: &str) -> Result<String, NoText> {
     if let Some(no_text) = binary(path, &bytes) {
         return Err(no_text);
     }
-    let text = String::from_utf8(bytes).map_err(|_| plain(path, "it is not UTF-8 text"))?;
-    match yaml(path, &text) {
-        Some(yaml) => Err(yaml),
-        None => Ok(text),
-    }
+    String::from_utf8(bytes).map_err(|_| plain(path, "it is not UTF-8 text"))
 }
 
 fn why(error: &std::io::Error) -> String {
@@ -109,27 +105,13 @@ fn binary(path: &str, bytes: &[u8]) -> Option<NoText> {
 }
 
 /// Recognises YAML by the file's name, or by its first line with content.
-fn yaml(path: &str, text: &str) -> Option<NoText> {
+pub(super) fn is_yaml(path: &str, text: &str) -> bool {
     let extension = Path::new(path).extension().and_then(|e| e.to_str());
     let named =
         extension.is_some_and(|e| e.eq_ignore_ascii_case("yaml") || e.eq_ignore_ascii_case("yml"));
     let mut lines = text.lines().map(str::trim);
     let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
-    let looks = first.is_some_and(|line| line == "---" || line.starts_with("apiVersion:"));
-    if !named && !looks {
-        return None;
-    }
-    let message = format!("{path}: YAML is not read");
-    let hint = match text.contains("KafkaConnector") {
-        true => {
-            "of a Strimzi KafkaConnector, write JSON: {\"name\": metadata.name, \"config\": {spec.config, with \
-             \"connector.class\": spec.class and \"tasks.max\": spec.tasksMax}}"
-        }
-        false => {
-            "write it as TOML, as .properties, or as Connect's JSON: {\"name\": …, \"config\": {…}}"
-        }
-    };
-    Some(hinted(message, hint))
+    named || first.is_some_and(|line| line == "---" || line.starts_with("apiVersion:"))
 }
 
 /// What kind of config the keys of a file belong to.

@@ -25,6 +25,8 @@ pub const AZURE_GEN1_SINK: &str =
     "io.confluent.connect.azure.datalake.gen1.AzureDataLakeGen1StorageSinkConnector";
 pub const AZURE_GEN2_SINK: &str =
     "io.confluent.connect.azure.datalake.gen2.AzureDataLakeGen2SinkConnector";
+pub const AIVEN_S3_SINK: &str = "io.aiven.kafka.connect.s3.AivenKafkaConnectS3SinkConnector";
+pub const AIVEN_GCS_SINK: &str = "io.aiven.kafka.connect.gcs.GcsSinkConnector";
 /// Confluent's sinks that write files: each becomes a pipeline here.
 pub const STORAGE_SINKS: [&str; 7] = [
     S3_SINK,
@@ -153,7 +155,7 @@ impl Class {
 pub fn classes() -> &'static [Class] {
     static CLASSES: LazyLock<Vec<Class>> = LazyLock::new(|| {
         let file = |defs: &[Def], more: &[Def]| own(defs).chain(own(more)).collect::<Vec<_>>();
-        vec![
+        let mut all = vec![
             class(OUR_CLASS, &["Weir"], ConnectorKind::Sink, weir()),
             class(
                 FILE_SOURCE,
@@ -212,9 +214,32 @@ pub fn classes() -> &'static [Class] {
                 ConnectorKind::Sink,
                 file(storage::AZURE_GEN2, framework::SINK),
             ),
-        ]
+        ];
+        all.extend(aiven());
+        all
     });
     &CLASSES
+}
+
+fn aiven() -> [Class; 2] {
+    let keys = |defs: &[Def]| own(defs).chain(own(framework::SINK)).collect();
+    [
+        class(
+            AIVEN_S3_SINK,
+            &[
+                "AivenKafkaConnectS3SinkConnector",
+                "io.aiven.kafka.connect.s3.S3SinkConnector",
+            ],
+            ConnectorKind::Sink,
+            keys(storage::AIVEN_S3),
+        ),
+        class(
+            AIVEN_GCS_SINK,
+            &[],
+            ConnectorKind::Sink,
+            keys(storage::AIVEN_GCS),
+        ),
+    ]
 }
 
 /// The names in a list of transforms or predicates, each once, and no more than a config may have: an answer has a block of keys for

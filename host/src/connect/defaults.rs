@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+use super::Note;
+use super::classes::{Class, STORAGE_SINKS};
+use crate::config::raw::CONNECTOR_CLASS;
 use crate::config::worker::{CONVERTERS, Client, Theirs};
 use crate::config::{Problem, Raw, Reach, Text, problem};
 
 const SERVERS: &str = "source.bootstrap.servers";
 const SCHEMAS: &str = ".schemas.enable";
+const VALUE: &str = "value.converter";
 
 #[derive(Clone, Debug, Default)]
 pub struct Defaults {
@@ -20,11 +24,71 @@ pub struct Defaults {
     pub theirs: Theirs,
     /// The reach of the config that is read.
     pub reach: Reach,
+    /// Files are Parquet, whatever a config of Kafka Connect says.
+    pub parquet_instead: bool,
     /// Where connectors that are pipelines without a zone have their logs.
     pub homes: PathBuf,
 }
 
+/// The registry that is asked if nothing names one.
+const REGISTRY: &str = "${env:SCHEMA_REGISTRY_URL:-http://localhost:8081}";
+
 impl Defaults {
+    /// Takes a converter for a storage sink that names none, where no worker's file says one: the one that goes with its files.
+    /// Returns what was assumed.
+    pub fn assume(&mut self, raw: &Raw) -> Option<Note> {
+        let typed = |key: &str| Some(raw.get(key)?.value.typed().trim().to_owned());
+        let class = Class::find(&typed(CONNECTOR_CLASS)?)?;
+        let known = raw.get(VALUE).is_some() || self.theirs.connector.contains_key(VALUE);
+        if known || !STORAGE_SINKS.contains(&class.name) {
+            return None;
+        }
+        let format = typed("format.class").unwrap_or_default();
+        let (converter, more, files) = match format.rsplit('.').next().unwrap_or_default() {
+            "JsonFormat" => (
+                "org.apache.kafka.connect.json.JsonConverter",
+                Some(("schemas.enable", "false")),
+                "JSON",
+            ),
+            "ByteArrayFormat" => (
+                "org.apache.kafka.connect.converters.ByteArrayConverter",
+                None,
+                "bytes",
+            ),
+            "StringFormat" => (
+                "org.apache.kafka.connect.storage.StringConverter",
+                None,
+                "texts",
+            ),
+            _ => (
+                "io.confluent.connect.avro.AvroConverter",
+                Some(("schema.registry.url", REGISTRY)),
+                "of a schema",
+            ),
+        };
+        let keys = &mut self.theirs.connector;
+        keys.insert(VALUE.to_owned(), converter.to_owned());
+        if let Some((name, value)) = more {
+            keys.insert(format!("{VALUE}.{name}"), value.to_owned());
+        }
+        // Its own keys would be passed over in Connect; here they say more about the converter.
+        for (key, entry) in raw
+            .iter()
+            .filter(|(key, _)| key.starts_with("value.converter."))
+        {
+            keys.insert(key.to_owned(), entry.value.typed().to_owned());
+        }
+        let simple = converter.rsplit('.').next().unwrap_or(converter);
+        let more = more.map(|(name, value)| format!(", {name}={value}"));
+        Some(Note {
+            key: VALUE.to_owned(),
+            text: format!(
+                "ASSUMED: {simple}{}, as the files are {files}; the config names no converter, so it had that of its worker. --worker FILE reads it from the worker's file",
+                more.unwrap_or_default()
+            ),
+        })
+    }
+
     pub(crate) fn places(&self) -> impl Iterator<Item = (&'static str, Text)> {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
         let all = [

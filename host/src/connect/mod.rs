@@ -16,6 +16,7 @@ mod smt;
 mod storage;
 pub mod translate;
 
+pub use classes::{AIVEN_GCS_SINK, AIVEN_S3_SINK};
 pub use classes::{AZURE_BLOB_SINK, AZURE_GEN1_SINK, AZURE_GEN2_SINK, GCS_SINK, STORAGE_SINKS};
 pub use classes::{Class, FILE_SINK, FILE_SOURCE, HDFS_SINK, HDFS3_SINK, Importance, Key, S3_SINK};
 pub use classes::{Type, Width, aliases, classes, definitions};

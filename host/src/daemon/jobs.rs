@@ -147,6 +147,7 @@ fn prepared(
         stores: worker.stores.clone(),
         theirs: worker.theirs.clone(),
         reach: reach.clone(),
+        parquet_instead: false,
         homes: worker.data_dir.join(HOMES),
     };
     Ok((config, defaults, problems))

@@ -76,7 +76,29 @@ pub fn write_value(out: &mut Vec<u8>, array: &dyn Array, row: usize) {
 
 /// A string with its quotation marks.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    let _unfailing = serde_json::to_writer(out, text);
+    if has_special(text.as_bytes()) {
+        let _unfailing = serde_json::to_writer(out, text);
+        return;
+    }
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+/// Whether some byte cannot stand in a JSON string as it is. Most texts have none, and eight bytes are looked at together.
+fn has_special(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES * 128;
+    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let found = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        let below = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        below | zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\'))) != 0
+    };
+    words.iter().any(found) || rest.iter().copied().any(special)
 }
 
 /// The text as it is written inside a JSON string.

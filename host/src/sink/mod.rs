@@ -10,6 +10,7 @@ pub mod format;
 pub mod guarded;
 pub mod held;
 pub mod json;
+pub mod json_rows;
 pub mod lanes;
 pub mod plan;
 pub mod refusing;

@@ -73,18 +73,96 @@ pub enum Order<'a> {
 
 /// A file being written.
 pub struct RowsFile {
-    birth: Birth,
-    schema: SchemaRef,
-    schema_digest: String,
+    tally: Tally,
     options: ParquetOptions,
     order: Vec<SortBy>,
     sorter: Option<Sorter>,
     writer: SerializedFileWriter<Out>,
     group: Option<Group>,
     plain: Plain,
+}
+
+/// What an entry says of a file, while it is written: the same for every format.
+#[derive(Debug)]
+pub struct Tally {
+    birth: Birth,
+    schema: SchemaRef,
+    schema_digest: String,
     rows: u64,
     ranges: BTreeMap<SplitId, FileRange>,
     digest: RowDigest,
+}
+
+impl Tally {
+    pub fn new(birth: Birth, schema: &SchemaRef) -> Result<Tally> {
+        Ok(Tally {
+            birth,
+            schema: schema.clone(),
+            schema_digest: schema_digest(schema)?,
+            rows: 0,
+            ranges: BTreeMap::new(),
+            digest: RowDigest::new(schema),
+        })
+    }
+
+    pub fn add(&mut self, columns: &[Column], rows: usize) -> Result<()> {
+        self.digest.add(columns, rows)?;
+        self.rows += rows as u64;
+        Ok(())
+    }
+
+    /// Notes that these rows belong to `split`, between `from` and `to` (exclusive).
+    pub fn cover(&mut self, split: &SplitId, from: i64, to: i64, rows: u64) {
+        if rows == 0 {
+            return;
+        }
+        match self.ranges.get_mut(split) {
+            Some(range) => {
+                range.from = range.from.min(from);
+                range.to = range.to.max(to);
+                range.rows += rows;
+            }
+            None => {
+                let split = split.clone();
+                self.ranges.insert(
+                    split.clone(),
+                    FileRange {
+                        split,
+                        from,
+                        to,
+                        rows,
+                    },
+                );
+            }
+        }
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// `out` has all bytes of the file.
+    pub fn written(self, out: Out) -> Written {
+        let added = AddedFile {
+            id: self.birth.place.file().to_owned(),
+            path: self.birth.place.path().to_owned(),
+            role: self.birth.role,
+            bytes: out.bytes,
+            rows: self.rows,
+            digest: out.sha256(),
+            ranges: self.ranges.into_values().collect(),
+            partition_values: partition_map(&self.birth.partition),
+            schema: self.schema_digest,
+            row_digest: self.digest.text(),
+            keys: None,
+            upload: None,
+        };
+        out.written(added)
+    }
 }
 
 struct Group {
@@ -111,7 +189,8 @@ impl RowsFile {
         plain: Plain,
         order: Order<'_>,
     ) -> Result<RowsFile> {
-        let schema_digest = schema_digest(schema)?;
+        let tally = Tally::new(birth, schema)?;
+        let birth = &tally.birth;
         let (order, sorter) = match order {
             Order::Any => (&[][..], None),
             Order::Given(order) => (order, None),
@@ -123,37 +202,31 @@ impl RowsFile {
         };
         let mut options = options.clone();
         // Dead letters and keys are few, or have one column: what reads them needs nothing new.
-        if birth.role != Role::Rows {
+        if tally.birth.role != Role::Rows {
             options.encodings = Encodings::Plain;
         }
         let out = Out::create(store, &birth.place)?;
-        let properties = properties(&options, schema, &plain, &birth, order);
+        let properties = properties(&options, schema, &plain, birth, order);
         let (mut writer, _) = arrow_writer(out, schema, properties)?;
         if sorter.is_none() && !order.is_empty() {
             let note = KeyValue::new(SORTED.to_owned(), sorted_note(order));
             writer.append_key_value_metadata(note);
         }
         Ok(RowsFile {
-            schema: schema.clone(),
-            schema_digest,
+            tally,
             options,
             order: order.to_vec(),
             sorter,
             writer,
             group: None,
             plain,
-            rows: 0,
-            ranges: BTreeMap::new(),
-            digest: RowDigest::new(schema),
-            birth,
         })
     }
 
     /// Writes `rows` rows; columns are in the order of the schema. Call [`cover`](Self::cover) to say which rows these
     /// are.
     pub fn write(&mut self, columns: &[Column], rows: usize) -> Result<()> {
-        self.digest.add(columns, rows)?;
-        self.rows += rows as u64;
+        self.tally.add(columns, rows)?;
         let Some(sorter) = &mut self.sorter else {
             return self.encode(columns, rows);
         };
@@ -195,9 +268,10 @@ impl RowsFile {
     ) -> Result<(), ParquetError> {
         if self.group.is_none() {
             self.look_at(columns);
-            let (options, plain, birth) = (&self.options, &self.plain, &self.birth);
-            let properties = properties(options, &self.schema, plain, birth, &self.order);
-            let (_, factory) = arrow_writer(io::sink(), &self.schema, properties)?;
+            let (options, plain) = (&self.options, &self.plain);
+            let (birth, schema) = (&self.tally.birth, &self.tally.schema);
+            let properties = properties(options, schema, plain, birth, &self.order);
+            let (_, factory) = arrow_writer(io::sink(), schema, properties)?;
             let index = self.writer.flushed_row_groups().len();
             let columns = factory.create_column_writers(index)?;
             self.group = Some(Group { columns, rows: 0 });
@@ -206,7 +280,7 @@ impl RowsFile {
             return Ok(());
         };
         let mut leaves = group.columns.iter_mut();
-        for (field, column) in self.schema.fields().iter().zip(columns) {
+        for (field, column) in self.tally.schema.fields().iter().zip(columns) {
             let values = if column.constant {
                 take(&column.values, &UInt32Array::from(vec![0; rows]), None)?
             } else {
@@ -231,7 +305,7 @@ impl RowsFile {
         if self.options.encodings == Encodings::Plain {
             return;
         }
-        for (field, column) in self.schema.fields().iter().zip(columns) {
+        for (field, column) in self.tally.schema.fields().iter().zip(columns) {
             if !column.constant
                 && !self.plain.contains(field.name())
                 && repeats_little(&column.values)
@@ -261,38 +335,17 @@ impl RowsFile {
         self.writer.append_key_value_metadata(note);
     }
 
-    /// Notes that these rows belong to `split`, between `from` and `to` (exclusive).
+    /// See [`Tally::cover`].
     pub fn cover(&mut self, split: &SplitId, from: i64, to: i64, rows: u64) {
-        if rows == 0 {
-            return;
-        }
-        match self.ranges.get_mut(split) {
-            Some(range) => {
-                range.from = range.from.min(from);
-                range.to = range.to.max(to);
-                range.rows += rows;
-            }
-            None => {
-                let split = split.clone();
-                self.ranges.insert(
-                    split.clone(),
-                    FileRange {
-                        split,
-                        from,
-                        to,
-                        rows,
-                    },
-                );
-            }
-        }
+        self.tally.cover(split, from, to, rows);
     }
 
     pub fn schema(&self) -> &SchemaRef {
-        &self.schema
+        &self.tally.schema
     }
 
     pub fn rows(&self) -> u64 {
-        self.rows
+        self.tally.rows
     }
 
     /// Bytes written, and an estimate of those still to be written.
@@ -304,7 +357,7 @@ impl RowsFile {
 
     /// Memory of the row group, of rows that wait to be sorted, and of the bytes that the store's writer holds back.
     pub fn memory(&self) -> usize {
-        let store = self.writer.inner().inner.held();
+        let store = self.writer.inner().held();
         let group = |g: &Group| g.columns.iter().map(|c| c.memory_size()).sum();
         let waiting = self.sorter.as_ref().map_or(0, Sorter::bytes);
         store + waiting + self.group.as_ref().map_or(0, group)
@@ -315,29 +368,15 @@ impl RowsFile {
         self.write_sorted()?;
         self.close_group().map_err(write_failed)?;
         let out = self.writer.into_inner().map_err(write_failed)?;
-        let added = AddedFile {
-            id: self.birth.place.file().to_owned(),
-            path: self.birth.place.path().to_owned(),
-            role: self.birth.role,
-            bytes: out.bytes,
-            rows: self.rows,
-            digest: out.sha256(),
-            ranges: self.ranges.into_values().collect(),
-            partition_values: partition_map(&self.birth.partition),
-            schema: self.schema_digest,
-            row_digest: self.digest.text(),
-            keys: None,
-            upload: None,
-        };
-        Ok((out.written(added), self.plain))
+        Ok((self.tally.written(out), self.plain))
     }
 }
 
 impl fmt::Debug for RowsFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RowsFile")
-            .field("birth", &self.birth)
-            .field("rows", &self.rows)
+            .field("birth", &self.tally.birth)
+            .field("rows", &self.tally.rows)
             .finish_non_exhaustive()
     }
 }
@@ -379,8 +418,8 @@ pub fn write_failed(error: ParquetError) -> Error {
 }
 
 /// Passes on the error of the store's writer unchanged: a missing right is no outage.
-fn store_failed(error: io::Error) -> Error {
-    const MESSAGE: &str = "writing a Parquet file failed";
+pub(super) fn store_failed(error: io::Error) -> Error {
+    const MESSAGE: &str = "writing a file failed";
     let told = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
     let kind = told.map_or(Kind::StoreUnavailable, Error::kind);
     let hint = told.and_then(Error::hint_text).map(str::to_owned);
@@ -419,7 +458,16 @@ impl Out {
         })
     }
 
-    pub fn sha256(&self) -> String {
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Memory of what the store's writer holds back.
+    pub fn held(&self) -> usize {
+        self.inner.held()
+    }
+
+    fn sha256(&self) -> String {
         format!("sha256:{}", hex(&self.sha.clone().finalize()))
     }
 

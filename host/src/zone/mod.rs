@@ -1,7 +1,9 @@
-//! Zones: directories of Parquet below one root, written by row and read back by coordinate. No other folder names parquet.
+//! Zones: directories of files below one root, written by row and, where they are Parquet, read back by coordinate. No other folder
+//! names parquet.
 //!
 //! ```text
 //! RAW        write.rs (ZoneSink) ── file.rs (one streamed Parquet file) ── Finish → commit
+//!            directories.rs (which directory) · formats/ (JSON, CSV, Avro, bytes)
 //! reading    read.rs (rows by coordinate), fitting.rs (files of several schemas, one table), remainder.rs (what a rewind leaves of a file)
 //! leaving    archive.rs (a copy elsewhere, compared)
 //! PROCESSED  processed/ (a batch) ── partition.rs (which date) ── dedup.rs (who wins) ── keys.rs (sidecars)
@@ -17,12 +19,14 @@ mod compact;
 pub mod deadletter;
 mod dedup;
 mod digest;
+mod directories;
 mod exact;
 mod existing;
 mod file;
 mod fitting;
 mod foreign;
 mod format;
+mod formats;
 mod keys;
 mod layout;
 mod letters;
@@ -52,6 +56,7 @@ pub use fitting::{Changed, Fitting};
 pub(crate) use foreign::tests::foreign_file;
 pub use foreign::{Fetch, ForeignRows, Unreadable};
 pub use format::bloom_bytes;
+pub use formats::is_parquet;
 pub use keys::KeyScheme;
 pub use layout::{is_hour, table_of};
 pub use letters::{LetterFiles, LettersTable};

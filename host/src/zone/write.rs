@@ -3,32 +3,38 @@
 //! The columns of the transforms come first, then the original bytes if asked for (`_value`, `_key`, `_headers`), then
 //! the system columns. If columns with the names and types of system columns pass through the transforms (or there are
 //! no transforms), the host's own replace them. One file holds at most one split per topic and partition, so that in a
-//! file a coordinate names one record even after a topic was recreated.
+//! file a coordinate names one record even after a topic was recreated. Rows of another format than Parquet have a file for each
+//! split: a rewind, which goes back to the end of a commit, then takes whole files, and no file has to be read back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray, UInt32Array};
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_select::take::take;
 
-use crate::chain::{Applied, Column, DeadLetter};
+use crate::chain::{Applied, Column, DeadLetter, Reason};
 use crate::clock::Clock;
 use crate::commit::{LogName, Role, new_file_id};
-use crate::config::{Bucket, Rotate, SortBy, TableName};
+use crate::config::{Bucket, Directories, Files, Rotate, SortBy, TableName, Tombstones};
 use crate::error::{Error, Kind, Result};
+use crate::json;
 use crate::record::{Batch, SplitId, TopicPartition, headers_type};
 use crate::sink::covered::Gathering;
+use crate::sink::refusing::Refusing;
 use crate::sink::{Base, Finish, Gathered, Sealed, Sink};
 use crate::store::Store;
 use crate::zone::deadletter;
 
 use super::ParquetOptions;
 use super::bucket::{buckets, tail, unfit};
-use super::file::{Birth, Order, Plain, RowsFile};
+use super::directories::{Placed, Placing, values_of};
+use super::file::{Birth, Order, Plain, Written};
 use super::format::unknown;
+use super::formats::AnyFile;
 use super::layout::{ingest_partition, table_of, tailed_path};
 use super::parts::{parts, rows_of};
 use super::schema::{is_system, system_fields};
@@ -52,15 +58,29 @@ pub struct ZoneOptions {
     pub sort: Vec<SortBy>,
     /// Rows are divided by it; each bucket has a file of its own.
     pub bucket: Option<Bucket>,
+    pub files: Files,
+    pub directories: Directories,
+    /// For rows that have no directory, or are not what their format needs.
+    pub refusing: Refusing,
 }
+
+/// Why a row is refused.
+const NOT_JSON: &str = "not_json";
+const NO_VALUE: &str = "no_value";
 
 pub struct ZoneSink {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     options: ZoneOptions,
     gathering: Gathering,
+    placing: Placing,
     /// Since the last seal.
     open: Vec<OpenFile>,
+    /// Since the last seal: files that were closed so that others can be open.
+    closed: Vec<Written>,
+    closed_rows: u64,
+    /// Counts what is written, to find the file that was written to longest ago.
+    writes: u64,
     /// Per table, see [`Plain`].
     plain: BTreeMap<String, Plain>,
     /// Columns of `sink.columns` that a table does not have, and that was said.
@@ -68,18 +88,22 @@ pub struct ZoneSink {
 }
 
 struct OpenFile {
-    table: String,
-    role: Role,
-    bucket: Option<u32>,
+    target: Target,
     splits: BTreeMap<TopicPartition, SplitId>,
-    file: RowsFile,
+    file: AnyFile,
+    last_write: u64,
 }
 
 /// Which file rows go to.
+#[derive(Clone, PartialEq)]
 struct Target {
     table: String,
     role: Role,
     bucket: Option<u32>,
+    /// `None`: by the time of ingestion.
+    directory: Option<Arc<str>>,
+    /// Only for rows of this split.
+    split: Option<SplitId>,
 }
 
 impl ZoneSink {
@@ -89,52 +113,76 @@ impl ZoneSink {
         options: ZoneOptions,
         base: Base,
     ) -> ZoneSink {
+        let json = options.files.column.clone();
+        let json = json.filter(|_| options.files.text_is_json);
         ZoneSink {
             gathering: Gathering::new(base, clock.clone()),
+            placing: Placing::new(options.directories.clone(), json),
             store,
             clock,
             options,
             open: Vec::new(),
+            closed: Vec::new(),
+            closed_rows: 0,
+            writes: 0,
             plain: BTreeMap::new(),
             missing: BTreeSet::new(),
         }
     }
 
-    fn take(&mut self, batch: &Batch, applied: &Applied) -> Result<()> {
-        check(batch, applied)?;
+    fn take(&mut self, batch: &Batch, mut applied: Applied) -> Result<()> {
+        check(batch, &applied)?;
         if batch.covers.range.from == batch.covers.range.to {
             return Ok(());
         }
+        self.tombstones(batch, &mut applied)?;
+        self.refuse_other_text(batch, &mut applied)?;
+        let placed = self.placed(batch, &mut applied)?;
+        let applied = &applied;
         self.gathering.cover(batch, applied)?;
         let kept = |record: &u32| match self.options.keep_value {
             true => batch.bytes_of(*record as usize),
             false => 0,
         };
         let parts: Vec<Range<usize>> = parts(applied.record.iter().map(kept)).collect();
+        let table = table_of(&self.options.table, &batch.covers.tp.topic)?;
+        let split = self.options.files.of_one_split();
+        let rows_of_table = Target {
+            split: split.then(|| batch.covers.split.clone()),
+            ..Target::of(table, Role::Rows)
+        };
         for part in parts {
-            let part = rows_of(applied, part);
-            let (fields, columns) = self.columns(batch, &part)?;
-            let table = table_of(&self.options.table, &batch.covers.tp.topic)?;
-            let Some(bucket) = &self.options.bucket else {
-                let offsets = row_offsets(batch, &part);
-                let target = Target::of(table, Role::Rows);
+            let rows = rows_of(applied, part.clone());
+            let (fields, columns) = self.columns(batch, &rows)?;
+            let divided = self.divided(&fields, &columns, placed.as_ref(), part)?;
+            let Some(divided) = divided else {
+                let offsets = row_offsets(batch, &rows);
+                let mut target = rows_of_table.clone();
+                target.directory = placed
+                    .as_ref()
+                    .and_then(|placed| placed.names.first().cloned());
                 self.append(batch, target, (fields, &columns), offsets)?;
                 continue;
             };
-            for (number, rows) in divided(&fields, &columns, part.table.rows, bucket)? {
-                let picked = rows.picked(&columns)?;
+            for ((directory, bucket), picked) in divided {
                 let target = Target {
-                    bucket: Some(number),
-                    ..Target::of(table.clone(), Role::Rows)
+                    bucket,
+                    directory: placed.as_ref().and_then(|placed| placed.name(directory)),
+                    ..rows_of_table.clone()
                 };
                 let offset = |row: Option<u32>| {
-                    let record = row.and_then(|row| part.record.get(row as usize));
+                    let record = row.and_then(|row| rows.record.get(row as usize));
                     record.map_or(0, |record| batch.offset.value(*record as usize))
                 };
-                let offsets = (offset(rows.first()), offset(rows.last()));
-                self.append(batch, target, (fields.clone(), &picked), offsets)?;
+                let offsets = (offset(picked.first()), offset(picked.last()));
+                let columns = picked.picked(&columns)?;
+                self.append(batch, target, (fields.clone(), &columns), offsets)?;
             }
         }
+        self.take_letters(batch, applied)
+    }
+
+    fn take_letters(&mut self, batch: &Batch, applied: &Applied) -> Result<()> {
         let letters = &applied.dead_letters;
         if let (Some(first), Some(last)) = (letters.first(), letters.last()) {
             let rows = deadletter::rows(batch, letters)?;
@@ -147,6 +195,101 @@ impl ZoneSink {
             self.append(batch, target, (fields, &columns), offsets)?;
         }
         Ok(())
+    }
+
+    /// The directories of the rows; rows without one become dead letters.
+    fn placed(&mut self, batch: &Batch, applied: &mut Applied) -> Result<Option<Placed>> {
+        let now = self.clock.now_micros();
+        let Some(mut placed) = self.placing.place(batch, applied, now)? else {
+            return Ok(None);
+        };
+        let refused = std::mem::take(&mut placed.refused);
+        let gone = self.options.refusing.refuse(batch, applied, refused)?;
+        if !gone.is_empty() {
+            let rows = std::mem::take(&mut placed.of_row).into_iter().enumerate();
+            let stays = rows.filter(|(row, _)| !gone.contains(row));
+            placed.of_row = stays.map(|(_, name)| name).collect();
+        }
+        Ok(Some(placed))
+    }
+
+    /// Rows of records without a value.
+    fn tombstones(&self, batch: &Batch, applied: &mut Applied) -> Result<()> {
+        if self.options.files.tombstones == Tombstones::Write || batch.value.null_count() == 0 {
+            return Ok(());
+        }
+        let numbered = applied.record.iter().enumerate();
+        let of_null = numbered.filter(|(_, record)| batch.value.is_null(**record as usize));
+        let rows: BTreeSet<usize> = of_null.map(|(row, _)| row).collect();
+        if self.options.files.tombstones == Tombstones::Drop {
+            return applied.drop_rows(&rows);
+        }
+        let reason = |row: usize| {
+            let reason = Reason {
+                code: NO_VALUE.to_owned(),
+                field: None,
+                message: "the record has no value (sink.tombstones)".to_owned(),
+            };
+            (row, reason)
+        };
+        let refused = rows.into_iter().map(reason).collect();
+        self.options.refusing.refuse(batch, applied, refused)?;
+        Ok(())
+    }
+
+    /// Where a file's line is the JSON of one column, a text that is none becomes a dead letter.
+    fn refuse_other_text(&self, batch: &Batch, applied: &mut Applied) -> Result<()> {
+        let files = &self.options.files;
+        let column = files.column.as_ref().filter(|_| files.text_is_json);
+        let at = column.and_then(|name| applied.table.schema.index_of(name).ok());
+        let Some((column, name)) = at.and_then(|at| applied.table.columns.get(at)).zip(column)
+        else {
+            return Ok(());
+        };
+        let mut refused = Vec::new();
+        for row in 0..applied.table.rows {
+            let at = if column.constant { 0 } else { row };
+            if let Err(message) = json_at(&column.values, at) {
+                let reason = Reason {
+                    code: NOT_JSON.to_owned(),
+                    field: Some(name.clone()),
+                    message,
+                };
+                refused.push((row, reason));
+            }
+        }
+        self.options.refusing.refuse(batch, applied, refused)?;
+        Ok(())
+    }
+
+    /// The rows of each directory and bucket that has some; `None`: all rows go to one. `part`: which of the placed rows these are.
+    fn divided(
+        &self,
+        fields: &[FieldRef],
+        columns: &[Column],
+        placed: Option<&Placed>,
+        part: Range<usize>,
+    ) -> Result<Option<BTreeMap<(u32, Option<u32>), Picked>>> {
+        let rows = part.len();
+        let placed = placed.filter(|placed| placed.names.len() > 1);
+        let numbers = match &self.options.bucket {
+            Some(bucket) => Some(bucket_numbers(fields, columns, rows, bucket)?),
+            None => None,
+        };
+        if placed.is_none() && numbers.is_none() {
+            return Ok(None);
+        }
+        let mut all: BTreeMap<(u32, Option<u32>), Vec<u32>> = BTreeMap::new();
+        for (row, at) in (0..).zip(part) {
+            let directory = placed.and_then(|placed| placed.of_row.get(at)).copied();
+            let bucket = numbers
+                .as_ref()
+                .and_then(|numbers| numbers.get(row as usize));
+            let target = (directory.unwrap_or(0), bucket.copied());
+            all.entry(target).or_default().push(row);
+        }
+        let picked = |(target, rows)| (target, Picked(UInt32Array::from(rows)));
+        Ok(Some(all.into_iter().map(picked).collect()))
     }
 
     /// Columns of the rows file, in order.
@@ -224,9 +367,7 @@ impl ZoneSink {
         let covers = &batch.covers;
         let rows = row_count(columns);
         let fits = |open: &OpenFile| {
-            open.table == target.table
-                && open.role == target.role
-                && open.bucket == target.bucket
+            open.target == target
                 && open
                     .splits
                     .get(&covers.tp)
@@ -236,25 +377,29 @@ impl ZoneSink {
         let schema = Arc::new(Schema::new(fields));
         let created = match found {
             Some(_) => None,
-            None => Some(OpenFile {
-                file: self.create(&target, &schema)?,
-                table: target.table,
-                role: target.role,
-                bucket: target.bucket,
-                splits: BTreeMap::new(),
-            }),
+            None => {
+                self.make_room(&target)?;
+                Some(OpenFile {
+                    file: self.create(&target, &schema, (&covers.tp, offsets.0))?,
+                    target,
+                    splits: BTreeMap::new(),
+                    last_write: 0,
+                })
+            }
         };
         self.open.extend(created);
         let index = found.unwrap_or(self.open.len() - 1);
+        self.writes += 1;
         let Some(open) = self.open.get_mut(index) else {
             return Err(bug("rows without a file"));
         };
         if open.file.schema() != &schema {
             return Err(
                 bug("the columns changed inside a file; new rules begin with a seal")
-                    .with("table", &open.table),
+                    .with("table", &open.target.table),
             );
         }
+        open.last_write = self.writes;
         open.splits.insert(covers.tp.clone(), covers.split.clone());
         open.file.write(columns, rows)?;
         open.file
@@ -262,27 +407,84 @@ impl ZoneSink {
         Ok(())
     }
 
-    fn create(&mut self, target: &Target, schema: &SchemaRef) -> Result<RowsFile> {
+    /// Closes the file that was written to longest ago where another one is to be begun and as many as may be are open.
+    fn make_room(&mut self, target: &Target) -> Result<()> {
+        let of_rows = |open: &&OpenFile| open.target.role == Role::Rows;
+        let open = self.open.iter().filter(of_rows).count();
+        if target.role != Role::Rows || open < self.options.files.open {
+            return Ok(());
+        }
+        let numbered = self.open.iter().enumerate();
+        let oldest = numbered
+            .filter(|(_, open)| open.target.role == Role::Rows)
+            .min_by_key(|(_, open)| open.last_write);
+        let Some((at, _)) = oldest else { return Ok(()) };
+        let open = self.open.swap_remove(at);
+        self.closed_rows += open.file.rows();
+        let (written, plain) = open.file.close()?;
+        self.plain.insert(open.target.table, plain);
+        self.closed.push(written.settle()?);
+        Ok(())
+    }
+
+    /// `first`: the coordinate of its first row.
+    fn create(
+        &mut self,
+        target: &Target,
+        schema: &SchemaRef,
+        first: (&TopicPartition, i64),
+    ) -> Result<AnyFile> {
         let (table, role) = (target.table.as_str(), target.role);
-        let partition = ingest_partition(self.clock.now_micros(), role == Role::Rows);
         let file = new_file_id();
-        let path = tailed_path(table, &partition, &file, &tail(target.bucket));
+        let (partition, path) = match &target.directory {
+            None => {
+                let partition = ingest_partition(self.clock.now_micros(), role == Role::Rows);
+                let path = tailed_path(table, &partition, &file, &self.tail(target, first));
+                (partition, path)
+            }
+            Some(directory) => {
+                let tail = self.tail(target, first);
+                let between = if directory.is_empty() { "" } else { "/" };
+                let path = format!("{table}{between}{directory}/{file}.{tail}");
+                (values_of(directory, &self.options.directories), path)
+            }
+        };
         let birth = Birth {
             place: self.options.name.place(&file, &path),
             role,
             partition,
             pipeline: self.options.name.pipeline.clone(),
         };
+        let files = &self.options.files;
+        if role == Role::Rows && !files.format.is_parquet() {
+            return AnyFile::other(&self.store, birth, schema, files, table);
+        }
         let plain = self.plain.get(table).cloned().unwrap_or_default();
+        if role == Role::Rows {
+            self.say_missing(table, schema);
+        }
         let order = match role {
-            Role::Rows => {
-                self.say_missing(table, schema);
-                Order::Sort(&self.options.sort)
-            }
+            Role::Rows => Order::Sort(&self.options.sort),
             _ => Order::Any,
         };
         let parquet = &self.options.parquet;
-        RowsFile::in_order(&self.store, birth, schema, parquet, plain, order)
+        AnyFile::parquet(&self.store, birth, schema, parquet, (plain, order))
+    }
+
+    /// What stands behind the id in a file's name.
+    fn tail(&self, target: &Target, (tp, offset): (&TopicPartition, i64)) -> String {
+        if target.role != Role::Rows {
+            return tail(None);
+        }
+        let files = &self.options.files;
+        let end = match files.format.is_parquet() {
+            true => tail(target.bucket),
+            false => files.extension.clone(),
+        };
+        match files.offsets {
+            Some(digits) => format!("{}+{}+{offset:0digits$}.{end}", tp.topic, tp.partition),
+            None => end,
+        }
     }
 
     fn say_missing(&mut self, table: &str, schema: &Schema) {
@@ -299,9 +501,13 @@ impl ZoneSink {
 
     fn close(&mut self) -> Result<Option<Sealed>> {
         let mut files: Vec<Box<dyn Finish>> = Vec::new();
+        self.closed_rows = 0;
+        for written in std::mem::take(&mut self.closed) {
+            files.push(Box::new(written));
+        }
         for open in std::mem::take(&mut self.open) {
             let (written, plain) = open.file.close()?;
-            self.plain.insert(open.table, plain);
+            self.plain.insert(open.target.table, plain);
             files.push(Box::new(written));
         }
         files.sort_by(|a, b| {
@@ -322,6 +528,8 @@ impl Target {
             table,
             role,
             bucket: None,
+            directory: None,
+            split: None,
         }
     }
 }
@@ -353,13 +561,13 @@ impl Picked {
     }
 }
 
-/// The rows of each bucket that has some.
-fn divided(
+/// The bucket of each row.
+fn bucket_numbers(
     fields: &[FieldRef],
     columns: &[Column],
     rows: usize,
     bucket: &Bucket,
-) -> Result<BTreeMap<u32, Picked>> {
+) -> Result<Vec<u32>> {
     let mut values = Vec::new();
     for name in &bucket.columns {
         let found = fields.iter().zip(columns).find(|(f, _)| f.name() == name);
@@ -379,12 +587,19 @@ fn divided(
             false => column.values.clone(),
         });
     }
-    let mut all: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for (row, number) in (0..).zip(buckets(&values, rows, bucket)) {
-        all.entry(number).or_default().push(row);
+    Ok(buckets(&values, rows, bucket))
+}
+
+/// Why a row's value is no JSON; one that is null is `null`.
+fn json_at(values: &ArrayRef, at: usize) -> Result<(), String> {
+    if values.is_null(at) {
+        return Ok(());
     }
-    let picked = |(number, rows): (u32, Vec<u32>)| (number, Picked(UInt32Array::from(rows)));
-    Ok(all.into_iter().map(picked).collect())
+    match values.data_type() {
+        DataType::Utf8 => json::check(values.as_string::<i32>().value(at).as_bytes()),
+        DataType::Binary => json::check(values.as_binary::<i32>().value(at)),
+        _ => Ok(()),
+    }
 }
 
 /// Which record each row is from.
@@ -421,7 +636,7 @@ impl Origin {
 
 impl Sink for ZoneSink {
     fn write(&mut self, batch: &Batch, applied: Applied) -> Result<()> {
-        self.take(batch, &applied)
+        self.take(batch, applied)
     }
 
     fn should_roll(&self) -> bool {
@@ -429,7 +644,7 @@ impl Sink for ZoneSink {
             return false;
         };
         let rotate = &self.options.rotate;
-        let rows = || self.open.iter().map(|f| f.file.rows()).sum::<u64>();
+        let rows = || self.closed_rows + self.open.iter().map(|f| f.file.rows()).sum::<u64>();
         let bytes = || self.open.iter().map(|f| f.file.size()).max().unwrap_or(0);
         age >= rotate.age
             || rotate.rows.is_some_and(|most| rows() >= most)
@@ -443,6 +658,8 @@ impl Sink for ZoneSink {
     fn discard(&mut self) {
         self.gathering.discard();
         self.open.clear();
+        self.closed.clear();
+        self.closed_rows = 0;
     }
 
     fn gathered(&self) -> Gathered {

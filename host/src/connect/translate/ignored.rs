@@ -4,14 +4,15 @@ use super::Work;
 
 const PARTS: &str = "no effect: parts of an upload have one size, 8 MiB; memory.budget bounds what is buffered, sink.rotate.bytes the files";
 const BACKOFF: &str = "no effect: the first wait of a request's retries is short and doubles; see sink.store.retry.timeout, and retry.backoff.ms for a store that is away";
-const FILES: &str = "files hold values; keys and headers are not written beside them";
-const HIVE: &str = "no effect: tables are directories of Parquet that engines read as they are";
-const AVRO: &str = "no effect: files are Parquet, without Avro schemas";
+const HIVE: &str = "no effect: no metastore is told of tables and partitions; declare the directory as a table there, and MSCK REPAIR TABLE adds its partitions";
+const AVRO: &str = "no effect: the schema of an Avro file is that of the columns";
 const RETRY: &str = "no effect: transforms are never tried again, brokers and stores without end (retry.backoff.ms)";
 
 /// A note is given if the value is not Connect's default.
 static IDLE: &[(&str, &str)] = &[
-    ("avro.codec", AVRO),
+    ("aws.s3.backoff.delay.ms", BACKOFF),
+    ("aws.s3.backoff.max.delay.ms", BACKOFF),
+    ("aws.s3.part.size.bytes", PARTS),
     ("azblob.block.size", PARTS),
     ("azblob.retry.backoff.ms", BACKOFF),
     ("azblob.retry.max.backoff.ms", BACKOFF),
@@ -45,19 +46,20 @@ static IDLE: &[(&str, &str)] = &[
     ("errors.retry.delay.max.ms", RETRY),
     ("errors.retry.timeout", RETRY),
     (
-        "filename.offset.zero.pad.width",
-        "no effect: files have unique names; offsets are in the rows and in the log",
-    ),
-    (
         "hadoop.home",
         "no effect: HDFS is spoken without Hadoop's libraries",
     ),
     ("gcs.part.size", PARTS),
     ("gcs.retry.backoff.ms", BACKOFF),
     ("header.converter", "no effect: headers are bytes"),
+    (
+        "json.decimal.format",
+        "no effect: decimals in JSON are numbers with all their digits",
+    ),
     ("hive.conf.dir", HIVE),
     ("hive.database", HIVE),
     ("hive.home", HIVE),
+    ("hive.integration", HIVE),
     ("hive.metastore.uris", HIVE),
     (
         "logs.dir",
@@ -67,14 +69,6 @@ static IDLE: &[(&str, &str)] = &[
     (
         "rotate.file.on.partition.change",
         "no effect: a file holds rows of one directory always",
-    ),
-    (
-        "s3.compression.level",
-        "no effect: it is for JSON and bytes; see parquet.codec",
-    ),
-    (
-        "s3.compression.type",
-        "no effect: it is for JSON and bytes; see parquet.codec",
     ),
     (
         "s3.elastic.buffer.enable",
@@ -104,21 +98,6 @@ static IDLE: &[(&str, &str)] = &[
 /// Accepted only if they are off; otherwise refused, with the reason and what to do.
 static OFF: &[(&str, &str, &str)] = &[
     (
-        "headers.format.class",
-        FILES,
-        "take the key out; sink.keep.value = true keeps keys and headers in columns",
-    ),
-    (
-        "hive.integration",
-        "no metastore is told of tables",
-        "write false, and declare the directories as tables there",
-    ),
-    (
-        "keys.format.class",
-        FILES,
-        "take the key out; sink.keep.value = true keeps keys and headers in columns",
-    ),
-    (
         "s3.object.tagging",
         "offsets and counts of a file are in the log, not in its tags",
         "write false; sink.store.tags puts the same tags on every object",
@@ -132,16 +111,6 @@ static OFF: &[(&str, &str, &str)] = &[
         "schema.partition.affix.type",
         "directories are not named by schema",
         "write NONE",
-    ),
-    (
-        "store.kafka.headers",
-        FILES,
-        "write false; sink.keep.value = true keeps keys and headers in columns",
-    ),
-    (
-        "store.kafka.keys",
-        FILES,
-        "write false; sink.keep.value = true keeps keys and headers in columns",
     ),
 ];
 

@@ -1,6 +1,7 @@
-//! Configs of Confluent's storage sinks (S3, GCS, Azure, HDFS) as native keys. A key that cannot be honoured gives a
+//! Configs of Confluent's storage sinks (S3, GCS, Azure, HDFS) and of Aiven's as native keys. A key that cannot be honoured gives a
 //! problem with the reason and what to write instead, all at once; a key with another meaning here gives a note.
 
+mod aiven;
 mod columns;
 mod converters;
 mod ignored;
@@ -16,7 +17,7 @@ use super::classes::Class;
 use super::{Defaults, Note};
 use crate::config::keys::KAFKA_PREFIX;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
-use crate::config::{Problem, Raw, problem};
+use crate::config::{FileFormat, Problem, Raw, problem};
 use crate::connectors::CATALOG;
 use crate::nearest::nearest;
 
@@ -47,11 +48,17 @@ pub fn translate(
     work.used(CONNECTOR_CLASS);
     work.put(CONNECTOR_CLASS, OUR_CLASS, CONNECTOR_CLASS);
     source::translate(&mut work);
-    sink::translate(&mut work);
-    store::translate(&mut work);
-    partitioner::translate(&mut work);
+    match aiven::is_one(class) {
+        true => aiven::translate(&mut work),
+        false => {
+            sink::translate(&mut work);
+            store::translate(&mut work);
+            partitioner::translate(&mut work);
+        }
+    }
     let start = converters::translate(&mut work);
     transforms::translate(&mut work, start, sample);
+    sink::rows(&mut work);
     ignored::translate(&mut work);
     work.places(defaults);
     work.strangers();
@@ -70,6 +77,17 @@ pub(crate) struct Work<'a> {
     problems: Vec<Problem>,
     /// There are no columns; this was already reported.
     pub columns_failed: bool,
+    /// What the files are.
+    pub files: FileFormat,
+    /// A line of a file is the value of a record and nothing else: as JSON, or as a text.
+    pub line: Option<Line>,
+}
+
+/// What a whole value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    Text,
+    Json,
 }
 
 impl<'a> Work<'a> {
@@ -84,6 +102,8 @@ impl<'a> Work<'a> {
             notes: Vec::new(),
             problems: Vec::new(),
             columns_failed: false,
+            files: FileFormat::Parquet,
+            line: None,
         }
     }
 

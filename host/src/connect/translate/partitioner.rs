@@ -1,138 +1,186 @@
-//! Partitioners, as far as a zone's layout does the same: rows from Kafka are partitioned by the hour of ingestion, in
-//! UTC.
+//! Partitioners: which directories rows lie in. Connect's five give here the names that they give there; a file's name begins with its
+//! id, and has topic, partition and first offset behind it.
 
 use super::Work;
+use super::sink::show;
+use crate::config::problem;
+use crate::joda::Pattern;
 
 const CLASS: &str = "partitioner.class";
-const LAYOUT: &str = "<table>/ingest_date=YYYY-MM-DD/ingest_hour=HH/";
-const HOUR_MS: i64 = 3_600_000;
+const BY: &str = "sink.partition.by";
+const PATH: &str = "path.format";
+const FIELDS: &str = "partition.field.name";
+const ZONE: &str = "timezone";
+const EXTRACTOR: &str = "timestamp.extractor";
+const FIELD: &str = "timestamp.field";
+const DURATION: &str = "partition.duration.ms";
+const WIDTH: &str = "filename.offset.zero.pad.width";
+
+const DAILY: &str = "'year'=YYYY/'month'=MM/'day'=dd";
+const HOURLY: &str = "'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH";
 /// The longest value that Connect accepts.
 const MAX_MS: i64 = i64::MAX;
-
-const SECOND: &str =
-    "a second pipeline (source.type = \"zone\", sink.partition.field) partitions by a column";
+/// What `sink.partition.duration` takes.
+const DURATION_MAX_MS: i64 = 366 * 86_400_000;
 
 pub(super) fn translate(work: &mut Work<'_>) {
+    names(work);
     let class = work.get(CLASS);
     let simple = class
         .as_deref()
         .map_or("DefaultPartitioner", |class| {
-            class.rsplit('.').next().unwrap_or(class)
+            class.rsplit(['.', '$']).next().unwrap_or(class)
         })
         .to_owned();
+    let key = if class.is_some() {
+        CLASS
+    } else {
+        "connector.class"
+    };
     match simple.as_str() {
         "DefaultPartitioner" => {
-            let key = if class.is_some() { CLASS } else { "connector.class" };
-            work.note(key, format!("directories are {LAYOUT} instead of partition=N; Kafka's partition is in column _partition of every row"));
+            work.put(BY, "partition", key);
+            idle(work);
+        }
+        "FieldPartitioner" => {
+            fields(work);
             idle(work);
         }
         "TimeBasedPartitioner" => {
-            duration(work);
-            format(work);
+            times(work);
             time(work);
         }
         "DailyPartitioner" | "HourlyPartitioner" => {
-            for key in ["partition.duration.ms", "path.format"] {
+            for key in [DURATION, PATH] {
                 if work.get(key).is_some() {
                     work.note(key, format!("no effect with {simple}, as in Connect"));
                 }
             }
+            let path = if simple.starts_with('D') {
+                DAILY
+            } else {
+                HOURLY
+            };
+            work.put("sink.partition.path", path, CLASS);
             time(work);
-            work.note(CLASS, format!("directories are {LAYOUT}, by the clock of the worker in UTC"));
         }
-        "FieldPartitioner" => work.refuse(CLASS, "rows from Kafka are laid out by time, as a value that comes late would otherwise open old directories again", SECOND),
-        _ => work.refuse(CLASS, format!("`{simple}` is a Java class that cannot be loaded"), "Default-, TimeBased-, Daily- and HourlyPartitioner are understood"),
+        _ => {
+            for key in [FIELDS, DURATION, PATH, ZONE, EXTRACTOR, FIELD, "locale"] {
+                work.used(key);
+            }
+            let reason = format!("`{simple}` is a Java class that cannot be loaded");
+            work.refuse(
+                CLASS,
+                reason,
+                "Default-, Field-, TimeBased-, Daily- and HourlyPartitioner are understood",
+            );
+            return;
+        }
     }
-    if simple == "FieldPartitioner" {
-        work.used("partition.field.name");
-        idle(work);
-    } else if work.get("partition.field.name").is_some() {
-        work.note(
-            "partition.field.name",
-            format!("no effect with {simple}, as in Connect"),
-        );
+    if simple != "FieldPartitioner" && work.get(FIELDS).is_some() {
+        work.note(FIELDS, format!("no effect with {simple}, as in Connect"));
     }
-    if work.get("locale").is_some() {
-        work.note("locale", "no effect: names of directories are numbers");
+}
+
+/// Names of files.
+fn names(work: &mut Work<'_>) {
+    let width = work.int(WIDTH, 0, 20);
+    let key = if work.is_there(WIDTH) {
+        WIDTH
+    } else {
+        "connector.class"
+    };
+    work.put("sink.file.names", "offsets", key);
+    if work
+        .native("sink.file.names")
+        .is_some_and(|names| names == "id")
+    {
+        return;
+    }
+    if let Some(width) = width {
+        work.put("sink.file.offset.digits", width.to_string(), WIDTH);
     }
 }
 
 /// Keys of time, where the partitioner does not read them.
 fn idle(work: &mut Work<'_>) {
-    for key in [
-        "partition.duration.ms",
-        "path.format",
-        "timezone",
-        "timestamp.extractor",
-        "timestamp.field",
-    ] {
+    for key in [DURATION, PATH, ZONE, EXTRACTOR, FIELD, "locale"] {
         work.used(key);
     }
 }
 
-fn duration(work: &mut Work<'_>) {
-    const KEY: &str = "partition.duration.ms";
-    let Some(ms) = work.millis(KEY, MAX_MS) else {
+fn fields(work: &mut Work<'_>) {
+    let fields = work.list(FIELDS);
+    if fields.is_empty() {
+        let message = format!("`{FIELDS}` is missing: FieldPartitioner needs the fields");
+        work.problem(FIELDS, problem::MISSING, message);
+        return;
+    }
+    work.put(BY, "columns", CLASS);
+    work.put("sink.partition.columns", fields.join(","), FIELDS);
+    work.put("sink.partition.escape", "false", CLASS);
+}
+
+/// Pattern and duration of TimeBasedPartitioner.
+fn times(work: &mut Work<'_>) {
+    if let Some(ms) = work.millis(DURATION, MAX_MS) {
+        match ms {
+            1..=DURATION_MAX_MS => work.put("sink.partition.duration", show(ms), DURATION),
+            0 => {
+                let message = format!("`{DURATION}`: expected 1 or more, found 0");
+                work.problem(DURATION, problem::OUT_OF_RANGE, message);
+            }
+            _ => work.refuse(
+                DURATION,
+                "directories of more than 366 days are not rounded to it",
+                "take the key out: path.format alone decides then",
+            ),
+        }
+    }
+    let Some(path) = work.get(PATH) else {
+        work.note(
+            CLASS,
+            format!("path.format is missing, which Connect refuses; directories are {HOURLY}"),
+        );
+        work.put("sink.partition.path", HOURLY, CLASS);
         return;
     };
-    match ms {
-        HOUR_MS => {}
-        ms if ms > HOUR_MS => work.note(KEY, "directories are by the hour, finer than asked for"),
-        _ => work.refuse(
-            KEY,
-            "directories are by the hour, never finer",
-            "write 3600000 or more; sink.rotate.age (rotate.interval.ms) closes files sooner",
+    match Pattern::parse(path.trim_matches('/')) {
+        Ok(pattern) => {
+            names_of_language(work, &pattern);
+            work.put("sink.partition.path", path, PATH);
+        }
+        Err(why) => work.refuse(
+            PATH,
+            why,
+            "letters are parts of a time, text with letters stands between quotes: 'year'=YYYY/'month'=MM",
         ),
     }
 }
 
-/// Joda's letters outside of quotes.
-fn format(work: &mut Work<'_>) {
-    const KEY: &str = "path.format";
-    let Some(format) = work.get(KEY) else {
-        work.note(CLASS, format!("directories are {LAYOUT}"));
-        return;
-    };
-    let (mut quoted, mut letters) = (false, Vec::new());
-    for c in format.chars() {
-        match c {
-            '\'' => quoted = !quoted,
-            c if !quoted && c.is_ascii_alphabetic() => letters.push(c),
-            _ => {}
-        }
-    }
-    if let Some(finer) = letters.iter().find(|c| !"yYMdH".contains(**c)) {
+fn names_of_language(work: &mut Work<'_>, pattern: &Pattern) {
+    let locale = work.get("locale").unwrap_or_default();
+    let english = locale.is_empty() || locale.to_lowercase().starts_with("en");
+    if pattern.has_names() && !english {
         work.refuse(
-            KEY,
-            format!(
-                "`{finer}` is not among year, month, day and hour, by which directories are named"
-            ),
-            "leave it at yyyy, MM, dd, HH; finer times are in column _timestamp",
+            "locale",
+            format!("names of months and days are English, not those of {locale}"),
+            "write numbers in path.format (MM, dd, e), or en",
         );
-        return;
     }
-    work.note(
-        KEY,
-        format!(
-            "directories are {LAYOUT} instead of `{format}`: queries that name those have to change"
-        ),
-    );
 }
 
 fn time(work: &mut Work<'_>) {
-    let zone = work.get("timezone");
-    if let Some(zone) = zone
-        && !["utc", "etc/utc", "gmt", "etc/gmt", "z", "zulu", "etc/zulu"]
-            .contains(&zone.to_lowercase().as_str())
-    {
-        work.refuse(
-            "timezone",
-            format!("directories are in UTC, not in {zone}"),
-            "write UTC, and convert column _timestamp when it is read",
-        );
+    work.used("locale");
+    if let Some(zone) = work.get(ZONE) {
+        work.put("sink.partition.timezone", zone, ZONE);
     }
-    const EXTRACTOR: &str = "timestamp.extractor";
     let extractor = work.get(EXTRACTOR);
+    let key = if extractor.is_some() {
+        EXTRACTOR
+    } else {
+        CLASS
+    };
     let simple = extractor.as_deref().map_or("Wallclock", |e| {
         e.rsplit(['.', '$'])
             .next()
@@ -141,18 +189,26 @@ fn time(work: &mut Work<'_>) {
     });
     match simple {
         "Wallclock" => {
-            if work.get("timestamp.field").is_some() {
-                work.note("timestamp.field", "no effect with the wall clock, as in Connect");
+            work.put(BY, "ingestion", key);
+            if work.get(FIELD).is_some() {
+                work.note(FIELD, "no effect with the wall clock, as in Connect");
             }
         }
-        "Record" => work.refuse(EXTRACTOR, "rows from Kafka are laid out by the time of their ingestion; the record's is in column _timestamp", format!("write Wallclock; {SECOND}, for instance _timestamp")),
+        "Record" => {
+            work.put(BY, "record", key);
+            if work.get(FIELD).is_some() {
+                work.note(FIELD, "no effect with Record, as in Connect");
+            }
+        }
         "RecordField" => {
-            work.used("timestamp.field");
-            work.refuse(EXTRACTOR, "rows from Kafka are laid out by the time of their ingestion, not by a field", format!("write Wallclock; {SECOND}"));
+            work.put(BY, "time", key);
+            let field = work.get(FIELD).unwrap_or_else(|| "timestamp".to_owned());
+            work.put("sink.partition.columns", field, FIELD);
         }
         other => {
+            work.used(FIELD);
             let reason = format!("`{other}` is a Java class that cannot be loaded");
-            work.refuse(EXTRACTOR, reason, "write Wallclock");
+            work.refuse(EXTRACTOR, reason, "write Wallclock, Record or RecordField");
         }
     }
 }

@@ -140,7 +140,7 @@ fn same(work: &mut Work<'_>, theirs: &str, ours: &str, applies: bool) {
 fn delimiters(work: &mut Work<'_>) {
     for (key, plain) in [("directory.delim", "/"), ("file.delim", "+")] {
         if work.get(key).is_some_and(|delim| delim != plain) {
-            work.note(key, format!("no effect: paths have `/`, and files have unique names instead of offsets between `{plain}`"));
+            work.note(key, "no effect: paths have `/`, and names of files `+`");
         }
     }
 }
@@ -158,10 +158,10 @@ fn directory_of_topics(work: &mut Work<'_>) -> Option<String> {
 }
 
 /// A root as the class names it, the key that names it, and the part of `topics.dir` below it.
-struct Root {
-    root: String,
-    from: &'static str,
-    below: String,
+pub(super) struct Root {
+    pub root: String,
+    pub from: &'static str,
+    pub below: String,
 }
 
 /// `None`: it is missing, which is reported unless there is a native `sink.url`.
@@ -216,7 +216,7 @@ fn wanted(work: &mut Work<'_>, service: Service, dir: &str) -> Option<Root> {
     }
 }
 
-fn required(work: &mut Work<'_>, key: &str) -> Option<String> {
+pub(super) fn required(work: &mut Work<'_>, key: &str) -> Option<String> {
     let found = work.get(key);
     if found.is_none() && !work.has(URL) {
         let message = format!("`{key}` is missing and has no default");
@@ -226,7 +226,7 @@ fn required(work: &mut Work<'_>, key: &str) -> Option<String> {
 }
 
 /// `sink.url`: the native one, what the worker maps the root to, a directory, or the service itself.
-fn place(work: &mut Work<'_>, service: Service, wanted: Option<Root>) -> Option<String> {
+pub(super) fn place(work: &mut Work<'_>, service: Service, wanted: Option<Root>) -> Option<String> {
     if let Some(url) = work.native(URL) {
         work.used("store.url");
         return Some(url);
@@ -248,7 +248,7 @@ fn place(work: &mut Work<'_>, service: Service, wanted: Option<Root>) -> Option<
         "" => root,
         below => format!("{}/{below}", root.trim_end_matches('/')),
     };
-    work.note(key, format!("tables are directories of {url}, one per topic, with the commit log in _system beside them; files have unique names"));
+    work.note(key, format!("tables are directories of {url}, one per topic, with the commit log in _system beside them"));
     work.put(URL, url.clone(), key);
     Some(url)
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Work;
 use super::columns::{self, Column, Keys};
 use super::converters::{Start, VALUE};
-use crate::config::{TRANSFORMS_MAX, plugin_ref, problem, too_many_transforms};
+use super::{Line, Work};
+use crate::config::{FileFormat, TRANSFORMS_MAX, plugin_ref, problem, too_many_transforms};
 use crate::connect::smt::{Side, Smt};
 
 mod apply;
@@ -32,8 +32,19 @@ struct Chain {
     columns: Option<Vec<Column>>,
     /// The value is still one text or bytes, and keys and headers are columns beside it.
     whole: bool,
+    /// That value is JSON.
+    json: bool,
     /// The json-flatten that reads messages.
     flatten: Option<String>,
+}
+
+impl Chain {
+    /// What a line of a file is, where a value is still whole.
+    fn line(&self) -> Option<Line> {
+        let columns = self.columns.as_deref().unwrap_or_default();
+        let plain = matches!(columns, [one] if one.name == "value");
+        (self.whole && plain).then_some(if self.json { Line::Json } else { Line::Text })
+    }
 }
 
 pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<u8>]>) {
@@ -67,6 +78,7 @@ pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<
         names: Vec::new(),
         columns: None,
         whole: false,
+        json: false,
         flatten: None,
     };
     let rest = match start {
@@ -91,6 +103,7 @@ pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<
             What::Smt(smt) => apply::apply(work, &mut chain, &step.alias, *smt),
         }
     }
+    work.line = chain.line();
     nulls(work, &chain);
     if !chain.names.is_empty() {
         let from = if work.is_there("transforms") {
@@ -117,8 +130,20 @@ fn nulls(work: &mut Work<'_>, chain: &Chain) {
                 "a record without a value is dropped, and counted as filtered",
             );
         }
-        ("fail" | "ignore", None) if chain.names.is_empty() || chain.columns.is_some() => {
-            work.note(KEY, "no effect: values are kept whole, so a record without one is a row with null in its place");
+        ("fail", None) if chain.whole => {
+            work.put("sink.tombstones", "refuse", KEY);
+            work.note(KEY, "a record without a value is refused (no_value)");
+        }
+        ("ignore", None) if chain.whole => {
+            work.put("sink.tombstones", "drop", KEY);
+            work.note(
+                KEY,
+                "a record without a value is dropped, and counted as filtered",
+            );
+        }
+        ("write", None) if chain.whole => {
+            work.put("sink.tombstones", "write", KEY);
+            work.note(KEY, "a record without a value is a row without one in the same files, not in files of their own");
         }
         ("fail" | "ignore", None) => {
             work.note(
@@ -127,7 +152,7 @@ fn nulls(work: &mut Work<'_>, chain: &Chain) {
             );
         }
         (other, _) => {
-            let reason = format!("`{other}`: files of tombstones are not written");
+            let reason = format!("`{other}`: columns cannot be made of a record without a value");
             work.refuse(KEY, reason, "write fail or ignore");
         }
     }
@@ -264,7 +289,9 @@ fn whole(work: &mut Work<'_>, chain: &mut Chain, steps: &[Step], text: bool) {
     if let Some(What::Plugin(_)) = steps.first().map(|step| &step.what) {
         return;
     }
-    work.note(VALUE, "rows hold the whole value in column value, with key and headers beside it; a plugin such as json-flatten, csv-parse or xml-flatten makes columns of it");
+    if !matches!(work.files, FileFormat::Json | FileFormat::Bytes) {
+        work.note(VALUE, "rows hold the whole value in column value, with key and headers beside it; a plugin such as json-flatten, csv-parse or xml-flatten makes columns of it");
+    }
     chain.whole = true;
     let kind = if text { "string" } else { "bytes" };
     chain.columns = Some(vec![Column {
@@ -274,7 +301,7 @@ fn whole(work: &mut Work<'_>, chain: &mut Chain, steps: &[Step], text: bool) {
     let hoisted = steps
         .iter()
         .any(|step| matches!(step.what, What::Smt(smt) if smt.name == "Cast"));
-    if text && !hoisted {
+    if text && !hoisted && work.files != FileFormat::Bytes {
         let keys = Keys::from([("types.value".to_owned(), "string".to_owned())]);
         emit(work, chain, &free(steps, "text"), "cast", keys, "");
         work.note(
@@ -349,8 +376,29 @@ fn json<'s>(
         emit(work, chain, &first.alias, plugin, keys, &first.alias);
         return after;
     }
+    if !envelope && sample.is_none() && root.is_empty() && rest.is_empty() && lines(work, chain) {
+        return rest;
+    }
     learned(work, chain, steps, (envelope, &root), sample);
     rest
+}
+
+/// Where files have a line for each value, JSON needs no columns.
+fn lines(work: &mut Work<'_>, chain: &mut Chain) -> bool {
+    if !matches!(work.files, FileFormat::Json | FileFormat::Bytes) {
+        return false;
+    }
+    chain.whole = true;
+    chain.json = true;
+    chain.columns = Some(vec![Column {
+        name: "value".to_owned(),
+        kind: "bytes".to_owned(),
+    }]);
+    work.note(
+        VALUE,
+        "each message is a line, as it is in the topic; one that is no JSON is refused (not_json)",
+    );
+    true
 }
 
 fn no_wildcard(work: &mut Work<'_>, alias: &str) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ZoneSinkConfig, columns};
+use super::{ZoneSinkConfig, columns, files};
 
 use crate::config::keys::Default::{Derived, Is, Required, Unset};
 use crate::config::keys::Group::{Sink, Source};
@@ -112,6 +112,44 @@ const WRITTEN: &[KeyDef] = keys! {
         "Columns that identify a row. The first row of each key wins, by log order, then offset and `_row`. Not set: rows are kept as they come.";
     "sink.dedup.lookback": Shape::Days, Is("0d"), Medium, Sink, ZONE,
         "Also look for the key in the partitions of so many days before and after the touched ones.";
+    "sink.format": Shape::Choice(&["parquet", "json", "avro", "csv", "bytes"]), Is("parquet"), High, Sink, ZONE_SINK,
+        "What the files of rows of records are: Parquet; one JSON object a line; Avro object containers; CSV; or the bytes of one column, one value after the other. Only Parquet is read back by Weir: another pipeline's `source.type = \"zone\"`, `sink.compact.every` and `sink.sort` need it. Dead letters are Parquet always.";
+    "sink.file.column": Shape::Field, Derived("`value` for `bytes`; for `json` all columns, as an object"), Medium, Sink, ZONE_SINK,
+        "The column whose value is all that is written of a row, with `sink.format` `json` or `bytes`.";
+    "sink.file.text": Shape::Choice(&["string", "json"]), Is("string"), Medium, Sink, ZONE_SINK,
+        "What a text in `sink.file.column` is: a JSON string, or JSON that is written as it is, on one line; then a text that is no JSON is refused (`not_json`).";
+    "sink.file.system": Shape::Flag, Is("true"), Medium, Sink, ZONE_SINK,
+        "Whether the rows of JSON, CSV and Avro files have `_topic`, `_partition`, `_offset`, `_row` and `_timestamp`. Parquet files always have them.";
+    "sink.file.names": Shape::Choice(&["id", "offsets"]), Is("id"), Low, Sink, ZONE_SINK,
+        "`offsets`: each file has the rows of one partition, and topic, partition and the offset of its first row are in its name, behind the id: `<id>.orders+0+0000000042.json`.";
+    "sink.file.offset.digits": int(0, 20), Is("10"), Low, Sink, ZONE_SINK,
+        "Digits of the offset in a file's name, filled with zeros.";
+    "sink.file.extension": Shape::Name, Derived("`json`, `csv`, `avro`, or `bin` for `bytes`"), Low, Sink, ZONE_SINK,
+        "What files that are not Parquet end with. `.gz` or `.zst` of `sink.compression` comes behind it.";
+    "sink.file.separator": Shape::Text, Is("\\n"), Low, Sink, ZONE_SINK,
+        "What stands behind each value with `sink.format = \"bytes\"`. `\\n`, `\\r`, `\\t`, `\\0` and `\\\\` are read as in C; `none` is nothing.";
+    "sink.file.header": Shape::Flag, Is("true"), Low, Sink, ZONE_SINK,
+        "Whether the first line of each CSV file has the names of the columns.";
+    "sink.file.delimiter": Shape::Text, Is(","), Low, Sink, ZONE_SINK,
+        "What stands between the fields of a CSV line: one character, or `\\t`.";
+    "sink.file.open": int(1, 10_000), Is("100"), Low, Sink, ZONE_SINK,
+        "Most files of rows that are open in a task. If rows for another directory come, the file that got none for longest is closed; it is in the same commit.";
+    "sink.tombstones": Shape::Choice(&["write", "drop", "refuse"]), Is("write"), Medium, Sink, ZONE_SINK,
+        "What becomes of the rows of records without a value: they are written, as any; dropped and counted as filtered; or refused (`no_value`). A transform that reads values decides before.";
+    "sink.partition.by": Shape::Choice(&["ingestion", "record", "time", "columns", "partition", "none"]), Is("ingestion"), High, Sink, ZONE_SINK,
+        "What decides the directory of a row of records: the time of its ingestion, the time of its record, the time in the column that `sink.partition.columns` names, the values of those columns (`name=value`, one below the other), or Kafka's partition (`partition=N`); `none`: there are no directories. A row without such a time is refused (`no_directory`).";
+    "sink.partition.columns": Shape::Fields, Unset, High, Sink, ZONE_SINK,
+        "Columns of `sink.partition.by` `time` (one) or `columns`. `a.b`: field `b` of the struct `a`, or of the JSON in `sink.file.column`.";
+    "sink.partition.path": Shape::Text, Derived("`'date'=yyyy-MM-dd/'hour'=HH`; for `ingestion` `ingest_date=…/ingest_hour=…`"), Medium, Sink, ZONE_SINK,
+        "Directories of times, as a pattern of Joda-Time, which is that of Kafka Connect's `path.format`: `'year'=yyyy/'month'=MM/'day'=dd`.";
+    "sink.partition.timezone": Shape::Text, Is("UTC"), Medium, Sink, ZONE_SINK,
+        "Time zone of these directories, by its IANA name: `Europe/Berlin`.";
+    "sink.partition.duration": duration(1, 366 * DAY), Unset, Low, Sink, ZONE_SINK,
+        "Local times are rounded down to it before they are written by the pattern: `15m` with `HH-mm` gives `10-45`. Not set: the pattern alone decides.";
+    "sink.partition.unit": Shape::Text, Is("auto"), Low, Sink, ZONE_SINK,
+        "What numbers and texts in the column of `sink.partition.by = \"time\"` are. `auto`: milliseconds since 1970, and ISO 8601; `seconds`, `micros`; or a strftime pattern with `%`. Times without an offset are UTC.";
+    "sink.partition.escape": Shape::Flag, Is("true"), Low, Sink, ZONE_SINK,
+        "Whether values of `sink.partition.by = \"columns\"` are escaped as Hive does and null is `__HIVE_DEFAULT_PARTITION__`. `false`: as Kafka Connect writes them, null is `null`, a `/` begins another directory; only what no store takes as a name is escaped.";
     "sink.bucket.columns": Shape::Fields, Unset, Low, Sink, ZONE_SINK,
         "Rows of records with the same values in these columns lie in files of the same number, `…_00003.c000.parquet`, as in a bucketed table of Spark: `pmod(hash(columns), count)`. Not set: rows are not divided.";
     "sink.bucket.count": int(2, 1024), Unset, Low, Sink, ZONE_SINK,
@@ -178,6 +216,8 @@ fn sink(checker: &Checker<'_>) -> Option<(Home, Arc<dyn SinkConfig>)> {
         columns: Arc::new(columns::formats(checker)),
         sort: sort(checker),
         bucket: bucket(checker),
+        files: files::files(checker)?,
+        directories: files::directories(checker)?,
         compact: Compact {
             every: checker.duration("sink.compact.every"),
             min_files: checker.size("sink.compact.min.files")?,
@@ -301,6 +341,7 @@ fn check_sink(checker: &mut Checker<'_>) {
     partitions(checker);
     columns::together(checker);
     buckets(checker);
+    files::check(checker);
 }
 
 /// On object stores: files are committed while their uploads are young (O7), and open files hold parts in memory.

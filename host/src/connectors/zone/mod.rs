@@ -1,7 +1,8 @@
-//! `source.type = "zone"` and `sink.type = "zone"`: Parquet files with a commit log. The files themselves are made in
+//! `source.type = "zone"` and `sink.type = "zone"`: files with a commit log. The files themselves are made in
 //! [`crate::zone`]; a zone that is read is not a [`crate::source::Source`] but read in planned batches (docs/adr/0012-a-zone-is-read-in-batches.md).
 
 mod columns;
+mod files;
 mod keys;
 
 use std::any::Any;
@@ -10,9 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    Bucket, ColumnFormat, Compact, PipelineConfig, Rotate, SinkConfig, SortBy, TableName,
+    Bucket, ColumnFormat, Compact, Directories, FileFormat, Files, PipelineConfig, Rotate,
+    SinkConfig, SortBy, TableName,
 };
 use crate::error::{Error, Kind, Result};
+use crate::sink::refusing::Refusing;
 use crate::sink::{Sink, SinkConnector, SinkContext};
 use crate::zone::{ParquetOptions, ZoneOptions, ZoneSink};
 
@@ -37,6 +40,9 @@ pub struct ZoneSinkConfig {
     sort: Vec<SortBy>,
     pub compact: Compact,
     pub bucket: Option<Bucket>,
+    /// Those of rows of records.
+    pub files: Files,
+    pub directories: Directories,
 }
 
 impl ZoneSinkConfig {
@@ -61,6 +67,10 @@ impl SinkConfig for ZoneSinkConfig {
     fn tables(&self, topics: &[&str]) -> BTreeSet<String> {
         let tables = topics.iter().map(|topic| self.table.of(topic));
         tables.map(str::to_owned).collect()
+    }
+
+    fn files_of_rows(&self) -> FileFormat {
+        self.files.format
     }
 
     fn bytes_at_once(&self) -> u64 {
@@ -91,7 +101,7 @@ pub fn sink(config: &PipelineConfig) -> Result<&ZoneSinkConfig> {
     })
 }
 
-/// A zone laid out by the hour of ingestion.
+/// A zone of rows of records.
 pub(super) fn connect(
     config: &PipelineConfig,
     context: SinkContext,
@@ -102,6 +112,8 @@ pub(super) fn connect(
         keep_value,
         sort,
         bucket,
+        files,
+        directories,
         ..
     } = sink(config)?;
     let options = ZoneOptions {
@@ -113,6 +125,9 @@ pub(super) fn connect(
         keep_value: *keep_value,
         sort: sort.clone(),
         bucket: bucket.clone(),
+        files: files.clone(),
+        directories: directories.clone(),
+        refusing: Refusing::new(&config.errors, SINK.name),
     };
     Ok(Box::new(RawZone { options, context }))
 }

@@ -27,7 +27,7 @@ use crate::connectors::zone::{self, parquet_options};
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::record::SplitId;
 use crate::store;
-use crate::zone::{Merge, ParquetOptions, PartitionBy};
+use crate::zone::{Merge, ParquetOptions, PartitionBy, is_parquet};
 
 const OP: &str = "zone.compact";
 
@@ -95,7 +95,7 @@ impl Options {
             Role::Keys => false,
         };
         let wanted = |part: &String| plan::directory(file).contains(part.as_str());
-        role && self.partition.as_ref().is_none_or(wanted)
+        role && is_parquet(&file.path) && self.partition.as_ref().is_none_or(wanted)
     }
 }
 

@@ -110,7 +110,12 @@ impl Encoder {
 }
 
 /// One column of a row: its name, its values, and which of them.
-type Cell<'a> = (&'a str, &'a ArrayRef, usize);
+pub type Cell<'a> = (&'a str, &'a ArrayRef, usize);
+
+/// A line of CSV, without its end.
+pub fn csv_row<'a>(cells: impl Iterator<Item = Cell<'a>>, delimiter: u8, out: &mut Vec<u8>) {
+    csv::row(cells, delimiter, out);
+}
 
 /// Where a column stands; the error names those that are there.
 pub fn position(schema: &Schema, name: &str) -> Result<usize, String> {

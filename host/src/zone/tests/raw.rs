@@ -12,9 +12,12 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::*;
 use crate::clock::ManualClock;
 use crate::commit::Role;
-use crate::config::{Rotate, TableName};
+use crate::config::{
+    Directories, ErrorsConfig, FileFormat, Files, Rotate, TableName, Tolerance, Unit,
+};
 use crate::error::Kind;
 use crate::sink::guarded::Guarded;
+use crate::sink::refusing::Refusing;
 use crate::sink::{Base, Sealed, Sink};
 use crate::store::{Fault, FaultStore, Script, Verb};
 use crate::zone::deadletter;
@@ -42,7 +45,29 @@ pub(super) fn options() -> ZoneOptions {
         sort: Vec::new(),
         bucket: None,
         keep_value: false,
+        files: files(FileFormat::Parquet),
+        directories: Directories::Ingested,
+        refusing: refusing(Tolerance::All),
     }
+}
+
+pub(super) fn files(format: FileFormat) -> Files {
+    Files {
+        format,
+        extension: format.word().to_owned(),
+        ..Files::default()
+    }
+}
+
+pub(super) fn refusing(tolerance: Tolerance) -> Refusing {
+    let errors = ErrorsConfig {
+        tolerance,
+        unit: Unit::Row,
+        dlq_table: "dead_letters".to_owned(),
+        dlq_topic: None,
+        dlq_context: false,
+    };
+    Refusing::new(&errors, "zone")
 }
 
 pub(super) fn world(options: ZoneOptions) -> World {

@@ -1,0 +1,343 @@
+//! Aiven's sinks for S3 and Google Cloud Storage: other keys than Confluent's, for the same files.
+
+use super::Work;
+use super::sink::show;
+use super::store::{Root, Service, place, required};
+use crate::config::FileFormat;
+use crate::connect::classes::Class;
+use crate::connect::{AIVEN_GCS_SINK, AIVEN_S3_SINK};
+
+const TEMPLATE: &str = "file.name.template";
+const PREFIX: &str = "file.name.prefix";
+const OLD_PREFIX: &str = "aws.s3.prefix";
+const TYPE: &str = "format.output.type";
+const FIELDS: &str = "format.output.fields";
+const CODEC: &str = "file.compression.type";
+const ZONE: &str = "file.name.timestamp.timezone";
+const SOURCE: &str = "file.name.timestamp.source";
+
+/// A key that becomes one of `sink.store.` as it is.
+const SAME: &[(&str, &str)] = &[
+    ("aws.access.key.id", "access.key.id"),
+    ("aws.secret.access.key", "secret.access.key"),
+    ("aws.s3.backoff.max.retries", "retries"),
+    ("aws.s3.region", "region"),
+    ("aws.s3.sse.algorithm", "sse.type"),
+    ("gcs.credentials.path", "credentials.file"),
+];
+
+/// Refused if they are there: reason and what to do.
+const REFUSED: &[(&str, &str, &str)] = &[
+    (
+        "aws.credentials.provider",
+        "credentials are looked for where Amazon's own tools look, or are a key",
+        "take it out, or write aws.access.key.id and aws.secret.access.key",
+    ),
+    (
+        "aws.sts.role.arn",
+        "no role is assumed by STS",
+        "give the process the role itself",
+    ),
+    (
+        "gcs.credentials.json",
+        "credentials are read from a file",
+        "write gcs.credentials.path",
+    ),
+    (
+        "gcs.object.content.encoding",
+        "objects have no Content-Encoding",
+        "take it out; file.compression.type compresses",
+    ),
+];
+
+/// Older names of keys.
+const OLD: &[(&str, &str)] = &[
+    ("aws_access_key_id", "aws.access.key.id"),
+    ("aws_secret_access_key", "aws.secret.access.key"),
+    ("aws_s3_bucket", "aws.s3.bucket.name"),
+    ("aws_s3_endpoint", "aws.s3.endpoint"),
+    ("aws_s3_region", "aws.s3.region"),
+    ("aws_s3_prefix", "aws.s3.prefix"),
+    ("output_compression", CODEC),
+    ("output_fields", FIELDS),
+];
+
+pub(super) fn is_one(class: &Class) -> bool {
+    [AIVEN_S3_SINK, AIVEN_GCS_SINK].contains(&class.name)
+}
+
+pub(super) fn translate(work: &mut Work<'_>) {
+    for (old, new) in OLD {
+        if work.is_there(old) {
+            work.used(old);
+            work.refuse(old, "it is an old name of a key", format!("write {new}"));
+        }
+    }
+    for (key, reason, hint) in REFUSED {
+        if work.class.key(key).is_some() && work.typed(key).is_some() {
+            work.refuse(key, *reason, *hint);
+        }
+    }
+    work.used("gcs.credentials.default");
+    files(work);
+    let directory = directories(work);
+    store(work, directory);
+    if let Some(rows) = work
+        .int("file.max.records", 0, 1_000_000_000_000)
+        .filter(|n| *n > 0)
+    {
+        work.put("sink.rotate.rows", rows.to_string(), "file.max.records");
+    }
+    if let Some(ms) = work.int("kafka.retry.backoff.ms", 1, 60_000) {
+        work.put("retry.backoff", show(ms), "kafka.retry.backoff.ms");
+    }
+    work.put("sink.file.names", "offsets", "connector.class");
+}
+
+fn files(work: &mut Work<'_>) {
+    let typed = work.get(TYPE);
+    let key = if typed.is_some() {
+        TYPE
+    } else {
+        "connector.class"
+    };
+    let asked = match typed.as_deref().unwrap_or("csv") {
+        "csv" => FileFormat::Csv,
+        "json" | "jsonl" => FileFormat::Json,
+        "parquet" => FileFormat::Parquet,
+        "avro" => FileFormat::Avro,
+        other => {
+            let reason = format!("`{other}` is no format that is written here");
+            work.refuse(TYPE, reason, "csv, jsonl, parquet and avro are");
+            return;
+        }
+    };
+    work.files = match work.defaults.parquet_instead {
+        true => FileFormat::Parquet,
+        false => asked,
+    };
+    work.put("sink.format", work.files.word(), key);
+    if typed.as_deref() == Some("json") {
+        work.note(TYPE, "one value a line; Aiven's files are one list");
+    }
+    if work.files == FileFormat::Csv {
+        work.put("sink.file.header", "false", key);
+        work.note(
+            key,
+            "fields are texts, never base64; the columns are those of the rules",
+        );
+    }
+    if work.get("format.output.envelope").as_deref() == Some("true") {
+        work.note(
+            "format.output.envelope",
+            "no effect: columns are those of the value, and a line of JSON is the value alone",
+        );
+    }
+    if work.get("format.output.fields.value.encoding").as_deref() == Some("base64") {
+        work.note(
+            "format.output.fields.value.encoding",
+            "no effect: values are written as they are",
+        );
+    }
+    let others: Vec<String> = work
+        .list(FIELDS)
+        .into_iter()
+        .filter(|field| field != "value")
+        .collect();
+    if !others.is_empty() {
+        work.refuse(
+            FIELDS,
+            format!("of a record the value is written; {} stand in columns of Parquet alone", others.join(", ")),
+            "write value; or format.output.type = parquet with sink.keep.value = true, without this key",
+        );
+    }
+    codec(work);
+}
+
+fn codec(work: &mut Work<'_>) {
+    let typed = work.get(CODEC);
+    let key = if typed.is_some() {
+        CODEC
+    } else {
+        "connector.class"
+    };
+    let plain = !matches!(work.files, FileFormat::Parquet | FileFormat::Avro);
+    match typed.as_deref().unwrap_or("gzip") {
+        "none" => work.put("sink.compression", "none", key),
+        "gzip" => work.put("sink.compression", "gzip", key),
+        "zstd" => work.put("sink.compression", "zstd-3", key),
+        "snappy" if !plain => work.put("sink.compression", "snappy", key),
+        other => {
+            let reason = format!(
+                "{} files are compressed with gzip, zstd or none, not {other}",
+                work.files.word()
+            );
+            work.refuse(CODEC, reason, "write one of them");
+        }
+    }
+    work.used("avro.codec");
+}
+
+/// A directory of the template.
+enum Part {
+    Text(String),
+    Topic,
+    Partition,
+    /// A letter pattern of Joda-Time.
+    Time(&'static str),
+}
+
+/// Keys of directories; returns those that stand before the topic's.
+fn directories(work: &mut Work<'_>) -> String {
+    let prefix = work
+        .get(PREFIX)
+        .or_else(|| work.get(OLD_PREFIX))
+        .unwrap_or_default();
+    work.used(OLD_PREFIX);
+    let template = work.get(TEMPLATE).unwrap_or_else(|| "{{topic}}".to_owned());
+    let key = if work.is_there(TEMPLATE) {
+        TEMPLATE
+    } else {
+        "connector.class"
+    };
+    let whole = format!("{prefix}{template}");
+    let (above, _) = whole.rsplit_once('/').unwrap_or_default();
+    let parts = match parts(above) {
+        Ok(parts) => parts,
+        Err(variable) => {
+            work.refuse(
+                TEMPLATE,
+                format!("`{{{{{variable}}}}}` names no directory here"),
+                "topic, partition and timestamp:unit=yyyy, MM, dd and HH do",
+            );
+            return String::new();
+        }
+    };
+    let (mut before, mut path) = (String::new(), String::new());
+    let (mut times, mut partition) = (false, false);
+    for part in parts {
+        match part {
+            Part::Text(text) if !times && !partition => before.push_str(&text),
+            Part::Text(text) => path.push_str(&quoted(&text)),
+            Part::Topic => {}
+            Part::Partition => partition = true,
+            Part::Time(letters) => {
+                // Text of the same directory stands before the first time.
+                if !times {
+                    let (dirs, text) = before.rsplit_once('/').unwrap_or(("", &before));
+                    if !text.is_empty() {
+                        path.push_str(&quoted(text));
+                    }
+                    before = dirs.to_owned();
+                }
+                times = true;
+                path.push_str(letters);
+            }
+        }
+    }
+    by(work, key, times.then_some(path), partition);
+    work.note(key, "a table is a directory with the topic's name; directories of times or of the partition lie below it, and files are called <id>.<topic>+<partition>+<offset>");
+    before.trim_matches('/').to_owned()
+}
+
+/// Text of a pattern.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn by(work: &mut Work<'_>, key: &str, path: Option<String>, partition: bool) {
+    let event = work
+        .get(SOURCE)
+        .is_some_and(|source| source.eq_ignore_ascii_case("event"));
+    let zone = work.get(ZONE);
+    match (path, partition) {
+        (Some(_), true) => work.refuse(
+            TEMPLATE,
+            "directories are of times or of the partition, not of both",
+            "leave one of them out; Kafka's partition is in the name of each file",
+        ),
+        (Some(path), false) => {
+            work.put(
+                "sink.partition.by",
+                if event { "record" } else { "ingestion" },
+                key,
+            );
+            work.put("sink.partition.path", path, key);
+            if let Some(zone) = zone {
+                work.put("sink.partition.timezone", zone, ZONE);
+            }
+        }
+        (None, true) => work.put("sink.partition.by", "partition", key),
+        (None, false) => work.put("sink.partition.by", "none", key),
+    }
+}
+
+/// `Err`: a variable that is not known.
+fn parts(text: &str) -> Result<Vec<Part>, String> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some((plain, after)) = rest.split_once("{{") {
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain.to_owned()));
+        }
+        let (variable, after) = after.split_once("}}").ok_or_else(|| after.to_owned())?;
+        let variable: String = variable.chars().filter(|c| !c.is_whitespace()).collect();
+        parts.push(match variable.as_str() {
+            "topic" => Part::Topic,
+            "partition" => Part::Partition,
+            "timestamp:unit=yyyy" => Part::Time("yyyy"),
+            "timestamp:unit=MM" => Part::Time("MM"),
+            "timestamp:unit=dd" => Part::Time("dd"),
+            "timestamp:unit=HH" => Part::Time("HH"),
+            other => return Err(other.to_owned()),
+        });
+        rest = after;
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Text(rest.to_owned()));
+    }
+    Ok(parts)
+}
+
+fn store(work: &mut Work<'_>, below: String) {
+    let of_s3 = work.class.name == AIVEN_S3_SINK;
+    let (service, bucket, scheme, endpoint) = match of_s3 {
+        true => (Service::S3, "aws.s3.bucket.name", "s3", "aws.s3.endpoint"),
+        false => (Service::Gcs, "gcs.bucket.name", "gs", "gcs.endpoint"),
+    };
+    let wanted = required(work, bucket).map(|name| Root {
+        root: format!("{scheme}://{name}"),
+        from: bucket,
+        below,
+    });
+    let url = place(work, service, wanted);
+    let applies = url.is_none_or(|url| url.starts_with(scheme));
+    for (theirs, ours) in SAME {
+        if work.class.key(theirs).is_none() {
+            continue;
+        }
+        let Some(typed) = work.typed(theirs) else {
+            continue;
+        };
+        match applies {
+            true => work.put(&format!("sink.store.{ours}"), typed, theirs),
+            false => work.note(theirs, "no effect: the rows go to another place"),
+        }
+    }
+    let Some(address) = work.get(endpoint) else {
+        return;
+    };
+    match (applies, address.split_once("://")) {
+        (false, _) => work.note(endpoint, "no effect: the rows go to another place"),
+        (true, Some(("https", _))) => work.put("sink.store.endpoint", address, endpoint),
+        (true, Some(("http", _))) => {
+            work.put("sink.store.endpoint", address, endpoint);
+            work.put("sink.store.allow.http", "true", endpoint);
+        }
+        (true, _) => work.refuse(
+            endpoint,
+            format!("`{address}` is no address of a service"),
+            "write http://HOST:PORT or https://HOST:PORT",
+        ),
+    }
+}

@@ -1,0 +1,190 @@
+//! JSON lines, CSV, and the bytes of one column, as they are or compressed.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use arrow_array::Array;
+use flate2::write::GzEncoder;
+use zstd::stream::write::Encoder as ZstdEncoder;
+
+use super::written;
+use crate::chain::Column;
+use crate::config::{Compression, FileFormat, Files};
+use crate::error::Result;
+use crate::sink::format::{bytes, csv_row};
+use crate::sink::json_rows::{JsonColumn, write_object};
+use crate::zone::file::{Out, Tally, Written, store_failed};
+
+/// Rows are collected up to so many bytes before they are compressed and handed to the store.
+const BUFFER_BYTES: usize = 256 << 10;
+/// What zlib needs.
+const GZIP_BYTES: usize = 300 << 10;
+/// What zstd needs at the lower levels; higher ones take more.
+const ZSTD_BYTES: usize = 2 << 20;
+
+pub struct LinesFile {
+    pub(super) tally: Tally,
+    files: Files,
+    /// Positions of the columns that are written.
+    columns: Vec<usize>,
+    out: Packed,
+    buffer: Vec<u8>,
+}
+
+enum Packed {
+    Plain(Out),
+    Gzip(GzEncoder<Out>),
+    Zstd(ZstdEncoder<'static, Out>),
+}
+
+impl LinesFile {
+    pub(super) fn begin(out: Out, tally: Tally, files: &Files) -> Result<LinesFile> {
+        let columns = written(tally.schema(), files)?;
+        let out = match files.compression {
+            Compression::Gzip(level) => {
+                Packed::Gzip(GzEncoder::new(out, flate2::Compression::new(level)))
+            }
+            Compression::Zstd(level) => {
+                Packed::Zstd(ZstdEncoder::new(out, level).map_err(store_failed)?)
+            }
+            _ => Packed::Plain(out),
+        };
+        let mut file = LinesFile {
+            tally,
+            files: files.clone(),
+            columns,
+            out,
+            buffer: Vec::new(),
+        };
+        if file.files.format == FileFormat::Csv && file.files.header {
+            file.write_header();
+        }
+        Ok(file)
+    }
+
+    fn write_header(&mut self) {
+        use arrow_array::{ArrayRef, StringArray};
+        let fields = self.tally.schema().fields();
+        let names = self.columns.iter().filter_map(|at| fields.get(*at));
+        let names: Vec<ArrayRef> = names
+            .map(|field| {
+                std::sync::Arc::new(StringArray::from(vec![field.name().as_str()])) as ArrayRef
+            })
+            .collect();
+        let cells = names.iter().map(|name| ("", name, 0));
+        csv_row(cells, self.files.delimiter, &mut self.buffer);
+        self.buffer.push(b'\n');
+    }
+
+    pub fn write(&mut self, columns: &[Column], rows: usize) -> Result<()> {
+        self.tally.add(columns, rows)?;
+        let schema = self.tally.schema().clone();
+        let named: Vec<(&str, &Column)> = self
+            .columns
+            .iter()
+            .filter_map(|at| Some((schema.fields().get(*at)?.name().as_str(), columns.get(*at)?)))
+            .collect();
+        let alone = self.files.column.is_some();
+        match self.files.format {
+            FileFormat::Csv => {
+                let delimiter = self.files.delimiter;
+                self.each(rows, |row, out| {
+                    let cells = named
+                        .iter()
+                        .map(|(name, column)| (*name, &column.values, index(column, row)));
+                    csv_row(cells, delimiter, out);
+                    out.push(b'\n');
+                })
+            }
+            FileFormat::Bytes => {
+                let separator = self.files.separator.clone();
+                self.each(rows, |row, out| {
+                    for (_, column) in &named {
+                        let at = index(column, row);
+                        if !column.values.is_null(at) {
+                            bytes(&column.values, at, out);
+                        }
+                    }
+                    out.extend_from_slice(&separator);
+                })
+            }
+            _ => {
+                let is_json = alone && self.files.text_is_json;
+                let cells: Vec<JsonColumn<'_>> = named
+                    .iter()
+                    .map(|(name, of)| JsonColumn::new(name, &of.values, of.constant, is_json))
+                    .collect();
+                self.each(rows, |row, out| {
+                    match (alone, cells.first()) {
+                        (true, Some(cell)) => cell.write(out, row),
+                        _ => write_object(out, &cells, row),
+                    }
+                    out.push(b'\n');
+                })
+            }
+        }
+    }
+
+    fn each(&mut self, rows: usize, one: impl Fn(usize, &mut Vec<u8>)) -> Result<()> {
+        for row in 0..rows {
+            one(row, &mut self.buffer);
+            if self.buffer.len() >= BUFFER_BYTES {
+                self.flush().map_err(store_failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.out {
+            Packed::Plain(out) => out.write_all(&self.buffer)?,
+            Packed::Gzip(out) => out.write_all(&self.buffer)?,
+            Packed::Zstd(out) => out.write_all(&self.buffer)?,
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn out(&self) -> &Out {
+        match &self.out {
+            Packed::Plain(out) => out,
+            Packed::Gzip(out) => out.get_ref(),
+            Packed::Zstd(out) => out.get_ref(),
+        }
+    }
+
+    pub fn size(&self) -> u64 {
+        self.out().bytes() + self.buffer.len() as u64
+    }
+
+    pub fn memory(&self) -> usize {
+        let packing = match self.out {
+            Packed::Plain(_) => 0,
+            Packed::Gzip(_) => GZIP_BYTES,
+            Packed::Zstd(_) => ZSTD_BYTES,
+        };
+        self.buffer.capacity() + packing + self.out().held()
+    }
+
+    pub fn close(mut self) -> Result<Written> {
+        self.flush().map_err(store_failed)?;
+        let out = match self.out {
+            Packed::Plain(out) => Ok(out),
+            Packed::Gzip(out) => out.finish(),
+            Packed::Zstd(out) => out.finish(),
+        };
+        Ok(self.tally.written(out.map_err(store_failed)?))
+    }
+}
+
+fn index(column: &Column, row: usize) -> usize {
+    if column.constant { 0 } else { row }
+}
+
+impl fmt::Debug for LinesFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinesFile")
+            .field("tally", &self.tally)
+            .finish_non_exhaustive()
+    }
+}
