@@ -20,6 +20,7 @@ mod remote;
 mod run;
 mod table;
 mod tap;
+mod watch;
 mod zone;
 
 use std::io::{self, IsTerminal, Write};
@@ -109,8 +110,14 @@ enum Verb {
     Dlq(dlq::DlqArgs),
     /// Plugins: WebAssembly components that transform records
     Plugin(plugin::PluginArgs),
-    /// Explain an error or problem code
+    /// Explain an error or problem code, a code of dead letters, or a config key
     Explain(explain::ExplainArgs),
+    /// Pipelines of a daemon: state, lag, age of the newest commit, rate, dead letters
+    Status(watch::WatchArgs),
+    /// How far a pipeline of a daemon is behind, by topic and partition
+    Lag(watch::LagArgs),
+    /// The same as `status`, again and again
+    Top(watch::TopArgs),
 }
 
 /// Config files and what overrides them.
@@ -185,6 +192,9 @@ fn dispatch(verb: Verb) -> Result<Exit> {
         Verb::Dlq(args) => dlq::dlq(&args),
         Verb::Plugin(args) => plugin::plugin(&args),
         Verb::Explain(args) => explain::explain(&args),
+        Verb::Status(args) => watch::status(&args),
+        Verb::Lag(args) => watch::lag(&args),
+        Verb::Top(args) => watch::top(&args),
     }
 }
 

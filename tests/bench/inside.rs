@@ -165,6 +165,7 @@ pub fn sink_of(store: &Arc<dyn store::Store>, name: LogName, files: Files) -> Zo
         dlq_table: "dead_letters".to_owned(),
         dlq_topic: None,
         dlq_context: false,
+        max: None,
     };
     let options = ZoneOptions {
         name,

@@ -108,6 +108,7 @@ mod rate;
 mod readable;
 mod real_kafka;
 mod real_stream;
+mod refusals_guard;
 mod remote;
 mod remote_doors;
 mod remote_rules;

@@ -18,6 +18,7 @@ use crate::http::Admin;
 use crate::logging;
 use crate::operations::collect::{self, Collecting};
 use crate::pipeline::Stop;
+use crate::telemetry::webhook::Webhook;
 use crate::telemetry::{Progress, ProgressMode};
 
 /// Time for running requests after all pipelines have drained.
@@ -80,8 +81,10 @@ pub(super) fn daemon(args: &DaemonArgs) -> Result<Exit> {
     // Installed before anything starts, so that a signal never meets a half started process.
     let failed = |e| Error::new(Kind::Bug, "daemon", "signals cannot be handled").source(e);
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let clock = SystemClock::shared();
     let shown = Progress::shared(ProgressMode::None);
-    let supervisor = Supervisor::open(&worker, SystemClock::shared(), shown)?;
+    let shown = Webhook::shared(shown, worker.webhook.clone(), &clock)?;
+    let supervisor = Supervisor::open(&worker, clock, shown.clone())?;
     let admin = match serve(&supervisor, &worker) {
         Ok(admin) => admin,
         Err(error) => {
@@ -112,6 +115,7 @@ pub(super) fn daemon(args: &DaemonArgs) -> Result<Exit> {
     thread.spawn(again).map_err(failed)?;
     let in_time = supervisor.shut_down(worker.shutdown_timeout);
     admin.stop(LAST_ANSWERS);
+    shown.finish();
     tracing::info!(in_time, "daemon ended");
     Ok(match in_time {
         true => Exit::Ok,

@@ -3,6 +3,8 @@
 use clap::Args;
 
 use super::{Exit, say, say_lines, table};
+use crate::config::{keys, worker};
+use crate::connectors::CATALOG;
 use crate::error::{Error, Kind, Result};
 use crate::nearest::nearest;
 use crate::telemetry::on_stdout;
@@ -12,7 +14,7 @@ const REFUSALS: &str = include_str!("../../../docs/refusals.md");
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// A code as in error[code] or in a dead letter; without one, all codes are listed
+    /// A code as in error[code] or in a dead letter, or a config key; without one, all codes are listed
     code: Option<String>,
 }
 
@@ -47,14 +49,44 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit> {
             return Ok(Exit::Ok);
         }
     }
+    if let Some(text) = key(plain) {
+        say_lines(on_stdout(&text));
+        return Ok(Exit::Ok);
+    }
     let all = errors.iter().chain(&refusals).map(|(known, _)| *known);
-    let hint = match nearest(plain, all) {
+    let keys = CATALOG.keys().map(|def| def.name);
+    let hint = match nearest(plain, all.chain(keys)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "`weir explain` lists all codes; a plugin that is not Weir's explains its own"
             .to_owned(),
     };
-    let message = format!("there is no code `{plain}`");
+    let message = format!("there is no code and no key `{plain}`");
     Err(Error::new(Kind::ConfigInvalid, "explain", message).hint(hint))
+}
+
+/// A key of a pipeline's config, or of the daemon's: type, default, what it does.
+fn key(name: &str) -> Option<String> {
+    let default = |default: keys::Default| match default {
+        keys::Default::Required(what) => format!("required: {what}"),
+        keys::Default::Is(value) => format!("default: {value}"),
+        keys::Default::Derived(how) => format!("default: {how}"),
+        keys::Default::Unset => "not set by default".to_owned(),
+    };
+    let told = |of: &str, shape: String, given: keys::Default, doc: &str| {
+        format!(
+            "{name}, a key of {of}\n\n{shape}; {}\n\n{doc}",
+            default(given)
+        )
+    };
+    let pipelines = CATALOG.keys().find(|def| def.name == name);
+    let pipelines =
+        pipelines.map(|def| told("a pipeline", def.shape.describe(), def.default, def.doc));
+    let workers = worker::keys::find(name);
+    let workers = workers.map(|def| told("the daemon", def.shape.describe(), def.default, def.doc));
+    match (pipelines, workers) {
+        (Some(one), Some(other)) => Some(format!("{one}\n\n{other}")),
+        (one, other) => one.or(other),
+    }
 }
 
 /// Codes of dead letters that Weir and the shipped plugins give.

@@ -15,13 +15,15 @@ use self::board::Board;
 use super::{Configs, Exit, print_problems};
 use crate::clock::{Clock, SystemClock};
 use crate::config::PipelineConfig;
+use crate::config::Text;
 use crate::config::checked::{LogConfig, LogFormat};
-use crate::config::worker::{Listen, listener_without_tls};
+use crate::config::worker::{Listen, WebhookConfig, listener_without_tls};
 use crate::error::{Error, Kind, Result};
 use crate::http::{Admin, scrape};
 use crate::logging;
 use crate::operations::collect;
 use crate::pipeline::{self, Stop};
+use crate::telemetry::webhook::Webhook;
 use crate::telemetry::{Progress, ProgressMode};
 
 /// Run the pipelines of one or more config files until they end or are told to stop.
@@ -53,12 +55,25 @@ pub struct RunArgs {
     /// Show the page of these pipelines there (http://HOST:PORT/ui/), for this machine only: nothing can be changed on it
     #[arg(long, value_name = "HOST:PORT")]
     pub ui: Option<String>,
+    /// Post a JSON message there for each start, commit, swap and end; may be a reference such as '${env:HOOK}'
+    #[arg(long, value_name = "URL")]
+    pub progress_webhook: Option<String>,
+    /// Header Authorization of these messages, by reference: 'Bearer ${env:TOKEN}'
+    #[arg(long, value_name = "TEXT", requires = "progress_webhook")]
+    pub progress_webhook_authorization: Option<String>,
 }
 
 impl RunArgs {
     pub fn progress_mode(&self) -> ProgressMode {
         let given = self.progress.as_deref().and_then(|text| text.parse().ok());
         given.unwrap_or_else(ProgressMode::automatic)
+    }
+
+    fn webhook(&self) -> Option<WebhookConfig> {
+        Some(WebhookConfig {
+            url: Text::new(self.progress_webhook.clone()?),
+            authorization: self.progress_webhook_authorization.clone().map(Text::new),
+        })
     }
 
     /// The flags as overrides, before the user's own `--set`.
@@ -160,7 +175,8 @@ fn start(args: &RunArgs, listens: &Listens, pipelines: &[PipelineConfig]) -> Res
     stop_on_signals(&stop, grace, &shown)?;
     let stores = collect::stores_of(pipelines.iter());
     let _collecting = collect::begin(move || stores.clone(), &clock, &stop)?;
-    let board = Board::new(pipelines, shown.clone(), &clock);
+    let told = Webhook::shared(shown.clone(), args.webhook(), &clock)?;
+    let board = Board::new(pipelines, told.clone(), &clock, &stop)?;
     if let Some(listen) = &listens.metrics {
         let text = board.clone();
         let addr = scrape::serve(listen, Arc::new(move || text.text()))?;
@@ -173,7 +189,9 @@ fn start(args: &RunArgs, listens: &Listens, pipelines: &[PipelineConfig]) -> Res
     if let Some(page) = &page {
         shown.say(&format!("the page is at http://{}/ui/", page.addr()));
     }
-    let Some(ended) = until_ended(pipelines, &board, &clock, &stop, &shown)? else {
+    let ended = until_ended(pipelines, &board, &clock, &stop, &shown)?;
+    told.finish();
+    let Some(ended) = ended else {
         return Ok(Exit::Ok);
     };
     let failed: Vec<Error> = ended.into_iter().filter_map(|e| e.result.err()).collect();
@@ -182,6 +200,8 @@ fn start(args: &RunArgs, listens: &Listens, pipelines: &[PipelineConfig]) -> Res
     Ok(match failed.is_empty() {
         false if config => Exit::Usage,
         false => Exit::Failed,
+        // As with a config: what was refused is refused again, until somebody looks at it.
+        true if board.has_paused() => Exit::Usage,
         true if stop.overdue() => Exit::Deadline,
         true => Exit::Ok,
     })

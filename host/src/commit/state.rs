@@ -292,6 +292,11 @@ pub struct State {
 }
 
 impl State {
+    /// Of this log alone, as a UUID: another one after the zone was deleted. It follows from the first entry.
+    pub fn id(&self) -> String {
+        crate::hash::uuid(self.first.trim_start_matches("sha256:"))
+    }
+
     /// The newest version by which files may go that were live before: rewinds, compactions, and what expired.
     pub fn files_went_at(&self) -> u64 {
         self.removed_at.max(self.deletable_at)

@@ -525,6 +525,7 @@ impl Checker<'_> {
                 dlq_table: self.text("errors.dlq.table")?,
                 dlq_topic: self.text(DLQ_TOPIC),
                 dlq_context: self.is("errors.deadletterqueue.context.headers.enable", "true")?,
+                max: self.errors_max(),
             },
             limits: self.limits()?,
             retry: Backoff::new(
@@ -545,7 +546,32 @@ impl Checker<'_> {
                 },
                 level: self.text("log.level")?,
             },
+            progress: ProgressConfig {
+                recent: self.size("progress.recent")?,
+            },
             raw: self.raw.clone(),
+        })
+    }
+
+    /// `None`: neither limit is set.
+    fn errors_max(&self) -> Option<ErrorsMax> {
+        let rate = match self.value("errors.max.rate") {
+            Some(Value::Share(rate)) => Some(rate),
+            _ => None,
+        };
+        let count = self.number("errors.max.count");
+        rate.map(|_| ()).or(count.map(|_| ()))?;
+        Some(ErrorsMax {
+            rate,
+            count,
+            window: self.duration("errors.max.window")?,
+            min_records: self.number("errors.max.min.records")?,
+            probation: self.duration("errors.max.probation")?,
+            action: match self.text("errors.max.action")?.as_str() {
+                "pause" => OnTooMany::Pause,
+                "rollback" => OnTooMany::Rollback,
+                _ => OnTooMany::Warn,
+            },
         })
     }
 

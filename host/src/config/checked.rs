@@ -49,6 +49,7 @@ pub struct PipelineConfig {
     pub log_retention: Duration,
     pub retention: Retention,
     pub log: LogConfig,
+    pub progress: ProgressConfig,
     /// `None`: it was made from a map.
     pub origin: Option<super::Origin>,
     /// What was typed, as a flat map with places. `config show` shows it; it is never interpreted again.
@@ -319,6 +320,31 @@ pub struct ErrorsConfig {
     pub dlq_topic: Option<String>,
     /// There with headers `__connect.errors.*`.
     pub dlq_context: bool,
+    /// `None`: any number may be refused.
+    pub max: Option<ErrorsMax>,
+}
+
+/// `errors.max.*`: how many records may be refused, and what happens above that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorsMax {
+    /// Millionths of the records of a window.
+    pub rate: Option<u32>,
+    /// Records of a window.
+    pub count: Option<u64>,
+    pub window: Duration,
+    /// Below so many records in the window the rate says nothing.
+    pub min_records: u64,
+    /// Rules that are in force for longer are not taken back.
+    pub probation: Duration,
+    pub action: OnTooMany,
+}
+
+/// `errors.max.action`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTooMany {
+    Warn,
+    Pause,
+    Rollback,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -359,6 +385,13 @@ pub struct PluginLimits {
     pub deadline: Duration,
     pub init_deadline: Duration,
     pub output_bytes: usize,
+}
+
+/// What is kept of the progress of a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgressConfig {
+    /// Newest commits whose progress stays in memory.
+    pub recent: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

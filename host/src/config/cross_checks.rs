@@ -151,8 +151,35 @@ fn zone_names(checker: &mut Checker<'_>) {
     }
 }
 
+/// What happens above a limit, and no limit.
+fn limits_of_refusals(checker: &mut Checker<'_>) {
+    let limits = ["errors.max.rate", "errors.max.count"];
+    let (rate, count) = (checker.typed(limits[0]), checker.typed(limits[1]));
+    for (key, has) in [
+        ("errors.max.action", rate || count),
+        ("errors.max.window", rate || count),
+        ("errors.max.probation", rate || count),
+        ("errors.max.min.records", rate),
+    ] {
+        if checker.typed(key) && !has {
+            let without = match key {
+                "errors.max.min.records" => "`errors.max.rate`",
+                _ => "`errors.max.rate` or `errors.max.count`",
+            };
+            let message = format!("`{key}` has no effect without {without}");
+            contradiction(
+                checker,
+                key,
+                message,
+                "set a limit, such as errors.max.rate = \"0.05\", or take the key out",
+            );
+        }
+    }
+}
+
 fn dead_letters(checker: &mut Checker<'_>) {
     dead_letter_topic(checker);
+    limits_of_refusals(checker);
     if checker.text("errors.tolerance").as_deref() != Some("none") {
         return;
     }
@@ -160,6 +187,8 @@ fn dead_letters(checker: &mut Checker<'_>) {
         "errors.dlq.type",
         "errors.dlq.table",
         "errors.unit",
+        "errors.max.rate",
+        "errors.max.count",
         DLQ_TOPIC,
     ] {
         if checker.typed(key) {

@@ -177,6 +177,18 @@ const EVERY: &[KeyDef] = keys! {
         "Headers `__connect.errors.*` on those records, as Kafka Connect writes them (there the default is `false`).";
     "errors.dlq.retention": duration(SECOND, 87_600 * HOUR), Unset, Medium, Errors, Always,
         "So long dead letters stay in their table, from their commit on. Not set: for good. Where they go on into a topic, those that are not there yet stay.";
+    "errors.max.rate": Shape::Rate, Unset, Medium, Errors, Always,
+        "Share of the records of `errors.max.window` that may be refused, whole or in part: `0.05` is 5 of 100. Above it `errors.max.action` is done. Not set: any share.";
+    "errors.max.count": int(0, 1_000_000_000), Unset, Medium, Errors, Always,
+        "So many records of `errors.max.window` may be refused; above it `errors.max.action` is done. Not set: any number.";
+    "errors.max.action": Shape::Choice(&["warn", "pause", "rollback"]), Is("warn"), Medium, Errors, Always,
+        "Above `errors.max.rate` or `errors.max.count`: `warn` in log, status and metrics; `pause` the pipeline (`weir run` drains and ends with 2); `rollback` to the rules before, if those in force came by a swap less than `errors.max.probation` ago, and `pause` otherwise and the second time.";
+    "errors.max.window": duration(SECOND, 24 * HOUR), Is("5m"), Low, Errors, Always,
+        "Time over which refused records are counted, from commit to commit; it begins anew with each swap and each start. Five minutes are several commits of `sink.rotate.age`.";
+    "errors.max.min.records": int(1, 1_000_000_000), Is("100"), Low, Errors, Always,
+        "With fewer records in the window `errors.max.rate` says nothing: one bad record of two is no jump.";
+    "errors.max.probation": duration(SECOND, 8_760 * HOUR), Is("1h"), Low, Errors, Always,
+        "Rules that are in force for longer are not taken back by `errors.max.action = \"rollback\"`: they worked, so it is the records that changed.";
     // ------------------------------------------------------- what leaves a zone
     "retention.grace": duration(0, 8_760 * HOUR), Is("1h"), Medium, Store, Always,
         "From the moment when rows or dead letters expire (`sink.retention`, `errors.dlq.retention`) to the deletion of their files: longer than queries run that list a directory first and open its files later.";
@@ -221,6 +233,8 @@ const EVERY: &[KeyDef] = keys! {
     // ----------------------------------------------------------------- logging
     "log.format": Shape::Choice(&["text", "json"]), Is("text"), Low, Logging, Always,
         "Form of the log lines on stderr. `--log-format` overrides it; in one run the first file decides.";
+    "progress.recent": int(1, 1000), Is("100"), Low, Logging, Always,
+        "So many of the newest commits' progress a process keeps in memory for `GET /pipelines/NAME/progress`, and at most 192 KiB of it: 100 commits are some minutes to hours, as with Spark's `spark.sql.streaming.numRecentProgressUpdates`.";
     "log.level": Shape::Level, Is("info"), Low, Logging, Always,
         "`error`, `warn`, `info`, `debug`, `trace`, or a list such as `info,weir::kafka=debug`.";
 };
@@ -233,6 +247,11 @@ pub static FAMILIAR: &[(&str, &str, &str)] = &[
     (
         "spark.sql.streaming.schemaInference",
         "schema.inference",
+        "",
+    ),
+    (
+        "spark.sql.streaming.numRecentProgressUpdates",
+        "progress.recent",
         "",
     ),
     ("subscribePattern", "source.subscribe.pattern", ""),

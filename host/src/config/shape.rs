@@ -50,6 +50,8 @@ pub enum Shape {
     Sort,
     /// A part of one: `0.01`.
     Share,
+    /// A part of all: `0.05`, up to 1.
+    Rate,
     Level,
 }
 
@@ -156,7 +158,8 @@ impl Shape {
             Shape::DateFormat => date_format(text).map(Value::Text),
             Shape::Compression => compression(text).map(Value::Compression),
             Shape::Sort => sort_by(text).map(Value::Sort),
-            Shape::Share => millionths(text).map(Value::Share),
+            Shape::Share => millionths(text, 0.5).map(Value::Share),
+            Shape::Rate => millionths(text, 1.0).map(Value::Share),
             Shape::Level => level(text).map(Value::Text),
         }
     }
@@ -200,6 +203,7 @@ impl Shape {
             }
             Shape::Sort => "list of columns, each with ` desc` behind it if wanted".into(),
             Shape::Share => "share, 0.000001 to 0.5".into(),
+            Shape::Rate => "share, 0.000001 to 1".into(),
             Shape::Level => "log level".into(),
         }
     }

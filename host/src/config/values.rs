@@ -446,10 +446,10 @@ pub(super) fn sort_by(text: &str) -> Parsed<Vec<SortBy>> {
 }
 
 /// A share between 0 and 1 with at most six digits, in millionths.
-pub(super) fn millionths(text: &str) -> Parsed<u32> {
-    let expected = "a share from 0.000001 to 0.5, such as `0.01`";
+pub(super) fn millionths(text: &str, most: f64) -> Parsed<u32> {
+    let expected = format!("a share from 0.000001 to {most}, such as `0.01`");
     match text.parse::<f64>() {
-        Ok(share) if (0.000_001..=0.5).contains(&share) => Ok((share * 1e6).round() as u32),
+        Ok(share) if (0.000_001..=most).contains(&share) => Ok((share * 1e6).round() as u32),
         Ok(_) => Err(refuse(problem::OUT_OF_RANGE, expected)),
         Err(_) => Err(refuse(problem::WRONG_TYPE, expected)),
     }

@@ -46,12 +46,20 @@ pub struct WorkerConfig {
     pub restart: RestartConfig,
     pub log: LogConfig,
     pub log_dir: Option<PathBuf>,
+    pub webhook: Option<WebhookConfig>,
     /// Settings of a Connect worker's file for connectors.
     pub theirs: Theirs,
     /// Keys of a Connect worker that decide nothing here.
     pub idle: Idle,
     /// As typed, references unresolved.
     pub raw: Raw,
+}
+
+/// Where progress is posted. References are resolved for each message.
+#[derive(Clone, Debug)]
+pub struct WebhookConfig {
+    pub url: Text,
+    pub authorization: Option<Text>,
 }
 
 #[derive(Clone, Debug)]
@@ -388,9 +396,33 @@ impl Reader<'_> {
                 level: self.text("log.level")?,
             },
             log_dir: self.path("log.dir"),
+            webhook: self.webhook(),
             theirs,
             idle: std::mem::take(&mut self.idle),
             raw: self.raw.clone(),
+        })
+    }
+
+    fn webhook(&mut self) -> Option<WebhookConfig> {
+        const URL: &str = "progress.webhook.url";
+        const AUTHORIZATION: &str = "progress.webhook.authorization";
+        let typed = |key: &str| self.raw.get(key).map(|entry| entry.value.clone());
+        let (url, authorization) = (typed(URL), typed(AUTHORIZATION));
+        if let (None, Some(_)) = (&url, &authorization) {
+            let message = format!("`{AUTHORIZATION}` has no effect without `{URL}`");
+            self.problem(AUTHORIZATION, problem::CONTRADICTION, message, None);
+        }
+        if authorization
+            .as_ref()
+            .is_some_and(|text| !text.has_reference())
+        {
+            let message = format!("`{AUTHORIZATION}` holds the secret itself");
+            let hint = Some(format!("write {AUTHORIZATION} = \"Bearer ${{env:NAME}}\""));
+            self.problem(AUTHORIZATION, problem::LITERAL_SECRET, message, hint);
+        }
+        Some(WebhookConfig {
+            url: url?,
+            authorization,
         })
     }
 

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::disk_space::Room;
+use super::guard::{self, Acts, Alarm, Guarding, Orders};
 use super::jobs::{self, JobRunner, Pool};
 use super::journal::{Change, Journal, Recorded};
 use super::listeners::Live;
@@ -32,10 +33,12 @@ use crate::error::{self, Error, Result};
 use crate::lock::lock;
 use crate::logging;
 use crate::operations::PAGE_BYTES;
+use crate::operations::guard::{ACTOR, roll_back};
 use crate::pipeline::Stop;
 use crate::plugin::{Places, Plugins};
 use crate::telemetry::Meters;
 use crate::telemetry::metrics::{self, Shown};
+use crate::telemetry::recent::Query;
 use crate::telemetry::{self, Tally};
 
 /// Name → file, config.
@@ -64,6 +67,7 @@ pub struct Supervisor {
     views: Views,
     pub(super) book: Mutex<Registry>,
     room: Room,
+    orders: Orders,
 }
 
 /// A page of a pipeline's history.
@@ -158,6 +162,7 @@ impl Supervisor {
     ) -> Result<Arc<Supervisor>> {
         let address = advertised(worker, None);
         let (journal, stands) = Journal::open(&worker.data_dir, &address)?;
+        let (orders, given) = guard::orders();
         let supervisor = Supervisor {
             worker: worker.clone(),
             gear: UnitContext {
@@ -174,6 +179,7 @@ impl Supervisor {
             started: AtomicBool::new(false),
             views: Views::default(),
             room: Room::default(),
+            orders,
             book: Mutex::new(Registry {
                 journal,
                 entries: BTreeMap::new(),
@@ -197,7 +203,10 @@ impl Supervisor {
         lock(&supervisor.book).journal.settle(named);
         supervisor.first_time(files)?;
         supervisor.started.store(true, Ordering::SeqCst);
-        Ok(Arc::new(supervisor))
+        let supervisor = Arc::new(supervisor);
+        let weak = Arc::downgrade(&supervisor);
+        guard::begin(given, move || weak.upgrade())?;
+        Ok(supervisor)
     }
 
     /// `pipelines`: name → file and config.
@@ -247,6 +256,10 @@ impl Supervisor {
             deleted: false,
         };
         let live: Arc<Live> = Arc::default();
+        if let Some(why) = &recorded.why {
+            live.alarm.tell(Some(format!("{why}; paused")));
+        }
+        let orders = self.orders.clone();
         let (shown, clock) = (self.meters.clone(), self.clock.clone());
         let (owned, wanted) = (name.to_owned(), Entry::wanted(&record));
         let heard_live = live.clone();
@@ -255,6 +268,7 @@ impl Supervisor {
                 first: heard,
                 tally: Tally::new(&owned, shown.clone(), clock.clone()),
                 live: heard_live.clone(),
+                guarding: Guarding::new(orders.clone(), clock.clone()),
             })
         };
         Ok(Arc::new(Entry {
@@ -302,6 +316,7 @@ impl Supervisor {
         let entry = self.find(name)?;
         let status = status(&entry.name, &entry.record(), &entry.unit.seen());
         let alarm = entry.live.log().and_then(|log| alarm_of(&log));
+        let alarm = alarm.or_else(|| entry.live.alarm.told());
         Ok(Status { alarm, ..status })
     }
 
@@ -388,6 +403,21 @@ impl Supervisor {
         }
     }
 
+    /// What a pipeline does and did since the process began, with its newest commits.
+    pub fn query(&self, name: &str, limit: usize) -> Result<Query, Refused> {
+        let entry = self.find(name)?;
+        let query = self.meters.query(&entry.name, limit);
+        let seen = entry.unit.seen();
+        // What failed before its log was open has told the unit only.
+        Ok(match (seen.standing, &query.exception) {
+            (Standing::Failed, None) => Query {
+                exception: seen.trace,
+                ..query
+            },
+            _ => query,
+        })
+    }
+
     /// Prometheus' text, as of now.
     pub fn metrics(&self) -> String {
         let entries: Vec<Arc<Entry>> = lock(&self.book).entries.values().cloned().collect();
@@ -401,6 +431,7 @@ impl Supervisor {
             let log = log.and_then(|view| view.read(metrics::left_by_age));
             let (left, leaving) = log.unwrap_or_default();
             let undeleted = entry.live.log().and_then(|view| view.undeleted());
+            let alarm = entry.live.log().and_then(|view| alarm_of(&view));
             Shown {
                 name: entry.name.clone(),
                 class: class.map_or(OUR_CLASS, String::as_str).to_owned(),
@@ -418,6 +449,9 @@ impl Supervisor {
                 meter,
                 left,
                 leaving,
+                alarm: alarm.is_some() || entry.live.alarm.told().is_some(),
+                acts: entry.live.alarm.acts(),
+                partitions: entry.live.partition_lags(),
                 undeleted: undeleted.map_or(0, |(files, _)| files),
             }
         });
@@ -471,6 +505,27 @@ impl Supervisor {
             clock.sleep(LOOK_EVERY);
         }
         in_time
+    }
+}
+
+impl Acts for Supervisor {
+    fn pause(&self, pipeline: &str, why: &str) -> Result<()> {
+        let by = Actor(ACTOR.to_owned());
+        self.set_target_because(pipeline, Target::Paused, why, &by)
+            .map_err(Refused::into_error)
+    }
+
+    fn roll_back(&self, pipeline: &str, why: &str) -> Result<u64> {
+        let config = self.pipeline(pipeline).map_err(Refused::into_error)?;
+        let running = self.rule_changes(&config.name);
+        let plugins = self.plugins_of(&config)?;
+        roll_back((config.as_ref(), plugins), &self.clock, running, why)
+    }
+
+    fn alarm(&self, pipeline: &str, tell: &dyn Fn(&Alarm)) {
+        if let Ok(entry) = self.find(pipeline) {
+            tell(&entry.live.alarm);
+        }
     }
 }
 

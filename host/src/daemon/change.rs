@@ -169,6 +169,7 @@ impl Supervisor {
             config: config.clone(),
             target,
             origin,
+            why: None,
         };
         let what = What::Created {
             config,
@@ -381,6 +382,17 @@ impl Supervisor {
 
     /// Returns when the change is recorded, not when it is carried out.
     pub fn set_target(&self, name: &str, target: Target, by: &Actor) -> Result<(), Refused> {
+        self.set_target_because(name, target, "", by)
+    }
+
+    /// `why`: empty, or what the guard says.
+    pub(super) fn set_target_because(
+        &self,
+        name: &str,
+        target: Target,
+        why: &str,
+        by: &Actor,
+    ) -> Result<(), Refused> {
         let entry = self.find(name)?;
         let _one = lock(&entry.changes);
         let before = entry.record();
@@ -390,7 +402,13 @@ impl Supervisor {
         if before.target == target {
             return Ok(());
         }
-        self.record(&mut lock(&self.book), name, by, What::Target { target })?;
+        let why = why.to_owned();
+        self.record(
+            &mut lock(&self.book),
+            name,
+            by,
+            What::Target { target, why },
+        )?;
         lock(&entry.record).target = target;
         entry.unit.want(Entry::wanted(&entry.record()));
         Ok(())

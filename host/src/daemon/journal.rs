@@ -75,6 +75,9 @@ pub enum What {
     },
     Target {
         target: Target,
+        /// Why the guard of `errors.max` set it; empty for anybody else.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        why: String,
     },
     /// Offsets were moved by a person; the commit log has the positions.
     Offsets {
@@ -91,6 +94,8 @@ pub struct Recorded {
     pub target: Target,
     /// Where the config came from.
     pub origin: Origin,
+    /// Why the guard set this target.
+    pub why: Option<String>,
 }
 
 /// The journal; holds the directory as long as it lives.
@@ -556,6 +561,7 @@ pub(super) fn fold(all: &mut AllRecorded, change: Change) {
                 config,
                 target,
                 origin,
+                why: None,
             };
             all.insert(name, recorded);
         }
@@ -571,9 +577,10 @@ pub(super) fn fold(all: &mut AllRecorded, change: Change) {
                 recorded.origin = origin;
             }
         }
-        What::Target { target } => {
+        What::Target { target, why } => {
             if let Some(recorded) = all.get_mut(&name) {
                 recorded.target = target;
+                recorded.why = (!why.is_empty()).then_some(why);
             }
         }
         What::Deleted => drop(all.remove(&name)),

@@ -49,7 +49,8 @@ fn put(name: &str, text: &str) -> Change {
 
 fn paused(name: &str) -> Change {
     let target = Target::Paused;
-    change(name, What::Target { target })
+    let why = String::new();
+    change(name, What::Target { target, why })
 }
 
 fn open(dir: &Path) -> (Journal, AllRecorded) {

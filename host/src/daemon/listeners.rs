@@ -4,15 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use super::guard::{Alarm, Guarding};
 use super::pulse::Pulse;
 use crate::commit::{Committed, State, View};
 use crate::config::PipelineConfig;
 use crate::error::Error;
 use crate::lock::lock;
 use crate::operations::status;
-use crate::pipeline::{Ending, Left, Report, Rest, Stages};
+use crate::pipeline::{Ending, Left, Report, Rest, Shown, Stages};
+use crate::record::TopicPartition;
 use crate::sink::Gathered;
+use crate::source::End;
 use crate::telemetry::Tally;
+use crate::telemetry::metrics::{self, PartitionLag};
 
 #[derive(Debug)]
 pub struct FanOut {
@@ -20,6 +24,7 @@ pub struct FanOut {
     pub first: Arc<dyn Report>,
     pub tally: Tally,
     pub live: Arc<Live>,
+    pub guarding: Guarding,
 }
 
 /// What is known at any moment, not only at a commit.
@@ -29,9 +34,13 @@ pub struct Live {
     pub topics: Mutex<BTreeSet<String>>,
     /// Per task.
     lag: Mutex<BTreeMap<usize, Option<u64>>>,
+    /// Where partitions end, as their sources last said.
+    ends: Mutex<BTreeMap<TopicPartition, i64>>,
     /// View of the log that the pipeline writes, while it runs.
     log: Mutex<Weak<View>>,
     pulse: Mutex<Option<Pulse>>,
+    /// Of `errors.max`.
+    pub alarm: Alarm,
 }
 
 impl Live {
@@ -39,6 +48,14 @@ impl Live {
     pub fn log(&self) -> Option<Arc<View>> {
         let log = lock(&self.log);
         log.upgrade()
+    }
+
+    /// Of each partition, the most behind first.
+    pub fn partition_lags(&self) -> Vec<PartitionLag> {
+        let ends = lock(&self.ends).clone();
+        let log = self.log();
+        let lags = log.and_then(|view| view.read(|state| metrics::partition_lags(state, &ends)));
+        lags.unwrap_or_default()
     }
 
     /// Records that wait; unknown if it is unknown for one task.
@@ -61,9 +78,8 @@ impl Live {
 
 impl Report for FanOut {
     fn tasks(&self, count: usize) {
-        let mut lag = lock(&self.live.lag);
-        lag.clear();
-        drop(lag);
+        lock(&self.live.lag).clear();
+        lock(&self.live.ends).clear();
         self.first.tasks(count);
         self.tally.tasks(count);
     }
@@ -82,6 +98,7 @@ impl Report for FanOut {
 
     fn started(&self, config: &PipelineConfig, state: &State) {
         Pulse::begun(&mut lock(&self.live.pulse), state);
+        self.guarding.started(config, &self.live.alarm);
         self.first.started(config, state);
         self.tally.started(config, state);
     }
@@ -101,6 +118,8 @@ impl Report for FanOut {
             pulse.committed(committed, state, took);
         }
         self.tally.committed(committed, state, took);
+        let name = &state.init.pipeline;
+        (self.guarding).committed(name, committed, state, &self.live.alarm);
     }
 
     fn swapped(&self, committed: &Committed) {
@@ -116,6 +135,23 @@ impl Report for FanOut {
 
     fn stages(&self, task: usize, stages: Stages) {
         self.tally.stages(task, stages);
+    }
+
+    fn shown(&self, shown: Shown) {
+        self.guarding.shown(&shown);
+        self.tally.shown(shown);
+    }
+
+    fn ends(&self, task: usize, ends: &[End]) {
+        let mut all = lock(&self.live.ends);
+        for end in ends {
+            match all.get_mut(&end.tp) {
+                Some(next) => *next = end.next,
+                None => drop(all.insert(end.tp.clone(), end.next)),
+            }
+        }
+        drop(all);
+        self.tally.ends(task, ends);
     }
 
     fn gathered(&self, task: usize, gathered: Gathered) {

@@ -5,6 +5,7 @@ mod book;
 mod change;
 mod check;
 mod disk_space;
+pub mod guard;
 mod jobs;
 mod journal;
 mod listeners;

@@ -9,6 +9,7 @@ use crate::config::PipelineConfig;
 use crate::instant;
 use crate::lock::lock;
 use crate::operations::status;
+use crate::telemetry::recent::Query;
 
 /// Every call blocks for a few seconds at most.
 pub trait Watched: Send + Sync + fmt::Debug {
@@ -22,6 +23,9 @@ pub trait Watched: Send + Sync + fmt::Debug {
 
     /// `None`: it has not begun yet.
     fn log_of(&self, name: &str, asker: &Asker) -> Result<Option<Known>, Refused>;
+
+    /// What it does and did since the process began, with its newest commits.
+    fn query(&self, name: &str, limit: usize) -> Result<Query, Refused>;
 
     /// For Prometheus, as of now.
     fn metrics(&self) -> String;
@@ -64,6 +68,10 @@ impl Watched for Supervisor {
 
     fn log_of(&self, name: &str, asker: &Asker) -> Result<Option<Known>, Refused> {
         Supervisor::log_of(self, name, asker)
+    }
+
+    fn query(&self, name: &str, limit: usize) -> Result<Query, Refused> {
+        Supervisor::query(self, name, limit)
     }
 
     fn metrics(&self) -> String {

@@ -84,6 +84,7 @@ fn routes_of_a_run() -> &'static [Route] {
         "/pipelines/{pipeline}",
         "/pipelines/{pipeline}/log",
         "/pipelines/{pipeline}/history",
+        "/pipelines/{pipeline}/progress",
         "/pipelines/{pipeline}/files",
         "/pipelines/{pipeline}/dlq",
         "/pipelines/{pipeline}/dlq/counts",

@@ -3,6 +3,7 @@
 //! ```text
 //! /pipelines/{pipeline}/swap rollback rewind history configs log      rules and commits
 //!                      /files                                    the zone's tree
+//!                      /progress                                      what it does now, and its newest commits
 //!                      /dlq  /dlq/counts  /dlq/{topic}/{partition}/{offset}
 //! ```
 //! Every answer is a page of bounded size. docs/rest.md says where further routes go.
@@ -28,8 +29,10 @@ use crate::operations::files;
 use crate::operations::history::RulesPeriod;
 use crate::operations::log::{self as commits, Which};
 use crate::operations::swap::{SwapPlanner, SwapTarget, Swapped};
+use crate::operations::trial::RECORDS_MAX;
 use crate::operations::{self, PAGE_BYTES, rewind, status};
 use crate::pipeline::positions;
+use crate::telemetry::recent::Query;
 use crate::zone::deadletter::Filter;
 
 const TAG: &str = "pipelines";
@@ -194,6 +197,14 @@ pub(super) fn routes() -> Vec<Route> {
             ..ONE
         },
         Route {
+            path: "/pipelines/{pipeline}/progress",
+            summary: "What it does now, and its newest commits, in the names of Spark's StreamingQuery; the oldest first",
+            query: &[LIMIT],
+            gives: &[(200, ResponseBody::Json(schemas::of::<Query>))],
+            handler: progress,
+            ..ONE
+        },
+        Route {
             path: "/pipelines/{pipeline}/configs",
             summary: "Configs and target states over time, also of a deleted pipeline; the newest, oldest first",
             query: &[LIMIT, SKIP],
@@ -334,6 +345,8 @@ struct SwapRequest {
     force: Option<bool>,
     reason: Option<String>,
     dry_run: Option<bool>,
+    /// With `dry_run`: so many of the newest committed records go through the rules in force and these, 1 to 10000.
+    trial: Option<u64>,
     wait_ms: Option<u64>,
 }
 
@@ -344,6 +357,8 @@ struct RollbackRequest {
     to: Option<u64>,
     reason: Option<String>,
     dry_run: Option<bool>,
+    /// With `dry_run`: so many of the newest committed records go through the rules in force and these, 1 to 10000.
+    trial: Option<u64>,
     wait_ms: Option<u64>,
 }
 
@@ -388,8 +403,9 @@ fn swap(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
         force: asked.force.unwrap_or_default(),
         reason: reason(asked.reason)?,
     };
+    let trial = trial(asked.trial, asked.dry_run)?;
     let planned = planner(ctx, request)?.swap(&wanted)?;
-    execute(planned, asked.dry_run, wait)
+    execute(ctx, planned, (asked.dry_run, trial), wait)
 }
 
 fn rollback(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
@@ -399,18 +415,35 @@ fn rollback(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError>
     };
     let wait = wait(ctx, asked.wait_ms)?;
     let reason = reason(asked.reason)?;
+    let trial = trial(asked.trial, asked.dry_run)?;
     let planned = planner(ctx, request)?.rollback(asked.to, &reason)?;
-    execute(planned, asked.dry_run, wait)
+    execute(ctx, planned, (asked.dry_run, trial), wait)
+}
+
+/// How many records a trial has; `None`: none is wanted.
+fn trial(asked: Option<u64>, dry_run: Option<bool>) -> Result<Option<u64>, HttpError> {
+    match asked {
+        Some(_) if dry_run != Some(true) => Err(HttpError::bad(
+            "`trial` says what rules would do: it needs \"dry_run\": true",
+        )),
+        Some(n) if !(1..=RECORDS_MAX).contains(&n) => Err(HttpError::bad(format!(
+            "`trial` is {n}; 1 to {RECORDS_MAX} records are looked at"
+        ))),
+        asked => Ok(asked),
+    }
 }
 
 fn execute(
+    ctx: &Ctx,
     planned: operations::swap::SwapPlan,
-    dry_run: Option<bool>,
+    (dry_run, trial): (Option<bool>, Option<u64>),
     wait: Duration,
 ) -> Result<HttpResponse, HttpError> {
-    match dry_run.unwrap_or_default() {
-        true => HttpResponse::json(200, &planned.preview()),
-        false => HttpResponse::json(200, &planned.execute(wait)?),
+    let go_on = || ctx.asker.wants_it();
+    match (dry_run.unwrap_or_default(), trial) {
+        (true, Some(records)) => HttpResponse::json(200, &planned.tried(records, &go_on)?),
+        (true, None) => HttpResponse::json(200, &planned.preview()),
+        (false, _) => HttpResponse::json(200, &planned.execute(wait)?),
     }
 }
 
@@ -488,6 +521,12 @@ fn history(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> 
             more: page.more,
         },
     )
+}
+
+fn progress(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {
+    let limit = limit(request)?;
+    let name = &config_of(ctx, request)?.name;
+    HttpResponse::json(200, &ctx.watched.query(name, limit)?)
 }
 
 fn configs(ctx: &Ctx, request: &mut Request) -> Result<HttpResponse, HttpError> {

@@ -17,7 +17,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, SplitId};
-use crate::source::{Lost, Position, REFUSED_FOR, Source};
+use crate::source::{End, Lost, Position, REFUSED_FOR, Source};
 
 use super::cluster::{list_offsets, topic_gone};
 use super::collect::Collector;
@@ -597,5 +597,13 @@ impl Source for KafkaSource {
     fn lag(&self) -> Option<u64> {
         let parts = self.collector.parts.iter();
         Some(parts.map(|p| self.behind(p)).sum())
+    }
+
+    fn ends(&self) -> Vec<End> {
+        let of = |p: &Partition| End {
+            tp: p.tp().clone(),
+            next: p.given() + i64::try_from(self.behind(p)).unwrap_or(0),
+        };
+        self.collector.parts.iter().map(of).collect()
     }
 }

@@ -103,7 +103,7 @@ pub fn read(store: &dyn Store, name: &LogName, state: &State, limit: usize) -> R
     let mut found = Checkpoint {
         pipeline: name.pipeline.clone(),
         zone: name.zone.clone(),
-        id: id(&state.first),
+        id: state.id(),
         weir: state.init.weir.clone(),
         begun: state.begun,
         files: files(store, name, &stands)?,
@@ -132,24 +132,6 @@ pub fn read(store: &dyn Store, name: &LogName, state: &State, limit: usize) -> R
     }
     found.batches.reverse();
     Ok(found)
-}
-
-/// Spark's id is a random UUID; this one follows from the first entry.
-fn id(digest: &str) -> String {
-    let hex: String = digest
-        .trim_start_matches("sha256:")
-        .chars()
-        .take(32)
-        .collect();
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    let parts = [
-        part(0, 8),
-        part(8, 12),
-        part(12, 16),
-        part(16, 20),
-        part(20, 32),
-    ];
-    parts.join("-")
 }
 
 /// Where each split stands after an entry, with its names.

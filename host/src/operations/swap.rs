@@ -14,6 +14,8 @@ use arrow_schema::{Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::diff::{self, RuleDiff};
+use super::trial::{self, Trial};
 use super::{Columns, Refused, Why, short};
 use crate::clock::Clock;
 use crate::commit::{self, Draft, Log, LogName, Outcome, Rule, Swap, Writer, rules_digest};
@@ -62,6 +64,12 @@ pub struct Swapped {
     /// Digests that this blocks.
     pub block: Vec<String>,
     pub columns: Columns,
+    /// Keys and files of rules that differ, line by line. `None`: the config in force is not in the plugin store.
+    #[serde(default)]
+    pub diff: Option<Vec<RuleDiff>>,
+    /// What these rules would do to records that are committed; if somebody asked.
+    #[serde(default)]
+    pub trial: Option<Trial>,
     /// Hints, if the config declares other rules than those that will be in force.
     pub hints: Vec<String>,
 }
@@ -97,6 +105,8 @@ pub struct SwapPlanner {
 #[derive(Debug)]
 pub struct SwapPlan {
     planner: SwapPlanner,
+    /// `None`: the store has lost the rules in force.
+    old: Option<Parts>,
     parts: Parts,
     swap: Swap,
     columns: Columns,
@@ -287,6 +297,7 @@ impl SwapPlanner {
         };
         Ok(SwapPlan {
             columns,
+            old: self.current().ok(),
             swap: Swap {
                 replaces: self.log.state().generation(),
                 transforms: parts.rules(),
@@ -424,7 +435,32 @@ enum Done {
 impl SwapPlan {
     /// What would change.
     pub fn preview(&self) -> Swapped {
-        self.swapped(SwapState::DryRun, None)
+        let old = self.old.as_ref();
+        Swapped {
+            diff: old.map(|old| diff::between(old, &self.parts)),
+            ..self.swapped(SwapState::DryRun, None)
+        }
+    }
+
+    /// The same, with what the rules would do to the newest `records` that are committed.
+    pub fn tried(&self, records: u64, go_on: &dyn Fn() -> Result<()>) -> Result<Swapped, Refused> {
+        let old = self.old.as_ref().ok_or_else(|| {
+            let message =
+                "the rules in force are not in the plugin store, so nothing can be compared";
+            Error::new(Kind::ConfigInvalid, OP, message).hint("restore plugin.store")
+        })?;
+        let scene = trial::Scene {
+            config: &self.planner.config,
+            state: self.planner.log.state(),
+            old,
+            new: &self.parts,
+            clock: &self.planner.clock,
+        };
+        let trial = trial::run(&scene, records, go_on)?;
+        Ok(Swapped {
+            trial: Some(trial),
+            ..self.preview()
+        })
     }
 
     /// Waits for a running process that took the request, at most for `wait`.
@@ -471,6 +507,8 @@ impl SwapPlan {
             transforms: self.swap.transforms.clone(),
             block: self.swap.block.clone(),
             columns: self.columns.clone(),
+            diff: None,
+            trial: None,
             hints: self.planner.config_says(&self.swap.transforms),
         }
     }

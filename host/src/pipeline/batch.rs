@@ -21,17 +21,21 @@ use super::rules::Parts;
 use super::rules::of_zone::{self, rows_files};
 use super::rules::watch::Watched;
 use super::start::{archiver, begun, forget, open_zone};
-use super::{Host, Left, Rest, compact, plan, retry, stopped, until_settled};
+use super::{Host, Left, Rest, Shown, compact, plan, retry, stopped, until_settled};
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::TimestampMicrosecondType;
 use arrow_schema::SchemaRef;
 
 use crate::chain::TransformChain;
-use crate::commit::{AddedFile, Draft, Input, Log, LogName, OpenPlan, Outcome, Rule};
+use crate::commit::{AddedFile, Committed, Draft, Input, Log, LogName, OpenPlan, Outcome, Rule};
 use crate::commit::{Plan, PreparedCommit, Span, SplitState, State, Writer};
 use crate::config::{PipelineConfig, ProcessedZoneConfig, Trigger, ZoneSourceConfig};
 use crate::connectors::{self, zone::parquet_options};
 use crate::error::{Error, Kind, Result};
 use crate::finding::Finding;
-use crate::record::SplitId;
+use crate::record::{SplitId, TIMESTAMP, TopicPartition};
+use crate::sink::Notes;
+use crate::source::End;
 use crate::store::{self, Store};
 use crate::zone::{self, Changed, LogOrder, PartitionBy, Processed, ProcessedBatch};
 use crate::zone::{ProcessedOptions, SpillPlace, read_rows};
@@ -110,6 +114,7 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &ZoneSourceConfig) -> R
         archiver,
         built: None,
         owns_letters: false,
+        notes: Notes::default(),
     };
     if let Some(parts) = &declared {
         batches.declare(input.as_ref(), parts, None)?;
@@ -273,6 +278,8 @@ struct Batches<'a> {
     built: Option<Built>,
     /// The table of dead letters is this log's.
     owns_letters: bool,
+    /// Of the rows that the batch read; for reports.
+    notes: Notes,
 }
 
 /// A chain, and what it was built of.
@@ -386,16 +393,35 @@ impl Batches<'_> {
 
     /// Offsets of the other zone that wait to be read, as of the last time its log was read.
     fn left(&self, input: &InputZone) -> Left {
-        let own = &self.log.state().splits;
         let splits = plan::splits_of_table(input.log.state(), &self.source.table);
-        let behind = splits.into_iter().map(|(id, split)| {
-            let at = own.get(id).map_or(split.readable_from(), |own| own.to);
-            u64::try_from(split.to - at).unwrap_or(0)
-        });
         Left {
             uncommitted: 0,
-            lag: Some(behind.sum()),
+            lag: Some(self.behind(&splits)),
         }
+    }
+
+    fn behind(&self, splits: &[(&SplitId, &SplitState)]) -> u64 {
+        let own = &self.log.state().splits;
+        let behind = splits.iter().map(|(id, split)| {
+            let at = own.get(*id).map_or(split.readable_from(), |own| own.to);
+            u64::try_from(split.to - at).unwrap_or(0)
+        });
+        behind.sum()
+    }
+
+    /// Where the zone that is read ends, and how much of it waits.
+    fn tell_ends(&self, input: &InputZone) {
+        let splits = plan::splits_of_table(input.log.state(), &self.source.table);
+        let end = |(_, split): (&SplitId, &SplitState)| End {
+            tp: TopicPartition {
+                topic: split.topic.as_str().into(),
+                partition: split.partition,
+            },
+            next: split.to,
+        };
+        self.host.report.lag(0, Some(self.behind(&splits)));
+        let ends: Vec<End> = splits.into_iter().map(end).collect();
+        self.host.report.ends(0, &ends);
     }
 
     /// Whether anything was taken from the other zone, in this run or earlier.
@@ -407,6 +433,7 @@ impl Batches<'_> {
     /// Plans and runs one batch. False: nothing was new.
     fn next(&mut self, input: &mut InputZone) -> Result<bool> {
         self.begin(input)?;
+        self.tell_ends(input);
         let Some(open) = self.planned(input)? else {
             self.advance(input)?;
             return Ok(false);
@@ -588,12 +615,7 @@ impl Batches<'_> {
                 },
             )? {
                 Outcome::Committed { committed, .. } => {
-                    retry(self.host, || self.log.publish(&committed))?;
-                    let took = self.host.clock.elapsed().saturating_sub(begun);
-                    self.host
-                        .report
-                        .committed(&committed, self.log.state(), took);
-                    return Ok(());
+                    return self.publish(input, &committed, begun);
                 }
                 Outcome::Lost { dropped } => {
                     if !dropped.iter().all(|d| d.reason.moved) {
@@ -607,6 +629,22 @@ impl Batches<'_> {
                 }
             }
         }
+    }
+
+    /// B5, and the report.
+    fn publish(&mut self, input: &InputZone, committed: &Committed, begun: Duration) -> Result<()> {
+        let proved = self.host.clock.elapsed();
+        retry(self.host, || self.log.publish(committed))?;
+        let now = self.host.clock.elapsed();
+        self.tell_ends(input);
+        let report = &self.host.report;
+        report.shown(Shown {
+            notes: std::mem::take(&mut self.notes),
+            publish: now.saturating_sub(proved),
+        });
+        let took = now.saturating_sub(begun);
+        report.committed(committed, self.log.state(), took);
+        Ok(())
     }
 
     /// A missing file may have been removed by a rewind or a compaction since the logs were read.
@@ -672,9 +710,16 @@ impl Batches<'_> {
         };
         let mut batch = ProcessedBatch::new(store, options, columns, order)?;
         let mut read = 0;
+        self.notes = Notes::default();
         for rows in reader.by_ref() {
             let rows = rows?;
             self.still()?;
+            let times = rows.batch.column_by_name(TIMESTAMP);
+            if let Some(times) =
+                times.and_then(|t| t.as_primitive_opt::<TimestampMicrosecondType>())
+            {
+                self.notes.times.add(times);
+            }
             read += rows.batch.num_rows() as u64;
             match &mut through {
                 Some(through) => through.pass(rows, &ranges, &mut batch)?,

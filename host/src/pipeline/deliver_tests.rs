@@ -103,6 +103,7 @@ impl Sink for Delivering {
             deliveries: self.to.deliveries(new_file_id, rows),
             spans,
             counters: Vec::new(),
+            notes: Default::default(),
         }))
     }
     fn discard(&mut self) {
@@ -485,6 +486,7 @@ fn what_was_prepared_beside_a_delivery_that_failed_is_given_up_with_the_next_ent
                 deliveries,
                 spans: vec![span((split(), (0, 0, 2)))],
                 counters: Vec::new(),
+                notes: Default::default(),
             },
         }
     };

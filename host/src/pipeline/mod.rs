@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use batch::layout;
-pub use report::{Ending, Left, Report, Rest, Stages};
+pub use report::{Ending, Left, Report, Rest, Shown, Stages};
 pub use rules::change::{Changed, Edit, RuleChanges};
 pub use rules::{part_of, problems_of, transforms_of};
 pub use run::{Ended, Given, keep_running, panicked, run};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::commit::{Committed, State, View};
 use crate::config::PipelineConfig;
 use crate::error::Error;
-use crate::sink::Gathered;
+use crate::sink::{Gathered, Notes};
+use crate::source::End;
 
 /// Wall time of a task by stage; polling an empty topic is not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,14 @@ pub struct Stages {
     pub write: Duration,
     /// Closing the files; the committer makes them durable.
     pub seal: Duration,
+}
+
+/// What a commit made visible, beside what its entry says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shown {
+    pub notes: Notes,
+    /// From the proof of the entry to the last file in its final place.
+    pub publish: Duration,
 }
 
 /// How a pipeline ended.
@@ -71,8 +80,12 @@ pub trait Report: Send + Sync + Debug {
     /// An entry with rows or offsets is proved and published; `took`: the time since the committer began to make its
     /// files durable.
     fn committed(&self, committed: &Committed, state: &State, took: Duration);
+    /// Comes right before `committed`.
+    fn shown(&self, _shown: Shown) {}
     /// Other rules are in force from the next version on.
     fn swapped(&self, committed: &Committed);
+    /// Where the partitions of a task end now, as far as its source knows.
+    fn ends(&self, _task: usize, _ends: &[End]) {}
     /// Records above a task's positions; `None`: the source cannot say.
     fn lag(&self, task: usize, lag: Option<u64>);
     /// Where a task's time went since its last seal.

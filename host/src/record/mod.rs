@@ -4,6 +4,8 @@
 //! may be wider than the records in it: compaction, aborted transactions and filtered records leave gaps, and an empty
 //! batch still advances. Topic, partition, offset and `_row` together are a row's identity.
 
+mod times;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, ListArray, Stri
 use arrow_array::{StructArray, TimestampMicrosecondArray, UInt32Array};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+
+pub use times::{Latency, RecordTimes};
 
 /// Names of the columns a first transform sees (contract `setup.input`).
 pub const VALUE: &str = "value";

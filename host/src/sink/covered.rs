@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::commit::Span;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, SplitId};
-use crate::sink::{Base, Deliver, Finish, Gathered, Sealed};
+use crate::sink::{Base, Deliver, Finish, Gathered, Notes, Sealed};
 
 /// What a sink has taken since its last seal, and the position of each split after it.
 #[derive(Debug)]
@@ -104,8 +104,9 @@ impl Gathering {
         self.open = stays;
         let base = sealed.iter().map(|of| of.base).min()?;
         let mut counters: BTreeMap<(String, String), u64> = BTreeMap::new();
-        let mut spans = Vec::new();
+        let (mut spans, mut notes) = (Vec::new(), BTreeMap::new());
         for of in sealed {
+            notes.insert(of.span.split.clone(), of.notes);
             self.next.insert(of.span.split.clone(), of.span.to);
             for (key, amount) in of.counters {
                 *counters.entry(key).or_default() += amount;
@@ -119,6 +120,7 @@ impl Gathering {
             deliveries,
             counters: counters.collect(),
             spans,
+            notes,
         })
     }
 
@@ -137,6 +139,7 @@ struct Covered {
     since: Duration,
     span: Span,
     counters: BTreeMap<(String, String), u64>,
+    notes: Notes,
 }
 
 impl Covered {
@@ -157,6 +160,7 @@ impl Covered {
                 dead_letters: 0,
             },
             counters: BTreeMap::new(),
+            notes: Notes::default(),
         }
     }
 
@@ -169,6 +173,8 @@ impl Covered {
         };
         ledger.add(&applied.ledger);
         span.to = batch.covers.range.to;
+        self.notes.times.add(&batch.timestamp);
+        self.notes.add_letters(&applied.dead_letters);
         (span.records, span.rows, span.dead_letters) =
             (ledger.records, ledger.rows, ledger.dead_letters);
         for (transform, counter, amount) in &applied.counters {

@@ -21,11 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::chain::Applied;
+use crate::chain::{Applied, DeadLetter};
 use crate::clock::Clock;
 use crate::commit::{AddedFile, Delivery, LogName, Span};
 use crate::error::{Error, Kind, Result};
-use crate::record::{Batch, SplitId};
+use crate::record::{Batch, RecordTimes, SplitId};
 use crate::store::Store;
 
 /// A file written to the end but not yet durable; `finish` fsyncs it. Runs on the committer's thread.
@@ -157,6 +157,55 @@ pub struct Sealed {
     pub spans: Vec<Span>,
     /// User counters since the last seal: (transform, counter, amount).
     pub counters: Vec<(String, String, u64)>,
+    /// For reports.
+    pub notes: BTreeMap<SplitId, Notes>,
+}
+
+/// What reports tell of the records of one split, and no entry says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Notes {
+    /// When they were made.
+    pub times: RecordTimes,
+    pub refusals: Refusals,
+    /// Records with a dead letter, of the whole or of a piece.
+    pub refused_records: u64,
+}
+
+/// Dead letters by transform and the code of their first reason.
+pub type Refusals = BTreeMap<(String, String), u64>;
+
+/// Pairs of transform and code that one commit tells apart; a plugin may make up codes. What comes after them is one pair.
+const REFUSALS: usize = 200;
+
+impl Notes {
+    pub fn merge(&mut self, other: &Notes) {
+        self.times.merge(&other.times);
+        self.refused_records += other.refused_records;
+        for ((transform, code), n) in &other.refusals {
+            refuse(&mut self.refusals, transform, code, *n);
+        }
+    }
+
+    /// Of one batch, in the order of its records.
+    pub fn add_letters(&mut self, letters: &[DeadLetter]) {
+        let mut last = None;
+        for letter in letters {
+            if last.replace(letter.record) != Some(letter.record) {
+                self.refused_records += 1;
+            }
+            let code = letter.reasons.first().map_or("", |reason| &reason.code);
+            refuse(&mut self.refusals, &letter.by.transform, code, 1);
+        }
+    }
+}
+
+/// Adds to a pair, or to `other` where there are too many pairs.
+pub fn refuse(all: &mut Refusals, transform: &str, code: &str, n: u64) {
+    let mut pair = (transform.to_owned(), code.to_owned());
+    if all.len() >= REFUSALS && !all.contains_key(&pair) {
+        pair = ("other".to_owned(), "other".to_owned());
+    }
+    *all.entry(pair).or_default() += n;
 }
 
 /// What was written since the last seal: read, and not committed.

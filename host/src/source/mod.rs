@@ -27,6 +27,13 @@ pub struct Position {
     pub next: i64,
 }
 
+/// The end of a partition: the next offset after the last that may be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    pub tp: TopicPartition,
+    pub next: i64,
+}
+
 /// One task's share of a source.
 pub trait Source: Send + fmt::Debug {
     /// The next batch, within about `wait`. `None`: nothing came. Batches of one split follow each other without a hole:
@@ -63,4 +70,9 @@ pub trait Source: Send + fmt::Debug {
 
     /// Records known to wait above the positions, for progress lines.
     fn lag(&self) -> Option<u64>;
+
+    /// Where each partition ends now, as far as the source knows without asking. Empty: it cannot say.
+    fn ends(&self) -> Vec<End> {
+        Vec::new()
+    }
 }

@@ -1,20 +1,19 @@
 //! The facts a pipeline reports, and their names in logs and in progress JSON.
 //!
-//! Progress JSON has the field names of Spark's `StreamingQueryProgress` where the meaning is the same (`batchId` is the
-//! version of the commit), and ours beside them: `lag`, `deadLetters`, `duplicates`, `files`, `bytes`, `ledger`.
+//! Progress JSON is made of them in `query.rs`.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
+use super::query::Output;
 use super::words::time;
-use crate::instant::utc;
-
 use crate::chain::Ledger;
+use crate::commit::Rule;
 use crate::error::Error;
 use crate::pipeline::Rest;
+use crate::record::RecordTimes;
+use crate::sink::Refusals;
 
 /// What plugins counted: transform → counter → amount.
 pub type Counters = BTreeMap<String, BTreeMap<String, u64>>;
@@ -62,12 +61,20 @@ pub struct Started {
     pub rules: Vec<String>,
     /// Records known to wait; for a bar's length.
     pub lag: Option<u64>,
+    /// Of its log, and of this run.
+    pub id: String,
+    pub run_id: String,
+    /// `progress.recent`
+    pub recent: usize,
 }
 
 /// One commit.
 #[derive(Debug, Clone)]
 pub struct CommitReport {
     pub pipeline: String,
+    /// Of its log, and of this run.
+    pub id: String,
+    pub run_id: String,
     pub version: u64,
     /// The entry's kind: `data`, `batch`, `gap`.
     pub kind: &'static str,
@@ -88,6 +95,19 @@ pub struct CommitReport {
     pub lag: Option<u64>,
     pub source: String,
     pub sink: String,
+    /// Files of rows and of dead letters, and what other systems took.
+    pub outputs: Vec<Output>,
+    /// Of the rules that made the rows.
+    pub generation: Option<u64>,
+    pub rules: Vec<Rule>,
+    /// When the records were made.
+    pub times: RecordTimes,
+    /// Dead letters by transform and code.
+    pub refusals: Refusals,
+    /// When the rows could be read, microseconds since 1970 UTC.
+    pub visible: i64,
+    /// From the proof of the entry to the last file in its final place.
+    pub publish: Duration,
 }
 
 /// What was read and is not committed yet.
@@ -138,6 +158,16 @@ pub struct SpanReport {
     pub records: u64,
     /// Offsets that were gone (`gap`).
     pub lost: u64,
+    /// Where the partition ended, as the source last said.
+    pub latest: Option<i64>,
+}
+
+impl SpanReport {
+    /// Offsets between the commit and the end.
+    pub fn behind(&self) -> Option<u64> {
+        let latest = self.latest?;
+        Some(u64::try_from(latest - self.to).unwrap_or(0))
+    }
 }
 
 /// The time of one commit by stage. Zero if it was not measured.
@@ -163,6 +193,9 @@ pub struct Waiting<'a> {
 #[derive(Debug, Clone)]
 pub struct Stopped {
     pub pipeline: String,
+    /// Of its log and this run; empty where it had not begun.
+    pub id: String,
+    pub run_id: String,
     /// In words, or the error's code.
     pub why: String,
     pub failure: Option<Failure>,
@@ -220,17 +253,15 @@ impl Durations {
     }
 }
 
-fn ms(time: Duration) -> u64 {
+pub(super) fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Per second, to one decimal.
+/// Per second, to one decimal. `None`: no time has passed.
 #[expect(clippy::cast_precision_loss, reason = "a rate is shown to one decimal")]
-pub(super) fn rate(n: u64, time: Duration) -> f64 {
-    match time.as_secs_f64() {
-        seconds if seconds > 0.0 => (n as f64 / seconds * 10.0).round() / 10.0,
-        _ => 0.0,
-    }
+pub(super) fn rate(n: u64, time: Duration) -> Option<f64> {
+    let seconds = time.as_secs_f64();
+    (seconds > 0.0).then(|| (n as f64 / seconds * 10.0).round() / 10.0)
 }
 
 impl CommitReport {
@@ -247,75 +278,6 @@ impl CommitReport {
             out.push(format!("and {} more", spans.len() - 4));
         }
         out.join(" ")
-    }
-
-    /// One line of `--progress json`.
-    pub fn progress_json(&self) -> Value {
-        let Ledger {
-            records,
-            rows,
-            dead_letters,
-        } = &self.ledger;
-        let busy = self.durations.total();
-        let sources: Vec<Value> = self.topics().iter().map(|t| self.source_json(t)).collect();
-        json!({
-            "id": self.pipeline,
-            "name": self.pipeline,
-            "timestamp": utc(self.time, 3),
-            "batchId": self.version,
-            "kind": self.kind,
-            "batchDuration": ms(self.since_last),
-            "numInputRows": records.read,
-            "inputRowsPerSecond": rate(records.read, self.since_last),
-            "processedRowsPerSecond": rate(records.read, busy),
-            "durationMs": {
-                "getBatch": ms(self.durations.read),
-                "transform": ms(self.durations.transform),
-                "write": ms(self.durations.write),
-                "seal": ms(self.durations.seal),
-                "commitOffsets": ms(self.durations.commit),
-                "triggerExecution": ms(busy),
-            },
-            "stateOperators": [],
-            "sources": sources,
-            "sink": { "description": self.sink, "numOutputRows": rows.written },
-            "lag": self.lag,
-            "deadLetters": dead_letters,
-            "duplicates": rows.duplicates,
-            "counters": self.counters,
-            "files": self.files,
-            "bytes": self.bytes,
-            "ledger": { "records": records, "rows": rows, "closes": self.ledger.closes() },
-        })
-    }
-
-    fn topics(&self) -> Vec<&str> {
-        let mut topics: Vec<&str> = self.spans.iter().map(|s| s.topic.as_str()).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        topics
-    }
-
-    /// Offsets as Spark writes them: `{"topic": {"0": 17}}`.
-    fn source_json(&self, topic: &str) -> Value {
-        let spans = || self.spans.iter().filter(|s| s.topic == topic);
-        let offsets = |of: fn(&SpanReport) -> Option<i64>| -> Value {
-            let all: serde_json::Map<String, Value> = spans()
-                .filter_map(|s| Some((s.partition.to_string(), json!(of(s)?))))
-                .collect();
-            json!({ topic: all })
-        };
-        let read: u64 = spans().map(|s| s.records).sum();
-        json!({
-            "description": self.source,
-            "startOffset": offsets(|s| Some(s.from)),
-            "endOffset": offsets(|s| Some(s.to)),
-            "latestOffset": null,
-            "numInputRows": read,
-            "inputRowsPerSecond": rate(read, self.since_last),
-            "processedRowsPerSecond": rate(read, self.durations.total()),
-            "lostOffsets": spans().map(|s| s.lost).sum::<u64>(),
-        })
     }
 }
 
@@ -451,6 +413,8 @@ pub(super) fn log_stopped(s: &Stopped) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use arrow_array::TimestampMicrosecondArray;
+
     use super::*;
 
     pub(in super::super) fn sample() -> CommitReport {
@@ -461,14 +425,23 @@ pub(super) mod tests {
             to: 30,
             records: 20,
             lost: 0,
+            latest: Some(30 + 5 * i64::from(partition)),
         };
         let mut ledger = Ledger::default();
         ledger.records.read = 40;
         ledger.records.with_rows = 40;
         ledger.rows.made = 80;
         ledger.rows.written = 80;
+        let seconds = |s: i64| 1_700_000_000_000_000 + s * 1_000_000;
+        let mut times = RecordTimes::default();
+        times.add(&TimestampMicrosecondArray::from(vec![
+            seconds(-9),
+            seconds(-3),
+        ]));
         CommitReport {
             pipeline: "books-raw".into(),
+            id: "5f2b".into(),
+            run_id: "91c0".into(),
             version: 7,
             kind: "data",
             time: 1_700_000_000_000_000,
@@ -485,35 +458,24 @@ pub(super) mod tests {
             lag: Some(20),
             source: "kafka[books]".into(),
             sink: "zone[file:raw/${topic}]".into(),
+            outputs: vec![Output {
+                path: "books/2023-11-14/22/a.parquet".into(),
+                rows: 80,
+                bytes: 4096,
+                digest: Some("sha256:aa".into()),
+            }],
+            generation: Some(3),
+            rules: vec![Rule {
+                transform: "flatten".into(),
+                plugin: "xml-flatten".into(),
+                version: "0.1.0".into(),
+                component: "sha256:bb".into(),
+                config: "sha256:cc".into(),
+            }],
+            times,
+            refusals: BTreeMap::from([(("flatten".into(), "bad_int".into()), 2)]),
+            visible: seconds(1),
+            publish: Duration::from_millis(7),
         }
-    }
-
-    #[test]
-    fn progress_has_sparks_names_and_ours() {
-        let json = sample().progress_json();
-        for name in [
-            "id",
-            "name",
-            "timestamp",
-            "batchId",
-            "numInputRows",
-            "inputRowsPerSecond",
-            "processedRowsPerSecond",
-            "durationMs",
-            "sources",
-            "sink",
-            "lag",
-            "deadLetters",
-            "duplicates",
-            "files",
-        ] {
-            assert!(!json[name].is_null(), "{name}");
-        }
-        assert_eq!(json["timestamp"], "2023-11-14T22:13:20.000Z");
-        assert_eq!(json["inputRowsPerSecond"], 20.0);
-        assert_eq!(json["sources"][0]["endOffset"]["books"]["1"], 30);
-        assert_eq!(json["sink"]["numOutputRows"], 80);
-        assert_eq!(json["ledger"]["closes"], true);
-        assert_eq!(json["counters"]["flatten"]["empty"], 3);
     }
 }

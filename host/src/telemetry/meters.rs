@@ -7,8 +7,11 @@ use std::time::Duration;
 use super::events::{
     CommitReport, Counters, Durations, Reading, Report, Resting, Started, Stopped, Swapped, Waiting,
 };
+use super::recent::{Query, Watched};
 use crate::chain::Ledger;
 use crate::clock::Clock;
+use crate::lock::lock;
+use crate::sink::{Refusals, refuse};
 
 /// Rates are averages over this time, as in Connect by default: two samples of 30 s.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -17,12 +20,18 @@ pub const COMMIT_BUCKETS: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
+/// Upper bounds of the buckets of event latency, in seconds: from what one commit a second gives to a day behind.
+pub const LATENCY_BUCKETS: [f64; 14] = [
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_400.0,
+];
+
 /// Counts and passes on. One for all pipelines of a process.
 #[derive(Debug)]
 pub struct Meters {
     to: Arc<dyn Report>,
     clock: Arc<dyn Clock>,
     by_pipeline: Mutex<BTreeMap<String, Meter>>,
+    watched: Mutex<BTreeMap<String, Watched>>,
 }
 
 /// One pipeline since the process began.
@@ -50,6 +59,13 @@ pub struct Meter {
     /// Commits by time, per upper bound, not summed.
     pub commit_buckets: [u64; COMMIT_BUCKETS.len()],
     pub batch: Spread,
+    /// From a record's time to its visible row, per upper bound, not summed; and of all of them.
+    pub latency_buckets: [u64; LATENCY_BUCKETS.len()],
+    pub latency: Spread,
+    /// From the proof of an entry to its last file in place.
+    pub publish: Spread,
+    /// Dead letters by transform and code.
+    pub refusals: Refusals,
     /// Topics and partitions that commits have named.
     pub partitions: std::collections::BTreeSet<(String, i32)>,
     /// Milliseconds since 1970 UTC.
@@ -83,6 +99,19 @@ impl Spread {
 }
 
 impl Meter {
+    #[expect(clippy::cast_precision_loss, reason = "a mean is shown")]
+    fn waited(&mut self, report: &CommitReport) {
+        for (age, n) in report.times.ages(report.visible) {
+            let seconds = age.as_secs_f64();
+            self.latency.count += n;
+            self.latency.sum += seconds * n as f64;
+            self.latency.max = self.latency.max.max(seconds);
+            if let Some(at) = LATENCY_BUCKETS.iter().position(|bound| seconds <= *bound) {
+                self.latency_buckets[at] += n;
+            }
+        }
+    }
+
     /// Records read and rows written per second, over the last minute.
     #[expect(clippy::cast_precision_loss, reason = "a rate is shown")]
     pub fn rates(&self, now: Duration) -> (f64, f64) {
@@ -103,6 +132,7 @@ impl Meters {
             to,
             clock,
             by_pipeline: Mutex::default(),
+            watched: Mutex::default(),
         })
     }
 
@@ -116,6 +146,23 @@ impl Meters {
     pub fn forget(&self, pipeline: &str) {
         let all = self.by_pipeline.lock();
         all.unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+        lock(&self.watched).remove(pipeline);
+    }
+
+    /// What the pipeline does and did, with the newest `limit` commits.
+    pub fn query(&self, pipeline: &str, limit: usize) -> Query {
+        match lock(&self.watched).get(pipeline) {
+            Some(watched) => watched.query(pipeline, limit),
+            None => Watched::default().query(pipeline, limit),
+        }
+    }
+
+    fn watch(&self, pipeline: &str, change: impl FnOnce(&mut Watched)) {
+        let mut all = lock(&self.watched);
+        match all.get_mut(pipeline) {
+            Some(watched) => change(watched),
+            None => change(all.entry(pipeline.to_owned()).or_default()),
+        }
     }
 
     fn with(&self, pipeline: &str, change: impl FnOnce(&mut Meter)) {
@@ -144,6 +191,7 @@ impl Report for Meters {
             meter.lag = started.lag.or(meter.lag);
             meter.waiting = false;
         });
+        self.watch(&started.pipeline, |watched| watched.started(started));
         self.to.started(started);
     }
 
@@ -177,6 +225,11 @@ impl Report for Meters {
                 meter.commit_buckets[at] += 1;
             }
             meter.batch.add(report.ledger.records.read as f64);
+            meter.publish.add(report.publish.as_secs_f64());
+            meter.waited(report);
+            for ((transform, code), n) in &report.refusals {
+                refuse(&mut meter.refusals, transform, code, *n);
+            }
             for span in &report.spans {
                 let known = (span.topic.clone(), span.partition);
                 meter.partitions.insert(known);
@@ -191,6 +244,7 @@ impl Report for Meters {
             let (read, sent) = (report.ledger.records.read, report.ledger.rows.written);
             meter.recent.push_back((now, read, sent));
         });
+        self.watch(&report.pipeline, |watched| watched.committed(report));
         self.to.committed(report);
     }
 
@@ -203,10 +257,12 @@ impl Report for Meters {
     }
 
     fn reading(&self, reading: &Reading) {
+        self.watch(&reading.pipeline, |watched| watched.reading(reading));
         self.to.reading(reading);
     }
 
     fn resting(&self, resting: &Resting) {
+        self.watch(&resting.pipeline, |watched| watched.resting(resting));
         self.to.resting(resting);
     }
 
@@ -215,11 +271,13 @@ impl Report for Meters {
             meter.waits += 1;
             meter.waiting = true;
         });
+        self.watch(pipeline, |watched| watched.waiting(waiting));
         self.to.waiting(pipeline, waiting);
     }
 
     fn resumed(&self, pipeline: &str, after: Duration) {
         self.with(pipeline, |meter| meter.waiting = false);
+        self.watch(pipeline, Watched::resumed);
         self.to.resumed(pipeline, after);
     }
 
@@ -231,6 +289,7 @@ impl Report for Meters {
                 meter.last_error = Some(now);
             }
         });
+        self.watch(&stopped.pipeline, |watched| watched.stopped(stopped));
         self.to.stopped(stopped);
     }
 }

@@ -13,9 +13,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
-use super::meters::{COMMIT_BUCKETS, Meter};
+use super::meters::{COMMIT_BUCKETS, LATENCY_BUCKETS, Meter, Spread};
 use super::process::Process;
 use crate::commit::{Left, Role, State};
+use crate::record::TopicPartition;
 
 /// One pipeline at the moment of a scrape; words as Connect's metrics have them, in lower case.
 #[derive(Clone, Debug)]
@@ -38,6 +39,39 @@ pub struct Shown {
     pub leaving: u64,
     /// Files that should be deleted, and cannot be.
     pub undeleted: u64,
+    /// A person should look at it, although it may go on.
+    pub alarm: bool,
+    /// What the guard of `errors.max` did, and how often.
+    pub acts: BTreeMap<&'static str, u64>,
+    /// The most behind first.
+    pub partitions: Vec<PartitionLag>,
+}
+
+/// Offsets between the last commit and the end, as the source last said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionLag {
+    pub tp: TopicPartition,
+    pub lag: u64,
+}
+
+/// Partitions of one pipeline whose lag is shown: those that are the most behind. With 50 pipelines that is as many series as a small
+/// Prometheus takes from one target.
+const PARTITIONS: usize = 200;
+
+/// By what the source said last, and what the log has committed.
+pub fn partition_lags(state: &State, ends: &BTreeMap<TopicPartition, i64>) -> Vec<PartitionLag> {
+    let splits = state.splits.values();
+    let lag = splits.filter_map(|split| {
+        let tp = TopicPartition {
+            topic: split.topic.as_str().into(),
+            partition: split.partition,
+        };
+        let lag = u64::try_from(ends.get(&tp)? - split.to).unwrap_or(0);
+        Some(PartitionLag { tp, lag })
+    });
+    let mut all: Vec<PartitionLag> = lag.collect();
+    all.sort_by(|a, b| b.lag.cmp(&a.lag).then_with(|| a.tp.cmp(&b.tp)));
+    all
 }
 
 pub const STATES: [&str; 6] = [
@@ -89,7 +123,15 @@ enum Values {
     Gauge(Vec<(Labels, f64)>),
     /// `_total` is added to the name.
     Counter(Vec<(Labels, f64)>),
-    Histogram(Vec<(Labels, Meter)>),
+    Histogram(Vec<(Labels, Counted)>),
+}
+
+/// How often what was measured lay below each bound, not summed.
+#[derive(Clone, Debug)]
+struct Counted {
+    bounds: &'static [f64],
+    buckets: Vec<u64>,
+    of: Spread,
 }
 
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
@@ -122,14 +164,21 @@ impl Collector for Scrape {
                     }
                 }
                 Values::Histogram(samples) => {
-                    for (labels, meter) in samples {
-                        let mut buckets: Vec<(f64, u64)> = COMMIT_BUCKETS
-                            .into_iter()
-                            .zip(meter.commit_buckets)
-                            .collect();
-                        let counted: u64 = meter.commit_buckets.iter().sum();
-                        buckets.push((f64::INFINITY, meter.commit.count - counted));
-                        let (sum, count) = (meter.commit.sum, meter.commit.count);
+                    for (
+                        labels,
+                        Counted {
+                            bounds,
+                            buckets,
+                            of,
+                        },
+                    ) in samples
+                    {
+                        let counted: u64 = buckets.iter().sum();
+                        let bounds = bounds.iter().copied();
+                        let mut buckets: Vec<(f64, u64)> =
+                            bounds.zip(buckets.iter().copied()).collect();
+                        buckets.push((f64::INFINITY, of.count.saturating_sub(counted)));
+                        let (sum, count) = (of.sum, of.count);
                         let mut one = family.encode_family(labels)?;
                         one.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
                     }
@@ -190,6 +239,7 @@ fn collected(pipelines: &[Shown], now: Duration) -> Vec<Metric> {
     }
     for one in pipelines {
         ours(&mut all, one);
+        alarms(&mut all, one);
         left(&mut all, one);
         connector(&mut all, one);
         if !one.tasks.is_empty() || one.meter.starts > 0 {
@@ -577,11 +627,75 @@ fn ours(all: &mut Metrics, one: &Shown) {
             all.count("weir_plugin_counter", "What plugins counted", labels, *n);
         }
     }
-    let help = "From the first file made durable to the last one published";
-    if let Values::Histogram(samples) =
-        all.at("weir_commit_seconds", help, Values::Histogram(Vec::new()))
+    times(all, one);
+}
+
+/// Histograms.
+fn times(all: &mut Metrics, one: &Shown) {
+    let meter = &one.meter;
+    for (name, help, counted) in [
+        (
+            "weir_commit_seconds",
+            "From the first file made durable to the last one published",
+            Counted {
+                bounds: &COMMIT_BUCKETS,
+                buckets: meter.commit_buckets.to_vec(),
+                of: meter.commit,
+            },
+        ),
+        (
+            "weir_event_latency_seconds",
+            "From the time of a record to the moment when its rows can be read",
+            Counted {
+                bounds: &LATENCY_BUCKETS,
+                buckets: meter.latency_buckets.to_vec(),
+                of: meter.latency,
+            },
+        ),
+    ] {
+        if let Values::Histogram(samples) = all.at(name, help, Values::Histogram(Vec::new())) {
+            samples.push((vec![("pipeline", one.name.clone())], counted));
+        }
+    }
+}
+
+/// What a person should look at.
+fn alarms(all: &mut Metrics, one: &Shown) {
+    let labels = || vec![("pipeline", one.name.clone())];
+    let help = "1 while a person should look at it; GET /pipelines/NAME says why";
+    let alarm = f64::from(u8::from(one.alarm));
+    all.gauge("weir_pipeline_alarm", help, labels(), alarm);
+    for action in ["warn", "pause", "rollback"] {
+        let help = "What errors.max.action did, since the process began";
+        let n = one.acts.get(action).copied().unwrap_or(0);
+        let mut labels = labels();
+        labels.push(("action", action.to_owned()));
+        all.count("weir_guard_acts", help, labels, n);
+    }
+    for ((transform, code), n) in &one.meter.refusals {
+        let mut labels = labels();
+        labels.push(("transform", transform.clone()));
+        labels.push(("code", code.clone()));
+        let help = "Dead letters by the transform that refused and the code of the first reason";
+        all.count("weir_refusals", help, labels, *n);
+    }
+    for part in one.partitions.iter().take(PARTITIONS) {
+        let mut labels = labels();
+        labels.push(("topic", part.tp.topic.to_string()));
+        labels.push(("partition", part.tp.partition.to_string()));
+        let help = "Offsets between the last commit and the end of the partition";
+        all.gauge("weir_partition_lag", help, labels, float(part.lag));
+    }
+    if !one.partitions.is_empty() {
+        let help = "Partitions whose lag is not shown, because there are too many";
+        let hidden = one.partitions.len().saturating_sub(PARTITIONS) as u64;
+        all.gauge("weir_partitions_hidden", help, labels(), float(hidden));
+    }
+    let help = "Time from the proof of an entry to its last file in place";
+    if let Values::Counter(samples) =
+        all.at("weir_publish_seconds", help, Values::Counter(Vec::new()))
     {
-        samples.push((labels(), meter.clone()));
+        samples.push((labels(), one.meter.publish.sum));
     }
 }
 

@@ -19,6 +19,9 @@ fn scrape() -> String {
         version: 6,
         rules: Vec::new(),
         lag: None,
+        id: String::new(),
+        run_id: String::new(),
+        recent: 1,
     });
     clock.advance(Duration::from_secs(10));
     let mut report = sample();
@@ -51,6 +54,15 @@ fn scrape() -> String {
         .into(),
         leaving: 1,
         undeleted: 5,
+        alarm: true,
+        acts: [("pause", 1)].into(),
+        partitions: vec![PartitionLag {
+            tp: TopicPartition {
+                topic: "books".into(),
+                partition: 3,
+            },
+            lag: 12,
+        }],
     };
     text(&[shown], clock.elapsed())
 }
@@ -73,6 +85,16 @@ fn a_scrape_has_connects_names_and_ours_with_their_values() {
         format!("weir_archived_files_total{{{pipeline},table=\"books\"}} 2.0"),
         format!("weir_expired_files_left{{{pipeline}}} 1.0"),
         format!("weir_undeleted_files{{{pipeline}}} 5.0"),
+        format!("weir_pipeline_alarm{{{pipeline}}} 1.0"),
+        format!("weir_guard_acts_total{{{pipeline},action=\"pause\"}} 1.0"),
+        format!("weir_guard_acts_total{{{pipeline},action=\"warn\"}} 0.0"),
+        format!("weir_refusals_total{{{pipeline},transform=\"flatten\",code=\"bad_int\"}} 4.0"),
+        format!("weir_partition_lag{{{pipeline},topic=\"books\",partition=\"3\"}} 12.0"),
+        format!("weir_partitions_hidden{{{pipeline}}} 0.0"),
+        format!("weir_event_latency_seconds_bucket{{le=\"5.0\",{pipeline}}} 2"),
+        format!("weir_event_latency_seconds_bucket{{le=\"10.0\",{pipeline}}} 4"),
+        format!("weir_event_latency_seconds_count{{{pipeline}}} 4"),
+        format!("weir_publish_seconds_total{{{pipeline}}} 0.014"),
         format!(
             "weir_plugin_counter_total{{{pipeline},transform=\"flatten\",counter=\"empty\"}} 6.0"
         ),

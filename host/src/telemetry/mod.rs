@@ -10,8 +10,11 @@ mod meters;
 pub mod metrics;
 mod process;
 pub mod progress;
+pub mod query;
+pub mod recent;
 mod screen;
 mod tally;
+pub mod webhook;
 mod words;
 
 pub use events::{CommitReport, Durations, Failure, Reading, Report, Resting, SpanReport};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::bars::Bars;
 use super::events::{self, CommitReport, Reading, Report, Resting, Started, Stopped, Swapped};
 use super::events::{Waiting, rate};
+use super::query::QueryProgress;
 use super::screen::{on_stderr, on_stdout};
 use super::words::{bytes, count, plural, time};
 use crate::lock::lock;
@@ -155,11 +156,7 @@ impl Report for Progress {
             ProgressMode::Plain => self.line(&plain(report)),
             // Programs read this: lines are never folded.
             ProgressMode::Json => {
-                let _closed = writeln!(
-                    io::stdout().lock(),
-                    "{}",
-                    printable_json(&report.progress_json().to_string())
-                );
+                let _closed = writeln!(io::stdout().lock(), "{}", printable_json(&json(report)));
             }
             ProgressMode::Bar => self.bars.committed(report),
             ProgressMode::None => {}
@@ -242,6 +239,11 @@ impl Report for Progress {
     }
 }
 
+/// A progress is plain data: it always becomes JSON.
+fn json(report: &CommitReport) -> String {
+    serde_json::to_string(&QueryProgress::of(report)).unwrap_or_default()
+}
+
 /// `books-raw  commit 7  40 records  80 rows  0 dead  4.00 KiB  20/s  lag 20`
 pub(super) fn plain(c: &CommitReport) -> String {
     let mut out = format!(
@@ -262,7 +264,7 @@ pub(super) fn plain(c: &CommitReport) -> String {
         "  {} in {}  {:.0} records/s",
         bytes(c.bytes),
         plural(c.files, "file"),
-        rate(c.ledger.records.read, c.since_last)
+        rate(c.ledger.records.read, c.since_last).unwrap_or(0.0)
     ));
     if let Some(lag) = c.lag {
         out.push_str(&format!("  lag {}", count(lag)));

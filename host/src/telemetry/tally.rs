@@ -8,15 +8,19 @@ use super::events::{
     CommitReport, Durations, Failure, Reading, Report, Resting, SpanReport, Started, Stopped,
     Swapped, Waiting,
 };
+use super::query::Output;
 use super::words::plural;
 use crate::chain::Ledger;
 use crate::clock::Clock;
-use crate::commit::{Committed, Kind as EntryKind, Rule, State};
+use crate::commit::{Committed, Entry, Kind as EntryKind, Role, Rule, State};
 use crate::config::PipelineConfig;
 use crate::error::{Error, Kind};
+use crate::hash::uuid;
 use crate::lock::lock;
-use crate::pipeline::{self, Ending, Left, Rest, Stages};
+use crate::pipeline::{self, Ending, Left, Rest, Shown, Stages};
+use crate::record::TopicPartition;
 use crate::sink::Gathered;
+use crate::source::End;
 
 /// The pipeline calls it; it calls a [`Report`].
 #[derive(Debug)]
@@ -50,6 +54,13 @@ struct Sums {
     tasks: usize,
     /// Per task that has ended by itself.
     left: BTreeMap<usize, Left>,
+    /// Of the log, and of this run.
+    id: String,
+    run_id: String,
+    /// Where partitions end, as their sources last said.
+    ends: BTreeMap<TopicPartition, i64>,
+    /// Of the commit that is reported next.
+    shown: Shown,
 }
 
 impl Tally {
@@ -89,6 +100,8 @@ impl Tally {
                 self.clock.elapsed().saturating_sub(start)
             }),
             lag: sums.left_lag(),
+            id: sums.id,
+            run_id: sums.run_id,
             pipeline: sums.pipeline,
         };
         self.to.stopped(&stopped);
@@ -143,6 +156,10 @@ impl pipeline::Report for Tally {
     fn started(&self, config: &PipelineConfig, state: &State) {
         let now = self.clock.elapsed();
         let mut sums = self.lock();
+        if sums.start.is_none() {
+            sums.run_id = uuid(&format!("{:032x}", u128::from(ulid::Ulid::generate())));
+        }
+        sums.id = state.id();
         sums.pipeline.clone_from(&config.name);
         sums.source = config.source_description();
         sums.sink = config.sink_description();
@@ -160,6 +177,9 @@ impl pipeline::Report for Tally {
             version: state.version,
             rules: named(&state.rules.transforms),
             lag: sums.total_lag(),
+            id: sums.id.clone(),
+            run_id: sums.run_id.clone(),
+            recent: config.progress.recent,
         };
         drop(sums);
         self.to.started(&started);
@@ -171,6 +191,7 @@ impl pipeline::Report for Tally {
         let entry = &committed.entry;
         let mut sums = self.lock();
         let stages = std::mem::take(&mut sums.stages);
+        let Shown { notes, publish } = std::mem::take(&mut sums.shown);
         let durations = Durations {
             read: stages.read,
             transform: stages.transform,
@@ -180,23 +201,31 @@ impl pipeline::Report for Tally {
         };
         let report = CommitReport {
             pipeline: sums.pipeline.clone(),
+            id: sums.id.clone(),
+            run_id: sums.run_id.clone(),
             version: committed.version,
             kind: kind_name(entry.kind),
             time: entry.time,
-            spans: spans(committed, state),
+            spans: spans(committed, state, &sums.ends),
             ledger: ledger_of(committed),
             counters: entry.counters.clone(),
-            files: entry
-                .add
-                .iter()
-                .filter(|f| f.role != crate::commit::Role::Keys)
-                .count() as u64,
+            files: entry.add.iter().filter(|f| f.role != Role::Keys).count() as u64,
             bytes: entry.add.iter().map(|f| f.bytes).sum(),
             durations,
             since_last: now.saturating_sub(sums.last),
             lag: sums.total_lag(),
             source: sums.source.clone(),
             sink: sums.sink.clone(),
+            outputs: outputs(&committed.entry),
+            generation: entry.rules.as_ref().map(|rules| rules.generation),
+            rules: entry
+                .rules
+                .as_ref()
+                .map_or_else(Vec::new, |rules| rules.transforms.clone()),
+            times: notes.times,
+            refusals: notes.refusals,
+            visible: self.clock.now_micros(),
+            publish,
         };
         sums.last = now;
         sums.version = committed.version;
@@ -325,6 +354,20 @@ impl pipeline::Report for Tally {
     fn lag(&self, task: usize, lag: Option<u64>) {
         self.lock().lag.insert(task, lag);
     }
+
+    fn shown(&self, shown: Shown) {
+        self.lock().shown = shown;
+    }
+
+    fn ends(&self, _: usize, ends: &[End]) {
+        let mut sums = self.lock();
+        for end in ends {
+            match sums.ends.get_mut(&end.tp) {
+                Some(next) => *next = end.next,
+                None => drop(sums.ends.insert(end.tp.clone(), end.next)),
+            }
+        }
+    }
 }
 
 fn named(rules: &[Rule]) -> Vec<String> {
@@ -367,12 +410,24 @@ pub fn ledger_of(committed: &Committed) -> Ledger {
     sum
 }
 
-fn spans(committed: &Committed, state: &State) -> Vec<SpanReport> {
+fn spans(
+    committed: &Committed,
+    state: &State,
+    ends: &BTreeMap<TopicPartition, i64>,
+) -> Vec<SpanReport> {
     let spans = committed.entry.spans.iter().map(|span| {
         let split = state.splits.get(&span.split);
+        let topic = split.map_or_else(|| span.split.to_string(), |c| c.topic.clone());
+        let partition = split.map_or(0, |c| c.partition);
+        let tp = TopicPartition {
+            topic: topic.as_str().into(),
+            partition,
+        };
         SpanReport {
-            topic: split.map_or_else(|| span.split.to_string(), |c| c.topic.clone()),
-            partition: split.map_or(0, |c| c.partition),
+            // It ends no lower than what was read of it.
+            latest: ends.get(&tp).map(|next| (*next).max(span.to)),
+            topic,
+            partition,
             from: span.from,
             to: span.to,
             records: span.records.read,
@@ -380,4 +435,22 @@ fn spans(committed: &Committed, state: &State) -> Vec<SpanReport> {
         }
     });
     spans.collect()
+}
+
+/// What the entry gave, without key sidecars.
+fn outputs(entry: &Entry) -> Vec<Output> {
+    let files = entry.add.iter().filter(|f| f.role != Role::Keys);
+    let files = files.map(|file| Output {
+        path: file.path.clone(),
+        rows: file.rows,
+        bytes: file.bytes,
+        digest: Some(file.digest.clone()),
+    });
+    let taken = entry.deliver.iter().map(|delivery| Output {
+        path: delivery.target.clone(),
+        rows: delivery.rows,
+        bytes: 0,
+        digest: None,
+    });
+    files.chain(taken).collect()
 }

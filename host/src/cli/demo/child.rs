@@ -175,7 +175,7 @@ impl Child {
             ("deadLetters", "dead letters"),
             ("duplicates", "duplicates"),
         ] {
-            let n = number(key);
+            let n = line["weir"][key].as_u64().unwrap_or(0);
             if n > 0 {
                 told.push_str(&format!("  {:>4} {what}", count(n)));
             }

@@ -15,9 +15,12 @@ use crate::commit::{self, Rule};
 use crate::config;
 use crate::error::Result;
 use crate::http::client::{Carries, Client, segment};
+use crate::operations::diff::{Line, RuleDiff};
 use crate::operations::swap::{self, SwapPlanner, SwapState, SwapTarget, Swapped};
+use crate::operations::trial::{Outcome, RECORDS_MAX, Trial};
 use crate::operations::{Change, Columns, Effect, Refused, short};
 use crate::plugin::{Places, Plugins};
+use crate::telemetry::{count, plural};
 
 /// Put other rules in force: another plugin of a transform, or what the config says now.
 ///
@@ -66,6 +69,9 @@ struct How {
     /// Say what would change, and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Also what these rules would do to the newest N committed records, which are read again
+    #[arg(long, value_name = "N", requires = "dry_run", value_parser = clap::value_parser!(u64).range(1..=RECORDS_MAX))]
+    trial: Option<u64>,
     /// How long to wait for a running process that took the request
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     wait: Duration,
@@ -130,6 +136,7 @@ fn planner(which: &Which) -> Result<SwapPlanner> {
 fn ask(client: &Client, which: &Which, verb: &str, mut asked: Value, how: &How) -> Result<Exit> {
     asked["reason"] = json!(how.reason);
     asked["dry_run"] = json!(how.dry_run);
+    asked["trial"] = json!(how.trial);
     asked["wait_ms"] = json!(u64::try_from(how.wait.as_millis()).unwrap_or(u64::MAX));
     let path = format!("/pipelines/{}/{verb}", segment(&which.at));
     let done: Swapped = match client.post(&path, &Carries::Json(asked)) {
@@ -145,6 +152,7 @@ fn ask(client: &Client, which: &Which, verb: &str, mut asked: Value, how: &How) 
         say_json(&done)?;
     } else {
         show(&done);
+        done.trial.iter().for_each(show_trial);
         tell(&done);
     }
     Ok(Exit::Ok)
@@ -160,13 +168,17 @@ fn finish(planned: Result<swap::SwapPlan, Refused>, how: &How, json: bool) -> Re
     if !json {
         show(&preview);
     }
-    let done = match how.dry_run {
-        true => preview,
-        false => planned.execute(how.wait)?,
+    let done = match (how.dry_run, how.trial) {
+        (true, Some(records)) => planned.tried(records, &|| Ok(()))?,
+        (true, None) => preview,
+        (false, _) => planned.execute(how.wait)?,
     };
     match json {
         true => say_json(&done)?,
-        false => tell(&done),
+        false => {
+            done.trial.iter().for_each(show_trial);
+            tell(&done);
+        }
     }
     Ok(Exit::Ok)
 }
@@ -223,9 +235,89 @@ fn show(change: &Swapped) {
         ]);
     }
     table(&rows);
+    change.diff.iter().flatten().for_each(show_diff);
     show_columns(&change.columns);
     for digest in &change.block {
         say(format!("blocks {digest}"));
+    }
+}
+
+/// Keys, then files as `diff` shows them.
+fn show_diff(diff: &RuleDiff) {
+    let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+    for key in &diff.keys {
+        say(format!(
+            "{}.{}: {} -> {}",
+            diff.transform,
+            key.key,
+            or_none(&key.before),
+            or_none(&key.after)
+        ));
+    }
+    for file in &diff.files {
+        say(format!(
+            "{}.{}: {} removed, {} added",
+            diff.transform,
+            file.key,
+            plural(file.removed, "line"),
+            plural(file.added, "line")
+        ));
+        for line in &file.lines {
+            let sign = match line.what {
+                Line::Same => ' ',
+                Line::Removed => '-',
+                Line::Added => '+',
+            };
+            say(format!("  {sign}{:>4}  {}", line.number, line.text));
+        }
+        if file.more {
+            say("  … and more");
+        }
+        if let Some(note) = &file.note {
+            say(format!("  {note}"));
+        }
+    }
+}
+
+fn show_trial(trial: &Trial) {
+    say(format!(
+        "trial: of {}, {} the same, {} changed, {} newly refused, {} newly accepted",
+        plural(trial.records, "committed record"),
+        count(trial.same),
+        count(trial.changed),
+        count(trial.newly_refused),
+        count(trial.newly_accepted)
+    ));
+    if !trial.complete {
+        say("  the time was over before all of them were looked at");
+    }
+    for (transform, codes) in &trial.refusals {
+        for (code, n) in codes {
+            say(format!(
+                "  {transform} would refuse {} as {code}",
+                count(*n)
+            ));
+        }
+    }
+    for example in &trial.examples {
+        let outcome = match example.outcome {
+            Outcome::Changed => "changed",
+            Outcome::NewlyRefused => "newly refused",
+            Outcome::NewlyAccepted => "newly accepted",
+        };
+        say(format!(
+            "{outcome}  {}/{}@{}",
+            example.topic, example.partition, example.offset
+        ));
+        say(format!("  record  {}", example.record));
+        for (what, made) in [("before", &example.before), ("after ", &example.after)] {
+            for line in made.rows.iter().chain(&made.refusals) {
+                say(format!("  {what}  {line}"));
+            }
+            if made.rows.is_empty() && made.refusals.is_empty() {
+                say(format!("  {what}  filtered"));
+            }
+        }
     }
 }
 

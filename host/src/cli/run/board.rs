@@ -1,6 +1,7 @@
 //! `weir run --metrics` and `--ui`: what is shown of pipelines that no daemon keeps.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,14 +9,18 @@ use crate::clock::Clock;
 use crate::commit::{Committed, State};
 use crate::config::PipelineConfig;
 use crate::config::raw::{CONNECTOR_CLASS, OUR_CLASS};
+use crate::daemon::guard::{self, Acts, Alarm, Guarding, Orders};
 use crate::daemon::{Asker, FanOut, Known, Live, Refused, Standing, Target, Views, Watched};
-use crate::error::Error;
+use crate::error::{Error, Kind, Result};
 use crate::instant;
 use crate::lock::lock;
+use crate::operations::guard::roll_back;
 use crate::operations::status;
-use crate::pipeline::{Ending, Report, Rest, Stages};
+use crate::pipeline::{Ending, Report, Rest, Stages, Stop};
+use crate::plugin::{Places, Plugins};
 use crate::telemetry::metrics::{self, Shown};
-use crate::telemetry::{Meters, Progress, Tally};
+use crate::telemetry::recent::Query;
+use crate::telemetry::{self, Meters, Tally};
 use crate::text::printable_lines;
 
 /// The pipelines of this process.
@@ -25,6 +30,10 @@ pub struct Board {
     clock: Arc<dyn Clock>,
     of: BTreeMap<String, One>,
     views: Views,
+    orders: Orders,
+    stop: Stop,
+    /// The guard of `errors.max` paused a pipeline: the process ends, and a person has to act.
+    paused: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -38,9 +47,11 @@ struct One {
 impl Board {
     pub fn new(
         pipelines: &[PipelineConfig],
-        shown: Arc<Progress>,
+        shown: Arc<dyn telemetry::Report>,
         clock: &Arc<dyn Clock>,
-    ) -> Arc<Board> {
+        stop: &Stop,
+    ) -> Result<Arc<Board>> {
+        let (orders, given) = guard::orders();
         let one = |config: &PipelineConfig| {
             let class = config.raw.get(CONNECTOR_CLASS);
             let one = One {
@@ -56,12 +67,24 @@ impl Board {
             };
             (config.name.clone(), one)
         };
-        Arc::new(Board {
+        let board = Arc::new(Board {
             meters: Meters::new(shown, Arc::clone(clock)),
             clock: Arc::clone(clock),
             of: pipelines.iter().map(one).collect(),
             views: Views::default(),
-        })
+            orders,
+            stop: stop.clone(),
+            paused: AtomicBool::new(false),
+        });
+        if pipelines.iter().any(|config| config.errors.max.is_some()) {
+            let weak = Arc::downgrade(&board);
+            guard::begin(given, move || weak.upgrade())?;
+        }
+        Ok(board)
+    }
+
+    pub fn has_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
     }
 
     /// Who hears of this pipeline.
@@ -73,6 +96,7 @@ impl Board {
                 first: Arc::<Seen>::clone(&one.seen),
                 tally,
                 live: Arc::clone(&one.live),
+                guarding: Guarding::new(self.orders.clone(), Arc::clone(&self.clock)),
             }),
             None => Arc::new(tally),
         }
@@ -102,6 +126,9 @@ impl Board {
                 meter,
                 left,
                 leaving,
+                alarm: undeleted.is_some() || one.live.alarm.told().is_some(),
+                acts: one.live.alarm.acts(),
+                partitions: one.live.partition_lags(),
                 undeleted: undeleted.map_or(0, |(files, _)| files),
             }
         });
@@ -138,7 +165,7 @@ impl Watched for Board {
             tasks: (0..now.tasks).map(task).collect(),
             next_run: now.next_run.map(|at| instant::utc(at, 0)),
             trace: now.trace.clone(),
-            alarm: log.and_then(|log| log.alarmed()),
+            alarm: (log.and_then(|log| log.alarmed())).or_else(|| one.live.alarm.told()),
             log: None,
             live: one.live.shown(),
             state,
@@ -155,8 +182,41 @@ impl Watched for Board {
         self.views.known(name, home, running, (asker, &self.clock))
     }
 
+    fn query(&self, name: &str, limit: usize) -> Result<Query, Refused> {
+        self.one(name)?;
+        Ok(self.meters.query(name, limit))
+    }
+
     fn metrics(&self) -> String {
         self.text()
+    }
+}
+
+impl Acts for Board {
+    /// Without a daemon there is nobody to bring it back: the process drains and ends.
+    fn pause(&self, pipeline: &str, _: &str) -> Result<()> {
+        self.paused.store(true, Ordering::SeqCst);
+        let grace = self
+            .of
+            .get(pipeline)
+            .map(|one| one.config.limits.shutdown_timeout);
+        self.stop.ask(grace.unwrap_or_default());
+        Ok(())
+    }
+
+    fn roll_back(&self, pipeline: &str, why: &str) -> Result<u64> {
+        let one = self
+            .of
+            .get(pipeline)
+            .ok_or_else(|| Error::new(Kind::Bug, "guard", "it is no pipeline of this process"))?;
+        let plugins = Plugins::open(Places::of(&one.config))?;
+        roll_back((one.config.as_ref(), plugins), &self.clock, None, why)
+    }
+
+    fn alarm(&self, pipeline: &str, tell: &dyn Fn(&Alarm)) {
+        if let Some(one) = self.of.get(pipeline) {
+            tell(&one.live.alarm);
+        }
     }
 }
 

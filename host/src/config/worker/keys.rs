@@ -37,6 +37,7 @@ pub const GROUPS: &[&str] = &[
     "Pipelines",
     "Restarts",
     "Logging",
+    "Progress",
 ];
 
 macro_rules! keys {
@@ -118,6 +119,10 @@ pub static KEYS: &[WorkerKey] = keys! {
         "`error`, `warn`, `info`, `debug`, `trace`, or a list such as `info,weir::kafka=debug`. Changed at run time by `/admin/loggers`.";
     "log.dir": Shape::Path, Unset, "Logging",
         "Directory for one log file per pipeline, `<name>.log`, beside stderr. Not set: none. A file that is moved away is begun anew.";
+    "progress.webhook.url": Shape::Text, Unset, "Progress",
+        "Where a message is posted for each start, commit, swap and end of a pipeline: `https://hooks.example.com/weir`. It may be a reference, and is never shown. Configs by REST cannot set it.";
+    "progress.webhook.authorization": Shape::Text, Unset, "Progress",
+        "Header `Authorization` of these messages, such as `Bearer ${env:TOKEN}`, by reference.";
 };
 
 pub static PREFIXES: &[WorkerPrefix] = &[

@@ -19,6 +19,7 @@ mod sink;
 mod statuses;
 mod template;
 mod token;
+pub mod webhook;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use super::{RateConfig, rows, unknown};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId};
-use crate::source::{Position, ReadLimits, Source};
+use crate::source::{End, Position, ReadLimits, Source};
 
 /// Rows that follow each other faster than this are returned together: a batch costs more than a row.
 const GATHER: Duration = Duration::from_millis(10);
@@ -246,5 +246,13 @@ impl Source for RateSource {
     /// Rows that are due and not made.
     fn lag(&self) -> Option<u64> {
         Some(self.all_behind())
+    }
+
+    fn ends(&self) -> Vec<End> {
+        let of = |share: &Share| End {
+            tp: share.at.tp.clone(),
+            next: self.due(share),
+        };
+        self.shares.iter().map(of).collect()
     }
 }

@@ -20,7 +20,7 @@ use crate::config::{PipelineConfig, TableName, Tolerance};
 use crate::connectors::zone::parquet_options;
 use crate::error::{Error, Kind, Result};
 use crate::record::{OFFSET, OffsetRange, TopicPartition};
-use crate::sink::Finish;
+use crate::sink::{Finish, Notes};
 use crate::zone::{Changed, Fitting, LeftOut, LetterFiles, LettersTable, ProcessedBatch, Rows};
 use crate::zone::{SplitRange, deadletter, is_system};
 
@@ -57,6 +57,8 @@ pub struct Through {
     changed: Changed,
     counters: Counters,
     letters: LetterFiles,
+    /// Of the dead letters.
+    pub notes: Notes,
     refuse_none: bool,
     /// Most rows, and about most bytes, in one call.
     at_once: (usize, usize),
@@ -105,6 +107,7 @@ impl Batches<'_> {
         for (of, sums) in std::mem::take(&mut through.counters) {
             add_counters(counters, &of, sums);
         }
+        self.notes.merge(&through.notes);
         self.built = Some(through.built);
         Ok(files)
     }
@@ -124,6 +127,7 @@ impl Through {
             changed: Changed::new(),
             counters: Counters::new(),
             letters,
+            notes: Notes::default(),
             refuse_none: config.errors.tolerance == Tolerance::None,
             at_once: (config.limits.batch_rows, config.limits.batch_bytes),
         }
@@ -183,6 +187,7 @@ impl Through {
         };
         batch.push(kept)?;
         batch.leave_out(left_out(&rows, &applied, &letters, &offsets))?;
+        self.notes.add_letters(&letters);
         self.write(&rows, letters, splits, &offsets)?;
         for (transform, counter, amount) in applied.counters {
             let sums = self.counters.entry(transform).or_default();

@@ -271,6 +271,7 @@ fn durable(
         deliveries,
         mut spans,
         counters,
+        notes: _,
     } = sealed;
     let mut added = Vec::with_capacity(files.len());
     for file in files {

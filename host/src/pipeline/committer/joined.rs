@@ -37,6 +37,9 @@ fn append(before: &mut Sealed, after: Sealed) {
     before.files.extend(after.files);
     before.deliveries.extend(after.deliveries);
     before.counters.extend(after.counters);
+    for (split, notes) in after.notes {
+        before.notes.entry(split).or_default().merge(&notes);
+    }
     for span in after.spans {
         match before.spans.iter_mut().find(|s| s.split == span.split) {
             Some(first) => extend(first, &span),

@@ -22,15 +22,15 @@ use std::time::Duration;
 use crossbeam_channel::{self as channel, RecvTimeoutError, Sender};
 
 use super::archive::Archiver;
-use super::messages::{ToCommitter, ToTask};
-use super::report::Report;
+use super::messages::{HandIn, ToCommitter, ToTask};
+use super::report::{Report, Shown};
 use super::stop::Stop;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::commit::{Committed, Draft, Held, Log, Open, Outcome, Rule, State};
+use crate::commit::{Committed, Draft, Held, Log, Open, Outcome, Rule, Span, State};
 use crate::error::{Error, Kind, Result};
 use crate::record::SplitId;
-use crate::sink::{Base, Receiver};
+use crate::sink::{Base, Notes, Receiver};
 use crate::source::{Acknowledge, Position};
 use machine::Machine;
 use steps::{Effect, Ending, Event, NewRules, Next, Seen, Step};
@@ -86,6 +86,10 @@ pub struct Asking {
     rules: Option<Sender<Result<u64, String>>>,
     /// When it began to make the files of the current entry durable.
     begun: Duration,
+    /// Of what is being committed: split, first offset, notes.
+    notes: Vec<(SplitId, i64, Notes)>,
+    /// How long the last entry took to publish.
+    publish: Duration,
 }
 
 impl Committer {
@@ -207,13 +211,22 @@ impl Committer {
                 }
                 Event::Waited
             }
-            next => {
+            mut next => {
+                let begun = self.clock.elapsed();
                 if matches!(next, Next::Finish { .. } | Next::CommitGap(_)) {
-                    self.asking.begun = self.clock.elapsed();
+                    self.asking.begun = begun;
+                    self.asking.notes.clear();
                 }
+                if let Next::Finish { hand_ins, .. } = &mut next {
+                    self.asking.notes = notes_of(hand_ins);
+                }
+                let publishes = matches!(next, Next::Publish(_));
                 let held = held(self.letters_left.as_ref());
                 let event = at_log::perform(&mut self.log, self.receiver.as_ref(), &held, next);
                 self.base.set(self.log.version());
+                if publishes {
+                    self.asking.publish = self.clock.elapsed().saturating_sub(begun);
+                }
                 event
             }
         }
@@ -246,7 +259,7 @@ impl Committer {
     }
 
     /// W7: everything that may happen only after W6.
-    fn announce(&self, committed: &Committed) {
+    fn announce(&mut self, committed: &Committed) {
         let spans = committed.entry.spans.iter();
         let moved: Vec<Position> = spans
             .filter_map(|span| position(self.log.state(), &span.split))
@@ -254,12 +267,41 @@ impl Committer {
         self.acknowledge.acknowledge(&moved);
         let took = self.clock.elapsed().saturating_sub(self.asking.begun);
         if !committed.entry.spans.is_empty() {
+            self.report.shown(Shown {
+                notes: self.asking.notes_in(committed),
+                publish: self.asking.publish,
+            });
             self.report.committed(committed, self.log.state(), took);
         }
         if committed.entry.swap.is_some() {
             self.report.swapped(committed);
         }
     }
+}
+
+impl Asking {
+    /// Of the records that the entry settled: a hand-in that another process was faster with is not among them.
+    fn notes_in(&mut self, committed: &Committed) -> Notes {
+        let mut all = Notes::default();
+        for (split, from, notes) in self.notes.drain(..) {
+            let settles = |span: &Span| span.split == split && span.from <= from && from < span.to;
+            if committed.entry.spans.iter().any(settles) {
+                all.merge(&notes);
+            }
+        }
+        all
+    }
+}
+
+fn notes_of(hand_ins: &mut [HandIn]) -> Vec<(SplitId, i64, Notes)> {
+    let mut all = Vec::new();
+    for sealed in hand_ins.iter_mut().map(|hand_in| &mut hand_in.sealed) {
+        for (split, notes) in std::mem::take(&mut sealed.notes) {
+            let span = sealed.spans.iter().find(|span| span.split == split);
+            all.extend(span.map(|span| (split, span.from, notes)));
+        }
+    }
+    all
 }
 
 /// Dead letters that their topic still needs.

@@ -60,6 +60,7 @@ fn sealed(task: usize, from: i64, to: i64) -> Sealed {
             dead_letters: 0,
         }],
         counters: vec![("t".into(), "seen".into(), read)],
+        notes: Default::default(),
     }
 }
 

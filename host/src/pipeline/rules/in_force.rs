@@ -108,6 +108,11 @@ impl Parts {
         self.0.is_empty()
     }
 
+    /// In the order in which they run.
+    pub fn iter(&self) -> std::slice::Iter<'_, Part> {
+        self.0.iter()
+    }
+
     /// Compiles and initialises them, each with the columns of the one before.
     pub fn chain(&self, config: &PipelineConfig) -> Result<TransformChain> {
         self.chain_on(config, &input_schema())

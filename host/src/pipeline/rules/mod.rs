@@ -24,4 +24,4 @@ pub use in_force::{
     part_of, problems_of, transforms_of,
 };
 pub use inferred::{at_first, completed};
-pub use of_zone::{columns_read, rows_read};
+pub use of_zone::{columns_read, rows_read, rows_read_in};

@@ -3,17 +3,20 @@
 //! A zone has the columns that its own rules give it, and these may change from one plan to the next. So rules are built for the
 //! columns of each plan. Before the zone has rows nothing is known of them: a log then begins with rules that were not built yet.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
 
 use super::in_force::{BETWEEN_RUNS, Declares, Parts, always_read, settled};
 use crate::clock::Clock;
-use crate::commit::{AddedFile, LiveFile, Log, LogName, Role, State, Writer, rules_digest};
+use crate::commit::rules_digest;
+use crate::commit::{AddedFile, LiveFile, Log, LogName, Role, SplitState, State, Writer};
 use crate::config::{self, OnTypeChange, PipelineConfig, Source, ZoneSourceConfig};
 use crate::error::Result;
 use crate::pipeline::Host;
 use crate::pipeline::start;
+use crate::record::SplitId;
 use crate::store::{self, Store};
 use crate::zone::{Fitting, RowReader, SplitRange, read_rows, schemas};
 
@@ -54,6 +57,18 @@ fn opened(source: &ZoneSourceConfig, clock: &Arc<dyn Clock>) -> Result<Option<Op
 /// # Errors
 /// Those of its store.
 pub fn rows_read(source: &ZoneSourceConfig, clock: &Arc<dyn Clock>) -> Result<Option<RowReader>> {
+    rows_read_in(source, None, clock)
+}
+
+/// The same, only those in these ranges of offsets. `None`: there are none.
+///
+/// # Errors
+/// Those of its store.
+pub fn rows_read_in(
+    source: &ZoneSourceConfig,
+    ranges: Option<&BTreeMap<SplitId, (i64, i64)>>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<RowReader>> {
     let Some((store, log)) = opened(source, clock)? else {
         return Ok(None);
     };
@@ -64,16 +79,34 @@ pub fn rows_read(source: &ZoneSourceConfig, clock: &Arc<dyn Clock>) -> Result<Op
     }
     let fitting = Fitting::new(&Schema::empty(), &read, OnTypeChange::NewColumn, &[])?;
     let splits = log.state().splits.iter();
-    let whole: Vec<SplitRange> = splits
-        .map(|(id, split)| SplitRange {
+    let wanted = |(id, split): (&SplitId, &SplitState)| {
+        let whole = (split.readable_from(), split.to);
+        let (from, to) = match ranges {
+            None => whole,
+            Some(ranges) => {
+                let (from, to) = ranges.get(id)?;
+                ((*from).max(whole.0), (*to).min(whole.1))
+            }
+        };
+        (from < to).then(|| SplitRange {
             split: id.clone(),
             topic: split.topic.as_str().into(),
             partition: split.partition,
-            from: split.readable_from(),
-            to: split.to,
+            from,
+            to,
         })
-        .collect();
-    Ok(Some(read_rows(&store, log.name(), &files, &whole, fitting)))
+    };
+    let wanted: Vec<SplitRange> = splits.filter_map(wanted).collect();
+    if ranges.is_some() && wanted.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(read_rows(
+        &store,
+        log.name(),
+        &files,
+        &wanted,
+        fitting,
+    )))
 }
 
 /// The columns of the file that was committed last.

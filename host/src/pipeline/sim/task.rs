@@ -154,6 +154,7 @@ impl Sink {
                 deliveries,
                 spans,
                 counters,
+                notes: Default::default(),
             }
         })
     }

@@ -269,6 +269,7 @@ impl Task {
 
     fn tell_standing(&mut self, machine: &Machine, now: Duration) {
         self.report.lag(self.options.index, self.lag());
+        self.report.ends(self.options.index, &self.source.ends());
         self.tell_gathered(machine);
         self.measured.tell_due = now.saturating_add(TELL_EVERY);
     }

@@ -84,6 +84,7 @@ impl Sink for Hoard {
             deliveries: vec![],
             spans: vec![],
             counters: vec![],
+            notes: Default::default(),
         };
         Ok((std::mem::take(&mut self.0) > 0).then_some(sealed))
     }

@@ -66,6 +66,7 @@ pub(super) fn refusing(tolerance: Tolerance) -> Refusing {
         dlq_table: "dead_letters".to_owned(),
         dlq_topic: None,
         dlq_context: false,
+        max: None,
     };
     Refusing::new(&errors, "zone")
 }
