@@ -184,7 +184,7 @@ fn is_short_when_packed(column: &ColumnChunkMetaData) -> bool {
     let different = u64::try_from(column.data_page_offset() - begin).unwrap_or(0) / width;
     // A difference has a sign.
     let bits = |values: u64| u64::BITS - values.leading_zeros();
-    different >= FEW_VALUES && bits(range) + 1 <= bits(different) + MORE_BITS
+    different >= FEW_VALUES && bits(range) < bits(different) + MORE_BITS
 }
 
 fn column(

@@ -269,7 +269,7 @@ impl ZoneSink {
         columns: &[Column],
         placed: Option<&Placed>,
         part: Range<usize>,
-    ) -> Result<Option<BTreeMap<(u32, Option<u32>), Picked>>> {
+    ) -> Result<Option<Divided>> {
         let rows = part.len();
         let placed = placed.filter(|placed| placed.names.len() > 1);
         let numbers = match &self.options.bucket {
@@ -279,7 +279,7 @@ impl ZoneSink {
         if placed.is_none() && numbers.is_none() {
             return Ok(None);
         }
-        let mut all: BTreeMap<(u32, Option<u32>), Vec<u32>> = BTreeMap::new();
+        let mut all: BTreeMap<Part, Vec<u32>> = BTreeMap::new();
         for (row, at) in (0..).zip(part) {
             let directory = placed.and_then(|placed| placed.of_row.get(at)).copied();
             let bucket = numbers
@@ -533,6 +533,12 @@ impl Target {
         }
     }
 }
+
+/// A directory, by its index, and a bucket.
+type Part = (u32, Option<u32>);
+
+/// The rows of each that has some.
+type Divided = BTreeMap<Part, Picked>;
 
 /// Numbers of rows, ascending.
 struct Picked(UInt32Array);
