@@ -18,6 +18,7 @@ pub mod commit;
 pub mod config;
 pub mod connect;
 pub mod connectors;
+pub mod convert;
 mod cron;
 pub mod daemon;
 pub mod error;

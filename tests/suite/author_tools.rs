@@ -405,10 +405,22 @@ fn every_code_of_a_dead_letter_is_explained() {
     ];
     let of_http = ["no_json", "not_json", "http_<status>", "http_no_answer"];
     let of_zones = ["no_directory", "no_value", "not_json"];
+    let of_converters = [
+        "empty_value",
+        "not_utf8",
+        "not_json",
+        "no_envelope",
+        "no_schema_id",
+        "unknown_schema",
+        "incompatible_schema",
+        "not_decodable",
+        "out_of_range",
+    ];
     let of_pages = [
         ("kafka-sink.md", &of_sinks[..]),
         ("http.md", &of_http),
         ("dead-letters.md", &of_zones),
+        ("converters.md", &of_converters),
     ];
     for (page, of_page) in of_pages {
         let page = std::fs::read_to_string(root.join("docs").join(page)).unwrap();

@@ -45,6 +45,8 @@ fn realistic_configs_become_what_the_goldens_say() {
             &["--sample", "tests/configs/connect/orders.jsonl"][..],
         ),
         ("s3-envelope.properties", &[]),
+        ("s3-avro.properties", &[]),
+        ("s3-json.properties", &[]),
         ("s3-minio.json", &[]),
         (
             "hdfs-daily.json",

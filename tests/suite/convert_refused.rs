@@ -281,12 +281,50 @@ const REFUSED: &[Refused] = &[
         "number",
     ),
     (
-        &[(
-            "value.converter",
-            "org.apache.kafka.connect.json.JsonConverter",
-        )],
+        &[
+            (
+                "value.converter",
+                "org.apache.kafka.connect.json.JsonConverter",
+            ),
+            ("value.converter.schemas.enable", "false"),
+            ("transforms", "a"),
+            (
+                "transforms.a.type",
+                "org.apache.kafka.connect.transforms.Cast$Value",
+            ),
+            ("transforms.a.spec", "a:int32"),
+        ],
         "value.converter",
         "no columns",
+    ),
+    (
+        &[("value.converter", "io.confluent.connect.avro.AvroConverter")],
+        "value.converter.schema.registry.url",
+        "missing",
+    ),
+    (
+        &[
+            ("value.converter", "io.confluent.connect.avro.AvroConverter"),
+            ("value.converter.schema.registry.url", "https://r:8081"),
+            (
+                "value.converter.schema.registry.ssl.truststore.location",
+                "/etc/trust.jks",
+            ),
+        ],
+        "value.converter.schema.registry.ssl.truststore.location",
+        "not read",
+    ),
+    (
+        &[
+            ("value.converter", "io.confluent.connect.avro.AvroConverter"),
+            ("value.converter.schema.registry.url", "https://r:8081"),
+            (
+                "value.converter.basic.auth.credentials.source",
+                "SASL_INHERIT",
+            ),
+        ],
+        "value.converter.basic.auth.credentials.source",
+        "another client",
     ),
     (
         &[

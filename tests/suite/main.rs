@@ -36,6 +36,7 @@ mod convert;
 mod convert_files;
 mod convert_refused;
 mod convert_run;
+mod converters;
 mod costs;
 mod csv_to_api;
 mod daemon;

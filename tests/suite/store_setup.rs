@@ -499,7 +499,7 @@ fn a_run_leaves_no_secret_behind_and_gc_keeps_what_its_log_names() {
     let config = pipeline(&world, &shelf, &more);
     let plugins = Plugins::open(Places::of(&config)).unwrap();
     let part = part_of(&plugins, &config, &config.transforms[0]).unwrap();
-    let (component, named) = (part.component, part.config);
+    let (component, named) = (part.by.component().unwrap().clone(), part.config);
     for ended in world.run(std::slice::from_ref(&config)) {
         ended.result.unwrap();
     }

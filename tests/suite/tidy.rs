@@ -11,7 +11,11 @@ const ONLY_FOLDER: &[(&str, &[&str])] = &[
     ("wasmtime", &["plugin"]),
     ("object_store", &["store/objects"]),
     ("hdfs_native", &["store/hdfs"]),
-    ("reqwest", &["store/objects", "connectors/http"]),
+    (
+        "reqwest",
+        &["store/objects", "connectors/http", "convert/registry"],
+    ),
+    ("arrow_avro", &["convert/avro", "zone/formats"]),
     ("parquet", &["zone"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
@@ -158,6 +162,7 @@ const ROOMS: &[&str] = &[
     "sink",
     "zone",
     // rules, and what is read and written
+    "convert",
     "plugin",
     "kafka",
     "sample",

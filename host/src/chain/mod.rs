@@ -3,6 +3,7 @@
 //! A [`Transform`] is a pure function of its rows. The [`TransformChain`] carries, beside the columns, from which record each row
 //! came and which piece of it the row is (`_row`), so that a refusal can name the original bytes.
 
+mod held;
 mod ledger;
 mod refuse;
 mod run;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 
+pub use held::{Held, NewSchema, On, held};
 pub use ledger::{Ledger, Records, Rows};
 pub use run::TransformChain;
 
@@ -120,6 +122,8 @@ pub trait Transform: Send + fmt::Debug {
     fn carries(&self, _column: usize) -> Option<usize> {
         None
     }
+    /// Records of this schema are read under the one in force from now on, whatever else they have.
+    fn leave_out(&mut self, _new: &NewSchema) {}
     /// `input.rows` is at least 1.
     fn apply(&mut self, input: &Table) -> Result<Output>;
 }

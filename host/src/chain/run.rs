@@ -12,7 +12,8 @@ use arrow_schema::SchemaRef;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Applied, Column, DeadLetter, Identity, Ledger, Output, Reason, Reject, RowMap, refuse,
+    Applied, Column, DeadLetter, Identity, Ledger, NewSchema, Output, Reason, Reject, RowMap, held,
+    refuse,
 };
 use super::{Table, Transform};
 use crate::config::Unit;
@@ -91,6 +92,11 @@ impl TransformChain {
         from.iter().map(Option::is_some).collect()
     }
 
+    /// See [`Transform::leave_out`].
+    pub fn leave_out(&mut self, new: &NewSchema) {
+        self.transforms.iter_mut().for_each(|t| t.leave_out(new));
+    }
+
     /// In the order of the chain.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
         self.identities.iter().map(Arc::as_ref)
@@ -143,7 +149,8 @@ impl TransformChain {
             if table.rows == 0 {
                 break;
             }
-            let output = transform.apply(&table)?;
+            let output = transform.apply(&table);
+            let output = output.map_err(|error| held::of_records(error, &books.record))?;
             let by = &self.identities[at];
             if Some(at) == self.explodes_at {
                 books.explode(&output, by)?;

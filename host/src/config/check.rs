@@ -511,6 +511,7 @@ impl Checker<'_> {
             source: (self.source?.build)(self, &home)?,
             transforms,
             inference: self.inference(),
+            converters: super::converters::build(self)?,
             home,
             sink,
             errors: ErrorsConfig {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connector::{SinkConfig, SourceConfig};
+use super::converters::Converters;
 use super::location::Location;
 use super::problem::{Place, Problem};
 use super::raw::Raw;
@@ -38,6 +39,7 @@ pub struct PipelineConfig {
     pub transforms: Vec<TransformConfig>,
     /// `schema.inference`: the transform is found in the first records, and `transforms` is empty.
     pub inference: Option<Inference>,
+    pub converters: Converters,
     /// The place of the log and the dead letters, wherever the rows go.
     pub home: Home,
     pub sink: Arc<dyn SinkConfig>,

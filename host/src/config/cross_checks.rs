@@ -14,6 +14,7 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     dead_letters(checker);
     super::store_keys::check_archive(checker);
     inference(checker);
+    super::converters::check(checker);
     if let Some(source) = checker.source {
         (source.check)(checker);
     }

@@ -160,6 +160,38 @@ const EVERY: &[KeyDef] = keys! {
         "With `schema.inference`: most bytes of these records; they are in memory together.";
     "schema.sample.wait": duration(0, HOUR), Is("10s"), Low, Pipeline, Records,
         "With `schema.inference`: how long more records are waited for after the first. A run that takes what is there does not wait.";
+    "value.format": Shape::Choice(&["bytes", "string", "json", "json-envelope", "avro"]), Is("bytes"), High, Pipeline, Records,
+        "What values are. `bytes`: the first transform reads them. `string`: one column of text. `json`: the same, and it must be JSON; with `schema.inference` columns. `json-envelope`: Kafka Connect's `{\"schema\": …, \"payload\": …}`, and `avro`: a column for each field, by the schema.";
+    "key.format": Shape::Choice(&["bytes", "string", "json"]), Derived("`bytes` where values are kept whole; where they become columns, keys are none"), Medium, Pipeline, Records,
+        "What keys are: a column `key` of bytes, text, or text that must be JSON.";
+    "value.schema.file": Shape::Path, Unset, Medium, Pipeline, Records,
+        "Avro schema (`.avsc`) by which values are read: its fields are the columns. Not set: the schema of the first record, which is kept beside the log and is the pipeline's rule from then on.";
+    "value.avro.framing": Shape::Choice(&["registry", "none"]), Is("registry"), Medium, Pipeline, Records,
+        "What stands before an Avro value: `registry`, a zero byte and the four bytes of its schema's id, as Confluent's serializers write it; or `none`, all values have the schema of `value.schema.file`.";
+    "value.on.null": Shape::Choice(&["refuse", "drop"]), Is("refuse"), Medium, Pipeline, Records,
+        "A record without a value, where a schema says the columns: it is refused (`empty_value`), or dropped and counted as filtered.";
+    "schema.evolution": Shape::Choice(&["pin", "follow"]), Is("pin"), Medium, Pipeline, Records,
+        "A record whose schema has fields that the schema in force lacks: `pin` leaves them out; `follow` puts them in force as columns that may be null, as a swap before that record.";
+    "schema.on.incompatible": Shape::Choice(&["stop", "dead-letters"]), Is("stop"), Medium, Pipeline, Records,
+        "A record whose schema cannot be read under the one in force: the pipeline stops and names it, or its records become dead letters (`incompatible_schema`).";
+    "schema.registry.url": Shape::Text, Unset, High, Pipeline, Records,
+        "Schema registry with Confluent's API; several, separated by commas, are asked in this order. Schemas are kept in `plugin.store`, so that records are read again without it.";
+    "schema.registry.basic.auth.user.info": Shape::Text, Unset, Medium, Pipeline, Records,
+        "`user:password` for the registry, as a reference.";
+    "schema.registry.bearer.auth.token": Shape::Text, Unset, Medium, Pipeline, Records,
+        "Token for the registry, as a reference.";
+    "schema.registry.tls.ca": Shape::Path, Unset, Medium, Pipeline, Records,
+        "PEM file of certificates that are trusted beside those of the system.";
+    "schema.registry.tls.certificate": Shape::Path, Unset, Medium, Pipeline, Records,
+        "PEM file of the client's certificate, with those that signed it behind it.";
+    "schema.registry.tls.key": Shape::Path, Unset, Medium, Pipeline, Records,
+        "PEM file of its private key (PKCS #8).";
+    "schema.registry.timeout": duration(10 * MS, 10 * MINUTE), Is("10s"), Low, Pipeline, Records,
+        "Longest time of one request to the registry. If none of the URLs answers, records of schemas that are not known yet wait.";
+    "schema.registry.unknown.wait": duration(0, 24 * HOUR), Is("1m"), Low, Pipeline, Records,
+        "So long an id is waited for that the registry does not know: a copy of it may be behind. After it its records are refused (`unknown_schema`).";
+    "schema.registry.cache": int(1, 100_000), Is("1000"), Low, Pipeline, Records,
+        "Most schemas that a task keeps ready in memory; a few KiB each.";
     "watch": Shape::Flag, Is("false"), Medium, Pipeline, Always,
         "Put edits of rule files, lookup tables, plugins and transform keys in force while the pipeline runs, each as a swap. Edits that do not check leave the old rules in force.";
     // ------------------------------------------------------------------ errors
@@ -304,14 +336,16 @@ pub static FAMILIAR: &[(&str, &str, &str)] = &[
     ("dlq.table", "errors.dlq.table", ""),
     ("retry.backoff.ms", "retry.backoff", ""),
     ("shutdown.timeout.ms", "shutdown.timeout", ""),
+    ("value.converter", "value.format", ""),
+    ("key.converter", "key.format", ""),
     (
-        "value.converter",
+        "value.converter.schema.registry.url",
+        "schema.registry.url",
         "",
-        "records reach the first transform as bytes; a plugin such as xml-flatten reads them",
     ),
     (
-        "key.converter",
+        "value.converter.schemas.enable",
         "",
-        "keys reach the first transform as bytes",
+        "value.format = \"json-envelope\" reads messages with a schema, \"json\" those without",
     ),
 ];

@@ -6,6 +6,7 @@
 mod check;
 pub mod checked;
 mod connector;
+mod converters;
 mod cross_checks;
 pub mod files;
 pub mod java;
@@ -36,6 +37,10 @@ pub use checked::*;
 pub use connector::{
     BuiltSink, Catalog, Gives, MessageHint, PerTrigger, Prefixed, SinkConfig, SinkType,
     SourceConfig, SourceType,
+};
+pub use converters::{
+    Converters, Evolution, FILE as SCHEMA_FILE, Format, OnIncompatible, OnNull, RegistryConfig,
+    URL as REGISTRY_URL, ValueConverter,
 };
 pub use files::{Directories, FileFormat, Files, TimeDirectories, TimeOf, TimeUnit, Tombstones};
 pub use keys::TRANSFORMS_MAX;

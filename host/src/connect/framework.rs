@@ -90,8 +90,8 @@ pub static SINK: &[Def] = defs! {
             "Kept for Connect's clients; tasks.max always holds.";
         "key.converter": Class, Null, Low, ["org.apache.kafka.connect.storage.StringConverter", "org.apache.kafka.connect.converters.ByteArrayConverter", "org.apache.kafka.connect.json.JsonConverter"],
             "How keys are read. Zones hold no keys where rows come from a rule, so it seldom matters.";
-        "value.converter": Class, Null, High, ["org.apache.kafka.connect.storage.StringConverter", "org.apache.kafka.connect.converters.ByteArrayConverter", "org.apache.kafka.connect.json.JsonConverter"],
-            "How values are read: strings, bytes, or JSON.";
+        "value.converter": Class, Null, High, ["org.apache.kafka.connect.storage.StringConverter", "org.apache.kafka.connect.converters.ByteArrayConverter", "org.apache.kafka.connect.json.JsonConverter", "io.confluent.connect.avro.AvroConverter"],
+            "How values are read: strings, bytes, JSON, or Avro.";
         "value.converter.schemas.enable": Boolean, Is("true"), Medium, ["true", "false"],
             "JSON only: whether each message is an envelope of schema and payload.";
         "header.converter": Class, Null, Low, [],

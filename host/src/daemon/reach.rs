@@ -218,6 +218,10 @@ fn of_pipeline(config: &PipelineConfig) -> Vec<Problem> {
         let path = Path::new(text.typed().trim());
         ask(&key, text.reach().path(path).map(drop));
     }
+    for (key, text) in config.converters.files() {
+        let path = Path::new(text.typed().trim());
+        ask(key, text.reach().path(path).map(drop));
+    }
     match &config.source {
         Source::Zone(zone) => {
             if let Some(directory) = store::directory_of(&zone.at.url) {

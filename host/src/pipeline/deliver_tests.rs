@@ -14,7 +14,7 @@ use super::messages::HandIn;
 use super::sim::receiver::{Connection, Row, Trouble, is_letter};
 use super::sim::task::span;
 use super::task::tests::Silent;
-use super::task::{Task, TaskOptions};
+use super::task::{Hold, Task, TaskOptions};
 use super::*;
 use crate::chain::{Applied, TransformChain};
 use crate::clock::SystemClock;
@@ -191,6 +191,7 @@ fn run(store: &Arc<dyn Store>, to: &Connection, stop: Option<Duration>) -> Log {
         report: Arc::new(Silent),
         clock: clock.clone(),
         portion: Default::default(),
+        hold: Hold::new(unbounded().0, backoff),
         measured: Default::default(),
     };
     let stands = (log.store().clone(), log.name().clone());

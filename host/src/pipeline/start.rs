@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow_schema::SchemaRef;
+
 use super::archive::Archiver;
 use super::committer::{at_log, gap, other_rules, position};
 use super::rules::{self, Built};
@@ -17,7 +19,7 @@ use crate::commit::{
 use crate::config::{PipelineConfig, SourceConfig};
 use crate::connectors;
 use crate::error::{Error, Kind, Result};
-use crate::record::{SplitId, TopicPartition};
+use crate::record::{SplitId, TopicPartition, input_schema};
 use crate::sink::{Base, Patience, Receiver, SinkConnector, SinkContext};
 use crate::source::{Acknowledge, Connector, PartitionInfo, Policy, Position, TopicInfo};
 use crate::store::{self, Store};
@@ -40,8 +42,16 @@ pub struct Ready {
     pub assigned: Vec<Vec<Position>>,
     /// One per task.
     pub chains: Vec<TransformChain>,
-    /// With the transform that was inferred, if one was.
+    /// With the transform that was inferred or the schema that was found, if one was.
     pub config: PipelineConfig,
+}
+
+impl Ready {
+    /// The columns of the rules in force.
+    pub fn columns(&self) -> SchemaRef {
+        let chain = self.chains.first();
+        chain.map_or_else(input_schema, TransformChain::output_schema)
+    }
 }
 
 /// `None`: the transform is to be inferred from records, and there are none yet.
@@ -138,16 +148,15 @@ fn open_log(
     Ok((store, log, built))
 }
 
-/// The rules with which records are read: those that were built, or at a first start with `schema.inference` those that the first
-/// records show. `None`: there are no records yet.
+/// The rules with which records are read: those that were built, or at a first start with `schema.inference` or a schema those that
+/// the first records show. `None`: there are no records yet.
 fn found(
     host: &Host,
     (config, source): (&PipelineConfig, &dyn SourceConfig),
     log: &mut Log,
     built: Built,
 ) -> Result<Option<(PipelineConfig, Built)>> {
-    let is_known = config.inference.is_none() || !config.transforms.is_empty();
-    match is_known || host.only_begins {
+    match rules::is_known(config) || host.only_begins {
         true => Ok(Some((config.clone(), built))),
         false => rules::at_first(host, config, source, log),
     }
@@ -229,7 +238,7 @@ fn writes(
 /// Says in the plugin store that this log names what is there.
 fn keep_rules_of(host: &Host, config: &PipelineConfig, log: &Log) {
     let rules = log.state().periods.iter().any(|p| !p.transforms.is_empty());
-    if !config.transforms.is_empty() || rules {
+    if !config.transforms.is_empty() || !config.converters.is_idle() || rules {
         keep_rules_at(host, log.store().url(), log.name());
     }
 }

@@ -17,14 +17,14 @@ use super::rules::pending::Pending;
 use super::start::{self, Ready};
 use super::stop::Stop;
 use super::task::portion::{self, Portion};
-use super::task::{Task, TaskOptions};
+use super::task::{Hold, Task, TaskOptions, Wanted};
 use super::{Host, Rest, compact, panicked, retry};
 use crate::chain::TransformChain;
 use crate::commit::{Log, Open};
 use crate::config::{PerTrigger, PipelineConfig, SourceConfig, Tolerance, Trigger};
 use crate::connectors;
 use crate::error::{Error, Kind, Remedy, Result};
-use crate::record::{SplitId, input_schema};
+use crate::record::SplitId;
 use crate::sink::guarded::Guarded;
 use crate::source::{Change, Connector, Lost, Position, REFUSED_FOR, ReadLimits, TopicInfo, lost};
 
@@ -203,13 +203,14 @@ fn actors<'a>(
     ends_with_it: Stop,
     letters_left: Option<Arc<AtomicU64>>,
 ) -> Result<Actors<'a>> {
-    let chain = ready.chains.first();
-    let columns = chain.map_or_else(input_schema, TransformChain::output_schema);
+    let columns = ready.columns();
     ready.base.set(ready.log.version());
     let (to_committer, hand_ins) = unbounded();
     let (found, finds) = unbounded();
     let (swap, swaps) = unbounded();
-    let (tasks, to_tasks) = tasks(host, config, (&mut ready, &share), &to_committer)?;
+    let (wants, wanted) = unbounded();
+    let to = (&to_committer, &wants);
+    let (tasks, to_tasks) = tasks(host, config, (&mut ready, &share), to)?;
     let Ready {
         store,
         log,
@@ -221,16 +222,16 @@ fn actors<'a>(
         assigned,
         ..
     } = ready;
-    let archiver = start::archiver(host, config, &log);
     let changer = Changer::new(
         host,
         config,
         (assigned.len(), columns),
-        (store, log.name()),
-        swap,
+        (store, &log),
+        (swap, wanted),
         ends_with_it,
     );
     let committer = Committer {
+        archiver: start::archiver(host, config, &log),
         generation: log.state().generation(),
         log,
         base,
@@ -249,7 +250,6 @@ fn actors<'a>(
         stop: host.stop.clone(),
         backoff: host.retry,
         asking: Default::default(),
-        archiver,
         letters_left,
     };
     let watcher = Watcher {
@@ -272,7 +272,7 @@ fn tasks(
     host: &Host,
     config: &PipelineConfig,
     (ready, share): (&mut Ready, &Share),
-    to_committer: &Sender<ToCommitter>,
+    (to_committer, wanted): (&Sender<ToCommitter>, &Sender<Wanted>),
 ) -> Result<(Vec<Task>, Vec<Sender<ToTask>>)> {
     let memory = config.limits.memory_budget / ready.assigned.len();
     let limits = ReadLimits {
@@ -304,6 +304,7 @@ fn tasks(
             report: host.report.clone(),
             clock: host.clock.clone(),
             portion: portion_of(share, positions),
+            hold: Hold::new(wanted.clone(), host.retry),
             measured: Default::default(),
         });
     }

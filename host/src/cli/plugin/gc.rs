@@ -143,7 +143,9 @@ fn of_configs(needed: &mut Needed, dir: &Path, places: &Places) -> Result<bool> 
             for transform in &pipeline.transforms {
                 match pipeline::part_of(&plugins, pipeline, transform) {
                     Ok(part) => {
-                        needed.add(part.component.digest());
+                        if let Some(component) = part.by.component() {
+                            needed.add(component.digest());
+                        }
                         needed.add(part.config.digest());
                     }
                     // A config that cannot be built has nothing in the store that could be determined here.

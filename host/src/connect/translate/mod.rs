@@ -197,6 +197,10 @@ impl<'a> Work<'a> {
         self.int(key, -1, max).filter(|ms| *ms >= 0)
     }
 
+    pub fn is_used(&self, key: &str) -> bool {
+        self.used.contains(key)
+    }
+
     pub fn used(&mut self, key: &str) {
         self.used.insert(key.to_owned());
     }

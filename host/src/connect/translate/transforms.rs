@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::columns::{self, Column, Keys};
-use super::converters::{Start, VALUE};
+use super::converters::{self, Start, VALUE};
 use super::{Line, Work};
 use crate::config::{FileFormat, TRANSFORMS_MAX, plugin_ref, problem, too_many_transforms};
 use crate::connect::smt::{Side, Smt};
@@ -26,6 +26,7 @@ enum What {
 }
 
 /// What transforms have made so far.
+#[derive(Default)]
 struct Chain {
     names: Vec<String>,
     /// `None`: a plugin has made them, so they are not known here.
@@ -36,6 +37,8 @@ struct Chain {
     json: bool,
     /// The json-flatten that reads messages.
     flatten: Option<String>,
+    /// Columns are the fields of a schema, structs among them.
+    by_schema: bool,
 }
 
 impl Chain {
@@ -74,19 +77,17 @@ pub(super) fn translate(work: &mut Work<'_>, start: Start, sample: Option<&[Vec<
         .iter()
         .filter_map(|alias| step(work, alias))
         .collect();
-    let mut chain = Chain {
-        names: Vec::new(),
-        columns: None,
-        whole: false,
-        json: false,
-        flatten: None,
-    };
+    let mut chain = Chain::default();
     let rest = match start {
         Start::Whole { text } => {
             whole(work, &mut chain, &steps, text);
             &steps[..]
         }
         Start::Json { envelope } => json(work, &mut chain, &steps, envelope, sample),
+        Start::Columns => {
+            chain.by_schema = true;
+            &steps[..]
+        }
         Start::Unknown => {
             work.columns_failed = true;
             &steps[..]
@@ -122,6 +123,20 @@ fn nulls(work: &mut Work<'_>, chain: &Chain) {
         return;
     };
     match (behaviour.to_lowercase().as_str(), &chain.flatten) {
+        ("fail", _) if chain.by_schema => {
+            work.put("value.on.null", "refuse", KEY);
+            work.note(KEY, "a record without a value is refused (empty_value)");
+        }
+        ("ignore", _) if chain.by_schema => {
+            work.put("value.on.null", "drop", KEY);
+            work.note(
+                KEY,
+                "a record without a value is dropped, and counted as filtered",
+            );
+        }
+        ("ignore", _) if work.has("schema.inference") => {
+            work.refuse(KEY, "`ignore`: columns that are found in the first records refuse a record without a value", "write fail; or list a json-flatten with empty=drop and the columns");
+        }
         ("fail", Some(_)) => work.note(KEY, "a record without a value is refused (empty_value)"),
         ("ignore", Some(alias)) => {
             work.put(&format!("transforms.{alias}.empty"), "drop", KEY);
@@ -350,36 +365,19 @@ fn json<'s>(
     if let Some((first, after)) = rest.split_first()
         && let What::Plugin(plugin) = &first.what
     {
-        let mut keys = own_keys(work, &first.alias);
-        if plugin.split('@').next() == Some(columns::PLUGIN) {
-            if (envelope || !root.is_empty()) && keys.contains_key("wildcard") {
-                no_wildcard(work, &first.alias);
-            }
-            columns::begin(&mut keys, envelope, &root);
-            chain.columns = Some(columns::named(&keys));
-            chain.flatten = Some(first.alias.clone());
-        } else if let Some(alias) = extracted {
-            let key = format!("transforms.{alias}.type");
-            work.refuse(
-                &key,
-                format!("the plugin behind it, {plugin}, reads whole messages"),
-                "put json-flatten behind it",
-            );
-        } else if envelope {
-            work.note(
-                VALUE,
-                format!(
-                    "the plugin {plugin} reads whole messages, with the envelope around the payload"
-                ),
-            );
-        }
-        emit(work, chain, &first.alias, plugin, keys, &first.alias);
+        let at = (envelope, root.as_str(), extracted);
+        listed(work, chain, (&first.alias, plugin), at);
         return after;
     }
     if !envelope && sample.is_none() && root.is_empty() && rest.is_empty() && lines(work, chain) {
         return rest;
     }
-    learned(work, chain, steps, (envelope, &root), sample);
+    if !by_schema(work, chain, (steps, rest), (envelope, &root), sample) {
+        if envelope {
+            converters::flattened_envelope(work);
+        }
+        learned(work, chain, steps, (envelope, &root), sample);
+    }
     rest
 }
 
@@ -399,6 +397,67 @@ fn lines(work: &mut Work<'_>, chain: &mut Chain) -> bool {
         "each message is a line, as it is in the topic; one that is no JSON is refused (not_json)",
     );
     true
+}
+
+/// A plugin that is listed reads the messages. `extracted`: the transform that moved the place where the record begins.
+fn listed(
+    work: &mut Work<'_>,
+    chain: &mut Chain,
+    (own, plugin): (&str, &str),
+    (envelope, root, extracted): (bool, &str, Option<String>),
+) {
+    if envelope {
+        converters::flattened_envelope(work);
+    }
+    let mut keys = own_keys(work, own);
+    if plugin.split('@').next() == Some(columns::PLUGIN) {
+        if (envelope || !root.is_empty()) && keys.contains_key("wildcard") {
+            no_wildcard(work, own);
+        }
+        columns::begin(&mut keys, envelope, root);
+        chain.columns = Some(columns::named(&keys));
+        chain.flatten = Some(own.to_owned());
+    } else if let Some(alias) = extracted {
+        let key = format!("transforms.{alias}.type");
+        work.refuse(
+            &key,
+            format!("the plugin behind it, {plugin}, reads whole messages"),
+            "put json-flatten behind it",
+        );
+    } else if envelope {
+        work.note(
+            VALUE,
+            format!(
+                "the plugin {plugin} reads whole messages, with the envelope around the payload"
+            ),
+        );
+    }
+    emit(work, chain, own, plugin, keys, own);
+}
+
+/// The schema in the messages, or the first of them, say what the columns are. False: neither does.
+fn by_schema(
+    work: &mut Work<'_>,
+    chain: &mut Chain,
+    (steps, rest): (&[Step], &[Step]),
+    (envelope, root): (bool, &str),
+    sample: Option<&[Vec<u8>]>,
+) -> bool {
+    let flattens = steps.iter().any(|step| matches!(step.what, What::Smt(smt) if smt.name == "Flatten" && smt.side == Side::Value));
+    let says_more = |sample: &[Vec<u8>]| !columns::misread(sample, root).is_empty();
+    let whole = root.is_empty();
+    if envelope && whole && !flattens && sample.is_none_or(says_more) {
+        converters::by_schema(work, "json-envelope");
+        chain.by_schema = true;
+        return true;
+    }
+    let first = !envelope && whole && sample.is_none() && rest.is_empty();
+    if first {
+        work.put("value.format", "json", VALUE);
+        work.put("schema.inference", "true", VALUE);
+        work.note(VALUE, "the columns are those of the first records, and stay; weir config convert FILE --sample MESSAGES writes them into the config");
+    }
+    first
 }
 
 fn no_wildcard(work: &mut Work<'_>, alias: &str) {

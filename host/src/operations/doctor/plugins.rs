@@ -28,10 +28,11 @@ pub(super) fn examine(
         let begun = Instant::now();
         match part_of(&plugins, config, transform) {
             Ok(part) => {
-                let info = part.component.info();
-                let digest = short(part.component.digest());
-                let says = format!("{}@{} ({digest}) is loaded", info.name, info.version);
-                tell(Finding::pass(LOOK, at, says).took(begun.elapsed()));
+                if let Some(component) = part.by.component() {
+                    let (info, digest) = (component.info(), short(component.digest()));
+                    let says = format!("{}@{} ({digest}) is loaded", info.name, info.version);
+                    tell(Finding::pass(LOOK, at, says).took(begun.elapsed()));
+                }
             }
             Err(problems) => {
                 sound = false;

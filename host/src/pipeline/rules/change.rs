@@ -16,16 +16,18 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::Parts;
 use super::columns::{self, Columns};
+use super::converters;
 use super::pending::{Answer, Id, Pending};
 use super::watch::Watched;
-use crate::chain::TransformChain;
-use crate::commit::{LogName, Swap, Writer, actor, rules_digest};
+use crate::chain::{NewSchema, TransformChain};
+use crate::commit::{Log, LogName, Swap, Writer, actor, rules_digest};
 use crate::config::{self, PipelineConfig};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::lock::lock;
 use crate::pipeline::committer::Prepared;
 use crate::pipeline::committer::steps::NewRules;
 use crate::pipeline::start;
+use crate::pipeline::task::{LeftOut, Wanted};
 use crate::pipeline::{Host, Stop};
 use crate::store::{self, Store};
 
@@ -175,6 +177,11 @@ pub struct Changer {
     /// The columns of the rules in force.
     columns: SchemaRef,
     pending: Pending,
+    store: Arc<dyn Store>,
+    /// Digest of the rules in force.
+    in_force: String,
+    /// Tasks that need rules for a newer schema.
+    wanted: Receiver<Wanted>,
     /// When requests of other processes are looked for again.
     next_look: Duration,
     watched: Option<Watched>,
@@ -188,8 +195,8 @@ impl Changer {
         host: &Host,
         config: &PipelineConfig,
         (tasks, columns): (usize, SchemaRef),
-        (store, log): (Arc<dyn Store>, &LogName),
-        to_committer: Sender<Prepared>,
+        (store, log): (Arc<dyn Store>, &Log),
+        (to_committer, wanted): (Sender<Prepared>, Receiver<Wanted>),
         stop: Stop,
     ) -> Changer {
         let mut changer = Changer {
@@ -197,7 +204,10 @@ impl Changer {
             config: config.clone(),
             tasks,
             columns,
-            pending: Pending::new(store, log),
+            pending: Pending::new(store.clone(), log.name()),
+            store,
+            in_force: rules_digest(&log.state().rules.transforms),
+            wanted,
             next_look: Duration::ZERO,
             watched: None,
             to_committer,
@@ -219,8 +229,82 @@ impl Changer {
             while let Some(change) = self.next() {
                 self.apply(change);
             }
+            while let Ok(wanted) = self.wanted.try_recv() {
+                self.follow(&wanted);
+            }
         }
         Ok(())
+    }
+
+    /// Puts the new fields of a schema in force. If that cannot be, the task is told, and reads on without them; if they are in force
+    /// already, it finds out by itself.
+    fn follow(&mut self, Wanted { new, answer }: &Wanted) {
+        let why = match self.followed(new) {
+            Ok(None) => return,
+            Ok(Some(why)) => why,
+            Err(error) if error.remedy() == Remedy::Retry => return, // the task asks again
+            Err(error) => error.one_line(),
+        };
+        tracing::warn!(
+            pipeline = self.config.name,
+            schema = new.name,
+            why,
+            "new fields of a schema are left out"
+        );
+        drop(answer.send(LeftOut));
+    }
+
+    /// `Some`: why they are left out.
+    fn followed(&mut self, new: &NewSchema) -> Result<Option<String>> {
+        if self.host.declared.last().as_ref() != Some(&self.in_force) {
+            let why = "a swap or rollback by hand is in force; weir pipeline swap NAME --reload puts the config's rules in force again";
+            return Ok(Some(why.to_owned()));
+        }
+        let Some(followed) = converters::followed(self.store.as_ref(), &self.config, new)? else {
+            // Kept before, and perhaps not in force yet.
+            let config = converters::completed_anew(self.store.as_ref(), &self.config)?;
+            return self.put_schema(config, new, &[]);
+        };
+        let parts = self.declared(&followed.config)?;
+        let columns = parts.chain(&followed.config)?.output_schema();
+        let way = columns::way(&self.config.name);
+        if let Some(refusal) = Columns::between(&self.columns, &columns).refusal(&way) {
+            return Err(refusal);
+        }
+        let now = self.host.clock.now_micros();
+        let config = converters::keep_followed(self.store.as_ref(), &followed, new, now)?;
+        self.put_schema(config, new, &followed.names)
+    }
+
+    fn put_schema(
+        &mut self,
+        config: PipelineConfig,
+        new: &NewSchema,
+        names: &[String],
+    ) -> Result<Option<String>> {
+        let edit = Edit {
+            actor: actor(),
+            reason: format!("{} has new fields: {}", new.name, names.join(", ")),
+            readers: Readers::Kept {
+                way: columns::way(&config.name),
+            },
+            config,
+        };
+        match self.put_config(&edit)? {
+            Some(Changed::InForce(version)) => {
+                self.config = edit.config;
+                self.host.changes.is_now(&self.config);
+                tracing::info!(
+                    pipeline = self.config.name,
+                    version,
+                    reason = edit.reason,
+                    "schema followed"
+                );
+                Ok(None)
+            }
+            Some(Changed::Refused(why)) => Ok(Some(why)),
+            Some(Changed::Same) | None => Ok(None),
+        }
     }
 
     /// The next change from any of the three feeders.
@@ -367,6 +451,7 @@ impl Changer {
     /// Builds the chains, sends them to the committer, waits for the answer. `None`: the pipeline ended first. `own`:
     /// set for a config of this process; says what it may do to readers.
     fn put(&mut self, parts: &Parts, swap: Swap, own: Option<&Readers>) -> Result<Option<Changed>> {
+        let digest = rules_digest(&swap.transforms);
         let chains = (0..self.tasks).map(|_| parts.chain(&self.config));
         let chains: Vec<TransformChain> = chains.collect::<Result<_>>()?;
         let new = chains.first().map(TransformChain::output_schema);
@@ -394,6 +479,7 @@ impl Changer {
             match answered.recv_timeout(ANSWER_WAIT) {
                 Ok(Ok(version)) => {
                     self.columns = new;
+                    self.in_force = digest;
                     return Ok(Some(Changed::InForce(version)));
                 }
                 Ok(Err(why)) => return Ok(Some(Changed::Refused(why))),

@@ -12,12 +12,14 @@ use std::path::Path;
 use arrow_schema::SchemaRef;
 
 use super::columns::{self, Columns};
+use super::converters;
 use super::inferred::completed;
 use super::namespace;
 use crate::chain::{Transform, TransformChain};
 use crate::commit::{Draft, Log, Outcome, Rule, State, Swap, actor, rules_digest};
 use crate::config::{self, PipelineConfig, Place, Problem, Source, Text};
 use crate::config::{TransformConfig, problem};
+use crate::convert::{self, Spec};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::committer::names;
 use crate::pipeline::{Host, until_settled};
@@ -29,8 +31,30 @@ use crate::record::input_schema;
 #[derive(Clone, Debug)]
 pub struct Part {
     pub transform: String,
-    pub component: Component,
+    pub by: By,
     pub config: Canonical,
+}
+
+/// What carries a transform out.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few of a pipeline, moved a few times"
+)]
+pub enum By {
+    Plugin(Component),
+    /// A part of the host; `config` is its spec.
+    Converter(Spec),
+}
+
+impl By {
+    /// What runs it, where that is a plugin.
+    pub fn component(&self) -> Option<&Component> {
+        match self {
+            By::Plugin(component) => Some(component),
+            By::Converter(_) => None,
+        }
+    }
 }
 
 /// The transforms of a pipeline, in order.
@@ -65,16 +89,24 @@ impl Parts {
                     rule.plugin, rule.version
                 ))
             };
-            let component = plugins
-                .component(&rule.component)
-                .map_err(|e| missing(e, "component", &rule.component))?;
             let config = plugins
                 .config(&rule.config)
-                .map_err(|e| missing(e, "config", &rule.config))?;
+                .map_err(|e| missing(e, "config", &rule.config));
+            let by = match convert::is_converter(&rule.transform) {
+                true => By::Converter(Spec::parse(
+                    config.as_ref().map_err(Error::again)?.text(),
+                    &rule.component,
+                )?),
+                false => By::Plugin(
+                    plugins
+                        .component(&rule.component)
+                        .map_err(|e| missing(e, "component", &rule.component))?,
+                ),
+            };
             Ok(Part {
                 transform: rule.transform.clone(),
-                component,
-                config,
+                by,
+                config: config?,
             })
         };
         rules.iter().map(part).collect::<Result<_>>().map(Parts)
@@ -88,12 +120,22 @@ impl Parts {
     }
 
     pub fn rules(&self) -> Vec<Rule> {
-        let rule = |part: &Part| Rule {
-            transform: part.transform.clone(),
-            plugin: part.component.info().name.clone(),
-            version: part.component.info().version.clone(),
-            component: part.component.digest().to_owned(),
-            config: part.config.digest().to_owned(),
+        let rule = |part: &Part| {
+            let (plugin, version, component) = match &part.by {
+                By::Plugin(by) => (
+                    &*by.info().name,
+                    &*by.info().version,
+                    by.digest().to_owned(),
+                ),
+                By::Converter(spec) => (spec.form.word(), Spec::version(), spec.digest()),
+            };
+            Rule {
+                transform: part.transform.clone(),
+                plugin: plugin.to_owned(),
+                version: version.to_owned(),
+                component,
+                config: part.config.digest().to_owned(),
+            }
         };
         self.0.iter().map(rule).collect()
     }
@@ -101,7 +143,10 @@ impl Parts {
     /// Makes them durable in the plugin store, before an entry names them.
     pub fn keep(&self, plugins: &Plugins) -> Result<()> {
         let mut parts = self.0.iter();
-        parts.try_for_each(|part| plugins.keep(&part.component, &part.config))
+        parts.try_for_each(|part| match &part.by {
+            By::Plugin(component) => plugins.keep(component, &part.config),
+            By::Converter(_) => plugins.store().put_config(&part.config),
+        })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -166,6 +211,10 @@ impl Part {
         config: &PipelineConfig,
         input: SchemaRef,
     ) -> Result<Box<dyn Transform>, Vec<Problem>> {
+        let component = match &self.by {
+            By::Plugin(component) => component,
+            By::Converter(spec) => return converters::transform(config, spec, &self.config, input),
+        };
         let resolve = |typed: &str| config.raw.text(typed).resolve();
         let stage = Stage {
             transform: &self.transform,
@@ -173,8 +222,8 @@ impl Part {
             limits: limits(config),
             resolve: &resolve,
         };
-        let plugin = &self.component.info().name;
-        self.component
+        let plugin = &component.info().name;
+        component
             .transform(stage, self.config.clone())
             .map_err(|error| refusals(config, &self.transform, plugin, error))
     }
@@ -204,9 +253,10 @@ pub fn columns_after(transforms: &[Box<dyn Transform>], input: &SchemaRef) -> Sc
 }
 
 /// The columns that the first transform sees, where they are the same for ever: those of records. A zone has the columns that
-/// its own rules give it.
+/// its own rules give it, and what a schema says that the first records show is not known before.
 pub fn always_read(config: &PipelineConfig) -> Option<SchemaRef> {
     match config.source {
+        Source::Records(_) if config.converters.waits_for_schema() => None,
         Source::Records(_) => Some(input_schema()),
         Source::Zone(_) => None,
     }
@@ -222,7 +272,12 @@ pub fn transforms_of(
     let (transforms, found) = parts.transforms(config, input);
     if found.is_empty() && !problems.is_empty() {
         // The first missing transform is the first whose keys were refused: the columns before it are known.
-        if let Some(refused) = config.transforms.get(transforms.len()) {
+        let converters = parts
+            .0
+            .iter()
+            .filter(|part| matches!(part.by, By::Converter(_)));
+        let listed = transforms.len().saturating_sub(converters.count());
+        if let Some(refused) = config.transforms.get(listed) {
             let input = match transforms.is_empty() {
                 true => input.clone(),
                 false => columns_of(&transforms),
@@ -272,6 +327,10 @@ fn of_the_other_keys(
 fn gathered(plugins: &Plugins, config: &PipelineConfig) -> (Parts, Vec<Problem>) {
     let mut parts = Parts::default();
     let mut problems = Vec::new();
+    match converters::parts(config) {
+        Ok(first) => parts.0.extend(first),
+        Err(found) => problems.extend(found),
+    }
     for transform in &config.transforms {
         match part_of(plugins, config, transform) {
             Ok(part) if problems.is_empty() => parts.0.push(part),
@@ -279,7 +338,11 @@ fn gathered(plugins: &Plugins, config: &PipelineConfig) -> (Parts, Vec<Problem>)
             Err(found) => problems.extend(found),
         }
     }
-    (parts, problems)
+    // Until the first record shows the schema there are no rules, as with `schema.inference`.
+    match problems.is_empty() && config.converters.waits_for_schema() {
+        true => (Parts::default(), problems),
+        false => (parts, problems),
+    }
 }
 
 /// Everything that is wrong with a pipeline's transforms: what the plugins find, and columns of one name. `read`: the columns of
@@ -342,7 +405,7 @@ pub fn part_of(
         })?;
     Ok(Part {
         transform: transform.name.clone(),
-        component,
+        by: By::Plugin(component),
         config: canonical,
     })
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::converters;
 use super::in_force::{Built, Parts, put_in_force};
 use crate::commit::{Log, LogName, State};
 use crate::config::{
@@ -57,14 +58,18 @@ fn path(config: &PipelineConfig) -> String {
     format!("{}/inferred.json", name.dir())
 }
 
-/// The config with the transform that was inferred, if one was; as it is, if none is to be.
+/// The config with the transform that was inferred or the schema that was found, if one was; as it is, if none is to be.
 pub fn completed(config: &PipelineConfig) -> Result<Cow<'_, PipelineConfig>> {
-    if config.inference.is_none() || !config.transforms.is_empty() {
+    if is_known(config) {
         return Ok(Cow::Borrowed(config));
     }
     let Some(store) = store::open_existing(&config.home.at)? else {
         return Ok(Cow::Borrowed(config));
     };
+    if config.converters.waits_for_schema() {
+        let completed = converters::completed(store.as_ref(), config)?;
+        return Ok(completed.map_or(Cow::Borrowed(config), Cow::Owned));
+    }
     let kept = kept(store.as_ref(), &path(config))?;
     Ok(match kept {
         Some(kept) => Cow::Owned(with(config, &kept)),
@@ -108,6 +113,12 @@ fn with(config: &PipelineConfig, kept: &Inferred) -> PipelineConfig {
     }
 }
 
+/// The rules do not depend on what the first records are.
+pub fn is_known(config: &PipelineConfig) -> bool {
+    let infers = config.inference.is_some() && config.transforms.is_empty();
+    !infers && !config.converters.waits_for_schema()
+}
+
 /// Looks at the first records from where the log stands, and puts what follows from them in force. `None`: there are none yet, and the
 /// run takes only what is there.
 pub fn at_first(
@@ -116,14 +127,23 @@ pub fn at_first(
     source: &dyn SourceConfig,
     log: &mut Log,
 ) -> Result<Option<(PipelineConfig, Built)>> {
+    if let Some(finder) = converters::Finder::new(config)? {
+        return first_schema(host, config, source, log, finder);
+    }
     let Some(limits) = config.inference else {
         return Ok(None);
     };
-    let records = sampled(host, config, source, log.state(), limits)?;
+    let records = sampled(
+        host,
+        config,
+        source,
+        log.state(),
+        (limits, &mut |_| Ok(false)),
+    )?;
     if records.is_empty() {
         return Ok(None);
     }
-    let inferred = inferred(host, source, &records)?;
+    let inferred = inferred(host, config, source, &records)?;
     let (store, path) = (log.store().clone(), path(config));
     let bytes = serde_json::to_vec_pretty(&inferred)
         .map_err(|error| Error::new(Kind::Bug, OP, error.to_string()))?;
@@ -133,10 +153,6 @@ pub fn at_first(
         Created::Exists => kept(store.as_ref(), &path)?.ok_or_else(|| gone(&path)),
     })?;
     let config = with(config, &kept);
-    let parts = Parts::declared(&host.plugins, &config).map_err(|found| config::refused(&found))?;
-    let chain = parts.chain(&config)?;
-    parts.keep(&host.plugins)?;
-    start::keep_rules_at(host, log.store().url(), log.name());
     let reason = format!("inferred from {} records", kept.records);
     tracing::info!(
         pipeline = config.name,
@@ -146,7 +162,65 @@ pub fn at_first(
         "transform inferred:\n{}",
         kept.evidence.trim_end()
     );
-    let built = put_in_force(host, &config, log, (parts, chain), &reason)?;
+    in_force(host, config, log, &reason)
+}
+
+/// The schema of the first record that shows one, in force.
+fn first_schema(
+    host: &Host,
+    config: &PipelineConfig,
+    source: &dyn SourceConfig,
+    log: &mut Log,
+    mut finder: converters::Finder,
+) -> Result<Option<(PipelineConfig, Built)>> {
+    let (mut looked, mut schema) = (0, None);
+    let mut shows = |values: &[Vec<u8>]| {
+        for value in values.iter().skip(looked) {
+            looked += 1;
+            schema = retry(host, || finder.schema_of(value))?;
+            if schema.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let limits = converters::LOOKED_AT;
+    let records = sampled(host, config, source, log.state(), (limits, &mut shows))?;
+    if records.is_empty() {
+        return Ok(None);
+    }
+    let schema = schema.ok_or_else(|| {
+        let message = format!("none of the first {} records shows a schema", records.len());
+        Error::new(Kind::RecordRefused, OP, message)
+            .hint("look at value.format; or name the schema: value.schema.file")
+    })?;
+    let store = log.store().clone();
+    let now = host.clock.now_micros();
+    let kept = retry(host, || {
+        let from = (schema.as_str(), "the first record");
+        converters::keep(store.as_ref(), config, 0, from, now)
+    })?;
+    let config = converters::with(config, &kept);
+    tracing::info!(
+        pipeline = config.name,
+        schema = kept.schema,
+        "schema in force"
+    );
+    in_force(host, config, log, "the schema of the first record")
+}
+
+/// Puts in force what a completed config declares.
+fn in_force(
+    host: &Host,
+    config: PipelineConfig,
+    log: &mut Log,
+    reason: &str,
+) -> Result<Option<(PipelineConfig, Built)>> {
+    let parts = Parts::declared(&host.plugins, &config).map_err(|found| config::refused(&found))?;
+    let chain = parts.chain(&config)?;
+    parts.keep(&host.plugins)?;
+    start::keep_rules_at(host, log.store().url(), log.name());
+    let built = put_in_force(host, &config, log, (parts, chain), reason)?;
     Ok(Some((config, built)))
 }
 
@@ -160,11 +234,20 @@ fn gone(path: &str) -> Error {
 }
 
 /// What follows from these records.
-fn inferred(host: &Host, source: &dyn SourceConfig, records: &[Vec<u8>]) -> Result<Inferred> {
+fn inferred(
+    host: &Host,
+    config: &PipelineConfig,
+    source: &dyn SourceConfig,
+    records: &[Vec<u8>],
+) -> Result<Inferred> {
     let values: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
     let hint = source.message_hint();
+    let json = config.converters.value.format == config::Format::Json;
     let hints = Hints {
-        format: hint.format.and_then(format_of),
+        format: match json {
+            true => Some(Format::Json),
+            false => hint.format.and_then(format_of),
+        },
         row_tag: hint.row_tag,
         ..Hints::default()
     };
@@ -210,13 +293,13 @@ fn format_of(name: &str) -> Option<Format> {
     }
 }
 
-/// The values of the first records: as many as the limits allow, of all partitions.
+/// The values of the first records: as many as the limits allow, of all partitions, until they are enough.
 fn sampled(
     host: &Host,
     config: &PipelineConfig,
     source: &dyn SourceConfig,
     state: &State,
-    limits: Inference,
+    (limits, enough): (Inference, &mut dyn FnMut(&[Vec<u8>]) -> Result<bool>),
 ) -> Result<Vec<Vec<u8>>> {
     // A connection of its own: what it has read is read again by the tasks.
     let connector = retry(host, || source.connect(&host.clock))?;
@@ -246,6 +329,9 @@ fn sampled(
         let now = host.clock.elapsed();
         if let Some(batch) = batch {
             sample.take(&batch);
+            if enough(&sample.values)? {
+                break;
+            }
         }
         if !sample.values.is_empty() {
             let first = *first.get_or_insert(now);

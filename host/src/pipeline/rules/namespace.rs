@@ -8,6 +8,7 @@ use arrow_schema::{FieldRef, Schema, SchemaRef};
 
 use crate::chain::Transform;
 use crate::config::{PipelineConfig, Problem, Source, ZoneSourceConfig, problem};
+use crate::convert;
 use crate::plugin::Plugins;
 use crate::record::SYSTEM;
 use crate::zone::{Clash, Origin, clashes as among, host_fields, is_system, reserved};
@@ -124,6 +125,9 @@ fn problem(config: &PipelineConfig, clash: &Clash) -> Problem {
 
 /// The transform's key that names the column, if one can be found; otherwise its `type`.
 fn key_of(config: &PipelineConfig, transform: &str, column: &str) -> String {
+    if convert::is_converter(transform) {
+        return "value.format".to_owned();
+    }
     let of = config.transforms.iter().find(|t| t.name == transform);
     let names = |value: &str| {
         let mut entries = value.split(',').map(str::trim);

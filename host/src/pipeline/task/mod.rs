@@ -12,8 +12,11 @@
 //!
 //! [`machine`] decides what comes next; this file carries it out: it reads, transforms, writes, seals, sends, waits.
 
+mod hold;
 pub mod machine;
 pub mod portion;
+
+pub use hold::{Hold, LeftOut, Wanted};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +27,7 @@ use super::messages::{ToCommitter, ToTask};
 use super::report::{Left, Report, Stages};
 use super::stop::Stop;
 use crate::backoff::Backoff;
-use crate::chain::{DeadLetter, TransformChain};
+use crate::chain::{DeadLetter, TransformChain, held};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::record::Batch;
@@ -65,6 +68,8 @@ pub struct Task {
     pub clock: Arc<dyn Clock>,
     /// Limits per trigger.
     pub portion: Portion,
+    /// A record that waits.
+    pub hold: Hold,
     pub measured: Measured,
 }
 
@@ -152,10 +157,12 @@ impl Task {
             Effect::Discard => {
                 self.sink.discard();
                 self.portion.dropped();
+                self.hold.forget();
             }
             Effect::GoTo(positions) => {
                 self.sink.discard();
                 self.portion.moved(&positions);
+                self.hold.forget();
                 self.measured.in_hand = 0;
                 return self.source.seek(&positions);
             }
@@ -166,6 +173,7 @@ impl Task {
             }
             Effect::UseRules(chain) => {
                 self.chain = *chain;
+                self.hold.forget();
                 let micros = self
                     .clock
                     .elapsed()
@@ -204,6 +212,9 @@ impl Task {
         if now >= self.measured.tell_due {
             self.tell_standing(machine, now);
         }
+        if let Some(wait) = self.still_held(now) {
+            return self.listen(wait);
+        }
         match self.read_batch() {
             Ok(Some(records)) => Event::Written { records },
             Ok(None) => Event::Quiet,
@@ -228,8 +239,16 @@ impl Task {
         let records = batch.len() as u64;
         self.measured.in_hand = records;
         let read = self.clock.elapsed();
-        let at = |error: Error| error.with("at", place(&batch));
-        let applied = self.chain.apply(&batch).map_err(at)?;
+        let place = place(&batch);
+        let at = |error: Error| error.with("at", &place);
+        let applied = match self.chain.apply(&batch) {
+            Ok(applied) => applied,
+            Err(error) => match held(&error) {
+                Some(on) => return self.before(batch, on).map(|()| None),
+                None => return Err(at(error)),
+            },
+        };
+        self.went_on();
         let transformed = self.clock.elapsed();
         if self.options.refuse_none
             && let Some(letter) = applied.dead_letters.first()

@@ -3,7 +3,7 @@
 //! Batches are cut where a limit falls into them. What is left of one waits here for the next commit; what lies above a run's end is
 //! dropped, and the next run reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::error::Result;
 use crate::record::{Batch, SplitId};
@@ -20,8 +20,8 @@ pub struct Portion {
     taken: u64,
     /// Up to where each split was taken.
     at: BTreeMap<SplitId, i64>,
-    /// What did not fit any more.
-    rest: Option<Batch>,
+    /// What did not fit any more, or waits; the next one first.
+    rest: VecDeque<Batch>,
 }
 
 impl Portion {
@@ -41,7 +41,7 @@ impl Portion {
 
     /// The next batch, as much of it as may be taken now. `None`: nothing came, or nothing that this run takes.
     pub fn take(&mut self, next: impl FnOnce() -> Result<Option<Batch>>) -> Result<Option<Batch>> {
-        let batch = match self.rest.take() {
+        let batch = match self.rest.pop_front() {
             Some(rest) => Some(rest),
             None => next()?,
         };
@@ -66,7 +66,7 @@ impl Portion {
         let batch = match cut < range.to {
             true => {
                 let (batch, rest) = batch.cut(cut);
-                self.rest = Some(rest);
+                self.rest.push_front(rest);
                 batch
             }
             false => batch,
@@ -74,6 +74,14 @@ impl Portion {
         let range = batch.covers.range;
         self.taken += u64::try_from(range.to - range.from).unwrap_or(0);
         Ok(Some(batch))
+    }
+
+    /// A batch that was taken, or its end, is the next one to be taken.
+    pub fn give_back(&mut self, batch: Batch) {
+        let range = batch.covers.range;
+        let offsets = u64::try_from(range.to - range.from).unwrap_or(0);
+        self.taken = self.taken.saturating_sub(offsets);
+        self.rest.push_front(batch);
     }
 
     fn up_to_end(&mut self, batch: Batch) -> Option<Batch> {
@@ -100,14 +108,12 @@ impl Portion {
 
     /// A batch waits here.
     pub fn holds(&self, split: &SplitId) -> bool {
-        self.rest
-            .as_ref()
-            .is_some_and(|rest| rest.covers.split == *split)
+        self.rest.iter().any(|rest| rest.covers.split == *split)
     }
 
     /// Records that wait here.
     pub fn waiting(&self) -> u64 {
-        self.rest.as_ref().map_or(0, |rest| rest.len() as u64)
+        self.rest.iter().map(|rest| rest.len() as u64).sum()
     }
 
     /// True: everything that the run may take is taken. `caught_up`: the source has come to its own end.
@@ -116,7 +122,7 @@ impl Portion {
             let mut ends = ends.iter();
             ends.all(|(split, end)| self.at.get(split).is_some_and(|at| at >= end))
         };
-        self.rest.is_none() && (caught_up || self.ends.as_ref().is_some_and(reached))
+        self.rest.is_empty() && (caught_up || self.ends.as_ref().is_some_and(reached))
     }
 
     pub fn sealed(&mut self) {
@@ -126,7 +132,7 @@ impl Portion {
     /// What was taken and not sealed is read again.
     pub fn dropped(&mut self) {
         self.taken = 0;
-        self.rest = None;
+        self.rest.clear();
     }
 
     /// The source goes to these positions.
@@ -140,7 +146,7 @@ impl Portion {
     /// Other tasks read these splits from now on.
     pub fn released(&mut self, splits: &[SplitId]) {
         self.rest
-            .take_if(|rest| splits.contains(&rest.covers.split));
+            .retain(|rest| !splits.contains(&rest.covers.split));
     }
 }
 

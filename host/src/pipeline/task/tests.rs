@@ -184,6 +184,7 @@ fn a_wait_does_not_count_while_the_source_has_more_or_is_not_read() {
             report: Arc::new(Silent),
             clock,
             portion: Default::default(),
+            hold: Hold::new(unbounded().0, options().backoff),
             measured: Measured::default(),
         };
         task.put_off(second, was_read);
@@ -216,6 +217,7 @@ fn with_memory_full_and_a_commit_in_flight_the_source_is_paused_until_the_answer
         report: Arc::new(Silent),
         clock,
         portion: Default::default(),
+        hold: Hold::new(unbounded().0, options().backoff),
         measured: Measured::default(),
     };
     let running = std::thread::spawn(move || task.run());

@@ -50,6 +50,11 @@ impl Canonical {
         }
     }
 
+    /// A canonical text that the host made itself, without files.
+    pub fn of_host(text: String) -> Canonical {
+        Canonical::new(text, Vec::new())
+    }
+
     /// `sha256:…` over the text and the digests of files and tables.
     pub fn digest(&self) -> &str {
         &self.digest

@@ -101,6 +101,7 @@ pub(super) fn apply(work: &mut Work<'_>, chain: &mut Chain, alias: &str, smt: Sm
         "InsertField" => step.insert_field(),
         "HoistField" => step.hoist_field(),
         "TimestampConverter" => step.timestamp(),
+        "Flatten" if step.chain.by_schema => step.refuse_type("fields inside of fields are columns of structs", "queries read them as a.b; or list a json-flatten that names the columns"),
         "Flatten" if !step.chain.whole => {
             step.note("nothing left to do: the columns are flat already");
         }

@@ -1,0 +1,509 @@
+//! Avro values by their writer's schema, read under the schema in force by Avro's own rules. Files of Avro are written in `zone`.
+//!
+//! A decoder that found bad bytes has half a row in it: the good values before them are read again by a new one, so that one bad
+//! value costs at most twice the time of its neighbours.
+
+pub mod schema;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow_avro::reader::{Decoder, DecoderMode, ReaderBuilder};
+use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
+use arrow_schema::FieldRef;
+use arrow_select::concat::concat;
+
+use super::rows::{Decode, Decoded, reject, taken};
+use super::schemas::{Found, Schemas};
+use super::{Around, Form, Spec, Wrong, codes, fit, merged};
+use crate::chain::{Held, NewSchema, On, Reject};
+use crate::error::{Error, Kind, Remedy, Result};
+
+const OP: &str = "convert.avro";
+/// Values between two flushes of a decoder.
+const ROWS: usize = 4096;
+/// The number under which the one schema of a decoder is registered in it.
+const ONLY: Fingerprint = Fingerprint::Id(0);
+/// Confluent's first byte.
+const MAGIC: u8 = 0;
+/// Decoders that are kept, one for each schema of a writer.
+const DECODERS: usize = 64;
+
+/// The columns of a schema; `Err` says why there are none.
+pub fn columns(schema: &str) -> std::result::Result<Vec<FieldRef>, String> {
+    schema::checked(schema)?;
+    let decoder = decoder(schema, None)?;
+    let fields = decoder.schema();
+    fields
+        .fields()
+        .iter()
+        .map(|f| fit::field(f).map(Arc::new))
+        .collect()
+}
+
+fn decoder(writer: &str, reader: Option<&str>) -> std::result::Result<Decoder, String> {
+    let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
+    let set = store.set(ONLY, AvroSchema::new(writer.to_owned()));
+    set.map_err(|error| error.to_string())?;
+    let mut builder = ReaderBuilder::new()
+        .with_writer_schema_store(store)
+        .with_active_fingerprint(ONLY)
+        .with_decoder_mode(DecoderMode::UnframedDatum)
+        .with_batch_size(ROWS);
+    if let Some(reader) = reader.filter(|reader| *reader != writer) {
+        builder = builder.with_reader_schema(AvroSchema::new(reader.to_owned()));
+    }
+    builder
+        .build_decoder()
+        .map_err(|error| plain(&error.to_string()))
+}
+
+/// The library's words for its own parts say nothing to a reader.
+fn plain(message: &str) -> String {
+    let mut message = message;
+    for prefix in [
+        "Parser error: ",
+        "Schema error: ",
+        "EOF: ",
+        "Arrow: ",
+        "Invalid argument error: ",
+    ] {
+        message = message.strip_prefix(prefix).unwrap_or(message);
+    }
+    message.to_owned()
+}
+
+/// A schema of a writer, ready to be read.
+struct Writer {
+    schema: Arc<str>,
+    decoder: Decoder,
+    /// It has fields that the schema in force lacks, and these are to be put in force first.
+    has_more: bool,
+}
+
+pub struct Avro {
+    /// In force.
+    schema: Arc<str>,
+    fields: Vec<FieldRef>,
+    framed: bool,
+    wrong: Wrong,
+    schemas: Option<Schemas>,
+    follows: bool,
+    /// Schemas whose new fields are left out.
+    left_out: Vec<String>,
+    /// The most recently used last. An error says why the schema cannot be read.
+    writers: Vec<(u32, std::result::Result<Writer, String>)>,
+}
+
+impl fmt::Debug for Avro {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Avro")
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What stands in a value: the id of its schema, and where its own bytes begin.
+pub fn framed(value: &[u8]) -> std::result::Result<(u32, &[u8]), String> {
+    match value {
+        [MAGIC, a, b, c, d, rest @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), rest)),
+        [MAGIC, ..] => Err("it ends inside the id of its schema".to_owned()),
+        [first, ..] => Err(format!(
+            "it begins with 0x{first:02x}, expected a zero byte and the id of its schema"
+        )),
+        [] => Err("it is empty, expected a zero byte and the id of its schema".to_owned()),
+    }
+}
+
+impl Avro {
+    pub fn new(spec: &Spec, around: Around<'_>) -> Result<Avro> {
+        let refused = |why: String| {
+            Error::new(
+                Kind::ConfigInvalid,
+                OP,
+                format!("no columns can be made of the schema: {why}"),
+            )
+        };
+        let schema = spec
+            .schema
+            .as_deref()
+            .ok_or_else(|| refused("there is none".to_owned()))?;
+        let schemas = match (spec.framed, around.registry) {
+            (false, _) => None,
+            (true, Some(registry)) => Some(Schemas::new(registry, around.store)?),
+            (true, None) => return Err(refused("there is no `schema.registry.url`".to_owned())),
+        };
+        Ok(Avro {
+            schema: schema.into(),
+            fields: columns(schema).map_err(refused)?,
+            framed: spec.framed,
+            wrong: spec.wrong,
+            schemas,
+            follows: around.follows,
+            left_out: Vec::new(),
+            writers: Vec::new(),
+        })
+    }
+
+    /// The values of each schema, by its id; and refusals of those that name none.
+    fn grouped<'v>(
+        &self,
+        values: &[(u32, &'v [u8])],
+        rejects: &mut Vec<Reject>,
+    ) -> BTreeMap<u32, Vec<(u32, &'v [u8])>> {
+        let mut groups: BTreeMap<u32, Vec<(u32, &[u8])>> = BTreeMap::new();
+        for (row, value) in values {
+            match self.framed {
+                false => groups.entry(0).or_default().push((*row, value)),
+                true => match framed(value) {
+                    Ok((id, rest)) => groups.entry(id).or_default().push((*row, rest)),
+                    Err(why) => rejects.push(reject(*row, codes::NO_SCHEMA_ID, None, why)),
+                },
+            }
+        }
+        groups
+    }
+
+    /// Looks up the schemas of all ids before the first value is read, so that ids which nobody knows wait together.
+    fn look_up(&mut self, ids: impl Iterator<Item = u32>) -> Result<LookedUp> {
+        if self.schemas.is_none() && self.writers.is_empty() {
+            let schema = self.schema.clone();
+            self.writers.push((0, self.writer(&schema)));
+        }
+        let mut looked = LookedUp::default();
+        for id in ids {
+            if let Some(at) = self.writers.iter().position(|(known, _)| *known == id) {
+                let entry = self.writers.remove(at);
+                self.writers.push(entry);
+                continue;
+            }
+            let Some(schemas) = &mut self.schemas else {
+                continue;
+            };
+            match schemas.get(id) {
+                Ok(Found::Schema(text)) => {
+                    let writer = self.writer(&text);
+                    self.keeps(id, writer);
+                }
+                Ok(Found::Other(why)) => self.keeps(id, Err(why)),
+                Ok(Found::Unknown) => looked.unknown.push(id),
+                Err(error) if error.remedy() == Remedy::Retry => {
+                    looked.away.push(id);
+                    looked.error = looked.error.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(looked)
+    }
+
+    fn writer(&self, text: &Arc<str>) -> std::result::Result<Writer, String> {
+        schema::checked(text)?;
+        let decoder = decoder(text, Some(&self.schema))?;
+        let follows = self.follows && !self.left_out.iter().any(|known| **known == **text);
+        let more = match follows && **text != *self.schema {
+            true => merged(Form::Avro, &self.schema, text)?,
+            false => None,
+        };
+        Ok(Writer {
+            schema: text.clone(),
+            decoder,
+            has_more: more.is_some(),
+        })
+    }
+
+    /// The least recently used one goes where there are too many.
+    fn keeps(&mut self, id: u32, writer: std::result::Result<Writer, String>) {
+        if self.writers.len() >= DECODERS {
+            drop(self.writers.remove(0));
+        }
+        self.writers.push((id, writer));
+    }
+}
+
+/// What became of some ids.
+#[derive(Default)]
+struct LookedUp {
+    /// Nobody knows them.
+    unknown: Vec<u32>,
+    /// Nobody can be asked, for this reason.
+    away: Vec<u32>,
+    error: Option<Error>,
+}
+
+impl Decode for Avro {
+    fn fields(&self) -> Vec<FieldRef> {
+        self.fields.clone()
+    }
+
+    fn decode(&mut self, values: &[(u32, &[u8])]) -> Result<Decoded> {
+        let mut rejects = Vec::new();
+        let groups = self.grouped(values, &mut rejects);
+        let mut rows: Vec<u32> = Vec::with_capacity(values.len());
+        let mut pieces: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.fields.len()];
+        let ids: Vec<u32> = groups.keys().copied().collect();
+        for ids in ids.chunks(DECODERS) {
+            let looked = self.look_up(ids.iter().copied())?;
+            self.may_go_on(&groups, ids, &looked)?;
+            for id in ids {
+                let group = groups.get(id).map_or(&[][..], Vec::as_slice);
+                if looked.unknown.contains(id) {
+                    let why = format!("the registry knows no schema of id {id}");
+                    rejects.extend(
+                        group
+                            .iter()
+                            .map(|(row, _)| reject(*row, codes::UNKNOWN_SCHEMA, None, &*why)),
+                    );
+                    continue;
+                }
+                self.group(*id, group, &mut rows, &mut pieces, &mut rejects)?;
+            }
+        }
+        let columns = in_order(&self.fields, &mut rows, pieces)?;
+        Ok(Decoded {
+            rows,
+            columns,
+            rejects,
+        })
+    }
+
+    fn leave_out(&mut self, new: &NewSchema) {
+        self.left_out.push(new.schema.clone());
+        for (_, writer) in self.writers.iter_mut() {
+            if let Ok(writer) = writer
+                && *writer.schema == *new.schema
+            {
+                writer.has_more = false;
+            }
+        }
+    }
+}
+
+impl Avro {
+    /// `Err`: from some record on, the values wait for the registry or for other rules.
+    fn may_go_on(
+        &self,
+        groups: &BTreeMap<u32, Vec<(u32, &[u8])>>,
+        ids: &[u32],
+        looked: &LookedUp,
+    ) -> Result<()> {
+        let first = |id: &u32| {
+            groups
+                .get(id)
+                .and_then(|group| group.first())
+                .map(|(row, _)| *row)
+        };
+        let away = looked.away.iter().filter_map(first).min();
+        let more = ids.iter().filter_map(|id| {
+            let (_, writer) = self.writers.iter().find(|(known, _)| known == id)?;
+            let writer = writer.as_ref().ok().filter(|writer| writer.has_more)?;
+            Some((first(id)?, *id, writer.schema.to_string()))
+        });
+        let held = match (away.zip(looked.error.as_ref()), more.min()) {
+            (Some((at, error)), more) if more.as_ref().is_none_or(|(row, ..)| at < *row) => Held {
+                from: at,
+                on: On::Fault(error.again()),
+            },
+            (_, Some((from, id, schema))) => Held {
+                from,
+                on: On::Schema(NewSchema {
+                    schema,
+                    name: format!("schema {id}"),
+                }),
+            },
+            _ => return Ok(()),
+        };
+        Err(held.error())
+    }
+
+    /// Reads the values of one schema.
+    fn group(
+        &mut self,
+        id: u32,
+        group: &[(u32, &[u8])],
+        rows: &mut Vec<u32>,
+        pieces: &mut [Vec<ArrayRef>],
+        rejects: &mut Vec<Reject>,
+    ) -> Result<()> {
+        let at = self.writers.iter().position(|(known, _)| *known == id);
+        let Some(mut entry) = at.map(|at| self.writers.remove(at)) else {
+            return Err(Error::new(
+                Kind::Bug,
+                OP,
+                format!("schema {id} was looked up and is not there"),
+            ));
+        };
+        match &mut entry.1 {
+            Ok(writer) => {
+                let read = Reading {
+                    reader: &self.schema,
+                    fields: &self.fields,
+                    rows,
+                    pieces,
+                    rejects,
+                };
+                read.all(writer, group)?;
+            }
+            Err(why) => {
+                let why = match self.framed {
+                    true => format!("schema {id} cannot be read under the one in force: {why}"),
+                    false => why.clone(),
+                };
+                if self.wrong == Wrong::Stop {
+                    return Err(Error::new(Kind::RecordRefused, OP, why).with("code", codes::INCOMPATIBLE_SCHEMA).hint(
+                        "schema.on.incompatible = \"dead-letters\" refuses such records and goes on; a schema that can be read: value.schema.file",
+                    ));
+                }
+                rejects.extend(
+                    group
+                        .iter()
+                        .map(|(row, _)| reject(*row, codes::INCOMPATIBLE_SCHEMA, None, &*why)),
+                );
+            }
+        }
+        self.writers.push(entry);
+        Ok(())
+    }
+}
+
+/// Where the values of a batch go.
+struct Reading<'a> {
+    reader: &'a str,
+    fields: &'a [FieldRef],
+    rows: &'a mut Vec<u32>,
+    pieces: &'a mut [Vec<ArrayRef>],
+    rejects: &'a mut Vec<Reject>,
+}
+
+impl Reading<'_> {
+    fn all(mut self, writer: &mut Writer, group: &[(u32, &[u8])]) -> Result<()> {
+        let (mut from, mut at) = (0, 0);
+        while let Some((row, value)) = group.get(at) {
+            match whole(&mut writer.decoder, value) {
+                Ok(()) => at += 1,
+                Err(why) => {
+                    self.rejects
+                        .push(reject(*row, codes::NOT_DECODABLE, None, why));
+                    self.again(writer, &group[from..at])?;
+                    at += 1;
+                    from = at;
+                    continue;
+                }
+            }
+            if at - from == ROWS {
+                self.flush(writer, &group[from..at])?;
+                from = at;
+            }
+        }
+        self.flush(writer, &group[from..])
+    }
+
+    /// Reads values that are good with a new decoder.
+    fn again(&mut self, writer: &mut Writer, good: &[(u32, &[u8])]) -> Result<()> {
+        writer.decoder = decoder(&writer.schema, Some(self.reader))
+            .map_err(|why| Error::new(Kind::Bug, OP, why))?;
+        for (_, value) in good {
+            whole(&mut writer.decoder, value)
+                .map_err(|why| Error::new(Kind::Bug, OP, format!("read before: {why}")))?;
+        }
+        self.flush(writer, good)
+    }
+
+    /// Takes the rows of these values out of the decoder. If some of them are bad, halves are read again until these are alone.
+    fn flush(&mut self, writer: &mut Writer, values: &[(u32, &[u8])]) -> Result<()> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        match self.fitted(writer) {
+            Ok(columns) => {
+                self.keep(columns, values);
+                Ok(())
+            }
+            Err(_) if values.len() > 1 => {
+                let (first, second) = values.split_at(values.len() / 2);
+                self.again(writer, first)?;
+                self.again(writer, second)
+            }
+            Err((code, why)) => {
+                writer.decoder = decoder(&writer.schema, Some(self.reader))
+                    .map_err(|why| Error::new(Kind::Bug, OP, why))?;
+                self.rejects.extend(
+                    values
+                        .iter()
+                        .map(|(row, _)| reject(*row, code, None, &*why)),
+                );
+                Ok(())
+            }
+        }
+    }
+
+    fn fitted(
+        &self,
+        writer: &mut Writer,
+    ) -> std::result::Result<Vec<ArrayRef>, (&'static str, String)> {
+        let bad = |why: String| (codes::NOT_DECODABLE, plain(&why));
+        let flushed: Option<RecordBatch> =
+            writer.decoder.flush().map_err(|e| bad(e.to_string()))?;
+        let batch = flushed.ok_or_else(|| bad("no row came of it".to_owned()))?;
+        let mut columns = Vec::with_capacity(self.fields.len());
+        for (values, to) in batch.columns().iter().zip(self.fields) {
+            let fitted = fit::column(values, to).map_err(|e| bad(e.one_line()))?;
+            let why = || {
+                (
+                    codes::OUT_OF_RANGE,
+                    format!("`{}` has no place in {}", to.name(), to.data_type()),
+                )
+            };
+            columns.push(fitted.ok_or_else(why)?);
+        }
+        Ok(columns)
+    }
+
+    fn keep(&mut self, columns: Vec<ArrayRef>, values: &[(u32, &[u8])]) {
+        self.rows.extend(values.iter().map(|(row, _)| *row));
+        for (all, column) in self.pieces.iter_mut().zip(columns) {
+            all.push(column);
+        }
+    }
+}
+
+/// One value, to its last byte.
+fn whole(decoder: &mut Decoder, value: &[u8]) -> std::result::Result<(), String> {
+    match decoder.decode(value) {
+        Ok(read) if read == value.len() => Ok(()),
+        Ok(read) => Err(format!("{} bytes are left behind it", value.len() - read)),
+        Err(error) => Err(plain(&error.to_string())),
+    }
+}
+
+/// Joins the columns, and puts the rows of several schemas into the order of their records.
+fn in_order(
+    fields: &[FieldRef],
+    rows: &mut Vec<u32>,
+    pieces: Vec<Vec<ArrayRef>>,
+) -> Result<Vec<ArrayRef>> {
+    let bug = |error: arrow_schema::ArrowError| {
+        Error::new(Kind::Bug, OP, "rows cannot be joined").source(error)
+    };
+    let mut columns = Vec::with_capacity(fields.len());
+    for (field, mut parts) in fields.iter().zip(pieces) {
+        columns.push(match parts.len() {
+            0 => arrow_array::new_empty_array(field.data_type()),
+            1 => parts.remove(0),
+            _ => {
+                let parts: Vec<&dyn arrow_array::Array> = parts.iter().map(AsRef::as_ref).collect();
+                concat(&parts).map_err(bug)?
+            }
+        });
+    }
+    if rows.is_sorted() {
+        return Ok(columns);
+    }
+    let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+    order.sort_by_key(|at| rows[*at as usize]);
+    rows.sort_unstable();
+    let order = UInt32Array::from(order);
+    columns.iter().map(|column| taken(column, &order)).collect()
+}

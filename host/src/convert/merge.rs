@@ -1,0 +1,103 @@
+//! A schema that has what two have: the columns in force stay as they are, and fields that only the newer one has come behind them and
+//! may be null. Fields inside of fields are no columns of their own; they stay as they are.
+
+use serde_json::{Map, Value, json};
+
+use super::Form;
+use super::avro::schema::{self, Definitions};
+
+/// `None`: the newer schema adds nothing. `Err`: it cannot be read.
+pub fn merged(
+    form: Form,
+    in_force: &str,
+    newer: &str,
+) -> Result<Option<(String, Vec<String>)>, String> {
+    let read = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| error.to_string());
+    let (old, new) = (read(in_force)?, read(newer)?);
+    match form {
+        Form::Avro => avro(&old, &new),
+        Form::JsonEnvelope => Ok(envelope(&old, &new)),
+        Form::String | Form::Json => Ok(None),
+    }
+}
+
+fn fields(schema: &Value) -> impl Iterator<Item = &Map<String, Value>> {
+    let fields = schema.get("fields").and_then(Value::as_array);
+    fields.into_iter().flatten().filter_map(Value::as_object)
+}
+
+fn text<'a>(field: &'a Map<String, Value>, key: &str) -> &'a str {
+    field.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn avro(old: &Value, new: &Value) -> Result<Option<(String, Vec<String>)>, String> {
+    let (old, new) = (schema::qualified(old)?, schema::qualified(new)?);
+    // A field that has another name in the schema in force is read by its alias.
+    let known = |name: &str| {
+        fields(&old).any(|field| {
+            let aliases = field.get("aliases").and_then(Value::as_array);
+            text(field, "name") == name || aliases.into_iter().flatten().any(|alias| alias == name)
+        })
+    };
+    let mut added = Vec::new();
+    for field in fields(&new).filter(|field| !known(text(field, "name"))) {
+        let mut field = field.clone();
+        if !field.contains_key("default") {
+            let of = field.get("type").cloned().unwrap_or_default();
+            field.insert("type".to_owned(), nullable(of));
+            field.insert("default".to_owned(), Value::Null);
+        }
+        added.push(field);
+    }
+    if added.is_empty() {
+        return Ok(None);
+    }
+    let names = added
+        .iter()
+        .map(|field| text(field, "name").to_owned())
+        .collect();
+    let mut all = Definitions::new();
+    schema::definitions(&old, &mut all);
+    schema::definitions(&new, &mut all);
+    let mut merged = old.clone();
+    let list = merged.get_mut("fields").and_then(Value::as_array_mut);
+    let list = list.ok_or("the schema in force has no fields")?;
+    list.extend(added.into_iter().map(Value::Object));
+    let merged = schema::placed(&merged, &all, &mut Vec::new(), 0)?;
+    Ok(Some((merged.to_string(), names)))
+}
+
+/// Null first, because the default is null.
+fn nullable(of: Value) -> Value {
+    match of {
+        Value::Array(branches) => {
+            let others = branches.into_iter().filter(|branch| branch != "null");
+            Value::Array([json!("null")].into_iter().chain(others).collect())
+        }
+        one if one == "null" => one,
+        one => json!(["null", one]),
+    }
+}
+
+fn envelope(old: &Value, new: &Value) -> Option<(String, Vec<String>)> {
+    let known = |name: &str| fields(old).any(|field| text(field, "field") == name);
+    let mut added = Vec::new();
+    for field in fields(new).filter(|field| !known(text(field, "field"))) {
+        let mut field = field.clone();
+        if !field.contains_key("default") {
+            field.insert("optional".to_owned(), Value::Bool(true));
+        }
+        added.push(field);
+    }
+    if added.is_empty() {
+        return None;
+    }
+    let names = added
+        .iter()
+        .map(|field| text(field, "field").to_owned())
+        .collect();
+    let mut merged = old.clone();
+    let list = merged.get_mut("fields").and_then(Value::as_array_mut)?;
+    list.extend(added.into_iter().map(Value::Object));
+    Some((merged.to_string(), names))
+}

@@ -1,0 +1,130 @@
+//! Converters: what stands between a source and the first transform, and makes columns of the bytes of a record.
+//!
+//! ```text
+//! bytes ─ key.converter ─ value.converter ─→ the first transform
+//!         text.rs         text.rs      one column of text
+//!                         envelope/    Connect's JSON with its schema in each message
+//!                         avro/        arrow-avro, schemas by id (schemas.rs: memory, plugin store, registry.rs)
+//! ```
+//! A converter is a rule as a transform is: [`Spec`] is everything that decides what it does, the schema in force among it, and
+//! its digest stands in each commit. What needs a schema registry is kept in the plugin store, so that a replay needs none.
+
+mod avro;
+mod envelope;
+mod fit;
+mod merge;
+mod registry;
+mod rows;
+mod schemas;
+mod spec;
+mod text;
+
+use std::path::Path;
+
+use arrow_schema::SchemaRef;
+
+use crate::chain::Transform;
+use crate::config::RegistryConfig;
+use crate::error::{Error, Kind, Result};
+
+pub use merge::merged;
+use schemas::Found;
+pub use schemas::Schemas;
+pub use spec::{Form, KEY, Nulls, Side, Spec, VALUE, Wrong, is_converter};
+
+/// Why a converter refuses a record. Stable from the first release that has them.
+pub mod codes {
+    /// There is no value.
+    pub const EMPTY_VALUE: &str = "empty_value";
+    pub const NOT_UTF8: &str = "not_utf8";
+    pub const NOT_JSON: &str = "not_json";
+    /// No `{"schema": …, "payload": …}`.
+    pub const NO_ENVELOPE: &str = "no_envelope";
+    /// The value does not begin with the zero byte and an id.
+    pub const NO_SCHEMA_ID: &str = "no_schema_id";
+    /// The registry knows no schema of this id.
+    pub const UNKNOWN_SCHEMA: &str = "unknown_schema";
+    /// Its schema cannot be read under the one in force.
+    pub const INCOMPATIBLE_SCHEMA: &str = "incompatible_schema";
+    /// The bytes are not what its schema says.
+    pub const NOT_DECODABLE: &str = "not_decodable";
+    /// A value has no place in the type of its column.
+    pub const OUT_OF_RANGE: &str = "out_of_range";
+}
+
+/// What converters need of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    pub registry: Option<&'a RegistryConfig>,
+    /// `plugin.store`
+    pub store: &'a Path,
+    /// A record whose schema has more fields waits until they are in force.
+    pub follows: bool,
+}
+
+/// Builds the transform of a converter, which sees these columns.
+pub fn transform(
+    spec: &Spec,
+    config_digest: &str,
+    input: SchemaRef,
+    around: Around<'_>,
+) -> Result<Box<dyn Transform>> {
+    let identity = spec.identity(config_digest);
+    match spec.form {
+        Form::String | Form::Json => Ok(Box::new(text::Texts::new(spec, identity, input)?)),
+        Form::JsonEnvelope => {
+            let decode = envelope::Envelope::new(spec, around.follows)?;
+            Ok(Box::new(rows::Rows::new(
+                spec,
+                identity,
+                input,
+                Box::new(decode),
+            )?))
+        }
+        Form::Avro => {
+            let decode = avro::Avro::new(spec, around)?;
+            Ok(Box::new(rows::Rows::new(
+                spec,
+                identity,
+                input,
+                Box::new(decode),
+            )?))
+        }
+    }
+}
+
+/// The schema that this value shows, if it shows one. `Err` waits where the registry is away, and says why no columns can be made.
+pub fn schema_of(
+    form: Form,
+    value: &[u8],
+    schemas: Option<&mut Schemas>,
+) -> Result<Option<String>> {
+    match (form, schemas) {
+        (Form::JsonEnvelope, _) => Ok(envelope::schema_of(value)),
+        (Form::Avro, Some(schemas)) => match avro::framed(value) {
+            Ok((id, _)) => match schemas.get(id)? {
+                Found::Schema(schema) => Ok(Some(schema.to_string())),
+                Found::Other(_) | Found::Unknown => Ok(None),
+            },
+            Err(_) => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
+/// Refuses a schema of which no columns can be made, and says why.
+pub fn check(spec: &Spec) -> Result<()> {
+    let refused = |why: String| {
+        Error::new(
+            Kind::ConfigInvalid,
+            "convert.schema",
+            format!("no columns can be made of the schema: {why}"),
+        )
+        .hint("keep the bytes (value.format = \"bytes\"), and read them with a plugin of your own")
+    };
+    match (spec.form, &spec.schema) {
+        (Form::Avro, Some(schema)) => avro::columns(schema).map(drop).map_err(refused),
+        (Form::JsonEnvelope, Some(schema)) => envelope::columns(schema).map(drop).map_err(refused),
+        _ => Ok(()),
+    }
+}

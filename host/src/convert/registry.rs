@@ -1,0 +1,242 @@
+//! One question to a schema registry with Confluent's API, and its answer. The only file here that names reqwest.
+//!
+//! The URLs are asked in their order until one answers. Credentials are resolved for each request, so that a file that is replaced
+//! counts at once; neither they nor what a reference in a URL stands for is in a message.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, Identity, Response, StatusCode};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::config::{REGISTRY_URL, RegistryConfig, Text};
+use crate::error::{Error, Kind, Result};
+use crate::fs::Limit;
+
+const OP: &str = "registry.ask";
+/// Longest answer: Confluent's registry takes schemas of at most a MiB by default.
+const ANSWER_MAX: usize = 4 << 20;
+const CERTIFICATES: Limit = Limit {
+    bytes: 16 << 20,
+    of: "a file of certificates",
+};
+/// As their REST clients send it.
+const TYPES: &str = "application/vnd.schemaregistry.v1+json, application/json";
+
+pub struct Registry {
+    config: RegistryConfig,
+    client: Client,
+    runtime: Runtime,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("at", &self.config.shown)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    pub fn new(config: &RegistryConfig) -> Result<Registry> {
+        let invalid = |message: &str| Error::new(Kind::ConfigInvalid, "registry.connect", message);
+        let builder = Client::builder()
+            .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .connect_timeout(config.timeout)
+            .timeout(config.timeout)
+            .pool_max_idle_per_host(1);
+        let client = trusting(builder, config)?.build();
+        let client = client.map_err(|e| invalid("the HTTP client does not come up").source(e))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|e| {
+            Error::new(
+                Kind::LimitReached,
+                "registry.connect",
+                "a runtime cannot be started",
+            )
+            .source(e)
+        })?;
+        Ok(Registry {
+            config: config.clone(),
+            client,
+            runtime,
+        })
+    }
+
+    pub fn config(&self) -> &RegistryConfig {
+        &self.config
+    }
+
+    /// What the registry says at this path; `None`: it has nothing there.
+    pub fn get(&self, path: &str) -> Result<Option<Value>> {
+        let mut away = None;
+        for url in &self.config.urls {
+            match self.runtime.block_on(self.ask(url, path)) {
+                Ok(answer) => return Ok(answer),
+                // The next one may be up.
+                Err(error) if error.kind() == Kind::SourceUnavailable => away = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let none = || Error::new(Kind::ConfigInvalid, OP, "no URL of a registry");
+        Err(away.unwrap_or_else(none))
+    }
+
+    async fn ask(&self, url: &str, path: &str) -> Result<Option<Value>> {
+        let mut request = self
+            .client
+            .get(format!("{url}{path}"))
+            .header(ACCEPT, TYPES);
+        if let Some(authorization) = self.authorization()? {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let response = request.send().await.map_err(|e| self.unreachable(e))?;
+        let status = response.status();
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let told = |message: String, kind: Kind| {
+            Error::new(kind, OP, message).with("registry", &self.config.shown)
+        };
+        if matches!(status.as_u16(), 300..=499) && !matches!(status.as_u16(), 408 | 425 | 429) {
+            let hint = match status.as_u16() {
+                401 | 403 | 407 => {
+                    "look at schema.registry.basic.auth.user.info or schema.registry.bearer.auth.token"
+                }
+                _ => "look at schema.registry.url: /schemas/ids/1 must be below it",
+            };
+            let message = format!("the schema registry answered HTTP {status}");
+            return Err(told(message, Kind::ConfigInvalid).hint(hint));
+        }
+        if !status.is_success() {
+            return Err(told(
+                format!("the schema registry answered HTTP {status}"),
+                Kind::SourceUnavailable,
+            ));
+        }
+        let bytes = self.whole(response).await?;
+        let answer = serde_json::from_slice(&bytes);
+        answer.map(Some).map_err(|e| {
+            told(
+                "the schema registry answered what is no JSON".to_owned(),
+                Kind::ConfigInvalid,
+            )
+            .source(e)
+            .hint("look at schema.registry.url: /schemas/ids/1 must be below it")
+        })
+    }
+
+    async fn whole(&self, mut response: Response) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(e))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_MAX {
+                let message =
+                    format!("the schema registry's answer has more than {ANSWER_MAX} bytes");
+                return Err(Error::new(Kind::ConfigInvalid, OP, message));
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn authorization(&self) -> Result<Option<HeaderValue>> {
+        let value = match (&self.config.login, &self.config.token) {
+            (Some(login), _) => format!("Basic {}", STANDARD.encode(login.resolve()?.trim())),
+            (None, Some(token)) => format!("Bearer {}", token.resolve()?.trim()),
+            (None, None) => return Ok(None),
+        };
+        let mut value = HeaderValue::from_str(&value).map_err(|_| {
+            Error::new(
+                Kind::ConfigInvalid,
+                OP,
+                "the registry's credentials have line breaks or control characters",
+            )
+        })?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> Error {
+        let timed_out = error.is_timeout();
+        let error = error.without_url();
+        let mut last: &dyn std::error::Error = &error;
+        let mut told = last.to_string();
+        while let Some(cause) = last.source() {
+            told = cause.to_string();
+            last = cause;
+        }
+        let message = match timed_out {
+            true => format!(
+                "the schema registry did not answer in {:?}",
+                self.config.timeout.max(Duration::ZERO)
+            ),
+            false => format!("the schema registry cannot be reached: {told}"),
+        };
+        let (kind, hint) = match told.contains("certificate") {
+            true => (
+                Kind::ConfigInvalid,
+                "if its certificate is signed by your own authority, name that in schema.registry.tls.ca",
+            ),
+            false => (
+                Kind::SourceUnavailable,
+                "schemas that are known are read meanwhile",
+            ),
+        };
+        let error = Error::new(kind, OP, message).with("registry", &self.config.shown);
+        match kind {
+            Kind::ConfigInvalid => error.hint(hint),
+            _ => error.with("meanwhile", hint),
+        }
+    }
+}
+
+fn trusting(
+    mut builder: reqwest::ClientBuilder,
+    config: &RegistryConfig,
+) -> Result<reqwest::ClientBuilder> {
+    if let Some(ca) = &config.ca {
+        let key = "schema.registry.tls.ca";
+        let (path, pem) = pem(key, ca)?;
+        let all = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        if all.is_empty() {
+            return Err(bad_file(key, &path, "there is no certificate in this file"));
+        }
+        for one in all {
+            builder = builder.add_root_certificate(one);
+        }
+    }
+    if let (Some(certificate), Some(key)) = (&config.certificate, &config.key) {
+        let (path, certificate) = pem("schema.registry.tls.certificate", certificate)?;
+        let (_, key) = pem("schema.registry.tls.key", key)?;
+        let identity = Identity::from_pkcs8_pem(&certificate, &key).map_err(|e| {
+            let message =
+                "certificate and key do not make an identity: both must be PEM, the key PKCS #8";
+            bad_file("schema.registry.tls.certificate", &path, message).source(e)
+        })?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
+}
+
+fn pem(key: &'static str, text: &Text) -> Result<(String, Vec<u8>)> {
+    let path = text.resolve()?.trim().to_owned();
+    let bytes = text.reach().read(path.as_ref(), CERTIFICATES);
+    let bytes = bytes.map_err(|e| bad_file(key, &path, "the file cannot be read").source(e))?;
+    Ok((path, bytes))
+}
+
+fn bad_file(key: &'static str, path: &str, message: &str) -> Error {
+    Error::new(Kind::ConfigInvalid, "registry.connect", message)
+        .with("key", key)
+        .with("file", path)
+        .with("of", REGISTRY_URL)
+        .hint("name a PEM file that this user may read")
+}
