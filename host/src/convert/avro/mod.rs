@@ -481,7 +481,7 @@ fn whole(decoder: &mut Decoder, value: &[u8]) -> std::result::Result<(), String>
 /// Joins the columns, and puts the rows of several schemas into the order of their records.
 fn in_order(
     fields: &[FieldRef],
-    rows: &mut Vec<u32>,
+    rows: &mut [u32],
     pieces: Vec<Vec<ArrayRef>>,
 ) -> Result<Vec<ArrayRef>> {
     let bug = |error: arrow_schema::ArrowError| {

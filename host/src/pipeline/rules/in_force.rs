@@ -37,10 +37,6 @@ pub struct Part {
 
 /// What carries a transform out.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a few of a pipeline, moved a few times"
-)]
 pub enum By {
     Plugin(Component),
     /// A part of the host; `config` is its spec.

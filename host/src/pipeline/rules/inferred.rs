@@ -293,13 +293,16 @@ fn format_of(name: &str) -> Option<Format> {
     }
 }
 
+/// Whether these values are enough.
+type Enough<'a> = &'a mut dyn FnMut(&[Vec<u8>]) -> Result<bool>;
+
 /// The values of the first records: as many as the limits allow, of all partitions, until they are enough.
 fn sampled(
     host: &Host,
     config: &PipelineConfig,
     source: &dyn SourceConfig,
     state: &State,
-    (limits, enough): (Inference, &mut dyn FnMut(&[Vec<u8>]) -> Result<bool>),
+    (limits, enough): (Inference, Enough<'_>),
 ) -> Result<Vec<Vec<u8>>> {
     // A connection of its own: what it has read is read again by the tasks.
     let connector = retry(host, || source.connect(&host.clock))?;
