@@ -322,3 +322,53 @@ fn lines_of_files_that_grow_are_rows_once_over_kills_and_rotations() {
         assert_eq!(of, sorted, "{name}: in order");
     }
 }
+
+/// What a connector could not go on with is refused when it is asked for, and named: a byte behind the file's end, a file in another
+/// directory.
+#[test]
+fn what_a_file_cannot_be_read_from_is_refused_by_the_request() {
+    let mut rig = crate::daemon_rig::Rig::new(&["t"]);
+    let daemon = rig.start(&[]);
+    let (here, there) = (rig.path("in.txt"), rig.path("other/in.txt"));
+    fs::create_dir(rig.path("other")).unwrap();
+    for file in [&here, &there] {
+        append(file, "eins\n");
+    }
+    let config = |file: &Path| {
+        json!({
+            "connector.class": "FileStreamSource", "file": file, "topic": "t",
+            "producer.override.bootstrap.servers": rig.broker.bootstrap()
+        })
+    };
+    let new = json!({ "name": "s", "config": config(&here), "initial_state": "STOPPED" });
+    let made = daemon.ask("POST", "/connectors", Some(&new));
+    assert_eq!(made.status, 201, "{}", made.text());
+    let go_to = |position: u64| {
+        let one = json!({ "partition": { "filename": here }, "offset": { "position": position } });
+        let offsets = json!({ "offsets": [one] });
+        until("an answer", || {
+            let answer = daemon.ask("PATCH", "/connectors/s/offsets", Some(&offsets));
+            (answer.status != 409).then_some(answer)
+        })
+    };
+    let refused = go_to(6);
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(
+        refused.text().contains("in.txt has 5 bytes"),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(go_to(5).status, 200);
+    let refused = daemon.ask("PUT", "/connectors/s/config", Some(&config(&there)));
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    for part in ["file: this pipeline reads", "another name"] {
+        assert!(refused.text().contains(part), "{part}: {}", refused.text());
+    }
+    assert_eq!(
+        daemon.get("/connectors/s/config")["file"],
+        here.to_str().unwrap()
+    );
+    let beside = rig.path("beside.txt");
+    let taken = daemon.ask("PUT", "/connectors/s/config", Some(&config(&beside)));
+    assert_eq!(taken.status, 200, "{}", taken.text());
+}

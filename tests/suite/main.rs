@@ -69,6 +69,7 @@ mod guests_hostile;
 mod guests_refused;
 mod handover;
 mod hdfs_cluster;
+mod hdfs_kerberos;
 mod hdfs_kill;
 mod hdfs_pair;
 mod hdfs_store;

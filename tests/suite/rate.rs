@@ -64,7 +64,7 @@ impl Rig {
     }
 }
 
-fn listed(zone: &Path, name: &LogName) -> BTreeMap<i64, String> {
+pub(crate) fn listed(zone: &Path, name: &LogName) -> BTreeMap<i64, String> {
     let store = store::open_url(&format!("file:{}", zone.display())).unwrap();
     let verified = verify(store.as_ref(), name).unwrap().unwrap();
     assert!(verified.problems.is_empty(), "{:?}", verified.problems);

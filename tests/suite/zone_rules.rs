@@ -11,7 +11,7 @@ use std::process::{Output, Stdio};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
-use serde_json::Value;
+use serde_json::{Value, json};
 use weir::commit::{Entry, Kind, Log, Role, Rule, decode, verify};
 use weir::record::SplitId;
 use weir::store::{self, Store};
@@ -20,6 +20,7 @@ use weir::zone::read_file;
 
 use crate::brokers::until;
 use crate::case::{Case, said};
+use crate::daemon_rig::Rig;
 use crate::swap_rig::ABORT_AT;
 use crate::world::{open_log, plugins_dir};
 
@@ -851,4 +852,127 @@ fn a_plan_without_rules_that_cannot_be_done_holds_no_rules_up() {
     let totals = lab.log().state().totals();
     assert_eq!((totals.rows.written, totals.rows.refused), (11, 1));
     assert_eq!(totals.records.refused_in_part, 0, "it was the whole record");
+}
+
+/// Rules that this process does not have are another process's, and so is the plan that was made with them.
+#[test]
+fn whoever_lacks_the_rules_of_a_plan_leaves_it_to_others() {
+    let lab = Lab::new();
+    lab.add_numbers("one", 10);
+    lab.processed();
+    lab.declare(&RULES.replace("low", "high"), "");
+    lab.asked(&["swap", "--reload"]);
+    lab.add_numbers("two", 10);
+    lab.processed();
+    // Rules that the log alone names, and a plan of them that a kill left open.
+    lab.asked(&["rollback", "--reason", "not these"]);
+    lab.add_numbers("three", 10);
+    let mut step = 0;
+    while lab.log().state().plan.is_none() {
+        let ended = lab.process(Some(step));
+        assert!(!ended.status.success(), "no plan was left open");
+        step += 1;
+    }
+    let version = lab.log_version();
+    let elsewhere = [
+        "run",
+        CHECKED,
+        "--available-now",
+        "--progress",
+        "none",
+        "--set",
+        "plugin.store=elsewhere",
+    ];
+    let failed = lab.case.output(&elsewhere);
+    assert!(!failed.status.success(), "{}", said(&failed));
+    assert!(
+        said(&failed).contains("restore plugin.store"),
+        "{}",
+        said(&failed)
+    );
+    assert!(
+        lab.log().state().plan.is_some(),
+        "the plan stays: {}",
+        said(&failed)
+    );
+    assert_eq!(lab.log_version(), version);
+    lab.processed();
+    let made = lab.exact();
+    assert_eq!((made["low"], made["high"]), (20, 10));
+}
+
+/// As a start refuses it.
+#[test]
+fn a_config_over_http_that_takes_all_rules_out_is_refused() {
+    let mut rig = Rig::new(&["t"]);
+    let daemon = rig.start(&[]);
+    let raw = rig.config(
+        "t",
+        &[
+            ("transforms", "columns"),
+            ("transforms.columns.type", "json-flatten@0.1"),
+            ("transforms.columns.columns", "id,day"),
+        ],
+    );
+    rig.produce("t", &[r#"{"id": "a", "day": "2024-01-01"}"#]);
+    assert_eq!(daemon.put_config("raw", &raw).status, 201);
+    until("a row", || daemon.position("raw").filter(|at| *at == 1));
+    let checked = |rules: bool| {
+        let (zone, sink) = (
+            &raw["sink.url"],
+            format!("file:{}", rig.path("checked").display()),
+        );
+        let mut map = json!({
+            "connector.class": "weir", "trigger": "every:1s", "source.type": "zone", "source.url": zone,
+            "source.pipeline": "raw", "source.table": "t", "sink.type": "zone", "sink.url": sink,
+            "sink.table": "t", "sink.partition.field": "day", "errors.dlq.table": "dead-checked"
+        });
+        if rules {
+            map["transforms"] = "shape".into();
+            map["transforms.shape.type"] = "select@0.1".into();
+            map["transforms.shape.constant.batch"] = "7".into();
+        }
+        map
+    };
+    let put = |rules| daemon.ask("PUT", "/connectors/checked/config", Some(&checked(rules)));
+    let made = put(true);
+    assert_eq!(made.status, 201, "{}", made.text());
+    until("a row with the column", || {
+        let log = open_log(&rig.path("checked"), "checked", "checked").ok()??;
+        (log.state().totals().rows.written == 1).then_some(())
+    });
+    let refused = put(false);
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(
+        refused.text().contains("`batch` goes"),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(put(true).status, 200);
+}
+
+/// Rows that were written have readers, also while the zone that is read has none.
+#[test]
+fn a_swap_is_compared_with_readers_while_the_zone_that_is_read_is_empty() {
+    let lab = Lab::new();
+    let shape = "[[transforms]]\nname = \"shape\"\ntype = \"select@0.1\"\nconstant.batch = \"7\"\n";
+    lab.declare(&format!("{RULES}{shape}"), "");
+    lab.add_numbers("one", 10);
+    lab.processed();
+    lab.case
+        .done(&["pipeline", "rewind", "raw.toml", "file/0=0"]);
+    assert!(lab.rows("raw_zone", "raw").is_empty());
+    assert!(!lab.rows("checked", "checked").is_empty());
+    lab.declare(RULES, "");
+    let refused = lab.pipeline(&["swap", "--reload"]);
+    assert!(!refused.status.success(), "{}", text(&refused));
+    assert!(
+        said(&refused).contains("`batch` goes"),
+        "{}",
+        said(&refused)
+    );
+    let more = format!("{RULES}{shape}constant.more = \"8\"\n");
+    lab.declare(&more, "");
+    let dry = lab.asked(&["swap", "--reload", "--dry-run"]);
+    assert_eq!(dry["columns"]["effect"], "additive");
 }

@@ -86,6 +86,12 @@ pub trait SourceConfig: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether what lies in the pipeline's home has positions that mean the same with this config. A start finds out too; whoever changes a
+    /// config asks before.
+    fn fits_home(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// For callers that know the concrete type.
     fn as_any(&self) -> &dyn Any;
 }

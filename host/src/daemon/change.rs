@@ -14,7 +14,7 @@ use crate::config::keys::TRANSFORM_PREFIX;
 use crate::config::secrets::literal_secrets;
 use crate::config::{self, PipelineConfig, Place, Problem, Source, problem};
 use crate::connect::Offset;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::filestream::{self, FileJob};
 use crate::lock::lock;
 use crate::operations::swap::SwapPlan;
@@ -270,6 +270,9 @@ impl Supervisor {
                 entry.unit.want(Entry::wanted(&before));
             }
             return Ok(info(name, &before, &entry.unit.seen()));
+        }
+        if is_read_otherwise(&before.config, &config) {
+            fits_home(name, &job)?;
         }
         let what = What::Config {
             config: config.clone(),
@@ -546,6 +549,36 @@ fn draining(name: &str) -> Refused {
     Refused::Conflict(format!(
         "Connector {name} was deleted and is still draining"
     ))
+}
+
+/// Another config may give the positions of a file source another meaning.
+fn is_read_otherwise(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> bool {
+    let reads = |(key, _): &(&String, &String)| *key == "file" || key.starts_with("source.");
+    !before.iter().filter(reads).eq(now.iter().filter(reads))
+}
+
+/// Refuses a config under which the positions that a file source has would mean other records. A home that cannot be read now is
+/// ignored; the start checks again.
+fn fits_home(name: &str, job: &Job) -> Result<(), Refused> {
+    let (config, key) = match job {
+        Job::Pipeline(config) => (config.as_ref(), "source.url"),
+        Job::File(FileJob::Source(job)) => (&job.pipeline, "file"),
+        Job::File(FileJob::Sink(_)) => return Ok(()),
+    };
+    let Source::Records(source) = &config.source else {
+        return Ok(());
+    };
+    let error = match source.fits_home() {
+        Err(error) if error.kind() == Kind::ConfigInvalid => error,
+        _ => return Ok(()),
+    };
+    let message = format!("`{key}`: {}", error.message());
+    let hint = match (job, error.hint_text()) {
+        (Job::Pipeline(_), Some(hint)) => hint.to_owned(),
+        _ => "name a file of the directory before, or give the connector another name: it then begins with the file's first line".to_owned(),
+    };
+    let problem = Problem::new(Place::start_of(name), key, problem::CONTRADICTION, message);
+    Err(Refused::Invalid(vec![problem.hint(hint)]))
 }
 
 fn none(problems: Vec<Problem>) -> Result<(), Refused> {

@@ -38,8 +38,11 @@ impl Supervisor {
         readers: Readers,
         by: &Actor,
     ) -> Result<Option<SwapPlan>, Refused> {
-        let Some(config) = jobs::pipeline_of(job).filter(|config| !config.transforms.is_empty())
-        else {
+        // Of one that has none now their columns go.
+        let has_rules = |config: &PipelineConfig| !config.transforms.is_empty();
+        let had_rules = || self.pipeline(name).is_ok_and(|before| has_rules(&before));
+        let wanted = |config: &&PipelineConfig| has_rules(config) || had_rules();
+        let Some(config) = jobs::pipeline_of(job).filter(wanted) else {
             return Ok(None);
         };
         let plugins = self.plugins_of(config).map_err(Refused::Failed)?;

@@ -22,7 +22,7 @@ use crate::commit::{self, Draft, Log, LogName, Outcome, Rule, Swap, Writer, rule
 use crate::config::{self, PipelineConfig, Source, TransformConfig};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::rules::pending::{Answer, Id, Pending};
-use crate::pipeline::rules::{Parts, blocked, columns_read, completed, part_of};
+use crate::pipeline::rules::{Parts, blocked, columns_promised, columns_read, completed, part_of};
 use crate::pipeline::{Changed, RuleChanges};
 use crate::plugin::Plugins;
 use crate::store::{self, Store};
@@ -132,8 +132,9 @@ impl SwapPlanner {
         let name = LogName::new(&config.name, &config.home.zone);
         let writer = Writer::this_process(&**clock);
         let log = Log::open(store.clone(), name, clock.clone(), writer)?.ok_or_else(none)?;
+        let read = columns_read(&config, clock)?;
         Ok(SwapPlanner {
-            read: columns_read(&config, clock)?,
+            read: read.or_else(|| columns_promised(&config, &plugins, clock)),
             config,
             plugins,
             declared,

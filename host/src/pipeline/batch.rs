@@ -113,6 +113,7 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &ZoneSourceConfig) -> R
         log,
         archiver,
         built: None,
+        built_here: true,
         owns_letters: false,
         notes: Notes::default(),
     };
@@ -276,6 +277,8 @@ struct Batches<'a> {
     generation: u64,
     /// The chain of the last batch.
     built: Option<Built>,
+    /// Whether this process could build the rules that it needed last.
+    built_here: bool,
     /// The table of dead letters is this log's.
     owns_letters: bool,
     /// Of the rows that the batch read; for reports.
@@ -581,10 +584,8 @@ impl Batches<'_> {
                         Meanwhile::Done => return Ok(()),
                     }
                 }
-                // Whoever mends the rules or the config begins with a plan of its own.
                 Err(error) if through::is_of_rules(&error) => {
-                    self.void(open, error.message())?;
-                    return Err(error);
+                    return Err(self.leave(open, error)?);
                 }
                 done => done?,
             };
@@ -645,6 +646,18 @@ impl Batches<'_> {
         let took = now.saturating_sub(begun);
         report.committed(committed, self.log.state(), took);
         Ok(())
+    }
+
+    /// Rules cannot make the rows of a plan. Whoever mends the rules or the config begins with a plan of its own. But what lacks here
+    /// another process has, which made the plan and may be carrying it out: then it stays. Where the rules were changed since, nobody waits
+    /// for it any more.
+    fn leave(&mut self, open: &OpenPlan, error: Error) -> Result<Error> {
+        let in_force = open.plan.rules.transforms == self.log.state().rules.transforms;
+        if !self.built_here && in_force {
+            return Ok(error.with("plan", open.version));
+        }
+        self.void(open, error.message())?;
+        Ok(error)
     }
 
     /// A missing file may have been removed by a rewind or a compaction since the logs were read.

@@ -33,6 +33,11 @@ pub trait Connector: Send + fmt::Debug {
     /// How the log names such a start: `earliest`, `group:orders`.
     fn start(&self) -> String;
 
+    /// A person asks that reading go on there, inside the partition's range: an error where the source knows now that it cannot.
+    fn may_go_on_at(&self, _at: &PartitionInfo, _next: i64) -> Result<()> {
+        Ok(())
+    }
+
     /// Opens a task's share. If a position lies outside of what its partition holds, the error carries a
     /// [`Lost`](super::Lost).
     fn open(&self, positions: &[Position], limits: &ReadLimits) -> Result<Box<dyn Source>>;

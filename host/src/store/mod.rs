@@ -112,6 +112,10 @@ pub trait Store: Send + Sync + Debug {
     fn clock_ahead(&self, _home: &str) -> Result<Option<i64>> {
         Ok(None)
     }
+    /// As whom the store knows this process, where it says that; `home` is a directory that may be written.
+    fn known_as(&self, _home: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
     fn url(&self) -> &str;
     fn way(&self) -> Way<'_>;
     /// Shortest time between two requests that only look for news from others. Not zero where each request costs money.

@@ -186,20 +186,60 @@ fn nameless(dir: &Path) -> io::Result<File> {
 /// those of others that are taken away with it are open, and need their names no more.
 fn named(dir: &Path, options: &OpenOptions) -> io::Result<File> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let gone = |path: &Path| match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    };
+    sweep(dir, |path| std::fs::remove_file(path))?;
+    let id = std::process::id();
+    loop {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("weir-{id}-{next}.spill"));
+        match options.clone().create_new(true).open(&path) {
+            // Another user's process of this number left it.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+            Ok(file) => return std::fs::remove_file(&path).or_else(absent).map(|()| file),
+        }
+    }
+}
+
+fn absent(e: io::Error) -> io::Result<()> {
+    match e.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(e),
+    }
+}
+
+/// Takes away what kills have left. In a directory of all users (sticky, as `/tmp`) those of another user stay, for a process of theirs.
+fn sweep(dir: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with("weir-") && name.ends_with(".spill") {
-            gone(&path)?;
+            match remove(&path).or_else(absent) {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+                removed => removed?,
+            }
         }
     }
-    let (id, next) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let path = dir.join(format!("weir-{id}-{next}.spill"));
-    let file = options.clone().create_new(true).open(&path)?;
-    gone(&path)?;
-    Ok(file)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_user_left_stays_and_keeps_nobody_from_a_file() {
+        let dir = tempfile::tempdir().expect("dir");
+        for name in ["weir-1-0.spill", "weir-2-0.spill", "other"] {
+            std::fs::write(dir.path().join(name), "").expect("written");
+        }
+        let theirs = |path: &Path| match path.ends_with("weir-1-0.spill") {
+            true => Err(io::Error::from_raw_os_error(libc::EPERM)),
+            false => std::fs::remove_file(path),
+        };
+        sweep(dir.path(), theirs).expect("swept");
+        let left = |name: &str| dir.path().join(name).exists();
+        assert!(left("weir-1-0.spill") && left("other") && !left("weir-2-0.spill"));
+        let broken = |_: &Path| Err(io::Error::from_raw_os_error(libc::EIO));
+        assert!(sweep(dir.path(), broken).is_err());
+    }
 }

@@ -16,10 +16,10 @@ use super::shared::{Shared, before};
 use super::source::{told, wait};
 use super::split::{Stop, find};
 use super::unknown;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId};
 use crate::source::{Position, ReadLimits, Source};
-use crate::store::Input;
+use crate::store::{Found, Input};
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
@@ -29,8 +29,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_secs(5);
 /// What an idle file may hold in memory beside the line that has no end yet.
 const IDLE: usize = 4 << 10;
+/// The part of a task's memory that lines without an end may take, of all its files together.
+const OPEN_PART: usize = 4;
 /// Longest sleep at a time while nothing comes.
 const STEP: Duration = Duration::from_millis(100);
+/// A deleted file may come back under another name: its directory is listed this often at most, after [`STEP`] at first. (A new file of
+/// its name is found by the source's listing.)
+const LOOK_GONE_MAX: Duration = Duration::from_secs(30);
 const UTF8_BOM: &[u8] = b"\xef\xbb\xbf";
 
 #[derive(Debug)]
@@ -58,6 +63,31 @@ struct Lane {
     gone: bool,
     /// A deleted file was told.
     told_gone: bool,
+    /// Nothing is looked for until then.
+    rests: Option<Rest>,
+    /// Its line without an end was let go: it is read again when the file is another than this.
+    let_go: Option<Found>,
+}
+
+/// Why nothing is looked for in a lane now.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Duration,
+    wait: Duration,
+    /// Where the list ended: behind it stands a file to go on with.
+    end: i64,
+}
+
+impl Rest {
+    /// Twice as long as the one before.
+    fn after(before: Option<Rest>, now: Duration, end: i64) -> Rest {
+        let wait = before.map_or(STEP, |rest| rest.wait * 2).min(LOOK_GONE_MAX);
+        Rest {
+            until: now.saturating_add(wait),
+            wait,
+            end,
+        }
+    }
 }
 
 impl Lane {
@@ -68,7 +98,13 @@ impl Lane {
             at_end: false,
             gone: false,
             told_gone: false,
+            rests: None,
+            let_go: None,
         }
+    }
+
+    fn open_bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.text.rest().len())
     }
 }
 
@@ -82,6 +118,10 @@ struct Growing {
     looked: Option<Duration>,
     /// Since when another one has it, and nothing came from this one.
     renamed: Option<Duration>,
+    /// Since when no file has its name, and nothing came from this one.
+    nameless: Option<Duration>,
+    /// No file of its directory is this one any more. It stays open, so that nobody gets its inode.
+    deleted: bool,
 }
 
 /// What was read of a file and not given away, and the last bytes before it, at most [`BEFORE`].
@@ -199,17 +239,15 @@ impl Growing {
         let Some(entry) = place.entry().filter(|entry| !entry.is_open()) else {
             return Ok(None);
         };
-        let mut input = recognised(shared, entry)?;
+        let of = (entry, place.ordinal);
+        let mut input = recognised(shared, of)?;
         let has = input.look_again().map_err(Stop::Failed)?.size;
         if has < from {
             return Err(changed(from, has));
         }
-        if let Some(mark) = shared.mark(entry.partition, place.ordinal) {
-            let is = has >= mark.byte
-                && mark.is(&before(input.as_mut(), mark.byte).map_err(Stop::Failed)?);
-            if !is {
-                return Err(other_bytes(mark.byte));
-            }
+        if !is_marked(shared, of, input.as_mut())? {
+            let mark = shared.mark(entry.partition, place.ordinal);
+            return Err(other_bytes(mark.map_or(from, |mark| mark.byte)));
         }
         let before = before(input.as_mut(), from).map_err(Stop::Failed)?;
         let text = Text::at(from, before, shared.config.cr_ends);
@@ -219,16 +257,28 @@ impl Growing {
             text,
             looked: None,
             renamed: None,
+            nameless: None,
+            deleted: false,
         }))
     }
 
-    /// Reads more; false at the end of the file. Bytes that do not continue what was read are not used.
-    fn more(&mut self, record_max: usize) -> Result<bool, Stop> {
+    /// Reads more; false at the end of the file. Bytes that do not continue what was read are not used. `open_max`: of a line that has
+    /// no end.
+    fn more(&mut self, record_max: usize, open_max: usize) -> Result<bool, Stop> {
         let open = self.text.rest().len();
         let (end, tail) = (self.text.end(), self.text.tail().to_vec());
         let has = self.input.look_again().map_err(Stop::Failed)?.size;
         if has < end {
             return Err(changed(end, has));
+        }
+        if open > open_max {
+            let why = format!(
+                "a line begins here of which {open} bytes have no end yet: a task holds {open_max} of them at most, a quarter of its share of memory.budget; raise memory.budget"
+            );
+            return Err(Stop::Bad {
+                at: self.text.at,
+                why,
+            });
         }
         if has == end {
             self.text.shrink();
@@ -250,13 +300,16 @@ impl Growing {
             Some(more) => {
                 self.text.add(more);
                 self.renamed = None;
+                self.nameless = None;
+                self.deleted = false;
                 Ok(!more.is_empty())
             }
             None => Err(other_bytes(end)),
         }
     }
 
-    /// Whether it has another name, a new file has this one, and nothing comes to it any more.
+    /// Whether it has another name, a new file has this one, and nothing comes to it any more. Of one that is deleted: whether its
+    /// partition was given to another name.
     fn is_left(&mut self, shared: &Shared) -> Result<bool> {
         let Some(entry) = self.place.entry() else {
             return Ok(false);
@@ -269,10 +322,22 @@ impl Growing {
             match named {
                 Some(named) if named.node() != self.input.found().node() => {
                     self.renamed.get_or_insert(now);
+                    (self.nameless, self.deleted) = (None, false);
                 }
+                Some(_) => (self.renamed, self.nameless, self.deleted) = (None, None, false),
                 // The new one will come.
-                _ => self.renamed = None,
+                None => {
+                    self.renamed = None;
+                    let since = *self.nameless.get_or_insert(now);
+                    if !self.deleted && now.saturating_sub(since) >= QUIET {
+                        self.deleted = is_gone(shared, &self.place);
+                        self.nameless = None;
+                    }
+                }
             }
+        }
+        if self.deleted && shared.end(entry.partition) > entry.end() {
+            return Ok(true);
         }
         let quiet = self.renamed.map(|since| now.saturating_sub(since));
         Ok(quiet.is_some_and(|quiet| quiet >= QUIET))
@@ -295,8 +360,43 @@ fn other_bytes(end: u64) -> Stop {
     }
 }
 
-/// The file of an entry, under whichever name of its directory it has now.
-fn recognised(shared: &Shared, entry: &Entry) -> Result<Box<dyn Input>, Stop> {
+/// Whether the file at a position has so many bytes by now. One that cannot be found now decides nothing.
+pub(super) fn may_go_on_at(shared: &Shared, partition: i32, next: i64) -> Result<()> {
+    let place = shared.file_at(partition, next)?;
+    let ordinal = place.as_ref().map_or(0, |place| place.ordinal);
+    let Some(entry) = place.as_ref().and_then(Place::entry) else {
+        return Ok(());
+    };
+    let byte = u64::try_from(next.saturating_sub(entry.at)).unwrap_or(0);
+    if entry.is_open() {
+        return Ok(());
+    }
+    match recognised(shared, (entry, ordinal)) {
+        Ok(mut input) => is_inside(&entry.path, byte, input.look_again()?.size),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A byte that a person names of a file of so many bytes.
+pub(super) fn is_inside(path: &str, byte: u64, size: u64) -> Result<()> {
+    if byte <= size {
+        return Ok(());
+    }
+    let message = format!("{path} has {size} bytes, and byte {byte} lies behind its end");
+    Err(Error::new(Kind::ConfigInvalid, "file.position", message)
+        .hint(format!("name a byte from 0 to {size}, where a line begins")))
+}
+
+/// The file of an entry is in its directory no more.
+pub(super) fn is_gone(shared: &Shared, place: &Place) -> bool {
+    let of = |entry| recognised(shared, (entry, place.ordinal));
+    let found = place.entry().map(of);
+    matches!(found, Some(Err(Stop::Gone { .. })))
+}
+
+/// The file of an entry, with its number in the list, under whichever name of its directory it has now. Under another name it has what was
+/// read of it: another file may have got its inode.
+fn recognised(shared: &Shared, (entry, ordinal): (&Entry, u32)) -> Result<Box<dyn Input>, Stop> {
     let inputs = shared.input.inputs();
     let node = entry.found().node().map(str::to_owned);
     let is = |input: &dyn Input| input.found().node() == node.as_deref();
@@ -316,8 +416,9 @@ fn recognised(shared: &Shared, entry: &Entry) -> Result<Box<dyn Input>, Stop> {
     });
     walked.map_err(Stop::Failed)?;
     if let Some(path) = other
-        && let Some(input) = inputs.open_input(&path).map_err(Stop::Failed)?
+        && let Some(mut input) = inputs.open_input(&path).map_err(Stop::Failed)?
         && is(input.as_ref())
+        && is_marked(shared, (entry, ordinal), input.as_mut())?
     {
         may(&path).map_err(Stop::Failed)?;
         tracing::info!(
@@ -329,6 +430,19 @@ fn recognised(shared: &Shared, entry: &Entry) -> Result<Box<dyn Input>, Stop> {
         return Ok(input);
     }
     Err(Stop::Gone { replaced: is_there })
+}
+
+/// Whether a file has the bytes that were read last of an entry's. True where none were.
+fn is_marked(
+    shared: &Shared,
+    (entry, ordinal): (&Entry, u32),
+    input: &mut dyn Input,
+) -> Result<bool, Stop> {
+    let Some(mark) = shared.mark(entry.partition, ordinal) else {
+        return Ok(true);
+    };
+    let has = input.look_again().map_err(Stop::Failed)?.size;
+    Ok(has >= mark.byte && mark.is(&before(input, mark.byte).map_err(Stop::Failed)?))
 }
 
 /// Why no more is read of a lane now.
@@ -362,10 +476,14 @@ impl Follower {
         match filled {
             Ok(filled) => lane.at_end = matches!(filled, Filled::End),
             Err(failed) => {
-                lane.open = None;
+                let open = lane.open.take();
+                marked(&self.shared, &lane.at, open.as_ref());
                 self.stopped = Some(match *failed {
                     (Stop::Failed(error), _) => error,
-                    (stop, Some(entry)) => told(&self.shared, stop, &entry, &lane.at),
+                    (stop, Some(entry)) => {
+                        let to = given_up(&self.shared, &entry, lane.at.next, open);
+                        told(&self.shared, stop, &entry, (&lane.at, to))
+                    }
                     (stop, None) => unknown("file.follow", &lane.at).with("why", stop),
                 });
             }
@@ -374,20 +492,39 @@ impl Follower {
         if from == to {
             return self.stopped.take().map_or(Ok(None), Err);
         }
-        let partition = lane.at.tp.partition;
-        // A mark at the beginning would be one of any file.
-        if let Some(open) = lane.open.as_ref().filter(|open| open.text.at > 0) {
-            let text = &open.text;
-            let mark = Mark::of(open.place.ordinal, text.at, text.before());
-            self.shared.has_marked(partition, mark);
-        }
-        self.shared.has_read(partition, to);
+        marked(&self.shared, &lane.at, lane.open.as_ref());
+        self.shared.has_read(lane.at.tp.partition, to);
         Ok(Some(self.builder.finish(Covers {
             split: lane.at.split.clone(),
             epoch: lane.at.epoch,
             tp: lane.at.tp.clone(),
             range: OffsetRange { from, to },
         })))
+    }
+
+    /// Of lines that have no end yet.
+    pub(super) fn open_bytes(&self) -> usize {
+        self.lanes.iter().map(Lane::open_bytes).sum()
+    }
+
+    /// Lines without an end stay within the task's share: those of other lanes than the one that was just read are let go. A file that was
+    /// renamed keeps its line: it is left in a moment.
+    fn let_go(&mut self, read: usize) {
+        let most = self.limits.memory / OPEN_PART;
+        let mut held = self.open_bytes();
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            let bytes = lane.open_bytes();
+            let may = |open: &&Growing| open.renamed.is_none() && bytes > IDLE && index != read;
+            if held <= most {
+                return;
+            }
+            let found = lane.open.as_ref().filter(may);
+            if let Some(found) = found.map(|open| open.input.found().clone()) {
+                lane.let_go = Some(found);
+                lane.open = None;
+                held -= bytes;
+            }
+        }
     }
 
     fn index_of(&self, split: &SplitId) -> Option<usize> {
@@ -407,10 +544,51 @@ impl Follower {
 /// Boxed, as it is large and rare.
 type Failed = Box<(Stop, Option<Entry>)>;
 
+/// Remembers what was read last of a file.
+fn marked(shared: &Shared, at: &Position, open: Option<&Growing>) {
+    // A mark at the beginning would be one of any file.
+    if let Some(open) = open.filter(|open| open.text.at > 0) {
+        let text = &open.text;
+        let mark = Mark::of(open.place.ordinal, text.at, text.before());
+        shared.has_marked(at.tp.partition, mark);
+    }
+}
+
+/// Where the gap ends that stands for the rest of a file which cannot be read on. What is left of it is counted where it is the file that
+/// was read; of one that was cut, replaced or deleted nobody knows how much is lost, and one byte stands for it. The positions behind have
+/// no records.
+fn given_up(shared: &Shared, entry: &Entry, next: i64, open: Option<Growing>) -> i64 {
+    let rest = open.and_then(|mut open| {
+        let found = open.input.look_again().ok()?.clone();
+        let at = open.text.at;
+        let there = before(open.input.as_mut(), at).ok()?;
+        let is_same = found.size > at && there == open.text.before();
+        is_same.then(|| (found.size - at, found))
+    });
+    let (bytes, same) = rest.map_or((1, None), |(bytes, found)| (bytes, Some(found)));
+    let to = next.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    let to = to.min(entry.end());
+    shared.leaves(entry, to, same);
+    to
+}
+
 /// Opens the file at the position of a lane; false: nothing is to be read there now.
 fn open(shared: &Shared, lane: &mut Lane) -> Result<bool, Failed> {
     let store = |error: Error| Box::new((Stop::Failed(error), None));
     let partition = lane.at.tp.partition;
+    let now = shared.clock.elapsed();
+    if let Some(was) = &lane.let_go {
+        let named = shared.input.inputs().look(&was.path).map_err(store)?;
+        let same = |now: &Found| now.size == was.size && now.node() == was.node();
+        if named.as_ref().is_some_and(same) {
+            return Ok(false);
+        }
+        lane.let_go = None;
+    }
+    let rests = |rest: Rest| now < rest.until && shared.end(partition) == rest.end;
+    if lane.rests.is_some_and(rests) {
+        return Ok(false);
+    }
     loop {
         let place = shared.file_at(partition, lane.at.next).map_err(store)?;
         let Some(place) = place else {
@@ -429,6 +607,7 @@ fn open(shared: &Shared, lane: &mut Lane) -> Result<bool, Failed> {
             (Err(Stop::Gone { replaced }), Some(entry)) => (replaced, entry),
             (opened, entry) => {
                 lane.open = opened.map_err(|stop| Box::new((stop, entry)))?;
+                lane.rests = None;
                 return Ok(lane.open.is_some());
             }
         };
@@ -444,12 +623,15 @@ fn open(shared: &Shared, lane: &mut Lane) -> Result<bool, Failed> {
                 "the file was deleted while nobody read it; whether lines came to it after these bytes is not known. A new file of its name is read when it comes"
             );
         }
-        if shared.end(partition) <= entry.end() {
+        let end = shared.end(partition);
+        if end <= entry.end() {
             lane.gone = true;
+            lane.rests = Some(Rest::after(lane.rests, now, end));
             return Ok(false);
         }
         lane.at.next = entry.end();
         lane.told_gone = false;
+        lane.rests = None;
     }
 }
 
@@ -461,6 +643,10 @@ fn fill(
 ) -> Result<Filled, Failed> {
     let store = |error: Error| Box::new((Stop::Failed(error), None));
     loop {
+        if let Some(end) = shared.left_at(lane.at.tp.partition, lane.at.next) {
+            lane.open = None;
+            lane.at.next = end;
+        }
         if let Some(set) = shared.set_behind(lane.at.tp.partition, lane.at.next) {
             lane.open = None;
             lane.at.next = set;
@@ -483,7 +669,8 @@ fn fill(
             lane.at.next = position(&entry, open.text.at);
         }
         let failed = |stop| Box::new((stop, Some(entry.clone())));
-        if open.more(shared.config.record_max).map_err(failed)? {
+        let most = (shared.config.record_max, limits.memory / OPEN_PART);
+        if open.more(most.0, most.1).map_err(failed)? {
             continue;
         }
         if !open.is_left(shared).map_err(store)? {
@@ -497,7 +684,7 @@ fn fill(
             store = shared.config.at.url,
             path = entry.path,
             bytes = open.text.at,
-            "the file was renamed and is read; going on with the new one of its name"
+            "the file was renamed or deleted and is read; going on with the next one"
         );
         lane.at.next = entry.end();
         lane.open = None;
@@ -556,7 +743,9 @@ impl Source for Follower {
         for _ in 0..self.lanes.len() {
             let index = self.turn % self.lanes.len().max(1);
             self.turn = index + 1;
-            if let Some(batch) = self.batch(index)? {
+            let batch = self.batch(index)?;
+            self.let_go(index);
+            if let Some(batch) = batch {
                 return Ok(Some(batch));
             }
         }

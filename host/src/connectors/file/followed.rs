@@ -1,8 +1,9 @@
-//! Where a file that is followed alone stands, and where a person says that it goes on. Nothing here reads the file.
+//! The file list as a config has it; where a file that is followed alone stands, and where a person says that it goes on. Nothing here reads the file.
 
 use super::FileConfig;
+use super::follow::is_inside;
 use super::list::{FileList, Place, Takes};
-use super::places::plain;
+use super::places::{open_input, plain};
 use crate::config::SourceConfig;
 use crate::error::{Error, Kind, Result};
 use crate::store;
@@ -16,12 +17,17 @@ fn config(source: &dyn SourceConfig) -> Result<(&FileConfig, String)> {
     named.ok_or_else(|| Error::new(Kind::Bug, OP, "a source that follows no single file"))
 }
 
-fn list(config: &FileConfig) -> FileList {
+/// The file list of a config, of which nothing is read yet.
+pub(super) fn list(config: &FileConfig) -> FileList {
     FileList::new(
         format!("{}/files", config.log.dir()),
         config.at.url.clone(),
         config.reads(),
-        Takes::Growing,
+        match (config.follows, config.name_only) {
+            (true, _) => Takes::Growing,
+            (false, true) => Takes::Names,
+            (false, false) => Takes::Paths,
+        },
     )
 }
 
@@ -53,9 +59,15 @@ pub fn stands(source: &dyn SourceConfig, next: impl Fn(i32) -> Option<i64>) -> R
     Ok(Some(byte).filter(|byte| *byte > 0 || set.is_none()))
 }
 
-/// Whichever file has the name when the pipeline is started next is read from that byte on.
+/// Whichever file has the name when the pipeline is started next is read from that byte on. One that is there has to have so many bytes.
 pub fn go_on_at(source: &dyn SourceConfig, byte: u64) -> Result<()> {
     let (config, path) = config(source)?;
+    if byte > 0
+        && let Ok(input) = open_input(config)
+        && let Some(found) = input.inputs().look(&path)?
+    {
+        is_inside(&path, byte, found.size)?;
+    }
     let home = store::open(&config.home)?;
     let mut list = list(config);
     list.load(home.as_ref())?;

@@ -30,7 +30,7 @@ pub(super) const FOLLOWED_ROOM: i64 = 1 << 42;
 /// gzip makes at most 1032 bytes of one, and a record has one at least.
 const PACKED_RECORDS: i64 = 1_032;
 
-/// Names that are followed: each has its place in every state of the log.
+/// Names that are followed at one time: each has its place in every state of the log.
 const FOLLOWED_MAX: i32 = 1_000;
 
 const OP: &str = "file.list";
@@ -188,6 +188,9 @@ pub(super) struct FileList {
     lanes: HashMap<u128, Lane>,
     /// Where a person said that a partition goes on, the last time.
     set: HashMap<i32, i64>,
+    /// Partitions that another name may have.
+    free: Vec<i32>,
+    followed_max: i32,
     /// The newest time of change in the list.
     newest: Option<i64>,
     cache: VecDeque<Arc<Document>>,
@@ -205,6 +208,8 @@ impl FileList {
             seen: HashMap::new(),
             lanes: HashMap::new(),
             set: HashMap::new(),
+            free: Vec::new(),
+            followed_max: FOLLOWED_MAX,
             newest: None,
             cache: VecDeque::new(),
         }
@@ -313,6 +318,15 @@ impl FileList {
         Ok(())
     }
 
+    /// Whether its first document was written with this config: all that follow it were.
+    pub(super) fn fits(&self, store: &dyn Store) -> Result<()> {
+        let path = self.path(0);
+        match store.get(&path)? {
+            Some(bytes) => self.decode(&path, &bytes).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Documents in the store. One that is missing in between is a loss.
     fn count(&self, store: &dyn Store) -> Result<u64> {
         let mut count = 0;
@@ -396,6 +410,10 @@ impl FileList {
             if self.follows {
                 let waits = entry.is_open().then_some(entry.from.unwrap_or(0));
                 let partition = entry.partition;
+                // A name that was deleted gave its partition away.
+                let is_other =
+                    |other: &u128, lane: &Lane| *other != key && lane.partition == partition;
+                self.lanes.retain(|other, lane| !is_other(other, lane));
                 self.lanes.insert(key, Lane { partition, waits });
             }
             if entry.from.is_some() {
@@ -532,6 +550,8 @@ impl FileList {
                 None => return created.map(|_| false),
             },
         };
+        // Whoever had them has them now, whoever was first.
+        self.free.clear();
         match ours {
             true => self.add(document)?,
             false => self.load(store)?,
@@ -539,17 +559,37 @@ impl FileList {
         Ok(ours)
     }
 
-    /// A name that is new gets the next partition.
+    /// Of files that are followed: there are not enough partitions for these.
+    pub(super) fn is_full_with(&self, fresh: &[Found]) -> bool {
+        let added = i32::try_from(fresh.len()).unwrap_or(i32::MAX);
+        self.follows && self.partitions().saturating_add(added) > self.followed_max
+    }
+
+    /// Partitions whose names are deleted and read.
+    pub(super) fn free(&mut self, free: Vec<i32>) {
+        self.free = free;
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_followed_max(&mut self, most: i32) {
+        self.followed_max = most;
+    }
+
+    /// A name that is new gets the next partition, and when there are as many as may be that of a name whose files are deleted and read.
     fn followed(&self, files: Vec<Found>, from: Option<u64>) -> Result<Vec<Entry>> {
         let mut entries = Vec::with_capacity(files.len());
-        let mut new = (i32::try_from(self.lanes.len()).unwrap_or(i32::MAX))..;
+        let new = self.partitions()..self.followed_max;
+        let mut new = new.chain(self.free.iter().copied());
         for found in files {
             let lane = self.lanes.get(&self.key(&found.path));
             let partition = lane.map(|lane| lane.partition).or_else(|| new.next());
-            let partition = partition.filter(|p| *p < FOLLOWED_MAX).ok_or_else(|| {
-                let message = format!("more than {FOLLOWED_MAX} files are to be followed");
+            let partition = partition.ok_or_else(|| {
+                let message = format!(
+                    "{} names are followed, and {} would be one more",
+                    self.followed_max, found.path
+                );
                 Error::new(Kind::LimitReached, OP, message)
-                    .hint("let source.path name fewer; a pipeline without source.follow reads any number of files that are complete")
+                    .hint("delete or move away files that are read and not written any more: a few seconds later their names are free; or let source.path name fewer; a pipeline without source.follow reads any number of files that are complete")
             })?;
             let at = self.end(partition);
             at.checked_add(FOLLOWED_ROOM).ok_or_else(|| {

@@ -251,6 +251,13 @@ impl SourceConfig for FileConfig {
         }
     }
 
+    fn fits_home(&self) -> Result<()> {
+        match store::open_existing(&self.home)? {
+            Some(home) => followed::list(self).fits(home.as_ref()),
+            None => Ok(()),
+        }
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -313,6 +320,14 @@ impl Connector for Files {
 
     fn start(&self) -> String {
         "earliest".to_owned()
+    }
+
+    fn may_go_on_at(&self, at: &PartitionInfo, next: i64) -> Result<()> {
+        match self.shared.config.follows {
+            true => follow::may_go_on_at(&self.shared, at.tp.partition, next),
+            // Of a file that does not grow, a partition has the bytes alone.
+            false => Ok(()),
+        }
     }
 
     /// The listing of this trigger begins; its files are taken on before the first task reads.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 pub(super) use self::growing::before;
 use self::growing::{Remembered, marks_dir};
-use super::list::{DOCUMENT_FILES, Entry, FileList, Place, Takes};
+use super::followed;
+use super::list::{DOCUMENT_FILES, Entry, FileList, Place};
 use super::listing::{Pending, TOLD_MAX, Unsettled};
 use super::marks;
 use super::places::{holds_no_zone, is_hidden, is_zone, literal, open_input, plain};
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     /// Where each partition stood when this process began to read it, and how far its files were taken away since.
     began: Mutex<BTreeMap<i32, (i64, i64)>>,
     marks: Mutex<Remembered>,
+    /// Files that are followed and were given up, by partition: the position, and the end in the list.
+    left: Mutex<BTreeMap<i32, (i64, i64)>>,
 }
 
 #[derive(Debug)]
@@ -116,16 +119,7 @@ impl Shared {
         config: FileConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Shared> {
-        let list = FileList::new(
-            format!("{}/files", config.log.dir()),
-            config.at.url.clone(),
-            config.reads(),
-            match (config.follows, config.name_only) {
-                (true, _) => Takes::Growing,
-                (false, true) => Takes::Names,
-                (false, false) => Takes::Paths,
-            },
-        );
+        let list = followed::list(&config);
         let home = store::open_existing(&config.home)?;
         let mut state = State {
             list,
@@ -161,6 +155,7 @@ impl Shared {
             began: Mutex::default(),
             looking: Mutex::default(),
             taking: Mutex::default(),
+            left: Mutex::default(),
         })
     }
 
@@ -462,6 +457,9 @@ impl Shared {
                 }
                 if !fresh.is_empty() {
                     let dealt = (self.config.partitions, parquet);
+                    if state.list.is_full_with(&fresh) {
+                        self.free_names(state, home)?;
+                    }
                     if !state.list.append(home, fresh, dealt)? {
                         // Another process was first: the same group again, against the longer list.
                         limits = self.config.limits;
@@ -632,6 +630,10 @@ mod tests {
     use super::*;
 
     impl Shared {
+        pub(in super::super) fn names_at_most(&self, most: i32) {
+            lock(&self.state).list.set_followed_max(most);
+        }
+
         pub(in super::super) fn waits_for_listing(&self) {
             let ended = || {
                 lock(&self.looking)

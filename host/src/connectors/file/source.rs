@@ -223,7 +223,7 @@ impl FileSource {
     }
 
     fn told(&self, stop: Stop, entry: &Entry, at: &Position) -> Error {
-        told(&self.shared, stop, entry, at)
+        told(&self.shared, stop, entry, (at, entry.end()))
     }
 
     fn wait(&self, time: Duration) {
@@ -242,8 +242,13 @@ pub(super) fn wait(shared: &Shared, time: Duration) {
     }
 }
 
-/// A file that cannot be read on: with what is left of it, for a gap.
-pub(super) fn told(shared: &Shared, stop: Stop, entry: &Entry, at: &Position) -> Error {
+/// A file that cannot be read on: with what is left of it, from a position to another, for a gap.
+pub(super) fn told(
+    shared: &Shared,
+    stop: Stop,
+    entry: &Entry,
+    (at, to): (&Position, i64),
+) -> Error {
     let (byte, why) = match stop {
         Stop::Failed(error) => return error,
         Stop::Bad { at, why } => (at, why),
@@ -269,7 +274,7 @@ pub(super) fn told(shared: &Shared, stop: Stop, entry: &Entry, at: &Position) ->
         split: at.split.clone(),
         tp: at.tp.clone(),
         from: at.next,
-        to: entry.end(),
+        to,
     }]);
     Error::new(
         Kind::SourceLost,

@@ -18,6 +18,7 @@ const LOG: &str = "log";
 const STANDS_STILL: Duration = Duration::from_secs(14 * 24 * 3600);
 const SOURCE: &str = "source";
 const CLOCK: &str = "clock";
+const USER: &str = "user";
 /// Milliseconds by which the clock of a service or a name node may be off. Its answers tell whole seconds, and travel.
 const SKEW_MOST: u64 = 5_000;
 
@@ -46,6 +47,7 @@ pub(super) fn as_sink(
     let broken = of_store(&store, url, &name, &tables, tell);
     if broken.is_none() {
         clock_of(store.as_ref(), url, &name, tell);
+        user_of(store.as_ref(), url, &name, tell);
     }
     drop(made);
     let begun = Instant::now();
@@ -92,6 +94,15 @@ fn clock_of(store: &dyn Store, url: &str, name: &LogName, tell: &mut dyn FnMut(F
         Ok(Some(ahead)) => apart(url, ahead),
         Ok(None) => return,
         Err(error) => Finding::failed(CLOCK, Some(url), &error),
+    };
+    tell(found);
+}
+
+fn user_of(store: &dyn Store, url: &str, name: &LogName, tell: &mut dyn FnMut(Finding)) {
+    let found = match store.known_as(&name.dir()) {
+        Ok(Some(user)) => Finding::pass(USER, Some(url), format!("known there as {user}")),
+        Ok(None) => return,
+        Err(error) => Finding::failed(USER, Some(url), &error),
     };
     tell(found);
 }

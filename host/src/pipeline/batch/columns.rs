@@ -57,12 +57,18 @@ impl Batches<'_> {
         }
         let built = match self.built.take() {
             Some(built) if built.rules == rules && built.input == *reading.schema() => built,
-            _ => Built {
-                rules: rules.to_vec(),
-                input: reading.schema().clone(),
-                chain: Parts::in_force(&self.host.plugins, rules)?
-                    .chain_on(self.config, reading.schema())?,
-            },
+            _ => {
+                // Kept for what `execute` does with the error.
+                self.built_here = false;
+                let parts = Parts::in_force(&self.host.plugins, rules)?;
+                let chain = parts.chain_on(self.config, reading.schema())?;
+                self.built_here = true;
+                Built {
+                    rules: rules.to_vec(),
+                    input: reading.schema().clone(),
+                    chain,
+                }
+            }
         };
         let made = through::columns(&built.chain, reading.schema());
         let own = Fitting::of_made(&self.own_columns()?, &made, on, &keys)?;

@@ -37,6 +37,7 @@ pub(super) fn alter(
     let connector = source.connect(clock)?;
     let connector = connector.as_ref();
     let (topics, asked) = described(connector, source, wanted)?;
+    may_go_on(connector, &asked)?;
     let known = |asked: &Asked<'_>| {
         let log = log.as_ref();
         log.is_some_and(|log| log.state().splits.contains_key(&asked.at.split))
@@ -91,6 +92,19 @@ pub(super) fn alter(
     altered.version = altered.version.or(version);
     altered.moved.splice(..0, pinned);
     Ok(altered)
+}
+
+/// Offsets inside a partition, as far as its source knows more of it.
+fn may_go_on(connector: &dyn Connector, asked: &[Asked<'_>]) -> Result<()> {
+    let inside = asked.iter().filter_map(|asked| match asked.wanted.to {
+        To::Offset(next) if (asked.at.low..=asked.at.high).contains(&next) => {
+            Some((&asked.at, next))
+        }
+        _ => None,
+    });
+    inside
+        .map(|(at, next)| connector.may_go_on_at(at, next))
+        .collect()
 }
 
 /// The version of the entry; an error if another writer came first.

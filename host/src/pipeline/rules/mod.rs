@@ -26,4 +26,4 @@ pub use in_force::{
     declared_rules, part_of, problems_of, transforms_of,
 };
 pub use inferred::{at_first, completed, is_known};
-pub use of_zone::{columns_read, rows_read, rows_read_in};
+pub use of_zone::{columns_promised, columns_read, rows_read, rows_read_in};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{FieldRef, Schema, SchemaRef};
 
 use super::in_force::{BETWEEN_RUNS, Declares, Parts, always_read, settled};
 use crate::clock::Clock;
@@ -16,9 +16,10 @@ use crate::config::{self, OnTypeChange, PipelineConfig, Source, ZoneSourceConfig
 use crate::error::Result;
 use crate::pipeline::Host;
 use crate::pipeline::start;
-use crate::record::SplitId;
+use crate::plugin::Plugins;
+use crate::record::{SplitId, input_schema};
 use crate::store::{self, Store};
-use crate::zone::{Fitting, RowReader, SplitRange, read_rows, schemas};
+use crate::zone::{Fitting, RowReader, SplitRange, host_fields, is_system, read_rows, schemas};
 
 /// The columns that the first transform sees now. `None`: the zone that is read has no rows yet.
 ///
@@ -33,6 +34,28 @@ pub fn columns_read(config: &PipelineConfig, clock: &Arc<dyn Clock>) -> Result<O
         Some((store, log)) => newest(source, &store, &log),
         None => Ok(None),
     }
+}
+
+/// The columns that the rules of the zone which is read make of records, where it has no rows at this moment: all of them expired, or were
+/// taken back. `None`: they cannot be built here, or it reads a zone itself.
+pub fn columns_promised(
+    config: &PipelineConfig,
+    plugins: &Plugins,
+    clock: &Arc<dyn Clock>,
+) -> Option<SchemaRef> {
+    let Source::Zone(source) = &config.source else {
+        return None;
+    };
+    let (_, log) = opened(source, clock).ok()??;
+    let rules = &log.state().rules.transforms;
+    if rules.is_empty() {
+        return None;
+    }
+    let parts = Parts::in_force(plugins, rules).ok()?;
+    let made = parts.columns_on(config, &input_schema()).ok()?;
+    let own = made.fields().iter().filter(|f| !is_system(f.name()));
+    let fields: Vec<FieldRef> = own.cloned().chain(host_fields(false)).collect();
+    Some(Arc::new(Schema::new(fields)))
 }
 
 type Opened = (Arc<dyn Store>, Log);

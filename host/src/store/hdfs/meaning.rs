@@ -149,6 +149,81 @@ const WHO: Meaning = meaning(
     "check the Kerberos principal, the keytab or the ticket cache (`klist`), and hadoop.security.authentication in core-site.xml",
 );
 
+/// What MIT's Kerberos library says, and what it means. The first match counts.
+const KERBEROS: &[(&str, Meaning)] = &[
+    (
+        "Ticket expired",
+        meaning(
+            Kind::StoreUnavailable,
+            "the Kerberos ticket is over",
+            "take a new one (`kinit`, or `kinit -R` before it is over), or set store.kerberos.keytab; work goes on by itself",
+        ),
+    ),
+    ("No credentials cache found", NO_TICKET),
+    ("No Kerberos credentials available", NO_TICKET),
+    (
+        "does not match desired name",
+        meaning(
+            Kind::ConfigInvalid,
+            "the Kerberos ticket is another principal's",
+            "set store.kerberos.principal to whose ticket it is (`klist` shows it), or take one of that principal (`kinit`)",
+        ),
+    ),
+    (
+        "Cannot contact any KDC",
+        meaning(
+            Kind::StoreUnavailable,
+            "no Kerberos server (KDC) answers",
+            "check that the KDC that krb5.conf names for the realm is up and can be reached from here; work goes on by itself",
+        ),
+    ),
+    (
+        "Clock skew",
+        meaning(
+            Kind::StoreUnavailable,
+            "Kerberos refuses this machine's clock",
+            "set this machine's clock by NTP; work goes on by itself",
+        ),
+    ),
+    (
+        "Cannot find KDC",
+        meaning(
+            Kind::ConfigInvalid,
+            "no Kerberos server (KDC) of the realm is known here",
+            "name it in the krb5.conf of this machine, or set KRB5_CONFIG to the file that does",
+        ),
+    ),
+    (
+        "not found in Kerberos database",
+        meaning(
+            Kind::ConfigInvalid,
+            "the Kerberos server (KDC) does not know this principal, or the name node's",
+            "check store.kerberos.principal, and dfs.namenode.kerberos.principal on the name node",
+        ),
+    ),
+];
+
+/// No process can work without one; one that worked waits for it (`away`), as `kinit` may be writing it at this moment.
+const NO_TICKET: Meaning = meaning(
+    Kind::ConfigInvalid,
+    "there is no Kerberos ticket",
+    "take one as the user of this process (`kinit <principal>`; `klist` shows it), or set store.kerberos.principal and store.kerberos.keytab to a file that has its key (`klist -k`)",
+);
+
+const TICKET_AWAY: Meaning = meaning(
+    Kind::StoreUnavailable,
+    "the Kerberos ticket is gone",
+    "take one again (`kinit`); work goes on by itself",
+);
+
+/// The meaning for a process that HDFS has accepted before.
+pub(super) fn of_known(error: &HdfsError) -> Meaning {
+    match of(error) {
+        means if means.what == NO_TICKET.what => TICKET_AWAY,
+        means => means,
+    }
+}
+
 const REFUSED: Meaning = meaning(
     Kind::StoreFailed,
     "HDFS refuses this, and will not do it later either",
@@ -170,19 +245,24 @@ pub(super) fn of(error: &HdfsError) -> Meaning {
             let found = CLASSES.iter().find(fits);
             found.map_or(AWAY, |(_, _, m)| meaning(m.kind, m.what, m.hint))
         }
+        // What the name node says of it is lost in the client.
+        HdfsError::IOError(e) if e.to_string().contains("listener disconnected") => meaning(
+            Kind::StoreUnavailable,
+            "the name node closes the connection",
+            "check that it is up; one that asks for Kerberos does so where Hadoop's files here do not ask for it: then let store.hadoop.conf.dir or HADOOP_CONF_DIR name the cluster's files (hadoop.security.authentication in core-site.xml); work goes on by itself",
+        ),
         HdfsError::IOError(_) => {
             meaning(Kind::StoreUnavailable, "HDFS cannot be reached", AWAY.hint)
         }
-        HdfsError::GSSAPIError(_, _, said) if said.contains("expired") => meaning(
-            Kind::StoreUnavailable,
-            "the Kerberos ticket is over",
-            "renew it (`kinit -R`, or a keytab in store.kerberos.keytab); work goes on by itself",
-        ),
-        HdfsError::SASLError(_) | HdfsError::GSSAPIError(..) | HdfsError::NoSASLMechanism => WHO,
+        HdfsError::GSSAPIError(_, _, said) => {
+            let found = KERBEROS.iter().find(|(word, _)| said.contains(word));
+            found.map_or(WHO, |(_, m)| meaning(m.kind, m.what, m.hint))
+        }
+        HdfsError::SASLError(_) | HdfsError::NoSASLMechanism => WHO,
         HdfsError::OperationFailed(said) if said.contains("libgssapi") => meaning(
             Kind::ConfigInvalid,
             "Kerberos is asked for and its library is not on this machine",
-            "install libgssapi-krb5-2 (Debian, Ubuntu) or krb5-libs (RHEL, Fedora)",
+            "install it (Debian, Ubuntu: `apt-get install libgssapi-krb5-2`; RHEL, Fedora: `dnf install krb5-libs`) and start again",
         ),
         HdfsError::OperationFailed(said) if said.contains("erasure") => meaning(
             Kind::ConfigInvalid,
@@ -234,7 +314,11 @@ pub(super) struct Said(String);
 
 impl Said {
     pub(super) fn new(error: &HdfsError) -> Said {
-        let text = error.to_string();
+        let text = match error {
+            // Its numbers say nothing that its words do not.
+            HdfsError::GSSAPIError(_, _, said) => format!("Kerberos: {said}"),
+            error => error.to_string(),
+        };
         let line = text.lines().next().unwrap_or_default();
         // The client adds its own notes on data nodes after this.
         let line = line.split(": [DatanodeInfo").next().unwrap_or_default();

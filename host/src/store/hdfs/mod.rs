@@ -17,6 +17,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -50,6 +51,8 @@ const NO_TIME: u64 = u64::MAX;
 pub(super) struct Hdfs {
     address: Arc<Address>,
     client: Arc<Mutex<Client>>,
+    /// HDFS has answered a request of this process for this place, so it knew who that was.
+    accepted: Arc<AtomicBool>,
 }
 
 /// Options can hold secrets, which no log may show.
@@ -74,13 +77,21 @@ pub(super) fn open_existing(at: &Location) -> Result<Option<Arc<dyn Store>>> {
     }
 }
 
+/// What a process knows of a place, whichever of its threads opened it.
+fn accepted(url: &str) -> Arc<AtomicBool> {
+    static KNOWN: Mutex<BTreeMap<String, Arc<AtomicBool>>> = Mutex::new(BTreeMap::new());
+    lock(&KNOWN).entry(url.to_owned()).or_default().clone()
+}
+
 impl Hdfs {
     fn of(at: &Location) -> Result<Hdfs> {
         let address = Address::of(at)?;
         let client = address.connect()?;
+        let accepted = accepted(&address.url);
         Ok(Hdfs {
             address: Arc::new(address),
             client: Arc::new(Mutex::new(client)),
+            accepted,
         })
     }
 
@@ -111,6 +122,13 @@ impl Hdfs {
         call: impl Future<Output = hdfs_native::Result<T>>,
     ) -> Result<hdfs_native::Result<T>> {
         let answer = wait(async { tokio::time::timeout(limit, call).await })?;
+        let answered = |answer: &hdfs_native::Result<T>| match answer {
+            Ok(_) => true,
+            Err(e) => is_absent(e),
+        };
+        if answer.as_ref().is_ok_and(answered) {
+            self.accepted.store(true, Ordering::Relaxed);
+        }
         answer.map_err(|_| {
             match self.address.connect() {
                 Ok(fresh) => *lock(&self.client) = fresh,
@@ -124,7 +142,10 @@ impl Hdfs {
     }
 
     fn failed(&self, op: &'static str, path: &str, e: &HdfsError) -> Error {
-        let means = meaning::of(e);
+        let means = match self.accepted.load(Ordering::Relaxed) {
+            true => meaning::of_known(e),
+            false => meaning::of(e),
+        };
         Error::new(means.kind, op, means.what)
             .with("store", &self.address.url)
             .with("path", path)
@@ -306,6 +327,12 @@ impl Store for Hdfs {
             i64::try_from(here.as_millis()).unwrap_or(i64::MAX)
         });
         Ok(Some(there.saturating_sub(here)))
+    }
+
+    /// The owner that the name node gives to a new file.
+    fn known_as(&self, home: &str) -> Result<Option<String>> {
+        let clock = Writing::begin(self, &format!("{}/{CLOCK}", staging_dir(home)))?;
+        clock.owner().map(Some)
     }
 
     fn url(&self) -> &str {

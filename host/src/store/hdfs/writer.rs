@@ -216,6 +216,14 @@ impl Writing {
         Ok(self.born)
     }
 
+    /// Whose file it is: as whom the name node knows this process.
+    pub(super) fn owner(self) -> Result<String> {
+        let under = self.under.clone().unwrap_or_default();
+        let client = self.store.client();
+        let status = self.store.ask(client.get_file_info(&under))?;
+        Ok(status.map_err(|e| self.failed(&e))?.owner)
+    }
+
     /// Put-if-absent of a whole object.
     pub(super) fn create(mut self, bytes: &[u8]) -> Result<Created> {
         self.part = bytes.to_vec();

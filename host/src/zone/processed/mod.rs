@@ -510,7 +510,7 @@ impl<'a> ProcessedBatch<'a> {
         let dropped_column = target.dropped_column();
         let files = match rows {
             Some(rows) => {
-                let (shape, mut rows) = (rows.shape.clone(), rows.finish()?);
+                let (shape, mut rows) = (rows.shape.clone(), rows.finish(still)?);
                 let dropped = dropped_column.as_deref();
                 let mut kept = files::Kept {
                     rows: &mut rows,

@@ -31,6 +31,9 @@ const RUN_SHARE: usize = 24;
 const SORT_BYTES: usize = 40;
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// Asks whether to go on; an error says that there is no time for it.
+type Still<'a> = &'a dyn Fn() -> Result<()>;
+
 /// Gathers rows in any order.
 #[derive(Debug)]
 pub struct Gathered {
@@ -88,7 +91,8 @@ impl Gathered {
             Some(_) => self.run_bytes(),
         };
         if self.bytes + bytes > most && !self.pieces.is_empty() {
-            self.lay_aside()?;
+            // At most the memory's rows: whoever pushes asks between two pieces.
+            self.lay_aside(&|| Ok(()))?;
         }
         self.bytes += bytes;
         self.pieces.push(piece);
@@ -100,7 +104,7 @@ impl Gathered {
     }
 
     /// All that is held, in one run or several.
-    fn lay_aside(&mut self) -> Result<()> {
+    fn lay_aside(&mut self, still: Still<'_>) -> Result<()> {
         let mut rest = std::mem::take(&mut self.pieces).into_iter().peekable();
         self.bytes = 0;
         while rest.peek().is_some() {
@@ -116,18 +120,18 @@ impl Gathered {
                 Some(runs) => runs,
                 none => none.insert(Runs::new(&self.spill)?),
             };
-            runs.add(&self.shape, &mut InOrder::held(some), self.memory)?;
+            runs.add(&self.shape, &mut InOrder::held(some), self.memory, still)?;
         }
         Ok(())
     }
 
-    /// All rows, in order.
-    pub fn finish(mut self) -> Result<InOrder> {
+    /// All rows, in order. `still` is asked for each chunk whether to go on: the merge of many runs takes minutes.
+    pub fn finish(mut self, still: Still<'_>) -> Result<InOrder> {
         if self.runs.is_none() {
             return Ok(InOrder::held(self.pieces));
         }
         if !self.pieces.is_empty() {
-            self.lay_aside()?;
+            self.lay_aside(still)?;
         }
         let (shape, memory) = (self.shape, self.memory);
         let mut runs = match self.runs {
@@ -135,7 +139,7 @@ impl Gathered {
             None => return Ok(InOrder::held(Vec::new())),
         };
         while together(&runs, memory) < runs.len() {
-            runs = fewer(&self.spill, &shape, &runs, memory)?;
+            runs = fewer((&self.spill, &shape), &runs, memory, still)?;
         }
         InOrder::merged(&shape, &runs)
     }
@@ -152,12 +156,17 @@ fn together(runs: &[Run], memory: usize) -> usize {
 }
 
 /// The same rows in fewer runs. Only as many are merged as are too many; they are the first ones, which are the smallest.
-fn fewer(spill: &Spill, shape: &Arc<Shape>, runs: &[Run], memory: usize) -> Result<Vec<Run>> {
+fn fewer(
+    (spill, shape): (&Spill, &Arc<Shape>),
+    runs: &[Run],
+    memory: usize,
+    still: Still<'_>,
+) -> Result<Vec<Run>> {
     let mut over = runs.len() - together(runs, memory);
     let (mut merged, mut rest) = (Runs::new(spill)?, runs);
     while over > 0 && rest.len() > 1 {
         let (some, others) = rest.split_at(together(rest, memory).min(over + 1));
-        merged.add(shape, &mut InOrder::merged(shape, some)?, memory)?;
+        merged.add(shape, &mut InOrder::merged(shape, some)?, memory, still)?;
         over -= some.len() - 1;
         rest = others;
     }
@@ -182,7 +191,13 @@ impl Runs {
     }
 
     /// Appends a run.
-    fn add(&mut self, shape: &Shape, rows: &mut InOrder, memory: usize) -> Result<()> {
+    fn add(
+        &mut self,
+        shape: &Shape,
+        rows: &mut InOrder,
+        memory: usize,
+        still: Still<'_>,
+    ) -> Result<()> {
         let most = (memory / FAN).clamp(CHUNK_MIN, CHUNK_MAX);
         let (from, mut chunk) = (self.file.len(), 0);
         let out = BufWriter::with_capacity(BUFFER_BYTES, &mut self.file);
@@ -200,6 +215,7 @@ impl Runs {
             }
             let full = bytes >= most || picks.len() >= CHUNK_ROWS || rows.retired() > most;
             if !picks.is_empty() && (full || next.is_none()) {
+                still()?;
                 let columns = rows.gather(&picks, &columns).map_err(arrow_failed)?;
                 chunk = chunk.max(shape.memory(&columns, picks.len()));
                 out.write(&shape.batch(columns, &marks)?)

@@ -302,6 +302,47 @@ fn rows_are_laid_aside_where_memory_is_small_and_nothing_stays() {
     assert_eq!(left.count(), 0);
 }
 
+/// Rows of one day in no order, all of them kept.
+fn many(options: &ProcessedOptions, count: i64) -> ProcessedBatch<'static> {
+    let input: Vec<In> = (0..count)
+        .map(|i| row(i, &format!("{}", i * 7919 % count), 1))
+        .collect();
+    let mut batch = begin(&memory(), options).expect("fits");
+    for part in input.chunks(100) {
+        let part: Vec<&In> = part.iter().collect();
+        batch.push(rows(0, &part)).expect("pushed");
+    }
+    batch
+}
+
+/// A merge of many runs takes minutes: it is left between two chunks.
+#[test]
+fn a_stop_is_heard_while_runs_are_merged() {
+    const COUNT: i64 = 40_000;
+    let options = |max_bytes| ProcessedOptions {
+        memory: 100_000,
+        dedup: Vec::new(),
+        sort: vec![SortBy {
+            column: "id".into(),
+            descending: false,
+        }],
+        spill: SpillPlace {
+            dir: std::env::temp_dir(),
+            max_bytes,
+        },
+        ..options(0)
+    };
+    let whole = options(1 << 30);
+    let all = finish(many(&whole, COUNT), &[]).expect("ran").spilled;
+    // Room for the runs, and not for those that are made of them.
+    let tight = options(all / 100 * 55);
+    let full = finish(many(&tight, COUNT), &[]).expect_err("no room to merge");
+    assert!(full.to_string().contains("spill.max.bytes"), "{full}");
+    let stop = || Err(Error::new(Kind::Stopped, "test", "no time"));
+    let left = many(&tight, COUNT).finish(&[], &stop).expect_err("left");
+    assert_eq!(left.kind(), Kind::Stopped, "{left}");
+}
+
 /// A few runs too many do not make all rows go to disk once more.
 #[test]
 fn only_so_many_runs_are_merged_before_as_are_too_many() {
@@ -315,14 +356,7 @@ fn only_so_many_runs_are_merged_before_as_are_too_many() {
             }],
             ..options(0)
         };
-        let input: Vec<In> = (0..count)
-            .map(|i| row(i, &format!("{}", i * 7919 % count), 1))
-            .collect();
-        let mut batch = begin(&memory(), &options).expect("fits");
-        for part in input.chunks(100) {
-            let part: Vec<&In> = part.iter().collect();
-            batch.push(rows(0, &part)).expect("pushed");
-        }
+        let batch = many(&options, count);
         finish(batch, &[]).expect("ran").spilled as f64 / count as f64
     };
     let once = spilled(4_000);

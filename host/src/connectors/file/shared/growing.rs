@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::{OP, Seen, Shared, State};
 use crate::connectors::file::FileConfig;
+use crate::connectors::file::follow::is_gone;
+use crate::connectors::file::list::Entry;
 use crate::connectors::file::listing::TOLD_MAX;
 use crate::connectors::file::marks::{self, BEFORE, Mark, Marks};
 use crate::connectors::file::places::may_be_read;
 use crate::error::{Error, Kind, Result};
 use crate::lock::lock;
-use crate::store::{self, Found, Input};
+use crate::store::{self, Found, Input, Store};
 
 /// A mark of a file that is followed is written so often, and when reading ends.
 const MARK_EVERY: Duration = Duration::from_secs(10);
@@ -82,6 +84,17 @@ impl Shared {
         }
         let told = state.told.get(&found.path);
         if told.is_some_and(|told| told.node() == found.node()) {
+            return Ok(());
+        }
+        if self.was_left(&mut state, found)? {
+            if state.told.len() < TOLD_MAX {
+                tracing::warn!(
+                    store = self.config.at.url,
+                    path = found.path,
+                    "a file that could not be read to its end is still the same; it is not read again. Give what is in it to a file of another name"
+                );
+                state.told.insert(found.path.clone(), found.clone());
+            }
             return Ok(());
         }
         if let Some(known) = self.renamed_from(&mut state, found)? {
@@ -180,6 +193,73 @@ impl Shared {
     ) -> Option<i64> {
         let set = lock(&self.state).list.set(partition);
         set.filter(|set| *set > position)
+    }
+
+    /// The rest of a file is given up: from a position on up to the end that it has in the list there are no records. Only this process
+    /// knows; the next one finds out by itself that the file cannot be read on. `same`: it is still the file that was read, which is then not
+    /// taken for a new one of its name.
+    pub(in crate::connectors::file) fn leaves(
+        &self,
+        entry: &Entry,
+        from: i64,
+        same: Option<Found>,
+    ) {
+        if !self.config.skips_bad {
+            return;
+        }
+        lock(&self.left).insert(entry.partition, (from, entry.end()));
+        let told = &mut lock(&self.state).told;
+        if let Some(found) = same.filter(|_| told.len() < TOLD_MAX) {
+            told.insert(entry.path.clone(), found);
+        }
+    }
+
+    /// Where it goes on, at a position where a file was given up.
+    pub(in crate::connectors::file) fn left_at(&self, partition: i32, at: i64) -> Option<i64> {
+        let left = lock(&self.left).get(&partition).copied();
+        left.filter(|(from, _)| *from == at).map(|(_, end)| end)
+    }
+
+    /// The last file of its name, which was left because it cannot be read on, and is still the same: it is not read again.
+    fn was_left(&self, state: &mut State, found: &Found) -> Result<bool> {
+        let Some((true, seen)) = state.list.has(found) else {
+            return Ok(false);
+        };
+        let marks = lock(&self.marks);
+        let mut marks = marks.read.values();
+        let mark = marks.find(|mark| mark.ordinal == seen.ordinal).cloned();
+        let Some(mark) = mark.filter(|mark| mark.byte > 0 && mark.byte <= found.size) else {
+            return Ok(false);
+        };
+        match self.input.inputs().open_input(&found.path)? {
+            Some(mut input) => Ok(mark.is(&before(input.as_mut(), mark.byte)?)),
+            None => Ok(false),
+        }
+    }
+
+    /// Finds names whose last file is deleted, and read as far as it is known: another name may have their partitions. Whoever still has
+    /// such a file open reads it to its end first.
+    pub(super) fn free_names(&self, state: &mut State, home: &dyn Store) -> Result<()> {
+        let read = lock(&self.read).clone();
+        let mut free = Vec::new();
+        for (partition, next) in read {
+            let last = state.list.end(partition) - 1;
+            let place = match last < next {
+                true => None,
+                false => state.list.file_at(home, partition, next)?,
+            };
+            let Some((place, entry)) = place.as_ref().and_then(|p| Some((p, p.entry()?))) else {
+                continue;
+            };
+            let known = i64::try_from(entry.size).unwrap_or(i64::MAX);
+            let is_last = last < entry.end();
+            let is_read = next.saturating_sub(entry.at) >= known;
+            if is_last && is_read && !entry.is_open() && is_gone(self, place) {
+                free.push(partition);
+            }
+        }
+        state.list.free(free);
+        Ok(())
     }
 
     /// Behind what is read comes only what no file is there for.
