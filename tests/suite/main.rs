@@ -150,6 +150,7 @@ mod swap;
 mod swap_kill;
 mod swap_rig;
 mod tap;
+mod terminal;
 mod tidy;
 mod triggers;
 mod ui;
