@@ -21,7 +21,8 @@ use weir::store;
 use weir::zone::read_file;
 
 use crate::api::{Api, Reaction, say};
-use crate::world::{World, open_log};
+use crate::case::{Case, said};
+use crate::world::{TOPIC, World, open_log};
 
 static RECORDED: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../connect/avro.json")).unwrap());
@@ -521,4 +522,43 @@ fn keys_that_contradict_each_other_are_refused() {
         let said = refused(keys);
         assert!(said.contains(told), "{keys:?}: {said}");
     }
+}
+
+/// A kill before each step that a run makes on its store, and then a run to the end: each record is one row, with its own values. Which of them were
+/// read before a newer schema was in force depends on where it died: a schema that is kept is in force at the next start.
+#[test]
+fn kills_around_a_followed_schema_lose_double_and_mix_nothing() {
+    let (api, _) = registry();
+    let zone = Zone::new();
+    zone.send(&[values("v1"), values("v2"), values("v1"), values("v4")].concat());
+    let case = Case::new("raw", "raw");
+    let (broker, url) = (zone.0.broker.bootstrap(), url(&api));
+    case.declare(
+        &format!("value.format = \"avro\"\nschema.registry.url = \"{url}\"\nschema.evolution = \"follow\"\ntrigger = \"available-now\"\n"),
+        &format!("[source]\ntype = \"kafka\"\ntopics = [\"{TOPIC}\"]\nstart = \"earliest\"\nbootstrap.servers = \"{broker}\"\n[sink]\ntype = \"zone\"\nurl = \"file:raw\"\n"),
+    );
+    let mut killed = 0;
+    for step in 0.. {
+        let mut run = case.weir(&["run", "raw.toml", "--progress", "none"]);
+        let ended = run.env("WEIR_ABORT_AT", step.to_string()).output().unwrap();
+        if ended.status.success() {
+            break;
+        }
+        killed += 1;
+        assert!(step < 200, "{}", said(&ended));
+    }
+    assert!(killed > 10, "{killed}");
+    let log = case.log().unwrap();
+    assert_eq!(
+        rows_of(&case.path("raw"), &log, Role::Rows, &["id", "who"]),
+        [
+            "id=1 who=ada",
+            "id=2 who=böb",
+            "id=3 who=cleo",
+            "id=4 who=dan",
+            "id=1 who=ada",
+            "id=2 who=böb",
+            "id=6 who=fay",
+        ]
+    );
 }
