@@ -86,7 +86,7 @@ static IDLE: &[(&str, &str)] = &[
     ),
     (
         "schemas.cache.config",
-        "no effect: there is no schema registry",
+        "no effect: schemas are kept in the plugin store",
     ),
     (
         "storage.class",
