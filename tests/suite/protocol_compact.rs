@@ -66,15 +66,6 @@ fn a_compaction_changes_files_and_nothing_else() {
         "no batch looks for keys again"
     );
     assert_eq!(state.removed_at, 6, "P3 holds");
-    // Nor does it share the pace of the pipeline, which may write as often as before.
-    let mut of_another = three_files();
-    then(&mut of_another, |state| {
-        let mut entry = compacted(state);
-        entry.writer.id = "another".into();
-        entry
-    });
-    assert_eq!(of_another.writers(), 1);
-    assert_eq!(of_another.last_writer().unwrap().id, "another");
 }
 
 #[test]

@@ -286,9 +286,7 @@ pub struct State {
     pub periods: Vec<RulesPeriod>,
     /// When some of the versions above the horizon were written.
     pub(super) ages: Vec<Age>,
-    /// Of the newest entries, but for compactions.
     writers: VecDeque<Writer>,
-    last_writer: Option<Writer>,
     /// How often the ranges of a plan were voided since a batch last committed.
     voids: Vec<(Plan, u32)>,
 }
@@ -347,7 +345,6 @@ impl State {
             periods: vec![RulesPeriod::first(init, entry.time)],
             ages: vec![Age::of(entry)],
             writers: VecDeque::from([entry.writer.clone()]),
-            last_writer: Some(entry.writer.clone()),
             voids: Vec::new(),
         })
     }
@@ -364,7 +361,7 @@ impl State {
         self.rules.generation
     }
 
-    /// Writers (processes) among the last 100 entries that are no compactions.
+    /// Writers (processes) among the last 100 entries.
     pub fn writers(&self) -> usize {
         let distinct: BTreeSet<(&str, i64)> = self
             .writers
@@ -376,7 +373,7 @@ impl State {
 
     /// Who wrote the newest entry.
     pub fn last_writer(&self) -> Option<&Writer> {
-        self.last_writer.as_ref()
+        self.writers.back()
     }
 
     /// How often a plan of the same input ranges was voided since the last batch (§10 B2: after the second time the
@@ -431,11 +428,7 @@ impl State {
     fn fold(&mut self, entry: &Entry, digest: String) {
         self.version = entry.version;
         self.digest = digest;
-        self.last_writer = Some(entry.writer.clone());
-        // A compaction is one entry of a short-lived writer, which competes for no pace.
-        if entry.kind != Kind::Compact {
-            self.writers.push_back(entry.writer.clone());
-        }
+        self.writers.push_back(entry.writer.clone());
         if self.writers.len() > PACE_WINDOW {
             self.writers.pop_front();
         }
