@@ -48,9 +48,6 @@ const EXPECTED_WITHIN: Duration = Duration::from_secs(30);
 /// `memory.budget` divided by it bounds the rows of a plan, unless a single version has more. What a batch knows of each
 /// row while it runs are two bits; the rows themselves wait on disk. So this bounds how long a batch takes.
 const ROW_BYTES: usize = 8;
-/// `spill.max.bytes` divided by it bounds the bytes of files of a plan: rows are so much larger on disk while they wait,
-/// uncompressed and twice while runs are merged.
-const SPILLED_PER_BYTE: u64 = 16;
 /// At this size, the rows of one date in a batch continue in another file.
 const TARGET_BYTES: u64 = 256 << 20;
 /// If the same range was voided this often, something is wrong with the zone that is read.
@@ -528,7 +525,7 @@ impl Batches<'_> {
         let state = self.log.state();
         let most = plan::Most {
             rows: (self.config.limits.memory_budget / ROW_BYTES) as u64,
-            bytes: self.source.spill_max_bytes / SPILLED_PER_BYTE,
+            spilled: self.source.spill_max_bytes,
         };
         let ranges = plan::next_ranges(input.log.state(), state, &self.source.table, most);
         if ranges.is_empty() {

@@ -60,9 +60,14 @@ pub fn to_open(input: &State, own: &State, table: &str) -> Vec<Open> {
 #[derive(Clone, Copy, Debug)]
 pub struct Most {
     pub rows: u64,
-    /// Of their share in files.
-    pub bytes: u64,
+    /// Of what waits on disk meanwhile, as far as files and rows tell.
+    pub spilled: u64,
 }
+
+/// Rows are so much larger on disk while they wait, uncompressed and twice while runs are merged, than their files …
+const SPILLED_PER_BYTE: u64 = 16;
+/// … and coordinates, which files hold in next to nothing, take so much of each row: twice 32 bytes.
+const SPILLED_PER_ROW: u64 = 64;
 
 /// The ranges of the next batch: everything new, or as many whole versions as have at most so much; at least one.
 /// Empty: nothing is new.
@@ -101,7 +106,9 @@ pub fn next_ranges(
             let to = split.border_at(version).map_or(*at, |b| b.to).max(*at);
             split.rows_between(*at, to).unwrap_or(0)
         });
-        let more = bytes > most.bytes || rows.sum::<u64>() > most.rows;
+        let rows: u64 = rows.sum();
+        let spilled = bytes * SPILLED_PER_BYTE + rows * SPILLED_PER_ROW;
+        let more = spilled > most.spilled || rows > most.rows;
         if version != cut && (other || more) {
             break;
         }
