@@ -104,8 +104,8 @@ fn a_plan_takes_as_many_versions_as_the_disk_may_hold() {
     };
     let (whole, totals) = ran("whole", "1GiB");
     assert_eq!(whole, [0, 120_000]);
-    // 40,000 rows a version, with 64 bytes each, and files of some hundred KiB, as sixteen times as much on disk.
-    let (parts, of_parts) = ran("parts", "12MiB");
+    // 40,000 rows a version, with 128 bytes each, and files of some hundred KiB, as sixteen times as much on disk.
+    let (parts, of_parts) = ran("parts", "16MiB");
     assert_eq!(parts, [0, 80_000, 120_000]);
     assert_eq!(totals.rows, of_parts.rows);
     assert_eq!(totals.rows.written, 45_000);

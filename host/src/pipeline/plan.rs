@@ -66,8 +66,8 @@ pub struct Most {
 
 /// Rows are so much larger on disk while they wait, uncompressed and twice while runs are merged, than their files …
 const SPILLED_PER_BYTE: u64 = 16;
-/// … and coordinates, which files hold in next to nothing, take so much of each row: twice 32 bytes.
-const SPILLED_PER_ROW: u64 = 64;
+/// … and keys and coordinates, which files hold in next to nothing, take so much of each row: twice 64 bytes.
+const SPILLED_PER_ROW: u64 = 128;
 
 /// The ranges of the next batch: everything new, or as many whole versions as have at most so much; at least one.
 /// Empty: nothing is new.
