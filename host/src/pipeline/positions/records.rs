@@ -96,15 +96,13 @@ pub(super) fn alter(
 
 /// Offsets inside a partition, as far as its source knows more of it.
 fn may_go_on(connector: &dyn Connector, asked: &[Asked<'_>]) -> Result<()> {
-    let inside = asked.iter().filter_map(|asked| match asked.wanted.to {
+    let mut inside = asked.iter().filter_map(|asked| match asked.wanted.to {
         To::Offset(next) if (asked.at.low..=asked.at.high).contains(&next) => {
             Some((&asked.at, next))
         }
         _ => None,
     });
-    inside
-        .map(|(at, next)| connector.may_go_on_at(at, next))
-        .collect()
+    inside.try_for_each(|(at, next)| connector.may_go_on_at(at, next))
 }
 
 /// The version of the entry; an error if another writer came first.
