@@ -45,4 +45,5 @@ pub mod source;
 pub mod store;
 pub mod telemetry;
 pub mod text;
+pub mod tls;
 pub mod zone;

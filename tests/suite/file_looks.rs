@@ -9,31 +9,14 @@ use serde_json::Value;
 
 use crate::brokers::{duckdb_query, files};
 use crate::clients::python;
-use crate::lake::{Lake, Said};
+use crate::lake::Lake;
 
 const COLUMNS: &str = "columns = [\"id\", \"day\"]";
 const ROWS: usize = 400;
 
-fn with(lake: &Lake, zone: &str, set: &[&str]) -> Said {
-    let url = format!("sink.url=file:{zone}");
-    let mut args = vec![
-        "run",
-        "raw.toml",
-        "--available-now",
-        "--progress",
-        "none",
-        "--set",
-        &url,
-    ];
-    for one in set {
-        args.extend(["--set", one]);
-    }
-    lake.weir(&args)
-}
-
 /// One file of these settings.
 fn file(lake: &Lake, zone: &str, set: &[&str]) -> PathBuf {
-    let said = with(lake, zone, set);
+    let said = lake.raw_into(zone, set);
     assert_eq!(said.code, Some(0), "{}", said.err);
     let mut files = files(&lake.path(zone).join("orders"), ".parquet");
     assert_eq!(files.len(), 1);
@@ -228,7 +211,7 @@ fn rows_of_one_key_lie_in_files_of_one_bucket() {
             .map(|n| format!(r#"{{"id": "k{n:02}", "day": "{round}"}}"#))
             .collect();
         lake.send(&lines.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(with(&lake, "buckets", &set).code, Some(0));
+        assert_eq!(lake.raw_into("buckets", &set).code, Some(0));
     }
     let all = files(&lake.path("buckets/orders"), ".parquet");
     assert_eq!(all.len(), 8, "{all:?}");
@@ -259,12 +242,12 @@ fn rows_of_one_key_lie_in_files_of_one_bucket() {
         &format!("file:{}", lake.path("buckets").display()),
     ]);
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
-    let alone = with(&lake, "buckets", &["sink.bucket.count=4"]);
+    let alone = lake.raw_into("buckets", &["sink.bucket.count=4"]);
     alone.refused(&["`sink.bucket.count` without `sink.bucket.columns`"]);
     let many = ["sink.bucket.columns=id", "sink.bucket.count=1024"];
-    with(&lake, "buckets", &many).refused(&["memory.budget", "1024 buckets"]);
-    let nobody = with(
-        &lake,
+    lake.raw_into("buckets", &many)
+        .refused(&["memory.budget", "1024 buckets"]);
+    let nobody = lake.raw_into(
         "other",
         &["sink.bucket.columns=isbn", "sink.bucket.count=4"],
     );
@@ -285,30 +268,31 @@ fn settings_of_columns_that_cannot_be_are_told_together() {
         "sink.columns.day.blom=true",
         "sink.sort=id desc,id",
     ];
-    with(&lake, "bad", &set).refused(&[
+    lake.raw_into("bad", &set).refused(&[
         "`sink.columns.id.compression`: expected `none`, `snappy`, `lz4`",
         "`sink.columns.id.fpp`: expected a share",
         "there is no key `sink.columns.day.blom`",
         "did you mean `bloom`?",
         "`sink.sort`: expected each column once",
     ]);
-    let said = with(&lake, "bad", &["sink.columns.day.ndv=10"]);
+    let said = lake.raw_into("bad", &["sink.columns.day.ndv=10"]);
     said.refused(&["is of a bloom filter, and the column has none"]);
     let large = [
         "sink.columns.id.bloom=true",
         "sink.columns.id.ndv=100000000",
     ];
-    with(&lake, "bad", &large).refused(&["memory.budget", "bloom filters"]);
+    lake.raw_into("bad", &large)
+        .refused(&["memory.budget", "bloom filters"]);
 }
 
 /// A column that the rows do not have is said once, and files are written all the same; one to sort by is an error.
 #[test]
 fn a_column_that_is_not_there_is_named() {
     let lake = filled();
-    let said = with(&lake, "missing", &["sink.columns.isbn.bloom=true"]);
+    let said = lake.raw_into("missing", &["sink.columns.isbn.bloom=true"]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(said.err.contains("isbn"), "{}", said.err);
-    let said = with(&lake, "unsorted", &["sink.sort=isbn"]);
+    let said = lake.raw_into("unsorted", &["sink.sort=isbn"]);
     assert_ne!(said.code, Some(0));
     assert!(said.err.contains("sink.sort names `isbn`"), "{}", said.err);
 }

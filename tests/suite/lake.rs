@@ -47,6 +47,17 @@ impl Lake {
         self.dir.path().join(below)
     }
 
+    /// Runs RAW once into this zone, with these settings besides.
+    pub fn raw_into(&self, zone: &str, set: &[&str]) -> Said {
+        let url = format!("sink.url=file:{zone}");
+        let mut args = vec!["run", "raw.toml", "--available-now", "--progress", "none"];
+        args.extend(["--set", &url]);
+        for one in set {
+            args.extend(["--set", one]);
+        }
+        self.weir(&args)
+    }
+
     pub fn raw(&self, columns: &str) {
         let plugins = plugins_dir();
         let text = format!(

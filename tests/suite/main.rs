@@ -156,5 +156,6 @@ mod triggers;
 mod ui;
 mod worker_file;
 mod world;
+mod zone_lab;
 mod zone_reader;
 mod zone_rules;

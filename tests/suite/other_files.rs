@@ -10,28 +10,11 @@ use weir::commit::Role;
 
 use crate::brokers::{duckdb_query, files};
 use crate::clients::python;
-use crate::lake::{Lake, Said};
+use crate::lake::Lake;
 use crate::world::open_log;
 
 const COLUMNS: &str = "columns = [\"id\", \"day\", \"n\", \"price\"]\ntypes.n = \"long\"\ntypes.price = \"decimal(9,2)\"\ntypes.day = \"date\"";
 const ROWS: usize = 400;
-
-fn with(lake: &Lake, zone: &str, set: &[&str]) -> Said {
-    let url = format!("sink.url=file:{zone}");
-    let mut args = vec![
-        "run",
-        "raw.toml",
-        "--available-now",
-        "--progress",
-        "none",
-        "--set",
-        &url,
-    ];
-    for one in set {
-        args.extend(["--set", one]);
-    }
-    lake.weir(&args)
-}
 
 fn line(n: usize) -> String {
     let text = if n == 7 { r#"a \"b\",\n;é"# } else { "x" };
@@ -49,7 +32,7 @@ fn filled() -> Lake {
 }
 
 fn written(lake: &Lake, zone: &str, ending: &str, set: &[&str]) -> Vec<PathBuf> {
-    let said = with(lake, zone, set);
+    let said = lake.raw_into(zone, set);
     assert_eq!(said.code, Some(0), "{zone}: {}", said.err);
     let found = files(&lake.path(zone).join("orders"), ending);
     assert!(!found.is_empty(), "{zone}: {}", said.err);
@@ -293,7 +276,7 @@ fn rows_lie_where_their_columns_times_and_partitions_say() {
 
     // A row without a time is a dead letter, and says why.
     lake.send(&[r#"{"id": "late", "n": 1, "price": "1.00"}"#]);
-    let said = with(&lake, "late", &days);
+    let said = lake.raw_into("late", &days);
     assert_eq!(said.code, Some(0), "{}", said.err);
     let letters = lake.weir(&["dlq", "ls", "file:late"]);
     assert!(

@@ -13,7 +13,12 @@ const ONLY_FOLDER: &[(&str, &[&str])] = &[
     ("hdfs_native", &["store/hdfs"]),
     (
         "reqwest",
-        &["store/objects", "connectors/http", "convert/registry"],
+        &[
+            "store/objects",
+            "connectors/http",
+            "convert/registry",
+            "tls",
+        ],
     ),
     ("arrow_avro", &["convert/avro", "zone/formats"]),
     ("parquet", &["zone"]),
@@ -154,6 +159,7 @@ const ROOMS: &[&str] = &[
     "record",
     "source",
     "config",
+    "tls",
     "logging",
     // log and files
     "store",

@@ -9,6 +9,7 @@ use super::check::Checker;
 use super::problem;
 use super::shape::Value;
 use super::text::Text;
+use super::trust::Trust;
 
 /// Connect's converters, as native keys.
 #[derive(Clone, Debug)]
@@ -82,9 +83,7 @@ pub struct RegistryConfig {
     /// `user:password`
     pub login: Option<Text>,
     pub token: Option<Text>,
-    pub ca: Option<Text>,
-    pub certificate: Option<Text>,
-    pub key: Option<Text>,
+    pub trust: Trust,
     pub timeout: Duration,
     /// So long an id that the registry does not know is waited for.
     pub unknown_wait: Duration,
@@ -146,14 +145,7 @@ impl Converters {
         let mut all: Vec<(&'static str, &Text)> = Vec::new();
         all.extend(self.value.schema_file.as_ref().map(|text| (FILE, text)));
         if let Some(registry) = &self.registry {
-            all.extend(registry.ca.as_ref().map(|text| (CA, text)));
-            all.extend(
-                registry
-                    .certificate
-                    .as_ref()
-                    .map(|text| (CERTIFICATE, text)),
-            );
-            all.extend(registry.key.as_ref().map(|text| (KEY, text)));
+            all.extend(registry.trust.files());
         }
         all
     }
@@ -201,9 +193,7 @@ fn registry(checker: &Checker<'_>) -> Option<RegistryConfig> {
         urls: addresses(&urls).map(str::to_owned).collect(),
         login: text(LOGIN),
         token: text(TOKEN),
-        ca: text(CA),
-        certificate: text(CERTIFICATE),
-        key: text(KEY),
+        trust: Trust::of([CA, CERTIFICATE, KEY], text),
         timeout: checker.duration("schema.registry.timeout")?,
         unknown_wait: checker.duration("schema.registry.unknown.wait")?,
         cache: checker.size("schema.registry.cache")?,

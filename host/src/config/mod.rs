@@ -27,6 +27,7 @@ pub mod shape;
 mod stand_in;
 pub mod store_keys;
 pub mod text;
+mod trust;
 mod values;
 pub mod what;
 pub mod worker;
@@ -51,6 +52,7 @@ pub use raw::Raw;
 pub use reach::Reach;
 pub use stand_in::stand_in;
 pub use text::Text;
+pub use trust::Trust;
 pub use values::{duration, plugin_ref, show_bytes, too_many_transforms};
 pub use what::What;
 

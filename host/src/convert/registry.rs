@@ -10,21 +10,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Identity, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::config::{REGISTRY_URL, RegistryConfig, Text};
+use crate::config::RegistryConfig;
 use crate::error::{Error, Kind, Result};
-use crate::fs::Limit;
+use crate::tls::trusting;
 
 const OP: &str = "registry.ask";
 /// Longest answer: Confluent's registry takes schemas of at most a MiB by default.
 const ANSWER_MAX: usize = 4 << 20;
-const CERTIFICATES: Limit = Limit {
-    bytes: 16 << 20,
-    of: "a file of certificates",
-};
 /// As their REST clients send it.
 const TYPES: &str = "application/vnd.schemaregistry.v1+json, application/json";
 
@@ -51,7 +47,7 @@ impl Registry {
             .connect_timeout(config.timeout)
             .timeout(config.timeout)
             .pool_max_idle_per_host(1);
-        let client = trusting(builder, config)?.build();
+        let client = trusting(builder, &config.trust, "registry.connect")?.build();
         let client = client.map_err(|e| invalid("the HTTP client does not come up").source(e))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -196,47 +192,4 @@ impl Registry {
             _ => error.with("meanwhile", hint),
         }
     }
-}
-
-fn trusting(
-    mut builder: reqwest::ClientBuilder,
-    config: &RegistryConfig,
-) -> Result<reqwest::ClientBuilder> {
-    if let Some(ca) = &config.ca {
-        let key = "schema.registry.tls.ca";
-        let (path, pem) = pem(key, ca)?;
-        let all = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if all.is_empty() {
-            return Err(bad_file(key, &path, "there is no certificate in this file"));
-        }
-        for one in all {
-            builder = builder.add_root_certificate(one);
-        }
-    }
-    if let (Some(certificate), Some(key)) = (&config.certificate, &config.key) {
-        let (path, certificate) = pem("schema.registry.tls.certificate", certificate)?;
-        let (_, key) = pem("schema.registry.tls.key", key)?;
-        let identity = Identity::from_pkcs8_pem(&certificate, &key).map_err(|e| {
-            let message =
-                "certificate and key do not make an identity: both must be PEM, the key PKCS #8";
-            bad_file("schema.registry.tls.certificate", &path, message).source(e)
-        })?;
-        builder = builder.identity(identity);
-    }
-    Ok(builder)
-}
-
-fn pem(key: &'static str, text: &Text) -> Result<(String, Vec<u8>)> {
-    let path = text.resolve()?.trim().to_owned();
-    let bytes = text.reach().read(path.as_ref(), CERTIFICATES);
-    let bytes = bytes.map_err(|e| bad_file(key, &path, "the file cannot be read").source(e))?;
-    Ok((path, bytes))
-}
-
-fn bad_file(key: &'static str, path: &str, message: &str) -> Error {
-    Error::new(Kind::ConfigInvalid, "registry.connect", message)
-        .with("key", key)
-        .with("file", path)
-        .with("of", REGISTRY_URL)
-        .hint("name a PEM file that this user may read")
 }

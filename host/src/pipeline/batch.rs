@@ -8,6 +8,7 @@
 //! same ranges, same clock, same rules, same winners, same dead letters. Rules change between batches.
 
 mod columns;
+mod input;
 mod leave;
 mod through;
 
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::input::{InputZone, Missing, nothing_there, open_input};
 use super::archive::Archiver;
 use super::positions::rewind;
 use super::rules::Parts;
@@ -28,7 +30,7 @@ use arrow_schema::SchemaRef;
 
 use crate::chain::TransformChain;
 use crate::commit::{AddedFile, Committed, Draft, Input, Log, LogName, OpenPlan, Outcome, Rule};
-use crate::commit::{Plan, PreparedCommit, Span, SplitState, State, Writer};
+use crate::commit::{Plan, PreparedCommit, Span, SplitState, State};
 use crate::config::{PipelineConfig, ProcessedZoneConfig, Trigger, ZoneSourceConfig};
 use crate::connectors::{self, zone::parquet_options};
 use crate::error::{Error, Kind, Result};
@@ -36,15 +38,13 @@ use crate::finding::Finding;
 use crate::record::{SplitId, TIMESTAMP, TopicPartition};
 use crate::sink::Notes;
 use crate::source::End;
-use crate::store::{self, Store};
+use crate::store::Store;
 use crate::zone::{self, Changed, LogOrder, PartitionBy, Processed, ProcessedBatch};
 use crate::zone::{ProcessedOptions, SpillPlace, read_rows};
 
 /// Time between two looks at a zone that has nothing new, with `trigger = continuous`. With other triggers it holds
 /// until the first rows were taken: these do not wait for the interval.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// If the zone to be read does not exist after this time, a message says so: perhaps its name is mistyped.
-const EXPECTED_WITHIN: Duration = Duration::from_secs(30);
 /// `memory.budget` divided by it bounds the rows of a plan, unless a single version has more. What a batch knows of each
 /// row while it runs are two bits; the rows themselves wait on disk. So this bounds how long a batch takes.
 const ROW_BYTES: usize = 8;
@@ -127,63 +127,6 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &ZoneSourceConfig) -> R
         host.report.left(0, batches.left(input));
     }
     ended
-}
-
-/// Which messages about a zone without rows were already given: one that it has none yet, one that this is unusual.
-#[derive(Default)]
-struct Missing {
-    said: bool,
-    since: Option<Duration>,
-    warned: bool,
-}
-
-impl Missing {
-    fn empty(&mut self, host: &Host, wait: Duration) {
-        if !std::mem::replace(&mut self.said, true) {
-            host.report.resting(Rest::NothingYet, wait);
-        }
-    }
-
-    fn still_missing(&mut self, host: &Host, source: &ZoneSourceConfig) {
-        let now = host.clock.elapsed();
-        let since = *self.since.get_or_insert(now);
-        if !self.warned && now.saturating_sub(since) >= EXPECTED_WITHIN {
-            self.warned = true;
-            let error = nothing_there(source, Kind::SourceUnavailable);
-            host.report.waiting(&error);
-        }
-    }
-
-    fn found(&mut self, host: &Host) {
-        if std::mem::take(&mut self.warned) {
-            host.report.resumed();
-        }
-    }
-}
-
-/// `None`: its pipeline has not begun yet.
-fn open_input(host: &Host, source: &ZoneSourceConfig) -> Result<Option<InputZone>> {
-    retry(host, || {
-        let Some(store) = store::open_existing(&source.at)? else {
-            return Ok(None);
-        };
-        let name = LogName::new(&source.pipeline, &source.zone);
-        let writer = Writer::this_process(host.clock.as_ref());
-        let Some(mut log) = Log::open(store.clone(), name, host.clock.clone(), writer)? else {
-            return Ok(None);
-        };
-        log.make_readable()?;
-        Ok(Some(InputZone { store, log }))
-    })
-}
-
-fn nothing_there(source: &ZoneSourceConfig, kind: Kind) -> Error {
-    let message = format!(
-        "pipeline '{}' has no log in {} yet",
-        source.pipeline, source.at.url
-    );
-    Error::new(kind, OP, message)
-        .hint("source.url, source.pipeline and source.zone must name a zone that has been written")
 }
 
 /// Checks before the first write that the rules can be built for the zone's columns, and that the keys name columns of the rows that
@@ -287,12 +230,6 @@ struct Built {
     rules: Vec<Rule>,
     input: SchemaRef,
     chain: TransformChain,
-}
-
-/// The zone that is read.
-struct InputZone {
-    store: Arc<dyn Store>,
-    log: Log,
 }
 
 impl Batches<'_> {

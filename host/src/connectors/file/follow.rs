@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::list::{Entry, Place};
-use super::marks::{BEFORE, Mark};
+use super::marks::Mark;
 use super::places::may_be_read;
 use super::shared::{Shared, before};
 use super::source::{told, wait};
-use super::split::{Stop, find};
+use super::split::Stop;
+use super::text::{IDLE, Line, Text};
 use super::unknown;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Batch, BatchBuilder, Covers, OffsetRange, SplitId};
@@ -27,8 +28,6 @@ const CHUNK: usize = 1 << 20;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A file that has another name is left when nothing came for this time: its writer may still have it open.
 const QUIET: Duration = Duration::from_secs(5);
-/// What an idle file may hold in memory beside the line that has no end yet.
-const IDLE: usize = 4 << 10;
 /// The part of a task's memory that lines without an end may take, of all its files together.
 const OPEN_PART: usize = 4;
 /// Longest sleep at a time while nothing comes.
@@ -122,115 +121,6 @@ struct Growing {
     nameless: Option<Duration>,
     /// No file of its directory is this one any more. It stays open, so that nobody gets its inode.
     deleted: bool,
-}
-
-/// What was read of a file and not given away, and the last bytes before it, at most [`BEFORE`].
-#[derive(Debug)]
-struct Text {
-    bytes: Vec<u8>,
-    given: usize,
-    /// Of the first byte that is not given away.
-    at: u64,
-    /// So many bytes of the rest are known to have no end of a line.
-    searched: usize,
-    cr_ends: bool,
-}
-
-/// A line in [`Text::rest`]: its bytes, and how long it is with its end.
-struct Line {
-    length: usize,
-    with_end: usize,
-}
-
-impl Text {
-    fn at(at: u64, before: Vec<u8>, cr_ends: bool) -> Text {
-        Text {
-            given: before.len(),
-            bytes: before,
-            at,
-            searched: 0,
-            cr_ends,
-        }
-    }
-
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.given..).unwrap_or_default()
-    }
-
-    fn before(&self) -> &[u8] {
-        let from = self.given.saturating_sub(BEFORE);
-        self.bytes.get(from..self.given).unwrap_or_default()
-    }
-
-    /// Where the file is read on.
-    fn end(&self) -> u64 {
-        self.at + self.rest().len() as u64
-    }
-
-    /// The bytes before [`end`](Text::end).
-    fn tail(&self) -> &[u8] {
-        let from = self.bytes.len().saturating_sub(BEFORE);
-        self.bytes.get(from..).unwrap_or_default()
-    }
-
-    fn add(&mut self, more: &[u8]) {
-        let gone = self.given.saturating_sub(BEFORE);
-        self.bytes.drain(..gone);
-        self.given -= gone;
-        self.bytes.extend_from_slice(more);
-    }
-
-    fn give(&mut self, length: usize) {
-        let length = length.min(self.rest().len());
-        self.given += length;
-        self.at += length as u64;
-        self.searched = 0;
-    }
-
-    /// Memory for what is not given away alone: many files lie idle.
-    fn shrink(&mut self) {
-        let gone = self.given.saturating_sub(BEFORE);
-        self.bytes.drain(..gone);
-        self.given -= gone;
-        self.bytes.shrink_to(IDLE.max(self.bytes.len()));
-    }
-
-    /// The next line that has its end. Each byte is looked at once.
-    fn line(&mut self) -> Option<Line> {
-        let rest = self.bytes.get(self.given..).unwrap_or_default();
-        let new = rest.get(self.searched..).unwrap_or_default();
-        let found = match self.cr_ends {
-            false => find(new, b'\n'),
-            true => new.iter().position(|byte| matches!(byte, b'\n' | b'\r')),
-        };
-        let Some(at) = found.map(|at| self.searched + at) else {
-            self.searched = rest.len();
-            return None;
-        };
-        let line = |length: usize, with_end: usize| Some(Line { length, with_end });
-        match (rest.get(at), rest.get(at + 1)) {
-            (Some(b'\n'), _) => {
-                let cr = at > 0 && rest.get(at - 1) == Some(&b'\r');
-                line(at - usize::from(cr), at + 1)
-            }
-            (_, Some(b'\n')) => line(at, at + 2),
-            (_, Some(_)) => line(at, at + 1),
-            // Whether an LF belongs to this CR is not known yet.
-            (_, None) => {
-                self.searched = at;
-                None
-            }
-        }
-    }
-
-    /// What has no end, of a file to which nothing comes any more.
-    fn last(&self) -> Option<Line> {
-        let rest = self.rest();
-        (!rest.is_empty()).then(|| Line {
-            length: rest.len() - usize::from(rest.ends_with(b"\r")),
-            with_end: rest.len(),
-        })
-    }
 }
 
 impl Growing {
@@ -794,52 +684,5 @@ impl Source for Follower {
 
     fn lag(&self) -> Option<u64> {
         self.caught_up().then_some(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_end_and_positions_follow() {
-        for (cr_ends, want) in [
-            (
-                true,
-                &[("a", 12), ("b", 15), ("c", 17), ("d", 19), ("", 20)][..],
-            ),
-            (false, &[("a", 12), ("b", 15), ("c\rd", 19), ("", 20)][..]),
-        ] {
-            let mut text = Text::at(10, Vec::new(), cr_ends);
-            text.add(b"a\nb\r\nc\rd\n\nlast\r");
-            let mut got = Vec::new();
-            while let Some(line) = text.line() {
-                let value = String::from_utf8_lossy(&text.rest()[..line.length]).into_owned();
-                text.give(line.with_end);
-                got.push((value, text.at));
-            }
-            let want: Vec<_> = want.iter().map(|(l, at)| ((*l).to_owned(), *at)).collect();
-            assert_eq!(got, want);
-            text.add(b"\nx");
-            let line = text.line().expect("the line");
-            assert_eq!((line.length, line.with_end), (4, 6));
-            text.give(6);
-            assert!(text.line().is_none());
-            assert_eq!((text.at, text.end()), (26, 27));
-            assert_eq!(text.tail(), b"a\nb\r\nc\rd\n\nlast\r\nx");
-        }
-        let mut long = Text::at(100, vec![1; 64], false);
-        long.add(&[2; 60]);
-        assert_eq!(
-            (long.tail().len(), long.tail()[3], long.tail()[4]),
-            (64, 1, 2)
-        );
-        long.give(60);
-        long.add(&[3; 70]);
-        assert_eq!(
-            (long.before().len(), long.before()[3], long.before()[4]),
-            (64, 1, 2)
-        );
-        assert_eq!((long.at, long.tail()), (160, &[3; 64][..]));
     }
 }

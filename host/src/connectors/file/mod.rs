@@ -29,6 +29,7 @@ mod source;
 mod split;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::any::Any;
 use std::path::PathBuf;

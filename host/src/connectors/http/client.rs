@@ -8,15 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Identity, Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::timeout;
 
 use super::secrets::Secrets;
 use super::token::Tokens;
-use super::{Auth, HttpSinkConfig, Trust};
-use crate::config::Text;
+use super::{Auth, HttpSinkConfig};
 use crate::error::{Error, Kind, Result};
-use crate::fs::Limit;
+use crate::tls::trusting;
 
 const OP: &str = "http.request";
 /// Where references are resolved.
@@ -31,11 +30,6 @@ pub const ANSWER_MAX: usize = 64 << 10;
 const REST_MAX: Duration = Duration::from_millis(250);
 /// A refusal's text is waited for so long.
 const TEXT_MAX: Duration = Duration::from_secs(5);
-const CERTIFICATES: Limit = Limit {
-    bytes: 16 << 20,
-    of: "a file of certificates",
-};
-
 pub struct Client {
     config: HttpSinkConfig,
     http: reqwest::Client,
@@ -123,7 +117,7 @@ impl Client {
             .connect_timeout(config.waits.connect)
             .timeout(config.waits.request)
             .pool_max_idle_per_host(config.in_flight);
-        let builder = trusting(builder, &config.trust)?;
+        let builder = trusting(builder, &config.trust, "http.connect")?;
         let http = builder.build().map_err(|e| {
             Error::new(
                 Kind::ConfigInvalid,
@@ -282,48 +276,6 @@ fn header_value(key: &str, value: &str) -> Result<HeaderValue> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn trusting(mut builder: reqwest::ClientBuilder, trust: &Trust) -> Result<reqwest::ClientBuilder> {
-    if let Some(ca) = &trust.ca {
-        let (path, pem) = pem("sink.http.tls.ca", ca)?;
-        let all = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if all.is_empty() {
-            return Err(bad_file(
-                "sink.http.tls.ca",
-                &path,
-                "there is no certificate in this file",
-            ));
-        }
-        for one in all {
-            builder = builder.add_root_certificate(one);
-        }
-    }
-    if let (Some(certificate), Some(key)) = (&trust.certificate, &trust.key) {
-        let (path, certificate) = pem("sink.http.tls.certificate", certificate)?;
-        let (_, key) = pem("sink.http.tls.key", key)?;
-        let identity = Identity::from_pkcs8_pem(&certificate, &key).map_err(|e| {
-            let message =
-                "certificate and key do not make an identity: both must be PEM, the key PKCS #8";
-            bad_file("sink.http.tls.certificate", &path, message).source(e)
-        })?;
-        builder = builder.identity(identity);
-    }
-    Ok(builder)
-}
-
-fn pem(key: &'static str, text: &Text) -> Result<(String, Vec<u8>)> {
-    let path = text.resolve()?.trim().to_owned();
-    let bytes = text.reach().read(path.as_ref(), CERTIFICATES);
-    let bytes = bytes.map_err(|e| bad_file(key, &path, "the file cannot be read").source(e))?;
-    Ok((path, bytes))
-}
-
-fn bad_file(key: &'static str, path: &str, message: &str) -> Error {
-    Error::new(Kind::ConfigInvalid, "http.connect", message)
-        .with("key", key)
-        .with("file", path)
-        .hint("name a PEM file that this user may read")
 }
 
 /// Keeps at most `most` bytes of its text.

@@ -7,7 +7,7 @@ use reqwest::Url;
 use super::body::{BodyConfig, Form, Join};
 use super::statuses::{Statuses, Verdicts};
 use super::template::{Template, WHOLE};
-use super::{Auth, Exhausted, HttpSinkConfig, Order, Trust, Waits};
+use super::{Auth, Exhausted, HttpSinkConfig, Order, Waits};
 use crate::config::keys::Default::{Derived, Is, Required, Unset};
 use crate::config::keys::Group::Sink;
 use crate::config::keys::Importance::{High, Low, Medium};
@@ -15,7 +15,7 @@ use crate::config::keys::{HEADERS_PREFIX as HEADERS, KeyDef, Scope, keys};
 use crate::config::raw::Entry;
 use crate::config::shape::Shape;
 use crate::config::shape::unit::{DAY, HOUR, KIB, MIB, MINUTE, MS, SECOND, bytes, duration, int};
-use crate::config::{BuiltSink, Checker, Gives, Prefixed, SinkType, Text, problem, store_keys};
+use crate::config::{BuiltSink, Checker, Gives, Prefixed, SinkType, Trust, problem, store_keys};
 use crate::connectors::zone;
 
 const HTTP: Scope = Scope::Sink("http");
@@ -185,11 +185,14 @@ fn build(checker: &Checker<'_>) -> Option<BuiltSink> {
         response_bytes: checker.size("sink.http.response.bytes")?,
         headers: headers.collect(),
         auth: auth(checker)?,
-        trust: Trust {
-            ca: text("sink.http.tls.ca"),
-            certificate: text("sink.http.tls.certificate"),
-            key: text("sink.http.tls.key"),
-        },
+        trust: Trust::of(
+            [
+                "sink.http.tls.ca",
+                "sink.http.tls.certificate",
+                "sink.http.tls.key",
+            ],
+            text,
+        ),
     };
     Some((home, Arc::new(config)))
 }
@@ -553,16 +556,4 @@ fn header(checker: &mut Checker<'_>, key: &str, name: &str, entry: &Entry) {
 fn is_header(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     !name.is_empty() && name.chars().all(legal)
-}
-
-/// Values that name files, with their keys.
-pub(super) fn files(trust: &Trust) -> Vec<(String, &Text)> {
-    let all = [
-        ("sink.http.tls.ca", &trust.ca),
-        ("sink.http.tls.certificate", &trust.certificate),
-        ("sink.http.tls.key", &trust.key),
-    ];
-    all.into_iter()
-        .filter_map(|(key, text)| Some((key.to_owned(), text.as_ref()?)))
-        .collect()
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::commit::{Delivery, Span};
-use crate::config::{PipelineConfig, SinkConfig, Text, location};
+use crate::config::{PipelineConfig, SinkConfig, Text, Trust, location};
 use crate::connectors::zone;
 use crate::error::{Error, Kind, Result};
 use crate::finding::Finding;
@@ -118,14 +118,6 @@ enum Auth {
     },
 }
 
-/// Files of TLS.
-#[derive(Clone, Debug)]
-struct Trust {
-    ca: Option<Text>,
-    certificate: Option<Text>,
-    key: Option<Text>,
-}
-
 impl HttpSinkConfig {
     /// Without resolved references, logins and the part after `?`.
     fn target(&self) -> String {
@@ -154,7 +146,8 @@ impl SinkConfig for HttpSinkConfig {
     }
 
     fn files(&self) -> Vec<(String, &Text)> {
-        keys::files(&self.trust)
+        let files = self.trust.files();
+        files.map(|(key, text)| (key.to_owned(), text)).collect()
     }
 
     fn commit_age(&self) -> Duration {
