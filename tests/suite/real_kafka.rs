@@ -342,6 +342,41 @@ fn aged_out_offsets_are_named_before_and_while_reading() {
     assert_eq!(reader.values(0), values(60..65));
 }
 
+/// Also when the topic was deleted between the start's description of it and the first read, and when nobody else looks.
+#[test]
+fn a_deleted_topic_is_named_before_and_while_reading() {
+    let Some(case) = Case::new(2, &[]) else {
+        return;
+    };
+    // librdkafka believes in a topic for half a minute after it was seen last.
+    let soon = [
+        ("topic.metadata.propagation.max.ms", "100"),
+        ("topic.metadata.refresh.interval.ms", "200"),
+    ];
+    let soon = soon.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let props = KafkaProps::new(case.broker.bootstrap(), "gone", &BTreeMap::from(soon));
+    let props = props.expect("props");
+    case.produce(0, 0..10);
+    let start = case.start(Start::Earliest);
+    let open = || KafkaSource::open(&props, &start, Limits::default(), SystemClock::shared());
+    let mut reader = Reader::new(open().expect("open")).drain();
+    assert_eq!(reader.values(0), values(0..10));
+    case.admin.delete_topic(&case.topic).expect("delete");
+    let deadline = Instant::now() + DEADLINE;
+    let while_reading = loop {
+        assert!(Instant::now() < deadline, "nothing said of the topic");
+        if let Err(error) = reader.source.next(WAIT) {
+            break error;
+        }
+    };
+    let before = open().expect_err("opened a topic that is gone");
+    for error in [while_reading, before] {
+        assert_eq!(error.kind(), Kind::SourceLost, "{error}");
+        assert_eq!(lost(&error), Some(&Lost::TopicGone(case.topic.clone())));
+        assert!(error.to_string().contains(&case.topic), "{error}");
+    }
+}
+
 #[test]
 fn a_recreated_topic_is_noticed_by_its_id() {
     let Some(case) = Case::new(1, &[]) else {

@@ -2,6 +2,7 @@
 //!
 //! Ends are those of `read_committed`: the last stable offset, above which nothing may be read yet.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ pub enum Start {
 /// The name of librdkafka's mock cluster, which never answers a request for a topic's id.
 pub(super) const MOCK: &str = "mockCluster";
 const DESCRIBE: &str = "kafka.describe";
+/// Topics that an error about several of them names; the rest is counted.
+const NAMED_TOPICS: usize = 5;
 /// The first of the growing waits of the first request to a cluster.
 const FIRST_SLICE: Duration = Duration::from_millis(500);
 /// When one broker refuses this client, the others of the list have this time to answer.
@@ -354,13 +357,24 @@ pub(super) fn list_offsets(
     offsets_at(consumer, &all)
 }
 
+fn offsets_of<'a>(topics: impl Iterator<Item = &'a str>) -> String {
+    let topics: BTreeSet<&str> = topics.collect();
+    let some: Vec<&str> = topics.iter().copied().take(NAMED_TOPICS).collect();
+    let more = match topics.len() - some.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("first and last offsets of {}{more}", some.join(", "))
+}
+
 /// The same, of each partition another one.
 fn offsets_at(consumer: &Consumer, tps: &[(&TopicPartition, Offset)]) -> Result<Vec<Option<i64>>> {
     const OP: &str = "kafka.list_offsets";
     if tps.is_empty() {
         return Ok(Vec::new());
     }
-    let what = "first and last offsets";
+    let what = offsets_of(tps.iter().map(|(tp, _)| &*tp.topic));
+    let what = what.as_str();
     let mut list = TopicPartitionList::with_capacity(tps.len());
     for (tp, at) in tps {
         list.add_partition_offset(&tp.topic, tp.partition, *at)

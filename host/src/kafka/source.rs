@@ -304,7 +304,9 @@ impl KafkaSource {
     }
 
     fn topic_missing(&mut self, i: usize) {
-        let Some(topic) = self.collector.parts.get(i).map(|p| p.tp().topic.clone()) else {
+        // Each question about a topic that is gone makes librdkafka report the partition once more.
+        let asked = self.collector.parts.get(i).filter(|p| p.lost.is_none());
+        let Some(topic) = asked.map(|p| p.tp().topic.clone()) else {
             return;
         };
         if topic_gone(self.kafka.consumer(), &topic, REQUEST_TIMEOUT) {
@@ -344,6 +346,10 @@ impl KafkaSource {
             return Ok(());
         }
         self.reopen()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.collector.parts.iter().any(|part| part.lost.is_some())
     }
 
     /// All that is lost, as one error.
@@ -387,14 +393,17 @@ impl KafkaSource {
                 Err(e) if e.kind() == Kind::ConfigInvalid => e,
                 ends => return ends,
             };
+            let topics: BTreeSet<_> = positions.iter().map(|p| &p.tp.topic).collect();
             if self.clock.elapsed() >= deadline {
-                return Err(error);
+                let gone =
+                    |topic: &&&Arc<str>| topic_gone(self.kafka.consumer(), topic, REQUEST_TIMEOUT);
+                // Deleted after the start had described it.
+                return Err(match topics.iter().find(gone) {
+                    Some(topic) => lost_error(Lost::TopicGone(topic.to_string()), "kafka.assign"),
+                    None => error,
+                });
             }
-            for topic in positions
-                .iter()
-                .map(|p| &p.tp.topic)
-                .collect::<BTreeSet<_>>()
-            {
+            for topic in topics {
                 self.kafka
                     .consumer()
                     .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
@@ -521,6 +530,11 @@ impl Source for KafkaSource {
             drop(event);
             if let Some(failure) = failure {
                 self.failure(failure)?;
+                // All other errors that wait are taken now, even if the time is over: read after the next success they
+                // would look like another outage. Those of a topic that is gone may have no end.
+                if self.is_lost() {
+                    break;
+                }
             }
             if !left.is_zero() {
                 left = deadline.saturating_sub(self.clock.elapsed());

@@ -26,7 +26,9 @@ use crate::connectors;
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::record::SplitId;
 use crate::sink::guarded::Guarded;
-use crate::source::{Change, Connector, Lost, Position, REFUSED_FOR, ReadLimits, TopicInfo, lost};
+use crate::source::{
+    Change, Connector, Lost, Policy, Position, REFUSED_FOR, ReadLimits, TopicInfo, lost,
+};
 
 /// How long the watcher sleeps between two looks at the threads.
 const WATCH_WAIT: Duration = Duration::from_millis(50);
@@ -65,7 +67,8 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
         (ready, share),
         threads.ends_with_it.clone(),
         copy.as_ref().map(|copy| copy.left.clone()),
-    )?;
+    )
+    .map_err(|error| left_or(policy, error))?;
     for task in tasks {
         let name = task.options.index.to_string();
         let task = spawn(host, config, &name, move || task.run())?;
@@ -83,12 +86,19 @@ pub fn run(host: &Host, config: &PipelineConfig, source: &dyn SourceConfig) -> R
         host.stop.ask(config.limits.shutdown_timeout);
     }
     let ended = threads.end(watched);
-    match ended.as_ref().err().and_then(lost) {
-        Some(Lost::TopicGone(topic)) if policy.leaves_gone() => Err(left_behind(topic)),
-        _ => ended.map(|()| match limited {
-            true => Rest::Limited,
-            false => Rest::Done,
-        }),
+    let ended = ended.map_err(|error| left_or(policy, error));
+    ended.map(|()| match limited {
+        true => Rest::Limited,
+        false => Rest::Done,
+    })
+}
+
+/// The same error; if it says that a topic is gone, with what the config wants then.
+fn left_or(policy: Policy, error: Error) -> Error {
+    match lost(&error) {
+        Some(Lost::TopicGone(topic)) if policy.leaves_gone() => left_behind(topic),
+        Some(Lost::TopicGone(_)) => error.hint(policy.on_gone),
+        _ => error,
     }
 }
 
