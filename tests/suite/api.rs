@@ -94,8 +94,11 @@ impl Api {
         Api::start(None, Box::new(react))
     }
 
-    pub fn tls(acceptor: SslAcceptor) -> Api {
-        Api::start(Some(acceptor), Box::new(|_, _| Reaction::Take))
+    pub fn tls(
+        acceptor: SslAcceptor,
+        react: impl FnMut(&Request, usize) -> Reaction + Send + 'static,
+    ) -> Api {
+        Api::start(Some(acceptor), Box::new(react))
     }
 
     fn start(tls: Option<SslAcceptor>, react: React) -> Api {

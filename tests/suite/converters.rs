@@ -20,7 +20,7 @@ use weir::pipeline::{Stop, run};
 use weir::store;
 use weir::zone::read_file;
 
-use crate::api::{Api, Reaction, say};
+use crate::api::{Api, Reaction};
 use crate::case::{Case, said};
 use crate::world::{TOPIC, World, open_log};
 
@@ -28,7 +28,7 @@ static RECORDED: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../connect/avro.json")).unwrap());
 
 /// The values that the serializer wrote with one schema.
-fn values(schema: &str) -> Vec<Vec<u8>> {
+pub fn values(schema: &str) -> Vec<Vec<u8>> {
     let values = RECORDED["records"][schema]["values"].as_array().unwrap();
     let decoded = values
         .iter()
@@ -37,7 +37,7 @@ fn values(schema: &str) -> Vec<Vec<u8>> {
 }
 
 /// A registry with the schemas that were registered.
-fn registry() -> (Api, Arc<AtomicBool>) {
+pub fn registry() -> (Api, Arc<AtomicBool>) {
     let down = Arc::new(AtomicBool::new(false));
     let is_down = down.clone();
     let api = Api::new(move |request, _| {
@@ -50,24 +50,30 @@ fn registry() -> (Api, Arc<AtomicBool>) {
                 let answer = serde_json::json!({ "schema": schema });
                 Reaction::Say(200, Vec::new(), answer.to_string())
             }
-            None => say(404),
+            None => unknown(),
         }
     });
     (api, down)
 }
 
-fn url(api: &Api) -> String {
+/// As a registry says it.
+pub fn unknown() -> Reaction {
+    let said = r#"{"error_code":40403,"message":"Schema 99 not found"}"#;
+    Reaction::Say(404, Vec::new(), said.to_owned())
+}
+
+pub fn url(api: &Api) -> String {
     format!("http://127.0.0.1:{}", api.port)
 }
 
-struct Zone(World);
+pub struct Zone(pub World);
 
 impl Zone {
-    fn new() -> Zone {
+    pub fn new() -> Zone {
         Zone(World::new(1))
     }
 
-    fn config(&self, api: &Api, more: &[(&str, &str)]) -> PipelineConfig {
+    pub fn config(&self, api: &Api, more: &[(&str, &str)]) -> PipelineConfig {
         let url = url(api);
         let store = self.0.path("store").display().to_string();
         let mut keys = vec![
@@ -82,20 +88,20 @@ impl Zone {
         self.0.raw(&keys)
     }
 
-    fn send(&self, values: &[Vec<u8>]) {
+    pub fn send(&self, values: &[Vec<u8>]) {
         self.0
             .produce(values.iter().map(|value| (0, value.as_slice())));
     }
 
     /// Takes what is there; must end well.
-    fn take(&self, config: &PipelineConfig) {
+    pub fn take(&self, config: &PipelineConfig) {
         for ended in self.0.run(std::slice::from_ref(config)) {
             ended.result.unwrap();
         }
     }
 
     /// Takes what is there; says why it stopped.
-    fn stops(&self, config: &PipelineConfig) -> String {
+    pub fn stops(&self, config: &PipelineConfig) -> String {
         // What fails stops the others of its run.
         let stop = Stop::new(self.0.clock.clone());
         let mut ended = run(std::slice::from_ref(config), &self.0.clock, &stop, &|_| {
@@ -104,23 +110,23 @@ impl Zone {
         ended.remove(0).result.unwrap_err().to_string()
     }
 
-    fn log(&self) -> Log {
+    pub fn log(&self) -> Log {
         open_log(&self.0.path("raw"), "raw", "raw")
             .unwrap()
             .unwrap()
     }
 
-    fn rows(&self, role: Role, columns: &[&str]) -> Vec<String> {
+    pub fn rows(&self, role: Role, columns: &[&str]) -> Vec<String> {
         rows_of(&self.0.path("raw"), &self.log(), role, columns)
     }
 
-    fn codes(&self) -> Vec<String> {
+    pub fn codes(&self) -> Vec<String> {
         self.rows(Role::DeadLetters, &["code"])
     }
 }
 
 /// Rows or dead letters of a zone, each as `column=value` of the columns that are named, by offset.
-fn rows_of(root: &Path, log: &Log, role: Role, columns: &[&str]) -> Vec<String> {
+pub fn rows_of(root: &Path, log: &Log, role: Role, columns: &[&str]) -> Vec<String> {
     assert!(log.state().totals().closes());
     let store = store::open_url(&format!("file:{}", root.display())).unwrap();
     let mut found = BTreeMap::new();
@@ -363,7 +369,7 @@ fn an_unknown_schema_waits_for_a_registry_that_is_away() {
     );
 }
 
-fn settled(zone: &Zone) -> i64 {
+pub fn settled(zone: &Zone) -> i64 {
     let log = open_log(&zone.0.path("raw"), "raw", "raw").ok().flatten();
     log.map_or(0, |log| log.state().splits.values().map(|c| c.to).sum())
 }

@@ -227,7 +227,7 @@ fn tls_is_checked_against_the_own_authority_and_shows_a_certificate() {
         .add_cert(ca.certificate.clone())
         .unwrap();
     acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
-    let api = Api::tls(acceptor.build());
+    let api = Api::tls(acceptor.build(), |_, _| Reaction::Take);
     let trusted = format!(
         "http.tls.ca = \"{}\"\n",
         ca.certificate(dir.path(), "ca.pem")

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
+use arrow_array::types::Decimal128Type;
 use arrow_array::{Array, ArrayRef, ListArray, StructArray, new_null_array};
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::{DataType, Field, FieldRef, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 
 use crate::error::{Error, Kind, Result};
 use crate::record::timestamp_type;
@@ -82,10 +83,16 @@ fn is_uuid(field: &Field) -> bool {
 
 /// The values in the type of `to`; `None`: one of them has no place in it.
 pub fn column(values: &ArrayRef, to: &Field) -> Result<Option<ArrayRef>> {
-    if values.data_type() == to.data_type() {
+    if values.data_type() == to.data_type() && !holds_decimals(to.data_type()) {
         return Ok(Some(values.clone()));
     }
     match (values.data_type(), to.data_type()) {
+        // Nobody else counts the digits: a file would keep the lowest bits of a number that has more.
+        (DataType::Decimal128(digits, from), DataType::Decimal128(of, to))
+            if (digits, from) == (of, to) =>
+        {
+            Ok(counted(values, *digits))
+        }
         (DataType::Null, _) => Ok(Some(new_null_array(to.data_type(), values.len()))),
         (DataType::FixedSizeBinary(16), DataType::Utf8) => Ok(Some(uuids(values))),
         (DataType::List(_), DataType::List(target)) => {
@@ -119,6 +126,7 @@ pub fn column(values: &ArrayRef, to: &Field) -> Result<Option<ArrayRef>> {
         }
         (DataType::Struct(_), DataType::Struct(targets)) => {
             let rows = values.as_struct();
+            same_fields(rows, to, targets)?;
             let mut columns = Vec::with_capacity(targets.len());
             for (child, target) in rows.columns().iter().zip(targets) {
                 match column(child, target)? {
@@ -137,6 +145,31 @@ pub fn column(values: &ArrayRef, to: &Field) -> Result<Option<ArrayRef>> {
                 .map_err(broken)
         }
         _ => cast(values, to.data_type()),
+    }
+}
+
+/// `None`: a number has more digits.
+fn counted(values: &ArrayRef, digits: u8) -> Option<ArrayRef> {
+    let numbers = values.as_primitive::<Decimal128Type>();
+    let fits = numbers.validate_decimal_precision(digits).is_ok();
+    fits.then(|| values.clone())
+}
+
+fn same_fields(rows: &StructArray, to: &Field, targets: &Fields) -> Result<()> {
+    let names = targets.iter().map(|field| field.name());
+    if rows.column_names().into_iter().eq(names) {
+        return Ok(());
+    }
+    let message = format!("the fields of `{}` are not those in force", to.name());
+    Err(Error::new(Kind::Bug, "convert.fit", message))
+}
+
+fn holds_decimals(of: &DataType) -> bool {
+    match of {
+        DataType::Decimal128(..) => true,
+        DataType::List(item) => holds_decimals(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|f| holds_decimals(f.data_type())),
+        _ => false,
     }
 }
 

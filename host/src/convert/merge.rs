@@ -30,17 +30,30 @@ fn text<'a>(field: &'a Map<String, Value>, key: &str) -> &'a str {
     field.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
+fn names_of<'a>(field: &'a Map<String, Value>, key: &str) -> impl Iterator<Item = &'a str> {
+    let all = field.get(key).and_then(Value::as_array);
+    all.into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Its name and its aliases.
+fn names(field: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    [text(field, "name")]
+        .into_iter()
+        .chain(names_of(field, "aliases"))
+}
+
 fn avro(old: &Value, new: &Value) -> Result<Option<(String, Vec<String>)>, String> {
     let (old, new) = (schema::qualified(old)?, schema::qualified(new)?);
-    // A field that has another name in the schema in force is read by its alias.
-    let known = |name: &str| {
+    // A field that has another name in one of the two is read by its alias.
+    let known = |new: &Map<String, Value>| {
+        let names: Vec<&str> = names(new).collect();
         fields(&old).any(|field| {
-            let aliases = field.get("aliases").and_then(Value::as_array);
-            text(field, "name") == name || aliases.into_iter().flatten().any(|alias| alias == name)
+            let (name, aliases) = (text(field, "name"), names_of(field, "aliases"));
+            names.contains(&name) || { aliases }.any(|alias| alias == text(new, "name"))
         })
     };
     let mut added = Vec::new();
-    for field in fields(&new).filter(|field| !known(text(field, "name"))) {
+    for field in fields(&new).filter(|field| !known(field)) {
         let mut field = field.clone();
         if !field.contains_key("default") {
             let of = field.get("type").cloned().unwrap_or_default();
@@ -52,7 +65,7 @@ fn avro(old: &Value, new: &Value) -> Result<Option<(String, Vec<String>)>, Strin
     if added.is_empty() {
         return Ok(None);
     }
-    let names = added
+    let new_names = added
         .iter()
         .map(|field| text(field, "name").to_owned())
         .collect();
@@ -64,7 +77,7 @@ fn avro(old: &Value, new: &Value) -> Result<Option<(String, Vec<String>)>, Strin
     let list = list.ok_or("the schema in force has no fields")?;
     list.extend(added.into_iter().map(Value::Object));
     let merged = schema::placed(&merged, &all, &mut Vec::new(), 0)?;
-    Ok(Some((merged.to_string(), names)))
+    Ok(Some((merged.to_string(), new_names)))
 }
 
 /// Null first, because the default is null.

@@ -93,36 +93,53 @@ pub fn transform(
     }
 }
 
-/// The schema that this value shows, if it shows one. `Err` waits where the registry is away, and says why no columns can be made.
-pub fn schema_of(
+/// The schema of the first of these values that shows one. `Err` waits where the registry is away, or does not know an id before it
+/// yet: all ids wait together.
+pub fn first_schema(
     form: Form,
-    value: &[u8],
+    values: &[Vec<u8>],
     schemas: Option<&mut Schemas>,
 ) -> Result<Option<String>> {
-    match (form, schemas) {
-        (Form::JsonEnvelope, _) => Ok(envelope::schema_of(value)),
-        (Form::Avro, Some(schemas)) => match avro::framed(value) {
-            Ok((id, _)) => match schemas.get(id)? {
-                Found::Schema(schema) => Ok(Some(schema.to_string())),
-                Found::Other(_) | Found::Unknown => Ok(None),
-            },
-            Err(_) => Ok(None),
-        },
-        _ => Ok(None),
+    let schemas = match (form, schemas) {
+        (Form::JsonEnvelope, _) => {
+            return Ok(values.iter().find_map(|value| envelope::schema_of(value)));
+        }
+        (Form::Avro, Some(schemas)) => schemas,
+        _ => return Ok(None),
+    };
+    let mut ids: Vec<u32> = Vec::new();
+    for value in values {
+        if let Ok((id, _)) = avro::framed(value)
+            && !ids.contains(&id)
+        {
+            ids.push(id);
+        }
     }
+    let looked = schemas.look_up(&ids)?;
+    for id in ids {
+        if looked.waits.contains(&id)
+            && let Some(error) = looked.error
+        {
+            return Err(error);
+        }
+        if let Found::Schema(schema) = schemas.get(id)? {
+            return Ok(Some(schema.to_string()));
+        }
+    }
+    Ok(None)
 }
 
 /// Refuses a schema of which no columns can be made, and says why.
-pub fn check(spec: &Spec) -> Result<()> {
+pub fn check(form: Form, schema: Option<&str>) -> Result<()> {
     let refused = |why: String| {
         Error::new(
             Kind::ConfigInvalid,
             "convert.schema",
             format!("no columns can be made of the schema: {why}"),
         )
-        .hint("keep the bytes (value.format = \"bytes\"), and read them with a plugin of your own")
+        .hint("keep the bytes (value.format = \"bytes\"), and read them with a plugin of your own; if it is Avro and others have a schema with columns, name that: value.schema.file")
     };
-    match (spec.form, &spec.schema) {
+    match (form, schema) {
         (Form::Avro, Some(schema)) => avro::columns(schema).map(drop).map_err(refused),
         (Form::JsonEnvelope, Some(schema)) => envelope::columns(schema).map(drop).map_err(refused),
         _ => Ok(()),

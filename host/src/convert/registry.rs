@@ -21,6 +21,9 @@ use crate::tls::trusting;
 const OP: &str = "registry.ask";
 /// Longest answer: Confluent's registry takes schemas of at most a MiB by default.
 const ANSWER_MAX: usize = 4 << 20;
+/// What a registry says with 404: no such subject, version, schema. Another 404 is not one of a registry, but of what stands before it.
+const UNKNOWN: std::ops::RangeInclusive<i64> = 40401..=40403;
+const BELOW: &str = "look at schema.registry.url: /schemas/ids/1 must be below it";
 /// As their REST clients send it.
 const TYPES: &str = "application/vnd.schemaregistry.v1+json, application/json";
 
@@ -71,16 +74,20 @@ impl Registry {
         &self.config
     }
 
-    /// What the registry says at this path; `None`: it has nothing there.
+    /// What the registry says at this path; `None`: it has nothing there, and no other URL that answers has.
     pub fn get(&self, path: &str) -> Result<Option<Value>> {
-        let mut away = None;
+        let (mut away, mut none) = (None, false);
         for url in &self.config.urls {
             match self.runtime.block_on(self.ask(url, path)) {
-                Ok(answer) => return Ok(answer),
-                // The next one may be up.
+                Ok(Some(answer)) => return Ok(Some(answer)),
+                // The next one may know it, or be up.
+                Ok(None) => none = true,
                 Err(error) if error.kind() == Kind::SourceUnavailable => away = Some(error),
                 Err(error) => return Err(error),
             }
+        }
+        if none {
+            return Ok(None);
         }
         let none = || Error::new(Kind::ConfigInvalid, OP, "no URL of a registry");
         Err(away.unwrap_or_else(none))
@@ -96,18 +103,29 @@ impl Registry {
         }
         let response = request.send().await.map_err(|e| self.unreachable(e))?;
         let status = response.status();
-        if status == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
         let told = |message: String, kind: Kind| {
             Error::new(kind, OP, message).with("registry", &self.config.shown)
         };
+        if status == StatusCode::NOT_FOUND {
+            let said: Value =
+                serde_json::from_slice(&self.whole(response).await?).unwrap_or_default();
+            let code = said.get("error_code").and_then(Value::as_i64);
+            return match code.is_some_and(|code| UNKNOWN.contains(&code)) {
+                true => Ok(None),
+                // A proxy says so too while the registry behind it begins.
+                false => Err(told(
+                    format!("HTTP {status} came from where the schema registry should be, and not from a schema registry"),
+                    Kind::SourceUnavailable,
+                )
+                .hint(BELOW)),
+            };
+        }
         if matches!(status.as_u16(), 300..=499) && !matches!(status.as_u16(), 408 | 425 | 429) {
             let hint = match status.as_u16() {
                 401 | 403 | 407 => {
                     "look at schema.registry.basic.auth.user.info or schema.registry.bearer.auth.token"
                 }
-                _ => "look at schema.registry.url: /schemas/ids/1 must be below it",
+                _ => BELOW,
             };
             let message = format!("the schema registry answered HTTP {status}");
             return Err(told(message, Kind::ConfigInvalid).hint(hint));
@@ -126,7 +144,7 @@ impl Registry {
                 Kind::ConfigInvalid,
             )
             .source(e)
-            .hint("look at schema.registry.url: /schemas/ids/1 must be below it")
+            .hint(BELOW)
         })
     }
 
@@ -176,12 +194,21 @@ impl Registry {
             ),
             false => format!("the schema registry cannot be reached: {told}"),
         };
-        let (kind, hint) = match told.contains("certificate") {
-            true => (
+        // What the other side says of us is an alert.
+        let of_ours = told.contains("alert")
+            && ["handshake failure", "certificate", "unknown ca"]
+                .iter()
+                .any(|part| told.contains(part));
+        let (kind, hint) = match (of_ours, told.contains("certificate")) {
+            (true, _) => (
+                Kind::ConfigInvalid,
+                "it takes only certificates that it knows: name ours in schema.registry.tls.certificate and schema.registry.tls.key",
+            ),
+            (false, true) => (
                 Kind::ConfigInvalid,
                 "if its certificate is signed by your own authority, name that in schema.registry.tls.ca",
             ),
-            false => (
+            (false, false) => (
                 Kind::SourceUnavailable,
                 "schemas that are known are read meanwhile",
             ),

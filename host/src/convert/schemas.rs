@@ -17,19 +17,26 @@ use serde_json::Value;
 use super::avro::schema;
 use super::registry::Registry;
 use crate::config::RegistryConfig;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Remedy, Result};
 use crate::fs::{self, Limit, Replace};
 use crate::hash::sha256;
 
 const OP: &str = "registry.schema";
 /// Ids that nobody knows, which are remembered at a time.
 const UNKNOWN_MAX: usize = 10_000;
-/// An id that nobody knows is asked for again after this time.
+/// An id that nobody knows is asked for again after this time,
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// and one whose records are refused after this.
+const ASK_REFUSED_AGAIN: Duration = Duration::from_secs(10);
+/// Longest time for the questions of one batch: a stop is noticed after it.
+const ASK_FOR: Duration = Duration::from_secs(10);
+/// Bytes of a schema with all that it refers to.
+const SCHEMA_MAX: usize = 4 << 20;
 /// Schemas to which one refers, and those to which they refer.
 const REFERENCES_MAX: usize = 200;
 const KEPT: Limit = Limit {
-    bytes: 8 << 20,
+    // A quote or a line end has two bytes there.
+    bytes: 2 * SCHEMA_MAX as u64 + 4096,
     of: "a schema that was kept",
 };
 const HOW: Replace = Replace {
@@ -41,10 +48,36 @@ const HOW: Replace = Replace {
 #[derive(Clone, Debug)]
 pub enum Found {
     Schema(Arc<str>),
-    /// There is one, which is no Avro; says so.
+    /// There is one, which is no Avro or too large; says so.
     Other(String),
-    /// Nobody knows it, and it was waited for.
-    Unknown,
+    /// Nobody knows it, or what it refers to, and it was waited for; says so.
+    Unknown(String),
+}
+
+/// What became of some ids.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// With the reason, which is in memory no longer than this.
+    pub unknown: BTreeMap<u32, String>,
+    /// These wait, for this reason.
+    pub waits: Vec<u32>,
+    pub error: Option<Error>,
+}
+
+/// One try.
+enum Tried {
+    Found(Found),
+    /// The registry answers, and does not know it yet.
+    NotYet(Error),
+    Away(Error),
+}
+
+enum Answer {
+    Kept(Kept),
+    /// There is one, which cannot be read; says why.
+    Other(String),
+    /// The registry lacks something; says what.
+    Lacks(String),
 }
 
 /// As it is kept.
@@ -61,6 +94,8 @@ struct Kept {
 struct Asked {
     first: Instant,
     last: Instant,
+    /// What the registry lacks.
+    why: String,
 }
 
 #[derive(Debug)]
@@ -93,53 +128,118 @@ impl Schemas {
         })
     }
 
+    /// Looks up all of these, so that those which nobody knows wait together. `Err` waits for none of them.
+    pub fn look_up(&mut self, ids: &[u32]) -> Result<Looked> {
+        let (began, mut looked, mut is_away) = (Instant::now(), Looked::default(), false);
+        let mut ids = ids.to_vec();
+        // Where the time does not suffice for all, each has its turn.
+        ids.sort_by_key(|id| self.unknown.get(id).map(|asked| asked.last));
+        for id in ids {
+            let tried = match is_away || began.elapsed() > ASK_FOR {
+                true => self.at_hand(id, Instant::now()),
+                false => Some(self.tried(id)?),
+            };
+            match tried {
+                Some(Tried::Found(Found::Unknown(why))) => drop(looked.unknown.insert(id, why)),
+                Some(Tried::Found(_)) => {}
+                Some(Tried::NotYet(error)) => {
+                    looked.waits.push(id);
+                    looked.error = looked.error.or(Some(error));
+                }
+                Some(Tried::Away(error)) => {
+                    is_away = true;
+                    looked.waits.push(id);
+                    looked.error = Some(error);
+                }
+                None => looked.waits.push(id),
+            }
+        }
+        if !looked.waits.is_empty() && looked.error.is_none() {
+            let message = format!(
+                "the schema registry is asked for {} more schemas",
+                looked.waits.len()
+            );
+            looked.error = Some(self.away(message));
+        }
+        Ok(looked)
+    }
+
     /// `Err` waits: the registry is away, or does not know the id yet.
     pub fn get(&mut self, id: u32) -> Result<Found> {
-        self.uses += 1;
-        if let Some((used, found)) = self.memory.get_mut(&id) {
-            *used = self.uses;
-            return Ok(found.clone());
-        }
-        if let Some(kept) = self.kept(id) {
-            return Ok(self.remember(id, &kept));
-        }
-        let now = Instant::now();
-        if let Some(asked) = self.unknown.get(&id)
-            && now.duration_since(asked.last) < ASK_AGAIN
-        {
-            return self.still_unknown(id, now);
-        }
-        match self.registry.get(&format!("/schemas/ids/{id}"))? {
-            Some(answer) => {
-                self.unknown.remove(&id);
-                let kept = self.answered(id, &answer)?;
-                self.keep(id, &kept);
-                Ok(self.remember(id, &kept))
-            }
-            None => {
-                if self.unknown.len() >= UNKNOWN_MAX {
-                    self.unknown.clear();
-                }
-                let asked = self.unknown.entry(id).or_insert(Asked {
-                    first: now,
-                    last: now,
-                });
-                asked.last = now;
-                self.still_unknown(id, now)
-            }
+        match self.tried(id)? {
+            Tried::Found(found) => Ok(found),
+            Tried::NotYet(error) | Tried::Away(error) => Err(error),
         }
     }
 
-    fn still_unknown(&self, id: u32, now: Instant) -> Result<Found> {
-        let wait = self.registry.config().unknown_wait;
-        let first = self.unknown.get(&id).map_or(now, |asked| asked.first);
-        if now.duration_since(first) >= wait {
-            return Ok(Found::Unknown);
+    fn tried(&mut self, id: u32) -> Result<Tried> {
+        let now = Instant::now();
+        if let Some(tried) = self.at_hand(id, now) {
+            return Ok(tried);
         }
-        let message =
-            format!("the schema registry knows no schema of id {id}; it is waited for {wait:?}");
-        Err(Error::new(Kind::SourceUnavailable, OP, message)
-            .with("registry", &self.registry.config().shown))
+        match self.asked(id) {
+            Ok(Answer::Kept(kept)) => {
+                self.unknown.remove(&id);
+                self.keep(id, &kept);
+                Ok(Tried::Found(self.remember(id, &kept)))
+            }
+            Ok(Answer::Other(why)) => {
+                self.unknown.remove(&id);
+                Ok(Tried::Found(self.in_memory(id, Found::Other(why))))
+            }
+            Ok(Answer::Lacks(why)) => {
+                let wait = self.registry.config().unknown_wait;
+                if self.unknown.len() >= UNKNOWN_MAX && !self.unknown.contains_key(&id) {
+                    self.unknown
+                        .retain(|_, asked| now.duration_since(asked.first) < wait);
+                }
+                if self.unknown.len() >= UNKNOWN_MAX && !self.unknown.contains_key(&id) {
+                    return Ok(Tried::Found(Found::Unknown(why)));
+                }
+                let first = self.unknown.get(&id).map_or(now, |asked| asked.first);
+                let asked = Asked {
+                    first,
+                    last: now,
+                    why,
+                };
+                let tried = self.not_yet(&asked, now);
+                self.unknown.insert(id, asked);
+                Ok(tried)
+            }
+            Err(error) if error.remedy() == Remedy::Retry => Ok(Tried::Away(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What can be said without a question to the registry.
+    fn at_hand(&mut self, id: u32, now: Instant) -> Option<Tried> {
+        self.uses += 1;
+        if let Some((used, found)) = self.memory.get_mut(&id) {
+            *used = self.uses;
+            return Some(Tried::Found(found.clone()));
+        }
+        if let Some(kept) = self.kept(id) {
+            return Some(Tried::Found(self.remember(id, &kept)));
+        }
+        let asked = self.unknown.get(&id)?;
+        let again = match now.duration_since(asked.first) >= self.registry.config().unknown_wait {
+            true => ASK_REFUSED_AGAIN,
+            false => ASK_AGAIN,
+        };
+        (now.duration_since(asked.last) < again).then(|| self.not_yet(asked, now))
+    }
+
+    fn not_yet(&self, asked: &Asked, now: Instant) -> Tried {
+        let wait = self.registry.config().unknown_wait;
+        match now.duration_since(asked.first) >= wait {
+            true => Tried::Found(Found::Unknown(asked.why.clone())),
+            false => Tried::NotYet(self.away(format!("{}; it is waited for {wait:?}", asked.why))),
+        }
+    }
+
+    fn away(&self, message: String) -> Error {
+        Error::new(Kind::SourceUnavailable, OP, message)
+            .with("registry", &self.registry.config().shown)
     }
 
     fn remember(&mut self, id: u32, kept: &Kept) -> Found {
@@ -147,6 +247,10 @@ impl Schemas {
             "AVRO" => Found::Schema(kept.schema.as_str().into()),
             other => Found::Other(format!("it is {other}, expected AVRO")),
         };
+        self.in_memory(id, found)
+    }
+
+    fn in_memory(&mut self, id: u32, found: Found) -> Found {
         if self.memory.len() >= self.registry.config().cache
             && let Some(oldest) = self
                 .memory
@@ -160,14 +264,18 @@ impl Schemas {
         found
     }
 
-    fn answered(&self, id: u32, answer: &Value) -> Result<Kept> {
+    fn asked(&self, id: u32) -> Result<Answer> {
+        let Some(answer) = self.registry.get(&format!("/schemas/ids/{id}"))? else {
+            let why = format!("the schema registry knows no schema of id {id}");
+            return Ok(Answer::Lacks(why));
+        };
         let bad = |why: String| {
-            Error::new(
-                Kind::ConfigInvalid,
-                OP,
-                format!("the schema registry's answer for id {id} is no schema: {why}"),
-            )
-            .with("registry", &self.registry.config().shown)
+            let message = format!("the schema registry's answer for id {id} is no schema: {why}");
+            Error::new(Kind::ConfigInvalid, OP, message)
+                .with("registry", &self.registry.config().shown)
+                .hint(format!(
+                    "look at what schema.registry.url says at /schemas/ids/{id}"
+                ))
         };
         let text = answer.get("schema").and_then(Value::as_str);
         let text = text.ok_or_else(|| bad("it has no `schema`".to_owned()))?;
@@ -176,63 +284,59 @@ impl Schemas {
             .and_then(Value::as_str)
             .unwrap_or("AVRO");
         let mut parts = Vec::new();
-        if kind == "AVRO" {
-            let mut seen = BTreeSet::new();
-            self.referred(answer, &mut seen, &mut parts)?;
+        if kind == "AVRO"
+            && let Some(none) = self.referred(id, &answer, &mut parts)?
+        {
+            return Ok(none);
         }
         let schema = match parts.is_empty() {
-            true => text.to_owned(),
-            false => schema::joined(text, &parts).map_err(bad)?,
+            true => Ok(text.to_owned()),
+            false => schema::joined(text, &parts),
         };
-        Ok(Kept {
+        let schema = match schema {
+            Ok(schema) if schema.len() > SCHEMA_MAX => return Ok(too_large(schema.len())),
+            Ok(schema) => schema,
+            Err(why) => return Ok(Answer::Other(why)),
+        };
+        Ok(Answer::Kept(Kept {
             kind: kind.to_owned(),
             schema,
-        })
+        }))
     }
 
-    /// The schemas to which this one refers.
-    fn referred(
-        &self,
-        answer: &Value,
-        seen: &mut BTreeSet<(String, i64)>,
-        parts: &mut Vec<String>,
-    ) -> Result<()> {
-        let mut todo = vec![answer.clone()];
+    /// The schemas to which this one refers. `Some`: it cannot be had with all of them.
+    fn referred(&self, id: u32, answer: &Value, parts: &mut Vec<String>) -> Result<Option<Answer>> {
+        let (mut todo, mut seen, mut bytes) = (vec![answer.clone()], BTreeSet::new(), 0);
         while let Some(answer) = todo.pop() {
             let references = answer.get("references").and_then(Value::as_array);
             for reference in references.into_iter().flatten() {
-                let subject = reference
-                    .get("subject")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
-                let version = reference
-                    .get("version")
-                    .and_then(Value::as_i64)
-                    .unwrap_or(-1);
+                let subject = reference.get("subject").and_then(Value::as_str);
+                let subject = subject.unwrap_or_default();
+                let version = reference.get("version").and_then(Value::as_i64);
+                let version = version.unwrap_or(-1);
                 if !seen.insert((subject.to_owned(), version)) {
                     continue;
                 }
                 if seen.len() > REFERENCES_MAX {
-                    let message = format!("a schema refers to more than {REFERENCES_MAX} others");
-                    return Err(Error::new(Kind::LimitReached, OP, message));
+                    let why = format!("it refers to more than {REFERENCES_MAX} others");
+                    return Ok(Some(Answer::Other(why)));
                 }
                 let path = format!("/subjects/{}/versions/{version}", escaped(subject));
-                let gone = || {
-                    let message = format!(
-                        "the schema registry lacks version {version} of `{subject}`, to which a schema refers"
-                    );
-                    Error::new(Kind::SourceUnavailable, OP, message)
+                let Some(part) = self.registry.get(&path)? else {
+                    return Ok(Some(Answer::Lacks(format!(
+                        "the schema registry lacks version {version} of `{subject}`, to which schema {id} refers"
+                    ))));
                 };
-                let part = self.registry.get(&path)?.ok_or_else(gone)?;
-                parts.extend(
-                    part.get("schema")
-                        .and_then(Value::as_str)
-                        .map(str::to_owned),
-                );
+                let text = part.get("schema").and_then(Value::as_str);
+                bytes += text.map_or(0, str::len);
+                if bytes > SCHEMA_MAX {
+                    return Ok(Some(too_large(bytes)));
+                }
+                parts.extend(text.map(str::to_owned));
                 todo.push(part);
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn path(&self, id: u32) -> PathBuf {
@@ -256,6 +360,12 @@ impl Schemas {
             tracing::warn!(path = %path.display(), %error, "a schema cannot be kept in the plugin store; a replay needs the registry");
         }
     }
+}
+
+fn too_large(bytes: usize) -> Answer {
+    Answer::Other(format!(
+        "it has {bytes} bytes with what it refers to, and at most {SCHEMA_MAX} are read"
+    ))
 }
 
 /// A subject as a part of a path.

@@ -3,7 +3,11 @@
 //! A decoder that found bad bytes has half a row in it: the good values before them are read again by a new one, so that one bad
 //! value costs at most twice the time of its neighbours.
 
+mod expand;
+mod resolve;
 pub mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +18,13 @@ use arrow_avro::reader::{Decoder, DecoderMode, ReaderBuilder};
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
 use arrow_schema::FieldRef;
 use arrow_select::concat::concat;
+use serde_json::Value;
 
 use super::rows::{Decode, Decoded, reject, taken};
-use super::schemas::{Found, Schemas};
+use super::schemas::{Found, Looked, Schemas};
 use super::{Around, Form, Spec, Wrong, codes, fit, merged};
 use crate::chain::{Held, NewSchema, On, Reject};
-use crate::error::{Error, Kind, Remedy, Result};
+use crate::error::{Error, Kind, Result};
 
 const OP: &str = "convert.avro";
 /// Values between two flushes of a decoder.
@@ -33,8 +38,9 @@ const DECODERS: usize = 64;
 
 /// The columns of a schema; `Err` says why there are none.
 pub fn columns(schema: &str) -> std::result::Result<Vec<FieldRef>, String> {
-    schema::checked(schema)?;
-    let decoder = decoder(schema, None)?;
+    let schema = expand::checked(schema)?;
+    expand::frugal(&schema)?;
+    let decoder = decoder(&schema.to_string(), None)?;
     let fields = decoder.schema();
     fields
         .fields()
@@ -78,6 +84,8 @@ fn plain(message: &str) -> String {
 /// A schema of a writer, ready to be read.
 struct Writer {
     schema: Arc<str>,
+    /// The same without references.
+    expanded: String,
     decoder: Decoder,
     /// It has fields that the schema in force lacks, and these are to be put in force first.
     has_more: bool,
@@ -86,6 +94,9 @@ struct Writer {
 pub struct Avro {
     /// In force.
     schema: Arc<str>,
+    /// The same without references.
+    expanded: Value,
+    reader: String,
     fields: Vec<FieldRef>,
     framed: bool,
     wrong: Wrong,
@@ -103,6 +114,13 @@ impl fmt::Debug for Avro {
             .field("schema", &self.schema)
             .finish_non_exhaustive()
     }
+}
+
+/// Values by the ids of their schemas, with the numbers of their rows.
+type Groups<'v> = BTreeMap<u32, Vec<(u32, &'v [u8])>>;
+
+fn first(groups: &Groups<'_>, id: u32) -> Option<u32> {
+    groups.get(&id)?.first().map(|(row, _)| *row)
 }
 
 /// What stands in a value: the id of its schema, and where its own bytes begin.
@@ -135,9 +153,13 @@ impl Avro {
             (true, Some(registry)) => Some(Schemas::new(registry, around.store)?),
             (true, None) => return Err(refused("there is no `schema.registry.url`".to_owned())),
         };
+        let fields = columns(schema).map_err(refused)?;
+        let expanded = expand::checked(schema).map_err(refused)?;
         Ok(Avro {
             schema: schema.into(),
-            fields: columns(schema).map_err(refused)?,
+            reader: expanded.to_string(),
+            expanded,
+            fields,
             framed: spec.framed,
             wrong: spec.wrong,
             schemas,
@@ -148,12 +170,8 @@ impl Avro {
     }
 
     /// The values of each schema, by its id; and refusals of those that name none.
-    fn grouped<'v>(
-        &self,
-        values: &[(u32, &'v [u8])],
-        rejects: &mut Vec<Reject>,
-    ) -> BTreeMap<u32, Vec<(u32, &'v [u8])>> {
-        let mut groups: BTreeMap<u32, Vec<(u32, &[u8])>> = BTreeMap::new();
+    fn grouped<'v>(&self, values: &[(u32, &'v [u8])], rejects: &mut Vec<Reject>) -> Groups<'v> {
+        let mut groups = Groups::new();
         for (row, value) in values {
             match self.framed {
                 false => groups.entry(0).or_default().push((*row, value)),
@@ -166,15 +184,14 @@ impl Avro {
         groups
     }
 
-    /// Looks up the schemas of all ids before the first value is read, so that ids which nobody knows wait together.
-    fn look_up(&mut self, ids: impl Iterator<Item = u32>) -> Result<LookedUp> {
+    /// Has a decoder for each of these; ids of which nothing is known are left out. `Err` waits.
+    fn ready(&mut self, ids: &[u32]) -> Result<()> {
         if self.schemas.is_none() && self.writers.is_empty() {
             let schema = self.schema.clone();
             self.writers.push((0, self.writer(&schema)));
         }
-        let mut looked = LookedUp::default();
         for id in ids {
-            if let Some(at) = self.writers.iter().position(|(known, _)| *known == id) {
+            if let Some(at) = self.writers.iter().position(|(known, _)| known == id) {
                 let entry = self.writers.remove(at);
                 self.writers.push(entry);
                 continue;
@@ -182,26 +199,31 @@ impl Avro {
             let Some(schemas) = &mut self.schemas else {
                 continue;
             };
-            match schemas.get(id) {
-                Ok(Found::Schema(text)) => {
-                    let writer = self.writer(&text);
-                    self.keeps(id, writer);
-                }
-                Ok(Found::Other(why)) => self.keeps(id, Err(why)),
-                Ok(Found::Unknown) => looked.unknown.push(id),
-                Err(error) if error.remedy() == Remedy::Retry => {
-                    looked.away.push(id);
-                    looked.error = looked.error.or(Some(error));
-                }
-                Err(error) => return Err(error),
-            }
+            let writer = match schemas.get(*id)? {
+                Found::Schema(text) => self.writer(&text),
+                Found::Other(why) => Err(why),
+                Found::Unknown(_) => continue,
+            };
+            self.keeps(*id, writer);
         }
-        Ok(looked)
+        Ok(())
+    }
+
+    /// Looks up the schemas of all ids before the first value is read, so that ids which nobody knows wait together.
+    fn look_up(&mut self, groups: &Groups<'_>) -> Result<Looked> {
+        let Some(schemas) = &mut self.schemas else {
+            return Ok(Looked::default());
+        };
+        let is_new = |id: &u32| !self.writers.iter().any(|(known, _)| known == id);
+        let new: Vec<u32> = groups.keys().copied().filter(is_new).collect();
+        schemas.look_up(&new)
     }
 
     fn writer(&self, text: &Arc<str>) -> std::result::Result<Writer, String> {
-        schema::checked(text)?;
-        let decoder = decoder(text, Some(&self.schema))?;
+        let expanded = expand::checked(text)?;
+        resolve::same_meaning(&expanded, &self.expanded)?;
+        let expanded = expanded.to_string();
+        let decoder = decoder(&expanded, Some(&self.reader))?;
         let follows = self.follows && !self.left_out.iter().any(|known| **known == **text);
         let more = match follows && **text != *self.schema {
             true => merged(Form::Avro, &self.schema, text)?,
@@ -209,6 +231,7 @@ impl Avro {
         };
         Ok(Writer {
             schema: text.clone(),
+            expanded,
             decoder,
             has_more: more.is_some(),
         })
@@ -223,16 +246,6 @@ impl Avro {
     }
 }
 
-/// What became of some ids.
-#[derive(Default)]
-struct LookedUp {
-    /// Nobody knows them.
-    unknown: Vec<u32>,
-    /// Nobody can be asked, for this reason.
-    away: Vec<u32>,
-    error: Option<Error>,
-}
-
 impl Decode for Avro {
     fn fields(&self) -> Vec<FieldRef> {
         self.fields.clone()
@@ -243,18 +256,28 @@ impl Decode for Avro {
         let groups = self.grouped(values, &mut rejects);
         let mut rows: Vec<u32> = Vec::with_capacity(values.len());
         let mut pieces: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.fields.len()];
+        let looked = self.look_up(&groups)?;
+        if let Some(error) = &looked.error
+            && let Some(from) = looked
+                .waits
+                .iter()
+                .filter_map(|id| first(&groups, *id))
+                .min()
+        {
+            let on = On::Fault(error.again());
+            return Err(Held { from, on }.error());
+        }
         let ids: Vec<u32> = groups.keys().copied().collect();
         for ids in ids.chunks(DECODERS) {
-            let looked = self.look_up(ids.iter().copied())?;
-            self.may_go_on(&groups, ids, &looked)?;
+            self.ready(ids)?;
+            self.may_go_on(&groups, ids)?;
             for id in ids {
                 let group = groups.get(id).map_or(&[][..], Vec::as_slice);
-                if looked.unknown.contains(id) {
-                    let why = format!("the registry knows no schema of id {id}");
+                if let Some(why) = looked.unknown.get(id) {
                     rejects.extend(
                         group
                             .iter()
-                            .map(|(row, _)| reject(*row, codes::UNKNOWN_SCHEMA, None, &*why)),
+                            .map(|(row, _)| reject(*row, codes::UNKNOWN_SCHEMA, None, why)),
                     );
                     continue;
                 }
@@ -282,40 +305,24 @@ impl Decode for Avro {
 }
 
 impl Avro {
-    /// `Err`: from some record on, the values wait for the registry or for other rules.
-    fn may_go_on(
-        &self,
-        groups: &BTreeMap<u32, Vec<(u32, &[u8])>>,
-        ids: &[u32],
-        looked: &LookedUp,
-    ) -> Result<()> {
-        let first = |id: &u32| {
-            groups
-                .get(id)
-                .and_then(|group| group.first())
-                .map(|(row, _)| *row)
-        };
-        let away = looked.away.iter().filter_map(first).min();
+    /// `Err`: from some record on, the values wait for other rules.
+    fn may_go_on(&self, groups: &Groups<'_>, ids: &[u32]) -> Result<()> {
         let more = ids.iter().filter_map(|id| {
             let (_, writer) = self.writers.iter().find(|(known, _)| known == id)?;
             let writer = writer.as_ref().ok().filter(|writer| writer.has_more)?;
-            Some((first(id)?, *id, writer.schema.to_string()))
+            Some((first(groups, *id)?, *id, writer.schema.to_string()))
         });
-        let held = match (away.zip(looked.error.as_ref()), more.min()) {
-            (Some((at, error)), more) if more.as_ref().is_none_or(|(row, ..)| at < *row) => Held {
-                from: at,
-                on: On::Fault(error.again()),
-            },
-            (_, Some((from, id, schema))) => Held {
+        match more.min() {
+            Some((from, id, schema)) => Err(Held {
                 from,
                 on: On::Schema(NewSchema {
                     schema,
                     name: format!("schema {id}"),
                 }),
-            },
-            _ => return Ok(()),
-        };
-        Err(held.error())
+            }
+            .error()),
+            None => Ok(()),
+        }
     }
 
     /// Reads the values of one schema.
@@ -338,7 +345,7 @@ impl Avro {
         match &mut entry.1 {
             Ok(writer) => {
                 let read = Reading {
-                    reader: &self.schema,
+                    reader: &self.reader,
                     fields: &self.fields,
                     rows,
                     pieces,
@@ -402,7 +409,7 @@ impl Reading<'_> {
 
     /// Reads values that are good with a new decoder.
     fn again(&mut self, writer: &mut Writer, good: &[(u32, &[u8])]) -> Result<()> {
-        writer.decoder = decoder(&writer.schema, Some(self.reader))
+        writer.decoder = decoder(&writer.expanded, Some(self.reader))
             .map_err(|why| Error::new(Kind::Bug, OP, why))?;
         for (_, value) in good {
             whole(&mut writer.decoder, value)
@@ -427,7 +434,7 @@ impl Reading<'_> {
                 self.again(writer, second)
             }
             Err((code, why)) => {
-                writer.decoder = decoder(&writer.schema, Some(self.reader))
+                writer.decoder = decoder(&writer.expanded, Some(self.reader))
                     .map_err(|why| Error::new(Kind::Bug, OP, why))?;
                 self.rejects.extend(
                     values
@@ -447,6 +454,15 @@ impl Reading<'_> {
         let flushed: Option<RecordBatch> =
             writer.decoder.flush().map_err(|e| bad(e.to_string()))?;
         let batch = flushed.ok_or_else(|| bad("no row came of it".to_owned()))?;
+        let named = batch.schema();
+        if !named
+            .fields()
+            .iter()
+            .map(|f| f.name())
+            .eq(self.fields.iter().map(|f| f.name()))
+        {
+            return Err(bad("its columns are not those in force".to_owned()));
+        }
         let mut columns = Vec::with_capacity(self.fields.len());
         for (values, to) in batch.columns().iter().zip(self.fields) {
             let fitted = fit::column(values, to).map_err(|e| bad(e.one_line()))?;

@@ -1,13 +1,13 @@
-//! Avro schemas as JSON: full names, definitions that stand elsewhere, and what no columns can be made of.
+//! Avro schemas as JSON: full names, and definitions that stand elsewhere.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 /// Depth of types inside each other.
-const MAX_DEPTH: usize = 32;
+pub const MAX_DEPTH: usize = 32;
 
-const PRIMITIVES: [&str; 8] = [
+pub const PRIMITIVES: [&str; 8] = [
     "null", "boolean", "int", "long", "float", "double", "bytes", "string",
 ];
 
@@ -68,6 +68,13 @@ fn named(
         .to_owned();
     out.remove("namespace");
     put(out, "name", Value::String(name));
+    if let Some(Value::Array(aliases)) = out.get_mut("aliases") {
+        for alias in aliases {
+            if let Value::String(alias) = alias {
+                *alias = full(alias, &space);
+            }
+        }
+    }
     if let Some(Value::Array(fields)) = members.get("fields") {
         let mut all = Vec::with_capacity(fields.len());
         for field in fields {
@@ -81,11 +88,11 @@ fn named(
     Ok(())
 }
 
-fn put(members: &mut Map<String, Value>, key: &str, value: Value) {
+pub fn put(members: &mut Map<String, Value>, key: &str, value: Value) {
     members.insert(key.to_owned(), value);
 }
 
-fn of<'a>(members: &'a Map<String, Value>, key: &str) -> Result<&'a Value, String> {
+pub fn of<'a>(members: &'a Map<String, Value>, key: &str) -> Result<&'a Value, String> {
     members
         .get(key)
         .ok_or_else(|| format!("a type says no `{key}`"))
@@ -111,7 +118,7 @@ pub fn definitions(schema: &Value, into: &mut Definitions) {
     });
 }
 
-fn name_of(members: &Map<String, Value>) -> Option<&str> {
+pub fn name_of(members: &Map<String, Value>) -> Option<&str> {
     let kind = members.get("type")?.as_str()?;
     match ["record", "error", "enum", "fixed"].contains(&kind) {
         true => members.get("name")?.as_str(),
@@ -119,7 +126,7 @@ fn name_of(members: &Map<String, Value>) -> Option<&str> {
     }
 }
 
-fn walk(schema: &Value, seen: &mut dyn FnMut(&Map<String, Value>)) {
+pub fn walk(schema: &Value, seen: &mut dyn FnMut(&Map<String, Value>)) {
     match schema {
         Value::Array(branches) => branches.iter().for_each(|b| walk(b, seen)),
         Value::Object(members) => {
@@ -223,50 +230,4 @@ pub fn joined(schema: &str, parts: &[String]) -> Result<String, String> {
     let schema = read(schema)?;
     definitions(&schema, &mut all);
     Ok(placed(&schema, &all, &mut Vec::new(), 0)?.to_string())
-}
-
-/// Refuses what cannot be read, and values without bytes in lists: a few bytes could claim any number of them.
-pub fn checked(schema: &str) -> Result<(), String> {
-    let value: Value = serde_json::from_str(schema).map_err(|e| format!("it is no JSON: {e}"))?;
-    let value = qualified(&value)?;
-    let mut all = Definitions::new();
-    definitions(&value, &mut all);
-    let is_record = value.get("type").and_then(Value::as_str) == Some("record");
-    if !is_record {
-        return Err("it is no record, whose fields could be columns".to_owned());
-    }
-    let mut found = None;
-    walk(&value, &mut |members| {
-        let items = members.get("items");
-        if let Some(items) = items.filter(|items| is_nothing(items, &all, 0)) {
-            found.get_or_insert_with(|| format!("a list of {items}, which has no bytes"));
-        }
-    });
-    found.map_or(Ok(()), Err)
-}
-
-/// Its values have no bytes.
-fn is_nothing(schema: &Value, all: &Definitions, depth: usize) -> bool {
-    if depth > MAX_DEPTH {
-        return false;
-    }
-    match schema {
-        Value::String(name) if name == "null" => true,
-        Value::String(name) => all.get(name).is_some_and(|d| is_nothing(d, all, depth + 1)),
-        Value::Object(members) => match members.get("type").and_then(Value::as_str) {
-            Some("record") => {
-                let fields = members.get("fields").and_then(Value::as_array);
-                let mut fields = fields.into_iter().flatten();
-                fields.all(|f| f.get("type").is_some_and(|t| is_nothing(t, all, depth + 1)))
-            }
-            Some("fixed") => members.get("size").and_then(Value::as_u64) == Some(0),
-            Some("null") => true,
-            Some("array" | "map") => false,
-            Some(name) => all.get(name).is_some_and(|d| is_nothing(d, all, depth + 1)),
-            None => members
-                .get("type")
-                .is_some_and(|t| is_nothing(t, all, depth + 1)),
-        },
-        _ => false,
-    }
 }

@@ -24,7 +24,7 @@ const PLANS: usize = 16;
 /// The columns of a schema; `Err` says why there are none.
 pub fn columns(schema: &str) -> std::result::Result<Vec<FieldRef>, String> {
     let schema = Json::parse(schema.as_bytes())?;
-    let typed = Typed::of(&schema, 0)?;
+    let typed = Typed::of_message(&schema)?;
     typed.columns()
 }
 
@@ -88,7 +88,7 @@ impl Envelope {
             .as_deref()
             .ok_or_else(|| refused("there is none".to_owned()))?;
         let schema = Json::parse(text.as_bytes()).map_err(refused)?;
-        let in_force = Typed::of(&schema, 0).map_err(refused)?;
+        let in_force = Typed::of_message(&schema).map_err(refused)?;
         Ok(Envelope {
             fields: in_force.columns().map_err(refused)?,
             in_force,
@@ -107,7 +107,8 @@ impl Envelope {
             self.plans.push(entry);
             return plan;
         }
-        let plan = Typed::of(schema, 0).and_then(|written| Plan::between(&written, &self.in_force));
+        let plan =
+            Typed::of_message(schema).and_then(|written| Plan::between(&written, &self.in_force));
         let more = match self.follows && plan.is_ok() {
             true => self.more(schema),
             false => None,

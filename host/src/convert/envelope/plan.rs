@@ -18,6 +18,11 @@ const MAX_DEPTH: usize = 16;
 const DIGITS: u8 = 38;
 const MICROS_OF_DAY: i64 = 86_400_000_000;
 
+/// Bytes of all defaults of a schema: each stands in every row that lacks its field;
+const DEFAULTS_MAX: usize = 64 << 10;
+/// and of those inside an item of a list or a map, which has a few bytes itself.
+const DEFAULTS_OF_ITEM_MAX: usize = 1 << 10;
+
 /// Why a payload is refused, with the field if it is one.
 type Refused = (Option<String>, String);
 
@@ -28,6 +33,8 @@ pub struct Typed {
     optional: bool,
     /// As written in JSON; read by the same rules as a payload.
     default: Option<Json>,
+    /// What a number means, where it is no number of Connect's own: `io.debezium.time.MicroTimestamp`.
+    name: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +56,7 @@ enum Kind {
 }
 
 impl Typed {
-    pub fn of(schema: &Json, depth: usize) -> Result<Typed, String> {
+    fn of(schema: &Json, depth: usize) -> Result<Typed, String> {
         if depth > MAX_DEPTH {
             return Err(format!("more than {MAX_DEPTH} types inside each other"));
         }
@@ -81,11 +88,52 @@ impl Typed {
             ("struct", _) => Kind::Struct(fields(schema, depth)?),
             (other, _) => return Err(format!("`{other}` is no type of Connect")),
         };
+        let is_number = matches!(kind, Kind::Whole(_) | Kind::Float | Kind::Double);
         Ok(Typed {
+            name: word("name").filter(|_| is_number).map(str::to_owned),
             kind,
             optional: schema.get("optional") == Some(&Json::Bool(true)),
             default: schema.get("default").filter(|d| **d != Json::Null).cloned(),
         })
+    }
+
+    /// A whole schema.
+    pub fn of_message(schema: &Json) -> Result<Typed, String> {
+        let typed = Typed::of(schema, 0)?;
+        let all = typed.defaults()?;
+        match all > DEFAULTS_MAX {
+            true => Err(format!(
+                "its defaults have {all} bytes, and at most {DEFAULTS_MAX} are allowed"
+            )),
+            false => Ok(typed),
+        }
+    }
+
+    /// Bytes of all defaults. `Err`: an item of a list has more than it may.
+    fn defaults(&self) -> Result<usize, String> {
+        let item = |bytes: usize| match bytes > DEFAULTS_OF_ITEM_MAX {
+            true => Err(format!(
+                "an item of a list or a map has defaults of {bytes} bytes, and at most {DEFAULTS_OF_ITEM_MAX} are allowed"
+            )),
+            false => Ok(bytes),
+        };
+        let inner = match &self.kind {
+            Kind::List(items) => item(items.defaults()?)?,
+            Kind::Map(keys, values) => item(keys.defaults()?.saturating_add(values.defaults()?))?,
+            Kind::Struct(fields) => {
+                let mut sum = 0usize;
+                for (_, field) in fields {
+                    sum = sum.saturating_add(field.defaults()?);
+                }
+                sum
+            }
+            _ => 0,
+        };
+        let own = self
+            .default
+            .as_ref()
+            .map_or(0, |default| default.to_string().len());
+        Ok(inner.saturating_add(own))
     }
 
     /// The columns of a struct.
@@ -135,6 +183,7 @@ impl Typed {
 
     fn told(&self) -> String {
         match &self.kind {
+            _ if self.name.is_some() => self.name.clone().unwrap_or_default(),
             Kind::Whole(bits) => format!("int{bits}"),
             Kind::Decimal(_, scale) => format!("a Decimal with {scale} places"),
             Kind::List(_) => "array".to_owned(),
@@ -234,7 +283,10 @@ fn fits(written: Option<&Typed>, wanted: &Typed) -> Result<(), String> {
             false => Err("it is missing, may not be null and has no default".to_owned()),
         };
     };
+    // Where only one is named, nothing says that they differ.
+    let named = written.name.as_ref().zip(wanted.name.as_ref());
     let good = match (&written.kind, &wanted.kind) {
+        _ if named.is_some_and(|(from, to)| from != to) => false,
         (Kind::Whole(from), Kind::Whole(to)) => from <= to,
         (Kind::Whole(_) | Kind::Float, Kind::Float | Kind::Double) => true,
         (Kind::Decimal(_, from), Kind::Decimal(_, to)) => from <= to,
@@ -501,3 +553,7 @@ fn clock(ms: i64) -> String {
         ms => format!("{text}.{ms:03}"),
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

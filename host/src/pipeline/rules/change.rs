@@ -20,7 +20,7 @@ use super::converters;
 use super::pending::{Answer, Id, Pending};
 use super::watch::Watched;
 use crate::chain::{NewSchema, TransformChain};
-use crate::commit::{Log, LogName, Swap, Writer, actor, rules_digest};
+use crate::commit::{Log, LogName, Rule, Swap, Writer, actor, rules_digest};
 use crate::config::{self, PipelineConfig};
 use crate::error::{Error, Remedy, Result};
 use crate::lock::lock;
@@ -178,8 +178,11 @@ pub struct Changer {
     columns: SchemaRef,
     pending: Pending,
     store: Arc<dyn Store>,
-    /// Digest of the rules in force.
+    /// The rules in force, and their digest.
+    rules: Vec<Rule>,
     in_force: String,
+    /// No config declares them.
+    by_hand: bool,
     /// Tasks that need rules for a newer schema.
     wanted: Receiver<Wanted>,
     /// When requests of other processes are looked for again.
@@ -207,6 +210,8 @@ impl Changer {
             pending: Pending::new(store.clone(), log.name()),
             store,
             in_force: rules_digest(&log.state().rules.transforms),
+            by_hand: rules_digest(&log.state().rules.transforms) != log.state().declared,
+            rules: log.state().rules.transforms.clone(),
             wanted,
             next_look: Duration::ZERO,
             watched: None,
@@ -256,7 +261,7 @@ impl Changer {
 
     /// `Some`: why they are left out.
     fn followed(&mut self, new: &NewSchema) -> Result<Option<String>> {
-        if self.host.declared.last().as_ref() != Some(&self.in_force) {
+        if !self.declares_what_is_in_force()? {
             let why = "a swap or rollback by hand is in force; weir pipeline swap NAME --reload puts the config's rules in force again";
             return Ok(Some(why.to_owned()));
         }
@@ -274,6 +279,26 @@ impl Changer {
         let now = self.host.clock.now_micros();
         let config = converters::keep_followed(self.store.as_ref(), &followed, new, now)?;
         self.put_schema(config, new, &followed.names)
+    }
+
+    /// Also where another process of this pipeline followed a schema: its rules are those of this config then, with another schema.
+    fn declares_what_is_in_force(&self) -> Result<bool> {
+        if self.host.declared.last().as_ref() == Some(&self.in_force) {
+            return Ok(true);
+        }
+        if self.by_hand {
+            return Ok(false);
+        }
+        let parts = Parts::in_force(&self.host.plugins, &self.rules)?;
+        let Some(schema) = parts.iter().find_map(|part| part.schema()) else {
+            return Ok(false);
+        };
+        let declared = self.declared(&converters::with(&self.config, schema))?;
+        let declares = rules_digest(&declared.rules()) == self.in_force;
+        if declares {
+            self.host.declared.set(&self.in_force);
+        }
+        Ok(declares)
     }
 
     fn put_schema(
@@ -452,6 +477,11 @@ impl Changer {
     /// set for a config of this process; says what it may do to readers.
     fn put(&mut self, parts: &Parts, swap: Swap, own: Option<&Readers>) -> Result<Option<Changed>> {
         let digest = rules_digest(&swap.transforms);
+        let transforms = swap.transforms.clone();
+        let by_hand = swap
+            .declared
+            .as_ref()
+            .is_some_and(|declared| *declared != digest);
         let chains = (0..self.tasks).map(|_| parts.chain(&self.config));
         let chains: Vec<TransformChain> = chains.collect::<Result<_>>()?;
         let new = chains.first().map(TransformChain::output_schema);
@@ -480,6 +510,8 @@ impl Changer {
                 Ok(Ok(version)) => {
                     self.columns = new;
                     self.in_force = digest;
+                    self.rules = transforms;
+                    self.by_hand = by_hand;
                     return Ok(Some(Changed::InForce(version)));
                 }
                 Ok(Err(why)) => return Ok(Some(Changed::Refused(why))),

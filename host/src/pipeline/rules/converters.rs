@@ -60,7 +60,7 @@ pub(super) fn parts(config: &PipelineConfig) -> Result<Vec<Part>, Vec<Problem>> 
     );
     let (mut parts, mut problems) = (Vec::with_capacity(specs.len()), Vec::new());
     for spec in specs {
-        match convert::check(&spec).and_then(|()| spec.text()) {
+        match convert::check(spec.form, spec.schema.as_deref()).and_then(|()| spec.text()) {
             Ok(text) => parts.push(Part {
                 transform: spec.name().to_owned(),
                 config: Canonical::of_host(text),
@@ -149,7 +149,7 @@ fn path(config: &PipelineConfig, number: u32) -> String {
 }
 
 /// The newest schema that is kept, and its number; 0: none is.
-pub(super) fn newest(store: &dyn Store, config: &PipelineConfig) -> Result<(u32, Option<Kept>)> {
+fn newest(store: &dyn Store, config: &PipelineConfig) -> Result<(u32, Option<Kept>)> {
     let (mut number, mut newest) = (0, None);
     while number < MOST {
         let at = path(config, number + 1);
@@ -190,9 +190,8 @@ pub(super) fn completed(
     if !config.converters.waits_for_schema() {
         return Ok(None);
     }
-    let (_, kept) = newest(store, config)?;
-    let kept = kept.filter(|kept| Some(kept.format) == form(config));
-    Ok(kept.map(|kept| with(config, &kept)))
+    let (_, kept) = newest_of(store, config)?;
+    Ok(kept.map(|kept| with(config, &kept.schema)))
 }
 
 fn form(config: &PipelineConfig) -> Option<Form> {
@@ -203,14 +202,41 @@ fn form(config: &PipelineConfig) -> Option<Form> {
     }
 }
 
-pub(super) fn with(config: &PipelineConfig, kept: &Kept) -> PipelineConfig {
+pub(super) fn with(config: &PipelineConfig, schema: &str) -> PipelineConfig {
     let mut config = config.clone();
-    config.converters.value.schema = Some(Arc::from(kept.schema.as_str()));
+    config.converters.value.schema = Some(Arc::from(schema));
     config
 }
 
-/// Keeps a schema as the next one. What another process kept meanwhile counts instead.
-pub(super) fn keep(
+/// The newest schema that is kept, if it is one of the config's format: one of another format stays from a config before this one. With
+/// the number of the newest.
+fn newest_of(store: &dyn Store, config: &PipelineConfig) -> Result<(u32, Option<Kept>)> {
+    let (number, kept) = newest(store, config)?;
+    Ok((
+        number,
+        kept.filter(|kept| Some(kept.format) == form(config)),
+    ))
+}
+
+/// Keeps the schema of the first record as the next one, if columns can be made of it: what is kept is in force at every start.
+pub(super) fn keep_first(
+    store: &dyn Store,
+    config: &PipelineConfig,
+    schema: &str,
+    now: i64,
+) -> Result<Kept> {
+    if let Some(form) = form(config) {
+        convert::check(form, Some(schema))?;
+    }
+    match newest_of(store, config)? {
+        // Another process was faster.
+        (_, Some(kept)) => Ok(kept),
+        (number, None) => keep(store, config, number, (schema, "the first record"), now),
+    }
+}
+
+/// Keeps a schema as the one behind `number`. What another process kept there meanwhile counts instead.
+fn keep(
     store: &dyn Store,
     config: &PipelineConfig,
     number: u32,
@@ -245,7 +271,21 @@ pub(super) fn keep(
                 )
                 .with("path", &at)
             })?;
-            read(&bytes, &at)
+            let kept = read(&bytes, &at)?;
+            match kept.format == format {
+                true => Ok(kept),
+                false => Err(Error::new(
+                    Kind::Conflict,
+                    OP,
+                    format!(
+                        "another process reads these values as {}",
+                        kept.format.word()
+                    ),
+                )
+                .with("path", &at)
+                .with("value.format", format.word())
+                .hint("run processes of one pipeline with one config")),
+            }
         }
     }
 }
@@ -270,8 +310,8 @@ impl Finder {
         Ok(Some(Finder { form, schemas }))
     }
 
-    pub fn schema_of(&mut self, value: &[u8]) -> Result<Option<String>> {
-        convert::schema_of(self.form, value, self.schemas.as_mut())
+    pub fn first_of(&mut self, values: &[Vec<u8>]) -> Result<Option<String>> {
+        convert::first_schema(self.form, values, self.schemas.as_mut())
     }
 }
 
@@ -291,7 +331,7 @@ pub(super) fn followed(
     config: &PipelineConfig,
     new: &NewSchema,
 ) -> Result<Option<Followed>> {
-    let (number, kept) = newest(store, config)?;
+    let (number, kept) = newest_of(store, config)?;
     let form = form(config).ok_or_else(|| Error::new(Kind::Bug, OP, "values have no schema"))?;
     let kept = kept.ok_or_else(|| gone(config))?;
     let refused = |why: String| {
@@ -306,10 +346,8 @@ pub(super) fn followed(
     else {
         return Ok(None);
     };
-    let mut config = config.clone();
-    config.converters.value.schema = Some(Arc::from(schema.as_str()));
     Ok(Some(Followed {
-        config,
+        config: with(config, &schema),
         names,
         schema,
         number,
@@ -326,13 +364,13 @@ pub(super) fn keep_followed(
     let from = format!("{}: {}", new.name, followed.names.join(", "));
     let schema = (followed.schema.as_str(), from.as_str());
     let kept = keep(store, &followed.config, followed.number, schema, now)?;
-    Ok(with(&followed.config, &kept))
+    Ok(with(&followed.config, &kept.schema))
 }
 
 /// The config with the schema that is kept now.
 pub(super) fn completed_anew(store: &dyn Store, config: &PipelineConfig) -> Result<PipelineConfig> {
-    let (_, kept) = newest(store, config)?;
-    Ok(with(config, &kept.ok_or_else(|| gone(config))?))
+    let (_, kept) = newest_of(store, config)?;
+    Ok(with(config, &kept.ok_or_else(|| gone(config))?.schema))
 }
 
 fn gone(config: &PipelineConfig) -> Error {

@@ -13,7 +13,7 @@ use arrow_schema::SchemaRef;
 
 use super::columns::{self, Columns};
 use super::converters;
-use super::inferred::completed;
+use super::inferred::{completed, is_known};
 use super::namespace;
 use crate::chain::{Transform, TransformChain};
 use crate::commit::{Draft, Log, Outcome, Rule, State, Swap, actor, rules_digest};
@@ -202,6 +202,14 @@ impl Parts {
 }
 
 impl Part {
+    /// The schema of a converter of values.
+    pub fn schema(&self) -> Option<&str> {
+        match &self.by {
+            By::Converter(spec) => spec.schema.as_deref(),
+            By::Plugin(_) => None,
+        }
+    }
+
     fn transform(
         &self,
         config: &PipelineConfig,
@@ -518,6 +526,13 @@ pub fn at_start(
     let Some((declared, chain)) = built else {
         return from_log(host, config, log.state());
     };
+    if !is_known(config) && !log.state().rules.transforms.is_empty() {
+        // What the first records show replaces them, once it is known. Nothing is read before.
+        return chain.map(|chain| Built {
+            parts: declared,
+            chain,
+        });
+    }
     let (mut new, chain) = match chain {
         Ok(chain) => (Ok(Some(chain.output_schema())), Some(chain)),
         Err(error) => (Err(error), None),

@@ -175,14 +175,10 @@ fn first_schema(
 ) -> Result<Option<(PipelineConfig, Built)>> {
     let (mut looked, mut schema) = (0, None);
     let mut shows = |values: &[Vec<u8>]| {
-        for value in values.iter().skip(looked) {
-            looked += 1;
-            schema = retry(host, || finder.schema_of(value))?;
-            if schema.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let new = values.get(looked..).unwrap_or_default();
+        looked = values.len();
+        schema = retry(host, || finder.first_of(new))?;
+        Ok(schema.is_some())
     };
     let limits = converters::LOOKED_AT;
     let records = sampled(host, config, source, log.state(), (limits, &mut shows))?;
@@ -196,11 +192,9 @@ fn first_schema(
     })?;
     let store = log.store().clone();
     let now = host.clock.now_micros();
-    let kept = retry(host, || {
-        let from = (schema.as_str(), "the first record");
-        converters::keep(store.as_ref(), config, 0, from, now)
-    })?;
-    let config = converters::with(config, &kept);
+    let keep = || converters::keep_first(store.as_ref(), config, &schema, now);
+    let kept = retry(host, keep)?;
+    let config = converters::with(config, &kept.schema);
     tracing::info!(
         pipeline = config.name,
         schema = kept.schema,

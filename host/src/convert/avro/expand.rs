@@ -1,0 +1,259 @@
+//! Schemas without references: each use of a named type is its definition. The decoder resolves types where they are defined and not
+//! where they are named, so only so does it see what a newer schema changed in one.
+//!
+//! What a schema may claim is limited here: a few bytes of it, or of a value, never stand for much memory.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::schema::{self, Definitions, MAX_DEPTH, PRIMITIVES, name_of, of, put, walk};
+
+/// Types of a schema after expansion: each has a decoder with buffers of its own.
+const TYPES_MAX: u64 = 10_000;
+/// Bytes of a row whose values are all null or missing: what is null has its whole width in a column, a default is in each row that
+/// lacks the field. 8000 numbers that may be null.
+const EMPTY_ROW_MAX: u64 = 64 << 10;
+/// The same for an item of a list or a map, which may be one byte of a value: a message of 1 MiB has a million of them.
+const EMPTY_ITEM_MAX: u64 = 1 << 10;
+
+/// The schema of a record without references. Refuses what cannot be read, and values without bytes in lists: a few bytes could claim
+/// any number of them.
+pub fn checked(schema: &str) -> Result<Value, String> {
+    let value: Value = serde_json::from_str(schema).map_err(|e| format!("it is no JSON: {e}"))?;
+    let value = schema::qualified(&value)?;
+    if value.get("type").and_then(Value::as_str) != Some("record") {
+        return Err("it is no record, whose fields could be columns".to_owned());
+    }
+    let mut all = Definitions::new();
+    schema::definitions(&value, &mut all);
+    let (types, _) = Count::new(&all).of(&value, 0)?;
+    if types > TYPES_MAX {
+        return Err(format!(
+            "it has {types} types when each name is replaced by its definition, and at most {TYPES_MAX} are read"
+        ));
+    }
+    let value = expanded(&value, &all)?;
+    let mut endless = false;
+    // An entry of a map has its key.
+    walk(&value, &mut |members| {
+        endless |= members.get("items").is_some_and(is_nothing);
+    });
+    match endless {
+        true => Err("a list of values that have no bytes".to_owned()),
+        false => Ok(value),
+    }
+}
+
+/// Refuses an expanded schema whose rows, or items of lists, take much memory where a value has few bytes.
+pub fn frugal(schema: &Value) -> Result<(), String> {
+    let row = empty(schema, false);
+    if row > EMPTY_ROW_MAX {
+        return Err(format!(
+            "a row of nulls and defaults takes {row} bytes, and at most {EMPTY_ROW_MAX} are allowed"
+        ));
+    }
+    let mut worst = 0;
+    walk(schema, &mut |members| {
+        for key in ["items", "values"] {
+            let item = members.get(key).map_or(0, |item| empty(item, false));
+            worst = worst.max(item);
+        }
+    });
+    match worst > EMPTY_ITEM_MAX {
+        true => Err(format!(
+            "an item of a list or a map takes {worst} bytes where it is null or has defaults, and at most {EMPTY_ITEM_MAX} are allowed"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Types, and how many are inside each other.
+type Size = (u64, usize);
+
+/// Measures a schema after expansion, without expanding it.
+struct Count<'a> {
+    all: &'a Definitions,
+    /// `None`: it is being measured.
+    known: BTreeMap<&'a str, Option<Size>>,
+}
+
+impl<'a> Count<'a> {
+    fn new(all: &'a Definitions) -> Count<'a> {
+        Count {
+            all,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// `depth`: of what it is in.
+    fn of(&mut self, schema: &'a Value, depth: usize) -> Result<Size, String> {
+        match schema {
+            Value::String(name) if PRIMITIVES.contains(&name.as_str()) => Ok((1, 0)),
+            Value::String(name) => self.named(name, depth),
+            Value::Array(branches) => self.sum(branches.iter(), depth),
+            Value::Object(members) => match name_of(members) {
+                Some(name) => self.named(name, depth),
+                None => {
+                    let inner = ["items", "values", "type"].iter();
+                    let inner = inner.filter_map(|key| members.get(*key)).take(1);
+                    self.sum(inner, depth)
+                }
+            },
+            _ => Ok((1, 0)),
+        }
+    }
+
+    fn sum(&mut self, of: impl Iterator<Item = &'a Value>, depth: usize) -> Result<Size, String> {
+        let (mut types, mut deepest) = (1u64, 0);
+        for one in of {
+            let (more, below) = self.of(one, depth + 1)?;
+            types = types.saturating_add(more);
+            deepest = deepest.max(below + 1);
+        }
+        match depth + deepest > MAX_DEPTH {
+            true => Err(format!("more than {MAX_DEPTH} types inside each other")),
+            false => Ok((types, deepest)),
+        }
+    }
+
+    fn named(&mut self, name: &'a str, depth: usize) -> Result<Size, String> {
+        if depth > MAX_DEPTH {
+            return Err(format!("more than {MAX_DEPTH} types inside each other"));
+        }
+        match self.known.get(name) {
+            Some(Some(size)) => return Ok(*size),
+            Some(None) => return Err(format!("`{name}` is a type that contains itself")),
+            None => {}
+        }
+        let definition = self.all.get(name);
+        let definition = definition.ok_or_else(|| format!("it defines no type `{name}`"))?;
+        self.known.insert(name, None);
+        let fields = definition.get("fields").and_then(Value::as_array);
+        let fields = fields.into_iter().flatten().filter_map(|f| f.get("type"));
+        let size = self.sum(fields, depth)?;
+        self.known.insert(name, Some(size));
+        Ok(size)
+    }
+}
+
+/// Ends where [`Count`] did: no type contains itself.
+fn expanded(schema: &Value, all: &Definitions) -> Result<Value, String> {
+    Ok(match schema {
+        Value::String(name) => match all.get(name) {
+            Some(Value::Object(definition)) => whole(definition, all)?,
+            _ => schema.clone(),
+        },
+        Value::Array(branches) => {
+            let branches: Result<Vec<Value>, String> =
+                branches.iter().map(|b| expanded(b, all)).collect();
+            Value::Array(branches?)
+        }
+        Value::Object(members) => whole(members, all)?,
+        other => other.clone(),
+    })
+}
+
+fn whole(members: &Map<String, Value>, all: &Definitions) -> Result<Value, String> {
+    if let Some(Value::Object(definition)) = name_of(members).and_then(|name| all.get(name)) {
+        let mut out = definition.clone();
+        out.remove("doc");
+        if let Some(Value::Array(fields)) = definition.get("fields") {
+            let mut list = Vec::with_capacity(fields.len());
+            for field in fields {
+                let mut field = field.as_object().cloned().ok_or("a field is no object")?;
+                field.remove("doc");
+                let inner = expanded(of(&field, "type")?, all)?;
+                put(&mut field, "type", inner);
+                list.push(Value::Object(field));
+            }
+            put(&mut out, "fields", Value::Array(list));
+        }
+        return Ok(Value::Object(out));
+    }
+    let mut out = members.clone();
+    out.remove("doc");
+    for key in ["items", "values"] {
+        if let Some(inner) = members.get(key) {
+            put(&mut out, key, expanded(inner, all)?);
+            return Ok(Value::Object(out));
+        }
+    }
+    match members.get("type") {
+        // The long form of a name, or of no more than a type.
+        Some(Value::String(name)) if all.contains_key(name) || out.len() == 1 => {
+            expanded(&Value::String(name.clone()), all)
+        }
+        Some(inner @ (Value::Array(_) | Value::Object(_))) => expanded(inner, all),
+        _ => Ok(Value::Object(out)),
+    }
+}
+
+/// Its values have no bytes.
+fn is_nothing(schema: &Value) -> bool {
+    match schema {
+        Value::String(name) => name == "null",
+        Value::Object(members) => match kind(schema) {
+            "record" | "error" => {
+                let fields = members.get("fields").and_then(Value::as_array);
+                let mut fields = fields.into_iter().flatten();
+                fields.all(|f| f.get("type").is_some_and(is_nothing))
+            }
+            "fixed" => members.get("size").and_then(Value::as_u64) == Some(0),
+            "null" => true,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The type of an expanded schema that is no union.
+pub fn kind(schema: &Value) -> &str {
+    let kind = schema.as_str().or_else(|| schema.get("type")?.as_str());
+    kind.unwrap_or_default()
+}
+
+/// Bytes in memory of a value that has next to none itself. `null`: it is null. What lists hold is not counted.
+fn empty(schema: &Value, null: bool) -> u64 {
+    let width = match (schema, kind(schema)) {
+        (Value::Array(branches), _) => {
+            let all = branches.iter().map(|branch| empty(branch, true));
+            return all.fold(0, u64::saturating_add);
+        }
+        (_, "record" | "error") => {
+            let fields = schema.get("fields").and_then(Value::as_array);
+            let fields = fields.into_iter().flatten().map(|field| {
+                let of = field.get("type").unwrap_or(&Value::Null);
+                match field.get("default") {
+                    Some(default) => empty(of, true).max(length(default)),
+                    None => empty(of, null),
+                }
+            });
+            return fields.fold(0, u64::saturating_add);
+        }
+        (_, "fixed") => schema
+            .get("size")
+            .and_then(Value::as_u64)
+            .unwrap_or(0)
+            .max(16),
+        (_, "null") => 0,
+        (_, "boolean") => 1,
+        (_, "int" | "float" | "enum" | "array" | "map") => 4,
+        (_, "long" | "double") => 8,
+        // A text or bytes; with a logical type a decimal, or a uuid.
+        (Value::String(_), _) => 4,
+        _ => 16,
+    };
+    match null {
+        true => width,
+        false => 0,
+    }
+}
+
+fn length(default: &Value) -> u64 {
+    let length = match default {
+        Value::String(text) => text.len(),
+        other => other.to_string().len(),
+    };
+    length as u64
+}

@@ -1,0 +1,445 @@
+//! What is read under another schema, by the bytes of each; and schemas that claim more than they are.
+
+use std::time::Instant;
+
+use arrow_cast::cast;
+use arrow_cast::display::array_value_to_string;
+use arrow_schema::DataType;
+
+use super::*;
+
+/// A record of these fields, each `name: type` or `name = default: type`.
+fn record(fields: &[(&str, &str)]) -> String {
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|(name, of)| match name.split_once(" = ") {
+            None => format!(r#"{{"name":"{name}","type":{of}}}"#),
+            Some((name, default)) => {
+                format!(r#"{{"name":"{name}","type":{of},"default":{default}}}"#)
+            }
+        })
+        .collect();
+    format!(
+        r#"{{"type":"record","name":"R","namespace":"n","fields":[{}]}}"#,
+        fields.join(",")
+    )
+}
+
+/// Rows of values as `column=value`, or as the code of a refusal; `Err`: the schema cannot be read under the one in force.
+fn read(
+    in_force: &str,
+    written: &str,
+    values: &[&[u8]],
+) -> std::result::Result<Vec<String>, String> {
+    let expanded = expand::checked(in_force)?;
+    let mut avro = Avro {
+        schema: in_force.into(),
+        reader: expanded.to_string(),
+        expanded,
+        fields: columns(in_force)?,
+        framed: false,
+        wrong: Wrong::Stop,
+        schemas: None,
+        follows: false,
+        left_out: Vec::new(),
+        writers: Vec::new(),
+    };
+    let writer = avro.writer(&written.into())?;
+    avro.writers.push((0, Ok(writer)));
+    let values: Vec<(u32, &[u8])> = (0..).zip(values.iter().copied()).collect();
+    let decoded = avro.decode(&values).map_err(|e| e.one_line())?;
+    let mut rows: BTreeMap<u32, String> = decoded
+        .rejects
+        .iter()
+        .map(|reject| (reject.row, reject.code.clone()))
+        .collect();
+    for (at, row) in decoded.rows.iter().enumerate() {
+        let cells = decoded
+            .columns
+            .iter()
+            .zip(&avro.fields)
+            .map(|(column, field)| {
+                let text = shown(column, at);
+                format!("{}={text}", field.name())
+            });
+        rows.insert(*row, cells.collect::<Vec<_>>().join(" "));
+    }
+    Ok(rows.into_values().collect())
+}
+
+fn shown(column: &ArrayRef, at: usize) -> String {
+    let plain = match column.data_type() {
+        DataType::Timestamp(unit, Some(_)) => {
+            cast(column, &DataType::Timestamp(*unit, None)).expect("without its zone")
+        }
+        _ => column.clone(),
+    };
+    array_value_to_string(&plain, at).expect("printed")
+}
+
+fn logical(of: &str, logical: &str) -> String {
+    format!(r#"{{"type":"{of}","logicalType":"{logical}"}}"#)
+}
+
+fn decimal(digits: u8, places: u8) -> String {
+    format!(r#"{{"type":"bytes","logicalType":"decimal","precision":{digits},"scale":{places}}}"#)
+}
+
+/// Each pair has the same bytes, or a number that is promoted, and another meaning.
+#[test]
+fn what_means_something_else_is_incompatible() {
+    let of = |name: &str| format!(r#"{{"type":"long","connect.name":"{name}"}}"#);
+    let long = "\"long\"".to_owned();
+    for (written, wanted, told) in [
+        (
+            logical("long", "timestamp-micros"),
+            logical("long", "timestamp-millis"),
+            "timestamp-micros cannot be read as timestamp-millis",
+        ),
+        (
+            logical("long", "timestamp-millis"),
+            long.clone(),
+            "timestamp-millis cannot be read as long",
+        ),
+        (
+            long.clone(),
+            logical("long", "local-timestamp-micros"),
+            "long cannot be read as local-",
+        ),
+        (
+            "\"int\"".to_owned(),
+            logical("int", "date"),
+            "int cannot be read as date",
+        ),
+        (
+            logical("int", "date"),
+            long.clone(),
+            "date cannot be read as long",
+        ),
+        (
+            logical("int", "time-millis"),
+            logical("long", "time-micros"),
+            "time-millis cannot be read",
+        ),
+        (
+            decimal(10, 2),
+            decimal(12, 4),
+            "decimal(10, 2) cannot be read as decimal(12, 4)",
+        ),
+        (
+            decimal(12, 2),
+            decimal(10, 2),
+            "decimal(12, 2) cannot be read as decimal(10, 2)",
+        ),
+        (
+            "\"bytes\"".to_owned(),
+            decimal(10, 2),
+            "bytes cannot be read as decimal(10, 2)",
+        ),
+        (
+            of("io.debezium.time.MicroTimestamp"),
+            of("io.debezium.time.Timestamp"),
+            "io.debezium.time.MicroTimestamp cannot be read as io.debezium.time.Timestamp",
+        ),
+    ] {
+        let both = |inside: &dyn Fn(&str) -> String| {
+            let record = |of: &str| record(&[("a", "\"int\""), ("x", &inside(of))]);
+            read(&record(&wanted), &record(&written), &[]).unwrap_err()
+        };
+        for why in [
+            both(&|of| of.to_owned()),
+            both(&|of| format!(r#"["null",{of}]"#)),
+            both(&|of| format!(r#"{{"type":"array","items":{of}}}"#)),
+            both(&|of| format!(r#"{{"type":"map","values":["null",{of}]}}"#)),
+            both(&|of| {
+                format!(r#"{{"type":"record","name":"I","fields":[{{"name":"y","type":{of}}}]}}"#)
+            }),
+            // Null may be in only one of the two.
+            read(
+                &record(&[("x", &wanted)]),
+                &record(&[("x", &format!(r#"["null",{written}]"#))]),
+                &[],
+            )
+            .unwrap_err(),
+            read(
+                &record(&[("x", &format!(r#"["null",{wanted}]"#))]),
+                &record(&[("x", &written)]),
+                &[],
+            )
+            .unwrap_err(),
+        ] {
+            assert!(why.contains("`x`: ") && why.contains(told), "{why}");
+        }
+    }
+    // Another name, and still the same field.
+    let renamed = |of: &str| {
+        format!(
+            r#"{{"type":"record","name":"R","namespace":"n","fields":[{{"name":"y","aliases":["x"],"type":{of}}}]}}"#
+        )
+    };
+    let (millis, micros) = (
+        logical("long", "timestamp-millis"),
+        logical("long", "timestamp-micros"),
+    );
+    read(&renamed(&millis), &record(&[("x", &micros)]), &[]).unwrap_err();
+    read(&record(&[("x", &millis)]), &renamed(&micros), &[]).unwrap_err();
+}
+
+#[test]
+fn what_means_the_same_is_read() {
+    let connect = r#"{"type":"long","connect.version":1,"connect.name":"org.apache.kafka.connect.data.Timestamp","logicalType":"timestamp-millis"}"#;
+    for (written, wanted, value, cell) in [
+        (
+            connect.to_owned(),
+            logical("long", "timestamp-millis"),
+            &[2][..],
+            "1970-01-01T00:00:00.001",
+        ),
+        ("\"int\"".to_owned(), "\"double\"".to_owned(), &[2], "1.0"),
+        (
+            "\"string\"".to_owned(),
+            logical("string", "unknown"),
+            &[2, b'x'],
+            "x",
+        ),
+        (decimal(4, 2), decimal(12, 2), &[2, 5], "0.05"),
+        // A logical type that is none of its type.
+        (
+            logical("int", "timestamp-millis"),
+            "\"int\"".to_owned(),
+            &[2],
+            "1",
+        ),
+        (
+            r#"["null","int"]"#.to_owned(),
+            "\"long\"".to_owned(),
+            &[2, 2],
+            "1",
+        ),
+        (
+            r#"["int","null"]"#.to_owned(),
+            r#"["null","long"]"#.to_owned(),
+            &[0, 2],
+            "1",
+        ),
+        (
+            r#"[{"type":"null"},"int"]"#.to_owned(),
+            r#"["null","int"]"#.to_owned(),
+            &[2, 2],
+            "1",
+        ),
+        (
+            r#"["int","string"]"#.to_owned(),
+            "\"string\"".to_owned(),
+            &[2, 2, b'x'],
+            "x",
+        ),
+    ] {
+        let rows = read(
+            &record(&[("x", &wanted)]),
+            &record(&[("x", &written)]),
+            &[value],
+        );
+        assert_eq!(rows, Ok(vec![format!("x={cell}")]), "{written} as {wanted}");
+    }
+    // Null where none may be, and a number where a text is.
+    let rows = read(
+        &record(&[("x", "\"string\"")]),
+        &record(&[("x", r#"["null","int","string"]"#)]),
+        &[&[0], &[2, 2], &[4, 2, b'x']],
+    );
+    assert_eq!(rows.unwrap(), ["not_decodable", "not_decodable", "x=x"]);
+}
+
+/// Below a union that is read as one type the decoder resolves nothing.
+#[test]
+fn a_struct_that_may_be_null_now_is_not_read_by_its_old_fields() {
+    let inner = |of: &str| {
+        format!(r#"{{"type":"record","name":"I","fields":[{{"name":"y","type":"{of}"}}]}}"#)
+    };
+    let now_null = |of: &str| format!(r#"["null",{}]"#, inner(of));
+    let reads = |of: &str| {
+        read(
+            &record(&[("x", &inner("double"))]),
+            &record(&[("x", &now_null(of))]),
+            &[&[2, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f]],
+        )
+    };
+    assert_eq!(reads("double"), Ok(vec!["x={y: 1.5}".to_owned()]));
+    assert!(reads("long").unwrap_err().contains("it may be null"));
+    let several = read(
+        &record(&[("x", r#"["null","string"]"#)]),
+        &record(&[("x", r#"["null","int","string"]"#)]),
+        &[],
+    );
+    assert!(several.unwrap_err().contains("a union of several types"));
+}
+
+/// A type that changed, and is first used at a place of which the schema in force knows nothing.
+#[test]
+fn a_type_that_changed_is_read_wherever_it_is_named() {
+    let address = |more: &str| {
+        format!(
+            r#"{{"type":"record","name":"Address","fields":[{{"name":"street","type":"string"}}{more},{{"name":"no","type":"int"}}]}}"#
+        )
+    };
+    let state = |symbols: &str| format!(r#"{{"type":"enum","name":"State","symbols":{symbols}}}"#);
+    let in_force = record(&[
+        ("addr", &address("")),
+        ("state", &state(r#"["NEW","SENT"]"#)),
+        ("other", "\"Address\""),
+    ]);
+    let written = record(&[
+        ("billing", &address(r#",{"name":"zip","type":"long"}"#)),
+        ("was", &state(r#"["SENT","NEW"]"#)),
+        ("addr", "\"Address\""),
+        ("state", "\"State\""),
+        ("other", "[\"null\", \"Address\"]"),
+    ]);
+    let same = written.replace("[\"null\", \"Address\"]", "\"n.Address\"");
+    let one = [2, b'b', 18, 2];
+    let bytes = [&one[..], &[0], &[2, b'a', 20, 4], &[0], &[2, b'c', 22, 6]].concat();
+    assert_eq!(
+        read(&in_force, &same, &[&bytes]).unwrap(),
+        ["addr={street: a, no: 2} state=SENT other={street: c, no: 3}"]
+    );
+    assert!(
+        read(&in_force, &written, &[])
+            .unwrap_err()
+            .contains("`other`: it may be null")
+    );
+    // An alias counts in the namespace of its type.
+    let renamed = record(&[(
+        "x",
+        r#"{"type":"enum","name":"Now","aliases":["Was"],"symbols":["A"]}"#,
+    )]);
+    let was = record(&[("x", r#"{"type":"enum","name":"Was","symbols":["A"]}"#)]);
+    assert_eq!(read(&renamed, &was, &[&[0]]).unwrap(), ["x=A"]);
+}
+
+#[test]
+fn a_decimal_with_more_digits_than_its_column_is_refused_alone() {
+    let unscaled = [12, 0, 1, 0, 0, 0, 5]; // 2^32 + 5
+    let four = decimal(4, 2);
+    let list = format!(r#"{{"type":"array","items":{four}}}"#);
+    let inner = format!(
+        r#"{{"type":"record","name":"I","fields":[{{"name":"y","type":["null",{four}]}}]}}"#
+    );
+    for (of, before, after, good) in [
+        (&four, &[][..], &[][..], "x=0.05"),
+        (&list, &[2], &[0], "x=[0.05]"),
+        (&inner, &[2], &[], "x={y: 0.05}"),
+    ] {
+        let schema = record(&[("x", of)]);
+        let value = |bytes: &[u8]| [before, bytes, after].concat();
+        let values = [value(&[2, 5]), value(&unscaled), value(&[2, 5])];
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        assert_eq!(
+            read(&schema, &schema, &values).unwrap(),
+            [good, "out_of_range", good]
+        );
+    }
+}
+
+/// `levels` types, each of which names the next one twice.
+fn doubling(levels: usize) -> String {
+    let mut inner = "\"int\"".to_owned();
+    for level in (0..levels).rev() {
+        let again = match level + 1 == levels {
+            true => "\"int\"".to_owned(),
+            false => format!("\"n.R{}\"", level + 1),
+        };
+        inner = format!(
+            r#"{{"type":"record","name":"R{level}","namespace":"n","fields":[{{"name":"a","type":{inner}}},{{"name":"b","type":{again}}}]}}"#
+        );
+    }
+    inner
+}
+
+#[test]
+fn few_bytes_of_a_schema_never_stand_for_much_memory() {
+    let began = Instant::now();
+    let why = columns(&doubling(24)).unwrap_err();
+    assert!(
+        why.contains("33554431 types") && why.contains("10000"),
+        "{why}"
+    );
+    assert!(
+        columns(&doubling(40))
+            .unwrap_err()
+            .contains("more than 32 types inside each other")
+    );
+    assert!(began.elapsed().as_secs() < 1, "{:?}", began.elapsed());
+    assert_eq!(columns(&doubling(10)).unwrap().len(), 2);
+    // Each names the one that is defined behind it.
+    let chain: Vec<String> = (0..5000)
+        .map(|n| format!(r#"{{"name":"f{n}","type":{{"type":"record","name":"T{n}","fields":[{{"name":"x","type":"T{}"}}]}}}}"#, n + 1))
+        .collect();
+    let chain = format!(
+        r#"{{"type":"record","name":"R","fields":[{}]}}"#,
+        chain.join(",")
+    );
+    assert!(columns(&chain).unwrap_err().contains("inside each other"));
+    for (fields, part) in [
+        (
+            &[("x", r#"["null","R"]"#)][..],
+            "`n.R` is a type that contains itself",
+        ),
+        (
+            &[("x", r#"["null","Nowhere"]"#)],
+            "it defines no type `n.Nowhere`",
+        ),
+        (
+            &[(
+                "x",
+                r#"["null",{"type":"fixed","name":"F","size":100000000}]"#,
+            )],
+            "a row of nulls and defaults takes 100000000 bytes",
+        ),
+        (
+            &[(
+                "x",
+                r#"{"type":"array","items":["null",{"type":"fixed","name":"F","size":2000}]}"#,
+            )],
+            "an item of a list or a map takes 2000 bytes",
+        ),
+        (
+            &[(
+                "x",
+                r#"{"type":"array","items":{"type":"record","name":"N","fields":[{"name":"n","type":"null"}]}}"#,
+            )],
+            "no bytes",
+        ),
+    ] {
+        let why = columns(&record(fields)).unwrap_err();
+        assert!(why.contains(part), "{why}");
+    }
+    let long = format!("x = \"{}\"", "d".repeat(70_000));
+    let why = columns(&record(&[(&long, "\"string\"")])).unwrap_err();
+    assert!(why.contains("70000 bytes"), "{why}");
+    // A writer may have what is not read.
+    let more = record(&[
+        ("x", "\"int\""),
+        (
+            "f",
+            r#"["null",{"type":"fixed","name":"F","size":100000000}]"#,
+        ),
+    ]);
+    assert_eq!(
+        read(&record(&[("x", "\"int\"")]), &more, &[&[2, 0]]).unwrap(),
+        ["x=1"]
+    );
+}
+
+/// A rename is no new field: the column that is there has its values.
+#[test]
+fn a_renamed_field_is_not_followed_as_a_new_one() {
+    let old = record(&[("who", "\"string\"")]);
+    let new = old.replace(r#"{"name":"who","#, r#"{"name":"name","aliases":["who"],"#);
+    assert_eq!(merged(Form::Avro, &old, &new), Ok(None));
+    assert_eq!(merged(Form::Avro, &new, &old), Ok(None));
+    assert_eq!(read(&old, &new, &[&[2, b'x']]).unwrap(), ["who=x"]);
+    let more = new.replace("\"fields\":[", r#""fields":[{"name":"zip","type":"int"},"#);
+    let (_, names) = merged(Form::Avro, &old, &more).unwrap().unwrap();
+    assert_eq!(names, ["zip"]);
+}
