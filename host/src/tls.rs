@@ -41,6 +41,24 @@ pub fn trusting(
     Ok(builder)
 }
 
+/// Whose certificate is the cause, where a connection fails for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distrust {
+    /// The other side refuses ours, or that there is none.
+    Ours,
+    Theirs,
+}
+
+/// `told`: the words of OpenSSL. What the other side says of us is an alert.
+pub fn distrust(told: &str) -> Option<Distrust> {
+    let of = |parts: &[&str]| parts.iter().any(|part| told.contains(part));
+    match told.contains("alert") {
+        true if of(&["handshake failure", "certificate", "unknown ca"]) => Some(Distrust::Ours),
+        false if of(&["certificate"]) => Some(Distrust::Theirs),
+        _ => None,
+    }
+}
+
 fn pem(op: &'static str, key: &'static str, text: &Text) -> Result<(String, Vec<u8>)> {
     let path = text.resolve()?.trim().to_owned();
     let bytes = text.reach().read(path.as_ref(), CERTIFICATES);

@@ -248,6 +248,12 @@ fn tls_is_checked_against_the_own_authority_and_shows_a_certificate() {
     for part in ["sink_refused", "certificate", "sink.http.tls.ca"] {
         assert!(said(&output).contains(part), "{part}: {}", said(&output));
     }
+    // It knows nobody without a certificate.
+    let output = Rig::new(&api, "rows.total = 10\n", &trusted, "").run();
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["sink_refused", "sink.http.tls.certificate"] {
+        assert!(said(&output).contains(part), "{part}: {}", said(&output));
+    }
     let rig = Rig::new(&api, "rows.total = 10\n", "http.tls.ca = \"no.pem\"\n", "");
     let output = rig.run();
     assert!(

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use crate::config::RegistryConfig;
 use crate::error::{Error, Kind, Result};
-use crate::tls::trusting;
+use crate::tls::{Distrust, distrust, trusting};
 
 const OP: &str = "registry.ask";
 /// Longest answer: Confluent's registry takes schemas of at most a MiB by default.
@@ -194,21 +194,16 @@ impl Registry {
             ),
             false => format!("the schema registry cannot be reached: {told}"),
         };
-        // What the other side says of us is an alert.
-        let of_ours = told.contains("alert")
-            && ["handshake failure", "certificate", "unknown ca"]
-                .iter()
-                .any(|part| told.contains(part));
-        let (kind, hint) = match (of_ours, told.contains("certificate")) {
-            (true, _) => (
+        let (kind, hint) = match distrust(&told) {
+            Some(Distrust::Ours) => (
                 Kind::ConfigInvalid,
                 "it takes only certificates that it knows: name ours in schema.registry.tls.certificate and schema.registry.tls.key",
             ),
-            (false, true) => (
+            Some(Distrust::Theirs) => (
                 Kind::ConfigInvalid,
                 "if its certificate is signed by your own authority, name that in schema.registry.tls.ca",
             ),
-            (false, false) => (
+            None => (
                 Kind::SourceUnavailable,
                 "schemas that are known are read meanwhile",
             ),

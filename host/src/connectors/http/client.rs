@@ -15,7 +15,7 @@ use super::secrets::Secrets;
 use super::token::Tokens;
 use super::{Auth, HttpSinkConfig};
 use crate::error::{Error, Kind, Result};
-use crate::tls::trusting;
+use crate::tls::{Distrust, distrust, trusting};
 
 const OP: &str = "http.request";
 /// Where references are resolved.
@@ -366,12 +366,16 @@ pub fn unreachable(of: &'static str, error: reqwest::Error) -> Result<Error> {
         () if connects => format!("{of} cannot be reached: {told}"),
         () => format!("the connection to {of} broke off: {told}"),
     };
-    if told.contains("certificate") {
-        return Err(Error::new(Kind::SinkRefused, OP, message).hint(
-            "if its certificate is signed by your own authority, name that in sink.http.tls.ca",
-        ));
-    }
-    Ok(Error::new(Kind::SinkUnavailable, OP, message))
+    let hint = match distrust(&told) {
+        Some(Distrust::Ours) => {
+            "it takes only certificates that it knows: name ours in sink.http.tls.certificate and sink.http.tls.key"
+        }
+        Some(Distrust::Theirs) => {
+            "if its certificate is signed by your own authority, name that in sink.http.tls.ca"
+        }
+        None => return Ok(Error::new(Kind::SinkUnavailable, OP, message)),
+    };
+    Err(Error::new(Kind::SinkRefused, OP, message).hint(hint))
 }
 
 #[cfg(test)]
