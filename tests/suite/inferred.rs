@@ -19,6 +19,17 @@ use crate::world::{World, open_log, plugins_dir};
 
 /// Rows of a table, each as `column=value` of the columns that are named, sorted.
 fn rows(root: &Path, pipeline: &str, zone: &str, columns: &[&str]) -> Vec<String> {
+    rows_or(root, pipeline, zone, columns, None)
+}
+
+/// `absent`: how a column that a file lacks is shown; without it every file must have all.
+fn rows_or(
+    root: &Path,
+    pipeline: &str,
+    zone: &str,
+    columns: &[&str],
+    absent: Option<&str>,
+) -> Vec<String> {
     let log = open_log(root, pipeline, zone).unwrap().unwrap();
     assert!(log.state().totals().closes());
     let store = store::open_url(&format!("file:{}", root.display())).unwrap();
@@ -33,8 +44,11 @@ fn rows(root: &Path, pipeline: &str, zone: &str, columns: &[&str]) -> Vec<String
             let batch = batch.unwrap();
             for row in 0..batch.num_rows() {
                 let cell = |name: &&str| {
-                    let column = batch.column_by_name(name);
-                    let column = column.unwrap_or_else(|| panic!("{name}: {}", batch.schema()));
+                    let column = match (batch.column_by_name(name), absent) {
+                        (Some(column), _) => column,
+                        (None, Some(absent)) => return format!("{name}:{absent}"),
+                        (None, None) => panic!("{name}: {}", batch.schema()),
+                    };
                     format!("{name}={}", array_value_to_string(column, row).unwrap())
                 };
                 found.push(columns.iter().map(cell).collect::<Vec<_>>().join(" "));
@@ -104,6 +118,51 @@ fn files_are_looked_at_once_and_what_does_not_fit_is_refused() {
     let tap = rig.output(&["tap", "files.toml", "--until", "now"]);
     let tap = String::from_utf8_lossy(&tap.stdout).into_owned();
     assert!(tap.contains("\"who_name\":\"x\""), "{tap}");
+}
+
+/// A field that the first records did not have is left out, or is in the column of the rest, which may come later.
+#[test]
+fn what_the_first_records_did_not_have_is_kept_where_a_column_is_named_for_it() {
+    let rig = Rig::new("source.format = \"jsonl\"\n", INFER);
+    rig.write("a.jsonl", "{\"id\":1}\n");
+    rig.run();
+    rig.write("b.jsonl", "{\"id\":2,\"city\":\"Ulm\"}\n");
+    rig.run();
+    let declared = std::fs::read_to_string(rig.path("files.toml")).unwrap();
+    std::fs::write(
+        rig.path("files.toml"),
+        format!("schema.rest = \"more\"\n{declared}"),
+    )
+    .unwrap();
+    rig.write("c.jsonl", "{\"id\":3,\"city\":\"Bonn\"}\n{\"id\":4}\n");
+    rig.run();
+    let found = rows_or(
+        &rig.path("zone"),
+        "files",
+        "zone",
+        &["id", "more"],
+        Some("none"),
+    );
+    assert_eq!(
+        found,
+        [
+            "id=1 more:none",
+            "id=2 more:none",
+            "id=3 more={\"/city\":\"Bonn\"}",
+            "id=4 more="
+        ]
+    );
+    let csv = Rig::new(
+        "source.format = \"csv\"\n",
+        &format!("{INFER}schema.rest = \"more\"\n"),
+    );
+    csv.write("a.csv", "id,title\n1,x\n");
+    let refused = csv.output(&["run", "files.toml", "--progress", "none"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && told.contains("csv-parse has no column for the rest"),
+        "{told}"
+    );
 }
 
 #[test]

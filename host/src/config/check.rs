@@ -484,6 +484,7 @@ impl Checker<'_> {
             records: self.size("schema.sample.records")?,
             bytes: self.size("schema.sample.bytes")?,
             wait: self.duration("schema.sample.wait")?,
+            rest: self.text("schema.rest"),
         })
     }
 

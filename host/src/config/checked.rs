@@ -72,12 +72,14 @@ pub struct Retention {
 }
 
 /// `schema.sample.*`: how much is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inference {
     pub records: usize,
     pub bytes: usize,
     /// After the first record, where records come on and on.
     pub wait: Duration,
+    /// `schema.rest`: the column of what no other column took.
+    pub rest: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -64,6 +64,7 @@ fn inference(checker: &mut Checker<'_>) {
         "schema.sample.records",
         "schema.sample.bytes",
         "schema.sample.wait",
+        "schema.rest",
     ] {
         if !infers && checker.typed(key) {
             let message = format!("`{key}` has no effect without `{KEY}`");

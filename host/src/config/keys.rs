@@ -160,6 +160,8 @@ const EVERY: &[KeyDef] = keys! {
         "With `schema.inference`: most bytes of these records; they are in memory together.";
     "schema.sample.wait": duration(0, HOUR), Is("10s"), Low, Pipeline, Records,
         "With `schema.inference`: how long more records are waited for after the first. A run that takes what is there does not wait.";
+    "schema.rest": Shape::Name, Unset, Medium, Pipeline, Records,
+        "With `schema.inference` of JSON or XML: name of one more column, a JSON object of what no other column took, so that a field that the first records did not have is kept. Not set: it is left out. May be set and taken away at any time; taking it away is a column that goes.";
     "value.format": Shape::Choice(&["bytes", "string", "json", "json-envelope", "avro"]), Is("bytes"), High, Pipeline, Records,
         "What values are. `bytes`: the first transform reads them. `string`: one column of text. `json`: the same, and it must be JSON; with `schema.inference` columns. `json-envelope`: Kafka Connect's `{\"schema\": …, \"payload\": …}`, and `avro`: a column for each field, by the schema.";
     "key.format": Shape::Choice(&["bytes", "string", "json"]), Derived("`bytes` where values are kept whole; where they become columns, keys are none"), Medium, Pipeline, Records,

@@ -387,4 +387,5 @@ pub(super) const LOOKED_AT: Inference = Inference {
     records: 1000,
     bytes: 4 << 20,
     wait: Duration::from_secs(10),
+    rest: None,
 };

@@ -16,7 +16,7 @@ use super::converters;
 use super::in_force::{Built, Parts, put_in_force};
 use crate::commit::{Log, LogName, State};
 use crate::config::{
-    self, Inference, Pin, PipelineConfig, PluginRef, SourceConfig, TransformConfig, Trigger,
+    self, Inference, Pin, PipelineConfig, PluginRef, SourceConfig, Text, TransformConfig, Trigger,
 };
 use crate::error::{Error, Kind, Result};
 use crate::infer::{self, Format, Hints, Map};
@@ -35,6 +35,8 @@ const POLL_WAIT: Duration = Duration::from_millis(50);
 /// If no record comes for so long, a message says so.
 const SAID_AFTER: Duration = Duration::from_secs(1);
 const OP: &str = "rules.infer";
+/// Plugins with the key `wildcard`.
+const HAVE_REST: [&str; 2] = ["json-flatten", "xml-flatten"];
 
 /// What is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +74,7 @@ pub fn completed(config: &PipelineConfig) -> Result<Cow<'_, PipelineConfig>> {
     }
     let kept = kept(store.as_ref(), &path(config))?;
     Ok(match kept {
-        Some(kept) => Cow::Owned(with(config, &kept)),
+        Some(kept) => Cow::Owned(with(config, &kept)?),
         None => Cow::Borrowed(config),
     })
 }
@@ -97,20 +99,29 @@ fn kept(store: &dyn Store, path: &str) -> Result<Option<Inferred>> {
     }
 }
 
-fn with(config: &PipelineConfig, kept: &Inferred) -> PipelineConfig {
+fn with(config: &PipelineConfig, kept: &Inferred) -> Result<PipelineConfig> {
     let text = |(key, value): (&String, &String)| (key.clone(), config.raw.text(value));
+    let mut keys: BTreeMap<String, Text> = kept.keys.iter().map(text).collect();
+    if let Some(rest) = config.inference.as_ref().and_then(|i| i.rest.as_ref()) {
+        if !HAVE_REST.contains(&kept.plugin.as_str()) {
+            let message = format!("`schema.rest`: {} has no column for the rest", kept.plugin);
+            return Err(Error::new(Kind::ConfigInvalid, OP, message)
+                .hint("take it out: a line of CSV with more fields is refused (`extra_fields`)"));
+        }
+        keys.insert("wildcard".to_owned(), config.raw.text(rest));
+    }
     let transform = TransformConfig {
         name: NAME.to_owned(),
         plugin: PluginRef {
             name: kept.plugin.clone(),
             pin: Pin::Any,
         },
-        config: kept.keys.iter().map(text).collect(),
+        config: keys,
     };
-    PipelineConfig {
+    Ok(PipelineConfig {
         transforms: vec![transform],
         ..config.clone()
-    }
+    })
 }
 
 /// The rules do not depend on what the first records are.
@@ -130,7 +141,7 @@ pub fn at_first(
     if let Some(finder) = converters::Finder::new(config)? {
         return first_schema(host, config, source, log, finder);
     }
-    let Some(limits) = config.inference else {
+    let Some(limits) = config.inference.clone() else {
         return Ok(None);
     };
     let records = sampled(
@@ -152,7 +163,7 @@ pub fn at_first(
         Created::Done => Ok(inferred.clone()),
         Created::Exists => kept(store.as_ref(), &path)?.ok_or_else(|| gone(&path)),
     })?;
-    let config = with(config, &kept);
+    let config = with(config, &kept)?;
     let reason = format!("inferred from {} records", kept.records);
     tracing::info!(
         pipeline = config.name,
@@ -315,7 +326,7 @@ fn sampled(
         memory: config.limits.memory_budget,
     };
     let mut reader = retry(host, || connector.open(&positions, &read))?;
-    let mut sample = Sample::new(limits);
+    let (wait, mut sample) = (limits.wait, Sample::new(limits));
     let begun = host.clock.elapsed();
     let (mut first, mut looked, mut said) = (None, begun, false);
     while !sample.is_full() {
@@ -332,7 +343,7 @@ fn sampled(
         }
         if !sample.values.is_empty() {
             let first = *first.get_or_insert(now);
-            if now.saturating_sub(first) >= limits.wait {
+            if now.saturating_sub(first) >= wait {
                 break;
             }
         } else if now >= begun + SAID_AFTER && !std::mem::replace(&mut said, true) {
