@@ -157,11 +157,87 @@ fn what_the_first_records_did_not_have_is_kept_where_a_column_is_named_for_it() 
         &format!("{INFER}schema.rest = \"more\"\n"),
     );
     csv.write("a.csv", "id,title\n1,x\n");
-    let refused = csv.output(&["run", "files.toml", "--progress", "none"]);
+    let told = csv.fails();
+    assert!(
+        told.contains("csv-parse has no column for the rest"),
+        "{told}"
+    );
+}
+
+/// The rules of the log stay until the next records are there; what follows from these is compared then.
+#[test]
+fn transforms_of_a_person_are_replaced_by_what_the_next_records_show() {
+    let flatten = |columns: &str| {
+        format!(
+            "[[transforms]]\nname = \"f\"\ntype = \"json-flatten\"\ncolumns = \"{columns}\"\ntypes.id = \"int\"\n"
+        )
+    };
+    let rig = Rig::new("source.format = \"jsonl\"\n", &flatten("id"));
+    rig.write("a.jsonl", "{\"id\":1,\"city\":\"Ulm\"}\n");
+    rig.run();
+    rig.declare("source.format = \"jsonl\"\n", INFER);
+    let check = rig.output(&["check", "files.toml", "--against", "file:zone"]);
+    let told = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(check.status.success(), "{told}");
+    let swap = rig.output(&[
+        "pipeline",
+        "swap",
+        "files.toml",
+        "--reload",
+        "--allow-breaking",
+    ]);
+    let told = String::from_utf8_lossy(&swap.stderr).into_owned();
+    assert!(
+        !swap.status.success() && told.contains("follow from its first records"),
+        "{told}"
+    );
+    rig.run();
+    rig.write("b.jsonl", "{\"id\":2,\"city\":\"Bonn\"}\n");
+    rig.run();
+    assert_eq!(
+        rows_or(
+            &rig.path("zone"),
+            "files",
+            "zone",
+            &["id", "city"],
+            Some("none")
+        ),
+        ["id=1 city:none", "id=2 city=Bonn"]
+    );
+    // A column that would go is told with the way, and goes where it is allowed.
+    let other = Rig::new("source.format = \"jsonl\"\n", &flatten("id, city"));
+    other.write("a.jsonl", "{\"id\":1,\"city\":\"Ulm\"}\n");
+    other.run();
+    other.declare("source.format = \"jsonl\"\n", INFER);
+    other.write("b.jsonl", "{\"id\":2}\n");
+    let refused = other.output(&["run", "files.toml", "--progress", "none"]);
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        !refused.status.success() && told.contains("csv-parse has no column for the rest"),
+        !refused.status.success() && told.contains("`city` goes"),
         "{told}"
+    );
+    let swap = other.output(&[
+        "pipeline",
+        "swap",
+        "files.toml",
+        "--reload",
+        "--allow-breaking",
+    ]);
+    assert!(
+        swap.status.success(),
+        "{}",
+        String::from_utf8_lossy(&swap.stderr)
+    );
+    other.run();
+    assert_eq!(
+        rows_or(
+            &other.path("zone"),
+            "files",
+            "zone",
+            &["id", "city"],
+            Some("none")
+        ),
+        ["id=1 city=Ulm", "id=2 city:none"]
     );
 }
 

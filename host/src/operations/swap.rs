@@ -22,7 +22,9 @@ use crate::commit::{self, Draft, Log, LogName, Outcome, Rule, Swap, Writer, rule
 use crate::config::{self, PipelineConfig, Source, TransformConfig};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::rules::pending::{Answer, Id, Pending};
-use crate::pipeline::rules::{Parts, blocked, columns_promised, columns_read, completed, part_of};
+use crate::pipeline::rules::{
+    Parts, blocked, columns_promised, columns_read, completed, is_known, part_of,
+};
 use crate::pipeline::{Changed, RuleChanges};
 use crate::plugin::Plugins;
 use crate::store::{self, Store};
@@ -156,6 +158,11 @@ impl SwapPlanner {
         if wanted.transforms.is_empty() && !wanted.reload {
             return Err(nothing_named().into());
         }
+        if wanted.reload && !is_known(&self.config) {
+            let error = usage("the rules of this config follow from its first records, which nobody has looked at yet")
+                .hint("start the pipeline: it puts them in force; where columns go, this command can allow it then");
+            return Err(Refused::new(Why::Conflict, error));
+        }
         let mut parts = match wanted.reload {
             true => self.declared.clone(),
             false => self.current()?,
@@ -189,8 +196,12 @@ impl SwapPlanner {
         self.declared.rules() == self.log.state().rules.transforms
     }
 
-    /// Whether readers would accept the config's rules if they were put in force now; the error says why not.
+    /// Whether readers would accept the config's rules if they were put in force now; the error says why not. Rules that follow from the
+    /// first records are compared when these are there.
     pub fn declared_columns(&self, way: &str) -> Result<()> {
+        if !is_known(&self.config) {
+            return Ok(());
+        }
         let Some(read) = &self.read else {
             return Ok(());
         };
