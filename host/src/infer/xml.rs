@@ -123,13 +123,16 @@ pub fn infer(mut page: Page, messages: &[&[u8]], row_tag: Option<&str>) -> Resul
     ];
     if doctypes > 0 {
         page.head.push(format!(
-            "{doctypes} of {} messages have a <!DOCTYPE: xml-flatten refuses them (doctype_not_allowed) until it is left out",
+            "{doctypes} of {} messages have a <!DOCTYPE: xml-flatten refuses them (doctype_not_allowed) \
+             until it is left out; one that only names a DTD is passed over with doctype = \"ignore\"",
             messages.len()
         ));
     }
-    for outer in holders(&roots, &tag) {
+    for Holder { name, up, child } in holders(&roots, &tag) {
+        let path = format!("{}{child}", "../".repeat(up));
         page.head.push(format!(
-            "`{outer}` around it has values too: row-tag = \"{outer}\" makes a row of each `{outer}`, with those"
+            "`{name}` around it has values too: a column of the path `{path}` takes one that comes before the row; \
+             row-tag = \"{name}\" makes a row of each `{name}`"
         ));
     }
     fill(&mut page, &tag, &rows);
@@ -412,21 +415,35 @@ fn repeats<'a>(element: &'a Element, depth: usize, found: &mut BTreeMap<&'a str,
         .for_each(|child| repeats(child, depth + 1, found));
 }
 
-/// Names of the elements that hold rows and have children with plain text beside them, the innermost first.
-fn holders(roots: &[Element], tag: &str) -> Vec<String> {
-    fn look(element: &Element, tag: &str, found: &mut Vec<String>) -> bool {
+/// An element that holds rows and has children with plain text beside them.
+struct Holder {
+    name: String,
+    /// Elements up from the row.
+    up: usize,
+    /// The first of those children.
+    child: String,
+}
+
+/// Each name once, the innermost first.
+fn holders(roots: &[Element], tag: &str) -> Vec<Holder> {
+    /// How far below `element` the nearest row is.
+    fn look(element: &Element, tag: &str, found: &mut Vec<Holder>) -> Option<usize> {
         if element.name == tag {
-            return true;
+            return Some(0);
         }
-        let mut holds = false;
-        for child in &element.children {
-            holds |= look(child, tag, found);
+        let below = element.children.iter();
+        let below: Vec<usize> = below.filter_map(|child| look(child, tag, found)).collect();
+        let up = below.into_iter().min()? + 1;
+        let text = |child: &&Element| !child.has_fields() && child.name != tag;
+        let known = found.iter().any(|holder| holder.name == element.name);
+        if let Some(child) = element.children.iter().find(text).filter(|_| !known) {
+            found.push(Holder {
+                name: element.name.clone(),
+                up,
+                child: child.name.clone(),
+            });
         }
-        let text = |child: &Element| !child.has_fields() && child.name != tag;
-        if holds && element.children.iter().any(text) && !found.contains(&element.name) {
-            found.push(element.name.clone());
-        }
-        holds
+        Some(up)
     }
     let mut found = Vec::new();
     for root in roots {

@@ -1,4 +1,5 @@
 //! Reads one message from front to back: malformed XML is refused, values of columns become cells.
+mod above;
 mod full;
 
 use quick_xml::Reader as Events;
@@ -9,6 +10,7 @@ use crate::encoding::UTF8_BOM;
 use crate::plan::{Layout, Mixed};
 use crate::rows::{Cell, Message, Rows};
 use crate::strict::{self, Attribute, Fault, Found};
+use above::Outside;
 use full::Scope;
 
 /// A namespace declaration is an attribute of this name, or of one that begins with it and a colon.
@@ -47,12 +49,16 @@ pub struct Frames {
     depth: usize,
     /// Kept for layouts with `needs_events` alone.
     scope: Scope,
+    /// Kept for layouts with columns from above the row alone.
+    outside: Outside,
 }
 
 #[derive(Debug, Default)]
 struct Frame {
     node: usize,
     has_child: bool,
+    /// `xsi:nil` says that it has no value.
+    nil: bool,
     text: Text,
     buffer: Vec<u8>,
 }
@@ -74,6 +80,7 @@ impl Frames {
         let frame = &mut self.list[self.depth];
         frame.node = node;
         frame.has_child = false;
+        frame.nil = false;
         frame.text = Text::None;
         frame.buffer.clear();
         self.depth += 1;
@@ -117,6 +124,8 @@ struct Walk<'w> {
     unwanted: usize,
     in_row: bool,
     rooted: bool,
+    /// A document type declaration was passed over.
+    doctyped: bool,
     namespaces: usize,
     row_elements: usize,
     /// The attributes of one tag; empty in between.
@@ -133,6 +142,7 @@ impl<'w> Walk<'w> {
     ) -> Self {
         frames.depth = 0;
         frames.scope.clear();
+        frames.outside.clear();
         Self {
             layout,
             frames,
@@ -143,6 +153,7 @@ impl<'w> Walk<'w> {
             unwanted: 0,
             in_row: false,
             rooted: false,
+            doctyped: false,
             namespaces: 0,
             row_elements: 0,
             attributes: Vec::new(),
@@ -190,7 +201,8 @@ impl<'w> Walk<'w> {
                     self.declaration(&declaration, at)?;
                 }
                 Event::DocType(doctype) => {
-                    return Err(no_doctype(self.span(&doctype).0));
+                    let (from, to) = self.span(&doctype);
+                    self.doctype(from, to)?;
                 }
                 Event::Eof => return self.end(),
             }
@@ -213,6 +225,32 @@ impl<'w> Walk<'w> {
         match at == b"<?".len() {
             true => strict::declaration(content, at).map(drop),
             false => Err(Fault::malformed(at, "an XML declaration that is not first")),
+        }
+    }
+
+    /// What stands between `<!DOCTYPE` and its `>`. One that only names a DTD changes nothing that can be known here.
+    fn doctype(&mut self, from: usize, to: usize) -> Result<(), Fault> {
+        if !self.layout.doctype {
+            return Err(no_doctype(from));
+        }
+        let before = &self.text[..from];
+        let blanks = before.iter().rev().take_while(|b| strict::is_blank(**b));
+        let blanks = blanks.count();
+        let placed = before[..from - blanks].ends_with(DOCTYPE) && blanks > 0;
+        if !placed || self.rooted || std::mem::replace(&mut self.doctyped, true) {
+            let message = "a document type declaration that is not before the root, or not alone";
+            return Err(Fault::malformed(from, message));
+        }
+        match strict::names_dtd(&self.text[from..to]) {
+            Some(true) => Ok(()),
+            Some(false) => {
+                let message = "a document type declaration with declarations of its own (`[…]`)";
+                Err(Fault::new("doctype_not_allowed", from, message))
+            }
+            None => {
+                let message = "expected <!DOCTYPE name>, with SYSTEM \"…\" or PUBLIC \"…\" \"…\"";
+                Err(Fault::malformed(from, message))
+            }
         }
     }
 
@@ -405,7 +443,8 @@ impl<'w> Walk<'w> {
         self.listeners(|frame| frame.add(value, text));
         let most = self.layout.limits.text;
         let open = &self.frames.list[..self.frames.depth];
-        match open.last().is_some_and(|frame| frame.buffer.len() > most) {
+        let inside = open.last().is_some_and(|frame| frame.buffer.len() > most);
+        match inside || self.frames.outside.is_longer(most) {
             true => Err(self.too_long(at)),
             false => Ok(()),
         }
@@ -419,12 +458,15 @@ impl<'w> Walk<'w> {
         let takes = |f: &Frame| !layout.nodes[f.node].text.is_empty();
         let wildcard = layout.wildcard.is_some();
         if layout.mixed == Mixed::All && (!wildcard || open.iter().any(takes)) {
-            open.iter_mut().filter(|f| takes(f)).for_each(add);
+            open.iter_mut().filter(|f| takes(f)).for_each(&mut add);
         } else if self.unwanted == 0
             && let Some(top) = open.last_mut()
             && (takes(top) || wildcard)
         {
             add(top);
+        }
+        if !layout.above.is_empty() {
+            self.frames.outside.text(layout, self.depth, add);
         }
     }
 
@@ -438,7 +480,10 @@ impl<'w> Walk<'w> {
             return Ok(());
         }
         if !self.in_row {
-            return Ok(());
+            return match self.layout.above.is_empty() {
+                true => Ok(()),
+                false => self.close_above(),
+            };
         }
         self.frames.depth -= 1;
         let layout = self.layout;
@@ -468,6 +513,9 @@ impl<'w> Walk<'w> {
     fn end_text(&mut self, depth: usize) -> Result<(), Fault> {
         let layout = self.layout;
         let frame = &self.frames.list[depth];
+        if frame.nil {
+            return Ok(());
+        }
         let (cell, own) = match frame.text {
             Text::None => (Cell::Message(0, 0), &b""[..]),
             Text::Piece(from, to) => (Cell::Message(from as u32, to as u32), &self.text[from..to]),

@@ -23,6 +23,8 @@ const MAX_NODES: usize = 1 << 16;
 
 /// The namespace that `xml:` means everywhere.
 pub const XML_URI: &[u8] = b"http://www.w3.org/XML/1998/namespace";
+/// Of `xsi:nil`.
+pub const XSI_URI: &[u8] = b"http://www.w3.org/2001/XMLSchema-instance";
 /// Of declarations: no prefix may stand for it.
 pub const XMLNS_URI: &[u8] = b"http://www.w3.org/2000/xmlns/";
 
@@ -33,9 +35,10 @@ pub struct Step {
     pub index: Option<u32>,
 }
 
-/// A path, taken apart: the elements, and the attribute at its end.
+/// A path, taken apart: how many elements up from the row element it begins, the elements, and the attribute at its end.
 #[derive(Debug)]
 pub struct Path {
+    pub up: usize,
     pub elements: Vec<Step>,
     pub attribute: Option<Vec<u8>>,
 }
@@ -52,9 +55,16 @@ pub enum End {
 pub type Wrong = (&'static str, String);
 
 impl Path {
-    /// `a/b`, `a[2]/b`, `a/@b`, `@b`, `a/_VALUE` (the same as `a`) or `_VALUE` (the text of the row element).
+    /// `a/b`, `a[2]/b`, `a/@b`, `@b`, `a/_VALUE` (the same as `a`) or `_VALUE` (the text of the row element); each `../`
+    /// before it is one element up.
     pub fn parse(path: &str, value_tag: &str, namespaces: &[Namespace]) -> Result<Self, Wrong> {
-        let mut parts: Vec<&str> = path.trim().split('/').collect();
+        let mut below = path.trim();
+        let mut up = 0;
+        while let Some(rest) = below.strip_prefix("../") {
+            below = rest;
+            up += 1;
+        }
+        let mut parts: Vec<&str> = below.split('/').collect();
         let mut attribute = None;
         if let Some(last) = parts.pop() {
             if let Some(name) = last.strip_prefix('@') {
@@ -63,12 +73,13 @@ impl Path {
                 parts.push(last);
             }
         }
-        if parts.len() > MAX_STEPS {
+        if parts.len().max(up) > MAX_STEPS {
             return Err(("bad_path", format!("more than {MAX_STEPS} elements")));
         }
         let elements = parts.into_iter().map(|part| step(part, namespaces));
         let elements = elements.collect::<Result<_, _>>();
         Ok(Self {
+            up,
             elements: elements.map_err(|why| within(path, why))?,
             attribute,
         })
@@ -101,7 +112,8 @@ fn step(part: &str, namespaces: &[Namespace]) -> Result<Step, Wrong> {
 pub fn key(name: &str, namespaces: &[Namespace]) -> Result<Vec<u8>, Wrong> {
     if !strict::is_name(name.as_bytes()) {
         let message = format!(
-            "`{name}` is no XML name; a path is element/element or element/@attribute, an element also element[2]"
+            "`{name}` is no XML name; a path is element/element or element/@attribute, an element also element[2]; `../` \
+             before it is the element around the row"
         );
         return Err(("bad_path", message));
     }

@@ -20,6 +20,8 @@ pub struct Layout {
     pub exploded: Vec<usize>,
     /// The wanted paths as a tree; 0 is the row element.
     pub nodes: Vec<Node>,
+    /// Columns whose values lie outside of the row element, before it.
+    pub above: Vec<Above>,
     pub local_names: bool,
     /// Not empty: names are matched by namespace.
     pub namespaces: Vec<Namespace>,
@@ -27,7 +29,11 @@ pub struct Layout {
     pub wildcard: Option<usize>,
     /// What a path calls the text of the row element.
     pub value_tag: String,
-    /// Namespaces, an index or a wildcard: only the event reader knows them.
+    /// A `<!DOCTYPE` without declarations of its own is passed over.
+    pub doctype: bool,
+    /// An element with `xsi:nil="true"` is null.
+    pub nil: bool,
+    /// Namespaces, an index, a wildcard, a column from above or `xsi:nil`: only the event reader knows them.
     pub needs_events: bool,
     pub trim: bool,
     pub empty_as_null: bool,
@@ -44,6 +50,21 @@ pub struct Column {
     pub kind: Type,
     pub repeat: Repeat,
 }
+
+/// A column from outside of the row element.
+#[derive(Debug)]
+pub struct Above {
+    pub column: usize,
+    /// Elements up from the row element to that where the path begins; at least 1.
+    pub up: usize,
+    /// As the walk compares them; at most [`MAX_ABOVE_STEPS`].
+    pub steps: Vec<Vec<u8>>,
+    /// The attribute at its end, or the text of the last step.
+    pub attribute: Option<Vec<u8>>,
+}
+
+/// Elements of a path that begins above the row: the walk has one bit for each.
+pub const MAX_ABOVE_STEPS: usize = 63;
 
 #[derive(Debug, Default)]
 pub struct Node {
@@ -106,11 +127,14 @@ impl Layout {
             columns: Vec::new(),
             exploded: Vec::new(),
             nodes: vec![Node::default()],
+            above: Vec::new(),
             local_names: config.choice("namespaces", &["ignore", "keep"], "ignore") == 0
                 && namespaces.is_empty(),
             namespaces,
             wildcard: None,
             value_tag: config.text("value-tag", "_VALUE"),
+            doctype: config.choice("doctype", &["reject", "ignore"], "reject") == 1,
+            nil: config.flag("nil-as-null", false),
             needs_events: false,
             trim: config.flag("ignore-surrounding-spaces", true),
             empty_as_null: config.flag("empty-as-null", false),
@@ -138,7 +162,11 @@ impl Layout {
         }
         layout.read_columns(config);
         let indexed = layout.nodes.iter().any(|node| !node.indexed.is_empty());
-        layout.needs_events = indexed || !layout.namespaces.is_empty() || layout.wildcard.is_some();
+        layout.needs_events = indexed
+            || !layout.namespaces.is_empty()
+            || !layout.above.is_empty()
+            || layout.nil
+            || layout.wildcard.is_some();
         layout
     }
 
@@ -161,10 +189,14 @@ impl Layout {
             let (kind, repeat) = kind_of(&name, &repeat_key, default, config);
             match self.path(&path) {
                 Ok(parsed) => {
-                    if repeat == Repeat::Explode {
-                        exploding.push((repeat_key, parsed.elements.clone()));
+                    if parsed.up > 0 {
+                        self.above(&key, (&path, parsed), (&repeat_key, repeat), config);
+                    } else {
+                        if repeat == Repeat::Explode {
+                            exploding.push((repeat_key, parsed.elements.clone()));
+                        }
+                        paths.push((self.columns.len(), parsed));
                     }
-                    paths.push(parsed);
                     self.columns.push(Column {
                         name,
                         path,
@@ -211,7 +243,10 @@ impl Layout {
             let (name, path) = match item.split_once('=') {
                 Some((name, path)) => (name.trim().to_owned(), path.trim()),
                 None => {
-                    let mut name = item.replace('@', prefix).replace('[', separator);
+                    let mut name = item
+                        .trim_start_matches("../")
+                        .replace('@', prefix)
+                        .replace('[', separator);
                     name.retain(|c| c != ']');
                     if !self.namespaces.is_empty() {
                         name = name.replace(':', separator);
@@ -224,11 +259,51 @@ impl Layout {
         wanted
     }
 
+    /// The next column, whose path begins above the row element.
+    fn above(
+        &mut self,
+        key: &str,
+        (shown, path): (&str, Path),
+        (repeat_key, repeat): (&str, Repeat),
+        config: &mut Config,
+    ) {
+        if matches!(repeat, Repeat::Json | Repeat::Explode) {
+            let message = format!("`{shown}` lies above the row: expected reject, first or last");
+            config.problem(repeat_key, "bad_value", message);
+        }
+        let Path {
+            up,
+            elements,
+            attribute,
+        } = path;
+        let wrong = if elements.is_empty() && attribute.is_none() {
+            Some("the text of an element around the row is not known before the row")
+        } else if elements.iter().any(|step| step.index.is_some()) {
+            Some("an index is for elements below the row; repeat.<column> says which of several")
+        } else if elements.iter().any(|step| step.name == self.row_tag) {
+            Some("a row element is no element above the row")
+        } else if elements.len() > MAX_ABOVE_STEPS {
+            Some("more than 63 elements above the row")
+        } else {
+            None
+        };
+        if let Some(wrong) = wrong {
+            config.problem(key, "bad_path", format!("`{shown}`: {wrong}"));
+        }
+        self.above.push(Above {
+            column: self.columns.len(),
+            up,
+            steps: elements.into_iter().map(|step| step.name).collect(),
+            attribute,
+        });
+    }
+
     /// `explode`: the elements of its path, of which each becomes a row.
     fn explode(&self, config: &mut Config) -> Option<(String, Vec<Step>)> {
         let path = config.get("explode")?;
         match self.path(&path) {
             Ok(Path {
+                up: 0,
                 elements,
                 attribute: None,
             }) if !elements.is_empty() => return Some(("explode".into(), elements)),
@@ -266,7 +341,12 @@ impl Layout {
     }
 
     /// Builds the tree of paths and marks what explodes.
-    fn grow(&mut self, config: &mut Config, paths: Vec<Path>, exploding: &[(String, Vec<Step>)]) {
+    fn grow(
+        &mut self,
+        config: &mut Config,
+        paths: Vec<(usize, Path)>,
+        exploding: &[(String, Vec<Step>)],
+    ) {
         let explode = exploding.first().map(|(_, elements)| elements.clone());
         for (key, elements) in exploding {
             if elements.is_empty() {
@@ -284,7 +364,7 @@ impl Layout {
             }
         }
         let mut wanted = Vec::new();
-        for (n, path) in paths.into_iter().enumerate() {
+        for (n, path) in paths {
             let below = |e: &Vec<Step>| path.elements.starts_with(e);
             if explode.as_ref().is_some_and(below) {
                 self.exploded.push(n);

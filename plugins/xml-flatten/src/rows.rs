@@ -170,7 +170,7 @@ impl Rows {
     }
 
     #[inline]
-    fn text<'a>(&'a self, cell: Cell, message: &'a [u8]) -> &'a [u8] {
+    pub fn text<'a>(&'a self, cell: Cell, message: &'a [u8]) -> &'a [u8] {
         match cell {
             Cell::Missing => b"",
             Cell::Message(from, to) => &message[from as usize..to as usize],

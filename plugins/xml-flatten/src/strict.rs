@@ -416,6 +416,39 @@ pub fn declaration(content: &[u8], at: usize) -> Result<Encoding, Fault> {
     Ok(declared)
 }
 
+/// Whether the content of a document type declaration only names a DTD; nothing if it is none.
+pub fn names_dtd(content: &[u8]) -> Option<bool> {
+    fn blanks(text: &[u8]) -> &[u8] {
+        let count = text.iter().take_while(|b| is_blank(**b)).count();
+        &text[count..]
+    }
+    /// What is behind blanks and a text in quotes.
+    fn literal(text: &[u8]) -> Option<&[u8]> {
+        let rest = blanks(text);
+        let quote = rest.first().filter(|_| rest.len() < text.len());
+        let quote = quote.filter(|b| matches!(b, b'"' | b'\''))?;
+        let end = rest[1..].iter().position(|b| b == quote)?;
+        Some(&rest[end + 2..])
+    }
+    let content = blanks(content);
+    let end = content.iter().position(|b| is_blank(*b) || *b == b'[');
+    let (name, rest) = content.split_at(end.unwrap_or(content.len()));
+    if !is_name(name) {
+        return None;
+    }
+    let external = blanks(rest);
+    let rest = match (external.get(..6), external.len() < rest.len()) {
+        (Some(b"SYSTEM"), true) => literal(&external[6..])?,
+        (Some(b"PUBLIC"), true) => literal(literal(&external[6..])?)?,
+        _ => rest,
+    };
+    match blanks(rest).first() {
+        None => Some(true),
+        Some(b'[') => Some(false),
+        Some(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

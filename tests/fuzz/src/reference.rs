@@ -22,7 +22,9 @@ pub enum Repeat {
 #[derive(Debug, Clone)]
 pub struct Column {
     pub name: &'static str,
-    /// Elements from the row element down.
+    /// Elements up from the row element, where the path begins.
+    pub up: usize,
+    /// Elements from there down.
     pub path: Vec<&'static str>,
     pub attribute: Option<&'static str>,
     pub int: bool,
@@ -87,7 +89,7 @@ pub fn flatten(config: &Config, message: &[u8]) -> Result<Flat, &'static str> {
     }
     let root = tree(config, &text)?;
     let mut rows = Vec::new();
-    find_rows(config, &root, &mut rows);
+    find_rows(config, &root, &mut Vec::new(), &mut rows);
     if rows.is_empty() {
         return Err("no_rows");
     }
@@ -95,8 +97,9 @@ pub fn flatten(config: &Config, message: &[u8]) -> Result<Flat, &'static str> {
         pieces: Vec::new(),
         dropped: 0,
     };
-    for row in rows {
-        flatten_row(config, row, &mut flat)?;
+    outside(config, &root, &mut flat.dropped)?;
+    for (row, around) in rows {
+        flatten_row(config, row, &around, &mut flat)?;
     }
     Ok(flat)
 }
@@ -390,14 +393,24 @@ fn is(config: &Config, name: &str, wanted: &str) -> bool {
     name == wanted || (config.local_names && local == Some(wanted))
 }
 
-fn find_rows<'e>(config: &Config, element: &'e Element, rows: &mut Vec<&'e Element>) {
+/// A row element, and those around it, the root first.
+type Row<'e> = (&'e Element, Vec<&'e Element>);
+
+fn find_rows<'e>(
+    config: &Config,
+    element: &'e Element,
+    around: &mut Vec<&'e Element>,
+    rows: &mut Vec<Row<'e>>,
+) {
     if is(config, &element.name, "book") {
-        rows.push(element);
+        rows.push((element, around.clone()));
         return;
     }
+    around.push(element);
     for child in children(element) {
-        find_rows(config, child, rows);
+        find_rows(config, child, around, rows);
     }
+    around.pop();
 }
 
 fn children(element: &Element) -> impl Iterator<Item = &Element> {
@@ -430,6 +443,118 @@ fn trimmed<'t>(config: &Config, text: &'t str) -> &'t str {
         true => text.trim_matches([' ', '\t', '\n', '\r']),
         false => text,
     }
+}
+
+// === columns from above the row ===
+
+/// What happens below an element around rows, in document order.
+enum Seen<'e> {
+    /// A text or attribute of the column; whether it is mixed content.
+    Value(String, bool),
+    /// A row that asks this element.
+    Row(&'e Element),
+}
+
+fn seen<'e>(
+    config: &Config,
+    column: &Column,
+    element: &'e Element,
+    (deep, path): (usize, Option<&[&str]>),
+    into: &mut Vec<Seen<'e>>,
+) -> Result<(), &'static str> {
+    let ends = path.is_some_and(<[&str]>::is_empty);
+    if ends && let Some(wanted) = column.attribute {
+        for (name, value) in &element.attributes {
+            let declares = name == "xmlns" || name.starts_with("xmlns:");
+            if !declares && is(config, name, wanted) {
+                into.push(Seen::Value(value.clone(), false));
+            }
+        }
+    }
+    for child in children(element) {
+        if is(config, &child.name, "book") {
+            if deep + 1 == column.up {
+                into.push(Seen::Row(child));
+            }
+            continue;
+        }
+        let first = path.and_then(<[&str]>::split_first);
+        let rest = first.and_then(|(name, rest)| is(config, &child.name, name).then_some(rest));
+        seen(config, column, child, (deep + 1, rest), into)?;
+    }
+    if ends && column.attribute.is_none() {
+        let found = text(config, element);
+        if found.len() > config.text {
+            return Err("text_too_long");
+        }
+        let mixed = config.mixed == Mixed::Reject
+            && children(element).next().is_some()
+            && !found.chars().all(|c| " \t\n\r".contains(c));
+        into.push(Seen::Value(found, mixed));
+    }
+    Ok(())
+}
+
+/// Goes through `seen`; what `row` gets, with the codes that refuse it, if it is among them.
+fn given(
+    config: &Config,
+    seen: &[Seen<'_>],
+    row: Option<&Element>,
+    dropped: &mut u64,
+) -> Result<(Option<String>, Vec<&'static str>), &'static str> {
+    let mut got = (None, Vec::new());
+    let mut before: Vec<&(String, bool)> = Vec::new();
+    let values: Vec<(String, bool)> = seen
+        .iter()
+        .map(|seen| match seen {
+            Seen::Value(value, mixed) => (value.clone(), *mixed),
+            Seen::Row(_) => Default::default(),
+        })
+        .collect();
+    let (mut rows, mut rows_since) = (0, 0);
+    for (seen, value) in seen.iter().zip(&values) {
+        match seen {
+            Seen::Row(at) => {
+                rows += 1;
+                rows_since += 1;
+                let chosen = match config.repeat {
+                    Repeat::Last => before.last(),
+                    _ => before.first(),
+                };
+                if row.is_some_and(|row| std::ptr::eq(row, *at)) {
+                    let many = config.repeat == Repeat::Reject && before.len() > 1;
+                    let mixed = chosen.is_some_and(|value| value.1);
+                    let codes = [(many, "repeated_element"), (mixed, "mixed_content")];
+                    let codes = codes.iter().filter(|(is, _)| *is).map(|(_, code)| *code);
+                    got = (chosen.map(|value| value.0.clone()), codes.collect());
+                }
+            }
+            Seen::Value(..) => {
+                match config.repeat {
+                    Repeat::Last => *dropped += u64::from(!before.is_empty() && rows_since == 0),
+                    Repeat::First if !before.is_empty() => *dropped += 1,
+                    _ if rows > 0 => return Err("late_value"),
+                    _ => {}
+                }
+                rows_since = 0;
+                before.push(value);
+            }
+        }
+    }
+    Ok(got)
+}
+
+/// Faults and dropped values of every element that could be around a row.
+fn outside(config: &Config, element: &Element, dropped: &mut u64) -> Result<(), &'static str> {
+    if is(config, &element.name, "book") {
+        return Ok(());
+    }
+    for column in config.columns.iter().filter(|column| column.up > 0) {
+        let mut all = Vec::new();
+        seen(config, column, element, (0, Some(&column.path)), &mut all)?;
+        given(config, &all, None, dropped)?;
+    }
+    children(element).try_for_each(|child| outside(config, child, dropped))
 }
 
 /// What is refused of a row or of one repetition in it, by code and column.
@@ -507,7 +632,12 @@ fn quote(text: &str) -> String {
     out + "\""
 }
 
-fn flatten_row(config: &Config, row: &Element, flat: &mut Flat) -> Result<(), &'static str> {
+fn flatten_row(
+    config: &Config,
+    row: &Element,
+    around: &[&Element],
+    flat: &mut Flat,
+) -> Result<(), &'static str> {
     let mut refusals = Refusals::new();
     let groups: Vec<Option<&Element>> = match &config.explode {
         None => vec![None],
@@ -518,11 +648,24 @@ fn flatten_row(config: &Config, row: &Element, flat: &mut Flat) -> Result<(), &'
     };
     let below = |column: &Column| {
         let explode = config.explode.as_ref();
-        explode.is_some_and(|explode| column.path.starts_with(explode))
+        column.up == 0 && explode.is_some_and(|explode| column.path.starts_with(explode))
     };
     let mut shared = Vec::new();
     for column in config.columns.iter().filter(|column| !below(column)) {
         let path = &column.path;
+        if column.up > 0 {
+            let mut all = Vec::new();
+            if let Some(from) = around.len().checked_sub(column.up) {
+                seen(config, column, around[from], (0, Some(path)), &mut all)?;
+            }
+            let (value, codes) = given(config, &all, Some(row), &mut 0)?;
+            let codes = codes
+                .iter()
+                .map(|code| (code.to_string(), column.name.into()));
+            refusals.extend(codes);
+            shared.push(value);
+            continue;
+        }
         shared.push(value(
             config,
             column,

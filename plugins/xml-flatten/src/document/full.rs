@@ -1,8 +1,9 @@
-//! The walk for layouts that need more than names: namespaces, the n-th element of a name, a wildcard.
+//! The walk for layouts that need more than names: namespaces, the n-th element of a name, a wildcard, columns from above
+//! the row.
 use std::ops::Range;
 
 use super::{Frame, Mixed, Text, Walk, XMLNS};
-use crate::paths::{XML_URI, XMLNS_URI};
+use crate::paths::{XML_URI, XMLNS_URI, XSI_URI};
 use crate::rows::Cell;
 use crate::strict::{self, Fault};
 
@@ -48,7 +49,7 @@ struct Level {
 
 /// A name taken apart.
 #[derive(Clone, Copy)]
-struct Name<'n> {
+pub(super) struct Name<'n> {
     /// 0 is none.
     namespace: usize,
     local: &'n [u8],
@@ -78,7 +79,8 @@ impl<'w> Walk<'w> {
             let shown = weir_sdk::shown(qualified);
             Fault::malformed(name.0, format!("{shown} is no element name"))
         };
-        let attributes = name.1..tag.1;
+        let (attributes, at) = (name.1..tag.1, name.0);
+        let outside = !self.in_row;
         if self.layout.namespaces.is_empty() {
             let whole = Name {
                 namespace: 0,
@@ -94,6 +96,9 @@ impl<'w> Walk<'w> {
                 node => node,
             };
             self.enter_node(node, local);
+            if outside {
+                self.open_above(whole, Some(local.local), at);
+            }
         } else {
             self.declare(&text[attributes.clone()], attributes.start)?;
             // A prefix in force and a wanted name were checked, each where it came from.
@@ -107,6 +112,9 @@ impl<'w> Walk<'w> {
                 return Err(no_name());
             }
             self.enter_node(node, name);
+            if outside {
+                self.open_above(name, None, at);
+            }
         }
         let node = match self.unwanted {
             0 if self.in_row => self.frames.list.get(self.frames.depth - 1).map(|f| f.node),
@@ -229,7 +237,7 @@ impl<'w> Walk<'w> {
     }
 
     /// Writes the name as the layout has it to `key`; false if it can have none such.
-    fn key(&self, name: Name<'_>, key: &mut Vec<u8>) -> bool {
+    pub(super) fn key(&self, name: Name<'_>, key: &mut Vec<u8>) -> bool {
         key.clear();
         if name.namespace > self.layout.namespaces.len() {
             return false;
@@ -348,6 +356,7 @@ impl<'w> Walk<'w> {
     ) -> Result<(), Fault> {
         let (at, end) = self.span(name);
         let layout = self.layout;
+        let prefixed_nil = name.ends_with(b":nil");
         let name = match layout.namespaces.is_empty() {
             true => Name {
                 namespace: 0,
@@ -365,6 +374,16 @@ impl<'w> Walk<'w> {
                 return Err(Fault::malformed(at, message));
             }
             resolved.push((name.namespace, end - name.local.len(), end));
+        }
+        if layout.nil && prefixed_nil && self.is_nil(name, cell) {
+            match self.in_row {
+                true if node.is_some() => self.frames.top().nil = true,
+                true => {}
+                false => self.frames.outside.nil(self.depth),
+            }
+        }
+        if !self.in_row && !layout.above.is_empty() {
+            return self.attribute_above(name, cell, at);
         }
         let Some(node) = node else { return Ok(()) };
         let mut key = std::mem::take(&mut self.frames.scope.key);
@@ -398,6 +417,19 @@ impl<'w> Walk<'w> {
         let fits = self.leave_over(cell, order);
         self.frames.scope.path.truncate(length);
         fits.map_err(|fault| Fault { at, ..fault })
+    }
+
+    /// Whether an attribute whose name ends with `:nil` is `xsi:nil`, and true.
+    fn is_nil(&self, name: Name<'_>, cell: Cell) -> bool {
+        let declared = self.layout.namespaces.len();
+        let of_schema = match name.namespace {
+            // Without declared namespaces a prefix has no meaning.
+            0 => declared == 0,
+            n if n <= declared => self.layout.namespaces[n - 1].uri == XSI_URI,
+            n => self.frames.scope.others[n - 1 - declared] == XSI_URI,
+        };
+        let value = self.rows.text(cell, self.text);
+        of_schema && matches!(strict::trim(value), b"true" | b"1")
     }
 
     /// Gives `cell` to the wildcard, at the current path.
