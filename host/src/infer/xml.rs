@@ -123,16 +123,19 @@ pub fn infer(mut page: Page, messages: &[&[u8]], row_tag: Option<&str>) -> Resul
     ];
     if doctypes > 0 {
         page.head.push(format!(
-            "{doctypes} of {} messages have a <!DOCTYPE: xml-flatten refuses them (doctype_not_allowed) \
-             until it is left out; one that only names a DTD is passed over with doctype = \"ignore\"",
+            "{doctypes} of {} messages have a <!DOCTYPE: xml-flatten refuses them (doctype_not_allowed) until it is left out",
             messages.len()
         ));
+        let ignore = "or pass over one that only names a DTD: doctype = \"ignore\"";
+        page.head.push(ignore.to_owned());
     }
     for Holder { name, up, child } in holders(&roots, &tag) {
         let path = format!("{}{child}", "../".repeat(up));
         page.head.push(format!(
-            "`{name}` around it has values too: a column of the path `{path}` takes one that comes before the row; \
-             row-tag = \"{name}\" makes a row of each `{name}`"
+            "`{name}` around it has values too: a column of the path `{path}` takes one that comes before"
+        ));
+        page.head.push(format!(
+            "the row; row-tag = \"{name}\" makes a row of each `{name}`"
         ));
     }
     fill(&mut page, &tag, &rows);

@@ -133,7 +133,14 @@ fn paths_above_that_cannot_be_are_problems() {
             .map(|p| format!("{} {}", p.at.trim_start_matches('/'), p.code))
             .collect::<Vec<_>>()
     };
-    for columns in ["../_VALUE", "x=..", "../d[2]", "../r/d", "x=../../", "d/../e"] {
+    for columns in [
+        "../_VALUE",
+        "x=..",
+        "../d[2]",
+        "../r/d",
+        "x=../../",
+        "d/../e",
+    ] {
         assert_eq!(problem(of(columns)), ["columns bad_path"], "{columns}");
     }
     let json = problem(of("../d").key("repeat.d", "json"));

@@ -376,11 +376,7 @@ impl<'w> Walk<'w> {
             resolved.push((name.namespace, end - name.local.len(), end));
         }
         if layout.nil && prefixed_nil && self.is_nil(name, cell) {
-            match self.in_row {
-                true if node.is_some() => self.frames.top().nil = true,
-                true => {}
-                false => self.frames.outside.nil(self.depth),
-            }
+            self.has_no_value(node.is_some());
         }
         if !self.in_row && !layout.above.is_empty() {
             return self.attribute_above(name, cell, at);
@@ -417,6 +413,15 @@ impl<'w> Walk<'w> {
         let fits = self.leave_over(cell, order);
         self.frames.scope.path.truncate(length);
         fits.map_err(|fault| Fault { at, ..fault })
+    }
+
+    /// The element that was just opened is null.
+    fn has_no_value(&mut self, wanted: bool) {
+        match self.in_row {
+            true if wanted => self.frames.top().nil = true,
+            true => {}
+            false => self.frames.outside.nil(self.depth),
+        }
     }
 
     /// Whether an attribute whose name ends with `:nil` is `xsi:nil`, and true.
