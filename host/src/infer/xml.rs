@@ -126,7 +126,7 @@ pub fn infer(mut page: Page, messages: &[&[u8]], row_tag: Option<&str>) -> Resul
             "{doctypes} of {} messages have a <!DOCTYPE: xml-flatten refuses them (doctype_not_allowed) until it is left out",
             messages.len()
         ));
-        let ignore = "or pass over one that only names a DTD: doctype = \"ignore\"";
+        let ignore = "or passes over one that only names a DTD, with doctype = ignore";
         page.head.push(ignore.to_owned());
     }
     for Holder { name, up, child } in holders(&roots, &tag) {
