@@ -18,6 +18,7 @@ mod plugin;
 mod produce;
 mod remote;
 mod run;
+mod shell;
 mod table;
 mod tap;
 mod watch;
@@ -118,6 +119,12 @@ enum Verb {
     Lag(watch::LagArgs),
     /// The same as `status`, again and again
     Top(watch::TopArgs),
+    /// Completions for a shell, to be put where it looks for them
+    Completions(shell::CompletionsArgs),
+    /// Pages for man
+    Man(shell::ManArgs),
+    /// This program, the plugin contract and the format of logs
+    Version(shell::VersionArgs),
 }
 
 /// Config files and what overrides them.
@@ -195,6 +202,9 @@ fn dispatch(verb: Verb) -> Result<Exit> {
         Verb::Status(args) => watch::status(&args),
         Verb::Lag(args) => watch::lag(&args),
         Verb::Top(args) => watch::top(&args),
+        Verb::Completions(args) => Ok(shell::completions(&args)),
+        Verb::Man(args) => shell::man(&args),
+        Verb::Version(args) => Ok(shell::version(&args)),
     }
 }
 

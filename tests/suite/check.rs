@@ -175,6 +175,80 @@ fn usage_errors_are_2_and_help_is_0() {
     assert!(text(&weir(&["--help"]).stdout).contains("Exit codes:"));
 }
 
+/// Bash itself completes with them; other shells get theirs.
+#[test]
+fn shells_complete_commands() {
+    let completed = |words: &str, last: &str| {
+        let script = "source /dev/stdin; COMP_WORDS=($1); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); \
+                      _weir weir \"$2\" weir; echo \"${COMPREPLY[*]}\"";
+        let mut bash = std::process::Command::new("bash")
+            .args(["-c", script, "bash", words, last])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("bash");
+        let mut input = bash.stdin.take().expect("stdin");
+        std::io::Write::write_all(&mut input, &weir(&["completions", "bash"]).stdout)
+            .expect("completions");
+        drop(input);
+        text(&bash.wait_with_output().expect("bash").stdout)
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(completed("weir st", "st"), "status");
+    assert_eq!(completed("weir pipeline roll", "roll"), "rollback");
+    assert_eq!(completed("weir check --sche", "--sche"), "--schema");
+    for (shell, sign) in [("zsh", "#compdef weir"), ("fish", "complete -c weir")] {
+        let told = text(&weir(&["completions", shell]).stdout);
+        assert!(told.contains(sign) && told.contains("rollback"), "{told}");
+    }
+    assert_eq!(weir(&["completions", "cmd"]).status.code(), Some(2));
+}
+
+#[test]
+fn every_command_has_a_page_for_man() {
+    let dir = tempfile::tempdir().expect("directory");
+    let at = dir.path().to_str().expect("UTF-8");
+    assert_eq!(weir(&["man", at]).status.code(), Some(0));
+    for (page, words) in [
+        ("weir.1", "Exit codes"),
+        ("weir-run.1", "available\\-now"),
+        ("weir-zone-compact.1", "dry\\-run"),
+    ] {
+        let page = std::fs::read_to_string(dir.path().join(page)).expect(page);
+        assert!(page.contains(".TH ") && page.contains(words), "{page}");
+    }
+    assert!(text(&weir(&["man"]).stdout).contains("weir\\-pipeline(1)"));
+    let none = weir(&["man", "/no/such/place"]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(text(&none.stderr).contains("/no/such/place"), "{none:?}");
+}
+
+#[test]
+fn versions_are_those_of_contract_and_log() {
+    let told = text(&weir(&["version", "--json"]).stdout);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let wit = std::fs::read_to_string(root().join("wit/weir.wit")).expect("wit");
+    let contract = told["contract"].as_str().expect("contract");
+    assert!(wit.contains(&format!("package {contract};")), "{contract}");
+    assert_eq!(told["log_format"], weir::commit::entry::FORMAT);
+    let plugins = told["plugins"].as_array().expect("plugins");
+    assert!(
+        plugins
+            .iter()
+            .any(|p| p["name"] == "xml-flatten" && p["version"].is_string())
+    );
+    let lines = text(&weir(&["version"]).stdout);
+    assert!(
+        lines.starts_with("weir ") && lines.contains(contract),
+        "{lines}"
+    );
+    assert_eq!(
+        text(&weir(&["--version"]).stdout).lines().next(),
+        lines.lines().next()
+    );
+}
+
 #[test]
 fn the_page_of_keys_is_up_to_date() {
     let path = root().join("docs/config.md");

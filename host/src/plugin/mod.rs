@@ -31,7 +31,7 @@ pub use resolve::shipped::{Shipped, all as shipped};
 pub use resolve::store::{Item, PluginStore, Pushed, Ref};
 pub use resolve::users::User;
 pub use run::author::{Crossing, CrossingNode, crossing};
-pub use run::component::{Component, Info};
+pub use run::component::{CONTRACT, Component, Info};
 pub use run::inspect::{ConfigKey, Import, Shape};
 
 /// Codes of records that were set aside although no rule refused them.

@@ -17,6 +17,9 @@ use crate::plugin::config::setup::{Keys, SetupError, SetupProblem, Stage};
 use crate::plugin::text::{cut, printable};
 use crate::plugin::{Limits, MAX_COMPONENT_BYTES, MAX_NAME, MAX_SCHEMA, MAX_SUMMARY};
 
+/// The package of `wit/weir.wit`.
+pub const CONTRACT: &str = "weir:plugin@0.1.0";
+
 /// What a plugin says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
@@ -219,10 +222,8 @@ fn link(engines: &Engines, stop: Stop, digest: &str, bytes: &[u8]) -> Result<Plu
     let engine = engines.get(stop)?;
     linker::check_imports(engine, &component)?;
     let contract = |e: wasmtime::Error| {
-        refused(format!(
-            "does not fit the contract weir:plugin@0.1.0: {e:#}"
-        ))
-        .hint("rebuild it with the contract of this release (wit/weir.wit)")
+        refused(format!("does not fit the contract {CONTRACT}: {e:#}"))
+            .hint("rebuild it with the contract of this release (wit/weir.wit)")
     };
     let linker = linker::linker(engine).map_err(|e| {
         Error::new(
